@@ -1,0 +1,74 @@
+//! A checkpoint on disk, located but never loaded: which tensors, of which type and shape, at
+//! which offset of which file, and the raw configuration beside them.
+//!
+//! In: a path, a hub id or an Ollama tag. Out: a [`Checkpoint`]. Must not: read weights, know an
+//! architecture, or allocate more than a file's size justifies.
+
+use std::path::PathBuf;
+
+use crate::dtype::Dtype;
+use crate::gguf::Metadata;
+use crate::units::Bytes;
+
+/// Where a checkpoint came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceFormat {
+    /// Hugging Face safetensors, one file or shards.
+    Safetensors,
+    /// GGUF, one file or split.
+    Gguf,
+    /// A `config.json` without weights.
+    Config,
+}
+
+/// The configuration as it stands in the files.
+#[derive(Clone, Debug)]
+pub enum RawConfig {
+    /// `config.json` (an object), or an empty object for a lone `.safetensors` file.
+    HuggingFace(serde_json::Value),
+    /// GGUF key-value metadata.
+    Gguf(Metadata),
+}
+
+/// One tensor where it lies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredTensor {
+    /// The name in the file.
+    pub name: String,
+    /// The element format in the file.
+    pub dtype: Dtype,
+    /// Outermost dimension first, rows last (GGUF's `ne` reversed).
+    pub shape: Vec<u64>,
+    /// Index into [`Checkpoint::files`].
+    pub file: usize,
+    /// Byte offset from the start of that file.
+    pub offset: u64,
+    /// Exact size; `offset + bytes` lies within the file.
+    pub bytes: Bytes,
+}
+
+/// One file of a checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckpointFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size on disk.
+    pub bytes: Bytes,
+}
+
+/// A checkpoint, located.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// The last component of the path, or the id that was given; never an absolute path.
+    pub name: String,
+    /// What kind of files these are.
+    pub format: SourceFormat,
+    /// The raw configuration.
+    pub config: RawConfig,
+    /// The weight files, in shard order.
+    pub files: Vec<CheckpointFile>,
+    /// Every tensor, in file order; empty for [`SourceFormat::Config`].
+    pub tensors: Vec<StoredTensor>,
+    /// The directory with the tokenizer and its companions, if there is one.
+    pub directory: Option<PathBuf>,
+}

@@ -1,0 +1,9 @@
+//! orinplan: does a language model fit a Jetson Orin, in which format, with how much context, how fast.
+//!
+//! The modules follow the data: a checkpoint is located, described as a model, given a type per
+//! tensor by a scheme, planned against a board and a runtime, and reported.
+
+pub mod units;
+pub mod dtype;
+pub mod gguf;
+pub mod checkpoint;

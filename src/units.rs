@@ -1,0 +1,159 @@
+//! Units as types, so that GB and GiB, bytes and rates never mix. Pure values, no policy.
+
+use std::fmt;
+use std::ops::{Add, AddAssign, Div, Mul};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A count of bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Bytes(pub u64);
+
+/// A transfer rate in bytes per second.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BytesPerSecond(pub f64);
+
+/// A duration in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seconds(pub f64);
+
+/// A frequency in hertz.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Hertz(pub f64);
+
+impl Bytes {
+    /// 2^20 bytes.
+    pub const MIB: Bytes = Bytes(1 << 20);
+    /// 2^30 bytes.
+    pub const GIB: Bytes = Bytes(1 << 30);
+
+    /// The value as a floating-point number of bytes.
+    pub fn as_f64(self) -> f64 {
+        self.0 as f64
+    }
+
+    /// `self - other`, or zero where that would be negative.
+    pub fn saturating_sub(self, other: Bytes) -> Bytes {
+        Bytes(self.0.saturating_sub(other.0))
+    }
+}
+
+impl Add for Bytes {
+    type Output = Bytes;
+    fn add(self, other: Bytes) -> Bytes {
+        Bytes(self.0.saturating_add(other.0))
+    }
+}
+
+impl AddAssign for Bytes {
+    fn add_assign(&mut self, other: Bytes) {
+        *self = *self + other;
+    }
+}
+
+impl Mul<u64> for Bytes {
+    type Output = Bytes;
+    fn mul(self, times: u64) -> Bytes {
+        Bytes(self.0.saturating_mul(times))
+    }
+}
+
+impl std::iter::Sum for Bytes {
+    fn sum<I: Iterator<Item = Bytes>>(iter: I) -> Bytes {
+        iter.fold(Bytes(0), Add::add)
+    }
+}
+
+impl Div<BytesPerSecond> for Bytes {
+    type Output = Seconds;
+    fn div(self, rate: BytesPerSecond) -> Seconds {
+        Seconds(self.as_f64() / rate.0)
+    }
+}
+
+impl Add for Seconds {
+    type Output = Seconds;
+    fn add(self, other: Seconds) -> Seconds {
+        Seconds(self.0 + other.0)
+    }
+}
+
+impl std::iter::Sum for Seconds {
+    fn sum<I: Iterator<Item = Seconds>>(iter: I) -> Seconds {
+        iter.fold(Seconds(0.0), Add::add)
+    }
+}
+
+/// Binary units with two decimals above a MiB: `1.86 GiB`, `300.75 MiB`, `512 B`.
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self.0 {
+            n if n >= Bytes::GIB.0 => format!("{:.2} GiB", n as f64 / Bytes::GIB.as_f64()),
+            n if n >= Bytes::MIB.0 => format!("{:.1} MiB", n as f64 / Bytes::MIB.as_f64()),
+            n if n >= 1024 => format!("{:.1} KiB", n as f64 / 1024.0),
+            n => format!("{n} B"),
+        };
+        f.pad(&text)
+    }
+}
+
+/// A size that is not a number with one of the accepted units.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a size: write a number with a unit, such as 5GB, 5GiB, 512MB, 512MiB or 4096B")]
+pub struct ParseBytesError(String);
+
+impl FromStr for Bytes {
+    type Err = ParseBytesError;
+
+    /// Accepts `5GB` (10^9), `5GiB` (2^30), and likewise kB, KiB, MB, MiB, TB, TiB and B, with
+    /// decimals (`1.5GiB`). A bare `5G` is refused: it means 10^9 to some and 2^30 to others.
+    fn from_str(text: &str) -> Result<Bytes, ParseBytesError> {
+        let refuse = || ParseBytesError(text.to_owned());
+        let trimmed = text.trim();
+        let digits = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(refuse)?;
+        let (number, unit) = trimmed.split_at(digits);
+        let scale: f64 = match unit.trim_start().to_ascii_lowercase().as_str() {
+            "b" => 1.0,
+            "kb" => 1e3,
+            "mb" => 1e6,
+            "gb" => 1e9,
+            "tb" => 1e12,
+            "kib" => 1024.0,
+            "mib" => 1024.0 * 1024.0,
+            "gib" => 1024.0 * 1024.0 * 1024.0,
+            "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+            _ => return Err(refuse()),
+        };
+        let value = number.parse::<f64>().map_err(|_| refuse())? * scale;
+        if value > 1e18 {
+            return Err(refuse());
+        }
+        Ok(Bytes(value.round() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_need_an_unambiguous_unit() {
+        assert_eq!("5GB".parse::<Bytes>().unwrap(), Bytes(5_000_000_000));
+        assert_eq!("5GiB".parse::<Bytes>().unwrap(), Bytes(5 << 30));
+        assert_eq!("1.5 MiB".parse::<Bytes>().unwrap(), Bytes(3 << 19));
+        for bad in ["5G", "5", "", "GB", "-1GB", "1..5GB", "1e3GB", "99999999TB"] {
+            let error = bad.parse::<Bytes>().unwrap_err().to_string();
+            assert!(error.contains("5GiB"), "{error}");
+        }
+    }
+
+    #[test]
+    fn bytes_over_a_rate_are_seconds() {
+        assert_eq!(Bytes(68_000_000_000) / BytesPerSecond(68e9), Seconds(1.0));
+    }
+}

@@ -1,0 +1,3 @@
+//! Development tasks: `cargo xtask fixtures` and friends.
+
+fn main() {}
