@@ -40,8 +40,10 @@ pub(super) fn read(
     if let Some(embedding) = tensors.iter().find(|t| t.role == TensorRole::TokenEmbedding) {
         dims.vocab = embedding.shape.first().copied().unwrap_or(0);
     }
+    let published = |t: &&Tensor| !t.role.is_rope_table();
     Ok(ModelSpec {
         name: checkpoint.name.clone(),
+        parameters: tensors.iter().filter(published).map(Tensor::elements).fold(0, u64::saturating_add),
         architecture: name.to_owned(),
         dims,
         layers,

@@ -85,13 +85,17 @@ pub(super) fn read(
         dims.vocab = rows;
     }
     let towers = sorted.towers.clone();
-    let tensors = match checkpoint.tensors.is_empty() {
+    let (tensors, parameters) = match checkpoint.tensors.is_empty() {
         true => from_rows(arch, &dims, &extra, &layers),
-        false => from_stored(arch, &dims, &extra, &layers, sorted)?,
+        false => {
+            let parameters = sorted.parameters();
+            (from_stored(arch, &dims, &extra, &layers, sorted)?, parameters)
+        }
     };
     Ok(ModelSpec {
         name: checkpoint.name.clone(),
         architecture: arch.name.to_owned(),
+        parameters,
         dims,
         layers,
         tensors,
@@ -124,6 +128,7 @@ fn weights_only(
     Ok(ModelSpec {
         name: checkpoint.name.clone(),
         architecture: (*name).to_owned(),
+        parameters: sorted.parameters(),
         dims: Dims { streams: 1, ..Dims::default() },
         layers: Vec::new(),
         towers: sorted.towers,
@@ -174,6 +179,12 @@ impl Sorted {
         self.text.iter().any(|e| e.pattern == pattern)
     }
 
+    /// Logical weights of the text model.
+    fn parameters(&self) -> u64 {
+        let elements = |e: &Entry| e.logical.shape.iter().fold(1u64, |n, &d| n.saturating_mul(d));
+        self.text.iter().map(elements).fold(0, u64::saturating_add)
+    }
+
     /// Rows of the embedding as stored, which `vocab_size` may not equal.
     fn embedding_rows(&self) -> Option<u64> {
         let find = |pattern: &str| self.text.iter().find(|e| e.pattern == pattern);
@@ -208,20 +219,31 @@ fn split_numbers(name: &str) -> (String, Vec<u32>) {
     (parts.join("."), numbers)
 }
 
-/// The tensors that the rows describe, for a checkpoint without weights.
-fn from_rows(arch: &Arch, dims: &Dims, extra: &Extra, layers: &[Layer]) -> Vec<Tensor> {
+/// The tensors that the rows describe, for a checkpoint without weights, and the logical weights
+/// among them.
+fn from_rows(arch: &Arch, dims: &Dims, extra: &Extra, layers: &[Layer]) -> (Vec<Tensor>, u64) {
     let mut tensors = Vec::new();
+    let mut parameters = 0u64;
     for row in arch.rows() {
         for (layer, place) in places(row, dims, extra, layers) {
             if (row.when)(&place) {
                 let shape = (row.shape)(&place);
+                let elements = shape.iter().fold(1u64, |n, &d| n.saturating_mul(d));
+                parameters = parameters.saturating_add(match row.role {
+                    role if role.is_rope_table() => 0,
+                    // Conversion pads this table to the size of the vocabulary.
+                    TensorRole::PerLayerEmbedding if extra.per_layer_vocab > 0 => {
+                        elements / dims.vocab.max(1) * extra.per_layer_vocab
+                    }
+                    _ => elements,
+                });
                 let dtype = Dtype::BF16;
                 let stored_bytes = dtype.bytes(&shape).unwrap_or(Bytes(0));
                 tensors.push(made(row, layer, shape, dtype, stored_bytes, Vec::new()));
             }
         }
     }
-    tensors
+    (tensors, parameters)
 }
 
 /// Where a row stands: once outside the blocks, or once in each.

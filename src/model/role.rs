@@ -193,6 +193,11 @@ impl TensorRole {
         ROLES.get(self as usize).unwrap_or(&OTHER)
     }
 
+    /// Whether conversion computes the tensor from `rope_scaling`; no checkpoint stores it as a weight.
+    pub fn is_rope_table(self) -> bool {
+        matches!(self, TensorRole::RopeFreqs | TensorRole::RopeFactorsLong | TensorRole::RopeFactorsShort)
+    }
+
     /// The GGUF name of this role's tensor: `blk.3.attn_q.weight`. `part` is `weight`, `bias` or
     /// empty for the few tensors without a suffix (`ssm_a`).
     pub fn gguf_name(self, layer: Option<u32>, part: &str) -> String {

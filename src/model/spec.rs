@@ -14,6 +14,9 @@ pub struct ModelSpec {
     pub name: String,
     /// llama.cpp's name of the architecture (`llama`, `qwen3`, ...).
     pub architecture: String,
+    /// Logical weights of the text model as published: packed words unpacked, nothing that
+    /// conversion adds or pads.
+    pub parameters: u64,
     /// Dimensions that hold for the whole model.
     pub dims: Dims,
     /// Every block in order. Empty where the architecture is unknown.
@@ -167,12 +170,5 @@ impl Tensor {
     /// Elements of a row: what block formats divide.
     pub fn row(&self) -> u64 {
         self.shape.last().copied().unwrap_or(1)
-    }
-}
-
-impl ModelSpec {
-    /// Logical weights of the text model.
-    pub fn parameters(&self) -> u64 {
-        self.tensors.iter().map(Tensor::elements).sum()
     }
 }

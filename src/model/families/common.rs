@@ -161,21 +161,27 @@ pub(super) const GATED_FFN_BIAS: &[Row] = &[
     Row::bias(R::FfnDown, &["layers.{}.mlp.down_proj.bias"], hidden).when(is_dense_with_bias),
 ];
 
-/// Routed experts, one matrix each in the checkpoint, stacked in GGUF.
+/// Routed experts, stacked in GGUF. Checkpoints hold one matrix each, or stacks with gate and up fused.
 pub(super) const EXPERTS: &[Row] = &[
     Row::weight(R::FfnRouter, &["layers.{}.mlp.gate.weight"], |p| vec![experts(p), p.dims.hidden])
         .when(has_experts),
-    Row::weight(R::FfnGateExperts, &["layers.{}.mlp.experts.{}.gate_proj.weight"], |p| {
-        vec![experts(p), inner(p), p.dims.hidden]
-    })
+    Row::weight(
+        R::FfnGateExperts,
+        &["layers.{}.mlp.experts.{}.gate_proj.weight", "layers.{}.mlp.experts.gate_up_proj"],
+        |p| vec![experts(p), inner(p), p.dims.hidden],
+    )
     .when(has_experts),
-    Row::weight(R::FfnUpExperts, &["layers.{}.mlp.experts.{}.up_proj.weight"], |p| {
-        vec![experts(p), inner(p), p.dims.hidden]
-    })
+    Row::weight(
+        R::FfnUpExperts,
+        &["layers.{}.mlp.experts.{}.up_proj.weight", "layers.{}.mlp.experts.gate_up_proj"],
+        |p| vec![experts(p), inner(p), p.dims.hidden],
+    )
     .when(has_experts),
-    Row::weight(R::FfnDownExperts, &["layers.{}.mlp.experts.{}.down_proj.weight"], |p| {
-        vec![experts(p), p.dims.hidden, inner(p)]
-    })
+    Row::weight(
+        R::FfnDownExperts,
+        &["layers.{}.mlp.experts.{}.down_proj.weight", "layers.{}.mlp.experts.down_proj"],
+        |p| vec![experts(p), p.dims.hidden, inner(p)],
+    )
     .when(has_experts),
 ];
 
