@@ -5,5 +5,7 @@
 
 pub mod units;
 pub mod dtype;
+pub mod input;
 pub mod gguf;
+pub mod safetensors;
 pub mod checkpoint;
