@@ -104,17 +104,26 @@ impl Dtype {
 
     /// The format with GGUF's type id `id`.
     pub fn from_ggml_id(id: u32) -> Option<Dtype> {
-        FORMATS.iter().find(|f| f.ggml_id == Some(id)).map(|f| f.dtype)
+        FORMATS
+            .iter()
+            .find(|f| f.ggml_id == Some(id))
+            .map(|f| f.dtype)
     }
 
     /// The format that safetensors calls `name`.
     pub fn from_safetensors(name: &str) -> Option<Dtype> {
-        FORMATS.iter().find(|f| f.safetensors == Some(name)).map(|f| f.dtype)
+        FORMATS
+            .iter()
+            .find(|f| f.safetensors == Some(name))
+            .map(|f| f.dtype)
     }
 
     /// The format called `name`, in any case.
     pub fn from_name(name: &str) -> Option<Dtype> {
-        FORMATS.iter().find(|f| f.name.eq_ignore_ascii_case(name)).map(|f| f.dtype)
+        FORMATS
+            .iter()
+            .find(|f| f.name.eq_ignore_ascii_case(name))
+            .map(|f| f.dtype)
     }
 
     /// Whether elements share a block with a scale, as ggml's quantized types do.
@@ -137,7 +146,9 @@ impl Dtype {
         if !self.divides(shape.last().copied().unwrap_or(1)) && elements != 0 {
             return None;
         }
-        (elements / format.block_elements).checked_mul(format.block_bytes).map(Bytes)
+        (elements / format.block_elements)
+            .checked_mul(format.block_bytes)
+            .map(Bytes)
     }
 }
 
@@ -178,7 +189,11 @@ mod tests {
             ("Q2_0", 18),
         ];
         for (name, bytes) in ggml {
-            assert_eq!(Dtype::from_name(name).unwrap().format().block_bytes, bytes, "{name}");
+            assert_eq!(
+                Dtype::from_name(name).unwrap().format().block_bytes,
+                bytes,
+                "{name}"
+            );
         }
     }
 

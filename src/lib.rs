@@ -3,10 +3,12 @@
 //! The modules follow the data: a checkpoint is located, described as a model, given a type per
 //! tensor by a scheme, planned against a board and a runtime, and reported.
 
-pub mod checkpoint;
-pub mod dtype;
-pub mod gguf;
-pub mod model;
-pub mod nearest;
-pub mod scheme;
 pub mod units;
+pub mod dtype;
+pub mod nearest;
+pub mod input;
+pub mod gguf;
+pub mod safetensors;
+pub mod checkpoint;
+pub mod model;
+pub mod scheme;

@@ -85,7 +85,13 @@ impl Row {
         names: &'static [&'static str],
         shape: fn(&Place<'_>) -> Vec<u64>,
     ) -> Row {
-        Row { role, part: "weight", names, shape, when: always }
+        Row {
+            role,
+            part: "weight",
+            names,
+            shape,
+            when: always,
+        }
     }
 
     /// A bias.
@@ -94,7 +100,13 @@ impl Row {
         names: &'static [&'static str],
         shape: fn(&Place<'_>) -> Vec<u64>,
     ) -> Row {
-        Row { role, part: "bias", names, shape, when: always }
+        Row {
+            role,
+            part: "bias",
+            names,
+            shape,
+            when: always,
+        }
     }
 
     /// The same row, present only where `when` holds.
@@ -120,8 +132,14 @@ impl Arch {
 
     /// The architecture of a `config.json`, by class and then by model type.
     pub(super) fn of_hugging_face(classes: &[&str], model_types: &[&str]) -> Option<&'static Arch> {
-        let by_class = classes.iter().find_map(|class| Arch::all().find(|a| a.classes.contains(class)));
-        by_class.or_else(|| model_types.iter().find_map(|t| Arch::all().find(|a| a.model_types.contains(t))))
+        let by_class = classes
+            .iter()
+            .find_map(|class| Arch::all().find(|a| a.classes.contains(class)));
+        by_class.or_else(|| {
+            model_types
+                .iter()
+                .find_map(|t| Arch::all().find(|a| a.model_types.contains(t)))
+        })
     }
 
     /// Every known architecture.

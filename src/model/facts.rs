@@ -85,8 +85,16 @@ pub(super) struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     /// Reads `raw` for the architecture whose GGUF keys start with `prefix`.
-    pub(super) fn new(raw: &'a RawConfig, prefix: &'a str, defaults: &'a [(Key, u64)]) -> Facts<'a> {
-        Facts { raw, prefix, defaults }
+    pub(super) fn new(
+        raw: &'a RawConfig,
+        prefix: &'a str,
+        defaults: &'a [(Key, u64)],
+    ) -> Facts<'a> {
+        Facts {
+            raw,
+            prefix,
+            defaults,
+        }
     }
 
     /// Whether the configuration is a `config.json`.
@@ -115,23 +123,35 @@ impl<'a> Facts<'a> {
     /// Errors if the value is there and not a whole, non-negative number below 2^53.
     pub(super) fn numbers(&self, key: Key) -> Result<Option<Vec<u64>>, ModelError> {
         let found = match self.raw {
-            RawConfig::HuggingFace(_) => key
-                .hugging_face()
-                .iter()
-                .find_map(|name| self.json(name).filter(|v| !v.is_null()).map(|v| (*name, json_numbers(v)))),
-            RawConfig::Gguf(_) => self.metadata(key.gguf()).map(|v| (key.gguf(), value_numbers(v))),
+            RawConfig::HuggingFace(_) => key.hugging_face().iter().find_map(|name| {
+                self.json(name)
+                    .filter(|v| !v.is_null())
+                    .map(|v| (*name, json_numbers(v)))
+            }),
+            RawConfig::Gguf(_) => self
+                .metadata(key.gguf())
+                .map(|v| (key.gguf(), value_numbers(v))),
         };
         match found {
             None => Ok(None),
             Some((_, Some(numbers))) => Ok(Some(numbers)),
-            Some((name, None)) => Err(ModelError::BadValue { key: name.to_owned() }),
+            Some((name, None)) => Err(ModelError::BadValue {
+                key: name.to_owned(),
+            }),
         }
     }
 
     /// The single value of `key`, its default if absent; the first entry of an array.
     pub(super) fn get(&self, key: Key) -> Result<Option<u64>, ModelError> {
-        let found = self.numbers(key)?.and_then(|numbers| numbers.first().copied());
-        Ok(found.or_else(|| self.defaults.iter().find(|(k, _)| *k == key).map(|(_, value)| *value)))
+        let found = self
+            .numbers(key)?
+            .and_then(|numbers| numbers.first().copied());
+        Ok(found.or_else(|| {
+            self.defaults
+                .iter()
+                .find(|(k, _)| *k == key)
+                .map(|(_, value)| *value)
+        }))
     }
 
     /// The single value of `key`, or zero.
@@ -143,9 +163,12 @@ impl<'a> Facts<'a> {
     pub(super) fn need(&self, key: Key) -> Result<u64, ModelError> {
         let missing = || ModelError::MissingKey {
             key: match self.raw {
-                RawConfig::HuggingFace(_) => {
-                    key.hugging_face().first().copied().unwrap_or_default().to_owned()
-                }
+                RawConfig::HuggingFace(_) => key
+                    .hugging_face()
+                    .first()
+                    .copied()
+                    .unwrap_or_default()
+                    .to_owned(),
                 RawConfig::Gguf(_) => format!("{}.{}", self.prefix, key.gguf()),
             },
         };
@@ -156,7 +179,11 @@ impl<'a> Facts<'a> {
     }
 
     /// One value of `key` per block: an array as it stands, a scalar repeated.
-    pub(super) fn per_block(&self, key: Key, blocks: usize) -> Result<Option<Vec<u64>>, ModelError> {
+    pub(super) fn per_block(
+        &self,
+        key: Key,
+        blocks: usize,
+    ) -> Result<Option<Vec<u64>>, ModelError> {
         match self.numbers(key)? {
             Some(mut list) if list.len() > 1 => {
                 let last = list.last().copied().unwrap_or(0);
@@ -174,7 +201,11 @@ impl<'a> Facts<'a> {
 
     /// A list of words of `config.json`, such as `layer_types`.
     pub(super) fn words(&self, name: &str) -> Option<Vec<&'a str>> {
-        self.json(name)?.as_array()?.iter().map(Json::as_str).collect()
+        self.json(name)?
+            .as_array()?
+            .iter()
+            .map(Json::as_str)
+            .collect()
     }
 }
 
@@ -196,7 +227,11 @@ const LIMIT: u64 = 1 << 40;
 
 fn json_numbers(value: &Json) -> Option<Vec<u64>> {
     let one = |v: &Json| {
-        v.as_u64().or_else(|| v.as_f64().filter(|f| f.fract() == 0.0 && *f >= 0.0).map(|f| f as u64))
+        v.as_u64().or_else(|| {
+            v.as_f64()
+                .filter(|f| f.fract() == 0.0 && *f >= 0.0)
+                .map(|f| f as u64)
+        })
     };
     let numbers: Vec<u64> = match value {
         Json::Array(items) => items.iter().map(one).collect::<Option<_>>()?,
@@ -215,15 +250,7 @@ fn value_numbers(value: &Value) -> Option<Vec<u64>> {
 
 fn value_number(value: &Value) -> Option<u64> {
     match *value {
-        Value::U8(n) => Some(n.into()),
-        Value::U16(n) => Some(n.into()),
-        Value::U32(n) => Some(n.into()),
-        Value::U64(n) => Some(n),
-        Value::I8(n) => n.try_into().ok(),
-        Value::I16(n) => n.try_into().ok(),
-        Value::I32(n) => n.try_into().ok(),
-        Value::I64(n) => n.try_into().ok(),
         Value::Bool(b) => Some(b.into()),
-        _ => None,
+        _ => value.as_u64(),
     }
 }

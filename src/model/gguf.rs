@@ -9,15 +9,23 @@ use crate::checkpoint::{Checkpoint, StoredTensor};
 use crate::gguf::Metadata;
 
 /// Tensor names that belong to a vision or audio tower or its projector (`clip` files).
-const TOWERS: &[(&str, &str)] =
-    &[("v.", "vision tower"), ("a.", "audio tower"), ("mm.", "projector"), ("resampler.", "projector")];
+const TOWERS: &[(&str, &str)] = &[
+    ("v.", "vision tower"),
+    ("a.", "audio tower"),
+    ("mm.", "projector"),
+    ("resampler.", "projector"),
+];
 
 pub(super) fn read(
     checkpoint: &Checkpoint,
     metadata: &Metadata,
     unknown: Unknown,
 ) -> Result<ModelSpec, ModelError> {
-    let name = metadata.str("general.architecture").ok_or(ModelError::NoArchitecture)?;
+    let name = metadata
+        .str("general.architecture")
+        .ok()
+        .flatten()
+        .ok_or(ModelError::NoArchitecture)?;
     let arch = match (Arch::of_gguf(name), unknown) {
         (Some(arch), _) => Some(arch),
         (None, Unknown::Assume(as_if)) => Arch::of_gguf(as_if),
@@ -30,20 +38,39 @@ pub(super) fn read(
         }
     };
     let facts = Facts::new(&checkpoint.config, name, &[]);
-    let (towers, text): (Vec<_>, Vec<_>) =
-        checkpoint.tensors.iter().enumerate().partition(|(_, t)| tower_of(&t.name).is_some());
-    let tensors: Vec<Tensor> = text.into_iter().map(|(index, stored)| tensor(index, stored)).collect();
+    let (towers, text): (Vec<_>, Vec<_>) = checkpoint
+        .tensors
+        .iter()
+        .enumerate()
+        .partition(|(_, t)| tower_of(&t.name).is_some());
+    let tensors: Vec<Tensor> = text
+        .into_iter()
+        .map(|(index, stored)| tensor(index, stored))
+        .collect();
     let (mut dims, layers) = match arch {
         Some(arch) => shape(arch, &facts)?,
-        None => (Dims { streams: 1, ..Dims::default() }, Vec::new()),
+        None => (
+            Dims {
+                streams: 1,
+                ..Dims::default()
+            },
+            Vec::new(),
+        ),
     };
-    if let Some(embedding) = tensors.iter().find(|t| t.role == TensorRole::TokenEmbedding) {
+    if let Some(embedding) = tensors
+        .iter()
+        .find(|t| t.role == TensorRole::TokenEmbedding)
+    {
         dims.vocab = embedding.shape.first().copied().unwrap_or(0);
     }
     let published = |t: &&Tensor| !t.role.is_rope_table();
     Ok(ModelSpec {
         name: checkpoint.name.clone(),
-        parameters: tensors.iter().filter(published).map(Tensor::elements).fold(0, u64::saturating_add),
+        parameters: tensors
+            .iter()
+            .filter(published)
+            .map(Tensor::elements)
+            .fold(0, u64::saturating_add),
         architecture: name.to_owned(),
         dims,
         layers,
@@ -69,7 +96,10 @@ fn tensor(index: usize, stored: &StoredTensor) -> Tensor {
 }
 
 fn tower_of(name: &str) -> Option<&'static str> {
-    TOWERS.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, tower)| *tower)
+    TOWERS
+        .iter()
+        .find(|(prefix, _)| name.starts_with(prefix))
+        .map(|(_, tower)| *tower)
 }
 
 fn sum_towers<'a>(tensors: impl Iterator<Item = &'a StoredTensor>) -> Vec<Tower> {
@@ -78,7 +108,12 @@ fn sum_towers<'a>(tensors: impl Iterator<Item = &'a StoredTensor>) -> Vec<Tower>
         let Some(name) = tower_of(&stored.name) else {
             continue;
         };
-        super::hugging_face::add_to_tower(&mut towers, name, stored.shape.iter().product(), stored.bytes);
+        super::hugging_face::add_to_tower(
+            &mut towers,
+            name,
+            stored.shape.iter().product(),
+            stored.bytes,
+        );
     }
     towers
 }

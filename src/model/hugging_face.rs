@@ -44,7 +44,12 @@ const TOWERS: &[(&str, &str)] = &[
 ];
 
 /// Ends of names that hold nothing a runtime needs.
-const DROPPED: &[&str] = &[".rotary_emb.inv_freq", ".masked_bias", ".attention.bias", ".attn.bias"];
+const DROPPED: &[&str] = &[
+    ".rotary_emb.inv_freq",
+    ".masked_bias",
+    ".attention.bias",
+    ".attn.bias",
+];
 
 pub(super) fn read(
     checkpoint: &Checkpoint,
@@ -60,7 +65,10 @@ pub(super) fn read(
             return weights_only(checkpoint, config, &classes, &model_types);
         }
         (None, Unknown::Refuse) => {
-            let name = classes.first().or(model_types.first()).ok_or(ModelError::NoArchitecture)?;
+            let name = classes
+                .first()
+                .or(model_types.first())
+                .ok_or(ModelError::NoArchitecture)?;
             return Err(ModelError::UnknownArchitecture {
                 name: (*name).to_owned(),
                 nearest: nearest_architecture(name),
@@ -72,14 +80,19 @@ pub(super) fn read(
     let logical = packed::logical(&checkpoint.tensors, config)?;
     let prequantized = packed::label(config, &logical);
     let sorted = Sorted::new(logical);
-    let tied = facts.flag("tie_word_embeddings").unwrap_or(arch.tied_by_default);
+    let tied = facts
+        .flag("tie_word_embeddings")
+        .unwrap_or(arch.tied_by_default);
     let tied = match (sorted.has("lm_head.weight"), checkpoint.tensors.is_empty()) {
         (_, true) => tied,
         // A tied model may store its shared matrix under either name.
         (true, false) => tied || !sorted.has("embed_tokens.weight"),
         (false, false) => true,
     };
-    let head_dim = layers.iter().find_map(|l| l.mixer.attention.as_ref()).map_or(0, |a| a.key_dim);
+    let head_dim = layers
+        .iter()
+        .find_map(|l| l.mixer.attention.as_ref())
+        .map_or(0, |a| a.key_dim);
     let extra = extra(&facts, tied, head_dim)?;
     if let Some(rows) = sorted.embedding_rows() {
         dims.vocab = rows;
@@ -89,7 +102,10 @@ pub(super) fn read(
         true => from_rows(arch, &dims, &extra, &layers),
         false => {
             let parameters = sorted.parameters();
-            (from_stored(arch, &dims, &extra, &layers, sorted)?, parameters)
+            (
+                from_stored(arch, &dims, &extra, &layers, sorted)?,
+                parameters,
+            )
         }
     };
     Ok(ModelSpec {
@@ -109,8 +125,12 @@ pub(super) fn read(
 /// The class names and the model types, of the text part first.
 fn stated_names(config: &Json) -> (Vec<&str>, Vec<&str>) {
     let classes = config.get("architectures").and_then(Json::as_array);
-    let classes = classes.map(|list| list.iter().filter_map(Json::as_str).collect()).unwrap_or_default();
-    let types = [text_config(config), config].into_iter().filter_map(|c| c.get("model_type")?.as_str());
+    let classes = classes
+        .map(|list| list.iter().filter_map(Json::as_str).collect())
+        .unwrap_or_default();
+    let types = [text_config(config), config]
+        .into_iter()
+        .filter_map(|c| c.get("model_type")?.as_str());
     (classes, types.collect())
 }
 
@@ -123,16 +143,26 @@ fn weights_only(
 ) -> Result<ModelSpec, ModelError> {
     let logical = packed::logical(&checkpoint.tensors, config)?;
     let prequantized = packed::label(config, &logical);
-    let name = model_types.first().or(classes.first()).ok_or(ModelError::NoArchitecture)?;
+    let name = model_types
+        .first()
+        .or(classes.first())
+        .ok_or(ModelError::NoArchitecture)?;
     let sorted = Sorted::new(logical);
     Ok(ModelSpec {
         name: checkpoint.name.clone(),
         architecture: (*name).to_owned(),
         parameters: sorted.parameters(),
-        dims: Dims { streams: 1, ..Dims::default() },
+        dims: Dims {
+            streams: 1,
+            ..Dims::default()
+        },
         layers: Vec::new(),
         towers: sorted.towers,
-        tensors: sorted.text.into_iter().map(|entry| other(entry.logical)).collect(),
+        tensors: sorted
+            .text
+            .into_iter()
+            .map(|entry| other(entry.logical))
+            .collect(),
         tied: false,
         source: checkpoint.format,
         prequantized,
@@ -156,19 +186,34 @@ struct Entry {
 
 impl Sorted {
     fn new(logical: Vec<Logical>) -> Sorted {
-        let mut sorted = Sorted { text: Vec::new(), towers: Vec::new() };
+        let mut sorted = Sorted {
+            text: Vec::new(),
+            towers: Vec::new(),
+        };
         for tensor in logical {
             if DROPPED.iter().any(|end| tensor.name.ends_with(end)) {
                 continue;
             }
-            let bare = PREFIXES.iter().find_map(|p| tensor.name.strip_prefix(p)).unwrap_or(&tensor.name);
+            let bare = PREFIXES
+                .iter()
+                .find_map(|p| tensor.name.strip_prefix(p))
+                .unwrap_or(&tensor.name);
             match TOWERS.iter().find(|(prefix, _)| bare.starts_with(prefix)) {
                 Some((_, tower)) => {
-                    add_to_tower(&mut sorted.towers, tower, tensor.shape.iter().product(), tensor.bytes);
+                    add_to_tower(
+                        &mut sorted.towers,
+                        tower,
+                        tensor.shape.iter().product(),
+                        tensor.bytes,
+                    );
                 }
                 None => {
                     let (pattern, numbers) = split_numbers(bare);
-                    sorted.text.push(Entry { pattern, numbers, logical: tensor });
+                    sorted.text.push(Entry {
+                        pattern,
+                        numbers,
+                        logical: tensor,
+                    });
                 }
             }
         }
@@ -181,14 +226,24 @@ impl Sorted {
 
     /// Logical weights of the text model.
     fn parameters(&self) -> u64 {
-        let elements = |e: &Entry| e.logical.shape.iter().fold(1u64, |n, &d| n.saturating_mul(d));
+        let elements = |e: &Entry| {
+            e.logical
+                .shape
+                .iter()
+                .fold(1u64, |n, &d| n.saturating_mul(d))
+        };
         self.text.iter().map(elements).fold(0, u64::saturating_add)
     }
 
     /// Rows of the embedding as stored, which `vocab_size` may not equal.
     fn embedding_rows(&self) -> Option<u64> {
         let find = |pattern: &str| self.text.iter().find(|e| e.pattern == pattern);
-        find("embed_tokens.weight").or_else(|| find("lm_head.weight"))?.logical.shape.first().copied()
+        find("embed_tokens.weight")
+            .or_else(|| find("lm_head.weight"))?
+            .logical
+            .shape
+            .first()
+            .copied()
     }
 }
 
@@ -199,7 +254,11 @@ pub(super) fn add_to_tower(towers: &mut Vec<Tower>, name: &str, parameters: u64,
             tower.parameters = tower.parameters.saturating_add(parameters);
             tower.bytes += bytes;
         }
-        None => towers.push(Tower { name: name.to_owned(), parameters, bytes }),
+        None => towers.push(Tower {
+            name: name.to_owned(),
+            parameters,
+            bytes,
+        }),
     }
 }
 
@@ -259,7 +318,17 @@ fn places<'a>(
         .iter()
         .enumerate()
         .take(count)
-        .map(move |(index, layer)| (in_block.then_some(index as u32), Place { dims, extra, layer, index }))
+        .map(move |(index, layer)| {
+            (
+                in_block.then_some(index as u32),
+                Place {
+                    dims,
+                    extra,
+                    layer,
+                    index,
+                },
+            )
+        })
 }
 
 fn made(
@@ -327,12 +396,23 @@ fn from_stored(
         };
         for &row in found {
             let in_block = all[row].role.info().block;
-            let layer = if in_block { entry.numbers.first().copied() } else { None };
+            let layer = if in_block {
+                entry.numbers.first().copied()
+            } else {
+                None
+            };
             if layer.is_some_and(|l| l as usize >= layers.len()) {
                 continue; // a multi-token-prediction block behind the last one
             }
-            let part = entry.numbers.get(usize::from(in_block)).copied().unwrap_or(0);
-            parts.entry((row, layer)).or_default().push((part, position));
+            let part = entry
+                .numbers
+                .get(usize::from(in_block))
+                .copied()
+                .unwrap_or(0);
+            parts
+                .entry((row, layer))
+                .or_default()
+                .push((part, position));
         }
     }
     let mut tensors = Vec::new();
@@ -342,7 +422,9 @@ fn from_stored(
             match parts.get_mut(&(row_index, layer)) {
                 Some(found) => {
                     found.sort_unstable();
-                    let shares = rows.get(sorted.text[found[0].1].pattern.as_str()).map_or(1, Vec::len);
+                    let shares = rows
+                        .get(sorted.text[found[0].1].pattern.as_str())
+                        .map_or(1, Vec::len);
                     tensors.push(gather(row, layer, expected, found, &sorted.text, shares)?);
                 }
                 None if row.names.is_empty() && (row.when)(&place) => {
@@ -354,7 +436,12 @@ fn from_stored(
                 }
                 None if row.part == "weight" && (row.when)(&place) => {
                     let number = layer.map_or_else(String::new, |l| l.to_string());
-                    let name = row.names.first().copied().unwrap_or_default().replacen("{}", &number, 1);
+                    let name = row
+                        .names
+                        .first()
+                        .copied()
+                        .unwrap_or_default()
+                        .replacen("{}", &number, 1);
                     return Err(ModelError::MissingTensor { tensor: name });
                 }
                 None => {}
@@ -362,7 +449,12 @@ fn from_stored(
         }
     }
     let mut keep: Vec<Option<Entry>> = sorted.text.into_iter().map(Some).collect();
-    tensors.extend(strangers.into_iter().filter_map(|i| keep[i].take()).map(|entry| other(entry.logical)));
+    tensors.extend(
+        strangers
+            .into_iter()
+            .filter_map(|i| keep[i].take())
+            .map(|entry| other(entry.logical)),
+    );
     Ok(tensors)
 }
 
@@ -379,11 +471,17 @@ fn gather(
     let logical = || found.iter().map(|&(_, position)| &text[position].logical);
     let first = &text[found[0].1].logical;
     let elements = |shape: &[u64]| shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
-    let wanted = elements(&expected)
-        .ok_or_else(|| ModelError::TooLarge { tensor: first.name.clone(), shape: expected.clone() })?;
-    let stored: u64 = logical().map(|l| elements(&l.shape).unwrap_or(u64::MAX)).fold(0, u64::saturating_add);
-    let embedding =
-        matches!(row.role, TensorRole::TokenEmbedding | TensorRole::Output | TensorRole::PerLayerEmbedding);
+    let wanted = elements(&expected).ok_or_else(|| ModelError::TooLarge {
+        tensor: first.name.clone(),
+        shape: expected.clone(),
+    })?;
+    let stored: u64 = logical()
+        .map(|l| elements(&l.shape).unwrap_or(u64::MAX))
+        .fold(0, u64::saturating_add);
+    let embedding = matches!(
+        row.role,
+        TensorRole::TokenEmbedding | TensorRole::Output | TensorRole::PerLayerEmbedding
+    );
     if stored != wanted && shares == 1 && !(embedding && first.shape.last() == expected.last()) {
         return Err(ModelError::ShapeMismatch {
             tensor: first.name.clone(),
@@ -394,9 +492,9 @@ fn gather(
     let all_bytes: Bytes = logical().map(|l| l.bytes).sum();
     // Split tensors share their source's bytes by weight.
     let bytes = match stored {
-        stored if shares > 1 && stored > 0 => {
-            Bytes((u128::from(all_bytes.0) * u128::from(wanted.min(stored)) / u128::from(stored)) as u64)
-        }
+        stored if shares > 1 && stored > 0 => Bytes(
+            (u128::from(all_bytes.0) * u128::from(wanted.min(stored)) / u128::from(stored)) as u64,
+        ),
         _ => all_bytes,
     };
     let sources = logical().flat_map(|l| l.sources.iter().copied()).collect();

@@ -80,7 +80,9 @@ pub enum ModelError {
 }
 
 fn unknown_architecture(name: &str, nearest: Option<&str>) -> String {
-    let nearest = nearest.map(|n| format!(" (the nearest known one is `{n}`)")).unwrap_or_default();
+    let nearest = nearest
+        .map(|n| format!(" (the nearest known one is `{n}`)"))
+        .unwrap_or_default();
     format!(
         "architecture `{name}` is not known{nearest}: the weights can be counted, but not the cache its \
          blocks need; `--assume-kv llama` plans it as a plain transformer at your own risk, and \
@@ -90,7 +92,14 @@ fn unknown_architecture(name: &str, nearest: Option<&str>) -> String {
 
 impl ModelError {
     fn missing(key: Key) -> ModelError {
-        ModelError::MissingKey { key: key.hugging_face().first().copied().unwrap_or_default().to_owned() }
+        ModelError::MissingKey {
+            key: key
+                .hugging_face()
+                .first()
+                .copied()
+                .unwrap_or_default()
+                .to_owned(),
+        }
     }
 }
 
@@ -137,13 +146,17 @@ fn shape(arch: &Arch, facts: &Facts<'_>) -> Result<(Dims, Vec<Layer>), ModelErro
 /// Dimensions that only the shapes of tensors need.
 fn extra(facts: &Facts<'_>, tied: bool, head_dim: u64) -> Result<Extra, ModelError> {
     let flag = |name| facts.flag(name).unwrap_or(false);
-    let rope = facts.json("rope_scaling").or_else(|| facts.json("rope_parameters"));
-    let rope_type = rope.and_then(|r| r.get("rope_type").or_else(|| r.get("type"))).and_then(|t| t.as_str());
+    let rope = facts
+        .json("rope_scaling")
+        .or_else(|| facts.json("rope_parameters"));
+    let rope_type = rope
+        .and_then(|r| r.get("rope_type").or_else(|| r.get("type")))
+        .and_then(|t| t.as_str());
     let rope_factors = match rope_type {
         Some("llama3") => head_dim / 2,
-        Some("longrope" | "su" | "yarn") => {
-            rope.and_then(|r| r.get("long_factor")?.as_array().map(|a| a.len() as u64)).unwrap_or(0)
-        }
+        Some("longrope" | "su" | "yarn") => rope
+            .and_then(|r| r.get("long_factor")?.as_array().map(|a| a.len() as u64))
+            .unwrap_or(0),
         _ => 0,
     };
     Ok(Extra {
@@ -171,7 +184,11 @@ fn extra(facts: &Facts<'_>, tied: bool, head_dim: u64) -> Result<Extra, ModelErr
 /// The known name closest to `name`, if any is close.
 fn nearest_architecture(name: &str) -> Option<&'static str> {
     let candidates = Arch::all().flat_map(|a| {
-        std::iter::once(a.name).chain(a.classes.iter().copied()).chain(a.model_types.iter().copied())
+        std::iter::once(a.name)
+            .chain(a.classes.iter().copied())
+            .chain(a.model_types.iter().copied())
     });
-    crate::nearest::nearest(name, candidates)
+    crate::nearest::nearest(name, candidates, 1)
+        .first()
+        .copied()
 }

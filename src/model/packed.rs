@@ -75,8 +75,13 @@ pub(super) fn logical(stored: &[StoredTensor], config: &Json) -> Result<Vec<Logi
     let mut companions: HashMap<usize, Vec<usize>> = HashMap::new();
     let mut folded = vec![false; stored.len()];
     for (index, tensor) in stored.iter().enumerate() {
-        let base = COMPANIONS.iter().find_map(|end| tensor.name.strip_suffix(end));
-        if let Some(&weight) = base.and_then(|base| bases.get(base)).filter(|&&weight| weight != index) {
+        let base = COMPANIONS
+            .iter()
+            .find_map(|end| tensor.name.strip_suffix(end));
+        if let Some(&weight) = base
+            .and_then(|base| bases.get(base))
+            .filter(|&&weight| weight != index)
+        {
             companions.entry(weight).or_default().push(index);
             folded[index] = true;
         }
@@ -84,7 +89,14 @@ pub(super) fn logical(stored: &[StoredTensor], config: &Json) -> Result<Vec<Logi
     let none = Vec::new();
     (0..stored.len())
         .filter(|&index| !folded[index])
-        .map(|index| unpack(stored, index, companions.get(&index).unwrap_or(&none), config))
+        .map(|index| {
+            unpack(
+                stored,
+                index,
+                companions.get(&index).unwrap_or(&none),
+                config,
+            )
+        })
         .collect()
 }
 
@@ -95,19 +107,36 @@ fn unpack(
     config: &Json,
 ) -> Result<Logical, ModelError> {
     let weight = &stored[index];
-    let companion = |end: &str| companions.iter().map(|&i| &stored[i]).find(|t| t.name.ends_with(end));
-    let too_large = || ModelError::TooLarge { tensor: weight.name.clone(), shape: weight.shape.clone() };
+    let companion = |end: &str| {
+        companions
+            .iter()
+            .map(|&i| &stored[i])
+            .find(|t| t.name.ends_with(end))
+    };
+    let too_large = || ModelError::TooLarge {
+        tensor: weight.name.clone(),
+        shape: weight.shape.clone(),
+    };
     let (name, shape, dtype) = match (weight.shape.as_slice(), weight.dtype) {
         (&[rows, words], Dtype::I32) if weight.name.ends_with(".weight_packed") => {
             let bits = compressed_tensors_bits(config).unwrap_or(4);
-            (renamed(weight, ".weight_packed"), widened(vec![rows, words], 32, bits), packed_dtype(bits))
+            (
+                renamed(weight, ".weight_packed"),
+                widened(vec![rows, words], 32, bits),
+                packed_dtype(bits),
+            )
         }
-        (&[rows, bytes], Dtype::U8) if weight.name.ends_with(".weight_packed") => {
-            (renamed(weight, ".weight_packed"), widened(vec![rows, bytes], 8, 4), Dtype::NVFP4)
-        }
+        (&[rows, bytes], Dtype::U8) if weight.name.ends_with(".weight_packed") => (
+            renamed(weight, ".weight_packed"),
+            widened(vec![rows, bytes], 8, 4),
+            Dtype::NVFP4,
+        ),
         (&[first, second], Dtype::I32) if weight.name.ends_with(".qweight") => {
             // GPTQ packs along the inputs, AWQ along the outputs; both keep one scale per output.
-            let outputs = companion(".scales").and_then(|s| s.shape.get(1)).copied().unwrap_or(second);
+            let outputs = companion(".scales")
+                .and_then(|s| s.shape.get(1))
+                .copied()
+                .unwrap_or(second);
             let stated = number(config, &["quantization_config", "bits"]);
             let (shape, bits) = if outputs == second {
                 let bits = stated.unwrap_or(4);
@@ -121,23 +150,41 @@ fn unpack(
         (&[rows, words], Dtype::U32) if companion(".scales").is_some() => {
             let base = weight.name.strip_suffix(".weight").unwrap_or(&weight.name);
             let group = mlx_group(config, base);
-            let groups = companion(".scales").and_then(|s| s.shape.get(1)).copied().unwrap_or(0);
+            let groups = companion(".scales")
+                .and_then(|s| s.shape.get(1))
+                .copied()
+                .unwrap_or(0);
             let columns = groups.checked_mul(group).ok_or_else(too_large)?;
             let bits = (words.saturating_mul(32) / columns.max(1)).clamp(1, 32);
-            (weight.name.clone(), Some(vec![rows, columns]), packed_dtype(bits))
+            (
+                weight.name.clone(),
+                Some(vec![rows, columns]),
+                packed_dtype(bits),
+            )
         }
         (shape, Dtype::U8) if companion(".weight.absmax").is_some() => {
             let packed: u64 = shape.iter().product();
-            (weight.name.clone(), packed.checked_mul(2).map(|n| vec![n]), Dtype::INT4)
+            (
+                weight.name.clone(),
+                packed.checked_mul(2).map(|n| vec![n]),
+                Dtype::INT4,
+            )
         }
         (shape, Dtype::U8) if companion("_scales").is_some() && shape.len() == 4 => {
             let last = shape[2].checked_mul(32).ok_or_else(too_large)?;
-            (renamed(weight, "_blocks"), Some(vec![shape[0], shape[1], last]), Dtype::MXFP4)
+            (
+                renamed(weight, "_blocks"),
+                Some(vec![shape[0], shape[1], last]),
+                Dtype::MXFP4,
+            )
         }
         (shape, dtype) => (weight.name.clone(), Some(shape.to_vec()), dtype),
     };
     let shape = shape.ok_or_else(too_large)?;
-    shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d)).ok_or_else(too_large)?;
+    shape
+        .iter()
+        .try_fold(1u64, |n, &d| n.checked_mul(d))
+        .ok_or_else(too_large)?;
     let sources = std::iter::once(index).chain(companions.iter().copied());
     Ok(Logical {
         name,
@@ -150,7 +197,11 @@ fn unpack(
 
 fn renamed(weight: &StoredTensor, end: &str) -> String {
     let base = weight.name.strip_suffix(end).unwrap_or(&weight.name);
-    if end == "_blocks" { base.to_owned() } else { format!("{base}.weight") }
+    if end == "_blocks" {
+        base.to_owned()
+    } else {
+        format!("{base}.weight")
+    }
 }
 
 /// `shape` with its last dimension counted in weights of `bits` instead of words of `word_bits`.
@@ -166,12 +217,18 @@ fn packed_dtype(bits: u64) -> Dtype {
 
 fn number(config: &Json, path: &[&str]) -> Option<u64> {
     let (first, rest) = path.split_first()?;
-    rest.iter().try_fold(json_lookup(config, first)?, |value, part| value.get(part))?.as_u64()
+    rest.iter()
+        .try_fold(json_lookup(config, first)?, |value, part| value.get(part))?
+        .as_u64()
 }
 
 fn compressed_tensors_bits(config: &Json) -> Option<u64> {
-    let groups = json_lookup(config, "quantization_config")?.get("config_groups")?.as_object()?;
-    groups.values().find_map(|group| group.get("weights")?.get("num_bits")?.as_u64())
+    let groups = json_lookup(config, "quantization_config")?
+        .get("config_groups")?
+        .as_object()?;
+    groups
+        .values()
+        .find_map(|group| group.get("weights")?.get("num_bits")?.as_u64())
 }
 
 /// MLX keeps a group size for the whole model and others for single layers.
@@ -197,7 +254,8 @@ pub(super) fn label(config: &Json, tensors: &[Logical]) -> Option<String> {
     } else {
         return None;
     };
-    let method = json_lookup(config, "quantization_config").and_then(|q| q.get("quant_method")?.as_str());
+    let method =
+        json_lookup(config, "quantization_config").and_then(|q| q.get("quant_method")?.as_str());
     Some(match method {
         Some("gptq") => format!("gptq-{format}"),
         Some("awq") => format!("awq-{format}"),

@@ -195,7 +195,10 @@ impl TensorRole {
 
     /// Whether conversion computes the tensor from `rope_scaling`; no checkpoint stores it as a weight.
     pub fn is_rope_table(self) -> bool {
-        matches!(self, TensorRole::RopeFreqs | TensorRole::RopeFactorsLong | TensorRole::RopeFactorsShort)
+        matches!(
+            self,
+            TensorRole::RopeFreqs | TensorRole::RopeFactorsLong | TensorRole::RopeFactorsShort
+        )
     }
 
     /// The GGUF name of this role's tensor: `blk.3.attn_q.weight`. `part` is `weight`, `bias` or
@@ -212,7 +215,10 @@ impl TensorRole {
     /// Splits a GGUF tensor name into its role and its block.
     pub fn of_gguf_name(name: &str) -> (TensorRole, Option<u32>) {
         let (layer, rest) = split_block(name);
-        let stem = rest.strip_suffix(".weight").or_else(|| rest.strip_suffix(".bias")).unwrap_or(rest);
+        let stem = rest
+            .strip_suffix(".weight")
+            .or_else(|| rest.strip_suffix(".bias"))
+            .unwrap_or(rest);
         let role = ROLES
             .iter()
             .find(|info| info.stem == stem && info.block == layer.is_some())
@@ -243,15 +249,32 @@ mod tests {
             assert_eq!(info.role as usize, index);
             let layer = info.block.then_some(17);
             let name = info.role.gguf_name(layer, "weight");
-            assert_eq!(TensorRole::of_gguf_name(&name), (info.role, layer), "{name}");
+            assert_eq!(
+                TensorRole::of_gguf_name(&name),
+                (info.role, layer),
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn unknown_names_are_other() {
-        for name in ["", "blk.", "blk.x.attn_q.weight", "blk.1.mystery.weight", "v.patch_embd.weight"] {
-            assert_eq!(TensorRole::of_gguf_name(name).0, TensorRole::Other, "{name}");
+        for name in [
+            "",
+            "blk.",
+            "blk.x.attn_q.weight",
+            "blk.1.mystery.weight",
+            "v.patch_embd.weight",
+        ] {
+            assert_eq!(
+                TensorRole::of_gguf_name(name).0,
+                TensorRole::Other,
+                "{name}"
+            );
         }
-        assert_eq!(TensorRole::of_gguf_name("blk.99999999999.attn_q.weight").1, None);
+        assert_eq!(
+            TensorRole::of_gguf_name("blk.99999999999.attn_q.weight").1,
+            None
+        );
     }
 }

@@ -59,7 +59,10 @@ impl Assignment {
 
     /// How many tensors fell back to another type because of their shape.
     pub fn fallbacks(&self) -> usize {
-        self.tensors.iter().filter(|t| matches!(t.reason, Reason::ShapeFallback { .. })).count()
+        self.tensors
+            .iter()
+            .filter(|t| matches!(t.reason, Reason::ShapeFallback { .. }))
+            .count()
     }
 }
 
@@ -67,9 +70,17 @@ impl Assignment {
 pub fn assign(model: &ModelSpec, scheme: &Scheme, rules: Rules) -> Assignment {
     let tensors = match scheme.container {
         Container::Gguf => rules::assign_gguf(model, scheme, rules),
-        Container::Safetensors => model.tensors.iter().map(|t| safetensors_type(model, t, scheme)).collect(),
+        Container::Safetensors => model
+            .tensors
+            .iter()
+            .map(|t| safetensors_type(model, t, scheme))
+            .collect(),
     };
-    Assignment { scheme: scheme.id.to_owned(), container: scheme.container, tensors }
+    Assignment {
+        scheme: scheme.id.to_owned(),
+        container: scheme.container,
+        tensors,
+    }
 }
 
 /// The assignment of a checkpoint as it is stored now.
@@ -77,9 +88,17 @@ pub fn stored(model: &ModelSpec, scheme: &str, container: Container) -> Assignme
     let tensors = model
         .tensors
         .iter()
-        .map(|t| Assigned { dtype: t.dtype, bytes: t.stored_bytes, reason: Reason::Stored })
+        .map(|t| Assigned {
+            dtype: t.dtype,
+            bytes: t.stored_bytes,
+            reason: Reason::Stored,
+        })
         .collect();
-    Assignment { scheme: scheme.to_owned(), container, tensors }
+    Assignment {
+        scheme: scheme.to_owned(),
+        container,
+        tensors,
+    }
 }
 
 /// The type of a tensor in a safetensors scheme (compressed-tensors): every linear layer except the
@@ -90,12 +109,17 @@ pub fn stored(model: &ModelSpec, scheme: &str, container: Container) -> Assignme
 /// stores one byte a weight and `weight_scale`, one 16-bit scale per output row.
 fn safetensors_type(model: &ModelSpec, tensor: &Tensor, scheme: &Scheme) -> Assigned {
     let kept = |reason| {
-        let dtype = if tensor.dtype == Dtype::F32 && tensor.stored_bytes.0 == tensor.elements() * 4 {
+        let dtype = if tensor.dtype == Dtype::F32 && tensor.stored_bytes.0 == tensor.elements() * 4
+        {
             Dtype::F32
         } else {
             Dtype::BF16
         };
-        Assigned { dtype, bytes: dtype.bytes(&tensor.shape).unwrap_or(Bytes(0)), reason }
+        Assigned {
+            dtype,
+            bytes: dtype.bytes(&tensor.shape).unwrap_or(Bytes(0)),
+            reason,
+        }
     };
     let info = tensor.role.info();
     let linear = tensor.shape.len() >= 2
@@ -108,15 +132,25 @@ fn safetensors_type(model: &ModelSpec, tensor: &Tensor, scheme: &Scheme) -> Assi
     }
     let rows = tensor.elements() / tensor.row().max(1);
     // Experts are separate matrices in the Hugging Face layout, each with its own shape record.
-    let matrices = if tensor.shape.len() > 2 { tensor.shape[0] } else { 1 };
+    let matrices = if tensor.shape.len() > 2 {
+        tensor.shape[0]
+    } else {
+        1
+    };
     match scheme.base.bytes(&tensor.shape) {
-        None => kept(Reason::ShapeFallback { intended: scheme.base }),
+        None => kept(Reason::ShapeFallback {
+            intended: scheme.base,
+        }),
         Some(packed) => {
             let records = match scheme.base {
                 Dtype::INT4 => 16 * matrices,
                 _ => 2 * rows,
             };
-            Assigned { dtype: scheme.base, bytes: packed + Bytes(records), reason: Reason::Default }
+            Assigned {
+                dtype: scheme.base,
+                bytes: packed + Bytes(records),
+                reason: Reason::Default,
+            }
         }
     }
 }

@@ -24,8 +24,10 @@ pub enum Rules {
 
 impl Rules {
     /// Every version with its name on the command line, the newest first.
-    pub const ALL: [(&'static str, Rules); 2] =
-        [("llama.cpp-2026", Rules::Llama2026), ("llama.cpp-2025", Rules::Llama2025)];
+    pub const ALL: [(&'static str, Rules); 2] = [
+        ("llama.cpp-2026", Rules::Llama2026),
+        ("llama.cpp-2025", Rules::Llama2025),
+    ];
 }
 
 /// What the mixes ask about the model, and the counters they advance.
@@ -64,19 +66,27 @@ pub(super) fn assign_gguf(model: &ModelSpec, scheme: &Scheme, rules: Rules) -> V
         bytes: dtype.bytes(&tensor.shape).unwrap_or(Bytes(0)),
         reason,
     };
-    model.tensors.iter().zip(types.into_iter().flatten()).map(assigned).collect()
+    model
+        .tensors
+        .iter()
+        .zip(types.into_iter().flatten())
+        .map(assigned)
+        .collect()
 }
 
 /// Whether llama.cpp would quantize the tensor at all.
 fn may_quantize(tensor: &Tensor) -> bool {
-    tensor.shape.len() >= 2 && tensor.name.ends_with("weight") && tensor.role.info().keep == Keep::Quantize
+    tensor.shape.len() >= 2
+        && tensor.name.ends_with("weight")
+        && tensor.role.info().keep == Keep::Quantize
 }
 
 /// The type of a tensor that is not quantized: what a GGUF has; from Hugging Face, F32 for vectors,
 /// norms and routers and the 16-bit type of the conversion for the rest.
 fn unquantized(model: &ModelSpec, tensor: &Tensor, half: Dtype) -> Dtype {
-    let full =
-        tensor.shape.len() < 2 || tensor.role.info().keep == Keep::Full || !tensor.name.ends_with(".weight");
+    let full = tensor.shape.len() < 2
+        || tensor.role.info().keep == Keep::Full
+        || !tensor.name.ends_with(".weight");
     match tensor.dtype {
         own if model.source == SourceFormat::Gguf => own,
         _ if full => Dtype::F32,
@@ -90,10 +100,24 @@ fn more_bits(index: usize, count: usize) -> bool {
 
 impl<'a> State<'a> {
     fn new(model: &'a ModelSpec, scheme: &Scheme, rules: Rules) -> State<'a> {
-        let first = model.layers.first().and_then(|l| l.mixer.attention.as_ref());
-        let gqa = first.map_or(1, |a| if a.kv_heads == 0 { 0 } else { a.heads / a.kv_heads });
+        let first = model
+            .layers
+            .first()
+            .and_then(|l| l.mixer.attention.as_ref());
+        let gqa = first.map_or(1, |a| {
+            if a.kv_heads == 0 {
+                0
+            } else {
+                a.heads / a.kv_heads
+            }
+        });
         // A multi-token-prediction block counts too.
-        let blocks = model.tensors.iter().filter_map(|t| t.layer).max().map_or(0, |last| last as usize + 1);
+        let blocks = model
+            .tensors
+            .iter()
+            .filter_map(|t| t.layer)
+            .max()
+            .map_or(0, |last| last as usize + 1);
         let is_value = |t: &&Tensor| is_value_category(t) && t.name.ends_with(".weight");
         State {
             model,
@@ -116,7 +140,11 @@ impl<'a> State<'a> {
     }
 
     fn visit(&mut self, tensor: &Tensor) -> (Dtype, Reason) {
-        let half = if self.base == Dtype::BF16 { Dtype::BF16 } else { Dtype::F16 };
+        let half = if self.base == Dtype::BF16 {
+            Dtype::BF16
+        } else {
+            Dtype::F16
+        };
         if !may_quantize(tensor) {
             return (unquantized(self.model, tensor, half), Reason::Kept);
         }
@@ -254,5 +282,8 @@ enum Class {
 }
 
 fn is_value_category(tensor: &Tensor) -> bool {
-    matches!(tensor.role.info().category, Category::AttnV | Category::AttnQkv | Category::AttnKvB)
+    matches!(
+        tensor.role.info().category,
+        Category::AttnV | Category::AttnQkv | Category::AttnKvB
+    )
 }

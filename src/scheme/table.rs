@@ -91,6 +91,8 @@ impl Scheme {
 
     /// The id of GGUF's `general.file_type`.
     pub fn of_file_type(file_type: u64) -> Option<&'static Scheme> {
-        SCHEMES.iter().find(|s| s.file_type.map(u64::from) == Some(file_type))
+        SCHEMES
+            .iter()
+            .find(|s| s.file_type.map(u64::from) == Some(file_type))
     }
 }

@@ -105,20 +105,33 @@ pub(super) const EMBEDDING_AND_HEAD: &[Row] = &[
 /// The two norms of a pre-norm block.
 pub(super) const PRE_NORMS: &[Row] = &[
     Row::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
-    Row::weight(R::FfnNorm, &["layers.{}.post_attention_layernorm.weight"], hidden),
+    Row::weight(
+        R::FfnNorm,
+        &["layers.{}.post_attention_layernorm.weight"],
+        hidden,
+    ),
 ];
 
 /// Separate query, key, value and output projections.
 pub(super) const ATTENTION: &[Row] = &[
-    Row::weight(R::AttnQ, &["layers.{}.self_attn.q_proj.weight"], |p| vec![query_width(p), p.dims.hidden])
-        .when(has_attention),
-    Row::weight(R::AttnK, &["layers.{}.self_attn.k_proj.weight"], |p| vec![key_width(p), p.dims.hidden])
-        .when(has_attention),
-    Row::weight(R::AttnV, &["layers.{}.self_attn.v_proj.weight"], |p| vec![value_width(p), p.dims.hidden])
-        .when(has_attention),
+    Row::weight(R::AttnQ, &["layers.{}.self_attn.q_proj.weight"], |p| {
+        vec![query_width(p), p.dims.hidden]
+    })
+    .when(has_attention),
+    Row::weight(R::AttnK, &["layers.{}.self_attn.k_proj.weight"], |p| {
+        vec![key_width(p), p.dims.hidden]
+    })
+    .when(has_attention),
+    Row::weight(R::AttnV, &["layers.{}.self_attn.v_proj.weight"], |p| {
+        vec![value_width(p), p.dims.hidden]
+    })
+    .when(has_attention),
     Row::weight(
         R::AttnOutput,
-        &["layers.{}.self_attn.o_proj.weight", "layers.{}.self_attn.out_proj.weight"],
+        &[
+            "layers.{}.self_attn.o_proj.weight",
+            "layers.{}.self_attn.out_proj.weight",
+        ],
         |p| vec![p.dims.hidden, query_width(p)],
     )
     .when(has_attention),
@@ -126,60 +139,102 @@ pub(super) const ATTENTION: &[Row] = &[
 
 /// Biases on query, key and value.
 pub(super) const QKV_BIAS: &[Row] = &[
-    Row::bias(R::AttnQ, &["layers.{}.self_attn.q_proj.bias"], |p| vec![query_width(p)])
-        .when(has_attention_bias),
-    Row::bias(R::AttnK, &["layers.{}.self_attn.k_proj.bias"], |p| vec![key_width(p)])
-        .when(has_attention_bias),
-    Row::bias(R::AttnV, &["layers.{}.self_attn.v_proj.bias"], |p| vec![value_width(p)])
-        .when(has_attention_bias),
+    Row::bias(R::AttnQ, &["layers.{}.self_attn.q_proj.bias"], |p| {
+        vec![query_width(p)]
+    })
+    .when(has_attention_bias),
+    Row::bias(R::AttnK, &["layers.{}.self_attn.k_proj.bias"], |p| {
+        vec![key_width(p)]
+    })
+    .when(has_attention_bias),
+    Row::bias(R::AttnV, &["layers.{}.self_attn.v_proj.bias"], |p| {
+        vec![value_width(p)]
+    })
+    .when(has_attention_bias),
 ];
 
 /// A bias on the attention output.
 pub(super) const OUTPUT_BIAS: &[Row] =
-    &[Row::bias(R::AttnOutput, &["layers.{}.self_attn.o_proj.bias"], hidden).when(has_attention_bias)];
+    &[
+        Row::bias(R::AttnOutput, &["layers.{}.self_attn.o_proj.bias"], hidden)
+            .when(has_attention_bias),
+    ];
 
 /// Norms on each query and key head.
 pub(super) const QK_NORM: &[Row] = &[
-    Row::weight(R::AttnQNorm, &["layers.{}.self_attn.q_norm.weight"], key_head).when(has_attention),
-    Row::weight(R::AttnKNorm, &["layers.{}.self_attn.k_norm.weight"], key_head).when(has_attention),
+    Row::weight(
+        R::AttnQNorm,
+        &["layers.{}.self_attn.q_norm.weight"],
+        key_head,
+    )
+    .when(has_attention),
+    Row::weight(
+        R::AttnKNorm,
+        &["layers.{}.self_attn.k_norm.weight"],
+        key_head,
+    )
+    .when(has_attention),
 ];
 
 /// A gated feed-forward.
 pub(super) const GATED_FFN: &[Row] = &[
-    Row::weight(R::FfnGate, &["layers.{}.mlp.gate_proj.weight"], |p| vec![inner(p), p.dims.hidden])
-        .when(is_dense),
-    Row::weight(R::FfnUp, &["layers.{}.mlp.up_proj.weight"], |p| vec![inner(p), p.dims.hidden])
-        .when(is_dense),
-    Row::weight(R::FfnDown, &["layers.{}.mlp.down_proj.weight"], |p| vec![p.dims.hidden, inner(p)])
-        .when(is_dense),
+    Row::weight(R::FfnGate, &["layers.{}.mlp.gate_proj.weight"], |p| {
+        vec![inner(p), p.dims.hidden]
+    })
+    .when(is_dense),
+    Row::weight(R::FfnUp, &["layers.{}.mlp.up_proj.weight"], |p| {
+        vec![inner(p), p.dims.hidden]
+    })
+    .when(is_dense),
+    Row::weight(R::FfnDown, &["layers.{}.mlp.down_proj.weight"], |p| {
+        vec![p.dims.hidden, inner(p)]
+    })
+    .when(is_dense),
 ];
 
 /// Biases of a gated feed-forward.
 pub(super) const GATED_FFN_BIAS: &[Row] = &[
-    Row::bias(R::FfnGate, &["layers.{}.mlp.gate_proj.bias"], |p| vec![inner(p)]).when(is_dense_with_bias),
-    Row::bias(R::FfnUp, &["layers.{}.mlp.up_proj.bias"], |p| vec![inner(p)]).when(is_dense_with_bias),
+    Row::bias(R::FfnGate, &["layers.{}.mlp.gate_proj.bias"], |p| {
+        vec![inner(p)]
+    })
+    .when(is_dense_with_bias),
+    Row::bias(R::FfnUp, &["layers.{}.mlp.up_proj.bias"], |p| {
+        vec![inner(p)]
+    })
+    .when(is_dense_with_bias),
     Row::bias(R::FfnDown, &["layers.{}.mlp.down_proj.bias"], hidden).when(is_dense_with_bias),
 ];
 
 /// Routed experts, stacked in GGUF. Checkpoints hold one matrix each, or stacks with gate and up fused.
 pub(super) const EXPERTS: &[Row] = &[
-    Row::weight(R::FfnRouter, &["layers.{}.mlp.gate.weight"], |p| vec![experts(p), p.dims.hidden])
-        .when(has_experts),
+    Row::weight(R::FfnRouter, &["layers.{}.mlp.gate.weight"], |p| {
+        vec![experts(p), p.dims.hidden]
+    })
+    .when(has_experts),
     Row::weight(
         R::FfnGateExperts,
-        &["layers.{}.mlp.experts.{}.gate_proj.weight", "layers.{}.mlp.experts.gate_up_proj"],
+        &[
+            "layers.{}.mlp.experts.{}.gate_proj.weight",
+            "layers.{}.mlp.experts.gate_up_proj",
+        ],
         |p| vec![experts(p), inner(p), p.dims.hidden],
     )
     .when(has_experts),
     Row::weight(
         R::FfnUpExperts,
-        &["layers.{}.mlp.experts.{}.up_proj.weight", "layers.{}.mlp.experts.gate_up_proj"],
+        &[
+            "layers.{}.mlp.experts.{}.up_proj.weight",
+            "layers.{}.mlp.experts.gate_up_proj",
+        ],
         |p| vec![experts(p), inner(p), p.dims.hidden],
     )
     .when(has_experts),
     Row::weight(
         R::FfnDownExperts,
-        &["layers.{}.mlp.experts.{}.down_proj.weight", "layers.{}.mlp.experts.down_proj"],
+        &[
+            "layers.{}.mlp.experts.{}.down_proj.weight",
+            "layers.{}.mlp.experts.down_proj",
+        ],
         |p| vec![experts(p), p.dims.hidden, inner(p)],
     )
     .when(has_experts),
@@ -187,7 +242,10 @@ pub(super) const EXPERTS: &[Row] = &[
 
 /// One frequency factor per rotary pair, which conversion computes from `rope_scaling`.
 pub(super) const ROPE_FREQS: &[Row] =
-    &[Row::weight(R::RopeFreqs, &[], |p| vec![p.extra.rope_factors]).when(|p| p.extra.rope_factors > 0)];
+    &[
+        Row::weight(R::RopeFreqs, &[], |p| vec![p.extra.rope_factors])
+            .when(|p| p.extra.rope_factors > 0),
+    ];
 
 // --- blocks ---------------------------------------------------------------------------------------
 
@@ -202,9 +260,17 @@ pub(super) fn blocks(
     windows: impl Fn(usize) -> Result<Option<u64>, ModelError>,
 ) -> Result<Vec<Layer>, ModelError> {
     let count = block_count(facts)?;
-    let heads = facts.per_block(Key::Heads, count)?.ok_or(ModelError::missing(Key::Heads))?;
-    let kv_heads = facts.per_block(Key::KvHeads, count)?.unwrap_or_else(|| heads.clone());
-    let first_heads = heads.iter().copied().find(|&h| h > 0).ok_or(ModelError::missing(Key::Heads))?;
+    let heads = facts
+        .per_block(Key::Heads, count)?
+        .ok_or(ModelError::missing(Key::Heads))?;
+    let kv_heads = facts
+        .per_block(Key::KvHeads, count)?
+        .unwrap_or_else(|| heads.clone());
+    let first_heads = heads
+        .iter()
+        .copied()
+        .find(|&h| h > 0)
+        .ok_or(ModelError::missing(Key::Heads))?;
     let key_dim = head_dim(facts, first_heads)?;
     let value_dim = match facts.is_hugging_face() {
         true => key_dim,
@@ -221,7 +287,10 @@ pub(super) fn blocks(
                 cache: Cache::Own,
             };
             Ok(Layer {
-                mixer: Mixer { attention: Some(attention), recurrent: None },
+                mixer: Mixer {
+                    attention: Some(attention),
+                    recurrent: None,
+                },
                 feed_forward: feed_forward(facts, index, count)?,
             })
         })
@@ -234,10 +303,16 @@ pub(super) fn blocks(
 /// llama.cpp's own limit is 512).
 pub(super) fn block_count(facts: &Facts<'_>) -> Result<usize, ModelError> {
     let all = facts.need(Key::Blocks)?;
-    let nextn = if facts.is_hugging_face() { 0 } else { facts.or_zero(Key::NextnLayers)? };
+    let nextn = if facts.is_hugging_face() {
+        0
+    } else {
+        facts.or_zero(Key::NextnLayers)?
+    };
     match all.saturating_sub(nextn) {
         count @ 1..=2048 => Ok(count as usize),
-        _ => Err(ModelError::BadValue { key: "num_hidden_layers".to_owned() }),
+        _ => Err(ModelError::BadValue {
+            key: "num_hidden_layers".to_owned(),
+        }),
     }
 }
 
@@ -261,9 +336,15 @@ pub(super) fn feed_forward(
         .json("mlp_only_layers")
         .and_then(|v| v.as_array())
         .is_some_and(|list| list.iter().any(|v| v.as_u64() == Some(index as u64)));
-    let step = facts.json("decoder_sparse_step").and_then(|v| v.as_u64()).unwrap_or(1).max(1);
-    let routed =
-        count > 1 && index as u64 >= leading_dense && !only_dense && (index as u64 + 1).is_multiple_of(step);
+    let step = facts
+        .json("decoder_sparse_step")
+        .and_then(|v| v.as_u64())
+        .unwrap_or(1)
+        .max(1);
+    let routed = count > 1
+        && index as u64 >= leading_dense
+        && !only_dense
+        && (index as u64 + 1).is_multiple_of(step);
     if routed {
         let dense_width = || facts.get(Key::Ffn);
         let inner = match facts.get(Key::ExpertFfn)? {
@@ -274,10 +355,20 @@ pub(super) fn feed_forward(
             Some(width) => width,
             None => facts.or_zero(Key::SharedExperts)? * inner,
         };
-        let used = facts.get(Key::ExpertsUsed)?.unwrap_or(count).clamp(1, count);
-        return Ok(FeedForward::Experts { count, used, inner, shared_inner });
+        let used = facts
+            .get(Key::ExpertsUsed)?
+            .unwrap_or(count)
+            .clamp(1, count);
+        return Ok(FeedForward::Experts {
+            count,
+            used,
+            inner,
+            shared_inner,
+        });
     }
-    let widths = facts.per_block(Key::Ffn, blocks)?.ok_or(ModelError::missing(Key::Ffn))?;
+    let widths = facts
+        .per_block(Key::Ffn, blocks)?
+        .ok_or(ModelError::missing(Key::Ffn))?;
     Ok(match widths[index] {
         0 => FeedForward::None,
         inner => FeedForward::Dense { inner },
@@ -297,8 +388,9 @@ pub(super) fn sliding(
         0 => default_window,
         window => window,
     };
-    let types =
-        facts.words("layer_types").map(|types| types.iter().map(|t| *t == "sliding_attention").collect());
+    let types = facts
+        .words("layer_types")
+        .map(|types| types.iter().map(|t| *t == "sliding_attention").collect());
     let stated = facts.numbers(Key::WindowPattern)?;
     let (listed, period): (Option<Vec<bool>>, u64) = match (types, stated) {
         (Some(types), _) => (Some(types), 0),

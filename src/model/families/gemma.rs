@@ -43,7 +43,13 @@ pub(super) static GEMMA3: Arch = Arch {
     ],
     tied_by_default: true,
     layers: |facts| blocks(facts, sliding(facts, 1024, 6)?),
-    tensors: &[EMBEDDING_AND_HEAD, SANDWICH_NORMS, ATTENTION, QK_NORM, GATED_FFN],
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        SANDWICH_NORMS,
+        ATTENTION,
+        QK_NORM,
+        GATED_FFN,
+    ],
 };
 
 pub(super) static GEMMA3N: Arch = Arch {
@@ -76,9 +82,21 @@ pub(super) static GEMMA3N: Arch = Arch {
 /// Four norms: before and after attention, before and after the feed-forward.
 pub(super) const SANDWICH_NORMS: &[Row] = &[
     Row::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
-    Row::weight(R::AttnPostNorm, &["layers.{}.post_attention_layernorm.weight"], hidden),
-    Row::weight(R::FfnNorm, &["layers.{}.pre_feedforward_layernorm.weight"], hidden),
-    Row::weight(R::FfnPostNorm, &["layers.{}.post_feedforward_layernorm.weight"], hidden),
+    Row::weight(
+        R::AttnPostNorm,
+        &["layers.{}.post_attention_layernorm.weight"],
+        hidden,
+    ),
+    Row::weight(
+        R::FfnNorm,
+        &["layers.{}.pre_feedforward_layernorm.weight"],
+        hidden,
+    ),
+    Row::weight(
+        R::FfnPostNorm,
+        &["layers.{}.post_feedforward_layernorm.weight"],
+        hidden,
+    ),
 ];
 
 fn per_layer_width(p: &Place<'_>) -> u64 {
@@ -95,46 +113,78 @@ fn all_layers_width(p: &Place<'_>) -> u64 {
 
 /// A second embedding table with a slice for each block, and its way into the block.
 pub(super) const PER_LAYER_INPUT: &[Row] = &[
-    Row::weight(R::PerLayerEmbedding, &["embed_tokens_per_layer.weight"], |p| {
-        vec![p.dims.vocab, all_layers_width(p)]
-    })
+    Row::weight(
+        R::PerLayerEmbedding,
+        &["embed_tokens_per_layer.weight"],
+        |p| vec![p.dims.vocab, all_layers_width(p)],
+    )
     .when(has_per_layer),
-    Row::weight(R::PerLayerModelProj, &["per_layer_model_projection.weight"], |p| {
-        vec![all_layers_width(p), p.dims.hidden]
-    })
+    Row::weight(
+        R::PerLayerModelProj,
+        &["per_layer_model_projection.weight"],
+        |p| vec![all_layers_width(p), p.dims.hidden],
+    )
     .when(has_per_layer),
-    Row::weight(R::PerLayerProjNorm, &["per_layer_projection_norm.weight"], |p| vec![per_layer_width(p)])
-        .when(has_per_layer),
-    Row::weight(R::PerLayerGate, &["layers.{}.per_layer_input_gate.weight"], |p| {
-        vec![per_layer_width(p), p.dims.hidden]
-    })
+    Row::weight(
+        R::PerLayerProjNorm,
+        &["per_layer_projection_norm.weight"],
+        |p| vec![per_layer_width(p)],
+    )
     .when(has_per_layer),
-    Row::weight(R::PerLayerProj, &["layers.{}.per_layer_projection.weight"], |p| {
-        vec![p.dims.hidden, per_layer_width(p)]
-    })
+    Row::weight(
+        R::PerLayerGate,
+        &["layers.{}.per_layer_input_gate.weight"],
+        |p| vec![per_layer_width(p), p.dims.hidden],
+    )
     .when(has_per_layer),
-    Row::weight(R::PerLayerPostNorm, &["layers.{}.post_per_layer_input_norm.weight"], hidden)
-        .when(has_per_layer),
+    Row::weight(
+        R::PerLayerProj,
+        &["layers.{}.per_layer_projection.weight"],
+        |p| vec![p.dims.hidden, per_layer_width(p)],
+    )
+    .when(has_per_layer),
+    Row::weight(
+        R::PerLayerPostNorm,
+        &["layers.{}.post_per_layer_input_norm.weight"],
+        hidden,
+    )
+    .when(has_per_layer),
 ];
 
 const ALTUP: &[Row] = &[
     Row::weight(R::AltupProj, &["altup_projections.{}.weight"], |p| {
         vec![p.dims.streams - 1, p.dims.hidden, p.dims.hidden]
     }),
-    Row::weight(R::AltupUnembdProj, &["altup_unembed_projections.{}.weight"], |p| {
-        vec![p.dims.streams - 1, p.dims.hidden, p.dims.hidden]
-    }),
-    Row::weight(R::AltupCorrectCoef, &["layers.{}.altup.correction_coefs.weight"], |p| {
-        vec![p.dims.streams, p.dims.streams]
-    }),
-    Row::weight(R::AltupCorrectScale, &["layers.{}.altup.correct_output_scale"], hidden),
-    Row::weight(R::AltupPredictCoef, &["layers.{}.altup.prediction_coefs.weight"], |p| {
-        vec![p.dims.streams * p.dims.streams, p.dims.streams]
-    }),
-    Row::weight(R::AltupRouter, &["layers.{}.altup.modality_router.weight"], |p| {
-        vec![p.dims.streams, p.dims.hidden]
-    }),
-    Row::weight(R::AltupRouterNorm, &["layers.{}.altup.router_norm.weight"], hidden),
+    Row::weight(
+        R::AltupUnembdProj,
+        &["altup_unembed_projections.{}.weight"],
+        |p| vec![p.dims.streams - 1, p.dims.hidden, p.dims.hidden],
+    ),
+    Row::weight(
+        R::AltupCorrectCoef,
+        &["layers.{}.altup.correction_coefs.weight"],
+        |p| vec![p.dims.streams, p.dims.streams],
+    ),
+    Row::weight(
+        R::AltupCorrectScale,
+        &["layers.{}.altup.correct_output_scale"],
+        hidden,
+    ),
+    Row::weight(
+        R::AltupPredictCoef,
+        &["layers.{}.altup.prediction_coefs.weight"],
+        |p| vec![p.dims.streams * p.dims.streams, p.dims.streams],
+    ),
+    Row::weight(
+        R::AltupRouter,
+        &["layers.{}.altup.modality_router.weight"],
+        |p| vec![p.dims.streams, p.dims.hidden],
+    ),
+    Row::weight(
+        R::AltupRouterNorm,
+        &["layers.{}.altup.router_norm.weight"],
+        hidden,
+    ),
 ];
 
 const LAUREL: &[Row] = &[
@@ -144,7 +194,11 @@ const LAUREL: &[Row] = &[
     Row::weight(R::LaurelR, &["layers.{}.laurel.linear_right.weight"], |p| {
         vec![p.dims.hidden, p.extra.laurel_rank]
     }),
-    Row::weight(R::LaurelPostNorm, &["layers.{}.laurel.post_laurel_norm.weight"], hidden),
+    Row::weight(
+        R::LaurelPostNorm,
+        &["layers.{}.laurel.post_laurel_norm.weight"],
+        hidden,
+    ),
 ];
 
 /// The last blocks reuse the cache of an earlier block of their kind. Their key and value
@@ -152,10 +206,16 @@ const LAUREL: &[Row] = &[
 fn gemma3n_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
     let mut layers = blocks(facts, sliding(facts, 512, 5)?)?;
     let owners = match facts.is_hugging_face() {
-        true => layers.len().saturating_sub(facts.or_zero(Key::SharedKvLayers)? as usize),
+        true => layers
+            .len()
+            .saturating_sub(facts.or_zero(Key::SharedKvLayers)? as usize),
         false => 20,
     };
-    for attention in layers.iter_mut().skip(owners).filter_map(|l| l.mixer.attention.as_mut()) {
+    for attention in layers
+        .iter_mut()
+        .skip(owners)
+        .filter_map(|l| l.mixer.attention.as_mut())
+    {
         attention.cache = Cache::Shared;
     }
     Ok(layers)

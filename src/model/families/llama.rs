@@ -66,13 +66,22 @@ pub(super) static PHI3: Arch = Arch {
 
 const FUSED: &[Row] = &[
     Row::weight(R::AttnQkv, &["layers.{}.self_attn.qkv_proj.weight"], |p| {
-        vec![query_width(p) + key_width(p) + value_width(p), p.dims.hidden]
+        vec![
+            query_width(p) + key_width(p) + value_width(p),
+            p.dims.hidden,
+        ]
     }),
     Row::weight(R::AttnOutput, &["layers.{}.self_attn.o_proj.weight"], |p| {
         vec![p.dims.hidden, query_width(p)]
     }),
-    Row::weight(R::FfnUp, &["layers.{}.mlp.gate_up_proj.weight"], |p| vec![2 * inner(p), p.dims.hidden]),
-    Row::weight(R::FfnDown, &["layers.{}.mlp.down_proj.weight"], |p| vec![p.dims.hidden, inner(p)]),
-    Row::weight(R::RopeFactorsLong, &[], |p| vec![p.extra.rope_factors]).when(|p| p.extra.rope_factors > 0),
-    Row::weight(R::RopeFactorsShort, &[], |p| vec![p.extra.rope_factors]).when(|p| p.extra.rope_factors > 0),
+    Row::weight(R::FfnUp, &["layers.{}.mlp.gate_up_proj.weight"], |p| {
+        vec![2 * inner(p), p.dims.hidden]
+    }),
+    Row::weight(R::FfnDown, &["layers.{}.mlp.down_proj.weight"], |p| {
+        vec![p.dims.hidden, inner(p)]
+    }),
+    Row::weight(R::RopeFactorsLong, &[], |p| vec![p.extra.rope_factors])
+        .when(|p| p.extra.rope_factors > 0),
+    Row::weight(R::RopeFactorsShort, &[], |p| vec![p.extra.rope_factors])
+        .when(|p| p.extra.rope_factors > 0),
 ];

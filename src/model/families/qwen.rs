@@ -9,9 +9,15 @@ use crate::model::role::TensorRole as R;
 
 /// Qwen2's three biases are always there; its configuration has no key for them.
 const ALWAYS_QKV_BIAS: &[Row] = &[
-    Row::bias(R::AttnQ, &["layers.{}.self_attn.q_proj.bias"], |p| vec![query_width(p)]),
-    Row::bias(R::AttnK, &["layers.{}.self_attn.k_proj.bias"], |p| vec![key_width(p)]),
-    Row::bias(R::AttnV, &["layers.{}.self_attn.v_proj.bias"], |p| vec![value_width(p)]),
+    Row::bias(R::AttnQ, &["layers.{}.self_attn.q_proj.bias"], |p| {
+        vec![query_width(p)]
+    }),
+    Row::bias(R::AttnK, &["layers.{}.self_attn.k_proj.bias"], |p| {
+        vec![key_width(p)]
+    }),
+    Row::bias(R::AttnV, &["layers.{}.self_attn.v_proj.bias"], |p| {
+        vec![value_width(p)]
+    }),
 ];
 
 pub(super) static QWEN2: Arch = Arch {
@@ -21,7 +27,13 @@ pub(super) static QWEN2: Arch = Arch {
     defaults: &[],
     tied_by_default: false,
     layers: uniform,
-    tensors: &[EMBEDDING_AND_HEAD, PRE_NORMS, ATTENTION, ALWAYS_QKV_BIAS, GATED_FFN],
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        PRE_NORMS,
+        ATTENTION,
+        ALWAYS_QKV_BIAS,
+        GATED_FFN,
+    ],
 };
 
 pub(super) static QWEN3: Arch = Arch {
@@ -31,7 +43,14 @@ pub(super) static QWEN3: Arch = Arch {
     defaults: &[],
     tied_by_default: false,
     layers: uniform,
-    tensors: &[EMBEDDING_AND_HEAD, PRE_NORMS, ATTENTION, QKV_BIAS, QK_NORM, GATED_FFN],
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        PRE_NORMS,
+        ATTENTION,
+        QKV_BIAS,
+        QK_NORM,
+        GATED_FFN,
+    ],
 };
 
 pub(super) static QWEN3MOE: Arch = Arch {
@@ -41,5 +60,13 @@ pub(super) static QWEN3MOE: Arch = Arch {
     defaults: &[],
     tied_by_default: false,
     layers: uniform,
-    tensors: &[EMBEDDING_AND_HEAD, PRE_NORMS, ATTENTION, QKV_BIAS, QK_NORM, GATED_FFN, EXPERTS],
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        PRE_NORMS,
+        ATTENTION,
+        QKV_BIAS,
+        QK_NORM,
+        GATED_FFN,
+        EXPERTS,
+    ],
 };
