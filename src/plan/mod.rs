@@ -3,3 +3,6 @@
 
 pub mod compute;
 pub mod kv;
+
+#[cfg(test)]
+mod golden;

@@ -132,6 +132,11 @@ impl Graph {
         self.tensors.get(tensor).map_or(0, |t| t.bytes)
     }
 
+    /// Tensors, views included.
+    pub(super) fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
     /// Replays the allocator and returns the footprint of the host pool and of the device pool.
     pub(super) fn replay(&self) -> [Footprint; 2] {
         Replay::new(self).run()
@@ -206,7 +211,6 @@ struct State {
     views: u32,
     offset: u64,
     allocated: bool,
-    placed: bool,
 }
 
 struct Replay<'g> {
@@ -257,7 +261,7 @@ impl<'g> Replay<'g> {
     fn take(&mut self, id: Id) {
         let tensor = &self.graph.tensors[id];
         let offset = self.pools[tensor.pool as usize].take(tensor.bytes, tensor.stage);
-        self.states[id] = State { offset, allocated: true, placed: true, ..self.states[id].clone() };
+        self.states[id] = State { offset, allocated: true, ..self.states[id].clone() };
     }
 
     /// Takes over the place of a source that `id` alone reads, if one has its layout.
@@ -281,7 +285,7 @@ impl<'g> Replay<'g> {
             }
             let offset = self.states[owner].offset;
             self.states[owner].allocated = false;
-            self.states[id] = State { offset, allocated: true, placed: true, ..self.states[id].clone() };
+            self.states[id] = State { offset, allocated: true, ..self.states[id].clone() };
             let extra = root.bytes.saturating_sub(tensor.bytes);
             if extra > 0 {
                 let pool = &mut self.pools[tensor.pool as usize];
