@@ -12,3 +12,4 @@ pub mod safetensors;
 pub mod checkpoint;
 pub mod model;
 pub mod scheme;
+pub mod plan;
