@@ -46,8 +46,11 @@ impl Shape {
         ModelSpec {
             name: String::new(),
             architecture: String::new(),
+            parameters: 0,
+            source: crate::checkpoint::SourceFormat::Config,
             dims: Dims {
                 hidden: self.hidden,
+                blocks: self.layers as u64,
                 vocab: self.vocab,
                 context: 32768,
                 per_layer_embedding: self.per_layer,
