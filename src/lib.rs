@@ -7,3 +7,6 @@ pub mod units;
 pub mod dtype;
 pub mod gguf;
 pub mod checkpoint;
+
+pub mod device;
+pub mod report;
