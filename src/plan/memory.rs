@@ -4,7 +4,7 @@
 //! sum here.
 
 use crate::model::{ModelSpec, TensorRole};
-use crate::plan::compute::{Backend, compute};
+use crate::plan::compute::compute;
 use crate::plan::kv::{KvProblem, kv_cache};
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
@@ -72,16 +72,12 @@ pub fn ledger(
         false => Bytes(0),
     };
     let buffers = match &memory.compute {
-        ComputeRule::Ggml { .. } => {
+        ComputeRule::Ggml { backend, .. } => {
             let rows = workload.outputs.unwrap_or(match memory.outputs.value {
                 Outputs::Parallel => settings.sequences(),
                 Outputs::Ubatch => settings.tokens(),
             });
-            let backend = match runtime.runs_on_cpu() {
-                true => Backend::Cpu,
-                false => Backend::Cuda,
-            };
-            let compute = compute(model, &settings, rows, backend);
+            let compute = compute(model, &settings, rows, *backend);
             Buffers {
                 device: compute.device_bytes,
                 all: compute.device_bytes + compute.host_bytes + compute.metadata_bytes,
@@ -89,10 +85,19 @@ pub fn ledger(
                 stages: compute.stages,
             }
         }
-        ComputeRule::Fraction { of_weights, at_least_bytes, .. } => {
+        ComputeRule::Fraction {
+            of_weights,
+            at_least_bytes,
+            ..
+        } => {
             let share = Bytes((text.as_f64() * of_weights) as u64);
             let bytes = share.max(Bytes(*at_least_bytes));
-            Buffers { device: bytes, all: bytes, output: Bytes(0), stages: Vec::new() }
+            Buffers {
+                device: bytes,
+                all: bytes,
+                output: Bytes(0),
+                stages: Vec::new(),
+            }
         }
     };
     // ggml makes one allocation for all weights of a device, with the input embedding apart, and one
@@ -100,11 +105,19 @@ pub fn ledger(
     let one_buffer = match memory.compute {
         ComputeRule::Ggml { .. } if !model.tied => text.saturating_sub(embedding),
         ComputeRule::Ggml { .. } => text,
-        ComputeRule::Fraction { .. } => {
-            assignment.tensors.iter().map(|tensor| tensor.bytes).max().unwrap_or(Bytes(0))
-        }
+        ComputeRule::Fraction { .. } => assignment
+            .tensors
+            .iter()
+            .map(|tensor| tensor.bytes)
+            .max()
+            .unwrap_or(Bytes(0)),
     };
-    let largest = [one_buffer, cache.full_bytes, cache.window_bytes, buffers.device];
+    let largest = [
+        one_buffer,
+        cache.full_bytes,
+        cache.window_bytes,
+        buffers.device,
+    ];
     Ledger {
         weights: text + towers,
         duplicated_embedding: duplicated,

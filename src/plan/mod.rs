@@ -15,7 +15,7 @@ pub mod workload;
 #[cfg(test)]
 mod golden;
 
-pub use fit::{fit, Fit, Plan, Speeds, Verdict};
+pub use fit::{Fit, Plan, Speeds, Verdict, fit};
 pub use memory::Ledger;
 pub use note::Note;
 pub use workload::Workload;

@@ -39,17 +39,37 @@ pub fn decode_operations(
         }
     }
     let depth = workload.prompt_tokens;
-    for attention in model.layers.iter().filter_map(|layer| layer.mixer.attention.as_ref()) {
+    for attention in model
+        .layers
+        .iter()
+        .filter_map(|layer| layer.mixer.attention.as_ref())
+    {
         let seen = attention.window.map_or(depth, |window| window.min(depth));
         let (keys, values) = cached_widths(attention);
         let bytes = row_bytes(workload.type_k, keys) + row_bytes(workload.type_v, values);
         let macs = attention.heads * (attention.key_dim + value_dim(attention)) * seen;
-        add(Operation::state("attention over the cache", Group::KvCache, workload.type_k, bytes * seen, macs));
+        add(Operation::state(
+            "attention over the cache",
+            Group::KvCache,
+            workload.type_k,
+            bytes * seen,
+            macs,
+        ));
     }
-    for recurrent in model.layers.iter().filter_map(|layer| layer.mixer.recurrent.as_ref()) {
+    for recurrent in model
+        .layers
+        .iter()
+        .filter_map(|layer| layer.mixer.recurrent.as_ref())
+    {
         // Read and written once a token, F32.
         let elements = recurrent.conv_elements + recurrent.state_elements;
-        add(Operation::state("recurrent state", Group::Recurrent, Dtype::F32, elements * 4 * 2, elements));
+        add(Operation::state(
+            "recurrent state",
+            Group::Recurrent,
+            Dtype::F32,
+            elements * 4 * 2,
+            elements,
+        ));
     }
     gathered.into_values().collect()
 }
@@ -57,17 +77,27 @@ pub fn decode_operations(
 /// Multiply-accumulates of attention over a whole prompt of `tokens`.
 pub fn prompt_attention(model: &ModelSpec, tokens: u64) -> u64 {
     let of = |a: &Attention| attention_macs(tokens, a.heads, a.key_dim, value_dim(a), a.window);
-    let attentions = model.layers.iter().filter_map(|layer| layer.mixer.attention.as_ref());
+    let attentions = model
+        .layers
+        .iter()
+        .filter_map(|layer| layer.mixer.attention.as_ref());
     attentions.map(of).fold(0, u64::saturating_add)
 }
 
 /// MLA caches one latent that serves as key and as value.
 fn value_dim(attention: &Attention) -> u64 {
-    if attention.value_dim == 0 { attention.key_dim } else { attention.value_dim }
+    if attention.value_dim == 0 {
+        attention.key_dim
+    } else {
+        attention.value_dim
+    }
 }
 
 fn cached_widths(attention: &Attention) -> (u64, u64) {
-    (attention.kv_heads * attention.key_dim, attention.kv_heads * attention.value_dim)
+    (
+        attention.kv_heads * attention.key_dim,
+        attention.kv_heads * attention.value_dim,
+    )
 }
 
 fn row_bytes(dtype: Dtype, width: u64) -> u64 {
@@ -83,11 +113,19 @@ fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<
         Touch::Row => {
             let rows = tensor.elements() / tensor.row().max(1);
             let bytes = assigned.bytes.0 / rows.max(1);
-            Some(Operation::dense("embedding rows and norms", Group::Other, assigned.dtype, bytes, 0, 0))
+            Some(Operation::dense(
+                "embedding rows and norms",
+                Group::Other,
+                assigned.dtype,
+                bytes,
+                0,
+                0,
+            ))
         }
         Touch::Experts => {
             let (count, used) = routed(model, tensor);
-            let share = |n: u64| (u128::from(n) * u128::from(used) / u128::from(count.max(1))) as u64;
+            let share =
+                |n: u64| (u128::from(n) * u128::from(used) / u128::from(count.max(1))) as u64;
             let rows = tensor.elements() / tensor.row().max(1);
             Some(Operation::experts(
                 group_name(group),
@@ -100,7 +138,14 @@ fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<
         }
         Touch::Whole if tensor.shape.len() < 2 => {
             let bytes = assigned.bytes.0;
-            Some(Operation::dense("embedding rows and norms", Group::Other, assigned.dtype, bytes, 0, 0))
+            Some(Operation::dense(
+                "embedding rows and norms",
+                Group::Other,
+                assigned.dtype,
+                bytes,
+                0,
+                0,
+            ))
         }
         Touch::Whole => Some(matrix(group, tensor, assigned)),
     }
@@ -109,12 +154,21 @@ fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<
 fn matrix(group: Group, tensor: &Tensor, assigned: &Assigned) -> Operation {
     let elements = tensor.elements();
     let rows = elements / tensor.row().max(1);
-    Operation::dense(group_name(group), group, assigned.dtype, assigned.bytes.0, elements, rows)
+    Operation::dense(
+        group_name(group),
+        group,
+        assigned.dtype,
+        assigned.bytes.0,
+        elements,
+        rows,
+    )
 }
 
 /// Experts stored and used in the block of `tensor`.
 fn routed(model: &ModelSpec, tensor: &Tensor) -> (u64, u64) {
-    let layer = tensor.layer.and_then(|layer| model.layers.get(layer as usize));
+    let layer = tensor
+        .layer
+        .and_then(|layer| model.layers.get(layer as usize));
     match layer.map(|layer| &layer.feed_forward) {
         Some(FeedForward::Experts { count, used, .. }) => (*count, *used),
         _ => (1, 1),

@@ -84,11 +84,18 @@ impl Workload {
 
     /// The same with another total context.
     pub fn with_context(&self, context: u64) -> Workload {
-        Workload { context, ..self.clone() }
+        Workload {
+            context,
+            ..self.clone()
+        }
     }
 
     /// The same with another cache type for keys and values.
     pub fn with_kv_type(&self, dtype: Dtype) -> Workload {
-        Workload { type_k: dtype, type_v: dtype, ..self.clone() }
+        Workload {
+            type_k: dtype,
+            type_v: dtype,
+            ..self.clone()
+        }
     }
 }
