@@ -382,7 +382,7 @@ fn host(name: &str, cpu_count: usize, total: Bytes, notes: &mut Notes) -> Device
     };
     DeviceProfile {
         id: HOST.to_owned(),
-        name: format!("this machine ({name}, {cpu_count} logical CPUs)"),
+        name: format!("{name}, {cpu_count} logical CPUs"),
         compatible: Vec::new(),
         total_memory: Sourced::measured(total, "MemTotal of this machine"),
         system_headless: held.clone(),

@@ -128,8 +128,8 @@ pub fn show_text(device: &DeviceProfile) -> String {
 
 fn releases(limit: &AllocationLimit) -> String {
     match limit.until {
-        Some(until) => format!("L4T {} to before {until}", limit.from),
-        None => format!("L4T {} and later", limit.from),
+        Some(until) => format!("L4T from {}, before {until}", limit.from),
+        None => format!("L4T from {}", limit.from),
     }
 }
 
