@@ -7,6 +7,5 @@ pub mod units;
 pub mod dtype;
 pub mod gguf;
 pub mod checkpoint;
-
 pub mod device;
 pub mod report;

@@ -156,6 +156,21 @@ fn structure_is_checked() {
 }
 
 #[test]
+fn control_characters_stay_out_of_messages() {
+    check(
+        r#"name = "Jetson Orin Nano 8GB""#,
+        r#"name = "\u001b[2J\nboard""#,
+        &["`[2Jboard`", "printable"],
+    );
+    check(
+        r#"name = "25W""#,
+        "name = \"2\\n5W\"\nwatt = 1",
+        &["unknown field `watt`"],
+    );
+    check(r#"[gpu]"#, r#"["g\npu"]"#, &["unknown field `g pu`"]);
+}
+
+#[test]
 fn files_that_are_no_profiles_are_refused() {
     let refuse = |bytes: &[u8]| device::load(&written(bytes).1).map(|_| ());
     let (_directory, path) = written([0xff, 0xfe, 0x00]);
