@@ -16,3 +16,4 @@ pub mod device;
 pub mod runtime;
 pub mod plan;
 pub mod report;
+pub mod cli;

@@ -5,122 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
-
 use super::error::DeviceError;
 use super::l4t::L4tRelease;
+use super::probe::printable;
 use super::profile::{
     AllocationLimit, DeviceProfile, Estimate, Gpu, Pitfall, PowerMode, ddr_bandwidth,
 };
 use super::quantity::{Quantity, Sourced, Trust};
+use super::wire::{BoardFile, GpuTable, HeldTable, LimitTable, ModeTable, PitfallTable, Stated};
 use crate::units::{Bytes, BytesPerSecond};
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BoardFile {
-    id: String,
-    name: String,
-    #[serde(default)]
-    compatible: Vec<String>,
-    default_mode: String,
-    sources: BTreeMap<String, String>,
-    memory: MemoryTable,
-    gpu: Option<GpuTable>,
-    mode: Vec<ModeTable>,
-    #[serde(default)]
-    allocation_limit: Vec<LimitTable>,
-    #[serde(default)]
-    pitfall: Vec<PitfallTable>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MemoryTable {
-    total: Stated,
-    bus_bits: Option<Stated>,
-    headless: HeldTable,
-    desktop: HeldTable,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HeldTable {
-    low: Stated,
-    expected: Stated,
-    high: Stated,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GpuTable {
-    compute_capability: Stated,
-    sm_count: Stated,
-    cuda_cores: Stated,
-    tensor_cores: Stated,
-    fp16_per_sm_clock: Stated,
-    int8_sparse_per_sm_clock: Stated,
-    fp32_per_sm_clock: Stated,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ModeTable {
-    name: String,
-    #[serde(default)]
-    nvpmodel: Vec<String>,
-    watts: Option<Stated>,
-    cpu: Option<Stated>,
-    gpu: Option<Stated>,
-    emc: Option<Stated>,
-    bandwidth: Stated,
-    sm_count: Option<Stated>,
-    fp16: Option<Stated>,
-    int8_sparse: Option<Stated>,
-    fp32: Option<Stated>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LimitTable {
-    from: String,
-    until: Option<String>,
-    largest: Stated,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PitfallTable {
-    code: String,
-    text: String,
-    source: String,
-}
-
-/// A number as a file states it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Stated {
-    value: Written,
-    source: String,
-    #[serde(default)]
-    trust: Trust,
-    note: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Written {
-    Text(String),
-    Whole(i64),
-}
-
-impl Written {
-    fn text(&self) -> String {
-        match self {
-            Written::Text(text) => text.clone(),
-            Written::Whole(number) => number.to_string(),
-        }
-    }
-}
 
 /// Reads and checks a device file; `file` is its name for messages.
 ///
@@ -131,7 +24,11 @@ pub(super) fn parse(file: &str, text: &str) -> Result<DeviceProfile, DeviceError
     let board: BoardFile = toml::from_str(text).map_err(|error| DeviceError::Syntax {
         file: file.to_owned(),
         line: line_of(text, error.span().map_or(0, |span| span.start)),
-        message: error.message().replace('\n', " "),
+        message: error
+            .message()
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect(),
     })?;
     Reader {
         file,
@@ -153,10 +50,11 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn refuse(&self, field: &str, value: impl ToString, rule: impl Into<String>) -> DeviceError {
+        // Both may hold text of the file, which an error prints on one line.
         DeviceError::Field {
             file: self.file.to_owned(),
-            field: field.to_owned(),
-            value: value.to_string(),
+            field: printable(field),
+            value: printable(&value.to_string()),
             rule: rule.into(),
         }
     }
@@ -170,8 +68,9 @@ impl Reader<'_> {
                 "is no id; use lower-case letters, digits and `-`",
             ));
         }
-        if board.name.trim().is_empty() {
-            return Err(self.refuse("name", &board.name, "is empty; write the name people know"));
+        if printable(&board.name) != board.name || board.name.is_empty() {
+            let rule = "is no name for people; write up to 128 printable characters";
+            return Err(self.refuse("name", &board.name, rule));
         }
         let total = self.number("memory.total", &board.memory.total)?;
         let bus_bits = self.optional("memory.bus_bits", &board.memory.bus_bits)?;

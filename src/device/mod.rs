@@ -8,10 +8,12 @@ mod error;
 mod file;
 mod l4t;
 mod nvpmodel;
+mod power_mode;
 mod probe;
 mod profile;
 mod quantity;
 mod registry;
+mod wire;
 
 pub use detect::{DetectedDevice, MemoryNow, detect};
 pub use error::DeviceError;

@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::path::Path;
 
+use super::profile::Pitfall;
 use crate::units::Bytes;
 
 /// The files read here have kilobytes; `/proc/cpuinfo` of a large server has some hundred.
@@ -64,6 +65,21 @@ pub(super) fn cpus(text: &str) -> (usize, Option<String>) {
         .map(|(_, value)| printable(value))
         .find(|name| !name.is_empty());
     (keyed("processor").count(), model)
+}
+
+/// What could not be read, in the order it was tried.
+#[derive(Default)]
+pub(super) struct Notes(pub(super) Vec<Pitfall>);
+
+impl Notes {
+    /// Adds a note about this machine.
+    pub(super) fn add(&mut self, code: &str, text: impl Into<String>) {
+        self.0.push(Pitfall {
+            code: code.to_owned(),
+            text: text.into(),
+            source: "this machine".to_owned(),
+        });
+    }
 }
 
 #[cfg(test)]

@@ -181,6 +181,18 @@ fn extra(facts: &Facts<'_>, tied: bool, head_dim: u64) -> Result<Extra, ModelErr
     })
 }
 
+/// The table entry called `name`, for `--assume-kv`.
+///
+/// # Errors
+/// [`ModelError::UnknownArchitecture`] with the nearest name.
+pub fn known_architecture(name: &str) -> Result<&'static str, ModelError> {
+    let found = Arch::of_gguf(&name.to_ascii_lowercase()).map(|arch| arch.name);
+    found.ok_or_else(|| ModelError::UnknownArchitecture {
+        name: name.to_owned(),
+        nearest: nearest_architecture(name),
+    })
+}
+
 /// The known name closest to `name`, if any is close.
 fn nearest_architecture(name: &str) -> Option<&'static str> {
     let candidates = Arch::all().flat_map(|a| {

@@ -3,12 +3,14 @@
 //! result with numbers, not an error.
 
 pub mod advise;
+pub mod candidates;
 pub mod compute;
 pub mod fit;
 pub mod kv;
 pub mod memory;
 pub mod note;
 pub mod operations;
+pub mod roofline;
 pub mod speed;
 pub mod workload;
 

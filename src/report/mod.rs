@@ -12,7 +12,11 @@ use std::fmt::Write;
 pub fn count(n: u64) -> String {
     let scaled = |unit: f64, name: &str| {
         let value = n as f64 / unit;
-        let decimals = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+        let decimals = if value < 10.0 {
+            2
+        } else {
+            usize::from(value < 100.0)
+        };
         format!("{value:.decimals$} {name}")
     };
     match n {
@@ -25,7 +29,11 @@ pub fn count(n: u64) -> String {
 
 /// A rate with two or three figures: `4.6`, `38`, `1530`.
 pub fn rate(value: f64) -> String {
-    if value < 9.95 { format!("{value:.1}") } else { format!("{value:.0}") }
+    if value < 9.95 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.0}")
+    }
 }
 
 /// Seconds with a unit that suits them: `0.38 s`, `12 s`, `3.2 ms`.
@@ -49,7 +57,8 @@ pub fn rounded(value: f64) -> f64 {
 
 /// `value` as indented JSON with a final newline.
 pub fn json(value: &impl serde::Serialize) -> String {
-    let mut text = serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("\"{error}\""));
+    let mut text =
+        serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("\"{error}\""));
     text.push('\n');
     text
 }

@@ -21,17 +21,27 @@ fn compare(path: String, saved: Option<&Value>, now: Option<&Value>, lines: &mut
     };
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {
-            for key in old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))) {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            for key in old
+                .keys()
+                .chain(new.keys().filter(|key| !old.contains_key(*key)))
+            {
+                let path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
                 compare(path, old.get(key), new.get(key), lines);
             }
         }
         (Value::Array(old), Value::Array(new)) => {
             let names: Vec<String> = unique(old.iter().chain(new).enumerate().map(|(i, item)| {
-                name(item).unwrap_or_else(|| (if i < old.len() { i } else { i - old.len() }).to_string())
+                name(item)
+                    .unwrap_or_else(|| (if i < old.len() { i } else { i - old.len() }).to_string())
             }));
             let find = |list: &'_ [Value], wanted: &str| {
-                let named = list.iter().position(|item| name(item).as_deref() == Some(wanted));
+                let named = list
+                    .iter()
+                    .position(|item| name(item).as_deref() == Some(wanted));
                 named.or_else(|| wanted.parse().ok().filter(|&i| i < list.len()))
             };
             for wanted in names {
@@ -51,14 +61,20 @@ fn compare(path: String, saved: Option<&Value>, now: Option<&Value>, lines: &mut
                 (Some(a), Some(b)) if a != 0.0 => format!(" ({:+.1} %)", (b / a - 1.0) * 100.0),
                 _ => String::new(),
             };
-            lines.push(format!("{path}: {} saved, {} now{change}", brief(old), brief(new)));
+            lines.push(format!(
+                "{path}: {} saved, {} now{change}",
+                brief(old),
+                brief(new)
+            ));
         }
     }
 }
 
 /// What a list's item goes by: a plan's scheme, a note's code.
 fn name(item: &Value) -> Option<String> {
-    let key = ["scheme", "code", "name"].into_iter().find_map(|key| item.get(key))?;
+    let key = ["scheme", "code", "name"]
+        .into_iter()
+        .find_map(|key| item.get(key))?;
     key.as_str().map(str::to_owned)
 }
 

@@ -35,7 +35,11 @@ fn llama_server(report: &Report<'_>, plan: &Plan) -> String {
         workload.context,
         workload.parallel,
         workload.ubatch,
-        if workload.flash_attention { "on" } else { "off" },
+        if workload.flash_attention {
+            "on"
+        } else {
+            "off"
+        },
     );
     for (flag, dtype) in [("-ctk", workload.type_k), ("-ctv", workload.type_v)] {
         if dtype != Dtype::F16 {
@@ -58,10 +62,16 @@ fn ollama(report: &Report<'_>, plan: &Plan) -> Vec<String> {
     ];
     if workload.type_k != Dtype::F16 {
         let dtype = workload.type_k.name().to_lowercase();
-        lines.insert(0, format!("export OLLAMA_FLASH_ATTENTION=1 OLLAMA_KV_CACHE_TYPE={dtype}"));
+        lines.insert(
+            0,
+            format!("export OLLAMA_FLASH_ATTENTION=1 OLLAMA_KV_CACHE_TYPE={dtype}"),
+        );
     }
     if workload.parallel > 1 {
-        lines.insert(0, format!("export OLLAMA_NUM_PARALLEL={}", workload.parallel));
+        lines.insert(
+            0,
+            format!("export OLLAMA_NUM_PARALLEL={}", workload.parallel),
+        );
     }
     lines
 }
@@ -72,7 +82,9 @@ fn vllm(report: &Report<'_>, plan: &Plan) -> String {
     let share = (plan.memory.total().as_f64() / total * 100.0).ceil() / 100.0;
     let name = match report.model.prequantized.as_deref() {
         Some(stored) if stored == plan.assignment.scheme => report.model.name.clone(),
-        _ if ["bf16", "f16", "f32"].contains(&plan.assignment.scheme.as_str()) => report.model.name.clone(),
+        _ if ["bf16", "f16", "f32"].contains(&plan.assignment.scheme.as_str()) => {
+            report.model.name.clone()
+        }
         _ => format!("{}-{}", report.model.name, plan.assignment.scheme),
     };
     format!(

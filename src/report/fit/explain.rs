@@ -12,7 +12,10 @@ use crate::units::Bytes;
 /// The explanation of `plan`.
 pub fn explain(report: &Report<'_>, plan: &Plan) -> String {
     let mut out = String::new();
-    line(&mut out, format_args!("\n{} in detail", plan.assignment.scheme.to_uppercase()));
+    line(
+        &mut out,
+        format_args!("\n{} in detail", plan.assignment.scheme.to_uppercase()),
+    );
     out.push_str(&types(report, plan));
     out.push_str(&ledger(report, plan));
     out.push_str(&roofline(report, plan));
@@ -51,7 +54,12 @@ fn types(report: &Report<'_>, plan: &Plan) -> String {
 }
 
 fn ledger(report: &Report<'_>, plan: &Plan) -> String {
-    let Report { target, workload, model, .. } = report;
+    let Report {
+        target,
+        workload,
+        model,
+        ..
+    } = report;
     let memory = &plan.memory;
     let settings = workload.kv_settings(target.runtime.memory.context_multiple.value);
     let cache = crate::plan::kv::kv_cache(model, &settings);
@@ -63,10 +71,19 @@ fn ledger(report: &Report<'_>, plan: &Plan) -> String {
     ]);
     let mut term = |name: &str, bytes: Bytes, how: String| {
         if bytes > Bytes(0) {
-            table.row([name.to_owned(), bytes.0.to_string(), format!("{bytes}"), how]);
+            table.row([
+                name.to_owned(),
+                bytes.0.to_string(),
+                format!("{bytes}"),
+                how,
+            ]);
         }
     };
-    term("weights", memory.weights, "sum over tensors of rows x row bytes".to_owned());
+    term(
+        "weights",
+        memory.weights,
+        "sum over tensors of rows x row bytes".to_owned(),
+    );
     term(
         "second embedding",
         memory.duplicated_embedding,
@@ -79,24 +96,43 @@ fn ledger(report: &Report<'_>, plan: &Plan) -> String {
     term(
         "KV cache",
         memory.kv_cache,
-        format!("{} layers x {} cells{windows} x (K + V row) x sequences", cache.layers_full, cache.cells_full),
+        format!(
+            "{} layers x {} cells{windows} x (K + V row) x sequences",
+            cache.layers_full, cache.cells_full
+        ),
     );
-    term("recurrent state", memory.recurrent_state, "F32 state of each recurrent layer x sequences".to_owned());
+    term(
+        "recurrent state",
+        memory.recurrent_state,
+        "F32 state of each recurrent layer x sequences".to_owned(),
+    );
     let stage = memory.stages.iter().max_by_key(|stage| stage.1);
     term(
         "compute buffers",
         memory.compute,
         stage.map_or("share of the weights".to_owned(), |(name, bytes)| {
-            format!("peak of one pass of {} tokens, at {name} ({bytes})", settings.tokens())
+            format!(
+                "peak of one pass of {} tokens, at {name} ({bytes})",
+                settings.tokens()
+            )
         }),
     );
-    term("output rows", memory.output, "vocabulary x 4 bytes x sequences".to_owned());
+    term(
+        "output rows",
+        memory.output,
+        "vocabulary x 4 bytes x sequences".to_owned(),
+    );
     let source = |key: &String| target.runtime.sources.get(key).cloned().unwrap_or_default();
     let runtime = &target.runtime.memory.runtime_bytes;
     term(
         "runtime",
         memory.runtime,
-        format!("{} to {}: {}", Bytes(runtime.low as u64), Bytes(runtime.high as u64), source(&runtime.source)),
+        format!(
+            "{} to {}: {}",
+            Bytes(runtime.low as u64),
+            Bytes(runtime.high as u64),
+            source(&runtime.source)
+        ),
     );
     term("total", memory.total(), String::new());
     let device = target.device;
@@ -114,15 +150,27 @@ fn ledger(report: &Report<'_>, plan: &Plan) -> String {
         reserve => format!(", less --reserve {reserve}"),
     };
     term("available", plan.available, format!("{pool}{reserve}"));
-    term("largest allocation", memory.largest_allocation, "in one piece".to_owned());
-    format!("\n Memory, one pool for CPU and GPU:\n{}", table.text("   "))
+    term(
+        "largest allocation",
+        memory.largest_allocation,
+        "in one piece".to_owned(),
+    );
+    format!(
+        "\n Memory, one pool for CPU and GPU:\n{}",
+        table.text("   ")
+    )
 }
 
 fn roofline(report: &Report<'_>, plan: &Plan) -> String {
     let Some(speeds) = &plan.speeds else {
         return "\n Speed: the memory bandwidth of this device is not known\n".to_owned();
     };
-    let Report { target, workload, model, .. } = report;
+    let Report {
+        target,
+        workload,
+        model,
+        ..
+    } = report;
     let decode = &speeds.decode;
     let mut table = Table::new([
         ("operation", Align::Left),
@@ -180,7 +228,12 @@ fn roofline(report: &Report<'_>, plan: &Plan) -> String {
         ),
         format!(
             "reach from: {}",
-            target.runtime.sources.get(&speed.reach.source).cloned().unwrap_or_default()
+            target
+                .runtime
+                .sources
+                .get(&speed.reach.source)
+                .cloned()
+                .unwrap_or_default()
         ),
     ];
     for fact in facts {

@@ -14,7 +14,13 @@ pub const SCHEMA: &str = "orinplan.fit/1";
 
 /// The whole document.
 pub fn document(report: &Report<'_>) -> Value {
-    let Report { model, target, workload, fit, .. } = report;
+    let Report {
+        model,
+        target,
+        workload,
+        fit,
+        ..
+    } = report;
     json!({
         "schema": SCHEMA,
         "model": {
@@ -119,7 +125,7 @@ fn spread(spread: &Spread) -> Value {
 }
 
 /// The word for what binds.
-pub(super) fn bound(bound: Bound) -> &'static str {
+pub fn bound(bound: Bound) -> &'static str {
     match bound {
         Bound::Memory => "memory",
         Bound::Compute => "compute",

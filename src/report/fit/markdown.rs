@@ -7,7 +7,13 @@ use crate::report::{count, line};
 
 /// The report as Markdown.
 pub fn markdown(report: &Report<'_>) -> String {
-    let Report { model, target, workload, fit, .. } = report;
+    let Report {
+        model,
+        target,
+        workload,
+        fit,
+        ..
+    } = report;
     let recommended = fit.recommended.and_then(|index| fit.plans.get(index));
     let mut out = String::new();
     line(
@@ -27,12 +33,18 @@ pub fn markdown(report: &Report<'_>) -> String {
     if !report.advice.is_empty() {
         out.push_str("\nWhat to change, least harm first:\n\n");
         for advice in report.advice {
-            line(&mut out, format_args!("1. {}", advice_text(advice, workload)));
+            line(
+                &mut out,
+                format_args!("1. {}", advice_text(advice, workload)),
+            );
         }
     }
     if let Some(plan) = recommended {
         for (title, lines) in commands(report, plan) {
-            line(&mut out, format_args!("\n{title}:\n\n```sh\n{}\n```", lines.join("\n")));
+            line(
+                &mut out,
+                format_args!("\n{title}:\n\n```sh\n{}\n```", lines.join("\n")),
+            );
         }
         if !plan.notes.is_empty() {
             out.push('\n');

@@ -16,7 +16,7 @@ use crate::units::Bytes;
 
 pub use check::differences;
 pub use explain::explain;
-pub use json::{SCHEMA, document};
+pub use json::{SCHEMA, bound, document};
 pub use markdown::markdown;
 pub use text::text;
 
@@ -57,7 +57,10 @@ impl Report<'_> {
 fn advice_text(advice: &Advice, workload: &Workload) -> String {
     match advice {
         Advice::Context { scheme, context } => {
-            format!("less context: {} fits with --context {context}", scheme.to_uppercase())
+            format!(
+                "less context: {} fits with --context {context}",
+                scheme.to_uppercase()
+            )
         }
         Advice::KvType { scheme, dtype } => format!(
             "a smaller KV cache: {} fits with --context {} --kv-type {}",
@@ -65,7 +68,9 @@ fn advice_text(advice: &Advice, workload: &Workload) -> String {
             workload.context,
             dtype.name().to_lowercase()
         ),
-        Advice::Scheme { scheme } => format!("a smaller format: {} fits as asked", scheme.to_uppercase()),
+        Advice::Scheme { scheme } => {
+            format!("a smaller format: {} fits as asked", scheme.to_uppercase())
+        }
         Advice::TooLarge { scheme, missing } => format!(
             "no format fits: even {} lacks {missing}; take a smaller model or a board with more memory",
             scheme.to_uppercase()

@@ -10,7 +10,13 @@ use crate::units::Bytes;
 /// The report for a terminal.
 pub fn text(report: &Report<'_>) -> String {
     let mut out = String::new();
-    let Report { model, target, workload, fit, .. } = report;
+    let Report {
+        model,
+        target,
+        workload,
+        fit,
+        ..
+    } = report;
     line(
         &mut out,
         format_args!(
@@ -32,7 +38,10 @@ pub fn text(report: &Report<'_>) -> String {
     if !report.advice.is_empty() {
         out.push_str("\nWhat to change, least harm first:\n");
         for (index, advice) in report.advice.iter().enumerate() {
-            line(&mut out, format_args!("  {}. {}", index + 1, advice_text(advice, workload)));
+            line(
+                &mut out,
+                format_args!("  {}. {}", index + 1, advice_text(advice, workload)),
+            );
         }
     }
     if let Some(plan) = recommended {
@@ -68,7 +77,11 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
             )
         }
         None => {
-            let least = report.fit.plans.iter().min_by_key(|plan| plan.memory.total());
+            let least = report
+                .fit
+                .plans
+                .iter()
+                .min_by_key(|plan| plan.memory.total());
             let lacking = least.map_or_else(String::new, |plan| {
                 let total = plan.memory.total();
                 if total > plan.available {
@@ -84,7 +97,10 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
                     why.map_or_else(String::new, |note| format!(": {}", note.text()))
                 }
             });
-            format!("DOES NOT FIT with {} tokens of context{lacking}", workload.context)
+            format!(
+                "DOES NOT FIT with {} tokens of context{lacking}",
+                workload.context
+            )
         }
     }
 }
@@ -103,7 +119,11 @@ pub(super) fn table(report: &Report<'_>) -> Table {
         ("prompt/s", Align::Right),
     ]);
     for (index, plan) in report.fit.plans.iter().enumerate() {
-        let star = if report.fit.recommended == Some(index) { "*" } else { "" };
+        let star = if report.fit.recommended == Some(index) {
+            "*"
+        } else {
+            ""
+        };
         let speeds = plan.speeds.as_ref();
         table.row([
             star.to_owned(),
@@ -117,7 +137,9 @@ pub(super) fn table(report: &Report<'_>) -> Table {
                 context => context.to_string(),
             },
             speeds.map_or("-".to_owned(), |s| range(&s.decode.tokens_per_second)),
-            speeds.map_or("-".to_owned(), |s| rate(s.prefill.tokens_per_second.expected)),
+            speeds.map_or("-".to_owned(), |s| {
+                rate(s.prefill.tokens_per_second.expected)
+            }),
         ]);
     }
     table
@@ -144,12 +166,20 @@ fn headroom(plan: &Plan) -> String {
 /// `38-52`, or one number where both ends print alike.
 pub(super) fn range(spread: &crate::plan::speed::Spread) -> String {
     let (low, high) = (rate(spread.low), rate(spread.high));
-    if low == high { low } else { format!("{low}-{high}") }
+    if low == high {
+        low
+    } else {
+        format!("{low}-{high}")
+    }
 }
 
 fn legend(report: &Report<'_>) -> String {
     let workload = report.workload;
-    let star = if report.fit.recommended.is_some() { "* recommended. " } else { "" };
+    let star = if report.fit.recommended.is_some() {
+        "* recommended. "
+    } else {
+        ""
+    };
     format!(
         "{star}memory with {} tokens of {} cache; tokens/s after a prompt of {}; --explain shows every term",
         workload.context,
@@ -160,7 +190,11 @@ fn legend(report: &Report<'_>) -> String {
 
 fn cache_type(report: &Report<'_>) -> String {
     let (k, v) = (report.workload.type_k.name(), report.workload.type_v.name());
-    if k == v { k.to_owned() } else { format!("{k}/{v}") }
+    if k == v {
+        k.to_owned()
+    } else {
+        format!("{k}/{v}")
+    }
 }
 
 /// The notes of the recommended plan, or of the first one, each once.
@@ -174,5 +208,9 @@ fn notes(report: &Report<'_>, recommended: Option<&Plan>) -> String {
     for note in &runtime.notes {
         line(&mut out, format_args!("note: {}: {note}", runtime.name));
     }
-    if out.is_empty() { out } else { format!("\n{out}") }
+    if out.is_empty() {
+        out
+    } else {
+        format!("\n{out}")
+    }
 }

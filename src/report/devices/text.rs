@@ -1,18 +1,10 @@
-//! `orinplan devices list`, `show` and `detect` as text and as JSON (`orinplan.devices/1`).
-//!
-//! In: device profiles. Out: strings that end in a newline. Every number of `show` has its source,
-//! in text as a footnote.
-
-use serde_json::{Value, json};
+//! Devices as aligned text.
 
 use crate::device::{
-    AllocationLimit, DEFAULT_BOARD, DetectedDevice, DeviceProfile, Estimate, Gpu, MemoryNow,
-    Pitfall, PowerMode, Quantity, Session, Sourced, Trust,
+    AllocationLimit, DEFAULT_BOARD, DetectedDevice, DeviceProfile, Estimate, Gpu, PowerMode,
+    Quantity, Session, Sourced, Trust,
 };
 use crate::units::{Bytes, Hertz};
-
-/// The `schema` key of every document here.
-const SCHEMA: &str = "orinplan.devices/1";
 
 /// One row per device, for its default power mode.
 pub fn list_text(devices: &[DeviceProfile]) -> String {
@@ -50,25 +42,6 @@ fn mode_names(device: &DeviceProfile) -> String {
         false => mode.name.clone(),
     };
     device.modes.iter().map(named).collect::<Vec<_>>().join(" ")
-}
-
-/// As [`list_text`].
-pub fn list_json(devices: &[DeviceProfile]) -> String {
-    let rows: Vec<Value> = devices.iter().map(summary).collect();
-    document(json!({ "schema": SCHEMA, "default": DEFAULT_BOARD, "devices": rows }))
-}
-
-fn summary(device: &DeviceProfile) -> Value {
-    json!({
-        "id": device.id,
-        "name": device.name,
-        "memory_total_bytes": device.total_memory.value,
-        "memory_available_bytes": device.available(Session::Headless),
-        "memory_available_desktop_bytes": device.available(Session::Desktop),
-        "memory_bandwidth_bytes_per_second": device.default_mode.bandwidth.as_ref().map(|rate| rate.value),
-        "default_power_mode": device.default_mode.name,
-        "power_modes": device.modes.iter().map(|mode| mode.name.as_str()).collect::<Vec<_>>(),
-    })
 }
 
 /// Every number of a device with its source, its power modes, and what goes wrong on it.
@@ -128,8 +101,8 @@ pub fn show_text(device: &DeviceProfile) -> String {
 
 fn releases(limit: &AllocationLimit) -> String {
     match limit.until {
-        Some(until) => format!("L4T {} to before {until}", limit.from),
-        None => format!("L4T {} and later", limit.from),
+        Some(until) => format!("L4T from {}, before {until}", limit.from),
+        None => format!("L4T from {}", limit.from),
     }
 }
 
@@ -191,62 +164,6 @@ fn mode_rows(device: &DeviceProfile, feet: &mut Footnotes) -> Vec<Vec<String>> {
         ]);
     }
     rows
-}
-
-/// As [`show_text`].
-pub fn show_json(device: &DeviceProfile) -> String {
-    document(json!({ "schema": SCHEMA, "device": full(device) }))
-}
-
-fn full(device: &DeviceProfile) -> Value {
-    json!({
-        "id": device.id,
-        "name": device.name,
-        "compatible": device.compatible,
-        "memory_available_bytes": device.available(Session::Headless),
-        "memory_available_desktop_bytes": device.available(Session::Desktop),
-        "memory_total": number(&device.total_memory),
-        "system_headless": estimate(&device.system_headless),
-        "system_desktop": estimate(&device.system_desktop),
-        "bus_bits": device.bus_bits.as_ref().map(number),
-        "gpu": device.gpu.as_ref().map(gpu_json),
-        "default_power_mode": device.default_mode.name,
-        "power_modes": device.modes.iter().map(mode_json).collect::<Vec<_>>(),
-        "allocation_limits": device.allocation_limits.iter().map(|limit| json!({
-            "from_release": limit.from.to_string(),
-            "until_release": limit.until.map(|until| until.to_string()),
-            "largest": number(&limit.largest),
-        })).collect::<Vec<_>>(),
-        "pitfalls": pitfalls(&device.pitfalls),
-    })
-}
-
-fn gpu_json(gpu: &Gpu) -> Value {
-    json!({
-        "compute_capability": sourced(&gpu.compute_capability, "value", gpu.compute_capability.value.as_str().into()),
-        "sm_count": number(&gpu.sm_count),
-        "cuda_cores": number(&gpu.cuda_cores),
-        "tensor_cores": number(&gpu.tensor_cores),
-        "fp16_per_sm_clock": number(&gpu.fp16_per_sm_clock),
-        "int8_sparse_per_sm_clock": number(&gpu.int8_sparse_per_sm_clock),
-        "fp32_per_sm_clock": number(&gpu.fp32_per_sm_clock),
-    })
-}
-
-fn mode_json(mode: &PowerMode) -> Value {
-    json!({
-        "name": mode.name,
-        "nvpmodel_names": mode.nvpmodel,
-        "power": mode.watts.as_ref().map(number),
-        "gpu_clock": mode.gpu.as_ref().map(number),
-        "sm_count": mode.sm_count.as_ref().map(number),
-        "cpu_clock": mode.cpu.as_ref().map(number),
-        "memory_clock": mode.emc.as_ref().map(number),
-        "memory_bandwidth": mode.bandwidth.as_ref().map(number),
-        "fp16_peak": mode.fp16.as_ref().map(number),
-        "int8_sparse_peak": mode.int8_sparse.as_ref().map(number),
-        "fp32_peak": mode.fp32.as_ref().map(number),
-    })
 }
 
 /// The machine at hand: what was read, and what could not be.
@@ -325,56 +242,6 @@ pub fn detect_text(found: &DetectedDevice) -> String {
         text.extend(lines);
     }
     text
-}
-
-/// As [`detect_text`], with the whole profile.
-pub fn detect_json(found: &DetectedDevice) -> String {
-    let MemoryNow {
-        total,
-        available,
-        free,
-        swap_free,
-        cma_total,
-    } = found.memory;
-    document(json!({
-        "schema": SCHEMA,
-        "detected": {
-            "model": found.model,
-            "l4t_release": found.l4t.map(|release| release.to_string()),
-            "jetpack": found.l4t.and_then(|release| release.jetpack()),
-            "power_mode": found.power_mode,
-            "gpu_clock_now_hertz": found.gpu_now,
-            "logical_cpus": found.cpu_count,
-            "memory_total_bytes": total,
-            "memory_available_bytes": available,
-            "memory_free_bytes": free,
-            "swap_free_bytes": swap_free,
-            "cma_total_bytes": cma_total,
-            "notes": pitfalls(&found.notes),
-        },
-        "device": full(&found.profile),
-    }))
-}
-
-fn document(value: Value) -> String {
-    format!("{value:#}\n")
-}
-
-fn pitfalls(pitfalls: &[Pitfall]) -> Vec<Value> {
-    let object = |p: &Pitfall| json!({ "code": p.code, "text": p.text, "source": p.source });
-    pitfalls.iter().map(object).collect()
-}
-
-fn number<T: Quantity>(number: &Sourced<T>) -> Value {
-    sourced(number, T::KEY_UNIT, number.value.json())
-}
-
-fn sourced<T>(number: &Sourced<T>, key: &str, value: Value) -> Value {
-    json!({ key: value, "source": number.source, "trust": number.trust.word(), "note": number.note })
-}
-
-fn estimate(estimate: &Estimate<Sourced<Bytes>>) -> Value {
-    json!({ "low": number(&estimate.low), "expected": number(&estimate.expected), "high": number(&estimate.high) })
 }
 
 fn plain<T: Quantity>(number: Option<&Sourced<T>>) -> String {
