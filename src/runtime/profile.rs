@@ -208,7 +208,9 @@ impl Speed {
         self.cost
             .iter()
             .min_by(|a, b| distance(a).total_cmp(&distance(b)))
-            .map_or((0.0, Trust::None), |(_, entry)| (entry.cycles, entry.trust.min(Trust::Derived)))
+            .map_or((0.0, Trust::None), |(_, entry)| {
+                (entry.cycles, entry.trust.min(Trust::Derived))
+            })
     }
 }
 
@@ -218,7 +220,10 @@ fn entry_bits(name: &str, entry: &FormatCost) -> f64 {
         let format = dtype.format();
         format.block_bytes as f64 * 8.0 / format.block_elements as f64
     };
-    entry.bits.or_else(|| Dtype::from_name(name).map(of_format)).unwrap_or(f64::INFINITY)
+    entry
+        .bits
+        .or_else(|| Dtype::from_name(name).map(of_format))
+        .unwrap_or(f64::INFINITY)
 }
 
 impl RuntimeProfile {
@@ -227,10 +232,17 @@ impl RuntimeProfile {
         let (memory, speed, prefill) = (&self.memory, &self.speed, &self.speed.prefill);
         for (field, source) in self.cited() {
             if !self.sources.contains_key(&source) {
-                return Err(format!("`{field}` cites the source `{source}`, which [sources] does not have"));
+                return Err(format!(
+                    "`{field}` cites the source `{source}`, which [sources] does not have"
+                ));
             }
         }
-        if let Some(key) = self.sources.iter().find(|(_, text)| text.trim().is_empty()).map(|(key, _)| key) {
+        if let Some(key) = self
+            .sources
+            .iter()
+            .find(|(_, text)| text.trim().is_empty())
+            .map(|(key, _)| key)
+        {
             return Err(format!("source `{key}` is empty"));
         }
         for (field, range) in [
@@ -242,16 +254,22 @@ impl RuntimeProfile {
             ("speed.prefill.scale", &prefill.scale),
             ("speed.prefill.request_seconds", &prefill.request_seconds),
         ] {
-            let ordered = 0.0 <= range.low && range.low <= range.expected && range.expected <= range.high;
+            let ordered =
+                0.0 <= range.low && range.low <= range.expected && range.expected <= range.high;
             if !ordered || !range.high.is_finite() {
-                return Err(format!("`{field}` must have 0 <= low <= expected <= high, all finite"));
+                return Err(format!(
+                    "`{field}` must have 0 <= low <= expected <= high, all finite"
+                ));
             }
         }
         if !(speed.reach.low > 0.0 && speed.reach.high <= 1.0) {
             return Err("`speed.reach` is a share of the bandwidth: above 0, at most 1".to_owned());
         }
         if !(speed.join.value >= 1.0 && speed.join.value <= 64.0) {
-            return Err(format!("`speed.join` is {}, must be from 1 to 64", speed.join.value));
+            return Err(format!(
+                "`speed.join` is {}, must be from 1 to 64",
+                speed.join.value
+            ));
         }
         if speed.reference_clock_hz.value.is_nan() || speed.reference_clock_hz.value <= 0.0 {
             return Err("`speed.reference_clock_hz` must be above 0".to_owned());
@@ -259,26 +277,49 @@ impl RuntimeProfile {
         if memory.context_multiple.value == 0 {
             return Err("`memory.context_multiple` must be at least 1".to_owned());
         }
-        if memory.pool_fraction.as_ref().is_some_and(|share| !(share.value > 0.0 && share.value <= 1.0)) {
-            return Err("`memory.pool_fraction` is a share of the memory: above 0, at most 1".to_owned());
+        if memory
+            .pool_fraction
+            .as_ref()
+            .is_some_and(|share| !(share.value > 0.0 && share.value <= 1.0))
+        {
+            return Err(
+                "`memory.pool_fraction` is a share of the memory: above 0, at most 1".to_owned(),
+            );
         }
         if speed.cost.is_empty() {
             return Err("`speed.cost` has no format".to_owned());
         }
-        if let Some((name, _)) = speed.cost.iter().find(|(name, cost)| !entry_bits(name, cost).is_finite()) {
-            return Err(format!("`speed.cost.{name}` is not the name of a format, so it must state its `bits`"));
+        if let Some((name, _)) = speed
+            .cost
+            .iter()
+            .find(|(name, cost)| !entry_bits(name, cost).is_finite())
+        {
+            return Err(format!(
+                "`speed.cost.{name}` is not the name of a format, so it must state its `bits`"
+            ));
         }
-        let costs = speed.cost.iter().map(|(name, cost)| (name.as_str(), cost.cycles));
+        let costs = speed
+            .cost
+            .iter()
+            .map(|(name, cost)| (name.as_str(), cost.cycles));
         let cycles = [
             ("row_cycles", speed.row_cycles.value),
             ("state_cycles", speed.state_cycles.value),
             ("prefill.quantized_cycles", prefill.quantized_cycles.value),
             ("prefill.float_cycles", prefill.float_cycles.value),
             ("prefill.attention_cycles", prefill.attention_cycles.value),
-            ("prefill.ubatch_layer_seconds", prefill.ubatch_layer_seconds.value),
+            (
+                "prefill.ubatch_layer_seconds",
+                prefill.ubatch_layer_seconds.value,
+            ),
         ];
-        match costs.chain(cycles).find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
-            Some((field, value)) => Err(format!("`speed.{field}` is {value}, must be finite and not negative")),
+        match costs
+            .chain(cycles)
+            .find(|(_, value)| !(value.is_finite() && *value >= 0.0))
+        {
+            Some((field, value)) => Err(format!(
+                "`speed.{field}` is {value}, must be finite and not negative"
+            )),
             None => Ok(()),
         }
     }
@@ -292,7 +333,10 @@ impl RuntimeProfile {
         let mut cited: Vec<(String, String)> = [
             ("loads", &self.loads.source),
             ("memory.runtime_bytes", &memory.runtime_bytes.source),
-            ("memory.duplicates_tied_embedding", &memory.duplicates_tied_embedding.source),
+            (
+                "memory.duplicates_tied_embedding",
+                &memory.duplicates_tied_embedding.source,
+            ),
             ("memory.context_multiple", &memory.context_multiple.source),
             ("memory.outputs", &memory.outputs.source),
             ("memory.compute", compute),
@@ -304,17 +348,39 @@ impl RuntimeProfile {
             ("speed.launch_seconds", &speed.launch_seconds.source),
             ("speed.reference_clock_hz", &speed.reference_clock_hz.source),
             ("speed.host_seconds", &speed.host_seconds.source),
-            ("speed.prefill.quantized_cycles", &prefill.quantized_cycles.source),
+            (
+                "speed.prefill.quantized_cycles",
+                &prefill.quantized_cycles.source,
+            ),
             ("speed.prefill.float_cycles", &prefill.float_cycles.source),
-            ("speed.prefill.attention_cycles", &prefill.attention_cycles.source),
-            ("speed.prefill.ubatch_layer_seconds", &prefill.ubatch_layer_seconds.source),
+            (
+                "speed.prefill.attention_cycles",
+                &prefill.attention_cycles.source,
+            ),
+            (
+                "speed.prefill.ubatch_layer_seconds",
+                &prefill.ubatch_layer_seconds.source,
+            ),
             ("speed.prefill.scale", &prefill.scale.source),
-            ("speed.prefill.request_seconds", &prefill.request_seconds.source),
+            (
+                "speed.prefill.request_seconds",
+                &prefill.request_seconds.source,
+            ),
         ]
         .map(|(field, source)| (field.to_owned(), source.clone()))
         .to_vec();
-        cited.extend(memory.pool_fraction.iter().map(|share| ("memory.pool_fraction".to_owned(), share.source.clone())));
-        cited.extend(speed.cost.iter().map(|(name, cost)| (format!("speed.cost.{name}"), cost.source.clone())));
+        cited.extend(
+            memory
+                .pool_fraction
+                .iter()
+                .map(|share| ("memory.pool_fraction".to_owned(), share.source.clone())),
+        );
+        cited.extend(
+            speed
+                .cost
+                .iter()
+                .map(|(name, cost)| (format!("speed.cost.{name}"), cost.source.clone())),
+        );
         cited
     }
 }
