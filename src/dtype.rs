@@ -86,6 +86,9 @@ formats! {
     NVFP4   "NVFP4"      Some(40),  None,             64 in 64 / 16 + 64 / 2;
     Q1_0    "Q1_0"       Some(41),  None,             128 in 2 + 128 / 8;
     Q2_0    "Q2_0"       Some(42),  None,             64 in 2 + 64 / 4;
+    // Packed four-bit weights with one 16-bit scale for 128 of them, as compressed-tensors'
+    // `pack-quantized` lays them out in two tensors; the block is the sum of both.
+    INT4    "INT4"       None,      None,             128 in 128 / 2 + 2;
 }
 
 impl Dtype {
@@ -101,17 +104,26 @@ impl Dtype {
 
     /// The format with GGUF's type id `id`.
     pub fn from_ggml_id(id: u32) -> Option<Dtype> {
-        FORMATS.iter().find(|f| f.ggml_id == Some(id)).map(|f| f.dtype)
+        FORMATS
+            .iter()
+            .find(|f| f.ggml_id == Some(id))
+            .map(|f| f.dtype)
     }
 
     /// The format that safetensors calls `name`.
     pub fn from_safetensors(name: &str) -> Option<Dtype> {
-        FORMATS.iter().find(|f| f.safetensors == Some(name)).map(|f| f.dtype)
+        FORMATS
+            .iter()
+            .find(|f| f.safetensors == Some(name))
+            .map(|f| f.dtype)
     }
 
     /// The format called `name`, in any case.
     pub fn from_name(name: &str) -> Option<Dtype> {
-        FORMATS.iter().find(|f| f.name.eq_ignore_ascii_case(name)).map(|f| f.dtype)
+        FORMATS
+            .iter()
+            .find(|f| f.name.eq_ignore_ascii_case(name))
+            .map(|f| f.dtype)
     }
 
     /// Whether elements share a block with a scale, as ggml's quantized types do.
@@ -134,7 +146,9 @@ impl Dtype {
         if !self.divides(shape.last().copied().unwrap_or(1)) && elements != 0 {
             return None;
         }
-        (elements / format.block_elements).checked_mul(format.block_bytes).map(Bytes)
+        (elements / format.block_elements)
+            .checked_mul(format.block_bytes)
+            .map(Bytes)
     }
 }
 
@@ -146,14 +160,40 @@ mod tests {
     fn block_sizes_equal_ggml() {
         // type_size / blck_size as ggml's own type traits report them.
         let ggml = [
-            ("Q4_0", 18), ("Q4_1", 20), ("Q5_0", 22), ("Q5_1", 24), ("Q8_0", 34), ("Q8_1", 36),
-            ("Q2_K", 84), ("Q3_K", 110), ("Q4_K", 144), ("Q5_K", 176), ("Q6_K", 210), ("Q8_K", 292),
-            ("IQ2_XXS", 66), ("IQ2_XS", 74), ("IQ3_XXS", 98), ("IQ1_S", 50), ("IQ4_NL", 18),
-            ("IQ3_S", 110), ("IQ2_S", 82), ("IQ4_XS", 136), ("IQ1_M", 56), ("TQ1_0", 54),
-            ("TQ2_0", 66), ("MXFP4", 17), ("NVFP4", 36), ("Q1_0", 18), ("Q2_0", 18),
+            ("Q4_0", 18),
+            ("Q4_1", 20),
+            ("Q5_0", 22),
+            ("Q5_1", 24),
+            ("Q8_0", 34),
+            ("Q8_1", 36),
+            ("Q2_K", 84),
+            ("Q3_K", 110),
+            ("Q4_K", 144),
+            ("Q5_K", 176),
+            ("Q6_K", 210),
+            ("Q8_K", 292),
+            ("IQ2_XXS", 66),
+            ("IQ2_XS", 74),
+            ("IQ3_XXS", 98),
+            ("IQ1_S", 50),
+            ("IQ4_NL", 18),
+            ("IQ3_S", 110),
+            ("IQ2_S", 82),
+            ("IQ4_XS", 136),
+            ("IQ1_M", 56),
+            ("TQ1_0", 54),
+            ("TQ2_0", 66),
+            ("MXFP4", 17),
+            ("NVFP4", 36),
+            ("Q1_0", 18),
+            ("Q2_0", 18),
         ];
         for (name, bytes) in ggml {
-            assert_eq!(Dtype::from_name(name).unwrap().format().block_bytes, bytes, "{name}");
+            assert_eq!(
+                Dtype::from_name(name).unwrap().format().block_bytes,
+                bytes,
+                "{name}"
+            );
         }
     }
 

@@ -5,7 +5,14 @@
 
 pub mod units;
 pub mod dtype;
+pub mod nearest;
+pub mod input;
 pub mod gguf;
+pub mod safetensors;
 pub mod checkpoint;
+pub mod model;
+pub mod scheme;
+pub mod device;
 pub mod runtime;
 pub mod plan;
+pub mod report;

@@ -7,7 +7,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// A count of bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Bytes(pub u64);
 
@@ -104,7 +106,9 @@ impl fmt::Display for Bytes {
 
 /// A size that is not a number with one of the accepted units.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is not a size: write a number with a unit, such as 5GB, 5GiB, 512MB, 512MiB or 4096B")]
+#[error(
+    "`{0}` is not a size: write a number with a unit, such as 5GB, 5GiB, 512MB, 512MiB or 4096B"
+)]
 pub struct ParseBytesError(String);
 
 impl FromStr for Bytes {
@@ -115,7 +119,9 @@ impl FromStr for Bytes {
     fn from_str(text: &str) -> Result<Bytes, ParseBytesError> {
         let refuse = || ParseBytesError(text.to_owned());
         let trimmed = text.trim();
-        let digits = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(refuse)?;
+        let digits = trimmed
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(refuse)?;
         let (number, unit) = trimmed.split_at(digits);
         let scale: f64 = match unit.trim_start().to_ascii_lowercase().as_str() {
             "b" => 1.0,

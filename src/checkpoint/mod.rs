@@ -4,7 +4,22 @@
 //! In: a path, a hub id or an Ollama tag. Out: a [`Checkpoint`]. Must not: read weights, know an
 //! architecture, or allocate more than a file's size justifies.
 
+mod error;
+mod gguf_files;
+mod hugging_face;
+mod index;
+
+mod open;
+mod shards;
+mod stores;
+
 use std::path::PathBuf;
+
+pub use error::CheckpointError;
+pub use open::{open, open_in};
+pub use stores::Stores;
+
+use open::files_by_name;
 
 use crate::dtype::Dtype;
 use crate::gguf::Metadata;

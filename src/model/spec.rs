@@ -2,6 +2,7 @@
 //!
 //! Shapes are written outermost dimension first: a projection is `[rows out, columns in]`.
 
+use crate::checkpoint::SourceFormat;
 use crate::dtype::Dtype;
 use crate::model::role::TensorRole;
 use crate::units::Bytes;
@@ -13,6 +14,9 @@ pub struct ModelSpec {
     pub name: String,
     /// llama.cpp's name of the architecture (`llama`, `qwen3`, ...).
     pub architecture: String,
+    /// Logical weights of the text model as published: packed words unpacked, nothing that
+    /// conversion adds or pads.
+    pub parameters: u64,
     /// Dimensions that hold for the whole model.
     pub dims: Dims,
     /// Every block in order. Empty where the architecture is unknown.
@@ -23,6 +27,8 @@ pub struct ModelSpec {
     pub towers: Vec<Tower>,
     /// The output projection shares the token embedding.
     pub tied: bool,
+    /// What kind of checkpoint it was read from.
+    pub source: SourceFormat,
     /// How the checkpoint was already quantized, if it was (`fp8`, `gptq`, ...).
     pub prequantized: Option<String>,
 }
@@ -34,13 +40,15 @@ pub struct Dims {
     pub hidden: u64,
     /// Rows of the token embedding.
     pub vocab: u64,
+    /// Blocks that decode a token.
+    pub blocks: u64,
     /// The longest context the model was made for, in tokens.
     pub context: u64,
     /// Width of one layer's slice of the per-layer embedding (gemma3n, gemma4), else 0.
     pub per_layer_embedding: u64,
     /// Parallel residual streams (gemma3n's AltUp), else 1.
     pub streams: u64,
-    /// The factor-of-eight-experts and 70B special cases of llama.cpp's type rules need these.
+    /// Experts in a routed block; llama.cpp's type rules treat eight of them apart.
     pub experts: u64,
 }
 
@@ -162,12 +170,5 @@ impl Tensor {
     /// Elements of a row: what block formats divide.
     pub fn row(&self) -> u64 {
         self.shape.last().copied().unwrap_or(1)
-    }
-}
-
-impl ModelSpec {
-    /// Logical weights of the text model.
-    pub fn parameters(&self) -> u64 {
-        self.tensors.iter().map(Tensor::elements).sum()
     }
 }

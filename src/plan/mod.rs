@@ -1,3 +1,21 @@
-//! The plan: pure arithmetic from a described model, a board and a runtime. No IO, and it cannot fail.
+//! The plan: a model, a type per tensor, a board and a workload come in, a memory ledger and a speed
+//! come out. Pure functions: nothing here reads a file or can fail. That a model does not fit is a
+//! result with numbers, not an error.
 
+pub mod advise;
+pub mod compute;
+pub mod fit;
+pub mod kv;
+pub mod memory;
+pub mod note;
+pub mod operations;
 pub mod speed;
+pub mod workload;
+
+#[cfg(test)]
+mod golden;
+
+pub use fit::{Fit, Plan, Speeds, Verdict, fit};
+pub use memory::Ledger;
+pub use note::Note;
+pub use workload::Workload;

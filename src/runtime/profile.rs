@@ -117,12 +117,26 @@ pub enum Outputs {
     Ubatch,
 }
 
+/// Where ggml runs the layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// Everything on the CPU: one buffer.
+    Cpu,
+    /// Layers and output on CUDA; the token embedding and the inputs stay with the CPU.
+    #[default]
+    Cuda,
+}
+
 /// How compute buffers are sized.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(tag = "rule", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ComputeRule {
     /// The graph allocator of ggml: the peak of live activations.
     Ggml {
+        /// Where the layers run.
+        #[serde(default)]
+        backend: Backend,
         /// A key of [`RuntimeProfile::sources`].
         source: String,
     },
@@ -328,7 +342,7 @@ impl RuntimeProfile {
     fn cited(&self) -> Vec<(String, String)> {
         let (memory, speed, prefill) = (&self.memory, &self.speed, &self.speed.prefill);
         let compute = match &memory.compute {
-            ComputeRule::Ggml { source } | ComputeRule::Fraction { source, .. } => source,
+            ComputeRule::Ggml { source, .. } | ComputeRule::Fraction { source, .. } => source,
         };
         let mut cited: Vec<(String, String)> = [
             ("loads", &self.loads.source),

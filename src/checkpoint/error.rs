@@ -1,0 +1,99 @@
+//! What can be wrong with a checkpoint, and the way out.
+
+use std::path::PathBuf;
+
+use crate::{gguf, input, safetensors};
+
+/// A checkpoint that cannot be located.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each field is named and explained by the message above it
+pub enum CheckpointError {
+    /// A file cannot be opened.
+    #[error(transparent)]
+    Open(#[from] input::OpenError),
+    /// A GGUF file is wrong.
+    #[error(transparent)]
+    Gguf(#[from] gguf::ReadError),
+    /// A safetensors file is wrong.
+    #[error(transparent)]
+    Safetensors(#[from] safetensors::ReadError),
+    #[error("{}: is not the JSON that is expected there: {source}", path.display())]
+    Json {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+    #[error("{}: cannot be listed: {source}", path.display())]
+    List {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+
+    #[error(
+        "there is no model `{model}`: no file or directory of that name, {looked}{nearest}; give a directory with config.json and *.safetensors, a .safetensors or .gguf file, a config.json, a cached Hugging Face id such as Qwen/Qwen3-0.6B, or a pulled Ollama tag such as qwen3:0.6b"
+    )]
+    NoModel {
+        model: String,
+        looked: String,
+        nearest: String,
+    },
+    #[error("{}: is neither a .safetensors, nor a .gguf, nor a .json file, and does not start as GGUF does", path.display())]
+    UnknownKind { path: PathBuf },
+    #[error("{}: has no *.safetensors, no *.gguf and no config.json", path.display())]
+    NothingThere { path: PathBuf },
+    #[error("{}: holds several models, give the file of one: {}", path.display(), names.join(", "))]
+    SeveralModels { path: PathBuf, names: Vec<String> },
+
+    #[error("{}: is missing, named by {by}; download the model again", path.display())]
+    MissingShard { path: PathBuf, by: String },
+    #[error("{}: is shard {number} of {count} by its name, and shards count from 1 to {count}", path.display())]
+    ShardNumber {
+        path: PathBuf,
+        number: u32,
+        count: u32,
+    },
+    #[error("{}: `{key}` is {found}, and {expected} by the file's name", path.display())]
+    Split {
+        path: PathBuf,
+        key: &'static str,
+        found: String,
+        expected: u64,
+    },
+    #[error("{}: is one part of {count} by `split.count`, but is not named NAME-00001-of-{count:05}.gguf; give it back its name", path.display())]
+    SplitName { path: PathBuf, count: u64 },
+    #[error("{}: `split.tensors.count` promises {promised} tensors, and all parts together have {found}", path.display())]
+    SplitTensors {
+        path: PathBuf,
+        promised: u64,
+        found: usize,
+    },
+    /// Metadata that a split needs has the wrong type.
+    #[error("{}: {source}", path.display())]
+    Metadata {
+        path: PathBuf,
+        source: gguf::MetadataError,
+    },
+    #[error("tensor `{name}` is both in {} and in {}", first.display(), second.display())]
+    DuplicateTensor {
+        name: String,
+        first: PathBuf,
+        second: PathBuf,
+    },
+
+    #[error("{}: tensor `{tensor}` is in `{shard}`, which is not a plain file name inside the directory", path.display())]
+    IndexPath {
+        path: PathBuf,
+        tensor: String,
+        shard: String,
+    },
+    #[error("{}: tensor `{tensor}` is said to be in `{shard}`, and is not", path.display())]
+    IndexTensor {
+        path: PathBuf,
+        tensor: String,
+        shard: String,
+    },
+    #[error("{}: names no tensor", path.display())]
+    IndexEmpty { path: PathBuf },
+
+    #[error("{}: {problem}; download the model again", path.display())]
+    Cache { path: PathBuf, problem: String },
+}

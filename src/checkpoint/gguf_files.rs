@@ -1,0 +1,152 @@
+//! GGUF checkpoints: a model in one file or split, and a projector beside it.
+//!
+//! In: paths. Out: a [`Checkpoint`] whose metadata is the first part's, so that a located array of
+//! it lies in `files[0]`. Must not: read tensor data.
+
+use std::path::{Path, PathBuf};
+
+use super::error::CheckpointError;
+use super::{Checkpoint, CheckpointFile, RawConfig, SourceFormat, StoredTensor, shards};
+use crate::gguf::{self, Header, Metadata};
+use crate::units::Bytes;
+
+/// Opens the model that `path` is, or is a part of, with the tensors of `projector` after its own.
+///
+/// # Errors
+/// Parts that are missing, contradict their names or hold a tensor twice; see [`CheckpointError`].
+pub(super) fn open(
+    name: String,
+    path: &Path,
+    projector: Option<&Path>,
+) -> Result<Checkpoint, CheckpointError> {
+    let mut parts = Vec::new();
+    for path in shards::all(path)? {
+        let header = gguf::read_header(&path)?;
+        parts.push((path, header));
+    }
+    check_split(&parts)?;
+    if let Some(path) = projector {
+        parts.push((path.to_owned(), gguf::read_header(path)?));
+    }
+    let (mut config, mut files, mut tensors) = (None, Vec::new(), Vec::new());
+    for (file, (path, header)) in parts.into_iter().enumerate() {
+        files.push(CheckpointFile {
+            path,
+            bytes: Bytes(header.file_bytes),
+        });
+        tensors.extend(header.tensors.into_iter().map(|tensor| StoredTensor {
+            name: tensor.name,
+            dtype: tensor.dtype,
+            shape: tensor.shape,
+            file,
+            offset: tensor.offset,
+            bytes: tensor.bytes,
+        }));
+        config.get_or_insert(header.metadata);
+    }
+    let config = RawConfig::Gguf(config.unwrap_or_default());
+    let format = SourceFormat::Gguf;
+    let checkpoint = Checkpoint {
+        name,
+        format,
+        config,
+        files,
+        tensors,
+        directory: None,
+    };
+    super::files_by_name(&checkpoint)?;
+    Ok(checkpoint)
+}
+
+/// Holds the parts to what they say of themselves: `split.no` counts from 0 in the order of the
+/// names, `split.count` is the number of names, and `split.tensors.count` all their tensors.
+fn check_split(parts: &[(PathBuf, Header)]) -> Result<(), CheckpointError> {
+    let count = parts.len() as u64;
+    for (number, (path, header)) in parts.iter().enumerate() {
+        let read = |key| {
+            let wrong = |source| CheckpointError::Metadata {
+                path: path.clone(),
+                source,
+            };
+            header.metadata.u64(key).map_err(wrong)
+        };
+        let said = read("split.count")?;
+        if count == 1 {
+            match said {
+                Some(count) if count > 1 => {
+                    return Err(CheckpointError::SplitName {
+                        path: path.clone(),
+                        count,
+                    });
+                }
+                _ => continue,
+            }
+        }
+        for (key, found, expected) in [
+            ("split.count", said, count),
+            ("split.no", read("split.no")?, number as u64),
+        ] {
+            if found != Some(expected) {
+                let found = found.map_or("missing".to_owned(), |n| n.to_string());
+                return Err(CheckpointError::Split {
+                    path: path.clone(),
+                    key,
+                    found,
+                    expected,
+                });
+            }
+        }
+        let found = parts.iter().map(|(_, header)| header.tensors.len()).sum();
+        match read("split.tensors.count")? {
+            Some(promised) if promised != found as u64 => {
+                return Err(CheckpointError::SplitTensors {
+                    path: path.clone(),
+                    promised,
+                    found,
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The models and the projector among a directory's GGUF files: first parts only.
+///
+/// A projector says so in its metadata. Of several (the same weights in F16 and F32 are common) the
+/// smallest counts, of equal ones the first by name.
+pub(super) fn sort_out(
+    files: &[PathBuf],
+) -> Result<(Vec<PathBuf>, Option<PathBuf>), CheckpointError> {
+    let (mut models, mut projectors) = (Vec::new(), Vec::new());
+    for path in files {
+        let shard = shards::file_stem(path).and_then(shards::ShardName::parse);
+        // Of a split, one part stands for all; if the first is missing, opening says so.
+        if let Some(shard) = shard {
+            let same_set = |other: &PathBuf| {
+                let other = shards::file_stem(other).and_then(shards::ShardName::parse);
+                other.is_some_and(|other| (other.stem, other.count) == (shard.stem, shard.count))
+            };
+            if models.iter().any(same_set) {
+                continue;
+            }
+        }
+        let header = gguf::read_header(path)?;
+        if is_projector(&header.metadata) {
+            projectors.push((header.file_bytes, path.clone()));
+        } else {
+            models.push(path.clone());
+        }
+    }
+    // A projector alone is what there is to look at.
+    if models.is_empty() {
+        return Ok((projectors.into_iter().map(|(_, path)| path).collect(), None));
+    }
+    let smallest = projectors.into_iter().min_by_key(|(bytes, _)| *bytes);
+    Ok((models, smallest.map(|(_, path)| path)))
+}
+
+fn is_projector(metadata: &Metadata) -> bool {
+    let says = |key, value| metadata.str(key).is_ok_and(|found| found == Some(value));
+    says("general.architecture", "clip") || says("general.type", "mmproj")
+}

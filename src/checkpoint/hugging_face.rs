@@ -1,0 +1,96 @@
+//! Hugging Face checkpoints: `config.json` beside safetensors, one file or shards with an index.
+//!
+//! In: the weight files in order. Out: a [`Checkpoint`]. Must not: read weights or interpret the
+//! configuration.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::error::CheckpointError;
+use super::index::Index;
+use super::{Checkpoint, CheckpointFile, RawConfig, SourceFormat, StoredTensor};
+use crate::units::Bytes;
+use crate::{input, safetensors};
+
+/// The largest `config.json` read. Real ones stay below 1 MiB.
+const CONFIG_LIMIT: Bytes = Bytes(16 << 20);
+
+/// Opens a checkpoint from `weights` in this order; `index` is checked against them if given.
+pub(super) fn open(
+    name: String,
+    directory: &Path,
+    weights: &[PathBuf],
+    index: Option<&Index>,
+) -> Result<Checkpoint, CheckpointError> {
+    let mut checkpoint = Checkpoint {
+        name,
+        format: SourceFormat::Safetensors,
+        config: RawConfig::HuggingFace(read_config_beside(directory)?),
+        files: Vec::new(),
+        tensors: Vec::new(),
+        directory: Some(directory.to_owned()),
+    };
+    for path in weights {
+        let header = safetensors::read_header(path)?;
+        let file = checkpoint.files.len();
+        let bytes = Bytes(header.file_bytes);
+        checkpoint.files.push(CheckpointFile {
+            path: path.clone(),
+            bytes,
+        });
+        checkpoint
+            .tensors
+            .extend(header.tensors.into_iter().map(|tensor| StoredTensor {
+                name: tensor.name,
+                dtype: tensor.dtype,
+                shape: tensor.shape,
+                file,
+                offset: tensor.offset,
+                bytes: tensor.bytes,
+            }));
+    }
+    let files = super::files_by_name(&checkpoint)?;
+    if let Some(index) = index {
+        index.check(&checkpoint.files, &files)?;
+    }
+    Ok(checkpoint)
+}
+
+/// Opens a `config.json` without weights.
+pub(super) fn open_config(name: String, path: &Path) -> Result<Checkpoint, CheckpointError> {
+    Ok(Checkpoint {
+        name,
+        format: SourceFormat::Config,
+        config: RawConfig::HuggingFace(read_config(path)?),
+        files: Vec::new(),
+        tensors: Vec::new(),
+        directory: path.parent().map(Path::to_owned),
+    })
+}
+
+fn read_config_beside(directory: &Path) -> Result<Value, CheckpointError> {
+    let path = directory.join("config.json");
+    match fs::symlink_metadata(&path) {
+        Ok(_) => read_config(&path),
+        Err(_) => Ok(Value::Object(serde_json::Map::new())),
+    }
+}
+
+fn read_config(path: &Path) -> Result<Value, CheckpointError> {
+    let object: serde_json::Map<String, Value> = read_json(path, CONFIG_LIMIT)?;
+    Ok(Value::Object(object))
+}
+
+/// Reads JSON of a known form from a small file.
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    limit: Bytes,
+) -> Result<T, CheckpointError> {
+    let text = input::read_text(path, limit)?;
+    serde_json::from_str(&text).map_err(|source| CheckpointError::Json {
+        path: path.to_owned(),
+        source,
+    })
+}

@@ -1,0 +1,112 @@
+//! `model.safetensors.index.json`: which tensor is in which file of a directory.
+//!
+//! The index is held to its word: each tensor must be in the shard it names, and shards are plain
+//! files inside the directory. A tensor in a listed shard that the index does not mention counts
+//! too, as Transformers loads it; a file that the index does not list is left alone.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Component, Path, PathBuf};
+
+use super::CheckpointFile;
+use super::error::CheckpointError;
+use super::hugging_face::read_json;
+use super::shards::display_name;
+use crate::units::Bytes;
+
+/// The largest index read; DeepSeek-V3's has 9 MB.
+const INDEX_LIMIT: Bytes = Bytes(100_000_000);
+const SUFFIX: &str = ".safetensors.index.json";
+
+/// An index whose every shard name stays inside its directory.
+pub(super) struct Index {
+    path: PathBuf,
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The index as JSON; what else stands in it is not needed.
+#[derive(serde::Deserialize)]
+struct Wire {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Index {
+    /// Whether `path` is named as an index is.
+    pub(super) fn is_named(path: &Path) -> bool {
+        display_name(path).ends_with(SUFFIX)
+    }
+
+    /// Reads the index at `path`.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Json`] for another form, `IndexPath` for a shard outside the directory,
+    /// `IndexEmpty` if it names nothing.
+    pub(super) fn read(path: &Path) -> Result<Index, CheckpointError> {
+        let Wire { weight_map } = read_json(path, INDEX_LIMIT)?;
+        let path = path.to_owned();
+        if weight_map.is_empty() {
+            return Err(CheckpointError::IndexEmpty { path });
+        }
+        // Backslashes and drive letters are no separators here, and would be elsewhere.
+        let inside = |shard: &str| {
+            let parts = Path::new(shard).components();
+            !shard.is_empty()
+                && !shard.contains(['\\', ':', '\0'])
+                && parts
+                    .into_iter()
+                    .all(|part| matches!(part, Component::Normal(_)))
+        };
+        match weight_map.iter().find(|(_, shard)| !inside(shard)) {
+            Some((tensor, shard)) => {
+                let (tensor, shard) = (tensor.clone(), shard.clone());
+                Err(CheckpointError::IndexPath {
+                    path,
+                    tensor,
+                    shard,
+                })
+            }
+            None => Ok(Index { path, weight_map }),
+        }
+    }
+
+    /// The shards by name, each once; every one is there.
+    pub(super) fn shards(&self) -> Result<Vec<PathBuf>, CheckpointError> {
+        let names: BTreeSet<&String> = self.weight_map.values().collect();
+        names.into_iter().map(|shard| self.shard(shard)).collect()
+    }
+
+    fn shard(&self, name: &str) -> Result<PathBuf, CheckpointError> {
+        let path = self.path.with_file_name(name);
+        match std::fs::symlink_metadata(&path) {
+            Ok(_) => Ok(path),
+            Err(_) => Err(CheckpointError::MissingShard {
+                path,
+                by: display_name(&self.path),
+            }),
+        }
+    }
+
+    /// Checks that each tensor is in the file it is said to be in.
+    ///
+    /// # Errors
+    /// [`CheckpointError::IndexTensor`] for the first that is not.
+    pub(super) fn check(
+        &self,
+        files: &[CheckpointFile],
+        file_by_tensor: &HashMap<&str, usize>,
+    ) -> Result<(), CheckpointError> {
+        for (tensor, shard) in &self.weight_map {
+            let file = file_by_tensor
+                .get(tensor.as_str())
+                .and_then(|&file| files.get(file));
+            if file.is_none_or(|file| file.path != self.path.with_file_name(shard)) {
+                let (tensor, shard) = (tensor.clone(), shard.clone());
+                return Err(CheckpointError::IndexTensor {
+                    path: self.path.clone(),
+                    tensor,
+                    shard,
+                });
+            }
+        }
+        Ok(())
+    }
+}

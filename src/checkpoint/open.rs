@@ -1,0 +1,240 @@
+//! From what a user typed to a checkpoint: a path of any kind, a hub id or an Ollama tag.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::error::CheckpointError;
+use super::index::Index;
+use super::shards::{self, ShardName, display_name};
+use super::stores::{self, Stores};
+use super::{Checkpoint, gguf_files, hugging_face};
+use crate::input;
+use crate::nearest::nearest;
+
+/// Opens a model by path, cached Hugging Face id or pulled Ollama tag.
+///
+/// A path that exists comes first. A directory is read as Transformers reads it: `model.safetensors`,
+/// else the shards of its index, else the only (or only set of) `*.safetensors`; without any, its
+/// one GGUF model with the projector beside it; without that, its `config.json` alone. One shard of
+/// a set stands for the set.
+///
+/// # Errors
+/// [`CheckpointError`], for a model that is not there with what was looked at and the nearest names.
+pub fn open(model: &str) -> Result<Checkpoint, CheckpointError> {
+    open_in(model, &Stores::from_env())
+}
+
+/// [`open`] with the stores given.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_in(model: &str, stores: &Stores) -> Result<Checkpoint, CheckpointError> {
+    let path = Path::new(model);
+    if fs::symlink_metadata(path).is_ok() {
+        return if path.is_dir() {
+            open_directory(directory_name(path), path)
+        } else {
+            open_file(path)
+        };
+    }
+    if let Some(snapshot) = stores.hub_snapshot(model)? {
+        return open_directory(model.to_owned(), &snapshot);
+    }
+    if let Some(found) = stores.ollama_blobs(model)? {
+        return gguf_files::open(model.to_owned(), &found.model, found.projector.as_deref());
+    }
+    let names = stores.names();
+    let nearest = match nearest(model, names.iter().map(String::as_str), 3).as_slice() {
+        [] => String::new(),
+        near => format!("; nearest are {}", near.join(", ")),
+    };
+    let looked = stores.describe();
+    Err(CheckpointError::NoModel {
+        model: model.to_owned(),
+        looked,
+        nearest,
+    })
+}
+
+fn open_directory(name: String, path: &Path) -> Result<Checkpoint, CheckpointError> {
+    let files = stores::list(path).map_err(|source| CheckpointError::List {
+        path: path.to_owned(),
+        source,
+    })?;
+    let with_extension = |extension: &str| -> Vec<PathBuf> {
+        files
+            .iter()
+            .filter(|path| has_extension(path, extension))
+            .cloned()
+            .collect()
+    };
+    let safetensors = with_extension("safetensors");
+    let single = path.join("model.safetensors");
+    if safetensors.contains(&single) {
+        return hugging_face::open(name, path, &[single], None);
+    }
+    let named_index = path.join("model.safetensors.index.json");
+    let indices: Vec<&PathBuf> = files.iter().filter(|path| Index::is_named(path)).collect();
+    if let Some(index) = indices
+        .iter()
+        .find(|index| ***index == named_index)
+        .or(match &*indices {
+            [only] => Some(only),
+            _ => None,
+        })
+    {
+        return open_index(name, path, index);
+    }
+    if !safetensors.is_empty() {
+        return hugging_face::open(
+            name,
+            path,
+            &shards::all(only_set(path, &safetensors)?)?,
+            None,
+        );
+    }
+    let gguf = with_extension("gguf");
+    if !gguf.is_empty() {
+        let (models, projector) = gguf_files::sort_out(&gguf)?;
+        return gguf_files::open(name, only_set(path, &models)?, projector.as_deref());
+    }
+    let config = path.join("config.json");
+    match files.contains(&config) {
+        true => hugging_face::open_config(name, &config),
+        false => Err(CheckpointError::NothingThere {
+            path: path.to_owned(),
+        }),
+    }
+}
+
+fn open_file(path: &Path) -> Result<Checkpoint, CheckpointError> {
+    let directory = parent(path);
+    if has_extension(path, "safetensors") {
+        let index = path.with_file_name("model.safetensors.index.json");
+        let weights = shards::all(path)?;
+        if weights.len() > 1 && fs::symlink_metadata(&index).is_ok() {
+            return open_index(file_name(path), directory, &index);
+        }
+        return hugging_face::open(file_name(path), directory, &weights, None);
+    }
+    if Index::is_named(path) {
+        return open_index(directory_name(directory), directory, path);
+    }
+    if has_extension(path, "json") {
+        return hugging_face::open_config(config_name(path), path);
+    }
+    if has_extension(path, "gguf") || starts_as_gguf(path)? {
+        return gguf_files::open(file_name(path), path, None);
+    }
+    Err(CheckpointError::UnknownKind {
+        path: path.to_owned(),
+    })
+}
+
+fn open_index(name: String, directory: &Path, path: &Path) -> Result<Checkpoint, CheckpointError> {
+    let index = Index::read(path)?;
+    hugging_face::open(name, directory, &index.shards()?, Some(&index))
+}
+
+/// The one file or set of shards among `files`.
+fn only_set<'a>(directory: &Path, files: &'a [PathBuf]) -> Result<&'a Path, CheckpointError> {
+    let set_of = |path: &'a PathBuf| {
+        let stem = shards::file_stem(path).unwrap_or_default();
+        ShardName::parse(stem).map_or((stem, 0), |shard| (shard.stem, shard.count))
+    };
+    match files {
+        [] => Err(CheckpointError::NothingThere {
+            path: directory.to_owned(),
+        }),
+        [first, rest @ ..] if rest.iter().all(|other| set_of(other) == set_of(first)) => Ok(first),
+        several => Err(CheckpointError::SeveralModels {
+            path: directory.to_owned(),
+            names: several.iter().map(|path| display_name(path)).collect(),
+        }),
+    }
+}
+
+/// Ollama's blobs have no extension.
+fn starts_as_gguf(path: &Path) -> Result<bool, CheckpointError> {
+    let (file, _): (File, u64) = input::open(path)?;
+    let mut magic = Vec::new();
+    let read = file.take(4).read_to_end(&mut magic);
+    read.map_err(|source| input::OpenError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(magic == b"GGUF")
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension()
+        .is_some_and(|found| found.eq_ignore_ascii_case(extension))
+}
+
+/// The directory of a file; `.` for a bare name.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// `.` and `..` are called by the directory's real name.
+fn directory_name(path: &Path) -> String {
+    let real = || {
+        path.canonicalize()
+            .ok()
+            .and_then(|path| path.file_name().map(ToOwned::to_owned))
+    };
+    let name = path.file_name().map(ToOwned::to_owned).or_else(real);
+    name.map_or("model".to_owned(), |name| {
+        name.to_string_lossy().into_owned()
+    })
+}
+
+/// A file's name without extension and shard suffix.
+fn file_name(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    ShardName::parse(&stem)
+        .map_or(&*stem, |shard| shard.stem)
+        .to_owned()
+}
+
+/// Every model has a `config.json`; its directory tells them apart.
+fn config_name(path: &Path) -> String {
+    if path.ends_with("config.json") {
+        directory_name(parent(path))
+    } else {
+        file_name(path)
+    }
+}
+
+/// Which file each tensor is in.
+///
+/// # Errors
+/// [`CheckpointError::DuplicateTensor`] if two files hold one name.
+pub(super) fn files_by_name(
+    checkpoint: &Checkpoint,
+) -> Result<HashMap<&str, usize>, CheckpointError> {
+    let mut files = HashMap::with_capacity(checkpoint.tensors.len());
+    for tensor in &checkpoint.tensors {
+        if let Some(first) = files.insert(tensor.name.as_str(), tensor.file) {
+            let path = |file: usize| {
+                checkpoint
+                    .files
+                    .get(file)
+                    .map(|f| f.path.clone())
+                    .unwrap_or_default()
+            };
+            let (first, second) = (path(first), path(tensor.file));
+            return Err(CheckpointError::DuplicateTensor {
+                name: tensor.name.clone(),
+                first,
+                second,
+            });
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,110 @@
+//! File names of checkpoints in parts: `NAME-00002-of-00003.EXTENSION`.
+
+use std::path::{Path, PathBuf};
+
+use super::error::CheckpointError;
+
+/// A shard's file name, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ShardName<'a> {
+    pub(super) stem: &'a str,
+    /// Counts from 1.
+    pub(super) number: u32,
+    pub(super) count: u32,
+}
+
+impl<'a> ShardName<'a> {
+    /// Takes a file name without its extension apart; `None` if it is not a shard's.
+    pub(super) fn parse(stem: &'a str) -> Option<ShardName<'a>> {
+        let (rest, count) = stem.rsplit_once("-of-")?;
+        let (stem, number) = rest.rsplit_once('-')?;
+        let five_digits =
+            |text: &str| match text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit()) {
+                true => text.parse().ok(),
+                false => None,
+            };
+        Some(ShardName {
+            stem,
+            number: five_digits(number)?,
+            count: five_digits(count)?,
+        })
+    }
+}
+
+/// `path`'s file name without its extension, if it is text.
+pub(super) fn file_stem(path: &Path) -> Option<&str> {
+    path.file_stem()?.to_str()
+}
+
+/// Every file of the set that `path` belongs to, in order: itself alone if its name is no shard's.
+///
+/// # Errors
+/// [`CheckpointError::ShardNumber`] if the name counts itself out of its set, `MissingShard` for the
+/// first file that is not there.
+pub(super) fn all(path: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let Some(ShardName {
+        stem,
+        number,
+        count,
+    }) = file_stem(path).and_then(ShardName::parse)
+    else {
+        return Ok(vec![path.to_owned()]);
+    };
+    if number == 0 || number > count {
+        return Err(CheckpointError::ShardNumber {
+            path: path.to_owned(),
+            number,
+            count,
+        });
+    }
+    let extension = path
+        .extension()
+        .and_then(|text| text.to_str())
+        .unwrap_or_default();
+    let mut paths = Vec::new();
+    // Stops at the first missing file, so a name that claims 99999 parts costs one look.
+    for part in 1..=count {
+        let shard = path.with_file_name(format!("{stem}-{part:05}-of-{count:05}.{extension}"));
+        if std::fs::symlink_metadata(&shard).is_err() {
+            return Err(CheckpointError::MissingShard {
+                path: shard,
+                by: display_name(path),
+            });
+        }
+        paths.push(shard);
+    }
+    Ok(paths)
+}
+
+/// The last component of `path` for messages.
+pub(super) fn display_name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shard_names_have_two_numbers_of_five_digits() {
+        let name = ShardName {
+            stem: "Qwen3-of-8B",
+            number: 2,
+            count: 3,
+        };
+        assert_eq!(ShardName::parse("Qwen3-of-8B-00002-of-00003"), Some(name));
+        for plain in [
+            "model",
+            "model-2-of-3",
+            "model-00002-of-3",
+            "-of-",
+            "a-0000x-of-00003",
+            "00001-of-00002",
+        ] {
+            assert_eq!(ShardName::parse(plain), None, "{plain}");
+        }
+    }
+}

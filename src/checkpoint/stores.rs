@@ -1,0 +1,267 @@
+//! Models that are already on this machine: the Hugging Face cache and the Ollama store.
+//!
+//! In: a hub id or an Ollama tag. Out: paths. Must not: download, or leave the stores by a name.
+
+use std::env;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use super::error::CheckpointError;
+use super::hugging_face::read_json;
+use crate::input;
+use crate::units::Bytes;
+
+/// Where models may already be.
+#[derive(Clone, Debug, Default)]
+pub struct Stores {
+    /// The Hugging Face hub cache, with `models--ORG--NAME` folders.
+    pub hub: Option<PathBuf>,
+    /// Ollama model stores, with `manifests` and `blobs`, in the order they are tried.
+    pub ollama: Vec<PathBuf>,
+}
+
+/// Ollama manifests have about 1 kB.
+const MANIFEST_LIMIT: Bytes = Bytes(1 << 20);
+
+impl Stores {
+    /// The stores that the environment names, or their usual places: `HF_HUB_CACHE`,
+    /// `HF_HOME/hub`, `~/.cache/huggingface/hub`; `OLLAMA_MODELS`, or `~/.ollama/models` and the
+    /// Linux service's `/usr/share/ollama/.ollama/models`.
+    pub fn from_env() -> Stores {
+        let set = |name: &str| {
+            env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let home = env::home_dir();
+        let in_home = |path: &str| home.as_ref().map(|home| home.join(path));
+        let cache = || set("XDG_CACHE_HOME").or_else(|| in_home(".cache"));
+        let hub = set("HF_HUB_CACHE")
+            .or_else(|| set("HF_HOME").map(|home| home.join("hub")))
+            .or_else(|| cache().map(|cache| cache.join("huggingface/hub")));
+        let ollama = match set("OLLAMA_MODELS") {
+            Some(path) => vec![path],
+            None => in_home(".ollama/models")
+                .into_iter()
+                .chain([PathBuf::from("/usr/share/ollama/.ollama/models")])
+                .collect(),
+        };
+        Stores { hub, ollama }
+    }
+
+    /// The snapshot directory of a hub id: the one that `refs/main` names, or the only one.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Cache`] if the model's folder is there and has no such snapshot.
+    pub(super) fn hub_snapshot(&self, id: &str) -> Result<Option<PathBuf>, CheckpointError> {
+        let Some(hub) = &self.hub else {
+            return Ok(None);
+        };
+        if id.matches('/').count() > 1 || !id.split('/').all(is_plain) {
+            return Ok(None);
+        }
+        let folder = hub.join(format!("models--{}", id.replace('/', "--")));
+        if !folder.is_dir() {
+            return Ok(None);
+        }
+        let snapshots = folder.join("snapshots");
+        let broken = |problem: &str| CheckpointError::Cache {
+            path: folder.clone(),
+            problem: problem.into(),
+        };
+        let main = folder.join("refs/main");
+        if fs::symlink_metadata(&main).is_ok() {
+            let revision = input::read_text(&main, Bytes(1 << 10))?;
+            let revision = revision.trim();
+            if !is_plain(revision) {
+                return Err(broken("refs/main names no revision"));
+            }
+            let snapshot = snapshots.join(revision);
+            if snapshot.is_dir() {
+                return Ok(Some(snapshot));
+            }
+        }
+        match list(&snapshots).unwrap_or_default().as_slice() {
+            [only] => Ok(Some(only.clone())),
+            [] => Err(broken("the cache has no snapshot of this model")),
+            _ => Err(broken(
+                "the cache has several snapshots and refs/main names none of them",
+            )),
+        }
+    }
+
+    /// The model of an Ollama tag and its projector, if it has one.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Cache`] if the tag is there and its model is not.
+    pub(super) fn ollama_blobs(&self, tag: &str) -> Result<Option<OllamaModel>, CheckpointError> {
+        let Some(path) = manifest_path(tag) else {
+            return Ok(None);
+        };
+        for store in &self.ollama {
+            let manifest = store.join("manifests").join(&path);
+            if manifest.is_file() {
+                return read_manifest(store, &manifest).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Every model that the stores hold, as one would ask for it.
+    pub(super) fn names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for folder in self
+            .hub
+            .iter()
+            .flat_map(|hub| list(hub).unwrap_or_default())
+        {
+            let name = folder
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            names.extend(
+                name.strip_prefix("models--")
+                    .map(|id| id.replace("--", "/")),
+            );
+        }
+        for manifests in self.ollama.iter().map(|store| store.join("manifests")) {
+            // HOST/NAMESPACE/MODEL/TAG, where the defaults of the first two go unsaid.
+            let mut folders = vec![manifests.clone()];
+            for _ in 0..4 {
+                folders = folders
+                    .iter()
+                    .flat_map(|folder| list(folder).unwrap_or_default())
+                    .collect();
+            }
+            names.extend(folders.iter().filter_map(|path| {
+                let path = path.strip_prefix(&manifests).ok()?.to_str()?;
+                let (model, tag) = path.rsplit_once('/')?;
+                let model = model.strip_prefix("registry.ollama.ai/").unwrap_or(model);
+                Some(format!(
+                    "{}:{tag}",
+                    model.strip_prefix("library/").unwrap_or(model)
+                ))
+            }));
+        }
+        names
+    }
+
+    /// What was looked at, for a message.
+    pub(super) fn describe(&self) -> String {
+        let hub = self
+            .hub
+            .iter()
+            .map(|path| format!("not in the Hugging Face cache {}", path.display()));
+        let ollama = self
+            .ollama
+            .iter()
+            .map(|path| format!("not in the Ollama store {}", path.display()));
+        let looked: Vec<String> = hub.chain(ollama).collect();
+        if looked.is_empty() {
+            "and no model store is known".to_owned()
+        } else {
+            looked.join(", ")
+        }
+    }
+}
+
+/// The files of an Ollama model.
+pub(super) struct OllamaModel {
+    pub(super) model: PathBuf,
+    pub(super) projector: Option<PathBuf>,
+}
+
+/// `[HOST/][NAMESPACE/]MODEL[:TAG]` as a path below `manifests`.
+fn manifest_path(tag: &str) -> Option<PathBuf> {
+    let (model, tag) = match tag.rsplit_once(':') {
+        Some((model, tag)) if !tag.contains('/') => (model, tag),
+        _ => (tag, "latest"),
+    };
+    let parts: Vec<&str> = model.split('/').chain([tag]).collect();
+    let defaults: &[&str] = match parts.len() {
+        2 => &["registry.ollama.ai", "library"],
+        3 => &["registry.ollama.ai"],
+        4 => &[],
+        _ => return None,
+    };
+    parts
+        .iter()
+        .all(|part| is_plain(part))
+        .then(|| defaults.iter().chain(&parts).collect())
+}
+
+#[derive(serde::Deserialize)]
+struct Manifest {
+    layers: Vec<Layer>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Layer {
+    media_type: String,
+    digest: String,
+    size: Option<u64>,
+}
+
+fn read_manifest(store: &Path, path: &Path) -> Result<OllamaModel, CheckpointError> {
+    let Manifest { layers } = read_json(path, MANIFEST_LIMIT)?;
+    let blob = |kind: &str| -> Result<Option<PathBuf>, CheckpointError> {
+        let kind = format!("application/vnd.ollama.image.{kind}");
+        let mut found = layers.iter().filter(|layer| layer.media_type == kind);
+        match (found.next(), found.next()) {
+            (None, _) => Ok(None),
+            (Some(layer), None) => blob_path(store, path, layer).map(Some),
+            (Some(_), Some(_)) => Err(broken(path, format!("has several layers of type {kind}"))),
+        }
+    };
+    match blob("model")? {
+        Some(model) => Ok(OllamaModel {
+            model,
+            projector: blob("projector")?,
+        }),
+        None => Err(broken(path, "has no GGUF model layer".to_owned())),
+    }
+}
+
+fn blob_path(store: &Path, manifest: &Path, layer: &Layer) -> Result<PathBuf, CheckpointError> {
+    let hex = layer.digest.strip_prefix("sha256:").unwrap_or_default();
+    if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(broken(
+            manifest,
+            format!("has the digest `{}`, which is no sha256", layer.digest),
+        ));
+    }
+    let path = store.join("blobs").join(format!("sha256-{hex}"));
+    let (_, bytes) = input::open(&path)?;
+    match layer.size {
+        Some(size) if size != bytes => Err(broken(
+            &path,
+            format!("has {bytes} bytes, and its manifest says {size}"),
+        )),
+        _ => Ok(path),
+    }
+}
+
+fn broken(path: &Path, problem: String) -> CheckpointError {
+    CheckpointError::Cache {
+        path: path.to_owned(),
+        problem,
+    }
+}
+
+/// Whether `name` is one plain path component.
+fn is_plain(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
+        && !name.contains('\0')
+}
+
+/// A directory's entries by name.
+pub(super) fn list(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut paths = fs::read_dir(directory)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}

@@ -1,0 +1,89 @@
+//! Streams the elements of a metadata array, whether it was kept or left in the file.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::cursor::Cursor;
+use super::error::{Problem, ReadError};
+use super::read::read_scalar;
+use super::value::{Value, ValueType};
+use crate::input;
+
+/// The elements of one array in order; ends after the first error.
+pub struct Elements {
+    path: PathBuf,
+    source: Source,
+}
+
+enum Source {
+    Kept(std::vec::IntoIter<Value>),
+    File {
+        cursor: Cursor<File>,
+        element: ValueType,
+        left: u64,
+    },
+}
+
+/// The elements of `value`, which came from the header of the file at `path`. A scalar is an array
+/// of one.
+///
+/// # Errors
+/// [`ReadError`] if the file cannot be opened or an array is said to hold arrays. Each element can
+/// fail too: the file may be cut short since, and a string may not be UTF-8.
+pub fn elements(path: &Path, value: &Value) -> Result<Elements, ReadError> {
+    let path = path.to_owned();
+    let source = match *value {
+        Value::Array(ref values) => Source::Kept(values.clone().into_iter()),
+        Value::Located {
+            element_type,
+            len,
+            offset,
+            ..
+        } => {
+            let (file, _) = input::open(&path)?;
+            let opened = Cursor::new(file, offset).and_then(|mut cursor| {
+                cursor.place = format!("a metadata array at byte {offset}");
+                match ValueType::from_id(element_type) {
+                    Some(element) => Ok(Source::File {
+                        cursor,
+                        element,
+                        left: len,
+                    }),
+                    None => Err(Problem::ValueType {
+                        place: cursor.place,
+                        id: element_type,
+                    }),
+                }
+            });
+            match opened {
+                Ok(source) => source,
+                Err(problem) => return Err(ReadError::Content { path, problem }),
+            }
+        }
+        ref scalar => Source::Kept(vec![scalar.clone()].into_iter()),
+    };
+    Ok(Elements { path, source })
+}
+
+impl Iterator for Elements {
+    type Item = Result<Value, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.source {
+            Source::Kept(values) => values.next().map(Ok),
+            Source::File { left: 0, .. } => None,
+            Source::File {
+                cursor,
+                element,
+                left,
+            } => {
+                let value = read_scalar(cursor, *element);
+                *left = if value.is_ok() { *left - 1 } else { 0 };
+                Some(value.map_err(|problem| ReadError::Content {
+                    path: self.path.clone(),
+                    problem,
+                }))
+            }
+        }
+    }
+}

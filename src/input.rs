@@ -1,0 +1,143 @@
+//! The door for files: in comes a path, out goes an open regular file with its size, or small text.
+//!
+//! Must not block (a FIFO is refused before it is opened), follow a path that is not a regular
+//! file, or hold more than the limit it is given.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::units::Bytes;
+
+/// A file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Nothing has this name.
+    #[error("{}: there is no such file", path.display())]
+    Missing {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// A symbolic link whose target is gone.
+    #[error("{}: is a link to a file that is not there; download the model again", path.display())]
+    DanglingLink {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// A directory, FIFO, socket or device.
+    #[error("{}: is a {kind}, and a regular file is needed", path.display())]
+    NotRegular {
+        /// The path as given.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// A file of no bytes.
+    #[error("{}: the file is empty; copy or download it again", path.display())]
+    Empty {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// A text file above its limit.
+    #[error("{}: has {} bytes, above the limit of {} for this kind of file", path.display(), bytes.0, limit.0)]
+    TooLarge {
+        /// The path as given.
+        path: PathBuf,
+        /// Its size.
+        bytes: Bytes,
+        /// The limit.
+        limit: Bytes,
+    },
+    /// A text file that is not text.
+    #[error("{}: is not UTF-8 text (first wrong byte at {at})", path.display())]
+    NotUtf8 {
+        /// The path as given.
+        path: PathBuf,
+        /// Offset of the first byte that is not UTF-8.
+        at: usize,
+    },
+    /// The system refused.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Io {
+        /// The path as given.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Opens a regular file (or a link to one) and gives its size, which is above zero.
+///
+/// # Errors
+/// Every [`OpenError`] but `TooLarge` and `NotUtf8`. Never blocks: what is not a regular file is
+/// refused before it is opened.
+pub fn open(path: &Path) -> Result<(File, u64), OpenError> {
+    let at = || path.to_owned();
+    let io_error = |source| OpenError::Io { path: at(), source };
+    let metadata = fs::metadata(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound if fs::symlink_metadata(path).is_ok() => {
+            OpenError::DanglingLink { path: at() }
+        }
+        io::ErrorKind::NotFound => OpenError::Missing { path: at() },
+        _ => io_error(source),
+    })?;
+    if !metadata.is_file() {
+        return Err(OpenError::NotRegular {
+            path: at(),
+            kind: kind(metadata.file_type()),
+        });
+    }
+    let file = File::open(path).map_err(io_error)?;
+    // The size of what was opened, should the name have changed hands in between.
+    match file.metadata().map_err(io_error)?.len() {
+        0 => Err(OpenError::Empty { path: at() }),
+        bytes => Ok((file, bytes)),
+    }
+}
+
+/// Reads a regular UTF-8 text file of at most `limit` bytes.
+///
+/// # Errors
+/// Every [`OpenError`].
+pub fn read_text(path: &Path, limit: Bytes) -> Result<String, OpenError> {
+    let (file, bytes) = open(path)?;
+    if bytes > limit.0 {
+        return Err(OpenError::TooLarge {
+            path: path.to_owned(),
+            bytes: Bytes(bytes),
+            limit,
+        });
+    }
+    let mut text = Vec::new();
+    file.take(limit.0)
+        .read_to_end(&mut text)
+        .map_err(|source| OpenError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+    String::from_utf8(text).map_err(|error| OpenError::NotUtf8 {
+        path: path.to_owned(),
+        at: error.utf8_error().valid_up_to(),
+    })
+}
+
+fn kind(file_type: fs::FileType) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if file_type.is_fifo() {
+            return "FIFO";
+        }
+        if file_type.is_socket() {
+            return "socket";
+        }
+        if file_type.is_block_device() || file_type.is_char_device() {
+            return "device";
+        }
+    }
+    if file_type.is_dir() {
+        "directory"
+    } else {
+        "special file"
+    }
+}

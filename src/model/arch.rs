@@ -1,0 +1,154 @@
+//! What an architecture is, as data: how its blocks follow from the hyperparameters and which
+//! tensors it has. One table entry per architecture, in the files of `families/`.
+
+use super::facts::{Facts, Key};
+use super::role::TensorRole;
+use super::spec::{Dims, Layer};
+use super::{ModelError, families};
+
+/// One architecture.
+#[derive(Debug)]
+pub(super) struct Arch {
+    /// llama.cpp's name, which GGUF's `general.architecture` carries.
+    pub name: &'static str,
+    /// Names in `config.json`'s `architectures`.
+    pub classes: &'static [&'static str],
+    /// Names in `config.json`'s `model_type`.
+    pub model_types: &'static [&'static str],
+    /// Values that the Hugging Face configuration class fills in when the file leaves them out.
+    pub defaults: &'static [(Key, u64)],
+    /// `tie_word_embeddings` when the file leaves it out.
+    pub tied_by_default: bool,
+    /// The blocks.
+    pub layers: fn(&Facts<'_>) -> Result<Vec<Layer>, ModelError>,
+    /// The tensors, in groups that architectures share.
+    pub tensors: &'static [&'static [Row]],
+}
+
+/// One tensor of an architecture: its role, its Hugging Face names, and its shape.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// What it is for.
+    pub role: TensorRole,
+    /// `weight`, `bias`, or empty for tensors whose GGUF name has no suffix.
+    pub part: &'static str,
+    /// Names in a Hugging Face checkpoint without the model's prefix; `{}` stands for the block's
+    /// number and then for an expert's. The first is the usual one.
+    pub names: &'static [&'static str],
+    /// The GGUF shape, outermost first; experts first of all.
+    pub shape: fn(&Place<'_>) -> Vec<u64>,
+    /// Whether the model has it, for a checkpoint without weights.
+    pub when: fn(&Place<'_>) -> bool,
+}
+
+/// Where a row is being instantiated.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    /// Whole-model dimensions.
+    pub dims: &'a Dims,
+    /// Further dimensions that only tensor shapes need.
+    pub extra: &'a Extra,
+    /// The block; the first one for tensors outside of blocks.
+    pub layer: &'a Layer,
+    /// The block's number.
+    pub index: usize,
+}
+
+/// Dimensions that only tensor shapes need, zero where the architecture lacks them.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub(super) struct Extra {
+    pub tied: bool,
+    pub attention_bias: bool,
+    pub mlp_bias: bool,
+    pub q_lora: u64,
+    pub kv_lora: u64,
+    pub nope_dim: u64,
+    pub rope_dim: u64,
+    pub mla_value_dim: u64,
+    pub per_layer_vocab: u64,
+    pub laurel_rank: u64,
+    pub conv_kernel: u64,
+    pub state_size: u64,
+    pub ssm_groups: u64,
+    pub ssm_heads: u64,
+    pub ssm_inner: u64,
+    pub shortconv_cache: u64,
+    pub expert_latent: u64,
+    pub rope_factors: u64,
+}
+
+impl Row {
+    /// A weight whose Hugging Face name is `name` plus `.weight`.
+    pub(super) const fn weight(
+        role: TensorRole,
+        names: &'static [&'static str],
+        shape: fn(&Place<'_>) -> Vec<u64>,
+    ) -> Row {
+        Row {
+            role,
+            part: "weight",
+            names,
+            shape,
+            when: always,
+        }
+    }
+
+    /// A bias.
+    pub(super) const fn bias(
+        role: TensorRole,
+        names: &'static [&'static str],
+        shape: fn(&Place<'_>) -> Vec<u64>,
+    ) -> Row {
+        Row {
+            role,
+            part: "bias",
+            names,
+            shape,
+            when: always,
+        }
+    }
+
+    /// The same row, present only where `when` holds.
+    pub(super) const fn when(self, when: fn(&Place<'_>) -> bool) -> Row {
+        Row { when, ..self }
+    }
+
+    /// The same row under a GGUF name that ends in `part`.
+    pub(super) const fn part(self, part: &'static str) -> Row {
+        Row { part, ..self }
+    }
+}
+
+fn always(_: &Place<'_>) -> bool {
+    true
+}
+
+impl Arch {
+    /// The architecture that GGUF calls `name`.
+    pub(super) fn of_gguf(name: &str) -> Option<&'static Arch> {
+        Arch::all().find(|arch| arch.name == name)
+    }
+
+    /// The architecture of a `config.json`, by class and then by model type.
+    pub(super) fn of_hugging_face(classes: &[&str], model_types: &[&str]) -> Option<&'static Arch> {
+        let by_class = classes
+            .iter()
+            .find_map(|class| Arch::all().find(|a| a.classes.contains(class)));
+        by_class.or_else(|| {
+            model_types
+                .iter()
+                .find_map(|t| Arch::all().find(|a| a.model_types.contains(t)))
+        })
+    }
+
+    /// Every known architecture.
+    pub(super) fn all() -> impl Iterator<Item = &'static Arch> {
+        families::ARCHITECTURES.iter().copied()
+    }
+
+    /// Every tensor row.
+    pub(super) fn rows(&self) -> impl Iterator<Item = &'static Row> + use<> {
+        self.tensors.iter().flat_map(|group| group.iter())
+    }
+}

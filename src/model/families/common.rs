@@ -1,0 +1,409 @@
+//! Tensor groups and block rules that architectures share.
+
+use crate::model::ModelError;
+use crate::model::arch::{Place, Row};
+use crate::model::facts::{Facts, Key};
+use crate::model::role::TensorRole as R;
+use crate::model::spec::{Attention, Cache, FeedForward, Layer, Mixer};
+
+// --- shapes ---------------------------------------------------------------------------------------
+
+fn attention<'a>(p: &Place<'a>) -> Option<&'a Attention> {
+    p.layer.mixer.attention.as_ref()
+}
+
+pub(super) fn hidden(p: &Place<'_>) -> Vec<u64> {
+    vec![p.dims.hidden]
+}
+
+pub(super) fn vocab_rows(p: &Place<'_>) -> Vec<u64> {
+    vec![p.dims.vocab, p.dims.hidden]
+}
+
+pub(super) fn query_width(p: &Place<'_>) -> u64 {
+    attention(p).map_or(0, |a| a.heads * a.key_dim)
+}
+
+pub(super) fn key_width(p: &Place<'_>) -> u64 {
+    attention(p).map_or(0, |a| a.kv_heads * a.key_dim)
+}
+
+pub(super) fn value_width(p: &Place<'_>) -> u64 {
+    attention(p).map_or(0, |a| a.kv_heads * a.value_dim)
+}
+
+pub(super) fn key_head(p: &Place<'_>) -> Vec<u64> {
+    vec![attention(p).map_or(0, |a| a.key_dim)]
+}
+
+/// Width of the dense feed-forward of this block, or of one expert.
+pub(super) fn inner(p: &Place<'_>) -> u64 {
+    match p.layer.feed_forward {
+        FeedForward::Dense { inner } | FeedForward::Experts { inner, .. } => inner,
+        FeedForward::None => 0,
+    }
+}
+
+pub(super) fn shared_inner(p: &Place<'_>) -> u64 {
+    match p.layer.feed_forward {
+        FeedForward::Experts { shared_inner, .. } => shared_inner,
+        _ => 0,
+    }
+}
+
+pub(super) fn experts(p: &Place<'_>) -> u64 {
+    match p.layer.feed_forward {
+        FeedForward::Experts { count, .. } => count,
+        _ => 0,
+    }
+}
+
+// --- conditions -----------------------------------------------------------------------------------
+
+pub(super) fn untied(p: &Place<'_>) -> bool {
+    !p.extra.tied
+}
+
+pub(super) fn has_attention(p: &Place<'_>) -> bool {
+    attention(p).is_some()
+}
+
+/// The block computes keys and values of its own.
+pub(super) fn has_own_cache(p: &Place<'_>) -> bool {
+    attention(p).is_some_and(|a| a.cache == Cache::Own)
+}
+
+pub(super) fn has_attention_bias(p: &Place<'_>) -> bool {
+    has_attention(p) && p.extra.attention_bias
+}
+
+pub(super) fn is_dense(p: &Place<'_>) -> bool {
+    matches!(p.layer.feed_forward, FeedForward::Dense { .. })
+}
+
+fn is_dense_with_bias(p: &Place<'_>) -> bool {
+    is_dense(p) && p.extra.mlp_bias
+}
+
+pub(super) fn has_experts(p: &Place<'_>) -> bool {
+    experts(p) > 0
+}
+
+pub(super) fn has_shared_expert(p: &Place<'_>) -> bool {
+    shared_inner(p) > 0
+}
+
+// --- groups of tensors ----------------------------------------------------------------------------
+
+/// Embedding, final norm and head.
+pub(super) const EMBEDDING_AND_HEAD: &[Row] = &[
+    Row::weight(R::TokenEmbedding, &["embed_tokens.weight"], vocab_rows),
+    Row::weight(R::OutputNorm, &["norm.weight"], hidden),
+    Row::weight(R::Output, &["lm_head.weight"], vocab_rows).when(untied),
+];
+
+/// The two norms of a pre-norm block.
+pub(super) const PRE_NORMS: &[Row] = &[
+    Row::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
+    Row::weight(
+        R::FfnNorm,
+        &["layers.{}.post_attention_layernorm.weight"],
+        hidden,
+    ),
+];
+
+/// Separate query, key, value and output projections.
+pub(super) const ATTENTION: &[Row] = &[
+    Row::weight(R::AttnQ, &["layers.{}.self_attn.q_proj.weight"], |p| {
+        vec![query_width(p), p.dims.hidden]
+    })
+    .when(has_attention),
+    Row::weight(R::AttnK, &["layers.{}.self_attn.k_proj.weight"], |p| {
+        vec![key_width(p), p.dims.hidden]
+    })
+    .when(has_attention),
+    Row::weight(R::AttnV, &["layers.{}.self_attn.v_proj.weight"], |p| {
+        vec![value_width(p), p.dims.hidden]
+    })
+    .when(has_attention),
+    Row::weight(
+        R::AttnOutput,
+        &[
+            "layers.{}.self_attn.o_proj.weight",
+            "layers.{}.self_attn.out_proj.weight",
+        ],
+        |p| vec![p.dims.hidden, query_width(p)],
+    )
+    .when(has_attention),
+];
+
+/// Biases on query, key and value.
+pub(super) const QKV_BIAS: &[Row] = &[
+    Row::bias(R::AttnQ, &["layers.{}.self_attn.q_proj.bias"], |p| {
+        vec![query_width(p)]
+    })
+    .when(has_attention_bias),
+    Row::bias(R::AttnK, &["layers.{}.self_attn.k_proj.bias"], |p| {
+        vec![key_width(p)]
+    })
+    .when(has_attention_bias),
+    Row::bias(R::AttnV, &["layers.{}.self_attn.v_proj.bias"], |p| {
+        vec![value_width(p)]
+    })
+    .when(has_attention_bias),
+];
+
+/// A bias on the attention output.
+pub(super) const OUTPUT_BIAS: &[Row] =
+    &[
+        Row::bias(R::AttnOutput, &["layers.{}.self_attn.o_proj.bias"], hidden)
+            .when(has_attention_bias),
+    ];
+
+/// Norms on each query and key head.
+pub(super) const QK_NORM: &[Row] = &[
+    Row::weight(
+        R::AttnQNorm,
+        &["layers.{}.self_attn.q_norm.weight"],
+        key_head,
+    )
+    .when(has_attention),
+    Row::weight(
+        R::AttnKNorm,
+        &["layers.{}.self_attn.k_norm.weight"],
+        key_head,
+    )
+    .when(has_attention),
+];
+
+/// A gated feed-forward.
+pub(super) const GATED_FFN: &[Row] = &[
+    Row::weight(R::FfnGate, &["layers.{}.mlp.gate_proj.weight"], |p| {
+        vec![inner(p), p.dims.hidden]
+    })
+    .when(is_dense),
+    Row::weight(R::FfnUp, &["layers.{}.mlp.up_proj.weight"], |p| {
+        vec![inner(p), p.dims.hidden]
+    })
+    .when(is_dense),
+    Row::weight(R::FfnDown, &["layers.{}.mlp.down_proj.weight"], |p| {
+        vec![p.dims.hidden, inner(p)]
+    })
+    .when(is_dense),
+];
+
+/// Biases of a gated feed-forward.
+pub(super) const GATED_FFN_BIAS: &[Row] = &[
+    Row::bias(R::FfnGate, &["layers.{}.mlp.gate_proj.bias"], |p| {
+        vec![inner(p)]
+    })
+    .when(is_dense_with_bias),
+    Row::bias(R::FfnUp, &["layers.{}.mlp.up_proj.bias"], |p| {
+        vec![inner(p)]
+    })
+    .when(is_dense_with_bias),
+    Row::bias(R::FfnDown, &["layers.{}.mlp.down_proj.bias"], hidden).when(is_dense_with_bias),
+];
+
+/// Routed experts, stacked in GGUF. Checkpoints hold one matrix each, or stacks with gate and up fused.
+pub(super) const EXPERTS: &[Row] = &[
+    Row::weight(R::FfnRouter, &["layers.{}.mlp.gate.weight"], |p| {
+        vec![experts(p), p.dims.hidden]
+    })
+    .when(has_experts),
+    Row::weight(
+        R::FfnGateExperts,
+        &[
+            "layers.{}.mlp.experts.{}.gate_proj.weight",
+            "layers.{}.mlp.experts.gate_up_proj",
+        ],
+        |p| vec![experts(p), inner(p), p.dims.hidden],
+    )
+    .when(has_experts),
+    Row::weight(
+        R::FfnUpExperts,
+        &[
+            "layers.{}.mlp.experts.{}.up_proj.weight",
+            "layers.{}.mlp.experts.gate_up_proj",
+        ],
+        |p| vec![experts(p), inner(p), p.dims.hidden],
+    )
+    .when(has_experts),
+    Row::weight(
+        R::FfnDownExperts,
+        &[
+            "layers.{}.mlp.experts.{}.down_proj.weight",
+            "layers.{}.mlp.experts.down_proj",
+        ],
+        |p| vec![experts(p), p.dims.hidden, inner(p)],
+    )
+    .when(has_experts),
+];
+
+/// One frequency factor per rotary pair, which conversion computes from `rope_scaling`.
+pub(super) const ROPE_FREQS: &[Row] =
+    &[
+        Row::weight(R::RopeFreqs, &[], |p| vec![p.extra.rope_factors])
+            .when(|p| p.extra.rope_factors > 0),
+    ];
+
+// --- blocks ---------------------------------------------------------------------------------------
+
+/// Blocks that all attend to the whole context.
+pub(super) fn uniform(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
+    blocks(facts, |_| Ok(None))
+}
+
+/// Blocks with attention, windowed where `windows` gives a window for a block.
+pub(super) fn blocks(
+    facts: &Facts<'_>,
+    windows: impl Fn(usize) -> Result<Option<u64>, ModelError>,
+) -> Result<Vec<Layer>, ModelError> {
+    let count = block_count(facts)?;
+    let heads = facts
+        .per_block(Key::Heads, count)?
+        .ok_or(ModelError::missing(Key::Heads))?;
+    let kv_heads = facts
+        .per_block(Key::KvHeads, count)?
+        .unwrap_or_else(|| heads.clone());
+    let first_heads = heads
+        .iter()
+        .copied()
+        .find(|&h| h > 0)
+        .ok_or(ModelError::missing(Key::Heads))?;
+    let key_dim = head_dim(facts, first_heads)?;
+    let value_dim = match facts.is_hugging_face() {
+        true => key_dim,
+        false => facts.get(Key::ValueDim)?.unwrap_or(key_dim),
+    };
+    (0..count)
+        .map(|index| {
+            let attention = Attention {
+                heads: heads[index],
+                kv_heads: kv_heads[index],
+                key_dim,
+                value_dim,
+                window: windows(index)?,
+                cache: Cache::Own,
+            };
+            Ok(Layer {
+                mixer: Mixer {
+                    attention: Some(attention),
+                    recurrent: None,
+                },
+                feed_forward: feed_forward(facts, index, count)?,
+            })
+        })
+        .collect()
+}
+
+/// The number of blocks, multi-token-prediction blocks of a GGUF left out.
+///
+/// Errors if it is missing, zero or above 2048 (the deepest published models have some hundreds;
+/// llama.cpp's own limit is 512).
+pub(super) fn block_count(facts: &Facts<'_>) -> Result<usize, ModelError> {
+    let all = facts.need(Key::Blocks)?;
+    let nextn = if facts.is_hugging_face() {
+        0
+    } else {
+        facts.or_zero(Key::NextnLayers)?
+    };
+    match all.saturating_sub(nextn) {
+        count @ 1..=2048 => Ok(count as usize),
+        _ => Err(ModelError::BadValue {
+            key: "num_hidden_layers".to_owned(),
+        }),
+    }
+}
+
+/// Elements of a head: stated, or the residual width shared among the heads.
+pub(super) fn head_dim(facts: &Facts<'_>, heads: u64) -> Result<u64, ModelError> {
+    match facts.get(Key::HeadDim)? {
+        Some(dim) if dim > 0 => Ok(dim),
+        _ => Ok(facts.need(Key::Hidden)? / heads),
+    }
+}
+
+/// The feed-forward of block `index`: experts where the model routes, else dense.
+pub(super) fn feed_forward(
+    facts: &Facts<'_>,
+    index: usize,
+    blocks: usize,
+) -> Result<FeedForward, ModelError> {
+    let count = facts.or_zero(Key::Experts)?;
+    let leading_dense = facts.or_zero(Key::LeadingDense)?;
+    let only_dense = facts
+        .json("mlp_only_layers")
+        .and_then(|v| v.as_array())
+        .is_some_and(|list| list.iter().any(|v| v.as_u64() == Some(index as u64)));
+    let step = facts
+        .json("decoder_sparse_step")
+        .and_then(|v| v.as_u64())
+        .unwrap_or(1)
+        .max(1);
+    let routed = count > 1
+        && index as u64 >= leading_dense
+        && !only_dense
+        && (index as u64 + 1).is_multiple_of(step);
+    if routed {
+        let dense_width = || facts.get(Key::Ffn);
+        let inner = match facts.get(Key::ExpertFfn)? {
+            Some(inner) => inner,
+            None => dense_width()?.ok_or(ModelError::missing(Key::ExpertFfn))?,
+        };
+        let shared_inner = match facts.get(Key::SharedExpertFfn)? {
+            Some(width) => width,
+            None => facts.or_zero(Key::SharedExperts)? * inner,
+        };
+        let used = facts
+            .get(Key::ExpertsUsed)?
+            .unwrap_or(count)
+            .clamp(1, count);
+        return Ok(FeedForward::Experts {
+            count,
+            used,
+            inner,
+            shared_inner,
+        });
+    }
+    let widths = facts
+        .per_block(Key::Ffn, blocks)?
+        .ok_or(ModelError::missing(Key::Ffn))?;
+    Ok(match widths[index] {
+        0 => FeedForward::None,
+        inner => FeedForward::Dense { inner },
+    })
+}
+
+/// Which blocks see a sliding window: `layer_types` or the per-block list of a GGUF where given,
+/// else every block but each `period`-th.
+///
+/// Source: llama.cpp `set_swa_pattern`; a pattern of zero or one in a file overrides the default.
+pub(super) fn sliding(
+    facts: &Facts<'_>,
+    default_window: u64,
+    default_period: u64,
+) -> Result<impl Fn(usize) -> Result<Option<u64>, ModelError> + use<>, ModelError> {
+    let window = match facts.or_zero(Key::Window)? {
+        0 => default_window,
+        window => window,
+    };
+    let types = facts
+        .words("layer_types")
+        .map(|types| types.iter().map(|t| *t == "sliding_attention").collect());
+    let stated = facts.numbers(Key::WindowPattern)?;
+    let (listed, period): (Option<Vec<bool>>, u64) = match (types, stated) {
+        (Some(types), _) => (Some(types), 0),
+        (None, Some(list)) if list.len() > 1 => (Some(list.iter().map(|&n| n != 0).collect()), 0),
+        (None, Some(list)) => (None, list.first().copied().unwrap_or(default_period)),
+        (None, None) => (None, default_period),
+    };
+    Ok(move |index: usize| {
+        let windowed = match (&listed, period) {
+            (Some(list), _) => list.get(index).copied().unwrap_or(false),
+            (None, 0) => true,
+            (None, period) => index as u64 % period < period - 1,
+        };
+        Ok((windowed && window > 0).then_some(window))
+    })
+}

@@ -1,0 +1,222 @@
+//! Gemma 1, 2, 3 and 3n.
+//!
+//! Sources: `modeling_gemma2.py`, `modeling_gemma3.py`, `modeling_gemma3n.py` and their
+//! configuration classes in Transformers; `src/models/gemma*.cpp` of llama.cpp.
+
+use super::common::*;
+use crate::model::ModelError;
+use crate::model::arch::{Arch, Place, Row};
+use crate::model::facts::{Facts, Key};
+use crate::model::role::TensorRole as R;
+use crate::model::spec::{Cache, Layer};
+
+pub(super) static GEMMA: Arch = Arch {
+    name: "gemma",
+    classes: &["GemmaForCausalLM"],
+    model_types: &["gemma"],
+    defaults: &[],
+    tied_by_default: true,
+    layers: uniform,
+    tensors: &[EMBEDDING_AND_HEAD, PRE_NORMS, ATTENTION, GATED_FFN],
+};
+
+pub(super) static GEMMA2: Arch = Arch {
+    name: "gemma2",
+    classes: &["Gemma2ForCausalLM"],
+    model_types: &["gemma2"],
+    defaults: &[(Key::HeadDim, 256)],
+    tied_by_default: true,
+    layers: |facts| blocks(facts, sliding(facts, 4096, 2)?),
+    tensors: &[EMBEDDING_AND_HEAD, SANDWICH_NORMS, ATTENTION, GATED_FFN],
+};
+
+pub(super) static GEMMA3: Arch = Arch {
+    name: "gemma3",
+    classes: &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
+    model_types: &["gemma3_text", "gemma3"],
+    defaults: &[
+        (Key::Vocab, 262_208),
+        (Key::Heads, 8),
+        (Key::KvHeads, 4),
+        (Key::HeadDim, 256),
+        (Key::Context, 131_072),
+    ],
+    tied_by_default: true,
+    layers: |facts| blocks(facts, sliding(facts, 1024, 6)?),
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        SANDWICH_NORMS,
+        ATTENTION,
+        QK_NORM,
+        GATED_FFN,
+    ],
+};
+
+pub(super) static GEMMA3N: Arch = Arch {
+    name: "gemma3n",
+    classes: &["Gemma3nForConditionalGeneration", "Gemma3nForCausalLM"],
+    model_types: &["gemma3n_text", "gemma3n"],
+    defaults: &[
+        (Key::Vocab, 262_400),
+        (Key::PerLayerVocab, 262_144),
+        (Key::PerLayerDim, 256),
+        (Key::Streams, 4),
+        (Key::LaurelRank, 64),
+        (Key::SharedKvLayers, 15),
+        (Key::Context, 32_768),
+    ],
+    tied_by_default: true,
+    layers: gemma3n_layers,
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        SANDWICH_NORMS,
+        ATTENTION,
+        QK_NORM,
+        GATED_FFN,
+        PER_LAYER_INPUT,
+        ALTUP,
+        LAUREL,
+    ],
+};
+
+/// Four norms: before and after attention, before and after the feed-forward.
+pub(super) const SANDWICH_NORMS: &[Row] = &[
+    Row::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
+    Row::weight(
+        R::AttnPostNorm,
+        &["layers.{}.post_attention_layernorm.weight"],
+        hidden,
+    ),
+    Row::weight(
+        R::FfnNorm,
+        &["layers.{}.pre_feedforward_layernorm.weight"],
+        hidden,
+    ),
+    Row::weight(
+        R::FfnPostNorm,
+        &["layers.{}.post_feedforward_layernorm.weight"],
+        hidden,
+    ),
+];
+
+fn per_layer_width(p: &Place<'_>) -> u64 {
+    p.dims.per_layer_embedding
+}
+
+fn has_per_layer(p: &Place<'_>) -> bool {
+    p.dims.per_layer_embedding > 0
+}
+
+fn all_layers_width(p: &Place<'_>) -> u64 {
+    p.dims.per_layer_embedding * p.dims.blocks
+}
+
+/// A second embedding table with a slice for each block, and its way into the block.
+pub(super) const PER_LAYER_INPUT: &[Row] = &[
+    Row::weight(
+        R::PerLayerEmbedding,
+        &["embed_tokens_per_layer.weight"],
+        |p| vec![p.dims.vocab, all_layers_width(p)],
+    )
+    .when(has_per_layer),
+    Row::weight(
+        R::PerLayerModelProj,
+        &["per_layer_model_projection.weight"],
+        |p| vec![all_layers_width(p), p.dims.hidden],
+    )
+    .when(has_per_layer),
+    Row::weight(
+        R::PerLayerProjNorm,
+        &["per_layer_projection_norm.weight"],
+        |p| vec![per_layer_width(p)],
+    )
+    .when(has_per_layer),
+    Row::weight(
+        R::PerLayerGate,
+        &["layers.{}.per_layer_input_gate.weight"],
+        |p| vec![per_layer_width(p), p.dims.hidden],
+    )
+    .when(has_per_layer),
+    Row::weight(
+        R::PerLayerProj,
+        &["layers.{}.per_layer_projection.weight"],
+        |p| vec![p.dims.hidden, per_layer_width(p)],
+    )
+    .when(has_per_layer),
+    Row::weight(
+        R::PerLayerPostNorm,
+        &["layers.{}.post_per_layer_input_norm.weight"],
+        hidden,
+    )
+    .when(has_per_layer),
+];
+
+const ALTUP: &[Row] = &[
+    Row::weight(R::AltupProj, &["altup_projections.{}.weight"], |p| {
+        vec![p.dims.streams - 1, p.dims.hidden, p.dims.hidden]
+    }),
+    Row::weight(
+        R::AltupUnembdProj,
+        &["altup_unembed_projections.{}.weight"],
+        |p| vec![p.dims.streams - 1, p.dims.hidden, p.dims.hidden],
+    ),
+    Row::weight(
+        R::AltupCorrectCoef,
+        &["layers.{}.altup.correction_coefs.weight"],
+        |p| vec![p.dims.streams, p.dims.streams],
+    ),
+    Row::weight(
+        R::AltupCorrectScale,
+        &["layers.{}.altup.correct_output_scale"],
+        hidden,
+    ),
+    Row::weight(
+        R::AltupPredictCoef,
+        &["layers.{}.altup.prediction_coefs.weight"],
+        |p| vec![p.dims.streams * p.dims.streams, p.dims.streams],
+    ),
+    Row::weight(
+        R::AltupRouter,
+        &["layers.{}.altup.modality_router.weight"],
+        |p| vec![p.dims.streams, p.dims.hidden],
+    ),
+    Row::weight(
+        R::AltupRouterNorm,
+        &["layers.{}.altup.router_norm.weight"],
+        hidden,
+    ),
+];
+
+const LAUREL: &[Row] = &[
+    Row::weight(R::LaurelL, &["layers.{}.laurel.linear_left.weight"], |p| {
+        vec![p.extra.laurel_rank, p.dims.hidden]
+    }),
+    Row::weight(R::LaurelR, &["layers.{}.laurel.linear_right.weight"], |p| {
+        vec![p.dims.hidden, p.extra.laurel_rank]
+    }),
+    Row::weight(
+        R::LaurelPostNorm,
+        &["layers.{}.laurel.post_laurel_norm.weight"],
+        hidden,
+    ),
+];
+
+/// The last blocks reuse the cache of an earlier block of their kind. Their key and value
+/// projections are stored all the same. llama.cpp gives the first 20 blocks a cache.
+fn gemma3n_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
+    let mut layers = blocks(facts, sliding(facts, 512, 5)?)?;
+    let owners = match facts.is_hugging_face() {
+        true => layers
+            .len()
+            .saturating_sub(facts.or_zero(Key::SharedKvLayers)? as usize),
+        false => 20,
+    };
+    for attention in layers
+        .iter_mut()
+        .skip(owners)
+        .filter_map(|l| l.mixer.attention.as_mut())
+    {
+        attention.cache = Cache::Shared;
+    }
+    Ok(layers)
+}

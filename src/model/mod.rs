@@ -1,0 +1,194 @@
+//! From a located checkpoint to one description of the model.
+//!
+//! In: a [`Checkpoint`]. Out: a [`ModelSpec`]. Must not: read weights or know a device. Whether the
+//! checkpoint is a Hugging Face directory or a GGUF is forgotten here.
+
+mod arch;
+mod facts;
+mod families;
+mod gguf;
+mod hugging_face;
+mod packed;
+mod role;
+pub mod spec;
+
+use crate::checkpoint::{Checkpoint, RawConfig};
+
+pub use facts::Key;
+pub use role::{Category, Keep, ROLES, RoleInfo, TensorRole, Touch};
+pub use spec::*;
+
+use arch::{Arch, Extra};
+use facts::Facts;
+
+/// Why a checkpoint cannot be described as a model.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum ModelError {
+    /// The architecture has no table entry.
+    #[error("{}", unknown_architecture(name, *nearest))]
+    UnknownArchitecture {
+        /// What the checkpoint says it is.
+        name: String,
+        /// The known name closest to it.
+        nearest: Option<&'static str>,
+    },
+    /// Neither `architectures` nor `model_type` nor `general.architecture` is there.
+    #[error(
+        "the configuration names no architecture: `architectures` or `model_type` is missing from config.json; put the model's config.json beside its weights"
+    )]
+    NoArchitecture,
+    /// A value that the architecture needs is missing, zero or null.
+    #[error(
+        "the configuration lacks `{key}`, or it is zero; the file may be cut short or belong to another model"
+    )]
+    MissingKey {
+        /// Its name.
+        key: String,
+    },
+    /// A value that is not a whole, non-negative number of a plausible size.
+    #[error("`{key}` in the configuration is not a plausible whole number")]
+    BadValue {
+        /// Its name.
+        key: String,
+    },
+    /// A stored tensor contradicts the configuration.
+    #[error(
+        "tensor `{tensor}` has shape {found:?} where the configuration implies {expected:?}; config.json and weights do not belong together"
+    )]
+    ShapeMismatch {
+        /// The name in the checkpoint.
+        tensor: String,
+        /// What is stored.
+        found: Vec<u64>,
+        /// What was expected.
+        expected: Vec<u64>,
+    },
+    /// Sizes that overflow 64 bits.
+    #[error("tensor `{tensor}` of shape {shape:?} is too large to exist")]
+    TooLarge {
+        /// The tensor.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<u64>,
+    },
+    /// A tensor the model cannot do without is not among the stored ones.
+    #[error("tensor `{tensor}` is missing from the checkpoint; it may be incompletely downloaded")]
+    MissingTensor {
+        /// The Hugging Face name.
+        tensor: String,
+    },
+}
+
+fn unknown_architecture(name: &str, nearest: Option<&str>) -> String {
+    let nearest = nearest
+        .map(|n| format!(" (the nearest known one is `{n}`)"))
+        .unwrap_or_default();
+    format!(
+        "architecture `{name}` is not known{nearest}: the weights can be counted, but not the cache its \
+         blocks need; `--assume-kv llama` plans it as a plain transformer at your own risk, and \
+         `orinplan inspect` lists its tensors"
+    )
+}
+
+impl ModelError {
+    fn missing(key: Key) -> ModelError {
+        ModelError::MissingKey {
+            key: key
+                .hugging_face()
+                .first()
+                .copied()
+                .unwrap_or_default()
+                .to_owned(),
+        }
+    }
+}
+
+/// How to read a checkpoint whose architecture has no table entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unknown {
+    /// An error that names the nearest known architecture.
+    #[default]
+    Refuse,
+    /// Weights only: [`ModelSpec::layers`] is empty and no cache can be planned.
+    WeightsOnly,
+    /// As if its blocks were those of this architecture (`--assume-kv llama`).
+    Assume(&'static str),
+}
+
+/// Describes `checkpoint` as a model.
+///
+/// # Errors
+///
+/// An architecture without a table entry (unless `unknown` allows it), a configuration that lacks
+/// what the architecture needs, or tensors that contradict the configuration.
+pub fn read(checkpoint: &Checkpoint, unknown: Unknown) -> Result<ModelSpec, ModelError> {
+    match &checkpoint.config {
+        RawConfig::HuggingFace(config) => hugging_face::read(checkpoint, config, unknown),
+        RawConfig::Gguf(metadata) => gguf::read(checkpoint, metadata, unknown),
+    }
+}
+
+/// Dimensions and blocks by the rules of `arch`.
+fn shape(arch: &Arch, facts: &Facts<'_>) -> Result<(Dims, Vec<Layer>), ModelError> {
+    let layers = (arch.layers)(facts)?;
+    let dims = Dims {
+        hidden: facts.need(Key::Hidden)?,
+        vocab: facts.or_zero(Key::Vocab)?,
+        blocks: layers.len() as u64,
+        context: facts.or_zero(Key::Context)?,
+        per_layer_embedding: facts.or_zero(Key::PerLayerDim)?,
+        streams: facts.get(Key::Streams)?.unwrap_or(1).max(1),
+        experts: facts.or_zero(Key::Experts)?,
+    };
+    Ok((dims, layers))
+}
+
+/// Dimensions that only the shapes of tensors need.
+fn extra(facts: &Facts<'_>, tied: bool, head_dim: u64) -> Result<Extra, ModelError> {
+    let flag = |name| facts.flag(name).unwrap_or(false);
+    let rope = facts
+        .json("rope_scaling")
+        .or_else(|| facts.json("rope_parameters"));
+    let rope_type = rope
+        .and_then(|r| r.get("rope_type").or_else(|| r.get("type")))
+        .and_then(|t| t.as_str());
+    let rope_factors = match rope_type {
+        Some("llama3") => head_dim / 2,
+        Some("longrope" | "su" | "yarn") => rope
+            .and_then(|r| r.get("long_factor")?.as_array().map(|a| a.len() as u64))
+            .unwrap_or(0),
+        _ => 0,
+    };
+    Ok(Extra {
+        tied,
+        attention_bias: flag("attention_bias"),
+        mlp_bias: flag("mlp_bias"),
+        q_lora: facts.or_zero(Key::QLora)?,
+        kv_lora: facts.or_zero(Key::KvLora)?,
+        nope_dim: facts.or_zero(Key::NopeDim)?,
+        rope_dim: facts.or_zero(Key::RopeDim)?,
+        mla_value_dim: facts.or_zero(Key::MlaValueDim)?,
+        per_layer_vocab: facts.or_zero(Key::PerLayerVocab)?,
+        laurel_rank: facts.or_zero(Key::LaurelRank)?,
+        conv_kernel: facts.or_zero(Key::ConvKernel)?,
+        state_size: facts.or_zero(Key::StateSize)?,
+        ssm_groups: facts.or_zero(Key::SsmGroups)?,
+        ssm_heads: facts.or_zero(Key::SsmHeads)?,
+        ssm_inner: facts.or_zero(Key::SsmInner)?,
+        shortconv_cache: facts.or_zero(Key::ShortconvCache)?,
+        expert_latent: facts.or_zero(Key::ExpertLatent)?,
+        rope_factors,
+    })
+}
+
+/// The known name closest to `name`, if any is close.
+fn nearest_architecture(name: &str) -> Option<&'static str> {
+    let candidates = Arch::all().flat_map(|a| {
+        std::iter::once(a.name)
+            .chain(a.classes.iter().copied())
+            .chain(a.model_types.iter().copied())
+    });
+    crate::nearest::nearest(name, candidates, 1)
+        .first()
+        .copied()
+}

@@ -1,0 +1,266 @@
+//! Stored tensors as logical weights: packed words, scales and zero points of quantized
+//! Hugging Face checkpoints are folded into the weight they belong to.
+//!
+//! Layouts: FP8 with `weight_scale_inv` (DeepSeek, Qwen) or `weight_scale`; compressed-tensors
+//! (`weight_packed`, `weight_scale`, ...); GPTQ and AWQ (`qweight`, `qzeros`, `scales`, `g_idx`);
+//! bitsandbytes (`weight.absmax`, `SCB`, ...); MLX (`weight` in U32 with `scales`, `biases`);
+//! MXFP4 of gpt-oss (`_blocks`, `_scales`).
+
+use std::collections::HashMap;
+
+use serde_json::Value as Json;
+
+use super::ModelError;
+use super::facts::json_lookup;
+use crate::checkpoint::StoredTensor;
+use crate::dtype::Dtype;
+use crate::units::Bytes;
+
+/// A weight as the model sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Logical {
+    /// The name it has in an unquantized checkpoint.
+    pub name: String,
+    /// Outermost first. Flat for bitsandbytes, whose files do not keep the shape.
+    pub shape: Vec<u64>,
+    /// The element format that its packing amounts to.
+    pub dtype: Dtype,
+    /// Bytes of the weight and everything folded into it.
+    pub bytes: Bytes,
+    /// The stored tensors it is made of, the weight itself first.
+    pub sources: Vec<u32>,
+}
+
+/// Ends of names that carry the weight itself.
+const WEIGHTS: &[&str] = &[".weight_packed", ".qweight", ".weight", "_blocks"];
+
+/// Ends of names that belong to the weight of the same base name.
+const COMPANIONS: &[&str] = &[
+    ".weight_scale_inv",
+    ".weight_scale_2",
+    ".weight_scale",
+    ".weight_zero_point",
+    ".weight_g_idx",
+    ".weight_shape",
+    ".weight_global_scale",
+    ".input_global_scale",
+    ".input_scale",
+    ".input_zero_point",
+    ".output_scale",
+    ".k_scale",
+    ".v_scale",
+    ".qzeros",
+    ".g_idx",
+    ".scales",
+    ".biases",
+    ".SCB",
+    ".weight_format",
+    "_scales",
+    ".weight.absmax",
+    ".weight.nested_absmax",
+    ".weight.quant_map",
+    ".weight.nested_quant_map",
+    ".weight.quant_state.bitsandbytes__nf4",
+    ".weight.quant_state.bitsandbytes__fp4",
+];
+
+/// Folds companions into their weights. Order follows the weights.
+pub(super) fn logical(stored: &[StoredTensor], config: &Json) -> Result<Vec<Logical>, ModelError> {
+    let mut bases: HashMap<&str, usize> = HashMap::new();
+    for (index, tensor) in stored.iter().enumerate() {
+        if let Some(base) = WEIGHTS.iter().find_map(|end| tensor.name.strip_suffix(end)) {
+            bases.insert(base, index);
+        }
+    }
+    let mut companions: HashMap<usize, Vec<usize>> = HashMap::new();
+    let mut folded = vec![false; stored.len()];
+    for (index, tensor) in stored.iter().enumerate() {
+        let base = COMPANIONS
+            .iter()
+            .find_map(|end| tensor.name.strip_suffix(end));
+        if let Some(&weight) = base
+            .and_then(|base| bases.get(base))
+            .filter(|&&weight| weight != index)
+        {
+            companions.entry(weight).or_default().push(index);
+            folded[index] = true;
+        }
+    }
+    let none = Vec::new();
+    (0..stored.len())
+        .filter(|&index| !folded[index])
+        .map(|index| {
+            unpack(
+                stored,
+                index,
+                companions.get(&index).unwrap_or(&none),
+                config,
+            )
+        })
+        .collect()
+}
+
+fn unpack(
+    stored: &[StoredTensor],
+    index: usize,
+    companions: &[usize],
+    config: &Json,
+) -> Result<Logical, ModelError> {
+    let weight = &stored[index];
+    let companion = |end: &str| {
+        companions
+            .iter()
+            .map(|&i| &stored[i])
+            .find(|t| t.name.ends_with(end))
+    };
+    let too_large = || ModelError::TooLarge {
+        tensor: weight.name.clone(),
+        shape: weight.shape.clone(),
+    };
+    let (name, shape, dtype) = match (weight.shape.as_slice(), weight.dtype) {
+        (&[rows, words], Dtype::I32) if weight.name.ends_with(".weight_packed") => {
+            let bits = compressed_tensors_bits(config).unwrap_or(4);
+            (
+                renamed(weight, ".weight_packed"),
+                widened(vec![rows, words], 32, bits),
+                packed_dtype(bits),
+            )
+        }
+        (&[rows, bytes], Dtype::U8) if weight.name.ends_with(".weight_packed") => (
+            renamed(weight, ".weight_packed"),
+            widened(vec![rows, bytes], 8, 4),
+            Dtype::NVFP4,
+        ),
+        (&[first, second], Dtype::I32) if weight.name.ends_with(".qweight") => {
+            // GPTQ packs along the inputs, AWQ along the outputs; both keep one scale per output.
+            let outputs = companion(".scales")
+                .and_then(|s| s.shape.get(1))
+                .copied()
+                .unwrap_or(second);
+            let stated = number(config, &["quantization_config", "bits"]);
+            let (shape, bits) = if outputs == second {
+                let bits = stated.unwrap_or(4);
+                (widened(vec![second, first], 32, bits), bits)
+            } else {
+                let bits = (second.saturating_mul(32) / outputs.max(1)).clamp(1, 32);
+                (Some(vec![outputs, first]), bits)
+            };
+            (renamed(weight, ".qweight"), shape, packed_dtype(bits))
+        }
+        (&[rows, words], Dtype::U32) if companion(".scales").is_some() => {
+            let base = weight.name.strip_suffix(".weight").unwrap_or(&weight.name);
+            let group = mlx_group(config, base);
+            let groups = companion(".scales")
+                .and_then(|s| s.shape.get(1))
+                .copied()
+                .unwrap_or(0);
+            let columns = groups.checked_mul(group).ok_or_else(too_large)?;
+            let bits = (words.saturating_mul(32) / columns.max(1)).clamp(1, 32);
+            (
+                weight.name.clone(),
+                Some(vec![rows, columns]),
+                packed_dtype(bits),
+            )
+        }
+        (shape, Dtype::U8) if companion(".weight.absmax").is_some() => {
+            let packed: u64 = shape.iter().product();
+            (
+                weight.name.clone(),
+                packed.checked_mul(2).map(|n| vec![n]),
+                Dtype::INT4,
+            )
+        }
+        (shape, Dtype::U8) if companion("_scales").is_some() && shape.len() == 4 => {
+            let last = shape[2].checked_mul(32).ok_or_else(too_large)?;
+            (
+                renamed(weight, "_blocks"),
+                Some(vec![shape[0], shape[1], last]),
+                Dtype::MXFP4,
+            )
+        }
+        (shape, dtype) => (weight.name.clone(), Some(shape.to_vec()), dtype),
+    };
+    let shape = shape.ok_or_else(too_large)?;
+    shape
+        .iter()
+        .try_fold(1u64, |n, &d| n.checked_mul(d))
+        .ok_or_else(too_large)?;
+    let sources = std::iter::once(index).chain(companions.iter().copied());
+    Ok(Logical {
+        name,
+        shape,
+        dtype,
+        bytes: sources.clone().map(|i| stored[i].bytes).sum(),
+        sources: sources.map(|i| i as u32).collect(),
+    })
+}
+
+fn renamed(weight: &StoredTensor, end: &str) -> String {
+    let base = weight.name.strip_suffix(end).unwrap_or(&weight.name);
+    if end == "_blocks" {
+        base.to_owned()
+    } else {
+        format!("{base}.weight")
+    }
+}
+
+/// `shape` with its last dimension counted in weights of `bits` instead of words of `word_bits`.
+fn widened(mut shape: Vec<u64>, word_bits: u64, bits: u64) -> Option<Vec<u64>> {
+    let last = shape.last_mut()?;
+    *last = last.checked_mul(word_bits)? / bits.clamp(1, 32);
+    Some(shape)
+}
+
+fn packed_dtype(bits: u64) -> Dtype {
+    if bits <= 4 { Dtype::INT4 } else { Dtype::I8 }
+}
+
+fn number(config: &Json, path: &[&str]) -> Option<u64> {
+    let (first, rest) = path.split_first()?;
+    rest.iter()
+        .try_fold(json_lookup(config, first)?, |value, part| value.get(part))?
+        .as_u64()
+}
+
+fn compressed_tensors_bits(config: &Json) -> Option<u64> {
+    let groups = json_lookup(config, "quantization_config")?
+        .get("config_groups")?
+        .as_object()?;
+    groups
+        .values()
+        .find_map(|group| group.get("weights")?.get("num_bits")?.as_u64())
+}
+
+/// MLX keeps a group size for the whole model and others for single layers.
+fn mlx_group(config: &Json, base: &str) -> u64 {
+    number(config, &["quantization", base, "group_size"])
+        .or_else(|| number(config, &["quantization", "group_size"]))
+        .unwrap_or(64)
+}
+
+/// A short name for how the checkpoint was quantized: the scheme id of what it stores.
+pub(super) fn label(config: &Json, tensors: &[Logical]) -> Option<String> {
+    let uses = |dtype: Dtype| tensors.iter().any(|t| t.dtype == dtype);
+    let format = if uses(Dtype::F8_E4M3) || uses(Dtype::F8_E5M2) {
+        "fp8"
+    } else if uses(Dtype::INT4) {
+        "int4"
+    } else if uses(Dtype::MXFP4) {
+        "mxfp4"
+    } else if uses(Dtype::NVFP4) {
+        "nvfp4"
+    } else if uses(Dtype::I8) {
+        "int8"
+    } else {
+        return None;
+    };
+    let method =
+        json_lookup(config, "quantization_config").and_then(|q| q.get("quant_method")?.as_str());
+    Some(match method {
+        Some("gptq") => format!("gptq-{format}"),
+        Some("awq") => format!("awq-{format}"),
+        Some("bitsandbytes") => format!("bnb-{format}"),
+        None if json_lookup(config, "quantization").is_some() => format!("mlx-{format}"),
+        _ => format.to_owned(),
+    })
+}

@@ -1,0 +1,91 @@
+//! The names nearest to a mistyped one.
+
+/// Up to `most` of `names`, nearest first, leaving out those that share little with `wanted`.
+///
+/// Nearness is the edit distance without regard to case; a name that contains the other is near
+/// too. Names are compared over their first 100 characters.
+pub fn nearest<'a>(
+    wanted: &str,
+    names: impl IntoIterator<Item = &'a str>,
+    most: usize,
+) -> Vec<&'a str> {
+    let fold = |name: &str| -> Vec<char> { name.to_lowercase().chars().take(100).collect() };
+    let wanted = fold(wanted);
+    let contains =
+        |a: &[char], b: &[char]| b.len() >= 3 && a.windows(b.len()).any(|part| part == b);
+    let mut ranked: Vec<(usize, &str)> = names
+        .into_iter()
+        .filter_map(|name| {
+            let folded = fold(name);
+            let distance = edit_distance(&wanted, &folded);
+            let near = distance <= wanted.len().max(folded.len()) / 3;
+            (near || contains(&folded, &wanted) || contains(&wanted, &folded))
+                .then_some((distance, name))
+        })
+        .collect();
+    ranked.sort();
+    ranked.dedup();
+    ranked
+        .into_iter()
+        .take(most)
+        .map(|(_, name)| name)
+        .collect()
+}
+
+/// Levenshtein distance.
+fn edit_distance(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (y, cell) in b.iter().zip(row.iter_mut().skip(1)) {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = *cell;
+            left = substituted.min(diagonal + 1).min(left + 1);
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_levenshtein() {
+        let distance = |a: &str, b: &str| {
+            edit_distance(
+                &a.chars().collect::<Vec<_>>(),
+                &b.chars().collect::<Vec<_>>(),
+            )
+        };
+        for (a, b, expected) in [
+            ("kitten", "sitting", 3),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("flaw", "lawn", 2),
+        ] {
+            assert_eq!(distance(a, b), expected, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn near_names_come_nearest_first() {
+        let names = [
+            "Qwen/Qwen3-0.6B",
+            "Qwen/Qwen3-4B",
+            "meta-llama/Llama-3.1-8B",
+            "qwen3:0.6b",
+        ];
+        assert_eq!(
+            nearest("Qwen/Qwen3-0.6", names, 2),
+            ["Qwen/Qwen3-0.6B", "Qwen/Qwen3-4B"]
+        );
+        assert_eq!(nearest("qwen3:06b", names, 1), ["qwen3:0.6b"]);
+        assert!(nearest("mistral", names, 3).is_empty());
+    }
+}

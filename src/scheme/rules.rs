@@ -1,0 +1,289 @@
+//! llama.cpp's choice of a type per tensor, by category, block and shape.
+//!
+//! Source: `src/llama-quant.cpp` of llama.cpp (`tensor_allows_quantization`,
+//! `llama_tensor_get_type_impl`, `tensor_type_fallback`). Tensors are visited in llama.cpp's order,
+//! block by block and then by name, because its counters advance in that order.
+
+use super::table::{Mix, Scheme};
+use super::{Assigned, Reason};
+use crate::checkpoint::SourceFormat;
+use crate::dtype::Dtype;
+use crate::model::{Category, Keep, ModelSpec, Tensor, TensorRole};
+use crate::units::Bytes;
+
+/// A named version of the rules. Files on the web were made by both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rules {
+    /// llama.cpp 0.5.0-dev (2026): fused `attn_qkv` and `attn_kv_b` are mixed like `attn_v`.
+    #[default]
+    Llama2026,
+    /// Trees of 2024 and 2025: fused `attn_qkv` is Q5_K in Q4_K_M, the per-layer embedding of a
+    /// tied model keeps the base type, and Q2_K and Q3_K fall back to IQ4_NL.
+    Llama2025,
+}
+
+impl Rules {
+    /// Every version with its name on the command line, the newest first.
+    pub const ALL: [(&'static str, Rules); 2] = [
+        ("llama.cpp-2026", Rules::Llama2026),
+        ("llama.cpp-2025", Rules::Llama2025),
+    ];
+}
+
+/// What the mixes ask about the model, and the counters they advance.
+struct State<'a> {
+    model: &'a ModelSpec,
+    mix: Mix,
+    base: Dtype,
+    rules: Rules,
+    tied: bool,
+    /// Queries per key-value head in the first block (`n_gqa`).
+    gqa: u64,
+    blocks: usize,
+    /// The 70B special case: 80 blocks with grouped attention.
+    is_70b: bool,
+    value_tensors: usize,
+    value_index: usize,
+    down_index: usize,
+}
+
+pub(super) fn assign_gguf(model: &ModelSpec, scheme: &Scheme, rules: Rules) -> Vec<Assigned> {
+    let mut order: Vec<usize> = (0..model.tensors.len()).collect();
+    order.sort_by(|&a, &b| {
+        let key = |i: usize| {
+            let t = &model.tensors[i];
+            (t.layer.map_or(-1, i64::from), &t.name)
+        };
+        key(a).cmp(&key(b))
+    });
+    let mut state = State::new(model, scheme, rules);
+    let mut types = vec![None; model.tensors.len()];
+    for index in order {
+        types[index] = Some(state.visit(&model.tensors[index]));
+    }
+    let assigned = |(tensor, (dtype, reason)): (&Tensor, (Dtype, Reason))| Assigned {
+        dtype,
+        bytes: dtype.bytes(&tensor.shape).unwrap_or(Bytes(0)),
+        reason,
+    };
+    model
+        .tensors
+        .iter()
+        .zip(types.into_iter().flatten())
+        .map(assigned)
+        .collect()
+}
+
+/// Whether llama.cpp would quantize the tensor at all.
+fn may_quantize(tensor: &Tensor) -> bool {
+    tensor.shape.len() >= 2
+        && tensor.name.ends_with("weight")
+        && tensor.role.info().keep == Keep::Quantize
+}
+
+/// The type of a tensor that is not quantized: what a GGUF has; from Hugging Face, F32 for vectors,
+/// norms and routers and the 16-bit type of the conversion for the rest.
+fn unquantized(model: &ModelSpec, tensor: &Tensor, half: Dtype) -> Dtype {
+    let full = tensor.shape.len() < 2
+        || tensor.role.info().keep == Keep::Full
+        || !tensor.name.ends_with(".weight");
+    match tensor.dtype {
+        own if model.source == SourceFormat::Gguf => own,
+        _ if full => Dtype::F32,
+        _ => half,
+    }
+}
+
+fn more_bits(index: usize, count: usize) -> bool {
+    index < count / 8 || index >= 7 * count / 8 || (index - count / 8) % 3 == 2
+}
+
+impl<'a> State<'a> {
+    fn new(model: &'a ModelSpec, scheme: &Scheme, rules: Rules) -> State<'a> {
+        let first = model
+            .layers
+            .first()
+            .and_then(|l| l.mixer.attention.as_ref());
+        let gqa = first.map_or(1, |a| {
+            if a.kv_heads == 0 {
+                0
+            } else {
+                a.heads / a.kv_heads
+            }
+        });
+        // A multi-token-prediction block counts too.
+        let blocks = model
+            .tensors
+            .iter()
+            .filter_map(|t| t.layer)
+            .max()
+            .map_or(0, |last| last as usize + 1);
+        let is_value = |t: &&Tensor| is_value_category(t) && t.name.ends_with(".weight");
+        State {
+            model,
+            mix: scheme.mix,
+            base: scheme.base,
+            rules,
+            tied: !model.tensors.iter().any(|t| t.role == TensorRole::Output),
+            gqa,
+            blocks,
+            is_70b: blocks == 80
+                && match model.architecture.as_str() {
+                    "llama" => gqa > 1,
+                    "qwen2" => true,
+                    _ => false,
+                },
+            value_tensors: model.tensors.iter().filter(is_value).count(),
+            value_index: 0,
+            down_index: 0,
+        }
+    }
+
+    fn visit(&mut self, tensor: &Tensor) -> (Dtype, Reason) {
+        let half = if self.base == Dtype::BF16 {
+            Dtype::BF16
+        } else {
+            Dtype::F16
+        };
+        if !may_quantize(tensor) {
+            return (unquantized(self.model, tensor, half), Reason::Kept);
+        }
+        if self.mix == Mix::None {
+            return (self.base, Reason::Default);
+        }
+        let mixed = self.mixed(tensor);
+        let dtype = self.fallback(mixed, tensor.row());
+        let reason = match dtype {
+            _ if dtype != mixed => Reason::ShapeFallback { intended: mixed },
+            _ if dtype == self.base => Reason::Default,
+            _ => Reason::Mix,
+        };
+        (dtype, reason)
+    }
+
+    /// The type before the row length is looked at.
+    fn mixed(&mut self, tensor: &Tensor) -> Dtype {
+        use Dtype::*;
+        let category = tensor.role.info().category;
+        let eight_experts = self.model.dims.experts == 8;
+        let grouped = self.gqa >= 4;
+        let heads_share_embedding = self.tied
+            && category == Category::TokenEmbedding
+            && !(self.rules == Rules::Llama2025 && tensor.role == TensorRole::PerLayerEmbedding);
+        if category == Category::Output || heads_share_embedding {
+            return match self.base {
+                Q8_0 => Q8_0,
+                base if !base.divides(tensor.row()) => Q8_0,
+                _ => Q6_K,
+            };
+        }
+        match self.class(category) {
+            Class::Value => {
+                let index = self.value_index;
+                self.value_index += 1;
+                let dtype = match self.mix {
+                    Mix::Q2_K if grouped => Q4_K,
+                    Mix::Q2_K => Q3_K,
+                    Mix::Q2_K_S if grouped => Q4_K,
+                    Mix::Q3_K_M if index < 2 => Q5_K,
+                    Mix::Q3_K_M => Q4_K,
+                    Mix::Q3_K_L => Q5_K,
+                    Mix::IQ4 if grouped => Q5_K,
+                    Mix::Q4_K_M | Mix::Q5_K_M if more_bits(index, self.value_tensors) => Q6_K,
+                    Mix::Q4_K_S if index < 4 => Q5_K,
+                    _ => self.base,
+                };
+                match dtype {
+                    _ if eight_experts => Q8_0,
+                    Q3_K | Q4_K if self.is_70b => Q5_K,
+                    dtype => dtype,
+                }
+            }
+            Class::FusedQkv => match self.mix {
+                Mix::Q3_K_M | Mix::Q3_K_L => Q4_K,
+                Mix::Q4_K_M => Q5_K,
+                Mix::Q5_K_M => Q6_K,
+                _ => self.base,
+            },
+            Class::Key if eight_experts => Q8_0,
+            Class::Down => {
+                let blocks = self.blocks;
+                // With experts, llama.cpp counts by the block's number, else by tensors seen.
+                let index = match tensor.layer {
+                    Some(layer) if self.model.dims.experts > 1 => layer as usize,
+                    _ => self.down_index,
+                };
+                self.down_index += 1;
+                match self.mix {
+                    Mix::Q2_K => Q3_K,
+                    Mix::Q2_K_S if index < blocks / 8 => Q4_K,
+                    Mix::Q3_K_M if index < blocks / 16 => Q5_K,
+                    Mix::Q3_K_M => Q4_K,
+                    Mix::Q3_K_L => Q5_K,
+                    Mix::Q4_K_M | Mix::Q5_K_M if more_bits(index, blocks) => Q6_K,
+                    Mix::Q4_K_S | Mix::IQ4 if index < blocks / 8 => Q5_K,
+                    _ => self.base,
+                }
+            }
+            Class::AttnOutput if eight_experts => match self.mix {
+                Mix::Q2_K | Mix::Q3_K_M | Mix::Q4_K_S | Mix::Q4_K_M | Mix::IQ4 => Q5_K,
+                Mix::Plain if self.base == Q3_K => Q5_K,
+                _ => self.base,
+            },
+            Class::AttnOutput => match self.mix {
+                Mix::Q2_K => Q3_K,
+                Mix::Q3_K_M => Q4_K,
+                Mix::Q3_K_L => Q5_K,
+                _ => self.base,
+            },
+            Class::Key | Class::Rest => self.base,
+        }
+    }
+
+    fn class(&self, category: Category) -> Class {
+        match (category, self.rules) {
+            (Category::AttnV, _) => Class::Value,
+            (Category::AttnQkv | Category::AttnKvB, Rules::Llama2026) => Class::Value,
+            (Category::AttnQkv, Rules::Llama2025) => Class::FusedQkv,
+            (Category::AttnK, _) => Class::Key,
+            (Category::FfnDown, _) => Class::Down,
+            (Category::AttnOutput, _) => Class::AttnOutput,
+            _ => Class::Rest,
+        }
+    }
+
+    /// The type that fits rows of this length.
+    fn fallback(&self, dtype: Dtype, row: u64) -> Dtype {
+        use Dtype::*;
+        if dtype.divides(row) {
+            return dtype;
+        }
+        let smaller = match dtype {
+            IQ4_XS => IQ4_NL,
+            Q2_K | Q3_K if self.rules == Rules::Llama2025 => IQ4_NL,
+            Q2_K | Q3_K => Q4_0,
+            Q4_K => Q5_0,
+            Q5_K => Q5_1,
+            Q6_K => Q8_0,
+            other => other,
+        };
+        if smaller.divides(row) { smaller } else { F16 }
+    }
+}
+
+/// How the rules group the categories.
+enum Class {
+    Value,
+    FusedQkv,
+    Key,
+    Down,
+    AttnOutput,
+    Rest,
+}
+
+fn is_value_category(tensor: &Tensor) -> bool {
+    matches!(
+        tensor.role.info().category,
+        Category::AttnV | Category::AttnQkv | Category::AttnKvB
+    )
+}

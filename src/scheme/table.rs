@@ -1,0 +1,98 @@
+//! The schemes: one table row each. Ids are llama.cpp's names in lower case, plus `int4` and `fp8`.
+
+use crate::dtype::Dtype;
+
+/// What kind of file a scheme is written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Container {
+    /// GGUF, for llama.cpp and Ollama.
+    Gguf,
+    /// safetensors, for vLLM and Transformers.
+    Safetensors,
+}
+
+/// How a scheme departs from its base type, tensor by tensor (see [`super::rules`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, non_camel_case_types)]
+pub enum Mix {
+    /// One type for all that may be quantized; 16-bit and compressed-tensors schemes.
+    None,
+    /// The base type, with the head and tied embedding in Q6_K or Q8_0.
+    Plain,
+    Q2_K,
+    Q2_K_S,
+    Q3_K_M,
+    Q3_K_L,
+    Q4_K_S,
+    Q4_K_M,
+    Q5_K_M,
+    IQ4,
+}
+
+/// One scheme.
+#[derive(Debug)]
+pub struct Scheme {
+    /// `q4_k_m`.
+    pub id: &'static str,
+    /// The name as the field writes it.
+    pub name: &'static str,
+    /// The type most tensors get.
+    pub base: Dtype,
+    /// How it departs from that.
+    pub mix: Mix,
+    /// What kind of file holds it.
+    pub container: Container,
+    /// GGUF's `general.file_type` (`llama_ftype`), if it has one.
+    pub file_type: Option<u32>,
+    /// Shown by default, in order of falling quality; the rest only when named or with `all`.
+    pub common: bool,
+    /// One line for people.
+    pub about: &'static str,
+}
+
+macro_rules! schemes {
+    ($($id:literal $name:literal $base:ident $mix:ident $container:ident $file_type:expr, $common:literal $about:literal;)*) => {
+        /// Every scheme, best quality first.
+        pub static SCHEMES: &[Scheme] = &[$(Scheme {
+            id: $id, name: $name, base: Dtype::$base, mix: Mix::$mix,
+            container: Container::$container, file_type: $file_type, common: $common, about: $about,
+        }),*];
+    };
+}
+
+schemes! {
+    "bf16"   "BF16"   BF16    None   Gguf        Some(32), true  "16-bit brain float, no loss for most checkpoints";
+    "f16"    "F16"    F16     None   Gguf        Some(1),  true  "16-bit float";
+    "q8_0"   "Q8_0"   Q8_0    Plain  Gguf        Some(7),  true  "8-bit, loss not measurable";
+    "fp8"    "FP8"    F8_E4M3 None   Safetensors None,     true  "8-bit float weights with a scale per row, for vLLM";
+    "q6_k"   "Q6_K"   Q6_K    Plain  Gguf        Some(18), true  "6-bit, very small loss";
+    "q5_1"   "Q5_1"   Q5_1    Plain  Gguf        Some(9),  false "5-bit legacy with offsets";
+    "q5_k_m" "Q5_K_M" Q5_K    Q5_K_M Gguf        Some(17), true  "5-bit, small loss";
+    "q5_k_s" "Q5_K_S" Q5_K    Plain  Gguf        Some(16), false "5-bit without the mix";
+    "q5_0"   "Q5_0"   Q5_0    Plain  Gguf        Some(8),  false "5-bit legacy";
+    "q4_1"   "Q4_1"   Q4_1    Plain  Gguf        Some(3),  false "4-bit legacy with offsets";
+    "q4_k_m" "Q4_K_M" Q4_K    Q4_K_M Gguf        Some(15), true  "4-bit, the usual choice";
+    "q4_k_s" "Q4_K_S" Q4_K    Q4_K_S Gguf        Some(14), true  "4-bit with less of the mix";
+    "int4"   "INT4"   INT4    None   Safetensors None,     true  "4-bit groups of 128 (W4A16), for vLLM";
+    "iq4_xs" "IQ4_XS" IQ4_XS  IQ4    Gguf        Some(30), false "4-bit non-linear, slower kernels";
+    "q4_0"   "Q4_0"   Q4_0    Plain  Gguf        Some(2),  true  "4-bit legacy, fast kernels";
+    "q3_k_l" "Q3_K_L" Q3_K    Q3_K_L Gguf        Some(13), false "3-bit, larger mix";
+    "q3_k_m" "Q3_K_M" Q3_K    Q3_K_M Gguf        Some(12), true  "3-bit, noticeable loss";
+    "q3_k_s" "Q3_K_S" Q3_K    Plain  Gguf        Some(11), false "3-bit, high loss";
+    "q2_k"   "Q2_K"   Q2_K    Q2_K   Gguf        Some(10), true  "2-bit, high loss";
+    "q2_k_s" "Q2_K_S" Q2_K    Q2_K_S Gguf        Some(21), false "2-bit, for use with an importance matrix";
+}
+
+impl Scheme {
+    /// The scheme called `id`, in any case.
+    pub fn get(id: &str) -> Option<&'static Scheme> {
+        SCHEMES.iter().find(|s| s.id.eq_ignore_ascii_case(id))
+    }
+
+    /// The id of GGUF's `general.file_type`.
+    pub fn of_file_type(file_type: u64) -> Option<&'static Scheme> {
+        SCHEMES
+            .iter()
+            .find(|s| s.file_type.map(u64::from) == Some(file_type))
+    }
+}
