@@ -1,7 +1,7 @@
 //! The form of a runtime profile: what it loads, what it adds to memory, what speed it reaches.
 //!
 //! In: a deserialized table. Out: checked values. Every number carries the key of its source in
-//! [`RuntimeProfile::sources`]; [`RuntimeProfile::check`] refuses one whose key is not there.
+//! [`RuntimeProfile::sources`]; a profile with a key that is not there is refused.
 
 use std::collections::BTreeMap;
 
