@@ -43,7 +43,7 @@ pub enum CheckpointError {
     #[error("{}: holds several models, give the file of one: {}", path.display(), names.join(", "))]
     SeveralModels { path: PathBuf, names: Vec<String> },
 
-    #[error("{}: is missing, named by {by}; download the model again", path.display())]
+    #[error("{}: is missing, named by {by}; download it, or give a config.json to plan without weights", path.display())]
     MissingShard { path: PathBuf, by: String },
     #[error("{}: is shard {number} of {count} by its name, and shards count from 1 to {count}", path.display())]
     ShardNumber {

@@ -61,43 +61,33 @@ pub(super) fn open(
 /// Holds the parts to what they say of themselves: `split.no` counts from 0 in the order of the
 /// names, `split.count` is the number of names, and `split.tensors.count` all their tensors.
 fn check_split(parts: &[(PathBuf, Header)]) -> Result<(), CheckpointError> {
-    let count = parts.len() as u64;
-    for (number, (path, header)) in parts.iter().enumerate() {
-        let read = |key| {
-            let wrong = |source| CheckpointError::Metadata {
+    if let [(path, header)] = parts {
+        return match split_key(path, header, "split.count")? {
+            Some(count) if count > 1 => Err(CheckpointError::SplitName {
                 path: path.clone(),
-                source,
-            };
-            header.metadata.u64(key).map_err(wrong)
+                count,
+            }),
+            _ => Ok(()),
         };
-        let said = read("split.count")?;
-        if count == 1 {
-            match said {
-                Some(count) if count > 1 => {
-                    return Err(CheckpointError::SplitName {
-                        path: path.clone(),
-                        count,
-                    });
-                }
-                _ => continue,
-            }
-        }
-        for (key, found, expected) in [
-            ("split.count", said, count),
-            ("split.no", read("split.no")?, number as u64),
-        ] {
+    }
+    for (number, (path, header)) in parts.iter().enumerate() {
+        for (key, expected) in [("split.count", parts.len()), ("split.no", number)] {
+            let (path, expected) = (path.clone(), expected as u64);
+            let found = split_key(&path, header, key)?;
             if found != Some(expected) {
                 let found = found.map_or("missing".to_owned(), |n| n.to_string());
                 return Err(CheckpointError::Split {
-                    path: path.clone(),
+                    path,
                     key,
                     found,
                     expected,
                 });
             }
         }
-        let found = parts.iter().map(|(_, header)| header.tensors.len()).sum();
-        match read("split.tensors.count")? {
+    }
+    let found = parts.iter().map(|(_, header)| header.tensors.len()).sum();
+    for (path, header) in parts {
+        match split_key(path, header, "split.tensors.count")? {
             Some(promised) if promised != found as u64 => {
                 return Err(CheckpointError::SplitTensors {
                     path: path.clone(),
@@ -109,6 +99,14 @@ fn check_split(parts: &[(PathBuf, Header)]) -> Result<(), CheckpointError> {
         }
     }
     Ok(())
+}
+
+fn split_key(path: &Path, header: &Header, key: &str) -> Result<Option<u64>, CheckpointError> {
+    let metadata = header.metadata.u64(key);
+    metadata.map_err(|source| CheckpointError::Metadata {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The models and the projector among a directory's GGUF files: first parts only.

@@ -75,25 +75,16 @@ fn open_directory(name: String, path: &Path) -> Result<Checkpoint, CheckpointErr
     if safetensors.contains(&single) {
         return hugging_face::open(name, path, &[single], None);
     }
-    let named_index = path.join("model.safetensors.index.json");
-    let indices: Vec<&PathBuf> = files.iter().filter(|path| Index::is_named(path)).collect();
-    if let Some(index) = indices
-        .iter()
-        .find(|index| ***index == named_index)
-        .or(match &*indices {
-            [only] => Some(only),
-            _ => None,
-        })
-    {
-        return open_index(name, path, index);
-    }
+    // An index without a single weight file is what stays of a checkpoint of which only the small
+    // files were fetched: its config.json is enough to plan with.
     if !safetensors.is_empty() {
-        return hugging_face::open(
-            name,
-            path,
-            &shards::all(only_set(path, &safetensors)?)?,
-            None,
-        );
+        return match find_index(path, &files) {
+            Some(index) => open_index(name, path, index),
+            None => {
+                let weights = shards::all(only_set(path, &safetensors)?)?;
+                hugging_face::open(name, path, &weights, None)
+            }
+        };
     }
     let gguf = with_extension("gguf");
     if !gguf.is_empty() {
@@ -131,6 +122,16 @@ fn open_file(path: &Path) -> Result<Checkpoint, CheckpointError> {
     Err(CheckpointError::UnknownKind {
         path: path.to_owned(),
     })
+}
+
+/// `model.safetensors.index.json`, or else the only index of another name.
+fn find_index<'a>(directory: &Path, files: &'a [PathBuf]) -> Option<&'a PathBuf> {
+    let usual = directory.join("model.safetensors.index.json");
+    let mut named = files.iter().filter(|path| Index::is_named(path));
+    match files.iter().find(|path| **path == usual) {
+        Some(usual) => Some(usual),
+        None => named.next().filter(|_| named.next().is_none()),
+    }
 }
 
 fn open_index(name: String, directory: &Path, path: &Path) -> Result<Checkpoint, CheckpointError> {
