@@ -116,18 +116,11 @@ fn split_key(path: &Path, header: &Header, key: &str) -> Result<Option<u64>, Che
 pub(super) fn sort_out(
     files: &[PathBuf],
 ) -> Result<(Vec<PathBuf>, Option<PathBuf>), CheckpointError> {
-    let (mut models, mut projectors) = (Vec::new(), Vec::new());
+    let (mut models, mut projectors): (Vec<PathBuf>, Vec<_>) = (Vec::new(), Vec::new());
     for path in files {
-        let shard = shards::file_stem(path).and_then(shards::ShardName::parse);
-        // Of a split, one part stands for all; if the first is missing, opening says so.
-        if let Some(shard) = shard {
-            let same_set = |other: &PathBuf| {
-                let other = shards::file_stem(other).and_then(shards::ShardName::parse);
-                other.is_some_and(|other| (other.stem, other.count) == (shard.stem, shard.count))
-            };
-            if models.iter().any(same_set) {
-                continue;
-            }
+        // Of a split, one part stands for all; if another is missing, opening says so.
+        if models.iter().any(|model| shards::same_set(model, path)) {
+            continue;
         }
         let header = gguf::read_header(path)?;
         if is_projector(&header.metadata) {

@@ -106,6 +106,23 @@ fn shards_follow_their_index() {
         assert_eq!(checkpoint.files.len(), 2);
         assert_eq!(model_type(&checkpoint), Some("llama"));
     }
+    // A set beside the index, and not of it.
+    let (first, second) = (vectors(&[("x", 1)]), vectors(&[("y", 1)]));
+    build::write(
+        &directory,
+        &[
+            ("o-00001-of-00002.safetensors", &first),
+            ("o-00002-of-00002.safetensors", &second),
+        ],
+    );
+    let other = open(&directory.join("o-00001-of-00002.safetensors")).unwrap();
+    assert_eq!(names(&other), [("x", 0), ("y", 1)]);
+    for name in [
+        "o-00001-of-00002.safetensors",
+        "o-00002-of-00002.safetensors",
+    ] {
+        fs::remove_file(directory.join(name)).unwrap();
+    }
     fs::remove_file(directory.join("model.safetensors.index.json")).unwrap();
     fs::remove_file(directory.join("consolidated.safetensors")).unwrap();
     assert_eq!(names(&open(&directory).unwrap()), expected);
@@ -198,6 +215,8 @@ fn a_directory_of_gguf_has_one_model() {
     assert_eq!(open(&directory.join("m.Q8_0.gguf")).unwrap().name, "m.Q8_0");
     build::write(&directory, &[("m.Q4_0.gguf", &model)]);
     refused(&directory, &["several models", "m.Q4_0.gguf, m.Q8_0.gguf"]);
+    fs::rename(directory.join("m.Q8_0.gguf"), directory.join("m.Q4_0.GGUF")).unwrap();
+    refused(&directory, &["several models", "m.Q4_0.GGUF, m.Q4_0.gguf"]);
     fs::rename(directory.join("m.Q4_0.gguf"), directory.join("blob")).unwrap();
     assert_eq!(open(&directory.join("blob")).unwrap().tensors.len(), 3);
 }
@@ -255,6 +274,22 @@ fn a_config_is_an_object_of_sane_size_and_depth() {
     with(
         &vec![b' '; (16 << 20) + 1],
         &["config.json", "16777217", "16777216"],
+    );
+}
+
+#[test]
+fn foreign_text_in_a_message_stays_on_its_line() {
+    let name = format!("a\n\u{1b}[2J{}", "x".repeat(60_000));
+    let (_guard, directory) =
+        build::directory(&[("m.gguf", &gguf(&[], &[tensor(&name, &[8], 99, 0)], 32))]);
+    let message = open(&directory).unwrap_err();
+    assert!(
+        message.contains("m.gguf: tensor `a\u{fffd}") && message.contains("newest"),
+        "{message}"
+    );
+    assert!(
+        !message.contains(['\n', '\u{1b}']) && message.len() < 1000,
+        "{message}"
     );
 }
 

@@ -115,6 +115,20 @@ fn short_numeric_arrays_are_kept_and_long_ones_located() {
         );
         read(&bytes).unwrap().metadata.get("a").cloned().unwrap()
     };
+    let empty = of(0);
+    assert!(matches!(
+        empty,
+        Value::Located {
+            element_type: U16,
+            len: 0,
+            bytes: 0,
+            ..
+        }
+    ));
+    assert_eq!(
+        gguf::Metadata(vec![("a".into(), empty)]).u64s("a"),
+        Ok(Some(Vec::new()))
+    );
     assert!(matches!(of(4096), Value::Array(values) if values.len() == 4096));
     assert!(matches!(
         of(4097),

@@ -113,8 +113,11 @@ fn entries() -> impl Strategy<Value = Vec<(String, usize, Vec<u64>)>> {
     })
 }
 
+/// A tensor's name, shape and byte range in the file.
+type Place = (String, Vec<u64>, u64, u64);
+
 /// What the format's own crate makes of a file: names in file order, shapes and byte ranges.
-fn oracle(bytes: &[u8]) -> Option<Vec<(String, Vec<u64>, u64, u64)>> {
+fn oracle(bytes: &[u8]) -> Option<Vec<Place>> {
     let (header, metadata) = SafeTensors::read_metadata(bytes).ok()?;
     let start = 8 + header as u64;
     let mut tensors: Vec<_> = metadata
@@ -130,7 +133,7 @@ fn oracle(bytes: &[u8]) -> Option<Vec<(String, Vec<u64>, u64, u64)>> {
     Some(tensors)
 }
 
-fn ours(bytes: &[u8]) -> Result<Vec<(String, Vec<u64>, u64, u64)>, safetensors::Problem> {
+fn ours(bytes: &[u8]) -> Result<Vec<Place>, safetensors::Problem> {
     let header = safetensors::read_header_from(Cursor::new(bytes))?;
     let mut tensors: Vec<_> = header
         .tensors
