@@ -408,8 +408,10 @@ fn from_stored(
             })
         };
         let found = rows.get(pattern).map_or(&[][..], Vec::as_slice);
-        let found: Vec<(usize, Place<'_>)> =
-            found.iter().filter_map(|&row| Some((row, place(row)?))).collect();
+        let found: Vec<(usize, Place<'_>)> = found
+            .iter()
+            .filter_map(|&row| Some((row, place(row)?)))
+            .collect();
         // Where one name can stand for several rows, those that the configuration calls for count.
         let called_for = |(row, place): &(usize, Place<'_>)| (all[*row].when)(place);
         let any = found.iter().any(called_for);

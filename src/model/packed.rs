@@ -131,7 +131,11 @@ fn unpack(
         }
         (shape, Dtype::U8) if packed => {
             let format = four_bit_float(companion(".weight_scale"));
-            (renamed(weight, ".weight_packed"), widened(shape, 8, 4), format)
+            (
+                renamed(weight, ".weight_packed"),
+                widened(shape, 8, 4),
+                format,
+            )
         }
         (&[first, second], Dtype::I32) if weight.name.ends_with(".qweight") => {
             // GPTQ packs along the inputs, AWQ along the outputs; both keep one scale per output.
@@ -155,8 +159,12 @@ fn unpack(
         }
         (shape @ [.., words], Dtype::U32) if companion(".scales").is_some() => {
             let base = weight.name.strip_suffix(".weight").unwrap_or(&weight.name);
-            let groups = scales(".scales").and_then(|s| s.last().copied()).unwrap_or(0);
-            let columns = groups.checked_mul(mlx_group(config, base)).ok_or_else(too_large)?;
+            let groups = scales(".scales")
+                .and_then(|s| s.last().copied())
+                .unwrap_or(0);
+            let columns = groups
+                .checked_mul(mlx_group(config, base))
+                .ok_or_else(too_large)?;
             let bits = (words.saturating_mul(32) / columns.max(1)).clamp(1, 32);
             (kept(), with_columns(shape, columns), packed_dtype(bits))
         }
@@ -164,11 +172,15 @@ fn unpack(
             let nibbles = shape.iter().try_fold(2u64, |n, &d| n.checked_mul(d));
             (kept(), nibbles.map(|n| vec![n]), Dtype::INT4)
         }
-        (shape, Dtype::U8) if companion(".weight_scale_2").is_some() => {
-            (kept(), widened(shape, 8, 4), four_bit_float(companion(".weight_scale")))
-        }
+        (shape, Dtype::U8) if companion(".weight_scale_2").is_some() => (
+            kept(),
+            widened(shape, 8, 4),
+            four_bit_float(companion(".weight_scale")),
+        ),
         (&[experts, rows, blocks, _], Dtype::U8) if companion("_scales").is_some() => {
-            let shape = blocks.checked_mul(32).map(|columns| vec![experts, rows, columns]);
+            let shape = blocks
+                .checked_mul(32)
+                .map(|columns| vec![experts, rows, columns]);
             (renamed(weight, "_blocks"), shape, Dtype::MXFP4)
         }
         (shape, dtype) => (kept(), Some(shape.to_vec()), dtype),
