@@ -28,6 +28,13 @@ const PREFIXES: &[&str] = &[
     "transformer.",
 ];
 
+/// Names outside of blocks that some families give to what the tables call otherwise.
+const RENAMED: &[(&str, &str)] = &[
+    ("embeddings.weight", "embed_tokens.weight"),
+    ("norm_f.weight", "norm.weight"),
+    ("final_layernorm.weight", "norm.weight"),
+];
+
 /// Parts of names that belong to a tower or projector beside the text model.
 const TOWERS: &[(&str, &str)] = &[
     ("vision_tower.", "vision tower"),
@@ -57,7 +64,7 @@ pub(super) fn read(
     unknown: Unknown,
 ) -> Result<ModelSpec, ModelError> {
     let (classes, model_types) = stated_names(config);
-    let known = Arch::of_hugging_face(&classes, &model_types);
+    let known = Arch::of_hugging_face(&classes, &model_types).map(|arch| arch.variant(config));
     let arch = match (known, unknown) {
         (Some(arch), _) => arch,
         (None, Unknown::Assume(name)) => Arch::of_gguf(name).ok_or(ModelError::NoArchitecture)?,
@@ -81,7 +88,8 @@ pub(super) fn read(
     let prequantized = packed::label(config, &logical);
     let sorted = Sorted::new(logical);
     let tied = facts
-        .flag("tie_word_embeddings")
+        .flag("tie_embedding")
+        .or_else(|| facts.flag("tie_word_embeddings"))
         .unwrap_or(arch.tied_by_default);
     let tied = match (sorted.has("lm_head.weight"), checkpoint.tensors.is_empty()) {
         (_, true) => tied,
@@ -198,6 +206,10 @@ impl Sorted {
                 .iter()
                 .find_map(|p| tensor.name.strip_prefix(p))
                 .unwrap_or(&tensor.name);
+            let bare = RENAMED
+                .iter()
+                .find(|(name, _)| *name == bare)
+                .map_or(bare, |(_, usual)| usual);
             match TOWERS.iter().find(|(prefix, _)| bare.starts_with(prefix)) {
                 Some((_, tower)) => {
                     add_to_tower(
@@ -422,9 +434,15 @@ fn from_stored(
             match parts.get_mut(&(row_index, layer)) {
                 Some(found) => {
                     found.sort_unstable();
-                    let shares = rows
-                        .get(sorted.text[found[0].1].pattern.as_str())
-                        .map_or(1, Vec::len);
+                    let named = rows.get(sorted.text[found[0].1].pattern.as_str());
+                    // Of several rows for one stored tensor, those count that the block has.
+                    let mut shares = 1;
+                    if let Some(rivals) = named.filter(|rows| rows.len() > 1) {
+                        if !(row.when)(&place) {
+                            continue;
+                        }
+                        shares = rivals.iter().filter(|&&r| (all[r].when)(&place)).count();
+                    }
                     tensors.push(gather(row, layer, expected, found, &sorted.text, shares)?);
                 }
                 None if row.names.is_empty() && (row.when)(&place) => {
@@ -434,7 +452,7 @@ fn from_stored(
                         ..made(row, layer, expected, Dtype::F32, bytes, Vec::new())
                     });
                 }
-                None if row.part == "weight" && (row.when)(&place) => {
+                None if row.part != "bias" && (row.when)(&place) => {
                     let number = layer.map_or_else(String::new, |l| l.to_string());
                     let name = row
                         .names

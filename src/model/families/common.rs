@@ -308,8 +308,13 @@ pub(super) fn block_count(facts: &Facts<'_>) -> Result<usize, ModelError> {
     } else {
         facts.or_zero(Key::NextnLayers)?
     };
-    match all.saturating_sub(nextn) {
-        count @ 1..=2048 => Ok(count as usize),
+    check_block_count(all.saturating_sub(nextn))
+}
+
+/// `count` if a model can have so many blocks; see [`block_count`].
+pub(super) fn check_block_count(count: u64) -> Result<usize, ModelError> {
+    match count {
+        1..=2048 => Ok(count as usize),
         _ => Err(ModelError::BadValue {
             key: "num_hidden_layers".to_owned(),
         }),
