@@ -21,15 +21,15 @@ pub(super) fn vocab_rows(p: &Place<'_>) -> Vec<u64> {
 }
 
 pub(super) fn query_width(p: &Place<'_>) -> u64 {
-    attention(p).map_or(0, |a| a.heads * a.key_dim)
+    attention(p).map_or(0, |a| a.heads.saturating_mul(a.key_dim))
 }
 
 pub(super) fn key_width(p: &Place<'_>) -> u64 {
-    attention(p).map_or(0, |a| a.kv_heads * a.key_dim)
+    attention(p).map_or(0, |a| a.kv_heads.saturating_mul(a.key_dim))
 }
 
 pub(super) fn value_width(p: &Place<'_>) -> u64 {
-    attention(p).map_or(0, |a| a.kv_heads * a.value_dim)
+    attention(p).map_or(0, |a| a.kv_heads.saturating_mul(a.value_dim))
 }
 
 pub(super) fn key_head(p: &Place<'_>) -> Vec<u64> {
@@ -358,7 +358,7 @@ pub(super) fn feed_forward(
         };
         let shared_inner = match facts.get(Key::SharedExpertFfn)? {
             Some(width) => width,
-            None => facts.or_zero(Key::SharedExperts)? * inner,
+            None => facts.or_zero(Key::SharedExperts)?.saturating_mul(inner),
         };
         let used = facts
             .get(Key::ExpertsUsed)?
