@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::error::CheckpointError;
 use super::index::Index;
+use super::python_json::without_python_numbers;
 use super::{Checkpoint, CheckpointFile, RawConfig, SourceFormat, StoredTensor};
 use crate::units::Bytes;
 use crate::{input, safetensors};
@@ -93,8 +94,14 @@ pub(super) fn read_json<T: serde::de::DeserializeOwned>(
     limit: Bytes,
 ) -> Result<T, CheckpointError> {
     let text = input::read_text(path, limit)?;
-    serde_json::from_str(&text).map_err(|source| CheckpointError::Json {
-        path: path.to_owned(),
-        source,
-    })
+    let strict = serde_json::from_str(&text);
+    strict
+        .or_else(|refused| match without_python_numbers(&text) {
+            Some(cleaned) => serde_json::from_str(&cleaned),
+            None => Err(refused),
+        })
+        .map_err(|source| CheckpointError::Json {
+            path: path.to_owned(),
+            source,
+        })
 }

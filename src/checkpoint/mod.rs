@@ -10,6 +10,7 @@ mod hugging_face;
 mod index;
 
 mod open;
+mod python_json;
 mod shards;
 mod stores;
 

@@ -1,6 +1,8 @@
 //! What an architecture is, as data: how its blocks follow from the hyperparameters and which
 //! tensors it has. One table entry per architecture, in the files of `families/`.
 
+use serde_json::Value as Json;
+
 use super::facts::{Facts, Key};
 use super::role::TensorRole;
 use super::spec::{Dims, Layer};
@@ -23,6 +25,16 @@ pub(super) struct Arch {
     pub layers: fn(&Facts<'_>) -> Result<Vec<Layer>, ModelError>,
     /// The tensors, in groups that architectures share.
     pub tensors: &'static [&'static [Row]],
+}
+
+/// An architecture that shares its Hugging Face class with another.
+pub(super) struct Variant {
+    /// The name of the one that lists the class.
+    pub of: &'static str,
+    /// What tells them apart in `config.json`.
+    pub when: fn(&Json) -> bool,
+    /// What it is then.
+    pub arch: &'static Arch,
 }
 
 /// One tensor of an architecture: its role, its Hugging Face names, and its shape.
@@ -73,6 +85,8 @@ pub(super) struct Extra {
     pub ssm_groups: u64,
     pub ssm_heads: u64,
     pub ssm_inner: u64,
+    pub conv_bias: bool,
+    pub ssm_norm: bool,
     pub shortconv_cache: u64,
     pub expert_latent: u64,
     pub rope_factors: u64,
@@ -166,6 +180,14 @@ impl Arch {
                 .or_else(|| by_type(text)),
             None => by_class.or_else(|| names.model_type.and_then(by_type)),
         }
+    }
+
+    /// The architecture that a configuration of this one's class is run as.
+    pub(super) fn variant(&'static self, config: &Json) -> &'static Arch {
+        let variant = families::VARIANTS
+            .iter()
+            .find(|v| v.of == self.name && (v.when)(config));
+        variant.map_or(self, |v| v.arch)
     }
 
     /// Every known architecture.

@@ -69,8 +69,10 @@ keys! {
     SsmGroups            ["linear_num_key_heads" "mamba_n_groups" "n_groups"]       "ssm.group_count";
     SsmHeads             ["linear_num_value_heads" "mamba_n_heads" "mamba_num_heads"] "ssm.time_step_rank";
     SsmHeadDim           ["linear_value_head_dim" "mamba_d_head" "mamba_head_dim"]  "ssm.head_dim";
-    SsmInner             ["mamba_inner_size"]                                       "ssm.inner_size";
+    SsmInner             ["mamba_d_ssm"]                                            "ssm.inner_size";
+    SsmExpand            ["mamba_expand" "expand"]                                  "ssm.expand";
     FullAttentionEvery   ["full_attention_interval"]                                "full_attention_interval";
+    RecurrentLayers      []                                                         "attention.recurrent_layers";
     ShortconvCache       ["conv_L_cache"]                                           "shortconv.l_cache";
 }
 
@@ -126,7 +128,7 @@ impl<'a> Facts<'a> {
         let found = match self.raw {
             RawConfig::HuggingFace(_) => key.hugging_face().iter().find_map(|name| {
                 self.json(name)
-                    .filter(|v| !v.is_null())
+                    .filter(|v| !is_unstated(v))
                     .map(|v| (*name, json_numbers(v)))
             }),
             RawConfig::Gguf(_) => self
@@ -221,6 +223,11 @@ pub(super) fn text_config(config: &Json) -> &Json {
         .iter()
         .find_map(|part| config.get(part).filter(|v| v.is_object()))
         .unwrap_or(config)
+}
+
+/// `null`, or the word for a value that follows from others.
+fn is_unstated(value: &Json) -> bool {
+    value.is_null() || value.as_str() == Some("auto")
 }
 
 /// Hyperparameters are far below this; larger ones would overflow products of a few of them.

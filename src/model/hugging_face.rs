@@ -28,6 +28,13 @@ const PREFIXES: &[&str] = &[
     "transformer.",
 ];
 
+/// Names outside of blocks that some families give to what the tables call otherwise.
+const RENAMED: &[(&str, &str)] = &[
+    ("embeddings.weight", "embed_tokens.weight"),
+    ("norm_f.weight", "norm.weight"),
+    ("final_layernorm.weight", "norm.weight"),
+];
+
 /// Parts of names that belong to a tower or projector beside the text model.
 const TOWERS: &[(&str, &str)] = &[
     ("vision_tower.", "vision tower"),
@@ -64,7 +71,8 @@ pub(super) fn read(
     unknown: Unknown,
 ) -> Result<ModelSpec, ModelError> {
     let names = stated_names(config);
-    let arch = match (Arch::of_hugging_face(&names), unknown) {
+    let known = Arch::of_hugging_face(&names).map(|arch| arch.variant(config));
+    let arch = match (known, unknown) {
         (Some(arch), _) => arch,
         (None, Unknown::Assume(name)) => Arch::of_gguf(name).ok_or(ModelError::NoArchitecture)?,
         (None, Unknown::WeightsOnly) => {
@@ -84,7 +92,8 @@ pub(super) fn read(
     let prequantized = packed::label(config, &logical);
     let sorted = Sorted::new(logical, layers.len());
     let tied = facts
-        .flag("tie_word_embeddings")
+        .flag("tie_embedding")
+        .or_else(|| facts.flag("tie_word_embeddings"))
         .unwrap_or(arch.tied_by_default);
     let tied = match (sorted.has("lm_head.weight"), checkpoint.tensors.is_empty()) {
         (_, true) => tied,
@@ -199,6 +208,10 @@ impl Sorted {
                 .iter()
                 .find_map(|p| tensor.name.strip_prefix(p))
                 .unwrap_or(&tensor.name);
+            let bare = RENAMED
+                .iter()
+                .find(|(name, _)| *name == bare)
+                .map_or(bare, |(_, usual)| usual);
             let (pattern, numbers) = split_numbers(bare);
             let is_block = pattern.starts_with("layers.{}.");
             let tower = match TOWERS.iter().find(|(prefix, _)| bare.starts_with(prefix)) {
@@ -452,7 +465,7 @@ fn from_stored(
                     let bytes = Dtype::F32.bytes(&expected).unwrap_or(Bytes(0));
                     tensors.push(made(row, layer, expected, Dtype::F32, bytes, Vec::new()));
                 }
-                None if row.part == "weight" && (row.when)(&place) => {
+                None if row.part != "bias" && (row.when)(&place) => {
                     let number = layer.map_or_else(String::new, |l| l.to_string());
                     let name = row.names.first().copied().unwrap_or_default();
                     return Err(ModelError::MissingTensor {

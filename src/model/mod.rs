@@ -71,6 +71,17 @@ pub enum ModelError {
         /// Its shape.
         shape: Vec<u64>,
     },
+    /// A block of a kind that no architecture of its family has.
+    #[error(
+        "block {block} is of kind `{kind}` in config.json, which is not among `mamba`, `attention`, `mlp` and `moe`; \
+         a newer version may know it"
+    )]
+    UnknownBlock {
+        /// Its number.
+        block: usize,
+        /// What the configuration calls it.
+        kind: String,
+    },
     /// A tensor the model cannot do without is not among the stored ones.
     #[error("tensor `{tensor}` is missing from the checkpoint; it may be incompletely downloaded")]
     MissingTensor {
@@ -178,7 +189,11 @@ fn extra(facts: &Facts<'_>, tied: bool, head_dim: u64) -> Result<Extra, ModelErr
         state_size: facts.or_zero(Key::StateSize)?,
         ssm_groups: facts.or_zero(Key::SsmGroups)?,
         ssm_heads: facts.or_zero(Key::SsmHeads)?,
-        ssm_inner: facts.or_zero(Key::SsmInner)?,
+        ssm_inner: families::ssm_inner(facts)?,
+        conv_bias: ["mamba_conv_bias", "use_conv_bias"]
+            .iter()
+            .all(|name| facts.flag(name) != Some(false)),
+        ssm_norm: flag("mamba_rms_norm"),
         shortconv_cache: facts.or_zero(Key::ShortconvCache)?,
         expert_latent: facts.or_zero(Key::ExpertLatent)?,
         rope_factors,

@@ -164,7 +164,7 @@ pub struct Tower {
 impl Tensor {
     /// Logical weights.
     pub fn elements(&self) -> u64 {
-        self.shape.iter().product()
+        self.shape.iter().fold(1, |n, &d| n.saturating_mul(d))
     }
 
     /// Elements of a row: what block formats divide.

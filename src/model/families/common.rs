@@ -25,15 +25,15 @@ pub(super) fn heads(p: &Place<'_>) -> u64 {
 }
 
 pub(super) fn query_width(p: &Place<'_>) -> u64 {
-    attention(p).map_or(0, |a| a.heads * a.key_dim)
+    attention(p).map_or(0, |a| a.heads.saturating_mul(a.key_dim))
 }
 
 pub(super) fn key_width(p: &Place<'_>) -> u64 {
-    attention(p).map_or(0, |a| a.kv_heads * a.key_dim)
+    attention(p).map_or(0, |a| a.kv_heads.saturating_mul(a.key_dim))
 }
 
 pub(super) fn value_width(p: &Place<'_>) -> u64 {
-    attention(p).map_or(0, |a| a.kv_heads * a.value_dim)
+    attention(p).map_or(0, |a| a.kv_heads.saturating_mul(a.value_dim))
 }
 
 pub(super) fn key_head(p: &Place<'_>) -> Vec<u64> {
@@ -375,8 +375,13 @@ pub(super) fn block_count(facts: &Facts<'_>) -> Result<usize, ModelError> {
     } else {
         facts.or_zero(Key::NextnLayers)?
     };
-    match all.saturating_sub(nextn) {
-        count @ 1..=2048 => Ok(count as usize),
+    check_block_count(all.saturating_sub(nextn))
+}
+
+/// `count` if a model can have so many blocks; see [`block_count`].
+pub(super) fn check_block_count(count: u64) -> Result<usize, ModelError> {
+    match count {
+        1..=2048 => Ok(count as usize),
         _ => Err(ModelError::BadValue {
             key: "num_hidden_layers".to_owned(),
         }),
@@ -420,7 +425,7 @@ pub(super) fn feed_forward(
         };
         let shared_inner = match facts.get(Key::SharedExpertFfn)? {
             Some(width) => width,
-            None => facts.or_zero(Key::SharedExperts)? * inner,
+            None => facts.or_zero(Key::SharedExperts)?.saturating_mul(inner),
         };
         let used = facts
             .get(Key::ExpertsUsed)?

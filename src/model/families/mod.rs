@@ -3,16 +3,24 @@
 
 mod common;
 mod deepseek;
-mod gemma;
+mod falcon_h1;
 mod gemma4;
+mod gemma;
 mod glm;
 mod gpt_oss;
 mod granite;
+mod granite_hybrid;
+mod hybrid;
+mod lfm2;
 mod llama;
+mod nemotron_h;
 mod olmo;
 mod qwen;
+mod qwen_next;
 
-use super::arch::Arch;
+use super::arch::{Arch, Variant};
+
+pub(super) use hybrid::ssm_inner;
 
 /// Every known architecture.
 pub(super) static ARCHITECTURES: &[&Arch] = &[
@@ -40,4 +48,27 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &olmo::OLMO2,
     &olmo::OLMO3,
     &glm::GLM4,
+    &qwen_next::QWEN3NEXT,
+    &qwen_next::QWEN35,
+    &qwen_next::QWEN35MOE,
+    &lfm2::LFM2,
+    &lfm2::LFM2MOE,
+    &granite_hybrid::GRANITE_HYBRID,
+    &nemotron_h::NEMOTRON_H,
+    &nemotron_h::NEMOTRON_H_MOE,
+    &falcon_h1::FALCON_H1,
+];
+
+/// Architectures that Hugging Face keeps under one class and llama.cpp under several names.
+pub(super) static VARIANTS: &[Variant] = &[
+    Variant {
+        of: "nemotron_h",
+        when: nemotron_h::routes,
+        arch: &nemotron_h::NEMOTRON_H_MOE,
+    },
+    Variant {
+        of: "granitehybrid",
+        when: granite_hybrid::only_attends,
+        arch: &granite_hybrid::GRANITE_WITHOUT_MAMBA,
+    },
 ];

@@ -1,0 +1,74 @@
+//! Falcon-H1: attention and Mamba 2 side by side in every block.
+//!
+//! Sources: `modeling_falcon_h1.py` of Transformers; `src/models/falcon-h1.cpp` of llama.cpp.
+
+use super::common::*;
+use super::hybrid::*;
+use crate::model::ModelError;
+use crate::model::arch::{Arch, Row};
+use crate::model::facts::{Facts, Key};
+use crate::model::role::TensorRole as R;
+use crate::model::spec::Layer;
+
+pub(super) static FALCON_H1: Arch = Arch {
+    name: "falcon-h1",
+    classes: &["FalconH1ForCausalLM"],
+    model_types: &["falcon_h1"],
+    defaults: &[
+        (Key::ConvKernel, 4),
+        (Key::StateSize, 256),
+        (Key::SsmGroups, 1),
+        (Key::SsmHeads, 128),
+        (Key::SsmExpand, 2),
+        (Key::KvHeads, 8),
+    ],
+    tied_by_default: false,
+    layers: parallel_layers,
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        NORMS,
+        ATTENTION,
+        QKV_BIAS,
+        OUTPUT_BIAS,
+        MAMBA2,
+        OPTIONAL_NORM,
+        FFN,
+    ],
+};
+
+/// llama.cpp stores the second norm under a name without a suffix.
+const NORMS: &[Row] = &[
+    Row::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
+    Row::weight(R::FfnNorm, &["layers.{}.pre_ff_layernorm.weight"], hidden).part(""),
+];
+
+const OPTIONAL_NORM: &[Row] =
+    &[
+        Row::weight(R::SsmNorm, &["layers.{}.mamba.norm.weight"], grouped_norm)
+            .when(|p| p.extra.ssm_norm),
+    ];
+
+const FFN: &[Row] = &[
+    Row::weight(
+        R::FfnGate,
+        &["layers.{}.feed_forward.gate_proj.weight"],
+        |p| vec![inner(p), p.dims.hidden],
+    ),
+    Row::weight(R::FfnUp, &["layers.{}.feed_forward.up_proj.weight"], |p| {
+        vec![inner(p), p.dims.hidden]
+    }),
+    Row::weight(
+        R::FfnDown,
+        &["layers.{}.feed_forward.down_proj.weight"],
+        |p| vec![p.dims.hidden, inner(p)],
+    ),
+];
+
+fn parallel_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
+    let state = mamba2(facts)?;
+    let mut layers = uniform(facts)?;
+    for layer in &mut layers {
+        layer.mixer.recurrent = Some(state.clone());
+    }
+    Ok(layers)
+}

@@ -1,0 +1,205 @@
+//! What hybrids share: the state of recurrent blocks, and the tensors of Mamba 2 and of the short
+//! convolution around it.
+//!
+//! Sources: `llama_hparams::n_embd_r` and `n_embd_s` of llama.cpp's `src/llama-hparams.cpp`;
+//! `modeling_granitemoehybrid.py`, `modeling_nemotron_h.py`, `modeling_falcon_h1.py` of Transformers.
+
+use super::common::*;
+use crate::model::ModelError;
+use crate::model::arch::{Place, Row};
+use crate::model::facts::{Facts, Key};
+use crate::model::role::TensorRole as R;
+use crate::model::spec::{Attention, Layer, Mixer, Recurrent};
+
+// --- blocks ---------------------------------------------------------------------------------------
+
+/// Width of the state-space mixer, all heads together; 0 for models that have none.
+///
+/// Stated, or heads x head width, or a multiple of the residual width.
+pub(in crate::model) fn ssm_inner(facts: &Facts<'_>) -> Result<u64, ModelError> {
+    if let Some(stated) = facts.get(Key::SsmInner)? {
+        return Ok(stated);
+    }
+    let heads = facts.or_zero(Key::SsmHeads)?;
+    match facts.get(Key::SsmHeadDim)? {
+        Some(width) => Ok(heads.saturating_mul(width)),
+        None => Ok(facts
+            .or_zero(Key::SsmExpand)?
+            .saturating_mul(facts.or_zero(Key::Hidden)?)),
+    }
+}
+
+/// The state of a Mamba 2 block: a window of the convolution over `x`, `B` and `C`, and a matrix of
+/// `inner` x `state_size`.
+pub(super) fn mamba2(facts: &Facts<'_>) -> Result<Recurrent, ModelError> {
+    let state = state_space(facts)?;
+    let gate = ssm_inner(facts)?;
+    let steps = facts.need(Key::SsmHeads)?;
+    Ok(Recurrent {
+        inner: state.inner.saturating_add(gate).saturating_add(steps),
+        ..state
+    })
+}
+
+/// The state of a gated delta net, which llama.cpp counts like Mamba's; `inner` is the width of the
+/// fused query, key and value.
+pub(super) fn state_space(facts: &Facts<'_>) -> Result<Recurrent, ModelError> {
+    let inner = match ssm_inner(facts)? {
+        0 => facts.need(Key::SsmInner)?,
+        inner => inner,
+    };
+    let size = facts.need(Key::StateSize)?;
+    let grouped = facts.need(Key::SsmGroups)?.saturating_mul(size);
+    let channels = inner.saturating_add(grouped.saturating_mul(2));
+    let window = facts.need(Key::ConvKernel)? - 1;
+    Ok(Recurrent {
+        conv_elements: window.saturating_mul(channels),
+        state_elements: size.saturating_mul(inner),
+        inner: channels,
+    })
+}
+
+/// Blocks that attend, except those that `recurrent` picks: they mix by `state` instead.
+pub(super) fn interleaved(
+    facts: &Facts<'_>,
+    state: &Recurrent,
+    recurrent: impl Fn(usize, &Attention) -> bool,
+) -> Result<Vec<Layer>, ModelError> {
+    let mut layers = uniform(facts)?;
+    for (index, layer) in layers.iter_mut().enumerate() {
+        if layer
+            .mixer
+            .attention
+            .as_ref()
+            .is_some_and(|a| recurrent(index, a))
+        {
+            layer.mixer = Mixer {
+                attention: None,
+                recurrent: Some(state.clone()),
+            };
+        }
+    }
+    Ok(layers)
+}
+
+/// What `config.json` calls each block; `None` for a GGUF and where it does not say.
+pub(super) fn block_types<'a>(facts: &Facts<'a>) -> Option<Vec<&'a str>> {
+    facts
+        .words("layer_types")
+        .or_else(|| facts.words("layers_block_type"))
+}
+
+// --- shapes and conditions ------------------------------------------------------------------------
+
+pub(super) fn is_recurrent(p: &Place<'_>) -> bool {
+    p.layer.mixer.recurrent.is_some()
+}
+
+/// Channels of the convolution: the inner width, and B and C (keys and queries) of every group.
+pub(super) fn conv_channels(p: &Place<'_>) -> u64 {
+    let grouped = p.extra.ssm_groups.saturating_mul(p.extra.state_size);
+    p.extra.ssm_inner.saturating_add(grouped.saturating_mul(2))
+}
+
+pub(super) fn ssm_heads(p: &Place<'_>) -> Vec<u64> {
+    vec![p.extra.ssm_heads]
+}
+
+/// One number a head, as a column.
+fn head_column(p: &Place<'_>) -> Vec<u64> {
+    vec![p.extra.ssm_heads, 1]
+}
+
+pub(super) fn conv_kernel(p: &Place<'_>) -> Vec<u64> {
+    vec![conv_channels(p), p.extra.conv_kernel]
+}
+
+/// Gate, convolved channels and a time step for each head.
+fn projected(p: &Place<'_>) -> Vec<u64> {
+    let gate_and_steps = p.extra.ssm_inner.saturating_add(p.extra.ssm_heads);
+    vec![
+        conv_channels(p).saturating_add(gate_and_steps),
+        p.dims.hidden,
+    ]
+}
+
+pub(super) fn ssm_out(p: &Place<'_>) -> Vec<u64> {
+    vec![p.dims.hidden, p.extra.ssm_inner]
+}
+
+/// The gated norm, group by group.
+pub(super) fn grouped_norm(p: &Place<'_>) -> Vec<u64> {
+    let groups = p.extra.ssm_groups.max(1);
+    vec![groups, p.extra.ssm_inner / groups]
+}
+
+fn has_conv_bias(p: &Place<'_>) -> bool {
+    is_recurrent(p) && p.extra.conv_bias
+}
+
+// --- groups of tensors ----------------------------------------------------------------------------
+
+/// A Mamba 2 mixer without its norm. Granite and Falcon call it `mamba`, Nemotron `mixer`.
+pub(super) const MAMBA2: &[Row] = &[
+    Row::weight(
+        R::SsmIn,
+        &[
+            "layers.{}.mamba.in_proj.weight",
+            "layers.{}.mixer.in_proj.weight",
+        ],
+        projected,
+    )
+    .when(is_recurrent),
+    Row::weight(
+        R::SsmConv1d,
+        &[
+            "layers.{}.mamba.conv1d.weight",
+            "layers.{}.mixer.conv1d.weight",
+        ],
+        conv_kernel,
+    )
+    .when(is_recurrent),
+    Row::bias(
+        R::SsmConv1d,
+        &["layers.{}.mamba.conv1d.bias", "layers.{}.mixer.conv1d.bias"],
+        |p| vec![conv_channels(p)],
+    )
+    .when(has_conv_bias),
+    Row::bias(
+        R::SsmDt,
+        &["layers.{}.mamba.dt_bias", "layers.{}.mixer.dt_bias"],
+        ssm_heads,
+    )
+    .when(is_recurrent),
+    Row::weight(
+        R::SsmA,
+        &["layers.{}.mamba.A_log", "layers.{}.mixer.A_log"],
+        head_column,
+    )
+    .part("")
+    .when(is_recurrent),
+    Row::weight(
+        R::SsmD,
+        &["layers.{}.mamba.D", "layers.{}.mixer.D"],
+        head_column,
+    )
+    .part("")
+    .when(is_recurrent),
+    Row::weight(
+        R::SsmOut,
+        &[
+            "layers.{}.mamba.out_proj.weight",
+            "layers.{}.mixer.out_proj.weight",
+        ],
+        ssm_out,
+    )
+    .when(is_recurrent),
+];
+
+/// The gated norm behind the state space.
+pub(super) const MAMBA2_NORM: &[Row] = &[Row::weight(
+    R::SsmNorm,
+    &["layers.{}.mamba.norm.weight", "layers.{}.mixer.norm.weight"],
+    grouped_norm,
+)
+.when(is_recurrent)];

@@ -1,0 +1,217 @@
+//! LFM2 and LFM2.5: gated short convolutions with some blocks of grouped attention; dense or with
+//! experts.
+//!
+//! Sources: `modeling_lfm2.py`, `modeling_lfm2_moe.py` of Transformers; `src/models/lfm2.cpp`,
+//! `lfm2moe.cpp` of llama.cpp.
+
+use super::common::*;
+use super::hybrid::*;
+use crate::model::ModelError;
+use crate::model::arch::{Arch, Row};
+use crate::model::facts::{Facts, Key};
+use crate::model::role::TensorRole as R;
+use crate::model::spec::{FeedForward, Layer, Recurrent};
+
+pub(super) static LFM2: Arch = Arch {
+    name: "lfm2",
+    classes: &["Lfm2ForCausalLM", "LFM2ForCausalLM"],
+    model_types: &["lfm2"],
+    defaults: &[
+        (Key::ShortconvCache, 3),
+        (Key::Heads, 32),
+        (Key::KvHeads, 8),
+    ],
+    tied_by_default: true,
+    layers: dense_layers,
+    tensors: &[
+        EMBEDDING_AND_HEAD_LFM2,
+        NORMS,
+        ATTENTION,
+        QK_NORM_LFM2,
+        SHORT_CONVOLUTION,
+        DENSE,
+    ],
+};
+
+pub(super) static LFM2MOE: Arch = Arch {
+    name: "lfm2moe",
+    classes: &["Lfm2MoeForCausalLM"],
+    model_types: &["lfm2_moe"],
+    defaults: &[
+        (Key::ShortconvCache, 3),
+        (Key::Heads, 32),
+        (Key::KvHeads, 8),
+        (Key::LeadingDense, 2),
+        (Key::Experts, 32),
+        (Key::ExpertsUsed, 4),
+        (Key::ExpertFfn, 1792),
+        (Key::Ffn, 7168),
+    ],
+    tied_by_default: true,
+    layers: conv_layers,
+    tensors: &[
+        EMBEDDING_AND_HEAD_LFM2,
+        NORMS,
+        ATTENTION,
+        QK_NORM_LFM2,
+        SHORT_CONVOLUTION,
+        DENSE,
+        ROUTED,
+    ],
+};
+
+/// llama.cpp stores the final norm as `token_embd_norm`.
+const EMBEDDING_AND_HEAD_LFM2: &[Row] = &[
+    Row::weight(R::TokenEmbedding, &["embed_tokens.weight"], vocab_rows),
+    Row::weight(R::TokenEmbeddingNorm, &["embedding_norm.weight"], hidden),
+    Row::weight(R::Output, &["lm_head.weight"], vocab_rows).when(untied),
+];
+
+const NORMS: &[Row] = &[
+    Row::weight(R::AttnNorm, &["layers.{}.operator_norm.weight"], hidden),
+    Row::weight(R::FfnNorm, &["layers.{}.ffn_norm.weight"], hidden),
+];
+
+const QK_NORM_LFM2: &[Row] = &[
+    Row::weight(
+        R::AttnQNorm,
+        &["layers.{}.self_attn.q_layernorm.weight"],
+        key_head,
+    )
+    .when(has_attention),
+    Row::weight(
+        R::AttnKNorm,
+        &["layers.{}.self_attn.k_layernorm.weight"],
+        key_head,
+    )
+    .when(has_attention),
+];
+
+const SHORT_CONVOLUTION: &[Row] = &[
+    Row::weight(R::ShortconvConv, &["layers.{}.conv.conv.weight"], |p| {
+        vec![p.dims.hidden, p.extra.shortconv_cache]
+    })
+    .when(is_recurrent),
+    Row::weight(R::ShortconvIn, &["layers.{}.conv.in_proj.weight"], |p| {
+        vec![p.dims.hidden.saturating_mul(3), p.dims.hidden]
+    })
+    .when(is_recurrent),
+    Row::weight(R::ShortconvOut, &["layers.{}.conv.out_proj.weight"], |p| {
+        vec![p.dims.hidden, p.dims.hidden]
+    })
+    .when(is_recurrent),
+];
+
+const DENSE: &[Row] = &[
+    Row::weight(R::FfnGate, &["layers.{}.feed_forward.w1.weight"], |p| {
+        vec![inner(p), p.dims.hidden]
+    })
+    .when(is_dense),
+    Row::weight(R::FfnUp, &["layers.{}.feed_forward.w3.weight"], |p| {
+        vec![inner(p), p.dims.hidden]
+    })
+    .when(is_dense),
+    Row::weight(R::FfnDown, &["layers.{}.feed_forward.w2.weight"], |p| {
+        vec![p.dims.hidden, inner(p)]
+    })
+    .when(is_dense),
+];
+
+const ROUTED: &[Row] = &[
+    Row::weight(R::FfnRouter, &["layers.{}.feed_forward.gate.weight"], |p| {
+        vec![experts(p), p.dims.hidden]
+    })
+    .when(has_experts),
+    Row::bias(
+        R::FfnRouterBias,
+        &["layers.{}.feed_forward.expert_bias"],
+        |p| vec![experts(p)],
+    )
+    .when(has_experts),
+    Row::weight(
+        R::FfnGateExperts,
+        &[
+            "layers.{}.feed_forward.experts.{}.w1.weight",
+            "layers.{}.feed_forward.experts.gate_up_proj",
+        ],
+        |p| vec![experts(p), inner(p), p.dims.hidden],
+    )
+    .when(has_experts),
+    Row::weight(
+        R::FfnUpExperts,
+        &[
+            "layers.{}.feed_forward.experts.{}.w3.weight",
+            "layers.{}.feed_forward.experts.gate_up_proj",
+        ],
+        |p| vec![experts(p), inner(p), p.dims.hidden],
+    )
+    .when(has_experts),
+    Row::weight(
+        R::FfnDownExperts,
+        &[
+            "layers.{}.feed_forward.experts.{}.w2.weight",
+            "layers.{}.feed_forward.experts.down_proj",
+        ],
+        |p| vec![experts(p), p.dims.hidden, inner(p)],
+    )
+    .when(has_experts),
+];
+
+/// Convolution where the configuration says so; in a GGUF, where a block has no key-value heads.
+fn conv_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
+    let hidden = facts.need(Key::Hidden)?;
+    let state = Recurrent {
+        conv_elements: hidden.saturating_mul(facts.need(Key::ShortconvCache)? - 1),
+        state_elements: 0,
+        inner: hidden.saturating_mul(3),
+    };
+    let types = block_types(facts);
+    let listed = facts.json("full_attn_idxs").and_then(|v| v.as_array());
+    let mut layers = interleaved(facts, &state, |index, attention| match (&types, listed) {
+        (Some(types), _) => types.get(index).is_some_and(|t| *t != "full_attention"),
+        (None, Some(list)) => !list.iter().any(|i| i.as_u64() == Some(index as u64)),
+        (None, None) => attention.kv_heads == 0,
+    })?;
+    if !facts.is_hugging_face() {
+        let window = facts.get(Key::Window)?.filter(|&window| window > 0);
+        for attention in layers.iter_mut().filter_map(|l| l.mixer.attention.as_mut()) {
+            attention.window = window;
+        }
+    }
+    Ok(layers)
+}
+
+/// The same, every block dense, with the width that the configuration's adjustment leads to.
+fn dense_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
+    let mut layers = conv_layers(facts)?;
+    if facts.is_hugging_face() {
+        let inner = adjusted_width(facts)?;
+        for layer in &mut layers {
+            layer.feed_forward = FeedForward::Dense { inner };
+        }
+    }
+    Ok(layers)
+}
+
+/// Two thirds of the stated width, times a factor, rounded up, as `Lfm2MLP` computes it.
+fn adjusted_width(facts: &Facts<'_>) -> Result<u64, ModelError> {
+    let stated = match facts.json("block_ff_dim").and_then(|v| v.as_u64()) {
+        Some(width) => width,
+        None => facts.need(Key::Ffn)?,
+    };
+    if facts.flag("block_auto_adjust_ff_dim") == Some(false) {
+        return Ok(stated);
+    }
+    let two_thirds = stated.saturating_mul(2) / 3;
+    let factor = facts
+        .json("block_ffn_dim_multiplier")
+        .and_then(|v| v.as_f64())
+        .unwrap_or(1.0);
+    let scaled = (factor * two_thirds as f64) as u64;
+    let multiple = facts
+        .json("block_multiple_of")
+        .and_then(|v| v.as_u64())
+        .unwrap_or(256)
+        .max(1);
+    Ok(scaled.div_ceil(multiple).saturating_mul(multiple))
+}

@@ -1,0 +1,298 @@
+//! Nemotron-H, Nemotron Nano 2 and Nemotron 3: blocks of one kind each, Mamba 2, attention, a
+//! feed-forward or experts, with ReLU squared and no gate.
+//!
+//! Sources: `modeling_nemotron_h.py` of Transformers; `src/models/nemotron-h.cpp` and
+//! `conversion/nemotron.py` of llama.cpp.
+
+use serde_json::Value as Json;
+
+use super::common::*;
+use super::hybrid::*;
+use crate::model::ModelError;
+use crate::model::arch::{Arch, Place, Row};
+use crate::model::facts::{Facts, Key, json_lookup};
+use crate::model::role::TensorRole as R;
+use crate::model::spec::{Attention, Cache, FeedForward, Layer, Mixer};
+
+pub(super) static NEMOTRON_H: Arch = Arch {
+    name: "nemotron_h",
+    classes: &["NemotronHForCausalLM"],
+    model_types: &["nemotron_h"],
+    defaults: DEFAULTS,
+    tied_by_default: false,
+    layers: nemotron_layers,
+    tensors: TENSORS,
+};
+
+/// The same class; llama.cpp tells it apart by [`routes`].
+pub(super) static NEMOTRON_H_MOE: Arch = Arch {
+    name: "nemotron_h_moe",
+    classes: &[],
+    model_types: &[],
+    defaults: DEFAULTS,
+    tied_by_default: false,
+    layers: nemotron_layers,
+    tensors: TENSORS,
+};
+
+const DEFAULTS: &[(Key, u64)] = &[
+    (Key::HeadDim, 128),
+    (Key::ConvKernel, 4),
+    (Key::StateSize, 128),
+    (Key::SsmGroups, 8),
+    (Key::SsmHeads, 128),
+    (Key::SsmHeadDim, 64),
+];
+
+/// Whether a `config.json` of this class is of a model with experts.
+pub(super) fn routes(config: &Json) -> bool {
+    json_lookup(config, "num_experts_per_tok").is_some()
+}
+
+const TENSORS: &[&[Row]] = &[
+    EMBEDDING_AND_HEAD,
+    NORM,
+    MIXER_ATTENTION,
+    MAMBA2,
+    MAMBA2_NORM,
+    DENSE,
+    ROUTED,
+];
+
+const NORM: &[Row] = &[Row::weight(R::AttnNorm, &["layers.{}.norm.weight"], hidden)];
+
+const MIXER_ATTENTION: &[Row] = &[
+    Row::weight(R::AttnQ, &["layers.{}.mixer.q_proj.weight"], |p| {
+        vec![query_width(p), p.dims.hidden]
+    })
+    .when(has_attention),
+    Row::weight(R::AttnK, &["layers.{}.mixer.k_proj.weight"], |p| {
+        vec![key_width(p), p.dims.hidden]
+    })
+    .when(has_attention),
+    Row::weight(R::AttnV, &["layers.{}.mixer.v_proj.weight"], |p| {
+        vec![value_width(p), p.dims.hidden]
+    })
+    .when(has_attention),
+    Row::weight(R::AttnOutput, &["layers.{}.mixer.o_proj.weight"], |p| {
+        vec![p.dims.hidden, query_width(p)]
+    })
+    .when(has_attention),
+];
+
+const DENSE: &[Row] = &[
+    Row::weight(R::FfnUp, &["layers.{}.mixer.up_proj.weight"], |p| {
+        vec![inner(p), p.dims.hidden]
+    })
+    .when(is_dense),
+    Row::weight(R::FfnDown, &["layers.{}.mixer.down_proj.weight"], |p| {
+        vec![p.dims.hidden, inner(p)]
+    })
+    .when(is_dense),
+];
+
+/// Experts of two matrices each, which may work in a narrower latent space.
+const ROUTED: &[Row] = &[
+    Row::weight(R::FfnRouter, &["layers.{}.mixer.gate.weight"], |p| {
+        vec![experts(p), p.dims.hidden]
+    })
+    .when(has_experts),
+    Row::bias(
+        R::FfnRouterBias,
+        &["layers.{}.mixer.gate.e_score_correction_bias"],
+        |p| vec![experts(p)],
+    )
+    .when(has_experts),
+    Row::weight(
+        R::FfnLatentDown,
+        &["layers.{}.mixer.fc1_latent_proj.weight"],
+        |p| vec![p.extra.expert_latent, p.dims.hidden],
+    )
+    .when(has_latent),
+    Row::weight(
+        R::FfnLatentUp,
+        &["layers.{}.mixer.fc2_latent_proj.weight"],
+        |p| vec![p.dims.hidden, p.extra.expert_latent],
+    )
+    .when(has_latent),
+    Row::weight(
+        R::FfnUpExperts,
+        &[
+            "layers.{}.mixer.experts.{}.up_proj.weight",
+            "layers.{}.mixer.experts.up_proj",
+        ],
+        |p| vec![experts(p), inner(p), expert_width(p)],
+    )
+    .when(has_experts),
+    Row::weight(
+        R::FfnDownExperts,
+        &[
+            "layers.{}.mixer.experts.{}.down_proj.weight",
+            "layers.{}.mixer.experts.down_proj",
+        ],
+        |p| vec![experts(p), expert_width(p), inner(p)],
+    )
+    .when(has_experts),
+    Row::weight(
+        R::FfnUpShared,
+        &["layers.{}.mixer.shared_experts.up_proj.weight"],
+        |p| vec![shared_inner(p), p.dims.hidden],
+    )
+    .when(has_shared_expert),
+    Row::weight(
+        R::FfnDownShared,
+        &["layers.{}.mixer.shared_experts.down_proj.weight"],
+        |p| vec![p.dims.hidden, shared_inner(p)],
+    )
+    .when(has_shared_expert),
+];
+
+fn has_latent(p: &Place<'_>) -> bool {
+    has_experts(p) && p.extra.expert_latent > 0
+}
+
+/// Width of what an expert reads and writes.
+fn expert_width(p: &Place<'_>) -> u64 {
+    match p.extra.expert_latent {
+        0 => p.dims.hidden,
+        latent => latent,
+    }
+}
+
+/// What a block is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Mamba,
+    Attention,
+    Dense,
+    Experts,
+}
+
+impl Kind {
+    /// By its name in `config.json`: a letter of `hybrid_override_pattern` or a word of
+    /// `layers_block_type`.
+    fn named(block: usize, name: &str) -> Result<Kind, ModelError> {
+        match name {
+            "M" | "mamba" | "linear_attention" => Ok(Kind::Mamba),
+            "*" | "attention" | "full_attention" => Ok(Kind::Attention),
+            "-" | "mlp" => Ok(Kind::Dense),
+            "E" | "moe" => Ok(Kind::Experts),
+            _ => Err(ModelError::UnknownBlock {
+                block,
+                kind: name.to_owned(),
+            }),
+        }
+    }
+}
+
+fn nemotron_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
+    let kinds = match facts.is_hugging_face() {
+        true => named_kinds(facts)?,
+        false => kinds_of_gguf(facts)?,
+    };
+    let blocks = kinds.len();
+    let kinds = kinds.into_iter().enumerate();
+    kinds
+        .map(|(index, kind)| layer(facts, kind, index, blocks))
+        .collect()
+}
+
+fn named_kinds(facts: &Facts<'_>) -> Result<Vec<Kind>, ModelError> {
+    let pattern = facts.json("hybrid_override_pattern").and_then(Json::as_str);
+    let letters = pattern.map(|p| p.split("").filter(|letter| !letter.is_empty()).collect());
+    let names: Vec<&str> = letters
+        .or_else(|| block_types(facts))
+        .filter(|names: &Vec<&str>| !names.is_empty())
+        .ok_or_else(|| ModelError::MissingKey {
+            key: "hybrid_override_pattern".to_owned(),
+        })?;
+    check_block_count(names.len() as u64)?;
+    names
+        .into_iter()
+        .enumerate()
+        .map(|(block, name)| Kind::named(block, name))
+        .collect()
+}
+
+/// A GGUF tells kinds apart by key-value heads and feed-forward widths of zero.
+fn kinds_of_gguf(facts: &Facts<'_>) -> Result<Vec<Kind>, ModelError> {
+    let blocks = block_count(facts)?;
+    let routed = facts.or_zero(Key::Experts)? > 0;
+    let per_block = |key| {
+        facts
+            .per_block(key, blocks)?
+            .ok_or(ModelError::missing(key))
+    };
+    let kind = |(kv_heads, inner)| match (kv_heads, inner, routed) {
+        (0, 0, _) => Kind::Mamba,
+        (_, 0, _) => Kind::Attention,
+        (_, _, false) => Kind::Dense,
+        (_, _, true) => Kind::Experts,
+    };
+    Ok(per_block(Key::KvHeads)?
+        .into_iter()
+        .zip(per_block(Key::Ffn)?)
+        .map(kind)
+        .collect())
+}
+
+fn layer(facts: &Facts<'_>, kind: Kind, index: usize, blocks: usize) -> Result<Layer, ModelError> {
+    let mixer = match kind {
+        Kind::Mamba => Mixer {
+            attention: None,
+            recurrent: Some(mamba2(facts)?),
+        },
+        Kind::Attention => Mixer {
+            attention: Some(attention(facts, index, blocks)?),
+            recurrent: None,
+        },
+        Kind::Dense | Kind::Experts => Mixer::default(),
+    };
+    let at = |key| {
+        Ok::<_, ModelError>(
+            facts
+                .per_block(key, blocks)?
+                .and_then(|l| l.get(index).copied()),
+        )
+    };
+    let feed_forward = match kind {
+        Kind::Mamba | Kind::Attention => FeedForward::None,
+        Kind::Dense => FeedForward::Dense {
+            inner: at(Key::Ffn)?.ok_or(ModelError::missing(Key::Ffn))?,
+        },
+        Kind::Experts => {
+            let count = facts.need(Key::Experts)?;
+            let used = at(Key::ExpertsUsed)?.unwrap_or(count).clamp(1, count);
+            let inner = match at(Key::ExpertFfn)? {
+                Some(inner) if inner > 0 => inner,
+                _ => at(Key::Ffn)?.ok_or(ModelError::missing(Key::ExpertFfn))? / used,
+            };
+            FeedForward::Experts {
+                count,
+                used,
+                inner,
+                shared_inner: facts.or_zero(Key::SharedExpertFfn)?,
+            }
+        }
+    };
+    Ok(Layer {
+        mixer,
+        feed_forward,
+    })
+}
+
+fn attention(facts: &Facts<'_>, index: usize, blocks: usize) -> Result<Attention, ModelError> {
+    let heads = facts.need(Key::Heads)?;
+    let kv_heads = facts
+        .per_block(Key::KvHeads, blocks)?
+        .and_then(|list| list.get(index).copied());
+    let key_dim = head_dim(facts, heads)?;
+    Ok(Attention {
+        heads,
+        kv_heads: kv_heads.unwrap_or(heads),
+        key_dim,
+        value_dim: facts.get(Key::ValueDim)?.unwrap_or(key_dim),
+        window: None,
+        cache: Cache::Own,
+    })
+}

@@ -1,0 +1,277 @@
+//! Qwen3-Next and Qwen3.5: three blocks with a gated delta net to one with gated attention.
+//!
+//! Sources: `modeling_qwen3_next.py`, `modeling_qwen3_5.py`, `modeling_qwen3_5_moe.py` of
+//! Transformers; `src/models/qwen3next.cpp`, `qwen35.cpp`, `qwen35moe.cpp` of llama.cpp.
+
+use super::common::*;
+use super::hybrid::*;
+use crate::model::ModelError;
+use crate::model::arch::{Arch, Row};
+use crate::model::facts::{Facts, Key};
+use crate::model::role::TensorRole as R;
+use crate::model::spec::{FeedForward, Layer};
+
+pub(super) static QWEN3NEXT: Arch = Arch {
+    name: "qwen3next",
+    classes: &["Qwen3NextForCausalLM"],
+    model_types: &["qwen3_next"],
+    defaults: &[
+        (Key::HeadDim, 256),
+        (Key::Heads, 16),
+        (Key::KvHeads, 2),
+        (Key::Experts, 512),
+        (Key::ExpertsUsed, 10),
+        (Key::ExpertFfn, 512),
+        (Key::SharedExpertFfn, 512),
+        (Key::ConvKernel, 4),
+        (Key::StateSize, 128),
+        (Key::SsmGroups, 16),
+        (Key::SsmHeads, 32),
+        (Key::SsmHeadDim, 128),
+    ],
+    tied_by_default: false,
+    layers: delta_net_layers,
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        NORMS,
+        GATED_ATTENTION,
+        QK_NORM,
+        DELTA_NET,
+        FUSED_BETA_ALPHA,
+        GATED_FFN,
+        EXPERTS,
+        SHARED_EXPERT,
+    ],
+};
+
+pub(super) static QWEN35: Arch = Arch {
+    name: "qwen35",
+    classes: &["Qwen3_5ForConditionalGeneration", "Qwen3_5ForCausalLM"],
+    model_types: &["qwen3_5_text", "qwen3_5"],
+    defaults: &[
+        (Key::HeadDim, 256),
+        (Key::Heads, 16),
+        (Key::KvHeads, 4),
+        (Key::ConvKernel, 4),
+        (Key::StateSize, 128),
+        (Key::SsmGroups, 16),
+        (Key::SsmHeads, 32),
+        (Key::SsmHeadDim, 128),
+    ],
+    tied_by_default: false,
+    layers: delta_net_layers,
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        NORMS,
+        GATED_ATTENTION,
+        QK_NORM,
+        DELTA_NET,
+        BETA_AND_ALPHA,
+        GATED_FFN,
+    ],
+};
+
+pub(super) static QWEN35MOE: Arch = Arch {
+    name: "qwen35moe",
+    classes: &[
+        "Qwen3_5MoeForConditionalGeneration",
+        "Qwen3_5MoeForCausalLM",
+    ],
+    model_types: &["qwen3_5_moe_text", "qwen3_5_moe"],
+    defaults: &[
+        (Key::HeadDim, 256),
+        (Key::Heads, 16),
+        (Key::KvHeads, 2),
+        (Key::Experts, 256),
+        (Key::ExpertsUsed, 8),
+        (Key::ExpertFfn, 512),
+        (Key::SharedExpertFfn, 512),
+        (Key::ConvKernel, 4),
+        (Key::StateSize, 128),
+        (Key::SsmGroups, 16),
+        (Key::SsmHeads, 32),
+        (Key::SsmHeadDim, 128),
+    ],
+    tied_by_default: false,
+    layers: delta_net_layers,
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        NORMS,
+        GATED_ATTENTION,
+        QK_NORM,
+        DELTA_NET,
+        BETA_AND_ALPHA,
+        EXPERTS,
+        SHARED_EXPERT,
+    ],
+};
+
+const NORMS: &[Row] = &[
+    Row::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
+    Row::weight(
+        R::AttnPostNorm,
+        &["layers.{}.post_attention_layernorm.weight"],
+        hidden,
+    ),
+];
+
+/// Attention whose query projection holds a gate of the same width for its output.
+const GATED_ATTENTION: &[Row] = &[
+    Row::weight(R::AttnQ, &["layers.{}.self_attn.q_proj.weight"], |p| {
+        vec![query_width(p).saturating_mul(2), p.dims.hidden]
+    })
+    .when(has_attention),
+    Row::weight(R::AttnK, &["layers.{}.self_attn.k_proj.weight"], |p| {
+        vec![key_width(p), p.dims.hidden]
+    })
+    .when(has_attention),
+    Row::weight(R::AttnV, &["layers.{}.self_attn.v_proj.weight"], |p| {
+        vec![value_width(p), p.dims.hidden]
+    })
+    .when(has_attention),
+    Row::weight(R::AttnOutput, &["layers.{}.self_attn.o_proj.weight"], |p| {
+        vec![p.dims.hidden, query_width(p)]
+    })
+    .when(has_attention),
+];
+
+/// A gated delta net. Qwen3-Next stores the gate `z` in one matrix with query, key and value.
+const DELTA_NET: &[Row] = &[
+    Row::weight(
+        R::AttnQkv,
+        &[
+            "layers.{}.linear_attn.in_proj_qkv.weight",
+            "layers.{}.linear_attn.in_proj_qkvz.weight",
+        ],
+        |p| vec![conv_channels(p), p.dims.hidden],
+    )
+    .when(is_recurrent),
+    Row::weight(
+        R::AttnGate,
+        &[
+            "layers.{}.linear_attn.in_proj_z.weight",
+            "layers.{}.linear_attn.in_proj_qkvz.weight",
+        ],
+        |p| vec![p.extra.ssm_inner, p.dims.hidden],
+    )
+    .when(is_recurrent),
+    Row::weight(
+        R::SsmConv1d,
+        &["layers.{}.linear_attn.conv1d.weight"],
+        conv_kernel,
+    )
+    .when(is_recurrent),
+    Row::bias(R::SsmDt, &["layers.{}.linear_attn.dt_bias"], ssm_heads).when(is_recurrent),
+    Row::weight(R::SsmA, &["layers.{}.linear_attn.A_log"], ssm_heads)
+        .part("")
+        .when(is_recurrent),
+    Row::weight(R::SsmNorm, &["layers.{}.linear_attn.norm.weight"], |p| {
+        vec![p.extra.ssm_inner / p.extra.ssm_heads.max(1)]
+    })
+    .when(is_recurrent),
+    Row::weight(
+        R::SsmOut,
+        &["layers.{}.linear_attn.out_proj.weight"],
+        ssm_out,
+    )
+    .when(is_recurrent),
+];
+
+const FUSED_BETA_ALPHA: &[Row] = &[Row::weight(
+    R::SsmBetaAlpha,
+    &["layers.{}.linear_attn.in_proj_ba.weight"],
+    |p| vec![p.extra.ssm_heads.saturating_mul(2), p.dims.hidden],
+)
+.when(is_recurrent)];
+
+const BETA_AND_ALPHA: &[Row] = &[
+    Row::weight(
+        R::SsmBeta,
+        &["layers.{}.linear_attn.in_proj_b.weight"],
+        |p| vec![p.extra.ssm_heads, p.dims.hidden],
+    )
+    .when(is_recurrent),
+    Row::weight(
+        R::SsmAlpha,
+        &["layers.{}.linear_attn.in_proj_a.weight"],
+        |p| vec![p.extra.ssm_heads, p.dims.hidden],
+    )
+    .when(is_recurrent),
+];
+
+/// The expert that every token uses, and its gate.
+const SHARED_EXPERT: &[Row] = &[
+    Row::weight(
+        R::FfnSharedRouter,
+        &["layers.{}.mlp.shared_expert_gate.weight"],
+        hidden,
+    )
+    .when(has_shared_expert),
+    Row::weight(
+        R::FfnGateShared,
+        &["layers.{}.mlp.shared_expert.gate_proj.weight"],
+        |p| vec![shared_inner(p), p.dims.hidden],
+    )
+    .when(has_shared_expert),
+    Row::weight(
+        R::FfnUpShared,
+        &["layers.{}.mlp.shared_expert.up_proj.weight"],
+        |p| vec![shared_inner(p), p.dims.hidden],
+    )
+    .when(has_shared_expert),
+    Row::weight(
+        R::FfnDownShared,
+        &["layers.{}.mlp.shared_expert.down_proj.weight"],
+        |p| vec![p.dims.hidden, shared_inner(p)],
+    )
+    .when(has_shared_expert),
+];
+
+/// Every fourth block attends unless the configuration names the kinds or another interval.
+fn delta_net_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
+    let state = state_space(facts)?;
+    let interval = facts
+        .get(Key::FullAttentionEvery)?
+        .filter(|&n| n > 0)
+        .unwrap_or(4);
+    let types = block_types(facts);
+    let flags = facts.per_block(Key::RecurrentLayers, block_count(facts)?)?;
+    let mut layers = interleaved(facts, &state, |index, _| {
+        let named = types
+            .as_ref()
+            .and_then(|list| list.get(index))
+            .map(|t| *t == "linear_attention");
+        let flagged = flags
+            .as_ref()
+            .and_then(|list| list.get(index))
+            .map(|&flag| flag != 0);
+        named
+            .or(flagged)
+            .unwrap_or(!(index as u64 + 1).is_multiple_of(interval))
+    })?;
+    if !facts.is_hugging_face() {
+        for layer in &mut layers {
+            fill_widths(facts, &mut layer.feed_forward)?;
+        }
+    }
+    Ok(layers)
+}
+
+/// llama.cpp's widths for a GGUF that leaves those of the experts out.
+fn fill_widths(facts: &Facts<'_>, feed_forward: &mut FeedForward) -> Result<(), ModelError> {
+    if let FeedForward::Experts {
+        used,
+        inner,
+        shared_inner,
+        ..
+    } = feed_forward
+    {
+        if facts.or_zero(Key::ExpertFfn)? == 0 {
+            *inner = facts.need(Key::Ffn)? / (*used).max(1);
+        }
+        if *shared_inner == 0 {
+            *shared_inner = facts.need(Key::Ffn)?;
+        }
+    }
+    Ok(())
+}
