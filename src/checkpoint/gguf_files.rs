@@ -54,7 +54,7 @@ pub(super) fn open(
         tensors,
         directory: None,
     };
-    super::files_by_name(&checkpoint)?;
+    checkpoint.files_by_tensor()?;
     Ok(checkpoint)
 }
 

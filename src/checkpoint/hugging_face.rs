@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use super::error::CheckpointError;
 use super::index::Index;
-use super::python_json::without_python_numbers;
+use super::json;
 use super::{Checkpoint, CheckpointFile, RawConfig, SourceFormat, StoredTensor};
+use crate::safetensors;
 use crate::units::Bytes;
-use crate::{input, safetensors};
 
 /// The largest `config.json` read. Real ones stay below 1 MiB.
 const CONFIG_LIMIT: Bytes = Bytes(16 << 20);
@@ -52,7 +52,7 @@ pub(super) fn open(
                 bytes: tensor.bytes,
             }));
     }
-    let files = super::files_by_name(&checkpoint)?;
+    let files = checkpoint.files_by_tensor()?;
     if let Some(index) = index {
         index.check(&checkpoint.files, &files)?;
     }
@@ -84,24 +84,6 @@ fn read_config_beside(directory: &Path) -> Result<Value, CheckpointError> {
 }
 
 fn read_config(path: &Path) -> Result<Value, CheckpointError> {
-    let object: serde_json::Map<String, Value> = read_json(path, CONFIG_LIMIT)?;
+    let object: serde_json::Map<String, Value> = json::read(path, CONFIG_LIMIT)?;
     Ok(Value::Object(object))
-}
-
-/// Reads JSON of a known form from a small file.
-pub(super) fn read_json<T: serde::de::DeserializeOwned>(
-    path: &Path,
-    limit: Bytes,
-) -> Result<T, CheckpointError> {
-    let text = input::read_text(path, limit)?;
-    let strict = serde_json::from_str(&text);
-    strict
-        .or_else(|refused| match without_python_numbers(&text) {
-            Some(cleaned) => serde_json::from_str(&cleaned),
-            None => Err(refused),
-        })
-        .map_err(|source| CheckpointError::Json {
-            path: path.to_owned(),
-            source,
-        })
 }

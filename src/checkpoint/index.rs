@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::CheckpointFile;
 use super::error::CheckpointError;
-use super::hugging_face::read_json;
+use super::json;
 use super::shards::display_name;
 use crate::units::Bytes;
 
@@ -41,7 +41,7 @@ impl Index {
     /// [`CheckpointError::Json`] for another form, `IndexPath` for a shard outside the directory,
     /// `IndexEmpty` if it names nothing.
     pub(super) fn read(path: &Path) -> Result<Index, CheckpointError> {
-        let Wire { weight_map } = read_json(path, INDEX_LIMIT)?;
+        let Wire { weight_map } = json::read(path, INDEX_LIMIT)?;
         let path = path.to_owned();
         if weight_map.is_empty() {
             return Err(CheckpointError::IndexEmpty { path });

@@ -8,19 +8,18 @@ mod error;
 mod gguf_files;
 mod hugging_face;
 mod index;
-
+mod json;
 mod open;
 mod python_json;
 mod shards;
 mod stores;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 pub use error::CheckpointError;
 pub use open::{open, open_in};
 pub use stores::Stores;
-
-use open::files_by_name;
 
 use crate::dtype::Dtype;
 use crate::gguf::Metadata;
@@ -79,7 +78,7 @@ pub struct Checkpoint {
     pub name: String,
     /// What kind of files these are.
     pub format: SourceFormat,
-    /// The raw configuration.
+    /// The raw configuration. A long array of GGUF metadata lies in `files[0]`.
     pub config: RawConfig,
     /// The weight files, in shard order.
     pub files: Vec<CheckpointFile>,
@@ -87,4 +86,32 @@ pub struct Checkpoint {
     pub tensors: Vec<StoredTensor>,
     /// The directory with the tokenizer and its companions, if there is one.
     pub directory: Option<PathBuf>,
+}
+
+impl Checkpoint {
+    /// Which file each tensor is in, as an index into [`Checkpoint::files`].
+    ///
+    /// # Errors
+    /// [`CheckpointError::DuplicateTensor`] if two files hold one name. Every checkpoint that was
+    /// opened has passed this.
+    pub fn files_by_tensor(&self) -> Result<HashMap<&str, usize>, CheckpointError> {
+        let path = |file: usize| {
+            self.files
+                .get(file)
+                .map(|f| f.path.clone())
+                .unwrap_or_default()
+        };
+        let mut files = HashMap::with_capacity(self.tensors.len());
+        for StoredTensor { name, file, .. } in &self.tensors {
+            if let Some(first) = files.insert(name.as_str(), *file) {
+                let (first, second) = (path(first), path(*file));
+                return Err(CheckpointError::DuplicateTensor {
+                    name: name.clone(),
+                    first,
+                    second,
+                });
+            }
+        }
+        Ok(files)
+    }
 }

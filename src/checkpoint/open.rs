@@ -1,6 +1,5 @@
 //! From what a user typed to a checkpoint: a path of any kind, a hub id or an Ollama tag.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -214,32 +213,4 @@ fn config_name(path: &Path) -> String {
     } else {
         file_name(path)
     }
-}
-
-/// Which file each tensor is in.
-///
-/// # Errors
-/// [`CheckpointError::DuplicateTensor`] if two files hold one name.
-pub(super) fn files_by_name(
-    checkpoint: &Checkpoint,
-) -> Result<HashMap<&str, usize>, CheckpointError> {
-    let mut files = HashMap::with_capacity(checkpoint.tensors.len());
-    for tensor in &checkpoint.tensors {
-        if let Some(first) = files.insert(tensor.name.as_str(), tensor.file) {
-            let path = |file: usize| {
-                checkpoint
-                    .files
-                    .get(file)
-                    .map(|f| f.path.clone())
-                    .unwrap_or_default()
-            };
-            let (first, second) = (path(first), path(tensor.file));
-            return Err(CheckpointError::DuplicateTensor {
-                name: tensor.name.clone(),
-                first,
-                second,
-            });
-        }
-    }
-    Ok(files)
 }

@@ -3,11 +3,12 @@
 //! In: a hub id or an Ollama tag. Out: paths. Must not: download, or leave the stores by a name.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use super::error::CheckpointError;
-use super::hugging_face::read_json;
+use super::json;
 use crate::input;
 use crate::units::Bytes;
 
@@ -28,12 +29,18 @@ impl Stores {
     /// `HF_HOME/hub`, `~/.cache/huggingface/hub`; `OLLAMA_MODELS`, or `~/.ollama/models` and the
     /// Linux service's `/usr/share/ollama/.ollama/models`.
     pub fn from_env() -> Stores {
+        Stores::from_variables(|name| env::var_os(name), env::home_dir())
+    }
+
+    fn from_variables(
+        variable: impl Fn(&str) -> Option<OsString>,
+        home: Option<PathBuf>,
+    ) -> Stores {
         let set = |name: &str| {
-            env::var_os(name)
+            variable(name)
                 .filter(|value| !value.is_empty())
                 .map(PathBuf::from)
         };
-        let home = env::home_dir();
         let in_home = |path: &str| home.as_ref().map(|home| home.join(path));
         let cache = || set("XDG_CACHE_HOME").or_else(|| in_home(".cache"));
         let hub = set("HF_HUB_CACHE")
@@ -205,7 +212,7 @@ struct Layer {
 }
 
 fn read_manifest(store: &Path, path: &Path) -> Result<OllamaModel, CheckpointError> {
-    let Manifest { layers } = read_json(path, MANIFEST_LIMIT)?;
+    let Manifest { layers } = json::read(path, MANIFEST_LIMIT)?;
     let blob = |kind: &str| -> Result<Option<PathBuf>, CheckpointError> {
         let kind = format!("application/vnd.ollama.image.{kind}");
         let mut found = layers.iter().filter(|layer| layer.media_type == kind);
@@ -264,4 +271,46 @@ pub(super) fn list(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
         .collect::<std::io::Result<Vec<_>>>()?;
     paths.sort();
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_come_before_the_usual_places() {
+        let check = |variables: &[(&str, &str)], hub: &str, ollama: &[&str]| {
+            let variable = |name: &str| {
+                variables
+                    .iter()
+                    .find(|(key, _)| *key == name)
+                    .map(|(_, value)| value.into())
+            };
+            let stores = Stores::from_variables(variable, Some("/home/me".into()));
+            assert_eq!(stores.hub, Some(hub.into()), "{variables:?}");
+            assert_eq!(
+                stores.ollama,
+                ollama.iter().map(PathBuf::from).collect::<Vec<_>>()
+            );
+        };
+        let usual = [
+            "/home/me/.ollama/models",
+            "/usr/share/ollama/.ollama/models",
+        ];
+        check(&[], "/home/me/.cache/huggingface/hub", &usual);
+        check(&[("XDG_CACHE_HOME", "/c")], "/c/huggingface/hub", &usual);
+        check(
+            &[("XDG_CACHE_HOME", "/c"), ("HF_HOME", "/h")],
+            "/h/hub",
+            &usual,
+        );
+        check(&[("HF_HOME", "/h"), ("HF_HUB_CACHE", "/x")], "/x", &usual);
+        check(
+            &[("HF_HOME", ""), ("OLLAMA_MODELS", "/o")],
+            "/home/me/.cache/huggingface/hub",
+            &["/o"],
+        );
+        let homeless = Stores::from_variables(|_| None, None);
+        assert_eq!(homeless.hub, None);
+    }
 }

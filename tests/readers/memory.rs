@@ -61,8 +61,27 @@ fn inner() {
         let message = gguf::read_header(&sparse("a.gguf", &gguf(&[claim], &[], 0))).unwrap_err();
         assert!(message.to_string().contains("256.0 MiB"), "{message}");
     }
-    let counts = gguf_claiming(3, (1 << 34, 1 << 34), &[], &[], 1, 0);
-    assert!(gguf::read_header(&sparse("a.gguf", &counts)).is_err());
+    for counts in [(1 << 34, 0), (0, 1 << 34)] {
+        let bytes = gguf_claiming(3, counts, &[], &[], 1, 0);
+        assert!(gguf::read_header(&sparse("a.gguf", &bytes)).is_err());
+    }
+    // A vocabulary that starts a MiB before the end of what a header may be, and never ends.
+    let skipped = (255 << 20) as u64;
+    let claim = pair("skipped", ARRAY, &array(U8, skipped, &[]));
+    let start = gguf_claiming(3, (0, 2), &[claim], &[], 1, 0);
+    let path = sparse("a.gguf", &start);
+    let mut file = File::options().write(true).open(&path).unwrap();
+    file.seek(SeekFrom::Start(start.len() as u64 + skipped))
+        .unwrap();
+    let vocabulary = array(STRING, 1 << 35, &[]);
+    file.write_all(&[&string("tokens")[..], &ARRAY.to_le_bytes(), &vocabulary].concat())
+        .unwrap();
+    let message = gguf::read_header(&path).unwrap_err().to_string();
+    assert!(
+        message.contains("`tokens`") && message.contains("256.0 MiB"),
+        "{message}"
+    );
+
     let message = safetensors::read_header(&sparse("a.safetensors", &[0xff; 8])).unwrap_err();
     assert!(message.to_string().contains("limit"), "{message}");
 
