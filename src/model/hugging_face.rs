@@ -23,6 +23,7 @@ const PREFIXES: &[&str] = &[
     "model.language_model.",
     "language_model.model.",
     "language_model.",
+    "model.text_model.",
     "backbone.",
     "model.",
     "transformer.",
@@ -47,7 +48,8 @@ const TOWERS: &[(&str, &str)] = &[
     ("embed_audio.", "audio projector"),
     ("multi_modal_projector.", "projector"),
     ("mm_projector.", "projector"),
-    ("patch_merge_mlp.", "projector"),
+    ("connector.", "projector"),
+    ("mlp1.", "projector"),
     ("mtp.", NEXT_TOKENS),
 ];
 

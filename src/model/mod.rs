@@ -29,7 +29,7 @@ pub enum ModelError {
     UnknownArchitecture {
         /// What the checkpoint says it is.
         name: String,
-        /// The known name closest to it.
+        /// llama.cpp's name of the known architecture closest to it.
         nearest: Option<&'static str>,
     },
     /// Neither `architectures` nor `model_type` nor `general.architecture` is there.
@@ -213,14 +213,30 @@ pub fn known_architecture(name: &str) -> Result<&'static str, ModelError> {
     })
 }
 
-/// The known name closest to `name`, if any is close.
+/// llama.cpp's name of the known architecture closest to `name`, if any is close. What all class
+/// names end in says nothing about closeness.
 fn nearest_architecture(name: &str) -> Option<&'static str> {
-    let candidates = Arch::all().flat_map(|a| {
+    let known = Arch::all().flat_map(|a| {
+        let names = a.classes.iter().chain(a.model_types).map(|name| stem(name));
         std::iter::once(a.name)
-            .chain(a.classes.iter().copied())
-            .chain(a.model_types.iter().copied())
+            .chain(names)
+            .map(move |n| (n, a.name))
     });
-    crate::nearest::nearest(name, candidates, 1)
-        .first()
-        .copied()
+    let known: Vec<(&'static str, &'static str)> = known.collect();
+    let nearest = crate::nearest::nearest(stem(name), known.iter().map(|k| k.0), 1);
+    let nearest = *nearest.first()?;
+    known.iter().find(|k| k.0 == nearest).map(|k| k.1)
+}
+
+/// Ends of class names that say what a model is used for, not what it is.
+const CLASS_ENDS: &[&str] = &[
+    "ForCausalLM",
+    "ForConditionalGeneration",
+    "LMHeadModel",
+    "Model",
+];
+
+fn stem(class: &str) -> &str {
+    let end = CLASS_ENDS.iter().find_map(|end| class.strip_suffix(end));
+    end.unwrap_or(class)
 }
