@@ -45,6 +45,8 @@ formats! {
     BF16    "BF16"       Some(30),  Some("BF16"),     1 in 2;
     F8_E4M3 "F8_E4M3"    None,      Some("F8_E4M3"),  1 in 1;
     F8_E5M2 "F8_E5M2"    None,      Some("F8_E5M2"),  1 in 1;
+    F8_E4M3FNUZ "F8_E4M3FNUZ" None, Some("F8_E4M3FNUZ"), 1 in 1;
+    F8_E5M2FNUZ "F8_E5M2FNUZ" None, Some("F8_E5M2FNUZ"), 1 in 1;
     F8_E8M0 "F8_E8M0"    None,      Some("F8_E8M0"),  1 in 1;
     F6_E2M3 "F6_E2M3"    None,      Some("F6_E2M3"),  4 in 3;
     F6_E3M2 "F6_E3M2"    None,      Some("F6_E3M2"),  4 in 3;

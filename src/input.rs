@@ -1,8 +1,10 @@
 //! The door for files: in comes a path, out goes an open regular file with its size, or small text.
+//! What a file says of itself passes [`one_line`] before a message repeats it.
 //!
 //! Must not block (a FIFO is refused before it is opened), follow a path that is not a regular
 //! file, or hold more than the limit it is given.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -121,6 +123,30 @@ pub fn read_text(path: &Path, limit: Bytes) -> Result<String, OpenError> {
     })
 }
 
+/// A message that may repeat foreign text, fit for one line of a terminal: control characters are
+/// replaced, and a long message keeps its two ends.
+pub fn one_line(message: &dyn fmt::Display) -> String {
+    const ENDS: usize = 250;
+    let clean = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    let text: Vec<char> = message.to_string().chars().map(clean).collect();
+    match text.get(ENDS..text.len().saturating_sub(ENDS)) {
+        Some(middle) if middle.len() > 1 => {
+            let (start, end) = (
+                text.iter().take(ENDS),
+                text.iter().skip(ENDS + middle.len()),
+            );
+            start.chain([&'…']).chain(end).collect()
+        }
+        _ => text.into_iter().collect(),
+    }
+}
+
 fn kind(file_type: fs::FileType) -> &'static str {
     #[cfg(unix)]
     {
@@ -139,5 +165,20 @@ fn kind(file_type: fs::FileType) -> &'static str {
         "directory"
     } else {
         "special file"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_stays_on_one_line_of_sane_length() {
+        assert_eq!(one_line(&"a\nb\u{1b}[2J"), "a\u{fffd}b\u{fffd}[2J");
+        assert_eq!(one_line(&"x".repeat(501)).len(), 501);
+        let long = format!("start {} end", "é".repeat(100_000));
+        let short = one_line(&long);
+        assert_eq!(short.chars().count(), 501);
+        assert!(short.starts_with("start é") && short.ends_with("é end") && short.contains('…'));
     }
 }

@@ -12,4 +12,8 @@ pub mod safetensors;
 pub mod checkpoint;
 pub mod model;
 pub mod scheme;
+pub mod device;
+pub mod runtime;
 pub mod plan;
+pub mod report;
+pub mod cli;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::dtype::{Dtype, FORMATS};
-use crate::input::{self, OpenError};
+use crate::input::{self, OpenError, one_line};
 use crate::units::Bytes;
 
 /// The longest JSON header in bytes: the format's own limit.
@@ -58,7 +58,7 @@ pub enum ReadError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The file's bytes are wrong.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {}", path.display(), one_line(problem))]
     Content {
         /// The file.
         path: PathBuf,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::input::one_line;
 use crate::{gguf, input, safetensors};
 
 /// A checkpoint that cannot be located.
@@ -17,7 +18,7 @@ pub enum CheckpointError {
     /// A safetensors file is wrong.
     #[error(transparent)]
     Safetensors(#[from] safetensors::ReadError),
-    #[error("{}: is not the JSON that is expected there: {source}", path.display())]
+    #[error("{}: is not the JSON that is expected there: {}", path.display(), one_line(source))]
     Json {
         path: PathBuf,
         source: serde_json::Error,
@@ -29,7 +30,9 @@ pub enum CheckpointError {
     },
 
     #[error(
-        "there is no model `{model}`: no file or directory of that name, {looked}{nearest}; give a directory with config.json and *.safetensors, a .safetensors or .gguf file, a config.json, a cached Hugging Face id such as Qwen/Qwen3-0.6B, or a pulled Ollama tag such as qwen3:0.6b"
+        "there is no model `{}`: no file or directory of that name, {looked}{}; give a directory with config.json and *.safetensors, a .safetensors or .gguf file, a config.json, a cached Hugging Face id such as Qwen/Qwen3-0.6B, or a pulled Ollama tag such as qwen3:0.6b",
+        one_line(model),
+        one_line(nearest)
     )]
     NoModel {
         model: String,
@@ -43,7 +46,7 @@ pub enum CheckpointError {
     #[error("{}: holds several models, give the file of one: {}", path.display(), names.join(", "))]
     SeveralModels { path: PathBuf, names: Vec<String> },
 
-    #[error("{}: is missing, named by {by}; download the model again", path.display())]
+    #[error("{}: is missing, named by {by}; download it, or give a config.json to plan without weights", path.display())]
     MissingShard { path: PathBuf, by: String },
     #[error("{}: is shard {number} of {count} by its name, and shards count from 1 to {count}", path.display())]
     ShardNumber {
@@ -72,20 +75,20 @@ pub enum CheckpointError {
         path: PathBuf,
         source: gguf::MetadataError,
     },
-    #[error("tensor `{name}` is both in {} and in {}", first.display(), second.display())]
+    #[error("tensor `{}` is both in {} and in {}", one_line(name), first.display(), second.display())]
     DuplicateTensor {
         name: String,
         first: PathBuf,
         second: PathBuf,
     },
 
-    #[error("{}: tensor `{tensor}` is in `{shard}`, which is not a plain file name inside the directory", path.display())]
+    #[error("{}: tensor `{}` is in `{}`, which is not a plain file name inside the directory", path.display(), one_line(tensor), one_line(shard))]
     IndexPath {
         path: PathBuf,
         tensor: String,
         shard: String,
     },
-    #[error("{}: tensor `{tensor}` is said to be in `{shard}`, and is not", path.display())]
+    #[error("{}: tensor `{}` is said to be in `{}`, and is not", path.display(), one_line(tensor), one_line(shard))]
     IndexTensor {
         path: PathBuf,
         tensor: String,
@@ -94,6 +97,6 @@ pub enum CheckpointError {
     #[error("{}: names no tensor", path.display())]
     IndexEmpty { path: PathBuf },
 
-    #[error("{}: {problem}; download the model again", path.display())]
+    #[error("{}: {}; download the model again", path.display(), one_line(problem))]
     Cache { path: PathBuf, problem: String },
 }

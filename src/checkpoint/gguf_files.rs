@@ -61,43 +61,33 @@ pub(super) fn open(
 /// Holds the parts to what they say of themselves: `split.no` counts from 0 in the order of the
 /// names, `split.count` is the number of names, and `split.tensors.count` all their tensors.
 fn check_split(parts: &[(PathBuf, Header)]) -> Result<(), CheckpointError> {
-    let count = parts.len() as u64;
-    for (number, (path, header)) in parts.iter().enumerate() {
-        let read = |key| {
-            let wrong = |source| CheckpointError::Metadata {
+    if let [(path, header)] = parts {
+        return match split_key(path, header, "split.count")? {
+            Some(count) if count > 1 => Err(CheckpointError::SplitName {
                 path: path.clone(),
-                source,
-            };
-            header.metadata.u64(key).map_err(wrong)
+                count,
+            }),
+            _ => Ok(()),
         };
-        let said = read("split.count")?;
-        if count == 1 {
-            match said {
-                Some(count) if count > 1 => {
-                    return Err(CheckpointError::SplitName {
-                        path: path.clone(),
-                        count,
-                    });
-                }
-                _ => continue,
-            }
-        }
-        for (key, found, expected) in [
-            ("split.count", said, count),
-            ("split.no", read("split.no")?, number as u64),
-        ] {
+    }
+    for (number, (path, header)) in parts.iter().enumerate() {
+        for (key, expected) in [("split.count", parts.len()), ("split.no", number)] {
+            let (path, expected) = (path.clone(), expected as u64);
+            let found = split_key(&path, header, key)?;
             if found != Some(expected) {
                 let found = found.map_or("missing".to_owned(), |n| n.to_string());
                 return Err(CheckpointError::Split {
-                    path: path.clone(),
+                    path,
                     key,
                     found,
                     expected,
                 });
             }
         }
-        let found = parts.iter().map(|(_, header)| header.tensors.len()).sum();
-        match read("split.tensors.count")? {
+    }
+    let found = parts.iter().map(|(_, header)| header.tensors.len()).sum();
+    for (path, header) in parts {
+        match split_key(path, header, "split.tensors.count")? {
             Some(promised) if promised != found as u64 => {
                 return Err(CheckpointError::SplitTensors {
                     path: path.clone(),
@@ -111,6 +101,14 @@ fn check_split(parts: &[(PathBuf, Header)]) -> Result<(), CheckpointError> {
     Ok(())
 }
 
+fn split_key(path: &Path, header: &Header, key: &str) -> Result<Option<u64>, CheckpointError> {
+    let metadata = header.metadata.u64(key);
+    metadata.map_err(|source| CheckpointError::Metadata {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// The models and the projector among a directory's GGUF files: first parts only.
 ///
 /// A projector says so in its metadata. Of several (the same weights in F16 and F32 are common) the
@@ -118,18 +116,11 @@ fn check_split(parts: &[(PathBuf, Header)]) -> Result<(), CheckpointError> {
 pub(super) fn sort_out(
     files: &[PathBuf],
 ) -> Result<(Vec<PathBuf>, Option<PathBuf>), CheckpointError> {
-    let (mut models, mut projectors) = (Vec::new(), Vec::new());
+    let (mut models, mut projectors): (Vec<PathBuf>, Vec<_>) = (Vec::new(), Vec::new());
     for path in files {
-        let shard = shards::file_stem(path).and_then(shards::ShardName::parse);
-        // Of a split, one part stands for all; if the first is missing, opening says so.
-        if let Some(shard) = shard {
-            let same_set = |other: &PathBuf| {
-                let other = shards::file_stem(other).and_then(shards::ShardName::parse);
-                other.is_some_and(|other| (other.stem, other.count) == (shard.stem, shard.count))
-            };
-            if models.iter().any(same_set) {
-                continue;
-            }
+        // Of a split, one part stands for all; if another is missing, opening says so.
+        if models.iter().any(|model| shards::same_set(model, path)) {
+            continue;
         }
         let header = gguf::read_header(path)?;
         if is_projector(&header.metadata) {

@@ -60,14 +60,18 @@ pub(super) fn open(
 }
 
 /// Opens a `config.json` without weights.
-pub(super) fn open_config(name: String, path: &Path) -> Result<Checkpoint, CheckpointError> {
+pub(super) fn open_config(
+    name: String,
+    directory: &Path,
+    path: &Path,
+) -> Result<Checkpoint, CheckpointError> {
     Ok(Checkpoint {
         name,
         format: SourceFormat::Config,
         config: RawConfig::HuggingFace(read_config(path)?),
         files: Vec::new(),
         tensors: Vec::new(),
-        directory: path.parent().map(Path::to_owned),
+        directory: Some(directory.to_owned()),
     })
 }
 

@@ -14,7 +14,7 @@ use super::shards::display_name;
 use crate::units::Bytes;
 
 /// The largest index read; DeepSeek-V3's has 9 MB.
-const INDEX_LIMIT: Bytes = Bytes(100_000_000);
+const INDEX_LIMIT: Bytes = Bytes(64 << 20);
 const SUFFIX: &str = ".safetensors.index.json";
 
 /// An index whose every shard name stays inside its directory.
@@ -66,6 +66,13 @@ impl Index {
             }
             None => Ok(Index { path, weight_map }),
         }
+    }
+
+    /// Whether `path` is one of the shards.
+    pub(super) fn lists(&self, path: &Path) -> bool {
+        self.weight_map
+            .values()
+            .any(|shard| self.path.with_file_name(shard) == path)
     }
 
     /// The shards by name, each once; every one is there.

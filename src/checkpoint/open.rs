@@ -75,25 +75,16 @@ fn open_directory(name: String, path: &Path) -> Result<Checkpoint, CheckpointErr
     if safetensors.contains(&single) {
         return hugging_face::open(name, path, &[single], None);
     }
-    let named_index = path.join("model.safetensors.index.json");
-    let indices: Vec<&PathBuf> = files.iter().filter(|path| Index::is_named(path)).collect();
-    if let Some(index) = indices
-        .iter()
-        .find(|index| ***index == named_index)
-        .or(match &*indices {
-            [only] => Some(only),
-            _ => None,
-        })
-    {
-        return open_index(name, path, index);
-    }
+    // An index without a single weight file is what stays of a checkpoint of which only the small
+    // files were fetched: its config.json is enough to plan with.
     if !safetensors.is_empty() {
-        return hugging_face::open(
-            name,
-            path,
-            &shards::all(only_set(path, &safetensors)?)?,
-            None,
-        );
+        return match find_index(path, &files) {
+            Some(index) => open_with_index(name, path, &Index::read(index)?),
+            None => {
+                let weights = shards::all(only_set(path, &safetensors)?)?;
+                hugging_face::open(name, path, &weights, None)
+            }
+        };
     }
     let gguf = with_extension("gguf");
     if !gguf.is_empty() {
@@ -102,7 +93,7 @@ fn open_directory(name: String, path: &Path) -> Result<Checkpoint, CheckpointErr
     }
     let config = path.join("config.json");
     match files.contains(&config) {
-        true => hugging_face::open_config(name, &config),
+        true => hugging_face::open_config(name, path, &config),
         false => Err(CheckpointError::NothingThere {
             path: path.to_owned(),
         }),
@@ -112,18 +103,22 @@ fn open_directory(name: String, path: &Path) -> Result<Checkpoint, CheckpointErr
 fn open_file(path: &Path) -> Result<Checkpoint, CheckpointError> {
     let directory = parent(path);
     if has_extension(path, "safetensors") {
-        let index = path.with_file_name("model.safetensors.index.json");
         let weights = shards::all(path)?;
-        if weights.len() > 1 && fs::symlink_metadata(&index).is_ok() {
-            return open_index(file_name(path), directory, &index);
-        }
-        return hugging_face::open(file_name(path), directory, &weights, None);
+        let index = path.with_file_name("model.safetensors.index.json");
+        let index = match weights.len() > 1 && fs::symlink_metadata(&index).is_ok() {
+            true => Some(Index::read(&index)?).filter(|index| index.lists(path)),
+            false => None,
+        };
+        return match index {
+            Some(index) => open_with_index(file_name(path), directory, &index),
+            None => hugging_face::open(file_name(path), directory, &weights, None),
+        };
     }
     if Index::is_named(path) {
-        return open_index(directory_name(directory), directory, path);
+        return open_with_index(directory_name(directory), directory, &Index::read(path)?);
     }
     if has_extension(path, "json") {
-        return hugging_face::open_config(config_name(path), path);
+        return hugging_face::open_config(config_name(path), directory, path);
     }
     if has_extension(path, "gguf") || starts_as_gguf(path)? {
         return gguf_files::open(file_name(path), path, None);
@@ -133,22 +128,31 @@ fn open_file(path: &Path) -> Result<Checkpoint, CheckpointError> {
     })
 }
 
-fn open_index(name: String, directory: &Path, path: &Path) -> Result<Checkpoint, CheckpointError> {
-    let index = Index::read(path)?;
-    hugging_face::open(name, directory, &index.shards()?, Some(&index))
+/// `model.safetensors.index.json`, or else the only index of another name.
+fn find_index<'a>(directory: &Path, files: &'a [PathBuf]) -> Option<&'a PathBuf> {
+    let usual = directory.join("model.safetensors.index.json");
+    let mut named = files.iter().filter(|path| Index::is_named(path));
+    match files.iter().find(|path| **path == usual) {
+        Some(usual) => Some(usual),
+        None => named.next().filter(|_| named.next().is_none()),
+    }
+}
+
+fn open_with_index(
+    name: String,
+    directory: &Path,
+    index: &Index,
+) -> Result<Checkpoint, CheckpointError> {
+    hugging_face::open(name, directory, &index.shards()?, Some(index))
 }
 
 /// The one file or set of shards among `files`.
 fn only_set<'a>(directory: &Path, files: &'a [PathBuf]) -> Result<&'a Path, CheckpointError> {
-    let set_of = |path: &'a PathBuf| {
-        let stem = shards::file_stem(path).unwrap_or_default();
-        ShardName::parse(stem).map_or((stem, 0), |shard| (shard.stem, shard.count))
-    };
     match files {
         [] => Err(CheckpointError::NothingThere {
             path: directory.to_owned(),
         }),
-        [first, rest @ ..] if rest.iter().all(|other| set_of(other) == set_of(first)) => Ok(first),
+        [first, rest @ ..] if rest.iter().all(|other| shards::same_set(first, other)) => Ok(first),
         several => Err(CheckpointError::SeveralModels {
             path: directory.to_owned(),
             names: several.iter().map(|path| display_name(path)).collect(),

@@ -36,6 +36,16 @@ pub(super) fn file_stem(path: &Path) -> Option<&str> {
     path.file_stem()?.to_str()
 }
 
+/// Whether two paths are shards of one set by their names.
+pub(super) fn same_set(a: &Path, b: &Path) -> bool {
+    let set_of = |path| {
+        file_stem(path)
+            .and_then(ShardName::parse)
+            .map(|shard| (shard.stem, shard.count))
+    };
+    set_of(a).is_some_and(|set| set_of(b) == Some(set))
+}
+
 /// Every file of the set that `path` belongs to, in order: itself alone if its name is no shard's.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::input::OpenError;
+use crate::input::{OpenError, one_line};
 use crate::units::Bytes;
 
 /// A GGUF file that cannot be read.
@@ -13,7 +13,7 @@ pub enum ReadError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The file's bytes are wrong.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {}", path.display(), one_line(problem))]
     Content {
         /// The file.
         path: PathBuf,

@@ -216,12 +216,13 @@ fn read_array(cursor: &mut Cursor<impl Read + Seek>, kept: &mut u64) -> Result<V
     } else {
         KEPT_NUMBERS
     };
-    if len <= most && *kept + len <= KEPT_ELEMENTS {
+    // An empty list would lose its element type, which a copy of the metadata needs.
+    if (1..=most).contains(&len) && *kept + len <= KEPT_ELEMENTS {
         *kept += len;
-        return (0..len)
+        let values = (0..len)
             .map(|_| read_scalar(cursor, element))
-            .collect::<Result<_, _>>()
-            .map(Value::Array);
+            .collect::<Result<_, _>>();
+        return values.map(Value::Array);
     }
     let offset = cursor.at();
     match element {

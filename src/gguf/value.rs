@@ -77,7 +77,8 @@ pub enum Value {
     F64(f64),
     /// An array kept in memory (numbers, booleans and short string lists).
     Array(Vec<Value>),
-    /// A long array left in the file: its element type id, its length, and the byte range of its elements.
+    /// A long array left in the file: its element type id, its length, and the byte range of its
+    /// elements. An empty array stands here too, so that its element type is not lost.
     Located {
         element_type: u32,
         len: u64,
@@ -231,6 +232,7 @@ impl Metadata {
             "a non-negative integer or a list of them",
             |value| match value {
                 Value::Array(values) => values.iter().map(Value::as_u64).collect(),
+                Value::Located { len: 0, .. } => Some(Vec::new()),
                 scalar => scalar.as_u64().map(|n| vec![n]),
             },
         )
@@ -248,6 +250,7 @@ impl Metadata {
         };
         self.typed(key, "a boolean or a list of them", |value| match value {
             Value::Array(values) => values.iter().map(boolean).collect(),
+            Value::Located { len: 0, .. } => Some(Vec::new()),
             scalar => boolean(scalar).map(|b| vec![b]),
         })
     }

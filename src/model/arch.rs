@@ -90,6 +90,29 @@ pub(super) struct Extra {
     pub shortconv_cache: u64,
     pub expert_latent: u64,
     pub rope_factors: u64,
+    pub key_is_value: bool,
+}
+
+/// What a `config.json` says it describes.
+#[derive(Debug)]
+pub(super) struct StatedNames<'a> {
+    /// `architectures`.
+    pub classes: Vec<&'a str>,
+    /// `model_type` of the text part of a multimodal model.
+    pub text_type: Option<&'a str>,
+    /// `model_type` of the whole.
+    pub model_type: Option<&'a str>,
+}
+
+impl<'a> StatedNames<'a> {
+    /// The name to call the model by: the class, else the model type.
+    pub(super) fn first(&self) -> Option<&'a str> {
+        self.classes
+            .first()
+            .copied()
+            .or(self.text_type)
+            .or(self.model_type)
+    }
 }
 
 impl Row {
@@ -144,16 +167,19 @@ impl Arch {
         Arch::all().find(|arch| arch.name == name)
     }
 
-    /// The architecture of a `config.json`, by class and then by model type.
-    pub(super) fn of_hugging_face(classes: &[&str], model_types: &[&str]) -> Option<&'static Arch> {
-        let by_class = classes
-            .iter()
-            .find_map(|class| Arch::all().find(|a| a.classes.contains(class)));
-        by_class.or_else(|| {
-            model_types
-                .iter()
-                .find_map(|t| Arch::all().find(|a| a.model_types.contains(t)))
-        })
+    /// The architecture of a `config.json`, by class and then by model type. `text_type` is the
+    /// model type of a multimodal model's text part: the class is the wrapper's, which can hold
+    /// text models of several kinds, so it counts only if its entry knows that type.
+    pub(super) fn of_hugging_face(names: &StatedNames<'_>) -> Option<&'static Arch> {
+        let known = |class: &&str| Arch::all().find(|a| a.classes.contains(class));
+        let by_class = names.classes.iter().find_map(known);
+        let by_type = |name: &str| Arch::all().find(|a| a.model_types.contains(&name));
+        match names.text_type {
+            Some(text) => by_class
+                .filter(|a| a.model_types.contains(&text))
+                .or_else(|| by_type(text)),
+            None => by_class.or_else(|| names.model_type.and_then(by_type)),
+        }
     }
 
     /// The architecture that a configuration of this one's class is run as.

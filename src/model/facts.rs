@@ -39,6 +39,7 @@ keys! {
     ValueDim             ["v_head_dim"]                                             "attention.value_length";
     WindowKvHeads        ["num_swa_key_value_heads"]                                "attention.head_count_kv_swa";
     WindowHeadDim        ["swa_head_dim"]                                           "attention.key_length_swa";
+    WindowValueDim       ["swa_v_head_dim"]                                         "attention.value_length_swa";
     GlobalKvHeads        ["num_global_key_value_heads"]                             "attention.head_count_kv_global";
     GlobalHeadDim        ["global_head_dim"]                                        "attention.key_length_global";
     Ffn                  ["intermediate_size" "n_inner" "ffn_dim" "block_ff_dim"]   "feed_forward_length";

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value as Json;
 
-use super::arch::{Arch, Extra, Place, Row};
+use super::arch::{Arch, Extra, Place, Row, StatedNames};
 use super::facts::{Facts, text_config};
 use super::packed::{self, Logical};
 use super::role::{Keep, TensorRole};
@@ -47,8 +47,12 @@ const TOWERS: &[(&str, &str)] = &[
     ("embed_audio.", "audio projector"),
     ("multi_modal_projector.", "projector"),
     ("mm_projector.", "projector"),
-    ("mtp.", "multi-token prediction head"),
+    ("patch_merge_mlp.", "projector"),
+    ("mtp.", NEXT_TOKENS),
 ];
+
+/// The name of what predicts tokens beyond the next one.
+const NEXT_TOKENS: &str = "multi-token prediction head";
 
 /// Ends of names that hold nothing a runtime needs.
 const DROPPED: &[&str] = &[
@@ -56,6 +60,9 @@ const DROPPED: &[&str] = &[
     ".masked_bias",
     ".attention.bias",
     ".attn.bias",
+    ".k_scale",
+    ".v_scale",
+    ".q_scale",
 ];
 
 pub(super) fn read(
@@ -63,21 +70,18 @@ pub(super) fn read(
     config: &Json,
     unknown: Unknown,
 ) -> Result<ModelSpec, ModelError> {
-    let (classes, model_types) = stated_names(config);
-    let known = Arch::of_hugging_face(&classes, &model_types).map(|arch| arch.variant(config));
+    let names = stated_names(config);
+    let known = Arch::of_hugging_face(&names).map(|arch| arch.variant(config));
     let arch = match (known, unknown) {
         (Some(arch), _) => arch,
         (None, Unknown::Assume(name)) => Arch::of_gguf(name).ok_or(ModelError::NoArchitecture)?,
         (None, Unknown::WeightsOnly) => {
-            return weights_only(checkpoint, config, &classes, &model_types);
+            return weights_only(checkpoint, config, &names);
         }
         (None, Unknown::Refuse) => {
-            let name = classes
-                .first()
-                .or(model_types.first())
-                .ok_or(ModelError::NoArchitecture)?;
+            let name = names.first().ok_or(ModelError::NoArchitecture)?;
             return Err(ModelError::UnknownArchitecture {
-                name: (*name).to_owned(),
+                name: name.to_owned(),
                 nearest: nearest_architecture(name),
             });
         }
@@ -86,7 +90,7 @@ pub(super) fn read(
     let (mut dims, layers) = shape(arch, &facts)?;
     let logical = packed::logical(&checkpoint.tensors, config)?;
     let prequantized = packed::label(config, &logical);
-    let sorted = Sorted::new(logical);
+    let sorted = Sorted::new(logical, layers.len());
     let tied = facts
         .flag("tie_embedding")
         .or_else(|| facts.flag("tie_word_embeddings"))
@@ -97,10 +101,9 @@ pub(super) fn read(
         (true, false) => tied || !sorted.has("embed_tokens.weight"),
         (false, false) => true,
     };
-    let head_dim = layers
-        .iter()
-        .find_map(|l| l.mixer.attention.as_ref())
-        .map_or(0, |a| a.key_dim);
+    let attention = || layers.iter().filter_map(|l| l.mixer.attention.as_ref());
+    let full = attention().find(|a| a.window.is_none());
+    let head_dim = full.or(attention().next()).map_or(0, |a| a.key_dim);
     let extra = extra(&facts, tied, head_dim)?;
     if let Some(rows) = sorted.embedding_rows() {
         dims.vocab = rows;
@@ -109,11 +112,9 @@ pub(super) fn read(
     let (tensors, parameters) = match checkpoint.tensors.is_empty() {
         true => from_rows(arch, &dims, &extra, &layers),
         false => {
-            let parameters = sorted.parameters();
-            (
-                from_stored(arch, &dims, &extra, &layers, sorted)?,
-                parameters,
-            )
+            let stored = sorted.parameters();
+            let (tensors, padding) = from_stored(arch, &dims, &extra, &layers, sorted)?;
+            (tensors, stored.saturating_sub(padding))
         }
     };
     Ok(ModelSpec {
@@ -130,35 +131,34 @@ pub(super) fn read(
     })
 }
 
-/// The class names and the model types, of the text part first.
-fn stated_names(config: &Json) -> (Vec<&str>, Vec<&str>) {
+fn stated_names(config: &Json) -> StatedNames<'_> {
     let classes = config.get("architectures").and_then(Json::as_array);
-    let classes = classes
-        .map(|list| list.iter().filter_map(Json::as_str).collect())
-        .unwrap_or_default();
-    let types = [text_config(config), config]
-        .into_iter()
-        .filter_map(|c| c.get("model_type")?.as_str());
-    (classes, types.collect())
+    let classes = classes.into_iter().flatten().filter_map(Json::as_str);
+    let text = text_config(config);
+    StatedNames {
+        classes: classes.collect(),
+        text_type: match std::ptr::eq(text, config) {
+            true => None,
+            false => text.get("model_type").and_then(Json::as_str),
+        },
+        model_type: config.get("model_type").and_then(Json::as_str),
+    }
 }
 
 /// Every stored tensor under its own name, for an architecture without a table entry.
 fn weights_only(
     checkpoint: &Checkpoint,
     config: &Json,
-    classes: &[&str],
-    model_types: &[&str],
+    names: &StatedNames<'_>,
 ) -> Result<ModelSpec, ModelError> {
     let logical = packed::logical(&checkpoint.tensors, config)?;
     let prequantized = packed::label(config, &logical);
-    let name = model_types
-        .first()
-        .or(classes.first())
-        .ok_or(ModelError::NoArchitecture)?;
-    let sorted = Sorted::new(logical);
+    let name = names.text_type.or(names.model_type).or(names.first());
+    let name = name.ok_or(ModelError::NoArchitecture)?;
+    let sorted = Sorted::new(logical, usize::MAX);
     Ok(ModelSpec {
         name: checkpoint.name.clone(),
-        architecture: (*name).to_owned(),
+        architecture: name.to_owned(),
         parameters: sorted.parameters(),
         dims: Dims {
             streams: 1,
@@ -193,7 +193,9 @@ struct Entry {
 }
 
 impl Sorted {
-    fn new(logical: Vec<Logical>) -> Sorted {
+    /// Sorts the tensors of a model of `blocks` blocks. Blocks behind the last one predict further
+    /// tokens (DeepSeek-V3, GLM) and are no part of decoding.
+    fn new(logical: Vec<Logical>, blocks: usize) -> Sorted {
         let mut sorted = Sorted {
             text: Vec::new(),
             towers: Vec::new(),
@@ -210,23 +212,25 @@ impl Sorted {
                 .iter()
                 .find(|(name, _)| *name == bare)
                 .map_or(bare, |(_, usual)| usual);
-            match TOWERS.iter().find(|(prefix, _)| bare.starts_with(prefix)) {
-                Some((_, tower)) => {
-                    add_to_tower(
-                        &mut sorted.towers,
-                        tower,
-                        tensor.shape.iter().product(),
-                        tensor.bytes,
-                    );
+            let (pattern, numbers) = split_numbers(bare);
+            let is_block = pattern.starts_with("layers.{}.");
+            let tower = match TOWERS.iter().find(|(prefix, _)| bare.starts_with(prefix)) {
+                Some((_, tower)) => Some(*tower),
+                None if is_block && numbers.first().is_some_and(|&n| n as usize >= blocks) => {
+                    Some(NEXT_TOKENS)
                 }
-                None => {
-                    let (pattern, numbers) = split_numbers(bare);
-                    sorted.text.push(Entry {
-                        pattern,
-                        numbers,
-                        logical: tensor,
-                    });
+                None => None,
+            };
+            match tower {
+                Some(tower) => {
+                    let elements = tensor.shape.iter().product();
+                    add_to_tower(&mut sorted.towers, tower, elements, tensor.bytes);
                 }
+                None => sorted.text.push(Entry {
+                    pattern,
+                    numbers,
+                    logical: tensor,
+                }),
             }
         }
         sorted
@@ -377,14 +381,15 @@ fn other(logical: Logical) -> Tensor {
     }
 }
 
-/// The tensors of a checkpoint, each found by its row, checked against the row's shape.
+/// The tensors of a checkpoint, each found by its row, checked against the row's shape; and how
+/// many of the stored weights are only padding of packed words.
 fn from_stored(
     arch: &Arch,
     dims: &Dims,
     extra: &Extra,
     layers: &[Layer],
     sorted: Sorted,
-) -> Result<Vec<Tensor>, ModelError> {
+) -> Result<(Vec<Tensor>, u64), ModelError> {
     let mut rows: HashMap<&str, Vec<usize>> = HashMap::new();
     let all: Vec<&Row> = arch.rows().collect();
     for (index, row) in all.iter().enumerate() {
@@ -393,7 +398,7 @@ fn from_stored(
         }
     }
     // Experts come one by one and are gathered under their row and block.
-    let mut parts: BTreeMap<(usize, Option<u32>), Vec<(u32, usize)>> = BTreeMap::new();
+    let mut parts: BTreeMap<(usize, Option<u32>), Vec<Part>> = BTreeMap::new();
     let mut strangers = Vec::new();
     for (position, entry) in sorted.text.iter().enumerate() {
         let shared_head = extra.tied && entry.pattern == "lm_head.weight";
@@ -402,65 +407,70 @@ fn from_stored(
             true => "embed_tokens.weight",
             false => entry.pattern.as_str(),
         };
-        let Some(found) = rows.get(pattern) else {
-            strangers.push(position);
-            continue;
+        let block = |row: usize| match all[row].role.info().block {
+            true => entry.numbers.first().copied(),
+            false => None,
         };
-        for &row in found {
-            let in_block = all[row].role.info().block;
-            let layer = if in_block {
-                entry.numbers.first().copied()
-            } else {
-                None
-            };
-            if layer.is_some_and(|l| l as usize >= layers.len()) {
-                continue; // a multi-token-prediction block behind the last one
-            }
-            let part = entry
-                .numbers
-                .get(usize::from(in_block))
-                .copied()
-                .unwrap_or(0);
-            parts
-                .entry((row, layer))
-                .or_default()
-                .push((part, position));
+        let place = |row: usize| {
+            let index = block(row).unwrap_or(0) as usize;
+            layers.get(index).map(|layer| Place {
+                dims,
+                extra,
+                layer,
+                index,
+            })
+        };
+        let found = rows.get(pattern).map_or(&[][..], Vec::as_slice);
+        let found: Vec<(usize, Place<'_>)> = found
+            .iter()
+            .filter_map(|&row| Some((row, place(row)?)))
+            .collect();
+        // Where one name can stand for several rows, those that the configuration calls for count.
+        let called_for = |(row, place): &(usize, Place<'_>)| (all[*row].when)(place);
+        let any = found.iter().any(called_for);
+        let found = found.into_iter().filter(|f| !any || called_for(f));
+        let mut shared = 0u64;
+        let mut taken = Vec::new();
+        for (row, place) in found {
+            let wanted = product(&(all[row].shape)(&place));
+            let number = usize::from(block(row).is_some());
+            taken.push((row, entry.numbers.get(number).copied().unwrap_or(0), shared));
+            shared = shared.saturating_add(wanted);
+        }
+        if taken.is_empty() {
+            strangers.push(position);
+        }
+        for (row, number, before) in taken {
+            parts.entry((row, block(row))).or_default().push(Part {
+                number,
+                position,
+                before,
+                shared,
+            });
         }
     }
     let mut tensors = Vec::new();
+    let mut padding = 0u64;
     for (row_index, row) in all.iter().enumerate() {
         for (layer, place) in places(row, dims, extra, layers) {
             let expected = (row.shape)(&place);
             match parts.get_mut(&(row_index, layer)) {
                 Some(found) => {
                     found.sort_unstable();
-                    let named = rows.get(sorted.text[found[0].1].pattern.as_str());
-                    // Of several rows for one stored tensor, those count that the block has.
-                    let mut shares = 1;
-                    if let Some(rivals) = named.filter(|rows| rows.len() > 1) {
-                        if !(row.when)(&place) {
-                            continue;
-                        }
-                        shares = rivals.iter().filter(|&&r| (all[r].when)(&place)).count();
-                    }
-                    tensors.push(gather(row, layer, expected, found, &sorted.text, shares)?);
+                    let (tensor, padded) = gather(row, layer, expected, found, &sorted.text)?;
+                    tensors.push(tensor);
+                    padding = padding.saturating_add(padded);
                 }
                 None if row.names.is_empty() && (row.when)(&place) => {
                     let bytes = Dtype::F32.bytes(&expected).unwrap_or(Bytes(0));
-                    tensors.push(Tensor {
-                        stored_bytes: bytes,
-                        ..made(row, layer, expected, Dtype::F32, bytes, Vec::new())
-                    });
+                    tensors.push(made(row, layer, expected, Dtype::F32, bytes, Vec::new()));
                 }
                 None if row.part != "bias" && (row.when)(&place) => {
                     let number = layer.map_or_else(String::new, |l| l.to_string());
-                    let name = row
-                        .names
-                        .first()
-                        .copied()
-                        .unwrap_or_default()
-                        .replacen("{}", &number, 1);
-                    return Err(ModelError::MissingTensor { tensor: name });
+                    let name = row.names.first().copied().unwrap_or_default();
+                    return Err(ModelError::MissingTensor {
+                        tensor: name.replacen("{}", &number, 1),
+                    });
                 }
                 None => {}
             }
@@ -473,48 +483,68 @@ fn from_stored(
             .filter_map(|i| keep[i].take())
             .map(|entry| other(entry.logical)),
     );
-    Ok(tensors)
+    Ok((tensors, padding))
 }
 
-/// One GGUF tensor from the stored tensors of its row: one, or one per expert. `shares` rows are
-/// made from the same stored tensor (a fused gate and up projection, say).
+/// A stored tensor as a part of a row's tensor.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Part {
+    /// The expert's number.
+    number: u32,
+    /// Which of the stored tensors.
+    position: usize,
+    /// Weights of the rows before this one that are made from the same stored tensor.
+    before: u64,
+    /// Weights of all the rows that are made from it (a gate and an up projection, say).
+    shared: u64,
+}
+
+fn product(shape: &[u64]) -> u64 {
+    shape.iter().fold(1u64, |n, &d| n.saturating_mul(d))
+}
+
+/// One GGUF tensor from the stored tensors of its row: one, or one per expert; and how many of the
+/// stored weights are padding (counted with the first of the rows that share them).
 fn gather(
     row: &Row,
     layer: Option<u32>,
     expected: Vec<u64>,
-    found: &[(u32, usize)],
+    found: &[Part],
     text: &[Entry],
-    shares: usize,
-) -> Result<Tensor, ModelError> {
-    let logical = || found.iter().map(|&(_, position)| &text[position].logical);
-    let first = &text[found[0].1].logical;
-    let elements = |shape: &[u64]| shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
-    let wanted = elements(&expected).ok_or_else(|| ModelError::TooLarge {
-        tensor: first.name.clone(),
-        shape: expected.clone(),
-    })?;
-    let stored: u64 = logical()
-        .map(|l| elements(&l.shape).unwrap_or(u64::MAX))
-        .fold(0, u64::saturating_add);
+) -> Result<(Tensor, u64), ModelError> {
+    let logical = || found.iter().map(|part| &text[part.position].logical);
+    let (first, Part { before, shared, .. }) = (&text[found[0].position].logical, found[0]);
+    let wanted = product(&expected);
+    if wanted == u64::MAX || shared == u64::MAX {
+        return Err(ModelError::TooLarge {
+            tensor: first.name.clone(),
+            shape: expected,
+        });
+    }
+    let sum = |of: fn(&Logical) -> u64| logical().map(of).fold(0, u64::saturating_add);
+    let stored = sum(|l| product(&l.shape));
+    let padding = stored.saturating_sub(shared);
+    let fits = stored >= shared && padding <= sum(|l| l.slack);
     let embedding = matches!(
         row.role,
         TensorRole::TokenEmbedding | TensorRole::Output | TensorRole::PerLayerEmbedding
     );
-    if stored != wanted && shares == 1 && !(embedding && first.shape.last() == expected.last()) {
+    if !fits && !(embedding && first.shape.last() == expected.last()) {
         return Err(ModelError::ShapeMismatch {
             tensor: first.name.clone(),
             found: first.shape.clone(),
             expected,
         });
     }
+    // Rows that share a stored tensor share its bytes by weight, to the last one.
     let all_bytes: Bytes = logical().map(|l| l.bytes).sum();
-    // Split tensors share their source's bytes by weight.
-    let bytes = match stored {
-        stored if shares > 1 && stored > 0 => Bytes(
-            (u128::from(all_bytes.0) * u128::from(wanted.min(stored)) / u128::from(stored)) as u64,
-        ),
-        _ => all_bytes,
+    let up_to = |weights: u64| {
+        let part = u128::from(all_bytes.0) * u128::from(weights) / u128::from(shared.max(1));
+        part as u64
     };
+    let bytes = Bytes(up_to(before + wanted) - up_to(before));
     let sources = logical().flat_map(|l| l.sources.iter().copied()).collect();
-    Ok(made(row, layer, expected, first.dtype, bytes, sources))
+    let tensor = made(row, layer, expected, first.dtype, bytes, sources);
+    let counted = fits && before == 0;
+    Ok((tensor, if counted { padding } else { 0 }))
 }

@@ -154,17 +154,21 @@ fn shape(arch: &Arch, facts: &Facts<'_>) -> Result<(Dims, Vec<Layer>), ModelErro
     Ok((dims, layers))
 }
 
-/// Dimensions that only the shapes of tensors need.
+/// Dimensions that only the shapes of tensors need; `head_dim` is that of the blocks that see the
+/// whole context.
 fn extra(facts: &Facts<'_>, tied: bool, head_dim: u64) -> Result<Extra, ModelError> {
     let flag = |name| facts.flag(name).unwrap_or(false);
     let rope = facts
         .json("rope_scaling")
+        .filter(|rope| rope.is_object())
         .or_else(|| facts.json("rope_parameters"));
+    // Models with windowed blocks state one set of parameters for each kind of block.
+    let rope = rope.map(|rope| rope.get("full_attention").unwrap_or(rope));
     let rope_type = rope
         .and_then(|r| r.get("rope_type").or_else(|| r.get("type")))
         .and_then(|t| t.as_str());
     let rope_factors = match rope_type {
-        Some("llama3") => head_dim / 2,
+        Some("llama3" | "proportional") => head_dim / 2,
         Some("longrope" | "su" | "yarn") => rope
             .and_then(|r| r.get("long_factor")?.as_array().map(|a| a.len() as u64))
             .unwrap_or(0),
@@ -193,6 +197,19 @@ fn extra(facts: &Facts<'_>, tied: bool, head_dim: u64) -> Result<Extra, ModelErr
         shortconv_cache: facts.or_zero(Key::ShortconvCache)?,
         expert_latent: facts.or_zero(Key::ExpertLatent)?,
         rope_factors,
+        key_is_value: flag("attention_k_eq_v"),
+    })
+}
+
+/// The table entry called `name`, for `--assume-kv`.
+///
+/// # Errors
+/// [`ModelError::UnknownArchitecture`] with the nearest name.
+pub fn known_architecture(name: &str) -> Result<&'static str, ModelError> {
+    let found = Arch::of_gguf(&name.to_ascii_lowercase()).map(|arch| arch.name);
+    found.ok_or_else(|| ModelError::UnknownArchitecture {
+        name: name.to_owned(),
+        nearest: nearest_architecture(name),
     })
 }
 

@@ -4,7 +4,8 @@
 //! Layouts: FP8 with `weight_scale_inv` (DeepSeek, Qwen) or `weight_scale`; compressed-tensors
 //! (`weight_packed`, `weight_scale`, ...); GPTQ and AWQ (`qweight`, `qzeros`, `scales`, `g_idx`);
 //! bitsandbytes (`weight.absmax`, `SCB`, ...); MLX (`weight` in U32 with `scales`, `biases`);
-//! MXFP4 of gpt-oss (`_blocks`, `_scales`).
+//! MXFP4 of gpt-oss (`_blocks`, `_scales`); NVFP4 of ModelOpt (`weight` in U8 with `weight_scale`
+//! in FP8 and `weight_scale_2`).
 
 use std::collections::HashMap;
 
@@ -25,6 +26,8 @@ pub(super) struct Logical {
     pub shape: Vec<u64>,
     /// The element format that its packing amounts to.
     pub dtype: Dtype,
+    /// How many weights of `shape` may be only padding: the columns of a row fill whole words.
+    pub slack: u64,
     /// Bytes of the weight and everything folded into it.
     pub bytes: Bytes,
     /// The stored tensors it is made of, the weight itself first.
@@ -117,79 +120,88 @@ fn unpack(
         tensor: weight.name.clone(),
         shape: weight.shape.clone(),
     };
+    let scales = |end: &str| companion(end).map(|t| t.shape.as_slice());
+    let kept = || weight.name.clone();
+    let packed = weight.name.ends_with(".weight_packed");
     let (name, shape, dtype) = match (weight.shape.as_slice(), weight.dtype) {
-        (&[rows, words], Dtype::I32) if weight.name.ends_with(".weight_packed") => {
+        (shape, Dtype::I32) if packed => {
             let bits = compressed_tensors_bits(config).unwrap_or(4);
+            let name = renamed(weight, ".weight_packed");
+            (name, widened(shape, 32, bits), packed_dtype(bits))
+        }
+        (shape, Dtype::U8) if packed => {
+            let format = four_bit_float(companion(".weight_scale"));
             (
                 renamed(weight, ".weight_packed"),
-                widened(vec![rows, words], 32, bits),
-                packed_dtype(bits),
+                widened(shape, 8, 4),
+                format,
             )
         }
-        (&[rows, bytes], Dtype::U8) if weight.name.ends_with(".weight_packed") => (
-            renamed(weight, ".weight_packed"),
-            widened(vec![rows, bytes], 8, 4),
-            Dtype::NVFP4,
-        ),
         (&[first, second], Dtype::I32) if weight.name.ends_with(".qweight") => {
             // GPTQ packs along the inputs, AWQ along the outputs; both keep one scale per output.
-            let outputs = companion(".scales")
-                .and_then(|s| s.shape.get(1))
-                .copied()
-                .unwrap_or(second);
-            let stated = number(config, &["quantization_config", "bits"]);
-            let (shape, bits) = if outputs == second {
-                let bits = stated.unwrap_or(4);
-                (widened(vec![second, first], 32, bits), bits)
-            } else {
-                let bits = (second.saturating_mul(32) / outputs.max(1)).clamp(1, 32);
-                (Some(vec![outputs, first]), bits)
+            let last = |shape: &[u64]| shape.last().copied();
+            let outputs = scales(".scales").and_then(last).unwrap_or(second);
+            let words = match outputs == second {
+                true => scales(".qzeros").and_then(last),
+                false => Some(second),
+            };
+            // Zero points and AWQ's weights are packed along the outputs, so they tell the bits.
+            let bits = match words {
+                Some(words) => words.saturating_mul(32) / outputs.max(1),
+                None => number(config, &["quantization_config", "bits"]).unwrap_or(4),
+            };
+            let bits = bits.clamp(1, 32);
+            let shape = match outputs == second {
+                true => widened(&[second, first], 32, bits),
+                false => Some(vec![outputs, first]),
             };
             (renamed(weight, ".qweight"), shape, packed_dtype(bits))
         }
-        (&[rows, words], Dtype::U32) if companion(".scales").is_some() => {
+        (shape @ [.., words], Dtype::U32) if companion(".scales").is_some() => {
             let base = weight.name.strip_suffix(".weight").unwrap_or(&weight.name);
-            let group = mlx_group(config, base);
-            let groups = companion(".scales")
-                .and_then(|s| s.shape.get(1))
-                .copied()
+            let groups = scales(".scales")
+                .and_then(|s| s.last().copied())
                 .unwrap_or(0);
-            let columns = groups.checked_mul(group).ok_or_else(too_large)?;
+            let columns = groups
+                .checked_mul(mlx_group(config, base))
+                .ok_or_else(too_large)?;
             let bits = (words.saturating_mul(32) / columns.max(1)).clamp(1, 32);
-            (
-                weight.name.clone(),
-                Some(vec![rows, columns]),
-                packed_dtype(bits),
-            )
+            (kept(), with_columns(shape, columns), packed_dtype(bits))
         }
         (shape, Dtype::U8) if companion(".weight.absmax").is_some() => {
-            let packed: u64 = shape.iter().product();
-            (
-                weight.name.clone(),
-                packed.checked_mul(2).map(|n| vec![n]),
-                Dtype::INT4,
-            )
+            let nibbles = shape.iter().try_fold(2u64, |n, &d| n.checked_mul(d));
+            (kept(), nibbles.map(|n| vec![n]), Dtype::INT4)
         }
-        (shape, Dtype::U8) if companion("_scales").is_some() && shape.len() == 4 => {
-            let last = shape[2].checked_mul(32).ok_or_else(too_large)?;
-            (
-                renamed(weight, "_blocks"),
-                Some(vec![shape[0], shape[1], last]),
-                Dtype::MXFP4,
-            )
+        (shape, Dtype::U8) if companion(".weight_scale_2").is_some() => (
+            kept(),
+            widened(shape, 8, 4),
+            four_bit_float(companion(".weight_scale")),
+        ),
+        (&[experts, rows, blocks, _], Dtype::U8) if companion("_scales").is_some() => {
+            let shape = blocks
+                .checked_mul(32)
+                .map(|columns| vec![experts, rows, columns]);
+            (renamed(weight, "_blocks"), shape, Dtype::MXFP4)
         }
-        (shape, dtype) => (weight.name.clone(), Some(shape.to_vec()), dtype),
+        (shape, dtype) => (kept(), Some(shape.to_vec()), dtype),
     };
     let shape = shape.ok_or_else(too_large)?;
-    shape
-        .iter()
-        .try_fold(1u64, |n, &d| n.checked_mul(d))
-        .ok_or_else(too_large)?;
+    let elements = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
+    let elements = elements.ok_or_else(too_large)?;
+    let columns = shape.last().copied().unwrap_or(1).max(1);
+    let slack = match weight.dtype {
+        Dtype::I32 if packed => {
+            let in_word = columns / weight.shape.last().copied().unwrap_or(1).max(1);
+            (elements / columns).saturating_mul(in_word.saturating_sub(1))
+        }
+        _ => 0,
+    };
     let sources = std::iter::once(index).chain(companions.iter().copied());
     Ok(Logical {
         name,
         shape,
         dtype,
+        slack,
         bytes: sources.clone().map(|i| stored[i].bytes).sum(),
         sources: sources.map(|i| i as u32).collect(),
     })
@@ -205,10 +217,23 @@ fn renamed(weight: &StoredTensor, end: &str) -> String {
 }
 
 /// `shape` with its last dimension counted in weights of `bits` instead of words of `word_bits`.
-fn widened(mut shape: Vec<u64>, word_bits: u64, bits: u64) -> Option<Vec<u64>> {
-    let last = shape.last_mut()?;
-    *last = last.checked_mul(word_bits)? / bits.clamp(1, 32);
+fn widened(shape: &[u64], word_bits: u64, bits: u64) -> Option<Vec<u64>> {
+    let columns = shape.last()?.checked_mul(word_bits)? / bits.clamp(1, 32);
+    with_columns(shape, columns)
+}
+
+fn with_columns(shape: &[u64], columns: u64) -> Option<Vec<u64>> {
+    let mut shape = shape.to_vec();
+    *shape.last_mut()? = columns;
     Some(shape)
+}
+
+/// Four-bit floats by their block scales: E8M0 (a byte) is MXFP4, E4M3 is NVFP4.
+fn four_bit_float(scale: Option<&StoredTensor>) -> Dtype {
+    match scale.map(|s| s.dtype) {
+        Some(Dtype::U8 | Dtype::F8_E8M0) => Dtype::MXFP4,
+        _ => Dtype::NVFP4,
+    }
 }
 
 fn packed_dtype(bits: u64) -> Dtype {

@@ -218,6 +218,7 @@ impl TensorRole {
         let stem = rest
             .strip_suffix(".weight")
             .or_else(|| rest.strip_suffix(".bias"))
+            .or_else(|| rest.strip_suffix(".scale"))
             .unwrap_or(rest);
         let role = ROLES
             .iter()

@@ -18,14 +18,7 @@ use crate::model::spec::ModelSpec;
 use crate::plan::kv::KvSettings;
 use crate::units::Bytes;
 
-/// Where the layers run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
-    /// Everything on the CPU: one buffer.
-    Cpu,
-    /// Layers and output on CUDA; the token embedding and the inputs stay with the CPU.
-    Cuda,
-}
+pub use crate::runtime::profile::Backend;
 
 /// The buffers of one pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

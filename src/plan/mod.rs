@@ -1,8 +1,23 @@
 //! The plan: a model, a type per tensor, a board and a workload come in, a memory ledger and a speed
-//! come out. Pure functions: nothing here reads a file or can fail.
+//! come out. Pure functions: nothing here reads a file or can fail. That a model does not fit is a
+//! result with numbers, not an error.
 
+pub mod advise;
+pub mod candidates;
 pub mod compute;
+pub mod fit;
 pub mod kv;
+pub mod memory;
+pub mod note;
+pub mod operations;
+pub mod roofline;
+pub mod speed;
+pub mod workload;
 
 #[cfg(test)]
 mod golden;
+
+pub use fit::{Fit, Plan, Speeds, Verdict, fit};
+pub use memory::Ledger;
+pub use note::Note;
+pub use workload::Workload;

@@ -20,6 +20,10 @@ pub(super) fn vocab_rows(p: &Place<'_>) -> Vec<u64> {
     vec![p.dims.vocab, p.dims.hidden]
 }
 
+pub(super) fn heads(p: &Place<'_>) -> u64 {
+    attention(p).map_or(0, |a| a.heads)
+}
+
 pub(super) fn query_width(p: &Place<'_>) -> u64 {
     attention(p).map_or(0, |a| a.heads.saturating_mul(a.key_dim))
 }
@@ -153,6 +157,19 @@ pub(super) const QKV_BIAS: &[Row] = &[
     .when(has_attention_bias),
 ];
 
+/// Biases on query, key and value that are always there; the configuration has no key for them.
+pub(super) const ALWAYS_QKV_BIAS: &[Row] = &[
+    Row::bias(R::AttnQ, &["layers.{}.self_attn.q_proj.bias"], |p| {
+        vec![query_width(p)]
+    }),
+    Row::bias(R::AttnK, &["layers.{}.self_attn.k_proj.bias"], |p| {
+        vec![key_width(p)]
+    }),
+    Row::bias(R::AttnV, &["layers.{}.self_attn.v_proj.bias"], |p| {
+        vec![value_width(p)]
+    }),
+];
+
 /// A bias on the attention output.
 pub(super) const OUTPUT_BIAS: &[Row] =
     &[
@@ -215,6 +232,7 @@ pub(super) const EXPERTS: &[Row] = &[
         R::FfnGateExperts,
         &[
             "layers.{}.mlp.experts.{}.gate_proj.weight",
+            "layers.{}.mlp.switch_mlp.gate_proj.weight",
             "layers.{}.mlp.experts.gate_up_proj",
         ],
         |p| vec![experts(p), inner(p), p.dims.hidden],
@@ -224,6 +242,7 @@ pub(super) const EXPERTS: &[Row] = &[
         R::FfnUpExperts,
         &[
             "layers.{}.mlp.experts.{}.up_proj.weight",
+            "layers.{}.mlp.switch_mlp.up_proj.weight",
             "layers.{}.mlp.experts.gate_up_proj",
         ],
         |p| vec![experts(p), inner(p), p.dims.hidden],
@@ -233,11 +252,43 @@ pub(super) const EXPERTS: &[Row] = &[
         R::FfnDownExperts,
         &[
             "layers.{}.mlp.experts.{}.down_proj.weight",
+            "layers.{}.mlp.switch_mlp.down_proj.weight",
             "layers.{}.mlp.experts.down_proj",
         ],
         |p| vec![experts(p), p.dims.hidden, inner(p)],
     )
     .when(has_experts),
+];
+
+/// The expert that every token uses, beside the routed ones.
+pub(super) const SHARED_EXPERT: &[Row] = &[
+    Row::weight(
+        R::FfnGateShared,
+        &[
+            "layers.{}.mlp.shared_expert.gate_proj.weight",
+            "layers.{}.mlp.shared_experts.gate_proj.weight",
+        ],
+        |p| vec![shared_inner(p), p.dims.hidden],
+    )
+    .when(has_shared_expert),
+    Row::weight(
+        R::FfnUpShared,
+        &[
+            "layers.{}.mlp.shared_expert.up_proj.weight",
+            "layers.{}.mlp.shared_experts.up_proj.weight",
+        ],
+        |p| vec![shared_inner(p), p.dims.hidden],
+    )
+    .when(has_shared_expert),
+    Row::weight(
+        R::FfnDownShared,
+        &[
+            "layers.{}.mlp.shared_expert.down_proj.weight",
+            "layers.{}.mlp.shared_experts.down_proj.weight",
+        ],
+        |p| vec![p.dims.hidden, shared_inner(p)],
+    )
+    .when(has_shared_expert),
 ];
 
 /// One frequency factor per rotary pair, which conversion computes from `rope_scaling`.
@@ -272,18 +323,34 @@ pub(super) fn blocks(
         .find(|&h| h > 0)
         .ok_or(ModelError::missing(Key::Heads))?;
     let key_dim = head_dim(facts, first_heads)?;
+    // In GGUF each of the two lengths has a default of its own.
     let value_dim = match facts.is_hugging_face() {
         true => key_dim,
-        false => facts.get(Key::ValueDim)?.unwrap_or(key_dim),
+        false => match facts.get(Key::ValueDim)? {
+            Some(dim) => dim,
+            None => facts.need(Key::Hidden)? / first_heads,
+        },
+    };
+    let window_key_dim = facts.get(Key::WindowHeadDim)?.unwrap_or(key_dim);
+    let window_value_dim = match facts.get(Key::WindowValueDim)? {
+        Some(dim) => dim,
+        None if facts.is_hugging_face() => window_key_dim,
+        None => value_dim,
     };
     (0..count)
         .map(|index| {
+            let window = windows(index)?;
+            let windowed = window.is_some();
             let attention = Attention {
                 heads: heads[index],
                 kv_heads: kv_heads[index],
-                key_dim,
-                value_dim,
-                window: windows(index)?,
+                key_dim: if windowed { window_key_dim } else { key_dim },
+                value_dim: if windowed {
+                    window_value_dim
+                } else {
+                    value_dim
+                },
+                window,
                 cache: Cache::Own,
             };
             Ok(Layer {
@@ -383,16 +450,14 @@ pub(super) fn feed_forward(
 /// Which blocks see a sliding window: `layer_types` or the per-block list of a GGUF where given,
 /// else every block but each `period`-th.
 ///
-/// Source: llama.cpp `set_swa_pattern`; a pattern of zero or one in a file overrides the default.
+/// A window of zero means that there is none. Source: llama.cpp `set_swa_pattern`; a pattern of
+/// zero or one in a file overrides the default.
 pub(super) fn sliding(
     facts: &Facts<'_>,
     default_window: u64,
     default_period: u64,
 ) -> Result<impl Fn(usize) -> Result<Option<u64>, ModelError> + use<>, ModelError> {
-    let window = match facts.or_zero(Key::Window)? {
-        0 => default_window,
-        window => window,
-    };
+    let window = facts.get(Key::Window)?.unwrap_or(default_window);
     let types = facts
         .words("layer_types")
         .map(|types| types.iter().map(|t| *t == "sliding_attention").collect());

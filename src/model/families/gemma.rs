@@ -1,4 +1,4 @@
-//! Gemma 1, 2, 3 and 3n.
+//! Gemma 1, 2, 3 and 3n. Gemma 4 has a file of its own.
 //!
 //! Sources: `modeling_gemma2.py`, `modeling_gemma3.py`, `modeling_gemma3n.py` and their
 //! configuration classes in Transformers; `src/models/gemma*.cpp` of llama.cpp.
@@ -40,9 +40,10 @@ pub(super) static GEMMA3: Arch = Arch {
         (Key::KvHeads, 4),
         (Key::HeadDim, 256),
         (Key::Context, 131_072),
+        (Key::Window, 4096),
     ],
     tied_by_default: true,
-    layers: |facts| blocks(facts, sliding(facts, 1024, 6)?),
+    layers: |facts| blocks(facts, sliding(facts, 0, 6)?),
     tensors: &[
         EMBEDDING_AND_HEAD,
         SANDWICH_NORMS,
@@ -211,12 +212,14 @@ fn gemma3n_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
             .saturating_sub(facts.or_zero(Key::SharedKvLayers)? as usize),
         false => 20,
     };
-    for attention in layers
-        .iter_mut()
-        .skip(owners)
-        .filter_map(|l| l.mixer.attention.as_mut())
-    {
+    share_caches(&mut layers, owners);
+    Ok(layers)
+}
+
+/// Blocks behind the first `owners` reuse the cache of an earlier block of their kind.
+pub(super) fn share_caches(layers: &mut [Layer], owners: usize) {
+    let later = layers.iter_mut().skip(owners);
+    for attention in later.filter_map(|l| l.mixer.attention.as_mut()) {
         attention.cache = Cache::Shared;
     }
-    Ok(layers)
 }

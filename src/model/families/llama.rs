@@ -1,14 +1,16 @@
 //! Llama and its close relatives: Llama 2 and 3, TinyLlama, SmolLM2, Mistral, DeepSeek-R1 distills,
-//! SmolLM3, Phi-3.
+//! Mixtral, Mistral 3, SmolLM3, Phi-3.
 //!
-//! Sources: `modeling_llama.py`, `modeling_smollm3.py`, `modeling_phi3.py` of Transformers;
-//! `src/models/llama.cpp`, `smollm3.cpp`, `phi3.cpp` of llama.cpp.
+//! Sources: `modeling_llama.py`, `modeling_mixtral.py`, `modeling_ministral3.py`, `modeling_smollm3.py`,
+//! `modeling_phi3.py` of Transformers; `src/models/llama.cpp`, `mistral3.cpp`, `smollm3.cpp`, `phi3.cpp`
+//! of llama.cpp.
 
 use super::common::*;
 use crate::model::arch::{Arch, Row};
+use crate::model::facts::Key;
 use crate::model::role::TensorRole as R;
 
-/// llama.cpp runs Mistral as `llama`, without its sliding window.
+/// llama.cpp runs Mistral and Mixtral as `llama`, without their sliding window.
 pub(super) static LLAMA: Arch = Arch {
     name: "llama",
     classes: &[
@@ -17,8 +19,9 @@ pub(super) static LLAMA: Arch = Arch {
         "MistralForCausalLM",
         "LlamaModel",
         "LlamaForSequenceClassification",
+        "MixtralForCausalLM",
     ],
-    model_types: &["llama", "mistral"],
+    model_types: &["llama", "mistral", "mixtral"],
     defaults: &[],
     tied_by_default: false,
     layers: uniform,
@@ -30,9 +33,59 @@ pub(super) static LLAMA: Arch = Arch {
         OUTPUT_BIAS,
         GATED_FFN,
         GATED_FFN_BIAS,
+        MIXTRAL_EXPERTS,
         ROPE_FREQS,
     ],
 };
+
+/// The text part of Mistral Small 3.1 and of Ministral 3.
+pub(super) static MISTRAL3: Arch = Arch {
+    name: "mistral3",
+    classes: &["Mistral3ForConditionalGeneration", "Ministral3ForCausalLM"],
+    model_types: &["mistral3", "ministral3", "mistral"],
+    defaults: &[(Key::HeadDim, 128), (Key::KvHeads, 8)],
+    ..LLAMA
+};
+
+/// Mixtral's names for what [`EXPERTS`] describes; `w1` gates, `w3` goes up, `w2` down.
+const MIXTRAL_EXPERTS: &[Row] = &[
+    Row::weight(
+        R::FfnRouter,
+        &[
+            "layers.{}.block_sparse_moe.gate.weight",
+            "layers.{}.mlp.gate.weight",
+        ],
+        |p| vec![experts(p), p.dims.hidden],
+    )
+    .when(has_experts),
+    Row::weight(
+        R::FfnGateExperts,
+        &[
+            "layers.{}.block_sparse_moe.experts.{}.w1.weight",
+            "layers.{}.mlp.experts.gate_up_proj",
+        ],
+        |p| vec![experts(p), inner(p), p.dims.hidden],
+    )
+    .when(has_experts),
+    Row::weight(
+        R::FfnUpExperts,
+        &[
+            "layers.{}.block_sparse_moe.experts.{}.w3.weight",
+            "layers.{}.mlp.experts.gate_up_proj",
+        ],
+        |p| vec![experts(p), inner(p), p.dims.hidden],
+    )
+    .when(has_experts),
+    Row::weight(
+        R::FfnDownExperts,
+        &[
+            "layers.{}.block_sparse_moe.experts.{}.w2.weight",
+            "layers.{}.mlp.experts.down_proj",
+        ],
+        |p| vec![experts(p), p.dims.hidden, inner(p)],
+    )
+    .when(has_experts),
+];
 
 pub(super) static SMOLLM3: Arch = Arch {
     name: "smollm3",

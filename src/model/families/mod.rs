@@ -2,13 +2,19 @@
 //! file beside this one.
 
 mod common;
+mod deepseek;
 mod falcon_h1;
 mod gemma;
+mod gemma4;
+mod glm;
+mod gpt_oss;
+mod granite;
 mod granite_hybrid;
 mod hybrid;
 mod lfm2;
 mod llama;
 mod nemotron_h;
+mod olmo;
 mod qwen;
 mod qwen_next;
 
@@ -19,15 +25,29 @@ pub(super) use hybrid::ssm_inner;
 /// Every known architecture.
 pub(super) static ARCHITECTURES: &[&Arch] = &[
     &llama::LLAMA,
+    &llama::MISTRAL3,
     &llama::SMOLLM3,
     &llama::PHI3,
     &qwen::QWEN2,
+    &qwen::QWEN2VL,
+    &qwen::QWEN2MOE,
     &qwen::QWEN3,
     &qwen::QWEN3MOE,
+    &qwen::QWEN3VL,
+    &qwen::QWEN3VLMOE,
     &gemma::GEMMA,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
     &gemma::GEMMA3N,
+    &gemma4::GEMMA4,
+    &granite::GRANITE,
+    &granite::GRANITEMOE,
+    &gpt_oss::GPT_OSS,
+    &deepseek::DEEPSEEK2,
+    &deepseek::DEEPSEEK3,
+    &olmo::OLMO2,
+    &olmo::OLMO3,
+    &glm::GLM4,
     &qwen_next::QWEN3NEXT,
     &qwen_next::QWEN35,
     &qwen_next::QWEN35MOE,
@@ -45,6 +65,11 @@ pub(super) static VARIANTS: &[Variant] = &[
         of: "nemotron_h",
         when: nemotron_h::routes,
         arch: &nemotron_h::NEMOTRON_H_MOE,
+    },
+    Variant {
+        of: "granitehybrid",
+        when: granite_hybrid::only_attends_with_experts,
+        arch: &granite::GRANITEMOE,
     },
     Variant {
         of: "granitehybrid",

@@ -1,0 +1,254 @@
+//! Every flag, declared once: the parser, `--help`, the man page and the completions come from here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::device::{DEFAULT_BOARD, L4tRelease};
+use crate::dtype::Dtype;
+use crate::plan::roofline::Nominal;
+use crate::plan::workload::KV_TYPES;
+use crate::scheme::Rules;
+use crate::units::Bytes;
+
+/// Says whether a language model fits a Jetson Orin, in which format, with how much context and how
+/// fast.
+///
+/// Exit status: 0 it fits, 1 it does not (or a check differs), 2 an error.
+#[derive(Debug, Parser)]
+#[command(name = "orinplan", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Plan a model on a board: verdict, formats, memory, context, speed
+    Fit(FitArgs),
+    /// Operational intensity and ceilings against a board's roofline
+    Roofline(RooflineArgs),
+    /// List what is in a checkpoint
+    Inspect(InspectArgs),
+    /// Boards and their power modes, and the machine at hand
+    Devices(DevicesArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the man page
+    Man(ManArgs),
+}
+
+/// Where and with what a model runs.
+#[derive(Debug, Args)]
+pub(super) struct BoardArgs {
+    /// Board id, a profile file, or `host` for this machine (`orinplan devices list`)
+    #[arg(long, value_name = "ID|FILE|host", default_value = DEFAULT_BOARD)]
+    pub device: String,
+    /// Power mode by name, in any case [default: the board's]
+    #[arg(long, value_name = "NAME")]
+    pub power_mode: Option<String>,
+    /// Runtime that loads the model
+    #[arg(long, value_name = "ID", default_value = "llama.cpp")]
+    pub runtime: String,
+}
+
+/// The model and how to read it.
+#[derive(Debug, Args)]
+pub(super) struct ModelArgs {
+    /// A Hugging Face directory, a .safetensors or .gguf file, a config.json, or a hub id or Ollama
+    /// tag that is in the local cache
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// Plan the blocks of an unknown architecture as if they were those of this one
+    #[arg(long, value_name = "ARCH")]
+    pub assume_kv: Option<String>,
+}
+
+/// What the model is asked to do.
+#[derive(Debug, Args)]
+pub(super) struct WorkloadArgs {
+    /// Formats to plan, by id, or `all` [default: the common ones]
+    #[arg(long, value_name = "ID,..", value_delimiter = ',')]
+    pub scheme: Vec<String>,
+    /// Version of llama.cpp's rules for the type of each tensor
+    #[arg(long, value_name = "VERSION", value_parser = parse_rules, default_value = Rules::ALL[0].0)]
+    pub rules: Rules,
+    /// Tokens of context over all sequences [default: 4096, or the model's limit if smaller]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    pub context: Option<u64>,
+    /// Type of the KV cache
+    #[arg(long, value_name = "TYPE", value_parser = parse_kv_type, default_value = "f16")]
+    pub kv_type: Dtype,
+    /// Type of cached keys, if not that of --kv-type
+    #[arg(long, value_name = "TYPE", value_parser = parse_kv_type)]
+    pub kv_type_k: Option<Dtype>,
+    /// Type of cached values, if not that of --kv-type
+    #[arg(long, value_name = "TYPE", value_parser = parse_kv_type)]
+    pub kv_type_v: Option<Dtype>,
+    /// Sequences decoded at once
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub parallel: u64,
+    /// Prompt tokens processed at once
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub ubatch: u64,
+    /// Length of the prompt; decode is rated after it
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    pub prompt_tokens: u64,
+    /// Rows of logits reserved in a pass [default: what the runtime does]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub outputs: Option<u64>,
+    /// Without fused attention: the score matrix is held in memory
+    #[arg(long)]
+    pub no_flash_attention: bool,
+    /// The board runs its desktop
+    #[arg(long)]
+    pub desktop: bool,
+    /// Memory to keep free for other programs, such as 512MiB
+    #[arg(long, value_name = "SIZE")]
+    pub reserve: Option<Bytes>,
+    /// Memory the model may use, instead of what the board has left
+    #[arg(long, value_name = "SIZE")]
+    pub budget: Option<Bytes>,
+    /// Leave vision and audio towers out
+    #[arg(long)]
+    pub text_only: bool,
+    /// L4T release of the board, such as 36.4.7: it limits single allocations
+    #[arg(long, value_name = "RELEASE", value_parser = parse_release)]
+    pub l4t: Option<L4tRelease>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FitArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub board: BoardArgs,
+    #[command(flatten)]
+    pub workload: WorkloadArgs,
+    /// Show the ledger and the roofline of the recommended plan, term by term
+    #[arg(long)]
+    pub explain: bool,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Write the report to a file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Save the prediction as JSON, for --check
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Compare with a saved prediction; exit 1 and list the differences if it changed
+    #[arg(long, value_name = "FILE", conflicts_with = "save")]
+    pub check: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RooflineArgs {
+    /// Models whose real bytes are rated
+    #[arg(value_name = "MODEL", required_unless_present = "nominal")]
+    pub models: Vec<String>,
+    /// A model by nominal size, such as gemma3:1b:1e9:4.5 (repeatable)
+    #[arg(long, value_name = "NAME:PARAMETERS:BITS")]
+    pub nominal: Vec<Nominal>,
+    #[command(flatten)]
+    pub board: BoardArgs,
+    /// Formats to rate, by id, or `all` [default: the common ones]
+    #[arg(long, value_name = "ID,..", value_delimiter = ',')]
+    pub scheme: Vec<String>,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t)]
+    pub format: PlainFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t)]
+    pub format: PlainFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DevicesArgs {
+    #[command(subcommand)]
+    pub command: Option<DevicesCommand>,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t, global = true)]
+    pub format: PlainFormat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DevicesCommand {
+    /// All boards, one line each
+    List,
+    /// Every number of a board with its source
+    Show {
+        /// Board id or profile file
+        #[arg(value_name = "ID|FILE")]
+        device: String,
+    },
+    /// What this machine is
+    Detect,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// Write the page of every subcommand to this directory instead
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+}
+
+/// Form of a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For a terminal
+    #[default]
+    Text,
+    /// For scripts; the keys are a contract
+    Json,
+    /// For issues and pull requests
+    Markdown,
+}
+
+/// Form of a report that has no Markdown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum PlainFormat {
+    /// For a terminal
+    #[default]
+    Text,
+    /// For scripts; the keys are a contract
+    Json,
+}
+
+fn parse_release(text: &str) -> Result<L4tRelease, String> {
+    text.parse()
+        .map_err(|()| "an L4T release reads 36.4.7; see /etc/nv_tegra_release".to_owned())
+}
+
+fn parse_rules(text: &str) -> Result<Rules, String> {
+    let found = Rules::ALL
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(text));
+    found.map(|(_, rules)| *rules).ok_or_else(|| {
+        let known: Vec<&str> = Rules::ALL.iter().map(|(name, _)| *name).collect();
+        format!("known versions are {}", known.join(", "))
+    })
+}
+
+fn parse_kv_type(text: &str) -> Result<Dtype, String> {
+    let found = Dtype::from_name(text).filter(|dtype| KV_TYPES.contains(dtype));
+    found.ok_or_else(|| {
+        let known: Vec<String> = KV_TYPES
+            .iter()
+            .map(|dtype| dtype.name().to_lowercase())
+            .collect();
+        format!("known types are {}", known.join(", "))
+    })
+}

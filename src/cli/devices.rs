@@ -1,0 +1,40 @@
+//! `orinplan devices`: boards, and the machine at hand.
+
+use std::path::Path;
+
+use super::args::{DevicesArgs, DevicesCommand, PlainFormat};
+use super::{Outcome, print};
+use crate::device;
+use crate::report::devices as report;
+
+pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<Outcome> {
+    let is_text = args.format == PlainFormat::Text;
+    let text = match args.command.as_ref().unwrap_or(&DevicesCommand::List) {
+        DevicesCommand::List => {
+            let all = device::list()?;
+            if is_text {
+                report::list_text(&all)
+            } else {
+                report::list_json(&all)
+            }
+        }
+        DevicesCommand::Show { device } => {
+            let found = device::open(device, Path::new("/"))?;
+            if is_text {
+                report::show_text(&found)
+            } else {
+                report::show_json(&found)
+            }
+        }
+        DevicesCommand::Detect => {
+            let found = device::detect(Path::new("/"))?;
+            if is_text {
+                report::detect_text(&found)
+            } else {
+                report::detect_json(&found)
+            }
+        }
+    };
+    print(&text)?;
+    Ok(Outcome::Yes)
+}

@@ -1,0 +1,233 @@
+//! `orinplan fit`: open, describe, plan, report.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use super::args::{BoardArgs, FitArgs, Format, ModelArgs, WorkloadArgs};
+use super::{Outcome, print};
+use crate::checkpoint::{self, Checkpoint};
+use crate::device::{self, DeviceProfile, PowerMode, Session};
+use crate::model::{self, ModelSpec, Unknown};
+use crate::plan::advise::advise;
+use crate::plan::candidates::{Header, Wanted, candidates};
+use crate::plan::fit::Target;
+use crate::plan::{Plan, Workload, fit};
+use crate::report;
+use crate::report::fit::Report;
+use crate::runtime::{self, RuntimeProfile};
+use crate::units::Bytes;
+
+pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
+    let saved = args.check.as_deref().map(read_saved).transpose()?;
+    let (checkpoint, model) = open(&args.model)?;
+    let board = Board::open(&args.board)?;
+    let target = board.target(args.workload.l4t);
+    let workload = workload(&args.workload, &model, &board.runtime)?;
+    let wanted = wanted(&args.workload.scheme);
+    let header = Header::default();
+    let candidates = candidates(
+        &checkpoint,
+        &model,
+        &board.runtime,
+        &wanted,
+        args.workload.rules,
+        header,
+    )?;
+    if candidates.is_empty() {
+        bail!(
+            "{} loads no format that {} can have; try another --runtime",
+            board.runtime.name,
+            model.name
+        );
+    }
+    let fit = fit(&model, candidates, target, &workload);
+    let advice = advise(&model, &fit, target, &workload);
+    let report = Report {
+        checkpoint: &checkpoint,
+        model: &model,
+        target,
+        workload: &workload,
+        fit: &fit,
+        advice: &advice,
+    };
+
+    let document = report::fit::document(&report);
+    if let Some(path) = &args.save {
+        write_file(path, &report::json(&document))?;
+    }
+    if let Some((path, saved)) = saved {
+        let differences = report::fit::differences(&saved, &document);
+        return check(&path, &differences);
+    }
+    let mut text = match args.format {
+        Format::Text => report::fit::text(&report),
+        Format::Json => report::json(&document),
+        Format::Markdown => report::fit::markdown(&report),
+    };
+    if args.explain && args.format == Format::Text {
+        let shown = fit
+            .recommended
+            .and_then(|index| fit.plans.get(index))
+            .or_else(|| fit.plans.first());
+        text.push_str(
+            &shown
+                .map(|plan| report::fit::explain(&report, plan))
+                .unwrap_or_default(),
+        );
+    }
+    match &args.output {
+        Some(path) => write_file(path, &text)?,
+        None => print(&text)?,
+    }
+    Ok(if fit.plans.iter().any(Plan::fits) {
+        Outcome::Yes
+    } else {
+        Outcome::No
+    })
+}
+
+/// Opens a checkpoint and describes its model.
+pub(super) fn open(args: &ModelArgs) -> anyhow::Result<(Checkpoint, ModelSpec)> {
+    let unknown = match &args.assume_kv {
+        None => Unknown::Refuse,
+        Some(name) => Unknown::Assume(model::known_architecture(name)?),
+    };
+    let checkpoint = checkpoint::open(&args.model)?;
+    let model = model::read(&checkpoint, unknown).with_context(|| args.model.clone())?;
+    Ok((checkpoint, model))
+}
+
+/// Where a model runs.
+pub(super) struct Board {
+    device: DeviceProfile,
+    mode: PowerMode,
+    pub(super) runtime: RuntimeProfile,
+}
+
+impl Board {
+    pub(super) fn open(args: &BoardArgs) -> anyhow::Result<Board> {
+        let device = device::open(&args.device, Path::new("/"))?;
+        let mode = match &args.power_mode {
+            Some(name) => device.mode(name)?.clone(),
+            None => device.default_mode.clone(),
+        };
+        let runtime = runtime::find(&args.runtime)?;
+        Ok(Board {
+            device,
+            mode,
+            runtime,
+        })
+    }
+
+    pub(super) fn target(&self, release: Option<device::L4tRelease>) -> Target<'_> {
+        Target {
+            device: &self.device,
+            mode: &self.mode,
+            release,
+            runtime: &self.runtime,
+        }
+    }
+}
+
+/// The schemes that `--scheme` names.
+pub(super) fn wanted(ids: &[String]) -> Wanted {
+    match ids {
+        [] => Wanted::Common,
+        ids if ids.iter().any(|id| id.eq_ignore_ascii_case("all")) => Wanted::All,
+        ids => Wanted::Named(ids.to_vec()),
+    }
+}
+
+/// The workload that the flags describe; the context defaults to 4096 or the model's limit.
+fn workload(
+    args: &WorkloadArgs,
+    model: &ModelSpec,
+    runtime: &RuntimeProfile,
+) -> anyhow::Result<Workload> {
+    let limit = match model.dims.context {
+        0 => u64::MAX,
+        limit => limit,
+    };
+    let workload = Workload {
+        context: args.context.unwrap_or(4096.min(limit)),
+        type_k: args.kv_type_k.unwrap_or(args.kv_type),
+        type_v: args.kv_type_v.unwrap_or(args.kv_type),
+        parallel: args.parallel,
+        ubatch: args.ubatch,
+        prompt_tokens: args.prompt_tokens,
+        outputs: args.outputs,
+        flash_attention: !args.no_flash_attention,
+        session: if args.desktop {
+            Session::Desktop
+        } else {
+            Session::Headless
+        },
+        reserve: args.reserve.unwrap_or(Bytes(0)),
+        budget: args.budget,
+        text_only: args.text_only,
+    };
+    for dtype in [workload.type_k, workload.type_v] {
+        let known = &runtime.loads.kv_types;
+        if !known
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(dtype.name()))
+        {
+            let name = dtype.name().to_lowercase();
+            bail!(
+                "{} has no {name} KV cache; it has {}",
+                runtime.name,
+                known.join(", ")
+            );
+        }
+    }
+    Ok(workload)
+}
+
+fn read_saved(path: &Path) -> anyhow::Result<(PathBuf, serde_json::Value)> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the saved prediction {shown}"))?;
+    let document: serde_json::Value = serde_json::from_str(&text).with_context(|| {
+        format!("{shown} is not JSON; make it with `orinplan fit MODEL --save {shown}`")
+    })?;
+    let schema = document.get("schema").and_then(|schema| schema.as_str());
+    if schema != Some(report::fit::SCHEMA) {
+        bail!(
+            "{shown} is not a saved prediction: its schema is {}, not {}",
+            schema.unwrap_or("missing"),
+            report::fit::SCHEMA
+        );
+    }
+    Ok((path.to_owned(), document))
+}
+
+fn check(path: &Path, differences: &[String]) -> anyhow::Result<Outcome> {
+    let shown = path.display();
+    if differences.is_empty() {
+        print(&format!("the prediction equals {shown}\n"))?;
+        return Ok(Outcome::Yes);
+    }
+    let count = differences.len();
+    print(&format!(
+        "the prediction differs from {shown} in {count} places:\n  {}\n",
+        differences.join("\n  ")
+    ))?;
+    Ok(Outcome::No)
+}
+
+/// Writes a file whole or not at all: beside its place first, then renamed.
+pub(super) fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
+    let shown = path.display();
+    let name = path
+        .file_name()
+        .with_context(|| format!("{shown} is not a file name"))?;
+    let mut partial = name.to_owned();
+    partial.push(format!(".{}.partial", std::process::id()));
+    let partial = path.with_file_name(partial);
+    let written = std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&partial);
+    }
+    written.with_context(|| format!("cannot write {shown}"))
+}

@@ -1,0 +1,228 @@
+//! The machine at hand, read from its root directory: which board, how much memory, which power mode.
+//!
+//! In: `/`, or a recorded tree in tests. Out: a [`DetectedDevice`] whose profile holds the machine's
+//! own numbers where it gives them. Must not: run programs, or fail over a file that is missing,
+//! unreadable or garbage; what could not be read is a note.
+
+use std::path::Path;
+
+use super::error::DeviceError;
+use super::l4t::L4tRelease;
+use super::power_mode;
+use super::probe::{self, Notes};
+use super::profile::{DeviceProfile, Estimate, Pitfall, PowerMode};
+use super::quantity::Sourced;
+use super::registry::{HOST, list};
+use crate::units::{Bytes, Hertz};
+
+/// A machine as it stands now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DetectedDevice {
+    /// The board's profile with this machine's memory and power mode, or a generic `host`. Its
+    /// notes stand among its pitfalls.
+    pub profile: DeviceProfile,
+    /// The device tree's model.
+    pub model: Option<String>,
+    /// The system release of a Jetson.
+    pub l4t: Option<L4tRelease>,
+    /// What `/proc/meminfo` says.
+    pub memory: MemoryNow,
+    /// The power mode in force, as nvpmodel names it.
+    pub power_mode: Option<String>,
+    /// The GPU's clock at this moment.
+    pub gpu_now: Option<Hertz>,
+    /// Logical processors that are online.
+    pub cpu_count: usize,
+    /// What could not be read, and what differs from the board's profile.
+    pub notes: Vec<Pitfall>,
+}
+
+/// `/proc/meminfo`; a field is `None` where the file lacks it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryNow {
+    /// `MemTotal`.
+    pub total: Option<Bytes>,
+    /// `MemAvailable`: what programs can get after reclaim.
+    pub available: Option<Bytes>,
+    /// `MemFree`: what one GPU allocation must fit into.
+    pub free: Option<Bytes>,
+    /// `SwapFree`. The GPU cannot use it.
+    pub swap_free: Option<Bytes>,
+    /// `CmaTotal`.
+    pub cma_total: Option<Bytes>,
+}
+
+/// Describes the machine whose root directory is `root`.
+///
+/// # Errors
+/// [`DeviceError::NoRoot`] if `root` is no directory; [`DeviceError::NoMemory`] if the machine is no
+/// known board and `proc/meminfo` gives no `MemTotal`.
+pub fn detect(root: &Path) -> Result<DetectedDevice, DeviceError> {
+    if !root.is_dir() {
+        return Err(DeviceError::NoRoot {
+            root: root.to_owned(),
+        });
+    }
+    let mut notes = Notes::default();
+    let memory = read_memory(root);
+    let model = probe::property(root, "proc/device-tree/model")
+        .into_iter()
+        .next();
+    let (cpu_count, cpu_model) =
+        probe::cpus(&probe::text(root, "proc/cpuinfo").unwrap_or_default());
+    let release = probe::text(root, "etc/nv_tegra_release")
+        .and_then(|text| L4tRelease::from_release_file(&text));
+
+    let (mut profile, power_mode, gpu_now) = match board(root)? {
+        Some(mut profile) => {
+            let (name, gpu_now) = power_mode::apply(root, &mut profile, &mut notes);
+            apply_release(&mut profile, release, &mut notes);
+            (profile, name, gpu_now)
+        }
+        None => {
+            if let Some(model) = &model {
+                notes.add(
+                    "unknown_board",
+                    format!(
+                        "no shipped profile is for `{model}`; write one and name it with --device"
+                    ),
+                );
+            }
+            let name = model
+                .clone()
+                .or(cpu_model)
+                .unwrap_or_else(|| "unknown processor".to_owned());
+            let total = memory.total.ok_or(DeviceError::NoMemory)?;
+            (host(&name, cpu_count, total, &mut notes), None, None)
+        }
+    };
+    apply_memory(&mut profile, memory, &mut notes);
+    profile.pitfalls.extend(notes.0.iter().cloned());
+    Ok(DetectedDevice {
+        profile,
+        model,
+        l4t: release,
+        memory,
+        power_mode,
+        gpu_now,
+        cpu_count,
+        notes: notes.0,
+    })
+}
+
+/// The shipped board whose module number stands in the device tree's `compatible`.
+fn board(root: &Path) -> Result<Option<DeviceProfile>, DeviceError> {
+    let compatible = probe::property(root, "proc/device-tree/compatible");
+    let names = |board: &DeviceProfile| {
+        board
+            .compatible
+            .iter()
+            .any(|id| compatible.iter().any(|entry| entry.contains(id.as_str())))
+    };
+    Ok(list()?.into_iter().find(names))
+}
+
+fn read_memory(root: &Path) -> MemoryNow {
+    let text = probe::text(root, "proc/meminfo").unwrap_or_default();
+    let field = |name| probe::meminfo(&text, name);
+    MemoryNow {
+        total: field("MemTotal").filter(|total| *total >= Bytes::MIB),
+        available: field("MemAvailable"),
+        free: field("MemFree"),
+        swap_free: field("SwapFree"),
+        cma_total: field("CmaTotal"),
+    }
+}
+
+/// Puts the machine's memory in the profile's place: the system holds what is not available now.
+fn apply_memory(profile: &mut DeviceProfile, memory: MemoryNow, notes: &mut Notes) {
+    let Some(total) = memory.total else {
+        notes.add(
+            "memory_unread",
+            "proc/meminfo gives no MemTotal; the board's published memory stands",
+        );
+        return;
+    };
+    profile.total_memory = Sourced::measured(total, "MemTotal of this machine");
+    let (available, field) = match (memory.available, memory.free) {
+        (Some(available), _) => (available, "MemAvailable"),
+        (None, Some(free)) => {
+            notes.add(
+                "memory_free_only",
+                "proc/meminfo gives no MemAvailable; MemFree stands for it and may be too low",
+            );
+            (free, "MemFree")
+        }
+        (None, None) => {
+            notes.add("memory_unread", "proc/meminfo gives neither MemAvailable nor MemFree; the expected system memory stands");
+            return;
+        }
+    };
+    // Whatever runs now, with or without a desktop, is already counted.
+    let held = Sourced::measured(
+        total.saturating_sub(available),
+        format!("MemTotal less {field} of this machine"),
+    );
+    let now = Estimate {
+        low: held.clone(),
+        expected: held.clone(),
+        high: held,
+    };
+    profile.system_headless = now.clone();
+    profile.system_desktop = now;
+}
+
+/// Keeps the allocation limit of the release at hand, which then needs no release to be looked up.
+fn apply_release(profile: &mut DeviceProfile, release: Option<L4tRelease>, notes: &mut Notes) {
+    let Some(release) = release else {
+        notes.add(
+            "release_unread",
+            "etc/nv_tegra_release is missing or unreadable; limits of current releases are assumed",
+        );
+        return;
+    };
+    profile
+        .allocation_limits
+        .retain(|limit| limit.holds(release));
+    for limit in &mut profile.allocation_limits {
+        limit.until = None;
+    }
+}
+
+/// A machine without a profile: its memory, and nothing about its speed until that is measured.
+fn host(name: &str, cpu_count: usize, total: Bytes, notes: &mut Notes) -> DeviceProfile {
+    notes.add("bandwidth_unknown", "the memory bandwidth of this machine is unknown, so speed is too; measure it with `orinplan calibrate`");
+    let none = Sourced::derived(Bytes(0), "nothing is known to be held");
+    let held = Estimate {
+        low: none.clone(),
+        expected: none.clone(),
+        high: none,
+    };
+    let mode = PowerMode {
+        name: HOST.to_owned(),
+        nvpmodel: Vec::new(),
+        watts: None,
+        cpu: None,
+        gpu: None,
+        emc: None,
+        bandwidth: None,
+        sm_count: None,
+        fp16: None,
+        int8_sparse: None,
+        fp32: None,
+    };
+    DeviceProfile {
+        id: HOST.to_owned(),
+        name: format!("{name}, {cpu_count} logical CPUs"),
+        compatible: Vec::new(),
+        total_memory: Sourced::measured(total, "MemTotal of this machine"),
+        system_headless: held.clone(),
+        system_desktop: held,
+        bus_bits: None,
+        gpu: None,
+        modes: vec![mode.clone()],
+        default_mode: mode,
+        allocation_limits: Vec::new(),
+        pitfalls: Vec::new(),
+    }
+}

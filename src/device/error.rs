@@ -1,0 +1,104 @@
+//! Everything that can go wrong between a device's name and its profile.
+
+use std::path::PathBuf;
+
+use super::profile::DeviceProfile;
+
+/// Why there is no device profile, power mode or machine description.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The profile file cannot be read.
+    #[error("cannot read device file `{file}`: {source}")]
+    Read {
+        /// The file as the user named it.
+        file: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The profile file is no regular file, or larger than a profile can be.
+    #[error("device file `{file}` {problem}")]
+    Unsuitable {
+        /// The file as the user named it.
+        file: String,
+        /// What it is instead.
+        problem: String,
+    },
+    /// The profile is not TOML, or lacks a field, or has one too many.
+    #[error(
+        "device file `{file}`, line {line}: {message}; `orinplan devices show orin-nano-8gb` lists the fields of a complete one"
+    )]
+    Syntax {
+        /// The file.
+        file: String,
+        /// One-based line of the offence.
+        line: usize,
+        /// What the parser said.
+        message: String,
+    },
+    /// A field's value breaks a rule.
+    #[error("device file `{file}`, field `{field}`: `{value}` {rule}")]
+    Field {
+        /// The file.
+        file: String,
+        /// The path of the field, such as `mode[15W].gpu`.
+        field: String,
+        /// The offending value as written.
+        value: String,
+        /// The rule and the way out.
+        rule: String,
+    },
+    /// No board has this id.
+    #[error(
+        "no device is called `{id}`{}; known are {known}, `host` for this machine, or a path to a device file",
+        hint(.nearest)
+    )]
+    UnknownDevice {
+        /// What was asked for.
+        id: String,
+        /// The closest known id, if one is close.
+        nearest: Option<String>,
+        /// Every known id.
+        known: String,
+    },
+    /// The device has no such power mode.
+    #[error("{device} has no power mode `{mode}`; its modes are {known}")]
+    UnknownMode {
+        /// The device's id.
+        device: String,
+        /// What was asked for.
+        mode: String,
+        /// The names of its modes.
+        known: String,
+    },
+    /// The machine's root is no directory.
+    #[error(
+        "cannot describe this machine: `{root}` is not a directory; name a board with --device instead"
+    )]
+    NoRoot {
+        /// The root that was given.
+        root: PathBuf,
+    },
+    /// The machine does not say how much memory it has.
+    #[error(
+        "cannot describe this machine: proc/meminfo gives no MemTotal; name a board with --device, or write a device file"
+    )]
+    NoMemory,
+}
+
+fn hint(nearest: &Option<String>) -> String {
+    nearest
+        .as_ref()
+        .map(|name| format!(" (did you mean `{name}`?)"))
+        .unwrap_or_default()
+}
+
+impl DeviceError {
+    pub(super) fn unknown_mode(device: &DeviceProfile, mode: &str) -> DeviceError {
+        let known: Vec<_> = device.modes.iter().map(|m| m.name.as_str()).collect();
+        DeviceError::UnknownMode {
+            device: device.id.clone(),
+            mode: mode.to_owned(),
+            known: known.join(", "),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! L4T releases (the board's system image) and the JetPack versions they belong to.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An L4T release such as 36.4.7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct L4tRelease {
+    /// 36 of 36.4.7.
+    pub major: u16,
+    /// 4 of 36.4.7.
+    pub minor: u16,
+    /// 7 of 36.4.7; 0 where the release names none.
+    pub patch: u16,
+}
+
+/// First release of each JetPack version; a row holds until the next.
+///
+/// Sources: NVIDIA's release notes for 36.x and 39.x; jetson-containers for 35.x.
+const JETPACK: &[(L4tRelease, &str)] = &[
+    (L4tRelease::new(35, 3, 1), "5.1.1"),
+    (L4tRelease::new(35, 4, 1), "5.1.2"),
+    (L4tRelease::new(36, 3, 0), "6.0"),
+    (L4tRelease::new(36, 4, 0), "6.1"),
+    (L4tRelease::new(36, 4, 3), "6.2"),
+    (L4tRelease::new(36, 4, 4), "6.2.1"),
+    (L4tRelease::new(36, 5, 0), "6.2.2"),
+    (L4tRelease::new(38, 0, 0), "7"),
+    (L4tRelease::new(39, 2, 0), "7.2"),
+];
+
+impl L4tRelease {
+    const fn new(major: u16, minor: u16, patch: u16) -> L4tRelease {
+        L4tRelease {
+            major,
+            minor,
+            patch,
+        }
+    }
+
+    /// The JetPack version with this release, where known: a release between two rows of the table
+    /// counts to the older one only within its own major number.
+    pub fn jetpack(self) -> Option<&'static str> {
+        let row = JETPACK.iter().rev().find(|(first, _)| *first <= self)?;
+        (row.0.major == self.major).then_some(row.1)
+    }
+
+    /// Reads `/etc/nv_tegra_release`: `# R36 (release), REVISION: 4.7, GCID: ...`.
+    pub(super) fn from_release_file(text: &str) -> Option<L4tRelease> {
+        let line = text.lines().find(|line| line.contains("REVISION:"))?;
+        let major = line
+            .split_once('R')?
+            .1
+            .split(|c: char| !c.is_ascii_digit())
+            .next()?;
+        let revision = line.split_once("REVISION:")?.1.split(',').next()?.trim();
+        format!("{major}.{revision}").parse().ok()
+    }
+}
+
+impl fmt::Display for L4tRelease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "R{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+impl FromStr for L4tRelease {
+    type Err = ();
+
+    /// Accepts `36.4.7` and `36.5`.
+    fn from_str(text: &str) -> Result<L4tRelease, ()> {
+        let mut parts = text
+            .split('.')
+            .map(|part| part.trim().parse::<u16>().map_err(|_| ()));
+        let major = parts.next().ok_or(())??;
+        let minor = parts.next().ok_or(())??;
+        let patch = parts.next().unwrap_or(Ok(0))?;
+        match parts.next() {
+            None => Ok(L4tRelease {
+                major,
+                minor,
+                patch,
+            }),
+            Some(_) => Err(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_read_and_named() {
+        // The first line as a board prints it.
+        let text =
+            "# R36 (release), REVISION: 4.7, GCID: 42132812, BOARD: generic, EABI: aarch64\n";
+        let release = L4tRelease::from_release_file(text).unwrap();
+        assert_eq!(release, "36.4.7".parse().unwrap());
+        assert_eq!(release.to_string(), "R36.4.7");
+        let jetpack = |text: &str| text.parse::<L4tRelease>().unwrap().jetpack();
+        assert_eq!(jetpack("36.4.7"), Some("6.2.1"));
+        assert_eq!(jetpack("36.4.3"), Some("6.2"));
+        assert_eq!(jetpack("36.5"), Some("6.2.2"));
+        assert_eq!(jetpack("39.2"), Some("7.2"));
+        assert_eq!(jetpack("37.1"), None);
+        assert_eq!(jetpack("32.7"), None);
+    }
+
+    #[test]
+    fn garbage_is_no_release() {
+        for bad in [
+            "",
+            "R",
+            "REVISION:",
+            "R36 REVISION:",
+            "R99999 REVISION: 4.7",
+            "\u{fffd}REVISION: R",
+        ] {
+            assert_eq!(L4tRelease::from_release_file(bad), None, "{bad}");
+        }
+        assert!("36.4.7.1".parse::<L4tRelease>().is_err());
+    }
+}

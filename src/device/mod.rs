@@ -1,0 +1,23 @@
+//! Boards and machines: what a device's memory, clocks and bandwidth are, and where each number is from.
+//!
+//! In: a board's id, a profile file, or the root directory of a running machine. Out: one
+//! [`DeviceProfile`]. Must not: run programs, know a model, or hold a number without a source.
+
+mod detect;
+mod error;
+mod file;
+mod l4t;
+mod nvpmodel;
+mod power_mode;
+mod probe;
+mod profile;
+mod quantity;
+mod registry;
+mod wire;
+
+pub use detect::{DetectedDevice, MemoryNow, detect};
+pub use error::DeviceError;
+pub use l4t::L4tRelease;
+pub use profile::{AllocationLimit, DeviceProfile, Estimate, Gpu, Pitfall, PowerMode, Session};
+pub use quantity::{OpsPerSecond, Quantity, Sourced, Trust, Watts};
+pub use registry::{DEFAULT_BOARD, HOST, get, ids, list, load, open};

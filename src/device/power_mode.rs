@@ -1,0 +1,167 @@
+//! The power mode in force on a Jetson: which it is, and what this machine caps in it.
+//!
+//! In: a root directory and the board's profile. Out: the profile with that mode as its default.
+//! What the kernel holds goes before what nvpmodel's configuration says, and that before the profile.
+
+use std::path::Path;
+
+use super::nvpmodel::{self, ConfMode};
+use super::probe::{self, Notes};
+use super::profile::{DeviceProfile, PowerMode, ddr_bandwidth};
+use super::quantity::{Quantity, Sourced};
+use crate::units::Hertz;
+
+const CONF: &str = "etc/nvpmodel.conf";
+const STATUS: &str = "var/lib/nvpmodel/status";
+const EMC_CAP: &str = "sys/kernel/nvpmodel_emc_cap/emc_iso_cap";
+/// JetPack 6 names the device `.gpu`, JetPack 5 `.ga10b`.
+const GPU_NODES: [&str; 2] = [
+    "sys/class/devfreq/17000000.gpu",
+    "sys/class/devfreq/17000000.ga10b",
+];
+
+/// Finds the mode in force and makes it the profile's default, with this machine's caps. Returns
+/// nvpmodel's name for it and the GPU's present clock.
+pub(super) fn apply(
+    root: &Path,
+    profile: &mut DeviceProfile,
+    notes: &mut Notes,
+) -> (Option<String>, Option<Hertz>) {
+    let conf = probe::text(root, CONF)
+        .map(|text| nvpmodel::modes(&text))
+        .unwrap_or_default();
+    let id = probe::text(root, STATUS).and_then(|text| nvpmodel::mode_in_force(&text));
+    // Ids differ between modules and releases: only the configuration's name for the id counts.
+    let in_force = id.and_then(|id| conf.into_iter().find(|mode| mode.id == id));
+    let mut mode = match &in_force {
+        Some(conf) => capped(conf, profile, notes),
+        None => {
+            let assumed = &profile.default_mode.name;
+            notes.add("power_mode_unread", format!("{CONF} and {STATUS} do not tell the power mode; {assumed} is assumed, or name one with --power-mode"));
+            profile.default_mode.clone()
+        }
+    };
+    let clock = |file: &str| {
+        let found = GPU_NODES
+            .iter()
+            .find_map(|node| probe::text(root, &format!("{node}/{file}")));
+        found.and_then(|text| nvpmodel::plausible_clock(text.trim().parse().ok()?))
+    };
+    if let Some(max) = clock("max_freq") {
+        let stated = mode.gpu.as_ref().map_or(max.0, |stated| stated.value.0);
+        if (max.0 / stated - 1.0).abs() > 0.03 {
+            let (max, stated) = (max.show(), Hertz(stated).show());
+            notes.add(
+                "gpu_clock_differs",
+                format!(
+                    "the GPU may run at {max} where its power mode says {stated}; {max} is used"
+                ),
+            );
+        }
+        set_gpu(
+            &mut mode,
+            max,
+            "max_freq of the GPU's devfreq node on this machine",
+        );
+    }
+    let emc_cap =
+        probe::text(root, EMC_CAP).and_then(|text| nvpmodel::cap(text.trim().parse().ok()?, 1.0));
+    let emc_max = profile
+        .modes
+        .iter()
+        .filter_map(|mode| Some(mode.emc.as_ref()?.value.0))
+        .fold(0.0, f64::max);
+    // A cap above what the memory can do caps nothing.
+    if let Some(cap) = emc_cap.filter(|cap| cap.0 < emc_max * 1.01) {
+        set_emc(
+            &mut mode,
+            cap,
+            profile.bus_bits.as_ref(),
+            "emc_iso_cap of this machine",
+        );
+    }
+    mode.fill_peaks(profile.gpu.as_ref());
+    match profile
+        .modes
+        .iter_mut()
+        .find(|known| known.name == mode.name)
+    {
+        Some(known) => *known = mode.clone(),
+        None => profile.modes.push(mode.clone()),
+    }
+    profile.default_mode = mode;
+    (
+        in_force.map(|conf| probe::printable(&conf.name)),
+        clock("cur_freq"),
+    )
+}
+
+/// The profile's mode of that name with the configuration's caps. A mode the profile does not know
+/// starts from the board's fastest, since nvpmodel caps what would run free.
+fn capped(conf: &ConfMode, profile: &DeviceProfile, notes: &mut Notes) -> PowerMode {
+    let known = profile.find_mode(&conf.name);
+    let name = probe::printable(&conf.name);
+    let mut mode = known
+        .or(profile.modes.last())
+        .unwrap_or(&profile.default_mode)
+        .clone();
+    if known.is_none() {
+        notes.add(
+            "power_mode_unknown",
+            format!("the profile knows no mode `{name}`; its caps are read from {CONF}"),
+        );
+        mode.name = name;
+        mode.nvpmodel.clear();
+        mode.watts = None;
+    }
+    let source = format!("{CONF} of this machine");
+    if let Some(gpu) = conf.gpu {
+        set_gpu(&mut mode, gpu, &source);
+    }
+    if let Some(cpu) = conf.cpu {
+        mode.cpu = Some(Sourced::measured(cpu, &source));
+    }
+    if let Some(emc) = conf.emc {
+        set_emc(&mut mode, emc, profile.bus_bits.as_ref(), &source);
+    }
+    if let (Some(on), Some(gpu)) = (conf.sm_count, &profile.gpu)
+        && mode.sm_count.as_ref().is_none_or(|sms| sms.value != on)
+        && on <= gpu.sm_count.value
+    {
+        mode.sm_count = Some(Sourced::measured(on, &source));
+        forget_peaks(&mut mode);
+    }
+    mode
+}
+
+/// Sets the GPU's clock. Within a hundredth of the profile's it says nothing new.
+fn set_gpu(mode: &mut PowerMode, clock: Hertz, source: &str) {
+    if mode
+        .gpu
+        .as_ref()
+        .is_none_or(|stated| (stated.value.0 / clock.0 - 1.0).abs() > 0.01)
+    {
+        forget_peaks(mode);
+    }
+    mode.gpu = Some(Sourced::measured(clock, source));
+}
+
+/// Sets the memory clock, and the bandwidth that follows where it is another clock than the profile's.
+fn set_emc(mode: &mut PowerMode, emc: Hertz, bus_bits: Option<&Sourced<u64>>, source: &str) {
+    let same = mode
+        .emc
+        .as_ref()
+        .is_some_and(|stated| (stated.value.0 / emc.0 - 1.0).abs() < 0.01);
+    if let (false, Some(bus)) = (same, bus_bits) {
+        mode.bandwidth = Some(Sourced::derived(
+            ddr_bandwidth(emc, bus.value),
+            format!("{source}: emc x bus_bits x 2 / 8"),
+        ));
+    }
+    mode.emc = Some(Sourced::measured(emc, source));
+}
+
+/// Published peaks hold for the published clock and SMs only.
+fn forget_peaks(mode: &mut PowerMode) {
+    (mode.fp16, mode.int8_sparse, mode.fp32) = (None, None, None);
+}

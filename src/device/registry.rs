@@ -1,0 +1,190 @@
+//! The boards that ship with orinplan, and the way from what `--device` says to a profile.
+//!
+//! A new board is one file under `profiles/boards/` and one name in the list below.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use super::detect::detect;
+use super::error::DeviceError;
+use super::file::parse;
+use super::profile::DeviceProfile;
+
+macro_rules! boards {
+    ($($id:literal)*) => {
+        &[$(($id, concat!("profiles/boards/", $id, ".toml"),
+             include_str!(concat!("../../profiles/boards/", $id, ".toml")))),*]
+    };
+}
+
+/// Id, file name and text of every shipped board.
+static BOARDS: &[(&str, &str, &str)] = boards! {
+    "orin-nano-4gb"
+    "orin-nano-8gb"
+    "orin-nx-8gb"
+    "orin-nx-16gb"
+    "agx-orin-32gb"
+    "agx-orin-64gb"
+};
+
+/// The board that a plan is for when none is named.
+pub const DEFAULT_BOARD: &str = "orin-nano-8gb";
+
+/// What `--device` takes for the machine at hand.
+pub const HOST: &str = "host";
+
+/// The largest device file that is read: the shipped ones are a fiftieth of it.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// The ids of the shipped boards, smallest module first.
+pub fn ids() -> impl Iterator<Item = &'static str> {
+    BOARDS.iter().map(|(id, _, _)| *id)
+}
+
+/// Every shipped board, smallest module first.
+///
+/// # Errors
+/// None in a release: a test reads every shipped file.
+pub fn list() -> Result<Vec<DeviceProfile>, DeviceError> {
+    BOARDS
+        .iter()
+        .map(|(_, file, text)| parse(file, text))
+        .collect()
+}
+
+/// The shipped board with this id, in any case.
+///
+/// # Errors
+/// [`DeviceError::UnknownDevice`] with the nearest id.
+pub fn get(id: &str) -> Result<DeviceProfile, DeviceError> {
+    let board = BOARDS
+        .iter()
+        .find(|(known, _, _)| known.eq_ignore_ascii_case(id.trim()));
+    let (_, file, text) = board.ok_or_else(|| DeviceError::UnknownDevice {
+        id: id.to_owned(),
+        nearest: nearest(id, ids()).map(str::to_owned),
+        known: ids().collect::<Vec<_>>().join(", "),
+    })?;
+    parse(file, text)
+}
+
+/// A user's device file.
+///
+/// # Errors
+/// [`DeviceError::Read`] if it cannot be read, [`DeviceError::Unsuitable`] if it is no regular file,
+/// not UTF-8 or above 1 MiB, otherwise as the file's rules have it.
+pub fn load(path: &Path) -> Result<DeviceProfile, DeviceError> {
+    let file = path.display().to_string();
+    let unsuitable = |problem: &str| DeviceError::Unsuitable {
+        file: file.clone(),
+        problem: problem.to_owned(),
+    };
+    let read = |source| DeviceError::Read {
+        file: file.clone(),
+        source,
+    };
+    if !std::fs::metadata(path).map_err(read)?.is_file() {
+        return Err(unsuitable("is no regular file; name the .toml file itself"));
+    }
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(path).map_err(read)?;
+    opened
+        .take(LARGEST_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(read)?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(unsuitable(
+            "is larger than 1 MiB, the limit for a device file; is it the right file?",
+        ));
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|_| unsuitable("is not UTF-8 text; is it the right file?"))?;
+    parse(&file, &text)
+}
+
+/// What `--device` names: `host` for the machine whose root directory is `root`, a file if the
+/// name has a path separator or ends in `.toml`, else a shipped board. Notes of the detection stand
+/// among the profile's pitfalls.
+///
+/// # Errors
+/// As [`detect`], [`load`] and [`get`].
+pub fn open(device: &str, root: &Path) -> Result<DeviceProfile, DeviceError> {
+    if device.eq_ignore_ascii_case(HOST) {
+        Ok(detect(root)?.profile)
+    } else if device.contains(['/', '\\']) || device.ends_with(".toml") {
+        load(Path::new(device))
+    } else {
+        get(device)
+    }
+}
+
+/// The candidate with the fewest edits to `name`, if those are at most a third of its letters.
+fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let name: Vec<char> = name.trim().to_ascii_lowercase().chars().take(64).collect();
+    let closest = candidates
+        .map(|known| (edits(&name, known), known))
+        .min_by_key(|(edits, _)| *edits);
+    closest
+        .filter(|(edits, known)| *edits <= known.len() / 3)
+        .map(|(_, known)| known)
+}
+
+/// Levenshtein's distance, one row at a time.
+fn edits(a: &[char], b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=a.len()).collect();
+    for (i, right) in b.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left_cell = i + 1;
+        let mut next = vec![left_cell];
+        for (above, left) in row.iter().skip(1).zip(a) {
+            let cell = (diagonal + usize::from(*left != right))
+                .min(above + 1)
+                .min(left_cell + 1);
+            diagonal = *above;
+            left_cell = cell;
+            next.push(cell);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edit_distances_are_levenshteins() {
+        // The textbook's examples.
+        for (a, b, distance) in [
+            ("kitten", "sitting", 3),
+            ("saturday", "sunday", 3),
+            ("", "abc", 3),
+            ("abc", "abc", 0),
+        ] {
+            assert_eq!(
+                edits(&a.chars().collect::<Vec<_>>(), b),
+                distance,
+                "{a} {b}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_near_miss_names_the_board_that_was_meant() {
+        let message = |id: &str| get(id).unwrap_err().to_string();
+        assert!(
+            message("orin-nano-8g").contains("did you mean `orin-nano-8gb`?"),
+            "{}",
+            message("orin-nano-8g")
+        );
+        assert!(message("orin-nx16gb").contains("did you mean `orin-nx-16gb`?"));
+        assert!(
+            !message("xavier").contains("did you mean"),
+            "{}",
+            message("xavier")
+        );
+        assert!(message("xavier").contains("agx-orin-64gb"));
+        assert_eq!(get("ORIN-NANO-8GB").unwrap().id, DEFAULT_BOARD);
+    }
+}

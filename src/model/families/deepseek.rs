@@ -1,0 +1,134 @@
+//! DeepSeek 2, 3 and R1, and what shares their blocks (Kimi K2, Moonlight): latent attention, leading
+//! dense blocks, routed and shared experts.
+//!
+//! Sources: `modeling_deepseek_v2.py`, `modeling_deepseek_v3.py` of Transformers;
+//! `src/models/deepseek2.cpp` and `conversion/deepseek.py` of llama.cpp, which runs both as
+//! `deepseek2`.
+
+use super::common::*;
+use crate::model::ModelError;
+use crate::model::arch::{Arch, Place, Row};
+use crate::model::facts::{Facts, Key};
+use crate::model::role::TensorRole as R;
+use crate::model::spec::Layer;
+
+pub(super) static DEEPSEEK2: Arch = Arch {
+    name: "deepseek2",
+    classes: &["DeepseekV2ForCausalLM"],
+    model_types: &["deepseek_v2"],
+    defaults: &[
+        (Key::KvLora, 512),
+        (Key::NopeDim, 128),
+        (Key::RopeDim, 64),
+        (Key::MlaValueDim, 128),
+    ],
+    tied_by_default: false,
+    layers: latent_layers,
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        PRE_NORMS,
+        LATENT_ATTENTION,
+        GATED_FFN,
+        EXPERTS,
+        SHARED_EXPERT,
+    ],
+};
+
+/// The router picks experts by score plus a correction of its own.
+pub(super) static DEEPSEEK3: Arch = Arch {
+    classes: &[
+        "DeepseekV3ForCausalLM",
+        "KimiVLForConditionalGeneration",
+        "KimiK25ForConditionalGeneration",
+    ],
+    model_types: &["deepseek_v3", "kimi_k2"],
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        PRE_NORMS,
+        LATENT_ATTENTION,
+        GATED_FFN,
+        EXPERTS,
+        ROUTER_CORRECTION,
+        SHARED_EXPERT,
+    ],
+    ..DEEPSEEK2
+};
+
+const ROUTER_CORRECTION: &[Row] = &[Row::bias(
+    R::FfnRouterBias,
+    &["layers.{}.mlp.gate.e_score_correction_bias"],
+    |p| vec![experts(p)],
+)
+.when(has_experts)];
+
+/// Width of a head's query: the part without positions and the rotary part.
+fn query_dim(p: &Place<'_>) -> u64 {
+    p.extra.nope_dim + p.extra.rope_dim
+}
+
+fn has_query_latent(p: &Place<'_>) -> bool {
+    p.extra.q_lora > 0
+}
+
+/// Queries, keys and values through latents. Conversion splits `kv_b_proj` into the two halves that
+/// are absorbed into query and output.
+const LATENT_ATTENTION: &[Row] = &[
+    Row::weight(R::AttnQ, &["layers.{}.self_attn.q_proj.weight"], |p| {
+        vec![heads(p) * query_dim(p), p.dims.hidden]
+    })
+    .when(|p| !has_query_latent(p)),
+    Row::weight(R::AttnQA, &["layers.{}.self_attn.q_a_proj.weight"], |p| {
+        vec![p.extra.q_lora, p.dims.hidden]
+    })
+    .when(has_query_latent),
+    Row::weight(
+        R::AttnQANorm,
+        &["layers.{}.self_attn.q_a_layernorm.weight"],
+        |p| vec![p.extra.q_lora],
+    )
+    .when(has_query_latent),
+    Row::weight(R::AttnQB, &["layers.{}.self_attn.q_b_proj.weight"], |p| {
+        vec![heads(p) * query_dim(p), p.extra.q_lora]
+    })
+    .when(has_query_latent),
+    Row::weight(
+        R::AttnKvAMqa,
+        &["layers.{}.self_attn.kv_a_proj_with_mqa.weight"],
+        |p| vec![p.extra.kv_lora + p.extra.rope_dim, p.dims.hidden],
+    ),
+    Row::weight(
+        R::AttnKvANorm,
+        &["layers.{}.self_attn.kv_a_layernorm.weight"],
+        |p| vec![p.extra.kv_lora],
+    ),
+    Row::weight(R::AttnKB, &["layers.{}.self_attn.kv_b_proj.weight"], |p| {
+        vec![heads(p), p.extra.kv_lora, p.extra.nope_dim]
+    }),
+    Row::weight(R::AttnVB, &["layers.{}.self_attn.kv_b_proj.weight"], |p| {
+        vec![heads(p), p.extra.mla_value_dim, p.extra.kv_lora]
+    }),
+    Row::weight(R::AttnOutput, &["layers.{}.self_attn.o_proj.weight"], |p| {
+        vec![p.dims.hidden, heads(p) * p.extra.mla_value_dim]
+    }),
+];
+
+/// One key-value head as wide as the latent and its rotary part; its values are the latent again, so
+/// none are cached. A GGUF without `key_length_mla` is of the time before, with whole keys and
+/// values in the cache.
+fn latent_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
+    let stated = |key| Ok::<bool, ModelError>(facts.or_zero(key)? > 0);
+    let latent = match facts.is_hugging_face() {
+        true => Some(facts.need(Key::KvLora)? + facts.need(Key::RopeDim)?),
+        false if stated(Key::MlaKeyDim)? && stated(Key::MlaValueDim)? => None,
+        false => return uniform(facts),
+    };
+    let mut layers = uniform(facts)?;
+    for attention in layers.iter_mut().filter_map(|l| l.mixer.attention.as_mut()) {
+        if let Some(width) = latent {
+            attention.kv_heads = 1;
+            attention.key_dim = width;
+        }
+        attention.value_dim = 0;
+    }
+    Ok(layers)
+}

@@ -1,0 +1,237 @@
+//! Gemma 4: two kinds of attention with heads of their own, caches shared by the last blocks,
+//! per-layer embeddings, and experts beside the dense feed-forward.
+//!
+//! Sources: `modeling_gemma4.py`, `configuration_gemma4.py` of Transformers; `src/models/gemma4.cpp`
+//! and `conversion/gemma.py` of llama.cpp.
+
+use super::common::*;
+use super::gemma::{PER_LAYER_INPUT, SANDWICH_NORMS, share_caches};
+use crate::model::ModelError;
+use crate::model::arch::{Arch, Place, Row};
+use crate::model::facts::{Facts, Key};
+use crate::model::role::TensorRole as R;
+use crate::model::spec::{Cache, FeedForward, Layer};
+
+pub(super) static GEMMA4: Arch = Arch {
+    name: "gemma4",
+    classes: &[
+        "Gemma4ForConditionalGeneration",
+        "Gemma4ForCausalLM",
+        "Gemma4UnifiedForConditionalGeneration",
+    ],
+    model_types: &[
+        "gemma4_text",
+        "gemma4",
+        "gemma4_unified_text",
+        "gemma4_unified",
+    ],
+    defaults: &[
+        (Key::Vocab, 262_144),
+        (Key::Heads, 8),
+        (Key::KvHeads, 4),
+        (Key::HeadDim, 256),
+        (Key::GlobalHeadDim, 512),
+        (Key::Window, 512),
+        (Key::PerLayerDim, 256),
+        (Key::PerLayerVocab, 262_144),
+        (Key::Context, 131_072),
+    ],
+    tied_by_default: true,
+    layers: gemma4_layers,
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        SANDWICH_NORMS,
+        GEMMA4_ATTENTION,
+        QK_NORM,
+        DENSE_FFN,
+        ROUTED_FFN,
+        PER_LAYER_INPUT,
+        LAYER_SCALE,
+        ROPE_FREQS,
+    ],
+};
+
+/// Blocks that see the whole context can use their keys as values.
+fn has_value(p: &Place<'_>) -> bool {
+    let sees_all = p
+        .layer
+        .mixer
+        .attention
+        .as_ref()
+        .is_some_and(|a| a.window.is_none());
+    !(sees_all && p.extra.key_is_value)
+}
+
+/// Blocks that reuse another's cache have keys and values in the published checkpoints all the same.
+const GEMMA4_ATTENTION: &[Row] = &[
+    Row::weight(R::AttnQ, &["layers.{}.self_attn.q_proj.weight"], |p| {
+        vec![query_width(p), p.dims.hidden]
+    }),
+    Row::weight(R::AttnK, &["layers.{}.self_attn.k_proj.weight"], |p| {
+        vec![key_width(p), p.dims.hidden]
+    }),
+    Row::weight(R::AttnV, &["layers.{}.self_attn.v_proj.weight"], |p| {
+        vec![value_width(p), p.dims.hidden]
+    })
+    .when(has_value),
+    Row::weight(R::AttnOutput, &["layers.{}.self_attn.o_proj.weight"], |p| {
+        vec![p.dims.hidden, query_width(p)]
+    }),
+];
+
+/// Width of the dense feed-forward, which stands beside the experts where there are any.
+fn dense_inner(p: &Place<'_>) -> u64 {
+    if has_experts(p) {
+        shared_inner(p)
+    } else {
+        inner(p)
+    }
+}
+
+const DENSE_FFN: &[Row] = &[
+    Row::weight(R::FfnGate, &["layers.{}.mlp.gate_proj.weight"], |p| {
+        vec![dense_inner(p), p.dims.hidden]
+    }),
+    Row::weight(R::FfnUp, &["layers.{}.mlp.up_proj.weight"], |p| {
+        vec![dense_inner(p), p.dims.hidden]
+    }),
+    Row::weight(R::FfnDown, &["layers.{}.mlp.down_proj.weight"], |p| {
+        vec![p.dims.hidden, dense_inner(p)]
+    }),
+];
+
+/// Experts, gate and up fused in GGUF too, with a scale on the router's input and on each expert.
+const ROUTED_FFN: &[Row] = &[
+    Row::weight(R::FfnRouter, &["layers.{}.router.proj.weight"], |p| {
+        vec![experts(p), p.dims.hidden]
+    })
+    .when(has_experts),
+    Row::weight(R::FfnRouter, &["layers.{}.router.scale"], hidden)
+        .part("scale")
+        .when(has_experts),
+    Row::weight(
+        R::FfnGateUpExperts,
+        &[
+            "layers.{}.experts.gate_up_proj",
+            "layers.{}.experts.gate_up_proj.weight",
+            "layers.{}.experts.{}.gate_proj.weight",
+            "layers.{}.experts.{}.up_proj.weight",
+        ],
+        |p| vec![experts(p), 2 * inner(p), p.dims.hidden],
+    )
+    .when(has_experts),
+    Row::weight(
+        R::FfnDownExperts,
+        &[
+            "layers.{}.experts.down_proj",
+            "layers.{}.experts.down_proj.weight",
+            "layers.{}.experts.{}.down_proj.weight",
+        ],
+        |p| vec![experts(p), p.dims.hidden, inner(p)],
+    )
+    .when(has_experts),
+    Row::weight(
+        R::FfnDownExperts,
+        &["layers.{}.router.per_expert_scale"],
+        |p| vec![experts(p)],
+    )
+    .part("scale")
+    .when(has_experts),
+    Row::weight(
+        R::FfnPostNorm1,
+        &["layers.{}.post_feedforward_layernorm_1.weight"],
+        hidden,
+    )
+    .when(has_experts),
+    Row::weight(
+        R::FfnPreNorm2,
+        &["layers.{}.pre_feedforward_layernorm_2.weight"],
+        hidden,
+    )
+    .when(has_experts),
+    Row::weight(
+        R::FfnPostNorm2,
+        &["layers.{}.post_feedforward_layernorm_2.weight"],
+        hidden,
+    )
+    .when(has_experts),
+];
+
+const LAYER_SCALE: &[Row] = &[Row::weight(
+    R::LayerOutScale,
+    &["layers.{}.layer_scalar"],
+    |_| vec![1],
+)];
+
+fn gemma4_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
+    let mut layers = blocks(facts, sliding(facts, 0, 6)?)?;
+    let owners = layers
+        .len()
+        .saturating_sub(facts.or_zero(Key::SharedKvLayers)? as usize);
+    share_caches(&mut layers, owners);
+    let dense = facts
+        .per_block(Key::Ffn, layers.len())?
+        .ok_or(ModelError::missing(Key::Ffn))?;
+    let wide = facts.flag("use_double_wide_mlp").unwrap_or(false);
+    let dense_only = facts.flag("enable_moe_block") == Some(false);
+    let last = layers.len() - 1;
+    for (index, layer) in layers.iter_mut().enumerate() {
+        let Some(attention) = layer.mixer.attention.as_mut() else {
+            continue;
+        };
+        if facts.is_hugging_face() {
+            // Transformers makes the last block see the whole context whatever the file says.
+            if index == last {
+                attention.window = None;
+            }
+            if attention.window.is_none() {
+                let (heads, dim) = whole_context_heads(facts, index)?;
+                attention.kv_heads = heads.unwrap_or(attention.kv_heads);
+                attention.key_dim = dim;
+                attention.value_dim = dim;
+            }
+        }
+        let shared = attention.cache == Cache::Shared;
+        let inner = if wide && shared {
+            2 * dense[index]
+        } else {
+            dense[index]
+        };
+        layer.feed_forward = match layer.feed_forward {
+            FeedForward::Experts {
+                count,
+                used,
+                inner: of_expert,
+                ..
+            } if !dense_only => FeedForward::Experts {
+                count,
+                used,
+                inner: of_expert,
+                shared_inner: inner,
+            },
+            _ => FeedForward::Dense { inner },
+        };
+    }
+    Ok(layers)
+}
+
+/// Key-value heads (if they differ) and head width of a block that sees the whole context: stated for
+/// all of them, or block by block in `per_layer_config`.
+fn whole_context_heads(facts: &Facts<'_>, index: usize) -> Result<(Option<u64>, u64), ModelError> {
+    let own = |name: &str| {
+        let blocks = facts.json("per_layer_config")?;
+        let block = blocks
+            .get(index.to_string())
+            .or_else(|| blocks.get(index))?;
+        block.get(name)?.as_u64().filter(|&n| n > 0 && n < 1 << 20)
+    };
+    let heads = match facts.flag("attention_k_eq_v") {
+        Some(true) => facts.get(Key::GlobalKvHeads)?,
+        _ => None,
+    };
+    let dim = match own("head_dim") {
+        Some(dim) => dim,
+        None => facts.need(Key::GlobalHeadDim)?,
+    };
+    Ok((own("num_key_value_heads").or(heads), dim))
+}

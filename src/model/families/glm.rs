@@ -1,0 +1,46 @@
+//! GLM-4 (0414): four norms and a fused gate and up projection.
+//!
+//! Sources: `modeling_glm4.py` of Transformers; `src/models/glm4.cpp` of llama.cpp.
+
+use super::common::*;
+use crate::model::arch::{Arch, Row};
+use crate::model::facts::Key;
+use crate::model::role::TensorRole as R;
+
+pub(super) static GLM4: Arch = Arch {
+    name: "glm4",
+    classes: &["Glm4ForCausalLM"],
+    model_types: &["glm4"],
+    defaults: &[(Key::HeadDim, 128), (Key::KvHeads, 2)],
+    tied_by_default: false,
+    layers: uniform,
+    tensors: &[EMBEDDING_AND_HEAD, NORMS, ATTENTION, QKV_BIAS, FUSED_FFN],
+};
+
+const NORMS: &[Row] = &[
+    Row::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
+    Row::weight(
+        R::AttnPostNorm,
+        &["layers.{}.post_self_attn_layernorm.weight"],
+        hidden,
+    ),
+    Row::weight(
+        R::FfnNorm,
+        &["layers.{}.post_attention_layernorm.weight"],
+        hidden,
+    ),
+    Row::weight(
+        R::FfnPostNorm,
+        &["layers.{}.post_mlp_layernorm.weight"],
+        hidden,
+    ),
+];
+
+const FUSED_FFN: &[Row] = &[
+    Row::weight(R::FfnUp, &["layers.{}.mlp.gate_up_proj.weight"], |p| {
+        vec![2 * inner(p), p.dims.hidden]
+    }),
+    Row::weight(R::FfnDown, &["layers.{}.mlp.down_proj.weight"], |p| {
+        vec![p.dims.hidden, inner(p)]
+    }),
+];

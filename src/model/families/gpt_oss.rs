@@ -1,0 +1,109 @@
+//! gpt-oss: attention sinks, biases everywhere, windows in every other block, experts in MXFP4.
+//!
+//! Sources: `modeling_gpt_oss.py` of Transformers; `src/models/openai-moe.cpp` and
+//! `conversion/gpt_oss.py` of llama.cpp.
+
+use super::common::*;
+use crate::model::arch::{Arch, Place, Row};
+use crate::model::facts::Key;
+use crate::model::role::TensorRole as R;
+
+pub(super) static GPT_OSS: Arch = Arch {
+    name: "gpt-oss",
+    classes: &["GptOssForCausalLM"],
+    model_types: &["gpt_oss"],
+    defaults: &[(Key::HeadDim, 64), (Key::Window, 128)],
+    tied_by_default: false,
+    layers: |facts| blocks(facts, sliding(facts, 0, 2)?),
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        NORMS,
+        ATTENTION,
+        ALWAYS_QKV_BIAS,
+        OUTPUT_BIAS_AND_SINKS,
+        EXPERTS_WITH_BIAS,
+    ],
+};
+
+const NORMS: &[Row] = &[
+    Row::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
+    Row::weight(
+        R::AttnPostNorm,
+        &["layers.{}.post_attention_layernorm.weight"],
+        hidden,
+    ),
+];
+
+const OUTPUT_BIAS_AND_SINKS: &[Row] = &[
+    Row::bias(R::AttnOutput, &["layers.{}.self_attn.o_proj.bias"], hidden),
+    Row::weight(R::AttnSinks, &["layers.{}.self_attn.sinks"], |p| {
+        vec![heads(p)]
+    }),
+];
+
+fn up_shape(p: &Place<'_>) -> Vec<u64> {
+    vec![experts(p), inner(p), p.dims.hidden]
+}
+
+fn up_bias_shape(p: &Place<'_>) -> Vec<u64> {
+    vec![experts(p), inner(p)]
+}
+
+/// Stacks with the rows of gate and up interleaved. Quantized, they are `_blocks` and `_scales`;
+/// in 16 bit each matrix is transposed.
+const EXPERTS_WITH_BIAS: &[Row] = &[
+    Row::weight(R::FfnRouter, &["layers.{}.mlp.router.weight"], |p| {
+        vec![experts(p), p.dims.hidden]
+    }),
+    Row::bias(R::FfnRouter, &["layers.{}.mlp.router.bias"], |p| {
+        vec![experts(p)]
+    }),
+    Row::weight(
+        R::FfnGateExperts,
+        &[
+            "layers.{}.mlp.experts.gate_up_proj",
+            "layers.{}.mlp.experts.gate_proj.weight",
+        ],
+        up_shape,
+    ),
+    Row::weight(
+        R::FfnUpExperts,
+        &[
+            "layers.{}.mlp.experts.gate_up_proj",
+            "layers.{}.mlp.experts.up_proj.weight",
+        ],
+        up_shape,
+    ),
+    Row::weight(
+        R::FfnDownExperts,
+        &[
+            "layers.{}.mlp.experts.down_proj",
+            "layers.{}.mlp.experts.down_proj.weight",
+        ],
+        |p| vec![experts(p), p.dims.hidden, inner(p)],
+    ),
+    Row::bias(
+        R::FfnGateExperts,
+        &[
+            "layers.{}.mlp.experts.gate_up_proj_bias",
+            "layers.{}.mlp.experts.gate_proj.bias",
+        ],
+        up_bias_shape,
+    ),
+    Row::bias(
+        R::FfnUpExperts,
+        &[
+            "layers.{}.mlp.experts.gate_up_proj_bias",
+            "layers.{}.mlp.experts.up_proj.bias",
+        ],
+        up_bias_shape,
+    ),
+    Row::bias(
+        R::FfnDownExperts,
+        &[
+            "layers.{}.mlp.experts.down_proj_bias",
+            "layers.{}.mlp.experts.down_proj.bias",
+        ],
+        |p| vec![experts(p), p.dims.hidden],
+    ),
+];

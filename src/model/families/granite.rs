@@ -1,0 +1,98 @@
+//! Granite, dense and with experts.
+//!
+//! Sources: `modeling_granite.py`, `modeling_granitemoe.py`, `modeling_granitemoeshared.py` of
+//! Transformers and `conversion_mapping.py` for the names in checkpoints; `src/models/granite.cpp`,
+//! `granite-moe.cpp` and `conversion/granite.py` of llama.cpp.
+
+use super::common::*;
+use crate::model::arch::{Arch, Row};
+use crate::model::role::TensorRole as R;
+
+pub(super) static GRANITE: Arch = Arch {
+    name: "granite",
+    classes: &["GraniteForCausalLM"],
+    model_types: &["granite"],
+    defaults: &[],
+    tied_by_default: false,
+    layers: uniform,
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        PRE_NORMS,
+        ATTENTION,
+        QKV_BIAS,
+        OUTPUT_BIAS,
+        GATED_FFN,
+        GATED_FFN_BIAS,
+        ROPE_FREQS,
+    ],
+};
+
+/// The width of an expert is `intermediate_size`.
+pub(super) static GRANITEMOE: Arch = Arch {
+    name: "granitemoe",
+    classes: &["GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"],
+    model_types: &["granitemoe", "granitemoeshared"],
+    defaults: &[],
+    tied_by_default: false,
+    layers: uniform,
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        PRE_NORMS,
+        ATTENTION,
+        QKV_BIAS,
+        OUTPUT_BIAS,
+        SPARSE_MOE,
+        SHARED_MLP,
+        ROPE_FREQS,
+    ],
+};
+
+/// Routed experts, stacked in the checkpoint with gate and up fused.
+pub(super) const SPARSE_MOE: &[Row] = &[
+    Row::weight(
+        R::FfnRouter,
+        &["layers.{}.block_sparse_moe.router.layer.weight"],
+        |p| vec![experts(p), p.dims.hidden],
+    )
+    .when(has_experts),
+    Row::weight(
+        R::FfnGateExperts,
+        &["layers.{}.block_sparse_moe.input_linear.weight"],
+        |p| vec![experts(p), inner(p), p.dims.hidden],
+    )
+    .when(has_experts),
+    Row::weight(
+        R::FfnUpExperts,
+        &["layers.{}.block_sparse_moe.input_linear.weight"],
+        |p| vec![experts(p), inner(p), p.dims.hidden],
+    )
+    .when(has_experts),
+    Row::weight(
+        R::FfnDownExperts,
+        &["layers.{}.block_sparse_moe.output_linear.weight"],
+        |p| vec![experts(p), p.dims.hidden, inner(p)],
+    )
+    .when(has_experts),
+];
+
+/// The expert that every token uses, gate and up fused.
+pub(super) const SHARED_MLP: &[Row] = &[
+    Row::weight(
+        R::FfnGateShared,
+        &["layers.{}.shared_mlp.input_linear.weight"],
+        |p| vec![shared_inner(p), p.dims.hidden],
+    )
+    .when(has_shared_expert),
+    Row::weight(
+        R::FfnUpShared,
+        &["layers.{}.shared_mlp.input_linear.weight"],
+        |p| vec![shared_inner(p), p.dims.hidden],
+    )
+    .when(has_shared_expert),
+    Row::weight(
+        R::FfnDownShared,
+        &["layers.{}.shared_mlp.output_linear.weight"],
+        |p| vec![p.dims.hidden, shared_inner(p)],
+    )
+    .when(has_shared_expert),
+];

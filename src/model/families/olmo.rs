@@ -1,0 +1,54 @@
+//! OLMo 2 and 3: norms after attention and feed-forward, and on the whole query and key.
+//!
+//! Sources: `modeling_olmo2.py`, `modeling_olmo3.py` of Transformers; `src/models/olmo2.cpp` of
+//! llama.cpp, which runs both.
+
+use super::common::*;
+use crate::model::arch::{Arch, Row};
+use crate::model::facts::Key;
+use crate::model::role::TensorRole as R;
+
+pub(super) static OLMO2: Arch = Arch {
+    name: "olmo2",
+    classes: &["Olmo2ForCausalLM"],
+    model_types: &["olmo2"],
+    defaults: &[],
+    tied_by_default: false,
+    layers: |facts| blocks(facts, sliding(facts, 0, 4)?),
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        POST_NORMS,
+        ATTENTION,
+        WHOLE_QK_NORM,
+        GATED_FFN,
+    ],
+};
+
+pub(super) static OLMO3: Arch = Arch {
+    classes: &["Olmo3ForCausalLM"],
+    model_types: &["olmo3"],
+    defaults: &[(Key::Window, 4096)],
+    ..OLMO2
+};
+
+const POST_NORMS: &[Row] = &[
+    Row::weight(
+        R::AttnPostNorm,
+        &["layers.{}.post_attention_layernorm.weight"],
+        hidden,
+    ),
+    Row::weight(
+        R::FfnPostNorm,
+        &["layers.{}.post_feedforward_layernorm.weight"],
+        hidden,
+    ),
+];
+
+const WHOLE_QK_NORM: &[Row] = &[
+    Row::weight(R::AttnQNorm, &["layers.{}.self_attn.q_norm.weight"], |p| {
+        vec![query_width(p)]
+    }),
+    Row::weight(R::AttnKNorm, &["layers.{}.self_attn.k_norm.weight"], |p| {
+        vec![key_width(p)]
+    }),
+];

@@ -1,0 +1,264 @@
+//! The candidates of a plan: which schemes come into question, with types and file sizes.
+
+use crate::checkpoint::{Checkpoint, SourceFormat};
+use crate::dtype::Dtype;
+use crate::model::ModelSpec;
+use crate::plan::fit::Candidate;
+use crate::plan::note::Note;
+use crate::runtime::RuntimeProfile;
+use crate::scheme::{self, Assignment, Container, Rules, SCHEMES, Scheme};
+use crate::units::Bytes;
+
+/// Which schemes the user asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Wanted {
+    /// What the file is, and the common ones it could become.
+    #[default]
+    Common,
+    /// Everything the runtime loads.
+    All,
+    /// These, by id.
+    Named(Vec<String>),
+}
+
+/// Why there are no candidates.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum CandidateError {
+    /// No scheme has that id.
+    #[error("there is no scheme `{id}`{nearest}; known are {}", known())]
+    Unknown {
+        /// What was asked for.
+        id: String,
+        /// ` (did you mean ...)`, or nothing.
+        nearest: String,
+    },
+    /// The runtime cannot load the scheme.
+    #[error("{runtime} does not load {id}; it loads {loads}")]
+    NotLoadable {
+        /// The runtime.
+        runtime: String,
+        /// The scheme.
+        id: String,
+        /// What it loads.
+        loads: String,
+    },
+    /// The checkpoint cannot become such a file.
+    #[error("{id} is made from a Hugging Face checkpoint, and {name} is a GGUF")]
+    NeedsHuggingFace {
+        /// The scheme.
+        id: String,
+        /// The model.
+        name: String,
+    },
+}
+
+fn known() -> String {
+    SCHEMES
+        .iter()
+        .map(|scheme| scheme.id)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The sizes of a file that conversion would write around the tensors.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Header {
+    /// Bytes of GGUF metadata, tokenizer included.
+    pub metadata_bytes: u64,
+    /// The checkpoint has a tokenizer, so that is all of it.
+    pub complete: bool,
+}
+
+/// The candidates of `model` for `runtime`, best quality first, the file itself before all.
+pub fn candidates(
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+    runtime: &RuntimeProfile,
+    wanted: &Wanted,
+    rules: Rules,
+    header: Header,
+) -> Result<Vec<Candidate>, CandidateError> {
+    let stored_id = stored_scheme(checkpoint, model);
+    let is_gguf = checkpoint.format == SourceFormat::Gguf;
+    let stored_container = if is_gguf {
+        Container::Gguf
+    } else {
+        Container::Safetensors
+    };
+    let has_weights = !checkpoint.tensors.is_empty();
+    // What a runtime loads as it is; a quantized Hugging Face checkpoint is left to the runtime.
+    let stored_loads = has_weights && loads_files(runtime, stored_container);
+    let quantized_gguf = is_gguf
+        && model
+            .tensors
+            .iter()
+            .any(|tensor| tensor.dtype.is_quantized());
+    let possible = |scheme: &&Scheme| {
+        loads(runtime, scheme.id)
+            && loads_files(runtime, scheme.container)
+            && !(is_gguf && scheme.container == Container::Safetensors)
+            && !(stored_loads && scheme.id == stored_id)
+    };
+    let schemes: Vec<&Scheme> = match wanted {
+        Wanted::Named(ids) => {
+            let mut named = Vec::new();
+            for id in ids
+                .iter()
+                .filter(|id| !(stored_loads && id.eq_ignore_ascii_case(&stored_id)))
+            {
+                named.push(named_scheme(id, model, runtime, is_gguf)?);
+            }
+            named
+        }
+        Wanted::Common if quantized_gguf => Vec::new(),
+        Wanted::Common => SCHEMES
+            .iter()
+            .filter(|s| s.common)
+            .filter(possible)
+            .collect(),
+        Wanted::All => SCHEMES.iter().filter(possible).collect(),
+    };
+    let wants_stored = match wanted {
+        Wanted::Named(ids) => ids.iter().any(|id| id.eq_ignore_ascii_case(&stored_id)),
+        _ => true,
+    };
+    let mut all = Vec::new();
+    if stored_loads && wants_stored {
+        all.push(Candidate {
+            assignment: scheme::stored(model, &stored_id, stored_container),
+            file_bytes: checkpoint.files.iter().map(|file| file.bytes).sum(),
+            notes: Vec::new(),
+        });
+    }
+    all.extend(schemes.into_iter().map(|scheme| {
+        let assignment = scheme::assign(model, scheme, rules);
+        let mut notes = Vec::new();
+        if let Some(now) = model.prequantized.clone() {
+            notes.push(Note::DoubleQuantization { now });
+        } else if quantized_gguf {
+            notes.push(Note::DoubleQuantization {
+                now: stored_id.clone(),
+            });
+        }
+        if !is_gguf && scheme.container == Container::Gguf && !header.complete {
+            notes.push(Note::NoTokenizer);
+        }
+        Candidate {
+            file_bytes: file_bytes(checkpoint, model, &assignment, header),
+            assignment,
+            notes,
+        }
+    }));
+    Ok(all)
+}
+
+fn loads(runtime: &RuntimeProfile, id: &str) -> bool {
+    runtime.loads.schemes.iter().any(|loaded| loaded == id)
+}
+
+fn loads_files(runtime: &RuntimeProfile, container: Container) -> bool {
+    let name = match container {
+        Container::Gguf => "gguf",
+        Container::Safetensors => "safetensors",
+    };
+    runtime.loads.files.iter().any(|file| file == name)
+}
+
+fn named_scheme(
+    id: &str,
+    model: &ModelSpec,
+    runtime: &RuntimeProfile,
+    is_gguf: bool,
+) -> Result<&'static Scheme, CandidateError> {
+    let Some(scheme) = Scheme::get(id) else {
+        let near = crate::nearest::nearest(id, SCHEMES.iter().map(|scheme| scheme.id), 1);
+        let nearest = near
+            .first()
+            .map(|n| format!(" (did you mean {n}?)"))
+            .unwrap_or_default();
+        return Err(CandidateError::Unknown {
+            id: id.to_owned(),
+            nearest,
+        });
+    };
+    if !loads(runtime, scheme.id) || !loads_files(runtime, scheme.container) {
+        return Err(CandidateError::NotLoadable {
+            runtime: runtime.name.clone(),
+            id: scheme.id.to_owned(),
+            loads: runtime.loads.schemes.join(", "),
+        });
+    }
+    if is_gguf && scheme.container == Container::Safetensors {
+        return Err(CandidateError::NeedsHuggingFace {
+            id: scheme.id.to_owned(),
+            name: model.name.clone(),
+        });
+    }
+    Ok(scheme)
+}
+
+/// The id of what the checkpoint is now: its stated file type, else how it was quantized, else the
+/// type that most of its bytes have.
+pub fn stored_scheme(checkpoint: &Checkpoint, model: &ModelSpec) -> String {
+    let stated = match &checkpoint.config {
+        crate::checkpoint::RawConfig::Gguf(metadata) => {
+            metadata.u64("general.file_type").ok().flatten()
+        }
+        crate::checkpoint::RawConfig::HuggingFace(_) => None,
+    };
+    let by_type = stated
+        .and_then(Scheme::of_file_type)
+        .map(|scheme| scheme.id.to_owned());
+    by_type
+        .or_else(|| model.prequantized.clone())
+        .unwrap_or_else(|| {
+            let mut bytes: Vec<(Dtype, Bytes)> = Vec::new();
+            for tensor in &checkpoint.tensors {
+                match bytes.iter_mut().find(|(dtype, _)| *dtype == tensor.dtype) {
+                    Some((_, sum)) => *sum += tensor.bytes,
+                    None => bytes.push((tensor.dtype, tensor.bytes)),
+                }
+            }
+            let most = bytes.into_iter().max_by_key(|(_, sum)| *sum);
+            most.map_or("bf16".to_owned(), |(dtype, _)| dtype.name().to_lowercase())
+        })
+}
+
+/// The whole file: header, then each tensor padded to GGUF's default alignment.
+fn file_bytes(
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+    assignment: &Assignment,
+    header: Header,
+) -> Bytes {
+    let padded = |n: u64| n.div_ceil(32) * 32;
+    match assignment.container {
+        Container::Gguf => {
+            let infos: u64 = model
+                .tensors
+                .iter()
+                .map(|t| 8 + t.name.len() as u64 + 4 + 8 * t.shape.len() as u64 + 4 + 8)
+                .sum();
+            // A GGUF keeps its header; only the types in it change.
+            let head = match checkpoint.format {
+                SourceFormat::Gguf => {
+                    let first = checkpoint
+                        .tensors
+                        .iter()
+                        .filter(|t| t.file == 0)
+                        .map(|t| t.offset)
+                        .min();
+                    first.unwrap_or(0)
+                }
+                _ => padded(24 + header.metadata_bytes + infos),
+            };
+            let data: u64 = assignment.tensors.iter().map(|t| padded(t.bytes.0)).sum();
+            Bytes(head + data)
+        }
+        Container::Safetensors => {
+            // Each tensor's entry in the JSON header holds its name, type, shape and offsets.
+            let entries: u64 = model.tensors.iter().map(|t| t.name.len() as u64 + 80).sum();
+            assignment.tensor_bytes() + Bytes(8 + entries.div_ceil(8) * 8)
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! Does it fit, how much context, how fast: one plan per scheme, and the scheme to take.
+
+use crate::device::{DeviceProfile, L4tRelease, PowerMode};
+use crate::dtype::Dtype;
+use crate::model::ModelSpec;
+use crate::plan::memory::{Ledger, ledger};
+use crate::plan::note::Note;
+use crate::plan::operations::{decode_operations, prompt_attention};
+use crate::plan::speed::{self, Estimate, Gpu, Prompt, PromptEstimate};
+use crate::plan::workload::Workload;
+use crate::runtime::RuntimeProfile;
+use crate::runtime::profile::Trust;
+use crate::scheme::{Assignment, Scheme};
+use crate::units::Bytes;
+
+/// What a model is planned against.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The board.
+    pub device: &'a DeviceProfile,
+    /// Its power mode.
+    pub mode: &'a PowerMode,
+    /// Its L4T release, if known: it decides how large one allocation may be.
+    pub release: Option<L4tRelease>,
+    /// The runtime.
+    pub runtime: &'a RuntimeProfile,
+}
+
+/// The plans of one model.
+#[derive(Clone, Debug)]
+pub struct Fit {
+    /// One per scheme, in the order they were asked for.
+    pub plans: Vec<Plan>,
+    /// Index of the scheme to take, if one fits.
+    pub recommended: Option<usize>,
+}
+
+/// Whether a plan fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does.
+    Fits,
+    /// It does not.
+    DoesNotFit,
+}
+
+/// One scheme's plan.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The types.
+    pub assignment: Assignment,
+    /// Whether it fits with the context asked for.
+    pub verdict: Verdict,
+    /// Sum of the text model's tensors.
+    pub tensor_bytes: Bytes,
+    /// The whole file, header and padding included.
+    pub file_bytes: Bytes,
+    /// Tensor bits over published weights.
+    pub bits_per_weight: f64,
+    /// The largest total context that fits, capped by the model's own limit; 0 if none does.
+    pub max_context: u64,
+    /// What holds memory.
+    pub memory: Ledger,
+    /// What there is.
+    pub available: Bytes,
+    /// How fast, where the device's bandwidth is known.
+    pub speeds: Option<Speeds>,
+    /// Caveats.
+    pub notes: Vec<Note>,
+}
+
+/// How fast a plan runs.
+#[derive(Clone, Debug)]
+pub struct Speeds {
+    /// Decoding at a depth of the workload's prompt.
+    pub decode: Estimate,
+    /// Reading that prompt.
+    pub prefill: PromptEstimate,
+}
+
+impl Plan {
+    /// Free memory that remains; negative by what is missing.
+    pub fn headroom(&self) -> i64 {
+        self.available.0 as i64 - self.memory.total().0 as i64
+    }
+
+    /// Whether it fits.
+    pub fn fits(&self) -> bool {
+        self.verdict == Verdict::Fits
+    }
+}
+
+/// A type for every tensor, with the size of the file that holds them.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The types.
+    pub assignment: Assignment,
+    /// The size of the file, and whether the tokenizer's part of it is known.
+    pub file_bytes: Bytes,
+    /// Notes that belong to the candidate whatever the board.
+    pub notes: Vec<Note>,
+}
+
+/// Plans every candidate of `model` on `target` under `workload`.
+pub fn fit(
+    model: &ModelSpec,
+    candidates: Vec<Candidate>,
+    target: Target<'_>,
+    workload: &Workload,
+) -> Fit {
+    let plans: Vec<Plan> = candidates
+        .into_iter()
+        .map(|candidate| plan(model, candidate, target, workload))
+        .collect();
+    let recommended = recommend(&plans);
+    Fit { plans, recommended }
+}
+
+/// Memory the model may use: the budget or what the board has left, minus the reserve.
+pub fn available(device: &DeviceProfile, workload: &Workload) -> Bytes {
+    let pool = workload
+        .budget
+        .unwrap_or_else(|| device.available(workload.session));
+    pool.saturating_sub(workload.reserve)
+}
+
+fn plan(model: &ModelSpec, candidate: Candidate, target: Target<'_>, workload: &Workload) -> Plan {
+    let Candidate {
+        assignment,
+        file_bytes,
+        mut notes,
+    } = candidate;
+    let memory = ledger(model, &assignment, target.runtime, workload);
+    let available = available(target.device, workload);
+    let speeds = speeds(model, &assignment, target, workload);
+    notes.extend(self_evident(model, &assignment, &memory, target, workload));
+    let allocation = allocation_note(&memory, target);
+    let refused = matches!(allocation, Some(Note::Allocation { current: true, .. }))
+        || (target.release.is_some() && allocation.is_some());
+    notes.extend(allocation);
+    let fits = memory.total() <= available && memory.kv_problem.is_none() && !refused;
+    let tensor_bytes = assignment.tensor_bytes();
+    let max_context = if refused {
+        0
+    } else {
+        max_context(model, &assignment, target, workload)
+    };
+    Plan {
+        verdict: if fits {
+            Verdict::Fits
+        } else {
+            Verdict::DoesNotFit
+        },
+        tensor_bytes,
+        file_bytes,
+        bits_per_weight: tensor_bytes.as_f64() * 8.0 / (model.parameters.max(1) as f64),
+        max_context,
+        memory,
+        available,
+        speeds,
+        notes,
+        assignment,
+    }
+}
+
+/// The largest total context whose ledger fits, by bisection: the ledger never shrinks as context
+/// grows. Capped by the model's own limit for each sequence; 0 if not even one multiple fits.
+pub fn max_context(
+    model: &ModelSpec,
+    assignment: &Assignment,
+    target: Target<'_>,
+    workload: &Workload,
+) -> u64 {
+    let available = available(target.device, workload);
+    let step = target.runtime.memory.context_multiple.value.max(1) * workload.parallel.max(1);
+    let limit = match model.dims.context {
+        0 => workload.context,
+        limit => limit.saturating_mul(workload.parallel.max(1)),
+    };
+    let fits = |context: u64| {
+        let memory = ledger(
+            model,
+            assignment,
+            target.runtime,
+            &workload.with_context(context),
+        );
+        memory.kv_problem.is_none() && memory.total() <= available
+    };
+    // A limit that is no multiple is padded by the runtime all the same, so it may be the answer.
+    if fits(limit) {
+        return limit;
+    }
+    let (mut fitting, mut failing) = (0, limit.div_ceil(step));
+    while failing - fitting > 1 {
+        let middle = fitting + (failing - fitting) / 2;
+        match fits(middle * step) {
+            true => fitting = middle,
+            false => failing = middle,
+        }
+    }
+    fitting * step
+}
+
+fn speeds(
+    model: &ModelSpec,
+    assignment: &Assignment,
+    target: Target<'_>,
+    workload: &Workload,
+) -> Option<Speeds> {
+    let gpu = gpu(target.mode)?;
+    let layers = model.layers.len() as u64;
+    let operations = decode_operations(model, assignment, workload);
+    let speed = &target.runtime.speed;
+    let prompt = Prompt {
+        tokens: workload.prompt_tokens,
+        ubatch: workload.ubatch,
+        attention_macs: prompt_attention(model, workload.prompt_tokens),
+    };
+    Some(Speeds {
+        decode: speed::decode(&operations, layers, workload.parallel, &gpu, speed),
+        prefill: speed::prefill(&operations, layers, prompt, &gpu, speed),
+    })
+}
+
+/// The GPU as a power mode runs it, if its clock, its SMs and its bandwidth are known.
+pub fn gpu(mode: &PowerMode) -> Option<Gpu> {
+    let sms = u32::try_from(mode.sm_count.as_ref()?.value).ok()?;
+    Some(Gpu::sm87(
+        sms,
+        mode.gpu.as_ref()?.value,
+        mode.bandwidth.as_ref()?.value,
+    ))
+}
+
+/// Notes that follow from the numbers.
+fn self_evident(
+    model: &ModelSpec,
+    assignment: &Assignment,
+    memory: &Ledger,
+    target: Target<'_>,
+    workload: &Workload,
+) -> Vec<Note> {
+    let runtime = target.runtime;
+    let mut notes = Vec::new();
+    if assignment.fallbacks() > 0 {
+        notes.push(Note::ShapeFallback {
+            tensors: assignment.fallbacks(),
+        });
+    }
+    if memory.duplicated_embedding > Bytes(0) {
+        let bytes = memory.duplicated_embedding;
+        notes.push(Note::DuplicatedEmbedding {
+            bytes,
+            runtime: runtime.name.clone(),
+        });
+    }
+    let is_fp8 = |dtype| matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2);
+    if runtime.loads.fp8_storage_only && assignment.tensors.iter().any(|t| is_fp8(t.dtype)) {
+        notes.push(Note::Fp8StorageOnly);
+    }
+    notes.extend(memory.kv_problem.clone().map(Note::Kv));
+    if workload.type_k.is_quantized() || workload.type_v.is_quantized() {
+        let dtype = if workload.type_k.is_quantized() {
+            workload.type_k
+        } else {
+            workload.type_v
+        };
+        notes.push(Note::QuantizedCache { dtype });
+    }
+    let limit = model.dims.context.saturating_mul(workload.parallel.max(1));
+    if limit > 0 && workload.context > limit {
+        notes.push(Note::BeyondModelContext {
+            limit: model.dims.context,
+        });
+    }
+    let towers: Bytes = model.towers.iter().map(|tower| tower.bytes).sum();
+    if towers > Bytes(0) && !workload.text_only {
+        notes.push(Note::Towers { bytes: towers });
+    }
+    match gpu(target.mode) {
+        None => notes.push(Note::SpeedUnknown {
+            device: target.device.name.clone(),
+        }),
+        Some(_) if runtime.trust == Trust::None => {
+            notes.push(Note::SpeedUnmeasured {
+                runtime: runtime.name.clone(),
+            });
+        }
+        Some(_) => {}
+    }
+    if let Some(share) = &runtime.memory.pool_fraction {
+        let total = target.device.total_memory.value.as_f64().max(1.0);
+        let needed = (memory.total().as_f64() / total * 100.0).ceil() / 100.0;
+        notes.push(Note::Pool {
+            share: share.value,
+            needed,
+        });
+    }
+    notes
+}
+
+/// Whether one allocation is larger than the driver grants: on the release at hand, or on current
+/// releases, or on the one release that is known for it.
+fn allocation_note(memory: &Ledger, target: Target<'_>) -> Option<Note> {
+    let device = target.device;
+    let largest = memory.largest_allocation;
+    let note = |limit: &crate::device::AllocationLimit, current| Note::Allocation {
+        largest,
+        limit: limit.largest.value,
+        release: target.release.unwrap_or(limit.from).to_string(),
+        current,
+    };
+    let now = device
+        .largest_allocation(target.release)
+        .filter(|limit| largest > limit.largest.value);
+    match (now, target.release) {
+        (Some(limit), _) => Some(note(limit, limit.until.is_none())),
+        (None, Some(_)) => None,
+        (None, None) => device
+            .allocation_limits
+            .iter()
+            .find(|limit| limit.until.is_some() && largest > limit.largest.value)
+            .map(|limit| note(limit, false)),
+    }
+}
+
+/// The scheme to take: Q4_K_M, the usual choice, or what the file already is; where that does not
+/// fit, the best one below it that does, and where nothing below it is planned, the best that fits.
+fn recommend(plans: &[Plan]) -> Option<usize> {
+    let rank = |plan: &Plan| {
+        let quality = |id: &str| {
+            crate::scheme::SCHEMES
+                .iter()
+                .position(|s: &Scheme| s.id == id)
+        };
+        let usual = quality("q4_k_m").unwrap_or(0);
+        match quality(&plan.assignment.scheme) {
+            None => 0,
+            Some(own) if own >= usual => own - usual,
+            // Better than the usual choice: only where that was not asked for.
+            Some(own) => 1000 + own,
+        }
+    };
+    let fitting = plans.iter().enumerate().filter(|(_, plan)| plan.fits());
+    fitting
+        .min_by_key(|(_, plan)| rank(plan))
+        .map(|(index, _)| index)
+}

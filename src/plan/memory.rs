@@ -1,0 +1,150 @@
+//! The ledger of one shared pool: everything that holds memory while a model runs, in bytes.
+//!
+//! On a Jetson, CPU and GPU share their memory: what one runtime calls host and device memory is one
+//! sum here.
+
+use crate::model::{ModelSpec, TensorRole};
+use crate::plan::compute::compute;
+use crate::plan::kv::{KvProblem, kv_cache};
+use crate::plan::workload::Workload;
+use crate::runtime::RuntimeProfile;
+use crate::runtime::profile::{ComputeRule, Outputs};
+use crate::scheme::Assignment;
+use crate::units::Bytes;
+
+/// What holds memory while a model runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ledger {
+    /// The text model's tensors, and its towers unless left out.
+    pub weights: Bytes,
+    /// The second copy of a tied embedding, where a runtime keeps one for the input and one for the
+    /// output.
+    pub duplicated_embedding: Bytes,
+    /// Cached keys and values.
+    pub kv_cache: Bytes,
+    /// Recurrent and convolutional state.
+    pub recurrent_state: Bytes,
+    /// Activations, inputs and the graph's description.
+    pub compute: Bytes,
+    /// Rows of logits handed to the sampler.
+    pub output: Bytes,
+    /// CUDA context, libraries, the process itself.
+    pub runtime: Bytes,
+    /// The largest single allocation.
+    pub largest_allocation: Bytes,
+    /// The stages that compete for the compute buffer, largest first.
+    pub stages: Vec<(&'static str, Bytes)>,
+    /// Why the cache cannot have the type asked for.
+    pub kv_problem: Option<KvProblem>,
+}
+
+impl Ledger {
+    /// Everything together.
+    pub fn total(&self) -> Bytes {
+        self.weights
+            + self.duplicated_embedding
+            + self.kv_cache
+            + self.recurrent_state
+            + self.compute
+            + self.output
+            + self.runtime
+    }
+}
+
+/// The ledger of `model` with the types of `assignment` under `runtime`.
+pub fn ledger(
+    model: &ModelSpec,
+    assignment: &Assignment,
+    runtime: &RuntimeProfile,
+    workload: &Workload,
+) -> Ledger {
+    let memory = &runtime.memory;
+    let settings = workload.kv_settings(memory.context_multiple.value);
+    let cache = kv_cache(model, &settings);
+    let towers: Bytes = match workload.text_only {
+        true => Bytes(0),
+        false => model.towers.iter().map(|tower| tower.bytes).sum(),
+    };
+    let text = assignment.tensor_bytes();
+    let embedding = embedding_bytes(model, assignment);
+    let duplicated = match memory.duplicates_tied_embedding.value && model.tied {
+        true => embedding,
+        false => Bytes(0),
+    };
+    let buffers = match &memory.compute {
+        ComputeRule::Ggml { backend, .. } => {
+            let rows = workload.outputs.unwrap_or(match memory.outputs.value {
+                Outputs::Parallel => settings.sequences(),
+                Outputs::Ubatch => settings.tokens(),
+            });
+            let compute = compute(model, &settings, rows, *backend);
+            Buffers {
+                device: compute.device_bytes,
+                all: compute.device_bytes + compute.host_bytes + compute.metadata_bytes,
+                output: compute.output_bytes,
+                stages: compute.stages,
+            }
+        }
+        ComputeRule::Fraction {
+            of_weights,
+            at_least_bytes,
+            ..
+        } => {
+            let share = Bytes((text.as_f64() * of_weights) as u64);
+            let bytes = share.max(Bytes(*at_least_bytes));
+            Buffers {
+                device: bytes,
+                all: bytes,
+                output: Bytes(0),
+                stages: Vec::new(),
+            }
+        }
+    };
+    // ggml makes one allocation for all weights of a device, with the input embedding apart, and one
+    // for each cache.
+    let one_buffer = match memory.compute {
+        ComputeRule::Ggml { .. } if !model.tied => text.saturating_sub(embedding),
+        ComputeRule::Ggml { .. } => text,
+        ComputeRule::Fraction { .. } => assignment
+            .tensors
+            .iter()
+            .map(|tensor| tensor.bytes)
+            .max()
+            .unwrap_or(Bytes(0)),
+    };
+    let largest = [
+        one_buffer,
+        cache.full_bytes,
+        cache.window_bytes,
+        buffers.device,
+    ];
+    Ledger {
+        weights: text + towers,
+        duplicated_embedding: duplicated,
+        kv_cache: cache.full_bytes + cache.window_bytes,
+        recurrent_state: cache.recurrent_bytes,
+        compute: buffers.all,
+        output: buffers.output,
+        runtime: Bytes(memory.runtime_bytes.expected as u64),
+        largest_allocation: largest.into_iter().max().unwrap_or(Bytes(0)),
+        stages: buffers.stages,
+        kv_problem: cache.problem,
+    }
+}
+
+/// What the compute rule yields.
+struct Buffers {
+    device: Bytes,
+    all: Bytes,
+    output: Bytes,
+    stages: Vec<(&'static str, Bytes)>,
+}
+
+/// Bytes of the token embedding.
+fn embedding_bytes(model: &ModelSpec, assignment: &Assignment) -> Bytes {
+    let typed = model.tensors.iter().zip(&assignment.tensors);
+    typed
+        .filter(|(tensor, _)| tensor.role == TensorRole::TokenEmbedding)
+        .map(|(_, assigned)| assigned.bytes)
+        .sum()
+}

@@ -1,0 +1,162 @@
+//! Caveats, each with a stable code: every report shows the same ones.
+
+use crate::dtype::Dtype;
+use crate::plan::kv::KvProblem;
+use crate::units::Bytes;
+
+/// Something a reader of a plan should know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Note {
+    /// Tensors whose rows do not divide into the scheme's blocks got a larger type.
+    ShapeFallback {
+        /// How many.
+        tensors: usize,
+    },
+    /// The runtime holds a tied embedding twice.
+    DuplicatedEmbedding {
+        /// The second copy.
+        bytes: Bytes,
+        /// The runtime.
+        runtime: String,
+    },
+    /// FP8 weights on a GPU without FP8 units.
+    Fp8StorageOnly,
+    /// The cache cannot have the type asked for.
+    Kv(KvProblem),
+    /// One allocation is larger than the system's driver grants.
+    Allocation {
+        /// The allocation.
+        largest: Bytes,
+        /// What is granted.
+        limit: Bytes,
+        /// Since when.
+        release: String,
+        /// The limit holds on the releases in use today, not only on an older one.
+        current: bool,
+    },
+    /// The runtime cannot load the scheme's files.
+    NotLoadable {
+        /// The runtime.
+        runtime: String,
+    },
+    /// The context asked for is beyond what the model was made for.
+    BeyondModelContext {
+        /// What it was made for.
+        limit: u64,
+    },
+    /// Vision or audio towers are part of the weights.
+    Towers {
+        /// Their bytes.
+        bytes: Bytes,
+    },
+    /// No published measurement stands behind the speed.
+    SpeedUnmeasured {
+        /// The runtime.
+        runtime: String,
+    },
+    /// The speed of this device is not known.
+    SpeedUnknown {
+        /// The device.
+        device: String,
+    },
+    /// The runtime takes a share of the memory at its start.
+    Pool {
+        /// The share it takes by default.
+        share: f64,
+        /// The share this plan needs.
+        needed: f64,
+    },
+    /// The checkpoint is quantized already: quantizing it again adds to its loss.
+    DoubleQuantization {
+        /// What it has now.
+        now: String,
+    },
+    /// A tensor's stored type has no known cost on this runtime.
+    AssumedCache {
+        /// What the blocks were taken for.
+        as_if: String,
+    },
+    /// The file's size without the tokenizer, which the checkpoint does not have.
+    NoTokenizer,
+    /// KV cache quantized with a type that costs speed.
+    QuantizedCache {
+        /// Its type.
+        dtype: Dtype,
+    },
+}
+
+impl Note {
+    /// A stable name for scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Note::ShapeFallback { .. } => "shape_fallback",
+            Note::DuplicatedEmbedding { .. } => "duplicated_embedding",
+            Note::Fp8StorageOnly => "fp8_storage_only",
+            Note::Kv(_) => "kv_type_impossible",
+            Note::Allocation { .. } => "large_allocation",
+            Note::NotLoadable { .. } => "not_loadable",
+            Note::BeyondModelContext { .. } => "beyond_model_context",
+            Note::Towers { .. } => "towers_included",
+            Note::SpeedUnmeasured { .. } => "speed_unmeasured",
+            Note::SpeedUnknown { .. } => "speed_unknown",
+            Note::Pool { .. } => "memory_pool",
+            Note::DoubleQuantization { .. } => "double_quantization",
+            Note::AssumedCache { .. } => "assumed_cache",
+            Note::NoTokenizer => "no_tokenizer",
+            Note::QuantizedCache { .. } => "quantized_cache",
+        }
+    }
+
+    /// One or two sentences for people.
+    pub fn text(&self) -> String {
+        match self {
+            Note::ShapeFallback { tensors } => format!(
+                "{tensors} tensors have rows that do not divide into the blocks of this format and get a larger type, as llama.cpp does"
+            ),
+            Note::DuplicatedEmbedding { bytes, runtime } => format!(
+                "{runtime} keeps the tied embedding twice on an integrated GPU: {bytes} more"
+            ),
+            Note::Fp8StorageOnly => {
+                "FP8 is storage only here: Orin (SM87) has no FP8 units, weights are widened before use, so it saves memory and not arithmetic".to_owned()
+            }
+            Note::Kv(problem) => problem.to_string(),
+            Note::Allocation { largest, limit, release, current: true } => format!(
+                "one allocation of {largest} is more than the {limit} that the driver was seen to grant on L4T {release}; reboot and drop caches before loading, or choose a smaller format"
+            ),
+            Note::Allocation { largest, limit, release, current: false } => format!(
+                "one allocation of {largest} fails on L4T {release}, which grants at most {limit}: update to JetPack 6.2.2 (R36.5) or later"
+            ),
+            Note::NotLoadable { runtime } => format!("{runtime} does not load this format"),
+            Note::BeyondModelContext { limit } => {
+                format!("the model was made for {limit} tokens of context; beyond that its output degrades")
+            }
+            Note::Towers { bytes } => {
+                format!("vision or audio towers and projectors are counted in: {bytes}; --text-only leaves them out")
+            }
+            Note::SpeedUnmeasured { runtime } => {
+                format!("no published measurement of {runtime} on Jetson Orin is known: the speed is a bracket, not a prediction")
+            }
+            Note::SpeedUnknown { device } => {
+                format!("the memory bandwidth of {device} is not known, so no speed is given")
+            }
+            Note::Pool { share, needed } => format!(
+                "the runtime takes {:.0} % of all memory at start; start it with --gpu-memory-utilization {:.2}",
+                share * 100.0,
+                needed
+            ),
+            Note::DoubleQuantization { now } => {
+                format!("the checkpoint is {now} already: quantizing it again adds to the loss it has")
+            }
+            Note::AssumedCache { as_if } => {
+                format!("the architecture is not known; its cache was taken for that of {as_if} because --assume-kv says so")
+            }
+            Note::NoTokenizer => {
+                "the checkpoint has no tokenizer beside it, so the size of the file is without one".to_owned()
+            }
+            Note::QuantizedCache { dtype } => format!(
+                "a {} cache saves memory and costs some speed; during prefill one layer of it is widened to F16",
+                dtype.name()
+            ),
+        }
+    }
+}

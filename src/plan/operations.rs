@@ -1,0 +1,196 @@
+//! What decoding one token does: the operations whose bytes and multiply-accumulates the speed model
+//! rates, gathered by group and format.
+
+use std::collections::BTreeMap;
+
+use crate::dtype::Dtype;
+use crate::model::{Attention, Category, FeedForward, ModelSpec, Tensor, TensorRole, Touch};
+use crate::plan::speed::{Group, Operation, attention_macs};
+use crate::plan::workload::Workload;
+use crate::scheme::{Assigned, Assignment};
+
+/// The operations of one decoded token at a depth of `workload.prompt_tokens`.
+///
+/// Only what a token touches counts: one row of an embedding, the head once, the experts that the
+/// router picks, keys and values up to the depth or the window.
+pub fn decode_operations(
+    model: &ModelSpec,
+    assignment: &Assignment,
+    workload: &Workload,
+) -> Vec<Operation> {
+    let mut gathered: BTreeMap<(Group, Dtype), Operation> = BTreeMap::new();
+    let mut add = |operation: Operation| {
+        gathered
+            .entry((operation.group, operation.dtype))
+            .and_modify(|sum| {
+                sum.bytes = sum.bytes.saturating_add(operation.bytes);
+                sum.stored = sum.stored.saturating_add(operation.stored);
+                sum.weights = sum.weights.saturating_add(operation.weights);
+                sum.rows = sum.rows.saturating_add(operation.rows);
+            })
+            .or_insert(operation);
+    };
+    for (tensor, assigned) in model.tensors.iter().zip(&assignment.tensors) {
+        if let Some(operation) = of_tensor(model, tensor, assigned) {
+            add(operation);
+        }
+        if model.tied && tensor.role == TensorRole::TokenEmbedding {
+            add(matrix(Group::Head, tensor, assigned));
+        }
+    }
+    let depth = workload.prompt_tokens;
+    for attention in model
+        .layers
+        .iter()
+        .filter_map(|layer| layer.mixer.attention.as_ref())
+    {
+        let seen = attention.window.map_or(depth, |window| window.min(depth));
+        let (keys, values) = cached_widths(attention);
+        let bytes = row_bytes(workload.type_k, keys) + row_bytes(workload.type_v, values);
+        let macs = attention.heads * (attention.key_dim + value_dim(attention)) * seen;
+        add(Operation::state(
+            "attention over the cache",
+            Group::KvCache,
+            workload.type_k,
+            bytes * seen,
+            macs,
+        ));
+    }
+    for recurrent in model
+        .layers
+        .iter()
+        .filter_map(|layer| layer.mixer.recurrent.as_ref())
+    {
+        // Read and written once a token, F32.
+        let elements = recurrent.conv_elements + recurrent.state_elements;
+        add(Operation::state(
+            "recurrent state",
+            Group::Recurrent,
+            Dtype::F32,
+            elements * 4 * 2,
+            elements,
+        ));
+    }
+    gathered.into_values().collect()
+}
+
+/// Multiply-accumulates of attention over a whole prompt of `tokens`.
+pub fn prompt_attention(model: &ModelSpec, tokens: u64) -> u64 {
+    let of = |a: &Attention| attention_macs(tokens, a.heads, a.key_dim, value_dim(a), a.window);
+    let attentions = model
+        .layers
+        .iter()
+        .filter_map(|layer| layer.mixer.attention.as_ref());
+    attentions.map(of).fold(0, u64::saturating_add)
+}
+
+/// MLA caches one latent that serves as key and as value.
+fn value_dim(attention: &Attention) -> u64 {
+    if attention.value_dim == 0 {
+        attention.key_dim
+    } else {
+        attention.value_dim
+    }
+}
+
+fn cached_widths(attention: &Attention) -> (u64, u64) {
+    (
+        attention.kv_heads * attention.key_dim,
+        attention.kv_heads * attention.value_dim,
+    )
+}
+
+fn row_bytes(dtype: Dtype, width: u64) -> u64 {
+    let format = dtype.format();
+    width.saturating_mul(format.block_bytes) / format.block_elements
+}
+
+fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<Operation> {
+    let info = tensor.role.info();
+    let group = group_of(tensor);
+    match info.touch {
+        Touch::Never => None,
+        Touch::Row => {
+            let rows = tensor.elements() / tensor.row().max(1);
+            let bytes = assigned.bytes.0 / rows.max(1);
+            Some(Operation::dense(
+                "embedding rows and norms",
+                Group::Other,
+                assigned.dtype,
+                bytes,
+                0,
+                0,
+            ))
+        }
+        Touch::Experts => {
+            let (count, used) = routed(model, tensor);
+            let share =
+                |n: u64| (u128::from(n) * u128::from(used) / u128::from(count.max(1))) as u64;
+            let rows = tensor.elements() / tensor.row().max(1);
+            Some(Operation::experts(
+                group_name(group),
+                assigned.dtype,
+                share(assigned.bytes.0),
+                assigned.bytes.0,
+                share(tensor.elements()),
+                share(rows),
+            ))
+        }
+        Touch::Whole if tensor.shape.len() < 2 => {
+            let bytes = assigned.bytes.0;
+            Some(Operation::dense(
+                "embedding rows and norms",
+                Group::Other,
+                assigned.dtype,
+                bytes,
+                0,
+                0,
+            ))
+        }
+        Touch::Whole => Some(matrix(group, tensor, assigned)),
+    }
+}
+
+fn matrix(group: Group, tensor: &Tensor, assigned: &Assigned) -> Operation {
+    let elements = tensor.elements();
+    let rows = elements / tensor.row().max(1);
+    Operation::dense(
+        group_name(group),
+        group,
+        assigned.dtype,
+        assigned.bytes.0,
+        elements,
+        rows,
+    )
+}
+
+/// Experts stored and used in the block of `tensor`.
+fn routed(model: &ModelSpec, tensor: &Tensor) -> (u64, u64) {
+    let layer = tensor
+        .layer
+        .and_then(|layer| model.layers.get(layer as usize));
+    match layer.map(|layer| &layer.feed_forward) {
+        Some(FeedForward::Experts { count, used, .. }) => (*count, *used),
+        _ => (1, 1),
+    }
+}
+
+fn group_of(tensor: &Tensor) -> Group {
+    match tensor.role.info().category {
+        Category::Output => Group::Head,
+        Category::FfnUp | Category::FfnGate | Category::FfnDown => Group::FeedForward,
+        _ if tensor.role.info().block => Group::Attention,
+        _ => Group::Other,
+    }
+}
+
+fn group_name(group: Group) -> &'static str {
+    match group {
+        Group::Attention => "mixer projections",
+        Group::FeedForward => "feed-forward",
+        Group::Head => "output head",
+        Group::KvCache => "attention over the cache",
+        Group::Recurrent => "recurrent state",
+        Group::Other => "embedding rows and norms",
+    }
+}

@@ -1,0 +1,243 @@
+//! `--explain`: the ledger and the roofline of one plan, term by term, with formula and source.
+
+use super::Report;
+use super::json::bound;
+use super::text::range;
+use crate::plan::Plan;
+use crate::plan::operations::decode_operations;
+use crate::report::table::{Align, Table};
+use crate::report::{line, rate, seconds};
+use crate::units::Bytes;
+
+/// The explanation of `plan`.
+pub fn explain(report: &Report<'_>, plan: &Plan) -> String {
+    let mut out = String::new();
+    line(
+        &mut out,
+        format_args!("\n{} in detail", plan.assignment.scheme.to_uppercase()),
+    );
+    out.push_str(&types(report, plan));
+    out.push_str(&ledger(report, plan));
+    out.push_str(&roofline(report, plan));
+    out
+}
+
+/// How many tensors of which type, and why.
+fn types(report: &Report<'_>, plan: &Plan) -> String {
+    let mut rows: Vec<(&str, usize, Bytes)> = Vec::new();
+    for assigned in &plan.assignment.tensors {
+        let name = assigned.dtype.name();
+        match rows.iter_mut().find(|row| row.0 == name) {
+            Some(row) => {
+                row.1 += 1;
+                row.2 += assigned.bytes;
+            }
+            None => rows.push((name, 1, assigned.bytes)),
+        }
+    }
+    rows.sort_by_key(|row| std::cmp::Reverse(row.2));
+    let mut table = Table::new([
+        ("type", Align::Left),
+        ("tensors", Align::Right),
+        ("bytes", Align::Right),
+    ]);
+    for (name, tensors, bytes) in rows {
+        table.row([name.to_owned(), tensors.to_string(), bytes.to_string()]);
+    }
+    format!(
+        "\n Types: {} tensors, {} bytes, {:.3} bits per weight (rules of llama-quant.cpp)\n{}",
+        report.model.tensors.len(),
+        plan.tensor_bytes.0,
+        plan.bits_per_weight,
+        table.text("   "),
+    )
+}
+
+fn ledger(report: &Report<'_>, plan: &Plan) -> String {
+    let Report {
+        target,
+        workload,
+        model,
+        ..
+    } = report;
+    let memory = &plan.memory;
+    let settings = workload.kv_settings(target.runtime.memory.context_multiple.value);
+    let cache = crate::plan::kv::kv_cache(model, &settings);
+    let mut table = Table::new([
+        ("term", Align::Left),
+        ("bytes", Align::Right),
+        ("", Align::Right),
+        ("how", Align::Left),
+    ]);
+    let mut term = |name: &str, bytes: Bytes, how: String| {
+        if bytes > Bytes(0) {
+            table.row([
+                name.to_owned(),
+                bytes.0.to_string(),
+                format!("{bytes}"),
+                how,
+            ]);
+        }
+    };
+    term(
+        "weights",
+        memory.weights,
+        "sum over tensors of rows x row bytes".to_owned(),
+    );
+    term(
+        "second embedding",
+        memory.duplicated_embedding,
+        "tied embedding kept for input and output (llama-model.cpp, load_tensors)".to_owned(),
+    );
+    let windows = match cache.layers_window {
+        0 => String::new(),
+        layers => format!(" + {layers} sliding layers x {} cells", cache.cells_window),
+    };
+    term(
+        "KV cache",
+        memory.kv_cache,
+        format!(
+            "{} layers x {} cells{windows} x (K + V row) x sequences",
+            cache.layers_full, cache.cells_full
+        ),
+    );
+    term(
+        "recurrent state",
+        memory.recurrent_state,
+        "F32 state of each recurrent layer x sequences".to_owned(),
+    );
+    let stage = memory.stages.iter().max_by_key(|stage| stage.1);
+    term(
+        "compute buffers",
+        memory.compute,
+        stage.map_or("share of the weights".to_owned(), |(name, bytes)| {
+            format!(
+                "peak of one pass of {} tokens, at {name} ({bytes})",
+                settings.tokens()
+            )
+        }),
+    );
+    term(
+        "output rows",
+        memory.output,
+        "vocabulary x 4 bytes x sequences".to_owned(),
+    );
+    let source = |key: &String| target.runtime.sources.get(key).cloned().unwrap_or_default();
+    let runtime = &target.runtime.memory.runtime_bytes;
+    term(
+        "runtime",
+        memory.runtime,
+        format!(
+            "{} to {}: {}",
+            Bytes(runtime.low as u64),
+            Bytes(runtime.high as u64),
+            source(&runtime.source)
+        ),
+    );
+    term("total", memory.total(), String::new());
+    let device = target.device;
+    let pool = match workload.budget {
+        Some(budget) => format!("--budget {budget}"),
+        None => format!(
+            "{} less {} that the system holds ({})",
+            device.total_memory.value,
+            device.system(workload.session).expected.value,
+            device.system(workload.session).expected.source,
+        ),
+    };
+    let reserve = match workload.reserve {
+        Bytes(0) => String::new(),
+        reserve => format!(", less --reserve {reserve}"),
+    };
+    term("available", plan.available, format!("{pool}{reserve}"));
+    term(
+        "largest allocation",
+        memory.largest_allocation,
+        "in one piece".to_owned(),
+    );
+    format!(
+        "\n Memory, one pool for CPU and GPU:\n{}",
+        table.text("   ")
+    )
+}
+
+fn roofline(report: &Report<'_>, plan: &Plan) -> String {
+    let Some(speeds) = &plan.speeds else {
+        return "\n Speed: the memory bandwidth of this device is not known\n".to_owned();
+    };
+    let Report {
+        target,
+        workload,
+        model,
+        ..
+    } = report;
+    let decode = &speeds.decode;
+    let mut table = Table::new([
+        ("operation", Align::Left),
+        ("type", Align::Left),
+        ("bytes", Align::Right),
+        ("weights", Align::Right),
+        ("time", Align::Right),
+    ]);
+    let operations = decode_operations(model, &plan.assignment, workload);
+    for (index, part) in decode.parts.iter().enumerate() {
+        let operation = operations.get(index);
+        table.row([
+            part.name.clone(),
+            operation.map_or(String::new(), |o| o.dtype.name().to_owned()),
+            operation.map_or(String::new(), |o| Bytes(o.bytes).to_string()),
+            operation.map_or(String::new(), |o| crate::report::count(o.weights)),
+            seconds(part.seconds),
+        ]);
+    }
+    let mode = target.mode;
+    let bandwidth = mode.bandwidth.as_ref().map_or(0.0, |rate| rate.value.0);
+    let clock = mode.gpu.as_ref().map_or(0.0, |clock| clock.value.0);
+    let speed = &target.runtime.speed;
+    let mut out = String::new();
+    line(
+        &mut out,
+        format_args!(
+            "\n One token at a depth of {} ({:.0} GB/s, GPU at {:.0} MHz):",
+            workload.prompt_tokens,
+            bandwidth / 1e9,
+            clock / 1e6,
+        ),
+    );
+    out.push_str(&table.text("   "));
+    let facts = [
+        format!(
+            "decode {} tokens/s, {} expected; bound by {}; never above {} ({:?}: {} bytes / bandwidth)",
+            range(&decode.tokens_per_second),
+            rate(decode.tokens_per_second.expected),
+            bound(decode.bound),
+            rate(decode.ceiling),
+            decode.ceiling_bound,
+            decode.bytes_per_step,
+        ),
+        format!(
+            "prompt of {}: {} tokens/s, first token after {} to {}",
+            workload.prompt_tokens,
+            range(&speeds.prefill.tokens_per_second),
+            seconds(speeds.prefill.time_to_first_token.low),
+            seconds(speeds.prefill.time_to_first_token.high),
+        ),
+        format!(
+            "each operation: ((bytes / (bandwidth x reach))^p + (weights x cycles / (SMs x clock))^p)^(1/p), reach {}, p {}",
+            speed.reach.expected, speed.join.value
+        ),
+        format!(
+            "reach from: {}",
+            target
+                .runtime
+                .sources
+                .get(&speed.reach.source)
+                .cloned()
+                .unwrap_or_default()
+        ),
+    ];
+    for fact in facts {
+        line(&mut out, format_args!("   {fact}"));
+    }
+    out
+}

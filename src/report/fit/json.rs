@@ -1,0 +1,134 @@
+//! `orinplan.fit/1`: the plan for scripts. Keys are a contract: snake_case, units in names.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{Report, advice_text};
+use crate::device::PowerMode;
+use crate::plan::speed::{Bound, Spread};
+use crate::plan::{Plan, Verdict};
+use crate::report::rounded;
+
+/// The document's first key.
+pub const SCHEMA: &str = "orinplan.fit/1";
+
+/// The whole document.
+pub fn document(report: &Report<'_>) -> Value {
+    let Report {
+        model,
+        target,
+        workload,
+        fit,
+        ..
+    } = report;
+    json!({
+        "schema": SCHEMA,
+        "model": {
+            "name": model.name,
+            "architecture": model.architecture,
+            "parameters": model.parameters,
+            "source_format": report.source_format(),
+            "source_bytes": report.source_bytes(),
+            "context_length": model.dims.context,
+            "block_count": model.layers.len(),
+            "towers": model.towers.iter().map(|tower| json!({
+                "name": tower.name, "parameters": tower.parameters, "bytes": tower.bytes,
+            })).collect::<Vec<_>>(),
+        },
+        "device": {
+            "id": target.device.id,
+            "name": target.device.name,
+            "power_mode": target.mode.name,
+            "memory_available_bytes": target.device.available(workload.session),
+            "memory_bandwidth_bytes_per_second": bandwidth(target.mode),
+        },
+        "runtime": { "id": target.runtime.id },
+        "workload": {
+            "context": workload.context,
+            "kv_type_k": workload.type_k.name().to_lowercase(),
+            "kv_type_v": workload.type_v.name().to_lowercase(),
+            "parallel": workload.parallel,
+            "ubatch": workload.ubatch,
+            "prompt_tokens": workload.prompt_tokens,
+            "flash_attention": workload.flash_attention,
+            "reserve_bytes": workload.reserve,
+            "budget_bytes": workload.budget,
+        },
+        "plans": fit.plans.iter().map(plan).collect::<Vec<_>>(),
+        "recommended": fit.recommended.and_then(|index| fit.plans.get(index)).map(|plan| &plan.assignment.scheme),
+        "advice": report.advice.iter().map(|advice| advice_text(advice, workload)).collect::<Vec<_>>(),
+    })
+}
+
+fn bandwidth(mode: &PowerMode) -> Option<f64> {
+    mode.bandwidth.as_ref().map(|rate| rate.value.0)
+}
+
+fn plan(plan: &Plan) -> Value {
+    let memory = &plan.memory;
+    json!({
+        "scheme": plan.assignment.scheme,
+        "verdict": match plan.verdict {
+            Verdict::Fits => "fits",
+            Verdict::DoesNotFit => "does_not_fit",
+        },
+        "tensor_bytes": plan.tensor_bytes,
+        "file_bytes": plan.file_bytes,
+        "bits_per_weight": rounded(plan.bits_per_weight),
+        "max_context": plan.max_context,
+        "memory": {
+            "weights_bytes": memory.weights,
+            "duplicated_embedding_bytes": memory.duplicated_embedding,
+            "kv_cache_bytes": memory.kv_cache,
+            "recurrent_state_bytes": memory.recurrent_state,
+            "compute_bytes": memory.compute,
+            "output_bytes": memory.output,
+            "runtime_bytes": memory.runtime,
+            "total_bytes": memory.total(),
+            "available_bytes": plan.available,
+            "headroom_bytes": plan.headroom(),
+            "largest_allocation_bytes": memory.largest_allocation,
+        },
+        "decode": plan.speeds.as_ref().map(|speeds| {
+            let decode = &speeds.decode;
+            json!({
+                "bytes_per_token": decode.bytes_per_step,
+                "flops_per_token": decode.flops_per_step,
+                "operational_intensity": rounded(decode.flops_per_step as f64 / (decode.bytes_per_step as f64).max(1.0)),
+                "ceiling_tokens_per_second": rounded(decode.ceiling),
+                "tokens_per_second": spread(&decode.tokens_per_second),
+                "bound": bound(decode.bound),
+            })
+        }),
+        "prefill": plan.speeds.as_ref().map(|speeds| {
+            json!({
+                "tokens_per_second": spread(&speeds.prefill.tokens_per_second),
+                "time_to_first_token_seconds": spread(&speeds.prefill.time_to_first_token),
+            })
+        }),
+        "notes": plan.notes.iter().map(|note| NoteRow { code: note.code(), text: note.text() }).collect::<Vec<_>>(),
+    })
+}
+
+#[derive(Serialize)]
+struct NoteRow {
+    code: &'static str,
+    text: String,
+}
+
+fn spread(spread: &Spread) -> Value {
+    json!({
+        "low": rounded(spread.low),
+        "expected": rounded(spread.expected),
+        "high": rounded(spread.high),
+    })
+}
+
+/// The word for what binds.
+pub fn bound(bound: Bound) -> &'static str {
+    match bound {
+        Bound::Memory => "memory",
+        Bound::Compute => "compute",
+        Bound::Overhead => "overhead",
+    }
+}

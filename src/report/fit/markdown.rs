@@ -1,0 +1,57 @@
+//! The report as Markdown, for issues and pull requests.
+
+use super::commands::commands;
+use super::text::{headline, table};
+use super::{Report, advice_text};
+use crate::report::{count, line};
+
+/// The report as Markdown.
+pub fn markdown(report: &Report<'_>) -> String {
+    let Report {
+        model,
+        target,
+        workload,
+        fit,
+        ..
+    } = report;
+    let recommended = fit.recommended.and_then(|index| fit.plans.get(index));
+    let mut out = String::new();
+    line(
+        &mut out,
+        format_args!(
+            "## {} on {}\n\n{} parameters, {}; power mode {}, {}.\n\n**{}**\n",
+            model.name,
+            target.device.name,
+            count(model.parameters),
+            model.architecture,
+            target.mode.name,
+            target.runtime.name,
+            headline(report, recommended),
+        ),
+    );
+    out.push_str(&table(report).markdown());
+    if !report.advice.is_empty() {
+        out.push_str("\nWhat to change, least harm first:\n\n");
+        for advice in report.advice {
+            line(
+                &mut out,
+                format_args!("1. {}", advice_text(advice, workload)),
+            );
+        }
+    }
+    if let Some(plan) = recommended {
+        for (title, lines) in commands(report, plan) {
+            line(
+                &mut out,
+                format_args!("\n{title}:\n\n```sh\n{}\n```", lines.join("\n")),
+            );
+        }
+        if !plan.notes.is_empty() {
+            out.push('\n');
+        }
+        for note in &plan.notes {
+            line(&mut out, format_args!("- {}", note.text()));
+        }
+    }
+    out
+}

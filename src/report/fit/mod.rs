@@ -1,0 +1,79 @@
+//! The report of `orinplan fit`: one set of facts, in text, Markdown and JSON.
+
+mod check;
+mod commands;
+mod explain;
+mod json;
+mod markdown;
+mod text;
+
+use crate::checkpoint::{Checkpoint, SourceFormat};
+use crate::model::ModelSpec;
+use crate::plan::advise::Advice;
+use crate::plan::fit::Target;
+use crate::plan::{Fit, Workload};
+use crate::units::Bytes;
+
+pub use check::differences;
+pub use explain::explain;
+pub use json::{SCHEMA, bound, document};
+pub use markdown::markdown;
+pub use text::text;
+
+/// Everything a report may say.
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'a> {
+    /// Where the model came from.
+    pub checkpoint: &'a Checkpoint,
+    /// The model.
+    pub model: &'a ModelSpec,
+    /// The board, its mode and the runtime.
+    pub target: Target<'a>,
+    /// What it is asked to do.
+    pub workload: &'a Workload,
+    /// The plans.
+    pub fit: &'a Fit,
+    /// What to change if it does not fit.
+    pub advice: &'a [Advice],
+}
+
+impl Report<'_> {
+    /// The format of the source in one word.
+    fn source_format(&self) -> &'static str {
+        match self.checkpoint.format {
+            SourceFormat::Safetensors => "safetensors",
+            SourceFormat::Gguf => "gguf",
+            SourceFormat::Config => "config",
+        }
+    }
+
+    /// Bytes of the source's weight files.
+    fn source_bytes(&self) -> Bytes {
+        self.checkpoint.files.iter().map(|file| file.bytes).sum()
+    }
+}
+
+/// A change in words.
+fn advice_text(advice: &Advice, workload: &Workload) -> String {
+    match advice {
+        Advice::Context { scheme, context } => {
+            format!(
+                "less context: {} fits with --context {context}",
+                scheme.to_uppercase()
+            )
+        }
+        Advice::KvType { scheme, dtype } => format!(
+            "a smaller KV cache: {} fits with --context {} --kv-type {}",
+            scheme.to_uppercase(),
+            workload.context,
+            dtype.name().to_lowercase()
+        ),
+        Advice::Scheme { scheme } => {
+            format!("a smaller format: {} fits as asked", scheme.to_uppercase())
+        }
+        Advice::TooLarge { scheme, missing } => format!(
+            "no format fits: even {} lacks {missing}; take a smaller model or a board with more memory",
+            scheme.to_uppercase()
+        ),
+    }
+}

@@ -1,0 +1,216 @@
+//! The first screen: verdict, the format to take, a table over formats, what to change, how to start.
+
+use super::commands::commands;
+use super::{Report, advice_text};
+use crate::plan::Plan;
+use crate::report::table::{Align, Table};
+use crate::report::{count, line, rate, seconds};
+use crate::units::Bytes;
+
+/// The report for a terminal.
+pub fn text(report: &Report<'_>) -> String {
+    let mut out = String::new();
+    let Report {
+        model,
+        target,
+        workload,
+        fit,
+        ..
+    } = report;
+    line(
+        &mut out,
+        format_args!(
+            "{} ({}, {} parameters) on {}, {}, {}",
+            model.name,
+            model.architecture,
+            count(model.parameters),
+            target.device.name,
+            target.mode.name,
+            target.runtime.name,
+        ),
+    );
+    let recommended = fit.recommended.and_then(|index| fit.plans.get(index));
+    line(&mut out, format_args!("{}", headline(report, recommended)));
+    out.push('\n');
+    out.push_str(&table(report).text(" "));
+    out.push('\n');
+    line(&mut out, format_args!("{}", legend(report)));
+    if !report.advice.is_empty() {
+        out.push_str("\nWhat to change, least harm first:\n");
+        for (index, advice) in report.advice.iter().enumerate() {
+            line(
+                &mut out,
+                format_args!("  {}. {}", index + 1, advice_text(advice, workload)),
+            );
+        }
+    }
+    if let Some(plan) = recommended {
+        for (title, lines) in commands(report, plan) {
+            line(&mut out, format_args!("\nRun it with {title}:"));
+            for command in lines {
+                line(&mut out, format_args!("  {command}"));
+            }
+        }
+    }
+    out.push_str(&notes(report, recommended));
+    out
+}
+
+/// The verdict in one sentence.
+pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> String {
+    let workload = report.workload;
+    match recommended {
+        Some(plan) => {
+            let speed = plan.speeds.as_ref().map_or_else(String::new, |speeds| {
+                format!(
+                    ", {} tokens/s, first token after {}",
+                    range(&speeds.decode.tokens_per_second),
+                    seconds(speeds.prefill.time_to_first_token.expected),
+                )
+            });
+            format!(
+                "FITS as {}: {} of {} with {} tokens of context{speed}",
+                plan.assignment.scheme.to_uppercase(),
+                plan.memory.total(),
+                plan.available,
+                workload.context,
+            )
+        }
+        None => {
+            let least = report
+                .fit
+                .plans
+                .iter()
+                .min_by_key(|plan| plan.memory.total());
+            let lacking = least.map_or_else(String::new, |plan| {
+                let total = plan.memory.total();
+                if total > plan.available {
+                    format!(
+                        ": {} needs {total} and {} is there",
+                        plan.assignment.scheme.to_uppercase(),
+                        plan.available
+                    )
+                } else {
+                    let why = plan.notes.iter().find(|note| {
+                        matches!(note.code(), "kv_type_impossible" | "large_allocation")
+                    });
+                    why.map_or_else(String::new, |note| format!(": {}", note.text()))
+                }
+            });
+            format!(
+                "DOES NOT FIT with {} tokens of context{lacking}",
+                workload.context
+            )
+        }
+    }
+}
+
+/// One row per format.
+pub(super) fn table(report: &Report<'_>) -> Table {
+    let mut table = Table::new([
+        ("", Align::Left),
+        ("format", Align::Left),
+        ("file", Align::Right),
+        ("memory", Align::Right),
+        ("used", Align::Left),
+        ("left", Align::Right),
+        ("max context", Align::Right),
+        ("tokens/s", Align::Right),
+        ("prompt/s", Align::Right),
+    ]);
+    for (index, plan) in report.fit.plans.iter().enumerate() {
+        let star = if report.fit.recommended == Some(index) {
+            "*"
+        } else {
+            ""
+        };
+        let speeds = plan.speeds.as_ref();
+        table.row([
+            star.to_owned(),
+            plan.assignment.scheme.to_uppercase(),
+            plan.file_bytes.to_string(),
+            plan.memory.total().to_string(),
+            bar(plan),
+            headroom(plan),
+            match plan.max_context {
+                0 => "-".to_owned(),
+                context => context.to_string(),
+            },
+            speeds.map_or("-".to_owned(), |s| range(&s.decode.tokens_per_second)),
+            speeds.map_or("-".to_owned(), |s| {
+                rate(s.prefill.tokens_per_second.expected)
+            }),
+        ]);
+    }
+    table
+}
+
+/// Twelve cells of the available memory; an arrow where it is not enough.
+fn bar(plan: &Plan) -> String {
+    const CELLS: usize = 12;
+    let share = plan.memory.total().as_f64() / plan.available.as_f64().max(1.0);
+    if share > 1.0 {
+        return format!("{}>", "#".repeat(CELLS));
+    }
+    let filled = ((share * CELLS as f64).ceil() as usize).clamp(1, CELLS);
+    format!("{}{}", "#".repeat(filled), ".".repeat(CELLS - filled))
+}
+
+fn headroom(plan: &Plan) -> String {
+    match plan.headroom() {
+        left if left >= 0 => Bytes(left.unsigned_abs()).to_string(),
+        missing => format!("-{}", Bytes(missing.unsigned_abs())),
+    }
+}
+
+/// `38-52`, or one number where both ends print alike.
+pub(super) fn range(spread: &crate::plan::speed::Spread) -> String {
+    let (low, high) = (rate(spread.low), rate(spread.high));
+    if low == high {
+        low
+    } else {
+        format!("{low}-{high}")
+    }
+}
+
+fn legend(report: &Report<'_>) -> String {
+    let workload = report.workload;
+    let star = if report.fit.recommended.is_some() {
+        "* recommended. "
+    } else {
+        ""
+    };
+    format!(
+        "{star}memory with {} tokens of {} cache; tokens/s after a prompt of {}; --explain shows every term",
+        workload.context,
+        cache_type(report),
+        workload.prompt_tokens,
+    )
+}
+
+fn cache_type(report: &Report<'_>) -> String {
+    let (k, v) = (report.workload.type_k.name(), report.workload.type_v.name());
+    if k == v {
+        k.to_owned()
+    } else {
+        format!("{k}/{v}")
+    }
+}
+
+/// The notes of the recommended plan, or of the first one, each once.
+fn notes(report: &Report<'_>, recommended: Option<&Plan>) -> String {
+    let mut out = String::new();
+    let shown = recommended.or_else(|| report.fit.plans.first());
+    for note in shown.map(|plan| plan.notes.as_slice()).unwrap_or_default() {
+        line(&mut out, format_args!("note: {}", note.text()));
+    }
+    let runtime = report.target.runtime;
+    for note in &runtime.notes {
+        line(&mut out, format_args!("note: {}: {note}", runtime.name));
+    }
+    if out.is_empty() {
+        out
+    } else {
+        format!("\n{out}")
+    }
+}

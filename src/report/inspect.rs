@@ -1,0 +1,139 @@
+//! `orinplan inspect`: what is in a checkpoint (`orinplan.inspect/1`).
+
+use serde_json::{Map, Value, json};
+
+use crate::checkpoint::{Checkpoint, RawConfig};
+use crate::gguf;
+use crate::model::ModelSpec;
+use crate::report::table::{Align, Table};
+use crate::report::{count, line};
+use crate::units::Bytes;
+
+/// The document's first key.
+pub const SCHEMA: &str = "orinplan.inspect/1";
+
+/// For scripts.
+pub fn document(checkpoint: &Checkpoint, model: &ModelSpec) -> Value {
+    json!({
+        "schema": SCHEMA,
+        "model": {
+            "name": model.name,
+            "architecture": model.architecture,
+            "parameters": model.parameters,
+            "context_length": model.dims.context,
+            "block_count": model.layers.len(),
+            "hidden_size": model.dims.hidden,
+            "vocabulary_size": model.dims.vocab,
+            "tied_embedding": model.tied,
+            "quantized_as": model.prequantized,
+        },
+        "files": checkpoint.files.iter().map(|file| json!({
+            "name": file.path.file_name().map(|name| name.to_string_lossy()),
+            "bytes": file.bytes,
+        })).collect::<Vec<_>>(),
+        "towers": model.towers.iter().map(|tower| json!({
+            "name": tower.name, "parameters": tower.parameters, "bytes": tower.bytes,
+        })).collect::<Vec<_>>(),
+        "tensors": model.tensors.iter().map(|tensor| json!({
+            "name": tensor.name,
+            "role": format!("{:?}", tensor.role),
+            "shape": tensor.shape,
+            "type": tensor.dtype.name(),
+            "bytes": tensor.stored_bytes,
+        })).collect::<Vec<_>>(),
+        "metadata": metadata(checkpoint),
+    })
+}
+
+fn metadata(checkpoint: &Checkpoint) -> Value {
+    match &checkpoint.config {
+        RawConfig::HuggingFace(config) => config.clone(),
+        RawConfig::Gguf(metadata) => {
+            let pairs = metadata
+                .0
+                .iter()
+                .map(|(key, value)| (key.clone(), value_json(value)));
+            Value::Object(pairs.collect::<Map<_, _>>())
+        }
+    }
+}
+
+fn value_json(value: &gguf::Value) -> Value {
+    match value {
+        gguf::Value::String(text) => json!(text),
+        gguf::Value::Bool(flag) => json!(flag),
+        gguf::Value::Array(items) => items.iter().map(value_json).collect(),
+        gguf::Value::Located { len, .. } => json!({ "array_of": value.type_name(), "length": len }),
+        number => match number.as_u64() {
+            Some(n) => json!(n),
+            None => json!(number.as_f64()),
+        },
+    }
+}
+
+/// For people.
+pub fn text(checkpoint: &Checkpoint, model: &ModelSpec) -> String {
+    let mut out = String::new();
+    let tied = if model.tied {
+        "tied embedding"
+    } else {
+        "separate output head"
+    };
+    line(
+        &mut out,
+        format_args!(
+            "{}: {}, {} parameters in {} tensors, {} blocks, hidden size {}, vocabulary {}, {tied}",
+            model.name,
+            model.architecture,
+            count(model.parameters),
+            model.tensors.len(),
+            model.layers.len(),
+            model.dims.hidden,
+            model.dims.vocab,
+        ),
+    );
+    if let Some(now) = &model.prequantized {
+        line(&mut out, format_args!("quantized as {now}"));
+    }
+    for tower in &model.towers {
+        let parameters = count(tower.parameters);
+        line(
+            &mut out,
+            format_args!(
+                "beside the text model: {}, {parameters} parameters, {}",
+                tower.name, tower.bytes
+            ),
+        );
+    }
+    for file in &checkpoint.files {
+        let name = file
+            .path
+            .file_name()
+            .map(|name| name.to_string_lossy())
+            .unwrap_or_default();
+        line(&mut out, format_args!("file: {name}, {}", file.bytes));
+    }
+    let mut table = Table::new([
+        ("tensor", Align::Left),
+        ("shape", Align::Right),
+        ("type", Align::Left),
+        ("bytes", Align::Right),
+    ]);
+    for tensor in &model.tensors {
+        let shape: Vec<String> = tensor.shape.iter().map(u64::to_string).collect();
+        table.row([
+            tensor.name.clone(),
+            shape.join(" x "),
+            tensor.dtype.name().to_owned(),
+            tensor.stored_bytes.0.to_string(),
+        ]);
+    }
+    let total: Bytes = model.tensors.iter().map(|tensor| tensor.stored_bytes).sum();
+    out.push('\n');
+    out.push_str(&table.text(" "));
+    line(
+        &mut out,
+        format_args!("\ntotal {} bytes ({total})", total.0),
+    );
+    out
+}

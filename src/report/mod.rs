@@ -1,0 +1,88 @@
+//! Text, Markdown and JSON for people and scripts. Formats what it is given; decides nothing.
+
+pub mod devices;
+pub mod fit;
+pub mod inspect;
+pub mod roofline;
+pub mod table;
+
+use std::fmt::Write;
+
+/// A count with a unit prefix and three figures: `596 M`, `8.03 B`.
+pub fn count(n: u64) -> String {
+    let scaled = |unit: f64, name: &str| {
+        let value = n as f64 / unit;
+        let decimals = if value < 10.0 {
+            2
+        } else {
+            usize::from(value < 100.0)
+        };
+        format!("{value:.decimals$} {name}")
+    };
+    match n {
+        0..1_000 => n.to_string(),
+        1_000..1_000_000 => scaled(1e3, "k"),
+        1_000_000..1_000_000_000 => scaled(1e6, "M"),
+        _ => scaled(1e9, "B"),
+    }
+}
+
+/// A rate with two or three figures: `4.6`, `38`, `1530`.
+pub fn rate(value: f64) -> String {
+    if value < 9.95 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.0}")
+    }
+}
+
+/// Seconds with a unit that suits them: `0.38 s`, `12 s`, `3.2 ms`.
+pub fn seconds(value: f64) -> String {
+    match value {
+        v if v < 0.1 => format!("{:.1} ms", v * 1e3),
+        v if v < 9.95 => format!("{v:.2} s"),
+        v => format!("{v:.0} s"),
+    }
+}
+
+/// A number for JSON: six significant digits, so that two machines' last bits do not differ.
+pub fn rounded(value: f64) -> f64 {
+    if value == 0.0 || !value.is_finite() {
+        return 0.0;
+    }
+    let scale = 10f64.powi(5 - value.abs().log10().floor() as i32);
+    let rounded = (value * scale).round() / scale;
+    if rounded.is_finite() { rounded } else { value }
+}
+
+/// `value` as indented JSON with a final newline.
+pub fn json(value: &impl serde::Serialize) -> String {
+    let mut text =
+        serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("\"{error}\""));
+    text.push('\n');
+    text
+}
+
+/// Appends a line. Writing to a string cannot fail.
+pub(crate) fn line(text: &mut String, args: std::fmt::Arguments<'_>) {
+    let _ = text.write_fmt(args);
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(count(596_049_920), "596 M");
+        assert_eq!(count(8_030_261_248), "8.03 B");
+        assert_eq!(count(656), "656");
+        assert_eq!(rate(4.63), "4.6");
+        assert_eq!(rate(1534.7), "1535");
+        assert_eq!(seconds(0.0321), "32.1 ms");
+        assert_eq!(rounded(123_456_789.0), 123_457_000.0);
+        assert_eq!(rounded(0.000_012_345_678), 0.000_012_345_7);
+        assert_eq!(rounded(f64::NAN), 0.0);
+    }
+}

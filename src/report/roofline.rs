@@ -1,0 +1,82 @@
+//! `orinplan roofline`: points under a board's roof (`orinplan.roofline/1`).
+
+use serde_json::{Value, json};
+
+use crate::device::{DeviceProfile, PowerMode};
+use crate::plan::roofline::{Point, Roof};
+use crate::report::fit::bound;
+use crate::report::table::{Align, Table};
+use crate::report::{line, rounded};
+
+/// The document's first key.
+pub const SCHEMA: &str = "orinplan.roofline/1";
+
+/// For scripts.
+pub fn document(device: &DeviceProfile, mode: &PowerMode, roof: &Roof, points: &[Point]) -> Value {
+    json!({
+        "schema": SCHEMA,
+        "device": {
+            "id": device.id,
+            "power_mode": mode.name,
+            "memory_bandwidth_bytes_per_second": roof.bandwidth,
+            "fp16_flops_per_second": roof.fp16,
+            "int8_ops_per_second": roof.int8,
+        },
+        "ridge": {
+            "fp16_flops_per_byte": rounded(roof.ridge_fp16()),
+            "int8_ops_per_byte": rounded(roof.ridge_int8()),
+        },
+        "points": points.iter().map(|point| json!({
+            "model": point.model,
+            "scheme": point.scheme,
+            "operational_intensity": rounded(point.operational_intensity),
+            "ceiling_tokens_per_second": rounded(point.ceiling),
+            "bound": bound(point.bound),
+        })).collect::<Vec<_>>(),
+    })
+}
+
+/// For people.
+pub fn text(device: &DeviceProfile, mode: &PowerMode, roof: &Roof, points: &[Point]) -> String {
+    let mut out = String::new();
+    line(
+        &mut out,
+        format_args!(
+            "{}, {}: {:.0} GB/s, {:.1} TFLOPS FP16, {:.1} TOPS INT8 (sparse)",
+            device.name,
+            mode.name,
+            roof.bandwidth / 1e9,
+            roof.fp16 / 1e12,
+            roof.int8 / 1e12,
+        ),
+    );
+    line(
+        &mut out,
+        format_args!(
+            "ridge: {:.0} FLOP/byte (FP16), {:.0} op/byte (INT8); below it memory is the limit\n",
+            roof.ridge_fp16(),
+            roof.ridge_int8(),
+        ),
+    );
+    let mut table = Table::new([
+        ("model", Align::Left),
+        ("format", Align::Left),
+        ("FLOP/byte", Align::Right),
+        ("ceiling t/s", Align::Right),
+        ("bound", Align::Left),
+    ]);
+    for point in points {
+        table.row([
+            point.model.clone(),
+            point.scheme.clone(),
+            format!("{:.2}", point.operational_intensity),
+            format!("{:.2}", point.ceiling),
+            bound(point.bound).to_owned(),
+        ]);
+    }
+    out.push_str(&table.text(" "));
+    out.push_str(
+        "\nA ceiling knows no efficiency: `orinplan fit` says what a runtime reaches of it.\n",
+    );
+    out
+}

@@ -1,0 +1,11 @@
+//! What a runtime adds to a model's memory and how much of the board's speed it reaches: data, one
+//! TOML file a runtime under `profiles/runtimes`, each number with its source.
+//!
+//! In: an id, or the text of a profile. Out: a [`RuntimeProfile`] that is valid by existence. Computes
+//! nothing: the plan does.
+
+pub mod profile;
+pub mod registry;
+
+pub use profile::RuntimeProfile;
+pub use registry::{RuntimeError, builtin_ids, find, parse};

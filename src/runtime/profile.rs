@@ -1,0 +1,400 @@
+//! The form of a runtime profile: what it loads, what it adds to memory, what speed it reaches.
+//!
+//! In: a deserialized table. Out: checked values. Every number carries the key of its source in
+//! [`RuntimeProfile::sources`]; a profile with a key that is not there is refused.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dtype::Dtype;
+
+/// How far a number can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// Nobody measured it: a bracket around what is possible.
+    None,
+    /// Reasoned from neighbouring measurements.
+    Derived,
+    /// Fitted to published measurements.
+    Fitted,
+    /// Measured directly.
+    Measured,
+}
+
+/// A value and the key of its source.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sourced<T> {
+    /// The value, in the unit that its field names.
+    pub value: T,
+    /// A key of [`RuntimeProfile::sources`].
+    pub source: String,
+}
+
+/// A value that is known only within bounds: `low <= expected <= high`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Range {
+    /// The lower bound.
+    pub low: f64,
+    /// The value to compute with.
+    pub expected: f64,
+    /// The upper bound.
+    pub high: f64,
+    /// A key of [`RuntimeProfile::sources`].
+    pub source: String,
+    /// How far it can be relied on.
+    pub trust: Trust,
+}
+
+/// A runtime: llama.cpp's server, Ollama, vLLM, ...
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeProfile {
+    /// The id on the command line.
+    pub id: String,
+    /// The name for people.
+    pub name: String,
+    /// How far its speed figures can be relied on as a whole.
+    pub trust: Trust,
+    /// Caveats that a report should repeat.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// Short keys and the sources they stand for.
+    pub sources: BTreeMap<String, String>,
+    /// What it can load.
+    pub loads: Loads,
+    /// What it adds to memory.
+    pub memory: Memory,
+    /// What speed it reaches.
+    pub speed: Speed,
+}
+
+/// What a runtime can load.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Loads {
+    /// File formats: `gguf`, `safetensors`.
+    pub files: Vec<String>,
+    /// Ids of the schemes whose output it runs.
+    pub schemes: Vec<String>,
+    /// Element types its KV cache can have, in lower case.
+    pub kv_types: Vec<String>,
+    /// FP8 weights are widened before use on compute capability 8.7: smaller, never faster to compute.
+    pub fp8_storage_only: bool,
+    /// A key of [`RuntimeProfile::sources`].
+    pub source: String,
+}
+
+/// What a runtime adds to memory.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// Bytes it holds whatever the model: CUDA context, libraries, the process itself.
+    pub runtime_bytes: Range,
+    /// A tied embedding is held twice, once for the input and once for the output head.
+    pub duplicates_tied_embedding: Sourced<bool>,
+    /// The KV cache of a sequence is rounded up to a multiple of this many tokens (llama.cpp's
+    /// padding, vLLM's block).
+    pub context_multiple: Sourced<u64>,
+    /// How many rows of logits are reserved.
+    pub outputs: Sourced<Outputs>,
+    /// How compute buffers are sized.
+    pub compute: ComputeRule,
+    /// It takes this share of the board's memory at start, whatever the model needs.
+    pub pool_fraction: Option<Sourced<f64>>,
+}
+
+/// How many rows of logits a runtime reserves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outputs {
+    /// One a sequence.
+    Parallel,
+    /// One a token of a ubatch.
+    Ubatch,
+}
+
+/// Where ggml runs the layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// Everything on the CPU: one buffer.
+    Cpu,
+    /// Layers and output on CUDA; the token embedding and the inputs stay with the CPU.
+    #[default]
+    Cuda,
+}
+
+/// How compute buffers are sized.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(tag = "rule", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ComputeRule {
+    /// The graph allocator of ggml: the peak of live activations.
+    Ggml {
+        /// Where the layers run.
+        #[serde(default)]
+        backend: Backend,
+        /// A key of [`RuntimeProfile::sources`].
+        source: String,
+    },
+    /// A share of the weights, and at least so many bytes.
+    Fraction {
+        /// Share of the weights' bytes.
+        of_weights: f64,
+        /// The least it is, in bytes.
+        at_least_bytes: u64,
+        /// A key of [`RuntimeProfile::sources`].
+        source: String,
+    },
+}
+
+/// What speed a runtime reaches. [`crate::plan::speed`] says how the numbers enter.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Speed {
+    /// The norm that joins an operation's memory time and arithmetic time; at least 1. 1 adds them,
+    /// a large one takes the longer.
+    pub join: Sourced<f64>,
+    /// Share of the memory bandwidth that a long read reaches; above 0, at most 1.
+    pub reach: Range,
+    /// Factor on every arithmetic cost: the spread between builds, boards and models.
+    pub cost_scale: Range,
+    /// SM cycles an output row of a matrix costs beside its weights.
+    pub row_cycles: Sourced<f64>,
+    /// SM cycles a multiply-accumulate with cached keys, values or recurrent state costs.
+    pub state_cycles: Sourced<f64>,
+    /// Seconds of kernel launches a layer, at `reference_clock_hz`; they shrink as the clock grows.
+    pub launch_seconds: Range,
+    /// The GPU clock that `launch_seconds` and `ubatch_layer_seconds` refer to, in hertz.
+    pub reference_clock_hz: Sourced<f64>,
+    /// Seconds a step costs on the host: sampling, detokenizing, the server.
+    pub host_seconds: Range,
+    /// Cost of a weight by format: a name of [`Dtype`], or any other name with its `bits`.
+    pub cost: BTreeMap<String, FormatCost>,
+    /// What a prompt costs.
+    pub prefill: Prefill,
+}
+
+/// What one weight of a format costs.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FormatCost {
+    /// SM cycles to unpack a weight and multiply it by one activation.
+    pub cycles: f64,
+    /// Bits a weight, scales included. Needed where the name is not one of [`Dtype`].
+    pub bits: Option<f64>,
+    /// A key of [`RuntimeProfile::sources`].
+    pub source: String,
+    /// How far it can be relied on.
+    pub trust: Trust,
+}
+
+/// What a prompt costs, beside one pass over the weights for each ubatch.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prefill {
+    /// SM cycles a multiply-accumulate with a quantized weight.
+    pub quantized_cycles: Sourced<f64>,
+    /// SM cycles a multiply-accumulate with a 16- or 32-bit weight.
+    pub float_cycles: Sourced<f64>,
+    /// SM cycles a multiply-accumulate of attention between two tokens.
+    pub attention_cycles: Sourced<f64>,
+    /// Seconds a layer of a ubatch adds, at the reference clock.
+    pub ubatch_layer_seconds: Sourced<f64>,
+    /// Factor on all of the above.
+    pub scale: Range,
+    /// Seconds from the request to the start of the work and from its end to the first token.
+    pub request_seconds: Range,
+}
+
+impl Speed {
+    /// SM cycles of a weight stored as `dtype` at `bits` a weight, and how far that can be relied on.
+    ///
+    /// The format's own entry, else the entry nearest in bits, which is then at best derived.
+    pub fn cost(&self, dtype: Dtype, bits: f64) -> (f64, Trust) {
+        if let Some(entry) = self.cost.get(dtype.name()) {
+            return (entry.cycles, entry.trust);
+        }
+        let distance = |entry: &(&String, &FormatCost)| (entry_bits(entry.0, entry.1) - bits).abs();
+        self.cost
+            .iter()
+            .min_by(|a, b| distance(a).total_cmp(&distance(b)))
+            .map_or((0.0, Trust::None), |(_, entry)| {
+                (entry.cycles, entry.trust.min(Trust::Derived))
+            })
+    }
+}
+
+/// Bits a weight of a cost entry: those stated, else those of the format of that name.
+fn entry_bits(name: &str, entry: &FormatCost) -> f64 {
+    let of_format = |dtype: Dtype| {
+        let format = dtype.format();
+        format.block_bytes as f64 * 8.0 / format.block_elements as f64
+    };
+    entry
+        .bits
+        .or_else(|| Dtype::from_name(name).map(of_format))
+        .unwrap_or(f64::INFINITY)
+}
+
+impl RuntimeProfile {
+    /// Checks what the form alone cannot say. The error names the field and what is wrong with it.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let (memory, speed, prefill) = (&self.memory, &self.speed, &self.speed.prefill);
+        for (field, source) in self.cited() {
+            if !self.sources.contains_key(&source) {
+                return Err(format!(
+                    "`{field}` cites the source `{source}`, which [sources] does not have"
+                ));
+            }
+        }
+        if let Some(key) = self
+            .sources
+            .iter()
+            .find(|(_, text)| text.trim().is_empty())
+            .map(|(key, _)| key)
+        {
+            return Err(format!("source `{key}` is empty"));
+        }
+        for (field, range) in [
+            ("memory.runtime_bytes", &memory.runtime_bytes),
+            ("speed.reach", &speed.reach),
+            ("speed.cost_scale", &speed.cost_scale),
+            ("speed.launch_seconds", &speed.launch_seconds),
+            ("speed.host_seconds", &speed.host_seconds),
+            ("speed.prefill.scale", &prefill.scale),
+            ("speed.prefill.request_seconds", &prefill.request_seconds),
+        ] {
+            let ordered =
+                0.0 <= range.low && range.low <= range.expected && range.expected <= range.high;
+            if !ordered || !range.high.is_finite() {
+                return Err(format!(
+                    "`{field}` must have 0 <= low <= expected <= high, all finite"
+                ));
+            }
+        }
+        if !(speed.reach.low > 0.0 && speed.reach.high <= 1.0) {
+            return Err("`speed.reach` is a share of the bandwidth: above 0, at most 1".to_owned());
+        }
+        if !(speed.join.value >= 1.0 && speed.join.value <= 64.0) {
+            return Err(format!(
+                "`speed.join` is {}, must be from 1 to 64",
+                speed.join.value
+            ));
+        }
+        if speed.reference_clock_hz.value.is_nan() || speed.reference_clock_hz.value <= 0.0 {
+            return Err("`speed.reference_clock_hz` must be above 0".to_owned());
+        }
+        if memory.context_multiple.value == 0 {
+            return Err("`memory.context_multiple` must be at least 1".to_owned());
+        }
+        if memory
+            .pool_fraction
+            .as_ref()
+            .is_some_and(|share| !(share.value > 0.0 && share.value <= 1.0))
+        {
+            return Err(
+                "`memory.pool_fraction` is a share of the memory: above 0, at most 1".to_owned(),
+            );
+        }
+        if speed.cost.is_empty() {
+            return Err("`speed.cost` has no format".to_owned());
+        }
+        if let Some((name, _)) = speed
+            .cost
+            .iter()
+            .find(|(name, cost)| !entry_bits(name, cost).is_finite())
+        {
+            return Err(format!(
+                "`speed.cost.{name}` is not the name of a format, so it must state its `bits`"
+            ));
+        }
+        let costs = speed
+            .cost
+            .iter()
+            .map(|(name, cost)| (name.as_str(), cost.cycles));
+        let cycles = [
+            ("row_cycles", speed.row_cycles.value),
+            ("state_cycles", speed.state_cycles.value),
+            ("prefill.quantized_cycles", prefill.quantized_cycles.value),
+            ("prefill.float_cycles", prefill.float_cycles.value),
+            ("prefill.attention_cycles", prefill.attention_cycles.value),
+            (
+                "prefill.ubatch_layer_seconds",
+                prefill.ubatch_layer_seconds.value,
+            ),
+        ];
+        match costs
+            .chain(cycles)
+            .find(|(_, value)| !(value.is_finite() && *value >= 0.0))
+        {
+            Some((field, value)) => Err(format!(
+                "`speed.{field}` is {value}, must be finite and not negative"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Every field with a source and the key it cites.
+    fn cited(&self) -> Vec<(String, String)> {
+        let (memory, speed, prefill) = (&self.memory, &self.speed, &self.speed.prefill);
+        let compute = match &memory.compute {
+            ComputeRule::Ggml { source, .. } | ComputeRule::Fraction { source, .. } => source,
+        };
+        let mut cited: Vec<(String, String)> = [
+            ("loads", &self.loads.source),
+            ("memory.runtime_bytes", &memory.runtime_bytes.source),
+            (
+                "memory.duplicates_tied_embedding",
+                &memory.duplicates_tied_embedding.source,
+            ),
+            ("memory.context_multiple", &memory.context_multiple.source),
+            ("memory.outputs", &memory.outputs.source),
+            ("memory.compute", compute),
+            ("speed.join", &speed.join.source),
+            ("speed.reach", &speed.reach.source),
+            ("speed.cost_scale", &speed.cost_scale.source),
+            ("speed.row_cycles", &speed.row_cycles.source),
+            ("speed.state_cycles", &speed.state_cycles.source),
+            ("speed.launch_seconds", &speed.launch_seconds.source),
+            ("speed.reference_clock_hz", &speed.reference_clock_hz.source),
+            ("speed.host_seconds", &speed.host_seconds.source),
+            (
+                "speed.prefill.quantized_cycles",
+                &prefill.quantized_cycles.source,
+            ),
+            ("speed.prefill.float_cycles", &prefill.float_cycles.source),
+            (
+                "speed.prefill.attention_cycles",
+                &prefill.attention_cycles.source,
+            ),
+            (
+                "speed.prefill.ubatch_layer_seconds",
+                &prefill.ubatch_layer_seconds.source,
+            ),
+            ("speed.prefill.scale", &prefill.scale.source),
+            (
+                "speed.prefill.request_seconds",
+                &prefill.request_seconds.source,
+            ),
+        ]
+        .map(|(field, source)| (field.to_owned(), source.clone()))
+        .to_vec();
+        cited.extend(
+            memory
+                .pool_fraction
+                .iter()
+                .map(|share| ("memory.pool_fraction".to_owned(), share.source.clone())),
+        );
+        cited.extend(
+            speed
+                .cost
+                .iter()
+                .map(|(name, cost)| (format!("speed.cost.{name}"), cost.source.clone())),
+        );
+        cited
+    }
+}

@@ -1,0 +1,11 @@
+//! The readers at their door: real layouts on disk, round trips, and hostile bytes.
+
+mod build;
+mod checkpoints;
+mod gguf_bytes;
+mod hostile;
+mod memory;
+mod round_trip;
+mod safetensors_bytes;
+mod splits;
+mod stores;
