@@ -97,6 +97,14 @@ pub fn open(path: &Path) -> Result<(File, u64), OpenError> {
     }
 }
 
+/// Whether a file is by its name only the header of a weight file: `NAME.header.safetensors` or
+/// `NAME.header.gguf`, as one gets it by a range request for the first bytes of a large file. It is
+/// planned with as if the weights followed.
+pub fn is_header_only(path: &Path) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    stem.is_some_and(|stem| stem.ends_with(".header"))
+}
+
 /// Reads a regular UTF-8 text file of at most `limit` bytes.
 ///
 /// # Errors

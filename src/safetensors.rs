@@ -32,7 +32,7 @@ pub struct Header {
     pub tensors: Vec<TensorInfo>,
     /// Where tensor data starts: the 8 bytes of the header's length and the header.
     pub data_offset: u64,
-    /// The size of the file.
+    /// The size of the file, weights included.
     pub file_bytes: u64,
 }
 
@@ -128,14 +128,14 @@ pub enum Problem {
     FileSize { expected: u64, file_bytes: u64 },
 }
 
-/// Reads the header of the safetensors file at `path`.
+/// Reads the header of the safetensors file at `path`; a `NAME.header.safetensors` may end after it.
 ///
 /// # Errors
 /// [`ReadError::Open`] if it is not a readable regular file, [`ReadError::Content`] as
 /// [`read_header_from`] refuses it.
 pub fn read_header(path: &Path) -> Result<Header, ReadError> {
     let (file, _) = input::open(path)?;
-    read_header_from(file).map_err(|problem| ReadError::Content {
+    read(file, input::is_header_only(path)).map_err(|problem| ReadError::Content {
         path: path.to_owned(),
         problem,
     })
@@ -147,7 +147,11 @@ pub fn read_header(path: &Path) -> Result<Header, ReadError> {
 /// Every [`Problem`]: a header that is longer than the file or the format's limit, is not the JSON
 /// of the format or names a tensor twice; a type unknown to the format; offsets that leave a hole,
 /// overlap or disagree with type and shape; data that does not end where the file ends.
-pub fn read_header_from(mut reader: impl Read + Seek) -> Result<Header, Problem> {
+pub fn read_header_from(reader: impl Read + Seek) -> Result<Header, Problem> {
+    read(reader, false)
+}
+
+fn read(mut reader: impl Read + Seek, header_only: bool) -> Result<Header, Problem> {
     let file_bytes = reader.seek(SeekFrom::End(0))?;
     reader.seek(SeekFrom::Start(0))?;
     let Some(left) = file_bytes.checked_sub(PREFIX) else {
@@ -175,11 +179,11 @@ pub fn read_header_from(mut reader: impl Read + Seek) -> Result<Header, Problem>
     let data_offset = PREFIX + header;
     let (tensors, end) = tile(wire.tensors, data_offset)?;
     match data_offset.checked_add(end) {
-        Some(expected) if expected == file_bytes => Ok(Header {
+        Some(expected) if expected == file_bytes || header_only => Ok(Header {
             metadata: wire.metadata,
             tensors,
             data_offset,
-            file_bytes,
+            file_bytes: expected,
         }),
         expected => Err(Problem::FileSize {
             expected: expected.unwrap_or(u64::MAX),

@@ -198,11 +198,12 @@ fn directory_name(path: &Path) -> String {
     })
 }
 
-/// A file's name without extension and shard suffix.
+/// A file's name without extension, shard suffix and the mark of a bare header.
 fn file_name(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    ShardName::parse(&stem)
-        .map_or(&*stem, |shard| shard.stem)
+    let stem = stem.strip_suffix(".header").unwrap_or(&stem);
+    ShardName::parse(stem)
+        .map_or(stem, |shard| shard.stem)
         .to_owned()
 }
 

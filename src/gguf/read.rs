@@ -61,14 +61,14 @@ pub struct TensorInfo {
     pub bytes: Bytes,
 }
 
-/// Reads the header of the GGUF file at `path`.
+/// Reads the header of the GGUF file at `path`; a `NAME.header.gguf` may end after it.
 ///
 /// # Errors
 /// [`ReadError::Open`] if it is not a readable regular file, [`ReadError::Content`] as
 /// [`read_header_from`] refuses it.
 pub fn read_header(path: &Path) -> Result<Header, ReadError> {
     let (file, _) = input::open(path)?;
-    read_header_from(file).map_err(|problem| ReadError::Content {
+    read(file, input::is_header_only(path)).map_err(|problem| ReadError::Content {
         path: path.to_owned(),
         problem,
     })
@@ -83,6 +83,10 @@ pub fn read_header(path: &Path) -> Result<Header, ReadError> {
 /// of the file, a duplicate key or tensor, a tensor type that ggml does not define, a row that is
 /// not whole blocks, and data that is misaligned, overlapping or outside the file.
 pub fn read_header_from(reader: impl Read + Seek) -> Result<Header, Problem> {
+    read(reader, false)
+}
+
+fn read(reader: impl Read + Seek, header_only: bool) -> Result<Header, Problem> {
     let mut cursor = Cursor::new(reader, 0)?;
     let version = read_version(&mut cursor)?;
     let tensor_count = cursor.u64()?;
@@ -100,9 +104,25 @@ pub fn read_header_from(reader: impl Read + Seek) -> Result<Header, Problem> {
         return Err(Problem::DuplicateTensor(name.to_owned()));
     }
 
-    let (header_bytes, file_bytes) = (cursor.at(), cursor.file_bytes());
+    let header_bytes = cursor.at();
     let data_offset = header_bytes.next_multiple_of(alignment.into());
-    layout::place(&mut tensors, alignment, data_offset, file_bytes)?;
+    let limit = if header_only {
+        u64::MAX - u64::from(alignment)
+    } else {
+        cursor.file_bytes()
+    };
+    layout::place(&mut tensors, alignment, data_offset, limit)?;
+    let file_bytes = match header_only {
+        true => {
+            let end = tensors
+                .iter()
+                .map(|tensor| tensor.offset + tensor.bytes.0)
+                .max();
+            end.unwrap_or(data_offset)
+                .next_multiple_of(alignment.into())
+        }
+        false => cursor.file_bytes(),
+    };
     Ok(Header {
         version,
         alignment,

@@ -1,3 +1,18 @@
-//! Development tasks: `cargo xtask fixtures` and friends.
+//! Development tasks. `cargo xtask fixtures` writes `fixtures/` anew; `cargo xtask fixtures --check`
+//! fails if that would change anything; `cargo xtask bench` measures what planning costs.
 
-fn main() {}
+mod bench;
+mod fixtures;
+mod shapes;
+
+use anyhow::bail;
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["fixtures"] => fixtures::write(),
+        ["fixtures", "--check"] => fixtures::check(),
+        ["bench", ref rest @ ..] => bench::run(rest),
+        _ => bail!("usage: cargo xtask fixtures [--check] | bench [plan]"),
+    }
+}
