@@ -7,7 +7,7 @@
 use orinplan::checkpoint::{Checkpoint, RawConfig, SourceFormat};
 use orinplan::dtype::Dtype;
 use orinplan::gguf::{Metadata, Value};
-use orinplan::model::{self, FeedForward, ModelError, ModelSpec, Unknown};
+use orinplan::model::{self, FeedForward, ModelError, ModelSpec, Tensor, Unknown};
 use orinplan::scheme::{Rules, Scheme, assign};
 use serde_json::{Value as Json, json};
 
@@ -504,6 +504,20 @@ fn granite_without_mamba_is_plain_granite() {
     assert_eq!(model.parameters, 100_352 * 2560 + 2560 + 40 * block);
 }
 
+#[test]
+fn granite_without_mamba_but_with_experts_is_granitemoe() {
+    let (mut config, _) = granite([1536, 12, 4, 48, 64, 6, 512, 1024]);
+    config["layer_types"] = kinds(40, &[], "", "attention");
+    let model = read_config(&config).expect("attention and experts");
+    assert_eq!(model.architecture, "granitemoe");
+    assert!(
+        model
+            .tensors
+            .iter()
+            .any(|t| t.name == "blk.39.ffn_gate_shexp.weight")
+    );
+}
+
 const NANO: &str = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME";
 const SUPER: &str =
     "MEMEMEM*EMEMEMEM*EMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEM*EMEMEMEME";
@@ -757,4 +771,29 @@ fn gguf_defaults_are_those_of_llama_cpp() {
         .filter_map(|l| Some(l.mixer.attention.as_ref()?.window))
         .collect();
     assert_eq!(windows, [Some(32); 6]);
+}
+
+#[test]
+fn grouped_heads_decide_the_type_of_values_in_q2_k() {
+    // llama.cpp asks block 0 for its queries per key-value head. Conversion writes one count for all
+    // blocks of Qwen3.5 (24 / 4), and none for the convolutions of LFM2 (32 / 8 where it attends).
+    let values = |config: &Json| {
+        let model = read_config(config).expect("a known model");
+        let assignment = assign(
+            &model,
+            Scheme::get("q2_k").expect("a scheme"),
+            Rules::default(),
+        );
+        let attn_v = |(t, _): &(&Tensor, _)| t.name.ends_with("attn_v.weight");
+        let found = model.tensors.iter().zip(&assignment.tensors).find(attn_v);
+        found.map(|(_, assigned)| assigned.dtype)
+    };
+    assert_eq!(
+        values(&qwen35([5120, 64, 24, 4, 48], Some(17_408), [0; 3]).0),
+        Some(Dtype::Q4_K)
+    );
+    assert_eq!(
+        values(&lfm2(2048, 32, 12_288, 8192, 0).config),
+        Some(Dtype::Q3_K)
+    );
 }

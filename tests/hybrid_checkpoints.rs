@@ -35,7 +35,7 @@ fn read(config: &Json, weights: &Weights) -> Result<ModelSpec, ModelError> {
     )
 }
 
-/// Weights of one block: `{}` in a name is an expert's number where `experts` is given.
+/// Weights as a checkpoint names them, all under one prefix.
 struct Names {
     prefix: &'static str,
     weights: Weights,

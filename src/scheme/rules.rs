@@ -100,10 +100,18 @@ fn more_bits(index: usize, count: usize) -> bool {
 
 impl<'a> State<'a> {
     fn new(model: &'a ModelSpec, scheme: &Scheme, rules: Rules) -> State<'a> {
+        // Queries per key-value head of block 0: GGUFs of these give recurrent blocks the same heads,
+        // those of other hybrids give them none.
+        let same_heads = matches!(
+            model.architecture.as_str(),
+            "qwen3next" | "qwen35" | "qwen35moe"
+        );
+        let asked = if same_heads { model.layers.len() } else { 1 };
         let first = model
             .layers
-            .first()
-            .and_then(|l| l.mixer.attention.as_ref());
+            .iter()
+            .take(asked)
+            .find_map(|l| l.mixer.attention.as_ref());
         let gqa = first.map_or(1, |a| {
             if a.kv_heads == 0 {
                 0

@@ -48,7 +48,7 @@ pub(super) static GRANITEMOE: Arch = Arch {
 };
 
 /// Routed experts, stacked in the checkpoint with gate and up fused.
-const SPARSE_MOE: &[Row] = &[
+pub(super) const SPARSE_MOE: &[Row] = &[
     Row::weight(
         R::FfnRouter,
         &["layers.{}.block_sparse_moe.router.layer.weight"],
@@ -76,7 +76,7 @@ const SPARSE_MOE: &[Row] = &[
 ];
 
 /// The expert that every token uses, gate and up fused.
-const SHARED_MLP: &[Row] = &[
+pub(super) const SHARED_MLP: &[Row] = &[
     Row::weight(
         R::FfnGateShared,
         &["layers.{}.shared_mlp.input_linear.weight"],

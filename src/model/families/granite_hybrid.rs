@@ -6,9 +6,10 @@
 use serde_json::Value as Json;
 
 use super::common::*;
+use super::granite::{SHARED_MLP, SPARSE_MOE};
 use super::hybrid::*;
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Place, Row};
+use crate::model::arch::{Arch, Row};
 use crate::model::facts::{Facts, Key, json_lookup};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer};
@@ -51,64 +52,33 @@ const TENSORS: &[&[Row]] = &[
     OUTPUT_BIAS,
     MAMBA2,
     MAMBA2_NORM,
+    OWN_MLP,
     SHARED_MLP,
-    ROUTED,
+    SPARSE_MOE,
 ];
 
-/// The feed-forward that every block has, gate and up in one matrix: alone it is the block's own,
-/// beside routed experts it is the shared one.
-const SHARED_MLP: &[Row] = &[
-    Row::weight(R::FfnGate, GATE_AND_UP, |p| vec![inner(p), p.dims.hidden]).when(is_dense),
-    Row::weight(R::FfnUp, GATE_AND_UP, |p| vec![inner(p), p.dims.hidden]).when(is_dense),
-    Row::weight(R::FfnDown, DOWN, |p| vec![p.dims.hidden, inner(p)]).when(is_dense),
-    Row::weight(R::FfnGateShared, GATE_AND_UP, |p| {
-        vec![shared_inner(p), p.dims.hidden]
-    })
-    .when(has_shared_expert),
-    Row::weight(R::FfnUpShared, GATE_AND_UP, |p| {
-        vec![shared_inner(p), p.dims.hidden]
-    })
-    .when(has_shared_expert),
-    Row::weight(R::FfnDownShared, DOWN, |p| {
-        vec![p.dims.hidden, shared_inner(p)]
-    })
-    .when(has_shared_expert),
-];
-
-const GATE_AND_UP: &[&str] = &["layers.{}.shared_mlp.input_linear.weight"];
-const DOWN: &[&str] = &["layers.{}.shared_mlp.output_linear.weight"];
-
-const ROUTED: &[Row] = &[
+/// The shared feed-forward of a block without experts, which is then its own. Gate and up are one
+/// matrix in the checkpoint.
+const OWN_MLP: &[Row] = &[
     Row::weight(
-        R::FfnRouter,
-        &[
-            "layers.{}.block_sparse_moe.router.layer.weight",
-            "layers.{}.block_sparse_moe.router.weight",
-        ],
-        |p| vec![experts(p), p.dims.hidden],
+        R::FfnGate,
+        &["layers.{}.shared_mlp.input_linear.weight"],
+        |p| vec![inner(p), p.dims.hidden],
     )
-    .when(has_experts),
-    Row::weight(R::FfnGateExperts, EXPERTS_GATE_AND_UP, expert_rows).when(has_experts),
-    Row::weight(R::FfnUpExperts, EXPERTS_GATE_AND_UP, expert_rows).when(has_experts),
+    .when(is_dense),
     Row::weight(
-        R::FfnDownExperts,
-        &[
-            "layers.{}.block_sparse_moe.output_linear.weight",
-            "layers.{}.block_sparse_moe.experts.down_proj",
-        ],
-        |p| vec![experts(p), p.dims.hidden, inner(p)],
+        R::FfnUp,
+        &["layers.{}.shared_mlp.input_linear.weight"],
+        |p| vec![inner(p), p.dims.hidden],
     )
-    .when(has_experts),
+    .when(is_dense),
+    Row::weight(
+        R::FfnDown,
+        &["layers.{}.shared_mlp.output_linear.weight"],
+        |p| vec![p.dims.hidden, inner(p)],
+    )
+    .when(is_dense),
 ];
-
-const EXPERTS_GATE_AND_UP: &[&str] = &[
-    "layers.{}.block_sparse_moe.input_linear.weight",
-    "layers.{}.block_sparse_moe.experts.gate_up_proj",
-];
-
-fn expert_rows(p: &Place<'_>) -> Vec<u64> {
-    vec![experts(p), inner(p), p.dims.hidden]
-}
 
 /// Whether a block attends, by its name in `config.json`.
 fn attends(kind: &str) -> bool {
@@ -121,6 +91,12 @@ pub(super) fn only_attends(config: &Json) -> bool {
     types.is_some_and(|list| {
         !list.is_empty() && list.iter().all(|t| t.as_str().is_some_and(attends))
     })
+}
+
+/// The same with experts, which llama.cpp runs as `granitemoe`.
+pub(super) fn only_attends_with_experts(config: &Json) -> bool {
+    let count = json_lookup(config, "num_local_experts").and_then(Json::as_u64);
+    only_attends(config) && count.is_some_and(|count| count > 0)
 }
 
 /// Mamba where the configuration does not name attention; in a GGUF, where a block has no key-value

@@ -4,8 +4,8 @@
 mod common;
 mod deepseek;
 mod falcon_h1;
-mod gemma4;
 mod gemma;
+mod gemma4;
 mod glm;
 mod gpt_oss;
 mod granite;
@@ -65,6 +65,11 @@ pub(super) static VARIANTS: &[Variant] = &[
         of: "nemotron_h",
         when: nemotron_h::routes,
         arch: &nemotron_h::NEMOTRON_H_MOE,
+    },
+    Variant {
+        of: "granitehybrid",
+        when: granite_hybrid::only_attends_with_experts,
+        arch: &granite::GRANITEMOE,
     },
     Variant {
         of: "granitehybrid",

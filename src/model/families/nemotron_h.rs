@@ -287,11 +287,16 @@ fn attention(facts: &Facts<'_>, index: usize, blocks: usize) -> Result<Attention
         .per_block(Key::KvHeads, blocks)?
         .and_then(|list| list.get(index).copied());
     let key_dim = head_dim(facts, heads)?;
+    let value_dim = match facts.get(Key::ValueDim)? {
+        Some(dim) => dim,
+        None if facts.is_hugging_face() => key_dim,
+        None => facts.need(Key::Hidden)? / heads,
+    };
     Ok(Attention {
         heads,
         kv_heads: kv_heads.unwrap_or(heads),
         key_dim,
-        value_dim: facts.get(Key::ValueDim)?.unwrap_or(key_dim),
+        value_dim,
         window: None,
         cache: Cache::Own,
     })

@@ -107,19 +107,28 @@ const QWEN3_TENSORS: &[&[Row]] = &[
 ];
 
 /// How much of the shared expert a token takes: one output, so a vector in GGUF.
-const SHARED_EXPERT_ROUTER: &[Row] = &[Row::weight(
+pub(super) const SHARED_EXPERT_ROUTER: &[Row] = &[Row::weight(
     R::FfnSharedRouter,
     &["layers.{}.mlp.shared_expert_gate.weight"],
     hidden,
 )
 .when(has_shared_expert)];
 
-/// Old GGUF files leave out the widths of the experts: the dense width is the shared expert's, and
-/// the routed ones divide it.
 fn qwen2moe_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
     let mut layers = uniform(facts)?;
+    fill_expert_widths(facts, &mut layers)?;
+    Ok(layers)
+}
+
+/// Old GGUF files leave out the widths of the experts: the dense width is the shared expert's, and
+/// the routed ones divide it.
+pub(super) fn fill_expert_widths(
+    facts: &Facts<'_>,
+    layers: &mut [Layer],
+) -> Result<(), ModelError> {
     let stated = facts.get(Key::ExpertFfn)?.is_some();
-    for layer in &mut layers {
+    let dense = facts.or_zero(Key::Ffn)?;
+    for layer in layers {
         if let FeedForward::Experts {
             used,
             inner,
@@ -127,7 +136,6 @@ fn qwen2moe_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
             ..
         } = &mut layer.feed_forward
         {
-            let dense = facts.or_zero(Key::Ffn)?;
             if !stated {
                 *inner = dense / *used;
             }
@@ -136,5 +144,5 @@ fn qwen2moe_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
             }
         }
     }
-    Ok(layers)
+    Ok(())
 }

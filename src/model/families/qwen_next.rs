@@ -5,11 +5,12 @@
 
 use super::common::*;
 use super::hybrid::*;
+use super::qwen::{SHARED_EXPERT_ROUTER, fill_expert_widths};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
 use crate::model::facts::{Facts, Key};
 use crate::model::role::TensorRole as R;
-use crate::model::spec::{FeedForward, Layer};
+use crate::model::spec::Layer;
 
 pub(super) static QWEN3NEXT: Arch = Arch {
     name: "qwen3next",
@@ -41,6 +42,7 @@ pub(super) static QWEN3NEXT: Arch = Arch {
         GATED_FFN,
         EXPERTS,
         SHARED_EXPERT,
+        SHARED_EXPERT_ROUTER,
     ],
 };
 
@@ -103,6 +105,7 @@ pub(super) static QWEN35MOE: Arch = Arch {
         BETA_AND_ALPHA,
         EXPERTS,
         SHARED_EXPERT,
+        SHARED_EXPERT_ROUTER,
     ],
 };
 
@@ -199,34 +202,6 @@ const BETA_AND_ALPHA: &[Row] = &[
     .when(is_recurrent),
 ];
 
-/// The expert that every token uses, and its gate.
-const SHARED_EXPERT: &[Row] = &[
-    Row::weight(
-        R::FfnSharedRouter,
-        &["layers.{}.mlp.shared_expert_gate.weight"],
-        hidden,
-    )
-    .when(has_shared_expert),
-    Row::weight(
-        R::FfnGateShared,
-        &["layers.{}.mlp.shared_expert.gate_proj.weight"],
-        |p| vec![shared_inner(p), p.dims.hidden],
-    )
-    .when(has_shared_expert),
-    Row::weight(
-        R::FfnUpShared,
-        &["layers.{}.mlp.shared_expert.up_proj.weight"],
-        |p| vec![shared_inner(p), p.dims.hidden],
-    )
-    .when(has_shared_expert),
-    Row::weight(
-        R::FfnDownShared,
-        &["layers.{}.mlp.shared_expert.down_proj.weight"],
-        |p| vec![p.dims.hidden, shared_inner(p)],
-    )
-    .when(has_shared_expert),
-];
-
 /// Every fourth block attends unless the configuration names the kinds or another interval.
 fn delta_net_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
     let state = state_space(facts)?;
@@ -250,28 +225,7 @@ fn delta_net_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
             .unwrap_or(!(index as u64 + 1).is_multiple_of(interval))
     })?;
     if !facts.is_hugging_face() {
-        for layer in &mut layers {
-            fill_widths(facts, &mut layer.feed_forward)?;
-        }
+        fill_expert_widths(facts, &mut layers)?;
     }
     Ok(layers)
-}
-
-/// llama.cpp's widths for a GGUF that leaves those of the experts out.
-fn fill_widths(facts: &Facts<'_>, feed_forward: &mut FeedForward) -> Result<(), ModelError> {
-    if let FeedForward::Experts {
-        used,
-        inner,
-        shared_inner,
-        ..
-    } = feed_forward
-    {
-        if facts.or_zero(Key::ExpertFfn)? == 0 {
-            *inner = facts.need(Key::Ffn)? / (*used).max(1);
-        }
-        if *shared_inner == 0 {
-            *shared_inner = facts.need(Key::Ffn)?;
-        }
-    }
-    Ok(())
 }
