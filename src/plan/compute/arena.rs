@@ -25,8 +25,8 @@ enum Place {
     Own,
     /// Memory of its own, or that of a source of the same size whose only reader it is.
     InPlace,
-    /// The memory of another tensor; `contiguous` if it has the same layout.
-    View { root: Id, contiguous: bool },
+    /// The memory of another tensor.
+    View { root: Id },
     /// Memory outside the graph, such as the cache.
     External,
 }
@@ -96,23 +96,16 @@ impl Graph {
 
     /// The same memory in another shape.
     pub(super) fn reshape(&mut self, source: Id) -> Id {
-        let bytes = self.bytes(source);
-        self.view(bytes, source, true)
+        self.slice(self.bytes(source), source)
     }
 
-    /// `bytes` within `source`, with strides that no result of an operation has.
+    /// `bytes` within `source`.
     pub(super) fn slice(&mut self, bytes: u64, source: Id) -> Id {
-        self.view(bytes, source, false)
-    }
-
-    fn view(&mut self, bytes: u64, source: Id, contiguous: bool) -> Id {
-        let place = match self.tensors.get(source).map(|t| t.place) {
-            Some(Place::View { root, contiguous: outer }) => {
-                Place::View { root, contiguous: outer && contiguous }
-            }
-            _ => Place::View { root: source, contiguous },
+        let root = match self.tensors.get(source).map(|t| t.place) {
+            Some(Place::View { root }) => root,
+            _ => source,
         };
-        self.push(bytes, &[source], place)
+        self.push(bytes, &[source], Place::View { root })
     }
 
     /// An operation that writes outside the graph, such as storing keys in the cache.
@@ -238,7 +231,7 @@ impl<'g> Replay<'g> {
             if tensor.place == Place::Input {
                 self.take(id);
             }
-            if let Place::View { root, .. } = tensor.place {
+            if let Place::View { root } = tensor.place {
                 self.states[root].views += 1;
             }
             for &source in &tensor.sources {
@@ -261,38 +254,25 @@ impl<'g> Replay<'g> {
     fn take(&mut self, id: Id) {
         let tensor = &self.graph.tensors[id];
         let offset = self.pools[tensor.pool as usize].take(tensor.bytes, tensor.stage);
-        self.states[id] = State { offset, allocated: true, ..self.states[id].clone() };
+        self.states[id].offset = offset;
+        self.states[id].allocated = true;
     }
 
-    /// Takes over the place of a source that `id` alone reads, if one has its layout.
+    /// Takes over the place of a source of the same size that `id` alone reads. A view owns no
+    /// place, so it has none to give.
     fn reuse(&mut self, id: Id) -> bool {
         let tensor = &self.graph.tensors[id];
         for &source in &tensor.sources {
             let parent = &self.graph.tensors[source];
-            let (owner, free) = match parent.place {
-                Place::View { root, contiguous } => {
-                    let state = &self.states[root];
-                    (root, contiguous && state.views == 1 && state.readers == 0)
-                }
-                Place::External => continue,
-                _ => (source, true),
-            };
-            let alone = self.states[source].readers == 1 && self.states[source].views == 0;
-            let root = &self.graph.tensors[owner];
-            let same = parent.bytes == tensor.bytes && root.pool == tensor.pool && !root.output;
-            if !(free && alone && same && self.states[owner].allocated) {
-                continue;
+            let state = &self.states[source];
+            let alone = state.allocated && state.readers == 1 && state.views == 0;
+            let same = parent.bytes == tensor.bytes && parent.pool == tensor.pool && !parent.output;
+            if alone && same {
+                self.states[id].offset = state.offset;
+                self.states[id].allocated = true;
+                self.states[source].allocated = false;
+                return true;
             }
-            let offset = self.states[owner].offset;
-            self.states[owner].allocated = false;
-            self.states[id] = State { offset, allocated: true, ..self.states[id].clone() };
-            let extra = root.bytes.saturating_sub(tensor.bytes);
-            if extra > 0 {
-                let pool = &mut self.pools[tensor.pool as usize];
-                let kept = pool.padded(tensor.bytes);
-                pool.give(offset.saturating_add(kept), pool.padded(root.bytes).saturating_sub(kept));
-            }
-            return true;
         }
         false
     }
@@ -305,7 +285,7 @@ impl<'g> Replay<'g> {
             return;
         }
         let owner = match self.graph.tensors[source].place {
-            Place::View { root, .. } => {
+            Place::View { root } => {
                 let state = &mut self.states[root];
                 state.views = state.views.saturating_sub(1);
                 if state.views > 0 || state.readers > 0 {

@@ -15,7 +15,8 @@ impl Builder<'_> {
         let mut query = if latent {
             self.latent_query(attention, normed)
         } else {
-            self.projected(attention.heads.saturating_mul(attention.key_dim), normed, true)
+            let heads = self.projected(attention.heads.saturating_mul(attention.key_dim), normed);
+            self.graph.in_place(&[heads, self.positions])
         };
         query = self.rotated(query, inputs.key_rotation);
         if attention.cache == Cache::Own {
@@ -31,12 +32,12 @@ impl Builder<'_> {
         self.graph.own(hidden, &[attended])
     }
 
-    /// A projection to `width` and, in its place, norm and rope.
-    fn projected(&mut self, width: u64, normed: Id, rope: bool) -> Id {
+    /// A projection to `width`, seen as heads. What follows (norm, rope) reads a view and so cannot
+    /// work in its place.
+    fn projected(&mut self, width: u64, normed: Id) -> Id {
         let bytes = self.each_token(width);
         let product = self.graph.own(bytes, &[normed]);
-        let heads = self.graph.reshape(product);
-        if rope { self.graph.in_place(&[heads, self.positions]) } else { heads }
+        self.graph.reshape(product)
     }
 
     /// Latent attention's query: projected, then carried into the latent space of the keys.
@@ -56,20 +57,33 @@ impl Builder<'_> {
         self.graph.reshape(product)
     }
 
-    /// Projects keys and values and writes them to the cache.
+    /// Projects keys and values and writes them to the cache. Models with windows do keys first.
     fn store(&mut self, attention: &Attention, inputs: &CacheInputs, normed: Id, latent: bool) {
-        let values = (!latent).then(|| {
-            let values = self.projected(kv::value_width(attention), normed, false);
-            self.rotated(values, inputs.value_rotation)
-        });
-        let keys = self.projected(kv::key_width(attention), normed, true);
-        let keys = self.rotated(keys, inputs.key_rotation);
+        let keys_first = self.window.is_some();
+        let mut keys = keys_first.then(|| self.keys(attention, inputs, normed));
+        let values = (!latent).then(|| self.values(attention, inputs, normed));
+        let keys = *keys.get_or_insert_with(|| self.keys(attention, inputs, normed));
         let keys = self.graph.reshape(keys);
         self.graph.store(&[keys, inputs.key_rows]);
         if let Some(values) = values {
             let values = self.graph.reshape(values);
             self.graph.store(&[values, inputs.value_rows]);
         }
+    }
+
+    fn keys(&mut self, attention: &Attention, inputs: &CacheInputs, normed: Id) -> Id {
+        let keys = self.projected(kv::key_width(attention), normed);
+        let keys = self.graph.in_place(&[keys, self.positions]);
+        self.rotated(keys, inputs.key_rotation)
+    }
+
+    fn values(&mut self, attention: &Attention, inputs: &CacheInputs, normed: Id) -> Id {
+        let mut values = self.projected(kv::value_width(attention), normed);
+        if self.model.dims.per_layer_embedding > 0 {
+            // gemma3n and gemma4 norm values too.
+            values = self.graph.in_place(&[values]);
+        }
+        self.rotated(values, inputs.value_rotation)
     }
 
     /// Elements of a head of what attention returns: a latent's is cut to size only afterwards.

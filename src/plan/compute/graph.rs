@@ -57,11 +57,17 @@ pub(super) fn graph(model: &ModelSpec, settings: &KvSettings, rows: u64, backend
     let ids = graph.input(4 * tokens);
     graph.input(f32_bytes(model.dims.hidden, tokens));
     let mut embedded = graph.own(f32_bytes(model.dims.hidden, tokens), &[ids]);
-    let mut positions = graph.input(4 * tokens);
-    let mut full = cache_inputs(&mut graph, model, settings, false);
-    let mut window = cache_inputs(&mut graph, model, settings, true);
     let per_layer = model.dims.per_layer_embedding.saturating_mul(model.layers.len() as u64);
-    let mut per_layer = (per_layer > 0).then(|| graph.own(f32_bytes(per_layer, tokens), &[ids]));
+    let mut per_layer = (per_layer > 0).then(|| {
+        let ids = graph.input(4 * tokens);
+        graph.own(f32_bytes(per_layer, tokens), &[ids])
+    });
+    let mut positions = graph.input(4 * tokens);
+    // Inputs are placed in the order in which the layers first ask for them.
+    let windowed_first = model.layers.first().and_then(|l| l.mixer.attention.as_ref()).is_some_and(|a| a.window.is_some());
+    let first = cache_inputs(&mut graph, model, settings, windowed_first);
+    let second = cache_inputs(&mut graph, model, settings, !windowed_first);
+    let (mut window, mut full) = if windowed_first { (first, second) } else { (second, first) };
     let mut output_rows = graph.input(4 * rows);
 
     if backend == Backend::Cuda {
@@ -113,12 +119,6 @@ fn cache_inputs(
     let value_indices = if settings.flash_attention { 1 } else { widest.max(1) };
     let mask_bytes = if settings.flash_attention { 2 } else { 4 };
 
-    let key_rows = graph.input(8 * tokens);
-    let value_rows = graph.input(tokens.saturating_mul(8).saturating_mul(value_indices));
-    let per_stream = tokens / settings.streams();
-    let mask = graph.input(
-        cells.saturating_mul(per_stream).saturating_mul(settings.streams()).saturating_mul(mask_bytes),
-    );
     let uniform = |dim: fn(&Attention) -> u64| of_kind().all(|a| dim(a) == dim(first)).then(|| dim(first));
     let rotation = |quantized: bool, width: Option<u64>, largest: bool| {
         let width = width.filter(|w| quantized && *w > 0 && w % 64 == 0)?;
@@ -128,13 +128,15 @@ fn cache_inputs(
     };
     let key_rotation = rotation(settings.type_k.is_quantized(), uniform(|a| a.key_dim), true);
     let value_rotation = rotation(settings.type_v.is_quantized(), uniform(|a| a.value_dim), false);
+    let per_stream = tokens / settings.streams();
+    let mask = cells.saturating_mul(per_stream).saturating_mul(settings.streams()).saturating_mul(mask_bytes);
     Some(CacheInputs {
         cells,
-        mask,
-        key_rows,
-        value_rows,
         key_rotation: key_rotation.map(|bytes| graph.input(bytes)),
         value_rotation: value_rotation.map(|bytes| graph.input(bytes)),
+        key_rows: graph.input(8 * tokens),
+        value_rows: graph.input(tokens.saturating_mul(8).saturating_mul(value_indices)),
+        mask: graph.input(mask),
     })
 }
 
