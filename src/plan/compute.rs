@@ -57,7 +57,11 @@ pub fn compute(model: &ModelSpec, settings: &KvSettings, rows: u64, backend: Bac
         host_bytes: Bytes(host.bytes),
         output_bytes: output,
         metadata_bytes: metadata(graph.len() as u64),
-        stages: device.stages.into_iter().map(|(name, bytes)| (name, Bytes(bytes))).collect(),
+        stages: device
+            .stages
+            .into_iter()
+            .map(|(name, bytes)| (name, Bytes(bytes)))
+            .collect(),
     }
 }
 

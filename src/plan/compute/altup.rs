@@ -23,16 +23,26 @@ impl Builder<'_> {
     }
 
     /// gemma4: the layer's own slice, gated by the stream and added to it.
-    pub(super) fn gated_per_layer(&mut self, stream: Id, inputs: Id, select: Option<Id>, rows: u64) -> Id {
+    pub(super) fn gated_per_layer(
+        &mut self,
+        stream: Id,
+        inputs: Id,
+        select: Option<Id>,
+        rows: u64,
+    ) -> Id {
         let narrow = f32_bytes(self.model.dims.per_layer_embedding, rows);
         let gate = self.graph.own(narrow, &[stream]);
         let gate = self.graph.in_place(&[gate]);
-        let mut slice = self.graph.slice(self.each_token(self.model.dims.per_layer_embedding), inputs);
+        let mut slice = self
+            .graph
+            .slice(self.each_token(self.model.dims.per_layer_embedding), inputs);
         if let Some(select) = select {
             slice = self.graph.own(narrow, &[slice, select]);
         }
         let gated = self.graph.in_place(&[gate, slice]);
-        let widened = self.graph.own(f32_bytes(self.model.dims.hidden, rows), &[gated]);
+        let widened = self
+            .graph
+            .own(f32_bytes(self.model.dims.hidden, rows), &[gated]);
         self.graph.in_place(&[widened, stream])
     }
 
@@ -63,7 +73,8 @@ impl Builder<'_> {
             let slice = self.graph.slice(one, scaled);
             merged = self.graph.own(one, &[merged, slice]);
         }
-        self.graph.own(f32_bytes(model.dims.hidden, rows), &[merged, output_rows])
+        self.graph
+            .own(f32_bytes(model.dims.hidden, rows), &[merged, output_rows])
     }
 
     /// The first stack of streams: the embedding and its projections.
@@ -75,7 +86,8 @@ impl Builder<'_> {
         let projected = self.graph.own(others, &[repeated]);
         let magnitude = self.graph.own(others, &[projected]);
         let scaled = self.graph.in_place(&[projected, magnitude]);
-        self.graph.own(one.saturating_add(others), &[embedded, scaled])
+        self.graph
+            .own(one.saturating_add(others), &[embedded, scaled])
     }
 
     fn stacked_layer(&mut self, layer: &Layer, streams: Id, per_layer: Option<Id>) -> Id {
@@ -108,7 +120,9 @@ impl Builder<'_> {
         let normed = self.graph.in_place(&[middle]);
         let out = match layer.feed_forward {
             FeedForward::Dense { inner } => self.sparse_dense(inner, normed),
-            ref other => self.feed_forward(other, normed, self.tokens).unwrap_or(normed),
+            ref other => self
+                .feed_forward(other, normed, self.tokens)
+                .unwrap_or(normed),
         };
         let activated = self.graph.in_place(&[out, middle]);
 
@@ -146,6 +160,7 @@ impl Builder<'_> {
         let centred = self.graph.own(inner, &[gate]);
         let sparse = self.graph.in_place(&[gate, centred]);
         let product = self.graph.in_place(&[up, sparse]);
-        self.graph.own(self.each_token(self.model.dims.hidden), &[product])
+        self.graph
+            .own(self.each_token(self.model.dims.hidden), &[product])
     }
 }

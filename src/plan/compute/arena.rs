@@ -63,7 +63,12 @@ pub(super) struct Footprint {
 impl Graph {
     /// An empty graph whose two pools align tensors to `alignment` bytes (host, device).
     pub(super) fn new(alignment: [u64; 2], pool: Pool) -> Graph {
-        Graph { tensors: Vec::new(), pool, stage: "inputs", alignment }
+        Graph {
+            tensors: Vec::new(),
+            pool,
+            stage: "inputs",
+            alignment,
+        }
     }
 
     fn push(&mut self, bytes: u64, sources: &[Id], place: Place) -> Id {
@@ -90,7 +95,10 @@ impl Graph {
 
     /// The result of an operation that can work in place, of the size of its first source.
     pub(super) fn in_place(&mut self, sources: &[Id]) -> Id {
-        let bytes = sources.first().and_then(|&s| self.tensors.get(s)).map_or(0, |t| t.bytes);
+        let bytes = sources
+            .first()
+            .and_then(|&s| self.tensors.get(s))
+            .map_or(0, |t| t.bytes);
         self.push(bytes, sources, Place::InPlace)
     }
 
@@ -148,7 +156,9 @@ struct Holes {
 
 impl Holes {
     fn padded(&self, bytes: u64) -> u64 {
-        bytes.div_ceil(self.alignment).saturating_mul(self.alignment)
+        bytes
+            .div_ceil(self.alignment)
+            .saturating_mul(self.alignment)
     }
 
     /// The offset of `bytes` new bytes: the smallest hole that fits, the last of equals.
@@ -162,7 +172,9 @@ impl Holes {
                 best = index;
             }
         }
-        let Some(block) = self.blocks.get_mut(best) else { return self.high };
+        let Some(block) = self.blocks.get_mut(best) else {
+            return self.high;
+        };
         let offset = block.0;
         block.0 = block.0.saturating_add(size);
         block.1 = block.1.saturating_sub(size);
@@ -185,7 +197,8 @@ impl Holes {
         let at = self.blocks.partition_point(|b| b.0 < offset);
         self.blocks.insert(at, (offset, size));
         for left in [at, at.wrapping_sub(1)] {
-            if let (Some(&a), Some(&b)) = (self.blocks.get(left), self.blocks.get(left.wrapping_add(1)))
+            if let (Some(&a), Some(&b)) =
+                (self.blocks.get(left), self.blocks.get(left.wrapping_add(1)))
                 && a.0.saturating_add(a.1) == b.0
             {
                 self.blocks.remove(left + 1);
@@ -223,7 +236,11 @@ impl<'g> Replay<'g> {
             live: 0,
             stages: Vec::new(),
         });
-        Replay { graph, states: vec![State::default(); graph.tensors.len()], pools }
+        Replay {
+            graph,
+            states: vec![State::default(); graph.tensors.len()],
+            pools,
+        }
     }
 
     fn run(mut self) -> [Footprint; 2] {
@@ -248,7 +265,10 @@ impl<'g> Replay<'g> {
                 self.release(source);
             }
         }
-        self.pools.map(|p| Footprint { bytes: p.high, stages: p.stages })
+        self.pools.map(|p| Footprint {
+            bytes: p.high,
+            stages: p.stages,
+        })
     }
 
     fn take(&mut self, id: Id) {

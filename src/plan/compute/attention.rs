@@ -9,7 +9,11 @@ use crate::plan::kv;
 impl Builder<'_> {
     /// Attention over `normed`, back at the residual stream's width.
     pub(super) fn attention(&mut self, attention: &Attention, normed: Id) -> Id {
-        let inputs = if attention.window.is_some() { self.window } else { self.full };
+        let inputs = if attention.window.is_some() {
+            self.window
+        } else {
+            self.full
+        };
         let Some(inputs) = inputs else { return normed };
         let latent = attention.value_dim == 0;
         let mut query = if latent {
@@ -50,7 +54,9 @@ impl Builder<'_> {
 
     /// Rotates before (or after) a quantized cache: a product of the same size.
     fn rotated(&mut self, vectors: Id, rotation: Option<Id>) -> Id {
-        let Some(rotation) = rotation else { return vectors };
+        let Some(rotation) = rotation else {
+            return vectors;
+        };
         let rows = self.graph.reshape(vectors);
         let bytes = self.graph.bytes(rows);
         let product = self.graph.own(bytes, &[rotation, rows]);
@@ -88,7 +94,11 @@ impl Builder<'_> {
 
     /// Elements of a head of what attention returns: a latent's is cut to size only afterwards.
     fn result_dim(&self, attention: &Attention) -> u64 {
-        if attention.value_dim == 0 { attention.key_dim } else { attention.value_dim }
+        if attention.value_dim == 0 {
+            attention.key_dim
+        } else {
+            attention.value_dim
+        }
     }
 
     /// Flash attention keeps no scores. On CUDA a quantized cache is first expanded to F16, in room
@@ -99,13 +109,25 @@ impl Builder<'_> {
         if self.backend == Backend::Cuda {
             let cells = inputs.cells.saturating_mul(self.settings.streams());
             let expanded = |quantized: bool, width: u64| {
-                if quantized { width.saturating_mul(2).saturating_mul(cells) } else { 0 }
+                if quantized {
+                    width.saturating_mul(2).saturating_mul(cells)
+                } else {
+                    0
+                }
             };
-            scratch = expanded(self.settings.type_k.is_quantized(), kv::key_width(attention))
-                .saturating_add(expanded(self.settings.type_v.is_quantized(), kv::value_width(attention)));
+            scratch = expanded(
+                self.settings.type_k.is_quantized(),
+                kv::key_width(attention),
+            )
+            .saturating_add(expanded(
+                self.settings.type_v.is_quantized(),
+                kv::value_width(attention),
+            ));
         }
         let query = self.graph.reshape(query);
-        let fused = self.graph.own(result.saturating_add(scratch), &[query, inputs.mask]);
+        let fused = self
+            .graph
+            .own(result.saturating_add(scratch), &[query, inputs.mask]);
         self.graph.reshape(fused)
     }
 

@@ -7,11 +7,21 @@ use crate::model::spec::FeedForward;
 impl Builder<'_> {
     /// The feed-forward of `rows` rows of `normed`, back at the residual stream's width; `None` if
     /// the layer has none.
-    pub(super) fn feed_forward(&mut self, feed_forward: &FeedForward, normed: Id, rows: u64) -> Option<Id> {
+    pub(super) fn feed_forward(
+        &mut self,
+        feed_forward: &FeedForward,
+        normed: Id,
+        rows: u64,
+    ) -> Option<Id> {
         match *feed_forward {
             FeedForward::None => None,
             FeedForward::Dense { inner } => Some(self.dense(inner, normed, rows)),
-            FeedForward::Experts { count, used, inner, shared_inner } => {
+            FeedForward::Experts {
+                count,
+                used,
+                inner,
+                shared_inner,
+            } => {
                 let routed = self.experts(count, used, inner, normed, rows);
                 if shared_inner == 0 {
                     return Some(routed);
@@ -29,7 +39,8 @@ impl Builder<'_> {
         let gate = self.graph.own(inner, &[normed]);
         let up = self.graph.own(inner, &[normed]);
         let product = self.graph.own(inner, &[gate, up]);
-        self.graph.own(f32_bytes(self.model.dims.hidden, rows), &[product])
+        self.graph
+            .own(f32_bytes(self.model.dims.hidden, rows), &[product])
     }
 
     /// Router, then the chosen experts side by side, then their weighted sum.
@@ -48,14 +59,21 @@ impl Builder<'_> {
         let gate = self.graph.own(wide, &[normed, chosen]);
         let up = self.graph.own(wide, &[normed, chosen]);
         let product = self.graph.own(wide, &[gate, up]);
-        let out = self.graph.own(f32_bytes(hidden.saturating_mul(used), rows), &[product, chosen]);
+        let out = self.graph.own(
+            f32_bytes(hidden.saturating_mul(used), rows),
+            &[product, chosen],
+        );
         let weighted = self.graph.in_place(&[out, weights]);
 
         // Views of every expert come before the sums, so the experts' rows live until the last.
         let one = f32_bytes(hidden, rows);
-        let views: Vec<Id> = (0..used.min(1024)).map(|_| self.graph.slice(one, weighted)).collect();
+        let views: Vec<Id> = (0..used.min(1024))
+            .map(|_| self.graph.slice(one, weighted))
+            .collect();
         let mut views = views.into_iter();
-        let Some(mut sum) = views.next() else { return weighted };
+        let Some(mut sum) = views.next() else {
+            return weighted;
+        };
         if used == 1 {
             return self.graph.own(one, &[sum]);
         }

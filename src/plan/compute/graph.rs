@@ -43,10 +43,19 @@ pub(super) struct Builder<'m> {
 }
 
 /// The graph of the largest pass with `rows` rows of logits.
-pub(super) fn graph(model: &ModelSpec, settings: &KvSettings, rows: u64, backend: Backend) -> Graph {
+pub(super) fn graph(
+    model: &ModelSpec,
+    settings: &KvSettings,
+    rows: u64,
+    backend: Backend,
+) -> Graph {
     let tokens = settings.tokens();
     let rows = rows.clamp(1, tokens);
-    let home = if backend == Backend::Cpu { Pool::Device } else { Pool::Host };
+    let home = if backend == Backend::Cpu {
+        Pool::Device
+    } else {
+        Pool::Host
+    };
     let alignment = match backend {
         Backend::Cpu => CPU_ALIGNMENT,
         Backend::Cuda => CUDA_ALIGNMENT,
@@ -57,17 +66,28 @@ pub(super) fn graph(model: &ModelSpec, settings: &KvSettings, rows: u64, backend
     let ids = graph.input(4 * tokens);
     graph.input(f32_bytes(model.dims.hidden, tokens));
     let mut embedded = graph.own(f32_bytes(model.dims.hidden, tokens), &[ids]);
-    let per_layer = model.dims.per_layer_embedding.saturating_mul(model.layers.len() as u64);
+    let per_layer = model
+        .dims
+        .per_layer_embedding
+        .saturating_mul(model.layers.len() as u64);
     let mut per_layer = (per_layer > 0).then(|| {
         let ids = graph.input(4 * tokens);
         graph.own(f32_bytes(per_layer, tokens), &[ids])
     });
     let mut positions = graph.input(4 * tokens);
     // Inputs are placed in the order in which the layers first ask for them.
-    let windowed_first = model.layers.first().and_then(|l| l.mixer.attention.as_ref()).is_some_and(|a| a.window.is_some());
+    let windowed_first = model
+        .layers
+        .first()
+        .and_then(|l| l.mixer.attention.as_ref())
+        .is_some_and(|a| a.window.is_some());
     let first = cache_inputs(&mut graph, model, settings, windowed_first);
     let second = cache_inputs(&mut graph, model, settings, !windowed_first);
-    let (mut window, mut full) = if windowed_first { (first, second) } else { (second, first) };
+    let (mut window, mut full) = if windowed_first {
+        (first, second)
+    } else {
+        (second, first)
+    };
     let mut output_rows = graph.input(4 * rows);
 
     if backend == Backend::Cuda {
@@ -87,7 +107,16 @@ pub(super) fn graph(model: &ModelSpec, settings: &KvSettings, rows: u64, backend
         upload(&mut output_rows);
     }
 
-    let mut builder = Builder { graph, model, settings, backend, tokens, positions, full, window };
+    let mut builder = Builder {
+        graph,
+        model,
+        settings,
+        backend,
+        tokens,
+        positions,
+        full,
+        window,
+    };
     let last = if model.dims.streams > 1 {
         builder.stacked_layers(embedded, per_layer, output_rows, rows)
     } else {
@@ -109,27 +138,50 @@ fn cache_inputs(
     settings: &KvSettings,
     windowed: bool,
 ) -> Option<CacheInputs> {
-    let attentions = || model.layers.iter().filter_map(|layer| layer.mixer.attention.as_ref());
+    let attentions = || {
+        model
+            .layers
+            .iter()
+            .filter_map(|layer| layer.mixer.attention.as_ref())
+    };
     let of_kind = || attentions().filter(|a| a.window.is_some() == windowed);
     let first = of_kind().next()?;
     let tokens = settings.tokens();
-    let cells = first.window.map_or(settings.cells(), |w| settings.window_cells(w));
+    let cells = first
+        .window
+        .map_or(settings.cells(), |w| settings.window_cells(w));
     let widest = attentions().map(kv::value_width).max().unwrap_or(0);
     // Transposed values are scattered one element at a time, each with its own 8-byte index.
-    let value_indices = if settings.flash_attention { 1 } else { widest.max(1) };
+    let value_indices = if settings.flash_attention {
+        1
+    } else {
+        widest.max(1)
+    };
     let mask_bytes = if settings.flash_attention { 2 } else { 4 };
 
-    let uniform = |dim: fn(&Attention) -> u64| of_kind().all(|a| dim(a) == dim(first)).then(|| dim(first));
+    let uniform =
+        |dim: fn(&Attention) -> u64| of_kind().all(|a| dim(a) == dim(first)).then(|| dim(first));
     let rotation = |quantized: bool, width: Option<u64>, largest: bool| {
         let width = width.filter(|w| quantized && *w > 0 && w % 64 == 0)?;
         // The largest power of two that divides a key head; 64 for values.
-        let side = if largest { 1 << width.trailing_zeros() } else { 64 };
+        let side = if largest {
+            1 << width.trailing_zeros()
+        } else {
+            64
+        };
         Some(f32_bytes(side, side))
     };
     let key_rotation = rotation(settings.type_k.is_quantized(), uniform(|a| a.key_dim), true);
-    let value_rotation = rotation(settings.type_v.is_quantized(), uniform(|a| a.value_dim), false);
+    let value_rotation = rotation(
+        settings.type_v.is_quantized(),
+        uniform(|a| a.value_dim),
+        false,
+    );
     let per_stream = tokens / settings.streams();
-    let mask = cells.saturating_mul(per_stream).saturating_mul(settings.streams()).saturating_mul(mask_bytes);
+    let mask = cells
+        .saturating_mul(per_stream)
+        .saturating_mul(settings.streams())
+        .saturating_mul(mask_bytes);
     Some(CacheInputs {
         cells,
         key_rotation: key_rotation.map(|bytes| graph.input(bytes)),
@@ -148,7 +200,13 @@ impl Builder<'_> {
 
     /// Pre-norm layers with one residual stream. The last works on the output rows alone after its
     /// mixer.
-    fn plain_layers(&mut self, embedded: Id, per_layer: Option<Id>, output_rows: Id, rows: u64) -> Id {
+    fn plain_layers(
+        &mut self,
+        embedded: Id,
+        per_layer: Option<Id>,
+        output_rows: Id,
+        rows: u64,
+    ) -> Id {
         let model = self.model;
         let hidden = model.dims.hidden;
         let per_layer = per_layer.map(|table| self.per_layer_inputs(embedded, table));
@@ -159,8 +217,12 @@ impl Builder<'_> {
             let mut mixed = self.mixer(layer, stream);
             if index + 1 == model.layers.len() {
                 live = rows;
-                mixed = self.graph.own(f32_bytes(hidden, rows), &[mixed, output_rows]);
-                residual = self.graph.own(f32_bytes(hidden, rows), &[residual, output_rows]);
+                mixed = self
+                    .graph
+                    .own(f32_bytes(hidden, rows), &[mixed, output_rows]);
+                residual = self
+                    .graph
+                    .own(f32_bytes(hidden, rows), &[residual, output_rows]);
             }
             let middle = self.graph.in_place(&[mixed, residual]);
             self.graph.stage = "feed-forward";
@@ -170,7 +232,12 @@ impl Builder<'_> {
                 None => middle,
             };
             if let Some(inputs) = per_layer {
-                stream = self.gated_per_layer(stream, inputs, (live < self.tokens).then_some(output_rows), live);
+                stream = self.gated_per_layer(
+                    stream,
+                    inputs,
+                    (live < self.tokens).then_some(output_rows),
+                    live,
+                );
             }
         }
         stream
@@ -180,9 +247,17 @@ impl Builder<'_> {
     pub(super) fn mixer(&mut self, layer: &Layer, stream: Id) -> Id {
         self.graph.stage = "attention";
         let normed = self.graph.in_place(&[stream]);
-        let attended = layer.mixer.attention.as_ref().map(|a| self.attention(a, normed));
+        let attended = layer
+            .mixer
+            .attention
+            .as_ref()
+            .map(|a| self.attention(a, normed));
         self.graph.stage = "recurrent mixer";
-        let recurred = layer.mixer.recurrent.as_ref().map(|r| self.recurrent(r, normed));
+        let recurred = layer
+            .mixer
+            .recurrent
+            .as_ref()
+            .map(|r| self.recurrent(r, normed));
         match (attended, recurred) {
             (Some(a), Some(r)) => self.graph.in_place(&[a, r]),
             (Some(one), None) | (None, Some(one)) => one,
@@ -195,7 +270,9 @@ impl Builder<'_> {
         self.graph.stage = "output head";
         let normed = self.graph.in_place(&[stream]);
         self.graph.keep(normed);
-        let logits = self.graph.own(f32_bytes(self.model.dims.vocab, rows), &[normed]);
+        let logits = self
+            .graph
+            .own(f32_bytes(self.model.dims.vocab, rows), &[normed]);
         self.graph.keep(logits);
     }
 }

@@ -12,13 +12,21 @@ impl Builder<'_> {
     /// projection.
     pub(super) fn recurrent(&mut self, recurrent: &Recurrent, normed: Id) -> Id {
         let sequences = self.settings.sequences();
-        let window = recurrent.conv_elements.saturating_mul(4).saturating_mul(sequences);
-        let state = recurrent.state_elements.saturating_mul(4).saturating_mul(sequences);
+        let window = recurrent
+            .conv_elements
+            .saturating_mul(4)
+            .saturating_mul(sequences);
+        let state = recurrent
+            .state_elements
+            .saturating_mul(4)
+            .saturating_mul(sequences);
         let wide = self.each_token(recurrent.inner);
 
         let projected = self.graph.own(wide, &[normed]);
         let before = self.graph.own(window, &[]);
-        let joined = self.graph.own(wide.saturating_add(window), &[before, projected]);
+        let joined = self
+            .graph
+            .own(wide.saturating_add(window), &[before, projected]);
         let tail = self.graph.slice(window, joined);
         self.graph.store(&[tail]);
         let convolved = self.graph.own(wide, &[joined]);
