@@ -11,6 +11,7 @@ mod altup;
 mod arena;
 mod attention;
 mod feed_forward;
+mod fusion;
 mod graph;
 mod recurrent;
 

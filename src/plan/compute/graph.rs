@@ -6,6 +6,7 @@
 
 use super::Backend;
 use super::arena::{Graph, Id, Pool};
+use super::fusion::{Fusion, fusions};
 use crate::model::spec::{Attention, Layer, ModelSpec};
 use crate::plan::kv::{self, KvSettings};
 
@@ -33,6 +34,8 @@ pub(super) struct Builder<'m> {
     pub(super) model: &'m ModelSpec,
     pub(super) settings: &'m KvSettings,
     pub(super) backend: Backend,
+    /// How each layer's projections are cut.
+    pub(super) fusions: Vec<Fusion>,
     /// Tokens of the pass.
     pub(super) tokens: u64,
     pub(super) positions: Id,
@@ -107,11 +110,7 @@ pub(super) fn graph(
         upload(&mut output_rows);
     }
 
-    let mut builder = Builder {
-        graph,
-        model,
-        settings,
-        backend,
+    let mut builder = Builder { graph, model, settings, backend, fusions: fusions(model),
         tokens,
         positions,
         full,
@@ -214,7 +213,7 @@ impl Builder<'_> {
         for (index, layer) in model.layers.iter().enumerate() {
             let mut residual = stream;
             let mut live = self.tokens;
-            let mut mixed = self.mixer(layer, stream);
+            let mut mixed = self.mixer(index, layer, stream);
             if index + 1 == model.layers.len() {
                 live = rows;
                 mixed = self
@@ -227,7 +226,7 @@ impl Builder<'_> {
             let middle = self.graph.in_place(&[mixed, residual]);
             self.graph.stage = "feed-forward";
             let normed = self.graph.in_place(&[middle]);
-            stream = match self.feed_forward(&layer.feed_forward, normed, live) {
+            stream = match self.feed_forward(index, &layer.feed_forward, normed, live) {
                 Some(out) => self.graph.in_place(&[out, middle]),
                 None => middle,
             };
@@ -244,14 +243,14 @@ impl Builder<'_> {
     }
 
     /// The token mixers of a layer, side by side where it has two.
-    pub(super) fn mixer(&mut self, layer: &Layer, stream: Id) -> Id {
+    fn mixer(&mut self, index: usize, layer: &Layer, stream: Id) -> Id {
         self.graph.stage = "attention";
         let normed = self.graph.in_place(&[stream]);
         let attended = layer
             .mixer
             .attention
             .as_ref()
-            .map(|a| self.attention(a, normed));
+            .map(|a| self.attention(index, a, normed));
         self.graph.stage = "recurrent mixer";
         let recurred = layer
             .mixer

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::dtype::Dtype::{F16, Q8_0};
-use crate::model::spec::{FeedForward, ModelSpec, Recurrent};
+use crate::model::spec::{FeedForward, ModelSpec, Recurrent, Tensor};
+use crate::model::role::TensorRole;
 use crate::plan::golden::{GOLDEN, Shape, settings};
 
 #[test]
@@ -52,6 +53,14 @@ fn hybrid(mut m: ModelSpec, attention: &[usize], r: Recurrent) -> ModelSpec {
     }
     m
 }
+fn fused(mut m: ModelSpec, qkv: u64, up: u64) -> ModelSpec {
+    for layer in 0..m.layers.len() as u32 {
+        for (name, rows) in [("attn_qkv", qkv), ("ffn_up", up)] {
+            m.tensors.push(Tensor { name: format!("blk.{layer}.{name}.weight"), role: TensorRole::Other, layer: Some(layer), shape: vec![rows, m.dims.hidden], dtype: F16, stored_bytes: Bytes(0), sources: Vec::new() });
+        }
+    }
+    m
+}
 #[test]
 fn probe() {
     let moe = experts(dense(2, 2048, 151936, 32, 4, 128, 0).model(), 128, 8, 768, 0);
@@ -66,7 +75,7 @@ fn probe() {
     for l in &mut ds2.layers { l.mixer.attention.as_mut().unwrap().value_dim = 0; }
     ds2.layers[0].feed_forward = FeedForward::Dense { inner: 10944 };
     let models = [("qwen3moe", moe), ("qwen2", dense(2, 3584, 152064, 28, 4, 128, 18944).model()), ("llama70", dense(2, 8192, 128256, 64, 8, 128, 28672).model()),
-        ("phi3", dense(2, 3072, 32064, 32, 32, 96, 8192).model()), ("gemma2", gemma2.model()), ("qwen25_3b", dense(2, 2048, 151936, 16, 2, 128, 11008).model()),
+        ("phi3", fused(dense(2, 3072, 32064, 32, 32, 96, 8192).model(), 3 * 3072, 16384)), ("gemma2", gemma2.model()), ("qwen25_3b", dense(2, 2048, 151936, 16, 2, 128, 11008).model()),
         ("lfm2", lfm2), ("granite", granite), ("gptoss", experts(oss.model(), 32, 4, 2880, 0)), ("ds2", ds2), ("q3n", q3n), ("tl22", dense(22, 2048, 32000, 32, 4, 64, 5632).model())];
     let truth = std::fs::read_to_string("/tmp/cmp/truth_all.txt").unwrap();
     let sets = std::fs::read_to_string("/tmp/cmp/set.txt").unwrap();
