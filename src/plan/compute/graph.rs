@@ -15,6 +15,24 @@ const CPU_ALIGNMENT: u64 = 32;
 /// Bytes that ggml aligns tensors to in a CUDA buffer.
 const CUDA_ALIGNMENT: u64 = 128;
 
+/// Architectures that carry every token through the last layer, keep its final norm (for layers that
+/// draft further tokens) and pick the rows with logits only then. The others pick them before the
+/// last feed-forward.
+const LATE_ROWS: &[&str] = &[
+    "bailingmoe3",
+    "cohere2moe",
+    "gemma4",
+    "gpt-oss",
+    "hy_v3",
+    "mimo2",
+    "nemotron_h",
+    "nemotron_h_moe",
+    "qwen35",
+    "qwen35moe",
+    "qwen3next",
+    "step35",
+];
+
 /// The inputs of one kind of attention layer (full or windowed).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CacheInputs {
@@ -209,12 +227,13 @@ impl Builder<'_> {
         let model = self.model;
         let hidden = model.dims.hidden;
         let per_layer = per_layer.map(|table| self.per_layer_inputs(embedded, table));
+        let late = LATE_ROWS.contains(&model.architecture.as_str());
         let mut stream = embedded;
         for (index, layer) in model.layers.iter().enumerate() {
             let mut residual = stream;
             let mut live = self.tokens;
             let mut mixed = self.mixer(index, layer, stream);
-            if index + 1 == model.layers.len() {
+            if index + 1 == model.layers.len() && !late {
                 live = rows;
                 mixed = self
                     .graph
@@ -238,6 +257,12 @@ impl Builder<'_> {
                     live,
                 );
             }
+        }
+        if late {
+            self.graph.stage = "output head";
+            let normed = self.graph.in_place(&[stream]);
+            self.graph.keep(normed);
+            stream = self.graph.own(f32_bytes(hidden, rows), &[normed, output_rows]);
         }
         stream
     }

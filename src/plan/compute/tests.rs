@@ -76,7 +76,7 @@ fn probe() {
     ds2.layers[0].feed_forward = FeedForward::Dense { inner: 10944 };
     let models = [("qwen3moe", moe), ("qwen2", dense(2, 3584, 152064, 28, 4, 128, 18944).model()), ("llama70", dense(2, 8192, 128256, 64, 8, 128, 28672).model()),
         ("phi3", fused(dense(2, 3072, 32064, 32, 32, 96, 8192).model(), 3 * 3072, 16384)), ("gemma2", gemma2.model()), ("qwen25_3b", dense(2, 2048, 151936, 16, 2, 128, 11008).model()),
-        ("lfm2", lfm2), ("granite", granite), ("gptoss", experts(oss.model(), 32, 4, 2880, 0)), ("ds2", ds2), ("q3n", q3n), ("tl22", dense(22, 2048, 32000, 32, 4, 64, 5632).model())];
+        ("lfm2", lfm2), ("granite", granite), ("gptoss", ModelSpec { architecture: "gpt-oss".into(), ..experts(oss.model(), 32, 4, 2880, 0) }), ("ds2", ds2), ("q3n", ModelSpec { architecture: "qwen3next".into(), ..q3n }), ("tl22", dense(22, 2048, 32000, 32, 4, 64, 5632).model())];
     let truth = std::fs::read_to_string("/tmp/cmp/truth_all.txt").unwrap();
     let sets = std::fs::read_to_string("/tmp/cmp/set.txt").unwrap();
     for (name, model) in models {
