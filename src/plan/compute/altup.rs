@@ -90,7 +90,13 @@ impl Builder<'_> {
             .own(one.saturating_add(others), &[embedded, scaled])
     }
 
-    fn stacked_layer(&mut self, index: usize, layer: &Layer, streams: Id, per_layer: Option<Id>) -> Id {
+    fn stacked_layer(
+        &mut self,
+        index: usize,
+        layer: &Layer,
+        streams: Id,
+        per_layer: Option<Id>,
+    ) -> Id {
         let dims = &self.model.dims;
         let one = self.each_token(dims.hidden);
         let all = self.graph.bytes(streams);

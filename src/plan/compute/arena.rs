@@ -322,3 +322,96 @@ impl<'g> Replay<'g> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn graph() -> Graph {
+        Graph::new([32, 32], Pool::Device)
+    }
+
+    fn bytes(graph: &Graph) -> u64 {
+        let [host, device] = graph.replay();
+        assert_eq!(host.bytes, 0);
+        device.bytes
+    }
+
+    #[test]
+    fn a_chain_needs_two_places_and_in_place_work_one() {
+        let mut chain = graph();
+        let mut tensor = chain.input(64);
+        for _ in 0..5 {
+            tensor = chain.own(64, &[tensor]);
+        }
+        assert_eq!(bytes(&chain), 128);
+
+        let mut chain = graph();
+        let mut tensor = chain.input(64);
+        for _ in 0..5 {
+            tensor = chain.in_place(&[tensor]);
+        }
+        assert_eq!(bytes(&chain), 64);
+    }
+
+    #[test]
+    fn sizes_are_rounded_up_to_the_alignment() {
+        let mut graph = graph();
+        graph.input(1);
+        graph.input(33);
+        assert_eq!(bytes(&graph), 32 + 64);
+    }
+
+    #[test]
+    fn a_tensor_with_another_reader_is_not_worked_on_in_place() {
+        let mut graph = graph();
+        let stream = graph.input(64);
+        let normed = graph.in_place(&[stream]);
+        graph.in_place(&[normed, stream]);
+        assert_eq!(bytes(&graph), 128);
+    }
+
+    #[test]
+    fn a_view_keeps_its_tensor_and_lends_no_place() {
+        let mut graph = graph();
+        let tensor = graph.input(64);
+        let view = graph.reshape(tensor);
+        graph.in_place(&[view]);
+        assert_eq!(bytes(&graph), 128);
+    }
+
+    #[test]
+    fn a_freed_place_that_is_too_small_is_a_hole() {
+        // 64 at 0 is freed when 96 is made behind what still lives at 64..96.
+        let mut graph = graph();
+        let first = graph.input(64);
+        let second = graph.own(32, &[first]);
+        let third = graph.own(96, &[second]);
+        let fourth = graph.own(32, &[third]);
+        graph.store(&[fourth]);
+        assert_eq!(bytes(&graph), 64 + 32 + 96);
+    }
+
+    #[test]
+    fn what_is_kept_is_never_freed() {
+        let mut graph = graph();
+        let kept = graph.input(64);
+        graph.keep(kept);
+        let mut tensor = graph.in_place(&[kept]);
+        for _ in 0..3 {
+            tensor = graph.own(64, &[tensor]);
+        }
+        assert_eq!(bytes(&graph), 3 * 64);
+    }
+
+    #[test]
+    fn stages_report_what_lived_in_them() {
+        let mut graph = graph();
+        let first = graph.input(64);
+        graph.stage = "work";
+        let second = graph.own(128, &[first]);
+        graph.own(32, &[second]);
+        let [_, device] = graph.replay();
+        assert_eq!(device.stages, [("inputs", 64), ("work", 192)]);
+    }
+}

@@ -11,19 +11,26 @@ struct Projections {
     query: Id,
     keys: Option<Id>,
     values: Option<Id>,
+    /// What holds the gate of the result, where the query projection makes one.
+    gate: Option<Id>,
 }
 
 impl Builder<'_> {
     /// Attention of layer `index` over `normed`, back at the residual stream's width.
     pub(super) fn attention(&mut self, index: usize, attention: &Attention, normed: Id) -> Id {
-        let inputs = if attention.window.is_some() { self.window } else { self.full };
+        let inputs = if attention.window.is_some() {
+            self.window
+        } else {
+            self.full
+        };
         let Some(inputs) = inputs else { return normed };
+        let fusion = self.fusions.get(index).copied().unwrap_or_default();
         let projected = if attention.value_dim == 0 {
             self.latent(attention, &inputs, normed)
-        } else if self.fusions.get(index).is_some_and(|fusion| fusion.qkv) {
+        } else if fusion.qkv {
             self.fused_qkv(attention, &inputs, normed)
         } else {
-            self.separate_qkv(attention, &inputs, normed)
+            self.separate_qkv(attention, &inputs, normed, fusion.gated_query)
         };
         if let Some(keys) = projected.keys {
             let keys = self.graph.reshape(keys);
@@ -39,18 +46,40 @@ impl Builder<'_> {
             self.plain_scores(attention, &inputs, projected.query)
         };
         let attended = self.rotated(attended, inputs.value_rotation);
+        let attended = match projected.gate {
+            Some(gate) => {
+                let bytes = self.graph.bytes(attended);
+                let gate = self.graph.own(bytes, &[gate]);
+                self.graph.in_place(&[gate, attended])
+            }
+            None => attended,
+        };
         let hidden = self.each_token(self.model.dims.hidden);
         self.graph.own(hidden, &[attended])
     }
 
     /// Query, values, keys; models with windows do keys before values. What follows a projection
     /// (norm, rope) reads it as heads, a view, and so cannot work in its place.
-    fn separate_qkv(&mut self, attention: &Attention, inputs: &CacheInputs, normed: Id) -> Projections {
-        let query = self.heads(attention.heads.saturating_mul(attention.key_dim), normed);
+    fn separate_qkv(
+        &mut self,
+        attention: &Attention,
+        inputs: &CacheInputs,
+        normed: Id,
+        gated: bool,
+    ) -> Projections {
+        let width = attention.heads.saturating_mul(attention.key_dim);
+        let product = self.heads(width.saturating_mul(if gated { 2 } else { 1 }), normed);
+        let gate = gated.then_some(product);
+        let query = self.graph.slice(self.each_token(width), product);
         let query = self.graph.in_place(&[query, self.positions]);
         let query = self.rotated(query, inputs.key_rotation);
         if attention.cache == Cache::Shared {
-            return Projections { query, keys: None, values: None };
+            return Projections {
+                query,
+                keys: None,
+                values: None,
+                gate,
+            };
         }
         let keys_first = self.window.is_some();
         let early = keys_first.then(|| self.keys(attention, inputs, normed));
@@ -61,7 +90,12 @@ impl Builder<'_> {
         }
         let values = self.rotated(values, inputs.value_rotation);
         let keys = early.unwrap_or_else(|| self.keys(attention, inputs, normed));
-        Projections { query, keys: Some(keys), values: Some(values) }
+        Projections {
+            query,
+            keys: Some(keys),
+            values: Some(values),
+            gate,
+        }
     }
 
     fn keys(&mut self, attention: &Attention, inputs: &CacheInputs, normed: Id) -> Id {
@@ -77,7 +111,12 @@ impl Builder<'_> {
     }
 
     /// One product, cut in three; the parts' strides make some copies necessary.
-    fn fused_qkv(&mut self, attention: &Attention, inputs: &CacheInputs, normed: Id) -> Projections {
+    fn fused_qkv(
+        &mut self,
+        attention: &Attention,
+        inputs: &CacheInputs,
+        normed: Id,
+    ) -> Projections {
         let widths = [
             attention.heads.saturating_mul(attention.key_dim),
             kv::key_width(attention),
@@ -98,7 +137,12 @@ impl Builder<'_> {
         let part = self.graph.slice(keys, product);
         let keys = self.graph.own(keys, &[part, self.positions]);
         let keys = self.rotated(keys, inputs.key_rotation);
-        Projections { query, keys: Some(keys), values: Some(values) }
+        Projections {
+            query,
+            keys: Some(keys),
+            values: Some(values),
+            gate: None,
+        }
     }
 
     /// Latent attention (MLA): the query is carried into the latent space of the keys, and the
@@ -111,7 +155,11 @@ impl Builder<'_> {
         let part = self.graph.slice(bytes, query);
         let bytes = self.each_token(attention.heads.saturating_mul(latent.content));
         let absorbed = self.graph.own(bytes, &[part]);
-        let bytes = self.each_token(attention.heads.saturating_mul(attention.key_dim - latent.content));
+        let bytes = self.each_token(
+            attention
+                .heads
+                .saturating_mul(attention.key_dim - latent.content),
+        );
         let roped = self.graph.own(bytes, &[part, self.positions]);
         let query = self.graph.own(wide, &[absorbed, roped]);
         let width = self.each_token(kv::key_width(attention));
@@ -121,12 +169,19 @@ impl Builder<'_> {
         let keys = self.graph.own(width, &[normed, part]);
         let query = self.rotated(query, inputs.key_rotation);
         let keys = self.rotated(keys, inputs.key_rotation);
-        Projections { query, keys: Some(keys), values: None }
+        Projections {
+            query,
+            keys: Some(keys),
+            values: None,
+            gate: None,
+        }
     }
 
     /// Rotates before (or after) a quantized cache: a product of the same size.
     fn rotated(&mut self, vectors: Id, rotation: Option<Id>) -> Id {
-        let Some(rotation) = rotation else { return vectors };
+        let Some(rotation) = rotation else {
+            return vectors;
+        };
         let rows = self.graph.reshape(vectors);
         let bytes = self.graph.bytes(rows);
         let product = self.graph.own(bytes, &[rotation, rows]);
@@ -186,7 +241,9 @@ impl Builder<'_> {
         if attention.value_dim == 0 {
             // A latent cache is not stored transposed, so a transposed copy is made here.
             let elements = Latent::of(attention).content.saturating_mul(inputs.cells);
-            let copy = elements.saturating_mul(2).saturating_mul(self.settings.streams());
+            let copy = elements
+                .saturating_mul(2)
+                .saturating_mul(self.settings.streams());
             sources.insert(0, self.graph.own(copy, &[]));
         }
         let mixed = self.graph.own(self.result(attention), &sources);
@@ -208,6 +265,10 @@ struct Latent {
 impl Latent {
     fn of(attention: &Attention) -> Latent {
         let part = attention.key_dim / 9;
-        Latent { content: attention.key_dim - part, query: 3 * part, value: 2 * part }
+        Latent {
+            content: attention.key_dim - part,
+            query: 3 * part,
+            value: 2 * part,
+        }
     }
 }

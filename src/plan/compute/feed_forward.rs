@@ -15,7 +15,10 @@ impl Builder<'_> {
         normed: Id,
         rows: u64,
     ) -> Option<Id> {
-        let up = self.fusions.get(index).map_or(Up::default(), |fusion| fusion.up);
+        let up = self
+            .fusions
+            .get(index)
+            .map_or(Up::default(), |fusion| fusion.up);
         let hidden = f32_bytes(self.model.dims.hidden, rows);
         match *feed_forward {
             FeedForward::None => None,
@@ -23,7 +26,12 @@ impl Builder<'_> {
                 let product = self.widened(up, f32_bytes(inner, rows), &[normed]);
                 Some(self.graph.own(hidden, &[product]))
             }
-            FeedForward::Experts { count, used, inner, shared_inner } => {
+            FeedForward::Experts {
+                count,
+                used,
+                inner,
+                shared_inner,
+            } => {
                 let routed = self.experts(up, count, used.max(1), inner, normed, rows);
                 if shared_inner == 0 {
                     return Some(routed);
@@ -67,14 +75,22 @@ impl Builder<'_> {
         let weights = self.graph.own(f32_bytes(used, rows), &[scores, chosen]);
 
         let token = self.graph.reshape(normed);
-        let product = self.widened(up, f32_bytes(inner.saturating_mul(used), rows), &[token, chosen]);
+        let product = self.widened(
+            up,
+            f32_bytes(inner.saturating_mul(used), rows),
+            &[token, chosen],
+        );
         let out = self.graph.own(one.saturating_mul(used), &[product, chosen]);
         let weighted = self.graph.in_place(&[out, weights]);
 
         // Views of every expert come before the sums, so the experts' rows live until the last.
-        let views: Vec<Id> = (0..used.min(1024)).map(|_| self.graph.slice(one, weighted)).collect();
+        let views: Vec<Id> = (0..used.min(1024))
+            .map(|_| self.graph.slice(one, weighted))
+            .collect();
         let mut views = views.into_iter();
-        let Some(mut sum) = views.next() else { return weighted };
+        let Some(mut sum) = views.next() else {
+            return weighted;
+        };
         if used == 1 {
             return self.graph.own(one, &[sum]);
         }

@@ -1,13 +1,15 @@
 //! Which projections a layer's weights do in one piece, read off the list of tensors. It changes
 //! what is alive together, not what is computed. A model without a list has the usual pieces.
 
-use crate::model::spec::{FeedForward, ModelSpec};
+use crate::model::spec::{FeedForward, Layer, ModelSpec};
 
 /// How one layer's projections are cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fusion {
     /// Query, key and value come from one product.
     pub(super) qkv: bool,
+    /// The query projection also makes a gate for what attention returns.
+    pub(super) gated_query: bool,
     pub(super) up: Up,
 }
 
@@ -23,32 +25,64 @@ pub(super) enum Up {
     Plain,
 }
 
+/// What the list of tensors says of one layer.
+#[derive(Clone, Copy, Default)]
+struct Rows {
+    qkv: bool,
+    gate: bool,
+    query: u64,
+    up: Option<u64>,
+}
+
 /// The fusion of every layer of `model`.
 pub(super) fn fusions(model: &ModelSpec) -> Vec<Fusion> {
-    let mut found = vec![(false, false, None); model.layers.len()];
+    let mut found = vec![Rows::default(); model.layers.len()];
     for tensor in &model.tensors {
-        let Some(entry) = tensor.layer.and_then(|layer| found.get_mut(layer as usize)) else { continue };
+        let entry = tensor
+            .layer
+            .and_then(|layer| found.get_mut(usize::try_from(layer).ok()?));
+        let (Some(entry), Some(&rows)) = (entry, tensor.shape.iter().rev().nth(1)) else {
+            continue;
+        };
         // `blk.0.ffn_up.weight` -> `ffn_up`
-        match tensor.name.splitn(3, '.').nth(2).and_then(|rest| rest.strip_suffix(".weight")) {
-            Some("attn_qkv") => entry.0 = true,
-            Some("ffn_gate" | "ffn_gate_exps") => entry.1 = true,
-            Some("ffn_up" | "ffn_up_exps" | "ffn_gate_up_exps") => {
-                entry.2 = tensor.shape.iter().rev().nth(1).copied();
-            }
+        match tensor
+            .name
+            .splitn(3, '.')
+            .nth(2)
+            .and_then(|rest| rest.strip_suffix(".weight"))
+        {
+            Some("attn_qkv") => entry.qkv = true,
+            Some("attn_q") => entry.query = rows,
+            Some("ffn_gate" | "ffn_gate_exps") => entry.gate = true,
+            Some("ffn_up" | "ffn_up_exps" | "ffn_gate_up_exps") => entry.up = Some(rows),
             _ => {}
         }
     }
-    let cut = |((qkv, gate, up), feed_forward): ((bool, bool, Option<u64>), &FeedForward)| {
-        let inner = match *feed_forward {
-            FeedForward::Dense { inner } | FeedForward::Experts { inner, .. } => inner,
-            FeedForward::None => 0,
-        };
-        let up = match up {
-            Some(rows) if !gate && rows == inner => Up::Plain,
-            Some(_) if !gate => Up::Merged,
-            _ => Up::GateAndUp,
-        };
-        Fusion { qkv, up }
+    found
+        .iter()
+        .zip(&model.layers)
+        .map(|(rows, layer)| fusion(rows, layer))
+        .collect()
+}
+
+fn fusion(rows: &Rows, layer: &Layer) -> Fusion {
+    let inner = match layer.feed_forward {
+        FeedForward::Dense { inner } | FeedForward::Experts { inner, .. } => inner,
+        FeedForward::None => 0,
     };
-    found.into_iter().zip(model.layers.iter().map(|layer| &layer.feed_forward)).map(cut).collect()
+    let up = match rows.up {
+        Some(up) if !rows.gate && up == inner => Up::Plain,
+        Some(_) if !rows.gate => Up::Merged,
+        _ => Up::GateAndUp,
+    };
+    let attention = layer.mixer.attention.as_ref();
+    let gated_query = attention.is_some_and(|a| {
+        let query = a.heads.saturating_mul(a.key_dim);
+        a.value_dim > 0 && query > 0 && rows.query == query.saturating_mul(2)
+    });
+    Fusion {
+        qkv: rows.qkv,
+        gated_query,
+        up,
+    }
 }

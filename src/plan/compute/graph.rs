@@ -84,7 +84,7 @@ pub(super) fn graph(
     let mut graph = Graph::new([CUDA_ALIGNMENT, alignment], home);
 
     // Token ids, and the embeddings a caller may give in their stead: reserved, never both used.
-    let ids = graph.input(4 * tokens);
+    let ids = graph.input(tokens.saturating_mul(4));
     graph.input(f32_bytes(model.dims.hidden, tokens));
     let mut embedded = graph.own(f32_bytes(model.dims.hidden, tokens), &[ids]);
     let per_layer = model
@@ -92,10 +92,10 @@ pub(super) fn graph(
         .per_layer_embedding
         .saturating_mul(model.layers.len() as u64);
     let mut per_layer = (per_layer > 0).then(|| {
-        let ids = graph.input(4 * tokens);
+        let ids = graph.input(tokens.saturating_mul(4));
         graph.own(f32_bytes(per_layer, tokens), &[ids])
     });
-    let mut positions = graph.input(4 * tokens);
+    let mut positions = graph.input(tokens.saturating_mul(4));
     // Inputs are placed in the order in which the layers first ask for them.
     let windowed_first = model
         .layers
@@ -109,7 +109,7 @@ pub(super) fn graph(
     } else {
         (second, first)
     };
-    let mut output_rows = graph.input(4 * rows);
+    let mut output_rows = graph.input(rows.saturating_mul(4));
 
     if backend == Backend::Cuda {
         // The CPU keeps the inputs and looks tokens up; the device gets copies when its part begins.
@@ -128,7 +128,12 @@ pub(super) fn graph(
         upload(&mut output_rows);
     }
 
-    let mut builder = Builder { graph, model, settings, backend, fusions: fusions(model),
+    let mut builder = Builder {
+        graph,
+        model,
+        settings,
+        backend,
+        fusions: fusions(model),
         tokens,
         positions,
         full,
@@ -203,7 +208,7 @@ fn cache_inputs(
         cells,
         key_rotation: key_rotation.map(|bytes| graph.input(bytes)),
         value_rotation: value_rotation.map(|bytes| graph.input(bytes)),
-        key_rows: graph.input(8 * tokens),
+        key_rows: graph.input(tokens.saturating_mul(8)),
         value_rows: graph.input(tokens.saturating_mul(8).saturating_mul(value_indices)),
         mask: graph.input(mask),
     })
@@ -262,7 +267,9 @@ impl Builder<'_> {
             self.graph.stage = "output head";
             let normed = self.graph.in_place(&[stream]);
             self.graph.keep(normed);
-            stream = self.graph.own(f32_bytes(hidden, rows), &[normed, output_rows]);
+            stream = self
+                .graph
+                .own(f32_bytes(hidden, rows), &[normed, output_rows]);
         }
         stream
     }
@@ -276,12 +283,10 @@ impl Builder<'_> {
             .attention
             .as_ref()
             .map(|a| self.attention(index, a, normed));
-        self.graph.stage = "recurrent mixer";
-        let recurred = layer
-            .mixer
-            .recurrent
-            .as_ref()
-            .map(|r| self.recurrent(r, normed));
+        let recurred = layer.mixer.recurrent.as_ref().map(|recurrent| {
+            self.graph.stage = "recurrent mixer";
+            self.recurrent(recurrent, normed)
+        });
         match (attended, recurred) {
             (Some(a), Some(r)) => self.graph.in_place(&[a, r]),
             (Some(one), None) | (None, Some(one)) => one,

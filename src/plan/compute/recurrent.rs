@@ -30,14 +30,18 @@ impl Builder<'_> {
 
     /// Bytes of `elements` F32 for each sequence.
     fn each_sequence(&self, elements: u64) -> u64 {
-        elements.saturating_mul(4).saturating_mul(self.settings.sequences())
+        elements
+            .saturating_mul(4)
+            .saturating_mul(self.settings.sequences())
     }
 
     /// Puts the remembered columns before `signal`, remembers the last ones, convolves.
     fn convolve(&mut self, recurrent: &Recurrent, width: u64, window: Id, signal: Id) -> Id {
         let columns = self.each_sequence(recurrent.conv_elements);
         let width = self.each_token(width);
-        let joined = self.graph.own(width.saturating_add(columns), &[window, signal]);
+        let joined = self
+            .graph
+            .own(width.saturating_add(columns), &[window, signal]);
         let last = self.graph.slice(columns, joined);
         self.graph.store(&[last]);
         self.graph.own(width, &[joined])
@@ -47,7 +51,9 @@ impl Builder<'_> {
     fn short_convolution(&mut self, recurrent: &Recurrent, normed: Id) -> Id {
         let width = recurrent.inner / 3;
         let part = self.each_token(width);
-        let window = self.graph.own(self.each_sequence(recurrent.conv_elements), &[]);
+        let window = self
+            .graph
+            .own(self.each_sequence(recurrent.conv_elements), &[]);
         let parts = self.graph.own(self.each_token(recurrent.inner), &[normed]);
         let gate = self.graph.slice(part, parts);
         let signal = self.graph.slice(part, parts);
@@ -63,7 +69,9 @@ impl Builder<'_> {
     fn state_space(&mut self, recurrent: &Recurrent, channels: u64, normed: Id) -> Id {
         let inner = self.each_token(recurrent.inner.saturating_sub(channels));
         let state = self.each_sequence(recurrent.state_elements);
-        let window = self.graph.own(self.each_sequence(recurrent.conv_elements), &[]);
+        let window = self
+            .graph
+            .own(self.each_sequence(recurrent.conv_elements), &[]);
         let projected = self.graph.own(self.each_token(recurrent.inner), &[normed]);
         let signal = self.graph.slice(self.each_token(channels), projected);
         let convolved = self.convolve(recurrent, channels, window, signal);
@@ -92,7 +100,9 @@ impl Builder<'_> {
         let state = self.each_sequence(recurrent.state_elements);
         let projected = self.graph.own(self.each_token(channels), &[normed]);
         let gate = self.graph.own(inner, &[normed]);
-        let window = self.graph.own(self.each_sequence(recurrent.conv_elements), &[]);
+        let window = self
+            .graph
+            .own(self.each_sequence(recurrent.conv_elements), &[]);
         let convolved = self.convolve(recurrent, channels, window, projected);
         let convolved = self.graph.in_place(&[convolved]);
         let old = self.graph.own(state, &[]);
@@ -106,7 +116,9 @@ impl Builder<'_> {
         }
         let [queries, keys] = vectors;
         let values = self.graph.slice(inner, convolved);
-        let scanned = self.graph.own(inner.saturating_add(state), &[queries, keys, values, old]);
+        let scanned = self
+            .graph
+            .own(inner.saturating_add(state), &[queries, keys, values, old]);
         let new = self.graph.slice(state, scanned);
         self.graph.store(&[new]);
         let result = self.graph.slice(inner, scanned);
