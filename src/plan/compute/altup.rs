@@ -126,9 +126,7 @@ impl Builder<'_> {
         let normed = self.graph.in_place(&[middle]);
         let out = match layer.feed_forward {
             FeedForward::Dense { inner } => self.sparse_dense(inner, normed),
-            ref other => self
-                .feed_forward(index, other, normed, self.tokens)
-                .unwrap_or(normed),
+            ref other => self.feed_forward(index, other, normed, self.tokens),
         };
         let activated = self.graph.in_place(&[out, middle]);
 

@@ -24,7 +24,7 @@ enum Place {
     /// Memory of its own.
     Own,
     /// Memory of its own, or that of a source of the same size whose only reader it is.
-    InPlace,
+    Reused,
     /// The memory of another tensor.
     View { root: Id },
     /// Memory outside the graph, such as the cache.
@@ -99,7 +99,7 @@ impl Graph {
             .first()
             .and_then(|&s| self.tensors.get(s))
             .map_or(0, |t| t.bytes);
-        self.push(bytes, sources, Place::InPlace)
+        self.push(bytes, sources, Place::Reused)
     }
 
     /// The same memory in another shape.
@@ -226,7 +226,6 @@ struct Replay<'g> {
 }
 
 // Ids come from `Graph::push` alone, so every index below is in bounds by construction.
-#[allow(clippy::indexing_slicing)]
 impl<'g> Replay<'g> {
     fn new(graph: &'g Graph) -> Replay<'g> {
         let pools = graph.alignment.map(|alignment| Holes {
@@ -258,7 +257,7 @@ impl<'g> Replay<'g> {
         for (id, tensor) in self.graph.tensors.iter().enumerate() {
             match tensor.place {
                 Place::Own => self.take(id),
-                Place::InPlace if !self.reuse(id) => self.take(id),
+                Place::Reused if !self.reuse(id) => self.take(id),
                 _ => {}
             }
             for &source in &tensor.sources {

@@ -7,24 +7,24 @@ use crate::model::spec::FeedForward;
 
 impl Builder<'_> {
     /// The feed-forward of layer `index` over `rows` rows of `normed`, back at the residual
-    /// stream's width; `None` if the layer has none.
+    /// stream's width. A layer without one gives `normed` back.
     pub(super) fn feed_forward(
         &mut self,
         index: usize,
         feed_forward: &FeedForward,
         normed: Id,
         rows: u64,
-    ) -> Option<Id> {
+    ) -> Id {
         let up = self
             .fusions
             .get(index)
             .map_or(Up::default(), |fusion| fusion.up);
         let hidden = f32_bytes(self.model.dims.hidden, rows);
         match *feed_forward {
-            FeedForward::None => None,
+            FeedForward::None => normed,
             FeedForward::Dense { inner } => {
                 let product = self.widened(up, f32_bytes(inner, rows), &[normed]);
-                Some(self.graph.own(hidden, &[product]))
+                self.graph.own(hidden, &[product])
             }
             FeedForward::Experts {
                 count,
@@ -34,11 +34,11 @@ impl Builder<'_> {
             } => {
                 let routed = self.experts(up, count, used.max(1), inner, normed, rows);
                 if shared_inner == 0 {
-                    return Some(routed);
+                    return routed;
                 }
                 let product = self.widened(up, f32_bytes(shared_inner, rows), &[normed]);
                 let shared = self.graph.own(hidden, &[product]);
-                Some(self.graph.in_place(&[routed, shared]))
+                self.graph.in_place(&[routed, shared])
             }
         }
     }
@@ -47,7 +47,7 @@ impl Builder<'_> {
     /// gate, up and product live at once.
     fn widened(&mut self, up: Up, bytes: u64, sources: &[Id]) -> Id {
         match up {
-            Up::GateAndUp => {
+            Up::Gated => {
                 let gate = self.graph.own(bytes, sources);
                 let up = self.graph.own(bytes, sources);
                 self.graph.own(bytes, &[gate, up])

@@ -18,7 +18,7 @@ pub(super) struct Fusion {
 pub(super) enum Up {
     /// A gate and an up projection.
     #[default]
-    GateAndUp,
+    Gated,
     /// Both in one product of twice the width.
     Merged,
     /// No gate.
@@ -73,7 +73,7 @@ fn fusion(rows: &Rows, layer: &Layer) -> Fusion {
     let up = match rows.up {
         Some(up) if !rows.gate && up == inner => Up::Plain,
         Some(_) if !rows.gate => Up::Merged,
-        _ => Up::GateAndUp,
+        _ => Up::Gated,
     };
     let attention = layer.mixer.attention.as_ref();
     let gated_query = attention.is_some_and(|a| {

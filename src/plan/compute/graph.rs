@@ -7,7 +7,7 @@
 use super::Backend;
 use super::arena::{Graph, Id, Pool};
 use super::fusion::{Fusion, fusions};
-use crate::model::spec::{Attention, Layer, ModelSpec};
+use crate::model::spec::{Attention, FeedForward, Layer, Mixer, ModelSpec};
 use crate::plan::kv::{self, KvSettings};
 
 /// Bytes that ggml aligns tensors to in a CPU buffer.
@@ -16,8 +16,8 @@ const CPU_ALIGNMENT: u64 = 32;
 const CUDA_ALIGNMENT: u64 = 128;
 
 /// Architectures that carry every token through the last layer, keep its final norm (for layers that
-/// draft further tokens) and pick the rows with logits only then. The others pick them before the
-/// last feed-forward.
+/// draft further tokens) and pick the rows with logits only then (`t_h_nextn` in `src/models`).
+/// The others pick them before the last feed-forward.
 const LATE_ROWS: &[&str] = &[
     "bailingmoe3",
     "cohere2moe",
@@ -240,20 +240,20 @@ impl Builder<'_> {
             let mut mixed = self.mixer(index, layer, stream);
             if index + 1 == model.layers.len() && !late {
                 live = rows;
-                mixed = self
-                    .graph
-                    .own(f32_bytes(hidden, rows), &[mixed, output_rows]);
-                residual = self
-                    .graph
-                    .own(f32_bytes(hidden, rows), &[residual, output_rows]);
+                let bytes = f32_bytes(hidden, rows);
+                mixed = mixed.map(|mixed| self.graph.own(bytes, &[mixed, output_rows]));
+                residual = self.graph.own(bytes, &[residual, output_rows]);
             }
-            let middle = self.graph.in_place(&[mixed, residual]);
-            self.graph.stage = "feed-forward";
-            let normed = self.graph.in_place(&[middle]);
-            stream = match self.feed_forward(index, &layer.feed_forward, normed, live) {
-                Some(out) => self.graph.in_place(&[out, middle]),
-                None => middle,
+            stream = match mixed {
+                Some(mixed) => self.graph.in_place(&[mixed, residual]),
+                None => residual,
             };
+            if layer.feed_forward != FeedForward::None {
+                self.graph.stage = "feed-forward";
+                let normed = self.graph.in_place(&[stream]);
+                let out = self.feed_forward(index, &layer.feed_forward, normed, live);
+                stream = self.graph.in_place(&[out, stream]);
+            }
             if let Some(inputs) = per_layer {
                 stream = self.gated_per_layer(
                     stream,
@@ -274,23 +274,27 @@ impl Builder<'_> {
         stream
     }
 
-    /// The token mixers of a layer, side by side where it has two.
-    fn mixer(&mut self, index: usize, layer: &Layer, stream: Id) -> Id {
+    /// The token mixers of a layer, side by side where it has two; `None` where it has none.
+    fn mixer(&mut self, index: usize, layer: &Layer, stream: Id) -> Option<Id> {
+        let Mixer {
+            attention,
+            recurrent,
+        } = &layer.mixer;
+        if attention.is_none() && recurrent.is_none() {
+            return None;
+        }
         self.graph.stage = "attention";
         let normed = self.graph.in_place(&[stream]);
-        let attended = layer
-            .mixer
-            .attention
+        let attended = attention
             .as_ref()
-            .map(|a| self.attention(index, a, normed));
-        let recurred = layer.mixer.recurrent.as_ref().map(|recurrent| {
+            .map(|attention| self.attention(index, attention, normed));
+        let recurred = recurrent.as_ref().map(|recurrent| {
             self.graph.stage = "recurrent mixer";
             self.recurrent(recurrent, normed)
         });
         match (attended, recurred) {
-            (Some(a), Some(r)) => self.graph.in_place(&[a, r]),
-            (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => normed,
+            (Some(attended), Some(recurred)) => Some(self.graph.in_place(&[attended, recurred])),
+            (one, other) => one.or(other),
         }
     }
 
