@@ -33,6 +33,12 @@ const LATE_ROWS: &[&str] = &[
     "step35",
 ];
 
+/// Architectures that add a feed-forward to the residual, not the residual to it: the sum then takes
+/// the residual's place.
+const RESIDUAL_FIRST: &[&str] = &["lfm2", "lfm2moe", "phi3"];
+/// Architectures that do the same with a mixer.
+const RESIDUAL_FIRST_MIXER: &[&str] = &["lfm2", "lfm2moe"];
+
 /// The inputs of one kind of attention layer (full or windowed).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CacheInputs {
@@ -245,14 +251,14 @@ impl Builder<'_> {
                 residual = self.graph.own(bytes, &[residual, output_rows]);
             }
             stream = match mixed {
-                Some(mixed) => self.graph.in_place(&[mixed, residual]),
+                Some(mixed) => self.sum(mixed, residual, RESIDUAL_FIRST_MIXER),
                 None => residual,
             };
             if layer.feed_forward != FeedForward::None {
                 self.graph.stage = "feed-forward";
                 let normed = self.graph.in_place(&[stream]);
                 let out = self.feed_forward(index, &layer.feed_forward, normed, live);
-                stream = self.graph.in_place(&[out, stream]);
+                stream = self.sum(out, stream, RESIDUAL_FIRST);
             }
             if let Some(inputs) = per_layer {
                 stream = self.gated_per_layer(
@@ -272,6 +278,15 @@ impl Builder<'_> {
                 .own(f32_bytes(hidden, rows), &[normed, output_rows]);
         }
         stream
+    }
+
+    /// What a layer made and the residual, added in the order of most architectures, or of `others`.
+    fn sum(&mut self, made: Id, residual: Id, others: &[&str]) -> Id {
+        if others.contains(&self.model.architecture.as_str()) {
+            self.graph.in_place(&[residual, made])
+        } else {
+            self.graph.in_place(&[made, residual])
+        }
     }
 
     /// The token mixers of a layer, side by side where it has two; `None` where it has none.
