@@ -3,14 +3,15 @@
 //! counted elsewhere.
 //!
 //! llama.cpp reserves for the largest pass it will make: one micro-batch over a full cache. This
-//! module lists the tensors of that pass in their order of execution ([`graph`]) and replays ggml's
-//! allocator on their sizes ([`arena`]), because what decides is which tensors are alive together
+//! module lists the tensors of that pass in their order of execution (`graph`) and replays ggml's
+//! allocator on their sizes (`arena`), because what decides is which tensors are alive together
 //! and how they pack, not any sum.
 
 mod altup;
 mod arena;
 mod attention;
 mod feed_forward;
+mod fusion;
 mod graph;
 mod recurrent;
 

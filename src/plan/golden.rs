@@ -43,26 +43,38 @@ impl Shape {
             },
             feed_forward: FeedForward::Dense { inner: self.inner },
         };
-        ModelSpec {
-            name: String::new(),
-            architecture: String::new(),
-            parameters: 0,
-            source: crate::checkpoint::SourceFormat::Config,
-            dims: Dims {
-                hidden: self.hidden,
-                blocks: self.layers as u64,
-                vocab: self.vocab,
-                context: 32768,
-                per_layer_embedding: self.per_layer,
-                streams: self.streams,
-                experts: 0,
-            },
-            layers: (0..self.layers).map(layer).collect(),
-            tensors: Vec::new(),
-            towers: Vec::new(),
-            tied: true,
-            prequantized: None,
-        }
+        let mut model = model(
+            self.hidden,
+            self.vocab,
+            (0..self.layers).map(layer).collect(),
+        );
+        model.dims.streams = self.streams;
+        model.dims.per_layer_embedding = self.per_layer;
+        model
+    }
+}
+
+/// A model of these layers and nothing else.
+pub(super) fn model(hidden: u64, vocab: u64, layers: Vec<Layer>) -> ModelSpec {
+    ModelSpec {
+        name: String::new(),
+        architecture: String::new(),
+        parameters: 0,
+        source: crate::checkpoint::SourceFormat::Config,
+        dims: Dims {
+            blocks: layers.len() as u64,
+            hidden,
+            vocab,
+            context: 32768,
+            per_layer_embedding: 0,
+            streams: 1,
+            experts: 0,
+        },
+        layers,
+        tensors: Vec::new(),
+        towers: Vec::new(),
+        tied: true,
+        prequantized: None,
     }
 }
 

@@ -57,8 +57,8 @@ impl Builder<'_> {
         let model = self.model;
         let per_layer = per_layer.map(|table| self.per_layer_inputs(embedded, table));
         let mut streams = self.stack(embedded);
-        for layer in &model.layers {
-            streams = self.stacked_layer(layer, streams, per_layer);
+        for (index, layer) in model.layers.iter().enumerate() {
+            streams = self.stacked_layer(index, layer, streams, per_layer);
         }
         self.graph.stage = "output head";
         let one = self.each_token(model.dims.hidden);
@@ -90,7 +90,13 @@ impl Builder<'_> {
             .own(one.saturating_add(others), &[embedded, scaled])
     }
 
-    fn stacked_layer(&mut self, layer: &Layer, streams: Id, per_layer: Option<Id>) -> Id {
+    fn stacked_layer(
+        &mut self,
+        index: usize,
+        layer: &Layer,
+        streams: Id,
+        per_layer: Option<Id>,
+    ) -> Id {
         let dims = &self.model.dims;
         let one = self.each_token(dims.hidden);
         let all = self.graph.bytes(streams);
@@ -110,7 +116,7 @@ impl Builder<'_> {
         let laurel = self.graph.in_place(&[laurel, normed]);
         self.graph.stage = "attention";
         let attended = match &layer.mixer.attention {
-            Some(attention) => self.attention(attention, normed),
+            Some(attention) => self.attention(index, attention, normed),
             None => self.graph.own(one, &[normed]),
         };
         let gated = self.graph.in_place(&[attended, active]);
@@ -120,9 +126,7 @@ impl Builder<'_> {
         let normed = self.graph.in_place(&[middle]);
         let out = match layer.feed_forward {
             FeedForward::Dense { inner } => self.sparse_dense(inner, normed),
-            ref other => self
-                .feed_forward(other, normed, self.tokens)
-                .unwrap_or(normed),
+            ref other => self.feed_forward(index, other, normed, self.tokens),
         };
         let activated = self.graph.in_place(&[out, middle]);
 

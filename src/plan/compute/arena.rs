@@ -24,9 +24,9 @@ enum Place {
     /// Memory of its own.
     Own,
     /// Memory of its own, or that of a source of the same size whose only reader it is.
-    InPlace,
-    /// The memory of another tensor; `contiguous` if it has the same layout.
-    View { root: Id, contiguous: bool },
+    Reused,
+    /// The memory of another tensor.
+    View { root: Id },
     /// Memory outside the graph, such as the cache.
     External,
 }
@@ -99,35 +99,21 @@ impl Graph {
             .first()
             .and_then(|&s| self.tensors.get(s))
             .map_or(0, |t| t.bytes);
-        self.push(bytes, sources, Place::InPlace)
+        self.push(bytes, sources, Place::Reused)
     }
 
     /// The same memory in another shape.
     pub(super) fn reshape(&mut self, source: Id) -> Id {
-        let bytes = self.bytes(source);
-        self.view(bytes, source, true)
+        self.slice(self.bytes(source), source)
     }
 
-    /// `bytes` within `source`, with strides that no result of an operation has.
+    /// `bytes` within `source`.
     pub(super) fn slice(&mut self, bytes: u64, source: Id) -> Id {
-        self.view(bytes, source, false)
-    }
-
-    fn view(&mut self, bytes: u64, source: Id, contiguous: bool) -> Id {
-        let place = match self.tensors.get(source).map(|t| t.place) {
-            Some(Place::View {
-                root,
-                contiguous: outer,
-            }) => Place::View {
-                root,
-                contiguous: outer && contiguous,
-            },
-            _ => Place::View {
-                root: source,
-                contiguous,
-            },
+        let root = match self.tensors.get(source).map(|t| t.place) {
+            Some(Place::View { root }) => root,
+            _ => source,
         };
-        self.push(bytes, &[source], place)
+        self.push(bytes, &[source], Place::View { root })
     }
 
     /// An operation that writes outside the graph, such as storing keys in the cache.
@@ -240,7 +226,6 @@ struct Replay<'g> {
 }
 
 // Ids come from `Graph::push` alone, so every index below is in bounds by construction.
-#[allow(clippy::indexing_slicing)]
 impl<'g> Replay<'g> {
     fn new(graph: &'g Graph) -> Replay<'g> {
         let pools = graph.alignment.map(|alignment| Holes {
@@ -262,7 +247,7 @@ impl<'g> Replay<'g> {
             if tensor.place == Place::Input {
                 self.take(id);
             }
-            if let Place::View { root, .. } = tensor.place {
+            if let Place::View { root } = tensor.place {
                 self.states[root].views += 1;
             }
             for &source in &tensor.sources {
@@ -272,7 +257,7 @@ impl<'g> Replay<'g> {
         for (id, tensor) in self.graph.tensors.iter().enumerate() {
             match tensor.place {
                 Place::Own => self.take(id),
-                Place::InPlace if !self.reuse(id) => self.take(id),
+                Place::Reused if !self.reuse(id) => self.take(id),
                 _ => {}
             }
             for &source in &tensor.sources {
@@ -288,49 +273,25 @@ impl<'g> Replay<'g> {
     fn take(&mut self, id: Id) {
         let tensor = &self.graph.tensors[id];
         let offset = self.pools[tensor.pool as usize].take(tensor.bytes, tensor.stage);
-        self.states[id] = State {
-            offset,
-            allocated: true,
-            ..self.states[id].clone()
-        };
+        self.states[id].offset = offset;
+        self.states[id].allocated = true;
     }
 
-    /// Takes over the place of a source that `id` alone reads, if one has its layout.
+    /// Takes over the place of a source of the same size that `id` alone reads. A view owns no
+    /// place, so it has none to give.
     fn reuse(&mut self, id: Id) -> bool {
         let tensor = &self.graph.tensors[id];
         for &source in &tensor.sources {
             let parent = &self.graph.tensors[source];
-            let (owner, free) = match parent.place {
-                Place::View { root, contiguous } => {
-                    let state = &self.states[root];
-                    (root, contiguous && state.views == 1 && state.readers == 0)
-                }
-                Place::External => continue,
-                _ => (source, true),
-            };
-            let alone = self.states[source].readers == 1 && self.states[source].views == 0;
-            let root = &self.graph.tensors[owner];
-            let same = parent.bytes == tensor.bytes && root.pool == tensor.pool && !root.output;
-            if !(free && alone && same && self.states[owner].allocated) {
-                continue;
+            let state = &self.states[source];
+            let alone = state.allocated && state.readers == 1 && state.views == 0;
+            let same = parent.bytes == tensor.bytes && parent.pool == tensor.pool && !parent.output;
+            if alone && same {
+                self.states[id].offset = state.offset;
+                self.states[id].allocated = true;
+                self.states[source].allocated = false;
+                return true;
             }
-            let offset = self.states[owner].offset;
-            self.states[owner].allocated = false;
-            self.states[id] = State {
-                offset,
-                allocated: true,
-                ..self.states[id].clone()
-            };
-            let extra = root.bytes.saturating_sub(tensor.bytes);
-            if extra > 0 {
-                let pool = &mut self.pools[tensor.pool as usize];
-                let kept = pool.padded(tensor.bytes);
-                pool.give(
-                    offset.saturating_add(kept),
-                    pool.padded(root.bytes).saturating_sub(kept),
-                );
-            }
-            return true;
         }
         false
     }
@@ -343,7 +304,7 @@ impl<'g> Replay<'g> {
             return;
         }
         let owner = match self.graph.tensors[source].place {
-            Place::View { root, .. } => {
+            Place::View { root } => {
                 let state = &mut self.states[root];
                 state.views = state.views.saturating_sub(1);
                 if state.views > 0 || state.readers > 0 {
@@ -358,5 +319,98 @@ impl<'g> Replay<'g> {
             self.states[owner].allocated = false;
             self.pools[tensor.pool as usize].give(self.states[owner].offset, tensor.bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn graph() -> Graph {
+        Graph::new([32, 32], Pool::Device)
+    }
+
+    fn bytes(graph: &Graph) -> u64 {
+        let [host, device] = graph.replay();
+        assert_eq!(host.bytes, 0);
+        device.bytes
+    }
+
+    #[test]
+    fn a_chain_needs_two_places_and_in_place_work_one() {
+        let mut chain = graph();
+        let mut tensor = chain.input(64);
+        for _ in 0..5 {
+            tensor = chain.own(64, &[tensor]);
+        }
+        assert_eq!(bytes(&chain), 128);
+
+        let mut chain = graph();
+        let mut tensor = chain.input(64);
+        for _ in 0..5 {
+            tensor = chain.in_place(&[tensor]);
+        }
+        assert_eq!(bytes(&chain), 64);
+    }
+
+    #[test]
+    fn sizes_are_rounded_up_to_the_alignment() {
+        let mut graph = graph();
+        graph.input(1);
+        graph.input(33);
+        assert_eq!(bytes(&graph), 32 + 64);
+    }
+
+    #[test]
+    fn a_tensor_with_another_reader_is_not_worked_on_in_place() {
+        let mut graph = graph();
+        let stream = graph.input(64);
+        let normed = graph.in_place(&[stream]);
+        graph.in_place(&[normed, stream]);
+        assert_eq!(bytes(&graph), 128);
+    }
+
+    #[test]
+    fn a_view_keeps_its_tensor_and_lends_no_place() {
+        let mut graph = graph();
+        let tensor = graph.input(64);
+        let view = graph.reshape(tensor);
+        graph.in_place(&[view]);
+        assert_eq!(bytes(&graph), 128);
+    }
+
+    #[test]
+    fn a_freed_place_that_is_too_small_is_a_hole() {
+        // 64 at 0 is freed when 96 is made behind what still lives at 64..96.
+        let mut graph = graph();
+        let first = graph.input(64);
+        let second = graph.own(32, &[first]);
+        let third = graph.own(96, &[second]);
+        let fourth = graph.own(32, &[third]);
+        graph.store(&[fourth]);
+        assert_eq!(bytes(&graph), 64 + 32 + 96);
+    }
+
+    #[test]
+    fn what_is_kept_is_never_freed() {
+        let mut graph = graph();
+        let kept = graph.input(64);
+        graph.keep(kept);
+        let mut tensor = graph.in_place(&[kept]);
+        for _ in 0..3 {
+            tensor = graph.own(64, &[tensor]);
+        }
+        assert_eq!(bytes(&graph), 3 * 64);
+    }
+
+    #[test]
+    fn stages_report_what_lived_in_them() {
+        let mut graph = graph();
+        let first = graph.input(64);
+        graph.stage = "work";
+        let second = graph.own(128, &[first]);
+        graph.own(32, &[second]);
+        let [_, device] = graph.replay();
+        assert_eq!(device.stages, [("inputs", 64), ("work", 192)]);
     }
 }

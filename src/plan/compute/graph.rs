@@ -6,13 +6,38 @@
 
 use super::Backend;
 use super::arena::{Graph, Id, Pool};
-use crate::model::spec::{Attention, Layer, ModelSpec};
+use super::fusion::{Fusion, fusions};
+use crate::model::spec::{Attention, FeedForward, Layer, Mixer, ModelSpec};
 use crate::plan::kv::{self, KvSettings};
 
 /// Bytes that ggml aligns tensors to in a CPU buffer.
 const CPU_ALIGNMENT: u64 = 32;
 /// Bytes that ggml aligns tensors to in a CUDA buffer.
 const CUDA_ALIGNMENT: u64 = 128;
+
+/// Architectures that carry every token through the last layer, keep its final norm (for layers that
+/// draft further tokens) and pick the rows with logits only then (`t_h_nextn` in `src/models`).
+/// The others pick them before the last feed-forward.
+const LATE_ROWS: &[&str] = &[
+    "bailingmoe3",
+    "cohere2moe",
+    "gemma4",
+    "gpt-oss",
+    "hy_v3",
+    "mimo2",
+    "nemotron_h",
+    "nemotron_h_moe",
+    "qwen35",
+    "qwen35moe",
+    "qwen3next",
+    "step35",
+];
+
+/// Architectures that add a feed-forward to the residual, not the residual to it: the sum then takes
+/// the residual's place.
+const RESIDUAL_FIRST: &[&str] = &["lfm2", "lfm2moe", "phi3"];
+/// Architectures that do the same with a mixer.
+const RESIDUAL_FIRST_MIXER: &[&str] = &["lfm2", "lfm2moe"];
 
 /// The inputs of one kind of attention layer (full or windowed).
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +58,8 @@ pub(super) struct Builder<'m> {
     pub(super) model: &'m ModelSpec,
     pub(super) settings: &'m KvSettings,
     pub(super) backend: Backend,
+    /// How each layer's projections are cut.
+    pub(super) fusions: Vec<Fusion>,
     /// Tokens of the pass.
     pub(super) tokens: u64,
     pub(super) positions: Id,
@@ -63,18 +90,32 @@ pub(super) fn graph(
     let mut graph = Graph::new([CUDA_ALIGNMENT, alignment], home);
 
     // Token ids, and the embeddings a caller may give in their stead: reserved, never both used.
-    let ids = graph.input(4 * tokens);
+    let ids = graph.input(tokens.saturating_mul(4));
     graph.input(f32_bytes(model.dims.hidden, tokens));
     let mut embedded = graph.own(f32_bytes(model.dims.hidden, tokens), &[ids]);
-    let mut positions = graph.input(4 * tokens);
-    let mut full = cache_inputs(&mut graph, model, settings, false);
-    let mut window = cache_inputs(&mut graph, model, settings, true);
     let per_layer = model
         .dims
         .per_layer_embedding
         .saturating_mul(model.layers.len() as u64);
-    let mut per_layer = (per_layer > 0).then(|| graph.own(f32_bytes(per_layer, tokens), &[ids]));
-    let mut output_rows = graph.input(4 * rows);
+    let mut per_layer = (per_layer > 0).then(|| {
+        let ids = graph.input(tokens.saturating_mul(4));
+        graph.own(f32_bytes(per_layer, tokens), &[ids])
+    });
+    let mut positions = graph.input(tokens.saturating_mul(4));
+    // Inputs are placed in the order in which the layers first ask for them.
+    let windowed_first = model
+        .layers
+        .first()
+        .and_then(|l| l.mixer.attention.as_ref())
+        .is_some_and(|a| a.window.is_some());
+    let first = cache_inputs(&mut graph, model, settings, windowed_first);
+    let second = cache_inputs(&mut graph, model, settings, !windowed_first);
+    let (mut window, mut full) = if windowed_first {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    let mut output_rows = graph.input(rows.saturating_mul(4));
 
     if backend == Backend::Cuda {
         // The CPU keeps the inputs and looks tokens up; the device gets copies when its part begins.
@@ -98,6 +139,7 @@ pub(super) fn graph(
         model,
         settings,
         backend,
+        fusions: fusions(model),
         tokens,
         positions,
         full,
@@ -145,15 +187,6 @@ fn cache_inputs(
     };
     let mask_bytes = if settings.flash_attention { 2 } else { 4 };
 
-    let key_rows = graph.input(8 * tokens);
-    let value_rows = graph.input(tokens.saturating_mul(8).saturating_mul(value_indices));
-    let per_stream = tokens / settings.streams();
-    let mask = graph.input(
-        cells
-            .saturating_mul(per_stream)
-            .saturating_mul(settings.streams())
-            .saturating_mul(mask_bytes),
-    );
     let uniform =
         |dim: fn(&Attention) -> u64| of_kind().all(|a| dim(a) == dim(first)).then(|| dim(first));
     let rotation = |quantized: bool, width: Option<u64>, largest: bool| {
@@ -172,13 +205,18 @@ fn cache_inputs(
         uniform(|a| a.value_dim),
         false,
     );
+    let per_stream = tokens / settings.streams();
+    let mask = cells
+        .saturating_mul(per_stream)
+        .saturating_mul(settings.streams())
+        .saturating_mul(mask_bytes);
     Some(CacheInputs {
         cells,
-        mask,
-        key_rows,
-        value_rows,
         key_rotation: key_rotation.map(|bytes| graph.input(bytes)),
         value_rotation: value_rotation.map(|bytes| graph.input(bytes)),
+        key_rows: graph.input(tokens.saturating_mul(8)),
+        value_rows: graph.input(tokens.saturating_mul(8).saturating_mul(value_indices)),
+        mask: graph.input(mask),
     })
 }
 
@@ -200,27 +238,28 @@ impl Builder<'_> {
         let model = self.model;
         let hidden = model.dims.hidden;
         let per_layer = per_layer.map(|table| self.per_layer_inputs(embedded, table));
+        let late = LATE_ROWS.contains(&model.architecture.as_str());
         let mut stream = embedded;
         for (index, layer) in model.layers.iter().enumerate() {
             let mut residual = stream;
             let mut live = self.tokens;
-            let mut mixed = self.mixer(layer, stream);
-            if index + 1 == model.layers.len() {
+            let mut mixed = self.mixer(index, layer, stream);
+            if index + 1 == model.layers.len() && !late {
                 live = rows;
-                mixed = self
-                    .graph
-                    .own(f32_bytes(hidden, rows), &[mixed, output_rows]);
-                residual = self
-                    .graph
-                    .own(f32_bytes(hidden, rows), &[residual, output_rows]);
+                let bytes = f32_bytes(hidden, rows);
+                mixed = mixed.map(|mixed| self.graph.own(bytes, &[mixed, output_rows]));
+                residual = self.graph.own(bytes, &[residual, output_rows]);
             }
-            let middle = self.graph.in_place(&[mixed, residual]);
-            self.graph.stage = "feed-forward";
-            let normed = self.graph.in_place(&[middle]);
-            stream = match self.feed_forward(&layer.feed_forward, normed, live) {
-                Some(out) => self.graph.in_place(&[out, middle]),
-                None => middle,
+            stream = match mixed {
+                Some(mixed) => self.sum(mixed, residual, RESIDUAL_FIRST_MIXER),
+                None => residual,
             };
+            if layer.feed_forward != FeedForward::None {
+                self.graph.stage = "feed-forward";
+                let normed = self.graph.in_place(&[stream]);
+                let out = self.feed_forward(index, &layer.feed_forward, normed, live);
+                stream = self.sum(out, stream, RESIDUAL_FIRST);
+            }
             if let Some(inputs) = per_layer {
                 stream = self.gated_per_layer(
                     stream,
@@ -230,28 +269,47 @@ impl Builder<'_> {
                 );
             }
         }
+        if late {
+            self.graph.stage = "output head";
+            let normed = self.graph.in_place(&[stream]);
+            self.graph.keep(normed);
+            stream = self
+                .graph
+                .own(f32_bytes(hidden, rows), &[normed, output_rows]);
+        }
         stream
     }
 
-    /// The token mixers of a layer, side by side where it has two.
-    pub(super) fn mixer(&mut self, layer: &Layer, stream: Id) -> Id {
+    /// What a layer made and the residual, added in the order of most architectures, or of `others`.
+    fn sum(&mut self, made: Id, residual: Id, others: &[&str]) -> Id {
+        if others.contains(&self.model.architecture.as_str()) {
+            self.graph.in_place(&[residual, made])
+        } else {
+            self.graph.in_place(&[made, residual])
+        }
+    }
+
+    /// The token mixers of a layer, side by side where it has two; `None` where it has none.
+    fn mixer(&mut self, index: usize, layer: &Layer, stream: Id) -> Option<Id> {
+        let Mixer {
+            attention,
+            recurrent,
+        } = &layer.mixer;
+        if attention.is_none() && recurrent.is_none() {
+            return None;
+        }
         self.graph.stage = "attention";
         let normed = self.graph.in_place(&[stream]);
-        let attended = layer
-            .mixer
-            .attention
+        let attended = attention
             .as_ref()
-            .map(|a| self.attention(a, normed));
-        self.graph.stage = "recurrent mixer";
-        let recurred = layer
-            .mixer
-            .recurrent
-            .as_ref()
-            .map(|r| self.recurrent(r, normed));
+            .map(|attention| self.attention(index, attention, normed));
+        let recurred = recurrent.as_ref().map(|recurrent| {
+            self.graph.stage = "recurrent mixer";
+            self.recurrent(recurrent, normed)
+        });
         match (attended, recurred) {
-            (Some(a), Some(r)) => self.graph.in_place(&[a, r]),
-            (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => normed,
+            (Some(attended), Some(recurred)) => Some(self.graph.in_place(&[attended, recurred])),
+            (one, other) => one.or(other),
         }
     }
 
