@@ -7,3 +7,5 @@ pub mod units;
 pub mod dtype;
 pub mod gguf;
 pub mod checkpoint;
+pub mod model;
+pub mod plan;

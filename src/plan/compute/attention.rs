@@ -1,0 +1,274 @@
+//! The tensors of one attention layer: projections, store to the cache, scores, output projection.
+
+use super::Backend;
+use super::arena::Id;
+use super::graph::{Builder, CacheInputs};
+use crate::model::spec::{Attention, Cache};
+use crate::plan::kv;
+
+/// Queries, keys and values before they meet the cache.
+struct Projections {
+    query: Id,
+    keys: Option<Id>,
+    values: Option<Id>,
+    /// What holds the gate of the result, where the query projection makes one.
+    gate: Option<Id>,
+}
+
+impl Builder<'_> {
+    /// Attention of layer `index` over `normed`, back at the residual stream's width.
+    pub(super) fn attention(&mut self, index: usize, attention: &Attention, normed: Id) -> Id {
+        let inputs = if attention.window.is_some() {
+            self.window
+        } else {
+            self.full
+        };
+        let Some(inputs) = inputs else { return normed };
+        let fusion = self.fusions.get(index).copied().unwrap_or_default();
+        let projected = if attention.value_dim == 0 {
+            self.latent(attention, &inputs, normed)
+        } else if fusion.qkv {
+            self.fused_qkv(attention, &inputs, normed)
+        } else {
+            self.separate_qkv(attention, &inputs, normed, fusion.gated_query)
+        };
+        if let Some(keys) = projected.keys {
+            let keys = self.graph.reshape(keys);
+            self.graph.store(&[keys, inputs.key_rows]);
+        }
+        if let Some(values) = projected.values {
+            let values = self.graph.reshape(values);
+            self.graph.store(&[values, inputs.value_rows]);
+        }
+        let attended = if self.settings.flash_attention {
+            self.fused_scores(attention, &inputs, projected.query)
+        } else {
+            self.plain_scores(attention, &inputs, projected.query)
+        };
+        let attended = self.rotated(attended, inputs.value_rotation);
+        let attended = match projected.gate {
+            Some(gate) => {
+                let bytes = self.graph.bytes(attended);
+                let gate = self.graph.own(bytes, &[gate]);
+                self.graph.in_place(&[gate, attended])
+            }
+            None => attended,
+        };
+        let hidden = self.each_token(self.model.dims.hidden);
+        self.graph.own(hidden, &[attended])
+    }
+
+    /// Query, values, keys; models with windows do keys before values. What follows a projection
+    /// (norm, rope) reads it as heads, a view, and so cannot work in its place.
+    fn separate_qkv(
+        &mut self,
+        attention: &Attention,
+        inputs: &CacheInputs,
+        normed: Id,
+        gated: bool,
+    ) -> Projections {
+        let width = attention.heads.saturating_mul(attention.key_dim);
+        let product = self.heads(width.saturating_mul(if gated { 2 } else { 1 }), normed);
+        let gate = gated.then_some(product);
+        let query = self.graph.slice(self.each_token(width), product);
+        let query = self.graph.in_place(&[query, self.positions]);
+        let query = self.rotated(query, inputs.key_rotation);
+        if attention.cache == Cache::Shared {
+            return Projections {
+                query,
+                keys: None,
+                values: None,
+                gate,
+            };
+        }
+        let keys_first = self.window.is_some();
+        let early = keys_first.then(|| self.keys(attention, inputs, normed));
+        let mut values = self.heads(kv::value_width(attention), normed);
+        if self.model.dims.per_layer_embedding > 0 {
+            // gemma3n and gemma4 norm values too.
+            values = self.graph.in_place(&[values]);
+        }
+        let values = self.rotated(values, inputs.value_rotation);
+        let keys = early.unwrap_or_else(|| self.keys(attention, inputs, normed));
+        Projections {
+            query,
+            keys: Some(keys),
+            values: Some(values),
+            gate,
+        }
+    }
+
+    fn keys(&mut self, attention: &Attention, inputs: &CacheInputs, normed: Id) -> Id {
+        let keys = self.heads(kv::key_width(attention), normed);
+        let keys = self.graph.in_place(&[keys, self.positions]);
+        self.rotated(keys, inputs.key_rotation)
+    }
+
+    /// A projection to `width`, seen as heads.
+    fn heads(&mut self, width: u64, normed: Id) -> Id {
+        let product = self.graph.own(self.each_token(width), &[normed]);
+        self.graph.reshape(product)
+    }
+
+    /// One product, cut in three; the parts' strides make some copies necessary.
+    fn fused_qkv(
+        &mut self,
+        attention: &Attention,
+        inputs: &CacheInputs,
+        normed: Id,
+    ) -> Projections {
+        let widths = [
+            attention.heads.saturating_mul(attention.key_dim),
+            kv::key_width(attention),
+            kv::value_width(attention),
+        ];
+        let [query, keys, values] = widths.map(|width| self.each_token(width));
+        let all = query.saturating_add(keys).saturating_add(values);
+        let product = self.graph.own(all, &[normed]);
+        let part = self.graph.slice(query, product);
+        let query = self.graph.own(query, &[part, self.positions]);
+        let query = self.rotated(query, inputs.key_rotation);
+        let value_bytes = values;
+        let mut values = self.graph.slice(values, product);
+        if inputs.value_rotation.is_some() || !self.settings.flash_attention {
+            values = self.graph.own(value_bytes, &[values]);
+        }
+        let values = self.rotated(values, inputs.value_rotation);
+        let part = self.graph.slice(keys, product);
+        let keys = self.graph.own(keys, &[part, self.positions]);
+        let keys = self.rotated(keys, inputs.key_rotation);
+        Projections {
+            query,
+            keys: Some(keys),
+            values: Some(values),
+            gate: None,
+        }
+    }
+
+    /// Latent attention (MLA): the query is carried into the latent space of the keys, and the
+    /// cached latent serves as values too.
+    fn latent(&mut self, attention: &Attention, inputs: &CacheInputs, normed: Id) -> Projections {
+        let latent = Latent::of(attention);
+        let wide = self.each_token(attention.heads.saturating_mul(attention.key_dim));
+        let bytes = self.each_token(attention.heads.saturating_mul(latent.query));
+        let query = self.graph.own(bytes, &[normed]);
+        let part = self.graph.slice(bytes, query);
+        let bytes = self.each_token(attention.heads.saturating_mul(latent.content));
+        let absorbed = self.graph.own(bytes, &[part]);
+        let bytes = self.each_token(
+            attention
+                .heads
+                .saturating_mul(attention.key_dim - latent.content),
+        );
+        let roped = self.graph.own(bytes, &[part, self.positions]);
+        let query = self.graph.own(wide, &[absorbed, roped]);
+        let width = self.each_token(kv::key_width(attention));
+        let product = self.graph.own(width, &[normed]);
+        let part = self.graph.slice(width, product);
+        let normed = self.graph.own(width, &[part]);
+        let keys = self.graph.own(width, &[normed, part]);
+        let query = self.rotated(query, inputs.key_rotation);
+        let keys = self.rotated(keys, inputs.key_rotation);
+        Projections {
+            query,
+            keys: Some(keys),
+            values: None,
+            gate: None,
+        }
+    }
+
+    /// Rotates before (or after) a quantized cache: a product of the same size.
+    fn rotated(&mut self, vectors: Id, rotation: Option<Id>) -> Id {
+        let Some(rotation) = rotation else {
+            return vectors;
+        };
+        let rows = self.graph.reshape(vectors);
+        let bytes = self.graph.bytes(rows);
+        let product = self.graph.own(bytes, &[rotation, rows]);
+        self.graph.reshape(product)
+    }
+
+    /// Bytes of what attention returns before a latent is carried back to heads.
+    fn result(&self, attention: &Attention) -> u64 {
+        let dim = match attention.value_dim {
+            0 => Latent::of(attention).content,
+            dim => dim,
+        };
+        self.each_token(attention.heads.saturating_mul(dim))
+    }
+
+    /// A latent result carried back to the width of value heads.
+    fn unlatent(&mut self, attention: &Attention, result: Id) -> Id {
+        if attention.value_dim > 0 {
+            return result;
+        }
+        let bytes = self.each_token(attention.heads.saturating_mul(Latent::of(attention).value));
+        self.graph.own(bytes, &[result])
+    }
+
+    /// Flash attention keeps no scores. On CUDA a quantized cache is first expanded to F16, in room
+    /// that belongs to the result (`ggml_cuda_flash_attn_ext_get_alloc_size`).
+    fn fused_scores(&mut self, attention: &Attention, inputs: &CacheInputs, query: Id) -> Id {
+        let mut bytes = self.result(attention);
+        if self.backend == Backend::Cuda {
+            let cells = inputs.cells.saturating_mul(self.settings.streams());
+            let formats = [
+                (self.settings.type_k, kv::key_width(attention)),
+                (self.settings.type_v, kv::value_width(attention)),
+            ];
+            for (_, width) in formats.iter().filter(|(dtype, _)| dtype.is_quantized()) {
+                bytes = bytes.saturating_add(width.saturating_mul(2).saturating_mul(cells));
+            }
+        }
+        let query = self.graph.reshape(query);
+        let fused = self.graph.own(bytes, &[query, inputs.mask]);
+        if attention.value_dim > 0 {
+            return self.graph.slice(self.result(attention), fused);
+        }
+        let heads = self.unlatent(attention, fused);
+        let bytes = self.graph.bytes(heads);
+        let turned = self.graph.reshape(heads);
+        self.graph.own(bytes, &[turned])
+    }
+
+    /// Scores of every token with every cell, F32, turned into weights in place.
+    fn plain_scores(&mut self, attention: &Attention, inputs: &CacheInputs, query: Id) -> Id {
+        let query = self.graph.reshape(query);
+        let scores = self.each_token(attention.heads.saturating_mul(inputs.cells));
+        let scores = self.graph.own(scores, &[query]);
+        let weights = self.graph.in_place(&[scores, inputs.mask]);
+        let mut sources = vec![weights];
+        if attention.value_dim == 0 {
+            // A latent cache is not stored transposed, so a transposed copy is made here.
+            let elements = Latent::of(attention).content.saturating_mul(inputs.cells);
+            let copy = elements
+                .saturating_mul(2)
+                .saturating_mul(self.settings.streams());
+            sources.insert(0, self.graph.own(copy, &[]));
+        }
+        let mixed = self.graph.own(self.result(attention), &sources);
+        let mixed = self.unlatent(attention, mixed);
+        let bytes = self.graph.bytes(mixed);
+        let heads = self.graph.reshape(mixed);
+        self.graph.own(bytes, &[heads])
+    }
+}
+
+/// Widths of a latent head that the cache does not tell. In DeepSeek 2 and 3, Kimi K2 and MiniCPM 3
+/// alike the cached 9 parts are 8 of content and 1 of rope; a query head has 3, a value head 2.
+struct Latent {
+    content: u64,
+    query: u64,
+    value: u64,
+}
+
+impl Latent {
+    fn of(attention: &Attention) -> Latent {
+        let part = attention.key_dim / 9;
+        Latent {
+            content: attention.key_dim - part,
+            query: 3 * part,
+            value: 2 * part,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Which projections a layer's weights do in one piece, read off the list of tensors. It changes
+//! what is alive together, not what is computed. A model without a list has the usual pieces.
+
+use crate::model::spec::{FeedForward, Layer, ModelSpec};
+
+/// How one layer's projections are cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fusion {
+    /// Query, key and value come from one product.
+    pub(super) qkv: bool,
+    /// The query projection also makes a gate for what attention returns.
+    pub(super) gated_query: bool,
+    pub(super) up: Up,
+}
+
+/// How a feed-forward widens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Up {
+    /// A gate and an up projection.
+    #[default]
+    Gated,
+    /// Both in one product of twice the width.
+    Merged,
+    /// No gate.
+    Plain,
+}
+
+/// What the list of tensors says of one layer.
+#[derive(Clone, Copy, Default)]
+struct Rows {
+    qkv: bool,
+    gate: bool,
+    query: u64,
+    up: Option<u64>,
+}
+
+/// The fusion of every layer of `model`.
+pub(super) fn fusions(model: &ModelSpec) -> Vec<Fusion> {
+    let mut found = vec![Rows::default(); model.layers.len()];
+    for tensor in &model.tensors {
+        let entry = tensor
+            .layer
+            .and_then(|layer| found.get_mut(usize::try_from(layer).ok()?));
+        let (Some(entry), Some(&rows)) = (entry, tensor.shape.iter().rev().nth(1)) else {
+            continue;
+        };
+        // `blk.0.ffn_up.weight` -> `ffn_up`
+        match tensor
+            .name
+            .splitn(3, '.')
+            .nth(2)
+            .and_then(|rest| rest.strip_suffix(".weight"))
+        {
+            Some("attn_qkv") => entry.qkv = true,
+            Some("attn_q") => entry.query = rows,
+            Some("ffn_gate" | "ffn_gate_exps") => entry.gate = true,
+            Some("ffn_up" | "ffn_up_exps" | "ffn_gate_up_exps") => entry.up = Some(rows),
+            _ => {}
+        }
+    }
+    found
+        .iter()
+        .zip(&model.layers)
+        .map(|(rows, layer)| fusion(rows, layer))
+        .collect()
+}
+
+fn fusion(rows: &Rows, layer: &Layer) -> Fusion {
+    let inner = match layer.feed_forward {
+        FeedForward::Dense { inner } | FeedForward::Experts { inner, .. } => inner,
+        FeedForward::None => 0,
+    };
+    let up = match rows.up {
+        Some(up) if !rows.gate && up == inner => Up::Plain,
+        Some(_) if !rows.gate => Up::Merged,
+        _ => Up::Gated,
+    };
+    let attention = layer.mixer.attention.as_ref();
+    let gated_query = attention.is_some_and(|a| {
+        let query = a.heads.saturating_mul(a.key_dim);
+        a.value_dim > 0 && query > 0 && rows.query == query.saturating_mul(2)
+    });
+    Fusion {
+        qkv: rows.qkv,
+        gated_query,
+        up,
+    }
+}

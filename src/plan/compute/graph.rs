@@ -1,0 +1,326 @@
+//! One pass of llama.cpp as a list of tensor sizes: inputs, layers, output head. Reads the model's
+//! description; knows the order and size of operations, not their arithmetic.
+//!
+//! Sources: `llama-graph.cpp` and `src/models/*.cpp` of llama.cpp. Operations that work in place on
+//! their only reader's input (norm weights, biases, rope, soft caps) take no memory and are left out.
+
+use super::Backend;
+use super::arena::{Graph, Id, Pool};
+use super::fusion::{Fusion, fusions};
+use crate::model::spec::{Attention, FeedForward, Layer, Mixer, ModelSpec};
+use crate::plan::kv::{self, KvSettings};
+
+/// Bytes that ggml aligns tensors to in a CPU buffer.
+const CPU_ALIGNMENT: u64 = 32;
+/// Bytes that ggml aligns tensors to in a CUDA buffer.
+const CUDA_ALIGNMENT: u64 = 128;
+
+/// Architectures that carry every token through the last layer, keep its final norm (for layers that
+/// draft further tokens) and pick the rows with logits only then (`t_h_nextn` in `src/models`).
+/// The others pick them before the last feed-forward.
+const LATE_ROWS: &[&str] = &[
+    "bailingmoe3",
+    "cohere2moe",
+    "gemma4",
+    "gpt-oss",
+    "hy_v3",
+    "mimo2",
+    "nemotron_h",
+    "nemotron_h_moe",
+    "qwen35",
+    "qwen35moe",
+    "qwen3next",
+    "step35",
+];
+
+/// Architectures that add a feed-forward to the residual, not the residual to it: the sum then takes
+/// the residual's place.
+const RESIDUAL_FIRST: &[&str] = &["lfm2", "lfm2moe", "phi3"];
+/// Architectures that do the same with a mixer.
+const RESIDUAL_FIRST_MIXER: &[&str] = &["lfm2", "lfm2moe"];
+
+/// The inputs of one kind of attention layer (full or windowed).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CacheInputs {
+    /// Cells of each stream.
+    pub(super) cells: u64,
+    pub(super) mask: Id,
+    pub(super) key_rows: Id,
+    pub(super) value_rows: Id,
+    /// Rotations applied before keys and values are quantized.
+    pub(super) key_rotation: Option<Id>,
+    pub(super) value_rotation: Option<Id>,
+}
+
+/// A graph under construction and what its layers share.
+pub(super) struct Builder<'m> {
+    pub(super) graph: Graph,
+    pub(super) model: &'m ModelSpec,
+    pub(super) settings: &'m KvSettings,
+    pub(super) backend: Backend,
+    /// How each layer's projections are cut.
+    pub(super) fusions: Vec<Fusion>,
+    /// Tokens of the pass.
+    pub(super) tokens: u64,
+    pub(super) positions: Id,
+    /// Inputs of layers that see everything.
+    pub(super) full: Option<CacheInputs>,
+    /// Inputs of windowed layers.
+    pub(super) window: Option<CacheInputs>,
+}
+
+/// The graph of the largest pass with `rows` rows of logits.
+pub(super) fn graph(
+    model: &ModelSpec,
+    settings: &KvSettings,
+    rows: u64,
+    backend: Backend,
+) -> Graph {
+    let tokens = settings.tokens();
+    let rows = rows.clamp(1, tokens);
+    let home = if backend == Backend::Cpu {
+        Pool::Device
+    } else {
+        Pool::Host
+    };
+    let alignment = match backend {
+        Backend::Cpu => CPU_ALIGNMENT,
+        Backend::Cuda => CUDA_ALIGNMENT,
+    };
+    let mut graph = Graph::new([CUDA_ALIGNMENT, alignment], home);
+
+    // Token ids, and the embeddings a caller may give in their stead: reserved, never both used.
+    let ids = graph.input(tokens.saturating_mul(4));
+    graph.input(f32_bytes(model.dims.hidden, tokens));
+    let mut embedded = graph.own(f32_bytes(model.dims.hidden, tokens), &[ids]);
+    let per_layer = model
+        .dims
+        .per_layer_embedding
+        .saturating_mul(model.layers.len() as u64);
+    let mut per_layer = (per_layer > 0).then(|| {
+        let ids = graph.input(tokens.saturating_mul(4));
+        graph.own(f32_bytes(per_layer, tokens), &[ids])
+    });
+    let mut positions = graph.input(tokens.saturating_mul(4));
+    // Inputs are placed in the order in which the layers first ask for them.
+    let windowed_first = model
+        .layers
+        .first()
+        .and_then(|l| l.mixer.attention.as_ref())
+        .is_some_and(|a| a.window.is_some());
+    let first = cache_inputs(&mut graph, model, settings, windowed_first);
+    let second = cache_inputs(&mut graph, model, settings, !windowed_first);
+    let (mut window, mut full) = if windowed_first {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    let mut output_rows = graph.input(rows.saturating_mul(4));
+
+    if backend == Backend::Cuda {
+        // The CPU keeps the inputs and looks tokens up; the device gets copies when its part begins.
+        graph.pool = Pool::Device;
+        let mut upload = |id: &mut Id| *id = graph.own(graph.bytes(*id), &[*id]);
+        upload(&mut embedded);
+        upload(&mut positions);
+        for inputs in [&mut full, &mut window].into_iter().flatten() {
+            upload(&mut inputs.mask);
+            upload(&mut inputs.key_rows);
+            upload(&mut inputs.value_rows);
+            inputs.key_rotation.iter_mut().for_each(&mut upload);
+            inputs.value_rotation.iter_mut().for_each(&mut upload);
+        }
+        per_layer.iter_mut().for_each(&mut upload);
+        upload(&mut output_rows);
+    }
+
+    let mut builder = Builder {
+        graph,
+        model,
+        settings,
+        backend,
+        fusions: fusions(model),
+        tokens,
+        positions,
+        full,
+        window,
+    };
+    let last = if model.dims.streams > 1 {
+        builder.stacked_layers(embedded, per_layer, output_rows, rows)
+    } else {
+        builder.plain_layers(embedded, per_layer, output_rows, rows)
+    };
+    builder.head(last, rows);
+    builder.graph
+}
+
+/// Bytes of `rows` rows of `width` F32 values.
+pub(super) fn f32_bytes(width: u64, rows: u64) -> u64 {
+    width.saturating_mul(rows).saturating_mul(4)
+}
+
+/// The inputs of the layers that are (or are not) windowed; `None` if there are none.
+fn cache_inputs(
+    graph: &mut Graph,
+    model: &ModelSpec,
+    settings: &KvSettings,
+    windowed: bool,
+) -> Option<CacheInputs> {
+    let attentions = || {
+        model
+            .layers
+            .iter()
+            .filter_map(|layer| layer.mixer.attention.as_ref())
+    };
+    let of_kind = || attentions().filter(|a| a.window.is_some() == windowed);
+    let first = of_kind().next()?;
+    let tokens = settings.tokens();
+    let cells = first
+        .window
+        .map_or(settings.cells(), |w| settings.window_cells(w));
+    let widest = attentions().map(kv::value_width).max().unwrap_or(0);
+    // Transposed values are scattered one element at a time, each with its own 8-byte index.
+    let value_indices = if settings.flash_attention {
+        1
+    } else {
+        widest.max(1)
+    };
+    let mask_bytes = if settings.flash_attention { 2 } else { 4 };
+
+    let uniform =
+        |dim: fn(&Attention) -> u64| of_kind().all(|a| dim(a) == dim(first)).then(|| dim(first));
+    let rotation = |quantized: bool, width: Option<u64>, largest: bool| {
+        let width = width.filter(|w| quantized && *w > 0 && w % 64 == 0)?;
+        // The largest power of two that divides a key head; 64 for values.
+        let side = if largest {
+            1 << width.trailing_zeros()
+        } else {
+            64
+        };
+        Some(f32_bytes(side, side))
+    };
+    let key_rotation = rotation(settings.type_k.is_quantized(), uniform(|a| a.key_dim), true);
+    let value_rotation = rotation(
+        settings.type_v.is_quantized(),
+        uniform(|a| a.value_dim),
+        false,
+    );
+    let per_stream = tokens / settings.streams();
+    let mask = cells
+        .saturating_mul(per_stream)
+        .saturating_mul(settings.streams())
+        .saturating_mul(mask_bytes);
+    Some(CacheInputs {
+        cells,
+        key_rotation: key_rotation.map(|bytes| graph.input(bytes)),
+        value_rotation: value_rotation.map(|bytes| graph.input(bytes)),
+        key_rows: graph.input(tokens.saturating_mul(8)),
+        value_rows: graph.input(tokens.saturating_mul(8).saturating_mul(value_indices)),
+        mask: graph.input(mask),
+    })
+}
+
+impl Builder<'_> {
+    /// Bytes of one F32 row of `width` for every token of the pass.
+    pub(super) fn each_token(&self, width: u64) -> u64 {
+        f32_bytes(width, self.tokens)
+    }
+
+    /// Pre-norm layers with one residual stream. The last works on the output rows alone after its
+    /// mixer.
+    fn plain_layers(
+        &mut self,
+        embedded: Id,
+        per_layer: Option<Id>,
+        output_rows: Id,
+        rows: u64,
+    ) -> Id {
+        let model = self.model;
+        let hidden = model.dims.hidden;
+        let per_layer = per_layer.map(|table| self.per_layer_inputs(embedded, table));
+        let late = LATE_ROWS.contains(&model.architecture.as_str());
+        let mut stream = embedded;
+        for (index, layer) in model.layers.iter().enumerate() {
+            let mut residual = stream;
+            let mut live = self.tokens;
+            let mut mixed = self.mixer(index, layer, stream);
+            if index + 1 == model.layers.len() && !late {
+                live = rows;
+                let bytes = f32_bytes(hidden, rows);
+                mixed = mixed.map(|mixed| self.graph.own(bytes, &[mixed, output_rows]));
+                residual = self.graph.own(bytes, &[residual, output_rows]);
+            }
+            stream = match mixed {
+                Some(mixed) => self.sum(mixed, residual, RESIDUAL_FIRST_MIXER),
+                None => residual,
+            };
+            if layer.feed_forward != FeedForward::None {
+                self.graph.stage = "feed-forward";
+                let normed = self.graph.in_place(&[stream]);
+                let out = self.feed_forward(index, &layer.feed_forward, normed, live);
+                stream = self.sum(out, stream, RESIDUAL_FIRST);
+            }
+            if let Some(inputs) = per_layer {
+                stream = self.gated_per_layer(
+                    stream,
+                    inputs,
+                    (live < self.tokens).then_some(output_rows),
+                    live,
+                );
+            }
+        }
+        if late {
+            self.graph.stage = "output head";
+            let normed = self.graph.in_place(&[stream]);
+            self.graph.keep(normed);
+            stream = self
+                .graph
+                .own(f32_bytes(hidden, rows), &[normed, output_rows]);
+        }
+        stream
+    }
+
+    /// What a layer made and the residual, added in the order of most architectures, or of `others`.
+    fn sum(&mut self, made: Id, residual: Id, others: &[&str]) -> Id {
+        if others.contains(&self.model.architecture.as_str()) {
+            self.graph.in_place(&[residual, made])
+        } else {
+            self.graph.in_place(&[made, residual])
+        }
+    }
+
+    /// The token mixers of a layer, side by side where it has two; `None` where it has none.
+    fn mixer(&mut self, index: usize, layer: &Layer, stream: Id) -> Option<Id> {
+        let Mixer {
+            attention,
+            recurrent,
+        } = &layer.mixer;
+        if attention.is_none() && recurrent.is_none() {
+            return None;
+        }
+        self.graph.stage = "attention";
+        let normed = self.graph.in_place(&[stream]);
+        let attended = attention
+            .as_ref()
+            .map(|attention| self.attention(index, attention, normed));
+        let recurred = recurrent.as_ref().map(|recurrent| {
+            self.graph.stage = "recurrent mixer";
+            self.recurrent(recurrent, normed)
+        });
+        match (attended, recurred) {
+            (Some(attended), Some(recurred)) => Some(self.graph.in_place(&[attended, recurred])),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Final norm and logits.
+    fn head(&mut self, stream: Id, rows: u64) {
+        self.graph.stage = "output head";
+        let normed = self.graph.in_place(&[stream]);
+        self.graph.keep(normed);
+        let logits = self
+            .graph
+            .own(f32_bytes(self.model.dims.vocab, rows), &[normed]);
+        self.graph.keep(logits);
+    }
+}

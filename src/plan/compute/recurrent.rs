@@ -1,0 +1,130 @@
+//! The tensors of one recurrent or convolutional mixer: short convolution, Mamba 2, gated delta net.
+//!
+//! Sources: `lfm2.cpp`, `mamba-base.cpp`, `qwen3next.cpp`, `delta-net-base.cpp` in `src/models` of
+//! llama.cpp.
+
+use super::arena::Id;
+use super::graph::Builder;
+use crate::model::spec::Recurrent;
+
+/// Columns that a convolution before a scan remembers: every published Mamba 2 and delta net has a
+/// kernel of four.
+const SCAN_WINDOW: u64 = 3;
+/// Rows of a delta net's state matrix: 128 in every published one.
+const DELTA_STATE: u64 = 128;
+
+impl Builder<'_> {
+    /// A recurrent mixer over `normed`, back at the residual stream's width.
+    pub(super) fn recurrent(&mut self, recurrent: &Recurrent, normed: Id) -> Id {
+        let channels = recurrent.conv_elements / SCAN_WINDOW;
+        let mixed = if recurrent.state_elements == 0 {
+            self.short_convolution(recurrent, normed)
+        } else if recurrent.inner > channels {
+            self.state_space(recurrent, channels, normed)
+        } else {
+            self.delta_net(recurrent, channels, normed)
+        };
+        let hidden = self.each_token(self.model.dims.hidden);
+        self.graph.own(hidden, &[mixed])
+    }
+
+    /// Bytes of `elements` F32 for each sequence.
+    fn each_sequence(&self, elements: u64) -> u64 {
+        elements
+            .saturating_mul(4)
+            .saturating_mul(self.settings.sequences())
+    }
+
+    /// Puts the remembered columns before `signal`, remembers the last ones, convolves.
+    fn convolve(&mut self, recurrent: &Recurrent, width: u64, window: Id, signal: Id) -> Id {
+        let columns = self.each_sequence(recurrent.conv_elements);
+        let width = self.each_token(width);
+        let joined = self
+            .graph
+            .own(width.saturating_add(columns), &[window, signal]);
+        let last = self.graph.slice(columns, joined);
+        self.graph.store(&[last]);
+        self.graph.own(width, &[joined])
+    }
+
+    /// Three parts from one projection: the product of two is convolved, then gated by the third.
+    fn short_convolution(&mut self, recurrent: &Recurrent, normed: Id) -> Id {
+        let width = recurrent.inner / 3;
+        let part = self.each_token(width);
+        let window = self
+            .graph
+            .own(self.each_sequence(recurrent.conv_elements), &[]);
+        let parts = self.graph.own(self.each_token(recurrent.inner), &[normed]);
+        let gate = self.graph.slice(part, parts);
+        let signal = self.graph.slice(part, parts);
+        let signal = self.graph.own(part, &[gate, signal]);
+        let signal = self.graph.reshape(signal);
+        let convolved = self.convolve(recurrent, width, window, signal);
+        let gate = self.graph.slice(part, parts);
+        self.graph.in_place(&[convolved, gate])
+    }
+
+    /// Mamba 2: one projection holds the gate and what is convolved; the scan's result carries the
+    /// new state behind it.
+    fn state_space(&mut self, recurrent: &Recurrent, channels: u64, normed: Id) -> Id {
+        let inner = self.each_token(recurrent.inner.saturating_sub(channels));
+        let state = self.each_sequence(recurrent.state_elements);
+        let window = self
+            .graph
+            .own(self.each_sequence(recurrent.conv_elements), &[]);
+        let projected = self.graph.own(self.each_token(recurrent.inner), &[normed]);
+        let signal = self.graph.slice(self.each_token(channels), projected);
+        let convolved = self.convolve(recurrent, channels, window, signal);
+        let convolved = self.graph.in_place(&[convolved]);
+        let input = self.graph.slice(inner, convolved);
+        let scanned = self.graph.own(inner.saturating_add(state), &[input]);
+        let new = self.graph.slice(state, scanned);
+        self.graph.store(&[new]);
+        let gate = self.graph.slice(inner, projected);
+        let gate = self.graph.own(inner, &[gate]);
+        let result = self.graph.slice(inner, scanned);
+        let skipped = self.graph.own(inner, &[input]);
+        let result = self.graph.in_place(&[skipped, result]);
+        let gated = self.graph.own(inner, &[gate, result]);
+        let groups = self.graph.reshape(gated);
+        self.graph.own(inner, &[groups])
+    }
+
+    /// Gated delta net: queries, keys and values are convolved together; queries and keys are
+    /// normed and repeated to the values' heads.
+    fn delta_net(&mut self, recurrent: &Recurrent, channels: u64, normed: Id) -> Id {
+        let inner = recurrent.state_elements / DELTA_STATE;
+        let key = self.each_token(channels.saturating_sub(inner) / 2);
+        let repeated = key < self.each_token(inner);
+        let inner = self.each_token(inner);
+        let state = self.each_sequence(recurrent.state_elements);
+        let projected = self.graph.own(self.each_token(channels), &[normed]);
+        let gate = self.graph.own(inner, &[normed]);
+        let window = self
+            .graph
+            .own(self.each_sequence(recurrent.conv_elements), &[]);
+        let convolved = self.convolve(recurrent, channels, window, projected);
+        let convolved = self.graph.in_place(&[convolved]);
+        let old = self.graph.own(state, &[]);
+        let mut vectors = [0; 2];
+        for vector in &mut vectors {
+            let slice = self.graph.slice(key, convolved);
+            *vector = self.graph.own(key, &[slice]);
+            if repeated {
+                *vector = self.graph.own(inner, &[*vector]);
+            }
+        }
+        let [queries, keys] = vectors;
+        let values = self.graph.slice(inner, convolved);
+        let scanned = self
+            .graph
+            .own(inner.saturating_add(state), &[queries, keys, values, old]);
+        let new = self.graph.slice(state, scanned);
+        self.graph.store(&[new]);
+        let result = self.graph.slice(inner, scanned);
+        let normed = self.graph.own(inner, &[result]);
+        let gate = self.graph.reshape(gate);
+        let gate = self.graph.own(inner, &[gate]);
+        self.graph.in_place(&[normed, gate])
+    }
+}
