@@ -10,7 +10,7 @@ mod gguf;
 mod hugging_face;
 mod packed;
 mod role;
-pub mod spec;
+mod spec;
 
 use crate::checkpoint::{Checkpoint, RawConfig};
 

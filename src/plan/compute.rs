@@ -15,7 +15,7 @@ mod fusion;
 mod graph;
 mod recurrent;
 
-use crate::model::spec::ModelSpec;
+use crate::model::ModelSpec;
 use crate::plan::kv::KvSettings;
 use crate::units::Bytes;
 

@@ -2,7 +2,7 @@
 //! shapes as models. Figures are MiB with its two decimals; -1 where it was not asked.
 
 use crate::dtype::Dtype;
-use crate::model::spec::{Attention, Cache, Dims, FeedForward, Layer, Mixer, ModelSpec};
+use crate::model::{Attention, Cache, Dims, FeedForward, Layer, Mixer, ModelSpec};
 use crate::plan::kv::KvSettings;
 
 /// A model of equal layers.

@@ -5,7 +5,7 @@
 //! (cells, rows), `llama-memory-recurrent.cpp` (state) of llama.cpp.
 
 use crate::dtype::Dtype;
-use crate::model::spec::{Attention, Cache, ModelSpec};
+use crate::model::{Attention, Cache, ModelSpec};
 use crate::units::Bytes;
 
 /// What decides the size of the cache.
@@ -246,7 +246,7 @@ fn problem(model: &ModelSpec, settings: &KvSettings) -> Option<KvProblem> {
 mod tests {
     use super::*;
     use crate::dtype::Dtype::{F16, Q4_0, Q4_K, Q8_0};
-    use crate::model::spec::{FeedForward, Layer, Mixer, Recurrent};
+    use crate::model::{FeedForward, Layer, Mixer, Recurrent};
     use crate::plan::golden::{GOLDEN, model, settings};
 
     fn mib(bytes: Bytes) -> f64 {

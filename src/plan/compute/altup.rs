@@ -5,7 +5,7 @@
 
 use super::arena::Id;
 use super::graph::{Builder, f32_bytes};
-use crate::model::spec::{FeedForward, Layer};
+use crate::model::{FeedForward, Layer};
 
 impl Builder<'_> {
     /// All layers' slices of the per-layer embedding: looked up, projected from the tokens, added,

@@ -3,7 +3,7 @@
 use super::Backend;
 use super::arena::Id;
 use super::graph::{Builder, CacheInputs};
-use crate::model::spec::{Attention, Cache};
+use crate::model::{Attention, Cache};
 use crate::plan::kv;
 
 /// Queries, keys and values before they meet the cache.

@@ -3,7 +3,7 @@
 use super::arena::Id;
 use super::fusion::Up;
 use super::graph::{Builder, f32_bytes};
-use crate::model::spec::FeedForward;
+use crate::model::FeedForward;
 
 impl Builder<'_> {
     /// The feed-forward of layer `index` over `rows` rows of `normed`, back at the residual

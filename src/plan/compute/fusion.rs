@@ -1,7 +1,7 @@
 //! Which projections a layer's weights do in one piece, read off the list of tensors. It changes
 //! what is alive together, not what is computed. A model without a list has the usual pieces.
 
-use crate::model::spec::{FeedForward, Layer, ModelSpec};
+use crate::model::{FeedForward, Layer, ModelSpec};
 
 /// How one layer's projections are cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

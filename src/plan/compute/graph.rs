@@ -7,7 +7,7 @@
 use super::Backend;
 use super::arena::{Graph, Id, Pool};
 use super::fusion::{Fusion, fusions};
-use crate::model::spec::{Attention, FeedForward, Layer, Mixer, ModelSpec};
+use crate::model::{Attention, FeedForward, Layer, Mixer, ModelSpec};
 use crate::plan::kv::{self, KvSettings};
 
 /// Bytes that ggml aligns tensors to in a CPU buffer.

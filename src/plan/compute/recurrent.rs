@@ -5,7 +5,7 @@
 
 use super::arena::Id;
 use super::graph::Builder;
-use crate::model::spec::Recurrent;
+use crate::model::Recurrent;
 
 /// Columns that a convolution before a scan remembers: every published Mamba 2 and delta net has a
 /// kernel of four.

