@@ -105,13 +105,10 @@ pub(super) struct StatedNames<'a> {
 }
 
 impl<'a> StatedNames<'a> {
-    /// The name to call the model by: the class, else the model type.
+    /// The name to call the model by: the type of its text part, else the class, else the type.
     pub(super) fn first(&self) -> Option<&'a str> {
-        self.classes
-            .first()
-            .copied()
-            .or(self.text_type)
-            .or(self.model_type)
+        let class = self.classes.first().copied();
+        self.text_type.or(class).or(self.model_type)
     }
 }
 

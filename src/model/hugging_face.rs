@@ -11,7 +11,7 @@ use super::arch::{Arch, Extra, Place, Row, StatedNames};
 use super::facts::{Facts, text_config};
 use super::packed::{self, Logical};
 use super::role::{Keep, TensorRole};
-use super::spec::{Dims, Layer, ModelSpec, Tensor, Tower};
+use super::spec::{Cache, Dims, Layer, ModelSpec, Tensor, Tower};
 use super::{ModelError, Unknown, extra, nearest_architecture, shape};
 use crate::checkpoint::Checkpoint;
 use crate::dtype::Dtype;
@@ -467,7 +467,7 @@ fn from_stored(
                     let bytes = Dtype::F32.bytes(&expected).unwrap_or(Bytes(0));
                     tensors.push(made(row, layer, expected, Dtype::F32, bytes, Vec::new()));
                 }
-                None if row.part != "bias" && (row.when)(&place) => {
+                None if row.part != "bias" && (row.when)(&place) && !is_spare(row, &place) => {
                     let number = layer.map_or_else(String::new, |l| l.to_string());
                     let name = row.names.first().copied().unwrap_or_default();
                     return Err(ModelError::MissingTensor {
@@ -486,6 +486,17 @@ fn from_stored(
             .map(|entry| other(entry.logical)),
     );
     Ok((tensors, padding))
+}
+
+/// Whether a block can do without the tensor because it reuses the keys and values of another.
+/// Published checkpoints hold them all the same; Transformers does not save them.
+fn is_spare(row: &Row, place: &Place<'_>) -> bool {
+    let attention = place.layer.mixer.attention.as_ref();
+    let kept = matches!(
+        row.role,
+        TensorRole::AttnK | TensorRole::AttnV | TensorRole::AttnKNorm
+    );
+    kept && attention.is_some_and(|a| a.cache == Cache::Shared)
 }
 
 /// A stored tensor as a part of a row's tensor.
