@@ -41,7 +41,8 @@ pub fn main() -> ExitCode {
         Ok(Outcome::No) => ExitCode::from(1),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            let message = clean(&format!("{error:#}"));
+            let _ = writeln!(std::io::stderr(), "error: {message}");
             ExitCode::from(2)
         }
     }
@@ -64,6 +65,24 @@ fn print(text: &str) -> anyhow::Result<()> {
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(())
+}
+
+/// One line without control characters: a message may repeat a foreign name.
+fn clean(message: &str) -> String {
+    let spaced = message
+        .split('\n')
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
+    let line = spaced.collect::<Vec<_>>().join("; ");
+    line.chars()
+        .map(|c| {
+            if c.is_control() {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 /// Whether the reader of our output went away, which is its right.

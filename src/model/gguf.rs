@@ -4,7 +4,7 @@ use super::arch::Arch;
 use super::facts::Facts;
 use super::role::TensorRole;
 use super::spec::{ModelSpec, Tensor, Tower};
-use super::{Dims, ModelError, Unknown, nearest_architecture, shape};
+use super::{Dims, ModelError, Unknown, shape, unknown_architecture};
 use crate::checkpoint::{Checkpoint, StoredTensor};
 use crate::gguf::Metadata;
 
@@ -31,10 +31,7 @@ pub(super) fn read(
         (None, Unknown::Assume(as_if)) => Arch::of_gguf(as_if),
         (None, Unknown::WeightsOnly) => None,
         (None, Unknown::Refuse) => {
-            return Err(ModelError::UnknownArchitecture {
-                name: name.to_owned(),
-                nearest: nearest_architecture(name),
-            });
+            return Err(unknown_architecture(checkpoint, name));
         }
     };
     let facts = Facts::new(&checkpoint.config, name, &[]);
@@ -77,6 +74,10 @@ pub(super) fn read(
         tied: !tensors.iter().any(|t| t.role == TensorRole::Output),
         tensors,
         towers: sum_towers(towers.into_iter().map(|(_, t)| t)),
+        assumed: match Arch::of_gguf(name) {
+            Some(_) => None,
+            None => arch.map(|arch| arch.name),
+        },
         source: checkpoint.format,
         prequantized: None,
     })

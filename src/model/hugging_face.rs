@@ -12,7 +12,7 @@ use super::facts::{Facts, text_config};
 use super::packed::{self, Logical};
 use super::role::{Keep, TensorRole};
 use super::spec::{Cache, Dims, Layer, ModelSpec, Tensor, Tower};
-use super::{ModelError, Unknown, extra, nearest_architecture, shape};
+use super::{ModelError, Unknown, extra, shape, unknown_architecture};
 use crate::checkpoint::Checkpoint;
 use crate::dtype::Dtype;
 use crate::units::Bytes;
@@ -74,6 +74,7 @@ pub(super) fn read(
 ) -> Result<ModelSpec, ModelError> {
     let names = stated_names(config);
     let known = Arch::of_hugging_face(&names).map(|arch| arch.variant(config));
+    let stated = names.first();
     let arch = match (known, unknown) {
         (Some(arch), _) => arch,
         (None, Unknown::Assume(name)) => Arch::of_gguf(name).ok_or(ModelError::NoArchitecture)?,
@@ -81,13 +82,11 @@ pub(super) fn read(
             return weights_only(checkpoint, config, &names);
         }
         (None, Unknown::Refuse) => {
-            let name = names.first().ok_or(ModelError::NoArchitecture)?;
-            return Err(ModelError::UnknownArchitecture {
-                name: name.to_owned(),
-                nearest: nearest_architecture(name),
-            });
+            let name = stated.ok_or(ModelError::NoArchitecture)?;
+            return Err(unknown_architecture(checkpoint, name));
         }
     };
+    let assumed = known.is_none().then_some(arch.name);
     let facts = Facts::new(&checkpoint.config, arch.name, arch.defaults);
     let (mut dims, layers) = shape(arch, &facts)?;
     let logical = packed::logical(&checkpoint.tensors, config)?;
@@ -115,19 +114,24 @@ pub(super) fn read(
         true => from_rows(arch, &dims, &extra, &layers),
         false => {
             let stored = sorted.parameters();
-            let (tensors, padding) = from_stored(arch, &dims, &extra, &layers, sorted)?;
+            let (tensors, padding) =
+                from_stored(arch, &dims, &extra, &layers, sorted, assumed.is_none())?;
             (tensors, stored.saturating_sub(padding))
         }
     };
     Ok(ModelSpec {
         name: checkpoint.name.clone(),
-        architecture: arch.name.to_owned(),
+        architecture: match (assumed, stated) {
+            (Some(_), Some(stated)) => stated.to_owned(),
+            _ => arch.name.to_owned(),
+        },
         parameters,
         dims,
         layers,
         tensors,
         towers,
         tied,
+        assumed,
         source: checkpoint.format,
         prequantized,
     })
@@ -174,6 +178,7 @@ fn weights_only(
             .map(|entry| other(entry.logical))
             .collect(),
         tied: false,
+        assumed: None,
         source: checkpoint.format,
         prequantized,
     })
@@ -385,12 +390,14 @@ fn other(logical: Logical) -> Tensor {
 
 /// The tensors of a checkpoint, each found by its row, checked against the row's shape; and how
 /// many of the stored weights are only padding of packed words.
+/// `complete` makes a row without its tensor an error; an assumed architecture may lack some.
 fn from_stored(
     arch: &Arch,
     dims: &Dims,
     extra: &Extra,
     layers: &[Layer],
     sorted: Sorted,
+    complete: bool,
 ) -> Result<(Vec<Tensor>, u64), ModelError> {
     let mut rows: HashMap<&str, Vec<usize>> = HashMap::new();
     let all: Vec<&Row> = arch.rows().collect();
@@ -467,7 +474,11 @@ fn from_stored(
                     let bytes = Dtype::F32.bytes(&expected).unwrap_or(Bytes(0));
                     tensors.push(made(row, layer, expected, Dtype::F32, bytes, Vec::new()));
                 }
-                None if row.part != "bias" && (row.when)(&place) && !is_spare(row, &place) => {
+                None if complete
+                    && row.part != "bias"
+                    && (row.when)(&place)
+                    && !is_spare(row, &place) =>
+                {
                     let number = layer.map_or_else(String::new, |l| l.to_string());
                     let name = row.names.first().copied().unwrap_or_default();
                     return Err(ModelError::MissingTensor {
@@ -542,7 +553,8 @@ fn gather(
         row.role,
         TensorRole::TokenEmbedding | TensorRole::Output | TensorRole::PerLayerEmbedding
     );
-    if !fits && !(embedding && first.shape.last() == expected.last()) {
+    let padded_vocabulary = embedding && first.shape.last() == expected.last();
+    if !fits && !padded_vocabulary {
         return Err(ModelError::ShapeMismatch {
             tensor: first.name.clone(),
             found: first.shape.clone(),

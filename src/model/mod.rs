@@ -13,6 +13,7 @@ mod role;
 mod spec;
 
 use crate::checkpoint::{Checkpoint, RawConfig};
+use crate::units::Bytes;
 
 pub use facts::Key;
 pub use role::{Category, Keep, ROLES, RoleInfo, TensorRole, Touch};
@@ -25,12 +26,25 @@ use facts::Facts;
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum ModelError {
     /// The architecture has no table entry.
-    #[error("{}", unknown_architecture(name, *nearest))]
+    #[error(
+        "architecture `{name}` is not known{}: its weights take {weights}, but the cache that its blocks need \
+         cannot be told; `--assume-kv llama` plans it as a plain transformer at your own risk, \
+         and `orinplan inspect` lists its tensors",
+        nearest.map(|n| format!(" (the nearest known one is `{n}`)")).unwrap_or_default()
+    )]
     UnknownArchitecture {
         /// What the checkpoint says it is.
         name: String,
-        /// llama.cpp's name of the known architecture closest to it.
+        /// The known name closest to it.
         nearest: Option<&'static str>,
+        /// Bytes of its tensors, which are exact all the same.
+        weights: Bytes,
+    },
+    /// No table entry has the name that `--assume-kv` gives.
+    #[error("there is no architecture `{name}`; known are {}", known_names())]
+    NoSuchArchitecture {
+        /// The name.
+        name: String,
     },
     /// Neither `architectures` nor `model_type` nor `general.architecture` is there.
     #[error(
@@ -90,15 +104,20 @@ pub enum ModelError {
     },
 }
 
-fn unknown_architecture(name: &str, nearest: Option<&str>) -> String {
-    let nearest = nearest
-        .map(|n| format!(" (the nearest known one is `{n}`)"))
-        .unwrap_or_default();
-    format!(
-        "architecture `{name}` is not known{nearest}: the weights can be counted, but not the cache its \
-         blocks need; `--assume-kv llama` plans it as a plain transformer at your own risk, and \
-         `orinplan inspect` lists its tensors"
-    )
+fn known_names() -> String {
+    Arch::all()
+        .map(|arch| arch.name)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The error for a checkpoint that calls itself `name`.
+fn unknown_architecture(checkpoint: &Checkpoint, name: &str) -> ModelError {
+    ModelError::UnknownArchitecture {
+        name: name.to_owned(),
+        nearest: nearest_architecture(name),
+        weights: checkpoint.tensors.iter().map(|tensor| tensor.bytes).sum(),
+    }
 }
 
 impl ModelError {
@@ -204,12 +223,11 @@ fn extra(facts: &Facts<'_>, tied: bool, head_dim: u64) -> Result<Extra, ModelErr
 /// The table entry called `name`, for `--assume-kv`.
 ///
 /// # Errors
-/// [`ModelError::UnknownArchitecture`] with the nearest name.
+/// [`ModelError::NoSuchArchitecture`] with the known names.
 pub fn known_architecture(name: &str) -> Result<&'static str, ModelError> {
     let found = Arch::of_gguf(&name.to_ascii_lowercase()).map(|arch| arch.name);
-    found.ok_or_else(|| ModelError::UnknownArchitecture {
+    found.ok_or_else(|| ModelError::NoSuchArchitecture {
         name: name.to_owned(),
-        nearest: nearest_architecture(name),
     })
 }
 

@@ -29,6 +29,8 @@ pub struct ModelSpec {
     pub tied: bool,
     /// What kind of checkpoint it was read from.
     pub source: SourceFormat,
+    /// The architecture whose blocks these were taken for, where its own is not known.
+    pub assumed: Option<&'static str>,
     /// How the checkpoint was already quantized, if it was (`fp8`, `gptq`, ...).
     pub prequantized: Option<String>,
 }

@@ -242,6 +242,9 @@ fn self_evident(
 ) -> Vec<Note> {
     let runtime = target.runtime;
     let mut notes = Vec::new();
+    notes.extend(model.assumed.map(|as_if| Note::AssumedCache {
+        as_if: as_if.to_owned(),
+    }));
     if assignment.fallbacks() > 0 {
         notes.push(Note::ShapeFallback {
             tensors: assignment.fallbacks(),

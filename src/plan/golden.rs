@@ -74,6 +74,7 @@ pub(super) fn model(hidden: u64, vocab: u64, layers: Vec<Layer>) -> ModelSpec {
         tensors: Vec::new(),
         towers: Vec::new(),
         tied: true,
+        assumed: None,
         prequantized: None,
     }
 }

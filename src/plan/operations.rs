@@ -18,10 +18,15 @@ pub fn decode_operations(
     assignment: &Assignment,
     workload: &Workload,
 ) -> Vec<Operation> {
-    let mut gathered: BTreeMap<(Group, Dtype), Operation> = BTreeMap::new();
+    // Experts stay apart: a batch reads more of them than one token does.
+    let mut gathered: BTreeMap<(Group, bool, Dtype), Operation> = BTreeMap::new();
     let mut add = |operation: Operation| {
         gathered
-            .entry((operation.group, operation.dtype))
+            .entry((
+                operation.group,
+                operation.stored > operation.bytes,
+                operation.dtype,
+            ))
             .and_modify(|sum| {
                 sum.bytes = sum.bytes.saturating_add(operation.bytes);
                 sum.stored = sum.stored.saturating_add(operation.stored);
@@ -128,7 +133,7 @@ fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<
                 |n: u64| (u128::from(n) * u128::from(used) / u128::from(count.max(1))) as u64;
             let rows = tensor.elements() / tensor.row().max(1);
             Some(Operation::experts(
-                group_name(group),
+                "experts",
                 assigned.dtype,
                 share(assigned.bytes.0),
                 assigned.bytes.0,

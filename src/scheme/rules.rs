@@ -112,13 +112,7 @@ impl<'a> State<'a> {
             .iter()
             .take(asked)
             .find_map(|l| l.mixer.attention.as_ref());
-        let gqa = first.map_or(1, |a| {
-            if a.kv_heads == 0 {
-                0
-            } else {
-                a.heads / a.kv_heads
-            }
-        });
+        let gqa = first.map_or(1, |a| a.heads.checked_div(a.kv_heads).unwrap_or(0));
         // A multi-token-prediction block counts too.
         let blocks = model
             .tensors

@@ -687,6 +687,7 @@ fn unknown_architectures_name_the_nearest() {
     ] {
         let error = read(&hugging_face(small(class, "other", json!({})), Vec::new()));
         let expected = ModelError::UnknownArchitecture {
+            weights: orinplan::units::Bytes(0),
             name: class.to_owned(),
             nearest,
         };

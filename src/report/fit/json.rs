@@ -54,7 +54,7 @@ pub fn document(report: &Report<'_>) -> Value {
             "reserve_bytes": workload.reserve,
             "budget_bytes": workload.budget,
         },
-        "plans": fit.plans.iter().map(plan).collect::<Vec<_>>(),
+        "plans": fit.plans.iter().map(|plan| plan_json(plan, workload.parallel)).collect::<Vec<_>>(),
         "recommended": fit.recommended.and_then(|index| fit.plans.get(index)).map(|plan| &plan.assignment.scheme),
         "advice": report.advice.iter().map(|advice| advice_text(advice, workload)).collect::<Vec<_>>(),
     })
@@ -64,7 +64,8 @@ fn bandwidth(mode: &PowerMode) -> Option<f64> {
     mode.bandwidth.as_ref().map(|rate| rate.value.0)
 }
 
-fn plan(plan: &Plan) -> Value {
+/// Bytes and operations of a token: those of a step, shared by the sequences that it decodes.
+fn plan_json(plan: &Plan, parallel: u64) -> Value {
     let memory = &plan.memory;
     json!({
         "scheme": plan.assignment.scheme,
@@ -92,8 +93,8 @@ fn plan(plan: &Plan) -> Value {
         "decode": plan.speeds.as_ref().map(|speeds| {
             let decode = &speeds.decode;
             json!({
-                "bytes_per_token": decode.bytes_per_step,
-                "flops_per_token": decode.flops_per_step,
+                "bytes_per_token": decode.bytes_per_step / parallel.max(1),
+                "flops_per_token": decode.flops_per_step / parallel.max(1),
                 "operational_intensity": rounded(decode.flops_per_step as f64 / (decode.bytes_per_step as f64).max(1.0)),
                 "ceiling_tokens_per_second": rounded(decode.ceiling),
                 "tokens_per_second": spread(&decode.tokens_per_second),
