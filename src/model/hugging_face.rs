@@ -326,12 +326,7 @@ fn places<'a>(
         .map(move |(index, layer)| {
             (
                 in_block.then_some(index as u32),
-                Place {
-                    dims,
-                    extra,
-                    layer,
-                    index,
-                },
+                Place { dims, extra, layer },
             )
         })
 }
@@ -401,13 +396,8 @@ fn from_stored(
             false => None,
         };
         let place = |row: usize| {
-            let index = block(row).unwrap_or(0) as usize;
-            layers.get(index).map(|layer| Place {
-                dims,
-                extra,
-                layer,
-                index,
-            })
+            let layer = layers.get(block(row).unwrap_or(0) as usize)?;
+            Some(Place { dims, extra, layer })
         };
         let found = rows.get(pattern).map_or(&[][..], Vec::as_slice);
         let found: Vec<(usize, Place<'_>)> = found
@@ -529,7 +519,8 @@ fn gather(
         row.role,
         TensorRole::TokenEmbedding | TensorRole::Output | TensorRole::PerLayerEmbedding
     );
-    if !fits && !(embedding && first.shape.last() == expected.last()) {
+    let resized = embedding && first.shape.last() == expected.last();
+    if !(fits || resized) {
         return Err(ModelError::ShapeMismatch {
             tensor: first.name.clone(),
             found: first.shape.clone(),
