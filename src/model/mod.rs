@@ -6,6 +6,7 @@
 mod arch;
 mod facts;
 mod families;
+mod gather;
 mod gguf;
 mod hugging_face;
 mod packed;
