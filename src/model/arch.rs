@@ -62,8 +62,6 @@ pub(super) struct Place<'a> {
     pub extra: &'a Extra,
     /// The block; the first one for tensors outside of blocks.
     pub layer: &'a Layer,
-    /// The block's number.
-    pub index: usize,
 }
 
 /// Dimensions that only tensor shapes need, zero where the architecture lacks them.

@@ -1,9 +1,7 @@
 //! A model from a `config.json` and Hugging Face tensor names.
 //!
 //! With weights, each stored tensor finds its row in the architecture's table by its name with the
-//! numbers left out; without, the tensors follow from the rows alone.
-
-use std::collections::{BTreeMap, HashMap};
+//! numbers left out (`gather`); without, the tensors follow from the rows alone.
 
 use serde_json::Value as Json;
 
@@ -11,8 +9,8 @@ use super::arch::{Arch, Extra, Place, Row, StatedNames};
 use super::facts::{Facts, text_config};
 use super::packed::{self, Logical};
 use super::role::{Keep, TensorRole};
-use super::spec::{Cache, Dims, Layer, ModelSpec, Tensor, Tower};
-use super::{ModelError, Unknown, extra, shape, unknown_architecture};
+use super::spec::{Dims, Layer, ModelSpec, Tensor, Tower};
+use super::{ModelError, Unknown, extra, gather, shape, unknown_architecture};
 use crate::checkpoint::Checkpoint;
 use crate::dtype::Dtype;
 use crate::units::Bytes;
@@ -114,8 +112,9 @@ pub(super) fn read(
         true => from_rows(arch, &dims, &extra, &layers),
         false => {
             let stored = sorted.parameters();
+            let complete = assumed.is_none();
             let (tensors, padding) =
-                from_stored(arch, &dims, &extra, &layers, sorted, assumed.is_none())?;
+                gather::from_stored(arch, &dims, &extra, &layers, sorted, complete)?;
             (tensors, stored.saturating_sub(padding))
         }
     };
@@ -185,18 +184,18 @@ fn weights_only(
 }
 
 /// Logical tensors of the text model by name pattern, and the towers beside it.
-struct Sorted {
-    text: Vec<Entry>,
-    towers: Vec<Tower>,
+pub(super) struct Sorted {
+    pub text: Vec<Entry>,
+    pub towers: Vec<Tower>,
 }
 
 /// A logical tensor with its name taken apart.
-struct Entry {
+pub(super) struct Entry {
     /// The name without prefix, numbers replaced by `{}`.
-    pattern: String,
+    pub pattern: String,
     /// Those numbers.
-    numbers: Vec<u32>,
-    logical: Logical,
+    pub numbers: Vec<u32>,
+    pub logical: Logical,
 }
 
 impl Sorted {
@@ -243,7 +242,7 @@ impl Sorted {
         sorted
     }
 
-    fn has(&self, pattern: &str) -> bool {
+    pub(super) fn has(&self, pattern: &str) -> bool {
         self.text.iter().any(|e| e.pattern == pattern)
     }
 
@@ -329,7 +328,7 @@ fn from_rows(arch: &Arch, dims: &Dims, extra: &Extra, layers: &[Layer]) -> (Vec<
 }
 
 /// Where a row stands: once outside the blocks, or once in each.
-fn places<'a>(
+pub(super) fn places<'a>(
     row: &Row,
     dims: &'a Dims,
     extra: &'a Extra,
@@ -344,17 +343,12 @@ fn places<'a>(
         .map(move |(index, layer)| {
             (
                 in_block.then_some(index as u32),
-                Place {
-                    dims,
-                    extra,
-                    layer,
-                    index,
-                },
+                Place { dims, extra, layer },
             )
         })
 }
 
-fn made(
+pub(super) fn made(
     row: &Row,
     layer: Option<u32>,
     shape: Vec<u64>,
@@ -376,7 +370,7 @@ fn made(
 }
 
 /// A tensor that no row names, under its own name.
-fn other(logical: Logical) -> Tensor {
+pub(super) fn other(logical: Logical) -> Tensor {
     Tensor {
         name: logical.name,
         role: TensorRole::Other,
@@ -386,190 +380,4 @@ fn other(logical: Logical) -> Tensor {
         stored_bytes: logical.bytes,
         sources: logical.sources,
     }
-}
-
-/// The tensors of a checkpoint, each found by its row, checked against the row's shape; and how
-/// many of the stored weights are only padding of packed words.
-/// `complete` makes a row without its tensor an error; an assumed architecture may lack some.
-fn from_stored(
-    arch: &Arch,
-    dims: &Dims,
-    extra: &Extra,
-    layers: &[Layer],
-    sorted: Sorted,
-    complete: bool,
-) -> Result<(Vec<Tensor>, u64), ModelError> {
-    let mut rows: HashMap<&str, Vec<usize>> = HashMap::new();
-    let all: Vec<&Row> = arch.rows().collect();
-    for (index, row) in all.iter().enumerate() {
-        for name in row.names {
-            rows.entry(name).or_default().push(index);
-        }
-    }
-    // Experts come one by one and are gathered under their row and block.
-    let mut parts: BTreeMap<(usize, Option<u32>), Vec<Part>> = BTreeMap::new();
-    let mut strangers = Vec::new();
-    for (position, entry) in sorted.text.iter().enumerate() {
-        let shared_head = extra.tied && entry.pattern == "lm_head.weight";
-        let pattern = match shared_head {
-            true if sorted.has("embed_tokens.weight") => continue,
-            true => "embed_tokens.weight",
-            false => entry.pattern.as_str(),
-        };
-        let block = |row: usize| match all[row].role.info().block {
-            true => entry.numbers.first().copied(),
-            false => None,
-        };
-        let place = |row: usize| {
-            let index = block(row).unwrap_or(0) as usize;
-            layers.get(index).map(|layer| Place {
-                dims,
-                extra,
-                layer,
-                index,
-            })
-        };
-        let found = rows.get(pattern).map_or(&[][..], Vec::as_slice);
-        let found: Vec<(usize, Place<'_>)> = found
-            .iter()
-            .filter_map(|&row| Some((row, place(row)?)))
-            .collect();
-        // Where one name can stand for several rows, those that the configuration calls for count.
-        let called_for = |(row, place): &(usize, Place<'_>)| (all[*row].when)(place);
-        let any = found.iter().any(called_for);
-        let found = found.into_iter().filter(|f| !any || called_for(f));
-        let mut shared = 0u64;
-        let mut taken = Vec::new();
-        for (row, place) in found {
-            let wanted = product(&(all[row].shape)(&place));
-            let number = usize::from(block(row).is_some());
-            taken.push((row, entry.numbers.get(number).copied().unwrap_or(0), shared));
-            shared = shared.saturating_add(wanted);
-        }
-        if taken.is_empty() {
-            strangers.push(position);
-        }
-        for (row, number, before) in taken {
-            parts.entry((row, block(row))).or_default().push(Part {
-                number,
-                position,
-                before,
-                shared,
-            });
-        }
-    }
-    let mut tensors = Vec::new();
-    let mut padding = 0u64;
-    for (row_index, row) in all.iter().enumerate() {
-        for (layer, place) in places(row, dims, extra, layers) {
-            let expected = (row.shape)(&place);
-            match parts.get_mut(&(row_index, layer)) {
-                Some(found) => {
-                    found.sort_unstable();
-                    let (tensor, padded) = gather(row, layer, expected, found, &sorted.text)?;
-                    tensors.push(tensor);
-                    padding = padding.saturating_add(padded);
-                }
-                None if row.names.is_empty() && (row.when)(&place) => {
-                    let bytes = Dtype::F32.bytes(&expected).unwrap_or(Bytes(0));
-                    tensors.push(made(row, layer, expected, Dtype::F32, bytes, Vec::new()));
-                }
-                None if complete
-                    && row.part != "bias"
-                    && (row.when)(&place)
-                    && !is_spare(row, &place) =>
-                {
-                    let number = layer.map_or_else(String::new, |l| l.to_string());
-                    let name = row.names.first().copied().unwrap_or_default();
-                    return Err(ModelError::MissingTensor {
-                        tensor: name.replacen("{}", &number, 1),
-                    });
-                }
-                None => {}
-            }
-        }
-    }
-    let mut keep: Vec<Option<Entry>> = sorted.text.into_iter().map(Some).collect();
-    tensors.extend(
-        strangers
-            .into_iter()
-            .filter_map(|i| keep[i].take())
-            .map(|entry| other(entry.logical)),
-    );
-    Ok((tensors, padding))
-}
-
-/// Whether a block can do without the tensor because it reuses the keys and values of another.
-/// Published checkpoints hold them all the same; Transformers does not save them.
-fn is_spare(row: &Row, place: &Place<'_>) -> bool {
-    let attention = place.layer.mixer.attention.as_ref();
-    let kept = matches!(
-        row.role,
-        TensorRole::AttnK | TensorRole::AttnV | TensorRole::AttnKNorm
-    );
-    kept && attention.is_some_and(|a| a.cache == Cache::Shared)
-}
-
-/// A stored tensor as a part of a row's tensor.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Part {
-    /// The expert's number.
-    number: u32,
-    /// Which of the stored tensors.
-    position: usize,
-    /// Weights of the rows before this one that are made from the same stored tensor.
-    before: u64,
-    /// Weights of all the rows that are made from it (a gate and an up projection, say).
-    shared: u64,
-}
-
-fn product(shape: &[u64]) -> u64 {
-    shape.iter().fold(1u64, |n, &d| n.saturating_mul(d))
-}
-
-/// One GGUF tensor from the stored tensors of its row: one, or one per expert; and how many of the
-/// stored weights are padding (counted with the first of the rows that share them).
-fn gather(
-    row: &Row,
-    layer: Option<u32>,
-    expected: Vec<u64>,
-    found: &[Part],
-    text: &[Entry],
-) -> Result<(Tensor, u64), ModelError> {
-    let logical = || found.iter().map(|part| &text[part.position].logical);
-    let (first, Part { before, shared, .. }) = (&text[found[0].position].logical, found[0]);
-    let wanted = product(&expected);
-    if wanted == u64::MAX || shared == u64::MAX {
-        return Err(ModelError::TooLarge {
-            tensor: first.name.clone(),
-            shape: expected,
-        });
-    }
-    let sum = |of: fn(&Logical) -> u64| logical().map(of).fold(0, u64::saturating_add);
-    let stored = sum(|l| product(&l.shape));
-    let padding = stored.saturating_sub(shared);
-    let fits = stored >= shared && padding <= sum(|l| l.slack);
-    let embedding = matches!(
-        row.role,
-        TensorRole::TokenEmbedding | TensorRole::Output | TensorRole::PerLayerEmbedding
-    );
-    let padded_vocabulary = embedding && first.shape.last() == expected.last();
-    if !fits && !padded_vocabulary {
-        return Err(ModelError::ShapeMismatch {
-            tensor: first.name.clone(),
-            found: first.shape.clone(),
-            expected,
-        });
-    }
-    // Rows that share a stored tensor share its bytes by weight, to the last one.
-    let all_bytes: Bytes = logical().map(|l| l.bytes).sum();
-    let up_to = |weights: u64| {
-        let part = u128::from(all_bytes.0) * u128::from(weights) / u128::from(shared.max(1));
-        part as u64
-    };
-    let bytes = Bytes(up_to(before + wanted) - up_to(before));
-    let sources = logical().flat_map(|l| l.sources.iter().copied()).collect();
-    let tensor = made(row, layer, expected, first.dtype, bytes, sources);
-    let counted = fits && before == 0;
-    Ok((tensor, if counted { padding } else { 0 }))
 }

@@ -6,6 +6,7 @@
 mod arch;
 mod facts;
 mod families;
+mod gather;
 mod gguf;
 mod hugging_face;
 mod packed;
@@ -27,10 +28,11 @@ use facts::Facts;
 pub enum ModelError {
     /// The architecture has no table entry.
     #[error(
-        "architecture `{name}` is not known{}: its weights take {weights}, but the cache that its blocks need \
-         cannot be told; `--assume-kv llama` plans it as a plain transformer at your own risk, \
-         and `orinplan inspect` lists its tensors",
-        nearest.map(|n| format!(" (the nearest known one is `{n}`)")).unwrap_or_default()
+        "architecture `{name}` is not known{}: {}the cache that its blocks need cannot be told; \
+         `--assume-kv llama` plans it as a plain transformer at your own risk, and `orinplan inspect` \
+         lists its tensors",
+        nearest.map(|n| format!(" (the nearest known one is `{n}`)")).unwrap_or_default(),
+        if weights.0 > 0 { format!("its weights take {weights}, but ") } else { String::new() }
     )]
     UnknownArchitecture {
         /// What the checkpoint says it is.

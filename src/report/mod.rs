@@ -19,10 +19,11 @@ pub fn count(n: u64) -> String {
         };
         format!("{value:.decimals$} {name}")
     };
+    // From 999.5 on, a number would round to 1000 of its unit.
     match n {
         0..1_000 => n.to_string(),
-        1_000..1_000_000 => scaled(1e3, "k"),
-        1_000_000..1_000_000_000 => scaled(1e6, "M"),
+        1_000..999_500 => scaled(1e3, "k"),
+        999_500..999_500_000 => scaled(1e6, "M"),
         _ => scaled(1e9, "B"),
     }
 }
@@ -78,6 +79,7 @@ mod tests {
         assert_eq!(count(596_049_920), "596 M");
         assert_eq!(count(8_030_261_248), "8.03 B");
         assert_eq!(count(656), "656");
+        assert_eq!(count(999_885_952), "1.00 B");
         assert_eq!(rate(4.63), "4.6");
         assert_eq!(rate(1534.7), "1535");
         assert_eq!(seconds(0.0321), "32.1 ms");

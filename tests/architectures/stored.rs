@@ -716,6 +716,35 @@ fn a_tied_model_may_store_either_name() {
         &[],
     );
     assert!(!untied.tied);
+    // A shared matrix that is stored twice counts once.
+    let both = tensors(&[&body[..], &[embedding, HEAD]].concat());
+    let model = read(&hugging_face(config(true), both)).unwrap();
+    assert_eq!(model.parameters, only_head.parameters);
+}
+
+#[test]
+fn weights_of_another_model_are_an_error() {
+    let config = small("LlamaForCausalLM", "llama", json!({}));
+    let all = [&ENDS[..], &[HEAD], &ATTENTION, &GATED].concat();
+    let stored = |name: &str, shape: &[u64]| {
+        let mut all = tensors(&all);
+        let wrong = all.iter_mut().find(|t| t.name == name).unwrap();
+        wrong.shape = shape.to_vec();
+        read(&hugging_face(config.clone(), all))
+    };
+    for shape in [[96, 65], [95, 64], [64, 96], [u64::MAX, 1], [0, 0]] {
+        let error = stored("model.layers.1.mlp.up_proj.weight", &shape).unwrap_err();
+        let named = "model.layers.1.mlp.up_proj.weight";
+        assert!(
+            matches!(&error, ModelError::ShapeMismatch { tensor, .. } if tensor == named),
+            "{error}"
+        );
+    }
+    let mut missing = tensors(&all);
+    missing.retain(|t| t.name != "model.layers.1.self_attn.o_proj.weight");
+    let error = read(&hugging_face(config, missing)).unwrap_err();
+    let tensor = "layers.1.self_attn.o_proj.weight".to_owned();
+    assert_eq!(error, ModelError::MissingTensor { tensor });
 }
 
 #[test]

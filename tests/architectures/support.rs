@@ -152,7 +152,7 @@ fn runs(items: impl Iterator<Item = String>) -> String {
         .collect();
     for period in 1..=written.len() / 2 {
         let repeats = written.len() / period;
-        let whole = written.len() % period == 0;
+        let whole = written.len().is_multiple_of(period);
         if whole && repeats > 1 && written.chunks(period).all(|c| c == &written[..period]) {
             return format!("{repeats} times ({})", written[..period].join(", "));
         }

@@ -72,11 +72,6 @@ pub(super) fn has_attention(p: &Place<'_>) -> bool {
     attention(p).is_some()
 }
 
-/// The block computes keys and values of its own.
-pub(super) fn has_own_cache(p: &Place<'_>) -> bool {
-    attention(p).is_some_and(|a| a.cache == Cache::Own)
-}
-
 pub(super) fn has_attention_bias(p: &Place<'_>) -> bool {
     has_attention(p) && p.extra.attention_bias
 }

@@ -1,0 +1,206 @@
+//! The tensors of a model from the stored ones: each stored tensor is given to the rows that are made
+//! from it, and each row's tensor is gathered from its parts.
+//!
+//! In: logical tensors by name pattern. Out: tensors in llama.cpp's names and shapes, checked against
+//! what the configuration implies. Must not: know how a weight was packed.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::ModelError;
+use super::arch::{Arch, Extra, Place, Row};
+use super::hugging_face::{Entry, Sorted, made, other, places};
+use super::packed::Logical;
+use super::role::TensorRole;
+use super::spec::{Cache, Dims, Layer, Tensor};
+use crate::dtype::Dtype;
+use crate::units::Bytes;
+
+/// The tensors of a checkpoint, each found by its row, checked against the row's shape; and how
+/// many of the stored weights are none of the model's: padding of packed words, or the second copy
+/// of a matrix that is used twice.
+/// `complete` makes a row without its tensor an error; an assumed architecture may lack some.
+pub(super) fn from_stored(
+    arch: &Arch,
+    dims: &Dims,
+    extra: &Extra,
+    layers: &[Layer],
+    sorted: Sorted,
+    complete: bool,
+) -> Result<(Vec<Tensor>, u64), ModelError> {
+    let mut rows: HashMap<&str, Vec<usize>> = HashMap::new();
+    let all: Vec<&Row> = arch.rows().collect();
+    for (index, row) in all.iter().enumerate() {
+        for name in row.names {
+            rows.entry(name).or_default().push(index);
+        }
+    }
+    // Experts come one by one and are gathered under their row and block.
+    let mut parts: BTreeMap<(usize, Option<u32>), Vec<Part>> = BTreeMap::new();
+    let mut strangers = Vec::new();
+    let mut padding = 0u64;
+    for (position, entry) in sorted.text.iter().enumerate() {
+        let shared_head = extra.tied && entry.pattern == "lm_head.weight";
+        let pattern = match shared_head {
+            true if sorted.has("embed_tokens.weight") => {
+                padding = padding.saturating_add(product(&entry.logical.shape));
+                continue;
+            }
+            true => "embed_tokens.weight",
+            false => entry.pattern.as_str(),
+        };
+        let block = |row: usize| match all[row].role.info().block {
+            true => entry.numbers.first().copied(),
+            false => None,
+        };
+        let place = |row: usize| {
+            let layer = layers.get(block(row).unwrap_or(0) as usize)?;
+            Some(Place { dims, extra, layer })
+        };
+        let found = rows.get(pattern).map_or(&[][..], Vec::as_slice);
+        let found: Vec<(usize, Place<'_>)> = found
+            .iter()
+            .filter_map(|&row| Some((row, place(row)?)))
+            .collect();
+        // Where one name can stand for several rows, those that the configuration calls for count.
+        let called_for = |(row, place): &(usize, Place<'_>)| (all[*row].when)(place);
+        let any = found.iter().any(called_for);
+        let found = found.into_iter().filter(|f| !any || called_for(f));
+        let mut shared = 0u64;
+        let mut taken = Vec::new();
+        for (row, place) in found {
+            let wanted = product(&(all[row].shape)(&place));
+            let number = usize::from(block(row).is_some());
+            taken.push((row, entry.numbers.get(number).copied().unwrap_or(0), shared));
+            shared = shared.saturating_add(wanted);
+        }
+        if taken.is_empty() {
+            strangers.push(position);
+        }
+        for (row, number, before) in taken {
+            parts.entry((row, block(row))).or_default().push(Part {
+                number,
+                position,
+                before,
+                shared,
+            });
+        }
+    }
+    let mut tensors = Vec::new();
+    for (row_index, row) in all.iter().enumerate() {
+        for (layer, place) in places(row, dims, extra, layers) {
+            let expected = (row.shape)(&place);
+            match parts.get_mut(&(row_index, layer)) {
+                Some(found) => {
+                    found.sort_unstable();
+                    let (tensor, padded) = gather(row, layer, expected, found, &sorted.text)?;
+                    tensors.push(tensor);
+                    padding = padding.saturating_add(padded);
+                }
+                None if row.names.is_empty() && (row.when)(&place) => {
+                    let bytes = Dtype::F32.bytes(&expected).unwrap_or(Bytes(0));
+                    tensors.push(made(row, layer, expected, Dtype::F32, bytes, Vec::new()));
+                }
+                None if complete
+                    && row.part != "bias"
+                    && (row.when)(&place)
+                    && !is_spare(row, &place) =>
+                {
+                    let number = layer.map_or_else(String::new, |l| l.to_string());
+                    let name = row.names.first().copied().unwrap_or_default();
+                    return Err(ModelError::MissingTensor {
+                        tensor: name.replacen("{}", &number, 1),
+                    });
+                }
+                None => {}
+            }
+        }
+    }
+    let mut keep: Vec<Option<Entry>> = sorted.text.into_iter().map(Some).collect();
+    tensors.extend(
+        strangers
+            .into_iter()
+            .filter_map(|i| keep[i].take())
+            .map(|entry| other(entry.logical)),
+    );
+    Ok((tensors, padding))
+}
+
+/// Whether a block can do without the tensor because it reuses the keys and values of another.
+/// Published checkpoints hold them all the same; Transformers does not save them.
+fn is_spare(row: &Row, place: &Place<'_>) -> bool {
+    let attention = place.layer.mixer.attention.as_ref();
+    let kept = matches!(
+        row.role,
+        TensorRole::AttnK | TensorRole::AttnV | TensorRole::AttnKNorm
+    );
+    kept && attention.is_some_and(|a| a.cache == Cache::Shared)
+}
+
+/// A stored tensor as a part of a row's tensor.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Part {
+    /// The expert's number.
+    number: u32,
+    /// Which of the stored tensors.
+    position: usize,
+    /// Weights of the rows before this one that are made from the same stored tensor.
+    before: u64,
+    /// Weights of all the rows that are made from it (a gate and an up projection, say).
+    shared: u64,
+}
+
+fn product(shape: &[u64]) -> u64 {
+    shape.iter().fold(1u64, |n, &d| n.saturating_mul(d))
+}
+
+/// One GGUF tensor from the stored tensors of its row: one, or one per expert; and how many of the
+/// stored weights are padding (counted with the first of the rows that share them).
+fn gather(
+    row: &Row,
+    layer: Option<u32>,
+    expected: Vec<u64>,
+    found: &[Part],
+    text: &[Entry],
+) -> Result<(Tensor, u64), ModelError> {
+    let logical = || found.iter().map(|part| &text[part.position].logical);
+    let (first, Part { before, shared, .. }) = (&text[found[0].position].logical, found[0]);
+    let wanted = product(&expected);
+    if wanted == u64::MAX || shared == u64::MAX {
+        return Err(ModelError::TooLarge {
+            tensor: first.name.clone(),
+            shape: expected,
+        });
+    }
+    let sum = |of: fn(&Logical) -> u64| logical().map(of).fold(0, u64::saturating_add);
+    let stored = sum(|l| product(&l.shape));
+    let padding = stored.saturating_sub(shared);
+    // A matrix of its own must not be the transposed one either.
+    let turned = match (first.shape.as_slice(), expected.as_slice()) {
+        (&[rows, _], &[expected, _]) => found.len() == 1 && shared == wanted && rows != expected,
+        _ => false,
+    };
+    let fits = stored >= shared && padding <= sum(|l| l.slack) && !turned;
+    let embedding = matches!(
+        row.role,
+        TensorRole::TokenEmbedding | TensorRole::Output | TensorRole::PerLayerEmbedding
+    );
+    let resized = embedding && first.shape.last() == expected.last();
+    if !(fits || resized) {
+        return Err(ModelError::ShapeMismatch {
+            tensor: first.name.clone(),
+            found: first.shape.clone(),
+            expected,
+        });
+    }
+    // Rows that share a stored tensor share its bytes by weight, to the last one.
+    let all_bytes: Bytes = logical().map(|l| l.bytes).sum();
+    let up_to = |weights: u64| {
+        let part = u128::from(all_bytes.0) * u128::from(weights) / u128::from(shared.max(1));
+        part as u64
+    };
+    let bytes = Bytes(up_to(before + wanted) - up_to(before));
+    let sources = logical().flat_map(|l| l.sources.iter().copied()).collect();
+    let tensor = made(row, layer, expected, first.dtype, bytes, sources);
+    let counted = fits && before == 0;
+    Ok((tensor, if counted { padding } else { 0 }))
+}
