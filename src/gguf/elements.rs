@@ -32,8 +32,12 @@ enum Source {
 /// fail too: the file may be cut short since, and a string may not be UTF-8.
 pub fn elements(path: &Path, value: &Value) -> Result<Elements, ReadError> {
     let path = path.to_owned();
+    let kept = |values: Vec<Value>| Source::Kept(values.into_iter());
     let source = match *value {
-        Value::Array(ref values) => Source::Kept(values.clone().into_iter()),
+        Value::Array(ref values) => kept(values.clone()),
+        Value::Strings(ref list) => kept(list.iter().map(|s| Value::String(s.into())).collect()),
+        Value::I32s(ref list) => kept(list.iter().copied().map(Value::I32).collect()),
+        Value::F32s(ref list) => kept(list.iter().copied().map(Value::F32).collect()),
         Value::Located {
             element_type,
             len,
@@ -60,7 +64,7 @@ pub fn elements(path: &Path, value: &Value) -> Result<Elements, ReadError> {
                 Err(problem) => return Err(ReadError::Content { path, problem }),
             }
         }
-        ref scalar => Source::Kept(vec![scalar.clone()].into_iter()),
+        ref scalar => kept(vec![scalar.clone()]),
     };
     Ok(Elements { path, source })
 }

@@ -1,17 +1,23 @@
 //! The GGUF container: key-value metadata and tensor descriptions, versions 2 and 3, little endian.
 //!
-//! In: a file, or anything that reads and seeks. Out: a [`Header`]. Must not: read tensor data,
-//! follow splits, or know what a key means beyond `general.alignment`. The format:
-//! `docs/gguf.md` of ggml.
+//! In: a file, or anything that reads and seeks; or what a new header shall say. Out: a [`Header`];
+//! or its bytes and its exact size. Must not: touch tensor data, follow splits, or know what a key
+//! means beyond `general.alignment`. The format: `docs/gguf.md` of ggml.
 
 mod cursor;
 mod elements;
 mod error;
 mod layout;
 mod read;
+mod strings;
 mod value;
+mod write;
 
 pub use elements::{Elements, elements};
 pub use error::{Problem, ReadError};
 pub use read::{Header, TensorInfo, read_header, read_header_from};
+pub use strings::StringList;
 pub use value::{Metadata, MetadataError, Value, ValueType};
+pub use write::{
+    ALIGNMENT, TensorEntry, WriteError, file_bytes, header_bytes, metadata_bytes, write_header,
+};

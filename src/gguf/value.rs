@@ -1,5 +1,7 @@
-//! GGUF metadata values and typed access to them. Long arrays keep their place in the file instead
-//! of a copy. What a key means is for the model to know.
+//! GGUF metadata values and typed access to them. Long arrays of a file keep their place in it
+//! instead of a copy. What a key means is for the model to know.
+
+use super::strings::StringList;
 
 /// The type of a metadata value, with GGUF's ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +79,12 @@ pub enum Value {
     F64(f64),
     /// An array kept in memory (numbers, booleans and short string lists).
     Array(Vec<Value>),
+    /// A long array of strings made here: tokens, merges.
+    Strings(StringList),
+    /// A long array of integers made here: token types.
+    I32s(Vec<i32>),
+    /// A long array of numbers made here: token scores.
+    F32s(Vec<f32>),
     /// A long array left in the file: its element type id, its length, and the byte range of its
     /// elements. An empty array stands here too, so that its element type is not lost.
     Located {
@@ -109,6 +117,9 @@ impl Value {
                     .map_or("nothing".to_owned(), Value::type_name);
                 return format!("array of {element}");
             }
+            Value::Strings(list) => return format!("array of {} string", list.len()),
+            Value::I32s(list) => return format!("array of {} i32", list.len()),
+            Value::F32s(list) => return format!("array of {} f32", list.len()),
             Value::Located {
                 element_type, len, ..
             } => {

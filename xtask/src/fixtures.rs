@@ -5,9 +5,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use orinplan::checkpoint::{Checkpoint, RawConfig, SourceFormat};
+use orinplan::gguf::{self, TensorEntry};
+use orinplan::model::{self, Unknown};
+use orinplan::scheme::{self, Rules, Scheme};
 use serde_json::{Map, Value, json};
 
 use crate::shapes::{Shape, Tensor, study};
+use crate::tiny;
 
 /// Every fixture file by its path under `fixtures/`.
 type Files = BTreeMap<PathBuf, Vec<u8>>;
@@ -78,13 +83,96 @@ fn make() -> anyhow::Result<Files> {
     for shape in study() {
         check_parameters(&shape)?;
         let directory = Path::new(shape.name);
+        let header = safetensors_header(&shape.tensors)?;
         files.insert(directory.join("config.json"), pretty(&shape.config)?);
+        files.insert(directory.join("model.header.safetensors"), header);
+        if !shape.name.ends_with("-fp8") {
+            let name = format!("{}-Q4_K_M.header.gguf", shape.name);
+            files.insert(PathBuf::from(name), gguf_header(&shape)?);
+        }
+    }
+    for (name, config, tensors) in [tiny::llama(), tiny::qwen3()] {
+        let directory = Path::new(name);
+        files.insert(directory.join("config.json"), pretty(&config)?);
         files.insert(
-            directory.join("model.header.safetensors"),
-            safetensors_header(&shape.tensors)?,
+            directory.join("model.safetensors"),
+            tiny::safetensors(&tensors)?,
         );
     }
     Ok(files)
+}
+
+/// The header of the Q4_K_M file that llama.cpp makes of a shape, without a vocabulary.
+fn gguf_header(shape: &Shape) -> anyhow::Result<Vec<u8>> {
+    let checkpoint = Checkpoint {
+        name: shape.name.to_owned(),
+        format: SourceFormat::Config,
+        config: RawConfig::HuggingFace(shape.config.clone()),
+        files: Vec::new(),
+        tensors: Vec::new(),
+        directory: None,
+    };
+    let model = model::read(&checkpoint, Unknown::Refuse)?;
+    let scheme = Scheme::get("q4_k_m").context("Q4_K_M is a scheme")?;
+    let assignment = scheme::assign(&model, scheme, Rules::default());
+    let typed = model.tensors.iter().zip(&assignment.tensors);
+    let entries: Vec<TensorEntry<'_>> = typed
+        .map(|(tensor, assigned)| TensorEntry {
+            name: &tensor.name,
+            dtype: assigned.dtype,
+            shape: &tensor.shape,
+        })
+        .collect();
+    let mut bytes = Vec::new();
+    gguf::write_header(&mut bytes, &metadata(shape, &model.architecture), &entries)?;
+    Ok(bytes)
+}
+
+/// The keys that say what the blocks are, as llama.cpp's converter names them.
+fn metadata(shape: &Shape, arch: &str) -> Vec<(String, gguf::Value)> {
+    let config = shape.config.get("text_config").unwrap_or(&shape.config);
+    let text = |key: &str, value: &str| (key.to_owned(), gguf::Value::String(value.to_owned()));
+    let mut pairs = vec![
+        text("general.architecture", arch),
+        text("general.name", shape.name),
+        ("general.file_type".to_owned(), gguf::Value::U32(15)),
+        text("tokenizer.ggml.model", "none"),
+    ];
+    for (key, name) in [
+        ("block_count", "num_hidden_layers"),
+        ("context_length", "max_position_embeddings"),
+        ("embedding_length", "hidden_size"),
+        ("feed_forward_length", "intermediate_size"),
+        ("attention.head_count", "num_attention_heads"),
+        ("attention.head_count_kv", "num_key_value_heads"),
+        ("attention.key_length", "head_dim"),
+        ("attention.value_length", "head_dim"),
+        ("attention.sliding_window", "sliding_window"),
+        (
+            "embedding_length_per_layer_input",
+            "hidden_size_per_layer_input",
+        ),
+        ("altup.num_inputs", "altup_num_inputs"),
+    ] {
+        // Qwen2 states a window that it does not use.
+        if key == "attention.sliding_window" && arch == "qwen2" {
+            continue;
+        }
+        let number = |value: &Value| {
+            let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
+            number.map(gguf::Value::U32)
+        };
+        let value = config.get(name).and_then(|value| match value {
+            Value::Array(items) => items
+                .iter()
+                .map(number)
+                .collect::<Option<_>>()
+                .map(gguf::Value::Array),
+            single => number(single),
+        });
+        pairs.extend(value.map(|value| (format!("{arch}.{key}"), value)));
+    }
+    pairs
 }
 
 fn pretty(value: &Value) -> anyhow::Result<Vec<u8>> {

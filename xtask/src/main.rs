@@ -4,6 +4,7 @@
 mod bench;
 mod fixtures;
 mod shapes;
+mod tiny;
 
 use anyhow::bail;
 
