@@ -10,9 +10,9 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::device::{self, DeviceProfile, PowerMode, Session};
 use crate::model::{self, ModelSpec, Unknown};
 use crate::plan::advise::advise;
-use crate::plan::candidates::{Header, Wanted, candidates};
+use crate::plan::candidates::{Header, Wanted, candidates, smaller_candidates};
 use crate::plan::fit::Target;
-use crate::plan::{Plan, Workload, fit};
+use crate::plan::{Fit, Plan, Workload, fit};
 use crate::report;
 use crate::report::fit::Report;
 use crate::runtime::{self, RuntimeProfile};
@@ -41,8 +41,22 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
             model.name
         );
     }
-    let fit = fit(&model, candidates, target, &workload);
-    let advice = advise(&model, &fit, target, &workload);
+    let fit = fit::fit(&model, candidates, target, &workload);
+    // Where nothing that was asked for fits, advice may name what was not.
+    let others = match fit.recommended() {
+        Some(_) => Fit::default(),
+        None => {
+            let others = smaller_candidates(
+                &checkpoint,
+                &model,
+                &board.runtime,
+                args.workload.rules,
+                header,
+            );
+            fit::fit(&model, others, target, &workload)
+        }
+    };
+    let advice = advise(&model, &fit, &others, target, &workload);
     let report = Report {
         checkpoint: &checkpoint,
         model: &model,
@@ -66,10 +80,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         Format::Markdown => report::fit::markdown(&report),
     };
     if args.explain && args.format == Format::Text {
-        let shown = fit
-            .recommended
-            .and_then(|index| fit.plans.get(index))
-            .or_else(|| fit.plans.first());
+        let shown = fit.recommended().or_else(|| fit.plans.first());
         text.push_str(
             &shown
                 .map(|plan| report::fit::explain(&report, plan))

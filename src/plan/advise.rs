@@ -42,10 +42,12 @@ pub enum Advice {
 const LEAST_USEFUL_CONTEXT: u64 = 512;
 
 /// What to change so that the scheme the user most likely wants fits: the only one planned, or the
-/// usual choice among several. Empty if it fits.
+/// usual choice among several. Empty if it fits. `others` are plans of schemes that were not asked
+/// for, which advice may name.
 pub fn advise(
     model: &ModelSpec,
     result: &Fit,
+    others: &Fit,
     target: Target<'_>,
     workload: &Workload,
 ) -> Vec<Advice> {
@@ -95,7 +97,12 @@ pub fn advise(
         scheme: plan.assignment.scheme.clone(),
     }));
     if advice.is_empty() {
-        advice.extend(nothing_fits(model, result, target, workload));
+        let smallest = result
+            .plans
+            .iter()
+            .chain(&others.plans)
+            .min_by_key(|plan| plan.tensor_bytes);
+        advice.extend(smallest.map(|plan| nothing_fits(model, plan, target, workload)));
     }
     advice
 }
@@ -111,20 +118,19 @@ fn wanted(plans: &[Plan]) -> Option<&Plan> {
 /// The smallest scheme: its largest context if that is of use, else what it lacks.
 fn nothing_fits(
     model: &ModelSpec,
-    result: &Fit,
+    smallest: &Plan,
     target: Target<'_>,
     workload: &Workload,
-) -> Option<Advice> {
-    let smallest = result.plans.iter().min_by_key(|plan| plan.tensor_bytes)?;
+) -> Advice {
     let scheme = smallest.assignment.scheme.clone();
     let context = max_context(model, &smallest.assignment, target, workload);
     if context >= LEAST_USEFUL_CONTEXT {
-        return Some(Advice::Context { scheme, context });
+        return Advice::Context { scheme, context };
     }
     let least = workload.with_context(LEAST_USEFUL_CONTEXT);
     let memory = super::memory::ledger(model, &smallest.assignment, target.runtime, &least);
     let missing = memory
         .total()
         .saturating_sub(available(target.device, workload));
-    Some(Advice::TooLarge { scheme, missing })
+    Advice::TooLarge { scheme, missing }
 }

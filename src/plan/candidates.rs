@@ -152,6 +152,25 @@ pub fn candidates(
     Ok(all)
 }
 
+/// Every common scheme that the runtime loads, whatever the checkpoint is now: for a quantized GGUF,
+/// what its original would come to.
+pub fn smaller_candidates(
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+    runtime: &RuntimeProfile,
+    rules: Rules,
+    header: Header,
+) -> Vec<Candidate> {
+    let common = SCHEMES
+        .iter()
+        .filter(|scheme| scheme.common && loads(runtime, scheme.id));
+    let candidate = |scheme: &Scheme| {
+        let wanted = Wanted::Named(vec![scheme.id.to_owned()]);
+        candidates(checkpoint, model, runtime, &wanted, rules, header).unwrap_or_default()
+    };
+    common.flat_map(candidate).collect()
+}
+
 fn loads(runtime: &RuntimeProfile, id: &str) -> bool {
     runtime.loads.schemes.iter().any(|loaded| loaded == id)
 }

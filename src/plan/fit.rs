@@ -27,7 +27,7 @@ pub struct Target<'a> {
 }
 
 /// The plans of one model.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Fit {
     /// One per scheme, in the order they were asked for.
     pub plans: Vec<Plan>,
@@ -76,6 +76,13 @@ pub struct Speeds {
     pub decode: Estimate,
     /// Reading that prompt.
     pub prefill: PromptEstimate,
+}
+
+impl Fit {
+    /// The plan to take, if one fits.
+    pub fn recommended(&self) -> Option<&Plan> {
+        self.recommended.and_then(|index| self.plans.get(index))
+    }
 }
 
 impl Plan {

@@ -55,7 +55,7 @@ pub fn document(report: &Report<'_>) -> Value {
             "budget_bytes": workload.budget,
         },
         "plans": fit.plans.iter().map(|plan| plan_json(plan, workload.parallel)).collect::<Vec<_>>(),
-        "recommended": fit.recommended.and_then(|index| fit.plans.get(index)).map(|plan| &plan.assignment.scheme),
+        "recommended": fit.recommended().map(|plan| &plan.assignment.scheme),
         "advice": report.advice.iter().map(|advice| advice_text(advice, workload)).collect::<Vec<_>>(),
     })
 }

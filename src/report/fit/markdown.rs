@@ -14,7 +14,7 @@ pub fn markdown(report: &Report<'_>) -> String {
         fit,
         ..
     } = report;
-    let recommended = fit.recommended.and_then(|index| fit.plans.get(index));
+    let recommended = fit.recommended();
     let mut out = String::new();
     line(
         &mut out,

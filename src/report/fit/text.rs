@@ -29,7 +29,7 @@ pub fn text(report: &Report<'_>) -> String {
             target.runtime.name,
         ),
     );
-    let recommended = fit.recommended.and_then(|index| fit.plans.get(index));
+    let recommended = fit.recommended();
     line(&mut out, format_args!("{}", headline(report, recommended)));
     out.push('\n');
     out.push_str(&table(report).text(" "));
