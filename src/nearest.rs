@@ -3,7 +3,8 @@
 /// Up to `most` of `names`, nearest first, leaving out those that share little with `wanted`.
 ///
 /// Nearness is the edit distance without regard to case; a name that contains the other is near
-/// too. Names are compared over their first 100 characters.
+/// too, and one that goes on where `wanted` ends is nearest. Names are compared over their first
+/// 100 characters.
 pub fn nearest<'a>(
     wanted: &str,
     names: impl IntoIterator<Item = &'a str>,
@@ -19,8 +20,13 @@ pub fn nearest<'a>(
             let folded = fold(name);
             let distance = edit_distance(&wanted, &folded);
             let near = distance <= wanted.len().max(folded.len()) / 3;
+            let rank = if wanted.len() >= 3 && folded.starts_with(&wanted) {
+                0
+            } else {
+                distance
+            };
             (near || contains(&folded, &wanted) || contains(&wanted, &folded))
-                .then_some((distance, name))
+                .then_some((rank, name))
         })
         .collect();
     ranked.sort();
@@ -30,6 +36,14 @@ pub fn nearest<'a>(
         .take(most)
         .map(|(_, name)| name)
         .collect()
+}
+
+/// ` (did you mean X?)` with the nearest of `names`, or nothing: the end of an error message.
+pub fn hint<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let near = nearest(wanted, names, 1);
+    near.first()
+        .map(|name| format!(" (did you mean `{name}`?)"))
+        .unwrap_or_default()
 }
 
 /// Levenshtein distance.

@@ -30,10 +30,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors; clap knows which stream and code each has.
-            let code = if error.use_stderr() { 2 } else { 0 };
-            let _ = error.print();
-            return ExitCode::from(code);
+            return usage(&error);
         }
     };
     match run(cli) {
@@ -46,6 +43,29 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Help and version as clap prints them; a usage error as one line like every other error.
+fn usage(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    match error.kind() {
+        DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand => {
+            let _ = error.print();
+        }
+        _ => {
+            let text = error.to_string();
+            let said = text
+                .split("\n\n")
+                .filter(|part| !part.starts_with("For more information"));
+            let line = clean(&said.collect::<Vec<_>>().join("\n"));
+            let _ = writeln!(std::io::stderr(), "{line}");
+        }
+    }
+    ExitCode::from(2)
 }
 
 fn run(cli: Cli) -> anyhow::Result<Outcome> {

@@ -49,14 +49,13 @@ pub enum DeviceError {
     },
     /// No board has this id.
     #[error(
-        "no device is called `{id}`{}; known are {known}, `host` for this machine, or a path to a device file",
-        hint(.nearest)
+        "no device is called `{id}`{hint}; known are {known}, `host` for this machine, or a path to a device file"
     )]
     UnknownDevice {
         /// What was asked for.
         id: String,
-        /// The closest known id, if one is close.
-        nearest: Option<String>,
+        /// The closest known id in brackets, if one is close.
+        hint: String,
         /// Every known id.
         known: String,
     },
@@ -83,13 +82,6 @@ pub enum DeviceError {
         "cannot describe this machine: proc/meminfo gives no MemTotal; name a board with --device, or write a device file"
     )]
     NoMemory,
-}
-
-fn hint(nearest: &Option<String>) -> String {
-    nearest
-        .as_ref()
-        .map(|name| format!(" (did you mean `{name}`?)"))
-        .unwrap_or_default()
 }
 
 impl DeviceError {

@@ -62,7 +62,7 @@ pub fn get(id: &str) -> Result<DeviceProfile, DeviceError> {
         .find(|(known, _, _)| known.eq_ignore_ascii_case(id.trim()));
     let (_, file, text) = board.ok_or_else(|| DeviceError::UnknownDevice {
         id: id.to_owned(),
-        nearest: nearest(id, ids()).map(str::to_owned),
+        hint: crate::nearest::hint(id, ids()),
         known: ids().collect::<Vec<_>>().join(", "),
     })?;
     parse(file, text)
@@ -118,57 +118,9 @@ pub fn open(device: &str, root: &Path) -> Result<DeviceProfile, DeviceError> {
     }
 }
 
-/// The candidate with the fewest edits to `name`, if those are at most a third of its letters.
-fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let name: Vec<char> = name.trim().to_ascii_lowercase().chars().take(64).collect();
-    let closest = candidates
-        .map(|known| (edits(&name, known), known))
-        .min_by_key(|(edits, _)| *edits);
-    closest
-        .filter(|(edits, known)| *edits <= known.len() / 3)
-        .map(|(_, known)| known)
-}
-
-/// Levenshtein's distance, one row at a time.
-fn edits(a: &[char], b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=a.len()).collect();
-    for (i, right) in b.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left_cell = i + 1;
-        let mut next = vec![left_cell];
-        for (above, left) in row.iter().skip(1).zip(a) {
-            let cell = (diagonal + usize::from(*left != right))
-                .min(above + 1)
-                .min(left_cell + 1);
-            diagonal = *above;
-            left_cell = cell;
-            next.push(cell);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn edit_distances_are_levenshteins() {
-        // The textbook's examples.
-        for (a, b, distance) in [
-            ("kitten", "sitting", 3),
-            ("saturday", "sunday", 3),
-            ("", "abc", 3),
-            ("abc", "abc", 0),
-        ] {
-            assert_eq!(
-                edits(&a.chars().collect::<Vec<_>>(), b),
-                distance,
-                "{a} {b}"
-            );
-        }
-    }
 
     #[test]
     fn a_near_miss_names_the_board_that_was_meant() {

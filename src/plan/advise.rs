@@ -92,7 +92,7 @@ pub fn advise(
         scheme: scheme(),
         dtype,
     }));
-    let other = result.recommended.and_then(|index| result.plans.get(index));
+    let other = result.recommended().or(others.recommended());
     advice.extend(other.map(|plan| Advice::Scheme {
         scheme: plan.assignment.scheme.clone(),
     }));

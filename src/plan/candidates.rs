@@ -190,11 +190,7 @@ fn named_scheme(
     is_gguf: bool,
 ) -> Result<&'static Scheme, CandidateError> {
     let Some(scheme) = Scheme::get(id) else {
-        let near = crate::nearest::nearest(id, SCHEMES.iter().map(|scheme| scheme.id), 1);
-        let nearest = near
-            .first()
-            .map(|n| format!(" (did you mean {n}?)"))
-            .unwrap_or_default();
+        let nearest = crate::nearest::hint(id, SCHEMES.iter().map(|scheme| scheme.id));
         return Err(CandidateError::Unknown {
             id: id.to_owned(),
             nearest,

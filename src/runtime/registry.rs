@@ -45,12 +45,12 @@ const SECTIONS: [&str; 6] = ["sources", "loads", "memory", "speed", "cost", "pre
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// The id is none of the built-in ones.
-    #[error("runtime `{id}` is not known; did you mean `{nearest}`? known runtimes: {known}")]
+    #[error("runtime `{id}` is not known{hint}; known are {known}")]
     Unknown {
         /// The id asked for.
         id: String,
-        /// The known id with the fewest edits.
-        nearest: &'static str,
+        /// The closest known id in brackets, if one is close.
+        hint: String,
         /// All known ids.
         known: String,
     },
@@ -116,15 +116,10 @@ fn text_of(id: &str) -> Result<&'static str, RuntimeError> {
         .iter()
         .find(|(known, _)| *known == id)
         .map(|(_, text)| *text)
-        .ok_or_else(|| {
-            let nearest = builtin_ids()
-                .min_by_key(|known| edits(known, &id.to_ascii_lowercase()))
-                .unwrap_or_default();
-            RuntimeError::Unknown {
-                id: id.to_owned(),
-                nearest,
-                known: builtin_ids().collect::<Vec<_>>().join(", "),
-            }
+        .ok_or_else(|| RuntimeError::Unknown {
+            id: id.to_owned(),
+            hint: crate::nearest::hint(id, builtin_ids()),
+            known: builtin_ids().collect::<Vec<_>>().join(", "),
         })
 }
 
@@ -140,25 +135,6 @@ fn refine(mut base: Table, changes: Table) -> Table {
         base.insert(key, merged);
     }
     base
-}
-
-/// Levenshtein distance in characters.
-fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        let mut next = vec![left];
-        for (y, above) in b.chars().zip(row.iter().skip(1)) {
-            left = (diagonal + usize::from(x != y))
-                .min(above + 1)
-                .min(left + 1);
-            diagonal = *above;
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -187,8 +163,6 @@ mod tests {
                 "{message}"
             );
         }
-        assert_eq!(edits("kitten", "sitting"), 3);
-        assert_eq!(edits("", "abc"), 3);
     }
 
     #[test]
@@ -285,10 +259,7 @@ mod tests {
         );
         assert!(matches!(
             parse("extends = \"olama\"", "x.toml"),
-            Err(RuntimeError::Unknown {
-                nearest: "ollama",
-                ..
-            })
+            Err(RuntimeError::Unknown { hint, .. }) if hint.contains("ollama")
         ));
     }
 }
