@@ -93,7 +93,7 @@ fn clean(message: &str) -> String {
         .split('\n')
         .map(str::trim)
         .filter(|line| !line.is_empty());
-    let line = spaced.collect::<Vec<_>>().join("; ");
+    let line = spaced.collect::<Vec<_>>().join("; ").replace(":; ", ": ");
     line.chars()
         .map(|c| {
             if c.is_control() {
