@@ -35,7 +35,7 @@ pub(crate) fn write() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails if [`write`] would change anything.
+/// Fails if [`write()`] would change anything.
 pub(crate) fn check() -> anyhow::Result<()> {
     let root = root();
     let files = make()?;
