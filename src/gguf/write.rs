@@ -86,7 +86,8 @@ pub enum WriteError {
 
 /// Bytes of the key-value pairs.
 pub fn metadata_bytes(metadata: &[(String, Value)]) -> Bytes {
-    let pair = |(key, value): &(String, Value)| Bytes(8 + key.len() as u64 + 4 + value_bytes(value));
+    let pair =
+        |(key, value): &(String, Value)| Bytes(8 + key.len() as u64 + 4 + value_bytes(value));
     metadata.iter().map(pair).sum()
 }
 
