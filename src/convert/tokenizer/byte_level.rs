@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::json::{Model, TokenizerJson};
-use super::{Files, TokenType, Tokens, looks_special, pre};
+use super::{Files, TokenType, Tokens, looks_special, pre, shown};
 use crate::convert::error::ConvertError;
 use crate::gguf::StringList;
 
@@ -28,7 +28,7 @@ impl Model {
         };
         ConvertError::TokenizerKind {
             path: path.to_owned(),
-            kind: kind.chars().take(80).collect(),
+            kind: shown(kind),
         }
     }
 }
@@ -71,7 +71,7 @@ pub(super) fn by_id(
     size: usize,
 ) -> Result<Vec<Option<u32>>, ConvertError> {
     let vocab = &json.model.vocab;
-    let piece = |at: u32| vocab.pieces.get(at as usize).unwrap_or_default().to_owned();
+    let piece = |at: u32| shown(vocab.pieces.get(at as usize).unwrap_or_default());
     let mut places = vec![None; size];
     for (at, &id) in (0u32..).zip(&vocab.ids) {
         match places.get_mut(id as usize) {
@@ -112,7 +112,7 @@ pub(super) fn added<'a>(
         if id as usize >= size {
             return Err(ConvertError::TokenId {
                 path: path.to_owned(),
-                token: token.to_owned(),
+                token: shown(token),
                 id: id.into(),
                 size,
             });

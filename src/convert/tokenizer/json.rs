@@ -20,13 +20,14 @@ const LIMIT: Bytes = Bytes(256 << 20);
 /// Steps of a pipeline at most. Real ones have up to ten.
 const STEPS: usize = 256;
 
+/// What conversion needs of the file.
 #[derive(Debug, Deserialize)]
 pub(super) struct TokenizerJson {
     #[serde(default, deserialize_with = "or_default")]
     pub(super) added_tokens: Vec<AddedToken>,
-    pub(super) normalizer: Option<Normalizer>,
-    pub(super) pre_tokenizer: Option<PreTokenizer>,
-    pub(super) post_processor: Option<Processor>,
+    pub(super) normalizer: Option<Normalizer<Normalizer>>,
+    pub(super) pre_tokenizer: Option<PreTokenizer<PreTokenizer>>,
+    pub(super) post_processor: Option<Processor<Processor>>,
     pub(super) model: Model,
 }
 
@@ -60,23 +61,27 @@ pub(super) struct Vocab {
     pub(super) scores: Vec<f32>,
 }
 
-/// What `tokenizer.json` says of case and accents.
+/// A change to text before it is split; a `Sequence` has inner ones. Sequences of sequences are not
+/// followed: `tokenizers` writes none.
 #[derive(Debug, Deserialize)]
-pub(super) struct Normalizer {
+#[serde(bound = "Inner: Deserialize<'de>")]
+pub(super) struct Normalizer<Inner = IgnoredAny> {
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
     #[serde(default, deserialize_with = "few")]
-    pub(super) normalizers: Vec<Normalizer>,
+    pub(super) normalizers: Vec<Inner>,
     pub(super) lowercase: Option<bool>,
     pub(super) strip_accents: Option<bool>,
 }
 
+/// A way of splitting text; a `Sequence` has inner ones.
 #[derive(Debug, Deserialize)]
-pub(super) struct PreTokenizer {
+#[serde(bound = "Inner: Deserialize<'de>")]
+pub(super) struct PreTokenizer<Inner = IgnoredAny> {
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
     #[serde(default, deserialize_with = "few")]
-    pub(super) pretokenizers: Vec<PreTokenizer>,
+    pub(super) pretokenizers: Vec<Inner>,
     pub(super) pattern: Option<Pattern>,
     pub(super) individual_digits: Option<bool>,
     pub(super) use_regex: Option<bool>,
@@ -88,12 +93,14 @@ pub(super) enum Pattern {
     String(String),
 }
 
+/// What is put around tokens; a `Sequence` has inner ones.
 #[derive(Debug, Deserialize)]
-pub(super) struct Processor {
+#[serde(bound = "Inner: Deserialize<'de>")]
+pub(super) struct Processor<Inner = IgnoredAny> {
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
     #[serde(default, deserialize_with = "few")]
-    pub(super) processors: Vec<Processor>,
+    pub(super) processors: Vec<Inner>,
     #[serde(default, deserialize_with = "few")]
     pub(super) single: Vec<Piece>,
     #[serde(default, deserialize_with = "few")]

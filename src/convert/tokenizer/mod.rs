@@ -12,6 +12,7 @@ mod sentencepiece;
 mod special;
 mod template;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json};
@@ -63,7 +64,7 @@ struct Files<'a> {
     /// `tokenizer_config.json`, empty without.
     config: Map<String, Json>,
     /// The tokens that `tokenizer_config.json` and `special_tokens_map.json` name.
-    named: Vec<String>,
+    named: HashSet<String>,
 }
 
 /// Sets every key of the tokenizer in `directory`.
@@ -192,7 +193,7 @@ impl Files<'_> {
 
     /// Whether a token is named as special (`bos_token`, `additional_special_tokens`, ...).
     fn names(&self, token: &str) -> bool {
-        self.named.iter().any(|named| named == token)
+        self.named.contains(token)
     }
 }
 
@@ -221,6 +222,11 @@ fn object_beside(directory: &Path, name: &str) -> Result<Option<Map<String, Json
     object
         .map(Some)
         .map_err(|source| ConvertError::Json { path, source })
+}
+
+/// A token for a message, which may be as long as its file.
+fn shown(token: &str) -> String {
+    token.chars().take(80).collect()
 }
 
 /// Tokens that were added as plain ones though they steer: padding, masks and whatever looks so.

@@ -5,7 +5,7 @@
 //! `llm_tokenizer_bpe` in `src/llama-vocab.cpp`. A pattern that is not here is `default`, which
 //! runtimes load with a warning.
 
-use super::json::{Pattern, PreTokenizer, Processor, TokenizerJson};
+use super::json::{Pattern, Piece, PreTokenizer, TokenizerJson};
 
 /// One way of splitting.
 struct Known {
@@ -85,11 +85,16 @@ const fn known(steps: &'static [&'static str], when: When, name: &'static str) -
 
 /// llama.cpp's name of the way a byte-level tokenizer splits; `default` for one it has no name for.
 pub(super) fn name(json: &TokenizerJson) -> &'static str {
-    let mut steps = Vec::new();
-    if let Some(pre_tokenizer) = &json.pre_tokenizer {
-        flatten(pre_tokenizer, &mut steps);
-    }
-    let start = json.post_processor.as_ref().and_then(start);
+    let steps: Vec<String> = match &json.pre_tokenizer {
+        Some(all) if all.kind.as_deref() == Some("Sequence") => {
+            all.pretokenizers.iter().filter_map(step).collect()
+        }
+        single => single.iter().filter_map(step).collect(),
+    };
+    let start = json.post_processor.as_ref().and_then(|all| {
+        let inner = all.processors.iter().find_map(|one| start(&one.single));
+        start(&all.single).or(inner)
+    });
     let is = |known: &&Known| {
         known.steps == steps
             && match known.when {
@@ -101,22 +106,15 @@ pub(super) fn name(json: &TokenizerJson) -> &'static str {
     KNOWN.iter().find(is).map_or("default", |known| known.name)
 }
 
-/// The steps that split, in order.
-fn flatten(step: &PreTokenizer, steps: &mut Vec<String>) {
-    let found = match (step.kind.as_deref(), &step.pattern) {
-        (Some("Sequence"), _) => {
-            for inner in &step.pretokenizers {
-                flatten(inner, steps);
-            }
-            return;
-        }
-        (Some("ByteLevel"), _) if step.use_regex == Some(false) => return,
+/// What a step splits at; `None` if it splits nothing.
+fn step<Inner>(step: &PreTokenizer<Inner>) -> Option<String> {
+    Some(match (step.kind.as_deref(), &step.pattern) {
+        (Some("ByteLevel"), _) if step.use_regex == Some(false) => return None,
         (Some("Digits"), _) if step.individual_digits == Some(true) => DIGIT.to_owned(),
         (Some("Split"), Some(Pattern::Regex(pattern))) => normalized(pattern),
         (Some("Split"), Some(Pattern::String(text))) => format!("the string {text}"),
         (kind, _) => kind.unwrap_or_default().to_owned(),
-    };
-    steps.push(found);
+    })
 }
 
 /// One spelling for a pattern: line ends escaped, contractions with a flag.
@@ -127,8 +125,7 @@ fn normalized(pattern: &str) -> String {
     )
 }
 
-/// The token that a template puts before a text.
-fn start(processor: &Processor) -> Option<&str> {
-    let own = processor.single.first().and_then(|piece| piece.special());
-    own.or_else(|| processor.processors.iter().find_map(start))
+/// The token that a template starts with.
+fn start(template: &[Piece]) -> Option<&str> {
+    template.first()?.special()
 }

@@ -2,6 +2,8 @@
 //! `gguf-py/gguf/vocab.py`: ids come from the tokenizer's files first and from `config.json` then;
 //! what is added follows the post-processor, and where that says nothing, `tokenizer_config.json`.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value as Json};
 
 use super::json::{Normalizer, Piece, Processor, TokenizerJson};
@@ -50,8 +52,22 @@ pub(super) fn read(
         }
     }
     if let Some(json) = json {
-        special.read_normalizer(json.normalizer.as_ref());
-        special.read_post_processor(json.post_processor.as_ref(), &mut names);
+        if let Some(normalizer) = &json.normalizer {
+            special.read_normalizer(normalizer);
+            for step in &normalizer.normalizers {
+                special.read_normalizer(step);
+            }
+        }
+        if names.config {
+            names.fill("bos", names.get("cls").cloned());
+            names.fill("eos", names.get("sep").cloned());
+        }
+        if let Some(processor) = &json.post_processor {
+            special.read_post_processor(processor, &mut names);
+            for step in &processor.processors {
+                special.read_post_processor(step, &mut names);
+            }
+        }
     }
     let kinds = || KINDS.iter().chain(FORMER_ENDS.iter().take(names.former));
     if names.config {
@@ -81,7 +97,7 @@ pub(super) fn read(
 }
 
 /// The texts of every token that a configuration names as special.
-pub(super) fn named(config: &Map<String, Json>) -> Vec<String> {
+pub(super) fn named(config: &Map<String, Json>) -> HashSet<String> {
     let single = KINDS
         .iter()
         .filter_map(|(kind, _)| content(config.get(&format!("{kind}_token"))?));
@@ -206,10 +222,7 @@ impl Special {
         }
     }
 
-    fn read_normalizer(&mut self, normalizer: Option<&Normalizer>) {
-        let Some(normalizer) = normalizer else {
-            return;
-        };
+    fn read_normalizer<Inner>(&mut self, normalizer: &Normalizer<Inner>) {
         match normalizer.kind.as_deref() {
             Some("Lowercase") => self.lowercase = Some(true),
             Some("StripAccents") => self.strip_accents = Some(true),
@@ -217,57 +230,38 @@ impl Special {
                 self.lowercase = normalizer.lowercase.or(self.lowercase);
                 self.strip_accents = normalizer.strip_accents.or(self.strip_accents);
             }
-            Some("Sequence") => {
-                for step in &normalizer.normalizers {
-                    self.read_normalizer(Some(step));
-                }
-            }
             _ => {}
         }
     }
 
-    fn read_post_processor(&mut self, processor: Option<&Processor>, names: &mut Names) {
-        if names.config {
-            names.fill("bos", names.get("cls").cloned());
-            names.fill("eos", names.get("sep").cloned());
-        }
-        let Some(processor) = processor else {
-            return;
-        };
-        let steps = match processor.processors.as_slice() {
-            [] => std::slice::from_ref(processor),
-            steps => steps,
-        };
-        for step in steps {
-            match step.kind.as_deref() {
-                Some("ByteLevel") => {
-                    self.add_default("bos", false);
-                    self.add_default("eos", false);
-                }
-                Some("RobertaProcessing") => {
-                    for kind in ["bos", "eos", "sep"] {
-                        self.set_added(kind, true);
-                    }
-                    let stated = |pair: &Option<(String, _)>, other: Option<&Json>| {
-                        let text = pair.as_ref().map(|(text, _)| Json::String(text.clone()));
-                        text.or(other.cloned())
-                    };
-                    if names.config {
-                        names.fill("cls", stated(&step.cls, names.get("bos")));
-                        names.fill("sep", stated(&step.sep, names.get("eos")));
-                    }
-                }
-                Some("TemplateProcessing") => self.read_template(step, names),
-                _ => {}
+    fn read_post_processor<Inner>(&mut self, step: &Processor<Inner>, names: &mut Names) {
+        match step.kind.as_deref() {
+            Some("ByteLevel") => {
+                self.add_default("bos", false);
+                self.add_default("eos", false);
             }
+            Some("RobertaProcessing") => {
+                for kind in ["bos", "eos", "sep"] {
+                    self.set_added(kind, true);
+                }
+                if names.config {
+                    let text = |(text, _): &(String, _)| Json::String(text.clone());
+                    let cls = step.cls.as_ref().map(text);
+                    let sep = step.sep.as_ref().map(text);
+                    names.fill("cls", cls.or(names.get("bos").cloned()));
+                    names.fill("sep", sep.or(names.get("eos").cloned()));
+                }
+            }
+            Some("TemplateProcessing") => self.read_template(&step.single, &step.pair, names),
+            _ => {}
         }
     }
 
     /// A template such as `<s> A </s>`, and for a pair `<s> A </s> B </s>`.
-    fn read_template(&mut self, step: &Processor, names: &mut Names) {
+    fn read_template(&mut self, single: &[Piece], pair: &[Piece], names: &mut Names) {
         let text = |token: &str| Json::String(token.to_owned());
         let (mut first, mut last) = (None, None);
-        if let [start, .., end] = step.single.as_slice() {
+        if let [start, .., end] = single {
             (first, last) = (start.special(), end.special());
         }
         if let Some(first) = first {
@@ -291,7 +285,7 @@ impl Special {
             names.set("eos", text(last));
             self.set_added("eos", true);
         }
-        let mut pair = step.pair.as_slice();
+        let mut pair = pair;
         if let ([start, rest @ ..], Some(first)) = (pair, first)
             && start.special() == Some(first)
         {

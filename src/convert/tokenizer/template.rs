@@ -1,6 +1,6 @@
 //! The chat template: in `tokenizer_config.json`, or in a file of its own.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value as Json};
@@ -41,28 +41,25 @@ fn of_file(directory: &Path) -> Result<Option<Json>, ConvertError> {
     Ok(object.and_then(|mut object| object.remove("chat_template")))
 }
 
-/// Templates of a list of `{name, template}`; the default is the one without a suffix.
+/// Templates of a list of `{name, template}`; the default is the one without a suffix. The others
+/// are written in the order of their names.
 fn add_choices(pairs: &mut Pairs, choices: &[Json]) {
-    let mut default = None;
-    let mut names = BTreeSet::new();
+    let mut named: BTreeMap<String, &str> = BTreeMap::new();
     for choice in choices {
         let part = |key: &str| choice.get(key).and_then(Json::as_str);
-        let (Some(name), Some(template)) = (part("name"), part("template")) else {
-            continue;
-        };
-        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-        let name: String = name.chars().map(plain).collect();
-        match &*name {
-            "" => {}
-            "default" => default = Some(template),
-            _ => {
-                pairs.text(&format!("tokenizer.chat_template.{name}"), template);
-                names.insert(name);
-            }
+        if let (Some(name), Some(template)) = (part("name"), part("template")) {
+            let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+            named.insert(name.chars().map(plain).collect(), template);
         }
     }
-    if !names.is_empty() {
-        let names = names.iter().collect();
+    named.remove("");
+    let default = named.remove("default");
+    for (name, template) in &named {
+        let key = format!("tokenizer.chat_template.{name}");
+        pairs.0.push((key, Value::String((*template).to_owned())));
+    }
+    if !named.is_empty() {
+        let names = named.keys().collect();
         pairs.set("tokenizer.chat_templates", Value::Strings(names));
     }
     if let Some(template) = default {
