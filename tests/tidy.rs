@@ -15,6 +15,7 @@ const ORDER: &[&str] = &[
     "checkpoint",
     "model",
     "scheme",
+    "convert",
     "device",
     "runtime",
     "plan",
