@@ -114,13 +114,11 @@ pub(super) fn header(checkpoint: &Checkpoint, model: &ModelSpec) -> Header {
         Err(error) => {
             // Reports name no directory: the same model gives the same report wherever it lies.
             let directory = checkpoint.directory.as_deref().unwrap_or(Path::new(""));
-            let place = directory.display().to_string();
-            let why = error.to_string().replace(&format!("{place}/"), "");
-            let why = if place.is_empty() {
-                why
-            } else {
-                why.replace(&place, &checkpoint.name)
-            };
+            let said = error.to_string();
+            let bare = said
+                .strip_prefix(&directory.display().to_string())
+                .unwrap_or(&said);
+            let why = bare.trim_start_matches(['/', ':', ' ']).to_owned();
             Header {
                 metadata_bytes: 0,
                 incomplete: Some(why),
