@@ -118,7 +118,8 @@ pub fn read_text(path: &Path, limit: Bytes) -> Result<String, OpenError> {
             limit,
         });
     }
-    let mut text = Vec::new();
+    // The size is known and within the limit: no growing, no copying.
+    let mut text = Vec::with_capacity(bytes as usize + 1);
     file.take(limit.0)
         .read_to_end(&mut text)
         .map_err(|source| OpenError::Io {

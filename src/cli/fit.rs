@@ -6,8 +6,10 @@ use anyhow::{Context, bail};
 
 use super::args::{BoardArgs, FitArgs, Format, ModelArgs, WorkloadArgs};
 use super::{Outcome, print};
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, SourceFormat};
+use crate::convert;
 use crate::device::{self, DeviceProfile, PowerMode, Session};
+use crate::gguf;
 use crate::model::{self, ModelSpec, Unknown};
 use crate::plan::advise::advise;
 use crate::plan::candidates::{Header, Wanted, candidates, smaller_candidates};
@@ -25,14 +27,14 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     let target = board.target(args.workload.l4t);
     let workload = workload(&args.workload, &model, &board.runtime)?;
     let wanted = wanted(&args.workload.scheme);
-    let header = Header::default();
+    let header = header(&checkpoint, &model);
     let candidates = candidates(
         &checkpoint,
         &model,
         &board.runtime,
         &wanted,
         args.workload.rules,
-        header,
+        &header,
     )?;
     if candidates.is_empty() {
         bail!(
@@ -51,7 +53,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
                 &model,
                 &board.runtime,
                 args.workload.rules,
-                header,
+                &header,
             );
             fit::fit(&model, others, target, &workload)
         }
@@ -96,6 +98,33 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     } else {
         Outcome::No
     })
+}
+
+/// What conversion to GGUF would write before the tensors. A GGUF keeps the header it has.
+pub(super) fn header(checkpoint: &Checkpoint, model: &ModelSpec) -> Header {
+    if checkpoint.format == SourceFormat::Gguf {
+        return Header::default();
+    }
+    // The file type is one number whatever it is, so the size does not depend on it.
+    match convert::metadata(checkpoint, model, 0) {
+        Ok(metadata) => Header {
+            metadata_bytes: gguf::metadata_bytes(&metadata).0,
+            incomplete: None,
+        },
+        Err(error) => {
+            // Reports name no directory: the same model gives the same report wherever it lies.
+            let directory = checkpoint.directory.as_deref().unwrap_or(Path::new(""));
+            let said = error.to_string();
+            let bare = said
+                .strip_prefix(&directory.display().to_string())
+                .unwrap_or(&said);
+            let why = bare.trim_start_matches(['/', ':', ' ']).to_owned();
+            Header {
+                metadata_bytes: 0,
+                incomplete: Some(why),
+            }
+        }
+    }
 }
 
 /// Opens a checkpoint and describes its model.

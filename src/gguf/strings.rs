@@ -11,13 +11,17 @@ pub struct StringList {
 impl StringList {
     /// Adds a string.
     pub fn push(&mut self, string: &str) {
-        self.text.push_str(string);
-        self.ends.push(self.text.len());
+        self.append(string);
+        self.close();
     }
 
-    /// Adds a string that is written by `write`, which may only append.
-    pub(crate) fn push_with(&mut self, write: impl FnOnce(&mut String)) {
-        write(&mut self.text);
+    /// Adds to the end of the string that [`StringList::close`] will end.
+    pub(crate) fn append(&mut self, part: &str) {
+        self.text.push_str(part);
+    }
+
+    /// Ends the string that [`StringList::append`] has gathered.
+    pub(crate) fn close(&mut self) {
         self.ends.push(self.text.len());
     }
 

@@ -60,13 +60,13 @@ fn known() -> String {
         .join(", ")
 }
 
-/// The sizes of a file that conversion would write around the tensors.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// What conversion to GGUF would write before the tensors.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Header {
-    /// Bytes of GGUF metadata, tokenizer included.
+    /// Bytes of the metadata, tokenizer included.
     pub metadata_bytes: u64,
-    /// The checkpoint has a tokenizer, so that is all of it.
-    pub complete: bool,
+    /// Why that is not all of it, if it is not.
+    pub incomplete: Option<String>,
 }
 
 /// The candidates of `model` for `runtime`, best quality first, the file itself before all.
@@ -76,7 +76,7 @@ pub fn candidates(
     runtime: &RuntimeProfile,
     wanted: &Wanted,
     rules: Rules,
-    header: Header,
+    header: &Header,
 ) -> Result<Vec<Candidate>, CandidateError> {
     let stored_id = stored_scheme(checkpoint, model);
     let is_gguf = checkpoint.format == SourceFormat::Gguf;
@@ -140,8 +140,13 @@ pub fn candidates(
                 now: stored_id.clone(),
             });
         }
-        if !is_gguf && scheme.container == Container::Gguf && !header.complete {
-            notes.push(Note::NoTokenizer);
+        if !is_gguf && scheme.container == Container::Gguf {
+            notes.extend(
+                header
+                    .incomplete
+                    .clone()
+                    .map(|why| Note::PartialHeader { why }),
+            );
         }
         Candidate {
             file_bytes: file_bytes(checkpoint, model, &assignment, header),
@@ -159,7 +164,7 @@ pub fn smaller_candidates(
     model: &ModelSpec,
     runtime: &RuntimeProfile,
     rules: Rules,
-    header: Header,
+    header: &Header,
 ) -> Vec<Candidate> {
     let common = SCHEMES
         .iter()
@@ -244,7 +249,7 @@ fn file_bytes(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
     assignment: &Assignment,
-    header: Header,
+    header: &Header,
 ) -> Bytes {
     let padded = |n: u64| n.div_ceil(32) * 32;
     match assignment.container {

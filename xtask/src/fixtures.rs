@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use orinplan::checkpoint::{Checkpoint, RawConfig, SourceFormat};
+use orinplan::dtype::Dtype;
 use orinplan::gguf::{self, TensorEntry};
 use orinplan::model::{self, Unknown};
 use orinplan::scheme::{self, Rules, Scheme};
@@ -34,7 +35,7 @@ pub(crate) fn write() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails if [`write`] would change anything.
+/// Fails if [`write()`] would change anything.
 pub(crate) fn check() -> anyhow::Result<()> {
     let root = root();
     let files = make()?;
@@ -104,6 +105,29 @@ fn make() -> anyhow::Result<Files> {
 
 /// The header of the Q4_K_M file that llama.cpp makes of a shape, without a vocabulary.
 fn gguf_header(shape: &Shape) -> anyhow::Result<Vec<u8>> {
+    let (metadata, tensors) = gguf_parts(shape)?;
+    let mut bytes = Vec::new();
+    gguf::write_header(&mut bytes, &metadata, &entries(&tensors))?;
+    Ok(bytes)
+}
+
+/// The tensors as the header writer takes them.
+pub(crate) fn entries(tensors: &[GgufTensor]) -> Vec<TensorEntry<'_>> {
+    let entry = tensors.iter().map(|(name, dtype, shape)| TensorEntry {
+        name,
+        dtype: *dtype,
+        shape,
+    });
+    entry.collect()
+}
+
+/// A tensor of a GGUF: name, type, shape.
+pub(crate) type GgufTensor = (String, Dtype, Vec<u64>);
+
+/// Metadata and tensors of that file.
+pub(crate) fn gguf_parts(
+    shape: &Shape,
+) -> anyhow::Result<(Vec<(String, gguf::Value)>, Vec<GgufTensor>)> {
     let checkpoint = Checkpoint {
         name: shape.name.to_owned(),
         format: SourceFormat::Config,
@@ -115,17 +139,10 @@ fn gguf_header(shape: &Shape) -> anyhow::Result<Vec<u8>> {
     let model = model::read(&checkpoint, Unknown::Refuse)?;
     let scheme = Scheme::get("q4_k_m").context("Q4_K_M is a scheme")?;
     let assignment = scheme::assign(&model, scheme, Rules::default());
-    let typed = model.tensors.iter().zip(&assignment.tensors);
-    let entries: Vec<TensorEntry<'_>> = typed
-        .map(|(tensor, assigned)| TensorEntry {
-            name: &tensor.name,
-            dtype: assigned.dtype,
-            shape: &tensor.shape,
-        })
-        .collect();
-    let mut bytes = Vec::new();
-    gguf::write_header(&mut bytes, &metadata(shape, &model.architecture), &entries)?;
-    Ok(bytes)
+    let metadata = metadata(shape, &model.architecture);
+    let typed = model.tensors.into_iter().zip(&assignment.tensors);
+    let tensors = typed.map(|(tensor, assigned)| (tensor.name, assigned.dtype, tensor.shape));
+    Ok((metadata, tensors.collect()))
 }
 
 /// The keys that say what the blocks are, as llama.cpp's converter names them.
@@ -200,7 +217,7 @@ fn check_parameters(shape: &Shape) -> anyhow::Result<()> {
 }
 
 /// Length, JSON, padding to 8 bytes, as the safetensors library writes it.
-fn safetensors_header(tensors: &[Tensor]) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn safetensors_header(tensors: &[Tensor]) -> anyhow::Result<Vec<u8>> {
     let mut header = Map::new();
     header.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
     let mut offset = 0;

@@ -138,7 +138,7 @@ fn head_norms(at: &str, width: u64, tensors: &mut Vec<Tensor>) {
     }
 }
 
-fn qwen3_06b() -> Shape {
+pub(crate) fn qwen3_06b() -> Shape {
     Shape {
         name: "qwen3-0.6b",
         config: qwen3_config(),
@@ -281,5 +281,46 @@ fn gemma3n_e2b() -> Shape {
         }),
         tensors,
         parameters: 4_456_156_768,
+    }
+}
+
+/// Llama 3.1 8B.
+pub(crate) fn llama31_8b() -> Shape {
+    llama31("llama-3.1-8b", 32, [4096, 14336, 32, 8], 8_030_261_248)
+}
+
+/// Llama 3.1 70B.
+pub(crate) fn llama31_70b() -> Shape {
+    llama31("llama-3.1-70b", 80, [8192, 28672, 64, 8], 70_553_706_496)
+}
+
+fn llama31(name: &'static str, blocks: u64, sizes: [u64; 4], parameters: u64) -> Shape {
+    let [hidden, inner, heads, groups] = sizes;
+    let numbers = Decoder {
+        prefix: "model.",
+        blocks,
+        hidden,
+        inner,
+        queries: hidden,
+        keys: groups * 128,
+        vocab: 128_256,
+    };
+    let mut tensors = decoder(numbers, |_, _| {});
+    tensors.push(bf16("lm_head.weight".to_owned(), &[128_256, hidden]));
+    Shape {
+        name,
+        config: json!({
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden,
+            "intermediate_size": inner, "num_hidden_layers": blocks, "num_attention_heads": heads,
+            "num_key_value_heads": groups, "max_position_embeddings": 131_072,
+            "vocab_size": 128_256, "rms_norm_eps": 1e-5, "rope_theta": 500_000.0,
+            "rope_scaling": {
+                "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
+            },
+            "tie_word_embeddings": false, "torch_dtype": "bfloat16",
+        }),
+        tensors,
+        parameters,
     }
 }

@@ -1,0 +1,69 @@
+//! What can keep a checkpoint from being described as GGUF, and the way out.
+
+use std::path::PathBuf;
+
+use crate::input::OpenError;
+
+/// A checkpoint whose GGUF metadata cannot be stated.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each field is named and explained by the message above it
+pub enum ConvertError {
+    /// A file beside the weights cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("conversion of {architecture} is not supported yet; supported are {supported}")]
+    Unsupported {
+        architecture: String,
+        supported: String,
+    },
+    #[error(
+        "the model is GGUF already, and its metadata stands as it is; convert the Hugging Face checkpoint"
+    )]
+    NotHuggingFace,
+    #[error("config.json: `{key}` is missing, and conversion needs it")]
+    MissingKey { key: String },
+    #[error("config.json: `{key}` is {found}, and {expected} is needed")]
+    BadValue {
+        key: String,
+        found: String,
+        expected: &'static str,
+    },
+    #[error(
+        "config.json: `vocab_size` is {size}, above the limit of {limit}; no published model has so many tokens"
+    )]
+    VocabSize { size: u64, limit: u64 },
+
+    #[error(
+        "{place}: has neither tokenizer.json nor tokenizer.model; put the model's tokenizer beside its config.json"
+    )]
+    NoTokenizer { place: String },
+    #[error("{}: is not the JSON that is expected there: {source}", path.display())]
+    Json {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+    #[error("{}: is not a SentencePiece model: {problem} at byte {at}", path.display())]
+    SentencePiece {
+        path: PathBuf,
+        problem: &'static str,
+        at: usize,
+    },
+    #[error("{}: has a tokenizer of kind {kind}, and byte-level BPE, BPE with byte fallback, and Unigram are known", path.display())]
+    TokenizerKind { path: PathBuf, kind: String },
+    #[error("{}: token `{token}` has id {id}, and the vocabulary has {size} tokens", path.display())]
+    TokenId {
+        path: PathBuf,
+        token: String,
+        id: u64,
+        size: usize,
+    },
+    #[error("{}: tokens `{first}` and `{second}` both have id {id}", path.display())]
+    DuplicateId {
+        path: PathBuf,
+        first: String,
+        second: String,
+        id: u32,
+    },
+    #[error("{}: no token has id {id}, though the vocabulary goes on to {size} tokens", path.display())]
+    MissingId { path: PathBuf, id: u32, size: usize },
+}

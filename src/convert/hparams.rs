@@ -1,0 +1,176 @@
+//! A `config.json` as the converter sees it: the text part over the whole, and the rotary
+//! parameters brought into one form.
+
+use serde_json::{Map, Value as Json};
+
+use super::error::ConvertError;
+use crate::model::ModelSpec;
+
+/// Hyperparameters of the text model.
+pub(super) struct Hparams<'a> {
+    config: &'a Json,
+    text: &'a Json,
+    defaults: &'static [(&'static str, f64)],
+    pub(super) model: &'a ModelSpec,
+    /// Rotary parameters of the layers that see the whole context.
+    pub(super) rope: Rope<'a>,
+    /// The rotary base of windowed layers, where it is another one.
+    pub(super) window_rope_base: Option<f64>,
+}
+
+/// Rotary parameters: `rope_parameters` (Transformers 5) or `rope_scaling`, and what older
+/// configurations say beside them.
+pub(super) struct Rope<'a> {
+    scaling: Option<&'a Map<String, Json>>,
+    /// `linear`, `yarn`, `longrope`, `llama3`, ...
+    pub(super) kind: Option<&'a str>,
+    /// The rotary base.
+    pub(super) base: Option<f64>,
+}
+
+/// Names of the rotary base of full-attention layers, then of windowed ones, beside
+/// `rope_parameters`.
+const BASES: &[&str] = &[
+    "global_rope_theta",
+    "rope_global_theta",
+    "rope_theta_global",
+    "rope_theta",
+    "rotary_emb_base",
+];
+const WINDOW_BASES: &[&str] = &[
+    "local_rope_theta",
+    "rope_local_theta",
+    "rope_theta_local",
+    "swa_rope_theta",
+    "rope_local_base_freq",
+];
+
+impl<'a> Hparams<'a> {
+    /// `defaults`: what the architecture's configuration class fills in.
+    pub(super) fn new(
+        config: &'a Json,
+        model: &'a ModelSpec,
+        defaults: &'static [(&'static str, f64)],
+    ) -> Result<Hparams<'a>, ConvertError> {
+        let part = |key: &str| config.get(key).filter(|v| v.is_object());
+        let text = ["text_config", "llm_config", "language_config"]
+            .into_iter()
+            .find_map(part)
+            .unwrap_or(config);
+        let mut hparams = Hparams {
+            config,
+            text,
+            defaults,
+            model,
+            rope: Rope {
+                scaling: None,
+                kind: None,
+                base: None,
+            },
+            window_rope_base: None,
+        };
+        let all = ["rope_parameters", "rope_scaling"]
+            .into_iter()
+            .find_map(|key| hparams.get(key)?.as_object());
+        let of = |layers: &str| all.and_then(|all| all.get(layers)?.as_object());
+        let full = of("full_attention").or(all);
+        let base = |map: Option<&Map<String, Json>>| map?.get("rope_theta")?.as_f64();
+        let kind = full.and_then(|map| map.get("rope_type").or_else(|| map.get("type")));
+        let rope = Rope {
+            scaling: full,
+            kind: kind.and_then(Json::as_str),
+            base: base(full).or(hparams.float(BASES)?),
+        };
+        let window = base(of("sliding_attention")).or(hparams.float(WINDOW_BASES)?);
+        hparams.window_rope_base = window;
+        hparams.rope = rope;
+        Ok(hparams)
+    }
+
+    /// A value that is there and not null.
+    pub(super) fn get(&self, key: &str) -> Option<&'a Json> {
+        let found = self.text.get(key).or_else(|| self.config.get(key));
+        found.filter(|value| !value.is_null())
+    }
+
+    /// The first of `keys` that is there.
+    pub(super) fn find<'k>(&self, keys: &[&'k str]) -> Option<(&'k str, &'a Json)> {
+        keys.iter().find_map(|key| Some((*key, self.get(key)?)))
+    }
+
+    /// A number by the first of its names that is there, or the default where none is; a null
+    /// stands for no number.
+    pub(super) fn float(&self, keys: &[&str]) -> Result<Option<f64>, ConvertError> {
+        let there = |key: &&&str| self.text.get(**key).or(self.config.get(**key)).is_some();
+        let Some(key) = keys.iter().find(there) else {
+            let default = self.defaults.iter().find(|(key, _)| keys.contains(key));
+            return Ok(default.map(|(_, value)| *value));
+        };
+        let number = |value: &Json| value.as_f64().ok_or_else(|| bad(key, value, "a number"));
+        self.get(key).map(number).transpose()
+    }
+
+    /// A count by the first of its names that is there.
+    pub(super) fn count(&self, keys: &[&str]) -> Result<Option<u32>, ConvertError> {
+        self.find(keys)
+            .map(|(key, value)| as_count(key, value))
+            .transpose()
+    }
+
+    /// A count that must be there.
+    pub(super) fn need(&self, keys: &'static [&'static str]) -> Result<u32, ConvertError> {
+        self.count(keys)?.ok_or_else(|| missing(keys))
+    }
+}
+
+impl Rope<'_> {
+    /// A number of the rotary parameters.
+    pub(super) fn float(&self, keys: &[&str]) -> Result<Option<f64>, ConvertError> {
+        let found = keys
+            .iter()
+            .find_map(|key| Some((*key, self.scaling?.get(*key).filter(|v| !v.is_null())?)));
+        found
+            .map(|(key, value)| value.as_f64().ok_or_else(|| bad(key, value, "a number")))
+            .transpose()
+    }
+
+    /// A list of the rotary parameters: its length.
+    pub(super) fn has_list(&self, key: &str) -> bool {
+        let list = self.scaling.and_then(|map| map.get(key)?.as_array());
+        list.is_some_and(|list| !list.is_empty())
+    }
+}
+
+/// `value` as a count of 32 bits; whole floating-point numbers count.
+pub(super) fn as_count(key: &str, value: &Json) -> Result<u32, ConvertError> {
+    let whole = value
+        .as_u64()
+        .or_else(|| {
+            let float = value.as_f64().filter(|f| f.fract() == 0.0 && *f >= 0.0)?;
+            (float < 2f64.powi(53)).then_some(float as u64)
+        })
+        .and_then(|n| u32::try_from(n).ok());
+    whole.ok_or_else(|| bad(key, value, "a whole number of 32 bits"))
+}
+
+pub(super) fn missing(keys: &[&str]) -> ConvertError {
+    ConvertError::MissingKey {
+        key: keys.first().copied().unwrap_or_default().to_owned(),
+    }
+}
+
+pub(super) fn bad(key: &str, value: &Json, expected: &'static str) -> ConvertError {
+    let found = match value {
+        Json::Null => "null".to_owned(),
+        Json::Bool(b) => b.to_string(),
+        Json::Number(n) => n.to_string(),
+        Json::String(text) => format!("`{}`", text.chars().take(80).collect::<String>()),
+        Json::Array(items) => format!("an array of {}", items.len()),
+        Json::Object(_) => "an object".to_owned(),
+    };
+    ConvertError::BadValue {
+        key: key.to_owned(),
+        found,
+        expected,
+    }
+}

@@ -1,0 +1,191 @@
+//! The GGUF metadata that a Hugging Face checkpoint gets when it is converted: same keys, types and
+//! values as llama.cpp's converter writes (`conversion/*.py`, `gguf-py/gguf/vocab.py`,
+//! `gguf-py/gguf/metadata.py`; release 0.5.0).
+//!
+//! In: a located checkpoint, its model, and the files beside the weights. Out: key-value pairs in
+//! the order of the file. Must not: read weights, or write anything. A model card (`README.md`) is
+//! not read either: its tags and licence are not part of what the file needs to run.
+
+mod error;
+mod hparams;
+mod name;
+mod rules;
+mod sampling;
+mod tokenizer;
+
+use std::path::Path;
+
+pub use error::ConvertError;
+
+use crate::checkpoint::{Checkpoint, RawConfig};
+use crate::gguf::Value;
+use crate::model::ModelSpec;
+use hparams::Hparams;
+use name::NameParts;
+
+/// `general.quantization_version`: the layout of ggml's block formats.
+const QUANTIZATION_VERSION: u32 = 2;
+
+/// The metadata of `checkpoint` as a GGUF file of `file_type` (llama.cpp's `LLAMA_FTYPE`: 0 all
+/// F32, 1 F16, 7 Q8_0, 15 Q4_K_M, 32 BF16, ...).
+///
+/// # Errors
+/// [`ConvertError`]: an architecture without a conversion, a checkpoint that is GGUF already, a
+/// hyperparameter that is missing or no number, or a tokenizer that is missing, cut short or
+/// contradicts itself, with the file's name.
+pub fn metadata(
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+    file_type: u32,
+) -> Result<Vec<(String, Value)>, ConvertError> {
+    let RawConfig::HuggingFace(config) = &checkpoint.config else {
+        return Err(ConvertError::NotHuggingFace);
+    };
+    let conversion = rules::conversion(&model.architecture)?;
+    let hparams = Hparams::new(config, model, conversion.defaults)?;
+    let directory = checkpoint.directory.as_deref();
+
+    let mut pairs = Pairs::default();
+    pairs.text("general.architecture", conversion.architecture);
+    pairs.add(conversion.first, &hparams, file_type)?;
+    pairs.text("general.type", "model");
+    sampling::add(&mut pairs, directory)?;
+    add_names(&mut pairs, checkpoint, model, config);
+    for group in conversion.rules {
+        pairs.add(group, &hparams, file_type)?;
+    }
+    let version = Value::U32(QUANTIZATION_VERSION);
+    pairs.set("general.quantization_version", version);
+    let directory = directory.ok_or_else(|| ConvertError::NoTokenizer {
+        place: checkpoint.name.clone(),
+    })?;
+    tokenizer::add(
+        &mut pairs,
+        directory,
+        config,
+        &hparams,
+        conversion.vocabulary,
+    )?;
+    Ok(pairs.0)
+}
+
+/// Whether `metadata` holds a byte-level tokenizer whose way of splitting words is not known:
+/// `tokenizer.ggml.pre` is `default`, runtimes load the file, and texts split a little differently
+/// from how the model learned them.
+pub fn has_unknown_pre_tokenizer(metadata: &[(String, Value)]) -> bool {
+    let is = |key: &str, text: &str| {
+        let pair = metadata.iter().find(|(name, _)| name == key);
+        matches!(pair, Some((_, Value::String(value))) if value == text)
+    };
+    is("tokenizer.ggml.model", "gpt2") && is("tokenizer.ggml.pre", "default")
+}
+
+/// Key-value pairs in the order they were first set.
+#[derive(Default)]
+struct Pairs(Vec<(String, Value)>);
+
+impl Pairs {
+    /// Sets `key`; one that is there keeps its place.
+    fn set(&mut self, key: &str, value: Value) {
+        match self.0.iter_mut().find(|(name, _)| name == key) {
+            Some(pair) => pair.1 = value,
+            None => self.0.push((key.to_owned(), value)),
+        }
+    }
+
+    fn text(&mut self, key: &str, text: &str) {
+        self.set(key, Value::String(text.to_owned()));
+    }
+
+    fn add(
+        &mut self,
+        rules: &[rules::Rule],
+        hparams: &Hparams<'_>,
+        file_type: u32,
+    ) -> Result<(), ConvertError> {
+        for rule in rules {
+            let Some(value) = rule.value(hparams, file_type)? else {
+                continue;
+            };
+            match rule.key() {
+                key if key.starts_with("general.") => self.set(key, value),
+                key => self.set(&format!("{}.{key}", hparams.model.architecture), value),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `general.name` and what the model's names say beside it, and the size label.
+fn add_names(
+    pairs: &mut Pairs,
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+    config: &serde_json::Value,
+) {
+    let size = Size::of(model);
+    let stated = config.get("_name_or_path").and_then(|name| name.as_str());
+    // A longer path is a place on someone's machine.
+    let stated = stated.filter(|name| name.matches('/').count() <= 1);
+    let parts = stated
+        .map_or_else(NameParts::default, |id| name::take_apart(id, size.total))
+        .or(name::take_apart(&checkpoint.name, size.total));
+    let label = (size.total > 0).then(|| name::size_label(size.shared, size.expert, size.experts));
+    let named = [
+        ("general.name", parts.name),
+        ("general.version", parts.version),
+        ("general.organization", parts.organization),
+        ("general.finetune", parts.finetune),
+        ("general.basename", parts.basename),
+        ("general.size_label", parts.size_label.or(label)),
+    ];
+    for (key, text) in named {
+        if let Some(text) = text {
+            pairs.text(key, &text);
+        }
+    }
+}
+
+/// Weights of the file's tensors, counted as `GGUFWriter.get_total_parameter_count` does.
+struct Size {
+    total: u64,
+    shared: u64,
+    /// Of one expert in every block.
+    expert: u64,
+    experts: u64,
+}
+
+impl Size {
+    fn of(model: &ModelSpec) -> Size {
+        let mut size = Size {
+            total: 0,
+            shared: 0,
+            expert: 0,
+            experts: 0,
+        };
+        let (mut stacks, mut stacked) = (0u64, 0u64);
+        for tensor in &model.tensors {
+            let elements = tensor
+                .shape
+                .iter()
+                .fold(1u64, |product, &d| product.saturating_mul(d));
+            size.total = size.total.saturating_add(elements);
+            match (tensor.name.contains("_exps."), tensor.shape.as_slice()) {
+                (true, &[experts, _, _]) if experts > 0 => {
+                    size.expert = size.expert.saturating_add(elements / experts);
+                    stacked = stacked.saturating_add(experts);
+                    stacks += 1;
+                }
+                _ => size.shared = size.shared.saturating_add(elements),
+            }
+        }
+        size.experts = stacked.checked_div(stacks).unwrap_or(0);
+        size
+    }
+}
+
+/// A file of `directory`, if it is there (a link to nowhere counts as there).
+fn beside(directory: &Path, name: &str) -> Option<std::path::PathBuf> {
+    let path = directory.join(name);
+    std::fs::symlink_metadata(&path).is_ok().then_some(path)
+}

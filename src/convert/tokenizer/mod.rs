@@ -1,0 +1,239 @@
+//! A tokenizer as GGUF metadata: `tokenizer.ggml.*` and the chat template.
+//!
+//! In: the tokenizer files beside a checkpoint. Out: key-value pairs with every token in the order
+//! of its id. Must not: tokenize. Sources: `conversion/base.py`, `conversion/llama.py`,
+//! `conversion/phi.py` and `gguf-py/gguf/vocab.py` of llama.cpp.
+
+mod byte_level;
+mod json;
+mod pieces;
+mod pre;
+mod sentencepiece;
+mod special;
+mod template;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value as Json};
+
+use super::error::ConvertError;
+use super::hparams::Hparams;
+use super::{Pairs, beside};
+use crate::gguf::{StringList, Value};
+use crate::input;
+use crate::units::Bytes;
+use json::TokenizerJson;
+
+/// Which tokenizer an architecture has, in the order in which its files are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Vocabulary {
+    /// SentencePiece, or BPE with byte fallback from `tokenizer.json`, or byte-level BPE.
+    Llama,
+    /// SentencePiece, or byte-level BPE.
+    SentencePieceOrByteLevel,
+    /// Byte-level BPE.
+    ByteLevel,
+    /// SentencePiece of Phi-3, or byte-level BPE of Phi-4.
+    Phi3,
+    /// SentencePiece, with no space before the first word.
+    SentencePiece,
+}
+
+/// What a token is, with GGUF's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TokenType {
+    Normal = 1,
+    Unknown = 2,
+    Control = 3,
+    UserDefined = 4,
+    Unused = 5,
+    Byte = 6,
+}
+
+/// The largest `tokenizer_config.json` and its companions. Gemma's, with 6415 tokens, has 1.2 MB.
+const CONFIG_LIMIT: Bytes = Bytes(16 << 20);
+
+/// More tokens than any published model has: what is padded to `vocab_size` stays in bounds.
+const VOCAB_LIMIT: u64 = 1 << 21;
+
+/// The tokenizer files that are there.
+struct Files<'a> {
+    directory: &'a Path,
+    json: Option<(PathBuf, TokenizerJson)>,
+    /// `tokenizer_config.json`, empty without.
+    config: Map<String, Json>,
+    /// The tokens that `tokenizer_config.json` and `special_tokens_map.json` name.
+    named: HashSet<String>,
+}
+
+/// Sets every key of the tokenizer in `directory`.
+pub(super) fn add(
+    pairs: &mut Pairs,
+    directory: &Path,
+    config: &Json,
+    hparams: &Hparams<'_>,
+    vocabulary: Vocabulary,
+) -> Result<(), ConvertError> {
+    let files = Files::read(directory)?;
+    let size = vocab_size(hparams)?;
+    let space = files.config.get("add_prefix_space").and_then(Json::as_bool);
+    if let (Vocabulary::Llama, Some(space)) = (vocabulary, space) {
+        pairs.set("tokenizer.ggml.add_space_prefix", Value::Bool(space));
+    }
+    let model = beside(directory, "tokenizer.model");
+    let gpt2 = files.config.get("tokenizer_class").and_then(Json::as_str) == Some("GPT2Tokenizer");
+    let sentencepiece = match vocabulary {
+        Vocabulary::ByteLevel => None,
+        Vocabulary::Phi3 if gpt2 => None,
+        _ => model,
+    };
+    let tokens = match (sentencepiece, &files.json) {
+        (Some(path), _) => pieces::from_model(&path, &files, size, vocabulary == Vocabulary::Phi3)?,
+        (None, Some((path, json))) if json.model.is_byte_level() => {
+            byte_level::tokens(path, json, &files, size)?
+        }
+        (None, Some((path, json))) if vocabulary != Vocabulary::ByteLevel => {
+            pieces::from_json(path, json, &files, vocabulary)?
+        }
+        (None, Some((path, json))) => return Err(json.model.refused(path)),
+        (None, None) => {
+            return Err(ConvertError::NoTokenizer {
+                place: directory.display().to_string(),
+            });
+        }
+    };
+    let count = tokens.texts.len();
+    pairs.text("tokenizer.ggml.model", tokens.model);
+    pairs.text("tokenizer.ggml.pre", tokens.pre);
+    pairs.set("tokenizer.ggml.tokens", Value::Strings(tokens.texts));
+    if !tokens.scores.is_empty() {
+        pairs.set("tokenizer.ggml.scores", Value::F32s(tokens.scores));
+    }
+    pairs.set("tokenizer.ggml.token_type", Value::I32s(tokens.types));
+    let byte_level = tokens.model == "gpt2";
+    let json = files.json.map(|(_, json)| json);
+    let special = special::read(json.as_ref(), &files.config, config);
+    if let Some(merges) = json.map(|json| json.model.merges)
+        && byte_level
+        && !merges.is_empty()
+    {
+        pairs.set("tokenizer.ggml.merges", Value::Strings(merges));
+    }
+    // Ids beyond the vocabulary of a SentencePiece model are left out.
+    special.add(pairs, if byte_level { None } else { Some(count) });
+    template::add(pairs, directory, &files.config)?;
+    special.add_normalizer(pairs);
+    if vocabulary == Vocabulary::Llama {
+        // CodeLlama's end of turn, and a family of small models that were trained without a start.
+        match size {
+            32_016 => special::add_id(pairs, "eot", 32_010),
+            49_152 => special::add_flag(pairs, "bos", false),
+            _ => {}
+        }
+    }
+    if vocabulary == Vocabulary::SentencePiece {
+        pairs.set("tokenizer.ggml.add_space_prefix", Value::Bool(false));
+    }
+    Ok(())
+}
+
+/// Tokens by id, and what reads them.
+struct Tokens {
+    /// `gpt2` or `llama`.
+    model: &'static str,
+    /// How text is split into words.
+    pre: &'static str,
+    texts: StringList,
+    /// Empty for byte-level BPE.
+    scores: Vec<f32>,
+    types: Vec<i32>,
+}
+
+impl Tokens {
+    fn push(&mut self, text: &str, kind: TokenType) {
+        self.texts.push(text);
+        self.types.push(kind as i32);
+    }
+
+    /// A token that only fills the embedding's rows.
+    fn pad(&mut self, id: u32) {
+        self.push(&format!("[PAD{id}]"), TokenType::Unused);
+    }
+}
+
+impl Files<'_> {
+    fn read(directory: &Path) -> Result<Files<'_>, ConvertError> {
+        let json = match beside(directory, "tokenizer.json") {
+            Some(path) => Some(json::read(&path)?).map(|json| (path, json)),
+            None => None,
+        };
+        let config = object_beside(directory, "tokenizer_config.json")?.unwrap_or_default();
+        let map = object_beside(directory, "special_tokens_map.json")?.unwrap_or_default();
+        let named = [&config, &map].into_iter().flat_map(special::named);
+        let named = named.collect();
+        Ok(Files {
+            directory,
+            json,
+            config,
+            named,
+        })
+    }
+
+    /// The tokens of `added_tokens_decoder`, by id; an entry that is none is passed over.
+    fn added_by_config(&self) -> impl Iterator<Item = (u32, &str, bool)> {
+        let decoder = self.config.get("added_tokens_decoder");
+        let entries = decoder.and_then(Json::as_object).into_iter().flatten();
+        entries.filter_map(|(id, token)| {
+            let special = token.get("special").and_then(Json::as_bool);
+            let content = token.get("content")?.as_str()?;
+            Some((id.parse().ok()?, content, special.unwrap_or(false)))
+        })
+    }
+
+    /// Whether a token is named as special (`bos_token`, `additional_special_tokens`, ...).
+    fn names(&self, token: &str) -> bool {
+        self.named.contains(token)
+    }
+}
+
+/// `vocab_size`, or the rows of the token embedding.
+fn vocab_size(hparams: &Hparams<'_>) -> Result<u32, ConvertError> {
+    let size = match hparams.count(&["vocab_size"])? {
+        Some(size) => u64::from(size),
+        None => hparams.model.dims.vocab,
+    };
+    match u32::try_from(size) {
+        Ok(fitting) if size <= VOCAB_LIMIT => Ok(fitting),
+        _ => Err(ConvertError::VocabSize {
+            size,
+            limit: VOCAB_LIMIT,
+        }),
+    }
+}
+
+/// A JSON object in a small file of `directory`, if the file is there.
+fn object_beside(directory: &Path, name: &str) -> Result<Option<Map<String, Json>>, ConvertError> {
+    let Some(path) = beside(directory, name) else {
+        return Ok(None);
+    };
+    let text = input::read_text(&path, CONFIG_LIMIT)?;
+    let object = serde_json::from_str(&text);
+    object
+        .map(Some)
+        .map_err(|source| ConvertError::Json { path, source })
+}
+
+/// A token for a message, which may be as long as its file.
+fn shown(token: &str) -> String {
+    token.chars().take(80).collect()
+}
+
+/// Tokens that were added as plain ones though they steer: padding, masks and whatever looks so.
+fn looks_special(token: &str) -> bool {
+    let between = |start, end| token.starts_with(start) && token.ends_with(end);
+    ["<pad>", "<mask>", "<2mass>", "[@BOS@]"].contains(&token)
+        || between("<|", "|>")
+        || between("<｜", "｜>")
+        || between("<unused", ">")
+}

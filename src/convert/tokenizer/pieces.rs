@@ -1,0 +1,158 @@
+//! SentencePiece vocabularies: from `tokenizer.model`, or from a `tokenizer.json` that was made of
+//! one (BPE with byte fallback, Unigram).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value as Json;
+
+use super::json::TokenizerJson;
+use super::{Files, TokenType, Tokens, Vocabulary, byte_level, looks_special, object_beside};
+use super::{VOCAB_LIMIT, sentencepiece};
+use crate::convert::error::ConvertError;
+use crate::gguf::StringList;
+
+/// The score of a token that is matched before the text is split.
+const ADDED_SCORE: f32 = -1000.0;
+/// The score of an id without a piece.
+const PAD_SCORE: f32 = -10_000.0;
+
+fn empty() -> Tokens {
+    Tokens {
+        model: "llama",
+        pre: "default",
+        texts: StringList::default(),
+        scores: Vec::new(),
+        types: Vec::new(),
+    }
+}
+
+/// The pieces of `tokenizer.model` up to `size`, with what the files beside it put in their places.
+/// Phi-3 takes the added tokens of `tokenizer.json` too, and their word for what is special.
+pub(super) fn from_model(
+    path: &Path,
+    files: &Files<'_>,
+    size: u32,
+    phi3: bool,
+) -> Result<Tokens, ConvertError> {
+    let pieces = sentencepiece::read(path)?;
+    let size = match size {
+        0 => u32::try_from(pieces.types.len().min(VOCAB_LIMIT as usize)).unwrap_or(0),
+        stated => stated,
+    };
+    let mut placed: BTreeMap<u32, (String, TokenType)> = BTreeMap::new();
+    let file = object_beside(files.directory, "added_tokens.json")?.unwrap_or_default();
+    for (token, id) in &file {
+        if let Some(id) = id.as_u64().and_then(|id| u32::try_from(id).ok()) {
+            placed.insert(id, (token.clone(), TokenType::UserDefined));
+        }
+    }
+    let json = files.json.as_ref().filter(|_| phi3);
+    let stated = json.into_iter().flat_map(|(_, json)| &json.added_tokens);
+    let stated = stated.map(|token| (token.id, &*token.content, token.special));
+    for (id, token, special) in files.added_by_config().chain(stated) {
+        let token = match special || !phi3 && looks_special(token) {
+            true => (token.to_owned(), TokenType::Control),
+            false if phi3 => (token.to_owned(), TokenType::UserDefined),
+            false => (token.replace('▁', " "), TokenType::UserDefined),
+        };
+        placed.insert(id, token);
+    }
+    let mut tokens = empty();
+    for id in 0..size {
+        let at = id as usize;
+        let piece = pieces.texts.get(at).zip(pieces.types.get(at));
+        match (placed.get(&id), piece) {
+            (Some((token, kind)), _) => {
+                tokens.push(token, *kind);
+                tokens.scores.push(ADDED_SCORE);
+            }
+            (None, Some((text, kind))) => {
+                tokens.push(text, *kind);
+                let score = pieces.scores.get(at).copied();
+                tokens.scores.push(score.unwrap_or_default());
+            }
+            (None, None) => {
+                tokens.pad(id);
+                tokens.scores.push(PAD_SCORE);
+            }
+        }
+    }
+    Ok(tokens)
+}
+
+/// The vocabulary of `tokenizer.json` and the tokens added behind it. Ids must have no gap: GGUF's
+/// ids are places.
+pub(super) fn from_json(
+    path: &Path,
+    json: &TokenizerJson,
+    files: &Files<'_>,
+    vocabulary: Vocabulary,
+) -> Result<Tokens, ConvertError> {
+    let vocab = &json.model.vocab;
+    let unigram = match json.model.kind.as_deref() {
+        Some("BPE") | None if json.model.byte_fallback => false,
+        Some("Unigram") => true,
+        _ => return Err(json.model.refused(path)),
+    };
+    let base = vocab.ids.len();
+    let places = byte_level::by_id(path, json, base)?;
+    let added = byte_level::added(path, json, files, VOCAB_LIMIT as usize)?;
+    let mut tokens = empty();
+    for (id, at) in (0u32..).zip(places) {
+        let text = at.and_then(|at| vocab.pieces.get(at as usize));
+        let text = text.ok_or_else(|| ConvertError::MissingId {
+            path: path.to_owned(),
+            id,
+            size: base,
+        })?;
+        let kind = match text {
+            _ if is_byte(text) => TokenType::Byte,
+            _ if unigram && json.model.unk_id == Some(id) => TokenType::Unknown,
+            _ if files.is_special(text) => TokenType::Control,
+            _ => TokenType::Normal,
+        };
+        tokens.push(text, kind);
+        tokens.scores.push(match vocab.scores.get(id as usize) {
+            Some(&score) => score,
+            // llama.cpp's converter scores every piece of a Llama alike. Where it converts no
+            // `tokenizer.json` at all, earlier merges come first, as SentencePiece's scores say.
+            None if vocabulary == Vocabulary::Llama => ADDED_SCORE,
+            None => 0.0 - id as f32,
+        });
+    }
+    let behind = added.range(u32::try_from(base).unwrap_or(u32::MAX)..);
+    for (&id, &(token, _)) in behind {
+        let size = tokens.types.len();
+        if id as usize != size {
+            return Err(ConvertError::MissingId {
+                path: path.to_owned(),
+                id: u32::try_from(size).unwrap_or(u32::MAX),
+                size: id as usize + 1,
+            });
+        }
+        let kind = match files.is_special(token) {
+            true => TokenType::Control,
+            false => TokenType::UserDefined,
+        };
+        tokens.push(token, kind);
+        tokens.scores.push(ADDED_SCORE);
+    }
+    Ok(tokens)
+}
+
+impl Files<'_> {
+    /// Whether Transformers counts a token among the special ones: a named one, or Llama's usual
+    /// three where the tokenizer is of Llama's class.
+    fn is_special(&self, token: &str) -> bool {
+        let class = self.config.get("tokenizer_class").and_then(Json::as_str);
+        let llama = class.is_none_or(|class| class.starts_with("Llama"));
+        self.names(token) || llama && ["<s>", "</s>", "<unk>"].contains(&token)
+    }
+}
+
+/// `<0x00>` to `<0xFF>`
+fn is_byte(text: &str) -> bool {
+    let hex = text.strip_prefix("<0x").and_then(|t| t.strip_suffix('>'));
+    hex.is_some_and(|hex| hex.len() == 2 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+}
