@@ -10,25 +10,25 @@ use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
 /// A directory called `cg` with these files.
-pub struct Fixture(TempDir);
+pub(crate) struct Fixture(TempDir);
 
 impl Fixture {
-    pub fn new(config: &Json) -> Fixture {
+    pub(crate) fn new(config: &Json) -> Fixture {
         let fixture = Fixture(tempfile::tempdir().unwrap());
         fs::create_dir(fixture.path()).unwrap();
         fixture.with("config.json", config.to_string())
     }
 
-    pub fn with(self, name: &str, content: impl AsRef<[u8]>) -> Fixture {
+    pub(crate) fn with(self, name: &str, content: impl AsRef<[u8]>) -> Fixture {
         fs::write(self.path().join(name), content).unwrap();
         self
     }
 
-    pub fn path(&self) -> std::path::PathBuf {
+    pub(crate) fn path(&self) -> std::path::PathBuf {
         Path::new(self.0.path()).join("cg")
     }
 
-    pub fn metadata(&self) -> Result<Vec<(String, Value)>, ConvertError> {
+    pub(crate) fn metadata(&self) -> Result<Vec<(String, Value)>, ConvertError> {
         let path = self.path();
         let checkpoint = checkpoint::open(path.to_str().unwrap()).unwrap();
         let model = model::read(&checkpoint, model::Unknown::WeightsOnly).unwrap();
@@ -36,7 +36,7 @@ impl Fixture {
     }
 
     /// The metadata as lines: `key type value`, arrays as their length and elements.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let metadata = self.metadata().unwrap();
         metadata
             .iter()
@@ -44,7 +44,7 @@ impl Fixture {
             .collect()
     }
 
-    pub fn error(&self) -> String {
+    pub(crate) fn error(&self) -> String {
         self.metadata().unwrap_err().to_string()
     }
 }
@@ -70,7 +70,7 @@ fn show(value: &Value) -> String {
 }
 
 /// The configuration of a tiny Llama.
-pub fn llama(vocab: u32) -> Json {
+pub(crate) fn llama(vocab: u32) -> Json {
     json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64,
         "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -80,13 +80,13 @@ pub fn llama(vocab: u32) -> Json {
 }
 
 /// Llama 3's split.
-pub const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(crate) const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// Qwen 2's split.
-pub const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(crate) const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// A byte-level tokenizer of 300 tokens: 256 of one letter (`U+0100` on), 40 merges of the first
 /// with each of the next, and four added ones.
-pub fn byte_level(pattern: &str) -> Json {
+pub(crate) fn byte_level(pattern: &str) -> Json {
     let letter = |n: u32| char::from_u32(0x100 + n).unwrap().to_string();
     let mut vocab = serde_json::Map::new();
     for n in 0..256 {
@@ -120,7 +120,7 @@ pub fn byte_level(pattern: &str) -> Json {
 }
 
 /// A template that puts `<|start|>` before every text.
-pub fn starts_with(token: &str) -> Json {
+pub(crate) fn starts_with(token: &str) -> Json {
     json!({
         "type": "TemplateProcessing",
         "single": [{"SpecialToken": {"id": token, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
@@ -133,7 +133,7 @@ pub fn starts_with(token: &str) -> Json {
 }
 
 /// A SentencePiece model: `(text, score, type)` in order, and a trainer's field that is passed over.
-pub fn sentencepiece(pieces: &[(&str, f32, u8)]) -> Vec<u8> {
+pub(crate) fn sentencepiece(pieces: &[(&str, f32, u8)]) -> Vec<u8> {
     let mut model = Vec::new();
     for (text, score, kind) in pieces {
         let mut piece = vec![0x0a, u8::try_from(text.len()).unwrap()];
