@@ -12,6 +12,7 @@ pub mod safetensors;
 pub mod checkpoint;
 pub mod model;
 pub mod scheme;
+pub mod quantize;
 pub mod device;
 pub mod runtime;
 pub mod plan;
