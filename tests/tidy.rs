@@ -16,6 +16,7 @@ const ORDER: &[&str] = &[
     "model",
     "scheme",
     "convert",
+    "quantize",
     "device",
     "runtime",
     "plan",
