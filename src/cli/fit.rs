@@ -10,6 +10,7 @@ use crate::checkpoint::{self, Checkpoint, SourceFormat};
 use crate::convert;
 use crate::device::{self, DeviceProfile, PowerMode, Session};
 use crate::gguf;
+use crate::input;
 use crate::model::{self, ModelSpec, Unknown};
 use crate::plan::advise::advise;
 use crate::plan::candidates::{Header, Wanted, candidates, smaller_candidates};
@@ -175,7 +176,15 @@ pub(super) fn wanted(ids: &[String]) -> Wanted {
     match ids {
         [] => Wanted::Common,
         ids if ids.iter().any(|id| id.eq_ignore_ascii_case("all")) => Wanted::All,
-        ids => Wanted::Named(ids.to_vec()),
+        ids => {
+            let mut named: Vec<String> = Vec::new();
+            for id in ids {
+                if !named.iter().any(|known| known.eq_ignore_ascii_case(id)) {
+                    named.push(id.clone());
+                }
+            }
+            Wanted::Named(named)
+        }
     }
 }
 
@@ -224,10 +233,12 @@ fn workload(
     Ok(workload)
 }
 
+/// A saved prediction has some kB a scheme.
+const SAVED_LIMIT: Bytes = Bytes(16 << 20);
+
 fn read_saved(path: &Path) -> anyhow::Result<(PathBuf, serde_json::Value)> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the saved prediction {shown}"))?;
+    let text = input::read_text(path, SAVED_LIMIT).context("cannot read the saved prediction")?;
     let document: serde_json::Value = serde_json::from_str(&text).with_context(|| {
         format!("{shown} is not JSON; make it with `orinplan fit MODEL --save {shown}`")
     })?;
@@ -256,7 +267,8 @@ fn check(path: &Path, differences: &[String]) -> anyhow::Result<Outcome> {
     Ok(Outcome::No)
 }
 
-/// Writes a file whole or not at all: beside its place first, then renamed.
+/// Writes a file whole or not at all: beside its place first, then renamed. What is there and is no
+/// regular file, such as `/dev/null`, is written to and never replaced.
 pub(super) fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
     let shown = path.display();
     let name = path
@@ -265,7 +277,11 @@ pub(super) fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut partial = name.to_owned();
     partial.push(format!(".{}.partial", std::process::id()));
     let partial = path.with_file_name(partial);
-    let written = std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path));
+    let is_special = std::fs::metadata(path).is_ok_and(|there| !there.is_file());
+    let written = match is_special {
+        true => std::fs::write(path, text),
+        false => std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path)),
+    };
     if written.is_err() {
         let _ = std::fs::remove_file(&partial);
     }

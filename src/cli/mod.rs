@@ -36,9 +36,8 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(Outcome::Yes) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
-        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let message = clean(&format!("{error:#}"));
+            let message = clean(&told(&error));
             let _ = writeln!(std::io::stderr(), "error: {message}");
             ExitCode::from(2)
         }
@@ -79,12 +78,26 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Prints to standard output.
+/// Prints to standard output. A reader that went away has what it wanted: the verdict stands.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(())
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// An error and its causes. Some messages quote their cause already: it is not said twice.
+fn told(error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain().map(|cause| cause.to_string()) {
+        if message.is_empty() {
+            message = cause;
+        } else if !message.contains(&cause) {
+            message = format!("{message}: {cause}");
+        }
+    }
+    message
 }
 
 /// One line without control characters: a message may repeat a foreign name.
@@ -103,12 +116,4 @@ fn clean(message: &str) -> String {
             }
         })
         .collect()
-}
-
-/// Whether the reader of our output went away, which is its right.
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let io = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<std::io::Error>());
-    io.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
