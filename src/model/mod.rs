@@ -107,10 +107,13 @@ pub enum ModelError {
 }
 
 fn known_names() -> String {
-    Arch::all()
-        .map(|arch| arch.name)
-        .collect::<Vec<_>>()
-        .join(", ")
+    let mut names = Vec::new();
+    for arch in Arch::all() {
+        if !names.contains(&arch.name) {
+            names.push(arch.name);
+        }
+    }
+    names.join(", ")
 }
 
 /// The error for a checkpoint that calls itself `name`.
