@@ -4,6 +4,7 @@
 use crate::dtype::Dtype;
 use crate::model::ModelSpec;
 use crate::plan::fit::{Candidate, Fit, Plan, Target, available, fit, max_context};
+use crate::plan::kv::KvProblem;
 use crate::plan::workload::Workload;
 use crate::units::Bytes;
 
@@ -23,6 +24,11 @@ pub enum Advice {
         scheme: String,
         /// The cache type.
         dtype: Dtype,
+    },
+    /// The cache cannot have the type asked for, whatever the memory.
+    Cache {
+        /// Why, and what it can have.
+        problem: KvProblem,
     },
     /// Another scheme fits as asked.
     Scheme {
@@ -59,6 +65,9 @@ pub fn advise(
     }
     let scheme = || wanted.assignment.scheme.clone();
     let mut advice = Vec::new();
+    if let Some(problem) = wanted.memory.kv_problem.clone() {
+        advice.push(Advice::Cache { problem });
+    }
     if wanted.max_context >= LEAST_USEFUL_CONTEXT && wanted.max_context < workload.context {
         advice.push(Advice::Context {
             scheme: scheme(),

@@ -133,13 +133,14 @@ pub fn candidates(
     all.extend(schemes.into_iter().map(|scheme| {
         let assignment = scheme::assign(model, scheme, rules);
         let mut notes = Vec::new();
-        if let Some(now) = model.prequantized.clone() {
-            notes.push(Note::DoubleQuantization { now });
-        } else if quantized_gguf {
-            notes.push(Note::DoubleQuantization {
-                now: stored_id.clone(),
-            });
-        }
+        // A 16-bit copy of a quantized checkpoint loses nothing more.
+        let is_16_bit = matches!(scheme.base, Dtype::BF16 | Dtype::F16);
+        let stored_id = quantized_gguf.then_some(&stored_id);
+        let now = model.prequantized.as_ref().or(stored_id).cloned();
+        notes.extend(
+            now.filter(|_| !is_16_bit)
+                .map(|now| Note::DoubleQuantization { now }),
+        );
         if !is_gguf && scheme.container == Container::Gguf {
             notes.extend(
                 header
