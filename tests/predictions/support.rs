@@ -108,7 +108,7 @@ impl Model {
             release: None,
             runtime,
         };
-        let (rules, header) = (Rules::default(), Header::default());
+        let (rules, header) = (Rules::default(), &Header::default());
         let Model {
             checkpoint, spec, ..
         } = self;
