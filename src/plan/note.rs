@@ -114,7 +114,7 @@ impl Note {
     pub fn text(&self) -> String {
         match self {
             Note::ShapeFallback { tensors } => format!(
-                "{tensors} tensors have rows that do not divide into the blocks of this format and get a larger type, as llama.cpp does"
+                "{tensors} tensors have rows that do not divide into the blocks of this format and get a larger type"
             ),
             Note::DuplicatedEmbedding { bytes, runtime } => format!(
                 "{runtime} keeps the tied embedding twice on an integrated GPU: {bytes} more"
