@@ -78,7 +78,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         return check(&path, &differences);
     }
     let mut text = match args.format {
-        Format::Text => report::fit::text(&report),
+        Format::Text => report::fit::text(&report, args.output.is_none() && super::wants_colour()),
         Format::Json => report::json(&document),
         Format::Markdown => report::fit::markdown(&report),
     };

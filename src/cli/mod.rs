@@ -8,7 +8,7 @@ mod fit;
 mod inspect;
 mod roofline;
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -98,6 +98,12 @@ fn told(error: &anyhow::Error) -> String {
         }
     }
     message
+}
+
+/// Whether standard output is a terminal whose user has not asked for plain text.
+fn wants_colour() -> bool {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !plain && std::io::stdout().is_terminal()
 }
 
 /// One line without control characters: a message may repeat a foreign name.
