@@ -1,6 +1,8 @@
 //! Lines to paste: how to make the file of the recommended plan and how to start it, for the runtime
 //! that was planned. Names from outside are quoted for the shell.
 
+use std::path::Path;
+
 use super::Report;
 use crate::checkpoint::SourceFormat;
 use crate::dtype::Dtype;
@@ -85,7 +87,38 @@ fn make_gguf(report: &Report<'_>, plan: &Plan) -> Option<Block> {
         (_, "f16" | "bf16" | "q8_0") => vec![convert(scheme)],
         _ => vec![convert("bf16"), quantize(&gguf_name(report, "bf16"))],
     };
+    let projector = new_projector(report).map(|out| {
+        let (from, out) = (quoted(&format!("./{}", base(report))), quoted(&out));
+        format!("python convert_hf_to_gguf.py {from} --mmproj --outfile {out}")
+    });
+    let lines = lines.into_iter().chain(projector).collect();
     Some(("Make the file with llama.cpp's tools", lines))
+}
+
+/// The name of the projector's file that a Hugging Face checkpoint with towers is converted to.
+fn new_projector(report: &Report<'_>) -> Option<String> {
+    let has_towers = !report.model.towers.is_empty() && !report.workload.text_only;
+    let wanted = has_towers && report.checkpoint.format != SourceFormat::Gguf;
+    wanted.then(|| format!("mmproj-{}.gguf", base(report)))
+}
+
+/// The projector beside a GGUF: its towers' file, which comes after those of the model.
+fn given_projector<'a>(report: &Report<'a>) -> Option<&'a Path> {
+    let checkpoint = report.checkpoint;
+    let has_one = checkpoint.format == SourceFormat::Gguf
+        && checkpoint.files.len() > 1
+        && !report.model.towers.is_empty();
+    let last = checkpoint.files.last().filter(|_| has_one);
+    last.map(|file| file.path.as_path())
+}
+
+/// The argument that loads the towers, whose file llama.cpp keeps apart.
+fn projector_argument(report: &Report<'_>) -> String {
+    let given = given_projector(report).filter(|_| !report.workload.text_only);
+    let given = given.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    given
+        .or_else(|| new_projector(report))
+        .map_or_else(String::new, |name| format!(" --mmproj {}", quoted(&name)))
 }
 
 /// Prompt caches are switched off because they grow until the board is out of memory.
@@ -106,7 +139,7 @@ fn llama_server_line(report: &Report<'_>, plan: &Plan, place: &str) -> Option<St
     }
     let workload = report.workload;
     Some(format!(
-        "llama-server -m {} -c {} {place} -np {} -ub {} -fa {} --no-mmap --ctx-checkpoints 0 --cache-ram 0{}",
+        "llama-server -m {} -c {} {place} -np {} -ub {} -fa {} --no-mmap --ctx-checkpoints 0 --cache-ram 0{}{}",
         quoted(&file(report, plan)),
         workload.context,
         workload.parallel,
@@ -116,6 +149,7 @@ fn llama_server_line(report: &Report<'_>, plan: &Plan, place: &str) -> Option<St
         } else {
             "off"
         },
+        projector_argument(report),
         cache_types(report),
     ))
 }
@@ -154,7 +188,8 @@ fn ollama(report: &Report<'_>, plan: &Plan) -> Option<Block> {
     const CACHE_TYPES: [Dtype; 3] = [Dtype::F16, Dtype::Q8_0, Dtype::Q4_0];
     let workload = report.workload;
     let dtype = workload.type_k;
-    let split = plan.assignment.is_stored() && report.checkpoint.files.len() > 1;
+    let parts = report.checkpoint.files.len() - usize::from(given_projector(report).is_some());
+    let split = plan.assignment.is_stored() && parts > 1;
     let loadable = plan.assignment.container == Container::Gguf
         && dtype == workload.type_v
         && CACHE_TYPES.contains(&dtype)
