@@ -106,13 +106,11 @@ pub enum ModelError {
     },
 }
 
+/// Each once: several entries may be run as the same architecture.
 fn known_names() -> String {
-    let mut names = Vec::new();
-    for arch in Arch::all() {
-        if !names.contains(&arch.name) {
-            names.push(arch.name);
-        }
-    }
+    let mut names: Vec<&str> = Arch::all().map(|arch| arch.name).collect();
+    names.sort_unstable();
+    names.dedup();
     names.join(", ")
 }
 
@@ -246,9 +244,21 @@ fn nearest_architecture(name: &str) -> Option<&'static str> {
             .map(move |n| (n, a.name))
     });
     let known: Vec<(&'static str, &'static str)> = known.collect();
-    let nearest = crate::nearest::nearest(stem(name), known.iter().map(|k| k.0), 1);
-    let nearest = *nearest.first()?;
+    let names = || known.iter().map(|k| k.0);
+    let near = |names: Vec<&'static str>| {
+        let near = crate::nearest::nearest(stem(name), names.iter().copied(), 1);
+        near.first().copied()
+    };
+    // Another generation of a family is nearer than another family of the same generation.
+    let kin: Vec<&'static str> = names().filter(|n| family(n) == family(name)).collect();
+    let nearest = near(kin).or_else(|| near(names().collect()))?;
     known.iter().find(|k| k.0 == nearest).map(|k| k.1)
+}
+
+/// The letters that a name begins with, in lower case: `llama` of `llama4_text`.
+fn family(name: &str) -> String {
+    let letters = stem(name).chars().take_while(char::is_ascii_alphabetic);
+    letters.collect::<String>().to_lowercase()
 }
 
 /// Ends of class names that say what a model is used for, not what it is.

@@ -1,6 +1,8 @@
-//! What to change when a plan does not fit, least harm first: less context, a smaller cache type, a
-//! smaller format, a larger board. Never "offload to the CPU": it is the same memory.
+//! What to change when a plan does not fit, least harm first: what the user can do without, less
+//! context, a smaller cache type, a smaller format, a larger board. Never "offload to the CPU": it is
+//! the same memory.
 
+use crate::device::Session;
 use crate::dtype::Dtype;
 use crate::model::ModelSpec;
 use crate::plan::fit::{Candidate, Fit, Plan, Target, available, fit, max_context};
@@ -11,6 +13,23 @@ use crate::units::Bytes;
 /// One change that makes a model fit.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Advice {
+    /// The scheme fits as asked with fused attention.
+    FlashAttention {
+        /// The scheme.
+        scheme: String,
+    },
+    /// The scheme fits as asked without the desktop.
+    Headless {
+        /// The scheme.
+        scheme: String,
+        /// What the desktop holds.
+        freed: Bytes,
+    },
+    /// The scheme fits as asked without the vision and audio towers.
+    TextOnly {
+        /// The scheme.
+        scheme: String,
+    },
     /// The scheme fits with less context.
     Context {
         /// The scheme.
@@ -18,7 +37,7 @@ pub enum Advice {
         /// The largest context that fits.
         context: u64,
     },
-    /// The scheme fits with the context asked for and a smaller cache type.
+    /// The scheme fits with the context asked for and another cache type.
     KvType {
         /// The scheme.
         scheme: String,
@@ -64,9 +83,32 @@ pub fn advise(
         return Vec::new();
     }
     let scheme = || wanted.assignment.scheme.clone();
+    let fits_with = |asked: &Workload| {
+        let candidate = Candidate {
+            assignment: wanted.assignment.clone(),
+            file_bytes: wanted.file_bytes,
+            notes: Vec::new(),
+        };
+        let planned = fit(model, vec![candidate], target, asked);
+        planned.plans.iter().all(Plan::fits)
+    };
     let mut advice = Vec::new();
     if let Some(problem) = wanted.memory.kv_problem.clone() {
         advice.push(Advice::Cache { problem });
+    }
+    if !workload.flash_attention && fits_with(&workload.with_flash_attention()) {
+        advice.push(Advice::FlashAttention { scheme: scheme() });
+    }
+    let desktop = workload.session == Session::Desktop && workload.budget.is_none();
+    if desktop && fits_with(&workload.headless()) {
+        let without = target.device.available(Session::Headless);
+        advice.push(Advice::Headless {
+            scheme: scheme(),
+            freed: without.saturating_sub(target.device.available(Session::Desktop)),
+        });
+    }
+    if !model.towers.is_empty() && !workload.text_only && fits_with(&workload.without_towers()) {
+        advice.push(Advice::TextOnly { scheme: scheme() });
     }
     if wanted.max_context >= LEAST_USEFUL_CONTEXT && wanted.max_context < workload.context {
         advice.push(Advice::Context {
@@ -82,22 +124,12 @@ pub fn advise(
             .iter()
             .any(|name| name.eq_ignore_ascii_case(dtype.name()))
     };
-    let smaller = [Dtype::Q8_0, Dtype::Q4_0]
+    // F16 helps where the type asked for is impossible.
+    let another = [Dtype::F16, Dtype::Q8_0, Dtype::Q4_0]
         .into_iter()
         .filter(loadable)
-        .find(|&dtype| {
-            let asked = workload.with_kv_type(dtype);
-            let candidate = Candidate {
-                assignment: wanted.assignment.clone(),
-                file_bytes: wanted.file_bytes,
-                notes: Vec::new(),
-            };
-            fit(model, vec![candidate], target, &asked)
-                .plans
-                .iter()
-                .all(Plan::fits)
-        });
-    advice.extend(smaller.map(|dtype| Advice::KvType {
+        .find(|&dtype| fits_with(&workload.with_kv_type(dtype)));
+    advice.extend(another.map(|dtype| Advice::KvType {
         scheme: scheme(),
         dtype,
     }));

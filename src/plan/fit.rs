@@ -141,17 +141,14 @@ fn plan(model: &ModelSpec, candidate: Candidate, target: Target<'_>, workload: &
     let available = available(target.device, workload);
     let speeds = speeds(model, &assignment, target, workload);
     notes.extend(self_evident(model, &assignment, &memory, target, workload));
-    let allocation = allocation_note(&memory, target);
-    let refused = matches!(allocation, Some(Note::Allocation { current: true, .. }))
-        || (target.release.is_some() && allocation.is_some());
-    notes.extend(allocation);
-    let fits = memory.total() <= available && memory.kv_problem.is_none() && !refused;
+    // What is too large altogether needs no word on its allocations.
+    if memory.total() <= available {
+        notes.extend(allocation_note(&memory, target));
+        notes.extend(tight_note(&memory, available, target));
+    }
+    let fits = holds(&memory, available, target);
     let tensor_bytes = assignment.tensor_bytes();
-    let max_context = if refused {
-        0
-    } else {
-        max_context(model, &assignment, target, workload)
-    };
+    let max_context = max_context(model, &assignment, target, workload);
     Plan {
         verdict: if fits {
             Verdict::Fits
@@ -168,6 +165,16 @@ fn plan(model: &ModelSpec, candidate: Candidate, target: Target<'_>, workload: &
         notes,
         assignment,
     }
+}
+
+/// Whether a ledger fits: all of it, with a cache that the runtime has, and no allocation that the
+/// driver refuses on the release at hand or, where that is not known, on current ones.
+fn holds(memory: &Ledger, available: Bytes, target: Target<'_>) -> bool {
+    let granted = match allocation_note(memory, target) {
+        Some(Note::Allocation { current, .. }) => !current && target.release.is_none(),
+        _ => true,
+    };
+    memory.total() <= available && memory.kv_problem.is_none() && granted
 }
 
 /// The largest total context whose ledger fits, by bisection: the ledger never shrinks as context
@@ -191,7 +198,7 @@ pub fn max_context(
             target.runtime,
             &workload.with_context(context),
         );
-        memory.kv_problem.is_none() && memory.total() <= available
+        holds(&memory, available, target)
     };
     // A limit that is no multiple is padded by the runtime all the same, so it may be the answer.
     if fits(limit) {
@@ -309,6 +316,18 @@ fn self_evident(
     notes
 }
 
+/// Whether what is left is less than what the runtime may take beyond the expected.
+fn tight_note(memory: &Ledger, available: Bytes, target: Target<'_>) -> Option<Note> {
+    let runtime = &target.runtime.memory.runtime_bytes;
+    let left = available.saturating_sub(memory.total());
+    let more = Bytes((runtime.high - runtime.expected).max(0.0) as u64);
+    (left < more).then(|| Note::Tight {
+        left,
+        more,
+        runtime: target.runtime.name.clone(),
+    })
+}
+
 /// Whether one allocation is larger than the driver grants: on the release at hand, or on current
 /// releases, or on the one release that is known for it.
 fn allocation_note(memory: &Ledger, target: Target<'_>) -> Option<Note> {
@@ -334,8 +353,9 @@ fn allocation_note(memory: &Ledger, target: Target<'_>) -> Option<Note> {
     }
 }
 
-/// The scheme to take: Q4_K_M, the usual choice, or what the file already is; where that does not
-/// fit, the best one below it that does, and where nothing below it is planned, the best that fits.
+/// The scheme to take: what the file already is if it is quantized, else Q4_K_M, the usual choice;
+/// where that does not fit, the best one below it that does, and where nothing below it is planned,
+/// the best that fits.
 fn recommend(plans: &[Plan]) -> Option<usize> {
     let rank = |plan: &Plan| {
         let quality = |id: &str| {
@@ -344,8 +364,12 @@ fn recommend(plans: &[Plan]) -> Option<usize> {
                 .position(|s: &Scheme| s.id == id)
         };
         let usual = quality("q4_k_m").unwrap_or(0);
+        let stored = plan.assignment.is_stored();
+        let quantized = plan.assignment.is_quantized();
         match quality(&plan.assignment.scheme) {
-            None => 0,
+            _ if stored && quantized => 0,
+            // A full-precision file of a type that is no scheme, F32.
+            None => 2000,
             Some(own) if own >= usual => own - usual,
             // Better than the usual choice: only where that was not asked for.
             Some(own) => 1000 + own,

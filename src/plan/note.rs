@@ -34,8 +34,12 @@ pub enum Note {
         /// The limit holds on the releases in use today, not only on an older one.
         current: bool,
     },
-    /// The runtime cannot load the scheme's files.
-    NotLoadable {
+    /// It fits, by less than the runtime's own memory is uncertain.
+    Tight {
+        /// What is left.
+        left: Bytes,
+        /// What the runtime may take beyond the expected.
+        more: Bytes,
         /// The runtime.
         runtime: String,
     },
@@ -71,7 +75,7 @@ pub enum Note {
         /// What it has now.
         now: String,
     },
-    /// A tensor's stored type has no known cost on this runtime.
+    /// The architecture is unknown and planned as if it were another.
     AssumedCache {
         /// What the blocks were taken for.
         as_if: String,
@@ -97,7 +101,7 @@ impl Note {
             Note::Fp8StorageOnly => "fp8_storage_only",
             Note::Kv(_) => "kv_type_impossible",
             Note::Allocation { .. } => "large_allocation",
-            Note::NotLoadable { .. } => "not_loadable",
+            Note::Tight { .. } => "tight",
             Note::BeyondModelContext { .. } => "beyond_model_context",
             Note::Towers { .. } => "towers_included",
             Note::SpeedUnmeasured { .. } => "speed_unmeasured",
@@ -129,7 +133,9 @@ impl Note {
             Note::Allocation { largest, limit, release, current: false } => format!(
                 "one allocation of {largest} fails on L4T {release}, which grants at most {limit}: update to JetPack 6.2.2 (R36.5) or later"
             ),
-            Note::NotLoadable { runtime } => format!("{runtime} does not load this format"),
+            Note::Tight { left, more, runtime } => format!(
+                "it fits barely: {left} would be left, and {runtime} itself may take {more} more than expected"
+            ),
             Note::BeyondModelContext { limit } => {
                 format!("the model was made for {limit} tokens of context; beyond that its output degrades")
             }

@@ -90,6 +90,30 @@ impl Workload {
         }
     }
 
+    /// The same with fused attention.
+    pub fn with_flash_attention(&self) -> Workload {
+        Workload {
+            flash_attention: true,
+            ..self.clone()
+        }
+    }
+
+    /// The same on a board without a desktop.
+    pub fn headless(&self) -> Workload {
+        Workload {
+            session: Session::Headless,
+            ..self.clone()
+        }
+    }
+
+    /// The same without vision and audio towers.
+    pub fn without_towers(&self) -> Workload {
+        Workload {
+            text_only: true,
+            ..self.clone()
+        }
+    }
+
     /// The same with another cache type for keys and values.
     pub fn with_kv_type(&self, dtype: Dtype) -> Workload {
         Workload {

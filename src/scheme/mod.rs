@@ -57,6 +57,19 @@ impl Assignment {
         self.tensors.iter().map(|t| t.bytes).sum()
     }
 
+    /// It describes a file that exists.
+    pub fn is_stored(&self) -> bool {
+        self.tensors.iter().any(|t| t.reason == Reason::Stored)
+    }
+
+    /// Some tensor holds its weights in less than 16 bits.
+    pub fn is_quantized(&self) -> bool {
+        self.tensors.iter().any(|t| {
+            let format = t.dtype.format();
+            format.block_bytes * 8 < format.block_elements * 16
+        })
+    }
+
     /// How many tensors fell back to another type because of their shape.
     pub fn fallbacks(&self) -> usize {
         self.tensors

@@ -1,4 +1,7 @@
-//! Lines to paste: how to start the recommended plan.
+//! Lines to paste: how to make the file of the recommended plan and how to start it, for the runtime
+//! that was planned. Names from outside are quoted for the shell.
+
+use std::path::Path;
 
 use super::Report;
 use crate::checkpoint::SourceFormat;
@@ -6,32 +9,138 @@ use crate::dtype::Dtype;
 use crate::plan::Plan;
 use crate::scheme::Container;
 
-/// A title and its lines, per runtime that can start the plan.
-pub(super) fn commands(report: &Report<'_>, plan: &Plan) -> Vec<(&'static str, Vec<String>)> {
-    match plan.assignment.container {
-        Container::Gguf => vec![
-            ("llama.cpp", vec![llama_server(report, plan)]),
-            ("Ollama", ollama(report, plan)),
-        ],
-        Container::Safetensors => vec![("vLLM", vec![vllm(report, plan)])],
+/// A title and its lines.
+pub(super) type Block = (&'static str, Vec<String>);
+
+/// What makes one block of lines, if the plan lets it.
+type Writer = fn(&Report<'_>, &Plan) -> Option<Block>;
+
+/// The blocks of each runtime; one that is not listed is not started from a command line.
+const WRITERS: &[(&str, &[Writer])] = &[
+    ("llama.cpp", &[make_gguf, llama_server, ollama]),
+    ("llama.cpp-cpu", &[make_gguf, llama_server_cpu]),
+    ("llama-bench", &[make_gguf, llama_bench]),
+    ("ollama", &[make_gguf, ollama]),
+    ("vllm", &[vllm]),
+];
+
+/// The blocks for `plan`, in the order in which they are needed.
+pub(super) fn commands(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+    let id = report.target.runtime.id.as_str();
+    let writers = WRITERS.iter().find(|(runtime, _)| *runtime == id);
+    let writers = writers.map_or(&[][..], |(_, writers)| writers);
+    writers
+        .iter()
+        .filter_map(|write| write(report, plan))
+        .collect()
+}
+
+/// An Ollama tag, which a colon tells from a file and from a hub id.
+fn ollama_tag<'a>(report: &Report<'a>) -> Option<&'a str> {
+    let name = report.model.name.as_str();
+    let is_tag = report.checkpoint.format == SourceFormat::Gguf && name.contains(':');
+    is_tag.then_some(name)
+}
+
+/// The model's name without the owner of a hub id.
+fn base<'a>(report: &Report<'a>) -> &'a str {
+    let name = report.model.name.as_str();
+    name.rsplit('/').next().unwrap_or(name)
+}
+
+fn gguf_name(report: &Report<'_>, scheme: &str) -> String {
+    format!("{}-{}.gguf", base(report), scheme.to_uppercase()).replace(':', "-")
+}
+
+/// The plan's file: the one that was given (the first of a split one), or a name for a new one.
+fn file(report: &Report<'_>, plan: &Plan) -> String {
+    let given = report.checkpoint.files.first();
+    let given = given.and_then(|file| file.path.file_name());
+    match given {
+        Some(name) if plan.assignment.is_stored() => name.to_string_lossy().into_owned(),
+        _ => gguf_name(report, &plan.assignment.scheme),
     }
 }
 
-/// The plan's file: the one that was given, or the name a converted one would have.
-fn file(report: &Report<'_>, plan: &Plan) -> String {
-    let name = &report.model.name;
-    match report.checkpoint.format {
-        SourceFormat::Gguf if report.fit.plans.len() == 1 => format!("{name}.gguf"),
-        _ => format!("{name}-{}.gguf", plan.assignment.scheme.to_uppercase()),
+/// With llama.cpp's own tools, unless the file is there or the checkpoint is packed in a way that
+/// they need not know.
+fn make_gguf(report: &Report<'_>, plan: &Plan) -> Option<Block> {
+    let wanted = plan.assignment.container == Container::Gguf && !plan.assignment.is_stored();
+    if !wanted || report.model.prequantized.is_some() || ollama_tag(report).is_some() {
+        return None;
     }
+    let scheme = plan.assignment.scheme.as_str();
+    let quantize = |from: &str| {
+        let (from, to) = (quoted(from), quoted(&gguf_name(report, scheme)));
+        format!("llama-quantize {from} {to} {}", scheme.to_uppercase())
+    };
+    let convert = |out_type: &str| {
+        let out = quoted(&gguf_name(report, out_type));
+        let from = quoted(&format!("./{}", base(report)));
+        format!("python convert_hf_to_gguf.py {from} --outtype {out_type} --outfile {out}")
+    };
+    let lines = match (report.checkpoint.format, scheme) {
+        (SourceFormat::Gguf, _) => {
+            let given = report.checkpoint.files.first()?.path.file_name()?;
+            vec![quantize(&given.to_string_lossy())]
+        }
+        (_, "f16" | "bf16" | "q8_0") => vec![convert(scheme)],
+        _ => vec![convert("bf16"), quantize(&gguf_name(report, "bf16"))],
+    };
+    let projector = new_projector(report).map(|out| {
+        let (from, out) = (quoted(&format!("./{}", base(report))), quoted(&out));
+        format!("python convert_hf_to_gguf.py {from} --mmproj --outfile {out}")
+    });
+    let lines = lines.into_iter().chain(projector).collect();
+    Some(("Make the file with llama.cpp's tools", lines))
+}
+
+/// The name of the projector's file that a Hugging Face checkpoint with towers is converted to.
+fn new_projector(report: &Report<'_>) -> Option<String> {
+    let has_towers = !report.model.towers.is_empty() && !report.workload.text_only;
+    let wanted = has_towers && report.checkpoint.format != SourceFormat::Gguf;
+    wanted.then(|| format!("mmproj-{}.gguf", base(report)))
+}
+
+/// The projector beside a GGUF: its towers' file, which comes after those of the model.
+fn given_projector<'a>(report: &Report<'a>) -> Option<&'a Path> {
+    let checkpoint = report.checkpoint;
+    let has_one = checkpoint.format == SourceFormat::Gguf
+        && checkpoint.files.len() > 1
+        && !report.model.towers.is_empty();
+    let last = checkpoint.files.last().filter(|_| has_one);
+    last.map(|file| file.path.as_path())
+}
+
+/// The argument that loads the towers, whose file llama.cpp keeps apart.
+fn projector_argument(report: &Report<'_>) -> String {
+    let given = given_projector(report).filter(|_| !report.workload.text_only);
+    let given = given.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    given
+        .or_else(|| new_projector(report))
+        .map_or_else(String::new, |name| format!(" --mmproj {}", quoted(&name)))
 }
 
 /// Prompt caches are switched off because they grow until the board is out of memory.
-fn llama_server(report: &Report<'_>, plan: &Plan) -> String {
+fn llama_server(report: &Report<'_>, plan: &Plan) -> Option<Block> {
+    let line = llama_server_line(report, plan, "-ngl 99")?;
+    Some(("Run it with llama.cpp", vec![line]))
+}
+
+fn llama_server_cpu(report: &Report<'_>, plan: &Plan) -> Option<Block> {
+    let line = llama_server_line(report, plan, "-dev none")?;
+    Some(("Run it with llama.cpp", vec![line]))
+}
+
+fn llama_server_line(report: &Report<'_>, plan: &Plan, place: &str) -> Option<String> {
+    // Ollama keeps the file under a digest, out of reach of a line to paste.
+    if plan.assignment.container != Container::Gguf || ollama_tag(report).is_some() {
+        return None;
+    }
     let workload = report.workload;
-    let mut line = format!(
-        "llama-server -m {} -c {} -ngl 99 -np {} -ub {} -fa {} --no-mmap --ctx-checkpoints 0 --cache-ram 0",
-        file(report, plan),
+    Some(format!(
+        "llama-server -m {} -c {} {place} -np {} -ub {} -fa {} --no-mmap --ctx-checkpoints 0 --cache-ram 0{}{}",
+        quoted(&file(report, plan)),
         workload.context,
         workload.parallel,
         workload.ubatch,
@@ -40,56 +149,147 @@ fn llama_server(report: &Report<'_>, plan: &Plan) -> String {
         } else {
             "off"
         },
-    );
-    for (flag, dtype) in [("-ctk", workload.type_k), ("-ctv", workload.type_v)] {
-        if dtype != Dtype::F16 {
-            line.push_str(&format!(" {flag} {}", dtype.name().to_lowercase()));
-        }
-    }
-    line
+        projector_argument(report),
+        cache_types(report),
+    ))
 }
 
-fn ollama(report: &Report<'_>, plan: &Plan) -> Vec<String> {
+fn llama_bench(report: &Report<'_>, plan: &Plan) -> Option<Block> {
+    if plan.assignment.container != Container::Gguf || ollama_tag(report).is_some() {
+        return None;
+    }
     let workload = report.workload;
-    let name = report.model.name.to_lowercase();
-    let mut lines = vec![
-        format!(
-            "printf 'FROM ./{}\\nPARAMETER num_ctx {}\\n' > Modelfile",
-            file(report, plan),
-            workload.context / workload.parallel.max(1),
-        ),
-        format!("ollama create {name} -f Modelfile && ollama run {name}"),
-    ];
-    if workload.type_k != Dtype::F16 {
-        let dtype = workload.type_k.name().to_lowercase();
-        lines.insert(
-            0,
-            format!("export OLLAMA_FLASH_ATTENTION=1 OLLAMA_KV_CACHE_TYPE={dtype}"),
-        );
-    }
-    if workload.parallel > 1 {
-        lines.insert(
-            0,
-            format!("export OLLAMA_NUM_PARALLEL={}", workload.parallel),
-        );
-    }
-    lines
+    let line = format!(
+        "llama-bench -m {} -p {} -n 128 -d 0,{} -ngl 99 -ub {} -fa {} -mmp 0{}",
+        quoted(&file(report, plan)),
+        workload.prompt_tokens,
+        workload.prompt_tokens,
+        workload.ubatch,
+        u8::from(workload.flash_attention),
+        cache_types(report),
+    );
+    Some(("Measure it with llama-bench", vec![line]))
 }
 
-fn vllm(report: &Report<'_>, plan: &Plan) -> String {
+fn cache_types(report: &Report<'_>) -> String {
+    let types = [
+        ("-ctk", report.workload.type_k),
+        ("-ctv", report.workload.type_v),
+    ];
+    types
+        .iter()
+        .filter(|(_, dtype)| *dtype != Dtype::F16)
+        .map(|(flag, dtype)| format!(" {flag} {}", dtype.name().to_lowercase()))
+        .collect()
+}
+
+/// Ollama has one type for keys and values, and fewer than llama.cpp; it joins no split files.
+fn ollama(report: &Report<'_>, plan: &Plan) -> Option<Block> {
+    const CACHE_TYPES: [Dtype; 3] = [Dtype::F16, Dtype::Q8_0, Dtype::Q4_0];
+    let workload = report.workload;
+    let dtype = workload.type_k;
+    let parts = report.checkpoint.files.len() - usize::from(given_projector(report).is_some());
+    let split = plan.assignment.is_stored() && parts > 1;
+    let loadable = plan.assignment.container == Container::Gguf
+        && dtype == workload.type_v
+        && CACHE_TYPES.contains(&dtype)
+        && !split;
+    if !loadable {
+        return None;
+    }
+    let from = match ollama_tag(report) {
+        Some(tag) => tag.to_owned(),
+        None => format!("./{}", file(report, plan)),
+    };
+    // Under a name of its own, so that a tag that was pulled stays as it is.
+    let name = quoted(&format!("{}-orin", tag_name(base(report))));
+    let mut settings = Vec::new();
+    if workload.parallel > 1 {
+        settings.push(format!("OLLAMA_NUM_PARALLEL={}", workload.parallel));
+    }
+    if dtype != Dtype::F16 {
+        settings.push("OLLAMA_FLASH_ATTENTION=1".to_owned());
+        let dtype = dtype.name().to_lowercase();
+        settings.push(format!("OLLAMA_KV_CACHE_TYPE={dtype}"));
+    }
+    let mut lines = Vec::new();
+    // The server reads them, which is a systemd service on a Jetson.
+    if !settings.is_empty() {
+        let settings = settings.join(" ");
+        lines.push(format!(
+            "sudo systemctl set-environment {settings} && sudo systemctl restart ollama"
+        ));
+    }
+    let parameter = workload.context / workload.parallel.max(1);
+    let (from, parameter) = (
+        quoted(&format!("FROM {from}")),
+        quoted(&format!("PARAMETER num_ctx {parameter}")),
+    );
+    lines.push(format!("printf '%s\\n' {from} {parameter} > Modelfile"));
+    lines.push(format!(
+        "ollama create {name} -f Modelfile && ollama run {name}"
+    ));
+    Some(("Run it with Ollama", lines))
+}
+
+/// What Ollama takes as a model's name: lower case, and no colon before the tag.
+fn tag_name(name: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    name.to_lowercase()
+        .chars()
+        .map(|c| if allowed(c) { c } else { '-' })
+        .collect()
+}
+
+fn vllm(report: &Report<'_>, plan: &Plan) -> Option<Block> {
     let workload = report.workload;
     let total = report.target.device.total_memory.value.as_f64().max(1.0);
     let share = (plan.memory.total().as_f64() / total * 100.0).ceil() / 100.0;
-    let name = match report.model.prequantized.as_deref() {
-        Some(stored) if stored == plan.assignment.scheme => report.model.name.clone(),
-        _ if ["bf16", "f16", "f32"].contains(&plan.assignment.scheme.as_str()) => {
-            report.model.name.clone()
-        }
-        _ => format!("{}-{}", report.model.name, plan.assignment.scheme),
+    let name = report.model.name.as_str();
+    let from = match plan.assignment.is_stored() {
+        // A hub id is what vLLM takes itself.
+        true if name.contains('/') => name.to_owned(),
+        true => format!("./{name}"),
+        false => format!("./{}-{}", base(report), plan.assignment.scheme),
     };
-    format!(
-        "vllm serve ./{name} --max-model-len {} --max-num-seqs {} --gpu-memory-utilization {share:.2}",
+    let line = format!(
+        "vllm serve {} --max-model-len {} --max-num-seqs {} --gpu-memory-utilization {share:.2}",
+        quoted(&from),
         workload.context / workload.parallel.max(1),
         workload.parallel,
-    )
+    );
+    Some(("Run it with vLLM", vec![line]))
+}
+
+/// A word as a POSIX shell reads it: bare where nothing in it is special, else in single quotes.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:+,=@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) && !word.starts_with('-') {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_split_or_expand_them() {
+        for (word, expected) in [
+            ("Qwen3-0.6B.gguf", "Qwen3-0.6B.gguf"),
+            ("my model.gguf", "'my model.gguf'"),
+            ("$(reboot)", "'$(reboot)'"),
+            ("it's", r"'it'\''s'"),
+            ("-rf", "'-rf'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word), expected);
+        }
+    }
+
+    #[test]
+    fn a_name_for_ollama_is_lower_case_without_spaces() {
+        assert_eq!(tag_name("My Model:4B"), "my-model-4b");
+    }
 }

@@ -5,6 +5,7 @@ use super::json::bound;
 use super::text::range;
 use crate::plan::Plan;
 use crate::plan::operations::decode_operations;
+use crate::plan::speed::Bound;
 use crate::report::table::{Align, Table};
 use crate::report::{line, rate, seconds};
 use crate::units::Bytes;
@@ -207,12 +208,15 @@ fn roofline(report: &Report<'_>, plan: &Plan) -> String {
     out.push_str(&table.text("   "));
     let facts = [
         format!(
-            "decode {} tokens/s, {} expected; bound by {}; never above {} ({:?}: {} bytes / bandwidth)",
+            "decode {} tokens/s, {} expected; bound by {}; never above {} ({}; {} bytes a step)",
             range(&decode.tokens_per_second),
             rate(decode.tokens_per_second.expected),
             bound(decode.bound),
             rate(decode.ceiling),
-            decode.ceiling_bound,
+            match decode.ceiling_bound {
+                Bound::Compute => "peak arithmetic",
+                _ => "bytes / peak bandwidth",
+            },
             decode.bytes_per_step,
         ),
         format!(

@@ -1,7 +1,7 @@
 //! The report as Markdown, for issues and pull requests.
 
 use super::commands::commands;
-use super::text::{headline, table};
+use super::text::{headline, notes, table};
 use super::{Report, advice_text};
 use crate::report::{count, line};
 
@@ -46,12 +46,13 @@ pub fn markdown(report: &Report<'_>) -> String {
                 format_args!("\n{title}:\n\n```sh\n{}\n```", lines.join("\n")),
             );
         }
-        if !plan.notes.is_empty() {
-            out.push('\n');
-        }
-        for note in &plan.notes {
-            line(&mut out, format_args!("- {}", note.text()));
-        }
+    }
+    let notes = notes(report);
+    if !notes.is_empty() {
+        out.push('\n');
+    }
+    for note in notes {
+        line(&mut out, format_args!("- {note}"));
     }
     out
 }

@@ -56,6 +56,18 @@ impl Report<'_> {
 /// A change in words.
 fn advice_text(advice: &Advice, workload: &Workload) -> String {
     match advice {
+        Advice::FlashAttention { scheme } => format!(
+            "fused attention: {} fits without --no-flash-attention",
+            scheme.to_uppercase()
+        ),
+        Advice::Headless { scheme, freed } => format!(
+            "no desktop: `sudo systemctl isolate multi-user.target` frees about {freed}, and {} fits as asked",
+            scheme.to_uppercase()
+        ),
+        Advice::TextOnly { scheme } => format!(
+            "text alone: {} fits with --text-only, without its vision or audio towers",
+            scheme.to_uppercase()
+        ),
         Advice::Context { scheme, context } => {
             format!(
                 "less context: {} fits with --context {context}",
@@ -63,7 +75,12 @@ fn advice_text(advice: &Advice, workload: &Workload) -> String {
             )
         }
         Advice::KvType { scheme, dtype } => format!(
-            "a smaller KV cache: {} fits with --context {} --kv-type {}",
+            "{} KV cache: {} fits with --context {} --kv-type {}",
+            if dtype.is_quantized() {
+                "a smaller"
+            } else {
+                "another"
+            },
             scheme.to_uppercase(),
             workload.context,
             dtype.name().to_lowercase()

@@ -52,13 +52,19 @@ pub fn text(report: &Report<'_>, colour: bool) -> String {
     }
     if let Some(plan) = recommended {
         for (title, lines) in commands(report, plan) {
-            line(&mut out, format_args!("\nRun it with {title}:"));
+            line(&mut out, format_args!("\n{title}:"));
             for command in lines {
                 line(&mut out, format_args!("  {command}"));
             }
         }
     }
-    out.push_str(&notes(report, recommended));
+    let notes = notes(report);
+    if !notes.is_empty() {
+        out.push('\n');
+    }
+    for note in notes {
+        line(&mut out, format_args!("note: {note}"));
+    }
     out
 }
 
@@ -97,17 +103,13 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
             )
         }
         None => {
-            let least = report
-                .fit
-                .plans
-                .iter()
-                .min_by_key(|plan| plan.memory.total());
-            let lacking = least.map_or_else(String::new, |plan| {
+            let lacking = smallest(report).map_or_else(String::new, |plan| {
                 let total = plan.memory.total();
                 if total > plan.available {
                     format!(
-                        ": {} needs {total} and {} is there",
+                        ": {} needs {total}, {} more than the {} there is",
                         plan.assignment.scheme.to_uppercase(),
+                        total.saturating_sub(plan.available),
                         plan.available
                     )
                 } else {
@@ -123,6 +125,12 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
             )
         }
     }
+}
+
+/// The plan that comes nearest to fitting.
+fn smallest<'a>(report: &Report<'a>) -> Option<&'a Plan> {
+    let plans = report.fit.plans.iter();
+    plans.min_by_key(|plan| plan.memory.total())
 }
 
 /// One row per format.
@@ -213,20 +221,14 @@ fn cache_type(report: &Report<'_>) -> String {
     }
 }
 
-/// The notes of the recommended plan, or of the first one, each once.
-fn notes(report: &Report<'_>, recommended: Option<&Plan>) -> String {
-    let mut out = String::new();
-    let shown = recommended.or_else(|| report.fit.plans.first());
-    for note in shown.map(|plan| plan.notes.as_slice()).unwrap_or_default() {
-        wrapped(&mut out, &format!("note: {}", note.text()));
-    }
+/// What to know about the recommended plan, or about the smallest, and about the runtime.
+pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
     let runtime = report.target.runtime;
-    for note in &runtime.notes {
-        wrapped(&mut out, &format!("note: {}: {note}", runtime.name));
-    }
-    if out.is_empty() {
-        out
-    } else {
-        format!("\n{out}")
-    }
+    let plan = report.fit.recommended().or(smallest(report));
+    let of_plan = plan.into_iter().flat_map(|plan| &plan.notes);
+    let of_runtime = runtime.notes.iter();
+    of_plan
+        .map(|note| note.text())
+        .chain(of_runtime.map(|note| format!("{}: {note}", runtime.name)))
+        .collect()
 }
