@@ -1,7 +1,7 @@
 //! Rows of numbers in, encoded blocks out, and back: every GGUF format that a scheme can assign.
 //!
 //! `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1` and `Q8_0` come out byte for byte as ggml writes them, with and
-//! without importance. For the others the search is our own (see [`affine`] and [`symmetric`]), and
+//! without importance. For the others the search is our own (see `affine` and `symmetric`), and
 //! its error is no larger than that of `llama-quantize`.
 //!
 //! The bytes depend on the row alone: not on the machine, on the rows beside it or on how the
