@@ -22,6 +22,11 @@ use crate::runtime::{self, RuntimeProfile};
 use crate::units::Bytes;
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
+    if args.explain && args.format == Format::Json {
+        bail!(
+            "--explain is for people: use it with --format text or markdown; JSON has every number"
+        );
+    }
     let saved = args.check.as_deref().map(read_saved).transpose()?;
     let (checkpoint, model) = open(&args.model)?;
     let board = Board::open(&args.board)?;
@@ -82,13 +87,14 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         Format::Json => report::json(&document),
         Format::Markdown => report::fit::markdown(&report),
     };
-    if args.explain && args.format == Format::Text {
+    if args.explain {
         let shown = fit.recommended().or_else(|| fit.plans.first());
-        text.push_str(
-            &shown
-                .map(|plan| report::fit::explain(&report, plan))
-                .unwrap_or_default(),
-        );
+        let explained = shown.map(|plan| report::fit::explain(&report, plan));
+        let explained = explained.unwrap_or_default();
+        text.push_str(&match args.format {
+            Format::Markdown => format!("\n```text{explained}```\n"),
+            _ => explained,
+        });
     }
     match &args.output {
         Some(path) => write_file(path, &text)?,
@@ -240,7 +246,7 @@ fn read_saved(path: &Path) -> anyhow::Result<(PathBuf, serde_json::Value)> {
     let shown = path.display();
     let text = input::read_text(path, SAVED_LIMIT).context("cannot read the saved prediction")?;
     let document: serde_json::Value = serde_json::from_str(&text).with_context(|| {
-        format!("{shown} is not JSON; make it with `orinplan fit MODEL --save {shown}`")
+        format!("{shown} is not JSON; a saved prediction is what `orinplan fit MODEL --save FILE` writes")
     })?;
     let schema = document.get("schema").and_then(|schema| schema.as_str());
     if schema != Some(report::fit::SCHEMA) {

@@ -68,12 +68,12 @@ pub fn json(value: &impl serde::Serialize) -> String {
 pub(crate) fn wrapped(text: &mut String, words: &str) {
     const WIDTH: usize = 80;
     let mut used = 0;
-    for word in words.split(' ') {
+    for (index, word) in words.split(' ').enumerate() {
         let length = word.chars().count();
-        if used > 0 && used + 1 + length > WIDTH {
+        if index > 0 && used + 1 + length > WIDTH {
             text.push_str("\n  ");
             used = 2;
-        } else if used > 0 {
+        } else if index > 0 {
             text.push(' ');
             used += 1;
         }

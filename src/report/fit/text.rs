@@ -44,10 +44,8 @@ pub fn text(report: &Report<'_>, colour: bool) -> String {
     if !report.advice.is_empty() {
         out.push_str("\nWhat to change, least harm first:\n");
         for (index, advice) in report.advice.iter().enumerate() {
-            line(
-                &mut out,
-                format_args!("  {}. {}", index + 1, advice_text(advice, workload)),
-            );
+            let advice = advice_text(advice, workload);
+            wrapped(&mut out, &format!("  {}. {advice}", index + 1));
         }
     }
     if let Some(plan) = recommended {
