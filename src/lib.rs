@@ -13,6 +13,7 @@ pub mod checkpoint;
 pub mod model;
 pub mod scheme;
 pub mod convert;
+pub mod quantize;
 pub mod device;
 pub mod runtime;
 pub mod plan;

@@ -15,6 +15,8 @@ const ORDER: &[&str] = &[
     "checkpoint",
     "model",
     "scheme",
+    "convert",
+    "quantize",
     "device",
     "runtime",
     "plan",

@@ -6,8 +6,11 @@ use anyhow::{Context, bail};
 
 use super::args::{BoardArgs, FitArgs, Format, ModelArgs, WorkloadArgs};
 use super::{Outcome, print};
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, SourceFormat};
+use crate::convert;
 use crate::device::{self, DeviceProfile, PowerMode, Session};
+use crate::gguf;
+use crate::input;
 use crate::model::{self, ModelSpec, Unknown};
 use crate::plan::advise::advise;
 use crate::plan::candidates::{Header, Wanted, candidates, smaller_candidates};
@@ -25,14 +28,14 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     let target = board.target(args.workload.l4t);
     let workload = workload(&args.workload, &model, &board.runtime)?;
     let wanted = wanted(&args.workload.scheme);
-    let header = Header::default();
+    let header = header(&checkpoint, &model);
     let candidates = candidates(
         &checkpoint,
         &model,
         &board.runtime,
         &wanted,
         args.workload.rules,
-        header,
+        &header,
     )?;
     if candidates.is_empty() {
         bail!(
@@ -51,7 +54,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
                 &model,
                 &board.runtime,
                 args.workload.rules,
-                header,
+                &header,
             );
             fit::fit(&model, others, target, &workload)
         }
@@ -75,7 +78,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         return check(&path, &differences);
     }
     let mut text = match args.format {
-        Format::Text => report::fit::text(&report),
+        Format::Text => report::fit::text(&report, args.output.is_none() && super::wants_colour()),
         Format::Json => report::json(&document),
         Format::Markdown => report::fit::markdown(&report),
     };
@@ -96,6 +99,33 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     } else {
         Outcome::No
     })
+}
+
+/// What conversion to GGUF would write before the tensors. A GGUF keeps the header it has.
+pub(super) fn header(checkpoint: &Checkpoint, model: &ModelSpec) -> Header {
+    if checkpoint.format == SourceFormat::Gguf {
+        return Header::default();
+    }
+    // The file type is one number whatever it is, so the size does not depend on it.
+    match convert::metadata(checkpoint, model, 0) {
+        Ok(metadata) => Header {
+            metadata_bytes: gguf::metadata_bytes(&metadata).0,
+            incomplete: None,
+        },
+        Err(error) => {
+            // Reports name no directory: the same model gives the same report wherever it lies.
+            let directory = checkpoint.directory.as_deref().unwrap_or(Path::new(""));
+            let said = error.to_string();
+            let bare = said
+                .strip_prefix(&directory.display().to_string())
+                .unwrap_or(&said);
+            let why = bare.trim_start_matches(['/', ':', ' ']).to_owned();
+            Header {
+                metadata_bytes: 0,
+                incomplete: Some(why),
+            }
+        }
+    }
 }
 
 /// Opens a checkpoint and describes its model.
@@ -146,7 +176,15 @@ pub(super) fn wanted(ids: &[String]) -> Wanted {
     match ids {
         [] => Wanted::Common,
         ids if ids.iter().any(|id| id.eq_ignore_ascii_case("all")) => Wanted::All,
-        ids => Wanted::Named(ids.to_vec()),
+        ids => {
+            let mut named: Vec<String> = Vec::new();
+            for id in ids {
+                if !named.iter().any(|known| known.eq_ignore_ascii_case(id)) {
+                    named.push(id.clone());
+                }
+            }
+            Wanted::Named(named)
+        }
     }
 }
 
@@ -195,10 +233,12 @@ fn workload(
     Ok(workload)
 }
 
+/// A saved prediction has some kB a scheme.
+const SAVED_LIMIT: Bytes = Bytes(16 << 20);
+
 fn read_saved(path: &Path) -> anyhow::Result<(PathBuf, serde_json::Value)> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the saved prediction {shown}"))?;
+    let text = input::read_text(path, SAVED_LIMIT).context("cannot read the saved prediction")?;
     let document: serde_json::Value = serde_json::from_str(&text).with_context(|| {
         format!("{shown} is not JSON; make it with `orinplan fit MODEL --save {shown}`")
     })?;
@@ -227,7 +267,8 @@ fn check(path: &Path, differences: &[String]) -> anyhow::Result<Outcome> {
     Ok(Outcome::No)
 }
 
-/// Writes a file whole or not at all: beside its place first, then renamed.
+/// Writes a file whole or not at all: beside its place first, then renamed. What is there and is no
+/// regular file, such as `/dev/null`, is written to and never replaced.
 pub(super) fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
     let shown = path.display();
     let name = path
@@ -236,7 +277,11 @@ pub(super) fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut partial = name.to_owned();
     partial.push(format!(".{}.partial", std::process::id()));
     let partial = path.with_file_name(partial);
-    let written = std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path));
+    let is_special = std::fs::metadata(path).is_ok_and(|there| !there.is_file());
+    let written = match is_special {
+        true => std::fs::write(path, text),
+        false => std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path)),
+    };
     if written.is_err() {
         let _ = std::fs::remove_file(&partial);
     }

@@ -8,7 +8,7 @@ mod fit;
 mod inspect;
 mod roofline;
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -36,9 +36,8 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(Outcome::Yes) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
-        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let message = clean(&chain(&error));
+            let message = clean(&told(&error));
             let _ = writeln!(std::io::stderr(), "error: {message}");
             ExitCode::from(2)
         }
@@ -79,25 +78,32 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Prints to standard output.
+/// Prints to standard output. A reader that went away has what it wanted: the verdict stands.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(())
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
-/// The message and its causes, without a cause that the message before it ends with already.
-fn chain(error: &anyhow::Error) -> String {
+/// An error and its causes. Some messages quote their cause already: it is not said twice.
+fn told(error: &anyhow::Error) -> String {
     let mut message = String::new();
-    for cause in error.chain().map(ToString::to_string) {
+    for cause in error.chain().map(|cause| cause.to_string()) {
         if message.is_empty() {
             message = cause;
-        } else if !message.ends_with(&cause) {
+        } else if !message.contains(&cause) {
             message = format!("{message}: {cause}");
         }
     }
     message
+}
+
+/// Whether standard output is a terminal whose user has not asked for plain text.
+fn wants_colour() -> bool {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !plain && std::io::stdout().is_terminal()
 }
 
 /// One line without control characters: a message may repeat a foreign name.
@@ -116,12 +122,4 @@ fn clean(message: &str) -> String {
             }
         })
         .collect()
-}
-
-/// Whether the reader of our output went away, which is its right.
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let io = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<std::io::Error>());
-    io.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }

@@ -40,7 +40,7 @@ pub(super) fn run(args: &RooflineArgs) -> anyhow::Result<Outcome> {
             &board.runtime,
             &wanted,
             Rules::default(),
-            Header::default(),
+            &Header::default(),
         )?;
         let fit = fit(&model, candidates, target, &workload);
         points.extend(

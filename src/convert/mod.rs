@@ -8,6 +8,7 @@
 
 mod error;
 mod hparams;
+mod made;
 mod name;
 mod rules;
 mod sampling;

@@ -277,219 +277,47 @@ fn rounded(count: u64) -> String {
 mod tests {
     use super::*;
 
-    fn check(id: &str, parameters: u64, expect: [Option<&str>; 6]) {
-        let found = take_apart(id, parameters);
-        let found = [
-            &found.name,
-            &found.organization,
-            &found.basename,
-            &found.finetune,
-            &found.version,
-            &found.size_label,
-        ];
-        assert_eq!(found.map(|part| part.as_deref()), expect, "{id}");
-    }
+    /// Id, parameters; name, organization, base name, finetune, version, size.
+    #[rustfmt::skip]
+    const NAMES: &[(&str, u64, &str)] = &[
+        ("Llama-3.2-1B-Instruct", 1235814400, "Llama 3.2 1B Instruct | - | Llama-3.2 | Instruct | - | 1B"),
+        ("Qwen/Qwen3-30B-A3B", 30532122624, "Qwen3 30B A3B | Qwen | Qwen3 | - | - | 30B-A3B"),
+        ("TinyLlama-1.1B-Chat-v1.0", 1100048384, "TinyLlama 1.1B Chat v1.0 | - | TinyLlama | Chat | v1.0 | 1.1B"),
+        ("cg", 5, "Cg | - | - | - | - | -"),
+        ("microsoft/Phi-3.5-mini-instruct", 3821079552, "Phi 3.5 Mini Instruct | Microsoft | Phi-3.5 | instruct | - | mini"),
+        ("DeepSeek-R1-Distill-Qwen-1.5B", 1777088000, "DeepSeek R1 Distill Qwen 1.5B | - | DeepSeek-R1-Distill-Qwen | - | - | 1.5B"),
+        ("bigscience/bloom-7b1-petals", 7069016064, "Bloom 7b1 Petals | Bigscience | bloom | petals | - | 7.1B"),
+        ("gemma-3-1b-it", 999885952, "Gemma 3 1b It | - | gemma-3 | it | - | 1B"),
+        ("Yarn-Llama-2-7b-128k", 6738415616, "Yarn Llama 2 7b 128k | - | Yarn-Llama-2 | 128k | - | 7B"),
+        ("my own model", 1, "My Own Model | - | - | - | - | -"),
+        ("trained-5m-qwen3", 5800000, "Trained 5m Qwen3 | - | trained | qwen3 | - | 5M"),
+        ("./model-small-2b", 2000000000, "Model Small 2b | - | model-small | - | - | 2B"),
+        ("SmolLM2-135M-Instruct", 134515008, "SmolLM2 135M Instruct | - | SmolLM2 | Instruct | - | 135M"),
+        ("stories260K-hf", 260000, "stories260K Hf | - | - | - | - | -"),
+        ("Mixtral-8x7B-v0.1-q4_k", 46702792704, "Mixtral 8x7B v0.1 Q4_K | - | Mixtral | - | v0.1 | 8x7B"),
+        ("--", 3, " | - | - | - | - | -"),
+        ("", 3, " | - | - | - | - | -"),
+        ("Qwen2.5-0.5B-fp16", 494032768, "Qwen2.5 0.5B Fp16 | - | Qwen2.5 | - | - | 0.5B"),
+        ("llama2-v2-iter_3", 7, "Llama2 v2 Iter_3 | - | - | - | - | -"),
+        ("x-large-1_5b", 1500000000, "X Large 1_5b | - | x-large | - | - | 1.5B"),
+        ("tinystories-656k-hf", 656000, "Tinystories 656k Hf | - | tinystories | hf | - | 656K"),
+    ];
 
     #[test]
     fn names_are_taken_apart_as_gguf_py_does() {
-        check(
-            "Llama-3.2-1B-Instruct",
-            1235814400,
-            [
-                Some("Llama 3.2 1B Instruct"),
-                None,
-                Some("Llama-3.2"),
-                Some("Instruct"),
-                None,
-                Some("1B"),
-            ],
-        );
-        check(
-            "Qwen/Qwen3-30B-A3B",
-            30532122624,
-            [
-                Some("Qwen3 30B A3B"),
-                Some("Qwen"),
-                Some("Qwen3"),
-                None,
-                None,
-                Some("30B-A3B"),
-            ],
-        );
-        check(
-            "TinyLlama-1.1B-Chat-v1.0",
-            1100048384,
-            [
-                Some("TinyLlama 1.1B Chat v1.0"),
-                None,
-                Some("TinyLlama"),
-                Some("Chat"),
-                Some("v1.0"),
-                Some("1.1B"),
-            ],
-        );
-        check("cg", 5, [Some("Cg"), None, None, None, None, None]);
-        check(
-            "microsoft/Phi-3.5-mini-instruct",
-            3821079552,
-            [
-                Some("Phi 3.5 Mini Instruct"),
-                Some("Microsoft"),
-                Some("Phi-3.5"),
-                Some("instruct"),
-                None,
-                Some("mini"),
-            ],
-        );
-        check(
-            "DeepSeek-R1-Distill-Qwen-1.5B",
-            1777088000,
-            [
-                Some("DeepSeek R1 Distill Qwen 1.5B"),
-                None,
-                Some("DeepSeek-R1-Distill-Qwen"),
-                None,
-                None,
-                Some("1.5B"),
-            ],
-        );
-        check(
-            "bigscience/bloom-7b1-petals",
-            7069016064,
-            [
-                Some("Bloom 7b1 Petals"),
-                Some("Bigscience"),
-                Some("bloom"),
-                Some("petals"),
-                None,
-                Some("7.1B"),
-            ],
-        );
-        check(
-            "gemma-3-1b-it",
-            999885952,
-            [
-                Some("Gemma 3 1b It"),
-                None,
-                Some("gemma-3"),
-                Some("it"),
-                None,
-                Some("1B"),
-            ],
-        );
-        check(
-            "Yarn-Llama-2-7b-128k",
-            6738415616,
-            [
-                Some("Yarn Llama 2 7b 128k"),
-                None,
-                Some("Yarn-Llama-2"),
-                Some("128k"),
-                None,
-                Some("7B"),
-            ],
-        );
-        check(
-            "my own model",
-            1,
-            [Some("My Own Model"), None, None, None, None, None],
-        );
-        check(
-            "trained-5m-qwen3",
-            5800000,
-            [
-                Some("Trained 5m Qwen3"),
-                None,
-                Some("trained"),
-                Some("qwen3"),
-                None,
-                Some("5M"),
-            ],
-        );
-        check(
-            "./model-small-2b",
-            2000000000,
-            [
-                Some("Model Small 2b"),
-                None,
-                Some("model-small"),
-                None,
-                None,
-                Some("2B"),
-            ],
-        );
-        check(
-            "SmolLM2-135M-Instruct",
-            134515008,
-            [
-                Some("SmolLM2 135M Instruct"),
-                None,
-                Some("SmolLM2"),
-                Some("Instruct"),
-                None,
-                Some("135M"),
-            ],
-        );
-        check(
-            "stories260K-hf",
-            260000,
-            [Some("stories260K Hf"), None, None, None, None, None],
-        );
-        check(
-            "Mixtral-8x7B-v0.1-q4_k",
-            46702792704,
-            [
-                Some("Mixtral 8x7B v0.1 Q4_K"),
-                None,
-                Some("Mixtral"),
-                None,
-                Some("v0.1"),
-                Some("8x7B"),
-            ],
-        );
-        check("--", 3, [Some(""), None, None, None, None, None]);
-        check("", 3, [Some(""), None, None, None, None, None]);
-        check(
-            "Qwen2.5-0.5B-fp16",
-            494032768,
-            [
-                Some("Qwen2.5 0.5B Fp16"),
-                None,
-                Some("Qwen2.5"),
-                None,
-                None,
-                Some("0.5B"),
-            ],
-        );
-        check(
-            "llama2-v2-iter_3",
-            7,
-            [Some("Llama2 v2 Iter_3"), None, None, None, None, None],
-        );
-        check(
-            "x-large-1_5b",
-            1500000000,
-            [
-                Some("X Large 1_5b"),
-                None,
-                Some("x-large"),
-                None,
-                None,
-                Some("1.5B"),
-            ],
-        );
-        check(
-            "tinystories-656k-hf",
-            656000,
-            [
-                Some("Tinystories 656k Hf"),
-                None,
-                Some("tinystories"),
-                Some("hf"),
-                None,
-                Some("656K"),
-            ],
-        );
+        for (id, parameters, expect) in NAMES {
+            let found = take_apart(id, *parameters);
+            let parts = [
+                found.name,
+                found.organization,
+                found.basename,
+                found.finetune,
+                found.version,
+                found.size_label,
+            ];
+            let parts = parts.map(|part| part.unwrap_or("-".to_owned()));
+            assert_eq!(parts.join(" | "), *expect, "{id}");
+        }
     }
 
     #[test]

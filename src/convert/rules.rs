@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 
 use super::error::ConvertError;
 use super::hparams::{Hparams, as_count, bad, missing};
+use super::made::*;
 use super::tokenizer::Vocabulary;
 use crate::gguf::Value;
 use crate::model::{Attention, ModelSpec};
@@ -371,7 +372,7 @@ fn key_dim_unless_mixtral(model: &ModelSpec) -> Option<u64> {
     }
 }
 
-fn f32_value(number: f64) -> Value {
+pub(super) fn f32_value(number: f64) -> Value {
     Value::F32(number as f32)
 }
 
@@ -388,137 +389,4 @@ fn count_value(name: &str, value: &Json) -> Result<Value, ConvertError> {
         .map(one)
         .collect::<Result<_, _>>()
         .map(Value::I32s)
-}
-
-/// The kind of rotary scaling as GGUF names it; `None` for none and for what becomes a tensor.
-fn scaling(hparams: &Hparams<'_>) -> Result<Option<&'static str>, ConvertError> {
-    let factor = hparams.rope.float(&["factor"])?;
-    Ok(match hparams.rope.kind {
-        Some("linear") => factor.map(|_| "linear"),
-        Some("yarn") => factor.map(|_| "yarn"),
-        Some("su" | "longrope") => Some("longrope"),
-        _ => None,
-    })
-}
-
-fn yarn(hparams: &Hparams<'_>, keys: &[&str]) -> Result<Option<Value>, ConvertError> {
-    match scaling(hparams)? {
-        Some("yarn") => Ok(hparams.rope.float(keys)?.map(f32_value)),
-        _ => Ok(None),
-    }
-}
-
-const ORIGINAL_CONTEXT: &[&str] = &["original_max_position_embeddings"];
-
-fn original_context_length(hparams: &Hparams<'_>) -> Result<f64, ConvertError> {
-    let stated = match hparams.rope.float(ORIGINAL_CONTEXT)? {
-        None => hparams.float(ORIGINAL_CONTEXT)?,
-        stated => stated,
-    };
-    stated.ok_or_else(|| missing(ORIGINAL_CONTEXT))
-}
-
-fn original_context(hparams: &Hparams<'_>) -> Result<Option<Value>, ConvertError> {
-    let length = original_context_length(hparams)?;
-    match (0.0..=f64::from(u32::MAX)).contains(&length) {
-        true => Ok(Some(Value::U32(length as u32))),
-        false => Err(missing(ORIGINAL_CONTEXT)),
-    }
-}
-
-/// Phi-3: the part of a head that turns.
-fn partial_rope_dims(hparams: &Hparams<'_>) -> Result<Option<Value>, ConvertError> {
-    const PART: &[&str] = &["partial_rotary_factor", "rope_pct", "rope_percent"];
-    let part = match hparams.rope.float(PART)? {
-        None => hparams.float(PART)?,
-        stated => stated,
-    };
-    let hidden = hparams.need(&["hidden_size", "n_embd"])?;
-    let heads = hparams.need(&["num_attention_heads", "n_head"])?;
-    let turning = (part.unwrap_or(1.0) * f64::from(hidden)) as u32;
-    Ok(turning.checked_div(heads).map(Value::U32))
-}
-
-/// Phi-3 with long factors: the softmax is scaled by sqrt(1 + ln(context / original) /
-/// ln(original)) (`modeling_rope_utils.py`), for yarn by 1 + 0.1 ln(context / original).
-fn long_attn_factor(hparams: &Hparams<'_>) -> Result<Option<Value>, ConvertError> {
-    if !hparams.rope.has_list("long_factor") {
-        return Ok(None);
-    }
-    let original = original_context_length(hparams)?;
-    let context = hparams.need(&["n_positions", "max_position_embeddings"])?;
-    let stretch = f64::from(context) / original;
-    let factor = match hparams.rope.kind {
-        _ if stretch <= 1.0 => 1.0,
-        Some("yarn") => 0.1 * stretch.ln() + 1.0,
-        _ => (1.0 + stretch.ln() / original.ln()).sqrt(),
-    };
-    Ok(Some(f32_value(factor)))
-}
-
-/// Gemma 3n: the sparsity of each layer as a number of standard deviations.
-fn sparsity_scale(hparams: &Hparams<'_>) -> Result<Option<Value>, ConvertError> {
-    const KEY: &str = "activation_sparsity_pattern";
-    // Without a pattern the first ten layers keep 5 % (`configuration_gemma3n.py`).
-    let Some(pattern) = hparams.get(KEY) else {
-        let layers = 0..hparams.model.dims.blocks.min(4096);
-        let scale = |layer| {
-            if layer < 10 {
-                inverse_normal(0.95)
-            } else {
-                inverse_normal(0.0)
-            }
-        };
-        return Ok(Some(Value::F32s(layers.map(scale).collect())));
-    };
-    let share = |value: &Json| {
-        let number = value.as_f64().filter(|share| (0.0..1.0).contains(share));
-        number.ok_or_else(|| bad(KEY, value, "a share below 1"))
-    };
-    let shares = match pattern.as_array() {
-        Some(items) => items.iter().map(share).collect::<Result<Vec<f64>, _>>()?,
-        None => vec![share(pattern)?; hparams.model.dims.blocks.min(4096) as usize],
-    };
-    let scales = shares.into_iter().map(inverse_normal).collect();
-    Ok(Some(Value::F32s(scales)))
-}
-
-fn window_pattern(hparams: &Hparams<'_>) -> Result<Option<Value>, ConvertError> {
-    let windowed = hparams.model.layers.iter().map(|layer| {
-        let attention = layer.mixer.attention.as_ref();
-        Value::Bool(attention.is_some_and(|a| a.window.is_some()))
-    });
-    Ok(Some(Value::Array(windowed.collect())))
-}
-
-/// The value below which a standard normal variable falls with probability `share`: bisection on
-/// the error function, exact to single precision.
-fn inverse_normal(share: f64) -> f32 {
-    if share <= 0.0 {
-        return f32::NEG_INFINITY;
-    }
-    let (mut low, mut high) = (-40.0, 40.0);
-    for _ in 0..100 {
-        let middle = 0.5 * (low + high);
-        match normal_below(middle) < share {
-            true => low = middle,
-            false => high = middle,
-        }
-    }
-    (0.5 * (low + high)) as f32
-}
-
-/// P(X < x) for a standard normal X: Marsaglia's series, x + x^3/3 + x^5/15 + ..., times the
-/// density (J. Stat. Softw. 11(4), 2004); beyond 8 deviations it is 0 or 1 to double precision.
-fn normal_below(x: f64) -> f64 {
-    if x.abs() > 8.0 {
-        return if x > 0.0 { 1.0 } else { 0.0 };
-    }
-    let (mut term, mut sum, mut n) = (x, x, 1.0);
-    while term.abs() > 1e-17 * sum.abs() {
-        n += 2.0;
-        term *= x * x / n;
-        sum += term;
-    }
-    0.5 + sum * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt()
 }

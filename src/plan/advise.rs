@@ -6,6 +6,7 @@ use crate::device::Session;
 use crate::dtype::Dtype;
 use crate::model::ModelSpec;
 use crate::plan::fit::{Candidate, Fit, Plan, Target, available, fit, max_context};
+use crate::plan::kv::KvProblem;
 use crate::plan::workload::Workload;
 use crate::units::Bytes;
 
@@ -42,6 +43,11 @@ pub enum Advice {
         scheme: String,
         /// The cache type.
         dtype: Dtype,
+    },
+    /// The cache cannot have the type asked for, whatever the memory.
+    Cache {
+        /// Why, and what it can have.
+        problem: KvProblem,
     },
     /// Another scheme fits as asked.
     Scheme {
@@ -87,6 +93,9 @@ pub fn advise(
         planned.plans.iter().all(Plan::fits)
     };
     let mut advice = Vec::new();
+    if let Some(problem) = wanted.memory.kv_problem.clone() {
+        advice.push(Advice::Cache { problem });
+    }
     if !workload.flash_attention && fits_with(&workload.with_flash_attention()) {
         advice.push(Advice::FlashAttention { scheme: scheme() });
     }

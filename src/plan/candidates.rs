@@ -60,13 +60,13 @@ fn known() -> String {
         .join(", ")
 }
 
-/// The sizes of a file that conversion would write around the tensors.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// What conversion to GGUF would write before the tensors.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Header {
-    /// Bytes of GGUF metadata, tokenizer included.
+    /// Bytes of the metadata, tokenizer included.
     pub metadata_bytes: u64,
-    /// The checkpoint has a tokenizer, so that is all of it.
-    pub complete: bool,
+    /// Why that is not all of it, if it is not.
+    pub incomplete: Option<String>,
 }
 
 /// The candidates of `model` for `runtime`, best quality first, the file itself before all.
@@ -76,7 +76,7 @@ pub fn candidates(
     runtime: &RuntimeProfile,
     wanted: &Wanted,
     rules: Rules,
-    header: Header,
+    header: &Header,
 ) -> Result<Vec<Candidate>, CandidateError> {
     let stored_id = stored_scheme(checkpoint, model);
     let is_gguf = checkpoint.format == SourceFormat::Gguf;
@@ -139,15 +139,21 @@ pub fn candidates(
     all.extend(schemes.into_iter().map(|scheme| {
         let assignment = scheme::assign(model, scheme, rules);
         let mut notes = Vec::new();
-        if let Some(now) = model.prequantized.clone() {
-            notes.push(Note::DoubleQuantization { now });
-        } else if quantized_gguf {
-            notes.push(Note::DoubleQuantization {
-                now: stored_id.clone(),
-            });
-        }
-        if !is_gguf && scheme.container == Container::Gguf && !header.complete {
-            notes.push(Note::NoTokenizer);
+        // A 16-bit copy of a quantized checkpoint loses nothing more.
+        let is_16_bit = matches!(scheme.base, Dtype::BF16 | Dtype::F16);
+        let stored_id = quantized_gguf.then_some(&stored_id);
+        let now = model.prequantized.as_ref().or(stored_id).cloned();
+        notes.extend(
+            now.filter(|_| !is_16_bit)
+                .map(|now| Note::DoubleQuantization { now }),
+        );
+        if !is_gguf && scheme.container == Container::Gguf {
+            notes.extend(
+                header
+                    .incomplete
+                    .clone()
+                    .map(|why| Note::PartialHeader { why }),
+            );
         }
         Candidate {
             file_bytes: file_bytes(checkpoint, model, &assignment, header),
@@ -165,7 +171,7 @@ pub fn smaller_candidates(
     model: &ModelSpec,
     runtime: &RuntimeProfile,
     rules: Rules,
-    header: Header,
+    header: &Header,
 ) -> Vec<Candidate> {
     let common = SCHEMES
         .iter()
@@ -259,7 +265,7 @@ fn file_bytes(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
     assignment: &Assignment,
-    header: Header,
+    header: &Header,
 ) -> Bytes {
     let padded = |n: u64| n.div_ceil(32) * 32;
     match assignment.container {

@@ -80,8 +80,11 @@ pub enum Note {
         /// What the blocks were taken for.
         as_if: String,
     },
-    /// The file's size without the tokenizer, which the checkpoint does not have.
-    NoTokenizer,
+    /// The file's size leaves out metadata that conversion would add.
+    PartialHeader {
+        /// Why it is not known.
+        why: String,
+    },
     /// KV cache quantized with a type that costs speed.
     QuantizedCache {
         /// Its type.
@@ -106,7 +109,7 @@ impl Note {
             Note::Pool { .. } => "memory_pool",
             Note::DoubleQuantization { .. } => "double_quantization",
             Note::AssumedCache { .. } => "assumed_cache",
-            Note::NoTokenizer => "no_tokenizer",
+            Note::PartialHeader { .. } => "partial_header",
             Note::QuantizedCache { .. } => "quantized_cache",
         }
     }
@@ -115,7 +118,7 @@ impl Note {
     pub fn text(&self) -> String {
         match self {
             Note::ShapeFallback { tensors } => format!(
-                "{tensors} tensors have rows that do not divide into the blocks of this format and get a larger type, as llama.cpp does"
+                "{tensors} tensors have rows that do not divide into the blocks of this format and get a larger type"
             ),
             Note::DuplicatedEmbedding { bytes, runtime } => format!(
                 "{runtime} keeps the tied embedding twice on an integrated GPU: {bytes} more"
@@ -156,8 +159,8 @@ impl Note {
             Note::AssumedCache { as_if } => {
                 format!("the architecture is not known; its cache was taken for that of {as_if} because --assume-kv says so")
             }
-            Note::NoTokenizer => {
-                "the checkpoint has no tokenizer beside it, so the size of the file is without one".to_owned()
+            Note::PartialHeader { why } => {
+                format!("the size of the file is without its metadata, usually some MiB of tokenizer: {why}")
             }
             Note::QuantizedCache { dtype } => format!(
                 "a {} cache saves memory and costs some speed; during prefill one layer of it is widened to F16",

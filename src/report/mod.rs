@@ -64,6 +64,25 @@ pub fn json(value: &impl serde::Serialize) -> String {
     text
 }
 
+/// Appends words in lines of at most 80 characters, those after the first indented by two spaces.
+pub(crate) fn wrapped(text: &mut String, words: &str) {
+    const WIDTH: usize = 80;
+    let mut used = 0;
+    for word in words.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > WIDTH {
+            text.push_str("\n  ");
+            used = 2;
+        } else if used > 0 {
+            text.push(' ');
+            used += 1;
+        }
+        text.push_str(word);
+        used += length;
+    }
+    text.push('\n');
+}
+
 /// Appends a line. Writing to a string cannot fail.
 pub(crate) fn line(text: &mut String, args: std::fmt::Arguments<'_>) {
     let _ = text.write_fmt(args);
@@ -73,6 +92,23 @@ pub(crate) fn line(text: &mut String, args: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_lines_break_between_words() {
+        let mut text = String::new();
+        wrapped(&mut text, &"word ".repeat(20).trim_end());
+        assert_eq!(
+            text,
+            format!(
+                "{}\n  {}\n",
+                "word ".repeat(16).trim_end(),
+                "word ".repeat(4).trim_end()
+            )
+        );
+        text.clear();
+        wrapped(&mut text, &"x".repeat(100));
+        assert_eq!(text, format!("{}\n", "x".repeat(100)));
+    }
 
     #[test]
     fn numbers_read_well() {

@@ -36,7 +36,7 @@ impl Model {
 pub(super) fn tokens(
     path: &Path,
     json: &TokenizerJson,
-    files: &Files<'_>,
+    files: &Files<'_, Model>,
     size: u32,
 ) -> Result<Tokens, ConvertError> {
     let by_id = by_id(path, json, size as usize)?;
@@ -47,6 +47,7 @@ pub(super) fn tokens(
         texts: StringList::default(),
         scores: Vec::new(),
         types: Vec::with_capacity(size as usize),
+        merges: StringList::default(),
     };
     for (id, &at) in (0..size).zip(&by_id) {
         match added.get(&id) {
@@ -102,7 +103,7 @@ pub(super) fn by_id(
 pub(super) fn added<'a>(
     path: &Path,
     json: &'a TokenizerJson,
-    files: &'a Files<'_>,
+    files: &'a Files<'_, Model>,
     size: usize,
 ) -> Result<BTreeMap<u32, (&'a str, bool)>, ConvertError> {
     let stated = json.added_tokens.iter();

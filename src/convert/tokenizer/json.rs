@@ -7,7 +7,10 @@ use std::marker::PhantomData;
 use std::path::Path;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess,
+    Visitor,
+};
 
 use crate::convert::error::ConvertError;
 use crate::gguf::StringList;
@@ -20,15 +23,17 @@ const LIMIT: Bytes = Bytes(256 << 20);
 /// Steps of a pipeline at most. Real ones have up to ten.
 const STEPS: usize = 256;
 
-/// What conversion needs of the file.
+/// What conversion needs of the file. Where a `tokenizer.model` has the pieces, `M` passes over the
+/// model: it is nearly all of the file.
 #[derive(Debug, Deserialize)]
-pub(super) struct TokenizerJson {
+#[serde(bound = "M: Deserialize<'de>")]
+pub(super) struct TokenizerJson<M = Model> {
     #[serde(default, deserialize_with = "or_default")]
     pub(super) added_tokens: Vec<AddedToken>,
     pub(super) normalizer: Option<Normalizer<Normalizer>>,
     pub(super) pre_tokenizer: Option<PreTokenizer<PreTokenizer>>,
     pub(super) post_processor: Option<Processor<Processor>>,
-    pub(super) model: Model,
+    pub(super) model: M,
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,7 +136,7 @@ impl Piece {
 /// # Errors
 /// [`ConvertError::Open`] if it is no text file of at most 256 MiB, [`ConvertError::Json`] if it is
 /// not what `tokenizers` writes, with line and column.
-pub(super) fn read(path: &Path) -> Result<TokenizerJson, ConvertError> {
+pub(super) fn read<M: DeserializeOwned>(path: &Path) -> Result<TokenizerJson<M>, ConvertError> {
     let text = input::read_text(path, LIMIT)?;
     serde_json::from_str(&text).map_err(|source| ConvertError::Json {
         path: path.to_owned(),

@@ -15,6 +15,7 @@ mod template;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value as Json};
 
 use super::error::ConvertError;
@@ -23,7 +24,7 @@ use super::{Pairs, beside};
 use crate::gguf::{StringList, Value};
 use crate::input;
 use crate::units::Bytes;
-use json::TokenizerJson;
+use json::{Model, TokenizerJson};
 
 /// Which tokenizer an architecture has, in the order in which its files are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +59,9 @@ const CONFIG_LIMIT: Bytes = Bytes(16 << 20);
 const VOCAB_LIMIT: u64 = 1 << 21;
 
 /// The tokenizer files that are there.
-struct Files<'a> {
+struct Files<'a, M> {
     directory: &'a Path,
-    json: Option<(PathBuf, TokenizerJson)>,
+    json: Option<(PathBuf, TokenizerJson<M>)>,
     /// `tokenizer_config.json`, empty without.
     config: Map<String, Json>,
     /// The tokens that `tokenizer_config.json` and `special_tokens_map.json` name.
@@ -75,35 +76,34 @@ pub(super) fn add(
     hparams: &Hparams<'_>,
     vocabulary: Vocabulary,
 ) -> Result<(), ConvertError> {
-    let files = Files::read(directory)?;
     let size = vocab_size(hparams)?;
-    let space = files.config.get("add_prefix_space").and_then(Json::as_bool);
+    let tokenizer_config = object_beside(directory, "tokenizer_config.json")?.unwrap_or_default();
+    let stated = |key: &str| tokenizer_config.get(key);
+    let space = stated("add_prefix_space").and_then(Json::as_bool);
     if let (Vocabulary::Llama, Some(space)) = (vocabulary, space) {
         pairs.set("tokenizer.ggml.add_space_prefix", Value::Bool(space));
     }
-    let model = beside(directory, "tokenizer.model");
-    let gpt2 = files.config.get("tokenizer_class").and_then(Json::as_str) == Some("GPT2Tokenizer");
-    let sentencepiece = match vocabulary {
+    let gpt2 = stated("tokenizer_class").and_then(Json::as_str) == Some("GPT2Tokenizer");
+    let pieces = match vocabulary {
         Vocabulary::ByteLevel => None,
         Vocabulary::Phi3 if gpt2 => None,
-        _ => model,
+        _ => beside(directory, "tokenizer.model"),
     };
-    let tokens = match (sentencepiece, &files.json) {
-        (Some(path), _) => pieces::from_model(&path, &files, size, vocabulary == Vocabulary::Phi3)?,
-        (None, Some((path, json))) if json.model.is_byte_level() => {
-            byte_level::tokens(path, json, &files, size)?
+    let (tokens, special, tokenizer_config) = match pieces {
+        Some(path) => {
+            let files: Files<'_, IgnoredAny> = Files::read(directory, tokenizer_config)?;
+            let phi3 = vocabulary == Vocabulary::Phi3;
+            let tokens = pieces::from_model(&path, &files, size, phi3)?;
+            (tokens, special::read(&files, config), files.config)
         }
-        (None, Some((path, json))) if vocabulary != Vocabulary::ByteLevel => {
-            pieces::from_json(path, json, &files, vocabulary)?
-        }
-        (None, Some((path, json))) => return Err(json.model.refused(path)),
-        (None, None) => {
-            return Err(ConvertError::NoTokenizer {
-                place: directory.display().to_string(),
-            });
+        None => {
+            let files: Files<'_, Model> = Files::read(directory, tokenizer_config)?;
+            let tokens = of_json(&files, size, vocabulary)?;
+            let special = special::read(&files, config);
+            (tokens.merged(files.json), special, files.config)
         }
     };
-    let count = tokens.texts.len();
+    let (byte_level, count) = (tokens.model == "gpt2", tokens.texts.len());
     pairs.text("tokenizer.ggml.model", tokens.model);
     pairs.text("tokenizer.ggml.pre", tokens.pre);
     pairs.set("tokenizer.ggml.tokens", Value::Strings(tokens.texts));
@@ -111,18 +111,12 @@ pub(super) fn add(
         pairs.set("tokenizer.ggml.scores", Value::F32s(tokens.scores));
     }
     pairs.set("tokenizer.ggml.token_type", Value::I32s(tokens.types));
-    let byte_level = tokens.model == "gpt2";
-    let json = files.json.map(|(_, json)| json);
-    let special = special::read(json.as_ref(), &files.config, config);
-    if let Some(merges) = json.map(|json| json.model.merges)
-        && byte_level
-        && !merges.is_empty()
-    {
-        pairs.set("tokenizer.ggml.merges", Value::Strings(merges));
+    if !tokens.merges.is_empty() {
+        pairs.set("tokenizer.ggml.merges", Value::Strings(tokens.merges));
     }
     // Ids beyond the vocabulary of a SentencePiece model are left out.
     special.add(pairs, if byte_level { None } else { Some(count) });
-    template::add(pairs, directory, &files.config)?;
+    template::add(pairs, directory, &tokenizer_config)?;
     special.add_normalizer(pairs);
     if vocabulary == Vocabulary::Llama {
         // CodeLlama's end of turn, and a family of small models that were trained without a start.
@@ -138,6 +132,26 @@ pub(super) fn add(
     Ok(())
 }
 
+/// The tokens of `tokenizer.json`, whatever kind it is of.
+fn of_json(
+    files: &Files<'_, Model>,
+    size: u32,
+    vocabulary: Vocabulary,
+) -> Result<Tokens, ConvertError> {
+    match &files.json {
+        Some((path, json)) if json.model.is_byte_level() => {
+            byte_level::tokens(path, json, files, size)
+        }
+        Some((path, json)) if vocabulary != Vocabulary::ByteLevel => {
+            pieces::from_json(path, json, files, vocabulary)
+        }
+        Some((path, json)) => Err(json.model.refused(path)),
+        None => Err(ConvertError::NoTokenizer {
+            place: files.directory.display().to_string(),
+        }),
+    }
+}
+
 /// Tokens by id, and what reads them.
 struct Tokens {
     /// `gpt2` or `llama`.
@@ -148,9 +162,19 @@ struct Tokens {
     /// Empty for byte-level BPE.
     scores: Vec<f32>,
     types: Vec<i32>,
+    /// Empty for SentencePiece, whose scores say the order.
+    merges: StringList,
 }
 
 impl Tokens {
+    /// With the merges of `json`, if they are what orders these tokens.
+    fn merged(mut self, json: Option<(PathBuf, TokenizerJson)>) -> Tokens {
+        if let Some((_, json)) = json.filter(|_| self.model == "gpt2") {
+            self.merges = json.model.merges;
+        }
+        self
+    }
+
     fn push(&mut self, text: &str, kind: TokenType) {
         self.texts.push(text);
         self.types.push(kind as i32);
@@ -162,13 +186,12 @@ impl Tokens {
     }
 }
 
-impl Files<'_> {
-    fn read(directory: &Path) -> Result<Files<'_>, ConvertError> {
+impl<'a, M: DeserializeOwned> Files<'a, M> {
+    fn read(directory: &'a Path, config: Map<String, Json>) -> Result<Self, ConvertError> {
         let json = match beside(directory, "tokenizer.json") {
             Some(path) => Some(json::read(&path)?).map(|json| (path, json)),
             None => None,
         };
-        let config = object_beside(directory, "tokenizer_config.json")?.unwrap_or_default();
         let map = object_beside(directory, "special_tokens_map.json")?.unwrap_or_default();
         let named = [&config, &map].into_iter().flat_map(special::named);
         let named = named.collect();
@@ -179,7 +202,9 @@ impl Files<'_> {
             named,
         })
     }
+}
 
+impl<M> Files<'_, M> {
     /// The tokens of `added_tokens_decoder`, by id; an entry that is none is passed over.
     fn added_by_config(&self) -> impl Iterator<Item = (u32, &str, bool)> {
         let decoder = self.config.get("added_tokens_decoder");

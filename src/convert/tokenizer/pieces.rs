@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::json::TokenizerJson;
+use super::json::{Model, TokenizerJson};
 use super::{Files, TokenType, Tokens, Vocabulary, byte_level, looks_special, object_beside};
 use super::{VOCAB_LIMIT, sentencepiece};
 use crate::convert::error::ConvertError;
@@ -24,14 +24,15 @@ fn empty() -> Tokens {
         texts: StringList::default(),
         scores: Vec::new(),
         types: Vec::new(),
+        merges: StringList::default(),
     }
 }
 
 /// The pieces of `tokenizer.model` up to `size`, with what the files beside it put in their places.
 /// Phi-3 takes the added tokens of `tokenizer.json` too, and their word for what is special.
-pub(super) fn from_model(
+pub(super) fn from_model<M>(
     path: &Path,
-    files: &Files<'_>,
+    files: &Files<'_, M>,
     size: u32,
     phi3: bool,
 ) -> Result<Tokens, ConvertError> {
@@ -86,7 +87,7 @@ pub(super) fn from_model(
 pub(super) fn from_json(
     path: &Path,
     json: &TokenizerJson,
-    files: &Files<'_>,
+    files: &Files<'_, Model>,
     vocabulary: Vocabulary,
 ) -> Result<Tokens, ConvertError> {
     let vocab = &json.model.vocab;
@@ -141,7 +142,7 @@ pub(super) fn from_json(
     Ok(tokens)
 }
 
-impl Files<'_> {
+impl Files<'_, Model> {
     /// Whether Transformers counts a token among the special ones: a named one, or Llama's usual
     /// three where the tokenizer is of Llama's class.
     fn is_special(&self, token: &str) -> bool {

@@ -6,7 +6,8 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value as Json};
 
-use super::json::{Normalizer, Piece, Processor, TokenizerJson};
+use super::Files;
+use super::json::{Normalizer, Piece, Processor};
 use crate::convert::Pairs;
 use crate::gguf::Value;
 
@@ -34,12 +35,9 @@ pub(super) struct Special {
     strip_accents: Option<bool>,
 }
 
-/// The special tokens of a tokenizer. `config` is `tokenizer_config.json`, `model` is `config.json`.
-pub(super) fn read(
-    json: Option<&TokenizerJson>,
-    config: &Map<String, Json>,
-    model: &Json,
-) -> Special {
+/// The special tokens of a tokenizer; `model` is `config.json`.
+pub(super) fn read<M>(files: &Files<'_, M>, model: &Json) -> Special {
+    let (json, config) = (files.json.as_ref().map(|(_, json)| json), &files.config);
     let mut special = Special::default();
     let mut names = Names {
         config: !config.is_empty(),

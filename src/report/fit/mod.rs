@@ -85,6 +85,7 @@ fn advice_text(advice: &Advice, workload: &Workload) -> String {
             workload.context,
             dtype.name().to_lowercase()
         ),
+        Advice::Cache { problem } => format!("another KV cache: {problem}"),
         Advice::Scheme { scheme } => {
             format!("a smaller format: {} fits as asked", scheme.to_uppercase())
         }

@@ -4,11 +4,14 @@ use super::commands::commands;
 use super::{Report, advice_text};
 use crate::plan::Plan;
 use crate::report::table::{Align, Table};
-use crate::report::{count, line, rate, seconds};
+use crate::report::{count, line, rate, seconds, wrapped};
 use crate::units::Bytes;
 
-/// The report for a terminal.
-pub fn text(report: &Report<'_>) -> String {
+const FITS: &str = "FITS";
+const DOES_NOT_FIT: &str = "DOES NOT FIT";
+
+/// The report for a terminal; `colour` paints the verdict.
+pub fn text(report: &Report<'_>, colour: bool) -> String {
     let mut out = String::new();
     let Report {
         model,
@@ -17,24 +20,27 @@ pub fn text(report: &Report<'_>) -> String {
         fit,
         ..
     } = report;
-    line(
-        &mut out,
-        format_args!(
-            "{} ({}, {} parameters) on {}, {}, {}",
-            model.name,
-            model.architecture,
-            count(model.parameters),
-            target.device.name,
-            target.mode.name,
-            target.runtime.name,
-        ),
+    let title = format!(
+        "{} ({}, {} parameters) on {}, {}, {}",
+        model.name,
+        model.architecture,
+        count(model.parameters),
+        target.device.name,
+        target.mode.name,
+        target.runtime.name,
     );
+    wrapped(&mut out, &title);
     let recommended = fit.recommended();
-    line(&mut out, format_args!("{}", headline(report, recommended)));
+    let start = out.len();
+    wrapped(&mut out, &headline(report, recommended));
+    if colour {
+        let painted = painted(&out[start..]);
+        out.replace_range(start.., &painted);
+    }
     out.push('\n');
     out.push_str(&table(report).text(" "));
     out.push('\n');
-    line(&mut out, format_args!("{}", legend(report)));
+    wrapped(&mut out, &legend(report));
     if !report.advice.is_empty() {
         out.push_str("\nWhat to change, least harm first:\n");
         for (index, advice) in report.advice.iter().enumerate() {
@@ -57,9 +63,23 @@ pub fn text(report: &Report<'_>) -> String {
         out.push('\n');
     }
     for note in notes {
-        line(&mut out, format_args!("note: {note}"));
+        wrapped(&mut out, &format!("note: {note}"));
     }
     out
+}
+
+/// The headline with its verdict in bold green or red.
+fn painted(headline: &str) -> String {
+    let colours = [(FITS, 32), (DOES_NOT_FIT, 31)];
+    let verdict = colours
+        .into_iter()
+        .find(|(verdict, _)| headline.starts_with(verdict));
+    verdict.map_or(headline.to_owned(), |(verdict, colour)| {
+        format!(
+            "\u{1b}[1;{colour}m{verdict}\u{1b}[0m{}",
+            &headline[verdict.len()..]
+        )
+    })
 }
 
 /// The verdict in one sentence.
@@ -75,7 +95,7 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
                 )
             });
             format!(
-                "FITS as {}: {} of {} with {} tokens of context{speed}",
+                "{FITS} as {}: {} of {} with {} tokens of context{speed}",
                 plan.assignment.scheme.to_uppercase(),
                 plan.memory.total(),
                 plan.available,
@@ -100,7 +120,7 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
                 }
             });
             format!(
-                "DOES NOT FIT with {} tokens of context{lacking}",
+                "{DOES_NOT_FIT} with {} tokens of context{lacking}",
                 workload.context
             )
         }
@@ -122,9 +142,8 @@ pub(super) fn table(report: &Report<'_>) -> Table {
         ("memory", Align::Right),
         ("used", Align::Left),
         ("left", Align::Right),
-        ("max context", Align::Right),
+        ("max ctx", Align::Right),
         ("tokens/s", Align::Right),
-        ("prompt/s", Align::Right),
     ]);
     for (index, plan) in report.fit.plans.iter().enumerate() {
         let star = if report.fit.recommended == Some(index) {
@@ -145,17 +164,14 @@ pub(super) fn table(report: &Report<'_>) -> Table {
                 context => context.to_string(),
             },
             speeds.map_or("-".to_owned(), |s| range(&s.decode.tokens_per_second)),
-            speeds.map_or("-".to_owned(), |s| {
-                rate(s.prefill.tokens_per_second.expected)
-            }),
         ]);
     }
     table
 }
 
-/// Twelve cells of the available memory; an arrow where it is not enough.
+/// Ten cells of the available memory; an arrow where it is not enough.
 fn bar(plan: &Plan) -> String {
-    const CELLS: usize = 12;
+    const CELLS: usize = 10;
     let share = plan.memory.total().as_f64() / plan.available.as_f64().max(1.0);
     if share > 1.0 {
         return format!("{}>", "#".repeat(CELLS));

@@ -1,0 +1,75 @@
+//! Picks the instructions to encode with: the same code compiled for AVX2 where the processor has
+//! it, and for what every processor of the target has.
+#![allow(unsafe_code)]
+
+use super::{BlockError, Encoded, check, rows};
+use crate::dtype::Dtype;
+
+/// Encodes `values`, rows of `row` values each, as `dtype` into `out`.
+///
+/// `importance`, one number per column (the mean square of the activations that meet it, as an
+/// importance matrix holds it), says how much errors in that column cost; formats without a search
+/// (F32, F16, BF16, Q8_0) ignore it.
+///
+/// NaN and infinities are counted in the answer, see [`Encoded`]. In F16 finite values from 65520
+/// up become infinite, as IEEE 754 rounds them. In block formats values beyond what the largest
+/// scale reaches become the largest that it does.
+///
+/// # Errors
+/// [`BlockError`] if there is no encoder for `dtype`, `values` is no whole number of rows, a row no
+/// whole number of blocks, `out` not exactly as long as the encoded form, or `importance` has
+/// another length than a row or holds a number that is negative or not finite.
+pub fn encode_rows(
+    dtype: Dtype,
+    values: &[f32],
+    row: usize,
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) -> Result<Encoded, BlockError> {
+    check(dtype, values.len(), row, out.len())?;
+    if let Some(importance) = importance {
+        if importance.len() != row {
+            return Err(BlockError::Importance {
+                have: importance.len(),
+                row,
+            });
+        }
+        if let Some(column) = importance
+            .iter()
+            .position(|v| !(v.is_finite() && *v >= 0.0))
+        {
+            return Err(BlockError::ImportanceValue {
+                column,
+                value: importance[column],
+            });
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2, the only requirement of this function.
+        return Ok(unsafe { avx2(dtype, values, row, importance, out) });
+    }
+    Ok(baseline(dtype, values, row, importance, out))
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn avx2(
+    dtype: Dtype,
+    values: &[f32],
+    row: usize,
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) -> Encoded {
+    rows::encode(dtype, values, row, importance, out)
+}
+
+pub(super) fn baseline(
+    dtype: Dtype,
+    values: &[f32],
+    row: usize,
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) -> Encoded {
+    rows::encode(dtype, values, row, importance, out)
+}

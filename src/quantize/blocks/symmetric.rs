@@ -1,0 +1,244 @@
+//! `Q3_K`, `Q6_K`, `IQ4_XS`, `IQ4_NL`: values and weights in, the scales and codes of least
+//! weighted square error out. A weight is `d * scale * level`, and scales have a sign.
+//!
+//! The steps are those of [`super::affine`] without the minimum. [`Levels`] is all that tells the
+//! formats apart.
+
+use super::half::{f16_to_f32, f32_to_f16};
+use super::lanes::Lanes;
+
+/// The values that a code can stand for.
+pub(super) trait Levels {
+    /// The level of largest magnitude, which is negative.
+    const EXTREME: f32;
+    /// Integer scales reach from minus this to this minus 1.
+    const SCALES: f32;
+    /// The extreme value is put at `EXTREME` less each of these, and again with the sign turned.
+    const GRID: &'static [f32];
+    /// The level nearest to each lane. NaN gives some level.
+    fn snap(value: Lanes) -> Lanes;
+}
+
+/// Whole numbers from `-N` to `N - 1`.
+#[inline(always)]
+fn snap_whole(value: Lanes, n: f32) -> Lanes {
+    value
+        .max(Lanes::splat(-n))
+        .min(Lanes::splat(n - 1.0))
+        .round()
+}
+
+pub(super) struct Q3;
+impl Levels for Q3 {
+    const EXTREME: f32 = -4.0;
+    const SCALES: f32 = 32.0;
+    const GRID: &'static [f32] = &[-0.9, -0.6, -0.3, 0.0, 0.3, 0.6];
+    #[inline(always)]
+    fn snap(value: Lanes) -> Lanes {
+        snap_whole(value, 4.0)
+    }
+}
+
+pub(super) struct Q6;
+impl Levels for Q6 {
+    const EXTREME: f32 = -32.0;
+    const SCALES: f32 = 128.0;
+    const GRID: &'static [f32] = &[-0.8, -0.4, 0.0, 0.4, 0.8];
+    #[inline(always)]
+    fn snap(value: Lanes) -> Lanes {
+        snap_whole(value, 32.0)
+    }
+}
+
+/// The levels of `IQ4_NL` and `IQ4_XS`, `kvalues_iq4nl` of `ggml-common.h`.
+pub(super) const IQ4_LEVELS: [i8; 16] = [
+    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
+];
+
+pub(super) struct Iq4;
+impl Levels for Iq4 {
+    const EXTREME: f32 = -127.0;
+    const SCALES: f32 = 32.0;
+    const GRID: &'static [f32] = &[-7.0, -4.5, -2.0, 0.0, 2.0, 4.5, 7.0];
+    #[inline(always)]
+    fn snap(value: Lanes) -> Lanes {
+        let mut level = Lanes::splat(f32::from(IQ4_LEVELS[0]));
+        for pair in IQ4_LEVELS.windows(2) {
+            let (low, high) = (f32::from(pair[0]), f32::from(pair[1]));
+            let middle = Lanes::splat((low + high) / 2.0);
+            level = value.below(middle, level, Lanes::splat(high));
+        }
+        level
+    }
+}
+
+/// A block of `G * 8` sub-blocks as it will be stored.
+pub(super) struct SymmetricBlock<const G: usize, const LEN: usize> {
+    /// Half-precision bits of `d`.
+    pub(super) d: u16,
+    /// Integer scales, signed.
+    pub(super) scales: [Lanes; G],
+    /// Levels, not codes.
+    pub(super) levels: [[Lanes; LEN]; G],
+}
+
+/// The first step: the scale of each lane, in real numbers.
+#[inline(always)]
+pub(super) fn search<L: Levels, const LEN: usize>(x: &[Lanes; LEN], w: &[Lanes; LEN]) -> Lanes {
+    let (mut magnitude, mut extreme) = (Lanes::ZERO, Lanes::ZERO);
+    for &x in x {
+        extreme = magnitude.below(x.abs(), x, extreme);
+        magnitude = magnitude.max(x.abs());
+    }
+    let per_extreme = extreme.inverse_or_zero();
+    let (mut best_gain, mut best) = (Lanes::ZERO, Lanes::ZERO);
+    let mut try_slope = |slope: Lanes| {
+        let (mut qx, mut qq) = (Lanes::ZERO, Lanes::ZERO);
+        for (&x, &w) in x.iter().zip(w) {
+            let q = L::snap(x * slope);
+            let wq = w * q;
+            qx = qx + wq * x;
+            qq = qq + wq * q;
+        }
+        let scale = qx * qq.inverse_or_zero();
+        let gain = scale * qx;
+        best = best_gain.below(gain, scale, best);
+        best_gain = best_gain.max(gain);
+        best
+    };
+    for &extra in L::GRID {
+        try_slope(Lanes::splat(L::EXTREME - extra) * per_extreme);
+        try_slope(Lanes::splat(-L::EXTREME + extra) * per_extreme);
+    }
+    let mut scale = Lanes::ZERO;
+    for _ in 0..2 {
+        scale = try_slope(scale_slope(scale, per_extreme, L::EXTREME));
+        scale = try_slope(scale.inverse_or_zero());
+    }
+    scale
+}
+
+#[inline(always)]
+fn scale_slope(scale: Lanes, per_extreme: Lanes, extreme: f32) -> Lanes {
+    let first = Lanes::splat(extreme) * per_extreme;
+    Lanes::ZERO.below(scale.abs(), scale.inverse_or_zero(), first)
+}
+
+/// The weighted square error of a lane with the scale as stored, levels chosen anew.
+#[inline(always)]
+fn error<L: Levels, const LEN: usize>(x: &[Lanes; LEN], w: &[Lanes; LEN], scale: Lanes) -> Lanes {
+    let slope = scale.inverse_or_zero();
+    let mut sum = Lanes::ZERO;
+    for (&x, &w) in x.iter().zip(w) {
+        let e = L::snap(x * slope) * scale - x;
+        sum = sum + w * (e * e);
+    }
+    sum
+}
+
+/// The second step for one lane group: the integer near `scale` of least true error.
+#[inline(always)]
+fn integers<L: Levels, const LEN: usize>(
+    x: &[Lanes; LEN],
+    w: &[Lanes; LEN],
+    d: f32,
+    scale: Lanes,
+) -> (Lanes, Lanes) {
+    let mut best = (scale, Lanes::splat(f32::INFINITY));
+    for step in [0.0, -1.0, 1.0] {
+        let s = (scale + Lanes::splat(step))
+            .max(Lanes::splat(-L::SCALES))
+            .min(Lanes::splat(L::SCALES - 1.0));
+        let e = error::<L, LEN>(x, w, Lanes::splat(d) * s);
+        best = (e.below(best.1, s, best.0), e.min(best.1));
+    }
+    best
+}
+
+/// The half nearest `value`, as a number; at least the smallest one unless `value` is 0.
+#[inline(always)]
+fn to_half(value: f32, unit: f32) -> (u16, f32) {
+    let half = f32_to_f16((value * unit).clamp(-65504.0, 65504.0));
+    let half = if half & 0x7fff == 0 && value != 0.0 {
+        half | 1
+    } else {
+        half
+    };
+    (half, f16_to_f32(half) / unit)
+}
+
+/// Encodes one block. `x` is scaled so that its largest magnitude lies in `[1, 2)`; `unit`, a power
+/// of two, is what `x` was divided by. Weights are of the order of 1.
+#[inline(always)]
+pub(super) fn encode<L: Levels, const G: usize, const LEN: usize>(
+    x: &[[Lanes; LEN]; G],
+    w: &[[Lanes; LEN]; G],
+    unit: f32,
+) -> SymmetricBlock<G, LEN> {
+    let mut real = [Lanes::ZERO; G];
+    let mut largest = 0.0f32;
+    for g in 0..G {
+        real[g] = search::<L, LEN>(&x[g], &w[g]);
+        for s in real[g].0 {
+            largest = if largest.abs() < s.abs() { s } else { largest };
+        }
+    }
+    let (mut d, mut dv) = to_half(largest / -L::SCALES, unit);
+    let per_d = Lanes::splat(if dv != 0.0 { 1.0 / dv } else { 0.0 });
+    let mut scales = [Lanes::ZERO; G];
+    let mut total = 0.0;
+    for g in 0..G {
+        let scale = snap_whole(real[g] * per_d, L::SCALES);
+        let (s, e) = integers::<L, LEN>(&x[g], &w[g], dv, scale);
+        scales[g] = s;
+        total += e.sum();
+    }
+    for _ in 0..3 {
+        let (new_d, new_dv) = to_half(refit::<L, G, LEN>(x, w, dv, &scales), unit);
+        if new_d == d {
+            break;
+        }
+        let (mut new_scales, mut new_total) = (scales, 0.0);
+        for g in 0..G {
+            let (s, e) = integers::<L, LEN>(&x[g], &w[g], new_dv, scales[g]);
+            new_scales[g] = s;
+            new_total += e.sum();
+        }
+        if new_total >= total {
+            break;
+        }
+        (d, dv, scales, total) = (new_d, new_dv, new_scales, new_total);
+    }
+    let mut levels = [[Lanes::ZERO; LEN]; G];
+    for g in 0..G {
+        let slope = (Lanes::splat(dv) * scales[g]).inverse_or_zero();
+        for (level, &x) in levels[g].iter_mut().zip(&x[g]) {
+            *level = L::snap(x * slope);
+        }
+    }
+    SymmetricBlock { d, scales, levels }
+}
+
+/// The third step: the real `d` of least square error for the levels that these scales give.
+#[inline(always)]
+fn refit<L: Levels, const G: usize, const LEN: usize>(
+    x: &[[Lanes; LEN]; G],
+    w: &[[Lanes; LEN]; G],
+    d: f32,
+    scales: &[Lanes; G],
+) -> f32 {
+    let (mut aa, mut ax) = (0.0, 0.0);
+    for g in 0..G {
+        let slope = (Lanes::splat(d) * scales[g]).inverse_or_zero();
+        let (mut qx, mut qq) = (Lanes::ZERO, Lanes::ZERO);
+        for (&x, &w) in x[g].iter().zip(&w[g]) {
+            let q = L::snap(x * slope);
+            let wq = w * q;
+            qx = qx + wq * x;
+            qq = qq + wq * q;
+        }
+        aa += (scales[g] * scales[g] * qq).sum();
+        ax += (scales[g] * qx).sum();
+    }
+    if aa > 0.0 { (ax / aa) as f32 } else { d }
+}

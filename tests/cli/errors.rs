@@ -1,0 +1,198 @@
+//! Exit status 2: one line on standard error, nothing on standard output.
+
+use std::fs;
+
+use crate::support::{QWEN, assert_error, command, left, refused, run_with};
+
+#[test]
+fn words_that_are_not_known_are_answered_with_the_nearest() {
+    refused("fti", &["fti"]);
+    refused("fit", &["MODEL"]);
+    refused(&format!("fit {QWEN} another"), &["another"]);
+    refused(
+        &format!("fit {QWEN} --contxt 5"),
+        &["--contxt", "--context"],
+    );
+    refused(
+        &format!("fit {QWEN} --format html"),
+        &["html", "text, json, markdown"],
+    );
+    refused(
+        &format!("fit {QWEN} --scheme q4km"),
+        &["`q4km`", "did you mean `q4_k_m`"],
+    );
+    refused(
+        &format!("fit {QWEN} --scheme=q4_k_m,"),
+        &["``", "known are"],
+    );
+    refused(
+        &format!("fit {QWEN} --rules 2024"),
+        &["--rules", "llama.cpp-2026"],
+    );
+    refused(
+        &format!("fit {QWEN} --runtime llamacpp"),
+        &["llamacpp", "`llama.cpp`"],
+    );
+    refused(
+        &format!("fit {QWEN} --device orin-nano-8g"),
+        &["orin-nano-8g`", "orin-nano-8gb"],
+    );
+    refused(
+        &format!("fit {QWEN} --power-mode 99W"),
+        &["99W", "15W", "MAXN_SUPER"],
+    );
+    refused(&format!("fit {QWEN} --l4t thirty"), &["thirty", "36.4.7"]);
+    refused(
+        &format!("fit {QWEN} --check a --save b"),
+        &["--check", "--save"],
+    );
+    refused("roofline", &["MODEL"]);
+    refused("roofline --nominal a:b", &["a:b", "NAME:PARAMETERS:BITS"]);
+    refused("devices show nothing", &["nothing", "orin-nano-8gb"]);
+    refused("completions tcsh", &["tcsh", "bash"]);
+    refused("inspect fixtures/nothing", &["fixtures/nothing"]);
+}
+
+#[test]
+fn a_model_that_is_not_there_says_where_it_was_looked_for() {
+    refused(
+        "fit nothing-here",
+        &[
+            "nothing-here",
+            "no-hub-here",
+            "no-ollama-here",
+            "config.json",
+        ],
+    );
+    assert_error(&run_with("fit", &["".as_ref()]), &["no model"]);
+    refused(
+        "fit fixtures",
+        &["several models", "qwen3-0.6b-Q4_K_M.header.gguf"],
+    );
+}
+
+#[test]
+fn files_that_are_no_models_are_refused_in_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = directory.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    for (name, bytes, fragments) in [
+        ("empty.gguf", &b""[..], &["empty"][..]),
+        ("empty.safetensors", b"", &["empty"]),
+        ("short.gguf", b"GGUF\x03\0\0\0", &["short.gguf"]),
+        ("old.gguf", b"GGUF\x01\0\0\0\0\0\0\0\0\0\0\0", &["version"]),
+        (
+            "text.safetensors",
+            b"hello, this is text",
+            &["text.safetensors"],
+        ),
+        ("a.json", b"[1, 2", &["JSON"]),
+        ("config.json", b"[]", &["config.json"]),
+        ("none.json", b"{}", &["names no architecture"]),
+        (
+            "list.json",
+            br#"{"model_type": "llama"}"#,
+            &["num_hidden_layers"],
+        ),
+        ("notes.txt", b"plain", &["notes.txt", ".safetensors"]),
+        ("line\nbreak.json", b"{", &["JSON"]),
+    ] {
+        assert_error(&run_with("fit", &[&write(name, bytes)]), fragments);
+        assert_error(
+            &run_with("inspect --format json", &[&write(name, bytes)]),
+            &[],
+        );
+    }
+    let empty = directory.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    assert_error(&run_with("fit", &[&empty]), &["has no *.safetensors"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_fifo_is_refused_and_never_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["pipe.gguf", "pipe.toml"] {
+        let made = std::process::Command::new("mkfifo")
+            .arg(directory.path().join(name))
+            .status();
+        assert!(made.unwrap().success());
+    }
+    let pipe = directory.path().join("pipe.gguf");
+    assert_error(&run_with("fit", &[&pipe]), &["FIFO"]);
+    assert_error(
+        &run_with(&format!("fit {QWEN} --check"), &[&pipe]),
+        &["FIFO"],
+    );
+    let board = directory.path().join("pipe.toml");
+    assert_error(
+        &run_with(&format!("fit {QWEN} --device"), &[&board]),
+        &["pipe.toml"],
+    );
+    assert_error(
+        &run_with(&format!("fit {QWEN} --device"), &[directory.path()]),
+        &["device"],
+    );
+}
+
+#[test]
+fn a_broken_device_file_is_named_with_its_field() {
+    let shipped = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/profiles/boards/orin-nano-8gb.toml"
+    ))
+    .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let check = |text: &str, fragments: &[&str]| {
+        let path = directory.path().join("mine.toml");
+        fs::write(&path, text).unwrap();
+        assert_error(
+            &run_with(&format!("fit {QWEN} --device"), &[&path]),
+            fragments,
+        );
+        assert_error(&run_with("devices show", &[&path]), fragments);
+    };
+    let field = "bus_bits = { value = 128, source = \"spec\" }";
+    assert!(shipped.contains(field));
+    let change = |to: &str| shipped.replacen(field, to, 1);
+    check("", &["mine.toml"]);
+    check("not toml at all", &["mine.toml", "line 1"]);
+    check(
+        &change("bus_bits = { value = 128, source = \"nobody\" }"),
+        &["memory.bus_bits", "nobody"],
+    );
+    check(
+        &change("bus_bitz = { value = 128, source = \"spec\" }"),
+        &["bus_bitz", "line"],
+    );
+    check(
+        &change("bus_bits = { value = -1, source = \"spec\" }"),
+        &["mine.toml", "memory.bus_bits", "`-1`"],
+    );
+    // The file as shipped is a device like any other.
+    let path = directory.path().join("mine.toml");
+    fs::write(&path, &shipped).unwrap();
+    let mine = run_with(&format!("fit {QWEN} --format json --device"), &[&path]);
+    let known = run_with(
+        &format!("fit {QWEN} --format json --device orin-nano-8gb"),
+        &[],
+    );
+    assert_eq!(mine, known);
+}
+
+#[test]
+fn a_backtrace_never_reaches_the_user() {
+    for words in [
+        "fit nothing-here",
+        "fit fixtures/qwen3-0.6b --check Cargo.toml",
+    ] {
+        let output = command()
+            .args(words.split(' '))
+            .env("RUST_BACKTRACE", "full")
+            .output();
+        assert_error(&left(output.unwrap()), &[]);
+    }
+}

@@ -1,0 +1,10 @@
+//! The real command, from its words to its exit status. No network; what the machine has in its
+//! model stores is hidden.
+
+mod documents;
+mod errors;
+mod help;
+mod outputs;
+mod sources;
+mod support;
+mod verdicts;

@@ -1,0 +1,7 @@
+//! GGUF metadata of Hugging Face checkpoints, against what llama.cpp's converter (0.5.0) wrote for
+//! published models, and hostile files.
+
+mod build;
+mod hostile;
+mod hyperparameters;
+mod tokenizers;

@@ -1,0 +1,73 @@
+//! The keys of `orinplan.fit/1`, written out: scripts depend on them.
+
+use serde_json::Value as Json;
+
+/// Every key with its path; `[]` stands for the items of a list. A key that goes or changes its
+/// name needs a new schema; a new one belongs here.
+const KEYS: &str = "
+schema
+model.name model.architecture model.parameters model.source_format model.source_bytes
+model.context_length model.block_count model.towers
+device.id device.name device.power_mode device.memory_available_bytes
+device.memory_bandwidth_bytes_per_second
+runtime.id
+workload.context workload.kv_type_k workload.kv_type_v workload.parallel workload.ubatch
+workload.prompt_tokens workload.flash_attention workload.reserve_bytes workload.budget_bytes
+plans[].scheme plans[].verdict plans[].tensor_bytes plans[].file_bytes plans[].bits_per_weight
+plans[].max_context
+plans[].memory.weights_bytes plans[].memory.duplicated_embedding_bytes
+plans[].memory.kv_cache_bytes plans[].memory.recurrent_state_bytes plans[].memory.compute_bytes
+plans[].memory.output_bytes plans[].memory.runtime_bytes plans[].memory.total_bytes
+plans[].memory.available_bytes plans[].memory.headroom_bytes
+plans[].memory.largest_allocation_bytes
+plans[].decode.bytes_per_token plans[].decode.flops_per_token plans[].decode.operational_intensity
+plans[].decode.ceiling_tokens_per_second
+plans[].decode.tokens_per_second.low plans[].decode.tokens_per_second.expected
+plans[].decode.tokens_per_second.high plans[].decode.bound
+plans[].prefill.tokens_per_second.low plans[].prefill.tokens_per_second.expected
+plans[].prefill.tokens_per_second.high
+plans[].prefill.time_to_first_token_seconds.low
+plans[].prefill.time_to_first_token_seconds.expected
+plans[].prefill.time_to_first_token_seconds.high
+plans[].notes[].code plans[].notes[].text
+recommended advice[]
+";
+
+/// The paths of all values, in the order in which they stand, each once.
+fn paths(value: &Json, path: &str, found: &mut Vec<String>) {
+    match value {
+        Json::Object(pairs) => {
+            for (key, value) in pairs {
+                let dot = if path.is_empty() { "" } else { "." };
+                paths(value, &format!("{path}{dot}{key}"), found);
+            }
+        }
+        Json::Array(items) if !items.is_empty() => {
+            for item in items {
+                paths(item, &format!("{path}[]"), found);
+            }
+        }
+        _ if found.iter().any(|known| known == path) => {}
+        _ => found.push(path.to_owned()),
+    }
+}
+
+/// Asserts that a document with plans has every key of the contract, in its order, and no other.
+/// Notes and advice may be absent, as lists without items.
+pub(crate) fn assert_keys(document: &Json) {
+    let mut found = Vec::new();
+    paths(document, "", &mut found);
+    let may_be_empty =
+        |path: &&str| path.starts_with("plans[].notes") || path.starts_with("advice");
+    let found: Vec<&str> = found.iter().map(String::as_str).collect();
+    let expected: Vec<&str> = KEYS.split_whitespace().collect();
+    let firm = |paths: &[&str]| -> Vec<String> {
+        let firm = paths.iter().filter(|path| !may_be_empty(path));
+        firm.map(|path| (*path).to_owned()).collect()
+    };
+    assert_eq!(firm(&found), firm(&expected));
+    for path in found.iter().filter(|path| may_be_empty(path)) {
+        let list = ["plans[].notes", "advice"].contains(path);
+        assert!(list || expected.contains(path), "{path}");
+    }
+}
