@@ -108,12 +108,9 @@ pub enum ModelError {
 
 /// Each once: several entries may be run as the same architecture.
 fn known_names() -> String {
-    let mut names = Vec::new();
-    for arch in Arch::all() {
-        if !names.contains(&arch.name) {
-            names.push(arch.name);
-        }
-    }
+    let mut names: Vec<&str> = Arch::all().map(|arch| arch.name).collect();
+    names.sort_unstable();
+    names.dedup();
     names.join(", ")
 }
 

@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn long_lines_break_between_words() {
         let mut text = String::new();
-        wrapped(&mut text, &"word ".repeat(20).trim_end());
+        wrapped(&mut text, "word ".repeat(20).trim_end());
         assert_eq!(
             text,
             format!(

@@ -23,7 +23,7 @@ fn a_report_goes_whole_into_a_file_and_leaves_nothing_beside_it() {
             (code, "", "")
         );
         assert_eq!(fs::read_to_string(&path).unwrap(), says(code, &words));
-        assert_eq!(names(directory.path()), [path.clone()]);
+        assert_eq!(names(directory.path()), std::slice::from_ref(&path));
     }
 }
 

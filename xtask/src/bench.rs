@@ -107,7 +107,7 @@ fn release_binary() -> anyhow::Result<PathBuf> {
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let executable = artifacts
         .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .last();
+        .next_back();
     executable.context("cargo named no executable")
 }
 

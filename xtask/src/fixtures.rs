@@ -124,10 +124,11 @@ pub(crate) fn entries(tensors: &[GgufTensor]) -> Vec<TensorEntry<'_>> {
 /// A tensor of a GGUF: name, type, shape.
 pub(crate) type GgufTensor = (String, Dtype, Vec<u64>);
 
+/// Key-value pairs in file order.
+type Metadata = Vec<(String, gguf::Value)>;
+
 /// Metadata and tensors of that file.
-pub(crate) fn gguf_parts(
-    shape: &Shape,
-) -> anyhow::Result<(Vec<(String, gguf::Value)>, Vec<GgufTensor>)> {
+pub(crate) fn gguf_parts(shape: &Shape) -> anyhow::Result<(Metadata, Vec<GgufTensor>)> {
     let checkpoint = Checkpoint {
         name: shape.name.to_owned(),
         format: SourceFormat::Config,
@@ -146,7 +147,7 @@ pub(crate) fn gguf_parts(
 }
 
 /// The keys that say what the blocks are, as llama.cpp's converter names them.
-fn metadata(shape: &Shape, arch: &str) -> Vec<(String, gguf::Value)> {
+fn metadata(shape: &Shape, arch: &str) -> Metadata {
     let config = shape.config.get("text_config").unwrap_or(&shape.config);
     let text = |key: &str, value: &str| (key.to_owned(), gguf::Value::String(value.to_owned()));
     let mut pairs = vec![
