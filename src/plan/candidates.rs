@@ -86,8 +86,14 @@ pub fn candidates(
         Container::Safetensors
     };
     let has_weights = !checkpoint.tensors.is_empty();
-    // What a runtime loads as it is; a quantized Hugging Face checkpoint is left to the runtime.
-    let stored_loads = has_weights && loads_files(runtime, stored_container);
+    // What a runtime loads as it is.
+    let packing_loads = match &model.prequantized {
+        Some(packing) if !is_gguf => {
+            loads(runtime, packing) || runtime.loads.prequantized.contains(packing)
+        }
+        _ => true,
+    };
+    let stored_loads = has_weights && loads_files(runtime, stored_container) && packing_loads;
     let quantized_gguf = is_gguf
         && model
             .tensors
@@ -181,6 +187,15 @@ fn loads(runtime: &RuntimeProfile, id: &str) -> bool {
     runtime.loads.schemes.iter().any(|loaded| loaded == id)
 }
 
+/// The ids of the schemes that `runtime` loads in the kind of file that holds them.
+fn loadable(runtime: &RuntimeProfile) -> Vec<&'static str> {
+    SCHEMES
+        .iter()
+        .filter(|scheme| loads(runtime, scheme.id) && loads_files(runtime, scheme.container))
+        .map(|scheme| scheme.id)
+        .collect()
+}
+
 fn loads_files(runtime: &RuntimeProfile, container: Container) -> bool {
     let name = match container {
         Container::Gguf => "gguf",
@@ -206,7 +221,7 @@ fn named_scheme(
         return Err(CandidateError::NotLoadable {
             runtime: runtime.name.clone(),
             id: scheme.id.to_owned(),
-            loads: runtime.loads.schemes.join(", "),
+            loads: loadable(runtime).join(", "),
         });
     }
     if is_gguf && scheme.container == Container::Safetensors {

@@ -204,7 +204,11 @@ pub fn max_context(
     if fits(limit) {
         return limit;
     }
-    let (mut fitting, mut failing) = (0, limit.div_ceil(step));
+    // Nor need a search begin where the weights alone are too much.
+    if !fits(step) {
+        return 0;
+    }
+    let (mut fitting, mut failing) = (1, limit.div_ceil(step));
     while failing - fitting > 1 {
         let middle = fitting + (failing - fitting) / 2;
         match fits(middle * step) {

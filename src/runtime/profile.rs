@@ -80,6 +80,10 @@ pub struct Loads {
     pub files: Vec<String>,
     /// Ids of the schemes whose output it runs.
     pub schemes: Vec<String>,
+    /// How quantized Hugging Face checkpoints may be packed beyond what `schemes` names: it runs
+    /// those as they are.
+    #[serde(default)]
+    pub prequantized: Vec<String>,
     /// Element types its KV cache can have, in lower case.
     pub kv_types: Vec<String>,
     /// FP8 weights are widened before use on compute capability 8.7: smaller, never faster to compute.

@@ -317,6 +317,10 @@ pub(super) fn blocks(
         .copied()
         .find(|&h| h > 0)
         .ok_or(ModelError::missing(Key::Heads))?;
+    // Some blocks of a hybrid have none; a model whose queries meet no keys is a damaged file.
+    if kv_heads.iter().all(|&heads| heads == 0) {
+        return Err(ModelError::missing(Key::KvHeads));
+    }
     let key_dim = head_dim(facts, first_heads)?;
     // In GGUF each of the two lengths has a default of its own.
     let value_dim = match facts.is_hugging_face() {

@@ -61,7 +61,7 @@ pub fn text(report: &Report<'_>, colour: bool) -> String {
         out.push('\n');
     }
     for note in notes {
-        line(&mut out, format_args!("note: {note}"));
+        wrapped(&mut out, &format!("note: {note}"));
     }
     out
 }
