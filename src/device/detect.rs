@@ -191,7 +191,10 @@ fn apply_release(profile: &mut DeviceProfile, release: Option<L4tRelease>, notes
 
 /// A machine without a profile: its memory, and nothing about its speed until that is measured.
 fn host(name: &str, cpu_count: usize, total: Bytes, notes: &mut Notes) -> DeviceProfile {
-    notes.add("bandwidth_unknown", "the memory bandwidth of this machine is unknown, so speed is too; measure it with `orinplan calibrate`");
+    notes.add(
+        "bandwidth_unknown",
+        "the memory bandwidth of this machine is unknown, so no speed is predicted for it",
+    );
     let none = Sourced::derived(Bytes(0), "nothing is known to be held");
     let held = Estimate {
         low: none.clone(),

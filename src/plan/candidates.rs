@@ -1,6 +1,6 @@
 //! The candidates of a plan: which schemes come into question, with types and file sizes.
 
-use crate::checkpoint::{Checkpoint, SourceFormat};
+use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat};
 use crate::dtype::Dtype;
 use crate::model::ModelSpec;
 use crate::plan::fit::Candidate;
@@ -85,7 +85,8 @@ pub fn candidates(
     } else {
         Container::Safetensors
     };
-    let has_weights = !checkpoint.tensors.is_empty();
+    // A config.json alone stands for the 16-bit checkpoint that it describes.
+    let has_weights = !model.tensors.is_empty();
     // What a runtime loads as it is.
     let packing_loads = match &model.prequantized {
         Some(packing) if !is_gguf => {
@@ -132,13 +133,16 @@ pub fn candidates(
     if stored_loads && wants_stored {
         all.push(Candidate {
             assignment: scheme::stored(model, &stored_id, stored_container),
-            file_bytes: checkpoint.files.iter().map(|file| file.bytes).sum(),
-            notes: Vec::new(),
+            file_bytes: match checkpoint.files.is_empty() {
+                true => model.tensors.iter().map(|tensor| tensor.stored_bytes).sum(),
+                false => checkpoint.files.iter().map(|file| file.bytes).sum(),
+            },
+            notes: unseen(checkpoint),
         });
     }
     all.extend(schemes.into_iter().map(|scheme| {
         let assignment = scheme::assign(model, scheme, rules);
-        let mut notes = Vec::new();
+        let mut notes = unseen(checkpoint);
         // A 16-bit copy of a quantized checkpoint loses nothing more.
         let is_16_bit = matches!(scheme.base, Dtype::BF16 | Dtype::F16);
         let stored_id = quantized_gguf.then_some(&stored_id);
@@ -162,6 +166,30 @@ pub fn candidates(
         }
     }));
     Ok(all)
+}
+
+/// What a `config.json` without its weights leaves untold.
+fn unseen(checkpoint: &Checkpoint) -> Vec<Note> {
+    let RawConfig::HuggingFace(config) = &checkpoint.config else {
+        return Vec::new();
+    };
+    if checkpoint.format != SourceFormat::Config {
+        return Vec::new();
+    }
+    let mut notes = Vec::new();
+    if ["quantization_config", "quantization"]
+        .iter()
+        .any(|key| config.get(key).is_some_and(|v| v.is_object()))
+    {
+        notes.push(Note::QuantizationUnseen);
+    }
+    if ["vision_config", "audio_config"]
+        .iter()
+        .any(|key| config.get(key).is_some_and(|v| v.is_object()))
+    {
+        notes.push(Note::TowersUnseen);
+    }
+    notes
 }
 
 /// Every common scheme that the runtime loads, whatever the checkpoint is now: for a quantized GGUF,
@@ -237,10 +265,8 @@ fn named_scheme(
 /// type that most of its bytes have.
 pub fn stored_scheme(checkpoint: &Checkpoint, model: &ModelSpec) -> String {
     let stated = match &checkpoint.config {
-        crate::checkpoint::RawConfig::Gguf(metadata) => {
-            metadata.u64("general.file_type").ok().flatten()
-        }
-        crate::checkpoint::RawConfig::HuggingFace(_) => None,
+        RawConfig::Gguf(metadata) => metadata.u64("general.file_type").ok().flatten(),
+        RawConfig::HuggingFace(_) => None,
     };
     let by_type = stated
         .and_then(Scheme::of_file_type)

@@ -80,6 +80,10 @@ pub enum Note {
         /// What the blocks were taken for.
         as_if: String,
     },
+    /// The configuration says that the weights are quantized, but they are not there to be counted.
+    QuantizationUnseen,
+    /// The configuration has a vision or audio tower whose weights are not there to be counted.
+    TowersUnseen,
     /// The file's size leaves out metadata that conversion would add.
     PartialHeader {
         /// Why it is not known.
@@ -109,6 +113,8 @@ impl Note {
             Note::Pool { .. } => "memory_pool",
             Note::DoubleQuantization { .. } => "double_quantization",
             Note::AssumedCache { .. } => "assumed_cache",
+            Note::QuantizationUnseen => "quantization_unseen",
+            Note::TowersUnseen => "towers_unseen",
             Note::PartialHeader { .. } => "partial_header",
             Note::QuantizedCache { .. } => "quantized_cache",
         }
@@ -158,6 +164,12 @@ impl Note {
             }
             Note::AssumedCache { as_if } => {
                 format!("the architecture is not known; its cache was taken for that of {as_if} because --assume-kv says so")
+            }
+            Note::QuantizationUnseen => {
+                "config.json says that this checkpoint is quantized; without its weights it is planned as its 16-bit original".to_owned()
+            }
+            Note::TowersUnseen => {
+                "the model has a vision or audio tower, which config.json alone does not size: it is not counted".to_owned()
             }
             Note::PartialHeader { why } => {
                 format!("the size of the file is without its metadata, usually some MiB of tokenizer: {why}")
