@@ -305,7 +305,7 @@ fn show_prints_modes_sources_and_pitfalls() {
         "102 GB/s",
         "nvmap_4gib",
         "drop_caches",
-        "Sources\n  [1] ",
+        "Sources\n[1] ",
     ] {
         assert!(text.contains(part), "{part} in\n{text}");
     }

@@ -4,6 +4,7 @@ use crate::device::{
     AllocationLimit, DEFAULT_BOARD, DetectedDevice, DeviceProfile, Estimate, Gpu, PowerMode,
     Quantity, Session, Sourced, Trust,
 };
+use crate::report::wrapped;
 use crate::units::{Bytes, Hertz};
 
 /// One row per device, for its default power mode.
@@ -86,12 +87,9 @@ pub fn show_text(device: &DeviceProfile) -> String {
     if !device.pitfalls.is_empty() {
         text.push_str("\nPitfalls\n");
         for pitfall in &device.pitfalls {
-            text.push_str(&format!(
-                "  {}: {} [{}]\n",
-                pitfall.code,
-                pitfall.text,
-                feet.number(&pitfall.source)
-            ));
+            let source = feet.number(&pitfall.source);
+            let entry = format!("- {}: {} [{source}]", pitfall.code, pitfall.text);
+            wrapped(&mut text, &entry);
         }
     }
     text.push_str("\nSources\n");
@@ -287,12 +285,11 @@ impl Footnotes {
     }
 
     fn text(&self) -> String {
-        let lines = self
-            .0
-            .iter()
-            .zip(1..)
-            .map(|(source, number)| format!("  [{number}] {source}\n"));
-        lines.collect()
+        let mut text = String::new();
+        for (source, number) in self.0.iter().zip(1..) {
+            wrapped(&mut text, &format!("[{number}] {source}"));
+        }
+        text
     }
 }
 
