@@ -1,4 +1,4 @@
-//! `Q2_K`, `Q4_K`, `Q5_K`: values and weights of 256 in, the scales, minima and codes of least
+//! `Q2_K`, `Q4_K`, `Q5_K`: a scaled block in, the scales, minima and codes of least
 //! weighted square error out. A weight is `d * scale * code - dmin * min`.
 //!
 //! Three steps, for all sub-blocks at once, one a lane. First each sub-block for itself, in real
@@ -8,7 +8,8 @@
 //! the codes that came out; and again from the integers, as long as the error falls.
 
 use super::half::{f16_to_f32, f32_to_f16};
-use super::lanes::{LANES, Lanes};
+use super::lanes::Lanes;
+use super::scaling::Scaled;
 
 /// What tells these formats apart.
 #[derive(Clone, Copy)]
@@ -22,41 +23,41 @@ pub(super) struct Affine {
 }
 
 /// A block of `G * 8` sub-blocks as it will be stored; lane `j % 8` of group `j / 8` is sub-block `j`.
-pub(super) struct AffineBlock<const G: usize, const LEN: usize> {
+pub(super) struct AffineBlock<V, const G: usize, const LEN: usize> {
     /// Half-precision bits of `d` and `dmin`.
     pub(super) d: u16,
     pub(super) dmin: u16,
     /// Integer scales and minima.
-    pub(super) scales: [Lanes; G],
-    pub(super) mins: [Lanes; G],
+    pub(super) scales: [V; G],
+    pub(super) mins: [V; G],
     /// Codes.
-    pub(super) codes: [[Lanes; LEN]; G],
+    pub(super) codes: [[V; LEN]; G],
 }
 
 /// Scale and minimum (not above 0) of a sub-block: a weight is `scale * code + min`.
 #[derive(Clone, Copy)]
-struct Line {
-    scale: Lanes,
-    min: Lanes,
+struct Line<V> {
+    scale: V,
+    min: V,
     /// By how much the square error is below that of zeros.
-    gain: Lanes,
+    gain: V,
 }
 
 /// Sums over a sub-block that do not depend on its codes.
 #[derive(Clone, Copy)]
-struct Sums {
-    w: Lanes,
-    wx: Lanes,
+struct Sums<V> {
+    w: V,
+    wx: V,
 }
 
 /// The best line for codes `round(x * slope + shift)`.
 #[inline(always)]
-fn fit<const LEN: usize>(
-    x: &[Lanes; LEN], w: &[Lanes; LEN], sums: Sums, top: f32, slope: Lanes, shift: Lanes,
-) -> Line {
-    let (mut q1, mut q2, mut qx) = (Lanes::ZERO, Lanes::ZERO, Lanes::ZERO);
+fn fit<V: Lanes, const LEN: usize>(
+    x: &[V; LEN], w: &[V; LEN], sums: Sums<V>, top: f32, slope: V, shift: V,
+) -> Line<V> {
+    let (mut q1, mut q2, mut qx) = (V::zero(), V::zero(), V::zero());
     for (&x, &w) in x.iter().zip(w) {
-        let q = (x * slope + shift).max(Lanes::ZERO).min(Lanes::splat(top)).round();
+        let q = (x * slope + shift).max(V::zero()).min(V::splat(top)).round();
         let wq = w * q;
         q1 = q1 + wq;
         q2 = q2 + wq * q;
@@ -67,13 +68,13 @@ fn fit<const LEN: usize>(
     let min = (q2 * sums.wx - q1 * qx) * inverse;
     // A minimum is subtracted: where it would have to be added, the line goes through 0.
     let through_zero = qx * q2.inverse_or_zero();
-    let scale = Lanes::ZERO.below(min, through_zero, scale);
-    let min = min.min(Lanes::ZERO);
+    let scale = V::zero().below(min, through_zero, scale);
+    let min = min.min(V::zero());
     Line { scale, min, gain: scale * qx + min * sums.wx }
 }
 
 #[inline(always)]
-fn better(a: Line, b: Line) -> Line {
+fn better<V: Lanes>(a: Line<V>, b: Line<V>) -> Line<V> {
     Line {
         scale: a.gain.below(b.gain, b.scale, a.scale),
         min: a.gain.below(b.gain, b.min, a.min),
@@ -83,9 +84,9 @@ fn better(a: Line, b: Line) -> Line {
 
 /// The first step: scale and minimum of each lane, in real numbers.
 #[inline(always)]
-fn search<const LEN: usize>(x: &[Lanes; LEN], w: &[Lanes; LEN], format: Affine) -> Line {
-    let (mut low, mut high) = (Lanes::ZERO, x[0]);
-    let mut sums = Sums { w: Lanes::ZERO, wx: Lanes::ZERO };
+fn search<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], format: Affine) -> Line<V> {
+    let (mut low, mut high) = (V::zero(), x[0]);
+    let mut sums = Sums { w: V::zero(), wx: V::zero() };
     for (&x, &w) in x.iter().zip(w) {
         low = x.min(low);
         high = x.max(high);
@@ -94,9 +95,10 @@ fn search<const LEN: usize>(x: &[Lanes; LEN], w: &[Lanes; LEN], format: Affine) 
     }
     let per_range = (high - low).inverse_or_zero();
     // Where all values are the same and not above 0 the minimum alone is exact.
-    let mut best = Line { scale: Lanes::ZERO, min: low, gain: low * sums.wx };
+    let gain = low * (sums.wx + sums.wx - low * sums.w);
+    let mut best = Line { scale: V::zero(), min: low, gain };
     for &extra in format.grid {
-        let slope = Lanes::splat(format.top + extra) * per_range;
+        let slope = V::splat(format.top + extra) * per_range;
         best = better(best, fit(x, w, sums, format.top, slope, -low * slope));
     }
     for _ in 0..2 {
@@ -108,14 +110,14 @@ fn search<const LEN: usize>(x: &[Lanes; LEN], w: &[Lanes; LEN], format: Affine) 
 
 /// The weighted square error of a lane with the scale and minimum as stored, codes rounded anew.
 #[inline(always)]
-fn error<const LEN: usize>(
-    x: &[Lanes; LEN], w: &[Lanes; LEN], top: f32, scale: Lanes, min: Lanes,
-) -> Lanes {
+fn error<V: Lanes, const LEN: usize>(
+    x: &[V; LEN], w: &[V; LEN], top: f32, scale: V, min: V,
+) -> V {
     let slope = scale.inverse_or_zero();
-    let mut sum = Lanes::ZERO;
+    let mut sum = V::zero();
     for (&x, &w) in x.iter().zip(w) {
         let y = x + min;
-        let q = (y * slope).max(Lanes::ZERO).min(Lanes::splat(top)).round();
+        let q = (y * slope).max(V::zero()).min(V::splat(top)).round();
         let e = q * scale - y;
         sum = sum + w * (e * e);
     }
@@ -124,15 +126,15 @@ fn error<const LEN: usize>(
 
 /// The second step for one lane group: the integers near `scale` and `min` of least true error.
 #[inline(always)]
-fn integers<const LEN: usize>(
-    x: &[Lanes; LEN], w: &[Lanes; LEN], format: Affine, d: f32, dmin: f32, scale: Lanes, min: Lanes,
-) -> (Lanes, Lanes, Lanes) {
-    let (d, dmin, top) = (Lanes::splat(d), Lanes::splat(dmin), Lanes::splat(format.top_scale));
-    let mut best = (scale, min, Lanes::splat(f32::INFINITY));
+fn integers<V: Lanes, const LEN: usize>(
+    x: &[V; LEN], w: &[V; LEN], format: Affine, d: f32, dmin: f32, scale: V, min: V,
+) -> (V, V, V) {
+    let (d, dmin, top) = (V::splat(d), V::splat(dmin), V::splat(format.top_scale));
+    let mut best = (scale, min, V::splat(f32::INFINITY));
     for ds in [0.0, -1.0, 1.0] {
-        let s = (scale + Lanes::splat(ds)).max(Lanes::ZERO).min(top);
+        let s = (scale + V::splat(ds)).max(V::zero()).min(top);
         for dm in [0.0, -1.0, 1.0] {
-            let m = (min + Lanes::splat(dm)).max(Lanes::ZERO).min(top);
+            let m = (min + V::splat(dm)).max(V::zero()).min(top);
             let e = error(x, w, format.top, d * s, dmin * m);
             best = (
                 e.below(best.2, s, best.0),
@@ -152,13 +154,14 @@ fn to_half(value: f32, unit: f32) -> (u16, f32) {
     (half, f16_to_f32(half) / unit)
 }
 
-/// Encodes one block. `x` is scaled so that its largest magnitude lies in `[1, 2)`; `unit`, a
-/// power of two, is what `x` was divided by. Weights are of the order of 1.
+/// Encodes one block.
 #[inline(always)]
-pub(super) fn encode<const G: usize, const LEN: usize>(
-    x: &[[Lanes; LEN]; G], w: &[[Lanes; LEN]; G], unit: f32, format: Affine,
-) -> AffineBlock<G, LEN> {
-    let mut lines = [Line { scale: Lanes::ZERO, min: Lanes::ZERO, gain: Lanes::ZERO }; G];
+pub(super) fn encode<V: Lanes, const G: usize, const LEN: usize>(
+    scaled: &Scaled<V, G, LEN>, format: Affine,
+) -> AffineBlock<V, G, LEN> {
+    let Scaled { x, w, unit } = scaled;
+    let unit = *unit;
+    let mut lines = [Line { scale: V::zero(), min: V::zero(), gain: V::zero() }; G];
     let (mut scale_max, mut min_max) = (0.0f32, 0.0f32);
     for g in 0..G {
         lines[g] = search(&x[g], &w[g], format);
@@ -167,12 +170,12 @@ pub(super) fn encode<const G: usize, const LEN: usize>(
     }
     let (mut d, mut dv) = to_half(scale_max / format.top_scale, unit);
     let (mut dmin, mut dminv) = to_half(min_max / format.top_scale, unit);
-    let per_d = Lanes::splat(if dv > 0.0 { 1.0 / dv } else { 0.0 });
-    let per_dmin = Lanes::splat(if dminv > 0.0 { 1.0 / dminv } else { 0.0 });
-    let mut scales = [Lanes::ZERO; G];
-    let mut mins = [Lanes::ZERO; G];
+    let per_d = V::splat(if dv > 0.0 { 1.0 / dv } else { 0.0 });
+    let per_dmin = V::splat(if dminv > 0.0 { 1.0 / dminv } else { 0.0 });
+    let mut scales = [V::zero(); G];
+    let mut mins = [V::zero(); G];
     let mut total = 0.0;
-    let top = Lanes::splat(format.top_scale);
+    let top = V::splat(format.top_scale);
     for g in 0..G {
         let scale = (lines[g].scale * per_d).min(top).round();
         let min = (-lines[g].min * per_dmin).min(top).round();
@@ -199,12 +202,12 @@ pub(super) fn encode<const G: usize, const LEN: usize>(
         (d, dv, dmin, dminv, scales, mins, total) =
             (new_d, new_dv, new_dmin, new_dminv, new_scales, new_mins, new_total);
     }
-    let mut codes = [[Lanes::ZERO; LEN]; G];
+    let mut codes = [[V::zero(); LEN]; G];
     for g in 0..G {
-        let slope = (Lanes::splat(dv) * scales[g]).inverse_or_zero();
-        let min = Lanes::splat(dminv) * mins[g];
+        let slope = (V::splat(dv) * scales[g]).inverse_or_zero();
+        let min = V::splat(dminv) * mins[g];
         for (code, &x) in codes[g].iter_mut().zip(&x[g]) {
-            *code = ((x + min) * slope).max(Lanes::ZERO).min(Lanes::splat(format.top)).round();
+            *code = ((x + min) * slope).max(V::zero()).min(V::splat(format.top)).round();
         }
     }
     AffineBlock { d, dmin, scales, mins, codes }
@@ -212,19 +215,19 @@ pub(super) fn encode<const G: usize, const LEN: usize>(
 
 /// The third step: the real `d` and `dmin` of least square error for the codes that these give.
 #[inline(always)]
-fn refit<const G: usize, const LEN: usize>(
-    x: &[[Lanes; LEN]; G], w: &[[Lanes; LEN]; G], format: Affine, d: f32, dmin: f32,
-    scales: &[Lanes; G], mins: &[Lanes; G],
+fn refit<V: Lanes, const G: usize, const LEN: usize>(
+    x: &[[V; LEN]; G], w: &[[V; LEN]; G], format: Affine, d: f32, dmin: f32,
+    scales: &[V; G], mins: &[V; G],
 ) -> (f32, f32) {
     // Normal equations of x = d * (scale * code) - dmin * min.
     let (mut aa, mut ab, mut bb, mut ax, mut bx) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for g in 0..G {
-        let slope = (Lanes::splat(d) * scales[g]).inverse_or_zero();
-        let min = Lanes::splat(dmin) * mins[g];
-        let z = Lanes::ZERO;
+        let slope = (V::splat(d) * scales[g]).inverse_or_zero();
+        let min = V::splat(dmin) * mins[g];
+        let z = V::zero();
         let (mut q1, mut q2, mut qx, mut w1, mut wx) = (z, z, z, z, z);
         for (&x, &w) in x[g].iter().zip(&w[g]) {
-            let q = ((x + min) * slope).max(z).min(Lanes::splat(format.top)).round();
+            let q = ((x + min) * slope).max(z).min(V::splat(format.top)).round();
             let wq = w * q;
             q1 = q1 + wq;
             q2 = q2 + wq * q;
@@ -249,18 +252,4 @@ fn refit<const G: usize, const LEN: usize>(
     }
     let only_d = if aa > 0.0 { (ax + f64::from(dmin) * ab) / aa } else { f64::from(d) };
     (only_d.max(0.0) as f32, dmin)
-}
-
-/// The order of sub-blocks undone: code `k` of sub-block `j` at `j * LEN + k`.
-#[inline(always)]
-pub(super) fn in_order<const G: usize, const LEN: usize>(codes: &[[Lanes; LEN]; G]) -> [u8; 256] {
-    let mut out = [0; 256];
-    for (g, group) in codes.iter().enumerate() {
-        for (k, code) in group.iter().enumerate() {
-            for (lane, &code) in code.0.iter().enumerate() {
-                out[(g * LANES + lane) * LEN + k] = code as i32 as u8;
-            }
-        }
-    }
-    out
 }

@@ -73,44 +73,61 @@ pub(super) fn fifth_bits(codes: &[u8; BLOCK]) -> [u8; 4] {
 }
 
 #[inline(always)]
-pub(super) fn q4_0(x: &[f32; BLOCK], out: &mut [u8; 18]) {
-    let (d, codes) = symmetric(x, 8.0);
-    out[..2].copy_from_slice(&d.to_le_bytes());
-    out[2..].copy_from_slice(&nibbles(&codes));
+fn blocks<'a, const B: usize>(
+    values: &'a [f32], out: &'a mut [u8],
+) -> impl Iterator<Item = (&'a [f32; BLOCK], &'a mut [u8; B])> {
+    values.as_chunks().0.iter().zip(out.as_chunks_mut().0)
 }
 
 #[inline(always)]
-pub(super) fn q5_0(x: &[f32; BLOCK], out: &mut [u8; 22]) {
+pub(super) fn q4_0(values: &[f32], out: &mut [u8]) {
+    for (x, out) in blocks::<18>(values, out) {
+    let (d, codes) = symmetric(x, 8.0);
+    out[..2].copy_from_slice(&d.to_le_bytes());
+    out[2..].copy_from_slice(&nibbles(&codes));
+    }
+}
+
+#[inline(always)]
+pub(super) fn q5_0(values: &[f32], out: &mut [u8]) {
+    for (x, out) in blocks::<22>(values, out) {
     let (d, codes) = symmetric(x, 16.0);
     out[..2].copy_from_slice(&d.to_le_bytes());
     out[2..6].copy_from_slice(&fifth_bits(&codes));
     out[6..].copy_from_slice(&nibbles(&codes));
+    }
 }
 
 #[inline(always)]
-pub(super) fn q4_1(x: &[f32; BLOCK], out: &mut [u8; 20]) {
+pub(super) fn q4_1(values: &[f32], out: &mut [u8]) {
+    for (x, out) in blocks::<20>(values, out) {
     let (d, m, codes) = affine(x, 15.0);
     out[..2].copy_from_slice(&d.to_le_bytes());
     out[2..4].copy_from_slice(&m.to_le_bytes());
     out[4..].copy_from_slice(&nibbles(&codes));
+    }
 }
 
 #[inline(always)]
-pub(super) fn q5_1(x: &[f32; BLOCK], out: &mut [u8; 24]) {
+pub(super) fn q5_1(values: &[f32], out: &mut [u8]) {
+    for (x, out) in blocks::<24>(values, out) {
     let (d, m, codes) = affine(x, 31.0);
     out[..2].copy_from_slice(&d.to_le_bytes());
     out[2..4].copy_from_slice(&m.to_le_bytes());
     out[4..8].copy_from_slice(&fifth_bits(&codes));
     out[8..].copy_from_slice(&nibbles(&codes));
+    }
 }
 
 #[inline(always)]
-pub(super) fn q8_0(x: &[f32; BLOCK], out: &mut [u8; 34]) {
+pub(super) fn q8_0(values: &[f32], out: &mut [u8]) {
+    for (x, out) in blocks::<34>(values, out) {
     let (d, inverse) = scale(extreme(x).abs() / 127.0);
     out[..2].copy_from_slice(&f32_to_f16(d).to_le_bytes());
     for (byte, v) in out[2..].iter_mut().zip(x) {
         // Halves away from zero, as C's `roundf`: just under one half is added, the rest cut off.
         let v = v * inverse;
         *byte = (v + 0.5f32.next_down().copysign(v)) as i8 as u8;
+    }
     }
 }

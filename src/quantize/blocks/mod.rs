@@ -8,9 +8,12 @@
 //! rows are dealt out to threads. Does no IO and starts no thread.
 
 mod affine;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod decode;
-mod dispatch;
+mod encode;
 pub mod half;
+mod iq4;
 mod kquants;
 mod lanes;
 mod legacy;
@@ -18,10 +21,11 @@ mod legacy_weighted;
 mod measure;
 mod pack;
 mod rows;
+mod scaling;
 mod symmetric;
 
 pub use decode::decode_rows;
-pub use dispatch::encode_rows;
+pub use encode::encode_rows;
 pub use measure::{Deviation, deviation};
 
 use crate::dtype::Dtype;
