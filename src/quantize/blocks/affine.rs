@@ -41,6 +41,10 @@ struct Line<V> {
     min: V,
     /// By how much the square error is below that of zeros.
     gain: V,
+    /// How the square error grows with the distance from this line: `q2` times that of the scale
+    /// squared, `w` times that of the minimum squared, and `2 * q1` times their product.
+    q1: V,
+    q2: V,
 }
 
 /// Sums over a sub-block that do not depend on its codes.
@@ -70,7 +74,7 @@ fn fit<V: Lanes, const LEN: usize>(
     let through_zero = qx * q2.inverse_or_zero();
     let scale = V::zero().below(min, through_zero, scale);
     let min = min.min(V::zero());
-    Line { scale, min, gain: scale * qx + min * sums.wx }
+    Line { scale, min, gain: scale * qx + min * sums.wx, q1, q2 }
 }
 
 #[inline(always)]
@@ -79,12 +83,14 @@ fn better<V: Lanes>(a: Line<V>, b: Line<V>) -> Line<V> {
         scale: a.gain.below(b.gain, b.scale, a.scale),
         min: a.gain.below(b.gain, b.min, a.min),
         gain: a.gain.max(b.gain),
+        q1: a.gain.below(b.gain, b.q1, a.q1),
+        q2: a.gain.below(b.gain, b.q2, a.q2),
     }
 }
 
 /// The first step: scale and minimum of each lane, in real numbers.
 #[inline(always)]
-fn search<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], format: Affine) -> Line<V> {
+fn search<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], format: Affine) -> (Line<V>, V) {
     let (mut low, mut high) = (V::zero(), x[0]);
     let mut sums = Sums { w: V::zero(), wx: V::zero() };
     for (&x, &w) in x.iter().zip(w) {
@@ -96,7 +102,8 @@ fn search<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], format: Affine
     let per_range = (high - low).inverse_or_zero();
     // Where all values are the same and not above 0 the minimum alone is exact.
     let gain = low * (sums.wx + sums.wx - low * sums.w);
-    let mut best = Line { scale: V::zero(), min: low, gain };
+    let zero = V::zero();
+    let mut best = Line { scale: zero, min: low, gain, q1: zero, q2: zero };
     for &extra in format.grid {
         let slope = V::splat(format.top + extra) * per_range;
         best = better(best, fit(x, w, sums, format.top, slope, -low * slope));
@@ -105,7 +112,7 @@ fn search<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], format: Affine
         let slope = best.scale.inverse_or_zero();
         best = better(best, fit(x, w, sums, format.top, slope, -best.min * slope));
     }
-    best
+    (best, sums.w)
 }
 
 /// The weighted square error of a lane with the scale and minimum as stored, codes rounded anew.
@@ -154,6 +161,31 @@ fn to_half(value: f32, unit: f32) -> (u16, f32) {
     (half, f16_to_f32(half) / unit)
 }
 
+/// The unit that whole multiples of, up to `top`, come closest to `values` (not below 0), the
+/// squares of what is missing weighed by `stiff`.
+#[inline(always)]
+pub(super) fn unit_of<V: Lanes, const G: usize>(values: &[V; G], stiff: &[V; G], top: f32) -> f32 {
+    let largest = values.iter().fold(0.0f32, |a, v| a.max(v.largest()));
+    let (mut best, mut least) = (largest / top, f64::INFINITY);
+    for step in 0..UNITS {
+        let tried = largest / (top - top / 128.0 * step as f32);
+        let per_tried = V::splat(tried).inverse_or_zero();
+        let mut sum = V::zero();
+        for (&value, &stiff) in values.iter().zip(stiff) {
+            let missing = (value * per_tried).round() * V::splat(tried) - value;
+            sum = sum + stiff * (missing * missing);
+        }
+        let sum = sum.sum();
+        if sum < least {
+            (best, least) = (tried, sum);
+        }
+    }
+    best
+}
+
+/// How many units are tried.
+const UNITS: usize = 16;
+
 /// Encodes one block.
 #[inline(always)]
 pub(super) fn encode<V: Lanes, const G: usize, const LEN: usize>(
@@ -161,29 +193,36 @@ pub(super) fn encode<V: Lanes, const G: usize, const LEN: usize>(
 ) -> AffineBlock<V, G, LEN> {
     let Scaled { x, w, unit } = scaled;
     let unit = *unit;
-    let mut lines = [Line { scale: V::zero(), min: V::zero(), gain: V::zero() }; G];
-    let (mut scale_max, mut min_max) = (0.0f32, 0.0f32);
+    let (mut scale, mut min) = ([V::zero(); G], [V::zero(); G]);
+    let (mut stiff, mut lean, mut weight) = (scale, scale, scale);
     for g in 0..G {
-        lines[g] = search(&x[g], &w[g], format);
-        scale_max = scale_max.max(lines[g].scale.largest());
-        min_max = min_max.max((-lines[g].min).largest());
+        let (line, w) = search(&x[g], &w[g], format);
+        (scale[g], min[g], weight[g]) = (line.scale, -line.min, w);
+        // Where the minimum may follow the scale, the error grows less.
+        lean[g] = V::zero().below(min[g], line.q1 * w.inverse_or_zero(), V::zero());
+        stiff[g] = line.q2 - lean[g] * line.q1;
     }
-    let (mut d, mut dv) = to_half(scale_max / format.top_scale, unit);
-    let (mut dmin, mut dminv) = to_half(min_max / format.top_scale, unit);
-    let per_d = V::splat(if dv > 0.0 { 1.0 / dv } else { 0.0 });
-    let per_dmin = V::splat(if dminv > 0.0 { 1.0 / dminv } else { 0.0 });
+    let d = unit_of(&scale, &stiff, format.top_scale);
+    let (mut d, mut dv) = to_half(d, unit);
+    let top = V::splat(format.top_scale);
     let mut scales = [V::zero(); G];
+    let per_d = V::splat(dv).inverse_or_zero();
+    for g in 0..G {
+        scales[g] = (scale[g] * per_d).min(top).round();
+        min[g] = (min[g] + lean[g] * (V::splat(dv) * scales[g] - scale[g])).max(V::zero());
+    }
+    let dmin = unit_of(&min, &weight, format.top_scale);
+    let (mut dmin, mut dminv) = to_half(dmin, unit);
+    let per_dmin = V::splat(dminv).inverse_or_zero();
     let mut mins = [V::zero(); G];
     let mut total = 0.0;
-    let top = V::splat(format.top_scale);
     for g in 0..G {
-        let scale = (lines[g].scale * per_d).min(top).round();
-        let min = (-lines[g].min * per_dmin).min(top).round();
-        let (s, m, e) = integers(&x[g], &w[g], format, dv, dminv, scale, min);
+        let m = (min[g] * per_dmin).min(top).round();
+        let (s, m, e) = integers(&x[g], &w[g], format, dv, dminv, scales[g], m);
         (scales[g], mins[g]) = (s, m);
         total += e.sum();
     }
-    for _ in 0..3 {
+    for _ in 0..2 {
         let (new_d, new_dmin) = refit(x, w, format, dv, dminv, &scales, &mins);
         let (new_d, new_dv) = to_half(new_d, unit);
         let (new_dmin, new_dminv) = to_half(new_dmin, unit);

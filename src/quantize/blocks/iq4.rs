@@ -11,7 +11,10 @@ use super::scaling::{self, BySize, Weighing};
 use super::symmetric::{self, IQ4_LEVELS, Iq4, Levels};
 
 const WEIGHING: Weighing =
-    Weighing { without: BySize::Square, with: BySize::Square, even: (0.1, 0.05) };
+    Weighing { without: BySize::Square, with: BySize::Square, even: (1.5, 0.5) };
+
+/// Without a common scale there is less to win, and less to share.
+const NL_WEIGHING: Weighing = Weighing { even: (1.0, 0.28), ..WEIGHING };
 
 encoder!(iq4_xs: 136 bytes, 1 x 8 sub-blocks of 32, WEIGHING,
     |scaled| symmetric::encode::<V, Iq4, 1, 32>(&scaled),
@@ -31,8 +34,8 @@ fn code(level: u8) -> u8 {
 pub(super) fn iq4_nl<V: Lanes>(values: &[f32], row: usize, importance: Option<&[f32]>, out: &mut [u8]) {
     for (values, out) in rows::rows(values, row, out) {
         for (x, importance, out) in rows::groups::<18>(values, importance, out) {
-            let (x, w, unit) = scaling::lanes::<V, BLOCK>(x, importance, WEIGHING);
-            let scale = symmetric::search::<V, Iq4, BLOCK>(&x, &w);
+            let (x, w, unit) = scaling::lanes::<V, BLOCK>(x, importance, NL_WEIGHING);
+            let scale = symmetric::search::<V, Iq4, BLOCK>(&x, &w).scale;
             let (scale, unit) = (scale.to_array(), unit.to_array());
             let (mut d, mut stored) = ([0u16; LANES], [0.0; LANES]);
             for lane in 0..LANES {

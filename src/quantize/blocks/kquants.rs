@@ -32,14 +32,14 @@ pub(super) use encoder;
 
 const Q2_K: Affine = Affine { top: 3.0, top_scale: 15.0, grid: &[-0.5, -0.2, 0.1, 0.4, 0.7, 1.0] };
 const Q2_K_WEIGHING: Weighing =
-    Weighing { without: BySize::Magnitude, with: BySize::Magnitude, even: (0.0, 0.05) };
+    Weighing { without: BySize::Magnitude, with: BySize::Magnitude, even: (0.1, 0.08) };
 
 encoder!(q2_k: 84 bytes, 2 x 8 sub-blocks of 16, Q2_K_WEIGHING,
     |scaled| affine::encode(&scaled, Q2_K),
     |b, out| pack::q2_k(b.d, b.dmin, &bytes(&b.scales, 0), &bytes(&b.mins, 0), &codes(&b.codes, 0), out));
 
 const Q3_K_WEIGHING: Weighing =
-    Weighing { without: BySize::Square, with: BySize::Square, even: (0.1, 0.05) };
+    Weighing { without: BySize::Square, with: BySize::Square, even: (3.0, 0.2) };
 
 encoder!(q3_k: 110 bytes, 2 x 8 sub-blocks of 16, Q3_K_WEIGHING,
     |scaled| symmetric::encode::<V, Q3, 2, 16>(&scaled),
@@ -48,19 +48,20 @@ encoder!(q3_k: 110 bytes, 2 x 8 sub-blocks of 16, Q3_K_WEIGHING,
 const Q4_K: Affine =
     Affine { top: 15.0, top_scale: 63.0, grid: &[-1.0, -0.7, -0.4, -0.1, 0.2, 0.5, 0.8] };
 const Q5_K: Affine = Affine { top: 31.0, top_scale: 63.0, grid: &[-0.5, -0.2, 0.1, 0.4, 0.7] };
-const Q45_K_WEIGHING: Weighing =
+const Q4_K_WEIGHING: Weighing =
     Weighing { without: BySize::RaisedMagnitude, with: BySize::RaisedMagnitude, even: (0.0, 0.05) };
+const Q5_K_WEIGHING: Weighing = Weighing { even: (0.0, 0.1), ..Q4_K_WEIGHING };
 
-encoder!(q4_k: 144 bytes, 1 x 8 sub-blocks of 32, Q45_K_WEIGHING,
+encoder!(q4_k: 144 bytes, 1 x 8 sub-blocks of 32, Q4_K_WEIGHING,
     |scaled| affine::encode(&scaled, Q4_K),
     |b, out| pack::q4_k(b.d, b.dmin, &bytes(&b.scales, 0), &bytes(&b.mins, 0), &codes(&b.codes, 0), out));
 
-encoder!(q5_k: 176 bytes, 1 x 8 sub-blocks of 32, Q45_K_WEIGHING,
+encoder!(q5_k: 176 bytes, 1 x 8 sub-blocks of 32, Q5_K_WEIGHING,
     |scaled| affine::encode(&scaled, Q5_K),
     |b, out| pack::q5_k(b.d, b.dmin, &bytes(&b.scales, 0), &bytes(&b.mins, 0), &codes(&b.codes, 0), out));
 
 const Q6_K_WEIGHING: Weighing =
-    Weighing { without: BySize::Square, with: BySize::Alike, even: (0.1, 0.05) };
+    Weighing { without: BySize::Square, with: BySize::Alike, even: (0.2, 0.25) };
 
 encoder!(q6_k: 210 bytes, 2 x 8 sub-blocks of 16, Q6_K_WEIGHING,
     |scaled| symmetric::encode::<V, Q6, 2, 16>(&scaled),

@@ -86,6 +86,7 @@ pub(super) fn block<V: Lanes, const G: usize, const LEN: usize>(
             }
         }
     }
+    even(&mut w, if importance.is_some() { weighing.even.1 } else { weighing.even.0 });
     Some(Scaled { x, w, unit })
 }
 
@@ -102,7 +103,7 @@ pub(super) fn lanes<V: Lanes, const LEN: usize>(
         *x = *x * per_unit;
         squares = squares + *x * *x;
     }
-    let w = match importance {
+    let mut w = match importance {
         None => by_size(&x, weighing),
         Some(importance) => {
             let importance = transpose(importance);
@@ -110,6 +111,17 @@ pub(super) fn lanes<V: Lanes, const LEN: usize>(
             by_importance(&x, &importance, most(&importance), mean, weighing)
         }
     };
+    // Blocks have nothing in common but the row: each is evened by itself.
+    let share = if importance.is_some() { weighing.even.1 } else { weighing.even.0 };
+    let mut sum = V::zero();
+    for &w in &w {
+        sum = sum + w.sqrt();
+    }
+    let root = sum * V::splat(1.0 / LEN as f32);
+    let more = root * root * V::splat(share);
+    for w in &mut w {
+        *w = *w + more;
+    }
     (x, w, unit)
 }
 
@@ -158,7 +170,7 @@ fn by_size<V: Lanes, const LEN: usize>(x: &[V; LEN], weighing: Weighing) -> [V; 
             }
         }
     }
-    evened(w, weighing.even.0)
+    w
 }
 
 /// `most` is the largest importance of the block, `mean` the mean square of its values.
@@ -181,18 +193,20 @@ fn by_importance<V: Lanes, const LEN: usize>(
             }
         };
     }
-    evened(w, weighing.even.1)
+    w
 }
 
+/// Adds `share` of a typical weight to each: of the square of the mean root, which a few columns of
+/// towering importance move less than the mean.
 #[inline(always)]
-fn evened<V: Lanes, const LEN: usize>(mut w: [V; LEN], share: f32) -> [V; LEN] {
+fn even<V: Lanes, const LEN: usize>(groups: &mut [[V; LEN]], share: f32) {
     let mut sum = V::zero();
-    for &w in &w {
-        sum = sum + w;
+    for &w in groups.iter().flatten() {
+        sum = sum + w.sqrt();
     }
-    let more = sum * V::splat(share / LEN as f32);
-    for w in &mut w {
+    let root = (sum.sum() / (groups.len() * LEN * LANES) as f64) as f32;
+    let more = V::splat(share * root * root);
+    for w in groups.iter_mut().flatten() {
         *w = *w + more;
     }
-    w
 }

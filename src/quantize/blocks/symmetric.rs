@@ -4,6 +4,7 @@
 //! The steps are those of [`super::affine`] without the minimum. [`Levels`] is all that tells the
 //! formats apart.
 
+use super::affine::unit_of;
 use super::half::{f16_to_f32, f32_to_f16};
 use super::lanes::Lanes;
 use super::scaling::Scaled;
@@ -14,8 +15,10 @@ pub(super) trait Levels {
     const EXTREME: f32;
     /// Integer scales reach from minus this to this minus 1.
     const SCALES: f32;
-    /// The extreme value is put at `EXTREME` less each of these, and again with the sign turned.
+    /// The extreme value is put at `EXTREME` less each of these.
     const GRID: &'static [f32];
+    /// And again with the sign turned: where levels are few, one more on a side matters.
+    const BOTH_SIGNS: bool;
     /// The level nearest to each lane. NaN gives some level.
     fn snap<V: Lanes>(value: V) -> V;
 }
@@ -30,7 +33,8 @@ pub(super) struct Q3;
 impl Levels for Q3 {
     const EXTREME: f32 = -4.0;
     const SCALES: f32 = 32.0;
-    const GRID: &'static [f32] = &[-0.9, -0.6, -0.3, 0.0, 0.3, 0.6];
+    const GRID: &'static [f32] = &[-0.9, -0.6, -0.3, 0.0, 0.3, 0.6, 0.9];
+    const BOTH_SIGNS: bool = true;
     #[inline(always)]
     fn snap<V: Lanes>(value: V) -> V {
         snap_whole(value, 4.0)
@@ -42,6 +46,7 @@ impl Levels for Q6 {
     const EXTREME: f32 = -32.0;
     const SCALES: f32 = 128.0;
     const GRID: &'static [f32] = &[-0.8, -0.4, 0.0, 0.4, 0.8];
+    const BOTH_SIGNS: bool = false;
     #[inline(always)]
     fn snap<V: Lanes>(value: V) -> V {
         snap_whole(value, 32.0)
@@ -57,6 +62,7 @@ impl Levels for Iq4 {
     const EXTREME: f32 = -127.0;
     const SCALES: f32 = 32.0;
     const GRID: &'static [f32] = &[-7.0, -4.5, -2.0, 0.0, 2.0, 4.5, 7.0];
+    const BOTH_SIGNS: bool = true;
     #[inline(always)]
     fn snap<V: Lanes>(value: V) -> V {
         let mut level = V::splat(f32::from(IQ4_LEVELS[0]));
@@ -81,29 +87,32 @@ pub(super) struct SymmetricBlock<V, const G: usize, const LEN: usize> {
 
 /// The first step: the scale of each lane, in real numbers.
 #[inline(always)]
-pub(super) fn search<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN]) -> V {
+pub(super) fn search<V: Lanes, L: Levels, const LEN: usize>(
+    x: &[V; LEN], w: &[V; LEN],
+) -> Fit<V> {
     let (mut magnitude, mut extreme) = (V::zero(), V::zero());
     for &x in x {
         extreme = magnitude.below(x.abs(), x, extreme);
         magnitude = magnitude.max(x.abs());
     }
     let per_extreme = extreme.inverse_or_zero();
-    let mut best = Fit { scale: V::zero(), gain: V::zero() };
+    let mut best = Fit { scale: V::zero(), gain: V::zero(), stiff: V::zero() };
     for &extra in L::GRID {
         best = better(best, fit::<V, L, LEN>(x, w, V::splat(L::EXTREME - extra) * per_extreme));
-        best = better(best, fit::<V, L, LEN>(x, w, V::splat(extra - L::EXTREME) * per_extreme));
+        if L::BOTH_SIGNS {
+            best = better(best, fit::<V, L, LEN>(x, w, V::splat(extra - L::EXTREME) * per_extreme));
+        }
     }
-    for _ in 0..2 {
-        best = better(best, fit::<V, L, LEN>(x, w, best.scale.inverse_or_zero()));
-    }
-    best.scale
+    better(best, fit::<V, L, LEN>(x, w, best.scale.inverse_or_zero()))
 }
 
 /// The scale of a lane, and by how much the square error is below that of zeros.
 #[derive(Clone, Copy)]
-struct Fit<V> {
-    scale: V,
+pub(super) struct Fit<V> {
+    pub(super) scale: V,
     gain: V,
+    /// By what factor the square error grows with the square of the distance from this scale.
+    stiff: V,
 }
 
 /// The best scale for the levels nearest `x * slope`.
@@ -117,7 +126,7 @@ fn fit<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], slope:
         qq = qq + wq * q;
     }
     let scale = qx * qq.inverse_or_zero();
-    Fit { scale, gain: scale * qx }
+    Fit { scale, gain: scale * qx, stiff: qq }
 }
 
 #[inline(always)]
@@ -125,6 +134,7 @@ fn better<V: Lanes>(a: Fit<V>, b: Fit<V>) -> Fit<V> {
     Fit {
         scale: a.gain.below(b.gain, b.scale, a.scale),
         gain: a.gain.max(b.gain),
+        stiff: a.gain.below(b.gain, b.stiff, a.stiff),
     }
 }
 
@@ -171,16 +181,20 @@ pub(super) fn encode<V: Lanes, L: Levels, const G: usize, const LEN: usize>(
 ) -> SymmetricBlock<V, G, LEN> {
     let Scaled { x, w, unit } = scaled;
     let unit = *unit;
-    let mut real = [V::zero(); G];
+    let (mut real, mut stiff) = ([V::zero(); G], [V::zero(); G]);
     let mut largest = 0.0f32;
     for g in 0..G {
-        real[g] = search::<V, L, LEN>(&x[g], &w[g]);
+        let found = search::<V, L, LEN>(&x[g], &w[g]);
+        (real[g], stiff[g]) = (found.scale, found.stiff);
         for s in real[g].to_array() {
             largest = if largest.abs() < s.abs() { s } else { largest };
         }
     }
-    let (mut d, mut dv) = to_half(largest / -L::SCALES, unit);
-    let per_d = V::splat(if dv != 0.0 { 1.0 / dv } else { 0.0 });
+    // The largest scale is negative as an integer: there is one more of these.
+    let sign = V::splat(if largest < 0.0 { 1.0 } else { -1.0 });
+    let d = unit_of(&real.map(|s| -s * sign), &stiff, L::SCALES);
+    let (mut d, mut dv) = to_half(d * -largest.signum(), unit);
+    let per_d = V::splat(dv).inverse_or_zero();
     let mut scales = [V::zero(); G];
     let mut total = 0.0;
     for g in 0..G {
@@ -189,7 +203,7 @@ pub(super) fn encode<V: Lanes, L: Levels, const G: usize, const LEN: usize>(
         scales[g] = s;
         total += e.sum();
     }
-    for _ in 0..3 {
+    for _ in 0..2 {
         let (new_d, new_dv) = to_half(refit::<V, L, G, LEN>(x, w, dv, &scales), unit);
         if new_d == d {
             break;
