@@ -55,13 +55,21 @@ struct Sums<V> {
 }
 
 /// The best line for codes `round(x * slope + shift)`.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn fit<V: Lanes, const LEN: usize>(
-    x: &[V; LEN], w: &[V; LEN], sums: Sums<V>, top: f32, slope: V, shift: V,
+    x: &[V; LEN],
+    w: &[V; LEN],
+    sums: Sums<V>,
+    top: f32,
+    slope: V,
+    shift: V,
 ) -> Line<V> {
     let (mut q1, mut q2, mut qx) = (V::zero(), V::zero(), V::zero());
     for (&x, &w) in x.iter().zip(w) {
-        let q = (x * slope + shift).max(V::zero()).min(V::splat(top)).round();
+        let q = (x * slope + shift)
+            .max(V::zero())
+            .min(V::splat(top))
+            .round();
         let wq = w * q;
         q1 = q1 + wq;
         q2 = q2 + wq * q;
@@ -74,10 +82,16 @@ fn fit<V: Lanes, const LEN: usize>(
     let through_zero = qx * q2.inverse_or_zero();
     let scale = V::zero().below(min, through_zero, scale);
     let min = min.min(V::zero());
-    Line { scale, min, gain: scale * qx + min * sums.wx, q1, q2 }
+    Line {
+        scale,
+        min,
+        gain: scale * qx + min * sums.wx,
+        q1,
+        q2,
+    }
 }
 
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn better<V: Lanes>(a: Line<V>, b: Line<V>) -> Line<V> {
     Line {
         scale: a.gain.below(b.gain, b.scale, a.scale),
@@ -89,10 +103,13 @@ fn better<V: Lanes>(a: Line<V>, b: Line<V>) -> Line<V> {
 }
 
 /// The first step: scale and minimum of each lane, in real numbers.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn search<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], format: Affine) -> (Line<V>, V) {
     let (mut low, mut high) = (V::zero(), x[0]);
-    let mut sums = Sums { w: V::zero(), wx: V::zero() };
+    let mut sums = Sums {
+        w: V::zero(),
+        wx: V::zero(),
+    };
     for (&x, &w) in x.iter().zip(w) {
         low = x.min(low);
         high = x.max(high);
@@ -103,7 +120,13 @@ fn search<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], format: Affine
     // Where all values are the same and not above 0 the minimum alone is exact.
     let gain = low * (sums.wx + sums.wx - low * sums.w);
     let zero = V::zero();
-    let mut best = Line { scale: zero, min: low, gain, q1: zero, q2: zero };
+    let mut best = Line {
+        scale: zero,
+        min: low,
+        gain,
+        q1: zero,
+        q2: zero,
+    };
     for &extra in format.grid {
         let slope = V::splat(format.top + extra) * per_range;
         best = better(best, fit(x, w, sums, format.top, slope, -low * slope));
@@ -116,10 +139,8 @@ fn search<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], format: Affine
 }
 
 /// The weighted square error of a lane with the scale and minimum as stored, codes rounded anew.
-#[inline(always)]
-fn error<V: Lanes, const LEN: usize>(
-    x: &[V; LEN], w: &[V; LEN], top: f32, scale: V, min: V,
-) -> V {
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn error<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], top: f32, scale: V, min: V) -> V {
     let slope = scale.inverse_or_zero();
     let mut sum = V::zero();
     for (&x, &w) in x.iter().zip(w) {
@@ -132,9 +153,15 @@ fn error<V: Lanes, const LEN: usize>(
 }
 
 /// The second step for one lane group: the integers near `scale` and `min` of least true error.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn integers<V: Lanes, const LEN: usize>(
-    x: &[V; LEN], w: &[V; LEN], format: Affine, d: f32, dmin: f32, scale: V, min: V,
+    x: &[V; LEN],
+    w: &[V; LEN],
+    format: Affine,
+    d: f32,
+    dmin: f32,
+    scale: V,
+    min: V,
 ) -> (V, V, V) {
     let (d, dmin, top) = (V::splat(d), V::splat(dmin), V::splat(format.top_scale));
     let mut best = (scale, min, V::splat(f32::INFINITY));
@@ -154,7 +181,7 @@ fn integers<V: Lanes, const LEN: usize>(
 }
 
 /// The half nearest `value >= 0`, as a number; at least the smallest one unless `value` is 0.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn to_half(value: f32, unit: f32) -> (u16, f32) {
     let half = f32_to_f16((value * unit).min(65504.0));
     let half = if half == 0 && value > 0.0 { 1 } else { half };
@@ -163,7 +190,7 @@ fn to_half(value: f32, unit: f32) -> (u16, f32) {
 
 /// The unit that whole multiples of, up to `top`, come closest to `values` (not below 0), the
 /// squares of what is missing weighed by `stiff`.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn unit_of<V: Lanes, const G: usize>(values: &[V; G], stiff: &[V; G], top: f32) -> f32 {
     let largest = values.iter().fold(0.0f32, |a, v| a.max(v.largest()));
     let (mut best, mut least) = (largest / top, f64::INFINITY);
@@ -187,9 +214,10 @@ pub(super) fn unit_of<V: Lanes, const G: usize>(values: &[V; G], stiff: &[V; G],
 const UNITS: usize = 16;
 
 /// Encodes one block.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn encode<V: Lanes, const G: usize, const LEN: usize>(
-    scaled: &Scaled<V, G, LEN>, format: Affine,
+    scaled: &Scaled<V, G, LEN>,
+    format: Affine,
 ) -> AffineBlock<V, G, LEN> {
     let Scaled { x, w, unit } = scaled;
     let unit = *unit;
@@ -238,25 +266,40 @@ pub(super) fn encode<V: Lanes, const G: usize, const LEN: usize>(
         if new_total >= total {
             break;
         }
-        (d, dv, dmin, dminv, scales, mins, total) =
-            (new_d, new_dv, new_dmin, new_dminv, new_scales, new_mins, new_total);
+        (d, dv, dmin, dminv, scales, mins, total) = (
+            new_d, new_dv, new_dmin, new_dminv, new_scales, new_mins, new_total,
+        );
     }
     let mut codes = [[V::zero(); LEN]; G];
     for g in 0..G {
         let slope = (V::splat(dv) * scales[g]).inverse_or_zero();
         let min = V::splat(dminv) * mins[g];
         for (code, &x) in codes[g].iter_mut().zip(&x[g]) {
-            *code = ((x + min) * slope).max(V::zero()).min(V::splat(format.top)).round();
+            *code = ((x + min) * slope)
+                .max(V::zero())
+                .min(V::splat(format.top))
+                .round();
         }
     }
-    AffineBlock { d, dmin, scales, mins, codes }
+    AffineBlock {
+        d,
+        dmin,
+        scales,
+        mins,
+        codes,
+    }
 }
 
 /// The third step: the real `d` and `dmin` of least square error for the codes that these give.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn refit<V: Lanes, const G: usize, const LEN: usize>(
-    x: &[[V; LEN]; G], w: &[[V; LEN]; G], format: Affine, d: f32, dmin: f32,
-    scales: &[V; G], mins: &[V; G],
+    x: &[[V; LEN]; G],
+    w: &[[V; LEN]; G],
+    format: Affine,
+    d: f32,
+    dmin: f32,
+    scales: &[V; G],
+    mins: &[V; G],
 ) -> (f32, f32) {
     // Normal equations of x = d * (scale * code) - dmin * min.
     let (mut aa, mut ab, mut bb, mut ax, mut bx) = (0.0, 0.0, 0.0, 0.0, 0.0);
@@ -289,6 +332,10 @@ fn refit<V: Lanes, const G: usize, const LEN: usize>(
             return (d as f32, dmin as f32);
         }
     }
-    let only_d = if aa > 0.0 { (ax + f64::from(dmin) * ab) / aa } else { f64::from(d) };
+    let only_d = if aa > 0.0 {
+        (ax + f64::from(dmin) * ab) / aa
+    } else {
+        f64::from(d)
+    };
     (only_d.max(0.0) as f32, dmin)
 }

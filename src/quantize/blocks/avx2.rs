@@ -14,7 +14,11 @@ use crate::dtype::Dtype;
 
 /// Encodes checked rows, if the processor has AVX2.
 pub(super) fn encode(
-    dtype: Dtype, values: &[f32], row: usize, importance: Option<&[f32]>, out: &mut [u8],
+    dtype: Dtype,
+    values: &[f32],
+    row: usize,
+    importance: Option<&[f32]>,
+    out: &mut [u8],
 ) -> Option<Encoded> {
     if !std::arch::is_x86_feature_detected!("avx2") {
         return None;
@@ -25,7 +29,11 @@ pub(super) fn encode(
 
 #[target_feature(enable = "avx2")]
 fn with_avx2(
-    dtype: Dtype, values: &[f32], row: usize, importance: Option<&[f32]>, out: &mut [u8],
+    dtype: Dtype,
+    values: &[f32],
+    row: usize,
+    importance: Option<&[f32]>,
+    out: &mut [u8],
 ) -> Encoded {
     rows::encode::<Avx2>(dtype, values, row, importance, out)
 }
@@ -107,9 +115,7 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn below(self, limit: Avx2, yes: Avx2, no: Avx2) -> Avx2 {
         // SAFETY: see the top of this file.
-        Avx2(unsafe {
-            _mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, limit.0))
-        })
+        Avx2(unsafe { _mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, limit.0)) })
     }
 
     #[inline(always)]

@@ -12,7 +12,11 @@ fn half(bytes: &[u8], at: usize) -> f32 {
 
 /// The codes of 32 weights from 16 bytes: value `j` beside value `j + 16`.
 fn nibble(bytes: &[u8], j: usize) -> u8 {
-    if j < 16 { bytes[j] & 15 } else { bytes[j - 16] >> 4 }
+    if j < 16 {
+        bytes[j] & 15
+    } else {
+        bytes[j - 16] >> 4
+    }
 }
 
 fn fifth_bit(bytes: &[u8], j: usize) -> u8 {
@@ -114,7 +118,10 @@ fn scale_min(b: &[u8], j: usize) -> (f32, f32) {
     let (scale, min) = if j < 4 {
         (b[j] & 63, b[j + 4] & 63)
     } else {
-        ((b[j + 4] & 15) | b[j - 4] >> 6 << 4, (b[j + 4] >> 4) | b[j] >> 6 << 4)
+        (
+            (b[j + 4] & 15) | b[j - 4] >> 6 << 4,
+            (b[j + 4] >> 4) | b[j] >> 6 << 4,
+        )
     };
     (f32::from(scale), f32::from(min))
 }
@@ -150,11 +157,16 @@ pub(super) fn q6_k(b: &[u8; 210], out: &mut [f32; 256]) {
 /// # Errors
 /// [`BlockError`] if there is no decoder for `dtype` or `bytes`, `row` and `out` do not fit together.
 pub fn decode_rows(
-    dtype: Dtype, bytes: &[u8], row: usize, out: &mut [f32],
+    dtype: Dtype,
+    bytes: &[u8],
+    row: usize,
+    out: &mut [f32],
 ) -> Result<(), BlockError> {
     check(dtype, out.len(), row, bytes.len())?;
     match dtype {
-        Dtype::F32 => blocks(bytes, out, |b, out: &mut [f32; 1]| out[0] = f32::from_le_bytes(*b)),
+        Dtype::F32 => blocks(bytes, out, |b, out: &mut [f32; 1]| {
+            out[0] = f32::from_le_bytes(*b)
+        }),
         Dtype::F16 => blocks(bytes, out, |b, out: &mut [f32; 1]| {
             out[0] = f16_to_f32(u16::from_le_bytes(*b));
         }),
@@ -179,7 +191,9 @@ pub fn decode_rows(
 }
 
 fn blocks<const B: usize, const N: usize>(
-    bytes: &[u8], out: &mut [f32], decode: impl Fn(&[u8; B], &mut [f32; N]),
+    bytes: &[u8],
+    out: &mut [f32],
+    decode: impl Fn(&[u8; B], &mut [f32; N]),
 ) {
     for (block, out) in bytes.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
         decode(block, out);

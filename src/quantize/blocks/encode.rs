@@ -20,15 +20,28 @@ use crate::dtype::Dtype;
 /// whole number of blocks, `out` not exactly as long as the encoded form, or `importance` has
 /// another length than a row or holds a number that is negative or not finite.
 pub fn encode_rows(
-    dtype: Dtype, values: &[f32], row: usize, importance: Option<&[f32]>, out: &mut [u8],
+    dtype: Dtype,
+    values: &[f32],
+    row: usize,
+    importance: Option<&[f32]>,
+    out: &mut [u8],
 ) -> Result<Encoded, BlockError> {
     check(dtype, values.len(), row, out.len())?;
     if let Some(importance) = importance {
         if importance.len() != row {
-            return Err(BlockError::Importance { have: importance.len(), row });
+            return Err(BlockError::Importance {
+                have: importance.len(),
+                row,
+            });
         }
-        if let Some(column) = importance.iter().position(|v| !(v.is_finite() && *v >= 0.0)) {
-            return Err(BlockError::ImportanceValue { column, value: importance[column] });
+        if let Some(column) = importance
+            .iter()
+            .position(|v| !(v.is_finite() && *v >= 0.0))
+        {
+            return Err(BlockError::ImportanceValue {
+                column,
+                value: importance[column],
+            });
         }
     }
     #[cfg(target_arch = "x86_64")]

@@ -10,18 +10,24 @@ use super::rows;
 use super::scaling::{self, BySize, Weighing};
 use super::symmetric::{self, IQ4_LEVELS, Iq4, Levels};
 
-const WEIGHING: Weighing =
-    Weighing { without: BySize::Square, with: BySize::Square, even: (1.5, 0.5) };
+const WEIGHING: Weighing = Weighing {
+    without: BySize::Square,
+    with: BySize::Square,
+    even: (1.5, 0.5),
+};
 
 /// Without a common scale there is less to win, and less to share.
-const NL_WEIGHING: Weighing = Weighing { even: (1.0, 0.28), ..WEIGHING };
+const NL_WEIGHING: Weighing = Weighing {
+    even: (1.0, 0.22),
+    ..WEIGHING
+};
 
 encoder!(iq4_xs: 136 bytes, 1 x 8 sub-blocks of 32, WEIGHING,
     |scaled| symmetric::encode::<V, Iq4, 1, 32>(&scaled),
     |b, out| pack::iq4_xs(b.d, &bytes(&b.scales, 32), &codes(&b.levels, 0).map(code), out));
 
 /// The code of a level given in two's complement.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn code(level: u8) -> u8 {
     let mut code = 0;
     for &other in &IQ4_LEVELS {
@@ -30,8 +36,13 @@ fn code(level: u8) -> u8 {
     code
 }
 
-#[inline(always)]
-pub(super) fn iq4_nl<V: Lanes>(values: &[f32], row: usize, importance: Option<&[f32]>, out: &mut [u8]) {
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn iq4_nl<V: Lanes>(
+    values: &[f32],
+    row: usize,
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) {
     for (values, out) in rows::rows(values, row, out) {
         for (x, importance, out) in rows::groups::<18>(values, importance, out) {
             let (x, w, unit) = scaling::lanes::<V, BLOCK>(x, importance, NL_WEIGHING);

@@ -52,26 +52,34 @@ pub(super) trait Lanes:
     #[inline(always)]
     fn to_bytes(self) -> [u8; LANES] {
         // The same shift puts the integer in the lowest bits.
-        (self + Self::splat(SHIFT)).to_array().map(|v| v.to_bits() as u8)
+        (self + Self::splat(SHIFT))
+            .to_array()
+            .map(|v| v.to_bits() as u8)
     }
 
     /// `1 / self`, and 0 where that is not a finite number.
     #[inline(always)]
     fn inverse_or_zero(self) -> Self {
         let inverse = Self::splat(1.0) / self;
-        inverse.abs().below(Self::splat(f32::INFINITY), inverse, Self::zero())
+        inverse
+            .abs()
+            .below(Self::splat(f32::INFINITY), inverse, Self::zero())
     }
 
     /// The sum of all lanes, in double precision and in order.
     #[inline(always)]
     fn sum(self) -> f64 {
-        self.to_array().iter().fold(0.0, |sum, &v| sum + f64::from(v))
+        self.to_array()
+            .iter()
+            .fold(0.0, |sum, &v| sum + f64::from(v))
     }
 
     /// The largest lane, at least 0.
     #[inline(always)]
     fn largest(self) -> f32 {
-        self.to_array().iter().fold(0.0, |a, &b| if a < b { b } else { a })
+        self.to_array()
+            .iter()
+            .fold(0.0, |a, &b| if a < b { b } else { a })
     }
 }
 
@@ -86,8 +94,38 @@ pub(super) struct Eight([f32; LANES]);
 macro_rules! each {
     ($i:ident => $f:expr) => {
         Eight([
-            { let $i = 0; $f }, { let $i = 1; $f }, { let $i = 2; $f }, { let $i = 3; $f },
-            { let $i = 4; $f }, { let $i = 5; $f }, { let $i = 6; $f }, { let $i = 7; $f },
+            {
+                let $i = 0;
+                $f
+            },
+            {
+                let $i = 1;
+                $f
+            },
+            {
+                let $i = 2;
+                $f
+            },
+            {
+                let $i = 3;
+                $f
+            },
+            {
+                let $i = 4;
+                $f
+            },
+            {
+                let $i = 5;
+                $f
+            },
+            {
+                let $i = 6;
+                $f
+            },
+            {
+                let $i = 7;
+                $f
+            },
         ])
     };
 }

@@ -14,12 +14,12 @@ type Block<V> = [V; BLOCK];
 const NOTHING: f32 = 1e-15;
 
 /// The mean square of a row, summed in order as ggml does.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn mean_square(row: &[f32]) -> f32 {
     row.iter().fold(0.0f32, |sum, &v| sum + v * v) / row.len() as f32
 }
 
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn weights<V: Lanes>(x: &Block<V>, importance: &[f32], mean_square: f32) -> Block<V> {
     let mut w: Block<V> = transpose(importance);
     for (w, &x) in w.iter_mut().zip(x) {
@@ -28,13 +28,13 @@ fn weights<V: Lanes>(x: &Block<V>, importance: &[f32], mean_square: f32) -> Bloc
     w
 }
 
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn round_to<V: Lanes>(value: V, low: f32, high: f32) -> V {
     value.round().min(V::splat(high)).max(V::splat(low))
 }
 
 /// Sums of weight x code x value and weight x code squared.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn symmetric_sums<V: Lanes>(x: &Block<V>, w: &Block<V>, nmax: f32, slope: V) -> (V, V) {
     let (mut lx, mut l2) = (V::zero(), V::zero());
     for (&x, &w) in x.iter().zip(w) {
@@ -46,7 +46,7 @@ fn symmetric_sums<V: Lanes>(x: &Block<V>, w: &Block<V>, nmax: f32, slope: V) -> 
 }
 
 /// Scale and codes of `nmax * 2` levels around 0.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn symmetric<V: Lanes>(x: &Block<V>, w: &Block<V>, nmax: f32) -> (V, Block<V>) {
     let (mut magnitude, mut extreme) = (V::zero(), V::zero());
     for &x in x {
@@ -75,9 +75,13 @@ fn symmetric<V: Lanes>(x: &Block<V>, w: &Block<V>, nmax: f32) -> (V, Block<V>) {
 }
 
 /// The square error of a scale and minimum for the codes of a slope and base.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn affine_error<V: Lanes>(
-    x: &Block<V>, w: &Block<V>, top: f32, (slope, base): (V, V), (scale, min): (V, V),
+    x: &Block<V>,
+    w: &Block<V>,
+    top: f32,
+    (slope, base): (V, V),
+    (scale, min): (V, V),
 ) -> V {
     let mut sum = V::zero();
     for (&x, &w) in x.iter().zip(w) {
@@ -88,7 +92,7 @@ fn affine_error<V: Lanes>(
 }
 
 /// Scale, minimum (not above 0) and codes from 0 to `top`.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn affine<V: Lanes>(x: &Block<V>, w: &Block<V>, top: f32) -> (V, V, Block<V>) {
     let (mut low, mut high) = (x[0], x[0]);
     let (mut sum_w, mut sum_x) = (w[0], w[0] * x[0]);
@@ -136,7 +140,7 @@ fn affine<V: Lanes>(x: &Block<V>, w: &Block<V>, top: f32) -> (V, V, Block<V>) {
 }
 
 /// The half nearest `value`, kept finite; 0 for NaN.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn half(value: f32) -> [u8; 2] {
     let value = if value.is_nan() { 0.0 } else { value };
     let limit = F16_OVERFLOW.next_down();
@@ -144,7 +148,7 @@ fn half(value: f32) -> [u8; 2] {
 }
 
 /// The codes of the block in `lane`.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn lane_codes<V: Lanes>(codes: &Block<V>, lane: usize) -> [u8; BLOCK] {
     std::array::from_fn(|k| codes[k].to_bytes()[lane])
 }
@@ -153,7 +157,7 @@ fn lane_codes<V: Lanes>(codes: &Block<V>, lane: usize) -> [u8; BLOCK] {
 /// nothing to compare, and importance is left aside.
 macro_rules! encoder {
     ($name:ident, $bytes:literal, |$x:ident, $w:ident| $search:expr, |$found:ident, $lane:ident, $to:ident| $write:block) => {
-        #[inline(always)]
+        #[cfg_attr(not(debug_assertions), inline(always))]
         pub(super) fn $name<V: Lanes>(values: &[f32], row: usize, importance: &[f32], out: &mut [u8]) {
             for (values, out) in rows::rows(values, row, out) {
                 let mean_square = mean_square(values);
@@ -178,22 +182,35 @@ encoder!(q4_0, 18, |x, w| symmetric(x, w, 8.0), |found, lane, out| {
     out[2..].copy_from_slice(&nibbles(&codes));
 });
 
-encoder!(q5_0, 22, |x, w| symmetric(x, w, 16.0), |found, lane, out| {
-    let (d, codes) = (found.0.to_array()[lane], lane_codes(&found.1, lane));
-    out[..2].copy_from_slice(&half(d));
-    out[2..6].copy_from_slice(&fifth_bits(&codes));
-    out[6..].copy_from_slice(&nibbles(&codes));
-});
+encoder!(
+    q5_0,
+    22,
+    |x, w| symmetric(x, w, 16.0),
+    |found, lane, out| {
+        let (d, codes) = (found.0.to_array()[lane], lane_codes(&found.1, lane));
+        out[..2].copy_from_slice(&half(d));
+        out[2..6].copy_from_slice(&fifth_bits(&codes));
+        out[6..].copy_from_slice(&nibbles(&codes));
+    }
+);
 
 encoder!(q4_1, 20, |x, w| affine(x, w, 15.0), |found, lane, out| {
-    let (d, m, codes) = (found.0.to_array()[lane], found.1.to_array()[lane], lane_codes(&found.2, lane));
+    let (d, m, codes) = (
+        found.0.to_array()[lane],
+        found.1.to_array()[lane],
+        lane_codes(&found.2, lane),
+    );
     out[..2].copy_from_slice(&half(d));
     out[2..4].copy_from_slice(&half(m));
     out[4..].copy_from_slice(&nibbles(&codes));
 });
 
 encoder!(q5_1, 24, |x, w| affine(x, w, 31.0), |found, lane, out| {
-    let (d, m, codes) = (found.0.to_array()[lane], found.1.to_array()[lane], lane_codes(&found.2, lane));
+    let (d, m, codes) = (
+        found.0.to_array()[lane],
+        found.1.to_array()[lane],
+        lane_codes(&found.2, lane),
+    );
     out[..2].copy_from_slice(&half(d));
     out[2..4].copy_from_slice(&half(m));
     out[4..8].copy_from_slice(&fifth_bits(&codes));

@@ -28,7 +28,11 @@ impl Deviation {
 }
 
 fn ratio(error: f64, value: f64) -> f64 {
-    if error == 0.0 { 0.0 } else { (error / value).sqrt() }
+    if error == 0.0 {
+        0.0
+    } else {
+        (error / value).sqrt()
+    }
 }
 
 impl std::ops::AddAssign for Deviation {
@@ -51,7 +55,11 @@ impl std::ops::AddAssign for Deviation {
 ///
 /// Slices of different lengths are compared as far as both reach.
 pub fn deviation(
-    dtype: Dtype, values: &[f32], decoded: &[f32], row: usize, importance: Option<&[f32]>,
+    dtype: Dtype,
+    values: &[f32],
+    decoded: &[f32],
+    row: usize,
+    importance: Option<&[f32]>,
 ) -> Deviation {
     let row = row.max(1);
     let mut sum = Deviation::default();
@@ -71,7 +79,10 @@ pub fn deviation(
 }
 
 fn one_span(
-    dtype: Dtype, values: &[f32], decoded: &[f32], importance: Option<&[f32]>,
+    dtype: Dtype,
+    values: &[f32],
+    decoded: &[f32],
+    importance: Option<&[f32]>,
 ) -> Deviation {
     let mean = mean_square(values);
     let mut sum = Deviation::default();
@@ -106,7 +117,12 @@ fn one_span(
 }
 
 fn mean_square(values: &[f32]) -> f64 {
-    let finite = || values.iter().map(|&v| f64::from(v)).filter(|v| v.is_finite());
+    let finite = || {
+        values
+            .iter()
+            .map(|&v| f64::from(v))
+            .filter(|v| v.is_finite())
+    };
     let count = finite().count().max(1);
     finite().map(|v| v * v).sum::<f64>() / count as f64
 }

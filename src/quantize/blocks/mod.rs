@@ -23,6 +23,8 @@ mod pack;
 mod rows;
 mod scaling;
 mod symmetric;
+#[cfg(test)]
+mod tests;
 
 pub use decode::decode_rows;
 pub use encode::encode_rows;
@@ -94,13 +96,29 @@ pub enum BlockError {
 
 /// The formats that can be encoded and decoded.
 pub const FORMATS: &[Dtype] = &[
-    Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::Q4_0, Dtype::Q4_1, Dtype::Q5_0, Dtype::Q5_1,
-    Dtype::Q8_0, Dtype::Q2_K, Dtype::Q3_K, Dtype::Q4_K, Dtype::Q5_K, Dtype::Q6_K, Dtype::IQ4_NL,
+    Dtype::F32,
+    Dtype::F16,
+    Dtype::BF16,
+    Dtype::Q4_0,
+    Dtype::Q4_1,
+    Dtype::Q5_0,
+    Dtype::Q5_1,
+    Dtype::Q8_0,
+    Dtype::Q2_K,
+    Dtype::Q3_K,
+    Dtype::Q4_K,
+    Dtype::Q5_K,
+    Dtype::Q6_K,
+    Dtype::IQ4_NL,
     Dtype::IQ4_XS,
 ];
 
 fn supported() -> String {
-    FORMATS.iter().map(|d| d.name()).collect::<Vec<_>>().join(", ")
+    FORMATS
+        .iter()
+        .map(|d| d.name())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Checks the sizes that encoding and decoding share.
@@ -117,7 +135,12 @@ fn check(dtype: Dtype, values: usize, row: usize, bytes: usize) -> Result<(), Bl
     }
     let need = (values as u64 / block).saturating_mul(dtype.format().block_bytes);
     if need != bytes as u64 {
-        return Err(BlockError::Bytes { dtype, values, need, have: bytes });
+        return Err(BlockError::Bytes {
+            dtype,
+            values,
+            need,
+            have: bytes,
+        });
     }
     Ok(())
 }

@@ -17,7 +17,12 @@ pub(super) fn scales_and_mins(scales: &[u8; 8], mins: &[u8; 8]) -> [u8; 12] {
 
 /// Low four bits, 64 weights in 32 bytes: weight `l` beside weight `l + 32`.
 fn nibbles_64(codes: &Codes, out: &mut [u8]) {
-    for (codes, out) in codes.as_chunks::<64>().0.iter().zip(out.as_chunks_mut::<32>().0) {
+    for (codes, out) in codes
+        .as_chunks::<64>()
+        .0
+        .iter()
+        .zip(out.as_chunks_mut::<32>().0)
+    {
         for l in 0..32 {
             out[l] = (codes[l] & 15) | (codes[l + 32] << 4);
         }
@@ -26,7 +31,12 @@ fn nibbles_64(codes: &Codes, out: &mut [u8]) {
 
 /// Two bits of each of 128 weights in 32 bytes: weights `l`, `l + 32`, `l + 64`, `l + 96`.
 fn pairs_128(codes: &Codes, shift: u32, out: &mut [u8]) {
-    for (codes, out) in codes.as_chunks::<128>().0.iter().zip(out.as_chunks_mut::<32>().0) {
+    for (codes, out) in codes
+        .as_chunks::<128>()
+        .0
+        .iter()
+        .zip(out.as_chunks_mut::<32>().0)
+    {
         for l in 0..32 {
             let pair = |n: usize| (codes[l + 32 * n] >> shift & 3) << (2 * n);
             out[l] = pair(0) | pair(1) | pair(2) | pair(3);
@@ -44,7 +54,12 @@ fn bit_of_32(codes: &Codes, shift: u32, out: &mut [u8]) {
 }
 
 pub(super) fn q2_k(
-    d: u16, dmin: u16, scales: &[u8; 16], mins: &[u8; 16], codes: &Codes, out: &mut [u8; 84],
+    d: u16,
+    dmin: u16,
+    scales: &[u8; 16],
+    mins: &[u8; 16],
+    codes: &Codes,
+    out: &mut [u8; 84],
 ) {
     for j in 0..16 {
         out[j] = scales[j] | (mins[j] << 4);
@@ -70,7 +85,12 @@ pub(super) fn q3_k(d: u16, scales: &[u8; 16], codes: &Codes, out: &mut [u8; 110]
 }
 
 pub(super) fn q4_k(
-    d: u16, dmin: u16, scales: &[u8; 8], mins: &[u8; 8], codes: &Codes, out: &mut [u8; 144],
+    d: u16,
+    dmin: u16,
+    scales: &[u8; 8],
+    mins: &[u8; 8],
+    codes: &Codes,
+    out: &mut [u8; 144],
 ) {
     out[..2].copy_from_slice(&d.to_le_bytes());
     out[2..4].copy_from_slice(&dmin.to_le_bytes());
@@ -79,7 +99,12 @@ pub(super) fn q4_k(
 }
 
 pub(super) fn q5_k(
-    d: u16, dmin: u16, scales: &[u8; 8], mins: &[u8; 8], codes: &Codes, out: &mut [u8; 176],
+    d: u16,
+    dmin: u16,
+    scales: &[u8; 8],
+    mins: &[u8; 8],
+    codes: &Codes,
+    out: &mut [u8; 176],
 ) {
     out[..2].copy_from_slice(&d.to_le_bytes());
     out[2..4].copy_from_slice(&dmin.to_le_bytes());
@@ -91,7 +116,12 @@ pub(super) fn q5_k(
 
 /// `scales` are two's complement, codes have 32 added.
 pub(super) fn q6_k(d: u16, scales: &[u8; 16], codes: &Codes, out: &mut [u8; 210]) {
-    for (codes, out) in codes.as_chunks::<128>().0.iter().zip(out.as_chunks_mut::<64>().0) {
+    for (codes, out) in codes
+        .as_chunks::<128>()
+        .0
+        .iter()
+        .zip(out.as_chunks_mut::<64>().0)
+    {
         for l in 0..64 {
             out[l] = (codes[l] & 15) | (codes[l + 64] << 4);
         }
@@ -109,7 +139,12 @@ pub(super) fn iq4_xs(d: u16, scales: &[u8; 8], codes: &Codes, out: &mut [u8; 136
     for j in 0..4 {
         out[4 + j] = (scales[2 * j] & 15) | (scales[2 * j + 1] << 4);
     }
-    for (codes, out) in codes.as_chunks::<32>().0.iter().zip(out[8..].as_chunks_mut::<16>().0) {
+    for (codes, out) in codes
+        .as_chunks::<32>()
+        .0
+        .iter()
+        .zip(out[8..].as_chunks_mut::<16>().0)
+    {
         *out = super::legacy::nibbles(codes);
     }
 }

@@ -8,9 +8,13 @@ use super::{Encoded, iq4, kquants, legacy, legacy_weighted};
 use crate::dtype::Dtype;
 
 /// Encodes checked rows. Inlined into functions that differ in the instructions they may use.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn encode<V: Lanes>(
-    dtype: Dtype, values: &[f32], row: usize, importance: Option<&[f32]>, out: &mut [u8],
+    dtype: Dtype,
+    values: &[f32],
+    row: usize,
+    importance: Option<&[f32]>,
+    out: &mut [u8],
 ) -> Encoded {
     let not_finite = values.iter().map(|v| u64::from(!v.is_finite())).sum();
     let encoded = Encoded { not_finite };
@@ -28,16 +32,20 @@ pub(super) fn encode<V: Lanes>(
     encoded
 }
 
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn plain<const B: usize>(values: &[f32], out: &mut [u8], bytes: impl Fn(f32) -> [u8; B]) {
     for (out, &value) in out.as_chunks_mut::<B>().0.iter_mut().zip(values) {
         *out = bytes(value);
     }
 }
 
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn quantize<V: Lanes>(
-    dtype: Dtype, values: &[f32], row: usize, importance: Option<&[f32]>, out: &mut [u8],
+    dtype: Dtype,
+    values: &[f32],
+    row: usize,
+    importance: Option<&[f32]>,
+    out: &mut [u8],
 ) {
     match (dtype, importance) {
         (Dtype::Q8_0, _) => legacy::q8_0(values, out),
@@ -62,11 +70,18 @@ fn quantize<V: Lanes>(
 }
 
 /// The blocks of rows, each with the importance of its columns.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn blocks<'a, const N: usize, const B: usize>(
-    values: &'a [f32], row: usize, importance: Option<&'a [f32]>, out: &'a mut [u8],
+    values: &'a [f32],
+    row: usize,
+    importance: Option<&'a [f32]>,
+    out: &'a mut [u8],
 ) -> impl Iterator<Item = (&'a [f32; N], Option<&'a [f32]>, &'a mut [u8; B])> {
-    let blocks = values.as_chunks::<N>().0.iter().zip(out.as_chunks_mut::<B>().0);
+    let blocks = values
+        .as_chunks::<N>()
+        .0
+        .iter()
+        .zip(out.as_chunks_mut::<B>().0);
     blocks.enumerate().map(move |(i, (x, out))| {
         let column = i * N % row.max(1);
         (x, importance.and_then(|i| i.get(column..column + N)), out)
@@ -75,12 +90,16 @@ pub(super) fn blocks<'a, const N: usize, const B: usize>(
 
 /// Blocks of 32 by the eight, as far as a row reaches: values, importance, and the place of blocks
 /// of `B` bytes.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn groups<'a, const B: usize>(
-    row: &'a [f32], importance: Option<&'a [f32]>, out: &'a mut [u8],
+    row: &'a [f32],
+    importance: Option<&'a [f32]>,
+    out: &'a mut [u8],
 ) -> impl Iterator<Item = (&'a [f32], Option<&'a [f32]>, &'a mut [[u8; B]])> {
     const GROUP: usize = BLOCK * LANES;
-    let groups = row.chunks(GROUP).zip(out.as_chunks_mut::<B>().0.chunks_mut(LANES));
+    let groups = row
+        .chunks(GROUP)
+        .zip(out.as_chunks_mut::<B>().0.chunks_mut(LANES));
     groups.enumerate().map(move |(g, (x, out))| {
         let columns = g * GROUP..g * GROUP + x.len();
         (x, importance.and_then(|i| i.get(columns)), out)
@@ -88,9 +107,11 @@ pub(super) fn groups<'a, const B: usize>(
 }
 
 /// Rows of values, each with its place.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn rows<'a>(
-    values: &'a [f32], row: usize, out: &'a mut [u8],
+    values: &'a [f32],
+    row: usize,
+    out: &'a mut [u8],
 ) -> impl Iterator<Item = (&'a [f32], &'a mut [u8])> {
     let bytes = (out.len() * row).checked_div(values.len()).unwrap_or(0);
     values.chunks(row.max(1)).zip(out.chunks_mut(bytes.max(1)))

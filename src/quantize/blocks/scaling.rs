@@ -42,7 +42,7 @@ pub(super) struct Scaled<V, const G: usize, const LEN: usize> {
 }
 
 /// The power of two that brings `largest` to `[1, 2)`; infinite where all is lost.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn unit_of(largest: f32) -> f32 {
     if largest < NOTHING {
         f32::INFINITY
@@ -52,9 +52,11 @@ fn unit_of(largest: f32) -> f32 {
 }
 
 /// Scales a block with one unit for all. `None` if it would be encoded as zeros.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn block<V: Lanes, const G: usize, const LEN: usize>(
-    values: &[f32], importance: Option<&[f32]>, weighing: Weighing,
+    values: &[f32],
+    importance: Option<&[f32]>,
+    weighing: Weighing,
 ) -> Option<Scaled<V, G, LEN>> {
     let largest = largest::<V>(values);
     if largest < NOTHING {
@@ -86,14 +88,23 @@ pub(super) fn block<V: Lanes, const G: usize, const LEN: usize>(
             }
         }
     }
-    even(&mut w, if importance.is_some() { weighing.even.1 } else { weighing.even.0 });
+    even(
+        &mut w,
+        if importance.is_some() {
+            weighing.even.1
+        } else {
+            weighing.even.0
+        },
+    );
     Some(Scaled { x, w, unit })
 }
 
 /// Scales up to eight blocks, each a lane with its own unit (infinite where it would be zeros).
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn lanes<V: Lanes, const LEN: usize>(
-    values: &[f32], importance: Option<&[f32]>, weighing: Weighing,
+    values: &[f32],
+    importance: Option<&[f32]>,
+    weighing: Weighing,
 ) -> ([V; LEN], [V; LEN], V) {
     let mut x: [V; LEN] = transpose(values);
     let unit = V::from_array(most(&x).to_array().map(unit_of));
@@ -112,7 +123,11 @@ pub(super) fn lanes<V: Lanes, const LEN: usize>(
         }
     };
     // Blocks have nothing in common but the row: each is evened by itself.
-    let share = if importance.is_some() { weighing.even.1 } else { weighing.even.0 };
+    let share = if importance.is_some() {
+        weighing.even.1
+    } else {
+        weighing.even.0
+    };
     let mut sum = V::zero();
     for &w in &w {
         sum = sum + w.sqrt();
@@ -125,7 +140,7 @@ pub(super) fn lanes<V: Lanes, const LEN: usize>(
     (x, w, unit)
 }
 
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn largest<V: Lanes>(values: &[f32]) -> f32 {
     let mut largest = V::zero();
     for eight in values.as_chunks::<LANES>().0 {
@@ -135,7 +150,7 @@ fn largest<V: Lanes>(values: &[f32]) -> f32 {
 }
 
 /// The largest magnitude in each lane.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn most<V: Lanes, const LEN: usize>(values: &[V; LEN]) -> V {
     let mut largest = V::zero();
     for value in values {
@@ -144,7 +159,7 @@ fn most<V: Lanes, const LEN: usize>(values: &[V; LEN]) -> V {
     largest
 }
 
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn by_size<V: Lanes, const LEN: usize>(x: &[V; LEN], weighing: Weighing) -> [V; LEN] {
     let mut w = [V::splat(1.0); LEN];
     match weighing.without {
@@ -174,9 +189,13 @@ fn by_size<V: Lanes, const LEN: usize>(x: &[V; LEN], weighing: Weighing) -> [V; 
 }
 
 /// `most` is the largest importance of the block, `mean` the mean square of its values.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn by_importance<V: Lanes, const LEN: usize>(
-    x: &[V; LEN], importance: &[V; LEN], most: V, mean: V, weighing: Weighing,
+    x: &[V; LEN],
+    importance: &[V; LEN],
+    most: V,
+    mean: V,
+    weighing: Weighing,
 ) -> [V; LEN] {
     // Columns of no importance still get the best of what costs the others nothing. Where none has
     // any, or too little to divide by, all have the same.
@@ -188,9 +207,7 @@ fn by_importance<V: Lanes, const LEN: usize>(
         *w = match weighing.with {
             BySize::Alike => importance,
             BySize::Magnitude => importance * (mean + x * x).sqrt(),
-            BySize::RaisedMagnitude | BySize::Square => {
-                importance * (mean + mean + x * x).sqrt()
-            }
+            BySize::RaisedMagnitude | BySize::Square => importance * (mean + mean + x * x).sqrt(),
         };
     }
     w
@@ -198,7 +215,7 @@ fn by_importance<V: Lanes, const LEN: usize>(
 
 /// Adds `share` of a typical weight to each: of the square of the mean root, which a few columns of
 /// towering importance move less than the mean.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn even<V: Lanes, const LEN: usize>(groups: &mut [[V; LEN]], share: f32) {
     let mut sum = V::zero();
     for &w in groups.iter().flatten() {

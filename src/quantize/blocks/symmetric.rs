@@ -24,7 +24,7 @@ pub(super) trait Levels {
 }
 
 /// Whole numbers from `-N` to `N - 1`.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn snap_whole<V: Lanes>(value: V, n: f32) -> V {
     value.max(V::splat(-n)).min(V::splat(n - 1.0)).round()
 }
@@ -35,7 +35,7 @@ impl Levels for Q3 {
     const SCALES: f32 = 32.0;
     const GRID: &'static [f32] = &[-0.9, -0.6, -0.3, 0.0, 0.3, 0.6, 0.9];
     const BOTH_SIGNS: bool = true;
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn snap<V: Lanes>(value: V) -> V {
         snap_whole(value, 4.0)
     }
@@ -47,15 +47,16 @@ impl Levels for Q6 {
     const SCALES: f32 = 128.0;
     const GRID: &'static [f32] = &[-0.8, -0.4, 0.0, 0.4, 0.8];
     const BOTH_SIGNS: bool = false;
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn snap<V: Lanes>(value: V) -> V {
         snap_whole(value, 32.0)
     }
 }
 
 /// The levels of `IQ4_NL` and `IQ4_XS`, `kvalues_iq4nl` of `ggml-common.h`.
-pub(super) const IQ4_LEVELS: [i8; 16] =
-    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+pub(super) const IQ4_LEVELS: [i8; 16] = [
+    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
+];
 
 pub(super) struct Iq4;
 impl Levels for Iq4 {
@@ -63,7 +64,7 @@ impl Levels for Iq4 {
     const SCALES: f32 = 32.0;
     const GRID: &'static [f32] = &[-7.0, -4.5, -2.0, 0.0, 2.0, 4.5, 7.0];
     const BOTH_SIGNS: bool = true;
-    #[inline(always)]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn snap<V: Lanes>(value: V) -> V {
         let mut level = V::splat(f32::from(IQ4_LEVELS[0]));
         for pair in IQ4_LEVELS.windows(2) {
@@ -86,21 +87,29 @@ pub(super) struct SymmetricBlock<V, const G: usize, const LEN: usize> {
 }
 
 /// The first step: the scale of each lane, in real numbers.
-#[inline(always)]
-pub(super) fn search<V: Lanes, L: Levels, const LEN: usize>(
-    x: &[V; LEN], w: &[V; LEN],
-) -> Fit<V> {
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn search<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN]) -> Fit<V> {
     let (mut magnitude, mut extreme) = (V::zero(), V::zero());
     for &x in x {
         extreme = magnitude.below(x.abs(), x, extreme);
         magnitude = magnitude.max(x.abs());
     }
     let per_extreme = extreme.inverse_or_zero();
-    let mut best = Fit { scale: V::zero(), gain: V::zero(), stiff: V::zero() };
+    let mut best = Fit {
+        scale: V::zero(),
+        gain: V::zero(),
+        stiff: V::zero(),
+    };
     for &extra in L::GRID {
-        best = better(best, fit::<V, L, LEN>(x, w, V::splat(L::EXTREME - extra) * per_extreme));
+        best = better(
+            best,
+            fit::<V, L, LEN>(x, w, V::splat(L::EXTREME - extra) * per_extreme),
+        );
         if L::BOTH_SIGNS {
-            best = better(best, fit::<V, L, LEN>(x, w, V::splat(extra - L::EXTREME) * per_extreme));
+            best = better(
+                best,
+                fit::<V, L, LEN>(x, w, V::splat(extra - L::EXTREME) * per_extreme),
+            );
         }
     }
     better(best, fit::<V, L, LEN>(x, w, best.scale.inverse_or_zero()))
@@ -116,7 +125,7 @@ pub(super) struct Fit<V> {
 }
 
 /// The best scale for the levels nearest `x * slope`.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn fit<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], slope: V) -> Fit<V> {
     let (mut qx, mut qq) = (V::zero(), V::zero());
     for (&x, &w) in x.iter().zip(w) {
@@ -126,10 +135,14 @@ fn fit<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], slope:
         qq = qq + wq * q;
     }
     let scale = qx * qq.inverse_or_zero();
-    Fit { scale, gain: scale * qx, stiff: qq }
+    Fit {
+        scale,
+        gain: scale * qx,
+        stiff: qq,
+    }
 }
 
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn better<V: Lanes>(a: Fit<V>, b: Fit<V>) -> Fit<V> {
     Fit {
         scale: a.gain.below(b.gain, b.scale, a.scale),
@@ -139,7 +152,7 @@ fn better<V: Lanes>(a: Fit<V>, b: Fit<V>) -> Fit<V> {
 }
 
 /// The weighted square error of a lane with the scale as stored, levels chosen anew.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn error<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], scale: V) -> V {
     let slope = scale.inverse_or_zero();
     let mut sum = V::zero();
@@ -151,9 +164,12 @@ fn error<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], scal
 }
 
 /// The second step for one lane group: the integer near `scale` of least true error.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn integers<V: Lanes, L: Levels, const LEN: usize>(
-    x: &[V; LEN], w: &[V; LEN], d: f32, scale: V,
+    x: &[V; LEN],
+    w: &[V; LEN],
+    d: f32,
+    scale: V,
 ) -> (V, V) {
     let mut best = (scale, V::splat(f32::INFINITY));
     for step in [0.0, -1.0, 1.0] {
@@ -167,15 +183,19 @@ fn integers<V: Lanes, L: Levels, const LEN: usize>(
 }
 
 /// The half nearest `value`, as a number; at least the smallest one unless `value` is 0.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn to_half(value: f32, unit: f32) -> (u16, f32) {
     let half = f32_to_f16((value * unit).clamp(-65504.0, 65504.0));
-    let half = if half & 0x7fff == 0 && value != 0.0 { half | 1 } else { half };
+    let half = if half & 0x7fff == 0 && value != 0.0 {
+        half | 1
+    } else {
+        half
+    };
     (half, f16_to_f32(half) / unit)
 }
 
 /// Encodes one block.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn encode<V: Lanes, L: Levels, const G: usize, const LEN: usize>(
     scaled: &Scaled<V, G, LEN>,
 ) -> SymmetricBlock<V, G, LEN> {
@@ -230,9 +250,12 @@ pub(super) fn encode<V: Lanes, L: Levels, const G: usize, const LEN: usize>(
 }
 
 /// The third step: the real `d` of least square error for the levels that these scales give.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn refit<V: Lanes, L: Levels, const G: usize, const LEN: usize>(
-    x: &[[V; LEN]; G], w: &[[V; LEN]; G], d: f32, scales: &[V; G],
+    x: &[[V; LEN]; G],
+    w: &[[V; LEN]; G],
+    d: f32,
+    scales: &[V; G],
 ) -> f32 {
     let (mut aa, mut ax) = (0.0, 0.0);
     for g in 0..G {
