@@ -75,12 +75,17 @@ fn fit<V: Lanes, const LEN: usize>(
         q2 = q2 + wq * q;
         qx = qx + wq * x;
     }
-    let inverse = (sums.w * q2 - q1 * q1).inverse_or_zero();
+    // Codes that are all but the same say nothing of the slope; what rounding leaves of their
+    // variance is noise.
+    let (square, variance) = (sums.w * q2, sums.w * q2 - q1 * q1);
+    let flat = variance.below(square * V::splat(1e-5), V::splat(1.0), V::zero());
+    let inverse = variance.inverse_or_zero();
     let scale = (sums.w * qx - sums.wx * q1) * inverse;
     let min = (q2 * sums.wx - q1 * qx) * inverse;
     // A minimum is subtracted: where it would have to be added, the line goes through 0.
     let through_zero = qx * q2.inverse_or_zero();
-    let scale = V::zero().below(min, through_zero, scale);
+    let min = V::zero().below(flat, V::zero(), min);
+    let scale = min.below(V::zero(), scale, through_zero);
     let min = min.min(V::zero());
     Line {
         scale,
@@ -188,18 +193,24 @@ fn to_half(value: f32, unit: f32) -> (u16, f32) {
     (half, f16_to_f32(half) / unit)
 }
 
-/// The unit that whole multiples of, up to `top`, come closest to `values` (not below 0), the
-/// squares of what is missing weighed by `stiff`.
+/// The half that whole multiples of, up to `top`, come closest to `values` (not below 0), the
+/// squares of what is missing weighed by `stiff`: its bits, and its value in `unit`s.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn unit_of<V: Lanes, const G: usize>(values: &[V; G], stiff: &[V; G], top: f32) -> f32 {
+pub(super) fn step_for<V: Lanes, const G: usize>(
+    values: &[V; G],
+    stiff: &[V; G],
+    top: f32,
+    unit: f32,
+) -> (u16, f32) {
     let largest = values.iter().fold(0.0f32, |a, v| a.max(v.largest()));
-    let (mut best, mut least) = (largest / top, f64::INFINITY);
-    for step in 0..UNITS {
-        let tried = largest / (top - top / 128.0 * step as f32);
-        let per_tried = V::splat(tried).inverse_or_zero();
+    let (mut best, mut least) = ((0, 0.0), f64::INFINITY);
+    for attempt in 0..STEPS {
+        let tried = to_half(largest / (top - top / 128.0 * attempt as f32), unit);
+        let step = V::splat(tried.1);
+        let per_step = step.inverse_or_zero();
         let mut sum = V::zero();
         for (&value, &stiff) in values.iter().zip(stiff) {
-            let missing = (value * per_tried).round() * V::splat(tried) - value;
+            let missing = (value * per_step).min(V::splat(top)).round() * step - value;
             sum = sum + stiff * (missing * missing);
         }
         let sum = sum.sum();
@@ -210,8 +221,8 @@ pub(super) fn unit_of<V: Lanes, const G: usize>(values: &[V; G], stiff: &[V; G],
     best
 }
 
-/// How many units are tried.
-const UNITS: usize = 16;
+/// How many steps are tried.
+const STEPS: usize = 16;
 
 /// Encodes one block.
 #[cfg_attr(not(debug_assertions), inline(always))]
@@ -230,8 +241,7 @@ pub(super) fn encode<V: Lanes, const G: usize, const LEN: usize>(
         lean[g] = V::zero().below(min[g], line.q1 * w.inverse_or_zero(), V::zero());
         stiff[g] = line.q2 - lean[g] * line.q1;
     }
-    let d = unit_of(&scale, &stiff, format.top_scale);
-    let (mut d, mut dv) = to_half(d, unit);
+    let (mut d, mut dv) = step_for(&scale, &stiff, format.top_scale, unit);
     let top = V::splat(format.top_scale);
     let mut scales = [V::zero(); G];
     let per_d = V::splat(dv).inverse_or_zero();
@@ -239,8 +249,7 @@ pub(super) fn encode<V: Lanes, const G: usize, const LEN: usize>(
         scales[g] = (scale[g] * per_d).min(top).round();
         min[g] = (min[g] + lean[g] * (V::splat(dv) * scales[g] - scale[g])).max(V::zero());
     }
-    let dmin = unit_of(&min, &weight, format.top_scale);
-    let (mut dmin, mut dminv) = to_half(dmin, unit);
+    let (mut dmin, mut dminv) = step_for(&min, &weight, format.top_scale, unit);
     let per_dmin = V::splat(dminv).inverse_or_zero();
     let mut mins = [V::zero(); G];
     let mut total = 0.0;

@@ -44,7 +44,7 @@ const Q2_K: Affine = Affine {
 const Q2_K_WEIGHING: Weighing = Weighing {
     without: BySize::Magnitude,
     with: BySize::Magnitude,
-    even: (0.1, 0.08),
+    even: (0.1, 0.05),
 };
 
 encoder!(q2_k: 84 bytes, 2 x 8 sub-blocks of 16, Q2_K_WEIGHING,
@@ -54,7 +54,7 @@ encoder!(q2_k: 84 bytes, 2 x 8 sub-blocks of 16, Q2_K_WEIGHING,
 const Q3_K_WEIGHING: Weighing = Weighing {
     without: BySize::Square,
     with: BySize::Square,
-    even: (3.0, 0.35),
+    even: (4.5, 0.35),
 };
 
 encoder!(q3_k: 110 bytes, 2 x 8 sub-blocks of 16, Q3_K_WEIGHING,

@@ -46,7 +46,7 @@ fn bounds(x: &[f32; BLOCK]) -> (f32, f32) {
 fn symmetric(x: &[f32; BLOCK], nmax: f32) -> (u16, [u8; BLOCK]) {
     let (d, inverse) = scale(extreme(x) / -nmax);
     let top = (2.0 * nmax) as i32 - 1;
-    let codes = x.map(|v| ((v * inverse + (nmax + 0.5)) as i32).min(top) as u8);
+    let codes = x.map(|v| ((v * inverse + (nmax + 0.5)) as i32).clamp(0, top) as u8);
     (f32_to_f16(d), codes)
 }
 
@@ -54,13 +54,9 @@ fn symmetric(x: &[f32; BLOCK], nmax: f32) -> (u16, [u8; BLOCK]) {
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn affine(x: &[f32; BLOCK], top: f32) -> (u16, u16, [u8; BLOCK]) {
     let (low, high) = bounds(x);
-    // Not `high - low` first: twice the largest float is no float.
-    let (d, inverse) = match high - low {
-        range if range.is_finite() => scale(range / top),
-        _ => scale(high / top - low / top),
-    };
     let low = low.clamp(-LARGEST_SCALE, LARGEST_SCALE);
-    let codes = x.map(|v| (((v - low) * inverse + 0.5) as i32).min(top as i32) as u8);
+    let (d, inverse) = scale((high - low) / top);
+    let codes = x.map(|v| (((v - low) * inverse + 0.5) as i32).clamp(0, top as i32) as u8);
     (f32_to_f16(d), f32_to_f16(low), codes)
 }
 

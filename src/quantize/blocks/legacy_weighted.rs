@@ -8,6 +8,9 @@ use super::lanes::{LANES, Lanes, transpose};
 use super::legacy::{self, BLOCK, fifth_bits, nibbles};
 use super::rows;
 
+/// The largest finite half.
+const LARGEST_HALF: f32 = 65504.0;
+
 type Block<V> = [V; BLOCK];
 
 /// Blocks whose largest magnitude is below this become zeros, as in ggml.
@@ -153,18 +156,18 @@ fn lane_codes<V: Lanes>(codes: &Block<V>, lane: usize) -> [u8; BLOCK] {
     std::array::from_fn(|k| codes[k].to_bytes()[lane])
 }
 
-/// Groups of up to eight blocks of a row. Where the row's mean square is beyond `f32` the search has
-/// nothing to compare, and importance is left aside.
+/// Groups of up to eight blocks of a row. A row with values beyond the largest half goes without
+/// importance: the search knows no limits, and its scales or minima might not be stored.
 macro_rules! encoder {
     ($name:ident, $bytes:literal, |$x:ident, $w:ident| $search:expr, |$found:ident, $lane:ident, $to:ident| $write:block) => {
         #[cfg_attr(not(debug_assertions), inline(always))]
         pub(super) fn $name<V: Lanes>(values: &[f32], row: usize, importance: &[f32], out: &mut [u8]) {
             for (values, out) in rows::rows(values, row, out) {
-                let mean_square = mean_square(values);
-                if !mean_square.is_finite() {
+                if values.iter().any(|v| v.abs() > LARGEST_HALF) {
                     legacy::$name(values, out);
                     continue;
                 }
+                let mean_square = mean_square(values);
                 for (x, importance, out) in rows::groups::<$bytes>(values, Some(importance), out) {
                     let $x: &Block<V> = &transpose(x);
                     let $w = &weights($x, importance.unwrap_or_default(), mean_square);

@@ -4,7 +4,7 @@
 //! The steps are those of [`super::affine`] without the minimum. [`Levels`] is all that tells the
 //! formats apart.
 
-use super::affine::unit_of;
+use super::affine::step_for;
 use super::half::{f16_to_f32, f32_to_f16};
 use super::lanes::Lanes;
 use super::scaling::Scaled;
@@ -212,8 +212,10 @@ pub(super) fn encode<V: Lanes, L: Levels, const G: usize, const LEN: usize>(
     }
     // The largest scale is negative as an integer: there is one more of these.
     let sign = V::splat(if largest < 0.0 { 1.0 } else { -1.0 });
-    let d = unit_of(&real.map(|s| -s * sign), &stiff, L::SCALES);
-    let (mut d, mut dv) = to_half(d * -largest.signum(), unit);
+    let (mut d, mut dv) = step_for(&real.map(|s| -s * sign), &stiff, L::SCALES, unit);
+    if largest > 0.0 {
+        (d, dv) = (d | 0x8000, -dv);
+    }
     let per_d = V::splat(dv).inverse_or_zero();
     let mut scales = [V::zero(); G];
     let mut total = 0.0;
