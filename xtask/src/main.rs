@@ -1,7 +1,9 @@
 //! Development tasks. `cargo xtask fixtures` writes `fixtures/` anew; `cargo xtask fixtures --check`
-//! fails if that would change anything; `cargo xtask bench` measures what planning costs.
+//! fails if that would change anything; `cargo xtask bench` measures what planning and encoding
+//! cost.
 
 mod bench;
+mod bench_encoders;
 mod fixtures;
 mod shapes;
 mod tiny;
@@ -13,7 +15,8 @@ fn main() -> anyhow::Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["fixtures"] => fixtures::write(),
         ["fixtures", "--check"] => fixtures::check(),
+        ["bench", "encoders"] => bench_encoders::run(),
         ["bench", ref rest @ ..] => bench::run(rest),
-        _ => bail!("usage: cargo xtask fixtures [--check] | bench [plan]"),
+        _ => bail!("usage: cargo xtask fixtures [--check] | bench [plan | encoders]"),
     }
 }

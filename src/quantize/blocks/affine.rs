@@ -1,4 +1,4 @@
-//! `Q2_K`, `Q4_K`, `Q5_K`: values and weights of 256 in, the scales, minima and codes of least
+//! `Q2_K`, `Q4_K`, `Q5_K`: a scaled block in, the scales, minima and codes of least
 //! weighted square error out. A weight is `d * scale * code - dmin * min`.
 //!
 //! Three steps, for all sub-blocks at once, one a lane. First each sub-block for itself, in real
@@ -8,7 +8,8 @@
 //! the codes that came out; and again from the integers, as long as the error falls.
 
 use super::half::{f16_to_f32, f32_to_f16};
-use super::lanes::{LANES, Lanes};
+use super::lanes::Lanes;
+use super::scaling::Scaled;
 
 /// What tells these formats apart.
 #[derive(Clone, Copy)]
@@ -22,84 +23,97 @@ pub(super) struct Affine {
 }
 
 /// A block of `G * 8` sub-blocks as it will be stored; lane `j % 8` of group `j / 8` is sub-block `j`.
-pub(super) struct AffineBlock<const G: usize, const LEN: usize> {
+pub(super) struct AffineBlock<V, const G: usize, const LEN: usize> {
     /// Half-precision bits of `d` and `dmin`.
     pub(super) d: u16,
     pub(super) dmin: u16,
     /// Integer scales and minima.
-    pub(super) scales: [Lanes; G],
-    pub(super) mins: [Lanes; G],
+    pub(super) scales: [V; G],
+    pub(super) mins: [V; G],
     /// Codes.
-    pub(super) codes: [[Lanes; LEN]; G],
+    pub(super) codes: [[V; LEN]; G],
 }
 
 /// Scale and minimum (not above 0) of a sub-block: a weight is `scale * code + min`.
 #[derive(Clone, Copy)]
-struct Line {
-    scale: Lanes,
-    min: Lanes,
+struct Line<V> {
+    scale: V,
+    min: V,
     /// By how much the square error is below that of zeros.
-    gain: Lanes,
+    gain: V,
+    /// How the square error grows with the distance from this line: `q2` times that of the scale
+    /// squared, `w` times that of the minimum squared, and `2 * q1` times their product.
+    q1: V,
+    q2: V,
 }
 
 /// Sums over a sub-block that do not depend on its codes.
 #[derive(Clone, Copy)]
-struct Sums {
-    w: Lanes,
-    wx: Lanes,
+struct Sums<V> {
+    w: V,
+    wx: V,
 }
 
 /// The best line for codes `round(x * slope + shift)`.
-#[inline(always)]
-fn fit<const LEN: usize>(
-    x: &[Lanes; LEN],
-    w: &[Lanes; LEN],
-    sums: Sums,
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn fit<V: Lanes, const LEN: usize>(
+    x: &[V; LEN],
+    w: &[V; LEN],
+    sums: Sums<V>,
     top: f32,
-    slope: Lanes,
-    shift: Lanes,
-) -> Line {
-    let (mut q1, mut q2, mut qx) = (Lanes::ZERO, Lanes::ZERO, Lanes::ZERO);
+    slope: V,
+    shift: V,
+) -> Line<V> {
+    let (mut q1, mut q2, mut qx) = (V::zero(), V::zero(), V::zero());
     for (&x, &w) in x.iter().zip(w) {
         let q = (x * slope + shift)
-            .max(Lanes::ZERO)
-            .min(Lanes::splat(top))
+            .max(V::zero())
+            .min(V::splat(top))
             .round();
         let wq = w * q;
         q1 = q1 + wq;
         q2 = q2 + wq * q;
         qx = qx + wq * x;
     }
-    let inverse = (sums.w * q2 - q1 * q1).inverse_or_zero();
+    // Codes that are all but the same say nothing of the slope; what rounding leaves of their
+    // variance is noise.
+    let (square, variance) = (sums.w * q2, sums.w * q2 - q1 * q1);
+    let flat = variance.below(square * V::splat(1e-5), V::splat(1.0), V::zero());
+    let inverse = variance.inverse_or_zero();
     let scale = (sums.w * qx - sums.wx * q1) * inverse;
     let min = (q2 * sums.wx - q1 * qx) * inverse;
     // A minimum is subtracted: where it would have to be added, the line goes through 0.
     let through_zero = qx * q2.inverse_or_zero();
-    let scale = Lanes::ZERO.below(min, through_zero, scale);
-    let min = min.min(Lanes::ZERO);
+    let min = V::zero().below(flat, V::zero(), min);
+    let scale = min.below(V::zero(), scale, through_zero);
+    let min = min.min(V::zero());
     Line {
         scale,
         min,
         gain: scale * qx + min * sums.wx,
+        q1,
+        q2,
     }
 }
 
-#[inline(always)]
-fn better(a: Line, b: Line) -> Line {
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn better<V: Lanes>(a: Line<V>, b: Line<V>) -> Line<V> {
     Line {
         scale: a.gain.below(b.gain, b.scale, a.scale),
         min: a.gain.below(b.gain, b.min, a.min),
         gain: a.gain.max(b.gain),
+        q1: a.gain.below(b.gain, b.q1, a.q1),
+        q2: a.gain.below(b.gain, b.q2, a.q2),
     }
 }
 
 /// The first step: scale and minimum of each lane, in real numbers.
-#[inline(always)]
-fn search<const LEN: usize>(x: &[Lanes; LEN], w: &[Lanes; LEN], format: Affine) -> Line {
-    let (mut low, mut high) = (Lanes::ZERO, x[0]);
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn search<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], format: Affine) -> (Line<V>, V) {
+    let (mut low, mut high) = (V::zero(), x[0]);
     let mut sums = Sums {
-        w: Lanes::ZERO,
-        wx: Lanes::ZERO,
+        w: V::zero(),
+        wx: V::zero(),
     };
     for (&x, &w) in x.iter().zip(w) {
         low = x.min(low);
@@ -109,36 +123,34 @@ fn search<const LEN: usize>(x: &[Lanes; LEN], w: &[Lanes; LEN], format: Affine) 
     }
     let per_range = (high - low).inverse_or_zero();
     // Where all values are the same and not above 0 the minimum alone is exact.
+    let gain = low * (sums.wx + sums.wx - low * sums.w);
+    let zero = V::zero();
     let mut best = Line {
-        scale: Lanes::ZERO,
+        scale: zero,
         min: low,
-        gain: low * sums.wx,
+        gain,
+        q1: zero,
+        q2: zero,
     };
     for &extra in format.grid {
-        let slope = Lanes::splat(format.top + extra) * per_range;
+        let slope = V::splat(format.top + extra) * per_range;
         best = better(best, fit(x, w, sums, format.top, slope, -low * slope));
     }
     for _ in 0..2 {
         let slope = best.scale.inverse_or_zero();
         best = better(best, fit(x, w, sums, format.top, slope, -best.min * slope));
     }
-    best
+    (best, sums.w)
 }
 
 /// The weighted square error of a lane with the scale and minimum as stored, codes rounded anew.
-#[inline(always)]
-fn error<const LEN: usize>(
-    x: &[Lanes; LEN],
-    w: &[Lanes; LEN],
-    top: f32,
-    scale: Lanes,
-    min: Lanes,
-) -> Lanes {
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn error<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], top: f32, scale: V, min: V) -> V {
     let slope = scale.inverse_or_zero();
-    let mut sum = Lanes::ZERO;
+    let mut sum = V::zero();
     for (&x, &w) in x.iter().zip(w) {
         let y = x + min;
-        let q = (y * slope).max(Lanes::ZERO).min(Lanes::splat(top)).round();
+        let q = (y * slope).max(V::zero()).min(V::splat(top)).round();
         let e = q * scale - y;
         sum = sum + w * (e * e);
     }
@@ -146,26 +158,22 @@ fn error<const LEN: usize>(
 }
 
 /// The second step for one lane group: the integers near `scale` and `min` of least true error.
-#[inline(always)]
-fn integers<const LEN: usize>(
-    x: &[Lanes; LEN],
-    w: &[Lanes; LEN],
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn integers<V: Lanes, const LEN: usize>(
+    x: &[V; LEN],
+    w: &[V; LEN],
     format: Affine,
     d: f32,
     dmin: f32,
-    scale: Lanes,
-    min: Lanes,
-) -> (Lanes, Lanes, Lanes) {
-    let (d, dmin, top) = (
-        Lanes::splat(d),
-        Lanes::splat(dmin),
-        Lanes::splat(format.top_scale),
-    );
-    let mut best = (scale, min, Lanes::splat(f32::INFINITY));
+    scale: V,
+    min: V,
+) -> (V, V, V) {
+    let (d, dmin, top) = (V::splat(d), V::splat(dmin), V::splat(format.top_scale));
+    let mut best = (scale, min, V::splat(f32::INFINITY));
     for ds in [0.0, -1.0, 1.0] {
-        let s = (scale + Lanes::splat(ds)).max(Lanes::ZERO).min(top);
+        let s = (scale + V::splat(ds)).max(V::zero()).min(top);
         for dm in [0.0, -1.0, 1.0] {
-            let m = (min + Lanes::splat(dm)).max(Lanes::ZERO).min(top);
+            let m = (min + V::splat(dm)).max(V::zero()).min(top);
             let e = error(x, w, format.top, d * s, dmin * m);
             best = (
                 e.below(best.2, s, best.0),
@@ -178,49 +186,80 @@ fn integers<const LEN: usize>(
 }
 
 /// The half nearest `value >= 0`, as a number; at least the smallest one unless `value` is 0.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn to_half(value: f32, unit: f32) -> (u16, f32) {
     let half = f32_to_f16((value * unit).min(65504.0));
     let half = if half == 0 && value > 0.0 { 1 } else { half };
     (half, f16_to_f32(half) / unit)
 }
 
-/// Encodes one block. `x` is scaled so that its largest magnitude lies in `[1, 2)`; `unit`, a
-/// power of two, is what `x` was divided by. Weights are of the order of 1.
-#[inline(always)]
-pub(super) fn encode<const G: usize, const LEN: usize>(
-    x: &[[Lanes; LEN]; G],
-    w: &[[Lanes; LEN]; G],
+/// The half that whole multiples of, up to `top`, come closest to `values` (not below 0), the
+/// squares of what is missing weighed by `stiff`: its bits, and its value in `unit`s.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn step_for<V: Lanes, const G: usize>(
+    values: &[V; G],
+    stiff: &[V; G],
+    top: f32,
     unit: f32,
-    format: Affine,
-) -> AffineBlock<G, LEN> {
-    let mut lines = [Line {
-        scale: Lanes::ZERO,
-        min: Lanes::ZERO,
-        gain: Lanes::ZERO,
-    }; G];
-    let (mut scale_max, mut min_max) = (0.0f32, 0.0f32);
-    for g in 0..G {
-        lines[g] = search(&x[g], &w[g], format);
-        scale_max = scale_max.max(lines[g].scale.largest());
-        min_max = min_max.max((-lines[g].min).largest());
+) -> (u16, f32) {
+    let largest = values.iter().fold(0.0f32, |a, v| a.max(v.largest()));
+    let (mut best, mut least) = ((0, 0.0), f64::INFINITY);
+    for attempt in 0..STEPS {
+        let tried = to_half(largest / (top - top / 128.0 * attempt as f32), unit);
+        let step = V::splat(tried.1);
+        let per_step = step.inverse_or_zero();
+        let mut sum = V::zero();
+        for (&value, &stiff) in values.iter().zip(stiff) {
+            let missing = (value * per_step).min(V::splat(top)).round() * step - value;
+            sum = sum + stiff * (missing * missing);
+        }
+        let sum = sum.sum();
+        if sum < least {
+            (best, least) = (tried, sum);
+        }
     }
-    let (mut d, mut dv) = to_half(scale_max / format.top_scale, unit);
-    let (mut dmin, mut dminv) = to_half(min_max / format.top_scale, unit);
-    let per_d = Lanes::splat(if dv > 0.0 { 1.0 / dv } else { 0.0 });
-    let per_dmin = Lanes::splat(if dminv > 0.0 { 1.0 / dminv } else { 0.0 });
-    let mut scales = [Lanes::ZERO; G];
-    let mut mins = [Lanes::ZERO; G];
-    let mut total = 0.0;
-    let top = Lanes::splat(format.top_scale);
+    best
+}
+
+/// How many steps are tried.
+const STEPS: usize = 16;
+
+/// Encodes one block.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn encode<V: Lanes, const G: usize, const LEN: usize>(
+    scaled: &Scaled<V, G, LEN>,
+    format: Affine,
+) -> AffineBlock<V, G, LEN> {
+    let Scaled { x, w, unit } = scaled;
+    let unit = *unit;
+    let (mut scale, mut min) = ([V::zero(); G], [V::zero(); G]);
+    let (mut stiff, mut lean, mut weight) = (scale, scale, scale);
     for g in 0..G {
-        let scale = (lines[g].scale * per_d).min(top).round();
-        let min = (-lines[g].min * per_dmin).min(top).round();
-        let (s, m, e) = integers(&x[g], &w[g], format, dv, dminv, scale, min);
+        let (line, w) = search(&x[g], &w[g], format);
+        (scale[g], min[g], weight[g]) = (line.scale, -line.min, w);
+        // Where the minimum may follow the scale, the error grows less.
+        lean[g] = V::zero().below(min[g], line.q1 * w.inverse_or_zero(), V::zero());
+        stiff[g] = line.q2 - lean[g] * line.q1;
+    }
+    let (mut d, mut dv) = step_for(&scale, &stiff, format.top_scale, unit);
+    let top = V::splat(format.top_scale);
+    let mut scales = [V::zero(); G];
+    let per_d = V::splat(dv).inverse_or_zero();
+    for g in 0..G {
+        scales[g] = (scale[g] * per_d).min(top).round();
+        min[g] = (min[g] + lean[g] * (V::splat(dv) * scales[g] - scale[g])).max(V::zero());
+    }
+    let (mut dmin, mut dminv) = step_for(&min, &weight, format.top_scale, unit);
+    let per_dmin = V::splat(dminv).inverse_or_zero();
+    let mut mins = [V::zero(); G];
+    let mut total = 0.0;
+    for g in 0..G {
+        let m = (min[g] * per_dmin).min(top).round();
+        let (s, m, e) = integers(&x[g], &w[g], format, dv, dminv, scales[g], m);
         (scales[g], mins[g]) = (s, m);
         total += e.sum();
     }
-    for _ in 0..3 {
+    for _ in 0..2 {
         let (new_d, new_dmin) = refit(x, w, format, dv, dminv, &scales, &mins);
         let (new_d, new_dv) = to_half(new_d, unit);
         let (new_dmin, new_dminv) = to_half(new_dmin, unit);
@@ -240,14 +279,14 @@ pub(super) fn encode<const G: usize, const LEN: usize>(
             new_d, new_dv, new_dmin, new_dminv, new_scales, new_mins, new_total,
         );
     }
-    let mut codes = [[Lanes::ZERO; LEN]; G];
+    let mut codes = [[V::zero(); LEN]; G];
     for g in 0..G {
-        let slope = (Lanes::splat(dv) * scales[g]).inverse_or_zero();
-        let min = Lanes::splat(dminv) * mins[g];
+        let slope = (V::splat(dv) * scales[g]).inverse_or_zero();
+        let min = V::splat(dminv) * mins[g];
         for (code, &x) in codes[g].iter_mut().zip(&x[g]) {
             *code = ((x + min) * slope)
-                .max(Lanes::ZERO)
-                .min(Lanes::splat(format.top))
+                .max(V::zero())
+                .min(V::splat(format.top))
                 .round();
         }
     }
@@ -261,28 +300,25 @@ pub(super) fn encode<const G: usize, const LEN: usize>(
 }
 
 /// The third step: the real `d` and `dmin` of least square error for the codes that these give.
-#[inline(always)]
-fn refit<const G: usize, const LEN: usize>(
-    x: &[[Lanes; LEN]; G],
-    w: &[[Lanes; LEN]; G],
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn refit<V: Lanes, const G: usize, const LEN: usize>(
+    x: &[[V; LEN]; G],
+    w: &[[V; LEN]; G],
     format: Affine,
     d: f32,
     dmin: f32,
-    scales: &[Lanes; G],
-    mins: &[Lanes; G],
+    scales: &[V; G],
+    mins: &[V; G],
 ) -> (f32, f32) {
     // Normal equations of x = d * (scale * code) - dmin * min.
     let (mut aa, mut ab, mut bb, mut ax, mut bx) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for g in 0..G {
-        let slope = (Lanes::splat(d) * scales[g]).inverse_or_zero();
-        let min = Lanes::splat(dmin) * mins[g];
-        let z = Lanes::ZERO;
+        let slope = (V::splat(d) * scales[g]).inverse_or_zero();
+        let min = V::splat(dmin) * mins[g];
+        let z = V::zero();
         let (mut q1, mut q2, mut qx, mut w1, mut wx) = (z, z, z, z, z);
         for (&x, &w) in x[g].iter().zip(&w[g]) {
-            let q = ((x + min) * slope)
-                .max(z)
-                .min(Lanes::splat(format.top))
-                .round();
+            let q = ((x + min) * slope).max(z).min(V::splat(format.top)).round();
             let wq = w * q;
             q1 = q1 + wq;
             q2 = q2 + wq * q;
@@ -311,18 +347,4 @@ fn refit<const G: usize, const LEN: usize>(
         f64::from(d)
     };
     (only_d.max(0.0) as f32, dmin)
-}
-
-/// The order of sub-blocks undone: code `k` of sub-block `j` at `j * LEN + k`.
-#[inline(always)]
-pub(super) fn in_order<const G: usize, const LEN: usize>(codes: &[[Lanes; LEN]; G]) -> [u8; 256] {
-    let mut out = [0; 256];
-    for (g, group) in codes.iter().enumerate() {
-        for (k, code) in group.iter().enumerate() {
-            for (lane, &code) in code.0.iter().enumerate() {
-                out[(g * LANES + lane) * LEN + k] = code as i32 as u8;
-            }
-        }
-    }
-    out
 }

@@ -1,23 +1,99 @@
 //! Eight numbers side by side: one lane for each of eight sub-blocks that are searched at once.
 //!
-//! Plain arrays and plain arithmetic, written so that the compiler makes vector instructions of
-//! them. Products and sums are never fused, so every machine computes the same bits. Inputs are
-//! finite; comparisons with NaN are false.
+//! [`Lanes`] is what a search needs of them, [`Eight`] plain arrays for every processor;
+//! [`super::avx2`] has the same in registers. Products and sums are never fused, and every operation
+//! rounds as IEEE 754 says, so all compute the same bits. Values are finite; where NaN turns up all
+//! the same, comparisons with it are false.
 
+use std::fmt::Debug;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// Lanes in a vector.
 pub(super) const LANES: usize = 8;
 
 /// Eight `f32`, each with a life of its own.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[repr(C, align(32))]
-pub(super) struct Lanes(pub(super) [f32; LANES]);
+pub(super) trait Lanes:
+    Copy
+    + Debug
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+{
+    fn from_array(values: [f32; LANES]) -> Self;
+    fn to_array(self) -> [f32; LANES];
+    fn splat(value: f32) -> Self;
+    /// The larger of two; `other` where either is NaN.
+    fn max(self, other: Self) -> Self;
+    /// The smaller of two; `other` where either is NaN.
+    fn min(self, other: Self) -> Self;
+    fn abs(self) -> Self;
+    fn sqrt(self) -> Self;
+    /// `yes` where `self < limit`, else `no`.
+    fn below(self, limit: Self, yes: Self, no: Self) -> Self;
+    /// Lane `i` of vector `j` becomes lane `j` of vector `i`.
+    fn transpose(rows: [Self; LANES]) -> [Self; LANES];
 
-/// `f` of each lane, written out: the compiler sees straight-line code even without optimisation.
+    #[inline(always)]
+    fn zero() -> Self {
+        Self::splat(0.0)
+    }
+
+    /// The nearest integer, halves to even, for magnitudes below 2^22: adding 1.5 x 2^23 leaves no
+    /// fraction bits.
+    #[inline(always)]
+    fn round(self) -> Self {
+        let shift = Self::splat(SHIFT);
+        (self + shift) - shift
+    }
+
+    /// Integers as bytes, those below 0 in two's complement, for magnitudes below 2^22.
+    #[inline(always)]
+    fn to_bytes(self) -> [u8; LANES] {
+        // The same shift puts the integer in the lowest bits.
+        (self + Self::splat(SHIFT))
+            .to_array()
+            .map(|v| v.to_bits() as u8)
+    }
+
+    /// `1 / self`, and 0 where that is not a finite number.
+    #[inline(always)]
+    fn inverse_or_zero(self) -> Self {
+        let inverse = Self::splat(1.0) / self;
+        inverse
+            .abs()
+            .below(Self::splat(f32::INFINITY), inverse, Self::zero())
+    }
+
+    /// The sum of all lanes, in double precision and in order.
+    #[inline(always)]
+    fn sum(self) -> f64 {
+        self.to_array()
+            .iter()
+            .fold(0.0, |sum, &v| sum + f64::from(v))
+    }
+
+    /// The largest lane, at least 0.
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        self.to_array()
+            .iter()
+            .fold(0.0, |a, &b| if a < b { b } else { a })
+    }
+}
+
+const SHIFT: f32 = 12_582_912.0;
+
+/// Lanes in a plain array.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(32))]
+pub(super) struct Eight([f32; LANES]);
+
+/// `f` of each lane, written out: straight-line code for the compiler to make vectors of.
 macro_rules! each {
     ($i:ident => $f:expr) => {
-        Lanes([
+        Eight([
             {
                 let $i = 0;
                 $f
@@ -56,10 +132,10 @@ macro_rules! each {
 
 macro_rules! operator {
     ($($trait:ident $method:ident $op:tt;)*) => {$(
-        impl $trait for Lanes {
-            type Output = Lanes;
+        impl $trait for Eight {
+            type Output = Eight;
             #[inline(always)]
-            fn $method(self, other: Lanes) -> Lanes {
+            fn $method(self, other: Eight) -> Eight {
                 let (a, b) = (self.0, other.0);
                 each!(i => a[i] $op b[i])
             }
@@ -69,97 +145,86 @@ macro_rules! operator {
 
 operator! { Add add +; Sub sub -; Mul mul *; Div div /; }
 
-impl Neg for Lanes {
-    type Output = Lanes;
+impl Neg for Eight {
+    type Output = Eight;
     #[inline(always)]
-    fn neg(self) -> Lanes {
+    fn neg(self) -> Eight {
         let a = self.0;
         each!(i => -a[i])
     }
 }
 
-impl Lanes {
-    pub(super) const ZERO: Lanes = Lanes([0.0; LANES]);
-
+impl Lanes for Eight {
     #[inline(always)]
-    pub(super) fn splat(value: f32) -> Lanes {
-        Lanes([value; LANES])
+    fn from_array(values: [f32; LANES]) -> Eight {
+        Eight(values)
     }
 
-    /// The larger of two; `other` where either is NaN.
     #[inline(always)]
-    pub(super) fn max(self, other: Lanes) -> Lanes {
-        self.below(other, other, self)
+    fn to_array(self) -> [f32; LANES] {
+        self.0
     }
 
-    /// The smaller of two; `other` where either is NaN.
     #[inline(always)]
-    pub(super) fn min(self, other: Lanes) -> Lanes {
+    fn splat(value: f32) -> Eight {
+        Eight([value; LANES])
+    }
+
+    #[inline(always)]
+    fn max(self, other: Eight) -> Eight {
+        let (a, b) = (self.0, other.0);
+        each!(i => if a[i] > b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    fn min(self, other: Eight) -> Eight {
         let (a, b) = (self.0, other.0);
         each!(i => if a[i] < b[i] { a[i] } else { b[i] })
     }
 
     #[inline(always)]
-    pub(super) fn abs(self) -> Lanes {
+    fn abs(self) -> Eight {
         let a = self.0;
         each!(i => a[i].abs())
     }
 
     #[inline(always)]
-    pub(super) fn sqrt(self) -> Lanes {
+    fn sqrt(self) -> Eight {
         let a = self.0;
         each!(i => a[i].sqrt())
     }
 
-    /// `yes` where `self < limit`, else `no`.
     #[inline(always)]
-    pub(super) fn below(self, limit: Lanes, yes: Lanes, no: Lanes) -> Lanes {
+    fn below(self, limit: Eight, yes: Eight, no: Eight) -> Eight {
         let (a, b, y, n) = (self.0, limit.0, yes.0, no.0);
         each!(i => if a[i] < b[i] { y[i] } else { n[i] })
     }
 
-    /// The nearest integer, halves to even, for magnitudes below 2^22: adding 1.5 x 2^23 leaves no
-    /// fraction bits.
     #[inline(always)]
-    pub(super) fn round(self) -> Lanes {
-        const SHIFT: f32 = 12_582_912.0;
-        let a = self.0;
-        each!(i => (a[i] + SHIFT) - SHIFT)
-    }
-
-    /// `1 / self`, and 0 where that is not a finite number.
-    #[inline(always)]
-    pub(super) fn inverse_or_zero(self) -> Lanes {
-        let inverse = Lanes::splat(1.0) / self;
-        inverse
-            .abs()
-            .below(Lanes::splat(f32::INFINITY), inverse, Lanes::ZERO)
-    }
-
-    /// The sum of all lanes, in double precision and in order.
-    #[inline(always)]
-    pub(super) fn sum(self) -> f64 {
-        self.0.iter().fold(0.0, |sum, &v| sum + f64::from(v))
-    }
-
-    /// The largest lane.
-    #[inline(always)]
-    pub(super) fn largest(self) -> f32 {
-        self.0
-            .iter()
-            .fold(f32::NEG_INFINITY, |a, &b| if a < b { b } else { a })
+    fn transpose(rows: [Eight; LANES]) -> [Eight; LANES] {
+        let mut out = [Eight::zero(); LANES];
+        for (i, row) in rows.iter().enumerate() {
+            for (out, &value) in out.iter_mut().zip(&row.0) {
+                out.0[i] = value;
+            }
+        }
+        out
     }
 }
 
-/// Sub-block `lane` of `values`, each `LEN` long, becomes lane `lane` of `LEN` vectors. Missing
-/// values are 0.
+/// Sub-block `lane` of `values`, each `LEN` long (a multiple of 8), becomes lane `lane` of `LEN`
+/// vectors. Missing sub-blocks are 0.
 #[inline(always)]
-pub(super) fn transpose<const LEN: usize>(values: &[f32]) -> [Lanes; LEN] {
-    let mut out = [Lanes::ZERO; LEN];
-    for (lane, sub) in values.chunks(LEN).take(LANES).enumerate() {
-        for (vector, &value) in out.iter_mut().zip(sub) {
-            vector.0[lane] = value;
+pub(super) fn transpose<V: Lanes, const LEN: usize>(values: &[f32]) -> [V; LEN] {
+    let mut out = [V::zero(); LEN];
+    for (part, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        let mut rows = [V::zero(); LANES];
+        for (row, sub) in rows.iter_mut().zip(values.chunks_exact(LEN)) {
+            if let Some(eight) = sub.as_chunks::<LANES>().0.get(part) {
+                *row = V::from_array(*eight);
+            }
         }
+        *out = V::transpose(rows);
     }
     out
 }

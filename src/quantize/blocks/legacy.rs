@@ -12,7 +12,7 @@ const LARGEST_SCALE: f32 = F16_OVERFLOW.next_down();
 pub(super) const BLOCK: usize = 32;
 
 /// The scale as it may be stored, and its inverse: 0 if the scale is 0 or too small to invert.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn scale(d: f32) -> (f32, f32) {
     let d = d.clamp(-LARGEST_SCALE, LARGEST_SCALE);
     let inverse = 1.0 / d;
@@ -20,7 +20,7 @@ fn scale(d: f32) -> (f32, f32) {
 }
 
 /// The value of largest magnitude, with its sign; the first of equals.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn extreme(x: &[f32; BLOCK]) -> f32 {
     let magnitude = x
         .iter()
@@ -31,7 +31,7 @@ fn extreme(x: &[f32; BLOCK]) -> f32 {
         .unwrap_or(0.0)
 }
 
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn bounds(x: &[f32; BLOCK]) -> (f32, f32) {
     x.iter().fold((f32::MAX, -f32::MAX), |(low, high), &v| {
         (
@@ -42,36 +42,32 @@ fn bounds(x: &[f32; BLOCK]) -> (f32, f32) {
 }
 
 /// Codes of `nmax * 2` levels around 0, whose lowest stands for the extreme value: `Q4_0`, `Q5_0`.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn symmetric(x: &[f32; BLOCK], nmax: f32) -> (u16, [u8; BLOCK]) {
     let (d, inverse) = scale(extreme(x) / -nmax);
     let top = (2.0 * nmax) as i32 - 1;
-    let codes = x.map(|v| ((v * inverse + (nmax + 0.5)) as i32).min(top) as u8);
+    let codes = x.map(|v| ((v * inverse + (nmax + 0.5)) as i32).clamp(0, top) as u8);
     (f32_to_f16(d), codes)
 }
 
 /// Codes from 0 to `top` between the smallest and the largest value: `Q4_1`, `Q5_1`.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn affine(x: &[f32; BLOCK], top: f32) -> (u16, u16, [u8; BLOCK]) {
     let (low, high) = bounds(x);
-    // Not `high - low` first: twice the largest float is no float.
-    let (d, inverse) = match high - low {
-        range if range.is_finite() => scale(range / top),
-        _ => scale(high / top - low / top),
-    };
     let low = low.clamp(-LARGEST_SCALE, LARGEST_SCALE);
-    let codes = x.map(|v| (((v - low) * inverse + 0.5) as i32).min(top as i32) as u8);
+    let (d, inverse) = scale((high - low) / top);
+    let codes = x.map(|v| (((v - low) * inverse + 0.5) as i32).clamp(0, top as i32) as u8);
     (f32_to_f16(d), f32_to_f16(low), codes)
 }
 
 /// Low halves of the codes: value `j` beside value `j + 16`.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn nibbles(codes: &[u8; BLOCK]) -> [u8; 16] {
     std::array::from_fn(|j| (codes[j] & 15) | (codes[j + 16] << 4))
 }
 
 /// The fifth bits of the codes, value `j` in bit `j`.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn fifth_bits(codes: &[u8; BLOCK]) -> [u8; 4] {
     codes
         .iter()
@@ -82,45 +78,63 @@ pub(super) fn fifth_bits(codes: &[u8; BLOCK]) -> [u8; 4] {
         .to_le_bytes()
 }
 
-#[inline(always)]
-pub(super) fn q4_0(x: &[f32; BLOCK], out: &mut [u8; 18]) {
-    let (d, codes) = symmetric(x, 8.0);
-    out[..2].copy_from_slice(&d.to_le_bytes());
-    out[2..].copy_from_slice(&nibbles(&codes));
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn blocks<'a, const B: usize>(
+    values: &'a [f32],
+    out: &'a mut [u8],
+) -> impl Iterator<Item = (&'a [f32; BLOCK], &'a mut [u8; B])> {
+    values.as_chunks().0.iter().zip(out.as_chunks_mut().0)
 }
 
-#[inline(always)]
-pub(super) fn q5_0(x: &[f32; BLOCK], out: &mut [u8; 22]) {
-    let (d, codes) = symmetric(x, 16.0);
-    out[..2].copy_from_slice(&d.to_le_bytes());
-    out[2..6].copy_from_slice(&fifth_bits(&codes));
-    out[6..].copy_from_slice(&nibbles(&codes));
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn q4_0(values: &[f32], out: &mut [u8]) {
+    for (x, out) in blocks::<18>(values, out) {
+        let (d, codes) = symmetric(x, 8.0);
+        out[..2].copy_from_slice(&d.to_le_bytes());
+        out[2..].copy_from_slice(&nibbles(&codes));
+    }
 }
 
-#[inline(always)]
-pub(super) fn q4_1(x: &[f32; BLOCK], out: &mut [u8; 20]) {
-    let (d, m, codes) = affine(x, 15.0);
-    out[..2].copy_from_slice(&d.to_le_bytes());
-    out[2..4].copy_from_slice(&m.to_le_bytes());
-    out[4..].copy_from_slice(&nibbles(&codes));
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn q5_0(values: &[f32], out: &mut [u8]) {
+    for (x, out) in blocks::<22>(values, out) {
+        let (d, codes) = symmetric(x, 16.0);
+        out[..2].copy_from_slice(&d.to_le_bytes());
+        out[2..6].copy_from_slice(&fifth_bits(&codes));
+        out[6..].copy_from_slice(&nibbles(&codes));
+    }
 }
 
-#[inline(always)]
-pub(super) fn q5_1(x: &[f32; BLOCK], out: &mut [u8; 24]) {
-    let (d, m, codes) = affine(x, 31.0);
-    out[..2].copy_from_slice(&d.to_le_bytes());
-    out[2..4].copy_from_slice(&m.to_le_bytes());
-    out[4..8].copy_from_slice(&fifth_bits(&codes));
-    out[8..].copy_from_slice(&nibbles(&codes));
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn q4_1(values: &[f32], out: &mut [u8]) {
+    for (x, out) in blocks::<20>(values, out) {
+        let (d, m, codes) = affine(x, 15.0);
+        out[..2].copy_from_slice(&d.to_le_bytes());
+        out[2..4].copy_from_slice(&m.to_le_bytes());
+        out[4..].copy_from_slice(&nibbles(&codes));
+    }
 }
 
-#[inline(always)]
-pub(super) fn q8_0(x: &[f32; BLOCK], out: &mut [u8; 34]) {
-    let (d, inverse) = scale(extreme(x).abs() / 127.0);
-    out[..2].copy_from_slice(&f32_to_f16(d).to_le_bytes());
-    for (byte, v) in out[2..].iter_mut().zip(x) {
-        // Halves away from zero, as C's `roundf`: just under one half is added, the rest cut off.
-        let v = v * inverse;
-        *byte = (v + 0.5f32.next_down().copysign(v)) as i8 as u8;
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn q5_1(values: &[f32], out: &mut [u8]) {
+    for (x, out) in blocks::<24>(values, out) {
+        let (d, m, codes) = affine(x, 31.0);
+        out[..2].copy_from_slice(&d.to_le_bytes());
+        out[2..4].copy_from_slice(&m.to_le_bytes());
+        out[4..8].copy_from_slice(&fifth_bits(&codes));
+        out[8..].copy_from_slice(&nibbles(&codes));
+    }
+}
+
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn q8_0(values: &[f32], out: &mut [u8]) {
+    for (x, out) in blocks::<34>(values, out) {
+        let (d, inverse) = scale(extreme(x).abs() / 127.0);
+        out[..2].copy_from_slice(&f32_to_f16(d).to_le_bytes());
+        for (byte, v) in out[2..].iter_mut().zip(x) {
+            // Halves away from zero, as C's `roundf`: just under one half is added, the rest cut off.
+            let v = v * inverse;
+            *byte = (v + 0.5f32.next_down().copysign(v)) as i8 as u8;
+        }
     }
 }

@@ -5,74 +5,98 @@
 
 use super::half::{F16_OVERFLOW, f32_to_f16};
 use super::lanes::{LANES, Lanes, transpose};
-use super::legacy::{BLOCK, fifth_bits, nibbles};
+use super::legacy::{self, BLOCK, fifth_bits, nibbles};
+use super::rows;
 
-type Block = [Lanes; BLOCK];
+/// The largest finite half.
+const LARGEST_HALF: f32 = 65504.0;
+
+type Block<V> = [V; BLOCK];
 
 /// Blocks whose largest magnitude is below this become zeros, as in ggml.
 const NOTHING: f32 = 1e-15;
 
 /// The mean square of a row, summed in order as ggml does.
-#[inline(always)]
-pub(super) fn mean_square(row: &[f32]) -> f32 {
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn mean_square(row: &[f32]) -> f32 {
     row.iter().fold(0.0f32, |sum, &v| sum + v * v) / row.len() as f32
 }
 
-#[inline(always)]
-fn weights(x: &Block, importance: &[f32], mean_square: f32) -> Block {
-    let mut w: Block = transpose(importance);
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn weights<V: Lanes>(x: &Block<V>, importance: &[f32], mean_square: f32) -> Block<V> {
+    let mut w: Block<V> = transpose(importance);
     for (w, &x) in w.iter_mut().zip(x) {
-        *w = *w * (Lanes::splat(mean_square) + x * x).sqrt();
+        *w = *w * (V::splat(mean_square) + x * x).sqrt();
     }
     w
 }
 
-#[inline(always)]
-fn round_to(value: Lanes, low: f32, high: f32) -> Lanes {
-    value.round().min(Lanes::splat(high)).max(Lanes::splat(low))
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn round_to<V: Lanes>(value: V, low: f32, high: f32) -> V {
+    value.round().min(V::splat(high)).max(V::splat(low))
+}
+
+/// Sums of weight x code x value and weight x code squared.
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn symmetric_sums<V: Lanes>(x: &Block<V>, w: &Block<V>, nmax: f32, slope: V) -> (V, V) {
+    let (mut lx, mut l2) = (V::zero(), V::zero());
+    for (&x, &w) in x.iter().zip(w) {
+        let l = round_to(slope * x, -nmax, nmax - 1.0);
+        lx = lx + w * x * l;
+        l2 = l2 + w * l * l;
+    }
+    (lx, l2)
 }
 
 /// Scale and codes of `nmax * 2` levels around 0.
-#[inline(always)]
-fn symmetric(x: &Block, w: &Block, nmax: f32) -> (Lanes, Block) {
-    let (mut magnitude, mut extreme) = (Lanes::ZERO, Lanes::ZERO);
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn symmetric<V: Lanes>(x: &Block<V>, w: &Block<V>, nmax: f32) -> (V, Block<V>) {
+    let (mut magnitude, mut extreme) = (V::zero(), V::zero());
     for &x in x {
         extreme = magnitude.below(x.abs(), x, extreme);
         magnitude = magnitude.max(x.abs());
     }
-    let sums = |slope: Lanes| {
-        let (mut lx, mut l2) = (Lanes::ZERO, Lanes::ZERO);
-        for (&x, &w) in x.iter().zip(w) {
-            let l = round_to(slope * x, -nmax, nmax - 1.0);
-            lx = lx + w * x * l;
-            l2 = l2 + w * l * l;
-        }
-        (lx, l2)
-    };
-    let mut slope = Lanes::splat(-nmax) / extreme;
-    let (lx, l2) = sums(slope);
-    let mut scale = Lanes::ZERO.below(l2, lx / l2, Lanes::ZERO);
+    let mut slope = V::splat(-nmax) / extreme;
+    let (lx, l2) = symmetric_sums(x, w, nmax, slope);
+    let mut scale = V::zero().below(l2, lx / l2, V::zero());
     let mut best = scale * lx;
     for step in (-9..=9).filter(|&step| step != 0) {
-        let tried = -Lanes::splat(nmax + 0.1 * step as f32) / extreme;
-        let (lx, l2) = sums(tried);
+        let tried = -V::splat(nmax + 0.1 * step as f32) / extreme;
+        let (lx, l2) = symmetric_sums(x, w, nmax, tried);
         // Without weight there is nothing to win: 0 < 0 is false.
-        let won = (best * l2).below(lx * lx, l2, Lanes::ZERO);
-        slope = Lanes::ZERO.below(won, tried, slope);
-        scale = Lanes::ZERO.below(won, lx / l2, scale);
-        best = Lanes::ZERO.below(won, lx / l2 * lx, best);
+        let won = (best * l2).below(lx * lx, l2, V::zero());
+        slope = V::zero().below(won, tried, slope);
+        scale = V::zero().below(won, lx / l2, scale);
+        best = V::zero().below(won, lx / l2 * lx, best);
     }
-    let nothing = Lanes::splat(NOTHING);
+    let nothing = V::splat(NOTHING);
     let codes = x.map(|x| {
-        let code = round_to(slope * x, -nmax, nmax - 1.0) + Lanes::splat(nmax);
-        magnitude.below(nothing, Lanes::ZERO, code)
+        let code = round_to(slope * x, -nmax, nmax - 1.0) + V::splat(nmax);
+        magnitude.below(nothing, V::zero(), code)
     });
-    (magnitude.below(nothing, Lanes::ZERO, scale), codes)
+    (magnitude.below(nothing, V::zero(), scale), codes)
+}
+
+/// The square error of a scale and minimum for the codes of a slope and base.
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn affine_error<V: Lanes>(
+    x: &Block<V>,
+    w: &Block<V>,
+    top: f32,
+    (slope, base): (V, V),
+    (scale, min): (V, V),
+) -> V {
+    let mut sum = V::zero();
+    for (&x, &w) in x.iter().zip(w) {
+        let e = scale * round_to(slope * (x - base), 0.0, top) + min - x;
+        sum = sum + w * (e * e);
+    }
+    sum
 }
 
 /// Scale, minimum (not above 0) and codes from 0 to `top`.
-#[inline(always)]
-fn affine(x: &Block, w: &Block, top: f32) -> (Lanes, Lanes, Block) {
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn affine<V: Lanes>(x: &Block<V>, w: &Block<V>, top: f32) -> (V, V, Block<V>) {
     let (mut low, mut high) = (x[0], x[0]);
     let (mut sum_w, mut sum_x) = (w[0], w[0] * x[0]);
     for (&x, &w) in x.iter().zip(w).skip(1) {
@@ -81,28 +105,19 @@ fn affine(x: &Block, w: &Block, top: f32) -> (Lanes, Lanes, Block) {
         sum_w = sum_w + w;
         sum_x = sum_x + w * x;
     }
-    low = low.min(Lanes::ZERO);
-    let flat = low.below(high, Lanes::ZERO, Lanes::splat(1.0));
-    let code = |slope: Lanes, base: Lanes, x: Lanes| round_to(slope * (x - base), 0.0, top);
-    let error = |slope: Lanes, base: Lanes, scale: Lanes, min: Lanes| {
-        let mut sum = Lanes::ZERO;
-        for (&x, &w) in x.iter().zip(w) {
-            let e = scale * code(slope, base, x) + min - x;
-            sum = sum + w * (e * e);
-        }
-        sum
-    };
-    let mut slope = Lanes::splat(top) / (high - low);
-    let mut scale = Lanes::splat(1.0) / slope;
+    low = low.min(V::zero());
+    let flat = low.below(high, V::zero(), V::splat(1.0));
+    let mut slope = V::splat(top) / (high - low);
+    let mut scale = V::splat(1.0) / slope;
     // The codes are those of `slope` and `base`; `low` is the minimum that suits them best, and
     // the next roundings start from it.
     let mut base = low;
-    let mut best = error(slope, base, scale, low);
+    let mut best = affine_error(x, w, top, (slope, base), (scale, low));
     for step in 0..=36 {
-        let tried = Lanes::splat(-0.9 + 0.05 * step as f32 + top) / (high - low);
-        let (mut l1, mut l2, mut lx) = (Lanes::ZERO, Lanes::ZERO, Lanes::ZERO);
+        let tried = V::splat(-0.9 + 0.05 * step as f32 + top) / (high - low);
+        let (mut l1, mut l2, mut lx) = (V::zero(), V::zero(), V::zero());
         for (&x, &w) in x.iter().zip(w) {
-            let l = code(tried, low, x);
+            let l = round_to(tried * (x - low), 0.0, top);
             l1 = l1 + w * l;
             l2 = l2 + w * l * l;
             lx = lx + w * l * x;
@@ -110,29 +125,25 @@ fn affine(x: &Block, w: &Block, top: f32) -> (Lanes, Lanes, Block) {
         let det = sum_w * l2 - l1 * l1;
         let free_scale = (sum_w * lx - sum_x * l1) / det;
         let free_min = (l2 * sum_x - l1 * lx) / det;
-        let this_scale = Lanes::ZERO.below(free_min, lx / l2, free_scale);
-        let this_min = Lanes::ZERO.below(free_min, Lanes::ZERO, free_min);
-        let e = error(tried, low, this_scale, this_min);
-        let won = Lanes::ZERO.below(
-            det,
-            e.below(best, Lanes::splat(1.0), Lanes::ZERO),
-            Lanes::ZERO,
-        );
+        let this_scale = V::zero().below(free_min, lx / l2, free_scale);
+        let this_min = V::zero().below(free_min, V::zero(), free_min);
+        let e = affine_error(x, w, top, (tried, low), (this_scale, this_min));
+        let won = V::zero().below(det, e.below(best, V::splat(1.0), V::zero()), V::zero());
         (slope, base) = (
-            Lanes::ZERO.below(won, tried, slope),
-            Lanes::ZERO.below(won, low, base),
+            V::zero().below(won, tried, slope),
+            V::zero().below(won, low, base),
         );
-        scale = Lanes::ZERO.below(won, this_scale, scale);
-        low = Lanes::ZERO.below(won, this_min, low);
-        best = Lanes::ZERO.below(won, e, best);
+        scale = V::zero().below(won, this_scale, scale);
+        low = V::zero().below(won, this_min, low);
+        best = V::zero().below(won, e, best);
     }
-    let flat = |yes, no| Lanes::ZERO.below(flat, yes, no);
-    let codes = x.map(|x| flat(Lanes::ZERO, code(slope, base, x)));
-    (flat(Lanes::ZERO, scale), low, codes)
+    let flat = |yes, no| V::zero().below(flat, yes, no);
+    let codes = x.map(|x| flat(V::zero(), round_to(slope * (x - base), 0.0, top)));
+    (flat(V::zero(), scale), low, codes)
 }
 
 /// The half nearest `value`, kept finite; 0 for NaN.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn half(value: f32) -> [u8; 2] {
     let value = if value.is_nan() { 0.0 } else { value };
     let limit = F16_OVERFLOW.next_down();
@@ -140,81 +151,71 @@ fn half(value: f32) -> [u8; 2] {
 }
 
 /// The codes of the block in `lane`.
-#[inline(always)]
-fn lane_codes(codes: &Block, lane: usize) -> [u8; BLOCK] {
-    std::array::from_fn(|k| codes[k].0[lane] as i32 as u8)
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn lane_codes<V: Lanes>(codes: &Block<V>, lane: usize) -> [u8; BLOCK] {
+    std::array::from_fn(|k| codes[k].to_bytes()[lane])
 }
 
-/// `Q4_0` of up to eight blocks.
-#[inline(always)]
-pub(super) fn q4_0(x: &[f32], importance: &[f32], mean_square: f32, out: &mut [u8]) {
-    let x: Block = transpose(x);
-    let (d, codes) = symmetric(&x, &weights(&x, importance, mean_square), 8.0);
-    for (lane, out) in out
-        .as_chunks_mut::<18>()
-        .0
-        .iter_mut()
-        .take(LANES)
-        .enumerate()
-    {
-        out[..2].copy_from_slice(&half(d.0[lane]));
-        out[2..].copy_from_slice(&nibbles(&lane_codes(&codes, lane)));
-    }
+/// Groups of up to eight blocks of a row. A row with values beyond the largest half goes without
+/// importance: the search knows no limits, and its scales or minima might not be stored.
+macro_rules! encoder {
+    ($name:ident, $bytes:literal, |$x:ident, $w:ident| $search:expr, |$found:ident, $lane:ident, $to:ident| $write:block) => {
+        #[cfg_attr(not(debug_assertions), inline(always))]
+        pub(super) fn $name<V: Lanes>(values: &[f32], row: usize, importance: &[f32], out: &mut [u8]) {
+            for (values, out) in rows::rows(values, row, out) {
+                if values.iter().any(|v| v.abs() > LARGEST_HALF) {
+                    legacy::$name(values, out);
+                    continue;
+                }
+                let mean_square = mean_square(values);
+                for (x, importance, out) in rows::groups::<$bytes>(values, Some(importance), out) {
+                    let $x: &Block<V> = &transpose(x);
+                    let $w = &weights($x, importance.unwrap_or_default(), mean_square);
+                    let $found = $search;
+                    for ($lane, $to) in out.iter_mut().enumerate().take(LANES) $write
+                }
+            }
+        }
+    };
 }
 
-/// `Q5_0` of up to eight blocks.
-#[inline(always)]
-pub(super) fn q5_0(x: &[f32], importance: &[f32], mean_square: f32, out: &mut [u8]) {
-    let x: Block = transpose(x);
-    let (d, codes) = symmetric(&x, &weights(&x, importance, mean_square), 16.0);
-    for (lane, out) in out
-        .as_chunks_mut::<22>()
-        .0
-        .iter_mut()
-        .take(LANES)
-        .enumerate()
-    {
-        let codes = lane_codes(&codes, lane);
-        out[..2].copy_from_slice(&half(d.0[lane]));
+encoder!(q4_0, 18, |x, w| symmetric(x, w, 8.0), |found, lane, out| {
+    let (d, codes) = (found.0.to_array()[lane], lane_codes(&found.1, lane));
+    out[..2].copy_from_slice(&half(d));
+    out[2..].copy_from_slice(&nibbles(&codes));
+});
+
+encoder!(
+    q5_0,
+    22,
+    |x, w| symmetric(x, w, 16.0),
+    |found, lane, out| {
+        let (d, codes) = (found.0.to_array()[lane], lane_codes(&found.1, lane));
+        out[..2].copy_from_slice(&half(d));
         out[2..6].copy_from_slice(&fifth_bits(&codes));
         out[6..].copy_from_slice(&nibbles(&codes));
     }
-}
+);
 
-/// `Q4_1` of up to eight blocks.
-#[inline(always)]
-pub(super) fn q4_1(x: &[f32], importance: &[f32], mean_square: f32, out: &mut [u8]) {
-    let x: Block = transpose(x);
-    let (d, m, codes) = affine(&x, &weights(&x, importance, mean_square), 15.0);
-    for (lane, out) in out
-        .as_chunks_mut::<20>()
-        .0
-        .iter_mut()
-        .take(LANES)
-        .enumerate()
-    {
-        out[..2].copy_from_slice(&half(d.0[lane]));
-        out[2..4].copy_from_slice(&half(m.0[lane]));
-        out[4..].copy_from_slice(&nibbles(&lane_codes(&codes, lane)));
-    }
-}
+encoder!(q4_1, 20, |x, w| affine(x, w, 15.0), |found, lane, out| {
+    let (d, m, codes) = (
+        found.0.to_array()[lane],
+        found.1.to_array()[lane],
+        lane_codes(&found.2, lane),
+    );
+    out[..2].copy_from_slice(&half(d));
+    out[2..4].copy_from_slice(&half(m));
+    out[4..].copy_from_slice(&nibbles(&codes));
+});
 
-/// `Q5_1` of up to eight blocks.
-#[inline(always)]
-pub(super) fn q5_1(x: &[f32], importance: &[f32], mean_square: f32, out: &mut [u8]) {
-    let x: Block = transpose(x);
-    let (d, m, codes) = affine(&x, &weights(&x, importance, mean_square), 31.0);
-    for (lane, out) in out
-        .as_chunks_mut::<24>()
-        .0
-        .iter_mut()
-        .take(LANES)
-        .enumerate()
-    {
-        let codes = lane_codes(&codes, lane);
-        out[..2].copy_from_slice(&half(d.0[lane]));
-        out[2..4].copy_from_slice(&half(m.0[lane]));
-        out[4..8].copy_from_slice(&fifth_bits(&codes));
-        out[8..].copy_from_slice(&nibbles(&codes));
-    }
-}
+encoder!(q5_1, 24, |x, w| affine(x, w, 31.0), |found, lane, out| {
+    let (d, m, codes) = (
+        found.0.to_array()[lane],
+        found.1.to_array()[lane],
+        lane_codes(&found.2, lane),
+    );
+    out[..2].copy_from_slice(&half(d));
+    out[2..4].copy_from_slice(&half(m));
+    out[4..8].copy_from_slice(&fifth_bits(&codes));
+    out[8..].copy_from_slice(&nibbles(&codes));
+});

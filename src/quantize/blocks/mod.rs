@@ -1,16 +1,19 @@
 //! Rows of numbers in, encoded blocks out, and back: every GGUF format that a scheme can assign.
 //!
 //! `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1` and `Q8_0` come out byte for byte as ggml writes them, with and
-//! without importance. For the others the search is our own (see `affine` and `symmetric`), and
+//! without importance. For the others the search is our own (see [`affine`] and [`symmetric`]), and
 //! its error is no larger than that of `llama-quantize`.
 //!
 //! The bytes depend on the row alone: not on the machine, on the rows beside it or on how the
 //! rows are dealt out to threads. Does no IO and starts no thread.
 
 mod affine;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod decode;
-mod dispatch;
+mod encode;
 pub mod half;
+mod iq4;
 mod kquants;
 mod lanes;
 mod legacy;
@@ -18,10 +21,13 @@ mod legacy_weighted;
 mod measure;
 mod pack;
 mod rows;
+mod scaling;
 mod symmetric;
+#[cfg(test)]
+mod tests;
 
 pub use decode::decode_rows;
-pub use dispatch::encode_rows;
+pub use encode::encode_rows;
 pub use measure::{Deviation, deviation};
 
 use crate::dtype::Dtype;

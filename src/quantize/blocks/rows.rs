@@ -2,14 +2,14 @@
 //! been checked.
 
 use super::half::{f32_to_bf16, f32_to_f16};
-use super::lanes::LANES;
+use super::lanes::{LANES, Lanes};
 use super::legacy::BLOCK;
-use super::{Encoded, kquants, legacy, legacy_weighted};
+use super::{Encoded, iq4, kquants, legacy, legacy_weighted};
 use crate::dtype::Dtype;
 
 /// Encodes checked rows. Inlined into functions that differ in the instructions they may use.
-#[inline(always)]
-pub(super) fn encode(
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn encode<V: Lanes>(
     dtype: Dtype,
     values: &[f32],
     row: usize,
@@ -22,145 +22,97 @@ pub(super) fn encode(
         Dtype::F32 => plain(values, out, f32::to_le_bytes),
         Dtype::F16 => plain(values, out, |v| f32_to_f16(v).to_le_bytes()),
         Dtype::BF16 => plain(values, out, |v| f32_to_bf16(v).to_le_bytes()),
-        _ if not_finite == 0 => quantize(dtype, values, row, importance, out),
+        _ if not_finite == 0 => quantize::<V>(dtype, values, row, importance, out),
         _ => {
             let zeroed = |&v: &f32| if v.is_finite() { v } else { 0.0 };
             let values: Vec<f32> = values.iter().map(zeroed).collect();
-            quantize(dtype, &values, row, importance, out);
+            quantize::<V>(dtype, &values, row, importance, out);
         }
     }
     encoded
 }
 
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn plain<const B: usize>(values: &[f32], out: &mut [u8], bytes: impl Fn(f32) -> [u8; B]) {
     for (out, &value) in out.as_chunks_mut::<B>().0.iter_mut().zip(values) {
         *out = bytes(value);
     }
 }
 
-#[inline(always)]
-fn quantize(dtype: Dtype, values: &[f32], row: usize, importance: Option<&[f32]>, out: &mut [u8]) {
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn quantize<V: Lanes>(
+    dtype: Dtype,
+    values: &[f32],
+    row: usize,
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) {
     match (dtype, importance) {
-        (Dtype::Q8_0, _) => alone(values, out, legacy::q8_0),
-        (Dtype::Q4_0, None) => alone(values, out, legacy::q4_0),
-        (Dtype::Q4_1, None) => alone(values, out, legacy::q4_1),
-        (Dtype::Q5_0, None) => alone(values, out, legacy::q5_0),
-        (Dtype::Q5_1, None) => alone(values, out, legacy::q5_1),
-        (Dtype::Q4_0, Some(i)) => {
-            weighted::<18>(values, row, i, out, legacy_weighted::q4_0, legacy::q4_0)
-        }
-        (Dtype::Q4_1, Some(i)) => {
-            weighted::<20>(values, row, i, out, legacy_weighted::q4_1, legacy::q4_1)
-        }
-        (Dtype::Q5_0, Some(i)) => {
-            weighted::<22>(values, row, i, out, legacy_weighted::q5_0, legacy::q5_0)
-        }
-        (Dtype::Q5_1, Some(i)) => {
-            weighted::<24>(values, row, i, out, legacy_weighted::q5_1, legacy::q5_1)
-        }
-        (Dtype::IQ4_NL, i) => groups(values, row, i, out, 18, kquants::iq4_nl),
-        (Dtype::Q2_K, i) => searched(values, row, i, out, kquants::q2_k),
-        (Dtype::Q3_K, i) => searched(values, row, i, out, kquants::q3_k),
-        (Dtype::Q4_K, i) => searched(values, row, i, out, kquants::q4_k),
-        (Dtype::Q5_K, i) => searched(values, row, i, out, kquants::q5_k),
-        (Dtype::Q6_K, i) => searched(values, row, i, out, kquants::q6_k),
-        (Dtype::IQ4_XS, i) => searched(values, row, i, out, kquants::iq4_xs),
+        (Dtype::Q8_0, _) => legacy::q8_0(values, out),
+        (Dtype::Q4_0, None) => legacy::q4_0(values, out),
+        (Dtype::Q4_1, None) => legacy::q4_1(values, out),
+        (Dtype::Q5_0, None) => legacy::q5_0(values, out),
+        (Dtype::Q5_1, None) => legacy::q5_1(values, out),
+        (Dtype::Q4_0, Some(i)) => legacy_weighted::q4_0::<V>(values, row, i, out),
+        (Dtype::Q4_1, Some(i)) => legacy_weighted::q4_1::<V>(values, row, i, out),
+        (Dtype::Q5_0, Some(i)) => legacy_weighted::q5_0::<V>(values, row, i, out),
+        (Dtype::Q5_1, Some(i)) => legacy_weighted::q5_1::<V>(values, row, i, out),
+        (Dtype::Q2_K, i) => kquants::q2_k::<V>(values, row, i, out),
+        (Dtype::Q3_K, i) => kquants::q3_k::<V>(values, row, i, out),
+        (Dtype::Q4_K, i) => kquants::q4_k::<V>(values, row, i, out),
+        (Dtype::Q5_K, i) => kquants::q5_k::<V>(values, row, i, out),
+        (Dtype::Q6_K, i) => kquants::q6_k::<V>(values, row, i, out),
+        (Dtype::IQ4_NL, i) => iq4::iq4_nl::<V>(values, row, i, out),
+        (Dtype::IQ4_XS, i) => iq4::iq4_xs::<V>(values, row, i, out),
         // `check` lets no other format through.
         _ => {}
     }
 }
 
-/// Blocks that depend on nothing but their own values.
-#[inline(always)]
-fn alone<const N: usize, const B: usize>(
-    values: &[f32],
-    out: &mut [u8],
-    encode: impl Fn(&[f32; N], &mut [u8; B]),
-) {
-    let blocks = values.as_chunks::<N>().0;
-    for (x, out) in blocks.iter().zip(out.as_chunks_mut::<B>().0) {
-        encode(x, out);
-    }
-}
-
-/// Blocks that depend on their values and the importance of their columns.
-#[inline(always)]
-fn searched<const N: usize, const B: usize>(
-    values: &[f32],
+/// The blocks of rows, each with the importance of its columns.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn blocks<'a, const N: usize, const B: usize>(
+    values: &'a [f32],
     row: usize,
-    importance: Option<&[f32]>,
-    out: &mut [u8],
-    encode: impl Fn(&[f32; N], Option<&[f32]>, &mut [u8; B]),
-) {
-    let blocks = values.as_chunks::<N>().0;
-    for (i, (x, out)) in blocks.iter().zip(out.as_chunks_mut::<B>().0).enumerate() {
+    importance: Option<&'a [f32]>,
+    out: &'a mut [u8],
+) -> impl Iterator<Item = (&'a [f32; N], Option<&'a [f32]>, &'a mut [u8; B])> {
+    let blocks = values
+        .as_chunks::<N>()
+        .0
+        .iter()
+        .zip(out.as_chunks_mut::<B>().0);
+    blocks.enumerate().map(move |(i, (x, out))| {
         let column = i * N % row.max(1);
-        encode(x, importance.and_then(|i| i.get(column..column + N)), out);
-    }
+        (x, importance.and_then(|i| i.get(column..column + N)), out)
+    })
 }
 
-/// Blocks of 32 by the eight, as far as a row reaches; `bytes` in a block.
-#[inline(always)]
-fn groups(
-    values: &[f32],
-    row: usize,
-    importance: Option<&[f32]>,
-    out: &mut [u8],
-    bytes: usize,
-    encode: impl Fn(&[f32], Option<&[f32]>, &mut [u8]),
-) {
+/// Blocks of 32 by the eight, as far as a row reaches: values, importance, and the place of blocks
+/// of `B` bytes.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn groups<'a, const B: usize>(
+    row: &'a [f32],
+    importance: Option<&'a [f32]>,
+    out: &'a mut [u8],
+) -> impl Iterator<Item = (&'a [f32], Option<&'a [f32]>, &'a mut [[u8; B]])> {
     const GROUP: usize = BLOCK * LANES;
-    let row_bytes = row / BLOCK * bytes;
-    for (values, out) in values
-        .chunks(row.max(1))
-        .zip(out.chunks_mut(row_bytes.max(1)))
-    {
-        for (g, (x, out)) in values
-            .chunks(GROUP)
-            .zip(out.chunks_mut(LANES * bytes))
-            .enumerate()
-        {
-            let column = g * GROUP;
-            encode(
-                x,
-                importance.and_then(|i| i.get(column..column + x.len())),
-                out,
-            );
-        }
-    }
+    let groups = row
+        .chunks(GROUP)
+        .zip(out.as_chunks_mut::<B>().0.chunks_mut(LANES));
+    groups.enumerate().map(move |(g, (x, out))| {
+        let columns = g * GROUP..g * GROUP + x.len();
+        (x, importance.and_then(|i| i.get(columns)), out)
+    })
 }
 
-/// The same, for ggml's search with the mean square of the whole row. Where that is beyond `f32`
-/// the search has nothing to compare, and importance is left aside.
-#[inline(always)]
-fn weighted<const B: usize>(
-    values: &[f32],
+/// Rows of values, each with its place.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn rows<'a>(
+    values: &'a [f32],
     row: usize,
-    importance: &[f32],
-    out: &mut [u8],
-    encode: impl Fn(&[f32], &[f32], f32, &mut [u8]),
-    plain: impl Fn(&[f32; BLOCK], &mut [u8; B]),
-) {
-    let row_bytes = row / BLOCK * B;
-    for (values, out) in values
-        .chunks(row.max(1))
-        .zip(out.chunks_mut(row_bytes.max(1)))
-    {
-        let mean_square = legacy_weighted::mean_square(values);
-        if mean_square.is_finite() {
-            groups(
-                values,
-                row,
-                Some(importance),
-                out,
-                B,
-                |x, importance, out| {
-                    encode(x, importance.unwrap_or_default(), mean_square, out);
-                },
-            );
-        } else {
-            alone(values, out, &plain);
-        }
-    }
+    out: &'a mut [u8],
+) -> impl Iterator<Item = (&'a [f32], &'a mut [u8])> {
+    let bytes = (out.len() * row).checked_div(values.len()).unwrap_or(0);
+    values.chunks(row.max(1)).zip(out.chunks_mut(bytes.max(1)))
 }

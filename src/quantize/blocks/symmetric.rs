@@ -4,8 +4,10 @@
 //! The steps are those of [`super::affine`] without the minimum. [`Levels`] is all that tells the
 //! formats apart.
 
+use super::affine::step_for;
 use super::half::{f16_to_f32, f32_to_f16};
 use super::lanes::Lanes;
+use super::scaling::Scaled;
 
 /// The values that a code can stand for.
 pub(super) trait Levels {
@@ -13,28 +15,28 @@ pub(super) trait Levels {
     const EXTREME: f32;
     /// Integer scales reach from minus this to this minus 1.
     const SCALES: f32;
-    /// The extreme value is put at `EXTREME` less each of these, and again with the sign turned.
+    /// The extreme value is put at `EXTREME` less each of these.
     const GRID: &'static [f32];
+    /// And again with the sign turned: where levels are few, one more on a side matters.
+    const BOTH_SIGNS: bool;
     /// The level nearest to each lane. NaN gives some level.
-    fn snap(value: Lanes) -> Lanes;
+    fn snap<V: Lanes>(value: V) -> V;
 }
 
 /// Whole numbers from `-N` to `N - 1`.
-#[inline(always)]
-fn snap_whole(value: Lanes, n: f32) -> Lanes {
-    value
-        .max(Lanes::splat(-n))
-        .min(Lanes::splat(n - 1.0))
-        .round()
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn snap_whole<V: Lanes>(value: V, n: f32) -> V {
+    value.max(V::splat(-n)).min(V::splat(n - 1.0)).round()
 }
 
 pub(super) struct Q3;
 impl Levels for Q3 {
     const EXTREME: f32 = -4.0;
     const SCALES: f32 = 32.0;
-    const GRID: &'static [f32] = &[-0.9, -0.6, -0.3, 0.0, 0.3, 0.6];
-    #[inline(always)]
-    fn snap(value: Lanes) -> Lanes {
+    const GRID: &'static [f32] = &[-0.9, -0.6, -0.3, 0.0, 0.3, 0.6, 0.9];
+    const BOTH_SIGNS: bool = true;
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn snap<V: Lanes>(value: V) -> V {
         snap_whole(value, 4.0)
     }
 }
@@ -44,8 +46,9 @@ impl Levels for Q6 {
     const EXTREME: f32 = -32.0;
     const SCALES: f32 = 128.0;
     const GRID: &'static [f32] = &[-0.8, -0.4, 0.0, 0.4, 0.8];
-    #[inline(always)]
-    fn snap(value: Lanes) -> Lanes {
+    const BOTH_SIGNS: bool = false;
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn snap<V: Lanes>(value: V) -> V {
         snap_whole(value, 32.0)
     }
 }
@@ -60,75 +63,99 @@ impl Levels for Iq4 {
     const EXTREME: f32 = -127.0;
     const SCALES: f32 = 32.0;
     const GRID: &'static [f32] = &[-7.0, -4.5, -2.0, 0.0, 2.0, 4.5, 7.0];
-    #[inline(always)]
-    fn snap(value: Lanes) -> Lanes {
-        let mut level = Lanes::splat(f32::from(IQ4_LEVELS[0]));
+    const BOTH_SIGNS: bool = true;
+    #[cfg_attr(not(debug_assertions), inline(always))]
+    fn snap<V: Lanes>(value: V) -> V {
+        let mut level = V::splat(f32::from(IQ4_LEVELS[0]));
         for pair in IQ4_LEVELS.windows(2) {
             let (low, high) = (f32::from(pair[0]), f32::from(pair[1]));
-            let middle = Lanes::splat((low + high) / 2.0);
-            level = value.below(middle, level, Lanes::splat(high));
+            let middle = V::splat((low + high) / 2.0);
+            level = value.below(middle, level, V::splat(high));
         }
         level
     }
 }
 
 /// A block of `G * 8` sub-blocks as it will be stored.
-pub(super) struct SymmetricBlock<const G: usize, const LEN: usize> {
+pub(super) struct SymmetricBlock<V, const G: usize, const LEN: usize> {
     /// Half-precision bits of `d`.
     pub(super) d: u16,
     /// Integer scales, signed.
-    pub(super) scales: [Lanes; G],
+    pub(super) scales: [V; G],
     /// Levels, not codes.
-    pub(super) levels: [[Lanes; LEN]; G],
+    pub(super) levels: [[V; LEN]; G],
 }
 
 /// The first step: the scale of each lane, in real numbers.
-#[inline(always)]
-pub(super) fn search<L: Levels, const LEN: usize>(x: &[Lanes; LEN], w: &[Lanes; LEN]) -> Lanes {
-    let (mut magnitude, mut extreme) = (Lanes::ZERO, Lanes::ZERO);
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn search<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN]) -> Fit<V> {
+    let (mut magnitude, mut extreme) = (V::zero(), V::zero());
     for &x in x {
         extreme = magnitude.below(x.abs(), x, extreme);
         magnitude = magnitude.max(x.abs());
     }
     let per_extreme = extreme.inverse_or_zero();
-    let (mut best_gain, mut best) = (Lanes::ZERO, Lanes::ZERO);
-    let mut try_slope = |slope: Lanes| {
-        let (mut qx, mut qq) = (Lanes::ZERO, Lanes::ZERO);
-        for (&x, &w) in x.iter().zip(w) {
-            let q = L::snap(x * slope);
-            let wq = w * q;
-            qx = qx + wq * x;
-            qq = qq + wq * q;
-        }
-        let scale = qx * qq.inverse_or_zero();
-        let gain = scale * qx;
-        best = best_gain.below(gain, scale, best);
-        best_gain = best_gain.max(gain);
-        best
+    let mut best = Fit {
+        scale: V::zero(),
+        gain: V::zero(),
+        stiff: V::zero(),
     };
     for &extra in L::GRID {
-        try_slope(Lanes::splat(L::EXTREME - extra) * per_extreme);
-        try_slope(Lanes::splat(-L::EXTREME + extra) * per_extreme);
+        best = better(
+            best,
+            fit::<V, L, LEN>(x, w, V::splat(L::EXTREME - extra) * per_extreme),
+        );
+        if L::BOTH_SIGNS {
+            best = better(
+                best,
+                fit::<V, L, LEN>(x, w, V::splat(extra - L::EXTREME) * per_extreme),
+            );
+        }
     }
-    let mut scale = Lanes::ZERO;
-    for _ in 0..2 {
-        scale = try_slope(scale_slope(scale, per_extreme, L::EXTREME));
-        scale = try_slope(scale.inverse_or_zero());
-    }
-    scale
+    better(best, fit::<V, L, LEN>(x, w, best.scale.inverse_or_zero()))
 }
 
-#[inline(always)]
-fn scale_slope(scale: Lanes, per_extreme: Lanes, extreme: f32) -> Lanes {
-    let first = Lanes::splat(extreme) * per_extreme;
-    Lanes::ZERO.below(scale.abs(), scale.inverse_or_zero(), first)
+/// The scale of a lane, and by how much the square error is below that of zeros.
+#[derive(Clone, Copy)]
+pub(super) struct Fit<V> {
+    pub(super) scale: V,
+    gain: V,
+    /// By what factor the square error grows with the square of the distance from this scale.
+    stiff: V,
+}
+
+/// The best scale for the levels nearest `x * slope`.
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn fit<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], slope: V) -> Fit<V> {
+    let (mut qx, mut qq) = (V::zero(), V::zero());
+    for (&x, &w) in x.iter().zip(w) {
+        let q = L::snap(x * slope);
+        let wq = w * q;
+        qx = qx + wq * x;
+        qq = qq + wq * q;
+    }
+    let scale = qx * qq.inverse_or_zero();
+    Fit {
+        scale,
+        gain: scale * qx,
+        stiff: qq,
+    }
+}
+
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn better<V: Lanes>(a: Fit<V>, b: Fit<V>) -> Fit<V> {
+    Fit {
+        scale: a.gain.below(b.gain, b.scale, a.scale),
+        gain: a.gain.max(b.gain),
+        stiff: a.gain.below(b.gain, b.stiff, a.stiff),
+    }
 }
 
 /// The weighted square error of a lane with the scale as stored, levels chosen anew.
-#[inline(always)]
-fn error<L: Levels, const LEN: usize>(x: &[Lanes; LEN], w: &[Lanes; LEN], scale: Lanes) -> Lanes {
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn error<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], scale: V) -> V {
     let slope = scale.inverse_or_zero();
-    let mut sum = Lanes::ZERO;
+    let mut sum = V::zero();
     for (&x, &w) in x.iter().zip(w) {
         let e = L::snap(x * slope) * scale - x;
         sum = sum + w * (e * e);
@@ -137,26 +164,26 @@ fn error<L: Levels, const LEN: usize>(x: &[Lanes; LEN], w: &[Lanes; LEN], scale:
 }
 
 /// The second step for one lane group: the integer near `scale` of least true error.
-#[inline(always)]
-fn integers<L: Levels, const LEN: usize>(
-    x: &[Lanes; LEN],
-    w: &[Lanes; LEN],
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn integers<V: Lanes, L: Levels, const LEN: usize>(
+    x: &[V; LEN],
+    w: &[V; LEN],
     d: f32,
-    scale: Lanes,
-) -> (Lanes, Lanes) {
-    let mut best = (scale, Lanes::splat(f32::INFINITY));
+    scale: V,
+) -> (V, V) {
+    let mut best = (scale, V::splat(f32::INFINITY));
     for step in [0.0, -1.0, 1.0] {
-        let s = (scale + Lanes::splat(step))
-            .max(Lanes::splat(-L::SCALES))
-            .min(Lanes::splat(L::SCALES - 1.0));
-        let e = error::<L, LEN>(x, w, Lanes::splat(d) * s);
+        let s = (scale + V::splat(step))
+            .max(V::splat(-L::SCALES))
+            .min(V::splat(L::SCALES - 1.0));
+        let e = error::<V, L, LEN>(x, w, V::splat(d) * s);
         best = (e.below(best.1, s, best.0), e.min(best.1));
     }
     best
 }
 
 /// The half nearest `value`, as a number; at least the smallest one unless `value` is 0.
-#[inline(always)]
+#[cfg_attr(not(debug_assertions), inline(always))]
 fn to_half(value: f32, unit: f32) -> (u16, f32) {
     let half = f32_to_f16((value * unit).clamp(-65504.0, 65504.0));
     let half = if half & 0x7fff == 0 && value != 0.0 {
@@ -167,40 +194,45 @@ fn to_half(value: f32, unit: f32) -> (u16, f32) {
     (half, f16_to_f32(half) / unit)
 }
 
-/// Encodes one block. `x` is scaled so that its largest magnitude lies in `[1, 2)`; `unit`, a power
-/// of two, is what `x` was divided by. Weights are of the order of 1.
-#[inline(always)]
-pub(super) fn encode<L: Levels, const G: usize, const LEN: usize>(
-    x: &[[Lanes; LEN]; G],
-    w: &[[Lanes; LEN]; G],
-    unit: f32,
-) -> SymmetricBlock<G, LEN> {
-    let mut real = [Lanes::ZERO; G];
+/// Encodes one block.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn encode<V: Lanes, L: Levels, const G: usize, const LEN: usize>(
+    scaled: &Scaled<V, G, LEN>,
+) -> SymmetricBlock<V, G, LEN> {
+    let Scaled { x, w, unit } = scaled;
+    let unit = *unit;
+    let (mut real, mut stiff) = ([V::zero(); G], [V::zero(); G]);
     let mut largest = 0.0f32;
     for g in 0..G {
-        real[g] = search::<L, LEN>(&x[g], &w[g]);
-        for s in real[g].0 {
+        let found = search::<V, L, LEN>(&x[g], &w[g]);
+        (real[g], stiff[g]) = (found.scale, found.stiff);
+        for s in real[g].to_array() {
             largest = if largest.abs() < s.abs() { s } else { largest };
         }
     }
-    let (mut d, mut dv) = to_half(largest / -L::SCALES, unit);
-    let per_d = Lanes::splat(if dv != 0.0 { 1.0 / dv } else { 0.0 });
-    let mut scales = [Lanes::ZERO; G];
+    // The largest scale is negative as an integer: there is one more of these.
+    let sign = V::splat(if largest < 0.0 { 1.0 } else { -1.0 });
+    let (mut d, mut dv) = step_for(&real.map(|s| -s * sign), &stiff, L::SCALES, unit);
+    if largest > 0.0 {
+        (d, dv) = (d | 0x8000, -dv);
+    }
+    let per_d = V::splat(dv).inverse_or_zero();
+    let mut scales = [V::zero(); G];
     let mut total = 0.0;
     for g in 0..G {
         let scale = snap_whole(real[g] * per_d, L::SCALES);
-        let (s, e) = integers::<L, LEN>(&x[g], &w[g], dv, scale);
+        let (s, e) = integers::<V, L, LEN>(&x[g], &w[g], dv, scale);
         scales[g] = s;
         total += e.sum();
     }
-    for _ in 0..3 {
-        let (new_d, new_dv) = to_half(refit::<L, G, LEN>(x, w, dv, &scales), unit);
+    for _ in 0..2 {
+        let (new_d, new_dv) = to_half(refit::<V, L, G, LEN>(x, w, dv, &scales), unit);
         if new_d == d {
             break;
         }
         let (mut new_scales, mut new_total) = (scales, 0.0);
         for g in 0..G {
-            let (s, e) = integers::<L, LEN>(&x[g], &w[g], new_dv, scales[g]);
+            let (s, e) = integers::<V, L, LEN>(&x[g], &w[g], new_dv, scales[g]);
             new_scales[g] = s;
             new_total += e.sum();
         }
@@ -209,9 +241,9 @@ pub(super) fn encode<L: Levels, const G: usize, const LEN: usize>(
         }
         (d, dv, scales, total) = (new_d, new_dv, new_scales, new_total);
     }
-    let mut levels = [[Lanes::ZERO; LEN]; G];
+    let mut levels = [[V::zero(); LEN]; G];
     for g in 0..G {
-        let slope = (Lanes::splat(dv) * scales[g]).inverse_or_zero();
+        let slope = (V::splat(dv) * scales[g]).inverse_or_zero();
         for (level, &x) in levels[g].iter_mut().zip(&x[g]) {
             *level = L::snap(x * slope);
         }
@@ -220,17 +252,17 @@ pub(super) fn encode<L: Levels, const G: usize, const LEN: usize>(
 }
 
 /// The third step: the real `d` of least square error for the levels that these scales give.
-#[inline(always)]
-fn refit<L: Levels, const G: usize, const LEN: usize>(
-    x: &[[Lanes; LEN]; G],
-    w: &[[Lanes; LEN]; G],
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn refit<V: Lanes, L: Levels, const G: usize, const LEN: usize>(
+    x: &[[V; LEN]; G],
+    w: &[[V; LEN]; G],
     d: f32,
-    scales: &[Lanes; G],
+    scales: &[V; G],
 ) -> f32 {
     let (mut aa, mut ax) = (0.0, 0.0);
     for g in 0..G {
-        let slope = (Lanes::splat(d) * scales[g]).inverse_or_zero();
-        let (mut qx, mut qq) = (Lanes::ZERO, Lanes::ZERO);
+        let slope = (V::splat(d) * scales[g]).inverse_or_zero();
+        let (mut qx, mut qq) = (V::zero(), V::zero());
         for (&x, &w) in x[g].iter().zip(&w[g]) {
             let q = L::snap(x * slope);
             let wq = w * q;

@@ -1,7 +1,7 @@
-//! Picks the instructions to encode with: the same code compiled for AVX2 where the processor has
-//! it, and for what every processor of the target has.
-#![allow(unsafe_code)]
+//! The way in: checks what it is given and picks the fastest code that the processor can run. Which
+//! one that is makes no difference to the bytes.
 
+use super::lanes::Eight;
 use super::{BlockError, Encoded, check, rows};
 use crate::dtype::Dtype;
 
@@ -45,31 +45,8 @@ pub fn encode_rows(
         }
     }
     #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2, the only requirement of this function.
-        return Ok(unsafe { avx2(dtype, values, row, importance, out) });
+    if let Some(encoded) = super::avx2::encode(dtype, values, row, importance, out) {
+        return Ok(encoded);
     }
-    Ok(baseline(dtype, values, row, importance, out))
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn avx2(
-    dtype: Dtype,
-    values: &[f32],
-    row: usize,
-    importance: Option<&[f32]>,
-    out: &mut [u8],
-) -> Encoded {
-    rows::encode(dtype, values, row, importance, out)
-}
-
-pub(super) fn baseline(
-    dtype: Dtype,
-    values: &[f32],
-    row: usize,
-    importance: Option<&[f32]>,
-    out: &mut [u8],
-) -> Encoded {
-    rows::encode(dtype, values, row, importance, out)
+    Ok(rows::encode::<Eight>(dtype, values, row, importance, out))
 }

@@ -1,0 +1,229 @@
+//! Values of a block and their importance in; the same values brought to the order of 1 and what
+//! their errors weigh out, transposed so that each lane holds a sub-block.
+
+use super::lanes::{LANES, Lanes, transpose};
+
+/// Where no value of a block reaches this, none survives: the smallest number beside 0 that any of
+/// the formats can hold is 2^-24.
+const NOTHING: f32 = 1.0 / (1u32 << 26) as f32;
+
+/// What the square error of a value weighs by its size.
+#[derive(Clone, Copy)]
+pub(super) enum BySize {
+    /// The same for all; with importance only.
+    Alike,
+    /// `|x|`, or `sqrt(x^2 + mean square of the block)` with importance.
+    Magnitude,
+    /// `|x|` plus the root mean square of the sub-block, or `sqrt(x^2 + 2 mean square)`.
+    RaisedMagnitude,
+    /// `x^2`, or `sqrt(x^2 + 2 mean square)`.
+    Square,
+}
+
+/// What the square error of a value weighs. The sizes are those that ggml's search weighs with; a
+/// little of their mean over the sub-block is added to each, so that the plain error falls too.
+#[derive(Clone, Copy)]
+pub(super) struct Weighing {
+    /// Where nothing is known of the importance of columns.
+    pub(super) without: BySize,
+    /// The factor on importance where it is known.
+    pub(super) with: BySize,
+    /// The share of the mean that is added, without importance and with it.
+    pub(super) even: (f32, f32),
+}
+
+/// A block of `G * 8` sub-blocks: lane `j % 8` of group `j / 8` is sub-block `j`.
+pub(super) struct Scaled<V, const G: usize, const LEN: usize> {
+    /// Values divided by `unit`, a power of two, so that the largest magnitude lies in `[1, 2)`.
+    pub(super) x: [[V; LEN]; G],
+    /// What their square errors weigh, of the order of 1 for the heaviest.
+    pub(super) w: [[V; LEN]; G],
+    pub(super) unit: f32,
+}
+
+/// The power of two that brings `largest` to `[1, 2)`; infinite where all is lost.
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn unit_of(largest: f32) -> f32 {
+    if largest < NOTHING {
+        f32::INFINITY
+    } else {
+        f32::from_bits(largest.to_bits() & 0x7f80_0000)
+    }
+}
+
+/// Scales a block with one unit for all. `None` if it would be encoded as zeros.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn block<V: Lanes, const G: usize, const LEN: usize>(
+    values: &[f32],
+    importance: Option<&[f32]>,
+    weighing: Weighing,
+) -> Option<Scaled<V, G, LEN>> {
+    let largest = largest::<V>(values);
+    if largest < NOTHING {
+        return None;
+    }
+    let unit = unit_of(largest);
+    let per_unit = V::splat(1.0 / unit);
+    let mut x = [[V::zero(); LEN]; G];
+    let mut w = [[V::zero(); LEN]; G];
+    let mut squares = V::zero();
+    for (x, values) in x.iter_mut().zip(values.chunks(LEN * LANES)) {
+        *x = transpose(values);
+        for x in x.iter_mut() {
+            *x = *x * per_unit;
+            squares = squares + *x * *x;
+        }
+    }
+    match importance {
+        None => {
+            for (x, w) in x.iter().zip(&mut w) {
+                *w = by_size(x, weighing);
+            }
+        }
+        Some(importance) => {
+            let mean = V::splat((squares.sum() / (G * LEN * LANES) as f64) as f32);
+            let most = V::splat(self::largest::<V>(importance));
+            for ((x, w), part) in x.iter().zip(&mut w).zip(importance.chunks(LEN * LANES)) {
+                *w = by_importance(x, &transpose(part), most, mean, weighing);
+            }
+        }
+    }
+    even(
+        &mut w,
+        if importance.is_some() {
+            weighing.even.1
+        } else {
+            weighing.even.0
+        },
+    );
+    Some(Scaled { x, w, unit })
+}
+
+/// Scales up to eight blocks, each a lane with its own unit (infinite where it would be zeros).
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn lanes<V: Lanes, const LEN: usize>(
+    values: &[f32],
+    importance: Option<&[f32]>,
+    weighing: Weighing,
+) -> ([V; LEN], [V; LEN], V) {
+    let mut x: [V; LEN] = transpose(values);
+    let unit = V::from_array(most(&x).to_array().map(unit_of));
+    let per_unit = V::splat(1.0) / unit;
+    let mut squares = V::zero();
+    for x in &mut x {
+        *x = *x * per_unit;
+        squares = squares + *x * *x;
+    }
+    let mut w = match importance {
+        None => by_size(&x, weighing),
+        Some(importance) => {
+            let importance = transpose(importance);
+            let mean = squares * V::splat(1.0 / LEN as f32);
+            by_importance(&x, &importance, most(&importance), mean, weighing)
+        }
+    };
+    // Blocks have nothing in common but the row: each is evened by itself.
+    let share = if importance.is_some() {
+        weighing.even.1
+    } else {
+        weighing.even.0
+    };
+    let mut sum = V::zero();
+    for &w in &w {
+        sum = sum + w.sqrt();
+    }
+    let root = sum * V::splat(1.0 / LEN as f32);
+    let more = root * root * V::splat(share);
+    for w in &mut w {
+        *w = *w + more;
+    }
+    (x, w, unit)
+}
+
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn largest<V: Lanes>(values: &[f32]) -> f32 {
+    let mut largest = V::zero();
+    for eight in values.as_chunks::<LANES>().0 {
+        largest = V::from_array(*eight).abs().max(largest);
+    }
+    largest.largest()
+}
+
+/// The largest magnitude in each lane.
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn most<V: Lanes, const LEN: usize>(values: &[V; LEN]) -> V {
+    let mut largest = V::zero();
+    for value in values {
+        largest = value.abs().max(largest);
+    }
+    largest
+}
+
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn by_size<V: Lanes, const LEN: usize>(x: &[V; LEN], weighing: Weighing) -> [V; LEN] {
+    let mut w = [V::splat(1.0); LEN];
+    match weighing.without {
+        BySize::Alike => {}
+        BySize::Magnitude => {
+            for (w, x) in w.iter_mut().zip(x) {
+                *w = x.abs();
+            }
+        }
+        BySize::Square => {
+            for (w, &x) in w.iter_mut().zip(x) {
+                *w = x * x;
+            }
+        }
+        BySize::RaisedMagnitude => {
+            let mut squares = V::zero();
+            for &x in x {
+                squares = squares + x * x;
+            }
+            let typical = (squares * V::splat(1.0 / LEN as f32)).sqrt();
+            for (w, x) in w.iter_mut().zip(x) {
+                *w = typical + x.abs();
+            }
+        }
+    }
+    w
+}
+
+/// `most` is the largest importance of the block, `mean` the mean square of its values.
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn by_importance<V: Lanes, const LEN: usize>(
+    x: &[V; LEN],
+    importance: &[V; LEN],
+    most: V,
+    mean: V,
+    weighing: Weighing,
+) -> [V; LEN] {
+    // Columns of no importance still get the best of what costs the others nothing. Where none has
+    // any, or too little to divide by, all have the same.
+    let per_most = most.inverse_or_zero();
+    let floor = V::zero().below(per_most, V::splat(1e-6), V::splat(1.0));
+    let mut w = [V::zero(); LEN];
+    for ((w, &importance), &x) in w.iter_mut().zip(importance).zip(x) {
+        let importance = (importance * per_most).max(floor);
+        *w = match weighing.with {
+            BySize::Alike => importance,
+            BySize::Magnitude => importance * (mean + x * x).sqrt(),
+            BySize::RaisedMagnitude | BySize::Square => importance * (mean + mean + x * x).sqrt(),
+        };
+    }
+    w
+}
+
+/// Adds `share` of a typical weight to each: of the square of the mean root, which a few columns of
+/// towering importance move less than the mean.
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn even<V: Lanes, const LEN: usize>(groups: &mut [[V; LEN]], share: f32) {
+    let mut sum = V::zero();
+    for &w in groups.iter().flatten() {
+        sum = sum + w.sqrt();
+    }
+    let root = (sum.sum() / (groups.len() * LEN * LANES) as f64) as f32;
+    let more = V::splat(share * root * root);
+    for w in groups.iter_mut().flatten() {
+        *w = *w + more;
+    }
+}
