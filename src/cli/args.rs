@@ -8,7 +8,8 @@ use crate::device::{DEFAULT_BOARD, L4tRelease};
 use crate::dtype::Dtype;
 use crate::plan::roofline::Nominal;
 use crate::plan::workload::KV_TYPES;
-use crate::scheme::Rules;
+use crate::quantize::blocks::FORMATS;
+use crate::scheme::{Rules, TypeOverride};
 use crate::units::Bytes;
 
 /// Says whether a language model fits a Jetson Orin, in which format, with how much context and how
@@ -26,6 +27,8 @@ pub struct Cli {
 pub(super) enum Command {
     /// Plan a model on a board: verdict, formats, memory, context, speed
     Fit(FitArgs),
+    /// Make the file that a plan is about
+    Quantize(QuantizeArgs),
     /// Operational intensity and ceilings against a board's roofline
     Roofline(RooflineArgs),
     /// List what is in a checkpoint
@@ -143,6 +146,54 @@ pub(super) struct FitArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct QuantizeArgs {
+    /// A Hugging Face directory, a .safetensors or .gguf file, or a hub id or Ollama tag that is in
+    /// the local cache
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// Format, by id, such as q4_k_m
+    #[arg(long, value_name = "ID")]
+    pub scheme: String,
+    /// The file to be made
+    #[arg(long, value_name = "PATH", required_unless_present = "dry_run")]
+    pub output: Option<PathBuf>,
+    /// Importance matrix of llama.cpp's `imatrix`, in either form
+    #[arg(long, value_name = "FILE")]
+    pub imatrix: Option<PathBuf>,
+    /// Type of tensors in whose names the pattern is found, such as attn_v=q8_0 (repeatable; the
+    /// first that is found decides)
+    #[arg(long, value_name = "REGEX=TYPE")]
+    pub tensor_type: Vec<TypeOverride>,
+    /// Type of the token embedding
+    #[arg(long, value_name = "TYPE", value_parser = parse_encoded_type)]
+    pub token_embedding_type: Option<Dtype>,
+    /// Type of the output matrix, and of a tied embedding
+    #[arg(long, value_name = "TYPE", value_parser = parse_encoded_type)]
+    pub output_tensor_type: Option<Dtype>,
+    /// One type for all tensors that are quantized, without the format's mix
+    #[arg(long)]
+    pub pure: bool,
+    /// Quantize what is quantized already, at a further loss
+    #[arg(long)]
+    pub allow_requantize: bool,
+    /// Version of llama.cpp's rules for the type of each tensor
+    #[arg(long, value_name = "VERSION", value_parser = parse_rules, default_value = Rules::ALL[0].0)]
+    pub rules: Rules,
+    /// Threads that encode [default: the processor's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub threads: Option<u64>,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Replace the output if it is there
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t)]
+    pub format: PlainFormat,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct RooflineArgs {
     /// Models whose real bytes are rated
     #[arg(value_name = "MODEL", required_unless_present = "nominal")]
@@ -239,6 +290,14 @@ fn parse_rules(text: &str) -> Result<Rules, String> {
     found.map(|(_, rules)| *rules).ok_or_else(|| {
         let known: Vec<&str> = Rules::ALL.iter().map(|(name, _)| *name).collect();
         format!("known versions are {}", known.join(", "))
+    })
+}
+
+fn parse_encoded_type(text: &str) -> Result<Dtype, String> {
+    let found = Dtype::from_name(text).filter(|dtype| FORMATS.contains(dtype));
+    found.ok_or_else(|| {
+        let known: Vec<String> = FORMATS.iter().map(|d| d.name().to_lowercase()).collect();
+        format!("known types are {}", known.join(", "))
     })
 }
 

@@ -6,6 +6,8 @@ mod devices;
 mod docs;
 mod fit;
 mod inspect;
+mod progress;
+mod quantize;
 mod roofline;
 
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -70,6 +72,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Fit(args) => fit::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Roofline(args) => roofline::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices(args) => devices::run(&args),

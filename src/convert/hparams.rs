@@ -134,10 +134,15 @@ impl Rope<'_> {
             .transpose()
     }
 
-    /// A list of the rotary parameters: its length.
+    /// A list of the rotary parameters.
+    pub(super) fn list(&self, key: &str) -> Option<&[Json]> {
+        let list = self.scaling?.get(key)?.as_array()?;
+        Some(list.as_slice())
+    }
+
+    /// Whether there is such a list, and anything in it.
     pub(super) fn has_list(&self, key: &str) -> bool {
-        let list = self.scaling.and_then(|map| map.get(key)?.as_array());
-        list.is_some_and(|list| !list.is_empty())
+        self.list(key).is_some_and(|list| !list.is_empty())
     }
 }
 

@@ -13,10 +13,12 @@ mod name;
 mod rules;
 mod sampling;
 mod tokenizer;
+mod weights;
 
 use std::path::Path;
 
 pub use error::ConvertError;
+pub use weights::{Change, change, rope_table, rotary_source};
 
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::Value;
@@ -25,7 +27,7 @@ use hparams::Hparams;
 use name::NameParts;
 
 /// `general.quantization_version`: the layout of ggml's block formats.
-const QUANTIZATION_VERSION: u32 = 2;
+pub const QUANTIZATION_VERSION: u32 = 2;
 
 /// The metadata of `checkpoint` as a GGUF file of `file_type` (llama.cpp's `LLAMA_FTYPE`: 0 all
 /// F32, 1 F16, 7 Q8_0, 15 Q4_K_M, 32 BF16, ...).

@@ -8,8 +8,9 @@ use super::error::ConvertError;
 use super::hparams::{Hparams, as_count, bad, missing};
 use super::made::*;
 use super::tokenizer::Vocabulary;
+use super::weights::{Change, rotary_pairs, shifted_norms, unchanged};
 use crate::gguf::Value;
-use crate::model::{Attention, ModelSpec};
+use crate::model::{Attention, ModelSpec, TensorRole};
 
 /// How one architecture is described.
 pub(super) struct Conversion {
@@ -23,6 +24,8 @@ pub(super) struct Conversion {
     pub(super) rules: &'static [&'static [Rule]],
     /// Which tokenizer it has.
     pub(super) vocabulary: Vocabulary,
+    /// What is done to the weights of a role.
+    pub(super) weights: fn(TensorRole) -> Change,
 }
 
 /// One key: GGUF's name of it, without the architecture unless it starts with `general.`, and
@@ -67,6 +70,7 @@ static CONVERSIONS: &[Conversion] = &[
         first: &[],
         rules: &[COMMON, HEAD_DIM_UNLESS_MIXTRAL, FILE_TYPE, VOCAB_AND_ROPE],
         vocabulary: Vocabulary::Llama,
+        weights: rotary_pairs,
     },
     Conversion {
         architecture: "smollm3",
@@ -74,6 +78,7 @@ static CONVERSIONS: &[Conversion] = &[
         first: &[],
         rules: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE, VOCAB_AND_ROPE],
         vocabulary: Vocabulary::Llama,
+        weights: rotary_pairs,
     },
     Conversion {
         architecture: "qwen2",
@@ -81,6 +86,7 @@ static CONVERSIONS: &[Conversion] = &[
         first: &[],
         rules: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE],
         vocabulary: Vocabulary::SentencePieceOrByteLevel,
+        weights: unchanged,
     },
     Conversion {
         architecture: "qwen3",
@@ -88,6 +94,7 @@ static CONVERSIONS: &[Conversion] = &[
         first: &[],
         rules: &[COMMON, HEAD_DIM, FILE_TYPE],
         vocabulary: Vocabulary::SentencePieceOrByteLevel,
+        weights: unchanged,
     },
     Conversion {
         architecture: "qwen3moe",
@@ -104,6 +111,7 @@ static CONVERSIONS: &[Conversion] = &[
             )],
         ],
         vocabulary: Vocabulary::ByteLevel,
+        weights: unchanged,
     },
     Conversion {
         architecture: "phi3",
@@ -128,6 +136,7 @@ static CONVERSIONS: &[Conversion] = &[
             Rule::Count("attention.sliding_window", &["sliding_window"], |_| Some(0)),
         ]],
         vocabulary: Vocabulary::Phi3,
+        weights: unchanged,
     },
     Conversion {
         architecture: "gemma2",
@@ -148,6 +157,7 @@ static CONVERSIONS: &[Conversion] = &[
             ],
         ],
         vocabulary: Vocabulary::SentencePiece,
+        weights: shifted_norms,
     },
     Conversion {
         architecture: "gemma3",
@@ -159,6 +169,7 @@ static CONVERSIONS: &[Conversion] = &[
         first: &[],
         rules: &[COMMON, HEAD_DIM, FILE_TYPE, &[FINAL_SOFTCAP, WINDOW]],
         vocabulary: Vocabulary::SentencePiece,
+        weights: shifted_norms,
     },
     Conversion {
         architecture: "gemma3n",
@@ -171,6 +182,7 @@ static CONVERSIONS: &[Conversion] = &[
         first: &[],
         rules: &[COMMON, HEAD_DIM, FILE_TYPE, &[FINAL_SOFTCAP, WINDOW], ALTUP],
         vocabulary: Vocabulary::SentencePiece,
+        weights: unchanged,
     },
 ];
 

@@ -3,6 +3,7 @@
 pub mod devices;
 pub mod fit;
 pub mod inspect;
+pub mod quantize;
 pub mod roofline;
 pub mod table;
 

@@ -1,6 +1,7 @@
 //! A type for every tensor, with the reason. In: a model and a scheme. Out: an [`Assignment`],
 //! which the plan sizes and the quantizer writes. Must not: read weights or know a device.
 
+mod overrides;
 mod rules;
 mod table;
 
@@ -8,8 +9,9 @@ use crate::dtype::Dtype;
 use crate::model::{Keep, ModelSpec, Tensor};
 use crate::units::Bytes;
 
-pub use rules::Rules;
-pub use table::{Container, SCHEMES, Scheme};
+pub use overrides::{Overrides, TypeOverride};
+pub use rules::{Rules, quantizer_order};
+pub use table::{Container, Mix, SCHEMES, Scheme};
 
 /// Why a tensor gets its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub enum Reason {
     Kept,
     /// The file exists; this is the type it has.
     Stored,
+    /// The user asked for it.
+    Override,
 }
 
 /// A tensor's type in a scheme.
@@ -81,8 +85,19 @@ impl Assignment {
 
 /// Gives every tensor of `model` its type in `scheme`.
 pub fn assign(model: &ModelSpec, scheme: &Scheme, rules: Rules) -> Assignment {
+    assign_with(model, scheme, rules, &Overrides::default())
+}
+
+/// The same, where the user asks for other types. A type whose blocks do not divide a tensor's rows
+/// falls back as the scheme's own do. safetensors schemes have one type and take no overrides.
+pub fn assign_with(
+    model: &ModelSpec,
+    scheme: &Scheme,
+    rules: Rules,
+    overrides: &Overrides,
+) -> Assignment {
     let tensors = match scheme.container {
-        Container::Gguf => rules::assign_gguf(model, scheme, rules),
+        Container::Gguf => rules::assign_gguf(model, scheme, rules, overrides),
         Container::Safetensors => model
             .tensors
             .iter()

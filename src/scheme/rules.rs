@@ -5,7 +5,7 @@
 //! block by block and then by name, because its counters advance in that order.
 
 use super::table::{Mix, Scheme};
-use super::{Assigned, Reason};
+use super::{Assigned, Overrides, Reason};
 use crate::checkpoint::SourceFormat;
 use crate::dtype::Dtype;
 use crate::model::{Category, Keep, ModelSpec, Tensor, TensorRole};
@@ -36,6 +36,7 @@ struct State<'a> {
     mix: Mix,
     base: Dtype,
     rules: Rules,
+    overrides: &'a Overrides,
     tied: bool,
     /// Queries per key-value head in the first block (`n_gqa`).
     gqa: u64,
@@ -47,7 +48,9 @@ struct State<'a> {
     down_index: usize,
 }
 
-pub(super) fn assign_gguf(model: &ModelSpec, scheme: &Scheme, rules: Rules) -> Vec<Assigned> {
+/// Tensors as llama.cpp visits and writes them: what stands outside of blocks, then block by block,
+/// by name. Indices into [`ModelSpec::tensors`].
+pub fn quantizer_order(model: &ModelSpec) -> Vec<usize> {
     let mut order: Vec<usize> = (0..model.tensors.len()).collect();
     order.sort_by(|&a, &b| {
         let key = |i: usize| {
@@ -56,9 +59,18 @@ pub(super) fn assign_gguf(model: &ModelSpec, scheme: &Scheme, rules: Rules) -> V
         };
         key(a).cmp(&key(b))
     });
-    let mut state = State::new(model, scheme, rules);
+    order
+}
+
+pub(super) fn assign_gguf(
+    model: &ModelSpec,
+    scheme: &Scheme,
+    rules: Rules,
+    overrides: &Overrides,
+) -> Vec<Assigned> {
+    let mut state = State::new(model, scheme, rules, overrides);
     let mut types = vec![None; model.tensors.len()];
-    for index in order {
+    for index in quantizer_order(model) {
         types[index] = Some(state.visit(&model.tensors[index]));
     }
     let assigned = |(tensor, (dtype, reason)): (&Tensor, (Dtype, Reason))| Assigned {
@@ -99,7 +111,12 @@ fn more_bits(index: usize, count: usize) -> bool {
 }
 
 impl<'a> State<'a> {
-    fn new(model: &'a ModelSpec, scheme: &Scheme, rules: Rules) -> State<'a> {
+    fn new(
+        model: &'a ModelSpec,
+        scheme: &Scheme,
+        rules: Rules,
+        overrides: &'a Overrides,
+    ) -> State<'a> {
         // Queries per key-value head of block 0: GGUFs of these give recurrent blocks the same heads,
         // those of other hybrids give them none.
         let same_heads = matches!(
@@ -126,6 +143,7 @@ impl<'a> State<'a> {
             mix: scheme.mix,
             base: scheme.base,
             rules,
+            overrides,
             tied: !model.tensors.iter().any(|t| t.role == TensorRole::Output),
             gqa,
             blocks,
@@ -150,10 +168,19 @@ impl<'a> State<'a> {
         if !may_quantize(tensor) {
             return (unquantized(self.model, tensor, half), Reason::Kept);
         }
+        if let Some(wanted) = self.overrides.wanted(tensor) {
+            return match self.fallback(wanted, tensor.row()) {
+                dtype if dtype == wanted => (dtype, Reason::Override),
+                dtype => (dtype, Reason::ShapeFallback { intended: wanted }),
+            };
+        }
         if self.mix == Mix::None {
             return (self.base, Reason::Default);
         }
-        let mixed = self.mixed(tensor);
+        let mixed = match self.overrides.pure {
+            true => self.base,
+            false => self.mixed(tensor),
+        };
         let dtype = self.fallback(mixed, tensor.row());
         let reason = match dtype {
             _ if dtype != mixed => Reason::ShapeFallback { intended: mixed },
@@ -173,9 +200,10 @@ impl<'a> State<'a> {
             && category == Category::TokenEmbedding
             && !(self.rules == Rules::Llama2025 && tensor.role == TensorRole::PerLayerEmbedding);
         if category == Category::Output || heads_share_embedding {
-            return match self.base {
-                Q8_0 => Q8_0,
-                base if !base.divides(tensor.row()) => Q8_0,
+            return match (self.overrides.output, self.base) {
+                (Some(wanted), _) => wanted,
+                (None, Q8_0) => Q8_0,
+                (None, base) if !base.divides(tensor.row()) => Q8_0,
                 _ => Q6_K,
             };
         }
@@ -223,7 +251,16 @@ impl<'a> State<'a> {
                     Mix::Q3_K_M => Q4_K,
                     Mix::Q3_K_L => Q5_K,
                     Mix::Q4_K_M | Mix::Q5_K_M if more_bits(index, blocks) => Q6_K,
+                    Mix::IQ4 if self.overrides.importance => self.base,
                     Mix::Q4_K_S | Mix::IQ4 if index < blocks / 8 => Q5_K,
+                    // With importance the first blocks are guarded by an offset of their own.
+                    Mix::Plain if self.overrides.importance && index < blocks / 8 => {
+                        match self.base {
+                            Q4_0 => Q4_1,
+                            Q5_0 => Q5_1,
+                            base => base,
+                        }
+                    }
                     _ => self.base,
                 }
             }

@@ -1,0 +1,94 @@
+//! What can keep a checkpoint from becoming another file, and the way out.
+
+use std::path::PathBuf;
+
+use super::importance::ImportanceError;
+use super::output::OutputError;
+use crate::convert::ConvertError;
+use crate::gguf;
+
+/// A file that cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each field is named and explained by the message above it
+pub enum QuantizeError {
+    /// The metadata cannot be stated.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
+    /// A metadata array of the source cannot be read.
+    #[error(transparent)]
+    Metadata(#[from] gguf::ReadError),
+    /// The header cannot be written.
+    #[error(transparent)]
+    Header(#[from] gguf::WriteError),
+    /// The target.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The importance matrix.
+    #[error(transparent)]
+    Importance(#[from] ImportanceError),
+
+    #[error(
+        "{name} has no weights, only a description; give a directory with *.safetensors, or a GGUF"
+    )]
+    NoWeights { name: String },
+    #[error(
+        "{}: is only the header of a weight file, and the weights are needed; download the whole file", path.display()
+    )]
+    HeaderOnly { path: PathBuf },
+    #[error("scheme {scheme} is not written to GGUF; GGUF schemes are {known}")]
+    NotGguf { scheme: String, known: String },
+    #[error(
+        "tensor `{tensor}` is not one that {architecture} has; without knowing what it is for it cannot be converted"
+    )]
+    UnknownTensor {
+        tensor: String,
+        architecture: String,
+    },
+    #[error("tensor `{tensor}` is stored as {found}, which cannot be read as weights here")]
+    StoredAs { tensor: String, found: &'static str },
+    #[error(
+        "tensor `{tensor}` is {found} already, and quantizing it again to {wanted} adds to its loss; start from the 16-bit original, or allow it with --allow-requantize"
+    )]
+    Requantize {
+        tensor: String,
+        found: &'static str,
+        wanted: &'static str,
+    },
+    #[error("tensor `{tensor}` would be {dtype}, which has no encoder here; encoders are {known}")]
+    NoEncoder {
+        tensor: String,
+        dtype: &'static str,
+        known: String,
+    },
+    #[error(
+        "tensor `{tensor}` is made from {found} stored weights, and its shape {shape:?} has {expected}; the checkpoint may be damaged or of another version"
+    )]
+    Sizes {
+        tensor: String,
+        found: u64,
+        expected: u64,
+        shape: Vec<u64>,
+    },
+    #[error("{}: cannot be read: {source}", path.display())]
+    Open {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{}: tensor `{tensor}` cannot be read: {source}; the file may have changed while it was read", path.display())]
+    Read {
+        path: PathBuf,
+        tensor: String,
+        source: std::io::Error,
+    },
+    #[error("tensor `{tensor}`: {source}")]
+    Block {
+        tensor: String,
+        source: super::blocks::BlockError,
+    },
+    #[error("the output cannot be written: {0}")]
+    Write(std::io::Error),
+    #[error("interrupted; nothing was written")]
+    Interrupted,
+    #[error("a worker thread ended before its work was done; please report this with the model's name")]
+    Worker,
+}

@@ -1,0 +1,294 @@
+//! Importance matrices: how much errors in each column of a weight cost, as the mean square of the
+//! activations that met it. Reads both forms that llama.cpp's `imatrix` tool writes.
+//!
+//! In: a file. Out: numbers by tensor name. Must not: know a model.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::gguf::{self, Header, Value};
+use crate::input::{self, one_line};
+use crate::units::Bytes;
+
+/// The largest file read: that of a model of 671 B parameters is below 1 GiB.
+const LIMIT: Bytes = Bytes(2 << 30);
+
+/// Ends of tensor names in the GGUF form.
+const SUMS: &str = ".in_sum2";
+const COUNTS: &str = ".counts";
+
+/// An importance matrix.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Importance {
+    /// The file's name, without its directory.
+    pub file: String,
+    /// The texts it was made from.
+    pub datasets: Vec<String>,
+    /// How many chunks of text those were.
+    pub chunks: u32,
+    entries: HashMap<String, Vec<f32>>,
+}
+
+/// A file that is no importance matrix, or not this model's.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each field is named and explained by the message above it
+pub enum ImportanceError {
+    /// The file cannot be opened.
+    #[error(transparent)]
+    Open(#[from] input::OpenError),
+    /// A GGUF that cannot be read.
+    #[error(transparent)]
+    Gguf(#[from] gguf::ReadError),
+    #[error("{}: is no importance matrix: {problem} at byte {at}", path.display())]
+    Legacy {
+        path: PathBuf,
+        problem: &'static str,
+        at: usize,
+    },
+    #[error("{}: is no importance matrix: `{}` {problem}", path.display(), one_line(tensor))]
+    Entry {
+        path: PathBuf,
+        tensor: String,
+        problem: &'static str,
+    },
+    #[error("{}: holds no entries; it is no importance matrix", path.display())]
+    Nothing { path: PathBuf },
+    #[error("{}: the importance of column {column} of `{}` is {value}; it must be finite and not below 0", path.display(), one_line(tensor))]
+    Value {
+        path: PathBuf,
+        tensor: String,
+        column: usize,
+        value: f32,
+    },
+    #[error(
+        "the importance matrix has {found} values for tensor `{tensor}`, which has {expected} columns (times experts); it was made from another model"
+    )]
+    Size {
+        tensor: String,
+        found: usize,
+        expected: u64,
+    },
+}
+
+impl Importance {
+    /// Reads the importance matrix at `path`: the GGUF form, or the older form without a magic.
+    ///
+    /// # Errors
+    /// [`ImportanceError`], with the entry or the place in the file.
+    pub fn open(path: &Path) -> Result<Importance, ImportanceError> {
+        let (mut file, bytes) = input::open(path)?;
+        if bytes > LIMIT.0 {
+            return Err(ImportanceError::Open(input::OpenError::TooLarge {
+                path: path.to_owned(),
+                bytes: Bytes(bytes),
+                limit: LIMIT,
+            }));
+        }
+        let mut content = Vec::with_capacity(bytes as usize);
+        let io = |source| input::OpenError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        Read::by_ref(&mut file)
+            .take(LIMIT.0)
+            .read_to_end(&mut content)
+            .map_err(io)?;
+        let mut importance = match content.starts_with(b"GGUF") {
+            true => from_gguf(path, &content)?,
+            false => from_legacy(path, &content)?,
+        };
+        let name = path.file_name().unwrap_or_default();
+        importance.file = name.to_string_lossy().into_owned();
+        if importance.entries.is_empty() {
+            return Err(ImportanceError::Nothing {
+                path: path.to_owned(),
+            });
+        }
+        for (tensor, values) in &importance.entries {
+            let odd = |v: &f32| !(v.is_finite() && *v >= 0.0);
+            if let Some(column) = values.iter().position(odd) {
+                return Err(ImportanceError::Value {
+                    path: path.to_owned(),
+                    tensor: tensor.clone(),
+                    column,
+                    value: values.get(column).copied().unwrap_or_default(),
+                });
+            }
+        }
+        Ok(importance)
+    }
+
+    /// One number per column of `tensor`, for one matrix after the other.
+    pub fn of(&self, tensor: &str) -> Option<&[f32]> {
+        self.entries.get(tensor).map(Vec::as_slice)
+    }
+
+    /// How many tensors it knows.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it knows none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What `llama-quantize` writes about it into the file.
+    pub fn metadata(&self) -> Vec<(String, Value)> {
+        let mut pairs = vec![("file", Value::String(self.file.clone()))];
+        if let Some(dataset) = self.datasets.first() {
+            pairs.push(("dataset", Value::String(dataset.clone())));
+        }
+        let entries = u32::try_from(self.len()).unwrap_or(u32::MAX);
+        pairs.push(("entries_count", Value::U32(entries)));
+        if self.chunks > 0 {
+            pairs.push(("chunks_count", Value::U32(self.chunks)));
+        }
+        let named = |(key, value)| (format!("quantize.imatrix.{key}"), value);
+        pairs.into_iter().map(named).collect()
+    }
+}
+
+/// Little-endian numbers one after the other.
+struct Cursor<'a> {
+    path: &'a Path,
+    content: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn wrong(&self, problem: &'static str) -> ImportanceError {
+        ImportanceError::Legacy {
+            path: self.path.to_owned(),
+            problem,
+            at: self.at,
+        }
+    }
+
+    fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
+        let taken = self.content.get(self.at..self.at.checked_add(bytes)?)?;
+        self.at += bytes;
+        Some(taken)
+    }
+
+    fn i32(&mut self) -> Option<i32> {
+        let bytes = self.take(4)?.first_chunk::<4>()?;
+        Some(i32::from_le_bytes(*bytes))
+    }
+
+    /// A count that a list follows.
+    fn count(&mut self) -> Option<usize> {
+        let count = self.i32()?;
+        usize::try_from(count).ok()
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let length = self.count()?;
+        let bytes = self.take(length)?;
+        Some(String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    fn f32s(&mut self) -> Option<Vec<f32>> {
+        let bytes = self.count()?.checked_mul(4)?;
+        Some(f32s(self.take(bytes)?))
+    }
+}
+
+fn f32s(bytes: &[u8]) -> Vec<f32> {
+    let words = bytes.as_chunks::<4>().0.iter();
+    words.map(|word| f32::from_le_bytes(*word)).collect()
+}
+
+/// The older form: a count, then for each tensor its name, the number of calls and as many times the
+/// mean square of each column; after them, if at all, the number of chunks and the text's name.
+fn from_legacy(path: &Path, content: &[u8]) -> Result<Importance, ImportanceError> {
+    let mut cursor = Cursor {
+        path,
+        content,
+        at: 0,
+    };
+    let count = cursor.count().ok_or_else(|| cursor.wrong("no count"))?;
+    let mut importance = Importance::default();
+    for _ in 0..count {
+        let name = cursor
+            .text()
+            .ok_or_else(|| cursor.wrong("no tensor name"))?;
+        let calls = cursor
+            .i32()
+            .ok_or_else(|| cursor.wrong("no number of calls"))?;
+        let mut values = cursor
+            .f32s()
+            .ok_or_else(|| cursor.wrong("fewer values than promised"))?;
+        if calls > 0 {
+            values.iter_mut().for_each(|value| *value /= calls as f32);
+        }
+        importance.entries.insert(name, values);
+    }
+    importance.chunks = cursor
+        .i32()
+        .and_then(|chunks| u32::try_from(chunks).ok())
+        .unwrap_or(0);
+    importance
+        .datasets
+        .extend(cursor.text().filter(|text| !text.is_empty()));
+    Ok(importance)
+}
+
+/// The GGUF form: for each tensor the sums of squares (a row for each expert) and how many they sum.
+fn from_gguf(path: &Path, content: &[u8]) -> Result<Importance, ImportanceError> {
+    let header = gguf::read_header(path)?;
+    let mut importance = Importance {
+        chunks: header
+            .metadata
+            .u64("imatrix.chunk_count")
+            .ok()
+            .flatten()
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(0),
+        ..Importance::default()
+    };
+    if let Some(value) = header.metadata.get("imatrix.datasets") {
+        for dataset in gguf::elements(path, value)? {
+            if let Value::String(text) = dataset? {
+                importance.datasets.push(text);
+            }
+        }
+    }
+    let values = |name: &str| numbers(&header, content, name);
+    for tensor in &header.tensors {
+        let Some(name) = tensor.name.strip_suffix(SUMS) else {
+            continue;
+        };
+        let wrong = |problem| ImportanceError::Entry {
+            path: path.to_owned(),
+            tensor: name.to_owned(),
+            problem,
+        };
+        let sums = values(&tensor.name).ok_or_else(|| wrong("has sums that are not F32"))?;
+        let counts = values(&format!("{name}{COUNTS}"))
+            .filter(|counts| !counts.is_empty() && sums.len() % counts.len() == 0)
+            .ok_or_else(|| wrong("has no counts that go with its sums"))?;
+        let columns = (sums.len() / counts.len()).max(1);
+        let mut means = sums;
+        for (row, count) in means.chunks_mut(columns).zip(counts) {
+            let count = count.round();
+            // An expert that no token met: all its columns cost the same.
+            row.iter_mut().for_each(|value| {
+                *value = if count > 0.0 { *value / count } else { 1.0 };
+            });
+        }
+        importance.entries.insert(name.to_owned(), means);
+    }
+    Ok(importance)
+}
+
+fn numbers(header: &Header, content: &[u8], name: &str) -> Option<Vec<f32>> {
+    let tensor = header.tensors.iter().find(|tensor| tensor.name == name)?;
+    if tensor.dtype != crate::dtype::Dtype::F32 {
+        return None;
+    }
+    let start = usize::try_from(tensor.offset).ok()?;
+    let end = start.checked_add(usize::try_from(tensor.bytes.0).ok()?)?;
+    content.get(start..end).map(f32s)
+}

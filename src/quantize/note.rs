@@ -1,0 +1,151 @@
+//! Caveats of a file that was made or is to be made, each with a stable code.
+
+/// Something a reader of the summary should know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Note {
+    /// The weights were quantized before.
+    DoubleQuantization {
+        /// What they are now.
+        now: String,
+    },
+    /// Rows that do not divide into the blocks of the intended type.
+    ShapeFallback {
+        /// The tensors' names.
+        tensors: Vec<String>,
+    },
+    /// NaN or infinite weights.
+    NotFinite {
+        /// Tensors with the number of such weights.
+        tensors: Vec<(String, u64)>,
+    },
+    /// Finite weights that F16 cannot hold.
+    Overflow {
+        /// Tensors with the number of such weights.
+        tensors: Vec<(String, u64)>,
+    },
+    /// Rows of zeros.
+    ZeroRows {
+        /// Tensors with the number of such rows.
+        tensors: Vec<(String, u64)>,
+    },
+    /// Quantized tensors that the importance matrix does not have.
+    MissingImportance {
+        /// The tensors' names.
+        tensors: Vec<String>,
+    },
+    /// A type was asked for by a pattern that no quantized tensor's name has.
+    UnusedPattern {
+        /// The pattern.
+        pattern: String,
+    },
+    /// The way in which the tokenizer splits words has no name in llama.cpp.
+    UnknownPreTokenizer,
+    /// Vision or audio towers are not part of the file.
+    LeftOut {
+        /// What they are.
+        towers: Vec<String>,
+    },
+    /// The vocabulary and the embedding differ in length.
+    VocabularyRows {
+        /// Tokens of the tokenizer.
+        tokens: u64,
+        /// Rows of the embedding.
+        rows: u64,
+    },
+}
+
+/// How many names a note repeats.
+const NAMED: usize = 4;
+
+impl Note {
+    /// A stable name for scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Note::DoubleQuantization { .. } => "double_quantization",
+            Note::ShapeFallback { .. } => "shape_fallback",
+            Note::NotFinite { .. } => "not_finite",
+            Note::Overflow { .. } => "f16_overflow",
+            Note::ZeroRows { .. } => "zero_rows",
+            Note::MissingImportance { .. } => "missing_importance",
+            Note::UnusedPattern { .. } => "unused_pattern",
+            Note::UnknownPreTokenizer => "unknown_pre_tokenizer",
+            Note::LeftOut { .. } => "left_out",
+            Note::VocabularyRows { .. } => "vocabulary_rows",
+        }
+    }
+
+    /// One or two sentences for people.
+    pub fn text(&self) -> String {
+        match self {
+            Note::DoubleQuantization { now } => {
+                format!("the checkpoint is {now} already: quantizing it again adds to the loss it has")
+            }
+            Note::ShapeFallback { tensors } => format!(
+                "{} have rows that do not divide into the blocks of their intended type and get another one: {}",
+                plural(tensors.len() as u64, "tensor"),
+                named(tensors)
+            ),
+            Note::NotFinite { tensors } => format!(
+                "{} are NaN or infinite; block formats hold 0 for them, 16 and 32-bit formats keep them: {}",
+                plural(sum(tensors), "weight"),
+                counted(tensors)
+            ),
+            Note::Overflow { tensors } => format!(
+                "{} are beyond F16 and became infinite, bf16 would hold them: {}",
+                plural(sum(tensors), "weight"),
+                counted(tensors)
+            ),
+            Note::ZeroRows { tensors } => format!(
+                "{} hold nothing but zeros: {}",
+                plural(sum(tensors), "row"),
+                counted(tensors)
+            ),
+            Note::MissingImportance { tensors } => format!(
+                "the importance matrix lacks {}, which were quantized without it: {}",
+                plural(tensors.len() as u64, "tensor"),
+                named(tensors)
+            ),
+            Note::UnusedPattern { pattern } => {
+                format!("no tensor that is quantized has `{pattern}` in its name")
+            }
+            Note::UnknownPreTokenizer => {
+                "the tokenizer splits words in a way that llama.cpp has no name for; `tokenizer.ggml.pre` is `default`, and some texts will be split differently".to_owned()
+            }
+            Note::LeftOut { towers } => {
+                format!("the file holds the text model; left out: {}", towers.join(", "))
+            }
+            Note::VocabularyRows { tokens, rows } => format!(
+                "the tokenizer has {tokens} tokens and the embedding {rows} rows; llama.cpp refuses files where the two differ"
+            ),
+        }
+    }
+}
+
+fn plural(count: u64, thing: &str) -> String {
+    match count {
+        1 => format!("1 {thing}"),
+        n => format!("{n} {thing}s"),
+    }
+}
+
+fn sum(tensors: &[(String, u64)]) -> u64 {
+    tensors.iter().map(|(_, count)| count).sum()
+}
+
+fn named(tensors: &[String]) -> String {
+    let names: Vec<&str> = tensors.iter().take(NAMED).map(String::as_str).collect();
+    rest(names.join(", "), tensors.len())
+}
+
+fn counted(tensors: &[(String, u64)]) -> String {
+    let show = |(name, count): &(String, u64)| format!("{name} ({count})");
+    let names: Vec<String> = tensors.iter().take(NAMED).map(show).collect();
+    rest(names.join(", "), tensors.len())
+}
+
+fn rest(names: String, all: usize) -> String {
+    match all.saturating_sub(NAMED) {
+        0 => names,
+        more => format!("{names} and {more} more"),
+    }
+}

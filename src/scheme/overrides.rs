@@ -1,0 +1,115 @@
+//! What a user wants other than the scheme's own types. In: patterns and types. Out: the type that a
+//! tensor is to have, if one was asked for. Must not: know a scheme.
+
+use std::str::FromStr;
+
+use regex::Regex;
+
+use crate::dtype::Dtype;
+use crate::model::{Category, Tensor, TensorRole};
+
+/// Types other than the scheme's own.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// The first pattern that is found in a tensor's name decides.
+    pub tensors: Vec<TypeOverride>,
+    /// The type of the token embedding and the per-layer embedding.
+    pub token_embedding: Option<Dtype>,
+    /// The type of the output matrix, and of a tied embedding.
+    pub output: Option<Dtype>,
+    /// One type for all that may be quantized: no mix.
+    pub pure: bool,
+    /// The weights' importance is known; some mixes are smaller then.
+    pub importance: bool,
+}
+
+/// `PATTERN=TYPE`: a regular expression that is looked for in tensor names, and a type.
+#[derive(Clone, Debug)]
+pub struct TypeOverride {
+    /// Looked for anywhere in the name.
+    pub pattern: Regex,
+    /// The type of tensors that have it.
+    pub dtype: Dtype,
+}
+
+/// Text that is no override.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseOverrideError {
+    /// No equals sign, or nothing before it.
+    #[error("`{0}` is not PATTERN=TYPE, such as attn_v=q8_0")]
+    Form(String),
+    /// The pattern.
+    #[error("`{pattern}` is not a regular expression: {problem}")]
+    Pattern {
+        /// As given.
+        pattern: String,
+        /// The last line of what is wrong with it.
+        problem: String,
+    },
+    /// The type.
+    #[error("there is no type `{0}`")]
+    Type(String),
+}
+
+impl FromStr for TypeOverride {
+    type Err = ParseOverrideError;
+
+    fn from_str(text: &str) -> Result<TypeOverride, ParseOverrideError> {
+        // A pattern may hold an equals sign, a type cannot.
+        let parts = text
+            .rsplit_once('=')
+            .filter(|(pattern, _)| !pattern.is_empty());
+        let (pattern, name) = parts.ok_or_else(|| ParseOverrideError::Form(text.to_owned()))?;
+        let dtype =
+            Dtype::from_name(name).ok_or_else(|| ParseOverrideError::Type(name.to_owned()))?;
+        let pattern = Regex::new(pattern).map_err(|error| ParseOverrideError::Pattern {
+            pattern: pattern.to_owned(),
+            problem: error.to_string().lines().last().unwrap_or_default().into(),
+        })?;
+        Ok(TypeOverride { pattern, dtype })
+    }
+}
+
+impl Overrides {
+    /// The type asked for by name, in llama.cpp's order (`llama_tensor_get_type`): the embedding's
+    /// own flag, where no pattern names the per-layer table; the output's; then the patterns.
+    pub(super) fn wanted(&self, tensor: &Tensor) -> Option<Dtype> {
+        let named = || {
+            let mut tensors = self.tensors.iter();
+            let found = tensors.find(|wish| wish.pattern.is_match(&tensor.name));
+            found.map(|wish| wish.dtype)
+        };
+        let flag = match tensor.role.info().category {
+            Category::TokenEmbedding => match tensor.role {
+                TensorRole::PerLayerEmbedding if named().is_some() => None,
+                _ => self.token_embedding,
+            },
+            Category::Output => self.output,
+            _ => None,
+        };
+        flag.or_else(named)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overrides_are_a_pattern_and_a_type() {
+        let wish: TypeOverride = r"blk\.(0|1)\.ffn=q8_0".parse().unwrap();
+        assert_eq!(wish.dtype, Dtype::Q8_0);
+        assert!(wish.pattern.is_match("blk.1.ffn_down.weight"));
+        assert!(!wish.pattern.is_match("blk.2.ffn_down.weight"));
+        for (text, said) in [
+            ("attn_v", "PATTERN=TYPE"),
+            ("=q8_0", "PATTERN=TYPE"),
+            ("attn_v=q9", "no type `q9`"),
+            ("(=q8_0", "not a regular expression"),
+        ] {
+            let error = text.parse::<TypeOverride>().unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+            assert!(!error.contains('\n'));
+        }
+    }
+}
