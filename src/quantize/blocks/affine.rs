@@ -7,9 +7,8 @@
 //! each sub-block, those of least true error. Last `d` and `dmin`, least squares over all 256 for
 //! the codes that came out; and again from the integers, as long as the error falls.
 
-use super::half::{f16_to_f32, f32_to_f16};
 use super::lanes::Lanes;
-use super::scaling::Scaled;
+use super::scaling::{Scaled, to_half};
 
 /// What tells these formats apart.
 #[derive(Clone, Copy)]
@@ -183,14 +182,6 @@ fn integers<V: Lanes, const LEN: usize>(
         }
     }
     best
-}
-
-/// The half nearest `value >= 0`, as a number; at least the smallest one unless `value` is 0.
-#[cfg_attr(not(debug_assertions), inline(always))]
-fn to_half(value: f32, unit: f32) -> (u16, f32) {
-    let half = f32_to_f16((value * unit).min(65504.0));
-    let half = if half == 0 && value > 0.0 { 1 } else { half };
-    (half, f16_to_f32(half) / unit)
 }
 
 /// The half that whole multiples of, up to `top`, come closest to `values` (not below 0), the

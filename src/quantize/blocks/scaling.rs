@@ -1,6 +1,7 @@
 //! Values of a block and their importance in; the same values brought to the order of 1 and what
 //! their errors weigh out, transposed so that each lane holds a sub-block.
 
+use super::half::{f16_to_f32, f32_to_f16};
 use super::lanes::{LANES, Lanes, transpose};
 
 /// Where no value of a block reaches this, none survives: the smallest number beside 0 that any of
@@ -226,4 +227,17 @@ fn even<V: Lanes, const LEN: usize>(groups: &mut [[V; LEN]], share: f32) {
     for w in groups.iter_mut().flatten() {
         *w = *w + more;
     }
+}
+
+/// The half nearest `value` times `unit`: its bits, and its value in `unit`s. Finite, and not 0 unless
+/// `value` is.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn to_half(value: f32, unit: f32) -> (u16, f32) {
+    let half = f32_to_f16((value * unit).clamp(-65504.0, 65504.0));
+    let half = if half & 0x7fff == 0 && value != 0.0 {
+        half | 1
+    } else {
+        half
+    };
+    (half, f16_to_f32(half) / unit)
 }

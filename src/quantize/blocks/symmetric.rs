@@ -5,9 +5,8 @@
 //! formats apart.
 
 use super::affine::step_for;
-use super::half::{f16_to_f32, f32_to_f16};
 use super::lanes::Lanes;
-use super::scaling::Scaled;
+use super::scaling::{Scaled, to_half};
 
 /// The values that a code can stand for.
 pub(super) trait Levels {
@@ -180,18 +179,6 @@ fn integers<V: Lanes, L: Levels, const LEN: usize>(
         best = (e.below(best.1, s, best.0), e.min(best.1));
     }
     best
-}
-
-/// The half nearest `value`, as a number; at least the smallest one unless `value` is 0.
-#[cfg_attr(not(debug_assertions), inline(always))]
-fn to_half(value: f32, unit: f32) -> (u16, f32) {
-    let half = f32_to_f16((value * unit).clamp(-65504.0, 65504.0));
-    let half = if half & 0x7fff == 0 && value != 0.0 {
-        half | 1
-    } else {
-        half
-    };
-    (half, f16_to_f32(half) / unit)
 }
 
 /// Encodes one block.
