@@ -125,10 +125,7 @@ fn inputs(args: &QuantizeArgs, checkpoint: &Checkpoint) -> Vec<PathBuf> {
     let beside = beside
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_none_or(|extension| extension != "gguf"));
-    weights
-        .chain(beside)
-        .chain(args.imatrix.clone())
-        .collect()
+    weights.chain(beside).chain(args.imatrix.clone()).collect()
 }
 
 /// A flag that Ctrl-C and a request to end set. The second one ends the program at once.

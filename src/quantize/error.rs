@@ -89,6 +89,8 @@ pub enum QuantizeError {
     Write(std::io::Error),
     #[error("interrupted; nothing was written")]
     Interrupted,
-    #[error("a worker thread ended before its work was done; please report this with the model's name")]
+    #[error(
+        "a worker thread ended before its work was done; please report this with the model's name"
+    )]
     Worker,
 }

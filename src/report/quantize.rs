@@ -176,7 +176,11 @@ pub fn text(report: &Report<'_>) -> String {
     let file = report
         .output
         .map_or("a file".to_owned(), |path| path.display().to_string());
-    let verb = if report.made.is_some() { "is" } else { "would be" };
+    let verb = if report.made.is_some() {
+        "is"
+    } else {
+        "would be"
+    };
     line(
         &mut out,
         format_args!(
