@@ -6,8 +6,7 @@ use anyhow::{Context, bail};
 
 use super::args::{BoardArgs, FitArgs, Format, ModelArgs, WorkloadArgs};
 use super::{Outcome, print};
-use crate::checkpoint::{self, Checkpoint, SourceFormat};
-use crate::convert;
+use crate::checkpoint::{self, Checkpoint};
 use crate::device::{self, DeviceProfile, PowerMode, Session};
 use crate::gguf;
 use crate::input;
@@ -16,6 +15,7 @@ use crate::plan::advise::advise;
 use crate::plan::candidates::{Header, Wanted, candidates, smaller_candidates};
 use crate::plan::fit::Target;
 use crate::plan::{Fit, Plan, Workload, fit};
+use crate::quantize;
 use crate::report;
 use crate::report::fit::Report;
 use crate::runtime::{self, RuntimeProfile};
@@ -107,13 +107,10 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     })
 }
 
-/// What conversion to GGUF would write before the tensors. A GGUF keeps the header it has.
+/// What a GGUF made from the checkpoint would have before its tensors.
 pub(super) fn header(checkpoint: &Checkpoint, model: &ModelSpec) -> Header {
-    if checkpoint.format == SourceFormat::Gguf {
-        return Header::default();
-    }
     // The file type is one number whatever it is, so the size does not depend on it.
-    match convert::metadata(checkpoint, model, 0) {
+    match quantize::metadata(checkpoint, model, 0) {
         Ok(metadata) => Header {
             metadata_bytes: gguf::metadata_bytes(&metadata).0,
             incomplete: None,

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat};
 use crate::dtype::Dtype;
+use crate::gguf;
 use crate::model::ModelSpec;
 use crate::plan::fit::Candidate;
 use crate::plan::note::Note;
@@ -60,7 +61,7 @@ fn known() -> String {
         .join(", ")
 }
 
-/// What conversion to GGUF would write before the tensors.
+/// What a GGUF made from the checkpoint would have before its tensors.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Header {
     /// Bytes of the metadata, tokenizer included.
@@ -160,7 +161,7 @@ pub fn candidates(
             );
         }
         Candidate {
-            file_bytes: file_bytes(checkpoint, model, &assignment, header),
+            file_bytes: file_bytes(model, &assignment, header),
             assignment,
             notes,
         }
@@ -287,35 +288,13 @@ pub fn stored_scheme(checkpoint: &Checkpoint, model: &ModelSpec) -> String {
 }
 
 /// The whole file: header, then each tensor padded to GGUF's default alignment.
-fn file_bytes(
-    checkpoint: &Checkpoint,
-    model: &ModelSpec,
-    assignment: &Assignment,
-    header: &Header,
-) -> Bytes {
-    let padded = |n: u64| n.div_ceil(32) * 32;
+fn file_bytes(model: &ModelSpec, assignment: &Assignment, header: &Header) -> Bytes {
     match assignment.container {
         Container::Gguf => {
-            let infos: u64 = model
-                .tensors
-                .iter()
-                .map(|t| 8 + t.name.len() as u64 + 4 + 8 * t.shape.len() as u64 + 4 + 8)
-                .sum();
-            // A GGUF keeps its header; only the types in it change.
-            let head = match checkpoint.format {
-                SourceFormat::Gguf => {
-                    let first = checkpoint
-                        .tensors
-                        .iter()
-                        .filter(|t| t.file == 0)
-                        .map(|t| t.offset)
-                        .min();
-                    first.unwrap_or(0)
-                }
-                _ => padded(24 + header.metadata_bytes + infos),
-            };
-            let data: u64 = assignment.tensors.iter().map(|t| padded(t.bytes.0)).sum();
-            Bytes(head + data)
+            let names = model.tensors.iter();
+            let names = names.map(|t| (t.name.as_str(), t.shape.len()));
+            let head = gguf::header_bytes(&[], names) + Bytes(header.metadata_bytes);
+            gguf::file_bytes(head, assignment.tensors.iter().map(|t| t.bytes))
         }
         Container::Safetensors => {
             // Each tensor's entry in the JSON header holds its name, type, shape and offsets.

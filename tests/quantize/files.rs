@@ -1,0 +1,179 @@
+//! Whole files: sizes as predicted, the same bytes from every run, what goes in comes out.
+
+use std::fs;
+
+use orinplan::dtype::Dtype;
+
+use crate::build::{Scratch, Written, orinplan, quantize};
+
+/// Every scheme that is written to GGUF.
+const SCHEMES: &[&str] = &[
+    "bf16", "f16", "q8_0", "q6_k", "q5_1", "q5_k_m", "q5_k_s", "q5_0", "q4_1", "q4_k_m", "q4_k_s",
+    "iq4_xs", "q4_0", "q3_k_l", "q3_k_m", "q3_k_s", "q2_k", "q2_k_s",
+];
+
+#[test]
+fn every_scheme_makes_the_file_that_was_predicted() {
+    for fixture in ["tiny-llama", "tiny-qwen3"] {
+        let scratch = Scratch::new();
+        let model = scratch.fixture(fixture);
+        for scheme in SCHEMES {
+            let output = scratch.path(&format!("{scheme}.gguf"));
+            let name = model.to_str().unwrap();
+            let (fit, _, _) = orinplan(&["fit", name, "--scheme", scheme, "--format", "json"]);
+            let fit: serde_json::Value = serde_json::from_str(&fit).unwrap();
+            let dry = [
+                "quantize",
+                name,
+                "--scheme",
+                scheme,
+                "--dry-run",
+                "--format",
+                "json",
+            ];
+            let (dry, _, _) = orinplan(&dry);
+            let dry: serde_json::Value = serde_json::from_str(&dry).unwrap();
+            assert!(!output.exists());
+            let report = quantize(&model, scheme, &output, &[]);
+
+            let bytes = fs::metadata(&output).unwrap().len();
+            assert_eq!(report["schema"], "orinplan.quantize/1");
+            assert_eq!(report["file_bytes"], bytes, "{fixture} {scheme}");
+            assert_eq!(dry["file_bytes"], bytes, "{fixture} {scheme}");
+            assert_eq!(fit["plans"][0]["file_bytes"], bytes, "{fixture} {scheme}");
+            assert_eq!(fit["plans"][0]["tensor_bytes"], report["tensor_bytes"]);
+            let written = Written::read(&output);
+            for (tensor, said) in written
+                .header
+                .tensors
+                .iter()
+                .zip(dry["tensors"].as_array().unwrap())
+            {
+                assert_eq!(said["name"], tensor.name);
+                assert_eq!(said["type"], tensor.dtype.name());
+                assert_eq!(said["bytes"], tensor.bytes.0);
+            }
+        }
+    }
+}
+
+#[test]
+fn more_bits_have_a_smaller_error() {
+    let scratch = Scratch::new();
+    let model = scratch.fixture("tiny-llama");
+    let error = |scheme: &str| {
+        let output = scratch.path(scheme);
+        let report = quantize(&model, scheme, &output, &[]);
+        report["relative_rms_error"].as_f64().unwrap()
+    };
+    let errors = ["q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k"].map(error);
+    assert!(errors.is_sorted(), "{errors:?}");
+    assert!(errors[0] > 0.001 && errors[0] < 0.01, "{errors:?}");
+    assert!(errors[3] > 0.03 && errors[3] < 0.1, "{errors:?}");
+}
+
+#[test]
+fn any_number_of_threads_writes_the_same_bytes() {
+    let scratch = Scratch::new();
+    let model = scratch.fixture("tiny-llama");
+    let output = scratch.path("x.gguf");
+    let run = |threads: &str| {
+        quantize(
+            &model,
+            "q4_k_m",
+            &output,
+            &["--overwrite", "--threads", threads],
+        );
+        fs::read(&output).unwrap()
+    };
+    let first = run("1");
+    for threads in ["1", "2", "3", "8"] {
+        assert!(run(threads) == first, "{threads} threads");
+    }
+}
+
+#[test]
+fn a_quantized_file_has_its_tensors_by_block_and_name() {
+    let scratch = Scratch::new();
+    let model = scratch.fixture("tiny-qwen3");
+    let output = scratch.path("x.gguf");
+    quantize(&model, "q8_0", &output, &[]);
+    let written = Written::read(&output);
+    let names = written.names();
+    assert_eq!(
+        names[..6],
+        [
+            "output_norm.weight",
+            "token_embd.weight",
+            "blk.0.attn_k.weight",
+            "blk.0.attn_k_norm.weight",
+            "blk.0.attn_norm.weight",
+            "blk.0.attn_output.weight",
+        ]
+    );
+    assert_eq!(names.last(), Some(&"blk.1.ffn_up.weight"));
+}
+
+#[test]
+fn a_gguf_of_16_bit_becomes_what_its_checkpoint_does() {
+    let scratch = Scratch::new();
+    let model = scratch.fixture("tiny-qwen3");
+    let (half, direct, through) = (
+        scratch.path("bf16.gguf"),
+        scratch.path("a.gguf"),
+        scratch.path("b.gguf"),
+    );
+    quantize(&model, "f16", &half, &[]);
+    quantize(&model, "q4_0", &direct, &[]);
+    let report = quantize(&half, "q4_0", &through, &[]);
+    assert_eq!(report["file_bytes"], fs::metadata(&through).unwrap().len());
+    let (a, b) = (Written::read(&direct), Written::read(&through));
+    assert_eq!(a.names(), b.names());
+    for tensor in &a.header.tensors {
+        assert_eq!(tensor.dtype, b.dtype(&tensor.name));
+    }
+    let mut pairs = a.header.metadata.0.clone();
+    pairs.sort_by(|x, y| x.0.cmp(&y.0));
+    let keys = |pairs: &[(String, orinplan::gguf::Value)]| {
+        pairs.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>()
+    };
+    let mut others = b.header.metadata.0.clone();
+    others.sort_by(|x, y| x.0.cmp(&y.0));
+    assert_eq!(keys(&pairs), keys(&others));
+    assert_eq!(b.header.metadata.u64("general.file_type").unwrap(), Some(2));
+    // A second pass to the same scheme changes nothing but takes bytes over.
+    let again = scratch.path("c.gguf");
+    quantize(&through, "q4_0", &again, &[]);
+    assert!(fs::read(&through).unwrap() == fs::read(&again).unwrap());
+}
+
+#[test]
+fn f32_weights_survive_where_nothing_is_quantized() {
+    let scratch = Scratch::new();
+    let model = scratch.fixture("tiny-qwen3");
+    let output = scratch.path("x.gguf");
+    quantize(&model, "bf16", &output, &[]);
+    let written = Written::read(&output);
+    let source = fs::read(model.join("model.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&source).unwrap();
+    let norm = tensors
+        .tensor("model.layers.1.post_attention_layernorm.weight")
+        .unwrap();
+    assert_eq!(written.data("blk.1.ffn_norm.weight"), norm.data());
+    // The upper half of each F32, rounded to nearest, ties to even.
+    let down = tensors
+        .tensor("model.layers.0.mlp.down_proj.weight")
+        .unwrap();
+    let expected: Vec<u8> = down
+        .data()
+        .chunks(4)
+        .flat_map(|word| {
+            let bits = u32::from_le_bytes(word.try_into().unwrap());
+            let rounded = (u64::from(bits) + 0x7fff + u64::from(bits >> 16 & 1)) >> 16;
+            (rounded as u16).to_le_bytes()
+        })
+        .collect();
+    assert_eq!(written.dtype("blk.0.ffn_down.weight"), Dtype::BF16);
+    assert_eq!(written.shape("blk.0.ffn_down.weight"), [96, 160]);
+    assert!(written.data("blk.0.ffn_down.weight") == expected);
+}

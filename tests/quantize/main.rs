@@ -1,0 +1,8 @@
+//! `orinplan quantize` and the library behind it, from a checkpoint to a file that reads back.
+
+mod behaviour;
+mod build;
+mod conversion;
+mod files;
+mod importance;
+mod types;
