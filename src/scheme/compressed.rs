@@ -20,6 +20,10 @@ pub struct StoredWeight {
     pub assigned: Assigned,
     /// It is copied byte for byte.
     pub verbatim: bool,
+    /// It would be quantized, were its matrices not stacked in one tensor.
+    pub stacked: bool,
+    /// The token embedding or another table of rows: no linear layer.
+    pub table: bool,
 }
 
 /// The type of every weight of [`ModelSpec::stored`].
@@ -52,6 +56,8 @@ pub fn stored_types(model: &ModelSpec, scheme: &Scheme) -> Vec<StoredWeight> {
                     _ => assigned,
                 },
                 verbatim: false,
+                stacked: shape.len() > 2 && user.is_some_and(|t| is_linear(t)),
+                table: user.is_some_and(|t| t.role.info().category == Category::TokenEmbedding),
                 shape,
             }
         })
@@ -110,7 +116,8 @@ pub(super) fn assign(model: &ModelSpec, scheme: &Scheme) -> Vec<Assigned> {
             let mut bytes = 0u64;
             for &weight in &found {
                 let total = u128::from(stored[weight].assigned.bytes.0);
-                let up_to = |n: u64| (total * u128::from(n) / u128::from(wanted[weight].max(1))) as u64;
+                let up_to =
+                    |n: u64| (total * u128::from(n) / u128::from(wanted[weight].max(1))) as u64;
                 let after = given[weight].saturating_add(part(tensor, found.len()));
                 bytes = bytes.saturating_add(up_to(after) - up_to(given[weight]));
                 given[weight] = after;
