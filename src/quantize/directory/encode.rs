@@ -28,7 +28,7 @@ pub(super) enum Source<'a> {
     /// Its bytes as they are.
     Bytes(&'a Files, &'a StoredTensor),
     /// Its values.
-    Values(Weight<'a>),
+    Values(Box<Weight<'a>>),
 }
 
 /// What encoding met.
@@ -83,7 +83,7 @@ pub(super) fn open<'a>(
         }
         let weight = Weight::open(checkpoint, files, logical)?;
         match weight.shape() == planned.shape {
-            true => Ok(Source::Values(weight)),
+            true => Ok(Source::Values(Box::new(weight))),
             false => Err(DirectoryError::Shape {
                 tensor: logical.name.clone(),
                 found: weight.shape().to_vec(),
