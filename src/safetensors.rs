@@ -1,9 +1,11 @@
-//! Reads safetensors headers strictly.
+//! Reads safetensors headers strictly, and writes them.
 //!
 //! In: a file, or anything that reads and seeks. Out: a [`Header`] whose tensors tile the data to
 //! its last byte. Must not: read tensor data. The format: the README of
 //! <https://github.com/huggingface/safetensors>; its Rust crate accepts the same files, except
 //! that it merges tensors of one name and here they are an error.
+
+mod write;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -17,6 +19,8 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use crate::dtype::{Dtype, FORMATS};
 use crate::input::{self, OpenError, one_line};
 use crate::units::Bytes;
+
+pub use write::{NewHeader, NewTensor, header};
 
 /// The longest JSON header in bytes: the format's own limit.
 pub const HEADER_LIMIT: u64 = 100_000_000;

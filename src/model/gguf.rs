@@ -62,6 +62,7 @@ pub(super) fn read(
     }
     let published = |t: &&Tensor| !t.role.is_rope_table();
     Ok(ModelSpec {
+        stored: Vec::new(),
         name: checkpoint.name.clone(),
         parameters: tensors
             .iter()

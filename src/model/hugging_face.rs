@@ -89,6 +89,7 @@ pub(super) fn read(
     let (mut dims, layers) = shape(arch, &facts)?;
     let logical = packed::logical(&checkpoint.tensors, config)?;
     let prequantized = packed::label(config, &logical);
+    let stored = logical.clone();
     let sorted = Sorted::new(logical, layers.len());
     let tied = facts
         .flag("tie_embedding")
@@ -111,11 +112,11 @@ pub(super) fn read(
     let (tensors, parameters) = match checkpoint.tensors.is_empty() {
         true => from_rows(arch, &dims, &extra, &layers),
         false => {
-            let stored = sorted.parameters();
+            let parameters = sorted.parameters();
             let complete = assumed.is_none();
             let (tensors, padding) =
                 gather::from_stored(arch, &dims, &extra, &layers, sorted, complete)?;
-            (tensors, stored.saturating_sub(padding))
+            (tensors, parameters.saturating_sub(padding))
         }
     };
     Ok(ModelSpec {
@@ -128,6 +129,7 @@ pub(super) fn read(
         dims,
         layers,
         tensors,
+        stored,
         towers,
         tied,
         assumed,
@@ -160,6 +162,7 @@ fn weights_only(
     let prequantized = packed::label(config, &logical);
     let name = names.text_type.or(names.model_type).or(names.first());
     let name = name.ok_or(ModelError::NoArchitecture)?;
+    let stored = logical.clone();
     let sorted = Sorted::new(logical, usize::MAX);
     Ok(ModelSpec {
         name: checkpoint.name.clone(),
@@ -170,6 +173,7 @@ fn weights_only(
             ..Dims::default()
         },
         layers: Vec::new(),
+        stored,
         towers: sorted.towers,
         tensors: sorted
             .text

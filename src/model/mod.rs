@@ -17,6 +17,7 @@ use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::units::Bytes;
 
 pub use facts::Key;
+pub use packed::Logical;
 pub use role::{Category, Keep, ROLES, RoleInfo, TensorRole, Touch};
 pub use spec::*;
 

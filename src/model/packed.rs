@@ -17,9 +17,10 @@ use crate::checkpoint::StoredTensor;
 use crate::dtype::Dtype;
 use crate::units::Bytes;
 
-/// A weight as the model sees it.
+/// A weight of a Hugging Face checkpoint as the model sees it: one stored tensor, or packed words
+/// with all that belongs to them.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Logical {
+pub struct Logical {
     /// The name it has in an unquantized checkpoint.
     pub name: String,
     /// Outermost first. Flat for bitsandbytes, whose files do not keep the shape.
@@ -30,7 +31,7 @@ pub(super) struct Logical {
     pub slack: u64,
     /// Bytes of the weight and everything folded into it.
     pub bytes: Bytes,
-    /// The stored tensors it is made of, the weight itself first.
+    /// The stored tensors it is made of, as indices into the checkpoint's, the weight itself first.
     pub sources: Vec<u32>,
 }
 

@@ -4,6 +4,7 @@
 
 use crate::checkpoint::SourceFormat;
 use crate::dtype::Dtype;
+use crate::model::packed::Logical;
 use crate::model::role::TensorRole;
 use crate::units::Bytes;
 
@@ -23,6 +24,9 @@ pub struct ModelSpec {
     pub layers: Vec<Layer>,
     /// Every tensor of the text model, in llama.cpp's names and shapes.
     pub tensors: Vec<Tensor>,
+    /// The stored tensors of a Hugging Face checkpoint with packing folded away, in file order,
+    /// towers and spare copies included; empty for a GGUF and without weights.
+    pub stored: Vec<Logical>,
     /// Vision and audio towers and projectors, counted apart.
     pub towers: Vec<Tower>,
     /// The output projection shares the token embedding.

@@ -6,6 +6,7 @@ use crate::gguf;
 use crate::model::ModelSpec;
 use crate::plan::fit::Candidate;
 use crate::plan::note::Note;
+use crate::quantize;
 use crate::runtime::RuntimeProfile;
 use crate::scheme::{self, Assignment, Container, Rules, SCHEMES, Scheme};
 use crate::units::Bytes;
@@ -296,10 +297,15 @@ fn file_bytes(model: &ModelSpec, assignment: &Assignment, header: &Header) -> By
             let head = gguf::header_bytes(&[], names) + Bytes(header.metadata_bytes);
             gguf::file_bytes(head, assignment.tensors.iter().map(|t| t.bytes))
         }
-        Container::Safetensors => {
-            // Each tensor's entry in the JSON header holds its name, type, shape and offsets.
-            let entries: u64 = model.tensors.iter().map(|t| t.name.len() as u64 + 80).sum();
-            assignment.tensor_bytes() + Bytes(8 + entries.div_ceil(8) * 8)
-        }
+        Container::Safetensors => match Scheme::get(&assignment.scheme) {
+            Some(scheme) if !model.stored.is_empty() => {
+                quantize::directory::predict(model, scheme).file_bytes()
+            }
+            // Without weights the names are not known: about what an entry of the header takes.
+            _ => {
+                let entries: u64 = model.tensors.iter().map(|t| t.name.len() as u64 + 80).sum();
+                assignment.tensor_bytes() + Bytes(8 + entries.div_ceil(8) * 8)
+            }
+        },
     }
 }

@@ -5,6 +5,10 @@
 //! of every run on any number of threads.
 
 pub mod blocks;
+pub mod directory;
+pub mod fp8;
+pub mod int4;
+pub mod packed;
 mod chunk;
 mod error;
 mod importance;

@@ -1,14 +1,16 @@
 //! A type for every tensor, with the reason. In: a model and a scheme. Out: an [`Assignment`],
 //! which the plan sizes and the quantizer writes. Must not: read weights or know a device.
 
+mod compressed;
 mod overrides;
 mod rules;
 mod table;
 
 use crate::dtype::Dtype;
-use crate::model::{Keep, ModelSpec, Tensor};
+use crate::model::ModelSpec;
 use crate::units::Bytes;
 
+pub use compressed::{StoredWeight, stored_types};
 pub use overrides::{Overrides, TypeOverride};
 pub use rules::{Rules, quantizer_order};
 pub use table::{Container, Mix, SCHEMES, Scheme};
@@ -98,11 +100,7 @@ pub fn assign_with(
 ) -> Assignment {
     let tensors = match scheme.container {
         Container::Gguf => rules::assign_gguf(model, scheme, rules, overrides),
-        Container::Safetensors => model
-            .tensors
-            .iter()
-            .map(|t| safetensors_type(model, t, scheme))
-            .collect(),
+        Container::Safetensors => compressed::assign(model, scheme),
     };
     Assignment {
         scheme: scheme.id.to_owned(),
@@ -126,59 +124,5 @@ pub fn stored(model: &ModelSpec, scheme: &str, container: Container) -> Assignme
         scheme: scheme.to_owned(),
         container,
         tensors,
-    }
-}
-
-/// The type of a tensor in a safetensors scheme (compressed-tensors): every linear layer except the
-/// head and the routers is quantized, all else keeps its 16 bits.
-///
-/// INT4 stores `weight_packed` (eight weights to an I32), `weight_scale` (16 bit, one for 128
-/// columns) and `weight_shape` (two I64); a row that 128 does not divide stays in 16 bit. FP8
-/// stores one byte a weight and `weight_scale`, one 16-bit scale per output row.
-fn safetensors_type(model: &ModelSpec, tensor: &Tensor, scheme: &Scheme) -> Assigned {
-    let kept = |reason| {
-        let dtype = if tensor.dtype == Dtype::F32 && tensor.stored_bytes.0 == tensor.elements() * 4
-        {
-            Dtype::F32
-        } else {
-            Dtype::BF16
-        };
-        Assigned {
-            dtype,
-            bytes: dtype.bytes(&tensor.shape).unwrap_or(Bytes(0)),
-            reason,
-        }
-    };
-    let info = tensor.role.info();
-    let linear = tensor.shape.len() >= 2
-        && tensor.name.ends_with(".weight")
-        && info.keep == Keep::Quantize
-        && info.block
-        && info.category != crate::model::Category::TokenEmbedding;
-    if !linear || model.tensors.is_empty() {
-        return kept(Reason::Kept);
-    }
-    let rows = tensor.elements() / tensor.row().max(1);
-    // Experts are separate matrices in the Hugging Face layout, each with its own shape record.
-    let matrices = if tensor.shape.len() > 2 {
-        tensor.shape[0]
-    } else {
-        1
-    };
-    match scheme.base.bytes(&tensor.shape) {
-        None => kept(Reason::ShapeFallback {
-            intended: scheme.base,
-        }),
-        Some(packed) => {
-            let records = match scheme.base {
-                Dtype::INT4 => 16 * matrices,
-                _ => 2 * rows,
-            };
-            Assigned {
-                dtype: scheme.base,
-                bytes: packed + Bytes(records),
-                reason: Reason::Default,
-            }
-        }
     }
 }

@@ -1,0 +1,157 @@
+//! The directory to be written: made beside its place, and put there when it is whole.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::DirectoryError;
+use crate::checkpoint::Checkpoint;
+
+/// A directory in the making; removed when it is dropped without [`Partial::commit`].
+#[derive(Debug)]
+pub(super) struct Partial {
+    target: PathBuf,
+    path: PathBuf,
+    /// Where a directory that is replaced waits for the end.
+    old: PathBuf,
+    done: bool,
+}
+
+impl Partial {
+    /// Checks the target, cleans up what a killed run left, and makes an empty directory.
+    pub(super) fn create(
+        target: &Path,
+        checkpoint: &Checkpoint,
+        overwrite: bool,
+    ) -> Result<Partial, DirectoryError> {
+        let Some(name) = target.file_name() else {
+            return Err(DirectoryError::NoName {
+                path: target.to_owned(),
+            });
+        };
+        let beside = |end: &str| {
+            let mut full = OsString::from(name);
+            full.push(end);
+            target.with_file_name(full)
+        };
+        let partial = Partial {
+            target: target.to_owned(),
+            path: beside(".orinplan-partial"),
+            old: beside(".orinplan-old"),
+            done: false,
+        };
+        if fs::symlink_metadata(target).is_err() && partial.old.is_dir() {
+            // Killed between two renames: the old directory is the valid one.
+            fs::rename(&partial.old, target).map_err(|e| failed(target, e))?;
+        }
+        if fs::symlink_metadata(target).is_ok() {
+            check_replaced(target, checkpoint, overwrite)?;
+        }
+        for left in [&partial.path, &partial.old] {
+            remove(left)?;
+        }
+        fs::create_dir(&partial.path).map_err(|e| failed(&partial.path, e))?;
+        Ok(partial)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a small text file.
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<(), DirectoryError> {
+        let path = self.path.join(name);
+        fs::write(&path, text).map_err(|e| failed(&path, e))
+    }
+
+    /// Brings everything to the disk and the directory to its name.
+    pub(super) fn commit(mut self) -> Result<(), DirectoryError> {
+        for entry in fs::read_dir(&self.path).map_err(|e| failed(&self.path, e))? {
+            let path = entry.map_err(|e| failed(&self.path, e))?.path();
+            let synced = fs::File::open(&path).and_then(|file| file.sync_all());
+            synced.map_err(|e| failed(&path, e))?;
+        }
+        let replaces = fs::symlink_metadata(&self.target).is_ok();
+        if replaces {
+            fs::rename(&self.target, &self.old).map_err(|e| failed(&self.target, e))?;
+        }
+        if let Err(error) = fs::rename(&self.path, &self.target) {
+            if replaces {
+                let back = fs::rename(&self.old, &self.target);
+                back.map_err(|e| failed(&self.old, e))?;
+            }
+            return Err(failed(&self.target, error));
+        }
+        self.done = true;
+        remove(&self.old)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.done {
+            // The error that led here is the one to report.
+            let _ = remove(&self.path);
+        }
+    }
+}
+
+/// Only a model's directory is replaced, and never one that the input is in.
+fn check_replaced(
+    target: &Path,
+    checkpoint: &Checkpoint,
+    overwrite: bool,
+) -> Result<(), DirectoryError> {
+    let path = target.to_owned();
+    let real = fs::canonicalize(target).map_err(|e| failed(target, e))?;
+    let inputs = checkpoint.files.iter().map(|f| f.path.as_path());
+    let inputs = inputs.chain(checkpoint.directory.as_deref());
+    // Both where an input is called and where its links lead.
+    let mut places = inputs.flat_map(|input| {
+        let parent = input
+            .parent()
+            .and_then(|parent| fs::canonicalize(parent).ok());
+        let called = parent.and_then(|parent| Some(parent.join(input.file_name()?)));
+        [called, fs::canonicalize(input).ok()].into_iter().flatten()
+    });
+    if places.any(|input| input.starts_with(&real)) {
+        return Err(DirectoryError::OwnInput { path });
+    }
+    if !overwrite {
+        return Err(DirectoryError::Exists { path });
+    }
+    if !fs::symlink_metadata(target).is_ok_and(|m| m.is_dir()) {
+        let entry = "no directory of its own".to_owned();
+        return Err(DirectoryError::NotAModel { path, entry });
+    }
+    for entry in fs::read_dir(target).map_err(|e| failed(target, e))? {
+        let entry = entry.map_err(|e| failed(target, e))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_folder = entry.file_type().is_ok_and(|t| t.is_dir());
+        if is_folder && name != "additional_chat_templates" {
+            return Err(DirectoryError::NotAModel { path, entry: name });
+        }
+    }
+    match target.join("config.json").is_file() {
+        true => Ok(()),
+        false => Err(DirectoryError::NotAModel {
+            path,
+            entry: "no config.json".to_owned(),
+        }),
+    }
+}
+
+fn remove(path: &Path) -> Result<(), DirectoryError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path, error)),
+        _ => Ok(()),
+    }
+}
+
+fn failed(path: &Path, source: io::Error) -> DirectoryError {
+    DirectoryError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,193 @@
+//! The weight files of a checkpoint, read by position: any thread may read any part.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+use super::error::PackedError;
+use crate::checkpoint::{Checkpoint, StoredTensor};
+use crate::dtype::Dtype;
+use crate::input;
+use crate::quantize::blocks::half::{bf16_to_f32, f16_to_f32};
+use crate::quantize::fp8::{e4m3_to_f32, e5m2_to_f32, e8m0_to_f32};
+
+/// The open weight files of a checkpoint.
+#[derive(Debug)]
+pub struct Files(Vec<(PathBuf, File)>);
+
+impl Files {
+    /// Opens every weight file of `checkpoint`.
+    ///
+    /// # Errors
+    /// [`PackedError::Open`] for one that is not there any more or cannot be read.
+    pub fn open(checkpoint: &Checkpoint) -> Result<Files, PackedError> {
+        let open = |path: &PathBuf| Ok((path.clone(), input::open(path)?.0));
+        let files: Result<_, PackedError> =
+            checkpoint.files.iter().map(|f| open(&f.path)).collect();
+        files.map(Files)
+    }
+
+    /// Fills `out` with the bytes of `tensor` from `offset` on.
+    ///
+    /// # Errors
+    /// [`PackedError::Read`] if the file ends before that or the system refuses.
+    pub fn read(
+        &self,
+        tensor: &StoredTensor,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<(), PackedError> {
+        let failed = |path: PathBuf, source| PackedError::Read {
+            path,
+            tensor: tensor.name.clone(),
+            source,
+        };
+        let Some((path, file)) = self.0.get(tensor.file) else {
+            return Err(failed(PathBuf::new(), io::ErrorKind::NotFound.into()));
+        };
+        let end = offset.checked_add(out.len() as u64);
+        if end.is_none_or(|end| end > tensor.bytes.0) {
+            return Err(failed(path.clone(), io::ErrorKind::UnexpectedEof.into()));
+        }
+        let position = tensor.offset.saturating_add(offset);
+        read_exact_at(file, out, position).map_err(|source| failed(path.clone(), source))
+    }
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, out: &mut [u8], position: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, out, position)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut out: &mut [u8], mut position: u64) -> io::Result<()> {
+    while !out.is_empty() {
+        let read = std::os::windows::fs::FileExt::seek_read(file, out, position)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        out = out.get_mut(read..).unwrap_or_default();
+        position += read as u64;
+    }
+    Ok(())
+}
+
+/// One stored tensor with the files it is read from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part<'a> {
+    pub(super) files: &'a Files,
+    pub(super) tensor: &'a StoredTensor,
+}
+
+impl<'a> Part<'a> {
+    pub(super) fn shape(&self) -> &'a [u64] {
+        &self.tensor.shape
+    }
+
+    pub(super) fn dtype(&self) -> Dtype {
+        self.tensor.dtype
+    }
+
+    /// Elements of the whole tensor.
+    pub(super) fn elements(&self) -> u64 {
+        self.shape().iter().fold(1, |n, &d| n.saturating_mul(d))
+    }
+
+    pub(super) fn bytes(&self, offset: u64, count: u64) -> Result<Vec<u8>, PackedError> {
+        // Never more than the file has, whatever the shapes say.
+        let count = count.min(self.tensor.bytes.0.saturating_add(1));
+        let mut bytes = vec![0; count as usize];
+        self.files.read(self.tensor, offset, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Elements `start..start + count`, counted in row-major order, as floats; bytes mean E8M0.
+    pub(super) fn floats(&self, start: u64, count: u64) -> Result<Vec<f32>, PackedError> {
+        let size = self.dtype().format().block_bytes;
+        let bytes = self.bytes(start.saturating_mul(size), count.saturating_mul(size))?;
+        let mut out = Vec::new();
+        match decode(self.dtype(), &bytes, &mut out) {
+            true => Ok(out),
+            false => Err(self.unexpected("a float type")),
+        }
+    }
+
+    /// All elements as integers.
+    pub(super) fn integers(&self) -> Result<Vec<i64>, PackedError> {
+        let bytes = self.bytes(0, self.tensor.bytes.0)?;
+        Ok(match self.dtype() {
+            Dtype::I64 => map(&bytes, i64::from_le_bytes),
+            Dtype::I32 => map(&bytes, |b| i64::from(i32::from_le_bytes(b))),
+            Dtype::U8 => map(&bytes, |[b]| i64::from(b)),
+            _ => return Err(self.unexpected("I64 or I32")),
+        })
+    }
+
+    /// Words `start..start + count` of a tensor of 32-bit words.
+    pub(super) fn words(&self, start: u64, count: u64) -> Result<Vec<u32>, PackedError> {
+        let bytes = self.bytes(start.saturating_mul(4), count.saturating_mul(4))?;
+        Ok(map(&bytes, u32::from_le_bytes))
+    }
+
+    pub(super) fn unexpected(&self, expected: &str) -> PackedError {
+        PackedError::Content {
+            tensor: self.tensor.name.clone(),
+            what: self.dtype().name().to_owned(),
+            expected: expected.to_owned(),
+        }
+    }
+
+    pub(super) fn wrong_shape(&self, weight: &[u64]) -> PackedError {
+        PackedError::Shape {
+            tensor: self.tensor.name.clone(),
+            found: self.shape().to_vec(),
+            weight: weight.to_vec(),
+        }
+    }
+
+    pub(super) fn unknown(&self, what: impl Into<String>) -> PackedError {
+        PackedError::Layout {
+            tensor: self.tensor.name.clone(),
+            what: what.into(),
+        }
+    }
+}
+
+/// Whether [`decode`] knows the type.
+pub(super) fn is_float(dtype: Dtype) -> bool {
+    decode(dtype, &[], &mut Vec::new()) && dtype != Dtype::U8
+}
+
+/// Appends the values of `bytes`; false for a type that is no float. A byte without a type of its
+/// own is an E8M0 scale.
+pub(super) fn decode(dtype: Dtype, bytes: &[u8], out: &mut Vec<f32>) -> bool {
+    match dtype {
+        Dtype::F64 => out.extend(each(bytes, |b| f64::from_le_bytes(b) as f32)),
+        Dtype::F32 => out.extend(each(bytes, f32::from_le_bytes)),
+        Dtype::F16 => out.extend(each(bytes, |b| f16_to_f32(u16::from_le_bytes(b)))),
+        Dtype::BF16 => out.extend(each(bytes, |b| bf16_to_f32(u16::from_le_bytes(b)))),
+        Dtype::F8_E4M3 => table(bytes, e4m3_to_f32, out),
+        Dtype::F8_E5M2 => table(bytes, e5m2_to_f32, out),
+        Dtype::F8_E8M0 | Dtype::U8 => table(bytes, e8m0_to_f32, out),
+        _ => return false,
+    }
+    true
+}
+
+fn each<const N: usize, T>(bytes: &[u8], value: impl Fn([u8; N]) -> T) -> impl Iterator<Item = T> {
+    bytes
+        .as_chunks::<N>()
+        .0
+        .iter()
+        .map(move |&chunk| value(chunk))
+}
+
+fn map<const N: usize, T>(bytes: &[u8], value: impl Fn([u8; N]) -> T) -> Vec<T> {
+    each(bytes, value).collect()
+}
+
+/// Appends `value` of each byte, looked up in a table.
+pub(super) fn table(bytes: &[u8], value: impl Fn(u8) -> f32, out: &mut Vec<f32>) {
+    let values: [f32; 256] = std::array::from_fn(|code| value(code as u8));
+    out.extend(bytes.iter().map(|&byte| values[usize::from(byte)]));
+}

@@ -1,0 +1,146 @@
+//! A small matrix that holds one value (a scale, a zero point, a bias) for each block of a weight.
+
+use std::ops::Range;
+
+use super::error::PackedError;
+use super::files::Part;
+use crate::dtype::Dtype;
+
+/// A weight as a stack of matrices.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stack {
+    /// Rows of one matrix.
+    pub(super) rows: u64,
+    pub(super) columns: u64,
+    pub(super) matrices: u64,
+}
+
+impl Stack {
+    pub(super) fn of(shape: &[u64]) -> Stack {
+        let (columns, outer) = shape.split_last().map_or((1, &[][..]), |(c, o)| (*c, o));
+        let (rows, outer) = outer.split_last().map_or((1, &[][..]), |(r, o)| (*r, o));
+        Stack {
+            rows,
+            columns,
+            matrices: outer.iter().fold(1, |n, &d| n.saturating_mul(d)),
+        }
+    }
+
+    fn all_rows(self) -> u64 {
+        self.rows.saturating_mul(self.matrices)
+    }
+}
+
+/// One value for each block of a weight.
+#[derive(Debug)]
+pub(super) struct Grid<'a> {
+    part: Part<'a>,
+    /// Signed bytes, not floats.
+    integers: bool,
+    stack: Stack,
+    /// Rows of the grid for each matrix; 0 if all matrices share one value.
+    rows: u64,
+    /// Rows of the weight to a row of the grid.
+    block_rows: u64,
+    /// Values in a row of the grid.
+    pub(super) columns: u64,
+    /// Columns of the weight to a value.
+    pub(super) block_columns: u64,
+}
+
+impl<'a> Grid<'a> {
+    /// Fits the grid to the weight: a scalar, a value per matrix, per row, or per block. Where a
+    /// size does not tell the block, one of `hints` that does decides.
+    pub(super) fn new(
+        part: Part<'a>,
+        weight: &[u64],
+        hints: &[u64],
+    ) -> Result<Grid<'a>, PackedError> {
+        let stack = Stack::of(weight);
+        let shape = part.shape();
+        let (rows, columns) = match shape {
+            _ if part.elements() == 1 => (0, 1),
+            // One value per row, or per matrix of a stack.
+            &[n] | &[n, 1] if n == stack.all_rows() => (stack.rows, 1),
+            &[n] | &[n, 1] | &[n, 1, 1] if n == stack.matrices => (1, 1),
+            &[columns] if stack.all_rows() == 1 => (1, columns),
+            &[.., rows, columns]
+                if shape.len() == weight.len() && Stack::of(shape).matrices == stack.matrices =>
+            {
+                (rows, columns)
+            }
+            _ => return Err(part.wrong_shape(weight)),
+        };
+        let block = |size, parts| block(size, parts, hints).ok_or_else(|| part.wrong_shape(weight));
+        Ok(Grid {
+            part,
+            integers: part.dtype() == Dtype::I8,
+            stack,
+            rows,
+            block_rows: block(stack.rows, rows.max(1))?,
+            columns,
+            block_columns: block(stack.columns, columns)?,
+        })
+    }
+
+    /// The grid's values for `rows` of the weight, a row of [`Grid::columns`] for each.
+    pub(super) fn read(&self, rows: Range<u64>) -> Result<Vec<f32>, PackedError> {
+        let at = |row: u64| {
+            let matrix = row / self.stack.rows.max(1);
+            matrix * self.rows + row % self.stack.rows.max(1) / self.block_rows.max(1)
+        };
+        // Rows that are behind one another share rows of the grid or take the next one.
+        let first = at(rows.start);
+        let count = at(rows.end.saturating_sub(1)).saturating_sub(first) + 1;
+        let (start, count) = (first * self.columns, count * self.columns);
+        let values = match self.integers {
+            true => {
+                let bytes = self.part.bytes(start, count)?;
+                bytes.iter().map(|&b| f32::from(b as i8)).collect()
+            }
+            false => self.part.floats(start, count)?,
+        };
+        let columns = self.columns as usize;
+        let mut out = Vec::with_capacity((rows.end - rows.start) as usize * columns);
+        for row in rows {
+            let from = (at(row) - first) as usize * columns;
+            out.extend_from_slice(values.get(from..from + columns).unwrap_or_default());
+        }
+        Ok(out)
+    }
+}
+
+/// How many of `size` elements share one of `parts` values, if they can: blocks are of one size, the
+/// last one may be short.
+fn block(size: u64, parts: u64, hints: &[u64]) -> Option<u64> {
+    let fits = |block: u64| block > 0 && size.div_ceil(block) == parts;
+    if parts == 1 {
+        return Some(size.max(1));
+    }
+    let hint = hints.iter().copied().find(|&hint| fits(hint));
+    let even = || (parts > 0 && size.is_multiple_of(parts)).then(|| size / parts);
+    let power = || (0..32).map(|shift| 1 << shift).find(|&block| fits(block));
+    hint.or_else(even).or_else(power).filter(|&b| fits(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::block;
+
+    #[test]
+    fn blocks_follow_from_sizes_or_hints() {
+        for (size, parts, hints, expected) in [
+            (4096, 32, &[][..], Some(128)),
+            (576, 5, &[128], Some(128)),
+            (576, 5, &[], Some(128)),
+            (100, 1, &[], Some(100)),
+            (100, 100, &[], Some(1)),
+            // 9 values of 576 could be blocks of 64 to 71: an even split comes first.
+            (576, 9, &[], Some(64)),
+            (3, 4, &[], None),
+            (3, 0, &[], None),
+        ] {
+            assert_eq!(block(size, parts, hints), expected, "{size} / {parts}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The weights of a checkpoint as rows of `f32`, whatever they are packed in.
+//!
+//! In: a located checkpoint and one logical weight of it. Out: any range of its rows; nothing else
+//! is held in memory but tables of a value per column. What a weight of each layout means:
+//!
+//! | layout | value | source |
+//! |---|---|---|
+//! | FP8 | `code x scale` of its block, row or tensor | Transformers' `finegrained_fp8`, compressed-tensors |
+//! | compressed-tensors integers | `(code - zero) x scale` | `compressed_tensors` |
+//! | MXFP4, NVFP4 | `code x scale`, over the global scale (times `weight_scale_2` for ModelOpt) | OCP MX, ModelOpt |
+//! | GPTQ | `(code - zero) x scale`, stored zeros one too small before `gptq_v2` | AutoGPTQ, GPTQModel |
+//! | AWQ | `(code - zero) x scale`, nibbles in the order 0 2 4 6 1 3 5 7 | AutoAWQ |
+//! | bitsandbytes | `map[code] x absmax`, or `code x SCB / 127` | bitsandbytes |
+//! | MLX | `code x scale + bias` | MLX |
+//!
+//! All products are in single precision, where runtimes often round to 16 bits.
+
+mod bits;
+mod bitsandbytes;
+mod columns;
+mod error;
+mod files;
+mod grid;
+mod layout;
+mod rows;
+
+use std::ops::Range;
+
+pub use error::PackedError;
+pub use files::Files;
+
+use crate::checkpoint::Checkpoint;
+use crate::model::Logical;
+
+/// One weight, ready to be read.
+#[derive(Debug)]
+pub struct Weight<'a> {
+    shape: Vec<u64>,
+    layout: Layout<'a>,
+}
+
+#[derive(Debug)]
+enum Layout<'a> {
+    Rows(rows::Rows<'a>),
+    Columns(columns::Columns<'a>),
+    BitsAndBytes(bitsandbytes::FourBit<'a>),
+}
+
+impl<'a> Weight<'a> {
+    /// Opens one of [`crate::model::ModelSpec::stored`]. Reads what says how the weight is packed
+    /// (shape records, group indices, maps), and checks the shapes of all its parts.
+    ///
+    /// # Errors
+    /// [`PackedError`] for a layout that is not known, parts that are missing or contradict each
+    /// other, and files that cannot be read.
+    pub fn open(
+        checkpoint: &'a Checkpoint,
+        files: &'a Files,
+        weight: &Logical,
+    ) -> Result<Weight<'a>, PackedError> {
+        layout::open(checkpoint, files, weight)
+    }
+
+    /// Opens a stored tensor of numbers: F64, F32, F16, BF16 or an eight-bit float without scale.
+    ///
+    /// # Errors
+    /// [`PackedError::Layout`] for another type or an index beyond the checkpoint's tensors.
+    pub fn plain(
+        checkpoint: &'a Checkpoint,
+        files: &'a Files,
+        index: usize,
+    ) -> Result<Weight<'a>, PackedError> {
+        layout::plain(checkpoint, files, index)
+    }
+
+    /// The shape the weight has when it is not packed: outermost dimension first.
+    pub fn shape(&self) -> &[u64] {
+        &self.shape
+    }
+
+    /// Values in a row: the last dimension; 1 for a scalar.
+    pub fn columns(&self) -> u64 {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    /// Rows: the product of all dimensions but the last.
+    pub fn rows(&self) -> u64 {
+        let outer = self.shape.split_last().map_or(&[][..], |(_, outer)| outer);
+        outer.iter().fold(1, |n, &d| n.saturating_mul(d))
+    }
+
+    /// Replaces what is in `out` by the values of `rows`, row by row. Takes memory in proportion to
+    /// the rows asked for.
+    ///
+    /// # Errors
+    /// [`PackedError::Rows`] for rows that are not there, [`PackedError::Read`] if the file does
+    /// not give the bytes, [`PackedError::Group`] for a column that names a group that is not there.
+    pub fn read(&self, rows: Range<u64>, out: &mut Vec<f32>) -> Result<(), PackedError> {
+        out.clear();
+        if rows.end > self.rows() {
+            return Err(PackedError::Rows {
+                asked: rows.end,
+                rows: self.rows(),
+            });
+        }
+        if rows.is_empty() || self.columns() == 0 {
+            return Ok(());
+        }
+        match &self.layout {
+            Layout::Rows(layout) => layout.read(rows, out),
+            Layout::Columns(layout) => layout.read(rows, out),
+            Layout::BitsAndBytes(layout) => layout.read(rows, self.columns(), out),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The types of the safetensors schemes (compressed-tensors): one decision for each stored weight,
+//! which the plan sizes, the writer follows and `config.json` lists.
+//!
+//! In: a model with its stored weights. Out: an [`Assigned`] for each. Must not: know how a
+//! weight is encoded.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Assigned, Reason, Scheme};
+use crate::dtype::Dtype;
+use crate::model::{Category, Keep, Logical, ModelSpec, Tensor};
+use crate::units::Bytes;
+
+/// A stored weight in a safetensors scheme.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredWeight {
+    /// Outermost first, as an unquantized checkpoint has it.
+    pub shape: Vec<u64>,
+    /// Its type there, with every byte it takes.
+    pub assigned: Assigned,
+    /// It is copied byte for byte.
+    pub verbatim: bool,
+    /// It would be quantized, were its matrices not stacked in one tensor.
+    pub stacked: bool,
+    /// The token embedding or another table of rows: no linear layer.
+    pub table: bool,
+}
+
+/// The type of every weight of [`ModelSpec::stored`].
+///
+/// Quantized is every linear layer inside a block (a matrix called `.weight`) except routers and
+/// embeddings; all else keeps its 16 bits. Matrices stored in F32 or F64 become BF16, vectors stay
+/// as they are. A row that the group of INT4 (128) does not divide keeps its matrix in 16 bit, and
+/// with one expert of a block all of them, since runtimes load the experts of a block as one.
+/// Experts stacked in one tensor are no linear layers to compressed-tensors and stay in 16 bit.
+pub fn stored_types(model: &ModelSpec, scheme: &Scheme) -> Vec<StoredWeight> {
+    let users = users(model);
+    let mut spoiled: HashSet<u32> = HashSet::new();
+    let mut types: Vec<StoredWeight> = model
+        .stored
+        .iter()
+        .map(|weight| {
+            let user = users.get(&weight.sources.first().copied().unwrap_or(u32::MAX));
+            let shape = true_shape(weight, user.copied());
+            let linear = user.is_some_and(|t| is_linear(t)) && weight.name.ends_with(".weight");
+            let assigned = match linear && shape.len() == 2 {
+                true => linear_type(&shape, scheme),
+                false => kept(weight, &shape, Reason::Kept),
+            };
+            if let (Reason::ShapeFallback { .. }, Some(t)) = (assigned.reason, user) {
+                spoiled.extend(t.layer.filter(|_| t.shape.len() > 2));
+            }
+            StoredWeight {
+                assigned: match assigned.reason {
+                    Reason::ShapeFallback { .. } => kept(weight, &shape, assigned.reason),
+                    _ => assigned,
+                },
+                verbatim: false,
+                stacked: shape.len() > 2 && user.is_some_and(|t| is_linear(t)),
+                table: user.is_some_and(|t| t.role.info().category == Category::TokenEmbedding),
+                shape,
+            }
+        })
+        .collect();
+    for (weight, stored) in model.stored.iter().zip(&mut types) {
+        let user = users.get(&weight.sources.first().copied().unwrap_or(u32::MAX));
+        let is_spoiled = user.is_some_and(|t| {
+            t.shape.len() > 2 && t.layer.is_some_and(|layer| spoiled.contains(&layer))
+        });
+        if is_spoiled && stored.assigned.reason == Reason::Default {
+            let intended = scheme.base;
+            let reason = Reason::ShapeFallback { intended };
+            stored.assigned = kept(weight, &stored.shape, reason);
+        }
+        stored.verbatim = stored.assigned.reason != Reason::Default
+            && weight.sources.len() == 1
+            && stored.assigned.dtype == weight.dtype;
+    }
+    types
+}
+
+/// The same for the tensors of [`ModelSpec::tensors`]: each has what its stored weights have.
+/// Without weights, experts are taken to be stored one by one.
+pub(super) fn assign(model: &ModelSpec, scheme: &Scheme) -> Vec<Assigned> {
+    if model.stored.is_empty() {
+        let planned = |tensor: &Tensor| planned_type(tensor, scheme);
+        return model.tensors.iter().map(planned).collect();
+    }
+    let stored = stored_types(model, scheme);
+    let first = |w: &Logical| w.sources.first().copied();
+    let by_source: HashMap<u32, usize> = model
+        .stored
+        .iter()
+        .enumerate()
+        .filter_map(|(index, weight)| Some((first(weight)?, index)))
+        .collect();
+    // Rows made from one stored weight share its bytes by weight, to the last one.
+    let mut wanted = vec![0u64; stored.len()];
+    let weights = |tensor: &Tensor| -> Vec<usize> {
+        let found = tensor.sources.iter().filter_map(|s| by_source.get(s));
+        found.copied().collect()
+    };
+    let part = |tensor: &Tensor, of: usize| tensor.elements() / (of as u64).max(1);
+    for tensor in &model.tensors {
+        let found = weights(tensor);
+        for &weight in &found {
+            wanted[weight] = wanted[weight].saturating_add(part(tensor, found.len()));
+        }
+    }
+    let mut given = vec![0u64; stored.len()];
+    model
+        .tensors
+        .iter()
+        .map(|tensor| {
+            let found = weights(tensor);
+            let mut bytes = 0u64;
+            for &weight in &found {
+                let total = u128::from(stored[weight].assigned.bytes.0);
+                let up_to =
+                    |n: u64| (total * u128::from(n) / u128::from(wanted[weight].max(1))) as u64;
+                let after = given[weight].saturating_add(part(tensor, found.len()));
+                bytes = bytes.saturating_add(up_to(after) - up_to(given[weight]));
+                given[weight] = after;
+            }
+            match found.first() {
+                Some(&weight) => Assigned {
+                    bytes: Bytes(bytes),
+                    ..stored[weight].assigned
+                },
+                // Made by conversion to GGUF; no safetensors file holds it.
+                None => Assigned {
+                    dtype: tensor.dtype,
+                    bytes: Bytes(0),
+                    reason: Reason::Kept,
+                },
+            }
+        })
+        .collect()
+}
+
+/// The model's tensor made from each stored weight, by the weight's first source.
+fn users(model: &ModelSpec) -> HashMap<u32, &Tensor> {
+    let mut users = HashMap::new();
+    for tensor in &model.tensors {
+        for &source in &tensor.sources {
+            users.entry(source).or_insert(tensor);
+        }
+    }
+    users
+}
+
+/// Packing leaves some shapes open (bitsandbytes keeps none, words may be padded): the model's
+/// tensor knows the length of a row.
+fn true_shape(weight: &Logical, user: Option<&Tensor>) -> Vec<u64> {
+    let elements = weight.shape.iter().fold(1u64, |n, &d| n.saturating_mul(d));
+    match (weight.shape.as_slice(), user) {
+        (&[_], Some(user)) if weight.sources.len() > 1 && user.shape.len() >= 2 => {
+            vec![elements / user.row().max(1), user.row()]
+        }
+        (&[rows, _], Some(user)) if weight.slack > 0 => vec![rows, user.row()],
+        (shape, _) => shape.to_vec(),
+    }
+}
+
+/// Whether the tensor is made from linear layers that may be quantized.
+fn is_linear(tensor: &Tensor) -> bool {
+    let info = tensor.role.info();
+    tensor.shape.len() >= 2
+        && tensor.name.ends_with(".weight")
+        && info.keep == Keep::Quantize
+        && info.block
+        && info.category != Category::TokenEmbedding
+}
+
+/// A matrix in the scheme's type. INT4 stores `weight_packed` (eight weights to an I32),
+/// `weight_scale` (16 bit, one for 128 columns) and `weight_shape` (two I64); FP8 one byte a weight
+/// and `weight_scale`, 16 bit for each output row.
+fn linear_type(shape: &[u64], scheme: &Scheme) -> Assigned {
+    let rows = shape.first().copied().unwrap_or(1);
+    let records = match scheme.base {
+        Dtype::INT4 => 16,
+        _ => rows.saturating_mul(2),
+    };
+    match scheme.base.bytes(shape) {
+        Some(packed) => Assigned {
+            dtype: scheme.base,
+            bytes: packed + Bytes(records),
+            reason: Reason::Default,
+        },
+        None => Assigned {
+            dtype: Dtype::BF16,
+            bytes: Dtype::BF16.bytes(shape).unwrap_or(Bytes(0)),
+            reason: Reason::ShapeFallback {
+                intended: scheme.base,
+            },
+        },
+    }
+}
+
+fn kept(weight: &Logical, shape: &[u64], reason: Reason) -> Assigned {
+    let dtype = match weight.dtype {
+        Dtype::F32 | Dtype::F64 if shape.len() >= 2 => Dtype::BF16,
+        own if weight.sources.len() == 1 && !is_small_float(own) => own,
+        _ => Dtype::BF16,
+    };
+    Assigned {
+        dtype,
+        bytes: dtype.bytes(shape).unwrap_or(Bytes(0)),
+        reason,
+    }
+}
+
+/// Types that only make sense as the storage of quantized weights.
+fn is_small_float(dtype: Dtype) -> bool {
+    use Dtype::*;
+    matches!(dtype, F8_E4M3 | F8_E5M2 | MXFP4 | NVFP4)
+}
+
+/// [`linear_type`] of a tensor of which only the shape is known, experts counted one by one.
+fn planned_type(tensor: &Tensor, scheme: &Scheme) -> Assigned {
+    let matrix = match tensor.shape.as_slice() {
+        [experts, matrix @ ..] if matrix.len() == 2 => Some((*experts, matrix)),
+        matrix if matrix.len() == 2 => Some((1, matrix)),
+        _ => None,
+    };
+    match matrix.filter(|_| is_linear(tensor)) {
+        Some((count, matrix)) => {
+            let one = linear_type(matrix, scheme);
+            Assigned {
+                bytes: Bytes(one.bytes.0.saturating_mul(count)),
+                ..one
+            }
+        }
+        None => {
+            let full = tensor.dtype == Dtype::F32
+                && tensor.stored_bytes.0 == tensor.elements().saturating_mul(4);
+            let dtype = if full { Dtype::F32 } else { Dtype::BF16 };
+            Assigned {
+                dtype,
+                bytes: dtype.bytes(&tensor.shape).unwrap_or(Bytes(0)),
+                reason: Reason::Kept,
+            }
+        }
+    }
+}
