@@ -179,7 +179,9 @@ impl Rows {
             layer.mixer.attention.as_ref()
         });
         let head = attention.map_or(0, |a| a.key_dim);
-        if change == Change::RotaryPairs && (head == 0 || head % 2 != 0 || rows % head != 0) {
+        if change == Change::RotaryPairs
+            && (head == 0 || !head.is_multiple_of(2) || !rows.is_multiple_of(head))
+        {
             return Err(sizes(found));
         }
         Ok(Rows {
