@@ -162,7 +162,7 @@ pub(super) struct QuantizeArgs {
     pub imatrix: Option<PathBuf>,
     /// Type of tensors in whose names the pattern is found, such as attn_v=q8_0 (repeatable; the
     /// first that is found decides)
-    #[arg(long, value_name = "REGEX=TYPE")]
+    #[arg(long, value_name = "REGEX=TYPE", value_parser = parse_type_override)]
     pub tensor_type: Vec<TypeOverride>,
     /// Type of the token embedding
     #[arg(long, value_name = "TYPE", value_parser = parse_encoded_type)]
@@ -295,10 +295,20 @@ fn parse_rules(text: &str) -> Result<Rules, String> {
 
 fn parse_encoded_type(text: &str) -> Result<Dtype, String> {
     let found = Dtype::from_name(text).filter(|dtype| FORMATS.contains(dtype));
-    found.ok_or_else(|| {
-        let known: Vec<String> = FORMATS.iter().map(|d| d.name().to_lowercase()).collect();
-        format!("known types are {}", known.join(", "))
-    })
+    found.ok_or_else(encoded_types)
+}
+
+fn parse_type_override(text: &str) -> Result<TypeOverride, String> {
+    let wish: TypeOverride = text.parse().map_err(|error| format!("{error}"))?;
+    match FORMATS.contains(&wish.dtype) {
+        true => Ok(wish),
+        false => Err(encoded_types()),
+    }
+}
+
+fn encoded_types() -> String {
+    let known: Vec<String> = FORMATS.iter().map(|d| d.name().to_lowercase()).collect();
+    format!("types that can be written are {}", known.join(", "))
 }
 
 fn parse_kv_type(text: &str) -> Result<Dtype, String> {

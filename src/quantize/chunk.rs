@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::blocks::{self, BlockError};
 use super::job::{Job, Planned, Values};
 use super::source::Files;
+use super::tally::plain_deviation;
 use super::{QuantizeError, Tally};
 use crate::dtype::Dtype;
 
@@ -115,7 +116,10 @@ pub(super) fn encode(
     scratch.decoded.resize(values.len(), 0.0);
     let decoded = scratch.decoded.as_mut_slice();
     blocks::decode_rows(dtype, out, row, decoded).map_err(block)?;
-    tally.deviation = blocks::deviation(dtype, values, decoded, row, importance);
+    tally.deviation = match importance {
+        Some(_) => blocks::deviation(dtype, values, decoded, row, importance),
+        None => plain_deviation(values, decoded),
+    };
     Ok(tally)
 }
 

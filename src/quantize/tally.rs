@@ -24,3 +24,59 @@ impl std::ops::AddAssign for Tally {
         self.zero_rows += other.zero_rows;
     }
 }
+
+/// How far `decoded` is from `values`, all weighed alike; values that are not finite are left out.
+/// The weighted sums stay 0. What [`blocks::deviation`](super::blocks::deviation) finds too, in a
+/// tenth of the time: squares are summed in eight lanes of `f32`, a few at a time, and in `f64`
+/// where those are too small or too large for it.
+pub(super) fn plain_deviation(values: &[f32], decoded: &[f32]) -> Deviation {
+    const FEW: usize = 64;
+    let mut sum = Deviation::default();
+    for (values, decoded) in values.chunks(FEW).zip(decoded.chunks(FEW)) {
+        let (mut value, mut error) = ([0f32; 8], [0f32; 8]);
+        let lanes = values.as_chunks::<8>();
+        for (x, y) in lanes.0.iter().zip(decoded.as_chunks::<8>().0) {
+            for lane in 0..8 {
+                let off = x[lane] - y[lane];
+                value[lane] += x[lane] * x[lane];
+                error[lane] += off * off;
+            }
+        }
+        let (value, error) = (value.iter().sum::<f32>(), error.iter().sum::<f32>());
+        if lanes.1.is_empty() && value > 1e-30 && value.is_finite() && error.is_finite() {
+            sum.value += f64::from(value);
+            sum.error += f64::from(error);
+            continue;
+        }
+        for (&x, &y) in values.iter().zip(decoded).filter(|(x, _)| x.is_finite()) {
+            let (x, y) = (f64::from(x), f64::from(y));
+            sum.value += x * x;
+            sum.error += (x - y) * (x - y);
+        }
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::Dtype;
+    use crate::quantize::blocks::deviation;
+
+    #[test]
+    fn the_fast_sum_is_the_slow_one() {
+        let wave = |i: usize| (i as f32 * 0.37).sin();
+        for scale in [1.0, 1e-30, 1e25, 0.0] {
+            let mut values: Vec<f32> = (0..1000).map(|i| wave(i) * scale).collect();
+            let decoded: Vec<f32> = values.iter().map(|x| x * 0.99).collect();
+            values[77] = f32::NAN;
+            let (fast, slow) = (
+                plain_deviation(&values, &decoded),
+                deviation(Dtype::Q8_0, &values, &decoded, 1000, None),
+            );
+            assert!((fast.relative() - slow.relative()).abs() < 1e-6, "{scale}");
+            let off = (fast.value - slow.value).abs();
+            assert!(off <= 1e-6 * slow.value, "{scale}");
+        }
+    }
+}

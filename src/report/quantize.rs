@@ -58,8 +58,9 @@ impl Report<'_> {
         self.job.tensor_bytes().as_f64() * 8.0 / self.job.weights().max(1) as f64
     }
 
-    fn has_importance(&self) -> bool {
-        self.job.tensors.iter().any(|t| t.importance.is_some())
+    /// The weighted error of the tensors whose importance is known, if there are any.
+    fn weighted(&self, group: &Group) -> Option<f64> {
+        (group.deviation.weighted_value > 0.0).then(|| group.deviation.weighted())
     }
 }
 
@@ -126,7 +127,9 @@ pub fn document(report: &Report<'_>) -> Value {
         if let (Some(tally), Some(tensor)) = (report.tally(index), tensor.as_object_mut()) {
             let of = &tally.deviation;
             tensor.insert("relative_rms_error".into(), json!(rounded(of.relative())));
-            tensor.insert("weighted_error".into(), json!(rounded(of.weighted())));
+            if planned.importance.is_some() {
+                tensor.insert("weighted_error".into(), json!(rounded(of.weighted())));
+            }
         }
         tensor
     });
@@ -138,7 +141,7 @@ pub fn document(report: &Report<'_>) -> Value {
             "weights": group.weights,
             "bytes": group.bytes,
             "relative_rms_error": error,
-            "weighted_error": report.made.map(|_| rounded(group.deviation.weighted())),
+            "weighted_error": report.weighted(&group).map(rounded),
         })
     });
     json!({
@@ -224,9 +227,9 @@ fn table(report: &Report<'_>) -> Table {
         ("error", Align::Right),
         ("weighted", Align::Right),
     ]);
-    let shown = |value: f64, wanted: bool| match wanted && report.made.is_some() {
-        true => format!("{value:.5}"),
-        false => String::new(),
+    let shown = |value: Option<f64>| match value {
+        Some(value) if report.made.is_some() => format!("{value:.5}"),
+        _ => String::new(),
     };
     for group in groups(report) {
         table.row([
@@ -234,8 +237,8 @@ fn table(report: &Report<'_>) -> Table {
             group.tensors.to_string(),
             count(group.weights),
             group.bytes.to_string(),
-            shown(group.deviation.relative(), true),
-            shown(group.deviation.weighted(), report.has_importance()),
+            shown(Some(group.deviation.relative())),
+            shown(report.weighted(&group)),
         ]);
     }
     let all = overall(report);
@@ -244,8 +247,8 @@ fn table(report: &Report<'_>) -> Table {
         report.job.tensors.len().to_string(),
         count(report.job.weights()),
         report.job.tensor_bytes().to_string(),
-        shown(all.relative(), true),
-        shown(all.weighted(), false),
+        shown(Some(all.relative())),
+        String::new(),
     ]);
     table
 }

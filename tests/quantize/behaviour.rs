@@ -131,7 +131,7 @@ fn wishes_that_cannot_be_met_say_what_can_be_done() {
                 "--tensor-type",
                 "attn_v=iq1_s",
             ],
-            "no encoder",
+            "types that can be written",
         ),
         (
             &[

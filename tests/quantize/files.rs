@@ -4,7 +4,8 @@ use std::fs;
 
 use orinplan::dtype::Dtype;
 
-use crate::build::{Scratch, Written, orinplan, quantize};
+use crate::build::{Scratch, Written, orinplan, quantize, wave};
+use crate::types::llama;
 
 /// Every scheme that is written to GGUF.
 const SCHEMES: &[&str] = &[
@@ -14,14 +15,14 @@ const SCHEMES: &[&str] = &[
 
 #[test]
 fn every_scheme_makes_the_file_that_was_predicted() {
+    let mut planned = 0;
     for fixture in ["tiny-llama", "tiny-qwen3"] {
         let scratch = Scratch::new();
         let model = scratch.fixture(fixture);
         for scheme in SCHEMES {
             let output = scratch.path(&format!("{scheme}.gguf"));
             let name = model.to_str().unwrap();
-            let (fit, _, _) = orinplan(&["fit", name, "--scheme", scheme, "--format", "json"]);
-            let fit: serde_json::Value = serde_json::from_str(&fit).unwrap();
+            let (fit, ..) = orinplan(&["fit", name, "--scheme", scheme, "--format", "json"]);
             let dry = [
                 "quantize",
                 name,
@@ -40,8 +41,13 @@ fn every_scheme_makes_the_file_that_was_predicted() {
             assert_eq!(report["schema"], "orinplan.quantize/1");
             assert_eq!(report["file_bytes"], bytes, "{fixture} {scheme}");
             assert_eq!(dry["file_bytes"], bytes, "{fixture} {scheme}");
-            assert_eq!(fit["plans"][0]["file_bytes"], bytes, "{fixture} {scheme}");
-            assert_eq!(fit["plans"][0]["tensor_bytes"], report["tensor_bytes"]);
+            // Of formats that the runtime does not load there is no plan.
+            if let Ok(fit) = serde_json::from_str::<serde_json::Value>(&fit) {
+                let plan = &fit["plans"][0];
+                assert_eq!(plan["file_bytes"], bytes, "{fixture} {scheme}");
+                assert_eq!(plan["tensor_bytes"], report["tensor_bytes"]);
+                planned += 1;
+            }
             let written = Written::read(&output);
             for (tensor, said) in written
                 .header
@@ -55,6 +61,7 @@ fn every_scheme_makes_the_file_that_was_predicted() {
             }
         }
     }
+    assert!(planned >= 30, "{planned}");
 }
 
 #[test]
@@ -150,30 +157,22 @@ fn a_gguf_of_16_bit_becomes_what_its_checkpoint_does() {
 #[test]
 fn f32_weights_survive_where_nothing_is_quantized() {
     let scratch = Scratch::new();
-    let model = scratch.fixture("tiny-qwen3");
+    let (config, tensors) = llama();
+    let model = scratch.checkpoint(&config, &tensors);
     let output = scratch.path("x.gguf");
     quantize(&model, "bf16", &output, &[]);
     let written = Written::read(&output);
-    let source = fs::read(model.join("model.safetensors")).unwrap();
-    let tensors = safetensors::SafeTensors::deserialize(&source).unwrap();
-    let norm = tensors
-        .tensor("model.layers.1.post_attention_layernorm.weight")
-        .unwrap();
-    assert_eq!(written.data("blk.1.ffn_norm.weight"), norm.data());
+    let norm: Vec<f32> = (0..32).map(wave).collect();
+    assert_eq!(written.numbers("blk.0.ffn_norm.weight"), norm);
     // The upper half of each F32, rounded to nearest, ties to even.
-    let down = tensors
-        .tensor("model.layers.0.mlp.down_proj.weight")
-        .unwrap();
-    let expected: Vec<u8> = down
-        .data()
-        .chunks(4)
-        .flat_map(|word| {
-            let bits = u32::from_le_bytes(word.try_into().unwrap());
-            let rounded = (u64::from(bits) + 0x7fff + u64::from(bits >> 16 & 1)) >> 16;
+    let expected: Vec<u8> = (0..32 * 64)
+        .flat_map(|index| {
+            let bits = u64::from(wave(index).to_bits());
+            let rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
             (rounded as u16).to_le_bytes()
         })
         .collect();
     assert_eq!(written.dtype("blk.0.ffn_down.weight"), Dtype::BF16);
-    assert_eq!(written.shape("blk.0.ffn_down.weight"), [96, 160]);
+    assert_eq!(written.shape("blk.0.ffn_down.weight"), [32, 64]);
     assert!(written.data("blk.0.ffn_down.weight") == expected);
 }
