@@ -6,7 +6,7 @@ use std::path::Path;
 use super::Report;
 use crate::checkpoint::SourceFormat;
 use crate::dtype::Dtype;
-use crate::plan::Plan;
+use crate::plan::{Note, Plan};
 use crate::scheme::Container;
 
 /// A title and its lines.
@@ -62,8 +62,8 @@ fn file(report: &Report<'_>, plan: &Plan) -> String {
     }
 }
 
-/// With llama.cpp's own tools, unless the file is there or the checkpoint is packed in a way that
-/// they need not know.
+/// With `orinplan quantize` where it can convert the checkpoint, else with llama.cpp's own tools;
+/// nothing where the file is there, or the checkpoint is packed in a way that they need not know.
 fn make_gguf(report: &Report<'_>, plan: &Plan) -> Option<Block> {
     let wanted = plan.assignment.container == Container::Gguf && !plan.assignment.is_stored();
     if !wanted || report.model.prequantized.is_some() || ollama_tag(report).is_some() {
@@ -79,7 +79,30 @@ fn make_gguf(report: &Report<'_>, plan: &Plan) -> Option<Block> {
         let from = quoted(&format!("./{}", base(report)));
         format!("python convert_hf_to_gguf.py {from} --outtype {out_type} --outfile {out}")
     };
+    // A header that is known whole is one that `quantize` writes.
+    let convertible = !plan
+        .notes
+        .iter()
+        .any(|note| matches!(note, Note::PartialHeader { .. }));
+    let own = convertible && report.checkpoint.format != SourceFormat::Config;
+    let title = match own {
+        true => "Make the file",
+        false => "Make the file with llama.cpp's tools",
+    };
     let lines = match (report.checkpoint.format, scheme) {
+        (format, _) if own => {
+            let from = match format {
+                SourceFormat::Gguf => {
+                    let given = report.checkpoint.files.first()?.path.file_name()?;
+                    format!("./{}", given.to_string_lossy())
+                }
+                _ => format!("./{}", base(report)),
+            };
+            let (from, to) = (quoted(&from), quoted(&gguf_name(report, scheme)));
+            vec![format!(
+                "orinplan quantize {from} --scheme {scheme} --output {to}"
+            )]
+        }
         (SourceFormat::Gguf, _) => {
             let given = report.checkpoint.files.first()?.path.file_name()?;
             vec![quantize(&given.to_string_lossy())]
@@ -92,7 +115,7 @@ fn make_gguf(report: &Report<'_>, plan: &Plan) -> Option<Block> {
         format!("python convert_hf_to_gguf.py {from} --mmproj --outfile {out}")
     });
     let lines = lines.into_iter().chain(projector).collect();
-    Some(("Make the file with llama.cpp's tools", lines))
+    Some((title, lines))
 }
 
 /// The name of the projector's file that a Hugging Face checkpoint with towers is converted to.
