@@ -1,6 +1,6 @@
 //! Makes files to run from checkpoints: weights in, blocks of the assigned formats out.
 //!
-//! A [`Job`] says everything about the file before a weight is read; [`write`] streams the weights
+//! A [`Job`] says everything about the file before a weight is read; [`write()`] streams the weights
 //! through it. What the job predicts is what is written, to the byte, and the same bytes come out
 //! of every run on any number of threads.
 

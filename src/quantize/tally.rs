@@ -26,7 +26,7 @@ impl std::ops::AddAssign for Tally {
 }
 
 /// How far `decoded` is from `values`, all weighed alike; values that are not finite are left out.
-/// The weighted sums stay 0. What [`blocks::deviation`](super::blocks::deviation) finds too, in a
+/// The weighted sums stay 0. What [`super::blocks::deviation`] finds too, in a
 /// tenth of the time: squares are summed in eight lanes of `f32`, a few at a time, and in `f64`
 /// where those are too small or too large for it.
 pub(super) fn plain_deviation(values: &[f32], decoded: &[f32]) -> Deviation {

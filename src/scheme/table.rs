@@ -11,7 +11,7 @@ pub enum Container {
     Safetensors,
 }
 
-/// How a scheme departs from its base type, tensor by tensor (see [`super::rules`]).
+/// How a scheme departs from its base type, tensor by tensor (see `rules.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, non_camel_case_types)]
 pub enum Mix {
