@@ -13,7 +13,7 @@
 //!   + host                                             x scale / (SMs x clock)
 //! ```
 //!
-//! and the rate is `B` over that. It follows DESIGN's model with two changes that the published rows ask
+//! and the rate is `B` over that. Two things stand in it because the published rows ask
 //! for: a cost for each output row of a matrix, and a softer norm. Low, expected and high come from the
 //! same formula with the bounds of the runtime's parameters; none may pass the ceiling, which knows no
 //! efficiency: bytes over bandwidth, or multiply-accumulates over the tensor cores' peak.

@@ -19,7 +19,7 @@ const RUNS: usize = 21;
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     match arguments {
         [] | ["plan"] => plan(),
-        other => bail!("there is no benchmark {other:?}; known is `plan`"),
+        other => bail!("there is no benchmark {other:?}; known are `plan` and `encoders`"),
     }
 }
 
