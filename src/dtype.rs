@@ -5,6 +5,12 @@
 
 use crate::units::Bytes;
 
+/// Elements of a tensor of `shape`: the product of its dimensions, 1 for a scalar. Shapes of foreign
+/// files may overflow; the count then stays at `u64::MAX`, which no tensor has.
+pub fn elements(shape: &[u64]) -> u64 {
+    shape.iter().fold(1, |n, &d| n.saturating_mul(d))
+}
+
 /// One row of the table.
 #[derive(Debug)]
 pub struct Format {

@@ -168,10 +168,7 @@ impl Size {
         };
         let (mut stacks, mut stacked) = (0u64, 0u64);
         for tensor in &model.tensors {
-            let elements = tensor
-                .shape
-                .iter()
-                .fold(1u64, |product, &d| product.saturating_mul(d));
+            let elements = tensor.elements();
             size.total = size.total.saturating_add(elements);
             match (tensor.name.contains("_exps."), tensor.shape.as_slice()) {
                 (true, &[experts, _, _]) if experts > 0 => {

@@ -12,7 +12,7 @@ use super::hugging_face::{Entry, Sorted, made, other, places};
 use super::packed::Logical;
 use super::role::TensorRole;
 use super::spec::{Cache, Dims, Layer, Tensor};
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, elements};
 use crate::units::Bytes;
 
 /// The tensors of a checkpoint, each found by its row, checked against the row's shape; and how
@@ -42,7 +42,7 @@ pub(super) fn from_stored(
         let shared_head = extra.tied && entry.pattern == "lm_head.weight";
         let pattern = match shared_head {
             true if sorted.has("embed_tokens.weight") => {
-                padding = padding.saturating_add(product(&entry.logical.shape));
+                padding = padding.saturating_add(elements(&entry.logical.shape));
                 continue;
             }
             true => "embed_tokens.weight",
@@ -68,7 +68,7 @@ pub(super) fn from_stored(
         let mut shared = 0u64;
         let mut taken = Vec::new();
         for (row, place) in found {
-            let wanted = product(&(all[row].shape)(&place));
+            let wanted = elements(&(all[row].shape)(&place));
             let number = usize::from(block(row).is_some());
             taken.push((row, entry.numbers.get(number).copied().unwrap_or(0), shared));
             shared = shared.saturating_add(wanted);
@@ -149,10 +149,6 @@ struct Part {
     shared: u64,
 }
 
-fn product(shape: &[u64]) -> u64 {
-    shape.iter().fold(1u64, |n, &d| n.saturating_mul(d))
-}
-
 /// One GGUF tensor from the stored tensors of its row: one, or one per expert; and how many of the
 /// stored weights are padding (counted with the first of the rows that share them).
 fn gather(
@@ -164,7 +160,7 @@ fn gather(
 ) -> Result<(Tensor, u64), ModelError> {
     let logical = || found.iter().map(|part| &text[part.position].logical);
     let (first, Part { before, shared, .. }) = (&text[found[0].position].logical, found[0]);
-    let wanted = product(&expected);
+    let wanted = elements(&expected);
     if wanted == u64::MAX || shared == u64::MAX {
         return Err(ModelError::TooLarge {
             tensor: first.name.clone(),
@@ -172,7 +168,7 @@ fn gather(
         });
     }
     let sum = |of: fn(&Logical) -> u64| logical().map(of).fold(0, u64::saturating_add);
-    let stored = sum(|l| product(&l.shape));
+    let stored = sum(|l| elements(&l.shape));
     let padding = stored.saturating_sub(shared);
     // A matrix of its own must not be the transposed one either.
     let turned = match (first.shape.as_slice(), expected.as_slice()) {

@@ -12,7 +12,7 @@ use super::role::{Keep, TensorRole};
 use super::spec::{Dims, Layer, ModelSpec, Tensor, Tower};
 use super::{ModelError, Unknown, extra, gather, shape, unknown_architecture};
 use crate::checkpoint::Checkpoint;
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, elements};
 use crate::units::Bytes;
 
 /// Prefixes that models put before the names in the tables, longest first.
@@ -252,13 +252,8 @@ impl Sorted {
 
     /// Logical weights of the text model.
     fn parameters(&self) -> u64 {
-        let elements = |e: &Entry| {
-            e.logical
-                .shape
-                .iter()
-                .fold(1u64, |n, &d| n.saturating_mul(d))
-        };
-        self.text.iter().map(elements).fold(0, u64::saturating_add)
+        let weights = self.text.iter().map(|entry| elements(&entry.logical.shape));
+        weights.fold(0, u64::saturating_add)
     }
 
     /// Rows of the embedding as stored, which `vocab_size` may not equal.
@@ -313,7 +308,7 @@ fn from_rows(arch: &Arch, dims: &Dims, extra: &Extra, layers: &[Layer]) -> (Vec<
         for (layer, place) in places(row, dims, extra, layers) {
             if (row.when)(&place) {
                 let shape = (row.shape)(&place);
-                let elements = shape.iter().fold(1u64, |n, &d| n.saturating_mul(d));
+                let elements = elements(&shape);
                 parameters = parameters.saturating_add(match row.role {
                     role if role.is_rope_table() => 0,
                     // Conversion pads this table to the size of the vocabulary.

@@ -3,7 +3,7 @@
 //! Shapes are written outermost dimension first: a projection is `[rows out, columns in]`.
 
 use crate::checkpoint::SourceFormat;
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, elements};
 use crate::model::packed::Logical;
 use crate::model::role::TensorRole;
 use crate::units::Bytes;
@@ -170,7 +170,7 @@ pub struct Tower {
 impl Tensor {
     /// Logical weights.
     pub fn elements(&self) -> u64 {
-        self.shape.iter().fold(1, |n, &d| n.saturating_mul(d))
+        elements(&self.shape)
     }
 
     /// Elements of a row: what block formats divide.

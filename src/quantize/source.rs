@@ -11,7 +11,7 @@ use super::QuantizeError;
 use super::blocks;
 use crate::checkpoint::{Checkpoint, SourceFormat, StoredTensor};
 use crate::convert::{self, Change};
-use crate::dtype::Dtype;
+use crate::dtype::{self, Dtype};
 use crate::model::{ModelSpec, Tensor, TensorRole};
 
 /// The open files of a checkpoint.
@@ -140,8 +140,8 @@ impl Rows {
                     found: stored.dtype.name(),
                 });
             }
-            let weights = stored.shape.iter().fold(1u64, |n, &d| n.saturating_mul(d));
-            if weights % columns != 0 || !stored.dtype.divides(columns) {
+            let weights = dtype::elements(&stored.shape);
+            if !weights.is_multiple_of(columns) || !stored.dtype.divides(columns) {
                 return Err(sizes(weights));
             }
             found = found.saturating_add(weights);

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{Assigned, Reason, Scheme};
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, elements};
 use crate::model::{Category, Keep, Logical, ModelSpec, Tensor};
 use crate::units::Bytes;
 
@@ -152,7 +152,7 @@ fn users(model: &ModelSpec) -> HashMap<u32, &Tensor> {
 /// Packing leaves some shapes open (bitsandbytes keeps none, words may be padded): the model's
 /// tensor knows the length of a row.
 fn true_shape(weight: &Logical, user: Option<&Tensor>) -> Vec<u64> {
-    let elements = weight.shape.iter().fold(1u64, |n, &d| n.saturating_mul(d));
+    let elements = elements(&weight.shape);
     match (weight.shape.as_slice(), user) {
         (&[_], Some(user)) if weight.sources.len() > 1 && user.shape.len() >= 2 => {
             vec![elements / user.row().max(1), user.row()]

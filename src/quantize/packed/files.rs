@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::error::PackedError;
 use crate::checkpoint::{Checkpoint, StoredTensor};
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, elements};
 use crate::input;
 use crate::quantize::blocks::half::{bf16_to_f32, f16_to_f32};
 use crate::quantize::fp8::{e4m3_to_f32, e5m2_to_f32, e8m0_to_f32};
@@ -90,7 +90,7 @@ impl<'a> Part<'a> {
 
     /// Elements of the whole tensor.
     pub(super) fn elements(&self) -> u64 {
-        self.shape().iter().fold(1, |n, &d| n.saturating_mul(d))
+        elements(self.shape())
     }
 
     pub(super) fn bytes(&self, offset: u64, count: u64) -> Result<Vec<u8>, PackedError> {

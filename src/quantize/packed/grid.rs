@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::error::PackedError;
 use super::files::Part;
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, elements};
 
 /// A weight as a stack of matrices.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,7 @@ impl Stack {
         Stack {
             rows,
             columns,
-            matrices: outer.iter().fold(1, |n, &d| n.saturating_mul(d)),
+            matrices: elements(outer),
         }
     }
 

@@ -24,6 +24,7 @@ mod grid;
 mod layout;
 mod rows;
 
+use crate::dtype::elements;
 use std::ops::Range;
 
 pub use error::PackedError;
@@ -86,7 +87,7 @@ impl<'a> Weight<'a> {
     /// Rows: the product of all dimensions but the last.
     pub fn rows(&self) -> u64 {
         let outer = self.shape.split_last().map_or(&[][..], |(_, outer)| outer);
-        outer.iter().fold(1, |n, &d| n.saturating_mul(d))
+        elements(outer)
     }
 
     /// Replaces what is in `out` by the values of `rows`, row by row. Takes memory in proportion to
