@@ -109,37 +109,42 @@ fn better<V: Lanes>(a: Line<V>, b: Line<V>) -> Line<V> {
 /// The first step: scale and minimum of each lane, in real numbers.
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn search<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], format: Affine) -> (Line<V>, V) {
-    let (mut low, mut high) = (V::zero(), x[0]);
-    let mut sums = Sums {
-        w: V::zero(),
-        wx: V::zero(),
-    };
-    for (&x, &w) in x.iter().zip(w) {
-        low = x.min(low);
-        high = x.max(high);
-        sums.w = sums.w + w;
-        sums.wx = sums.wx + w * x;
-    }
-    let per_range = (high - low).inverse_or_zero();
-    // Where all values are the same and not above 0 the minimum alone is exact.
-    let gain = low * (sums.wx + sums.wx - low * sums.w);
-    let zero = V::zero();
-    let mut best = Line {
-        scale: zero,
-        min: low,
-        gain,
-        q1: zero,
-        q2: zero,
-    };
-    for &extra in format.grid {
-        let slope = V::splat(format.top + extra) * per_range;
-        best = better(best, fit(x, w, sums, format.top, slope, -low * slope));
-    }
-    for _ in 0..2 {
-        let slope = best.scale.inverse_or_zero();
-        best = better(best, fit(x, w, sums, format.top, slope, -best.min * slope));
-    }
-    (best, sums.w)
+    V::apart(
+        #[inline(always)]
+        || {
+            let (mut low, mut high) = (V::zero(), x[0]);
+            let mut sums = Sums {
+                w: V::zero(),
+                wx: V::zero(),
+            };
+            for (&x, &w) in x.iter().zip(w) {
+                low = x.min(low);
+                high = x.max(high);
+                sums.w = sums.w + w;
+                sums.wx = sums.wx + w * x;
+            }
+            let per_range = (high - low).inverse_or_zero();
+            // Where all values are the same and not above 0 the minimum alone is exact.
+            let gain = low * (sums.wx + sums.wx - low * sums.w);
+            let zero = V::zero();
+            let mut best = Line {
+                scale: zero,
+                min: low,
+                gain,
+                q1: zero,
+                q2: zero,
+            };
+            for &extra in format.grid {
+                let slope = V::splat(format.top + extra) * per_range;
+                best = better(best, fit(x, w, sums, format.top, slope, -low * slope));
+            }
+            for _ in 0..2 {
+                let slope = best.scale.inverse_or_zero();
+                best = better(best, fit(x, w, sums, format.top, slope, -best.min * slope));
+            }
+            (best, sums.w)
+        },
+    )
 }
 
 /// The weighted square error of a lane with the scale and minimum as stored, codes rounded anew.
@@ -167,21 +172,26 @@ fn integers<V: Lanes, const LEN: usize>(
     scale: V,
     min: V,
 ) -> (V, V, V) {
-    let (d, dmin, top) = (V::splat(d), V::splat(dmin), V::splat(format.top_scale));
-    let mut best = (scale, min, V::splat(f32::INFINITY));
-    for ds in [0.0, -1.0, 1.0] {
-        let s = (scale + V::splat(ds)).max(V::zero()).min(top);
-        for dm in [0.0, -1.0, 1.0] {
-            let m = (min + V::splat(dm)).max(V::zero()).min(top);
-            let e = error(x, w, format.top, d * s, dmin * m);
-            best = (
-                e.below(best.2, s, best.0),
-                e.below(best.2, m, best.1),
-                e.min(best.2),
-            );
-        }
-    }
-    best
+    V::apart(
+        #[inline(always)]
+        || {
+            let (d, dmin, top) = (V::splat(d), V::splat(dmin), V::splat(format.top_scale));
+            let mut best = (scale, min, V::splat(f32::INFINITY));
+            for ds in [0.0, -1.0, 1.0] {
+                let s = (scale + V::splat(ds)).max(V::zero()).min(top);
+                for dm in [0.0, -1.0, 1.0] {
+                    let m = (min + V::splat(dm)).max(V::zero()).min(top);
+                    let e = error(x, w, format.top, d * s, dmin * m);
+                    best = (
+                        e.below(best.2, s, best.0),
+                        e.below(best.2, m, best.1),
+                        e.min(best.2),
+                    );
+                }
+            }
+            best
+        },
+    )
 }
 
 /// The half that whole multiples of, up to `top`, come closest to `values` (not below 0), the

@@ -38,6 +38,13 @@ fn with_avx2(
     rows::encode::<Avx2>(dtype, values, row, importance, out)
 }
 
+/// [`Lanes::apart`], compiled for AVX2.
+#[target_feature(enable = "avx2")]
+#[inline(never)]
+fn apart<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
 /// Eight lanes in a register.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
@@ -116,6 +123,12 @@ impl Lanes for Avx2 {
     fn below(self, limit: Avx2, yes: Avx2, no: Avx2) -> Avx2 {
         // SAFETY: see the top of this file.
         Avx2(unsafe { _mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, limit.0)) })
+    }
+
+    #[inline(always)]
+    fn apart<R>(work: impl FnOnce() -> R) -> R {
+        // SAFETY: see the top of this file.
+        unsafe { apart(work) }
     }
 
     #[inline(always)]
