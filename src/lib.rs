@@ -17,5 +17,6 @@ pub mod quantize;
 pub mod device;
 pub mod runtime;
 pub mod plan;
+pub mod validate;
 pub mod report;
 pub mod cli;

@@ -20,6 +20,7 @@ const ORDER: &[&str] = &[
     "device",
     "runtime",
     "plan",
+    "validate",
     "report",
     "cli",
 ];
@@ -37,6 +38,7 @@ const PURE: &[(&str, &[&str])] = &[
     ),
     (
         "plan",
+        "validate",
         &[
             "std::fs",
             "std::io",

@@ -122,7 +122,7 @@ fn board(root: &Path) -> Result<Option<DeviceProfile>, DeviceError> {
     Ok(list()?.into_iter().find(names))
 }
 
-fn read_memory(root: &Path) -> MemoryNow {
+pub(super) fn read_memory(root: &Path) -> MemoryNow {
     let text = probe::text(root, "proc/meminfo").unwrap_or_default();
     let field = |name| probe::meminfo(&text, name);
     MemoryNow {
