@@ -38,7 +38,6 @@ const PURE: &[(&str, &[&str])] = &[
     ),
     (
         "plan",
-        "validate",
         &[
             "std::fs",
             "std::io",

@@ -1,8 +1,6 @@
 //! `orinplan quantize`: open, describe, assign, write, report.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Instant;
 
@@ -98,7 +96,7 @@ fn write(
         overwrite: args.overwrite,
         inputs: inputs(args, checkpoint),
     };
-    let cancel = cancelled_by_signals()?;
+    let cancel = progress::cancelled_by_signals()?;
     let mut bar = progress::Bar::new(job);
     let tallies = quantize::write(
         job,
@@ -126,17 +124,4 @@ fn inputs(args: &QuantizeArgs, checkpoint: &Checkpoint) -> Vec<PathBuf> {
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_none_or(|extension| extension != "gguf"));
     weights.chain(beside).chain(args.imatrix.clone()).collect()
-}
-
-/// A flag that Ctrl-C and a request to end set. The second one ends the program at once.
-fn cancelled_by_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    use signal_hook::consts::TERM_SIGNALS;
-    use signal_hook::flag;
-    let cancel = Arc::new(AtomicBool::new(false));
-    for &signal in TERM_SIGNALS {
-        flag::register_conditional_shutdown(signal, 2, cancel.clone())
-            .and_then(|_| flag::register(signal, cancel.clone()))
-            .context("signals cannot be caught")?;
-    }
-    Ok(cancel)
 }

@@ -4,6 +4,7 @@
 //! [`DeviceProfile`]. Must not: run programs, know a model, or hold a number without a source.
 
 mod activity;
+mod cpu;
 mod detect;
 mod error;
 mod file;
@@ -17,6 +18,7 @@ mod registry;
 mod wire;
 
 pub use activity::{Activity, Clock, Process, ProcessorTime, activity, listener, process};
+pub use cpu::{CalibrationError, Cpu, FormatRate};
 pub use detect::{DetectedDevice, MemoryNow, detect};
 pub use error::DeviceError;
 pub use l4t::L4tRelease;

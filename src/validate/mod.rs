@@ -85,6 +85,13 @@ pub enum Backend {
     },
 }
 
+impl Backend {
+    /// Whether it loads the model itself, so that all of its memory is seen to be taken.
+    pub fn starts_the_model(&self) -> bool {
+        matches!(self, Backend::LlamaBench { .. })
+    }
+}
+
 /// Runs a model on `backend` and looks at the machine, whose root directory is `root`, meanwhile.
 ///
 /// # Errors
