@@ -324,12 +324,11 @@ fn learn(
     bare: &Comparison,
 ) -> anyhow::Result<PathBuf> {
     let pair = |quantity| {
-        bare.line(quantity)
-            .filter(|line| line.judged)
-            .map(|line| Pair {
-                predicted: line.predicted.expected,
-                measured: line.measured.mean,
-            })
+        let line = bare.line(quantity).filter(|line| line.judged)?;
+        Some(Pair {
+            predicted: line.predicted?.expected,
+            measured: line.measured.mean,
+        })
     };
     let mut runs = settings::runs()?;
     runs.add(Run {

@@ -98,10 +98,10 @@ pub fn document(report: &Report<'_>) -> Value {
         return document;
     };
     let values = |quantity| comparison.line(quantity);
-    let spread = |quantity| values(quantity).map(|line| spread_json(&line.predicted));
+    let spread = |quantity| Some(spread_json(&values(quantity)?.predicted?));
     let mean = |values: &[f64]| Statistics::of(values).map(|found| rounded(found.mean));
     let statistics = |values: &[f64]| Statistics::of(values).map(|found| statistics_json(&found));
-    let percent = |quantity| values(quantity).map(|line| rounded(line.error_percent()));
+    let percent = |quantity| Some(rounded(values(quantity)?.error_percent()?));
     document["verdict"] = verdict_word(comparison).into();
     document["workload"] = json!({
         "prompt_tokens": measured.prompt_tokens,
@@ -302,22 +302,32 @@ fn table(comparison: &Comparison) -> Table {
                 row.measured.deviation / row.measured.mean.max(f64::MIN_POSITIVE) * 100.0
             ),
         };
+        let predicted =
+            |end: fn(Spread) -> f64| row.predicted.map_or("-".to_owned(), |p| show(end(p)));
         table.row([
             name(row.quantity).to_owned(),
-            show(row.predicted.low),
-            show(row.predicted.expected),
-            show(row.predicted.high),
+            predicted(|p| p.low),
+            predicted(|p| p.expected),
+            predicted(|p| p.high),
             show(row.measured.mean),
             spread,
-            format!("{:+.1} %", row.error_percent()),
+            percent(row),
             word(row, comparison.tolerance).to_owned(),
         ]);
     }
     table
 }
 
+/// The error with its sign; nothing where nothing was predicted.
+fn percent(row: &Line) -> String {
+    row.error_percent()
+        .map_or(String::new(), |percent| format!("{percent:+.1} %"))
+}
+
 fn word(row: &Line, tolerance: f64) -> &'static str {
-    match (row.judged, row.error_percent().abs() <= tolerance) {
+    let off = row.error_percent().map_or(0.0, f64::abs);
+    match (row.judged, off <= tolerance) {
+        (false, _) if row.predicted.is_none() => "not predicted",
         (false, _) => "not judged: the prompt is short",
         (true, true) => "ok",
         (true, false) if row.in_range() => "off, in the range",
@@ -370,7 +380,7 @@ fn verdict(out: &mut String, comparison: &Comparison) {
         "off" => {
             let off: Vec<String> = comparison
                 .off()
-                .map(|row| format!("{} by {:+.1} %", name(row.quantity), row.error_percent()))
+                .map(|row| format!("{} by {}", name(row.quantity), percent(row)))
                 .collect();
             format!(
                 "OFF by more than {tolerance} %: the prediction of {}",

@@ -31,8 +31,8 @@ pub enum Quantity {
 pub struct Line {
     /// Which.
     pub quantity: Quantity,
-    /// Low, expected and high.
-    pub predicted: Spread,
+    /// Low, expected and high; `None` where the plan has no number.
+    pub predicted: Option<Spread>,
     /// Over the repeats.
     pub measured: Statistics,
     /// Whether the verdict depends on it.
@@ -42,7 +42,7 @@ pub struct Line {
 /// All that could be compared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
-    /// One line a quantity that was predicted and measured.
+    /// One line a quantity that was measured.
     pub lines: Vec<Line>,
     /// Percent that a judged line may be off, either way.
     pub tolerance: f64,
@@ -101,16 +101,15 @@ impl PeakMemory {
 
 impl Line {
     /// Percent that the expected value is above the measured mean; negative below it.
-    pub fn error_percent(&self) -> f64 {
-        match self.measured.mean > 0.0 {
-            true => (self.predicted.expected / self.measured.mean - 1.0) * 100.0,
-            false => 0.0,
-        }
+    pub fn error_percent(&self) -> Option<f64> {
+        let expected = self.predicted?.expected;
+        (self.measured.mean > 0.0).then(|| (expected / self.measured.mean - 1.0) * 100.0)
     }
 
     /// Whether the measured mean lies between the predicted low and high.
     pub fn in_range(&self) -> bool {
-        (self.predicted.low..=self.predicted.high).contains(&self.measured.mean)
+        let inside = |spread: Spread| (spread.low..=spread.high).contains(&self.measured.mean);
+        self.predicted.is_some_and(inside)
     }
 }
 
@@ -127,8 +126,9 @@ impl Comparison {
 
     /// The judged lines beyond the tolerance.
     pub fn off(&self) -> impl Iterator<Item = &Line> {
+        let beyond = |percent: f64| percent.abs() > self.tolerance;
         self.judged()
-            .filter(|line| line.error_percent().abs() > self.tolerance)
+            .filter(move |line| line.error_percent().is_some_and(beyond))
     }
 
     /// The line of a quantity.
@@ -185,9 +185,9 @@ pub fn compare(
         .filter_map(|(quantity, predicted, values, judged)| {
             Some(Line {
                 quantity,
-                predicted: predicted?,
+                predicted,
                 measured: Statistics::of(values)?,
-                judged,
+                judged: judged && predicted.is_some(),
             })
         });
     Comparison {

@@ -182,9 +182,12 @@ impl Server {
     }
 }
 
+/// Whether a read ended because nothing came: as the system says it, or as the client wraps it.
 fn is_timeout(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{TimedOut, WouldBlock};
+    let wrapped = error.get_ref().and_then(|inner| inner.downcast_ref());
     matches!(error.kind(), TimedOut | WouldBlock)
+        || matches!(wrapped, Some(ureq::Error::Timeout(_)))
 }
 
 fn too_long(url: &str) -> ValidateError {
