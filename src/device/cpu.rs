@@ -38,8 +38,12 @@ pub struct Cpu {
     pub bandwidth_bytes_per_second: f64,
     /// Seconds a layer of one decoded token takes beside its matrices and its cache.
     pub layer_seconds: f64,
-    /// Seconds a decoded token takes beside its layers.
+    /// Seconds an output row of a matrix takes for one decoded token, whatever its format.
+    pub row_seconds: f64,
+    /// Seconds a decoded token takes beside all that.
     pub token_seconds: f64,
+    /// Seconds an output row of a matrix takes for one token of a prompt.
+    pub prompt_row_seconds: f64,
     /// Bytes of cached keys and values that one decoded token reads a second.
     pub cache_bytes_per_second: f64,
     /// Multiply-accumulates of attention a second while a prompt is read.
@@ -52,8 +56,6 @@ pub struct Cpu {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FormatRate {
-    /// Seconds that a product costs whatever its size.
-    pub call_seconds: f64,
     /// Bytes of weights a second for one token.
     pub decode_bytes_per_second: f64,
     /// Multiply-accumulates a second for the tokens of a prompt.
@@ -121,20 +123,13 @@ impl Cpu {
                 "`{name}` is {value}, and must be a rate above 0"
             )));
         }
-        let calls = cpu
-            .formats
-            .iter()
-            .map(|(name, rate)| (format!("formats.{name}.call_seconds"), rate.call_seconds));
         let times = [
             ("layer_seconds", cpu.layer_seconds),
+            ("row_seconds", cpu.row_seconds),
             ("token_seconds", cpu.token_seconds),
+            ("prompt_row_seconds", cpu.prompt_row_seconds),
         ];
-        let times = times.map(|(name, value)| (name.to_owned(), value));
-        if let Some((name, value)) = times
-            .into_iter()
-            .chain(calls)
-            .find(|(_, value)| !is_time(*value))
-        {
+        if let Some((name, value)) = times.into_iter().find(|(_, value)| !is_time(*value)) {
             return Err(wrong(format!(
                 "`{name}` is {value}, and must be from 0 to 1 s"
             )));

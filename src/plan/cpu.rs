@@ -4,10 +4,10 @@
 //! for a GPU. Pure arithmetic, total as [`crate::plan::speed`] is.
 //!
 //! ```text
-//! token  = sum over matrices of (calls x call + bytes / rate(format)) + cache bytes / cache rate
+//! token  = sum over matrices of (bytes / rate(format) + rows x row) + cache bytes / cache rate
 //!          + layers x layer + token
-//! prompt = sum over matrices of (ubatches x calls x call + macs / rate(format)) + the head once
-//!          + attention macs / attention rate + ubatches x layers x layer + token
+//! prompt = sum over matrices of tokens x (weights / rate(format) + rows x row) + the head once
+//!          + attention macs / attention rate + ubatches x (layers x layer + token)
 //! ```
 
 use crate::device::Cpu;
@@ -50,7 +50,7 @@ impl Machine<'_> {
             Group::Other => operation.bytes as f64 / self.cpu.bandwidth_bytes_per_second,
             _ => self.cpu.rate(operation.dtype).map_or(0.0, |rate| {
                 operation.bytes as f64 / rate.decode_bytes_per_second
-                    + operation.matrices as f64 * rate.call_seconds
+                    + operation.rows as f64 * self.cpu.row_seconds
             }),
         }
     }
@@ -109,8 +109,7 @@ pub fn prefill(operations: &[Operation], prompt: Prompt, machine: Machine<'_>) -
     let tokens = prompt.tokens.max(1) as f64;
     let passes = (tokens / prompt.ubatch.clamp(1, prompt.tokens.max(1)) as f64).ceil();
     let mut seconds = prompt.attention_macs as f64 / cpu.attention_macs_per_second
-        + passes * machine.layers as f64 * cpu.layer_seconds
-        + cpu.token_seconds;
+        + passes * (machine.layers as f64 * cpu.layer_seconds + cpu.token_seconds);
     let mut bytes = 0.0;
     for operation in operations {
         let one = machine.token_seconds(operation);
@@ -121,8 +120,9 @@ pub fn prefill(operations: &[Operation], prompt: Prompt, machine: Machine<'_>) -
             Group::Other => bytes += passes * operation.bytes as f64,
             Group::Attention | Group::FeedForward => {
                 if let Some(rate) = cpu.rate(operation.dtype) {
-                    seconds += operation.weights as f64 * tokens / rate.prefill_macs_per_second
-                        + passes * operation.matrices as f64 * rate.call_seconds;
+                    let multiplied = operation.weights as f64 / rate.prefill_macs_per_second;
+                    seconds +=
+                        tokens * (multiplied + operation.rows as f64 * cpu.prompt_row_seconds);
                 }
                 bytes += passes * operation.bytes as f64;
             }

@@ -32,7 +32,6 @@ pub fn decode_operations(
                 sum.stored = sum.stored.saturating_add(operation.stored);
                 sum.weights = sum.weights.saturating_add(operation.weights);
                 sum.rows = sum.rows.saturating_add(operation.rows);
-                sum.matrices = sum.matrices.saturating_add(operation.matrices);
             })
             .or_insert(operation);
     };

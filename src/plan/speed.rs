@@ -60,8 +60,6 @@ pub struct Operation {
     pub weights: u64,
     /// Output rows for one token: the sum over matrices of their outermost dimension.
     pub rows: u64,
-    /// Matrices it is made of: each is a call of its own where calls cost.
-    pub matrices: u64,
 }
 
 impl Operation {
@@ -82,7 +80,6 @@ impl Operation {
             stored: bytes,
             weights,
             rows,
-            matrices: 1,
         }
     }
 
@@ -103,7 +100,6 @@ impl Operation {
             stored: stored.max(bytes),
             weights,
             rows,
-            matrices: 1,
         }
     }
 
@@ -125,7 +121,6 @@ impl Operation {
             stored: u64::MAX,
             weights: macs,
             rows: 0,
-            matrices: 0,
         }
     }
 
