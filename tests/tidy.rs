@@ -20,6 +20,7 @@ const ORDER: &[&str] = &[
     "device",
     "runtime",
     "plan",
+    "decode",
     "validate",
     "report",
     "cli",

@@ -5,6 +5,7 @@
 mod bench;
 mod bench_encoders;
 mod fixtures;
+mod logits;
 mod shapes;
 mod tiny;
 
@@ -15,8 +16,11 @@ fn main() -> anyhow::Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["fixtures"] => fixtures::write(),
         ["fixtures", "--check"] => fixtures::check(),
+        ["logits", ref rest @ ..] => logits::run(rest),
         ["bench", "encoders"] => bench_encoders::run(),
         ["bench", ref rest @ ..] => bench::run(rest),
-        _ => bail!("usage: cargo xtask fixtures [--check] | bench [plan | encoders]"),
+        _ => bail!(
+            "usage: cargo xtask fixtures [--check] | bench [plan | encoders] | logits FILE IDS"
+        ),
     }
 }
