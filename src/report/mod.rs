@@ -6,6 +6,7 @@ pub mod inspect;
 pub mod quantize;
 pub mod roofline;
 pub mod table;
+pub mod validate;
 
 use std::fmt::Write;
 
