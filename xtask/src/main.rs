@@ -1,10 +1,13 @@
 //! Development tasks. `cargo xtask fixtures` writes `fixtures/` anew; `cargo xtask fixtures --check`
-//! fails if that would change anything; `cargo xtask bench` measures what planning and encoding
-//! cost.
+//! fails if that would change anything; `cargo xtask bench` measures what planning, encoding
+//! and quantizing cost.
 
 mod bench;
 mod bench_encoders;
+mod bench_quantize;
 mod fixtures;
+mod peer;
+mod random;
 mod shapes;
 mod tiny;
 
@@ -16,7 +19,8 @@ fn main() -> anyhow::Result<()> {
         ["fixtures"] => fixtures::write(),
         ["fixtures", "--check"] => fixtures::check(),
         ["bench", "encoders"] => bench_encoders::run(),
+        ["bench", "quantize", ref rest @ ..] => bench_quantize::run(rest),
         ["bench", ref rest @ ..] => bench::run(rest),
-        _ => bail!("usage: cargo xtask fixtures [--check] | bench [plan | encoders]"),
+        _ => bail!("usage: cargo xtask fixtures [--check] | bench [plan | encoders | quantize]"),
     }
 }
