@@ -97,14 +97,20 @@ fn fit<V: Lanes, const LEN: usize>(
 
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn better<V: Lanes>(a: Line<V>, b: Line<V>) -> Line<V> {
+    let least = a.gain * V::splat(CLEARLY);
     Line {
-        scale: a.gain.below(b.gain, b.scale, a.scale),
-        min: a.gain.below(b.gain, b.min, a.min),
-        gain: a.gain.max(b.gain),
-        q1: a.gain.below(b.gain, b.q1, a.q1),
-        q2: a.gain.below(b.gain, b.q2, a.q2),
+        scale: least.below(b.gain, b.scale, a.scale),
+        min: least.below(b.gain, b.min, a.min),
+        gain: least.below(b.gain, b.gain, a.gain),
+        q1: least.below(b.gain, b.q1, a.q1),
+        q2: least.below(b.gain, b.q2, a.q2),
     }
 }
+
+/// By what factor a gain must be the larger to count. Where values are few several roundings hit
+/// them all; were the noise of sums to choose, sub-blocks of like values would get scales that no
+/// common step suits.
+pub(super) const CLEARLY: f32 = 1.0 + 2.4e-7;
 
 /// The first step: scale and minimum of each lane, in real numbers.
 #[cfg_attr(not(debug_assertions), inline(always))]
@@ -194,7 +200,7 @@ fn integers<V: Lanes, const LEN: usize>(
     )
 }
 
-/// The half that whole multiples of, up to `top`, come closest to `values` (not below 0), the
+/// The half that whole multiples of, up to `top` and from `1 - top`, come closest to `values`, the
 /// squares of what is missing weighed by `stiff`: its bits, and its value in `unit`s.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn step_for<V: Lanes, const G: usize>(
@@ -211,7 +217,10 @@ pub(super) fn step_for<V: Lanes, const G: usize>(
         let per_step = step.inverse_or_zero();
         let mut sum = V::zero();
         for (&value, &stiff) in values.iter().zip(stiff) {
-            let missing = (value * per_step).min(V::splat(top)).round() * step - value;
+            let whole = (value * per_step)
+                .min(V::splat(top))
+                .max(V::splat(1.0 - top));
+            let missing = whole.round() * step - value;
             sum = sum + stiff * (missing * missing);
         }
         let sum = sum.sum();

@@ -4,7 +4,7 @@
 //! The steps are those of [`super::affine`] without the minimum. [`Levels`] is all that tells the
 //! formats apart.
 
-use super::affine::step_for;
+use super::affine::{CLEARLY, step_for};
 use super::lanes::Lanes;
 use super::scaling::{Scaled, to_half};
 
@@ -148,10 +148,11 @@ fn fit<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], slope:
 
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn better<V: Lanes>(a: Fit<V>, b: Fit<V>) -> Fit<V> {
+    let least = a.gain * V::splat(CLEARLY);
     Fit {
-        scale: a.gain.below(b.gain, b.scale, a.scale),
-        gain: a.gain.max(b.gain),
-        stiff: a.gain.below(b.gain, b.stiff, a.stiff),
+        scale: least.below(b.gain, b.scale, a.scale),
+        gain: least.below(b.gain, b.gain, a.gain),
+        stiff: least.below(b.gain, b.stiff, a.stiff),
     }
 }
 
