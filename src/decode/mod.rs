@@ -8,6 +8,7 @@
 mod attention;
 mod block;
 mod cache;
+mod chat;
 mod error;
 mod feed_forward;
 mod forward;
@@ -15,6 +16,7 @@ mod matrix;
 mod ops;
 mod parallel;
 mod rope;
+mod tokenizer;
 mod weights;
 
 use crate::checkpoint::Checkpoint;
@@ -22,8 +24,10 @@ use crate::dtype::Dtype;
 use crate::model::ModelSpec;
 use crate::units::Bytes;
 
+pub use chat::{Message, prompt};
 pub use error::DecodeError;
 pub use parallel::threads;
+pub use tokenizer::Tokenizer;
 
 use forward::Network;
 
