@@ -37,19 +37,6 @@ impl Prompt {
             }
         }
     }
-
-    /// Ids for a model whose tokenizer is of no use: as many as there are words, spread over the
-    /// vocabulary.
-    pub fn ids(&self, vocabulary: u64) -> Vec<u32> {
-        let count = match self {
-            Prompt::Text(text) => text.split_whitespace().count() as u64,
-            Prompt::Words(count) => *count,
-        };
-        let spread = |index: u64| (index.wrapping_mul(7919) + 17) % vocabulary.max(1);
-        (0..count.clamp(1, 1 << 22))
-            .map(|index| spread(index) as u32)
-            .collect()
-    }
 }
 
 #[cfg(test)]
