@@ -4,6 +4,7 @@
 //! Out: `[tokens, heads, value width]`.
 
 use super::cache::Rows;
+use super::kernels::{add_scaled, dot};
 use super::ops::{softcap, softmax};
 use super::parallel::pieces;
 
@@ -90,9 +91,7 @@ fn group_of_heads(
         for (out, weights) in heads {
             let weights = weights.get(start..).unwrap_or_default();
             for (value, weight) in some.chunks_exact(values.width).zip(weights) {
-                for (out, value) in out.iter_mut().zip(value) {
-                    *out += weight * value;
-                }
+                add_scaled(out, *weight, value);
             }
         }
     }
@@ -114,18 +113,4 @@ fn runs(seen: std::ops::Range<usize>, cells: usize) -> impl Iterator<Item = (usi
         next += len;
         Some(run)
     })
-}
-
-/// `x . y`, in lanes that the compiler can put into registers.
-pub(super) fn dot(x: &[f32], y: &[f32]) -> f32 {
-    let (x, x_rest) = x.as_chunks::<16>();
-    let (y, y_rest) = y.as_chunks::<16>();
-    let mut lanes = [0.0f32; 16];
-    for (x, y) in x.iter().zip(y) {
-        for (lane, (x, y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
-            *lane += x * y;
-        }
-    }
-    let rest: f32 = x_rest.iter().zip(y_rest).map(|(x, y)| x * y).sum();
-    lanes.iter().sum::<f32>() + rest
 }

@@ -7,6 +7,7 @@ use super::DecodeError;
 use super::attention::{Scores, attend};
 use super::cache::Rows;
 use super::feed_forward::Mix;
+use super::kernels::Input;
 use super::matrix::Matrix;
 use super::ops;
 use super::rope::{Angles, Frequencies};
@@ -83,8 +84,13 @@ impl Linear {
         Linear { weight, bias: None }
     }
 
-    /// `[tokens, columns]` to `[tokens, rows]`.
+    /// [`Linear::read`] of rows that nothing else reads.
     pub(super) fn apply(&self, x: &[f32]) -> Result<Vec<f32>, DecodeError> {
+        self.read(&Input::new(x, self.weight.columns))
+    }
+
+    /// `[tokens, columns]` to `[tokens, rows]`.
+    pub(super) fn read(&self, x: &Input<'_>) -> Result<Vec<f32>, DecodeError> {
         let mut out = self.weight.multiply(x)?;
         if let Some(bias) = &self.bias {
             for row in out.chunks_exact_mut(bias.len().max(1)) {
@@ -234,9 +240,10 @@ impl Attention {
     fn project(&self, x: &[f32]) -> Result<(Vec<f32>, Option<(Vec<f32>, Vec<f32>)>), DecodeError> {
         match &self.query {
             Projections::Apart { query, key_value } => {
-                let queries = query.apply(x)?;
+                let x = Input::new(x, query.weight.columns);
+                let queries = query.read(&x)?;
                 let key_value = match key_value {
-                    Some((key, value)) => Some((key.apply(x)?, value.apply(x)?)),
+                    Some((key, value)) => Some((key.read(&x)?, value.read(&x)?)),
                     None => None,
                 };
                 Ok((queries, key_value))

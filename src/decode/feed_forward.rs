@@ -2,6 +2,7 @@
 
 use super::DecodeError;
 use super::block::Linear;
+use super::kernels::Input;
 use super::matrix::Matrix;
 use super::ops::{self, softmax};
 use super::weights::Weights;
@@ -55,9 +56,10 @@ impl Gated {
         activation: Activation,
         sparse: Option<&Sparse>,
     ) -> Result<Vec<f32>, DecodeError> {
-        let up = self.up.apply(x)?;
+        let x = Input::new(x, self.up.weight.columns);
+        let up = self.up.read(&x)?;
         let (mut gate, up) = match &self.gate {
-            Some(gate) => (gate.apply(x)?, up),
+            Some(gate) => (gate.read(&x)?, up),
             None => {
                 let halves = || up.chunks_exact((2 * self.inner).max(1));
                 let half = |row: &[f32], second: bool| -> Vec<f32> {
@@ -145,7 +147,7 @@ fn routed(
     activation: Activation,
 ) -> Result<Vec<f32>, DecodeError> {
     let hidden = router.columns.max(1);
-    let mut odds = router.multiply(x)?;
+    let mut odds = router.multiply(&Input::new(x, hidden))?;
     let mut tokens_of: Vec<Vec<(usize, f32)>> = vec![Vec::new(); experts.len()];
     for (token, odds) in odds.chunks_exact_mut(router.rows.max(1)).enumerate() {
         softmax(odds);

@@ -4,6 +4,7 @@
 
 use super::block::{Block, Step};
 use super::cache::Rows;
+use super::kernels::Input;
 use super::matrix::Matrix;
 use super::ops;
 use super::weights::Weights;
@@ -169,7 +170,7 @@ impl Network {
             .head
             .as_ref()
             .unwrap_or(&self.embedding)
-            .multiply(&normed)?;
+            .multiply(&Input::new(&normed, self.hidden))?;
         if let Some(cap) = self.pass.output_softcap {
             ops::softcap(&mut logits, cap);
         }

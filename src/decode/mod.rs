@@ -12,6 +12,7 @@ mod chat;
 mod error;
 mod feed_forward;
 mod forward;
+mod kernels;
 mod matrix;
 mod ops;
 mod parallel;

@@ -1,5 +1,6 @@
 //! The small steps between matrix products, over rows of `f32`.
 
+use super::kernels::exponentials;
 use super::parallel::{piece_size, pieces};
 use crate::model::{Activation, Sparse};
 
@@ -111,11 +112,7 @@ pub(super) fn softcap(x: &mut [f32], cap: f32) {
 /// `exp(x)` over its sum.
 pub(super) fn softmax(x: &mut [f32]) {
     let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
-    for x in x.iter_mut() {
-        *x = (*x - largest).exp();
-        sum += *x;
-    }
+    let sum = exponentials(x, largest);
     scale(x, 1.0 / sum);
 }
 
