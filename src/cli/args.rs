@@ -274,7 +274,7 @@ pub(super) struct ValidateArgs {
     /// Prompt tokens processed at once
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub ubatch: u64,
-    /// Threads that decode [default: the processor's; llama-bench's own choice]
+    /// Threads of llama-bench [default: its own choice]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub threads: Option<u64>,
     /// Measured repeats, after one that is not counted
@@ -296,11 +296,8 @@ pub(super) struct ValidateArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct CalibrateArgs {
-    /// Threads that are measured [default: the processor's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
-    pub threads: Option<u64>,
     /// Forget the calibration, and what runs have taught
-    #[arg(long, conflicts_with = "threads")]
+    #[arg(long)]
     pub reset: bool,
     /// Form of the report
     #[arg(long, value_enum, default_value_t)]

@@ -34,7 +34,8 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
     let target = board.target(None);
     let candidate = candidate(args, &checkpoint, &model, &board.runtime)?;
     let workload = workload(args, &model);
-    let backend = backend(args, &checkpoint)?;
+    let place = place(args, &checkpoint)?;
+    let backend = place.backend(&checkpoint, &model);
     let asked = plan(&model, &candidate, target, &workload)?;
     let mut report = Report {
         model: &model,
@@ -50,7 +51,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         return Ok(Outcome::No);
     }
 
-    let (measured, watched) = measure(args, &backend, &workload)?;
+    let (measured, watched) = measure(args, backend, &workload)?;
     let memory = PeakMemory::of(&measured, &watched, backend.starts_the_model());
     let compared = |runtime: &RuntimeProfile| {
         let target = Target { runtime, ..target };
@@ -173,7 +174,43 @@ fn plan(
         .context("there is no plan to try")
 }
 
-fn backend(args: &ValidateArgs, checkpoint: &Checkpoint) -> anyhow::Result<Backend> {
+/// Where the model runs, with all that was looked up for that.
+enum Place {
+    Here {
+        gguf: PathBuf,
+        program: Option<PathBuf>,
+    },
+    OpenAi {
+        url: String,
+        served: Option<String>,
+    },
+    Ollama {
+        url: String,
+        served: String,
+    },
+}
+
+impl Place {
+    fn backend<'a>(&'a self, checkpoint: &'a Checkpoint, spec: &'a ModelSpec) -> Backend<'a> {
+        match self {
+            Place::Here { program: None, .. } => Backend::Candle { checkpoint, spec },
+            Place::Here {
+                program: Some(program),
+                gguf,
+            } => Backend::LlamaBench {
+                program,
+                model: gguf,
+            },
+            Place::OpenAi { url, served } => Backend::OpenAi {
+                url,
+                served: served.as_deref(),
+            },
+            Place::Ollama { url, served } => Backend::Ollama { url, served },
+        }
+    }
+}
+
+fn place(args: &ValidateArgs, checkpoint: &Checkpoint) -> anyhow::Result<Place> {
     let url = |usual: &str| -> anyhow::Result<String> {
         let url = args.url.clone().unwrap_or_else(|| usual.to_owned());
         if validate::local_port(&url).is_none() && args.device.eq_ignore_ascii_case(device::HOST) {
@@ -194,16 +231,19 @@ fn backend(args: &ValidateArgs, checkpoint: &Checkpoint) -> anyhow::Result<Backe
         bail!("--program is for --backend llama-bench");
     }
     Ok(match args.backend {
-        BackendId::Candle => bail!("the decoder is not part of this build"),
-        BackendId::LlamaBench => Backend::LlamaBench {
-            program: program(args)?,
-            model: gguf(checkpoint)?,
+        BackendId::Candle => Place::Here {
+            gguf: gguf(checkpoint)?,
+            program: None,
         },
-        BackendId::Openai => Backend::OpenAi {
+        BackendId::LlamaBench => Place::Here {
+            gguf: gguf(checkpoint)?,
+            program: Some(program(args)?),
+        },
+        BackendId::Openai => Place::OpenAi {
             url: url(LLAMA_SERVER)?,
             served: args.served_model.clone(),
         },
-        BackendId::Ollama => Backend::Ollama {
+        BackendId::Ollama => Place::Ollama {
             url: url(OLLAMA)?,
             served: match (&args.served_model, Path::new(&args.model.model).exists()) {
                 (Some(name), _) => name.clone(),
@@ -252,10 +292,9 @@ fn gguf(checkpoint: &Checkpoint) -> anyhow::Result<PathBuf> {
 
 fn measure(
     args: &ValidateArgs,
-    backend: &Backend,
+    backend: Backend<'_>,
     workload: &Workload,
 ) -> anyhow::Result<(Measured, Watched)> {
-    let type_name = |dtype: crate::dtype::Dtype| dtype.name().to_lowercase();
     let request = Request {
         prompt: match &args.prompt {
             Some(text) => Prompt::Text(text.clone()),
@@ -265,8 +304,7 @@ fn measure(
         tokens: args.tokens,
         context: workload.context,
         ubatch: workload.ubatch,
-        type_k: type_name(workload.type_k),
-        type_v: type_name(workload.type_v),
+        kv_type: workload.type_k,
         threads: args.threads,
         repeats: usize::try_from(args.repeats).unwrap_or(1),
         timeout: Duration::from_secs(args.timeout),

@@ -95,6 +95,12 @@ pub fn process(root: &Path, pid: u32) -> Option<Process> {
     })
 }
 
+/// Makes the kernel forget the peak of this process's memory, so that the next one is seen. Where it
+/// cannot, the peak is that since the start.
+pub fn forget_peak() {
+    let _ = fs::write("/proc/self/clear_refs", "5");
+}
+
 /// The process that listens on a TCP port of this machine, if it is the user's own.
 pub fn listener(root: &Path, port: u16) -> Option<u32> {
     let inode = ["proc/net/tcp", "proc/net/tcp6"]

@@ -17,7 +17,9 @@ mod quantity;
 mod registry;
 mod wire;
 
-pub use activity::{Activity, Clock, Process, ProcessorTime, activity, listener, process};
+pub use activity::{
+    Activity, Clock, Process, ProcessorTime, activity, forget_peak, listener, process,
+};
 pub use cpu::{CalibrationError, Cpu, FormatRate};
 pub use detect::{DetectedDevice, MemoryNow, detect};
 pub use error::DeviceError;

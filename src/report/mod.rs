@@ -1,5 +1,6 @@
 //! Text, Markdown and JSON for people and scripts. Formats what it is given; decides nothing.
 
+pub mod calibrate;
 pub mod devices;
 pub mod fit;
 pub mod inspect;

@@ -110,6 +110,9 @@ pub enum ValidateError {
         /// The last that it said.
         message: String,
     },
+    /// The decoder of this program cannot run the model.
+    #[error(transparent)]
+    Decode(#[from] crate::decode::DecodeError),
     /// The prompt cannot be what was asked for.
     #[error("{0}")]
     Prompt(String),

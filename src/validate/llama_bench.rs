@@ -77,12 +77,8 @@ pub(super) fn measure(
     command.arg("-m").arg(model);
     command.args(["-p", &prompt.to_string(), "-n", &request.tokens.to_string()]);
     command.args(["-r", &request.repeats.to_string(), "-o", "json", "-fa", "1"]);
-    command.args([
-        "-ctk",
-        request.type_k.as_str(),
-        "-ctv",
-        request.type_v.as_str(),
-    ]);
+    let kv_type = request.kv_type.name().to_lowercase();
+    command.args(["-ctk", &kv_type, "-ctv", &kv_type]);
     command.args(["-ub", &request.ubatch.to_string()]);
     if let Some(threads) = request.threads {
         command.args(["-t", &threads.to_string()]);

@@ -4,6 +4,8 @@
 //! In: a backend and what to ask of it; a plan. Out: [`Measured`], [`Watched`], [`Comparison`] and the
 //! [`Check`]s of what may be wrong. Must not: predict anything itself, or print.
 
+mod calibrate;
+mod candle;
 mod compare;
 mod control;
 mod error;
@@ -16,12 +18,16 @@ mod prompt;
 mod reasons;
 mod watch;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::checkpoint::Checkpoint;
 use crate::device;
+use crate::dtype::Dtype;
+use crate::model::ModelSpec;
 
+pub use calibrate::{CalibrateError, RUNTIME, calibrate};
 pub use compare::{Comparison, LEAST_PROMPT, Line, PeakMemory, Predicted, Quantity, compare};
 pub use control::Progress;
 pub use error::ValidateError;
@@ -47,10 +53,8 @@ pub struct Request {
     pub context: u64,
     /// Prompt tokens processed at once.
     pub ubatch: u64,
-    /// Type of cached keys, by its name in lower case.
-    pub type_k: String,
-    /// Type of cached values.
-    pub type_v: String,
+    /// Type of cached keys and values.
+    pub kv_type: Dtype,
     /// Threads; the engine's own choice if `None`.
     pub threads: Option<u64>,
     /// Measured repeats, after one that is not counted.
@@ -60,35 +64,42 @@ pub struct Request {
 }
 
 /// An engine, and where it is.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Backend {
+#[derive(Clone, Copy, Debug)]
+pub enum Backend<'a> {
+    /// This program's own decoder.
+    Candle {
+        /// The GGUF.
+        checkpoint: &'a Checkpoint,
+        /// Its description.
+        spec: &'a ModelSpec,
+    },
     /// llama.cpp's llama-bench.
     LlamaBench {
         /// The program.
-        program: PathBuf,
+        program: &'a Path,
         /// The GGUF.
-        model: PathBuf,
+        model: &'a Path,
     },
     /// A server with OpenAI's completions.
     OpenAi {
         /// Its address.
-        url: String,
+        url: &'a str,
         /// The name under which it serves the model; if `None`, the only one it lists.
-        served: Option<String>,
+        served: Option<&'a str>,
     },
     /// An Ollama server.
     Ollama {
         /// Its address.
-        url: String,
+        url: &'a str,
         /// The model's tag.
-        served: String,
+        served: &'a str,
     },
 }
 
-impl Backend {
+impl Backend<'_> {
     /// Whether it loads the model itself, so that all of its memory is seen to be taken.
     pub fn starts_the_model(&self) -> bool {
-        matches!(self, Backend::LlamaBench { .. })
+        matches!(self, Backend::Candle { .. } | Backend::LlamaBench { .. })
     }
 }
 
@@ -97,26 +108,33 @@ impl Backend {
 /// # Errors
 /// [`ValidateError`], as the backend has it; [`ValidateError::Cancelled`] once `cancel` is set.
 pub fn measure(
-    backend: &Backend,
+    backend: Backend<'_>,
     request: &Request,
     root: &Path,
     cancel: &AtomicBool,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<(Measured, Watched), ValidateError> {
+    if let Backend::Candle { .. } = backend {
+        device::forget_peak();
+    }
     let watch = Watch::start(root, serving(backend, root));
-    let measured = match backend.clone() {
+    let measured = match backend {
+        Backend::Candle { checkpoint, spec } => {
+            candle::measure(checkpoint, spec, request, cancel, progress)
+        }
         Backend::LlamaBench { program, model } => {
             let mut started = |pid| watch.follow(pid);
-            llama_bench::measure(&program, &model, request, cancel, progress, &mut started)
+            llama_bench::measure(program, model, request, cancel, progress, &mut started)
         }
         Backend::OpenAi { url, served } => {
-            let request = request.clone();
+            let (url, served, request) =
+                (url.to_owned(), served.map(str::to_owned), request.clone());
             control::supervised(cancel, progress, move |say| {
                 openai::measure(&url, served.as_deref(), &request, say)
             })
         }
         Backend::Ollama { url, served } => {
-            let request = request.clone();
+            let (url, served, request) = (url.to_owned(), served.to_owned(), request.clone());
             control::supervised(cancel, progress, move |say| {
                 ollama::measure(&url, &served, &request, say)
             })
@@ -125,14 +143,17 @@ pub fn measure(
     Ok((measured?, watch.finish()))
 }
 
-/// The process behind a server on this machine, or 0.
-fn serving(backend: &Backend, root: &Path) -> u32 {
-    let (Backend::OpenAi { url, .. } | Backend::Ollama { url, .. }) = backend else {
-        return 0;
-    };
-    let port = local_port(url);
-    port.and_then(|port| device::listener(root, port))
-        .unwrap_or(0)
+/// The process that holds the model, or will: this one, that of a server on this machine, or 0.
+fn serving(backend: Backend<'_>, root: &Path) -> u32 {
+    match backend {
+        Backend::Candle { .. } => std::process::id(),
+        Backend::LlamaBench { .. } => 0,
+        Backend::OpenAi { url, .. } | Backend::Ollama { url, .. } => {
+            let port = local_port(url);
+            port.and_then(|port| device::listener(root, port))
+                .unwrap_or(0)
+        }
+    }
 }
 
 /// The port of an address on this machine; `None` for another machine's, or none at all.

@@ -37,11 +37,6 @@ impl Prompt {
             }
         }
     }
-
-    /// Whether every repeat asks the same.
-    pub fn repeats(&self) -> bool {
-        matches!(self, Prompt::Text(_))
-    }
 }
 
 #[cfg(test)]

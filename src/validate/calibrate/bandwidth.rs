@@ -36,5 +36,7 @@ fn sum(words: &[u64]) -> u64 {
             *sum = sum.wrapping_add(*word);
         }
     }
-    sums.iter().chain(rest).fold(0, |sum, word| sum.wrapping_add(*word))
+    sums.iter()
+        .chain(rest)
+        .fold(0, |sum, word| sum.wrapping_add(*word))
 }

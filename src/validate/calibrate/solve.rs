@@ -7,7 +7,11 @@
 /// which for so few unknowns ends within its rounds.
 pub(super) fn costs(rows: &[(Vec<f64>, f64)]) -> Vec<f64> {
     const ROUNDS: usize = 20_000;
-    let columns = rows.iter().map(|(counts, _)| counts.len()).max().unwrap_or(0);
+    let columns = rows
+        .iter()
+        .map(|(counts, _)| counts.len())
+        .max()
+        .unwrap_or(0);
     // A row divided by its seconds has 1 as its target.
     let scaled: Vec<Vec<f64>> = rows
         .iter()
@@ -43,9 +47,15 @@ mod tests {
     #[test]
     fn costs_that_made_the_times_are_found_again() {
         let truth = [0.5, 0.0, 3.0];
-        let counts = [[1.0, 2.0, 0.0], [4.0, 0.0, 1.0], [0.0, 5.0, 2.0], [7.0, 1.0, 1.0]];
+        let counts = [
+            [1.0, 2.0, 0.0],
+            [4.0, 0.0, 1.0],
+            [0.0, 5.0, 2.0],
+            [7.0, 1.0, 1.0],
+        ];
         let time = |row: &[f64; 3]| row.iter().zip(truth).map(|(n, cost)| n * cost).sum();
-        let rows: Vec<(Vec<f64>, f64)> = counts.iter().map(|row| (row.to_vec(), time(row))).collect();
+        let rows: Vec<(Vec<f64>, f64)> =
+            counts.iter().map(|row| (row.to_vec(), time(row))).collect();
         for (found, truth) in costs(&rows).iter().zip(truth) {
             assert!((found - truth).abs() < 1e-6, "{found} {truth}");
         }

@@ -68,18 +68,27 @@ impl Shape {
             number("attention.value_length", self.head_dim),
             number("rope.dimension_count", self.head_dim),
             number("vocab_size", self.vocab),
-            ("llama.attention.layer_norm_rms_epsilon".to_owned(), Value::F32(1e-5)),
+            (
+                "llama.attention.layer_norm_rms_epsilon".to_owned(),
+                Value::F32(1e-5),
+            ),
             ("llama.rope.freq_base".to_owned(), Value::F32(10_000.0)),
         ]
     }
 
     /// Writes the model with matrices of `dtype` to `path`, and opens it.
-    pub(super) fn make(&self, dtype: Dtype, path: &Path) -> Result<(Checkpoint, ModelSpec), CalibrateError> {
-        self.write(dtype, path).map_err(|problem| CalibrateError::Write {
-            path: path.to_owned(),
-            problem,
-        })?;
-        let checkpoint = checkpoint::open(&path.display().to_string()).map_err(CalibrateError::Open)?;
+    pub(super) fn make(
+        &self,
+        dtype: Dtype,
+        path: &Path,
+    ) -> Result<(Checkpoint, ModelSpec), CalibrateError> {
+        self.write(dtype, path)
+            .map_err(|problem| CalibrateError::Write {
+                path: path.to_owned(),
+                problem,
+            })?;
+        let checkpoint =
+            checkpoint::open(&path.display().to_string()).map_err(CalibrateError::Open)?;
         let model = model::read(&checkpoint, Unknown::Refuse).map_err(CalibrateError::Model)?;
         Ok((checkpoint, model))
     }
@@ -90,7 +99,11 @@ impl Shape {
         let typed = |shape: &[u64]| if shape.len() == 1 { Dtype::F32 } else { dtype };
         let entries: Vec<TensorEntry<'_>> = tensors
             .iter()
-            .map(|(name, shape)| TensorEntry { name, dtype: typed(shape), shape })
+            .map(|(name, shape)| TensorEntry {
+                name,
+                dtype: typed(shape),
+                shape,
+            })
             .collect();
         let file = File::create(path).map_err(|error| told(&error))?;
         let mut out = BufWriter::with_capacity(1 << 20, file);
@@ -104,8 +117,10 @@ impl Shape {
             for _ in 0..rows {
                 out.write_all(&row).map_err(|error| told(&error))?;
             }
-            let padding = (row.len() as u64 * rows).next_multiple_of(gguf::ALIGNMENT) - row.len() as u64 * rows;
-            out.write_all(&[0; gguf::ALIGNMENT as usize][..padding as usize]).map_err(|error| told(&error))?;
+            let padding = (row.len() as u64 * rows).next_multiple_of(gguf::ALIGNMENT)
+                - row.len() as u64 * rows;
+            out.write_all(&[0; gguf::ALIGNMENT as usize][..padding as usize])
+                .map_err(|error| told(&error))?;
         }
         out.flush().map_err(|error| told(&error))
     }
@@ -113,7 +128,9 @@ impl Shape {
 
 /// One encoded row of numbers of the size of weights.
 fn row(dtype: Dtype, columns: usize) -> Result<Vec<u8>, blocks::BlockError> {
-    let values: Vec<f32> = (0..columns).map(|index| (index as f32 * 0.7).sin() * 0.02).collect();
+    let values: Vec<f32> = (0..columns)
+        .map(|index| (index as f32 * 0.7).sin() * 0.02)
+        .collect();
     let format = dtype.format();
     let bytes = columns as u64 / format.block_elements * format.block_bytes;
     let mut row = vec![0; bytes as usize];
