@@ -3,6 +3,7 @@
 mod behaviour;
 mod build;
 mod conversion;
+mod converter;
 mod files;
 mod importance;
 mod types;
