@@ -5,6 +5,7 @@ In: a GGUF file, text, token ids. Out: token ids, logits, encoded blocks. Must n
 Structures that llama.cpp passes by value are opaque here, and longer than its own: only their first
 fields are set, which xllamacpp's pinned version fixes.
 """
+import contextlib
 import ctypes as c
 
 import numpy as np
@@ -155,6 +156,16 @@ class Model:
             out.append(int(row.argmax()))
             row = self._decode(out[-1:], len(ids) + i)[-1]
         return out
+
+
+@contextlib.contextmanager
+def opened(path):
+    """A model that is closed behind the block."""
+    model = Model(path)
+    try:
+        yield model
+    finally:
+        model.close()
 
 
 def quantize(values, ggml_type, importance=None):

@@ -1,10 +1,11 @@
 //! Development tasks. `cargo xtask fixtures` writes `fixtures/` anew; `cargo xtask fixtures --check`
 //! fails if that would change anything; `cargo xtask bench` measures what planning and encoding
-//! cost.
+//! cost; `cargo xtask interop` puts written files before the programs that read them.
 
 mod bench;
 mod bench_encoders;
 mod fixtures;
+mod interop;
 mod shapes;
 mod tiny;
 
@@ -15,8 +16,11 @@ fn main() -> anyhow::Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["fixtures"] => fixtures::write(),
         ["fixtures", "--check"] => fixtures::check(),
+        ["interop", ref rest @ ..] => interop::run(rest),
         ["bench", "encoders"] => bench_encoders::run(),
         ["bench", ref rest @ ..] => bench::run(rest),
-        _ => bail!("usage: cargo xtask fixtures [--check] | bench [plan | encoders]"),
+        _ => bail!(
+            "usage: cargo xtask fixtures [--check] | bench [plan | encoders] | interop [--data DIR] [--full]"
+        ),
     }
 }
