@@ -21,9 +21,21 @@ use anyhow::{Context, bail};
 
 use bench::Bench;
 
+/// A part of the suite, by name.
+type Part = (&'static str, fn(&mut Bench, &families::Made));
+
+/// The parts that run unless some are named.
+const PARTS: &[Part] = &[
+    ("families", families::check),
+    ("blocks", blocks::check),
+    ("options", options::check),
+];
+
 /// What was asked for.
 #[derive(Default)]
 struct Arguments {
+    /// Names of parts; none means all.
+    parts: Vec<String>,
     /// A folder with `models`, `golden`, `tokenizers` and `text`, checked as well.
     data: Option<PathBuf>,
     /// Also the safetensors schemes, and `expected.json`, against PyTorch's libraries.
@@ -38,9 +50,11 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     let arguments = parse(arguments)?;
     let mut bench = Bench::new()?;
     let made = families::make(&mut bench)?;
-    families::check(&mut bench, &made);
-    blocks::check(&mut bench, &made);
-    options::check(&mut bench, &made);
+    for (name, check) in PARTS {
+        if arguments.parts.is_empty() || arguments.parts.iter().any(|part| part == name) {
+            check(&mut bench, &made);
+        }
+    }
     if let Some(data) = &arguments.data {
         trained::check(&mut bench, data);
     }
@@ -60,8 +74,15 @@ fn parse(arguments: &[&str]) -> anyhow::Result<Arguments> {
                 let path = rest.next().context("--data needs a directory")?;
                 parsed.data = Some(PathBuf::from(path));
             }
+            part if PARTS.iter().any(|(name, _)| *name == part) => {
+                parsed.parts.push(part.to_owned());
+            }
             other => {
-                bail!("`{other}` is unknown; usage: cargo xtask interop [--data DIR] [--full]")
+                let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
+                bail!(
+                    "`{other}` is unknown; usage: cargo xtask interop [{}].. [--data DIR] [--full]",
+                    names.join(" | ")
+                );
             }
         }
     }
