@@ -3,6 +3,7 @@
 mod behaviour;
 mod build;
 mod conversion;
+mod directories;
 mod files;
 mod importance;
 mod types;
