@@ -272,7 +272,9 @@ def qwen3_5():
 
 FAMILIES = {
     make.__name__: make
-    for make in (llama, mistral, qwen2, qwen3, qwen3moe, smollm3, phi3, gemma2, gemma3, gemma3n)
+    for make in (
+        llama, mistral, qwen2, qwen3, qwen3moe, smollm3, phi3, gemma2, gemma3, gemma3n, lfm2, qwen3_5
+    )
 }
 
 # Norms that multiply by one more than their weight.
