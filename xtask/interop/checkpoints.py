@@ -6,6 +6,7 @@ vocabularies.py). The prompt and what Transformers computes for it stand in expe
 """
 import json
 import math
+import shutil
 import zlib
 from pathlib import Path
 
@@ -271,7 +272,9 @@ def qwen3_5():
 
 FAMILIES = {
     make.__name__: make
-    for make in (llama, mistral, qwen2, qwen3, qwen3moe, smollm3, phi3, gemma2, gemma3, gemma3n)
+    for make in (
+        llama, mistral, qwen2, qwen3, qwen3moe, smollm3, phi3, gemma2, gemma3, gemma3n, lfm2, qwen3_5
+    )
 }
 
 # Norms that multiply by one more than their weight.
@@ -327,3 +330,24 @@ def make(family, directory):
     (directory / "config.json").write_text(json.dumps(config, indent=2))
     filled = [(name, shape, bf16(_values(family, name, shape))) for name, shape in tensors]
     save(directory / "model.safetensors", filled)
+
+
+def around(family, tokenizer, directory):
+    """A checkpoint of zeros around the tokenizer in the directory `tokenizer`."""
+    tokenizer, directory = Path(tokenizer), Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    vocabulary = json.loads((tokenizer / "tokenizer.json").read_text(encoding="utf-8"))
+    ids = list(vocabulary["model"]["vocab"].values())
+    size = 1 + max(ids + [token["id"] for token in vocabulary["added_tokens"]])
+    global VOCAB
+    kept, VOCAB = VOCAB, size
+    try:
+        config, tensors = FAMILIES[family]()
+    finally:
+        VOCAB = kept
+    for file in tokenizer.iterdir():
+        shutil.copy(file, directory)
+    (directory / "config.json").write_text(json.dumps(config))
+    blank = [(name, shape, np.zeros(math.prod(shape), np.uint16)) for name, shape in tensors]
+    save(directory / "model.safetensors", blank)
+    return {"vocabulary": size}

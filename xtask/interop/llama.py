@@ -5,6 +5,7 @@ In: a GGUF file, text, token ids. Out: token ids, logits, encoded blocks. Must n
 Structures that llama.cpp passes by value are opaque here, and longer than its own: only their first
 fields are set, which xllamacpp's pinned version fixes.
 """
+import contextlib
 import ctypes as c
 
 import numpy as np
@@ -86,7 +87,7 @@ def _refused(what):
 class Model:
     """A loaded file with a context of `context` tokens."""
 
-    def __init__(self, path, context=512, threads=2):
+    def __init__(self, path, context=512):
         _MESSAGES.clear()
         self.model = _LIB.llama_model_load_from_file(
             str(path).encode(), _LIB.llama_model_default_params()
@@ -100,7 +101,8 @@ class Model:
         if not self.context:
             raise _refused("gets no context")
         assert _LIB.llama_n_ctx(self.context) >= context, "llama_context_params has another layout"
-        _LIB.llama_set_n_threads(self.context, threads, threads)
+        # More threads would wait for each other longer than these models take.
+        _LIB.llama_set_n_threads(self.context, 1, 1)
         self.vocab = _LIB.llama_model_get_vocab(self.model)
         self.vocab_size = _LIB.llama_vocab_n_tokens(self.vocab)
 
@@ -155,6 +157,16 @@ class Model:
             out.append(int(row.argmax()))
             row = self._decode(out[-1:], len(ids) + i)[-1]
         return out
+
+
+@contextlib.contextmanager
+def opened(path):
+    """A model that is closed behind the block."""
+    model = Model(path)
+    try:
+        yield model
+    finally:
+        model.close()
 
 
 def quantize(values, ggml_type, importance=None):

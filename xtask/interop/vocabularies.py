@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import sentencepiece
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 SIZE = 512
 TEXTS = [
@@ -44,7 +44,7 @@ def _byte_level(corpus, pattern, starts):
     return tokenizer
 
 
-def _pieces(corpus, prefix):
+def _pieces(corpus, prefix, *controls):
     """A SentencePiece BPE model, its spaces kept, with a prefix space as Llama's or without as Gemma's."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -52,6 +52,7 @@ def _pieces(corpus, prefix):
         vocab_size=SIZE, byte_fallback=True, add_dummy_prefix=prefix, remove_extra_whitespaces=False,
         normalization_rule_name="identity", allow_whitespace_only_pieces=True, split_digits=True,
         num_threads=1, minloglevel=2,
+        control_symbols=list(controls),
     )
     return model.getvalue()
 
@@ -66,8 +67,6 @@ def _converted(model):
         known = [s for s in splits if s[0] in pieces and s[1] in pieces]
         merges += sorted(known, key=lambda s: (pieces[s[0]], pieces[s[1]]))
     tokenizer = Tokenizer(models.BPE(pieces, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-    from tokenizers import normalizers
-
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence([
         decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)
@@ -81,7 +80,7 @@ KINDS = {
     "llama": (_byte_level, LLAMA3, True), "mistral": (_converted,),
     "qwen2": (_byte_level, QWEN2, False), "qwen3": (_byte_level, QWEN2, False),
     "qwen3moe": (_byte_level, QWEN2, False), "smollm3": (_byte_level, LLAMA3, False),
-    "phi3": (_pieces, True), "gemma2": (_pieces, False), "gemma3": (_pieces, False),
+    "phi3": (_pieces, True, "<|endoftext|>"), "gemma2": (_pieces, False), "gemma3": (_pieces, False),
     "gemma3n": (_pieces, False), "lfm2": (_byte_level, LLAMA3, True),
     "qwen3_5": (_byte_level, QWEN35, False),
 }
