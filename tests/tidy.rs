@@ -21,6 +21,7 @@ const ORDER: &[&str] = &[
     "runtime",
     "plan",
     "decode",
+    "validate",
     "report",
     "cli",
 ];
