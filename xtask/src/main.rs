@@ -1,9 +1,10 @@
 //! Development tasks. `cargo xtask fixtures` writes `fixtures/` anew; `cargo xtask fixtures --check`
 //! fails if that would change anything; `cargo xtask bench` measures what planning and encoding
-//! cost.
+//! cost, and how far predictions for this machine are off.
 
 mod bench;
 mod bench_encoders;
+mod bench_predict;
 mod fixtures;
 mod logits;
 mod shapes;
@@ -18,9 +19,10 @@ fn main() -> anyhow::Result<()> {
         ["fixtures", "--check"] => fixtures::check(),
         ["logits", ref rest @ ..] => logits::run(rest),
         ["bench", "encoders"] => bench_encoders::run(),
+        ["bench", "predict", ref rest @ ..] => bench_predict::run(rest),
         ["bench", ref rest @ ..] => bench::run(rest),
         _ => bail!(
-            "usage: cargo xtask fixtures [--check] | bench [plan | encoders] | logits FILE IDS"
+            "usage: cargo xtask fixtures [--check] | bench [plan | encoders | predict] | logits FILE IDS"
         ),
     }
 }
