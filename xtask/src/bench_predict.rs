@@ -203,7 +203,7 @@ fn number(document: &Json, pointer: &str) -> anyhow::Result<f64> {
 }
 
 /// Writes the file that quantizing the shape would give, its weights apart.
-fn write(shape: &Shape, format: &str, path: &PathBuf) -> anyhow::Result<()> {
+fn write(shape: &Shape, format: &str, path: &Path) -> anyhow::Result<()> {
     let config = json!({
         "architectures": [match shape.family {
             "qwen2" => "Qwen2ForCausalLM",
