@@ -5,7 +5,7 @@
 //! The weights are one row over and over: bytes and products are those of the real file. A busy machine
 //! shows in the spread; the fastest repeat is beside the mean.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
