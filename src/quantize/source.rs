@@ -12,6 +12,7 @@ use super::blocks;
 use crate::checkpoint::{Checkpoint, SourceFormat, StoredTensor};
 use crate::convert::{self, Change, Deal, ValueChange};
 use crate::dtype::{self, Dtype};
+use crate::input::read_exact_at;
 use crate::model::{ModelSpec, Tensor, TensorRole};
 
 /// The open files of a checkpoint.
@@ -79,25 +80,6 @@ impl<'a> Files<'a> {
             }
         })
     }
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, bytes, offset)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            n => {
-                bytes = bytes.split_at_mut(n).1;
-                offset += n as u64;
-            }
-        }
-    }
-    Ok(())
 }
 
 impl Rows {

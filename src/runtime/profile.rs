@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::learned::Learned;
 use crate::dtype::Dtype;
 
 /// How far a number can be relied on.
@@ -70,6 +71,9 @@ pub struct RuntimeProfile {
     pub memory: Memory,
     /// What speed it reaches.
     pub speed: Speed,
+    /// What runs on a device have taught.
+    #[serde(skip)]
+    pub learned: Option<Learned>,
 }
 
 /// What a runtime can load.
@@ -212,6 +216,26 @@ pub struct Prefill {
     pub scale: Range,
     /// Seconds from the request to the start of the work and from its end to the first token.
     pub request_seconds: Range,
+}
+
+impl RuntimeProfile {
+    /// The same with what runs on a device have taught: the memory that it takes by itself moves by
+    /// what they took more or less, and the plan multiplies its rates by their factors.
+    pub fn refined(mut self, learned: Option<Learned>) -> RuntimeProfile {
+        if let Some(more) = learned.as_ref().and_then(|learned| learned.more_memory) {
+            let own = &mut self.memory.runtime_bytes;
+            let key = "runs";
+            let source = learned.as_ref().map(|learned| learned.source.clone());
+            self.sources
+                .insert(key.to_owned(), source.unwrap_or_default());
+            for bound in [&mut own.low, &mut own.expected, &mut own.high] {
+                *bound = (*bound + more).max(0.0);
+            }
+            (own.source, own.trust) = (key.to_owned(), Trust::Measured);
+        }
+        self.learned = learned;
+        self
+    }
 }
 
 impl Speed {

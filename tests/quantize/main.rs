@@ -4,6 +4,7 @@ mod behaviour;
 mod build;
 mod conversion;
 mod converter;
+mod directories;
 mod files;
 mod importance;
 mod types;

@@ -19,7 +19,9 @@ const RUNS: usize = 21;
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     match arguments {
         [] | ["plan"] => plan(),
-        other => bail!("there is no benchmark {other:?}; known are `plan` and `encoders`"),
+        other => {
+            bail!("there is no benchmark {other:?}; known are `plan`, `encoders` and `quantize`")
+        }
     }
 }
 
@@ -86,7 +88,7 @@ fn measure(binary: &Path, directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn release_binary() -> anyhow::Result<PathBuf> {
+pub(crate) fn release_binary() -> anyhow::Result<PathBuf> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let built = Command::new(cargo)
         .args([

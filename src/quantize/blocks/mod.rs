@@ -6,8 +6,9 @@
 //! single values or columns tower over all others one of the two may come out a little larger, and
 //! then the other is much smaller.
 //!
-//! The searches are inlined as a whole into functions compiled for the processor at hand, except in
-//! unoptimised builds, where that would only cost stack.
+//! Code is inlined into functions compiled for the processor at hand, except in unoptimised builds,
+//! where that would only cost stack; `Lanes::apart` cuts it into pieces of a size that compiles in
+//! seconds.
 //!
 //! The bytes depend on the row alone: not on the machine, on the rows beside it or on how the
 //! rows are dealt out to threads. Does no IO and starts no thread.
