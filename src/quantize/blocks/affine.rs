@@ -175,18 +175,20 @@ fn integers<V: Lanes, const LEN: usize>(
     format: Affine,
     d: f32,
     dmin: f32,
-    scale: V,
-    min: V,
+    (scale, min, lean): (V, V, V),
 ) -> (V, V, V) {
     V::apart(
         #[inline(always)]
         || {
+            // By how many steps the minimum follows a step of the scale.
             let (d, dmin, top) = (V::splat(d), V::splat(dmin), V::splat(format.top_scale));
+            let lean = (lean * d * dmin.inverse_or_zero()).min(top);
             let mut best = (scale, min, V::splat(f32::INFINITY));
             for ds in [0.0, -1.0, 1.0] {
                 let s = (scale + V::splat(ds)).max(V::zero()).min(top);
+                let follow = (lean * (s - scale)).round();
                 for dm in [0.0, -1.0, 1.0] {
-                    let m = (min + V::splat(dm)).max(V::zero()).min(top);
+                    let m = (min + follow + V::splat(dm)).max(V::zero()).min(top);
                     let e = error(x, w, format.top, d * s, dmin * m);
                     best = (
                         e.below(best.2, s, best.0),
@@ -265,7 +267,7 @@ pub(super) fn encode<V: Lanes, const G: usize, const LEN: usize>(
     let mut total = 0.0;
     for g in 0..G {
         let m = (min[g] * per_dmin).min(top).round();
-        let (s, m, e) = integers(&x[g], &w[g], format, dv, dminv, scales[g], m);
+        let (s, m, e) = integers(&x[g], &w[g], format, dv, dminv, (scales[g], m, lean[g]));
         (scales[g], mins[g]) = (s, m);
         total += e.sum();
     }
@@ -278,7 +280,14 @@ pub(super) fn encode<V: Lanes, const G: usize, const LEN: usize>(
         }
         let (mut new_scales, mut new_mins, mut new_total) = (scales, mins, 0.0);
         for g in 0..G {
-            let (s, m, e) = integers(&x[g], &w[g], format, new_dv, new_dminv, scales[g], mins[g]);
+            let (s, m, e) = integers(
+                &x[g],
+                &w[g],
+                format,
+                new_dv,
+                new_dminv,
+                (scales[g], mins[g], lean[g]),
+            );
             (new_scales[g], new_mins[g]) = (s, m);
             new_total += e.sum();
         }

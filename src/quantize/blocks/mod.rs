@@ -3,7 +3,7 @@
 //! `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1` and `Q8_0` come out byte for byte as ggml writes them, with and
 //! without importance. For the others the search is our own (`affine.rs` and `symmetric.rs`). On the
 //! weights of models its error is no larger than that of `llama-quantize`, plain and weighted; where
-//! single values or columns tower over all others one of the two may come out a little larger, and
+//! single values or columns tower over all others one of the two may come out larger, and
 //! then the other is much smaller.
 //!
 //! Code is inlined into functions compiled for the processor at hand, except in unoptimised builds,
