@@ -3,6 +3,7 @@
 //! and quantizing cost; `cargo xtask interop` puts written files before the programs that read them.
 
 mod bench;
+mod bench_decode;
 mod bench_encoders;
 mod bench_quantize;
 mod fixtures;
@@ -22,11 +23,12 @@ fn main() -> anyhow::Result<()> {
         ["fixtures", "--check"] => fixtures::check(),
         ["interop", ref rest @ ..] => interop::run(rest),
         ["logits", ref rest @ ..] => logits::run(rest),
+        ["bench", "decode", ref rest @ ..] => bench_decode::run(rest),
         ["bench", "encoders"] => bench_encoders::run(),
         ["bench", "quantize", ref rest @ ..] => bench_quantize::run(rest),
         ["bench", ref rest @ ..] => bench::run(rest),
         _ => bail!(
-            "usage: cargo xtask fixtures [--check] | bench [plan | encoders | quantize] | interop [PART].. [--data DIR] [--full] | logits FILE IDS"
+            "usage: cargo xtask fixtures [--check] | bench [plan | encoders | quantize | decode] | interop [PART].. [--data DIR] [--full] | logits FILE IDS"
         ),
     }
 }
