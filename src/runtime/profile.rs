@@ -113,6 +113,9 @@ pub struct Memory {
     pub compute: ComputeRule,
     /// It takes this share of the board's memory at start, whatever the model needs.
     pub pool_fraction: Option<Sourced<f64>>,
+    /// Bytes of tokenizer it holds for each entry of the vocabulary, where `runtime_bytes` does not
+    /// count it.
+    pub vocabulary_entry_bytes: Option<Sourced<f64>>,
 }
 
 /// How many rows of logits a runtime reserves.
@@ -145,6 +148,11 @@ pub enum ComputeRule {
         /// Where the layers run.
         #[serde(default)]
         backend: Backend,
+        /// A key of [`RuntimeProfile::sources`].
+        source: String,
+    },
+    /// Activations of one pass, made as they are needed: what lives at once in the widest block.
+    Activations {
         /// A key of [`RuntimeProfile::sources`].
         source: String,
     },
@@ -328,6 +336,13 @@ impl RuntimeProfile {
                 "`memory.pool_fraction` is a share of the memory: above 0, at most 1".to_owned(),
             );
         }
+        if memory
+            .vocabulary_entry_bytes
+            .as_ref()
+            .is_some_and(|bytes| !(0.0..=65536.0).contains(&bytes.value))
+        {
+            return Err("`memory.vocabulary_entry_bytes` must be from 0 to 65536".to_owned());
+        }
         if speed.cost.is_empty() {
             return Err("`speed.cost` has no format".to_owned());
         }
@@ -370,7 +385,9 @@ impl RuntimeProfile {
     fn cited(&self) -> Vec<(String, String)> {
         let (memory, speed, prefill) = (&self.memory, &self.speed, &self.speed.prefill);
         let compute = match &memory.compute {
-            ComputeRule::Ggml { source, .. } | ComputeRule::Fraction { source, .. } => source,
+            ComputeRule::Ggml { source, .. }
+            | ComputeRule::Activations { source }
+            | ComputeRule::Fraction { source, .. } => source,
         };
         let mut cited: Vec<(String, String)> = [
             ("loads", &self.loads.source),
@@ -411,12 +428,20 @@ impl RuntimeProfile {
         ]
         .map(|(field, source)| (field.to_owned(), source.clone()))
         .to_vec();
-        cited.extend(
-            memory
-                .pool_fraction
-                .iter()
-                .map(|share| ("memory.pool_fraction".to_owned(), share.source.clone())),
-        );
+        let optional = [
+            ("memory.pool_fraction", &memory.pool_fraction),
+            (
+                "memory.vocabulary_entry_bytes",
+                &memory.vocabulary_entry_bytes,
+            ),
+        ];
+        for (field, number) in optional {
+            cited.extend(
+                number
+                    .iter()
+                    .map(|number| (field.to_owned(), number.source.clone())),
+            );
+        }
         cited.extend(
             speed
                 .cost

@@ -4,6 +4,7 @@
 mod bench;
 mod learning;
 mod misbehaving;
+mod reasons;
 mod recorded;
 mod server;
 mod support;

@@ -54,7 +54,7 @@ encoder!(q2_k: 84 bytes, 2 x 8 sub-blocks of 16, Q2_K_WEIGHING,
 const Q3_K_WEIGHING: Weighing = Weighing {
     without: BySize::Square,
     with: BySize::Square,
-    even: (2.5, 0.28),
+    even: (2.5, 0.35),
 };
 
 encoder!(q3_k: 110 bytes, 2 x 8 sub-blocks of 16, Q3_K_WEIGHING,

@@ -27,6 +27,8 @@ use crate::plan::operations::{decode_operations, prompt_attention};
 use crate::plan::speed::{Group, Operation};
 use crate::scheme::{self, Container};
 
+pub use synthetic::{Tensor, write_repeated};
+
 use synthetic::Shape;
 
 /// The runtime that is measured, by the id of its profile.

@@ -82,48 +82,62 @@ impl Shape {
         dtype: Dtype,
         path: &Path,
     ) -> Result<(Checkpoint, ModelSpec), CalibrateError> {
-        self.write(dtype, path)
-            .map_err(|problem| CalibrateError::Write {
+        let typed = |(name, shape): (String, Vec<u64>)| match shape.len() {
+            1 => (name, Dtype::F32, shape),
+            _ => (name, dtype, shape),
+        };
+        let tensors: Vec<Tensor> = self.tensors().into_iter().map(typed).collect();
+        write_repeated(path, &self.metadata(), &tensors).map_err(|problem| {
+            CalibrateError::Write {
                 path: path.to_owned(),
                 problem,
-            })?;
+            }
+        })?;
         let checkpoint =
             checkpoint::open(&path.display().to_string()).map_err(CalibrateError::Open)?;
         let model = model::read(&checkpoint, Unknown::Refuse).map_err(CalibrateError::Model)?;
         Ok((checkpoint, model))
     }
+}
 
-    fn write(&self, dtype: Dtype, path: &Path) -> Result<(), String> {
-        let told = |error: &dyn std::fmt::Display| error.to_string();
-        let tensors = self.tensors();
-        let typed = |shape: &[u64]| if shape.len() == 1 { Dtype::F32 } else { dtype };
-        let entries: Vec<TensorEntry<'_>> = tensors
-            .iter()
-            .map(|(name, shape)| TensorEntry {
-                name,
-                dtype: typed(shape),
-                shape,
-            })
-            .collect();
-        let file = File::create(path).map_err(|error| told(&error))?;
-        let mut out = BufWriter::with_capacity(1 << 20, file);
-        gguf::write_header(&mut out, &self.metadata(), &entries).map_err(|error| told(&error))?;
-        for (_, shape) in &tensors {
-            let (rows, columns) = match shape[..] {
-                [rows, columns] => (rows, columns),
-                _ => (1, shape.iter().product()),
-            };
-            let row = row(typed(shape), columns as usize).map_err(|error| told(&error))?;
-            for _ in 0..rows {
-                out.write_all(&row).map_err(|error| told(&error))?;
-            }
-            let padding = (row.len() as u64 * rows).next_multiple_of(gguf::ALIGNMENT)
-                - row.len() as u64 * rows;
-            out.write_all(&[0; gguf::ALIGNMENT as usize][..padding as usize])
-                .map_err(|error| told(&error))?;
+/// A tensor of a GGUF: name, format, shape with the outermost dimension first.
+pub type Tensor = (String, Dtype, Vec<u64>);
+
+/// Writes a GGUF of these tensors, whose every row holds the same numbers: the size and the speed of a
+/// real one, and no sense.
+///
+/// # Errors
+/// What the system, the header's writer or a format's encoder says.
+pub fn write_repeated(
+    path: &Path,
+    metadata: &[(String, Value)],
+    tensors: &[Tensor],
+) -> Result<(), String> {
+    let entries: Vec<TensorEntry<'_>> = tensors
+        .iter()
+        .map(|(name, dtype, shape)| TensorEntry {
+            name,
+            dtype: *dtype,
+            shape,
+        })
+        .collect();
+    let file = File::create(path).map_err(|error| error.to_string())?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    gguf::write_header(&mut out, metadata, &entries).map_err(|error| error.to_string())?;
+    for (_, dtype, shape) in tensors {
+        let columns = shape.last().copied().unwrap_or(0);
+        let rows = shape.iter().product::<u64>() / columns.max(1);
+        let row = row(*dtype, columns as usize).map_err(|error| error.to_string())?;
+        for _ in 0..rows {
+            out.write_all(&row).map_err(|error| error.to_string())?;
         }
-        out.flush().map_err(|error| told(&error))
+        let bytes = row.len() as u64 * rows;
+        let padding = bytes.next_multiple_of(gguf::ALIGNMENT) - bytes;
+        let zeros = [0; gguf::ALIGNMENT as usize];
+        let zeros = zeros.get(..padding as usize).unwrap_or_default();
+        out.write_all(zeros).map_err(|error| error.to_string())?;
     }
+    out.flush().map_err(|error| error.to_string())
 }
 
 /// One encoded row of numbers of the size of weights.

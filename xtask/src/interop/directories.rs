@@ -5,14 +5,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail, ensure};
 use orinplan::checkpoint::{self, Checkpoint};
 use orinplan::model::{self, ModelSpec, Unknown};
-use orinplan::quantize::directory::{Options, SHARD_BYTES, write_safetensors};
 use orinplan::quantize::packed::{Files, Weight};
-use orinplan::scheme::Scheme;
 use serde_json::Value;
 
 use super::bench::Bench;
@@ -86,16 +83,8 @@ fn open(path: &Path) -> anyhow::Result<(Checkpoint, ModelSpec)> {
 
 /// The values that compressed-tensors finds in a directory are those that we read from it.
 fn directory(bench: &Bench, python: &Path, family: &str, scheme: &str) -> anyhow::Result<String> {
-    let (checkpoint, model) = open(&bench.file("checkpoints").join(family))?;
-    let target = bench.file(&format!("{family}-{scheme}"));
-    let options = Options {
-        overwrite: true,
-        threads: 2,
-        shard_bytes: SHARD_BYTES,
-    };
-    let id = Scheme::get(scheme).context("no such scheme")?;
-    let cancel = AtomicBool::new(false);
-    write_safetensors(&checkpoint, &model, id, &target, &options, &cancel, &|_| {})?;
+    let model = bench.file("checkpoints").join(family);
+    let target = bench.quantize(&model, scheme, &format!("{family}-{scheme}"), &[])?;
 
     let floats = bench.file("values.f32");
     let text = output(bench, python, "compressed.py", &[&target, &floats])?;
