@@ -4,6 +4,7 @@
 //! written files before the programs that read them; `cargo xtask logits` prints the decoder's.
 
 mod bench;
+mod bench_decode;
 mod bench_encoders;
 mod bench_predict;
 mod bench_quantize;
@@ -19,7 +20,7 @@ use anyhow::bail;
 
 const USAGE: &str = "usage: cargo xtask
     fixtures [--check]
-    bench [plan | encoders | quantize | predict]
+    bench [plan | decode | encoders | quantize | predict]
     interop [PART].. [--data DIR] [--full]
     logits FILE IDS";
 
@@ -31,6 +32,7 @@ fn main() -> anyhow::Result<()> {
         ["interop", ref rest @ ..] => interop::run(rest),
         ["logits", ref rest @ ..] => logits::run(rest),
         ["bench"] | ["bench", "plan"] => bench::plan(),
+        ["bench", "decode", ref rest @ ..] => bench_decode::run(rest),
         ["bench", "encoders"] => bench_encoders::run(),
         ["bench", "quantize", ref rest @ ..] => bench_quantize::run(rest),
         ["bench", "predict", ref rest @ ..] => bench_predict::run(rest),
