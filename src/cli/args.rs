@@ -156,10 +156,10 @@ pub(super) struct QuantizeArgs {
     /// the local cache
     #[arg(value_name = "MODEL")]
     pub model: String,
-    /// Format, by id, such as q4_k_m
+    /// Format, by id: q4_k_m and the like make a GGUF, int4 and fp8 a directory for vLLM and Transformers
     #[arg(long, value_name = "ID")]
     pub scheme: String,
-    /// The file to be made
+    /// The file (or directory) to be made
     #[arg(long, value_name = "PATH", required_unless_present = "dry_run")]
     pub output: Option<PathBuf>,
     /// Importance matrix of llama.cpp's `imatrix`, in either form

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::quantize::{Job, Progress};
+use crate::quantize::Progress;
 use crate::units::Bytes;
 
 /// Bytes, tensors, rate and time left, on one line.
@@ -18,24 +18,22 @@ pub(super) struct Bar {
 }
 
 impl Bar {
-    pub(super) fn new(job: &Job<'_>) -> Bar {
+    /// A line for a file of so many tensors and so many bytes of them.
+    pub(super) fn new(bytes: Bytes, tensors: usize) -> Bar {
         let target = match std::io::stderr().is_terminal() {
             true => ProgressDrawTarget::stderr_with_hz(10),
             false => ProgressDrawTarget::hidden(),
         };
-        let bar = ProgressBar::with_draw_target(Some(job.tensor_bytes().0), target);
+        let bar = ProgressBar::with_draw_target(Some(bytes.0), target);
         let form = "{bytes} of {total_bytes}, {msg}, {decimal_bytes_per_sec}, {eta} left";
         // The form is one that is known to be right; without it the bar has another look.
         if let Ok(style) = ProgressStyle::with_template(form) {
             bar.set_style(style);
         }
-        Bar {
-            bar,
-            tensors: job.tensors.len(),
-        }
+        Bar { bar, tensors }
     }
 
-    pub(super) fn set(&mut self, progress: Progress) {
+    pub(super) fn set(&self, progress: Progress) {
         if self.bar.is_hidden() {
             return;
         }

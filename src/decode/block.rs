@@ -5,11 +5,12 @@
 
 use super::DecodeError;
 use super::attention::{Scores, attend};
-use super::cache::Rows;
 use super::feed_forward::Mix;
+use super::forward::Memory;
 use super::kernels::Input;
 use super::matrix::Matrix;
 use super::ops;
+use super::recurrent::{DeltaNet, ShortConvolution};
 use super::rope::{Angles, Frequencies};
 use super::weights::Weights;
 use crate::model::{self, Cache, Layer, ModelSpec, Pass, TensorRole as R};
@@ -22,13 +23,21 @@ pub(super) struct Linear {
 
 /// A block's weights.
 pub(super) struct Block {
+    index: usize,
     attention_norm: Vec<f32>,
-    attention: Attention,
+    mixer: Mixer,
     attention_post_norm: Option<Vec<f32>>,
     mix_norm: Vec<f32>,
     mix: Mix,
     mix_post_norm: Option<Vec<f32>>,
     sparse: Option<model::Sparse>,
+}
+
+/// What mixes tokens.
+enum Mixer {
+    Attention(Attention),
+    Convolution(ShortConvolution),
+    DeltaNet(DeltaNet),
 }
 
 /// Softmax attention.
@@ -188,7 +197,7 @@ impl Attention {
         &self,
         x: &[f32],
         step: &Step<'_>,
-        caches: &mut [Option<[Rows; 2]>],
+        memory: &mut [Memory],
     ) -> Result<Vec<f32>, DecodeError> {
         let epsilon = step.pass.norm_epsilon;
         let (mut queries, key_value) = self.project(x)?;
@@ -206,7 +215,7 @@ impl Attention {
             }
         };
         prepare(&mut queries, &self.query_norm, self.heads);
-        let Some(Some([keys, values])) = caches.get_mut(self.cache) else {
+        let Some(Memory::Tokens([keys, values])) = memory.get_mut(self.cache) else {
             return Err(DecodeError::Hyperparameters {
                 what: format!("block {} has no cache that another could share", self.cache),
             });
@@ -309,14 +318,27 @@ impl Block {
         layer: &Layer,
         factors: Option<&[f32]>,
     ) -> Result<Block, DecodeError> {
-        let (at, hidden) = (Some(index as u32), spec.dims.hidden as usize);
-        let Some(attention) = &layer.mixer.attention else {
-            return Err(DecodeError::NoPass {
-                architecture: spec.architecture.clone(),
-            });
-        };
+        let (number, hidden) = (index as u32, spec.dims.hidden as usize);
+        let at = Some(number);
         let attention_norm = weights.floats(R::AttnNorm, at, &[hidden])?;
-        let attention = Attention::load(weights, spec, pass, index, attention, factors)?;
+        let mixer = match (&layer.mixer.attention, &layer.mixer.recurrent) {
+            (Some(attention), None) => Mixer::Attention(Attention::load(
+                weights, spec, pass, index, attention, factors,
+            )?),
+            (None, Some(state)) if weights.has(R::ShortconvIn, at) => {
+                let elements = state.conv_elements;
+                Mixer::Convolution(ShortConvolution::load(weights, number, hidden, elements)?)
+            }
+            (None, Some(state)) => {
+                let elements = state.state_elements;
+                Mixer::DeltaNet(DeltaNet::load(weights, number, hidden, elements)?)
+            }
+            _ => {
+                return Err(DecodeError::NoPass {
+                    architecture: spec.architecture.clone(),
+                });
+            }
+        };
         // Where there is one norm between the two halves, it is the second half's.
         let post = weights.optional(R::AttnPostNorm, at, "weight", &[hidden])?;
         let own = weights.optional(R::FfnNorm, at, "weight", &[hidden])?;
@@ -329,11 +351,12 @@ impl Block {
             }
         };
         Ok(Block {
+            index,
             attention_norm,
-            attention,
+            mixer,
             attention_post_norm,
             mix_norm,
-            mix: Mix::load(weights, index as u32, hidden, &layer.feed_forward)?,
+            mix: Mix::load(weights, number, hidden, &layer.feed_forward)?,
             mix_post_norm: weights.optional(R::FfnPostNorm, at, "weight", &[hidden])?,
             sparse: Some(pass.sparse).filter(|sparse| (index as u64) < sparse.blocks),
         })
@@ -344,22 +367,58 @@ impl Block {
         &self,
         x: &mut [f32],
         step: &Step<'_>,
-        caches: &mut [Option<[Rows; 2]>],
+        memory: &mut [Memory],
     ) -> Result<(), DecodeError> {
+        let normed = self.normed(x, step.pass.norm_epsilon);
+        let mixed = self.tokens(&normed, step, memory)?;
+        ops::add(x, &mixed);
+        let mixed = self.channels(x, step)?;
+        ops::add(x, &mixed);
+        Ok(())
+    }
+
+    /// The residual stream as the mixing of tokens reads it.
+    pub(super) fn normed(&self, x: &[f32], epsilon: f32) -> Vec<f32> {
+        ops::normed(x, &self.attention_norm, epsilon)
+    }
+
+    /// What mixing tokens adds.
+    pub(super) fn tokens(
+        &self,
+        normed: &[f32],
+        step: &Step<'_>,
+        memory: &mut [Memory],
+    ) -> Result<Vec<f32>, DecodeError> {
         let epsilon = step.pass.norm_epsilon;
-        let normed = ops::normed(x, &self.attention_norm, epsilon);
-        let mut mixed = self.attention.apply(&normed, step, caches)?;
+        let mut mixed = match (&self.mixer, memory.get_mut(self.index)) {
+            (Mixer::Attention(attention), _) => attention.apply(normed, step, memory)?,
+            (Mixer::Convolution(mixer), Some(Memory::State(state))) => {
+                mixer.apply(normed, state)?
+            }
+            (Mixer::DeltaNet(mixer), Some(Memory::State(state))) => {
+                mixer.apply(normed, epsilon, state)?
+            }
+            _ => {
+                return Err(DecodeError::Hyperparameters {
+                    what: format!("block {} has no state", self.index),
+                });
+            }
+        };
         if let Some(norm) = &self.attention_post_norm {
             ops::rms_norm(&mut mixed, norm, epsilon);
         }
-        ops::add(x, &mixed);
+        Ok(mixed)
+    }
+
+    /// What mixing channels adds.
+    pub(super) fn channels(&self, x: &[f32], step: &Step<'_>) -> Result<Vec<f32>, DecodeError> {
+        let epsilon = step.pass.norm_epsilon;
         let normed = ops::normed(x, &self.mix_norm, epsilon);
         let activation = step.pass.activation;
         let mut mixed = self.mix.apply(&normed, activation, self.sparse.as_ref())?;
         if let Some(norm) = &self.mix_post_norm {
             ops::rms_norm(&mut mixed, norm, epsilon);
         }
-        ops::add(x, &mixed);
-        Ok(())
+        Ok(mixed)
     }
 }

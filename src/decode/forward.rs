@@ -7,6 +7,8 @@ use super::cache::Rows;
 use super::kernels::Input;
 use super::matrix::Matrix;
 use super::ops;
+use super::recurrent::Recurrence;
+use super::streams::{StreamBlock, Streams};
 use super::weights::Weights;
 use super::{DecodeError, LoadOptions};
 use crate::checkpoint::{Checkpoint, RawConfig};
@@ -20,7 +22,8 @@ pub(super) struct Network {
     pass: Pass,
     hidden: usize,
     embedding: Matrix,
-    blocks: Vec<Block>,
+    streams: Option<Streams>,
+    blocks: Vec<(Block, Option<StreamBlock>)>,
     output_norm: Vec<f32>,
     /// Absent where the embedding is the head too.
     head: Option<Matrix>,
@@ -33,8 +36,18 @@ pub(super) struct State {
     pub(super) position: usize,
     /// Tokens that the cache holds.
     pub(super) context: usize,
-    /// Keys and values of each block that keeps its own.
-    caches: Vec<Option<[Rows; 2]>>,
+    /// What each block remembers.
+    memory: Vec<Memory>,
+}
+
+/// What a block remembers of the tokens so far.
+pub(super) enum Memory {
+    /// Nothing, or what another block does.
+    Nothing,
+    /// Their keys and values.
+    Tokens([Rows; 2]),
+    /// A state of one size.
+    State(Recurrence),
 }
 
 /// Which logits a pass gives.
@@ -64,11 +77,13 @@ impl Network {
         let weights = &mut weights;
         let (hidden, vocab) = (spec.dims.hidden as usize, spec.dims.vocab as usize);
         let embedding = weights.matrix(R::TokenEmbedding, None, [vocab, hidden])?;
+        let streams = Streams::load(weights, spec)?;
         let factors = rope_factors(weights, spec, &pass, options)?;
         let blocks = spec.layers.iter().enumerate().map(|(index, layer)| {
-            Block::load(weights, spec, &pass, index, layer, factors.as_deref())
+            let block = Block::load(weights, spec, &pass, index, layer, factors.as_deref())?;
+            Ok((block, StreamBlock::load(weights, spec, index as u32)?))
         });
-        let blocks = blocks.collect::<Result<_, _>>()?;
+        let blocks = blocks.collect::<Result<_, DecodeError>>()?;
         // LFM2 calls its last norm after the embedding.
         let norm = match weights.has(R::OutputNorm, None) {
             true => R::OutputNorm,
@@ -83,6 +98,7 @@ impl Network {
             pass,
             hidden,
             embedding,
+            streams,
             blocks,
             output_norm,
             head,
@@ -103,15 +119,12 @@ impl Network {
             type_v: options.kv_type,
             ..KvSettings::default()
         };
-        let mut caches = Vec::new();
+        let mut memory = Vec::new();
         for (block, layer) in spec.layers.iter().enumerate() {
-            let own = layer
-                .mixer
-                .attention
-                .as_ref()
-                .filter(|a| a.cache == Cache::Own);
-            caches.push(match own {
-                Some(a) => {
+            let mixer = &layer.mixer;
+            let own = mixer.attention.as_ref().filter(|a| a.cache == Cache::Own);
+            memory.push(match (own, &mixer.recurrent) {
+                (Some(a), _) => {
                     let cells = match a.window {
                         Some(window) => settings.window_cells(window),
                         None => settings.cells(),
@@ -121,20 +134,21 @@ impl Network {
                         if options.kv_type == Dtype::Q8_0 && !width.is_multiple_of(32) {
                             return Err(DecodeError::KvWidth { block, width });
                         }
-                        Rows::new(
-                            options.kv_type,
-                            [a.kv_heads as usize, cells as usize, width],
-                        )
+                        let shape = [a.kv_heads as usize, cells as usize, width];
+                        Rows::new(options.kv_type, shape)
                     };
-                    Some([rows(a.key_dim)?, rows(a.value_dim)?])
+                    Memory::Tokens([rows(a.key_dim)?, rows(a.value_dim)?])
                 }
-                None => None,
+                (None, Some(state)) => {
+                    Memory::State(Recurrence::new(state.conv_elements, state.state_elements))
+                }
+                (None, None) => Memory::Nothing,
             });
         }
         Ok(State {
             position: 0,
             context: options.context.max(1) as usize,
-            caches,
+            memory,
         })
     }
 
@@ -155,8 +169,22 @@ impl Network {
             position: state.position,
             tokens: tokens.len(),
         };
-        for block in &self.blocks {
-            block.apply(&mut x, &step, &mut state.caches)?;
+        let memory = &mut state.memory;
+        match &self.streams {
+            None => {
+                for (block, _) in &self.blocks {
+                    block.apply(&mut x, &step, memory)?;
+                }
+            }
+            Some(streams) => {
+                let (mut rows, own) = streams.start(tokens, x, self.pass.norm_epsilon)?;
+                for (index, (block, beside)) in self.blocks.iter().enumerate() {
+                    if let Some(beside) = beside {
+                        beside.apply(block, (index, &mut rows), &own, &step, memory)?;
+                    }
+                }
+                x = streams.finish(rows)?;
+            }
         }
         state.position += tokens.len();
         let first = match wanted {
@@ -211,10 +239,19 @@ fn rope_factors(
 impl State {
     pub(super) fn reset(&mut self) {
         self.position = 0;
+        for memory in &mut self.memory {
+            if let Memory::State(state) = memory {
+                state.reset();
+            }
+        }
     }
 
     pub(super) fn bytes(&self) -> Bytes {
-        let rows = self.caches.iter().flatten().flatten();
-        rows.map(Rows::bytes).sum()
+        let bytes = self.memory.iter().map(|memory| match memory {
+            Memory::Nothing => Bytes(0),
+            Memory::Tokens([keys, values]) => keys.bytes() + values.bytes(),
+            Memory::State(state) => Bytes(4) * state.elements(),
+        });
+        bytes.sum()
     }
 }

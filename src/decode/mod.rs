@@ -16,7 +16,9 @@ mod kernels;
 mod matrix;
 mod ops;
 mod parallel;
+mod recurrent;
 mod rope;
+mod streams;
 mod tokenizer;
 mod weights;
 

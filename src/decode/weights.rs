@@ -10,7 +10,6 @@ use std::fs::File;
 use super::DecodeError;
 use super::matrix::Matrix;
 use crate::checkpoint::{Checkpoint, StoredTensor};
-use crate::dtype::Dtype;
 use crate::model::{ModelSpec, Tensor, TensorRole, Touch};
 use crate::quantize::blocks;
 use crate::units::Bytes;
@@ -134,10 +133,17 @@ impl<'a> Weights<'a> {
         Ok(out)
     }
 
-    /// The type of a tensor that nobody has taken.
-    pub(super) fn dtype(&self, role: TensorRole, layer: Option<u32>) -> Option<Dtype> {
-        let name = role.gguf_name(layer, "weight");
-        self.tensors.get(name.as_str()).map(|tensor| tensor.dtype)
+    /// The shape of a tensor that nobody has taken, outermost dimension first.
+    pub(super) fn shape(
+        &self,
+        role: TensorRole,
+        layer: Option<u32>,
+        part: &str,
+    ) -> Option<&'a [u64]> {
+        let name = role.gguf_name(layer, part);
+        self.tensors
+            .get(name.as_str())
+            .map(|tensor| tensor.shape.as_slice())
     }
 
     /// What all matrices take in memory. Errors if a tensor that decoding touches was left.

@@ -132,28 +132,9 @@ impl<'a> Job<'a> {
 
     /// What is known before and what was met on the way.
     pub fn notes_with(&self, tallies: &[Tally]) -> Vec<Note> {
-        let met = |count: fn(&Tally) -> u64| -> Vec<(String, u64)> {
-            let pairs = self.tensors.iter().zip(tallies);
-            pairs
-                .map(|(planned, tally)| (planned.tensor.name.clone(), count(tally)))
-                .filter(|(_, count)| *count > 0)
-                .collect()
-        };
-        let not_finite = met(|tally| tally.not_finite);
-        let overflow = met(|tally| tally.overflow);
-        let zero_rows = met(|tally| tally.zero_rows);
+        let names = self.tensors.iter().map(|t| t.tensor.name.as_str());
         let mut notes = self.notes.clone();
-        notes.extend(
-            [
-                (!not_finite.is_empty()).then_some(Note::NotFinite {
-                    tensors: not_finite,
-                }),
-                (!overflow.is_empty()).then_some(Note::Overflow { tensors: overflow }),
-                (!zero_rows.is_empty()).then_some(Note::ZeroRows { tensors: zero_rows }),
-            ]
-            .into_iter()
-            .flatten(),
-        );
+        notes.extend(Note::met(names.zip(tallies.iter().copied())));
         notes
     }
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use super::QuantizeError;
 use super::blocks;
 use crate::checkpoint::{Checkpoint, SourceFormat, StoredTensor};
-use crate::convert::{self, Change};
+use crate::convert::{self, Change, Deal, ValueChange};
 use crate::dtype::{self, Dtype};
 use crate::input::read_exact_at;
 use crate::model::{ModelSpec, Tensor, TensorRole};
@@ -41,8 +41,6 @@ pub(super) struct Rows {
     /// Values in each.
     pub(super) columns: u64,
     change: Change,
-    /// Rows of a head, for [`Change::RotaryPairs`].
-    head: u64,
 }
 
 impl<'a> Files<'a> {
@@ -92,13 +90,13 @@ impl Rows {
         tensor: &Tensor,
     ) -> Result<Rows, QuantizeError> {
         let change = match checkpoint.format {
-            SourceFormat::Gguf => Change::None,
-            _ => convert::change(model, tensor)?,
+            SourceFormat::Gguf => Change::default(),
+            _ => convert::change(checkpoint, model, tensor)?,
         };
         let elements = tensor.elements();
         // A vector is one row, unless its elements are dealt like rows.
-        let columns = match (change, tensor.shape.as_slice()) {
-            (Change::RotaryPairs, [_]) => 1,
+        let columns = match (change.rows, tensor.shape.as_slice()) {
+            (Some(_), [_]) => 1,
             _ => tensor.row(),
         };
         let sizes = |found| QuantizeError::Sizes {
@@ -138,32 +136,27 @@ impl Rows {
             tensor.role,
             TensorRole::TokenEmbedding | TensorRole::Output | TensorRole::PerLayerEmbedding
         );
-        let half = match tensor.role {
-            TensorRole::FfnGateExperts => Some(0),
-            TensorRole::FfnUpExperts => Some(1),
-            _ => None,
-        };
-        match (parts.as_slice(), tensor.shape.as_slice(), half) {
+        match (parts.as_slice(), &change.cuts) {
             _ if held == rows || held < rows && padded && held > 0 => {}
-            // Gate and up projection of each expert stored as one matrix, the gate first.
-            (&[whole], &[experts, inner, _], Some(half)) if held == rows * 2 => {
-                let part = |expert| Part {
-                    first: (2 * expert + half) * inner,
-                    rows: inner,
+            // A matrix that this tensor shares with others.
+            (&[whole], Some(cuts)) if cuts.period > 0 && held.is_multiple_of(cuts.period) => {
+                let periods = 0..held / cuts.period;
+                let part = |range: &Range<u64>, period| Part {
+                    first: period * cuts.period + range.start,
+                    rows: range.end - range.start,
                     ..whole
                 };
-                parts = (0..experts).map(part).collect();
+                let ranges = cuts.ranges.iter();
+                let cut = ranges.flat_map(|range| periods.clone().map(move |n| part(range, n)));
+                parts = cut.collect();
+                if parts.iter().map(|part| part.rows).sum::<u64>() != rows {
+                    return Err(sizes(found));
+                }
             }
             _ => return Err(sizes(found)),
         }
-        let attention = tensor.layer.and_then(|layer| {
-            let layer = model.layers.get(layer as usize)?;
-            layer.mixer.attention.as_ref()
-        });
-        let head = attention.map_or(0, |a| a.key_dim);
-        if change == Change::RotaryPairs
-            && (head == 0 || !head.is_multiple_of(2) || !rows.is_multiple_of(head))
-        {
+        let whole = |deal: Option<Deal>, places| deal.is_none_or(|deal| deal.divides(places));
+        if !whole(change.rows, rows) || !whole(change.columns, columns) {
             return Err(sizes(found));
         }
         Ok(Rows {
@@ -171,7 +164,6 @@ impl Rows {
             rows,
             columns,
             change,
-            head,
         })
     }
 
@@ -210,11 +202,12 @@ impl Rows {
             let (run, stored) = match self.place(self.source_row(row)) {
                 None => (range.end - row, None),
                 Some((part, first)) => {
-                    let run = match self.change {
-                        Change::RotaryPairs => 1,
-                        _ => (range.end - row).min(part.first + part.rows - first),
-                    };
-                    (run, files.tensors.get(part.stored).map(|s| (s, first)))
+                    let together = self.change.rows.map_or(u64::MAX, |deal| deal.together(row));
+                    let run = (range.end - row).min(part.first + part.rows - first);
+                    (
+                        run.min(together),
+                        files.tensors.get(part.stored).map(|s| (s, first)),
+                    )
                 }
             };
             let (here, rest) = left.split_at_mut((run as usize * columns).min(left.len()));
@@ -229,17 +222,30 @@ impl Rows {
             left = rest;
             row += run;
         }
-        if self.change == Change::AddOne {
-            values.iter_mut().for_each(|value| *value += 1.0);
+        if let Some(deal) = self.change.columns {
+            let mut stored = vec![0.0f32; columns];
+            for row in values.chunks_exact_mut(columns) {
+                stored.copy_from_slice(row);
+                for (value, place) in row.iter_mut().zip(0..) {
+                    let source = stored.get(deal.source(place) as usize);
+                    *value = source.copied().unwrap_or_default();
+                }
+            }
+        }
+        match self.change.value {
+            ValueChange::None => {}
+            ValueChange::AddOne => values.iter_mut().for_each(|value| *value += 1.0),
+            ValueChange::NegatedExp => {
+                // In double precision: the nearest single one does not hang on the machine.
+                let decay = |value: &mut f32| *value = -f64::from(*value).exp() as f32;
+                values.iter_mut().for_each(decay);
+            }
         }
         Ok(())
     }
 
     fn source_row(&self, row: u64) -> u64 {
-        match self.change {
-            Change::RotaryPairs => convert::rotary_source(row, self.head),
-            _ => row,
-        }
+        self.change.rows.map_or(row, |deal| deal.source(row))
     }
 
     /// The part that holds row `row`, and the row's place in the stored tensor.

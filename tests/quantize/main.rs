@@ -3,6 +3,8 @@
 mod behaviour;
 mod build;
 mod conversion;
+mod directories;
+mod converter;
 mod files;
 mod importance;
 mod types;

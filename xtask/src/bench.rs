@@ -20,7 +20,9 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     match arguments {
         [] | ["plan"] => plan(),
         other => {
-            bail!("there is no benchmark {other:?}; known are `plan`, `encoders` and `predict`")
+            bail!(
+                "there is no benchmark {other:?}; known are `plan`, `encoders`, `quantize` and `predict`"
+            )
         }
     }
 }

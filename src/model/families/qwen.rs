@@ -115,7 +115,7 @@ const QWEN3_TENSORS: &[&[Row]] = &[
 pub(super) const SHARED_EXPERT_ROUTER: &[Row] = &[Row::weight(
     R::FfnSharedRouter,
     &["layers.{}.mlp.shared_expert_gate.weight"],
-    hidden,
+    |p| vec![1, p.dims.hidden],
 )
 .when(has_shared_expert)];
 
