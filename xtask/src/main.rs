@@ -1,8 +1,10 @@
 //! Development tasks. `cargo xtask fixtures` writes `fixtures/` anew; `cargo xtask fixtures --check`
 //! fails if that would change anything; `cargo xtask bench` measures what planning, encoding
-//! and quantizing cost and how far predictions for this machine are off; `cargo xtask interop` puts written files before the programs that read them.
+//! and quantizing cost, how fast the decoder is and how far predictions for this machine are off;
+//! `cargo xtask interop` puts written files before the programs that read them.
 
 mod bench;
+mod bench_decode;
 mod bench_encoders;
 mod bench_predict;
 mod bench_quantize;
@@ -23,12 +25,13 @@ fn main() -> anyhow::Result<()> {
         ["fixtures", "--check"] => fixtures::check(),
         ["interop", ref rest @ ..] => interop::run(rest),
         ["logits", ref rest @ ..] => logits::run(rest),
+        ["bench", "decode", ref rest @ ..] => bench_decode::run(rest),
         ["bench", "encoders"] => bench_encoders::run(),
         ["bench", "predict", ref rest @ ..] => bench_predict::run(rest),
         ["bench", "quantize", ref rest @ ..] => bench_quantize::run(rest),
         ["bench", ref rest @ ..] => bench::run(rest),
         _ => bail!(
-            "usage: cargo xtask fixtures [--check] | bench [plan | encoders | quantize | predict] | interop [PART].. [--data DIR] [--full] | logits FILE IDS"
+            "usage: cargo xtask fixtures [--check] | bench [plan | encoders | quantize | decode | predict] | interop [PART].. [--data DIR] [--full] | logits FILE IDS"
         ),
     }
 }

@@ -8,12 +8,16 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use crate::fixtures::safetensors_header;
-use crate::shapes;
+use crate::shapes::{self, Shape};
 use crate::tiny::{Noise, bf16};
 
 /// Qwen3-0.6B in BF16, 1.19 GB, unless it is there.
 pub(crate) fn qwen3_06b(directory: &Path) -> anyhow::Result<PathBuf> {
-    let shape = shapes::qwen3_06b();
+    checkpoint(&shapes::qwen3_06b(), directory)
+}
+
+/// A model of `shape` in its own types, unless it is there.
+pub(crate) fn checkpoint(shape: &Shape, directory: &Path) -> anyhow::Result<PathBuf> {
     let weights = directory.join("model.safetensors");
     if weights.exists() {
         return Ok(directory.to_owned());

@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 ///
 /// # Errors
 /// No Python 3.11 or later with `venv`, or a package that cannot be had.
-pub(super) fn python(work: &Path, name: &str, requirements: &[&Path]) -> anyhow::Result<PathBuf> {
+pub(crate) fn python(work: &Path, name: &str, requirements: &[&Path]) -> anyhow::Result<PathBuf> {
     let home = work.join(name);
     let python = home.join("bin/python");
     let wanted = requirements

@@ -9,7 +9,7 @@
 mod blocks;
 mod bench;
 mod directories;
-mod environment;
+pub(crate) mod environment;
 mod families;
 mod options;
 mod probe;
