@@ -227,6 +227,11 @@ fn place(args: &ValidateArgs, checkpoint: &Checkpoint) -> anyhow::Result<Place> 
             args.backend.name()
         );
     }
+    if args.threads.is_some() && args.backend != BackendId::LlamaBench {
+        bail!(
+            "--threads is for --backend llama-bench; a server was started with its own, and candle takes those of CANDLE_NUM_THREADS"
+        );
+    }
     if args.program.is_some() && args.backend != BackendId::LlamaBench {
         bail!("--program is for --backend llama-bench");
     }

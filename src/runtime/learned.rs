@@ -154,6 +154,24 @@ impl Runs {
         self.run.drain(..surplus);
     }
 
+    /// What the runs say about every runtime and power mode of `device`, in the order of their first
+    /// runs.
+    pub fn of_device(&self, device: &str) -> Vec<(&str, &str, Learned)> {
+        let mut found: Vec<(&str, &str, Learned)> = Vec::new();
+        for run in self.run.iter().filter(|run| run.device == device) {
+            let (runtime, mode) = (run.runtime.as_str(), run.power_mode.as_str());
+            if found
+                .iter()
+                .any(|known| (known.0, known.1) == (runtime, mode))
+            {
+                continue;
+            }
+            let learned = self.learned(runtime, device, mode);
+            found.extend(learned.map(|learned| (runtime, mode, learned)));
+        }
+        found
+    }
+
     /// What the runs say about `runtime` on `device` in `power_mode`; `None` if there are none.
     pub fn learned(&self, runtime: &str, device: &str, power_mode: &str) -> Option<Learned> {
         let here = |run: &&Run| {
