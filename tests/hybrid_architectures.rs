@@ -145,6 +145,7 @@ fn assert_small_tensors_stay_f32(name: &str, model: &ModelSpec) {
         ".ssm_norm.weight",
         ".shortconv.conv.weight",
         ".ffn_gate_inp.weight",
+        ".ffn_gate_inp_shexp.weight",
     ];
     let scheme = Scheme::get("q4_k_m").expect("a known scheme");
     let assignment = assign(model, scheme, Rules::default());
