@@ -5,6 +5,7 @@
 //! nothing: the plan does.
 
 pub mod profile;
+pub mod record;
 pub mod registry;
 
 pub use profile::RuntimeProfile;

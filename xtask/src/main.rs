@@ -6,6 +6,7 @@ mod bench;
 mod bench_encoders;
 mod fixtures;
 mod shapes;
+mod speed;
 mod tiny;
 
 use anyhow::bail;
@@ -14,6 +15,7 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["fixtures"] => fixtures::write(),
+        ["fit-speed"] => speed::run(),
         ["fixtures", "--check"] => fixtures::check(),
         ["bench", "encoders"] => bench_encoders::run(),
         ["bench", ref rest @ ..] => bench::run(rest),

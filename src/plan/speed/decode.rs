@@ -1,0 +1,103 @@
+//! The rate of decoding: operations, launches and the host, added up.
+
+use super::gpu::Gpu;
+use super::operation::Operation;
+use super::time::{End, below, finite, launches, moved, rate, ratio, step_time};
+use super::{Bound, Part, Spread};
+use crate::runtime::profile::Speed;
+
+/// How fast tokens are decoded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estimate {
+    /// Tokens a second, over all sequences together.
+    pub tokens_per_second: Spread,
+    /// What the hardware allows at most, in tokens a second.
+    pub ceiling: f64,
+    /// Whether memory or arithmetic sets the ceiling; never `Overhead`.
+    pub ceiling_bound: Bound,
+    /// What takes most of the expected time.
+    pub bound: Bound,
+    /// Bytes a step moves.
+    pub bytes_per_step: u64,
+    /// Floating-point operations of a step: two a multiply-accumulate.
+    pub flops_per_step: u64,
+    /// Where the expected time goes, in the order of the operations, then launches, then host.
+    pub parts: Vec<Part>,
+}
+
+/// The rate of decoding `parallel` sequences (at least one) by `operations` in a model of `layers`.
+pub fn decode(
+    operations: &[Operation],
+    layers: u64,
+    parallel: u64,
+    gpu: &Gpu,
+    speed: &Speed,
+) -> Estimate {
+    let batch = parallel.max(1) as f64;
+    let overheads = |end: End| {
+        (
+            launches(layers as f64 * end.slow(&speed.launch_seconds), gpu, speed),
+            end.slow(&speed.host_seconds),
+        )
+    };
+    let times = |end: End| {
+        operations
+            .iter()
+            .map(move |operation| step_time(operation, batch, gpu, speed, end))
+    };
+    let seconds = |end: End| {
+        let (launch, host) = overheads(end);
+        (times(end).map(|time| time.joined).sum::<f64>() + launch + host) * end.slow(&speed.spread)
+    };
+
+    let bytes: f64 = operations
+        .iter()
+        .map(|operation| moved(operation, batch))
+        .sum();
+    let memory_floor = ratio(bytes, gpu.bandwidth.0);
+    let compute_floor = operations
+        .iter()
+        .map(|o| gpu.peak_seconds(o, o.weights as f64 * batch))
+        .sum::<f64>();
+    let ceiling = rate(batch, memory_floor.max(compute_floor));
+
+    let (launch, host) = overheads(End::Expected);
+    let (memory, compute) = times(End::Expected).fold((0.0, 0.0), |(m, c), time| {
+        (m + time.memory, c + time.compute)
+    });
+    let overhead = launch + host;
+    let bound = if overhead > memory.max(compute) {
+        Bound::Overhead
+    } else if compute > memory {
+        Bound::Compute
+    } else {
+        Bound::Memory
+    };
+    let named = operations
+        .iter()
+        .zip(times(End::Expected))
+        .map(|(o, time)| (o.name.clone(), time.joined));
+    let overheads = [("launches".to_owned(), launch), ("host".to_owned(), host)];
+    Estimate {
+        tokens_per_second: below(ceiling, |end| rate(batch, seconds(end))),
+        ceiling,
+        ceiling_bound: if compute_floor > memory_floor {
+            Bound::Compute
+        } else {
+            Bound::Memory
+        },
+        bound,
+        bytes_per_step: bytes as u64,
+        flops_per_step: operations
+            .iter()
+            .map(|o| o.weights as f64 * batch * 2.0)
+            .sum::<f64>() as u64,
+        parts: named
+            .chain(overheads)
+            .map(|(name, seconds)| Part {
+                name,
+                seconds: finite(seconds),
+            })
+            .collect(),
+    }
+}
