@@ -3,10 +3,31 @@
 use super::{Grade, Measurement};
 
 const COLUMNS: [&str; 25] = [
-    "id", "board", "power_mode", "gpu_mhz", "emc_mhz", "runtime", "version", "model", "format",
-    "tensor_bytes", "sequences", "prompt_tokens", "generated_tokens", "depth", "prefill_tps",
-    "decode_tps", "ttft_s", "context", "memory_mib", "memory_of", "power_w", "power_of", "grade",
-    "reason", "source",
+    "id",
+    "board",
+    "power_mode",
+    "gpu_mhz",
+    "emc_mhz",
+    "runtime",
+    "version",
+    "model",
+    "format",
+    "tensor_bytes",
+    "sequences",
+    "prompt_tokens",
+    "generated_tokens",
+    "depth",
+    "prefill_tps",
+    "decode_tps",
+    "ttft_s",
+    "context",
+    "memory_mib",
+    "memory_of",
+    "power_w",
+    "power_of",
+    "grade",
+    "reason",
+    "source",
 ];
 
 /// Why a table of measurements is refused.

@@ -143,7 +143,7 @@ pub fn candidates(
         });
     }
     all.extend(schemes.into_iter().map(|scheme| {
-        let assignment = scheme::assign(model, scheme, rules);
+        let assignment = assigned(model, scheme, runtime, rules);
         let mut notes = unseen(checkpoint);
         // A 16-bit copy of a quantized checkpoint loses nothing more.
         let is_16_bit = matches!(scheme.base, Dtype::BF16 | Dtype::F16);
@@ -168,6 +168,20 @@ pub fn candidates(
         }
     }));
     Ok(all)
+}
+
+/// The types of `scheme` as `runtime` has them.
+pub fn assigned(
+    model: &ModelSpec,
+    scheme: &Scheme,
+    runtime: &RuntimeProfile,
+    rules: Rules,
+) -> Assignment {
+    let assignment = scheme::assign(model, scheme, rules);
+    match runtime.loads.packs_every_matrix && scheme.base == Dtype::INT4 {
+        true => scheme::every_matrix_packed(model, assignment),
+        false => assignment,
+    }
 }
 
 /// What a `config.json` without its weights leaves untold.

@@ -109,6 +109,19 @@ pub fn assign_with(
     }
 }
 
+/// The same with every matrix in 4-bit groups of 32 that share a 16-bit scale, as MLC packs them:
+/// embedding and head too. Rows that 32 does not divide, and vectors, stay as they were. The groups
+/// take what GGUF's Q4_0 takes, and go by its name.
+pub fn every_matrix_packed(model: &ModelSpec, mut assignment: Assignment) -> Assignment {
+    for (tensor, assigned) in model.tensors.iter().zip(&mut assignment.tensors) {
+        let packed = (tensor.shape.len() >= 2).then(|| Dtype::Q4_0.bytes(&tensor.shape));
+        if let Some(bytes) = packed.flatten() {
+            (assigned.dtype, assigned.bytes) = (Dtype::Q4_0, bytes);
+        }
+    }
+    assignment
+}
+
 /// The assignment of a checkpoint as it is stored now.
 pub fn stored(model: &ModelSpec, scheme: &str, container: Container) -> Assignment {
     let tensors = model

@@ -25,6 +25,45 @@ pub struct Estimate {
     pub parts: Vec<Part>,
 }
 
+/// Seconds that one decode step of `parallel` sequences is expected to take, without the ceiling:
+/// what a fit compares with a measurement. Equal to `parallel` over [`decode`]'s expected rate wherever
+/// that lies below the ceiling.
+pub fn step_seconds(
+    operations: &[Operation],
+    layers: u64,
+    parallel: u64,
+    gpu: &Gpu,
+    speed: &Speed,
+) -> f64 {
+    let batch = parallel.max(1) as f64;
+    step(operations, layers, batch, gpu, speed, End::Expected)
+}
+
+/// Operations one after the other, launches, the host, and the spread that this end has.
+fn step(
+    operations: &[Operation],
+    layers: u64,
+    batch: f64,
+    gpu: &Gpu,
+    speed: &Speed,
+    end: End,
+) -> f64 {
+    let worked: f64 = operations
+        .iter()
+        .map(|operation| step_time(operation, batch, gpu, speed, end).joined)
+        .sum();
+    let (launch, host) = overheads(layers, gpu, speed, end);
+    (worked + launch + host) * end.slow(&speed.spread)
+}
+
+/// Seconds of launches and of the host.
+fn overheads(layers: u64, gpu: &Gpu, speed: &Speed, end: End) -> (f64, f64) {
+    (
+        launches(layers as f64 * end.slow(&speed.launch_seconds), gpu, speed),
+        end.slow(&speed.host_seconds),
+    )
+}
+
 /// The rate of decoding `parallel` sequences (at least one) by `operations` in a model of `layers`.
 pub fn decode(
     operations: &[Operation],
@@ -34,20 +73,10 @@ pub fn decode(
     speed: &Speed,
 ) -> Estimate {
     let batch = parallel.max(1) as f64;
-    let overheads = |end: End| {
-        (
-            launches(layers as f64 * end.slow(&speed.launch_seconds), gpu, speed),
-            end.slow(&speed.host_seconds),
-        )
-    };
     let times = |end: End| {
         operations
             .iter()
             .map(move |operation| step_time(operation, batch, gpu, speed, end))
-    };
-    let seconds = |end: End| {
-        let (launch, host) = overheads(end);
-        (times(end).map(|time| time.joined).sum::<f64>() + launch + host) * end.slow(&speed.spread)
     };
 
     let bytes: f64 = operations
@@ -61,7 +90,7 @@ pub fn decode(
         .sum::<f64>();
     let ceiling = rate(batch, memory_floor.max(compute_floor));
 
-    let (launch, host) = overheads(End::Expected);
+    let (launch, host) = overheads(layers, gpu, speed, End::Expected);
     let (memory, compute) = times(End::Expected).fold((0.0, 0.0), |(m, c), time| {
         (m + time.memory, c + time.compute)
     });
@@ -79,7 +108,9 @@ pub fn decode(
         .map(|(o, time)| (o.name.clone(), time.joined));
     let overheads = [("launches".to_owned(), launch), ("host".to_owned(), host)];
     Estimate {
-        tokens_per_second: below(ceiling, |end| rate(batch, seconds(end))),
+        tokens_per_second: below(ceiling, |end| {
+            rate(batch, step(operations, layers, batch, gpu, speed, end))
+        }),
         ceiling,
         ceiling_bound: if compute_floor > memory_floor {
             Bound::Compute

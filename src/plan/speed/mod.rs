@@ -24,7 +24,7 @@ mod operation;
 mod prefill;
 mod time;
 
-pub use decode::{Estimate, decode};
+pub use decode::{Estimate, decode, step_seconds};
 pub use gpu::Gpu;
 pub use operation::{Group, Operation};
 pub use prefill::{Prompt, PromptEstimate, attention_macs, prefill};

@@ -7,9 +7,11 @@ use orinplan::dtype::Dtype;
 use orinplan::evidence::{MEASUREMENTS, MODELS, Measurement, parse};
 use orinplan::model::{self, ModelSpec, Unknown};
 use orinplan::plan::Workload;
+use orinplan::plan::candidates::assigned;
 use orinplan::plan::fit::gpu;
 use orinplan::plan::operations::{decode_operations, prompt_attention};
 use orinplan::plan::speed::{Gpu, Operation, Prompt};
+use orinplan::runtime;
 use orinplan::scheme::{self, Assignment, Overrides, Rules, Scheme, TypeOverride};
 use serde_json::Value;
 
@@ -42,7 +44,7 @@ pub(crate) fn observations() -> anyhow::Result<Vec<Observation>> {
 
 fn observe(models: &Value, row: Measurement) -> anyhow::Result<Observation> {
     let model = spec(models, &row.model)?;
-    let assignment = assignment(&model, &row.format)?;
+    let assignment = assignment(&model, &row.format, &row.runtime)?;
     let board = board(&row.board)?;
     let mode = board.mode(&row.power_mode)?;
     let depth = row.depth.or(row.prompt_tokens).unwrap_or(USUAL_DEPTH);
@@ -86,9 +88,14 @@ fn spec(models: &Value, name: &str) -> anyhow::Result<ModelSpec> {
 }
 
 /// The types of a scheme or, for a format that is no scheme, that format for every matrix.
-fn assignment(model: &ModelSpec, format: &str) -> anyhow::Result<Assignment> {
+fn assignment(model: &ModelSpec, format: &str, runtime: &str) -> anyhow::Result<Assignment> {
     if let Some(scheme) = Scheme::get(format) {
-        return Ok(scheme::assign(model, scheme, Rules::default()));
+        return Ok(assigned(
+            model,
+            scheme,
+            &runtime::find(runtime)?,
+            Rules::default(),
+        ));
     }
     let dtype = Dtype::from_name(format);
     let dtype = dtype.with_context(|| format!("`{format}` is neither a scheme nor a format"))?;
@@ -102,5 +109,10 @@ fn assignment(model: &ModelSpec, format: &str) -> anyhow::Result<Assignment> {
         importance: false,
     };
     let base = Scheme::get("q8_0").context("Q8_0 is a scheme")?;
-    Ok(scheme::assign_with(model, base, Rules::default(), &overrides))
+    Ok(scheme::assign_with(
+        model,
+        base,
+        Rules::default(),
+        &overrides,
+    ))
 }

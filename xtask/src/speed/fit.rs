@@ -52,10 +52,16 @@ impl Problem for Rows<'_> {
     fn residuals(&self, point: &[f64]) -> Vec<f64> {
         let speeds = applied(self.base, self.parameters, point);
         let rows = self.rows.iter().map(|row| {
-            let error = speeds.get(row.row.runtime.as_str()).and_then(|speed| error(row, speed, self.kind));
+            let error = speeds
+                .get(row.row.runtime.as_str())
+                .and_then(|speed| error(row, speed, self.kind));
             error.unwrap_or(0.0) / SIGMA[usize::from(row.row.grade != Grade::A)]
         });
-        let beliefs = self.parameters.iter().zip(point).map(|(p, value)| (value - p.start.ln()) / p.doubt);
+        let beliefs = self
+            .parameters
+            .iter()
+            .zip(point)
+            .map(|(p, value)| (value - p.start.ln()) / p.doubt);
         rows.chain(beliefs).collect()
     }
 
@@ -64,17 +70,29 @@ impl Problem for Rows<'_> {
     }
 }
 
-fn applied(base: &BTreeMap<&'static str, Speed>, parameters: &[Parameter], point: &[f64]) -> BTreeMap<&'static str, Speed> {
-    base.iter().map(|(id, speed)| (*id, apply(speed, id, parameters, point))).collect()
+fn applied(
+    base: &BTreeMap<&'static str, Speed>,
+    parameters: &[Parameter],
+    point: &[f64],
+) -> BTreeMap<&'static str, Speed> {
+    base.iter()
+        .map(|(id, speed)| (*id, apply(speed, id, parameters, point)))
+        .collect()
 }
 
 /// The logarithm of the predicted over the measured rate.
 pub(crate) fn error(observation: &Observation, speed: &Speed, kind: Kind) -> Option<f64> {
-    let Observation { row, gpu, layers, operations, .. } = observation;
+    let Observation {
+        row,
+        gpu,
+        layers,
+        operations,
+        ..
+    } = observation;
     match kind {
         Kind::Decode => {
-            let estimate = speed::decode(operations, *layers, row.sequences, gpu, speed);
-            Some((estimate.tokens_per_second.expected / row.decode_tps?).ln())
+            let seconds = speed::step_seconds(operations, *layers, row.sequences, gpu, speed);
+            Some((row.sequences as f64 / seconds / row.decode_tps?).ln())
         }
         Kind::Prefill => {
             let estimate = speed::prefill(operations, *layers, observation.prompt?, gpu, speed);
@@ -87,24 +105,78 @@ pub(crate) fn error(observation: &Observation, speed: &Speed, kind: Kind) -> Opt
     }
 }
 
-fn fitted_point(base: &BTreeMap<&'static str, Speed>, parameters: &[Parameter], rows: Vec<&Observation>, kind: Kind) -> Vec<f64> {
-    let start: Vec<f64> = parameters.iter().map(|parameter| parameter.start.ln()).collect();
-    minimise(&Rows { base, parameters, rows, kind }, &start)
+/// Where the two fits of a family ended, to start the next from.
+#[derive(Clone)]
+struct Ends {
+    decode: Vec<f64>,
+    prefill: Vec<f64>,
 }
 
 /// Both kinds, the prompt's upon the decode's.
-fn fit_rows(family: &Family, base: &BTreeMap<&'static str, Speed>, decode: &[&Observation], prefill: &[&Observation]) -> BTreeMap<&'static str, Speed> {
-    let point = fitted_point(base, family.decode, decode.to_vec(), Kind::Decode);
-    let speeds = applied(base, family.decode, &point);
-    if family.prefill.is_empty() {
-        return speeds;
-    }
-    let point = fitted_point(&speeds, family.prefill, prefill.to_vec(), Kind::Prefill);
-    applied(&speeds, family.prefill, &point)
+fn fit_rows(
+    family: &Family,
+    base: &BTreeMap<&'static str, Speed>,
+    decode: &[&Observation],
+    prefill: &[&Observation],
+    start: Option<&Ends>,
+) -> (BTreeMap<&'static str, Speed>, Ends) {
+    let guess = |parameters: &[Parameter]| parameters.iter().map(|p| p.start.ln()).collect();
+    let start = start.cloned().unwrap_or_else(|| Ends {
+        decode: guess(family.decode),
+        prefill: guess(family.prefill),
+    });
+    let point = |base: &BTreeMap<&'static str, Speed>,
+                 parameters,
+                 rows: &[&Observation],
+                 kind,
+                 from: &[f64]| {
+        minimise(
+            &Rows {
+                base,
+                parameters,
+                rows: rows.to_vec(),
+                kind,
+            },
+            from,
+        )
+    };
+    let ended = point(base, family.decode, decode, Kind::Decode, &start.decode);
+    let speeds = applied(base, family.decode, &ended);
+    let read = point(
+        &speeds,
+        family.prefill,
+        prefill,
+        Kind::Prefill,
+        &start.prefill,
+    );
+    let speeds = applied(&speeds, family.prefill, &read);
+    (
+        speeds,
+        Ends {
+            decode: ended,
+            prefill: read,
+        },
+    )
 }
 
-/// Fits `family` to what it knows of `observations`.
-pub(crate) fn fit(family: &Family, observations: &[Observation]) -> anyhow::Result<Fitted> {
+/// The numbers alone, with no model left out and no spread.
+#[cfg(test)]
+pub(crate) fn refit(
+    family: &Family,
+    observations: &[Observation],
+) -> anyhow::Result<BTreeMap<&'static str, Speed>> {
+    let base = unspread(family)?;
+    let of = |kind| {
+        usable(&base, observations, kind)
+            .into_iter()
+            .filter_map(|i| observations.get(i))
+            .collect::<Vec<_>>()
+    };
+    Ok(fit_rows(family, &base, &of(Kind::Decode), &of(Kind::Prefill), None).0)
+}
+
+/// The profiles as they are, their spreads set to one.
+fn unspread(family: &Family) -> anyhow::Result<BTreeMap<&'static str, Speed>> {
     let mut base = BTreeMap::new();
     for id in family.members {
         let mut speed = runtime::find(id).with_context(|| (*id).to_owned())?.speed;
@@ -113,29 +185,66 @@ pub(crate) fn fit(family: &Family, observations: &[Observation]) -> anyhow::Resu
         }
         base.insert(*id, speed);
     }
-    let usable = |kind: Kind| -> Vec<usize> {
-        let rows = observations.iter().enumerate().filter(|(_, o)| {
-            let known = base.get(o.row.runtime.as_str());
-            o.row.grade != Grade::C && known.is_some_and(|speed| error(o, speed, kind).is_some())
-        });
-        rows.map(|(index, _)| index).collect()
-    };
-    let (decode, prefill) = (usable(Kind::Decode), usable(Kind::Prefill));
+    Ok(base)
+}
+
+/// Rows that enter a fit: not of grade C, of a runtime of the family, with what `kind` needs.
+fn usable(
+    base: &BTreeMap<&'static str, Speed>,
+    observations: &[Observation],
+    kind: Kind,
+) -> Vec<usize> {
+    let rows = observations.iter().enumerate().filter(|(_, o)| {
+        let known = base.get(o.row.runtime.as_str());
+        o.row.grade != Grade::C && known.is_some_and(|speed| error(o, speed, kind).is_some())
+    });
+    rows.map(|(index, _)| index).collect()
+}
+
+/// Fits `family` to what it knows of `observations`.
+pub(crate) fn fit(family: &Family, observations: &[Observation]) -> anyhow::Result<Fitted> {
+    let base = unspread(family)?;
+    let (decode, prefill) = (
+        usable(&base, observations, Kind::Decode),
+        usable(&base, observations, Kind::Prefill),
+    );
     let of = |indices: &[usize], without: Option<&str>| -> Vec<&Observation> {
         let kept = indices.iter().filter_map(|index| observations.get(*index));
-        kept.filter(|o| without.is_none_or(|model| o.row.model != model)).collect()
+        kept.filter(|o| without.is_none_or(|model| o.row.model != model))
+            .collect()
     };
-    let mut speeds = fit_rows(family, &base, &of(&decode, None), &of(&prefill, None));
-    let models: BTreeSet<&str> = of(&decode, None).iter().chain(&of(&prefill, None)).map(|o| o.row.model.as_str()).collect();
+    let (mut speeds, ends) = fit_rows(family, &base, &of(&decode, None), &of(&prefill, None), None);
+    let models: BTreeSet<&str> = of(&decode, None)
+        .iter()
+        .chain(&of(&prefill, None))
+        .map(|o| o.row.model.as_str())
+        .collect();
     let mut left = Vec::new();
     for model in models {
-        let blind = fit_rows(family, &base, &of(&decode, Some(model)), &of(&prefill, Some(model)));
+        let (blind, _) = fit_rows(
+            family,
+            &base,
+            &of(&decode, Some(model)),
+            &of(&prefill, Some(model)),
+            Some(&ends),
+        );
         for (kind, indices) in [(Kind::Decode, &decode), (Kind::Prefill, &prefill)] {
-            for index in indices.iter().copied().filter(|index| observations[*index].row.model == model) {
+            for index in indices
+                .iter()
+                .copied()
+                .filter(|index| observations[*index].row.model == model)
+            {
                 let id = observations[index].row.runtime.as_str();
-                let of = |speeds: &BTreeMap<&'static str, Speed>| error(&observations[index], &speeds[id], kind);
+                let of = |speeds: &BTreeMap<&'static str, Speed>| {
+                    error(&observations[index], &speeds[id], kind)
+                };
                 if let (Some(seen), Some(left_out)) = (of(&speeds), of(&blind)) {
-                    left.push(Left { index, kind, seen, left_out });
+                    left.push(Left {
+                        index,
+                        kind,
+                        seen,
+                        left_out,
+                    });
                 }
             }
         }
@@ -143,11 +252,18 @@ pub(crate) fn fit(family: &Family, observations: &[Observation]) -> anyhow::Resu
     left.sort_by_key(|row| (row.kind, row.index));
     // The children share the spread of the whole family: one kernel, few rows each.
     for kind in [Kind::Decode, Kind::Prefill] {
-        let errors: Vec<f64> = left.iter().filter(|row| row.kind == kind).map(|row| row.left_out).collect();
+        let errors: Vec<f64> = left
+            .iter()
+            .filter(|row| row.kind == kind)
+            .map(|row| row.left_out)
+            .collect();
         if errors.is_empty() {
             continue;
         }
-        let (fast, slow) = (quantile(&errors, (1.0 - COVER) / 2.0), quantile(&errors, (1.0 + COVER) / 2.0));
+        let (fast, slow) = (
+            quantile(&errors, (1.0 - COVER) / 2.0),
+            quantile(&errors, (1.0 + COVER) / 2.0),
+        );
         for speed in speeds.values_mut() {
             let range = match kind {
                 Kind::Decode => &mut speed.spread,

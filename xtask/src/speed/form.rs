@@ -103,10 +103,18 @@ pub(crate) const FAMILIES: &[Family] = &[
 ];
 
 /// `parameters` in place of what the speed of `runtime` has.
-pub(crate) fn apply(speed: &Speed, runtime: &str, parameters: &[Parameter], values: &[f64]) -> Speed {
+pub(crate) fn apply(
+    speed: &Speed,
+    runtime: &str,
+    parameters: &[Parameter],
+    values: &[f64],
+) -> Speed {
     let mut speed = speed.clone();
     for (parameter, value) in parameters.iter().zip(values) {
-        let (path, of) = parameter.path.split_once('@').unwrap_or((parameter.path, runtime));
+        let (path, of) = parameter
+            .path
+            .split_once('@')
+            .unwrap_or((parameter.path, runtime));
         if of == runtime {
             set(&mut speed, path, value.exp());
         }
@@ -116,7 +124,10 @@ pub(crate) fn apply(speed: &Speed, runtime: &str, parameters: &[Parameter], valu
         let common = common_cost(parameters, values);
         for (name, cost) in &mut speed.cost {
             let path = format!("cost.{name}");
-            let own = parameters.iter().zip(values).find(|(parameter, _)| parameter.path == path);
+            let own = parameters
+                .iter()
+                .zip(values)
+                .find(|(parameter, _)| parameter.path == path);
             cost.cycles = common * own.map_or(1.0, |(_, ratio)| ratio.exp());
         }
         relatives(&mut speed);
@@ -125,7 +136,10 @@ pub(crate) fn apply(speed: &Speed, runtime: &str, parameters: &[Parameter], valu
 }
 
 fn common_cost(parameters: &[Parameter], values: &[f64]) -> f64 {
-    let found = parameters.iter().zip(values).find(|(parameter, _)| parameter.path == "cost");
+    let found = parameters
+        .iter()
+        .zip(values)
+        .find(|(parameter, _)| parameter.path == "cost");
     found.map_or(1.0, |(_, value)| value.exp())
 }
 
@@ -142,19 +156,19 @@ fn relatives(speed: &mut Speed) {
 }
 
 fn set(speed: &mut Speed, path: &str, value: f64) {
-    let exact = |range: &mut Range, value: f64| {
-        (range.low, range.expected, range.high) = (value, value, value);
-    };
-    let between = |range: &mut Range, value: f64| {
+    // A range that people gave keeps its ends; a fitted number has none, its error is in the spread.
+    let within = |range: &mut Range, value: f64| {
+        if range.low == range.high {
+            (range.low, range.high) = (value, value);
+        }
         range.expected = value;
-        range.low = range.low.min(value);
-        range.high = range.high.max(value);
+        (range.low, range.high) = (range.low.min(value), range.high.max(value));
     };
     match path {
         "cost" => {}
-        "reach" => exact(&mut speed.reach, value.min(0.97)),
-        "launch_seconds" => between(&mut speed.launch_seconds, value),
-        "host_seconds" => between(&mut speed.host_seconds, value),
+        "reach" => within(&mut speed.reach, value.min(0.97)),
+        "launch_seconds" => within(&mut speed.launch_seconds, value),
+        "host_seconds" => within(&mut speed.host_seconds, value),
         "row_cycles" => speed.row_cycles.value = value,
         "state_cycles" => speed.state_cycles.value = value,
         "batch_share" => speed.batch_share.value = value,
@@ -162,7 +176,7 @@ fn set(speed: &mut Speed, path: &str, value: f64) {
         "prefill.float_cycles" => speed.prefill.float_cycles.value = value,
         "prefill.attention_cycles" => speed.prefill.attention_cycles.value = value,
         "prefill.ubatch_layer_seconds" => speed.prefill.ubatch_layer_seconds.value = value,
-        "prefill.request_seconds" => between(&mut speed.prefill.request_seconds, value),
+        "prefill.request_seconds" => within(&mut speed.prefill.request_seconds, value),
         cost => {
             let format = cost.strip_prefix("cost.").unwrap_or(cost);
             if let Some(entry) = speed.cost.get_mut(format) {

@@ -26,12 +26,24 @@ pub(crate) fn minimise(problem: &impl Problem, start: &[f64]) -> Vec<f64> {
                 let mut moved = point.clone();
                 moved[axis] += STEP;
                 let there = problem.residuals(&moved);
-                there.iter().zip(&here).map(|(t, h)| (t - h) / STEP).collect()
+                there
+                    .iter()
+                    .zip(&here)
+                    .map(|(t, h)| (t - h) / STEP)
+                    .collect()
             })
             .collect();
-        let weights: Vec<f64> = here.iter().enumerate().map(|(index, r)| weight(problem, index, *r)).collect();
+        let weights: Vec<f64> = here
+            .iter()
+            .enumerate()
+            .map(|(index, r)| weight(problem, index, *r))
+            .collect();
         let dot = |a: &[f64], b: &[f64]| -> f64 {
-            a.iter().zip(b).zip(&weights).map(|((a, b), w)| a * b * w).sum()
+            a.iter()
+                .zip(b)
+                .zip(&weights)
+                .map(|((a, b), w)| a * b * w)
+                .sum()
         };
         let gradient: Vec<f64> = jacobian.iter().map(|column| dot(column, &here)).collect();
         let normal: Vec<Vec<f64>> = jacobian
@@ -64,7 +76,10 @@ pub(crate) fn minimise(problem: &impl Problem, start: &[f64]) -> Vec<f64> {
 /// 2 (sqrt(1 + r^2) - 1): a square near zero, a line far out.
 fn total(problem: &impl Problem, residuals: &[f64]) -> f64 {
     let (rows, beliefs) = residuals.split_at(problem.robust().min(residuals.len()));
-    let soft: f64 = rows.iter().map(|r| 2.0 * ((1.0 + r * r).sqrt() - 1.0)).sum();
+    let soft: f64 = rows
+        .iter()
+        .map(|r| 2.0 * ((1.0 + r * r).sqrt() - 1.0))
+        .sum();
     soft + beliefs.iter().map(|r| r * r).sum::<f64>()
 }
 
@@ -80,7 +95,11 @@ fn weight(problem: &impl Problem, index: usize, residual: f64) -> f64 {
 fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
     let n = right.len();
     for column in 0..n {
-        let pivot = (column..n).max_by(|a, b| matrix[*a][column].abs().total_cmp(&matrix[*b][column].abs()));
+        let pivot = (column..n).max_by(|a, b| {
+            matrix[*a][column]
+                .abs()
+                .total_cmp(&matrix[*b][column].abs())
+        });
         let pivot = pivot.unwrap_or(column);
         matrix.swap(column, pivot);
         right.swap(column, pivot);
@@ -100,7 +119,11 @@ fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
     for row in (0..n).rev() {
         let known: f64 = (row + 1..n).map(|c| matrix[row][c] * solution[c]).sum();
         let pivot = matrix[row][row];
-        solution[row] = if pivot.abs() < 1e-300 { 0.0 } else { (right[row] - known) / pivot };
+        solution[row] = if pivot.abs() < 1e-300 {
+            0.0
+        } else {
+            (right[row] - known) / pivot
+        };
     }
     solution
 }
@@ -115,7 +138,10 @@ mod tests {
         // y = 2 x + 1 at x = 0..8, one point far off.
         fn residuals(&self, point: &[f64]) -> Vec<f64> {
             let y = |x: f64| if x == 5.0 { 100.0 } else { 2.0 * x + 1.0 };
-            (0..9).map(f64::from).map(|x| (point[0] * x + point[1] - y(x)) / 0.01).collect()
+            (0..9)
+                .map(f64::from)
+                .map(|x| (point[0] * x + point[1] - y(x)) / 0.01)
+                .collect()
         }
         fn robust(&self) -> usize {
             9
@@ -125,6 +151,9 @@ mod tests {
     #[test]
     fn a_line_is_found_though_one_point_is_far_off() {
         let found = minimise(&Line, &[0.0, 0.0]);
-        assert!((found[0] - 2.0).abs() < 0.01 && (found[1] - 1.0).abs() < 0.02, "{found:?}");
+        assert!(
+            (found[0] - 2.0).abs() < 0.01 && (found[1] - 1.0).abs() < 0.02,
+            "{found:?}"
+        );
     }
 }

@@ -1,49 +1,138 @@
 //! `cargo xtask fit-speed`: fits the speed of every runtime to `profiles/measurements.csv` and writes
-//! what it found into `profiles/runtimes/*.toml`.
+//! what it found into `profiles/runtimes/*.toml`; prints the tables of errors that the docs show.
 
 mod data;
 mod fit;
 mod form;
 mod minimise;
+mod tables;
+mod write;
 
-use fit::{Kind, quantile};
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
+use orinplan::evidence::{MEASUREMENTS, MODELS, fingerprint};
+
+use data::Observation;
+use fit::{Fitted, Kind};
+
+/// Fits, writes, and prints the tables.
 pub(crate) fn run() -> anyhow::Result<()> {
     let observations = data::observations()?;
+    let print = fingerprint(&[MEASUREMENTS, MODELS]);
+    let mut all = Vec::new();
     for family in form::FAMILIES {
-        let t = std::time::Instant::now();
         let fitted = fit::fit(family, &observations)?;
-        println!("{:?} {:?}", family.members, t.elapsed());
-        for (id, s) in &fitted.speeds {
-            println!("  {id} reach {:.3} row {:.1} state {:.4} launch {:.2e} host {:.2e} batch {:.2} spread {:.2} {:.2} pre q {:.5} f {:.5} a {:.4} ul {:.1e} req {:.4} scale {:.2} {:.2}", s.reach.expected, s.row_cycles.value, s.state_cycles.value, s.launch_seconds.expected, s.host_seconds.expected, s.batch_share.value, s.spread.low, s.spread.high, s.prefill.quantized_cycles.value, s.prefill.float_cycles.value, s.prefill.attention_cycles.value, s.prefill.ubatch_layer_seconds.value, s.prefill.request_seconds.expected, s.prefill.scale.low, s.prefill.scale.high);
-            println!("   {:?}", s.cost.iter().map(|(k, c)| format!("{k} {:.4}", c.cycles)).collect::<Vec<_>>());
+        for (id, speed) in &fitted.speeds {
+            let path = profile(id);
+            let text =
+                std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            let rows = |kind| rows(&fitted, &observations, id, kind);
+            let (decode, prefill) = (rows(Kind::Decode), rows(Kind::Prefill));
+            let text = write::speed(&text, speed)?;
+            std::fs::write(
+                &path,
+                write::record(&text, &print, &decode, &prefill, speed),
+            )?;
         }
-        type Pick = fn(&orinplan::evidence::Measurement) -> bool;
-        let groups: [(&str, Pick); 8] = [
-            ("all", |_| true),
-            ("A", |r| r.grade == orinplan::evidence::Grade::A),
-            ("nano A", |r| r.grade == orinplan::evidence::Grade::A && r.board == "orin-nano-8gb"),
-            ("nano A+B not 1-2 bit", |r| r.board == "orin-nano-8gb" && !["q1_0", "q2_0"].contains(&r.format.as_str())),
-            ("ladder", |r| r.id.starts_with("smolhub") && !["q1_0", "q2_0"].contains(&r.format.as_str())),
-            ("pp512 nano", |r| r.prompt_tokens == Some(512) && r.board == "orin-nano-8gb"),
-            ("agx", |r| r.board.starts_with("agx")),
-            ("ollama", |r| r.runtime == "ollama"),
-        ];
-        for kind in [Kind::Decode, Kind::Prefill] {
-            for (name, pick) in groups {
-                let rows: Vec<_> = fitted.left.iter().filter(|l| l.kind == kind && pick(&observations[l.index].row)).collect();
-                if rows.is_empty() { continue; }
-                let s: Vec<f64> = rows.iter().map(|l| (l.seen.exp() - 1.0).abs() * 100.0).collect();
-                let l: Vec<f64> = rows.iter().map(|l| (l.left_out.exp() - 1.0).abs() * 100.0).collect();
-                println!("  {kind:?} {name:22} n {:3} seen {:5.1} {:5.1}   left out {:5.1} {:5.1}", rows.len(), quantile(&s, 0.5), quantile(&s, 0.9), quantile(&l, 0.5), quantile(&l, 0.9));
-            }
-            if std::env::var("V").is_ok() {
-                for l in fitted.left.iter().filter(|l| l.kind == kind) {
-                    let r = &observations[l.index].row;
-                    println!("    {} {} {} {} {} {:?} {:?} {:+.1} {:+.1}", r.id, r.runtime, r.model, r.format, r.power_mode, r.decode_tps, r.prompt_tokens, 100.0 * l.seen, 100.0 * l.left_out);
+        all.push(fitted);
+    }
+    tables::errors(&all, &observations);
+    Ok(())
+}
+
+fn profile(id: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../profiles/runtimes/{id}.toml"))
+}
+
+fn rows(fitted: &Fitted, observations: &[Observation], id: &str, kind: Kind) -> write::Rows {
+    let of = fitted.left.iter().filter(|left| left.kind == kind);
+    let named = of.filter_map(|left| {
+        let row = &observations.get(left.index)?.row;
+        (row.runtime == id).then(|| (row.id.clone(), left.left_out))
+    });
+    named.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use orinplan::runtime;
+
+    /// Refits the numbers, though not with every model left out, and compares them with the files.
+    #[test]
+    fn the_profiles_hold_what_the_measurements_give() {
+        let observations = data::observations().unwrap();
+        let print = fingerprint(&[MEASUREMENTS, MODELS]);
+        for family in form::FAMILIES {
+            let speeds = fit::refit(family, &observations).unwrap();
+            for (id, fitted) in speeds {
+                let profile = runtime::find(id).unwrap();
+                let record = profile
+                    .fit
+                    .as_ref()
+                    .unwrap_or_else(|| panic!("{id} has no [fit]"));
+                assert_eq!(record.data, print, "{id}: run `cargo xtask fit-speed`");
+                let held = &profile.speed;
+                let mut pairs = vec![
+                    ("reach", held.reach.expected, fitted.reach.expected),
+                    ("row_cycles", held.row_cycles.value, fitted.row_cycles.value),
+                    (
+                        "launch_seconds",
+                        held.launch_seconds.expected,
+                        fitted.launch_seconds.expected,
+                    ),
+                    (
+                        "host_seconds",
+                        held.host_seconds.expected,
+                        fitted.host_seconds.expected,
+                    ),
+                    (
+                        "quantized_cycles",
+                        held.prefill.quantized_cycles.value,
+                        fitted.prefill.quantized_cycles.value,
+                    ),
+                ];
+                pairs.extend(
+                    fitted
+                        .cost
+                        .iter()
+                        .map(|(name, cost)| (name.as_str(), held.cost[name].cycles, cost.cycles)),
+                );
+                for (name, held, fitted) in pairs {
+                    assert!(
+                        (held - fitted).abs() <= 0.01 * fitted,
+                        "{id}: {name} is {held} in the profile, {fitted} by the fit"
+                    );
                 }
             }
         }
     }
-    Ok(())
+
+    /// The bytes that sources state are those that the tool counts, rope factors aside.
+    #[test]
+    fn every_measured_model_resolves_to_its_stated_bytes() {
+        for observation in data::observations().unwrap() {
+            let counted = observation.assignment.tensor_bytes().0 as f64;
+            let stated = observation.row.tensor_bytes.unwrap_or_default() as f64;
+            assert!(
+                (counted / stated - 1.0).abs() < 1e-6,
+                "{}: {counted} counted, {stated} in the table",
+                observation.row.id
+            );
+            assert!(observation.model.parameters > 0);
+        }
+    }
+
+    /// The clocks that the table states are those of the board's power mode.
+    #[test]
+    fn stated_clocks_are_those_of_the_power_mode() {
+        for Observation { row, gpu, .. } in data::observations().unwrap() {
+            assert!(
+                (gpu.clock.0 / 1e6 / row.gpu_mhz - 1.0).abs() < 0.01,
+                "{}",
+                row.id
+            );
+        }
+    }
 }
