@@ -87,8 +87,8 @@ pub struct Loads {
     /// those as they are.
     #[serde(default)]
     pub prequantized: Vec<String>,
-    /// Its 4-bit scheme packs every matrix, embedding and head too, in groups of 32 with a 16-bit scale
-    /// (4.5 bits a weight), where the scheme itself has groups of 128 and keeps those two in 16 bits.
+    /// Its 4-bit scheme packs every matrix but a tied embedding in groups of 32 with a 16-bit scale (4.5
+    /// bits a weight), where the scheme itself has groups of 128 and keeps embedding and head.
     #[serde(default)]
     pub packs_every_matrix: bool,
     /// Element types its KV cache can have, in lower case.
