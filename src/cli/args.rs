@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::device::{DEFAULT_BOARD, L4tRelease};
+use crate::device::{DEFAULT_BOARD, L4tRelease, WhatIf};
 use crate::dtype::Dtype;
 use crate::plan::roofline::Nominal;
 use crate::plan::workload::KV_TYPES;
@@ -50,6 +50,10 @@ pub(super) struct BoardArgs {
     /// Power mode by name, in any case [default: the board's]
     #[arg(long, value_name = "NAME")]
     pub power_mode: Option<String>,
+    /// The board with a number changed: bandwidth=204GB/s, gpu-clock=1300MHz, sm-count=16 or
+    /// memory=16GiB (repeatable)
+    #[arg(long, value_name = "KEY=VALUE,..", value_delimiter = ',')]
+    pub what_if: Vec<WhatIf>,
     /// Runtime that loads the model
     #[arg(long, value_name = "ID", default_value = "llama.cpp")]
     pub runtime: String,

@@ -151,11 +151,18 @@ pub(super) struct Board {
 
 impl Board {
     pub(super) fn open(args: &BoardArgs) -> anyhow::Result<Board> {
-        let device = device::open(&args.device, Path::new("/"))?;
-        let mode = match &args.power_mode {
+        let mut device = device::open(&args.device, Path::new("/"))?;
+        let mut mode = match &args.power_mode {
             Some(name) => device.mode(name)?.clone(),
             None => device.default_mode.clone(),
         };
+        for change in &args.what_if {
+            change.apply(&mut device, &mut mode);
+        }
+        if !args.what_if.is_empty() {
+            let changes: Vec<String> = args.what_if.iter().map(|change| change.text()).collect();
+            mode.name = format!("{} with {}", mode.name, changes.join(" and "));
+        }
         let runtime = runtime::find(&args.runtime)?;
         Ok(Board {
             device,

@@ -2,6 +2,7 @@
 
 use crate::device::{DeviceProfile, L4tRelease, PowerMode};
 use crate::dtype::Dtype;
+use crate::evidence::{Asked, Evidence, evidence};
 use crate::model::ModelSpec;
 use crate::plan::memory::{Ledger, ledger};
 use crate::plan::note::Note;
@@ -11,7 +12,7 @@ use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
 use crate::runtime::profile::Trust;
 use crate::scheme::{Assignment, Scheme};
-use crate::units::Bytes;
+use crate::units::{Bytes, BytesPerSecond, Hertz};
 
 /// What a model is planned against.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +77,19 @@ pub struct Speeds {
     pub decode: Estimate,
     /// Reading that prompt.
     pub prefill: PromptEstimate,
+    /// What better hardware would bring to the decode.
+    pub gains: Gains,
+    /// The measurements behind the decode rate.
+    pub evidence: Evidence,
+}
+
+/// Expected decode rates on hardware that is better in one way, in tokens a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gains {
+    /// With twice the memory bandwidth.
+    pub bandwidth: f64,
+    /// With twice the GPU clock.
+    pub clock: f64,
 }
 
 impl Fit {
@@ -225,19 +239,49 @@ fn speeds(
     target: Target<'_>,
     workload: &Workload,
 ) -> Option<Speeds> {
-    let gpu = gpu(target.mode)?;
+    let now = gpu(target.mode)?;
     let layers = model.layers.len() as u64;
     let operations = decode_operations(model, assignment, workload);
     let speed = &target.runtime.speed;
+    let decode = |gpu: Gpu| speed::decode(&operations, layers, workload.parallel, &gpu, speed);
+    let expected = |gpu: Gpu| decode(gpu).tokens_per_second.expected;
     let prompt = Prompt {
         tokens: workload.prompt_tokens,
         ubatch: workload.ubatch,
         attention_macs: prompt_attention(model, workload.prompt_tokens),
     };
+    let asked = Asked {
+        board: &target.device.id,
+        power_mode: &target.mode.name,
+        scheme: &assignment.scheme,
+        bytes: assignment.tensor_bytes().0,
+    };
     Some(Speeds {
-        decode: speed::decode(&operations, layers, workload.parallel, &gpu, speed),
-        prefill: speed::prefill(&operations, layers, prompt, &gpu, speed),
+        decode: decode(now),
+        prefill: speed::prefill(&operations, layers, prompt, &now, speed),
+        gains: Gains {
+            bandwidth: expected(Gpu {
+                bandwidth: BytesPerSecond(now.bandwidth.0 * 2.0),
+                ..now
+            }),
+            clock: expected(Gpu {
+                clock: Hertz(now.clock.0 * 2.0),
+                ..now
+            }),
+        },
+        evidence: evidence(target.runtime, asked),
     })
+}
+
+/// How fast the same plan is at another depth, with another number of sequences or another prompt:
+/// `workload` says which. `None` where the device's speed is not known.
+pub fn speeds_at(
+    model: &ModelSpec,
+    plan: &Plan,
+    target: Target<'_>,
+    workload: &Workload,
+) -> Option<Speeds> {
+    speeds(model, &plan.assignment, target, workload)
 }
 
 /// The GPU as a power mode runs it, if its clock, its SMs and its bandwidth are known.

@@ -1,11 +1,12 @@
 //! `--explain`: the ledger and the roofline of one plan, term by term, with formula and source.
 
-use super::Report;
 use super::json::bound;
 use super::text::range;
-use crate::plan::Plan;
+use super::{Report, evidence_text};
+use crate::plan::fit::speeds_at;
 use crate::plan::operations::decode_operations;
 use crate::plan::speed::Bound;
+use crate::plan::{Plan, Workload};
 use crate::report::table::{Align, Table};
 use crate::report::{line, rate, seconds};
 use crate::units::Bytes;
@@ -206,6 +207,8 @@ fn roofline(report: &Report<'_>, plan: &Plan) -> String {
         ),
     );
     out.push_str(&table.text("   "));
+    let gain =
+        |rate: f64| 100.0 * (rate / decode.tokens_per_second.expected.max(f64::MIN_POSITIVE) - 1.0);
     let facts = [
         format!(
             "decode {} tokens/s, {} expected; bound by {}; never above {} ({}; {} bytes a step)",
@@ -219,6 +222,14 @@ fn roofline(report: &Report<'_>, plan: &Plan) -> String {
             },
             decode.bytes_per_step,
         ),
+        format!(
+            "twice the bandwidth would bring {} tokens/s ({:+.0} %), twice the GPU clock {} ({:+.0} %): see --what-if",
+            rate(speeds.gains.bandwidth),
+            gain(speeds.gains.bandwidth),
+            rate(speeds.gains.clock),
+            gain(speeds.gains.clock),
+        ),
+        evidence_text(&speeds.evidence, &target.runtime.name),
         format!(
             "prompt of {}: {} tokens/s, first token after {} to {}",
             workload.prompt_tokens,
@@ -243,5 +254,61 @@ fn roofline(report: &Report<'_>, plan: &Plan) -> String {
     for fact in facts {
         line(&mut out, format_args!("   {fact}"));
     }
+    out.push_str(&elsewhere(report, plan));
+    out
+}
+
+/// Depths and prompts, up to what the model and the memory allow, and how many sequences.
+const DEPTHS: [u64; 4] = [0, 4096, 16384, 32768];
+const PROMPTS: [u64; 4] = [128, 512, 2048, 8192];
+const SEQUENCES: [u64; 4] = [1, 2, 3, 4];
+
+/// The same plan at other depths, prompts and numbers of sequences.
+fn elsewhere(report: &Report<'_>, plan: &Plan) -> String {
+    let Report {
+        target,
+        workload,
+        model,
+        ..
+    } = report;
+    let limit = plan.max_context;
+    let at = |change: &dyn Fn(&mut Workload)| {
+        let mut other = (*workload).clone();
+        change(&mut other);
+        speeds_at(model, plan, *target, &other)
+    };
+    let list = |title: &str, items: Vec<String>| format!("   {title}: {}\n", items.join(", "));
+    let depths = DEPTHS.into_iter().filter(|depth| *depth <= limit);
+    let prompts = PROMPTS.into_iter().filter(|tokens| *tokens <= limit);
+    let mut out = String::new();
+    out.push_str(&list(
+        "decode by depth, tokens/s",
+        depths
+            .filter_map(|depth| Some((depth, at(&|other| other.prompt_tokens = depth)?)))
+            .map(|(depth, speeds)| format!("{depth}: {}", range(&speeds.decode.tokens_per_second)))
+            .collect(),
+    ));
+    out.push_str(&list(
+        "first token by prompt",
+        prompts
+            .filter_map(|tokens| Some((tokens, at(&|other| other.prompt_tokens = tokens)?)))
+            .map(|(tokens, speeds)| {
+                let first = speeds.prefill.time_to_first_token;
+                format!(
+                    "{tokens}: {} to {}",
+                    seconds(first.low),
+                    seconds(first.high)
+                )
+            })
+            .collect(),
+    ));
+    out.push_str(&list(
+        "sequences at once, tokens/s over all",
+        SEQUENCES
+            .into_iter()
+            .filter_map(|count| Some((count, at(&|other| other.parallel = count)?)))
+            .map(|(count, speeds)| format!("{count}: {}", range(&speeds.decode.tokens_per_second)))
+            .collect(),
+    ));
     out
 }
