@@ -277,7 +277,10 @@ fn elsewhere(report: &Report<'_>, plan: &Plan) -> String {
         change(&mut other);
         speeds_at(model, plan, *target, &other)
     };
-    let list = |title: &str, items: Vec<String>| format!("   {title}: {}\n", items.join(", "));
+    let list = |title: &str, items: Vec<String>| match items.is_empty() {
+        true => String::new(),
+        false => format!("   {title}: {}\n", items.join(", ")),
+    };
     let depths = DEPTHS.into_iter().filter(|depth| *depth <= limit);
     let prompts = PROMPTS.into_iter().filter(|tokens| *tokens <= limit);
     let mut out = String::new();
