@@ -9,13 +9,13 @@
 //!
 //! ```text
 //! sum over operations of  [ m^p + a^p ]^(1/p)      m = min(B x bytes, stored) / (bandwidth x reach)
-//!   + layers x launch x reference clock / clock    a = B x (weights x cycles(format) + rows x row cycles)
-//!   + host                                             x scale / (SMs x clock)
+//!   + layers x launch x reference clock / clock    a = (1 + (B - 1) x share) / (SMs x clock) x
+//!   + host                                             (rows x passes x pass x cycles(format) + blocks x row cycles)
 //! ```
 //!
-//! and the rate is `B` over that. Two things stand in it because the published rows ask
-//! for: a cost for each output row of a matrix, and a softer norm. Low, expected and high come from the
-//! same formula with the bounds of the runtime's parameters; none may pass the ceiling, which knows no
+//! and the rate is `B` over that. A row costs whole passes of the kernel, and rows shorter than
+//! a pass share a block: published rates of narrow models ask for both. Low and high come from the bounds of
+//! the runtime's parameters and from a spread over the whole; none may pass the ceiling, which knows no
 //! efficiency: bytes over bandwidth, or multiply-accumulates over the tensor cores' peak.
 
 mod decode;
