@@ -18,5 +18,7 @@ pub mod device;
 pub mod runtime;
 pub mod evidence;
 pub mod plan;
+pub mod decode;
+pub mod validate;
 pub mod report;
 pub mod cli;

@@ -2,6 +2,7 @@
 
 use orinplan::device::{self, DeviceProfile, Session, Trust};
 use orinplan::report::devices as report;
+use orinplan::runtime::Runs;
 use orinplan::units::{Bytes, BytesPerSecond};
 
 fn board(id: &str) -> DeviceProfile {
@@ -249,7 +250,8 @@ fn numbers<'a>(
 #[test]
 fn every_number_of_every_board_says_where_it_is_from() {
     for board in device::list().unwrap() {
-        let json: serde_json::Value = serde_json::from_str(&report::show_json(&board)).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_str(&report::show_json(&board, &Runs::default())).unwrap();
         assert_eq!(json["schema"], "orinplan.devices/1");
         let mut found = Vec::new();
         numbers(&json, &mut found);
@@ -297,7 +299,7 @@ fn the_list_is_one_aligned_row_a_board() {
 
 #[test]
 fn show_prints_modes_sources_and_pitfalls() {
-    let text = report::show_text(&board("orin-nano-8gb"));
+    let text = report::show_text(&board("orin-nano-8gb"), &Runs::default());
     for part in [
         "7.43 GiB [1]",
         "[15W]",

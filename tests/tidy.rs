@@ -21,6 +21,8 @@ const ORDER: &[&str] = &[
     "runtime",
     "evidence",
     "plan",
+    "decode",
+    "validate",
     "report",
     "cli",
 ];

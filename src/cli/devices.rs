@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::args::{DevicesArgs, DevicesCommand, PlainFormat};
-use super::{Outcome, print};
+use super::fit::open_device;
+use super::{Outcome, print, settings};
 use crate::device;
 use crate::report::devices as report;
 
@@ -19,11 +20,12 @@ pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<Outcome> {
             }
         }
         DevicesCommand::Show { device } => {
-            let found = device::open(device, Path::new("/"))?;
+            let found = open_device(device)?;
+            let runs = settings::runs()?;
             if is_text {
-                report::show_text(&found)
+                report::show_text(&found, &runs)
             } else {
-                report::show_json(&found)
+                report::show_json(&found, &runs)
             }
         }
         DevicesCommand::Detect => {

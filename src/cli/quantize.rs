@@ -1,25 +1,43 @@
 //! `orinplan quantize`: open, describe, assign, write, report.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 
 use super::args::{PlainFormat, QuantizeArgs};
-use super::{Outcome, print, progress};
+use super::progress::{self, Bar};
+use super::{Outcome, print};
 use crate::checkpoint::{self, Checkpoint};
 use crate::model::{self, ModelSpec, Unknown};
-use crate::quantize::{self, Destination, Importance, Job, Options};
+use crate::quantize::packed::Files;
+use crate::quantize::{self, Destination, Importance, Job, Options, directory};
 use crate::report;
 use crate::report::quantize::{Made, Report};
-use crate::scheme::{Overrides, SCHEMES, Scheme};
+use crate::scheme::{Container, Overrides, Rules, SCHEMES, Scheme};
 
 pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
     let scheme = scheme(&args.scheme)?;
+    if scheme.container == Container::Safetensors {
+        refuse_gguf_options(args, scheme)?;
+    }
     let (checkpoint, model) = open(&args.model)?;
+    let text = match scheme.container {
+        Container::Gguf => gguf(args, scheme, &checkpoint, &model)?,
+        Container::Safetensors => directory(args, scheme, &checkpoint, &model)?,
+    };
+    print(&text)?;
+    Ok(Outcome::Yes)
+}
+
+/// One file for llama.cpp.
+fn gguf(
+    args: &QuantizeArgs,
+    scheme: &'static Scheme,
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+) -> anyhow::Result<String> {
     let importance = args.imatrix.as_deref().map(Importance::open).transpose()?;
     let options = Options {
         scheme,
@@ -28,24 +46,133 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         importance: importance.as_ref(),
         allow_requantize: args.allow_requantize,
     };
-    let job = Job::new(&checkpoint, &model, &options)?;
-    let made = match &args.output {
-        Some(output) if !args.dry_run => Some(write(args, &checkpoint, &job, output)?),
-        _ => None,
+    let files = Files::open(checkpoint)?;
+    let job = Job::new(checkpoint, &files, model, &options)?;
+    let write = |output: &Path| {
+        let destination = Destination {
+            path: output,
+            overwrite: args.overwrite,
+            inputs: inputs(args, checkpoint),
+        };
+        let cancel = progress::cancelled_by_signals()?;
+        let bar = Bar::new(job.tensor_bytes(), job.tensors.len());
+        let set = &mut |now| bar.set(now);
+        let tallies = quantize::write(&job, checkpoint, &destination, threads(args), &cancel, set);
+        bar.clear();
+        Ok(tallies?)
     };
-    let report = Report {
-        model: &model,
-        scheme,
-        output: args.output.as_deref(),
-        source_bytes: checkpoint.files.iter().map(|file| file.bytes).sum(),
-        job: &job,
-        made: made.as_ref(),
+    let (tallies, made) = timed(args, write)?.unzip();
+    let notes = match &tallies {
+        Some(tallies) => job.notes_with(tallies),
+        None => job.notes.clone(),
     };
-    print(&match args.format {
-        PlainFormat::Text => report::quantize::text(&report),
-        PlainFormat::Json => report::json(&report::quantize::document(&report)),
-    })?;
-    Ok(Outcome::Yes)
+    Ok(shown(
+        args,
+        &Report {
+            model,
+            scheme,
+            output: args.output.as_deref(),
+            source_bytes: checkpoint.files.iter().map(|file| file.bytes).sum(),
+            tensors: report::quantize::gguf_rows(&job, tallies.as_deref()),
+            file_bytes: job.file_bytes(),
+            notes,
+            made,
+        },
+    ))
+}
+
+/// A directory for vLLM and Transformers.
+fn directory(
+    args: &QuantizeArgs,
+    scheme: &'static Scheme,
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+) -> anyhow::Result<String> {
+    let job = directory::Job::new(checkpoint, model, scheme, directory::SHARD_BYTES)?;
+    let write = |output: &Path| {
+        let cancel = progress::cancelled_by_signals()?;
+        let bar = Bar::new(job.tensor_bytes(), job.weights());
+        let (threads, overwrite) = (threads(args), args.overwrite);
+        let set = |now| bar.set(now);
+        let summary = directory::write(&job, output, overwrite, threads, &cancel, &set);
+        bar.clear();
+        Ok(summary?)
+    };
+    let (summary, made) = timed(args, write)?.unzip();
+    let summary = summary.unwrap_or_else(|| job.planned());
+    Ok(shown(
+        args,
+        &Report {
+            model,
+            scheme,
+            output: args.output.as_deref(),
+            source_bytes: checkpoint.files.iter().map(|file| file.bytes).sum(),
+            tensors: report::quantize::directory_rows(&summary.weights),
+            file_bytes: summary.file_bytes(),
+            notes: summary.notes.clone(),
+            made,
+        },
+    ))
+}
+
+/// Runs `write` unless nothing is to be written, and says what it took.
+fn timed<T>(
+    args: &QuantizeArgs,
+    write: impl FnOnce(&Path) -> anyhow::Result<T>,
+) -> anyhow::Result<Option<(T, Made)>> {
+    let Some(output) = args.output.as_deref().filter(|_| !args.dry_run) else {
+        return Ok(None);
+    };
+    let started = Instant::now();
+    let written = write(output)?;
+    let made = Made {
+        seconds: started.elapsed().as_secs_f64(),
+        peak_memory: progress::peak_memory(),
+    };
+    Ok(Some((written, made)))
+}
+
+fn shown(args: &QuantizeArgs, report: &Report<'_>) -> String {
+    match args.format {
+        PlainFormat::Text => report::quantize::text(report),
+        PlainFormat::Json => report::json(&report::quantize::document(report)),
+    }
+}
+
+/// What says how a GGUF is made has no meaning for a safetensors scheme.
+fn refuse_gguf_options(args: &QuantizeArgs, scheme: &Scheme) -> anyhow::Result<()> {
+    let given = [
+        ("--imatrix", args.imatrix.is_some()),
+        ("--tensor-type", !args.tensor_type.is_empty()),
+        (
+            "--token-embedding-type",
+            args.token_embedding_type.is_some(),
+        ),
+        ("--output-tensor-type", args.output_tensor_type.is_some()),
+        ("--pure", args.pure),
+        ("--allow-requantize", args.allow_requantize),
+        ("--rules", args.rules != Rules::default()),
+    ];
+    let given: Vec<&str> = given
+        .iter()
+        .filter(|(_, is)| *is)
+        .map(|(name, _)| *name)
+        .collect();
+    match given.is_empty() {
+        true => Ok(()),
+        false => bail!(
+            "{} is for GGUF files, and scheme {} makes a directory of safetensors; leave it out, or choose a scheme such as q4_k_m",
+            given.join(", "),
+            scheme.id
+        ),
+    }
+}
+
+fn threads(args: &QuantizeArgs) -> usize {
+    match args.threads {
+        Some(threads) => threads as usize,
+        None => thread::available_parallelism().map_or(1, usize::from),
+    }
 }
 
 fn scheme(id: &str) -> anyhow::Result<&'static Scheme> {
@@ -82,40 +209,6 @@ fn overrides(args: &QuantizeArgs) -> Overrides {
     }
 }
 
-fn write(
-    args: &QuantizeArgs,
-    checkpoint: &Checkpoint,
-    job: &Job<'_>,
-    output: &Path,
-) -> anyhow::Result<Made> {
-    let started = Instant::now();
-    let threads = match args.threads {
-        Some(threads) => threads as usize,
-        None => thread::available_parallelism().map_or(1, usize::from),
-    };
-    let destination = Destination {
-        path: output,
-        overwrite: args.overwrite,
-        inputs: inputs(args, checkpoint),
-    };
-    let cancel = cancelled_by_signals()?;
-    let mut bar = progress::Bar::new(job);
-    let tallies = quantize::write(
-        job,
-        checkpoint,
-        &destination,
-        threads,
-        &cancel,
-        &mut |now| bar.set(now),
-    );
-    bar.clear();
-    Ok(Made {
-        tallies: tallies?,
-        seconds: started.elapsed().as_secs_f64(),
-        peak_memory: progress::peak_memory(),
-    })
-}
-
 /// Every file that is read: weights, the small files beside them, the importance matrix.
 fn inputs(args: &QuantizeArgs, checkpoint: &Checkpoint) -> Vec<PathBuf> {
     let weights = checkpoint.files.iter().map(|file| file.path.clone());
@@ -126,17 +219,4 @@ fn inputs(args: &QuantizeArgs, checkpoint: &Checkpoint) -> Vec<PathBuf> {
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_none_or(|extension| extension != "gguf"));
     weights.chain(beside).chain(args.imatrix.clone()).collect()
-}
-
-/// A flag that Ctrl-C and a request to end set. The second one ends the program at once.
-fn cancelled_by_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    use signal_hook::consts::TERM_SIGNALS;
-    use signal_hook::flag;
-    let cancel = Arc::new(AtomicBool::new(false));
-    for &signal in TERM_SIGNALS {
-        flag::register_conditional_shutdown(signal, 2, cancel.clone())
-            .and_then(|_| flag::register(signal, cancel.clone()))
-            .context("signals cannot be caught")?;
-    }
-    Ok(cancel)
 }

@@ -1,15 +1,17 @@
 //! Does it fit, how much context, how fast: one plan per scheme, and the scheme to take.
 
-use crate::device::{DeviceProfile, L4tRelease, PowerMode};
+use crate::device::{Cpu, DeviceProfile, L4tRelease, PowerMode};
 use crate::dtype::Dtype;
 use crate::evidence::{Asked, Evidence, evidence};
 use crate::model::ModelSpec;
+use crate::plan::cpu;
 use crate::plan::memory::{Ledger, ledger};
 use crate::plan::note::Note;
 use crate::plan::operations::{decode_operations, prompt_attention};
-use crate::plan::speed::{self, Estimate, Gpu, Prompt, PromptEstimate};
+use crate::plan::speed::{self, Estimate, Gpu, Prompt, PromptEstimate, Spread};
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
+use crate::runtime::learned::{Factor, Learned};
 use crate::runtime::profile::Trust;
 use crate::scheme::{Assignment, Scheme};
 use crate::units::{Bytes, BytesPerSecond, Hertz};
@@ -77,19 +79,19 @@ pub struct Speeds {
     pub decode: Estimate,
     /// Reading that prompt.
     pub prefill: PromptEstimate,
-    /// What better hardware would bring to the decode.
-    pub gains: Gains,
-    /// The measurements behind the decode rate.
-    pub evidence: Evidence,
+    /// What rests on published measurements; `None` where this machine was measured itself.
+    pub published: Option<Published>,
 }
 
-/// Expected decode rates on hardware that is better in one way, in tokens a second.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Gains {
-    /// With twice the memory bandwidth.
-    pub bandwidth: f64,
-    /// With twice the GPU clock.
-    pub clock: f64,
+/// What stands behind a decode rate of a GPU, and what a better one would bring.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Published {
+    /// The expected rate with twice the memory bandwidth, over the one expected.
+    pub twice_the_bandwidth: f64,
+    /// The expected rate at twice the GPU clock, over the one expected.
+    pub twice_the_clock: f64,
+    /// The measurements behind the rate.
+    pub evidence: Evidence,
 }
 
 impl Fit {
@@ -239,37 +241,57 @@ fn speeds(
     target: Target<'_>,
     workload: &Workload,
 ) -> Option<Speeds> {
-    let now = gpu(target.mode)?;
     let layers = model.layers.len() as u64;
     let operations = decode_operations(model, assignment, workload);
     let speed = &target.runtime.speed;
-    let decode = |gpu: Gpu| speed::decode(&operations, layers, workload.parallel, &gpu, speed);
-    let expected = |gpu: Gpu| decode(gpu).tokens_per_second.expected;
     let prompt = Prompt {
         tokens: workload.prompt_tokens,
         ubatch: workload.ubatch,
         attention_macs: prompt_attention(model, workload.prompt_tokens),
     };
-    let asked = Asked {
-        board: &target.device.id,
-        power_mode: &target.mode.name,
-        scheme: &assignment.scheme,
-        bytes: assignment.tensor_bytes().0,
+    let speeds = match (gpu(target.mode), measured_cpu(target)) {
+        (_, Some(cpu)) => {
+            let own = cpu.runtime == target.runtime.id;
+            let machine = cpu::Machine { cpu, own, layers };
+            Speeds {
+                decode: cpu::decode(&operations, workload.parallel, machine),
+                prefill: cpu::prefill(&operations, prompt, machine),
+                published: None,
+            }
+        }
+        (Some(now), None) => {
+            let decode =
+                |gpu: Gpu| speed::decode(&operations, layers, workload.parallel, &gpu, speed);
+            let asked = Asked {
+                board: &target.device.id,
+                power_mode: &target.mode.name,
+                scheme: &assignment.scheme,
+                bytes: assignment.tensor_bytes().0,
+            };
+            let here = decode(now);
+            let expected = here.tokens_per_second.expected.max(f64::MIN_POSITIVE);
+            let gain = |gpu: Gpu| decode(gpu).tokens_per_second.expected / expected;
+            Speeds {
+                prefill: speed::prefill(&operations, layers, prompt, &now, speed),
+                published: Some(Published {
+                    twice_the_bandwidth: gain(Gpu {
+                        bandwidth: BytesPerSecond(now.bandwidth.0 * 2.0),
+                        ..now
+                    }),
+                    twice_the_clock: gain(Gpu {
+                        clock: Hertz(now.clock.0 * 2.0),
+                        ..now
+                    }),
+                    evidence: evidence(target.runtime, asked),
+                }),
+                decode: here,
+            }
+        }
+        (None, None) => return None,
     };
-    Some(Speeds {
-        decode: decode(now),
-        prefill: speed::prefill(&operations, layers, prompt, &now, speed),
-        gains: Gains {
-            bandwidth: expected(Gpu {
-                bandwidth: BytesPerSecond(now.bandwidth.0 * 2.0),
-                ..now
-            }),
-            clock: expected(Gpu {
-                clock: Hertz(now.clock.0 * 2.0),
-                ..now
-            }),
-        },
-        evidence: evidence(target.runtime, asked),
+    Some(match &target.runtime.learned {
+        Some(learned) => taught(speeds, learned),
+        None => speeds,
     })
 }
 
@@ -282,6 +304,45 @@ pub fn speeds_at(
     workload: &Workload,
 ) -> Option<Speeds> {
     speeds(model, &plan.assignment, target, workload)
+}
+
+/// Speeds as runs on the device have shown them to be: moved by their factors, and as uncertain as
+/// those runs were apart. Never above the ceiling.
+fn taught(mut speeds: Speeds, learned: &Learned) -> Speeds {
+    let rates = |spread: Spread, factor: &Option<Factor>, ceiling: f64| {
+        let Some(factor) = factor else {
+            return spread;
+        };
+        let expected = (spread.expected * factor.value).min(ceiling);
+        Spread {
+            low: expected / factor.spread,
+            expected,
+            high: (expected * factor.spread).clamp(expected, ceiling.max(expected)),
+        }
+    };
+    let decode = &mut speeds.decode;
+    decode.tokens_per_second = rates(decode.tokens_per_second, &learned.decode, decode.ceiling);
+    let prefill = &mut speeds.prefill;
+    let before = prefill.tokens_per_second;
+    prefill.tokens_per_second = rates(before, &learned.prefill, prefill.ceiling);
+    // The first token waits for the prompt: its time moves with the rate.
+    let scale = before.expected / prefill.tokens_per_second.expected.max(f64::MIN_POSITIVE);
+    if let Some(factor) = &learned.prefill {
+        let expected = prefill.time_to_first_token.expected * scale;
+        prefill.time_to_first_token = Spread {
+            low: expected / factor.spread,
+            expected,
+            high: expected * factor.spread,
+        };
+    }
+    speeds
+}
+
+/// The measured processors, where the runtime uses them: on a machine without a GPU, or if they were
+/// measured with this very runtime.
+fn measured_cpu(target: Target<'_>) -> Option<&Cpu> {
+    let cpu = target.device.cpu.as_ref()?;
+    (gpu(target.mode).is_none() || cpu.runtime == target.runtime.id).then_some(cpu)
 }
 
 /// The GPU as a power mode runs it, if its clock, its SMs and its bandwidth are known.
@@ -342,17 +403,26 @@ fn self_evident(
     if towers > Bytes(0) && !workload.text_only {
         notes.push(Note::Towers { bytes: towers });
     }
-    match gpu(target.mode) {
-        None => notes.push(Note::SpeedUnknown {
+    match (gpu(target.mode), measured_cpu(target)) {
+        (None, None) => notes.push(Note::SpeedUnknown {
             device: target.device.name.clone(),
         }),
-        Some(_) if runtime.trust == Trust::None => {
+        (_, Some(cpu)) if cpu.runtime != runtime.id && runtime.learned.is_none() => {
+            notes.push(Note::OtherKernels {
+                runtime: runtime.name.clone(),
+                measured: cpu.runtime.clone(),
+            });
+        }
+        (Some(_), None) if runtime.trust == Trust::None && runtime.learned.is_none() => {
             notes.push(Note::SpeedUnmeasured {
                 runtime: runtime.name.clone(),
             });
         }
-        Some(_) => {}
+        _ => {}
     }
+    notes.extend(runtime.learned.as_ref().map(|learned| Note::Learned {
+        source: learned.source.clone(),
+    }));
     if let Some(share) = &runtime.memory.pool_fraction {
         let total = target.device.total_memory.value.as_f64().max(1.0);
         let needed = (memory.total().as_f64() / total * 100.0).ceil() / 100.0;

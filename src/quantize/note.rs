@@ -1,5 +1,7 @@
 //! Caveats of a file that was made or is to be made, each with a stable code.
 
+use super::Tally;
+
 /// Something a reader of the summary should know.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Note {
@@ -12,6 +14,18 @@ pub enum Note {
     ShapeFallback {
         /// The tensors' names.
         tensors: Vec<String>,
+    },
+    /// Matrices that stay in 16 bit in a safetensors scheme.
+    KeptShape {
+        /// The tensors' names.
+        tensors: Vec<String>,
+        /// What would have to divide a row.
+        group: u64,
+    },
+    /// Experts stored in one tensor, which stay in 16 bit in a safetensors scheme.
+    KeptStacks {
+        /// How many.
+        tensors: usize,
     },
     /// NaN or infinite weights.
     NotFinite {
@@ -58,11 +72,43 @@ pub enum Note {
 const NAMED: usize = 4;
 
 impl Note {
+    /// What was met on the way: a note for each kind of finding, over the tensors that have it.
+    pub(super) fn met<'a>(tallies: impl Iterator<Item = (&'a str, Tally)>) -> Vec<Note> {
+        let (mut not_finite, mut overflow, mut zero_rows) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, tally) in tallies {
+            for (count, list) in [
+                (tally.not_finite, &mut not_finite),
+                (tally.overflow, &mut overflow),
+                (tally.zero_rows, &mut zero_rows),
+            ] {
+                if count > 0 {
+                    list.push((name.to_owned(), count));
+                }
+            }
+        }
+        let mut notes = vec![
+            Note::NotFinite {
+                tensors: not_finite,
+            },
+            Note::Overflow { tensors: overflow },
+            Note::ZeroRows { tensors: zero_rows },
+        ];
+        notes.retain(|note| match note {
+            Note::NotFinite { tensors }
+            | Note::Overflow { tensors }
+            | Note::ZeroRows { tensors } => !tensors.is_empty(),
+            _ => true,
+        });
+        notes
+    }
+
     /// A stable name for scripts.
     pub fn code(&self) -> &'static str {
         match self {
             Note::DoubleQuantization { .. } => "double_quantization",
             Note::ShapeFallback { .. } => "shape_fallback",
+            Note::KeptShape { .. } => "kept_shape",
+            Note::KeptStacks { .. } => "kept_stacks",
             Note::NotFinite { .. } => "not_finite",
             Note::Overflow { .. } => "f16_overflow",
             Note::ZeroRows { .. } => "zero_rows",
@@ -85,8 +131,17 @@ impl Note {
                 plural(tensors.len() as u64, "tensor"),
                 named(tensors)
             ),
+            Note::KeptShape { tensors, group } => format!(
+                "{} stay in 16 bit, because {group} does not divide their rows or those of experts beside them: {}",
+                plural(tensors.len() as u64, "tensor"),
+                named(tensors)
+            ),
+            Note::KeptStacks { tensors } => format!(
+                "{} of stacked experts stay in 16 bit: compressed-tensors quantizes experts that are stored one by one",
+                plural(*tensors as u64, "tensor")
+            ),
             Note::NotFinite { tensors } => format!(
-                "{} are NaN or infinite; block formats hold 0 for them, 16 and 32-bit formats keep them: {}",
+                "{} are NaN or infinite; quantized formats hold 0 for them, 16 and 32-bit formats keep them: {}",
                 plural(sum(tensors), "weight"),
                 counted(tensors)
             ),

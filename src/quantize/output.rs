@@ -1,7 +1,8 @@
 //! A file that appears whole or not at all: written beside its place, then renamed.
 //!
 //! In: a destination and the exact size. Out: an empty file that is locked while it is written.
-//! Must not: touch the target before the new file is on the disk.
+//! Must not: touch the target before the new file is on the disk. Directories are made in the same
+//! way by `directory/target.rs`, which shares what is said here of places, locks and free space.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -12,7 +13,7 @@ use super::Destination;
 use crate::units::Bytes;
 
 /// What unfinished files are called, behind the target's name.
-const SUFFIX: &str = ".orinplan-partial";
+pub(super) const SUFFIX: &str = ".orinplan-partial";
 
 /// A destination that cannot or must not be written.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +78,7 @@ impl<'a> Partial<'a> {
             rustix::fs::OFlags::NOFOLLOW.bits() as i32,
         );
         let file = options.open(&path).map_err(io)?;
-        if !lock(&file) || !is_at(&file, &path) {
+        if !lock(&file) || !path.is_file() || !is_at(&file, &path) {
             return Err(OutputError::Busy {
                 path: target.to_owned(),
             });
@@ -89,15 +90,7 @@ impl<'a> Partial<'a> {
             committed: false,
         };
         partial.file.set_len(0).map_err(io)?;
-        if let Some(free) = free_space(directory(target))
-            && free < bytes
-        {
-            return Err(OutputError::Space {
-                path: target.to_owned(),
-                needed: bytes,
-                free,
-            });
-        }
+        check_space(target, bytes)?;
         Ok(partial)
     }
 
@@ -117,10 +110,7 @@ impl<'a> Partial<'a> {
         check(self.destination)?;
         fs::rename(&self.path, target).map_err(io)?;
         self.committed = true;
-        // The name is on the disk with the directory; where that cannot be had, it soon will be.
-        if let Ok(directory) = File::open(directory(target)) {
-            let _ = directory.sync_all();
-        }
+        sync_name(target);
         Ok(())
     }
 }
@@ -170,7 +160,28 @@ fn check(destination: &Destination<'_>) -> Result<(), OutputError> {
     }
 }
 
-fn directory(path: &Path) -> &Path {
+/// That `bytes` can be written beside `target`, as far as the system says.
+pub(super) fn check_space(target: &Path, bytes: Bytes) -> Result<(), OutputError> {
+    match free_space(directory(target)) {
+        Some(free) if free < bytes => Err(OutputError::Space {
+            path: target.to_owned(),
+            needed: bytes,
+            free,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Brings a new name to the disk, which its directory holds; where that cannot be had, it soon will
+/// be there.
+pub(super) fn sync_name(target: &Path) {
+    if let Ok(directory) = File::open(directory(target)) {
+        let _ = directory.sync_all();
+    }
+}
+
+/// Where `path` lies.
+pub(super) fn directory(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -187,19 +198,19 @@ fn same_file(a: &Path, b: &Path) -> bool {
     matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Whether the open file still has this name.
-fn is_at(file: &File, path: &Path) -> bool {
+/// Whether the open file (or directory) still has this name.
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     if let (Ok(a), Ok(b)) = (file.metadata(), fs::symlink_metadata(path)) {
         use std::os::unix::fs::MetadataExt;
-        return a.is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino());
+        return (a.dev(), a.ino()) == (b.dev(), b.ino());
     }
-    path.is_file() && file.metadata().is_ok()
+    path.exists() && file.metadata().is_ok()
 }
 
 /// Takes the file for this run alone. Where locks cannot be had (some network disks), it is taken
 /// without.
-fn lock(file: &File) -> bool {
+pub(super) fn lock(file: &File) -> bool {
     #[cfg(unix)]
     {
         use rustix::fs::{FlockOperation, flock};

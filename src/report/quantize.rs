@@ -5,12 +5,13 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{count, line, rounded, seconds};
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, elements};
 use crate::model::ModelSpec;
 use crate::quantize::blocks::Deviation;
-use crate::quantize::{Job, Note, Tally};
+use crate::quantize::directory::Weight;
+use crate::quantize::{Job, Note, Planned, Tally};
 use crate::report::table::{Align, Table};
-use crate::scheme::{Reason, Scheme};
+use crate::scheme::{Container, Reason, Scheme};
 use crate::units::Bytes;
 
 /// The document's first key.
@@ -22,45 +23,86 @@ pub struct Report<'a> {
     pub model: &'a ModelSpec,
     /// What was asked for.
     pub scheme: &'a Scheme,
-    /// Where the file is or would be.
+    /// Where the file or directory is or would be.
     pub output: Option<&'a Path>,
     /// Bytes of the files that it is made from.
     pub source_bytes: Bytes,
-    /// The file.
-    pub job: &'a Job<'a>,
+    /// Every tensor.
+    pub tensors: Vec<Row<'a>>,
+    /// The size of the file, or of all weight files of a directory.
+    pub file_bytes: Bytes,
+    /// What a reader should know.
+    pub notes: Vec<Note>,
     /// How making it went; `None` if it was only described.
-    pub made: Option<&'a Made>,
+    pub made: Option<Made>,
+}
+
+/// A tensor of the report.
+pub struct Row<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Outermost first.
+    pub shape: &'a [u64],
+    /// Its type.
+    pub dtype: Dtype,
+    /// Its bytes, scales included.
+    pub bytes: Bytes,
+    /// Why it has that type.
+    pub reason: Reason,
+    /// Whether errors were weighed by an importance matrix.
+    pub weighted: bool,
+    /// What was met, once it is written.
+    pub tally: Option<Tally>,
 }
 
 /// How making a file went.
 pub struct Made {
-    /// Per tensor, in the order of the file.
-    pub tallies: Vec<Tally>,
     /// Time from start to end.
     pub seconds: f64,
     /// The most memory held, where the system says.
     pub peak_memory: Option<Bytes>,
 }
 
+/// The tensors of a GGUF; `tallies` once it is written.
+pub fn gguf_rows<'a>(job: &'a Job<'_>, tallies: Option<&[Tally]>) -> Vec<Row<'a>> {
+    let row = |(index, planned): (usize, &'a Planned<'_>)| Row {
+        name: &planned.tensor.name,
+        shape: &planned.tensor.shape,
+        dtype: planned.assigned.dtype,
+        bytes: planned.assigned.bytes,
+        reason: planned.assigned.reason,
+        weighted: planned.importance.is_some(),
+        tally: tallies.and_then(|all| all.get(index).copied()),
+    };
+    job.tensors.iter().enumerate().map(row).collect()
+}
+
+/// The weights of a directory.
+pub fn directory_rows<'a>(weights: &'a [Weight]) -> Vec<Row<'a>> {
+    let row = |weight: &'a Weight| Row {
+        name: &weight.name,
+        shape: &weight.shape,
+        dtype: weight.dtype,
+        bytes: weight.bytes,
+        reason: weight.reason,
+        weighted: false,
+        tally: weight.tally,
+    };
+    weights.iter().map(row).collect()
+}
+
 impl Report<'_> {
-    fn tally(&self, index: usize) -> Option<&Tally> {
-        self.made?.tallies.get(index)
+    fn weights(&self) -> u64 {
+        let weights = self.tensors.iter().map(|row| elements(row.shape));
+        weights.fold(0, u64::saturating_add)
     }
 
-    fn notes(&self) -> Vec<Note> {
-        match self.made {
-            Some(made) => self.job.notes_with(&made.tallies),
-            None => self.job.notes.clone(),
-        }
+    fn tensor_bytes(&self) -> Bytes {
+        self.tensors.iter().map(|row| row.bytes).sum()
     }
 
     fn bits_per_weight(&self) -> f64 {
-        self.job.tensor_bytes().as_f64() * 8.0 / self.job.weights().max(1) as f64
-    }
-
-    /// The weighted error of the tensors whose importance is known, if there are any.
-    fn weighted(&self, group: &Group) -> Option<f64> {
-        (group.deviation.weighted_value > 0.0).then(|| group.deviation.weighted())
+        self.tensor_bytes().as_f64() * 8.0 / self.weights().max(1) as f64
     }
 }
 
@@ -73,15 +115,21 @@ struct Group {
     deviation: Deviation,
 }
 
+impl Group {
+    /// The weighted error of the tensors whose importance is known, if there are any.
+    fn weighted(&self) -> Option<f64> {
+        (self.deviation.weighted_value > 0.0).then(|| self.deviation.weighted())
+    }
+}
+
 /// The types in the order of their bytes, the most first.
 fn groups(report: &Report<'_>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    for (index, planned) in report.job.tensors.iter().enumerate() {
-        let dtype = planned.assigned.dtype;
-        let at = groups.iter().position(|group| group.dtype == dtype);
+    for row in &report.tensors {
+        let at = groups.iter().position(|group| group.dtype == row.dtype);
         let at = at.unwrap_or_else(|| {
             groups.push(Group {
-                dtype,
+                dtype: row.dtype,
                 tensors: 0,
                 weights: 0,
                 bytes: Bytes(0),
@@ -91,9 +139,9 @@ fn groups(report: &Report<'_>) -> Vec<Group> {
         });
         if let Some(group) = groups.get_mut(at) {
             group.tensors += 1;
-            group.weights = group.weights.saturating_add(planned.tensor.elements());
-            group.bytes += planned.assigned.bytes;
-            if let Some(tally) = report.tally(index) {
+            group.weights = group.weights.saturating_add(elements(row.shape));
+            group.bytes += row.bytes;
+            if let Some(tally) = row.tally {
                 group.deviation += tally.deviation;
             }
         }
@@ -115,33 +163,35 @@ fn reason(reason: Reason) -> Value {
 
 /// For scripts.
 pub fn document(report: &Report<'_>) -> Value {
-    let job = report.job;
-    let tensors = job.tensors.iter().enumerate().map(|(index, planned)| {
+    let tensors = report.tensors.iter().map(|row| {
         let mut tensor = json!({
-            "name": planned.tensor.name,
-            "shape": planned.tensor.shape,
-            "type": planned.assigned.dtype.name(),
-            "bytes": planned.assigned.bytes,
-            "reason": reason(planned.assigned.reason),
+            "name": row.name,
+            "shape": row.shape,
+            "type": row.dtype.name(),
+            "bytes": row.bytes,
+            "reason": reason(row.reason),
         });
-        if let (Some(tally), Some(tensor)) = (report.tally(index), tensor.as_object_mut()) {
+        if let (Some(tally), Some(tensor)) = (row.tally, tensor.as_object_mut()) {
             let of = &tally.deviation;
             tensor.insert("relative_rms_error".into(), json!(rounded(of.relative())));
-            if planned.importance.is_some() {
+            if row.weighted {
                 tensor.insert("weighted_error".into(), json!(rounded(of.weighted())));
             }
         }
         tensor
     });
     let types = groups(report).into_iter().map(|group| {
-        let error = report.made.map(|_| rounded(group.deviation.relative()));
+        let error = report
+            .made
+            .as_ref()
+            .map(|_| rounded(group.deviation.relative()));
         json!({
             "type": group.dtype.name(),
             "tensors": group.tensors,
             "weights": group.weights,
             "bytes": group.bytes,
             "relative_rms_error": error,
-            "weighted_error": report.weighted(&group).map(rounded),
+            "weighted_error": group.weighted().map(rounded),
         })
     });
     json!({
@@ -149,15 +199,15 @@ pub fn document(report: &Report<'_>) -> Value {
         "output": report.output.map(|path| path.to_string_lossy()),
         "scheme": report.scheme.id,
         "tensors": tensors.collect::<Vec<_>>(),
-        "tensor_bytes": job.tensor_bytes(),
-        "file_bytes": job.file_bytes(),
+        "tensor_bytes": report.tensor_bytes(),
+        "file_bytes": report.file_bytes,
         "source_bytes": report.source_bytes,
         "bits_per_weight": rounded(report.bits_per_weight()),
         "types": types.collect::<Vec<_>>(),
-        "relative_rms_error": report.made.map(|_| rounded(overall(report).relative())),
-        "seconds": report.made.map(|made| rounded(made.seconds)),
-        "peak_memory_bytes": report.made.and_then(|made| made.peak_memory),
-        "notes": report.notes().iter().map(|note| json!({
+        "relative_rms_error": report.made.as_ref().map(|_| rounded(overall(report).relative())),
+        "seconds": report.made.as_ref().map(|made| rounded(made.seconds)),
+        "peak_memory_bytes": report.made.as_ref().and_then(|made| made.peak_memory),
+        "notes": report.notes.iter().map(|note| json!({
             "code": note.code(), "text": note.text(),
         })).collect::<Vec<_>>(),
     })
@@ -166,7 +216,9 @@ pub fn document(report: &Report<'_>) -> Value {
 /// The error over all tensors that were quantized.
 fn overall(report: &Report<'_>) -> Deviation {
     let mut sum = Deviation::default();
-    for group in groups(report).iter().filter(|g| g.dtype.is_quantized()) {
+    // Eight-bit floats are no blocks, and less than what they are made from all the same.
+    let quantized = |dtype: Dtype| dtype.is_quantized() || dtype.format().block_bytes == 1;
+    for group in groups(report).iter().filter(|g| quantized(g.dtype)) {
         sum += group.deviation;
     }
     sum
@@ -175,10 +227,13 @@ fn overall(report: &Report<'_>) -> Deviation {
 /// For people.
 pub fn text(report: &Report<'_>) -> String {
     let mut out = String::new();
-    let job = report.job;
+    let thing = match report.scheme.container {
+        Container::Gguf => "a file",
+        Container::Safetensors => "a directory",
+    };
     let file = report
         .output
-        .map_or("a file".to_owned(), |path| path.display().to_string());
+        .map_or(thing.to_owned(), |path| path.display().to_string());
     let verb = if report.made.is_some() {
         "is"
     } else {
@@ -190,18 +245,18 @@ pub fn text(report: &Report<'_>) -> String {
             "{file} {verb} {} ({}, {} parameters) as {}: {} ({} bytes) from {}, {:.2} bits per weight",
             report.model.name,
             report.model.architecture,
-            count(job.weights()),
+            count(report.weights()),
             report.scheme.name,
-            job.file_bytes(),
-            job.file_bytes().0,
+            report.file_bytes,
+            report.file_bytes.0,
             report.source_bytes,
             report.bits_per_weight(),
         ),
     );
     out.push('\n');
     out.push_str(&table(report).text(" "));
-    if let Some(made) = report.made {
-        let rate = job.weights() as f64 / 1e6 / made.seconds.max(1e-9);
+    if let Some(made) = &report.made {
+        let rate = report.weights() as f64 / 1e6 / made.seconds.max(1e-9);
         let memory = match made.peak_memory {
             Some(bytes) => format!(", {bytes} of memory at most"),
             None => String::new(),
@@ -212,7 +267,7 @@ pub fn text(report: &Report<'_>) -> String {
             format_args!("\n{time}, {rate:.0} M weights/s{memory}"),
         );
     }
-    for note in report.notes() {
+    for note in &report.notes {
         line(&mut out, format_args!("note: {}", note.text()));
     }
     out
@@ -238,15 +293,15 @@ fn table(report: &Report<'_>) -> Table {
             count(group.weights),
             group.bytes.to_string(),
             shown(Some(group.deviation.relative())),
-            shown(report.weighted(&group)),
+            shown(group.weighted()),
         ]);
     }
     let all = overall(report);
     table.row([
         "all".to_owned(),
-        report.job.tensors.len().to_string(),
-        count(report.job.weights()),
-        report.job.tensor_bytes().to_string(),
+        report.tensors.len().to_string(),
+        count(report.weights()),
+        report.tensor_bytes().to_string(),
         shown(Some(all.relative())),
         String::new(),
     ]);

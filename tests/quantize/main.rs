@@ -3,6 +3,8 @@
 mod behaviour;
 mod build;
 mod conversion;
+mod converter;
+mod directories;
 mod files;
 mod importance;
 mod types;

@@ -81,7 +81,7 @@ fn decoder(d: Decoder, more: impl Fn(&str, &mut Vec<Tensor>)) -> Vec<Tensor> {
     tensors
 }
 
-fn qwen25_05b() -> Shape {
+pub(crate) fn qwen25_05b() -> Shape {
     let numbers = Decoder {
         prefix: "model.",
         blocks: 24,

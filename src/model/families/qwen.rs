@@ -8,6 +8,7 @@ use super::common::*;
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
 use crate::model::facts::{Facts, Key};
+use crate::model::pass::PLAIN;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer};
 
@@ -17,6 +18,7 @@ pub(super) static QWEN2: Arch = Arch {
     model_types: &["qwen2"],
     defaults: &[],
     tied_by_default: false,
+    pass: Some(PLAIN),
     layers: uniform,
     tensors: QWEN2_TENSORS,
 };
@@ -29,6 +31,7 @@ pub(super) static QWEN2VL: Arch = Arch {
         "Qwen2_5_VLForConditionalGeneration",
     ],
     model_types: &["qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"],
+    pass: None,
     ..QWEN2
 };
 
@@ -38,6 +41,7 @@ pub(super) static QWEN2MOE: Arch = Arch {
     model_types: &["qwen2_moe"],
     defaults: &[(Key::SharedExpertFfn, 5632), (Key::ExpertFfn, 1408)],
     tied_by_default: false,
+    pass: None,
     layers: qwen2moe_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -57,6 +61,7 @@ pub(super) static QWEN3: Arch = Arch {
     model_types: &["qwen3"],
     defaults: &[],
     tied_by_default: false,
+    pass: Some(PLAIN),
     layers: uniform,
     tensors: QWEN3_TENSORS,
 };
@@ -67,6 +72,7 @@ pub(super) static QWEN3MOE: Arch = Arch {
     model_types: &["qwen3_moe"],
     defaults: &[],
     tied_by_default: false,
+    pass: Some(PLAIN),
     layers: uniform,
     tensors: QWEN3_TENSORS,
 };
@@ -77,6 +83,7 @@ pub(super) static QWEN3VL: Arch = Arch {
     classes: &["Qwen3VLForConditionalGeneration"],
     model_types: &["qwen3_vl", "qwen3_vl_text"],
     defaults: &[(Key::HeadDim, 128)],
+    pass: None,
     ..QWEN3
 };
 
@@ -85,6 +92,7 @@ pub(super) static QWEN3VLMOE: Arch = Arch {
     name: "qwen3vlmoe",
     classes: &["Qwen3VLMoeForConditionalGeneration"],
     model_types: &["qwen3_vl_moe", "qwen3_vl_moe_text"],
+    pass: None,
     ..QWEN3MOE
 };
 
@@ -110,7 +118,7 @@ const QWEN3_TENSORS: &[&[Row]] = &[
 pub(super) const SHARED_EXPERT_ROUTER: &[Row] = &[Row::weight(
     R::FfnSharedRouter,
     &["layers.{}.mlp.shared_expert_gate.weight"],
-    hidden,
+    |p| vec![1, p.dims.hidden],
 )
 .when(has_shared_expert)];
 

@@ -2,10 +2,13 @@
 //! settings, licences and code are carried over unchanged.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::DirectoryError;
+use super::target::failed;
 use crate::checkpoint::Checkpoint;
+use crate::quantize::output::SUFFIX;
+use crate::units::Bytes;
 
 /// Ends of names of weights in any form, and of their indices.
 const WEIGHTS: &[&str] = &[
@@ -21,7 +24,7 @@ const WEIGHTS: &[&str] = &[
     ".onnx",
     ".onnx_data",
     ".npz",
-    ".orinplan-partial",
+    SUFFIX,
 ];
 
 /// Files that describe how the input was quantized, and the one that is written anew.
@@ -36,30 +39,30 @@ const STALE: &[&str] = &[
 /// The one folder that Transformers reads from a model's directory.
 const TEMPLATES: &str = "additional_chat_templates";
 
-/// Copies them to `output`, and gives their names in order. Hidden files and other folders stay.
-pub(super) fn over(checkpoint: &Checkpoint, output: &Path) -> Result<Vec<String>, DirectoryError> {
+/// A file that is carried over.
+#[derive(Debug)]
+pub(super) struct Carried {
+    from: PathBuf,
+    /// Its name in the directory, with that of its folder.
+    pub(super) name: String,
+    pub(super) bytes: Bytes,
+}
+
+/// What is carried over, in the order of names. Hidden files and other folders stay.
+pub(super) fn list(checkpoint: &Checkpoint) -> Result<Vec<Carried>, DirectoryError> {
     let Some(directory) = &checkpoint.directory else {
         return Ok(Vec::new());
     };
-    let mut carried = copy(directory, output, "")?;
+    let mut carried = files(directory, "")?;
     let templates = directory.join(TEMPLATES);
     if templates.is_dir() {
-        let to = output.join(TEMPLATES);
-        fs::create_dir(&to).map_err(|source| DirectoryError::Io {
-            path: to.clone(),
-            source,
-        })?;
-        carried.extend(copy(&templates, &to, "additional_chat_templates/")?);
+        carried.extend(files(&templates, &format!("{TEMPLATES}/"))?);
     }
     Ok(carried)
 }
 
-fn copy(from: &Path, to: &Path, prefix: &str) -> Result<Vec<String>, DirectoryError> {
-    let failed = |path: &Path, source| DirectoryError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let mut names = Vec::new();
+fn files(from: &Path, prefix: &str) -> Result<Vec<Carried>, DirectoryError> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(from).map_err(|source| failed(from, source))? {
         let entry = entry.map_err(|source| failed(from, source))?;
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -67,15 +70,30 @@ fn copy(from: &Path, to: &Path, prefix: &str) -> Result<Vec<String>, DirectoryEr
             || STALE.contains(&name.as_str())
             || WEIGHTS.iter().any(|end| name.ends_with(end));
         // Links are followed (the hub's cache is made of them); a broken one is no file.
-        if !skipped && fs::metadata(entry.path()).is_ok_and(|m| m.is_file()) {
-            let path = to.join(entry.file_name());
-            // Contents only: a read-only original must not make a copy that cannot be removed.
-            let mut source = fs::File::open(entry.path()).map_err(|e| failed(&entry.path(), e))?;
-            let mut target = fs::File::create(&path).map_err(|e| failed(&path, e))?;
-            std::io::copy(&mut source, &mut target).map_err(|e| failed(&path, e))?;
-            names.push(format!("{prefix}{name}"));
+        let file = fs::metadata(entry.path()).ok().filter(|m| m.is_file());
+        if let Some(file) = file.filter(|_| !skipped) {
+            found.push(Carried {
+                from: entry.path(),
+                name: format!("{prefix}{name}"),
+                bytes: Bytes(file.len()),
+            });
         }
     }
-    names.sort();
-    Ok(names)
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+/// Copies them to `output`. Contents only: a read-only original must not make a copy that cannot be
+/// removed.
+pub(super) fn over(carried: &[Carried], output: &Path) -> Result<(), DirectoryError> {
+    for file in carried {
+        let path = output.join(&file.name);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
+        }
+        let mut source = fs::File::open(&file.from).map_err(|e| failed(&file.from, e))?;
+        let mut target = fs::File::create(&path).map_err(|e| failed(&path, e))?;
+        std::io::copy(&mut source, &mut target).map_err(|e| failed(&path, e))?;
+    }
+    Ok(())
 }

@@ -3,13 +3,12 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::error::DirectoryError;
 use super::layout::{Place, Prediction};
-use super::{Progress, Written};
 use crate::checkpoint::{Checkpoint, StoredTensor};
 use crate::dtype::Dtype;
 use crate::model::{Logical, ModelSpec};
@@ -17,6 +16,8 @@ use crate::quantize::blocks::half::{bf16_to_f32, f32_to_bf16};
 use crate::quantize::fp8::{self, e4m3_to_f32};
 use crate::quantize::int4;
 use crate::quantize::packed::{Files, Weight};
+use crate::quantize::tally::plain_deviation;
+use crate::quantize::{OutputError, Progress, Tally};
 use crate::scheme::{Reason, StoredWeight};
 use crate::units::Bytes;
 
@@ -29,43 +30,6 @@ pub(super) enum Source<'a> {
     Bytes(&'a Files, &'a StoredTensor),
     /// Its values.
     Values(Box<Weight<'a>>),
-}
-
-/// What encoding met.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally {
-    quantized: bool,
-    squares: f64,
-    error_squares: f64,
-    not_finite: u64,
-    zero_rows: u64,
-}
-
-impl Tally {
-    fn add(&mut self, other: &Tally) {
-        self.quantized |= other.quantized;
-        self.squares += other.squares;
-        self.error_squares += other.error_squares;
-        self.not_finite += other.not_finite;
-        self.zero_rows += other.zero_rows;
-    }
-
-    pub(super) fn written(&self, logical: &Logical, weight: &StoredWeight) -> Written {
-        let error = match self.squares > 0.0 {
-            true => (self.error_squares / self.squares).sqrt(),
-            false => 0.0,
-        };
-        Written {
-            name: logical.name.clone(),
-            shape: weight.shape.clone(),
-            dtype: weight.assigned.dtype,
-            bytes: weight.assigned.bytes,
-            reason: weight.assigned.reason,
-            error: self.quantized.then_some(error),
-            not_finite: self.not_finite,
-            zero_rows: self.zero_rows,
-        }
-    }
 }
 
 /// Opens every weight, before anything is written.
@@ -119,12 +83,20 @@ pub(super) fn run(
         });
         match made {
             Ok(file) => outputs.push(file),
-            Err(source) => return Err(DirectoryError::Io { path, source }),
+            Err(source) => return Err(OutputError::Io { path, source }.into()),
         }
     }
     let pieces: Vec<Piece> = sources.iter().enumerate().flat_map(pieces).collect();
-    let total = plan.tensor_bytes();
+    // Pieces of each weight that are still to come.
+    let mut left: Vec<AtomicUsize> = Vec::new();
+    left.resize_with(sources.len(), AtomicUsize::default);
+    for piece in &pieces {
+        if let Some(left) = left.get(piece.weight) {
+            left.fetch_add(1, Ordering::Relaxed);
+        }
+    }
     let (next, written) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let complete = AtomicUsize::new(0);
     let failure: Mutex<Option<DirectoryError>> = Mutex::new(None);
     let stop = AtomicBool::new(false);
     let work = || {
@@ -142,8 +114,14 @@ pub(super) fn run(
             match result {
                 Ok((tally, bytes)) => {
                     done.push((index, tally));
-                    let written = Bytes(written.fetch_add(bytes, Ordering::Relaxed) + bytes);
-                    progress(Progress { written, total });
+                    let written = written.fetch_add(bytes, Ordering::Relaxed) + bytes;
+                    let left = left.get(piece.weight);
+                    let last = left.is_some_and(|n| n.fetch_sub(1, Ordering::Relaxed) == 1);
+                    let before = complete.fetch_add(usize::from(last), Ordering::Relaxed);
+                    progress(Progress {
+                        bytes: Bytes(written),
+                        tensors: before + usize::from(last),
+                    });
                 }
                 Err(error) => {
                     stop.store(true, Ordering::Relaxed);
@@ -175,7 +153,7 @@ pub(super) fn run(
     for (index, tally) in done {
         let weight = pieces.get(index).map(|piece| piece.weight);
         if let Some(sum) = weight.and_then(|weight| tallies.get_mut(weight)) {
-            sum.add(&tally);
+            *sum += tally;
         }
     }
     Ok(tallies)
@@ -197,6 +175,7 @@ fn pieces((weight, source): (usize, &Source<'_>)) -> impl Iterator<Item = Piece>
 #[derive(Default)]
 struct Room {
     values: Vec<f32>,
+    decoded: Vec<f32>,
     bytes: Vec<u8>,
     scales: Vec<u16>,
 }
@@ -224,9 +203,9 @@ fn one(
             return Ok(());
         };
         written += bytes.len() as u64;
-        write_all_at(file, bytes, offset.saturating_add(at)).map_err(|source| DirectoryError::Io {
-            path: shard_path(plan, place, directory),
-            source,
+        write_all_at(file, bytes, offset.saturating_add(at)).map_err(|source| {
+            let path = shard_path(plan, place, directory);
+            DirectoryError::from(OutputError::Io { path, source })
         })
     };
     let tally = match source {
@@ -260,7 +239,9 @@ fn one(
                 _ => {
                     let halves: Vec<u16> = room.values.iter().map(|&v| f32_to_bf16(v)).collect();
                     put(0, first * columns * 2, &le_bytes(&halves))?;
-                    Tally::default()
+                    room.decoded.clear();
+                    room.decoded.extend(halves.iter().map(|&h| bf16_to_f32(h)));
+                    met(columns as usize, room)
                 }
             }
         }
@@ -273,55 +254,48 @@ fn encode_int4(columns: usize, room: &mut Room) -> Tally {
     let groups = columns / int4::GROUP;
     room.bytes.resize(rows * columns / 2, 0);
     room.scales.resize(rows * groups, 0);
-    let mut tally = Tally::default();
+    room.decoded.clear();
     let outputs = room.bytes.chunks_exact_mut((columns / 2).max(1));
     let outputs = outputs.zip(room.scales.chunks_exact_mut(groups.max(1)));
     for (values, (bytes, scales)) in room.values.chunks_exact(columns.max(1)).zip(outputs) {
-        let encoded = int4::encode_row(values, bytes, scales);
-        let pairs = bytes.iter().flat_map(|&byte| [byte & 15, byte >> 4]);
-        let decoded = pairs.enumerate().map(|(column, code)| {
-            let scale = scales.get(column / int4::GROUP).copied().unwrap_or(0);
-            (f32::from(code) - 8.0) * bf16_to_f32(scale)
-        });
-        tally.count(values, decoded, encoded.not_finite);
+        int4::encode_row(values, bytes, scales);
+        for (group, &scale) in bytes.chunks(int4::GROUP / 2).zip(scales.iter()) {
+            let scale = bf16_to_f32(scale);
+            let pairs = group.iter().flat_map(|&byte| [byte & 15, byte >> 4]);
+            let decoded = pairs.map(|code| (f32::from(code) - 8.0) * scale);
+            room.decoded.extend(decoded);
+        }
     }
-    tally
+    met(columns, room)
 }
 
 fn encode_fp8(columns: usize, room: &mut Room) -> Tally {
     room.bytes.resize(room.values.len(), 0);
     room.scales.clear();
-    let mut tally = Tally::default();
+    room.decoded.clear();
     let rows = room.values.chunks_exact(columns.max(1));
     for (values, codes) in rows.zip(room.bytes.chunks_exact_mut(columns.max(1))) {
-        let (scale, encoded) = fp8::encode_row(values, codes);
+        let (scale, _) = fp8::encode_row(values, codes);
         room.scales.push(scale);
         let scale = bf16_to_f32(scale);
         let decoded = codes.iter().map(|&code| e4m3_to_f32(code) * scale);
-        tally.count(values, decoded, encoded.not_finite);
+        room.decoded.extend(decoded);
     }
-    tally
+    met(columns, room)
 }
 
-impl Tally {
-    /// Adds a row.
-    fn count(&mut self, values: &[f32], decoded: impl Iterator<Item = f32>, not_finite: u64) {
-        self.quantized = true;
-        self.not_finite += not_finite;
-        self.zero_rows += u64::from(values.iter().all(|&value| value == 0.0));
-        let pairs = values
-            .iter()
-            .zip(decoded)
-            .filter(|(value, _)| value.is_finite());
-        for (&value, decoded) in pairs {
-            let (value, off) = (f64::from(value), f64::from(value - decoded));
-            self.squares += value * value;
-            self.error_squares += off * off;
-        }
+/// What the rows in `room` were and have become.
+fn met(columns: usize, room: &Room) -> Tally {
+    let zeros = |row: &&[f32]| row.iter().all(|&value| value == 0.0);
+    Tally {
+        deviation: plain_deviation(&room.values, &room.decoded),
+        not_finite: room.values.iter().filter(|v| !v.is_finite()).count() as u64,
+        zero_rows: room.values.chunks(columns.max(1)).filter(zeros).count() as u64,
+        overflow: 0,
     }
 }
 
-fn shard_path(plan: &Prediction, place: &Place, directory: &Path) -> std::path::PathBuf {
+fn shard_path(plan: &Prediction, place: &Place, directory: &Path) -> PathBuf {
     let shard = plan.shards.get(place.shard);
     shard.map_or_else(|| directory.to_owned(), |shard| directory.join(&shard.name))
 }

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::Written;
+use super::Weight;
 use super::layout::Prediction;
 use crate::input::one_line;
 use crate::model::ModelSpec;
 use crate::quantize::packed::PackedError;
+use crate::quantize::{Note, OutputError};
 use crate::scheme::{Reason, Scheme};
 
 /// A directory that is not written.
@@ -16,6 +17,9 @@ pub enum DirectoryError {
     /// The weights cannot be read.
     #[error(transparent)]
     Weights(#[from] PackedError),
+    /// The target.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     #[error(
         "`{}` has no safetensors weights; this format is made from a Hugging Face directory",
         one_line(name)
@@ -50,127 +54,32 @@ pub enum DirectoryError {
         found: Vec<u64>,
         expected: Vec<u64>,
     },
-    #[error("{}: is there already; --overwrite replaces it", path.display())]
-    Exists { path: PathBuf },
     #[error("{}: is not replaced, because it holds `{}`, which no model directory has; choose another output", path.display(), one_line(entry))]
     NotAModel { path: PathBuf, entry: String },
     #[error("{}: is where the input lies; choose another output", path.display())]
     OwnInput { path: PathBuf },
-    #[error("{}: is no name for a directory; give the directory to be made", path.display())]
-    NoName { path: PathBuf },
-    #[error("{}: cannot be written: {source}", path.display())]
-    Io {
-        path: PathBuf,
-        source: std::io::Error,
-    },
     /// The caller's flag was raised.
-    #[error("cancelled; nothing was written")]
+    #[error("interrupted; nothing was written")]
     Cancelled,
 }
 
-/// Something a reader of the written directory should know.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Note {
-    /// Matrices whose rows the format does not divide.
-    KeptShape {
-        /// How many.
-        tensors: usize,
-        /// The first of them.
-        first: String,
-        /// What divides a row.
-        group: u64,
-    },
-    /// Experts stored in one tensor.
-    KeptStacks {
-        /// How many.
-        tensors: usize,
-    },
-    /// The checkpoint was quantized before.
-    DoubleQuantization {
-        /// How.
-        now: String,
-    },
-    /// NaN and infinities became 0.
-    NotFinite {
-        /// Where.
-        tensor: String,
-        /// How many.
-        values: u64,
-    },
-    /// Rows of nothing but zeros.
-    ZeroRows {
-        /// Where.
-        tensor: String,
-        /// How many.
-        rows: u64,
-    },
-}
-
-impl Note {
-    /// A stable name for scripts.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Note::KeptShape { .. } => "shape_fallback",
-            Note::KeptStacks { .. } => "stacked_experts",
-            Note::DoubleQuantization { .. } => "double_quantization",
-            Note::NotFinite { .. } => "not_finite",
-            Note::ZeroRows { .. } => "zero_rows",
-        }
-    }
-
-    /// One sentence for people.
-    pub fn text(&self) -> String {
-        match self {
-            Note::KeptShape {
-                tensors,
-                first,
-                group,
-            } => format!(
-                "{tensors} matrices stay in 16 bit, because {group} does not divide their rows or those of experts beside them: `{}`{}",
-                one_line(first),
-                if *tensors > 1 { " and others" } else { "" }
-            ),
-            Note::KeptStacks { tensors } => format!(
-                "{tensors} tensors of stacked experts stay in 16 bit: compressed-tensors quantizes experts that are stored one by one"
-            ),
-            Note::DoubleQuantization { now } => format!(
-                "the checkpoint was {now} already: quantizing it again adds to the loss it has"
-            ),
-            Note::NotFinite { tensor, values } => {
-                format!(
-                    "`{}` holds {values} NaN or infinite weights, written as 0",
-                    one_line(tensor)
-                )
-            }
-            Note::ZeroRows { tensor, rows } => {
-                format!(
-                    "`{}` has {rows} rows of nothing but zeros",
-                    one_line(tensor)
-                )
-            }
-        }
-    }
-}
-
-/// The notes on what was written.
+/// The notes on what was or would be written.
 pub(super) fn notes(
     model: &ModelSpec,
     scheme: &Scheme,
     plan: &Prediction,
-    written: &[Written],
+    weights: &[Weight],
 ) -> Vec<Note> {
     let mut notes = Vec::new();
-    notes.extend(
-        model
-            .prequantized
-            .clone()
-            .map(|now| Note::DoubleQuantization { now }),
-    );
-    let fell = |w: &&Written| matches!(w.reason, Reason::ShapeFallback { .. });
-    if let Some(first) = written.iter().find(fell) {
+    let now = model.prequantized.clone();
+    notes.extend(now.map(|now| Note::DoubleQuantization { now }));
+    let fell = weights
+        .iter()
+        .filter(|w| matches!(w.reason, Reason::ShapeFallback { .. }));
+    let tensors: Vec<String> = fell.map(|w| w.name.clone()).collect();
+    if !tensors.is_empty() {
         notes.push(Note::KeptShape {
-            tensors: written.iter().filter(fell).count(),
-            first: first.name.clone(),
+            tensors,
             group: scheme.base.format().block_elements,
         });
     }
@@ -178,20 +87,9 @@ pub(super) fn notes(
         0 => {}
         tensors => notes.push(Note::KeptStacks { tensors }),
     }
-    for weight in written {
-        let tensor = || weight.name.clone();
-        if weight.not_finite > 0 {
-            notes.push(Note::NotFinite {
-                tensor: tensor(),
-                values: weight.not_finite,
-            });
-        }
-        if weight.zero_rows > 0 {
-            notes.push(Note::ZeroRows {
-                tensor: tensor(),
-                rows: weight.zero_rows,
-            });
-        }
-    }
+    let tallies = weights.iter().map(|w| (w.name.as_str(), w.tally));
+    notes.extend(Note::met(
+        tallies.filter_map(|(name, tally)| Some((name, tally?))),
+    ));
     notes
 }

@@ -52,7 +52,7 @@ pub fn predict(model: &ModelSpec, scheme: &Scheme) -> Prediction {
     predict_shards(model, scheme, SHARD_BYTES)
 }
 
-/// What [`super::write_safetensors`] would write. The tensors of a weight stay together; a
+/// What [`super::write()`] would write. The tensors of a weight stay together; a
 /// file is full when the next weight would bring its tensors above `shard_bytes`.
 pub fn predict_shards(model: &ModelSpec, scheme: &Scheme, shard_bytes: u64) -> Prediction {
     let weights = stored_types(model, scheme);

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::error::DirectoryError;
 use crate::checkpoint::Checkpoint;
+use crate::quantize::OutputError;
+use crate::quantize::output::{SUFFIX, check_space, directory, is_at, lock, sync_name};
+use crate::units::Bytes;
 
 /// A directory in the making; removed when it is dropped without [`Partial::commit`].
 #[derive(Debug)]
@@ -15,30 +18,38 @@ pub(super) struct Partial {
     path: PathBuf,
     /// Where a directory that is replaced waits for the end.
     old: PathBuf,
+    /// Holds the lock that keeps a second run away.
+    _lock: Option<fs::File>,
     done: bool,
 }
 
 impl Partial {
-    /// Checks the target, cleans up what a killed run left, and makes an empty directory.
+    /// Checks the target, cleans up what a killed run left, and makes an empty directory on a disk
+    /// that has room for `bytes`.
     pub(super) fn create(
         target: &Path,
         checkpoint: &Checkpoint,
         overwrite: bool,
+        bytes: Bytes,
     ) -> Result<Partial, DirectoryError> {
         let Some(name) = target.file_name() else {
-            return Err(DirectoryError::NoName {
-                path: target.to_owned(),
-            });
+            return Err(place(target, "it has no name"));
         };
+        if !directory(target).is_dir() {
+            return Err(place(target, "its directory is not there"));
+        }
         let beside = |end: &str| {
             let mut full = OsString::from(name);
             full.push(end);
             target.with_file_name(full)
         };
+        let (path, old) = (beside(SUFFIX), beside(".orinplan-old"));
+        let lock = claim(&path, target)?;
         let partial = Partial {
             target: target.to_owned(),
-            path: beside(".orinplan-partial"),
-            old: beside(".orinplan-old"),
+            path,
+            old,
+            _lock: lock,
             done: false,
         };
         if fs::symlink_metadata(target).is_err() && partial.old.is_dir() {
@@ -48,10 +59,9 @@ impl Partial {
         if fs::symlink_metadata(target).is_ok() {
             check_replaced(target, checkpoint, overwrite)?;
         }
-        for left in [&partial.path, &partial.old] {
-            remove(left)?;
-        }
-        fs::create_dir(&partial.path).map_err(|e| failed(&partial.path, e))?;
+        remove(&partial.old)?;
+        empty(&partial.path)?;
+        check_space(target, bytes)?;
         Ok(partial)
     }
 
@@ -84,6 +94,7 @@ impl Partial {
             return Err(failed(&self.target, error));
         }
         self.done = true;
+        sync_name(&self.target);
         remove(&self.old)
     }
 }
@@ -119,7 +130,7 @@ fn check_replaced(
         return Err(DirectoryError::OwnInput { path });
     }
     if !overwrite {
-        return Err(DirectoryError::Exists { path });
+        return Err(OutputError::Exists { path }.into());
     }
     if !fs::symlink_metadata(target).is_ok_and(|m| m.is_dir()) {
         let entry = "no directory of its own".to_owned();
@@ -142,6 +153,46 @@ fn check_replaced(
     }
 }
 
+/// Makes the unfinished directory, or takes over one that a killed run left, for this run alone.
+fn claim(path: &Path, target: &Path) -> Result<Option<fs::File>, DirectoryError> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(failed(path, error));
+        }
+        _ => {}
+    }
+    // A link of that name is none of ours, and must not lead us to another directory.
+    if !fs::symlink_metadata(path).is_ok_and(|there| there.is_dir()) {
+        return Err(place(
+            path,
+            "what has this name is left by no run; remove it",
+        ));
+    }
+    if cfg!(not(unix)) {
+        return Ok(None);
+    }
+    let open = fs::File::open(path).map_err(|e| failed(path, e))?;
+    match lock(&open) && is_at(&open, path) {
+        true => Ok(Some(open)),
+        false => Err(OutputError::Busy {
+            path: target.to_owned(),
+        }
+        .into()),
+    }
+}
+
+fn empty(path: &Path) -> Result<(), DirectoryError> {
+    for entry in fs::read_dir(path).map_err(|e| failed(path, e))? {
+        let entry = entry.map_err(|e| failed(path, e))?;
+        let removed = match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            true => fs::remove_dir_all(entry.path()),
+            false => fs::remove_file(entry.path()),
+        };
+        removed.map_err(|e| failed(&entry.path(), e))?;
+    }
+    Ok(())
+}
+
 fn remove(path: &Path) -> Result<(), DirectoryError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path, error)),
@@ -149,9 +200,12 @@ fn remove(path: &Path) -> Result<(), DirectoryError> {
     }
 }
 
-fn failed(path: &Path, source: io::Error) -> DirectoryError {
-    DirectoryError::Io {
-        path: path.to_owned(),
-        source,
-    }
+fn place(path: &Path, problem: &'static str) -> DirectoryError {
+    let path = path.to_owned();
+    OutputError::Place { path, problem }.into()
+}
+
+pub(super) fn failed(path: &Path, source: io::Error) -> DirectoryError {
+    let path = path.to_owned();
+    OutputError::Io { path, source }.into()
 }

@@ -11,6 +11,10 @@ pub enum PackedError {
     /// A weight file cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    #[error(
+        "{}: is only the header of a weight file, and the weights are needed; download the whole file", path.display()
+    )]
+    HeaderOnly { path: PathBuf },
     #[error("{}: tensor `{}` cannot be read: {source}; the file may be cut short, copy or download it again", path.display(), one_line(tensor))]
     Read {
         path: PathBuf,

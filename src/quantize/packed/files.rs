@@ -19,9 +19,13 @@ impl Files {
     /// Opens every weight file of `checkpoint`.
     ///
     /// # Errors
-    /// [`PackedError::Open`] for one that is not there any more or cannot be read.
+    /// [`PackedError::Open`] for one that is not there any more or cannot be read,
+    /// [`PackedError::HeaderOnly`] for one that was cut before its weights.
     pub fn open(checkpoint: &Checkpoint) -> Result<Files, PackedError> {
-        let open = |path: &PathBuf| Ok((path.clone(), input::open(path)?.0));
+        let open = |path: &PathBuf| match input::is_header_only(path) {
+            true => Err(PackedError::HeaderOnly { path: path.clone() }),
+            false => Ok((path.clone(), input::open(path)?.0)),
+        };
         let files: Result<_, PackedError> =
             checkpoint.files.iter().map(|f| open(&f.path)).collect();
         files.map(Files)

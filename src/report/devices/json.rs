@@ -6,6 +6,8 @@ use crate::device::{
     DEFAULT_BOARD, DetectedDevice, DeviceProfile, Estimate, Gpu, MemoryNow, Pitfall, PowerMode,
     Quantity, Session, Sourced,
 };
+use crate::runtime::Runs;
+use crate::runtime::learned::{Factor, Learned};
 use crate::units::Bytes;
 
 /// The `schema` key of every document here.
@@ -31,8 +33,29 @@ fn summary(device: &DeviceProfile) -> Value {
 }
 
 /// Every number of a device as an object with its unit in the key, its source, trust and note.
-pub fn show_json(device: &DeviceProfile) -> String {
-    document(json!({ "schema": SCHEMA, "device": full(device) }))
+/// With what was measured of its processors, and what `runs` on it have taught.
+pub fn show_json(device: &DeviceProfile, runs: &Runs) -> String {
+    let learned = runs.of_device(&device.id).into_iter();
+    let learned: Vec<Value> = learned
+        .map(|(runtime, mode, learned)| taught(runtime, mode, &learned))
+        .collect();
+    document(json!({ "schema": SCHEMA, "device": full(device), "learned": learned }))
+}
+
+fn taught(runtime: &str, mode: &str, learned: &Learned) -> Value {
+    let factor = |factor: &Option<Factor>| {
+        factor
+            .as_ref()
+            .map(|f| json!({ "factor": f.value, "spread": f.spread, "models": f.count }))
+    };
+    json!({
+        "runtime": runtime,
+        "power_mode": mode,
+        "decode": factor(&learned.decode),
+        "prefill": factor(&learned.prefill),
+        "more_memory_bytes": learned.more_memory,
+        "source": learned.source,
+    })
 }
 
 fn full(device: &DeviceProfile) -> Value {
@@ -45,6 +68,7 @@ fn full(device: &DeviceProfile) -> Value {
         "memory_total": number(&device.total_memory),
         "system_headless": estimate(&device.system_headless),
         "system_desktop": estimate(&device.system_desktop),
+        "processors": device.cpu,
         "bus_bits": device.bus_bits.as_ref().map(number),
         "gpu": device.gpu.as_ref().map(gpu_json),
         "default_power_mode": device.default_mode.name,

@@ -4,7 +4,9 @@ use crate::device::{
     AllocationLimit, DEFAULT_BOARD, DetectedDevice, DeviceProfile, Estimate, Gpu, PowerMode,
     Quantity, Session, Sourced, Trust,
 };
-use crate::report::wrapped;
+use crate::report::{calibrate, wrapped};
+use crate::runtime::Runs;
+use crate::runtime::learned::{Factor, Learned};
 use crate::units::{Bytes, Hertz};
 
 /// One row per device, for its default power mode.
@@ -45,8 +47,9 @@ fn mode_names(device: &DeviceProfile) -> String {
     device.modes.iter().map(named).collect::<Vec<_>>().join(" ")
 }
 
-/// Every number of a device with its source, its power modes, and what goes wrong on it.
-pub fn show_text(device: &DeviceProfile) -> String {
+/// Every number of a device with its source, its power modes, what goes wrong on it, what was measured of
+/// its processors, and what `runs` on it have taught.
+pub fn show_text(device: &DeviceProfile, runs: &Runs) -> String {
     let mut feet = Footnotes::default();
     let mut text = format!("{}: {}\n", device.id, device.name);
     if !device.compatible.is_empty() {
@@ -94,7 +97,45 @@ pub fn show_text(device: &DeviceProfile) -> String {
     }
     text.push_str("\nSources\n");
     text.push_str(&feet.text());
+    if let Some(cpu) = &device.cpu {
+        text.push_str("\nProcessors\n");
+        text.push_str(&calibrate::figures(cpu));
+    }
+    let learned = runs.of_device(&device.id);
+    if !learned.is_empty() {
+        text.push_str("\nLearned from runs\n");
+    }
+    for (runtime, mode, learned) in learned {
+        wrapped(&mut text, &taught(runtime, mode, &learned));
+    }
     text
+}
+
+/// What runs have taught of a runtime, in a line.
+fn taught(runtime: &str, mode: &str, learned: &Learned) -> String {
+    let factor = |name: &str, factor: &Option<Factor>| {
+        let told = |f: &Factor| {
+            format!(
+                "{name} x {:.2} (within x {:.2}, {} models)",
+                f.value, f.spread, f.count
+            )
+        };
+        factor.as_ref().map(told)
+    };
+    let memory = learned
+        .more_memory
+        .map(|more| format!("{:+.1} MiB of memory", more / 1_048_576.0));
+    let parts = [
+        factor("decode", &learned.decode),
+        factor("prefill", &learned.prefill),
+        memory,
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    format!(
+        "- {runtime}, {mode}: {}; {}",
+        parts.join(", "),
+        learned.source
+    )
 }
 
 fn releases(limit: &AllocationLimit) -> String {

@@ -207,8 +207,6 @@ fn roofline(report: &Report<'_>, plan: &Plan) -> String {
         ),
     );
     out.push_str(&table.text("   "));
-    let gain =
-        |rate: f64| 100.0 * (rate / decode.tokens_per_second.expected.max(f64::MIN_POSITIVE) - 1.0);
     let facts = [
         format!(
             "decode {} tokens/s, {} expected; bound by {}; never above {} ({}; {} bytes a step)",
@@ -222,14 +220,6 @@ fn roofline(report: &Report<'_>, plan: &Plan) -> String {
             },
             decode.bytes_per_step,
         ),
-        format!(
-            "twice the bandwidth would bring {} tokens/s ({:+.0} %), twice the GPU clock {} ({:+.0} %): see --what-if",
-            rate(speeds.gains.bandwidth),
-            gain(speeds.gains.bandwidth),
-            rate(speeds.gains.clock),
-            gain(speeds.gains.clock),
-        ),
-        evidence_text(&speeds.evidence, &target.runtime.name),
         format!(
             "prompt of {}: {} tokens/s, first token after {} to {}",
             workload.prompt_tokens,
@@ -251,7 +241,25 @@ fn roofline(report: &Report<'_>, plan: &Plan) -> String {
                 .unwrap_or_default()
         ),
     ];
-    for fact in facts {
+    let published = speeds.published.as_ref().map(|published| {
+        let expected = decode.tokens_per_second.expected;
+        let better = |factor: f64| {
+            format!(
+                "{} tokens/s ({:+.0} %)",
+                rate(expected * factor),
+                100.0 * (factor - 1.0)
+            )
+        };
+        [
+            format!(
+                "twice the bandwidth would bring {}, twice the GPU clock {}: see --what-if",
+                better(published.twice_the_bandwidth),
+                better(published.twice_the_clock),
+            ),
+            evidence_text(&published.evidence, &target.runtime.name),
+        ]
+    });
+    for fact in facts.into_iter().chain(published.into_iter().flatten()) {
         line(&mut out, format_args!("   {fact}"));
     }
     out.push_str(&elsewhere(report, plan));

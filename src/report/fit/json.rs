@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use super::{Report, advice_text};
 use crate::device::PowerMode;
 use crate::evidence::Evidence;
+use crate::plan::fit::Published;
 use crate::plan::speed::{Bound, Spread};
-use crate::plan::{Plan, Verdict};
+use crate::plan::{Plan, Speeds, Verdict};
 use crate::report::rounded;
 
 /// The document's first key.
@@ -100,9 +101,9 @@ fn plan_json(plan: &Plan, parallel: u64) -> Value {
                 "ceiling_tokens_per_second": rounded(decode.ceiling),
                 "tokens_per_second": spread(&decode.tokens_per_second),
                 "bound": bound(decode.bound),
-                "with_twice_the_bandwidth_tokens_per_second": rounded(speeds.gains.bandwidth),
-                "with_twice_the_gpu_clock_tokens_per_second": rounded(speeds.gains.clock),
-                "evidence": evidence_json(&speeds.evidence),
+                "with_twice_the_bandwidth_tokens_per_second": better(speeds, |p| p.twice_the_bandwidth),
+                "with_twice_the_gpu_clock_tokens_per_second": better(speeds, |p| p.twice_the_clock),
+                "evidence": speeds.published.as_ref().map(|published| evidence_json(&published.evidence)),
             })
         }),
         "prefill": plan.speeds.as_ref().map(|speeds| {
@@ -119,6 +120,13 @@ fn plan_json(plan: &Plan, parallel: u64) -> Value {
 struct NoteRow {
     code: &'static str,
     text: String,
+}
+
+/// The expected rate times what a better GPU brings.
+fn better(speeds: &Speeds, factor: fn(&Published) -> f64) -> Option<f64> {
+    let expected = speeds.decode.tokens_per_second.expected;
+    let published = speeds.published.as_ref()?;
+    Some(rounded(expected * factor(published)))
 }
 
 /// What stands behind the decode rate.

@@ -226,7 +226,8 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
     let of_plan = plan.into_iter().flat_map(|plan| &plan.notes);
     let of_runtime = runtime.notes.iter();
     let speeds = plan.and_then(|plan| plan.speeds.as_ref());
-    let evidence = speeds.map(|speeds| evidence_text(&speeds.evidence, &runtime.name));
+    let published = speeds.and_then(|speeds| speeds.published.as_ref());
+    let evidence = published.map(|published| evidence_text(&published.evidence, &runtime.name));
     of_plan
         .map(|note| note.text())
         .chain(evidence)

@@ -21,7 +21,7 @@ const USUAL_DEPTH: u64 = 256;
 /// A row and what its runtime had to do.
 pub(crate) struct Observation {
     pub(crate) row: Measurement,
-    pub(crate) model: ModelSpec,
+    #[cfg(test)]
     pub(crate) assignment: Assignment,
     pub(crate) gpu: Gpu,
     pub(crate) layers: u64,
@@ -62,8 +62,8 @@ fn observe(models: &Value, row: Measurement) -> anyhow::Result<Observation> {
         layers: model.layers.len() as u64,
         operations: decode_operations(&model, &assignment, &workload),
         prompt,
+        #[cfg(test)]
         assignment,
-        model,
         row,
     })
 }

@@ -120,7 +120,6 @@ mod tests {
                 "{}: {counted} counted, {stated} in the table",
                 observation.row.id
             );
-            assert!(observation.model.parameters > 0);
         }
     }
 
