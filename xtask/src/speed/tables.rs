@@ -8,14 +8,16 @@ use super::data::Observation;
 use super::fit::{Fitted, Kind, quantile};
 use super::write::percent;
 
+/// Runtime, board, grade and kind.
+type Group = (String, String, Grade, Kind);
+
 /// One line per runtime, board and grade.
 pub(crate) fn errors(all: &[Fitted], observations: &[Observation]) {
     println!(
         "| runtime | board | grade | what | rows | seen | left out, median | left out, 9 in 10 | within the range |"
     );
     println!("|---|---|---|---|---:|---:|---:|---:|---:|");
-    let mut groups: BTreeMap<(String, String, Grade, Kind), Vec<(f64, f64, bool)>> =
-        BTreeMap::new();
+    let mut groups: BTreeMap<Group, Vec<(f64, f64, bool)>> = BTreeMap::new();
     for fitted in all {
         for left in &fitted.left {
             let Some(Observation { row, .. }) = observations.get(left.index) else {
