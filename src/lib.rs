@@ -16,6 +16,7 @@ pub mod convert;
 pub mod quantize;
 pub mod device;
 pub mod runtime;
+pub mod evidence;
 pub mod plan;
 pub mod decode;
 pub mod validate;

@@ -31,6 +31,8 @@ reach = { low = 1.0, expected = 1.0, high = 1.0, source = "made-up", trust = "no
 cost_scale = { low = 1.0, expected = 1.0, high = 1.0, source = "made-up", trust = "none" }
 row_cycles = { value = 0.0, source = "made-up" }
 state_cycles = { value = 0.0, source = "made-up" }
+batch_share = { value = 1.0, source = "made-up" }
+spread = { low = 1.0, expected = 1.0, high = 1.0, source = "made-up", trust = "none" }
 launch_seconds = { low = 0.0, expected = 0.0, high = 0.0, source = "made-up", trust = "none" }
 reference_clock_hz = { value = 1e9, source = "made-up" }
 host_seconds = { low = 0.0, expected = 0.0, high = 0.0, source = "made-up", trust = "none" }
@@ -159,6 +161,46 @@ fn every_term_adds_what_the_formula_says() {
 }
 
 #[test]
+fn a_row_costs_whole_passes_and_short_rows_share_a_block() {
+    // One cycle a weight, 100 a row, passes of 1000 weights, 1 SM at 1 GHz. 10 rows of 1500 take two
+    // passes each: 20 000 + 1000 cycles. 40 rows of 500 take one each and share ten blocks: 40 000 + 1000.
+    let runtime = artificial(&[
+        ("cycles = 0.0, source", "cycles = 1.0, pass = 1000, source"),
+        ("row_cycles = { value = 0.0", "row_cycles = { value = 100.0"),
+    ]);
+    let seconds = |weights, rows| {
+        let matrix = Operation::dense("m", Group::Attention, Dtype::Q8_0, 1, weights, rows);
+        speed::step_seconds(&[matrix], 1, 1, &gpu(1, 1000.0, 1e9), &runtime.speed)
+    };
+    close(seconds(15_000, 10), 21e-6 + 1e-18);
+    close(seconds(20_000, 40), 41e-6 + 1e-18);
+    // A whole pass is one pass, not two.
+    close(seconds(10_000, 10), 11e-6 + 1e-18);
+}
+
+#[test]
+fn the_spread_widens_the_range_and_a_further_sequence_costs_its_share() {
+    let runtime = artificial(&[
+        ("cycles = 0.0, source", "cycles = 1.0, source"),
+        ("batch_share = { value = 1.0", "batch_share = { value = 0.5"),
+        (
+            "spread = { low = 1.0, expected = 1.0, high = 1.0",
+            "spread = { low = 0.8, expected = 1.0, high = 1.25",
+        ),
+    ]);
+    let matrix = Operation::dense("m", Group::Attention, Dtype::Q8_0, 1, 1000, 10);
+    let rate = |count| {
+        let matrix = std::slice::from_ref(&matrix);
+        speed::decode(matrix, 1, count, &gpu(1, 1000.0, 1e9), &runtime.speed).tokens_per_second
+    };
+    close(rate(1).expected, 1e6);
+    close(rate(1).low, 0.8e6);
+    close(rate(1).high, 1.25e6);
+    // 1000 cycles for the first, 500 for each of three more.
+    close(rate(4).expected, 4e6 / 2.5);
+}
+
+#[test]
 fn a_softer_norm_joins_memory_and_arithmetic() {
     // 3 ms of memory and 4 ms of arithmetic join to 5 ms under the 2-norm.
     let runtime = artificial(&[
@@ -253,8 +295,8 @@ fn a_format_without_its_own_cost_takes_the_nearest_in_bits_and_a_wider_range() {
         "Q8_0 = {",
         "packed = { bits = 4.125, cycles = 1.0, source = \"made-up\", trust = \"measured\" }\nQ8_0 = {",
     )]);
-    assert_eq!(runtime.speed.cost(Dtype::I32, 4.2).0, 1.0);
-    assert_eq!(runtime.speed.cost(Dtype::Q6_K, 6.5625).0, 0.0);
+    assert_eq!(runtime.speed.cost(Dtype::I32, 4.2).cycles, 1.0);
+    assert_eq!(runtime.speed.cost(Dtype::Q6_K, 6.5625).cycles, 0.0);
     let packed = Operation::dense("w4", Group::Attention, Dtype::I32, 500_000, 1_000_000, 1);
     let estimate = speed::decode(&[packed], 1, 1, &gpu(1, 1000.0, 1e6), &runtime.speed);
     assert!(estimate.tokens_per_second.low < 0.8 * estimate.tokens_per_second.expected);

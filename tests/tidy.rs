@@ -19,6 +19,7 @@ const ORDER: &[&str] = &[
     "quantize",
     "device",
     "runtime",
+    "evidence",
     "plan",
     "decode",
     "validate",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::device::{DEFAULT_BOARD, HOST, L4tRelease};
+use crate::device::{DEFAULT_BOARD, HOST, L4tRelease, WhatIf};
 use crate::dtype::Dtype;
 use crate::plan::roofline::Nominal;
 use crate::plan::workload::KV_TYPES;
@@ -55,6 +55,10 @@ pub(super) struct BoardArgs {
     /// Power mode by name, in any case [default: the board's]
     #[arg(long, value_name = "NAME")]
     pub power_mode: Option<String>,
+    /// The board with a number changed: bandwidth=204GB/s, gpu-clock=1300MHz, sm-count=16 or
+    /// memory=16GiB (repeatable)
+    #[arg(long, value_name = "KEY=VALUE,..", value_delimiter = ',')]
+    pub what_if: Vec<WhatIf>,
     /// Runtime that loads the model [default: llama.cpp; on a machine without a GPU llama.cpp-cpu]
     #[arg(long, value_name = "ID")]
     pub runtime: Option<String>,

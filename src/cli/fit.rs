@@ -162,8 +162,8 @@ pub(super) struct Board {
 
 impl Board {
     pub(super) fn open(args: &BoardArgs) -> anyhow::Result<Board> {
-        let device = open_device(&args.device)?;
-        let mode = match &args.power_mode {
+        let mut device = open_device(&args.device)?;
+        let mut mode = match &args.power_mode {
             Some(name) => device.mode(name)?.clone(),
             None => device.default_mode.clone(),
         };
@@ -175,6 +175,13 @@ impl Board {
         let runtime = runtime::find(id)?;
         let learned = settings::runs()?.learned(&runtime.id, &device.id, &mode.name);
         let runtime = runtime.refined(learned);
+        for change in &args.what_if {
+            change.apply(&mut device, &mut mode);
+        }
+        if !args.what_if.is_empty() {
+            let changes: Vec<String> = args.what_if.iter().map(|change| change.text()).collect();
+            mode.name = format!("{} with {}", mode.name, changes.join(" and "));
+        }
         Ok(Board {
             device,
             mode,

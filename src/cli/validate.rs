@@ -110,6 +110,7 @@ fn board_args(args: &ValidateArgs) -> anyhow::Result<BoardArgs> {
     Ok(BoardArgs {
         device: args.device.clone(),
         power_mode: args.power_mode.clone(),
+        what_if: Vec::new(),
         runtime,
     })
 }

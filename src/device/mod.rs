@@ -15,6 +15,7 @@ mod probe;
 mod profile;
 mod quantity;
 mod registry;
+mod what_if;
 mod wire;
 
 pub use activity::{
@@ -27,3 +28,4 @@ pub use l4t::L4tRelease;
 pub use profile::{AllocationLimit, DeviceProfile, Estimate, Gpu, Pitfall, PowerMode, Session};
 pub use quantity::{OpsPerSecond, Quantity, Sourced, Trust, Watts};
 pub use registry::{DEFAULT_BOARD, HOST, get, ids, list, load, open};
+pub use what_if::{ParseWhatIfError, WhatIf};

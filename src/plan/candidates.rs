@@ -143,7 +143,7 @@ pub fn candidates(
         });
     }
     all.extend(schemes.into_iter().map(|scheme| {
-        let assignment = scheme::assign(model, scheme, rules);
+        let assignment = assigned(model, scheme, runtime, rules);
         let mut notes = unseen(checkpoint);
         // A 16-bit copy of a quantized checkpoint loses nothing more.
         let is_16_bit = matches!(scheme.base, Dtype::BF16 | Dtype::F16);
@@ -162,12 +162,26 @@ pub fn candidates(
             );
         }
         Candidate {
-            file_bytes: file_bytes(model, &assignment, header),
+            file_bytes: file_bytes(model, &assignment, header, runtime),
             assignment,
             notes,
         }
     }));
     Ok(all)
+}
+
+/// The types of `scheme` as `runtime` has them.
+pub fn assigned(
+    model: &ModelSpec,
+    scheme: &Scheme,
+    runtime: &RuntimeProfile,
+    rules: Rules,
+) -> Assignment {
+    let assignment = scheme::assign(model, scheme, rules);
+    match runtime.loads.packs_every_matrix && scheme.base == Dtype::INT4 {
+        true => scheme::every_matrix_packed(model, assignment),
+        false => assignment,
+    }
 }
 
 /// What a `config.json` without its weights leaves untold.
@@ -289,7 +303,13 @@ pub fn stored_scheme(checkpoint: &Checkpoint, model: &ModelSpec) -> String {
 }
 
 /// The whole file: header, then each tensor padded to GGUF's default alignment.
-fn file_bytes(model: &ModelSpec, assignment: &Assignment, header: &Header) -> Bytes {
+fn file_bytes(
+    model: &ModelSpec,
+    assignment: &Assignment,
+    header: &Header,
+    runtime: &RuntimeProfile,
+) -> Bytes {
+    let own_packing = runtime.loads.packs_every_matrix;
     match assignment.container {
         Container::Gguf => {
             let names = model.tensors.iter();
@@ -298,7 +318,8 @@ fn file_bytes(model: &ModelSpec, assignment: &Assignment, header: &Header) -> By
             gguf::file_bytes(head, assignment.tensors.iter().map(|t| t.bytes))
         }
         Container::Safetensors => match Scheme::get(&assignment.scheme) {
-            Some(scheme) if !model.stored.is_empty() => {
+            // A runtime's own packing is a directory that the quantizer does not write.
+            Some(scheme) if !model.stored.is_empty() && !own_packing => {
                 quantize::directory::predict(model, scheme).file_bytes()
             }
             // Without weights the names are not known: about what an entry of the header takes.

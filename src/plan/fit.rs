@@ -2,6 +2,7 @@
 
 use crate::device::{Cpu, DeviceProfile, L4tRelease, PowerMode};
 use crate::dtype::Dtype;
+use crate::evidence::{Asked, Evidence, evidence};
 use crate::model::ModelSpec;
 use crate::plan::cpu;
 use crate::plan::memory::{Ledger, ledger};
@@ -13,7 +14,7 @@ use crate::runtime::RuntimeProfile;
 use crate::runtime::learned::{Factor, Learned};
 use crate::runtime::profile::Trust;
 use crate::scheme::{Assignment, Scheme};
-use crate::units::Bytes;
+use crate::units::{Bytes, BytesPerSecond, Hertz};
 
 /// What a model is planned against.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +79,19 @@ pub struct Speeds {
     pub decode: Estimate,
     /// Reading that prompt.
     pub prefill: PromptEstimate,
+    /// What rests on published measurements; `None` where this machine was measured itself.
+    pub published: Option<Published>,
+}
+
+/// What stands behind a decode rate of a GPU, and what a better one would bring.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Published {
+    /// The expected rate with twice the memory bandwidth, over the one expected.
+    pub twice_the_bandwidth: f64,
+    /// The expected rate at twice the GPU clock, over the one expected.
+    pub twice_the_clock: f64,
+    /// The measurements behind the rate.
+    pub evidence: Evidence,
 }
 
 impl Fit {
@@ -242,18 +256,54 @@ fn speeds(
             Speeds {
                 decode: cpu::decode(&operations, workload.parallel, machine),
                 prefill: cpu::prefill(&operations, prompt, machine),
+                published: None,
             }
         }
-        (Some(gpu), None) => Speeds {
-            decode: speed::decode(&operations, layers, workload.parallel, &gpu, speed),
-            prefill: speed::prefill(&operations, layers, prompt, &gpu, speed),
-        },
+        (Some(now), None) => {
+            let decode =
+                |gpu: Gpu| speed::decode(&operations, layers, workload.parallel, &gpu, speed);
+            let asked = Asked {
+                board: &target.device.id,
+                power_mode: &target.mode.name,
+                scheme: &assignment.scheme,
+                bytes: assignment.tensor_bytes().0,
+            };
+            let here = decode(now);
+            let expected = here.tokens_per_second.expected.max(f64::MIN_POSITIVE);
+            let gain = |gpu: Gpu| decode(gpu).tokens_per_second.expected / expected;
+            Speeds {
+                prefill: speed::prefill(&operations, layers, prompt, &now, speed),
+                published: Some(Published {
+                    twice_the_bandwidth: gain(Gpu {
+                        bandwidth: BytesPerSecond(now.bandwidth.0 * 2.0),
+                        ..now
+                    }),
+                    twice_the_clock: gain(Gpu {
+                        clock: Hertz(now.clock.0 * 2.0),
+                        ..now
+                    }),
+                    evidence: evidence(target.runtime, asked),
+                }),
+                decode: here,
+            }
+        }
         (None, None) => return None,
     };
     Some(match &target.runtime.learned {
         Some(learned) => taught(speeds, learned),
         None => speeds,
     })
+}
+
+/// How fast the same plan is at another depth, with another number of sequences or another prompt:
+/// `workload` says which. `None` where the device's speed is not known.
+pub fn speeds_at(
+    model: &ModelSpec,
+    plan: &Plan,
+    target: Target<'_>,
+    workload: &Workload,
+) -> Option<Speeds> {
+    speeds(model, &plan.assignment, target, workload)
 }
 
 /// Speeds as runs on the device have shown them to be: moved by their factors, and as uncertain as

@@ -19,13 +19,15 @@ pub fn decode_operations(
     workload: &Workload,
 ) -> Vec<Operation> {
     // Experts stay apart: a batch reads more of them than one token does.
-    let mut gathered: BTreeMap<(Group, bool, Dtype), Operation> = BTreeMap::new();
-    let mut add = |operation: Operation| {
+    // Rows of one length stay together: what a row costs depends on it.
+    let mut gathered: BTreeMap<(Group, bool, Dtype, u64), Operation> = BTreeMap::new();
+    let mut add = |row: u64, operation: Operation| {
         gathered
             .entry((
                 operation.group,
                 operation.stored > operation.bytes,
                 operation.dtype,
+                row,
             ))
             .and_modify(|sum| {
                 sum.bytes = sum.bytes.saturating_add(operation.bytes);
@@ -37,10 +39,10 @@ pub fn decode_operations(
     };
     for (tensor, assigned) in model.tensors.iter().zip(&assignment.tensors) {
         if let Some(operation) = of_tensor(model, tensor, assigned) {
-            add(operation);
+            add(row_of(tensor, &operation), operation);
         }
         if model.tied && tensor.role == TensorRole::TokenEmbedding {
-            add(matrix(Group::Head, tensor, assigned));
+            add(tensor.row(), matrix(Group::Head, tensor, assigned));
         }
     }
     let depth = workload.prompt_tokens;
@@ -53,13 +55,16 @@ pub fn decode_operations(
         let (keys, values) = cached_widths(attention);
         let bytes = row_bytes(workload.type_k, keys) + row_bytes(workload.type_v, values);
         let macs = attention.heads * (attention.key_dim + value_dim(attention)) * seen;
-        add(Operation::state(
-            "attention over the cache",
-            Group::KvCache,
-            workload.type_k,
-            bytes * seen,
-            macs,
-        ));
+        add(
+            0,
+            Operation::state(
+                "attention over the cache",
+                Group::KvCache,
+                workload.type_k,
+                bytes * seen,
+                macs,
+            ),
+        );
     }
     for recurrent in model
         .layers
@@ -68,15 +73,26 @@ pub fn decode_operations(
     {
         // Read and written once a token, F32.
         let elements = recurrent.conv_elements + recurrent.state_elements;
-        add(Operation::state(
-            "recurrent state",
-            Group::Recurrent,
-            Dtype::F32,
-            elements * 4 * 2,
-            elements,
-        ));
+        add(
+            0,
+            Operation::state(
+                "recurrent state",
+                Group::Recurrent,
+                Dtype::F32,
+                elements * 4 * 2,
+                elements,
+            ),
+        );
     }
     gathered.into_values().collect()
+}
+
+/// The length of its rows where an operation has any.
+fn row_of(tensor: &Tensor, operation: &Operation) -> u64 {
+    match operation.rows {
+        0 => 0,
+        _ => tensor.row(),
+    }
 }
 
 /// Multiply-accumulates of attention over a whole prompt of `tokens`.

@@ -6,6 +6,7 @@
 
 pub mod learned;
 pub mod profile;
+pub mod record;
 pub mod registry;
 
 pub use learned::{Learned, Runs};

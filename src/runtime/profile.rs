@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::learned::Learned;
+use super::record::FitRecord;
 use crate::dtype::Dtype;
 
 /// How far a number can be relied on.
@@ -71,6 +72,8 @@ pub struct RuntimeProfile {
     pub memory: Memory,
     /// What speed it reaches.
     pub speed: Speed,
+    /// What the fit of its speed was made from and what it left, where there was one.
+    pub fit: Option<FitRecord>,
     /// What runs on a device have taught.
     #[serde(skip)]
     pub learned: Option<Learned>,
@@ -88,6 +91,10 @@ pub struct Loads {
     /// those as they are.
     #[serde(default)]
     pub prequantized: Vec<String>,
+    /// Its 4-bit scheme packs every matrix but a tied embedding in groups of 32 with a 16-bit scale (4.5
+    /// bits a weight), where the scheme itself has groups of 128 and keeps embedding and head.
+    #[serde(default)]
+    pub packs_every_matrix: bool,
     /// Element types its KV cache can have, in lower case.
     pub kv_types: Vec<String>,
     /// FP8 weights are widened before use on compute capability 8.7: smaller, never faster to compute.
@@ -182,6 +189,11 @@ pub struct Speed {
     pub row_cycles: Sourced<f64>,
     /// SM cycles a multiply-accumulate with cached keys, values or recurrent state costs.
     pub state_cycles: Sourced<f64>,
+    /// What a further sequence adds to a matrix's arithmetic, as a share of the first one's: 1 where
+    /// every sequence is computed on its own, near 0 where tensor cores take them together.
+    pub batch_share: Sourced<f64>,
+    /// Factor on the time of a whole step: what rows that a fit never saw leave as error.
+    pub spread: Range,
     /// Seconds of kernel launches a layer, at `reference_clock_hz`; they shrink as the clock grows.
     pub launch_seconds: Range,
     /// The GPU clock that `launch_seconds` and `ubatch_layer_seconds` refer to, in hertz.
@@ -202,6 +214,9 @@ pub struct FormatCost {
     pub cycles: f64,
     /// Bits a weight, scales included. Needed where the name is not one of [`Dtype`].
     pub bits: Option<f64>,
+    /// Weights of a row that one pass of the kernel takes; a row costs whole passes. Absent where the
+    /// kernel has no such step.
+    pub pass: Option<u64>,
     /// A key of [`RuntimeProfile::sources`].
     pub source: String,
     /// How far it can be relied on.
@@ -247,21 +262,46 @@ impl RuntimeProfile {
 }
 
 impl Speed {
-    /// SM cycles of a weight stored as `dtype` at `bits` a weight, and how far that can be relied on.
-    ///
-    /// The format's own entry, else the entry nearest in bits, which is then at best derived.
-    pub fn cost(&self, dtype: Dtype, bits: f64) -> (f64, Trust) {
+    /// What a weight stored as `dtype` at `bits` a weight costs: the format's own entry, else the
+    /// entry nearest in bits, which is then at best derived.
+    pub fn cost(&self, dtype: Dtype, bits: f64) -> Cost {
+        let of = |entry: &FormatCost| Cost {
+            cycles: entry.cycles,
+            pass: entry.pass,
+            trust: entry.trust,
+        };
         if let Some(entry) = self.cost.get(dtype.name()) {
-            return (entry.cycles, entry.trust);
+            return of(entry);
         }
         let distance = |entry: &(&String, &FormatCost)| (entry_bits(entry.0, entry.1) - bits).abs();
-        self.cost
+        let nearest = self
+            .cost
             .iter()
-            .min_by(|a, b| distance(a).total_cmp(&distance(b)))
-            .map_or((0.0, Trust::None), |(_, entry)| {
-                (entry.cycles, entry.trust.min(Trust::Derived))
-            })
+            .min_by(|a, b| distance(a).total_cmp(&distance(b)));
+        nearest.map_or(Cost::UNKNOWN, |(_, entry)| Cost {
+            trust: entry.trust.min(Trust::Derived),
+            ..of(entry)
+        })
     }
+}
+
+/// What one weight costs, and how far that can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// SM cycles to unpack a weight and multiply it by one activation.
+    pub cycles: f64,
+    /// Weights of a row that one pass of the kernel takes.
+    pub pass: Option<u64>,
+    /// How far it can be relied on.
+    pub trust: Trust,
+}
+
+impl Cost {
+    const UNKNOWN: Cost = Cost {
+        cycles: 0.0,
+        pass: None,
+        trust: Trust::None,
+    };
 }
 
 /// Bits a weight of a cost entry: those stated, else those of the format of that name.
@@ -299,6 +339,7 @@ impl RuntimeProfile {
             ("memory.runtime_bytes", &memory.runtime_bytes),
             ("speed.reach", &speed.reach),
             ("speed.cost_scale", &speed.cost_scale),
+            ("speed.spread", &speed.spread),
             ("speed.launch_seconds", &speed.launch_seconds),
             ("speed.host_seconds", &speed.host_seconds),
             ("speed.prefill.scale", &prefill.scale),
@@ -362,6 +403,7 @@ impl RuntimeProfile {
         let cycles = [
             ("row_cycles", speed.row_cycles.value),
             ("state_cycles", speed.state_cycles.value),
+            ("batch_share", speed.batch_share.value),
             ("prefill.quantized_cycles", prefill.quantized_cycles.value),
             ("prefill.float_cycles", prefill.float_cycles.value),
             ("prefill.attention_cycles", prefill.attention_cycles.value),
@@ -404,6 +446,8 @@ impl RuntimeProfile {
             ("speed.cost_scale", &speed.cost_scale.source),
             ("speed.row_cycles", &speed.row_cycles.source),
             ("speed.state_cycles", &speed.state_cycles.source),
+            ("speed.batch_share", &speed.batch_share.source),
+            ("speed.spread", &speed.spread.source),
             ("speed.launch_seconds", &speed.launch_seconds.source),
             ("speed.reference_clock_hz", &speed.reference_clock_hz.source),
             ("speed.host_seconds", &speed.host_seconds.source),

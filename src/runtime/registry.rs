@@ -98,8 +98,10 @@ pub fn parse(text: &str, origin: &str) -> Result<RuntimeProfile, RuntimeError> {
         let base = base
             .as_str()
             .ok_or_else(|| form("`extends` must be the id of a built-in runtime".to_owned()))?;
-        let base: Table =
+        let mut base: Table =
             toml::from_str(text_of(base)?).map_err(|error| form(error.to_string()))?;
+        // What a fit left of one runtime says nothing about another.
+        base.remove("fit");
         if base.contains_key("extends") {
             return Err(form(
                 "`extends` names a runtime that itself extends another; name that one".to_owned(),

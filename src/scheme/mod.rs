@@ -7,7 +7,7 @@ mod rules;
 mod table;
 
 use crate::dtype::Dtype;
-use crate::model::ModelSpec;
+use crate::model::{ModelSpec, TensorRole};
 use crate::units::Bytes;
 
 pub use compressed::{StoredWeight, stored_types};
@@ -107,6 +107,22 @@ pub fn assign_with(
         container: scheme.container,
         tensors,
     }
+}
+
+/// The same with every matrix in 4-bit groups of 32 that share a 16-bit scale, as MLC packs them: an
+/// untied head too. A tied embedding stays in 16 bits, since MLC widens it to multiply with it
+/// (`lm_head_forward` of its quantized embedding), and so do rows that 32 does not divide. The groups
+/// take what GGUF's Q4_0 takes, and go by its name.
+pub fn every_matrix_packed(model: &ModelSpec, mut assignment: Assignment) -> Assignment {
+    for (tensor, assigned) in model.tensors.iter().zip(&mut assignment.tensors) {
+        let widened = model.tied && tensor.role == TensorRole::TokenEmbedding;
+        let matrix = tensor.shape.len() >= 2 && !widened;
+        let packed = matrix.then(|| Dtype::Q4_0.bytes(&tensor.shape));
+        if let Some(bytes) = packed.flatten() {
+            (assigned.dtype, assigned.bytes) = (Dtype::Q4_0, bytes);
+        }
+    }
+    assignment
 }
 
 /// The assignment of a checkpoint as it is stored now.

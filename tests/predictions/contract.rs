@@ -24,6 +24,13 @@ plans[].decode.bytes_per_token plans[].decode.flops_per_token plans[].decode.ope
 plans[].decode.ceiling_tokens_per_second
 plans[].decode.tokens_per_second.low plans[].decode.tokens_per_second.expected
 plans[].decode.tokens_per_second.high plans[].decode.bound
+plans[].decode.with_twice_the_bandwidth_tokens_per_second
+plans[].decode.with_twice_the_gpu_clock_tokens_per_second
+plans[].decode.evidence.measurements_on_board plans[].decode.evidence.measurements_anywhere
+plans[].decode.evidence.nearest.id plans[].decode.evidence.nearest.board
+plans[].decode.evidence.nearest.power_mode plans[].decode.evidence.nearest.model
+plans[].decode.evidence.nearest.format plans[].decode.evidence.nearest.tokens_per_second
+plans[].decode.evidence.nearest.off_percent plans[].decode.evidence.nearest.source
 plans[].prefill.tokens_per_second.low plans[].prefill.tokens_per_second.expected
 plans[].prefill.tokens_per_second.high
 plans[].prefill.time_to_first_token_seconds.low
@@ -53,12 +60,17 @@ fn paths(value: &Json, path: &str, found: &mut Vec<String>) {
 }
 
 /// Asserts that a document with plans has every key of the contract, in its order, and no other.
-/// Notes and advice may be absent, as lists without items.
+/// Notes and advice may be absent, as lists without items, and the nearest measurement where no row
+/// stands behind a rate.
 pub(crate) fn assert_keys(document: &Json) {
     let mut found = Vec::new();
     paths(document, "", &mut found);
-    let may_be_empty =
-        |path: &&str| path.starts_with("plans[].notes") || path.starts_with("advice");
+    const NEAREST: &str = "plans[].decode.evidence.nearest";
+    let may_be_empty = |path: &&str| {
+        ["plans[].notes", "advice", NEAREST]
+            .iter()
+            .any(|start| path.starts_with(start))
+    };
     let found: Vec<&str> = found.iter().map(String::as_str).collect();
     let expected: Vec<&str> = KEYS.split_whitespace().collect();
     let firm = |paths: &[&str]| -> Vec<String> {
@@ -67,7 +79,7 @@ pub(crate) fn assert_keys(document: &Json) {
     };
     assert_eq!(firm(&found), firm(&expected));
     for path in found.iter().filter(|path| may_be_empty(path)) {
-        let list = ["plans[].notes", "advice"].contains(path);
+        let list = ["plans[].notes", "advice", NEAREST].contains(path);
         assert!(list || expected.contains(path), "{path}");
     }
 }

@@ -14,6 +14,7 @@ mod logits;
 mod peer;
 mod random;
 mod shapes;
+mod speed;
 mod tiny;
 
 use anyhow::bail;
@@ -28,6 +29,7 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["fixtures"] => fixtures::write(),
+        ["fit-speed"] => speed::run(),
         ["fixtures", "--check"] => fixtures::check(),
         ["interop", ref rest @ ..] => interop::run(rest),
         ["logits", ref rest @ ..] => logits::run(rest),

@@ -1,11 +1,12 @@
 //! `--explain`: the ledger and the roofline of one plan, term by term, with formula and source.
 
-use super::Report;
 use super::json::bound;
 use super::text::range;
-use crate::plan::Plan;
+use super::{Report, evidence_text};
+use crate::plan::fit::speeds_at;
 use crate::plan::operations::decode_operations;
 use crate::plan::speed::Bound;
+use crate::plan::{Plan, Workload};
 use crate::report::table::{Align, Table};
 use crate::report::{line, rate, seconds};
 use crate::units::Bytes;
@@ -240,8 +241,85 @@ fn roofline(report: &Report<'_>, plan: &Plan) -> String {
                 .unwrap_or_default()
         ),
     ];
-    for fact in facts {
+    let published = speeds.published.as_ref().map(|published| {
+        let expected = decode.tokens_per_second.expected;
+        let better = |factor: f64| {
+            format!(
+                "{} tokens/s ({:+.0} %)",
+                rate(expected * factor),
+                100.0 * (factor - 1.0)
+            )
+        };
+        [
+            format!(
+                "twice the bandwidth would bring {}, twice the GPU clock {}: see --what-if",
+                better(published.twice_the_bandwidth),
+                better(published.twice_the_clock),
+            ),
+            evidence_text(&published.evidence, &target.runtime.name),
+        ]
+    });
+    for fact in facts.into_iter().chain(published.into_iter().flatten()) {
         line(&mut out, format_args!("   {fact}"));
     }
+    out.push_str(&elsewhere(report, plan));
+    out
+}
+
+/// Depths and prompts, up to what the model and the memory allow, and how many sequences.
+const DEPTHS: [u64; 4] = [0, 4096, 16384, 32768];
+const PROMPTS: [u64; 4] = [128, 512, 2048, 8192];
+const SEQUENCES: [u64; 4] = [1, 2, 3, 4];
+
+/// The same plan at other depths, prompts and numbers of sequences.
+fn elsewhere(report: &Report<'_>, plan: &Plan) -> String {
+    let Report {
+        target,
+        workload,
+        model,
+        ..
+    } = report;
+    let limit = plan.max_context;
+    let at = |change: &dyn Fn(&mut Workload)| {
+        let mut other = (*workload).clone();
+        change(&mut other);
+        speeds_at(model, plan, *target, &other)
+    };
+    let list = |title: &str, items: Vec<String>| match items.is_empty() {
+        true => String::new(),
+        false => format!("   {title}: {}\n", items.join(", ")),
+    };
+    let depths = DEPTHS.into_iter().filter(|depth| *depth <= limit);
+    let prompts = PROMPTS.into_iter().filter(|tokens| *tokens <= limit);
+    let mut out = String::new();
+    out.push_str(&list(
+        "decode by depth, tokens/s",
+        depths
+            .filter_map(|depth| Some((depth, at(&|other| other.prompt_tokens = depth)?)))
+            .map(|(depth, speeds)| format!("{depth}: {}", range(&speeds.decode.tokens_per_second)))
+            .collect(),
+    ));
+    out.push_str(&list(
+        "first token by prompt",
+        prompts
+            .filter_map(|tokens| Some((tokens, at(&|other| other.prompt_tokens = tokens)?)))
+            .map(|(tokens, speeds)| {
+                let first = speeds.prefill.time_to_first_token;
+                format!(
+                    "{tokens}: {} to {}",
+                    seconds(first.low),
+                    seconds(first.high)
+                )
+            })
+            .collect(),
+    ));
+    out.push_str(&list(
+        "sequences at once, tokens/s over all",
+        SEQUENCES
+            .into_iter()
+            .filter_map(|count| Some((count, at(&|other| other.parallel = count)?)))
+            .map(|(count, speeds)| format!("{count}: {}", range(&speeds.decode.tokens_per_second)))
+            .collect(),
+    ));
     out
 }

@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 
 use super::{Report, advice_text};
 use crate::device::PowerMode;
+use crate::evidence::Evidence;
+use crate::plan::fit::Published;
 use crate::plan::speed::{Bound, Spread};
-use crate::plan::{Plan, Verdict};
+use crate::plan::{Plan, Speeds, Verdict};
 use crate::report::rounded;
 
 /// The document's first key.
@@ -99,6 +101,9 @@ fn plan_json(plan: &Plan, parallel: u64) -> Value {
                 "ceiling_tokens_per_second": rounded(decode.ceiling),
                 "tokens_per_second": spread(&decode.tokens_per_second),
                 "bound": bound(decode.bound),
+                "with_twice_the_bandwidth_tokens_per_second": better(speeds, |p| p.twice_the_bandwidth),
+                "with_twice_the_gpu_clock_tokens_per_second": better(speeds, |p| p.twice_the_clock),
+                "evidence": speeds.published.as_ref().map(|published| evidence_json(&published.evidence)),
             })
         }),
         "prefill": plan.speeds.as_ref().map(|speeds| {
@@ -115,6 +120,31 @@ fn plan_json(plan: &Plan, parallel: u64) -> Value {
 struct NoteRow {
     code: &'static str,
     text: String,
+}
+
+/// The expected rate times what a better GPU brings.
+fn better(speeds: &Speeds, factor: fn(&Published) -> f64) -> Option<f64> {
+    let expected = speeds.decode.tokens_per_second.expected;
+    let published = speeds.published.as_ref()?;
+    Some(rounded(expected * factor(published)))
+}
+
+/// What stands behind the decode rate.
+fn evidence_json(evidence: &Evidence) -> Value {
+    json!({
+        "measurements_on_board": evidence.on_board,
+        "measurements_anywhere": evidence.anywhere,
+        "nearest": evidence.nearest.as_ref().map(|near| json!({
+            "id": near.row.id,
+            "board": near.row.board,
+            "power_mode": near.row.power_mode,
+            "model": near.row.model,
+            "format": near.row.format,
+            "tokens_per_second": near.row.decode_tps,
+            "off_percent": rounded(near.off_percent),
+            "source": near.row.source,
+        })),
+    })
 }
 
 fn spread(spread: &Spread) -> Value {

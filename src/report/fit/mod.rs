@@ -8,6 +8,7 @@ mod markdown;
 mod text;
 
 use crate::checkpoint::{Checkpoint, SourceFormat};
+use crate::evidence::Evidence;
 use crate::model::ModelSpec;
 use crate::plan::advise::Advice;
 use crate::plan::fit::Target;
@@ -51,6 +52,38 @@ impl Report<'_> {
     fn source_bytes(&self) -> Bytes {
         self.checkpoint.files.iter().map(|file| file.bytes).sum()
     }
+}
+
+/// What stands behind a decode rate, in one sentence.
+fn evidence_text(evidence: &Evidence, runtime: &str) -> String {
+    let Some(near) = &evidence.nearest else {
+        return format!(
+            "speed rests on no measurement of {runtime} on any Orin board: the range is a guess"
+        );
+    };
+    let count = |n: usize| match n {
+        1 => "1 measurement".to_owned(),
+        n => format!("{n} measurements"),
+    };
+    let from = match evidence.on_board {
+        0 => format!(
+            "speed rests on no measurement of {runtime} on this board, and on {} elsewhere",
+            count(evidence.anywhere)
+        ),
+        n => format!("speed from {} of {runtime} on this board", count(n)),
+    };
+    let row = near.row;
+    let board = match evidence.on_board {
+        0 => format!(" on {}", row.board),
+        _ => String::new(),
+    };
+    format!(
+        "{from}, nearest: {} {} in {}{board}, {:.0} % off when left out of the fit",
+        row.model,
+        row.format.to_uppercase(),
+        row.power_mode,
+        near.off_percent.abs(),
+    )
 }
 
 /// A change in words.

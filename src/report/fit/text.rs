@@ -1,7 +1,7 @@
 //! The first screen: verdict, the format to take, a table over formats, what to change, how to start.
 
 use super::commands::commands;
-use super::{Report, advice_text};
+use super::{Report, advice_text, evidence_text};
 use crate::plan::Plan;
 use crate::report::table::{Align, Table};
 use crate::report::{count, line, rate, seconds, wrapped};
@@ -225,8 +225,12 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
     let plan = report.fit.recommended().or(smallest(report));
     let of_plan = plan.into_iter().flat_map(|plan| &plan.notes);
     let of_runtime = runtime.notes.iter();
+    let speeds = plan.and_then(|plan| plan.speeds.as_ref());
+    let published = speeds.and_then(|speeds| speeds.published.as_ref());
+    let evidence = published.map(|published| evidence_text(&published.evidence, &runtime.name));
     of_plan
         .map(|note| note.text())
+        .chain(evidence)
         .chain(of_runtime.map(|note| format!("{}: {note}", runtime.name)))
         .collect()
 }

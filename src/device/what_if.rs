@@ -1,0 +1,126 @@
+//! `--what-if`: a board with one number changed, to see what it would bring.
+//!
+//! In: `bandwidth=204GB/s`. Out: the profile and its mode with that number. Must not: change a profile
+//! for good.
+
+use std::str::FromStr;
+
+use super::profile::{DeviceProfile, PowerMode};
+use super::quantity::{Quantity, Sourced};
+use crate::units::{Bytes, BytesPerSecond, Hertz};
+
+/// One number of a board, as it might be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum WhatIf {
+    /// Memory bandwidth.
+    Bandwidth(BytesPerSecond),
+    /// The GPU's clock.
+    GpuClock(Hertz),
+    /// SMs that are switched on.
+    SmCount(u64),
+    /// The whole pool that CPU and GPU share.
+    Memory(Bytes),
+}
+
+/// A text that is no change of a board.
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error(
+    "`{0}` is not KEY=VALUE; known are bandwidth=204GB/s, gpu-clock=1300MHz, sm-count=16 and memory=16GiB"
+)]
+pub struct ParseWhatIfError(String);
+
+impl FromStr for WhatIf {
+    type Err = ParseWhatIfError;
+
+    /// Values carry their unit and must be plausible for a board: what a profile file would accept.
+    fn from_str(text: &str) -> Result<WhatIf, ParseWhatIfError> {
+        let refuse = || ParseWhatIfError(text.to_owned());
+        let (key, value) = text.split_once('=').ok_or_else(refuse)?;
+        let read = match key {
+            "bandwidth" => Quantity::read(&spaced(value)).map(WhatIf::Bandwidth),
+            "gpu-clock" => Quantity::read(&spaced(value)).map(WhatIf::GpuClock),
+            "sm-count" => {
+                let count = value.parse().ok().filter(|count| (1..=256).contains(count));
+                count.map(WhatIf::SmCount)
+            }
+            "memory" => Quantity::read(value).map(WhatIf::Memory),
+            _ => None,
+        };
+        read.ok_or_else(refuse)
+    }
+}
+
+/// A number and its unit with one space between them, as profiles have it.
+fn spaced(value: &str) -> String {
+    let digits = value
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(value.len());
+    let (number, unit) = value.split_at(digits);
+    format!("{number} {}", unit.trim_start())
+}
+
+impl WhatIf {
+    /// Puts the number in its place.
+    pub fn apply(self, device: &mut DeviceProfile, mode: &mut PowerMode) {
+        let source = "--what-if";
+        match self {
+            WhatIf::Bandwidth(rate) => mode.bandwidth = Some(Sourced::derived(rate, source)),
+            WhatIf::GpuClock(clock) => mode.gpu = Some(Sourced::derived(clock, source)),
+            WhatIf::SmCount(count) => mode.sm_count = Some(Sourced::derived(count, source)),
+            WhatIf::Memory(bytes) => device.total_memory = Sourced::derived(bytes, source),
+        }
+        // Published peaks hold for the published clock and SMs only.
+        if matches!(self, WhatIf::GpuClock(_) | WhatIf::SmCount(_)) {
+            (mode.fp16, mode.int8_sparse, mode.fp32) = (None, None, None);
+            mode.fill_peaks(device.gpu.as_ref());
+        }
+    }
+
+    /// For people: `bandwidth 204 GB/s`.
+    pub fn text(self) -> String {
+        match self {
+            WhatIf::Bandwidth(rate) => format!("bandwidth {}", rate.show()),
+            WhatIf::GpuClock(clock) => format!("GPU clock {}", clock.show()),
+            WhatIf::SmCount(count) => format!("{count} SMs"),
+            WhatIf::Memory(bytes) => format!("memory {}", bytes.show()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_need_their_units_and_keys_are_known() {
+        assert_eq!(
+            "bandwidth=204GB/s".parse(),
+            Ok(WhatIf::Bandwidth(BytesPerSecond(204e9)))
+        );
+        assert_eq!(
+            "gpu-clock=1.3GHz".parse(),
+            Ok(WhatIf::GpuClock(Hertz(1.3e9)))
+        );
+        assert_eq!("memory=16GiB".parse(), Ok(WhatIf::Memory(Bytes(16 << 30))));
+        assert_eq!("sm-count=16".parse(), Ok(WhatIf::SmCount(16)));
+        for bad in [
+            "",
+            "bandwidth",
+            "bandwidth=204",
+            "bandwidth=-1GB/s",
+            "bandwidth=nanGB/s",
+            "bandwidth=0GB/s",
+            "Bandwidth=204GB/s",
+            "gpu-clock=1300",
+            "memory=16G",
+            "sm-count=0",
+            "sm-count=1.5",
+            "x=1",
+            "memory=99999999999999999999GiB",
+            "bandwidth=\u{e9}GB/s",
+        ] {
+            let error = bad.parse::<WhatIf>().unwrap_err().to_string();
+            assert!(error.contains("bandwidth=204GB/s"), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Published measurements of language models on Jetson Orin boards, and which of them stand behind a
+//! prediction.
+//!
+//! In: `profiles/measurements.csv`, part of the program, and a runtime's record of its fit. Out: the rows
+//! as values, and the [`Evidence`] for a board and a model. Must not: read files or plan a model.
+
+mod csv;
+mod hash;
+mod nearest;
+
+use std::sync::LazyLock;
+
+pub use csv::{CsvError, parse};
+pub use hash::fingerprint;
+pub use nearest::{Asked, Evidence, Neighbour, evidence};
+
+/// The text of `profiles/measurements.csv`.
+pub const MEASUREMENTS: &str = include_str!("../../profiles/measurements.csv");
+
+/// The text of `profiles/models.json`: the configuration of every model that the measurements name.
+pub const MODELS: &str = include_str!("../../profiles/models.json");
+
+/// How far a row can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Grade {
+    /// Mode, build and lengths are stated, or follow; fitted with full weight.
+    A,
+    /// Something is missing that a reading supplies; fitted with less weight.
+    B,
+    /// Contradicted, or too little is known: on record, never fitted.
+    C,
+}
+
+/// One row. Numbers that the source does not give are `None`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measurement {
+    /// A stable name, `jfdg-01`.
+    pub id: String,
+    /// Board id.
+    pub board: String,
+    /// Power mode of that board's profile.
+    pub power_mode: String,
+    /// GPU clock of the mode in MHz, as the board's profile has it.
+    pub gpu_mhz: f64,
+    /// Memory clock of the mode in MHz.
+    pub emc_mhz: f64,
+    /// Runtime id.
+    pub runtime: String,
+    /// Version or commit; empty where none is stated.
+    pub version: String,
+    /// A key of `profiles/models.json`.
+    pub model: String,
+    /// A scheme's id, or the format that every matrix has.
+    pub format: String,
+    /// Bytes of the tensors as the source states them.
+    pub tensor_bytes: Option<u64>,
+    /// Sequences decoded together; rates are over all of them.
+    pub sequences: u64,
+    /// Tokens of the prompt.
+    pub prompt_tokens: Option<u64>,
+    /// Tokens generated.
+    pub generated_tokens: Option<u64>,
+    /// Tokens in the cache halfway through the decode.
+    pub depth: Option<u64>,
+    /// Prompt tokens a second.
+    pub prefill_tps: Option<f64>,
+    /// Decoded tokens a second.
+    pub decode_tps: Option<f64>,
+    /// Seconds to the first token.
+    pub ttft_s: Option<f64>,
+    /// Tokens of context reserved.
+    pub context: Option<u64>,
+    /// Memory in MiB.
+    pub memory_mib: Option<f64>,
+    /// What that memory is: `system`, `buffers` or `gpu peak`; empty without one.
+    pub memory_of: String,
+    /// Watts while decoding.
+    pub power_w: Option<f64>,
+    /// The rail they were read on; rails do not compare.
+    pub power_of: String,
+    /// How far the row can be relied on.
+    pub grade: Grade,
+    /// Why that grade.
+    pub reason: String,
+    /// Where the row is published.
+    pub source: String,
+}
+
+/// The built-in rows. A test holds that they parse; were they broken, there would be none.
+pub fn measurements() -> &'static [Measurement] {
+    static ROWS: LazyLock<Vec<Measurement>> =
+        LazyLock::new(|| parse(MEASUREMENTS).unwrap_or_default());
+    &ROWS
+}

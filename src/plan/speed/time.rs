@@ -1,0 +1,162 @@
+//! The time of one operation, and the arithmetic that keeps absurd input finite.
+
+use super::Spread;
+use super::gpu::Gpu;
+use super::operation::Operation;
+use crate::runtime::profile::{Range, Speed, Trust};
+
+/// Which end of every range enters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum End {
+    Slow,
+    Expected,
+    Fast,
+}
+
+impl End {
+    /// The value of a range whose high end makes things slow.
+    pub(super) fn slow(self, range: &Range) -> f64 {
+        match self {
+            End::Slow => range.high,
+            End::Expected => range.expected,
+            End::Fast => range.low,
+        }
+    }
+
+    /// The value of a range whose high end makes things fast.
+    pub(super) fn fast(self, range: &Range) -> f64 {
+        match self {
+            End::Slow => range.low,
+            End::Expected => range.expected,
+            End::Fast => range.high,
+        }
+    }
+}
+
+/// A format's cost that nobody measured may be off by this factor either way, on top of the runtime's
+/// own spread: the fitted costs of formats with the same bits (Q4_K, Q4_0, IQ4_XS) lie that far apart.
+const DERIVED_SPREAD: f64 = 1.3;
+
+pub(super) struct StepTime {
+    pub(super) memory: f64,
+    pub(super) compute: f64,
+    pub(super) joined: f64,
+}
+
+/// Rows shorter than a pass of llama.cpp's kernel are taken so many at a time: one block of four warps
+/// has a row to each warp (`calc_rows_per_block` and `should_use_small_k`, ggml-cuda/mmvq.cu).
+const SHORT_ROWS_TOGETHER: f64 = 4.0;
+
+/// A row may be this share of a pass longer than a whole number of them before it takes another:
+/// the rows of routed experts are counted in whole numbers, which blurs their length.
+const PASS_TOLERANCE: f64 = 1e-3;
+
+/// The time of an operation for `batch` tokens of as many sequences.
+pub(super) fn step_time(
+    operation: &Operation,
+    batch: f64,
+    gpu: &Gpu,
+    speed: &Speed,
+    end: End,
+) -> StepTime {
+    let (cycles, trust) = sm_cycles(operation, speed);
+    let doubt = match (trust, end) {
+        (Trust::Fitted | Trust::Measured, _) | (_, End::Expected) => 1.0,
+        (_, End::Slow) => DERIVED_SPREAD,
+        (_, End::Fast) => 1.0 / DERIVED_SPREAD,
+    };
+    let repeated = match operation.is_state() {
+        true => batch,
+        false => 1.0 + (batch - 1.0).max(0.0) * speed.batch_share.value,
+    };
+    let memory = ratio(
+        moved(operation, batch),
+        gpu.bandwidth.0 * end.fast(&speed.reach),
+    );
+    let compute = gpu.seconds(repeated * cycles * doubt * end.slow(&speed.cost_scale));
+    StepTime {
+        memory,
+        compute,
+        joined: join(memory, compute, speed.join.value),
+    }
+}
+
+/// SM cycles of one token, and how far the format's part of them can be relied on.
+fn sm_cycles(operation: &Operation, speed: &Speed) -> (f64, Trust) {
+    let (weights, rows) = (operation.weights as f64, operation.rows as f64);
+    if operation.is_state() {
+        return (weights * speed.state_cycles.value, Trust::Fitted);
+    }
+    let cost = speed.cost(operation.dtype, operation.bits());
+    let (worked, blocks) = match cost.pass {
+        Some(pass) if rows > 0.0 && pass > 0 => {
+            let passes = weights / rows / pass as f64;
+            let whole = (passes - PASS_TOLERANCE).ceil().max(1.0);
+            let together = if passes < 1.0 - PASS_TOLERANCE {
+                SHORT_ROWS_TOGETHER
+            } else {
+                1.0
+            };
+            (whole * pass as f64 * rows, rows / together)
+        }
+        _ => (weights, rows),
+    };
+    (
+        worked * cost.cycles + blocks * speed.row_cycles.value,
+        cost.trust,
+    )
+}
+
+/// Bytes that `batch` sequences move: each its own, never more than exist.
+pub(super) fn moved(operation: &Operation, batch: f64) -> f64 {
+    (operation.bytes as f64 * batch).min(operation.stored as f64)
+}
+
+/// The p-norm of two times, without overflow.
+fn join(a: f64, b: f64, p: f64) -> f64 {
+    let (longer, shorter) = (a.max(b), a.min(b));
+    if longer > 0.0 && longer.is_finite() {
+        longer * (1.0 + (shorter / longer).powf(p)).powf(1.0 / p)
+    } else {
+        longer
+    }
+}
+
+/// Launch time at the reference clock, at this clock.
+pub(super) fn launches(seconds: f64, gpu: &Gpu, speed: &Speed) -> f64 {
+    seconds * ratio(speed.reference_clock_hz.value, gpu.clock.0)
+}
+
+/// `amount / per`, zero for nothing and infinite for something over nothing.
+pub(super) fn ratio(amount: f64, per: f64) -> f64 {
+    if amount <= 0.0 {
+        0.0
+    } else if per > 0.0 {
+        amount / per
+    } else {
+        f64::INFINITY
+    }
+}
+
+/// Tokens over seconds; zero where nothing takes time or it takes for ever.
+pub(super) fn rate(tokens: f64, seconds: f64) -> f64 {
+    if seconds > 0.0 {
+        finite(tokens / seconds)
+    } else {
+        0.0
+    }
+}
+
+pub(super) fn finite(value: f64) -> f64 {
+    if value.is_finite() { value } else { f64::MAX }
+}
+
+/// The rate at each end, none above the ceiling, in order whatever rounding does.
+pub(super) fn below(ceiling: f64, at: impl Fn(End) -> f64) -> Spread {
+    let expected = at(End::Expected).min(ceiling);
+    Spread {
+        low: at(End::Slow).min(expected),
+        expected,
+        high: at(End::Fast).clamp(expected, ceiling.max(expected)),
+    }
+}

@@ -1,0 +1,118 @@
+//! The measurements with their models resolved: what each row did, operation by operation.
+
+use anyhow::{Context, ensure};
+use orinplan::checkpoint::{Checkpoint, RawConfig, SourceFormat};
+use orinplan::device::{self, DeviceProfile};
+use orinplan::dtype::Dtype;
+use orinplan::evidence::{MEASUREMENTS, MODELS, Measurement, parse};
+use orinplan::model::{self, ModelSpec, Unknown};
+use orinplan::plan::Workload;
+use orinplan::plan::candidates::assigned;
+use orinplan::plan::fit::gpu;
+use orinplan::plan::operations::{decode_operations, prompt_attention};
+use orinplan::plan::speed::{Gpu, Operation, Prompt};
+use orinplan::runtime;
+use orinplan::scheme::{self, Assignment, Overrides, Rules, Scheme, TypeOverride};
+use serde_json::Value;
+
+/// Where a source does not say how long its answers were: between a short prompt's and a long one's.
+const USUAL_DEPTH: u64 = 256;
+
+/// A row and what its runtime had to do.
+pub(crate) struct Observation {
+    pub(crate) row: Measurement,
+    #[cfg(test)]
+    pub(crate) assignment: Assignment,
+    pub(crate) gpu: Gpu,
+    pub(crate) layers: u64,
+    /// Of a decode step at the row's depth.
+    pub(crate) operations: Vec<Operation>,
+    /// The prompt, where its length is known.
+    pub(crate) prompt: Option<Prompt>,
+}
+
+/// Every row of the built-in table.
+pub(crate) fn observations() -> anyhow::Result<Vec<Observation>> {
+    let models: Value = serde_json::from_str(MODELS).context("profiles/models.json")?;
+    let rows = parse(MEASUREMENTS).context("profiles/measurements.csv")?;
+    let read = rows.into_iter().map(|row| {
+        let id = row.id.clone();
+        observe(&models, row).with_context(|| format!("measurement {id}"))
+    });
+    read.collect()
+}
+
+fn observe(models: &Value, row: Measurement) -> anyhow::Result<Observation> {
+    let model = spec(models, &row.model)?;
+    let assignment = assignment(&model, &row.format, &row.runtime)?;
+    let board = board(&row.board)?;
+    let mode = board.mode(&row.power_mode)?;
+    let depth = row.depth.or(row.prompt_tokens).unwrap_or(USUAL_DEPTH);
+    let workload = Workload {
+        prompt_tokens: depth,
+        ..Workload::default()
+    };
+    let prompt = row.prompt_tokens.map(|tokens| Prompt {
+        tokens,
+        ubatch: workload.ubatch,
+        attention_macs: prompt_attention(&model, tokens),
+    });
+    Ok(Observation {
+        gpu: gpu(mode).context("the mode's clock or bandwidth is not known")?,
+        layers: model.layers.len() as u64,
+        operations: decode_operations(&model, &assignment, &workload),
+        prompt,
+        #[cfg(test)]
+        assignment,
+        row,
+    })
+}
+
+pub(crate) fn board(id: &str) -> anyhow::Result<DeviceProfile> {
+    Ok(device::open(id, std::path::Path::new("/"))?)
+}
+
+/// The model called `name` in `profiles/models.json`.
+fn spec(models: &Value, name: &str) -> anyhow::Result<ModelSpec> {
+    let config = models.get(name);
+    let config = config.with_context(|| format!("profiles/models.json has no `{name}`"))?;
+    let checkpoint = Checkpoint {
+        name: name.to_owned(),
+        format: SourceFormat::Config,
+        config: RawConfig::HuggingFace(config.clone()),
+        files: Vec::new(),
+        tensors: Vec::new(),
+        directory: None,
+    };
+    model::read(&checkpoint, Unknown::Refuse).with_context(|| name.to_owned())
+}
+
+/// The types of a scheme or, for a format that is no scheme, that format for every matrix.
+fn assignment(model: &ModelSpec, format: &str, runtime: &str) -> anyhow::Result<Assignment> {
+    if let Some(scheme) = Scheme::get(format) {
+        return Ok(assigned(
+            model,
+            scheme,
+            &runtime::find(runtime)?,
+            Rules::default(),
+        ));
+    }
+    let dtype = Dtype::from_name(format);
+    let dtype = dtype.with_context(|| format!("`{format}` is neither a scheme nor a format"))?;
+    ensure!(dtype.is_quantized(), "`{format}` is not quantized");
+    let everywhere: TypeOverride = format!("weight={}", dtype.name()).parse()?;
+    let overrides = Overrides {
+        tensors: vec![everywhere],
+        token_embedding: Some(dtype),
+        output: Some(dtype),
+        pure: true,
+        importance: false,
+    };
+    let base = Scheme::get("q8_0").context("Q8_0 is a scheme")?;
+    Ok(scheme::assign_with(
+        model,
+        base,
+        Rules::default(),
+        &overrides,
+    ))
+}

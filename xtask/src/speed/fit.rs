@@ -1,0 +1,286 @@
+//! Fits a family of runtimes, with each model left out in turn.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Context;
+use orinplan::evidence::Grade;
+use orinplan::plan::speed;
+use orinplan::runtime::{self, profile::Speed};
+
+use super::data::Observation;
+use super::form::{Family, Parameter, apply};
+use super::minimise::{Problem, minimise};
+
+/// A row of grade A is trusted to this share of its rate; one of B to less.
+const SIGMA: [f64; 2] = [0.05, 0.08];
+
+/// The range covers this share of the rows left out.
+const COVER: f64 = 0.92;
+
+/// What is rated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Decode,
+    /// A rate, or where none is given the time to the first token.
+    Prefill,
+}
+
+/// What a fit found.
+pub(crate) struct Fitted {
+    /// Speeds by runtime id, with their spreads.
+    pub(crate) speeds: BTreeMap<&'static str, Speed>,
+    pub(crate) left: Vec<Left>,
+}
+
+/// What is left of one row: logarithms of predicted over measured rates.
+#[derive(Clone, Copy)]
+pub(crate) struct Left {
+    pub(crate) index: usize,
+    pub(crate) kind: Kind,
+    pub(crate) seen: f64,
+    pub(crate) left_out: f64,
+}
+
+struct Rows<'a> {
+    base: &'a BTreeMap<&'static str, Speed>,
+    parameters: &'a [Parameter],
+    rows: Vec<&'a Observation>,
+    kind: Kind,
+}
+
+impl Problem for Rows<'_> {
+    fn residuals(&self, point: &[f64]) -> Vec<f64> {
+        let speeds = applied(self.base, self.parameters, point);
+        let rows = self.rows.iter().map(|row| {
+            let error = speeds
+                .get(row.row.runtime.as_str())
+                .and_then(|speed| error(row, speed, self.kind));
+            error.unwrap_or(0.0) / SIGMA[usize::from(row.row.grade != Grade::A)]
+        });
+        let beliefs = self
+            .parameters
+            .iter()
+            .zip(point)
+            .map(|(p, value)| (value - p.start.ln()) / p.doubt);
+        rows.chain(beliefs).collect()
+    }
+
+    fn robust(&self) -> usize {
+        self.rows.len()
+    }
+}
+
+fn applied(
+    base: &BTreeMap<&'static str, Speed>,
+    parameters: &[Parameter],
+    point: &[f64],
+) -> BTreeMap<&'static str, Speed> {
+    base.iter()
+        .map(|(id, speed)| (*id, apply(speed, id, parameters, point)))
+        .collect()
+}
+
+/// The logarithm of the predicted over the measured rate.
+pub(crate) fn error(observation: &Observation, speed: &Speed, kind: Kind) -> Option<f64> {
+    let Observation {
+        row,
+        gpu,
+        layers,
+        operations,
+        ..
+    } = observation;
+    match kind {
+        Kind::Decode => {
+            let seconds = speed::step_seconds(operations, *layers, row.sequences, gpu, speed);
+            Some((row.sequences as f64 / seconds / row.decode_tps?).ln())
+        }
+        Kind::Prefill => {
+            let estimate = speed::prefill(operations, *layers, observation.prompt?, gpu, speed);
+            match (row.prefill_tps, row.ttft_s) {
+                (Some(rate), _) => Some((estimate.tokens_per_second.expected / rate).ln()),
+                (None, Some(time)) => Some((time / estimate.time_to_first_token.expected).ln()),
+                (None, None) => None,
+            }
+        }
+    }
+}
+
+/// Where the two fits of a family ended, to start the next from.
+#[derive(Clone)]
+struct Ends {
+    decode: Vec<f64>,
+    prefill: Vec<f64>,
+}
+
+/// Both kinds, the prompt's upon the decode's.
+fn fit_rows(
+    family: &Family,
+    base: &BTreeMap<&'static str, Speed>,
+    decode: &[&Observation],
+    prefill: &[&Observation],
+    start: Option<&Ends>,
+) -> (BTreeMap<&'static str, Speed>, Ends) {
+    let guess = |parameters: &[Parameter]| parameters.iter().map(|p| p.start.ln()).collect();
+    let start = start.cloned().unwrap_or_else(|| Ends {
+        decode: guess(family.decode),
+        prefill: guess(family.prefill),
+    });
+    let point = |base: &BTreeMap<&'static str, Speed>,
+                 parameters,
+                 rows: &[&Observation],
+                 kind,
+                 from: &[f64]| {
+        minimise(
+            &Rows {
+                base,
+                parameters,
+                rows: rows.to_vec(),
+                kind,
+            },
+            from,
+        )
+    };
+    let ended = point(base, family.decode, decode, Kind::Decode, &start.decode);
+    let speeds = applied(base, family.decode, &ended);
+    let read = point(
+        &speeds,
+        family.prefill,
+        prefill,
+        Kind::Prefill,
+        &start.prefill,
+    );
+    let speeds = applied(&speeds, family.prefill, &read);
+    (
+        speeds,
+        Ends {
+            decode: ended,
+            prefill: read,
+        },
+    )
+}
+
+/// The numbers alone, with no model left out and no spread.
+#[cfg(test)]
+pub(crate) fn refit(
+    family: &Family,
+    observations: &[Observation],
+) -> anyhow::Result<BTreeMap<&'static str, Speed>> {
+    let base = unspread(family)?;
+    let of = |kind| {
+        usable(&base, observations, kind)
+            .into_iter()
+            .filter_map(|i| observations.get(i))
+            .collect::<Vec<_>>()
+    };
+    Ok(fit_rows(family, &base, &of(Kind::Decode), &of(Kind::Prefill), None).0)
+}
+
+/// The profiles as they are, their spreads set to one.
+fn unspread(family: &Family) -> anyhow::Result<BTreeMap<&'static str, Speed>> {
+    let mut base = BTreeMap::new();
+    for id in family.members {
+        let mut speed = runtime::find(id).with_context(|| (*id).to_owned())?.speed;
+        for range in [&mut speed.spread, &mut speed.prefill.scale] {
+            (range.low, range.expected, range.high) = (1.0, 1.0, 1.0);
+        }
+        base.insert(*id, speed);
+    }
+    Ok(base)
+}
+
+/// Rows that enter a fit: not of grade C, of a runtime of the family, with what `kind` needs.
+fn usable(
+    base: &BTreeMap<&'static str, Speed>,
+    observations: &[Observation],
+    kind: Kind,
+) -> Vec<usize> {
+    let rows = observations.iter().enumerate().filter(|(_, o)| {
+        let known = base.get(o.row.runtime.as_str());
+        o.row.grade != Grade::C && known.is_some_and(|speed| error(o, speed, kind).is_some())
+    });
+    rows.map(|(index, _)| index).collect()
+}
+
+/// Fits `family` to what it knows of `observations`.
+pub(crate) fn fit(family: &Family, observations: &[Observation]) -> anyhow::Result<Fitted> {
+    let base = unspread(family)?;
+    let (decode, prefill) = (
+        usable(&base, observations, Kind::Decode),
+        usable(&base, observations, Kind::Prefill),
+    );
+    let of = |indices: &[usize], without: Option<&str>| -> Vec<&Observation> {
+        let kept = indices.iter().filter_map(|index| observations.get(*index));
+        kept.filter(|o| without.is_none_or(|model| o.row.model != model))
+            .collect()
+    };
+    let (mut speeds, ends) = fit_rows(family, &base, &of(&decode, None), &of(&prefill, None), None);
+    let models: BTreeSet<&str> = of(&decode, None)
+        .iter()
+        .chain(&of(&prefill, None))
+        .map(|o| o.row.model.as_str())
+        .collect();
+    let mut left = Vec::new();
+    for model in models {
+        let (blind, _) = fit_rows(
+            family,
+            &base,
+            &of(&decode, Some(model)),
+            &of(&prefill, Some(model)),
+            Some(&ends),
+        );
+        for (kind, indices) in [(Kind::Decode, &decode), (Kind::Prefill, &prefill)] {
+            for index in indices
+                .iter()
+                .copied()
+                .filter(|index| observations[*index].row.model == model)
+            {
+                let id = observations[index].row.runtime.as_str();
+                let of = |speeds: &BTreeMap<&'static str, Speed>| {
+                    error(&observations[index], &speeds[id], kind)
+                };
+                if let (Some(seen), Some(left_out)) = (of(&speeds), of(&blind)) {
+                    left.push(Left {
+                        index,
+                        kind,
+                        seen,
+                        left_out,
+                    });
+                }
+            }
+        }
+    }
+    left.sort_by_key(|row| (row.kind, row.index));
+    // The children share the spread of the whole family: one kernel, few rows each.
+    for kind in [Kind::Decode, Kind::Prefill] {
+        let errors: Vec<f64> = left
+            .iter()
+            .filter(|row| row.kind == kind)
+            .map(|row| row.left_out)
+            .collect();
+        if errors.is_empty() {
+            continue;
+        }
+        let (fast, slow) = (
+            quantile(&errors, (1.0 - COVER) / 2.0),
+            quantile(&errors, (1.0 + COVER) / 2.0),
+        );
+        for speed in speeds.values_mut() {
+            let range = match kind {
+                Kind::Decode => &mut speed.spread,
+                Kind::Prefill => &mut speed.prefill.scale,
+            };
+            (range.low, range.high) = (fast.exp().min(1.0), slow.exp().max(1.0));
+        }
+    }
+    Ok(Fitted { speeds, left })
+}
+
+/// The value below which a share of `values` lies, between the two nearest.
+pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = share * (sorted.len().saturating_sub(1)) as f64;
+    let value = |index: usize| sorted.get(index).copied().unwrap_or(0.0);
+    let (below, part) = (at.floor() as usize, at.fract());
+    value(below) * (1.0 - part) + value(below + 1) * part
+}

@@ -1,0 +1,137 @@
+//! `cargo xtask fit-speed`: fits the speed of every runtime to `profiles/measurements.csv` and writes
+//! what it found into `profiles/runtimes/*.toml`; prints the tables of errors that the docs show.
+
+mod data;
+mod fit;
+mod form;
+mod minimise;
+mod tables;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use orinplan::evidence::{MEASUREMENTS, MODELS, fingerprint};
+
+use data::Observation;
+use fit::{Fitted, Kind};
+
+/// Fits, writes, and prints the tables.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let observations = data::observations()?;
+    let print = fingerprint(&[MEASUREMENTS, MODELS]);
+    let mut all = Vec::new();
+    for family in form::FAMILIES {
+        let fitted = fit::fit(family, &observations)?;
+        for (id, speed) in &fitted.speeds {
+            let path = profile(id);
+            let text =
+                std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            let rows = |kind| rows(&fitted, &observations, id, kind);
+            let (decode, prefill) = (rows(Kind::Decode), rows(Kind::Prefill));
+            let text = write::speed(&text, speed)?;
+            std::fs::write(
+                &path,
+                write::record(&text, &print, &decode, &prefill, speed),
+            )?;
+        }
+        all.push(fitted);
+    }
+    tables::errors(&all, &observations);
+    Ok(())
+}
+
+fn profile(id: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../profiles/runtimes/{id}.toml"))
+}
+
+fn rows(fitted: &Fitted, observations: &[Observation], id: &str, kind: Kind) -> write::Rows {
+    let of = fitted.left.iter().filter(|left| left.kind == kind);
+    let named = of.filter_map(|left| {
+        let row = &observations.get(left.index)?.row;
+        (row.runtime == id).then(|| (row.id.clone(), left.left_out))
+    });
+    named.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use orinplan::runtime;
+
+    /// Refits the numbers, though not with every model left out, and compares them with the files.
+    #[test]
+    fn the_profiles_hold_what_the_measurements_give() {
+        let observations = data::observations().unwrap();
+        let print = fingerprint(&[MEASUREMENTS, MODELS]);
+        for family in form::FAMILIES {
+            let speeds = fit::refit(family, &observations).unwrap();
+            for (id, fitted) in speeds {
+                let profile = runtime::find(id).unwrap();
+                let record = profile
+                    .fit
+                    .as_ref()
+                    .unwrap_or_else(|| panic!("{id} has no [fit]"));
+                assert_eq!(record.data, print, "{id}: run `cargo xtask fit-speed`");
+                let held = &profile.speed;
+                let mut pairs = vec![
+                    ("reach", held.reach.expected, fitted.reach.expected),
+                    ("row_cycles", held.row_cycles.value, fitted.row_cycles.value),
+                    (
+                        "launch_seconds",
+                        held.launch_seconds.expected,
+                        fitted.launch_seconds.expected,
+                    ),
+                    (
+                        "host_seconds",
+                        held.host_seconds.expected,
+                        fitted.host_seconds.expected,
+                    ),
+                    (
+                        "quantized_cycles",
+                        held.prefill.quantized_cycles.value,
+                        fitted.prefill.quantized_cycles.value,
+                    ),
+                ];
+                pairs.extend(
+                    fitted
+                        .cost
+                        .iter()
+                        .map(|(name, cost)| (name.as_str(), held.cost[name].cycles, cost.cycles)),
+                );
+                for (name, held, fitted) in pairs {
+                    assert!(
+                        (held - fitted).abs() <= 0.01 * fitted,
+                        "{id}: {name} is {held} in the profile, {fitted} by the fit"
+                    );
+                }
+            }
+        }
+    }
+
+    /// The bytes that sources state are those that the tool counts, rope factors aside.
+    #[test]
+    fn every_measured_model_resolves_to_its_stated_bytes() {
+        for observation in data::observations().unwrap() {
+            let counted = observation.assignment.tensor_bytes().0 as f64;
+            let stated = observation.row.tensor_bytes.unwrap_or_default() as f64;
+            assert!(
+                (counted / stated - 1.0).abs() < 1e-6,
+                "{}: {counted} counted, {stated} in the table",
+                observation.row.id
+            );
+        }
+    }
+
+    /// The clocks that the table states are those of the board's power mode.
+    #[test]
+    fn stated_clocks_are_those_of_the_power_mode() {
+        for Observation { row, gpu, .. } in data::observations().unwrap() {
+            assert!(
+                (gpu.clock.0 / 1e6 / row.gpu_mhz - 1.0).abs() < 0.01,
+                "{}",
+                row.id
+            );
+        }
+    }
+}
