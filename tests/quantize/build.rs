@@ -9,6 +9,9 @@ use orinplan::gguf;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
+/// The name and shape of a tensor.
+type Named<'a> = (&'a str, &'a [usize]);
+
 /// A scratch directory.
 pub(crate) struct Scratch(TempDir);
 
@@ -66,12 +69,7 @@ impl Scratch {
     }
 
     /// A checkpoint with the bytes of each tensor.
-    fn stored(
-        &self,
-        config: &Json,
-        dtype: &str,
-        tensors: Vec<((&str, &[usize]), Vec<u8>)>,
-    ) -> PathBuf {
+    fn stored(&self, config: &Json, dtype: &str, tensors: Vec<(Named<'_>, Vec<u8>)>) -> PathBuf {
         let directory = self.path("model");
         fs::create_dir(&directory).unwrap();
         fs::write(directory.join("config.json"), config.to_string()).unwrap();

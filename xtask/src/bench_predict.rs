@@ -5,7 +5,7 @@
 //! The weights are one row over and over: bytes and products are those of the real file. A busy machine
 //! shows in the spread; the fastest repeat is beside the mean.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
@@ -203,7 +203,7 @@ fn number(document: &Json, pointer: &str) -> anyhow::Result<f64> {
 }
 
 /// Writes the file that quantizing the shape would give, its weights apart.
-fn write(shape: &Shape, format: &str, path: &PathBuf) -> anyhow::Result<()> {
+fn write(shape: &Shape, format: &str, path: &Path) -> anyhow::Result<()> {
     let config = json!({
         "architectures": [match shape.family {
             "qwen2" => "Qwen2ForCausalLM",

@@ -1,7 +1,7 @@
 //! Development tasks. `cargo xtask fixtures` writes `fixtures/` anew; `cargo xtask fixtures --check`
-//! fails if that would change anything; `cargo xtask bench` measures what planning, encoding
-//! and quantizing cost, how fast the decoder is and how far predictions for this machine are off;
-//! `cargo xtask interop` puts written files before the programs that read them.
+//! fails if that would change anything; `cargo xtask bench` measures what planning, encoding and
+//! quantizing cost and how far predictions for this machine are off; `cargo xtask interop` puts
+//! written files before the programs that read them; `cargo xtask logits` prints the decoder's.
 
 mod bench;
 mod bench_decode;
@@ -18,6 +18,12 @@ mod tiny;
 
 use anyhow::bail;
 
+const USAGE: &str = "usage: cargo xtask
+    fixtures [--check]
+    bench [plan | decode | encoders | quantize | predict]
+    interop [PART].. [--data DIR] [--full]
+    logits FILE IDS";
+
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -25,13 +31,11 @@ fn main() -> anyhow::Result<()> {
         ["fixtures", "--check"] => fixtures::check(),
         ["interop", ref rest @ ..] => interop::run(rest),
         ["logits", ref rest @ ..] => logits::run(rest),
+        ["bench"] | ["bench", "plan"] => bench::plan(),
         ["bench", "decode", ref rest @ ..] => bench_decode::run(rest),
         ["bench", "encoders"] => bench_encoders::run(),
-        ["bench", "predict", ref rest @ ..] => bench_predict::run(rest),
         ["bench", "quantize", ref rest @ ..] => bench_quantize::run(rest),
-        ["bench", ref rest @ ..] => bench::run(rest),
-        _ => bail!(
-            "usage: cargo xtask fixtures [--check] | bench [plan | encoders | quantize | decode | predict] | interop [PART].. [--data DIR] [--full] | logits FILE IDS"
-        ),
+        ["bench", "predict", ref rest @ ..] => bench_predict::run(rest),
+        _ => bail!("{USAGE}"),
     }
 }

@@ -12,7 +12,7 @@ use std::ops::Range;
 type Pair = (i64, usize, usize, usize);
 
 /// The pieces of `text`, first one for each character, then joined by `rank`, lowest first.
-pub(super) fn pieces<'t>(text: &'t str, rank: impl Fn(&str, &str) -> Option<i64>) -> Vec<&'t str> {
+pub(super) fn pieces(text: &str, rank: impl Fn(&str, &str) -> Option<i64>) -> Vec<&str> {
     // `ends[a] = b` and `starts[b] = a` for a piece `a..b`; 0 for none.
     let mut ends = vec![0; text.len() + 1];
     let mut starts = vec![0; text.len() + 1];

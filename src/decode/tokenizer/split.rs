@@ -199,7 +199,7 @@ impl Splitter {
 
     /// The words of `text`; nothing of it is lost.
     pub(super) fn split<'t>(&self, text: &'t str) -> Result<Vec<&'t str>, DecodeError> {
-        let mut words = vec![0..text.len()];
+        let mut words: Vec<_> = std::iter::once(0..text.len()).collect();
         for expression in &self.expressions {
             let mut cut = Vec::new();
             for word in words {

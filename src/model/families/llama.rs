@@ -51,6 +51,7 @@ pub(super) static MISTRAL3: Arch = Arch {
     classes: &["Mistral3ForConditionalGeneration", "Ministral3ForCausalLM"],
     model_types: &["mistral3", "ministral3", "mistral"],
     defaults: &[(Key::HeadDim, 128), (Key::KvHeads, 8)],
+    pass: None,
     ..LLAMA
 };
 

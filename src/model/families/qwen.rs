@@ -31,6 +31,7 @@ pub(super) static QWEN2VL: Arch = Arch {
         "Qwen2_5_VLForConditionalGeneration",
     ],
     model_types: &["qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"],
+    pass: None,
     ..QWEN2
 };
 
@@ -82,6 +83,7 @@ pub(super) static QWEN3VL: Arch = Arch {
     classes: &["Qwen3VLForConditionalGeneration"],
     model_types: &["qwen3_vl", "qwen3_vl_text"],
     defaults: &[(Key::HeadDim, 128)],
+    pass: None,
     ..QWEN3
 };
 
@@ -90,6 +92,7 @@ pub(super) static QWEN3VLMOE: Arch = Arch {
     name: "qwen3vlmoe",
     classes: &["Qwen3VLMoeForConditionalGeneration"],
     model_types: &["qwen3_vl_moe", "qwen3_vl_moe_text"],
+    pass: None,
     ..QWEN3MOE
 };
 
