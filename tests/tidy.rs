@@ -190,7 +190,7 @@ fn every_dependency_has_its_reason() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     let section = manifest.split("[dependencies]").nth(1).unwrap();
-    let section = section.split("\n[lints]").next().unwrap();
+    let section = section.split("\n[features]").next().unwrap();
     let names: BTreeSet<&str> = section
         .lines()
         .filter_map(|line| line.split_once(" = ").map(|(name, _)| name))

@@ -11,6 +11,7 @@ use super::progress::{self, Bar};
 use super::{Outcome, print};
 use crate::checkpoint::{self, Checkpoint};
 use crate::model::{self, ModelSpec, Unknown};
+use crate::quantize::packed::Files;
 use crate::quantize::{self, Destination, Importance, Job, Options, directory};
 use crate::report;
 use crate::report::quantize::{Made, Report};
@@ -45,7 +46,8 @@ fn gguf(
         importance: importance.as_ref(),
         allow_requantize: args.allow_requantize,
     };
-    let job = Job::new(checkpoint, model, &options)?;
+    let files = Files::open(checkpoint)?;
+    let job = Job::new(checkpoint, &files, model, &options)?;
     let write = |output: &Path| {
         let destination = Destination {
             path: output,

@@ -74,14 +74,6 @@ impl Deal {
         self.start + (behind - inside) + (stack * self.cards + card) * self.unit + within
     }
 
-    /// How many places from `place` on are stored one behind the other.
-    pub fn together(self, place: u64) -> u64 {
-        match place.checked_sub(self.start) {
-            None => self.start - place,
-            Some(behind) => self.unit - behind.checked_rem(self.unit).unwrap_or(0),
-        }
-    }
-
     /// Whether `places` places are whole runs.
     pub fn divides(self, places: u64) -> bool {
         let behind = places.checked_sub(self.start);
@@ -208,9 +200,5 @@ mod tests {
         let expect = [0, 1, 2, 7, 8, 3, 4, 9, 10, 5, 6, 11, 12];
         assert_eq!(order(deal, 13), expect);
         assert!(deal.divides(13) && !deal.divides(12));
-        assert_eq!(
-            (deal.together(0), deal.together(1), deal.together(2)),
-            (1, 2, 1)
-        );
     }
 }

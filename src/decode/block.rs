@@ -336,6 +336,7 @@ impl Block {
             _ => {
                 return Err(DecodeError::NoPass {
                     architecture: spec.architecture.clone(),
+                    reason: format!("block {index} mixes tokens in a way of its own"),
                 });
             }
         };

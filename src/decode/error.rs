@@ -14,11 +14,13 @@ pub enum DecodeError {
     NotGguf,
     /// An architecture without a forward pass.
     #[error(
-        "architecture `{architecture}` is planned and quantized, but not run here; measure it with another backend"
+        "architecture `{architecture}` is planned and quantized, but this model is not run here: {reason}; measure it with another backend"
     )]
     NoPass {
         /// Its name.
         architecture: String,
+        /// What keeps it from being run.
+        reason: String,
     },
     /// A tensor that the forward pass needs.
     #[error("tensor `{tensor}` is missing; the file may be cut short or belong to another model")]

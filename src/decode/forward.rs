@@ -68,11 +68,10 @@ impl Network {
         if !matches!(checkpoint.config, RawConfig::Gguf(_)) {
             return Err(DecodeError::NotGguf);
         }
-        let Some(pass) = spec.pass.clone() else {
-            return Err(DecodeError::NoPass {
-                architecture: spec.architecture.clone(),
-            });
-        };
+        let pass = spec.pass.clone().map_err(|reason| DecodeError::NoPass {
+            architecture: spec.architecture.clone(),
+            reason,
+        })?;
         let mut weights = Weights::open(checkpoint, spec, progress)?;
         let weights = &mut weights;
         let (hidden, vocab) = (spec.dims.hidden as usize, spec.dims.vocab as usize);

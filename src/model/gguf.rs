@@ -63,8 +63,9 @@ pub(super) fn read(
     let recipe = arch.and_then(|arch| arch.pass.as_ref());
     let known = Arch::of_gguf(name).is_some();
     let pass = match recipe.filter(|_| known) {
-        Some(recipe) => pass::read(recipe, &facts, dims.blocks)?,
-        None => None,
+        // A plan needs none of it, so what is missing is told when the model is to run.
+        Some(recipe) => pass::read(recipe, &facts, dims.blocks).map_err(|error| error.to_string()),
+        None => Err("its forward pass is not known".to_owned()),
     };
     let published = |t: &&Tensor| !t.role.is_rope_table();
     Ok(ModelSpec {

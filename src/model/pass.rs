@@ -144,17 +144,10 @@ pub(super) const PLAIN: Recipe = Recipe {
     softcaps: (None, None),
 };
 
-/// The pass of a GGUF; `None` for a `config.json`, which nothing runs directly.
+/// The pass of a GGUF.
 ///
 /// Errors if a value is missing or has no meaning: not a number, not finite, not positive.
-pub(super) fn read(
-    recipe: &Recipe,
-    facts: &Facts<'_>,
-    blocks: u64,
-) -> Result<Option<Pass>, ModelError> {
-    if facts.is_hugging_face() {
-        return Ok(None);
-    }
+pub(super) fn read(recipe: &Recipe, facts: &Facts<'_>, blocks: u64) -> Result<Pass, ModelError> {
     let positive = |key: &str| -> Result<Option<f32>, ModelError> {
         let Some(value) = facts.metadata(key) else {
             return Ok(None);
@@ -182,7 +175,7 @@ pub(super) fn read(
     let norm_epsilon = epsilon.ok_or_else(|| ModelError::MissingKey {
         key: "attention.layer_norm_rms_epsilon".to_owned(),
     })?;
-    Ok(Some(Pass {
+    Ok(Pass {
         norm_epsilon,
         embedding_scale: match recipe.scale_embedding {
             true => root(hidden),
@@ -196,7 +189,7 @@ pub(super) fn read(
         gated_query: recipe.gated_query,
         value_norm: recipe.value_norm,
         sparse: recipe.sparse,
-    }))
+    })
 }
 
 fn rope(

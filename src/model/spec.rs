@@ -23,9 +23,10 @@ pub struct ModelSpec {
     pub dims: Dims,
     /// Every block in order. Empty where the architecture is unknown.
     pub layers: Vec<Layer>,
-    /// How tensors are put together when the model runs; `None` for a checkpoint that is not a GGUF
-    /// and for an architecture that the decoder does not know.
-    pub pass: Option<Pass>,
+    /// How tensors are put together when the model runs; or why it is not run here: not a GGUF, an
+    /// architecture that the decoder does not know, a value that only a forward pass needs and that
+    /// is missing or has no meaning.
+    pub pass: Result<Pass, String>,
     /// Every tensor of the text model, in llama.cpp's names and shapes.
     pub tensors: Vec<Tensor>,
     /// The stored tensors of a Hugging Face checkpoint with packing folded away, in file order,

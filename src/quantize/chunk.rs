@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::blocks::{self, BlockError};
 use super::job::{Job, Planned, Values};
-use super::source::Files;
+use super::source;
 use super::tally::plain_deviation;
 use super::{QuantizeError, Tally};
 use crate::dtype::Dtype;
@@ -30,7 +30,7 @@ pub(super) struct Chunk {
 /// Memory that a worker uses again for each chunk.
 #[derive(Default)]
 pub(super) struct Scratch {
-    bytes: Vec<u8>,
+    source: source::Scratch,
     values: Vec<f32>,
     decoded: Vec<f32>,
 }
@@ -70,7 +70,6 @@ fn extent(planned: &Planned<'_>) -> (u64, u64) {
 /// Encodes `chunk` into `out`.
 pub(super) fn encode(
     job: &Job<'_>,
-    files: &Files<'_>,
     chunk: &Chunk,
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
@@ -80,12 +79,12 @@ pub(super) fn encode(
     };
     match &planned.values {
         Values::Copied(rows) => {
-            rows.copy(files, chunk.rows.clone(), out)?;
+            rows.copy(chunk.rows.clone(), out)?;
             return Ok(Tally::default());
         }
         Values::Stored(rows) => {
-            let Scratch { bytes, values, .. } = scratch;
-            rows.read(files, chunk.rows.clone(), bytes, values)?;
+            let Scratch { source, values, .. } = scratch;
+            rows.read(chunk.rows.clone(), source, values)?;
         }
         Values::Table(table) => table.clone_into(&mut scratch.values),
     }

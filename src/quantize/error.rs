@@ -1,9 +1,8 @@
 //! What can keep a checkpoint from becoming another file, and the way out.
 
-use std::path::PathBuf;
-
 use super::importance::ImportanceError;
 use super::output::OutputError;
+use super::packed::PackedError;
 use crate::convert::ConvertError;
 use crate::gguf;
 
@@ -20,6 +19,9 @@ pub enum QuantizeError {
     /// The header cannot be written.
     #[error(transparent)]
     Header(#[from] gguf::WriteError),
+    /// The weights cannot be read.
+    #[error(transparent)]
+    Weights(#[from] PackedError),
     /// The target.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -31,10 +33,6 @@ pub enum QuantizeError {
         "{name} has no weights, only a description; give a directory with *.safetensors, or a GGUF"
     )]
     NoWeights { name: String },
-    #[error(
-        "{}: is only the header of a weight file, and the weights are needed; download the whole file", path.display()
-    )]
-    HeaderOnly { path: PathBuf },
     #[error("scheme {scheme} is not written to GGUF; GGUF schemes are {known}")]
     NotGguf { scheme: String, known: String },
     #[error(
@@ -68,17 +66,6 @@ pub enum QuantizeError {
         found: u64,
         expected: u64,
         shape: Vec<u64>,
-    },
-    #[error("{}: cannot be read: {source}", path.display())]
-    Open {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error("{}: tensor `{tensor}` cannot be read: {source}; the file may have changed while it was read", path.display())]
-    Read {
-        path: PathBuf,
-        tensor: String,
-        source: std::io::Error,
     },
     #[error("tensor `{tensor}`: {source}")]
     Block {

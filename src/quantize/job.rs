@@ -5,13 +5,13 @@ use super::error::QuantizeError;
 use super::importance::{Importance, ImportanceError};
 use super::metadata::metadata;
 use super::note::Note;
-use super::source::{self, Rows};
+use super::packed::Files;
+use super::source::{self, Rows, Sources};
 use super::{Tally, blocks};
 use crate::checkpoint::{Checkpoint, SourceFormat};
 use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf::{self, TensorEntry, Value};
-use crate::input;
 use crate::model::{ModelSpec, Tensor, TensorRole};
 use crate::scheme::{self, Assigned, Container, Mix, Overrides, Reason, Rules, SCHEMES, Scheme};
 use crate::units::Bytes;
@@ -51,44 +51,52 @@ pub struct Planned<'a> {
     pub assigned: Assigned,
     /// The cost of errors by column, for one matrix after the other.
     pub importance: Option<&'a [f32]>,
-    pub(super) values: Values,
+    pub(super) values: Values<'a>,
 }
 
 /// Where a tensor's values come from.
 #[derive(Debug)]
-pub(super) enum Values {
+pub(super) enum Values<'a> {
     /// Stored bytes that the file takes over.
-    Copied(Rows),
+    Copied(Rows<'a>),
     /// Stored weights.
-    Stored(Rows),
+    Stored(Rows<'a>),
     /// A table that the configuration gives.
     Table(Vec<f32>),
 }
 
 impl<'a> Job<'a> {
-    /// The file that `options` ask for.
+    /// The file that `options` ask for, of `model` read from `checkpoint`, whose open files are `files`.
     ///
     /// # Errors
     /// [`QuantizeError`]: a checkpoint without weights, a conversion, type or size that is not
     /// possible, weights that are quantized already, or an importance matrix of another model.
     pub fn new(
-        checkpoint: &Checkpoint,
+        checkpoint: &'a Checkpoint,
+        files: &'a Files,
         model: &'a ModelSpec,
         options: &Options<'a>,
     ) -> Result<Job<'a>, QuantizeError> {
         let file_type = gguf_type(options.scheme)?;
-        check_weights(checkpoint)?;
+        if checkpoint.tensors.is_empty() {
+            return Err(QuantizeError::NoWeights {
+                name: checkpoint.name.clone(),
+            });
+        }
         let mut metadata = metadata(checkpoint, model, file_type)?;
         let mut overrides = options.overrides.clone();
         overrides.importance = options.importance.is_some();
         metadata.extend(options.importance.iter().flat_map(|i| i.metadata()));
         let assignment = scheme::assign_with(model, options.scheme, options.rules, &overrides);
+        let sources = Sources::new(checkpoint, files, model);
         let mut tensors = Vec::with_capacity(model.tensors.len());
         for index in order(model, options.scheme) {
             if let (Some(tensor), Some(&assigned)) =
                 (model.tensors.get(index), assignment.tensors.get(index))
             {
-                tensors.push(plan(checkpoint, model, tensor, assigned, options)?);
+                tensors.push(plan(
+                    checkpoint, model, &sources, tensor, assigned, options,
+                )?);
             }
         }
         let notes = notes(checkpoint, model, options, &metadata, &tensors);
@@ -152,21 +160,6 @@ fn gguf_type(scheme: &Scheme) -> Result<u32, QuantizeError> {
     })
 }
 
-fn check_weights(checkpoint: &Checkpoint) -> Result<(), QuantizeError> {
-    if checkpoint.tensors.is_empty() {
-        return Err(QuantizeError::NoWeights {
-            name: checkpoint.name.clone(),
-        });
-    }
-    let mut files = checkpoint.files.iter();
-    match files.find(|file| input::is_header_only(&file.path)) {
-        None => Ok(()),
-        Some(file) => Err(QuantizeError::HeaderOnly {
-            path: file.path.clone(),
-        }),
-    }
-}
-
 /// The order of the file: a conversion keeps that of the checkpoint, with the computed tables first
 /// and a stack where its last part stands; quantizing sorts by block and name.
 fn order(model: &ModelSpec, scheme: &Scheme) -> Vec<usize> {
@@ -184,6 +177,7 @@ fn order(model: &ModelSpec, scheme: &Scheme) -> Vec<usize> {
 fn plan<'a>(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
+    sources: &Sources<'a>,
     tensor: &'a Tensor,
     assigned: Assigned,
     options: &Options<'a>,
@@ -199,7 +193,7 @@ fn plan<'a>(
     let values = if tensor.sources.is_empty() && tensor.role.is_rope_table() {
         Values::Table(table(checkpoint, model, tensor)?)
     } else {
-        let rows = Rows::locate(checkpoint, model, tensor)?;
+        let rows = sources.rows(tensor)?;
         match from_gguf && tensor.dtype == assigned.dtype {
             true => Values::Copied(rows),
             false => Values::Stored(rows),

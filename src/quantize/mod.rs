@@ -36,7 +36,6 @@ pub use tally::Tally;
 use crate::checkpoint::Checkpoint;
 use crate::gguf;
 use output::Partial;
-use source::Files;
 
 /// Where the file goes and how it gets there.
 #[derive(Clone, Debug)]
@@ -67,13 +66,12 @@ pub fn write(
     cancel: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Tally>, QuantizeError> {
-    let files = Files::open(checkpoint)?;
     let metadata = metadata::resolve(checkpoint, &job.metadata)?;
     let partial = Partial::create(destination, job.file_bytes())?;
     let mut out = BufWriter::with_capacity(1 << 20, partial.file());
     gguf::write_header(&mut out, &metadata, &job.entries())?;
     drop(metadata);
-    let tallies = pipeline::run(job, &files, threads, cancel, &mut out, progress)?;
+    let tallies = pipeline::run(job, threads, cancel, &mut out, progress)?;
     out.flush().map_err(QuantizeError::Write)?;
     drop(out);
     partial.commit()?;

@@ -13,7 +13,6 @@ use std::thread;
 
 use super::chunk::{self, Chunk, Scratch};
 use super::job::Job;
-use super::source::Files;
 use super::{QuantizeError, Tally};
 use crate::gguf::ALIGNMENT;
 use crate::units::Bytes;
@@ -33,7 +32,6 @@ type Done = (usize, Vec<u8>, Result<Tally, QuantizeError>);
 /// Writes every tensor of `job` behind the header, each padded, and counts what was met.
 pub(super) fn run(
     job: &Job<'_>,
-    files: &Files<'_>,
     threads: usize,
     cancel: &AtomicBool,
     out: &mut impl Write,
@@ -52,7 +50,7 @@ pub(super) fn run(
         let (done, finished) = mpsc::channel();
         for _ in 0..threads {
             let done = done.clone();
-            scope.spawn(move || work(job, files, chunks, next, empty, &done));
+            scope.spawn(move || work(job, chunks, next, empty, &done));
         }
         drop(done);
         write(job, chunks, cancel, &finished, free, out, progress)
@@ -62,7 +60,6 @@ pub(super) fn run(
 /// Encodes chunks until there are none, or the writer is gone.
 fn work(
     job: &Job<'_>,
-    files: &Files<'_>,
     chunks: &[Chunk],
     next: &AtomicUsize,
     empty: &Mutex<Receiver<Vec<u8>>>,
@@ -76,7 +73,7 @@ fn work(
         let Some(chunk) = chunks.get(number) else {
             return;
         };
-        let tally = chunk::encode(job, files, chunk, &mut scratch, &mut buffer);
+        let tally = chunk::encode(job, chunk, &mut scratch, &mut buffer);
         if done.send((number, buffer, tally)).is_err() {
             return;
         }

@@ -1,40 +1,54 @@
 //! A tensor's values as rows of `f32`, in the order in which the file to be made has them: read from
 //! where they are stored, a few rows at a time, never the whole tensor.
 //!
-//! In: a tensor's stored parts and what conversion does to them. Out: rows. Must not: encode.
+//! In: a tensor's stored weights, plain or packed, and what conversion does to them. Out: rows. Must
+//! not: encode.
 
-use std::fs::File;
+use std::collections::HashMap;
 use std::ops::Range;
-use std::path::PathBuf;
 
 use super::QuantizeError;
 use super::blocks;
+use super::packed::{Files, PackedError, Weight};
 use crate::checkpoint::{Checkpoint, SourceFormat, StoredTensor};
 use crate::convert::{self, Change, Deal, ValueChange};
 use crate::dtype::{self, Dtype};
-use crate::input::read_exact_at;
-use crate::model::{ModelSpec, Tensor, TensorRole};
+use crate::model::{Logical, ModelSpec, Tensor, TensorRole};
 
-/// The open files of a checkpoint.
-pub(super) struct Files<'a> {
-    files: Vec<(PathBuf, File)>,
-    tensors: &'a [StoredTensor],
+/// Where the tensors of a model come from.
+pub(super) struct Sources<'a> {
+    checkpoint: &'a Checkpoint,
+    files: &'a Files,
+    model: &'a ModelSpec,
+    /// Stored weights by the first of their parts; none for a GGUF, whose tensors have one part.
+    weights: HashMap<u32, &'a Logical>,
 }
 
-/// Rows that lie one behind the other in a stored tensor.
+/// A stored weight.
+#[derive(Debug)]
+enum Source<'a> {
+    /// Numbers or ggml's blocks, as they lie in the file.
+    Stored(&'a StoredTensor),
+    /// Codes with scales, from several tensors.
+    Packed(Box<Weight<'a>>),
+}
+
+/// Rows that lie one behind the other in a stored weight.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Part {
-    /// Index into the checkpoint's tensors.
-    stored: usize,
+    /// Index into [`Rows::sources`].
+    source: usize,
     /// The first of them.
     first: u64,
     /// How many.
     rows: u64,
 }
 
-/// The rows of a tensor: stored parts end to end, then rows of zeros.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Rows {
+/// The rows of a tensor: parts of stored weights end to end, then rows of zeros.
+#[derive(Debug)]
+pub(super) struct Rows<'a> {
+    files: &'a Files,
+    sources: Vec<Source<'a>>,
     parts: Vec<Part>,
     /// Rows of the tensor, those of zeros among them.
     pub(super) rows: u64,
@@ -43,55 +57,64 @@ pub(super) struct Rows {
     change: Change,
 }
 
-impl<'a> Files<'a> {
-    pub(super) fn open(checkpoint: &'a Checkpoint) -> Result<Files<'a>, QuantizeError> {
-        let open = |path: &PathBuf| match File::open(path) {
-            Ok(file) => Ok((path.clone(), file)),
-            Err(source) => Err(QuantizeError::Open {
-                path: path.clone(),
-                source,
-            }),
-        };
-        let files = checkpoint.files.iter().map(|file| open(&file.path));
-        Ok(Files {
-            files: files.collect::<Result<_, _>>()?,
-            tensors: &checkpoint.tensors,
-        })
-    }
-
-    /// Bytes `range` of a stored tensor, into `bytes`.
-    fn read(
-        &self,
-        tensor: &StoredTensor,
-        range: Range<u64>,
-        bytes: &mut Vec<u8>,
-    ) -> Result<(), QuantizeError> {
-        bytes.resize((range.end - range.start) as usize, 0);
-        let Some((path, file)) = self.files.get(tensor.file) else {
-            return Err(QuantizeError::NoWeights {
-                name: tensor.name.clone(),
-            });
-        };
-        read_exact_at(file, bytes, tensor.offset + range.start).map_err(|source| {
-            QuantizeError::Read {
-                path: path.clone(),
-                tensor: tensor.name.clone(),
-                source,
-            }
-        })
-    }
+/// Memory that is used again from one call to the next.
+#[derive(Default)]
+pub(super) struct Scratch {
+    bytes: Vec<u8>,
+    values: Vec<f32>,
 }
 
-impl Rows {
+impl<'a> Sources<'a> {
+    pub(super) fn new(
+        checkpoint: &'a Checkpoint,
+        files: &'a Files,
+        model: &'a ModelSpec,
+    ) -> Sources<'a> {
+        let first = |weight: &'a Logical| Some((*weight.sources.first()?, weight));
+        Sources {
+            checkpoint,
+            files,
+            model,
+            weights: model.stored.iter().filter_map(first).collect(),
+        }
+    }
+
+    /// The stored weights of `tensor`, in their order.
+    fn of(&self, tensor: &Tensor) -> Result<Vec<Source<'a>>, QuantizeError> {
+        let from_gguf = self.checkpoint.format == SourceFormat::Gguf;
+        let mut sources = Vec::new();
+        for index in &tensor.sources {
+            let weight = self.weights.get(index);
+            // Scales and the like come with the weight that they belong to.
+            let Some(stored) = self.checkpoint.tensors.get(*index as usize) else {
+                continue;
+            };
+            let alone = weight.is_some_and(|weight| weight.sources.len() == 1);
+            match weight {
+                _ if (from_gguf || alone) && readable(stored.dtype) => {
+                    sources.push(Source::Stored(stored));
+                }
+                Some(weight) => {
+                    let weight = Weight::open(self.checkpoint, self.files, weight)?;
+                    sources.push(Source::Packed(Box::new(weight)));
+                }
+                None if from_gguf => {
+                    return Err(QuantizeError::StoredAs {
+                        tensor: stored.name.clone(),
+                        found: stored.dtype.name(),
+                    });
+                }
+                None => {}
+            }
+        }
+        Ok(sources)
+    }
+
     /// Where the rows of `tensor` come from.
-    pub(super) fn locate(
-        checkpoint: &Checkpoint,
-        model: &ModelSpec,
-        tensor: &Tensor,
-    ) -> Result<Rows, QuantizeError> {
-        let change = match checkpoint.format {
+    pub(super) fn rows(&self, tensor: &Tensor) -> Result<Rows<'a>, QuantizeError> {
+        let change = match self.checkpoint.format {
             SourceFormat::Gguf => Change::default(),
-            _ => convert::change(checkpoint, model, tensor)?,
+            _ => convert::change(self.checkpoint, self.model, tensor)?,
         };
         let elements = tensor.elements();
         // A vector is one row, unless its elements are dealt like rows.
@@ -109,24 +132,27 @@ impl Rows {
             return Err(sizes(0));
         }
         let rows = elements / columns;
+        let sources = self.of(tensor)?;
         let mut parts = Vec::new();
         let mut found = 0u64;
-        for &index in &tensor.sources {
-            let stored = checkpoint.tensors.get(index as usize);
-            let stored = stored.ok_or_else(|| sizes(found))?;
-            if !readable(stored.dtype) {
-                return Err(QuantizeError::StoredAs {
-                    tensor: stored.name.clone(),
-                    found: stored.dtype.name(),
-                });
-            }
-            let weights = dtype::elements(&stored.shape);
-            if !weights.is_multiple_of(columns) || !stored.dtype.divides(columns) {
+        for (source, stored) in sources.iter().enumerate() {
+            let (weights, whole) = match stored {
+                Source::Stored(stored) => {
+                    let weights = dtype::elements(&stored.shape);
+                    let whole = weights.is_multiple_of(columns) && stored.dtype.divides(columns);
+                    (weights, whole)
+                }
+                Source::Packed(weight) => {
+                    let weights = dtype::elements(weight.shape());
+                    (weights, weight.columns() == columns)
+                }
+            };
+            if !whole {
                 return Err(sizes(weights));
             }
             found = found.saturating_add(weights);
             parts.push(Part {
-                stored: index as usize,
+                source,
                 first: 0,
                 rows: weights / columns,
             });
@@ -160,67 +186,41 @@ impl Rows {
             return Err(sizes(found));
         }
         Ok(Rows {
+            files: self.files,
+            sources,
             parts,
             rows,
             columns,
             change,
         })
     }
+}
 
+impl Rows<'_> {
     /// Rows `range` as they are stored: bytes of one format, for a tensor that keeps it.
-    pub(super) fn copy(
-        &self,
-        files: &Files<'_>,
-        range: Range<u64>,
-        bytes: &mut Vec<u8>,
-    ) -> Result<(), QuantizeError> {
-        let Some((stored, first)) = self
-            .place(range.start)
-            .and_then(|(part, first)| Some((files.tensors.get(part.stored)?, first)))
-        else {
-            bytes.clear();
-            return Ok(());
-        };
-        let row = self.row_bytes(stored.dtype);
-        let end = first + (range.end - range.start);
-        files.read(stored, first * row..end * row, bytes)
+    pub(super) fn copy(&self, range: Range<u64>, bytes: &mut Vec<u8>) -> Result<(), QuantizeError> {
+        bytes.clear();
+        if let Some((part, first)) = self.place(range.start)
+            && let Some(Source::Stored(stored)) = self.sources.get(part.source)
+        {
+            let row = self.row_bytes(stored.dtype);
+            self.bytes(stored, first * row, (range.end - range.start) * row, bytes)?;
+        }
+        Ok(())
     }
 
-    /// Rows `range` as numbers, into `values`; `bytes` is scratch space.
+    /// Rows `range` as numbers, into `values`.
     pub(super) fn read(
         &self,
-        files: &Files<'_>,
         range: Range<u64>,
-        bytes: &mut Vec<u8>,
+        scratch: &mut Scratch,
         values: &mut Vec<f32>,
     ) -> Result<(), QuantizeError> {
         let columns = self.columns as usize;
         values.resize((range.end - range.start) as usize * columns, 0.0);
-        let mut row = range.start;
-        let mut left = values.as_mut_slice();
-        while row < range.end {
-            let (run, stored) = match self.place(self.source_row(row)) {
-                None => (range.end - row, None),
-                Some((part, first)) => {
-                    let together = self.change.rows.map_or(u64::MAX, |deal| deal.together(row));
-                    let run = (range.end - row).min(part.first + part.rows - first);
-                    (
-                        run.min(together),
-                        files.tensors.get(part.stored).map(|s| (s, first)),
-                    )
-                }
-            };
-            let (here, rest) = left.split_at_mut((run as usize * columns).min(left.len()));
-            match stored {
-                None => here.fill(0.0),
-                Some((stored, first)) => {
-                    let row_bytes = self.row_bytes(stored.dtype);
-                    files.read(stored, first * row_bytes..(first + run) * row_bytes, bytes)?;
-                    decode(stored, bytes, columns, here)?;
-                }
-            }
-            left = rest;
-            row += run;
+        match self.change.rows {
+            None => self.stored(range, scratch, values)?,
+            Some(deal) => self.dealt(deal, range, scratch, values)?,
         }
         if let Some(deal) = self.change.columns {
             let mut stored = vec![0.0f32; columns];
@@ -244,8 +244,81 @@ impl Rows {
         Ok(())
     }
 
-    fn source_row(&self, row: u64) -> u64 {
-        self.change.rows.map_or(row, |deal| deal.source(row))
+    /// Rows `range` in another order than they are stored in. Rows that are neighbours there are read
+    /// together: packed by columns, one row costs as much as many.
+    fn dealt(
+        &self,
+        deal: Deal,
+        range: Range<u64>,
+        scratch: &mut Scratch,
+        values: &mut [f32],
+    ) -> Result<(), QuantizeError> {
+        let columns = self.columns as usize;
+        let places = range.zip(0..).map(|(row, place)| (deal.source(row), place));
+        let mut places: Vec<(u64, usize)> = places.collect();
+        places.sort_unstable();
+        let mut rows = Vec::new();
+        for run in places.chunk_by(|(one, _), (next, _)| one + 1 == *next) {
+            let first = run.first().map_or(0, |(source, _)| *source);
+            rows.resize(run.len() * columns, 0.0);
+            self.stored(first..first + run.len() as u64, scratch, &mut rows)?;
+            for ((_, place), row) in run.iter().zip(rows.chunks_exact(columns)) {
+                let start = place * columns;
+                if let Some(to) = values.get_mut(start..start + columns) {
+                    to.copy_from_slice(row);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows `range` in the order in which they are stored, into `values`.
+    fn stored(
+        &self,
+        range: Range<u64>,
+        scratch: &mut Scratch,
+        values: &mut [f32],
+    ) -> Result<(), QuantizeError> {
+        let columns = self.columns as usize;
+        let mut row = range.start;
+        let mut left = values;
+        while row < range.end {
+            let (run, source) = match self.place(row) {
+                None => (range.end - row, None),
+                Some((part, first)) => {
+                    let run = (range.end - row).min(part.first + part.rows - first);
+                    (run, self.sources.get(part.source).map(|s| (s, first)))
+                }
+            };
+            let (here, rest) = left.split_at_mut((run as usize * columns).min(left.len()));
+            match source {
+                None => here.fill(0.0),
+                Some((Source::Stored(stored), first)) => {
+                    let row_bytes = self.row_bytes(stored.dtype);
+                    let bytes = &mut scratch.bytes;
+                    self.bytes(stored, first * row_bytes, run * row_bytes, bytes)?;
+                    decode(stored, bytes, columns, here)?;
+                }
+                Some((Source::Packed(weight), first)) => {
+                    weight.read(first..first + run, &mut scratch.values)?;
+                    here.copy_from_slice(scratch.values.get(..here.len()).unwrap_or_default());
+                }
+            }
+            left = rest;
+            row += run;
+        }
+        Ok(())
+    }
+
+    fn bytes(
+        &self,
+        stored: &StoredTensor,
+        start: u64,
+        count: u64,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), PackedError> {
+        bytes.resize(count as usize, 0);
+        self.files.read(stored, start, bytes)
     }
 
     /// The part that holds row `row`, and the row's place in the stored tensor.

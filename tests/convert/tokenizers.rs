@@ -152,25 +152,26 @@ fn byte_fallback() -> Json {
     json!({
         "added_tokens": [
             {"id": 0, "content": "<unk>", "special": true}, {"id": 1, "content": "<s>", "special": true},
-            {"id": 6, "content": "<extra>", "special": false}],
+            {"id": 7, "content": "<extra>", "special": false}],
         "normalizer": null, "pre_tokenizer": null, "post_processor": null,
         "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}]},
         "model": {"type": "BPE", "byte_fallback": true, "unk_token": "<unk>",
-                  "vocab": {"<unk>": 0, "<s>": 1, "<0x0A>": 2, "▁": 3, "a": 5, "▁a": 4},
-                  "merges": ["▁ a"]}})
+                  "vocab": {"<unk>": 0, "<s>": 1, "<0x0A>": 2, "▁": 3, "▁▁": 4, "a": 6, "▁a": 5},
+                  "merges": ["▁ a", "▁ ▁"]}})
 }
 
 #[test]
-fn byte_fallback_gives_pieces_in_the_order_of_ids() {
-    let fixture = Fixture::new(&llama(7)).with("tokenizer.json", byte_fallback().to_string());
+fn byte_fallback_gives_pieces_in_the_order_of_ids_scored_by_merges() {
+    let fixture = Fixture::new(&llama(8)).with("tokenizer.json", byte_fallback().to_string());
     let lines = tokenizer_lines(&fixture);
-    // The converter scores every token alike here, and counts `<unk>` among the control tokens.
+    // As `tokenizer.model` has it: the earlier merge has the higher score, whatever the id. `<unk>`
+    // counts among the control tokens.
     assert_eq!(
         lines[2..],
         [
-            r#"tokenizer.ggml.tokens strings ["<unk>", "<s>", "<0x0A>", "▁", "▁a", "a", "<extra>"]"#,
-            "tokenizer.ggml.scores f32s [-1000.0, -1000.0, -1000.0, -1000.0, -1000.0, -1000.0, -1000.0]",
-            "tokenizer.ggml.token_type i32s [3, 3, 6, 1, 1, 1, 4]",
+            r#"tokenizer.ggml.tokens strings ["<unk>", "<s>", "<0x0A>", "▁", "▁▁", "▁a", "a", "<extra>"]"#,
+            "tokenizer.ggml.scores f32s [-2.0, -2.0, -2.0, -2.0, -1.0, 0.0, -2.0, -1000.0]",
+            "tokenizer.ggml.token_type i32s [3, 3, 6, 1, 1, 1, 1, 4]",
         ]
     );
 }

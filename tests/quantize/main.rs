@@ -3,8 +3,8 @@
 mod behaviour;
 mod build;
 mod conversion;
-mod directories;
 mod converter;
+mod directories;
 mod files;
 mod importance;
 mod types;

@@ -1,6 +1,6 @@
 //! Development tasks. `cargo xtask fixtures` writes `fixtures/` anew; `cargo xtask fixtures --check`
 //! fails if that would change anything; `cargo xtask bench` measures what planning, encoding and
-//! quantizing cost and how far predictions for this machine are off; `cargo xtask interop` puts
+//! quantizing cost, how fast the decoder is and how far predictions are off; `cargo xtask interop` puts
 //! written files before the programs that read them; `cargo xtask logits` prints the decoder's.
 
 mod bench;

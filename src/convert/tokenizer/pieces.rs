@@ -1,7 +1,7 @@
 //! SentencePiece vocabularies: from `tokenizer.model`, or from a `tokenizer.json` that was made of
 //! one (BPE with byte fallback, Unigram).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use serde_json::Value as Json;
@@ -98,6 +98,7 @@ pub(super) fn from_json(
     let base = vocab.ids.len();
     let places = byte_level::by_id(path, json, base)?;
     let added = byte_level::added(path, json, files, VOCAB_LIMIT as usize)?;
+    let order = MergeOrder::new(&json.model.merges);
     let mut tokens = empty();
     for (id, at) in (0u32..).zip(places) {
         let text = at.and_then(|at| vocab.pieces.get(at as usize));
@@ -115,10 +116,7 @@ pub(super) fn from_json(
         tokens.push(text, kind);
         tokens.scores.push(match vocab.scores.get(id as usize) {
             Some(&score) => score,
-            // Earlier merges come first, as SentencePiece's scores say. llama.cpp's converter scores
-            // every piece of a Llama alike, and its runtime then joins other pieces than the model
-            // learned.
-            None => 0.0 - id as f32,
+            None => order.score(text),
         });
     }
     let behind = added.range(u32::try_from(base).unwrap_or(u32::MAX)..);
@@ -139,6 +137,32 @@ pub(super) fn from_json(
         tokens.scores.push(ADDED_SCORE);
     }
     Ok(tokens)
+}
+
+/// When each piece is put together, as a score: the earlier, the higher, as SentencePiece has it.
+///
+/// llama.cpp's converter scores the pieces of a Llama alike, and its runtime then joins others than the
+/// model learned. Ids say no more: Llama 2 has its longest pieces of spaces among the first.
+struct MergeOrder {
+    ranks: HashMap<String, u32>,
+    last: u32,
+}
+
+impl MergeOrder {
+    /// From merges of two pieces with a space between.
+    fn new(merges: &StringList) -> MergeOrder {
+        let (mut ranks, mut last) = (HashMap::new(), 0);
+        for (rank, merge) in (0u32..).zip(merges.iter()) {
+            ranks.entry(merge.replacen(' ', "", 1)).or_insert(rank);
+            last = rank.saturating_add(1);
+        }
+        MergeOrder { ranks, last }
+    }
+
+    /// A piece that no merge makes comes after all others.
+    fn score(&self, piece: &str) -> f32 {
+        0.0 - self.ranks.get(piece).copied().unwrap_or(self.last) as f32
+    }
 }
 
 impl Files<'_, Model> {

@@ -69,8 +69,8 @@ mod tests {
     fn the_best_pair_is_joined_first_and_then_the_leftmost() {
         let rank = |left: &str, right: &str| match format!("{left}{right}").as_str() {
             "bc" => Some(0),
-            "ab" => Some(1),
-            "bca" => Some(2),
+            "ab" => Some(2),
+            "bca" => Some(1),
             _ => None,
         };
         assert_eq!(pieces("abcab", rank), ["a", "bca", "b"]);

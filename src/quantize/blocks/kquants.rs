@@ -92,7 +92,7 @@ encoder!(q5_k: 176 bytes, 1 x 8 sub-blocks of 32, Q5_K_WEIGHING,
 const Q6_K_WEIGHING: Weighing = Weighing {
     without: BySize::Square,
     with: BySize::Alike,
-    even: (0.2, 0.3),
+    even: (0.2, 0.25),
 };
 
 encoder!(q6_k: 210 bytes, 2 x 8 sub-blocks of 16, Q6_K_WEIGHING,
