@@ -338,9 +338,16 @@ fn compare(
     measured: &Measured,
     memory: PeakMemory,
 ) -> anyhow::Result<Comparison> {
+    let asked = measured.prompt_tokens.unwrap_or(workload.prompt_tokens);
+    // The decoder of this program makes room for what it is given; others reserve a whole ubatch.
+    let ubatch = match args.backend {
+        BackendId::Candle => workload.ubatch.min(asked),
+        _ => workload.ubatch,
+    };
     let at = |prompt_tokens| {
         let workload = Workload {
             prompt_tokens,
+            ubatch,
             ..workload.clone()
         };
         plan(model, candidate, target, &workload)
@@ -348,7 +355,7 @@ fn compare(
     let own = &target.runtime.memory.runtime_bytes;
     let bytes = |bytes: f64| crate::units::Bytes(bytes.max(0.0) as u64);
     let predicted = Predicted {
-        prompt: &at(measured.prompt_tokens.unwrap_or(workload.prompt_tokens))?,
+        prompt: &at(asked)?,
         depth: &at(measured.decode_depth + measured.generated_tokens / 2)?,
         memory_slack: (
             bytes(own.expected - own.low),

@@ -112,11 +112,13 @@ pub fn document(report: &Report<'_>) -> Value {
         "ubatch": workload.ubatch,
         "repeats": measured.decode.len(),
     });
+    let peak = values(Quantity::Memory).and_then(|line| line.predicted);
+    let peak = peak.map_or(plan.memory.total().0, |spread| spread.expected as u64);
     document["predicted"] = json!({
         "decode_tokens_per_second": spread(Quantity::Decode),
         "prefill_tokens_per_second": spread(Quantity::Prefill),
         "time_to_first_token_seconds": spread(Quantity::FirstToken),
-        "peak_memory_bytes": plan.memory.total(),
+        "peak_memory_bytes": peak,
         "memory_available_bytes": plan.available,
     });
     document["measured"] = json!({

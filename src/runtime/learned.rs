@@ -199,8 +199,11 @@ impl Runs {
             prefill: factor(ratios(|run| run.prefill)),
             more_memory: median(more),
             source: format!(
-                "{} runs of {} {days}, the last by orinplan {}",
-                runs.len(),
+                "{} of {} {days}, the last by orinplan {}",
+                match runs.len() {
+                    1 => "1 run".to_owned(),
+                    count => format!("{count} runs"),
+                },
                 last.engine,
                 last.version
             ),

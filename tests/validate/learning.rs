@@ -70,7 +70,7 @@ fn a_saved_run_corrects_the_next_plan_until_it_is_forgotten() {
     let after = plan(settings.path());
     assert!(
         notes(&after).contains("learned_from_runs")
-            && notes(&after).contains("1 runs of llama.cpp b9000-abc"),
+            && notes(&after).contains("1 run of llama.cpp b9000-abc"),
         "{}",
         notes(&after)
     );
