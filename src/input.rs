@@ -97,6 +97,31 @@ pub fn open(path: &Path) -> Result<(File, u64), OpenError> {
     }
 }
 
+/// Fills `bytes` from `offset` on, without a position that threads would share.
+#[cfg(unix)]
+pub(crate) fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+}
+
+/// Fills `bytes` from `offset` on, without a position that threads would share.
+#[cfg(windows)]
+pub(crate) fn read_exact_at(
+    file: &File,
+    mut bytes: &mut [u8],
+    mut offset: u64,
+) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, bytes, offset)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            n => {
+                bytes = bytes.split_at_mut(n).1;
+                offset += n as u64;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Whether a file is by its name only the header of a weight file: `NAME.header.safetensors` or
 /// `NAME.header.gguf`, as one gets it by a range request for the first bytes of a large file. It is
 /// planned with as if the weights followed.

@@ -17,5 +17,7 @@ pub mod quantize;
 pub mod device;
 pub mod runtime;
 pub mod plan;
+pub mod decode;
+pub mod validate;
 pub mod report;
 pub mod cli;

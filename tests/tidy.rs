@@ -20,6 +20,8 @@ const ORDER: &[&str] = &[
     "device",
     "runtime",
     "plan",
+    "decode",
+    "validate",
     "report",
     "cli",
 ];

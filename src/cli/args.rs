@@ -4,18 +4,19 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::device::{DEFAULT_BOARD, L4tRelease};
+use crate::device::{DEFAULT_BOARD, HOST, L4tRelease};
 use crate::dtype::Dtype;
 use crate::plan::roofline::Nominal;
 use crate::plan::workload::KV_TYPES;
 use crate::quantize::blocks::FORMATS;
 use crate::scheme::{Rules, TypeOverride};
 use crate::units::Bytes;
+use crate::validate::LEAST_TOKENS;
 
 /// Says whether a language model fits a Jetson Orin, in which format, with how much context and how
 /// fast.
 ///
-/// Exit status: 0 it fits, 1 it does not (or a check differs), 2 an error.
+/// Exit status: 0 it fits, 1 it does not (or a check differs, or a measurement is off), 2 an error.
 #[derive(Debug, Parser)]
 #[command(name = "orinplan", version, max_term_width = 100)]
 pub struct Cli {
@@ -29,6 +30,10 @@ pub(super) enum Command {
     Fit(FitArgs),
     /// Make the file that a plan is about
     Quantize(QuantizeArgs),
+    /// Run a model and set what it does against what `fit` says
+    Validate(ValidateArgs),
+    /// Measure this machine, for plans with --device host
+    Calibrate(CalibrateArgs),
     /// Operational intensity and ceilings against a board's roofline
     Roofline(RooflineArgs),
     /// List what is in a checkpoint
@@ -50,9 +55,9 @@ pub(super) struct BoardArgs {
     /// Power mode by name, in any case [default: the board's]
     #[arg(long, value_name = "NAME")]
     pub power_mode: Option<String>,
-    /// Runtime that loads the model
-    #[arg(long, value_name = "ID", default_value = "llama.cpp")]
-    pub runtime: String,
+    /// Runtime that loads the model [default: llama.cpp; on a machine without a GPU llama.cpp-cpu]
+    #[arg(long, value_name = "ID")]
+    pub runtime: Option<String>,
 }
 
 /// The model and how to read it.
@@ -193,6 +198,112 @@ pub(super) struct QuantizeArgs {
     pub format: PlainFormat,
 }
 
+/// What runs the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum BackendId {
+    /// This program's own decoder
+    #[default]
+    Candle,
+    /// llama.cpp's llama-bench, which is found and started
+    LlamaBench,
+    /// A running server with OpenAI's completions: llama-server, vLLM, TensorRT Edge-LLM
+    Openai,
+    /// A running Ollama
+    Ollama,
+}
+
+impl BackendId {
+    /// Its name on the command line.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            BackendId::Candle => "candle",
+            BackendId::LlamaBench => "llama-bench",
+            BackendId::Openai => "openai",
+            BackendId::Ollama => "ollama",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ValidateArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// What runs the model
+    #[arg(long, value_enum, default_value_t)]
+    pub backend: BackendId,
+    /// Address of the server [default: http://127.0.0.1:8080, Ollama's http://127.0.0.1:11434]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Name under which the server has the model [default: the only one it lists; with Ollama MODEL]
+    #[arg(long, value_name = "NAME")]
+    pub served_model: Option<String>,
+    /// Path of llama-bench [default: searched in PATH and where llama.cpp is usually built]
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+    /// Device whose prediction is tried: `host` for this machine, else an id or a profile file
+    #[arg(long, value_name = "ID|FILE|host", default_value = HOST)]
+    pub device: String,
+    /// Power mode to predict for [default: the one in force]
+    #[arg(long, value_name = "NAME")]
+    pub power_mode: Option<String>,
+    /// Runtime whose prediction is tried [default: that of the backend]
+    #[arg(long, value_name = "ID")]
+    pub runtime: Option<String>,
+    /// Format that a server has made of MODEL [default: as MODEL is stored]
+    #[arg(long, value_name = "ID")]
+    pub scheme: Option<String>,
+    /// Text to go on from, instead of plain words
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// Ask through the model's chat template
+    #[arg(long)]
+    pub chat: bool,
+    /// Tokens to generate in each repeat
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(LEAST_TOKENS..=1 << 20))]
+    pub tokens: u64,
+    /// Length of the prompt of plain words, in about so many tokens
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub prompt_tokens: u64,
+    /// Tokens of context; of a server, what it was started with [default: 4096, or the model's limit
+    /// if smaller]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    pub context: Option<u64>,
+    /// Type of the KV cache
+    #[arg(long, value_name = "TYPE", value_parser = parse_kv_type, default_value = "f16")]
+    pub kv_type: Dtype,
+    /// Prompt tokens processed at once
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub ubatch: u64,
+    /// Threads of llama-bench [default: its own choice]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub threads: Option<u64>,
+    /// Measured repeats, after one that is not counted
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub repeats: u64,
+    /// Percent that an expected value may be off
+    #[arg(long, value_name = "PERCENT", default_value_t = 15.0, value_parser = parse_percent)]
+    pub tolerance: f64,
+    /// Longest silence of a server, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+    /// Keep what was measured: plans for this runtime and device are corrected by it
+    #[arg(long)]
+    pub save_calibration: bool,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t)]
+    pub format: PlainFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CalibrateArgs {
+    /// Forget the calibration, and what runs have taught
+    #[arg(long)]
+    pub reset: bool,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t)]
+    pub format: PlainFormat,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct RooflineArgs {
     /// Models whose real bytes are rated
@@ -281,6 +392,12 @@ pub(super) enum PlainFormat {
 fn parse_release(text: &str) -> Result<L4tRelease, String> {
     text.parse()
         .map_err(|()| "an L4T release reads 36.4.7; see /etc/nv_tegra_release".to_owned())
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let percent = text.trim_end_matches('%').trim().parse::<f64>().ok();
+    let percent = percent.filter(|percent| (0.1..=1000.0).contains(percent));
+    percent.ok_or_else(|| "a tolerance is from 0.1 to 1000 percent".to_owned())
 }
 
 fn parse_rules(text: &str) -> Result<Rules, String> {

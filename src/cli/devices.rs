@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::args::{DevicesArgs, DevicesCommand, PlainFormat};
+use super::fit::open_device;
 use super::{Outcome, print};
 use crate::device;
 use crate::report::devices as report;
@@ -19,7 +20,7 @@ pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<Outcome> {
             }
         }
         DevicesCommand::Show { device } => {
-            let found = device::open(device, Path::new("/"))?;
+            let found = open_device(device)?;
             if is_text {
                 report::show_text(&found)
             } else {

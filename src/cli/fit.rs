@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::args::{BoardArgs, FitArgs, Format, ModelArgs, WorkloadArgs};
-use super::{Outcome, print};
+use super::{Outcome, print, settings};
 use crate::checkpoint::{self, Checkpoint};
 use crate::device::{self, DeviceProfile, PowerMode, Session};
 use crate::gguf;
@@ -142,21 +142,39 @@ pub(super) fn open(args: &ModelArgs) -> anyhow::Result<(Checkpoint, ModelSpec)> 
     Ok((checkpoint, model))
 }
 
+/// What `--device` names; this machine with its calibration, if it has one.
+pub(super) fn open_device(device: &str) -> anyhow::Result<DeviceProfile> {
+    let found = device::open(device, Path::new("/"))?;
+    let is_host = device.eq_ignore_ascii_case(device::HOST);
+    let calibration = is_host.then(settings::calibration).transpose()?.flatten();
+    Ok(match calibration {
+        Some(cpu) => found.calibrated(cpu),
+        None => found,
+    })
+}
+
 /// Where a model runs.
 pub(super) struct Board {
-    device: DeviceProfile,
-    mode: PowerMode,
+    pub(super) device: DeviceProfile,
+    pub(super) mode: PowerMode,
     pub(super) runtime: RuntimeProfile,
 }
 
 impl Board {
     pub(super) fn open(args: &BoardArgs) -> anyhow::Result<Board> {
-        let device = device::open(&args.device, Path::new("/"))?;
+        let device = open_device(&args.device)?;
         let mode = match &args.power_mode {
             Some(name) => device.mode(name)?.clone(),
             None => device.default_mode.clone(),
         };
-        let runtime = runtime::find(&args.runtime)?;
+        let id = match &args.runtime {
+            Some(id) => id,
+            None if device.gpu.is_none() => "llama.cpp-cpu",
+            None => "llama.cpp",
+        };
+        let runtime = runtime::find(id)?;
+        let learned = settings::runs()?.learned(&runtime.id, &device.id, &mode.name);
+        let runtime = runtime.refined(learned);
         Ok(Board {
             device,
             mode,

@@ -2,6 +2,8 @@
 //! reads the environment and knows exit codes.
 
 mod args;
+mod calibrate;
+mod date;
 mod devices;
 mod docs;
 mod fit;
@@ -9,6 +11,8 @@ mod inspect;
 mod progress;
 mod quantize;
 mod roofline;
+mod settings;
+mod validate;
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
@@ -73,6 +77,8 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Fit(args) => fit::run(&args),
         Command::Quantize(args) => quantize::run(&args),
+        Command::Validate(args) => validate::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
         Command::Roofline(args) => roofline::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices(args) => devices::run(&args),

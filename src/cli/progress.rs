@@ -1,8 +1,11 @@
-//! A line on standard error that says how far a long command is, where that is a terminal; and the
-//! memory that the program has taken.
+//! A line on standard error that says how far a long command is, where that is a terminal; the signals
+//! that end one; and the memory that the program has taken.
 
 use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::quantize::Progress;
@@ -44,6 +47,32 @@ impl Bar {
     }
 }
 
+/// What is done now, on one line.
+pub(super) struct Spinner(ProgressBar);
+
+impl Spinner {
+    pub(super) fn new() -> Spinner {
+        let target = match std::io::stderr().is_terminal() {
+            true => ProgressDrawTarget::stderr_with_hz(10),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{msg}, {elapsed}") {
+            bar.set_style(style);
+        }
+        Spinner(bar)
+    }
+
+    pub(super) fn say(&self, message: String) {
+        self.0.set_message(message);
+        self.0.tick();
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// The most memory that the program has held, files mapped by the system left aside; Linux says so.
 pub(super) fn peak_memory() -> Option<Bytes> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -52,4 +81,17 @@ pub(super) fn peak_memory() -> Option<Bytes> {
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(Bytes(kib * 1024))
+}
+
+/// A flag that Ctrl-C and a request to end set. The second one ends the program at once.
+pub(super) fn cancelled_by_signals() -> anyhow::Result<Arc<AtomicBool>> {
+    use signal_hook::consts::TERM_SIGNALS;
+    use signal_hook::flag;
+    let cancel = Arc::new(AtomicBool::new(false));
+    for &signal in TERM_SIGNALS {
+        flag::register_conditional_shutdown(signal, 2, cancel.clone())
+            .and_then(|_| flag::register(signal, cancel.clone()))
+            .context("signals cannot be caught")?;
+    }
+    Ok(cancel)
 }

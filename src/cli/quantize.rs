@@ -1,8 +1,6 @@
 //! `orinplan quantize`: open, describe, assign, write, report.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Instant;
 
@@ -56,7 +54,7 @@ fn gguf(
             overwrite: args.overwrite,
             inputs: inputs(args, checkpoint),
         };
-        let cancel = cancelled_by_signals()?;
+        let cancel = progress::cancelled_by_signals()?;
         let bar = Bar::new(job.tensor_bytes(), job.tensors.len());
         let set = &mut |now| bar.set(now);
         let tallies = quantize::write(&job, checkpoint, &destination, threads(args), &cancel, set);
@@ -92,7 +90,7 @@ fn directory(
 ) -> anyhow::Result<String> {
     let job = directory::Job::new(checkpoint, model, scheme, directory::SHARD_BYTES)?;
     let write = |output: &Path| {
-        let cancel = cancelled_by_signals()?;
+        let cancel = progress::cancelled_by_signals()?;
         let bar = Bar::new(job.tensor_bytes(), job.weights());
         let (threads, overwrite) = (threads(args), args.overwrite);
         let set = |now| bar.set(now);
@@ -221,17 +219,4 @@ fn inputs(args: &QuantizeArgs, checkpoint: &Checkpoint) -> Vec<PathBuf> {
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_none_or(|extension| extension != "gguf"));
     weights.chain(beside).chain(args.imatrix.clone()).collect()
-}
-
-/// A flag that Ctrl-C and a request to end set. The second one ends the program at once.
-fn cancelled_by_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    use signal_hook::consts::TERM_SIGNALS;
-    use signal_hook::flag;
-    let cancel = Arc::new(AtomicBool::new(false));
-    for &signal in TERM_SIGNALS {
-        flag::register_conditional_shutdown(signal, 2, cancel.clone())
-            .and_then(|_| flag::register(signal, cancel.clone()))
-            .context("signals cannot be caught")?;
-    }
-    Ok(cancel)
 }

@@ -103,8 +103,7 @@ impl<'a> Hparams<'a> {
     pub(super) fn float(&self, keys: &[&str]) -> Result<Option<f64>, ConvertError> {
         let there = |key: &&&str| self.text.get(**key).or(self.config.get(**key)).is_some();
         let Some(key) = keys.iter().find(there) else {
-            let default = self.defaults.iter().find(|(key, _)| keys.contains(key));
-            return Ok(default.map(|(_, value)| *value));
+            return Ok(self.default(keys));
         };
         let number = |value: &Json| value.as_f64().ok_or_else(|| bad(key, value, "a number"));
         self.get(key).map(number).transpose()
@@ -117,9 +116,17 @@ impl<'a> Hparams<'a> {
             .transpose()
     }
 
-    /// A count that must be there.
+    /// What stands for a value that is not there by any of its names.
+    pub(super) fn default(&self, keys: &[&str]) -> Option<f64> {
+        let default = self.defaults.iter().find(|(key, _)| keys.contains(key));
+        default.map(|(_, value)| *value)
+    }
+
+    /// A count that must be there, or have a default.
     pub(super) fn need(&self, keys: &'static [&'static str]) -> Result<u32, ConvertError> {
-        self.count(keys)?.ok_or_else(|| missing(keys))
+        let stated = self.count(keys)?;
+        let default = || self.default(keys).map(|count| count as u32);
+        stated.or_else(default).ok_or_else(|| missing(keys))
     }
 }
 

@@ -44,13 +44,17 @@ pub(super) fn original_context(hparams: &Hparams<'_>) -> Result<Option<Value>, C
     }
 }
 
+fn rotary_part(hparams: &Hparams<'_>) -> Result<Option<f64>, ConvertError> {
+    const PART: &[&str] = &["partial_rotary_factor", "rope_pct", "rope_percent"];
+    match hparams.rope.float(PART)? {
+        None => hparams.float(PART),
+        stated => Ok(stated),
+    }
+}
+
 /// Phi-3: the part of a head that turns.
 pub(super) fn partial_rope_dims(hparams: &Hparams<'_>) -> Result<Option<Value>, ConvertError> {
-    const PART: &[&str] = &["partial_rotary_factor", "rope_pct", "rope_percent"];
-    let part = match hparams.rope.float(PART)? {
-        None => hparams.float(PART)?,
-        stated => stated,
-    };
+    let part = rotary_part(hparams)?;
     let hidden = hparams.need(&["hidden_size", "n_embd"])?;
     let heads = hparams.need(&["num_attention_heads", "n_head"])?;
     let turning = (part.unwrap_or(1.0) * f64::from(hidden)) as u32;
@@ -107,6 +111,65 @@ pub(super) fn window_pattern(hparams: &Hparams<'_>) -> Result<Option<Value>, Con
         Value::Bool(attention.is_some_and(|a| a.window.is_some()))
     });
     Ok(Some(Value::Array(windowed.collect())))
+}
+
+/// Parts of a head that turn by the place of a token in time, height and width, filled up to four.
+pub(super) fn sections(hparams: &Hparams<'_>) -> Result<Option<Value>, ConvertError> {
+    const KEY: &str = "mrope_section";
+    let Some(list) = hparams.rope.list(KEY) else {
+        return Ok(None);
+    };
+    let part = |value: &Json| {
+        let part = value.as_i64().and_then(|part| i32::try_from(part).ok());
+        part.ok_or_else(|| bad(KEY, value, "a whole number of 31 bits"))
+    };
+    let mut parts: Vec<i32> = list.iter().take(4).map(part).collect::<Result<_, _>>()?;
+    parts.resize(4, 0);
+    Ok(Some(Value::I32s(parts)))
+}
+
+/// A number of Ministral 3's rotary parameters; the text part of Mistral Small 3 has none.
+pub(super) fn ministral3(
+    hparams: &Hparams<'_>,
+    key: &'static str,
+) -> Result<Option<Value>, ConvertError> {
+    match hparams.get("model_type").and_then(Json::as_str) {
+        Some("ministral3") => {
+            let stated = hparams.rope.float(&[key])?;
+            Ok(Some(f32_value(stated.ok_or_else(|| missing(&[key]))?)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Heads of keys in each block, none where there is no attention.
+pub(super) fn kv_heads_by_block(hparams: &Hparams<'_>) -> Result<Option<Value>, ConvertError> {
+    let heads = hparams.model.layers.iter().map(|layer| {
+        let attention = layer.mixer.attention.as_ref();
+        i32::try_from(attention.map_or(0, |a| a.kv_heads)).unwrap_or(i32::MAX)
+    });
+    Ok(Some(Value::I32s(heads.collect())))
+}
+
+/// The width of a delta net's values, all heads together.
+pub(super) fn delta_net_width(hparams: &Hparams<'_>) -> Result<Option<Value>, ConvertError> {
+    let heads = hparams.need(&["linear_num_value_heads"])?;
+    let width = hparams.need(&["linear_value_head_dim"])?;
+    Ok(Some(Value::U32(heads.saturating_mul(width))))
+}
+
+pub(super) fn recurrent_layers(hparams: &Hparams<'_>) -> Result<Option<Value>, ConvertError> {
+    let layers = hparams.model.layers.iter();
+    let recurrent = layers.map(|layer| Value::Bool(layer.mixer.recurrent.is_some()));
+    Ok(Some(Value::Array(recurrent.collect())))
+}
+
+/// The part of a head that turns: a quarter unless stated.
+pub(super) fn quarter_rope_dims(hparams: &Hparams<'_>) -> Result<Option<Value>, ConvertError> {
+    let part = rotary_part(hparams)?.unwrap_or(0.25);
+    let mut layers = hparams.model.layers.iter();
+    let head = layers.find_map(|layer| Some(layer.mixer.attention.as_ref()?.key_dim));
+    Ok(head.map(|head| Value::U32((head as f64 * part) as u32)))
 }
 
 /// The value below which a standard normal variable falls with probability `share`: bisection on

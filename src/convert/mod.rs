@@ -12,13 +12,14 @@ mod made;
 mod name;
 mod rules;
 mod sampling;
+mod steps;
 mod tokenizer;
 mod weights;
 
 use std::path::Path;
 
 pub use error::ConvertError;
-pub use weights::{Change, change, rope_table, rotary_source};
+pub use weights::{Change, Cuts, Deal, ValueChange, change, rope_table};
 
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::Value;

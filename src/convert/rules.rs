@@ -7,10 +7,11 @@ use serde_json::Value as Json;
 use super::error::ConvertError;
 use super::hparams::{Hparams, as_count, bad, missing};
 use super::made::*;
+use super::steps::*;
 use super::tokenizer::Vocabulary;
-use super::weights::{Change, rotary_pairs, shifted_norms, unchanged};
+use super::weights::Change;
 use crate::gguf::Value;
-use crate::model::{Attention, ModelSpec, TensorRole};
+use crate::model::{Attention, FeedForward, ModelSpec, Tensor};
 
 /// How one architecture is described.
 pub(super) struct Conversion {
@@ -24,8 +25,8 @@ pub(super) struct Conversion {
     pub(super) rules: &'static [&'static [Rule]],
     /// Which tokenizer it has.
     pub(super) vocabulary: Vocabulary,
-    /// What is done to the weights of a role.
-    pub(super) weights: fn(TensorRole) -> Change,
+    /// What is done to a tensor's weights.
+    pub(super) weights: fn(&Tensor, &Hparams<'_>) -> Result<Change, ConvertError>,
 }
 
 /// One key: GGUF's name of it, without the architecture unless it starts with `general.`, and
@@ -73,6 +74,14 @@ static CONVERSIONS: &[Conversion] = &[
         weights: rotary_pairs,
     },
     Conversion {
+        architecture: "mistral3",
+        defaults: &[("rms_norm_eps", 1e-6), ("rope_theta", 10_000.0)],
+        first: &[],
+        rules: &[COMMON, HEAD_DIM, FILE_TYPE, VOCAB_AND_ROPE, MINISTRAL3],
+        vocabulary: Vocabulary::Llama,
+        weights: rotary_pairs,
+    },
+    Conversion {
         architecture: "smollm3",
         defaults: &[("rms_norm_eps", 1e-6), ("rope_theta", 2_000_000.0)],
         first: &[],
@@ -86,7 +95,7 @@ static CONVERSIONS: &[Conversion] = &[
         first: &[],
         rules: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE],
         vocabulary: Vocabulary::SentencePieceOrByteLevel,
-        weights: unchanged,
+        weights: plain,
     },
     Conversion {
         architecture: "qwen3",
@@ -94,7 +103,7 @@ static CONVERSIONS: &[Conversion] = &[
         first: &[],
         rules: &[COMMON, HEAD_DIM, FILE_TYPE],
         vocabulary: Vocabulary::SentencePieceOrByteLevel,
-        weights: unchanged,
+        weights: plain,
     },
     Conversion {
         architecture: "qwen3moe",
@@ -111,7 +120,7 @@ static CONVERSIONS: &[Conversion] = &[
             )],
         ],
         vocabulary: Vocabulary::ByteLevel,
-        weights: unchanged,
+        weights: plain,
     },
     Conversion {
         architecture: "phi3",
@@ -136,7 +145,7 @@ static CONVERSIONS: &[Conversion] = &[
             Rule::Count("attention.sliding_window", &["sliding_window"], |_| Some(0)),
         ]],
         vocabulary: Vocabulary::Phi3,
-        weights: unchanged,
+        weights: plain,
     },
     Conversion {
         architecture: "gemma2",
@@ -182,7 +191,84 @@ static CONVERSIONS: &[Conversion] = &[
         first: &[],
         rules: &[COMMON, HEAD_DIM, FILE_TYPE, &[FINAL_SOFTCAP, WINDOW], ALTUP],
         vocabulary: Vocabulary::SentencePiece,
-        weights: unchanged,
+        weights: plain,
+    },
+    Conversion {
+        architecture: "lfm2",
+        defaults: &[
+            ("norm_eps", 1e-5),
+            ("rope_theta", 1_000_000.0),
+            ("conv_L_cache", 3.0),
+        ],
+        first: &[],
+        rules: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE, SHORT_CONVOLUTION],
+        vocabulary: Vocabulary::ByteLevel,
+        weights: plain,
+    },
+    Conversion {
+        architecture: "qwen3next",
+        defaults: &[
+            ("rms_norm_eps", 1e-6),
+            ("rope_theta", 10_000.0),
+            ("intermediate_size", 5632.0),
+            ("num_experts", 512.0),
+            ("num_experts_per_tok", 10.0),
+            ("moe_intermediate_size", 512.0),
+            ("shared_expert_intermediate_size", 512.0),
+            ("linear_conv_kernel_dim", 4.0),
+            ("linear_key_head_dim", 128.0),
+            ("linear_value_head_dim", 128.0),
+            ("linear_num_key_heads", 16.0),
+            ("linear_num_value_heads", 32.0),
+        ],
+        first: &[],
+        rules: &[COMMON, HEAD_DIM, FILE_TYPE, EXPERT_WIDTHS, DELTA_NET],
+        vocabulary: Vocabulary::ByteLevel,
+        weights: interleaved_heads,
+    },
+    Conversion {
+        architecture: "qwen35",
+        defaults: &[
+            ("rms_norm_eps", 1e-6),
+            ("rope_theta", 10_000.0),
+            ("intermediate_size", 12_288.0),
+            ("linear_conv_kernel_dim", 4.0),
+            ("linear_key_head_dim", 128.0),
+            ("linear_value_head_dim", 128.0),
+            ("linear_num_key_heads", 16.0),
+            ("linear_num_value_heads", 32.0),
+        ],
+        first: &[],
+        rules: &[COMMON, HEAD_DIM, FILE_TYPE, DELTA_NET, SECTIONS],
+        vocabulary: Vocabulary::ByteLevel,
+        weights: tiled_values,
+    },
+    Conversion {
+        architecture: "qwen35moe",
+        defaults: &[
+            ("rms_norm_eps", 1e-6),
+            ("rope_theta", 10_000.0),
+            ("num_experts", 256.0),
+            ("num_experts_per_tok", 8.0),
+            ("moe_intermediate_size", 512.0),
+            ("shared_expert_intermediate_size", 512.0),
+            ("linear_conv_kernel_dim", 4.0),
+            ("linear_key_head_dim", 128.0),
+            ("linear_value_head_dim", 128.0),
+            ("linear_num_key_heads", 16.0),
+            ("linear_num_value_heads", 32.0),
+        ],
+        first: &[],
+        rules: &[
+            COMMON,
+            HEAD_DIM,
+            FILE_TYPE,
+            EXPERT_WIDTHS,
+            DELTA_NET,
+            SECTIONS,
+        ],
+        vocabulary: Vocabulary::ByteLevel,
+        weights: tiled_values,
     },
 ];
 
@@ -209,7 +295,7 @@ const HIDDEN: Rule = Rule::Count(
 );
 const FFN: Rule = Rule::Count(
     "feed_forward_length",
-    &["intermediate_size", "n_inner", "hidden_dim"],
+    &["intermediate_size", "n_inner", "hidden_dim", "block_ff_dim"],
     nothing,
 );
 const HEADS: Rule = Rule::Count(
@@ -262,6 +348,7 @@ const COMMON: &[Rule] = &[
     }),
     Rule::Made("rope.scaling.yarn_beta_fast", |h| yarn(h, &["beta_fast"])),
     Rule::Made("rope.scaling.yarn_beta_slow", |h| yarn(h, &["beta_slow"])),
+    Rule::Made("rope.dimension_sections", sections),
     ROPE_BASE,
     Rule::Made("rope.freq_base_swa", |h| {
         Ok(h.window_rope_base.map(f32_value))
@@ -314,6 +401,59 @@ const VOCAB_AND_ROPE: &[Rule] = &[
         model.dims.hidden.checked_div(heads)
     }),
 ];
+const MINISTRAL3: &[Rule] = &[
+    Rule::Made("rope.scaling.yarn_log_multiplier", |h| {
+        ministral3(h, "mscale_all_dim")
+    }),
+    Rule::Made("attention.temperature_scale", |h| {
+        ministral3(h, "llama_4_scaling_beta")
+    }),
+];
+/// Blocks that convolve have no heads of keys; the width of the feed-forward is rounded.
+const SHORT_CONVOLUTION: &[Rule] = &[
+    Rule::Made("attention.head_count_kv", kv_heads_by_block),
+    Rule::Count("vocab_size", &["vocab_size"], |model| {
+        Some(model.dims.vocab)
+    }),
+    Rule::Count("shortconv.l_cache", &["conv_L_cache"], nothing),
+    Rule::Made("feed_forward_length", |h| {
+        let width = h.model.layers.iter().find_map(|l| match l.feed_forward {
+            FeedForward::Dense { inner } => u32::try_from(inner).ok(),
+            _ => None,
+        });
+        Ok(width.map(Value::U32))
+    }),
+];
+const EXPERT_WIDTHS: &[Rule] = &[
+    Rule::Count(
+        "expert_feed_forward_length",
+        &["moe_intermediate_size"],
+        nothing,
+    ),
+    Rule::Count(
+        "expert_shared_feed_forward_length",
+        &["shared_expert_intermediate_size"],
+        nothing,
+    ),
+];
+const DELTA_NET: &[Rule] = &[
+    Rule::Count("ssm.conv_kernel", &["linear_conv_kernel_dim"], nothing),
+    Rule::Count("ssm.state_size", &["linear_key_head_dim"], nothing),
+    Rule::Count("ssm.group_count", &["linear_num_key_heads"], nothing),
+    Rule::Count("ssm.time_step_rank", &["linear_num_value_heads"], nothing),
+    Rule::Made("ssm.inner_size", delta_net_width),
+    Rule::Made("attention.recurrent_layers", recurrent_layers),
+    Rule::Count(
+        "full_attention_interval",
+        &["full_attention_interval"],
+        |_| Some(4),
+    ),
+    Rule::Made("rope.dimension_count", quarter_rope_dims),
+];
+/// Text tokens turn all sections alike; runtimes ask for them all the same.
+const SECTIONS: &[Rule] = &[Rule::Made("rope.dimension_sections", |h| {
+    Ok(sections(h)?.or(Some(Value::I32s(vec![11, 11, 10, 0]))))
+})];
 const ALTUP: &[Rule] = &[
     Rule::Count("altup.active_idx", &["altup_active_idx"], |_| Some(0)),
     Rule::Count("altup.num_inputs", &["altup_num_inputs"], |model| {
@@ -351,7 +491,12 @@ impl Rule {
         match *self {
             Rule::Count(_, names, or) => match hparams.find(names) {
                 Some((name, value)) => count_value(name, value).map(Some),
-                None => match or(hparams.model).map(u32::try_from) {
+                None => match hparams
+                    .default(names)
+                    .map(|count| count as u64)
+                    .or_else(|| or(hparams.model))
+                    .map(u32::try_from)
+                {
                     None => Ok(None),
                     Some(Ok(count)) => Ok(Some(Value::U32(count))),
                     Some(Err(_)) => Err(missing(names)),

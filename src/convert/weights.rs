@@ -1,6 +1,8 @@
 //! What conversion does to weights: the change of a tensor's values or of the order of its rows, and
-//! the rotary tables that no checkpoint stores. In: a tensor's role, a configuration. Out: a
-//! [`Change`], or a table. Must not: read weights.
+//! the rotary tables that no checkpoint stores. In: a tensor, a configuration. Out: a [`Change`], or
+//! a table. Must not: read weights.
+
+use std::ops::Range;
 
 use serde_json::Value as Json;
 
@@ -11,53 +13,96 @@ use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::model::{ModelSpec, Tensor, TensorRole};
 
 /// How a GGUF's tensor differs from the checkpoint's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// What becomes of each value.
+    pub value: ValueChange,
+    /// In which order its rows are taken; as stored without.
+    pub rows: Option<Deal>,
+    /// In which order the values of a row are taken; as stored without.
+    pub columns: Option<Deal>,
+    /// Which rows are its own, where it shares a stored matrix with others.
+    pub cuts: Option<Cuts>,
+}
+
+/// What becomes of each value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Change {
-    /// Not at all.
+pub enum ValueChange {
+    /// Nothing.
     #[default]
     None,
     /// One is added: the runtime multiplies by the weight where the model multiplies by one more.
     AddOne,
-    /// The rows of each head are dealt from two halves into pairs: llama.cpp turns neighbours, where
-    /// Transformers turns an element with the one half a head further.
-    RotaryPairs,
+    /// `-exp(x)`: the model stores the logarithm of a decay.
+    NegatedExp,
 }
 
-/// Llama's queries and keys (`LlamaModel.permute` of llama.cpp's `conversion/llama.py`).
-pub(super) fn rotary_pairs(role: TensorRole) -> Change {
-    match role {
-        TensorRole::AttnQ | TensorRole::AttnK => Change::RotaryPairs,
-        _ => Change::None,
+/// An order: behind the first `start` places, each run of `stacks * cards * unit` is stored as
+/// `stacks` stacks of `cards` cards of `unit`, and written by taking one card from each stack in
+/// turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deal {
+    /// Places before the first stack, which stay.
+    pub start: u64,
+    /// Stacks in a run.
+    pub stacks: u64,
+    /// Cards in a stack.
+    pub cards: u64,
+    /// Neighbouring places that stay together.
+    pub unit: u64,
+}
+
+/// The rows of one tensor in a stored matrix that it shares: in every `period` rows, these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cuts {
+    /// Rows after which the division repeats.
+    pub period: u64,
+    /// Its rows in the first period. Those of all periods come before those of the next range.
+    pub ranges: Vec<Range<u64>>,
+}
+
+impl Deal {
+    /// Where place `place` is stored.
+    pub fn source(self, place: u64) -> u64 {
+        let run = self.run();
+        let Some(behind) = place.checked_sub(self.start).filter(|_| run > 0) else {
+            return place;
+        };
+        let inside = behind % run;
+        let (taken, within) = (inside / self.unit, inside % self.unit);
+        let (card, stack) = (taken / self.stacks, taken % self.stacks);
+        self.start + (behind - inside) + (stack * self.cards + card) * self.unit + within
     }
-}
 
-/// Gemma's norms (`norm_shift` of llama.cpp's `conversion/gemma.py`).
-pub(super) fn shifted_norms(role: TensorRole) -> Change {
-    match role.info().stem.ends_with("norm") {
-        true => Change::AddOne,
-        false => Change::None,
+    /// Whether `places` places are whole runs.
+    pub fn divides(self, places: u64) -> bool {
+        let behind = places.checked_sub(self.start);
+        self.run() > 0 && behind.is_some_and(|behind| behind.is_multiple_of(self.run()))
     }
-}
 
-pub(super) fn unchanged(_: TensorRole) -> Change {
-    Change::None
+    fn run(self) -> u64 {
+        self.stacks
+            .saturating_mul(self.cards)
+            .saturating_mul(self.unit)
+    }
 }
 
 /// What conversion does to `tensor` of `model`.
 ///
 /// # Errors
-/// [`ConvertError::Unsupported`] for an architecture without a conversion.
-pub fn change(model: &ModelSpec, tensor: &Tensor) -> Result<Change, ConvertError> {
-    Ok((conversion(&model.architecture)?.weights)(tensor.role))
-}
-
-/// The source row of row `row` under [`Change::RotaryPairs`], for heads of `head` rows.
-///
-/// A head's rows `(0, 1, 2, 3, ..)` become `(0, h, 1, h + 1, ..)`, `h` being half a head.
-pub fn rotary_source(row: u64, head: u64) -> u64 {
-    let half = head / 2;
-    let (start, inside) = (row - row % head, row % head);
-    start + inside / 2 + inside % 2 * half
+/// [`ConvertError`]: an architecture without a conversion, or a hyperparameter that the change
+/// follows from and that is missing or no number.
+pub fn change(
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+    tensor: &Tensor,
+) -> Result<Change, ConvertError> {
+    let RawConfig::HuggingFace(config) = &checkpoint.config else {
+        return Ok(Change::default());
+    };
+    let conversion = conversion(&model.architecture)?;
+    let hparams = Hparams::new(config, model, conversion.defaults)?;
+    (conversion.weights)(tensor, &hparams)
 }
 
 /// The factors of a rotary table, one per pair of a head: for `rope_freqs` by how much Llama 3
@@ -128,9 +173,32 @@ fn stretched(hparams: &Hparams<'_>) -> Result<Vec<f32>, ConvertError> {
 mod tests {
     use super::*;
 
+    fn order(deal: Deal, places: u64) -> Vec<u64> {
+        (0..places).map(|place| deal.source(place)).collect()
+    }
+
     #[test]
     fn a_heads_halves_become_pairs() {
-        let order: Vec<u64> = (0..12).map(|row| rotary_source(row, 6)).collect();
-        assert_eq!(order, [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
+        let deal = Deal {
+            start: 0,
+            stacks: 2,
+            cards: 3,
+            unit: 1,
+        };
+        assert_eq!(order(deal, 12), [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
+    }
+
+    #[test]
+    fn heads_of_each_group_are_dealt_round_the_groups() {
+        // Two groups of three heads of two rows, behind one row that stays.
+        let deal = Deal {
+            start: 1,
+            stacks: 2,
+            cards: 3,
+            unit: 2,
+        };
+        let expect = [0, 1, 2, 7, 8, 3, 4, 9, 10, 5, 6, 11, 12];
+        assert_eq!(order(deal, 13), expect);
+        assert!(deal.divides(13) && !deal.divides(12));
     }
 }

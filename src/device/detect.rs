@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use super::cpu::BANDWIDTH_UNKNOWN;
 use super::error::DeviceError;
 use super::l4t::L4tRelease;
 use super::power_mode;
@@ -122,7 +123,7 @@ fn board(root: &Path) -> Result<Option<DeviceProfile>, DeviceError> {
     Ok(list()?.into_iter().find(names))
 }
 
-fn read_memory(root: &Path) -> MemoryNow {
+pub(super) fn read_memory(root: &Path) -> MemoryNow {
     let text = probe::text(root, "proc/meminfo").unwrap_or_default();
     let field = |name| probe::meminfo(&text, name);
     MemoryNow {
@@ -192,8 +193,8 @@ fn apply_release(profile: &mut DeviceProfile, release: Option<L4tRelease>, notes
 /// A machine without a profile: its memory, and nothing about its speed until that is measured.
 fn host(name: &str, cpu_count: usize, total: Bytes, notes: &mut Notes) -> DeviceProfile {
     notes.add(
-        "bandwidth_unknown",
-        "the memory bandwidth of this machine is unknown, so no speed is predicted for it",
+        BANDWIDTH_UNKNOWN,
+        "the memory bandwidth of this machine is unknown, so no speed is predicted for it; `orinplan calibrate` measures it",
     );
     let none = Sourced::derived(Bytes(0), "nothing is known to be held");
     let held = Estimate {
@@ -223,6 +224,7 @@ fn host(name: &str, cpu_count: usize, total: Bytes, notes: &mut Notes) -> Device
         system_desktop: held,
         bus_bits: None,
         gpu: None,
+        cpu: None,
         modes: vec![mode.clone()],
         default_mode: mode,
         allocation_limits: Vec::new(),

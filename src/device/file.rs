@@ -102,6 +102,7 @@ impl Reader<'_> {
             total_memory: total,
             bus_bits,
             gpu,
+            cpu: None,
             modes,
             default_mode,
             allocation_limits: self.each(

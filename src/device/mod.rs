@@ -3,6 +3,8 @@
 //! In: a board's id, a profile file, or the root directory of a running machine. Out: one
 //! [`DeviceProfile`]. Must not: run programs, know a model, or hold a number without a source.
 
+mod activity;
+mod cpu;
 mod detect;
 mod error;
 mod file;
@@ -15,6 +17,10 @@ mod quantity;
 mod registry;
 mod wire;
 
+pub use activity::{
+    Activity, Clock, Process, ProcessorTime, activity, forget_peak, listener, process,
+};
+pub use cpu::{CalibrationError, Cpu, FormatRate};
 pub use detect::{DetectedDevice, MemoryNow, detect};
 pub use error::DeviceError;
 pub use l4t::L4tRelease;

@@ -15,7 +15,7 @@ const CONF: &str = "etc/nvpmodel.conf";
 const STATUS: &str = "var/lib/nvpmodel/status";
 const EMC_CAP: &str = "sys/kernel/nvpmodel_emc_cap/emc_iso_cap";
 /// JetPack 6 names the device `.gpu`, JetPack 5 `.ga10b`.
-const GPU_NODES: [&str; 2] = [
+pub(super) const GPU_NODES: [&str; 2] = [
     "sys/class/devfreq/17000000.gpu",
     "sys/class/devfreq/17000000.ga10b",
 ];

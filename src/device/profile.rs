@@ -1,6 +1,7 @@
 //! A device as the plan sees it: one pool of memory, what the system holds of it, and what each
 //! power mode reaches. Valid by existence: profiles come from `file` or `detect`, both of which check.
 
+use super::cpu::Cpu;
 use super::error::DeviceError;
 use super::l4t::L4tRelease;
 use super::quantity::{OpsPerSecond, Sourced, Watts};
@@ -25,6 +26,8 @@ pub struct DeviceProfile {
     pub bus_bits: Option<Sourced<u64>>,
     /// The GPU; `None` on a machine planned for its CPU.
     pub gpu: Option<Gpu>,
+    /// What its processors were measured to do; only of the machine at hand.
+    pub cpu: Option<Cpu>,
     /// Every power mode, slowest first. Never empty.
     pub modes: Vec<PowerMode>,
     /// The mode that holds when none is asked for: one of `modes`, or the one in force here.

@@ -4,6 +4,7 @@
 use serde_json::Value as Json;
 
 use super::facts::{Facts, Key};
+use super::pass::Recipe;
 use super::role::TensorRole;
 use super::spec::{Dims, Layer};
 use super::{ModelError, families};
@@ -21,6 +22,9 @@ pub(super) struct Arch {
     pub defaults: &'static [(Key, u64)],
     /// `tie_word_embeddings` when the file leaves it out.
     pub tied_by_default: bool,
+    /// What its forward pass does beyond what blocks and tensors say; `None` where the decoder does
+    /// not run it.
+    pub pass: Option<Recipe>,
     /// The blocks.
     pub layers: fn(&Facts<'_>) -> Result<Vec<Layer>, ModelError>,
     /// The tensors, in groups that architectures share.

@@ -4,7 +4,7 @@ use super::arch::Arch;
 use super::facts::Facts;
 use super::role::TensorRole;
 use super::spec::{ModelSpec, Tensor, Tower};
-use super::{Dims, ModelError, Unknown, shape, unknown_architecture};
+use super::{Dims, ModelError, Unknown, pass, shape, unknown_architecture};
 use crate::checkpoint::{Checkpoint, StoredTensor};
 use crate::gguf::Metadata;
 
@@ -60,6 +60,12 @@ pub(super) fn read(
     {
         dims.vocab = embedding.shape.first().copied().unwrap_or(0);
     }
+    let recipe = arch.and_then(|arch| arch.pass.as_ref());
+    let known = Arch::of_gguf(name).is_some();
+    let pass = match recipe.filter(|_| known) {
+        Some(recipe) => pass::read(recipe, &facts, dims.blocks)?,
+        None => None,
+    };
     let published = |t: &&Tensor| !t.role.is_rope_table();
     Ok(ModelSpec {
         stored: Vec::new(),
@@ -72,6 +78,7 @@ pub(super) fn read(
         architecture: name.to_owned(),
         dims,
         layers,
+        pass,
         tied: !tensors.iter().any(|t| t.role == TensorRole::Output),
         tensors,
         towers: sum_towers(towers.into_iter().map(|(_, t)| t)),

@@ -120,6 +120,7 @@ pub(super) fn read(
         }
     };
     Ok(ModelSpec {
+        pass: None,
         name: checkpoint.name.clone(),
         architecture: match (assumed, stated) {
             (Some(_), Some(stated)) => stated.to_owned(),
@@ -165,6 +166,7 @@ fn weights_only(
     let stored = logical.clone();
     let sorted = Sorted::new(logical, usize::MAX);
     Ok(ModelSpec {
+        pass: None,
         name: checkpoint.name.clone(),
         architecture: name.to_owned(),
         parameters: sorted.parameters(),

@@ -10,6 +10,7 @@ mod gather;
 mod gguf;
 mod hugging_face;
 mod packed;
+mod pass;
 mod role;
 mod spec;
 
@@ -18,6 +19,7 @@ use crate::units::Bytes;
 
 pub use facts::Key;
 pub use packed::Logical;
+pub use pass::{Activation, Pass, Rope, RopeStyle, Sparse, Yarn};
 pub use role::{Category, Keep, ROLES, RoleInfo, TensorRole, Touch};
 pub use spec::*;
 
@@ -65,6 +67,12 @@ pub enum ModelError {
     /// A value that is not a whole, non-negative number of a plausible size.
     #[error("`{key}` in the configuration is not a plausible whole number")]
     BadValue {
+        /// Its name.
+        key: String,
+    },
+    /// A value that is not a finite, non-negative number.
+    #[error("`{key}` in the metadata is not a finite, non-negative number")]
+    BadNumber {
         /// Its name.
         key: String,
     },

@@ -147,9 +147,9 @@ roles! {
     PerLayerGate          "inp_gate"              true   Other          Quantize Whole;
     PerLayerProj          "proj"                  true   Other          Quantize Whole;
     PerLayerPostNorm      "post_norm"             true   Other          Full     Whole;
-    AltupCorrectCoef      "altup_correct_coef"    true   Other          Half     Whole;
+    AltupCorrectCoef      "altup_correct_coef"    true   Other          Full     Whole;
     AltupCorrectScale     "altup_correct_scale"   true   Other          Full     Whole;
-    AltupPredictCoef      "altup_predict_coef"    true   Other          Half     Whole;
+    AltupPredictCoef      "altup_predict_coef"    true   Other          Full     Whole;
     AltupRouter           "altup_router"          true   Other          Half     Whole;
     AltupRouterNorm       "altup_router_norm"     true   Other          Full     Whole;
     LaurelL               "laurel_l"              true   Other          Half     Whole;

@@ -5,6 +5,7 @@
 use crate::checkpoint::SourceFormat;
 use crate::dtype::{Dtype, elements};
 use crate::model::packed::Logical;
+use crate::model::pass::Pass;
 use crate::model::role::TensorRole;
 use crate::units::Bytes;
 
@@ -22,6 +23,9 @@ pub struct ModelSpec {
     pub dims: Dims,
     /// Every block in order. Empty where the architecture is unknown.
     pub layers: Vec<Layer>,
+    /// How tensors are put together when the model runs; `None` for a checkpoint that is not a GGUF
+    /// and for an architecture that the decoder does not know.
+    pub pass: Option<Pass>,
     /// Every tensor of the text model, in llama.cpp's names and shapes.
     pub tensors: Vec<Tensor>,
     /// The stored tensors of a Hugging Face checkpoint with packing folded away, in file order,

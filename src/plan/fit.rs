@@ -1,14 +1,16 @@
 //! Does it fit, how much context, how fast: one plan per scheme, and the scheme to take.
 
-use crate::device::{DeviceProfile, L4tRelease, PowerMode};
+use crate::device::{Cpu, DeviceProfile, L4tRelease, PowerMode};
 use crate::dtype::Dtype;
 use crate::model::ModelSpec;
+use crate::plan::cpu;
 use crate::plan::memory::{Ledger, ledger};
 use crate::plan::note::Note;
 use crate::plan::operations::{decode_operations, prompt_attention};
-use crate::plan::speed::{self, Estimate, Gpu, Prompt, PromptEstimate};
+use crate::plan::speed::{self, Estimate, Gpu, Prompt, PromptEstimate, Spread};
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
+use crate::runtime::learned::{Factor, Learned};
 use crate::runtime::profile::Trust;
 use crate::scheme::{Assignment, Scheme};
 use crate::units::Bytes;
@@ -225,7 +227,6 @@ fn speeds(
     target: Target<'_>,
     workload: &Workload,
 ) -> Option<Speeds> {
-    let gpu = gpu(target.mode)?;
     let layers = model.layers.len() as u64;
     let operations = decode_operations(model, assignment, workload);
     let speed = &target.runtime.speed;
@@ -234,10 +235,64 @@ fn speeds(
         ubatch: workload.ubatch,
         attention_macs: prompt_attention(model, workload.prompt_tokens),
     };
-    Some(Speeds {
-        decode: speed::decode(&operations, layers, workload.parallel, &gpu, speed),
-        prefill: speed::prefill(&operations, layers, prompt, &gpu, speed),
+    let speeds = match (gpu(target.mode), measured_cpu(target)) {
+        (_, Some(cpu)) => {
+            let own = cpu.runtime == target.runtime.id;
+            let machine = cpu::Machine { cpu, own, layers };
+            Speeds {
+                decode: cpu::decode(&operations, workload.parallel, machine),
+                prefill: cpu::prefill(&operations, prompt, machine),
+            }
+        }
+        (Some(gpu), None) => Speeds {
+            decode: speed::decode(&operations, layers, workload.parallel, &gpu, speed),
+            prefill: speed::prefill(&operations, layers, prompt, &gpu, speed),
+        },
+        (None, None) => return None,
+    };
+    Some(match &target.runtime.learned {
+        Some(learned) => taught(speeds, learned),
+        None => speeds,
     })
+}
+
+/// Speeds as runs on the device have shown them to be: moved by their factors, and as uncertain as
+/// those runs were apart. Never above the ceiling.
+fn taught(mut speeds: Speeds, learned: &Learned) -> Speeds {
+    let rates = |spread: Spread, factor: &Option<Factor>, ceiling: f64| {
+        let Some(factor) = factor else {
+            return spread;
+        };
+        let expected = (spread.expected * factor.value).min(ceiling);
+        Spread {
+            low: expected / factor.spread,
+            expected,
+            high: (expected * factor.spread).clamp(expected, ceiling.max(expected)),
+        }
+    };
+    let decode = &mut speeds.decode;
+    decode.tokens_per_second = rates(decode.tokens_per_second, &learned.decode, decode.ceiling);
+    let prefill = &mut speeds.prefill;
+    let before = prefill.tokens_per_second;
+    prefill.tokens_per_second = rates(before, &learned.prefill, prefill.ceiling);
+    // The first token waits for the prompt: its time moves with the rate.
+    let scale = before.expected / prefill.tokens_per_second.expected.max(f64::MIN_POSITIVE);
+    if let Some(factor) = &learned.prefill {
+        let expected = prefill.time_to_first_token.expected * scale;
+        prefill.time_to_first_token = Spread {
+            low: expected / factor.spread,
+            expected,
+            high: expected * factor.spread,
+        };
+    }
+    speeds
+}
+
+/// The measured processors, where the runtime uses them: on a machine without a GPU, or if they were
+/// measured with this very runtime.
+fn measured_cpu(target: Target<'_>) -> Option<&Cpu> {
+    let cpu = target.device.cpu.as_ref()?;
+    (gpu(target.mode).is_none() || cpu.runtime == target.runtime.id).then_some(cpu)
 }
 
 /// The GPU as a power mode runs it, if its clock, its SMs and its bandwidth are known.
@@ -298,17 +353,26 @@ fn self_evident(
     if towers > Bytes(0) && !workload.text_only {
         notes.push(Note::Towers { bytes: towers });
     }
-    match gpu(target.mode) {
-        None => notes.push(Note::SpeedUnknown {
+    match (gpu(target.mode), measured_cpu(target)) {
+        (None, None) => notes.push(Note::SpeedUnknown {
             device: target.device.name.clone(),
         }),
-        Some(_) if runtime.trust == Trust::None => {
+        (_, Some(cpu)) if cpu.runtime != runtime.id && runtime.learned.is_none() => {
+            notes.push(Note::OtherKernels {
+                runtime: runtime.name.clone(),
+                measured: cpu.runtime.clone(),
+            });
+        }
+        (Some(_), None) if runtime.trust == Trust::None && runtime.learned.is_none() => {
             notes.push(Note::SpeedUnmeasured {
                 runtime: runtime.name.clone(),
             });
         }
-        Some(_) => {}
+        _ => {}
     }
+    notes.extend(runtime.learned.as_ref().map(|learned| Note::Learned {
+        source: learned.source.clone(),
+    }));
     if let Some(share) = &runtime.memory.pool_fraction {
         let total = target.device.total_memory.value.as_f64().max(1.0);
         let needed = (memory.total().as_f64() / total * 100.0).ceil() / 100.0;

@@ -3,7 +3,7 @@
 //! On a Jetson, CPU and GPU share their memory: what one runtime calls host and device memory is one
 //! sum here.
 
-use crate::model::{ModelSpec, TensorRole};
+use crate::model::{FeedForward, Layer, ModelSpec, TensorRole};
 use crate::plan::compute::compute;
 use crate::plan::kv::{KvProblem, kv_cache};
 use crate::plan::workload::Workload;
@@ -85,6 +85,15 @@ pub fn ledger(
                 stages: compute.stages,
             }
         }
+        ComputeRule::Activations { .. } => {
+            let bytes = activations(model, settings.tokens());
+            Buffers {
+                device: bytes,
+                all: bytes,
+                output: Bytes(model.dims.vocab.saturating_mul(4)),
+                stages: Vec::new(),
+            }
+        }
         ComputeRule::Fraction {
             of_weights,
             at_least_bytes,
@@ -100,12 +109,15 @@ pub fn ledger(
             }
         }
     };
+    let entry = memory.vocabulary_entry_bytes.as_ref();
+    let tokenizer = entry.map_or(0.0, |bytes| bytes.value * model.dims.vocab as f64);
+    let tokenizer = Bytes(tokenizer as u64);
     // ggml makes one allocation for all weights of a device, with the input embedding apart, and one
     // for each cache.
     let one_buffer = match memory.compute {
         ComputeRule::Ggml { .. } if !model.tied => text.saturating_sub(embedding),
         ComputeRule::Ggml { .. } => text,
-        ComputeRule::Fraction { .. } => assignment
+        ComputeRule::Fraction { .. } | ComputeRule::Activations { .. } => assignment
             .tensors
             .iter()
             .map(|tensor| tensor.bytes)
@@ -125,11 +137,32 @@ pub fn ledger(
         recurrent_state: cache.recurrent_bytes,
         compute: buffers.all,
         output: buffers.output,
-        runtime: Bytes(memory.runtime_bytes.expected as u64),
+        runtime: Bytes(memory.runtime_bytes.expected as u64) + tokenizer,
         largest_allocation: largest.into_iter().max().unwrap_or(Bytes(0)),
         stages: buffers.stages,
         kv_problem: cache.problem,
     }
+}
+
+/// F32 rows that live at once while `tokens` pass the widest block: the residual stream and its norm, and
+/// of the feed-forward the gate, the product behind it and that product before it is turned around; of
+/// attention the queries twice and what is mixed from them.
+fn activations(model: &ModelSpec, tokens: u64) -> Bytes {
+    let inner = |layer: &Layer| match &layer.feed_forward {
+        FeedForward::Dense { inner } => *inner,
+        FeedForward::Experts { inner, used, .. } => inner.saturating_mul(*used),
+        FeedForward::None => 0,
+    };
+    let queries = |layer: &Layer| {
+        let attention = layer.mixer.attention.as_ref();
+        attention.map_or(0, |attention| {
+            attention.heads.saturating_mul(attention.key_dim)
+        })
+    };
+    let wide = |layer: &Layer| inner(layer).max(queries(layer)).saturating_mul(3);
+    let widest = model.layers.iter().map(wide).max().unwrap_or(0);
+    let floats = model.dims.hidden.saturating_mul(2).saturating_add(widest);
+    Bytes(floats.saturating_mul(tokens).saturating_mul(4))
 }
 
 /// What the compute rule yields.

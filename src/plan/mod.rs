@@ -5,6 +5,7 @@
 pub mod advise;
 pub mod candidates;
 pub mod compute;
+pub mod cpu;
 pub mod fit;
 pub mod kv;
 pub mod memory;

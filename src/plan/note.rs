@@ -63,6 +63,18 @@ pub enum Note {
         /// The device.
         device: String,
     },
+    /// The machine was measured with another runtime's kernels.
+    OtherKernels {
+        /// The runtime that was planned for.
+        runtime: String,
+        /// The one that was measured.
+        measured: String,
+    },
+    /// Runs on this device have corrected the numbers.
+    Learned {
+        /// How many, when, with what.
+        source: String,
+    },
     /// The runtime takes a share of the memory at its start.
     Pool {
         /// The share it takes by default.
@@ -110,6 +122,8 @@ impl Note {
             Note::Towers { .. } => "towers_included",
             Note::SpeedUnmeasured { .. } => "speed_unmeasured",
             Note::SpeedUnknown { .. } => "speed_unknown",
+            Note::OtherKernels { .. } => "other_kernels",
+            Note::Learned { .. } => "learned_from_runs",
             Note::Pool { .. } => "memory_pool",
             Note::DoubleQuantization { .. } => "double_quantization",
             Note::AssumedCache { .. } => "assumed_cache",
@@ -152,7 +166,13 @@ impl Note {
                 format!("no published measurement of {runtime} on Jetson Orin is known: the speed is a bracket, not a prediction")
             }
             Note::SpeedUnknown { device } => {
-                format!("the memory bandwidth of {device} is not known, so no speed is given")
+                format!("the memory bandwidth of {device} is not known, so no speed is given; on the machine itself `orinplan calibrate` measures it")
+            }
+            Note::OtherKernels { runtime, measured } => {
+                format!("this machine was measured with {measured}: {runtime} may be up to twice as fast or as slow; `orinplan validate --save-calibration` narrows that")
+            }
+            Note::Learned { source } => {
+                format!("corrected by what runs on this device measured: {source}")
             }
             Note::Pool { share, needed } => format!(
                 "the runtime takes {:.0} % of all memory at start; start it with --gpu-memory-utilization {:.2}",

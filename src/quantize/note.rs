@@ -86,13 +86,20 @@ impl Note {
                 }
             }
         }
-        let kinds: [(_, fn(Vec<(String, u64)>) -> Note); 3] = [
-            (not_finite, |tensors| Note::NotFinite { tensors }),
-            (overflow, |tensors| Note::Overflow { tensors }),
-            (zero_rows, |tensors| Note::ZeroRows { tensors }),
+        let mut notes = vec![
+            Note::NotFinite {
+                tensors: not_finite,
+            },
+            Note::Overflow { tensors: overflow },
+            Note::ZeroRows { tensors: zero_rows },
         ];
-        let met = kinds.into_iter().filter(|(tensors, _)| !tensors.is_empty());
-        met.map(|(tensors, note)| note(tensors)).collect()
+        notes.retain(|note| match note {
+            Note::NotFinite { tensors }
+            | Note::Overflow { tensors }
+            | Note::ZeroRows { tensors } => !tensors.is_empty(),
+            _ => true,
+        });
+        notes
     }
 
     /// A stable name for scripts.

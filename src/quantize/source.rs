@@ -11,7 +11,7 @@ use super::QuantizeError;
 use super::blocks;
 use super::packed::{Files, PackedError, Weight};
 use crate::checkpoint::{Checkpoint, SourceFormat, StoredTensor};
-use crate::convert::{self, Change};
+use crate::convert::{self, Change, Deal, ValueChange};
 use crate::dtype::{self, Dtype};
 use crate::model::{Logical, ModelSpec, Tensor, TensorRole};
 
@@ -55,8 +55,6 @@ pub(super) struct Rows<'a> {
     /// Values in each.
     pub(super) columns: u64,
     change: Change,
-    /// Rows of a head, for [`Change::RotaryPairs`].
-    head: u64,
 }
 
 /// Memory that is used again from one call to the next.
@@ -115,13 +113,13 @@ impl<'a> Sources<'a> {
     /// Where the rows of `tensor` come from.
     pub(super) fn rows(&self, tensor: &Tensor) -> Result<Rows<'a>, QuantizeError> {
         let change = match self.checkpoint.format {
-            SourceFormat::Gguf => Change::None,
-            _ => convert::change(self.model, tensor)?,
+            SourceFormat::Gguf => Change::default(),
+            _ => convert::change(self.checkpoint, self.model, tensor)?,
         };
         let elements = tensor.elements();
         // A vector is one row, unless its elements are dealt like rows.
-        let columns = match (change, tensor.shape.as_slice()) {
-            (Change::RotaryPairs, [_]) => 1,
+        let columns = match (change.rows, tensor.shape.as_slice()) {
+            (Some(_), [_]) => 1,
             _ => tensor.row(),
         };
         let sizes = |found| QuantizeError::Sizes {
@@ -164,32 +162,27 @@ impl<'a> Sources<'a> {
             tensor.role,
             TensorRole::TokenEmbedding | TensorRole::Output | TensorRole::PerLayerEmbedding
         );
-        let half = match tensor.role {
-            TensorRole::FfnGateExperts => Some(0),
-            TensorRole::FfnUpExperts => Some(1),
-            _ => None,
-        };
-        match (parts.as_slice(), tensor.shape.as_slice(), half) {
+        match (parts.as_slice(), &change.cuts) {
             _ if held == rows || held < rows && padded && held > 0 => {}
-            // Gate and up projection of each expert stored as one matrix, the gate first.
-            (&[whole], &[experts, inner, _], Some(half)) if held == rows * 2 => {
-                let part = |expert| Part {
-                    first: (2 * expert + half) * inner,
-                    rows: inner,
+            // A matrix that this tensor shares with others.
+            (&[whole], Some(cuts)) if cuts.period > 0 && held.is_multiple_of(cuts.period) => {
+                let periods = 0..held / cuts.period;
+                let part = |range: &Range<u64>, period| Part {
+                    first: period * cuts.period + range.start,
+                    rows: range.end - range.start,
                     ..whole
                 };
-                parts = (0..experts).map(part).collect();
+                let ranges = cuts.ranges.iter();
+                let cut = ranges.flat_map(|range| periods.clone().map(move |n| part(range, n)));
+                parts = cut.collect();
+                if parts.iter().map(|part| part.rows).sum::<u64>() != rows {
+                    return Err(sizes(found));
+                }
             }
             _ => return Err(sizes(found)),
         }
-        let attention = tensor.layer.and_then(|layer| {
-            let layer = self.model.layers.get(layer as usize)?;
-            layer.mixer.attention.as_ref()
-        });
-        let head = attention.map_or(0, |a| a.key_dim);
-        if change == Change::RotaryPairs
-            && (head == 0 || !head.is_multiple_of(2) || !rows.is_multiple_of(head))
-        {
+        let whole = |deal: Option<Deal>, places| deal.is_none_or(|deal| deal.divides(places));
+        if !whole(change.rows, rows) || !whole(change.columns, columns) {
             return Err(sizes(found));
         }
         Ok(Rows {
@@ -199,7 +192,6 @@ impl<'a> Sources<'a> {
             rows,
             columns,
             change,
-            head,
         })
     }
 }
@@ -226,42 +218,54 @@ impl Rows<'_> {
     ) -> Result<(), QuantizeError> {
         let columns = self.columns as usize;
         values.resize((range.end - range.start) as usize * columns, 0.0);
-        match self.change {
-            Change::None => self.stored(range, scratch, values)?,
-            Change::AddOne => {
-                self.stored(range, scratch, values)?;
-                values.iter_mut().for_each(|value| *value += 1.0);
+        match self.change.rows {
+            None => self.stored(range, scratch, values)?,
+            Some(deal) => self.dealt(range, deal, scratch, values)?,
+        }
+        if let Some(deal) = self.change.columns {
+            let mut stored = vec![0.0f32; columns];
+            for row in values.chunks_exact_mut(columns) {
+                stored.copy_from_slice(row);
+                for (value, place) in row.iter_mut().zip(0..) {
+                    let source = stored.get(deal.source(place) as usize);
+                    *value = source.copied().unwrap_or_default();
+                }
             }
-            Change::RotaryPairs => self.dealt(range, scratch, values)?,
+        }
+        match self.change.value {
+            ValueChange::None => {}
+            ValueChange::AddOne => values.iter_mut().for_each(|value| *value += 1.0),
+            ValueChange::NegatedExp => {
+                // In double precision: the nearest single one does not hang on the machine.
+                let decay = |value: &mut f32| *value = -f64::from(*value).exp() as f32;
+                values.iter_mut().for_each(decay);
+            }
         }
         Ok(())
     }
 
-    /// Rows `range` of heads whose halves were dealt into pairs. Of one head, every second row
-    /// comes from one run of stored rows.
+    /// Rows `range` of an order that conversion changes. Rows that are stored one behind the other
+    /// are read at once: reading one by one is slow where rows lie across the file.
     fn dealt(
         &self,
         range: Range<u64>,
+        deal: Deal,
         scratch: &mut Scratch,
         values: &mut [f32],
     ) -> Result<(), QuantizeError> {
         let columns = self.columns as usize;
+        let mut order: Vec<(u64, usize)> = range.map(|row| deal.source(row)).zip(0..).collect();
+        order.sort_unstable();
         let mut run = Vec::new();
-        let mut row = range.start;
-        while row < range.end {
-            let end = (row - row % self.head + self.head).min(range.end);
-            for start in row..end.min(row + 2) {
-                let first = convert::rotary_source(start, self.head);
-                let count = (end - start).div_ceil(2);
-                run.resize(count as usize * columns, 0.0);
-                self.stored(first..first + count, scratch, &mut run)?;
-                let to = values.chunks_exact_mut(columns);
-                let to = to.skip((start - range.start) as usize).step_by(2);
-                for (from, to) in run.chunks_exact(columns).zip(to) {
+        for rows in order.chunk_by(|before, after| before.0 + 1 == after.0) {
+            let first = rows.first().map_or(0, |(source, _)| *source);
+            run.resize(rows.len() * columns, 0.0);
+            self.stored(first..first + rows.len() as u64, scratch, &mut run)?;
+            for (from, (_, place)) in run.chunks_exact(columns).zip(rows) {
+                if let Some(to) = values.get_mut(place * columns..(place + 1) * columns) {
                     to.copy_from_slice(from);
                 }
             }
-            row = end;
         }
         Ok(())
     }

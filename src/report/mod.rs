@@ -1,11 +1,13 @@
 //! Text, Markdown and JSON for people and scripts. Formats what it is given; decides nothing.
 
+pub mod calibrate;
 pub mod devices;
 pub mod fit;
 pub mod inspect;
 pub mod quantize;
 pub mod roofline;
 pub mod table;
+pub mod validate;
 
 use std::fmt::Write;
 

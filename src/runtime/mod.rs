@@ -4,8 +4,10 @@
 //! In: an id, or the text of a profile. Out: a [`RuntimeProfile`] that is valid by existence. Computes
 //! nothing: the plan does.
 
+pub mod learned;
 pub mod profile;
 pub mod registry;
 
+pub use learned::{Learned, Runs};
 pub use profile::RuntimeProfile;
 pub use registry::{RuntimeError, builtin_ids, find, parse};

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::learned::Learned;
 use crate::dtype::Dtype;
 
 /// How far a number can be relied on.
@@ -70,6 +71,9 @@ pub struct RuntimeProfile {
     pub memory: Memory,
     /// What speed it reaches.
     pub speed: Speed,
+    /// What runs on a device have taught.
+    #[serde(skip)]
+    pub learned: Option<Learned>,
 }
 
 /// What a runtime can load.
@@ -109,6 +113,9 @@ pub struct Memory {
     pub compute: ComputeRule,
     /// It takes this share of the board's memory at start, whatever the model needs.
     pub pool_fraction: Option<Sourced<f64>>,
+    /// Bytes of tokenizer it holds for each entry of the vocabulary, where `runtime_bytes` does not
+    /// count it.
+    pub vocabulary_entry_bytes: Option<Sourced<f64>>,
 }
 
 /// How many rows of logits a runtime reserves.
@@ -141,6 +148,11 @@ pub enum ComputeRule {
         /// Where the layers run.
         #[serde(default)]
         backend: Backend,
+        /// A key of [`RuntimeProfile::sources`].
+        source: String,
+    },
+    /// Activations of one pass, made as they are needed: what lives at once in the widest block.
+    Activations {
         /// A key of [`RuntimeProfile::sources`].
         source: String,
     },
@@ -212,6 +224,26 @@ pub struct Prefill {
     pub scale: Range,
     /// Seconds from the request to the start of the work and from its end to the first token.
     pub request_seconds: Range,
+}
+
+impl RuntimeProfile {
+    /// The same with what runs on a device have taught: the memory that it takes by itself moves by
+    /// what they took more or less, and the plan multiplies its rates by their factors.
+    pub fn refined(mut self, learned: Option<Learned>) -> RuntimeProfile {
+        if let Some(more) = learned.as_ref().and_then(|learned| learned.more_memory) {
+            let own = &mut self.memory.runtime_bytes;
+            let key = "runs";
+            let source = learned.as_ref().map(|learned| learned.source.clone());
+            self.sources
+                .insert(key.to_owned(), source.unwrap_or_default());
+            for bound in [&mut own.low, &mut own.expected, &mut own.high] {
+                *bound = (*bound + more).max(0.0);
+            }
+            (own.source, own.trust) = (key.to_owned(), Trust::Measured);
+        }
+        self.learned = learned;
+        self
+    }
 }
 
 impl Speed {
@@ -304,6 +336,13 @@ impl RuntimeProfile {
                 "`memory.pool_fraction` is a share of the memory: above 0, at most 1".to_owned(),
             );
         }
+        if memory
+            .vocabulary_entry_bytes
+            .as_ref()
+            .is_some_and(|bytes| !(0.0..=65536.0).contains(&bytes.value))
+        {
+            return Err("`memory.vocabulary_entry_bytes` must be from 0 to 65536".to_owned());
+        }
         if speed.cost.is_empty() {
             return Err("`speed.cost` has no format".to_owned());
         }
@@ -346,7 +385,9 @@ impl RuntimeProfile {
     fn cited(&self) -> Vec<(String, String)> {
         let (memory, speed, prefill) = (&self.memory, &self.speed, &self.speed.prefill);
         let compute = match &memory.compute {
-            ComputeRule::Ggml { source, .. } | ComputeRule::Fraction { source, .. } => source,
+            ComputeRule::Ggml { source, .. }
+            | ComputeRule::Activations { source }
+            | ComputeRule::Fraction { source, .. } => source,
         };
         let mut cited: Vec<(String, String)> = [
             ("loads", &self.loads.source),
@@ -387,12 +428,20 @@ impl RuntimeProfile {
         ]
         .map(|(field, source)| (field.to_owned(), source.clone()))
         .to_vec();
-        cited.extend(
-            memory
-                .pool_fraction
-                .iter()
-                .map(|share| ("memory.pool_fraction".to_owned(), share.source.clone())),
-        );
+        let optional = [
+            ("memory.pool_fraction", &memory.pool_fraction),
+            (
+                "memory.vocabulary_entry_bytes",
+                &memory.vocabulary_entry_bytes,
+            ),
+        ];
+        for (field, number) in optional {
+            cited.extend(
+                number
+                    .iter()
+                    .map(|number| (field.to_owned(), number.source.clone())),
+            );
+        }
         cited.extend(
             speed
                 .cost

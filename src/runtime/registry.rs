@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::profile::RuntimeProfile;
 
 /// Id and text of each built-in profile, the default first.
-const BUILTIN: [(&str, &str); 8] = [
+const BUILTIN: [(&str, &str); 9] = [
     (
         "llama.cpp",
         include_str!("../../profiles/runtimes/llama.cpp.toml"),
@@ -34,6 +34,10 @@ const BUILTIN: [(&str, &str); 8] = [
     (
         "candle",
         include_str!("../../profiles/runtimes/candle.toml"),
+    ),
+    (
+        "candle-cpu",
+        include_str!("../../profiles/runtimes/candle-cpu.toml"),
     ),
 ];
 

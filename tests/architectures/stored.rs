@@ -249,7 +249,7 @@ fn qwen2_moe_has_a_gate_on_its_shared_expert() {
         &[&ENDS[..], &[HEAD], &ATTENTION, &rest].concat(),
         &[],
     );
-    assert_eq!(shape(&model, "blk.1.ffn_gate_inp_shexp.weight"), [64]);
+    assert_eq!(shape(&model, "blk.1.ffn_gate_inp_shexp.weight"), [1, 64]);
 }
 
 #[test]

@@ -5,8 +5,10 @@ use std::fs;
 
 use crate::support::says;
 
-const COMMANDS: [&str; 6] = [
+const COMMANDS: [&str; 8] = [
     "fit",
+    "validate",
+    "calibrate",
     "roofline",
     "inspect",
     "devices",

@@ -9,6 +9,9 @@ use orinplan::gguf;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
+/// The name and shape of a tensor.
+type Named<'a> = (&'a str, &'a [usize]);
+
 /// A scratch directory.
 pub(crate) struct Scratch(TempDir);
 
@@ -38,10 +41,40 @@ impl Scratch {
     /// A checkpoint of `config` with `tensors`, all F32: name, shape, and the value of each element
     /// by its index.
     pub(crate) fn checkpoint(&self, config: &Json, tensors: &[Stored]) -> PathBuf {
+        let named = tensors.iter();
+        let named = named.map(|(name, shape, _)| (name.as_str(), shape.as_slice()));
+        let data = tensors.iter().map(|(_, shape, value)| {
+            let values = (0..shape.iter().product()).map(value);
+            values.flat_map(f32::to_le_bytes).collect()
+        });
+        self.stored(config, "F32", named.zip(data).collect())
+    }
+
+    /// A checkpoint of `config` with `tensors`, all BF16: the value of an element by the number of
+    /// its tensor and its index.
+    pub(crate) fn bf16(
+        &self,
+        config: &Json,
+        tensors: &[(String, Vec<usize>)],
+        value: fn(usize, usize) -> f32,
+    ) -> PathBuf {
+        let named = tensors.iter();
+        let named = named.map(|(name, shape)| (name.as_str(), shape.as_slice()));
+        let data = tensors.iter().enumerate().map(|(tensor, (_, shape))| {
+            let values = (0..shape.iter().product()).map(|index| value(tensor, index));
+            let upper = values.map(|value| (value.to_bits() >> 16) as u16);
+            upper.flat_map(u16::to_le_bytes).collect()
+        });
+        self.stored(config, "BF16", named.zip(data).collect())
+    }
+
+    /// A checkpoint with the bytes of each tensor.
+    fn stored(&self, config: &Json, dtype: &str, tensors: Vec<(Named<'_>, Vec<u8>)>) -> PathBuf {
         let directory = self.path("model");
         fs::create_dir(&directory).unwrap();
         fs::write(directory.join("config.json"), config.to_string()).unwrap();
-        let vocab = config["vocab_size"].as_u64().unwrap() as usize;
+        let text = config.get("text_config").unwrap_or(config);
+        let vocab = text["vocab_size"].as_u64().unwrap() as usize;
         fs::write(
             directory.join("tokenizer.json"),
             tokenizer(vocab).to_string(),
@@ -49,21 +82,17 @@ impl Scratch {
         .unwrap();
         fs::write(directory.join("tokenizer.model"), sentencepiece(vocab)).unwrap();
         let mut header = serde_json::Map::new();
-        let mut data = Vec::new();
-        for (name, shape, value) in tensors {
-            let count: usize = shape.iter().product();
-            let start = data.len();
-            for index in 0..count {
-                data.extend(value(index).to_le_bytes());
-            }
-            let entry =
-                json!({"dtype": "F32", "shape": shape, "data_offsets": [start, data.len()]});
-            header.insert(name.clone(), entry);
+        let mut all = Vec::new();
+        for ((name, shape), bytes) in tensors {
+            let (start, end) = (all.len(), all.len() + bytes.len());
+            let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]});
+            header.insert(name.to_owned(), entry);
+            all.extend(bytes);
         }
         let header = Json::Object(header).to_string();
         let mut file = (header.len() as u64).to_le_bytes().to_vec();
         file.extend(header.as_bytes());
-        file.extend(data);
+        file.extend(all);
         fs::write(directory.join("model.safetensors"), file).unwrap();
         directory
     }

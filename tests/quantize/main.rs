@@ -4,6 +4,7 @@ mod behaviour;
 mod build;
 mod conversion;
 mod directories;
+mod converter;
 mod files;
 mod importance;
 mod types;

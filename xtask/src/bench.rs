@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use orinplan::gguf::{self, StringList, Value};
 
 use crate::fixtures;
@@ -15,13 +15,6 @@ use crate::shapes::{self, Shape, Tensor};
 
 /// Counted runs of each command, after one that is not counted.
 const RUNS: usize = 21;
-
-pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
-    match arguments {
-        [] | ["plan"] => plan(),
-        other => bail!("there is no benchmark {other:?}; known are `plan` and `encoders`"),
-    }
-}
 
 /// One input and what it may cost.
 struct Case {
@@ -33,7 +26,7 @@ struct Case {
 /// Planning may take this much memory.
 const MEMORY_LIMIT_KIB: u64 = 100_000;
 
-fn plan() -> anyhow::Result<()> {
+pub(crate) fn plan() -> anyhow::Result<()> {
     let binary = release_binary()?;
     let directory = std::env::temp_dir().join(format!("orinplan-bench-{}", std::process::id()));
     let outcome = measure(&binary, &directory);
@@ -86,7 +79,7 @@ fn measure(binary: &Path, directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn release_binary() -> anyhow::Result<PathBuf> {
+pub(crate) fn release_binary() -> anyhow::Result<PathBuf> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let built = Command::new(cargo)
         .args([

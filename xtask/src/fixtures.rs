@@ -125,7 +125,7 @@ pub(crate) fn entries(tensors: &[GgufTensor]) -> Vec<TensorEntry<'_>> {
 pub(crate) type GgufTensor = (String, Dtype, Vec<u64>);
 
 /// Key-value pairs in file order.
-type Metadata = Vec<(String, gguf::Value)>;
+pub(crate) type Metadata = Vec<(String, gguf::Value)>;
 
 /// Metadata and tensors of that file.
 pub(crate) fn gguf_parts(shape: &Shape) -> anyhow::Result<(Metadata, Vec<GgufTensor>)> {
@@ -140,23 +140,23 @@ pub(crate) fn gguf_parts(shape: &Shape) -> anyhow::Result<(Metadata, Vec<GgufTen
     let model = model::read(&checkpoint, Unknown::Refuse)?;
     let scheme = Scheme::get("q4_k_m").context("Q4_K_M is a scheme")?;
     let assignment = scheme::assign(&model, scheme, Rules::default());
-    let metadata = metadata(shape, &model.architecture);
+    let metadata = metadata(shape.name, &shape.config, &model.architecture);
     let typed = model.tensors.into_iter().zip(&assignment.tensors);
     let tensors = typed.map(|(tensor, assigned)| (tensor.name, assigned.dtype, tensor.shape));
     Ok((metadata, tensors.collect()))
 }
 
 /// The keys that say what the blocks are, as llama.cpp's converter names them.
-fn metadata(shape: &Shape, arch: &str) -> Metadata {
-    let config = shape.config.get("text_config").unwrap_or(&shape.config);
+pub(crate) fn metadata(name: &str, config: &Value, arch: &str) -> Metadata {
+    let config = config.get("text_config").unwrap_or(config);
     let text = |key: &str, value: &str| (key.to_owned(), gguf::Value::String(value.to_owned()));
     let mut pairs = vec![
         text("general.architecture", arch),
-        text("general.name", shape.name),
+        text("general.name", name),
         ("general.file_type".to_owned(), gguf::Value::U32(15)),
         text("tokenizer.ggml.model", "none"),
     ];
-    for (key, name) in [
+    for (key, field) in [
         ("block_count", "num_hidden_layers"),
         ("context_length", "max_position_embeddings"),
         ("embedding_length", "hidden_size"),
@@ -180,7 +180,7 @@ fn metadata(shape: &Shape, arch: &str) -> Metadata {
             let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
             number.map(gguf::Value::U32)
         };
-        let value = config.get(name).and_then(|value| match value {
+        let value = config.get(field).and_then(|value| match value {
             Value::Array(items) => items
                 .iter()
                 .map(number)

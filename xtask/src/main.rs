@@ -1,22 +1,39 @@
 //! Development tasks. `cargo xtask fixtures` writes `fixtures/` anew; `cargo xtask fixtures --check`
-//! fails if that would change anything; `cargo xtask bench` measures what planning and encoding
-//! cost.
+//! fails if that would change anything; `cargo xtask bench` measures what planning, encoding and
+//! quantizing cost and how far predictions for this machine are off; `cargo xtask interop` puts
+//! written files before the programs that read them; `cargo xtask logits` prints the decoder's.
 
 mod bench;
 mod bench_encoders;
+mod bench_predict;
+mod bench_quantize;
 mod fixtures;
+mod interop;
+mod logits;
+mod peer;
+mod random;
 mod shapes;
 mod tiny;
 
 use anyhow::bail;
+
+const USAGE: &str = "usage: cargo xtask
+    fixtures [--check]
+    bench [plan | encoders | quantize | predict]
+    interop [PART].. [--data DIR] [--full]
+    logits FILE IDS";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["fixtures"] => fixtures::write(),
         ["fixtures", "--check"] => fixtures::check(),
+        ["interop", ref rest @ ..] => interop::run(rest),
+        ["logits", ref rest @ ..] => logits::run(rest),
+        ["bench"] | ["bench", "plan"] => bench::plan(),
         ["bench", "encoders"] => bench_encoders::run(),
-        ["bench", ref rest @ ..] => bench::run(rest),
-        _ => bail!("usage: cargo xtask fixtures [--check] | bench [plan | encoders]"),
+        ["bench", "quantize", ref rest @ ..] => bench_quantize::run(rest),
+        ["bench", "predict", ref rest @ ..] => bench_predict::run(rest),
+        _ => bail!("{USAGE}"),
     }
 }

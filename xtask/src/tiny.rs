@@ -73,7 +73,7 @@ fn decoder(
 pub(crate) fn safetensors(tensors: &[Tensor]) -> anyhow::Result<Vec<u8>> {
     let (mut header, mut data) = (Map::new(), Vec::new());
     header.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
-    let mut noise = Noise(0x0123_4567_89ab_cdef);
+    let mut noise = Noise::default();
     for (name, shape) in tensors {
         let start = data.len();
         for _ in 0..shape.iter().product::<u64>() {
@@ -96,13 +96,19 @@ pub(crate) fn safetensors(tensors: &[Tensor]) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Rounds to nearest, ties to even.
-fn bf16(value: f32) -> u16 {
+pub(crate) fn bf16(value: f32) -> u16 {
     let bits = value.to_bits();
     ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
 }
 
 /// A generator that gives the same numbers everywhere (xorshift64*).
-struct Noise(u64);
+pub(crate) struct Noise(u64);
+
+impl Default for Noise {
+    fn default() -> Noise {
+        Noise(0x0123_4567_89ab_cdef)
+    }
+}
 
 impl Noise {
     fn uniform(&mut self) -> f32 {
@@ -115,7 +121,7 @@ impl Noise {
 
     /// A sum of four uniforms, near enough to a normal of deviation 0.02; one in about a thousand
     /// is eight times as large. No library function enters, whose last bits differ by platform.
-    fn weight(&mut self) -> f32 {
+    pub(crate) fn weight(&mut self) -> f32 {
         let sum = self.uniform() + self.uniform() + self.uniform() + self.uniform();
         let tail = if self.uniform() < 0.001 { 8.0 } else { 1.0 };
         (sum - 2.0) * 0.0346 * tail

@@ -143,7 +143,7 @@ fn of_json(
             byte_level::tokens(path, json, files, size)
         }
         Some((path, json)) if vocabulary != Vocabulary::ByteLevel => {
-            pieces::from_json(path, json, files, vocabulary)
+            pieces::from_json(path, json, files)
         }
         Some((path, json)) => Err(json.model.refused(path)),
         None => Err(ConvertError::NoTokenizer {

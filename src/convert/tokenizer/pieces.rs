@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::json::{Model, TokenizerJson};
-use super::{Files, TokenType, Tokens, Vocabulary, byte_level, looks_special, object_beside};
+use super::{Files, TokenType, Tokens, byte_level, looks_special, object_beside};
 use super::{VOCAB_LIMIT, sentencepiece};
 use crate::convert::error::ConvertError;
 use crate::gguf::StringList;
@@ -88,7 +88,6 @@ pub(super) fn from_json(
     path: &Path,
     json: &TokenizerJson,
     files: &Files<'_, Model>,
-    vocabulary: Vocabulary,
 ) -> Result<Tokens, ConvertError> {
     let vocab = &json.model.vocab;
     let unigram = match json.model.kind.as_deref() {
@@ -116,9 +115,9 @@ pub(super) fn from_json(
         tokens.push(text, kind);
         tokens.scores.push(match vocab.scores.get(id as usize) {
             Some(&score) => score,
-            // llama.cpp's converter scores every piece of a Llama alike. Where it converts no
-            // `tokenizer.json` at all, earlier merges come first, as SentencePiece's scores say.
-            None if vocabulary == Vocabulary::Llama => ADDED_SCORE,
+            // Earlier merges come first, as SentencePiece's scores say. llama.cpp's converter scores
+            // every piece of a Llama alike, and its runtime then joins other pieces than the model
+            // learned.
             None => 0.0 - id as f32,
         });
     }

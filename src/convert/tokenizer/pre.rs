@@ -44,6 +44,7 @@ const GPT2: &str = "ByteLevel";
 const DIGIT: &str = r"\p{N}";
 
 const KNOWN: &[Known] = &[
+    known(&[LLAMA3], When::StartsWith("<|startoftext|>"), "lfm2"),
     known(&[LLAMA3], When::Starts, "llama-bpe"),
     // Llama 3's vocabulary without a begin of text: what SmolLM3 has too.
     known(&[LLAMA3], When::Always, "smaug-bpe"),

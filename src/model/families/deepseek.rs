@@ -23,6 +23,7 @@ pub(super) static DEEPSEEK2: Arch = Arch {
         (Key::MlaValueDim, 128),
     ],
     tied_by_default: false,
+    pass: None,
     layers: latent_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,

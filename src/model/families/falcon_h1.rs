@@ -23,6 +23,7 @@ pub(super) static FALCON_H1: Arch = Arch {
         (Key::KvHeads, 8),
     ],
     tied_by_default: false,
+    pass: None,
     layers: parallel_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,

@@ -7,8 +7,15 @@ use super::common::*;
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Place, Row};
 use crate::model::facts::{Facts, Key};
+use crate::model::pass::{Activation, AttentionScale, PLAIN, Recipe, Sparse};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Cache, Layer};
+
+const GEMMA_PASS: Recipe = Recipe {
+    activation: Activation::GeluTanh,
+    scale_embedding: true,
+    ..PLAIN
+};
 
 pub(super) static GEMMA: Arch = Arch {
     name: "gemma",
@@ -16,6 +23,7 @@ pub(super) static GEMMA: Arch = Arch {
     model_types: &["gemma"],
     defaults: &[],
     tied_by_default: true,
+    pass: Some(GEMMA_PASS),
     layers: uniform,
     tensors: &[EMBEDDING_AND_HEAD, PRE_NORMS, ATTENTION, GATED_FFN],
 };
@@ -26,6 +34,11 @@ pub(super) static GEMMA2: Arch = Arch {
     model_types: &["gemma2"],
     defaults: &[(Key::HeadDim, 256)],
     tied_by_default: true,
+    pass: Some(Recipe {
+        attention_scale: AttentionScale::HiddenShare { blocks: 46 },
+        softcaps: (Some(50.0), Some(30.0)),
+        ..GEMMA_PASS
+    }),
     layers: |facts| blocks(facts, sliding(facts, 4096, 2)?),
     tensors: &[EMBEDDING_AND_HEAD, SANDWICH_NORMS, ATTENTION, GATED_FFN],
 };
@@ -43,6 +56,11 @@ pub(super) static GEMMA3: Arch = Arch {
         (Key::Window, 4096),
     ],
     tied_by_default: true,
+    pass: Some(Recipe {
+        attention_scale: AttentionScale::HiddenShare { blocks: 62 },
+        window_base: Some(10_000.0),
+        ..GEMMA_PASS
+    }),
     layers: |facts| blocks(facts, sliding(facts, 0, 6)?),
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -67,6 +85,18 @@ pub(super) static GEMMA3N: Arch = Arch {
         (Key::Context, 32_768),
     ],
     tied_by_default: true,
+    pass: Some(Recipe {
+        attention_scale: AttentionScale::One,
+        window_base: Some(10_000.0),
+        value_norm: true,
+        // The factor is the normal distribution's quantile at 0.95.
+        sparse: Sparse {
+            blocks: 10,
+            factor: 1.644_853_6,
+        },
+        softcaps: (None, Some(30.0)),
+        ..GEMMA_PASS
+    }),
     layers: gemma3n_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,

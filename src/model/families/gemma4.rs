@@ -37,6 +37,7 @@ pub(super) static GEMMA4: Arch = Arch {
         (Key::Context, 131_072),
     ],
     tied_by_default: true,
+    pass: None,
     layers: gemma4_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,

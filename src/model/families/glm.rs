@@ -13,6 +13,7 @@ pub(super) static GLM4: Arch = Arch {
     model_types: &["glm4"],
     defaults: &[(Key::HeadDim, 128), (Key::KvHeads, 2)],
     tied_by_default: false,
+    pass: None,
     layers: uniform,
     tensors: &[EMBEDDING_AND_HEAD, NORMS, ATTENTION, QKV_BIAS, FUSED_FFN],
 };

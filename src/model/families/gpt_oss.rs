@@ -14,6 +14,7 @@ pub(super) static GPT_OSS: Arch = Arch {
     model_types: &["gpt_oss"],
     defaults: &[(Key::HeadDim, 64), (Key::Window, 128)],
     tied_by_default: false,
+    pass: None,
     layers: |facts| blocks(facts, sliding(facts, 0, 2)?),
     tensors: &[
         EMBEDDING_AND_HEAD,

@@ -14,6 +14,7 @@ pub(super) static GRANITE: Arch = Arch {
     model_types: &["granite"],
     defaults: &[],
     tied_by_default: false,
+    pass: None,
     layers: uniform,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -34,6 +35,7 @@ pub(super) static GRANITEMOE: Arch = Arch {
     model_types: &["granitemoe", "granitemoeshared"],
     defaults: &[],
     tied_by_default: false,
+    pass: None,
     layers: uniform,
     tensors: &[
         EMBEDDING_AND_HEAD,

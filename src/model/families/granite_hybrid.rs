@@ -20,6 +20,7 @@ pub(super) static GRANITE_HYBRID: Arch = Arch {
     model_types: &["granitemoehybrid"],
     defaults: DEFAULTS,
     tied_by_default: false,
+    pass: None,
     layers: granite_layers,
     tensors: TENSORS,
 };
@@ -32,6 +33,7 @@ pub(super) static GRANITE_WITHOUT_MAMBA: Arch = Arch {
     model_types: &[],
     defaults: DEFAULTS,
     tied_by_default: false,
+    pass: None,
     layers: granite_layers,
     tensors: TENSORS,
 };

@@ -9,6 +9,7 @@ use super::hybrid::*;
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
 use crate::model::facts::{Facts, Key};
+use crate::model::pass::PLAIN;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer, Recurrent};
 
@@ -22,6 +23,7 @@ pub(super) static LFM2: Arch = Arch {
         (Key::KvHeads, 8),
     ],
     tied_by_default: true,
+    pass: Some(PLAIN),
     layers: dense_layers,
     tensors: &[
         EMBEDDING_AND_HEAD_LFM2,
@@ -48,6 +50,7 @@ pub(super) static LFM2MOE: Arch = Arch {
         (Key::Ffn, 7168),
     ],
     tied_by_default: true,
+    pass: None,
     layers: conv_layers,
     tensors: &[
         EMBEDDING_AND_HEAD_LFM2,

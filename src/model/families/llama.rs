@@ -8,7 +8,13 @@
 use super::common::*;
 use crate::model::arch::{Arch, Row};
 use crate::model::facts::Key;
+use crate::model::pass::{PLAIN, Recipe, RopeStyle};
 use crate::model::role::TensorRole as R;
+
+const LLAMA_PASS: Recipe = Recipe {
+    rope: RopeStyle::Neighbours,
+    ..PLAIN
+};
 
 /// llama.cpp runs Mistral and Mixtral as `llama`, without their sliding window.
 pub(super) static LLAMA: Arch = Arch {
@@ -24,6 +30,7 @@ pub(super) static LLAMA: Arch = Arch {
     model_types: &["llama", "mistral", "mixtral"],
     defaults: &[],
     tied_by_default: false,
+    pass: Some(LLAMA_PASS),
     layers: uniform,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -93,6 +100,10 @@ pub(super) static SMOLLM3: Arch = Arch {
     model_types: &["smollm3"],
     defaults: &[],
     tied_by_default: true,
+    pass: Some(Recipe {
+        skip_rope_every: 4,
+        ..LLAMA_PASS
+    }),
     layers: uniform,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -113,6 +124,7 @@ pub(super) static PHI3: Arch = Arch {
     model_types: &["phi3", "phi4"],
     defaults: &[],
     tied_by_default: false,
+    pass: Some(PLAIN),
     layers: uniform,
     tensors: &[EMBEDDING_AND_HEAD, PRE_NORMS, FUSED],
 };

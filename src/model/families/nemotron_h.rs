@@ -20,6 +20,7 @@ pub(super) static NEMOTRON_H: Arch = Arch {
     model_types: &["nemotron_h"],
     defaults: DEFAULTS,
     tied_by_default: false,
+    pass: None,
     layers: nemotron_layers,
     tensors: TENSORS,
 };
@@ -31,6 +32,7 @@ pub(super) static NEMOTRON_H_MOE: Arch = Arch {
     model_types: &[],
     defaults: DEFAULTS,
     tied_by_default: false,
+    pass: None,
     layers: nemotron_layers,
     tensors: TENSORS,
 };

@@ -14,6 +14,7 @@ pub(super) static OLMO2: Arch = Arch {
     model_types: &["olmo2"],
     defaults: &[],
     tied_by_default: false,
+    pass: None,
     layers: |facts| blocks(facts, sliding(facts, 0, 4)?),
     tensors: &[
         EMBEDDING_AND_HEAD,

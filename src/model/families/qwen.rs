@@ -8,6 +8,7 @@ use super::common::*;
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
 use crate::model::facts::{Facts, Key};
+use crate::model::pass::PLAIN;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer};
 
@@ -17,6 +18,7 @@ pub(super) static QWEN2: Arch = Arch {
     model_types: &["qwen2"],
     defaults: &[],
     tied_by_default: false,
+    pass: Some(PLAIN),
     layers: uniform,
     tensors: QWEN2_TENSORS,
 };
@@ -38,6 +40,7 @@ pub(super) static QWEN2MOE: Arch = Arch {
     model_types: &["qwen2_moe"],
     defaults: &[(Key::SharedExpertFfn, 5632), (Key::ExpertFfn, 1408)],
     tied_by_default: false,
+    pass: None,
     layers: qwen2moe_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -57,6 +60,7 @@ pub(super) static QWEN3: Arch = Arch {
     model_types: &["qwen3"],
     defaults: &[],
     tied_by_default: false,
+    pass: Some(PLAIN),
     layers: uniform,
     tensors: QWEN3_TENSORS,
 };
@@ -67,6 +71,7 @@ pub(super) static QWEN3MOE: Arch = Arch {
     model_types: &["qwen3_moe"],
     defaults: &[],
     tied_by_default: false,
+    pass: Some(PLAIN),
     layers: uniform,
     tensors: QWEN3_TENSORS,
 };
@@ -110,7 +115,7 @@ const QWEN3_TENSORS: &[&[Row]] = &[
 pub(super) const SHARED_EXPERT_ROUTER: &[Row] = &[Row::weight(
     R::FfnSharedRouter,
     &["layers.{}.mlp.shared_expert_gate.weight"],
-    hidden,
+    |p| vec![1, p.dims.hidden],
 )
 .when(has_shared_expert)];
 

@@ -9,6 +9,7 @@ use super::qwen::{SHARED_EXPERT_ROUTER, fill_expert_widths};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
 use crate::model::facts::{Facts, Key};
+use crate::model::pass::{PLAIN, Recipe};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::Layer;
 
@@ -31,6 +32,7 @@ pub(super) static QWEN3NEXT: Arch = Arch {
         (Key::SsmHeadDim, 128),
     ],
     tied_by_default: false,
+    pass: None,
     layers: delta_net_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -61,6 +63,10 @@ pub(super) static QWEN35: Arch = Arch {
         (Key::SsmHeadDim, 128),
     ],
     tied_by_default: false,
+    pass: Some(Recipe {
+        gated_query: true,
+        ..PLAIN
+    }),
     layers: delta_net_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -95,6 +101,7 @@ pub(super) static QWEN35MOE: Arch = Arch {
         (Key::SsmHeadDim, 128),
     ],
     tied_by_default: false,
+    pass: None,
     layers: delta_net_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,

@@ -97,49 +97,60 @@ fn fit<V: Lanes, const LEN: usize>(
 
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn better<V: Lanes>(a: Line<V>, b: Line<V>) -> Line<V> {
+    let least = a.gain * V::splat(CLEARLY);
     Line {
-        scale: a.gain.below(b.gain, b.scale, a.scale),
-        min: a.gain.below(b.gain, b.min, a.min),
-        gain: a.gain.max(b.gain),
-        q1: a.gain.below(b.gain, b.q1, a.q1),
-        q2: a.gain.below(b.gain, b.q2, a.q2),
+        scale: least.below(b.gain, b.scale, a.scale),
+        min: least.below(b.gain, b.min, a.min),
+        gain: least.below(b.gain, b.gain, a.gain),
+        q1: least.below(b.gain, b.q1, a.q1),
+        q2: least.below(b.gain, b.q2, a.q2),
     }
 }
+
+/// By what factor a gain must be the larger to count. Where values are few several roundings hit
+/// them all; were the noise of sums to choose, sub-blocks of like values would get scales that no
+/// common step suits.
+pub(super) const CLEARLY: f32 = 1.0 + 2.4e-7;
 
 /// The first step: scale and minimum of each lane, in real numbers.
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn search<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], format: Affine) -> (Line<V>, V) {
-    let (mut low, mut high) = (V::zero(), x[0]);
-    let mut sums = Sums {
-        w: V::zero(),
-        wx: V::zero(),
-    };
-    for (&x, &w) in x.iter().zip(w) {
-        low = x.min(low);
-        high = x.max(high);
-        sums.w = sums.w + w;
-        sums.wx = sums.wx + w * x;
-    }
-    let per_range = (high - low).inverse_or_zero();
-    // Where all values are the same and not above 0 the minimum alone is exact.
-    let gain = low * (sums.wx + sums.wx - low * sums.w);
-    let zero = V::zero();
-    let mut best = Line {
-        scale: zero,
-        min: low,
-        gain,
-        q1: zero,
-        q2: zero,
-    };
-    for &extra in format.grid {
-        let slope = V::splat(format.top + extra) * per_range;
-        best = better(best, fit(x, w, sums, format.top, slope, -low * slope));
-    }
-    for _ in 0..2 {
-        let slope = best.scale.inverse_or_zero();
-        best = better(best, fit(x, w, sums, format.top, slope, -best.min * slope));
-    }
-    (best, sums.w)
+    V::apart(
+        #[inline(always)]
+        || {
+            let (mut low, mut high) = (V::zero(), x[0]);
+            let mut sums = Sums {
+                w: V::zero(),
+                wx: V::zero(),
+            };
+            for (&x, &w) in x.iter().zip(w) {
+                low = x.min(low);
+                high = x.max(high);
+                sums.w = sums.w + w;
+                sums.wx = sums.wx + w * x;
+            }
+            let per_range = (high - low).inverse_or_zero();
+            // Where all values are the same and not above 0 the minimum alone is exact.
+            let gain = low * (sums.wx + sums.wx - low * sums.w);
+            let zero = V::zero();
+            let mut best = Line {
+                scale: zero,
+                min: low,
+                gain,
+                q1: zero,
+                q2: zero,
+            };
+            for &extra in format.grid {
+                let slope = V::splat(format.top + extra) * per_range;
+                best = better(best, fit(x, w, sums, format.top, slope, -low * slope));
+            }
+            for _ in 0..2 {
+                let slope = best.scale.inverse_or_zero();
+                best = better(best, fit(x, w, sums, format.top, slope, -best.min * slope));
+            }
+            (best, sums.w)
+        },
+    )
 }
 
 /// The weighted square error of a lane with the scale and minimum as stored, codes rounded anew.
@@ -164,27 +175,34 @@ fn integers<V: Lanes, const LEN: usize>(
     format: Affine,
     d: f32,
     dmin: f32,
-    scale: V,
-    min: V,
+    (scale, min, lean): (V, V, V),
 ) -> (V, V, V) {
-    let (d, dmin, top) = (V::splat(d), V::splat(dmin), V::splat(format.top_scale));
-    let mut best = (scale, min, V::splat(f32::INFINITY));
-    for ds in [0.0, -1.0, 1.0] {
-        let s = (scale + V::splat(ds)).max(V::zero()).min(top);
-        for dm in [0.0, -1.0, 1.0] {
-            let m = (min + V::splat(dm)).max(V::zero()).min(top);
-            let e = error(x, w, format.top, d * s, dmin * m);
-            best = (
-                e.below(best.2, s, best.0),
-                e.below(best.2, m, best.1),
-                e.min(best.2),
-            );
-        }
-    }
-    best
+    V::apart(
+        #[inline(always)]
+        || {
+            // By how many steps the minimum follows a step of the scale.
+            let (d, dmin, top) = (V::splat(d), V::splat(dmin), V::splat(format.top_scale));
+            let lean = (lean * d * dmin.inverse_or_zero()).min(top);
+            let mut best = (scale, min, V::splat(f32::INFINITY));
+            for ds in [0.0, -1.0, 1.0] {
+                let s = (scale + V::splat(ds)).max(V::zero()).min(top);
+                let follow = (lean * (s - scale)).round();
+                for dm in [0.0, -1.0, 1.0] {
+                    let m = (min + follow + V::splat(dm)).max(V::zero()).min(top);
+                    let e = error(x, w, format.top, d * s, dmin * m);
+                    best = (
+                        e.below(best.2, s, best.0),
+                        e.below(best.2, m, best.1),
+                        e.min(best.2),
+                    );
+                }
+            }
+            best
+        },
+    )
 }
 
-/// The half that whole multiples of, up to `top`, come closest to `values` (not below 0), the
+/// The half that whole multiples of, up to `top` and from `1 - top`, come closest to `values`, the
 /// squares of what is missing weighed by `stiff`: its bits, and its value in `unit`s.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn step_for<V: Lanes, const G: usize>(
@@ -201,7 +219,10 @@ pub(super) fn step_for<V: Lanes, const G: usize>(
         let per_step = step.inverse_or_zero();
         let mut sum = V::zero();
         for (&value, &stiff) in values.iter().zip(stiff) {
-            let missing = (value * per_step).min(V::splat(top)).round() * step - value;
+            let whole = (value * per_step)
+                .min(V::splat(top))
+                .max(V::splat(1.0 - top));
+            let missing = whole.round() * step - value;
             sum = sum + stiff * (missing * missing);
         }
         let sum = sum.sum();
@@ -246,7 +267,7 @@ pub(super) fn encode<V: Lanes, const G: usize, const LEN: usize>(
     let mut total = 0.0;
     for g in 0..G {
         let m = (min[g] * per_dmin).min(top).round();
-        let (s, m, e) = integers(&x[g], &w[g], format, dv, dminv, scales[g], m);
+        let (s, m, e) = integers(&x[g], &w[g], format, dv, dminv, (scales[g], m, lean[g]));
         (scales[g], mins[g]) = (s, m);
         total += e.sum();
     }
@@ -259,7 +280,14 @@ pub(super) fn encode<V: Lanes, const G: usize, const LEN: usize>(
         }
         let (mut new_scales, mut new_mins, mut new_total) = (scales, mins, 0.0);
         for g in 0..G {
-            let (s, m, e) = integers(&x[g], &w[g], format, new_dv, new_dminv, scales[g], mins[g]);
+            let (s, m, e) = integers(
+                &x[g],
+                &w[g],
+                format,
+                new_dv,
+                new_dminv,
+                (scales[g], mins[g], lean[g]),
+            );
             (new_scales[g], new_mins[g]) = (s, m);
             new_total += e.sum();
         }

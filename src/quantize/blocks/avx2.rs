@@ -1,7 +1,8 @@
-//! The encoders compiled for AVX2, with lanes in its registers; and the only unsafe code.
+//! The encoders and decoders compiled for AVX2, with lanes in its registers; and the only unsafe code.
 //!
-//! Safety: the instructions of AVX2 may run only on a processor that has them. [`encode`], the one
-//! way in, asks for them first; it alone names [`Avx2`], and nothing makes one elsewhere. Every
+//! Safety: the instructions of AVX2 may run only on a processor that has them. [`encode`] and
+//! [`decode`], the ways in, ask for them first; [`encode`] alone names [`Avx2`], and nothing makes one
+//! elsewhere. Every
 //! operation below is inlined into the function that was compiled for AVX2.
 #![allow(unsafe_code)]
 
@@ -36,6 +37,28 @@ fn with_avx2(
     out: &mut [u8],
 ) -> Encoded {
     rows::encode::<Avx2>(dtype, values, row, importance, out)
+}
+
+/// Decodes checked rows, if the processor has AVX2; says whether it did.
+pub(super) fn decode(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> bool {
+    let there = std::arch::is_x86_feature_detected!("avx2");
+    if there {
+        // SAFETY: the processor has AVX2, as this function requires.
+        unsafe { decode_with_avx2(dtype, bytes, out) };
+    }
+    there
+}
+
+#[target_feature(enable = "avx2")]
+fn decode_with_avx2(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
+    super::decode::decode(dtype, bytes, out);
+}
+
+/// [`Lanes::apart`], compiled for AVX2.
+#[target_feature(enable = "avx2")]
+#[inline(never)]
+fn apart<R>(work: impl FnOnce() -> R) -> R {
+    work()
 }
 
 /// Eight lanes in a register.
@@ -116,6 +139,12 @@ impl Lanes for Avx2 {
     fn below(self, limit: Avx2, yes: Avx2, no: Avx2) -> Avx2 {
         // SAFETY: see the top of this file.
         Avx2(unsafe { _mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, limit.0)) })
+    }
+
+    #[inline(always)]
+    fn apart<R>(work: impl FnOnce() -> R) -> R {
+        // SAFETY: see the top of this file.
+        unsafe { apart(work) }
     }
 
     #[inline(always)]

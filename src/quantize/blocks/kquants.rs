@@ -39,7 +39,7 @@ pub(super) use encoder;
 const Q2_K: Affine = Affine {
     top: 3.0,
     top_scale: 15.0,
-    grid: &[-0.5, -0.2, 0.1, 0.4, 0.7, 1.0],
+    grid: &[-0.6, -0.2, 0.1, 0.4, 0.7, 1.0],
 };
 const Q2_K_WEIGHING: Weighing = Weighing {
     without: BySize::Magnitude,
@@ -54,7 +54,7 @@ encoder!(q2_k: 84 bytes, 2 x 8 sub-blocks of 16, Q2_K_WEIGHING,
 const Q3_K_WEIGHING: Weighing = Weighing {
     without: BySize::Square,
     with: BySize::Square,
-    even: (4.5, 0.35),
+    even: (2.5, 0.35),
 };
 
 encoder!(q3_k: 110 bytes, 2 x 8 sub-blocks of 16, Q3_K_WEIGHING,
@@ -69,7 +69,7 @@ const Q4_K: Affine = Affine {
 const Q5_K: Affine = Affine {
     top: 31.0,
     top_scale: 63.0,
-    grid: &[-0.5, -0.2, 0.1, 0.4, 0.7],
+    grid: &[-0.6, -0.2, 0.1, 0.4, 0.7],
 };
 const Q4_K_WEIGHING: Weighing = Weighing {
     without: BySize::RaisedMagnitude,
@@ -92,7 +92,7 @@ encoder!(q5_k: 176 bytes, 1 x 8 sub-blocks of 32, Q5_K_WEIGHING,
 const Q6_K_WEIGHING: Weighing = Weighing {
     without: BySize::Square,
     with: BySize::Alike,
-    even: (0.2, 0.25),
+    even: (0.2, 0.3),
 };
 
 encoder!(q6_k: 210 bytes, 2 x 8 sub-blocks of 16, Q6_K_WEIGHING,

@@ -34,6 +34,9 @@ pub(super) trait Lanes:
     fn below(self, limit: Self, yes: Self, no: Self) -> Self;
     /// Lane `i` of vector `j` becomes lane `j` of vector `i`.
     fn transpose(rows: [Self; LANES]) -> [Self; LANES];
+    /// What `work` gives, from a function of its own that is compiled for these lanes' instructions:
+    /// a seam in what would otherwise be inlined into one body. `work` must be `#[inline(always)]`.
+    fn apart<R>(work: impl FnOnce() -> R) -> R;
 
     #[inline(always)]
     fn zero() -> Self {
@@ -198,6 +201,11 @@ impl Lanes for Eight {
     fn below(self, limit: Eight, yes: Eight, no: Eight) -> Eight {
         let (a, b, y, n) = (self.0, limit.0, yes.0, no.0);
         each!(i => if a[i] < b[i] { y[i] } else { n[i] })
+    }
+
+    #[inline(never)]
+    fn apart<R>(work: impl FnOnce() -> R) -> R {
+        work()
     }
 
     #[inline(always)]

@@ -3,11 +3,12 @@
 //! `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1` and `Q8_0` come out byte for byte as ggml writes them, with and
 //! without importance. For the others the search is our own (`affine.rs` and `symmetric.rs`). On the
 //! weights of models its error is no larger than that of `llama-quantize`, plain and weighted; where
-//! single values or columns tower over all others one of the two may come out a little larger, and
+//! single values or columns tower over all others one of the two may come out larger, and
 //! then the other is much smaller.
 //!
-//! The searches are inlined as a whole into functions compiled for the processor at hand, except in
-//! unoptimised builds, where that would only cost stack.
+//! Code is inlined into functions compiled for the processor at hand, except in unoptimised builds,
+//! where that would only cost stack; `Lanes::apart` cuts it into pieces of a size that compiles in
+//! seconds.
 //!
 //! The bytes depend on the row alone: not on the machine, on the rows beside it or on how the
 //! rows are dealt out to threads. Does no IO and starts no thread.

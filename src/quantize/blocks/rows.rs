@@ -48,22 +48,70 @@ fn quantize<V: Lanes>(
     out: &mut [u8],
 ) {
     match (dtype, importance) {
-        (Dtype::Q8_0, _) => legacy::q8_0(values, out),
-        (Dtype::Q4_0, None) => legacy::q4_0(values, out),
-        (Dtype::Q4_1, None) => legacy::q4_1(values, out),
-        (Dtype::Q5_0, None) => legacy::q5_0(values, out),
-        (Dtype::Q5_1, None) => legacy::q5_1(values, out),
-        (Dtype::Q4_0, Some(i)) => legacy_weighted::q4_0::<V>(values, row, i, out),
-        (Dtype::Q4_1, Some(i)) => legacy_weighted::q4_1::<V>(values, row, i, out),
-        (Dtype::Q5_0, Some(i)) => legacy_weighted::q5_0::<V>(values, row, i, out),
-        (Dtype::Q5_1, Some(i)) => legacy_weighted::q5_1::<V>(values, row, i, out),
-        (Dtype::Q2_K, i) => kquants::q2_k::<V>(values, row, i, out),
-        (Dtype::Q3_K, i) => kquants::q3_k::<V>(values, row, i, out),
-        (Dtype::Q4_K, i) => kquants::q4_k::<V>(values, row, i, out),
-        (Dtype::Q5_K, i) => kquants::q5_k::<V>(values, row, i, out),
-        (Dtype::Q6_K, i) => kquants::q6_k::<V>(values, row, i, out),
-        (Dtype::IQ4_NL, i) => iq4::iq4_nl::<V>(values, row, i, out),
-        (Dtype::IQ4_XS, i) => iq4::iq4_xs::<V>(values, row, i, out),
+        (Dtype::Q8_0, _) => V::apart(
+            #[inline(always)]
+            || legacy::q8_0(values, out),
+        ),
+        (Dtype::Q4_0, None) => V::apart(
+            #[inline(always)]
+            || legacy::q4_0(values, out),
+        ),
+        (Dtype::Q4_1, None) => V::apart(
+            #[inline(always)]
+            || legacy::q4_1(values, out),
+        ),
+        (Dtype::Q5_0, None) => V::apart(
+            #[inline(always)]
+            || legacy::q5_0(values, out),
+        ),
+        (Dtype::Q5_1, None) => V::apart(
+            #[inline(always)]
+            || legacy::q5_1(values, out),
+        ),
+        (Dtype::Q4_0, Some(i)) => V::apart(
+            #[inline(always)]
+            || legacy_weighted::q4_0::<V>(values, row, i, out),
+        ),
+        (Dtype::Q4_1, Some(i)) => V::apart(
+            #[inline(always)]
+            || legacy_weighted::q4_1::<V>(values, row, i, out),
+        ),
+        (Dtype::Q5_0, Some(i)) => V::apart(
+            #[inline(always)]
+            || legacy_weighted::q5_0::<V>(values, row, i, out),
+        ),
+        (Dtype::Q5_1, Some(i)) => V::apart(
+            #[inline(always)]
+            || legacy_weighted::q5_1::<V>(values, row, i, out),
+        ),
+        (Dtype::Q2_K, i) => V::apart(
+            #[inline(always)]
+            || kquants::q2_k::<V>(values, row, i, out),
+        ),
+        (Dtype::Q3_K, i) => V::apart(
+            #[inline(always)]
+            || kquants::q3_k::<V>(values, row, i, out),
+        ),
+        (Dtype::Q4_K, i) => V::apart(
+            #[inline(always)]
+            || kquants::q4_k::<V>(values, row, i, out),
+        ),
+        (Dtype::Q5_K, i) => V::apart(
+            #[inline(always)]
+            || kquants::q5_k::<V>(values, row, i, out),
+        ),
+        (Dtype::Q6_K, i) => V::apart(
+            #[inline(always)]
+            || kquants::q6_k::<V>(values, row, i, out),
+        ),
+        (Dtype::IQ4_NL, i) => V::apart(
+            #[inline(always)]
+            || iq4::iq4_nl::<V>(values, row, i, out),
+        ),
+        (Dtype::IQ4_XS, i) => V::apart(
+            #[inline(always)]
+            || iq4::iq4_xs::<V>(values, row, i, out),
+        ),
         // `check` lets no other format through.
         _ => {}
     }

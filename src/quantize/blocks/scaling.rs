@@ -33,6 +33,21 @@ pub(super) struct Weighing {
     pub(super) even: (f32, f32),
 }
 
+impl Weighing {
+    /// The share of the mean to add, and how many mean squares a value's square may have before it
+    /// gets less: what has no importance and towers over all others is not worth their precision.
+    fn share(&self, importance: bool) -> (f32, f32) {
+        match importance {
+            // No square is more than the sum of all 256.
+            false => (self.even.0, 256.0),
+            true => (self.even.1, LIMIT),
+        }
+    }
+}
+
+/// See [`Weighing::share`].
+const LIMIT: f32 = 9.0;
+
 /// A block of `G * 8` sub-blocks: lane `j % 8` of group `j / 8` is sub-block `j`.
 pub(super) struct Scaled<V, const G: usize, const LEN: usize> {
     /// Values divided by `unit`, a power of two, so that the largest magnitude lies in `[1, 2)`.
@@ -75,6 +90,7 @@ pub(super) fn block<V: Lanes, const G: usize, const LEN: usize>(
             squares = squares + *x * *x;
         }
     }
+    let mean = (squares.sum() / (G * LEN * LANES) as f64) as f32;
     match importance {
         None => {
             for (x, w) in x.iter().zip(&mut w) {
@@ -82,21 +98,14 @@ pub(super) fn block<V: Lanes, const G: usize, const LEN: usize>(
             }
         }
         Some(importance) => {
-            let mean = V::splat((squares.sum() / (G * LEN * LANES) as f64) as f32);
+            let mean = V::splat(mean);
             let most = V::splat(self::largest::<V>(importance));
             for ((x, w), part) in x.iter().zip(&mut w).zip(importance.chunks(LEN * LANES)) {
                 *w = by_importance(x, &transpose(part), most, mean, weighing);
             }
         }
     }
-    even(
-        &mut w,
-        if importance.is_some() {
-            weighing.even.1
-        } else {
-            weighing.even.0
-        },
-    );
+    even(&x, &mut w, mean, weighing.share(importance.is_some()));
     Some(Scaled { x, w, unit })
 }
 
@@ -124,19 +133,16 @@ pub(super) fn lanes<V: Lanes, const LEN: usize>(
         }
     };
     // Blocks have nothing in common but the row: each is evened by itself.
-    let share = if importance.is_some() {
-        weighing.even.1
-    } else {
-        weighing.even.0
-    };
     let mut sum = V::zero();
     for &w in &w {
         sum = sum + w.sqrt();
     }
     let root = sum * V::splat(1.0 / LEN as f32);
+    let (share, limit) = weighing.share(importance.is_some());
     let more = root * root * V::splat(share);
-    for w in &mut w {
-        *w = *w + more;
+    let limit = squares * V::splat(limit / LEN as f32);
+    for (w, &x) in w.iter_mut().zip(&x) {
+        *w = *w + more * bounded(x, limit);
     }
     (x, w, unit)
 }
@@ -215,18 +221,30 @@ fn by_importance<V: Lanes, const LEN: usize>(
 }
 
 /// Adds `share` of a typical weight to each: of the square of the mean root, which a few columns of
-/// towering importance move less than the mean.
+/// towering importance move less than the mean. `mean` is the mean square of the values.
 #[cfg_attr(not(debug_assertions), inline(always))]
-fn even<V: Lanes, const LEN: usize>(groups: &mut [[V; LEN]], share: f32) {
+fn even<V: Lanes, const LEN: usize>(
+    x: &[[V; LEN]],
+    w: &mut [[V; LEN]],
+    mean: f32,
+    (share, limit): (f32, f32),
+) {
     let mut sum = V::zero();
-    for &w in groups.iter().flatten() {
+    for &w in w.iter().flatten() {
         sum = sum + w.sqrt();
     }
-    let root = (sum.sum() / (groups.len() * LEN * LANES) as f64) as f32;
+    let root = (sum.sum() / (w.len() * LEN * LANES) as f64) as f32;
     let more = V::splat(share * root * root);
-    for w in groups.iter_mut().flatten() {
-        *w = *w + more;
+    let limit = V::splat(mean * limit);
+    for (w, &x) in w.iter_mut().flatten().zip(x.iter().flatten()) {
+        *w = *w + more * bounded(x, limit);
     }
+}
+
+/// A factor that falls from 1 with the square of a value as soon as that is beyond `limit`.
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn bounded<V: Lanes>(x: V, limit: V) -> V {
+    limit * (x * x).max(limit).inverse_or_zero()
 }
 
 /// The half nearest `value` times `unit`: its bits, and its value in `unit`s. Finite, and not 0 unless

@@ -4,7 +4,7 @@
 //! The steps are those of [`super::affine`] without the minimum. [`Levels`] is all that tells the
 //! formats apart.
 
-use super::affine::step_for;
+use super::affine::{CLEARLY, step_for};
 use super::lanes::Lanes;
 use super::scaling::{Scaled, to_half};
 
@@ -88,30 +88,35 @@ pub(super) struct SymmetricBlock<V, const G: usize, const LEN: usize> {
 /// The first step: the scale of each lane, in real numbers.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn search<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN]) -> Fit<V> {
-    let (mut magnitude, mut extreme) = (V::zero(), V::zero());
-    for &x in x {
-        extreme = magnitude.below(x.abs(), x, extreme);
-        magnitude = magnitude.max(x.abs());
-    }
-    let per_extreme = extreme.inverse_or_zero();
-    let mut best = Fit {
-        scale: V::zero(),
-        gain: V::zero(),
-        stiff: V::zero(),
-    };
-    for &extra in L::GRID {
-        best = better(
-            best,
-            fit::<V, L, LEN>(x, w, V::splat(L::EXTREME - extra) * per_extreme),
-        );
-        if L::BOTH_SIGNS {
-            best = better(
-                best,
-                fit::<V, L, LEN>(x, w, V::splat(extra - L::EXTREME) * per_extreme),
-            );
-        }
-    }
-    better(best, fit::<V, L, LEN>(x, w, best.scale.inverse_or_zero()))
+    V::apart(
+        #[inline(always)]
+        || {
+            let (mut magnitude, mut extreme) = (V::zero(), V::zero());
+            for &x in x {
+                extreme = magnitude.below(x.abs(), x, extreme);
+                magnitude = magnitude.max(x.abs());
+            }
+            let per_extreme = extreme.inverse_or_zero();
+            let mut best = Fit {
+                scale: V::zero(),
+                gain: V::zero(),
+                stiff: V::zero(),
+            };
+            for &extra in L::GRID {
+                best = better(
+                    best,
+                    fit::<V, L, LEN>(x, w, V::splat(L::EXTREME - extra) * per_extreme),
+                );
+                if L::BOTH_SIGNS {
+                    best = better(
+                        best,
+                        fit::<V, L, LEN>(x, w, V::splat(extra - L::EXTREME) * per_extreme),
+                    );
+                }
+            }
+            better(best, fit::<V, L, LEN>(x, w, best.scale.inverse_or_zero()))
+        },
+    )
 }
 
 /// The scale of a lane, and by how much the square error is below that of zeros.
@@ -143,10 +148,11 @@ fn fit<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], slope:
 
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn better<V: Lanes>(a: Fit<V>, b: Fit<V>) -> Fit<V> {
+    let least = a.gain * V::splat(CLEARLY);
     Fit {
-        scale: a.gain.below(b.gain, b.scale, a.scale),
-        gain: a.gain.max(b.gain),
-        stiff: a.gain.below(b.gain, b.stiff, a.stiff),
+        scale: least.below(b.gain, b.scale, a.scale),
+        gain: least.below(b.gain, b.gain, a.gain),
+        stiff: least.below(b.gain, b.stiff, a.stiff),
     }
 }
 
@@ -170,15 +176,20 @@ fn integers<V: Lanes, L: Levels, const LEN: usize>(
     d: f32,
     scale: V,
 ) -> (V, V) {
-    let mut best = (scale, V::splat(f32::INFINITY));
-    for step in [0.0, -1.0, 1.0] {
-        let s = (scale + V::splat(step))
-            .max(V::splat(-L::SCALES))
-            .min(V::splat(L::SCALES - 1.0));
-        let e = error::<V, L, LEN>(x, w, V::splat(d) * s);
-        best = (e.below(best.1, s, best.0), e.min(best.1));
-    }
-    best
+    V::apart(
+        #[inline(always)]
+        || {
+            let mut best = (scale, V::splat(f32::INFINITY));
+            for step in [0.0, -1.0, 1.0] {
+                let s = (scale + V::splat(step))
+                    .max(V::splat(-L::SCALES))
+                    .min(V::splat(L::SCALES - 1.0));
+                let e = error::<V, L, LEN>(x, w, V::splat(d) * s);
+                best = (e.below(best.1, s, best.0), e.min(best.1));
+            }
+            best
+        },
+    )
 }
 
 /// Encodes one block.

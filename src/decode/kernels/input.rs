@@ -1,0 +1,162 @@
+//! Rows of activations, and what they become for the products: eight-bit blocks, made when the
+//! first matrix asks for them and kept for the others that read the same rows.
+
+use std::sync::OnceLock;
+
+use super::super::parallel::{piece_size, pieces};
+
+/// 256 activations with one scale, as ggml's `block_q8_K` has them.
+#[derive(Clone)]
+#[repr(C)]
+pub(in super::super) struct Block256 {
+    pub(super) quants: [i8; 256],
+    /// Sums of 16 quants each.
+    pub(super) sums16: [i16; 16],
+    /// Sums of 32 quants each.
+    pub(super) sums32: [i16; 8],
+    pub(super) scale: f32,
+}
+
+/// 32 activations with one scale, as ggml's `block_q8_0` has them.
+#[derive(Clone)]
+#[repr(C)]
+pub(in super::super) struct Block32 {
+    pub(super) quants: [i8; 32],
+    pub(super) scale: f32,
+    /// The scale times the sum of the quants.
+    pub(super) sum: f32,
+}
+
+/// `[tokens, columns]` activations.
+pub(in super::super) struct Input<'a> {
+    rows: &'a [f32],
+    pub(in super::super) columns: usize,
+    blocks256: OnceLock<Vec<Block256>>,
+    blocks32: OnceLock<Vec<Block32>>,
+}
+
+impl<'a> Input<'a> {
+    /// Rows of `columns` each, end to end.
+    pub(in super::super) fn new(rows: &'a [f32], columns: usize) -> Input<'a> {
+        Input {
+            rows,
+            columns: columns.max(1),
+            blocks256: OnceLock::new(),
+            blocks32: OnceLock::new(),
+        }
+    }
+
+    /// All rows.
+    pub(in super::super) fn rows(&self) -> &'a [f32] {
+        self.rows
+    }
+
+    /// How many rows.
+    pub(in super::super) fn tokens(&self) -> usize {
+        self.rows.len() / self.columns
+    }
+
+    /// One row.
+    pub(super) fn token(&self, token: usize) -> &'a [f32] {
+        let start = token * self.columns;
+        self.rows
+            .get(start..start + self.columns)
+            .unwrap_or_default()
+    }
+
+    /// One row in blocks of 256.
+    pub(super) fn blocks256(&self, token: usize) -> &[Block256] {
+        let zero = Block256 {
+            quants: [0; 256],
+            sums16: [0; 16],
+            sums32: [0; 8],
+            scale: 0.0,
+        };
+        let all = self
+            .blocks256
+            .get_or_init(|| quantized(self.rows, zero, quantize256));
+        part(all, self.columns / 256, token)
+    }
+
+    /// One row in blocks of 32.
+    pub(super) fn blocks32(&self, token: usize) -> &[Block32] {
+        let zero = Block32 {
+            quants: [0; 32],
+            scale: 0.0,
+            sum: 0.0,
+        };
+        let all = self
+            .blocks32
+            .get_or_init(|| quantized(self.rows, zero, quantize32));
+        part(all, self.columns / 32, token)
+    }
+
+    /// Makes the blocks that `against` wants, with all threads; a product that asks from within
+    /// one of them would have to make them alone.
+    pub(in super::super) fn prepare(&self, against: super::Against) {
+        match against {
+            super::Against::Block256 => drop(self.blocks256(0)),
+            super::Against::Block32 => drop(self.blocks32(0)),
+            super::Against::Floats => {}
+        }
+    }
+}
+
+fn part<T>(all: &[T], blocks: usize, token: usize) -> &[T] {
+    all.get(token * blocks..(token + 1) * blocks)
+        .unwrap_or_default()
+}
+
+/// All rows in blocks of `N`.
+fn quantized<const N: usize, B: Clone + Send>(
+    rows: &[f32],
+    zero: B,
+    quantize: impl Fn(&[f32; N], &mut B) + Sync,
+) -> Vec<B> {
+    let values = rows.as_chunks::<N>().0;
+    let mut blocks = vec![zero; values.len()];
+    let size = match rows.len() < 1 << 14 {
+        true => blocks.len(),
+        false => piece_size(blocks.len(), 2, 1),
+    };
+    pieces(&mut blocks, size, |piece, blocks| {
+        let values = values.get(piece * size..).unwrap_or_default();
+        for (block, values) in blocks.iter_mut().zip(values) {
+            quantize(values, block);
+        }
+    });
+    blocks
+}
+
+/// The value of largest magnitude becomes -127, as in ggml's `quantize_row_q8_K_ref`.
+fn quantize256(values: &[f32; 256], block: &mut Block256) {
+    let mut peak = 0.0f32;
+    for &value in values {
+        if value.abs() > peak.abs() {
+            peak = value;
+        }
+    }
+    let inverse = if peak == 0.0 { 0.0 } else { -127.0 / peak };
+    block.scale = if peak == 0.0 { 0.0 } else { 1.0 / inverse };
+    super::round(values, inverse, &mut block.quants);
+    let (sixteens, _) = block.quants.as_chunks::<16>();
+    for (sum, quants) in block.sums16.iter_mut().zip(sixteens) {
+        *sum = quants.iter().map(|&quant| i16::from(quant)).sum();
+    }
+    let (pairs, _) = block.sums16.as_chunks::<2>();
+    for (sum, [a, b]) in block.sums32.iter_mut().zip(pairs) {
+        *sum = a + b;
+    }
+}
+
+/// The largest magnitude becomes 127; the scale is what a half keeps of it, as in ggml's
+/// `quantize_row_q8_0`.
+fn quantize32(values: &[f32; 32], block: &mut Block32) {
+    let largest = values.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    let scale = largest / 127.0;
+    let inverse = if largest == 0.0 { 0.0 } else { 127.0 / largest };
+    block.scale = half::f16::from_f32(scale).to_f32();
+    super::round(values, inverse, &mut block.quants);
+    let sum: i32 = block.quants.iter().map(|&quant| i32::from(quant)).sum();
+    block.sum = block.scale * sum as f32;
+}

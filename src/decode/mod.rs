@@ -1,0 +1,194 @@
+//! Runs a GGUF: tokens in, logits out, from the same [`ModelSpec`] that the plan uses.
+//!
+//! One forward pass whose differences are data: blocks and [`Pass`](crate::model::Pass) of the
+//! description, and which tensors there are. Weights stay in their stored format; products are
+//! candle's or, for formats whose kernels are slow there, our own ([`matrix`]). Must not: know an
+//! architecture by its name, print, or panic on any file.
+
+mod attention;
+mod block;
+mod cache;
+mod chat;
+mod error;
+mod feed_forward;
+mod forward;
+mod kernels;
+mod matrix;
+mod ops;
+mod parallel;
+mod recurrent;
+mod rope;
+mod streams;
+mod tokenizer;
+mod weights;
+
+use crate::checkpoint::Checkpoint;
+use crate::dtype::Dtype;
+use crate::model::ModelSpec;
+use crate::units::Bytes;
+
+pub use chat::{Message, prompt};
+pub use error::DecodeError;
+pub use parallel::threads;
+pub use tokenizer::Tokenizer;
+
+use forward::Network;
+
+/// How a model is loaded.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Tokens that the cache holds.
+    pub context: u64,
+    /// The format of cached keys and values: F16 or Q8_0.
+    pub kv_type: Dtype,
+    /// Tokens of a prompt evaluated in one pass.
+    pub ubatch: u64,
+}
+
+impl Default for LoadOptions {
+    fn default() -> LoadOptions {
+        LoadOptions {
+            context: 4096,
+            kv_type: Dtype::F16,
+            ubatch: 512,
+        }
+    }
+}
+
+/// What a loaded model holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Weights as they are kept, repacked copies included.
+    pub weights: Bytes,
+    /// Keys, values and recurrent state.
+    pub cache: Bytes,
+}
+
+/// A model in memory with the state of one sequence.
+pub struct Model {
+    network: Network,
+    state: forward::State,
+    ubatch: usize,
+    logits: Vec<f32>,
+}
+
+impl Model {
+    /// Loads the weights of `checkpoint`, which `spec` describes, and allocates the whole cache.
+    /// `progress` is told the bytes read so far, tensor by tensor.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: not a GGUF, an architecture or format that is not run here, tensors that
+    /// are missing, left over or of another shape than the metadata implies, a file that cannot
+    /// be read, and memory for the cache that the system does not give.
+    pub fn load(
+        checkpoint: &Checkpoint,
+        spec: &ModelSpec,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(Bytes),
+    ) -> Result<Model, DecodeError> {
+        let network = Network::load(checkpoint, spec, options, progress)?;
+        let state = network.state(spec, options)?;
+        Ok(Model {
+            network,
+            state,
+            ubatch: options.ubatch.clamp(1, 1 << 16) as usize,
+            logits: Vec::new(),
+        })
+    }
+
+    /// Evaluates `tokens` behind what was evaluated before, and gives the logits that follow the
+    /// last of them, one for each entry of the vocabulary.
+    ///
+    /// # Errors
+    /// No token, a token outside the vocabulary, more tokens than the context holds.
+    pub fn prefill(&mut self, tokens: &[u32]) -> Result<&[f32], DecodeError> {
+        self.check(tokens)?;
+        let mut left = tokens.chunks(self.ubatch).peekable();
+        while let Some(some) = left.next() {
+            let wanted = match left.peek() {
+                Some(_) => forward::Wanted::Nothing,
+                None => forward::Wanted::Last,
+            };
+            self.logits = self.network.forward(&mut self.state, some, wanted)?;
+        }
+        Ok(&self.logits)
+    }
+
+    /// Evaluates one token; the same as [`Model::prefill`] of it.
+    ///
+    /// # Errors
+    /// As [`Model::prefill`].
+    pub fn step(&mut self, token: u32) -> Result<&[f32], DecodeError> {
+        self.prefill(&[token])
+    }
+
+    /// Evaluates `tokens` and gives the logits behind each of them, end to end:
+    /// `tokens.len() x vocabulary`.
+    ///
+    /// # Errors
+    /// As [`Model::prefill`].
+    pub fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, DecodeError> {
+        self.check(tokens)?;
+        let mut all = Vec::new();
+        for some in tokens.chunks(self.ubatch) {
+            let wanted = forward::Wanted::All;
+            all.extend(self.network.forward(&mut self.state, some, wanted)?);
+        }
+        Ok(all)
+    }
+
+    fn check(&self, tokens: &[u32]) -> Result<(), DecodeError> {
+        let vocabulary = self.vocabulary();
+        if tokens.is_empty() {
+            return Err(DecodeError::NoTokens);
+        }
+        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
+            return Err(DecodeError::UnknownToken { token, vocabulary });
+        }
+        let tokens = self.position() + tokens.len();
+        let context = self.context();
+        match tokens > context {
+            true => Err(DecodeError::ContextFull { tokens, context }),
+            false => Ok(()),
+        }
+    }
+
+    /// Forgets every token; weights and cache stay allocated.
+    pub fn reset(&mut self) {
+        self.state.reset();
+    }
+
+    /// Tokens evaluated so far.
+    pub fn position(&self) -> usize {
+        self.state.position
+    }
+
+    /// Tokens that the cache holds.
+    pub fn context(&self) -> usize {
+        self.state.context
+    }
+
+    /// Entries of the vocabulary.
+    pub fn vocabulary(&self) -> usize {
+        self.network.vocabulary()
+    }
+
+    /// What is held in memory.
+    pub fn held(&self) -> Held {
+        Held {
+            weights: self.network.bytes(),
+            cache: self.state.bytes(),
+        }
+    }
+}
+
+/// The most likely token; of equal ones the first, as llama.cpp and Transformers pick it.
+pub fn greedy(logits: &[f32]) -> u32 {
+    let mut best = (0, f32::NEG_INFINITY);
+    for (id, &logit) in logits.iter().enumerate() {
+        if logit > best.1 {
+            best = (id as u32, logit);
+        }
+    }
+    best.0
+}

@@ -1,0 +1,132 @@
+//! The small steps between matrix products, over rows of `f32`.
+
+use super::kernels::exponentials;
+use super::parallel::{piece_size, pieces};
+use crate::model::{Activation, Sparse};
+
+/// Rows above which a step is worth sharing out among threads.
+const FEW_ROWS: usize = 4;
+
+/// Calls `step` with every row of `width` elements.
+pub(super) fn each_row(rows: &mut [f32], width: usize, step: impl Fn(usize, &mut [f32]) + Sync) {
+    let width = width.max(1);
+    let count = rows.len() / width;
+    let batch = match count <= FEW_ROWS {
+        true => count.max(1),
+        false => piece_size(count, 4, 1),
+    };
+    pieces(rows, batch * width, |piece, rows| {
+        for (index, row) in rows.chunks_exact_mut(width).enumerate() {
+            step(piece * batch + index, row);
+        }
+    });
+}
+
+/// The factor that brings a row to a root mean square of one.
+fn inverse_rms(row: &[f32], epsilon: f32) -> f32 {
+    let squares: f64 = row.iter().map(|&x| f64::from(x * x)).sum();
+    let mean = (squares / row.len() as f64) as f32;
+    1.0 / (mean + epsilon).sqrt()
+}
+
+/// `x / rms(x) x weight`, for every row as wide as `weight`.
+pub(super) fn rms_norm(rows: &mut [f32], weight: &[f32], epsilon: f32) {
+    each_row(rows, weight.len(), |_, row| {
+        let factor = inverse_rms(row, epsilon);
+        for (x, w) in row.iter_mut().zip(weight) {
+            *x = *x * factor * w;
+        }
+    });
+}
+
+/// [`rms_norm`] of a copy.
+pub(super) fn normed(rows: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
+    let mut out = rows.to_vec();
+    rms_norm(&mut out, weight, epsilon);
+    out
+}
+
+/// `x / rms(x)`, for every row of `width` elements.
+pub(super) fn plain_norm(rows: &mut [f32], width: usize, epsilon: f32) {
+    each_row(rows, width, |_, row| {
+        let factor = inverse_rms(row, epsilon);
+        row.iter_mut().for_each(|x| *x *= factor);
+    });
+}
+
+/// `x += y`.
+pub(super) fn add(x: &mut [f32], y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x += y;
+    }
+}
+
+/// `x *= factor`.
+pub(super) fn scale(x: &mut [f32], factor: f32) {
+    x.iter_mut().for_each(|x| *x *= factor);
+}
+
+/// `gate = activation(gate) x up`.
+pub(super) fn gate(gate: &mut [f32], up: &[f32], activation: Activation) {
+    let size = match gate.len() < 1 << 13 {
+        true => gate.len(),
+        false => piece_size(gate.len(), 1, 16),
+    };
+    pieces(gate, size, |piece, gate| {
+        let up = up.get(piece * size..).unwrap_or_default();
+        for (g, u) in gate.iter_mut().zip(up) {
+            *g = activate(*g, activation) * u;
+        }
+    });
+}
+
+/// One value through the non-linearity.
+pub(super) fn activate(x: f32, activation: Activation) -> f32 {
+    match activation {
+        Activation::Silu => x * sigmoid(x),
+        Activation::GeluTanh => {
+            let inner = 0.797_884_6 * x * (1.0 + 0.044_715 * x * x);
+            0.5 * x * (1.0 + inner.tanh())
+        }
+    }
+}
+
+/// `1 / (1 + exp(-x))`.
+pub(super) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// `ln(1 + exp(x))`.
+pub(super) fn softplus(x: f32) -> f32 {
+    // Above 20 the difference to x is below the precision.
+    if x > 20.0 { x } else { x.exp().ln_1p() }
+}
+
+/// `cap x tanh(x / cap)`.
+pub(super) fn softcap(x: &mut [f32], cap: f32) {
+    for x in x {
+        *x = cap * (*x / cap).tanh();
+    }
+}
+
+/// `exp(x)` over its sum.
+pub(super) fn softmax(x: &mut [f32]) {
+    let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum = exponentials(x, largest);
+    scale(x, 1.0 / sum);
+}
+
+/// Sets what does not stand out of a row to zero, and takes the threshold from the rest:
+/// `max(0, x - mean - factor x deviation)`. Source: `gaussian_topk` of llama.cpp's `gemma3n.cpp`.
+pub(super) fn sparsify(rows: &mut [f32], width: usize, sparse: &Sparse) {
+    each_row(rows, width, |_, row| {
+        let count = row.len() as f32;
+        let mean = row.iter().sum::<f32>() / count;
+        let squares: f32 = row.iter().map(|x| (x - mean) * (x - mean)).sum();
+        let deviation = (squares / (count - 1.0).max(1.0)).sqrt();
+        let threshold = mean + deviation * sparse.factor;
+        for x in row {
+            *x = (*x - threshold).max(0.0);
+        }
+    });
+}

@@ -1,0 +1,269 @@
+//! What mixes tokens without a cache of all of them: short convolutions and gated delta nets.
+//!
+//! Sources: `lfm2.cpp`, `qwen35.cpp` and `delta-net-base.cpp` in `src/models` of llama.cpp.
+
+use super::DecodeError;
+use super::block::Linear;
+use super::kernels::{Input, add_scaled, dot};
+use super::ops;
+use super::parallel::pieces;
+use super::weights::Weights;
+use crate::model::{Activation, TensorRole as R};
+
+/// The state of one recurrent block.
+pub(super) struct Recurrence {
+    /// The inputs of the convolution before the next one: `[kernel - 1, channels]`.
+    window: Vec<f32>,
+    /// `[heads, value width, key width]`; empty for a convolution alone.
+    matrix: Vec<f32>,
+}
+
+impl Recurrence {
+    pub(super) fn new(conv_elements: u64, state_elements: u64) -> Recurrence {
+        Recurrence {
+            window: vec![0.0; conv_elements as usize],
+            matrix: vec![0.0; state_elements as usize],
+        }
+    }
+
+    pub(super) fn elements(&self) -> u64 {
+        (self.window.len() + self.matrix.len()) as u64
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.window.fill(0.0);
+        self.matrix.fill(0.0);
+    }
+}
+
+/// `out[t][c] = sum over i of kernel[c][i] x rows[t - (size - 1) + i][c]` in place, one kernel a
+/// channel; `window` holds the rows before the first.
+fn convolve(rows: &mut [f32], kernel: &[f32], channels: usize, window: &mut [f32]) {
+    let channels = channels.max(1);
+    let size = kernel.len() / channels;
+    for row in rows.chunks_exact_mut(channels) {
+        for (channel, (x, kernel)) in row
+            .iter_mut()
+            .zip(kernel.chunks_exact(size.max(1)))
+            .enumerate()
+        {
+            let before = window.iter().skip(channel).step_by(channels);
+            let newest = kernel.last().copied().unwrap_or(0.0);
+            let sum = before.zip(kernel).map(|(x, k)| x * k).sum::<f32>() + newest * *x;
+            // The window moves on by one: each row takes the place of the one before it.
+            let mut next = *x;
+            for place in window.iter_mut().skip(channel).step_by(channels).rev() {
+                std::mem::swap(place, &mut next);
+            }
+            *x = sum;
+        }
+    }
+}
+
+/// LFM2's gated convolution: `out(c x conv(b x x))`.
+pub(super) struct ShortConvolution {
+    input: Linear,
+    kernel: Vec<f32>,
+    output: Linear,
+    channels: usize,
+}
+
+impl ShortConvolution {
+    pub(super) fn load(
+        weights: &mut Weights<'_>,
+        layer: u32,
+        hidden: usize,
+        conv_elements: u64,
+    ) -> Result<ShortConvolution, DecodeError> {
+        let at = Some(layer);
+        let size = conv_elements as usize / hidden.max(1) + 1;
+        Ok(ShortConvolution {
+            input: Linear::load(weights, R::ShortconvIn, at, [3 * hidden, hidden])?,
+            kernel: weights.floats(R::ShortconvConv, at, &[hidden, size])?,
+            output: Linear::load(weights, R::ShortconvOut, at, [hidden, hidden])?,
+            channels: hidden,
+        })
+    }
+
+    pub(super) fn apply(&self, x: &[f32], state: &mut Recurrence) -> Result<Vec<f32>, DecodeError> {
+        let all = self.input.apply(x)?;
+        let parts = || {
+            all.chunks_exact((3 * self.channels).max(1))
+                .map(|row| row.split_at(self.channels))
+        };
+        let gated = parts().flat_map(|(b, rest)| {
+            let x = rest.get(self.channels..).unwrap_or_default();
+            b.iter().zip(x).map(|(b, x)| b * x)
+        });
+        let mut mixed: Vec<f32> = gated.collect();
+        convolve(&mut mixed, &self.kernel, self.channels, &mut state.window);
+        for (mixed, c) in mixed
+            .iter_mut()
+            .zip(parts().flat_map(|(_, rest)| rest.iter().take(self.channels)))
+        {
+            *mixed *= c;
+        }
+        self.output.apply(&mixed)
+    }
+}
+
+/// A gated delta net: each head keeps a matrix from keys to values, forgets some of it with every
+/// token and corrects what it gives for the token's key.
+pub(super) struct DeltaNet {
+    projection: Linear,
+    gate: Linear,
+    beta: Linear,
+    alpha: Linear,
+    kernel: Vec<f32>,
+    /// What is added to `alpha`, and what it is multiplied with.
+    decay: (Vec<f32>, Vec<f32>),
+    norm: Vec<f32>,
+    output: Linear,
+    key_heads: usize,
+    key_width: usize,
+    heads: usize,
+    width: usize,
+}
+
+impl DeltaNet {
+    /// Sizes follow from the tensors and from `state_elements`, heads x value width x key width.
+    pub(super) fn load(
+        weights: &mut Weights<'_>,
+        layer: u32,
+        hidden: usize,
+        state_elements: u64,
+    ) -> Result<DeltaNet, DecodeError> {
+        let at = Some(layer);
+        let rows = |weights: &Weights<'_>, role| {
+            weights
+                .shape(role, at, "weight")
+                .and_then(|s| s.first().copied())
+        };
+        let width = rows(weights, R::SsmNorm).unwrap_or(0);
+        let inner = rows(weights, R::AttnGate).unwrap_or(0);
+        let channels = rows(weights, R::AttnQkv).unwrap_or(0);
+        let key_width = state_elements / inner.max(1);
+        let key_heads = channels.saturating_sub(inner) / (2 * key_width).max(1);
+        let heads = inner / width.max(1);
+        let possible = key_heads > 0 && heads.is_multiple_of(key_heads) && heads * width == inner;
+        if !possible || 2 * key_heads * key_width + inner != channels {
+            return Err(DecodeError::Hyperparameters {
+                what: format!(
+                    "block {layer} has {channels} channels, {inner} of values in heads of {width}, and a state of {state_elements}"
+                ),
+            });
+        }
+        let kernel = weights
+            .shape(R::SsmConv1d, at, "weight")
+            .and_then(|s| s.last().copied());
+        let [inner, channels, heads, width] = [inner, channels, heads, width].map(|n| n as usize);
+        let decay = R::SsmA.gguf_name(at, "");
+        let offset = R::SsmDt.gguf_name(at, "bias");
+        Ok(DeltaNet {
+            projection: Linear::load(weights, R::AttnQkv, at, [channels, hidden])?,
+            gate: Linear::load(weights, R::AttnGate, at, [inner, hidden])?,
+            beta: Linear::load(weights, R::SsmBeta, at, [heads, hidden])?,
+            alpha: Linear::load(weights, R::SsmAlpha, at, [heads, hidden])?,
+            kernel: weights.floats(R::SsmConv1d, at, &[channels, kernel.unwrap_or(0) as usize])?,
+            decay: (
+                weights.named_floats(&offset, &[heads])?,
+                weights.named_floats(&decay, &[heads])?,
+            ),
+            norm: weights.floats(R::SsmNorm, at, &[width])?,
+            output: Linear::load(weights, R::SsmOut, at, [hidden, inner])?,
+            key_heads: key_heads as usize,
+            key_width: key_width as usize,
+            heads,
+            width,
+        })
+    }
+
+    pub(super) fn apply(
+        &self,
+        x: &[f32],
+        epsilon: f32,
+        state: &mut Recurrence,
+    ) -> Result<Vec<f32>, DecodeError> {
+        let x = Input::new(x, self.projection.weight.columns);
+        let mut mixed = self.projection.read(&x)?;
+        let gate = self.gate.read(&x)?;
+        let beta = self.beta.read(&x)?;
+        let alpha = self.alpha.read(&x)?;
+        let channels = self.projection.weight.rows;
+        convolve(&mut mixed, &self.kernel, channels, &mut state.window);
+        for x in &mut mixed {
+            *x = ops::activate(*x, Activation::Silu);
+        }
+        let keys = self.key_heads * self.key_width;
+        ops::each_row(&mut mixed, channels, |_, row| {
+            let (queries_and_keys, _) = row.split_at_mut(2 * keys);
+            for head in queries_and_keys.chunks_exact_mut(self.key_width) {
+                let length = (dot(head, head) + epsilon).sqrt();
+                ops::scale(head, 1.0 / length);
+            }
+        });
+        let tokens = x.tokens();
+        let mut by_head = vec![0.0; tokens * self.heads * self.width];
+        let states = state.matrix.chunks_exact_mut(self.width * self.key_width);
+        let mut heads: Vec<(&mut [f32], &mut [f32])> = states
+            .zip(by_head.chunks_exact_mut((tokens * self.width).max(1)))
+            .collect();
+        pieces(&mut heads, 1, |head, pair| {
+            for (state, out) in pair {
+                let steps = mixed
+                    .chunks_exact(channels)
+                    .zip(out.chunks_exact_mut(self.width));
+                for (token, (row, out)) in steps.enumerate() {
+                    let at = token * self.heads + head;
+                    let value = |of: &[f32], at: usize| of.get(at).copied().unwrap_or(0.0);
+                    let decay = ops::softplus(value(&alpha, at) + value(&self.decay.0, head));
+                    let kept = (decay * value(&self.decay.1, head)).exp();
+                    let learned = ops::sigmoid(value(&beta, at));
+                    self.step(state, row, head, kept, learned, out);
+                }
+            }
+        });
+        let mut out = vec![0.0; by_head.len()];
+        for (head, rows) in by_head
+            .chunks_exact((tokens * self.width).max(1))
+            .enumerate()
+        {
+            for (token, row) in rows.chunks_exact(self.width).enumerate() {
+                let start = (token * self.heads + head) * self.width;
+                out.get_mut(start..start + self.width)
+                    .unwrap_or_default()
+                    .copy_from_slice(row);
+            }
+        }
+        ops::rms_norm(&mut out, &self.norm, epsilon);
+        for (out, gate) in out.iter_mut().zip(gate) {
+            *out *= ops::activate(gate, Activation::Silu);
+        }
+        self.output.apply(&out)
+    }
+
+    /// One token through one head: `S = kept S; S += learned (v - S k) k^T; out = S q`.
+    fn step(
+        &self,
+        state: &mut [f32],
+        row: &[f32],
+        head: usize,
+        kept: f32,
+        learned: f32,
+        out: &mut [f32],
+    ) {
+        let (keys, key_head) = (self.key_heads * self.key_width, head % self.key_heads);
+        let part = |from: usize, len: usize| row.get(from..from + len).unwrap_or_default();
+        let query = part(key_head * self.key_width, self.key_width);
+        let key = part(keys + key_head * self.key_width, self.key_width);
+        let values = part(2 * keys + head * self.width, self.width);
+        let scale = 1.0 / (self.key_width as f32).sqrt();
+        let rows = state.chunks_exact_mut(self.key_width).zip(values);
+        for ((state, value), out) in rows.zip(out) {
+            ops::scale(state, kept);
+            let correction = learned * (value - dot(state, key));
+            add_scaled(state, correction, key);
+            *out = scale * dot(state, query);
+        }
+    }
+}

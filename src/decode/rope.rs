@@ -1,0 +1,116 @@
+//! Rotary positions: which angle each pair of elements turns by.
+//!
+//! Nothing is tabulated over the context: the cosines and sines of the tokens of one pass are
+//! computed when it starts. Source of the formulas: `rope_yarn` and `ggml_rope_yarn_corr_dims` of
+//! ggml's `ggml-cpu/ops.cpp` and `ggml.c`.
+
+use super::ops::each_row;
+use crate::model::{Rope, RopeStyle};
+
+/// Frequencies of the pairs of a head.
+#[derive(Clone, Debug)]
+pub(super) struct Frequencies {
+    /// Radians a token, for each pair.
+    steps: Vec<f32>,
+    /// What cosine and sine are multiplied with.
+    magnitude: f32,
+    style: RopeStyle,
+}
+
+/// Cosines and sines of some tokens: `[tokens, pairs]` each.
+pub(super) struct Angles<'a> {
+    frequencies: &'a Frequencies,
+    cosines: Vec<f32>,
+    sines: Vec<f32>,
+}
+
+impl Frequencies {
+    /// The frequencies of heads of `head` elements, in blocks with a window or without. `factors`
+    /// divide them, pair by pair.
+    pub(super) fn new(
+        rope: &Rope,
+        head: usize,
+        windowed: bool,
+        factors: Option<&[f32]>,
+    ) -> Frequencies {
+        let dims = rope.dims.map_or(head, |dims| (dims as usize).min(head));
+        let pairs = dims / 2;
+        let (base, scale) = match windowed {
+            true => (rope.window_base, rope.window_scale),
+            false => (rope.base, rope.scale),
+        };
+        let ramp = rope.yarn.as_ref().map(|yarn| {
+            let at = |rotations: f32| {
+                let original = rope.original_context.max(1) as f32;
+                let turns = (original / (rotations * std::f32::consts::TAU)).ln();
+                dims as f32 * turns / (2.0 * base.ln())
+            };
+            let low = at(yarn.beta_fast).floor().max(0.0);
+            let high = at(yarn.beta_slow).ceil().min(dims as f32 - 1.0);
+            (low, high)
+        });
+        let steps = (0..pairs).map(|pair| {
+            let exponent = -2.0 * pair as f64 / dims as f64;
+            let plain = f64::from(base).powf(exponent) as f32;
+            let factor = factors.and_then(|f| f.get(pair)).copied().unwrap_or(1.0);
+            let plain = plain / factor;
+            match ramp {
+                // Fast pairs keep their frequency, slow ones are scaled, those between blend.
+                Some((low, high)) => {
+                    let position = (pair as f32 - low) / (high - low).max(0.001);
+                    let kept = 1.0 - position.clamp(0.0, 1.0);
+                    plain * scale * (1.0 - kept) + plain * kept
+                }
+                None => plain * scale,
+            }
+        });
+        Frequencies {
+            steps: steps.collect(),
+            magnitude: rope.magnitude,
+            style: rope.style,
+        }
+    }
+
+    /// The angles of `tokens` tokens from `position` on.
+    pub(super) fn angles(&self, position: usize, tokens: usize) -> Angles<'_> {
+        let angle = |token: usize| {
+            let position = (position + token) as f32;
+            self.steps.iter().map(move |step| position * step)
+        };
+        let all = || (0..tokens).flat_map(angle);
+        Angles {
+            frequencies: self,
+            cosines: all().map(|a| a.cos() * self.magnitude).collect(),
+            sines: all().map(|a| a.sin() * self.magnitude).collect(),
+        }
+    }
+}
+
+impl Angles<'_> {
+    /// Turns `rows`: `[tokens, heads, head]`.
+    pub(super) fn turn(&self, rows: &mut [f32], heads: usize, head: usize) {
+        let pairs = self.frequencies.steps.len();
+        each_row(rows, heads * head, |token, row| {
+            let range = token * pairs..(token + 1) * pairs;
+            let cosines = self.cosines.get(range.clone()).unwrap_or_default();
+            let sines = self.sines.get(range).unwrap_or_default();
+            for head in row.chunks_exact_mut(head.max(1)) {
+                match self.frequencies.style {
+                    RopeStyle::Halves => {
+                        let (first, second) = head.split_at_mut(pairs);
+                        let turns = cosines.iter().zip(sines);
+                        for ((x, y), (c, s)) in first.iter_mut().zip(second).zip(turns) {
+                            (*x, *y) = (*x * c - *y * s, *x * s + *y * c);
+                        }
+                    }
+                    RopeStyle::Neighbours => {
+                        let turns = cosines.iter().zip(sines);
+                        for ([x, y], (c, s)) in head.as_chunks_mut().0.iter_mut().zip(turns) {
+                            (*x, *y) = (*x * c - *y * s, *x * s + *y * c);
+                        }
+                    }
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,410 @@
+//! The tokenizer that a GGUF carries: text to token ids and back.
+//!
+//! Two kinds: byte-level BPE (`gpt2`) with the pre-tokenizer that `tokenizer.ggml.pre` names, and
+//! SentencePiece's BPE by scores (`llama`). Must not: read files beside the GGUF.
+//!
+//! Source: `llama-vocab.cpp` of llama.cpp.
+
+mod bytes;
+mod merge;
+mod split;
+
+use std::collections::HashMap;
+
+use crate::checkpoint::{Checkpoint, RawConfig};
+use crate::gguf::{self, Metadata, Value};
+
+use super::DecodeError;
+use split::Splitter;
+
+/// The mark that SentencePiece puts in place of a blank.
+const BLANK: char = '\u{2581}';
+
+/// Names of tokens that end an answer, beside those that the metadata names.
+const ENDS: &[&str] = &[
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|eom_id|>",
+    "<EOT>",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+];
+
+/// What a token is, by `tokenizer.ggml.token_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Normal,
+    /// Stands for text that has no token.
+    Unknown,
+    /// Never text: `<s>`.
+    Control,
+    /// Found in text before it is split.
+    UserDefined,
+    Unused,
+    /// One byte: `<0x0A>`.
+    Byte,
+}
+
+/// A vocabulary and how text is split into it.
+pub struct Tokenizer {
+    texts: Vec<String>,
+    kinds: Vec<Kind>,
+    ids: HashMap<String, u32>,
+    model: Model,
+    /// Control and user-defined tokens, the longest first.
+    special: Option<regex::Regex>,
+    begin: Option<u32>,
+    add_begin: bool,
+    add_end: bool,
+    end: Option<u32>,
+    ends: Vec<u32>,
+}
+
+enum Model {
+    /// Byte-level BPE.
+    Bytes {
+        splitter: Splitter,
+        ranks: HashMap<(u32, u32), u32>,
+    },
+    /// SentencePiece.
+    Scores {
+        scores: Vec<f32>,
+        /// A blank is put before the text.
+        leading_blank: bool,
+        unknown: u32,
+    },
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer of `checkpoint`.
+    ///
+    /// # Errors
+    /// Not a GGUF; a kind of tokenizer or pre-tokenizer that is not known; lists that do not
+    /// belong together.
+    pub fn read(checkpoint: &Checkpoint) -> Result<Tokenizer, DecodeError> {
+        let RawConfig::Gguf(metadata) = &checkpoint.config else {
+            return Err(DecodeError::NotGguf);
+        };
+        let source = Source {
+            checkpoint,
+            metadata,
+        };
+        let texts = source.strings("tokenizer.ggml.tokens")?;
+        let kinds = source.kinds(texts.len())?;
+        let mut ids = HashMap::with_capacity(texts.len());
+        for (id, text) in texts.iter().enumerate() {
+            ids.entry(text.clone()).or_insert(id as u32);
+        }
+        let kind = metadata.require("tokenizer.ggml.model", Metadata::str)?;
+        let pre = metadata.str("tokenizer.ggml.pre")?;
+        let splitter = split::of_name(pre.unwrap_or("default"));
+        let (model, add_begin) = match (kind, splitter) {
+            ("gpt2", Some(pre)) => {
+                let merges = source.strings("tokenizer.ggml.merges")?;
+                let ranks = source.ranks(&merges, &ids);
+                let splitter = Splitter::new(pre)?;
+                (Model::Bytes { splitter, ranks }, pre.add_begin)
+            }
+            ("gpt2", None) => {
+                return Err(DecodeError::TokenizerKind {
+                    kind: pre.unwrap_or_default().to_owned(),
+                });
+            }
+            ("llama", _) => {
+                let leading_blank = metadata.bool("tokenizer.ggml.add_space_prefix")?;
+                let unknown = source.id("tokenizer.ggml.unknown_token_id", texts.len())?;
+                let model = Model::Scores {
+                    scores: source.scores(texts.len())?,
+                    leading_blank: leading_blank.unwrap_or(true),
+                    unknown: unknown.unwrap_or(0),
+                };
+                (model, true)
+            }
+            (kind, _) => {
+                return Err(DecodeError::TokenizerKind {
+                    kind: kind.to_owned(),
+                });
+            }
+        };
+        let end = source.id("tokenizer.ggml.eos_token_id", texts.len())?;
+        let stated = ["tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
+        let mut ends: Vec<u32> = end.into_iter().collect();
+        for key in stated {
+            ends.extend(source.id(key, texts.len())?);
+        }
+        ends.extend(ENDS.iter().filter_map(|name| ids.get(*name)));
+        Ok(Tokenizer {
+            special: special(&texts, &kinds)?,
+            begin: source.id("tokenizer.ggml.bos_token_id", texts.len())?,
+            add_begin: metadata
+                .bool("tokenizer.ggml.add_bos_token")?
+                .unwrap_or(add_begin),
+            add_end: metadata
+                .bool("tokenizer.ggml.add_eos_token")?
+                .unwrap_or(false),
+            texts,
+            kinds,
+            ids,
+            model,
+            end,
+            ends,
+        })
+    }
+
+    /// The ids of `text`. With `special`, the tokens that the model wants at both ends are added
+    /// and names of control tokens in the text stand for them.
+    ///
+    /// # Errors
+    /// A text that the pre-tokenizer's expression gives up on.
+    pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, DecodeError> {
+        let mut out = Vec::new();
+        if special && self.add_begin {
+            out.extend(self.begin);
+        }
+        let mut after_special = true;
+        for (part, token) in self.parts(text, special) {
+            if !part.is_empty() {
+                self.encode_part(part, after_special, &mut out)?;
+                after_special = false;
+            }
+            if let Some(token) = token {
+                out.push(token);
+                after_special = true;
+            }
+        }
+        if special && self.add_end {
+            out.extend(self.end);
+        }
+        Ok(out)
+    }
+
+    /// Stretches of plain text, each with the special token that follows it.
+    fn parts<'t>(&self, text: &'t str, special: bool) -> Vec<(&'t str, Option<u32>)> {
+        let mut parts = Vec::new();
+        let mut from = 0;
+        let found = self
+            .special
+            .iter()
+            .flat_map(|special| special.find_iter(text));
+        for found in found {
+            let id = self.ids.get(found.as_str()).copied();
+            let kind = id.and_then(|id| self.kinds.get(id as usize));
+            if special || kind == Some(&Kind::UserDefined) {
+                parts.push((text.get(from..found.start()).unwrap_or_default(), id));
+                from = found.end();
+            }
+        }
+        parts.push((text.get(from..).unwrap_or_default(), None));
+        parts
+    }
+
+    fn encode_part(&self, part: &str, first: bool, out: &mut Vec<u32>) -> Result<(), DecodeError> {
+        match &self.model {
+            Model::Bytes { splitter, ranks } => {
+                for word in splitter.split(part)? {
+                    let word = bytes::to_chars(word.as_bytes());
+                    if let Some(id) = self.ids.get(&word).filter(|_| splitter.whole_words()) {
+                        out.push(*id);
+                        continue;
+                    }
+                    let id = |text: &str| self.ids.get(text).copied();
+                    let rank = |left: &str, right: &str| {
+                        let pair = (id(left)?, id(right)?);
+                        ranks.get(&pair).map(|rank| i64::from(*rank))
+                    };
+                    for piece in merge::pieces(&word, rank) {
+                        match id(piece) {
+                            Some(id) => out.push(id),
+                            // A byte without a token is left out, as llama.cpp does.
+                            None => out.extend(piece.chars().filter_map(|c| id(&c.to_string()))),
+                        }
+                    }
+                }
+            }
+            Model::Scores {
+                scores,
+                leading_blank,
+                unknown,
+            } => {
+                let mut marked = String::with_capacity(part.len() + 3);
+                if *leading_blank && first {
+                    marked.push(BLANK);
+                }
+                marked.extend(part.chars().map(|c| if c == ' ' { BLANK } else { c }));
+                let score = |text: &str| {
+                    let id = *self.ids.get(text)?;
+                    scores.get(id as usize).copied()
+                };
+                let rank = |left: &str, right: &str| {
+                    score(&format!("{left}{right}")).map(merge::highest_first)
+                };
+                for piece in merge::pieces(&marked, rank) {
+                    match self.ids.get(piece) {
+                        Some(id) => out.push(*id),
+                        None => out.extend(piece.bytes().map(|byte| {
+                            let name = format!("<0x{byte:02X}>");
+                            self.ids.get(&name).copied().unwrap_or(*unknown)
+                        })),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The text of `ids`; control tokens are left out. Bytes that are no UTF-8 become `U+FFFD`.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.bytes_of(id)).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The bytes that a token adds to a text. A character can be spread over several tokens.
+    pub fn bytes_of(&self, id: u32) -> Vec<u8> {
+        let index = id as usize;
+        let (Some(text), Some(kind)) = (self.texts.get(index), self.kinds.get(index)) else {
+            return Vec::new();
+        };
+        match (kind, &self.model) {
+            (Kind::Control | Kind::Unused, _) => Vec::new(),
+            (Kind::Byte, _) => bytes::of_name(text).into_iter().collect(),
+            (Kind::UserDefined, Model::Bytes { .. }) => text.clone().into_bytes(),
+            (_, Model::Bytes { .. }) => bytes::from_chars(text),
+            (_, Model::Scores { .. }) => text.replace(BLANK, " ").into_bytes(),
+        }
+    }
+
+    /// Whether an answer ends with this token.
+    pub fn is_end(&self, id: u32) -> bool {
+        self.ends.contains(&id)
+    }
+
+    /// The name of a token, as the vocabulary has it.
+    pub fn name(&self, id: u32) -> Option<&str> {
+        self.texts.get(id as usize).map(String::as_str)
+    }
+
+    /// The token that begins a text, and the one that ends it.
+    pub fn begin_and_end(&self) -> (Option<&str>, Option<&str>) {
+        let name = |id: Option<u32>| id.and_then(|id| self.name(id));
+        (name(self.begin), name(self.end))
+    }
+
+    /// Entries of the vocabulary.
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Whether the vocabulary is empty.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+}
+
+/// One expression for all tokens that are found before the text is split.
+fn special(texts: &[String], kinds: &[Kind]) -> Result<Option<regex::Regex>, DecodeError> {
+    let is_special = |kind: &Kind| matches!(kind, Kind::Control | Kind::UserDefined);
+    let tokens = texts.iter().zip(kinds);
+    let found = tokens.filter(|(text, kind)| is_special(kind) && !text.is_empty());
+    let mut names: Vec<&str> = found.map(|(text, _)| text.as_str()).collect();
+    if names.is_empty() {
+        return Ok(None);
+    }
+    names.sort_by_key(|name| std::cmp::Reverse(name.len()));
+    let escaped: Vec<String> = names.iter().map(|name| regex::escape(name)).collect();
+    let built = regex::RegexBuilder::new(&escaped.join("|"))
+        .size_limit(1 << 28)
+        .build();
+    built.map(Some).map_err(|error| DecodeError::Tokenizer {
+        what: format!(
+            "its {} special tokens cannot be searched for: {error}",
+            names.len()
+        ),
+    })
+}
+
+/// Where the lists come from.
+struct Source<'a> {
+    checkpoint: &'a Checkpoint,
+    metadata: &'a Metadata,
+}
+
+impl Source<'_> {
+    fn list(&self, key: &str) -> Result<Option<gguf::Elements>, DecodeError> {
+        let path = self
+            .checkpoint
+            .files
+            .first()
+            .map(|file| file.path.as_path());
+        match (self.metadata.get(key), path) {
+            (Some(value), Some(path)) => Ok(Some(gguf::elements(path, value)?)),
+            _ => Ok(None),
+        }
+    }
+
+    fn strings(&self, key: &str) -> Result<Vec<String>, DecodeError> {
+        let damaged = |what: &str| DecodeError::Tokenizer {
+            what: format!("`{key}` {what}"),
+        };
+        let list = self.list(key)?.ok_or_else(|| damaged("is missing"))?;
+        list.map(|value| match value? {
+            Value::String(text) => Ok(text),
+            _ => Err(damaged("is not a list of strings")),
+        })
+        .collect()
+    }
+
+    fn kinds(&self, count: usize) -> Result<Vec<Kind>, DecodeError> {
+        let mut kinds = Vec::new();
+        if let Some(list) = self.list("tokenizer.ggml.token_type")? {
+            for value in list {
+                kinds.push(match value?.as_u64() {
+                    Some(2) => Kind::Unknown,
+                    Some(3) => Kind::Control,
+                    Some(4) => Kind::UserDefined,
+                    Some(5) => Kind::Unused,
+                    Some(6) => Kind::Byte,
+                    _ => Kind::Normal,
+                });
+            }
+        }
+        kinds.resize(count, Kind::Normal);
+        Ok(kinds)
+    }
+
+    fn scores(&self, count: usize) -> Result<Vec<f32>, DecodeError> {
+        let mut scores = Vec::new();
+        if let Some(list) = self.list("tokenizer.ggml.scores")? {
+            for value in list {
+                scores.push(value?.as_f64().unwrap_or(0.0) as f32);
+            }
+        }
+        scores.resize(count, 0.0);
+        Ok(scores)
+    }
+
+    /// The place of each merge in the list, by the ids of what it joins.
+    fn ranks(&self, merges: &[String], ids: &HashMap<String, u32>) -> HashMap<(u32, u32), u32> {
+        let mut ranks = HashMap::with_capacity(merges.len());
+        for (rank, merge) in merges.iter().enumerate() {
+            // The blank in between is not the first character: a piece can begin with one.
+            let at = merge.char_indices().skip(1).find(|(_, c)| *c == ' ');
+            let pair = at.and_then(|(at, _)| Some((merge.get(..at)?, merge.get(at + 1..)?)));
+            let pair = pair.and_then(|(a, b)| Some((*ids.get(a)?, *ids.get(b)?)));
+            if let Some(pair) = pair {
+                ranks.entry(pair).or_insert(rank as u32);
+            }
+        }
+        ranks
+    }
+
+    fn id(&self, key: &str, count: usize) -> Result<Option<u32>, DecodeError> {
+        match self.metadata.u64(key)? {
+            Some(id) if id < count as u64 => Ok(Some(id as u32)),
+            // Some files say -1 for a token that there is none of.
+            _ => Ok(None),
+        }
+    }
+}

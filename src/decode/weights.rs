@@ -1,0 +1,233 @@
+//! The tensors of a GGUF, taken one by one by name, shape-checked, read whole.
+//!
+//! In: a checkpoint and its description. Out: matrices in their stored format and vectors in F32.
+//! Must not: know what a tensor is for. What nobody takes is an error at the end: a pass that left
+//! a tensor out would compute another model.
+
+use std::collections::HashMap;
+use std::fs::File;
+
+use super::DecodeError;
+use super::matrix::Matrix;
+use crate::checkpoint::{Checkpoint, StoredTensor};
+use crate::model::{ModelSpec, Tensor, TensorRole, Touch};
+use crate::quantize::blocks;
+use crate::units::Bytes;
+
+/// Tensors that wait to be taken.
+pub(super) struct Weights<'a> {
+    checkpoint: &'a Checkpoint,
+    files: Vec<File>,
+    tensors: HashMap<&'a str, &'a Tensor>,
+    architecture: &'a str,
+    read: Bytes,
+    held: Bytes,
+    progress: &'a mut dyn FnMut(Bytes),
+}
+
+impl<'a> Weights<'a> {
+    /// Opens the files of `checkpoint`.
+    pub(super) fn open(
+        checkpoint: &'a Checkpoint,
+        spec: &'a ModelSpec,
+        progress: &'a mut dyn FnMut(Bytes),
+    ) -> Result<Weights<'a>, DecodeError> {
+        let open = |file: &crate::checkpoint::CheckpointFile| {
+            File::open(&file.path).map_err(|source| DecodeError::Read {
+                path: file.path.clone(),
+                what: "the file".to_owned(),
+                source,
+            })
+        };
+        let files = checkpoint
+            .files
+            .iter()
+            .map(open)
+            .collect::<Result<_, _>>()?;
+        Ok(Weights {
+            checkpoint,
+            files,
+            tensors: spec.tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
+            architecture: &spec.architecture,
+            read: Bytes(0),
+            held: Bytes(0),
+            progress,
+        })
+    }
+
+    /// Whether `role` has a tensor in `layer` that nobody has taken.
+    pub(super) fn has(&self, role: TensorRole, layer: Option<u32>) -> bool {
+        let name = role.gguf_name(layer, "weight");
+        self.tensors.contains_key(name.as_str())
+    }
+
+    /// The weight matrix of `role`, `[rows, columns]`.
+    pub(super) fn matrix(
+        &mut self,
+        role: TensorRole,
+        layer: Option<u32>,
+        shape: [usize; 2],
+    ) -> Result<Matrix, DecodeError> {
+        let (tensor, bytes) = self.take(&role.gguf_name(layer, "weight"), &shape)?;
+        let matrix = Matrix::new(&tensor.name, tensor.dtype, shape, bytes)?;
+        self.held += matrix.bytes();
+        Ok(matrix)
+    }
+
+    /// A stack of matrices, one for each expert or stream.
+    pub(super) fn stack(
+        &mut self,
+        role: TensorRole,
+        layer: Option<u32>,
+        [count, rows, columns]: [usize; 3],
+    ) -> Result<Vec<Matrix>, DecodeError> {
+        let name = role.gguf_name(layer, "weight");
+        let (tensor, bytes) = self.take(&name, &[count, rows, columns])?;
+        let each = bytes.len() / count.max(1);
+        let parts = bytes.chunks_exact(each.max(1));
+        let matrix = |part: &[u8]| Matrix::new(&name, tensor.dtype, [rows, columns], part.to_vec());
+        let stack: Vec<Matrix> = parts.map(matrix).collect::<Result<_, _>>()?;
+        self.held += stack.iter().map(Matrix::bytes).sum();
+        Ok(stack)
+    }
+
+    /// A weight of any shape as F32, outermost dimension first.
+    pub(super) fn floats(
+        &mut self,
+        role: TensorRole,
+        layer: Option<u32>,
+        shape: &[usize],
+    ) -> Result<Vec<f32>, DecodeError> {
+        self.named_floats(&role.gguf_name(layer, "weight"), shape)
+    }
+
+    /// [`Weights::floats`] if the tensor is there.
+    pub(super) fn optional(
+        &mut self,
+        role: TensorRole,
+        layer: Option<u32>,
+        part: &str,
+        shape: &[usize],
+    ) -> Result<Option<Vec<f32>>, DecodeError> {
+        let name = role.gguf_name(layer, part);
+        match self.tensors.contains_key(name.as_str()) {
+            true => self.named_floats(&name, shape).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// The same for a tensor whose name does not end in `.weight`.
+    pub(super) fn named_floats(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<Vec<f32>, DecodeError> {
+        let (tensor, bytes) = self.take(name, shape)?;
+        let row = tensor.row() as usize;
+        let mut out = vec![0.0; tensor.elements() as usize];
+        let decoded = blocks::decode_rows(tensor.dtype, &bytes, row, &mut out);
+        decoded.map_err(|_| DecodeError::Format {
+            tensor: name.to_owned(),
+            dtype: tensor.dtype,
+        })?;
+        Ok(out)
+    }
+
+    /// The shape of a tensor that nobody has taken, outermost dimension first.
+    pub(super) fn shape(
+        &self,
+        role: TensorRole,
+        layer: Option<u32>,
+        part: &str,
+    ) -> Option<&'a [u64]> {
+        let name = role.gguf_name(layer, part);
+        self.tensors
+            .get(name.as_str())
+            .map(|tensor| tensor.shape.as_slice())
+    }
+
+    /// What all matrices take in memory. Errors if a tensor that decoding touches was left.
+    pub(super) fn finish(&self) -> Result<Bytes, DecodeError> {
+        let left = self.tensors.values().filter(|tensor| {
+            tensor.role.info().touch != Touch::Never && !tensor.role.is_rope_table()
+        });
+        match left.map(|tensor| &tensor.name).min() {
+            Some(tensor) => Err(DecodeError::StrayTensor {
+                tensor: tensor.clone(),
+                architecture: self.architecture.to_owned(),
+            }),
+            None => Ok(self.held),
+        }
+    }
+
+    /// Leaves a tensor out on purpose.
+    pub(super) fn drop_spare(&mut self, role: TensorRole, layer: Option<u32>) {
+        self.tensors
+            .remove(role.gguf_name(layer, "weight").as_str());
+    }
+
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<(&'a Tensor, Vec<u8>), DecodeError> {
+        let tensor = self
+            .tensors
+            .remove(name)
+            .ok_or_else(|| DecodeError::MissingTensor {
+                tensor: name.to_owned(),
+            })?;
+        // A dimension of one, outermost, is often left out.
+        let expected: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
+        let significant =
+            |shape: &[u64]| -> Vec<u64> { shape.iter().copied().skip_while(|&n| n == 1).collect() };
+        if significant(&tensor.shape) != significant(&expected) {
+            return Err(DecodeError::Shape {
+                tensor: name.to_owned(),
+                found: tensor.shape.clone(),
+                expected,
+            });
+        }
+        let missing = || DecodeError::MissingTensor {
+            tensor: name.to_owned(),
+        };
+        let index = tensor.sources.first().copied().ok_or_else(missing)?;
+        let stored = self
+            .checkpoint
+            .tensors
+            .get(index as usize)
+            .ok_or_else(missing)?;
+        let bytes = self.bytes(stored)?;
+        self.read += stored.bytes;
+        (self.progress)(self.read);
+        Ok((tensor, bytes))
+    }
+
+    fn bytes(&self, stored: &StoredTensor) -> Result<Vec<u8>, DecodeError> {
+        let len = stored.bytes.0 as usize;
+        let mut bytes = Vec::new();
+        // A tensor's size lies within its file, but the file may be sparse and larger than memory.
+        bytes
+            .try_reserve_exact(len)
+            .map_err(|_| DecodeError::Memory {
+                what: "a tensor",
+                bytes: stored.bytes,
+            })?;
+        bytes.resize(len, 0);
+        let file = self
+            .files
+            .get(stored.file)
+            .ok_or_else(|| DecodeError::MissingTensor {
+                tensor: stored.name.clone(),
+            })?;
+        crate::input::read_exact_at(file, &mut bytes, stored.offset).map_err(|source| {
+            DecodeError::Read {
+                path: self
+                    .checkpoint
+                    .files
+                    .get(stored.file)
+                    .map(|f| f.path.clone())
+                    .unwrap_or_default(),
+                what: format!("tensor `{}`", stored.name),
+                source,
+            }
+        })?;
+        Ok(bytes)
+    }
+}

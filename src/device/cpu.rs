@@ -1,0 +1,216 @@
+//! What `orinplan calibrate` measured on a machine that computes with its processors, and the form of
+//! the file that keeps it.
+//!
+//! In: the file's text. Out: [`Cpu`], valid by existence. Must not read or write files: whoever knows
+//! where the user's configuration lies hands over the text.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::profile::{DeviceProfile, Pitfall};
+use super::quantity::Sourced;
+use crate::dtype::Dtype;
+use crate::units::BytesPerSecond;
+
+/// The first key of the file.
+const SCHEMA: &str = "orinplan.calibration/1";
+
+/// The measured speed of a machine's processors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cpu {
+    /// `orinplan.calibration/1`.
+    pub schema: String,
+    /// The day it was measured, `2026-11-23`.
+    pub date: String,
+    /// The version of orinplan that measured.
+    pub version: String,
+    /// The processor, as the kernel names it.
+    pub processor: String,
+    /// Threads that measured.
+    pub threads: u64,
+    /// How long measuring took.
+    pub seconds: f64,
+    /// The runtime whose kernels were measured, by its id.
+    pub runtime: String,
+    /// Bytes a second that all threads together read from memory.
+    pub bandwidth_bytes_per_second: f64,
+    /// Seconds a layer of one decoded token takes beside its matrices and its cache.
+    pub layer_seconds: f64,
+    /// Seconds an output row of a matrix takes for one decoded token, whatever its format.
+    pub row_seconds: f64,
+    /// Seconds a decoded token takes beside all that.
+    pub token_seconds: f64,
+    /// Seconds an output row of a matrix takes for one token of a prompt.
+    pub prompt_row_seconds: f64,
+    /// Bytes of cached keys and values that one decoded token reads a second.
+    pub cache_bytes_per_second: f64,
+    /// Multiply-accumulates of attention a second while a prompt is read.
+    pub attention_macs_per_second: f64,
+    /// Multiplications by matrices, by format.
+    pub formats: BTreeMap<String, FormatRate>,
+}
+
+/// How fast matrices of one format are multiplied with.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FormatRate {
+    /// Bytes of weights a second for one token.
+    pub decode_bytes_per_second: f64,
+    /// Multiply-accumulates a second for the tokens of a prompt.
+    pub prefill_macs_per_second: f64,
+}
+
+/// Why a file is no calibration.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{file}: {problem}; `orinplan calibrate` measures anew, `orinplan calibrate --reset` forgets"
+)]
+pub struct CalibrationError {
+    /// The file.
+    pub file: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Cpu {
+    /// The schema that this version writes and reads.
+    pub fn schema() -> String {
+        SCHEMA.to_owned()
+    }
+
+    /// Reads a calibration; `file` is its name for messages.
+    ///
+    /// # Errors
+    /// [`CalibrationError`] where the text is not TOML of this form, or a number is not a positive one.
+    pub fn parse(text: &str, file: &str) -> Result<Cpu, CalibrationError> {
+        let wrong = |problem: String| CalibrationError {
+            file: file.to_owned(),
+            problem,
+        };
+        let cpu: Cpu = toml::from_str(text).map_err(|error| wrong(error.message().to_owned()))?;
+        if cpu.schema != SCHEMA {
+            return Err(wrong(format!(
+                "its schema is `{}`, not {SCHEMA}",
+                cpu.schema
+            )));
+        }
+        let rates = cpu.formats.iter().flat_map(|(name, rate)| {
+            [
+                (
+                    format!("formats.{name}.decode_bytes_per_second"),
+                    rate.decode_bytes_per_second,
+                ),
+                (
+                    format!("formats.{name}.prefill_macs_per_second"),
+                    rate.prefill_macs_per_second,
+                ),
+            ]
+        });
+        let own = [
+            ("bandwidth_bytes_per_second", cpu.bandwidth_bytes_per_second),
+            ("cache_bytes_per_second", cpu.cache_bytes_per_second),
+            ("attention_macs_per_second", cpu.attention_macs_per_second),
+        ];
+        let own = own.map(|(name, value)| (name.to_owned(), value));
+        if let Some((name, value)) = own
+            .into_iter()
+            .chain(rates)
+            .find(|(_, value)| !is_rate(*value))
+        {
+            return Err(wrong(format!(
+                "`{name}` is {value}, and must be a rate above 0"
+            )));
+        }
+        let times = [
+            ("layer_seconds", cpu.layer_seconds),
+            ("row_seconds", cpu.row_seconds),
+            ("token_seconds", cpu.token_seconds),
+            ("prompt_row_seconds", cpu.prompt_row_seconds),
+        ];
+        if let Some((name, value)) = times.into_iter().find(|(_, value)| !is_time(*value)) {
+            return Err(wrong(format!(
+                "`{name}` is {value}, and must be from 0 to 1 s"
+            )));
+        }
+        if cpu.formats.is_empty() {
+            return Err(wrong("it has no format".to_owned()));
+        }
+        Ok(cpu)
+    }
+
+    /// The file's text.
+    pub fn text(&self) -> String {
+        let table = toml::to_string_pretty(self).unwrap_or_default();
+        format!(
+            "# Written by `orinplan calibrate`; `orinplan calibrate --reset` removes it.\n{table}"
+        )
+    }
+
+    /// The rate of a format: its own, else that of the measured format nearest in bits.
+    pub fn rate(&self, dtype: Dtype) -> Option<FormatRate> {
+        if let Some(own) = self.formats.get(dtype.name()) {
+            return Some(*own);
+        }
+        let bits = bits(dtype);
+        let near = |name: &str| {
+            Dtype::from_name(name).map_or(f64::INFINITY, |known| (self::bits(known) - bits).abs())
+        };
+        let measured = self.formats.iter();
+        measured
+            .min_by(|a, b| near(a.0).total_cmp(&near(b.0)))
+            .map(|(_, rate)| *rate)
+    }
+}
+
+impl DeviceProfile {
+    /// This machine with what was measured of it. A calibration of another machine, or of other
+    /// processors, is left aside with a note.
+    pub fn calibrated(mut self, cpu: Cpu) -> DeviceProfile {
+        if cpu.processor != self.name {
+            self.pitfalls.push(Pitfall {
+                code: "calibration_of_another_machine".to_owned(),
+                text: format!(
+                    "the calibration of {} is of `{}`, and this is `{}`: run `orinplan calibrate` here",
+                    cpu.date, cpu.processor, self.name
+                ),
+                source: "this machine".to_owned(),
+            });
+            return self;
+        }
+        if self.gpu.is_none() {
+            let source = format!(
+                "orinplan calibrate, {}, orinplan {}, {} threads",
+                cpu.date, cpu.version, cpu.threads
+            );
+            let rate = BytesPerSecond(cpu.bandwidth_bytes_per_second);
+            let bandwidth = Some(Sourced::measured(rate, source));
+            self.default_mode.bandwidth.clone_from(&bandwidth);
+            for mode in &mut self.modes {
+                mode.bandwidth.clone_from(&bandwidth);
+            }
+            self.pitfalls
+                .retain(|pitfall| pitfall.code != BANDWIDTH_UNKNOWN);
+        }
+        self.cpu = Some(cpu);
+        self
+    }
+}
+
+/// The code of the note that a machine's bandwidth is not known.
+pub(super) const BANDWIDTH_UNKNOWN: &str = "bandwidth_unknown";
+
+fn is_rate(value: f64) -> bool {
+    value.is_finite() && value > 0.0
+}
+
+fn is_time(value: f64) -> bool {
+    (0.0..=1.0).contains(&value)
+}
+
+/// Bits of an element.
+fn bits(dtype: Dtype) -> f64 {
+    let format = dtype.format();
+    format.block_bytes as f64 * 8.0 / format.block_elements as f64
+}

@@ -1,0 +1,86 @@
+//! `orinplan calibrate`, and what `devices show host` says of it: every measured number of this machine.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::table::{Align, Table};
+use super::{line, wrapped};
+use crate::device::Cpu;
+
+/// The document's first key.
+pub const SCHEMA: &str = "orinplan.calibrate/1";
+
+/// For scripts.
+pub fn document(cpu: &Cpu) -> Value {
+    let mut document = json!({ "schema": SCHEMA });
+    let mut numbers = serde_json::to_value(cpu).unwrap_or_default();
+    if let (Some(document), Some(numbers)) = (document.as_object_mut(), numbers.as_object_mut()) {
+        numbers.remove("schema");
+        document.append(numbers);
+    }
+    document
+}
+
+/// For people, with the file that keeps it.
+pub fn text(cpu: &Cpu, path: &Path) -> String {
+    let mut out = figures(cpu);
+    line(
+        &mut out,
+        format_args!(
+            "\nkept in {}; plans with --device host use it",
+            path.display()
+        ),
+    );
+    out
+}
+
+/// The numbers, with what measured them.
+pub fn figures(cpu: &Cpu) -> String {
+    let mut out = String::new();
+    wrapped(
+        &mut out,
+        &format!(
+            "Measured on {} by orinplan {} ({}) with {} threads in {:.0} s, on {}",
+            cpu.date, cpu.version, cpu.runtime, cpu.threads, cpu.seconds, cpu.processor
+        ),
+    );
+    let mut table = Table::new([
+        ("format", Align::Left),
+        ("decode, GB/s", Align::Right),
+        ("prefill, G multiply-adds/s", Align::Right),
+    ]);
+    for (name, rate) in &cpu.formats {
+        table.row([
+            name.clone(),
+            format!("{:.1}", rate.decode_bytes_per_second / 1e9),
+            format!("{:.1}", rate.prefill_macs_per_second / 1e9),
+        ]);
+    }
+    out.push_str(&table.text("  "));
+    let facts = [
+        format!(
+            "memory, all threads: {:.1} GB/s",
+            cpu.bandwidth_bytes_per_second / 1e9
+        ),
+        format!(
+            "cached keys and values: {:.1} GB/s",
+            cpu.cache_bytes_per_second / 1e9
+        ),
+        format!(
+            "attention of a prompt: {:.1} G multiply-adds/s",
+            cpu.attention_macs_per_second / 1e9
+        ),
+        format!("a layer: {:.1} us", cpu.layer_seconds * 1e6),
+        format!("an output row: {:.2} ns", cpu.row_seconds * 1e9),
+        format!("a token: {:.1} us", cpu.token_seconds * 1e6),
+        format!(
+            "an output row of a prompt's token: {:.2} ns",
+            cpu.prompt_row_seconds * 1e9
+        ),
+    ];
+    for fact in facts {
+        line(&mut out, format_args!("  {fact}"));
+    }
+    out
+}

@@ -1,0 +1,447 @@
+//! `orinplan validate`: what was predicted beside what was measured (`orinplan.validate/1`).
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::table::{Align, Table};
+use super::{line, rate, rounded, seconds, wrapped};
+use crate::model::ModelSpec;
+use crate::plan::fit::Target;
+use crate::plan::speed::Spread;
+use crate::plan::{Plan, Workload};
+use crate::units::Bytes;
+use crate::validate::{
+    Check, Comparison, Finding, Line, Measured, PeakMemory, Quantity, Statistics,
+};
+
+/// The document's first key.
+pub const SCHEMA: &str = "orinplan.validate/1";
+
+/// What a report is made of.
+#[derive(Debug)]
+pub struct Report<'a> {
+    /// The model.
+    pub model: &'a ModelSpec,
+    /// The device, its mode and the runtime whose prediction was tried.
+    pub target: Target<'a>,
+    /// What was asked.
+    pub workload: &'a Workload,
+    /// The backend's name.
+    pub backend: &'static str,
+    /// The plan for what was asked.
+    pub plan: &'a Plan,
+    /// How it ended.
+    pub result: Result<'a>,
+    /// Where the run was kept.
+    pub saved: Option<PathBuf>,
+}
+
+/// How a validation ended.
+#[derive(Debug)]
+pub enum Result<'a> {
+    /// The plan says that the model does not fit into this machine: it was not tried.
+    DoesNotFit,
+    /// It ran.
+    Measured {
+        /// What the engine did.
+        measured: &'a Measured,
+        /// The peak of memory.
+        memory: PeakMemory,
+        /// The table.
+        comparison: &'a Comparison,
+        /// What was looked up on the machine.
+        checks: &'a [Check],
+    },
+}
+
+/// For scripts.
+pub fn document(report: &Report<'_>) -> Value {
+    let Report {
+        model,
+        target,
+        workload,
+        plan,
+        ..
+    } = report;
+    let mut document = json!({
+        "schema": SCHEMA,
+        "model": {
+            "name": model.name,
+            "architecture": model.architecture,
+            "parameters": model.parameters,
+            "scheme": plan.assignment.scheme,
+        },
+        "backend": report.backend,
+        "device": {
+            "id": target.device.id,
+            "name": target.device.name,
+            "power_mode": target.mode.name,
+        },
+        "runtime": { "id": target.runtime.id },
+        "verdict": "does_not_fit",
+        "predicted": {
+            "peak_memory_bytes": plan.memory.total(),
+            "memory_available_bytes": plan.available,
+        },
+        "measured": null,
+        "error": null,
+        "within_tolerance": false,
+    });
+    let Result::Measured {
+        measured,
+        memory,
+        comparison,
+        checks,
+    } = &report.result
+    else {
+        return document;
+    };
+    let values = |quantity| comparison.line(quantity);
+    let spread = |quantity| Some(spread_json(&values(quantity)?.predicted?));
+    let mean = |values: &[f64]| Statistics::of(values).map(|found| rounded(found.mean));
+    let statistics = |values: &[f64]| Statistics::of(values).map(|found| statistics_json(&found));
+    let percent = |quantity| Some(rounded(values(quantity)?.error_percent()?));
+    document["verdict"] = verdict_word(comparison).into();
+    document["workload"] = json!({
+        "prompt_tokens": measured.prompt_tokens,
+        "generated_tokens": measured.generated_tokens,
+        "context": workload.context,
+        "kv_type_k": workload.type_k.name().to_lowercase(),
+        "kv_type_v": workload.type_v.name().to_lowercase(),
+        "ubatch": workload.ubatch,
+        "repeats": measured.decode.len(),
+    });
+    document["predicted"] = json!({
+        "decode_tokens_per_second": spread(Quantity::Decode),
+        "prefill_tokens_per_second": spread(Quantity::Prefill),
+        "time_to_first_token_seconds": spread(Quantity::FirstToken),
+        "peak_memory_bytes": plan.memory.total(),
+        "memory_available_bytes": plan.available,
+    });
+    document["measured"] = json!({
+        "engine": measured.engine,
+        "prefill_tokens_per_second": mean(&measured.prefill),
+        "decode_tokens_per_second": mean(&measured.decode),
+        "time_to_first_token_seconds": mean(&measured.first_token),
+        "peak_memory_bytes": values(Quantity::Memory).map(|line| line.measured.mean as u64),
+        "spread": {
+            "prefill_tokens_per_second": statistics(&measured.prefill),
+            "decode_tokens_per_second": statistics(&measured.decode),
+            "time_to_first_token_seconds": statistics(&measured.first_token),
+        },
+        "longest_gap_seconds": measured.longest_gap.map(rounded),
+        "memory": {
+            "resident_bytes": memory.resident,
+            "available_drop_bytes": memory.available_drop,
+            "tegrastats_rise_bytes": memory.tegrastats_rise,
+            "engine_bytes": memory.engine,
+        },
+        "token_ids": measured.token_ids,
+        "text": measured.text,
+        "remarks": measured.remarks,
+    });
+    document["error"] = json!({
+        "decode_percent": percent(Quantity::Decode),
+        "prefill_percent": percent(Quantity::Prefill),
+        "time_to_first_token_percent": percent(Quantity::FirstToken),
+        "memory_percent": percent(Quantity::Memory),
+    });
+    document["tolerance_percent"] = rounded(comparison.tolerance).into();
+    document["within_tolerance"] = comparison.within().into();
+    document["checks"] = checks.iter().map(check_json).collect();
+    document["saved"] = json!(report.saved.is_some());
+    document
+}
+
+fn verdict_word(comparison: &Comparison) -> &'static str {
+    match (comparison.within(), comparison.judged().next()) {
+        (true, _) => "within_tolerance",
+        (false, Some(_)) => "off",
+        (false, None) => "nothing_to_compare",
+    }
+}
+
+fn spread_json(spread: &Spread) -> Value {
+    json!({
+        "low": rounded(spread.low),
+        "expected": rounded(spread.expected),
+        "high": rounded(spread.high),
+    })
+}
+
+fn statistics_json(found: &Statistics) -> Value {
+    json!({
+        "mean": rounded(found.mean),
+        "standard_deviation": rounded(found.deviation),
+        "least": rounded(found.least),
+        "most": rounded(found.most),
+    })
+}
+
+fn check_json(check: &Check) -> Value {
+    let (state, text) = match &check.finding {
+        Finding::Holds(text) => ("holds", Some(text)),
+        Finding::Clear(text) => ("clear", Some(text)),
+        Finding::Unread => ("unread", None),
+    };
+    json!({ "code": check.code, "state": state, "text": text })
+}
+
+/// For people.
+pub fn text(report: &Report<'_>) -> String {
+    let Report {
+        model,
+        target,
+        plan,
+        ..
+    } = report;
+    let mut out = String::new();
+    wrapped(
+        &mut out,
+        &format!(
+            "{} {} on {}, {}, planned for {}",
+            model.name,
+            plan.assignment.scheme.to_uppercase(),
+            target.device.name,
+            target.mode.name,
+            target.runtime.name
+        ),
+    );
+    match &report.result {
+        Result::DoesNotFit => does_not_fit(&mut out, report),
+        Result::Measured {
+            measured,
+            memory,
+            comparison,
+            checks,
+        } => {
+            told(&mut out, report, measured);
+            out.push_str(&table(comparison).text(" "));
+            out.push('\n');
+            memory_line(&mut out, memory);
+            verdict(&mut out, comparison);
+            reasons(&mut out, comparison, checks);
+            for remark in &measured.remarks {
+                wrapped(&mut out, &format!("note: {remark}"));
+            }
+            for note in &plan.notes {
+                wrapped(&mut out, &format!("note: {}", note.text()));
+            }
+        }
+    }
+    if let Some(path) = &report.saved {
+        line(&mut out, format_args!("kept in {}", path.display()));
+    }
+    out
+}
+
+fn does_not_fit(out: &mut String, report: &Report<'_>) {
+    let Report { plan, workload, .. } = report;
+    wrapped(
+        out,
+        &format!(
+            "NOT TRIED: it needs {} with {} tokens of context, and {} are free now. Loading it would make this machine swap or kill programs.",
+            plan.memory.total(),
+            workload.context,
+            plan.available
+        ),
+    );
+    let way_out = match plan.max_context {
+        0 => "No context fits: take a smaller format or model, or end other programs".to_owned(),
+        context => format!("--context {context} fits"),
+    };
+    line(out, format_args!("{way_out}"));
+}
+
+fn told(out: &mut String, report: &Report<'_>, measured: &Measured) {
+    let engine = match measured.engine.is_empty() {
+        true => report.backend.to_owned(),
+        false => measured.engine.clone(),
+    };
+    let prompt = measured
+        .prompt_tokens
+        .map_or("unknown".to_owned(), |tokens| tokens.to_string());
+    wrapped(
+        out,
+        &format!(
+            "measured with {engine}: prompt of {prompt} tokens, {} generated, {} repeats",
+            measured.generated_tokens,
+            measured.decode.len()
+        ),
+    );
+    out.push('\n');
+    if !measured.text.is_empty() {
+        let shown: String = measured.text.chars().take(400).collect();
+        let shown: String = shown
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        wrapped(out, &format!("  > {}", shown.trim()));
+        out.push('\n');
+    }
+}
+
+fn table(comparison: &Comparison) -> Table {
+    let mut table = Table::new([
+        ("", Align::Left),
+        ("low", Align::Right),
+        ("expected", Align::Right),
+        ("high", Align::Right),
+        ("measured", Align::Right),
+        ("spread", Align::Right),
+        ("error", Align::Right),
+        ("", Align::Left),
+    ]);
+    for row in &comparison.lines {
+        let show = |value: f64| shown(row.quantity, value);
+        let spread = match row.measured.count {
+            1 => String::new(),
+            _ => format!(
+                "± {:.1} %",
+                row.measured.deviation / row.measured.mean.max(f64::MIN_POSITIVE) * 100.0
+            ),
+        };
+        let predicted =
+            |end: fn(Spread) -> f64| row.predicted.map_or("-".to_owned(), |p| show(end(p)));
+        table.row([
+            name(row.quantity).to_owned(),
+            predicted(|p| p.low),
+            predicted(|p| p.expected),
+            predicted(|p| p.high),
+            show(row.measured.mean),
+            spread,
+            percent(row),
+            word(row, comparison.tolerance).to_owned(),
+        ]);
+    }
+    table
+}
+
+/// The error with its sign; nothing where nothing was predicted.
+fn percent(row: &Line) -> String {
+    row.error_percent()
+        .map_or(String::new(), |percent| format!("{percent:+.1} %"))
+}
+
+fn word(row: &Line, tolerance: f64) -> &'static str {
+    let off = row.error_percent().map_or(0.0, f64::abs);
+    match (row.judged, off <= tolerance) {
+        (false, _) if row.predicted.is_none() => "not predicted",
+        (false, _) => "not judged: the prompt is short",
+        (true, true) => "ok",
+        (true, false) if row.in_range() => "off, in the range",
+        (true, false) => "off",
+    }
+}
+
+fn name(quantity: Quantity) -> &'static str {
+    match quantity {
+        Quantity::Decode => "decode, tokens/s",
+        Quantity::Prefill => "prefill, tokens/s",
+        Quantity::FirstToken => "first token",
+        Quantity::Memory => "peak memory",
+    }
+}
+
+fn shown(quantity: Quantity, value: f64) -> String {
+    match quantity {
+        Quantity::Decode | Quantity::Prefill => rate(value),
+        Quantity::FirstToken => seconds(value),
+        Quantity::Memory => Bytes(value as u64).to_string(),
+    }
+}
+
+fn memory_line(out: &mut String, memory: &PeakMemory) {
+    let figures = [
+        ("resident in the process", memory.resident),
+        ("fall of MemAvailable", memory.available_drop),
+        ("rise of tegrastats' RAM", memory.tegrastats_rise),
+        ("by the engine's account", memory.engine),
+    ];
+    let said: Vec<String> = figures
+        .iter()
+        .filter_map(|(name, bytes)| Some(format!("{} {name}", (*bytes)?)))
+        .collect();
+    if said.is_empty() {
+        wrapped(
+            out,
+            "peak memory is not measured: the engine's process is not one of this user on this machine",
+        );
+    } else {
+        wrapped(out, &format!("memory seen: {}", said.join(", ")));
+    }
+}
+
+fn verdict(out: &mut String, comparison: &Comparison) {
+    let tolerance = comparison.tolerance;
+    let text = match verdict_word(comparison) {
+        "within_tolerance" => format!("WITHIN {tolerance} %"),
+        "off" => {
+            let off: Vec<String> = comparison
+                .off()
+                .map(|row| format!("{} by {}", name(row.quantity), percent(row)))
+                .collect();
+            format!(
+                "OFF by more than {tolerance} %: the prediction of {}",
+                off.join(", ")
+            )
+        }
+        _ => "NOTHING TO COMPARE: nothing was both predicted and measured".to_owned(),
+    };
+    wrapped(out, &text);
+}
+
+/// What holds, as the likely reasons; what was looked up and does not; what could not be read.
+fn reasons(out: &mut String, comparison: &Comparison, checks: &[Check]) {
+    let holding = checks.iter().filter_map(|check| match &check.finding {
+        Finding::Holds(text) => Some(text),
+        _ => None,
+    });
+    let holding: Vec<&String> = holding.collect();
+    if comparison.within() && holding.is_empty() {
+        return;
+    }
+    if !holding.is_empty() {
+        out.push_str(match comparison.within() {
+            true => "seen meanwhile:\n",
+            false => "likely reasons, as seen on this machine:\n",
+        });
+    }
+    for text in &holding {
+        wrapped(out, &format!("  - {text}"));
+    }
+    if comparison.within() {
+        return;
+    }
+    let clear: Vec<&str> = checks
+        .iter()
+        .filter_map(|check| match &check.finding {
+            Finding::Clear(text) => Some(text.as_str()),
+            _ => None,
+        })
+        .collect();
+    if !clear.is_empty() {
+        wrapped(
+            out,
+            &format!("looked up, and no reason: {}", clear.join("; ")),
+        );
+    }
+    let unread: Vec<&str> = checks
+        .iter()
+        .filter(|check| check.finding == Finding::Unread)
+        .map(|check| check.code)
+        .collect();
+    if !unread.is_empty() {
+        wrapped(
+            out,
+            &format!("this machine does not tell: {}", unread.join(", ")),
+        );
+    }
+    if holding.is_empty() && comparison.off().all(Line::in_range) {
+        wrapped(
+            out,
+            "what was measured lies within the predicted range; `--save-calibration` narrows it",
+        );
+    }
+}

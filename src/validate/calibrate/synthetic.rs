@@ -1,0 +1,153 @@
+//! Models that are only shapes: a GGUF of one format whose weights are one encoded row over and over.
+//! What a product costs does not depend on the values.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use super::CalibrateError;
+use crate::checkpoint::{self, Checkpoint};
+use crate::dtype::Dtype;
+use crate::gguf::{self, TensorEntry, Value};
+use crate::model::{self, ModelSpec, Unknown};
+use crate::quantize::blocks;
+
+/// The numbers of a plain decoder.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) layers: u64,
+    pub(super) hidden: u64,
+    pub(super) inner: u64,
+    pub(super) heads: u64,
+    pub(super) kv_heads: u64,
+    pub(super) head_dim: u64,
+    pub(super) vocab: u64,
+}
+
+impl Shape {
+    /// Every tensor with its shape, outermost dimension first.
+    fn tensors(&self) -> Vec<(String, Vec<u64>)> {
+        let (hidden, inner) = (self.hidden, self.inner);
+        let (queries, keys) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let mut tensors = vec![
+            ("token_embd.weight".to_owned(), vec![self.vocab, hidden]),
+            ("output_norm.weight".to_owned(), vec![hidden]),
+        ];
+        for layer in 0..self.layers {
+            for (name, shape) in [
+                ("attn_norm", vec![hidden]),
+                ("attn_q", vec![queries, hidden]),
+                ("attn_k", vec![keys, hidden]),
+                ("attn_v", vec![keys, hidden]),
+                ("attn_output", vec![hidden, queries]),
+                ("ffn_norm", vec![hidden]),
+                ("ffn_gate", vec![inner, hidden]),
+                ("ffn_up", vec![inner, hidden]),
+                ("ffn_down", vec![hidden, inner]),
+            ] {
+                tensors.push((format!("blk.{layer}.{name}.weight"), shape));
+            }
+        }
+        tensors
+    }
+
+    fn metadata(&self) -> Vec<(String, Value)> {
+        let text = |key: &str, value: &str| (key.to_owned(), Value::String(value.to_owned()));
+        let number = |key: &str, value: u64| (format!("llama.{key}"), Value::U32(value as u32));
+        vec![
+            text("general.architecture", "llama"),
+            text("general.name", "calibration"),
+            text("tokenizer.ggml.model", "none"),
+            number("block_count", self.layers),
+            number("context_length", 4096),
+            number("embedding_length", self.hidden),
+            number("feed_forward_length", self.inner),
+            number("attention.head_count", self.heads),
+            number("attention.head_count_kv", self.kv_heads),
+            number("attention.key_length", self.head_dim),
+            number("attention.value_length", self.head_dim),
+            number("rope.dimension_count", self.head_dim),
+            number("vocab_size", self.vocab),
+            (
+                "llama.attention.layer_norm_rms_epsilon".to_owned(),
+                Value::F32(1e-5),
+            ),
+            ("llama.rope.freq_base".to_owned(), Value::F32(10_000.0)),
+        ]
+    }
+
+    /// Writes the model with matrices of `dtype` to `path`, and opens it.
+    pub(super) fn make(
+        &self,
+        dtype: Dtype,
+        path: &Path,
+    ) -> Result<(Checkpoint, ModelSpec), CalibrateError> {
+        let typed = |(name, shape): (String, Vec<u64>)| match shape.len() {
+            1 => (name, Dtype::F32, shape),
+            _ => (name, dtype, shape),
+        };
+        let tensors: Vec<Tensor> = self.tensors().into_iter().map(typed).collect();
+        write_repeated(path, &self.metadata(), &tensors).map_err(|problem| {
+            CalibrateError::Write {
+                path: path.to_owned(),
+                problem,
+            }
+        })?;
+        let checkpoint =
+            checkpoint::open(&path.display().to_string()).map_err(CalibrateError::Open)?;
+        let model = model::read(&checkpoint, Unknown::Refuse).map_err(CalibrateError::Model)?;
+        Ok((checkpoint, model))
+    }
+}
+
+/// A tensor of a GGUF: name, format, shape with the outermost dimension first.
+pub type Tensor = (String, Dtype, Vec<u64>);
+
+/// Writes a GGUF of these tensors, whose every row holds the same numbers: the size and the speed of a
+/// real one, and no sense.
+///
+/// # Errors
+/// What the system, the header's writer or a format's encoder says.
+pub fn write_repeated(
+    path: &Path,
+    metadata: &[(String, Value)],
+    tensors: &[Tensor],
+) -> Result<(), String> {
+    let entries: Vec<TensorEntry<'_>> = tensors
+        .iter()
+        .map(|(name, dtype, shape)| TensorEntry {
+            name,
+            dtype: *dtype,
+            shape,
+        })
+        .collect();
+    let file = File::create(path).map_err(|error| error.to_string())?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    gguf::write_header(&mut out, metadata, &entries).map_err(|error| error.to_string())?;
+    for (_, dtype, shape) in tensors {
+        let columns = shape.last().copied().unwrap_or(0);
+        let rows = shape.iter().product::<u64>() / columns.max(1);
+        let row = row(*dtype, columns as usize).map_err(|error| error.to_string())?;
+        for _ in 0..rows {
+            out.write_all(&row).map_err(|error| error.to_string())?;
+        }
+        let bytes = row.len() as u64 * rows;
+        let padding = bytes.next_multiple_of(gguf::ALIGNMENT) - bytes;
+        let zeros = [0; gguf::ALIGNMENT as usize];
+        let zeros = zeros.get(..padding as usize).unwrap_or_default();
+        out.write_all(zeros).map_err(|error| error.to_string())?;
+    }
+    out.flush().map_err(|error| error.to_string())
+}
+
+/// One encoded row of numbers of the size of weights.
+fn row(dtype: Dtype, columns: usize) -> Result<Vec<u8>, blocks::BlockError> {
+    let values: Vec<f32> = (0..columns)
+        .map(|index| (index as f32 * 0.7).sin() * 0.02)
+        .collect();
+    let format = dtype.format();
+    let bytes = columns as u64 / format.block_elements * format.block_bytes;
+    let mut row = vec![0; bytes as usize];
+    blocks::encode_rows(dtype, &values, columns, None, &mut row)?;
+    Ok(row)
+}

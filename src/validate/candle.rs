@@ -1,0 +1,161 @@
+//! This program's own decoder: loaded, asked, timed token by token.
+//!
+//! In: a checkpoint with its description. Out: [`Measured`]. Greedy, and on past the end of an answer:
+//! a rate is wanted, of as many tokens as were asked for.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::control::Progress;
+use super::error::ValidateError;
+use super::measured::Measured;
+use super::{Prompt, Request};
+use crate::checkpoint::Checkpoint;
+
+use crate::decode::{self, DecodeError, LoadOptions, Message, Model, Tokenizer, greedy, threads};
+use crate::model::ModelSpec;
+
+/// The times of one decode.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Timed {
+    /// Seconds from the prompt to the logits behind it.
+    pub(super) prefill: f64,
+    /// Seconds of every further token.
+    pub(super) steps: Vec<f64>,
+    /// Every token, the one behind the prompt first.
+    pub(super) tokens: Vec<u32>,
+}
+
+/// Measures the model of `checkpoint`, which `spec` describes, on the tokens of the prompt.
+///
+/// # Errors
+/// [`ValidateError::Decode`] where the model cannot be loaded or run; [`ValidateError::Cancelled`].
+pub(super) fn measure(
+    checkpoint: &Checkpoint,
+    spec: &ModelSpec,
+    request: &Request,
+    cancel: &AtomicBool,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<Measured, ValidateError> {
+    let tokenizer = Tokenizer::read(checkpoint);
+    let prompt = prompt(checkpoint, &tokenizer, spec, request)?;
+    let options = LoadOptions {
+        context: request.context,
+        kv_type: request.kv_type,
+        ubatch: request.ubatch,
+    };
+    let mut model = Model::load(checkpoint, spec, &options, &mut |read| {
+        progress(&Progress::stage(format!("loading, {read}")));
+    })?;
+    progress(&Progress::stage("warming up"));
+    let few = prompt.get(..prompt.len().min(16)).unwrap_or_default();
+    run(&mut model, few, super::LEAST_TOKENS, cancel, &mut |_| {})?;
+    let mut measured = Measured {
+        engine: format!("candle, {} threads", threads()),
+        prompt_tokens: Some(prompt.len() as u64),
+        generated_tokens: request.tokens,
+        decode_depth: prompt.len() as u64,
+        on_gpu: Some(false),
+        ..Measured::default()
+    };
+    for repeat in 1..=request.repeats {
+        let stage = format!("repeat {repeat} of {}", request.repeats);
+        let timed = run(&mut model, &prompt, request.tokens, cancel, &mut |tokens| {
+            progress(&Progress {
+                stage: stage.clone(),
+                tokens,
+                of: request.tokens,
+            });
+        })?;
+        let seconds: f64 = timed.steps.iter().sum();
+        measured.decode.push(timed.steps.len() as f64 / seconds);
+        measured.prefill.push(prompt.len() as f64 / timed.prefill);
+        measured.first_token.push(timed.prefill);
+        measured.longest_gap = timed.steps.iter().copied().reduce(f64::max);
+        measured.token_ids = timed.tokens;
+    }
+    if let Ok(tokenizer) = &tokenizer {
+        let ids = measured.token_ids.iter().copied();
+        let answer: Vec<u32> = ids.take_while(|id| !tokenizer.is_end(*id)).collect();
+        measured.text = tokenizer.decode(&answer);
+    }
+    Ok(measured)
+}
+
+/// The ids of the prompt. Plain words need no tokenizer: without one, ids stand in their place.
+fn prompt(
+    checkpoint: &Checkpoint,
+    tokenizer: &Result<Tokenizer, DecodeError>,
+    spec: &ModelSpec,
+    request: &Request,
+) -> Result<Vec<u32>, ValidateError> {
+    let text = request.prompt.text(0);
+    let ids = match (tokenizer, &request.prompt) {
+        (Err(_), Prompt::Words(count)) => spread_ids(*count, spec.dims.vocab),
+        (Err(error), Prompt::Text(_)) => {
+            return Err(ValidateError::Prompt(format!(
+                "{error}; leave --prompt out to measure with plain ids"
+            )));
+        }
+        (Ok(tokenizer), Prompt::Text(_)) if request.chat => {
+            let role = "user".to_owned();
+            let message = Message {
+                role,
+                content: text,
+            };
+            tokenizer.encode(&decode::prompt(checkpoint, tokenizer, &[message])?, true)?
+        }
+        (Ok(tokenizer), Prompt::Text(_)) => tokenizer.encode(&text, true)?,
+        (Ok(tokenizer), Prompt::Words(count)) => {
+            let mut ids = tokenizer.encode(&text, true)?;
+            ids.truncate(usize::try_from(*count).unwrap_or(usize::MAX));
+            ids
+        }
+    };
+    let room = request.context.saturating_sub(request.tokens);
+    match ids.len() as u64 {
+        0 => Err(ValidateError::Prompt(
+            "the prompt has no token; give another --prompt".to_owned(),
+        )),
+        tokens if tokens > room => Err(ValidateError::Prompt(format!(
+            "a prompt of {tokens} tokens and {} behind it do not fit into a context of {}; raise --context, or lower --tokens or --prompt-tokens",
+            request.tokens, request.context
+        ))),
+        _ => Ok(ids),
+    }
+}
+
+/// `count` ids spread over the vocabulary.
+fn spread_ids(count: u64, vocabulary: u64) -> Vec<u32> {
+    let id = |index: u64| (index.wrapping_mul(7919) + 17) % vocabulary.max(1);
+    (0..count.clamp(1, 1 << 22))
+        .map(|index| id(index) as u32)
+        .collect()
+}
+
+/// Reads `prompt` into an empty cache and generates `count` tokens behind it.
+pub(super) fn run(
+    model: &mut Model,
+    prompt: &[u32],
+    count: u64,
+    cancel: &AtomicBool,
+    tell: &mut dyn FnMut(u64),
+) -> Result<Timed, ValidateError> {
+    let mut timed = Timed::default();
+    model.reset();
+    let started = Instant::now();
+    let mut next = greedy(model.prefill(prompt)?);
+    timed.prefill = started.elapsed().as_secs_f64();
+    timed.tokens.push(next);
+    for token in 1..count {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(ValidateError::Cancelled);
+        }
+        let started = Instant::now();
+        next = greedy(model.step(next)?);
+        timed.steps.push(started.elapsed().as_secs_f64());
+        timed.tokens.push(next);
+        tell(token + 1);
+    }
+    Ok(timed)
+}

@@ -1,0 +1,208 @@
+//! Predicted against measured, line by line.
+//!
+//! In: the plan's numbers and a measurement. Out: [`Comparison`]. Pure: the error of a line is
+//! predicted / measured - 1 in percent, so that a positive one means "predicted too much".
+
+use super::measured::{Measured, Statistics};
+use super::watch::Watched;
+use crate::device::DeviceProfile;
+use crate::plan::Plan;
+use crate::plan::speed::Spread;
+use crate::units::Bytes;
+
+/// A prompt shorter than this says little about the rate of reading one: it is shown, not judged.
+pub const LEAST_PROMPT: u64 = 32;
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantity {
+    /// Decoded tokens a second.
+    Decode,
+    /// Prompt tokens a second.
+    Prefill,
+    /// Seconds to the first token.
+    FirstToken,
+    /// Bytes at the peak.
+    Memory,
+}
+
+/// One quantity, predicted and measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Line {
+    /// Which.
+    pub quantity: Quantity,
+    /// Low, expected and high; `None` where the plan has no number.
+    pub predicted: Option<Spread>,
+    /// Over the repeats.
+    pub measured: Statistics,
+    /// Whether the verdict depends on it.
+    pub judged: bool,
+}
+
+/// All that could be compared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Comparison {
+    /// One line a quantity that was measured.
+    pub lines: Vec<Line>,
+    /// Percent that a judged line may be off, either way.
+    pub tolerance: f64,
+}
+
+/// Plans of the same model: for its prompt, and at the depth where decode was measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Predicted<'a> {
+    /// Memory, prefill and first token.
+    pub prompt: &'a Plan,
+    /// Decode.
+    pub depth: &'a Plan,
+    /// How far the runtime's own memory may be below and above what is expected.
+    pub memory_slack: (Bytes, Bytes),
+}
+
+/// The peak of memory by the ways there are to see it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeakMemory {
+    /// What the process held at once, mapped files included.
+    pub resident: Option<Bytes>,
+    /// How far `MemAvailable` fell: on a Jetson the GPU's share is in no process.
+    pub available_drop: Option<Bytes>,
+    /// How far tegrastats' figure rose.
+    pub tegrastats_rise: Option<Bytes>,
+    /// What the engine says.
+    pub engine: Option<Bytes>,
+}
+
+impl PeakMemory {
+    /// What `watched` and `measured` tell. `from_start` says that the model was loaded in that time:
+    /// otherwise a fall of free memory does not show it.
+    pub fn of(measured: &Measured, watched: &Watched, from_start: bool) -> PeakMemory {
+        let loaded = |bytes: Option<Bytes>| bytes.filter(|_| from_start);
+        PeakMemory {
+            resident: watched.process.and_then(|process| process.peak_resident),
+            available_drop: loaded(watched.available_drop()),
+            tegrastats_rise: loaded(
+                watched
+                    .tegrastats
+                    .map(|(first, most)| most.saturating_sub(first)),
+            ),
+            engine: measured.engine_memory,
+        }
+    }
+
+    /// The figure that the plan's total is held against: on a board whose GPU shares the memory the
+    /// fall of what is available, elsewhere what the process held.
+    pub fn compared(&self, device: &DeviceProfile) -> Option<Bytes> {
+        match device.gpu.is_some() {
+            true => self.available_drop.or(self.engine),
+            false => self.resident.or(self.engine),
+        }
+    }
+}
+
+impl Line {
+    /// Percent that the expected value is above the measured mean; negative below it.
+    pub fn error_percent(&self) -> Option<f64> {
+        let expected = self.predicted?.expected;
+        (self.measured.mean > 0.0).then(|| (expected / self.measured.mean - 1.0) * 100.0)
+    }
+
+    /// Whether the measured mean lies between the predicted low and high.
+    pub fn in_range(&self) -> bool {
+        let inside = |spread: Spread| (spread.low..=spread.high).contains(&self.measured.mean);
+        self.predicted.is_some_and(inside)
+    }
+}
+
+impl Comparison {
+    /// Whether every judged line is within the tolerance, and there is one.
+    pub fn within(&self) -> bool {
+        self.judged().next().is_some() && self.off().next().is_none()
+    }
+
+    /// The lines that the verdict depends on.
+    pub fn judged(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().filter(|line| line.judged)
+    }
+
+    /// The judged lines beyond the tolerance.
+    pub fn off(&self) -> impl Iterator<Item = &Line> {
+        let beyond = |percent: f64| percent.abs() > self.tolerance;
+        self.judged()
+            .filter(move |line| line.error_percent().is_some_and(beyond))
+    }
+
+    /// The line of a quantity.
+    pub fn line(&self, quantity: Quantity) -> Option<&Line> {
+        self.lines.iter().find(|line| line.quantity == quantity)
+    }
+}
+
+/// Sets what was predicted against what was measured; `memory` is the peak to compare with.
+pub fn compare(
+    predicted: Predicted<'_>,
+    measured: &Measured,
+    memory: Option<Bytes>,
+    tolerance: f64,
+) -> Comparison {
+    let prompt = predicted
+        .prompt
+        .speeds
+        .as_ref()
+        .map(|speeds| &speeds.prefill);
+    let decode = predicted.depth.speeds.as_ref().map(|speeds| &speeds.decode);
+    let is_prompt = measured
+        .prompt_tokens
+        .is_some_and(|tokens| tokens >= LEAST_PROMPT);
+    let memory = memory.map(|bytes| vec![bytes.as_f64()]).unwrap_or_default();
+    let rows = [
+        (
+            Quantity::Decode,
+            decode.map(|d| d.tokens_per_second),
+            measured.decode.as_slice(),
+            true,
+        ),
+        (
+            Quantity::Prefill,
+            prompt.map(|p| p.tokens_per_second),
+            measured.prefill.as_slice(),
+            is_prompt,
+        ),
+        (
+            Quantity::FirstToken,
+            prompt.map(|p| p.time_to_first_token),
+            measured.first_token.as_slice(),
+            is_prompt,
+        ),
+        (
+            Quantity::Memory,
+            Some(memory_spread(predicted)),
+            memory.as_slice(),
+            true,
+        ),
+    ];
+    let lines = rows
+        .into_iter()
+        .filter_map(|(quantity, predicted, values, judged)| {
+            Some(Line {
+                quantity,
+                predicted,
+                measured: Statistics::of(values)?,
+                judged: judged && predicted.is_some(),
+            })
+        });
+    Comparison {
+        lines: lines.collect(),
+        tolerance,
+    }
+}
+
+/// The ledger's total, with the runtime's own memory as uncertain as its profile says.
+fn memory_spread(predicted: Predicted<'_>) -> Spread {
+    let total = predicted.prompt.memory.total();
+    let (below, above) = predicted.memory_slack;
+    Spread {
+        low: total.saturating_sub(below).as_f64(),
+        expected: total.as_f64(),
+        high: (total + above).as_f64(),
+    }
+}

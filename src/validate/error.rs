@@ -1,0 +1,133 @@
+//! Everything that can go wrong while a model is measured.
+
+use std::path::PathBuf;
+
+/// Why there is no measurement.
+#[derive(Debug, thiserror::Error)]
+pub enum ValidateError {
+    /// The user or the system asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// The address is none that this client can speak to.
+    #[error("`{url}` {problem}")]
+    Url {
+        /// As the user wrote it.
+        url: String,
+        /// What is wrong, and the way out.
+        problem: String,
+    },
+    /// Nothing listens there, or it cannot be reached.
+    #[error("no answer from {url}: {problem}; is the server running there?")]
+    Unreachable {
+        /// What was asked.
+        url: String,
+        /// What the system said.
+        problem: String,
+    },
+    /// The server took the request and then said nothing for too long.
+    #[error(
+        "{url} sent nothing for {seconds} s; a slow prefill may need more: raise --timeout, or shorten the prompt with --prompt-tokens"
+    )]
+    TimedOut {
+        /// What was asked.
+        url: String,
+        /// The limit.
+        seconds: u64,
+    },
+    /// The server answered with an error.
+    #[error("{url} answered {status}: {message}")]
+    Refused {
+        /// What was asked.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// What the server said, on one line.
+        message: String,
+    },
+    /// The answer ended before it was complete.
+    #[error("{url} ended its answer early, after {tokens} of {wanted} tokens: {problem}")]
+    Cut {
+        /// What was asked.
+        url: String,
+        /// Tokens, or pieces of the stream, that arrived.
+        tokens: u64,
+        /// Tokens that were asked for.
+        wanted: u64,
+        /// What was seen instead of the end.
+        problem: String,
+    },
+    /// The answer is not in the form that the backend speaks.
+    #[error("{origin} answered what is no {expected}: {problem}")]
+    Answer {
+        /// The address or the program.
+        origin: String,
+        /// What the answer should have been.
+        expected: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The server lists no model, or several.
+    #[error("{url} serves {found}; name one of them with --served-model")]
+    WhichModel {
+        /// What was asked.
+        url: String,
+        /// What it serves.
+        found: String,
+    },
+    /// Too few tokens came for a rate.
+    #[error(
+        "{origin} generated {tokens} tokens, too few for a rate: at least {least} are needed; raise --tokens, or give another --prompt if the model ends its answer at once"
+    )]
+    TooFew {
+        /// The address or the program.
+        origin: String,
+        /// What came.
+        tokens: u64,
+        /// What is needed.
+        least: u64,
+    },
+    /// llama-bench is not where it was looked for.
+    #[error("llama-bench was not found {looked}; name it with --program FILE")]
+    NoProgram {
+        /// Where it was looked for.
+        looked: String,
+    },
+    /// A program could not be started.
+    #[error("cannot run {program}: {source}")]
+    Start {
+        /// Its path.
+        program: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A program failed.
+    #[error("{program} ended with {status}: {message}")]
+    Program {
+        /// Its path.
+        program: PathBuf,
+        /// Its exit status.
+        status: String,
+        /// The last that it said.
+        message: String,
+    },
+    /// The decoder of this program cannot run the model.
+    #[error(transparent)]
+    Decode(#[from] crate::decode::DecodeError),
+    /// The prompt cannot be what was asked for.
+    #[error("{0}")]
+    Prompt(String),
+}
+
+/// Foreign text on one line, at most 300 characters.
+pub(super) fn one_line(text: &str) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut line: String = words
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(300)
+        .collect();
+    if line.is_empty() {
+        line.push_str("no message");
+    }
+    line
+}

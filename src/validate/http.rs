@@ -1,0 +1,222 @@
+//! Plain HTTP to a server on this machine or its network: JSON out; JSON, or lines as they arrive, back.
+//!
+//! In: an address and a document. Out: the answer, each line with its time of arrival. Every failure
+//! names the address; must not retry, follow redirects to elsewhere, or wait longer than it was told.
+
+use std::io::{BufRead, BufReader, Read};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use ureq::{Agent, Body, http::Response};
+
+use super::error::{ValidateError, one_line};
+
+/// The longest line or document that is read: an answer has some hundred bytes a token.
+const LARGEST: u64 = 16 << 20;
+
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// A server by its base address.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    agent: Agent,
+    base: String,
+    timeout: Duration,
+}
+
+impl Server {
+    /// A server at `url`, from which nothing may stay out for longer than `timeout`. `suffix` is cut
+    /// from the address where a user has written it.
+    pub(super) fn new(url: &str, suffix: &str, timeout: Duration) -> Result<Server, ValidateError> {
+        let refuse = |problem: &str| ValidateError::Url {
+            url: one_line(url),
+            problem: problem.to_owned(),
+        };
+        let Some(rest) = url.trim().strip_prefix("http://") else {
+            return Err(refuse(match url.starts_with("https://") {
+                true => {
+                    "needs TLS, which this client does not speak; measure on the machine itself or through `ssh -L`, with http://"
+                }
+                false => "is no address of a server; write it like http://127.0.0.1:8080",
+            }));
+        };
+        let base = rest.trim_end_matches('/').trim_end_matches(suffix);
+        let base = base.trim_end_matches('/');
+        if base.is_empty() || base.contains(char::is_whitespace) {
+            return Err(refuse("has no host; write it like http://127.0.0.1:8080"));
+        }
+        let config = Agent::config_builder()
+            .timeout_connect(Some(CONNECT))
+            .timeout_recv_response(Some(timeout))
+            .timeout_per_read(Some(timeout))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .build();
+        Ok(Server {
+            agent: config.into(),
+            base: format!("http://{base}"),
+            timeout,
+        })
+    }
+
+    /// The full address of `path`.
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// The document at `path`.
+    pub(super) fn get(&self, path: &str) -> Result<Value, ValidateError> {
+        let url = self.url(path);
+        let answer = self.agent.get(&url).call();
+        let mut answer = self.accepted(&url, answer)?;
+        document(&url, &self.text(&url, &mut answer)?)
+    }
+
+    /// Posts `request` and hands each line of the answer, with its time since the request, to `line`
+    /// until that says `false` or the answer ends. Returns whether `line` had enough.
+    pub(super) fn post_lines(
+        &self,
+        path: &str,
+        request: &Value,
+        mut line: impl FnMut(f64, &str) -> Result<bool, ValidateError>,
+    ) -> Result<(), ValidateError> {
+        let url = self.url(path);
+        let sent = Instant::now();
+        let answer = self
+            .agent
+            .post(&url)
+            .content_type("application/json")
+            .send(request.to_string());
+        let answer = self.accepted(&url, answer)?;
+        let mut reader = BufReader::new(answer.into_body().into_reader());
+        let mut bytes = Vec::new();
+        loop {
+            bytes.clear();
+            let read = (&mut reader).take(LARGEST).read_until(b'\n', &mut bytes);
+            let read = read.map_err(|error| self.broken(&url, &error))?;
+            let arrived = sent.elapsed().as_secs_f64();
+            if read as u64 >= LARGEST {
+                return Err(too_long(&url));
+            }
+            if read == 0 || !line(arrived, String::from_utf8_lossy(&bytes).trim())? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The answer if its status says success, else what the server says is wrong.
+    fn accepted(
+        &self,
+        url: &str,
+        answer: Result<Response<Body>, ureq::Error>,
+    ) -> Result<Response<Body>, ValidateError> {
+        let mut answer = answer.map_err(|error| self.failed(url, error))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let text = self.text(url, &mut answer).unwrap_or_default();
+        Err(ValidateError::Refused {
+            url: url.to_owned(),
+            status: status.as_u16(),
+            message: one_line(&said(&text)),
+        })
+    }
+
+    fn text(&self, url: &str, answer: &mut Response<Body>) -> Result<String, ValidateError> {
+        let mut bytes = Vec::new();
+        let mut reader = answer.body_mut().as_reader().take(LARGEST);
+        let read = reader.read_to_end(&mut bytes);
+        read.map_err(|error| self.broken(url, &error))?;
+        if bytes.len() as u64 >= LARGEST {
+            return Err(too_long(url));
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn timed_out(&self, url: &str) -> ValidateError {
+        ValidateError::TimedOut {
+            url: url.to_owned(),
+            seconds: self.timeout.as_secs(),
+        }
+    }
+
+    fn failed(&self, url: &str, error: ureq::Error) -> ValidateError {
+        match error {
+            ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+                ValidateError::Unreachable {
+                    url: url.to_owned(),
+                    problem: format!("no connection within {} s", CONNECT.as_secs()),
+                }
+            }
+            ureq::Error::Timeout(_) => self.timed_out(url),
+            ureq::Error::Io(error) if is_timeout(&error) => self.timed_out(url),
+            ureq::Error::BadUri(problem) => ValidateError::Url {
+                url: url.to_owned(),
+                problem: format!("is no address of a server ({})", one_line(&problem)),
+            },
+            ureq::Error::Protocol(error) => ValidateError::Answer {
+                origin: url.to_owned(),
+                expected: "HTTP",
+                problem: one_line(&error.to_string()),
+            },
+            error => ValidateError::Unreachable {
+                url: url.to_owned(),
+                problem: one_line(&error.to_string()),
+            },
+        }
+    }
+
+    /// A failure in the middle of an answer.
+    fn broken(&self, url: &str, error: &std::io::Error) -> ValidateError {
+        match is_timeout(error) {
+            true => self.timed_out(url),
+            false => ValidateError::Answer {
+                origin: url.to_owned(),
+                expected: "complete HTTP answer",
+                problem: one_line(&error.to_string()),
+            },
+        }
+    }
+}
+
+/// Whether a read ended because nothing came: as the system says it, or as the client wraps it.
+fn is_timeout(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{TimedOut, WouldBlock};
+    let wrapped = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(error.kind(), TimedOut | WouldBlock)
+        || matches!(wrapped, Some(ureq::Error::Timeout(_)))
+}
+
+fn too_long(url: &str) -> ValidateError {
+    ValidateError::Answer {
+        origin: url.to_owned(),
+        expected: "answer of reasonable length",
+        problem: format!("more than {} MiB without an end", LARGEST >> 20),
+    }
+}
+
+/// `text` as JSON.
+pub(super) fn document(origin: &str, text: &str) -> Result<Value, ValidateError> {
+    serde_json::from_str(text).map_err(|error| ValidateError::Answer {
+        origin: origin.to_owned(),
+        expected: "JSON",
+        problem: format!("{error} in `{}`", one_line(text)),
+    })
+}
+
+/// The message within a server's error document, or the text itself.
+fn said(text: &str) -> String {
+    let document: Value = serde_json::from_str(text).unwrap_or_default();
+    let error = document.get("error").unwrap_or(&document);
+    let message = ["message", "detail", "error"]
+        .iter()
+        .find_map(|key| error.get(key).or_else(|| document.get(key)));
+    match message.or(Some(error)) {
+        Some(Value::String(message)) => message.clone(),
+        Some(Value::Null) | None => text.to_owned(),
+        Some(other) => other.to_string(),
+    }
+}

@@ -1,0 +1,188 @@
+//! Proves a plan by a measurement: runs a model with some engine, and sets what it did against what
+//! was predicted.
+//!
+//! In: a backend and what to ask of it; a plan. Out: [`Measured`], [`Watched`], [`Comparison`] and the
+//! [`Check`]s of what may be wrong. Must not: predict anything itself, or print.
+
+mod calibrate;
+mod candle;
+mod compare;
+mod control;
+mod error;
+mod http;
+mod llama_bench;
+mod measured;
+mod ollama;
+mod openai;
+mod prompt;
+mod reasons;
+mod watch;
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crate::checkpoint::Checkpoint;
+use crate::device;
+use crate::dtype::Dtype;
+use crate::model::ModelSpec;
+
+pub use calibrate::{CalibrateError, RUNTIME, Tensor, calibrate, write_repeated};
+pub use compare::{Comparison, LEAST_PROMPT, Line, PeakMemory, Predicted, Quantity, compare};
+pub use control::Progress;
+pub use error::ValidateError;
+pub use llama_bench::find as find_llama_bench;
+pub use measured::{Measured, Statistics};
+pub use prompt::Prompt;
+pub use reasons::{Check, Finding, Scene, check};
+pub use watch::{Watch, Watched};
+
+/// Tokens that a rate needs: the first comes with the prompt, and the rest are timed.
+pub const LEAST_TOKENS: u64 = 4;
+
+/// What is asked of an engine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The prompt.
+    pub prompt: Prompt,
+    /// Ask through the model's chat template.
+    pub chat: bool,
+    /// Tokens to generate in each repeat.
+    pub tokens: u64,
+    /// Tokens of context.
+    pub context: u64,
+    /// Prompt tokens processed at once.
+    pub ubatch: u64,
+    /// Type of cached keys and values.
+    pub kv_type: Dtype,
+    /// Threads; the engine's own choice if `None`.
+    pub threads: Option<u64>,
+    /// Measured repeats, after one that is not counted.
+    pub repeats: usize,
+    /// The longest silence of a server.
+    pub timeout: Duration,
+}
+
+/// An engine, and where it is.
+#[derive(Clone, Copy, Debug)]
+pub enum Backend<'a> {
+    /// This program's own decoder.
+    Candle {
+        /// The GGUF.
+        checkpoint: &'a Checkpoint,
+        /// Its description.
+        spec: &'a ModelSpec,
+    },
+    /// llama.cpp's llama-bench.
+    LlamaBench {
+        /// The program.
+        program: &'a Path,
+        /// The GGUF.
+        model: &'a Path,
+    },
+    /// A server with OpenAI's completions.
+    OpenAi {
+        /// Its address.
+        url: &'a str,
+        /// The name under which it serves the model; if `None`, the only one it lists.
+        served: Option<&'a str>,
+    },
+    /// An Ollama server.
+    Ollama {
+        /// Its address.
+        url: &'a str,
+        /// The model's tag.
+        served: &'a str,
+    },
+}
+
+impl Backend<'_> {
+    /// Whether it loads the model itself, so that all of its memory is seen to be taken.
+    pub fn starts_the_model(&self) -> bool {
+        matches!(self, Backend::Candle { .. } | Backend::LlamaBench { .. })
+    }
+}
+
+/// Runs a model on `backend` and looks at the machine, whose root directory is `root`, meanwhile.
+///
+/// # Errors
+/// [`ValidateError`], as the backend has it; [`ValidateError::Cancelled`] once `cancel` is set.
+pub fn measure(
+    backend: Backend<'_>,
+    request: &Request,
+    root: &Path,
+    cancel: &AtomicBool,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<(Measured, Watched), ValidateError> {
+    if let Backend::Candle { .. } = backend {
+        device::forget_peak();
+    }
+    let watch = Watch::start(root, serving(backend, root));
+    let measured = match backend {
+        Backend::Candle { checkpoint, spec } => {
+            candle::measure(checkpoint, spec, request, cancel, progress)
+        }
+        Backend::LlamaBench { program, model } => {
+            let mut started = |pid| watch.follow(pid);
+            llama_bench::measure(program, model, request, cancel, progress, &mut started)
+        }
+        Backend::OpenAi { url, served } => {
+            let (url, served, request) =
+                (url.to_owned(), served.map(str::to_owned), request.clone());
+            control::supervised(cancel, progress, move |say| {
+                openai::measure(&url, served.as_deref(), &request, say)
+            })
+        }
+        Backend::Ollama { url, served } => {
+            let (url, served, request) = (url.to_owned(), served.to_owned(), request.clone());
+            control::supervised(cancel, progress, move |say| {
+                ollama::measure(&url, &served, &request, say)
+            })
+        }
+    };
+    Ok((measured?, watch.finish()))
+}
+
+/// The process that holds the model, or will: this one, that of a server on this machine, or 0.
+fn serving(backend: Backend<'_>, root: &Path) -> u32 {
+    match backend {
+        Backend::Candle { .. } => std::process::id(),
+        Backend::LlamaBench { .. } => 0,
+        Backend::OpenAi { url, .. } | Backend::Ollama { url, .. } => {
+            let port = local_port(url);
+            port.and_then(|port| device::listener(root, port))
+                .unwrap_or(0)
+        }
+    }
+}
+
+/// The port of an address on this machine; `None` for another machine's, or none at all.
+pub fn local_port(url: &str) -> Option<u16> {
+    let authority = url.strip_prefix("http://")?.split('/').next()?;
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+        _ => (authority, 80),
+    };
+    let local = ["localhost", "[::1]", "0.0.0.0"].contains(&host) || host.starts_with("127.");
+    local.then_some(port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_addresses_are_told_from_others() {
+        for (url, port) in [
+            ("http://127.0.0.1:8080", Some(8080)),
+            ("http://localhost:11434/v1", Some(11434)),
+            ("http://[::1]:9", Some(9)),
+            ("http://localhost", Some(80)),
+            ("http://jetson.local:8080", None),
+            ("http://127.0.0.1:x", None),
+            ("127.0.0.1:80", None),
+        ] {
+            assert_eq!(local_port(url), port, "{url}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! An Ollama server, measured by its own counters: `/api/generate` reports how long it loaded, read
+//! the prompt and generated.
+//!
+//! In: an address, a model's tag and what to ask. Out: [`Measured`].
+
+use std::sync::mpsc::Sender;
+
+use serde_json::{Value, json};
+
+use super::control::Progress;
+use super::error::{ValidateError, one_line};
+use super::http::{Server, document};
+use super::measured::Measured;
+use super::{LEAST_TOKENS, Request};
+use crate::units::Bytes;
+
+const GENERATE: &str = "/api/generate";
+
+/// Measures `model`, a tag as `ollama list` shows it, at `url`.
+///
+/// # Errors
+/// [`ValidateError`] where the server cannot be reached, refuses, answers in another form, or stops
+/// early.
+pub(super) fn measure(
+    url: &str,
+    served: &str,
+    request: &Request,
+    say: &Sender<Progress>,
+) -> Result<Measured, ValidateError> {
+    let server = Server::new(url, "/api", request.timeout)?;
+    let version = server.get("/api/version")?;
+    let _ = say.send(Progress::stage("loading the model and warming up"));
+    generate(&server, served, request, 0, LEAST_TOKENS, &mut |_| {})?;
+    let mut measured = Measured::default();
+    for index in 1..=request.repeats {
+        let stage = format!("repeat {index} of {}", request.repeats);
+        let mut tell = |tokens| {
+            let _ = say.send(Progress {
+                stage: stage.clone(),
+                tokens,
+                of: request.tokens,
+            });
+        };
+        let run = generate(&server, served, request, index, request.tokens, &mut tell)?;
+        run.add_to(&mut measured, &server, request)?;
+    }
+    measured.remarks.dedup();
+    let version = version.get("version").and_then(Value::as_str);
+    measured.engine = one_line(&format!("Ollama {}", version.unwrap_or_default()));
+    // Where the layers are: all of them on the GPU, some, or none.
+    let running = server.get("/api/ps").unwrap_or_default();
+    let entries = running.get("models").and_then(Value::as_array);
+    let named = |entry: &&Value| {
+        let is = |key| entry.get(key).and_then(Value::as_str) == Some(served);
+        is("name") || is("model")
+    };
+    if let Some(entry) = entries.and_then(|entries| entries.iter().find(named)) {
+        let count = |key| entry.get(key).and_then(Value::as_u64);
+        measured.engine_memory = count("size").map(Bytes);
+        measured.on_gpu = count("size_vram").map(|bytes| bytes > 0);
+        if let (Some(all), Some(gpu)) = (count("size"), count("size_vram"))
+            && gpu > 0
+            && gpu < all
+        {
+            let share = gpu as f64 / all.max(1) as f64 * 100.0;
+            measured.on_gpu = Some(false);
+            measured.remarks.push(format!(
+                "Ollama holds {share:.0} % of the model on the GPU and the rest on the CPU"
+            ));
+        }
+    }
+    Ok(measured)
+}
+
+/// The counters of one answer.
+#[derive(Default)]
+struct Answer {
+    text: String,
+    pieces: u64,
+    first: Option<f64>,
+    last: Option<Value>,
+}
+
+fn generate(
+    server: &Server,
+    served: &str,
+    request: &Request,
+    index: usize,
+    tokens: u64,
+    tell: &mut dyn FnMut(u64),
+) -> Result<Answer, ValidateError> {
+    let url = server.url(GENERATE);
+    let body = json!({
+        "model": served,
+        "prompt": request.prompt.text(index),
+        "raw": !request.chat,
+        "stream": true,
+        "options": { "temperature": 0, "seed": 0, "num_predict": tokens, "num_ctx": request.context },
+    });
+    let mut answer = Answer::default();
+    server.post_lines(GENERATE, &body, |arrived, line| {
+        if line.is_empty() {
+            return Ok(true);
+        }
+        let event = document(&url, line)?;
+        if let Some(error) = event.get("error").and_then(Value::as_str) {
+            return Err(ValidateError::Refused {
+                url: url.clone(),
+                status: 200,
+                message: one_line(error),
+            });
+        }
+        if let Some(text) = event.get("response").and_then(Value::as_str)
+            && !text.is_empty()
+        {
+            answer.first.get_or_insert(arrived);
+            answer.pieces += 1;
+            answer.text.push_str(text);
+            tell(answer.pieces);
+        }
+        let done = event.get("done").and_then(Value::as_bool) == Some(true);
+        if done {
+            answer.last = Some(event);
+        }
+        Ok(!done)
+    })?;
+    if answer.last.is_none() {
+        return Err(ValidateError::Cut {
+            url,
+            tokens: answer.pieces,
+            wanted: tokens,
+            problem: "the connection was closed before `done`".to_owned(),
+        });
+    }
+    Ok(answer)
+}
+
+impl Answer {
+    fn add_to(
+        self,
+        measured: &mut Measured,
+        server: &Server,
+        request: &Request,
+    ) -> Result<(), ValidateError> {
+        let origin = server.url(GENERATE);
+        let last = self.last.unwrap_or_default();
+        let counter = |key: &str| {
+            last.get(key)
+                .and_then(Value::as_u64)
+                .ok_or_else(|| ValidateError::Answer {
+                    origin: origin.clone(),
+                    expected: "answer with Ollama's counters",
+                    problem: format!("`{key}` is missing or no number"),
+                })
+        };
+        let (tokens, nanoseconds) = (counter("eval_count")?, counter("eval_duration")?);
+        if tokens < LEAST_TOKENS || nanoseconds == 0 {
+            return Err(ValidateError::TooFew {
+                origin,
+                tokens,
+                least: LEAST_TOKENS,
+            });
+        }
+        // Ollama's rate counts the first token too, whose logits the prompt's pass gave.
+        measured
+            .decode
+            .push(tokens as f64 / (nanoseconds as f64 / 1e9));
+        // A prompt that is cached whole has no count.
+        match (
+            counter("prompt_eval_count"),
+            counter("prompt_eval_duration"),
+        ) {
+            (Ok(prompt), Ok(nanoseconds)) if nanoseconds > 0 => {
+                measured
+                    .prefill
+                    .push(prompt as f64 / (nanoseconds as f64 / 1e9));
+                measured.prompt_tokens = Some(prompt);
+                measured.decode_depth = prompt;
+            }
+            _ => measured.remarks.push(
+                "Ollama kept the prompt from an earlier request: prefill is not measured"
+                    .to_owned(),
+            ),
+        }
+        let loading = counter("load_duration").unwrap_or(0) as f64 / 1e9;
+        measured
+            .first_token
+            .extend(self.first.map(|first| (first - loading).max(0.0)));
+        measured.generated_tokens = tokens;
+        measured.text = self.text;
+        if tokens < request.tokens {
+            measured.remarks.push(
+                "the model ended its answer before all tokens that were asked for".to_owned(),
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,299 @@
+//! A server with OpenAI's completions (llama-server, vLLM, TensorRT Edge-LLM), measured from the
+//! client's side: when the first token came, and how the others followed.
+//!
+//! In: an address and what to ask. Out: [`Measured`]. Uses what the server counts (`usage`, and
+//! llama-server's `timings`) where it counts, and says so where it does not.
+
+use std::sync::mpsc::Sender;
+
+use serde_json::{Value, json};
+
+use super::control::Progress;
+use super::error::{ValidateError, one_line};
+use super::http::{Server, document};
+use super::measured::Measured;
+use super::{LEAST_TOKENS, Request};
+
+const COMPLETIONS: &str = "/v1/completions";
+const CHAT: &str = "/v1/chat/completions";
+
+/// Measures the server at `url`.
+///
+/// # Errors
+/// [`ValidateError`] where it cannot be reached, refuses, answers in another form, or stops early.
+pub(super) fn measure(
+    url: &str,
+    served: Option<&str>,
+    request: &Request,
+    say: &Sender<Progress>,
+) -> Result<Measured, ValidateError> {
+    let server = Server::new(url, "/v1", request.timeout)?;
+    let listed = server.get("/v1/models")?;
+    let model = match served {
+        Some(name) => name.to_owned(),
+        None => only_model(&server, &listed)?,
+    };
+    // The first request pays for what is loaded or compiled once.
+    let warm_up = Asked::new(request, &model, 0, LEAST_TOKENS);
+    let _ = say.send(Progress::stage("warming up"));
+    let extended = match complete(&server, &warm_up, true, &mut |_| {}) {
+        Ok(_) => true,
+        // A strict server may know none of the fields beyond OpenAI's.
+        Err(ValidateError::Refused {
+            status: 400 | 422, ..
+        }) => {
+            complete(&server, &warm_up, false, &mut |_| {})?;
+            false
+        }
+        Err(error) => return Err(error),
+    };
+    let mut streams = Vec::new();
+    for index in 1..=request.repeats {
+        let stage = format!("repeat {index} of {}", request.repeats);
+        let asked = Asked::new(request, &model, index, request.tokens);
+        let mut tell = |tokens| {
+            let _ = say.send(Progress {
+                stage: stage.clone(),
+                tokens,
+                of: request.tokens,
+            });
+        };
+        streams.push(complete(&server, &asked, extended, &mut tell)?);
+    }
+    let url = server.url(asked_path(request));
+    let mut measured = gather(&url, streams, request)?;
+    let owner = listed.pointer("/data/0/owned_by").and_then(Value::as_str);
+    measured.engine = engine(owner, &measured.engine);
+    Ok(measured)
+}
+
+/// The name of the engine: who owns the model, and the fingerprint of its build.
+fn engine(owner: Option<&str>, fingerprint: &str) -> String {
+    let words = [owner.unwrap_or_default(), fingerprint];
+    one_line(&words.join(" ").replace("llamacpp", "llama.cpp")).replace("no message", "")
+}
+
+fn asked_path(request: &Request) -> &'static str {
+    match request.chat {
+        true => CHAT,
+        false => COMPLETIONS,
+    }
+}
+
+fn only_model(server: &Server, listed: &Value) -> Result<String, ValidateError> {
+    let entries = listed.get("data").and_then(Value::as_array);
+    let ids: Vec<&str> = entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.get("id")?.as_str())
+        .collect();
+    match ids[..] {
+        [only] => Ok(only.to_owned()),
+        _ => Err(ValidateError::WhichModel {
+            url: server.url("/v1/models"),
+            found: match ids.is_empty() {
+                true => "no model that it names".to_owned(),
+                false => one_line(&ids.join(", ")),
+            },
+        }),
+    }
+}
+
+/// One request.
+struct Asked {
+    path: &'static str,
+    tokens: u64,
+    body: Value,
+}
+
+impl Asked {
+    fn new(request: &Request, model: &str, index: usize, tokens: u64) -> Asked {
+        let mut body = json!({
+            "model": model,
+            "max_tokens": tokens,
+            "temperature": 0,
+            "stream": true,
+            "stream_options": { "include_usage": true },
+        });
+        let text = request.prompt.text(index);
+        match request.chat {
+            true => body["messages"] = json!([{ "role": "user", "content": text }]),
+            false => body["prompt"] = text.into(),
+        }
+        Asked {
+            path: asked_path(request),
+            tokens,
+            body,
+        }
+    }
+}
+
+/// What came back from one request.
+#[derive(Default)]
+struct Stream {
+    /// Arrival of every piece with text, in seconds since the request.
+    arrivals: Vec<f64>,
+    /// Arrival of the piece that gives the reason for the end.
+    finished: Option<f64>,
+    text: String,
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    cached_tokens: u64,
+    prefill_rate: Option<f64>,
+    fingerprint: String,
+}
+
+fn complete(
+    server: &Server,
+    asked: &Asked,
+    extended: bool,
+    tell: &mut dyn FnMut(u64),
+) -> Result<Stream, ValidateError> {
+    let url = server.url(asked.path);
+    let mut body = asked.body.clone();
+    if extended {
+        // llama-server's and vLLM's: generate on past an end, and read the whole prompt every time.
+        body["ignore_eos"] = true.into();
+        body["cache_prompt"] = false.into();
+    }
+    let mut stream = Stream::default();
+    let (mut done, mut other) = (false, None);
+    server.post_lines(asked.path, &body, |arrived, line| {
+        let Some(data) = line.strip_prefix("data:").map(str::trim) else {
+            if other.is_none() && !line.is_empty() && !line.starts_with([':', 'e', 'i', 'r']) {
+                other = Some(one_line(line));
+            }
+            return Ok(true);
+        };
+        if data == "[DONE]" {
+            done = true;
+            return Ok(false);
+        }
+        let event = document(&url, data)?;
+        if let Some(error) = event.get("error") {
+            let message = error.get("message").and_then(Value::as_str);
+            return Err(ValidateError::Cut {
+                url: url.clone(),
+                tokens: stream.arrivals.len() as u64,
+                wanted: asked.tokens,
+                problem: one_line(message.unwrap_or(&error.to_string())),
+            });
+        }
+        stream.take(arrived, &event);
+        tell(stream.arrivals.len() as u64);
+        Ok(true)
+    })?;
+    if !done && stream.finished.is_none() {
+        let nothing = || match stream.arrivals.len() {
+            0 => "the answer is no event stream".to_owned(),
+            _ => "the connection was closed".to_owned(),
+        };
+        return Err(ValidateError::Cut {
+            url,
+            tokens: stream.arrivals.len() as u64,
+            wanted: asked.tokens,
+            problem: other.map_or_else(nothing, |line| {
+                format!("the answer is no event stream: `{line}`")
+            }),
+        });
+    }
+    Ok(stream)
+}
+
+impl Stream {
+    fn take(&mut self, arrived: f64, event: &Value) {
+        let choice = event.pointer("/choices/0");
+        let texts = ["/text", "/delta/content", "/delta/reasoning_content"];
+        let text = texts.iter().find_map(|path| {
+            choice?
+                .pointer(path)?
+                .as_str()
+                .filter(|text| !text.is_empty())
+        });
+        if let Some(text) = text {
+            self.arrivals.push(arrived);
+            self.text.push_str(text);
+        }
+        if choice.is_some_and(|choice| choice.get("finish_reason").is_some_and(Value::is_string)) {
+            self.finished = Some(arrived);
+        }
+        let count = |path: &str| event.pointer(path).and_then(Value::as_u64);
+        self.prompt_tokens = count("/usage/prompt_tokens").or(self.prompt_tokens);
+        self.completion_tokens = count("/usage/completion_tokens").or(self.completion_tokens);
+        let cached = count("/usage/prompt_tokens_details/cached_tokens");
+        self.cached_tokens = cached.unwrap_or(self.cached_tokens);
+        let rate = event.pointer("/timings/prompt_per_second");
+        self.prefill_rate = rate.and_then(Value::as_f64).or(self.prefill_rate);
+        if let Some(fingerprint) = event.get("system_fingerprint").and_then(Value::as_str) {
+            self.fingerprint = fingerprint.to_owned();
+        }
+    }
+
+    /// Tokens generated: what the server counted, else the pieces.
+    fn tokens(&self) -> u64 {
+        self.completion_tokens.unwrap_or(self.arrivals.len() as u64)
+    }
+}
+
+fn gather(url: &str, streams: Vec<Stream>, request: &Request) -> Result<Measured, ValidateError> {
+    let mut measured = Measured::default();
+    let (mut cached, mut longest) = (0, 0f64);
+    for stream in &streams {
+        let (Some(first), Some(last)) = (stream.arrivals.first(), stream.arrivals.last()) else {
+            return Err(too_few(url, 0));
+        };
+        let end = stream.finished.unwrap_or(*last).max(*last);
+        let tokens = stream.tokens();
+        if tokens < LEAST_TOKENS || end <= *first {
+            return Err(too_few(url, tokens));
+        }
+        measured.decode.push((tokens - 1) as f64 / (end - first));
+        measured.first_token.push(*first);
+        let read = stream.prompt_tokens.map(|tokens| tokens as f64 / first);
+        measured.prefill.extend(stream.prefill_rate.or(read));
+        cached += stream.cached_tokens;
+        let gaps = stream.arrivals.windows(2).filter_map(|pair| match pair {
+            [before, after] => Some(after - before),
+            _ => None,
+        });
+        longest = gaps.fold(longest, f64::max);
+    }
+    let mut remark = |remark: &str| measured.remarks.push(remark.to_owned());
+    if cached > 0 {
+        remark(
+            "the server kept part of the prompt from an earlier request: prefill and first token are faster than they would be",
+        );
+    }
+    if streams
+        .iter()
+        .any(|stream| stream.completion_tokens.is_none())
+    {
+        remark(
+            "the server reports no usage: each piece of the stream counts as one token, and prefill is not measured",
+        );
+    }
+    if streams
+        .iter()
+        .any(|stream| stream.tokens() < request.tokens)
+    {
+        remark("the model ended its answer before all tokens that were asked for");
+    }
+    let Some(stream) = streams.into_iter().last() else {
+        return Err(too_few(url, 0));
+    };
+    measured.prompt_tokens = stream.prompt_tokens;
+    measured.generated_tokens = stream.tokens();
+    measured.decode_depth = stream.prompt_tokens.unwrap_or(0);
+    measured.longest_gap = Some(longest);
+    measured.engine = stream.fingerprint;
+    measured.text = stream.text;
+    Ok(measured)
+}
+
+fn too_few(url: &str, tokens: u64) -> ValidateError {
+    ValidateError::TooFew {
+        origin: url.to_owned(),
+        tokens,
+        least: LEAST_TOKENS,
+    }
+}

@@ -1,0 +1,224 @@
+//! Why a measurement may be off: each reason is looked up on the machine, none is guessed.
+//!
+//! In: what was seen during the measurement, and what the plan assumed. Out: one [`Check`] a reason,
+//! with what was found, in the order of how much they cost.
+
+use super::compare::Comparison;
+use super::measured::Measured;
+use super::watch::Watched;
+use crate::device::{Clock, DeviceProfile, PowerMode, Quantity as _};
+use crate::units::Bytes;
+
+/// A reason that was looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// A stable name for scripts.
+    pub code: &'static str,
+    /// What was found.
+    pub finding: Finding,
+}
+
+/// What a look at the machine gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// It holds: what was seen, and the way out.
+    Holds(String),
+    /// It does not hold: what was seen.
+    Clear(String),
+    /// The machine does not tell.
+    Unread,
+}
+
+/// What the reasons are looked up in.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// The device that was planned for.
+    pub device: &'a DeviceProfile,
+    /// The power mode that was planned for.
+    pub mode: &'a PowerMode,
+    /// The power mode in force, as nvpmodel calls it.
+    pub mode_in_force: Option<&'a str>,
+    /// What was seen.
+    pub watched: &'a Watched,
+    /// What was measured.
+    pub measured: &'a Measured,
+    /// The table.
+    pub comparison: &'a Comparison,
+}
+
+/// A clock this far below its limit is not at its limit.
+const CLOCK_SHARE: f64 = 0.95;
+
+/// A share of the processors that other programs take without being felt.
+const OTHERS: f64 = 0.05;
+
+/// 1 MiB of pages: less passes through swap on an idle machine.
+const SWAPPED_PAGES: u64 = 256;
+
+/// Looks every reason up.
+pub fn check(scene: &Scene<'_>) -> Vec<Check> {
+    let checks = [
+        ("cpu_fallback", cpu_fallback(scene)),
+        ("swapping", swapping(scene.watched)),
+        ("power_mode", power_mode(scene)),
+        ("throttling", throttling(scene.watched)),
+        (
+            "gpu_clock",
+            clock(
+                scene.watched.gpu_clock,
+                "GPU",
+                "`sudo jetson_clocks` holds it at its limit",
+            ),
+        ),
+        (
+            "cpu_clock",
+            clock(
+                scene.watched.cpu_clock,
+                "processors",
+                "the governor `performance` holds them at their limit",
+            ),
+        ),
+        ("other_load", other_load(scene.watched)),
+        ("low_memory", low_memory(scene.watched)),
+        ("unsteady", unsteady(scene.comparison)),
+    ];
+    let looked = checks
+        .into_iter()
+        .map(|(code, finding)| Check { code, finding });
+    looked.collect()
+}
+
+fn cpu_fallback(scene: &Scene<'_>) -> Finding {
+    match (scene.device.gpu.is_some(), scene.measured.on_gpu) {
+        (true, Some(false)) => Finding::Holds(format!(
+            "{} ran on the CPU, and the plan is for the GPU: use a build with CUDA, with every layer on the GPU",
+            scene.measured.engine
+        )),
+        (true, Some(true)) => Finding::Clear("the engine ran on the GPU".to_owned()),
+        (true, None) => Finding::Unread,
+        (false, _) => Finding::Clear("the plan is for the processors".to_owned()),
+    }
+}
+
+fn swapping(watched: &Watched) -> Finding {
+    let (Some(before), Some(after)) = (watched.before.swapped_pages, watched.after.swapped_pages)
+    else {
+        return Finding::Unread;
+    };
+    match after.saturating_sub(before) {
+        pages if pages > SWAPPED_PAGES => Finding::Holds(format!(
+            "{} went to or came from swap meanwhile: free memory, or take a smaller format or context",
+            Bytes(pages.saturating_mul(4096))
+        )),
+        _ => Finding::Clear("nothing was swapped".to_owned()),
+    }
+}
+
+fn power_mode(scene: &Scene<'_>) -> Finding {
+    match scene.mode_in_force {
+        None => Finding::Unread,
+        Some(now) if scene.mode.is_called(now) => {
+            Finding::Clear(format!("the power mode is {now}"))
+        }
+        Some(now) => Finding::Holds(format!(
+            "the board runs in {now}, and the plan is for {}: `sudo nvpmodel` sets a mode, --power-mode plans for one",
+            scene.mode.name
+        )),
+    }
+}
+
+fn throttling(watched: &Watched) -> Finding {
+    if let Some(name) = &watched.cooling {
+        return Finding::Holds(format!(
+            "the cooling measure `{name}` was in force: the board is too hot"
+        ));
+    }
+    match (
+        watched.before.throttle_events,
+        watched.after.throttle_events,
+    ) {
+        (Some(before), Some(after)) if after > before => Finding::Holds(format!(
+            "heat or current made clocks drop {} times: cool the machine, or feed it from a stronger supply",
+            after - before
+        )),
+        (Some(_), Some(_)) => Finding::Clear("nothing was throttled".to_owned()),
+        _ => Finding::Unread,
+    }
+}
+
+fn clock(clock: Option<Clock>, of: &str, remedy: &str) -> Finding {
+    let Some(Clock { now, most }) = clock else {
+        return Finding::Unread;
+    };
+    match now.0 < most.0 * CLOCK_SHARE {
+        true => Finding::Holds(format!(
+            "the clock of the {of} was {} on average, of {}: {remedy}",
+            now.show(),
+            most.show()
+        )),
+        false => Finding::Clear(format!("the clock of the {of} was at its limit")),
+    }
+}
+
+/// Processor time that neither the measured process nor idling took.
+fn other_load(watched: &Watched) -> Finding {
+    let (Some(before), Some(after)) = (watched.before.processors, watched.after.processors) else {
+        return Finding::Unread;
+    };
+    let all = (after.all - before.all).max(f64::MIN_POSITIVE);
+    let stolen = (after.stolen - before.stolen) / all;
+    if stolen > OTHERS {
+        return Finding::Holds(format!(
+            "the hypervisor gave {:.0} % of the processors to other machines",
+            stolen * 100.0
+        ));
+    }
+    let Some(process) = watched.process else {
+        // Whose time it was is not known; how busy it was before the measurement is.
+        return match watched.before.load_average {
+            Some(load) if load > 0.5 => Finding::Holds(format!(
+                "the load average was {load:.2} before the measurement began: end other programs"
+            )),
+            Some(load) => Finding::Clear(format!("the load average was {load:.2} before")),
+            None => Finding::Unread,
+        };
+    };
+    // This program's own looking and reading is some thousandths.
+    let others = ((after.busy - before.busy - process.seconds) / all).max(0.0);
+    match others > OTHERS {
+        true => Finding::Holds(format!(
+            "other programs took {:.0} % of the processors: end them",
+            others * 100.0
+        )),
+        false => Finding::Clear(format!(
+            "other programs took {:.0} % of the processors",
+            others * 100.0
+        )),
+    }
+}
+
+fn low_memory(watched: &Watched) -> Finding {
+    let (Some(least), Some(total)) = (watched.least_available, watched.before.memory.total) else {
+        return Finding::Unread;
+    };
+    match least.as_f64() < total.as_f64() * 0.03 {
+        true => Finding::Holds(format!(
+            "only {least} of memory was left: the file may have been read again and again"
+        )),
+        false => Finding::Clear(format!("{least} of memory was left")),
+    }
+}
+
+/// Whether the repeats differ so much that their mean says little.
+fn unsteady(comparison: &Comparison) -> Finding {
+    let spread = |line: &super::compare::Line| {
+        line.measured.deviation / line.measured.mean.max(f64::MIN_POSITIVE) * 100.0
+    };
+    let worst = comparison.judged().map(spread).fold(0.0, f64::max);
+    match worst > comparison.tolerance / 2.0 {
+        true => Finding::Holds(format!(
+            "repeats differ by {worst:.0} % (standard deviation): measure again on a quiet machine, or with more --repeats"
+        )),
+        false => Finding::Clear(format!("repeats differ by {worst:.1} %")),
+    }
+}

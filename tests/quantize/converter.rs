@@ -1,0 +1,199 @@
+//! Every family against llama.cpp's converter (0.5.0): keys with their types, values and order, and
+//! tensors with their names, types, shapes, order and bytes.
+//!
+//! `tests/data/converter/NAME.json` holds the configuration and the tensors of a checkpoint that
+//! Transformers made small; `NAME.txt` what `convert_hf_to_gguf.py --outtype bf16` (with
+//! `--no-nextn` where there is a head for further tokens) wrote for it. The tokenizer is left out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use orinplan::gguf::{self, Value};
+use serde_json::Value as Json;
+
+use crate::build::{Scratch, Written, orinplan, quantize};
+
+/// The value at place `index` of the tensor that is `tensor`-th in the file; BF16 holds it.
+fn value(tensor: usize, index: usize) -> f32 {
+    let step = (index * 37 + tensor * 101 + index / 7) % 255;
+    (step as f32 - 127.0) / 256.0
+}
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/converter")
+        .join(name)
+}
+
+/// FNV-1a.
+fn digest(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+fn show(value: &Value) -> String {
+    match value {
+        Value::U32(n) => format!("u32 {n}"),
+        Value::I32(n) => format!("i32 {n}"),
+        Value::F32(x) => {
+            let bytes = x.to_le_bytes().map(|byte| format!("{byte:02x}"));
+            format!("f32 {}", bytes.concat())
+        }
+        Value::Bool(b) => format!("bool {b}"),
+        Value::String(text) => format!("string {text}"),
+        Value::Array(values) => {
+            let values: Vec<String> = values.iter().map(show).collect();
+            format!("array {}", values.join(", "))
+        }
+        other => other.type_name(),
+    }
+}
+
+/// Everything that the file says, a line each.
+fn lines(path: &Path) -> Vec<String> {
+    let written = Written::read(path);
+    let pairs = written.header.metadata.0.iter();
+    let mut lines: Vec<String> = pairs
+        .filter(|(key, _)| !key.starts_with("tokenizer."))
+        .map(|(key, value)| {
+            let value = match value.clone() {
+                value @ Value::Located { .. } => {
+                    let elements = gguf::elements(path, &value).unwrap();
+                    Value::Array(elements.collect::<Result<_, _>>().unwrap())
+                }
+                value => value,
+            };
+            format!("{key} {}", show(&value))
+        })
+        .collect();
+    for name in written.names() {
+        let (dtype, shape) = (written.dtype(name).name(), written.shape(name));
+        let digest = digest(written.data(name));
+        lines.push(format!("{name} {dtype} {shape:?} {digest:016x}"));
+    }
+    lines
+}
+
+fn check(name: &str) {
+    let text = fs::read_to_string(data(&format!("{name}.json"))).unwrap();
+    let described: Json = serde_json::from_str(&text).unwrap();
+    let scratch = Scratch::new();
+    let listed: Vec<(String, Vec<usize>)> =
+        serde_json::from_value(described["tensors"].clone()).unwrap();
+    let model = scratch.bf16(&described["config"], &listed, value);
+    let output = scratch.path("x.gguf");
+    quantize(&model, "bf16", &output, &[]);
+    let expect = fs::read_to_string(data(&format!("{name}.txt"))).unwrap();
+    let expect: Vec<&str> = expect.lines().collect();
+    assert_eq!(lines(&output).join("\n"), expect.join("\n"), "{name}");
+    let args = ["fit", model.to_str().unwrap(), "--scheme", "bf16"];
+    let (plan, stderr, _) = orinplan(&[&args[..], &["--format", "json"]].concat());
+    let size = format!("\"file_bytes\": {},", fs::metadata(&output).unwrap().len());
+    assert!(plan.contains(&size), "{name}: {size} {plan} {stderr}");
+}
+
+#[test]
+fn llama_with_stretched_frequencies() {
+    check("llama");
+}
+
+#[test]
+fn llama_with_biases() {
+    check("llama-biases");
+}
+
+#[test]
+fn the_llama_of_llava() {
+    check("llava");
+}
+
+#[test]
+fn mistral() {
+    check("mistral");
+}
+
+#[test]
+fn mistral3_beside_its_vision_tower() {
+    check("mistral3");
+}
+
+#[test]
+fn mixtral() {
+    check("mixtral");
+}
+
+#[test]
+fn qwen2() {
+    check("qwen2");
+}
+
+#[test]
+fn qwen3() {
+    check("qwen3");
+}
+
+#[test]
+fn qwen3moe() {
+    check("qwen3moe");
+}
+
+#[test]
+fn smollm3() {
+    check("smollm3");
+}
+
+#[test]
+fn phi3() {
+    check("phi3");
+}
+
+#[test]
+fn phi3_with_two_tables_of_factors() {
+    check("phi3-long");
+}
+
+#[test]
+fn gemma2() {
+    check("gemma2");
+}
+
+#[test]
+fn gemma3() {
+    check("gemma3");
+}
+
+#[test]
+fn gemma3_beside_its_vision_tower() {
+    check("gemma3-vision");
+}
+
+#[test]
+fn gemma3n_beside_its_towers() {
+    check("gemma3n");
+}
+
+#[test]
+fn lfm2() {
+    check("lfm2");
+}
+
+#[test]
+fn qwen3next() {
+    check("qwen3next");
+}
+
+#[test]
+fn qwen35() {
+    check("qwen35");
+}
+
+#[test]
+fn qwen35_beside_its_vision_tower() {
+    check("qwen35-vision");
+}
+
+#[test]
+fn qwen35moe() {
+    check("qwen35moe");
+}

@@ -1,0 +1,235 @@
+//! llama-bench: found, run, read, and the verdict over what it says.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::{MODEL, Run, assert_error, document, run_in};
+
+/// A folder with a small GGUF, settings, and a program that stands for llama-bench.
+struct Scene {
+    folder: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let folder = tempfile::tempdir().unwrap();
+        // The header of a real file with a hole in the place of its weights.
+        let model = folder.path().join("m.gguf");
+        fs::copy(MODEL, &model).unwrap();
+        let plan = run_in(folder.path(), &["fit", MODEL, "--format", "json"]);
+        let bytes = document(&plan, 0)["plans"][0]["file_bytes"]
+            .as_u64()
+            .unwrap();
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&model)
+            .unwrap()
+            .set_len(bytes)
+            .unwrap();
+        Scene { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a program of this shell script.
+    fn program(&self, script: &str) -> PathBuf {
+        let path = self.path("llama-bench");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    fn run(&self, words: &[&str]) -> Run {
+        let model = self.path("m.gguf");
+        let fixed = [
+            "validate",
+            model.to_str().unwrap(),
+            "--backend",
+            "llama-bench",
+            "--device",
+            "orin-nano-8gb",
+        ];
+        run_in(self.folder.path(), &[&fixed, words].concat())
+    }
+
+    fn measured(&self, code: i32, script: &str) -> Value {
+        let program = self.program(script);
+        let run = self.run(&["--program", program.to_str().unwrap(), "--format", "json"]);
+        document(&run, code)
+    }
+}
+
+/// What llama-bench prints for these rates, in the form of build 0c1e57098.
+fn rows(backends: &str, prefill: &[f64], decode: &[f64]) -> String {
+    let row = |prompt: u64, generated: u64, rates: &[f64]| {
+        format!(
+            "{{\"build_commit\":\"0c1e57098\",\"build_number\":9000,\"cpu_info\":\"ARM\",\"gpu_info\":\"Orin\",\"backends\":\"{backends}\",\"model_filename\":\"m.gguf\",\"model_type\":\"qwen3\",\"n_prompt\":{prompt},\"n_gen\":{generated},\"n_depth\":0,\"avg_ts\":1.0,\"stddev_ts\":0.0,\"samples_ns\":[1],\"samples_ts\":{rates:?}}}"
+        )
+    };
+    format!(
+        "cat <<'END'\n[\n{},\n{}\n]\nEND",
+        row(128, 0, prefill),
+        row(0, 64, decode)
+    )
+}
+
+#[test]
+fn its_samples_are_the_repeats() {
+    let found = Scene::new().measured(
+        1,
+        &rows("CUDA", &[100.0, 110.0, 120.0], &[10.0, 12.0, 11.0]),
+    );
+    assert_eq!(found["runtime"]["id"], "llama-bench");
+    assert_eq!(
+        found["measured"]["engine"],
+        "llama.cpp b9000 0c1e57098 (CUDA)"
+    );
+    assert_eq!(found["measured"]["prefill_tokens_per_second"], 110.0);
+    let decode = &found["measured"]["spread"]["decode_tokens_per_second"];
+    assert_eq!(
+        (&decode["mean"], &decode["standard_deviation"]),
+        (&11.0.into(), &1.0.into())
+    );
+    assert_eq!(
+        (&decode["least"], &decode["most"]),
+        (&10.0.into(), &12.0.into())
+    );
+    assert_eq!(
+        found["measured"]["time_to_first_token_seconds"],
+        Value::Null
+    );
+    // Published runs of this file on this board are at 30 to 40 tokens a second: eleven are far off.
+    assert_eq!(found["within_tolerance"], false);
+    assert!(found["error"]["decode_percent"].as_f64().unwrap() > 100.0);
+}
+
+#[test]
+fn a_build_without_the_gpu_is_the_first_reason() {
+    let scene = Scene::new();
+    let program = scene.program(&rows("CPU", &[100.0], &[10.0]));
+    let run = scene.run(&["--program", program.to_str().unwrap()]);
+    assert_eq!((run.code, run.err.as_str()), (1, ""));
+    let words = run.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("OFF by more than 15 %"), "{words}");
+    assert!(words.contains("likely reasons, as seen on this machine: - llama.cpp b9000 0c1e57098 (CPU) ran on the CPU"), "{words}");
+}
+
+#[test]
+fn what_is_no_llama_bench_is_told() {
+    let scene = Scene::new();
+    let run = |script: &str| {
+        let program = scene.program(script);
+        scene.run(&["--program", program.to_str().unwrap()])
+    };
+    assert_error(
+        &run("echo 'error: unknown model' >&2; exit 3"),
+        &["llama-bench ended with", "3", "unknown model"],
+    );
+    assert_error(&run("echo hello"), &["no result of llama-bench", "hello"]);
+    assert_error(&run("echo '[]'"), &["no test of a prompt"]);
+    assert_error(&run(&rows("CUDA", &[], &[])), &["no samples"]);
+    assert_error(&run("kill -9 $$"), &["ended with", "signal"]);
+    let missing = scene.path("no-such-program");
+    assert_error(
+        &scene.run(&["--program", missing.to_str().unwrap()]),
+        &["cannot run", "no-such-program"],
+    );
+    assert_error(
+        &scene.run(&["--prompt", "Hi", "--program", "/bin/true"]),
+        &["--prompt-tokens"],
+    );
+}
+
+#[test]
+fn it_is_found_where_builds_lie_or_said_to_be_missing() {
+    let scene = Scene::new();
+    let folder = scene.path("llama.cpp/build/bin");
+    fs::create_dir_all(&folder).unwrap();
+    let program = scene.program(&rows("CUDA", &[1.0], &[1.0]));
+    // The folder of settings stands for the home too.
+    let has_one = |run: &Run| run.code < 2 && run.out.contains("llama.cpp b9000");
+    if !path_has_llama_bench() {
+        assert_error(
+            &scene.run(&[]),
+            &["llama-bench was not found", "PATH", "--program"],
+        );
+    }
+    fs::rename(program, folder.join("llama-bench")).unwrap();
+    assert!(has_one(&scene.run(&[])) || path_has_llama_bench());
+}
+
+fn path_has_llama_bench() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| Path::new(&folder).join("llama-bench").exists())
+}
+
+#[test]
+fn a_model_that_this_machine_cannot_hold_is_not_tried() {
+    let scene = Scene::new();
+    let program = scene.program("echo started > started; exit 1");
+    let fixed = [
+        "--program",
+        program.to_str().unwrap(),
+        "--context",
+        "1000000000",
+    ];
+    let run = scene.run(&[&fixed[..], &["--format", "json"]].concat());
+    let found = document(&run, 1);
+    assert_eq!(
+        (&found["verdict"], &found["measured"]),
+        (&"does_not_fit".into(), &Value::Null)
+    );
+    let text = scene.run(&fixed);
+    assert_eq!(text.code, 1);
+    assert!(
+        text.out.contains("NOT TRIED: it needs ") && text.out.contains("--context "),
+        "{}",
+        text.out
+    );
+}
+
+#[test]
+fn an_interrupt_ends_the_program_and_the_measurement() {
+    let scene = Scene::new();
+    let started = scene.path("started");
+    let program = scene.program(&format!("touch {}; sleep 60", started.display()));
+    let model = scene.path("m.gguf");
+    let child = std::process::Command::new(env!("CARGO_BIN_EXE_orinplan"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("XDG_CONFIG_HOME", scene.folder.path())
+        .args([
+            "validate",
+            model.to_str().unwrap(),
+            "--backend",
+            "llama-bench",
+            "--device",
+            "orin-nano-8gb",
+        ])
+        .args(["--program", program.to_str().unwrap()])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Signals are caught before the program is started.
+    while !started.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let pid = child.id().to_string();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "error: cancelled\n"
+    );
+}

@@ -1,0 +1,10 @@
+//! `orinplan validate`: servers as recorded, servers that misbehave, llama-bench, the verdict, and what
+//! is learned.
+
+mod bench;
+mod learning;
+mod misbehaving;
+mod reasons;
+mod recorded;
+mod server;
+mod support;

@@ -1,0 +1,109 @@
+"""Trains a small tokenizer for every family, and says what the libraries that made it make of texts.
+
+In: a text to train on, a directory of checkpoints. Out: tokenizer files beside each checkpoint, and
+the ids of TEXTS. Must not: know GGUF.
+"""
+import io
+import json
+from pathlib import Path
+
+import sentencepiece
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+SIZE = 512
+TEXTS = [
+    "Hello, world!", "  two  spaces   and three", "tabs\tand\nlines\n\n\nthree", " leading", "trailing ",
+    "I'll, you've, he's, we'RE", "1234567890 3.14159 1,000", "naïve café Ärger", "你好，世界", "こんにちは",
+    "🚀 emoji 👩‍👩‍👧", "مرحبا", "a_b::c(d)[e]{f} != g;", "ALL CAPS and CamelCase", "\u00a0nbsp\u200bzero", "",
+    "the Licensor hereby grants to You a perpetual, worldwide license", "....!!!???", "\r\n\r\nx", "\ufeffbom",
+]
+
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?%s|\p{N}%s| ?[^\s%s\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3 = _WORDS % (r"\p{L}+", "{1,3}", r"\p{L}")
+QWEN2 = _WORDS % (r"\p{L}+", "", r"\p{L}")
+QWEN35 = _WORDS % (r"[\p{L}\p{M}]+", "", r"\p{L}\p{M}")
+_SPECIAL = ["<unk>", "<s>", "</s>"]
+
+
+def _byte_level(corpus, pattern, starts):
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(pattern), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=SIZE, special_tokens=_SPECIAL, show_progress=False,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    )
+    tokenizer.train_from_iterator(corpus.splitlines(keepends=True), trainer)
+    if starts:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", 1)]
+        )
+    return tokenizer
+
+
+def _pieces(corpus, prefix, *controls):
+    """A SentencePiece BPE model, its spaces kept, with a prefix space as Llama's or without as Gemma's."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(corpus.splitlines()), model_writer=model, model_type="bpe",
+        vocab_size=SIZE, byte_fallback=True, add_dummy_prefix=prefix, remove_extra_whitespaces=False,
+        normalization_rule_name="identity", allow_whitespace_only_pieces=True, split_digits=True,
+        num_threads=1, minloglevel=2,
+        control_symbols=list(controls),
+    )
+    return model.getvalue()
+
+
+def _converted(model):
+    """The same as `tokenizer.json` alone, as Transformers stores Llama 2's and Mistral's."""
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    pieces = {processor.id_to_piece(i): i for i in range(SIZE)}
+    merges = []
+    for whole in sorted(pieces, key=pieces.get):
+        splits = [(whole[:i], whole[i:]) for i in range(1, len(whole))]
+        known = [s for s in splits if s[0] in pieces and s[1] in pieces]
+        merges += sorted(known, key=lambda s: (pieces[s[0]], pieces[s[1]]))
+    tokenizer = Tokenizer(models.BPE(pieces, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence([
+        decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)
+    ])
+    tokenizer.add_special_tokens([AddedToken(word, normalized=False) for word in _SPECIAL])
+    return tokenizer
+
+
+# How each family's tokenizer is stored, and what it is made with.
+KINDS = {
+    "llama": (_byte_level, LLAMA3, True), "mistral": (_converted,),
+    "qwen2": (_byte_level, QWEN2, False), "qwen3": (_byte_level, QWEN2, False),
+    "qwen3moe": (_byte_level, QWEN2, False), "smollm3": (_byte_level, LLAMA3, False),
+    "phi3": (_pieces, True, "<|endoftext|>"), "gemma2": (_pieces, False), "gemma3": (_pieces, False),
+    "gemma3n": (_pieces, False), "lfm2": (_byte_level, LLAMA3, True),
+    "qwen3_5": (_byte_level, QWEN35, False),
+}
+
+
+def make(family, directory, corpus):
+    """Writes the tokenizer of `family` to `directory`; the ids of TEXTS without begin of text."""
+    directory = Path(directory)
+    kind, *arguments = KINDS[family]
+    config = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    if kind is _pieces:
+        model = _pieces(corpus, *arguments)
+        (directory / "tokenizer.model").write_bytes(model)
+        config["tokenizer_class"] = "GemmaTokenizer" if family.startswith("gemma") else "LlamaTokenizer"
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        ids = [processor.encode(text) for text in TEXTS]
+    else:
+        tokenizer = _converted(_pieces(corpus, True)) if kind is _converted else kind(corpus, *arguments)
+        config["tokenizer_class"] = "LlamaTokenizer" if kind is _converted else "PreTrainedTokenizerFast"
+        tokenizer.save(str(directory / "tokenizer.json"))
+        ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS]
+    config["added_tokens_decoder"] = {
+        str(i): {"content": word, "special": True} for i, word in enumerate(_SPECIAL)
+    }
+    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
+    return ids

@@ -1,0 +1,124 @@
+//! What every check uses: the program, the Python process, a place for files, and the tally.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail, ensure};
+
+use super::environment;
+use super::probe::Probe;
+
+/// The suite's tools.
+pub(super) struct Bench {
+    pub(super) probe: Probe,
+    /// `target/interop`.
+    pub(super) work: PathBuf,
+    /// `xtask/interop`.
+    pub(super) scripts: PathBuf,
+    orinplan: PathBuf,
+    passed: usize,
+    failed: usize,
+}
+
+impl Bench {
+    /// Builds the program as this task was built, and makes the Python environment.
+    ///
+    /// # Errors
+    /// A build that fails, or no Python.
+    pub(super) fn new() -> anyhow::Result<Bench> {
+        let own = std::env::current_exe()?;
+        let profile = own.parent().context("the task has no directory")?;
+        let target = profile
+            .parent()
+            .context("the task has no target directory")?;
+        let mut build = Command::new(env!("CARGO"));
+        build.args([
+            "build",
+            "--quiet",
+            "--package",
+            "orinplan",
+            "--bin",
+            "orinplan",
+        ]);
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        ensure!(build.status()?.success(), "orinplan does not build");
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop");
+        let work = target.join("interop");
+        let requirements = scripts.join("requirements.txt");
+        let python = environment::python(&work, "python", &[&requirements])?;
+        Ok(Bench {
+            probe: Probe::new(python, scripts.join("probe.py")),
+            orinplan: profile.join("orinplan"),
+            work,
+            scripts,
+            passed: 0,
+            failed: 0,
+        })
+    }
+
+    /// Where a file called `name` is made.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.work.join(name)
+    }
+
+    /// Quantizes `model` to the file (or directory) `name`.
+    ///
+    /// # Errors
+    /// What the program says.
+    pub(super) fn quantize(
+        &self,
+        model: &Path,
+        scheme: &str,
+        name: &str,
+        more: &[&str],
+    ) -> anyhow::Result<PathBuf> {
+        let output = self.file(name);
+        let run = Command::new(&self.orinplan)
+            .arg("quantize")
+            .arg(model)
+            .args(["--scheme", scheme, "--overwrite", "--output"])
+            .arg(&output)
+            .args(more)
+            .output()?;
+        if !run.status.success() {
+            bail!(
+                "orinplan quantize --scheme {scheme} {} ({}): {}",
+                more.join(" "),
+                run.status,
+                String::from_utf8_lossy(&run.stderr).trim()
+            );
+        }
+        Ok(output)
+    }
+
+    /// Reports a check: what it was about, and what was compared or went wrong.
+    pub(super) fn report(&mut self, what: &str, outcome: anyhow::Result<String>) {
+        match outcome {
+            Ok(compared) => {
+                self.passed += 1;
+                println!("ok    {what}: {compared}");
+            }
+            Err(error) => {
+                self.failed += 1;
+                println!("FAIL  {what}: {error:#}");
+            }
+        }
+    }
+
+    /// The end of the suite.
+    ///
+    /// # Errors
+    /// How many checks failed.
+    pub(super) fn finish(self) -> anyhow::Result<()> {
+        ensure!(
+            self.failed == 0,
+            "{} of {} checks failed",
+            self.failed,
+            self.passed + self.failed
+        );
+        println!("{} checks passed", self.passed);
+        Ok(())
+    }
+}
