@@ -2,7 +2,7 @@
 //!
 //! One forward pass whose differences are data: blocks and [`Pass`](crate::model::Pass) of the
 //! description, and which tensors there are. Weights stay in their stored format; products are
-//! candle's or, for formats whose kernels are slow there, our own ([`matrix`]). Must not: know an
+//! candle's or, for formats whose kernels are slow there, our own (`matrix`). Must not: know an
 //! architecture by its name, print, or panic on any file.
 
 mod attention;

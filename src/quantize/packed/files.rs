@@ -54,26 +54,8 @@ impl Files {
             return Err(failed(path.clone(), io::ErrorKind::UnexpectedEof.into()));
         }
         let position = tensor.offset.saturating_add(offset);
-        read_exact_at(file, out, position).map_err(|source| failed(path.clone(), source))
+        input::read_exact_at(file, out, position).map_err(|source| failed(path.clone(), source))
     }
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &File, out: &mut [u8], position: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, out, position)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut out: &mut [u8], mut position: u64) -> io::Result<()> {
-    while !out.is_empty() {
-        let read = std::os::windows::fs::FileExt::seek_read(file, out, position)?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        out = out.get_mut(read..).unwrap_or_default();
-        position += read as u64;
-    }
-    Ok(())
 }
 
 /// One stored tensor with the files it is read from.
