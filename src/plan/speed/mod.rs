@@ -1,6 +1,6 @@
 //! How fast: tokens a second from the bytes and operations a token touches, with a range and a ceiling.
 //!
-//! In: the operations of one decode step, the GPU as a power mode runs it, a runtime's [`crate::runtime::Speed`]. Out:
+//! In: the operations of one decode step, the GPU as a power mode runs it, a runtime's `Speed`. Out:
 //! [`Estimate`] and [`PromptEstimate`]. Pure arithmetic; must not know any model, board or runtime by
 //! name. Total: absurd input gives zero or the ceiling, never a panic and never a number that is not
 //! finite.

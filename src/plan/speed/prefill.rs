@@ -49,7 +49,7 @@ pub fn attention_macs(
 
 /// The rate and the time of reading `prompt`: for each ubatch one pass over the weights and a
 /// launch of every layer, for each token its multiply-accumulates on the tensor cores; the head once,
-/// for the last token. Of `operations`, the same as for [`super::decode`], the cache's are left out:
+/// for the last token. Of `operations`, the same as for [`super::decode()`], the cache's are left out:
 /// [`Prompt::attention_macs`] stands in their place.
 pub fn prefill(
     operations: &[Operation],
