@@ -4,7 +4,7 @@
 //! Out: `[tokens, heads, value width]`.
 
 use super::cache::Rows;
-use super::kernels::{add_scaled, dot};
+use super::kernels::{add_rows, dots};
 use super::ops::{softcap, softmax};
 use super::parallel::pieces;
 
@@ -21,6 +21,10 @@ pub(super) struct Scores {
 
 /// Cells read at a time: what they take in F32 stays in the first cache.
 const CELLS: usize = 32;
+/// Tokens that read a cell together in a long pass.
+const TOKENS: usize = 8;
+/// Scores that a thread holds at a time.
+const SCORES: usize = 1 << 18;
 
 /// Attention of the tokens from `position` on.
 pub(super) fn attend(
@@ -35,65 +39,105 @@ pub(super) fn attend(
     let group = (heads / kv_heads).max(1);
     let tokens = queries.len() / (heads * width).max(1);
     let mut out = vec![0.0; tokens * heads * values.width];
-    pieces(&mut out, group * values.width, |piece, out| {
-        let (token, head) = (piece / kv_heads, piece % kv_heads);
-        let start = (token * heads + head * group) * width;
-        let queries = queries
-            .get(start..start + group * width)
-            .unwrap_or_default();
-        let last = position + token;
-        let first = scores
-            .window
-            .map_or(0, |window| (last + 1).saturating_sub(window));
-        group_of_heads(queries, [keys, values], head, first..last + 1, scores, out);
+    // A few tokens are shared out by heads; many by tokens, which then read a cell together.
+    let together = (SCORES / (group * (position + tokens))).clamp(1, TOKENS);
+    let (block, own_heads) = match tokens > TOKENS {
+        true => (together, kv_heads),
+        false => (1, 1),
+    };
+    let row = own_heads * group;
+    pieces(&mut out, block * row * values.width, |piece, out| {
+        let (first, head) = match own_heads {
+            1 => (piece / kv_heads, piece % kv_heads),
+            _ => (piece * block, 0),
+        };
+        let some = out.len() / (row * values.width).max(1);
+        for own in 0..own_heads {
+            let part = Part {
+                position: position + first,
+                tokens: some,
+                head: head + own,
+                group,
+            };
+            let start = ((first * heads) + part.head * group) * width;
+            let queries = queries.get(start..).unwrap_or_default();
+            let queries = queries.chunks(heads * width).take(some);
+            let out = out.chunks_mut(row * values.width).map(|token| {
+                let end = (own + 1) * group * values.width;
+                token
+                    .get_mut(own * group * values.width..end)
+                    .unwrap_or_default()
+            });
+            part.attend(queries.zip(out), [keys, values], scores);
+        }
     });
     out
 }
 
-/// The queries of one token that share a key-value head.
-fn group_of_heads(
-    queries: &[f32],
-    [keys, values]: [&Rows; 2],
+/// The queries of neighbouring tokens that share a key-value head.
+struct Part {
+    /// Of the first token.
+    position: usize,
+    tokens: usize,
     head: usize,
-    seen: std::ops::Range<usize>,
-    scores: Scores,
-    out: &mut [f32],
-) {
-    let count = seen.len();
-    let group = queries.len() / keys.width.max(1);
-    let mut weights = vec![0.0; group * count];
-    let mut cells = vec![0.0; CELLS * keys.width.max(values.width)];
-    for (start, len, cell) in runs(seen.clone(), keys.cells) {
-        let some = cells.get_mut(..len * keys.width).unwrap_or_default();
-        keys.read(head, cell, some);
-        let heads = queries
-            .chunks_exact(keys.width)
-            .zip(weights.chunks_exact_mut(count));
-        for (query, weights) in heads {
-            let weights = weights.get_mut(start..).unwrap_or_default();
-            for (key, weight) in some.chunks_exact(keys.width).zip(weights) {
-                *weight = dot(query, key) * scores.scale;
+    /// Queries of a token.
+    group: usize,
+}
+
+impl Part {
+    /// `each` has the queries of a token, from the first of the group on, and the place of its values.
+    fn attend<'q>(
+        &self,
+        each: impl Iterator<Item = (&'q [f32], &'q mut [f32])>,
+        [keys, values]: [&Rows; 2],
+        scores: Scores,
+    ) {
+        let width = keys.width.max(1);
+        let mut each: Vec<(&[f32], &mut [f32])> = each
+            .flat_map(|(queries, out)| {
+                let queries = queries.chunks_exact(width).take(self.group);
+                queries.zip(out.chunks_exact_mut(values.width.max(1)))
+            })
+            .collect();
+        let end = self.position + self.tokens;
+        let start = self.first_seen(0, scores.window);
+        let count = end - start;
+        let mut weights = vec![0.0; each.len() * count];
+        let mut cells = vec![0.0; CELLS * keys.width.max(values.width)];
+        for (at, len, cell) in runs(start..end, keys.cells) {
+            let some = cells.get_mut(..len * keys.width).unwrap_or_default();
+            keys.read(self.head, cell, some);
+            for ((query, _), weights) in each.iter().zip(weights.chunks_exact_mut(count)) {
+                let weights = weights.get_mut(at..at + len).unwrap_or_default();
+                dots(query, some, scores.scale, weights);
+            }
+        }
+        for (index, weights) in weights.chunks_exact_mut(count).enumerate() {
+            let token = index / self.group;
+            let (unseen, weights) =
+                weights.split_at_mut(self.first_seen(token, scores.window) - start);
+            let (weights, later) = weights.split_at_mut(weights.len() - (self.tokens - 1 - token));
+            unseen.fill(0.0);
+            later.fill(0.0);
+            if let Some(cap) = scores.cap {
+                softcap(weights, cap);
+            }
+            softmax(weights);
+        }
+        for (at, len, cell) in runs(start..end, values.cells) {
+            let some = cells.get_mut(..len * values.width).unwrap_or_default();
+            values.read(self.head, cell, some);
+            for ((_, out), weights) in each.iter_mut().zip(weights.chunks_exact(count)) {
+                add_rows(out, weights.get(at..at + len).unwrap_or_default(), some);
             }
         }
     }
-    for weights in weights.chunks_exact_mut(count) {
-        if let Some(cap) = scores.cap {
-            softcap(weights, cap);
-        }
-        softmax(weights);
-    }
-    for (start, len, cell) in runs(seen, values.cells) {
-        let some = cells.get_mut(..len * values.width).unwrap_or_default();
-        values.read(head, cell, some);
-        let heads = out
-            .chunks_exact_mut(values.width)
-            .zip(weights.chunks_exact(count));
-        for (out, weights) in heads {
-            let weights = weights.get(start..).unwrap_or_default();
-            for (value, weight) in some.chunks_exact(values.width).zip(weights) {
-                add_scaled(out, *weight, value);
-            }
-        }
+
+    /// The first position that the `token`-th token sees.
+    fn first_seen(&self, token: usize, window: Option<usize>) -> usize {
+        window.map_or(0, |window| {
+            (self.position + token + 1).saturating_sub(window)
+        })
     }
 }
 

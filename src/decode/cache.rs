@@ -7,6 +7,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::DecodeError;
+use super::kernels::widen;
 use crate::dtype::Dtype;
 use crate::units::Bytes;
 
@@ -105,9 +106,7 @@ impl Rows {
         let range = start..start + out.len();
         match &self.store {
             Store::F16(cells) => {
-                if let Some(cells) = cells.get(range) {
-                    cells.convert_to_f32_slice(out);
-                }
+                widen(cells.get(range).unwrap_or_default(), out);
             }
             Store::Q8_0 { scales, quants } => {
                 let quants = quants.get(range).unwrap_or_default();

@@ -10,7 +10,7 @@ use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{Device, Module, Tensor};
 
 use super::DecodeError;
-use super::kernels::{self, GROUP, Input};
+use super::kernels::{self, Input, Stored};
 use super::parallel::{piece_size, pieces};
 use crate::dtype::Dtype;
 use crate::quantize::blocks;
@@ -50,9 +50,8 @@ fn candle_name(dtype: Dtype) -> Option<GgmlDType> {
     })
 }
 
-/// Bytes of activations that stay in the first cache while rows go by.
-const TILE_BYTES: usize = 20 << 10;
-/// Rows that a thread takes at once in a pass of many tokens.
+/// Rows that a thread takes at once in a pass of many tokens: they stay in its first cache while the
+/// tokens go by.
 const TILE_ROWS: usize = 16;
 
 impl Matrix {
@@ -113,44 +112,28 @@ impl Matrix {
         }
     }
 
-    /// The stored row.
-    fn stored<'b>(&self, bytes: &'b [u8], row: usize) -> &'b [u8] {
-        let width = bytes.len() / self.rows.max(1);
-        bytes
-            .get(row * width..(row + 1) * width)
-            .unwrap_or_default()
+    fn stored<'b>(&self, bytes: &'b [u8]) -> Stored<'b> {
+        Stored {
+            dtype: self.dtype,
+            bytes,
+            width: bytes.len() / self.rows.max(1),
+        }
     }
 
     fn vector(&self, bytes: &[u8], input: &Input<'_>) -> Vec<f32> {
         let mut out = vec![0.0; self.rows];
         let size = piece_size(self.rows, 4, 16);
         pieces(&mut out, size, |piece, out| {
-            for (index, out) in out.chunks_mut(1).enumerate() {
-                let row = self.stored(bytes, piece * size + index);
-                kernels::products(self.dtype, row, input, 0, out);
-            }
+            kernels::products(self.stored(bytes).from(piece * size), input, out);
         });
         out
     }
 
-    /// A few rows against a few tokens at a time, so that both stay in the first cache. Threads
-    /// share out the rows, so the result is made row by row and turned around at the end.
+    /// Threads share out the rows, so the result is made row by row and turned around at the end.
     fn many(&self, bytes: &[u8], input: &Input<'_>, tokens: usize) -> Vec<f32> {
         let mut by_row = vec![0.0; self.rows * tokens];
-        let tile = (TILE_BYTES / self.columns)
-            .clamp(1, 16)
-            .next_multiple_of(GROUP);
         pieces(&mut by_row, TILE_ROWS * tokens, |piece, out| {
-            for first in (0..tokens).step_by(tile) {
-                for (index, out) in out.chunks_exact_mut(tokens).enumerate() {
-                    let row = self.stored(bytes, piece * TILE_ROWS + index);
-                    let last = (first + tile).min(tokens);
-                    let out = out.get_mut(first..last).unwrap_or_default();
-                    for (group, out) in out.chunks_mut(GROUP).enumerate() {
-                        kernels::products(self.dtype, row, input, first + group * GROUP, out);
-                    }
-                }
-            }
+            kernels::products(self.stored(bytes).from(piece * TILE_ROWS), input, out);
         });
         let mut out = vec![0.0; by_row.len()];
         let size = piece_size(tokens, 1, 8);
@@ -176,7 +159,8 @@ impl Matrix {
             Weights::Candle(QMatMul::QTensor(tensor)) => tensor.data()?,
             Weights::Candle(_) => Cow::Borrowed(&[][..]),
         };
-        let decoded = blocks::decode_rows(self.dtype, self.stored(&data, row), self.columns, out);
+        let row = self.stored(&data).row(row);
+        let decoded = blocks::decode_rows(self.dtype, row, self.columns, out);
         decoded.map_err(|_| DecodeError::Format {
             tensor: "token_embd.weight".to_owned(),
             dtype: self.dtype,

@@ -23,6 +23,7 @@ const USAGE: &str = "usage: cargo xtask
     fixtures [--check]
     bench [plan | decode | encoders | quantize | predict]
     interop [PART].. [--data DIR] [--full]
+    fit-speed
     logits FILE IDS";
 
 fn main() -> anyhow::Result<()> {

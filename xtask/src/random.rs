@@ -43,14 +43,16 @@ pub(crate) fn checkpoint(shape: &Shape, directory: &Path) -> anyhow::Result<Path
     Ok(directory.to_owned())
 }
 
-/// Byte-level BPE of a few letters; the rest of the vocabulary is padding.
+/// Byte-level BPE of a few letters; the rest of the vocabulary is padding. llama.cpp loads none that
+/// is without a merge.
 fn tokenizer() -> Value {
-    let letters = ('a'..='z').enumerate();
-    let vocab: Map<String, Value> = letters.map(|(id, c)| (c.to_string(), id.into())).collect();
+    let tokens = ('a'..='z').map(String::from).chain(["ab".to_owned()]);
+    let numbered = tokens.enumerate();
+    let vocab: Map<String, Value> = numbered.map(|(id, token)| (token, id.into())).collect();
     json!({
         "version": "1.0", "added_tokens": [],
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true},
         "decoder": {"type": "ByteLevel"},
-        "model": {"type": "BPE", "vocab": vocab, "merges": []},
+        "model": {"type": "BPE", "vocab": vocab, "merges": ["a b"]},
     })
 }

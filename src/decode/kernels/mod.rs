@@ -10,10 +10,37 @@ mod x86;
 
 pub(super) use input::{Block32, Block256, Input};
 
+use half::f16;
+
 use crate::dtype::Dtype;
 
 /// Tokens whose products with one row are taken at once, so that it is unpacked once for them.
-pub(super) const GROUP: usize = 4;
+const GROUP: usize = 4;
+
+/// Rows of a matrix in their stored format, `width` bytes each, end to end.
+#[derive(Clone, Copy)]
+pub(super) struct Stored<'a> {
+    pub(super) dtype: Dtype,
+    pub(super) bytes: &'a [u8],
+    pub(super) width: usize,
+}
+
+impl<'a> Stored<'a> {
+    /// From row `row` on.
+    pub(super) fn from(self, row: usize) -> Stored<'a> {
+        let bytes = self.bytes.get(row * self.width..).unwrap_or_default();
+        Stored { bytes, ..self }
+    }
+
+    /// The bytes of a row.
+    pub(super) fn row(self, row: usize) -> &'a [u8] {
+        self.from(row).bytes.get(..self.width).unwrap_or_default()
+    }
+
+    fn rows(self) -> impl Iterator<Item = &'a [u8]> {
+        self.bytes.chunks_exact(self.width.max(1))
+    }
+}
 
 /// What the activations become for a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,42 +78,68 @@ fn fast() -> bool {
     false
 }
 
-/// The products of one row with the tokens from `first` on, as many as `out` has: `GROUP` or one.
-pub(super) fn products(dtype: Dtype, row: &[u8], input: &Input<'_>, first: usize, out: &mut [f32]) {
+/// `out[row x tokens + token]`, for as many rows as that has room for.
+pub(super) fn products(rows: Stored<'_>, input: &Input<'_>, out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
-    if x86::products(dtype, row, input, first, out) {
+    if x86::products(rows, input, out) {
         return;
     }
-    portable(dtype, row, input, first, out);
+    portable(rows, input, out);
 }
 
-/// The same without instructions that not every processor has: the row as floats, with the
+/// The same without instructions that not every processor has: the rows as floats, with the
 /// activations as floats. What the kernels are held against.
-fn portable(dtype: Dtype, row: &[u8], input: &Input<'_>, first: usize, out: &mut [f32]) {
-    let mut weights = vec![0.0; input.columns];
-    let decoded = crate::quantize::blocks::decode_rows(dtype, row, input.columns, &mut weights);
-    debug_assert!(decoded.is_ok(), "formats with kernels have decoders");
-    for (index, out) in out.iter_mut().enumerate() {
-        *out = dot(&weights, input.token(first + index));
+fn portable(rows: Stored<'_>, input: &Input<'_>, out: &mut [f32]) {
+    let columns = input.columns;
+    let mut weights = vec![0.0; columns];
+    for (row, out) in rows.rows().zip(out.chunks_exact_mut(input.tokens().max(1))) {
+        let decoded = crate::quantize::blocks::decode_rows(rows.dtype, row, columns, &mut weights);
+        debug_assert!(decoded.is_ok(), "formats with kernels have decoders");
+        for (token, out) in out.iter_mut().enumerate() {
+            *out = dot(&weights, input.token(token));
+        }
     }
 }
 
 /// `x . y`.
 pub(super) fn dot(x: &[f32], y: &[f32]) -> f32 {
+    let mut out = 0.0;
+    dots(x, y, 1.0, std::slice::from_mut(&mut out));
+    out
+}
+
+/// `out[i] = factor x (x . rows[i])`, rows as wide as `x`, end to end.
+pub(super) fn dots(x: &[f32], rows: &[f32], factor: f32, out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(dot) = x86::dot(x, y) {
-        return dot;
+    if x86::dots(x, rows, factor, out) {
+        return;
     }
-    dot_lanes(x, y, |a, b, c| a * b + c)
+    dots_lanes(x, rows, factor, out);
 }
 
 /// `out += factor x values`.
 pub(super) fn add_scaled(out: &mut [f32], factor: f32, values: &[f32]) {
+    add_rows(out, &[factor], values);
+}
+
+/// `out += sum of factors[i] x rows[i]`, rows as wide as `out`, end to end.
+pub(super) fn add_rows(out: &mut [f32], factors: &[f32], rows: &[f32]) {
     #[cfg(target_arch = "x86_64")]
-    if x86::add_scaled(out, factor, values) {
+    if x86::add_rows(out, factors, rows) {
         return;
     }
-    add_scaled_lanes(out, factor, values);
+    add_rows_lanes(out, factors, rows, |a, b, c| a * b + c);
+}
+
+/// Halves as floats.
+pub(super) fn widen(halves: &[f16], out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if x86::widen(halves, out) {
+        return;
+    }
+    for (out, half) in out.iter_mut().zip(halves) {
+        *out = half.to_f32();
+    }
 }
 
 /// `exp(x - shift)` in place, and the sum of it.
@@ -114,25 +167,45 @@ fn round_lanes(values: &[f32], factor: f32, out: &mut [i8]) {
     }
 }
 
-/// A dot product in lanes that the compiler puts into registers.
-#[inline(always)]
-fn dot_lanes(x: &[f32], y: &[f32], fused: impl Fn(f32, f32, f32) -> f32) -> f32 {
-    let (x, x_rest) = x.as_chunks::<32>();
-    let (y, y_rest) = y.as_chunks::<32>();
-    let mut lanes = [0.0f32; 32];
-    for (x, y) in x.iter().zip(y) {
-        for lane in 0..32 {
-            lanes[lane] = fused(x[lane], y[lane], lanes[lane]);
+/// One row after another, in lanes that the compiler puts into registers.
+fn dots_lanes(x: &[f32], rows: &[f32], factor: f32, out: &mut [f32]) {
+    let (x_lanes, x_rest) = x.as_chunks::<16>();
+    for (out, row) in out.iter_mut().zip(rows.chunks_exact(x.len().max(1))) {
+        let (row, rest) = row.as_chunks::<16>();
+        let mut lanes = [0.0f32; 16];
+        for (x, y) in x_lanes.iter().zip(row) {
+            for lane in 0..16 {
+                lanes[lane] += x[lane] * y[lane];
+            }
         }
+        let rest: f32 = x_rest.iter().zip(rest).map(|(x, y)| x * y).sum();
+        *out = (lanes.iter().sum::<f32>() + rest) * factor;
     }
-    let rest: f32 = x_rest.iter().zip(y_rest).map(|(x, y)| x * y).sum();
-    lanes.iter().sum::<f32>() + rest
 }
 
+/// Four rows at a time, so that `out` is read and written once for them.
 #[inline(always)]
-fn add_scaled_lanes(out: &mut [f32], factor: f32, values: &[f32]) {
-    for (out, value) in out.iter_mut().zip(values) {
-        *out += factor * value;
+fn add_rows_lanes(
+    out: &mut [f32],
+    factors: &[f32],
+    rows: &[f32],
+    fused: impl Fn(f32, f32, f32) -> f32,
+) {
+    let width = out.len().max(1);
+    let (fours, rest) = factors.as_chunks::<4>();
+    let (four_rows, rest_rows) = rows.split_at((4 * width * fours.len()).min(rows.len()));
+    for (factors, rows) in fours.iter().zip(four_rows.chunks_exact(4 * width)) {
+        let (first, second) = rows.split_at(2 * width);
+        let ((a, b), (c, d)) = (first.split_at(width), second.split_at(width));
+        for ((((out, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+            let low = fused(factors[0], *a, fused(factors[1], *b, *out));
+            *out = fused(factors[2], *c, fused(factors[3], *d, low));
+        }
+    }
+    for (factor, row) in rest.iter().zip(rest_rows.chunks_exact(width)) {
+        for (out, value) in out.iter_mut().zip(row) {
+            *out = fused(*factor, *value, *out);
+        }
     }
 }
 

@@ -17,6 +17,20 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
 
 const COLUMNS: usize = 768;
 
+fn stored(dtype: Dtype, bytes: &[u8]) -> Stored<'_> {
+    let width = dtype.bytes(&[COLUMNS as u64]).unwrap().0 as usize;
+    Stored {
+        dtype,
+        bytes,
+        width,
+    }
+}
+
+fn exact(x: &[f32], y: &[f32]) -> f64 {
+    let pairs = x.iter().zip(y);
+    pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
 /// A product of eight-bit activations is off by their rounding: about 1/254 of the largest for each
 /// of the columns, in random directions.
 #[test]
@@ -44,16 +58,14 @@ fn products_are_those_of_the_decoded_weights() {
             Against::Floats => 1e-4,
             _ => 0.1,
         };
-        for (first, count) in [(0, GROUP), (1, GROUP), (4, 1)] {
-            let mut out = vec![0.0; count];
-            products(dtype, &row, &input, first, &mut out);
-            for (index, out) in out.iter().enumerate() {
-                let token = input.token(first + index);
-                let pairs = decoded.iter().zip(token);
-                let exact: f64 = pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-                let off = (f64::from(*out) - exact).abs();
-                assert!(off < tolerance, "{dtype:?}: {out} for {exact}");
-            }
+        let mut out = vec![0.0; 2 * input.tokens()];
+        let twice = [row.as_slice(), &row].concat();
+        products(stored(dtype, &twice), &input, &mut out);
+        for (index, out) in out.iter().enumerate() {
+            let token = input.token(index % input.tokens());
+            let exact = exact(&decoded, token);
+            let off = (f64::from(*out) - exact).abs();
+            assert!(off < tolerance, "{dtype:?}: {out} for {exact}");
         }
     }
 }
@@ -85,9 +97,8 @@ fn saturated_blocks_keep_their_sums() {
             blocks::decode_rows(dtype, &row, COLUMNS, &mut decoded).unwrap();
             let input = Input::new(&activations, COLUMNS);
             let mut out = [0.0];
-            products(dtype, &row, &input, 0, &mut out);
-            let pairs = decoded.iter().zip(&activations);
-            let exact: f64 = pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            products(stored(dtype, &row), &input, &mut out);
+            let exact = exact(&decoded, &activations);
             let off = (f64::from(out[0]) - exact).abs();
             assert!(
                 off <= 1e-3 * exact.abs() + 1.0,
@@ -105,8 +116,8 @@ fn the_portable_product_is_the_same() {
     blocks::encode_rows(Dtype::Q6_K, &numbers(COLUMNS, 4), COLUMNS, None, &mut row).unwrap();
     let input = Input::new(&activations, COLUMNS);
     let (mut fast, mut slow) = ([0.0], [0.0]);
-    products(Dtype::Q6_K, &row, &input, 0, &mut fast);
-    portable(Dtype::Q6_K, &row, &input, 0, &mut slow);
+    products(stored(Dtype::Q6_K, &row), &input, &mut fast);
+    portable(stored(Dtype::Q6_K, &row), &input, &mut slow);
     assert!((fast[0] - slow[0]).abs() < 0.1, "{fast:?} {slow:?}");
 }
 
@@ -122,4 +133,37 @@ fn exponentials_are_those_of_the_library() {
             "{x} {exact}"
         );
     }
+}
+
+/// Counts that four rows at a time and whole registers do not divide.
+#[test]
+fn rows_of_floats_are_multiplied_and_added() {
+    let (width, count) = (45, 7);
+    let (x, rows) = (numbers(width, 5), numbers(width * count, 6));
+    let mut out = vec![0.0; count];
+    dots(&x, &rows, 0.5, &mut out);
+    for (out, row) in out.iter().zip(rows.chunks_exact(width)) {
+        assert!((f64::from(*out) - exact(&x, row) * 0.5).abs() < 1e-5);
+    }
+    let factors = numbers(count, 7);
+    let mut sum = x.clone();
+    add_rows(&mut sum, &factors, &rows);
+    for (column, sum) in sum.iter().enumerate() {
+        let values: Vec<f32> = rows.iter().skip(column).step_by(width).copied().collect();
+        let expected = f64::from(x[column]) + exact(&values, &factors);
+        assert!((f64::from(*sum) - expected).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn halves_become_the_floats_they_are() {
+    let halves: Vec<f16> = numbers(19, 8).into_iter().map(f16::from_f32).collect();
+    let mut out = vec![0.0; 19];
+    widen(&halves, &mut out);
+    assert!(
+        halves
+            .iter()
+            .zip(out)
+            .all(|(half, out)| half.to_f32() == out)
+    );
 }

@@ -9,7 +9,9 @@
 
 use std::arch::x86_64::*;
 
-use super::{Block32, Block256, GROUP, Input};
+use half::f16;
+
+use super::{Block32, Block256, GROUP, Input, Stored};
 use crate::dtype::Dtype;
 
 /// Whether the processor has what the kernels need.
@@ -20,37 +22,48 @@ pub(super) fn available() -> bool {
 }
 
 /// See [`super::products`]; false where there is no kernel.
-pub(super) fn products(
-    dtype: Dtype,
-    row: &[u8],
-    input: &Input<'_>,
-    first: usize,
-    out: &mut [f32],
-) -> bool {
+pub(super) fn products(rows: Stored<'_>, input: &Input<'_>, out: &mut [f32]) -> bool {
     if !available() {
         return false;
     }
-    match <&mut [f32; GROUP]>::try_from(&mut *out) {
+    let tokens = input.tokens();
+    let whole = tokens - tokens % GROUP;
+    let groups = (0..whole).step_by(GROUP).all(|first| {
         // SAFETY: the processor has the instructions.
-        Ok(out) => unsafe { group(dtype, row, input, first, out) },
-        Err(_) => out.iter_mut().enumerate().all(|(index, out)| {
+        unsafe { group::<GROUP>(rows, input, first, out) }
+    });
+    groups
+        && (whole..tokens).all(|token| {
             // SAFETY: the processor has the instructions.
-            unsafe { group(dtype, row, input, first + index, std::array::from_mut(out)) }
-        }),
-    }
+            unsafe { group::<1>(rows, input, token, out) }
+        })
 }
 
-/// See [`super::dot`].
-pub(super) fn dot(x: &[f32], y: &[f32]) -> Option<f32> {
-    // SAFETY: the processor has the instructions.
-    available().then(|| unsafe { dot_avx2(x, y) })
-}
-
-/// See [`super::add_scaled`].
-pub(super) fn add_scaled(out: &mut [f32], factor: f32, values: &[f32]) -> bool {
+/// See [`super::dots`].
+pub(super) fn dots(x: &[f32], rows: &[f32], factor: f32, out: &mut [f32]) -> bool {
     if available() {
         // SAFETY: the processor has the instructions.
-        unsafe { add_scaled_avx2(out, factor, values) };
+        unsafe { dots_avx2(x, rows, factor, out) };
+        return true;
+    }
+    false
+}
+
+/// See [`super::add_rows`].
+pub(super) fn add_rows(out: &mut [f32], factors: &[f32], rows: &[f32]) -> bool {
+    if available() {
+        // SAFETY: the processor has the instructions.
+        unsafe { add_rows_avx2(out, factors, rows) };
+        return true;
+    }
+    false
+}
+
+/// See [`super::widen`].
+pub(super) fn widen(halves: &[f16], out: &mut [f32]) -> bool {
+    if available() {
+        // SAFETY: the processor has the instructions.
+        unsafe { widen_avx2(halves, out) };
         return true;
     }
     false
@@ -72,15 +85,61 @@ pub(super) fn round(values: &[f32], factor: f32, out: &mut [i8]) -> bool {
     false
 }
 
+/// Four rows at a time, so that `x` is read once for them.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dot_avx2(x: &[f32], y: &[f32]) -> f32 {
-    super::dot_lanes(x, y, f32::mul_add)
+fn dots_avx2(x: &[f32], rows: &[f32], factor: f32, out: &mut [f32]) {
+    let width = x.len().max(1);
+    let (fours, rest) = out.as_chunks_mut::<4>();
+    let (four_rows, rest_rows) = rows.split_at((4 * width * fours.len()).min(rows.len()));
+    for (out, rows) in fours.iter_mut().zip(four_rows.chunks_exact(4 * width)) {
+        let (first, second) = rows.split_at(2 * width);
+        let ((a, b), (c, d)) = (first.split_at(width), second.split_at(width));
+        *out = against_rows(x, [a, b, c, d]).map(|sum| sum * factor);
+    }
+    for (out, row) in rest.iter_mut().zip(rest_rows.chunks_exact(width)) {
+        let [sum] = against_rows(x, [row]);
+        *out = sum * factor;
+    }
+}
+
+/// The products of `x` with rows as long.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn against_rows<const N: usize>(x: &[f32], rows: [&[f32]; N]) -> [f32; N] {
+    let (pairs, rest) = x.as_chunks::<16>();
+    let parts = rows.map(|row| row.as_chunks::<16>());
+    let mut sums = [[_mm256_setzero_ps(); 2]; N];
+    for (index, x) in pairs.iter().enumerate() {
+        let x = [load_floats(at(x, 0)), load_floats(at(x, 8))];
+        for (sums, (pairs, _)) in sums.iter_mut().zip(&parts) {
+            let y: &[f32; 16] = &pairs[index];
+            sums[0] = _mm256_fmadd_ps(x[0], load_floats(at(y, 0)), sums[0]);
+            sums[1] = _mm256_fmadd_ps(x[1], load_floats(at(y, 8)), sums[1]);
+        }
+    }
+    std::array::from_fn(|n| {
+        let rest: f32 = rest.iter().zip(parts[n].1).map(|(x, y)| x * y).sum();
+        total(_mm256_add_ps(sums[n][0], sums[n][1])) + rest
+    })
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn add_scaled_avx2(out: &mut [f32], factor: f32, values: &[f32]) {
-    for (out, value) in out.iter_mut().zip(values) {
-        *out = factor.mul_add(*value, *out);
+fn add_rows_avx2(out: &mut [f32], factors: &[f32], rows: &[f32]) {
+    super::add_rows_lanes(out, factors, rows, f32::mul_add);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn widen_avx2(halves: &[f16], out: &mut [f32]) {
+    let (eights, rest) = halves.as_chunks::<8>();
+    let (wide, wide_rest) = out.as_chunks_mut::<8>();
+    for (halves, out) in eights.iter().zip(wide) {
+        // SAFETY: 16 bytes are read from a reference to 8 halves.
+        let halves = unsafe { _mm_loadu_si128(halves.as_ptr().cast()) };
+        // SAFETY: 32 bytes are written to a reference to 8 floats.
+        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(halves)) };
+    }
+    for (half, out) in rest.iter().zip(wide_rest) {
+        *out = half.to_f32();
     }
 }
 
@@ -94,32 +153,48 @@ fn round_avx2(values: &[f32], factor: f32, out: &mut [i8]) {
     super::round_lanes(values, factor, out);
 }
 
-/// The products of a row with `T` tokens.
+/// The products of all rows with the `T` tokens from `first` on.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn group<const T: usize>(
-    dtype: Dtype,
-    row: &[u8],
+    rows: Stored<'_>,
     input: &Input<'_>,
     first: usize,
-    out: &mut [f32; T],
+    out: &mut [f32],
 ) -> bool {
-    let tokens = || std::array::from_fn(|index| first + index);
-    let by256 = || tokens().map(|token| input.blocks256(token));
-    let by32 = || tokens().map(|token| input.blocks32(token));
-    let floats = || tokens().map(|token| input.token(token));
-    *out = match dtype {
-        Dtype::Q4_K => q4_k::<T>(row, by256()),
-        Dtype::Q5_K => q5_k::<T>(row, by256()),
-        Dtype::Q6_K => q6_k::<T>(row, by256()),
-        Dtype::Q4_0 => q4_0::<T>(row, by32()),
-        Dtype::Q5_0 => q5_0::<T>(row, by32()),
-        Dtype::Q8_0 => q8_0::<T>(row, by32()),
-        Dtype::F32 => f32s::<T>(row, floats()),
-        Dtype::F16 => f16s::<T>(row, floats()),
-        Dtype::BF16 => bf16s::<T>(row, floats()),
+    let tokens: [usize; T] = std::array::from_fn(|index| first + index);
+    let by256 = || tokens.map(|token| input.blocks256(token));
+    let by32 = || tokens.map(|token| input.blocks32(token));
+    let floats = || tokens.map(|token| input.token(token));
+    let place = (first, input.tokens());
+    match rows.dtype {
+        Dtype::Q4_K => each(rows, place, by256(), out, |row, y| q4_k::<T>(row, y)),
+        Dtype::Q5_K => each(rows, place, by256(), out, |row, y| q5_k::<T>(row, y)),
+        Dtype::Q6_K => each(rows, place, by256(), out, |row, y| q6_k::<T>(row, y)),
+        Dtype::Q4_0 => each(rows, place, by32(), out, |row, y| q4_0::<T>(row, y)),
+        Dtype::Q5_0 => each(rows, place, by32(), out, |row, y| q5_0::<T>(row, y)),
+        Dtype::Q8_0 => each(rows, place, by32(), out, |row, y| q8_0::<T>(row, y)),
+        Dtype::F32 => each(rows, place, floats(), out, |row, y| f32s::<T>(row, y)),
+        Dtype::F16 => each(rows, place, floats(), out, |row, y| f16s::<T>(row, y)),
+        Dtype::BF16 => each(rows, place, floats(), out, |row, y| bf16s::<T>(row, y)),
         _ => return false,
-    };
+    }
     true
+}
+/// `out[row][first..first + T] = product(row, y)`, where `out` has `tokens` a row.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn each<Y: Copy, const T: usize>(
+    rows: Stored<'_>,
+    (first, tokens): (usize, usize),
+    y: Y,
+    out: &mut [f32],
+    product: impl Fn(&[u8], Y) -> [f32; T],
+) {
+    for (row, out) in rows.rows().zip(out.chunks_exact_mut(tokens)) {
+        if let Some(out) = out.get_mut(first..first + T) {
+            out.copy_from_slice(&product(row, y));
+        }
+    }
 }
 
 // --- reading and adding up ------------------------------------------------------------------------
@@ -158,6 +233,22 @@ fn load_eight_words(words: &[i16; 8]) -> __m128i {
 fn load_floats(floats: &[f32; 8]) -> __m256 {
     // SAFETY: 32 bytes are read from a reference to 32.
     unsafe { _mm256_loadu_ps(floats.as_ptr()) }
+}
+
+/// How far ahead of the weights at hand memory is asked for those of the rows to come. The processor's
+/// own reading ahead ends with each page.
+const AHEAD: usize = 2048;
+
+/// Asks for what lies [`AHEAD`] of `block`.
+#[inline]
+#[target_feature(enable = "avx2")]
+#[allow(unused_unsafe)] // Older compilers call the instruction unsafe.
+fn prefetch(block: &[u8]) {
+    for line in (0..block.len()).step_by(64) {
+        let address = block.as_ptr().wrapping_add(AHEAD + line);
+        // SAFETY: a prefetch reads nothing that the program sees, and any address may be asked for.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
 }
 
 /// The array of `N` bytes at `at`; its bounds are constants, so the check goes away.
@@ -223,6 +314,7 @@ fn scales_and_minima(packed: &[u8; 12]) -> (u64, u64) {
 // --- blocks of 256 --------------------------------------------------------------------------------
 
 /// `sum of d x scale x q x y - dmin x min x y`, four bits.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn q4_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
     affine::<T, 144>(row, y, |_, _| {
@@ -231,6 +323,7 @@ fn q4_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
 }
 
 /// The same with a fifth bit.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn q5_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
     affine::<T, 176>(row, y, |block, j| {
@@ -254,6 +347,9 @@ fn affine<const T: usize, const BYTES: usize>(
     let mut sums = [_mm256_setzero_ps(); T];
     let mut below = [_mm_setzero_ps(); T];
     for (index, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
+        if T == 1 {
+            prefetch(block);
+        }
         let (scales, minima) = scales_and_minima(at(block, 4));
         let minima = _mm_cvtepu8_epi16(_mm_cvtsi64_si128(minima as i64));
         let mut whole = [_mm256_setzero_si256(); T];
@@ -289,11 +385,15 @@ fn affine<const T: usize, const BYTES: usize>(
 }
 
 /// `sum of d x scale x (q - 32) x y`, six bits.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn q6_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
     let mut sums = [_mm256_setzero_ps(); T];
     let (low_mask, high_mask) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x30));
     for (index, block) in row.as_chunks::<210>().0.iter().enumerate() {
+        if T == 1 {
+            prefetch(block);
+        }
         let scales = load_half(at(block, 192));
         let mut whole = [_mm256_setzero_si256(); T];
         for j in 0..2 {
@@ -338,12 +438,14 @@ fn q6_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
 // --- blocks of 32 ---------------------------------------------------------------------------------
 
 /// `sum of d x (q - 8) x y`, four bits.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn q4_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
     shifted::<T, 18>(row, y, 8.0, |block| nibbles(at(block, 2)))
 }
 
 /// `sum of d x (q - 16) x y`, five bits.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn q5_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
     shifted::<T, 22>(row, y, 16.0, |block| {
@@ -375,6 +477,9 @@ fn shifted<const T: usize, const BYTES: usize>(
     let mut sums = [_mm256_setzero_ps(); T];
     let mut above = [0.0f32; T];
     for (index, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
+        if T == 1 {
+            prefetch(block);
+        }
         let (d, weights) = (half(block, 0), weights(block));
         for t in 0..T {
             let y = &y[t][index];
@@ -387,10 +492,14 @@ fn shifted<const T: usize, const BYTES: usize>(
 }
 
 /// `sum of d x q x y`, eight bits.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn q8_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
     let mut sums = [_mm256_setzero_ps(); T];
     for (index, block) in row.as_chunks::<34>().0.iter().enumerate() {
+        if T == 1 {
+            prefetch(block);
+        }
         let (d, weights) = (half(block, 0), load(at::<32, u8>(block, 2)));
         let magnitudes = _mm256_sign_epi8(weights, weights);
         for t in 0..T {
@@ -405,6 +514,7 @@ fn q8_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
 
 // --- floats ---------------------------------------------------------------------------------------
 
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn f32s<const T: usize>(row: &[u8], y: [&[f32]; T]) -> [f32; T] {
     floats(row, 32, y, |bytes| {
@@ -412,11 +522,13 @@ fn f32s<const T: usize>(row: &[u8], y: [&[f32]; T]) -> [f32; T] {
     })
 }
 
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn f16s<const T: usize>(row: &[u8], y: [&[f32]; T]) -> [f32; T] {
     floats(row, 16, y, |bytes| _mm256_cvtph_ps(load_half(at(bytes, 0))))
 }
 
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn bf16s<const T: usize>(row: &[u8], y: [&[f32]; T]) -> [f32; T] {
     floats(row, 16, y, |bytes| {
@@ -439,6 +551,9 @@ fn floats<const T: usize>(
     let whole = row.chunks_exact(step);
     let rest = whole.remainder();
     for (index, bytes) in whole.enumerate() {
+        if T == 1 {
+            prefetch(bytes);
+        }
         let weights = weights(bytes);
         for t in 0..T {
             let y = load_floats(at(y[t], 8 * index));
