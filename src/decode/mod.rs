@@ -34,6 +34,11 @@ pub use tokenizer::Tokenizer;
 
 use forward::Network;
 
+/// Whether products of `dtype` are the decoder's own on this processor; others are candle's.
+pub fn has_kernel(dtype: Dtype) -> bool {
+    kernels::available(dtype)
+}
+
 /// How a model is loaded.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {

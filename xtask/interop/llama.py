@@ -85,9 +85,9 @@ def _refused(what):
 
 
 class Model:
-    """A loaded file with a context of `context` tokens."""
+    """A loaded file with a context of `context` tokens; attention is fused unless `flash` is false."""
 
-    def __init__(self, path, context=512):
+    def __init__(self, path, context=512, flash=True):
         _MESSAGES.clear()
         self.model = _LIB.llama_model_load_from_file(
             str(path).encode(), _LIB.llama_model_default_params()
@@ -97,6 +97,10 @@ class Model:
         parameters = _LIB.llama_context_default_params()
         # n_ctx, n_batch, n_ubatch, n_seq_max
         parameters.words[0], parameters.words[1], parameters.words[2] = context, context, context
+        # rope_scaling_type, pooling_type, attention_type, flash_attn_type: all -1, unspecified
+        unspecified = [i for i in range(20) if parameters.words[i] == 0xFFFFFFFF]
+        assert len(unspecified) == 4, "llama_context_params has another layout"
+        parameters.words[unspecified[3]] = int(flash)
         self.context = _LIB.llama_init_from_model(self.model, parameters)
         if not self.context:
             raise _refused("gets no context")
@@ -160,9 +164,9 @@ class Model:
 
 
 @contextlib.contextmanager
-def opened(path):
+def opened(path, **more):
     """A model that is closed behind the block."""
-    model = Model(path)
+    model = Model(path, **more)
     try:
         yield model
     finally:

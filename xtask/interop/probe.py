@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 
 import numpy as np
+import xllamacpp
 
 import checkpoints
 import files
@@ -49,6 +50,33 @@ def score(file, ids, tokens):
     }
 
 
+def logits(file, ids, output, flash=True):
+    """The logits behind each of `ids`, as little-endian `f32` in the file `output`."""
+    with llama.opened(file, flash=flash) as model:
+        model.logits(ids).astype("<f4").tofile(output)
+    return {}
+
+
+_SERVERS = []
+
+
+def serve(file):
+    """llama.cpp's own server on a free port of the loopback, until `stop`."""
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = file
+    parameters.n_ctx, parameters.n_parallel = 512, 1
+    parameters.hostnames, parameters.port = ["127.0.0.1"], 0
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
+    parameters.warmup, parameters.verbosity = False, 0
+    _SERVERS.append(xllamacpp.Server(parameters))
+    return {"url": _SERVERS[-1].listening_address}
+
+
+def stop():
+    _SERVERS.clear()
+    return {}
+
+
 def divergence(reference, file, parts):
     """The mean Kullback-Leibler divergence of `file` from `reference` over all places of `parts`."""
     rows = []
@@ -67,7 +95,7 @@ def tokenize(file, texts, special=False):
 OPERATIONS = {
     function.__name__: function
     for function in (
-        make, complete, score, divergence, tokenize, checkpoints.around,
+        make, complete, score, logits, serve, stop, divergence, tokenize, checkpoints.around,
         files.reencode, files.dequantize, files.importance,
     )
 }

@@ -238,6 +238,8 @@ fn write(shape: &Shape, format: &str, path: &Path) -> anyhow::Result<()> {
     let assignment = scheme::assign(&model, scheme, Rules::default());
     let family = shape.family;
     let mut metadata = fixtures::metadata(shape.name, &config, family);
+    metadata.retain(|(key, _)| key != "tokenizer.ggml.model");
+    metadata.extend(vocabulary(shape.vocab));
     metadata.extend([
         (
             format!("{family}.attention.layer_norm_rms_epsilon"),
@@ -254,4 +256,27 @@ fn write(shape: &Shape, format: &str, path: &Path) -> anyhow::Result<()> {
         .map(|(tensor, assigned)| (tensor.name, assigned.dtype, tensor.shape))
         .collect();
     write_repeated(path, &metadata, &tensors).map_err(anyhow::Error::msg)
+}
+
+/// A byte-level vocabulary of the usual size: entries and merges take memory too.
+fn vocabulary(size: u64) -> Vec<(String, Value)> {
+    let text = |key: &str, value: &str| (key.to_owned(), Value::String(value.to_owned()));
+    let strings = |all: Vec<String>| Value::Array(all.into_iter().map(Value::String).collect());
+    // Letters first, so that every merge joins tokens that are there.
+    let letter = |n: u64| char::from(b'a' + (n % 26) as u8);
+    let token = |id: u64| match id {
+        0..26 => letter(id).to_string(),
+        _ => format!("{}{id}", letter(id)),
+    };
+    let tokens: Vec<String> = (0..size).map(token).collect();
+    let merges = tokens.iter().skip(26).zip(&tokens);
+    let merges = merges.map(|(a, b)| format!("{a} {b}")).collect();
+    let types = vec![Value::I32(1); tokens.len()];
+    vec![
+        text("tokenizer.ggml.model", "gpt2"),
+        text("tokenizer.ggml.pre", "default"),
+        ("tokenizer.ggml.tokens".to_owned(), strings(tokens)),
+        ("tokenizer.ggml.token_type".to_owned(), Value::Array(types)),
+        ("tokenizer.ggml.merges".to_owned(), strings(merges)),
+    ]
 }

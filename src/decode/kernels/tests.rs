@@ -167,3 +167,22 @@ fn halves_become_the_floats_they_are() {
             .all(|(half, out)| half.to_f32() == out)
     );
 }
+
+/// Rows that end within a register.
+#[test]
+fn rows_of_any_length_are_multiplied() {
+    for columns in [1, 7, 8, 33, 45, 64, 75] {
+        let (weights, x) = (numbers(columns, 9), numbers(columns, 10));
+        let halves = weights.iter().map(|x| f16::from_f32(*x));
+        let decoded: Vec<f32> = halves.clone().map(f16::to_f32).collect();
+        let bytes: Vec<u8> = halves.flat_map(|half| half.to_le_bytes()).collect();
+        let rows = Stored {
+            dtype: Dtype::F16,
+            bytes: &bytes,
+            width: bytes.len(),
+        };
+        let mut out = [0.0];
+        products(rows, &Input::new(&x, columns), &mut out);
+        assert!((f64::from(out[0]) - exact(&decoded, &x)).abs() < 1e-5);
+    }
+}

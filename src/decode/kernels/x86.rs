@@ -546,31 +546,33 @@ fn floats<const T: usize>(
     y: [&[f32]; T],
     weights: impl Fn(&[u8]) -> __m256,
 ) -> [f32; T] {
-    // Two sums, so that one need not wait for the other.
-    let mut sums = [[_mm256_setzero_ps(); 2]; T];
-    let whole = row.chunks_exact(step);
+    // Four sums, so that one need not wait for the others.
+    let mut sums = [[_mm256_setzero_ps(); 4]; T];
+    let whole = row.chunks_exact(4 * step);
     let rest = whole.remainder();
     for (index, bytes) in whole.enumerate() {
         if T == 1 {
             prefetch(bytes);
         }
-        let weights = weights(bytes);
-        for t in 0..T {
-            let y = load_floats(at(y[t], 8 * index));
-            let sum = &mut sums[t][index % 2];
-            *sum = _mm256_fmadd_ps(weights, y, *sum);
+        for n in 0..4 {
+            let weights = weights(&bytes[n * step..(n + 1) * step]);
+            for t in 0..T {
+                let y = load_floats(at(y[t], 32 * index + 8 * n));
+                sums[t][n] = _mm256_fmadd_ps(weights, y, sums[t][n]);
+            }
         }
     }
-    if !rest.is_empty() {
-        let mut bytes = [0; 32];
-        bytes[..rest.len()].copy_from_slice(rest);
-        let weights = weights(&bytes);
+    for (index, bytes) in rest.chunks(step).enumerate() {
+        let mut padded = [0; 32];
+        padded[..bytes.len()].copy_from_slice(bytes);
+        let weights = weights(&padded);
         for t in 0..T {
-            let y = y[t].as_chunks::<8>().1;
+            let y = y[t].as_chunks::<32>().1;
+            let y = &y[8 * index..(8 * index + 8).min(y.len())];
             let mut padded = [0.0; 8];
             padded[..y.len()].copy_from_slice(y);
             sums[t][0] = _mm256_fmadd_ps(weights, load_floats(&padded), sums[t][0]);
         }
     }
-    sums.map(|[a, b]| total(_mm256_add_ps(a, b)))
+    sums.map(|[a, b, c, d]| total(_mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d))))
 }

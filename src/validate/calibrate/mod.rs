@@ -18,7 +18,7 @@ use super::candle::{self, Timed};
 use super::control::Progress;
 use super::error::ValidateError;
 use crate::checkpoint::CheckpointError;
-use crate::decode::{LoadOptions, Model, threads};
+use crate::decode::{LoadOptions, Model, has_kernel, threads};
 use crate::device::{Cpu, FormatRate};
 use crate::dtype::Dtype;
 use crate::model::{ModelError, ModelSpec};
@@ -77,8 +77,11 @@ const DEEP: (Shape, Dtype) = (NARROW, Dtype::Q4_0);
 const SHORT: usize = 64;
 const LONG: usize = 768;
 
-/// Tokens decoded behind a prompt, twice.
-const TOKENS: u64 = 24;
+/// Tokens decoded behind a prompt.
+const TOKENS: u64 = 32;
+
+/// How often everything is measured: what else the machine does comes and goes by seconds.
+const ROUNDS: usize = 2;
 
 /// Why this machine was not measured.
 #[derive(Debug, thiserror::Error)]
@@ -115,8 +118,17 @@ struct Sample {
     layers: f64,
     prompt: f64,
     prompt_attention: f64,
-    token_seconds: f64,
+    /// Of every token decoded.
+    token_seconds: Vec<f64>,
     prompt_seconds: f64,
+}
+
+impl Sample {
+    /// The same sample, measured again.
+    fn merge(&mut self, other: Sample) {
+        self.token_seconds.extend(other.token_seconds);
+        self.prompt_seconds = self.prompt_seconds.min(other.prompt_seconds);
+    }
 }
 
 /// Measures this machine, which `processor` names, with scratch files in `folder`. `date` is kept with
@@ -134,25 +146,33 @@ pub fn calibrate(
     let started = Instant::now();
     progress(&Progress::stage("reading memory"));
     let bandwidth = bandwidth::bandwidth(threads());
-    let mut samples = Vec::new();
-    for (index, format) in FORMATS.into_iter().enumerate() {
-        for shape in [NARROW, WIDE] {
-            let stage = format!(
-                "{} of {} formats: {}",
-                index + 1,
-                FORMATS.len(),
-                format.name()
-            );
+    let mut samples: Vec<Sample> = Vec::new();
+    for round in 1..=ROUNDS {
+        let mut these = Vec::new();
+        for (index, format) in FORMATS.into_iter().enumerate() {
+            let stage = format!("round {round} of {ROUNDS}: {}", format.name());
             progress(&Progress::stage(stage));
-            let deep = (shape.layers, format) == (DEEP.0.layers, DEEP.1);
-            let prompts: &[usize] = if deep { &[SHORT, LONG] } else { &[SHORT] };
-            samples.extend(sample(shape, index, prompts, folder, cancel)?);
+            for shape in [NARROW, WIDE] {
+                let deep = (shape.layers, format) == (DEEP.0.layers, DEEP.1);
+                let prompts: &[usize] = if deep { &[SHORT, LONG] } else { &[SHORT] };
+                these.extend(sample(shape, index, prompts, folder, cancel)?);
+            }
+        }
+        match samples.is_empty() {
+            true => samples = these,
+            false => samples
+                .iter_mut()
+                .zip(these)
+                .for_each(|(sample, again)| sample.merge(again)),
         }
     }
     let token = token_costs(&samples)?;
     let prompt = prompt_costs(&samples)?;
+    // Memory gave at least what the fastest products took; others may have used it meanwhile.
+    let fastest = token.rates.iter().copied().fold(0.0, f64::max);
+    let bandwidth = bandwidth.max(fastest);
     let rate = |index: usize| FormatRate {
-        decode_bytes_per_second: token.rates[index].min(bandwidth),
+        decode_bytes_per_second: token.rates[index],
         prefill_macs_per_second: prompt.rates[index],
     };
     let formats = FORMATS.iter().enumerate();
@@ -201,19 +221,19 @@ fn sample(
             .collect();
         candle::run(&mut model, &prompt, TOKENS, cancel, &mut |_| {})
     };
-    run(SHORT / 4)?;
+    // The first pass touches everything once.
+    run(1)?;
     let mut samples = Vec::new();
     for &tokens in prompts {
-        let (first, second) = (run(tokens)?, run(tokens)?);
-        let steps = first.steps.into_iter().chain(second.steps).collect();
+        let timed = run(tokens)?;
         samples.push(Sample {
             format,
             operations: operations(&spec, tokens as u64 + TOKENS / 2),
             layers: spec.layers.len() as f64,
             prompt: tokens as f64,
             prompt_attention: prompt_attention(&spec, tokens as u64) as f64,
-            token_seconds: median(steps),
-            prompt_seconds: first.prefill.min(second.prefill),
+            token_seconds: timed.steps,
+            prompt_seconds: timed.prefill,
         });
     }
     Ok(samples)
@@ -229,7 +249,8 @@ fn operations(spec: &ModelSpec, depth: u64) -> Vec<Operation> {
     decode_operations(spec, &stored, &workload)
 }
 
-fn median(mut seconds: Vec<f64>) -> f64 {
+fn median(seconds: &[f64]) -> f64 {
+    let mut seconds = seconds.to_vec();
     seconds.sort_by(f64::total_cmp);
     seconds.get(seconds.len() / 2).copied().unwrap_or(0.0)
 }
@@ -271,9 +292,9 @@ fn token_costs(samples: &[Sample]) -> Result<TokenCosts, CalibrateError> {
             1.0,
             cached.map(|operation| operation.bytes as f64).sum(),
         ]);
-        (counts, sample.token_seconds)
+        (counts, median(&sample.token_seconds))
     });
-    let costs = solve::costs(&rows.collect::<Vec<_>>());
+    let costs = costs(rows);
     let [row, layer, constant, cache] = costs[FORMATS.len()..] else {
         return Err(CalibrateError::Times("a token"));
     };
@@ -309,7 +330,7 @@ fn prompt_costs(samples: &[Sample]) -> Result<PromptCosts, CalibrateError> {
         ]);
         (counts, sample.prompt_seconds)
     });
-    let costs = solve::costs(&rows.collect::<Vec<_>>());
+    let costs = costs(rows);
     let [row, attention] = costs[FORMATS.len()..] else {
         return Err(CalibrateError::Times("a prompt"));
     };
@@ -318,6 +339,32 @@ fn prompt_costs(samples: &[Sample]) -> Result<PromptCosts, CalibrateError> {
         row,
         attention: rate(attention).ok_or(CalibrateError::Times("attention"))?,
     })
+}
+
+/// Costs by format, and behind them those that all formats share. Formats without kernels of the
+/// decoder's own pay candle's overhead with every product: it counts as theirs alone.
+fn costs(rows: impl Iterator<Item = (Vec<f64>, f64)>) -> Vec<f64> {
+    let foreign = |counts: &[f64]| {
+        let format = FORMATS.iter().zip(counts).find(|(_, count)| **count > 0.0);
+        format.is_some_and(|(format, _)| !has_kernel(*format))
+    };
+    let (others, own): (Vec<_>, Vec<_>) = rows.partition(|(counts, _)| foreign(counts));
+    let mut found = match own.is_empty() {
+        // Nothing has, on this processor.
+        true => return solve::costs(&others),
+        false => solve::costs(&own),
+    };
+    let left = others.into_iter().map(|(mut counts, seconds)| {
+        let shared = counts.split_off(FORMATS.len());
+        let known = shared.iter().zip(found.iter().skip(FORMATS.len()));
+        let known: f64 = known.map(|(count, cost)| count * cost).sum();
+        (counts, seconds - known)
+    });
+    let rest = solve::costs(&left.collect::<Vec<_>>());
+    for (found, rest) in found.iter_mut().zip(rest) {
+        *found += rest;
+    }
+    found
 }
 
 fn rates(costs: &[f64], what: &'static str) -> Result<Vec<f64>, CalibrateError> {

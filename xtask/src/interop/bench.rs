@@ -1,7 +1,7 @@
 //! What every check uses: the program, the Python process, a place for files, and the tally.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use anyhow::{Context, bail, ensure};
 
@@ -63,6 +63,16 @@ impl Bench {
         self.work.join(name)
     }
 
+    /// Runs the program, with no settings of whoever started the suite.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(super) fn orinplan(&self, words: &[&str]) -> anyhow::Result<Output> {
+        let mut command = Command::new(&self.orinplan);
+        command.args(words).env("XDG_CONFIG_HOME", &self.work);
+        Ok(command.output()?)
+    }
+
     /// Quantizes `model` to the file (or directory) `name`.
     ///
     /// # Errors
@@ -75,13 +85,17 @@ impl Bench {
         more: &[&str],
     ) -> anyhow::Result<PathBuf> {
         let output = self.file(name);
-        let run = Command::new(&self.orinplan)
-            .arg("quantize")
-            .arg(model)
-            .args(["--scheme", scheme, "--overwrite", "--output"])
-            .arg(&output)
-            .args(more)
-            .output()?;
+        let (from, to) = (model.display().to_string(), output.display().to_string());
+        let words = [
+            "quantize",
+            &from,
+            "--scheme",
+            scheme,
+            "--overwrite",
+            "--output",
+            &to,
+        ];
+        let run = self.orinplan(&[&words, more].concat())?;
         if !run.status.success() {
             bail!(
                 "orinplan quantize --scheme {scheme} {} ({}): {}",

@@ -1,4 +1,5 @@
-//! `cargo xtask interop`: what `orinplan quantize` writes, put before the programs that will read it.
+//! `cargo xtask interop`: what `orinplan quantize` writes, put before the programs that will read it,
+//! and the program's own decoder beside llama.cpp.
 //!
 //! In: checkpoints that the suite makes itself (and with `--data` trained ones). Out: a line for each
 //! check on standard output; an error if one failed. Expected values come from Transformers
@@ -8,6 +9,7 @@
 
 mod blocks;
 mod bench;
+mod decoder;
 mod directories;
 pub(crate) mod environment;
 mod families;
@@ -29,6 +31,7 @@ const PARTS: &[Part] = &[
     ("families", families::check),
     ("blocks", blocks::check),
     ("options", options::check),
+    ("decoder", decoder::check),
 ];
 
 /// What was asked for.

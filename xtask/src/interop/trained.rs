@@ -11,6 +11,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use super::bench::Bench;
+use super::decoder;
 use super::families::{divergences, ids, list, tokens};
 
 /// Tokenizers, the family whose checkpoint is made around them, and the name of their golden ids.
@@ -45,6 +46,16 @@ pub(super) fn check(bench: &mut Bench, data: &Path) {
     for (scheme, golden) in GOLDEN {
         let outcome = against_llama_quantize(bench, data, scheme, golden);
         bench.report(&format!("trained-5m-qwen3 {scheme}"), outcome);
+    }
+    for model in ["tinystories-656k-hf", "stories260K-hf"] {
+        let directory = data.join("models").join(model);
+        let outcome = read(&directory.join("golden_greedy.json"))
+            .and_then(|golden| decoder::story(bench, &directory, &golden));
+        bench.report(&format!("decoder {model}"), outcome);
+    }
+    for (scheme, golden) in GOLDEN {
+        let outcome = decoded(bench, data, golden);
+        bench.report(&format!("decoder trained-5m-qwen3 {scheme}"), outcome);
     }
     for (tokenizer, family, golden) in TOKENIZERS {
         let outcome = tokenizer_ids(bench, data, tokenizer, family, golden);
@@ -129,6 +140,15 @@ fn against_llama_quantize(
     ensure!(ours_away <= theirs_away + EXCESS, "{figures}");
     ensure!(apart > 0.0 || equal == rows.len(), "{figures}");
     Ok(figures)
+}
+
+/// The program's own decoder on a file that llama-quantize made.
+fn decoded(bench: &mut Bench, data: &Path, golden: &str) -> anyhow::Result<String> {
+    let folder = data.join("golden/llama_quantize");
+    let parts = held_out(bench, data, &folder.join("BF16.gguf"))?;
+    let rows = read(&data.join("models/trained-5m-qwen3/golden_greedy.json"))?;
+    let file = folder.join(format!("{golden}.gguf"));
+    decoder::golden(bench, &file, &rows["rows"], golden, &parts)
 }
 
 /// Four parts of 256 tokens of text that the model never saw.

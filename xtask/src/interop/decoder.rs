@@ -1,0 +1,316 @@
+//! The program's own decoder beside llama.cpp on the same files: logits over a long prompt for every
+//! family, a speed run against llama.cpp's server, and with trained models their golden tokens.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use orinplan::checkpoint;
+use orinplan::decode::{LoadOptions, Model, greedy};
+use orinplan::model::{self, Unknown};
+use serde_json::{Value, json};
+
+use super::bench::Bench;
+use super::families::{Made, ids, list};
+
+/// Formats in which each family is run: floats, one of the old formats, a mixture of K-quants.
+const SCHEMES: &[&str] = &["f16", "q8_0", "q4_k_m"];
+
+/// Tokens whose logits are compared.
+const PLACES: u64 = 200;
+
+/// Mean Kullback-Leibler divergence from llama.cpp, and the share of places with the same likeliest
+/// token. llama.cpp's own two ways through attention may differ more: activations that are rounded to
+/// eight bits make much of little. Then it is their difference that counts, in places give or take two
+/// of the 200.
+const DIVERGENCE: f64 = 1e-3;
+const AGREEMENT: f64 = 0.99;
+const PLACES_MORE: f64 = 0.01;
+
+/// Where llama.cpp's two likeliest tokens are closer than this, the choice says nothing.
+const MARGIN: f64 = 0.05;
+
+/// The widest margin at which a greedy continuation may part from llama.cpp's. Seen: 0.053, once.
+const PARTING: f64 = 0.06;
+
+/// Checks every family, and a run against the server.
+pub(super) fn check(bench: &mut Bench, made: &Made) {
+    // A walk through a small vocabulary in steps that share no factor with it.
+    let walk: Vec<u32> = (0..PLACES).map(|i| (3 + i * 89 % 251) as u32).collect();
+    for family in &made.families {
+        for scheme in SCHEMES {
+            let name = format!("decoder-{family}-{scheme}.gguf");
+            let outcome = bench
+                .quantize(&made.checkpoint(family), scheme, &name, &[])
+                .and_then(|file| beside_llama(bench, &file, std::slice::from_ref(&walk)));
+            bench.report(&format!("decoder {family} {scheme}"), outcome);
+        }
+    }
+    let outcome = server(bench, made);
+    bench.report("validate --backend openai", outcome);
+}
+
+/// How logits differ from llama.cpp's.
+#[derive(Default)]
+struct Difference {
+    places: usize,
+    /// Sum over all places.
+    divergence: f64,
+    same: usize,
+    /// Places where the likeliest token is another, and llama.cpp's stood out.
+    other: usize,
+}
+
+impl Difference {
+    /// Adds the rows of `width` logits.
+    fn add(&mut self, theirs: &[f32], ours: &[f32], width: usize) {
+        for (theirs, ours) in theirs.chunks_exact(width).zip(ours.chunks_exact(width)) {
+            let (p, q) = (logarithms(theirs), logarithms(ours));
+            let each = p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q));
+            self.divergence += each.sum::<f64>();
+            self.places += 1;
+            match greedy(theirs) == greedy(ours) {
+                true => self.same += 1,
+                false if margin(&p) >= MARGIN => self.other += 1,
+                false => {}
+            }
+        }
+    }
+
+    fn mean(&self) -> f64 {
+        self.divergence / self.places as f64
+    }
+
+    /// Where the likeliest token is the same, or another one nearly as likely.
+    fn agreement(&self) -> f64 {
+        1.0 - self.other as f64 / self.places as f64
+    }
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let percent = |share: f64| share * 100.0;
+        write!(
+            f,
+            "divergence {:.7}, likeliest token equal at {:.1} %, ties of {MARGIN} apart {:.1} %",
+            self.mean(),
+            percent(self.same as f64 / self.places as f64),
+            percent(self.agreement())
+        )
+    }
+}
+
+fn load(file: &Path) -> anyhow::Result<Model> {
+    let checkpoint = checkpoint::open(&file.to_string_lossy())?;
+    let spec = model::read(&checkpoint, Unknown::Refuse)?;
+    let options = LoadOptions {
+        context: 512,
+        ..LoadOptions::default()
+    };
+    Ok(Model::load(&checkpoint, &spec, &options, &mut |_| {})?)
+}
+
+/// llama.cpp's logits behind each of `ids`.
+fn llama(bench: &mut Bench, file: &Path, ids: &[u32], flash: bool) -> anyhow::Result<Vec<f32>> {
+    let output = bench.file("logits.f32");
+    let request = json!({ "file": file, "ids": ids, "output": output, "flash": flash });
+    bench.probe.ask("logits", request)?;
+    let bytes = fs::read(&output)?;
+    let floats = bytes.as_chunks().0.iter();
+    Ok(floats.map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+/// Logits of `parts` in both engines, within the limits.
+fn beside_llama(bench: &mut Bench, file: &Path, parts: &[Vec<u32>]) -> anyhow::Result<String> {
+    let mut model = load(file)?;
+    let (mut difference, mut own) = (Difference::default(), Difference::default());
+    for part in parts {
+        model.reset();
+        let ours = model.logits(part)?;
+        let theirs = llama(bench, file, part, true)?;
+        ensure!(
+            theirs.len() == ours.len(),
+            "llama.cpp gives {} logits, the decoder {}",
+            theirs.len(),
+            ours.len()
+        );
+        let width = ours.len() / part.len();
+        difference.add(&theirs, &ours, width);
+        own.add(&theirs, &llama(bench, file, part, false)?, width);
+    }
+    let said = format!(
+        "{} places: {difference}; llama.cpp's two attentions: {own}",
+        own.places
+    );
+    ensure!(
+        difference.mean() < DIVERGENCE.max(own.mean())
+            && difference.agreement() >= AGREEMENT.min(own.agreement() - PLACES_MORE),
+        "{said}"
+    );
+    Ok(said)
+}
+
+fn logarithms(logits: &[f32]) -> Vec<f64> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let shifted = logits.iter().map(|x| f64::from(x - largest));
+    let sum: f64 = shifted.clone().map(f64::exp).sum();
+    shifted.map(|x| x - sum.ln()).collect()
+}
+
+/// How far the likeliest token is before the next.
+fn margin(logarithms: &[f64]) -> f64 {
+    let mut top = [f64::NEG_INFINITY; 2];
+    for &x in logarithms {
+        if x > top[0] {
+            top = [x, top[0]];
+        } else if x > top[1] {
+            top[1] = x;
+        }
+    }
+    top[0] - top[1]
+}
+
+/// llama.cpp's own server on loopback, timed by `validate`.
+fn server(bench: &mut Bench, made: &Made) -> anyhow::Result<String> {
+    let file = bench.quantize(&made.checkpoint("qwen3"), "q8_0", "server.gguf", &[])?;
+    let url = bench.probe.ask("serve", json!({ "file": file }))?["url"].clone();
+    let url = url
+        .as_str()
+        .context("the server has no address")?
+        .to_owned();
+    let path = file.display().to_string();
+    let words = [
+        "validate",
+        &path,
+        "--backend",
+        "openai",
+        "--url",
+        &url,
+        "--tokens",
+        "24",
+        "--prompt-tokens",
+        "48",
+        "--context",
+        "512",
+        "--format",
+        "json",
+    ];
+    let run = bench.orinplan(&words);
+    bench.probe.ask("stop", json!({}))?;
+    let run = run?;
+    // A verdict is not asked for: nobody calibrated this machine.
+    ensure!(
+        matches!(run.status.code(), Some(0 | 1)),
+        "{}: {}",
+        run.status,
+        String::from_utf8_lossy(&run.stderr).trim()
+    );
+    let document: Value = serde_json::from_slice(&run.stdout)?;
+    let number = |pointer: &str| {
+        let number = document.pointer(pointer).and_then(Value::as_f64);
+        number.with_context(|| format!("no {pointer}"))
+    };
+    let decode = number("/measured/decode_tokens_per_second")?;
+    let first = number("/measured/time_to_first_token_seconds")?;
+    ensure!(
+        decode > 0.0 && first > 0.0,
+        "{decode} tokens/s, first after {first} s"
+    );
+    Ok(format!(
+        "{decode:.0} tokens/s of llama.cpp's server, first token after {:.1} ms",
+        first * 1e3
+    ))
+}
+
+/// The tokens that follow greedily.
+fn follow(model: &mut Model, prompt: &[u32], count: usize) -> anyhow::Result<Vec<u64>> {
+    model.reset();
+    let mut next = greedy(model.prefill(prompt)?);
+    let mut said = vec![u64::from(next)];
+    while said.len() < count {
+        next = greedy(model.step(next)?);
+        said.push(u64::from(next));
+    }
+    Ok(said)
+}
+
+fn tokens(value: &Value) -> anyhow::Result<Vec<u32>> {
+    ids(value)?
+        .into_iter()
+        .map(|id| Ok(u32::try_from(id)?))
+        .collect()
+}
+
+/// The golden tokens of a story model, from a file that keeps its weights.
+pub(super) fn story(bench: &mut Bench, directory: &Path, golden: &Value) -> anyhow::Result<String> {
+    let (prompt, all) = (tokens(&golden["prompt_ids"])?, ids(&golden["greedy_ids"])?);
+    let expected = all
+        .get(prompt.len()..)
+        .context("nothing follows the prompt")?;
+    let mut said = String::new();
+    for scheme in ["f16", "bf16"] {
+        let name = format!("decoder-story-{scheme}.gguf");
+        let file = bench.quantize(directory, scheme, &name, &[])?;
+        let have = follow(&mut load(&file)?, &prompt, expected.len())?;
+        let equal = have
+            .iter()
+            .zip(expected)
+            .take_while(|(a, b)| a == b)
+            .count();
+        ensure!(
+            equal == expected.len(),
+            "{scheme}: {have:?}, not {expected:?}"
+        );
+        said.push_str(&format!("{equal} greedy tokens equal in {scheme}; "));
+    }
+    Ok(said.trim_end_matches("; ").to_owned())
+}
+
+/// A file that llama.cpp's tools made: its golden tokens, and llama.cpp's logits on held-out text.
+pub(super) fn golden(
+    bench: &mut Bench,
+    file: &Path,
+    rows: &Value,
+    scheme: &str,
+    parts: &Value,
+) -> anyhow::Result<String> {
+    let parts: Vec<Vec<u32>> = list(parts)?.iter().map(tokens).collect::<Result<_, _>>()?;
+    let difference = beside_llama(bench, file, &parts)?;
+    let mut model = load(file)?;
+    let (mut equal, mut all) = (0, 0);
+    for row in list(rows)? {
+        let prompt = tokens(&row["prompt_ids"])?;
+        let key = format!("llama_cpp_{scheme}");
+        let request = json!({ "file": file, "ids": prompt, "count": 48 });
+        let expected = match row[&key].is_null() {
+            false => ids(&row[&key])?,
+            true => ids(&bench.probe.ask("complete", request)?["ids"])?,
+        };
+        let have = follow(&mut model, &prompt, expected.len())?;
+        let same = have
+            .iter()
+            .zip(&expected)
+            .take_while(|(a, b)| a == b)
+            .count();
+        equal += same;
+        all += expected.len();
+        if same == expected.len() {
+            continue;
+        }
+        // They may part where llama.cpp itself hardly prefers one.
+        let mut until = prompt.clone();
+        until.extend(tokens(&json!(expected[..same]))?);
+        let logits = llama(bench, file, &until, true)?;
+        let last = logits.len() - logits.len() / until.len();
+        let margin = margin(&logarithms(&logits[last..]));
+        ensure!(
+            scheme != "BF16" && margin < PARTING,
+            "after {same} tokens {} stands for {}, llama.cpp's margin is {margin:.4}",
+            have[same],
+            expected[same]
+        );
+    }
+    Ok(format!(
+        "{difference}; {equal} of {all} greedy tokens equal"
+    ))
+}
