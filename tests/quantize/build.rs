@@ -9,8 +9,8 @@ use orinplan::gguf;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
-/// The name and shape of a tensor.
-type Named<'a> = (&'a str, &'a [usize]);
+/// Name, type, shape and bytes of a tensor as a safetensors file has it.
+pub(crate) type Bytes = (String, &'static str, Vec<usize>, Vec<u8>);
 
 /// A scratch directory.
 pub(crate) struct Scratch(TempDir);
@@ -41,13 +41,12 @@ impl Scratch {
     /// A checkpoint of `config` with `tensors`, all F32: name, shape, and the value of each element
     /// by its index.
     pub(crate) fn checkpoint(&self, config: &Json, tensors: &[Stored]) -> PathBuf {
-        let named = tensors.iter();
-        let named = named.map(|(name, shape, _)| (name.as_str(), shape.as_slice()));
-        let data = tensors.iter().map(|(_, shape, value)| {
+        let bytes = |(name, shape, value): &Stored| {
             let values = (0..shape.iter().product()).map(value);
-            values.flat_map(f32::to_le_bytes).collect()
-        });
-        self.stored(config, "F32", named.zip(data).collect())
+            let bytes = values.flat_map(f32::to_le_bytes).collect();
+            (name.clone(), "F32", shape.clone(), bytes)
+        };
+        self.stored("model", config, tensors.iter().map(bytes).collect())
     }
 
     /// A checkpoint of `config` with `tensors`, all BF16: the value of an element by the number of
@@ -58,19 +57,19 @@ impl Scratch {
         tensors: &[(String, Vec<usize>)],
         value: fn(usize, usize) -> f32,
     ) -> PathBuf {
-        let named = tensors.iter();
-        let named = named.map(|(name, shape)| (name.as_str(), shape.as_slice()));
-        let data = tensors.iter().enumerate().map(|(tensor, (_, shape))| {
+        let bytes = |(tensor, (name, shape)): (usize, &(String, Vec<usize>))| {
             let values = (0..shape.iter().product()).map(|index| value(tensor, index));
             let upper = values.map(|value| (value.to_bits() >> 16) as u16);
-            upper.flat_map(u16::to_le_bytes).collect()
-        });
-        self.stored(config, "BF16", named.zip(data).collect())
+            let bytes = upper.flat_map(u16::to_le_bytes).collect();
+            (name.clone(), "BF16", shape.clone(), bytes)
+        };
+        let tensors = tensors.iter().enumerate().map(bytes);
+        self.stored("model", config, tensors.collect())
     }
 
-    /// A checkpoint with the bytes of each tensor.
-    fn stored(&self, config: &Json, dtype: &str, tensors: Vec<(Named<'_>, Vec<u8>)>) -> PathBuf {
-        let directory = self.path("model");
+    /// A checkpoint with the bytes of each tensor, in a directory of this name.
+    pub(crate) fn stored(&self, directory: &str, config: &Json, tensors: Vec<Bytes>) -> PathBuf {
+        let directory = self.path(directory);
         fs::create_dir(&directory).unwrap();
         fs::write(directory.join("config.json"), config.to_string()).unwrap();
         let text = config.get("text_config").unwrap_or(config);
@@ -83,10 +82,10 @@ impl Scratch {
         fs::write(directory.join("tokenizer.model"), sentencepiece(vocab)).unwrap();
         let mut header = serde_json::Map::new();
         let mut all = Vec::new();
-        for ((name, shape), bytes) in tensors {
+        for (name, dtype, shape, bytes) in tensors {
             let (start, end) = (all.len(), all.len() + bytes.len());
             let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]});
-            header.insert(name.to_owned(), entry);
+            header.insert(name, entry);
             all.extend(bytes);
         }
         let header = Json::Object(header).to_string();

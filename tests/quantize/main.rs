@@ -7,4 +7,5 @@ mod converter;
 mod directories;
 mod files;
 mod importance;
+mod packed;
 mod types;

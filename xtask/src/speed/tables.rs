@@ -22,6 +22,9 @@ pub(crate) fn errors(all: &[Fitted], observations: &[Observation]) {
     table("power mode", all, observations, mode);
 }
 
+/// How far a row is off that the fit saw and that it did not, in percent, and whether its range holds it.
+type Sizes = (f64, f64, bool);
+
 /// One line per group of rows that `group` names, its cells divided by bars.
 fn table(
     names: &str,
@@ -36,7 +39,7 @@ fn table(
         "|{}---|---:|---:|---:|---:|---:|",
         "---|".repeat(names.split('|').count())
     );
-    let mut groups: BTreeMap<(String, Kind), Vec<(f64, f64, bool)>> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, Kind), Vec<Sizes>> = BTreeMap::new();
     for fitted in all {
         for left in &fitted.left {
             let Some(Observation { row, .. }) = observations.get(left.index) else {
@@ -60,7 +63,7 @@ fn table(
         }
     }
     for ((name, kind), rows) in groups {
-        let of = |pick: fn(&(f64, f64, bool)) -> f64, share| {
+        let of = |pick: fn(&Sizes) -> f64, share| {
             quantile(&rows.iter().map(pick).collect::<Vec<_>>(), share)
         };
         let inside = rows.iter().filter(|row| row.2).count();
