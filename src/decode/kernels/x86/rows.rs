@@ -1,0 +1,273 @@
+//! The products of one row with `T` tokens, format by format. The layout of blocks is ggml's
+//! (`ggml-common.h`); each function says what it sums.
+
+use std::arch::x86_64::*;
+
+use super::super::{Block32, Block256};
+use super::load::*;
+
+// --- blocks of 256 --------------------------------------------------------------------------------
+
+/// `sum of d x scale x q x y - dmin x min x y`, four bits.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q4_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
+    affine::<T, 144>(row, y, |_, _| {
+        (_mm256_setzero_si256(), _mm256_setzero_si256())
+    })
+}
+
+/// The same with a fifth bit.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q5_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
+    affine::<T, 176>(row, y, |block, j| {
+        let high = load(at::<32, u8>(block, 16));
+        let bit = |n: usize| {
+            let moved = _mm256_srl_epi16(high, _mm_cvtsi64_si128(n as i64));
+            _mm256_slli_epi16::<4>(_mm256_and_si256(moved, _mm256_set1_epi8(1)))
+        };
+        (bit(2 * j), bit(2 * j + 1))
+    })
+}
+
+/// `Q4_K` and `Q5_K`, whose blocks end in 128 bytes of low bits. `high` gives the bits above them.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn affine<const T: usize, const BYTES: usize>(
+    row: &[u8],
+    y: [&[Block256]; T],
+    high: impl Fn(&[u8; BYTES], usize) -> (__m256i, __m256i),
+) -> [f32; T] {
+    let mut sums = [_mm256_setzero_ps(); T];
+    let mut below = [_mm_setzero_ps(); T];
+    for (index, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
+        if T == 1 {
+            prefetch(block);
+        }
+        let (scales, minima) = scales_and_minima(at(block, 4));
+        let minima = _mm_cvtepu8_epi16(_mm_cvtsi64_si128(minima as i64));
+        let mut whole = [_mm256_setzero_si256(); T];
+        for j in 0..4 {
+            let low = load(at::<32, u8>(block, BYTES - 128 + 32 * j));
+            let (high_first, high_second) = high(block, j);
+            let mask = _mm256_set1_epi8(15);
+            let first = _mm256_or_si256(_mm256_and_si256(low, mask), high_first);
+            let second = _mm256_and_si256(_mm256_srli_epi16::<4>(low), mask);
+            let second = _mm256_or_si256(second, high_second);
+            let scale = |n: usize| _mm256_set1_epi16((scales >> (8 * n) & 0xff) as i16);
+            let (scale_first, scale_second) = (scale(2 * j), scale(2 * j + 1));
+            for t in 0..T {
+                let quants = &y[t][index].quants;
+                let a = _mm256_maddubs_epi16(first, load(at::<32, i8>(quants, 64 * j)));
+                let b = _mm256_maddubs_epi16(second, load(at::<32, i8>(quants, 64 * j + 32)));
+                let a = _mm256_madd_epi16(scale_first, a);
+                let b = _mm256_madd_epi16(scale_second, b);
+                whole[t] = _mm256_add_epi32(whole[t], _mm256_add_epi32(a, b));
+            }
+        }
+        let (d, dmin) = (half(block, 0), half(block, 2));
+        for t in 0..T {
+            let y = &y[t][index];
+            let factor = _mm256_set1_ps(d * y.scale);
+            sums[t] = _mm256_fmadd_ps(factor, _mm256_cvtepi32_ps(whole[t]), sums[t]);
+            let minus = _mm_madd_epi16(minima, load_eight_words(&y.sums32));
+            let factor = _mm_set1_ps(dmin * y.scale);
+            below[t] = _mm_fnmadd_ps(factor, _mm_cvtepi32_ps(minus), below[t]);
+        }
+    }
+    std::array::from_fn(|t| total(sums[t]) + total_half(below[t]))
+}
+
+/// `sum of d x scale x (q - 32) x y`, six bits.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q6_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
+    let mut sums = [_mm256_setzero_ps(); T];
+    let (low_mask, high_mask) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x30));
+    for (index, block) in row.as_chunks::<210>().0.iter().enumerate() {
+        if T == 1 {
+            prefetch(block);
+        }
+        let scales = load_half(at(block, 192));
+        let mut whole = [_mm256_setzero_si256(); T];
+        for j in 0..2 {
+            let low = [0, 32].map(|n| load(at::<32, u8>(block, 64 * j + n)));
+            let high = load(at::<32, u8>(block, 128 + 32 * j));
+            let join = |low: __m256i, high: __m256i| {
+                let low = _mm256_and_si256(low, low_mask);
+                _mm256_or_si256(low, _mm256_and_si256(high, high_mask))
+            };
+            let weights = [
+                join(low[0], _mm256_slli_epi16::<4>(high)),
+                join(low[1], _mm256_slli_epi16::<2>(high)),
+                join(_mm256_srli_epi16::<4>(low[0]), high),
+                join(_mm256_srli_epi16::<4>(low[1]), _mm256_srli_epi16::<2>(high)),
+            ];
+            for (n, weights) in weights.into_iter().enumerate() {
+                // Scale `2n` for the first 16 weights, the next one for the others.
+                let pair = (8 * j + 2 * n) as i8;
+                let pick = _mm_set_epi64x(0x0101_0101_0101_0101, 0);
+                let pick = _mm_add_epi8(_mm_set1_epi8(pair), pick);
+                let scale = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scales, pick));
+                for t in 0..T {
+                    let quants = load(at::<32, i8>(&y[t][index].quants, 128 * j + 32 * n));
+                    let products = _mm256_maddubs_epi16(weights, quants);
+                    whole[t] = _mm256_add_epi32(whole[t], _mm256_madd_epi16(scale, products));
+                }
+            }
+        }
+        let d = half(block, 208);
+        let scales = _mm256_cvtepi8_epi16(scales);
+        for t in 0..T {
+            let y = &y[t][index];
+            let offset = _mm256_madd_epi16(scales, load_words(&y.sums16));
+            let whole = _mm256_sub_epi32(whole[t], _mm256_slli_epi32::<5>(offset));
+            let factor = _mm256_set1_ps(d * y.scale);
+            sums[t] = _mm256_fmadd_ps(factor, _mm256_cvtepi32_ps(whole), sums[t]);
+        }
+    }
+    sums.map(|sums| total(sums))
+}
+
+// --- blocks of 32 ---------------------------------------------------------------------------------
+
+/// `sum of d x (q - 8) x y`, four bits.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q4_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
+    shifted::<T, 18>(row, y, 8.0, |block| nibbles(at(block, 2)))
+}
+
+/// `sum of d x (q - 16) x y`, five bits.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q5_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
+    shifted::<T, 22>(row, y, 16.0, |block| {
+        let bits = _mm256_set1_epi32(i32::from_le_bytes(*at(block, 2)));
+        // Byte `n` of the 32 gets the byte of `bits` that holds its bit.
+        let spread = _mm256_set_epi64x(
+            0x0303_0303_0303_0303,
+            0x0202_0202_0202_0202,
+            0x0101_0101_0101_0101,
+            0,
+        );
+        let own = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+        let held = _mm256_and_si256(_mm256_shuffle_epi8(bits, spread), own);
+        let set = _mm256_cmpeq_epi8(held, own);
+        let high = _mm256_and_si256(set, _mm256_set1_epi8(16));
+        _mm256_or_si256(nibbles(at(block, 6)), high)
+    })
+}
+
+/// Formats of a scale and unsigned weights with `offset` too much.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn shifted<const T: usize, const BYTES: usize>(
+    row: &[u8],
+    y: [&[Block32]; T],
+    offset: f32,
+    weights: impl Fn(&[u8; BYTES]) -> __m256i,
+) -> [f32; T] {
+    let mut sums = [_mm256_setzero_ps(); T];
+    let mut above = [0.0f32; T];
+    for (index, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
+        if T == 1 {
+            prefetch(block);
+        }
+        let (d, weights) = (half(block, 0), weights(block));
+        for t in 0..T {
+            let y = &y[t][index];
+            let products = _mm256_cvtepi32_ps(fours(weights, load(&y.quants)));
+            sums[t] = _mm256_fmadd_ps(_mm256_set1_ps(d * y.scale), products, sums[t]);
+            above[t] = d.mul_add(y.sum, above[t]);
+        }
+    }
+    std::array::from_fn(|t| total(sums[t]) - offset * above[t])
+}
+
+/// `sum of d x q x y`, eight bits.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q8_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
+    let mut sums = [_mm256_setzero_ps(); T];
+    for (index, block) in row.as_chunks::<34>().0.iter().enumerate() {
+        if T == 1 {
+            prefetch(block);
+        }
+        let (d, weights) = (half(block, 0), load(at::<32, u8>(block, 2)));
+        let magnitudes = _mm256_sign_epi8(weights, weights);
+        for t in 0..T {
+            let y = &y[t][index];
+            let turned = _mm256_sign_epi8(load(&y.quants), weights);
+            let products = _mm256_cvtepi32_ps(fours(magnitudes, turned));
+            sums[t] = _mm256_fmadd_ps(_mm256_set1_ps(d * y.scale), products, sums[t]);
+        }
+    }
+    sums.map(|sums| total(sums))
+}
+
+// --- floats ---------------------------------------------------------------------------------------
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn f32s<const T: usize>(row: &[u8], y: [&[f32]; T]) -> [f32; T] {
+    floats(row, 32, y, |bytes| {
+        _mm256_castsi256_ps(load(at::<32, u8>(bytes, 0)))
+    })
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn f16s<const T: usize>(row: &[u8], y: [&[f32]; T]) -> [f32; T] {
+    floats(row, 16, y, |bytes| _mm256_cvtph_ps(load_half(at(bytes, 0))))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn bf16s<const T: usize>(row: &[u8], y: [&[f32]; T]) -> [f32; T] {
+    floats(row, 16, y, |bytes| {
+        let wide = _mm256_cvtepu16_epi32(load_half(at(bytes, 0)));
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+    })
+}
+
+/// `sum of q x y`, eight weights in `step` bytes. What is left of a row is filled up with zeros.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn floats<const T: usize>(
+    row: &[u8],
+    step: usize,
+    y: [&[f32]; T],
+    weights: impl Fn(&[u8]) -> __m256,
+) -> [f32; T] {
+    // Four sums, so that one need not wait for the others.
+    let mut sums = [[_mm256_setzero_ps(); 4]; T];
+    let whole = row.chunks_exact(4 * step);
+    let rest = whole.remainder();
+    for (index, bytes) in whole.enumerate() {
+        if T == 1 {
+            prefetch(bytes);
+        }
+        for n in 0..4 {
+            let weights = weights(&bytes[n * step..(n + 1) * step]);
+            for t in 0..T {
+                let y = load_floats(at(y[t], 32 * index + 8 * n));
+                sums[t][n] = _mm256_fmadd_ps(weights, y, sums[t][n]);
+            }
+        }
+    }
+    for (index, bytes) in rest.chunks(step).enumerate() {
+        let mut padded = [0; 32];
+        padded[..bytes.len()].copy_from_slice(bytes);
+        let weights = weights(&padded);
+        for t in 0..T {
+            let y = y[t].as_chunks::<32>().1;
+            let y = &y[8 * index..(8 * index + 8).min(y.len())];
+            let mut padded = [0.0; 8];
+            padded[..y.len()].copy_from_slice(y);
+            sums[t][0] = _mm256_fmadd_ps(weights, load_floats(&padded), sums[t][0]);
+        }
+    }
+    sums.map(|[a, b, c, d]| total(_mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d))))
+}
