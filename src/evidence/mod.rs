@@ -86,6 +86,13 @@ pub struct Measurement {
     pub source: String,
 }
 
+impl Measurement {
+    /// Decoded tokens a joule, over the rail that was read.
+    pub fn tokens_per_joule(&self) -> Option<f64> {
+        Some(self.decode_tps? / self.power_w.filter(|watts| *watts > 0.0)?)
+    }
+}
+
 /// The built-in rows. A test holds that they parse; were they broken, there would be none.
 pub fn measurements() -> &'static [Measurement] {
     static ROWS: LazyLock<Vec<Measurement>> =

@@ -26,6 +26,9 @@ pub struct Evidence {
     pub anywhere: usize,
     /// The row most like what is asked, if there is any.
     pub nearest: Option<Neighbour>,
+    /// The model most like what is asked whose power was read while it decoded on this board: its rows,
+    /// all over one rail, the slowest clock first. Empty if there is none.
+    pub energy: Vec<&'static Measurement>,
 }
 
 /// A measurement and how far the model was off when its own model was left out of the fit.
@@ -57,10 +60,31 @@ pub fn evidence(runtime: &RuntimeProfile, asked: Asked<'_>) -> Evidence {
     Evidence {
         on_board,
         anywhere: rows.len(),
+        energy: energy(&rows, asked),
         nearest: rows
             .into_iter()
             .min_by(|a, b| distance(a.row, asked).total_cmp(&distance(b.row, asked))),
     }
+}
+
+/// The rows of one model with power, in each power mode that was measured.
+fn energy(rows: &[Neighbour], asked: Asked<'_>) -> Vec<&'static Measurement> {
+    let measured = rows.iter().map(|near| near.row).filter(|row| {
+        row.board == asked.board && row.power_w.is_some() && row.decode_tps.is_some()
+    });
+    let Some(like) = measured
+        .clone()
+        .min_by(|a, b| distance(a, asked).total_cmp(&distance(b, asked)))
+    else {
+        return Vec::new();
+    };
+    let same = |row: &&Measurement| {
+        (&row.model, &row.format, &row.power_of) == (&like.model, &like.format, &like.power_of)
+    };
+    let mut modes: Vec<&'static Measurement> = measured.filter(same).collect();
+    modes.sort_by(|a, b| a.gpu_mhz.total_cmp(&b.gpu_mhz).then(a.id.cmp(&b.id)));
+    modes.dedup_by(|a, b| a.power_mode == b.power_mode);
+    modes
 }
 
 /// How unlike a row is: another board weighs most, then another mode, then another format; size counts

@@ -31,6 +31,10 @@ plans[].decode.evidence.nearest.id plans[].decode.evidence.nearest.board
 plans[].decode.evidence.nearest.power_mode plans[].decode.evidence.nearest.model
 plans[].decode.evidence.nearest.format plans[].decode.evidence.nearest.tokens_per_second
 plans[].decode.evidence.nearest.off_percent plans[].decode.evidence.nearest.source
+plans[].decode.evidence.energy[].id plans[].decode.evidence.energy[].power_mode
+plans[].decode.evidence.energy[].model plans[].decode.evidence.energy[].format
+plans[].decode.evidence.energy[].tokens_per_joule plans[].decode.evidence.energy[].watts
+plans[].decode.evidence.energy[].rail
 plans[].prefill.tokens_per_second.low plans[].prefill.tokens_per_second.expected
 plans[].prefill.tokens_per_second.high
 plans[].prefill.time_to_first_token_seconds.low
@@ -60,17 +64,18 @@ fn paths(value: &Json, path: &str, found: &mut Vec<String>) {
 }
 
 /// Asserts that a document with plans has every key of the contract, in its order, and no other.
-/// Notes and advice may be absent, as lists without items, and the nearest measurement where no row
-/// stands behind a rate.
+/// Notes and advice may be absent, as lists without items, and the nearest measurements where no row
+/// stands behind a rate, or none with power.
 pub(crate) fn assert_keys(document: &Json) {
     let mut found = Vec::new();
     paths(document, "", &mut found);
-    const NEAREST: &str = "plans[].decode.evidence.nearest";
-    let may_be_empty = |path: &&str| {
-        ["plans[].notes", "advice", NEAREST]
-            .iter()
-            .any(|start| path.starts_with(start))
-    };
+    const MAY_BE_EMPTY: [&str; 4] = [
+        "plans[].notes",
+        "advice",
+        "plans[].decode.evidence.nearest",
+        "plans[].decode.evidence.energy",
+    ];
+    let may_be_empty = |path: &&str| MAY_BE_EMPTY.iter().any(|start| path.starts_with(start));
     let found: Vec<&str> = found.iter().map(String::as_str).collect();
     let expected: Vec<&str> = KEYS.split_whitespace().collect();
     let firm = |paths: &[&str]| -> Vec<String> {
@@ -79,7 +84,7 @@ pub(crate) fn assert_keys(document: &Json) {
     };
     assert_eq!(firm(&found), firm(&expected));
     for path in found.iter().filter(|path| may_be_empty(path)) {
-        let list = ["plans[].notes", "advice", NEAREST].contains(path);
+        let list = MAY_BE_EMPTY.contains(path) || path.ends_with("[]");
         assert!(list || expected.contains(path), "{path}");
     }
 }

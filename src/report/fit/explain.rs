@@ -2,7 +2,7 @@
 
 use super::json::bound;
 use super::text::range;
-use super::{Report, evidence_text};
+use super::{Report, energy_text, evidence_text};
 use crate::plan::fit::speeds_at;
 use crate::plan::operations::decode_operations;
 use crate::plan::speed::Bound;
@@ -258,6 +258,8 @@ fn roofline(report: &Report<'_>, plan: &Plan) -> String {
             ),
             evidence_text(&published.evidence, &target.runtime.name),
         ]
+        .into_iter()
+        .chain(energy_text(&published.evidence))
     });
     for fact in facts.into_iter().chain(published.into_iter().flatten()) {
         line(&mut out, format_args!("   {fact}"));

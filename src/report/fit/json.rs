@@ -144,6 +144,15 @@ fn evidence_json(evidence: &Evidence) -> Value {
             "off_percent": rounded(near.off_percent),
             "source": near.row.source,
         })),
+        "energy": evidence.energy.iter().map(|row| json!({
+            "id": row.id,
+            "power_mode": row.power_mode,
+            "model": row.model,
+            "format": row.format,
+            "tokens_per_joule": row.tokens_per_joule().map(rounded),
+            "watts": row.power_w,
+            "rail": row.power_of,
+        })).collect::<Vec<_>>(),
     })
 }
 

@@ -86,6 +86,23 @@ fn evidence_text(evidence: &Evidence, runtime: &str) -> String {
     )
 }
 
+/// Tokens a joule of the most similar model that was measured, by power mode. A rate over watts is the same
+/// number.
+fn energy_text(evidence: &Evidence) -> Option<String> {
+    let first = evidence.energy.first()?;
+    let each = evidence.energy.iter().filter_map(|row| {
+        let (tokens, watts) = (row.tokens_per_joule()?, row.power_w?);
+        Some(format!("{} {tokens:.1} ({watts:.1} W)", row.power_mode))
+    });
+    Some(format!(
+        "tokens a joule, measured for {} {} over {}: {}",
+        first.model,
+        first.format.to_uppercase(),
+        first.power_of,
+        each.collect::<Vec<_>>().join(", ")
+    ))
+}
+
 /// A change in words.
 fn advice_text(advice: &Advice, workload: &Workload) -> String {
     match advice {
