@@ -8,14 +8,11 @@ mod input;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub(super) use input::{Block32, Block256, Input};
+pub(super) use input::Input;
 
 use half::f16;
 
 use crate::dtype::Dtype;
-
-/// Tokens whose products with one row are taken at once, so that it is unpacked once for them.
-const GROUP: usize = 4;
 
 /// Rows of a matrix in their stored format, `width` bytes each, end to end.
 #[derive(Clone, Copy)]

@@ -14,8 +14,11 @@ use half::f16;
 use load::{at, load_floats, total};
 use rows::{bf16s, f16s, f32s, q4_0, q4_k, q5_0, q5_k, q6_k, q8_0};
 
-use super::{GROUP, Input, Stored};
+use super::{Input, Stored};
 use crate::dtype::Dtype;
+
+/// Tokens whose products with one row are taken at once, so that it is unpacked once for them.
+const GROUP: usize = 4;
 
 /// Whether the processor has what the kernels need.
 pub(super) fn available() -> bool {

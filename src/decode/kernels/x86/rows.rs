@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::super::{Block32, Block256};
+use super::super::input::{Block32, Block256};
 use super::load::*;
 
 // --- blocks of 256 --------------------------------------------------------------------------------
