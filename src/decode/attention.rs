@@ -47,10 +47,8 @@ pub(super) fn attend(
     };
     let row = own_heads * group;
     pieces(&mut out, block * row * values.width, |piece, out| {
-        let (first, head) = match own_heads {
-            1 => (piece / kv_heads, piece % kv_heads),
-            _ => (piece * block, 0),
-        };
+        let shares = kv_heads / own_heads;
+        let (first, head) = (piece / shares * block, piece % shares * own_heads);
         let some = out.len() / (row * values.width).max(1);
         for own in 0..own_heads {
             let part = Part {
@@ -157,4 +155,50 @@ fn runs(seen: std::ops::Range<usize>, cells: usize) -> impl Iterator<Item = (usi
         next += len;
         Some(run)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::Dtype;
+
+    /// Many tokens at once see what each of them sees alone, however heads and tokens are shared out.
+    #[test]
+    fn tokens_together_are_tokens_one_by_one() {
+        let (group, width, before, tokens) = (2, 8, 5, 21);
+        for kv_heads in [1, 2, 3] {
+            for window in [None, Some(4)] {
+                let heads = group * kv_heads;
+                let wave = |count: usize, step: f32| -> Vec<f32> {
+                    (0..count).map(|i| (i as f32 * step).sin()).collect()
+                };
+                let rows = |step: f32| {
+                    let cells = before + tokens;
+                    let mut rows = Rows::new(Dtype::F16, [kv_heads, cells, width]).unwrap();
+                    rows.write(0, &wave(cells * kv_heads * width, step));
+                    rows
+                };
+                let (keys, values) = (rows(0.7), rows(0.3));
+                let queries = wave(tokens * heads * width, 0.9);
+                let scores = Scores {
+                    scale: 0.5,
+                    cap: None,
+                    window,
+                };
+                let together = attend(&queries, heads, &keys, &values, before, scores);
+                let each = queries.chunks(heads * width).enumerate();
+                let apart: Vec<f32> = each
+                    .flat_map(|(token, query)| {
+                        attend(query, heads, &keys, &values, before + token, scores)
+                    })
+                    .collect();
+                for (a, b) in together.iter().zip(&apart) {
+                    assert!(
+                        (a - b).abs() < 1e-5,
+                        "{kv_heads} heads, {window:?}: {a} {b}"
+                    );
+                }
+            }
+        }
+    }
 }
