@@ -35,16 +35,7 @@ fn a_saved_run_corrects_the_next_plan_until_it_is_forgotten() {
     ]);
     let before = plan(settings.path());
     assert!(!notes(&before).contains("learned_from_runs"));
-    let words = [
-        "--backend",
-        "openai",
-        "--url",
-        &server.url,
-        "--tokens",
-        "8",
-        "--repeats",
-        "1",
-    ];
+    let words = server.openai(&["--tokens", "8", "--repeats", "1"]);
     let run = validate_in(
         settings.path(),
         &[&words[..], &["--save-calibration"]].concat(),
@@ -147,17 +138,7 @@ fn runs_are_kept_nowhere_without_a_place_for_settings() {
         ("/v1/models", models(&["m"])),
         ("/v1/completions", stream(1, 1, 8, 128, 100.0)),
     ]);
-    let words = [
-        "--backend",
-        "openai",
-        "--url",
-        &server.url,
-        "--tokens",
-        "8",
-        "--repeats",
-        "1",
-        "--save-calibration",
-    ];
+    let words = server.openai(&["--tokens", "8", "--repeats", "1", "--save-calibration"]);
     assert_error(
         &validate_in(std::path::Path::new("relative"), &words),
         &["XDG_CONFIG_HOME", "HOME"],

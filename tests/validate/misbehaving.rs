@@ -6,20 +6,7 @@ use crate::support::{assert_error, validate};
 #[track_caller]
 fn openai(answers: &[(&'static str, Answer)], more: &[&str], fragments: &[&str]) {
     let server = Server::start(answers);
-    let words = [
-        &[
-            "--backend",
-            "openai",
-            "--url",
-            &server.url,
-            "--tokens",
-            "8",
-            "--timeout",
-            "1",
-        ],
-        more,
-    ]
-    .concat();
+    let words = [&server.openai(&["--tokens", "8", "--timeout", "1"]), more].concat();
     assert_error(&validate(&words), fragments);
 }
 

@@ -20,16 +20,7 @@ fn llama_server_is_timed_by_the_client_and_counts_for_itself() {
         ("/v1/models", models(&["m"])),
         ("/v1/completions", stream(40, 20, 8, 131, 1234.5)),
     ]);
-    let found = measured(&[
-        "--backend",
-        "openai",
-        "--url",
-        &server.url,
-        "--tokens",
-        "8",
-        "--repeats",
-        "2",
-    ]);
+    let found = measured(&server.openai(&["--tokens", "8", "--repeats", "2"]));
     let number = |path: &str| found.pointer(path).and_then(Value::as_f64).unwrap();
     assert_eq!(found["schema"], "orinplan.validate/1");
     assert_eq!(found["backend"], "openai");
@@ -59,16 +50,7 @@ fn every_request_is_greedy_and_begins_differently() {
         ("/v1/models", models(&["m"])),
         ("/v1/completions", stream(1, 1, 8, 131, 100.0)),
     ]);
-    measured(&[
-        "--backend",
-        "openai",
-        "--url",
-        &server.url,
-        "--tokens",
-        "8",
-        "--repeats",
-        "2",
-    ]);
+    measured(&server.openai(&["--tokens", "8", "--repeats", "2"]));
     let asked: Vec<Value> = server
         .asked()
         .iter()
@@ -97,16 +79,7 @@ fn every_request_is_greedy_and_begins_differently() {
 fn a_server_that_knows_only_openais_fields_is_asked_with_those() {
     let strict = Answer::Strict("cache_prompt", Box::new(stream(1, 1, 8, 131, 100.0)));
     let server = Server::start(&[("/v1/models", models(&["m"])), ("/v1/completions", strict)]);
-    let found = measured(&[
-        "--backend",
-        "openai",
-        "--url",
-        &server.url,
-        "--tokens",
-        "8",
-        "--repeats",
-        "1",
-    ]);
+    let found = measured(&server.openai(&["--tokens", "8", "--repeats", "1"]));
     assert_eq!(found["workload"]["generated_tokens"], 8);
     assert_eq!(server.asked().len(), 3);
 }
@@ -164,11 +137,7 @@ fn a_chat_goes_to_the_chat_endpoint_and_counts_thinking_too() {
         ("/v1/models", models(&["m"])),
         ("/v1/chat/completions", Answer::Pieces(pieces)),
     ]);
-    let found = measured(&[
-        "--backend",
-        "openai",
-        "--url",
-        &server.url,
+    let found = measured(&server.openai(&[
         "--chat",
         "--prompt",
         "Hi",
@@ -176,7 +145,7 @@ fn a_chat_goes_to_the_chat_endpoint_and_counts_thinking_too() {
         "5",
         "--repeats",
         "1",
-    ]);
+    ]));
     assert_eq!(found["measured"]["text"], "HmHello you you you");
     let body: Value = serde_json::from_str(&server.asked()[0]).unwrap();
     assert_eq!(body["messages"][0]["content"], "Hi");
@@ -192,16 +161,7 @@ fn pieces_stand_for_tokens_where_a_server_counts_none() {
         ("/v1/models", models(&["m"])),
         ("/v1/completions", Answer::Pieces(pieces)),
     ]);
-    let found = measured(&[
-        "--backend",
-        "openai",
-        "--url",
-        &server.url,
-        "--tokens",
-        "6",
-        "--repeats",
-        "1",
-    ]);
+    let found = measured(&server.openai(&["--tokens", "6", "--repeats", "1"]));
     assert_eq!(found["workload"]["generated_tokens"], 6);
     assert_eq!(found["workload"]["prompt_tokens"], Value::Null);
     assert_eq!(found["measured"]["prefill_tokens_per_second"], Value::Null);

@@ -30,6 +30,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// The words that measure it as a server with OpenAI's completions, and `more`.
+    pub(crate) fn openai<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        [&["--backend", "openai", "--url", &self.url], more].concat()
+    }
+
     /// Answers requests to paths that begin with one of these with what stands beside it.
     pub(crate) fn start(answers: &[(&'static str, Answer)]) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
