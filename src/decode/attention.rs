@@ -1,204 +1,212 @@
-//! Softmax attention of some tokens over a cache: grouped queries read each key and value once.
+//! Softmax attention of one block: projections, norms and turns around [`Rows::attend`].
 //!
-//! In: queries `[tokens, heads, key width]`, turned, whose keys and values are cached already.
-//! Out: `[tokens, heads, value width]`.
+//! Whether projections are stored fused or biased and which norms there are follows from the tensors
+//! of the file.
 
-use super::cache::Rows;
-use super::kernels::{add_rows, dots};
-use super::ops::{softcap, softmax};
-use super::parallel::pieces;
+use super::DecodeError;
+use super::block::{Linear, Step};
+use super::forward::{Kinds, Memory};
+use super::rope::Frequencies;
+use super::rows::{Kind, Rows, Scores};
+use super::weights::Weights;
+use crate::model::{self, Cache, Layer, ModelSpec, Pass, TensorRole as R};
 
-/// What is the same for all tokens of a pass.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Scores {
-    /// What `query . key` is multiplied with.
-    pub(super) scale: f32,
-    /// Scores become `cap x tanh(score / cap)`.
-    pub(super) cap: Option<f32>,
-    /// How many tokens, itself included, a token sees.
-    pub(super) window: Option<usize>,
-}
-
-/// Cells read at a time: what they take in F32 stays in the first cache.
-const CELLS: usize = 32;
-/// Tokens that read a cell together in a long pass.
-const TOKENS: usize = 8;
-/// Scores that a thread holds at a time.
-const SCORES: usize = 1 << 18;
-
-/// Attention of the tokens from `position` on.
-pub(super) fn attend(
-    queries: &[f32],
-    heads: usize,
-    keys: &Rows,
-    values: &Rows,
-    position: usize,
+/// Softmax attention.
+pub(super) struct Attention<X: Rows> {
+    query: Projections<X>,
+    query_norm: Option<X::Vector>,
+    key_norm: Option<X::Vector>,
+    output: Linear<X>,
+    kv_heads: usize,
+    key_width: usize,
+    value_width: usize,
     scores: Scores,
-) -> Vec<f32> {
-    let (kv_heads, width) = (keys.heads.max(1), keys.width);
-    let group = (heads / kv_heads).max(1);
-    let tokens = queries.len() / (heads * width).max(1);
-    let mut out = vec![0.0; tokens * heads * values.width];
-    // A few tokens are shared out by heads; many by tokens, which then read a cell together.
-    let together = (SCORES / (group * (position + tokens))).clamp(1, TOKENS);
-    let (block, own_heads) = match tokens > TOKENS {
-        true => (together, kv_heads),
-        false => (1, 1),
-    };
-    let row = own_heads * group;
-    pieces(&mut out, block * row * values.width, |piece, out| {
-        let shares = kv_heads / own_heads;
-        let (first, head) = (piece / shares * block, piece % shares * own_heads);
-        let some = out.len() / (row * values.width).max(1);
-        for own in 0..own_heads {
-            let part = Part {
-                position: position + first,
-                tokens: some,
-                head: head + own,
-                group,
-            };
-            let start = ((first * heads) + part.head * group) * width;
-            let queries = queries.get(start..).unwrap_or_default();
-            let queries = queries.chunks(heads * width).take(some);
-            let out = out.chunks_mut(row * values.width).map(|token| {
-                let end = (own + 1) * group * values.width;
-                token
-                    .get_mut(own * group * values.width..end)
-                    .unwrap_or_default()
+    /// Which of the kinds of a pass.
+    kind: usize,
+    /// The block whose cache is read.
+    cache: usize,
+    value_norm: bool,
+    gated: bool,
+}
+
+/// Queries, keys and values, each from its matrix or all from one.
+enum Projections<X: Rows> {
+    Fused(Linear<X>),
+    Apart {
+        query: Linear<X>,
+        /// Absent where the block reads another's cache.
+        key_value: Option<[Linear<X>; 2]>,
+    },
+}
+
+impl<X: Rows> Attention<X> {
+    pub(super) fn load(
+        weights: &mut Weights<'_, X>,
+        spec: &ModelSpec,
+        pass: &Pass,
+        index: usize,
+        attention: &model::Attention,
+        kinds: &mut Kinds,
+    ) -> Result<Attention<X>, DecodeError> {
+        let (layer, hidden) = (Some(index as u32), spec.dims.hidden as usize);
+        let [heads, kv_heads, key_width, value_width] = [
+            attention.heads,
+            attention.kv_heads,
+            attention.key_dim,
+            attention.value_dim,
+        ]
+        .map(|n| n as usize);
+        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) || key_width == 0 || value_width == 0 {
+            return Err(DecodeError::Hyperparameters {
+                what: format!(
+                    "block {index} has {heads} query heads on {kv_heads} key heads, {key_width} and {value_width} wide"
+                ),
             });
-            part.attend(queries.zip(out), [keys, values], scores);
         }
-    });
-    out
-}
-
-/// The queries of neighbouring tokens that share a key-value head.
-struct Part {
-    /// Of the first token.
-    position: usize,
-    tokens: usize,
-    head: usize,
-    /// Queries of a token.
-    group: usize,
-}
-
-impl Part {
-    /// `each` has the queries of a token, from the first of the group on, and the place of its values.
-    fn attend<'q>(
-        &self,
-        each: impl Iterator<Item = (&'q [f32], &'q mut [f32])>,
-        [keys, values]: [&Rows; 2],
-        scores: Scores,
-    ) {
-        let width = keys.width.max(1);
-        let mut each: Vec<(&[f32], &mut [f32])> = each
-            .flat_map(|(queries, out)| {
-                let queries = queries.chunks_exact(width).take(self.group);
-                queries.zip(out.chunks_exact_mut(values.width.max(1)))
-            })
-            .collect();
-        let end = self.position + self.tokens;
-        let start = self.first_seen(0, scores.window);
-        let count = end - start;
-        let mut weights = vec![0.0; each.len() * count];
-        let mut cells = vec![0.0; CELLS * keys.width.max(values.width)];
-        for (at, len, cell) in runs(start..end, keys.cells) {
-            let some = cells.get_mut(..len * keys.width).unwrap_or_default();
-            keys.read(self.head, cell, some);
-            for ((query, _), weights) in each.iter().zip(weights.chunks_exact_mut(count)) {
-                let weights = weights.get_mut(at..at + len).unwrap_or_default();
-                dots(query, some, scores.scale, weights);
+        let gates = if pass.gated_query { 2 } else { 1 };
+        let (queries, keys, values) = (
+            gates * heads * key_width,
+            kv_heads * key_width,
+            kv_heads * value_width,
+        );
+        let own = attention.cache == Cache::Own;
+        let query = match weights.has(R::AttnQkv, layer) {
+            true => Projections::Fused(Linear::load(
+                weights,
+                R::AttnQkv,
+                layer,
+                [queries + keys + values, hidden],
+            )?),
+            false => Projections::Apart {
+                query: Linear::load(weights, R::AttnQ, layer, [queries, hidden])?,
+                key_value: match own {
+                    true => Some([
+                        Linear::load(weights, R::AttnK, layer, [keys, hidden])?,
+                        Linear::load(weights, R::AttnV, layer, [values, hidden])?,
+                    ]),
+                    false => None,
+                },
+            },
+        };
+        if !own {
+            // Published files hold them all the same.
+            for role in [R::AttnK, R::AttnV, R::AttnKNorm] {
+                weights.drop_spare(role, layer);
             }
         }
-        for (index, weights) in weights.chunks_exact_mut(count).enumerate() {
-            let token = index / self.group;
-            let (unseen, weights) =
-                weights.split_at_mut(self.first_seen(token, scores.window) - start);
-            let (weights, later) = weights.split_at_mut(weights.len() - (self.tokens - 1 - token));
-            unseen.fill(0.0);
-            later.fill(0.0);
-            if let Some(cap) = scores.cap {
-                softcap(weights, cap);
-            }
-            softmax(weights);
-        }
-        for (at, len, cell) in runs(start..end, values.cells) {
-            let some = cells.get_mut(..len * values.width).unwrap_or_default();
-            values.read(self.head, cell, some);
-            for ((_, out), weights) in each.iter_mut().zip(weights.chunks_exact(count)) {
-                add_rows(out, weights.get(at..at + len).unwrap_or_default(), some);
-            }
-        }
+        let window = attention.window;
+        let skip = pass.rope.skip_every as usize;
+        let turned = skip == 0 || !(index + 1).is_multiple_of(skip);
+        let factors = kinds.factors.as_deref();
+        let frequencies =
+            turned.then(|| Frequencies::new(&pass.rope, key_width, window.is_some(), factors));
+        Ok(Attention {
+            query,
+            query_norm: weights.optional(R::AttnQNorm, layer, "weight", &[key_width])?,
+            key_norm: weights.optional(R::AttnKNorm, layer, "weight", &[key_width])?,
+            output: Linear::load(weights, R::AttnOutput, layer, [hidden, heads * value_width])?,
+            kv_heads,
+            key_width,
+            value_width,
+            scores: Scores {
+                scale: pass
+                    .attention_scale
+                    .unwrap_or(1.0 / (key_width as f32).sqrt()),
+                cap: pass.attention_softcap,
+            },
+            kind: kinds.number(Kind {
+                frequencies,
+                window: window.map(|window| window as usize),
+                cells: kinds.cells(attention),
+            }),
+            cache: cache_of(&spec.layers, index),
+            value_norm: pass.value_norm,
+            gated: pass.gated_query,
+        })
     }
 
-    /// The first position that the `token`-th token sees.
-    fn first_seen(&self, token: usize, window: Option<usize>) -> usize {
-        window.map_or(0, |window| {
-            (self.position + token + 1).saturating_sub(window)
+    pub(super) fn apply(
+        &self,
+        x: &X,
+        step: &Step<'_, X>,
+        memory: &mut [Memory<X>],
+    ) -> Result<X, DecodeError> {
+        let epsilon = step.pass.norm_epsilon;
+        let missing = |what: &str| DecodeError::Hyperparameters {
+            what: format!("block {} has no {what}", self.cache),
+        };
+        let view = step.views.get(self.kind).ok_or_else(|| missing("view"))?;
+        let (mut queries, key_value) = self.project(x)?;
+        let mut gates = None;
+        if self.gated {
+            // The gate of a head stands behind its query.
+            let [only, gate] = queries.halves(self.key_width)?;
+            (queries, gates) = (only, Some(gate));
+        }
+        let prepare = |rows: X, norm: &Option<X::Vector>| {
+            let rows = match norm {
+                Some(norm) => rows.rms_norm(norm, epsilon)?,
+                None => rows,
+            };
+            rows.turn(view, self.key_width)
+        };
+        let queries = prepare(queries, &self.query_norm)?;
+        let Some(Memory::Tokens(cells)) = memory.get_mut(self.cache) else {
+            return Err(missing("cache that another could share"));
+        };
+        if let Some([keys, mut values]) = key_value {
+            let keys = prepare(keys, &self.key_norm)?;
+            if self.value_norm {
+                values = values.plain_norm(self.value_width, epsilon)?;
+            }
+            X::remember(cells, &keys, &values, view)?;
+        }
+        let mut mixed = queries.attend(cells, view, self.scores)?;
+        if let Some(gates) = gates {
+            mixed = mixed.sigmoid_gate(&gates)?;
+        }
+        self.output.apply(&mixed)
+    }
+
+    /// Queries, and keys and values where the block has its own.
+    fn project(&self, x: &X) -> Result<(X, Option<[X; 2]>), DecodeError> {
+        Ok(match &self.query {
+            Projections::Apart {
+                query,
+                key_value: None,
+            } => (query.apply(x)?, None),
+            Projections::Apart {
+                query,
+                key_value: Some([key, value]),
+            } => {
+                let [query, key, value] = Linear::apply_all([query, key, value], x)?;
+                (query, Some([key, value]))
+            }
+            Projections::Fused(all) => {
+                let all = all.apply(x)?;
+                let values = all.width() - self.kv_heads * self.value_width;
+                let keys = values - self.kv_heads * self.key_width;
+                let key_value = [
+                    all.columns(keys..values)?,
+                    all.columns(values..all.width())?,
+                ];
+                (all.columns(0..keys)?, Some(key_value))
+            }
         })
     }
 }
 
-/// Positions as runs of cells that lie one behind the other: where each starts among the
-/// positions, its length, its first cell.
-fn runs(seen: std::ops::Range<usize>, cells: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-    let cells = cells.max(1);
-    let first = seen.start;
-    let mut next = first;
-    std::iter::from_fn(move || {
-        if next >= seen.end {
-            return None;
+/// The block whose cache block `index` reads: its own, or that of the last block before the shared
+/// ones that sees as far as it does.
+fn cache_of(layers: &[Layer], index: usize) -> usize {
+    let attention = |i: usize| layers.get(i).and_then(|l| l.mixer.attention.as_ref());
+    match attention(index) {
+        Some(shared) if shared.cache == Cache::Shared => {
+            let same = |i: &usize| {
+                attention(*i).is_some_and(|a| a.cache == Cache::Own && a.window == shared.window)
+            };
+            (0..index).rev().find(same).unwrap_or(index)
         }
-        let cell = next % cells;
-        let len = CELLS.min(seen.end - next).min(cells - cell);
-        let run = (next - first, len, cell);
-        next += len;
-        Some(run)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::dtype::Dtype;
-
-    /// Many tokens at once see what each of them sees alone, however heads and tokens are shared out.
-    #[test]
-    fn tokens_together_are_tokens_one_by_one() {
-        let (group, width, before, tokens) = (2, 8, 5, 21);
-        for kv_heads in [1, 2, 3] {
-            for window in [None, Some(4)] {
-                let heads = group * kv_heads;
-                let wave = |count: usize, step: f32| -> Vec<f32> {
-                    (0..count).map(|i| (i as f32 * step).sin()).collect()
-                };
-                let rows = |step: f32| {
-                    let cells = before + tokens;
-                    let mut rows = Rows::new(Dtype::F16, [kv_heads, cells, width]).unwrap();
-                    rows.write(0, &wave(cells * kv_heads * width, step));
-                    rows
-                };
-                let (keys, values) = (rows(0.7), rows(0.3));
-                let queries = wave(tokens * heads * width, 0.9);
-                let scores = Scores {
-                    scale: 0.5,
-                    cap: None,
-                    window,
-                };
-                let together = attend(&queries, heads, &keys, &values, before, scores);
-                let each = queries.chunks(heads * width).enumerate();
-                let apart: Vec<f32> = each
-                    .flat_map(|(token, query)| {
-                        attend(query, heads, &keys, &values, before + token, scores)
-                    })
-                    .collect();
-                for (a, b) in together.iter().zip(&apart) {
-                    assert!(
-                        (a - b).abs() < 1e-5,
-                        "{kv_heads} heads, {window:?}: {a} {b}"
-                    );
-                }
-            }
-        }
+        _ => index,
     }
 }

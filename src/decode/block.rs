@@ -1,329 +1,102 @@
 //! One block: norms, what mixes tokens, what mixes channels, added to the residual stream.
 //!
-//! Which norms there are, whether projections are stored fused or biased, and what kind of mixer a
-//! block has follow from the tensors of the file.
+//! Which norms there are and what kind of mixer a block has follow from the tensors of the file.
 
 use super::DecodeError;
-use super::attention::{Scores, attend};
+use super::attention::Attention;
 use super::feed_forward::Mix;
-use super::forward::Memory;
-use super::kernels::Input;
-use super::matrix::Matrix;
-use super::ops;
+use super::forward::{Kinds, Memory};
 use super::recurrent::{DeltaNet, ShortConvolution};
-use super::rope::{Angles, Frequencies};
+use super::rows::Rows;
 use super::weights::Weights;
-use crate::model::{self, Cache, Layer, ModelSpec, Pass, TensorRole as R};
+use crate::model::{self, Layer, ModelSpec, Pass, TensorRole as R};
 
 /// A projection with its bias, if it has one.
-pub(super) struct Linear {
-    pub(super) weight: Matrix,
-    bias: Option<Vec<f32>>,
+pub(super) struct Linear<X: Rows> {
+    weight: X::Matrix,
+    bias: Option<X::Vector>,
 }
 
 /// A block's weights.
-pub(super) struct Block {
+pub(super) struct Block<X: Rows> {
     index: usize,
-    attention_norm: Vec<f32>,
-    mixer: Mixer,
-    attention_post_norm: Option<Vec<f32>>,
-    mix_norm: Vec<f32>,
-    mix: Mix,
-    mix_post_norm: Option<Vec<f32>>,
+    attention_norm: X::Vector,
+    mixer: Mixer<X>,
+    attention_post_norm: Option<X::Vector>,
+    mix_norm: X::Vector,
+    mix: Mix<X>,
+    mix_post_norm: Option<X::Vector>,
     sparse: Option<model::Sparse>,
 }
 
 /// What mixes tokens.
-enum Mixer {
-    Attention(Attention),
-    Convolution(ShortConvolution),
-    DeltaNet(DeltaNet),
-}
-
-/// Softmax attention.
-struct Attention {
-    query: Projections,
-    query_norm: Option<Vec<f32>>,
-    key_norm: Option<Vec<f32>>,
-    output: Linear,
-    heads: usize,
-    kv_heads: usize,
-    key_width: usize,
-    value_width: usize,
-    scores: Scores,
-    frequencies: Option<Frequencies>,
-    /// The block whose cache is read.
-    cache: usize,
-    value_norm: bool,
-    gated: bool,
-}
-
-/// Queries, keys and values, each from its matrix or all from one.
-enum Projections {
-    Fused(Linear),
-    Apart {
-        query: Linear,
-        /// Absent where the block reads another's cache.
-        key_value: Option<(Linear, Linear)>,
-    },
+enum Mixer<X: Rows> {
+    Attention(Attention<X>),
+    Convolution(ShortConvolution<X>),
+    DeltaNet(DeltaNet<X>),
 }
 
 /// What a pass hands to each block.
-pub(super) struct Step<'a> {
+pub(super) struct Step<'a, X: Rows> {
     pub(super) pass: &'a Pass,
-    /// Tokens evaluated before.
-    pub(super) position: usize,
-    pub(super) tokens: usize,
+    pub(super) place: &'a X::Place,
+    /// What the kinds of attention see, by number.
+    pub(super) views: Vec<X::View>,
 }
 
-impl Linear {
+impl<X: Rows> Linear<X> {
     pub(super) fn load(
-        weights: &mut Weights<'_>,
+        weights: &mut Weights<'_, X>,
         role: R,
         layer: Option<u32>,
         shape: [usize; 2],
-    ) -> Result<Linear, DecodeError> {
+    ) -> Result<Linear<X>, DecodeError> {
         Ok(Linear {
             weight: weights.matrix(role, layer, shape)?,
             bias: weights.optional(role, layer, "bias", &[shape[0]])?,
         })
     }
 
-    pub(super) fn plain(weight: Matrix) -> Linear {
+    pub(super) fn plain(weight: X::Matrix) -> Linear<X> {
         Linear { weight, bias: None }
     }
 
-    /// [`Linear::read`] of rows that nothing else reads.
-    pub(super) fn apply(&self, x: &[f32]) -> Result<Vec<f32>, DecodeError> {
-        self.read(&Input::new(x, self.weight.columns))
+    /// `[tokens, columns]` to `[tokens, rows]`.
+    pub(super) fn apply(&self, x: &X) -> Result<X, DecodeError> {
+        let [out] = Linear::apply_all([self], x)?;
+        Ok(out)
     }
 
-    /// `[tokens, columns]` to `[tokens, rows]`.
-    pub(super) fn read(&self, x: &Input<'_>) -> Result<Vec<f32>, DecodeError> {
-        let mut out = self.weight.multiply(x)?;
-        if let Some(bias) = &self.bias {
-            for row in out.chunks_exact_mut(bias.len().max(1)) {
-                ops::add(row, bias);
+    /// Several projections of the same rows.
+    pub(super) fn apply_all<const N: usize>(
+        all: [&Linear<X>; N],
+        x: &X,
+    ) -> Result<[X; N], DecodeError> {
+        let mut out = x.products(all.map(|linear| &linear.weight))?;
+        for (out, linear) in out.iter_mut().zip(all) {
+            if let Some(bias) = &linear.bias {
+                out.add_vector(bias)?;
             }
         }
         Ok(out)
     }
 }
 
-impl Attention {
-    fn load(
-        weights: &mut Weights<'_>,
-        spec: &ModelSpec,
-        pass: &Pass,
-        index: usize,
-        attention: &model::Attention,
-        factors: Option<&[f32]>,
-    ) -> Result<Attention, DecodeError> {
-        let (layer, hidden) = (Some(index as u32), spec.dims.hidden as usize);
-        let [heads, kv_heads, key_width, value_width] = [
-            attention.heads,
-            attention.kv_heads,
-            attention.key_dim,
-            attention.value_dim,
-        ]
-        .map(|n| n as usize);
-        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) || key_width == 0 || value_width == 0 {
-            return Err(DecodeError::Hyperparameters {
-                what: format!(
-                    "block {index} has {heads} query heads on {kv_heads} key heads, {key_width} and {value_width} wide"
-                ),
-            });
-        }
-        let gates = if pass.gated_query { 2 } else { 1 };
-        let (queries, keys, values) = (
-            gates * heads * key_width,
-            kv_heads * key_width,
-            kv_heads * value_width,
-        );
-        let own = attention.cache == Cache::Own;
-        let query = match weights.has(R::AttnQkv, layer) {
-            true => Projections::Fused(Linear::load(
-                weights,
-                R::AttnQkv,
-                layer,
-                [queries + keys + values, hidden],
-            )?),
-            false => Projections::Apart {
-                query: Linear::load(weights, R::AttnQ, layer, [queries, hidden])?,
-                key_value: match own {
-                    true => Some((
-                        Linear::load(weights, R::AttnK, layer, [keys, hidden])?,
-                        Linear::load(weights, R::AttnV, layer, [values, hidden])?,
-                    )),
-                    false => None,
-                },
-            },
-        };
-        if !own {
-            // Published files hold them all the same.
-            for role in [R::AttnK, R::AttnV, R::AttnKNorm] {
-                weights.drop_spare(role, layer);
-            }
-        }
-        let window = attention.window.map(|window| window as usize);
-        let skip = pass.rope.skip_every as usize;
-        let turned = skip == 0 || !(index + 1).is_multiple_of(skip);
-        let frequencies =
-            turned.then(|| Frequencies::new(&pass.rope, key_width, window.is_some(), factors));
-        Ok(Attention {
-            query,
-            query_norm: weights.optional(R::AttnQNorm, layer, "weight", &[key_width])?,
-            key_norm: weights.optional(R::AttnKNorm, layer, "weight", &[key_width])?,
-            output: Linear::load(weights, R::AttnOutput, layer, [hidden, heads * value_width])?,
-            heads,
-            kv_heads,
-            key_width,
-            value_width,
-            scores: Scores {
-                scale: pass
-                    .attention_scale
-                    .unwrap_or(1.0 / (key_width as f32).sqrt()),
-                cap: pass.attention_softcap,
-                window,
-            },
-            frequencies,
-            cache: cache_of(&spec.layers, index),
-            value_norm: pass.value_norm,
-            gated: pass.gated_query,
-        })
-    }
-
-    fn apply(
-        &self,
-        x: &[f32],
-        step: &Step<'_>,
-        memory: &mut [Memory],
-    ) -> Result<Vec<f32>, DecodeError> {
-        let epsilon = step.pass.norm_epsilon;
-        let (mut queries, key_value) = self.project(x)?;
-        let gates = self.gated.then(|| self.split_gates(&mut queries));
-        let angles = self
-            .frequencies
-            .as_ref()
-            .map(|f| f.angles(step.position, step.tokens));
-        let prepare = |rows: &mut [f32], norm: &Option<Vec<f32>>, heads: usize| {
-            if let Some(norm) = norm {
-                ops::rms_norm(rows, norm, epsilon);
-            }
-            if let Some(angles) = &angles {
-                Angles::turn(angles, rows, heads, self.key_width);
-            }
-        };
-        prepare(&mut queries, &self.query_norm, self.heads);
-        let Some(Memory::Tokens([keys, values])) = memory.get_mut(self.cache) else {
-            return Err(DecodeError::Hyperparameters {
-                what: format!("block {} has no cache that another could share", self.cache),
-            });
-        };
-        if let Some((mut k, mut v)) = key_value {
-            prepare(&mut k, &self.key_norm, self.kv_heads);
-            if self.value_norm {
-                ops::plain_norm(&mut v, self.value_width, epsilon);
-            }
-            keys.write(step.position, &k);
-            values.write(step.position, &v);
-        }
-        let mut mixed = attend(
-            &queries,
-            self.heads,
-            keys,
-            values,
-            step.position,
-            self.scores,
-        );
-        if let Some(gates) = gates {
-            for (x, gate) in mixed.iter_mut().zip(gates) {
-                *x *= ops::sigmoid(gate);
-            }
-        }
-        self.output.apply(&mixed)
-    }
-
-    /// Queries, and keys and values where the block has its own.
-    #[allow(clippy::type_complexity)]
-    fn project(&self, x: &[f32]) -> Result<(Vec<f32>, Option<(Vec<f32>, Vec<f32>)>), DecodeError> {
-        match &self.query {
-            Projections::Apart { query, key_value } => {
-                let x = Input::new(x, query.weight.columns);
-                let queries = query.read(&x)?;
-                let key_value = match key_value {
-                    Some((key, value)) => Some((key.read(&x)?, value.read(&x)?)),
-                    None => None,
-                };
-                Ok((queries, key_value))
-            }
-            Projections::Fused(all) => {
-                let all_rows = all.apply(x)?;
-                let (keys, values) = (
-                    self.kv_heads * self.key_width,
-                    self.kv_heads * self.value_width,
-                );
-                let width = all.weight.rows.max(1);
-                let queries = width - keys - values;
-                let part = |from: usize, len: usize| -> Vec<f32> {
-                    let rows = all_rows.chunks_exact(width);
-                    rows.flat_map(|row| row.get(from..from + len).unwrap_or_default())
-                        .copied()
-                        .collect()
-                };
-                Ok((
-                    part(0, queries),
-                    Some((part(queries, keys), part(queries + keys, values))),
-                ))
-            }
-        }
-    }
-
-    /// Takes the gate that stands behind each query head out of `queries`.
-    fn split_gates(&self, queries: &mut Vec<f32>) -> Vec<f32> {
-        let width = self.key_width;
-        let pairs = || {
-            queries
-                .chunks_exact(2 * width)
-                .map(|pair| pair.split_at(width))
-        };
-        let gates = pairs().flat_map(|(_, gate)| gate).copied().collect();
-        let only = pairs().flat_map(|(query, _)| query).copied().collect();
-        *queries = only;
-        gates
-    }
-}
-
-/// The block whose cache block `index` reads: its own, or that of the last block before the shared
-/// ones that sees as far as it does.
-fn cache_of(layers: &[Layer], index: usize) -> usize {
-    let attention = |i: usize| layers.get(i).and_then(|l| l.mixer.attention.as_ref());
-    match attention(index) {
-        Some(shared) if shared.cache == Cache::Shared => {
-            let same = |i: &usize| {
-                attention(*i).is_some_and(|a| a.cache == Cache::Own && a.window == shared.window)
-            };
-            (0..index).rev().find(same).unwrap_or(index)
-        }
-        _ => index,
-    }
-}
-
-impl Block {
+impl<X: Rows> Block<X> {
     pub(super) fn load(
-        weights: &mut Weights<'_>,
+        weights: &mut Weights<'_, X>,
         spec: &ModelSpec,
         pass: &Pass,
         index: usize,
         layer: &Layer,
-        factors: Option<&[f32]>,
-    ) -> Result<Block, DecodeError> {
+        kinds: &mut Kinds,
+    ) -> Result<Block<X>, DecodeError> {
         let (number, hidden) = (index as u32, spec.dims.hidden as usize);
         let at = Some(number);
-        let attention_norm = weights.floats(R::AttnNorm, at, &[hidden])?;
+        let attention_norm = weights.vector(R::AttnNorm, at, hidden)?;
         let mixer = match (&layer.mixer.attention, &layer.mixer.recurrent) {
             (Some(attention), None) => Mixer::Attention(Attention::load(
-                weights, spec, pass, index, attention, factors,
+                weights, spec, pass, index, attention, kinds,
             )?),
             (None, Some(state)) if weights.has(R::ShortconvIn, at) => {
                 let elements = state.conv_elements;
@@ -363,41 +136,39 @@ impl Block {
         })
     }
 
-    /// Adds what the block computes to the residual stream `x`.
+    /// The residual stream `x` with what the block adds to it.
     pub(super) fn apply(
         &self,
-        x: &mut [f32],
-        step: &Step<'_>,
-        memory: &mut [Memory],
-    ) -> Result<(), DecodeError> {
-        let normed = self.normed(x, step.pass.norm_epsilon);
-        let mixed = self.tokens(&normed, step, memory)?;
-        ops::add(x, &mixed);
-        let mixed = self.channels(x, step)?;
-        ops::add(x, &mixed);
-        Ok(())
+        x: X,
+        step: &Step<'_, X>,
+        memory: &mut [Memory<X>],
+    ) -> Result<X, DecodeError> {
+        let normed = self.normed(&x, step)?;
+        let x = x.add(&self.tokens(&normed, step, memory)?)?;
+        let mixed = self.channels(&x, step)?;
+        x.add(&mixed)
     }
 
     /// The residual stream as the mixing of tokens reads it.
-    pub(super) fn normed(&self, x: &[f32], epsilon: f32) -> Vec<f32> {
-        ops::normed(x, &self.attention_norm, epsilon)
+    pub(super) fn normed(&self, x: &X, step: &Step<'_, X>) -> Result<X, DecodeError> {
+        x.clone()
+            .rms_norm(&self.attention_norm, step.pass.norm_epsilon)
     }
 
     /// What mixing tokens adds.
     pub(super) fn tokens(
         &self,
-        normed: &[f32],
-        step: &Step<'_>,
-        memory: &mut [Memory],
-    ) -> Result<Vec<f32>, DecodeError> {
-        let epsilon = step.pass.norm_epsilon;
-        let mut mixed = match (&self.mixer, memory.get_mut(self.index)) {
+        normed: &X,
+        step: &Step<'_, X>,
+        memory: &mut [Memory<X>],
+    ) -> Result<X, DecodeError> {
+        let mixed = match (&self.mixer, memory.get_mut(self.index)) {
             (Mixer::Attention(attention), _) => attention.apply(normed, step, memory)?,
             (Mixer::Convolution(mixer), Some(Memory::State(state))) => {
-                mixer.apply(normed, state)?
+                mixer.apply(normed, step, state)?
             }
             (Mixer::DeltaNet(mixer), Some(Memory::State(state))) => {
-                mixer.apply(normed, epsilon, state)?
+                mixer.apply(normed, step, state)?
             }
             _ => {
                 return Err(DecodeError::Hyperparameters {
@@ -405,21 +176,20 @@ impl Block {
                 });
             }
         };
-        if let Some(norm) = &self.attention_post_norm {
-            ops::rms_norm(&mut mixed, norm, epsilon);
+        match &self.attention_post_norm {
+            Some(norm) => mixed.rms_norm(norm, step.pass.norm_epsilon),
+            None => Ok(mixed),
         }
-        Ok(mixed)
     }
 
     /// What mixing channels adds.
-    pub(super) fn channels(&self, x: &[f32], step: &Step<'_>) -> Result<Vec<f32>, DecodeError> {
+    pub(super) fn channels(&self, x: &X, step: &Step<'_, X>) -> Result<X, DecodeError> {
         let epsilon = step.pass.norm_epsilon;
-        let normed = ops::normed(x, &self.mix_norm, epsilon);
-        let activation = step.pass.activation;
-        let mut mixed = self.mix.apply(&normed, activation, self.sparse.as_ref())?;
-        if let Some(norm) = &self.mix_post_norm {
-            ops::rms_norm(&mut mixed, norm, epsilon);
+        let normed = x.clone().rms_norm(&self.mix_norm, epsilon)?;
+        let mixed = self.mix.apply(&normed, step, self.sparse.as_ref())?;
+        match &self.mix_post_norm {
+            Some(norm) => mixed.rms_norm(norm, epsilon),
+            None => Ok(mixed),
         }
-        Ok(mixed)
     }
 }

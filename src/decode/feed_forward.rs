@@ -1,39 +1,38 @@
 //! What mixes channels: a gated feed-forward, or experts of which a router picks some.
 
 use super::DecodeError;
-use super::block::Linear;
-use super::kernels::Input;
-use super::matrix::Matrix;
-use super::ops::{self, softmax};
+use super::block::{Linear, Step};
+use super::host::ops::softmax;
+use super::rows::Rows;
 use super::weights::Weights;
-use crate::model::{Activation, FeedForward, Sparse, TensorRole as R};
+use crate::model::{FeedForward, Sparse, TensorRole as R};
 
 /// A block's feed-forward.
-pub(super) enum Mix {
+pub(super) enum Mix<X: Rows> {
     None,
-    Dense(Gated),
+    Dense(Gated<X>),
     Experts {
-        router: Matrix,
-        experts: Vec<Gated>,
+        router: X::Matrix,
+        experts: Vec<Gated<X>>,
         used: usize,
     },
 }
 
 /// `down(activation(gate(x)) x up(x))`.
-pub(super) struct Gated {
-    gate: Option<Linear>,
-    up: Linear,
-    down: Linear,
+pub(super) struct Gated<X: Rows> {
+    gate: Option<Linear<X>>,
+    up: Linear<X>,
+    down: Linear<X>,
     inner: usize,
 }
 
-impl Gated {
+impl<X: Rows> Gated<X> {
     fn load(
-        weights: &mut Weights<'_>,
+        weights: &mut Weights<'_, X>,
         layer: u32,
         hidden: usize,
         inner: usize,
-    ) -> Result<Gated, DecodeError> {
+    ) -> Result<Gated<X>, DecodeError> {
         let at = Some(layer);
         // Without a gate of its own, the matrix holds gate and up, one behind the other.
         let gated = weights.has(R::FfnGate, at);
@@ -50,45 +49,25 @@ impl Gated {
         })
     }
 
-    fn apply(
-        &self,
-        x: &[f32],
-        activation: Activation,
-        sparse: Option<&Sparse>,
-    ) -> Result<Vec<f32>, DecodeError> {
-        let x = Input::new(x, self.up.weight.columns);
-        let up = self.up.read(&x)?;
-        let (mut gate, up) = match &self.gate {
-            Some(gate) => (gate.read(&x)?, up),
-            None => {
-                let halves = || up.chunks_exact((2 * self.inner).max(1));
-                let half = |row: &[f32], second: bool| -> Vec<f32> {
-                    let (first, last) = row.split_at(self.inner.min(row.len()));
-                    if second {
-                        last.to_vec()
-                    } else {
-                        first.to_vec()
-                    }
-                };
-                let gate: Vec<f32> = halves().flat_map(|row| half(row, false)).collect();
-                (gate, halves().flat_map(|row| half(row, true)).collect())
-            }
+    fn apply(&self, x: &X, step: &Step<'_, X>, sparse: Option<&Sparse>) -> Result<X, DecodeError> {
+        let [mut gate, up] = match &self.gate {
+            Some(gate) => Linear::apply_all([gate, &self.up], x)?,
+            None => self.up.apply(x)?.halves(self.inner)?,
         };
         if let Some(sparse) = sparse {
-            ops::sparsify(&mut gate, self.inner, sparse);
+            gate = gate.sparsify(sparse)?;
         }
-        ops::gate(&mut gate, &up, activation);
-        self.down.apply(&gate)
+        self.down.apply(&gate.gate(&up, step.pass.activation)?)
     }
 }
 
-impl Mix {
+impl<X: Rows> Mix<X> {
     pub(super) fn load(
-        weights: &mut Weights<'_>,
+        weights: &mut Weights<'_, X>,
         layer: u32,
         hidden: usize,
         kind: &FeedForward,
-    ) -> Result<Mix, DecodeError> {
+    ) -> Result<Mix<X>, DecodeError> {
         let at = Some(layer);
         Ok(match *kind {
             FeedForward::None => Mix::None,
@@ -122,59 +101,51 @@ impl Mix {
     /// `[tokens, hidden]` to `[tokens, hidden]`.
     pub(super) fn apply(
         &self,
-        x: &[f32],
-        activation: Activation,
+        x: &X,
+        step: &Step<'_, X>,
         sparse: Option<&Sparse>,
-    ) -> Result<Vec<f32>, DecodeError> {
+    ) -> Result<X, DecodeError> {
         match self {
-            Mix::None => Ok(vec![0.0; x.len()]),
-            Mix::Dense(gated) => gated.apply(x, activation, sparse),
+            Mix::None => x.clone().scale(0.0),
+            Mix::Dense(gated) => gated.apply(x, step, sparse),
             Mix::Experts {
                 router,
                 experts,
                 used,
-            } => routed(x, router, experts, *used, activation),
+            } => routed(x, router, experts, *used, step),
         }
     }
 }
 
 /// Each token's likeliest experts, weighted by a softmax over all, made to sum to one.
-fn routed(
-    x: &[f32],
-    router: &Matrix,
-    experts: &[Gated],
+fn routed<X: Rows>(
+    x: &X,
+    router: &X::Matrix,
+    experts: &[Gated<X>],
     used: usize,
-    activation: Activation,
-) -> Result<Vec<f32>, DecodeError> {
-    let hidden = router.columns.max(1);
-    let mut odds = router.multiply(&Input::new(x, hidden))?;
-    let mut tokens_of: Vec<Vec<(usize, f32)>> = vec![Vec::new(); experts.len()];
-    for (token, odds) in odds.chunks_exact_mut(router.rows.max(1)).enumerate() {
+    step: &Step<'_, X>,
+) -> Result<X, DecodeError> {
+    let [odds] = x.products([router])?;
+    let mut odds = odds.into_host()?;
+    let mut tokens_of = vec![(Vec::new(), Vec::new()); experts.len()];
+    for (token, odds) in odds.chunks_exact_mut(experts.len().max(1)).enumerate() {
         softmax(odds);
         let mut order: Vec<usize> = (0..odds.len()).collect();
         order.sort_by(|&a, &b| odds[b].total_cmp(&odds[a]));
         order.truncate(used);
         let sum: f32 = order.iter().map(|&expert| odds[expert]).sum();
         for expert in order {
-            if let Some(tokens) = tokens_of.get_mut(expert) {
-                tokens.push((token, odds[expert] / sum));
+            if let Some((tokens, factors)) = tokens_of.get_mut(expert) {
+                tokens.push(token as u32);
+                factors.push(odds[expert] / sum);
             }
         }
     }
-    let mut out = vec![0.0; x.len()];
-    let row = |token: usize| token * hidden..(token + 1) * hidden;
-    for (expert, tokens) in experts
-        .iter()
-        .zip(&tokens_of)
-        .filter(|(_, tokens)| !tokens.is_empty())
-    {
-        let rows = tokens.iter().filter_map(|&(token, _)| x.get(row(token)));
-        let mixed = expert.apply(&rows.collect::<Vec<_>>().concat(), activation, None)?;
-        for (&(token, weight), mixed) in tokens.iter().zip(mixed.chunks_exact(hidden)) {
-            let out = out.get_mut(row(token)).unwrap_or_default();
-            for (out, mixed) in out.iter_mut().zip(mixed) {
-                *out += weight * mixed;
-            }
+    let mut out = X::from_host(step.place, vec![0.0; x.tokens() * x.width()], x.width())?;
+    for (expert, (tokens, factors)) in experts.iter().zip(tokens_of) {
+        if !tokens.is_empty() {
+            let mixed = expert.apply(&x.pick(&tokens)?, step, None)?;
+            out = out.add_at(&tokens, factors, mixed)?;
         }
     }
     Ok(out)

@@ -7,17 +7,14 @@
 
 mod attention;
 mod block;
-mod cache;
 mod chat;
 mod error;
 mod feed_forward;
 mod forward;
-mod kernels;
-mod matrix;
-mod ops;
-mod parallel;
+mod host;
 mod recurrent;
 mod rope;
+mod rows;
 mod streams;
 mod tokenizer;
 mod weights;
@@ -29,15 +26,11 @@ use crate::units::Bytes;
 
 pub use chat::{Message, prompt};
 pub use error::DecodeError;
-pub use parallel::threads;
+pub use host::{has_kernel, threads};
 pub use tokenizer::Tokenizer;
 
-use forward::Network;
-
-/// Whether products of `dtype` are the decoder's own on this processor; others are candle's.
-pub fn has_kernel(dtype: Dtype) -> bool {
-    kernels::available(dtype)
-}
+use forward::{Decoder, Sequence, Wanted};
+use host::HostRows;
 
 /// How a model is loaded.
 #[derive(Clone, Debug)]
@@ -71,8 +64,7 @@ pub struct Held {
 
 /// A model in memory with the state of one sequence.
 pub struct Model {
-    network: Network,
-    state: forward::State,
+    decoder: Box<dyn Decoder>,
     ubatch: usize,
     logits: Vec<f32>,
 }
@@ -91,11 +83,9 @@ impl Model {
         options: &LoadOptions,
         progress: &mut dyn FnMut(Bytes),
     ) -> Result<Model, DecodeError> {
-        let network = Network::load(checkpoint, spec, options, progress)?;
-        let state = network.state(spec, options)?;
+        let decoder = Sequence::<HostRows>::load((), checkpoint, spec, options, progress)?;
         Ok(Model {
-            network,
-            state,
+            decoder: Box::new(decoder),
             ubatch: options.ubatch.clamp(1, 1 << 16) as usize,
             logits: Vec::new(),
         })
@@ -111,10 +101,10 @@ impl Model {
         let mut left = tokens.chunks(self.ubatch).peekable();
         while let Some(some) = left.next() {
             let wanted = match left.peek() {
-                Some(_) => forward::Wanted::Nothing,
-                None => forward::Wanted::Last,
+                Some(_) => Wanted::Nothing,
+                None => Wanted::Last,
             };
-            self.logits = self.network.forward(&mut self.state, some, wanted)?;
+            self.logits = self.decoder.forward(some, wanted)?;
         }
         Ok(&self.logits)
     }
@@ -136,8 +126,7 @@ impl Model {
         self.check(tokens)?;
         let mut all = Vec::new();
         for some in tokens.chunks(self.ubatch) {
-            let wanted = forward::Wanted::All;
-            all.extend(self.network.forward(&mut self.state, some, wanted)?);
+            all.extend(self.decoder.forward(some, Wanted::All)?);
         }
         Ok(all)
     }
@@ -160,30 +149,27 @@ impl Model {
 
     /// Forgets every token; weights and cache stay allocated.
     pub fn reset(&mut self) {
-        self.state.reset();
+        self.decoder.reset();
     }
 
     /// Tokens evaluated so far.
     pub fn position(&self) -> usize {
-        self.state.position
+        self.decoder.position()
     }
 
     /// Tokens that the cache holds.
     pub fn context(&self) -> usize {
-        self.state.context
+        self.decoder.context()
     }
 
     /// Entries of the vocabulary.
     pub fn vocabulary(&self) -> usize {
-        self.network.vocabulary()
+        self.decoder.vocabulary()
     }
 
     /// What is held in memory.
     pub fn held(&self) -> Held {
-        Held {
-            weights: self.network.bytes(),
-            cache: self.state.bytes(),
-        }
+        self.decoder.held()
     }
 }
 

@@ -1,12 +1,12 @@
-//! What mixes tokens without a cache of all of them: short convolutions and gated delta nets.
+//! What mixes tokens without a cache of all of them: short convolutions and gated delta nets. Their
+//! steps from token to token run on the processor, wherever the projections around them do.
 //!
 //! Sources: `lfm2.cpp`, `qwen35.cpp` and `delta-net-base.cpp` in `src/models` of llama.cpp.
 
 use super::DecodeError;
-use super::block::Linear;
-use super::kernels::{Input, add_scaled, dot};
-use super::ops;
-use super::parallel::pieces;
+use super::block::{Linear, Step};
+use super::host::{add_scaled, dot, ops, pieces};
+use super::rows::Rows;
 use super::weights::Weights;
 use crate::model::{Activation, TensorRole as R};
 
@@ -61,20 +61,20 @@ fn convolve(rows: &mut [f32], kernel: &[f32], channels: usize, window: &mut [f32
 }
 
 /// LFM2's gated convolution: `out(c x conv(b x x))`.
-pub(super) struct ShortConvolution {
-    input: Linear,
+pub(super) struct ShortConvolution<X: Rows> {
+    input: Linear<X>,
     kernel: Vec<f32>,
-    output: Linear,
+    output: Linear<X>,
     channels: usize,
 }
 
-impl ShortConvolution {
+impl<X: Rows> ShortConvolution<X> {
     pub(super) fn load(
-        weights: &mut Weights<'_>,
+        weights: &mut Weights<'_, X>,
         layer: u32,
         hidden: usize,
         conv_elements: u64,
-    ) -> Result<ShortConvolution, DecodeError> {
+    ) -> Result<ShortConvolution<X>, DecodeError> {
         let at = Some(layer);
         let size = conv_elements as usize / hidden.max(1) + 1;
         Ok(ShortConvolution {
@@ -85,56 +85,51 @@ impl ShortConvolution {
         })
     }
 
-    pub(super) fn apply(&self, x: &[f32], state: &mut Recurrence) -> Result<Vec<f32>, DecodeError> {
+    pub(super) fn apply(
+        &self,
+        x: &X,
+        step: &Step<'_, X>,
+        state: &mut Recurrence,
+    ) -> Result<X, DecodeError> {
+        let channels = self.channels;
         let all = self.input.apply(x)?;
-        let parts = || {
-            all.chunks_exact((3 * self.channels).max(1))
-                .map(|row| row.split_at(self.channels))
-        };
-        let gated = parts().flat_map(|(b, rest)| {
-            let x = rest.get(self.channels..).unwrap_or_default();
-            b.iter().zip(x).map(|(b, x)| b * x)
-        });
-        let mut mixed: Vec<f32> = gated.collect();
-        convolve(&mut mixed, &self.kernel, self.channels, &mut state.window);
-        for (mixed, c) in mixed
-            .iter_mut()
-            .zip(parts().flat_map(|(_, rest)| rest.iter().take(self.channels)))
-        {
-            *mixed *= c;
-        }
-        self.output.apply(&mixed)
+        let part = |part: usize| all.columns(part * channels..(part + 1) * channels);
+        let (b, c, x) = (part(0)?, part(1)?, part(2)?);
+        let mut mixed = b.times(&x)?.into_host()?;
+        convolve(&mut mixed, &self.kernel, channels, &mut state.window);
+        let mixed = X::from_host(step.place, mixed, channels)?;
+        self.output.apply(&mixed.times(&c)?)
     }
 }
 
 /// A gated delta net: each head keeps a matrix from keys to values, forgets some of it with every
 /// token and corrects what it gives for the token's key.
-pub(super) struct DeltaNet {
-    projection: Linear,
-    gate: Linear,
-    beta: Linear,
-    alpha: Linear,
+pub(super) struct DeltaNet<X: Rows> {
+    projection: Linear<X>,
+    gate: Linear<X>,
+    beta: Linear<X>,
+    alpha: Linear<X>,
     kernel: Vec<f32>,
     /// What is added to `alpha`, and what it is multiplied with.
     decay: (Vec<f32>, Vec<f32>),
-    norm: Vec<f32>,
-    output: Linear,
+    norm: X::Vector,
+    output: Linear<X>,
     key_heads: usize,
     key_width: usize,
     heads: usize,
     width: usize,
 }
 
-impl DeltaNet {
+impl<X: Rows> DeltaNet<X> {
     /// Sizes follow from the tensors and from `state_elements`, heads x value width x key width.
     pub(super) fn load(
-        weights: &mut Weights<'_>,
+        weights: &mut Weights<'_, X>,
         layer: u32,
         hidden: usize,
         state_elements: u64,
-    ) -> Result<DeltaNet, DecodeError> {
+    ) -> Result<DeltaNet<X>, DecodeError> {
         let at = Some(layer);
-        let rows = |weights: &Weights<'_>, role| {
+        let rows = |weights: &Weights<'_, X>, role| {
             weights
                 .shape(role, at, "weight")
                 .and_then(|s| s.first().copied())
@@ -169,7 +164,7 @@ impl DeltaNet {
                 weights.named_floats(&offset, &[heads])?,
                 weights.named_floats(&decay, &[heads])?,
             ),
-            norm: weights.floats(R::SsmNorm, at, &[width])?,
+            norm: weights.vector(R::SsmNorm, at, width)?,
             output: Linear::load(weights, R::SsmOut, at, [hidden, inner])?,
             key_heads: key_heads as usize,
             key_width: key_width as usize,
@@ -180,16 +175,16 @@ impl DeltaNet {
 
     pub(super) fn apply(
         &self,
-        x: &[f32],
-        epsilon: f32,
+        x: &X,
+        step: &Step<'_, X>,
         state: &mut Recurrence,
-    ) -> Result<Vec<f32>, DecodeError> {
-        let x = Input::new(x, self.projection.weight.columns);
-        let mut mixed = self.projection.read(&x)?;
-        let gate = self.gate.read(&x)?;
-        let beta = self.beta.read(&x)?;
-        let alpha = self.alpha.read(&x)?;
-        let channels = self.projection.weight.rows;
+    ) -> Result<X, DecodeError> {
+        let (epsilon, tokens) = (step.pass.norm_epsilon, x.tokens());
+        let all = [&self.projection, &self.gate, &self.beta, &self.alpha];
+        let [mixed, gate, beta, alpha] = Linear::apply_all(all, x)?;
+        let channels = mixed.width();
+        let mut mixed = mixed.into_host()?;
+        let (beta, alpha) = (beta.into_host()?, alpha.into_host()?);
         convolve(&mut mixed, &self.kernel, channels, &mut state.window);
         for x in &mut mixed {
             *x = ops::activate(*x, Activation::Silu);
@@ -202,7 +197,6 @@ impl DeltaNet {
                 ops::scale(head, 1.0 / length);
             }
         });
-        let tokens = x.tokens();
         let mut by_head = vec![0.0; tokens * self.heads * self.width];
         let states = state.matrix.chunks_exact_mut(self.width * self.key_width);
         let mut heads: Vec<(&mut [f32], &mut [f32])> = states
@@ -235,10 +229,8 @@ impl DeltaNet {
                     .copy_from_slice(row);
             }
         }
-        ops::rms_norm(&mut out, &self.norm, epsilon);
-        for (out, gate) in out.iter_mut().zip(gate) {
-            *out *= ops::activate(gate, Activation::Silu);
-        }
+        let out = X::from_host(step.place, out, self.heads * self.width)?;
+        let out = gate.gate(&out.rms_norm(&self.norm, epsilon)?, Activation::Silu)?;
         self.output.apply(&out)
     }
 

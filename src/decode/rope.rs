@@ -4,11 +4,10 @@
 //! computed when it starts. Source of the formulas: `rope_yarn` and `ggml_rope_yarn_corr_dims` of
 //! ggml's `ggml-cpu/ops.cpp` and `ggml.c`.
 
-use super::ops::each_row;
 use crate::model::{Rope, RopeStyle};
 
 /// Frequencies of the pairs of a head.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Frequencies {
     /// Radians a token, for each pair.
     steps: Vec<f32>,
@@ -18,10 +17,13 @@ pub(super) struct Frequencies {
 }
 
 /// Cosines and sines of some tokens: `[tokens, pairs]` each.
-pub(super) struct Angles<'a> {
-    frequencies: &'a Frequencies,
-    cosines: Vec<f32>,
-    sines: Vec<f32>,
+#[derive(Clone, Debug)]
+pub(super) struct Angles {
+    pub(super) cosines: Vec<f32>,
+    pub(super) sines: Vec<f32>,
+    /// Pairs of a head that turn.
+    pub(super) pairs: usize,
+    pub(super) style: RopeStyle,
 }
 
 impl Frequencies {
@@ -72,45 +74,17 @@ impl Frequencies {
     }
 
     /// The angles of `tokens` tokens from `position` on.
-    pub(super) fn angles(&self, position: usize, tokens: usize) -> Angles<'_> {
+    pub(super) fn angles(&self, position: usize, tokens: usize) -> Angles {
         let angle = |token: usize| {
             let position = (position + token) as f32;
             self.steps.iter().map(move |step| position * step)
         };
         let all = || (0..tokens).flat_map(angle);
         Angles {
-            frequencies: self,
             cosines: all().map(|a| a.cos() * self.magnitude).collect(),
             sines: all().map(|a| a.sin() * self.magnitude).collect(),
+            pairs: self.steps.len(),
+            style: self.style,
         }
-    }
-}
-
-impl Angles<'_> {
-    /// Turns `rows`: `[tokens, heads, head]`.
-    pub(super) fn turn(&self, rows: &mut [f32], heads: usize, head: usize) {
-        let pairs = self.frequencies.steps.len();
-        each_row(rows, heads * head, |token, row| {
-            let range = token * pairs..(token + 1) * pairs;
-            let cosines = self.cosines.get(range.clone()).unwrap_or_default();
-            let sines = self.sines.get(range).unwrap_or_default();
-            for head in row.chunks_exact_mut(head.max(1)) {
-                match self.frequencies.style {
-                    RopeStyle::Halves => {
-                        let (first, second) = head.split_at_mut(pairs);
-                        let turns = cosines.iter().zip(sines);
-                        for ((x, y), (c, s)) in first.iter_mut().zip(second).zip(turns) {
-                            (*x, *y) = (*x * c - *y * s, *x * s + *y * c);
-                        }
-                    }
-                    RopeStyle::Neighbours => {
-                        let turns = cosines.iter().zip(sines);
-                        for ([x, y], (c, s)) in head.as_chunks_mut().0.iter_mut().zip(turns) {
-                            (*x, *y) = (*x * c - *y * s, *x * s + *y * c);
-                        }
-                    }
-                }
-            }
-        });
     }
 }

@@ -1,6 +1,7 @@
 //! The tensors of a GGUF, taken one by one by name, shape-checked, read whole.
 //!
-//! In: a checkpoint and its description. Out: matrices in their stored format and vectors in F32.
+//! In: a checkpoint and its description. Out: matrices in their stored format and vectors in F32,
+//! where the pass computes.
 //! Must not: know what a tensor is for. What nobody takes is an error at the end: a pass that left
 //! a tensor out would compute another model.
 
@@ -8,14 +9,15 @@ use std::collections::HashMap;
 use std::fs::File;
 
 use super::DecodeError;
-use super::matrix::Matrix;
+use super::rows::Rows;
 use crate::checkpoint::{Checkpoint, StoredTensor};
 use crate::model::{ModelSpec, Tensor, TensorRole, Touch};
 use crate::quantize::blocks;
 use crate::units::Bytes;
 
 /// Tensors that wait to be taken.
-pub(super) struct Weights<'a> {
+pub(super) struct Weights<'a, X: Rows> {
+    place: &'a X::Place,
     checkpoint: &'a Checkpoint,
     files: Vec<File>,
     tensors: HashMap<&'a str, &'a Tensor>,
@@ -25,13 +27,14 @@ pub(super) struct Weights<'a> {
     progress: &'a mut dyn FnMut(Bytes),
 }
 
-impl<'a> Weights<'a> {
+impl<'a, X: Rows> Weights<'a, X> {
     /// Opens the files of `checkpoint`.
     pub(super) fn open(
+        place: &'a X::Place,
         checkpoint: &'a Checkpoint,
         spec: &'a ModelSpec,
         progress: &'a mut dyn FnMut(Bytes),
-    ) -> Result<Weights<'a>, DecodeError> {
+    ) -> Result<Weights<'a, X>, DecodeError> {
         let open = |file: &crate::checkpoint::CheckpointFile| {
             File::open(&file.path).map_err(|source| DecodeError::Read {
                 path: file.path.clone(),
@@ -45,6 +48,7 @@ impl<'a> Weights<'a> {
             .map(open)
             .collect::<Result<_, _>>()?;
         Ok(Weights {
+            place,
             checkpoint,
             files,
             tensors: spec.tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
@@ -67,11 +71,10 @@ impl<'a> Weights<'a> {
         role: TensorRole,
         layer: Option<u32>,
         shape: [usize; 2],
-    ) -> Result<Matrix, DecodeError> {
+    ) -> Result<X::Matrix, DecodeError> {
         let (tensor, bytes) = self.take(&role.gguf_name(layer, "weight"), &shape)?;
-        let matrix = Matrix::new(&tensor.name, tensor.dtype, shape, bytes)?;
-        self.held += matrix.bytes();
-        Ok(matrix)
+        self.held += Bytes(bytes.len() as u64);
+        X::matrix(self.place, &tensor.name, tensor.dtype, shape, bytes)
     }
 
     /// A stack of matrices, one for each expert or stream.
@@ -80,15 +83,15 @@ impl<'a> Weights<'a> {
         role: TensorRole,
         layer: Option<u32>,
         [count, rows, columns]: [usize; 3],
-    ) -> Result<Vec<Matrix>, DecodeError> {
+    ) -> Result<Vec<X::Matrix>, DecodeError> {
         let name = role.gguf_name(layer, "weight");
         let (tensor, bytes) = self.take(&name, &[count, rows, columns])?;
+        self.held += Bytes(bytes.len() as u64);
         let each = bytes.len() / count.max(1);
         let parts = bytes.chunks_exact(each.max(1));
-        let matrix = |part: &[u8]| Matrix::new(&name, tensor.dtype, [rows, columns], part.to_vec());
-        let stack: Vec<Matrix> = parts.map(matrix).collect::<Result<_, _>>()?;
-        self.held += stack.iter().map(Matrix::bytes).sum();
-        Ok(stack)
+        let shape = [rows, columns];
+        let matrix = |part: &[u8]| X::matrix(self.place, &name, tensor.dtype, shape, part.to_vec());
+        parts.map(matrix).collect()
     }
 
     /// A weight of any shape as F32, outermost dimension first.
@@ -101,22 +104,36 @@ impl<'a> Weights<'a> {
         self.named_floats(&role.gguf_name(layer, "weight"), shape)
     }
 
-    /// [`Weights::floats`] if the tensor is there.
+    /// A weight of one dimension.
+    pub(super) fn vector(
+        &mut self,
+        role: TensorRole,
+        layer: Option<u32>,
+        len: usize,
+    ) -> Result<X::Vector, DecodeError> {
+        let values = self.floats(role, layer, &[len])?;
+        X::vector(self.place, values)
+    }
+
+    /// [`Weights::vector`] if the tensor is there.
     pub(super) fn optional(
         &mut self,
         role: TensorRole,
         layer: Option<u32>,
         part: &str,
         shape: &[usize],
-    ) -> Result<Option<Vec<f32>>, DecodeError> {
+    ) -> Result<Option<X::Vector>, DecodeError> {
         let name = role.gguf_name(layer, part);
         match self.tensors.contains_key(name.as_str()) {
-            true => self.named_floats(&name, shape).map(Some),
+            true => {
+                let values = self.named_floats(&name, shape)?;
+                X::vector(self.place, values).map(Some)
+            }
             false => Ok(None),
         }
     }
 
-    /// The same for a tensor whose name does not end in `.weight`.
+    /// [`Weights::floats`] of a tensor whose name does not end in `.weight`.
     pub(super) fn named_floats(
         &mut self,
         name: &str,

@@ -6,7 +6,7 @@
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::DecodeError;
+use super::super::DecodeError;
 use super::kernels::widen;
 use crate::dtype::Dtype;
 use crate::units::Bytes;
@@ -15,7 +15,7 @@ use crate::units::Bytes;
 const BLOCK: usize = 32;
 
 /// Keys or values: `[heads, cells, width]`, so that a head's cells lie one behind the other.
-pub(super) struct Rows {
+pub(in super::super) struct Cells {
     pub(super) heads: usize,
     pub(super) cells: usize,
     pub(super) width: usize,
@@ -42,7 +42,7 @@ fn zeroed<T: Clone>(zero: T, count: Option<usize>) -> Result<Vec<T>, DecodeError
     Ok(out)
 }
 
-impl Rows {
+impl Cells {
     /// Allocates the cache of one block.
     ///
     /// Errors if there is no cache of `dtype`, or not so much memory. A width that Q8_0 does not
@@ -50,7 +50,7 @@ impl Rows {
     pub(super) fn new(
         dtype: Dtype,
         [heads, cells, width]: [usize; 3],
-    ) -> Result<Rows, DecodeError> {
+    ) -> Result<Cells, DecodeError> {
         let count = heads.checked_mul(cells).and_then(|n| n.checked_mul(width));
         let store = match dtype {
             Dtype::F16 => Store::F16(zeroed(f16::ZERO, count)?),
@@ -60,7 +60,7 @@ impl Rows {
             },
             _ => return Err(DecodeError::KvType { dtype }),
         };
-        Ok(Rows {
+        Ok(Cells {
             heads,
             cells,
             width,

@@ -16,7 +16,11 @@ pub fn threads() -> usize {
 
 /// Calls `fill` with the number and the elements of each piece of `out`: `size` of them, the last
 /// piece what is left. Every thread takes the next piece that nobody has.
-pub(super) fn pieces<T: Send>(out: &mut [T], size: usize, fill: impl Fn(usize, &mut [T]) + Sync) {
+pub(in super::super) fn pieces<T: Send>(
+    out: &mut [T],
+    size: usize,
+    fill: impl Fn(usize, &mut [T]) + Sync,
+) {
     let size = size.max(1);
     if out.len() <= size || threads() == 1 {
         for (index, piece) in out.chunks_mut(size).enumerate() {

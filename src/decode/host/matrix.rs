@@ -9,15 +9,14 @@ use std::borrow::Cow;
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{Device, Module, Tensor};
 
-use super::DecodeError;
+use super::super::DecodeError;
 use super::kernels::{self, Input, Stored};
 use super::parallel::{piece_size, pieces};
 use crate::dtype::Dtype;
 use crate::quantize::blocks;
-use crate::units::Bytes;
 
 /// A weight matrix `[rows, columns]`.
-pub(super) struct Matrix {
+pub(in super::super) struct Matrix {
     pub(super) rows: usize,
     pub(super) columns: usize,
     dtype: Dtype,
@@ -84,12 +83,6 @@ impl Matrix {
             dtype,
             weights,
         })
-    }
-
-    /// What it takes in memory before candle repacks it.
-    pub(super) fn bytes(&self) -> Bytes {
-        let shape = [self.rows as u64, self.columns as u64];
-        self.dtype.bytes(&shape).unwrap_or(Bytes(0))
     }
 
     /// The products of all rows of `input`: `[tokens, rows]`.

@@ -1,14 +1,19 @@
 //! The small steps between matrix products, over rows of `f32`.
 
+use super::super::rope::Angles;
 use super::kernels::exponentials;
 use super::parallel::{piece_size, pieces};
-use crate::model::{Activation, Sparse};
+use crate::model::{Activation, RopeStyle, Sparse};
 
 /// Rows above which a step is worth sharing out among threads.
 const FEW_ROWS: usize = 4;
 
 /// Calls `step` with every row of `width` elements.
-pub(super) fn each_row(rows: &mut [f32], width: usize, step: impl Fn(usize, &mut [f32]) + Sync) {
+pub(in super::super) fn each_row(
+    rows: &mut [f32],
+    width: usize,
+    step: impl Fn(usize, &mut [f32]) + Sync,
+) {
     let width = width.max(1);
     let count = rows.len() / width;
     let batch = match count <= FEW_ROWS {
@@ -39,13 +44,6 @@ pub(super) fn rms_norm(rows: &mut [f32], weight: &[f32], epsilon: f32) {
     });
 }
 
-/// [`rms_norm`] of a copy.
-pub(super) fn normed(rows: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
-    let mut out = rows.to_vec();
-    rms_norm(&mut out, weight, epsilon);
-    out
-}
-
 /// `x / rms(x)`, for every row of `width` elements.
 pub(super) fn plain_norm(rows: &mut [f32], width: usize, epsilon: f32) {
     each_row(rows, width, |_, row| {
@@ -61,8 +59,15 @@ pub(super) fn add(x: &mut [f32], y: &[f32]) {
     }
 }
 
+/// `x *= y`.
+pub(super) fn times(x: &mut [f32], y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x *= y;
+    }
+}
+
 /// `x *= factor`.
-pub(super) fn scale(x: &mut [f32], factor: f32) {
+pub(in super::super) fn scale(x: &mut [f32], factor: f32) {
     x.iter_mut().for_each(|x| *x *= factor);
 }
 
@@ -81,7 +86,7 @@ pub(super) fn gate(gate: &mut [f32], up: &[f32], activation: Activation) {
 }
 
 /// One value through the non-linearity.
-pub(super) fn activate(x: f32, activation: Activation) -> f32 {
+pub(in super::super) fn activate(x: f32, activation: Activation) -> f32 {
     match activation {
         Activation::Silu => x * sigmoid(x),
         Activation::GeluTanh => {
@@ -92,12 +97,12 @@ pub(super) fn activate(x: f32, activation: Activation) -> f32 {
 }
 
 /// `1 / (1 + exp(-x))`.
-pub(super) fn sigmoid(x: f32) -> f32 {
+pub(in super::super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 
 /// `ln(1 + exp(x))`.
-pub(super) fn softplus(x: f32) -> f32 {
+pub(in super::super) fn softplus(x: f32) -> f32 {
     // Above 20 the difference to x is below the precision.
     if x > 20.0 { x } else { x.exp().ln_1p() }
 }
@@ -110,14 +115,13 @@ pub(super) fn softcap(x: &mut [f32], cap: f32) {
 }
 
 /// `exp(x)` over its sum.
-pub(super) fn softmax(x: &mut [f32]) {
+pub(in super::super) fn softmax(x: &mut [f32]) {
     let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum = exponentials(x, largest);
     scale(x, 1.0 / sum);
 }
 
-/// Sets what does not stand out of a row to zero, and takes the threshold from the rest:
-/// `max(0, x - mean - factor x deviation)`. Source: `gaussian_topk` of llama.cpp's `gemma3n.cpp`.
+/// What [`super::Rows::sparsify`] says.
 pub(super) fn sparsify(rows: &mut [f32], width: usize, sparse: &Sparse) {
     each_row(rows, width, |_, row| {
         let count = row.len() as f32;
@@ -127,6 +131,32 @@ pub(super) fn sparsify(rows: &mut [f32], width: usize, sparse: &Sparse) {
         let threshold = mean + deviation * sparse.factor;
         for x in row {
             *x = (*x - threshold).max(0.0);
+        }
+    });
+}
+
+/// Turns `rows`, `[tokens, width]`, head by head.
+pub(super) fn turn(rows: &mut [f32], width: usize, head: usize, angles: &Angles) {
+    let pairs = angles.pairs;
+    each_row(rows, width, |token, row| {
+        let range = token * pairs..(token + 1) * pairs;
+        let cosines = angles.cosines.get(range.clone()).unwrap_or_default();
+        let sines = angles.sines.get(range).unwrap_or_default();
+        let turns = || cosines.iter().zip(sines);
+        for head in row.chunks_exact_mut(head.max(1)) {
+            match angles.style {
+                RopeStyle::Halves => {
+                    let (first, second) = head.split_at_mut(pairs);
+                    for ((x, y), (c, s)) in first.iter_mut().zip(second).zip(turns()) {
+                        (*x, *y) = (*x * c - *y * s, *x * s + *y * c);
+                    }
+                }
+                RopeStyle::Neighbours => {
+                    for ([x, y], (c, s)) in head.as_chunks_mut().0.iter_mut().zip(turns()) {
+                        (*x, *y) = (*x * c - *y * s, *x * s + *y * c);
+                    }
+                }
+            }
         }
     });
 }

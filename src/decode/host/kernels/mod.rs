@@ -99,7 +99,7 @@ fn portable(rows: Stored<'_>, input: &Input<'_>, out: &mut [f32]) {
 }
 
 /// `x . y`.
-pub(super) fn dot(x: &[f32], y: &[f32]) -> f32 {
+pub(in super::super::super) fn dot(x: &[f32], y: &[f32]) -> f32 {
     let mut out = 0.0;
     dots(x, y, 1.0, std::slice::from_mut(&mut out));
     out
@@ -115,7 +115,7 @@ pub(super) fn dots(x: &[f32], rows: &[f32], factor: f32, out: &mut [f32]) {
 }
 
 /// `out += factor x values`.
-pub(super) fn add_scaled(out: &mut [f32], factor: f32, values: &[f32]) {
+pub(in super::super::super) fn add_scaled(out: &mut [f32], factor: f32, values: &[f32]) {
     add_rows(out, &[factor], values);
 }
 

@@ -1,0 +1,204 @@
+//! Softmax attention of some tokens over a cache: grouped queries read each key and value once.
+//!
+//! In: queries `[tokens, heads, key width]`, turned, whose keys and values are cached already.
+//! Out: `[tokens, heads, value width]`.
+
+use super::super::rows::Scores;
+use super::cache::Cells;
+use super::kernels::{add_rows, dots};
+use super::ops::{softcap, softmax};
+use super::parallel::pieces;
+
+/// What tokens see.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    /// Tokens before.
+    pub(super) position: usize,
+    /// How many tokens, itself included, a token sees.
+    pub(super) window: Option<usize>,
+}
+
+/// Cells read at a time: what they take in F32 stays in the first cache.
+const CELLS: usize = 32;
+/// Tokens that read a cell together in a long pass.
+const TOKENS: usize = 8;
+/// Scores that a thread holds at a time.
+const SCORES: usize = 1 << 18;
+
+/// Attention of tokens behind `position` others.
+pub(super) fn attend(
+    queries: &[f32],
+    heads: usize,
+    [keys, values]: [&Cells; 2],
+    Seen { position, window }: Seen,
+    scores: Scores,
+) -> Vec<f32> {
+    let (kv_heads, width) = (keys.heads.max(1), keys.width);
+    let group = (heads / kv_heads).max(1);
+    let tokens = queries.len() / (heads * width).max(1);
+    let mut out = vec![0.0; tokens * heads * values.width];
+    // A few tokens are shared out by heads; many by tokens, which then read a cell together.
+    let together = (SCORES / (group * (position + tokens))).clamp(1, TOKENS);
+    let (block, own_heads) = match tokens > TOKENS {
+        true => (together, kv_heads),
+        false => (1, 1),
+    };
+    let row = own_heads * group;
+    pieces(&mut out, block * row * values.width, |piece, out| {
+        let shares = kv_heads / own_heads;
+        let (first, head) = (piece / shares * block, piece % shares * own_heads);
+        let some = out.len() / (row * values.width).max(1);
+        for own in 0..own_heads {
+            let part = Part {
+                position: position + first,
+                tokens: some,
+                head: head + own,
+                group,
+                window,
+            };
+            let start = ((first * heads) + part.head * group) * width;
+            let queries = queries.get(start..).unwrap_or_default();
+            let queries = queries.chunks(heads * width).take(some);
+            let out = out.chunks_mut(row * values.width).map(|token| {
+                let end = (own + 1) * group * values.width;
+                token
+                    .get_mut(own * group * values.width..end)
+                    .unwrap_or_default()
+            });
+            part.attend(queries.zip(out), [keys, values], scores);
+        }
+    });
+    out
+}
+
+/// The queries of neighbouring tokens that share a key-value head.
+struct Part {
+    /// Of the first token.
+    position: usize,
+    tokens: usize,
+    head: usize,
+    /// Queries of a token.
+    group: usize,
+    window: Option<usize>,
+}
+
+impl Part {
+    /// `each` has the queries of a token, from the first of the group on, and the place of its values.
+    fn attend<'q>(
+        &self,
+        each: impl Iterator<Item = (&'q [f32], &'q mut [f32])>,
+        [keys, values]: [&Cells; 2],
+        scores: Scores,
+    ) {
+        let width = keys.width.max(1);
+        let mut each: Vec<(&[f32], &mut [f32])> = each
+            .flat_map(|(queries, out)| {
+                let queries = queries.chunks_exact(width).take(self.group);
+                queries.zip(out.chunks_exact_mut(values.width.max(1)))
+            })
+            .collect();
+        let end = self.position + self.tokens;
+        let start = self.first_seen(0);
+        let count = end - start;
+        let mut weights = vec![0.0; each.len() * count];
+        let mut cells = vec![0.0; CELLS * keys.width.max(values.width)];
+        for (at, len, cell) in runs(start..end, keys.cells) {
+            let some = cells.get_mut(..len * keys.width).unwrap_or_default();
+            keys.read(self.head, cell, some);
+            for ((query, _), weights) in each.iter().zip(weights.chunks_exact_mut(count)) {
+                let weights = weights.get_mut(at..at + len).unwrap_or_default();
+                dots(query, some, scores.scale, weights);
+            }
+        }
+        for (index, weights) in weights.chunks_exact_mut(count).enumerate() {
+            let token = index / self.group;
+            let (unseen, weights) = weights.split_at_mut(self.first_seen(token) - start);
+            let (weights, later) = weights.split_at_mut(weights.len() - (self.tokens - 1 - token));
+            unseen.fill(0.0);
+            later.fill(0.0);
+            if let Some(cap) = scores.cap {
+                softcap(weights, cap);
+            }
+            softmax(weights);
+        }
+        for (at, len, cell) in runs(start..end, values.cells) {
+            let some = cells.get_mut(..len * values.width).unwrap_or_default();
+            values.read(self.head, cell, some);
+            for ((_, out), weights) in each.iter_mut().zip(weights.chunks_exact(count)) {
+                add_rows(out, weights.get(at..at + len).unwrap_or_default(), some);
+            }
+        }
+    }
+
+    /// The first position that the `token`-th token sees.
+    fn first_seen(&self, token: usize) -> usize {
+        self.window.map_or(0, |window| {
+            (self.position + token + 1).saturating_sub(window)
+        })
+    }
+}
+
+/// Positions as runs of cells that lie one behind the other: where each starts among the
+/// positions, its length, its first cell.
+fn runs(seen: std::ops::Range<usize>, cells: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    let cells = cells.max(1);
+    let first = seen.start;
+    let mut next = first;
+    std::iter::from_fn(move || {
+        if next >= seen.end {
+            return None;
+        }
+        let cell = next % cells;
+        let len = CELLS.min(seen.end - next).min(cells - cell);
+        let run = (next - first, len, cell);
+        next += len;
+        Some(run)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::Dtype;
+
+    /// Many tokens at once see what each of them sees alone, however heads and tokens are shared out.
+    #[test]
+    fn tokens_together_are_tokens_one_by_one() {
+        let (group, width, before, tokens) = (2, 8, 5, 21);
+        for kv_heads in [1, 2, 3] {
+            for window in [None, Some(4)] {
+                let heads = group * kv_heads;
+                let wave = |count: usize, step: f32| -> Vec<f32> {
+                    (0..count).map(|i| (i as f32 * step).sin()).collect()
+                };
+                let rows = |step: f32| {
+                    let cells = before + tokens;
+                    let mut rows = Cells::new(Dtype::F16, [kv_heads, cells, width]).unwrap();
+                    rows.write(0, &wave(cells * kv_heads * width, step));
+                    rows
+                };
+                let (keys, values) = (rows(0.7), rows(0.3));
+                let queries = wave(tokens * heads * width, 0.9);
+                let scores = Scores {
+                    scale: 0.5,
+                    cap: None,
+                };
+                let seen = |position| Seen { position, window };
+                let cells = [&keys, &values];
+                let together = attend(&queries, heads, cells, seen(before), scores);
+                let each = queries.chunks(heads * width).enumerate();
+                let apart: Vec<f32> = each
+                    .flat_map(|(token, query)| {
+                        attend(query, heads, cells, seen(before + token), scores)
+                    })
+                    .collect();
+                for (a, b) in together.iter().zip(&apart) {
+                    assert!(
+                        (a - b).abs() < 1e-5,
+                        "{kv_heads} heads, {window:?}: {a} {b}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Rows as slices of `f32`, computed by the processor: kernels of our own where it has them, else
+//! candle's, shared out among the threads of candle's pool.
+
+mod attention;
+mod cache;
+mod kernels;
+mod matrix;
+pub(super) mod ops;
+mod parallel;
+
+use std::ops::Range;
+
+pub(super) use kernels::{add_scaled, dot};
+pub(super) use parallel::pieces;
+pub use parallel::threads;
+
+use super::DecodeError;
+use super::rope::Angles;
+use super::rows::{Kind, Rows, Scores};
+use crate::dtype::Dtype;
+use crate::model::{Activation, Sparse};
+use crate::units::Bytes;
+use kernels::Input;
+use matrix::Matrix;
+
+/// Whether products of `dtype` are the decoder's own on this processor; others are candle's.
+pub fn has_kernel(dtype: Dtype) -> bool {
+    kernels::available(dtype)
+}
+
+/// Rows end to end.
+#[derive(Clone, Debug)]
+pub(super) struct HostRows {
+    data: Vec<f32>,
+    width: usize,
+}
+
+/// What attention of one kind needs to know of a pass.
+pub(super) struct View {
+    /// Tokens before.
+    position: usize,
+    window: Option<usize>,
+    angles: Option<Angles>,
+}
+
+impl HostRows {
+    fn new(data: Vec<f32>, width: usize) -> HostRows {
+        let width = width.max(1);
+        HostRows { data, width }
+    }
+
+    fn each(&self) -> std::slice::ChunksExact<'_, f32> {
+        self.data.chunks_exact(self.width)
+    }
+
+    fn each_mut(&mut self) -> std::slice::ChunksExactMut<'_, f32> {
+        self.data.chunks_exact_mut(self.width)
+    }
+
+    fn row(&self, token: u32) -> &[f32] {
+        let start = token as usize * self.width;
+        self.data.get(start..start + self.width).unwrap_or_default()
+    }
+
+    fn row_mut(&mut self, token: u32) -> &mut [f32] {
+        let start = token as usize * self.width;
+        self.data
+            .get_mut(start..start + self.width)
+            .unwrap_or_default()
+    }
+
+    /// The rows after `step` has changed them in place.
+    fn changed(mut self, step: impl FnOnce(&mut [f32])) -> Result<HostRows, DecodeError> {
+        step(&mut self.data);
+        Ok(self)
+    }
+}
+
+impl Rows for HostRows {
+    type Place = ();
+    type Matrix = Matrix;
+    type Vector = Vec<f32>;
+    type Cells = [cache::Cells; 2];
+    type View = View;
+
+    fn matrix(
+        (): &(),
+        name: &str,
+        dtype: Dtype,
+        shape: [usize; 2],
+        bytes: Vec<u8>,
+    ) -> Result<Matrix, DecodeError> {
+        Matrix::new(name, dtype, shape, bytes)
+    }
+
+    fn vector((): &(), values: Vec<f32>) -> Result<Vec<f32>, DecodeError> {
+        Ok(values)
+    }
+
+    fn cells(
+        (): &(),
+        dtype: Dtype,
+        [heads, cells]: [usize; 2],
+        [keys, values]: [usize; 2],
+    ) -> Result<[cache::Cells; 2], DecodeError> {
+        let cells = |width| cache::Cells::new(dtype, [heads, cells, width]);
+        Ok([cells(keys)?, cells(values)?])
+    }
+
+    fn cell_bytes([keys, values]: &[cache::Cells; 2]) -> Bytes {
+        keys.bytes() + values.bytes()
+    }
+
+    fn view((): &(), kind: &Kind, position: usize, tokens: usize) -> Result<View, DecodeError> {
+        let frequencies = kind.frequencies.as_ref();
+        Ok(View {
+            position,
+            window: kind.window,
+            angles: frequencies.map(|frequencies| frequencies.angles(position, tokens)),
+        })
+    }
+
+    fn from_host((): &(), rows: Vec<f32>, width: usize) -> Result<HostRows, DecodeError> {
+        Ok(HostRows::new(rows, width))
+    }
+
+    fn into_host(self) -> Result<Vec<f32>, DecodeError> {
+        Ok(self.data)
+    }
+
+    fn lookup(matrix: &Matrix, ids: &[u32]) -> Result<HostRows, DecodeError> {
+        let mut out = HostRows::new(vec![0.0; ids.len() * matrix.columns], matrix.columns);
+        for (id, row) in ids.iter().zip(out.each_mut()) {
+            matrix.row(*id as usize, row)?;
+        }
+        Ok(out)
+    }
+
+    fn tokens(&self) -> usize {
+        self.data.len() / self.width
+    }
+
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn last(mut self) -> Result<HostRows, DecodeError> {
+        let before = self.data.len().saturating_sub(self.width);
+        self.data.drain(..before);
+        Ok(self)
+    }
+
+    fn columns(&self, columns: Range<usize>) -> Result<HostRows, DecodeError> {
+        let width = columns.len();
+        let rows = self.each();
+        let some = rows.flat_map(|row| row.get(columns.clone()).unwrap_or_default());
+        Ok(HostRows::new(some.copied().collect(), width))
+    }
+
+    fn halves(&self, width: usize) -> Result<[HostRows; 2], DecodeError> {
+        let pairs = || {
+            let pairs = self.data.chunks_exact((2 * width).max(1));
+            pairs.map(|pair| pair.split_at(width))
+        };
+        let first = pairs().flat_map(|(first, _)| first).copied().collect();
+        let second = pairs().flat_map(|(_, second)| second).copied().collect();
+        Ok([first, second].map(|half| HostRows::new(half, self.width / 2)))
+    }
+
+    fn pick(&self, tokens: &[u32]) -> Result<HostRows, DecodeError> {
+        let rows = tokens.iter().flat_map(|&token| self.row(token));
+        Ok(HostRows::new(rows.copied().collect(), self.width))
+    }
+
+    fn products<const N: usize>(
+        &self,
+        matrices: [&Matrix; N],
+    ) -> Result<[HostRows; N], DecodeError> {
+        let input = Input::new(&self.data, self.width);
+        let mut out = matrices.map(|matrix| HostRows::new(Vec::new(), matrix.rows));
+        for (out, matrix) in out.iter_mut().zip(matrices) {
+            out.data = matrix.multiply(&input)?;
+        }
+        Ok(out)
+    }
+
+    fn add(self, other: &HostRows) -> Result<HostRows, DecodeError> {
+        self.changed(|x| ops::add(x, &other.data))
+    }
+
+    fn times(self, other: &HostRows) -> Result<HostRows, DecodeError> {
+        self.changed(|x| ops::times(x, &other.data))
+    }
+
+    fn add_at(
+        mut self,
+        tokens: &[u32],
+        factors: Vec<f32>,
+        rows: HostRows,
+    ) -> Result<HostRows, DecodeError> {
+        for ((&token, factor), row) in tokens.iter().zip(factors).zip(rows.each()) {
+            add_scaled(self.row_mut(token), factor, row);
+        }
+        Ok(self)
+    }
+
+    fn add_scaled(mut self, factors: &HostRows, rows: &HostRows) -> Result<HostRows, DecodeError> {
+        let rows = rows.each().zip(&factors.data);
+        for (out, (row, factor)) in self.each_mut().zip(rows) {
+            add_scaled(out, *factor, row);
+        }
+        Ok(self)
+    }
+
+    fn add_vector(&mut self, vector: &Vec<f32>) -> Result<(), DecodeError> {
+        self.each_mut().for_each(|row| ops::add(row, vector));
+        Ok(())
+    }
+
+    fn times_vector(mut self, vector: &Vec<f32>) -> Result<HostRows, DecodeError> {
+        self.each_mut().for_each(|row| ops::times(row, vector));
+        Ok(self)
+    }
+
+    fn scale(self, factor: f32) -> Result<HostRows, DecodeError> {
+        self.changed(|x| ops::scale(x, factor))
+    }
+
+    fn rms_norm(self, weight: &Vec<f32>, epsilon: f32) -> Result<HostRows, DecodeError> {
+        self.changed(|x| ops::rms_norm(x, weight, epsilon))
+    }
+
+    fn plain_norm(self, width: usize, epsilon: f32) -> Result<HostRows, DecodeError> {
+        self.changed(|x| ops::plain_norm(x, width, epsilon))
+    }
+
+    fn stretched_as(mut self, like: &HostRows) -> Result<HostRows, DecodeError> {
+        let length = |row: &[f32]| row.iter().map(|x| x * x).sum::<f32>().sqrt();
+        for (row, like) in self.each_mut().zip(like.each()) {
+            ops::scale(row, length(like) / length(row));
+        }
+        Ok(self)
+    }
+
+    fn gate(self, up: &HostRows, activation: Activation) -> Result<HostRows, DecodeError> {
+        self.changed(|x| ops::gate(x, &up.data, activation))
+    }
+
+    fn sigmoid_gate(self, gates: &HostRows) -> Result<HostRows, DecodeError> {
+        self.changed(|x| {
+            let pairs = x.iter_mut().zip(&gates.data);
+            pairs.for_each(|(x, gate)| *x *= ops::sigmoid(*gate));
+        })
+    }
+
+    fn softcap(self, cap: f32) -> Result<HostRows, DecodeError> {
+        self.changed(|x| ops::softcap(x, cap))
+    }
+
+    fn sparsify(self, sparse: &Sparse) -> Result<HostRows, DecodeError> {
+        let width = self.width;
+        self.changed(|x| ops::sparsify(x, width, sparse))
+    }
+
+    fn turn(self, view: &View, head: usize) -> Result<HostRows, DecodeError> {
+        let width = self.width;
+        self.changed(|x| {
+            if let Some(angles) = &view.angles {
+                ops::turn(x, width, head, angles);
+            }
+        })
+    }
+
+    fn remember(
+        [own_keys, own_values]: &mut [cache::Cells; 2],
+        keys: &HostRows,
+        values: &HostRows,
+        view: &View,
+    ) -> Result<(), DecodeError> {
+        own_keys.write(view.position, &keys.data);
+        own_values.write(view.position, &values.data);
+        Ok(())
+    }
+
+    fn attend(
+        &self,
+        [keys, values]: &[cache::Cells; 2],
+        view: &View,
+        scores: Scores,
+    ) -> Result<HostRows, DecodeError> {
+        let heads = self.width / keys.width.max(1);
+        let seen = attention::Seen {
+            position: view.position,
+            window: view.window,
+        };
+        let out = attention::attend(&self.data, heads, [keys, values], seen, scores);
+        Ok(HostRows::new(out, heads * values.width))
+    }
+}
