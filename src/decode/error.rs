@@ -76,7 +76,7 @@ pub enum DecodeError {
         source: std::io::Error,
     },
     /// A cache of a type that there is none of.
-    #[error("a cache of {} is not run here; use f16 or q8_0", dtype.name())]
+    #[error("a cache of {} is not run here; use f16 or, on the processor, q8_0", dtype.name())]
     KvType {
         /// The type asked for.
         dtype: Dtype,
@@ -142,6 +142,17 @@ pub enum DecodeError {
     /// A file that has changed since it was opened.
     #[error(transparent)]
     Gguf(#[from] ReadError),
+    /// A result that is no number.
+    #[error(
+        "what was computed is not a number: the weights are damaged, or too large for products in F16; try the model in BF16 or quantized"
+    )]
+    NotFinite,
+    /// A GPU that there is none of.
+    #[error("no GPU computes here: {what}")]
+    NoGpu {
+        /// What is missing.
+        what: String,
+    },
     /// What candle says.
     #[error("candle: {0}")]
     Candle(String),

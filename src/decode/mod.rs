@@ -1,9 +1,9 @@
 //! Runs a GGUF: tokens in, logits out, from the same [`ModelSpec`] that the plan uses.
 //!
 //! One forward pass whose differences are data: blocks and [`Pass`](crate::model::Pass) of the
-//! description, and which tensors there are. Weights stay in their stored format; products are
-//! candle's or, for formats whose kernels are slow there, our own (`matrix`). Must not: know an
-//! architecture by its name, print, or panic on any file.
+//! description, and which tensors there are. It is written over `rows`, which two engines compute:
+//! `host` with kernels of the processor, `tensors` with candle's operations on a GPU. Weights stay in
+//! their stored format. Must not: know an architecture by its name, print, or panic on any file.
 
 mod attention;
 mod block;
@@ -16,8 +16,11 @@ mod recurrent;
 mod rope;
 mod rows;
 mod streams;
+mod tensors;
 mod tokenizer;
 mod weights;
+
+use candle_core::Device;
 
 use crate::checkpoint::Checkpoint;
 use crate::dtype::Dtype;
@@ -31,6 +34,38 @@ pub use tokenizer::Tokenizer;
 
 use forward::{Decoder, Sequence, Wanted};
 use host::HostRows;
+use tensors::TensorRows;
+
+/// What computes a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// The processor, with kernels of this program or, for formats without any, candle's.
+    #[default]
+    Cpu,
+    /// The processor, with candle's tensor operations: what a GPU runs, slowly. A check of it.
+    Tensors,
+    /// The first CUDA device, with candle's tensor operations.
+    Cuda,
+}
+
+impl Engine {
+    /// candle's device, for those that compute with its tensors.
+    fn place(self) -> Result<Option<Device>, DecodeError> {
+        match self {
+            Engine::Cpu => Ok(None),
+            Engine::Tensors => Ok(Some(Device::Cpu)),
+            Engine::Cuda if cfg!(feature = "cuda") => match Device::new_cuda(0) {
+                Ok(device) => Ok(Some(device)),
+                Err(error) => Err(DecodeError::NoGpu {
+                    what: DecodeError::from(error).to_string(),
+                }),
+            },
+            Engine::Cuda => Err(DecodeError::NoGpu {
+                what: "this program was built without `--features cuda`".to_owned(),
+            }),
+        }
+    }
+}
 
 /// How a model is loaded.
 #[derive(Clone, Debug)]
@@ -41,6 +76,8 @@ pub struct LoadOptions {
     pub kv_type: Dtype,
     /// Tokens of a prompt evaluated in one pass.
     pub ubatch: u64,
+    /// What computes.
+    pub engine: Engine,
 }
 
 impl Default for LoadOptions {
@@ -49,6 +86,7 @@ impl Default for LoadOptions {
             context: 4096,
             kv_type: Dtype::F16,
             ubatch: 512,
+            engine: Engine::Cpu,
         }
     }
 }
@@ -76,16 +114,27 @@ impl Model {
     /// # Errors
     /// [`DecodeError`]: not a GGUF, an architecture or format that is not run here, tensors that
     /// are missing, left over or of another shape than the metadata implies, a file that cannot
-    /// be read, and memory for the cache that the system does not give.
+    /// be read, memory for the cache that the system does not give, and a GPU that is not there.
     pub fn load(
         checkpoint: &Checkpoint,
         spec: &ModelSpec,
         options: &LoadOptions,
         progress: &mut dyn FnMut(Bytes),
     ) -> Result<Model, DecodeError> {
-        let decoder = Sequence::<HostRows>::load((), checkpoint, spec, options, progress)?;
+        let decoder: Box<dyn Decoder> = match options.engine.place()? {
+            None => Box::new(Sequence::<HostRows>::load(
+                (),
+                checkpoint,
+                spec,
+                options,
+                progress,
+            )?),
+            Some(place) => Box::new(Sequence::<TensorRows>::load(
+                place, checkpoint, spec, options, progress,
+            )?),
+        };
         Ok(Model {
-            decoder: Box::new(decoder),
+            decoder,
             ubatch: options.ubatch.clamp(1, 1 << 16) as usize,
             logits: Vec::new(),
         })

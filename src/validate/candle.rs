@@ -12,7 +12,9 @@ use super::measured::Measured;
 use super::{Prompt, Request};
 use crate::checkpoint::Checkpoint;
 
-use crate::decode::{self, DecodeError, LoadOptions, Message, Model, Tokenizer, greedy, threads};
+use crate::decode::{
+    self, DecodeError, Engine, LoadOptions, Message, Model, Tokenizer, greedy, threads,
+};
 use crate::model::ModelSpec;
 
 /// The times of one decode.
@@ -43,6 +45,7 @@ pub(super) fn measure(
         context: request.context,
         kv_type: request.kv_type,
         ubatch: request.ubatch,
+        engine: Engine::Cpu,
     };
     let mut model = Model::load(checkpoint, spec, &options, &mut |read| {
         progress(&Progress::stage(format!("loading, {read}")));

@@ -1,12 +1,12 @@
 //! The decoder against llama.cpp (0.5.0-dev, CPU, cache in F16) on the same files, and what it does
-//! with files and inputs that cannot be right.
+//! with files and inputs that cannot be right. A GPU runs the steps of [`Engine::Tensors`].
 
 mod tiny;
 
 use std::path::Path;
 
 use orinplan::checkpoint;
-use orinplan::decode::{DecodeError, LoadOptions, Model, Tokenizer, greedy};
+use orinplan::decode::{DecodeError, Engine, LoadOptions, Model, Tokenizer, greedy};
 use orinplan::dtype::Dtype;
 use orinplan::gguf::Value;
 use orinplan::model::{self, Unknown};
@@ -57,6 +57,9 @@ fn load(path: &Path, options: &LoadOptions) -> Result<Model, DecodeError> {
     Model::load(&checkpoint, &spec, options, &mut |_| {})
 }
 
+/// Those that every machine has.
+const ENGINES: [Engine; 2] = [Engine::Cpu, Engine::Tensors];
+
 fn small() -> LoadOptions {
     LoadOptions {
         context: 64,
@@ -82,18 +85,22 @@ fn every_architecture_gives_the_logits_of_llama_cpp() {
         let name = expected.architecture;
         let path = directory.path().join(format!("{name}.gguf"));
         tiny::write(name, &path, |_, _| {});
-        let mut model = load(&path, &small()).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let logits = model.logits(&prompt()).unwrap();
-        let rows: Vec<&[f32]> = logits.chunks(tiny::VOCABULARY as usize).collect();
-        near(rows[0], &expected.first, 0.02, name);
-        near(rows[23], &expected.last, 0.02, name);
-        for (row, likeliest) in rows.iter().zip(expected.likeliest) {
-            let lead = row[greedy(row) as usize] - row[likeliest as usize];
-            assert!(
-                lead < 0.01,
-                "{name}: {} for {likeliest}, ahead by {lead}",
-                greedy(row)
-            );
+        for engine in ENGINES {
+            let what = format!("{name}, {engine:?}");
+            let options = LoadOptions { engine, ..small() };
+            let mut model = load(&path, &options).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let logits = model.logits(&prompt()).unwrap();
+            let rows: Vec<&[f32]> = logits.chunks(tiny::VOCABULARY as usize).collect();
+            near(rows[0], &expected.first, 0.02, &what);
+            near(rows[23], &expected.last, 0.02, &what);
+            for (row, likeliest) in rows.iter().zip(expected.likeliest) {
+                let lead = row[greedy(row) as usize] - row[likeliest as usize];
+                assert!(
+                    lead < 0.01,
+                    "{what}: {} for {likeliest}, ahead by {lead}",
+                    greedy(row)
+                );
+            }
         }
     }
 }
@@ -105,24 +112,24 @@ fn how_a_prompt_is_cut_changes_nothing() {
     for name in ["qwen3", "gemma3", "lfm2", "qwen35"] {
         let path = directory.path().join(format!("{name}.gguf"));
         tiny::write(name, &path, |_, _| {});
-        let mut model = load(&path, &small()).unwrap();
-        let whole = model.prefill(&prompt()).unwrap().to_vec();
-        model.reset();
-        for token in &prompt()[..23] {
-            model.step(*token).unwrap();
+        for engine in ENGINES {
+            let what = format!("{name}, {engine:?}");
+            let options = LoadOptions { engine, ..small() };
+            let mut model = load(&path, &options).unwrap();
+            let whole = model.prefill(&prompt()).unwrap().to_vec();
+            model.reset();
+            for token in &prompt()[..23] {
+                model.step(*token).unwrap();
+            }
+            near(model.step(prompt()[23]).unwrap(), &whole, 1e-3, &what);
+            assert_eq!(model.position(), 24);
+            let few = LoadOptions {
+                ubatch: 5,
+                ..options
+            };
+            let mut in_parts = load(&path, &few).unwrap();
+            near(in_parts.prefill(&prompt()).unwrap(), &whole, 1e-3, &what);
         }
-        near(model.step(prompt()[23]).unwrap(), &whole, 1e-3, name);
-        assert_eq!(model.position(), 24);
-        let few = LoadOptions {
-            ubatch: 5,
-            ..small()
-        };
-        near(
-            load(&path, &few).unwrap().prefill(&prompt()).unwrap(),
-            &whole,
-            1e-3,
-            name,
-        );
     }
 }
 

@@ -30,7 +30,7 @@ enum Weights {
 }
 
 /// candle's name of a format.
-fn candle_name(dtype: Dtype) -> Option<GgmlDType> {
+pub(in super::super) fn candle_name(dtype: Dtype) -> Option<GgmlDType> {
     Some(match dtype {
         Dtype::F32 => GgmlDType::F32,
         Dtype::F16 => GgmlDType::F16,

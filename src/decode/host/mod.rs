@@ -11,6 +11,7 @@ mod parallel;
 use std::ops::Range;
 
 pub(super) use kernels::{add_scaled, dot};
+pub(super) use matrix::candle_name;
 pub(super) use parallel::pieces;
 pub use parallel::threads;
 

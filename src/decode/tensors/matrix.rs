@@ -1,0 +1,71 @@
+//! A weight matrix on candle's device: blocks as candle's quantized tensor, floats as they are.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use candle_core::quantized::{QMatMul, QStorage, QTensor};
+use candle_core::{DType, Device, Module, Tensor};
+
+use super::super::DecodeError;
+use super::super::host::candle_name;
+use crate::dtype::Dtype;
+
+/// A weight matrix `[rows, columns]`.
+pub(in super::super) enum Matrix {
+    Blocks(QMatMul),
+    /// In F32, F16 or BF16. Activations are rounded to its type, as llama.cpp rounds them on a GPU.
+    Floats(Tensor),
+}
+
+impl Matrix {
+    /// Takes the bytes of tensor `name`, whose size belongs to its shape and type.
+    ///
+    /// Errors if nothing multiplies its format, or the device has no room.
+    pub(super) fn new(
+        place: &Device,
+        name: &str,
+        dtype: Dtype,
+        [rows, columns]: [usize; 2],
+        bytes: Vec<u8>,
+    ) -> Result<Matrix, DecodeError> {
+        let floats = match dtype {
+            Dtype::F32 => Some(DType::F32),
+            Dtype::F16 => Some(DType::F16),
+            Dtype::BF16 => Some(DType::BF16),
+            _ => None,
+        };
+        if let Some(floats) = floats {
+            let tensor = Tensor::from_raw_buffer(&bytes, floats, &[rows, columns], place)?;
+            return Ok(Matrix::Floats(tensor));
+        }
+        let format = candle_name(dtype).ok_or_else(|| DecodeError::Format {
+            tensor: name.to_owned(),
+            dtype,
+        })?;
+        let storage = QStorage::from_data(Cow::Owned(bytes), place, format)?;
+        let tensor = QTensor::new(storage, (rows, columns))?;
+        Ok(Matrix::Blocks(QMatMul::QTensor(Arc::new(tensor))))
+    }
+
+    /// `[tokens, columns]` to `[tokens, rows]`.
+    pub(super) fn multiply(&self, x: &Tensor) -> Result<Tensor, DecodeError> {
+        Ok(match self {
+            Matrix::Blocks(weights) => weights.forward(x)?,
+            Matrix::Floats(weights) => {
+                let x = x.to_dtype(weights.dtype())?;
+                x.matmul(&weights.t()?)?.to_dtype(DType::F32)?
+            }
+        })
+    }
+
+    /// The rows with the numbers `ids`, as F32.
+    pub(super) fn rows(&self, ids: &[u32]) -> Result<Tensor, DecodeError> {
+        Ok(match self {
+            Matrix::Blocks(weights) => weights.embedding(&Tensor::new(ids, &Device::Cpu)?)?,
+            Matrix::Floats(weights) => {
+                let ids = Tensor::new(ids, weights.device())?;
+                weights.index_select(&ids, 0)?.to_dtype(DType::F32)?
+            }
+        })
+    }
+}
