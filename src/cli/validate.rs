@@ -9,13 +9,14 @@ use super::args::{BackendId, BoardArgs, PlainFormat, ValidateArgs};
 use super::fit::{Board, header, open, open_device, wanted};
 use super::{Outcome, date, print, progress, settings};
 use crate::checkpoint::{Checkpoint, SourceFormat};
+use crate::decode::Engine;
 use crate::device;
 use crate::model::ModelSpec;
 use crate::plan::candidates::{Wanted, candidates};
 use crate::plan::fit::{Candidate, Target};
 use crate::plan::{Plan, Workload, fit};
 use crate::report;
-use crate::report::validate::{Report, Result as Shown};
+use crate::report::validate::{Report, Result as Shown, Saved};
 use crate::runtime::learned::{Pair, Run};
 use crate::runtime::{self, RuntimeProfile};
 use crate::scheme::Rules;
@@ -35,7 +36,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
     let candidate = candidate(args, &checkpoint, &model, &board.runtime)?;
     let workload = workload(args, &model);
     let place = place(args, &checkpoint)?;
-    let backend = place.backend(&checkpoint, &model);
+    let backend = place.backend(&checkpoint, &model, &board.runtime);
     let asked = plan(&model, &candidate, target, &workload)?;
     let mut report = Report {
         model: &model,
@@ -66,6 +67,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
     let checks = validate::check(&Scene {
         device: &board.device,
         mode: &board.mode,
+        backend: board.runtime.backend,
         mode_in_force: in_force.as_deref(),
         watched: &watched,
         measured: &measured,
@@ -74,7 +76,9 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
     if args.save_calibration {
         // Against the bare profile: what was learned before must not be learned twice.
         let bare = compared(&runtime::find(&board.runtime.id)?)?;
-        report.saved = Some(learn(&board, &model, &asked, &measured, &bare)?);
+        let disturbed = checks.iter().filter(|check| check.holds());
+        let disturbed = disturbed.map(|check| check.code).collect();
+        report.saved = Some(learn(&board, &model, &asked, &measured, &bare, disturbed)?);
     }
     report.result = Shown::Measured {
         measured: &measured,
@@ -101,6 +105,9 @@ fn board_args(args: &ValidateArgs) -> anyhow::Result<BoardArgs> {
     let has_gpu = open_device(&args.device)?.gpu.is_some();
     let runtime = match (&args.runtime, args.backend) {
         (Some(id), _) => Some(id.clone()),
+        (None, BackendId::Candle) if has_gpu && Engine::Cuda.is_there() => {
+            Some("candle".to_owned())
+        }
         (None, BackendId::Candle) => Some("candle-cpu".to_owned()),
         (None, BackendId::LlamaBench) if has_gpu => Some("llama-bench".to_owned()),
         (None, BackendId::Ollama) if has_gpu => Some("ollama".to_owned()),
@@ -192,9 +199,21 @@ enum Place {
 }
 
 impl Place {
-    fn backend<'a>(&'a self, checkpoint: &'a Checkpoint, spec: &'a ModelSpec) -> Backend<'a> {
+    fn backend<'a>(
+        &'a self,
+        checkpoint: &'a Checkpoint,
+        spec: &'a ModelSpec,
+        runtime: &RuntimeProfile,
+    ) -> Backend<'a> {
         match self {
-            Place::Here { program: None, .. } => Backend::Candle { checkpoint, spec },
+            Place::Here { program: None, .. } => Backend::Candle {
+                checkpoint,
+                spec,
+                engine: match runtime.backend {
+                    runtime::profile::Backend::Cpu => Engine::Cpu,
+                    runtime::profile::Backend::Cuda => Engine::Cuda,
+                },
+            },
             Place::Here {
                 program: Some(program),
                 gguf,
@@ -366,14 +385,15 @@ fn compare(
     Ok(validate::compare(predicted, measured, peak, args.tolerance))
 }
 
-/// Adds the run to those on record; returns where they are.
+/// Adds the run to those on record, with the reasons for which it may be off.
 fn learn(
     board: &Board,
     model: &ModelSpec,
     plan: &Plan,
     measured: &Measured,
     bare: &Comparison,
-) -> anyhow::Result<PathBuf> {
+    disturbed: Vec<&'static str>,
+) -> anyhow::Result<Saved> {
     let pair = |quantity| {
         let line = bare.line(quantity).filter(|line| line.judged)?;
         Some(Pair {
@@ -382,7 +402,7 @@ fn learn(
         })
     };
     let mut runs = settings::runs()?;
-    runs.add(Run {
+    let kept = runs.add(Run {
         date: date::today(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         runtime: board.runtime.id.clone(),
@@ -391,9 +411,14 @@ fn learn(
         power_mode: board.mode.name.clone(),
         model: model.name.clone(),
         scheme: plan.assignment.scheme.clone(),
+        disturbed: disturbed.iter().map(|&code| code.to_owned()).collect(),
         decode: pair(Quantity::Decode),
         prefill: pair(Quantity::Prefill),
         memory: pair(Quantity::Memory),
     });
-    settings::keep_runs(&runs)
+    Ok(Saved {
+        path: settings::keep_runs(&runs)?,
+        kept,
+        disturbed,
+    })
 }

@@ -148,7 +148,7 @@ pub enum DecodeError {
     )]
     NotFinite,
     /// A GPU that there is none of.
-    #[error("no GPU computes here: {what}")]
+    #[error("no GPU computes here: {what}; measure the processors with --runtime candle-cpu")]
     NoGpu {
         /// What is missing.
         what: String,

@@ -49,6 +49,11 @@ pub enum Engine {
 }
 
 impl Engine {
+    /// Whether it can compute here.
+    pub fn is_there(self) -> bool {
+        self.place().is_ok()
+    }
+
     /// candle's device, for those that compute with its tensors.
     fn place(self) -> Result<Option<Device>, DecodeError> {
         match self {

@@ -72,12 +72,12 @@ pub fn ledger(
         false => Bytes(0),
     };
     let buffers = match &memory.compute {
-        ComputeRule::Ggml { backend, .. } => {
+        ComputeRule::Ggml { .. } => {
             let rows = workload.outputs.unwrap_or(match memory.outputs.value {
                 Outputs::Parallel => settings.sequences(),
                 Outputs::Ubatch => settings.tokens(),
             });
-            let compute = compute(model, &settings, rows, *backend);
+            let compute = compute(model, &settings, rows, runtime.backend);
             Buffers {
                 device: compute.device_bytes,
                 all: compute.device_bytes + compute.host_bytes + compute.metadata_bytes,

@@ -33,8 +33,19 @@ pub struct Report<'a> {
     pub plan: &'a Plan,
     /// How it ended.
     pub result: Result<'a>,
-    /// Where the run was kept.
-    pub saved: Option<PathBuf>,
+    /// What became of the run, if it was to be kept.
+    pub saved: Option<Saved>,
+}
+
+/// What became of a run that was to be kept.
+#[derive(Debug)]
+pub struct Saved {
+    /// Where runs are.
+    pub path: PathBuf,
+    /// Whether it is among them; one that was disturbed does not take the place of one that was not.
+    pub kept: bool,
+    /// Codes of the reasons for which it may be off.
+    pub disturbed: Vec<&'static str>,
 }
 
 /// How a validation ended.
@@ -152,7 +163,7 @@ pub fn document(report: &Report<'_>) -> Value {
     document["tolerance_percent"] = rounded(comparison.tolerance).into();
     document["within_tolerance"] = comparison.within().into();
     document["checks"] = checks.iter().map(check_json).collect();
-    document["saved"] = json!(report.saved.is_some());
+    document["saved"] = json!(report.saved.as_ref().is_some_and(|saved| saved.kept));
     document
 }
 
@@ -232,8 +243,18 @@ pub fn text(report: &Report<'_>) -> String {
             }
         }
     }
-    if let Some(path) = &report.saved {
-        line(&mut out, format_args!("kept in {}", path.display()));
+    if let Some(saved) = &report.saved {
+        let (path, why) = (saved.path.display(), saved.disturbed.join(", "));
+        let said = match (saved.kept, why.is_empty()) {
+            (true, true) => format!("kept in {path}"),
+            (true, false) => {
+                format!("kept in {path} as disturbed ({why}): it counts while there is no other")
+            }
+            (false, _) => {
+                format!("not kept: {path} has a run of this model that was not disturbed ({why})")
+            }
+        };
+        line(&mut out, format_args!("{said}"));
     }
     out
 }

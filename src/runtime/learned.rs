@@ -42,6 +42,9 @@ pub struct Run {
     pub model: String,
     /// Its format.
     pub scheme: String,
+    /// Codes of the reasons for which it may be off. Such a run counts while there is no other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disturbed: Vec<String>,
     /// Tokens a second.
     pub decode: Option<Pair>,
     /// Prompt tokens a second.
@@ -146,12 +149,18 @@ impl Runs {
         )
     }
 
-    /// Adds a run. An earlier one of the same model, format, runtime, device and mode gives way to it.
-    pub fn add(&mut self, run: Run) {
+    /// Adds a run. An earlier one of the same model, format, runtime, device and mode gives way to it,
+    /// unless only the new one was disturbed: then that is left out, and the answer is `false`.
+    pub fn add(&mut self, run: Run) -> bool {
+        let quiet = |old: &Run| old.disturbed.is_empty() && key(old) == key(&run);
+        if !run.disturbed.is_empty() && self.run.iter().any(quiet) {
+            return false;
+        }
         self.run.retain(|old| key(old) != key(&run));
         self.run.push(run);
         let surplus = self.run.len().saturating_sub(MOST);
         self.run.drain(..surplus);
+        true
     }
 
     /// What the runs say about every runtime and power mode of `device`, in the order of their first
@@ -177,7 +186,10 @@ impl Runs {
         let here = |run: &&Run| {
             run.runtime == runtime && run.device == device && run.power_mode == power_mode
         };
-        let runs: Vec<&Run> = self.run.iter().filter(here).collect();
+        let mut runs: Vec<&Run> = self.run.iter().filter(here).collect();
+        if runs.iter().any(|run| run.disturbed.is_empty()) {
+            runs.retain(|run| run.disturbed.is_empty());
+        }
         let (first, last) = (runs.first()?, runs.last()?);
         let ratios = |pick: fn(&Run) -> Option<Pair>| {
             let pairs = runs.iter().filter_map(|run| pick(run));
@@ -263,6 +275,7 @@ mod tests {
             power_mode: "15W".to_owned(),
             model: model.to_owned(),
             scheme: "q4_k_m".to_owned(),
+            disturbed: Vec::new(),
             decode: Some(Pair {
                 predicted: 10.0,
                 measured,
@@ -306,6 +319,24 @@ mod tests {
         assert_eq!(runs.run.len(), 1);
         assert_eq!(learned(&runs).decode.unwrap().value, 1.0);
         assert_eq!(Runs::parse(&runs.text(), "runs.toml").unwrap(), runs);
+    }
+
+    #[test]
+    fn disturbed_runs_count_while_there_is_no_other() {
+        let disturbed = |model: &str, measured: f64| Run {
+            disturbed: vec!["other_load".to_owned()],
+            ..run(model, measured)
+        };
+        let mut runs = Runs::default();
+        assert!(runs.add(disturbed("a", 5.0)));
+        assert_eq!(learned(&runs).decode.unwrap().value, 0.5f64.sqrt());
+        assert_eq!(Runs::parse(&runs.text(), "runs.toml").unwrap(), runs);
+        // A quiet run of another model outweighs it, one of the same takes its place for good.
+        runs.add(run("b", 10.0));
+        assert_eq!(learned(&runs).decode.unwrap().value, 1.0);
+        assert!(runs.add(run("a", 10.0)));
+        assert!(!runs.add(disturbed("a", 5.0)));
+        assert_eq!(learned(&runs).decode.unwrap().count, 2);
     }
 
     #[test]

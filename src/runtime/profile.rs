@@ -66,6 +66,9 @@ pub struct RuntimeProfile {
     pub notes: Vec<String>,
     /// Short keys and the sources they stand for.
     pub sources: BTreeMap<String, String>,
+    /// What computes.
+    #[serde(default)]
+    pub backend: Backend,
     /// What it can load.
     pub loads: Loads,
     /// What it adds to memory.
@@ -135,13 +138,13 @@ pub enum Outputs {
     Ubatch,
 }
 
-/// Where ggml runs the layers.
+/// What computes a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Backend {
-    /// Everything on the CPU: one buffer.
+    /// The processors; the GPU rests.
     Cpu,
-    /// Layers and output on CUDA; the token embedding and the inputs stay with the CPU.
+    /// The GPU.
     #[default]
     Cuda,
 }
@@ -150,11 +153,9 @@ pub enum Backend {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(tag = "rule", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ComputeRule {
-    /// The graph allocator of ggml: the peak of live activations.
+    /// The graph allocator of ggml: the peak of live activations. On the processors everything is in
+    /// one buffer; with a GPU the token embedding and the inputs stay with the processors.
     Ggml {
-        /// Where the layers run.
-        #[serde(default)]
-        backend: Backend,
         /// A key of [`RuntimeProfile::sources`].
         source: String,
     },

@@ -28,13 +28,13 @@ pub(super) struct Timed {
     pub(super) tokens: Vec<u32>,
 }
 
-/// Measures the model of `checkpoint`, which `spec` describes, on the tokens of the prompt.
+/// Measures a model with its description on `engine`, on the tokens of the prompt.
 ///
 /// # Errors
 /// [`ValidateError::Decode`] where the model cannot be loaded or run; [`ValidateError::Cancelled`].
 pub(super) fn measure(
-    checkpoint: &Checkpoint,
-    spec: &ModelSpec,
+    (checkpoint, spec): (&Checkpoint, &ModelSpec),
+    engine: Engine,
     request: &Request,
     cancel: &AtomicBool,
     progress: &mut dyn FnMut(&Progress),
@@ -45,7 +45,7 @@ pub(super) fn measure(
         context: request.context,
         kv_type: request.kv_type,
         ubatch: request.ubatch,
-        engine: Engine::Cpu,
+        engine,
     };
     let mut model = Model::load(checkpoint, spec, &options, &mut |read| {
         progress(&Progress::stage(format!("loading, {read}")));
@@ -54,11 +54,14 @@ pub(super) fn measure(
     let few = prompt.get(..prompt.len().min(16)).unwrap_or_default();
     run(&mut model, few, super::LEAST_TOKENS, cancel, &mut |_| {})?;
     let mut measured = Measured {
-        engine: format!("candle, {} threads", threads()),
+        engine: match engine {
+            Engine::Cuda => "candle, CUDA".to_owned(),
+            Engine::Cpu | Engine::Tensors => format!("candle, {} threads", threads()),
+        },
         prompt_tokens: Some(prompt.len() as u64),
         generated_tokens: request.tokens,
         decode_depth: prompt.len() as u64,
-        on_gpu: Some(false),
+        on_gpu: Some(engine == Engine::Cuda),
         ..Measured::default()
     };
     for repeat in 1..=request.repeats {

@@ -23,6 +23,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::checkpoint::Checkpoint;
+use crate::decode::Engine;
 use crate::device;
 use crate::dtype::Dtype;
 use crate::model::ModelSpec;
@@ -72,6 +73,8 @@ pub enum Backend<'a> {
         checkpoint: &'a Checkpoint,
         /// Its description.
         spec: &'a ModelSpec,
+        /// What computes.
+        engine: Engine,
     },
     /// llama.cpp's llama-bench.
     LlamaBench {
@@ -119,9 +122,11 @@ pub fn measure(
     }
     let watch = Watch::start(root, serving(backend, root));
     let measured = match backend {
-        Backend::Candle { checkpoint, spec } => {
-            candle::measure(checkpoint, spec, request, cancel, progress)
-        }
+        Backend::Candle {
+            checkpoint,
+            spec,
+            engine,
+        } => candle::measure((checkpoint, spec), engine, request, cancel, progress),
         Backend::LlamaBench { program, model } => {
             let mut started = |pid| watch.follow(pid);
             llama_bench::measure(program, model, request, cancel, progress, &mut started)

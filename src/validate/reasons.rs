@@ -7,6 +7,7 @@ use super::compare::Comparison;
 use super::measured::Measured;
 use super::watch::Watched;
 use crate::device::{Clock, DeviceProfile, PowerMode, Quantity as _};
+use crate::runtime::profile::Backend;
 use crate::units::Bytes;
 
 /// A reason that was looked up.
@@ -16,6 +17,13 @@ pub struct Check {
     pub code: &'static str,
     /// What was found.
     pub finding: Finding,
+}
+
+impl Check {
+    /// Whether the measurement may be off for this reason.
+    pub fn holds(&self) -> bool {
+        matches!(self.finding, Finding::Holds(_))
+    }
 }
 
 /// What a look at the machine gave.
@@ -36,6 +44,8 @@ pub struct Scene<'a> {
     pub device: &'a DeviceProfile,
     /// The power mode that was planned for.
     pub mode: &'a PowerMode,
+    /// What was planned to compute.
+    pub backend: Backend,
     /// The power mode in force, as nvpmodel calls it.
     pub mode_in_force: Option<&'a str>,
     /// What was seen.
@@ -89,7 +99,8 @@ pub fn check(scene: &Scene<'_>) -> Vec<Check> {
 }
 
 fn cpu_fallback(scene: &Scene<'_>) -> Finding {
-    match (scene.device.gpu.is_some(), scene.measured.on_gpu) {
+    let for_gpu = scene.device.gpu.is_some() && scene.backend == Backend::Cuda;
+    match (for_gpu, scene.measured.on_gpu) {
         (true, Some(false)) => Finding::Holds(format!(
             "{} ran on the CPU, and the plan is for the GPU: use a build with CUDA, with every layer on the GPU",
             scene.measured.engine

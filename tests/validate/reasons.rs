@@ -5,6 +5,7 @@ use std::path::Path;
 
 use orinplan::device::{self, Activity, Process, activity};
 use orinplan::plan::speed::Spread;
+use orinplan::runtime::profile::Backend;
 use orinplan::validate::{
     Check, Comparison, Finding, Line, Measured, Quantity, Scene, Statistics, Watched, check,
 };
@@ -75,7 +76,7 @@ fn watched(changed: &[(&str, &str)]) -> Watched {
 fn checks(
     watched: &Watched,
     in_force: Option<&str>,
-    on_gpu: Option<bool>,
+    (backend, on_gpu): (Backend, Option<bool>),
     repeats: &[f64],
 ) -> Vec<Check> {
     let device = device::get("orin-nano-8gb").unwrap();
@@ -100,6 +101,7 @@ fn checks(
     check(&Scene {
         device: &device,
         mode: device.mode("15W").unwrap(),
+        backend,
         mode_in_force: in_force,
         watched,
         measured: &measured,
@@ -126,7 +128,12 @@ fn holds(checks: &[Check], code: &str, says: &str) {
 }
 
 fn quiet(changed: &[(&str, &str)]) -> Vec<Check> {
-    checks(&watched(changed), Some("15W"), Some(true), &[10.0, 10.1])
+    checks(
+        &watched(changed),
+        Some("15W"),
+        (Backend::Cuda, Some(true)),
+        &[10.0, 10.1],
+    )
 }
 
 #[test]
@@ -190,17 +197,41 @@ fn each_reason_is_found_where_it_stands() {
         "other_load",
         "hypervisor gave 20 %",
     );
-    let noisy = checks(&watched(&[]), Some("15W"), Some(true), &[6.0, 14.0]);
+    let noisy = checks(
+        &watched(&[]),
+        Some("15W"),
+        (Backend::Cuda, Some(true)),
+        &[6.0, 14.0],
+    );
     holds(&noisy, "unsteady", "57 %");
-    let fallen = checks(&watched(&[]), Some("15W"), Some(false), &[10.0]);
+    let fallen = checks(
+        &watched(&[]),
+        Some("15W"),
+        (Backend::Cuda, Some(false)),
+        &[10.0],
+    );
     holds(&fallen, "cpu_fallback", "CUDA");
-    let mode = checks(&watched(&[]), Some("MAXN_SUPER"), Some(true), &[10.0]);
+    let by_choice = (Backend::Cpu, Some(false));
+    let by_choice = checks(&watched(&[]), Some("15W"), by_choice, &[10.0]);
+    assert!(by_choice.iter().any(|check| check.code == "cpu_fallback"
+        && matches!(&check.finding, Finding::Clear(text) if text.contains("processors"))));
+    let mode = checks(
+        &watched(&[]),
+        Some("MAXN_SUPER"),
+        (Backend::Cuda, Some(true)),
+        &[10.0],
+    );
     holds(
         &mode,
         "power_mode",
         "runs in MAXN_SUPER, and the plan is for 15W",
     );
-    let same = checks(&watched(&[]), Some("MODE_15W"), Some(true), &[10.0]);
+    let same = checks(
+        &watched(&[]),
+        Some("MODE_15W"),
+        (Backend::Cuda, Some(true)),
+        &[10.0],
+    );
     assert!(
         same.iter()
             .all(|check| !matches!(check.finding, Finding::Holds(_)))
@@ -224,7 +255,7 @@ fn a_machine_that_says_nothing_or_nonsense_leaves_reasons_open() {
     assert_eq!(device::process(root.path(), 1), None);
     assert_eq!(device::listener(root.path(), 80), None);
     assert_eq!(device::listener(Path::new("/nonexistent"), 80), None);
-    let nothing = checks(&Watched::default(), None, None, &[10.0]);
+    let nothing = checks(&Watched::default(), None, (Backend::Cuda, None), &[10.0]);
     let open = nothing
         .iter()
         .filter(|check| check.finding == Finding::Unread)

@@ -1,16 +1,16 @@
 //! Development tasks. `cargo xtask fixtures` writes `fixtures/` anew; `cargo xtask fixtures --check`
 //! fails if that would change anything; `cargo xtask bench` measures what planning, encoding and
 //! quantizing cost, how fast the decoder is and how far predictions are off; `cargo xtask interop` puts
-//! written files before the programs that read them; `cargo xtask logits` prints the decoder's.
+//! written files before the programs that read them; `cargo xtask cuda` checks the build for a GPU.
 
 mod bench;
 mod bench_decode;
 mod bench_encoders;
 mod bench_predict;
 mod bench_quantize;
+mod cuda;
 mod fixtures;
 mod interop;
-mod logits;
 mod peer;
 mod random;
 mod shapes;
@@ -23,8 +23,8 @@ const USAGE: &str = "usage: cargo xtask
     fixtures [--check]
     bench [plan | decode | encoders | quantize | predict]
     interop [PART].. [--data DIR] [--full]
-    fit-speed
-    logits FILE IDS";
+    cuda
+    fit-speed";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -33,7 +33,7 @@ fn main() -> anyhow::Result<()> {
         ["fit-speed"] => speed::run(),
         ["fixtures", "--check"] => fixtures::check(),
         ["interop", ref rest @ ..] => interop::run(rest),
-        ["logits", ref rest @ ..] => logits::run(rest),
+        ["cuda"] => cuda::run(),
         ["bench"] | ["bench", "plan"] => bench::plan(),
         ["bench", "decode", ref rest @ ..] => bench_decode::run(rest),
         ["bench", "encoders"] => bench_encoders::run(),
