@@ -45,11 +45,11 @@ def _layers(config, block, prefix="model."):
     return tensors
 
 
-def _attention(head=HEAD, out="o_proj"):
+def _attention(head=HEAD, out="o_proj", groups=GROUPS):
     return [
         ("self_attn.q_proj.weight", [HEADS * head, HIDDEN]),
-        ("self_attn.k_proj.weight", [GROUPS * head, HIDDEN]),
-        ("self_attn.v_proj.weight", [GROUPS * head, HIDDEN]),
+        ("self_attn.k_proj.weight", [groups * head, HIDDEN]),
+        ("self_attn.v_proj.weight", [groups * head, HIDDEN]),
         (f"self_attn.{out}.weight", [HIDDEN, HEADS * head]),
     ]
 
@@ -151,11 +151,13 @@ def gemma2():
 
 
 def gemma3():
+    """With one head of keys and values, as the smallest has."""
     config = _gemma(
         "Gemma3ForCausalLM", "gemma3_text", 6, rope_theta=1000000.0, rope_local_base_freq=10000.0,
-        sliding_window_pattern=6,
+        sliding_window_pattern=6, num_key_value_heads=1,
     )
-    return config, _layers(config, lambda _: _FOUR + _attention() + _HEAD_NORMS + _mlp(256))
+    block = _FOUR + _attention(groups=1) + _HEAD_NORMS + _mlp(256)
+    return config, _layers(config, lambda _: block)
 
 
 def gemma3n():
