@@ -4,9 +4,18 @@
 //! In: weight bytes and an [`Input`]. Out: dot products. The activations are quantized to eight
 //! bits first, in the way ggml does for the format at hand, so that results agree with llama.cpp's.
 
+#[cfg(target_arch = "aarch64")]
+mod arm64;
+mod blocks;
+mod dispatch;
 mod input;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+#[cfg(target_arch = "aarch64")]
+use arm64 as native;
+#[cfg(target_arch = "x86_64")]
+use x86 as native;
 
 pub(super) use input::Input;
 
@@ -65,20 +74,20 @@ pub(super) fn available(dtype: Dtype) -> bool {
     against(dtype).is_some() && fast()
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
 fn fast() -> bool {
-    x86::available()
+    native::available()
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
 fn fast() -> bool {
     false
 }
 
 /// `out[row x tokens + token]`, for as many rows as that has room for.
 pub(super) fn products(rows: Stored<'_>, input: &Input<'_>, out: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    if x86::products(rows, input, out) {
+    #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+    if native::products(rows, input, out) {
         return;
     }
     portable(rows, input, out);
@@ -125,13 +134,22 @@ pub(super) fn add_rows(out: &mut [f32], factors: &[f32], rows: &[f32]) {
     if x86::add_rows(out, factors, rows) {
         return;
     }
-    add_rows_lanes(out, factors, rows, |a, b, c| a * b + c);
+    add_rows_lanes(out, factors, rows, fused);
+}
+
+/// `a x b + c`, in one instruction where every processor has it; elsewhere that would be a call.
+#[inline(always)]
+fn fused(a: f32, b: f32, c: f32) -> f32 {
+    match cfg!(target_arch = "aarch64") {
+        true => a.mul_add(b, c),
+        false => a * b + c,
+    }
 }
 
 /// Halves as floats.
 pub(super) fn widen(halves: &[f16], out: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    if x86::widen(halves, out) {
+    #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+    if native::widen(halves, out) {
         return;
     }
     for (out, half) in out.iter_mut().zip(halves) {
@@ -172,7 +190,7 @@ fn dots_lanes(x: &[f32], rows: &[f32], factor: f32, out: &mut [f32]) {
         let mut lanes = [0.0f32; 16];
         for (x, y) in x_lanes.iter().zip(row) {
             for lane in 0..16 {
-                lanes[lane] += x[lane] * y[lane];
+                lanes[lane] = fused(x[lane], y[lane], lanes[lane]);
             }
         }
         let rest: f32 = x_rest.iter().zip(rest).map(|(x, y)| x * y).sum();

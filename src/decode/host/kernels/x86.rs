@@ -1,7 +1,7 @@
 //! The kernels with AVX2, FMA and F16C; with `load` the only unsafe code of the decoder.
 //!
-//! Safety: every function that is compiled for these instructions is called from the functions at
-//! the top alone, which ask the processor first ([`available`]).
+//! Safety: every function that is compiled for these instructions is called from `products` and the
+//! functions at the top alone, which ask the processor first ([`available`]).
 #![allow(unsafe_code)]
 
 mod load;
@@ -11,14 +11,13 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use load::{at, load_floats, total};
+use load::{load_floats, total};
 use rows::{bf16s, f16s, f32s, q4_0, q4_k, q5_0, q5_k, q6_k, q8_0};
 
+use super::blocks::at;
+use super::dispatch::{self, GROUP};
 use super::{Input, Stored};
 use crate::dtype::Dtype;
-
-/// Tokens whose products with one row are taken at once, so that it is unpacked once for them.
-const GROUP: usize = 4;
 
 /// Whether the processor has what the kernels need.
 pub(super) fn available() -> bool {
@@ -27,23 +26,7 @@ pub(super) fn available() -> bool {
         && is_x86_feature_detected!("f16c")
 }
 
-/// See [`super::products`]; false where there is no kernel.
-pub(super) fn products(rows: Stored<'_>, input: &Input<'_>, out: &mut [f32]) -> bool {
-    if !available() {
-        return false;
-    }
-    let tokens = input.tokens();
-    let whole = tokens - tokens % GROUP;
-    let groups = (0..whole).step_by(GROUP).all(|first| {
-        // SAFETY: the processor has the instructions.
-        unsafe { group::<GROUP>(rows, input, first, out) }
-    });
-    groups
-        && (whole..tokens).all(|token| {
-            // SAFETY: the processor has the instructions.
-            unsafe { group::<1>(rows, input, token, out) }
-        })
-}
+dispatch::products!("avx2,fma,f16c");
 
 /// See [`super::dots`].
 pub(super) fn dots(x: &[f32], rows: &[f32], factor: f32, out: &mut [f32]) -> bool {
@@ -157,48 +140,4 @@ fn exponentials_avx2(x: &mut [f32], shift: f32) -> f32 {
 #[target_feature(enable = "avx2,fma,f16c")]
 fn round_avx2(values: &[f32], factor: f32, out: &mut [i8]) {
     super::round_lanes(values, factor, out);
-}
-
-/// The products of all rows with the `T` tokens from `first` on.
-#[target_feature(enable = "avx2,fma,f16c")]
-fn group<const T: usize>(
-    rows: Stored<'_>,
-    input: &Input<'_>,
-    first: usize,
-    out: &mut [f32],
-) -> bool {
-    let tokens: [usize; T] = std::array::from_fn(|index| first + index);
-    let by256 = || tokens.map(|token| input.blocks256(token));
-    let by32 = || tokens.map(|token| input.blocks32(token));
-    let floats = || tokens.map(|token| input.token(token));
-    let place = (first, input.tokens());
-    match rows.dtype {
-        Dtype::Q4_K => each(rows, place, by256(), out, |row, y| q4_k::<T>(row, y)),
-        Dtype::Q5_K => each(rows, place, by256(), out, |row, y| q5_k::<T>(row, y)),
-        Dtype::Q6_K => each(rows, place, by256(), out, |row, y| q6_k::<T>(row, y)),
-        Dtype::Q4_0 => each(rows, place, by32(), out, |row, y| q4_0::<T>(row, y)),
-        Dtype::Q5_0 => each(rows, place, by32(), out, |row, y| q5_0::<T>(row, y)),
-        Dtype::Q8_0 => each(rows, place, by32(), out, |row, y| q8_0::<T>(row, y)),
-        Dtype::F32 => each(rows, place, floats(), out, |row, y| f32s::<T>(row, y)),
-        Dtype::F16 => each(rows, place, floats(), out, |row, y| f16s::<T>(row, y)),
-        Dtype::BF16 => each(rows, place, floats(), out, |row, y| bf16s::<T>(row, y)),
-        _ => return false,
-    }
-    true
-}
-/// `out[row][first..first + T] = product(row, y)`, where `out` has `tokens` a row.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn each<Y: Copy, const T: usize>(
-    rows: Stored<'_>,
-    (first, tokens): (usize, usize),
-    y: Y,
-    out: &mut [f32],
-    product: impl Fn(&[u8], Y) -> [f32; T],
-) {
-    for (row, out) in rows.rows().zip(out.chunks_exact_mut(tokens)) {
-        if let Some(out) = out.get_mut(first..first + T) {
-            out.copy_from_slice(&product(row, y));
-        }
-    }
 }

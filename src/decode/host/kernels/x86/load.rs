@@ -57,19 +57,10 @@ pub(super) fn prefetch(block: &[u8]) {
     }
 }
 
-/// The array of `N` bytes at `at`; its bounds are constants, so the check goes away.
-#[inline(always)]
-pub(super) fn at<const N: usize, T>(bytes: &[T], at: usize) -> &[T; N] {
-    match bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-        Some(array) => array,
-        None => unreachable!("a block is as long as its format says"),
-    }
-}
-
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn half(bytes: &[u8], at: usize) -> f32 {
-    let bits = u16::from_le_bytes(*self::at(bytes, at));
+    let bits = u16::from_le_bytes(*super::super::blocks::at(bytes, at));
     _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
 }
 
@@ -103,16 +94,4 @@ pub(super) fn nibbles(bytes: &[u8; 16]) -> __m256i {
     let low = load_half(bytes);
     let both = _mm256_set_m128i(_mm_srli_epi16::<4>(low), low);
     _mm256_and_si256(both, _mm256_set1_epi8(15))
-}
-
-/// Eight scales and eight minima of six bits, a byte each.
-#[inline(always)]
-pub(super) fn scales_and_minima(packed: &[u8; 12]) -> (u64, u64) {
-    let [a, b, c] = [0, 4, 8].map(|i| u32::from_le_bytes(*at(packed, i)));
-    let join = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-    let top = |x: u32| (x >> 6 & 0x0303_0303) << 4;
-    (
-        join(a & 0x3f3f_3f3f, c & 0x0f0f_0f0f | top(a)),
-        join(b & 0x3f3f_3f3f, c >> 4 & 0x0f0f_0f0f | top(b)),
-    )
 }

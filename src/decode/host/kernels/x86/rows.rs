@@ -3,6 +3,7 @@
 
 use std::arch::x86_64::*;
 
+use super::super::blocks::{at, scales_and_minima};
 use super::super::input::{Block32, Block256};
 use super::load::*;
 

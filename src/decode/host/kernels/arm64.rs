@@ -1,0 +1,36 @@
+//! The kernels with NEON and its products of bytes (`dotprod`: every Jetson Orin, Raspberry Pi 5, Apple
+//! silicon); with `load` the only unsafe code of the decoder there. What is not here is compiled from
+//! plain loops as well: NEON and fused products belong to every arm64 processor.
+//!
+//! Safety: every function that is compiled for these instructions is called from `products` and
+//! [`widen`] alone, which ask the processor first ([`available`]).
+#![allow(unsafe_code)]
+
+mod load;
+mod rows;
+
+use std::arch::is_aarch64_feature_detected;
+
+use half::f16;
+
+use super::dispatch::{self, GROUP};
+use super::{Input, Stored};
+use crate::dtype::Dtype;
+use rows::{bf16s, f16s, f32s, q4_0, q4_k, q5_0, q5_k, q6_k, q8_0};
+
+/// Whether the processor has what the kernels need.
+pub(super) fn available() -> bool {
+    is_aarch64_feature_detected!("neon") && is_aarch64_feature_detected!("dotprod")
+}
+
+dispatch::products!("neon,dotprod");
+
+/// See [`super::widen`].
+pub(super) fn widen(halves: &[f16], out: &mut [f32]) -> bool {
+    if available() {
+        // SAFETY: the processor has the instructions.
+        unsafe { load::widen_all(halves, out) };
+        return true;
+    }
+    false
+}
