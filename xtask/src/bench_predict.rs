@@ -95,12 +95,15 @@ struct Row {
 }
 
 fn measure(binary: &Path, scratch: &Path, formats: &[&str]) -> anyhow::Result<()> {
-    let calibrated = orinplan(binary, scratch, &["calibrate", "--format", "json"])?;
+    let calibrate = || {
+        let calibrated = orinplan(binary, scratch, &["calibrate", "--format", "json"])?;
+        let memory = number(&calibrated, "/bandwidth_bytes_per_second")? / 1e9;
+        anyhow::Ok((calibrated, memory))
+    };
+    let (calibrated, before) = calibrate()?;
     println!(
-        "calibrated in {} s with {} threads; memory {:.1} GB/s\n",
-        calibrated["seconds"],
-        calibrated["threads"],
-        number(&calibrated, "/bandwidth_bytes_per_second")? / 1e9
+        "calibrated in {} s with {} threads; memory {before:.1} GB/s\n",
+        calibrated["seconds"], calibrated["threads"],
     );
     println!(
         "| model | format | predicted t/s | measured, mean | fastest | error | of fastest | memory predicted | measured | error |"
@@ -134,6 +137,9 @@ fn measure(binary: &Path, scratch: &Path, formats: &[&str]) -> anyhow::Result<()
         "peak memory: median error {:.1} %, worst {:.1} %",
         memory.0, memory.1
     );
+    // No prediction is better than the machine is steady.
+    let (_, after) = calibrate()?;
+    println!("memory: {before:.1} GB/s when calibrated, {after:.1} GB/s afterwards");
     ensure!(
         decode.0 <= MEDIAN && decode.1 <= WORST && memory.1 <= MEMORY,
         "beyond {MEDIAN} %, {WORST} % or {MEMORY} %; is the machine busy?"
