@@ -7,6 +7,7 @@
 
 mod attention;
 mod block;
+mod buffer;
 mod chat;
 mod error;
 mod feed_forward;

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::DecodeError;
+use super::buffer::Buffer;
 use super::rope::Frequencies;
 use crate::dtype::Dtype;
 use crate::model::{Activation, Sparse};
@@ -32,7 +33,7 @@ pub(super) trait Rows: Clone + Sized {
         name: &str,
         dtype: Dtype,
         shape: [usize; 2],
-        bytes: Vec<u8>,
+        bytes: Buffer,
     ) -> Result<Self::Matrix, DecodeError>;
 
     fn vector(place: &Self::Place, values: Vec<f32>) -> Result<Self::Vector, DecodeError>;

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fs::File;
 
 use super::DecodeError;
+use super::buffer::{Buffer, Room};
 use super::rows::Rows;
 use crate::checkpoint::{Checkpoint, StoredTensor};
 use crate::model::{ModelSpec, Tensor, TensorRole, Touch};
@@ -21,6 +22,8 @@ pub(super) struct Weights<'a, X: Rows> {
     checkpoint: &'a Checkpoint,
     files: Vec<File>,
     tensors: HashMap<&'a str, &'a Tensor>,
+    /// Where tensors will be read to, by their index in the checkpoint.
+    rooms: HashMap<u32, Room>,
     architecture: &'a str,
     read: Bytes,
     held: Bytes,
@@ -47,10 +50,22 @@ impl<'a, X: Rows> Weights<'a, X> {
             .iter()
             .map(open)
             .collect::<Result<_, _>>()?;
+        // All before one is read: see `buffer`.
+        let mut rooms = HashMap::new();
+        let touched = spec
+            .tensors
+            .iter()
+            .filter(|t| t.role.info().touch != Touch::Never);
+        for index in touched.filter_map(|tensor| tensor.sources.first()) {
+            if let Some(stored) = checkpoint.tensors.get(*index as usize) {
+                rooms.insert(*index, Room::new(stored.bytes.0 as usize)?);
+            }
+        }
         Ok(Weights {
             place,
             checkpoint,
             files,
+            rooms,
             tensors: spec.tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
             architecture: &spec.architecture,
             read: Bytes(0),
@@ -87,11 +102,9 @@ impl<'a, X: Rows> Weights<'a, X> {
         let name = role.gguf_name(layer, "weight");
         let (tensor, bytes) = self.take(&name, &[count, rows, columns])?;
         self.held += Bytes(bytes.len() as u64);
-        let each = bytes.len() / count.max(1);
-        let parts = bytes.chunks_exact(each.max(1));
         let shape = [rows, columns];
-        let matrix = |part: &[u8]| X::matrix(self.place, &name, tensor.dtype, shape, part.to_vec());
-        parts.map(matrix).collect()
+        let matrix = |part| X::matrix(self.place, &name, tensor.dtype, shape, part);
+        bytes.split(count).map(matrix).collect()
     }
 
     /// A weight of any shape as F32, outermost dimension first.
@@ -183,7 +196,7 @@ impl<'a, X: Rows> Weights<'a, X> {
             .remove(role.gguf_name(layer, "weight").as_str());
     }
 
-    fn take(&mut self, name: &str, shape: &[usize]) -> Result<(&'a Tensor, Vec<u8>), DecodeError> {
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<(&'a Tensor, Buffer), DecodeError> {
         let tensor = self
             .tensors
             .remove(name)
@@ -210,30 +223,26 @@ impl<'a, X: Rows> Weights<'a, X> {
             .tensors
             .get(index as usize)
             .ok_or_else(missing)?;
-        let bytes = self.bytes(stored)?;
+        // A tensor's size lies within its file, but the file may be sparse and larger than memory.
+        let room = match self.rooms.remove(&index) {
+            Some(room) => room,
+            None => Room::new(stored.bytes.0 as usize)?,
+        };
+        let bytes = self.filled(stored, room)?;
         self.read += stored.bytes;
         (self.progress)(self.read);
         Ok((tensor, bytes))
     }
 
-    fn bytes(&self, stored: &StoredTensor) -> Result<Vec<u8>, DecodeError> {
-        let len = stored.bytes.0 as usize;
-        let mut bytes = Vec::new();
-        // A tensor's size lies within its file, but the file may be sparse and larger than memory.
-        bytes
-            .try_reserve_exact(len)
-            .map_err(|_| DecodeError::Memory {
-                what: "a tensor",
-                bytes: stored.bytes,
-            })?;
-        bytes.resize(len, 0);
+    /// The bytes of `stored`, read into `room`, which is of their size.
+    fn filled(&self, stored: &StoredTensor, mut room: Room) -> Result<Buffer, DecodeError> {
         let file = self
             .files
             .get(stored.file)
             .ok_or_else(|| DecodeError::MissingTensor {
                 tensor: stored.name.clone(),
             })?;
-        crate::input::read_exact_at(file, &mut bytes, stored.offset).map_err(|source| {
+        crate::input::read_exact_at(file, &mut room, stored.offset).map_err(|source| {
             DecodeError::Read {
                 path: self
                     .checkpoint
@@ -245,6 +254,6 @@ impl<'a, X: Rows> Weights<'a, X> {
                 source,
             }
         })?;
-        Ok(bytes)
+        Ok(Buffer::from(room))
     }
 }

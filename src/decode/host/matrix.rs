@@ -10,6 +10,7 @@ use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{Device, Module, Tensor};
 
 use super::super::DecodeError;
+use super::super::buffer::Buffer;
 use super::kernels::{self, Input, Stored};
 use super::parallel::{piece_size, pieces};
 use crate::dtype::Dtype;
@@ -25,7 +26,7 @@ pub(in super::super) struct Matrix {
 
 enum Weights {
     /// As in the file.
-    Stored(Vec<u8>),
+    Stored(Buffer),
     Candle(QMatMul),
 }
 
@@ -61,12 +62,12 @@ impl Matrix {
         name: &str,
         dtype: Dtype,
         [rows, columns]: [usize; 2],
-        bytes: Vec<u8>,
+        bytes: Buffer,
     ) -> Result<Matrix, DecodeError> {
         let weights = match candle_name(dtype) {
             Some(_) if kernels::available(dtype) => Weights::Stored(bytes),
             Some(format) => {
-                let storage = QStorage::from_data(Cow::Owned(bytes), &Device::Cpu, format)?;
+                let storage = QStorage::from_data(Cow::Borrowed(&bytes), &Device::Cpu, format)?;
                 let tensor = QTensor::new(storage, (rows, columns))?;
                 Weights::Candle(QMatMul::QTensor(tensor.into()))
             }
@@ -148,7 +149,7 @@ impl Matrix {
     /// Errors if the format has no decoder.
     pub(super) fn row(&self, row: usize, out: &mut [f32]) -> Result<(), DecodeError> {
         let data = match &self.weights {
-            Weights::Stored(bytes) => Cow::Borrowed(bytes.as_slice()),
+            Weights::Stored(bytes) => Cow::Borrowed(&**bytes),
             Weights::Candle(QMatMul::QTensor(tensor)) => tensor.data()?,
             Weights::Candle(_) => Cow::Borrowed(&[][..]),
         };

@@ -16,6 +16,7 @@ pub(super) use parallel::pieces;
 pub use parallel::threads;
 
 use super::DecodeError;
+use super::buffer::Buffer;
 use super::rope::Angles;
 use super::rows::{Kind, Rows, Scores};
 use crate::dtype::Dtype;
@@ -89,7 +90,7 @@ impl Rows for HostRows {
         name: &str,
         dtype: Dtype,
         shape: [usize; 2],
-        bytes: Vec<u8>,
+        bytes: Buffer,
     ) -> Result<Matrix, DecodeError> {
         Matrix::new(name, dtype, shape, bytes)
     }

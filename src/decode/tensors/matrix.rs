@@ -7,6 +7,7 @@ use candle_core::quantized::{QMatMul, QStorage, QTensor};
 use candle_core::{DType, Device, Module, Tensor};
 
 use super::super::DecodeError;
+use super::super::buffer::Buffer;
 use super::super::host::candle_name;
 use crate::dtype::Dtype;
 
@@ -26,7 +27,7 @@ impl Matrix {
         name: &str,
         dtype: Dtype,
         [rows, columns]: [usize; 2],
-        bytes: Vec<u8>,
+        bytes: Buffer,
     ) -> Result<Matrix, DecodeError> {
         let floats = match dtype {
             Dtype::F32 => Some(DType::F32),
@@ -42,7 +43,7 @@ impl Matrix {
             tensor: name.to_owned(),
             dtype,
         })?;
-        let storage = QStorage::from_data(Cow::Owned(bytes), place, format)?;
+        let storage = QStorage::from_data(Cow::Borrowed(&bytes), place, format)?;
         let tensor = QTensor::new(storage, (rows, columns))?;
         Ok(Matrix::Blocks(QMatMul::QTensor(Arc::new(tensor))))
     }

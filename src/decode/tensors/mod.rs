@@ -14,6 +14,7 @@ use candle_nn::ops;
 use candle_nn::rotary_emb::{rope_i, rope_thd};
 
 use super::DecodeError;
+use super::buffer::Buffer;
 use super::rows::{Kind, Rows, Scores};
 use crate::dtype::Dtype;
 use crate::model::{Activation, RopeStyle, Sparse};
@@ -56,7 +57,7 @@ impl Rows for TensorRows {
         name: &str,
         dtype: Dtype,
         shape: [usize; 2],
-        bytes: Vec<u8>,
+        bytes: Buffer,
     ) -> Result<Matrix> {
         Matrix::new(place, name, dtype, shape, bytes)
     }
