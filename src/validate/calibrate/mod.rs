@@ -6,82 +6,32 @@
 //! predicted afterwards was not seen.
 
 mod bandwidth;
+mod samples;
 mod solve;
 mod synthetic;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::candle::{self, Timed};
 use super::control::Progress;
 use super::error::ValidateError;
 use crate::checkpoint::CheckpointError;
-use crate::decode::{LoadOptions, Model, has_kernel, threads};
-use crate::device::{Cpu, FormatRate};
-use crate::dtype::Dtype;
-use crate::model::{ModelError, ModelSpec};
-use crate::plan::Workload;
-use crate::plan::operations::{decode_operations, prompt_attention};
+use crate::decode::{has_kernel, threads};
+use crate::device::{Cpu, FormatRate, activity};
+use crate::model::ModelError;
 use crate::plan::speed::{Group, Operation};
-use crate::scheme::{self, Container};
 
 pub use synthetic::{Tensor, write_repeated};
 
-use synthetic::Shape;
+use samples::{FORMATS, Sample};
 
 /// The runtime that is measured, by the id of its profile.
 pub const RUNTIME: &str = "candle-cpu";
 
-/// The formats that are measured. Others are taken for the nearest in bits.
-const FORMATS: [Dtype; 10] = [
-    Dtype::Q4_K,
-    Dtype::Q6_K,
-    Dtype::Q8_0,
-    Dtype::Q4_0,
-    Dtype::Q5_0,
-    Dtype::F16,
-    Dtype::Q5_K,
-    Dtype::BF16,
-    Dtype::Q3_K,
-    Dtype::Q2_K,
-];
-
-/// Many narrow layers: what is paid by layer and row stands out.
-const NARROW: Shape = Shape {
-    layers: 16,
-    hidden: 768,
-    inner: 2048,
-    heads: 12,
-    kv_heads: 4,
-    head_dim: 64,
-    vocab: 24_576,
-};
-
-/// A few wide ones: what is paid by byte does.
-const WIDE: Shape = Shape {
-    layers: 3,
-    hidden: 2048,
-    inner: 5632,
-    heads: 16,
-    kv_heads: 8,
-    head_dim: 128,
-    vocab: 12_288,
-};
-
-/// The shape and format at which depth is measured.
-const DEEP: (Shape, Dtype) = (NARROW, Dtype::Q4_0);
-
-/// Tokens of the prompts: a short one, and one that leaves a deep cache.
-const SHORT: usize = 64;
-const LONG: usize = 768;
-
-/// Tokens decoded behind a prompt.
-const TOKENS: u64 = 32;
-
-/// How often everything is measured: what else the machine does comes and goes by seconds.
-const ROUNDS: usize = 2;
+/// How long all of it may take; a machine too slow for one round takes longer.
+const SECONDS: f64 = 55.0;
 
 /// Why this machine was not measured.
 #[derive(Debug, thiserror::Error)]
@@ -110,27 +60,6 @@ pub enum CalibrateError {
     Times(&'static str),
 }
 
-/// A run of a shape.
-struct Sample {
-    /// Bytes of matrices by format, as indices of [`FORMATS`].
-    format: usize,
-    operations: Vec<Operation>,
-    layers: f64,
-    prompt: f64,
-    prompt_attention: f64,
-    /// Of every token decoded.
-    token_seconds: Vec<f64>,
-    prompt_seconds: f64,
-}
-
-impl Sample {
-    /// The same sample, measured again.
-    fn merge(&mut self, other: Sample) {
-        self.token_seconds.extend(other.token_seconds);
-        self.prompt_seconds = self.prompt_seconds.min(other.prompt_seconds);
-    }
-}
-
 /// Measures this machine, which `processor` names, with scratch files in `folder`. `date` is kept with
 /// the numbers.
 ///
@@ -146,26 +75,9 @@ pub fn calibrate(
     let started = Instant::now();
     progress(&Progress::stage("reading memory"));
     let bandwidth = bandwidth::bandwidth(threads());
-    let mut samples: Vec<Sample> = Vec::new();
-    for round in 1..=ROUNDS {
-        let mut these = Vec::new();
-        for (index, format) in FORMATS.into_iter().enumerate() {
-            let stage = format!("round {round} of {ROUNDS}: {}", format.name());
-            progress(&Progress::stage(stage));
-            for shape in [NARROW, WIDE] {
-                let deep = (shape.layers, format) == (DEEP.0.layers, DEEP.1);
-                let prompts: &[usize] = if deep { &[SHORT, LONG] } else { &[SHORT] };
-                these.extend(sample(shape, index, prompts, folder, cancel)?);
-            }
-        }
-        match samples.is_empty() {
-            true => samples = these,
-            false => samples
-                .iter_mut()
-                .zip(these)
-                .for_each(|(sample, again)| sample.merge(again)),
-        }
-    }
+    let room = activity(Path::new("/")).memory.available;
+    let until = started + Duration::from_secs_f64(SECONDS);
+    let samples = samples::take(room, until, folder, cancel, progress)?;
     let token = token_costs(&samples)?;
     let prompt = prompt_costs(&samples)?;
     // Memory gave at least what the fastest products took; others may have used it meanwhile.
@@ -197,62 +109,13 @@ pub fn calibrate(
     })
 }
 
-/// Runs `shape` with matrices of a format behind each of the prompts.
-fn sample(
-    shape: Shape,
-    format: usize,
-    prompts: &[usize],
-    folder: &Path,
-    cancel: &AtomicBool,
-) -> Result<Vec<Sample>, CalibrateError> {
-    let path = folder.join("calibration.gguf");
-    let (checkpoint, spec) = shape.make(FORMATS[format], &path)?;
-    let options = LoadOptions {
-        context: (LONG + 2 * SHORT) as u64,
-        ..LoadOptions::default()
-    };
-    let loaded = Model::load(&checkpoint, &spec, &options, &mut |_| {});
-    // The weights are in memory: the file has done its work.
-    let _ = std::fs::remove_file(&path);
-    let mut model = loaded.map_err(ValidateError::from)?;
-    let mut run = |tokens: usize| -> Result<Timed, ValidateError> {
-        let prompt: Vec<u32> = (0..tokens as u32)
-            .map(|id| id % spec.dims.vocab as u32)
-            .collect();
-        candle::run(&mut model, &prompt, TOKENS, cancel, &mut |_| {})
-    };
-    // The first pass touches everything once.
-    run(1)?;
-    let mut samples = Vec::new();
-    for &tokens in prompts {
-        let timed = run(tokens)?;
-        samples.push(Sample {
-            format,
-            operations: operations(&spec, tokens as u64 + TOKENS / 2),
-            layers: spec.layers.len() as f64,
-            prompt: tokens as f64,
-            prompt_attention: prompt_attention(&spec, tokens as u64) as f64,
-            token_seconds: timed.steps,
-            prompt_seconds: timed.prefill,
-        });
-    }
-    Ok(samples)
-}
-
-/// What a token at `depth` touches.
-fn operations(spec: &ModelSpec, depth: u64) -> Vec<Operation> {
-    let workload = Workload {
-        prompt_tokens: depth,
-        ..Workload::default()
-    };
-    let stored = scheme::stored(spec, "calibration", Container::Gguf);
-    decode_operations(spec, &stored, &workload)
-}
-
-fn median(seconds: &[f64]) -> f64 {
+/// The mean without the least and the greatest quarter: steadier than the median where rounds differ.
+fn midmean(seconds: &[f64]) -> f64 {
     let mut seconds = seconds.to_vec();
     seconds.sort_by(f64::total_cmp);
-    seconds.get(seconds.len() / 2).copied().unwrap_or(0.0)
+    let quarter = seconds.len() / 4;
+    let middle = &seconds[quarter..seconds.len() - quarter];
+    middle.iter().sum::<f64>() / middle.len().max(1) as f64
 }
 
 fn is_matrix(operation: &&Operation) -> bool {
@@ -292,7 +155,7 @@ fn token_costs(samples: &[Sample]) -> Result<TokenCosts, CalibrateError> {
             1.0,
             cached.map(|operation| operation.bytes as f64).sum(),
         ]);
-        (counts, median(&sample.token_seconds))
+        (counts, midmean(&sample.token_seconds))
     });
     let costs = costs(rows);
     let [row, layer, constant, cache] = costs[FORMATS.len()..] else {
@@ -323,12 +186,13 @@ fn prompt_costs(samples: &[Sample]) -> Result<PromptCosts, CalibrateError> {
             body.map(|operation| pick(operation) as f64).sum::<f64>()
         };
         let mut counts = vec![0.0; FORMATS.len()];
-        counts[sample.format] = body(|operation| operation.weights) * sample.prompt;
+        let prompt = sample.prompt as f64;
+        counts[sample.format] = body(|operation| operation.weights) * prompt;
         counts.extend([
-            body(|operation| operation.rows) * sample.prompt,
+            body(|operation| operation.rows) * prompt,
             sample.prompt_attention,
         ]);
-        (counts, sample.prompt_seconds)
+        (counts, midmean(&sample.prompt_seconds))
     });
     let costs = costs(rows);
     let [row, attention] = costs[FORMATS.len()..] else {

@@ -11,6 +11,7 @@ use crate::dtype::Dtype;
 use crate::gguf::{self, TensorEntry, Value};
 use crate::model::{self, ModelSpec, Unknown};
 use crate::quantize::blocks;
+use crate::units::Bytes;
 
 /// The numbers of a plain decoder.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +75,14 @@ impl Shape {
             ),
             ("llama.rope.freq_base".to_owned(), Value::F32(10_000.0)),
         ]
+    }
+
+    /// Of the matrices in `dtype`.
+    pub(super) fn bytes(&self, dtype: Dtype) -> Bytes {
+        let format = dtype.format();
+        let shapes = self.tensors().into_iter().map(|(_, shape)| shape);
+        let weights: u64 = shapes.map(|shape| shape.iter().product::<u64>()).sum();
+        Bytes(weights / format.block_elements * format.block_bytes)
     }
 
     /// Writes the model with matrices of `dtype` to `path`, and opens it.
