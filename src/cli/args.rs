@@ -11,7 +11,7 @@ use crate::plan::workload::KV_TYPES;
 use crate::quantize::blocks::FORMATS;
 use crate::scheme::{Rules, TypeOverride};
 use crate::units::Bytes;
-use crate::validate::LEAST_TOKENS;
+use crate::validate::{CALIBRATION_SECONDS, LEAST_TOKENS};
 
 /// Says whether a language model fits a Jetson Orin, in which format, with how much context and how
 /// fast.
@@ -300,6 +300,9 @@ pub(super) struct ValidateArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct CalibrateArgs {
+    /// How long to measure: longer is steadier where other programs run
+    #[arg(long, value_name = "N", default_value_t = CALIBRATION_SECONDS, value_parser = clap::value_parser!(u64).range(1..=3600), conflicts_with = "reset")]
+    pub seconds: u64,
     /// Forget the calibration, and what runs have taught
     #[arg(long)]
     pub reset: bool,

@@ -1,6 +1,7 @@
 //! `orinplan calibrate`: measure this machine, or forget what was measured.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::args::{CalibrateArgs, PlainFormat};
 use super::{Outcome, date, print, progress, settings};
@@ -17,7 +18,9 @@ pub(super) fn run(args: &CalibrateArgs) -> anyhow::Result<Outcome> {
     let spinner = progress::Spinner::new();
     let scratch = Scratch::new()?;
     let say = &mut |now: &validate::Progress| spinner.say(now.stage.clone());
-    let outcome = validate::calibrate(&machine.name, date::today(), &scratch.0, &cancel, say);
+    let time = Duration::from_secs(args.seconds);
+    let name = &machine.name;
+    let outcome = validate::calibrate(name, date::today(), &scratch.0, time, &cancel, say);
     spinner.clear();
     let cpu = outcome?;
     let path = settings::keep_calibration(&cpu)?;

@@ -28,7 +28,9 @@ use crate::device;
 use crate::dtype::Dtype;
 use crate::model::ModelSpec;
 
-pub use calibrate::{CalibrateError, RUNTIME, Tensor, calibrate, write_repeated};
+pub use calibrate::{
+    CALIBRATION_SECONDS, CalibrateError, RUNTIME, Tensor, calibrate, write_repeated,
+};
 pub use compare::{Comparison, LEAST_PROMPT, Line, PeakMemory, Predicted, Quantity, compare};
 pub use control::Progress;
 pub use error::ValidateError;

@@ -30,8 +30,8 @@ use samples::{FORMATS, Sample};
 /// The runtime that is measured, by the id of its profile.
 pub const RUNTIME: &str = "candle-cpu";
 
-/// How long all of it may take; a machine too slow for one round takes longer.
-const SECONDS: f64 = 55.0;
+/// Seconds that it takes where nothing else is asked for.
+pub const CALIBRATION_SECONDS: u64 = 55;
 
 /// Why this machine was not measured.
 #[derive(Debug, thiserror::Error)]
@@ -60,8 +60,9 @@ pub enum CalibrateError {
     Times(&'static str),
 }
 
-/// Measures this machine, which `processor` names, with scratch files in `folder`. `date` is kept with
-/// the numbers.
+/// Measures this machine, which `processor` names, for `time`, with scratch files in `folder`. `date` is kept
+/// with the numbers. A machine too slow for one round in that time takes longer. `progress` is called between
+/// measurements: what it does is not timed.
 ///
 /// # Errors
 /// [`CalibrateError`]; [`ValidateError::Cancelled`] within it once `cancel` is set.
@@ -69,6 +70,7 @@ pub fn calibrate(
     processor: &str,
     date: String,
     folder: &Path,
+    time: Duration,
     cancel: &AtomicBool,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Cpu, CalibrateError> {
@@ -76,8 +78,13 @@ pub fn calibrate(
     progress(&Progress::stage("reading memory"));
     let bandwidth = bandwidth::bandwidth(threads());
     let room = activity(Path::new("/")).memory.available;
-    let until = started + Duration::from_secs_f64(SECONDS);
-    let samples = samples::take(room, until, folder, cancel, progress)?;
+    let samples = samples::take(
+        room,
+        time.saturating_sub(started.elapsed()),
+        folder,
+        cancel,
+        progress,
+    )?;
     let token = token_costs(&samples)?;
     let prompt = prompt_costs(&samples)?;
     // Memory gave at least what the fastest products took; others may have used it meanwhile.

@@ -1,6 +1,6 @@
 //! Times small models that are only shapes, two for each format.
 //!
-//! In: memory, a time to end at, a folder for scratch files. Out: [`Sample`]s. What else the machine does comes
+//! In: memory, time, a folder for scratch files. Out: [`Sample`]s. What else the machine does comes
 //! and goes by seconds and minutes: so all models are in memory at once and take turns until the time is up.
 
 use std::path::Path;
@@ -111,23 +111,23 @@ struct Subject {
     sample: Sample,
 }
 
-/// Measures as often as is possible before `until`, at least once, with no more than half of the memory that is
+/// Measures as often as is possible in `time`, at least once, with no more than half of the memory that is
 /// `available`; where all models do not fit into it together, in groups that do, or format by format.
 pub(super) fn take(
     available: Option<Bytes>,
-    until: Instant,
+    time: Duration,
     folder: &Path,
     cancel: &AtomicBool,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Vec<Sample>, CalibrateError> {
+    let started = Instant::now();
     let mut taken = Vec::new();
     let groups = groups(available.map_or(Bytes(0), |memory| Bytes(memory.0 / 2)));
     let mut left = FORMATS.len();
     for group in groups {
         let now = Instant::now();
-        let share = until
-            .saturating_duration_since(now)
-            .mul_f64(group.len() as f64 / left as f64);
+        let rest = time.saturating_sub(started.elapsed());
+        let share = rest.mul_f64(group.len() as f64 / left as f64);
         left -= group.len();
         let mut subjects = Vec::new();
         for format in group {
