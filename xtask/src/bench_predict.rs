@@ -1,4 +1,4 @@
-//! `cargo xtask bench predict [FORMAT..]`: how far the predictions for this machine are off, for six published
+//! `cargo xtask bench predict [MODEL|FORMAT..]`: how far the predictions for this machine are off, for six published
 //! shapes in four formats with orinplan's own decoder. Calibration saw none of these shapes.
 //!
 //! A shared machine is not as fast in one minute as it is in the next. So a shape is decoded between the
@@ -8,6 +8,7 @@
 //!
 //! The weights are one row over and over: bytes and products are those of the real file.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
@@ -20,13 +21,13 @@ use orinplan::device;
 use orinplan::gguf::Value;
 use orinplan::model::{self, Unknown};
 use orinplan::scheme::{self, Rules, Scheme};
-use orinplan::validate::{Tensor, calibrate, write_repeated};
+use orinplan::validate::{Progress, Tensor, calibrate, write_repeated};
 use serde_json::{Value as Json, json};
 
 use crate::bench::release_binary;
 use crate::fixtures;
 
-/// What is measured if no format is named.
+/// The formats, unless some are named.
 const FORMATS: [&str; 4] = ["q4_k_m", "q8_0", "q4_0", "f16"];
 
 /// What the median and the worst error may be, and every error of memory, in percent.
@@ -35,12 +36,12 @@ const WORST: f64 = 15.0;
 const MEMORY: f64 = 3.0;
 
 /// How long a calibration takes with models beside it.
-const TIME: Duration = Duration::from_secs(100);
+const TIME: Duration = Duration::from_secs(120);
 
 /// Tokens of the prompt, tokens decoded behind it, and how many of these in one turn.
 const PROMPT: u32 = 64;
 const TOKENS: u64 = 64;
-const TURN: u64 = 8;
+const TURN: u64 = 4;
 
 /// Tokens of context.
 const CONTEXT: u64 = 1024;
@@ -91,16 +92,21 @@ const fn shape(name: &'static str, family: &'static str, numbers: [u64; 7]) -> S
     }
 }
 
-pub(crate) fn run(formats: &[&str]) -> anyhow::Result<()> {
-    let formats = if formats.is_empty() {
-        &FORMATS[..]
-    } else {
-        formats
-    };
+pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
+    let named = |shape: &&Shape| words.contains(&shape.name);
+    let mut shapes: Vec<&Shape> = SHAPES.iter().filter(named).collect();
+    let is_format = |word: &&str| SHAPES.iter().all(|shape| shape.name != *word);
+    let mut formats: Vec<&str> = words.iter().copied().filter(is_format).collect();
+    if shapes.is_empty() {
+        shapes.extend(&SHAPES);
+    }
+    if formats.is_empty() {
+        formats.extend(FORMATS);
+    }
     let binary = release_binary()?;
     let scratch = std::env::temp_dir().join(format!("orinplan-predict-{}", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
-    let outcome = measure(&binary, &scratch, formats);
+    let outcome = measure(&binary, &scratch, &shapes, &formats);
     std::fs::remove_dir_all(&scratch).ok();
     outcome
 }
@@ -121,17 +127,24 @@ fn percent(predicted: f64, measured: f64) -> f64 {
     (predicted / measured - 1.0) * 100.0
 }
 
-fn measure(binary: &Path, scratch: &Path, formats: &[&str]) -> anyhow::Result<()> {
+fn measure(
+    binary: &Path,
+    scratch: &Path,
+    shapes: &[&Shape],
+    formats: &[&str],
+) -> anyhow::Result<()> {
     println!(
         "| model | format | predicted t/s | measured | error | by `validate` afterwards | error | memory predicted | measured | error |"
     );
     println!("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|");
     let mut rows: Vec<Row> = Vec::new();
-    for shape in &SHAPES {
+    for shape in shapes {
         let path = |format: &&str| scratch.join(format!("{}-{format}.gguf", shape.name));
         let paths: Vec<PathBuf> = formats.iter().map(path).collect();
         for (format, path) in formats.iter().zip(&paths) {
             write(shape, format, path)?;
+            // Or the system would write while something is measured.
+            File::open(path)?.sync_all()?;
         }
         let rates = calibrate_beside(&paths, scratch)?;
         for ((format, path), beside) in formats.iter().zip(&paths).zip(rates) {
@@ -222,21 +235,15 @@ fn calibrate_beside(paths: &[PathBuf], scratch: &Path) -> anyhow::Result<Vec<f64
     let mut models = loaded.collect::<anyhow::Result<Vec<Beside>>>()?;
     let processor = device::detect(Path::new("/"))?.profile.name;
     let (mut turns, mut outcome) = (0, Ok(()));
-    let never = AtomicBool::new(false);
-    let cpu = calibrate(
-        &processor,
-        "today".to_owned(),
-        scratch,
-        TIME,
-        &never,
-        &mut |_| {
-            let index = turns % models.len();
-            turns += 1;
-            if outcome.is_ok() {
-                outcome = models[index].turn();
-            }
-        },
-    )?;
+    let mut take_turns = |_: &Progress| {
+        let index = turns % models.len();
+        turns += 1;
+        if outcome.is_ok() {
+            outcome = models[index].turn();
+        }
+    };
+    let (date, never) = ("today".to_owned(), AtomicBool::new(false));
+    let cpu = calibrate(&processor, date, scratch, TIME, &never, &mut take_turns)?;
     outcome?;
     let settings = scratch.join("orinplan");
     std::fs::create_dir_all(&settings)?;

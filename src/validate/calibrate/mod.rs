@@ -116,13 +116,16 @@ pub fn calibrate(
     })
 }
 
-/// The mean without the least and the greatest quarter: steadier than the median where rounds differ.
-fn midmean(seconds: &[f64]) -> f64 {
+/// The mean, for which nothing counts more than three times the median: what slows every run belongs to it, a
+/// stall of the machine does not.
+fn mean(seconds: &[f64]) -> f64 {
     let mut seconds = seconds.to_vec();
     seconds.sort_by(f64::total_cmp);
-    let quarter = seconds.len() / 4;
-    let middle = &seconds[quarter..seconds.len() - quarter];
-    middle.iter().sum::<f64>() / middle.len().max(1) as f64
+    let most = seconds
+        .get(seconds.len() / 2)
+        .map_or(0.0, |median| 3.0 * median);
+    let sum: f64 = seconds.iter().map(|seconds| seconds.min(most)).sum();
+    sum / seconds.len().max(1) as f64
 }
 
 fn is_matrix(operation: &&Operation) -> bool {
@@ -162,7 +165,7 @@ fn token_costs(samples: &[Sample]) -> Result<TokenCosts, CalibrateError> {
             1.0,
             cached.map(|operation| operation.bytes as f64).sum(),
         ]);
-        (counts, midmean(&sample.token_seconds))
+        (counts, mean(&sample.token_seconds))
     });
     let costs = costs(rows);
     let [row, layer, constant, cache] = costs[FORMATS.len()..] else {
@@ -199,7 +202,7 @@ fn prompt_costs(samples: &[Sample]) -> Result<PromptCosts, CalibrateError> {
             body(|operation| operation.rows) * prompt,
             sample.prompt_attention,
         ]);
-        (counts, midmean(&sample.prompt_seconds))
+        (counts, mean(&sample.prompt_seconds))
     });
     let costs = costs(rows);
     let [row, attention] = costs[FORMATS.len()..] else {
@@ -247,4 +250,18 @@ fn rates(costs: &[f64], what: &'static str) -> Result<Vec<f64>, CalibrateError> 
 
 fn rate(cost: f64) -> Option<f64> {
     Some(1.0 / cost).filter(|rate| rate.is_finite() && *rate > 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stall_does_not_count_in_full_and_slow_runs_do() {
+        assert_eq!(mean(&[1.0, 2.0, 3.0]), 2.0);
+        // A stall of 100 counts as three times the median.
+        assert_eq!(mean(&[1.0, 1.0, 1.0, 100.0]), 1.5);
+        assert_eq!(mean(&[5.0]), 5.0);
+        assert_eq!(mean(&[]), 0.0);
+    }
 }
