@@ -24,7 +24,8 @@ pub(super) enum Room {
 impl Room {
     /// Room for `len` bytes.
     ///
-    /// Errors if there is not so much memory.
+    /// Errors if there is not so much memory: a tensor's size lies within its file, but the file may be sparse and
+    /// larger than memory.
     pub(super) fn new(len: usize) -> Result<Room, DecodeError> {
         let refused = || DecodeError::Memory {
             what: "a tensor",

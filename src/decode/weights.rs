@@ -223,7 +223,7 @@ impl<'a, X: Rows> Weights<'a, X> {
             .tensors
             .get(index as usize)
             .ok_or_else(missing)?;
-        // A tensor's size lies within its file, but the file may be sparse and larger than memory.
+        // None is left where two names have one source.
         let room = match self.rooms.remove(&index) {
             Some(room) => room,
             None => Room::new(stored.bytes.0 as usize)?,

@@ -19,13 +19,13 @@ use crate::model::ModelSpec;
 
 /// The times of one decode.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Timed {
+struct Timed {
     /// Seconds from the prompt to the logits behind it.
-    pub(super) prefill: f64,
+    prefill: f64,
     /// Seconds of every further token.
-    pub(super) steps: Vec<f64>,
+    steps: Vec<f64>,
     /// Every token, the one behind the prompt first.
-    pub(super) tokens: Vec<u32>,
+    tokens: Vec<u32>,
 }
 
 /// Measures a model with its description on `engine`, on the tokens of the prompt.
@@ -140,28 +140,50 @@ fn spread_ids(count: u64, vocabulary: u64) -> Vec<u32> {
 }
 
 /// Reads `prompt` into an empty cache and generates `count` tokens behind it.
-pub(super) fn run(
+fn run(
     model: &mut Model,
     prompt: &[u32],
     count: u64,
     cancel: &AtomicBool,
     tell: &mut dyn FnMut(u64),
 ) -> Result<Timed, ValidateError> {
-    let mut timed = Timed::default();
-    model.reset();
-    let started = Instant::now();
-    let mut next = greedy(model.prefill(prompt)?);
-    timed.prefill = started.elapsed().as_secs_f64();
-    timed.tokens.push(next);
+    let (mut next, prefill) = read(model, prompt)?;
+    let mut timed = Timed {
+        prefill,
+        tokens: vec![next],
+        ..Timed::default()
+    };
     for token in 1..count {
-        if cancel.load(Ordering::Relaxed) {
-            return Err(ValidateError::Cancelled);
-        }
-        let started = Instant::now();
-        next = greedy(model.step(next)?);
-        timed.steps.push(started.elapsed().as_secs_f64());
+        let seconds;
+        (next, seconds) = step(model, next, cancel)?;
+        timed.steps.push(seconds);
         timed.tokens.push(next);
         tell(token + 1);
     }
     Ok(timed)
+}
+
+/// Reads `prompt` into an empty cache. Returns the token behind it, and the seconds to its logits.
+pub(super) fn read(model: &mut Model, prompt: &[u32]) -> Result<(u32, f64), ValidateError> {
+    model.reset();
+    let started = Instant::now();
+    let next = greedy(model.prefill(prompt)?);
+    Ok((next, started.elapsed().as_secs_f64()))
+}
+
+/// The token behind `last`, and its seconds.
+///
+/// # Errors
+/// [`ValidateError::Cancelled`] once `cancel` is set.
+pub(super) fn step(
+    model: &mut Model,
+    last: u32,
+    cancel: &AtomicBool,
+) -> Result<(u32, f64), ValidateError> {
+    if cancel.load(Ordering::Relaxed) {
+        return Err(ValidateError::Cancelled);
+    }
+    let started = Instant::now();
+    let next = greedy(model.step(last)?);
+    Ok((next, started.elapsed().as_secs_f64()))
 }

@@ -4,12 +4,12 @@
 //! and goes by seconds and minutes: so all models are in memory at once and take turns until the time is up.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::CalibrateError;
 use super::synthetic::Shape;
-use crate::decode::{LoadOptions, Model, greedy};
+use crate::decode::{LoadOptions, Model};
 use crate::dtype::Dtype;
 use crate::model::ModelSpec;
 use crate::plan::Workload;
@@ -17,6 +17,7 @@ use crate::plan::operations::{decode_operations, prompt_attention};
 use crate::plan::speed::Operation;
 use crate::scheme::{self, Container};
 use crate::units::Bytes;
+use crate::validate::candle;
 use crate::validate::control::Progress;
 use crate::validate::error::ValidateError;
 
@@ -165,14 +166,14 @@ pub(super) fn take(
 /// The formats, as indices, in groups whose models fit into `room` together, or alone.
 fn groups(room: Bytes) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
-    let mut free = 0;
+    let mut free = Bytes(0);
     for (format, dtype) in FORMATS.iter().enumerate() {
-        let bytes = NARROW.bytes(*dtype).0 + WIDE.bytes(*dtype).0;
+        let bytes = NARROW.bytes(*dtype) + WIDE.bytes(*dtype);
         match groups.last_mut() {
             Some(group) if bytes <= free => group.push(format),
             _ => {
                 groups.push(vec![format]);
-                free = room.0;
+                free = room;
             }
         }
         free = free.saturating_sub(bytes);
@@ -211,10 +212,8 @@ impl Subject {
     fn read(&mut self) -> Result<(), ValidateError> {
         let ids = 0..self.sample.prompt;
         let prompt: Vec<u32> = ids.map(|id| (id % self.vocabulary) as u32).collect();
-        self.model.reset();
-        let started = Instant::now();
-        self.next = greedy(self.model.prefill(&prompt)?);
-        let seconds = started.elapsed().as_secs_f64();
+        let seconds;
+        (self.next, seconds) = candle::read(&mut self.model, &prompt)?;
         self.sample.prompt_seconds.push(seconds);
         Ok(())
     }
@@ -222,12 +221,8 @@ impl Subject {
     /// Decodes some tokens behind what was read and decoded.
     fn decode(&mut self, cancel: &AtomicBool) -> Result<(), ValidateError> {
         for _ in 0..TOKENS {
-            if cancel.load(Ordering::Relaxed) {
-                return Err(ValidateError::Cancelled);
-            }
-            let started = Instant::now();
-            self.next = greedy(self.model.step(self.next)?);
-            let seconds = started.elapsed().as_secs_f64();
+            let seconds;
+            (self.next, seconds) = candle::step(&mut self.model, self.next, cancel)?;
             self.sample.token_seconds.push(seconds);
         }
         Ok(())

@@ -79,10 +79,8 @@ impl Shape {
 
     /// Of the matrices in `dtype`.
     pub(super) fn bytes(&self, dtype: Dtype) -> Bytes {
-        let format = dtype.format();
-        let shapes = self.tensors().into_iter().map(|(_, shape)| shape);
-        let weights: u64 = shapes.map(|shape| shape.iter().product::<u64>()).sum();
-        Bytes(weights / format.block_elements * format.block_bytes)
+        let tensors = self.tensors().into_iter();
+        tensors.filter_map(|(_, shape)| dtype.bytes(&shape)).sum()
     }
 
     /// Writes the model with matrices of `dtype` to `path`, and opens it.
