@@ -40,6 +40,12 @@ pub enum OpenError {
         /// The path as given.
         path: PathBuf,
     },
+    /// A stand-in for a file that Git keeps elsewhere.
+    #[error("{}: is a git-LFS pointer and not the file itself; run `git lfs pull` in its repository, or download the file", path.display())]
+    LfsPointer {
+        /// The path as given.
+        path: PathBuf,
+    },
     /// A text file above its limit.
     #[error("{}: has {} bytes, above the limit of {} for this kind of file", path.display(), bytes.0, limit.0)]
     TooLarge {
@@ -93,8 +99,19 @@ pub fn open(path: &Path) -> Result<(File, u64), OpenError> {
     // The size of what was opened, should the name have changed hands in between.
     match file.metadata().map_err(io_error)?.len() {
         0 => Err(OpenError::Empty { path: at() }),
+        bytes if is_lfs_pointer(&file, bytes) => Err(OpenError::LfsPointer { path: at() }),
         bytes => Ok((file, bytes)),
     }
+}
+
+/// Whether a file is what a clone without git-LFS has in the place of a large one. Source: the
+/// pointer's specification (git-lfs `docs/spec.md`), which has them below 1024 bytes.
+fn is_lfs_pointer(file: &File, bytes: u64) -> bool {
+    const START: &[u8] = b"version https://git-lfs.github.com/spec/";
+    let mut start = [0; START.len()];
+    (START.len() as u64..1024).contains(&bytes)
+        && read_exact_at(file, &mut start, 0).is_ok()
+        && start == START
 }
 
 /// Fills `bytes` from `offset` on, without a position that threads would share.

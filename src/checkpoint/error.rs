@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::kind::Kind;
 use crate::input::one_line;
 use crate::{gguf, input, safetensors};
 
@@ -39,6 +40,9 @@ pub enum CheckpointError {
         looked: String,
         nearest: String,
     },
+    /// An input of another kind than a model that writes text.
+    #[error("{}: {kind}", path.display())]
+    OtherKind { path: PathBuf, kind: Kind },
     #[error("{}: is neither a .safetensors, nor a .gguf, nor a .json file, and does not start as GGUF does", path.display())]
     UnknownKind { path: PathBuf },
     #[error("{}: has no *.safetensors, no *.gguf and no config.json", path.display())]

@@ -56,7 +56,34 @@ pub(super) fn open(
     if let Some(index) = index {
         index.check(&checkpoint.files, &files)?;
     }
+    let mut wrapped = false;
+    for tensor in &mut checkpoint.tensors {
+        wrapped |= unwrap(tensor);
+    }
+    if wrapped {
+        checkpoint.files_by_tensor()?;
+    }
     Ok(checkpoint)
+}
+
+/// Parts of tensor names that wrappers of a module in training leave behind: `torch.compile`, fully
+/// sharded data parallelism and activation checkpoints.
+const WRAPPERS: &[&str] = &[
+    "_orig_mod.",
+    "_fsdp_wrapped_module.",
+    "_checkpoint_wrapped_module.",
+];
+
+/// Gives a tensor the name it has without wrappers; whether it had any.
+fn unwrap(tensor: &mut StoredTensor) -> bool {
+    let mut wrapped = false;
+    for wrapper in WRAPPERS {
+        if tensor.name.contains(wrapper) {
+            tensor.name = tensor.name.replace(wrapper, "");
+            wrapped = true;
+        }
+    }
+    wrapped
 }
 
 /// Opens a `config.json` without weights.

@@ -9,6 +9,7 @@ mod gguf_files;
 mod hugging_face;
 mod index;
 mod json;
+mod kind;
 mod open;
 mod python_json;
 mod shards;
@@ -18,7 +19,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 pub use error::CheckpointError;
-pub use open::{open, open_in};
+pub use kind::Kind;
+pub use open::{open, open_any, open_in};
 pub use stores::Stores;
 
 use crate::dtype::Dtype;

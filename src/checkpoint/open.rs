@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 
 use super::error::CheckpointError;
 use super::index::Index;
+use super::json;
+use super::kind::{self, Companions, Kind};
 use super::shards::{self, ShardName, display_name};
 use super::stores::{self, Stores};
 use super::{Checkpoint, gguf_files, hugging_face};
 use crate::input;
 use crate::nearest::nearest;
+use crate::units::Bytes;
 
 /// Opens a model by path, cached Hugging Face id or pulled Ollama tag.
 ///
@@ -30,6 +33,56 @@ pub fn open(model: &str) -> Result<Checkpoint, CheckpointError> {
 /// # Errors
 /// As [`open`].
 pub fn open_in(model: &str, stores: &Stores) -> Result<Checkpoint, CheckpointError> {
+    match open_any(model, stores)? {
+        (checkpoint, None) => Ok(checkpoint),
+        (_, Some(kind)) => Err(other_kind(model, kind)),
+    }
+}
+
+/// [`open_in`] for whoever only looks: tensors of another kind than a model that writes text are no
+/// error, and come with what they are.
+///
+/// # Errors
+/// As [`open_in`].
+pub fn open_any(
+    model: &str,
+    stores: &Stores,
+) -> Result<(Checkpoint, Option<Kind>), CheckpointError> {
+    let checkpoint = locate(model, stores)?;
+    let kind = kind::of(&checkpoint, &companions(checkpoint.directory.as_deref()));
+    match kind {
+        Some(kind) if checkpoint.tensors.is_empty() => Err(other_kind(model, kind)),
+        kind => Ok((checkpoint, kind)),
+    }
+}
+
+fn other_kind(path: impl Into<PathBuf>, kind: Kind) -> CheckpointError {
+    let path = path.into();
+    CheckpointError::OtherKind { path, kind }
+}
+
+/// The small files that say what a checkpoint is. One that cannot be read says nothing.
+fn companions(directory: Option<&Path>) -> Companions {
+    let Some(directory) = directory else {
+        return Companions::default();
+    };
+    let files = stores::list(directory).unwrap_or_default();
+    let read = |name: &str| {
+        let path = directory.join(name);
+        let listed = files.contains(&path);
+        listed.then(|| json::read(&path, COMPANION_LIMIT).ok())?
+    };
+    Companions {
+        adapter: read("adapter_config.json"),
+        quantization: read("hf_quant_config.json"),
+        files: files.iter().map(|path| display_name(path)).collect(),
+    }
+}
+
+/// The largest companion read. Real ones stay below 64 KiB.
+const COMPANION_LIMIT: Bytes = Bytes(4 << 20);
+
+fn locate(model: &str, stores: &Stores) -> Result<Checkpoint, CheckpointError> {
     let path = Path::new(model);
     if fs::symlink_metadata(path).is_ok() {
         return if path.is_dir() {
@@ -90,6 +143,9 @@ fn open_directory(name: String, path: &Path) -> Result<Checkpoint, CheckpointErr
         let (models, projector) = gguf_files::sort_out(&gguf)?;
         return gguf_files::open(name, only_set(path, &models)?, projector.as_deref());
     }
+    if let Some(kind) = kind::of_directory(path, &companions(Some(path))) {
+        return Err(other_kind(path, kind));
+    }
     let config = path.join("config.json");
     match files.contains(&config) {
         true => hugging_face::open_config(name, path, &config),
@@ -121,6 +177,9 @@ fn open_file(path: &Path) -> Result<Checkpoint, CheckpointError> {
     }
     if has_extension(path, "gguf") || starts_as_gguf(path)? {
         return gguf_files::open(file_name(path), path, None);
+    }
+    if let Some(kind) = kind::unread_file(path, &mut input::open(path)?.0) {
+        return Err(other_kind(path, kind));
     }
     Err(CheckpointError::UnknownKind {
         path: path.to_owned(),

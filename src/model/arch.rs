@@ -160,6 +160,23 @@ fn always(_: &Place<'_>) -> bool {
     true
 }
 
+/// Ends of the names of classes that write text.
+const WRITERS: &[&str] = &["ForCausalLM", "LMHeadModel", "ForConditionalGeneration"];
+
+/// Whether `class` is what Transformers would call the class of one of `arch`'s model types that
+/// writes text: `Qwen2ForCausalLM` of `qwen2`.
+fn is_usual(class: &str, arch: &Arch) -> bool {
+    let bare = |name: &str| name.replace(['_', '-', '.'], "").to_lowercase();
+    let stem = WRITERS.iter().find_map(|end| class.strip_suffix(end));
+    stem.is_some_and(|stem| arch.model_types.iter().any(|name| bare(name) == bare(stem)))
+}
+
+/// Whether `class` wraps a text model that writes, with the name of any wrapper.
+fn wraps(class: &str, _: &Arch) -> bool {
+    let ends = WRITERS.iter().chain(&["ChatModel"]);
+    ends.into_iter().any(|end| class.ends_with(end))
+}
+
 impl Arch {
     /// The architecture that GGUF calls `name`.
     pub(super) fn of_gguf(name: &str) -> Option<&'static Arch> {
@@ -169,15 +186,26 @@ impl Arch {
     /// The architecture of a `config.json`, by class and then by model type. `text_type` is the
     /// model type of a multimodal model's text part: the class is the wrapper's, which can hold
     /// text models of several kinds, so it counts only if its entry knows that type.
+    ///
+    /// A class that no entry lists computes something of its own, whatever its model type says,
+    /// unless it is named as the model type's class for writing text is.
     pub(super) fn of_hugging_face(names: &StatedNames<'_>) -> Option<&'static Arch> {
         let known = |class: &&str| Arch::all().find(|a| a.classes.contains(class));
         let by_class = names.classes.iter().find_map(known);
         let by_type = |name: &str| Arch::all().find(|a| a.model_types.contains(&name));
+        let writes = |usual: fn(&str, &Arch) -> bool, arch: &'static Arch| {
+            let classes = &names.classes;
+            let usual = classes.is_empty() || classes.iter().any(|class| usual(class, arch));
+            usual.then_some(arch)
+        };
         match names.text_type {
             Some(text) => by_class
                 .filter(|a| a.model_types.contains(&text))
-                .or_else(|| by_type(text)),
-            None => by_class.or_else(|| names.model_type.and_then(by_type)),
+                .or_else(|| by_type(text).and_then(|a| writes(wraps, a))),
+            None => by_class.or_else(|| {
+                let arch = names.model_type.and_then(by_type)?;
+                writes(is_usual, arch)
+            }),
         }
     }
 

@@ -27,6 +27,7 @@ pub(super) fn read(
         .flatten()
         .ok_or(ModelError::NoArchitecture)?;
     let arch = match (Arch::of_gguf(name), unknown) {
+        (_, Unknown::Listed) => None,
         (Some(arch), _) => Some(arch),
         (None, Unknown::Assume(as_if)) => Arch::of_gguf(as_if),
         (None, Unknown::WeightsOnly) => None,
@@ -39,7 +40,7 @@ pub(super) fn read(
         .tensors
         .iter()
         .enumerate()
-        .partition(|(_, t)| tower_of(&t.name).is_some());
+        .partition(|(_, t)| unknown != Unknown::Listed && tower_of(&t.name).is_some());
     let tensors: Vec<Tensor> = text
         .into_iter()
         .map(|(index, stored)| tensor(index, stored))

@@ -74,6 +74,7 @@ pub(super) fn read(
     let known = Arch::of_hugging_face(&names).map(|arch| arch.variant(config));
     let stated = names.first();
     let arch = match (known, unknown) {
+        (_, Unknown::Listed) => return weights_only(checkpoint, config, &names),
         (Some(arch), _) => arch,
         (None, Unknown::Assume(name)) => Arch::of_gguf(name).ok_or(ModelError::NoArchitecture)?,
         (None, Unknown::WeightsOnly) => {
@@ -162,7 +163,11 @@ fn weights_only(
     let logical = packed::logical(&checkpoint.tensors, config)?;
     let prequantized = packed::label(config, &logical);
     let name = names.text_type.or(names.model_type).or(names.first());
-    let name = name.ok_or(ModelError::NoArchitecture)?;
+    let name = match (name, checkpoint.tensors.is_empty()) {
+        (Some(name), _) => name,
+        (None, false) => "architecture not stated",
+        (None, true) => return Err(ModelError::NoArchitecture),
+    };
     let stored = logical.clone();
     let sorted = Sorted::new(logical, usize::MAX);
     Ok(ModelSpec {

@@ -153,6 +153,8 @@ pub enum Unknown {
     Refuse,
     /// Weights only: [`ModelSpec::layers`] is empty and no cache can be planned.
     WeightsOnly,
+    /// Every tensor under its own name, whether the architecture is known or not.
+    Listed,
     /// As if its blocks were those of this architecture (`--assume-kv llama`).
     Assume(&'static str),
 }

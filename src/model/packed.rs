@@ -49,6 +49,8 @@ const COMPANIONS: &[&str] = &[
     ".weight_global_scale",
     ".input_global_scale",
     ".input_scale",
+    ".input_scale_ub",
+    ".activation_scale",
     ".input_zero_point",
     ".output_scale",
     ".k_scale",

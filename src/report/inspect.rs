@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::checkpoint::{Checkpoint, RawConfig};
+use crate::checkpoint::{Checkpoint, Kind, RawConfig};
 use crate::gguf;
 use crate::model::ModelSpec;
 use crate::report::table::{Align, Table};
@@ -13,18 +13,22 @@ use crate::units::Bytes;
 pub const SCHEMA: &str = "orinplan.inspect/1";
 
 /// For scripts.
-pub fn document(checkpoint: &Checkpoint, model: &ModelSpec) -> Value {
+///
+/// What is not known because the architecture is not is `null`.
+pub fn document(checkpoint: &Checkpoint, model: &ModelSpec, kind: Option<&Kind>) -> Value {
+    let known = !model.layers.is_empty();
     json!({
         "schema": SCHEMA,
+        "kind": kind.map(|kind| json!({ "what": kind.what, "way_out": kind.way_out })),
         "model": {
             "name": model.name,
             "architecture": model.architecture,
             "parameters": model.parameters,
-            "context_length": model.dims.context,
-            "block_count": model.layers.len(),
-            "hidden_size": model.dims.hidden,
-            "vocabulary_size": model.dims.vocab,
-            "tied_embedding": model.tied,
+            "context_length": known.then_some(model.dims.context),
+            "block_count": known.then_some(model.layers.len()),
+            "hidden_size": known.then_some(model.dims.hidden),
+            "vocabulary_size": known.then_some(model.dims.vocab),
+            "tied_embedding": known.then_some(model.tied),
             "quantized_as": model.prequantized,
         },
         "files": checkpoint.files.iter().map(|file| json!({
@@ -71,27 +75,41 @@ fn value_json(value: &gguf::Value) -> Value {
     }
 }
 
-/// For people.
-pub fn text(checkpoint: &Checkpoint, model: &ModelSpec) -> String {
-    let mut out = String::new();
+/// What the blocks are like, where the architecture is known.
+fn shape(model: &ModelSpec) -> String {
+    if model.layers.is_empty() {
+        return "; its blocks are not known here".to_owned();
+    }
     let tied = if model.tied {
         "tied embedding"
     } else {
         "separate output head"
     };
+    format!(
+        ", {} blocks, hidden size {}, vocabulary {}, {tied}",
+        model.layers.len(),
+        model.dims.hidden,
+        model.dims.vocab,
+    )
+}
+
+/// For people.
+pub fn text(checkpoint: &Checkpoint, model: &ModelSpec, kind: Option<&Kind>) -> String {
+    let mut out = String::new();
     line(
         &mut out,
         format_args!(
-            "{}: {}, {} parameters in {} tensors, {} blocks, hidden size {}, vocabulary {}, {tied}",
+            "{}: {}, {} parameters in {} tensors{}",
             model.name,
             model.architecture,
             count(model.parameters),
             model.tensors.len(),
-            model.layers.len(),
-            model.dims.hidden,
-            model.dims.vocab,
+            shape(model),
         ),
     );
+    if let Some(kind) = kind {
+        line(&mut out, format_args!("it {kind}"));
+    }
     if let Some(now) = &model.prequantized {
         line(&mut out, format_args!("quantized as {now}"));
     }

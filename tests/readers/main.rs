@@ -4,6 +4,7 @@ mod build;
 mod checkpoints;
 mod gguf_bytes;
 mod hostile;
+mod kinds;
 mod memory;
 mod round_trip;
 mod safetensors_bytes;

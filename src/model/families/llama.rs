@@ -24,7 +24,6 @@ pub(super) static LLAMA: Arch = Arch {
         "LLaMAForCausalLM",
         "MistralForCausalLM",
         "LlamaModel",
-        "LlamaForSequenceClassification",
         "MixtralForCausalLM",
     ],
     model_types: &["llama", "mistral", "mixtral"],

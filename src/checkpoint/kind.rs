@@ -1,0 +1,331 @@
+//! What an input is when it is no model that writes text token by token: a table of kinds, each
+//! with how it is seen and the way out.
+//!
+//! In: names of files, a configuration, names of tensors. Out: a [`Kind`], or nothing to object to.
+//! Every door opens models through here, so all of them give the same answer. Must not: read files.
+
+mod classes;
+mod formats;
+mod quantizers;
+
+use std::fmt;
+use std::path::Path;
+
+use serde_json::Value as Json;
+
+use super::{Checkpoint, RawConfig};
+use crate::gguf::Metadata;
+use crate::input::one_line;
+
+pub(super) use formats::{foreign_weights, unread_file};
+
+/// What an input is instead of a model that writes text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// What it is, with its article: "a LoRA adapter of `Qwen/Qwen3-0.6B`".
+    pub what: String,
+    /// What to do, as a clause in the imperative.
+    pub way_out: String,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "is {}; {}", self.what, self.way_out)
+    }
+}
+
+impl Kind {
+    fn new(what: impl Into<String>, way_out: impl Into<String>) -> Kind {
+        Kind {
+            what: what.into(),
+            way_out: way_out.into(),
+        }
+    }
+}
+
+/// What there is to tell a kind by.
+#[derive(Clone, Copy)]
+pub(super) struct Evidence<'a> {
+    /// Names of the files and folders of the model's directory.
+    files: &'a [String],
+    config: Option<&'a Json>,
+    /// `adapter_config.json`, where there is one.
+    adapter: Option<&'a Json>,
+    /// `hf_quant_config.json`, where there is one.
+    quantization: Option<&'a Json>,
+    metadata: Option<&'a Metadata>,
+    tensors: &'a [super::StoredTensor],
+}
+
+/// Small files beside a checkpoint that say what it is.
+#[derive(Default)]
+pub(super) struct Companions {
+    pub(super) files: Vec<String>,
+    pub(super) adapter: Option<Json>,
+    /// `hf_quant_config.json`, where ModelOpt says how it quantized.
+    pub(super) quantization: Option<Json>,
+}
+
+/// How kinds are seen, the most telling first.
+const KINDS: &[fn(&Evidence<'_>) -> Option<Kind>] = &[
+    adapter,
+    importance,
+    projector,
+    control_vector,
+    diffusion,
+    draft_head,
+    embedding,
+    classes::classifier,
+    classes::encoder_decoder,
+    classes::encoder,
+    vocabulary,
+    quantizers::unread,
+];
+
+/// What `checkpoint` is, if it is no model that writes text.
+pub(super) fn of(checkpoint: &Checkpoint, beside: &Companions) -> Option<Kind> {
+    let (config, metadata) = match &checkpoint.config {
+        RawConfig::HuggingFace(config) => (Some(config), None),
+        RawConfig::Gguf(metadata) => (None, Some(metadata)),
+    };
+    let evidence = Evidence {
+        files: &beside.files,
+        config,
+        adapter: beside.adapter.as_ref(),
+        quantization: beside.quantization.as_ref(),
+        metadata,
+        tensors: &checkpoint.tensors,
+    };
+    KINDS.iter().find_map(|seen| seen(&evidence))
+}
+
+/// What a directory without readable weights is, by its files alone.
+pub(super) fn of_directory(path: &Path, beside: &Companions) -> Option<Kind> {
+    let evidence = Evidence {
+        files: &beside.files,
+        config: None,
+        adapter: beside.adapter.as_ref(),
+        quantization: beside.quantization.as_ref(),
+        metadata: None,
+        tensors: &[],
+    };
+    adapter(&evidence)
+        .or_else(|| diffusion(&evidence))
+        .or_else(|| foreign_weights(path, &beside.files))
+}
+
+impl<'a> Evidence<'a> {
+    fn has_file(&self, name: &str) -> bool {
+        self.files.iter().any(|file| file == name)
+    }
+
+    fn says(&self, key: &str) -> Option<&'a str> {
+        self.metadata?.str(key).ok().flatten()
+    }
+
+    fn json(&self, key: &str) -> Option<&'a Json> {
+        self.config?.get(key)
+    }
+
+    /// A flag of the configuration or of its text part.
+    fn flag(&self, key: &str) -> bool {
+        let text = self.json("text_config").and_then(|text| text.get(key));
+        self.json(key).or(text).and_then(Json::as_bool) == Some(true)
+    }
+
+    /// `architectures` of the configuration.
+    fn classes(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let classes = self.json("architectures").and_then(Json::as_array);
+        classes.into_iter().flatten().filter_map(Json::as_str)
+    }
+
+    /// `general.architecture` of a GGUF.
+    fn architecture(&self) -> Option<&'a str> {
+        self.says("general.architecture")
+    }
+
+    /// Whether the GGUF metadata has this key behind its architecture's name.
+    fn number(&self, key: &str) -> Option<u64> {
+        let name = format!("{}.{key}", self.architecture()?);
+        self.metadata?.u64(&name).ok().flatten()
+    }
+
+    fn any_tensor(&self, is: impl Fn(&str) -> bool) -> bool {
+        self.tensors.iter().any(|tensor| is(&tensor.name))
+    }
+}
+
+/// Foreign text between backticks, at most as long as a hub id.
+pub(super) fn quoted(text: &str) -> String {
+    let short: String = text.chars().take(120).collect();
+    format!("`{}`", one_line(&short))
+}
+
+/// Parts of names that only an adapter's tensors have.
+const ADAPTER_PARTS: &[&str] = &[
+    ".lora_A.",
+    ".lora_B.",
+    ".lora_embedding_A",
+    ".lora_embedding_B",
+    ".lora_down.",
+    ".lora_up.",
+    ".lora_magnitude_vector",
+    ".base_layer.",
+];
+
+fn adapter(seen: &Evidence<'_>) -> Option<Kind> {
+    let by_name = |name: &str| {
+        name.starts_with("base_model.model.")
+            || ADAPTER_PARTS.iter().any(|part| name.contains(part))
+            || name.ends_with(".lora_a")
+            || name.ends_with(".lora_b")
+    };
+    let only_adapter = seen.adapter.is_some() && seen.tensors.is_empty();
+    let is =
+        seen.says("general.type") == Some("adapter") || only_adapter || seen.any_tensor(by_name);
+    if !is {
+        return None;
+    }
+    let stated = seen.adapter.and_then(|config| {
+        let base = config.get("base_model_name_or_path")?.as_str()?;
+        (!base.is_empty()).then_some(base)
+    });
+    let base = stated
+        .or_else(|| seen.says("general.base_model.0.name"))
+        .map_or(String::new(), |base| format!(" of {}", quoted(base)));
+    Some(Kind::new(
+        format!("a LoRA adapter{base}, which holds changes to a model and no model"),
+        "merge it into its base model (PEFT: `merge_and_unload()`, then `save_pretrained(DIRECTORY)`) and give \
+         the merged directory, or give the base model alone",
+    ))
+}
+
+fn importance(seen: &Evidence<'_>) -> Option<Kind> {
+    let is = seen.says("general.type") == Some("imatrix")
+        || seen.any_tensor(|name| name.ends_with(".in_sum2"));
+    is.then(importance_matrix)
+}
+
+pub(super) fn importance_matrix() -> Kind {
+    Kind::new(
+        "an importance matrix, which holds statistics of a model's inputs and no weights",
+        "give the model, and this file to `orinplan quantize` as `--imatrix FILE`",
+    )
+}
+
+fn projector(seen: &Evidence<'_>) -> Option<Kind> {
+    let is = seen.architecture() == Some("clip") || seen.says("general.type") == Some("mmproj");
+    is.then(|| {
+        Kind::new(
+            "a projector: the vision or audio part that goes with a language model, and no model that writes text",
+            "give the language model's GGUF (its directory, if both lie in one), and this file to llama.cpp as `--mmproj FILE`",
+        )
+    })
+}
+
+fn control_vector(seen: &Evidence<'_>) -> Option<Kind> {
+    (seen.architecture() == Some("controlvector")).then(|| {
+        Kind::new(
+            "a control vector, which steers a model and is none",
+            "give the model, and this file to llama.cpp as `--control-vector FILE`",
+        )
+    })
+}
+
+/// Architectures of image and video generators that are distributed as GGUF.
+const DIFFUSION: &[&str] = &[
+    "flux",
+    "sd1",
+    "sd3",
+    "sdxl",
+    "aura",
+    "hidream",
+    "cosmos",
+    "ltxv",
+    "hyvid",
+    "wan",
+    "lumina2",
+    "qwen_image",
+    "pig",
+];
+
+fn diffusion(seen: &Evidence<'_>) -> Option<Kind> {
+    let is = seen.has_file("model_index.json")
+        || seen.json("_diffusers_version").is_some()
+        || seen
+            .architecture()
+            .is_some_and(|name| DIFFUSION.contains(&name));
+    is.then(|| {
+        Kind::new(
+            "a diffusion model, which makes images or video in steps and no text",
+            "plan language models here; stable-diffusion.cpp and TensorRT run this kind on a Jetson",
+        )
+    })
+}
+
+fn draft_head(seen: &Evidence<'_>) -> Option<Kind> {
+    let class = seen.classes().find(|class| {
+        ["Eagle", "Medusa", "MTPModel", "DraftModel", "Speculator"]
+            .iter()
+            .any(|part| class.contains(part))
+    });
+    let by_gguf = seen.architecture().filter(|name| name.starts_with("eagle"));
+    let name = class.or(by_gguf)?;
+    Some(Kind::new(
+        format!(
+            "a draft head for speculative decoding ({}), which runs only beside the model it drafts for",
+            quoted(name)
+        ),
+        "give the model that it drafts for",
+    ))
+}
+
+/// Architectures of GGUF files that only embed.
+const EMBEDDING: &[&str] = &["gemma-embedding", "llama-embed"];
+
+/// A decoder turned embedding model keeps its class; what lies beside it or a flag tells.
+fn embedding(seen: &Evidence<'_>) -> Option<Kind> {
+    // llama.cpp's LLAMA_POOLING_TYPE: 0 is none, 4 ranks.
+    let pooling = seen.number("pooling_type").filter(|&pooling| pooling > 0);
+    let why = if seen.has_file("modules.json") || seen.has_file("1_Pooling") {
+        "modules.json of Sentence Transformers"
+    } else if seen.flag("use_bidirectional_attention") {
+        "use_bidirectional_attention"
+    } else if seen.classes().any(classes::embeds) {
+        "its class"
+    } else if pooling == Some(4) {
+        "pooling_type rank"
+    } else if pooling.is_some() {
+        "pooling_type"
+    } else if seen
+        .architecture()
+        .is_some_and(|name| EMBEDDING.contains(&name))
+    {
+        "its architecture"
+    } else {
+        return None;
+    };
+    Some(Kind::new(
+        format!(
+            "an embedding or reranking model ({why}), which turns a text into numbers in one pass and writes none"
+        ),
+        EMBEDDING_WAY_OUT,
+    ))
+}
+
+const EMBEDDING_WAY_OUT: &str = "run it with `llama-server --embedding` (`--reranking`) or Sentence Transformers; it needs its weights \
+     and no KV cache, and `orinplan inspect` lists their sizes";
+
+fn vocabulary(seen: &Evidence<'_>) -> Option<Kind> {
+    let is = seen.metadata.is_some() && seen.tensors.is_empty();
+    is.then(|| match seen.says("tokenizer.ggml.model") {
+        Some(_) => Kind::new(
+            "a vocabulary alone: a tokenizer without a single weight",
+            "give the GGUF with the model's weights",
+        ),
+        None => Kind::new(
+            "a GGUF without a single tensor",
+            "give the GGUF with the model's weights, or download it again",
+        ),
+    })
+}

@@ -1,0 +1,127 @@
+//! Files of weights that are not read here, by their names, and how to get what is.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::{Kind, importance_matrix};
+use crate::checkpoint::shards::display_name;
+
+/// A format of weights that is not read.
+struct Format {
+    /// Ends of names, lower case.
+    ends: &'static [&'static str],
+    what: &'static str,
+    way_out: &'static str,
+}
+
+const FORMATS: &[Format] = &[
+    Format {
+        ends: &[".bin", ".pth", ".pt", ".ckpt"],
+        what: "PyTorch's pickle format, which can run code when it is read",
+        way_out: "load the model with Transformers and write it with `save_pretrained(DIRECTORY, safe_serialization=True)`, \
+                  or download the repository's *.safetensors",
+    },
+    Format {
+        ends: &[".onnx", ".onnx_data", ".onnx.data"],
+        what: "ONNX, a graph for another runtime",
+        way_out: "download the *.safetensors or the GGUF of the model that it was exported from",
+    },
+    Format {
+        ends: &[".msgpack"],
+        what: "Flax's format",
+        way_out: "load the model with Transformers (`from_pretrained(DIRECTORY, from_flax=True)`) and write it with \
+                  `save_pretrained`, or download the repository's *.safetensors",
+    },
+    Format {
+        ends: &[".h5", ".keras"],
+        what: "TensorFlow's format",
+        way_out: "load the model with Transformers (`from_pretrained(DIRECTORY, from_tf=True)`) and write it with \
+                  `save_pretrained`, or download the repository's *.safetensors",
+    },
+    Format {
+        ends: &[
+            ".engine",
+            ".plan",
+            ".tflite",
+            ".task",
+            ".litertlm",
+            ".mlmodel",
+            ".mlpackage",
+            ".nemo",
+        ],
+        what: "a format of another runtime",
+        way_out: "download the *.safetensors or the GGUF of the model that it was made from",
+    },
+];
+
+/// Names of PyTorch's that hold no weights.
+const NO_WEIGHTS: &[&str] = &[
+    "training_args.bin",
+    "optimizer.pt",
+    "optimizer.bin",
+    "scheduler.pt",
+    "rng_state.pth",
+];
+
+fn format(name: &str) -> Option<&'static Format> {
+    let name = name.to_ascii_lowercase();
+    let weights = !NO_WEIGHTS.contains(&name.as_str()) && !name.starts_with("rng_state");
+    let ends = |format: &&Format| format.ends.iter().any(|end| name.ends_with(end));
+    FORMATS.iter().filter(|_| weights).find(ends)
+}
+
+/// A directory whose only weights are of a format that is not read.
+pub(in crate::checkpoint) fn foreign_weights(directory: &Path, files: &[String]) -> Option<Kind> {
+    let in_folder = files
+        .iter()
+        .any(|name| name == "onnx")
+        .then_some("model.onnx");
+    let names = files.iter().map(String::as_str).chain(in_folder);
+    let (name, format) = names
+        .into_iter()
+        .find_map(|name| Some((name, format(name)?)))?;
+    let alone = match files.iter().any(|name| name == "config.json") {
+        true => format!(
+            ", or give {} to plan from the configuration alone",
+            directory.join("config.json").display()
+        ),
+        false => String::new(),
+    };
+    Some(Kind {
+        what: format!(
+            "a model whose weights are {} ({})",
+            super::quoted(name),
+            format.what
+        ),
+        way_out: format!("{}{alone}", format.way_out),
+    })
+}
+
+/// A lone file that is neither safetensors nor GGUF nor JSON, where its name or its start tells what
+/// it is.
+pub(in crate::checkpoint) fn unread_file(path: &Path, file: &mut File) -> Option<Kind> {
+    let name = display_name(path);
+    let mut start = Vec::new();
+    let read = file.take(512).read_to_end(&mut start);
+    if read.is_ok() && is_old_importance(&start) {
+        return Some(importance_matrix());
+    }
+    let format = format(&name)?;
+    Some(Kind {
+        what: format!("a file of weights in {}", format.what),
+        way_out: format.way_out.to_owned(),
+    })
+}
+
+/// llama.cpp's first format of importance matrices has no magic: a count of entries, then each one's
+/// name with its length before it.
+fn is_old_importance(start: &[u8]) -> bool {
+    let number = |at: usize| {
+        let bytes: [u8; 4] = start.get(at..at + 4)?.try_into().ok()?;
+        Some(u32::from_le_bytes(bytes) as usize)
+    };
+    let name = number(4).and_then(|length| start.get(8..8 + length.min(512)));
+    number(0).is_some_and(|entries| (1..1 << 20).contains(&entries))
+        && name.is_some_and(|name| name.is_ascii() && name.ends_with(b".weight"))
+}

@@ -1,0 +1,123 @@
+//! Ways to quantize a Hugging Face checkpoint, by `quant_method`: which are read, and what the
+//! others are.
+
+use serde_json::Value as Json;
+
+use super::{Evidence, Kind, quoted};
+
+/// Methods whose layouts are folded into logical weights.
+const READ: &[&str] = &[
+    "auto-round",
+    "awq",
+    "bitsandbytes",
+    "compressed-tensors",
+    "fbgemm_fp8",
+    "fp8",
+    "gptq",
+    "modelopt",
+    "modelopt_fp4",
+    "mxfp4",
+];
+
+/// Methods that are known and not read.
+const UNREAD: &[(&str, &str)] = &[
+    ("aqlm", "AQLM, additive codebooks"),
+    ("auto_round", "AutoRound"),
+    ("bitnet", "BitNet, weights of three values"),
+    ("eetq", "EETQ, 8-bit integers"),
+    ("exl2", "ExLlamaV2's mixed bits"),
+    ("exl3", "ExLlamaV3's trellis codes"),
+    ("fp_quant", "FP-Quant, 4-bit floats in a rotated space"),
+    ("gguf", "a GGUF inside a Hugging Face directory"),
+    ("higgs", "HIGGS, a grid in a rotated space"),
+    ("hqq", "HQQ, half-quadratic quantization"),
+    ("metal", "integers for Apple's GPUs"),
+    ("quanto", "Quanto"),
+    ("quark", "AMD's Quark"),
+    ("sinq", "SINQ"),
+    ("spqr", "SpQR, sparse outliers beside quantized weights"),
+    ("torchao", "torchao"),
+    ("vptq", "VPTQ, vector codebooks"),
+];
+
+/// Starts of the names of ModelOpt's algorithms that are read; the file says `quant_algo`.
+const MODELOPT: &[&str] = &["FP8", "NVFP4", "MXFP4", "MIXED_PRECISION"];
+
+/// Layouts of compressed-tensors that are read.
+const COMPRESSED: &[&str] = &[
+    "dense",
+    "float-quantized",
+    "int-quantized",
+    "mixed-precision",
+    "mxfp4-pack-quantized",
+    "naive-quantized",
+    "nvfp4-pack-quantized",
+    "pack-quantized",
+];
+
+pub(super) fn unread(seen: &Evidence<'_>) -> Option<Kind> {
+    let what = by_config(seen).or_else(|| by_tensors(seen))?;
+    Some(Kind::new(
+        format!("a model quantized with {what}, which is not read here"),
+        "give the 16-bit model that it was made from, and `orinplan quantize` makes a GGUF, INT4 or FP8 of it",
+    ))
+}
+
+fn by_config(seen: &Evidence<'_>) -> Option<String> {
+    let text = seen.json("text_config");
+    let stated = |key| seen.json(key).or_else(|| text?.get(key));
+    let config = ["quantization_config", "compression_config"]
+        .into_iter()
+        .find_map(|key| stated(key).filter(|config| config.is_object()))
+        .or_else(|| seen.quantization?.get("quantization"))?;
+    let word = |key: &str| config.get(key).and_then(Json::as_str);
+    let sparsity = config.get("sparsity_config");
+    let sparse = sparsity.and_then(|sparsity| sparsity.get("format")?.as_str());
+    if let Some(format) = sparse.filter(|format| *format != "dense") {
+        return Some(format!(
+            "compressed-tensors in the sparse layout {}",
+            quoted(format)
+        ));
+    }
+    let (method, algorithm) = (word("quant_method"), word("quant_algo"));
+    match (method, algorithm) {
+        (Some("modelopt" | "modelopt_fp4") | None, Some(algorithm))
+            if !MODELOPT.iter().any(|start| algorithm.starts_with(start)) =>
+        {
+            Some(format!("ModelOpt's {}", quoted(algorithm)))
+        }
+        (Some("compressed-tensors"), _) => {
+            let format = word("format").filter(|format| !COMPRESSED.contains(format))?;
+            Some(format!(
+                "compressed-tensors in the layout {}",
+                quoted(format)
+            ))
+        }
+        (Some(method), _) if READ.contains(&method) => None,
+        (Some(method), _) => Some(match UNREAD.iter().find(|(name, _)| *name == method) {
+            Some((name, what)) => format!("`{name}` ({what})"),
+            None => format!("{}, a method that is not known", quoted(method)),
+        }),
+        (None, _) => None,
+    }
+}
+
+/// Ends of tensor names that only such a layout has, for weights without a configuration that says.
+const TELLING: &[(&str, &str)] = &[
+    (".W_q", "`hqq` (HQQ, half-quadratic quantization)"),
+    (".weight._data", "`quanto` (Quanto)"),
+    (".pre_quant_scale", "ModelOpt's AWQ"),
+    (".bitmask", "compressed-tensors in a sparse layout"),
+    (".trellis", "`exl3` (ExLlamaV3's trellis codes)"),
+    (".q_scale_max", "`exl2` (ExLlamaV2's mixed bits)"),
+    (".codebooks", "`aqlm` (AQLM, additive codebooks)"),
+    (".oscales", "`spqr` or FP-Quant"),
+];
+
+fn by_tensors(seen: &Evidence<'_>) -> Option<String> {
+    let found = |(end, _): &&(&str, &str)| seen.any_tensor(|name| name.ends_with(end));
+    TELLING
+        .iter()
+        .find(found)
+        .map(|(_, what)| (*what).to_owned())
+}

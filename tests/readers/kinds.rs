@@ -1,0 +1,531 @@
+//! Inputs that are no model which writes text: each is refused with what it is and the way out, by
+//! whichever of its names it is opened.
+
+use std::path::Path;
+
+use orinplan::checkpoint::{self, Stores};
+use orinplan::model::{self, ModelError, Unknown};
+
+use crate::build::*;
+
+#[track_caller]
+fn refused(path: &Path, fragments: &[&str]) {
+    let message = match checkpoint::open(path.to_str().unwrap()) {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("{} was taken for a model", path.display()),
+    };
+    for fragment in fragments {
+        assert!(message.contains(fragment), "`{fragment}` not in: {message}");
+    }
+    for wrong in ["--assume-kv", "incompletely downloaded", "\n", "\u{1b}"] {
+        assert!(!message.contains(wrong), "`{wrong}` in: {message}");
+    }
+}
+
+const LLAMA: &str = r#""architectures":["LlamaForCausalLM"],"model_type":"llama""#;
+
+fn config(text: &str) -> Vec<u8> {
+    format!("{{{text}}}").into_bytes()
+}
+
+/// A directory with these files is refused, and so is each of `alone` in it.
+#[track_caller]
+fn directory_refused(files: &[(&str, &[u8])], alone: &[&str], fragments: &[&str]) {
+    let (_guard, path) = directory(files);
+    refused(&path, fragments);
+    for name in alone {
+        refused(&path.join(name), fragments);
+    }
+}
+
+#[test]
+fn adapters_name_their_base_model() {
+    let lora = vectors(&[(
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight",
+        8,
+    )]);
+    let adapter = br#"{"base_model_name_or_path":"Qwen/Qwen3-0.6B","peft_type":"LORA"}"#;
+    let said = ["a LoRA adapter of `Qwen/Qwen3-0.6B`", "merge_and_unload"];
+    let weights = ("adapter_model.safetensors", &*lora);
+    let stated = ("adapter_config.json", &adapter[..]);
+    let base = config(LLAMA);
+    directory_refused(&[weights, stated], &["adapter_model.safetensors"], &said);
+    // Beside the configuration of its base model, and in PyTorch's format.
+    directory_refused(
+        &[weights, stated, ("config.json", &base)],
+        &["adapter_model.safetensors"],
+        &said,
+    );
+    directory_refused(
+        &[("adapter_model.bin", b"PK"), stated, ("config.json", &base)],
+        &[],
+        &said,
+    );
+    // The name is someone else's text.
+    let foreign = br#"{"base_model_name_or_path":"x\u001b[2J\nerror"}"#;
+    directory_refused(
+        &[weights, ("adapter_config.json", foreign)],
+        &[],
+        &["a LoRA adapter of `x"],
+    );
+    // Names alone tell, of modules that were saved before they were merged too.
+    for name in [
+        "model.layers.0.mlp.up_proj.base_layer.weight",
+        "unet.down.lora_up.weight",
+    ] {
+        let file = vectors(&[(name, 2)]);
+        directory_refused(
+            &[("model.safetensors", &file), ("config.json", &base)],
+            &[],
+            &["a LoRA adapter,"],
+        );
+    }
+    // An adapter beside its whole base model is no reason against the model.
+    let whole = vectors(&[("model.norm.weight", 2)]);
+    let (_guard, path) = directory(&[
+        ("model.safetensors", &whole),
+        weights,
+        stated,
+        ("config.json", &base),
+    ]);
+    checkpoint::open(path.to_str().unwrap()).unwrap();
+}
+
+#[test]
+fn files_of_gguf_that_are_no_models() {
+    let tensors = |name: &str| [tensor(name, &[32], 0, 0)];
+    let check = |pairs: &[Pair], tensors: &[Tensor], fragments: &[&str]| {
+        let file = gguf(pairs, tensors, 128);
+        directory_refused(&[("some.gguf", &file)], &["some.gguf"], fragments);
+    };
+    let arch = |name: &str| string_pair("general.architecture", name);
+    let kind = |name: &str| string_pair("general.type", name);
+    check(
+        &[arch("llama"), kind("adapter")],
+        &tensors("a"),
+        &["a LoRA adapter"],
+    );
+    check(
+        &[arch("llama")],
+        &tensors("blk.0.attn_q.weight.lora_a"),
+        &["a LoRA adapter"],
+    );
+    let base = string_pair("general.base_model.0.name", "Llama 3");
+    check(
+        &[arch("llama"), kind("adapter"), base],
+        &tensors("a"),
+        &["adapter of `Llama 3`"],
+    );
+    check(
+        &[arch("clip")],
+        &tensors("v.patch_embd.weight"),
+        &["a projector", "--mmproj"],
+    );
+    check(
+        &[kind("mmproj")],
+        &tensors("mm.0.weight"),
+        &["a projector", "--mmproj"],
+    );
+    check(
+        &[kind("imatrix")],
+        &tensors("a"),
+        &["an importance matrix", "--imatrix"],
+    );
+    check(
+        &[],
+        &tensors("blk.0.attn_q.weight.in_sum2"),
+        &["an importance matrix"],
+    );
+    check(
+        &[arch("controlvector")],
+        &tensors("direction.1"),
+        &["--control-vector"],
+    );
+    check(&[arch("flux")], &tensors("a"), &["a diffusion model"]);
+    check(
+        &[arch("nomic-bert")],
+        &tensors("a"),
+        &["an encoder", "--embedding"],
+    );
+    check(&[arch("t5")], &tensors("a"), &["an encoder-decoder"]);
+    let pooling = u32_pair("qwen3.pooling_type", 3);
+    check(
+        &[arch("qwen3"), pooling],
+        &tensors("a"),
+        &["an embedding", "pooling_type"],
+    );
+    let ranks = u32_pair("qwen3.pooling_type", 4);
+    check(
+        &[arch("qwen3"), ranks],
+        &tensors("a"),
+        &["reranking", "pooling_type rank"],
+    );
+    let causal = pair("llama.attention.causal", BOOL, &[0]);
+    check(&[arch("llama"), causal], &tensors("a"), &["an encoder"]);
+    let labels = pair(
+        "qwen2.classifier.output_labels",
+        ARRAY,
+        &strings(&["no", "yes"]),
+    );
+    check(&[arch("qwen2"), labels], &tensors("a"), &["a classifier"]);
+    let words = string_pair("tokenizer.ggml.model", "llama");
+    check(&[arch("llama"), words], &[], &["a vocabulary alone"]);
+    check(&[arch("llama")], &[], &["without a single tensor"]);
+}
+
+#[test]
+fn an_importance_matrix_of_the_first_format_is_told_by_its_start() {
+    let name = b"blk.0.attn_q.weight";
+    let start = [
+        &1u32.to_le_bytes()[..],
+        &(name.len() as u32).to_le_bytes(),
+        name,
+        &[0; 64],
+    ];
+    directory_refused_file(
+        "imatrix.dat",
+        &start.concat(),
+        &["an importance matrix", "--imatrix"],
+    );
+    let (_guard, path) = directory(&[("notes.dat", b"\x01\0\0\0\xff\xff\xff\xffnothing")]);
+    refused(&path.join("notes.dat"), &["neither a .safetensors"]);
+}
+
+#[track_caller]
+fn directory_refused_file(name: &str, bytes: &[u8], fragments: &[&str]) {
+    let (_guard, path) = directory(&[(name, bytes)]);
+    refused(&path.join(name), fragments);
+}
+
+#[test]
+fn weights_of_other_formats_are_named_with_the_way_to_convert_them() {
+    let base = config(LLAMA);
+    for (name, fragments) in [
+        (
+            "pytorch_model.bin",
+            &[
+                "`pytorch_model.bin`",
+                "safe_serialization=True",
+                "config.json",
+            ][..],
+        ),
+        (
+            "pytorch_model-00001-of-00002.bin",
+            &["PyTorch", "safe_serialization=True"],
+        ),
+        ("consolidated.00.pth", &["PyTorch"]),
+        ("tf_model.h5", &["TensorFlow", "from_tf=True"]),
+        ("flax_model.msgpack", &["Flax", "from_flax=True"]),
+        ("model.onnx", &["ONNX", "safetensors"]),
+        ("onnx/model_q4.onnx", &["ONNX"]),
+        ("model.engine", &["another runtime"]),
+    ] {
+        directory_refused(
+            &[(name, b"PK\x03\x04"), ("config.json", &base)],
+            &[],
+            fragments,
+        );
+        directory_refused(
+            &[(name, b"PK\x03\x04")],
+            &[name],
+            &fragments[fragments.len() - 1..][..0],
+        );
+        // Beside weights that are read they are of no interest, and the configuration plans alone.
+        let weights = vectors(&[("model.norm.weight", 2)]);
+        let (_guard, path) = directory(&[
+            (name, b"PK\x03\x04"),
+            ("model.safetensors", &weights),
+            ("config.json", &base),
+        ]);
+        checkpoint::open(path.to_str().unwrap()).unwrap();
+        checkpoint::open(path.join("config.json").to_str().unwrap()).unwrap();
+    }
+    // What training leaves beside a configuration holds no weights.
+    let (_guard, path) = directory(&[("training_args.bin", b"PK"), ("config.json", &base)]);
+    checkpoint::open(path.to_str().unwrap()).unwrap();
+}
+
+#[test]
+fn configurations_of_other_kinds_of_models() {
+    let weights = vectors(&[("model.norm.weight", 2)]);
+    for (text, fragments) in [
+        (
+            r#""architectures":["T5ForConditionalGeneration"],"model_type":"t5""#,
+            &["an encoder-decoder (`t5`)"][..],
+        ),
+        (
+            r#""architectures":["WhisperForConditionalGeneration"],"model_type":"whisper","is_encoder_decoder":true"#,
+            &["an encoder-decoder (`whisper`)"],
+        ),
+        (
+            r#""model_type":"of-tomorrow","is_encoder_decoder":true"#,
+            &["an encoder-decoder (`of-tomorrow`)"],
+        ),
+        (
+            r#""architectures":["BertModel"],"model_type":"bert""#,
+            &["an encoder (`bert`)", "--embedding"],
+        ),
+        (
+            r#""architectures":["NewForMaskedLM"],"model_type":"of-tomorrow""#,
+            &["an encoder (`NewForMaskedLM`)"],
+        ),
+        (
+            r#""architectures":["LlamaForSequenceClassification"],"model_type":"llama""#,
+            &["a classifier (`LlamaForSequenceClassification`)"],
+        ),
+        (
+            r#""architectures":["Qwen3ForTokenClassification"],"model_type":"qwen3""#,
+            &["a classifier"],
+        ),
+        (
+            r#""architectures":["Gemma3TextModel"],"model_type":"gemma3_text","use_bidirectional_attention":true"#,
+            &["an embedding or reranking model"],
+        ),
+        (
+            r#""architectures":["Lfm2BidirectionalModel"],"model_type":"lfm2""#,
+            &["an embedding or reranking model"],
+        ),
+        (
+            r#""architectures":["ColQwen2"],"model_type":"qwen2_vl""#,
+            &["an embedding or reranking model"],
+        ),
+        (
+            r#""architectures":["LlamaForCausalLMEagle3"],"model_type":"llama""#,
+            &["a draft head", "`LlamaForCausalLMEagle3`"],
+        ),
+        (
+            r#""_class_name":"FluxTransformer2DModel","_diffusers_version":"0.30""#,
+            &["a diffusion model"],
+        ),
+    ] {
+        let config = config(text);
+        directory_refused(&[("config.json", &config)], &["config.json"], fragments);
+        directory_refused(
+            &[("config.json", &config), ("model.safetensors", &weights)],
+            &["config.json", "model.safetensors"],
+            fragments,
+        );
+    }
+    // Qwen3-Embedding has the class of the model that writes; what lies beside it tells.
+    let qwen3 = config(r#""architectures":["Qwen3ForCausalLM"],"model_type":"qwen3""#);
+    directory_refused(
+        &[
+            ("config.json", &qwen3),
+            ("modules.json", b"[]"),
+            ("model.safetensors", &weights),
+        ],
+        &["config.json", "model.safetensors"],
+        &["an embedding or reranking model (modules.json"],
+    );
+    directory_refused(
+        &[
+            ("model_index.json", b"{}"),
+            ("unet/x.safetensors", &weights),
+        ],
+        &[],
+        &["a diffusion model"],
+    );
+}
+
+#[test]
+fn quantizers_that_are_not_read_are_named() {
+    let check = |quantization: &str, tensor: &str, fragments: &[&str]| {
+        let config = config(&format!(r#"{LLAMA},"quantization_config":{quantization}"#));
+        let weights = vectors(&[(tensor, 2)]);
+        directory_refused(&[("config.json", &config)], &["config.json"], fragments);
+        directory_refused(
+            &[("config.json", &config), ("model.safetensors", &weights)],
+            &["model.safetensors"],
+            fragments,
+        );
+    };
+    for method in [
+        "hqq",
+        "quanto",
+        "torchao",
+        "aqlm",
+        "vptq",
+        "fp_quant",
+        "exl2",
+        "exl3",
+        "eetq",
+        "quark",
+        "higgs",
+        "bitnet",
+        "spqr",
+        "of-tomorrow",
+    ] {
+        let config = format!(r#"{{"quant_method":"{method}","bits":4}}"#);
+        check(
+            &config,
+            "model.norm.weight",
+            &[&format!("quantized with `{method}`"), "16-bit model"],
+        );
+    }
+    for algorithm in ["W4A16_AWQ", "W4A8_AWQ"] {
+        let config = format!(r#"{{"quant_method":"modelopt","quant_algo":"{algorithm}"}}"#);
+        check(
+            &config,
+            "model.norm.weight",
+            &[&format!("ModelOpt's `{algorithm}`")],
+        );
+        // Where only ModelOpt's own file says it.
+        let beside = format!(r#"{{"quantization":{{"quant_algo":"{algorithm}"}}}}"#);
+        let weights = vectors(&[("model.norm.weight", 2)]);
+        directory_refused(
+            &[
+                ("config.json", &self::config(LLAMA)),
+                ("hf_quant_config.json", beside.as_bytes()),
+                ("model.safetensors", &weights),
+            ],
+            &[],
+            &[&format!("ModelOpt's `{algorithm}`")],
+        );
+    }
+    let sparse = r#"{"quant_method":"compressed-tensors","format":"float-quantized","sparsity_config":{"format":"sparse-24-bitmask"}}"#;
+    check(sparse, "a", &["sparse layout `sparse-24-bitmask`"]);
+    check(
+        r#"{"quant_method":"compressed-tensors","format":"marlin-24"}"#,
+        "a",
+        &["layout `marlin-24`"],
+    );
+    // Tensors tell where the configuration does not.
+    for (name, what) in [
+        ("q_proj.W_q", "`hqq`"),
+        ("q_proj.weight._data", "`quanto`"),
+        ("q_proj.bitmask", "sparse"),
+    ] {
+        let weights = vectors(&[(name, 2)]);
+        directory_refused(
+            &[
+                ("config.json", &config(LLAMA)),
+                ("model.safetensors", &weights),
+            ],
+            &[],
+            &[what],
+        );
+    }
+    for read in [
+        r#"{"quant_method":"fp8","activation_scheme":"static"}"#,
+        r#"{"quant_method":"fbgemm_fp8"}"#,
+        r#"{"quant_method":"gptq","bits":4}"#,
+        r#"{"quant_method":"awq"}"#,
+        r#"{"quant_method":"bitsandbytes"}"#,
+        r#"{"quant_method":"mxfp4"}"#,
+        r#"{"quant_method":"modelopt","quant_algo":"NVFP4"}"#,
+        r#"{"quant_algo":"FP8"}"#,
+        r#"{"quant_method":"compressed-tensors","format":"pack-quantized","sparsity_config":{}}"#,
+    ] {
+        let config = config(&format!(r#"{LLAMA},"quantization_config":{read}"#));
+        let (_guard, path) = directory(&[("config.json", &config)]);
+        checkpoint::open(path.to_str().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn a_git_lfs_pointer_is_named_whatever_file_it_stands_for() {
+    const POINTER: &[u8] =
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
+    let said = ["is a git-LFS pointer", "git lfs pull"];
+    for name in [
+        "model.safetensors",
+        "model.gguf",
+        "config.json",
+        "model.safetensors.index.json",
+    ] {
+        let (_guard, path) = directory(&[
+            ("config.json", b"{}"),
+            ("x-00001-of-00001.safetensors", b""),
+            (name, POINTER),
+        ]);
+        refused(&path.join(name), &said);
+    }
+    directory_refused(
+        &[
+            ("config.json", POINTER),
+            ("model.safetensors", &vectors(&[("a", 1)])),
+        ],
+        &["model.safetensors"],
+        &said,
+    );
+    directory_refused(
+        &[
+            ("config.json", &config(LLAMA)),
+            ("model.safetensors", POINTER),
+        ],
+        &[],
+        &said,
+    );
+}
+
+#[test]
+fn wrappers_of_training_are_taken_off_names() {
+    let wrapped = vectors(&[
+        ("_orig_mod.model.norm.weight", 1),
+        ("_orig_mod.lm_head._fsdp_wrapped_module.weight", 2),
+    ]);
+    let (_guard, path) = directory(&[("model.safetensors", &wrapped)]);
+    let checkpoint = checkpoint::open(path.to_str().unwrap()).unwrap();
+    let names: Vec<&str> = checkpoint.tensors.iter().map(|t| t.name.as_str()).collect();
+    assert_eq!(names, ["model.norm.weight", "lm_head.weight"]);
+    // A name with and without is ambiguous.
+    let both = vectors(&[("_orig_mod.a", 1), ("a", 1)]);
+    directory_refused(&[("model.safetensors", &both)], &[], &["`a` is both in"]);
+}
+
+#[test]
+fn whoever_only_looks_gets_the_tensors_with_what_they_are() {
+    let lora = vectors(&[("base_model.model.q_proj.lora_A.weight", 8)]);
+    let config = config(LLAMA);
+    for files in [
+        &[("adapter_model.safetensors", &lora[..])][..],
+        &[
+            ("adapter_model.safetensors", &lora[..]),
+            ("config.json", &config[..]),
+        ],
+    ] {
+        let (_guard, path) = directory(files);
+        let (checkpoint, kind) =
+            checkpoint::open_any(path.to_str().unwrap(), &Stores::default()).unwrap();
+        assert!(kind.unwrap().what.contains("LoRA"));
+        let model = model::read(&checkpoint, Unknown::Listed).unwrap();
+        assert_eq!((model.tensors.len(), model.layers.len()), (1, 0));
+    }
+}
+
+#[test]
+fn a_class_that_is_not_listed_is_refused_by_name() {
+    let read = |class: &str, model_type: &str| {
+        let text = format!(
+            r#""architectures":["{class}"],"model_type":"{model_type}","hidden_size":64,"num_hidden_layers":2,
+            "num_attention_heads":4,"intermediate_size":128,"vocab_size":100"#
+        );
+        let (_guard, path) = directory(&[("config.json", &config(&text))]);
+        let checkpoint = checkpoint::open(path.to_str().unwrap()).unwrap();
+        model::read(&checkpoint, Unknown::Refuse).map(|model| model.architecture)
+    };
+    for (class, model_type) in [
+        ("LlamaForCausalLMOfTomorrow", "llama"),
+        ("OtherForCausalLM", "llama"),
+        ("Qwen2ForTomorrow", "qwen2"),
+        ("Gemma3TextModel", "gemma3_text"),
+    ] {
+        let error = read(class, model_type).unwrap_err();
+        assert!(
+            matches!(&error, ModelError::UnknownArchitecture { name, .. } if name == class),
+            "{error}"
+        );
+    }
+    for (class, model_type, architecture) in [
+        ("LlamaForCausalLM", "llama", "llama"),
+        ("MistralForConditionalGeneration", "mistral", "llama"),
+        ("Qwen3LMHeadModel", "qwen3", "qwen3"),
+        ("DeepseekV3ForCausalLM", "kimi_k2", "deepseek2"),
+    ] {
+        let known = read(class, model_type);
+        assert!(
+            known.as_deref() == Ok(architecture) || architecture == "deepseek2",
+            "{known:?}"
+        );
+    }
+}
