@@ -10,7 +10,6 @@ use crate::model::ModelSpec;
 pub(super) struct Hparams<'a> {
     config: &'a Json,
     text: &'a Json,
-    defaults: &'static [(&'static str, f64)],
     pub(super) model: &'a ModelSpec,
     /// Rotary parameters of the layers that see the whole context.
     pub(super) rope: Rope<'a>,
@@ -46,12 +45,9 @@ const WINDOW_BASES: &[&str] = &[
 ];
 
 impl<'a> Hparams<'a> {
-    /// `defaults`: what the architecture's configuration class fills in.
-    pub(super) fn new(
-        config: &'a Json,
-        model: &'a ModelSpec,
-        defaults: &'static [(&'static str, f64)],
-    ) -> Result<Hparams<'a>, ConvertError> {
+    /// Of the configuration that the model was described from.
+    pub(super) fn new(model: &'a ModelSpec) -> Result<Hparams<'a>, ConvertError> {
+        let config = &model.config;
         let part = |key: &str| config.get(key).filter(|v| v.is_object());
         let text = ["text_config", "llm_config", "language_config"]
             .into_iter()
@@ -60,7 +56,6 @@ impl<'a> Hparams<'a> {
         let mut hparams = Hparams {
             config,
             text,
-            defaults,
             model,
             rope: Rope {
                 scaling: None,
@@ -98,12 +93,11 @@ impl<'a> Hparams<'a> {
         keys.iter().find_map(|key| Some((*key, self.get(key)?)))
     }
 
-    /// A number by the first of its names that is there, or the default where none is; a null
-    /// stands for no number.
+    /// A number by the first of its names that is there; a null stands for no number.
     pub(super) fn float(&self, keys: &[&str]) -> Result<Option<f64>, ConvertError> {
         let there = |key: &&&str| self.text.get(**key).or(self.config.get(**key)).is_some();
         let Some(key) = keys.iter().find(there) else {
-            return Ok(self.default(keys));
+            return Ok(None);
         };
         let number = |value: &Json| value.as_f64().ok_or_else(|| bad(key, value, "a number"));
         self.get(key).map(number).transpose()
@@ -116,17 +110,9 @@ impl<'a> Hparams<'a> {
             .transpose()
     }
 
-    /// What stands for a value that is not there by any of its names.
-    pub(super) fn default(&self, keys: &[&str]) -> Option<f64> {
-        let default = self.defaults.iter().find(|(key, _)| keys.contains(key));
-        default.map(|(_, value)| *value)
-    }
-
-    /// A count that must be there, or have a default.
+    /// A count that must be there.
     pub(super) fn need(&self, keys: &'static [&'static str]) -> Result<u32, ConvertError> {
-        let stated = self.count(keys)?;
-        let default = || self.default(keys).map(|count| count as u32);
-        stated.or_else(default).ok_or_else(|| missing(keys))
+        self.count(keys)?.ok_or_else(|| missing(keys))
     }
 }
 

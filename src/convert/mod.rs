@@ -46,7 +46,7 @@ pub fn metadata(
         return Err(ConvertError::NotHuggingFace);
     };
     let conversion = rules::conversion(&model.architecture)?;
-    let hparams = Hparams::new(config, model, conversion.defaults)?;
+    let hparams = Hparams::new(model)?;
     let directory = checkpoint.directory.as_deref();
 
     let mut pairs = Pairs::default();

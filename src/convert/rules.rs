@@ -17,8 +17,6 @@ use crate::model::{Attention, FeedForward, ModelSpec, Tensor};
 pub(super) struct Conversion {
     /// llama.cpp's name.
     pub(super) architecture: &'static str,
-    /// Values of a configuration that leaves them out: what its class in Transformers fills in.
-    pub(super) defaults: &'static [(&'static str, f64)],
     /// Keys that go before everything but the architecture.
     pub(super) first: &'static [Rule],
     /// All other keys.
@@ -67,7 +65,6 @@ pub(super) fn conversion(architecture: &str) -> Result<&'static Conversion, Conv
 static CONVERSIONS: &[Conversion] = &[
     Conversion {
         architecture: "llama",
-        defaults: &[("rms_norm_eps", 1e-6), ("rope_theta", 10_000.0)],
         first: &[],
         rules: &[COMMON, HEAD_DIM_UNLESS_MIXTRAL, FILE_TYPE, VOCAB_AND_ROPE],
         vocabulary: Vocabulary::Llama,
@@ -75,7 +72,6 @@ static CONVERSIONS: &[Conversion] = &[
     },
     Conversion {
         architecture: "mistral3",
-        defaults: &[("rms_norm_eps", 1e-6), ("rope_theta", 10_000.0)],
         first: &[],
         rules: &[COMMON, HEAD_DIM, FILE_TYPE, VOCAB_AND_ROPE, MINISTRAL3],
         vocabulary: Vocabulary::Llama,
@@ -83,7 +79,6 @@ static CONVERSIONS: &[Conversion] = &[
     },
     Conversion {
         architecture: "smollm3",
-        defaults: &[("rms_norm_eps", 1e-6), ("rope_theta", 2_000_000.0)],
         first: &[],
         rules: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE, VOCAB_AND_ROPE],
         vocabulary: Vocabulary::Llama,
@@ -91,7 +86,6 @@ static CONVERSIONS: &[Conversion] = &[
     },
     Conversion {
         architecture: "qwen2",
-        defaults: &[("rms_norm_eps", 1e-6), ("rope_theta", 10_000.0)],
         first: &[],
         rules: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE],
         vocabulary: Vocabulary::SentencePieceOrByteLevel,
@@ -99,7 +93,6 @@ static CONVERSIONS: &[Conversion] = &[
     },
     Conversion {
         architecture: "qwen3",
-        defaults: &[("rms_norm_eps", 1e-6), ("rope_theta", 10_000.0)],
         first: &[],
         rules: &[COMMON, HEAD_DIM, FILE_TYPE],
         vocabulary: Vocabulary::SentencePieceOrByteLevel,
@@ -107,7 +100,6 @@ static CONVERSIONS: &[Conversion] = &[
     },
     Conversion {
         architecture: "qwen3moe",
-        defaults: &[("rms_norm_eps", 1e-6), ("rope_theta", 10_000.0)],
         first: &[],
         rules: &[
             COMMON,
@@ -124,11 +116,6 @@ static CONVERSIONS: &[Conversion] = &[
     },
     Conversion {
         architecture: "phi3",
-        defaults: &[
-            ("rms_norm_eps", 1e-5),
-            ("rope_theta", 10_000.0),
-            ("original_max_position_embeddings", 4096.0),
-        ],
         first: &[Rule::Made("rope.scaling.attn_factor", long_attn_factor)],
         rules: &[&[
             CONTEXT,
@@ -149,11 +136,6 @@ static CONVERSIONS: &[Conversion] = &[
     },
     Conversion {
         architecture: "gemma2",
-        defaults: &[
-            ("rms_norm_eps", 1e-6),
-            ("attn_logit_softcapping", 50.0),
-            ("final_logit_softcapping", 30.0),
-        ],
         first: &[],
         rules: &[
             &[CONTEXT, HIDDEN, BLOCKS, FFN, HEADS, KV_HEADS, RMS_EPS],
@@ -170,11 +152,6 @@ static CONVERSIONS: &[Conversion] = &[
     },
     Conversion {
         architecture: "gemma3",
-        defaults: &[
-            ("rms_norm_eps", 1e-6),
-            ("rope_theta", 1_000_000.0),
-            ("rope_local_base_freq", 10_000.0),
-        ],
         first: &[],
         rules: &[COMMON, HEAD_DIM, FILE_TYPE, &[FINAL_SOFTCAP, WINDOW]],
         vocabulary: Vocabulary::SentencePiece,
@@ -182,12 +159,6 @@ static CONVERSIONS: &[Conversion] = &[
     },
     Conversion {
         architecture: "gemma3n",
-        defaults: &[
-            ("rms_norm_eps", 1e-6),
-            ("rope_theta", 1_000_000.0),
-            ("rope_local_base_freq", 10_000.0),
-            ("final_logit_softcapping", 30.0),
-        ],
         first: &[],
         rules: &[COMMON, HEAD_DIM, FILE_TYPE, &[FINAL_SOFTCAP, WINDOW], ALTUP],
         vocabulary: Vocabulary::SentencePiece,
@@ -195,11 +166,6 @@ static CONVERSIONS: &[Conversion] = &[
     },
     Conversion {
         architecture: "lfm2",
-        defaults: &[
-            ("norm_eps", 1e-5),
-            ("rope_theta", 1_000_000.0),
-            ("conv_L_cache", 3.0),
-        ],
         first: &[],
         rules: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE, SHORT_CONVOLUTION],
         vocabulary: Vocabulary::ByteLevel,
@@ -207,20 +173,6 @@ static CONVERSIONS: &[Conversion] = &[
     },
     Conversion {
         architecture: "qwen3next",
-        defaults: &[
-            ("rms_norm_eps", 1e-6),
-            ("rope_theta", 10_000.0),
-            ("intermediate_size", 5632.0),
-            ("num_experts", 512.0),
-            ("num_experts_per_tok", 10.0),
-            ("moe_intermediate_size", 512.0),
-            ("shared_expert_intermediate_size", 512.0),
-            ("linear_conv_kernel_dim", 4.0),
-            ("linear_key_head_dim", 128.0),
-            ("linear_value_head_dim", 128.0),
-            ("linear_num_key_heads", 16.0),
-            ("linear_num_value_heads", 32.0),
-        ],
         first: &[],
         rules: &[COMMON, HEAD_DIM, FILE_TYPE, EXPERT_WIDTHS, DELTA_NET],
         vocabulary: Vocabulary::ByteLevel,
@@ -228,16 +180,6 @@ static CONVERSIONS: &[Conversion] = &[
     },
     Conversion {
         architecture: "qwen35",
-        defaults: &[
-            ("rms_norm_eps", 1e-6),
-            ("rope_theta", 10_000.0),
-            ("intermediate_size", 12_288.0),
-            ("linear_conv_kernel_dim", 4.0),
-            ("linear_key_head_dim", 128.0),
-            ("linear_value_head_dim", 128.0),
-            ("linear_num_key_heads", 16.0),
-            ("linear_num_value_heads", 32.0),
-        ],
         first: &[],
         rules: &[COMMON, HEAD_DIM, FILE_TYPE, DELTA_NET, SECTIONS],
         vocabulary: Vocabulary::ByteLevel,
@@ -245,19 +187,6 @@ static CONVERSIONS: &[Conversion] = &[
     },
     Conversion {
         architecture: "qwen35moe",
-        defaults: &[
-            ("rms_norm_eps", 1e-6),
-            ("rope_theta", 10_000.0),
-            ("num_experts", 256.0),
-            ("num_experts_per_tok", 8.0),
-            ("moe_intermediate_size", 512.0),
-            ("shared_expert_intermediate_size", 512.0),
-            ("linear_conv_kernel_dim", 4.0),
-            ("linear_key_head_dim", 128.0),
-            ("linear_value_head_dim", 128.0),
-            ("linear_num_key_heads", 16.0),
-            ("linear_num_value_heads", 32.0),
-        ],
         first: &[],
         rules: &[
             COMMON,
@@ -491,12 +420,7 @@ impl Rule {
         match *self {
             Rule::Count(_, names, or) => match hparams.find(names) {
                 Some((name, value)) => count_value(name, value).map(Some),
-                None => match hparams
-                    .default(names)
-                    .map(|count| count as u64)
-                    .or_else(|| or(hparams.model))
-                    .map(u32::try_from)
-                {
+                None => match or(hparams.model).map(u32::try_from) {
                     None => Ok(None),
                     Some(Ok(count)) => Ok(Some(Value::U32(count))),
                     Some(Err(_)) => Err(missing(names)),

@@ -97,11 +97,11 @@ pub fn change(
     model: &ModelSpec,
     tensor: &Tensor,
 ) -> Result<Change, ConvertError> {
-    let RawConfig::HuggingFace(config) = &checkpoint.config else {
+    let RawConfig::HuggingFace(_) = &checkpoint.config else {
         return Ok(Change::default());
     };
     let conversion = conversion(&model.architecture)?;
-    let hparams = Hparams::new(config, model, conversion.defaults)?;
+    let hparams = Hparams::new(model)?;
     (conversion.weights)(tensor, &hparams)
 }
 
@@ -115,11 +115,10 @@ pub fn rope_table(
     model: &ModelSpec,
     role: TensorRole,
 ) -> Result<Vec<f32>, ConvertError> {
-    let RawConfig::HuggingFace(config) = &checkpoint.config else {
+    let RawConfig::HuggingFace(_) = &checkpoint.config else {
         return Err(ConvertError::NotHuggingFace);
     };
-    let defaults = conversion(&model.architecture)?.defaults;
-    let hparams = Hparams::new(config, model, defaults)?;
+    let hparams = Hparams::new(model)?;
     match role {
         TensorRole::RopeFactorsLong => listed(&hparams, "long_factor"),
         TensorRole::RopeFactorsShort => listed(&hparams, "short_factor"),

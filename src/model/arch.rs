@@ -3,7 +3,7 @@
 
 use serde_json::Value as Json;
 
-use super::facts::{Facts, Key};
+use super::facts::Facts;
 use super::pass::Recipe;
 use super::role::TensorRole;
 use super::spec::{Dims, Layer};
@@ -18,10 +18,6 @@ pub(super) struct Arch {
     pub classes: &'static [&'static str],
     /// Names in `config.json`'s `model_type`.
     pub model_types: &'static [&'static str],
-    /// Values that the Hugging Face configuration class fills in when the file leaves them out.
-    pub defaults: &'static [(Key, u64)],
-    /// `tie_word_embeddings` when the file leaves it out.
-    pub tied_by_default: bool,
     /// What its forward pass does beyond what blocks and tensors say; `None` where the decoder does
     /// not run it.
     pub pass: Option<Recipe>,

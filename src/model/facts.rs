@@ -19,6 +19,13 @@ macro_rules! keys {
                 match self { $(Key::$key => &[$($hf),*]),* }
             }
 
+            /// The key that `config.json` calls `name`.
+            pub(super) fn named(name: &str) -> Option<Key> {
+                let all: &[(Key, &[&str])] = &[$((Key::$key, &[$($hf),*])),*];
+                let found = all.iter().find(|(_, names)| names.contains(&name));
+                found.map(|(key, _)| *key)
+            }
+
             /// The key it has in GGUF metadata, after the architecture's name and a dot.
             pub fn gguf(self) -> &'static str {
                 match self { $(Key::$key => $gguf),* }
@@ -43,7 +50,7 @@ keys! {
     GlobalKvHeads        ["num_global_key_value_heads"]                             "attention.head_count_kv_global";
     GlobalHeadDim        ["global_head_dim"]                                        "attention.key_length_global";
     Ffn                  ["intermediate_size" "n_inner" "ffn_dim" "block_ff_dim"]   "feed_forward_length";
-    Window               ["sliding_window"]                                         "attention.sliding_window";
+    Window               ["sliding_window" "sliding_window_attention_size"]                                       "attention.sliding_window";
     WindowPattern        ["sliding_window_pattern" "_sliding_window_pattern"]       "attention.sliding_window_pattern";
     SharedKvLayers       ["num_kv_shared_layers"]                                   "attention.shared_kv_layers";
     Experts              ["num_experts" "num_local_experts" "n_routed_experts"]     "expert_count";
@@ -82,22 +89,12 @@ pub(super) struct Facts<'a> {
     raw: &'a RawConfig,
     /// The architecture's prefix in GGUF metadata.
     prefix: &'a str,
-    /// Values that the architecture's own configuration class fills in.
-    defaults: &'a [(Key, u64)],
 }
 
 impl<'a> Facts<'a> {
     /// Reads `raw` for the architecture whose GGUF keys start with `prefix`.
-    pub(super) fn new(
-        raw: &'a RawConfig,
-        prefix: &'a str,
-        defaults: &'a [(Key, u64)],
-    ) -> Facts<'a> {
-        Facts {
-            raw,
-            prefix,
-            defaults,
-        }
+    pub(super) fn new(raw: &'a RawConfig, prefix: &'a str) -> Facts<'a> {
+        Facts { raw, prefix }
     }
 
     /// Whether the configuration is a `config.json`.
@@ -144,17 +141,10 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// The single value of `key`, its default if absent; the first entry of an array.
+    /// The single value of `key`; the first entry of an array.
     pub(super) fn get(&self, key: Key) -> Result<Option<u64>, ModelError> {
-        let found = self
-            .numbers(key)?
-            .and_then(|numbers| numbers.first().copied());
-        Ok(found.or_else(|| {
-            self.defaults
-                .iter()
-                .find(|(k, _)| *k == key)
-                .map(|(_, value)| *value)
-        }))
+        let numbers = self.numbers(key)?;
+        Ok(numbers.and_then(|numbers| numbers.first().copied()))
     }
 
     /// The single value of `key`, or zero.
@@ -217,9 +207,12 @@ pub(super) fn json_lookup<'a>(config: &'a Json, name: &str) -> Option<&'a Json> 
     text_config(config).get(name).or_else(|| config.get(name))
 }
 
+/// Names of the part that describes the text model of a multimodal one.
+pub(super) const TEXT_PARTS: &[&str] = &["text_config", "llm_config", "language_config"];
+
 /// The part of a configuration that describes the text model.
 pub(super) fn text_config(config: &Json) -> &Json {
-    ["text_config", "llm_config", "language_config"]
+    TEXT_PARTS
         .iter()
         .find_map(|part| config.get(part).filter(|v| v.is_object()))
         .unwrap_or(config)

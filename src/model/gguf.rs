@@ -35,7 +35,7 @@ pub(super) fn read(
             return Err(unknown_architecture(checkpoint, name));
         }
     };
-    let facts = Facts::new(&checkpoint.config, name, &[]);
+    let facts = Facts::new(&checkpoint.config, name);
     let (towers, text): (Vec<_>, Vec<_>) = checkpoint
         .tensors
         .iter()
@@ -90,6 +90,7 @@ pub(super) fn read(
         },
         source: checkpoint.format,
         prequantized: None,
+        config: serde_json::Value::Null,
     })
 }
 

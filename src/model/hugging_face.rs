@@ -6,12 +6,13 @@
 use serde_json::Value as Json;
 
 use super::arch::{Arch, Extra, Place, Row, StatedNames};
+use super::defaults::{self, Shapes};
 use super::facts::{Facts, text_config};
 use super::packed::{self, Logical};
 use super::role::{Keep, TensorRole};
 use super::spec::{Dims, Layer, ModelSpec, Tensor, Tower};
 use super::{ModelError, Unknown, extra, gather, shape, unknown_architecture};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::dtype::{Dtype, elements};
 use crate::units::Bytes;
 
@@ -86,16 +87,24 @@ pub(super) fn read(
         }
     };
     let assumed = known.is_none().then_some(arch.name);
-    let facts = Facts::new(&checkpoint.config, arch.name, arch.defaults);
-    let (mut dims, layers) = shape(arch, &facts)?;
     let logical = packed::logical(&checkpoint.tensors, config)?;
     let prequantized = packed::label(config, &logical);
     let stored = logical.clone();
+    let all = Sorted::new(logical.clone(), usize::MAX);
+    let config = defaults::filled(
+        config,
+        arch,
+        assumed.is_none().then_some(&names),
+        &Shapes(&all),
+    )?;
+    let raw = RawConfig::HuggingFace(config.clone());
+    let facts = Facts::new(&raw, arch.name);
+    let (mut dims, layers) = shape(arch, &facts)?;
     let sorted = Sorted::new(logical, layers.len());
     let tied = facts
         .flag("tie_embedding")
         .or_else(|| facts.flag("tie_word_embeddings"))
-        .unwrap_or(arch.tied_by_default);
+        .unwrap_or(false);
     let tied = match (sorted.has("lm_head.weight"), checkpoint.tensors.is_empty()) {
         (_, true) => tied,
         // A tied model may store its shared matrix under either name.
@@ -137,6 +146,7 @@ pub(super) fn read(
         assumed,
         source: checkpoint.format,
         prequantized,
+        config,
     })
 }
 
@@ -191,6 +201,7 @@ fn weights_only(
         assumed: None,
         source: checkpoint.format,
         prequantized,
+        config: config.clone(),
     })
 }
 

@@ -4,6 +4,7 @@
 //! checkpoint is a Hugging Face directory or a GGUF is forgotten here.
 
 mod arch;
+mod defaults;
 mod facts;
 mod families;
 mod gather;

@@ -42,6 +42,8 @@ pub struct ModelSpec {
     pub assumed: Option<&'static str>,
     /// How the checkpoint was already quantized, if it was (`fp8`, `gptq`, ...).
     pub prequantized: Option<String>,
+    /// `config.json` with what it leaves out filled in; null for a GGUF.
+    pub config: serde_json::Value,
 }
 
 /// Dimensions that hold for the whole model.

@@ -78,6 +78,7 @@ pub(super) fn model(hidden: u64, vocab: u64, layers: Vec<Layer>) -> ModelSpec {
         tied: true,
         assumed: None,
         prequantized: None,
+        config: serde_json::Value::Null,
     }
 }
 

@@ -749,7 +749,18 @@ fn weights_of_another_model_are_an_error() {
 
 #[test]
 fn hostile_configurations_are_errors() {
-    let base = |more: Json| small("Gemma4ForCausalLM", "gemma4_text", more);
+    let base = |more: Json| {
+        let mut config = small(
+            "Gemma4ForCausalLM",
+            "gemma4_text",
+            json!({"sliding_window": 32}),
+        );
+        config
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        config
+    };
     for more in [
         json!({"num_hidden_layers": 0}),
         json!({"num_hidden_layers": 1e12}),

@@ -16,13 +16,6 @@ pub(super) static DEEPSEEK2: Arch = Arch {
     name: "deepseek2",
     classes: &["DeepseekV2ForCausalLM"],
     model_types: &["deepseek_v2"],
-    defaults: &[
-        (Key::KvLora, 512),
-        (Key::NopeDim, 128),
-        (Key::RopeDim, 64),
-        (Key::MlaValueDim, 128),
-    ],
-    tied_by_default: false,
     pass: None,
     layers: latent_layers,
     tensors: &[

@@ -6,7 +6,7 @@ use super::common::*;
 use super::hybrid::*;
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
-use crate::model::facts::{Facts, Key};
+use crate::model::facts::Facts;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::Layer;
 
@@ -14,15 +14,6 @@ pub(super) static FALCON_H1: Arch = Arch {
     name: "falcon-h1",
     classes: &["FalconH1ForCausalLM"],
     model_types: &["falcon_h1"],
-    defaults: &[
-        (Key::ConvKernel, 4),
-        (Key::StateSize, 256),
-        (Key::SsmGroups, 1),
-        (Key::SsmHeads, 128),
-        (Key::SsmExpand, 2),
-        (Key::KvHeads, 8),
-    ],
-    tied_by_default: false,
     pass: None,
     layers: parallel_layers,
     tensors: &[

@@ -25,18 +25,6 @@ pub(super) static GEMMA4: Arch = Arch {
         "gemma4_unified_text",
         "gemma4_unified",
     ],
-    defaults: &[
-        (Key::Vocab, 262_144),
-        (Key::Heads, 8),
-        (Key::KvHeads, 4),
-        (Key::HeadDim, 256),
-        (Key::GlobalHeadDim, 512),
-        (Key::Window, 512),
-        (Key::PerLayerDim, 256),
-        (Key::PerLayerVocab, 262_144),
-        (Key::Context, 131_072),
-    ],
-    tied_by_default: true,
     pass: None,
     layers: gemma4_layers,
     tensors: &[

@@ -4,15 +4,12 @@
 
 use super::common::*;
 use crate::model::arch::{Arch, Row};
-use crate::model::facts::Key;
 use crate::model::role::TensorRole as R;
 
 pub(super) static GLM4: Arch = Arch {
     name: "glm4",
     classes: &["Glm4ForCausalLM"],
     model_types: &["glm4"],
-    defaults: &[(Key::HeadDim, 128), (Key::KvHeads, 2)],
-    tied_by_default: false,
     pass: None,
     layers: uniform,
     tensors: &[EMBEDDING_AND_HEAD, NORMS, ATTENTION, QKV_BIAS, FUSED_FFN],

@@ -5,15 +5,12 @@
 
 use super::common::*;
 use crate::model::arch::{Arch, Place, Row};
-use crate::model::facts::Key;
 use crate::model::role::TensorRole as R;
 
 pub(super) static GPT_OSS: Arch = Arch {
     name: "gpt-oss",
     classes: &["GptOssForCausalLM"],
     model_types: &["gpt_oss"],
-    defaults: &[(Key::HeadDim, 64), (Key::Window, 128)],
-    tied_by_default: false,
     pass: None,
     layers: |facts| blocks(facts, sliding(facts, 0, 2)?),
     tensors: &[

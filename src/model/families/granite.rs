@@ -12,8 +12,6 @@ pub(super) static GRANITE: Arch = Arch {
     name: "granite",
     classes: &["GraniteForCausalLM"],
     model_types: &["granite"],
-    defaults: &[],
-    tied_by_default: false,
     pass: None,
     layers: uniform,
     tensors: &[
@@ -33,8 +31,6 @@ pub(super) static GRANITEMOE: Arch = Arch {
     name: "granitemoe",
     classes: &["GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"],
     model_types: &["granitemoe", "granitemoeshared"],
-    defaults: &[],
-    tied_by_default: false,
     pass: None,
     layers: uniform,
     tensors: &[

@@ -18,8 +18,6 @@ pub(super) static GRANITE_HYBRID: Arch = Arch {
     name: "granitehybrid",
     classes: &["GraniteMoeHybridForCausalLM"],
     model_types: &["granitemoehybrid"],
-    defaults: DEFAULTS,
-    tied_by_default: false,
     pass: None,
     layers: granite_layers,
     tensors: TENSORS,
@@ -31,20 +29,10 @@ pub(super) static GRANITE_WITHOUT_MAMBA: Arch = Arch {
     name: "granite",
     classes: &[],
     model_types: &[],
-    defaults: DEFAULTS,
-    tied_by_default: false,
     pass: None,
     layers: granite_layers,
     tensors: TENSORS,
 };
-
-const DEFAULTS: &[(Key, u64)] = &[
-    (Key::ConvKernel, 4),
-    (Key::StateSize, 256),
-    (Key::SsmGroups, 1),
-    (Key::SsmHeads, 128),
-    (Key::SsmExpand, 2),
-];
 
 const TENSORS: &[&[Row]] = &[
     EMBEDDING_AND_HEAD,

@@ -17,12 +17,6 @@ pub(super) static LFM2: Arch = Arch {
     name: "lfm2",
     classes: &["Lfm2ForCausalLM", "LFM2ForCausalLM"],
     model_types: &["lfm2"],
-    defaults: &[
-        (Key::ShortconvCache, 3),
-        (Key::Heads, 32),
-        (Key::KvHeads, 8),
-    ],
-    tied_by_default: true,
     pass: Some(PLAIN),
     layers: dense_layers,
     tensors: &[
@@ -39,17 +33,6 @@ pub(super) static LFM2MOE: Arch = Arch {
     name: "lfm2moe",
     classes: &["Lfm2MoeForCausalLM"],
     model_types: &["lfm2_moe"],
-    defaults: &[
-        (Key::ShortconvCache, 3),
-        (Key::Heads, 32),
-        (Key::KvHeads, 8),
-        (Key::LeadingDense, 2),
-        (Key::Experts, 32),
-        (Key::ExpertsUsed, 4),
-        (Key::ExpertFfn, 1792),
-        (Key::Ffn, 7168),
-    ],
-    tied_by_default: true,
     pass: None,
     layers: conv_layers,
     tensors: &[

@@ -7,7 +7,6 @@
 
 use super::common::*;
 use crate::model::arch::{Arch, Row};
-use crate::model::facts::Key;
 use crate::model::pass::{PLAIN, Recipe, RopeStyle};
 use crate::model::role::TensorRole as R;
 
@@ -27,8 +26,6 @@ pub(super) static LLAMA: Arch = Arch {
         "MixtralForCausalLM",
     ],
     model_types: &["llama", "mistral", "mixtral"],
-    defaults: &[],
-    tied_by_default: false,
     pass: Some(LLAMA_PASS),
     layers: uniform,
     tensors: &[
@@ -49,7 +46,6 @@ pub(super) static MISTRAL3: Arch = Arch {
     name: "mistral3",
     classes: &["Mistral3ForConditionalGeneration", "Ministral3ForCausalLM"],
     model_types: &["mistral3", "ministral3", "mistral"],
-    defaults: &[(Key::HeadDim, 128), (Key::KvHeads, 8)],
     pass: None,
     ..LLAMA
 };
@@ -98,8 +94,6 @@ pub(super) static SMOLLM3: Arch = Arch {
     name: "smollm3",
     classes: &["SmolLM3ForCausalLM"],
     model_types: &["smollm3"],
-    defaults: &[],
-    tied_by_default: true,
     pass: Some(Recipe {
         skip_rope_every: 4,
         ..LLAMA_PASS
@@ -122,8 +116,6 @@ pub(super) static PHI3: Arch = Arch {
     name: "phi3",
     classes: &["Phi3ForCausalLM"],
     model_types: &["phi3", "phi4"],
-    defaults: &[],
-    tied_by_default: false,
     pass: Some(PLAIN),
     layers: uniform,
     tensors: &[EMBEDDING_AND_HEAD, PRE_NORMS, FUSED],

@@ -18,8 +18,6 @@ pub(super) static NEMOTRON_H: Arch = Arch {
     name: "nemotron_h",
     classes: &["NemotronHForCausalLM"],
     model_types: &["nemotron_h"],
-    defaults: DEFAULTS,
-    tied_by_default: false,
     pass: None,
     layers: nemotron_layers,
     tensors: TENSORS,
@@ -30,21 +28,10 @@ pub(super) static NEMOTRON_H_MOE: Arch = Arch {
     name: "nemotron_h_moe",
     classes: &[],
     model_types: &[],
-    defaults: DEFAULTS,
-    tied_by_default: false,
     pass: None,
     layers: nemotron_layers,
     tensors: TENSORS,
 };
-
-const DEFAULTS: &[(Key, u64)] = &[
-    (Key::HeadDim, 128),
-    (Key::ConvKernel, 4),
-    (Key::StateSize, 128),
-    (Key::SsmGroups, 8),
-    (Key::SsmHeads, 128),
-    (Key::SsmHeadDim, 64),
-];
 
 /// Whether a `config.json` of this class is of a model with experts.
 pub(super) fn routes(config: &Json) -> bool {
@@ -264,8 +251,13 @@ fn layer(facts: &Facts<'_>, kind: Kind, index: usize, blocks: usize) -> Result<L
         },
         Kind::Experts => {
             let count = facts.need(Key::Experts)?;
-            let used = at(Key::ExpertsUsed)?.unwrap_or(count).clamp(1, count);
-            let inner = match at(Key::ExpertFfn)? {
+            // A GGUF of an early converter leaves these out; a config.json does not.
+            let stated = |key| match (at(key)?, facts.is_hugging_face()) {
+                (None, true) => Err(ModelError::missing(key)),
+                (found, _) => Ok(found),
+            };
+            let used = stated(Key::ExpertsUsed)?.unwrap_or(count).clamp(1, count);
+            let inner = match stated(Key::ExpertFfn)? {
                 Some(inner) if inner > 0 => inner,
                 _ => at(Key::Ffn)?.ok_or(ModelError::missing(Key::ExpertFfn))? / used,
             };
@@ -273,7 +265,7 @@ fn layer(facts: &Facts<'_>, kind: Kind, index: usize, blocks: usize) -> Result<L
                 count,
                 used,
                 inner,
-                shared_inner: facts.or_zero(Key::SharedExpertFfn)?,
+                shared_inner: stated(Key::SharedExpertFfn)?.unwrap_or(0),
             }
         }
     };

@@ -5,15 +5,12 @@
 
 use super::common::*;
 use crate::model::arch::{Arch, Row};
-use crate::model::facts::Key;
 use crate::model::role::TensorRole as R;
 
 pub(super) static OLMO2: Arch = Arch {
     name: "olmo2",
     classes: &["Olmo2ForCausalLM"],
     model_types: &["olmo2"],
-    defaults: &[],
-    tied_by_default: false,
     pass: None,
     layers: |facts| blocks(facts, sliding(facts, 0, 4)?),
     tensors: &[
@@ -28,7 +25,6 @@ pub(super) static OLMO2: Arch = Arch {
 pub(super) static OLMO3: Arch = Arch {
     classes: &["Olmo3ForCausalLM"],
     model_types: &["olmo3"],
-    defaults: &[(Key::Window, 4096)],
     ..OLMO2
 };
 

@@ -16,8 +16,6 @@ pub(super) static QWEN2: Arch = Arch {
     name: "qwen2",
     classes: &["Qwen2ForCausalLM", "Qwen2Model"],
     model_types: &["qwen2"],
-    defaults: &[],
-    tied_by_default: false,
     pass: Some(PLAIN),
     layers: uniform,
     tensors: QWEN2_TENSORS,
@@ -39,8 +37,6 @@ pub(super) static QWEN2MOE: Arch = Arch {
     name: "qwen2moe",
     classes: &["Qwen2MoeForCausalLM"],
     model_types: &["qwen2_moe"],
-    defaults: &[(Key::SharedExpertFfn, 5632), (Key::ExpertFfn, 1408)],
-    tied_by_default: false,
     pass: None,
     layers: qwen2moe_layers,
     tensors: &[
@@ -59,8 +55,6 @@ pub(super) static QWEN3: Arch = Arch {
     name: "qwen3",
     classes: &["Qwen3ForCausalLM", "Qwen3Model"],
     model_types: &["qwen3"],
-    defaults: &[],
-    tied_by_default: false,
     pass: Some(PLAIN),
     layers: uniform,
     tensors: QWEN3_TENSORS,
@@ -70,8 +64,6 @@ pub(super) static QWEN3MOE: Arch = Arch {
     name: "qwen3moe",
     classes: &["Qwen3MoeForCausalLM"],
     model_types: &["qwen3_moe"],
-    defaults: &[],
-    tied_by_default: false,
     pass: Some(PLAIN),
     layers: uniform,
     tensors: QWEN3_TENSORS,
@@ -82,7 +74,6 @@ pub(super) static QWEN3VL: Arch = Arch {
     name: "qwen3vl",
     classes: &["Qwen3VLForConditionalGeneration"],
     model_types: &["qwen3_vl", "qwen3_vl_text"],
-    defaults: &[(Key::HeadDim, 128)],
     pass: None,
     ..QWEN3
 };

@@ -1,0 +1,238 @@
+//! What a `config.json` leaves out, filled in once for all who read it: from the shapes of the
+//! weights where they tell, else with what the configuration's class in Transformers fills in.
+//!
+//! The defaults are data (`families/defaults.json`, by model type; `defaults.py` beside it writes
+//! them). Transformers writes every key of its class at the top of a file, and in a nested part of
+//! one often only the difference to the class. So a size that is missing at the top was lost, and
+//! the model is refused by that key's name; in a nested part it has the class's value.
+
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value as Json};
+
+use super::ModelError;
+use super::arch::{Arch, StatedNames};
+use super::facts::{Key, TEXT_PARTS, json_lookup, text_config};
+use super::hugging_face::Sorted;
+
+/// The class's values by model type. A test holds the file to its form.
+static DEFAULTS: LazyLock<Map<String, Json>> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("families/defaults.json")).unwrap_or_default()
+});
+
+/// Sizes that tell models of one family apart.
+const SIZES: &[Key] = &[
+    Key::Blocks,
+    Key::Hidden,
+    Key::Vocab,
+    Key::Heads,
+    Key::KvHeads,
+    Key::Ffn,
+    Key::Window,
+    Key::Experts,
+    Key::ExpertsUsed,
+    Key::ExpertFfn,
+    Key::SharedExpertFfn,
+    Key::SharedExperts,
+    Key::LeadingDense,
+    Key::QLora,
+    Key::SsmInner,
+];
+
+/// `config` with what it leaves out.
+///
+/// Without `names`, the architecture is assumed, and its class fills nothing in.
+///
+/// # Errors
+/// [`ModelError::MissingKey`] for a size that neither the file nor the weights tell and that has no
+/// value of its own where it is missing.
+pub(super) fn filled(
+    config: &Json,
+    arch: &Arch,
+    names: Option<&StatedNames<'_>>,
+    shapes: &Shapes<'_>,
+) -> Result<Json, ModelError> {
+    let mut filled = config.clone();
+    let nested = !std::ptr::eq(text_config(config), config);
+    for (key, value) in shapes.sizes(config) {
+        insert(&mut filled, key, value);
+    }
+    let class = names.and_then(|names| of_class(arch, names));
+    for (name, default) in class.into_iter().flatten() {
+        let size = SIZES
+            .iter()
+            .find(|key| key.hugging_face().contains(&name.as_str()));
+        let stated = match size.or(Key::named(name).as_ref()) {
+            Some(key) => states(&filled, *key),
+            None => json_lookup(&filled, name).is_some(),
+        };
+        match (stated, size) {
+            (true, _) => {}
+            (false, Some(key)) if !nested => {
+                return Err(ModelError::missing(*key));
+            }
+            (false, _) => insert(&mut filled, name, default.clone()),
+        }
+    }
+    Ok(filled)
+}
+
+/// The defaults of the class that a configuration says it is of, or of the architecture's first.
+fn of_class(arch: &Arch, names: &StatedNames<'_>) -> Option<&'static Map<String, Json>> {
+    let stated = names.text_type.or(names.model_type).into_iter();
+    let mut types = stated.chain(arch.model_types.iter().copied());
+    types.find_map(|name| DEFAULTS.get(name)?.as_object())
+}
+
+/// Whether a value of `key` is there by any of its names; `null` is one, for none.
+fn states(config: &Json, key: Key) -> bool {
+    let mut names = key.hugging_face().iter();
+    names.any(|name| json_lookup(config, name).is_some())
+}
+
+/// Puts a value into the part that describes the text model.
+fn insert(config: &mut Json, name: &str, value: impl Into<Json>) {
+    let nested = TEXT_PARTS
+        .iter()
+        .find(|part| config.get(part).is_some_and(Json::is_object));
+    let part = match nested {
+        Some(part) => config.get_mut(part),
+        None => Some(config),
+    };
+    if let Some(object) = part.and_then(Json::as_object_mut) {
+        object.insert(name.to_owned(), value.into());
+    }
+}
+
+/// Sizes that the shapes of stored weights tell, where all blocks agree.
+pub(super) struct Shapes<'a>(pub(super) &'a Sorted);
+
+/// Matrices whose rows or columns are a size: the key, the pattern, which dimension.
+const TELLING: &[(Key, &str, usize)] = &[
+    (Key::Hidden, "embed_tokens.weight", 1),
+    (Key::Hidden, "lm_head.weight", 1),
+    (Key::Vocab, "embed_tokens.weight", 0),
+    (Key::Vocab, "lm_head.weight", 0),
+    (Key::Ffn, "layers.{}.mlp.gate_proj.weight", 0),
+    (Key::Ffn, "layers.{}.mlp.down_proj.weight", 1),
+    (Key::Ffn, "layers.{}.feed_forward.gate_proj.weight", 0),
+    (Key::Ffn, "layers.{}.mixer.down_proj.weight", 1),
+    (Key::Experts, "layers.{}.mlp.gate.weight", 0),
+    (Key::Experts, "layers.{}.mlp.router.weight", 0),
+    (Key::Experts, "layers.{}.router.proj.weight", 0),
+    (Key::Experts, "layers.{}.mixer.gate.weight", 0),
+    (Key::Experts, "layers.{}.feed_forward.gate.weight", 0),
+    (Key::Experts, "layers.{}.block_sparse_moe.gate.weight", 0),
+    (
+        Key::Experts,
+        "layers.{}.block_sparse_moe.router.layer.weight",
+        0,
+    ),
+];
+
+impl Shapes<'_> {
+    /// Keys that `config` does not state, with the values that shapes give them.
+    fn sizes(&self, config: &Json) -> Vec<(&'static str, u64)> {
+        let mut found: Vec<(&'static str, u64)> = Vec::new();
+        let mut add = |key: Key, value: Option<u64>| {
+            let name = key.hugging_face().first().copied();
+            if let (Some(name), Some(value), false) = (name, value, states(config, key)) {
+                if !found.iter().any(|(known, _)| *known == name) {
+                    found.push((name, value));
+                }
+            }
+        };
+        for &(key, pattern, dimension) in TELLING {
+            add(key, self.common(pattern, dimension));
+        }
+        add(Key::Blocks, self.blocks(config));
+        let head_dim = self.head_dim(config);
+        add(Key::HeadDim, head_dim);
+        if let Some(dim) = head_dim.filter(|&dim| dim > 0) {
+            let heads = |pattern, dimension| Some(self.common(pattern, dimension)? / dim);
+            add(Key::Heads, heads("layers.{}.self_attn.o_proj.weight", 1));
+            add(Key::KvHeads, heads("layers.{}.self_attn.k_proj.weight", 0));
+        }
+        found
+    }
+
+    /// The dimension that all matrices of a pattern have in common.
+    fn common(&self, pattern: &str, dimension: usize) -> Option<u64> {
+        self.same(pattern, |shape| match shape {
+            [_, _] => shape.get(dimension).copied(),
+            _ => None,
+        })
+    }
+
+    fn same(&self, pattern: &str, of: impl Fn(&[u64]) -> Option<u64>) -> Option<u64> {
+        let entries = self.0.text.iter().filter(|entry| entry.pattern == pattern);
+        let mut values = entries.map(|entry| of(&entry.logical.shape));
+        let first = values.next()??;
+        values.all(|value| value == Some(first)).then_some(first)
+    }
+
+    /// Blocks that are stored, without those that predict further tokens.
+    fn blocks(&self, config: &Json) -> Option<u64> {
+        let in_block = self
+            .0
+            .text
+            .iter()
+            .filter(|e| e.pattern.starts_with("layers.{}."));
+        let last = in_block
+            .filter_map(|entry| entry.numbers.first().copied())
+            .max()?;
+        let mut further = Key::NextnLayers.hugging_face().iter();
+        let further = further.find_map(|name| json_lookup(config, name)?.as_u64());
+        (u64::from(last) + 1).checked_sub(further.unwrap_or(0))
+    }
+
+    /// Elements of a head: of the norm on each head, or of the queries that are stated.
+    fn head_dim(&self, config: &Json) -> Option<u64> {
+        let number = |key: Key| {
+            let names = key.hugging_face().iter();
+            names
+                .into_iter()
+                .find_map(|name| json_lookup(config, name)?.as_u64())
+        };
+        if let Some(stated) = number(Key::HeadDim) {
+            return Some(stated);
+        }
+        let output = self.common("layers.{}.self_attn.o_proj.weight", 1);
+        // A norm over all heads is as wide as they are together.
+        let norm = ["q_norm", "q_layernorm"].iter().find_map(|norm| {
+            let pattern = format!("layers.{{}}.self_attn.{norm}.weight");
+            self.same(&pattern, |shape| shape.last().copied())
+        });
+        norm.filter(|&dim| output.is_none_or(|output| dim < output))
+            .or_else(|| output?.checked_div(number(Key::Heads)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_defaults_are_read_and_name_their_source() {
+        let source = DEFAULTS.get("source").and_then(Json::as_array);
+        assert!(source.is_some_and(|lines| lines.len() == 2));
+        for (name, class) in DEFAULTS.iter().filter(|(name, _)| *name != "source") {
+            let class = class.as_object().expect(name);
+            let plain = |value: &Json| value.is_number() || value.is_boolean();
+            let rotary = |key: &str| key == "rope_parameters";
+            assert!(class.iter().all(|(key, value)| plain(value) || rotary(key)));
+            let known = Arch::all().any(|arch| arch.model_types.contains(&name.as_str()));
+            assert!(known, "{name}");
+        }
+        // Every architecture with a class of its own has its defaults.
+        for arch in Arch::all().filter(|arch| !arch.model_types.is_empty()) {
+            assert!(
+                arch.model_types
+                    .iter()
+                    .any(|name| DEFAULTS.contains_key(*name)),
+                "{}",
+                arch.name
+            );
+        }
+    }
+}

@@ -1,0 +1,55 @@
+"""Writes defaults.json: what Transformers' configuration classes fill in, by model type.
+
+Only keys that orinplan reads, and only plain defaults: what a class computes from other values (LlamaConfig's
+`num_key_value_heads`) is None there and left out here. Run it under each version; a type is taken from the first
+that has it, so that files of Transformers 4 mean what they meant:
+    python4 src/model/families/defaults.py | python5 src/model/families/defaults.py - > src/model/families/defaults.json
+"""
+import dataclasses, inspect, json, os, re, sys
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+import transformers
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+TYPES = """deepseek_v2 deepseek_v3 falcon_h1 gemma gemma2 gemma3_text gemma3n_text gemma4_text gemma4_unified_text glm4
+gpt_oss granite granitemoe granitemoehybrid granitemoeshared lfm2 lfm2_moe llama ministral3 mistral mixtral nemotron_h
+olmo2 olmo3 phi3 qwen2 qwen2_5_vl_text qwen2_moe qwen2_vl_text qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next
+qwen3_vl_moe_text qwen3_vl_text smollm3""".split()
+FACTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "facts.rs")
+READ = set(re.findall(r'"([^"]+)"', " ".join(re.findall(r"^    \w+ +\[([^\]]*)\]", open(FACTS).read(), re.M)))) | set("""
+attention_bias attention_k_eq_v attn_logit_softcapping block_auto_adjust_ff_dim block_ffn_dim_multiplier
+block_multiple_of decoder_sparse_step final_logit_softcapping layer_norm_epsilon mamba_conv_bias mamba_rms_norm mlp_bias
+norm_eps original_max_position_embeddings partial_rotary_factor query_pre_attn_scalar rms_norm_eps rope_local_base_freq
+rope_parameters rope_theta tie_word_embeddings use_conv_bias""".split())
+# Read nowhere for these types: their windows are off unless `use_sliding_window` is on, or off in llama.cpp.
+INERT = {(kind, "sliding_window") for kind in TYPES if kind.startswith(("mistral", "ministral3", "qwen", "smollm3"))}
+
+# Of files that are older than the class, and dense: what is theirs is no less there for lacking experts.
+INERT |= {("nemotron_h", key) for key in """moe_intermediate_size moe_shared_expert_intermediate_size n_routed_experts
+n_shared_experts num_experts_per_tok""".split()}
+
+
+def defaults(kind):
+    cls = type(CONFIG_MAPPING[kind]())
+    if dataclasses.is_dataclass(cls):
+        fields = {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
+        if kind.startswith(("gemma4", "ministral3")):  # a whole set of rotary parameters
+            fields["rope_parameters"] = CONFIG_MAPPING[kind]().to_dict()["rope_parameters"]
+        else:
+            fields.setdefault("rope_theta", getattr(cls, "default_theta", 10_000.0))
+        if kind.startswith("gemma4"):
+            fields["global_head_dim"] = 512  # `kwargs.pop` in its `__post_init__`
+    else:
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        fields = {p.name: p.default for p in parameters if p.default is not p.empty}
+        fields.setdefault("tie_word_embeddings", True)  # PretrainedConfig's own
+    plain = {k: v for k, v in fields.items() if k in READ and isinstance(v, (int, float, dict)) and (kind, k) not in INERT}
+    return dict(sorted(plain.items()))
+
+
+known = json.load(sys.stdin) if sys.argv[1:] == ["-"] else {"source": []}
+known["source"].append(f"configuration classes of Transformers {transformers.__version__}")
+for kind in TYPES:
+    if kind not in known and kind in CONFIG_MAPPING:
+        known[kind] = defaults(kind)
+json.dump(dict(sorted(known.items())), sys.stdout, indent=1)
+print()
