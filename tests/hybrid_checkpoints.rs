@@ -680,7 +680,8 @@ fn absurd_values_are_errors_or_numbers_but_never_a_panic() {
     let configs = [
         qwen_config(
             "Qwen3NextForCausalLM",
-            json!({"num_experts": 3, "moe_intermediate_size": 12}),
+            json!({"num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 12,
+                "shared_expert_intermediate_size": 20, "intermediate_size": 64}),
         ),
         qwen_config(
             "Qwen3_5ForConditionalGeneration",

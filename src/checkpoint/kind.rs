@@ -127,10 +127,14 @@ impl<'a> Evidence<'a> {
         self.config?.get(key)
     }
 
-    /// A flag of the configuration or of its text part.
+    /// A value of the configuration or of its text part.
+    fn stated(&self, key: &str) -> Option<&'a Json> {
+        let text = || self.json("text_config")?.get(key);
+        self.json(key).or_else(text)
+    }
+
     fn flag(&self, key: &str) -> bool {
-        let text = self.json("text_config").and_then(|text| text.get(key));
-        self.json(key).or(text).and_then(Json::as_bool) == Some(true)
+        self.stated(key).and_then(Json::as_bool) == Some(true)
     }
 
     /// `architectures` of the configuration.
@@ -289,7 +293,12 @@ fn embedding(seen: &Evidence<'_>) -> Option<Kind> {
     let pooling = seen.number("pooling_type").filter(|&pooling| pooling > 0);
     let why = if seen.has_file("modules.json") || seen.has_file("1_Pooling") {
         "modules.json of Sentence Transformers"
-    } else if seen.flag("use_bidirectional_attention") {
+    } else if seen.flag("use_bidirectional_attention")
+        || seen
+            .stated("use_bidirectional_attention")
+            .and_then(Json::as_str)
+            == Some("all")
+    {
         "use_bidirectional_attention"
     } else if seen.classes().any(classes::embeds) {
         "its class"

@@ -81,11 +81,13 @@ pub(super) fn long_attn_factor(hparams: &Hparams<'_>) -> Result<Option<Value>, C
 /// Gemma 3n: the sparsity of each layer as a number of standard deviations.
 pub(super) fn sparsity_scale(hparams: &Hparams<'_>) -> Result<Option<Value>, ConvertError> {
     const KEY: &str = "activation_sparsity_pattern";
-    // Without a pattern the first ten layers keep 5 % (`configuration_gemma3n.py`).
+    // Without a pattern the first ten layers keep 5 %, if there are more (`configuration_gemma3n.py`).
     let Some(pattern) = hparams.get(KEY) else {
-        let layers = 0..hparams.model.dims.blocks.min(4096);
+        let blocks = hparams.model.dims.blocks.min(4096);
+        let sparse = if blocks > 10 { 10 } else { 0 };
+        let layers = 0..blocks;
         let scale = |layer| {
-            if layer < 10 {
+            if layer < sparse {
                 inverse_normal(0.95)
             } else {
                 inverse_normal(0.0)

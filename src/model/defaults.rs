@@ -37,6 +37,7 @@ const SIZES: &[Key] = &[
     Key::LeadingDense,
     Key::QLora,
     Key::SsmInner,
+    Key::SsmHeads,
 ];
 
 /// `config` with what it leaves out.
@@ -68,8 +69,8 @@ pub(super) fn filled(
         };
         match (stated, size) {
             (true, _) => {}
-            (false, Some(key)) if !nested => {
-                return Err(ModelError::missing(*key));
+            (false, Some(_)) if !nested => {
+                return Err(ModelError::MissingKey { key: name.clone() });
             }
             (false, _) => insert(&mut filled, name, default.clone()),
         }
@@ -171,7 +172,8 @@ impl Shapes<'_> {
         values.all(|value| value == Some(first)).then_some(first)
     }
 
-    /// Blocks that are stored, without those that predict further tokens.
+    /// Blocks that are stored, without those that predict further tokens; else as many as the file
+    /// lists kinds for.
     fn blocks(&self, config: &Json) -> Option<u64> {
         let in_block = self
             .0
@@ -180,7 +182,14 @@ impl Shapes<'_> {
             .filter(|e| e.pattern.starts_with("layers.{}."));
         let last = in_block
             .filter_map(|entry| entry.numbers.first().copied())
-            .max()?;
+            .max();
+        let listed = || {
+            let kinds = json_lookup(config, "layer_types")?.as_array()?;
+            Some(kinds.len() as u64)
+        };
+        let Some(last) = last else {
+            return listed();
+        };
         let mut further = Key::NextnLayers.hugging_face().iter();
         let further = further.find_map(|name| json_lookup(config, name)?.as_u64());
         (u64::from(last) + 1).checked_sub(further.unwrap_or(0))

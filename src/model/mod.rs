@@ -77,6 +77,14 @@ pub enum ModelError {
         /// Its name.
         key: String,
     },
+    /// Values of the configuration that cannot be of one model.
+    #[error(
+        "{what} in the configuration; a value is wrong, or one is missing and its default does not go with the others"
+    )]
+    Contradiction {
+        /// The keys with their values.
+        what: String,
+    },
     /// A stored tensor contradicts the configuration.
     #[error(
         "tensor `{tensor}` has shape {found:?} where the configuration implies {expected:?}; config.json and weights do not belong together"

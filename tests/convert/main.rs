@@ -2,6 +2,7 @@
 //! published models, and hostile files.
 
 mod build;
+mod defaults;
 mod hostile;
 mod hyperparameters;
 mod tokenizers;

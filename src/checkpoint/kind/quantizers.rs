@@ -64,11 +64,9 @@ pub(super) fn unread(seen: &Evidence<'_>) -> Option<Kind> {
 }
 
 fn by_config(seen: &Evidence<'_>) -> Option<String> {
-    let text = seen.json("text_config");
-    let stated = |key| seen.json(key).or_else(|| text?.get(key));
     let config = ["quantization_config", "compression_config"]
         .into_iter()
-        .find_map(|key| stated(key).filter(|config| config.is_object()))
+        .find_map(|key| seen.stated(key).filter(|config| config.is_object()))
         .or_else(|| seen.quantization?.get("quantization"))?;
     let word = |key: &str| config.get(key).and_then(Json::as_str);
     let sparsity = config.get("sparsity_config");

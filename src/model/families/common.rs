@@ -321,6 +321,9 @@ pub(super) fn blocks(
     if kv_heads.iter().all(|&heads| heads == 0) {
         return Err(ModelError::missing(Key::KvHeads));
     }
+    if facts.is_hugging_face() {
+        heads_share(&heads, &kv_heads)?;
+    }
     let key_dim = head_dim(facts, first_heads)?;
     // In GGUF each of the two lengths has a default of its own.
     let value_dim = match facts.is_hugging_face() {
@@ -361,6 +364,19 @@ pub(super) fn blocks(
             })
         })
         .collect()
+}
+
+/// Each head of keys serves as many heads of queries as the others.
+fn heads_share(heads: &[u64], kv_heads: &[u64]) -> Result<(), ModelError> {
+    let uneven = |&(heads, kv): &(&u64, &u64)| *kv > 0 && !heads.is_multiple_of(*kv);
+    match heads.iter().zip(kv_heads).find(uneven) {
+        Some((heads, kv)) => Err(ModelError::Contradiction {
+            what: format!(
+                "`num_attention_heads` ({heads}) is no multiple of `num_key_value_heads` ({kv})"
+            ),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// The number of blocks, multi-token-prediction blocks of a GGUF left out.

@@ -57,7 +57,7 @@ const FFN: &[Row] = &[
 ];
 
 fn parallel_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    let state = mamba2(facts)?;
+    let state = mamba2_of_stated_width(facts)?;
     let mut layers = uniform(facts)?;
     for layer in &mut layers {
         layer.mixer.recurrent = Some(state.clone());

@@ -29,6 +29,33 @@ pub(in crate::model) fn ssm_inner(facts: &Facts<'_>) -> Result<u64, ModelError> 
     }
 }
 
+/// [`mamba2`] of a family whose heads together are as wide as its mixer is stated to be: by a width
+/// of its own, or as a multiple of the residual width.
+pub(super) fn mamba2_of_stated_width(facts: &Facts<'_>) -> Result<Recurrent, ModelError> {
+    let heads = facts.or_zero(Key::SsmHeads)?;
+    let (stated, by) = match facts.get(Key::SsmInner)? {
+        Some(width) => (width, "`mamba_d_ssm`"),
+        None => {
+            let hidden = facts.or_zero(Key::Hidden)?;
+            let width = facts.or_zero(Key::SsmExpand)?.saturating_mul(hidden);
+            (width, "`mamba_expand` x `hidden_size`")
+        }
+    };
+    let together = match facts.get(Key::SsmHeadDim)? {
+        Some(dim) => heads.saturating_mul(dim),
+        None => stated / heads.max(1) * heads,
+    };
+    match facts.is_hugging_face() && together != stated {
+        true => Err(ModelError::Contradiction {
+            what: format!(
+                "`mamba_n_heads` ({heads}) times `mamba_d_head` ({}) is not {by} ({stated})",
+                together / heads.max(1)
+            ),
+        }),
+        false => mamba2(facts),
+    }
+}
+
 /// The state of a Mamba 2 block: a window of the convolution over `x`, `B` and `C`, and a matrix of
 /// `inner` x `state_size`.
 pub(super) fn mamba2(facts: &Facts<'_>) -> Result<Recurrent, ModelError> {

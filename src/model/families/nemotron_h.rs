@@ -250,14 +250,21 @@ fn layer(facts: &Facts<'_>, kind: Kind, index: usize, blocks: usize) -> Result<L
             inner: at(Key::Ffn)?.ok_or(ModelError::missing(Key::Ffn))?,
         },
         Kind::Experts => {
-            let count = facts.need(Key::Experts)?;
             // A GGUF of an early converter leaves these out; a config.json does not.
-            let stated = |key| match (at(key)?, facts.is_hugging_face()) {
-                (None, true) => Err(ModelError::missing(key)),
+            let stated = |key, name: &str| match (at(key)?, facts.is_hugging_face()) {
+                (None, true) => Err(ModelError::MissingKey {
+                    key: name.to_owned(),
+                }),
                 (found, _) => Ok(found),
             };
-            let used = stated(Key::ExpertsUsed)?.unwrap_or(count).clamp(1, count);
-            let inner = match stated(Key::ExpertFfn)? {
+            let count = match stated(Key::Experts, "n_routed_experts")? {
+                Some(count) if count > 0 => count,
+                _ => return Err(ModelError::missing(Key::Experts)),
+            };
+            let used = stated(Key::ExpertsUsed, "num_experts_per_tok")?
+                .unwrap_or(count)
+                .clamp(1, count);
+            let inner = match stated(Key::ExpertFfn, "moe_intermediate_size")? {
                 Some(inner) if inner > 0 => inner,
                 _ => at(Key::Ffn)?.ok_or(ModelError::missing(Key::ExpertFfn))? / used,
             };
@@ -265,7 +272,8 @@ fn layer(facts: &Facts<'_>, kind: Kind, index: usize, blocks: usize) -> Result<L
                 count,
                 used,
                 inner,
-                shared_inner: stated(Key::SharedExpertFfn)?.unwrap_or(0),
+                shared_inner: stated(Key::SharedExpertFfn, "moe_shared_expert_intermediate_size")?
+                    .unwrap_or(0),
             }
         }
     };
