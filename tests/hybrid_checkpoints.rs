@@ -621,6 +621,7 @@ fn what_is_wrong_is_named() {
     let nemotron = |pattern: Json| {
         json!({"architectures": ["NemotronHForCausalLM"], "hidden_size": 32, "num_attention_heads": 4,
             "num_key_value_heads": 2, "intermediate_size": 64, "num_hidden_layers": 3, "vocab_size": 100,
+            "mamba_num_heads": 4,
             "hybrid_override_pattern": pattern})
     };
     let none = Weights::new();

@@ -55,24 +55,38 @@ pub(super) fn filled(
 ) -> Result<Json, ModelError> {
     let mut filled = config.clone();
     let nested = !std::ptr::eq(text_config(config), config);
-    for (key, value) in shapes.sizes(config) {
-        insert(&mut filled, key, value);
-    }
     let class = names.and_then(|names| of_class(arch, names));
+    let of_class = |key: Key| {
+        let mut names = key.hugging_face().iter();
+        names.find(|name| class.is_some_and(|class| class.contains_key(**name)))
+    };
+    for (key, value) in shapes.sizes(config) {
+        // A head that is its share of the residual width is left to follow from it.
+        let together = shapes
+            .heads(config)
+            .and_then(|heads| heads.checked_mul(value));
+        let follows = together == shapes.hidden(config);
+        if key == Key::HeadDim && of_class(key).is_none() && follows {
+            continue;
+        }
+        if let Some(name) = key.hugging_face().first() {
+            insert(&mut filled, name, value);
+        }
+    }
+    for &key in SIZES.iter().filter(|_| !nested) {
+        if let (Some(name), false) = (of_class(key), states(&filled, key)) {
+            return Err(ModelError::MissingKey {
+                key: (*name).to_owned(),
+            });
+        }
+    }
     for (name, default) in class.into_iter().flatten() {
-        let size = SIZES
-            .iter()
-            .find(|key| key.hugging_face().contains(&name.as_str()));
-        let stated = match size.or(Key::named(name).as_ref()) {
-            Some(key) => states(&filled, *key),
+        let stated = match Key::named(name) {
+            Some(key) => states(&filled, key),
             None => json_lookup(&filled, name).is_some(),
         };
-        match (stated, size) {
-            (true, _) => {}
-            (false, Some(_)) if !nested => {
-                return Err(ModelError::MissingKey { key: name.clone() });
-            }
-            (false, _) => insert(&mut filled, name, default.clone()),
+        if !stated {
+            insert(&mut filled, name, default.clone());
         }
     }
     Ok(filled)
@@ -89,6 +103,12 @@ fn of_class(arch: &Arch, names: &StatedNames<'_>) -> Option<&'static Map<String,
 fn states(config: &Json, key: Key) -> bool {
     let mut names = key.hugging_face().iter();
     names.any(|name| json_lookup(config, name).is_some())
+}
+
+/// The single number that is there for `key`.
+fn number(config: &Json, key: Key) -> Option<u64> {
+    let mut names = key.hugging_face().iter();
+    names.find_map(|name| json_lookup(config, name)?.as_u64())
 }
 
 /// Puts a value into the part that describes the text model.
@@ -133,15 +153,11 @@ const TELLING: &[(Key, &str, usize)] = &[
 
 impl Shapes<'_> {
     /// Keys that `config` does not state, with the values that shapes give them.
-    fn sizes(&self, config: &Json) -> Vec<(&'static str, u64)> {
-        let mut found: Vec<(&'static str, u64)> = Vec::new();
+    fn sizes(&self, config: &Json) -> Vec<(Key, u64)> {
+        let mut found: Vec<(Key, u64)> = Vec::new();
         let mut add = |key: Key, value: Option<u64>| {
-            let name = key.hugging_face().first().copied();
-            if let (Some(name), Some(value), false) = (name, value, states(config, key)) {
-                if !found.iter().any(|(known, _)| *known == name) {
-                    found.push((name, value));
-                }
-            }
+            let known = states(config, key) || found.iter().any(|(known, _)| *known == key);
+            found.extend(value.filter(|_| !known).map(|value| (key, value)));
         };
         for &(key, pattern, dimension) in TELLING {
             add(key, self.common(pattern, dimension));
@@ -155,6 +171,20 @@ impl Shapes<'_> {
             add(Key::KvHeads, heads("layers.{}.self_attn.k_proj.weight", 0));
         }
         found
+    }
+
+    /// Heads of queries as stated, else as the shapes tell.
+    fn heads(&self, config: &Json) -> Option<u64> {
+        let told = || {
+            let width = self.common("layers.{}.self_attn.o_proj.weight", 1)?;
+            width.checked_div(self.head_dim(config)?)
+        };
+        number(config, Key::Heads).or_else(told)
+    }
+
+    /// The residual width as stated, else as the shapes tell.
+    fn hidden(&self, config: &Json) -> Option<u64> {
+        number(config, Key::Hidden).or_else(|| self.common("embed_tokens.weight", 1))
     }
 
     /// The dimension that all matrices of a pattern have in common.
@@ -190,20 +220,13 @@ impl Shapes<'_> {
         let Some(last) = last else {
             return listed();
         };
-        let mut further = Key::NextnLayers.hugging_face().iter();
-        let further = further.find_map(|name| json_lookup(config, name)?.as_u64());
-        (u64::from(last) + 1).checked_sub(further.unwrap_or(0))
+        let further = number(config, Key::NextnLayers).unwrap_or(0);
+        (u64::from(last) + 1).checked_sub(further)
     }
 
     /// Elements of a head: of the norm on each head, or of the queries that are stated.
     fn head_dim(&self, config: &Json) -> Option<u64> {
-        let number = |key: Key| {
-            let names = key.hugging_face().iter();
-            names
-                .into_iter()
-                .find_map(|name| json_lookup(config, name)?.as_u64())
-        };
-        if let Some(stated) = number(Key::HeadDim) {
+        if let Some(stated) = number(config, Key::HeadDim) {
             return Some(stated);
         }
         let output = self.common("layers.{}.self_attn.o_proj.weight", 1);
@@ -213,7 +236,7 @@ impl Shapes<'_> {
             self.same(&pattern, |shape| shape.last().copied())
         });
         norm.filter(|&dim| output.is_none_or(|output| dim < output))
-            .or_else(|| output?.checked_div(number(Key::Heads)?))
+            .or_else(|| output?.checked_div(number(config, Key::Heads)?))
     }
 }
 

@@ -17,9 +17,8 @@ pub const SCHEMA: &str = "orinplan.inspect/1";
 /// What is not known because the architecture is not is `null`.
 pub fn document(checkpoint: &Checkpoint, model: &ModelSpec, kind: Option<&Kind>) -> Value {
     let known = !model.layers.is_empty();
-    json!({
+    let mut document = json!({
         "schema": SCHEMA,
-        "kind": kind.map(|kind| json!({ "what": kind.what, "way_out": kind.way_out })),
         "model": {
             "name": model.name,
             "architecture": model.architecture,
@@ -46,7 +45,12 @@ pub fn document(checkpoint: &Checkpoint, model: &ModelSpec, kind: Option<&Kind>)
             "bytes": tensor.stored_bytes,
         })).collect::<Vec<_>>(),
         "metadata": metadata(checkpoint),
-    })
+    });
+    if let (Some(kind), Some(object)) = (kind, document.as_object_mut()) {
+        let kind = json!({ "what": kind.what, "way_out": kind.way_out });
+        object.insert("kind".to_owned(), kind);
+    }
+    document
 }
 
 fn metadata(checkpoint: &Checkpoint) -> Value {
