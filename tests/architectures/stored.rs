@@ -791,3 +791,52 @@ fn hostile_configurations_are_errors() {
         );
     }
 }
+
+#[test]
+fn shapes_tell_what_the_configuration_leaves_out() {
+    // A head of 32 where the class's default is 128 and the share of the residual width is 16.
+    let config = small(
+        "Qwen3ForCausalLM",
+        "qwen3",
+        json!({"head_dim": 32, "tie_word_embeddings": true}),
+    );
+    let weights = tensors(&[
+        ("model.embed_tokens.weight", &[100, 64][..]),
+        ("model.norm.weight", &[64]),
+        ("model.layers.{2}.input_layernorm.weight", &[64]),
+        ("model.layers.{2}.post_attention_layernorm.weight", &[64]),
+        ("model.layers.{2}.self_attn.q_proj.weight", &[128, 64]),
+        ("model.layers.{2}.self_attn.k_proj.weight", &[64, 64]),
+        ("model.layers.{2}.self_attn.v_proj.weight", &[64, 64]),
+        ("model.layers.{2}.self_attn.o_proj.weight", &[64, 128]),
+        ("model.layers.{2}.self_attn.q_norm.weight", &[32]),
+        ("model.layers.{2}.self_attn.k_norm.weight", &[32]),
+        ("model.layers.{2}.mlp.gate_proj.weight", &[96, 64]),
+        ("model.layers.{2}.mlp.up_proj.weight", &[96, 64]),
+        ("model.layers.{2}.mlp.down_proj.weight", &[64, 96]),
+    ]);
+    let full = read(&hugging_face(config.clone(), weights.clone())).unwrap();
+    for key in [
+        "head_dim",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "hidden_size",
+        "intermediate_size",
+        "vocab_size",
+    ] {
+        let mut left = config.clone();
+        left.as_object_mut().unwrap().remove(key);
+        let found = read(&hugging_face(left.clone(), weights.clone())).unwrap();
+        assert_eq!(
+            (&found.layers, &found.dims),
+            (&full.layers, &full.dims),
+            "{key}"
+        );
+        // Stated and stored otherwise is an error, whichever is wrong.
+        left[key] = json!(config[key].as_u64().unwrap() * 2);
+        if key != "vocab_size" {
+            assert!(read(&hugging_face(left, weights.clone())).is_err(), "{key}");
+        }
+    }
+}
