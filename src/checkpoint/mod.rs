@@ -12,6 +12,7 @@ mod json;
 mod kind;
 mod open;
 mod python_json;
+mod same;
 mod shards;
 mod stores;
 

@@ -15,17 +15,26 @@ use super::spec::{Cache, Dims, Layer, Tensor};
 use crate::dtype::{Dtype, elements};
 use crate::units::Bytes;
 
+/// What a checkpoint is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Strict {
+    /// Shapes alone: an assumed architecture may lack rows and hold strangers.
+    Nothing,
+    /// No row may lack its tensor; strangers stand under their own names, to be looked at.
+    Rows,
+    /// Every tensor must be a row's, too.
+    All,
+}
+
 /// The tensors of a checkpoint, each found by its row, checked against the row's shape; and how
-/// many of the stored weights are none of the model's: padding of packed words, or the second copy
-/// of a matrix that is used twice.
-/// `complete` makes a row without its tensor an error; an assumed architecture may lack some.
+/// many of the stored weights are none of the model's: padding of packed words.
 pub(super) fn from_stored(
     arch: &Arch,
     dims: &Dims,
     extra: &Extra,
     layers: &[Layer],
     sorted: Sorted,
-    complete: bool,
+    strict: Strict,
 ) -> Result<(Vec<Tensor>, u64), ModelError> {
     let mut rows: HashMap<&str, Vec<usize>> = HashMap::new();
     let all: Vec<&Row> = arch.rows().collect();
@@ -39,15 +48,6 @@ pub(super) fn from_stored(
     let mut strangers = Vec::new();
     let mut padding = 0u64;
     for (position, entry) in sorted.text.iter().enumerate() {
-        let shared_head = extra.tied && entry.pattern == "lm_head.weight";
-        let pattern = match shared_head {
-            true if sorted.has("embed_tokens.weight") => {
-                padding = padding.saturating_add(elements(&entry.logical.shape));
-                continue;
-            }
-            true => "embed_tokens.weight",
-            false => entry.pattern.as_str(),
-        };
         let block = |row: usize| match all[row].role.info().block {
             true => entry.numbers.first().copied(),
             false => None,
@@ -56,7 +56,8 @@ pub(super) fn from_stored(
             let layer = layers.get(block(row).unwrap_or(0) as usize)?;
             Some(Place { dims, extra, layer })
         };
-        let found = rows.get(pattern).map_or(&[][..], Vec::as_slice);
+        let found = rows.get(entry.pattern.as_str());
+        let found = found.map_or(&[][..], Vec::as_slice);
         let found: Vec<(usize, Place<'_>)> = found
             .iter()
             .filter_map(|&row| Some((row, place(row)?)))
@@ -70,7 +71,7 @@ pub(super) fn from_stored(
         for (row, place) in found {
             let wanted = elements(&(all[row].shape)(&place));
             let number = usize::from(block(row).is_some());
-            taken.push((row, entry.numbers.get(number).copied().unwrap_or(0), shared));
+            taken.push((row, entry.numbers.get(number).copied(), shared));
             shared = shared.saturating_add(wanted);
         }
         if taken.is_empty() {
@@ -85,6 +86,10 @@ pub(super) fn from_stored(
             });
         }
     }
+    if strict == Strict::All && !strangers.is_empty() {
+        let strangers = strangers.iter().filter_map(|&i| sorted.text.get(i));
+        return Err(unaccounted(arch, layers.len(), strangers));
+    }
     let mut tensors = Vec::new();
     for (row_index, row) in all.iter().enumerate() {
         for (layer, place) in places(row, dims, extra, layers) {
@@ -92,6 +97,7 @@ pub(super) fn from_stored(
             match parts.get_mut(&(row_index, layer)) {
                 Some(found) => {
                     found.sort_unstable();
+                    numbered(found, &sorted.text, expected.first().copied().unwrap_or(0))?;
                     let (tensor, padded) = gather(row, layer, expected, found, &sorted.text)?;
                     tensors.push(tensor);
                     padding = padding.saturating_add(padded);
@@ -100,16 +106,12 @@ pub(super) fn from_stored(
                     let bytes = Dtype::F32.bytes(&expected).unwrap_or(Bytes(0));
                     tensors.push(made(row, layer, expected, Dtype::F32, bytes, Vec::new()));
                 }
-                None if complete
+                None if strict != Strict::Nothing
                     && row.part != "bias"
                     && (row.when)(&place)
                     && !is_spare(row, &place) =>
                 {
-                    let number = layer.map_or_else(String::new, |l| l.to_string());
-                    let name = row.names.first().copied().unwrap_or_default();
-                    return Err(ModelError::MissingTensor {
-                        tensor: name.replacen("{}", &number, 1),
-                    });
+                    return Err(missing(row, layer, &sorted.text));
                 }
                 None => {}
             }
@@ -125,9 +127,120 @@ pub(super) fn from_stored(
     Ok((tensors, padding))
 }
 
+/// The error for tensors that no row has a place for.
+fn unaccounted<'a>(
+    arch: &Arch,
+    blocks: usize,
+    strangers: impl Iterator<Item = &'a Entry>,
+) -> ModelError {
+    let strangers: Vec<&Entry> = strangers.collect();
+    let name = |entry: &&Entry| entry.logical.name.clone();
+    let beyond = |entry: &&Entry| {
+        let number = entry.numbers.first().map(|&n| n as usize);
+        entry.pattern.starts_with("layers.{}.") && number.is_some_and(|n| n >= blocks)
+    };
+    let further: Vec<&Entry> = strangers.iter().copied().filter(beyond).collect();
+    if let Some(first) = further.first() {
+        let numbers = further.iter().filter_map(|e| e.numbers.first().copied());
+        return ModelError::BlocksBeyond {
+            stated: blocks,
+            stored: numbers.max().unwrap_or(0) as usize + 1,
+            tensor: name(first),
+        };
+    }
+    ModelError::Unaccounted {
+        tensors: strangers.iter().take(NAMED).map(name).collect(),
+        count: strangers.len(),
+        architecture: arch.name,
+    }
+}
+
+/// How many strangers an error names.
+pub(super) const NAMED: usize = 3;
+
+/// The error for a row without its tensor: under the prefix that the checkpoint's other names have.
+fn missing(row: &Row, layer: Option<u32>, text: &[Entry]) -> ModelError {
+    let number = layer.map_or_else(String::new, |l| l.to_string());
+    let name = row.names.first().copied().unwrap_or_default();
+    let name = name.replacen("{}", &number, 1).replacen("{}", "0", 1);
+    let prefix = |entry: &Entry| {
+        let bare = with_numbers(&entry.pattern, entry.numbers.iter().copied());
+        entry.logical.name.strip_suffix(&bare).map(str::to_owned)
+    };
+    let alike = text
+        .iter()
+        .find(|e| e.pattern.starts_with("layers.{}.") == layer.is_some());
+    let prefix = alike.and_then(prefix).filter(|_| name != "lm_head.weight");
+    ModelError::MissingTensor {
+        tensor: prefix.unwrap_or_default() + &name,
+    }
+}
+
+/// `pattern` with each `{}` as its number.
+fn with_numbers(pattern: &str, numbers: impl Iterator<Item = u32>) -> String {
+    numbers.fold(pattern.to_owned(), |name, number| {
+        name.replacen("{}", &number.to_string(), 1)
+    })
+}
+
+/// That parts with numbers, experts in most cases, are those from 0 to `count`, each once, and that
+/// no other tensor is stored twice under two prefixes.
+fn numbered(found: &[Part], text: &[Entry], count: u64) -> Result<(), ModelError> {
+    let entry = |part: &Part| &text[part.position];
+    let mut patterns: Vec<&str> = found.iter().map(|part| &*entry(part).pattern).collect();
+    patterns.sort_unstable();
+    patterns.dedup();
+    for pattern in patterns {
+        let mut next = 0;
+        let of_pattern = || found.iter().filter(|part| entry(part).pattern == pattern);
+        let named = |part: &Part, number: u32| {
+            let entry = entry(part);
+            let before = entry.numbers.split_last().map_or(&[][..], |(_, before)| before);
+            let bare = with_numbers(pattern, entry.numbers.iter().copied());
+            let prefix = entry.logical.name.strip_suffix(&bare).unwrap_or_default();
+            let numbers = before.iter().copied().chain([number]);
+            format!("{prefix}{}", with_numbers(pattern, numbers))
+        };
+        let mut last = None;
+        for part in of_pattern() {
+            if let Some(one) = last
+                && entry(one).numbers == entry(part).numbers
+            {
+                return Err(ModelError::StoredTwice {
+                    one: entry(one).logical.name.clone(),
+                    other: entry(part).logical.name.clone(),
+                });
+            }
+            last = Some(part);
+            let Some(number) = part.number else { continue };
+            if number != next {
+                return Err(ModelError::MissingTensor {
+                    tensor: named(part, next),
+                });
+            }
+            if u64::from(number) >= count {
+                return Err(ModelError::NumberBeyond {
+                    tensor: entry(part).logical.name.clone(),
+                    count,
+                });
+            }
+            next = number + 1;
+        }
+        if let Some(part) = last
+            && part.number.is_some()
+            && u64::from(next) < count
+        {
+            return Err(ModelError::MissingTensor {
+                tensor: named(part, next),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Whether a block can do without the tensor because it reuses the keys and values of another.
 /// Published checkpoints hold them all the same; Transformers does not save them.
-fn is_spare(row: &Row, place: &Place<'_>) -> bool {
+pub(super) fn is_spare(row: &Row, place: &Place<'_>) -> bool {
     let attention = place.layer.mixer.attention.as_ref();
     let kept = matches!(
         row.role,
@@ -139,8 +252,8 @@ fn is_spare(row: &Row, place: &Place<'_>) -> bool {
 /// A stored tensor as a part of a row's tensor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Part {
-    /// The expert's number.
-    number: u32,
+    /// The expert's number, where experts are stored one by one.
+    number: Option<u32>,
     /// Which of the stored tensors.
     position: usize,
     /// Weights of the rows before this one that are made from the same stored tensor.

@@ -1,20 +1,15 @@
 //! A model from GGUF metadata and GGUF tensor names.
 
-use super::arch::Arch;
-use super::facts::Facts;
+use super::arch::{Arch, Extra};
+use super::facts::{Facts, Key};
+use super::gguf_rows::Held;
+use super::hugging_face::add_to_tower;
 use super::role::TensorRole;
-use super::spec::{ModelSpec, Tensor, Tower};
-use super::{Dims, ModelError, Unknown, pass, shape, unknown_architecture};
+use super::spec::{Layer, ModelSpec, Tensor};
+use super::{Dims, ModelError, Unknown, left_out, pass, shape, unknown_architecture};
 use crate::checkpoint::{Checkpoint, StoredTensor};
+use crate::dtype::elements;
 use crate::gguf::Metadata;
-
-/// Tensor names that belong to a vision or audio tower or its projector (`clip` files).
-const TOWERS: &[(&str, &str)] = &[
-    ("v.", "vision tower"),
-    ("a.", "audio tower"),
-    ("mm.", "projector"),
-    ("resampler.", "projector"),
-];
 
 pub(super) fn read(
     checkpoint: &Checkpoint,
@@ -36,15 +31,17 @@ pub(super) fn read(
         }
     };
     let facts = Facts::new(&checkpoint.config, name);
-    let (towers, text): (Vec<_>, Vec<_>) = checkpoint
-        .tensors
-        .iter()
-        .enumerate()
-        .partition(|(_, t)| unknown != Unknown::Listed && tower_of(&t.name).is_some());
-    let tensors: Vec<Tensor> = text
-        .into_iter()
-        .map(|(index, stored)| tensor(index, stored))
-        .collect();
+    let (mut towers, mut tensors) = (Vec::new(), Vec::new());
+    for (index, stored) in checkpoint.tensors.iter().enumerate() {
+        let kind = left_out::of_gguf(&stored.name);
+        match kind.filter(|_| unknown != Unknown::Listed) {
+            Some(kind) => {
+                let weights = elements(&stored.shape);
+                add_to_tower(&mut towers, kind.name, weights, stored.bytes);
+            }
+            None => tensors.push(tensor(index, stored)),
+        }
+    }
     let (mut dims, layers) = match arch {
         Some(arch) => shape(arch, &facts)?,
         None => (
@@ -61,9 +58,23 @@ pub(super) fn read(
     {
         dims.vocab = embedding.shape.first().copied().unwrap_or(0);
     }
-    let recipe = arch.and_then(|arch| arch.pass.as_ref());
-    let known = Arch::of_gguf(name).is_some();
-    let pass = match recipe.filter(|_| known) {
+    // A file without tensors describes a shape, which the check of a whole file refuses.
+    let known = arch.filter(|_| Arch::of_gguf(name).is_some());
+    if let Some(arch) = known
+        && !tensors.is_empty()
+    {
+        let extra = extra(&facts, &layers, &tensors)?;
+        let held = Held {
+            arch,
+            dims: &dims,
+            extra: &extra,
+            layers: &layers,
+            ahead: facts.or_zero(Key::NextnLayers)? as usize,
+        };
+        held.check(&tensors)?;
+    }
+    let recipe = known.and_then(|arch| arch.pass.as_ref());
+    let pass = match recipe {
         // A plan needs none of it, so what is missing is told when the model is to run.
         Some(recipe) => pass::read(recipe, &facts, dims.blocks).map_err(|error| error.to_string()),
         None => Err("its forward pass is not known".to_owned()),
@@ -83,7 +94,8 @@ pub(super) fn read(
         pass,
         tied: !tensors.iter().any(|t| t.role == TensorRole::Output),
         tensors,
-        towers: sum_towers(towers.into_iter().map(|(_, t)| t)),
+        towers,
+        left_out: Vec::new(),
         assumed: match Arch::of_gguf(name) {
             Some(_) => None,
             None => arch.map(|arch| arch.name),
@@ -107,25 +119,25 @@ fn tensor(index: usize, stored: &StoredTensor) -> Tensor {
     }
 }
 
-fn tower_of(name: &str) -> Option<&'static str> {
-    TOWERS
-        .iter()
-        .find(|(prefix, _)| name.starts_with(prefix))
-        .map(|(_, tower)| *tower)
-}
-
-fn sum_towers<'a>(tensors: impl Iterator<Item = &'a StoredTensor>) -> Vec<Tower> {
-    let mut towers: Vec<Tower> = Vec::new();
-    for stored in tensors {
-        let Some(name) = tower_of(&stored.name) else {
-            continue;
-        };
-        super::hugging_face::add_to_tower(
-            &mut towers,
-            name,
-            stored.shape.iter().product(),
-            stored.bytes,
-        );
+/// Dimensions that the shapes of tensors need. What a configuration states elsewhere, that there are
+/// biases or a head, a GGUF says by having them.
+fn extra(facts: &Facts<'_>, layers: &[Layer], tensors: &[Tensor]) -> Result<Extra, ModelError> {
+    let has = |role| tensors.iter().any(|t| t.role == role);
+    let attention = || layers.iter().filter_map(|l| l.mixer.attention.as_ref());
+    let full = attention().find(|a| a.window.is_none());
+    let head_dim = full.or(attention().next()).map_or(0, |a| a.key_dim);
+    let mut extra = super::extra(facts, !has(TensorRole::Output), head_dim)?;
+    // Without absorbed projections, heads state their own width.
+    if extra.mla_value_dim == 0 {
+        extra.mla_value_dim = facts.or_zero(Key::ValueDim)?;
     }
-    towers
+    extra.attention_bias = true;
+    extra.mlp_bias = true;
+    extra.ssm_norm = has(TensorRole::SsmNorm);
+    extra.rope_factors = facts.get(Key::RopeDim)?.unwrap_or(head_dim) / 2;
+    // Keys serve as values in the blocks without a value projection.
+    let values = tensors.iter().filter(|t| t.role == TensorRole::AttnV);
+    let with_keys = attention().filter(|a| a.kv_heads > 0);
+    extra.key_is_value = values.count() < with_keys.count();
+    Ok(extra)
 }

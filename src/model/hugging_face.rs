@@ -3,14 +3,18 @@
 //! With weights, each stored tensor finds its row in the architecture's table by its name with the
 //! numbers left out (`gather`); without, the tensors follow from the rows alone.
 
+use std::ops::Range;
+
 use serde_json::Value as Json;
 
 use super::arch::{Arch, Extra, Place, Row, StatedNames};
 use super::defaults::{self, Shapes};
-use super::facts::{Facts, text_config};
+use super::facts::{Facts, Key, text_config};
+use super::gather::Strict;
+use super::left_out::{self, Kind};
 use super::packed::{self, Logical};
 use super::role::{Keep, TensorRole};
-use super::spec::{Dims, Layer, ModelSpec, Tensor, Tower};
+use super::spec::{Dims, Layer, LeftOut, ModelSpec, Tensor, Tower};
 use super::{ModelError, Unknown, extra, gather, shape, unknown_architecture};
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::dtype::{Dtype, elements};
@@ -33,37 +37,6 @@ const RENAMED: &[(&str, &str)] = &[
     ("embeddings.weight", "embed_tokens.weight"),
     ("norm_f.weight", "norm.weight"),
     ("final_layernorm.weight", "norm.weight"),
-];
-
-/// Parts of names that belong to a tower or projector beside the text model.
-const TOWERS: &[(&str, &str)] = &[
-    ("vision_tower.", "vision tower"),
-    ("vision_model.", "vision tower"),
-    ("visual.", "vision tower"),
-    ("vision_encoder.", "vision tower"),
-    ("audio_tower.", "audio tower"),
-    ("audio_encoder.", "audio tower"),
-    ("embed_vision.", "vision projector"),
-    ("embed_audio.", "audio projector"),
-    ("multi_modal_projector.", "projector"),
-    ("mm_projector.", "projector"),
-    ("connector.", "projector"),
-    ("mlp1.", "projector"),
-    ("mtp.", NEXT_TOKENS),
-];
-
-/// The name of what predicts tokens beyond the next one.
-const NEXT_TOKENS: &str = "multi-token prediction head";
-
-/// Ends of names that hold nothing a runtime needs.
-const DROPPED: &[&str] = &[
-    ".rotary_emb.inv_freq",
-    ".masked_bias",
-    ".attention.bias",
-    ".attn.bias",
-    ".k_scale",
-    ".v_scale",
-    ".q_scale",
 ];
 
 pub(super) fn read(
@@ -90,7 +63,9 @@ pub(super) fn read(
     let logical = packed::logical(&checkpoint.tensors, config)?;
     let prequantized = packed::label(config, &logical);
     let stored = logical.clone();
-    let all = Sorted::new(logical.clone(), usize::MAX);
+    let all = Sorted::new(logical.clone(), 0..0);
+    // What the file itself says of a shared head weighs more than what its class would.
+    let stated_tied = tied(&Facts::new(&checkpoint.config, arch.name));
     let config = defaults::filled(
         config,
         arch,
@@ -100,16 +75,12 @@ pub(super) fn read(
     let raw = RawConfig::HuggingFace(config.clone());
     let facts = Facts::new(&raw, arch.name);
     let (mut dims, layers) = shape(arch, &facts)?;
-    let sorted = Sorted::new(logical, layers.len());
-    let tied = facts
-        .flag("tie_embedding")
-        .or_else(|| facts.flag("tie_word_embeddings"))
-        .unwrap_or(false);
-    let tied = match (sorted.has("lm_head.weight"), checkpoint.tensors.is_empty()) {
-        (_, true) => tied,
-        // A tied model may store its shared matrix under either name.
-        (true, false) => tied || !sorted.has("embed_tokens.weight"),
-        (false, false) => true,
+    let ahead = facts.or_zero(Key::NextnLayers)? as usize;
+    let mut sorted = Sorted::new(logical, layers.len()..layers.len().saturating_add(ahead));
+    let by_default = tied(&facts).unwrap_or(false);
+    let tied = match checkpoint.tensors.is_empty() {
+        true => by_default,
+        false => sorted.tie(checkpoint, stated_tied, by_default),
     };
     let attention = || layers.iter().filter_map(|l| l.mixer.attention.as_ref());
     let full = attention().find(|a| a.window.is_none());
@@ -118,14 +89,18 @@ pub(super) fn read(
     if let Some(rows) = sorted.embedding_rows() {
         dims.vocab = rows;
     }
-    let towers = sorted.towers.clone();
+    let (towers, left_out) = (sorted.towers.clone(), sorted.left_out.clone());
     let (tensors, parameters) = match checkpoint.tensors.is_empty() {
         true => from_rows(arch, &dims, &extra, &layers),
         false => {
             let parameters = sorted.parameters();
-            let complete = assumed.is_none();
+            let strict = match (assumed, unknown) {
+                (Some(_), _) => Strict::Nothing,
+                (None, Unknown::WeightsOnly) => Strict::Rows,
+                (None, _) => Strict::All,
+            };
             let (tensors, padding) =
-                gather::from_stored(arch, &dims, &extra, &layers, sorted, complete)?;
+                gather::from_stored(arch, &dims, &extra, &layers, sorted, strict)?;
             (tensors, parameters.saturating_sub(padding))
         }
     };
@@ -142,12 +117,19 @@ pub(super) fn read(
         tensors,
         stored,
         towers,
+        left_out,
         tied,
         assumed,
         source: checkpoint.format,
         prequantized,
         config,
     })
+}
+
+/// Whether a configuration says that the head is the embedding.
+fn tied(facts: &Facts<'_>) -> Option<bool> {
+    let flag = facts.flag("tie_embedding");
+    flag.or_else(|| facts.flag("tie_word_embeddings"))
 }
 
 fn stated_names(config: &Json) -> StatedNames<'_> {
@@ -179,7 +161,7 @@ fn weights_only(
         (None, true) => return Err(ModelError::NoArchitecture),
     };
     let stored = logical.clone();
-    let sorted = Sorted::new(logical, usize::MAX);
+    let sorted = Sorted::new(logical, 0..0);
     Ok(ModelSpec {
         pass: Err("it is no GGUF".to_owned()),
         name: checkpoint.name.clone(),
@@ -192,6 +174,7 @@ fn weights_only(
         layers: Vec::new(),
         stored,
         towers: sorted.towers,
+        left_out: sorted.left_out,
         tensors: sorted
             .text
             .into_iter()
@@ -205,10 +188,11 @@ fn weights_only(
     })
 }
 
-/// Logical tensors of the text model by name pattern, and the towers beside it.
+/// Logical tensors of the text model by name pattern, and what is stored beside it.
 pub(super) struct Sorted {
     pub text: Vec<Entry>,
     pub towers: Vec<Tower>,
+    pub left_out: Vec<LeftOut>,
 }
 
 /// A logical tensor with its name taken apart.
@@ -221,17 +205,15 @@ pub(super) struct Entry {
 }
 
 impl Sorted {
-    /// Sorts the tensors of a model of `blocks` blocks. Blocks behind the last one predict further
-    /// tokens (DeepSeek-V3, GLM) and are no part of decoding.
-    fn new(logical: Vec<Logical>, blocks: usize) -> Sorted {
+    /// Sorts the tensors of a model whose blocks `ahead` predict further tokens (DeepSeek-V3, GLM)
+    /// and are no part of decoding.
+    fn new(logical: Vec<Logical>, ahead: Range<usize>) -> Sorted {
         let mut sorted = Sorted {
             text: Vec::new(),
             towers: Vec::new(),
+            left_out: Vec::new(),
         };
         for tensor in logical {
-            if DROPPED.iter().any(|end| tensor.name.ends_with(end)) {
-                continue;
-            }
             let bare = PREFIXES
                 .iter()
                 .find_map(|p| tensor.name.strip_prefix(p))
@@ -241,19 +223,14 @@ impl Sorted {
                 .find(|(name, _)| *name == bare)
                 .map_or(bare, |(_, usual)| usual);
             let (pattern, numbers) = split_numbers(bare);
-            let is_block = pattern.starts_with("layers.{}.");
-            let tower = match TOWERS.iter().find(|(prefix, _)| bare.starts_with(prefix)) {
-                Some((_, tower)) => Some(*tower),
-                None if is_block && numbers.first().is_some_and(|&n| n as usize >= blocks) => {
-                    Some(NEXT_TOKENS)
-                }
-                None => None,
+            let is_ahead = pattern.starts_with("layers.{}.")
+                && numbers.first().is_some_and(|&n| ahead.contains(&(n as usize)));
+            let kind = match left_out::of_hugging_face(&tensor.name, bare) {
+                None if is_ahead => Some(&left_out::NEXT_TOKENS),
+                kind => kind,
             };
-            match tower {
-                Some(tower) => {
-                    let elements = tensor.shape.iter().product();
-                    add_to_tower(&mut sorted.towers, tower, elements, tensor.bytes);
-                }
+            match kind {
+                Some(kind) => sorted.leave_out(kind, &tensor),
                 None => sorted.text.push(Entry {
                     pattern,
                     numbers,
@@ -264,8 +241,61 @@ impl Sorted {
         sorted
     }
 
-    pub(super) fn has(&self, pattern: &str) -> bool {
-        self.text.iter().any(|e| e.pattern == pattern)
+    fn leave_out(&mut self, kind: &'static Kind, tensor: &Logical) {
+        match kind.tower {
+            true => add_to_tower(
+                &mut self.towers,
+                kind.name,
+                elements(&tensor.shape),
+                tensor.bytes,
+            ),
+            false => left_out::add(&mut self.left_out, kind, tensor.bytes),
+        }
+    }
+
+    /// Whether the head is the embedding, by what the configuration states (or `by_default`) and by
+    /// what is stored. A tied model may store its shared matrix under either name, or twice, or a
+    /// head of its own all the same, which merged fine-tunes do: that is another model's.
+    fn tie(&mut self, checkpoint: &Checkpoint, stated: Option<bool>, by_default: bool) -> bool {
+        let find = |pattern: &str| self.text.iter().position(|e| e.pattern == pattern);
+        let (embedding, head) = (find("embed_tokens.weight"), find("lm_head.weight"));
+        let (Some(embedding), Some(head)) = (embedding, head) else {
+            if let (None, Some(head)) = (embedding, head)
+                && stated != Some(false)
+            {
+                self.text[head].pattern = "embed_tokens.weight".to_owned();
+            }
+            // Nothing to tie to: what is missing is named when rows look for it.
+            return stated != Some(false);
+        };
+        if !stated.unwrap_or(by_default) {
+            return false;
+        }
+        let kind = match self.same(checkpoint, embedding, head) {
+            Some(false) => return false,
+            Some(true) => &left_out::SECOND_COPY,
+            None => &left_out::UNSEEN_COPY,
+        };
+        let copy = self.text.remove(head);
+        self.leave_out(kind, &copy.logical);
+        true
+    }
+
+    /// Whether two weights hold the same numbers, packed in the same way.
+    fn same(&self, checkpoint: &Checkpoint, one: usize, other: usize) -> Option<bool> {
+        let parts = |entry: usize| &self.text[entry].logical.sources;
+        let (one, other) = (parts(one), parts(other));
+        if one.len() != other.len() {
+            return Some(false);
+        }
+        let stored = |index: &u32| checkpoint.tensors.get(*index as usize);
+        for (a, b) in one.iter().zip(other) {
+            match checkpoint.same_numbers(stored(a)?, stored(b)?) {
+                Some(true) => {}
+                unequal => return unequal,
+            }
+        }
+        Some(true)
     }
 
     /// Logical weights of the text model.

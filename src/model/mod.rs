@@ -9,7 +9,9 @@ mod facts;
 mod families;
 mod gather;
 mod gguf;
+mod gguf_rows;
 mod hugging_face;
+mod left_out;
 mod packed;
 mod pass;
 mod role;
@@ -117,10 +119,102 @@ pub enum ModelError {
         kind: String,
     },
     /// A tensor the model cannot do without is not among the stored ones.
-    #[error("tensor `{tensor}` is missing from the checkpoint; it may be incompletely downloaded")]
+    #[error(
+        "tensor `{tensor}` is not stored, and the configuration calls for it; the model was saved without it, or \
+         config.json and weights do not belong together"
+    )]
     MissingTensor {
         /// The Hugging Face name.
         tensor: String,
+    },
+    /// One of several that are numbered, such as an expert, has a number too many.
+    #[error(
+        "tensor `{tensor}` is stored, and the configuration counts {count} of its kind, from 0; config.json and \
+         weights do not belong together"
+    )]
+    NumberBeyond {
+        /// The name in the checkpoint.
+        tensor: String,
+        /// How many there should be.
+        count: u64,
+    },
+    /// Two stored tensors are one and the same of the model's.
+    #[error("tensors `{one}` and `{other}` are stored, and the model has one of them; keep the right one")]
+    StoredTwice {
+        /// A name in the checkpoint.
+        one: String,
+        /// Another.
+        other: String,
+    },
+    /// More blocks are stored than the configuration states.
+    #[error(
+        "config.json says {stated} blocks (`num_hidden_layers`), and {stored} are stored, `{tensor}` among them; \
+         take the config.json that belongs to these weights"
+    )]
+    BlocksBeyond {
+        /// Blocks by the configuration.
+        stated: usize,
+        /// Blocks by the highest number stored.
+        stored: usize,
+        /// The first tensor of those beyond.
+        tensor: String,
+    },
+    /// Stored tensors that are neither the model's nor known to be left out.
+    #[error(
+        "`{}`{} stored, and {architecture} has no place for {}: a plan or a file without would be another \
+         model's; take the config.json that belongs to these weights (`orinplan inspect` lists them)",
+        tensors.join("`, `"),
+        match count.saturating_sub(tensors.len()) {
+            0 if *count == 1 => " is".to_owned(),
+            0 => " are".to_owned(),
+            more => format!(" and {more} more are"),
+        },
+        if *count == 1 { "it" } else { "them" }
+    )]
+    Unaccounted {
+        /// The first of them.
+        tensors: Vec<String>,
+        /// How many there are.
+        count: usize,
+        /// llama.cpp's name of the architecture.
+        architecture: &'static str,
+    },
+    /// A tensor of a GGUF that its architecture has in another shape.
+    #[error(
+        "tensor `{tensor}` has shape {found:?} where the metadata implies {expected:?}; metadata and weights do \
+         not belong together, make the file anew"
+    )]
+    GgufShape {
+        /// Its name.
+        tensor: String,
+        /// What is stored.
+        found: Vec<u64>,
+        /// What was expected.
+        expected: Vec<u64>,
+    },
+    /// A tensor that a GGUF lacks.
+    #[error("tensor `{tensor}` is missing, and {architecture} needs it; make the file anew, or download it again")]
+    GgufMissing {
+        /// Its name.
+        tensor: String,
+        /// The architecture.
+        architecture: String,
+    },
+    /// Tensors of a GGUF that its architecture has no place for.
+    #[error(
+        "tensor `{tensor}`{} none of {architecture}'s with {blocks} blocks, and llama.cpp refuses a file with \
+         tensors that it does not load",
+        match count { 1 => " is".to_owned(), n => format!(" and {} more are", n - 1) }
+    )]
+    GgufStranger {
+        /// The first.
+        tensor: String,
+        /// How many.
+        count: usize,
+        /// The architecture.
+        architecture: String,
+        /// Blocks by the metadata.
+        blocks: usize,
     },
 }
 
@@ -222,11 +316,12 @@ fn extra(facts: &Facts<'_>, tied: bool, head_dim: u64) -> Result<Extra, ModelErr
         mlp_bias: flag("mlp_bias"),
         q_lora: facts.or_zero(Key::QLora)?,
         kv_lora: facts.or_zero(Key::KvLora)?,
-        nope_dim: facts.or_zero(Key::NopeDim)?,
+        nope_dim: nope_dim(facts)?,
         rope_dim: facts.or_zero(Key::RopeDim)?,
         mla_value_dim: facts.or_zero(Key::MlaValueDim)?,
         per_layer_vocab: facts.or_zero(Key::PerLayerVocab)?,
-        laurel_rank: facts.or_zero(Key::LaurelRank)?,
+        // No GGUF states it, and llama.cpp counts on this.
+        laurel_rank: facts.get(Key::LaurelRank)?.unwrap_or(64),
         conv_kernel: facts.or_zero(Key::ConvKernel)?,
         state_size: facts.or_zero(Key::StateSize)?,
         ssm_groups: facts.or_zero(Key::SsmGroups)?,
@@ -241,6 +336,18 @@ fn extra(facts: &Facts<'_>, tied: bool, head_dim: u64) -> Result<Extra, ModelErr
         rope_factors,
         key_is_value: flag("attention_k_eq_v"),
     })
+}
+
+/// Width of the part of a head without positions, which a GGUF states as the rest of a head.
+fn nope_dim(facts: &Facts<'_>) -> Result<u64, ModelError> {
+    if facts.is_hugging_face() {
+        return facts.or_zero(Key::NopeDim);
+    }
+    let head = match facts.get(Key::MlaKeyDim)? {
+        Some(head) => head,
+        None => facts.or_zero(Key::HeadDim)?,
+    };
+    Ok(head.saturating_sub(facts.or_zero(Key::RopeDim)?))
 }
 
 /// The table entry called `name`, for `--assume-kv`.

@@ -34,6 +34,8 @@ pub struct ModelSpec {
     pub stored: Vec<Logical>,
     /// Vision and audio towers and projectors, counted apart.
     pub towers: Vec<Tower>,
+    /// Stored tensors that decoding text does without, kind by kind.
+    pub left_out: Vec<LeftOut>,
     /// The output projection shares the token embedding.
     pub tied: bool,
     /// What kind of checkpoint it was read from.
@@ -170,6 +172,19 @@ pub struct Tower {
     pub name: String,
     /// Logical weights.
     pub parameters: u64,
+    /// Bytes in the checkpoint.
+    pub bytes: Bytes,
+}
+
+/// Stored tensors of one kind that no file made here holds and no plan counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeftOut {
+    /// What they are.
+    pub name: &'static str,
+    /// Why decoding does without them.
+    pub reason: &'static str,
+    /// How many.
+    pub tensors: u64,
     /// Bytes in the checkpoint.
     pub bytes: Bytes,
 }
