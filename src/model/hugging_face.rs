@@ -65,7 +65,7 @@ pub(super) fn read(
     let stored = logical.clone();
     let all = Sorted::new(logical.clone(), 0..0);
     // What the file itself says of a shared head weighs more than what its class would.
-    let stated_tied = tied(&Facts::new(&checkpoint.config, arch.name));
+    let stated_tie = Tie::stated(&Facts::new(&checkpoint.config, arch.name), config);
     let config = defaults::filled(
         config,
         arch,
@@ -77,10 +77,10 @@ pub(super) fn read(
     let (mut dims, layers) = shape(arch, &facts)?;
     let ahead = facts.or_zero(Key::NextnLayers)? as usize;
     let mut sorted = Sorted::new(logical, layers.len()..layers.len().saturating_add(ahead));
-    let by_default = tied(&facts).unwrap_or(false);
+    let by_default = tie_flag(&facts).unwrap_or(false);
     let tied = match checkpoint.tensors.is_empty() {
-        true => by_default,
-        false => sorted.tie(checkpoint, stated_tied, by_default),
+        true => stated_tie.or(by_default),
+        false => sorted.tie(checkpoint, stated_tie, by_default),
     };
     let attention = || layers.iter().filter_map(|l| l.mixer.attention.as_ref());
     let full = attention().find(|a| a.window.is_none());
@@ -126,10 +126,40 @@ pub(super) fn read(
     })
 }
 
-/// Whether a configuration says that the head is the embedding.
-fn tied(facts: &Facts<'_>) -> Option<bool> {
+/// The flag of the text part, or else of the whole.
+fn tie_flag(facts: &Facts<'_>) -> Option<bool> {
     let flag = facts.flag("tie_embedding");
     flag.or_else(|| facts.flag("tie_word_embeddings"))
+}
+
+/// What a configuration says of the head: whether it is the embedding.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tie {
+    Yes,
+    No,
+    /// Nothing, or the parts of a multimodal configuration contradict each other: then what is
+    /// stored decides.
+    Unsaid(Option<bool>),
+}
+
+impl Tie {
+    fn stated(facts: &Facts<'_>, config: &Json) -> Tie {
+        let text = tie_flag(facts);
+        let whole = config.get("tie_word_embeddings").and_then(Json::as_bool);
+        match (text, whole) {
+            (Some(false), Some(true)) | (None, _) => Tie::Unsaid(text),
+            (Some(true), _) => Tie::Yes,
+            (Some(false), _) => Tie::No,
+        }
+    }
+
+    fn or(self, by_default: bool) -> bool {
+        match self {
+            Tie::Yes => true,
+            Tie::No => false,
+            Tie::Unsaid(text) => text.unwrap_or(by_default),
+        }
+    }
 }
 
 fn stated_names(config: &Json) -> StatedNames<'_> {
@@ -256,19 +286,18 @@ impl Sorted {
     /// Whether the head is the embedding, by what the configuration states (or `by_default`) and by
     /// what is stored. A tied model may store its shared matrix under either name, or twice, or a
     /// head of its own all the same, which merged fine-tunes do: that is another model's.
-    fn tie(&mut self, checkpoint: &Checkpoint, stated: Option<bool>, by_default: bool) -> bool {
+    fn tie(&mut self, checkpoint: &Checkpoint, stated: Tie, by_default: bool) -> bool {
         let find = |pattern: &str| self.text.iter().position(|e| e.pattern == pattern);
         let (embedding, head) = (find("embed_tokens.weight"), find("lm_head.weight"));
         let (Some(embedding), Some(head)) = (embedding, head) else {
-            if let (None, Some(head)) = (embedding, head)
-                && stated != Some(false)
-            {
+            // With nothing to tie to, rows name what is missing.
+            let tied = stated != Tie::No;
+            if let (None, Some(head), true) = (embedding, head, tied) {
                 self.text[head].pattern = "embed_tokens.weight".to_owned();
             }
-            // Nothing to tie to: what is missing is named when rows look for it.
-            return stated != Some(false);
+            return tied;
         };
-        if !stated.unwrap_or(by_default) {
+        if !stated.or(by_default) {
             return false;
         }
         let kind = match self.same(checkpoint, embedding, head) {

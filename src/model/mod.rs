@@ -120,7 +120,7 @@ pub enum ModelError {
     },
     /// A tensor the model cannot do without is not among the stored ones.
     #[error(
-        "tensor `{tensor}` is not stored, and the configuration calls for it; the model was saved without it, or \
+        "tensor `{tensor}` is missing, and the configuration calls for it; the model was saved without it, or \
          config.json and weights do not belong together"
     )]
     MissingTensor {

@@ -531,6 +531,7 @@ fn a_prediction_block_in_a_gguf_is_no_block_of_the_model() {
         "embedding_length": 7168, "feed_forward_length": 18432, "attention.head_count": 128,
         "attention.head_count_kv": 1, "attention.key_length": 576, "attention.value_length": 512,
         "attention.key_length_mla": 192, "attention.value_length_mla": 128,
+        "attention.q_lora_rank": 1536, "attention.kv_lora_rank": 512, "rope.dimension_count": 64,
         "leading_dense_block_count": 3, "expert_count": 256, "expert_used_count": 8,
         "expert_shared_count": 1, "expert_feed_forward_length": 2048
     });
@@ -546,6 +547,7 @@ fn an_old_deepseek_gguf_caches_whole_heads() {
         "block_count": 61, "context_length": 163840, "embedding_length": 7168,
         "feed_forward_length": 18432, "attention.head_count": 128, "attention.head_count_kv": 128,
         "attention.key_length": 192, "attention.value_length": 128,
+        "attention.q_lora_rank": 1536, "attention.kv_lora_rank": 512, "rope.dimension_count": 64,
         "leading_dense_block_count": 3, "expert_count": 256, "expert_used_count": 8,
         "expert_shared_count": 1, "expert_feed_forward_length": 2048
     });
@@ -571,6 +573,7 @@ fn deepseek_v2_lite() {
             "feed_forward_length": 10944, "attention.head_count": 16, "attention.head_count_kv": 1,
             "attention.key_length": 576, "attention.value_length": 512,
             "attention.key_length_mla": 192, "attention.value_length_mla": 128,
+            "attention.kv_lora_rank": 512, "rope.dimension_count": 64,
             "leading_dense_block_count": 1, "expert_count": 64, "expert_used_count": 6,
             "expert_shared_count": 2, "expert_feed_forward_length": 1408
         }),

@@ -230,7 +230,11 @@ fn files_that_cannot_be_are_errors() {
         tiny::write(architecture, &path, |metadata, tensors| {
             change(metadata, tensors)
         });
-        let message = load(&path, &small()).err().map(|error| error.to_string());
+        let checkpoint = checkpoint::open(&path.to_string_lossy()).unwrap();
+        let message = match model::read(&checkpoint, Unknown::Refuse) {
+            Ok(_) => load(&path, &small()).err().map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
         message.unwrap_or_else(|| panic!("{architecture} was loaded"))
     };
     let set = |metadata: &mut Vec<(String, Value)>, end: &str, value: u32| {
