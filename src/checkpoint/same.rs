@@ -63,10 +63,12 @@ impl Checkpoint {
 /// Floating-point numbers of `dtype` as F32, which holds each of them.
 fn values(dtype: Dtype, bytes: &[u8]) -> impl Iterator<Item = f32> {
     let width = if dtype == Dtype::F32 { 4 } else { 2 };
-    bytes.chunks_exact(width).map(move |bytes| match (dtype, bytes) {
-        (Dtype::F16, &[a, b]) => f16::from_le_bytes([a, b]).to_f32(),
-        (_, &[a, b]) => bf16::from_le_bytes([a, b]).to_f32(),
-        (_, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
-        _ => f32::NAN,
-    })
+    bytes
+        .chunks_exact(width)
+        .map(move |bytes| match (dtype, bytes) {
+            (Dtype::F16, &[a, b]) => f16::from_le_bytes([a, b]).to_f32(),
+            (_, &[a, b]) => bf16::from_le_bytes([a, b]).to_f32(),
+            (_, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
+            _ => f32::NAN,
+        })
 }

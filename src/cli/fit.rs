@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 
 use super::args::{BoardArgs, FitArgs, Format, ModelArgs, WorkloadArgs};
 use super::{Outcome, print, settings};
+use crate::accept;
 use crate::checkpoint::{self, Checkpoint};
 use crate::device::{self, DeviceProfile, PowerMode, Session};
 use crate::gguf;
@@ -139,6 +140,7 @@ pub(super) fn open(args: &ModelArgs) -> anyhow::Result<(Checkpoint, ModelSpec)> 
     };
     let checkpoint = checkpoint::open(&args.model)?;
     let model = model::read(&checkpoint, unknown).with_context(|| args.model.clone())?;
+    accept::checkpoint(&checkpoint, &model).with_context(|| args.model.clone())?;
     Ok((checkpoint, model))
 }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use super::args::{PlainFormat, QuantizeArgs};
 use super::progress::{self, Bar};
 use super::{Outcome, print};
+use crate::accept;
 use crate::checkpoint::{self, Checkpoint};
 use crate::model::{self, ModelSpec, Unknown};
 use crate::quantize::packed::Files;
@@ -196,6 +197,7 @@ fn open(model: &str) -> anyhow::Result<(Checkpoint, ModelSpec)> {
         _ => Unknown::Refuse,
     };
     let spec = model::read(&checkpoint, unknown).with_context(|| model.to_owned())?;
+    accept::checkpoint(&checkpoint, &spec).with_context(|| model.to_owned())?;
     Ok((checkpoint, spec))
 }
 

@@ -195,7 +195,10 @@ fn numbered(found: &[Part], text: &[Entry], count: u64) -> Result<(), ModelError
         let of_pattern = || found.iter().filter(|part| entry(part).pattern == pattern);
         let named = |part: &Part, number: u32| {
             let entry = entry(part);
-            let before = entry.numbers.split_last().map_or(&[][..], |(_, before)| before);
+            let before = entry
+                .numbers
+                .split_last()
+                .map_or(&[][..], |(_, before)| before);
             let bare = with_numbers(pattern, entry.numbers.iter().copied());
             let prefix = entry.logical.name.strip_suffix(&bare).unwrap_or_default();
             let numbers = before.iter().copied().chain([number]);

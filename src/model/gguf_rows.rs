@@ -122,7 +122,11 @@ impl Held<'_> {
         let blocks = self.layers.len();
         let ahead = blocks..blocks.saturating_add(self.ahead);
         let is_ahead = tensor.layer.is_some_and(|n| ahead.contains(&(n as usize)));
-        let has = |role: R| tensors.iter().any(|t| t.role == role && t.layer == tensor.layer);
+        let has = |role: R| {
+            tensors
+                .iter()
+                .any(|t| t.role == role && t.layer == tensor.layer)
+        };
         let named = |role: R| self.arch.rows().any(|row| row.role == role);
         // One that a pass takes instead of those its rows name.
         let instead = FUSED.iter().any(|(apart, one)| {
@@ -169,7 +173,10 @@ fn same_shape(tensor: &Tensor, expected: Vec<u64>) -> Result<(), ModelError> {
 fn together(fused: &Tensor, shapes: &[Vec<u64>]) -> Result<(), ModelError> {
     let all = shapes.iter().map(|shape| elements(shape));
     let all = all.fold(0, u64::saturating_add);
-    let width = shapes.last().and_then(|shape| shape.last().copied()).unwrap_or(1);
+    let width = shapes
+        .last()
+        .and_then(|shape| shape.last().copied())
+        .unwrap_or(1);
     match fused.row() == width && fused.elements() == all {
         true => Ok(()),
         false => Err(ModelError::GgufShape {

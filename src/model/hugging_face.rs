@@ -254,7 +254,9 @@ impl Sorted {
                 .map_or(bare, |(_, usual)| usual);
             let (pattern, numbers) = split_numbers(bare);
             let is_ahead = pattern.starts_with("layers.{}.")
-                && numbers.first().is_some_and(|&n| ahead.contains(&(n as usize)));
+                && numbers
+                    .first()
+                    .is_some_and(|&n| ahead.contains(&(n as usize)));
             let kind = match left_out::of_hugging_face(&tensor.name, bare) {
                 None if is_ahead => Some(&left_out::NEXT_TOKENS),
                 kind => kind,

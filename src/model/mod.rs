@@ -139,7 +139,9 @@ pub enum ModelError {
         count: u64,
     },
     /// Two stored tensors are one and the same of the model's.
-    #[error("tensors `{one}` and `{other}` are stored, and the model has one of them; keep the right one")]
+    #[error(
+        "tensors `{one}` and `{other}` are stored, and the model has one of them; keep the right one"
+    )]
     StoredTwice {
         /// A name in the checkpoint.
         one: String,
@@ -193,7 +195,9 @@ pub enum ModelError {
         expected: Vec<u64>,
     },
     /// A tensor that a GGUF lacks.
-    #[error("tensor `{tensor}` is missing, and {architecture} needs it; make the file anew, or download it again")]
+    #[error(
+        "tensor `{tensor}` is missing, and {architecture} needs it; make the file anew, or download it again"
+    )]
     GgufMissing {
         /// Its name.
         tensor: String,

@@ -2,6 +2,8 @@
 //!
 //! Shapes are written outermost dimension first: a projection is `[rows out, columns in]`.
 
+use std::fmt;
+
 use crate::checkpoint::SourceFormat;
 use crate::dtype::{Dtype, elements};
 use crate::model::packed::Logical;
@@ -177,7 +179,7 @@ pub struct Tower {
 }
 
 /// Stored tensors of one kind that no file made here holds and no plan counts.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LeftOut {
     /// What they are.
     pub name: &'static str,
@@ -187,6 +189,25 @@ pub struct LeftOut {
     pub tensors: u64,
     /// Bytes in the checkpoint.
     pub bytes: Bytes,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tensors = match self.tensors {
+            1 => "1 tensor".to_owned(),
+            n => format!("{n} tensors"),
+        };
+        let LeftOut {
+            name,
+            reason,
+            bytes,
+            ..
+        } = self;
+        write!(
+            f,
+            "stored and left out: {name} ({tensors}, {bytes}), because {reason}"
+        )
+    }
 }
 
 impl Tensor {

@@ -403,6 +403,7 @@ fn self_evident(
     if towers > Bytes(0) && !workload.text_only {
         notes.push(Note::Towers { bytes: towers });
     }
+    notes.extend(model.left_out.iter().copied().map(Note::LeftOut));
     match (gpu(target.mode), measured_cpu(target)) {
         (None, None) => notes.push(Note::SpeedUnknown {
             device: target.device.name.clone(),

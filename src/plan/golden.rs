@@ -75,6 +75,7 @@ pub(super) fn model(hidden: u64, vocab: u64, layers: Vec<Layer>) -> ModelSpec {
         layers,
         tensors: Vec::new(),
         towers: Vec::new(),
+        left_out: Vec::new(),
         tied: true,
         assumed: None,
         prequantized: None,

@@ -1,6 +1,7 @@
 //! Caveats, each with a stable code: every report shows the same ones.
 
 use crate::dtype::Dtype;
+use crate::model::LeftOut;
 use crate::plan::kv::KvProblem;
 use crate::units::Bytes;
 
@@ -53,6 +54,8 @@ pub enum Note {
         /// Their bytes.
         bytes: Bytes,
     },
+    /// Stored tensors that no file and no runtime's memory holds.
+    LeftOut(LeftOut),
     /// No published measurement stands behind the speed.
     SpeedUnmeasured {
         /// The runtime.
@@ -120,6 +123,7 @@ impl Note {
             Note::Tight { .. } => "tight",
             Note::BeyondModelContext { .. } => "beyond_model_context",
             Note::Towers { .. } => "towers_included",
+            Note::LeftOut(_) => "left_out",
             Note::SpeedUnmeasured { .. } => "speed_unmeasured",
             Note::SpeedUnknown { .. } => "speed_unknown",
             Note::OtherKernels { .. } => "other_kernels",
@@ -162,6 +166,7 @@ impl Note {
             Note::Towers { bytes } => {
                 format!("vision or audio towers and projectors are counted in: {bytes}; --text-only leaves them out")
             }
+            Note::LeftOut(kind) => kind.to_string(),
             Note::SpeedUnmeasured { runtime } => {
                 format!("no published measurement of {runtime} on Jetson Orin is known: the speed is a bracket, not a prediction")
             }

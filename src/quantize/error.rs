@@ -3,8 +3,10 @@
 use super::importance::ImportanceError;
 use super::output::OutputError;
 use super::packed::PackedError;
+use crate::accept::AcceptError;
 use crate::convert::ConvertError;
 use crate::gguf;
+use crate::model::ModelError;
 
 /// A file that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +27,12 @@ pub enum QuantizeError {
     /// The target.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// The tensors of the file would not be those of its architecture.
+    #[error("the file would be none that llama.cpp loads: {0}")]
+    Described(#[from] ModelError),
+    /// The keys of the file would not be those that its runtime reads.
+    #[error("the file would be none that llama.cpp loads: {0}")]
+    Refused(#[from] AcceptError),
     /// The importance matrix.
     #[error(transparent)]
     Importance(#[from] ImportanceError),
@@ -35,13 +43,6 @@ pub enum QuantizeError {
     NoWeights { name: String },
     #[error("scheme {scheme} is not written to GGUF; GGUF schemes are {known}")]
     NotGguf { scheme: String, known: String },
-    #[error(
-        "tensor `{tensor}` is not one that {architecture} has; without knowing what it is for it cannot be converted"
-    )]
-    UnknownTensor {
-        tensor: String,
-        architecture: String,
-    },
     #[error("tensor `{tensor}` is stored as {found}, which cannot be read as weights here")]
     StoredAs { tensor: String, found: &'static str },
     #[error(

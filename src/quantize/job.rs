@@ -8,11 +8,12 @@ use super::note::Note;
 use super::packed::Files;
 use super::source::{self, Rows, Sources};
 use super::{Tally, blocks};
-use crate::checkpoint::{Checkpoint, SourceFormat};
+use crate::accept;
+use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat, StoredTensor};
 use crate::convert;
 use crate::dtype::Dtype;
-use crate::gguf::{self, TensorEntry, Value};
-use crate::model::{ModelSpec, Tensor, TensorRole};
+use crate::gguf::{self, Metadata, TensorEntry, Value};
+use crate::model::{self, ModelSpec, Tensor, TensorRole, Unknown};
 use crate::scheme::{self, Assigned, Container, Mix, Overrides, Reason, Rules, SCHEMES, Scheme};
 use crate::units::Bytes;
 
@@ -100,11 +101,38 @@ impl<'a> Job<'a> {
             }
         }
         let notes = notes(checkpoint, model, options, &metadata, &tensors);
-        Ok(Job {
+        let job = Job {
             metadata,
             tensors,
             notes,
-        })
+        };
+        job.accepted(model)?;
+        Ok(job)
+    }
+
+    /// That the file is one that we would read again and that llama.cpp loads.
+    fn accepted(&self, model: &ModelSpec) -> Result<(), QuantizeError> {
+        let stored = self.tensors.iter().map(|planned| StoredTensor {
+            name: planned.tensor.name.clone(),
+            dtype: planned.assigned.dtype,
+            shape: planned.tensor.shape.clone(),
+            file: 0,
+            offset: 0,
+            bytes: planned.assigned.bytes,
+        });
+        // The model is described without its tokenizer, which may be long.
+        let keys = self.metadata.iter();
+        let keys = keys.filter(|(key, _)| !key.starts_with("tokenizer."));
+        let file = Checkpoint {
+            name: model.name.clone(),
+            format: SourceFormat::Gguf,
+            config: RawConfig::Gguf(Metadata(keys.cloned().collect())),
+            files: Vec::new(),
+            tensors: stored.collect(),
+            directory: None,
+        };
+        let model = model::read(&file, Unknown::WeightsOnly)?;
+        Ok(accept::check(&self.metadata, &model)?)
     }
 
     /// The header's tensors.
@@ -184,12 +212,6 @@ fn plan<'a>(
 ) -> Result<Planned<'a>, QuantizeError> {
     let name = || tensor.name.clone();
     let from_gguf = checkpoint.format == SourceFormat::Gguf;
-    if tensor.role == TensorRole::Other && !from_gguf {
-        return Err(QuantizeError::UnknownTensor {
-            tensor: name(),
-            architecture: model.architecture.clone(),
-        });
-    }
     let values = if tensor.sources.is_empty() && tensor.role.is_rope_table() {
         Values::Table(table(checkpoint, model, tensor)?)
     } else {
@@ -334,21 +356,6 @@ fn notes(
             towers: towers.collect(),
         });
     }
-    let tokens = metadata
-        .iter()
-        .find_map(|(key, value)| match (key.as_str(), value) {
-            ("tokenizer.ggml.tokens", Value::Strings(list)) => Some(list.len() as u64),
-            ("tokenizer.ggml.tokens", Value::Located { len, .. }) => Some(*len),
-            _ => None,
-        });
-    let embedding = tensors
-        .iter()
-        .find(|t| t.tensor.role == TensorRole::TokenEmbedding);
-    let rows = embedding.and_then(|t| t.tensor.shape.first().copied());
-    if let (Some(tokens), Some(rows)) = (tokens, rows)
-        && tokens != rows
-    {
-        notes.push(Note::VocabularyRows { tokens, rows });
-    }
+    notes.extend(model.left_out.iter().copied().map(Note::Unused));
     notes
 }

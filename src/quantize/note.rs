@@ -1,6 +1,7 @@
 //! Caveats of a file that was made or is to be made, each with a stable code.
 
 use super::Tally;
+use crate::model::LeftOut;
 
 /// Something a reader of the summary should know.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,13 +60,8 @@ pub enum Note {
         /// What they are.
         towers: Vec<String>,
     },
-    /// The vocabulary and the embedding differ in length.
-    VocabularyRows {
-        /// Tokens of the tokenizer.
-        tokens: u64,
-        /// Rows of the embedding.
-        rows: u64,
-    },
+    /// Tensors that the file does without.
+    Unused(LeftOut),
 }
 
 /// How many names a note repeats.
@@ -116,7 +112,7 @@ impl Note {
             Note::UnusedPattern { .. } => "unused_pattern",
             Note::UnknownPreTokenizer => "unknown_pre_tokenizer",
             Note::LeftOut { .. } => "left_out",
-            Note::VocabularyRows { .. } => "vocabulary_rows",
+            Note::Unused(_) => "unused_tensors",
         }
     }
 
@@ -169,9 +165,7 @@ impl Note {
             Note::LeftOut { towers } => {
                 format!("the file holds the text model; left out: {}", towers.join(", "))
             }
-            Note::VocabularyRows { tokens, rows } => format!(
-                "the tokenizer has {tokens} tokens and the embedding {rows} rows; llama.cpp refuses files where the two differ"
-            ),
+            Note::Unused(kind) => kind.to_string(),
         }
     }
 }

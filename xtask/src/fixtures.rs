@@ -160,6 +160,7 @@ pub(crate) fn metadata(name: &str, config: &Value, arch: &str) -> Metadata {
         ("block_count", "num_hidden_layers"),
         ("context_length", "max_position_embeddings"),
         ("embedding_length", "hidden_size"),
+        ("vocab_size", "vocab_size"),
         ("feed_forward_length", "intermediate_size"),
         ("attention.head_count", "num_attention_heads"),
         ("attention.head_count_kv", "num_key_value_heads"),
@@ -190,6 +191,11 @@ pub(crate) fn metadata(name: &str, config: &Value, arch: &str) -> Metadata {
         });
         pairs.extend(value.map(|value| (format!("{arch}.{key}"), value)));
     }
+    let epsilon = config.get("rms_norm_eps").and_then(Value::as_f64);
+    pairs.extend(epsilon.map(|epsilon| {
+        let key = format!("{arch}.attention.layer_norm_rms_epsilon");
+        (key, gguf::Value::F32(epsilon as f32))
+    }));
     pairs
 }
 

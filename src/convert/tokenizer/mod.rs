@@ -143,7 +143,7 @@ fn of_json(
             byte_level::tokens(path, json, files, size)
         }
         Some((path, json)) if vocabulary != Vocabulary::ByteLevel => {
-            pieces::from_json(path, json, files)
+            pieces::from_json(path, json, files, size)
         }
         Some((path, json)) => Err(json.model.refused(path)),
         None => Err(ConvertError::NoTokenizer {
@@ -222,11 +222,11 @@ impl<M> Files<'_, M> {
     }
 }
 
-/// `vocab_size`, or the rows of the token embedding.
+/// The rows of the token embedding: runtimes load files with as many tokens.
 fn vocab_size(hparams: &Hparams<'_>) -> Result<u32, ConvertError> {
-    let size = match hparams.count(&["vocab_size"])? {
-        Some(size) => u64::from(size),
-        None => hparams.model.dims.vocab,
+    let size = match (hparams.model.dims.vocab, hparams.count(&["vocab_size"])?) {
+        (0, Some(stated)) => u64::from(stated),
+        (rows, _) => rows,
     };
     match u32::try_from(size) {
         Ok(fitting) if size <= VOCAB_LIMIT => Ok(fitting),

@@ -82,12 +82,13 @@ pub(super) fn from_model<M>(
     Ok(tokens)
 }
 
-/// The vocabulary of `tokenizer.json` and the tokens added behind it. Ids must have no gap: GGUF's
-/// ids are places.
+/// The vocabulary of `tokenizer.json`, the tokens added behind it, and padding up to `size`. Ids must
+/// have no gap: GGUF's ids are places.
 pub(super) fn from_json(
     path: &Path,
     json: &TokenizerJson,
     files: &Files<'_, Model>,
+    size: u32,
 ) -> Result<Tokens, ConvertError> {
     let vocab = &json.model.vocab;
     let unigram = match json.model.kind.as_deref() {
@@ -135,6 +136,10 @@ pub(super) fn from_json(
         };
         tokens.push(token, kind);
         tokens.scores.push(ADDED_SCORE);
+    }
+    for id in u32::try_from(tokens.types.len()).unwrap_or(u32::MAX)..size {
+        tokens.pad(id);
+        tokens.scores.push(PAD_SCORE);
     }
     Ok(tokens)
 }

@@ -41,13 +41,26 @@ pub(super) fn ignored(model: &ModelSpec, plan: &Prediction) -> Vec<String> {
     ignored
 }
 
-/// The text of `config.json`: the original's with this quantization instead of an earlier one.
-pub(super) fn json(original: &Json, scheme: &Scheme, ignored: &[String]) -> String {
+/// The text of `config.json`: the original's with this quantization instead of an earlier one. A head
+/// that is stored and not the embedding is said to be untied, or readers would pass it over.
+pub(super) fn json(
+    original: &Json,
+    model: &ModelSpec,
+    scheme: &Scheme,
+    ignored: &[String],
+) -> String {
     let mut config = original.clone();
-    clean(&mut config);
-    for part in PARTS {
-        if let Some(part) = config.get_mut(*part) {
-            clean(part);
+    for part in [None].into_iter().chain(PARTS.iter().copied().map(Some)) {
+        let config = match part {
+            None => Some(&mut config),
+            Some(part) => config.get_mut(part),
+        };
+        if let Some(config) = config {
+            clean(config);
+            match config.get_mut("tie_word_embeddings") {
+                Some(tied) if !model.tied => *tied = json!(false),
+                _ => {}
+            }
         }
     }
     if let Some(config) = config.as_object_mut() {

@@ -104,7 +104,7 @@ impl<'a> Job<'a> {
         let files = Files::open(checkpoint)?;
         encode::open(checkpoint, &files, model, &plan)?;
         let ignore = config::ignored(model, &plan);
-        let mut texts = vec![("config.json", config::json(config, scheme, &ignore))];
+        let mut texts = vec![("config.json", config::json(config, model, scheme, &ignore))];
         texts.extend(
             plan.index()
                 .map(|text| ("model.safetensors.index.json", text)),
