@@ -11,7 +11,6 @@ pub mod gguf;
 pub mod safetensors;
 pub mod checkpoint;
 pub mod model;
-pub mod accept;
 pub mod scheme;
 pub mod convert;
 pub mod quantize;

@@ -6,12 +6,11 @@ use anyhow::{Context, bail};
 
 use super::args::{BoardArgs, FitArgs, Format, ModelArgs, WorkloadArgs};
 use super::{Outcome, print, settings};
-use crate::accept;
 use crate::checkpoint::{self, Checkpoint};
 use crate::device::{self, DeviceProfile, PowerMode, Session};
 use crate::gguf;
 use crate::input;
-use crate::model::{self, ModelSpec, Unknown};
+use crate::model::{self, ModelSpec, Unknown, accept};
 use crate::plan::advise::advise;
 use crate::plan::candidates::{Header, Wanted, candidates, smaller_candidates};
 use crate::plan::fit::Target;

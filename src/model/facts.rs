@@ -83,6 +83,12 @@ keys! {
     ShortconvCache       ["conv_L_cache"]                                           "shortconv.l_cache";
 }
 
+/// What llama.cpp takes where a GGUF of an architecture does not state it (`src/models/gemma3n.cpp`).
+const GGUF_DEFAULTS: &[(&str, Key, u64)] = &[
+    ("gemma3n", Key::Streams, 4),
+    ("gemma3n", Key::PerLayerDim, 256),
+];
+
 /// A model's raw configuration read by [`Key`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts<'a> {
@@ -128,9 +134,10 @@ impl<'a> Facts<'a> {
                     .filter(|v| !is_unstated(v))
                     .map(|v| (*name, json_numbers(v)))
             }),
-            RawConfig::Gguf(_) => self
-                .metadata(key.gguf())
-                .map(|v| (key.gguf(), value_numbers(v))),
+            RawConfig::Gguf(_) => match self.metadata(key.gguf()) {
+                Some(value) => Some((key.gguf(), value_numbers(value))),
+                None => self.gguf_default(key).map(|n| (key.gguf(), Some(vec![n]))),
+            },
         };
         match found {
             None => Ok(None),
@@ -139,6 +146,12 @@ impl<'a> Facts<'a> {
                 key: name.to_owned(),
             }),
         }
+    }
+
+    fn gguf_default(&self, key: Key) -> Option<u64> {
+        let mut found = GGUF_DEFAULTS.iter();
+        let found = found.find(|(arch, of, _)| *arch == self.prefix && *of == key)?;
+        Some(found.2)
     }
 
     /// The single value of `key`; the first entry of an array.
@@ -244,6 +257,11 @@ fn json_numbers(value: &Json) -> Option<Vec<u64>> {
 fn value_numbers(value: &Value) -> Option<Vec<u64>> {
     let numbers = match value {
         Value::Array(items) => items.iter().map(value_number).collect::<Option<_>>()?,
+        // As conversion makes them.
+        Value::I32s(items) => {
+            let numbers = items.iter().map(|&n| u64::try_from(n).ok());
+            numbers.collect::<Option<_>>()?
+        }
         single => vec![value_number(single)?],
     };
     numbers.iter().all(|&n| n < LIMIT).then_some(numbers)

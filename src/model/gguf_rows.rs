@@ -25,6 +25,9 @@ const FUSED: &[(&[R], R)] = &[
 /// Ends of names of numbers that scale a weight of the same base name.
 const SCALES: &[&str] = &[".scale", ".input_scale"];
 
+/// Architectures whose head is the embedding, whatever a file holds.
+const HEADLESS: &[&str] = &["gemma", "gemma2"];
+
 /// What a GGUF is held to.
 pub(super) struct Held<'a> {
     pub arch: &'a Arch,
@@ -84,7 +87,9 @@ impl Held<'_> {
     /// Where the configuration calls for `row`.
     fn places(&self, row: &Row) -> impl Iterator<Item = (Option<u32>, Place<'_>)> {
         let when = row.when;
-        places(row, self.dims, self.extra, self.layers).filter(move |(_, place)| when(place))
+        let never = row.role == R::Output && HEADLESS.contains(&self.arch.name);
+        let all = places(row, self.dims, self.extra, self.layers);
+        all.filter(move |(_, place)| !never && when(place))
     }
 
     /// Whether the tensor of `row` is stored with others in one, or in several of which it is made.
@@ -149,10 +154,12 @@ impl Held<'_> {
     }
 }
 
-/// Whether a file must hold the tensor of `row`: not a bias, nor a table that conversion computes, nor
-/// what reuses another's.
+/// Whether a file must hold the tensor of `row`: not a bias (that of a recurrent block's time steps
+/// apart), nor a table that conversion computes, nor what reuses another's.
 fn needs(row: &Row, place: &Place<'_>) -> bool {
-    row.part != "bias" && !row.role.is_rope_table() && !is_spare(row, place)
+    (row.part != "bias" || row.role == R::SsmDt)
+        && !row.role.is_rope_table()
+        && !is_spare(row, place)
 }
 
 /// A dimension of one, outermost, is often left out.

@@ -3,6 +3,7 @@
 //! In: a [`Checkpoint`]. Out: a [`ModelSpec`]. Must not: read weights or know a device. Whether the
 //! checkpoint is a Hugging Face directory or a GGUF is forgotten here.
 
+pub mod accept;
 mod arch;
 mod defaults;
 mod facts;
@@ -324,8 +325,7 @@ fn extra(facts: &Facts<'_>, tied: bool, head_dim: u64) -> Result<Extra, ModelErr
         rope_dim: facts.or_zero(Key::RopeDim)?,
         mla_value_dim: facts.or_zero(Key::MlaValueDim)?,
         per_layer_vocab: facts.or_zero(Key::PerLayerVocab)?,
-        // No GGUF states it, and llama.cpp counts on this.
-        laurel_rank: facts.get(Key::LaurelRank)?.unwrap_or(64),
+        laurel_rank: facts.or_zero(Key::LaurelRank)?,
         conv_kernel: facts.or_zero(Key::ConvKernel)?,
         state_size: facts.or_zero(Key::StateSize)?,
         ssm_groups: facts.or_zero(Key::SsmGroups)?,

@@ -3,10 +3,10 @@
 use super::importance::ImportanceError;
 use super::output::OutputError;
 use super::packed::PackedError;
-use crate::accept::AcceptError;
 use crate::convert::ConvertError;
 use crate::gguf;
 use crate::model::ModelError;
+use crate::model::accept::AcceptError;
 
 /// A file that cannot be made.
 #[derive(Debug, thiserror::Error)]

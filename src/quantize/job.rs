@@ -8,12 +8,11 @@ use super::note::Note;
 use super::packed::Files;
 use super::source::{self, Rows, Sources};
 use super::{Tally, blocks};
-use crate::accept;
 use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat, StoredTensor};
 use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf::{self, Metadata, TensorEntry, Value};
-use crate::model::{self, ModelSpec, Tensor, TensorRole, Unknown};
+use crate::model::{self, ModelSpec, Tensor, TensorRole, Unknown, accept};
 use crate::scheme::{self, Assigned, Container, Mix, Overrides, Reason, Rules, SCHEMES, Scheme};
 use crate::units::Bytes;
 

@@ -172,12 +172,19 @@ fn tiny_gguf() -> Vec<u8> {
         ("feed_forward_length", 64),
         ("attention.head_count", 2),
         ("attention.head_count_kv", 1),
+        ("vocab_size", 64),
     ];
     for (key, value) in numbers {
         pairs.extend(string(&format!("llama.{key}")));
         pairs.extend(4u32.to_le_bytes());
         pairs.extend(value.to_le_bytes());
     }
+    pairs.extend(string("llama.attention.layer_norm_rms_epsilon"));
+    pairs.extend(6u32.to_le_bytes());
+    pairs.extend(1e-5f32.to_le_bytes());
+    pairs.extend(string("tokenizer.ggml.model"));
+    pairs.extend(8u32.to_le_bytes());
+    pairs.extend(string("none"));
     let tensors: [(&str, &[u64]); 11] = [
         ("token_embd.weight", &[32, 64]),
         ("output_norm.weight", &[32]),
@@ -202,7 +209,7 @@ fn tiny_gguf() -> Vec<u8> {
     }
     let mut file = b"GGUF\x03\0\0\0".to_vec();
     file.extend((tensors.len() as u64).to_le_bytes());
-    file.extend((numbers.len() as u64 + 1).to_le_bytes());
+    file.extend((numbers.len() as u64 + 3).to_le_bytes());
     file.extend(pairs);
     file.extend(infos);
     file.resize(file.len().next_multiple_of(32) + offset as usize, 0);

@@ -105,7 +105,8 @@ pub(crate) fn wave(index: usize) -> f32 {
     ((index as f32 * 0.7).sin() + (index as f32 * 0.013).cos()) * 0.04
 }
 
-/// A byte-level tokenizer of `size` tokens of one letter each.
+/// A byte-level tokenizer of `size` tokens of one letter each, and a merge, without which llama.cpp
+/// loads none.
 fn tokenizer(size: usize) -> Json {
     let letter = |n: usize| char::from_u32(0x100 + n as u32).unwrap().to_string();
     let vocab: serde_json::Map<String, Json> = (0..size).map(|n| (letter(n), n.into())).collect();
@@ -114,7 +115,7 @@ fn tokenizer(size: usize) -> Json {
         "added_tokens": [],
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "use_regex": true},
         "decoder": {"type": "ByteLevel"},
-        "model": {"type": "BPE", "vocab": vocab, "merges": []},
+        "model": {"type": "BPE", "vocab": vocab, "merges": ["Ā ā"]},
     })
 }
 

@@ -8,4 +8,5 @@ mod directories;
 mod files;
 mod importance;
 mod packed;
+mod refused;
 mod types;

@@ -158,6 +158,10 @@ fn tiny(folder: &Path) -> String {
             "llama.attention.layer_norm_rms_epsilon".to_owned(),
             Meta::F32(1e-5),
         ),
+        (
+            "tokenizer.ggml.model".to_owned(),
+            Meta::String("none".to_owned()),
+        ),
     ];
     let mut tensors: Vec<Tensor> = vec![
         ("token_embd.weight".to_owned(), Dtype::Q8_0, vec![96, 64]),

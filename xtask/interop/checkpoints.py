@@ -353,3 +353,25 @@ def around(family, tokenizer, directory):
     blank = [(name, shape, np.zeros(math.prod(shape), np.uint16)) for name, shape in tensors]
     save(directory / "model.safetensors", blank)
     return {"vocabulary": size}
+
+
+def other(family, like, directory, rows=0, head=False):
+    """The checkpoint of `family` with the tokenizer files of `like`: with `rows` more of the embedding than
+    there are tokens, or with a head that differs from the embedding that it is tied to."""
+    directory = Path(directory)
+    global VOCAB
+    kept, VOCAB = VOCAB, VOCAB + rows
+    try:
+        config, tensors = FAMILIES[family]()
+    finally:
+        VOCAB = kept
+    if head:
+        assert config["tie_word_embeddings"]
+        tensors = [*tensors, ("lm_head.weight", dict(tensors)["model.embed_tokens.weight"])]
+    directory.mkdir(parents=True, exist_ok=True)
+    for file in Path(like).glob("token*"):
+        shutil.copy(file, directory)
+    (directory / "config.json").write_text(json.dumps(config))
+    filled = [(name, shape, bf16(_values(family, name, shape))) for name, shape in tensors]
+    save(directory / "model.safetensors", filled)
+    return {}

@@ -7,6 +7,7 @@ fields are set, which xllamacpp's pinned version fixes.
 """
 import contextlib
 import ctypes as c
+import os
 
 import numpy as np
 import xllamacpp
@@ -171,6 +172,31 @@ def opened(path, **more):
         yield model
     finally:
         model.close()
+
+
+def loads(path):
+    """Whether `path` loads and decodes a token, tried in a process of its own: an assertion of ggml's ends it."""
+    out, inside = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(out)
+        for stream in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        said = "loads"
+        try:
+            with opened(path) as model:
+                model.greedy([1, 2, 3], 1)
+        except LlamaError as error:
+            said = str(error)
+        os.write(inside, said.encode()[:4096])
+        os._exit(0)
+    os.close(inside)
+    with open(out, "rb") as words:
+        said = words.read().decode(errors="replace")
+    os.waitpid(child, 0)
+    if said != "loads":
+        raise LlamaError(said or "ended by an assertion")
+    return {}
 
 
 def quantize(values, ggml_type, importance=None):

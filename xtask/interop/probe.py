@@ -96,7 +96,7 @@ OPERATIONS = {
     function.__name__: function
     for function in (
         make, complete, score, logits, serve, stop, divergence, tokenize, checkpoints.around,
-        files.reencode, files.dequantize, files.importance,
+        checkpoints.other, llama.loads, files.reencode, files.dequantize, files.importance,
     )
 }
 

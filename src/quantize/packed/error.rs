@@ -27,7 +27,7 @@ pub enum PackedError {
     )]
     Layout { tensor: String, what: String },
     #[error(
-        "tensor `{}` needs `{part}` to be unpacked, which is missing from the checkpoint; it may be incompletely downloaded",
+        "tensor `{}` needs `{part}` to be unpacked, which is missing from the checkpoint; take a copy that has it, or the unquantized original",
         one_line(tensor)
     )]
     Missing { tensor: String, part: &'static str },

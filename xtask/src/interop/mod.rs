@@ -7,6 +7,7 @@
 //! from the code under test. Writes under `target/interop` alone; needs Python with `venv` and, the
 //! first time, PyPI.
 
+mod accept;
 mod blocks;
 mod bench;
 mod decoder;
@@ -29,6 +30,7 @@ type Part = (&'static str, fn(&mut Bench, &families::Made));
 /// The parts that run unless some are named.
 const PARTS: &[Part] = &[
     ("families", families::check),
+    ("accept", accept::check),
     ("blocks", blocks::check),
     ("options", options::check),
     ("decoder", decoder::check),

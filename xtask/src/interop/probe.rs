@@ -73,6 +73,8 @@ fn start(python: &Path, script: &Path) -> anyhow::Result<Child> {
     Command::new(python)
         .arg(script)
         .env("PYTHONDONTWRITEBYTECODE", "1")
+        // An assertion of ggml's would start a debugger.
+        .env("GGML_NO_BACKTRACE", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

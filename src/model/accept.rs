@@ -6,9 +6,9 @@
 //! was measured: `cargo xtask interop accept` drops each key of each family in turn and loads the file.
 //! Sources: `load_hparams` and `llama_vocab::impl::load` of llama.cpp.
 
+use super::{ModelSpec, TensorRole, known_architecture};
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::{Value, ValueType};
-use crate::model::{self, ModelSpec, TensorRole};
 
 /// A file that llama.cpp does not load.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -86,6 +86,8 @@ const NEEDED_BY: &[(&[&str], &[&str])] = &[
         ],
     ),
     (&["deepseek2"], &["attention.kv_lora_rank"]),
+    // Without it llama.cpp takes a share of another width, which no published file has.
+    (&["qwen3moe"], &["expert_feed_forward_length"]),
 ];
 
 /// Those that place tokens in three dimensions.
@@ -155,7 +157,7 @@ fn keys(header: &Header<'_>, model: &ModelSpec) -> Result<(), AcceptError> {
         header.per_block(&own(key), blocks)?;
     }
     // Every architecture of the table has root mean square norms.
-    if model::known_architecture(name).is_ok() {
+    if known_architecture(name).is_ok() {
         match header.get(&own(EPSILON)) {
             None => return Err(missing(own(EPSILON))),
             Some(Value::F32(value)) if value.is_finite() => {}

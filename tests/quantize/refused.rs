@@ -1,0 +1,461 @@
+//! Files and checkpoints that are valid and wrong: `fit`, `validate` and `quantize` give one answer,
+//! which names the cause. What is right beside them is kept.
+
+use std::fs;
+use std::path::Path;
+
+use orinplan::dtype::Dtype;
+use orinplan::gguf::{self, StringList, TensorEntry, Value};
+use serde_json::{Value as Json, json};
+
+use crate::build::{Scratch, Stored, Written, error, orinplan, quantize, wave};
+
+type Tensors = Vec<(String, Dtype, Vec<u64>)>;
+type Change = fn(&mut Vec<(String, Value)>, &mut Tensors);
+
+/// A GGUF of two blocks that loads, after `change`; its weights are zeros.
+fn write(path: &Path, change: Change) {
+    let text = |key: &str, value: &str| (key.to_owned(), Value::String(value.to_owned()));
+    let number = |key: &str, value| (format!("llama.{key}"), Value::U32(value));
+    let mut tokens = StringList::default();
+    (0..96).for_each(|n| tokens.push(&format!("t{n}")));
+    let mut metadata = vec![
+        text("general.architecture", "llama"),
+        number("block_count", 2),
+        number("context_length", 512),
+        number("embedding_length", 64),
+        number("feed_forward_length", 96),
+        number("attention.head_count", 4),
+        number("attention.head_count_kv", 2),
+        (
+            "llama.attention.layer_norm_rms_epsilon".to_owned(),
+            Value::F32(1e-5),
+        ),
+        text("tokenizer.ggml.model", "llama"),
+        ("tokenizer.ggml.tokens".to_owned(), Value::Strings(tokens)),
+        (
+            "tokenizer.ggml.scores".to_owned(),
+            Value::F32s(vec![0.0; 96]),
+        ),
+        (
+            "tokenizer.ggml.token_type".to_owned(),
+            Value::I32s(vec![1; 96]),
+        ),
+    ];
+    let mut tensors: Tensors = Vec::new();
+    let mut push = |name: &str, shape: &[u64]| {
+        tensors.push((format!("{name}.weight"), Dtype::F32, shape.to_vec()));
+    };
+    push("token_embd", &[96, 64]);
+    push("output_norm", &[64]);
+    for block in 0..2 {
+        for (name, shape) in [
+            ("attn_norm", &[64][..]),
+            ("ffn_norm", &[64]),
+            ("attn_q", &[64, 64]),
+            ("attn_k", &[32, 64]),
+            ("attn_v", &[32, 64]),
+            ("attn_output", &[64, 64]),
+            ("ffn_gate", &[96, 64]),
+            ("ffn_up", &[96, 64]),
+            ("ffn_down", &[64, 96]),
+        ] {
+            push(&format!("blk.{block}.{name}"), shape);
+        }
+    }
+    change(&mut metadata, &mut tensors);
+    let entries: Vec<TensorEntry<'_>> = tensors
+        .iter()
+        .map(|(name, dtype, shape)| TensorEntry {
+            name,
+            dtype: *dtype,
+            shape,
+        })
+        .collect();
+    let mut out = Vec::new();
+    gguf::write_header(&mut out, &metadata, &entries).unwrap();
+    for (_, dtype, shape) in &tensors {
+        let bytes = dtype.bytes(shape).unwrap().0 as usize;
+        out.resize((out.len() + bytes).next_multiple_of(32), 0);
+    }
+    fs::write(path, out).unwrap();
+}
+
+fn set(metadata: &mut Vec<(String, Value)>, key: &str, value: Value) {
+    metadata.retain(|(name, _)| name != key);
+    metadata.push((key.to_owned(), value));
+}
+
+fn remove(metadata: &mut Vec<(String, Value)>, key: &str) {
+    metadata.retain(|(name, _)| name != key);
+}
+
+/// Asserts that every door says the same of the file, with all of `fragments`, and leaves nothing.
+#[track_caller]
+fn refused(scratch: &Scratch, change: Change, fragments: &[&str]) {
+    let (path, output) = (scratch.path("model.gguf"), scratch.path("out.gguf"));
+    write(&path, change);
+    let (path, to) = (path.to_str().unwrap(), output.to_str().unwrap());
+    let told = error(&["fit", path]);
+    for fragment in fragments {
+        assert!(told.contains(fragment), "`{fragment}` is not in: {told}");
+    }
+    let run = ["quantize", path, "--scheme", "q8_0", "--output", to];
+    assert_eq!(error(&run), told);
+    assert_eq!(error(&["validate", path]), told);
+    assert!(!output.exists());
+}
+
+#[test]
+fn a_gguf_is_held_to_the_tensors_of_its_architecture() {
+    let scratch = Scratch::new();
+    let path = scratch.path("model.gguf");
+    write(&path, |_, _| {});
+    let (said, wrong, status) = orinplan(&["fit", path.to_str().unwrap()]);
+    assert_eq!((status, wrong.as_str()), (0, ""), "{said}");
+
+    let one: Change = |_, tensors| tensors.truncate(1);
+    refused(&scratch, one, &["output_norm.weight` is missing"]);
+    let block: Change = |_, tensors| tensors.retain(|(name, ..)| !name.starts_with("blk.1."));
+    refused(&scratch, block, &["blk.1.attn_norm.weight` is missing"]);
+    let heads: Change = |metadata, _| set(metadata, "llama.attention.head_count_kv", Value::U32(1));
+    refused(
+        &scratch,
+        heads,
+        &["blk.0.attn_k.weight", "[32, 64]", "[16, 64]"],
+    );
+    let rows: Change = |_, tensors| tensors[2 + 7].2 = vec![95, 64];
+    refused(&scratch, rows, &["blk.0.ffn_up.weight", "[95, 64]"]);
+    let blocks: Change = |metadata, _| set(metadata, "llama.block_count", Value::U32(1));
+    refused(&scratch, blocks, &["blk.1.attn_k.weight", "1 blocks"]);
+    let stranger: Change =
+        |_, tensors| tensors.push(("blk.0.stranger.weight".into(), Dtype::F32, vec![64]));
+    refused(&scratch, stranger, &["blk.0.stranger.weight"]);
+    let factors: Change =
+        |_, tensors| tensors.push(("rope_freqs.weight".into(), Dtype::F32, vec![7]));
+    refused(&scratch, factors, &["rope_freqs.weight", "[7]", "[8]"]);
+}
+
+#[test]
+fn a_gguf_that_llama_cpp_does_not_load_is_neither_planned_nor_made() {
+    let scratch = Scratch::new();
+    for key in [
+        "llama.attention.layer_norm_rms_epsilon",
+        "llama.context_length",
+        "tokenizer.ggml.model",
+        "tokenizer.ggml.tokens",
+    ] {
+        let change: Change = match key {
+            "llama.context_length" => |m, _| remove(m, "llama.context_length"),
+            "tokenizer.ggml.model" => |m, _| remove(m, "tokenizer.ggml.model"),
+            "tokenizer.ggml.tokens" => |m, _| remove(m, "tokenizer.ggml.tokens"),
+            _ => |m, _| remove(m, "llama.attention.layer_norm_rms_epsilon"),
+        };
+        refused(&scratch, change, &[key, "is missing"]);
+    }
+    let wide: Change = |m, _| set(m, "llama.block_count", Value::U64(2));
+    refused(&scratch, wide, &["llama.block_count` is u64", "u32"]);
+    let double: Change = |m, _| {
+        let key = "llama.attention.layer_norm_rms_epsilon";
+        set(m, key, Value::F64(1e-5));
+    };
+    refused(&scratch, double, &["is f64", "a finite f32"]);
+    let more: Change = |m, _| {
+        let mut tokens = StringList::default();
+        (0..95).for_each(|n| tokens.push(&format!("t{n}")));
+        set(m, "tokenizer.ggml.tokens", Value::Strings(tokens));
+    };
+    refused(&scratch, more, &["95 tokens", "96 rows"]);
+    let scores: Change = |m, _| {
+        let short = Value::F32s(vec![0.0; 90]);
+        set(m, "tokenizer.ggml.scores", short);
+    };
+    refused(&scratch, scores, &["tokenizer.ggml.scores", "90", "96"]);
+    let types: Change = |m, _| {
+        let floats = Value::F32s(vec![1.0; 96]);
+        set(m, "tokenizer.ggml.token_type", floats);
+    };
+    refused(&scratch, types, &["tokenizer.ggml.token_type", "i32"]);
+    let merges: Change = |m, _| {
+        let model = Value::String("gpt2".to_owned());
+        set(m, "tokenizer.ggml.model", model);
+    };
+    refused(&scratch, merges, &["tokenizer.ggml.merges", "is missing"]);
+    let alone: Change = |_, tensors| tensors.clear();
+    refused(&scratch, alone, &["no tensor of a model"]);
+    let rotated: Change = |m, _| set(m, "llama.rope.dimension_count", Value::U32(8));
+    refused(&scratch, rotated, &["llama.rope.dimension_count", "16"]);
+    // A projector's tensors are none of a model.
+    let projector: Change = |_, tensors| {
+        tensors.clear();
+        tensors.push(("mm.0.weight".into(), Dtype::F32, vec![64, 64]));
+    };
+    refused(&scratch, projector, &["no tensor of a model"]);
+}
+
+fn qwen3(tied: bool) -> Json {
+    json!({
+        "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 128,
+        "intermediate_size": 256, "num_hidden_layers": 1, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": 512,
+        "vocab_size": 96, "rms_norm_eps": 1e-6, "rope_theta": 1e6, "tie_word_embeddings": tied,
+    })
+}
+
+fn qwen3_tensors() -> Vec<Stored> {
+    let one = |_| 1.0;
+    let mut all: Vec<Stored> = vec![
+        ("model.embed_tokens.weight".into(), vec![96, 128], wave),
+        ("model.norm.weight".into(), vec![128], one),
+    ];
+    for (name, shape) in [
+        ("input_layernorm", vec![128]),
+        ("post_attention_layernorm", vec![128]),
+        ("self_attn.q_norm", vec![32]),
+        ("self_attn.k_norm", vec![32]),
+        ("self_attn.q_proj", vec![128, 128]),
+        ("self_attn.k_proj", vec![64, 128]),
+        ("self_attn.v_proj", vec![64, 128]),
+        ("self_attn.o_proj", vec![128, 128]),
+        ("mlp.gate_proj", vec![256, 128]),
+        ("mlp.up_proj", vec![256, 128]),
+        ("mlp.down_proj", vec![128, 256]),
+    ] {
+        let value: fn(usize) -> f32 = if shape.len() == 1 { one } else { wave };
+        all.push((format!("model.layers.0.{name}.weight"), shape, value));
+    }
+    all
+}
+
+/// What `fit` counts and what is written, for llama.cpp and for vLLM.
+fn head(tensors: &[Stored]) -> (u64, bool, Json, Vec<String>) {
+    let scratch = Scratch::new();
+    let model = scratch.checkpoint(&qwen3(true), tensors);
+    let path = model.to_str().unwrap();
+    let (fit, wrong, _) = orinplan(&["fit", path, "--scheme", "q8_0", "--format", "json"]);
+    assert_eq!(wrong, "");
+    let fit: Json = serde_json::from_str(&fit).unwrap();
+    let file = scratch.path("model.gguf");
+    let report = quantize(&model, "q8_0", &file, &[]);
+    assert_eq!(
+        fit["plans"][0]["file_bytes"], report["file_bytes"],
+        "{report}"
+    );
+    let has_head = Written::read(&file).names().contains(&"output.weight");
+    let directory = scratch.path("int4");
+    quantize(&model, "int4", &directory, &[]);
+    let config = fs::read_to_string(directory.join("config.json")).unwrap();
+    let config: Json = serde_json::from_str(&config).unwrap();
+    let (inspected, ..) = orinplan(&["inspect", directory.to_str().unwrap(), "--format", "json"]);
+    let inspected: Json = serde_json::from_str(&inspected).unwrap();
+    let tied = &config["tie_word_embeddings"];
+    assert_eq!(&inspected["model"]["tied_embedding"], tied);
+    let notes = report["notes"].as_array().unwrap().iter();
+    let codes = notes.map(|note| note["code"].as_str().unwrap().to_owned());
+    let parameters = fit["model"]["parameters"].as_u64().unwrap();
+    (parameters, has_head, tied.clone(), codes.collect())
+}
+
+#[test]
+fn a_tied_checkpoint_keeps_a_head_of_its_own_and_drops_a_copy() {
+    let (alone, has_head, tied, notes) = head(&qwen3_tensors());
+    assert_eq!((has_head, tied), (false, json!(true)));
+    assert_eq!(notes, Vec::<String>::new());
+
+    let mut copy = qwen3_tensors();
+    copy.push(("lm_head.weight".into(), vec![96, 128], wave));
+    let (parameters, has_head, tied, notes) = head(&copy);
+    assert_eq!((parameters, has_head, tied), (alone, false, json!(true)));
+    assert_eq!(notes, ["unused_tensors"]);
+
+    // The last element alone tells them apart.
+    let mut own = qwen3_tensors();
+    let last = |index| wave(index) + if index == 96 * 128 - 1 { 1.0 } else { 0.0 };
+    own.push(("lm_head.weight".into(), vec![96, 128], last));
+    let (parameters, has_head, tied, notes) = head(&own);
+    let with_head = alone + 96 * 128;
+    assert_eq!(
+        (parameters, has_head, tied),
+        (with_head, true, json!(false))
+    );
+    assert_eq!(notes, Vec::<String>::new());
+}
+
+#[test]
+fn tensors_that_config_does_not_call_for_are_named() {
+    let run = |change: &dyn Fn(&mut Json, &mut Vec<Stored>)| {
+        let scratch = Scratch::new();
+        let (mut config, mut tensors) = (qwen3(true), qwen3_tensors());
+        change(&mut config, &mut tensors);
+        let model = scratch.checkpoint(&config, &tensors);
+        let path = model.to_str().unwrap();
+        let told = error(&["fit", path]);
+        for scheme in ["q8_0", "int4"] {
+            let output = scratch.path("out");
+            let to = output.to_str().unwrap();
+            let run = ["quantize", path, "--scheme", scheme, "--output", to];
+            assert_eq!(error(&run), told);
+            assert!(!output.exists());
+        }
+        told
+    };
+    let second = |tensors: &mut Vec<Stored>| {
+        let again: Vec<Stored> = tensors
+            .iter()
+            .filter(|(name, ..)| name.contains(".0."))
+            .map(|(name, shape, value)| (name.replace(".0.", ".1."), shape.clone(), *value))
+            .collect();
+        tensors.extend(again);
+    };
+    let told = run(&|_, tensors| second(tensors));
+    assert!(told.contains("config.json says 1 blocks"), "{told}");
+    assert!(told.contains("2 are stored"), "{told}");
+    assert!(told.contains("model.layers.1."), "{told}");
+    let told = run(&|config, _| config["num_hidden_layers"] = json!(2));
+    let first = "`model.layers.1.input_layernorm.weight` is missing";
+    assert!(told.contains(first) && !told.contains("download"), "{told}");
+    let told = run(&|_, tensors| {
+        tensors.push(("model.layers.0.mlp.stranger".into(), vec![4], wave));
+        tensors.push(("score.weight".into(), vec![2, 128], wave));
+    });
+    assert!(told.contains("`model.layers.0.mlp.stranger`"), "{told}");
+    assert!(told.contains("`score.weight` are stored"), "{told}");
+    let told = run(&|_, tensors| {
+        tensors.push(("embed_tokens.weight".into(), vec![96, 128], wave));
+    });
+    assert!(told.contains("`embed_tokens.weight`"), "{told}");
+
+    // Blocks that the configuration counts as predicting further tokens are left out by name.
+    let scratch = Scratch::new();
+    let (mut config, mut tensors) = (qwen3(true), qwen3_tensors());
+    second(&mut tensors);
+    config["num_nextn_predict_layers"] = json!(1);
+    tensors.push((
+        "model.layers.0.self_attn.rotary_emb.inv_freq".into(),
+        vec![16],
+        wave,
+    ));
+    let model = scratch.checkpoint(&config, &tensors);
+    let report = quantize(&model, "q8_0", &scratch.path("out.gguf"), &[]);
+    let notes = report["notes"].to_string();
+    assert!(
+        notes.contains("multi-token prediction head (11 tensors"),
+        "{notes}"
+    );
+    assert!(notes.contains("rotary frequencies (1 tensor"), "{notes}");
+}
+
+#[test]
+fn experts_that_are_missing_or_too_many_are_named() {
+    let mut config = qwen3(true);
+    config["architectures"] = json!(["Qwen3MoeForCausalLM"]);
+    config["model_type"] = json!("qwen3_moe");
+    config["num_experts"] = json!(3);
+    config["num_experts_per_tok"] = json!(2);
+    config["moe_intermediate_size"] = json!(64);
+    let mut all = qwen3_tensors();
+    all.retain(|(name, ..)| !name.contains(".mlp."));
+    all.push(("model.layers.0.mlp.gate.weight".into(), vec![3, 128], wave));
+    let expert = |all: &mut Vec<Stored>, expert: usize| {
+        for (name, shape) in [
+            ("gate", vec![64, 128]),
+            ("up", vec![64, 128]),
+            ("down", vec![128, 64]),
+        ] {
+            let name = format!("model.layers.0.mlp.experts.{expert}.{name}_proj.weight");
+            all.push((name, shape, wave));
+        }
+    };
+    (0..3).for_each(|n| expert(&mut all, n));
+    let told = |tensors: &[Stored]| {
+        let scratch = Scratch::new();
+        let model = scratch.checkpoint(&config, tensors);
+        let path = model.to_str().unwrap();
+        let output = scratch.path("out.gguf");
+        let run = [
+            "quantize",
+            path,
+            "--scheme",
+            "f16",
+            "--output",
+            output.to_str().unwrap(),
+        ];
+        let (_, told, status) = orinplan(&run);
+        assert_eq!(output.exists(), status == 0);
+        told
+    };
+    assert_eq!(told(&all), "");
+    let lost = "model.layers.0.mlp.experts.1.up_proj.weight";
+    let mut short = all.clone();
+    short.retain(|(name, ..)| name != lost);
+    let said = told(&short);
+    assert!(said.contains(&format!("`{lost}` is missing")), "{said}");
+    let mut long = all.clone();
+    expert(&mut long, 3);
+    let said = told(&long);
+    assert!(
+        said.contains("experts.3.gate_proj.weight") && said.contains("counts 3"),
+        "{said}"
+    );
+}
+
+/// A BPE with byte fallback in `tokenizer.json` alone, as fine-tunes of Llama 2 have it.
+#[test]
+fn a_vocabulary_with_fewer_tokens_than_rows_is_padded() {
+    let scratch = Scratch::new();
+    let mut config = qwen3(false);
+    config["architectures"] = json!(["LlamaForCausalLM"]);
+    config["model_type"] = json!("llama");
+    let mut tensors = qwen3_tensors();
+    tensors.retain(|(name, ..)| !name.contains("_norm.weight") || !name.contains("self_attn"));
+    tensors.push(("lm_head.weight".into(), vec![96, 128], wave));
+    let model = scratch.checkpoint(&config, &tensors);
+    fs::remove_file(model.join("tokenizer.model")).unwrap();
+    let letter = |n: u32| char::from_u32(0x100 + n).unwrap().to_string();
+    let tokenizer = |size: u32| {
+        let vocab = (0..size).map(|n| (letter(n), n.into()));
+        json!({
+            "version": "1.0", "added_tokens": [],
+            "model": {"type": "BPE", "byte_fallback": true,
+                "vocab": vocab.collect::<serde_json::Map<String, Json>>(), "merges": []},
+        })
+    };
+    fs::write(model.join("tokenizer.json"), tokenizer(90).to_string()).unwrap();
+    let output = scratch.path("out.gguf");
+    quantize(&model, "q8_0", &output, &[]);
+    let (said, wrong, status) = orinplan(&["fit", output.to_str().unwrap()]);
+    assert_eq!((status, wrong.as_str()), (0, ""), "{said}");
+    let header = Written::read(&output).header;
+    let list = |key: &str| -> Vec<Value> {
+        let value = header.metadata.get(key).unwrap();
+        let elements = gguf::elements(&output, value).unwrap();
+        elements.map(Result::unwrap).collect()
+    };
+    let tokens = list("tokenizer.ggml.tokens");
+    assert_eq!(tokens.len(), 96);
+    assert_eq!(tokens[89], Value::String(letter(89)));
+    assert_eq!(tokens[90], Value::String("[PAD90]".to_owned()));
+    assert_eq!(
+        list("tokenizer.ggml.token_type")[90..],
+        [const { Value::I32(5) }; 6]
+    );
+    assert_eq!(list("tokenizer.ggml.scores").len(), 96);
+
+    fs::write(model.join("tokenizer.json"), tokenizer(97).to_string()).unwrap();
+    let to = scratch.path("more.gguf");
+    let path = model.to_str().unwrap();
+    let run = [
+        "quantize",
+        path,
+        "--scheme",
+        "q8_0",
+        "--output",
+        to.to_str().unwrap(),
+    ];
+    let told = error(&run);
+    assert!(
+        told.contains("97 tokens") && told.contains("96 rows"),
+        "{told}"
+    );
+    assert!(!to.exists());
+}
