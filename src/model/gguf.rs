@@ -131,6 +131,9 @@ fn extra(facts: &Facts<'_>, layers: &[Layer], tensors: &[Tensor]) -> Result<Extr
     if extra.mla_value_dim == 0 {
         extra.mla_value_dim = facts.or_zero(Key::ValueDim)?;
     }
+    // No key states it.
+    let laurel = tensors.iter().find(|t| t.role == TensorRole::LaurelL);
+    extra.laurel_rank = laurel.and_then(|t| t.shape.first().copied()).unwrap_or(0);
     extra.attention_bias = true;
     extra.mlp_bias = true;
     extra.ssm_norm = has(TensorRole::SsmNorm);

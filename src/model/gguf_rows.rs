@@ -49,7 +49,7 @@ impl Held<'_> {
                 let name = row.role.gguf_name(layer, row.part);
                 match left.remove(name.as_str()) {
                     Some(tensor) => same_shape(tensor, (row.shape)(&place))?,
-                    None if !needs(row, &place) => {}
+                    None if !self.needs(row, &place) => {}
                     None if self.stands_fused(row, layer, &place, tensors)? => {}
                     None => {
                         return Err(ModelError::GgufMissing {
@@ -90,6 +90,14 @@ impl Held<'_> {
         let never = row.role == R::Output && HEADLESS.contains(&self.arch.name);
         let all = places(row, self.dims, self.extra, self.layers);
         all.filter(move |(_, place)| !never && when(place))
+    }
+
+    /// Whether a file must hold the tensor of `row`: not a bias (that of a recurrent block's time
+    /// steps apart), nor a table that conversion computes, nor what reuses another's, which of
+    /// gemma3n is loaded all the same.
+    fn needs(&self, row: &Row, place: &Place<'_>) -> bool {
+        let spare = is_spare(row, place) && self.arch.name != "gemma3n";
+        (row.part != "bias" || row.role == R::SsmDt) && !row.role.is_rope_table() && !spare
     }
 
     /// Whether the tensor of `row` is stored with others in one, or in several of which it is made.
@@ -152,14 +160,6 @@ impl Held<'_> {
         let in_blocks = tensor.layer.is_none_or(|n| (n as usize) < blocks);
         is_ahead || in_blocks && (instead || scale || bias || table)
     }
-}
-
-/// Whether a file must hold the tensor of `row`: not a bias (that of a recurrent block's time steps
-/// apart), nor a table that conversion computes, nor what reuses another's.
-fn needs(row: &Row, place: &Place<'_>) -> bool {
-    (row.part != "bias" || row.role == R::SsmDt)
-        && !row.role.is_rope_table()
-        && !is_spare(row, place)
 }
 
 /// A dimension of one, outermost, is often left out.
