@@ -16,7 +16,8 @@ use crate::validate::{CALIBRATION_SECONDS, LEAST_TOKENS};
 /// Says whether a language model fits a Jetson Orin, in which format, with how much context and how
 /// fast.
 ///
-/// Exit status: 0 it fits, 1 it does not (or a check differs, or a measurement is off), 2 an error.
+/// Exit status: 0 it fits, 1 it does not (or a check differs, or a measurement is off), 2 an error, 130
+/// after Ctrl-C (128 and the number of any signal).
 #[derive(Debug, Parser)]
 #[command(name = "orinplan", version, max_term_width = 100)]
 pub struct Cli {
@@ -232,7 +233,7 @@ impl BackendId {
 pub(super) struct ValidateArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// What runs the model
+    /// What runs the model: candle and llama-bench a GGUF, the others what they serve
     #[arg(long, value_enum, default_value_t)]
     pub backend: BackendId,
     /// Address of the server [default: http://127.0.0.1:8080, Ollama's http://127.0.0.1:11434]
@@ -241,7 +242,7 @@ pub(super) struct ValidateArgs {
     /// Name under which the server has the model [default: the only one it lists; with Ollama MODEL]
     #[arg(long, value_name = "NAME")]
     pub served_model: Option<String>,
-    /// Path of llama-bench [default: searched in PATH and where llama.cpp is usually built]
+    /// File that is llama-bench [default: searched in PATH, in folders named by their full path]
     #[arg(long, value_name = "FILE")]
     pub program: Option<PathBuf>,
     /// Device whose prediction is tried: `host` for this machine, else an id or a profile file
@@ -253,7 +254,8 @@ pub(super) struct ValidateArgs {
     /// Runtime whose prediction is tried [default: that of the backend]
     #[arg(long, value_name = "ID")]
     pub runtime: Option<String>,
-    /// Format that a server has made of MODEL [default: as MODEL is stored]
+    /// Format that a server has made of MODEL [default: as MODEL is stored]; what runs here is a GGUF as
+    /// it is
     #[arg(long, value_name = "ID")]
     pub scheme: Option<String>,
     /// Text to go on from, instead of plain words
@@ -287,7 +289,7 @@ pub(super) struct ValidateArgs {
     /// Percent that an expected value may be off
     #[arg(long, value_name = "PERCENT", default_value_t = 15.0, value_parser = parse_percent)]
     pub tolerance: f64,
-    /// Longest silence of a server, in seconds
+    /// Longest silence of a server, in seconds; a request may take twice that, and a second a token
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
     /// Keep what was measured: plans for this runtime and device are corrected by it

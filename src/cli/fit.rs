@@ -1,5 +1,6 @@
 //! `orinplan fit`: open, describe, plan, report.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -296,7 +297,7 @@ fn check(path: &Path, differences: &[String]) -> anyhow::Result<Outcome> {
     Ok(Outcome::No)
 }
 
-/// Writes a file whole or not at all: beside its place first, then renamed. What is there and is no
+/// Writes a file whole or not at all: beside its place first, on the disk, then renamed. What is there and is no
 /// regular file, such as `/dev/null`, is written to and never replaced.
 pub(super) fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
     let shown = path.display();
@@ -309,10 +310,17 @@ pub(super) fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
     let is_special = std::fs::metadata(path).is_ok_and(|there| !there.is_file());
     let written = match is_special {
         true => std::fs::write(path, text),
-        false => std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path)),
+        false => write_synced(&partial, text).and_then(|()| std::fs::rename(&partial, path)),
     };
-    if written.is_err() {
-        let _ = std::fs::remove_file(&partial);
+    match &written {
+        Err(_) => drop(std::fs::remove_file(&partial)),
+        Ok(()) => quantize::sync_name(path),
     }
     written.with_context(|| format!("cannot write {shown}"))
+}
+
+fn write_synced(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }

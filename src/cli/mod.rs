@@ -45,7 +45,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let message = clean(&told(&error));
             let _ = writeln!(std::io::stderr(), "error: {message}");
-            ExitCode::from(2)
+            ExitCode::from(progress::signalled().unwrap_or(2))
         }
     }
 }
@@ -96,6 +96,11 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Says on standard error what goes on without.
+fn warn(message: &str) {
+    let _ = writeln!(std::io::stderr(), "warning: {}", clean(message));
+}
+
 /// An error and its causes. Some messages quote their cause already: it is not said twice.
 fn told(error: &anyhow::Error) -> String {
     let mut message = String::new();
@@ -112,7 +117,12 @@ fn told(error: &anyhow::Error) -> String {
 /// Whether standard output is a terminal whose user has not asked for plain text.
 fn wants_colour() -> bool {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    !plain && std::io::stdout().is_terminal()
+    !plain && !is_dumb() && std::io::stdout().is_terminal()
+}
+
+/// Whether the terminal says that it knows no control sequences.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|name| name == "dumb")
 }
 
 /// One line without control characters: a message may repeat a foreign name.

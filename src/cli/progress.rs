@@ -2,8 +2,8 @@
 //! that end one; and the memory that the program has taken.
 
 use std::io::IsTerminal;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -20,10 +20,7 @@ pub(super) struct Bar {
 impl Bar {
     /// A line for a file of so many tensors and so many bytes of them.
     pub(super) fn new(bytes: Bytes, tensors: usize) -> Bar {
-        let target = match std::io::stderr().is_terminal() {
-            true => ProgressDrawTarget::stderr_with_hz(10),
-            false => ProgressDrawTarget::hidden(),
-        };
+        let target = target();
         let bar = ProgressBar::with_draw_target(Some(bytes.0), target);
         let form = "{bytes} of {total_bytes}, {msg}, {decimal_bytes_per_sec}, {eta} left";
         // The form is one that is known to be right; without it the bar has another look.
@@ -52,10 +49,7 @@ pub(super) struct Spinner(ProgressBar);
 
 impl Spinner {
     pub(super) fn new() -> Spinner {
-        let target = match std::io::stderr().is_terminal() {
-            true => ProgressDrawTarget::stderr_with_hz(10),
-            false => ProgressDrawTarget::hidden(),
-        };
+        let target = target();
         let bar = ProgressBar::with_draw_target(None, target);
         if let Ok(style) = ProgressStyle::with_template("{msg}, {elapsed}") {
             bar.set_style(style);
@@ -73,25 +67,64 @@ impl Spinner {
     }
 }
 
+/// Where a line is drawn: a terminal that can move its cursor.
+fn target() -> ProgressDrawTarget {
+    match std::io::stderr().is_terminal() && !super::is_dumb() {
+        true => ProgressDrawTarget::stderr_with_hz(10),
+        false => ProgressDrawTarget::hidden(),
+    }
+}
+
 /// The most memory that the program has held, files mapped by the system left aside; Linux says so.
 pub(super) fn peak_memory() -> Option<Bytes> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let kib: u64 = own_status("VmHWM:")?
+        .strip_suffix("kB")?
+        .trim()
+        .parse()
+        .ok()?;
     Some(Bytes(kib * 1024))
 }
 
-/// A flag that Ctrl-C and a request to end set. The second one ends the program at once.
+/// What Linux says of this process under a name.
+fn own_status(name: &str) -> Option<String> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim().to_owned())
+}
+
+/// The signal that asked the program to end, if one did.
+static ENDED_BY: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
+
+/// A flag that Ctrl-C, a request to end and a terminal that goes away set. The second one ends the
+/// program at once.
 pub(super) fn cancelled_by_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    use signal_hook::consts::TERM_SIGNALS;
+    use signal_hook::consts::{SIGHUP, TERM_SIGNALS};
     use signal_hook::flag;
     let cancel = Arc::new(AtomicBool::new(false));
-    for &signal in TERM_SIGNALS {
-        flag::register_conditional_shutdown(signal, 2, cancel.clone())
+    let ended_by = ENDED_BY.get_or_init(Arc::default);
+    // `nohup` has the hangup ignored, and that stays so.
+    let ignored = own_status("SigIgn:").and_then(|mask| u64::from_str_radix(&mask, 16).ok());
+    let hangup = ignored.is_none_or(|mask| mask >> (SIGHUP - 1) & 1 == 0);
+    let signals = TERM_SIGNALS.iter().chain(hangup.then_some(&SIGHUP));
+    for &signal in signals {
+        let number = usize::try_from(signal).unwrap_or_default();
+        flag::register_conditional_shutdown(signal, status_of(number).into(), cancel.clone())
+            .and_then(|_| flag::register_usize(signal, ended_by.clone(), number))
             .and_then(|_| flag::register(signal, cancel.clone()))
             .context("signals cannot be caught")?;
     }
     Ok(cancel)
+}
+
+/// The exit status of a program that a signal has ended, as shells have it; `None` if none did.
+pub(super) fn signalled() -> Option<u8> {
+    match ENDED_BY.get()?.load(Ordering::Relaxed) {
+        0 => None,
+        number => Some(status_of(number)),
+    }
+}
+
+/// 128 and the signal's number.
+fn status_of(signal: usize) -> u8 {
+    128 + (signal as u8 & 0x7f)
 }

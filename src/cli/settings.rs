@@ -1,13 +1,21 @@
 //! What the user's configuration folder holds: the calibration of this machine, and what runs taught.
+//! Whoever changes a file holds the folder's lock from reading to writing; a reader sees the file before
+//! or after, since it is replaced whole.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
 use super::fit::write_file;
+use super::warn;
 use crate::device::Cpu;
 use crate::input;
-use crate::runtime::Runs;
+use crate::quantize;
+use crate::runtime::learned::Run;
+use crate::runtime::{Added, Runs};
 use crate::units::Bytes;
 
 /// What `orinplan calibrate` writes.
@@ -18,6 +26,9 @@ const RUNS: &str = "runs.toml";
 
 /// Either has some hundred bytes an entry.
 const LIMIT: Bytes = Bytes(4 << 20);
+
+/// A change takes milliseconds: who waits longer for the lock waits for something that hangs.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The folder of this program's settings: `orinplan` below `XDG_CONFIG_HOME`, else below `~/.config`.
 /// A relative `XDG_CONFIG_HOME` does not count, as its specification has it.
@@ -41,15 +52,36 @@ fn read(name: &str) -> anyhow::Result<Option<(PathBuf, String)>> {
     }
 }
 
-fn write(name: &str, text: &str) -> anyhow::Result<PathBuf> {
+/// The folder, made if it is not there, for this process alone as long as the file is open. Where locks
+/// cannot be had (some network disks), it is taken without.
+fn locked() -> anyhow::Result<(PathBuf, File)> {
     let Some(directory) = directory() else {
         bail!("neither XDG_CONFIG_HOME nor HOME names a folder: there is no place for settings");
     };
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("cannot make {}", directory.display()))?;
-    let path = directory.join(name);
-    write_file(&path, text)?;
-    Ok(path)
+    let folder = File::open(&directory).with_context(|| shown(&directory))?;
+    let since = Instant::now();
+    while !quantize::lock(&folder) {
+        if since.elapsed() > PATIENCE {
+            bail!("{}: another run keeps it locked", directory.display());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok((directory, folder))
+}
+
+/// That settings can be written, before something long is done for them.
+///
+/// # Errors
+/// Why they cannot.
+pub(super) fn check_writable() -> anyhow::Result<()> {
+    let (directory, _lock) = locked()?;
+    let probe = directory.join(format!("writable.{}.partial", std::process::id()));
+    let written = File::create(&probe);
+    let _ = std::fs::remove_file(&probe);
+    written.with_context(|| format!("cannot write in {}", directory.display()))?;
+    Ok(())
 }
 
 /// The calibration of this machine.
@@ -61,27 +93,42 @@ pub(super) fn calibration() -> anyhow::Result<Option<Cpu>> {
 
 /// Keeps a calibration; returns where.
 pub(super) fn keep_calibration(cpu: &Cpu) -> anyhow::Result<PathBuf> {
-    write(CALIBRATION, &cpu.text())
+    let (directory, _lock) = locked()?;
+    let path = directory.join(CALIBRATION);
+    write_file(&path, &cpu.text())?;
+    Ok(path)
 }
 
-/// The runs on record.
+/// The runs on record. What is none is told and left out.
 pub(super) fn runs() -> anyhow::Result<Runs> {
-    match read(RUNS)? {
-        Some((path, text)) => Ok(Runs::parse(&text, &shown(&path))?),
-        None => Ok(Runs::default()),
+    let Some((path, text)) = read(RUNS)? else {
+        return Ok(Runs::default());
+    };
+    let (runs, left_out) = Runs::parse(&text, &shown(&path))?;
+    for line in left_out {
+        warn(&line);
     }
+    Ok(runs)
 }
 
-/// Keeps the runs; returns where.
-pub(super) fn keep_runs(runs: &Runs) -> anyhow::Result<PathBuf> {
-    write(RUNS, &runs.text())
+/// Adds a run to those on record. Returns where they are, and what became of it.
+pub(super) fn keep_run(run: Run) -> anyhow::Result<(PathBuf, Added)> {
+    let (directory, _lock) = locked()?;
+    let path = directory.join(RUNS);
+    let mut runs = runs()?;
+    let added = runs.add(run);
+    if added == Added::Kept {
+        write_file(&path, &runs.text())?;
+    }
+    Ok((path, added))
 }
 
 /// Removes both; returns the files that were there.
 pub(super) fn forget() -> anyhow::Result<Vec<PathBuf>> {
-    let Some(directory) = directory() else {
+    if directory().is_none_or(|directory| !directory.is_dir()) {
         return Ok(Vec::new());
-    };
+    }
+    let (directory, _lock) = locked()?;
     let mut removed = Vec::new();
     for name in [CALIBRATION, RUNS] {
         let path = directory.join(name);

@@ -95,6 +95,24 @@ pub fn process(root: &Path, pid: u32) -> Option<Process> {
     })
 }
 
+/// The processes that `pid` started and those that they did, as far as the kernel lists them.
+pub fn descendants(root: &Path, pid: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    let mut open = vec![pid];
+    while let Some(pid) = open.pop() {
+        let threads = entries(root, &format!("proc/{pid}/task"), "");
+        let lists = threads.iter().map(|thread| format!("{thread}/children"));
+        let text: String = lists.filter_map(|list| probe::text(root, &list)).collect();
+        for child in text.split_whitespace().filter_map(|word| word.parse().ok()) {
+            if found.len() < MOST_ENTRIES && !found.contains(&child) {
+                found.push(child);
+                open.push(child);
+            }
+        }
+    }
+    found
+}
+
 /// Makes the kernel forget the peak of this process's memory, so that the next one is seen. Where it
 /// cannot, the peak is that since the start.
 pub fn forget_peak() {

@@ -19,7 +19,7 @@ mod what_if;
 mod wire;
 
 pub use activity::{
-    Activity, Clock, Process, ProcessorTime, activity, forget_peak, listener, process,
+    Activity, Clock, Process, ProcessorTime, activity, descendants, forget_peak, listener, process,
 };
 pub use cpu::{CalibrationError, Cpu, FormatRate};
 pub use detect::{DetectedDevice, MemoryNow, detect};

@@ -30,6 +30,7 @@ pub use job::{Job, Options, Planned};
 pub use metadata::metadata;
 pub use note::Note;
 pub use output::OutputError;
+pub(crate) use output::{lock, sync_name};
 pub use pipeline::Progress;
 pub use tally::Tally;
 

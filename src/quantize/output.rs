@@ -174,7 +174,7 @@ pub(super) fn check_space(target: &Path, bytes: Bytes) -> Result<(), OutputError
 
 /// Brings a new name to the disk, which its directory holds; where that cannot be had, it soon will
 /// be there.
-pub(super) fn sync_name(target: &Path) {
+pub(crate) fn sync_name(target: &Path) {
     if let Ok(directory) = File::open(directory(target)) {
         let _ = directory.sync_all();
     }
@@ -210,7 +210,7 @@ pub(super) fn is_at(file: &File, path: &Path) -> bool {
 
 /// Takes the file for this run alone. Where locks cannot be had (some network disks), it is taken
 /// without.
-pub(super) fn lock(file: &File) -> bool {
+pub(crate) fn lock(file: &File) -> bool {
     #[cfg(unix)]
     {
         use rustix::fs::{FlockOperation, flock};

@@ -12,7 +12,7 @@ use crate::plan::speed::Spread;
 use crate::plan::{Plan, Workload};
 use crate::units::Bytes;
 use crate::validate::{
-    Check, Comparison, Finding, Line, Measured, PeakMemory, Quantity, Statistics,
+    Check, Comparison, Doubt, Finding, Line, Measured, PeakMemory, Quantity, Statistics,
 };
 
 /// The document's first key.
@@ -39,13 +39,19 @@ pub struct Report<'a> {
 
 /// What became of a run that was to be kept.
 #[derive(Debug)]
-pub struct Saved {
-    /// Where runs are.
-    pub path: PathBuf,
-    /// Whether it is among them; one that was disturbed does not take the place of one that was not.
-    pub kept: bool,
-    /// Codes of the reasons for which it may be off.
-    pub disturbed: Vec<&'static str>,
+pub enum Saved {
+    /// It is among the runs.
+    Kept {
+        /// Where they are.
+        path: PathBuf,
+        /// Codes of the reasons for which it may be off.
+        disturbed: Vec<&'static str>,
+    },
+    /// It is not.
+    Not {
+        /// Why.
+        why: String,
+    },
 }
 
 /// How a validation ended.
@@ -121,7 +127,7 @@ pub fn document(report: &Report<'_>) -> Value {
         "kv_type_k": workload.type_k.name().to_lowercase(),
         "kv_type_v": workload.type_v.name().to_lowercase(),
         "ubatch": workload.ubatch,
-        "repeats": measured.decode.len(),
+        "repeats": measured.repeats,
     });
     let peak = values(Quantity::Memory).and_then(|line| line.predicted);
     let peak = peak.map_or(plan.memory.total().0, |spread| spread.expected as u64);
@@ -137,7 +143,8 @@ pub fn document(report: &Report<'_>) -> Value {
         "prefill_tokens_per_second": mean(&measured.prefill),
         "decode_tokens_per_second": mean(&measured.decode),
         "time_to_first_token_seconds": mean(&measured.first_token),
-        "peak_memory_bytes": values(Quantity::Memory).map(|line| line.measured.mean as u64),
+        "peak_memory_bytes": values(Quantity::Memory)
+            .and_then(|line| Some(line.measured?.mean as u64)),
         "spread": {
             "prefill_tokens_per_second": statistics(&measured.prefill),
             "decode_tokens_per_second": statistics(&measured.decode),
@@ -154,6 +161,8 @@ pub fn document(report: &Report<'_>) -> Value {
         "text": measured.text,
         "remarks": measured.remarks,
     });
+    document["not_measured"] = measured.doubts.iter().map(doubt_json).collect();
+    document["compared"] = comparison.judged().map(|line| key(line.quantity)).collect();
     document["error"] = json!({
         "decode_percent": percent(Quantity::Decode),
         "prefill_percent": percent(Quantity::Prefill),
@@ -163,15 +172,33 @@ pub fn document(report: &Report<'_>) -> Value {
     document["tolerance_percent"] = rounded(comparison.tolerance).into();
     document["within_tolerance"] = comparison.within().into();
     document["checks"] = checks.iter().map(check_json).collect();
-    document["saved"] = json!(report.saved.as_ref().is_some_and(|saved| saved.kept));
+    document["saved"] = matches!(report.saved, Some(Saved::Kept { .. })).into();
+    if let Some(Saved::Not { why }) = &report.saved {
+        document["not_saved"] = why.as_str().into();
+    }
     document
 }
 
 fn verdict_word(comparison: &Comparison) -> &'static str {
-    match (comparison.within(), comparison.judged().next()) {
+    match (comparison.within(), comparison.judged().count()) {
+        (_, 0) => "nothing_to_compare",
+        (false, _) => "off",
+        (true, compared) if compared < Quantity::ALL.len() => "partly_within_tolerance",
         (true, _) => "within_tolerance",
-        (false, Some(_)) => "off",
-        (false, None) => "nothing_to_compare",
+    }
+}
+
+fn doubt_json(doubt: &Doubt) -> Value {
+    json!({ "quantity": key(doubt.quantity), "reason": doubt.reason })
+}
+
+/// A quantity's name in documents.
+fn key(quantity: Quantity) -> &'static str {
+    match quantity {
+        Quantity::Decode => "decode_tokens_per_second",
+        Quantity::Prefill => "prefill_tokens_per_second",
+        Quantity::FirstToken => "time_to_first_token_seconds",
+        Quantity::Memory => "peak_memory_bytes",
     }
 }
 
@@ -232,7 +259,15 @@ pub fn text(report: &Report<'_>) -> String {
             told(&mut out, report, measured);
             out.push_str(&table(comparison).text(" "));
             out.push('\n');
-            memory_line(&mut out, memory);
+            for doubt in &measured.doubts {
+                // Of memory there are several figures: the reason names which.
+                let name = match doubt.quantity {
+                    Quantity::Memory => String::new(),
+                    quantity => format!("{}: ", name(quantity)),
+                };
+                wrapped(&mut out, &format!("not measured: {name}{}", doubt.reason));
+            }
+            memory_line(&mut out, measured, memory);
             verdict(&mut out, comparison);
             reasons(&mut out, comparison, checks);
             for remark in &measured.remarks {
@@ -243,18 +278,19 @@ pub fn text(report: &Report<'_>) -> String {
             }
         }
     }
-    if let Some(saved) = &report.saved {
-        let (path, why) = (saved.path.display(), saved.disturbed.join(", "));
-        let said = match (saved.kept, why.is_empty()) {
-            (true, true) => format!("kept in {path}"),
-            (true, false) => {
-                format!("kept in {path} as disturbed ({why}): it counts while there is no other")
-            }
-            (false, _) => {
-                format!("not kept: {path} has a run of this model that was not disturbed ({why})")
-            }
-        };
-        line(&mut out, format_args!("{said}"));
+    match &report.saved {
+        None => {}
+        Some(Saved::Kept { path, disturbed }) => {
+            let path = path.display();
+            let said = match disturbed.join(", ") {
+                why if why.is_empty() => format!("kept in {path}"),
+                why => format!(
+                    "kept in {path} as disturbed ({why}): it counts while there is no other"
+                ),
+            };
+            line(&mut out, format_args!("{said}"));
+        }
+        Some(Saved::Not { why }) => line(&mut out, format_args!("not kept: {why}")),
     }
     out
 }
@@ -282,15 +318,19 @@ fn told(out: &mut String, report: &Report<'_>, measured: &Measured) {
         true => report.backend.to_owned(),
         false => measured.engine.clone(),
     };
-    let prompt = measured
-        .prompt_tokens
-        .map_or("unknown".to_owned(), |tokens| tokens.to_string());
+    let count = |tokens: Option<u64>| tokens.map_or("unknown".to_owned(), |n| n.to_string());
+    let (prompt, generated) = (
+        count(measured.prompt_tokens),
+        count(measured.generated_tokens),
+    );
     wrapped(
         out,
         &format!(
-            "measured with {engine}: prompt of {prompt} tokens, {} generated, {} repeats",
-            measured.generated_tokens,
-            measured.decode.len()
+            "measured with {engine}: prompt of {prompt} tokens, {generated} generated, {}",
+            match measured.repeats {
+                1 => "1 repeat".to_owned(),
+                repeats => format!("{repeats} repeats"),
+            }
         ),
     );
     out.push('\n');
@@ -318,13 +358,8 @@ fn table(comparison: &Comparison) -> Table {
     ]);
     for row in &comparison.lines {
         let show = |value: f64| shown(row.quantity, value);
-        let spread = match row.measured.count {
-            1 => String::new(),
-            _ => format!(
-                "± {:.1} %",
-                row.measured.deviation / row.measured.mean.max(f64::MIN_POSITIVE) * 100.0
-            ),
-        };
+        let spread = row.spread_percent();
+        let spread = spread.map_or(String::new(), |percent| format!("± {percent:.1} %"));
         let predicted =
             |end: fn(Spread) -> f64| row.predicted.map_or("-".to_owned(), |p| show(end(p)));
         table.row([
@@ -332,7 +367,7 @@ fn table(comparison: &Comparison) -> Table {
             predicted(|p| p.low),
             predicted(|p| p.expected),
             predicted(|p| p.high),
-            show(row.measured.mean),
+            row.measured.map_or("-".to_owned(), |seen| show(seen.mean)),
             spread,
             percent(row),
             word(row, comparison.tolerance).to_owned(),
@@ -350,6 +385,7 @@ fn percent(row: &Line) -> String {
 fn word(row: &Line, tolerance: f64) -> &'static str {
     let off = row.error_percent().map_or(0.0, f64::abs);
     match (row.judged, off <= tolerance) {
+        (false, _) if row.measured.is_none() => "not measured",
         (false, _) if row.predicted.is_none() => "not predicted",
         (false, _) => "not judged: the prompt is short",
         (true, true) => "ok",
@@ -375,38 +411,50 @@ fn shown(quantity: Quantity, value: f64) -> String {
     }
 }
 
-fn memory_line(out: &mut String, memory: &PeakMemory) {
-    let figures = [
-        ("resident in the process", memory.resident),
-        ("fall of MemAvailable", memory.available_drop),
-        ("rise of tegrastats' RAM", memory.tegrastats_rise),
-        ("by the engine's account", memory.engine),
-    ];
+fn memory_line(out: &mut String, measured: &Measured, memory: &PeakMemory) {
+    let figures = memory.figures();
     let said: Vec<String> = figures
         .iter()
-        .filter_map(|(name, bytes)| Some(format!("{} {name}", (*bytes)?)))
+        .filter_map(|(figure, bytes)| Some(format!("{} {}", (*bytes)?, figure.words())))
         .collect();
-    if said.is_empty() {
-        wrapped(
-            out,
-            "peak memory is not measured: the engine's process is not one of this user on this machine",
-        );
-    } else {
+    let was_doubted = |doubt: &Doubt| doubt.quantity == Quantity::Memory;
+    if !said.is_empty() {
         wrapped(out, &format!("memory seen: {}", said.join(", ")));
+    } else if !measured.doubts.iter().any(was_doubted) {
+        let why = match memory.short {
+            Some(_) => "the program ended before it was seen",
+            None => "the engine's process is not one of this user on this machine",
+        };
+        wrapped(out, &format!("peak memory is not measured: {why}"));
     }
 }
 
 fn verdict(out: &mut String, comparison: &Comparison) {
     let tolerance = comparison.tolerance;
+    let compared: Vec<&str> = comparison
+        .judged()
+        .map(|line| name(line.quantity))
+        .collect();
+    let share = format!(
+        "{} of {} figures compared",
+        compared.len(),
+        Quantity::ALL.len()
+    );
     let text = match verdict_word(comparison) {
         "within_tolerance" => format!("WITHIN {tolerance} %"),
+        "partly_within_tolerance" => format!(
+            "{}: within {tolerance} % {} {}",
+            share.to_uppercase(),
+            if compared.len() == 1 { "is" } else { "are" },
+            compared.join(" and ")
+        ),
         "off" => {
             let off: Vec<String> = comparison
                 .off()
                 .map(|row| format!("{} by {}", name(row.quantity), percent(row)))
                 .collect();
             format!(
-                "OFF by more than {tolerance} %: the prediction of {}",
+                "OFF by more than {tolerance} %: the prediction of {} ({share})",
                 off.join(", ")
             )
         }

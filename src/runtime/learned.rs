@@ -2,7 +2,7 @@
 //! that follow from them.
 //!
 //! In: the text of the file of runs. Out: [`Runs`], and from them [`Learned`]. Pure: whoever knows where
-//! the file lies reads and writes it.
+//! the file lies reads and writes it. What no run can have measured is neither taken in nor written.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,13 +12,14 @@ const SCHEMA: &str = "orinplan.runs/1";
 /// Runs that are kept; the oldest go first.
 const MOST: usize = 500;
 
+/// A measurement this many times above or below its prediction is an error of one of the two.
+const FAR: f64 = 100.0;
+
 /// Runs on record, oldest first.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Runs {
     schema: String,
     /// The runs.
-    #[serde(default)]
     pub run: Vec<Run>,
 }
 
@@ -63,6 +64,47 @@ pub struct Pair {
     pub measured: f64,
 }
 
+impl Pair {
+    /// The pair, if both are numbers above 0 and no more apart than a run can be from its prediction.
+    pub fn new(predicted: f64, measured: f64) -> Option<Pair> {
+        let pair = Pair {
+            predicted,
+            measured,
+        };
+        pair.problem().is_none().then_some(pair)
+    }
+
+    fn problem(&self) -> Option<String> {
+        let positive = |value: f64| value.is_finite() && value > 0.0;
+        match [self.predicted, self.measured].map(positive) {
+            [false, _] => Some(format!(
+                "`predicted` is {}, no number above 0",
+                self.predicted
+            )),
+            [_, false] => Some(format!(
+                "`measured` is {}, no number above 0",
+                self.measured
+            )),
+            _ if !(1.0 / FAR..=FAR).contains(&(self.measured / self.predicted)) => Some(format!(
+                "`measured` {} is more than {FAR} times from `predicted` {}",
+                self.measured, self.predicted
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// What became of a run that was to be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It is among the runs.
+    Kept,
+    /// It was disturbed, and there is one of the same model that was not.
+    Outweighed,
+    /// Nothing in it can be learned from.
+    Empty,
+}
+
 /// What runs say about one runtime on one device in one power mode.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Learned {
@@ -89,12 +131,40 @@ pub struct Factor {
 
 /// Why a file holds no runs.
 #[derive(Debug, thiserror::Error)]
-#[error("{file}: {problem}; `orinplan calibrate --reset` forgets what was learned")]
+#[error(
+    "{file}: {problem}; mend it or move it away, or forget all that was measured with `orinplan calibrate --reset`"
+)]
 pub struct RunsError {
     /// The file.
     pub file: String,
     /// What is wrong with it.
     pub problem: String,
+}
+
+/// The file with its entries as they are, so that one that is none does not cost the others.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listed {
+    schema: String,
+    #[serde(default)]
+    run: Vec<toml::Table>,
+}
+
+impl Run {
+    fn read(entry: toml::Table) -> Result<Run, String> {
+        let mut run: Run = entry
+            .try_into()
+            .map_err(|error: toml::de::Error| error.message().to_owned())?;
+        let problem = run
+            .pairs_mut()
+            .into_iter()
+            .find_map(|pair| (*pair)?.problem());
+        problem.map_or(Ok(run), Err)
+    }
+
+    fn pairs_mut(&mut self) -> [&mut Option<Pair>; 3] {
+        [&mut self.decode, &mut self.prefill, &mut self.memory]
+    }
 }
 
 impl Default for Runs {
@@ -107,38 +177,34 @@ impl Default for Runs {
 }
 
 impl Runs {
-    /// Reads runs; `file` is the file's name for messages.
+    /// Reads runs; `file` is the file's name for messages. Returns them with a line for each entry that
+    /// is none and was left out.
     ///
     /// # Errors
-    /// [`RunsError`] where the text is not TOML of this form, or a value is not a positive number.
-    pub fn parse(text: &str, file: &str) -> Result<Runs, RunsError> {
+    /// [`RunsError`] where the text is not TOML, or not a list of runs of this form.
+    pub fn parse(text: &str, file: &str) -> Result<(Runs, Vec<String>), RunsError> {
         let wrong = |problem: String| RunsError {
             file: file.to_owned(),
             problem,
         };
-        let runs: Runs = toml::from_str(text).map_err(|error| wrong(error.message().to_owned()))?;
-        if runs.schema != SCHEMA {
+        let listed: Listed =
+            toml::from_str(text).map_err(|error| wrong(error.message().to_owned()))?;
+        if listed.schema != SCHEMA {
             return Err(wrong(format!(
                 "its schema is `{}`, not {SCHEMA}",
-                runs.schema
+                listed.schema
             )));
         }
-        let positive = |value: f64| value.is_finite() && value > 0.0;
-        for (run, number) in runs.run.iter().zip(1..) {
-            let pairs = [run.decode, run.prefill, run.memory].into_iter().flatten();
-            for Pair {
-                predicted,
-                measured,
-            } in pairs
-            {
-                if !positive(predicted) || !positive(measured) {
-                    return Err(wrong(format!(
-                        "run {number} holds a value that is no number above 0"
-                    )));
+        let (mut runs, mut left_out) = (Runs::default(), Vec::new());
+        for (entry, number) in listed.run.into_iter().zip(1..) {
+            match Run::read(entry) {
+                Ok(run) => runs.run.push(run),
+                Err(problem) => {
+                    left_out.push(format!("{file}: run {number} is left out: {problem}"))
                 }
             }
         }
-        Ok(runs)
+        Ok((runs, left_out))
     }
 
     /// The file's text.
@@ -149,18 +215,24 @@ impl Runs {
         )
     }
 
-    /// Adds a run. An earlier one of the same model, format, runtime, device and mode gives way to it,
-    /// unless only the new one was disturbed: then that is left out, and the answer is `false`.
-    pub fn add(&mut self, run: Run) -> bool {
+    /// Adds a run, without what it cannot have measured. An earlier one of the same model, format,
+    /// runtime, device and mode gives way to it, unless only the new one was disturbed.
+    pub fn add(&mut self, mut run: Run) -> Added {
+        for pair in run.pairs_mut() {
+            *pair = pair.filter(|pair| pair.problem().is_none());
+        }
+        if run.pairs_mut().iter().all(|pair| pair.is_none()) {
+            return Added::Empty;
+        }
         let quiet = |old: &Run| old.disturbed.is_empty() && key(old) == key(&run);
         if !run.disturbed.is_empty() && self.run.iter().any(quiet) {
-            return false;
+            return Added::Outweighed;
         }
         self.run.retain(|old| key(old) != key(&run));
         self.run.push(run);
         let surplus = self.run.len().saturating_sub(MOST);
         self.run.drain(..surplus);
-        true
+        Added::Kept
     }
 
     /// What the runs say about every runtime and power mode of `device`, in the order of their first
@@ -292,6 +364,10 @@ mod tests {
         runs.learned("ollama", "orin-nano-8gb", "15W").unwrap()
     }
 
+    fn read(text: &str) -> (Runs, Vec<String>) {
+        Runs::parse(text, "runs.toml").unwrap()
+    }
+
     #[test]
     fn runs_draw_the_factor_from_one_to_their_median() {
         let mut runs = Runs::default();
@@ -318,7 +394,7 @@ mod tests {
         runs.add(run("a", 10.0));
         assert_eq!(runs.run.len(), 1);
         assert_eq!(learned(&runs).decode.unwrap().value, 1.0);
-        assert_eq!(Runs::parse(&runs.text(), "runs.toml").unwrap(), runs);
+        assert_eq!(read(&runs.text()), (runs.clone(), Vec::new()));
     }
 
     #[test]
@@ -328,32 +404,76 @@ mod tests {
             ..run(model, measured)
         };
         let mut runs = Runs::default();
-        assert!(runs.add(disturbed("a", 5.0)));
+        assert_eq!(runs.add(disturbed("a", 5.0)), Added::Kept);
         assert_eq!(learned(&runs).decode.unwrap().value, 0.5f64.sqrt());
-        assert_eq!(Runs::parse(&runs.text(), "runs.toml").unwrap(), runs);
+        assert_eq!(read(&runs.text()), (runs.clone(), Vec::new()));
         // A quiet run of another model outweighs it, one of the same takes its place for good.
         runs.add(run("b", 10.0));
         assert_eq!(learned(&runs).decode.unwrap().value, 1.0);
-        assert!(runs.add(run("a", 10.0)));
-        assert!(!runs.add(disturbed("a", 5.0)));
+        assert_eq!(runs.add(run("a", 10.0)), Added::Kept);
+        assert_eq!(runs.add(disturbed("a", 5.0)), Added::Outweighed);
         assert_eq!(learned(&runs).decode.unwrap().count, 2);
     }
 
     #[test]
-    fn files_that_hold_no_runs_are_refused() {
-        let text = {
-            let mut runs = Runs::default();
-            runs.add(run("a", 20.0));
-            runs.text()
-        };
-        for (from, to) in [
-            ("orinplan.runs/1", "orinplan.runs/9"),
-            ("measured = 20.0", "measured = -1.0"),
-            ("measured = 20.0", "measured = nan"),
-            ("engine", "motor"),
+    fn an_entry_that_is_no_run_costs_itself_alone() {
+        let mut both = Runs::default();
+        both.add(run("a", 20.0));
+        both.add(run("b", 30.0));
+        let mut second = Runs::default();
+        second.add(run("b", 30.0));
+        for (from, to, says) in [
+            ("measured = 20.0", "measured = 0.0", "`measured` is 0"),
+            ("measured = 20.0", "measured = nan", "`measured` is NaN"),
+            ("measured = 20.0", "measured = \"x\"", "invalid type"),
+            ("measured = 20.0", "measured = 219732.0", "100 times"),
+            ("predicted = 10.0", "predicted = -1.0", "`predicted` is -1"),
+            ("engine", "motor", "motor"),
         ] {
-            let error = Runs::parse(&text.replacen(from, to, 1), "runs.toml").unwrap_err();
-            let message = error.to_string();
+            let text = both.text().replacen(from, to, 1);
+            let (left, said) = read(&text);
+            assert_eq!(left, second, "{to}");
+            assert!(
+                said.len() == 1
+                    && said[0].starts_with("runs.toml: run 1 is left out: ")
+                    && said[0].contains(says),
+                "{said:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_no_run_can_have_measured_is_not_written() {
+        let mut runs = Runs::default();
+        let odd = Run {
+            memory: Some(Pair {
+                predicted: 1e9,
+                measured: 0.0,
+            }),
+            ..run("a", 20.0)
+        };
+        assert_eq!(runs.add(odd.clone()), Added::Kept);
+        assert_eq!((runs.run[0].memory, runs.run[0].decode), (None, odd.decode));
+        assert_eq!(read(&runs.text()), (runs.clone(), Vec::new()));
+        let empty = Run {
+            decode: None,
+            ..odd
+        };
+        assert_eq!(runs.add(empty), Added::Empty);
+        assert_eq!(runs.run.len(), 1);
+        assert_eq!(Pair::new(10.0, f64::INFINITY), None);
+    }
+
+    #[test]
+    fn files_that_hold_no_list_of_runs_are_refused() {
+        for text in [
+            "schema = \"orinplan.runs/9\"",
+            "run = 3",
+            "[[[",
+            "",
+            "schema = \"orinplan.runs/1\"\nmore = 1",
+        ] {
+            let message = Runs::parse(text, "runs.toml").unwrap_err().to_string();
             assert!(
                 message.starts_with("runs.toml: ") && message.contains("--reset"),
                 "{message}"

@@ -9,6 +9,6 @@ pub mod profile;
 pub mod record;
 pub mod registry;
 
-pub use learned::{Learned, Runs};
+pub use learned::{Added, Learned, Runs};
 pub use profile::RuntimeProfile;
 pub use registry::{RuntimeError, builtin_ids, find, parse};

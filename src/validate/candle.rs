@@ -58,8 +58,9 @@ pub(super) fn measure(
             Engine::Cuda => "candle, CUDA".to_owned(),
             Engine::Cpu | Engine::Tensors => format!("candle, {} threads", threads()),
         },
+        repeats: request.repeats,
         prompt_tokens: Some(prompt.len() as u64),
-        generated_tokens: request.tokens,
+        generated_tokens: Some(request.tokens),
         decode_depth: prompt.len() as u64,
         on_gpu: Some(engine == Engine::Cuda),
         ..Measured::default()

@@ -14,7 +14,7 @@ use crate::units::Bytes;
 pub const LEAST_PROMPT: u64 = 32;
 
 /// What is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Quantity {
     /// Decoded tokens a second.
     Decode,
@@ -26,6 +26,16 @@ pub enum Quantity {
     Memory,
 }
 
+impl Quantity {
+    /// All of them, in the order of reports.
+    pub const ALL: [Quantity; 4] = [
+        Quantity::Decode,
+        Quantity::Prefill,
+        Quantity::FirstToken,
+        Quantity::Memory,
+    ];
+}
+
 /// One quantity, predicted and measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Line {
@@ -33,8 +43,8 @@ pub struct Line {
     pub quantity: Quantity,
     /// Low, expected and high; `None` where the plan has no number.
     pub predicted: Option<Spread>,
-    /// Over the repeats.
-    pub measured: Statistics,
+    /// Over the repeats; `None` where nothing was measured, or nothing that can be.
+    pub measured: Option<Statistics>,
     /// Whether the verdict depends on it.
     pub judged: bool,
 }
@@ -42,7 +52,7 @@ pub struct Line {
 /// All that could be compared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
-    /// One line a quantity that was measured.
+    /// One line a quantity.
     pub lines: Vec<Line>,
     /// Percent that a judged line may be off, either way.
     pub tolerance: f64,
@@ -70,6 +80,43 @@ pub struct PeakMemory {
     pub tegrastats_rise: Option<Bytes>,
     /// What the engine says.
     pub engine: Option<Bytes>,
+    /// How often the program was looked at, if it ended before much could be seen.
+    pub short: Option<u32>,
+}
+
+/// A way to see the peak of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Figure {
+    /// [`PeakMemory::resident`].
+    Resident,
+    /// [`PeakMemory::available_drop`].
+    AvailableDrop,
+    /// [`PeakMemory::tegrastats_rise`].
+    TegrastatsRise,
+    /// [`PeakMemory::engine`].
+    Engine,
+}
+
+impl Figure {
+    /// In words that follow a number of bytes.
+    pub fn words(self) -> &'static str {
+        match self {
+            Figure::Resident => "resident in the process",
+            Figure::AvailableDrop => "fall of MemAvailable",
+            Figure::TegrastatsRise => "rise of tegrastats' RAM",
+            Figure::Engine => "by the engine's account",
+        }
+    }
+
+    /// Whether the weights of a model are in it: a GPU's are in no process, a processor's may be mapped
+    /// files, which are free memory still.
+    pub(super) fn has_weights(self, on_gpu: bool) -> bool {
+        match self {
+            Figure::Resident => !on_gpu,
+            Figure::AvailableDrop | Figure::TegrastatsRise => on_gpu,
+            Figure::Engine => true,
+        }
+    }
 }
 
 impl PeakMemory {
@@ -86,7 +133,23 @@ impl PeakMemory {
                     .map(|(first, most)| most.saturating_sub(first)),
             ),
             engine: measured.engine_memory,
+            short: watched.short,
         }
+    }
+
+    /// Every figure.
+    pub fn figures(&self) -> [(Figure, Option<Bytes>); 4] {
+        let mut copy = *self;
+        copy.figures_mut().map(|(figure, bytes)| (figure, *bytes))
+    }
+
+    pub(super) fn figures_mut(&mut self) -> [(Figure, &mut Option<Bytes>); 4] {
+        [
+            (Figure::Resident, &mut self.resident),
+            (Figure::AvailableDrop, &mut self.available_drop),
+            (Figure::TegrastatsRise, &mut self.tegrastats_rise),
+            (Figure::Engine, &mut self.engine),
+        ]
     }
 
     /// The figure that the plan's total is held against: on a board whose GPU shares the memory the
@@ -102,14 +165,21 @@ impl PeakMemory {
 impl Line {
     /// Percent that the expected value is above the measured mean; negative below it.
     pub fn error_percent(&self) -> Option<f64> {
-        let expected = self.predicted?.expected;
-        (self.measured.mean > 0.0).then(|| (expected / self.measured.mean - 1.0) * 100.0)
+        let (expected, mean) = (self.predicted?.expected, self.measured?.mean);
+        (mean > 0.0).then(|| (expected / mean - 1.0) * 100.0)
     }
 
     /// Whether the measured mean lies between the predicted low and high.
     pub fn in_range(&self) -> bool {
-        let inside = |spread: Spread| (spread.low..=spread.high).contains(&self.measured.mean);
-        self.predicted.is_some_and(inside)
+        let both = self.predicted.zip(self.measured);
+        both.is_some_and(|(spread, seen)| (spread.low..=spread.high).contains(&seen.mean))
+    }
+
+    /// How far repeats were apart: the standard deviation in percent of the mean. `None` of fewer than
+    /// two.
+    pub fn spread_percent(&self) -> Option<f64> {
+        let seen = self.measured.filter(|seen| seen.count > 1)?;
+        Some(seen.deviation / seen.mean.max(f64::MIN_POSITIVE) * 100.0)
     }
 }
 
@@ -182,13 +252,14 @@ pub fn compare(
     ];
     let lines = rows
         .into_iter()
-        .filter_map(|(quantity, predicted, values, judged)| {
-            Some(Line {
+        .map(|(quantity, predicted, values, judged)| {
+            let measured = Statistics::of(values);
+            Line {
                 quantity,
                 predicted,
-                measured: Statistics::of(values)?,
-                judged: judged && predicted.is_some(),
-            })
+                measured,
+                judged: judged && predicted.is_some() && measured.is_some(),
+            }
         });
     Comparison {
         lines: lines.collect(),

@@ -56,6 +56,18 @@ pub enum ValidateError {
         /// What was seen instead of the end.
         problem: String,
     },
+    /// The answer went on and on without what could be measured.
+    #[error("{url} did not end its answer: {tokens} of {wanted} tokens in {limit}")]
+    Endless {
+        /// What was asked.
+        url: String,
+        /// What was too much.
+        limit: String,
+        /// Tokens, or pieces of the stream, that arrived.
+        tokens: u64,
+        /// Tokens that were asked for.
+        wanted: u64,
+    },
     /// The answer is not in the form that the backend speaks.
     #[error("{origin} answered what is no {expected}: {problem}")]
     Answer {
@@ -87,11 +99,10 @@ pub enum ValidateError {
         least: u64,
     },
     /// llama-bench is not where it was looked for.
-    #[error("llama-bench was not found {looked}; name it with --program FILE")]
-    NoProgram {
-        /// Where it was looked for.
-        looked: String,
-    },
+    #[error(
+        "llama-bench was not found in PATH, in the folders that are named by their full path; name it with --program FILE, such as --program ~/llama.cpp/build/bin/llama-bench"
+    )]
+    NoProgram,
     /// A program could not be started.
     #[error("cannot run {program}: {source}")]
     Start {
@@ -99,6 +110,14 @@ pub enum ValidateError {
         program: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// A program did not end within its time, or printed without end.
+    #[error("{program} was ended: {problem}")]
+    Ended {
+        /// Its path.
+        program: PathBuf,
+        /// What it did.
+        problem: String,
     },
     /// A program failed.
     #[error("{program} ended with {status}: {message}")]

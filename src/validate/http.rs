@@ -10,6 +10,7 @@ use serde_json::Value;
 use ureq::{Agent, Body, http::Response};
 
 use super::error::{ValidateError, one_line};
+use super::stream::Stop;
 
 /// The longest line or document that is read: an answer has some hundred bytes a token.
 const LARGEST: u64 = 16 << 20;
@@ -50,6 +51,8 @@ impl Server {
             .timeout_connect(Some(CONNECT))
             .timeout_recv_response(Some(timeout))
             .timeout_per_read(Some(timeout))
+            // Of a document; an answer that is streamed has its own.
+            .timeout_recv_body(Some(timeout))
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
@@ -75,33 +78,49 @@ impl Server {
     }
 
     /// Posts `request` and hands each line of the answer, with its time since the request, to `line`
-    /// until that says `false` or the answer ends. Returns whether `line` had enough.
+    /// until that says `false` or the answer ends. Returns why it was stopped before, if it was: it took
+    /// longer than `deadline`, or had more than `most` bytes.
     pub(super) fn post_lines(
         &self,
         path: &str,
         request: &Value,
+        (deadline, most): (Duration, u64),
         mut line: impl FnMut(f64, &str) -> Result<bool, ValidateError>,
-    ) -> Result<(), ValidateError> {
+    ) -> Result<Option<Stop>, ValidateError> {
         let url = self.url(path);
         let sent = Instant::now();
         let answer = self
             .agent
             .post(&url)
+            .config()
+            .timeout_recv_body(Some(deadline))
+            .build()
             .content_type("application/json")
             .send(request.to_string());
         let answer = self.accepted(&url, answer)?;
         let mut reader = BufReader::new(answer.into_body().into_reader());
         let mut bytes = Vec::new();
+        let mut left = most;
         loop {
             bytes.clear();
-            let read = (&mut reader).take(LARGEST).read_until(b'\n', &mut bytes);
-            let read = read.map_err(|error| self.broken(&url, &error))?;
+            let longest = LARGEST.min(left);
+            let read = (&mut reader).take(longest).read_until(b'\n', &mut bytes);
+            let read = match read {
+                Err(error) if timeout(&error) == Some(ureq::Timeout::RecvBody) => {
+                    return Ok(Some(Stop::Time));
+                }
+                read => read.map_err(|error| self.broken(&url, &error))?,
+            };
             let arrived = sent.elapsed().as_secs_f64();
+            left = left.saturating_sub(read as u64);
+            if left == 0 {
+                return Ok(Some(Stop::Bytes));
+            }
             if read as u64 >= LARGEST {
                 return Err(too_long(&url));
             }
             if read == 0 || !line(arrived, String::from_utf8_lossy(&bytes).trim())? {
-                return Ok(());
+                return Ok(None);
             }
         }
     }
@@ -185,9 +204,15 @@ impl Server {
 /// Whether a read ended because nothing came: as the system says it, or as the client wraps it.
 fn is_timeout(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{TimedOut, WouldBlock};
-    let wrapped = error.get_ref().and_then(|inner| inner.downcast_ref());
-    matches!(error.kind(), TimedOut | WouldBlock)
-        || matches!(wrapped, Some(ureq::Error::Timeout(_)))
+    matches!(error.kind(), TimedOut | WouldBlock) || timeout(error).is_some()
+}
+
+/// Which of the client's limits ended a read.
+fn timeout(error: &std::io::Error) -> Option<ureq::Timeout> {
+    match error.get_ref()?.downcast_ref()? {
+        ureq::Error::Timeout(which) => Some(*which),
+        _ => None,
+    }
 }
 
 fn too_long(url: &str) -> ValidateError {

@@ -4,12 +4,9 @@
 //! an empty cache, and no time to the first token.
 
 use std::ffi::OsStr;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
 
 use serde::Deserialize;
 
@@ -17,40 +14,18 @@ use super::Request;
 use super::control::Progress;
 use super::error::{ValidateError, one_line};
 use super::measured::Measured;
+use super::program;
 
 /// The program's name.
 const PROGRAM: &str = "llama-bench";
 
-/// Where builds of llama.cpp lie, below the home and the working directory.
-const USUAL: [&str; 4] = [
-    "llama.cpp/build/bin",
-    "llama.cpp/build-cuda/bin",
-    "build/bin",
-    ".local/bin",
-];
-
-/// How often a running program is looked at.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// Finds llama-bench among the directories of `path` (as `PATH` has them), then where builds usually
-/// lie below `places`.
+/// Finds llama-bench in the folders of `path` (as `PATH` has them), and nowhere else: where builds lie
+/// below a folder, a stranger may have put one.
 ///
 /// # Errors
-/// [`ValidateError::NoProgram`] says where it was looked for.
-pub fn find(path: Option<&OsStr>, places: &[PathBuf]) -> Result<PathBuf, ValidateError> {
-    let listed = path.map(std::env::split_paths).into_iter().flatten();
-    let usual = places
-        .iter()
-        .flat_map(|place| USUAL.iter().map(|below| place.join(below)));
-    let mut candidates = listed.chain(usual).map(|directory| directory.join(PROGRAM));
-    candidates
-        .find(|file| file.is_file())
-        .ok_or_else(|| ValidateError::NoProgram {
-            looked: format!(
-                "in PATH nor in {} below the home or working directory",
-                USUAL.join(", ")
-            ),
-        })
+/// [`ValidateError::NoProgram`] where it is in none that is named by its full path.
+pub fn find(path: Option<&OsStr>) -> Result<PathBuf, ValidateError> {
+    program::find(PROGRAM, path).ok_or(ValidateError::NoProgram)
 }
 
 /// Runs `program` on `model`; `started` is told its process.
@@ -83,65 +58,26 @@ pub(super) fn measure(
     if let Some(threads) = request.threads {
         command.args(["-t", &threads.to_string()]);
     }
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|source| ValidateError::Start {
-        program: program.to_owned(),
-        source,
-    })?;
-    started(child.id());
     progress(&Progress::stage(format!(
         "{PROGRAM}, {} repeats",
         request.repeats
     )));
-    let out = child.stdout.take().map(drained);
-    let err = child.stderr.take().map(drained);
-    let wait = |source| ValidateError::Start {
-        program: program.to_owned(),
-        source,
-    };
-    let status = loop {
-        if let Some(status) = child.try_wait().map_err(wait)? {
-            break status;
-        }
-        if cancel.load(Ordering::Relaxed) {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(ValidateError::Cancelled);
-        }
-        thread::sleep(LOOK);
-    };
-    let text = |pipe: Option<thread::JoinHandle<Vec<u8>>>| {
-        let bytes = pipe.and_then(|pipe| pipe.join().ok()).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    let (out, err) = (text(out), text(err));
-    if !status.success() {
-        let last: Vec<&str> = err
-            .lines()
-            .rev()
-            .filter(|line| !line.trim().is_empty())
-            .take(2)
-            .collect();
+    let turns = u32::try_from(request.repeats)
+        .unwrap_or(u32::MAX)
+        .saturating_add(1);
+    let deadline = request.deadline(request.tokens).saturating_mul(turns);
+    let ran = program::run(program, &mut command, deadline, cancel, started)?;
+    if !ran.status.success() {
+        let said = ran.err.lines().rev().filter(|line| !line.trim().is_empty());
+        let mut last: Vec<&str> = said.take(2).collect();
+        last.reverse();
         return Err(ValidateError::Program {
             program: program.to_owned(),
-            status: status.to_string(),
-            message: one_line(&last.into_iter().rev().collect::<Vec<_>>().join("; ")),
+            status: ran.status.to_string(),
+            message: one_line(&last.join("; ")),
         });
     }
-    read(&program.display().to_string(), &out)
-}
-
-/// A pipe, read to its end by a thread of its own so that the program never waits on it.
-fn drained(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        // A pipe that breaks has given what it could; the exit status tells the rest.
-        let _ = pipe.read_to_end(&mut bytes);
-        bytes
-    })
+    read(&program.display().to_string(), &ran.out)
 }
 
 /// One test of llama-bench's JSON. Older builds lack some of what newer ones print.
@@ -186,8 +122,9 @@ pub(super) fn read(origin: &str, text: &str) -> Result<Measured, ValidateError> 
             "llama.cpp b{} {} ({backends})",
             prompt.build_number, prompt.build_commit
         )),
+        repeats: generation.samples_ts.len(),
         prompt_tokens: Some(prompt.n_prompt),
-        generated_tokens: generation.n_gen,
+        generated_tokens: Some(generation.n_gen),
         decode: generation.samples_ts.clone(),
         prefill: prompt.samples_ts.clone(),
         on_gpu: (!backends.is_empty()).then(|| gpu.iter().any(|name| backends.contains(name))),

@@ -1,5 +1,6 @@
 //! What a backend found: rates and times of every repeat, the tokens, and the engine that made them.
 
+use super::compare::Quantity;
 use crate::units::Bytes;
 
 /// A measurement, over all repeats.
@@ -7,10 +8,12 @@ use crate::units::Bytes;
 pub struct Measured {
     /// The engine and its version as it names itself; empty where it does not.
     pub engine: String,
+    /// Measured repeats.
+    pub repeats: usize,
     /// Tokens of the prompt, as the engine counted them; `None` where it does not say.
     pub prompt_tokens: Option<u64>,
-    /// Tokens generated in each repeat.
-    pub generated_tokens: u64,
+    /// Tokens generated in each repeat; `None` where what the engine says cannot be.
+    pub generated_tokens: Option<u64>,
     /// Tokens in the cache before the first one that the decode rate counts.
     pub decode_depth: u64,
     /// Decoded tokens a second, one value a repeat, the first token left out.
@@ -19,6 +22,10 @@ pub struct Measured {
     pub prefill: Vec<f64>,
     /// Seconds from the request to the first token, one value a repeat.
     pub first_token: Vec<f64>,
+    /// Whether rates and times were taken from when tokens arrived here, not from the engine's clock.
+    pub streamed: bool,
+    /// Whether the rate of prompts was, too.
+    pub prefill_streamed: bool,
     /// The longest time between two pieces of a stream, in seconds.
     pub longest_gap: Option<f64>,
     /// Ids of the tokens of the last repeat, where the engine gives them.
@@ -31,6 +38,24 @@ pub struct Measured {
     pub on_gpu: Option<bool>,
     /// What a reader of these numbers should know.
     pub remarks: Vec<String>,
+    /// Figures that were not believed.
+    pub doubts: Vec<Doubt>,
+}
+
+/// A figure that was not believed, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// Of which quantity it was.
+    pub quantity: Quantity,
+    /// Why it cannot be.
+    pub reason: String,
+}
+
+impl Measured {
+    /// Says of a figure why it is not here.
+    pub(super) fn doubt(&mut self, quantity: Quantity, reason: String) {
+        self.doubts.push(Doubt { quantity, reason });
+    }
 }
 
 /// Mean and spread of repeated values.

@@ -2,7 +2,7 @@
 //! was predicted.
 //!
 //! In: a backend and what to ask of it; a plan. Out: [`Measured`], [`Watched`], [`Comparison`] and the
-//! [`Check`]s of what may be wrong. Must not: predict anything itself, or print.
+//! [`Check`]s of what may be wrong. Nothing an engine says is believed before it has passed `plausible`. Must not: predict anything itself, or print.
 
 mod calibrate;
 mod candle;
@@ -14,10 +14,14 @@ mod llama_bench;
 mod measured;
 mod ollama;
 mod openai;
+mod plausible;
+mod program;
 mod prompt;
 mod reasons;
+mod stream;
 mod watch;
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -31,13 +35,16 @@ use crate::model::ModelSpec;
 pub use calibrate::{
     CALIBRATION_SECONDS, CalibrateError, RUNTIME, Tensor, calibrate, write_repeated,
 };
-pub use compare::{Comparison, LEAST_PROMPT, Line, PeakMemory, Predicted, Quantity, compare};
+pub use compare::{
+    Comparison, Figure, LEAST_PROMPT, Line, PeakMemory, Predicted, Quantity, compare,
+};
 pub use control::Progress;
 pub use error::ValidateError;
 pub use llama_bench::find as find_llama_bench;
-pub use measured::{Measured, Statistics};
+pub use measured::{Doubt, Measured, Statistics};
+pub use plausible::{Limits, Most, believe_counts, believe_figures};
 pub use prompt::Prompt;
-pub use reasons::{Check, Finding, Scene, check};
+pub use reasons::{Check, Finding, Scene, Suspect, check};
 pub use watch::{Watch, Watched};
 
 /// Tokens that a rate needs: the first comes with the prompt, and the rest are timed.
@@ -64,6 +71,15 @@ pub struct Request {
     pub repeats: usize,
     /// The longest silence of a server.
     pub timeout: Duration,
+}
+
+impl Request {
+    /// The longest that one answer of `tokens` tokens may take: twice the longest silence, for the model
+    /// to be loaded and the prompt to be read, and a second for each token.
+    fn deadline(&self, tokens: u64) -> Duration {
+        let tokens = Duration::from_secs(tokens);
+        self.timeout.saturating_mul(2).saturating_add(tokens)
+    }
 }
 
 /// An engine, and where it is.
@@ -108,21 +124,22 @@ impl Backend<'_> {
     }
 }
 
-/// Runs a model on `backend` and looks at the machine, whose root directory is `root`, meanwhile.
+/// Runs a model on `backend` and looks at the machine, whose root directory is `root`, meanwhile. `path`
+/// is what `PATH` holds: the programs that look are searched there.
 ///
 /// # Errors
 /// [`ValidateError`], as the backend has it; [`ValidateError::Cancelled`] once `cancel` is set.
 pub fn measure(
     backend: Backend<'_>,
     request: &Request,
-    root: &Path,
+    (root, path): (&Path, Option<&OsStr>),
     cancel: &AtomicBool,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<(Measured, Watched), ValidateError> {
     if let Backend::Candle { .. } = backend {
         device::forget_peak();
     }
-    let watch = Watch::start(root, serving(backend, root));
+    let watch = Watch::start(root, serving(backend, root), path);
     let measured = match backend {
         Backend::Candle {
             checkpoint,

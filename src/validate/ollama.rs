@@ -11,10 +11,14 @@ use super::control::Progress;
 use super::error::{ValidateError, one_line};
 use super::http::{Server, document};
 use super::measured::Measured;
+use super::stream::{Pieces, Stop};
 use super::{LEAST_TOKENS, Request};
 use crate::units::Bytes;
 
 const GENERATE: &str = "/api/generate";
+
+/// A model of more bytes is none, and its share on the GPU says nothing.
+const LARGEST_MODEL: u64 = 1 << 50;
 
 /// Measures `model`, a tag as `ollama list` shows it, at `url`.
 ///
@@ -42,7 +46,13 @@ pub(super) fn measure(
             });
         };
         let run = generate(&server, served, request, index, request.tokens, &mut tell)?;
+        let is_slow = run.pieces.stopped == Some(Stop::Time);
+        measured.repeats = index;
         run.add_to(&mut measured, &server, request)?;
+        // The others would take as long.
+        if is_slow {
+            break;
+        }
     }
     measured.remarks.dedup();
     let version = version.get("version").and_then(Value::as_str);
@@ -61,6 +71,7 @@ pub(super) fn measure(
         if let (Some(all), Some(gpu)) = (count("size"), count("size_vram"))
             && gpu > 0
             && gpu < all
+            && all < LARGEST_MODEL
         {
             let share = gpu as f64 / all.max(1) as f64 * 100.0;
             measured.on_gpu = Some(false);
@@ -72,12 +83,9 @@ pub(super) fn measure(
     Ok(measured)
 }
 
-/// The counters of one answer.
-#[derive(Default)]
+/// One answer: its pieces, and the counters at its end.
 struct Answer {
-    text: String,
-    pieces: u64,
-    first: Option<f64>,
+    pieces: Pieces,
     last: Option<Value>,
 }
 
@@ -97,8 +105,13 @@ fn generate(
         "stream": true,
         "options": { "temperature": 0, "seed": 0, "num_predict": tokens, "num_ctx": request.context },
     });
-    let mut answer = Answer::default();
-    server.post_lines(GENERATE, &body, |arrived, line| {
+    let mut answer = Answer {
+        pieces: Pieces::new(tokens),
+        last: None,
+    };
+    let deadline = request.deadline(tokens);
+    let bounds = (deadline, Pieces::most_bytes(tokens));
+    let stopped = server.post_lines(GENERATE, &body, bounds, |arrived, line| {
         if line.is_empty() {
             return Ok(true);
         }
@@ -110,24 +123,29 @@ fn generate(
                 message: one_line(error),
             });
         }
-        if let Some(text) = event.get("response").and_then(Value::as_str)
-            && !text.is_empty()
-        {
-            answer.first.get_or_insert(arrived);
-            answer.pieces += 1;
-            answer.text.push_str(text);
-            tell(answer.pieces);
-        }
+        let text = event.get("response").and_then(Value::as_str);
+        let text = text.filter(|text| !text.is_empty());
+        let more = text.is_none_or(|text| answer.pieces.take(arrived, text));
+        tell(answer.pieces.count());
         let done = event.get("done").and_then(Value::as_bool) == Some(true);
         if done {
             answer.last = Some(event);
         }
-        Ok(!done)
+        Ok(more && !done)
     })?;
+    answer.pieces.stopped = answer.pieces.stopped.or(stopped);
+    if let Some(stop) = answer.pieces.stopped
+        && answer.last.is_none()
+    {
+        return match answer.pieces.is_enough() {
+            true => Ok(answer),
+            false => Err(answer.pieces.endless(url, stop, deadline)),
+        };
+    }
     if answer.last.is_none() {
         return Err(ValidateError::Cut {
             url,
-            tokens: answer.pieces,
+            tokens: answer.pieces.count(),
             wanted: tokens,
             problem: "the connection was closed before `done`".to_owned(),
         });
@@ -143,7 +161,16 @@ impl Answer {
         request: &Request,
     ) -> Result<(), ValidateError> {
         let origin = server.url(GENERATE);
-        let last = self.last.unwrap_or_default();
+        measured.text = self.pieces.text.clone();
+        measured.remarks.extend(self.pieces.remark());
+        let Some(last) = self.last else {
+            // Stopped before Ollama counted: its pieces were timed here.
+            measured.streamed = true;
+            measured.decode.extend(self.pieces.rate(None, None));
+            measured.first_token.extend(self.pieces.first());
+            measured.generated_tokens = Some(self.pieces.tokens());
+            return Ok(());
+        };
         let counter = |key: &str| {
             last.get(key)
                 .and_then(Value::as_u64)
@@ -154,7 +181,7 @@ impl Answer {
                 })
         };
         let (tokens, nanoseconds) = (counter("eval_count")?, counter("eval_duration")?);
-        if tokens < LEAST_TOKENS || nanoseconds == 0 {
+        if tokens < LEAST_TOKENS {
             return Err(ValidateError::TooFew {
                 origin,
                 tokens,
@@ -185,9 +212,8 @@ impl Answer {
         let loading = counter("load_duration").unwrap_or(0) as f64 / 1e9;
         measured
             .first_token
-            .extend(self.first.map(|first| (first - loading).max(0.0)));
-        measured.generated_tokens = tokens;
-        measured.text = self.text;
+            .extend(self.pieces.first().map(|first| (first - loading).max(0.0)));
+        measured.generated_tokens = measured.generated_tokens.max(Some(tokens));
         if tokens < request.tokens {
             measured.remarks.push(
                 "the model ended its answer before all tokens that were asked for".to_owned(),

@@ -5,6 +5,7 @@
 //! llama-server's `timings`) where it counts, and says so where it does not.
 
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -12,6 +13,7 @@ use super::control::Progress;
 use super::error::{ValidateError, one_line};
 use super::http::{Server, document};
 use super::measured::Measured;
+use super::stream::{Pieces, Stop};
 use super::{LEAST_TOKENS, Request};
 
 const COMPLETIONS: &str = "/v1/completions";
@@ -58,7 +60,13 @@ pub(super) fn measure(
                 of: request.tokens,
             });
         };
-        streams.push(complete(&server, &asked, extended, &mut tell)?);
+        let stream = complete(&server, &asked, extended, &mut tell)?;
+        let is_slow = stream.pieces.stopped == Some(Stop::Time);
+        streams.push(stream);
+        // The others would take as long.
+        if is_slow {
+            break;
+        }
     }
     let url = server.url(asked_path(request));
     let mut measured = gather(&url, streams, request)?;
@@ -103,6 +111,7 @@ fn only_model(server: &Server, listed: &Value) -> Result<String, ValidateError> 
 struct Asked {
     path: &'static str,
     tokens: u64,
+    deadline: Duration,
     body: Value,
 }
 
@@ -123,19 +132,17 @@ impl Asked {
         Asked {
             path: asked_path(request),
             tokens,
+            deadline: request.deadline(tokens),
             body,
         }
     }
 }
 
 /// What came back from one request.
-#[derive(Default)]
 struct Stream {
-    /// Arrival of every piece with text, in seconds since the request.
-    arrivals: Vec<f64>,
+    pieces: Pieces,
     /// Arrival of the piece that gives the reason for the end.
     finished: Option<f64>,
-    text: String,
     prompt_tokens: Option<u64>,
     completion_tokens: Option<u64>,
     cached_tokens: u64,
@@ -156,9 +163,10 @@ fn complete(
         body["ignore_eos"] = true.into();
         body["cache_prompt"] = false.into();
     }
-    let mut stream = Stream::default();
+    let mut stream = Stream::new(asked.tokens);
     let (mut done, mut other) = (false, None);
-    server.post_lines(asked.path, &body, |arrived, line| {
+    let bounds = (asked.deadline, Pieces::most_bytes(asked.tokens));
+    let stopped = server.post_lines(asked.path, &body, bounds, |arrived, line| {
         let Some(data) = line.strip_prefix("data:").map(str::trim) else {
             if other.is_none() && !line.is_empty() && !line.starts_with([':', 'e', 'i', 'r']) {
                 other = Some(one_line(line));
@@ -174,23 +182,30 @@ fn complete(
             let message = error.get("message").and_then(Value::as_str);
             return Err(ValidateError::Cut {
                 url: url.clone(),
-                tokens: stream.arrivals.len() as u64,
+                tokens: stream.pieces.count(),
                 wanted: asked.tokens,
                 problem: one_line(message.unwrap_or(&error.to_string())),
             });
         }
-        stream.take(arrived, &event);
-        tell(stream.arrivals.len() as u64);
-        Ok(true)
+        let more = stream.take(arrived, &event);
+        tell(stream.pieces.count());
+        Ok(more)
     })?;
+    stream.pieces.stopped = stream.pieces.stopped.or(stopped);
+    if let Some(stop) = stream.pieces.stopped {
+        return match stream.pieces.is_enough() {
+            true => Ok(stream),
+            false => Err(stream.pieces.endless(url, stop, asked.deadline)),
+        };
+    }
     if !done && stream.finished.is_none() {
-        let nothing = || match stream.arrivals.len() {
+        let nothing = || match stream.pieces.count() {
             0 => "the answer is no event stream".to_owned(),
             _ => "the connection was closed".to_owned(),
         };
         return Err(ValidateError::Cut {
             url,
-            tokens: stream.arrivals.len() as u64,
+            tokens: stream.pieces.count(),
             wanted: asked.tokens,
             problem: other.map_or_else(nothing, |line| {
                 format!("the answer is no event stream: `{line}`")
@@ -201,7 +216,20 @@ fn complete(
 }
 
 impl Stream {
-    fn take(&mut self, arrived: f64, event: &Value) {
+    fn new(tokens: u64) -> Stream {
+        Stream {
+            pieces: Pieces::new(tokens),
+            finished: None,
+            prompt_tokens: None,
+            completion_tokens: None,
+            cached_tokens: 0,
+            prefill_rate: None,
+            fingerprint: String::new(),
+        }
+    }
+
+    /// Takes an event. Returns whether more is wanted.
+    fn take(&mut self, arrived: f64, event: &Value) -> bool {
         let choice = event.pointer("/choices/0");
         let texts = ["/text", "/delta/content", "/delta/reasoning_content"];
         let text = texts.iter().find_map(|path| {
@@ -210,10 +238,7 @@ impl Stream {
                 .as_str()
                 .filter(|text| !text.is_empty())
         });
-        if let Some(text) = text {
-            self.arrivals.push(arrived);
-            self.text.push_str(text);
-        }
+        let more = text.is_none_or(|text| self.pieces.take(arrived, text));
         if choice.is_some_and(|choice| choice.get("finish_reason").is_some_and(Value::is_string)) {
             self.finished = Some(arrived);
         }
@@ -227,46 +252,64 @@ impl Stream {
         if let Some(fingerprint) = event.get("system_fingerprint").and_then(Value::as_str) {
             self.fingerprint = fingerprint.to_owned();
         }
+        more
     }
 
     /// Tokens generated: what the server counted, else the pieces.
     fn tokens(&self) -> u64 {
-        self.completion_tokens.unwrap_or(self.arrivals.len() as u64)
+        self.completion_tokens.unwrap_or(self.pieces.tokens())
     }
 }
 
 fn gather(url: &str, streams: Vec<Stream>, request: &Request) -> Result<Measured, ValidateError> {
-    let mut measured = Measured::default();
+    let mut measured = Measured {
+        repeats: streams.len(),
+        streamed: true,
+        ..Measured::default()
+    };
     let (mut cached, mut longest) = (0, 0f64);
     for stream in &streams {
-        let (Some(first), Some(last)) = (stream.arrivals.first(), stream.arrivals.last()) else {
+        let pieces = &stream.pieces;
+        let rate = pieces.rate(stream.completion_tokens, stream.finished);
+        let (Some(first), Some(rate)) = (pieces.first(), rate) else {
             return Err(too_few(url, 0));
         };
-        let end = stream.finished.unwrap_or(*last).max(*last);
-        let tokens = stream.tokens();
-        if tokens < LEAST_TOKENS || end <= *first {
-            return Err(too_few(url, tokens));
+        if let Some(stop) = pieces.stopped
+            && pieces.count() < LEAST_TOKENS
+        {
+            let deadline = request.deadline(request.tokens);
+            return Err(pieces.endless(url.to_owned(), stop, deadline));
         }
-        measured.decode.push((tokens - 1) as f64 / (end - first));
-        measured.first_token.push(*first);
+        if stream.tokens().max(pieces.count()) < LEAST_TOKENS {
+            return Err(too_few(url, stream.tokens()));
+        }
+        measured.decode.push(rate);
+        measured.first_token.push(first);
         let read = stream.prompt_tokens.map(|tokens| tokens as f64 / first);
+        measured.prefill_streamed |= stream.prefill_rate.is_none();
         measured.prefill.extend(stream.prefill_rate.or(read));
-        cached += stream.cached_tokens;
-        let gaps = stream.arrivals.windows(2).filter_map(|pair| match pair {
-            [before, after] => Some(after - before),
-            _ => None,
-        });
-        longest = gaps.fold(longest, f64::max);
+        cached = stream.cached_tokens.max(cached);
+        longest = longest.max(pieces.longest_gap());
+        measured.remarks.extend(pieces.remark());
     }
+    if let Some(doubt) = streams.iter().find_map(|stream| stream.pieces.doubt()) {
+        measured.first_token.clear();
+        if measured.prefill_streamed {
+            measured.prefill.clear();
+        }
+        measured.doubts.push(doubt);
+    }
+    measured.remarks.dedup();
     let mut remark = |remark: &str| measured.remarks.push(remark.to_owned());
     if cached > 0 {
         remark(
             "the server kept part of the prompt from an earlier request: prefill and first token are faster than they would be",
         );
     }
+    let uncounted = |stream: &Stream| stream.completion_tokens.is_none();
     if streams
         .iter()
-        .any(|stream| stream.completion_tokens.is_none())
+        .any(|stream| uncounted(stream) && stream.pieces.stopped.is_none())
     {
         remark(
             "the server reports no usage: each piece of the stream counts as one token, and prefill is not measured",
@@ -278,15 +321,16 @@ fn gather(url: &str, streams: Vec<Stream>, request: &Request) -> Result<Measured
     {
         remark("the model ended its answer before all tokens that were asked for");
     }
+    let generated = streams.iter().map(Stream::tokens).max();
     let Some(stream) = streams.into_iter().last() else {
         return Err(too_few(url, 0));
     };
     measured.prompt_tokens = stream.prompt_tokens;
-    measured.generated_tokens = stream.tokens();
+    measured.generated_tokens = generated;
     measured.decode_depth = stream.prompt_tokens.unwrap_or(0);
     measured.longest_gap = Some(longest);
     measured.engine = stream.fingerprint;
-    measured.text = stream.text;
+    measured.text = stream.pieces.text;
     Ok(measured)
 }
 

@@ -20,6 +20,14 @@ const WORDS: [&str; 32] = [
 ];
 
 impl Prompt {
+    /// About how many tokens it has: of text, one in four bytes.
+    pub fn tokens(&self) -> u64 {
+        match self {
+            Prompt::Text(text) => text.len().div_ceil(4) as u64,
+            Prompt::Words(count) => *count,
+        }
+    }
+
     /// The text of repeat `index`. The user's own is the same every time.
     pub fn text(&self, index: usize) -> String {
         match self {

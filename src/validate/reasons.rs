@@ -1,9 +1,10 @@
 //! Why a measurement may be off: each reason is looked up on the machine, none is guessed.
 //!
 //! In: what was seen during the measurement, and what the plan assumed. Out: one [`Check`] a reason,
-//! with what was found, in the order of how much they cost.
+//! with what was found, in the order of how much they cost. One is not read from the machine but from the
+//! rates: they are set against those that the same model has where something is amiss.
 
-use super::compare::Comparison;
+use super::compare::{Comparison, Line, Quantity};
 use super::measured::Measured;
 use super::watch::Watched;
 use crate::device::{Clock, DeviceProfile, PowerMode, Quantity as _};
@@ -54,7 +55,26 @@ pub struct Scene<'a> {
     pub measured: &'a Measured,
     /// The table.
     pub comparison: &'a Comparison,
+    /// What may be amiss, and the rates that it would give.
+    pub suspects: &'a [Suspect],
 }
+
+/// A way in which the machine may run otherwise than planned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Suspect {
+    /// What is amiss, and the way out.
+    pub what: String,
+    /// Decoded tokens a second.
+    pub decode: f64,
+    /// Prompt tokens a second, where known.
+    pub prefill: Option<f64>,
+}
+
+/// How far a rate may be from a suspect's: what predictions of other boards and modes are off by.
+const NEAR: f64 = 0.15;
+
+/// The same of prompts, whose rates are predicted far worse.
+const NEAR_PREFILL: f64 = 0.5;
 
 /// A clock this far below its limit is not at its limit.
 const CLOCK_SHARE: f64 = 0.95;
@@ -69,6 +89,7 @@ const SWAPPED_PAGES: u64 = 256;
 pub fn check(scene: &Scene<'_>) -> Vec<Check> {
     let checks = [
         ("cpu_fallback", cpu_fallback(scene)),
+        ("slow_rate", slow_rate(scene)),
         ("swapping", swapping(scene.watched)),
         ("power_mode", power_mode(scene)),
         ("throttling", throttling(scene.watched)),
@@ -108,6 +129,48 @@ fn cpu_fallback(scene: &Scene<'_>) -> Finding {
         (true, Some(true)) => Finding::Clear("the engine ran on the GPU".to_owned()),
         (true, None) => Finding::Unread,
         (false, _) => Finding::Clear("the plan is for the processors".to_owned()),
+    }
+}
+
+/// What the rates are those of, where they are beyond the tolerance too slow.
+fn slow_rate(scene: &Scene<'_>) -> Finding {
+    let judged = |quantity| {
+        let line = scene.comparison.line(quantity)?;
+        Some((line, line.measured.filter(|_| line.judged)?.mean))
+    };
+    let is_slow = |(line, _): &(&Line, f64)| {
+        line.error_percent()
+            .is_some_and(|percent| percent > scene.comparison.tolerance)
+    };
+    if scene.suspects.is_empty() {
+        return Finding::Clear("no slower mode of the machine is known".to_owned());
+    }
+    let Some((line, decode)) = judged(Quantity::Decode) else {
+        return Finding::Unread;
+    };
+    let prefill = judged(Quantity::Prefill);
+    if !is_slow(&(line, decode)) {
+        return Finding::Clear("decode is not slow".to_owned());
+    }
+    let apart = |seen: f64, rate: f64| (seen / rate).ln().abs();
+    let can_be = |suspect: &&Suspect| {
+        let prefill = prefill.zip(suspect.prefill);
+        apart(decode, suspect.decode) <= NEAR
+            && prefill.is_none_or(|((_, seen), rate)| apart(seen, rate) <= NEAR_PREFILL)
+    };
+    let mut near: Vec<&Suspect> = scene.suspects.iter().filter(can_be).collect();
+    near.sort_by(|a, b| apart(decode, a.decode).total_cmp(&apart(decode, b.decode)));
+    match near[..] {
+        [] => Finding::Clear(
+            "the rates are not those of a slower mode or of the processors".to_owned(),
+        ),
+        _ => {
+            let near: Vec<&str> = near.iter().map(|suspect| suspect.what.as_str()).collect();
+            Finding::Holds(format!(
+                "{decode:.1} tokens/s are what this model decodes {}",
+                near.join("; or ")
+            ))
+        }
     }
 }
 
@@ -220,15 +283,16 @@ fn low_memory(watched: &Watched) -> Finding {
     }
 }
 
-/// Whether the repeats differ so much that their mean says little.
+/// Whether the repeats differ so much that their mean says little: of all that was measured, judged or
+/// not.
 fn unsteady(comparison: &Comparison) -> Finding {
-    let spread = |line: &super::compare::Line| {
-        line.measured.deviation / line.measured.mean.max(f64::MIN_POSITIVE) * 100.0
+    let spreads = comparison.lines.iter().filter_map(Line::spread_percent);
+    let Some(worst) = spreads.reduce(f64::max) else {
+        return Finding::Unread;
     };
-    let worst = comparison.judged().map(spread).fold(0.0, f64::max);
     match worst > comparison.tolerance / 2.0 {
         true => Finding::Holds(format!(
-            "repeats differ by {worst:.0} % (standard deviation): measure again on a quiet machine, or with more --repeats"
+            "repeats differ by {worst:.1} % (standard deviation): measure again on a quiet machine, or with more --repeats"
         )),
         false => Finding::Clear(format!("repeats differ by {worst:.1} %")),
     }

@@ -2,15 +2,18 @@
 //!
 //! In: a root directory and, once it is known, the process that holds the model. Out: [`Watched`].
 
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::device::{Activity, Clock, Process, activity, process};
+use super::program::{self, Group};
+use crate::device::{Activity, Clock, Process, activity, descendants, process};
 use crate::units::{Bytes, Hertz};
 
 /// How often the machine is looked at: often enough for a peak, too seldom to cost anything.
@@ -33,8 +36,11 @@ pub struct Watched {
     pub gpu_clock: Option<Clock>,
     /// A cooling measure that was in force at some time.
     pub cooling: Option<String>,
-    /// What the process with the model used in between.
+    /// What the process with the model used in between, with those that it started.
     pub process: Option<Process>,
+    /// How often that process was seen, if it had ended before the last look: its peak may have been
+    /// between two looks, or before the first.
+    pub short: Option<u32>,
     /// Memory in use as tegrastats has it: at the start and at most.
     pub tegrastats: Option<(Bytes, Bytes)>,
 }
@@ -60,15 +66,17 @@ pub struct Watch {
 
 impl Watch {
     /// Begins to look at the machine whose root directory is `root`. `pid` is the process that holds
-    /// the model; 0 where it does not run yet, or elsewhere.
-    pub fn start(root: &Path, pid: u32) -> Watch {
+    /// the model; 0 where it does not run yet, or elsewhere. Programs that look are searched in the
+    /// folders of `path`.
+    pub fn start(root: &Path, pid: u32, path: Option<&OsStr>) -> Watch {
         let stop = Arc::new(AtomicBool::new(false));
         let pid = Arc::new(AtomicU32::new(pid));
         let looking = {
             let (root, stop, pid) = (root.to_owned(), stop.clone(), pid.clone());
+            let path = path.map(OsStr::to_owned);
             // Before the thread starts, so that nothing of the model is in it.
             let before = activity(&root);
-            thread::spawn(move || look(root, before, &stop, &pid))
+            thread::spawn(move || look(root, path, before, &stop, &pid))
         };
         Watch {
             stop,
@@ -101,13 +109,19 @@ impl Drop for Watch {
     }
 }
 
-fn look(root: PathBuf, before: Activity, stop: &AtomicBool, pid: &AtomicU32) -> Watched {
+fn look(
+    root: PathBuf,
+    path: Option<OsString>,
+    before: Activity,
+    stop: &AtomicBool,
+    pid: &AtomicU32,
+) -> Watched {
     let started = Instant::now();
-    let tegrastats = Tegrastats::start();
+    let tegrastats = Tegrastats::start(path.as_deref());
     let (mut cpu, mut gpu) = (MeanClock::default(), MeanClock::default());
     let mut least = before.memory.available;
     let mut cooling = None;
-    let (mut first, mut last): (Option<Process>, Option<Process>) = (None, None);
+    let mut followed = Followed::default();
     let mut now = before.clone();
     loop {
         let done = stop.load(Ordering::Relaxed);
@@ -115,16 +129,9 @@ fn look(root: PathBuf, before: Activity, stop: &AtomicBool, pid: &AtomicU32) -> 
         cpu.add(now.cpu_clock);
         gpu.add(now.gpu_clock);
         cooling = now.cooling.clone().or(cooling);
-        let followed = pid.load(Ordering::Relaxed);
-        if let Some(seen) = (followed != 0).then(|| process(&root, followed)).flatten() {
-            first.get_or_insert(seen);
-            let peak = last
-                .and_then(|last| last.peak_resident)
-                .max(seen.peak_resident);
-            last = Some(Process {
-                peak_resident: peak,
-                ..seen
-            });
+        match pid.load(Ordering::Relaxed) {
+            0 => {}
+            pid => followed.look(&root, pid),
         }
         if done {
             break;
@@ -138,13 +145,64 @@ fn look(root: PathBuf, before: Activity, stop: &AtomicBool, pid: &AtomicU32) -> 
         cpu_clock: cpu.mean(),
         gpu_clock: gpu.mean(),
         cooling,
-        process: last.zip(first).map(|(last, first)| Process {
-            seconds: last.seconds - first.seconds,
-            peak_resident: last.peak_resident,
-        }),
+        process: followed.used(),
+        short: followed.short(),
         tegrastats: tegrastats.and_then(Tegrastats::finish),
         before,
         after: now,
+    }
+}
+
+/// A process and those that it started: a script that runs a program, a server that runs one for each
+/// model.
+#[derive(Default)]
+struct Followed {
+    /// Seconds on processors at the first and the last look, by process.
+    seconds: BTreeMap<u32, (f64, f64)>,
+    /// The most memory that all of them held at once.
+    peak: Option<Bytes>,
+    looks: u32,
+    has_ended: bool,
+}
+
+/// So many looks, a second, show what a process came to hold.
+const ENOUGH_LOOKS: u32 = 10;
+
+impl Followed {
+    fn look(&mut self, root: &Path, pid: u32) {
+        let alive = process(root, pid).map(|process| (pid, process));
+        self.has_ended = alive.is_none();
+        self.looks += u32::from(alive.is_some());
+        let others = descendants(root, pid).into_iter();
+        let others = others.filter_map(|pid| Some((pid, process(root, pid)?)));
+        let mut held = None;
+        for (pid, now) in alive.into_iter().chain(others) {
+            let seen = self
+                .seconds
+                .entry(pid)
+                .or_insert((now.seconds, now.seconds));
+            seen.1 = now.seconds;
+            held = now
+                .peak_resident
+                .map(|own| own + held.unwrap_or(Bytes(0)))
+                .or(held);
+        }
+        self.peak = self.peak.max(held);
+    }
+
+    fn used(&self) -> Option<Process> {
+        (!self.seconds.is_empty()).then(|| Process {
+            seconds: self
+                .seconds
+                .values()
+                .map(|(first, last)| last - first)
+                .sum(),
+            peak_resident: self.peak,
+        })
+    }
+
+    fn short(&self) -> Option<u32> {
+        (self.has_ended && self.looks < ENOUGH_LOOKS).then_some(self.looks)
     }
 }
 
@@ -175,21 +233,21 @@ impl MeanClock {
 
 /// A Jetson's own monitor, which counts memory that belongs to no process.
 struct Tegrastats {
-    child: Child,
+    group: Group,
     reading: JoinHandle<Option<(Bytes, Bytes)>>,
 }
 
 impl Tegrastats {
-    /// Starts the program where there is one.
-    fn start() -> Option<Tegrastats> {
-        let mut child = Command::new("tegrastats")
+    /// Starts the program where there is one among the folders of `path`.
+    fn start(path: Option<&OsStr>) -> Option<Tegrastats> {
+        let mut command = Command::new(program::find("tegrastats", path)?);
+        command
             .args(["--interval", "200"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .ok()?;
-        let out = BufReader::new(child.stdout.take()?);
+            .stderr(Stdio::null());
+        let mut group = Group::start(&mut command).ok()?;
+        let out = BufReader::new(group.child().stdout.take()?);
         let reading = thread::spawn(move || {
             let used = out
                 .lines()
@@ -201,12 +259,11 @@ impl Tegrastats {
                 })
             })
         });
-        Some(Tegrastats { child, reading })
+        Some(Tegrastats { group, reading })
     }
 
     fn finish(mut self) -> Option<(Bytes, Bytes)> {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.group.end();
         self.reading.join().ok().flatten()
     }
 }
@@ -233,11 +290,40 @@ mod tests {
 
     #[test]
     fn this_process_is_seen_while_it_is_followed() {
-        let watch = Watch::start(Path::new("/"), std::process::id());
+        let watch = Watch::start(Path::new("/"), std::process::id(), None);
         let watched = watch.finish();
         if Path::new("/proc/self/stat").exists() {
             assert!(watched.process.and_then(|process| process.peak_resident) > Some(Bytes::MIB));
             assert!(watched.least_available > Some(Bytes::MIB));
+            assert_eq!(watched.short, None);
         }
+    }
+
+    #[test]
+    fn what_a_followed_process_started_is_counted_and_a_short_life_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let own = |pid: u32, ticks: u32, kib: u32, children: &str| {
+            let folder = root.path().join(format!("proc/{pid}"));
+            std::fs::create_dir_all(folder.join(format!("task/{pid}"))).unwrap();
+            let stat = format!("{pid} (a b) S 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0\n");
+            std::fs::write(folder.join("stat"), stat).unwrap();
+            std::fs::write(folder.join("status"), format!("VmHWM: {kib} kB\n")).unwrap();
+            std::fs::write(folder.join(format!("task/{pid}/children")), children).unwrap();
+        };
+        own(7, 100, 1000, "8 \n");
+        own(8, 200, 2000, "");
+        let mut followed = Followed::default();
+        followed.look(root.path(), 7);
+        own(8, 500, 6000, "");
+        followed.look(root.path(), 7);
+        let used = followed.used().unwrap();
+        assert_eq!(
+            (used.seconds, used.peak_resident),
+            (3.0, Some(Bytes(7000 << 10)))
+        );
+        assert_eq!(followed.short(), None);
+        std::fs::remove_dir_all(root.path().join("proc/7")).unwrap();
+        followed.look(root.path(), 7);
+        assert_eq!(followed.short(), Some(2));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -146,26 +146,175 @@ fn what_is_no_llama_bench_is_told() {
 }
 
 #[test]
-fn it_is_found_where_builds_lie_or_said_to_be_missing() {
+fn it_is_found_in_path_and_nowhere_that_a_stranger_may_have_filled() {
     let scene = Scene::new();
-    let folder = scene.path("llama.cpp/build/bin");
-    fs::create_dir_all(&folder).unwrap();
-    let program = scene.program(&rows("CUDA", &[1.0], &[1.0]));
-    // The folder of settings stands for the home too.
-    let has_one = |run: &Run| run.code < 2 && run.out.contains("llama.cpp b9000");
-    if !path_has_llama_bench() {
+    let program = scene.program(&rows("CUDA", &[1000.0], &[40.0]));
+    let model = fs::canonicalize(scene.path("m.gguf")).unwrap();
+    // A cloned repository, and builds in the home folder.
+    for folder in ["build/bin", "llama.cpp/build/bin", ".local/bin"] {
+        fs::create_dir_all(scene.path(folder)).unwrap();
+        fs::copy(&program, scene.path(folder).join("llama-bench")).unwrap();
+    }
+    let run = |path: &str| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_orinplan"))
+            .current_dir(scene.folder.path())
+            .env("XDG_CONFIG_HOME", scene.folder.path())
+            .env("HOME", scene.folder.path())
+            .env("PATH", path)
+            .args([
+                "validate",
+                model.to_str().unwrap(),
+                "--backend",
+                "llama-bench",
+                "--device",
+                "orin-nano-8gb",
+            ])
+            .output()
+            .unwrap();
+        Run {
+            code: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    };
+    for path in [
+        "",
+        ":/bin",
+        "/bin:",
+        ".:/bin",
+        "build/bin:/bin",
+        "./build/bin:/bin",
+    ] {
         assert_error(
-            &scene.run(&[]),
+            &run(path),
             &["llama-bench was not found", "PATH", "--program"],
         );
     }
-    fs::rename(program, folder.join("llama-bench")).unwrap();
-    assert!(has_one(&scene.run(&[])) || path_has_llama_bench());
+    let listed = format!("{}:/bin", scene.path("build/bin").display());
+    let found = run(&listed);
+    assert!(
+        found.code < 2 && found.out.contains("llama.cpp b9000"),
+        "{}{}",
+        found.out,
+        found.err
+    );
 }
 
-fn path_has_llama_bench() -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| Path::new(&folder).join("llama-bench").exists())
+#[test]
+fn figures_that_none_can_have_are_not_measured() {
+    let scene = Scene::new();
+    for (prefill, decode, says) in [
+        (1000.0, -1000.0, "-1000 tokens/s are no rate"),
+        (1000.0, 0.0, "0 tokens/s are no rate"),
+        (
+            1000.0,
+            219_732.0,
+            "219732.0 tokens/s are above the 172.4 that Jetson Orin Nano 8GB in 15W can reach",
+        ),
+        // 102 GB/s instead of 68 GB/s.
+        (1000.0, 200.0, "MAXN_SUPER would allow"),
+    ] {
+        let found = scene.measured(1, &rows("CUDA", &[prefill, prefill], &[40.0, decode]));
+        assert_eq!(found["measured"]["decode_tokens_per_second"], Value::Null);
+        assert_eq!(found["measured"]["prefill_tokens_per_second"], 1000.0);
+        assert_eq!(
+            found["not_measured"][0]["quantity"],
+            "decode_tokens_per_second"
+        );
+        let reason = found["not_measured"][0]["reason"].as_str().unwrap();
+        assert!(reason.contains(says), "{reason}");
+    }
+    let nothing = scene.measured(1, &rows("CUDA", &[0.0], &[0.0]));
+    assert_eq!(nothing["verdict"], "nothing_to_compare");
+    assert_eq!(nothing["workload"]["repeats"], 1);
+    // More tokens than were asked for.
+    let many =
+        rows("CUDA", &[1000.0], &[40.0]).replace("\"n_gen\":64", "\"n_gen\":18446744073709551615");
+    let many = scene.measured(1, &many);
+    assert_eq!(many["workload"]["generated_tokens"], Value::Null);
+    assert!(
+        many["not_measured"]
+            .to_string()
+            .contains("18446744073709551615 generated tokens, and 64 were asked for"),
+        "{many}"
+    );
+}
+
+#[test]
+fn the_memory_of_a_script_is_not_that_of_a_model() {
+    let scene = Scene::new();
+    let memory = |script: &str| {
+        let program = scene.program(&format!("{script}\n{}", rows("CPU", &[1000.0], &[40.0])));
+        let model = scene.path("m.gguf");
+        let words = [
+            "validate",
+            model.to_str().unwrap(),
+            "--backend",
+            "llama-bench",
+            "--device",
+            "host",
+        ];
+        let run = run_in(
+            scene.folder.path(),
+            &[&words[..], &["--program", program.to_str().unwrap()]].concat(),
+        );
+        assert_eq!(run.err, "");
+        run.out.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let text = memory("sleep 1.5");
+    assert!(
+        text.contains("not measured: resident in the process: ")
+            && text.contains("less than a quarter of the model's 372.7 MiB of weights"),
+        "{text}"
+    );
+    // What a script starts is counted: 200 MB in a shell's variable, for a moment too short to believe it.
+    let text = memory("sh -c 'x=$(head -c 200000000 /dev/zero | tr \"\\0\" x); sleep 0.4'");
+    assert!(!text.contains("peak memory 1"), "{text}");
+}
+
+#[test]
+fn it_ends_with_all_that_it_started_and_cannot_print_without_end() {
+    let scene = Scene::new();
+    let left = scene.path("left");
+    // The shell ends at once, and what it started keeps its pipes.
+    let lingering = format!(
+        "(sleep 2; touch {}) &\n{}",
+        left.display(),
+        rows("CUDA", &[1000.0], &[40.0])
+    );
+    let since = std::time::Instant::now();
+    scene.measured(1, &lingering);
+    // One that has left the group is not waited for.
+    let apart = format!("setsid sleep 20 &\n{}", rows("CUDA", &[1000.0], &[40.0]));
+    scene.measured(1, &apart);
+    assert!(since.elapsed().as_secs() < 15);
+    let program = scene.program("exec yes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+    assert_error(
+        &scene.run(&["--program", program.to_str().unwrap()]),
+        &["printed more than 16 MiB"],
+    );
+    let program = scene.program("exec yes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa >&2");
+    assert_error(
+        &scene.run(&["--program", program.to_str().unwrap()]),
+        &["printed more than 16 MiB"],
+    );
+    let program = scene.program("sleep 60");
+    let words = [
+        "--program",
+        program.to_str().unwrap(),
+        "--timeout",
+        "1",
+        "--tokens",
+        "4",
+        "--repeats",
+        "1",
+    ];
+    // Twice (2 s + 4 s).
+    assert_error(
+        &scene.run(&words),
+        &["did not end within 12 s", "--timeout"],
+    );
+    assert!(!left.exists(), "what it had started lived on");
 }
 
 #[test]
@@ -227,7 +376,7 @@ fn an_interrupt_ends_the_program_and_the_measurement() {
             .success()
     );
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.status.code(), Some(130));
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
         "error: cancelled\n"

@@ -1,10 +1,11 @@
 //! What is kept of runs, and what plans make of it.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::server::{Server, models, stream};
+use crate::server::{Answer, Server, models, ollama, stream};
 use crate::support::{MODEL, assert_error, document, run_in, validate_in};
 
 fn plan(settings: &std::path::Path) -> Value {
@@ -132,15 +133,141 @@ fn settings_that_are_garbage_are_named_with_the_way_out() {
     assert_eq!(run_in(settings.path(), &["fit", MODEL]).code, 0);
 }
 
-#[test]
-fn runs_are_kept_nowhere_without_a_place_for_settings() {
-    let server = Server::start(&[
+/// A server whose rates a board can have, and the words that measure it once.
+fn server() -> Server {
+    Server::start(&[
         ("/v1/models", models(&["m"])),
-        ("/v1/completions", stream(1, 1, 8, 128, 100.0)),
-    ]);
-    let words = server.openai(&["--tokens", "8", "--repeats", "1", "--save-calibration"]);
-    assert_error(
-        &validate_in(std::path::Path::new("relative"), &words),
-        &["XDG_CONFIG_HOME", "HOME"],
+        ("/v1/completions", stream(100, 10, 8, 128, 1000.0)),
+    ])
+}
+
+const ONCE: [&str; 5] = ["--tokens", "8", "--repeats", "1", "--save-calibration"];
+
+#[test]
+fn a_run_that_cannot_be_kept_is_told_before_and_reported_all_the_same() {
+    let server = server();
+    let run = validate_in(Path::new("relative"), &server.openai(&ONCE));
+    let why = "neither XDG_CONFIG_HOME nor HOME names a folder";
+    assert!(run.code < 2, "{}", run.err);
+    assert!(
+        run.err.starts_with("warning: the run will not be kept: ") && run.err.contains(why),
+        "{}",
+        run.err
     );
+    assert!(
+        run.out.contains("measured with llama.cpp")
+            && run.out.contains(&format!("not kept: {why}")),
+        "{}",
+        run.out
+    );
+    let blocked = tempfile::tempdir().unwrap();
+    fs::write(blocked.path().join("orinplan"), "a file").unwrap();
+    let words = [&server.openai(&ONCE)[..], &["--format", "json"]].concat();
+    let run = validate_in(blocked.path(), &words);
+    let found: Value = serde_json::from_str(&run.out).unwrap();
+    assert!(run.err.contains("cannot make"), "{}", run.err);
+    assert_eq!(found["saved"], false);
+    assert!(found["not_saved"].as_str().unwrap().contains("cannot make"));
+    assert!(found["measured"]["decode_tokens_per_second"].is_number());
+}
+
+/// A settings folder whose runs are this text, and its path.
+fn with_runs(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let settings = tempfile::tempdir().unwrap();
+    fs::create_dir(settings.path().join("orinplan")).unwrap();
+    let path = settings.path().join("orinplan/runs.toml");
+    fs::write(&path, text).unwrap();
+    (settings, path)
+}
+
+#[test]
+fn an_entry_that_is_none_is_told_and_costs_no_other() {
+    let settings = tempfile::tempdir().unwrap();
+    let kept = validate_in(settings.path(), &server().openai(&ONCE));
+    assert!(kept.out.contains("kept in "), "{}", kept.out);
+    let good = fs::read_to_string(settings.path().join("orinplan/runs.toml")).unwrap();
+    // What earlier versions wrote where free memory had not fallen.
+    let entry = &good[good.find("[[run]]").unwrap()..];
+    let bad = entry.replace("model = \"", "model = \"other-")
+        + "\n[run.memory]\npredicted = 1e9\nmeasured = 0.0\n";
+    let (settings, path) = with_runs(&format!("{good}\n{bad}"));
+    let run = run_in(settings.path(), &["fit", MODEL, "--format", "json"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert_eq!(run.err.lines().count(), 1, "{}", run.err);
+    assert!(
+        run.err.starts_with("warning: ")
+            && run
+                .err
+                .contains("runs.toml: run 2 is left out: `measured` is 0"),
+        "{}",
+        run.err
+    );
+    assert!(run.out.contains("learned_from_runs"));
+    // Written anew, the file has the good ones.
+    let again = validate_in(settings.path(), &server().openai(&ONCE));
+    assert!(again.out.contains("kept in "), "{}", again.out);
+    let kept = fs::read_to_string(path).unwrap();
+    assert_eq!(kept.matches("[[run]]").count(), 1);
+    assert_eq!(run_in(settings.path(), &["fit", MODEL]).err, "");
+}
+
+#[test]
+fn a_fall_of_nothing_is_not_kept_and_stops_no_later_plan() {
+    // No time passed, and memory of 0 B is none.
+    let settings = tempfile::tempdir().unwrap();
+    let done = "{\"response\":\"a\",\"done\":true,\"eval_count\":64,\"eval_duration\":0}\n";
+    let server = ollama(Answer::Whole(200, done.to_owned()), "0");
+    let words = [
+        "--backend",
+        "ollama",
+        "--url",
+        &server.url,
+        "--served-model",
+        "x",
+        "--save-calibration",
+    ];
+    let run = validate_in(settings.path(), &words);
+    assert_eq!((run.code, run.err.as_str()), (1, ""), "{}", run.out);
+    assert!(
+        run.out
+            .contains("by the engine's account: 0 B are no measurement"),
+        "{}",
+        run.out
+    );
+    assert!(
+        run.out.contains("NOTHING TO COMPARE")
+            && run
+                .out
+                .contains("not kept: nothing was both predicted and measured"),
+        "{}",
+        run.out
+    );
+    assert!(!settings.path().join("orinplan/runs.toml").exists());
+    assert_eq!(run_in(settings.path(), &["fit", MODEL]).code, 0);
+}
+
+#[test]
+fn runs_at_the_same_time_are_all_kept() {
+    let settings = tempfile::tempdir().unwrap();
+    let server = server();
+    let mut runs: Vec<(&str, &str)> = ["7W", "15W", "25W", "MAXN_SUPER"]
+        .map(|mode| ("orin-nano-8gb", mode))
+        .to_vec();
+    runs.extend(["10W", "25W"].map(|mode| ("orin-nano-4gb", mode)));
+    std::thread::scope(|scope| {
+        for (board, mode) in &runs {
+            let (settings, server) = (settings.path(), &server);
+            scope.spawn(move || {
+                let fixed = ["validate", MODEL, "--device", board, "--power-mode", mode];
+                let run = run_in(settings, &[&fixed[..], &server.openai(&ONCE)].concat());
+                assert!(run.out.contains("kept in "), "{}{}", run.out, run.err);
+            });
+        }
+    });
+    let kept = fs::read_to_string(settings.path().join("orinplan/runs.toml")).unwrap();
+    assert_eq!(kept.matches("[[run]]").count(), 6, "{kept}");
+    let left: Vec<_> = fs::read_dir(settings.path().join("orinplan"))
+        .unwrap()
+        .collect();
+    assert_eq!(left.len(), 1, "{left:?}");
 }

@@ -2,6 +2,7 @@
 //! is learned.
 
 mod bench;
+mod boundless;
 mod calibrated;
 mod learning;
 mod misbehaving;

@@ -7,7 +7,8 @@ use orinplan::device::{self, Activity, Process, activity};
 use orinplan::plan::speed::Spread;
 use orinplan::runtime::profile::Backend;
 use orinplan::validate::{
-    Check, Comparison, Finding, Line, Measured, Quantity, Scene, Statistics, Watched, check,
+    Check, Comparison, Finding, Line, Measured, Quantity, Scene, Statistics, Suspect, Watched,
+    check,
 };
 
 /// A root directory with these files.
@@ -70,6 +71,7 @@ fn watched(changed: &[(&str, &str)]) -> Watched {
         before,
         after,
         tegrastats: None,
+        short: None,
     }
 }
 
@@ -93,7 +95,7 @@ fn checks(
         lines: vec![Line {
             quantity: Quantity::Decode,
             predicted: Some(predicted),
-            measured: Statistics::of(repeats).unwrap(),
+            measured: Statistics::of(repeats),
             judged: true,
         }],
         tolerance: 15.0,
@@ -106,6 +108,18 @@ fn checks(
         watched,
         measured: &measured,
         comparison: &comparison,
+        suspects: &[
+            Suspect {
+                what: "on the processors".to_owned(),
+                decode: 4.0,
+                prefill: None,
+            },
+            Suspect {
+                what: "in 7W".to_owned(),
+                decode: 7.0,
+                prefill: Some(60.0),
+            },
+        ],
     })
 }
 
@@ -145,7 +159,7 @@ fn a_quiet_machine_gives_no_reason_and_every_look_succeeds() {
             .all(|check| matches!(check.finding, Finding::Clear(_))),
         "{looked:?}"
     );
-    assert_eq!(looked.len(), 9);
+    assert_eq!(looked.len(), 10);
 }
 
 #[test]
@@ -203,7 +217,7 @@ fn each_reason_is_found_where_it_stands() {
         (Backend::Cuda, Some(true)),
         &[6.0, 14.0],
     );
-    holds(&noisy, "unsteady", "57 %");
+    holds(&noisy, "unsteady", "56.6 %");
     let fallen = checks(
         &watched(&[]),
         Some("15W"),
@@ -239,6 +253,59 @@ fn each_reason_is_found_where_it_stands() {
 }
 
 #[test]
+fn a_slow_rate_is_set_against_those_of_what_may_be_amiss() {
+    let at = |decode: &[f64]| checks(&watched(&[]), Some("15W"), (Backend::Cuda, None), decode);
+    // A tenth from what the processors give, and from what another mode gives.
+    holds(
+        &at(&[3.7]),
+        "slow_rate",
+        "3.7 tokens/s are what this model decodes on the processors",
+    );
+    holds(&at(&[7.5, 7.6]), "slow_rate", "in 7W");
+    // Slow, but like nothing known; and fast enough to need no reason.
+    for decode in [5.3, 9.9, 14.0] {
+        let found = at(&[decode, decode]);
+        let slow = found
+            .iter()
+            .find(|check| check.code == "slow_rate")
+            .unwrap();
+        assert!(
+            matches!(slow.finding, Finding::Clear(_)),
+            "{decode}: {slow:?}"
+        );
+    }
+}
+
+#[test]
+fn repeats_are_as_far_apart_as_the_table_says_whether_they_are_judged_or_not() {
+    let device = device::get("orin-nano-8gb").unwrap();
+    let line = |quantity, repeats: &[f64]| Line {
+        quantity,
+        predicted: None,
+        measured: Statistics::of(repeats),
+        judged: false,
+    };
+    let comparison = Comparison {
+        lines: vec![
+            line(Quantity::Decode, &[5.0, 15.0]),
+            line(Quantity::Prefill, &[9.0]),
+        ],
+        tolerance: 15.0,
+    };
+    let found = check(&Scene {
+        device: &device,
+        mode: device.mode("15W").unwrap(),
+        backend: Backend::Cuda,
+        mode_in_force: None,
+        watched: &Watched::default(),
+        measured: &Measured::default(),
+        comparison: &comparison,
+        suspects: &[],
+    });
+    holds(&found, "unsteady", "differ by 70.7 %");
+}
+
+#[test]
 fn a_machine_that_says_nothing_or_nonsense_leaves_reasons_open() {
     let empty = tempfile::tempdir().unwrap();
     assert_eq!(activity(empty.path()), Activity::default());
@@ -260,5 +327,5 @@ fn a_machine_that_says_nothing_or_nonsense_leaves_reasons_open() {
         .iter()
         .filter(|check| check.finding == Finding::Unread)
         .count();
-    assert_eq!(open, 8, "{nothing:?}");
+    assert_eq!(open, 9, "{nothing:?}");
 }

@@ -18,7 +18,7 @@ fn measured(words: &[&str]) -> Value {
 fn llama_server_is_timed_by_the_client_and_counts_for_itself() {
     let server = Server::start(&[
         ("/v1/models", models(&["m"])),
-        ("/v1/completions", stream(40, 20, 8, 131, 1234.5)),
+        ("/v1/completions", stream(100, 50, 8, 131, 1234.5)),
     ]);
     let found = measured(&server.openai(&["--tokens", "8", "--repeats", "2"]));
     let number = |path: &str| found.pointer(path).and_then(Value::as_f64).unwrap();
@@ -28,11 +28,11 @@ fn llama_server_is_timed_by_the_client_and_counts_for_itself() {
     assert_eq!(found["workload"]["prompt_tokens"], 131);
     assert_eq!(found["workload"]["generated_tokens"], 8);
     assert_eq!(number("/measured/prefill_tokens_per_second"), 1234.5);
-    // 20 ms between tokens and 40 ms before the first are what the server waits at least.
+    // 50 ms between tokens and 100 ms before the first are what the server waits at least.
     let decode = number("/measured/decode_tokens_per_second");
-    assert!(decode > 0.5 && decode <= 50.1, "{decode}");
-    assert!(number("/measured/time_to_first_token_seconds") >= 0.0399);
-    assert!(number("/measured/longest_gap_seconds") >= 0.0199);
+    assert!(decode > 0.2 && decode <= 20.1, "{decode}");
+    assert!(number("/measured/time_to_first_token_seconds") >= 0.0999);
+    assert!(number("/measured/longest_gap_seconds") >= 0.0499);
     assert_eq!(found["measured"]["text"], " word".repeat(8));
     // 131 prompt tokens are enough to be judged; every rate has its error.
     for line in [
@@ -90,7 +90,7 @@ fn vllm_ends_with_a_usage_of_its_own_and_counts_no_prefill() {
     let piece = "data: {\"id\":\"cmpl-1\",\"object\":\"text_completion\",\"created\":1,\"model\":\"Qwen/Qwen3-0.6B\",\"choices\":[{\"index\":0,\"text\":\" a\",\"logprobs\":null,\"finish_reason\":null,\"stop_reason\":null}],\"usage\":null}\n\n";
     let last = piece.replace("\"finish_reason\":null", "\"finish_reason\":\"length\"");
     let usage = "data: {\"id\":\"cmpl-1\",\"object\":\"text_completion\",\"created\":1,\"model\":\"Qwen/Qwen3-0.6B\",\"choices\":[],\"usage\":{\"prompt_tokens\":200,\"total_tokens\":206,\"completion_tokens\":6}}\n\ndata: [DONE]\n\n";
-    let mut pieces = vec![(50, piece.to_owned())];
+    let mut pieces = vec![(100, piece.to_owned())];
     pieces.extend((0..4).map(|_| (5, piece.to_owned())));
     pieces.extend([(5, last), (0, usage.to_owned())]);
     let server = Server::start(&[
@@ -199,6 +199,8 @@ fn ollama_is_taken_by_its_own_counters() {
         &server.url,
         "--served-model",
         "qwen3:0.6b",
+        "--tokens",
+        "259",
         "--repeats",
         "1",
     ]);
@@ -255,11 +257,11 @@ fn the_verdict_is_the_error_against_the_tolerance() {
         // 100 tokens at this rate behind a prompt of 20, too short to be judged: a mean depth of 70.
         let nanoseconds = (100.0 / (expected * factor) * 1e9) as u64;
         let done = format!(
-            "{{\"response\":\"a\",\"done\":true,\"prompt_eval_count\":20,\"prompt_eval_duration\":1000000,\"eval_count\":100,\"eval_duration\":{nanoseconds}}}\n"
+            "{{\"response\":\"a\",\"done\":true,\"prompt_eval_count\":20,\"prompt_eval_duration\":100000000,\"eval_count\":100,\"eval_duration\":{nanoseconds}}}\n"
         );
         let server = Server::start(&[
             ("/api/version", Answer::Whole(200, "{}".to_owned())),
-            ("/api/generate", Answer::Pieces(vec![(0, done)])),
+            ("/api/generate", Answer::Pieces(vec![(10, done)])),
         ]);
         let words = [
             "--backend",
@@ -289,7 +291,7 @@ fn the_verdict_is_the_error_against_the_tolerance() {
         let text = validate(&words);
         assert!(
             text.out.contains(if code == 0 {
-                "WITHIN "
+                "1 OF 4 FIGURES COMPARED: within "
             } else {
                 "OFF by more than "
             }),
@@ -301,5 +303,79 @@ fn the_verdict_is_the_error_against_the_tolerance() {
             "{}",
             text.out
         );
+    }
+}
+
+#[test]
+fn a_rate_of_the_processors_or_of_a_slower_mode_is_named() {
+    // The weights that a token reads, about 372 MiB, at 16 GB/s; and what 15W is expected to reach.
+    let fit = [
+        "fit",
+        MODEL,
+        "--power-mode",
+        "15W",
+        "--runtime",
+        "ollama",
+        "--prompt-tokens",
+        "163",
+        "--format",
+        "json",
+    ];
+    let plan = document(&run_in(std::path::Path::new("/nonexistent"), &fit), 0);
+    let slower = plan["plans"][0]["decode"]["tokens_per_second"]["expected"]
+        .as_f64()
+        .unwrap();
+    for (rate, says) in [
+        (16e9 / 391e6, "on the processors, which read about 16 GB/s"),
+        (
+            slower,
+            "in 15W (memory of 68 GB/s), and the plan is for MAXN_SUPER",
+        ),
+    ] {
+        let nanoseconds = (64.0 / rate * 1e9) as u64;
+        let done = format!(
+            "{{\"response\":\"a\",\"done\":true,\"prompt_eval_count\":131,\"prompt_eval_duration\":150000000,\"eval_count\":64,\"eval_duration\":{nanoseconds}}}\n"
+        );
+        let server = crate::server::ollama(Answer::Pieces(vec![(10, done)]), "900000000");
+        let run = validate(&[
+            "--backend",
+            "ollama",
+            "--url",
+            &server.url,
+            "--served-model",
+            "x",
+            "--power-mode",
+            "MAXN_SUPER",
+            "--repeats",
+            "1",
+        ]);
+        let words = run.out.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            words.contains("tokens/s are what this model decodes") && words.contains(says),
+            "{rate}: {words}"
+        );
+    }
+}
+
+#[test]
+fn a_directory_is_refused_with_the_two_commands() {
+    for (backend, more, line) in [
+        (
+            "candle",
+            &[][..],
+            "`orinplan quantize fixtures/tiny-qwen3 --scheme q4_k_m --output model.gguf`, then `orinplan validate model.gguf`",
+        ),
+        (
+            "llama-bench",
+            &["--scheme", "q8_0"],
+            "`orinplan quantize fixtures/tiny-qwen3 --scheme q8_0 --output model.gguf`",
+        ),
+    ] {
+        let words = ["validate", "fixtures/tiny-qwen3", "--backend", backend];
+        let run = run_in(
+            std::path::Path::new("/nonexistent"),
+            &[&words[..], more].concat(),
+        );
+        crate::support::assert_error(&run, &["is no GGUF", line]);
     }
 }

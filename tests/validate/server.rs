@@ -13,6 +13,8 @@ pub(crate) enum Answer {
     Whole(u16, String),
     /// Pieces of a body without length, each after so many milliseconds; then the connection ends.
     Pieces(Vec<(u64, String)>),
+    /// This piece again and again, so many milliseconds apart.
+    Endless(u64, String),
     /// A body of which only this much arrives, though its length was announced.
     Half(String),
     /// Nothing, for longer than any test waits.
@@ -133,6 +135,15 @@ fn serve(
                 }
                 return Ok(());
             }
+            Some(Answer::Endless(milliseconds, piece)) => {
+                write!(out, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+                // Ends when nobody listens any more.
+                loop {
+                    thread::sleep(Duration::from_millis(*milliseconds));
+                    out.write_all(piece.as_bytes())?;
+                    out.flush()?;
+                }
+            }
             Some(Answer::Raw(bytes)) => {
                 out.write_all(bytes.as_bytes())?;
                 return Ok(());
@@ -177,4 +188,18 @@ pub(crate) fn stream(first: u64, gap: u64, count: u64, prompt: u64, prefill: f64
         .collect();
     pieces.push((0, end(prompt, count, prefill)));
     Answer::Pieces(pieces)
+}
+
+/// An Ollama that answers so, and says that it holds a model `x` of this size.
+pub(crate) fn ollama(generate: Answer, size: &str) -> Server {
+    let running =
+        format!("{{\"models\":[{{\"name\":\"x\",\"size\":{size},\"size_vram\":{size}}}]}}");
+    Server::start(&[
+        (
+            "/api/version",
+            Answer::Whole(200, "{\"version\":\"0.12.3\"}".to_owned()),
+        ),
+        ("/api/ps", Answer::Whole(200, running)),
+        ("/api/generate", generate),
+    ])
 }

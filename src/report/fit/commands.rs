@@ -285,7 +285,7 @@ fn vllm(report: &Report<'_>, plan: &Plan) -> Option<Block> {
 }
 
 /// A word as a POSIX shell reads it: bare where nothing in it is special, else in single quotes.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:+,=@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) && !word.starts_with('-') {
         return word.to_owned();

@@ -16,6 +16,7 @@ use crate::plan::{Fit, Workload};
 use crate::units::Bytes;
 
 pub use check::differences;
+pub(crate) use commands::quoted;
 pub use explain::explain;
 pub use json::{SCHEMA, bound, document};
 pub use markdown::markdown;

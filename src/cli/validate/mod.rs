@@ -1,0 +1,257 @@
+//! `orinplan validate`: open, plan, measure, compare, report, learn.
+
+mod place;
+mod tried;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use self::place::place;
+use self::tried::{Otherwise, Tried};
+use super::args::{BackendId, BoardArgs, PlainFormat, ValidateArgs};
+use super::fit::{Board, header, open, open_device, wanted};
+use super::{Outcome, date, print, progress, settings};
+use crate::checkpoint::Checkpoint;
+use crate::decode::Engine;
+use crate::device;
+use crate::model::ModelSpec;
+use crate::plan::candidates::{Wanted, candidates};
+use crate::plan::fit::{Candidate, Target};
+use crate::plan::{Plan, Workload};
+use crate::report;
+use crate::report::validate::{Report, Result as Shown, Saved};
+use crate::runtime::learned::{Pair, Run};
+use crate::runtime::{self, Added, RuntimeProfile};
+use crate::scheme::Rules;
+use crate::validate::{
+    self, Backend, Comparison, Measured, PeakMemory, Prompt, Quantity, Request, Scene, Watched,
+};
+
+pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
+    let (checkpoint, model) = open(&args.model)?;
+    let place = place(args, &checkpoint)?;
+    let board = Board::open(&board_args(args)?)?;
+    let target = board.target(None);
+    let candidate = candidate(args, &checkpoint, &model, &board.runtime)?;
+    let workload = workload(args, &model);
+    let backend = place.backend(&checkpoint, &model, &board.runtime);
+    let tried = Tried {
+        args,
+        model: &model,
+        candidate: &candidate,
+        workload: &workload,
+    };
+    let asked = tried.plan(target, &workload)?;
+    let mut report = Report {
+        model: &model,
+        target,
+        workload: &workload,
+        backend: args.backend.name(),
+        plan: &asked,
+        result: Shown::DoesNotFit,
+        saved: None,
+    };
+    if backend.starts_the_model() && !asked.fits() {
+        print(&shown(args, &report))?;
+        return Ok(Outcome::No);
+    }
+    // What cannot be kept is said before minutes are spent on it, and measured all the same.
+    if args.save_calibration
+        && let Err(error) = settings::check_writable()
+    {
+        let why = super::told(&error);
+        super::warn(&format!("the run will not be kept: {why}"));
+        report.saved = Some(Saved::Not { why });
+    }
+
+    let request = request(args, &workload);
+    let (mut measured, watched) = measure(backend, &request)?;
+    let mut memory = PeakMemory::of(&measured, &watched, backend.starts_the_model());
+    validate::believe_counts(&mut measured, &request);
+    let otherwise = tried.otherwise(target, &measured)?;
+    let limits = tried.limits(target, &measured, &otherwise)?;
+    validate::believe_figures(&mut measured, &mut memory, &limits);
+    let comparison = tried.compare(target, &measured, memory)?;
+    let in_force = device::detect(Path::new("/"))
+        .ok()
+        .and_then(|found| found.power_mode);
+    let checks = validate::check(&Scene {
+        device: &board.device,
+        mode: &board.mode,
+        backend: board.runtime.backend,
+        mode_in_force: in_force.as_deref(),
+        watched: &watched,
+        measured: &measured,
+        comparison: &comparison,
+        suspects: &otherwise.iter().map(Otherwise::suspect).collect::<Vec<_>>(),
+    });
+    if args.save_calibration && report.saved.is_none() {
+        // Against the bare profile: what was learned before must not be learned twice.
+        let runtime = &runtime::find(&board.runtime.id)?;
+        let bare = tried.compare(Target { runtime, ..target }, &measured, memory)?;
+        let disturbed = checks.iter().filter(|check| check.holds());
+        let disturbed = disturbed.map(|check| check.code).collect();
+        report.saved = Some(learn(&board, &model, &asked, &measured, &bare, disturbed));
+    }
+    report.result = Shown::Measured {
+        measured: &measured,
+        memory,
+        comparison: &comparison,
+        checks: &checks,
+    };
+    print(&shown(args, &report))?;
+    Ok(match comparison.within() {
+        true => Outcome::Yes,
+        false => Outcome::No,
+    })
+}
+
+fn shown(args: &ValidateArgs, report: &Report<'_>) -> String {
+    match args.format {
+        PlainFormat::Text => report::validate::text(report),
+        PlainFormat::Json => report::json(&report::validate::document(report)),
+    }
+}
+
+/// The device and the runtime that the backend stands for, unless another is named.
+fn board_args(args: &ValidateArgs) -> anyhow::Result<BoardArgs> {
+    let has_gpu = open_device(&args.device)?.gpu.is_some();
+    let runtime = match (&args.runtime, args.backend) {
+        (Some(id), _) => Some(id.clone()),
+        (None, BackendId::Candle) if has_gpu && Engine::Cuda.is_there() => {
+            Some("candle".to_owned())
+        }
+        (None, BackendId::Candle) => Some("candle-cpu".to_owned()),
+        (None, BackendId::LlamaBench) if has_gpu => Some("llama-bench".to_owned()),
+        (None, BackendId::Ollama) if has_gpu => Some("ollama".to_owned()),
+        // llama.cpp's server, which is the default of every plan.
+        (None, _) => None,
+    };
+    Ok(BoardArgs {
+        device: args.device.clone(),
+        power_mode: args.power_mode.clone(),
+        what_if: Vec::new(),
+        runtime,
+    })
+}
+
+fn workload(args: &ValidateArgs, model: &ModelSpec) -> Workload {
+    let limit = match model.dims.context {
+        0 => u64::MAX,
+        limit => limit,
+    };
+    Workload {
+        context: args.context.unwrap_or(4096.min(limit)),
+        type_k: args.kv_type,
+        type_v: args.kv_type,
+        ubatch: args.ubatch,
+        prompt_tokens: args.prompt_tokens,
+        text_only: true,
+        ..Workload::default()
+    }
+}
+
+/// The types that the engine runs: those of the file, or of the scheme that a server made of it.
+fn candidate(
+    args: &ValidateArgs,
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+    runtime: &RuntimeProfile,
+) -> anyhow::Result<Candidate> {
+    let schemes: Vec<String> = args.scheme.iter().cloned().collect();
+    let wanted: Wanted = wanted(&schemes);
+    let rules = Rules::ALL[0].1;
+    let found = candidates(
+        checkpoint,
+        model,
+        runtime,
+        &wanted,
+        rules,
+        &header(checkpoint, model),
+    )?;
+    let named = |candidate: &Candidate| match &args.scheme {
+        Some(id) => candidate.assignment.scheme.eq_ignore_ascii_case(id),
+        None => candidate.assignment.is_stored(),
+    };
+    found.into_iter().find(named).with_context(|| {
+        format!(
+            "{} does not load {} as it is stored; name the format that it was given with --scheme",
+            runtime.name, model.name
+        )
+    })
+}
+
+fn request(args: &ValidateArgs, workload: &Workload) -> Request {
+    Request {
+        prompt: match &args.prompt {
+            Some(text) => Prompt::Text(text.clone()),
+            None => Prompt::Words(args.prompt_tokens),
+        },
+        chat: args.chat,
+        tokens: args.tokens,
+        context: workload.context,
+        ubatch: workload.ubatch,
+        kv_type: workload.type_k,
+        threads: args.threads,
+        repeats: usize::try_from(args.repeats).unwrap_or(1),
+        timeout: Duration::from_secs(args.timeout),
+    }
+}
+
+fn measure(backend: Backend<'_>, request: &Request) -> anyhow::Result<(Measured, Watched)> {
+    let cancel = progress::cancelled_by_signals()?;
+    let spinner = progress::Spinner::new();
+    let path = std::env::var_os("PATH");
+    let machine = (Path::new("/"), path.as_deref());
+    let outcome = validate::measure(backend, request, machine, &cancel, &mut |now| {
+        spinner.say(match now.of {
+            0 => now.stage.clone(),
+            of => format!("{}, token {} of {of}", now.stage, now.tokens),
+        });
+    });
+    spinner.clear();
+    Ok(outcome?)
+}
+
+/// Adds the run to those on record, with the reasons for which it may be off. That it cannot be is no
+/// reason to lose what was measured: the report says so.
+fn learn(
+    board: &Board,
+    model: &ModelSpec,
+    plan: &Plan,
+    measured: &Measured,
+    bare: &Comparison,
+    disturbed: Vec<&'static str>,
+) -> Saved {
+    let pair = |quantity| {
+        let line = bare.line(quantity).filter(|line| line.judged)?;
+        Pair::new(line.predicted?.expected, line.measured?.mean)
+    };
+    let run = Run {
+        date: date::today(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        runtime: board.runtime.id.clone(),
+        engine: measured.engine.clone(),
+        device: board.device.id.clone(),
+        power_mode: board.mode.name.clone(),
+        model: model.name.clone(),
+        scheme: plan.assignment.scheme.clone(),
+        disturbed: disturbed.iter().map(|&code| code.to_owned()).collect(),
+        decode: pair(Quantity::Decode),
+        prefill: pair(Quantity::Prefill),
+        memory: pair(Quantity::Memory),
+    };
+    let why = match settings::keep_run(run) {
+        Ok((path, Added::Kept)) => return Saved::Kept { path, disturbed },
+        Ok((path, Added::Outweighed)) => format!(
+            "{} has a run of this model that was not disturbed ({})",
+            path.display(),
+            disturbed.join(", ")
+        ),
+        Ok((_, Added::Empty)) => "nothing was both predicted and measured".to_owned(),
+        Err(error) => super::told(&error),
+    };
+    Saved::Not { why }
+}

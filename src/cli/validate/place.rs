@@ -1,0 +1,155 @@
+//! Where the model runs: the flags that say it, and all that is looked up for that.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use crate::checkpoint::{Checkpoint, SourceFormat};
+use crate::cli::args::{BackendId, ValidateArgs};
+use crate::decode::Engine;
+use crate::device;
+use crate::model::ModelSpec;
+use crate::report;
+use crate::runtime::{RuntimeProfile, profile};
+use crate::scheme::{Container, Scheme};
+use crate::validate::{self, Backend};
+
+/// Where a server is if no address is given.
+const LLAMA_SERVER: &str = "http://127.0.0.1:8080";
+const OLLAMA: &str = "http://127.0.0.1:11434";
+
+/// Where the model runs, with all that was looked up for that.
+pub(super) enum Place {
+    Here {
+        gguf: PathBuf,
+        program: Option<PathBuf>,
+    },
+    OpenAi {
+        url: String,
+        served: Option<String>,
+    },
+    Ollama {
+        url: String,
+        served: String,
+    },
+}
+
+impl Place {
+    pub(super) fn backend<'a>(
+        &'a self,
+        checkpoint: &'a Checkpoint,
+        spec: &'a ModelSpec,
+        runtime: &RuntimeProfile,
+    ) -> Backend<'a> {
+        match self {
+            Place::Here { program: None, .. } => Backend::Candle {
+                checkpoint,
+                spec,
+                engine: match runtime.backend {
+                    profile::Backend::Cpu => Engine::Cpu,
+                    profile::Backend::Cuda => Engine::Cuda,
+                },
+            },
+            Place::Here {
+                program: Some(program),
+                gguf,
+            } => Backend::LlamaBench {
+                program,
+                model: gguf,
+            },
+            Place::OpenAi { url, served } => Backend::OpenAi {
+                url,
+                served: served.as_deref(),
+            },
+            Place::Ollama { url, served } => Backend::Ollama { url, served },
+        }
+    }
+}
+
+pub(super) fn place(args: &ValidateArgs, checkpoint: &Checkpoint) -> anyhow::Result<Place> {
+    let url = |usual: &str| -> anyhow::Result<String> {
+        let url = args.url.clone().unwrap_or_else(|| usual.to_owned());
+        if validate::local_port(&url).is_none() && args.device.eq_ignore_ascii_case(device::HOST) {
+            bail!(
+                "{url} is another machine: name its board with --device, such as --device orin-nano-8gb"
+            );
+        }
+        Ok(url)
+    };
+    let is_server = matches!(args.backend, BackendId::Openai | BackendId::Ollama);
+    if args.url.is_some() && !is_server {
+        bail!(
+            "--url is for --backend openai and ollama; {} runs here",
+            args.backend.name()
+        );
+    }
+    if args.threads.is_some() && args.backend != BackendId::LlamaBench {
+        bail!(
+            "--threads is for --backend llama-bench; a server was started with its own, and candle takes those of CANDLE_NUM_THREADS"
+        );
+    }
+    if args.program.is_some() && args.backend != BackendId::LlamaBench {
+        bail!("--program is for --backend llama-bench");
+    }
+    Ok(match args.backend {
+        BackendId::Candle => Place::Here {
+            gguf: gguf(args, checkpoint)?,
+            program: None,
+        },
+        BackendId::LlamaBench => Place::Here {
+            gguf: gguf(args, checkpoint)?,
+            program: Some(program(args)?),
+        },
+        BackendId::Openai => Place::OpenAi {
+            url: url(LLAMA_SERVER)?,
+            served: args.served_model.clone(),
+        },
+        BackendId::Ollama => Place::Ollama {
+            url: url(OLLAMA)?,
+            served: match (&args.served_model, Path::new(&args.model.model).exists()) {
+                (Some(name), _) => name.clone(),
+                (None, false) => args.model.model.clone(),
+                (None, true) => bail!(
+                    "{} is a file: say under which tag Ollama has it with --served-model",
+                    args.model.model
+                ),
+            },
+        },
+    })
+}
+
+fn program(args: &ValidateArgs) -> anyhow::Result<PathBuf> {
+    match &args.program {
+        // A file, as the user named it: a bare name is not searched elsewhere.
+        Some(program) => Ok(std::path::absolute(program)?),
+        None => Ok(validate::find_llama_bench(
+            std::env::var_os("PATH").as_deref(),
+        )?),
+    }
+}
+
+/// The GGUF that a program is given; the first part of a split one leads to the others.
+fn gguf(args: &ValidateArgs, checkpoint: &Checkpoint) -> anyhow::Result<PathBuf> {
+    let model = &args.model.model;
+    if checkpoint.format != SourceFormat::Gguf {
+        let is_file = |scheme: &&Scheme| scheme.container == Container::Gguf;
+        let scheme = args.scheme.as_deref().and_then(Scheme::get).filter(is_file);
+        let scheme = scheme.map_or("q4_k_m", |scheme| scheme.id);
+        bail!(
+            "{model} is no GGUF, and --backend {} runs one: make it with `orinplan quantize {} --scheme {scheme} --output model.gguf`, then `orinplan validate model.gguf`",
+            args.backend.name(),
+            report::fit::quoted(model)
+        );
+    }
+    let file = checkpoint
+        .files
+        .first()
+        .context("the checkpoint has no file")?;
+    if crate::input::is_header_only(&file.path) {
+        bail!(
+            "{} is a header without weights: there is nothing to run",
+            file.path.display()
+        );
+    }
+    Ok(file.path.clone())
+}

@@ -1,0 +1,243 @@
+//! What was run, planned as it was: what to compare with, what is possible at most, and what would be if
+//! the machine ran otherwise.
+
+use anyhow::Context;
+
+use crate::cli::args::{BackendId, ValidateArgs};
+use crate::device::{PowerMode, Quantity as _, WhatIf};
+use crate::model::ModelSpec;
+use crate::plan::fit::{Candidate, Target};
+use crate::plan::operations::decode_operations;
+use crate::plan::speed::Operation;
+use crate::plan::{Plan, Speeds, Workload, fit};
+use crate::runtime::profile;
+use crate::units::Bytes;
+use crate::validate::{self, Comparison, Limits, Measured, Most, PeakMemory, Predicted, Suspect};
+
+/// What was run, to be planned as it was: the prompt as long as the engine counted it, decode at its
+/// mean depth.
+pub(super) struct Tried<'a> {
+    pub(super) args: &'a ValidateArgs,
+    pub(super) model: &'a ModelSpec,
+    pub(super) candidate: &'a Candidate,
+    pub(super) workload: &'a Workload,
+}
+
+/// The plans of a measurement on one target.
+struct Plans {
+    prompt: Plan,
+    depth: Plan,
+}
+
+/// A way in which the machine may run otherwise than planned, and the rates that this gives.
+pub(super) struct Otherwise {
+    what: String,
+    /// The power mode, if it is one, and the most that it allows.
+    mode: Option<(String, f64, f64)>,
+    decode: f64,
+    prefill: Option<f64>,
+}
+
+impl Otherwise {
+    pub(super) fn suspect(&self) -> Suspect {
+        Suspect {
+            what: self.what.clone(),
+            decode: self.decode,
+            prefill: self.prefill,
+        }
+    }
+}
+
+/// What the processors of an Orin read in a second while they decode: a model that was meant for the GPU
+/// and runs there is seen to read 15 to 17 GB/s.
+const PROCESSORS: f64 = 16e9;
+
+/// Far beyond any machine that this program plans for: bytes a second, operations a second, and tokens a
+/// second whatever their bytes.
+const MOST_BYTES: f64 = 10e12;
+const MOST_OPERATIONS: f64 = 4e15;
+const MOST_TOKENS: f64 = 50e3;
+const MOST_PROMPT_TOKENS: f64 = 10e6;
+
+/// Caches of processors hold small models, and give this much more than the memory that was measured.
+const CACHES: f64 = 4.0;
+
+impl Tried<'_> {
+    pub(super) fn plan(&self, target: Target<'_>, workload: &Workload) -> anyhow::Result<Plan> {
+        let planned = fit(self.model, vec![self.candidate.clone()], target, workload);
+        let mut plans = planned.plans.into_iter();
+        plans.next().context("there is no plan to try")
+    }
+
+    fn plans(&self, target: Target<'_>, measured: &Measured) -> anyhow::Result<Plans> {
+        let asked = measured
+            .prompt_tokens
+            .unwrap_or(self.workload.prompt_tokens);
+        // The decoder of this program makes room for what it is given; others reserve a whole ubatch.
+        let ubatch = match self.args.backend {
+            BackendId::Candle => self.workload.ubatch.min(asked),
+            _ => self.workload.ubatch,
+        };
+        let at = |prompt_tokens| {
+            let workload = Workload {
+                prompt_tokens,
+                ubatch,
+                ..self.workload.clone()
+            };
+            self.plan(target, &workload)
+        };
+        let generated = measured.generated_tokens.unwrap_or(self.args.tokens);
+        Ok(Plans {
+            prompt: at(asked)?,
+            depth: at(measured.decode_depth.saturating_add(generated / 2))?,
+        })
+    }
+
+    pub(super) fn compare(
+        &self,
+        target: Target<'_>,
+        measured: &Measured,
+        memory: PeakMemory,
+    ) -> anyhow::Result<Comparison> {
+        let plans = self.plans(target, measured)?;
+        let own = &target.runtime.memory.runtime_bytes;
+        let bytes = |bytes: f64| Bytes(bytes.max(0.0) as u64);
+        let predicted = Predicted {
+            prompt: &plans.prompt,
+            depth: &plans.depth,
+            memory_slack: (
+                bytes(own.expected - own.low),
+                bytes(own.high - own.expected),
+            ),
+        };
+        let peak = memory.compared(target.device);
+        Ok(validate::compare(
+            predicted,
+            measured,
+            peak,
+            self.args.tolerance,
+        ))
+    }
+
+    /// The other power modes of a board, a part of its GPU, its processors: what each would give.
+    pub(super) fn otherwise(
+        &self,
+        target: Target<'_>,
+        measured: &Measured,
+    ) -> anyhow::Result<Vec<Otherwise>> {
+        let mut found = Vec::new();
+        if target.device.gpu.is_none() || target.runtime.backend != profile::Backend::Cuda {
+            return Ok(found);
+        }
+        let mut add = |what: String, mode: &PowerMode, is_named: bool| -> anyhow::Result<()> {
+            let plans = self.plans(Target { mode, ..target }, measured)?;
+            if let (Some(prompt), Some(depth)) = (plans.prompt.speeds, plans.depth.speeds) {
+                let (decode, prefill) = (depth.decode, prompt.prefill);
+                found.push(Otherwise {
+                    what,
+                    mode: is_named.then(|| (mode.name.clone(), decode.ceiling, prefill.ceiling)),
+                    decode: decode.tokens_per_second.expected,
+                    prefill: Some(prefill.tokens_per_second.expected),
+                });
+            }
+            Ok(())
+        };
+        let planned = target.mode;
+        for mode in target
+            .device
+            .modes
+            .iter()
+            .filter(|mode| mode.name != planned.name)
+        {
+            let memory = mode.bandwidth.as_ref().map(|rate| rate.value.show());
+            let memory = memory.unwrap_or_default();
+            let what = format!(
+                "in {} (memory of {memory}), and the plan is for {}: `sudo nvpmodel -q` shows the mode in force, --power-mode plans for one",
+                mode.name, planned.name
+            );
+            add(what, mode, true)?;
+        }
+        let sms = planned.sm_count.as_ref().map_or(0, |sms| sms.value);
+        if let Ok(change) = format!("sm-count={}", sms / 2).parse::<WhatIf>() {
+            let (mut device, mut half) = (target.device.clone(), planned.clone());
+            change.apply(&mut device, &mut half);
+            // A set bit switches one of eight TPCs off, each of two SMs.
+            let mask = (0xff_u64 << (sms / 2).min(8)) & 0xff;
+            let what = format!(
+                "with half of the GPU's {sms} SMs, as a wrong TPC mask leaves them (TPC_PG_MASK {mask} is right in {}): set the mode again with `sudo nvpmodel -m`, and reboot if it asks for that",
+                planned.name
+            );
+            add(what, &half, false)?;
+        }
+        let bytes = self.step(measured).0;
+        found.push(Otherwise {
+            what: "on the processors, which read about 16 GB/s: use a build with CUDA, with every layer on the GPU (-ngl 99)".to_owned(),
+            mode: None,
+            decode: PROCESSORS / bytes,
+            prefill: None,
+        });
+        Ok(found)
+    }
+
+    /// Bytes that a decoded token reads, and operations that a token takes.
+    fn step(&self, measured: &Measured) -> (f64, f64) {
+        let workload = Workload {
+            prompt_tokens: measured.decode_depth,
+            ..self.workload.clone()
+        };
+        let operations = decode_operations(self.model, &self.candidate.assignment, &workload);
+        let sum = |pick: fn(&Operation) -> u64| operations.iter().map(|one| pick(one) as f64).sum();
+        let (bytes, weights): (f64, f64) = (sum(|one| one.bytes), sum(|one| one.weights));
+        (bytes.max(1.0), weights.max(1.0) * 2.0)
+    }
+
+    /// What the machine can reach at most: the ceilings of its plan, or else of any machine.
+    pub(super) fn limits(
+        &self,
+        target: Target<'_>,
+        measured: &Measured,
+        otherwise: &[Otherwise],
+    ) -> anyhow::Result<Limits> {
+        let plans = self.plans(target, measured)?;
+        let (bytes, operations) = self.step(measured);
+        let most =
+            |ceiling: Option<f64>, any: f64, other: fn(&Otherwise) -> Option<(String, f64)>| {
+                let of = format!("{} in {}", target.device.name, target.mode.name);
+                let (rate, of) = match ceiling.filter(|ceiling| *ceiling < any) {
+                    Some(ceiling) => (ceiling, of),
+                    None => (any, "any machine".to_owned()),
+                };
+                let faster = otherwise.iter().filter_map(other);
+                Most {
+                    rate,
+                    of,
+                    elsewhere: faster.max_by(|a, b| a.1.total_cmp(&b.1)),
+                }
+            };
+        // Where processors were measured, their ceiling is that of the memory and not of physics.
+        let ceiling = |plan: &Plan, pick: fn(&Speeds) -> f64| {
+            let speeds = plan.speeds.as_ref()?;
+            let room = if speeds.published.is_some() {
+                1.0
+            } else {
+                CACHES
+            };
+            Some(pick(speeds) * room)
+        };
+        Ok(Limits {
+            decode: most(
+                ceiling(&plans.depth, |speeds| speeds.decode.ceiling),
+                (MOST_BYTES / bytes).min(MOST_TOKENS),
+                |other| other.mode.clone().map(|(name, decode, _)| (name, decode)),
+            ),
+            prefill: most(
+                ceiling(&plans.prompt, |speeds| speeds.prefill.ceiling),
+                (MOST_OPERATIONS / operations).min(MOST_PROMPT_TOKENS),
+                |other| other.mode.clone().map(|(name, _, prefill)| (name, prefill)),
+            ),
+            memory: target.device.total_memory.value,
+            has_gpu: target.device.gpu.is_some(),
+            weights: plans.prompt.tensor_bytes,
+        })
+    }
+}
