@@ -104,6 +104,15 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// A count with its noun, or with what the noun does: `1 tensor has rows`, `3 tensors have rows`.
+pub fn counted<N: fmt::Display + PartialEq + From<u8>>(count: N, one: &str, many: &str) -> String {
+    let said = match count == N::from(1) {
+        true => one,
+        false => many,
+    };
+    format!("{count} {said}")
+}
+
 /// A size that is not a number with one of the accepted units.
 #[derive(Debug, thiserror::Error)]
 #[error(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::device::{DEFAULT_BOARD, HOST, L4tRelease, WhatIf};
+use crate::device::{HOST, L4tRelease, WhatIf};
 use crate::dtype::Dtype;
 use crate::plan::roofline::Nominal;
 use crate::plan::workload::KV_TYPES;
@@ -49,10 +49,11 @@ pub(super) enum Command {
 /// Where and with what a model runs.
 #[derive(Debug, Args)]
 pub(super) struct BoardArgs {
-    /// Board id, a profile file, or `host` for this machine (`orinplan devices list`)
-    #[arg(long, value_name = "ID|FILE|host", default_value = DEFAULT_BOARD)]
-    pub device: String,
-    /// Power mode by name, in any case [default: the board's]
+    /// Board id, a profile file, or `host` for this machine (`orinplan devices list`) [default: this
+    /// machine if it is a Jetson Orin, else orin-nano-8gb]
+    #[arg(long, value_name = "ID|FILE|host")]
+    pub device: Option<String>,
+    /// Power mode by name, in any case [default: on this machine the one in force, else the board's]
     #[arg(long, value_name = "NAME")]
     pub power_mode: Option<String>,
     /// The board with a number changed: bandwidth=204GB/s, gpu-clock=1300MHz, sm-count=16 or
@@ -124,7 +125,8 @@ pub(super) struct WorkloadArgs {
     /// Leave vision and audio towers out
     #[arg(long)]
     pub text_only: bool,
-    /// L4T release of the board, such as 36.4.7: it limits single allocations
+    /// L4T release of the board, such as 36.4.7: it limits single allocations [default: this machine's,
+    /// if it is what is planned for]
     #[arg(long, value_name = "RELEASE", value_parser = parse_release)]
     pub l4t: Option<L4tRelease>,
 }

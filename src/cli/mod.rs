@@ -15,6 +15,7 @@ mod settings;
 mod validate;
 
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -107,6 +108,12 @@ fn told(error: &anyhow::Error) -> String {
         }
     }
     message
+}
+
+/// The root directory of the machine at hand: `/`, or where `ORINPLAN_ROOT` says that a container has it.
+fn machine_root() -> PathBuf {
+    let named = std::env::var_os("ORINPLAN_ROOT").filter(|root| !root.is_empty());
+    PathBuf::from(named.unwrap_or_else(|| "/".into()))
 }
 
 /// Whether standard output is a terminal whose user has not asked for plain text.

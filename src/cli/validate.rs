@@ -61,7 +61,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         )
     };
     let comparison = compared(&board.runtime)?;
-    let in_force = device::detect(Path::new("/"))
+    let in_force = device::detect(&super::machine_root())
         .ok()
         .and_then(|found| found.power_mode);
     let checks = validate::check(&Scene {
@@ -102,7 +102,8 @@ fn shown(args: &ValidateArgs, report: &Report<'_>) -> String {
 
 /// The device and the runtime that the backend stands for, unless another is named.
 fn board_args(args: &ValidateArgs) -> anyhow::Result<BoardArgs> {
-    let has_gpu = open_device(&args.device)?.gpu.is_some();
+    let (device, _) = open_device(Some(&args.device))?;
+    let has_gpu = device.gpu.is_some();
     let runtime = match (&args.runtime, args.backend) {
         (Some(id), _) => Some(id.clone()),
         (None, BackendId::Candle) if has_gpu && Engine::Cuda.is_there() => {
@@ -115,7 +116,7 @@ fn board_args(args: &ValidateArgs) -> anyhow::Result<BoardArgs> {
         (None, _) => None,
     };
     Ok(BoardArgs {
-        device: args.device.clone(),
+        device: Some(args.device.clone()),
         power_mode: args.power_mode.clone(),
         what_if: Vec::new(),
         runtime,

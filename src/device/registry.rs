@@ -27,7 +27,7 @@ static BOARDS: &[(&str, &str, &str)] = boards! {
     "agx-orin-64gb"
 };
 
-/// The board that a plan is for when none is named.
+/// The board that a plan is for when none is named and the machine at hand is none.
 pub const DEFAULT_BOARD: &str = "orin-nano-8gb";
 
 /// What `--device` takes for the machine at hand.
@@ -116,6 +116,37 @@ pub fn open(device: &str, root: &Path) -> Result<DeviceProfile, DeviceError> {
     } else {
         get(device)
     }
+}
+
+/// How a plan came by its device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// It was named.
+    Named,
+    /// It is the machine at hand.
+    ThisMachine,
+    /// None was named, and the machine at hand is no board with a profile.
+    Default,
+}
+
+/// The device of a plan: what is named, as [`open`] has it; else the machine whose root directory is
+/// `root`, if it is a board with a profile; else [`DEFAULT_BOARD`].
+///
+/// # Errors
+/// As [`open`]. A machine that cannot be described is no board.
+pub fn choose(device: Option<&str>, root: &Path) -> Result<(DeviceProfile, Choice), DeviceError> {
+    let Some(named) = device else {
+        let here = detect(root).ok().filter(|found| found.profile.id != HOST);
+        return match here {
+            Some(found) => Ok((found.profile, Choice::ThisMachine)),
+            None => Ok((get(DEFAULT_BOARD)?, Choice::Default)),
+        };
+    };
+    let choice = match named.eq_ignore_ascii_case(HOST) {
+        true => Choice::ThisMachine,
+        false => Choice::Named,
+    };
+    Ok((open(named, root)?, choice))
 }
 
 #[cfg(test)]

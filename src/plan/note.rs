@@ -1,8 +1,9 @@
 //! Caveats, each with a stable code: every report shows the same ones.
 
+use crate::device::L4tRelease;
 use crate::dtype::Dtype;
 use crate::plan::kv::KvProblem;
-use crate::units::Bytes;
+use crate::units::{Bytes, counted};
 
 /// Something a reader of a plan should know.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,10 +30,10 @@ pub enum Note {
         largest: Bytes,
         /// What is granted.
         limit: Bytes,
-        /// Since when.
-        release: String,
-        /// The limit holds on the releases in use today, not only on an older one.
-        current: bool,
+        /// Where: the release at hand, or the first that is known to refuse.
+        release: L4tRelease,
+        /// The first release that grants more; `None` while none does.
+        lifted: Option<L4tRelease>,
     },
     /// It fits, by less than the runtime's own memory is uncertain.
     Tight {
@@ -42,6 +43,15 @@ pub enum Note {
         more: Bytes,
         /// The runtime.
         runtime: String,
+    },
+    /// The prompt leaves little or nothing of a sequence's context for an answer.
+    ShortSequences {
+        /// Tokens of context that each sequence has.
+        context: u64,
+        /// Sequences that share the context.
+        parallel: u64,
+        /// Tokens of the prompt.
+        prompt: u64,
     },
     /// The context asked for is beyond what the model was made for.
     BeyondModelContext {
@@ -118,6 +128,7 @@ impl Note {
             Note::Kv(_) => "kv_type_impossible",
             Note::Allocation { .. } => "large_allocation",
             Note::Tight { .. } => "tight",
+            Note::ShortSequences { .. } => "short_sequences",
             Note::BeyondModelContext { .. } => "beyond_model_context",
             Note::Towers { .. } => "towers_included",
             Note::SpeedUnmeasured { .. } => "speed_unmeasured",
@@ -138,7 +149,8 @@ impl Note {
     pub fn text(&self) -> String {
         match self {
             Note::ShapeFallback { tensors } => format!(
-                "{tensors} tensors have rows that do not divide into the blocks of this format and get a larger type"
+                "{} that do not divide into the blocks of this format: a larger type is taken",
+                counted(*tensors, "tensor has rows", "tensors have rows")
             ),
             Note::DuplicatedEmbedding { bytes, runtime } => format!(
                 "{runtime} keeps the tied embedding twice on an integrated GPU: {bytes} more"
@@ -147,15 +159,27 @@ impl Note {
                 "FP8 is storage only here: Orin (SM87) has no FP8 units, weights are widened before use, so it saves memory and not arithmetic".to_owned()
             }
             Note::Kv(problem) => problem.to_string(),
-            Note::Allocation { largest, limit, release, current: true } => format!(
+            Note::Allocation { largest, limit, release, lifted: None } => format!(
                 "one allocation of {largest} is more than the {limit} that the driver was seen to grant on L4T {release}; reboot and drop caches before loading, or choose a smaller format"
             ),
-            Note::Allocation { largest, limit, release, current: false } => format!(
-                "one allocation of {largest} fails on L4T {release}, which grants at most {limit}: update to JetPack 6.2.2 (R36.5) or later"
+            Note::Allocation { largest, limit, release, lifted: Some(lifted) } => format!(
+                "one allocation of {largest} fails on L4T {release}, which grants at most {limit}: update to {} or later",
+                lifted.of_jetpack()
             ),
             Note::Tight { left, more, runtime } => format!(
                 "it fits barely: {left} would be left, and {runtime} itself may take {more} more than expected"
             ),
+            Note::ShortSequences { context, parallel, prompt } => {
+                let sequence = match parallel {
+                    1 => format!("the context has {}", tokens(*context)),
+                    _ => format!("each of {parallel} sequences has {} of context", tokens(*context)),
+                };
+                let room = match context.saturating_sub(*prompt) {
+                    0 => "none for an answer".to_owned(),
+                    left => format!("{} for an answer", tokens(left)),
+                };
+                format!("{sequence}, and a prompt of {prompt} leaves {room}: raise --context, or lower --parallel or --prompt-tokens")
+            }
             Note::BeyondModelContext { limit } => {
                 format!("the model was made for {limit} tokens of context; beyond that its output degrades")
             }
@@ -200,4 +224,8 @@ impl Note {
             ),
         }
     }
+}
+
+fn tokens(count: u64) -> String {
+    counted(count, "token", "tokens")
 }

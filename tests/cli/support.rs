@@ -16,12 +16,14 @@ pub(crate) struct Run {
     pub(crate) err: String,
 }
 
-/// The command in the project's directory, without the machine's model stores and the user's settings.
+/// The command in the project's directory, without the machine's model stores and the user's settings, on
+/// a recorded laptop.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orinplan"));
     command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env_remove("HF_HOME")
+        .env("ORINPLAN_ROOT", "tests/recorded/x86-laptop")
         .env("XDG_CONFIG_HOME", "/no-settings-here")
         .env("HF_HUB_CACHE", "no-hub-here")
         .env("OLLAMA_MODELS", "no-ollama-here")
