@@ -19,7 +19,7 @@ use crate::quantize;
 use crate::report;
 use crate::report::fit::Report;
 use crate::runtime::{self, RuntimeProfile};
-use crate::units::Bytes;
+use crate::units::{Bytes, counted};
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     if args.explain && args.format == Format::Json {
@@ -292,9 +292,9 @@ fn check(path: &Path, differences: &[String]) -> anyhow::Result<Outcome> {
         print(&format!("the prediction equals {shown}\n"))?;
         return Ok(Outcome::Yes);
     }
-    let count = differences.len();
+    let places = counted(differences.len(), "place", "places");
     print(&format!(
-        "the prediction differs from {shown} in {count} places:\n  {}\n",
+        "the prediction differs from {shown} in {places}:\n  {}\n",
         differences.join("\n  ")
     ))?;
     Ok(Outcome::No)

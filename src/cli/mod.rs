@@ -53,7 +53,9 @@ pub fn main() -> ExitCode {
 
 /// Help and version as clap prints them; a usage error as one line like every other error.
 fn usage(error: &clap::Error) -> ExitCode {
-    use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
+    use clap::error::ErrorKind::{
+        DisplayHelpOnMissingArgumentOrSubcommand, InvalidSubcommand, MissingSubcommand,
+    };
     if !error.use_stderr() {
         let _ = error.print();
         return ExitCode::SUCCESS;
@@ -61,6 +63,10 @@ fn usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
         DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand => {
             let _ = error.print();
+        }
+        InvalidSubcommand => {
+            let line = clean(&args::unknown_command(error));
+            let _ = writeln!(std::io::stderr(), "error: {line}");
         }
         _ => {
             let text = error.to_string();

@@ -14,7 +14,7 @@ use super::probe::{self, Notes};
 use super::profile::{AtHand, DeviceProfile, Estimate, Pitfall, PowerMode};
 use super::quantity::Sourced;
 use super::registry::{HOST, list};
-use crate::units::{Bytes, Hertz};
+use crate::units::{Bytes, Hertz, counted};
 
 /// A machine as it stands now.
 #[derive(Clone, Debug, PartialEq)]
@@ -216,7 +216,10 @@ fn host(name: &str, cpu_count: usize, total: Bytes, notes: &mut Notes) -> Device
     };
     DeviceProfile {
         id: HOST.to_owned(),
-        name: format!("{name}, {cpu_count} logical CPUs"),
+        name: format!(
+            "{name}, {}",
+            counted(cpu_count, "logical CPU", "logical CPUs")
+        ),
         compatible: Vec::new(),
         total_memory: Sourced::measured(total, "MemTotal of this machine"),
         system_headless: held.clone(),

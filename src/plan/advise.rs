@@ -53,7 +53,7 @@ pub struct LargerBoard {
 const LEAST_USEFUL_CONTEXT: u64 = 512;
 
 /// Ways that are told.
-const MOST_WAYS: usize = 4;
+const MOST_WAYS: usize = 3;
 
 /// Changes that are made together.
 const MOST_CHANGES: usize = 3;

@@ -184,14 +184,15 @@ fn kv_types(asked: &Situation<'_>) -> Dimension {
     let now = bits(workload.type_k) + bits(workload.type_v);
     let is_impossible = plan.memory.kv_problem.is_some();
     let helps = |dtype: Dtype| is_impossible || 2.0 * bits(dtype) < now;
-    [(0.2, Dtype::F16), (0.5, Dtype::Q8_0), (2.0, Dtype::Q4_0)]
+    [(0.2, Dtype::F16), (0.4, Dtype::Q8_0), (2.0, Dtype::Q4_0)]
         .into_iter()
         .filter(|(_, dtype)| known(*dtype) && helps(*dtype))
         .map(|(loss, dtype)| (loss, Change::KvType(dtype)))
         .collect()
 }
 
-/// Smaller schemes. What a weight loses doubles with each bit that it is short of.
+/// Smaller schemes. What a weight loses doubles with each bit that it is short of; a new file is a loss
+/// too.
 fn schemes(asked: &Situation<'_>, plans: &[&Plan]) -> Dimension {
     let loss = |plan: &Plan| 32.0 * (-plan.bits_per_weight).exp2();
     let now = asked.plan;
@@ -201,7 +202,7 @@ fn schemes(asked: &Situation<'_>, plans: &[&Plan]) -> Dimension {
     let mut smaller: Dimension = smaller
         .map(|plan| {
             let more = (loss(plan) - loss(now)).max(0.0);
-            (more, Change::Scheme(plan.assignment.scheme.clone()))
+            (0.5 + more, Change::Scheme(plan.assignment.scheme.clone()))
         })
         .collect();
     smaller.sort_by(|a, b| a.0.total_cmp(&b.0));

@@ -452,7 +452,8 @@ fn self_evident(
         notes.push(Note::QuantizedCache { dtype });
     }
     let sequence = workload.context / workload.parallel.max(1);
-    if sequence.saturating_sub(workload.prompt_tokens) < LEAST_ANSWER {
+    let room = sequence.saturating_sub(workload.prompt_tokens);
+    if workload.parallel > 1 && room < LEAST_ANSWER {
         notes.push(Note::ShortSequences {
             context: sequence,
             parallel: workload.parallel,

@@ -3,7 +3,7 @@
 use crate::device::L4tRelease;
 use crate::dtype::Dtype;
 use crate::plan::kv::KvProblem;
-use crate::units::{Bytes, counted};
+use crate::units::{Bytes, counted, tokens};
 
 /// Something a reader of a plan should know.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +44,7 @@ pub enum Note {
         /// The runtime.
         runtime: String,
     },
-    /// The prompt leaves little or nothing of a sequence's context for an answer.
+    /// The prompt leaves little or nothing for an answer of what each of several sequences has.
     ShortSequences {
         /// Tokens of context that each sequence has.
         context: u64,
@@ -169,19 +169,22 @@ impl Note {
             Note::Tight { left, more, runtime } => format!(
                 "it fits barely: {left} would be left, and {runtime} itself may take {more} more than expected"
             ),
-            Note::ShortSequences { context, parallel, prompt } => {
-                let sequence = match parallel {
-                    1 => format!("the context has {}", tokens(*context)),
-                    _ => format!("each of {parallel} sequences has {} of context", tokens(*context)),
-                };
+            Note::ShortSequences {
+                context,
+                parallel,
+                prompt,
+            } => {
                 let room = match context.saturating_sub(*prompt) {
-                    0 => "none for an answer".to_owned(),
-                    left => format!("{} for an answer", tokens(left)),
+                    0 => "nothing".to_owned(),
+                    left => tokens(left),
                 };
-                format!("{sequence}, and a prompt of {prompt} leaves {room}: raise --context, or lower --parallel or --prompt-tokens")
+                format!(
+                    "each of {parallel} sequences has {} of context, and a prompt of {prompt} leaves {room} for an answer: raise --context, or lower --parallel or --prompt-tokens",
+                    tokens(*context)
+                )
             }
             Note::BeyondModelContext { limit } => {
-                format!("the model was made for {limit} tokens of context; beyond that its output degrades")
+                format!("the model was made for {} of context; beyond that its output degrades", tokens(*limit))
             }
             Note::Towers { bytes } => {
                 format!("vision or audio towers and projectors are counted in: {bytes}; --text-only leaves them out")
@@ -224,8 +227,4 @@ impl Note {
             ),
         }
     }
-}
-
-fn tokens(count: u64) -> String {
-    counted(count, "token", "tokens")
 }

@@ -44,7 +44,11 @@ fn one_format_that_fits_is_enough() {
     assert_eq!(document["recommended"], Json::Null);
     assert_eq!(
         document["advice"],
-        json!(["a smaller format: Q4_K_M fits as asked"])
+        json!([
+            "a larger budget: BF16 fits with --budget 2271MiB",
+            "a smaller format: Q4_K_M fits as asked",
+            "a smaller format and less context: Q8_0 fits with --context 1536",
+        ])
     );
 }
 

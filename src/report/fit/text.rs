@@ -7,7 +7,7 @@ use crate::plan::fit::decode_by_mode;
 use crate::plan::{Note, Plan};
 use crate::report::table::{Align, Table};
 use crate::report::{count, line, rate, seconds, wrapped};
-use crate::units::Bytes;
+use crate::units::{Bytes, tokens};
 
 const FITS: &str = "FITS";
 const DOES_NOT_FIT: &str = "DOES NOT FIT";
@@ -104,11 +104,11 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
                 Some(format!("; there is room for {scheme}, but {why}"))
             });
             format!(
-                "{FITS} as {}: {} of {} with {} tokens of context{speed}{}",
+                "{FITS} as {}: {} of {} with {} of context{speed}{}",
                 plan.assignment.scheme.to_uppercase(),
                 plan.memory.total(),
                 plan.available,
-                workload.context,
+                tokens(workload.context),
                 refused.unwrap_or_default(),
             )
         }
@@ -128,8 +128,8 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
                 }
             });
             format!(
-                "{DOES_NOT_FIT} with {} tokens of context{lacking}",
-                workload.context
+                "{DOES_NOT_FIT} with {} of context{lacking}",
+                tokens(workload.context)
             )
         }
     }
@@ -245,8 +245,8 @@ fn legend(report: &Report<'_>) -> String {
         note => format!("; {REFUSED}: {}", note.text()),
     });
     format!(
-        "{star}memory with {} tokens of {} cache; tokens/s after a prompt of {}; --explain shows every term{}",
-        workload.context,
+        "{star}memory with {} of {} cache; tokens/s after a prompt of {}; --explain shows every term{}",
+        tokens(workload.context),
         cache_type(report),
         workload.prompt_tokens,
         refusal.unwrap_or_default(),
