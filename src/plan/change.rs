@@ -137,7 +137,7 @@ pub(super) fn dimensions(asked: &Situation<'_>, plans: &[&Plan]) -> Vec<Dimensio
             },
         ),
         idle.map_or(Vec::new(), |leaves| vec![(0.1, Change::Idle { leaves })]),
-        when(workload.outputs.is_some(), 0.2, Change::Outputs),
+        when(workload.outputs.is_some(), 0.05, Change::Outputs),
         // How much is enough is known when the rest is.
         when(workload.reserve > Bytes(0), 0.3, Change::Reserve(Bytes(0))),
         when(

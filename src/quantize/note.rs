@@ -200,3 +200,44 @@ fn rest(names: String, all: usize) -> String {
         more => format!("{names} and {more} more"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_a_kind_is_singular() {
+        let met = |count: u64| {
+            let tensors = || vec![("blk.0.attn_q.weight".to_owned(), count)];
+            let (nan, far, zero) = (tensors(), tensors(), tensors());
+            [
+                Note::NotFinite { tensors: nan },
+                Note::Overflow { tensors: far },
+                Note::ZeroRows { tensors: zero },
+            ]
+            .map(|note| note.text())
+        };
+        let starts = |texts: [String; 3], starts: [&str; 3]| {
+            for (text, start) in texts.iter().zip(starts) {
+                assert!(text.starts_with(start), "{text}");
+            }
+        };
+        let one = [
+            "1 weight is NaN",
+            "1 weight is beyond F16",
+            "1 row holds nothing",
+        ];
+        starts(met(1), one);
+        let many = [
+            "2 weights are NaN",
+            "2 weights are beyond F16",
+            "2 rows hold nothing",
+        ];
+        starts(met(2), many);
+        let kept = Note::KeptStacks { tensors: 1 }.text();
+        assert!(
+            kept.starts_with("1 tensor of stacked experts stays in 16 bit"),
+            "{kept}"
+        );
+    }
+}
