@@ -124,6 +124,13 @@ pub(super) fn dimensions(asked: &Situation<'_>, plans: &[&Plan]) -> Vec<Dimensio
     let idle = device.at_hand.as_ref().and_then(|here| here.idle);
     let idle = idle.filter(|idle| *idle > left && workload.budget.is_none());
     let headless = device.available(Session::Headless);
+    let sequences = workload.parallel.max(1);
+    let halves = (1..=sequences.ilog2()).map(|halvings| {
+        (
+            0.5 * f64::from(halvings),
+            Change::Parallel(sequences >> halvings),
+        )
+    });
     let ubatch = [(0.4, 512), (0.6, 256), (0.8, 128)].into_iter();
     let ubatch = ubatch.filter(|(_, tokens)| *tokens < workload.ubatch);
     let dimensions = vec![
@@ -148,7 +155,7 @@ pub(super) fn dimensions(asked: &Situation<'_>, plans: &[&Plan]) -> Vec<Dimensio
         ubatch
             .map(|(loss, tokens)| (loss, Change::Ubatch(tokens)))
             .collect(),
-        when(workload.parallel > 1, 1.0, Change::Parallel(1)),
+        halves.collect(),
         when(
             !model.towers.is_empty() && !workload.text_only,
             1.0,
@@ -163,31 +170,36 @@ pub(super) fn dimensions(asked: &Situation<'_>, plans: &[&Plan]) -> Vec<Dimensio
         .collect()
 }
 
-/// Smaller types of cache that the runtime has; F16 too where the type asked for is impossible.
+/// Smaller types of cache that the runtime and the model's heads can have; F16 too where the type asked for
+/// is impossible.
 fn kv_types(asked: &Situation<'_>) -> Dimension {
-    let Situation {
-        target,
-        workload,
-        plan,
-        ..
-    } = asked;
-    let loads = &target.runtime.loads.kv_types;
-    let known = |dtype: Dtype| {
-        loads
-            .iter()
-            .any(|name| name.eq_ignore_ascii_case(dtype.name()))
-    };
+    let workload = &asked.workload;
+    let loads = &asked.target.runtime.loads.kv_types;
     let bits = |dtype: Dtype| {
         let format = dtype.format();
         format.block_bytes as f64 / format.block_elements as f64
     };
     let now = bits(workload.type_k) + bits(workload.type_v);
-    let is_impossible = plan.memory.kv_problem.is_some();
-    let helps = |dtype: Dtype| is_impossible || 2.0 * bits(dtype) < now;
-    [(0.2, Dtype::F16), (0.4, Dtype::Q8_0), (2.0, Dtype::Q4_0)]
-        .into_iter()
-        .filter(|(_, dtype)| known(*dtype) && helps(*dtype))
+    let is_impossible = asked.plan.memory.kv_problem.is_some();
+    let helps = |dtype: Dtype| {
+        let name = dtype.name();
+        let is_known = loads.iter().any(|known| known.eq_ignore_ascii_case(name));
+        is_known && (is_impossible || 2.0 * bits(dtype) < now)
+    };
+    // Fused attention is a change of its own.
+    let fused = asked.clone().with(&Change::FlashAttention, &[]);
+    let options = [(0.2, Dtype::F16), (0.4, Dtype::Q8_0), (2.0, Dtype::Q4_0)].into_iter();
+    options
+        .filter(|(_, dtype)| helps(*dtype))
         .map(|(loss, dtype)| (loss, Change::KvType(dtype)))
+        .filter(|(_, change)| {
+            fused
+                .clone()
+                .with(change, &[])
+                .ledger()
+                .kv_problem
+                .is_none()
+        })
         .collect()
 }
 

@@ -90,7 +90,7 @@ pub(crate) fn place(
     let why = match choice {
         Choice::Named => "named by --device",
         Choice::ThisMachine => "this machine",
-        Choice::Default => "no --device given, no Jetson here",
+        Choice::Default => "no --device given, no Orin here",
     };
     format!("{}{mode}{release}: {why}", device.name)
 }

@@ -86,7 +86,7 @@ fn elsewhere_the_super_board_is_planned_in_the_mode_it_starts_in() {
     let run = run_on(&root, &format!("fit {QWEN}"));
     assert_eq!(
         first_line(&run),
-        "Jetson Orin Nano 8GB Super, 25W (its default): no --device given, no Jetson here"
+        "Jetson Orin Nano 8GB Super, 25W (its default): no --device given, no Orin here"
     );
     let rates = run
         .out

@@ -33,8 +33,11 @@ pub fn list_text(devices: &[DeviceProfile]) -> String {
         ]);
     }
     let mut text = table(&rows, "");
-    text.push_str("\n* the default. `available` is what an idle headless system leaves; bandwidth is that of the\n");
-    text.push_str("power mode in [brackets]. `orinplan devices show ID` gives every number with its source.\n");
+    text.push('\n');
+    wrapped(
+        &mut text,
+        "* the default where this machine is no Jetson Orin. `available` is what an idle headless system leaves; bandwidth is that of the power mode in [brackets]. `orinplan devices show ID` gives every number with its source.",
+    );
     text
 }
 

@@ -138,17 +138,10 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
 /// Tokens a second of the recommended plan in each power mode: elsewhere than on the machine itself, whose
 /// mode is known.
 pub(super) fn by_power_mode(report: &Report<'_>) -> Option<String> {
-    let Report {
-        model,
-        target,
-        workload,
-        fit,
-        ..
-    } = report;
-    let plan = fit
-        .recommended()
-        .filter(|_| target.device.at_hand.is_none())?;
-    let rates = decode_by_mode(model, plan, *target, workload);
+    let target = report.target;
+    let elsewhere = target.device.at_hand.is_none();
+    let plan = report.fit.recommended().filter(|_| elsewhere)?;
+    let rates = decode_by_mode(report.model, plan, target, report.workload);
     let each = rates
         .iter()
         .map(|(mode, rate)| format!("{mode} {}", range(rate)));
