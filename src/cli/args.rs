@@ -52,8 +52,8 @@ pub(super) enum Command {
 /// Where and with what a model runs.
 #[derive(Debug, Args)]
 pub(super) struct BoardArgs {
-    /// Board id, a profile file, or `host` for this machine (`orinplan devices list`) [default: this
-    /// machine if it is a Jetson Orin, else orin-nano-8gb]
+    /// Board id, a profile file, or `host` for this machine, whose root ORINPLAN_ROOT names in a container
+    /// (`orinplan devices list`) [default: this machine if it is a Jetson Orin, else orin-nano-8gb]
     #[arg(long, value_name = "ID|FILE|host")]
     pub device: Option<String>,
     /// Power mode by name, in any case [default: on this machine the one in force, else the board's]
@@ -401,35 +401,13 @@ pub(super) enum PlainFormat {
     Json,
 }
 
-/// Words that people type for what has another name here, with that name.
-const SYNONYMS: &[(&str, &[&str])] = &[
-    (
-        "fit",
-        &[
-            "plan", "check", "estimate", "predict", "size", "memory", "can-run",
-        ],
-    ),
-    (
-        "quantize",
-        &["convert", "quantise", "quant", "make", "export"],
-    ),
-    (
-        "validate",
-        &[
-            "run",
-            "bench",
-            "benchmark",
-            "test",
-            "measure",
-            "serve",
-            "chat",
-        ],
-    ),
-    (
-        "inspect",
-        &["show", "info", "list", "ls", "dump", "tensors"],
-    ),
-    ("devices", &["device", "boards", "board", "detect", "modes"]),
+/// Words that people type for what has another name here, behind that name.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("fit", "plan check estimate predict size memory can-run"),
+    ("quantize", "convert quantise quant make export"),
+    ("validate", "run bench benchmark test measure serve chat"),
+    ("inspect", "show info list ls dump tensors"),
+    ("devices", "device boards board detect modes"),
 ];
 
 /// What to say of a subcommand that there is not: with the one that was most likely meant.
@@ -441,9 +419,11 @@ pub(super) fn unknown_command(error: &clap::Error) -> String {
     };
     let word = context(ContextKind::InvalidSubcommand);
     let usage = context(ContextKind::Usage);
-    let meant = SYNONYMS
-        .iter()
-        .find(|(_, words)| words.iter().any(|known| known.eq_ignore_ascii_case(&word)));
+    let meant = SYNONYMS.iter().find(|(_, words)| {
+        words
+            .split(' ')
+            .any(|known| known.eq_ignore_ascii_case(&word))
+    });
     let root = Cli::command();
     // Of a command that has commands itself, its own are meant.
     let is_in = |inner: &&clap::Command| usage.contains(&format!("orinplan {} ", inner.get_name()));

@@ -50,9 +50,9 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         );
     }
     let fit = fit::fit(&model, candidates, target, &workload);
-    // Where nothing that was asked for fits, advice may name what was not.
-    let others = match fit.recommended() {
-        Some(_) => Fit::default(),
+    // Where nothing that was asked for fits, advice may name what was not, and other boards.
+    let (others, boards) = match fit.recommended() {
+        Some(_) => (Fit::default(), Vec::new()),
         None => {
             let others = smaller_candidates(
                 &checkpoint,
@@ -61,10 +61,11 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
                 args.workload.rules,
                 &header,
             );
-            fit::fit(&model, others, target, &workload)
+            let others = fit::fit(&model, others, target, &workload);
+            (others, device::list()?)
         }
     };
-    let advice = advise(&model, &fit, &others, &device::list()?, target, &workload);
+    let advice = advise(&model, &fit, &others, &boards, target, &workload);
     let report = Report {
         checkpoint: &checkpoint,
         model: &model,

@@ -123,6 +123,9 @@ pub fn detect(root: &Path) -> Result<DetectedDevice, DeviceError> {
 /// The shipped board whose module number stands in the device tree's `compatible`.
 fn board(root: &Path) -> Result<Option<DeviceProfile>, DeviceError> {
     let compatible = probe::property(root, "proc/device-tree/compatible");
+    if compatible.is_empty() {
+        return Ok(None);
+    }
     let names = |board: &DeviceProfile| {
         board
             .compatible

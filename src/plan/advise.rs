@@ -97,7 +97,7 @@ pub fn advise(
         .into_iter()
         .collect();
     advice.extend(ways.into_iter().map(|way| way.advice(&asked, plans)));
-    if advice.is_empty() {
+    if advice.is_empty() && result.recommended().is_none() {
         let smallest = all.iter().min_by_key(|plan| plan.tensor_bytes);
         advice.extend(smallest.map(|smallest| Advice::TooLarge {
             scheme: smallest.assignment.scheme.clone(),

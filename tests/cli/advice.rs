@@ -212,6 +212,10 @@ fn where_nothing_fits_the_smallest_board_that_would_do_is_named() {
         line.ends_with("take a smaller model, or a Jetson Orin Nano 8GB Super, the smallest board that would do: Q4_K_M fits with --device orin-nano-8gb"),
         "{line}"
     );
+    // Where one fits, it is not said that none does.
+    let some = json(0, &format!("fit {llama} --scheme bf16,q3_k_m"));
+    assert_eq!(some["recommended"], "q3_k_m");
+    assert_eq!(advice(&some), Vec::<String>::new());
     let far = advice(&json(
         1,
         &format!("fit {llama} --device agx-orin-64gb --context 1073741824"),
