@@ -93,8 +93,8 @@ pub(super) fn measure(
     })?;
     started(child.id());
     progress(&Progress::stage(format!(
-        "{PROGRAM}, {} repeats",
-        request.repeats
+        "{PROGRAM}, {}",
+        crate::units::counted(request.repeats, "repeat", "repeats")
     )));
     let out = child.stdout.take().map(drained);
     let err = child.stderr.take().map(drained);
