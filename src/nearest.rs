@@ -3,8 +3,8 @@
 /// Up to `most` of `names`, nearest first, leaving out those that share little with `wanted`.
 ///
 /// Nearness is the edit distance without regard to case; a name that contains the other is near
-/// too, and one that goes on where `wanted` ends is nearest. Names are compared over their first
-/// 100 characters.
+/// too, and one that goes on where `wanted` ends is nearest. Of names that are as near, the one that stands
+/// before the others in `names` comes first. Names are compared over their first 100 characters.
 pub fn nearest<'a>(
     wanted: &str,
     names: impl IntoIterator<Item = &'a str>,
@@ -29,13 +29,14 @@ pub fn nearest<'a>(
                 .then_some((rank, name))
         })
         .collect();
-    ranked.sort();
-    ranked.dedup();
-    ranked
-        .into_iter()
-        .take(most)
-        .map(|(_, name)| name)
-        .collect()
+    ranked.sort_by_key(|(rank, _)| *rank);
+    let mut names: Vec<&str> = Vec::new();
+    for (_, name) in ranked {
+        if names.len() < most && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// ` (did you mean X?)` with the nearest of `names`, or nothing: the end of an error message.
@@ -101,5 +102,7 @@ mod tests {
         );
         assert_eq!(nearest("qwen3:06b", names, 1), ["qwen3:0.6b"]);
         assert!(nearest("mistral", names, 3).is_empty());
+        assert_eq!(nearest("ab", ["abd", "abc", "abd"], 3), ["abd", "abc"]);
+        assert_eq!(nearest("orin", ["orin-b", "orin-a"], 1), ["orin-b"]);
     }
 }

@@ -104,18 +104,32 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// A count with its noun, or with what the noun does: `1 tensor has rows`, `3 tensors have rows`.
+pub fn counted<N: fmt::Display + PartialEq + From<u8>>(count: N, one: &str, many: &str) -> String {
+    let said = match count == N::from(1) {
+        true => one,
+        false => many,
+    };
+    format!("{count} {said}")
+}
+
+/// A count of tokens in words.
+pub fn tokens(count: u64) -> String {
+    counted(count, "token", "tokens")
+}
+
 /// A size that is not a number with one of the accepted units.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "`{0}` is not a size: write a number with a unit, such as 5GB, 5GiB, 512MB, 512MiB or 4096B"
+    "`{0}` is not a size: write a number with a unit, such as 5GB (10^9), 5GiB or 5Gi (2^30), 512MB, 512MiB or 4096B"
 )]
 pub struct ParseBytesError(String);
 
 impl FromStr for Bytes {
     type Err = ParseBytesError;
 
-    /// Accepts `5GB` (10^9), `5GiB` (2^30), and likewise kB, KiB, MB, MiB, TB, TiB and B, with
-    /// decimals (`1.5GiB`). A bare `5G` is refused: it means 10^9 to some and 2^30 to others.
+    /// Accepts `5GB` (10^9), `5GiB` or `5Gi` as `free -h` prints it (2^30), and likewise kB, KiB, MB,
+    /// MiB, TB, TiB and B, with decimals (`1.5GiB`). A bare `5G` is refused: it means 10^9 to some and 2^30 to others.
     fn from_str(text: &str) -> Result<Bytes, ParseBytesError> {
         let refuse = || ParseBytesError(text.to_owned());
         let trimmed = text.trim();
@@ -129,10 +143,10 @@ impl FromStr for Bytes {
             "mb" => 1e6,
             "gb" => 1e9,
             "tb" => 1e12,
-            "kib" => 1024.0,
-            "mib" => 1024.0 * 1024.0,
-            "gib" => 1024.0 * 1024.0 * 1024.0,
-            "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+            "kib" | "ki" => 1024.0,
+            "mib" | "mi" => 1024.0 * 1024.0,
+            "gib" | "gi" => 1024.0 * 1024.0 * 1024.0,
+            "tib" | "ti" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
             _ => return Err(refuse()),
         };
         let value = number.parse::<f64>().map_err(|_| refuse())? * scale;
@@ -152,10 +166,21 @@ mod tests {
         assert_eq!("5GB".parse::<Bytes>().unwrap(), Bytes(5_000_000_000));
         assert_eq!("5GiB".parse::<Bytes>().unwrap(), Bytes(5 << 30));
         assert_eq!("1.5 MiB".parse::<Bytes>().unwrap(), Bytes(3 << 19));
+        // As `free -h` prints them.
+        assert_eq!("6.5Gi".parse::<Bytes>().unwrap(), Bytes(13 << 29));
+        assert_eq!("788Mi".parse::<Bytes>().unwrap(), Bytes(788 << 20));
         for bad in ["5G", "5", "", "GB", "-1GB", "1..5GB", "1e3GB", "99999999TB"] {
             let error = bad.parse::<Bytes>().unwrap_err().to_string();
             assert!(error.contains("5GiB"), "{error}");
         }
+    }
+
+    #[test]
+    fn one_of_a_kind_is_singular() {
+        let told = |count: u64| counted(count, "tensor has rows", "tensors have rows");
+        assert_eq!(told(0), "0 tensors have rows");
+        assert_eq!(told(1), "1 tensor has rows");
+        assert_eq!(counted(2usize, "run", "runs"), "2 runs");
     }
 
     #[test]

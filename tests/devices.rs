@@ -86,7 +86,7 @@ fn check_modes(id: &str, default: &str, rows: &[Row]) {
 fn power_modes_are_nvpmodels() {
     check_modes(
         "orin-nano-8gb",
-        "15W",
+        "25W",
         &[
             ("7w", 408.0, 960.0, 2133.0, 68.0, 4),
             ("15w", 612.0, 1497.6, 2133.0, 68.0, 8),
@@ -153,7 +153,7 @@ fn power_modes_are_nvpmodels() {
 
 #[test]
 fn ridge_points_are_those_of_the_study() {
-    let mode = board("orin-nano-8gb").default_mode;
+    let mode = board("orin-nano-8gb").mode("15W").unwrap().clone();
     assert_eq!(mode.ridge_fp16().map(f64::round), Some(147.0));
     assert_eq!(mode.ridge_int8().map(f64::round), Some(588.0));
     assert_eq!(mode.fp16.unwrap().value.0, 10e12);
@@ -282,8 +282,8 @@ fn the_list_is_one_aligned_row_a_board() {
         .unwrap();
     assert!(
         row.contains("7.43 GiB")
-            && row.contains("68 GB/s")
-            && row.contains("7W [15W] 25W MAXN_SUPER"),
+            && row.contains("102 GB/s")
+            && row.contains("7W 15W [25W] MAXN_SUPER"),
         "{row}"
     );
     let column = |line: &str, word: &str| line.find(word);
@@ -292,7 +292,7 @@ fn the_list_is_one_aligned_row_a_board() {
         serde_json::from_str(&report::list_json(&device::list().unwrap())).unwrap();
     assert_eq!(
         json["devices"][1]["memory_bandwidth_bytes_per_second"],
-        68e9
+        102e9
     );
     assert_eq!(json["devices"][1]["memory_total_bytes"], 7_976_517_632_u64);
 }
@@ -302,7 +302,7 @@ fn show_prints_modes_sources_and_pitfalls() {
     let text = report::show_text(&board("orin-nano-8gb"), &Runs::default());
     for part in [
         "7.43 GiB [1]",
-        "[15W]",
+        "[25W]",
         "612 MHz",
         "102 GB/s",
         "nvmap_4gib",

@@ -132,9 +132,24 @@ fn implausible_values_are_named_with_their_field() {
 #[test]
 fn structure_is_checked() {
     check(
-        "default_mode = \"15W\"",
+        "default_mode = \"25W\"",
         "default_mode = \"30W\"",
         &["default_mode", "`30W`", "7W, 15W, 25W, MAXN_SUPER"],
+    );
+    check(
+        "modes = [\"7W\", \"15W\"]",
+        "modes = [\"7W\", \"16W\"]",
+        &["original.modes", "`16W`"],
+    );
+    check(
+        "modes = [\"7W\", \"15W\"]",
+        "modes = [\"7W\"]",
+        &["original.default_mode", "`15W`"],
+    );
+    check(
+        "name = \"Jetson Orin Nano 8GB\"\n",
+        "name = \"\"\n",
+        &["original.name"],
     );
     check(
         "name = \"25W\"",

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::kind::Kind;
 use crate::input::one_line;
+use crate::units::counted;
 use crate::{gguf, input, safetensors};
 
 /// A checkpoint that cannot be located.
@@ -67,7 +68,7 @@ pub enum CheckpointError {
     },
     #[error("{}: is one part of {count} by `split.count`, but is not named NAME-00001-of-{count:05}.gguf; give it back its name", path.display())]
     SplitName { path: PathBuf, count: u64 },
-    #[error("{}: `split.tensors.count` promises {promised} tensors, and all parts together have {found}", path.display())]
+    #[error("{}: `split.tensors.count` promises {}, and all parts together have {found}", path.display(), counted(*promised, "tensor", "tensors"))]
     SplitTensors {
         path: PathBuf,
         promised: u64,

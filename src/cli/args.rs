@@ -1,11 +1,14 @@
 //! Every flag, declared once: the parser, `--help`, the man page and the completions come from here.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ContextKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::device::{DEFAULT_BOARD, HOST, L4tRelease, WhatIf};
+use crate::device::{HOST, L4tRelease, WhatIf};
 use crate::dtype::Dtype;
+use crate::nearest;
 use crate::plan::roofline::Nominal;
 use crate::plan::workload::KV_TYPES;
 use crate::quantize::blocks::FORMATS;
@@ -50,10 +53,11 @@ pub(super) enum Command {
 /// Where and with what a model runs.
 #[derive(Debug, Args)]
 pub(super) struct BoardArgs {
-    /// Board id, a profile file, or `host` for this machine (`orinplan devices list`)
-    #[arg(long, value_name = "ID|FILE|host", default_value = DEFAULT_BOARD)]
-    pub device: String,
-    /// Power mode by name, in any case [default: the board's]
+    /// Board id, a profile file, or `host` for this machine, whose root ORINPLAN_ROOT names in a container
+    /// (`orinplan devices list`) [default: this machine if it is a Jetson Orin, else orin-nano-8gb]
+    #[arg(long, value_name = "ID|FILE|host")]
+    pub device: Option<String>,
+    /// Power mode by name, in any case [default: on this machine the one in force, else the board's]
     #[arg(long, value_name = "NAME")]
     pub power_mode: Option<String>,
     /// The board with a number changed: bandwidth=204GB/s, gpu-clock=1300MHz, sm-count=16 or
@@ -86,8 +90,8 @@ pub(super) struct WorkloadArgs {
     /// Version of llama.cpp's rules for the type of each tensor
     #[arg(long, value_name = "VERSION", value_parser = parse_rules, default_value = Rules::ALL[0].0)]
     pub rules: Rules,
-    /// Tokens of context over all sequences [default: 4096, or the model's limit if smaller]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    /// Tokens of context over all sequences, such as 4096 or 4k [default: 4096, or the model's limit if smaller]
+    #[arg(long, value_name = "N", value_parser = tokens(1..=1 << 30))]
     pub context: Option<u64>,
     /// Type of the KV cache
     #[arg(long, value_name = "TYPE", value_parser = parse_kv_type, default_value = "f16")]
@@ -102,10 +106,10 @@ pub(super) struct WorkloadArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub parallel: u64,
     /// Prompt tokens processed at once
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = tokens(1..=1 << 20))]
     pub ubatch: u64,
     /// Length of the prompt; decode is rated after it
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = tokens(1..=1 << 30))]
     pub prompt_tokens: u64,
     /// Rows of logits reserved in a pass [default: what the runtime does]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
@@ -125,7 +129,8 @@ pub(super) struct WorkloadArgs {
     /// Leave vision and audio towers out
     #[arg(long)]
     pub text_only: bool,
-    /// L4T release of the board, such as 36.4.7: it limits single allocations
+    /// L4T release of the board, such as 36.4.7: it limits single allocations [default: this machine's,
+    /// if it is what is planned for]
     #[arg(long, value_name = "RELEASE", value_parser = parse_release)]
     pub l4t: Option<L4tRelease>,
 }
@@ -265,20 +270,20 @@ pub(super) struct ValidateArgs {
     #[arg(long)]
     pub chat: bool,
     /// Tokens to generate in each repeat
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(LEAST_TOKENS..=1 << 20))]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = tokens(LEAST_TOKENS..=1 << 20))]
     pub tokens: u64,
     /// Length of the prompt of plain words, in about so many tokens
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = tokens(1..=1 << 20))]
     pub prompt_tokens: u64,
     /// Tokens of context; of a server, what it was started with [default: 4096, or the model's limit
     /// if smaller]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    #[arg(long, value_name = "N", value_parser = tokens(1..=1 << 30))]
     pub context: Option<u64>,
     /// Type of the KV cache
     #[arg(long, value_name = "TYPE", value_parser = parse_kv_type, default_value = "f16")]
     pub kv_type: Dtype,
     /// Prompt tokens processed at once
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = tokens(1..=1 << 20))]
     pub ubatch: u64,
     /// Threads of llama-bench [default: its own choice]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
@@ -396,6 +401,69 @@ pub(super) enum PlainFormat {
     Text,
     /// For scripts; the keys are a contract
     Json,
+}
+
+/// Words that people type for what has another name here, behind that name.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("fit", "plan check estimate predict size memory can-run"),
+    ("quantize", "convert quantise quant make export"),
+    ("validate", "run bench benchmark test measure serve chat"),
+    ("inspect", "show info list ls dump tensors"),
+    ("devices", "device boards board detect modes"),
+];
+
+/// What to say of a subcommand that there is not: with the one that was most likely meant.
+pub(super) fn unknown_command(error: &clap::Error) -> String {
+    let context = |kind| {
+        error
+            .get(kind)
+            .map_or_else(String::new, |value| value.to_string())
+    };
+    let word = context(ContextKind::InvalidSubcommand);
+    let usage = context(ContextKind::Usage);
+    let meant = SYNONYMS.iter().find(|(_, words)| {
+        words
+            .split(' ')
+            .any(|known| known.eq_ignore_ascii_case(&word))
+    });
+    let root = Cli::command();
+    // Of a command that has commands itself, its own are meant.
+    let is_in = |inner: &&clap::Command| usage.contains(&format!("orinplan {} ", inner.get_name()));
+    let inner = root.get_subcommands().find(is_in);
+    let meant = meant.filter(|_| inner.is_none());
+    let command = inner.unwrap_or(&root);
+    let known: Vec<&str> = command
+        .get_subcommands()
+        .map(clap::Command::get_name)
+        .collect();
+    let hint = match meant {
+        Some((name, _)) => format!(" (did you mean `{name}`?)"),
+        None => nearest::hint(&word, known.iter().copied()),
+    };
+    format!(
+        "there is no command `{word}`{hint}; known are {}",
+        known.join(", ")
+    )
+}
+
+/// A parser of tokens: a number, or `4k` and `1m` as models are advertised, which count in 1024.
+fn tokens(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let lower = text.to_ascii_lowercase();
+        let units = [("k", 1024), ("m", 1 << 20), ("", 1)].into_iter();
+        let mut split = units.filter_map(|(unit, of)| Some((lower.strip_suffix(unit)?, of)));
+        let (digits, unit) = split.next().unwrap_or((&lower, 1));
+        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_number {
+            return Err("write a number of tokens, such as 4096 or 4k".to_owned());
+        }
+        let count = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
+        let count = count.filter(|count| range.contains(count));
+        let (least, most) = (range.start(), range.end());
+        count.ok_or_else(|| format!("{text} is not in {least}..={most}"))
+    }
 }
 
 fn parse_release(text: &str) -> Result<L4tRelease, String> {

@@ -1,7 +1,5 @@
 //! `orinplan devices`: boards, and the machine at hand.
 
-use std::path::Path;
-
 use super::args::{DevicesArgs, DevicesCommand, PlainFormat};
 use super::fit::open_device;
 use super::{Outcome, print, settings};
@@ -20,7 +18,7 @@ pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<Outcome> {
             }
         }
         DevicesCommand::Show { device } => {
-            let found = open_device(device)?;
+            let (found, _) = open_device(Some(device))?;
             let runs = settings::runs()?;
             if is_text {
                 report::show_text(&found, &runs)
@@ -29,7 +27,7 @@ pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<Outcome> {
             }
         }
         DevicesCommand::Detect => {
-            let found = device::detect(Path::new("/"))?;
+            let found = device::detect(&super::machine_root())?;
             if is_text {
                 report::detect_text(&found)
             } else {

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use super::args::{BoardArgs, FitArgs, Format, ModelArgs, WorkloadArgs};
 use super::{Outcome, print, settings};
 use crate::checkpoint::{self, Checkpoint};
-use crate::device::{self, DeviceProfile, PowerMode, Session};
+use crate::device::{self, Choice, DeviceProfile, PowerMode, Session};
 use crate::gguf;
 use crate::input;
 use crate::model::{self, ModelSpec, Unknown, accept};
@@ -20,7 +20,7 @@ use crate::quantize;
 use crate::report;
 use crate::report::fit::Report;
 use crate::runtime::{self, RuntimeProfile};
-use crate::units::Bytes;
+use crate::units::{Bytes, counted};
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     if args.explain && args.format == Format::Json {
@@ -51,9 +51,9 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         );
     }
     let fit = fit::fit(&model, candidates, target, &workload);
-    // Where nothing that was asked for fits, advice may name what was not.
-    let others = match fit.recommended() {
-        Some(_) => Fit::default(),
+    // Where nothing that was asked for fits, advice may name what was not, and other boards.
+    let (others, boards) = match fit.recommended() {
+        Some(_) => (Fit::default(), Vec::new()),
         None => {
             let others = smaller_candidates(
                 &checkpoint,
@@ -62,14 +62,16 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
                 args.workload.rules,
                 &header,
             );
-            fit::fit(&model, others, target, &workload)
+            let others = fit::fit(&model, others, target, &workload);
+            (others, device::list()?)
         }
     };
-    let advice = advise(&model, &fit, &others, target, &workload);
+    let advice = advise(&model, &fit, &others, &boards, target, &workload);
     let report = Report {
         checkpoint: &checkpoint,
         model: &model,
         target,
+        choice: board.choice,
         workload: &workload,
         fit: &fit,
         advice: &advice,
@@ -144,27 +146,29 @@ pub(super) fn open(args: &ModelArgs) -> anyhow::Result<(Checkpoint, ModelSpec)> 
     Ok((checkpoint, model))
 }
 
-/// What `--device` names; this machine with its calibration, if it has one.
-pub(super) fn open_device(device: &str) -> anyhow::Result<DeviceProfile> {
-    let found = device::open(device, Path::new("/"))?;
-    let is_host = device.eq_ignore_ascii_case(device::HOST);
-    let calibration = is_host.then(settings::calibration).transpose()?.flatten();
-    Ok(match calibration {
+/// What `--device` names or, without it, stands for; this machine with its calibration, if it has one.
+pub(super) fn open_device(device: Option<&str>) -> anyhow::Result<(DeviceProfile, Choice)> {
+    let (found, choice) = device::choose(device, &super::machine_root())?;
+    let is_here = choice == Choice::ThisMachine;
+    let calibration = is_here.then(settings::calibration).transpose()?.flatten();
+    let found = match calibration {
         Some(cpu) => found.calibrated(cpu),
         None => found,
-    })
+    };
+    Ok((found, choice))
 }
 
 /// Where a model runs.
 pub(super) struct Board {
     pub(super) device: DeviceProfile,
+    pub(super) choice: Choice,
     pub(super) mode: PowerMode,
     pub(super) runtime: RuntimeProfile,
 }
 
 impl Board {
     pub(super) fn open(args: &BoardArgs) -> anyhow::Result<Board> {
-        let mut device = open_device(&args.device)?;
+        let (mut device, choice) = open_device(args.device.as_deref())?;
         let mut mode = match &args.power_mode {
             Some(name) => device.mode(name)?.clone(),
             None => device.default_mode.clone(),
@@ -186,16 +190,18 @@ impl Board {
         }
         Ok(Board {
             device,
+            choice,
             mode,
             runtime,
         })
     }
 
+    /// What to plan against; without a release that of the machine at hand holds.
     pub(super) fn target(&self, release: Option<device::L4tRelease>) -> Target<'_> {
         Target {
             device: &self.device,
             mode: &self.mode,
-            release,
+            release: release.or(self.device.release()),
             runtime: &self.runtime,
         }
     }
@@ -289,9 +295,9 @@ fn check(path: &Path, differences: &[String]) -> anyhow::Result<Outcome> {
         print(&format!("the prediction equals {shown}\n"))?;
         return Ok(Outcome::Yes);
     }
-    let count = differences.len();
+    let places = counted(differences.len(), "place", "places");
     print(&format!(
-        "the prediction differs from {shown} in {count} places:\n  {}\n",
+        "the prediction differs from {shown} in {places}:\n  {}\n",
         differences.join("\n  ")
     ))?;
     Ok(Outcome::No)

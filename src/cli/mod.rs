@@ -15,6 +15,7 @@ mod settings;
 mod validate;
 
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -52,7 +53,9 @@ pub fn main() -> ExitCode {
 
 /// Help and version as clap prints them; a usage error as one line like every other error.
 fn usage(error: &clap::Error) -> ExitCode {
-    use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, MissingSubcommand};
+    use clap::error::ErrorKind::{
+        DisplayHelpOnMissingArgumentOrSubcommand, InvalidSubcommand, MissingSubcommand,
+    };
     if !error.use_stderr() {
         let _ = error.print();
         return ExitCode::SUCCESS;
@@ -60,6 +63,10 @@ fn usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
         DisplayHelpOnMissingArgumentOrSubcommand | MissingSubcommand => {
             let _ = error.print();
+        }
+        InvalidSubcommand => {
+            let line = clean(&args::unknown_command(error));
+            let _ = writeln!(std::io::stderr(), "error: {line}");
         }
         _ => {
             let text = error.to_string();
@@ -112,6 +119,12 @@ fn told(error: &anyhow::Error) -> String {
         }
     }
     message
+}
+
+/// The root directory of the machine at hand: `/`, or where `ORINPLAN_ROOT` says that a container has it.
+fn machine_root() -> PathBuf {
+    let named = std::env::var_os("ORINPLAN_ROOT").filter(|root| !root.is_empty());
+    PathBuf::from(named.unwrap_or_else(|| "/".into()))
 }
 
 /// Whether standard output is a terminal whose user has not asked for plain text.

@@ -50,7 +50,9 @@ pub(super) fn run(args: &RooflineArgs) -> anyhow::Result<Outcome> {
         );
     }
     print(&match args.format {
-        PlainFormat::Text => report::roofline::text(target.device, target.mode, &roof, &points),
+        PlainFormat::Text => {
+            report::roofline::text(target.device, target.mode, board.choice, &roof, &points)
+        }
         PlainFormat::Json => report::json(&report::roofline::document(
             target.device,
             target.mode,

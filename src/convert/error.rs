@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::input::OpenError;
+use crate::units::counted;
 
 /// A checkpoint whose GGUF metadata cannot be stated.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +51,7 @@ pub enum ConvertError {
     },
     #[error("{}: has a tokenizer of kind {kind}, and byte-level BPE, BPE with byte fallback, and Unigram are known", path.display())]
     TokenizerKind { path: PathBuf, kind: String },
-    #[error("{}: token `{token}` has id {id}, and the vocabulary has {size} tokens", path.display())]
+    #[error("{}: token `{token}` has id {id}, and the vocabulary has {}", path.display(), counted(*size, "token", "tokens"))]
     TokenId {
         path: PathBuf,
         token: String,
@@ -64,6 +65,6 @@ pub enum ConvertError {
         second: String,
         id: u32,
     },
-    #[error("{}: no token has id {id}, though the vocabulary goes on to {size} tokens", path.display())]
+    #[error("{}: no token has id {id}, though the vocabulary goes on to {}", path.display(), counted(*size, "token", "tokens"))]
     MissingId { path: PathBuf, id: u32, size: usize },
 }

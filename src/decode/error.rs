@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::dtype::Dtype;
 use crate::gguf::{MetadataError, ReadError};
-use crate::units::Bytes;
+use crate::units::{Bytes, counted};
 
 /// A model, a tokenizer or an input that the decoder cannot use.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +100,7 @@ pub enum DecodeError {
         bytes: Bytes,
     },
     /// More tokens than the cache holds.
-    #[error("{tokens} tokens do not fit the context of {context}; give a larger --context")]
+    #[error("{} not fit the context of {context}; give a larger --context", counted(*tokens, "token does", "tokens do"))]
     ContextFull {
         /// Tokens so far and those to come.
         tokens: usize,

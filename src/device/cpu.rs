@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::profile::{DeviceProfile, Pitfall};
 use super::quantity::Sourced;
 use crate::dtype::Dtype;
-use crate::units::BytesPerSecond;
+use crate::units::{BytesPerSecond, counted};
 
 /// The first key of the file.
 const SCHEMA: &str = "orinplan.calibration/1";
@@ -181,8 +181,10 @@ impl DeviceProfile {
         }
         if self.gpu.is_none() {
             let source = format!(
-                "orinplan calibrate, {}, orinplan {}, {} threads",
-                cpu.date, cpu.version, cpu.threads
+                "orinplan calibrate, {}, orinplan {}, {}",
+                cpu.date,
+                cpu.version,
+                counted(cpu.threads, "thread", "threads")
             );
             let rate = BytesPerSecond(cpu.bandwidth_bytes_per_second);
             let bandwidth = Some(Sourced::measured(rate, source));

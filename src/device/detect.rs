@@ -11,10 +11,10 @@ use super::error::DeviceError;
 use super::l4t::L4tRelease;
 use super::power_mode;
 use super::probe::{self, Notes};
-use super::profile::{DeviceProfile, Estimate, Pitfall, PowerMode};
+use super::profile::{AtHand, DeviceProfile, Estimate, Pitfall, PowerMode};
 use super::quantity::Sourced;
 use super::registry::{HOST, list};
-use crate::units::{Bytes, Hertz};
+use crate::units::{Bytes, Hertz, counted};
 
 /// A machine as it stands now.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,8 +76,11 @@ pub fn detect(root: &Path) -> Result<DetectedDevice, DeviceError> {
 
     let (mut profile, power_mode, gpu_now) = match board(root)? {
         Some(mut profile) => {
-            let (name, gpu_now) = power_mode::apply(root, &mut profile, &mut notes);
-            apply_release(&mut profile, release, &mut notes);
+            let is_super = model.as_ref().is_some_and(|name| name.ends_with("Super"));
+            let (name, gpu_now) = power_mode::apply(root, is_super, &mut profile, &mut notes);
+            if release.is_none() {
+                notes.add("release_unread", "etc/nv_tegra_release is missing or unreadable; limits of current releases are assumed");
+            }
             (profile, name, gpu_now)
         }
         None => {
@@ -97,6 +100,12 @@ pub fn detect(root: &Path) -> Result<DetectedDevice, DeviceError> {
             (host(&name, cpu_count, total, &mut notes), None, None)
         }
     };
+    let is_board = !profile.compatible.is_empty();
+    profile.at_hand = Some(AtHand {
+        release,
+        mode_is_read: power_mode.is_some(),
+        idle: is_board.then(|| idle(&profile, memory)),
+    });
     apply_memory(&mut profile, memory, &mut notes);
     profile.pitfalls.extend(notes.0.iter().cloned());
     Ok(DetectedDevice {
@@ -114,6 +123,9 @@ pub fn detect(root: &Path) -> Result<DetectedDevice, DeviceError> {
 /// The shipped board whose module number stands in the device tree's `compatible`.
 fn board(root: &Path) -> Result<Option<DeviceProfile>, DeviceError> {
     let compatible = probe::property(root, "proc/device-tree/compatible");
+    if compatible.is_empty() {
+        return Ok(None);
+    }
     let names = |board: &DeviceProfile| {
         board
             .compatible
@@ -133,6 +145,13 @@ pub(super) fn read_memory(root: &Path) -> MemoryNow {
         swap_free: field("SwapFree"),
         cma_total: field("CmaTotal"),
     }
+}
+
+/// What such a board leaves when it is idle and headless: the machine's own total less what its profile
+/// says that the system holds.
+fn idle(profile: &DeviceProfile, memory: MemoryNow) -> Bytes {
+    let total = memory.total.unwrap_or(profile.total_memory.value);
+    total.saturating_sub(profile.system_headless.expected.value)
 }
 
 /// Puts the machine's memory in the profile's place: the system holds what is not available now.
@@ -173,23 +192,6 @@ fn apply_memory(profile: &mut DeviceProfile, memory: MemoryNow, notes: &mut Note
     profile.system_desktop = now;
 }
 
-/// Keeps the allocation limit of the release at hand, which then needs no release to be looked up.
-fn apply_release(profile: &mut DeviceProfile, release: Option<L4tRelease>, notes: &mut Notes) {
-    let Some(release) = release else {
-        notes.add(
-            "release_unread",
-            "etc/nv_tegra_release is missing or unreadable; limits of current releases are assumed",
-        );
-        return;
-    };
-    profile
-        .allocation_limits
-        .retain(|limit| limit.holds(release));
-    for limit in &mut profile.allocation_limits {
-        limit.until = None;
-    }
-}
-
 /// A machine without a profile: its memory, and nothing about its speed until that is measured.
 fn host(name: &str, cpu_count: usize, total: Bytes, notes: &mut Notes) -> DeviceProfile {
     notes.add(
@@ -217,7 +219,10 @@ fn host(name: &str, cpu_count: usize, total: Bytes, notes: &mut Notes) -> Device
     };
     DeviceProfile {
         id: HOST.to_owned(),
-        name: format!("{name}, {cpu_count} logical CPUs"),
+        name: format!(
+            "{name}, {}",
+            counted(cpu_count, "logical CPU", "logical CPUs")
+        ),
         compatible: Vec::new(),
         total_memory: Sourced::measured(total, "MemTotal of this machine"),
         system_headless: held.clone(),
@@ -227,6 +232,8 @@ fn host(name: &str, cpu_count: usize, total: Bytes, notes: &mut Notes) -> Device
         cpu: None,
         modes: vec![mode.clone()],
         default_mode: mode,
+        original: None,
+        at_hand: None,
         allocation_limits: Vec::new(),
         pitfalls: Vec::new(),
     }

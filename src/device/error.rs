@@ -60,12 +60,14 @@ pub enum DeviceError {
         known: String,
     },
     /// The device has no such power mode.
-    #[error("{device} has no power mode `{mode}`; its modes are {known}")]
+    #[error("{device} has no power mode `{mode}`{hint}; its modes are {known}")]
     UnknownMode {
         /// The device's id.
         device: String,
         /// What was asked for.
         mode: String,
+        /// The closest of its modes in brackets, if one is close.
+        hint: String,
         /// The names of its modes.
         known: String,
     },
@@ -90,6 +92,7 @@ impl DeviceError {
         DeviceError::UnknownMode {
             device: device.id.clone(),
             mode: mode.to_owned(),
+            hint: crate::nearest::hint(mode, known.iter().copied()),
             known: known.join(", "),
         }
     }

@@ -9,10 +9,12 @@ use super::error::DeviceError;
 use super::l4t::L4tRelease;
 use super::probe::printable;
 use super::profile::{
-    AllocationLimit, DeviceProfile, Estimate, Gpu, Pitfall, PowerMode, ddr_bandwidth,
+    AllocationLimit, DeviceProfile, Estimate, Gpu, Original, Pitfall, PowerMode, ddr_bandwidth,
 };
 use super::quantity::{Quantity, Sourced, Trust};
-use super::wire::{BoardFile, GpuTable, HeldTable, LimitTable, ModeTable, PitfallTable, Stated};
+use super::wire::{
+    BoardFile, GpuTable, HeldTable, LimitTable, ModeTable, OriginalTable, PitfallTable, Stated,
+};
 use crate::units::{Bytes, BytesPerSecond};
 
 /// Reads and checks a device file; `file` is its name for messages.
@@ -68,10 +70,7 @@ impl Reader<'_> {
                 "is no id; use lower-case letters, digits and `-`",
             ));
         }
-        if printable(&board.name) != board.name || board.name.is_empty() {
-            let rule = "is no name for people; write up to 128 printable characters";
-            return Err(self.refuse("name", &board.name, rule));
-        }
+        self.name("name", &board.name)?;
         let total = self.number("memory.total", &board.memory.total)?;
         let bus_bits = self.optional("memory.bus_bits", &board.memory.bus_bits)?;
         let gpu = board.gpu.as_ref().map(|gpu| self.gpu(gpu)).transpose()?;
@@ -93,6 +92,10 @@ impl Reader<'_> {
             );
             self.refuse("default_mode", &board.default_mode, rule)
         })?;
+        let original = board.original.as_ref();
+        let original = original
+            .map(|original| self.original(original, &modes))
+            .transpose()?;
         Ok(DeviceProfile {
             id: board.id.clone(),
             name: board.name.clone(),
@@ -105,12 +108,45 @@ impl Reader<'_> {
             cpu: None,
             modes,
             default_mode,
+            original,
+            at_hand: None,
             allocation_limits: self.each(
                 "allocation_limit",
                 &board.allocation_limit,
                 Self::limit,
             )?,
             pitfalls: self.each("pitfall", &board.pitfall, Self::pitfall)?,
+        })
+    }
+
+    fn name(&self, field: &str, name: &str) -> Result<(), DeviceError> {
+        if printable(name) == name && !name.is_empty() {
+            return Ok(());
+        }
+        let rule = "is no name for people; write up to 128 printable characters";
+        Err(self.refuse(field, name, rule))
+    }
+
+    fn original(
+        &self,
+        original: &OriginalTable,
+        modes: &[PowerMode],
+    ) -> Result<Original, DeviceError> {
+        self.name("original.name", &original.name)?;
+        self.source("original", &original.source)?;
+        let is_known = |name: &&String| modes.iter().any(|mode| mode.name == **name);
+        if let Some(unknown) = original.modes.iter().find(|name| !is_known(name)) {
+            let rule = "is none of the board's modes; name those it had at first";
+            return Err(self.refuse("original.modes", unknown, rule));
+        }
+        if !original.modes.contains(&original.default_mode) {
+            let rule = "is none of `original.modes`; name one of them";
+            return Err(self.refuse("original.default_mode", &original.default_mode, rule));
+        }
+        Ok(Original {
+            name: original.name.clone(),
+            default_mode: original.default_mode.clone(),
+            modes: original.modes.clone(),
         })
     }
 

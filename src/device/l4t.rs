@@ -45,6 +45,14 @@ impl L4tRelease {
         (row.0.major == self.major).then_some(row.1)
     }
 
+    /// The release by the name under which it is installed: `JetPack 6.2.2 (L4T R36.5.0)`.
+    pub fn of_jetpack(self) -> String {
+        match self.jetpack() {
+            Some(version) => format!("JetPack {version} (L4T {self})"),
+            None => format!("L4T {self}"),
+        }
+    }
+
     /// Reads `/etc/nv_tegra_release`: `# R36 (release), REVISION: 4.7, GCID: ...`.
     pub(super) fn from_release_file(text: &str) -> Option<L4tRelease> {
         let line = text.lines().find(|line| line.contains("REVISION:"))?;

@@ -25,7 +25,9 @@ pub use cpu::{CalibrationError, Cpu, FormatRate};
 pub use detect::{DetectedDevice, MemoryNow, detect};
 pub use error::DeviceError;
 pub use l4t::L4tRelease;
-pub use profile::{AllocationLimit, DeviceProfile, Estimate, Gpu, Pitfall, PowerMode, Session};
+pub use profile::{
+    AllocationLimit, AtHand, DeviceProfile, Estimate, Gpu, Original, Pitfall, PowerMode, Session,
+};
 pub use quantity::{OpsPerSecond, Quantity, Sourced, Trust, Watts};
-pub use registry::{DEFAULT_BOARD, HOST, get, ids, list, load, open};
+pub use registry::{Choice, DEFAULT_BOARD, HOST, choose, get, ids, list, load, open};
 pub use what_if::{ParseWhatIfError, WhatIf};

@@ -17,6 +17,21 @@ pub(super) struct ConfMode {
     pub(super) sm_count: Option<u64>,
 }
 
+/// The id of the mode after the first boot: `< PM_CONFIG DEFAULT=1 >`.
+pub(super) fn first_mode(conf: &str) -> Option<u32> {
+    let headers = conf
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix('<'));
+    let mut bodies = headers.filter_map(|header| header.trim().strip_prefix("PM_CONFIG"));
+    bodies.find_map(|body| {
+        let mut words = body.trim_end().trim_end_matches('>').split_whitespace();
+        words
+            .find_map(|word| word.strip_prefix("DEFAULT="))?
+            .parse()
+            .ok()
+    })
+}
+
 /// The modes of a configuration file, in its order.
 pub(super) fn modes(conf: &str) -> Vec<ConfMode> {
     let mut modes: Vec<ConfMode> = Vec::new();
@@ -153,6 +168,20 @@ EMC MAX_FREQ 3199000000
             (None, None, Some(Hertz(3.199e9)))
         );
         assert_eq!(read.len(), 2);
+    }
+
+    #[test]
+    fn the_first_mode_is_an_id() {
+        assert_eq!(first_mode(CONF), Some(0));
+        assert_eq!(first_mode("<PM_CONFIG DEFAULT=1>"), Some(1));
+        for bad in [
+            "",
+            "# < PM_CONFIG DEFAULT=1 >",
+            "< PM_CONFIG >",
+            "DEFAULT=1",
+        ] {
+            assert_eq!(first_mode(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -21,15 +21,21 @@ pub(super) const GPU_NODES: [&str; 2] = [
 ];
 
 /// Finds the mode in force and makes it the profile's default, with this machine's caps. Returns
-/// nvpmodel's name for it and the GPU's present clock.
+/// nvpmodel's name for it and the GPU's present clock. `is_super` is what the device tree says.
 pub(super) fn apply(
     root: &Path,
+    is_super: bool,
     profile: &mut DeviceProfile,
     notes: &mut Notes,
 ) -> (Option<String>, Option<Hertz>) {
-    let conf = probe::text(root, CONF)
-        .map(|text| nvpmodel::modes(&text))
-        .unwrap_or_default();
+    let text = probe::text(root, CONF).unwrap_or_default();
+    let conf = nvpmodel::modes(&text);
+    keep_configured(&conf, is_super, profile);
+    let first = nvpmodel::first_mode(&text);
+    let first = first.and_then(|id| conf.iter().find(|mode| mode.id == id));
+    if let Some(mode) = first.and_then(|conf| profile.find_mode(&conf.name)) {
+        profile.default_mode = mode.clone();
+    }
     let id = probe::text(root, STATUS).and_then(|text| nvpmodel::mode_in_force(&text));
     // Ids differ between modules and releases: only the configuration's name for the id counts.
     let in_force = id.and_then(|id| conf.into_iter().find(|mode| mode.id == id));
@@ -94,6 +100,33 @@ pub(super) fn apply(
         in_force.map(|conf| probe::printable(&conf.name)),
         clock("cur_freq"),
     )
+}
+
+/// Takes the Super modes from a board whose nvpmodel has none of them, or, where that cannot be read,
+/// whose device tree is not that of a Super board.
+fn keep_configured(conf: &[ConfMode], is_super: bool, profile: &mut DeviceProfile) {
+    let Some(original) = &profile.original else {
+        return;
+    };
+    let is_added = |mode: &PowerMode| !original.modes.contains(&mode.name);
+    let added: Vec<&PowerMode> = profile.modes.iter().filter(|mode| is_added(mode)).collect();
+    let has_added = conf
+        .iter()
+        .any(|conf| added.iter().any(|mode| mode.is_called(&conf.name)));
+    let known = conf
+        .iter()
+        .any(|conf| profile.find_mode(&conf.name).is_some());
+    if has_added || (!known && is_super) {
+        return;
+    }
+    let original = original.clone();
+    profile.name = original.name;
+    profile
+        .modes
+        .retain(|mode| original.modes.contains(&mode.name));
+    if let Some(mode) = profile.find_mode(&original.default_mode) {
+        profile.default_mode = mode.clone();
+    }
 }
 
 /// The profile's mode of that name with the configuration's caps. A mode the profile does not know

@@ -32,10 +32,36 @@ pub struct DeviceProfile {
     pub modes: Vec<PowerMode>,
     /// The mode that holds when none is asked for: one of `modes`, or the one in force here.
     pub default_mode: PowerMode,
+    /// What the board is without its Super modes, if it has had them added.
+    pub original: Option<Original>,
+    /// What only the machine itself tells; `None` of a board that is planned for from elsewhere.
+    pub at_hand: Option<AtHand>,
     /// Largest single GPU allocations by system release.
     pub allocation_limits: Vec<AllocationLimit>,
     /// What goes wrong on this device.
     pub pitfalls: Vec<Pitfall>,
+}
+
+/// The configuration that a board was first sold with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Original {
+    /// The name for people.
+    pub name: String,
+    /// The mode after its first boot.
+    pub default_mode: String,
+    /// All its modes.
+    pub modes: Vec<String>,
+}
+
+/// What a machine tells of itself beyond its board.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AtHand {
+    /// Its system release, of a Jetson.
+    pub release: Option<L4tRelease>,
+    /// Whether the default mode is the one in force, not one assumed.
+    pub mode_is_read: bool,
+    /// What such a board leaves when it is idle and headless; what it leaves now is `available`.
+    pub idle: Option<Bytes>,
 }
 
 /// A number that sources disagree on.
@@ -157,11 +183,16 @@ impl DeviceProfile {
         self.modes.iter().find(|mode| mode.is_called(name))
     }
 
-    /// The limit for one GPU allocation under `release`, or under current releases if that is not
-    /// known. `None` where no source names one.
+    /// The release of the machine at hand, if this is one that tells.
+    pub fn release(&self) -> Option<L4tRelease> {
+        self.at_hand.as_ref()?.release
+    }
+
+    /// The limit for one GPU allocation under `release`, else under that of the machine at hand, else
+    /// under current releases. `None` where no source names one.
     pub fn largest_allocation(&self, release: Option<L4tRelease>) -> Option<&AllocationLimit> {
         let mut limits = self.allocation_limits.iter();
-        match release {
+        match release.or(self.release()) {
             Some(release) => limits.find(|limit| limit.holds(release)),
             None => limits.find(|limit| limit.until.is_none()),
         }

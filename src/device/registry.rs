@@ -27,7 +27,7 @@ static BOARDS: &[(&str, &str, &str)] = boards! {
     "agx-orin-64gb"
 };
 
-/// The board that a plan is for when none is named.
+/// The board that a plan is for when none is named and the machine at hand is none.
 pub const DEFAULT_BOARD: &str = "orin-nano-8gb";
 
 /// What `--device` takes for the machine at hand.
@@ -62,10 +62,28 @@ pub fn get(id: &str) -> Result<DeviceProfile, DeviceError> {
         .find(|(known, _, _)| known.eq_ignore_ascii_case(id.trim()));
     let (_, file, text) = board.ok_or_else(|| DeviceError::UnknownDevice {
         id: id.to_owned(),
-        hint: crate::nearest::hint(id, ids()),
+        hint: crate::nearest::hint(&bare(id), by_likelihood()),
         known: ids().collect::<Vec<_>>().join(", "),
     })?;
     parse(file, text)
+}
+
+/// What is left of a board's name without the words that all of them can have: people write
+/// `jetson-orin-nano-super` and `Orin Nano Developer Kit`.
+fn bare(id: &str) -> String {
+    const COMMON: [&str; 6] = ["nvidia", "jetson", "developer", "devkit", "kit", "super"];
+    let lower = id.to_lowercase();
+    let words = lower.split(|c: char| !c.is_alphanumeric());
+    let words = words.filter(|word| !word.is_empty() && !COMMON.contains(word));
+    words.collect::<Vec<_>>().join("-")
+}
+
+/// The ids, the board that most people have first, then the larger of each kind before the smaller.
+fn by_likelihood() -> Vec<&'static str> {
+    let mut ids: Vec<&str> = ids().collect();
+    ids.reverse();
+    ids.sort_by_key(|id| *id != DEFAULT_BOARD);
+    ids
 }
 
 /// A user's device file.
@@ -118,6 +136,37 @@ pub fn open(device: &str, root: &Path) -> Result<DeviceProfile, DeviceError> {
     }
 }
 
+/// How a plan came by its device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// It was named.
+    Named,
+    /// It is the machine at hand.
+    ThisMachine,
+    /// None was named, and the machine at hand is no board with a profile.
+    Default,
+}
+
+/// The device of a plan: what is named, as [`open`] has it; else the machine whose root directory is
+/// `root`, if it is a board with a profile; else [`DEFAULT_BOARD`].
+///
+/// # Errors
+/// As [`open`]. A machine that cannot be described is no board.
+pub fn choose(device: Option<&str>, root: &Path) -> Result<(DeviceProfile, Choice), DeviceError> {
+    let Some(named) = device else {
+        let here = detect(root).ok().filter(|found| found.profile.id != HOST);
+        return match here {
+            Some(found) => Ok((found.profile, Choice::ThisMachine)),
+            None => Ok((get(DEFAULT_BOARD)?, Choice::Default)),
+        };
+    };
+    let choice = match named.eq_ignore_ascii_case(HOST) {
+        true => Choice::ThisMachine,
+        false => Choice::Named,
+    };
+    Ok((open(named, root)?, choice))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +180,20 @@ mod tests {
             message("orin-nano-8g")
         );
         assert!(message("orin-nx16gb").contains("did you mean `orin-nx-16gb`?"));
+        for (said, meant) in [
+            ("orin-nano", "orin-nano-8gb"),
+            ("nano", "orin-nano-8gb"),
+            ("jetson-orin-nano", "orin-nano-8gb"),
+            ("orin-nano-super", "orin-nano-8gb"),
+            ("Jetson Orin Nano Developer Kit", "orin-nano-8gb"),
+            ("orin_nano_4gb", "orin-nano-4gb"),
+            ("orin-nx", "orin-nx-16gb"),
+            ("agx", "agx-orin-64gb"),
+            ("agx-orin-32", "agx-orin-32gb"),
+        ] {
+            let hint = format!("did you mean `{meant}`?");
+            assert!(message(said).contains(&hint), "{}", message(said));
+        }
         assert!(
             !message("xavier").contains("did you mean"),
             "{}",

@@ -24,18 +24,35 @@ pub enum WhatIf {
 
 /// A text that is no change of a board.
 #[derive(Debug, PartialEq, thiserror::Error)]
-#[error(
-    "`{0}` is not KEY=VALUE; known are bandwidth=204GB/s, gpu-clock=1300MHz, sm-count=16 and memory=16GiB"
-)]
-pub struct ParseWhatIfError(String);
+#[error("`{text}` {problem}; known are {}", KNOWN.map(|(key, value)| format!("{key}={value}")).join(", "))]
+pub struct ParseWhatIfError {
+    text: String,
+    problem: String,
+}
+
+/// What can be changed, each with a value as it is written.
+const KNOWN: [(&str, &str); 4] = [
+    ("bandwidth", "204GB/s"),
+    ("gpu-clock", "1300MHz"),
+    ("sm-count", "16"),
+    ("memory", "16GiB"),
+];
 
 impl FromStr for WhatIf {
     type Err = ParseWhatIfError;
 
     /// Values carry their unit and must be plausible for a board: what a profile file would accept.
     fn from_str(text: &str) -> Result<WhatIf, ParseWhatIfError> {
-        let refuse = || ParseWhatIfError(text.to_owned());
-        let (key, value) = text.split_once('=').ok_or_else(refuse)?;
+        let refuse = |problem: String| ParseWhatIfError {
+            text: text.to_owned(),
+            problem,
+        };
+        let split = text.split_once('=');
+        let (key, value) = split.ok_or_else(|| refuse("is not KEY=VALUE".to_owned()))?;
+        let Some((_, example)) = KNOWN.iter().find(|(known, _)| *known == key) else {
+            let hint = crate::nearest::hint(key, KNOWN.map(|(known, _)| known));
+            return Err(refuse(format!("changes nothing that a board has{hint}")));
+        };
         let read = match key {
             "bandwidth" => Quantity::read(&spaced(value)).map(WhatIf::Bandwidth),
             "gpu-clock" => Quantity::read(&spaced(value)).map(WhatIf::GpuClock),
@@ -43,10 +60,15 @@ impl FromStr for WhatIf {
                 let count = value.parse().ok().filter(|count| (1..=256).contains(count));
                 count.map(WhatIf::SmCount)
             }
-            "memory" => Quantity::read(value).map(WhatIf::Memory),
-            _ => None,
+            _ => Quantity::read(value).map(WhatIf::Memory),
         };
-        read.ok_or_else(refuse)
+        let unit = example.trim_start_matches(|c: char| c.is_ascii_digit());
+        read.ok_or_else(|| match value.parse::<f64>() {
+            Ok(_) if !unit.is_empty() => refuse(format!("lacks its unit: {key}={value}{unit}")),
+            _ => refuse(format!(
+                "is no value that a board could have; write it like {key}={example}"
+            )),
+        })
     }
 }
 

@@ -14,6 +14,7 @@ pub(super) struct BoardFile {
     #[serde(default)]
     pub(super) compatible: Vec<String>,
     pub(super) default_mode: String,
+    pub(super) original: Option<OriginalTable>,
     pub(super) sources: BTreeMap<String, String>,
     pub(super) memory: MemoryTable,
     pub(super) gpu: Option<GpuTable>,
@@ -22,6 +23,15 @@ pub(super) struct BoardFile {
     pub(super) allocation_limit: Vec<LimitTable>,
     #[serde(default)]
     pub(super) pitfall: Vec<PitfallTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OriginalTable {
+    pub(super) name: String,
+    pub(super) default_mode: String,
+    pub(super) modes: Vec<String>,
+    pub(super) source: String,
 }
 
 #[derive(Deserialize)]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::input::{OpenError, one_line};
-use crate::units::Bytes;
+use crate::units::{Bytes, counted};
 
 /// A GGUF file that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +78,7 @@ pub enum Problem {
     #[error("{place} is an array of arrays, which no model has and no runtime reads")]
     NestedArray { place: String },
     #[error(
-        "{place} promises {len} elements, but only {room} of the smallest fit the rest of the file"
+        "{place} promises {}, but only {room} of the smallest fit the rest of the file", counted(*len, "element", "elements")
     )]
     ArrayLength { place: String, len: u64, room: u64 },
     #[error("{place} is a boolean of value {value}, and only 0 and 1 are booleans")]
@@ -96,7 +96,7 @@ pub enum Problem {
     #[error("tensor `{name}` of shape {shape:?} has more elements or bytes than 63 bits count")]
     ShapeOverflow { name: String, shape: Vec<u64> },
     #[error(
-        "tensor `{name}` of type {dtype} has rows of {row} elements, which is not a multiple of the block of {block}"
+        "tensor `{name}` of type {dtype} has rows of {}, which is not a multiple of the block of {block}", counted(*row, "element", "elements")
     )]
     RowBlock {
         name: String,

@@ -38,6 +38,12 @@ pub struct Fit {
     pub recommended: Option<usize>,
 }
 
+/// Tokens that an answer has at least, if it is to be one.
+const LEAST_ANSWER: u64 = 64;
+
+/// The scheme that most people take.
+const USUAL: &str = "q4_k_m";
+
 /// Whether a plan fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -99,6 +105,15 @@ impl Fit {
     pub fn recommended(&self) -> Option<&Plan> {
         self.recommended.and_then(|index| self.plans.get(index))
     }
+
+    /// The plan that the user most likely wants, whether it fits or not: the usual choice among
+    /// several, else the first.
+    pub fn wanted(&self) -> Option<&Plan> {
+        let mut plans = self.plans.iter();
+        plans
+            .find(|plan| plan.assignment.scheme == USUAL)
+            .or_else(|| self.plans.first())
+    }
 }
 
 impl Plan {
@@ -110,6 +125,15 @@ impl Plan {
     /// Whether it fits.
     pub fn fits(&self) -> bool {
         self.verdict == Verdict::Fits
+    }
+
+    /// Why it does not fit although there is room for it: a cache that the runtime does not have, or an
+    /// allocation that the driver refuses.
+    pub fn refusal(&self) -> Option<&Note> {
+        let has_room = self.memory.total() <= self.available;
+        let refuses = |note: &&Note| matches!(note, Note::Kv(_) | Note::Allocation { .. });
+        let mut notes = self.notes.iter().filter(|_| has_room && !self.fits());
+        notes.find(refuses)
     }
 }
 
@@ -185,9 +209,9 @@ fn plan(model: &ModelSpec, candidate: Candidate, target: Target<'_>, workload: &
 
 /// Whether a ledger fits: all of it, with a cache that the runtime has, and no allocation that the
 /// driver refuses on the release at hand or, where that is not known, on current ones.
-fn holds(memory: &Ledger, available: Bytes, target: Target<'_>) -> bool {
+pub(super) fn holds(memory: &Ledger, available: Bytes, target: Target<'_>) -> bool {
     let granted = match allocation_note(memory, target) {
-        Some(Note::Allocation { current, .. }) => !current && target.release.is_none(),
+        Some(Note::Allocation { lifted, .. }) => lifted.is_some() && target.release.is_none(),
         _ => true,
     };
     memory.total() <= available && memory.kv_problem.is_none() && granted
@@ -295,6 +319,40 @@ fn speeds(
     })
 }
 
+/// Decode rates of a plan by power mode of its board, slowest mode first. What runs have taught holds
+/// for their own mode. Empty where the mode planned for is none of the board's, or no rate is known.
+pub fn decode_by_mode<'a>(
+    model: &ModelSpec,
+    plan: &Plan,
+    target: Target<'a>,
+    workload: &Workload,
+) -> Vec<(&'a str, Spread)> {
+    let modes = &target.device.modes;
+    if !modes.iter().any(|mode| mode.name == target.mode.name) {
+        return Vec::new();
+    }
+    let untaught = RuntimeProfile {
+        learned: None,
+        ..target.runtime.clone()
+    };
+    let rate = |mode: &'a PowerMode| {
+        let speeds = match mode.name == target.mode.name {
+            true => plan.speeds.clone(),
+            false => {
+                let runtime = &untaught;
+                let other = Target {
+                    mode,
+                    runtime,
+                    ..target
+                };
+                speeds_at(model, plan, other, workload)
+            }
+        };
+        Some((mode.name.as_str(), speeds?.decode.tokens_per_second))
+    };
+    modes.iter().filter_map(rate).collect()
+}
+
 /// How fast the same plan is at another depth, with another number of sequences or another prompt:
 /// `workload` says which. `None` where the device's speed is not known.
 pub fn speeds_at(
@@ -393,6 +451,15 @@ fn self_evident(
         };
         notes.push(Note::QuantizedCache { dtype });
     }
+    let sequence = workload.context / workload.parallel.max(1);
+    let room = sequence.saturating_sub(workload.prompt_tokens);
+    if workload.parallel > 1 && room < LEAST_ANSWER {
+        notes.push(Note::ShortSequences {
+            context: sequence,
+            parallel: workload.parallel,
+            prompt: workload.prompt_tokens,
+        });
+    }
     let limit = model.dims.context.saturating_mul(workload.parallel.max(1));
     if limit > 0 && workload.context > limit {
         notes.push(Note::BeyondModelContext {
@@ -452,23 +519,23 @@ fn tight_note(memory: &Ledger, available: Bytes, target: Target<'_>) -> Option<N
 fn allocation_note(memory: &Ledger, target: Target<'_>) -> Option<Note> {
     let device = target.device;
     let largest = memory.largest_allocation;
-    let note = |limit: &crate::device::AllocationLimit, current| Note::Allocation {
+    let note = |limit: &crate::device::AllocationLimit| Note::Allocation {
         largest,
         limit: limit.largest.value,
-        release: target.release.unwrap_or(limit.from).to_string(),
-        current,
+        release: target.release.unwrap_or(limit.from),
+        lifted: limit.until,
     };
     let now = device
         .largest_allocation(target.release)
         .filter(|limit| largest > limit.largest.value);
     match (now, target.release) {
-        (Some(limit), _) => Some(note(limit, limit.until.is_none())),
+        (Some(limit), _) => Some(note(limit)),
         (None, Some(_)) => None,
         (None, None) => device
             .allocation_limits
             .iter()
             .find(|limit| limit.until.is_some() && largest > limit.largest.value)
-            .map(|limit| note(limit, false)),
+            .map(note),
     }
 }
 
@@ -482,7 +549,7 @@ fn recommend(plans: &[Plan]) -> Option<usize> {
                 .iter()
                 .position(|s: &Scheme| s.id == id)
         };
-        let usual = quality("q4_k_m").unwrap_or(0);
+        let usual = quality(USUAL).unwrap_or(0);
         let stored = plan.assignment.is_stored();
         let quantized = plan.assignment.is_quantized();
         match quality(&plan.assignment.scheme) {

@@ -4,6 +4,7 @@
 
 pub mod advise;
 pub mod candidates;
+pub mod change;
 pub mod compute;
 pub mod cpu;
 pub mod fit;

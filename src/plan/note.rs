@@ -1,9 +1,10 @@
 //! Caveats, each with a stable code: every report shows the same ones.
 
+use crate::device::L4tRelease;
 use crate::dtype::Dtype;
 use crate::model::LeftOut;
 use crate::plan::kv::KvProblem;
-use crate::units::Bytes;
+use crate::units::{Bytes, counted, tokens};
 
 /// Something a reader of a plan should know.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,10 +31,10 @@ pub enum Note {
         largest: Bytes,
         /// What is granted.
         limit: Bytes,
-        /// Since when.
-        release: String,
-        /// The limit holds on the releases in use today, not only on an older one.
-        current: bool,
+        /// Where: the release at hand, or the first that is known to refuse.
+        release: L4tRelease,
+        /// The first release that grants more; `None` while none does.
+        lifted: Option<L4tRelease>,
     },
     /// It fits, by less than the runtime's own memory is uncertain.
     Tight {
@@ -43,6 +44,15 @@ pub enum Note {
         more: Bytes,
         /// The runtime.
         runtime: String,
+    },
+    /// The prompt leaves little or nothing for an answer of what each of several sequences has.
+    ShortSequences {
+        /// Tokens of context that each sequence has.
+        context: u64,
+        /// Sequences that share the context.
+        parallel: u64,
+        /// Tokens of the prompt.
+        prompt: u64,
     },
     /// The context asked for is beyond what the model was made for.
     BeyondModelContext {
@@ -121,6 +131,7 @@ impl Note {
             Note::Kv(_) => "kv_type_impossible",
             Note::Allocation { .. } => "large_allocation",
             Note::Tight { .. } => "tight",
+            Note::ShortSequences { .. } => "short_sequences",
             Note::BeyondModelContext { .. } => "beyond_model_context",
             Note::Towers { .. } => "towers_included",
             Note::LeftOut(_) => "left_out",
@@ -142,7 +153,8 @@ impl Note {
     pub fn text(&self) -> String {
         match self {
             Note::ShapeFallback { tensors } => format!(
-                "{tensors} tensors have rows that do not divide into the blocks of this format and get a larger type"
+                "{} that do not divide into the blocks of this format: a larger type is taken",
+                counted(*tensors, "tensor has rows", "tensors have rows")
             ),
             Note::DuplicatedEmbedding { bytes, runtime } => format!(
                 "{runtime} keeps the tied embedding twice on an integrated GPU: {bytes} more"
@@ -151,17 +163,32 @@ impl Note {
                 "FP8 is storage only here: Orin (SM87) has no FP8 units, weights are widened before use, so it saves memory and not arithmetic".to_owned()
             }
             Note::Kv(problem) => problem.to_string(),
-            Note::Allocation { largest, limit, release, current: true } => format!(
+            Note::Allocation { largest, limit, release, lifted: None } => format!(
                 "one allocation of {largest} is more than the {limit} that the driver was seen to grant on L4T {release}; reboot and drop caches before loading, or choose a smaller format"
             ),
-            Note::Allocation { largest, limit, release, current: false } => format!(
-                "one allocation of {largest} fails on L4T {release}, which grants at most {limit}: update to JetPack 6.2.2 (R36.5) or later"
+            Note::Allocation { largest, limit, release, lifted: Some(lifted) } => format!(
+                "one allocation of {largest} fails on L4T {release}, which grants at most {limit}: update to {} or later",
+                lifted.of_jetpack()
             ),
             Note::Tight { left, more, runtime } => format!(
                 "it fits barely: {left} would be left, and {runtime} itself may take {more} more than expected"
             ),
+            Note::ShortSequences {
+                context,
+                parallel,
+                prompt,
+            } => {
+                let room = match context.saturating_sub(*prompt) {
+                    0 => "nothing".to_owned(),
+                    left => tokens(left),
+                };
+                format!(
+                    "each of {parallel} sequences has {} of context, and a prompt of {prompt} leaves {room} for an answer: raise --context, or lower --parallel or --prompt-tokens",
+                    tokens(*context)
+                )
+            }
             Note::BeyondModelContext { limit } => {
-                format!("the model was made for {limit} tokens of context; beyond that its output degrades")
+                format!("the model was made for {} of context; beyond that its output degrades", tokens(*limit))
             }
             Note::Towers { bytes } => {
                 format!("vision or audio towers and projectors are counted in: {bytes}; --text-only leaves them out")

@@ -7,6 +7,7 @@ use crate::convert::ConvertError;
 use crate::gguf;
 use crate::model::ModelError;
 use crate::model::accept::AcceptError;
+use crate::units::counted;
 
 /// A file that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +61,8 @@ pub enum QuantizeError {
         known: String,
     },
     #[error(
-        "tensor `{tensor}` is made from {found} stored weights, and its shape {shape:?} has {expected}; the checkpoint may be damaged or of another version"
+        "tensor `{tensor}` is made from {}, and its shape {shape:?} has {expected}; the checkpoint may be damaged or of another version",
+        counted(*found, "stored weight", "stored weights")
     )]
     Sizes {
         tensor: String,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::gguf::{self, Header, Value};
 use crate::input::{self, one_line};
-use crate::units::Bytes;
+use crate::units::{Bytes, counted};
 
 /// The largest file read: that of a model of 671 B parameters is below 1 GiB.
 const LIMIT: Bytes = Bytes(2 << 30);
@@ -62,7 +62,8 @@ pub enum ImportanceError {
         value: f32,
     },
     #[error(
-        "the importance matrix has {found} values for tensor `{tensor}`, which has {expected} columns (times experts); it was made from another model"
+        "the importance matrix has {} for tensor `{tensor}`, which has {} (times experts); it was made from another model",
+        counted(*found, "value", "values"), counted(*expected, "column", "columns")
     )]
     Size {
         tensor: String,

@@ -2,6 +2,7 @@
 
 use super::Tally;
 use crate::model::LeftOut;
+use crate::units::counted;
 
 /// Something a reader of the summary should know.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,37 +124,37 @@ impl Note {
                 format!("the checkpoint is {now} already: quantizing it again adds to the loss it has")
             }
             Note::ShapeFallback { tensors } => format!(
-                "{} have rows that do not divide into the blocks of their intended type and get another one: {}",
-                plural(tensors.len() as u64, "tensor"),
+                "{} that do not divide into the blocks of the intended type; another one is taken: {}",
+                counted(tensors.len(), "tensor has rows", "tensors have rows"),
                 named(tensors)
             ),
             Note::KeptShape { tensors, group } => format!(
-                "{} stay in 16 bit, because {group} does not divide their rows or those of experts beside them: {}",
-                plural(tensors.len() as u64, "tensor"),
+                "{} in 16 bit, because {group} does not divide their rows or those of experts beside them: {}",
+                counted(tensors.len(), "tensor stays", "tensors stay"),
                 named(tensors)
             ),
             Note::KeptStacks { tensors } => format!(
-                "{} of stacked experts stay in 16 bit: compressed-tensors quantizes experts that are stored one by one",
-                plural(*tensors as u64, "tensor")
+                "{} in 16 bit: compressed-tensors quantizes experts that are stored one by one",
+                counted(*tensors, "tensor of stacked experts stays", "tensors of stacked experts stay")
             ),
             Note::NotFinite { tensors } => format!(
-                "{} are NaN or infinite; quantized formats hold 0 for them, 16 and 32-bit formats keep them: {}",
-                plural(sum(tensors), "weight"),
-                counted(tensors)
+                "{} NaN or infinite; quantized formats hold 0 instead, 16 and 32-bit formats keep it: {}",
+                counted(sum(tensors), "weight is", "weights are"),
+                each(tensors)
             ),
             Note::Overflow { tensors } => format!(
-                "{} are beyond F16 and became infinite, bf16 would hold them: {}",
-                plural(sum(tensors), "weight"),
-                counted(tensors)
+                "{} beyond F16 and became infinite, bf16 holds larger values: {}",
+                counted(sum(tensors), "weight is", "weights are"),
+                each(tensors)
             ),
             Note::ZeroRows { tensors } => format!(
-                "{} hold nothing but zeros: {}",
-                plural(sum(tensors), "row"),
-                counted(tensors)
+                "{} nothing but zeros: {}",
+                counted(sum(tensors), "row holds", "rows hold"),
+                each(tensors)
             ),
             Note::MissingImportance { tensors } => format!(
-                "the importance matrix lacks {}, which were quantized without it: {}",
-                plural(tensors.len() as u64, "tensor"),
+                "{} without importance, which the matrix does not have: {}",
+                counted(tensors.len(), "tensor was quantized", "tensors were quantized"),
                 named(tensors)
             ),
             Note::UnusedPattern { pattern } => {
@@ -170,13 +171,6 @@ impl Note {
     }
 }
 
-fn plural(count: u64, thing: &str) -> String {
-    match count {
-        1 => format!("1 {thing}"),
-        n => format!("{n} {thing}s"),
-    }
-}
-
 fn sum(tensors: &[(String, u64)]) -> u64 {
     tensors.iter().map(|(_, count)| count).sum()
 }
@@ -186,7 +180,7 @@ fn named(tensors: &[String]) -> String {
     rest(names.join(", "), tensors.len())
 }
 
-fn counted(tensors: &[(String, u64)]) -> String {
+fn each(tensors: &[(String, u64)]) -> String {
     let show = |(name, count): &(String, u64)| format!("{name} ({count})");
     let names: Vec<String> = tensors.iter().take(NAMED).map(show).collect();
     rest(names.join(", "), tensors.len())
@@ -196,5 +190,46 @@ fn rest(names: String, all: usize) -> String {
     match all.saturating_sub(NAMED) {
         0 => names,
         more => format!("{names} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_a_kind_is_singular() {
+        let met = |count: u64| {
+            let tensors = || vec![("blk.0.attn_q.weight".to_owned(), count)];
+            let (nan, far, zero) = (tensors(), tensors(), tensors());
+            [
+                Note::NotFinite { tensors: nan },
+                Note::Overflow { tensors: far },
+                Note::ZeroRows { tensors: zero },
+            ]
+            .map(|note| note.text())
+        };
+        let starts = |texts: [String; 3], starts: [&str; 3]| {
+            for (text, start) in texts.iter().zip(starts) {
+                assert!(text.starts_with(start), "{text}");
+            }
+        };
+        let one = [
+            "1 weight is NaN",
+            "1 weight is beyond F16",
+            "1 row holds nothing",
+        ];
+        starts(met(1), one);
+        let many = [
+            "2 weights are NaN",
+            "2 weights are beyond F16",
+            "2 rows hold nothing",
+        ];
+        starts(met(2), many);
+        let kept = Note::KeptStacks { tensors: 1 }.text();
+        assert!(
+            kept.starts_with("1 tensor of stacked experts stays in 16 bit"),
+            "{kept}"
+        );
     }
 }

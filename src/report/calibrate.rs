@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::table::{Align, Table};
 use super::{line, wrapped};
 use crate::device::Cpu;
+use crate::units::counted;
 
 /// The document's first key.
 pub const SCHEMA: &str = "orinplan.calibrate/1";
@@ -41,8 +42,13 @@ pub fn figures(cpu: &Cpu) -> String {
     wrapped(
         &mut out,
         &format!(
-            "Measured on {} by orinplan {} ({}) with {} threads in {:.0} s, on {}",
-            cpu.date, cpu.version, cpu.runtime, cpu.threads, cpu.seconds, cpu.processor
+            "Measured on {} by orinplan {} ({}) with {} in {:.0} s, on {}",
+            cpu.date,
+            cpu.version,
+            cpu.runtime,
+            counted(cpu.threads, "thread", "threads"),
+            cpu.seconds,
+            cpu.processor
         ),
     );
     let mut table = Table::new([

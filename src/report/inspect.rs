@@ -7,7 +7,7 @@ use crate::gguf;
 use crate::model::ModelSpec;
 use crate::report::table::{Align, Table};
 use crate::report::{count, line};
-use crate::units::Bytes;
+use crate::units::{Bytes, counted};
 
 /// The document's first key.
 pub const SCHEMA: &str = "orinplan.inspect/1";
@@ -90,8 +90,8 @@ fn shape(model: &ModelSpec) -> String {
         "separate output head"
     };
     format!(
-        ", {} blocks, hidden size {}, vocabulary {}, {tied}",
-        model.layers.len(),
+        ", {}, hidden size {}, vocabulary {}, {tied}",
+        counted(model.layers.len(), "block", "blocks"),
         model.dims.hidden,
         model.dims.vocab,
     )
@@ -103,11 +103,11 @@ pub fn text(checkpoint: &Checkpoint, model: &ModelSpec, kind: Option<&Kind>) -> 
     line(
         &mut out,
         format_args!(
-            "{}: {}, {} parameters in {} tensors{}",
+            "{}: {}, {} parameters in {}{}",
             model.name,
             model.architecture,
             count(model.parameters),
-            model.tensors.len(),
+            counted(model.tensors.len(), "tensor", "tensors"),
             shape(model),
         ),
     );

@@ -11,6 +11,8 @@ pub mod validate;
 
 use std::fmt::Write;
 
+use crate::device::{Choice, DeviceProfile, HOST, L4tRelease, PowerMode};
+
 /// A count with a unit prefix and three figures: `596 M`, `8.03 B`.
 pub fn count(n: u64) -> String {
     let scaled = |unit: f64, name: &str| {
@@ -65,6 +67,32 @@ pub fn json(value: &impl serde::Serialize) -> String {
         serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("\"{error}\""));
     text.push('\n');
     text
+}
+
+/// What is planned for and why, in a line: `Jetson Orin Nano 8GB Super, 25W in force: this machine`.
+pub(crate) fn place(
+    device: &DeviceProfile,
+    mode: &PowerMode,
+    release: Option<L4tRelease>,
+    choice: Choice,
+) -> String {
+    let is_default = mode.name == device.default_mode.name;
+    let mode = match &device.at_hand {
+        // A machine that is no board has no modes.
+        _ if mode.name == HOST => String::new(),
+        Some(here) if is_default && here.mode_is_read => format!(", {} in force", mode.name),
+        Some(_) if is_default => format!(", {} assumed", mode.name),
+        None if is_default => format!(", {} (its default)", mode.name),
+        _ => format!(", {}", mode.name),
+    };
+    let release = release.filter(|_| choice == Choice::ThisMachine);
+    let release = release.map_or_else(String::new, |release| format!(", L4T {release}"));
+    let why = match choice {
+        Choice::Named => "named by --device",
+        Choice::ThisMachine => "this machine",
+        Choice::Default => "no --device given, no Orin here",
+    };
+    format!("{}{mode}{release}: {why}", device.name)
 }
 
 /// Appends words in lines of at most 80 characters, those after the first indented by two spaces.

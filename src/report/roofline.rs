@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::device::{DeviceProfile, PowerMode};
+use crate::device::{Choice, DeviceProfile, PowerMode};
 use crate::plan::roofline::{Point, Roof};
 use crate::report::fit::bound;
 use crate::report::table::{Align, Table};
-use crate::report::{line, rounded};
+use crate::report::{line, place, rounded, wrapped};
 
 /// The document's first key.
 pub const SCHEMA: &str = "orinplan.roofline/1";
@@ -37,14 +37,19 @@ pub fn document(device: &DeviceProfile, mode: &PowerMode, roof: &Roof, points: &
 }
 
 /// For people.
-pub fn text(device: &DeviceProfile, mode: &PowerMode, roof: &Roof, points: &[Point]) -> String {
+pub fn text(
+    device: &DeviceProfile,
+    mode: &PowerMode,
+    choice: Choice,
+    roof: &Roof,
+    points: &[Point],
+) -> String {
     let mut out = String::new();
+    wrapped(&mut out, &place(device, mode, device.release(), choice));
     line(
         &mut out,
         format_args!(
-            "{}, {}: {:.0} GB/s, {:.1} TFLOPS FP16, {:.1} TOPS INT8 (sparse)",
-            device.name,
-            mode.name,
+            "{:.0} GB/s, {:.1} TFLOPS FP16, {:.1} TOPS INT8 (sparse)",
             roof.bandwidth / 1e9,
             roof.fp16 / 1e12,
             roof.int8 / 1e12,

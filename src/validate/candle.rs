@@ -56,7 +56,10 @@ pub(super) fn measure(
     let mut measured = Measured {
         engine: match engine {
             Engine::Cuda => "candle, CUDA".to_owned(),
-            Engine::Cpu | Engine::Tensors => format!("candle, {} threads", threads()),
+            Engine::Cpu | Engine::Tensors => {
+                let threads = crate::units::counted(threads(), "thread", "threads");
+                format!("candle, {threads}")
+            }
         },
         repeats: request.repeats,
         prompt_tokens: Some(prompt.len() as u64),
@@ -125,8 +128,10 @@ fn prompt(
             "the prompt has no token; give another --prompt".to_owned(),
         )),
         tokens if tokens > room => Err(ValidateError::Prompt(format!(
-            "a prompt of {tokens} tokens and {} behind it do not fit into a context of {}; raise --context, or lower --tokens or --prompt-tokens",
-            request.tokens, request.context
+            "a prompt of {} and {} behind it do not fit into a context of {}; raise --context, or lower --tokens or --prompt-tokens",
+            crate::units::tokens(tokens),
+            request.tokens,
+            request.context
         ))),
         _ => Ok(ids),
     }

@@ -88,7 +88,8 @@ pub enum ValidateError {
     },
     /// Too few tokens came for a rate.
     #[error(
-        "{origin} generated {tokens} tokens, too few for a rate: at least {least} are needed; raise --tokens, or give another --prompt if the model ends its answer at once"
+        "{origin} generated {}, too few for a rate: at least {least} are needed; raise --tokens, or give another --prompt if the model ends its answer at once",
+        crate::units::tokens(*tokens)
     )]
     TooFew {
         /// The address or the program.

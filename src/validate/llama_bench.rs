@@ -59,8 +59,8 @@ pub(super) fn measure(
         command.args(["-t", &threads.to_string()]);
     }
     progress(&Progress::stage(format!(
-        "{PROGRAM}, {} repeats",
-        request.repeats
+        "{PROGRAM}, {}",
+        crate::units::counted(request.repeats, "repeat", "repeats")
     )));
     let turns = u32::try_from(request.repeats)
         .unwrap_or(u32::MAX)

@@ -212,8 +212,8 @@ fn throttling(watched: &Watched) -> Finding {
         watched.after.throttle_events,
     ) {
         (Some(before), Some(after)) if after > before => Finding::Holds(format!(
-            "heat or current made clocks drop {} times: cool the machine, or feed it from a stronger supply",
-            after - before
+            "heat or current made clocks drop {}: cool the machine, or feed it from a stronger supply",
+            crate::units::counted(after - before, "time", "times")
         )),
         (Some(_), Some(_)) => Finding::Clear("nothing was throttled".to_owned()),
         _ => Finding::Unread,

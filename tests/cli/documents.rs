@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::{QWEN, json, refused, says};
 
 /// The study's models by their nominal sizes, with its theoretical tokens a second and its
-/// operational intensity, to the printed digit.
+/// operational intensity, to the printed digit. Its board ran in 15W.
 const STUDY: [(&str, &str, &str); 7] = [
     ("qwen3:0.6b:0.6B:8", "103.03", "1.82"),
     ("qwen2.5:0.5b:0.5B:4.5", "219.80", "3.23"),
@@ -22,7 +22,7 @@ fn the_roofline_reproduces_the_seven_rows_of_the_study() {
         .iter()
         .map(|(model, ..)| format!("--nominal {model}"))
         .collect();
-    let words = format!("roofline {}", nominal.join(" "));
+    let words = format!("roofline --power-mode 15W {}", nominal.join(" "));
     let text = says(0, &words);
     assert!(
         text.contains("ridge: 147 FLOP/byte (FP16), 588 op/byte (INT8)"),
@@ -55,7 +55,7 @@ fn the_roofline_reproduces_the_seven_rows_of_the_study() {
 fn the_roofline_of_a_model_uses_its_real_bytes() {
     let document = json(
         0,
-        &format!("roofline {QWEN} --scheme q4_k_m,f16 --nominal n:1B:4.5"),
+        &format!("roofline {QWEN} --power-mode 15W --scheme q4_k_m,f16 --nominal n:1B:4.5"),
     );
     let points = document["points"].as_array().unwrap();
     assert_eq!(points.len(), 3);

@@ -7,6 +7,35 @@ use crate::support::{QWEN, assert_error, command, left, refused, run_with};
 #[test]
 fn words_that_are_not_known_are_answered_with_the_nearest() {
     refused("fti", &["fti"]);
+    // What people type for commands that have other names here.
+    for (typed, meant) in [
+        ("plan", "fit"),
+        ("Plan", "fit"),
+        ("convert", "quantize"),
+        ("run", "validate"),
+        ("bench", "validate"),
+        ("list", "inspect"),
+        ("boards", "devices"),
+        ("valid", "validate"),
+        ("quantise", "quantize"),
+    ] {
+        refused(
+            &format!("{typed} {QWEN}"),
+            &[
+                &format!("`{typed}` (did you mean `{meant}`?)"),
+                "known are fit,",
+            ],
+        );
+    }
+    refused("devices shwo", &["`shwo`; known are list, show, detect"]);
+    refused(
+        &format!("fit {QWEN} --device orin-nano"),
+        &["`orin-nano` (did you mean `orin-nano-8gb`?)"],
+    );
+    refused(
+        &format!("fit {QWEN} --power-mode maxn"),
+        &["`maxn` (did you mean `MAXN_SUPER`?)"],
+    );
     refused("fit", &["MODEL"]);
     refused(&format!("fit {QWEN} another"), &["another"]);
     refused(
@@ -51,6 +80,26 @@ fn words_that_are_not_known_are_answered_with_the_nearest() {
     refused("devices show nothing", &["nothing", "orin-nano-8gb"]);
     refused("completions tcsh", &["tcsh", "bash"]);
     refused("inspect fixtures/nothing", &["fixtures/nothing"]);
+}
+
+#[test]
+fn a_number_without_its_unit_is_explained() {
+    for (change, way_out) in [
+        ("bandwidth=204", "lacks its unit: bandwidth=204GB/s"),
+        ("gpu-clock=1300", "lacks its unit: gpu-clock=1300MHz"),
+        ("memory=16", "lacks its unit: memory=16GiB"),
+        ("memory=16G", "write it like memory=16GiB"),
+        ("bandwith=204GB/s", "(did you mean `bandwidth`?)"),
+    ] {
+        refused(
+            &format!("fit {QWEN} --what-if {change}"),
+            &[change, way_out],
+        );
+    }
+    for tokens in ["4kb", "4 k", "k", "1.5k", "4096 tokens"] {
+        let output = command().args(["fit", QWEN, "--context", tokens]).output();
+        assert_error(&left(output.unwrap()), &[tokens, "4096 or 4k"]);
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The real command, from its words to its exit status. No network; what the machine has in its
 //! model stores is hidden.
 
+mod advice;
+mod boards;
 mod documents;
 mod errors;
 mod help;

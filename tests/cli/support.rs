@@ -1,6 +1,6 @@
 //! Runs the command and looks at what it said.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value as Json;
@@ -16,17 +16,25 @@ pub(crate) struct Run {
     pub(crate) err: String,
 }
 
-/// The command in the project's directory, without the machine's model stores and the user's settings.
+/// The command in the project's directory, without the machine's model stores and the user's settings, on
+/// a recorded laptop.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orinplan"));
     command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env_remove("HF_HOME")
+        .env("ORINPLAN_ROOT", recorded("x86-laptop"))
         .env("XDG_CONFIG_HOME", "/no-settings-here")
         .env("HF_HUB_CACHE", "no-hub-here")
         .env("OLLAMA_MODELS", "no-ollama-here")
         .env_remove("NO_COLOR");
     command
+}
+
+/// The root directory of a recorded machine.
+pub(crate) fn recorded(machine: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    root.join("tests/recorded").join(machine)
 }
 
 /// What a finished process left.

@@ -44,7 +44,11 @@ fn one_format_that_fits_is_enough() {
     assert_eq!(document["recommended"], Json::Null);
     assert_eq!(
         document["advice"],
-        json!(["a smaller format: Q4_K_M fits as asked"])
+        json!([
+            "a larger budget: BF16 fits with --budget 2271MiB",
+            "a smaller format: Q4_K_M fits as asked",
+            "a smaller format and less context: Q8_0 fits with --context 1536",
+        ])
     );
 }
 
@@ -166,6 +170,50 @@ fn the_release_of_the_system_decides_about_one_large_allocation() {
     json(0, &format!("{words} --l4t 36.5.0"));
     let refused = json(1, &format!("{words} --l4t 36.4.7"));
     assert_eq!(plan(&refused, "q4_k_m")["max_context"], 0);
+}
+
+#[test]
+fn sizes_are_taken_as_they_are_advertised_and_as_free_prints_them() {
+    let words = format!("fit {QWEN} --scheme q4_k_m");
+    for (given, same) in [
+        ("--context 4k", "--context 4096"),
+        ("--context 32K", "--context 32768"),
+        (
+            "--prompt-tokens 1k --ubatch 1k",
+            "--prompt-tokens 1024 --ubatch 1024",
+        ),
+        ("--budget 6.5Gi", "--budget 6.5GiB"),
+        ("--reserve 788Mi", "--reserve 788MiB"),
+        ("--what-if memory=16Gi", "--what-if memory=16GiB"),
+    ] {
+        let (given, same) = (format!("{words} {given}"), format!("{words} {same}"));
+        assert_eq!(json(0, &given), json(0, &same), "{given}");
+    }
+}
+
+/// 4096 tokens over eight sequences are 512 for each, which the default prompt fills.
+#[test]
+fn sequences_that_a_prompt_fills_are_told() {
+    let note = |words: &str| {
+        let document = json(0, &format!("fit {QWEN} --scheme q4_k_m {words}"));
+        let notes = document["plans"][0]["notes"].as_array().unwrap().clone();
+        let mut texts = notes
+            .iter()
+            .filter(|note| note["code"] == "short_sequences");
+        texts
+            .next()
+            .map(|note| note["text"].as_str().unwrap().to_owned())
+    };
+    let told = note("--parallel 8").unwrap();
+    assert!(
+        told.starts_with("each of 8 sequences has 512 tokens of context, and a prompt of 512 leaves nothing for an answer: raise --context"),
+        "{told}"
+    );
+    let told = note("--parallel 2 --context 1026").unwrap();
+    assert!(told.contains("leaves 1 token for an answer"), "{told}");
+    assert_eq!(note("--parallel 8 --context 8192"), None);
+    assert_eq!(note("--parallel 8 --prompt-tokens 256"), None);
+    assert_eq!(note("--context 512"), None);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use orinplan::checkpoint::{self, Checkpoint};
-use orinplan::device::{self, DeviceProfile, PowerMode};
+use orinplan::device::{self, Choice, DeviceProfile, PowerMode};
 use orinplan::model::{self, ModelSpec, Unknown};
 use orinplan::plan::advise::advise;
 use orinplan::plan::candidates::{Header, Wanted, candidates};
@@ -46,6 +46,7 @@ fn path(fixture: &str) -> PathBuf {
 pub(crate) fn run(fixture: &str, words: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_orinplan"))
         .current_dir(root())
+        .env("ORINPLAN_ROOT", root().join("tests/recorded/x86-laptop"))
         .arg("fit")
         .arg(format!("fixtures/{fixture}"))
         .args(words.split_whitespace())
@@ -118,11 +119,12 @@ impl Model {
             return None;
         }
         let fit = fit(spec, found, target, workload);
-        let advice = advise(spec, &fit, &Fit::default(), target, workload);
+        let advice = advise(spec, &fit, &Fit::default(), &boards(), target, workload);
         Some(document(&Report {
             checkpoint,
             model: spec,
             target,
+            choice: Choice::Named,
             workload,
             fit: &fit,
             advice: &advice,

@@ -52,7 +52,7 @@ fn a_saved_run_corrects_the_next_plan_until_it_is_forgotten() {
     for part in [
         "runtime = \"llama.cpp\"",
         "device = \"orin-nano-8gb\"",
-        "power_mode = \"15W\"",
+        "power_mode = \"25W\"",
         "engine = \"llama.cpp b9000-abc\"",
         "version = ",
         "date = \"20",

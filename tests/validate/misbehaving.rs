@@ -162,7 +162,7 @@ fn an_answer_that_ends_at_once_has_no_rate() {
     openai(
         &completion(short),
         &[],
-        &["generated 1 tokens", "at least 4"],
+        &["generated 1 token,", "at least 4"],
     );
 }
 

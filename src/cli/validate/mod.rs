@@ -74,7 +74,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
     let limits = tried.limits(target, &measured, &otherwise)?;
     validate::believe_figures(&mut measured, &mut memory, &limits);
     let comparison = tried.compare(target, &measured, memory)?;
-    let in_force = device::detect(Path::new("/"))
+    let in_force = device::detect(&super::machine_root())
         .ok()
         .and_then(|found| found.power_mode);
     let checks = validate::check(&Scene {
@@ -117,7 +117,8 @@ fn shown(args: &ValidateArgs, report: &Report<'_>) -> String {
 
 /// The device and the runtime that the backend stands for, unless another is named.
 fn board_args(args: &ValidateArgs) -> anyhow::Result<BoardArgs> {
-    let has_gpu = open_device(&args.device)?.gpu.is_some();
+    let (device, _) = open_device(Some(&args.device))?;
+    let has_gpu = device.gpu.is_some();
     let runtime = match (&args.runtime, args.backend) {
         (Some(id), _) => Some(id.clone()),
         (None, BackendId::Candle) if has_gpu && Engine::Cuda.is_there() => {
@@ -130,7 +131,7 @@ fn board_args(args: &ValidateArgs) -> anyhow::Result<BoardArgs> {
         (None, _) => None,
     };
     Ok(BoardArgs {
-        device: args.device.clone(),
+        device: Some(args.device.clone()),
         power_mode: args.power_mode.clone(),
         what_if: Vec::new(),
         runtime,

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::{self, Metadata, Value};
+use crate::units::counted;
 
 use super::DecodeError;
 use split::Splitter;
@@ -319,8 +320,8 @@ fn special(texts: &[String], kinds: &[Kind]) -> Result<Option<regex::Regex>, Dec
         .build();
     built.map(Some).map_err(|error| DecodeError::Tokenizer {
         what: format!(
-            "its {} special tokens cannot be searched for: {error}",
-            names.len()
+            "its {} cannot be searched for: {error}",
+            counted(names.len(), "special token", "special tokens")
         ),
     })
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::input::{OpenError, one_line};
+use crate::units::counted;
 
 /// A weight that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,6 @@ pub enum PackedError {
         group: i64,
         groups: u64,
     },
-    #[error("row {asked} was asked for, of a weight of {rows} rows")]
+    #[error("row {asked} was asked for, of a weight of {}", counted(*rows, "row", "rows"))]
     Rows { asked: u64, rows: u64 },
 }

@@ -7,7 +7,7 @@ use crate::device::{
 use crate::report::{calibrate, wrapped};
 use crate::runtime::Runs;
 use crate::runtime::learned::{Factor, Learned};
-use crate::units::{Bytes, Hertz};
+use crate::units::{Bytes, Hertz, counted};
 
 /// One row per device, for its default power mode.
 pub fn list_text(devices: &[DeviceProfile]) -> String {
@@ -33,8 +33,11 @@ pub fn list_text(devices: &[DeviceProfile]) -> String {
         ]);
     }
     let mut text = table(&rows, "");
-    text.push_str("\n* the default. `available` is what an idle headless system leaves; bandwidth is that of the\n");
-    text.push_str("power mode in [brackets]. `orinplan devices show ID` gives every number with its source.\n");
+    text.push('\n');
+    wrapped(
+        &mut text,
+        "* the default where this machine is no Jetson Orin. `available` is what an idle headless system leaves; bandwidth is that of the power mode in [brackets]. `orinplan devices show ID` gives every number with its source.",
+    );
     text
 }
 
@@ -116,8 +119,10 @@ fn taught(runtime: &str, mode: &str, learned: &Learned) -> String {
     let factor = |name: &str, factor: &Option<Factor>| {
         let told = |f: &Factor| {
             format!(
-                "{name} x {:.2} (within x {:.2}, {} models)",
-                f.value, f.spread, f.count
+                "{name} x {:.2} (within x {:.2}, {})",
+                f.value,
+                f.spread,
+                counted(f.count, "model", "models"),
             )
         };
         factor.as_ref().map(told)

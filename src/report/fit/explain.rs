@@ -9,7 +9,7 @@ use crate::plan::speed::Bound;
 use crate::plan::{Plan, Workload};
 use crate::report::table::{Align, Table};
 use crate::report::{line, rate, seconds};
-use crate::units::Bytes;
+use crate::units::{Bytes, counted, tokens};
 
 /// The explanation of `plan`.
 pub fn explain(report: &Report<'_>, plan: &Plan) -> String {
@@ -47,8 +47,8 @@ fn types(report: &Report<'_>, plan: &Plan) -> String {
         table.row([name.to_owned(), tensors.to_string(), bytes.to_string()]);
     }
     format!(
-        "\n Types: {} tensors, {} bytes, {:.3} bits per weight (rules of llama-quant.cpp)\n{}",
-        report.model.tensors.len(),
+        "\n Types: {}, {} bytes, {:.3} bits per weight (rules of llama-quant.cpp)\n{}",
+        counted(report.model.tensors.len(), "tensor", "tensors"),
         plan.tensor_bytes.0,
         plan.bits_per_weight,
         table.text("   "),
@@ -93,14 +93,19 @@ fn ledger(report: &Report<'_>, plan: &Plan) -> String {
     );
     let windows = match cache.layers_window {
         0 => String::new(),
-        layers => format!(" + {layers} sliding layers x {} cells", cache.cells_window),
+        layers => format!(
+            " + {} x {} cells",
+            counted(layers, "sliding layer", "sliding layers"),
+            cache.cells_window
+        ),
     };
     term(
         "KV cache",
         memory.kv_cache,
         format!(
-            "{} layers x {} cells{windows} x (K + V row) x sequences",
-            cache.layers_full, cache.cells_full
+            "{} x {} cells{windows} x (K + V row) x sequences",
+            counted(cache.layers_full, "layer", "layers"),
+            cache.cells_full
         ),
     );
     term(
@@ -114,8 +119,8 @@ fn ledger(report: &Report<'_>, plan: &Plan) -> String {
         memory.compute,
         stage.map_or("share of the weights".to_owned(), |(name, bytes)| {
             format!(
-                "peak of one pass of {} tokens, at {name} ({bytes})",
-                settings.tokens()
+                "peak of one pass of {}, at {name} ({bytes})",
+                tokens(settings.tokens())
             )
         }),
     );

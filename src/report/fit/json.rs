@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Report, advice_text};
+use super::Report;
+use super::advice::advice_text;
 use crate::device::PowerMode;
 use crate::evidence::Evidence;
 use crate::plan::fit::Published;

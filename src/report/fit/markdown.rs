@@ -1,8 +1,9 @@
 //! The report as Markdown, for issues and pull requests.
 
+use super::Report;
+use super::advice::advice_text;
 use super::commands::commands;
-use super::text::{headline, notes, table};
-use super::{Report, advice_text};
+use super::text::{by_power_mode, headline, notes, table};
 use crate::report::{count, line};
 
 /// The report as Markdown.
@@ -19,16 +20,19 @@ pub fn markdown(report: &Report<'_>) -> String {
     line(
         &mut out,
         format_args!(
-            "## {} on {}\n\n{} parameters, {}; power mode {}, {}.\n\n**{}**\n",
+            "## {} on {}\n\n{}.\n\n{} parameters, {}, with {}.\n\n**{}**\n",
             model.name,
             target.device.name,
+            report.place(),
             count(model.parameters),
             model.architecture,
-            target.mode.name,
             target.runtime.name,
             headline(report, recommended),
         ),
     );
+    if let Some(modes) = by_power_mode(report) {
+        line(&mut out, format_args!("{modes}\n"));
+    }
     out.push_str(&table(report).markdown());
     if !report.advice.is_empty() {
         out.push_str("\nWhat to change, least harm first:\n\n");

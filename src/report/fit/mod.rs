@@ -1,5 +1,6 @@
 //! The report of `orinplan fit`: one set of facts, in text, Markdown and JSON.
 
+mod advice;
 mod check;
 mod commands;
 mod explain;
@@ -8,12 +9,14 @@ mod markdown;
 mod text;
 
 use crate::checkpoint::{Checkpoint, SourceFormat};
+use crate::device::Choice;
 use crate::evidence::Evidence;
 use crate::model::ModelSpec;
 use crate::plan::advise::Advice;
 use crate::plan::fit::Target;
 use crate::plan::{Fit, Workload};
-use crate::units::Bytes;
+use crate::report::place;
+use crate::units::{Bytes, counted};
 
 pub use check::differences;
 pub(crate) use commands::quoted;
@@ -31,6 +34,8 @@ pub struct Report<'a> {
     pub model: &'a ModelSpec,
     /// The board, its mode and the runtime.
     pub target: Target<'a>,
+    /// How that board came to be planned for.
+    pub choice: Choice,
     /// What it is asked to do.
     pub workload: &'a Workload,
     /// The plans.
@@ -49,6 +54,12 @@ impl Report<'_> {
         }
     }
 
+    /// What is planned for and why.
+    fn place(&self) -> String {
+        let target = self.target;
+        place(target.device, target.mode, target.release, self.choice)
+    }
+
     /// Bytes of the source's weight files.
     fn source_bytes(&self) -> Bytes {
         self.checkpoint.files.iter().map(|file| file.bytes).sum()
@@ -62,10 +73,7 @@ fn evidence_text(evidence: &Evidence, runtime: &str) -> String {
             "speed rests on no measurement of {runtime} on any Orin board: the range is a guess"
         );
     };
-    let count = |n: usize| match n {
-        1 => "1 measurement".to_owned(),
-        n => format!("{n} measurements"),
-    };
+    let count = |n: usize| counted(n, "measurement", "measurements");
     let from = match evidence.on_board {
         0 => format!(
             "speed rests on no measurement of {runtime} on this board, and on {} elsewhere",
@@ -102,47 +110,4 @@ fn energy_text(evidence: &Evidence) -> Option<String> {
         first.power_of,
         each.collect::<Vec<_>>().join(", ")
     ))
-}
-
-/// A change in words.
-fn advice_text(advice: &Advice, workload: &Workload) -> String {
-    match advice {
-        Advice::FlashAttention { scheme } => format!(
-            "fused attention: {} fits without --no-flash-attention",
-            scheme.to_uppercase()
-        ),
-        Advice::Headless { scheme, freed } => format!(
-            "no desktop: `sudo systemctl isolate multi-user.target` frees about {freed}, and {} fits as asked",
-            scheme.to_uppercase()
-        ),
-        Advice::TextOnly { scheme } => format!(
-            "text alone: {} fits with --text-only, without its vision or audio towers",
-            scheme.to_uppercase()
-        ),
-        Advice::Context { scheme, context } => {
-            format!(
-                "less context: {} fits with --context {context}",
-                scheme.to_uppercase()
-            )
-        }
-        Advice::KvType { scheme, dtype } => format!(
-            "{} KV cache: {} fits with --context {} --kv-type {}",
-            if dtype.is_quantized() {
-                "a smaller"
-            } else {
-                "another"
-            },
-            scheme.to_uppercase(),
-            workload.context,
-            dtype.name().to_lowercase()
-        ),
-        Advice::Cache { problem } => format!("another KV cache: {problem}"),
-        Advice::Scheme { scheme } => {
-            format!("a smaller format: {} fits as asked", scheme.to_uppercase())
-        }
-        Advice::TooLarge { scheme, missing } => format!(
-            "no format fits: even {} lacks {missing}; take a smaller model or a board with more memory",
-            scheme.to_uppercase()
-        ),
-    }
 }

@@ -1,14 +1,17 @@
 //! The first screen: verdict, the format to take, a table over formats, what to change, how to start.
 
+use super::advice::advice_text;
 use super::commands::commands;
-use super::{Report, advice_text, evidence_text};
-use crate::plan::Plan;
+use super::{Report, evidence_text};
+use crate::plan::fit::decode_by_mode;
+use crate::plan::{Note, Plan};
 use crate::report::table::{Align, Table};
 use crate::report::{count, line, rate, seconds, wrapped};
-use crate::units::Bytes;
+use crate::units::{Bytes, tokens};
 
 const FITS: &str = "FITS";
 const DOES_NOT_FIT: &str = "DOES NOT FIT";
+const REFUSED: &str = "refused";
 
 /// The report for a terminal; `colour` paints the verdict.
 pub fn text(report: &Report<'_>, colour: bool) -> String {
@@ -20,13 +23,12 @@ pub fn text(report: &Report<'_>, colour: bool) -> String {
         fit,
         ..
     } = report;
+    wrapped(&mut out, &report.place());
     let title = format!(
-        "{} ({}, {} parameters) on {}, {}, {}",
+        "{} ({}, {} parameters) with {}",
         model.name,
         model.architecture,
         count(model.parameters),
-        target.device.name,
-        target.mode.name,
         target.runtime.name,
     );
     wrapped(&mut out, &title);
@@ -36,6 +38,9 @@ pub fn text(report: &Report<'_>, colour: bool) -> String {
     if colour {
         let painted = painted(&out[start..]);
         out.replace_range(start.., &painted);
+    }
+    if let Some(modes) = by_power_mode(report) {
+        wrapped(&mut out, &modes);
     }
     out.push('\n');
     out.push_str(&table(report).text(" "));
@@ -92,12 +97,19 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
                     seconds(speeds.prefill.time_to_first_token.expected),
                 )
             });
+            // Why it is not what most would take.
+            let refused = report.fit.wanted().and_then(|wanted| {
+                let why = wanted.refusal()?.text();
+                let scheme = wanted.assignment.scheme.to_uppercase();
+                Some(format!("; there is room for {scheme}, but {why}"))
+            });
             format!(
-                "{FITS} as {}: {} of {} with {} tokens of context{speed}",
+                "{FITS} as {}: {} of {} with {} of context{speed}{}",
                 plan.assignment.scheme.to_uppercase(),
                 plan.memory.total(),
                 plan.available,
-                workload.context,
+                tokens(workload.context),
+                refused.unwrap_or_default(),
             )
         }
         None => {
@@ -111,18 +123,30 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
                         plan.available
                     )
                 } else {
-                    let why = plan.notes.iter().find(|note| {
-                        matches!(note.code(), "kv_type_impossible" | "large_allocation")
-                    });
+                    let why = plan.refusal();
                     why.map_or_else(String::new, |note| format!(": {}", note.text()))
                 }
             });
             format!(
-                "{DOES_NOT_FIT} with {} tokens of context{lacking}",
-                workload.context
+                "{DOES_NOT_FIT} with {} of context{lacking}",
+                tokens(workload.context)
             )
         }
     }
+}
+
+/// Tokens a second of the recommended plan in each power mode: elsewhere than on the machine itself, whose
+/// mode is known.
+pub(super) fn by_power_mode(report: &Report<'_>) -> Option<String> {
+    let target = report.target;
+    let elsewhere = target.device.at_hand.is_none();
+    let plan = report.fit.recommended().filter(|_| elsewhere)?;
+    let rates = decode_by_mode(report.model, plan, target, report.workload);
+    let each = rates
+        .iter()
+        .map(|(mode, rate)| format!("{mode} {}", range(rate)));
+    let each = each.collect::<Vec<_>>().join(", ");
+    (rates.len() > 1).then(|| format!("by power mode: {each} tokens/s"))
 }
 
 /// The plan that comes nearest to fitting.
@@ -167,9 +191,13 @@ pub(super) fn table(report: &Report<'_>) -> Table {
     table
 }
 
-/// Ten cells of the available memory; an arrow where it is not enough.
+/// Ten cells of the available memory; an arrow where it is not enough, and the word where it is enough
+/// and of no use.
 fn bar(plan: &Plan) -> String {
     const CELLS: usize = 10;
+    if plan.refusal().is_some() {
+        return REFUSED.to_owned();
+    }
     let share = plan.memory.total().as_f64() / plan.available.as_f64().max(1.0);
     if share > 1.0 {
         return format!("{}>", "#".repeat(CELLS));
@@ -202,11 +230,19 @@ fn legend(report: &Report<'_>) -> String {
     } else {
         ""
     };
+    let refusal = report.fit.plans.iter().find_map(Plan::refusal);
+    let refusal = refusal.map(|note| match note {
+        Note::Allocation { limit, release, .. } => {
+            format!("; {REFUSED}: L4T {release} grants no allocation above {limit}")
+        }
+        note => format!("; {REFUSED}: {}", note.text()),
+    });
     format!(
-        "{star}memory with {} tokens of {} cache; tokens/s after a prompt of {}; --explain shows every term",
-        workload.context,
+        "{star}memory with {} of {} cache; tokens/s after a prompt of {}; --explain shows every term{}",
+        tokens(workload.context),
         cache_type(report),
         workload.prompt_tokens,
+        refusal.unwrap_or_default(),
     )
 }
 
