@@ -115,6 +115,7 @@ fn board_args(args: &ValidateArgs) -> anyhow::Result<BoardArgs> {
         (None, _) => None,
     };
     Ok(BoardArgs {
+        runtime_version: None,
         device: args.device.clone(),
         power_mode: args.power_mode.clone(),
         what_if: Vec::new(),

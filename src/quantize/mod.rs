@@ -17,6 +17,7 @@ mod metadata;
 mod note;
 mod output;
 mod pipeline;
+mod readiness;
 mod source;
 mod tally;
 
@@ -31,6 +32,7 @@ pub use metadata::metadata;
 pub use note::Note;
 pub use output::OutputError;
 pub use pipeline::Progress;
+pub use readiness::{Readiness, readiness};
 pub use tally::Tally;
 
 use crate::checkpoint::Checkpoint;

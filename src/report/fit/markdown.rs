@@ -1,6 +1,6 @@
 //! The report as Markdown, for issues and pull requests.
 
-use super::commands::commands;
+use super::commands::{Block, commands};
 use super::text::{headline, notes, table};
 use super::{Report, advice_text};
 use crate::report::{count, line};
@@ -40,7 +40,7 @@ pub fn markdown(report: &Report<'_>) -> String {
         }
     }
     if let Some(plan) = recommended {
-        for (title, lines) in commands(report, plan) {
+        for Block { title, lines } in commands(report, plan) {
             line(
                 &mut out,
                 format_args!("\n{title}:\n\n```sh\n{}\n```", lines.join("\n")),

@@ -16,6 +16,7 @@ use crate::plan::{Fit, Workload};
 use crate::units::Bytes;
 
 pub use check::differences;
+pub use commands::Start;
 pub use explain::explain;
 pub use json::{SCHEMA, bound, document};
 pub use markdown::markdown;
@@ -36,6 +37,8 @@ pub struct Report<'a> {
     pub fit: &'a Fit,
     /// What to change if it does not fit.
     pub advice: &'a [Advice],
+    /// What lines to paste need to know.
+    pub start: &'a Start,
 }
 
 impl Report<'_> {
