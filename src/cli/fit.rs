@@ -200,7 +200,10 @@ impl Board {
             None => "llama.cpp",
         };
         let runtime = runtime::find(id)?;
-        if let Some(version) = args.runtime_version.filter(|_| !runtime.lines.depend_on_version()) {
+        if let Some(version) = args
+            .runtime_version
+            .filter(|_| !runtime.lines.depend_on_version())
+        {
             bail!(
                 "--runtime-version {version}: {} is started in one way, whatever its version",
                 runtime.name

@@ -7,5 +7,6 @@ mod converter;
 mod directories;
 mod files;
 mod importance;
+mod lines;
 mod packed;
 mod types;

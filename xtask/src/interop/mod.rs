@@ -13,6 +13,8 @@ mod decoder;
 mod directories;
 pub(crate) mod environment;
 mod families;
+mod lines;
+mod llama_cpp;
 mod options;
 mod probe;
 mod trained;
@@ -32,6 +34,7 @@ const PARTS: &[Part] = &[
     ("blocks", blocks::check),
     ("options", options::check),
     ("decoder", decoder::check),
+    ("lines", lines::check),
 ];
 
 /// What was asked for.

@@ -31,7 +31,14 @@ pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
         return Vec::new();
     }
     let scheme = plan.assignment.scheme.as_str();
-    let own = |requantizes| quantize(report, scheme, requantizes, &names::new_gguf(report, scheme));
+    let own = |requantizes| {
+        quantize(
+            report,
+            scheme,
+            requantizes,
+            &names::new_gguf(report, scheme),
+        )
+    };
     let block = match &report.start.readiness {
         Readiness::Ready { requantizes } => Block::new("Make the file", vec![own(*requantizes)]),
         Readiness::NoTokenizer(why) => {
@@ -105,7 +112,11 @@ fn tokenizer(report: &Report<'_>) -> Option<String> {
 fn with_llama_cpp(report: &Report<'_>, scheme: &str) -> Vec<String> {
     let quantize = |from: &str| {
         let to = path(&names::new_gguf(report, scheme));
-        format!("llama-quantize {} {to} {}", path(from), scheme.to_uppercase())
+        format!(
+            "llama-quantize {} {to} {}",
+            path(from),
+            scheme.to_uppercase()
+        )
     };
     let convert = |out_type: &str| {
         let out = path(&names::new_gguf(report, out_type));

@@ -35,7 +35,9 @@ pub(super) fn mlc(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
     let context = workload.context / workload.parallel.max(1);
     let parallel = workload.parallel;
     let make = vec![
-        format!("mlc_llm convert_weight {from} --quantization {quantization} --device cuda -o {to}"),
+        format!(
+            "mlc_llm convert_weight {from} --quantization {quantization} --device cuda -o {to}"
+        ),
         format!(
             "mlc_llm gen_config {from} --quantization {quantization} --conv-template {conversation} --context-window-size {context} --max-batch-size {parallel} -o {to}"
         ),

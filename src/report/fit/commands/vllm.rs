@@ -31,7 +31,11 @@ pub(super) fn serve(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
         return vec![Block::new("Run it with vLLM", vec![line])];
     }
     let (mount, model) = mounted(report, plan);
-    let containers = report.target.runtime.lines.containers(report.target.release);
+    let containers = report
+        .target
+        .runtime
+        .lines
+        .containers(report.target.release);
     let block = |container: &crate::runtime::lines::Container| {
         let line = format!(
             "sudo docker run --rm -it --runtime nvidia --network host --ipc host -v {mount} {} {model} {options}",
@@ -48,8 +52,17 @@ pub(super) fn no_container(report: &Report<'_>) -> Option<String> {
     let target = &report.target;
     let all = &target.runtime.lines.container;
     let release = target.release.filter(|_| target.device.gpu.is_some())?;
-    let none = !all.is_empty() && target.runtime.lines.containers(Some(release)).next().is_none();
-    let known: Vec<&str> = all.iter().map(|container| container.name.as_str()).collect();
+    let none = !all.is_empty()
+        && target
+            .runtime
+            .lines
+            .containers(Some(release))
+            .next()
+            .is_none();
+    let known: Vec<&str> = all
+        .iter()
+        .map(|container| container.name.as_str())
+        .collect();
     none.then(|| {
         format!(
             "no container of {} for L4T {release} is known, only for {}",
