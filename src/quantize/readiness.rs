@@ -38,8 +38,9 @@ pub fn readiness(
     }
     let files = match Files::open(checkpoint) {
         Ok(files) => files,
-        Err(error @ PackedError::HeaderOnly { .. }) => {
-            return Readiness::NoWeights(error.to_string());
+        Err(PackedError::HeaderOnly { .. }) => {
+            let why = "only the header of the weights is here; download the whole file";
+            return Readiness::NoWeights(why.to_owned());
         }
         Err(error) => return Readiness::Refused(error.to_string()),
     };
