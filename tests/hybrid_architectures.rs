@@ -15,6 +15,7 @@ use serde_json::{Value as Json, json};
 
 fn checkpoint(config: RawConfig, format: SourceFormat) -> Checkpoint {
     Checkpoint {
+        origin: orinplan::checkpoint::Origin::default(),
         name: "test".to_owned(),
         format,
         config,

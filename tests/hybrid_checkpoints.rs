@@ -20,6 +20,7 @@ fn read(config: &Json, weights: &Weights) -> Result<ModelSpec, ModelError> {
     });
     model::read(
         &Checkpoint {
+            origin: orinplan::checkpoint::Origin::default(),
             name: "test".to_owned(),
             format: if weights.is_empty() {
                 SourceFormat::Config

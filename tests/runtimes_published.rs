@@ -16,6 +16,7 @@ use std::path::Path;
 fn described(name: &str) -> (Checkpoint, ModelSpec) {
     let models: serde_json::Value = serde_json::from_str(MODELS).unwrap();
     let checkpoint = Checkpoint {
+        origin: orinplan::checkpoint::Origin::default(),
         name: name.to_owned(),
         format: SourceFormat::Config,
         config: RawConfig::HuggingFace(models[name].clone()),

@@ -15,6 +15,7 @@ type Row = (String, String, String);
 
 fn model(name: &str, config: Json) -> ModelSpec {
     let checkpoint = Checkpoint {
+        origin: orinplan::checkpoint::Origin::default(),
         name: name.to_owned(),
         format: SourceFormat::Config,
         config: RawConfig::HuggingFace(config),

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::CheckpointError;
-use super::{Checkpoint, CheckpointFile, RawConfig, SourceFormat, StoredTensor, shards};
+use super::{Checkpoint, CheckpointFile, Origin, RawConfig, SourceFormat, StoredTensor, shards};
 use crate::gguf::{self, Header, Metadata};
 use crate::units::Bytes;
 
@@ -48,6 +48,7 @@ pub(super) fn open(
     let format = SourceFormat::Gguf;
     let checkpoint = Checkpoint {
         name,
+        origin: Origin::default(),
         format,
         config,
         files,

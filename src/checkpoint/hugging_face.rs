@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::error::CheckpointError;
 use super::index::Index;
 use super::json;
-use super::{Checkpoint, CheckpointFile, RawConfig, SourceFormat, StoredTensor};
+use super::{Checkpoint, CheckpointFile, Origin, RawConfig, SourceFormat, StoredTensor};
 use crate::safetensors;
 use crate::units::Bytes;
 
@@ -27,6 +27,7 @@ pub(super) fn open(
 ) -> Result<Checkpoint, CheckpointError> {
     let mut checkpoint = Checkpoint {
         name,
+        origin: Origin::default(),
         format: SourceFormat::Safetensors,
         config: RawConfig::HuggingFace(read_config_beside(directory)?),
         files: Vec::new(),
@@ -94,6 +95,7 @@ pub(super) fn open_config(
 ) -> Result<Checkpoint, CheckpointError> {
     Ok(Checkpoint {
         name,
+        origin: Origin::default(),
         format: SourceFormat::Config,
         config: RawConfig::HuggingFace(read_config(path)?),
         files: Vec::new(),

@@ -39,6 +39,31 @@ pub enum SourceFormat {
     Config,
 }
 
+/// How a model was named by whoever asked for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A path, as it was given.
+    Path(String),
+    /// A hub id, whose snapshot is in the Hugging Face cache.
+    Hub(String),
+    /// An Ollama tag.
+    Ollama(String),
+}
+
+impl Origin {
+    /// What was given.
+    pub fn text(&self) -> &str {
+        let (Origin::Path(text) | Origin::Hub(text) | Origin::Ollama(text)) = self;
+        text
+    }
+}
+
+impl Default for Origin {
+    fn default() -> Origin {
+        Origin::Path(String::new())
+    }
+}
+
 /// The configuration as it stands in the files.
 #[derive(Clone, Debug)]
 pub enum RawConfig {
@@ -79,6 +104,9 @@ pub struct CheckpointFile {
 pub struct Checkpoint {
     /// The last component of the path, or the id that was given; never an absolute path.
     pub name: String,
+    /// What it was asked for by. Saved predictions leave it out: the same model gives the same ones
+    /// wherever it lies.
+    pub origin: Origin,
     /// What kind of files these are.
     pub format: SourceFormat,
     /// The raw configuration. A long array of GGUF metadata lies in `files[0]`.

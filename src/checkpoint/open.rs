@@ -10,7 +10,7 @@ use super::json;
 use super::kind::{self, Companions, Kind};
 use super::shards::{self, ShardName, display_name};
 use super::stores::{self, Stores};
-use super::{Checkpoint, gguf_files, hugging_face};
+use super::{Checkpoint, Origin, gguf_files, hugging_face};
 use crate::input;
 use crate::nearest::nearest;
 use crate::units::Bytes;
@@ -85,17 +85,23 @@ const COMPANION_LIMIT: Bytes = Bytes(4 << 20);
 fn locate(model: &str, stores: &Stores) -> Result<Checkpoint, CheckpointError> {
     let path = Path::new(model);
     if fs::symlink_metadata(path).is_ok() {
-        return if path.is_dir() {
-            open_directory(directory_name(path), path)
-        } else {
-            open_file(path)
+        let opened = match path.is_dir() {
+            true => open_directory(directory_name(path), path)?,
+            false => open_file(path)?,
         };
+        let origin = Origin::Path(model.to_owned());
+        return Ok(Checkpoint { origin, ..opened });
     }
     if let Some(snapshot) = stores.hub_snapshot(model)? {
-        return open_directory(model.to_owned(), &snapshot);
+        let opened = open_directory(model.to_owned(), &snapshot)?;
+        let origin = Origin::Hub(model.to_owned());
+        return Ok(Checkpoint { origin, ..opened });
     }
     if let Some(found) = stores.ollama_blobs(model)? {
-        return gguf_files::open(model.to_owned(), &found.model, found.projector.as_deref());
+        let projector = found.projector.as_deref();
+        let opened = gguf_files::open(model.to_owned(), &found.model, projector)?;
+        let origin = Origin::Ollama(model.to_owned());
+        return Ok(Checkpoint { origin, ..opened });
     }
     let names = stores.names();
     let nearest = match nearest(model, names.iter().map(String::as_str), 3).as_slice() {

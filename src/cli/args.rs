@@ -12,6 +12,7 @@ use crate::nearest;
 use crate::plan::roofline::Nominal;
 use crate::plan::workload::KV_TYPES;
 use crate::quantize::blocks::FORMATS;
+use crate::runtime::Version;
 use crate::scheme::{Rules, TypeOverride};
 use crate::units::Bytes;
 use crate::validate::{CALIBRATION_SECONDS, LEAST_TOKENS};
@@ -67,6 +68,10 @@ pub(super) struct BoardArgs {
     /// Runtime that loads the model [default: llama.cpp; on a machine without a GPU llama.cpp-cpu]
     #[arg(long, value_name = "ID")]
     pub runtime: Option<String>,
+    /// Version of llama.cpp that the printed lines are for: a build such as b9000, or a release such as
+    /// 0.6.0 [default: today's]
+    #[arg(long, value_name = "VERSION")]
+    pub runtime_version: Option<Version>,
 }
 
 /// The model and how to read it.

@@ -16,10 +16,11 @@ use crate::plan::advise::advise;
 use crate::plan::candidates::{Header, Wanted, candidates, smaller_candidates};
 use crate::plan::fit::Target;
 use crate::plan::{Fit, Plan, Workload, fit};
-use crate::quantize;
+use crate::quantize::{self, Readiness};
 use crate::report;
-use crate::report::fit::Report;
-use crate::runtime::{self, RuntimeProfile};
+use crate::report::fit::{Report, Start};
+use crate::runtime::{self, RuntimeProfile, Version};
+use crate::scheme::{Container, SCHEMES, Scheme};
 use crate::units::{Bytes, counted};
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
@@ -67,6 +68,15 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         }
     };
     let advice = advise(&model, &fit, &others, &boards, target, &workload);
+    let recommended = fit.recommended();
+    let start = Start {
+        readiness: recommended.map_or(Readiness::Ready { requantizes: false }, |plan| {
+            let made = to_be_made(plan, &board.runtime);
+            quantize::readiness(&checkpoint, &model, made, args.workload.rules)
+        }),
+        rules: args.workload.rules,
+        version: board.version,
+    };
     let report = Report {
         checkpoint: &checkpoint,
         model: &model,
@@ -75,6 +85,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         workload: &workload,
         fit: &fit,
         advice: &advice,
+        start: &start,
     };
 
     let document = report::fit::document(&report);
@@ -108,6 +119,20 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     } else {
         Outcome::No
     })
+}
+
+/// The scheme of the file that a plan needs made by `quantize`: none where it is there, or where the
+/// runtime brings its own converter or loads the checkpoint as it is.
+fn to_be_made(plan: &Plan, runtime: &RuntimeProfile) -> Option<&'static Scheme> {
+    let loads = &runtime.loads;
+    let is_made = !plan.assignment.is_stored() && !loads.own_converter;
+    let named = |scheme: &&Scheme| scheme.id == plan.assignment.scheme;
+    let scheme = SCHEMES.iter().find(named).filter(|_| is_made)?;
+    let is_loaded = match scheme.container {
+        Container::Gguf => loads.files.iter().any(|file| file == "gguf"),
+        Container::Safetensors => true,
+    };
+    is_loaded.then_some(scheme)
 }
 
 /// What a GGUF made from the checkpoint would have before its tensors.
@@ -164,6 +189,8 @@ pub(super) struct Board {
     pub(super) choice: Choice,
     pub(super) mode: PowerMode,
     pub(super) runtime: RuntimeProfile,
+    /// The runtime's version, where it is not today's.
+    pub(super) version: Option<Version>,
 }
 
 impl Board {
@@ -179,6 +206,15 @@ impl Board {
             None => "llama.cpp",
         };
         let runtime = runtime::find(id)?;
+        if let Some(version) = args
+            .runtime_version
+            .filter(|_| !runtime.lines.depend_on_version())
+        {
+            bail!(
+                "--runtime-version {version}: {} is started in one way, whatever its version",
+                runtime.name
+            );
+        }
         let learned = settings::runs()?.learned(&runtime.id, &device.id, &mode.name);
         let runtime = runtime.refined(learned);
         for change in &args.what_if {
@@ -193,6 +229,7 @@ impl Board {
             choice,
             mode,
             runtime,
+            version: args.runtime_version,
         })
     }
 

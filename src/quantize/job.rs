@@ -8,7 +8,7 @@ use super::note::Note;
 use super::packed::Files;
 use super::source::{self, Rows, Sources};
 use super::{Tally, blocks};
-use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat, StoredTensor};
+use crate::checkpoint::{Checkpoint, Origin, RawConfig, SourceFormat, StoredTensor};
 use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf::{self, Metadata, TensorEntry, Value};
@@ -124,6 +124,7 @@ impl<'a> Job<'a> {
         let keys = keys.filter(|(key, _)| !key.starts_with("tokenizer."));
         let file = Checkpoint {
             name: model.name.clone(),
+            origin: Origin::default(),
             format: SourceFormat::Gguf,
             config: RawConfig::Gguf(Metadata(keys.cloned().collect())),
             files: Vec::new(),

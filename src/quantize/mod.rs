@@ -17,6 +17,7 @@ mod metadata;
 mod note;
 mod output;
 mod pipeline;
+mod readiness;
 mod source;
 mod tally;
 
@@ -32,6 +33,7 @@ pub use note::Note;
 pub use output::OutputError;
 pub(crate) use output::{lock, sync_name};
 pub use pipeline::Progress;
+pub use readiness::{Readiness, readiness};
 pub use tally::Tally;
 
 use crate::checkpoint::Checkpoint;

@@ -5,10 +5,12 @@
 //! nothing: the plan does.
 
 pub mod learned;
+pub mod lines;
 pub mod profile;
 pub mod record;
 pub mod registry;
 
 pub use learned::{Added, Learned, Runs};
+pub use lines::Version;
 pub use profile::RuntimeProfile;
 pub use registry::{RuntimeError, builtin_ids, find, parse};

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::learned::Learned;
+use super::lines::Lines;
 use super::record::FitRecord;
 use crate::dtype::Dtype;
 
@@ -71,6 +72,9 @@ pub struct RuntimeProfile {
     pub backend: Backend,
     /// What it can load.
     pub loads: Loads,
+    /// What lines that start it depend on.
+    #[serde(default)]
+    pub lines: Lines,
     /// What it adds to memory.
     pub memory: Memory,
     /// What speed it reaches.
@@ -98,6 +102,9 @@ pub struct Loads {
     /// bits a weight), where the scheme itself has groups of 128 and keeps embedding and head.
     #[serde(default)]
     pub packs_every_matrix: bool,
+    /// It runs what its own converter makes of a checkpoint, not files of these formats.
+    #[serde(default)]
+    pub own_converter: bool,
     /// Element types its KV cache can have, in lower case.
     pub kv_types: Vec<String>,
     /// FP8 weights are widened before use on compute capability 8.7: smaller, never faster to compute.
@@ -321,6 +328,7 @@ impl RuntimeProfile {
     /// Checks what the form alone cannot say. The error names the field and what is wrong with it.
     pub(super) fn check(&self) -> Result<(), String> {
         let (memory, speed, prefill) = (&self.memory, &self.speed, &self.speed.prefill);
+        self.lines.check()?;
         for (field, source) in self.cited() {
             if !self.sources.contains_key(&source) {
                 return Err(format!(
@@ -487,6 +495,7 @@ impl RuntimeProfile {
                     .map(|number| (field.to_owned(), number.source.clone())),
             );
         }
+        cited.extend(self.lines.cited());
         cited.extend(
             speed
                 .cost

@@ -43,7 +43,9 @@ const BUILTIN: [(&str, &str); 9] = [
 
 /// The tables that a profile with `extends` refines key by key. Anything deeper is one quantity with
 /// its source, and is replaced whole.
-const SECTIONS: [&str; 6] = ["sources", "loads", "memory", "speed", "cost", "prefill"];
+const SECTIONS: [&str; 7] = [
+    "sources", "loads", "lines", "memory", "speed", "cost", "prefill",
+];
 
 /// Why there is no runtime profile.
 #[derive(Debug, thiserror::Error)]

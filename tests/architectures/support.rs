@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 /// A checkpoint of a `config.json` and stored tensors, or of a configuration alone.
 pub(crate) fn hugging_face(config: Json, tensors: Vec<StoredTensor>) -> Checkpoint {
     Checkpoint {
+        origin: orinplan::checkpoint::Origin::default(),
         name: "model".to_owned(),
         format: match tensors.is_empty() {
             true => SourceFormat::Config,
@@ -47,6 +48,7 @@ pub(crate) fn gguf(name: &str, keys: Json, like: &ModelSpec) -> Checkpoint {
         tensor
     });
     Checkpoint {
+        origin: orinplan::checkpoint::Origin::default(),
         name: "model".to_owned(),
         format: SourceFormat::Gguf,
         config: RawConfig::Gguf(Metadata(pairs)),

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use orinplan::checkpoint::{Checkpoint, RawConfig, SourceFormat};
+use orinplan::checkpoint::{Checkpoint, Origin, RawConfig, SourceFormat};
 use orinplan::{convert, model};
 use serde_json::{Map, Value as Json, json};
 
@@ -19,6 +19,7 @@ const ALSO: &[(&str, &str)] = &[
 /// All that the plan and the written file take from a configuration, or the refusal.
 fn described(config: Json, directory: &Path) -> Result<String, String> {
     let checkpoint = Checkpoint {
+        origin: Origin::default(),
         name: "model".to_owned(),
         format: SourceFormat::Config,
         config: RawConfig::HuggingFace(config),

@@ -10,7 +10,8 @@ use orinplan::plan::advise::advise;
 use orinplan::plan::candidates::{Header, Wanted, candidates};
 use orinplan::plan::fit::Target;
 use orinplan::plan::{Fit, Workload, fit};
-use orinplan::report::fit::{Report, document};
+use orinplan::quantize::Readiness;
+use orinplan::report::fit::{Report, Start, document};
 use orinplan::runtime::RuntimeProfile;
 use orinplan::scheme::Rules;
 use serde_json::Value as Json;
@@ -128,6 +129,11 @@ impl Model {
             workload,
             fit: &fit,
             advice: &advice,
+            start: &Start {
+                readiness: Readiness::Ready { requantizes: false },
+                rules: Rules::default(),
+                version: None,
+            },
         }))
     }
 }

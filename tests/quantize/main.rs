@@ -7,6 +7,7 @@ mod converter;
 mod directories;
 mod files;
 mod importance;
+mod lines;
 mod packed;
 mod refused;
 mod types;

@@ -320,6 +320,7 @@ fn write(shape: &Shape, format: &str, path: &Path) -> anyhow::Result<()> {
         "torch_dtype": "bfloat16",
     });
     let checkpoint = Checkpoint {
+        origin: orinplan::checkpoint::Origin::default(),
         name: shape.name.to_owned(),
         format: SourceFormat::Config,
         config: RawConfig::HuggingFace(config.clone()),

@@ -130,6 +130,7 @@ pub(crate) type Metadata = Vec<(String, gguf::Value)>;
 /// Metadata and tensors of that file.
 pub(crate) fn gguf_parts(shape: &Shape) -> anyhow::Result<(Metadata, Vec<GgufTensor>)> {
     let checkpoint = Checkpoint {
+        origin: orinplan::checkpoint::Origin::default(),
         name: shape.name.to_owned(),
         format: SourceFormat::Config,
         config: RawConfig::HuggingFace(shape.config.clone()),

@@ -131,6 +131,7 @@ fn board_args(args: &ValidateArgs) -> anyhow::Result<BoardArgs> {
         (None, _) => None,
     };
     Ok(BoardArgs {
+        runtime_version: None,
         device: Some(args.device.clone()),
         power_mode: args.power_mode.clone(),
         what_if: Vec::new(),

@@ -138,7 +138,7 @@ fn gguf(args: &ValidateArgs, checkpoint: &Checkpoint) -> anyhow::Result<PathBuf>
         bail!(
             "{model} is no GGUF, and --backend {} runs one: make it with `orinplan quantize {} --scheme {scheme} --output model.gguf`, then `orinplan validate model.gguf`",
             args.backend.name(),
-            report::fit::quoted(model)
+            report::fit::shell_path(model)
         );
     }
     let file = checkpoint

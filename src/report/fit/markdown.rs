@@ -2,7 +2,7 @@
 
 use super::Report;
 use super::advice::advice_text;
-use super::commands::commands;
+use super::commands::{Block, commands};
 use super::text::{by_power_mode, headline, notes, table};
 use crate::report::{count, line};
 
@@ -44,7 +44,7 @@ pub fn markdown(report: &Report<'_>) -> String {
         }
     }
     if let Some(plan) = recommended {
-        for (title, lines) in commands(report, plan) {
+        for Block { title, lines } in commands(report, plan) {
             line(
                 &mut out,
                 format_args!("\n{title}:\n\n```sh\n{}\n```", lines.join("\n")),

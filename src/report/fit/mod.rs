@@ -19,7 +19,8 @@ use crate::report::place;
 use crate::units::{Bytes, counted};
 
 pub use check::differences;
-pub(crate) use commands::quoted;
+pub use commands::Start;
+pub(crate) use commands::shell_path;
 pub use explain::explain;
 pub use json::{SCHEMA, bound, document};
 pub use markdown::markdown;
@@ -42,6 +43,8 @@ pub struct Report<'a> {
     pub fit: &'a Fit,
     /// What to change if it does not fit.
     pub advice: &'a [Advice],
+    /// What lines to paste need to know.
+    pub start: &'a Start,
 }
 
 impl Report<'_> {

@@ -1,7 +1,7 @@
 //! The first screen: verdict, the format to take, a table over formats, what to change, how to start.
 
 use super::advice::advice_text;
-use super::commands::commands;
+use super::commands::{self, commands};
 use super::{Report, evidence_text};
 use crate::plan::fit::decode_by_mode;
 use crate::plan::{Note, Plan};
@@ -54,9 +54,10 @@ pub fn text(report: &Report<'_>, colour: bool) -> String {
         }
     }
     if let Some(plan) = recommended {
-        for (title, lines) in commands(report, plan) {
-            line(&mut out, format_args!("\n{title}:"));
-            for command in lines {
+        for block in commands(report, plan) {
+            out.push('\n');
+            wrapped(&mut out, &format!("{}:", block.title));
+            for command in block.lines {
                 line(&mut out, format_args!("  {command}"));
             }
         }
@@ -264,8 +265,11 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
     let speeds = plan.and_then(|plan| plan.speeds.as_ref());
     let published = speeds.and_then(|speeds| speeds.published.as_ref());
     let evidence = published.map(|published| evidence_text(&published.evidence, &runtime.name));
+    let of_lines = report.fit.recommended();
+    let of_lines = of_lines.map_or(Vec::new(), |plan| commands::notes(report, plan));
     of_plan
         .map(|note| note.text())
+        .chain(of_lines)
         .chain(evidence)
         .chain(of_runtime.map(|note| format!("{}: {note}", runtime.name)))
         .collect()

@@ -63,6 +63,11 @@ impl Bench {
         self.work.join(name)
     }
 
+    /// The program.
+    pub(super) fn program(&self) -> &Path {
+        &self.orinplan
+    }
+
     /// Runs the program, with no settings of whoever started the suite.
     ///
     /// # Errors

@@ -14,6 +14,8 @@ mod decoder;
 mod directories;
 pub(crate) mod environment;
 mod families;
+mod lines;
+mod llama_cpp;
 mod options;
 mod probe;
 mod trained;
@@ -34,6 +36,7 @@ const PARTS: &[Part] = &[
     ("blocks", blocks::check),
     ("options", options::check),
     ("decoder", decoder::check),
+    ("lines", lines::check),
 ];
 
 /// What was asked for.

@@ -77,6 +77,7 @@ fn spec(models: &Value, name: &str) -> anyhow::Result<ModelSpec> {
     let config = models.get(name);
     let config = config.with_context(|| format!("profiles/models.json has no `{name}`"))?;
     let checkpoint = Checkpoint {
+        origin: orinplan::checkpoint::Origin::default(),
         name: name.to_owned(),
         format: SourceFormat::Config,
         config: RawConfig::HuggingFace(config.clone()),

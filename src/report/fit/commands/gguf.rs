@@ -1,0 +1,131 @@
+//! The GGUF of a plan: with `orinplan quantize` where it can be, else with llama.cpp's own tools and the
+//! reason.
+
+use super::super::Report;
+use super::shell::{path, quoted};
+use super::{Block, names};
+use crate::checkpoint::{Origin, RawConfig, SourceFormat};
+use crate::plan::Plan;
+use crate::quantize::Readiness;
+use crate::scheme::{Container, Rules};
+
+/// llama.cpp's converter, in the place where its sources usually are.
+const CONVERTER: &str = r#"python3 "${LLAMA_CPP:-$HOME/llama.cpp}"/convert_hf_to_gguf.py"#;
+
+fn is_wanted(plan: &Plan) -> bool {
+    plan.assignment.container == Container::Gguf && !plan.assignment.is_stored()
+}
+
+/// Whether llama.cpp's tools make what `orinplan quantize` does not: they need the file, or a checkpoint
+/// that is not packed in a way that they need not know.
+pub(super) fn by_llama_cpp(report: &Report<'_>, plan: &Plan) -> bool {
+    let loads_gguf = report.target.runtime.loads.files.iter();
+    let loads_gguf = loads_gguf.into_iter().any(|file| file == "gguf");
+    let within_reach = !matches!(report.checkpoint.origin, Origin::Ollama(_));
+    is_wanted(plan) && loads_gguf && within_reach && report.model.prequantized.is_none()
+}
+
+/// The file, and the projector that llama.cpp keeps apart.
+pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+    if !is_wanted(plan) {
+        return Vec::new();
+    }
+    let scheme = plan.assignment.scheme.as_str();
+    let own = |requantizes| {
+        quantize(
+            report,
+            scheme,
+            requantizes,
+            &names::new_gguf(report, scheme),
+        )
+    };
+    let block = match &report.start.readiness {
+        Readiness::Ready { requantizes } => Block::new("Make the file", vec![own(*requantizes)]),
+        Readiness::NoTokenizer(why) => {
+            let lines = tokenizer(report).into_iter().chain([own(false)]);
+            let title = format!(
+                "Make the file, for which the tokenizer is missing ({why}; the model's page on Hugging Face has it)"
+            );
+            Block::new(title, lines.collect())
+        }
+        Readiness::NoWeights(why) | Readiness::Refused(why) => {
+            let title = format!("Make the file with llama.cpp's tools ({why})");
+            Block::new(title, with_llama_cpp(report, scheme))
+        }
+    };
+    let projector = names::new_projector(report).map(|out| {
+        let from = path(&names::directory(report));
+        let line = format!("{CONVERTER} {from} --mmproj --outfile {}", path(&out));
+        Block::new(
+            "Make the projector, which llama.cpp's converter alone writes",
+            vec![line],
+        )
+    });
+    [block].into_iter().chain(projector).collect()
+}
+
+/// The line of `orinplan quantize`.
+pub(super) fn quantize(
+    report: &Report<'_>,
+    scheme: &str,
+    requantizes: bool,
+    output: &str,
+) -> String {
+    let mut line = format!(
+        "orinplan quantize {} --scheme {scheme}",
+        path(report.checkpoint.origin.text())
+    );
+    let rules = Rules::ALL
+        .iter()
+        .find(|(_, rules)| *rules == report.start.rules);
+    let is_usual = report.start.rules == Rules::ALL[0].1;
+    if let Some((name, _)) = rules.filter(|_| !is_usual) {
+        line.push_str(&format!(" --rules {name}"));
+    }
+    if requantizes {
+        line.push_str(" --allow-requantize");
+    }
+    line.push_str(&format!(" --output {}", path(output)));
+    line
+}
+
+/// What fetches a tokenizer, where the checkpoint says whose it is.
+fn tokenizer(report: &Report<'_>) -> Option<String> {
+    let files = "tokenizer.json tokenizer_config.json";
+    if let Origin::Hub(id) = &report.checkpoint.origin {
+        return Some(format!("hf download {} {files}", quoted(id)));
+    }
+    let RawConfig::HuggingFace(config) = &report.checkpoint.config else {
+        return None;
+    };
+    let id = config.get("_name_or_path")?.as_str()?;
+    let is_word = |word: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        word.starts_with(|c: char| c.is_ascii_alphanumeric()) && word.chars().all(plain)
+    };
+    let (owner, name) = id.split_once('/')?;
+    let directory = path(&names::directory(report));
+    (is_word(owner) && is_word(name))
+        .then(|| format!("hf download {id} {files} --local-dir {directory}"))
+}
+
+fn with_llama_cpp(report: &Report<'_>, scheme: &str) -> Vec<String> {
+    let quantize = |from: &str| {
+        let to = path(&names::new_gguf(report, scheme));
+        format!(
+            "llama-quantize {} {to} {}",
+            path(from),
+            scheme.to_uppercase()
+        )
+    };
+    let convert = |out_type: &str| {
+        let out = path(&names::new_gguf(report, out_type));
+        let from = path(&names::directory(report));
+        format!("{CONVERTER} {from} --outtype {out_type} --outfile {out}")
+    };
+    match (report.checkpoint.format, scheme) {
+        (SourceFormat::Gguf, _) => vec![quantize(report.checkpoint.origin.text())],
+        (_, "f16" | "bf16" | "q8_0") => vec![convert(scheme)],
+        _ => vec![convert("bf16"), quantize(&names::new_gguf(report, "bf16"))],
+    }
+}

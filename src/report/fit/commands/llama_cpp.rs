@@ -1,0 +1,91 @@
+//! llama-server and llama-bench, as the build at hand takes them.
+
+use super::super::Report;
+use super::shell::path;
+use super::{Block, names};
+use crate::dtype::Dtype;
+use crate::plan::Plan;
+use crate::scheme::Container;
+
+/// With every layer on the GPU.
+pub(super) fn server(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+    server_with(report, plan, "-ngl 99")
+}
+
+/// Without a GPU, also where there is one.
+pub(super) fn server_cpu(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+    server_with(report, plan, "-dev none")
+}
+
+/// Prompt caches are switched off because they grow until the board is out of memory.
+fn server_with(report: &Report<'_>, plan: &Plan, place: &str) -> Vec<Block> {
+    let Some(file) = file(report, plan) else {
+        return Vec::new();
+    };
+    let workload = report.workload;
+    let projector = names::projector(report);
+    let projector = projector.map(|file| format!("--mmproj {}", path(&file)));
+    let words = [
+        Some(format!("llama-server -m {}", path(&file))),
+        Some(format!("-c {} {place}", workload.context)),
+        Some(format!("-np {} -ub {}", workload.parallel, workload.ubatch)),
+        Some(format!("-fa {}", on_off(workload.flash_attention))),
+        unmapped(report),
+        Some("--ctx-checkpoints 0 --cache-ram 0".to_owned()),
+        projector,
+        cache_types(report),
+    ];
+    vec![line("Run it with llama.cpp", words)]
+}
+
+pub(super) fn bench(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+    let Some(file) = file(report, plan) else {
+        return Vec::new();
+    };
+    let workload = report.workload;
+    let prompt = workload.prompt_tokens;
+    let words = [
+        Some(format!("llama-bench -m {}", path(&file))),
+        Some(format!("-p {prompt} -n 128 -d 0,{prompt} -ngl 99")),
+        Some(format!("-ub {}", workload.ubatch)),
+        Some(format!("-fa {}", u8::from(workload.flash_attention))),
+        unmapped(report),
+        cache_types(report),
+    ];
+    vec![line("Measure it with llama-bench", words)]
+}
+
+fn file(report: &Report<'_>, plan: &Plan) -> Option<String> {
+    let is_gguf = plan.assignment.container == Container::Gguf;
+    names::gguf(report, plan).filter(|_| is_gguf)
+}
+
+fn line<const N: usize>(title: &str, words: [Option<String>; N]) -> Block {
+    let words: Vec<String> = words.into_iter().flatten().collect();
+    Block::new(title, vec![words.join(" ")])
+}
+
+fn on_off(on: bool) -> &'static str {
+    match on {
+        true => "on",
+        false => "off",
+    }
+}
+
+fn unmapped(report: &Report<'_>) -> Option<String> {
+    let lines = &report.target.runtime.lines;
+    lines.unmapped(report.start.version).map(str::to_owned)
+}
+
+fn cache_types(report: &Report<'_>) -> Option<String> {
+    let types = [
+        ("-ctk", report.workload.type_k),
+        ("-ctv", report.workload.type_v),
+    ];
+    let words: Vec<String> = types
+        .iter()
+        .filter(|(_, dtype)| *dtype != Dtype::F16)
+        .map(|(flag, dtype)| format!("{flag} {}", dtype.name().to_lowercase()))
+        .collect();
+    (!words.is_empty()).then(|| words.join(" "))
+}

@@ -1,0 +1,112 @@
+//! Ollama: a Modelfile of its own name, which replaces none that is there, and a model of its own name.
+
+use super::super::Report;
+use super::shell::{path, quoted};
+use super::{Block, names};
+use crate::dtype::Dtype;
+use crate::plan::Plan;
+use crate::scheme::Container;
+
+/// Ollama has one type for keys and values, and fewer than llama.cpp; it joins no split files.
+pub(super) fn create(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+    const CACHE_TYPES: [Dtype; 3] = [Dtype::F16, Dtype::Q8_0, Dtype::Q4_0];
+    let workload = report.workload;
+    let dtype = workload.type_k;
+    let projectors = usize::from(names::given_projector(report).is_some());
+    let split = plan.assignment.is_stored() && report.checkpoint.files.len() - projectors > 1;
+    let from = from(report, plan);
+    // A line break would be another instruction.
+    let sayable = from.iter().all(|from| !from.contains(char::is_control));
+    let loadable = plan.assignment.container == Container::Gguf
+        && dtype == workload.type_v
+        && CACHE_TYPES.contains(&dtype)
+        && !split
+        && sayable;
+    if !loadable {
+        return Vec::new();
+    }
+    // Under a name of its own, so that a tag that was pulled stays as it is.
+    let name = format!("{}-orin", tag_name(&names::base(report)));
+    let modelfile = path(&format!("{name}.Modelfile"));
+    let name = quoted(&name);
+    let context = workload.context / workload.parallel.max(1);
+    let instructions = from
+        .iter()
+        .map(|from| format!("FROM {from}"))
+        .chain([format!("PARAMETER num_ctx {context}")]);
+    let instructions: Vec<String> = instructions.map(|line| quoted(&line)).collect();
+    // `set -C` refuses to replace a file; one line, so that nothing goes on with an older one.
+    let line = format!(
+        "(set -C; printf '%s\\n' {} > {modelfile}) && ollama create {name} -f {modelfile} && ollama run {name}",
+        instructions.join(" ")
+    );
+    let lines = settings(report).into_iter().chain([line]).collect();
+    vec![Block::new("Run it with Ollama", lines)]
+}
+
+/// What the model is made from: a tag, or files; the projector is a second one.
+fn from(report: &Report<'_>, plan: &Plan) -> Vec<String> {
+    let file = names::gguf(report, plan);
+    match (file, &report.checkpoint.origin) {
+        (None, origin) => vec![origin.text().to_owned()],
+        // What is no path would be read as the name of a model.
+        (Some(file), _) => [Some(file), names::projector(report)]
+            .into_iter()
+            .flatten()
+            .map(|file| match file.starts_with(['/', '.']) {
+                true => file,
+                false => format!("./{file}"),
+            })
+            .collect(),
+    }
+}
+
+/// What the server reads, which is a systemd service on a Jetson.
+fn settings(report: &Report<'_>) -> Option<String> {
+    let workload = report.workload;
+    let mut settings = Vec::new();
+    if workload.parallel > 1 {
+        settings.push(format!("OLLAMA_NUM_PARALLEL={}", workload.parallel));
+    }
+    if workload.type_k != Dtype::F16 {
+        let dtype = workload.type_k.name().to_lowercase();
+        settings.push(format!(
+            "OLLAMA_FLASH_ATTENTION=1 OLLAMA_KV_CACHE_TYPE={dtype}"
+        ));
+    }
+    let settings = settings.join(" ");
+    (!settings.is_empty()).then(|| {
+        format!("sudo systemctl set-environment {settings} && sudo systemctl restart ollama")
+    })
+}
+
+/// What Ollama takes as a model's name: lower case, no colon before the tag, a letter or digit first.
+fn tag_name(name: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let name: String = name
+        .to_lowercase()
+        .chars()
+        .map(|c| if allowed(c) { c } else { '-' })
+        .collect();
+    let bare = name.trim_start_matches(['-', '_', '.']);
+    match bare.is_empty() {
+        true => "model".to_owned(),
+        false => bare.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_for_ollama_is_lower_case_without_spaces() {
+        for (name, expected) in [
+            ("My Model:4B", "my-model-4b"),
+            ("-weird", "weird"),
+            ("...", "model"),
+        ] {
+            assert_eq!(tag_name(name), expected);
+        }
+    }
+}

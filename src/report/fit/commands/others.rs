@@ -1,0 +1,132 @@
+//! Runtimes with a converter of their own (MLC, TensorRT Edge-LLM), and this program's own decoder.
+
+use super::super::Report;
+use super::shell::path;
+use super::{Block, names};
+use crate::plan::Plan;
+use crate::scheme::Container;
+
+/// MLC's chat template of an architecture, by the start of its name; plain text without one.
+const CONVERSATIONS: &[(&str, &str)] = &[
+    ("qwen", "qwen2"),
+    ("llama", "llama-3"),
+    ("gemma3", "gemma3_instruction"),
+    ("gemma", "gemma_instruction"),
+    ("phi3", "phi-3"),
+    ("mistral", "mistral_default"),
+    ("smollm", "chatml"),
+];
+
+/// Weights, configuration and library, then the server.
+pub(super) fn mlc(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+    let quantization = match plan.assignment.scheme.as_str() {
+        "int4" => "q4f16_1",
+        "bf16" => "q0bf16",
+        _ => "q0f16",
+    };
+    let workload = report.workload;
+    let from = path(&names::directory(report));
+    let to = path(&format!("{}-{quantization}-MLC", names::base(report)));
+    let architecture = report.model.architecture.as_str();
+    let conversation = CONVERSATIONS
+        .iter()
+        .find(|(start, _)| architecture.starts_with(start));
+    let conversation = conversation.map_or("LM", |(_, name)| name);
+    let context = workload.context / workload.parallel.max(1);
+    let parallel = workload.parallel;
+    let make = vec![
+        format!(
+            "mlc_llm convert_weight {from} --quantization {quantization} --device cuda -o {to}"
+        ),
+        format!(
+            "mlc_llm gen_config {from} --quantization {quantization} --conv-template {conversation} --context-window-size {context} --max-batch-size {parallel} -o {to}"
+        ),
+        format!("mlc_llm compile {to}/mlc-chat-config.json --device cuda -o {to}/model.so"),
+    ];
+    let run = format!("mlc_llm serve {to} --model-lib {to}/model.so --device cuda");
+    vec![
+        Block::new("Make the files with MLC's converter", make),
+        Block::new("Run it with MLC", vec![run]),
+    ]
+}
+
+/// Export on a machine with an NVIDIA GPU and PyTorch, engine and inference on the board.
+pub(super) fn tensorrt_edge_llm(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+    const BUILT: &str = r#""${EDGE_LLM:-$HOME/TensorRT-Edge-LLM}"/build/examples"#;
+    let workload = report.workload;
+    let name = names::base(report);
+    let given = path(&names::directory(report));
+    let is_int4 = plan.assignment.scheme == "int4";
+    let wants_quantizing = is_int4 && !plan.assignment.is_stored();
+    let quantized = path(&format!("{name}-int4_awq"));
+    let (onnx, engine) = (
+        path(&format!("{name}-onnx")),
+        path(&format!("{name}-engine")),
+    );
+    let from = if wants_quantizing { &quantized } else { &given };
+    // Keeps the memory low in which a small board builds the engine.
+    let outside = match report.checkpoint.tensors.is_empty() || !plan.assignment.is_quantized() {
+        true => "",
+        false => " --externalize-weights int4_ffn",
+    };
+    let quantize = wants_quantizing.then(|| {
+        format!(
+            "tensorrt-edgellm-quantize llm --model_dir {given} --output_dir {quantized} --quantization int4_awq"
+        )
+    });
+    let export = format!("tensorrt-edgellm-export {from} {onnx}{outside}");
+    let context = workload.context / workload.parallel.max(1);
+    let build = format!(
+        "{BUILT}/llm/llm_build --onnxDir {onnx}/llm --engineDir {engine} --maxBatchSize {} --maxInputLen {} --maxKVCacheCapacity {context}",
+        workload.parallel,
+        workload.prompt_tokens.min(context),
+    );
+    let sees = !report.model.towers.is_empty() && !workload.text_only;
+    let visual = sees.then(|| {
+        format!(
+            "{BUILT}/multimodal/visual_build --onnxDir {onnx}/visual --engineDir {engine}/visual"
+        )
+    });
+    let with_visual = match sees {
+        true => format!(" --multimodalEngineDir {engine}/visual"),
+        false => String::new(),
+    };
+    let run = format!(
+        "{BUILT}/llm/llm_inference --engineDir {engine}{with_visual} --inputFile input.json --outputFile output.json"
+    );
+    vec![
+        Block::new(
+            "Export it on a machine with an NVIDIA GPU",
+            quantize.into_iter().chain([export]).collect(),
+        ),
+        Block::new(
+            "Build the engine on the board",
+            [build].into_iter().chain(visual).collect(),
+        ),
+        Block::new(
+            "Run it with TensorRT Edge-LLM, prompts in input.json",
+            vec![run],
+        ),
+    ]
+}
+
+/// `validate`, which decodes one sequence and says how fast.
+pub(super) fn candle(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+    let workload = report.workload;
+    let runs = plan.assignment.container == Container::Gguf
+        && workload.parallel == 1
+        && workload.type_k == workload.type_v;
+    // A tag is what `validate` takes itself.
+    let model = names::gguf(report, plan);
+    let model = model.unwrap_or_else(|| report.checkpoint.origin.text().to_owned());
+    let line = format!(
+        "orinplan validate {} --context {} --kv-type {} --ubatch {}",
+        path(&model),
+        workload.context,
+        workload.type_k.name().to_lowercase(),
+        workload.ubatch,
+    );
+    runs.then(|| Block::new("Run it with orinplan's own decoder", vec![line]))
+        .into_iter()
+        .collect()
+}

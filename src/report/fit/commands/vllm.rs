@@ -1,0 +1,119 @@
+//! vLLM: the directory that it serves, and on a Jetson the container that it runs in.
+
+use super::super::Report;
+use super::shell::{path, quoted};
+use super::{Block, gguf, names};
+use crate::checkpoint::Origin;
+use crate::plan::Plan;
+use crate::scheme::Container;
+
+fn is_made(plan: &Plan) -> bool {
+    plan.assignment.container == Container::Safetensors && !plan.assignment.is_stored()
+}
+
+/// A quantized directory.
+pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+    if !is_made(plan) {
+        return Vec::new();
+    }
+    let scheme = plan.assignment.scheme.as_str();
+    let output = names::new_directory(report, scheme);
+    let line = gguf::quantize(report, scheme, false, &output);
+    vec![Block::new("Make the directory", vec![line])]
+}
+
+/// Without a release of the board, one line for each generation of JetPack.
+pub(super) fn serve(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+    let options = options(report, plan);
+    if report.target.device.gpu.is_none() {
+        let model = model(report, plan);
+        let line = format!("vllm serve {} {options}", path(&model));
+        return vec![Block::new("Run it with vLLM", vec![line])];
+    }
+    let (mount, model) = mounted(report, plan);
+    let containers = report
+        .target
+        .runtime
+        .lines
+        .containers(report.target.release);
+    let block = |container: &crate::runtime::lines::Container| {
+        let line = format!(
+            "sudo docker run --rm -it --runtime nvidia --network host --ipc host -v {mount} {} {model} {options}",
+            container.words
+        );
+        let title = format!("Run it with vLLM's container for {}", container.name);
+        Block::new(title, vec![line])
+    };
+    containers.map(block).collect()
+}
+
+/// Why a board has no line.
+pub(super) fn no_container(report: &Report<'_>) -> Option<String> {
+    let target = &report.target;
+    let all = &target.runtime.lines.container;
+    let release = target.release.filter(|_| target.device.gpu.is_some())?;
+    let none = !all.is_empty()
+        && target
+            .runtime
+            .lines
+            .containers(Some(release))
+            .next()
+            .is_none();
+    let known: Vec<&str> = all
+        .iter()
+        .map(|container| container.name.as_str())
+        .collect();
+    none.then(|| {
+        format!(
+            "no container of {} for L4T {release} is known, only for {}",
+            target.runtime.name,
+            known.join(" and ")
+        )
+    })
+}
+
+/// What vLLM loads: what was made, a hub id, or the checkpoint's directory.
+fn model(report: &Report<'_>, plan: &Plan) -> String {
+    match &report.checkpoint.origin {
+        _ if is_made(plan) => names::new_directory(report, &plan.assignment.scheme),
+        Origin::Hub(id) => id.clone(),
+        _ => names::directory(report),
+    }
+}
+
+/// What a container needs of the file system, and the model's name in it. A snapshot in the hub's cache
+/// is links to other folders of that cache, so the whole cache is shared.
+fn mounted(report: &Report<'_>, plan: &Plan) -> (String, String) {
+    let model = model(report, plan);
+    let snapshot = report.checkpoint.directory.as_deref();
+    let cache = snapshot.and_then(|snapshot| snapshot.ancestors().nth(3));
+    match (&report.checkpoint.origin, cache) {
+        (Origin::Hub(id), Some(cache)) if !is_made(plan) => {
+            let cache = path(&cache.to_string_lossy());
+            let mount = format!(r#""$(realpath {cache})":/root/.cache/huggingface/hub"#);
+            (mount, quoted(id))
+        }
+        _ => {
+            let mount = format!(r#""$(realpath {})":/model:ro"#, path(&model));
+            let name = quoted(&names::base(report));
+            (mount, format!("/model --served-model-name {name}"))
+        }
+    }
+}
+
+fn options(report: &Report<'_>, plan: &Plan) -> String {
+    let workload = report.workload;
+    let total = report.target.device.total_memory.value.as_f64().max(1.0);
+    let share = (plan.memory.total().as_f64() / total * 100.0).ceil() / 100.0;
+    // A checkpoint of one 16-bit type is served in the other as it is.
+    let dtype = match plan.assignment.scheme.as_str() {
+        "f16" if !plan.assignment.is_stored() => " --dtype float16",
+        "bf16" if !plan.assignment.is_stored() => " --dtype bfloat16",
+        _ => "",
+    };
+    format!(
+        "--max-model-len {} --max-num-seqs {} --gpu-memory-utilization {share:.2}{dtype}",
+        workload.context / workload.parallel.max(1),
+        workload.parallel,
+    )
+}

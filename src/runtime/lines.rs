@@ -1,0 +1,220 @@
+//! Words of a runtime's command line that depend on its build, and the containers it is published in: data
+//! of its profile.
+//!
+//! In: a deserialized table. Out: the words for a version, the containers for an L4T release.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use crate::device::L4tRelease;
+
+/// What lines to paste need to know of a runtime.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lines {
+    /// How to read the weights instead of mapping them, newest spelling first; the last one holds for all
+    /// older builds.
+    #[serde(default)]
+    pub unmapped: Vec<Spelling>,
+    /// Images for a Jetson.
+    #[serde(default)]
+    pub container: Vec<Container>,
+}
+
+/// Words of a command line, and the first version that takes them.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spelling {
+    /// The words.
+    pub words: String,
+    /// The first build with them, such as `b10000`; absent where no older one is known.
+    pub since: Option<Version>,
+    /// The first release with them, such as `0.5.0`, where releases have numbers.
+    pub since_release: Option<Version>,
+    /// A key of [`RuntimeProfile::sources`](super::RuntimeProfile::sources).
+    pub source: String,
+}
+
+/// An image with the runtime in it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Container {
+    /// The JetPack generation it is for.
+    pub name: String,
+    /// The first L4T release it runs on.
+    pub from: Release,
+    /// The first one that it is no longer for.
+    pub until: Option<Release>,
+    /// The image, and what of the command comes before the model.
+    pub words: String,
+    /// A key of [`RuntimeProfile::sources`](super::RuntimeProfile::sources).
+    pub source: String,
+}
+
+/// An L4T release in a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Release(pub L4tRelease);
+
+impl TryFrom<String> for Release {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Release, String> {
+        let release = text.parse().map(Release);
+        release.map_err(|()| format!("`{text}` is no L4T release such as 36.4.7"))
+    }
+}
+
+/// A build number (`b10884`) or the number of a release (`0.6.0`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Version {
+    /// A build of llama.cpp, counted in commits.
+    Build(u64),
+    /// Major, minor and patch.
+    Release([u64; 3]),
+}
+
+impl FromStr for Version {
+    type Err = String;
+
+    /// Reads `b9000`, `9000`, `0.6.0`, `v0.6` and `0.6.0-dev`.
+    fn from_str(text: &str) -> Result<Version, String> {
+        let wrong = || {
+            format!(
+                "`{text}` is no version: a build reads b9000, a release 0.6.0 (see the program's --version)"
+            )
+        };
+        let number = |digits: &str| digits.parse::<u64>().map_err(|_| wrong());
+        let trimmed = text.trim();
+        let bare = trimmed.trim_start_matches(['b', 'v']);
+        if !bare.contains('.') {
+            return number(bare).map(Version::Build);
+        }
+        let bare = bare.split_once('-').map_or(bare, |(numbers, _)| numbers);
+        let mut release = [0; 3];
+        let mut parts = bare.split('.');
+        for (place, part) in release.iter_mut().zip(parts.by_ref()) {
+            *place = number(part)?;
+        }
+        match parts.next() {
+            None => Ok(Version::Release(release)),
+            Some(_) => Err(wrong()),
+        }
+    }
+}
+
+impl TryFrom<String> for Version {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Version, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Version::Build(number) => write!(f, "b{number}"),
+            Version::Release([major, minor, patch]) => write!(f, "{major}.{minor}.{patch}"),
+        }
+    }
+}
+
+impl Spelling {
+    fn is_known_to(&self, version: Version) -> bool {
+        match (version, self.since, self.since_release) {
+            (Version::Build(have), Some(Version::Build(since)), _) => have >= since,
+            (Version::Release(have), _, Some(Version::Release(since))) => have >= since,
+            (_, since, _) => since.is_none(),
+        }
+    }
+}
+
+impl Lines {
+    /// Whether some version has other words than the newest.
+    pub fn depend_on_version(&self) -> bool {
+        self.unmapped.len() > 1
+    }
+
+    /// The words that read weights instead of mapping them; those of today without a version.
+    pub fn unmapped(&self, version: Option<Version>) -> Option<&str> {
+        let known = |spelling: &&Spelling| version.is_none_or(|v| spelling.is_known_to(v));
+        let spelling = self.unmapped.iter().find(known);
+        spelling.map(|spelling| spelling.words.as_str())
+    }
+
+    /// The containers for a release, or for any where it is not known.
+    pub fn containers(&self, release: Option<L4tRelease>) -> impl Iterator<Item = &Container> {
+        self.container.iter().filter(move |container| {
+            release.is_none_or(|release| {
+                container.from.0 <= release && container.until.is_none_or(|end| release < end.0)
+            })
+        })
+    }
+
+    /// Checks what the form alone cannot say.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let Some((oldest, newer)) = self.unmapped.split_last() else {
+            return Ok(());
+        };
+        match oldest.since.is_none() && newer.iter().all(|spelling| spelling.since.is_some()) {
+            true => Ok(()),
+            false => Err(
+                "`lines.unmapped` goes from the newest spelling to the oldest, which alone has no `since`"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// Every entry with the source it cites.
+    pub(super) fn cited(&self) -> impl Iterator<Item = (String, String)> {
+        let unmapped = self.unmapped.iter().map(|s| ("lines.unmapped", &s.source));
+        let container = self.container.iter();
+        let container = container.map(|c| ("lines.container", &c.source));
+        unmapped
+            .chain(container)
+            .map(|(field, source)| (field.to_owned(), source.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_in_the_forms_that_programs_print() {
+        let check = |text: &str, expected: Option<&str>| {
+            let read = text.parse::<Version>().ok();
+            assert_eq!(read.map(|v| v.to_string()).as_deref(), expected, "{text}");
+        };
+        check("b9000", Some("b9000"));
+        check("9000", Some("b9000"));
+        check("0.6.0", Some("0.6.0"));
+        check("v0.6", Some("0.6.0"));
+        check("0.6.0-dev", Some("0.6.0"));
+        for wrong in ["", "b", "latest", "0.6.x", "1.2.3.4", "-1"] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn a_version_has_the_newest_spelling_it_knows() {
+        let lines: Lines = toml::from_str(
+            "[[unmapped]]\nwords = \"new\"\nsince = \"b10\"\nsince_release = \"0.5.0\"\nsource = \"x\"\n\
+             [[unmapped]]\nwords = \"old\"\nsource = \"x\"",
+        )
+        .unwrap();
+        let check = |version: Option<&str>, words: &str| {
+            let version = version.map(|text| text.parse().unwrap());
+            assert_eq!(lines.unmapped(version), Some(words), "{version:?}");
+        };
+        check(None, "new");
+        check(Some("b10"), "new");
+        check(Some("b9"), "old");
+        check(Some("0.5.0-dev"), "new");
+        check(Some("0.4.9"), "old");
+    }
+}

