@@ -10,6 +10,7 @@ mod fit;
 mod inspect;
 mod progress;
 mod quantize;
+mod render;
 mod roofline;
 mod settings;
 mod validate;
@@ -34,6 +35,9 @@ enum Outcome {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    if render::is_asked() {
+        return render::run();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

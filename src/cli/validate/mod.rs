@@ -14,7 +14,7 @@ use super::args::{BackendId, BoardArgs, PlainFormat, ValidateArgs};
 use super::fit::{Board, header, open, open_device, wanted};
 use super::{Outcome, date, print, progress, settings};
 use crate::checkpoint::Checkpoint;
-use crate::decode::Engine;
+use crate::decode::{Engine, Renderer};
 use crate::device;
 use crate::model::ModelSpec;
 use crate::plan::candidates::{Wanted, candidates};
@@ -36,7 +36,10 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
     let target = board.target(None);
     let candidate = candidate(args, &checkpoint, &model, &board.runtime)?;
     let workload = workload(args, &model);
-    let backend = place.backend(&checkpoint, &model, &board.runtime);
+    let renderer = Renderer {
+        program: std::env::current_exe().context("this program does not know its own place")?,
+    };
+    let backend = place.backend(&checkpoint, &model, &board.runtime, &renderer);
     let tried = Tried {
         args,
         model: &model,

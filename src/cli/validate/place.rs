@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 
 use crate::checkpoint::{Checkpoint, SourceFormat};
 use crate::cli::args::{BackendId, ValidateArgs};
-use crate::decode::Engine;
+use crate::decode::{Engine, Renderer};
 use crate::device;
 use crate::model::ModelSpec;
 use crate::report;
@@ -40,6 +40,7 @@ impl Place {
         checkpoint: &'a Checkpoint,
         spec: &'a ModelSpec,
         runtime: &RuntimeProfile,
+        renderer: &'a Renderer,
     ) -> Backend<'a> {
         match self {
             Place::Here { program: None, .. } => Backend::Candle {
@@ -49,6 +50,7 @@ impl Place {
                     profile::Backend::Cpu => Engine::Cpu,
                     profile::Backend::Cuda => Engine::Cuda,
                 },
+                renderer,
             },
             Place::Here {
                 program: Some(program),
