@@ -1,4 +1,4 @@
-//! Any bytes as a GGUF file, or behind a first byte as a config.json, planned as `orinplan fit` plans
+//! Any bytes as the header of a GGUF file, or behind a first byte as a config.json, planned as `orinplan fit` plans
 //! it: every report is made, or there is an error.
 #![no_main]
 
@@ -36,7 +36,7 @@ static BOARD: LazyLock<(DeviceProfile, RuntimeProfile)> = LazyLock::new(|| {
 fuzz_target!(|bytes: &[u8]| {
     let (name, content) = match bytes.strip_prefix(b"C") {
         Some(config) => ("config.json", config),
-        None => ("model.gguf", bytes),
+        None => ("model.header.gguf", bytes),
     };
     let path = FOLDER.join(name);
     fs::write(&path, content).expect("room for a small file");
@@ -75,7 +75,7 @@ fn reports(path: &str) -> Option<()> {
     let document = report::fit::document(&report);
     let again = serde_json::from_str(&report::json(&document)).expect("valid JSON");
     assert!(report::fit::differences(&again, &document).is_empty());
-    report::fit::text(&report, false);
+    report::fit::text(&report);
     report::fit::markdown(&report);
     if let Some(plan) = fit.plans.first() {
         report::fit::explain(&report, plan);

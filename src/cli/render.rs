@@ -9,7 +9,10 @@ use crate::decode::{self, Chat, FUEL};
 /// Whether this process was started to render.
 pub(super) fn is_asked() -> bool {
     let mut words = std::env::args_os().skip(1);
-    words.next().is_some_and(|word| word == decode::RENDER_COMMAND) && words.next().is_none()
+    words
+        .next()
+        .is_some_and(|word| word == decode::RENDER_COMMAND)
+        && words.next().is_none()
 }
 
 pub(super) fn run() -> ExitCode {

@@ -109,8 +109,7 @@ pub(super) fn failed(what: impl Into<String>) -> DecodeError {
 }
 
 fn render(chat: &Chat, fuel: u64) -> Result<String, DecodeError> {
-    let in_a_line =
-        |error: Error| failed(error.to_string().lines().next().unwrap_or_default());
+    let in_a_line = |error: Error| failed(error.to_string().lines().next().unwrap_or_default());
     let mut environment = Environment::new();
     environment.set_fuel(Some(fuel));
     environment.set_trim_blocks(true);

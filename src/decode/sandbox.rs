@@ -82,7 +82,9 @@ impl Renderer {
             .spawn();
         let mut child = started.map_err(|error| {
             let program = self.program.display();
-            failed(format!("{program}, which renders it, cannot be started: {error}"))
+            failed(format!(
+                "{program}, which renders it, cannot be started: {error}"
+            ))
         })?;
         let pipes = (child.stdin.take(), child.stdout.take());
         let (Some(mut stdin), Some(stdout)) = pipes else {

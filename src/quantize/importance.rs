@@ -98,10 +98,7 @@ impl Importance {
     ///
     /// # Errors
     /// As [`Importance::open`].
-    pub fn read(
-        path: &Path,
-        mut reader: impl Read + Seek,
-    ) -> Result<Importance, ImportanceError> {
+    pub fn read(path: &Path, mut reader: impl Read + Seek) -> Result<Importance, ImportanceError> {
         let io = |source| input::OpenError::Io {
             path: path.to_owned(),
             source,

@@ -12,7 +12,7 @@ use self::place::place;
 use self::tried::{Otherwise, Tried};
 use super::args::{BackendId, BoardArgs, PlainFormat, ValidateArgs};
 use super::fit::{Board, header, open, open_device, wanted};
-use super::{Outcome, date, print, progress, settings};
+use super::{Outcome, date, progress, settings, show};
 use crate::checkpoint::Checkpoint;
 use crate::decode::{Engine, Renderer};
 use crate::device;
@@ -57,7 +57,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         saved: None,
     };
     if backend.starts_the_model() && !asked.fits() {
-        print(&shown(args, &report))?;
+        show(&shown(args, &report))?;
         return Ok(Outcome::No);
     }
     // What cannot be kept is said before minutes are spent on it, and measured all the same.
@@ -104,7 +104,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         comparison: &comparison,
         checks: &checks,
     };
-    print(&shown(args, &report))?;
+    show(&shown(args, &report))?;
     Ok(match comparison.within() {
         true => Outcome::Yes,
         false => Outcome::No,

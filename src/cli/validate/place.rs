@@ -8,8 +8,8 @@ use crate::checkpoint::{Checkpoint, SourceFormat};
 use crate::cli::args::{BackendId, ValidateArgs};
 use crate::decode::{Engine, Renderer};
 use crate::device;
+use crate::foreign;
 use crate::model::ModelSpec;
-use crate::report;
 use crate::runtime::{RuntimeProfile, profile};
 use crate::scheme::{Container, Scheme};
 use crate::validate::{self, Backend};
@@ -140,7 +140,7 @@ fn gguf(args: &ValidateArgs, checkpoint: &Checkpoint) -> anyhow::Result<PathBuf>
         bail!(
             "{model} is no GGUF, and --backend {} runs one: make it with `orinplan quantize {} --scheme {scheme} --output model.gguf`, then `orinplan validate model.gguf`",
             args.backend.name(),
-            report::fit::quoted(model)
+            foreign::shell_path(model)
         );
     }
     let file = checkpoint

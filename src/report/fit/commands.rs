@@ -6,6 +6,7 @@ use std::path::Path;
 use super::Report;
 use crate::checkpoint::SourceFormat;
 use crate::dtype::Dtype;
+use crate::foreign::{is_one_line, shell as quoted, shell_path};
 use crate::plan::{Note, Plan};
 use crate::scheme::Container;
 
@@ -71,11 +72,11 @@ fn make_gguf(report: &Report<'_>, plan: &Plan) -> Option<Block> {
     }
     let scheme = plan.assignment.scheme.as_str();
     let quantize = |from: &str| {
-        let (from, to) = (quoted(from), quoted(&gguf_name(report, scheme)));
+        let (from, to) = (shell_path(from), shell_path(&gguf_name(report, scheme)));
         format!("llama-quantize {from} {to} {}", scheme.to_uppercase())
     };
     let convert = |out_type: &str| {
-        let out = quoted(&gguf_name(report, out_type));
+        let out = shell_path(&gguf_name(report, out_type));
         let from = quoted(&format!("./{}", base(report)));
         format!("python convert_hf_to_gguf.py {from} --outtype {out_type} --outfile {out}")
     };
@@ -98,7 +99,7 @@ fn make_gguf(report: &Report<'_>, plan: &Plan) -> Option<Block> {
                 }
                 _ => format!("./{}", base(report)),
             };
-            let (from, to) = (quoted(&from), quoted(&gguf_name(report, scheme)));
+            let (from, to) = (quoted(&from), shell_path(&gguf_name(report, scheme)));
             vec![format!(
                 "orinplan quantize {from} --scheme {scheme} --output {to}"
             )]
@@ -141,7 +142,9 @@ fn projector_argument(report: &Report<'_>) -> String {
     let given = given.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     given
         .or_else(|| new_projector(report))
-        .map_or_else(String::new, |name| format!(" --mmproj {}", quoted(&name)))
+        .map_or_else(String::new, |name| {
+            format!(" --mmproj {}", shell_path(&name))
+        })
 }
 
 /// Prompt caches are switched off because they grow until the board is out of memory.
@@ -163,7 +166,7 @@ fn llama_server_line(report: &Report<'_>, plan: &Plan, place: &str) -> Option<St
     let workload = report.workload;
     Some(format!(
         "llama-server -m {} -c {} {place} -np {} -ub {} -fa {} --no-mmap --ctx-checkpoints 0 --cache-ram 0{}{}",
-        quoted(&file(report, plan)),
+        shell_path(&file(report, plan)),
         workload.context,
         workload.parallel,
         workload.ubatch,
@@ -184,7 +187,7 @@ fn llama_bench(report: &Report<'_>, plan: &Plan) -> Option<Block> {
     let workload = report.workload;
     let line = format!(
         "llama-bench -m {} -p {} -n 128 -d 0,{} -ngl 99 -ub {} -fa {} -mmp 0{}",
-        quoted(&file(report, plan)),
+        shell_path(&file(report, plan)),
         workload.prompt_tokens,
         workload.prompt_tokens,
         workload.ubatch,
@@ -224,6 +227,10 @@ fn ollama(report: &Report<'_>, plan: &Plan) -> Option<Block> {
         Some(tag) => tag.to_owned(),
         None => format!("./{}", file(report, plan)),
     };
+    // Each line of the file is an instruction.
+    if !is_one_line(&from) {
+        return None;
+    }
     // Under a name of its own, so that a tag that was pulled stays as it is.
     let name = quoted(&format!("{}-orin", tag_name(base(report))));
     let mut settings = Vec::new();
@@ -284,32 +291,9 @@ fn vllm(report: &Report<'_>, plan: &Plan) -> Option<Block> {
     Some(("Run it with vLLM", vec![line]))
 }
 
-/// A word as a POSIX shell reads it: bare where nothing in it is special, else in single quotes.
-pub(crate) fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:+,=@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) && !word.starts_with('-') {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_are_quoted_where_a_shell_would_split_or_expand_them() {
-        for (word, expected) in [
-            ("Qwen3-0.6B.gguf", "Qwen3-0.6B.gguf"),
-            ("my model.gguf", "'my model.gguf'"),
-            ("$(reboot)", "'$(reboot)'"),
-            ("it's", r"'it'\''s'"),
-            ("-rf", "'-rf'"),
-            ("", "''"),
-        ] {
-            assert_eq!(quoted(word), expected);
-        }
-    }
 
     #[test]
     fn a_name_for_ollama_is_lower_case_without_spaces() {

@@ -19,11 +19,10 @@ use crate::report::place;
 use crate::units::{Bytes, counted};
 
 pub use check::differences;
-pub(crate) use commands::quoted;
 pub use explain::explain;
 pub use json::{SCHEMA, bound, document};
-pub use markdown::markdown;
-pub use text::text;
+pub use markdown::page as markdown;
+pub use text::{painted, text};
 
 /// Everything a report may say.
 #[derive(Clone, Copy, Debug)]
