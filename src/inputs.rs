@@ -63,9 +63,15 @@ impl Inputs {
 
     /// The file that `output` is, under whatever name: a link, or another way to it.
     pub fn same_as(&self, output: &Path) -> Option<&Path> {
-        let read = self.read.iter().map(|(path, _)| path);
-        let mut all = read.chain(&self.kept).map(PathBuf::as_path);
-        all.find(|input| same_file(output, input))
+        let mut kept = self.kept.iter().map(PathBuf::as_path);
+        let read = self.read_as(output);
+        read.or_else(|| kept.find(|input| same_file(output, input)))
+    }
+
+    /// The file that `output` is among those that are read.
+    pub fn read_as(&self, output: &Path) -> Option<&Path> {
+        let mut read = self.read.iter().map(|(path, _)| path.as_path());
+        read.find(|input| same_file(output, input))
     }
 
     /// That every file that is read is still what it was.

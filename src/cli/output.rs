@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::checkpoint::{Checkpoint, SourceFormat};
+use crate::checkpoint::Checkpoint;
 use crate::inputs::Inputs;
 use crate::quantize;
 
@@ -29,27 +29,23 @@ const COMPANIONS: [&str; 12] = [
 /// lies beside them is kept, but for other models, such as earlier outputs.
 pub(super) fn inputs(checkpoint: &Checkpoint, others: impl IntoIterator<Item = PathBuf>) -> Inputs {
     let weights = checkpoint.files.iter().map(|file| file.path.clone());
-    let directory = checkpoint
-        .directory
-        .as_deref()
-        .filter(|_| checkpoint.format != SourceFormat::Gguf);
+    let directory = checkpoint.directory.as_deref();
     let companions = directory.iter().flat_map(|directory| {
         let paths = COMPANIONS.iter().map(|name| directory.join(name));
         paths.filter(|path| path.exists())
     });
     let beside = directory.map(std::fs::read_dir);
     let beside = beside.into_iter().flatten().flatten().flatten();
-    let beside = beside.map(|entry| entry.path()).filter(|path| {
-        let extension = path.extension();
-        extension.is_none_or(|extension| !["gguf", "md", "txt"].iter().any(|e| extension == *e))
-    });
+    let beside = beside
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_none_or(|extension| extension != "gguf"));
     Inputs::read(weights.chain(companions).chain(others)).keeping(beside)
 }
 
 /// That a text may take this place: nothing is there, or what is no part of a model.
 fn check(path: &Path, inputs: &Inputs) -> anyhow::Result<()> {
     let shown = path.display();
-    if let Some(input) = inputs.same_as(path) {
+    if let Some(input) = inputs.read_as(path) {
         bail!(
             "{shown}: is {}, which is read; the output needs a name of its own",
             input.display()
