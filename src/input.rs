@@ -9,7 +9,11 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::foreign::Foreign;
 use crate::units::Bytes;
+
+/// Text is read in pieces of so many bytes.
+const PIECE: u64 = 1 << 20;
 
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +66,14 @@ pub enum OpenError {
         /// The path as given.
         path: PathBuf,
         /// Offset of the first byte that is not UTF-8.
+        at: usize,
+    },
+    /// A text file with a byte that no text has.
+    #[error("{}: is no text (a byte of zero at {at}); its download may not be complete", path.display())]
+    NotText {
+        /// The path as given.
+        path: PathBuf,
+        /// Where.
         at: usize,
     },
     /// The system refused.
@@ -160,32 +172,40 @@ pub fn read_text(path: &Path, limit: Bytes) -> Result<String, OpenError> {
             limit,
         });
     }
-    // The size is known and within the limit: no growing, no copying.
-    let mut text = Vec::with_capacity(bytes as usize + 1);
-    file.take(limit.0)
+    let io = |source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    // Piece by piece, as far as it is text: what a file seems to hold may be a hole in it.
+    let mut text = Vec::new();
+    let mut file = file.take(limit.0);
+    while file
+        .by_ref()
+        .take(PIECE)
         .read_to_end(&mut text)
-        .map_err(|source| OpenError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        .map_err(io)?
+        > 0
+    {
+        let read = text.len().saturating_sub(PIECE as usize);
+        let new = text.get(read..).unwrap_or_default();
+        if let Some(zero) = new.iter().position(|byte| *byte == 0) {
+            return Err(OpenError::NotText {
+                path: path.to_owned(),
+                at: read + zero,
+            });
+        }
+    }
     String::from_utf8(text).map_err(|error| OpenError::NotUtf8 {
         path: path.to_owned(),
         at: error.utf8_error().valid_up_to(),
     })
 }
 
-/// A message that may repeat foreign text, fit for one line of a terminal: control characters are
-/// replaced, and a long message keeps its two ends.
+/// A message that may repeat foreign text, fit for one line of a terminal: what is not seen is
+/// escaped, and a long message keeps its two ends.
 pub fn one_line(message: &dyn fmt::Display) -> String {
     const ENDS: usize = 250;
-    let clean = |c: char| {
-        if c.is_control() {
-            char::REPLACEMENT_CHARACTER
-        } else {
-            c
-        }
-    };
-    let text: Vec<char> = message.to_string().chars().map(clean).collect();
+    let text: Vec<char> = Foreign(&message.to_string()).to_string().chars().collect();
     match text.get(ENDS..text.len().saturating_sub(ENDS)) {
         Some(middle) if middle.len() > 1 => {
             let (start, end) = (
@@ -225,7 +245,7 @@ mod tests {
 
     #[test]
     fn foreign_text_stays_on_one_line_of_sane_length() {
-        assert_eq!(one_line(&"a\nb\u{1b}[2J"), "a\u{fffd}b\u{fffd}[2J");
+        assert_eq!(one_line(&"a\nb\u{1b}[2J"), r"a\nb\u{1b}[2J");
         assert_eq!(one_line(&"x".repeat(501)).len(), 501);
         let long = format!("start {} end", "é".repeat(100_000));
         let short = one_line(&long);

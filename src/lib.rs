@@ -6,7 +6,9 @@
 pub mod units;
 pub mod dtype;
 pub mod nearest;
+pub mod foreign;
 pub mod input;
+pub mod inputs;
 pub mod gguf;
 pub mod safetensors;
 pub mod checkpoint;

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use orinplan::checkpoint::{self, Checkpoint};
 use orinplan::dtype::Dtype;
+use orinplan::inputs::Inputs;
 use orinplan::model::{self, ModelSpec, Unknown};
 use orinplan::quantize::directory::{
     self, DirectoryError, Job, SHARD_BYTES, Summary, predict, predict_shards,
@@ -61,7 +62,8 @@ fn quantize(
     let (scheme, cancel) = (Scheme::get(id).unwrap(), AtomicBool::new(false));
     let job = Job::new(&checkpoint, &model, scheme, options.shard_bytes)?;
     let (threads, overwrite) = (options.threads, options.overwrite);
-    directory::write(&job, output, overwrite, threads, &cancel, &|_| {})
+    let inputs = Inputs::default();
+    directory::write(&job, output, overwrite, &inputs, threads, &cancel, &|_| {})
 }
 
 fn json(path: &Path) -> Json {
@@ -203,7 +205,7 @@ fn files_are_as_large_as_predicted_and_as_the_plan_says() {
             seen.lock().unwrap().push(p)
         });
         let job = Job::new(&checkpoint, &model, scheme, SHARD_BYTES).unwrap();
-        let summary = directory::write(&job, &output, false, 2, &cancel, &note);
+        let summary = directory::write(&job, &output, false, &Inputs::default(), 2, &cancel, &note);
         let summary = summary.unwrap();
         let predicted = predict(&model, scheme);
         let size = fs::metadata(output.join("model.safetensors"))
@@ -620,7 +622,15 @@ fn cancelling_and_errors_leave_nothing_behind() {
     let run = |id: &str, cancel: bool| {
         let (scheme, cancel) = (Scheme::get(id).unwrap(), AtomicBool::new(cancel));
         let job = Job::new(&checkpoint, &model, scheme, SHARD_BYTES)?;
-        directory::write(&job, &output, false, 2, &cancel, &|_| {})
+        directory::write(
+            &job,
+            &output,
+            false,
+            &Inputs::default(),
+            2,
+            &cancel,
+            &|_| {},
+        )
     };
     assert!(matches!(run("int4", true), Err(DirectoryError::Cancelled)));
     assert!(matches!(

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::args::{CalibrateArgs, PlainFormat};
-use super::{Outcome, date, print, progress, settings};
+use super::{Outcome, date, progress, settings, show};
 use crate::device;
 use crate::report;
 use crate::validate;
@@ -24,7 +24,7 @@ pub(super) fn run(args: &CalibrateArgs) -> anyhow::Result<Outcome> {
     spinner.clear();
     let cpu = outcome?;
     let path = settings::keep_calibration(&cpu)?;
-    print(&match args.format {
+    show(&match args.format {
         PlainFormat::Text => report::calibrate::text(&cpu, &path),
         PlainFormat::Json => report::json(&report::calibrate::document(&cpu)),
     })?;
@@ -37,7 +37,7 @@ fn forget() -> anyhow::Result<Outcome> {
         .iter()
         .map(|path| format!("removed {}\n", path.display()));
     let said: String = lines.collect();
-    print(match said.is_empty() {
+    show(match said.is_empty() {
         true => "nothing was measured yet\n",
         false => &said,
     })?;

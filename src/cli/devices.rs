@@ -2,7 +2,7 @@
 
 use super::args::{DevicesArgs, DevicesCommand, PlainFormat};
 use super::fit::open_device;
-use super::{Outcome, print, settings};
+use super::{Outcome, settings, show};
 use crate::device;
 use crate::report::devices as report;
 
@@ -35,6 +35,6 @@ pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<Outcome> {
             }
         }
     };
-    print(&text)?;
+    show(&text)?;
     Ok(Outcome::Yes)
 }

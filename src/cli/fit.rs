@@ -1,14 +1,14 @@
 //! `orinplan fit`: open, describe, plan, report.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
 use super::args::{BoardArgs, FitArgs, Format, ModelArgs, WorkloadArgs};
-use super::{Outcome, print, settings};
+use super::{Outcome, output, print, settings, show};
 use crate::checkpoint::{self, Checkpoint};
 use crate::device::{self, Choice, DeviceProfile, PowerMode, Session};
+use crate::foreign::{self, Foreign};
 use crate::gguf;
 use crate::input;
 use crate::model::{self, ModelSpec, Unknown, accept};
@@ -31,6 +31,12 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     }
     let saved = args.check.as_deref().map(read_saved).transpose()?;
     let (checkpoint, model) = open(&args.model)?;
+    let inputs = output::inputs(&checkpoint, args.check.clone());
+    let outputs: Vec<&Path> = [&args.save, &args.output]
+        .into_iter()
+        .filter_map(Option::as_deref)
+        .collect();
+    output::check_all(&outputs, &inputs)?;
     let board = Board::open(&args.board)?;
     let target = board.target(args.workload.l4t);
     let workload = workload(&args.workload, &model, &board.runtime)?;
@@ -89,29 +95,36 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     };
 
     let document = report::fit::document(&report);
+    inputs.check()?;
     if let Some(path) = &args.save {
-        write_file(path, &report::json(&document))?;
+        output::write_file(path, &report::json(&document))?;
     }
     if let Some((path, saved)) = saved {
         let differences = report::fit::differences(&saved, &document);
         return check(&path, &differences);
     }
     let mut text = match args.format {
-        Format::Text => report::fit::text(&report, args.output.is_none() && super::wants_colour()),
+        Format::Text => foreign::lines(&report::fit::text(&report)),
         Format::Json => report::json(&document),
-        Format::Markdown => report::fit::markdown(&report),
+        Format::Markdown => foreign::lines(&report::fit::markdown(&report)),
     };
     if args.explain {
         let shown = fit.recommended().or_else(|| fit.plans.first());
         let explained = shown.map(|plan| report::fit::explain(&report, plan));
-        let explained = explained.unwrap_or_default();
+        let explained = foreign::lines(&explained.unwrap_or_default());
         text.push_str(&match args.format {
-            Format::Markdown => format!("\n```text{explained}```\n"),
+            Format::Markdown => format!(
+                "\n{}\n",
+                foreign::fenced("text", explained.trim_matches('\n'))
+            ),
             _ => explained,
         });
     }
     match &args.output {
-        Some(path) => write_file(path, &text)?,
+        Some(path) => output::write_file(path, &text)?,
+        None if args.format == Format::Text && super::wants_colour() => {
+            print(&report::fit::painted(&text))?;
+        }
         None => print(&text)?,
     }
     Ok(if fit.plans.iter().any(Plan::fits) {
@@ -329,41 +342,15 @@ fn read_saved(path: &Path) -> anyhow::Result<(PathBuf, serde_json::Value)> {
 fn check(path: &Path, differences: &[String]) -> anyhow::Result<Outcome> {
     let shown = path.display();
     if differences.is_empty() {
-        print(&format!("the prediction equals {shown}\n"))?;
+        show(&format!("the prediction equals {shown}\n"))?;
         return Ok(Outcome::Yes);
     }
     let places = counted(differences.len(), "place", "places");
-    print(&format!(
+    let lines = differences.iter();
+    let lines: Vec<String> = lines.map(|line| Foreign(line).to_string()).collect();
+    show(&format!(
         "the prediction differs from {shown} in {places}:\n  {}\n",
-        differences.join("\n  ")
+        lines.join("\n  ")
     ))?;
     Ok(Outcome::No)
-}
-
-/// Writes a file whole or not at all: beside its place first, on the disk, then renamed. What is there and is no
-/// regular file, such as `/dev/null`, is written to and never replaced.
-pub(super) fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
-    let shown = path.display();
-    let name = path
-        .file_name()
-        .with_context(|| format!("{shown} is not a file name"))?;
-    let mut partial = name.to_owned();
-    partial.push(format!(".{}.partial", std::process::id()));
-    let partial = path.with_file_name(partial);
-    let is_special = std::fs::metadata(path).is_ok_and(|there| !there.is_file());
-    let written = match is_special {
-        true => std::fs::write(path, text),
-        false => write_synced(&partial, text).and_then(|()| std::fs::rename(&partial, path)),
-    };
-    match &written {
-        Err(_) => drop(std::fs::remove_file(&partial)),
-        Ok(()) => quantize::sync_name(path),
-    }
-    written.with_context(|| format!("cannot write {shown}"))
-}
-
-fn write_synced(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = std::fs::File::create(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }

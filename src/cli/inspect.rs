@@ -3,7 +3,7 @@
 use anyhow::Context;
 
 use super::args::{InspectArgs, PlainFormat};
-use super::{Outcome, print};
+use super::{Outcome, show};
 use crate::checkpoint::{self, Stores};
 use crate::model::{self, Unknown};
 use crate::report;
@@ -16,7 +16,7 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
         (Some(name), None) => Unknown::Assume(model::known_architecture(name)?),
     };
     let model = model::read(&checkpoint, unknown).with_context(|| args.model.model.clone())?;
-    print(&match args.format {
+    show(&match args.format {
         PlainFormat::Text => report::inspect::text(&checkpoint, &model, kind.as_ref()),
         PlainFormat::Json => report::json(&report::inspect::document(
             &checkpoint,

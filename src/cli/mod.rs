@@ -8,8 +8,10 @@ mod devices;
 mod docs;
 mod fit;
 mod inspect;
+mod output;
 mod progress;
 mod quantize;
+mod render;
 mod roofline;
 mod settings;
 mod validate;
@@ -20,6 +22,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::foreign::{self, Foreign};
 pub use args::Cli;
 use args::Command;
 
@@ -34,6 +37,9 @@ enum Outcome {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    if render::is_asked() {
+        return render::run();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -94,6 +100,11 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     }
 }
 
+/// Prints a report, in which nothing of a foreign name acts.
+fn show(report: &str) -> anyhow::Result<()> {
+    print(&foreign::lines(report))
+}
+
 /// Prints to standard output. A reader that went away has what it wanted: the verdict stands.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
@@ -138,20 +149,12 @@ fn is_dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|name| name == "dumb")
 }
 
-/// One line without control characters: a message may repeat a foreign name.
+/// One line in which nothing acts: a message may repeat a foreign name.
 fn clean(message: &str) -> String {
     let spaced = message
         .split('\n')
         .map(str::trim)
         .filter(|line| !line.is_empty());
     let line = spaced.collect::<Vec<_>>().join("; ").replace(":; ", ": ");
-    line.chars()
-        .map(|c| {
-            if c.is_control() {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                c
-            }
-        })
-        .collect()
+    Foreign(&line).to_string()
 }

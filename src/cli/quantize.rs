@@ -1,6 +1,6 @@
 //! `orinplan quantize`: open, describe, assign, write, report.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 
 use super::args::{PlainFormat, QuantizeArgs};
 use super::progress::{self, Bar};
-use super::{Outcome, print};
+use super::{Outcome, output, show};
 use crate::checkpoint::{self, Checkpoint};
 use crate::model::{self, ModelSpec, Unknown, accept};
 use crate::quantize::packed::Files;
@@ -27,7 +27,7 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         Container::Gguf => gguf(args, scheme, &checkpoint, &model)?,
         Container::Safetensors => directory(args, scheme, &checkpoint, &model)?,
     };
-    print(&text)?;
+    show(&text)?;
     Ok(Outcome::Yes)
 }
 
@@ -48,11 +48,12 @@ fn gguf(
     };
     let files = Files::open(checkpoint)?;
     let job = Job::new(checkpoint, &files, model, &options)?;
+    let inputs = output::inputs(checkpoint, args.imatrix.clone());
     let write = |output: &Path| {
         let destination = Destination {
             path: output,
             overwrite: args.overwrite,
-            inputs: inputs(args, checkpoint),
+            inputs: inputs.clone(),
         };
         let cancel = progress::cancelled_by_signals()?;
         let bar = Bar::new(job.tensor_bytes(), job.tensors.len());
@@ -88,13 +89,14 @@ fn directory(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
 ) -> anyhow::Result<String> {
+    let inputs = output::inputs(checkpoint, None);
     let job = directory::Job::new(checkpoint, model, scheme, directory::SHARD_BYTES)?;
     let write = |output: &Path| {
         let cancel = progress::cancelled_by_signals()?;
         let bar = Bar::new(job.tensor_bytes(), job.weights());
         let (threads, overwrite) = (threads(args), args.overwrite);
         let set = |now| bar.set(now);
-        let summary = directory::write(&job, output, overwrite, threads, &cancel, &set);
+        let summary = directory::write(&job, output, overwrite, &inputs, threads, &cancel, &set);
         bar.clear();
         Ok(summary?)
     };
@@ -208,16 +210,4 @@ fn overrides(args: &QuantizeArgs) -> Overrides {
         pure: args.pure,
         importance: args.imatrix.is_some(),
     }
-}
-
-/// Every file that is read: weights, the small files beside them, the importance matrix.
-fn inputs(args: &QuantizeArgs, checkpoint: &Checkpoint) -> Vec<PathBuf> {
-    let weights = checkpoint.files.iter().map(|file| file.path.clone());
-    let directory = checkpoint.directory.as_deref().map(std::fs::read_dir);
-    let beside = directory.into_iter().flatten().flatten().flatten();
-    // Earlier outputs may lie beside the weights that they were made from.
-    let beside = beside
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_none_or(|extension| extension != "gguf"));
-    weights.chain(beside).chain(args.imatrix.clone()).collect()
 }

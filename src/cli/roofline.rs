@@ -4,7 +4,7 @@ use anyhow::Context;
 
 use super::args::{ModelArgs, PlainFormat, RooflineArgs};
 use super::fit::{Board, open, wanted};
-use super::{Outcome, print};
+use super::{Outcome, show};
 use crate::plan::candidates::{Header, candidates};
 use crate::plan::roofline::Roof;
 use crate::plan::{Workload, fit};
@@ -49,7 +49,7 @@ pub(super) fn run(args: &RooflineArgs) -> anyhow::Result<Outcome> {
                 .filter_map(|plan| roof.plan(&model.name, plan)),
         );
     }
-    print(&match args.format {
+    show(&match args.format {
         PlainFormat::Text => {
             report::roofline::text(target.device, target.mode, board.choice, &roof, &points)
         }

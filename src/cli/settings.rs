@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use super::fit::write_file;
+use super::output::write_file;
 use super::warn;
 use crate::device::Cpu;
 use crate::input;

@@ -1,18 +1,30 @@
 //! The chat template that a GGUF carries: messages in, the prompt's text out.
 //!
-//! Templates are Jinja with Python's string methods, as Transformers renders them. Must not: let a
-//! template run for ever or read files.
+//! Templates are Jinja with Python's string methods, as Transformers renders them. A template is a
+//! stranger's program, and no count of its steps bounds what one step takes (`'a' * 10**9`): it is
+//! rendered in a process of its own (`sandbox`). Must not: render in a process that has more to lose.
+
+use std::sync::atomic::AtomicBool;
+use std::thread;
 
 use minijinja::{Environment, Error, ErrorKind, context};
+use serde::{Deserialize, Serialize};
 
+use super::sandbox::Renderer;
 use super::{DecodeError, Tokenizer};
 use crate::checkpoint::{Checkpoint, RawConfig};
 
 /// Steps after which a template is stopped; real ones take some thousands.
-const FUEL: u64 = 10_000_000;
+pub const FUEL: u64 = 10_000_000;
+
+/// The longest template; the longest known have 30 kB.
+const LENGTH_LIMIT: usize = 128 << 10;
+
+/// Room for the parser to nest as deep as a template has characters, 4 KiB a level.
+const STACK: usize = LENGTH_LIMIT * 4096;
 
 /// One message of a chat.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
@@ -20,48 +32,86 @@ pub struct Message {
     pub content: String,
 }
 
+/// A template with all that it is given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chat {
+    /// Jinja.
+    pub template: String,
+    /// The token that begins a text, or nothing.
+    pub begin: String,
+    /// The token that ends it.
+    pub end: String,
+    /// What was said.
+    pub messages: Vec<Message>,
+}
+
 /// The prompt for an answer to `messages`, special tokens included as names.
 ///
 /// # Errors
-/// No template in the file, or one that fails: the message says where.
+/// No template in the file, one that fails (the message says where) or goes beyond the bounds of
+/// [`Renderer`], or `cancel`.
 pub fn prompt(
     checkpoint: &Checkpoint,
     tokenizer: &Tokenizer,
     messages: &[Message],
+    renderer: &Renderer,
+    cancel: &AtomicBool,
 ) -> Result<String, DecodeError> {
     let RawConfig::Gguf(metadata) = &checkpoint.config else {
         return Err(DecodeError::NotGguf);
     };
     let Some(template) = metadata.str("tokenizer.chat_template")? else {
-        return Err(DecodeError::Template {
-            what: "the file has none; give a plain prompt".to_owned(),
-        });
+        return Err(failed("the file has none; give a plain prompt"));
     };
     let (begin, end) = tokenizer.begin_and_end();
-    render(
-        template,
-        begin.unwrap_or_default(),
-        end.unwrap_or_default(),
-        messages,
-    )
+    let chat = Chat {
+        template: template.to_owned(),
+        begin: begin.unwrap_or_default().to_owned(),
+        end: end.unwrap_or_default().to_owned(),
+        messages: messages.to_vec(),
+    };
+    chat.check_length()?;
+    renderer.render(&chat, cancel)
 }
 
-fn render(
-    template: &str,
-    begin: &str,
-    end: &str,
-    messages: &[Message],
-) -> Result<String, DecodeError> {
-    let failed = |error: Error| DecodeError::Template {
-        what: error
-            .to_string()
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned(),
-    };
+impl Chat {
+    fn check_length(&self) -> Result<(), DecodeError> {
+        match self.template.len() {
+            0..=LENGTH_LIMIT => Ok(()),
+            bytes => Err(failed(format!(
+                "it has {bytes} bytes, above the limit of {LENGTH_LIMIT}; give a plain prompt"
+            ))),
+        }
+    }
+
+    /// Renders the template in this process, of which it may take all memory: call it only in one
+    /// that has limits, as [`Renderer`] does. It ends after `fuel` steps at the latest, however
+    /// long each is, and finds room for any depth.
+    ///
+    /// # Errors
+    /// [`DecodeError::Template`], in one line.
+    pub fn render_here(&self, fuel: u64) -> Result<String, DecodeError> {
+        self.check_length()?;
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().stack_size(STACK);
+            let rendered = thread.spawn_scoped(scope, || render(self, fuel));
+            let rendered = rendered.map_err(|error| failed(error.to_string()))?;
+            rendered
+                .join()
+                .unwrap_or_else(|_| Err(failed("the template engine failed")))
+        })
+    }
+}
+
+pub(super) fn failed(what: impl Into<String>) -> DecodeError {
+    let what = what.into();
+    DecodeError::Template { what }
+}
+
+fn render(chat: &Chat, fuel: u64) -> Result<String, DecodeError> {
+    let in_a_line = |error: Error| failed(error.to_string().lines().next().unwrap_or_default());
     let mut environment = Environment::new();
-    environment.set_fuel(Some(FUEL));
+    environment.set_fuel(Some(fuel));
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
@@ -73,20 +123,23 @@ fn render(
     );
     // No clock: the same prompt every time. This is the day that Llama's template falls back to.
     environment.add_function("strftime_now", |_: String| "26 Jul 2024");
-    environment.add_template("chat", template).map_err(failed)?;
-    let messages: Vec<_> = messages
+    environment
+        .add_template("chat", &chat.template)
+        .map_err(in_a_line)?;
+    let messages: Vec<_> = chat
+        .messages
         .iter()
         .map(|message| context! { role => message.role, content => message.content })
         .collect();
-    let rendered = environment.get_template("chat").and_then(|chat| {
-        chat.render(context! {
+    let rendered = environment.get_template("chat").and_then(|template| {
+        template.render(context! {
             messages => messages,
             add_generation_prompt => true,
-            bos_token => begin,
-            eos_token => end,
+            bos_token => chat.begin,
+            eos_token => chat.end,
         })
     });
-    rendered.map_err(failed)
+    rendered.map_err(in_a_line)
 }
 
 #[cfg(test)]
@@ -98,12 +151,13 @@ mod tests {
             role: role.to_owned(),
             content: content.to_owned(),
         };
-        render(
-            template,
-            "<s>",
-            "</s>",
-            &[message("system", "Be brief."), message("user", " Hi ")],
-        )
+        let chat = Chat {
+            template: template.to_owned(),
+            begin: "<s>".to_owned(),
+            end: "</s>".to_owned(),
+            messages: vec![message("system", "Be brief."), message("user", " Hi ")],
+        };
+        chat.render_here(FUEL)
     }
 
     #[test]
@@ -139,5 +193,27 @@ mod tests {
             assert!(message.contains(says), "{message}");
             assert!(!message.contains('\n'), "{message}");
         }
+    }
+
+    #[test]
+    fn templates_may_nest_as_deep_as_they_are_long() {
+        let deep = |begin: &str, unit: &str, end: &str| {
+            let room = LENGTH_LIMIT - begin.len() - end.len();
+            format!("{begin}{}{end}", unit.repeat(room / unit.len()))
+        };
+        for template in [
+            deep("{{", "not ", "x }}"),
+            deep("{{", "-", "1 }}"),
+            deep("{{ a", ".a", " }}"),
+            deep("{{ 1", "+1", " }}"),
+            deep("{{", "(", " }}"),
+            deep("{% if a %}", "{% elif a %}", "{% endif %}"),
+            deep("", "{% if a %}", ""),
+        ] {
+            // An answer or an error; what matters is that there is one.
+            let _ = ask(&template);
+        }
+        let message = ask(&"x".repeat(LENGTH_LIMIT + 1)).unwrap_err().to_string();
+        assert!(message.contains("above the limit of 131072"), "{message}");
     }
 }

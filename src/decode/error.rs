@@ -130,6 +130,9 @@ pub enum DecodeError {
         /// What is wrong.
         what: String,
     },
+    /// The caller wants no more.
+    #[error("cancelled")]
+    Cancelled,
     /// A chat template that there is none of, or that fails.
     #[error("the chat template cannot be used: {what}")]
     Template {

@@ -16,6 +16,7 @@ mod host;
 mod recurrent;
 mod rope;
 mod rows;
+mod sandbox;
 mod streams;
 mod tensors;
 mod tokenizer;
@@ -28,9 +29,10 @@ use crate::dtype::Dtype;
 use crate::model::ModelSpec;
 use crate::units::Bytes;
 
-pub use chat::{Message, prompt};
+pub use chat::{Chat, FUEL, Message, prompt};
 pub use error::DecodeError;
 pub use host::{has_kernel, threads};
+pub use sandbox::{COMMAND as RENDER_COMMAND, Renderer, WRONG_TEMPLATE, confine};
 pub use tokenizer::Tokenizer;
 
 use forward::{Decoder, Sequence, Wanted};

@@ -4,15 +4,19 @@
 //! In: a file. Out: numbers by tensor name. Must not: know a model.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use crate::gguf::{self, Header, Value};
+use crate::dtype::Dtype;
+use crate::gguf::{self, TensorInfo, Value};
 use crate::input::{self, one_line};
 use crate::units::{Bytes, counted};
 
 /// The largest file read: that of a model of 671 B parameters is below 1 GiB.
-const LIMIT: Bytes = Bytes(2 << 30);
+const LIMIT: Bytes = Bytes(1 << 30);
+
+/// The most values of one tensor: 256 experts of 7168 columns have 1.8 million.
+const VALUES_LIMIT: u64 = 1 << 24;
 
 /// Ends of tensor names in the GGUF form.
 const SUMS: &str = ".in_sum2";
@@ -44,7 +48,7 @@ pub enum ImportanceError {
     Legacy {
         path: PathBuf,
         problem: &'static str,
-        at: usize,
+        at: u64,
     },
     #[error("{}: is no importance matrix: `{}` {problem}", path.display(), one_line(tensor))]
     Entry {
@@ -78,7 +82,7 @@ impl Importance {
     /// # Errors
     /// [`ImportanceError`], with the entry or the place in the file.
     pub fn open(path: &Path) -> Result<Importance, ImportanceError> {
-        let (mut file, bytes) = input::open(path)?;
+        let (file, bytes) = input::open(path)?;
         if bytes > LIMIT.0 {
             return Err(ImportanceError::Open(input::OpenError::TooLarge {
                 path: path.to_owned(),
@@ -86,18 +90,33 @@ impl Importance {
                 limit: LIMIT,
             }));
         }
-        let mut content = Vec::with_capacity(bytes as usize);
+        Importance::read(path, BufReader::new(file))
+    }
+
+    /// Reads an importance matrix that messages call `path`, entry by entry: what a file claims is
+    /// held only once it was found there.
+    ///
+    /// # Errors
+    /// As [`Importance::open`].
+    pub fn read(path: &Path, mut reader: impl Read + Seek) -> Result<Importance, ImportanceError> {
         let io = |source| input::OpenError::Io {
             path: path.to_owned(),
             source,
         };
-        Read::by_ref(&mut file)
-            .take(LIMIT.0)
-            .read_to_end(&mut content)
+        let mut magic = Vec::new();
+        let begun = reader.by_ref().take(4).read_to_end(&mut magic);
+        let left = begun
+            .and_then(|_| reader.seek(SeekFrom::End(0)))
+            .and_then(|bytes| reader.rewind().map(|()| bytes))
             .map_err(io)?;
-        let mut importance = match content.starts_with(b"GGUF") {
-            true => from_gguf(path, &content)?,
-            false => from_legacy(path, &content)?,
+        let mut importance = match magic.as_slice() {
+            b"GGUF" => from_gguf(path, reader)?,
+            _ => from_legacy(Cursor {
+                path,
+                reader,
+                at: 0,
+                left,
+            })?,
         };
         let name = path.file_name().unwrap_or_default();
         importance.file = name.to_string_lossy().into_owned();
@@ -152,13 +171,14 @@ impl Importance {
 }
 
 /// Little-endian numbers one after the other.
-struct Cursor<'a> {
+struct Cursor<'a, R> {
     path: &'a Path,
-    content: &'a [u8],
-    at: usize,
+    reader: R,
+    at: u64,
+    left: u64,
 }
 
-impl<'a> Cursor<'a> {
+impl<R: Read> Cursor<'_, R> {
     fn wrong(&self, problem: &'static str) -> ImportanceError {
         ImportanceError::Legacy {
             path: self.path.to_owned(),
@@ -167,32 +187,34 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
-        let taken = self.content.get(self.at..self.at.checked_add(bytes)?)?;
+    /// The next `bytes`; `None` where the file has fewer, or cannot be read.
+    fn take(&mut self, bytes: u64) -> Option<Vec<u8>> {
+        self.left = self.left.checked_sub(bytes)?;
+        let mut taken = Vec::new();
+        let read = self.reader.by_ref().take(bytes).read_to_end(&mut taken);
         self.at += bytes;
-        Some(taken)
+        (read.ok()? as u64 == bytes).then_some(taken)
     }
 
     fn i32(&mut self) -> Option<i32> {
-        let bytes = self.take(4)?.first_chunk::<4>()?;
-        Some(i32::from_le_bytes(*bytes))
+        let bytes = self.take(4)?;
+        Some(i32::from_le_bytes(*bytes.first_chunk::<4>()?))
     }
 
     /// A count that a list follows.
-    fn count(&mut self) -> Option<usize> {
-        let count = self.i32()?;
-        usize::try_from(count).ok()
+    fn count(&mut self) -> Option<u64> {
+        u64::try_from(self.i32()?).ok()
     }
 
     fn text(&mut self) -> Option<String> {
         let length = self.count()?;
         let bytes = self.take(length)?;
-        Some(String::from_utf8_lossy(bytes).into_owned())
+        Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     fn f32s(&mut self) -> Option<Vec<f32>> {
-        let bytes = self.count()?.checked_mul(4)?;
-        Some(f32s(self.take(bytes)?))
+        let count = self.count().filter(|count| *count <= VALUES_LIMIT)?;
+        Some(f32s(&self.take(count * 4)?))
     }
 }
 
@@ -203,12 +225,7 @@ fn f32s(bytes: &[u8]) -> Vec<f32> {
 
 /// The older form: a count, then for each tensor its name, the number of calls and as many times the
 /// mean square of each column; after them, if at all, the number of chunks and the text's name.
-fn from_legacy(path: &Path, content: &[u8]) -> Result<Importance, ImportanceError> {
-    let mut cursor = Cursor {
-        path,
-        content,
-        at: 0,
-    };
+fn from_legacy(mut cursor: Cursor<'_, impl Read>) -> Result<Importance, ImportanceError> {
     let count = cursor.count().ok_or_else(|| cursor.wrong("no count"))?;
     let mut importance = Importance::default();
     for _ in 0..count {
@@ -237,8 +254,11 @@ fn from_legacy(path: &Path, content: &[u8]) -> Result<Importance, ImportanceErro
 }
 
 /// The GGUF form: for each tensor the sums of squares (a row for each expert) and how many they sum.
-fn from_gguf(path: &Path, content: &[u8]) -> Result<Importance, ImportanceError> {
-    let header = gguf::read_header(path)?;
+fn from_gguf(path: &Path, mut reader: impl Read + Seek) -> Result<Importance, ImportanceError> {
+    let header = gguf::read_header_from(&mut reader).map_err(|problem| {
+        let path = path.to_owned();
+        gguf::ReadError::Content { path, problem }
+    })?;
     let mut importance = Importance {
         chunks: header
             .metadata
@@ -256,7 +276,8 @@ fn from_gguf(path: &Path, content: &[u8]) -> Result<Importance, ImportanceError>
             }
         }
     }
-    let values = |name: &str| numbers(&header, content, name);
+    let named = header.tensors.iter();
+    let named: HashMap<&str, &TensorInfo> = named.map(|t| (t.name.as_str(), t)).collect();
     for tensor in &header.tensors {
         let Some(name) = tensor.name.strip_suffix(SUMS) else {
             continue;
@@ -266,12 +287,14 @@ fn from_gguf(path: &Path, content: &[u8]) -> Result<Importance, ImportanceError>
             tensor: name.to_owned(),
             problem,
         };
-        let sums = values(&tensor.name).ok_or_else(|| wrong("has sums that are not F32"))?;
-        let counts = values(&format!("{name}{COUNTS}"))
-            .filter(|counts| !counts.is_empty() && sums.len() % counts.len() == 0)
+        let mut means =
+            numbers(&mut reader, tensor).ok_or_else(|| wrong("has sums that are not F32"))?;
+        let counts = named.get(format!("{name}{COUNTS}").as_str());
+        let counts = counts
+            .and_then(|counts| numbers(&mut reader, counts))
+            .filter(|counts| !counts.is_empty() && means.len() % counts.len() == 0)
             .ok_or_else(|| wrong("has no counts that go with its sums"))?;
-        let columns = (sums.len() / counts.len()).max(1);
-        let mut means = sums;
+        let columns = (means.len() / counts.len()).max(1);
         for (row, count) in means.chunks_mut(columns).zip(counts) {
             let count = count.round();
             // An expert that no token met: all its columns cost the same.
@@ -284,12 +307,12 @@ fn from_gguf(path: &Path, content: &[u8]) -> Result<Importance, ImportanceError>
     Ok(importance)
 }
 
-fn numbers(header: &Header, content: &[u8], name: &str) -> Option<Vec<f32>> {
-    let tensor = header.tensors.iter().find(|tensor| tensor.name == name)?;
-    if tensor.dtype != crate::dtype::Dtype::F32 {
+fn numbers(reader: &mut (impl Read + Seek), tensor: &TensorInfo) -> Option<Vec<f32>> {
+    if tensor.dtype != Dtype::F32 || tensor.bytes.0 > VALUES_LIMIT * 4 {
         return None;
     }
-    let start = usize::try_from(tensor.offset).ok()?;
-    let end = start.checked_add(usize::try_from(tensor.bytes.0).ok()?)?;
-    content.get(start..end).map(f32s)
+    reader.seek(SeekFrom::Start(tensor.offset)).ok()?;
+    let mut content = vec![0; usize::try_from(tensor.bytes.0).ok()?];
+    reader.read_exact(&mut content).ok()?;
+    Some(f32s(&content))
 }

@@ -22,7 +22,7 @@ mod source;
 mod tally;
 
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 pub use error::QuantizeError;
@@ -38,6 +38,7 @@ pub use tally::Tally;
 
 use crate::checkpoint::Checkpoint;
 use crate::gguf;
+use crate::inputs::Inputs;
 use output::Partial;
 
 /// Where the file goes and how it gets there.
@@ -47,8 +48,8 @@ pub struct Destination<'a> {
     pub path: &'a Path,
     /// Whether it may be there already.
     pub overwrite: bool,
-    /// Files that it must not be, under whatever name.
-    pub inputs: Vec<PathBuf>,
+    /// Files that are read: it must not be one of them, and they must not change.
+    pub inputs: Inputs,
 }
 
 /// Writes the file of `job`, and says per tensor, in the order of [`Job::tensors`], what was met.

@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Destination;
+use crate::inputs::Changed;
 use crate::units::Bytes;
 
 /// What unfinished files are called, behind the target's name.
@@ -28,6 +29,9 @@ pub enum OutputError {
         path: PathBuf,
         problem: &'static str,
     },
+    /// An input that is not what it was.
+    #[error(transparent)]
+    Changed(#[from] Changed),
     #[error("{}: another run is writing it; wait for that to end", path.display())]
     Busy { path: PathBuf },
     #[error("{}: {needed} are needed ({} bytes), and {free} are free on that disk", path.display(), needed.0)]
@@ -106,8 +110,9 @@ impl<'a> Partial<'a> {
             source,
         };
         self.file.sync_all().map_err(io)?;
-        // Someone may have made the target meanwhile.
+        // Someone may have made the target meanwhile, or changed what it was made from.
         check(self.destination)?;
+        self.destination.inputs.check()?;
         fs::rename(&self.path, target).map_err(io)?;
         self.committed = true;
         sync_name(target);
@@ -136,14 +141,10 @@ fn check(destination: &Destination<'_>) -> Result<(), OutputError> {
     let Ok(there) = fs::symlink_metadata(path) else {
         return Ok(());
     };
-    if let Some(input) = destination
-        .inputs
-        .iter()
-        .find(|input| same_file(path, input))
-    {
+    if let Some(input) = destination.inputs.same_as(path) {
         return Err(OutputError::OwnInput {
             path: path.to_owned(),
-            input: input.clone(),
+            input: input.to_owned(),
         });
     }
     if there.is_dir() {
@@ -186,16 +187,6 @@ pub(super) fn directory(path: &Path) -> &Path {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
-}
-
-/// Whether two names lead to one file.
-fn same_file(a: &Path, b: &Path) -> bool {
-    #[cfg(unix)]
-    if let (Ok(a), Ok(b)) = (fs::metadata(a), fs::metadata(b)) {
-        use std::os::unix::fs::MetadataExt;
-        return (a.dev(), a.ino()) == (b.dev(), b.ino());
-    }
-    matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Whether the open file (or directory) still has this name.

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::checkpoint::{Checkpoint, Kind, RawConfig};
+use crate::foreign::Foreign;
 use crate::gguf;
 use crate::model::ModelSpec;
 use crate::report::table::{Align, Table};
@@ -104,18 +105,18 @@ pub fn text(checkpoint: &Checkpoint, model: &ModelSpec, kind: Option<&Kind>) -> 
         &mut out,
         format_args!(
             "{}: {}, {} parameters in {}{}",
-            model.name,
-            model.architecture,
+            Foreign(&model.name),
+            Foreign(&model.architecture),
             count(model.parameters),
             counted(model.tensors.len(), "tensor", "tensors"),
             shape(model),
         ),
     );
     if let Some(kind) = kind {
-        line(&mut out, format_args!("it {kind}"));
+        line(&mut out, format_args!("it {}", Foreign(&kind.to_string())));
     }
     if let Some(now) = &model.prequantized {
-        line(&mut out, format_args!("quantized as {now}"));
+        line(&mut out, format_args!("quantized as {}", Foreign(now)));
     }
     for tower in &model.towers {
         let parameters = count(tower.parameters);
@@ -123,7 +124,8 @@ pub fn text(checkpoint: &Checkpoint, model: &ModelSpec, kind: Option<&Kind>) -> 
             &mut out,
             format_args!(
                 "beside the text model: {}, {parameters} parameters, {}",
-                tower.name, tower.bytes
+                Foreign(&tower.name),
+                tower.bytes
             ),
         );
     }
@@ -133,7 +135,10 @@ pub fn text(checkpoint: &Checkpoint, model: &ModelSpec, kind: Option<&Kind>) -> 
             .file_name()
             .map(|name| name.to_string_lossy())
             .unwrap_or_default();
-        line(&mut out, format_args!("file: {name}, {}", file.bytes));
+        line(
+            &mut out,
+            format_args!("file: {}, {}", Foreign(&name), file.bytes),
+        );
     }
     let mut table = Table::new([
         ("tensor", Align::Left),

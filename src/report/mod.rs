@@ -12,6 +12,7 @@ pub mod validate;
 use std::fmt::Write;
 
 use crate::device::{Choice, DeviceProfile, HOST, L4tRelease, PowerMode};
+use crate::foreign::{self, Foreign};
 
 /// A count with a unit prefix and three figures: `596 M`, `8.03 B`.
 pub fn count(n: u64) -> String {
@@ -66,7 +67,7 @@ pub fn json(value: &impl serde::Serialize) -> String {
     let mut text =
         serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("\"{error}\""));
     text.push('\n');
-    text
+    foreign::json(&text)
 }
 
 /// What is planned for and why, in a line: `Jetson Orin Nano 8GB Super, 25W in force: this machine`.
@@ -99,6 +100,7 @@ pub(crate) fn place(
 pub(crate) fn wrapped(text: &mut String, words: &str) {
     const WIDTH: usize = 80;
     let mut used = 0;
+    let words = Foreign(words).to_string();
     for (index, word) in words.split(' ').enumerate() {
         let length = word.chars().count();
         if index > 0 && used + 1 + length > WIDTH {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{count, line, rounded, seconds};
 use crate::dtype::{Dtype, elements};
+use crate::foreign::Foreign;
 use crate::model::ModelSpec;
 use crate::quantize::blocks::Deviation;
 use crate::quantize::directory::Weight;
@@ -242,9 +243,10 @@ pub fn text(report: &Report<'_>) -> String {
     line(
         &mut out,
         format_args!(
-            "{file} {verb} {} ({}, {} parameters) as {}: {} ({} bytes) from {}, {:.2} bits per weight",
-            report.model.name,
-            report.model.architecture,
+            "{} {verb} {} ({}, {} parameters) as {}: {} ({} bytes) from {}, {:.2} bits per weight",
+            Foreign(&file),
+            Foreign(&report.model.name),
+            Foreign(&report.model.architecture),
             count(report.weights()),
             report.scheme.name,
             report.file_bytes,
@@ -268,7 +270,7 @@ pub fn text(report: &Report<'_>) -> String {
         );
     }
     for note in &report.notes {
-        line(&mut out, format_args!("note: {}", note.text()));
+        line(&mut out, format_args!("note: {}", Foreign(&note.text())));
     }
     out
 }

@@ -1,5 +1,7 @@
 //! Aligned columns for a terminal and the same rows as Markdown.
 
+use crate::foreign::{self, Foreign};
+
 /// How a column stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
@@ -29,10 +31,11 @@ impl Table {
         }
     }
 
-    /// Adds a row, one cell per column.
+    /// Adds a row, one cell per column. A cell may repeat a foreign name.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         debug_assert_eq!(N, self.columns.len(), "a cell per column");
-        self.rows.push(cells.into());
+        self.rows
+            .push(cells.map(|cell| Foreign(&cell).to_string()).into());
     }
 
     /// Columns two spaces apart, every line indented by `indent`, without trailing space.
@@ -69,7 +72,7 @@ impl Table {
             format!(
                 "| {} |\n",
                 cells
-                    .map(|cell| cell.replace('|', "\\|"))
+                    .map(foreign::markdown_cell)
                     .collect::<Vec<_>>()
                     .join(" | ")
             )

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::table::{Align, Table};
 use super::{line, rate, rounded, seconds, wrapped};
+use crate::foreign::Foreign;
 use crate::model::ModelSpec;
 use crate::plan::fit::Target;
 use crate::plan::speed::Spread;
@@ -288,9 +289,11 @@ pub fn text(report: &Report<'_>) -> String {
                     "kept in {path} as disturbed ({why}): it counts while there is no other"
                 ),
             };
-            line(&mut out, format_args!("{said}"));
+            line(&mut out, format_args!("{}", Foreign(&said)));
         }
-        Some(Saved::Not { why }) => line(&mut out, format_args!("not kept: {why}")),
+        Some(Saved::Not { why }) => {
+            line(&mut out, format_args!("not kept: {}", Foreign(why)));
+        }
     }
     out
 }
@@ -336,11 +339,8 @@ fn told(out: &mut String, report: &Report<'_>, measured: &Measured) {
     out.push('\n');
     if !measured.text.is_empty() {
         let shown: String = measured.text.chars().take(400).collect();
-        let shown: String = shown
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        wrapped(out, &format!("  > {}", shown.trim()));
+        let words: Vec<&str> = shown.split_whitespace().collect();
+        wrapped(out, &format!("  > {}", words.join(" ")));
         out.push('\n');
     }
 }

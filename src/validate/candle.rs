@@ -13,7 +13,7 @@ use super::{Prompt, Request};
 use crate::checkpoint::Checkpoint;
 
 use crate::decode::{
-    self, DecodeError, Engine, LoadOptions, Message, Model, Tokenizer, greedy, threads,
+    self, DecodeError, Engine, LoadOptions, Message, Model, Renderer, Tokenizer, greedy, threads,
 };
 use crate::model::ModelSpec;
 
@@ -35,12 +35,20 @@ struct Timed {
 pub(super) fn measure(
     (checkpoint, spec): (&Checkpoint, &ModelSpec),
     engine: Engine,
+    renderer: &Renderer,
     request: &Request,
     cancel: &AtomicBool,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Measured, ValidateError> {
     let tokenizer = Tokenizer::read(checkpoint);
-    let prompt = prompt(checkpoint, &tokenizer, spec, request)?;
+    let chat = |tokenizer: &Tokenizer, message| {
+        let rendered = decode::prompt(checkpoint, tokenizer, &[message], renderer, cancel);
+        rendered.map_err(|error| match error {
+            DecodeError::Cancelled => ValidateError::Cancelled,
+            error => error.into(),
+        })
+    };
+    let prompt = prompt(&tokenizer, spec, request, &chat)?;
     let options = LoadOptions {
         context: request.context,
         kv_type: request.kv_type,
@@ -94,10 +102,10 @@ pub(super) fn measure(
 
 /// The ids of the prompt. Plain words need no tokenizer: without one, ids stand in their place.
 fn prompt(
-    checkpoint: &Checkpoint,
     tokenizer: &Result<Tokenizer, DecodeError>,
     spec: &ModelSpec,
     request: &Request,
+    chat: &dyn Fn(&Tokenizer, Message) -> Result<String, ValidateError>,
 ) -> Result<Vec<u32>, ValidateError> {
     let text = request.prompt.text(0);
     let ids = match (tokenizer, &request.prompt) {
@@ -113,7 +121,7 @@ fn prompt(
                 role,
                 content: text,
             };
-            tokenizer.encode(&decode::prompt(checkpoint, tokenizer, &[message])?, true)?
+            tokenizer.encode(&chat(tokenizer, message)?, true)?
         }
         (Ok(tokenizer), Prompt::Text(_)) => tokenizer.encode(&text, true)?,
         (Ok(tokenizer), Prompt::Words(count)) => {

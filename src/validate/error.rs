@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::foreign::Foreign;
+
 /// Why there is no measurement.
 #[derive(Debug, thiserror::Error)]
 pub enum ValidateError {
@@ -141,11 +143,7 @@ pub enum ValidateError {
 /// Foreign text on one line, at most 300 characters.
 pub(super) fn one_line(text: &str) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut line: String = words
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(300)
-        .collect();
+    let mut line: String = Foreign(&words).to_string().chars().take(300).collect();
     if line.is_empty() {
         line.push_str("no message");
     }

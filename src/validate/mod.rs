@@ -27,7 +27,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::checkpoint::Checkpoint;
-use crate::decode::Engine;
+use crate::decode::{Engine, Renderer};
 use crate::device;
 use crate::dtype::Dtype;
 use crate::model::ModelSpec;
@@ -93,6 +93,8 @@ pub enum Backend<'a> {
         spec: &'a ModelSpec,
         /// What computes.
         engine: Engine,
+        /// What renders its chat template.
+        renderer: &'a Renderer,
     },
     /// llama.cpp's llama-bench.
     LlamaBench {
@@ -145,7 +147,11 @@ pub fn measure(
             checkpoint,
             spec,
             engine,
-        } => candle::measure((checkpoint, spec), engine, request, cancel, progress),
+            renderer,
+        } => {
+            let model = (checkpoint, spec);
+            candle::measure(model, engine, renderer, request, cancel, progress)
+        }
         Backend::LlamaBench { program, model } => {
             let mut started = |pid| watch.follow(pid);
             llama_bench::measure(program, model, request, cancel, progress, &mut started)

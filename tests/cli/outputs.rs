@@ -205,3 +205,62 @@ fn there_are_no_colours_where_nobody_sees_them() {
         assert!(!plain.out.contains('\u{1b}'), "{words}");
     }
 }
+
+#[test]
+fn no_report_takes_the_place_of_a_model() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let fixture = "fixtures/qwen3-0.6b-Q4_K_M.header.gguf";
+    for name in ["m.header.gguf", "other.gguf"] {
+        fs::copy(fixture, at(name)).unwrap();
+    }
+    fs::hard_link(at("m.header.gguf"), at("hard.txt")).unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("m.header.gguf", at("soft.txt")).unwrap();
+    fs::write(at("tokenizer.json"), "{\"model\": {}}").unwrap();
+    let before = fs::read(fixture).unwrap();
+    let model = at("m.header.gguf");
+    for flag in ["--output", "--save"] {
+        for name in [
+            "m.header.gguf",
+            "other.gguf",
+            "hard.txt",
+            "soft.txt",
+            "tokenizer.json",
+        ] {
+            let run = run_with(&format!("fit {flag}"), &[&at(name), &model]);
+            assert_error(&run, &[name]);
+        }
+    }
+    assert_eq!(fs::read(&model).unwrap(), before);
+    assert_eq!(fs::read(at("other.gguf")).unwrap(), before);
+    assert_eq!(fs::read(at("tokenizer.json")).unwrap(), b"{\"model\": {}}");
+
+    // A directory's configuration, and two outputs of one name.
+    let config = directory.path().join("config");
+    fs::create_dir(&config).unwrap();
+    fs::copy(
+        "fixtures/qwen3-0.6b/config.json",
+        config.join("config.json"),
+    )
+    .unwrap();
+    let run = run_with("fit --output", &[&config.join("config.json"), &config]);
+    assert_error(&run, &["config.json", "which is read"]);
+    let report = at("report.json");
+    let words = format!("fit --save {} --output", report.display());
+    assert_error(&run_with(&words, &[&report, &model]), &["two outputs"]);
+    assert!(!report.exists());
+
+    // A prediction and a report of ours are replaced.
+    for _ in 0..2 {
+        assert_eq!(run_with("fit --save", &[&report, &model]).code, 0);
+        assert_eq!(
+            run_with("fit --output", &[&at("report.txt"), &model]).code,
+            0
+        );
+    }
+    let check = run_with("fit --check", &[&report, &model]);
+    assert_eq!(check.code, 0, "{}", check.out);
+    let words = format!("fit --check {} --output", report.display());
+    assert_error(&run_with(&words, &[&report, &model]), &["which is read"]);
+}

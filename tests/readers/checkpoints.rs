@@ -284,7 +284,7 @@ fn foreign_text_in_a_message_stays_on_its_line() {
         build::directory(&[("m.gguf", &gguf(&[], &[tensor(&name, &[8], 99, 0)], 32))]);
     let message = open(&directory).unwrap_err();
     assert!(
-        message.contains("m.gguf: tensor `a\u{fffd}") && message.contains("newest"),
+        message.contains("m.gguf: tensor `a\\n\\u{1b}") && message.contains("newest"),
         "{message}"
     );
     assert!(

@@ -12,9 +12,9 @@ use self::place::place;
 use self::tried::{Otherwise, Tried};
 use super::args::{BackendId, BoardArgs, PlainFormat, ValidateArgs};
 use super::fit::{Board, header, open, open_device, wanted};
-use super::{Outcome, date, print, progress, settings};
+use super::{Outcome, date, progress, settings, show};
 use crate::checkpoint::Checkpoint;
-use crate::decode::Engine;
+use crate::decode::{Engine, Renderer};
 use crate::device;
 use crate::model::ModelSpec;
 use crate::plan::candidates::{Wanted, candidates};
@@ -36,7 +36,10 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
     let target = board.target(None);
     let candidate = candidate(args, &checkpoint, &model, &board.runtime)?;
     let workload = workload(args, &model);
-    let backend = place.backend(&checkpoint, &model, &board.runtime);
+    let renderer = Renderer {
+        program: std::env::current_exe().context("this program does not know its own place")?,
+    };
+    let backend = place.backend(&checkpoint, &model, &board.runtime, &renderer);
     let tried = Tried {
         args,
         model: &model,
@@ -54,7 +57,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         saved: None,
     };
     if backend.starts_the_model() && !asked.fits() {
-        print(&shown(args, &report))?;
+        show(&shown(args, &report))?;
         return Ok(Outcome::No);
     }
     // What cannot be kept is said before minutes are spent on it, and measured all the same.
@@ -101,7 +104,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         comparison: &comparison,
         checks: &checks,
     };
-    print(&shown(args, &report))?;
+    show(&shown(args, &report))?;
     Ok(match comparison.within() {
         true => Outcome::Yes,
         false => Outcome::No,

@@ -6,10 +6,10 @@ use anyhow::{Context, bail};
 
 use crate::checkpoint::{Checkpoint, SourceFormat};
 use crate::cli::args::{BackendId, ValidateArgs};
-use crate::decode::Engine;
+use crate::decode::{Engine, Renderer};
 use crate::device;
+use crate::foreign;
 use crate::model::ModelSpec;
-use crate::report;
 use crate::runtime::{RuntimeProfile, profile};
 use crate::scheme::{Container, Scheme};
 use crate::validate::{self, Backend};
@@ -40,6 +40,7 @@ impl Place {
         checkpoint: &'a Checkpoint,
         spec: &'a ModelSpec,
         runtime: &RuntimeProfile,
+        renderer: &'a Renderer,
     ) -> Backend<'a> {
         match self {
             Place::Here { program: None, .. } => Backend::Candle {
@@ -49,6 +50,7 @@ impl Place {
                     profile::Backend::Cpu => Engine::Cpu,
                     profile::Backend::Cuda => Engine::Cuda,
                 },
+                renderer,
             },
             Place::Here {
                 program: Some(program),
@@ -138,7 +140,7 @@ fn gguf(args: &ValidateArgs, checkpoint: &Checkpoint) -> anyhow::Result<PathBuf>
         bail!(
             "{model} is no GGUF, and --backend {} runs one: make it with `orinplan quantize {} --scheme {scheme} --output model.gguf`, then `orinplan validate model.gguf`",
             args.backend.name(),
-            report::fit::shell_path(model)
+            foreign::shell_path(model)
         );
     }
     let file = checkpoint

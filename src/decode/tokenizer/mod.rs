@@ -7,15 +7,16 @@
 
 mod bytes;
 mod merge;
+mod special;
 mod split;
 
 use std::collections::HashMap;
 
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::{self, Metadata, Value};
-use crate::units::counted;
 
 use super::DecodeError;
+use special::Special;
 use split::Splitter;
 
 /// The mark that SentencePiece puts in place of a blank.
@@ -55,8 +56,8 @@ pub struct Tokenizer {
     kinds: Vec<Kind>,
     ids: HashMap<String, u32>,
     model: Model,
-    /// Control and user-defined tokens, the longest first.
-    special: Option<regex::Regex>,
+    /// Control and user-defined tokens.
+    special: Special,
     begin: Option<u32>,
     add_begin: bool,
     add_end: bool,
@@ -138,7 +139,7 @@ impl Tokenizer {
         }
         ends.extend(ENDS.iter().filter_map(|name| ids.get(*name)));
         Ok(Tokenizer {
-            special: special(&texts, &kinds)?,
+            special: Special::new(&texts, &kinds),
             begin: source.id("tokenizer.ggml.bos_token_id", texts.len())?,
             add_begin: metadata
                 .bool("tokenizer.ggml.add_bos_token")?
@@ -186,17 +187,20 @@ impl Tokenizer {
     fn parts<'t>(&self, text: &'t str, special: bool) -> Vec<(&'t str, Option<u32>)> {
         let mut parts = Vec::new();
         let mut from = 0;
-        let found = self
-            .special
-            .iter()
-            .flat_map(|special| special.find_iter(text));
-        for found in found {
-            let id = self.ids.get(found.as_str()).copied();
+        let mut at = 0;
+        while at < text.len() {
+            let rest = text.get(at..).unwrap_or_default();
+            let Some(name) = self.special.longest(rest, &self.texts) else {
+                at += rest.chars().next().map_or(1, char::len_utf8);
+                continue;
+            };
+            let id = self.ids.get(name).copied();
             let kind = id.and_then(|id| self.kinds.get(id as usize));
             if special || kind == Some(&Kind::UserDefined) {
-                parts.push((text.get(from..found.start()).unwrap_or_default(), id));
-                from = found.end();
+                parts.push((text.get(from..at).unwrap_or_default(), id));
+                from = at + name.len();
             }
+            at += name.len();
         }
         parts.push((text.get(from..).unwrap_or_default(), None));
         parts
@@ -302,28 +306,6 @@ impl Tokenizer {
     pub fn is_empty(&self) -> bool {
         self.texts.is_empty()
     }
-}
-
-/// One expression for all tokens that are found before the text is split.
-fn special(texts: &[String], kinds: &[Kind]) -> Result<Option<regex::Regex>, DecodeError> {
-    let is_special = |kind: &Kind| matches!(kind, Kind::Control | Kind::UserDefined);
-    let tokens = texts.iter().zip(kinds);
-    let found = tokens.filter(|(text, kind)| is_special(kind) && !text.is_empty());
-    let mut names: Vec<&str> = found.map(|(text, _)| text.as_str()).collect();
-    if names.is_empty() {
-        return Ok(None);
-    }
-    names.sort_by_key(|name| std::cmp::Reverse(name.len()));
-    let escaped: Vec<String> = names.iter().map(|name| regex::escape(name)).collect();
-    let built = regex::RegexBuilder::new(&escaped.join("|"))
-        .size_limit(1 << 28)
-        .build();
-    built.map(Some).map_err(|error| DecodeError::Tokenizer {
-        what: format!(
-            "its {} cannot be searched for: {error}",
-            counted(names.len(), "special token", "special tokens")
-        ),
-    })
 }
 
 /// Where the lists come from.

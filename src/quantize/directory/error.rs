@@ -54,7 +54,7 @@ pub enum DirectoryError {
         found: Vec<u64>,
         expected: Vec<u64>,
     },
-    #[error("{}: is not replaced, because it holds `{}`, which no model directory has; choose another output", path.display(), one_line(entry))]
+    #[error("{}: is not replaced, because it holds {}; choose another output", path.display(), one_line(entry))]
     NotAModel { path: PathBuf, entry: String },
     #[error("{}: is where the input lies; choose another output", path.display())]
     OwnInput { path: PathBuf },

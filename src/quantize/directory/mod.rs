@@ -20,9 +20,10 @@ pub use error::DirectoryError;
 pub use layout::{Prediction, SHARD_BYTES, Shard, predict, predict_shards};
 
 use super::packed::Files;
-use super::{Note, Progress, Tally};
+use super::{Note, OutputError, Progress, Tally};
 use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat};
 use crate::dtype::Dtype;
+use crate::inputs::Inputs;
 use crate::model::{Logical, ModelSpec};
 use crate::scheme::{Container, Reason, Scheme, StoredWeight};
 use crate::units::Bytes;
@@ -136,6 +137,14 @@ impl<'a> Job<'a> {
         self.plan.file_bytes() + texts.chain(carried).sum()
     }
 
+    /// Whether a directory of this kind may hold a file or folder of this name.
+    fn may_hold(&self, name: &str) -> bool {
+        let top = |path: &str| path.split('/').next() == Some(name);
+        let weights = name.starts_with("model") && name.ends_with(".safetensors");
+        let texts = ["config.json", "model.safetensors.index.json"].contains(&name);
+        weights || texts || self.carried.iter().any(|file| top(&file.name))
+    }
+
     /// What [`write()`] would write.
     pub fn planned(&self) -> Summary {
         self.summary(&[])
@@ -167,7 +176,7 @@ impl<'a> Job<'a> {
 /// It is made beside `output` under the name `NAME.orinplan-partial` and renamed when all of it is on
 /// the disk. On an error, or once `cancel` is true, that is removed; one that stays behind when
 /// the process is killed is removed by the next run. `overwrite` lets it replace a model's directory
-/// that is there already; at least one thread encodes.
+/// that is there already; `inputs` must not change meanwhile; at least one thread encodes.
 ///
 /// # Errors
 /// [`DirectoryError`]: a target that is there (or is no model's directory, or holds the input), a
@@ -176,13 +185,14 @@ pub fn write(
     job: &Job<'_>,
     output: &Path,
     overwrite: bool,
+    inputs: &Inputs,
     threads: usize,
     cancel: &AtomicBool,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Summary, DirectoryError> {
     let files = Files::open(job.checkpoint)?;
     let sources = encode::open(job.checkpoint, &files, job.model, &job.plan)?;
-    let partial = target::Partial::create(output, job.checkpoint, overwrite, job.bytes())?;
+    let partial = target::Partial::create(output, job, overwrite)?;
     let tallies = encode::run(
         &sources,
         &job.plan,
@@ -195,6 +205,7 @@ pub fn write(
         partial.write(name, text)?;
     }
     carry::over(&job.carried, partial.path())?;
+    inputs.check().map_err(OutputError::from)?;
     partial.commit()?;
     Ok(job.summary(&tallies))
 }

@@ -5,8 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::Job;
 use super::error::DirectoryError;
-use crate::checkpoint::Checkpoint;
+use crate::input;
 use crate::quantize::OutputError;
 use crate::quantize::output::{SUFFIX, check_space, directory, is_at, lock, sync_name};
 use crate::units::Bytes;
@@ -25,12 +26,11 @@ pub(super) struct Partial {
 
 impl Partial {
     /// Checks the target, cleans up what a killed run left, and makes an empty directory on a disk
-    /// that has room for `bytes`.
+    /// that has room for all of `job`.
     pub(super) fn create(
         target: &Path,
-        checkpoint: &Checkpoint,
+        job: &Job<'_>,
         overwrite: bool,
-        bytes: Bytes,
     ) -> Result<Partial, DirectoryError> {
         let Some(name) = target.file_name() else {
             return Err(place(target, "it has no name"));
@@ -57,11 +57,11 @@ impl Partial {
             fs::rename(&partial.old, target).map_err(|e| failed(target, e))?;
         }
         if fs::symlink_metadata(target).is_ok() {
-            check_replaced(target, checkpoint, overwrite)?;
+            check_replaced(target, job, overwrite)?;
         }
         remove(&partial.old)?;
         empty(&partial.path)?;
-        check_space(target, bytes)?;
+        check_space(target, job.bytes())?;
         Ok(partial)
     }
 
@@ -108,14 +108,12 @@ impl Drop for Partial {
     }
 }
 
-/// Only a model's directory is replaced, and never one that the input is in.
-fn check_replaced(
-    target: &Path,
-    checkpoint: &Checkpoint,
-    overwrite: bool,
-) -> Result<(), DirectoryError> {
+/// Only what such a job writes is replaced: a quantized model's directory with nothing else in it, and
+/// never one that the input is in.
+fn check_replaced(target: &Path, job: &Job<'_>, overwrite: bool) -> Result<(), DirectoryError> {
     let path = target.to_owned();
     let real = fs::canonicalize(target).map_err(|e| failed(target, e))?;
+    let checkpoint = job.checkpoint;
     let inputs = checkpoint.files.iter().map(|f| f.path.as_path());
     let inputs = inputs.chain(checkpoint.directory.as_deref());
     // Both where an input is called and where its links lead.
@@ -139,18 +137,27 @@ fn check_replaced(
     for entry in fs::read_dir(target).map_err(|e| failed(target, e))? {
         let entry = entry.map_err(|e| failed(target, e))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let is_folder = entry.file_type().is_ok_and(|t| t.is_dir());
-        if is_folder && name != "additional_chat_templates" {
-            return Err(DirectoryError::NotAModel { path, entry: name });
+        if !job.may_hold(&name) {
+            let entry = format!("`{name}`, which is not written there");
+            return Err(DirectoryError::NotAModel { path, entry });
         }
     }
-    match target.join("config.json").is_file() {
+    match is_quantized(&target.join("config.json")) {
         true => Ok(()),
         false => Err(DirectoryError::NotAModel {
             path,
-            entry: "no config.json".to_owned(),
+            entry: "no config.json of a compressed-tensors model".to_owned(),
         }),
     }
+}
+
+/// Whether a configuration says that its weights are packed as this program packs them.
+fn is_quantized(config: &Path) -> bool {
+    const LIMIT: Bytes = Bytes(16 << 20);
+    let text = input::read_text(config, LIMIT).unwrap_or_default();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    json.pointer("/quantization_config/quant_method")
+        .is_some_and(|method| method == "compressed-tensors")
 }
 
 /// Makes the unfinished directory, or takes over one that a killed run left, for this run alone.

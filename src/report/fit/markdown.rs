@@ -4,10 +4,11 @@ use super::Report;
 use super::advice::advice_text;
 use super::commands::{Block, commands};
 use super::text::{by_power_mode, headline, notes, table};
+use crate::foreign::{fenced, markdown, markdown_sentence};
 use crate::report::{count, line};
 
 /// The report as Markdown.
-pub fn markdown(report: &Report<'_>) -> String {
+pub fn page(report: &Report<'_>) -> String {
     let Report {
         model,
         target,
@@ -21,13 +22,13 @@ pub fn markdown(report: &Report<'_>) -> String {
         &mut out,
         format_args!(
             "## {} on {}\n\n{}.\n\n{} parameters, {}, with {}.\n\n**{}**\n",
-            model.name,
-            target.device.name,
-            report.place(),
+            markdown(&model.name),
+            markdown(&target.device.name),
+            markdown_sentence(&report.place()),
             count(model.parameters),
-            model.architecture,
-            target.runtime.name,
-            headline(report, recommended),
+            markdown(&model.architecture),
+            markdown(&target.runtime.name),
+            markdown_sentence(&headline(report, recommended)),
         ),
     );
     if let Some(modes) = by_power_mode(report) {
@@ -39,7 +40,7 @@ pub fn markdown(report: &Report<'_>) -> String {
         for advice in report.advice {
             line(
                 &mut out,
-                format_args!("1. {}", advice_text(advice, workload)),
+                format_args!("1. {}", markdown_sentence(&advice_text(advice, workload))),
             );
         }
     }
@@ -47,7 +48,7 @@ pub fn markdown(report: &Report<'_>) -> String {
         for Block { title, lines } in commands(report, plan) {
             line(
                 &mut out,
-                format_args!("\n{title}:\n\n```sh\n{}\n```", lines.join("\n")),
+                format_args!("\n{title}:\n\n{}", fenced("sh", &lines.join("\n"))),
             );
         }
     }
@@ -56,7 +57,7 @@ pub fn markdown(report: &Report<'_>) -> String {
         out.push('\n');
     }
     for note in notes {
-        line(&mut out, format_args!("- {note}"));
+        line(&mut out, format_args!("- {}", markdown_sentence(&note)));
     }
     out
 }

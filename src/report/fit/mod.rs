@@ -20,11 +20,10 @@ use crate::units::{Bytes, counted};
 
 pub use check::differences;
 pub use commands::Start;
-pub(crate) use commands::shell_path;
 pub use explain::explain;
 pub use json::{SCHEMA, bound, document};
-pub use markdown::markdown;
-pub use text::text;
+pub use markdown::page as markdown;
+pub use text::{painted, text};
 
 /// Everything a report may say.
 #[derive(Clone, Copy, Debug)]

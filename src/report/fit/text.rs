@@ -13,8 +13,8 @@ const FITS: &str = "FITS";
 const DOES_NOT_FIT: &str = "DOES NOT FIT";
 const REFUSED: &str = "refused";
 
-/// The report for a terminal; `colour` paints the verdict.
-pub fn text(report: &Report<'_>, colour: bool) -> String {
+/// The report for a terminal.
+pub fn text(report: &Report<'_>) -> String {
     let mut out = String::new();
     let Report {
         model,
@@ -33,12 +33,7 @@ pub fn text(report: &Report<'_>, colour: bool) -> String {
     );
     wrapped(&mut out, &title);
     let recommended = fit.recommended();
-    let start = out.len();
     wrapped(&mut out, &headline(report, recommended));
-    if colour {
-        let painted = painted(&out[start..]);
-        out.replace_range(start.., &painted);
-    }
     if let Some(modes) = by_power_mode(report) {
         wrapped(&mut out, &modes);
     }
@@ -72,18 +67,21 @@ pub fn text(report: &Report<'_>, colour: bool) -> String {
     out
 }
 
-/// The headline with its verdict in bold green or red.
-fn painted(headline: &str) -> String {
-    let colours = [(FITS, 32), (DOES_NOT_FIT, 31)];
-    let verdict = colours
-        .into_iter()
-        .find(|(verdict, _)| headline.starts_with(verdict));
-    verdict.map_or(headline.to_owned(), |(verdict, colour)| {
-        format!(
-            "\u{1b}[1;{colour}m{verdict}\u{1b}[0m{}",
-            &headline[verdict.len()..]
-        )
-    })
+/// The report with its verdict in bold green or red.
+pub fn painted(report: &str) -> String {
+    let verdicts = [(FITS, 32), (DOES_NOT_FIT, 31)].into_iter();
+    let begun = verdicts.filter_map(|(verdict, colour)| {
+        // No name begins a line: they are escaped, and lines that were broken are indented.
+        let at = report.find(&format!("\n{verdict} "))? + 1;
+        Some((at, verdict, colour))
+    });
+    begun
+        .min()
+        .map_or(report.to_owned(), |(at, verdict, colour)| {
+            let (before, rest) = report.split_at(at);
+            let rest = &rest[verdict.len()..];
+            format!("{before}\u{1b}[1;{colour}m{verdict}\u{1b}[0m{rest}")
+        })
 }
 
 /// The verdict in one sentence.

@@ -2,9 +2,9 @@
 //! reason.
 
 use super::super::Report;
-use super::shell::{path, quoted};
 use super::{Block, names};
 use crate::checkpoint::{Origin, RawConfig, SourceFormat};
+use crate::foreign::{shell, shell_path};
 use crate::plan::Plan;
 use crate::quantize::Readiness;
 use crate::scheme::{Container, Rules};
@@ -54,8 +54,8 @@ pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
         }
     };
     let projector = names::new_projector(report).map(|out| {
-        let from = path(&names::directory(report));
-        let line = format!("{CONVERTER} {from} --mmproj --outfile {}", path(&out));
+        let from = shell_path(&names::directory(report));
+        let line = format!("{CONVERTER} {from} --mmproj --outfile {}", shell_path(&out));
         Block::new(
             "Make the projector, which llama.cpp's converter alone writes",
             vec![line],
@@ -73,7 +73,7 @@ pub(super) fn quantize(
 ) -> String {
     let mut line = format!(
         "orinplan quantize {} --scheme {scheme}",
-        path(report.checkpoint.origin.text())
+        shell_path(report.checkpoint.origin.text())
     );
     let rules = Rules::ALL
         .iter()
@@ -85,7 +85,7 @@ pub(super) fn quantize(
     if requantizes {
         line.push_str(" --allow-requantize");
     }
-    line.push_str(&format!(" --output {}", path(output)));
+    line.push_str(&format!(" --output {}", shell_path(output)));
     line
 }
 
@@ -93,7 +93,7 @@ pub(super) fn quantize(
 fn tokenizer(report: &Report<'_>) -> Option<String> {
     let files = "tokenizer.json tokenizer_config.json";
     if let Origin::Hub(id) = &report.checkpoint.origin {
-        return Some(format!("hf download {} {files}", quoted(id)));
+        return Some(format!("hf download {} {files}", shell(id)));
     }
     let RawConfig::HuggingFace(config) = &report.checkpoint.config else {
         return None;
@@ -104,23 +104,23 @@ fn tokenizer(report: &Report<'_>) -> Option<String> {
         word.starts_with(|c: char| c.is_ascii_alphanumeric()) && word.chars().all(plain)
     };
     let (owner, name) = id.split_once('/')?;
-    let directory = path(&names::directory(report));
+    let directory = shell_path(&names::directory(report));
     (is_word(owner) && is_word(name))
         .then(|| format!("hf download {id} {files} --local-dir {directory}"))
 }
 
 fn with_llama_cpp(report: &Report<'_>, scheme: &str) -> Vec<String> {
     let quantize = |from: &str| {
-        let to = path(&names::new_gguf(report, scheme));
+        let to = shell_path(&names::new_gguf(report, scheme));
         format!(
             "llama-quantize {} {to} {}",
-            path(from),
+            shell_path(from),
             scheme.to_uppercase()
         )
     };
     let convert = |out_type: &str| {
-        let out = path(&names::new_gguf(report, out_type));
-        let from = path(&names::directory(report));
+        let out = shell_path(&names::new_gguf(report, out_type));
+        let from = shell_path(&names::directory(report));
         format!("{CONVERTER} {from} --outtype {out_type} --outfile {out}")
     };
     match (report.checkpoint.format, scheme) {

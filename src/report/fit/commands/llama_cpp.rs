@@ -1,9 +1,9 @@
 //! llama-server and llama-bench, as the build at hand takes them.
 
 use super::super::Report;
-use super::shell::path;
 use super::{Block, names};
 use crate::dtype::Dtype;
+use crate::foreign::shell_path;
 use crate::plan::Plan;
 use crate::scheme::Container;
 
@@ -24,9 +24,9 @@ fn server_with(report: &Report<'_>, plan: &Plan, place: &str) -> Vec<Block> {
     };
     let workload = report.workload;
     let projector = names::projector(report);
-    let projector = projector.map(|file| format!("--mmproj {}", path(&file)));
+    let projector = projector.map(|file| format!("--mmproj {}", shell_path(&file)));
     let words = [
-        Some(format!("llama-server -m {}", path(&file))),
+        Some(format!("llama-server -m {}", shell_path(&file))),
         Some(format!("-c {} {place}", workload.context)),
         Some(format!("-np {} -ub {}", workload.parallel, workload.ubatch)),
         Some(format!("-fa {}", on_off(workload.flash_attention))),
@@ -45,7 +45,7 @@ pub(super) fn bench(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
     let workload = report.workload;
     let prompt = workload.prompt_tokens;
     let words = [
-        Some(format!("llama-bench -m {}", path(&file))),
+        Some(format!("llama-bench -m {}", shell_path(&file))),
         Some(format!("-p {prompt} -n 128 -d 0,{prompt} -ngl 99")),
         Some(format!("-ub {}", workload.ubatch)),
         Some(format!("-fa {}", u8::from(workload.flash_attention))),

@@ -6,13 +6,11 @@ mod llama_cpp;
 mod names;
 mod ollama;
 mod others;
-mod shell;
 mod vllm;
-
-pub(crate) use shell::path as shell_path;
 
 use super::Report;
 use crate::checkpoint::Origin;
+use crate::foreign::shell;
 use crate::plan::Plan;
 use crate::quantize::Readiness;
 use crate::runtime::Version;
@@ -85,7 +83,7 @@ fn download(report: &Report<'_>) -> Vec<Block> {
     let Origin::Hub(id) = &report.checkpoint.origin else {
         return Vec::new();
     };
-    let line = format!("hf download {}", shell::quoted(id));
+    let line = format!("hf download {}", shell(id));
     vec![Block::new(
         "Get the weights, then ask again for how to run them",
         vec![line],

@@ -1,9 +1,9 @@
 //! Ollama: a Modelfile of its own name, which replaces none that is there, and a model of its own name.
 
 use super::super::Report;
-use super::shell::{path, quoted};
 use super::{Block, names};
 use crate::dtype::Dtype;
+use crate::foreign::{is_one_line, shell, shell_path};
 use crate::plan::Plan;
 use crate::scheme::Container;
 
@@ -16,7 +16,7 @@ pub(super) fn create(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
     let split = plan.assignment.is_stored() && report.checkpoint.files.len() - projectors > 1;
     let from = from(report, plan);
     // A line break would be another instruction.
-    let sayable = from.iter().all(|from| !from.contains(char::is_control));
+    let sayable = from.iter().all(|from| is_one_line(from));
     let loadable = plan.assignment.container == Container::Gguf
         && dtype == workload.type_v
         && CACHE_TYPES.contains(&dtype)
@@ -27,14 +27,14 @@ pub(super) fn create(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
     }
     // Under a name of its own, so that a tag that was pulled stays as it is.
     let name = format!("{}-orin", tag_name(&names::base(report)));
-    let modelfile = path(&format!("{name}.Modelfile"));
-    let name = quoted(&name);
+    let modelfile = shell_path(&format!("{name}.Modelfile"));
+    let name = shell(&name);
     let context = workload.context / workload.parallel.max(1);
     let instructions = from
         .iter()
         .map(|from| format!("FROM {from}"))
         .chain([format!("PARAMETER num_ctx {context}")]);
-    let instructions: Vec<String> = instructions.map(|line| quoted(&line)).collect();
+    let instructions: Vec<String> = instructions.map(|line| shell(&line)).collect();
     // `set -C` refuses to replace a file; one line, so that nothing goes on with an older one.
     let line = format!(
         "(set -C; printf '%s\\n' {} > {modelfile}) && ollama create {name} -f {modelfile} && ollama run {name}",

@@ -1,8 +1,8 @@
 //! Runtimes with a converter of their own (MLC, TensorRT Edge-LLM), and this program's own decoder.
 
 use super::super::Report;
-use super::shell::path;
 use super::{Block, names};
+use crate::foreign::shell_path;
 use crate::plan::Plan;
 use crate::scheme::Container;
 
@@ -25,8 +25,8 @@ pub(super) fn mlc(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
         _ => "q0f16",
     };
     let workload = report.workload;
-    let from = path(&names::directory(report));
-    let to = path(&format!("{}-{quantization}-MLC", names::base(report)));
+    let from = shell_path(&names::directory(report));
+    let to = shell_path(&format!("{}-{quantization}-MLC", names::base(report)));
     let architecture = report.model.architecture.as_str();
     let conversation = CONVERSATIONS
         .iter()
@@ -55,13 +55,13 @@ pub(super) fn tensorrt_edge_llm(report: &Report<'_>, plan: &Plan) -> Vec<Block> 
     const BUILT: &str = r#""${EDGE_LLM:-$HOME/TensorRT-Edge-LLM}"/build/examples"#;
     let workload = report.workload;
     let name = names::base(report);
-    let given = path(&names::directory(report));
+    let given = shell_path(&names::directory(report));
     let is_int4 = plan.assignment.scheme == "int4";
     let wants_quantizing = is_int4 && !plan.assignment.is_stored();
-    let quantized = path(&format!("{name}-int4_awq"));
+    let quantized = shell_path(&format!("{name}-int4_awq"));
     let (onnx, engine) = (
-        path(&format!("{name}-onnx")),
-        path(&format!("{name}-engine")),
+        shell_path(&format!("{name}-onnx")),
+        shell_path(&format!("{name}-engine")),
     );
     let from = if wants_quantizing { &quantized } else { &given };
     // Keeps the memory low in which a small board builds the engine.
@@ -121,7 +121,7 @@ pub(super) fn candle(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
     let model = model.unwrap_or_else(|| report.checkpoint.origin.text().to_owned());
     let line = format!(
         "orinplan validate {} --context {} --kv-type {} --ubatch {}",
-        path(&model),
+        shell_path(&model),
         workload.context,
         workload.type_k.name().to_lowercase(),
         workload.ubatch,

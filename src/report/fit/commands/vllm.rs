@@ -1,9 +1,9 @@
 //! vLLM: the directory that it serves, and on a Jetson the container that it runs in.
 
 use super::super::Report;
-use super::shell::{path, quoted};
 use super::{Block, gguf, names};
 use crate::checkpoint::Origin;
+use crate::foreign::{shell, shell_path};
 use crate::plan::Plan;
 use crate::scheme::Container;
 
@@ -27,7 +27,7 @@ pub(super) fn serve(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
     let options = options(report, plan);
     if report.target.device.gpu.is_none() {
         let model = model(report, plan);
-        let line = format!("vllm serve {} {options}", path(&model));
+        let line = format!("vllm serve {} {options}", shell_path(&model));
         return vec![Block::new("Run it with vLLM", vec![line])];
     }
     let (mount, model) = mounted(report, plan);
@@ -89,13 +89,13 @@ fn mounted(report: &Report<'_>, plan: &Plan) -> (String, String) {
     let cache = snapshot.and_then(|snapshot| snapshot.ancestors().nth(3));
     match (&report.checkpoint.origin, cache) {
         (Origin::Hub(id), Some(cache)) if !is_made(plan) => {
-            let cache = path(&cache.to_string_lossy());
+            let cache = shell_path(&cache.to_string_lossy());
             let mount = format!(r#""$(realpath {cache})":/root/.cache/huggingface/hub"#);
-            (mount, quoted(id))
+            (mount, shell(id))
         }
         _ => {
-            let mount = format!(r#""$(realpath {})":/model:ro"#, path(&model));
-            let name = quoted(&names::base(report));
+            let mount = format!(r#""$(realpath {})":/model:ro"#, shell_path(&model));
+            let name = shell(&names::base(report));
             (mount, format!("/model --served-model-name {name}"))
         }
     }

@@ -1,0 +1,86 @@
+//! Any bytes as the header of a GGUF file, or behind a first byte as a config.json, planned as `orinplan fit` plans
+//! it: every report is made, or there is an error.
+#![no_main]
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use orinplan::device::{self, DeviceProfile};
+use orinplan::model::{self, Unknown};
+use orinplan::plan::advise::advise;
+use orinplan::plan::candidates::{Header, Wanted, candidates};
+use orinplan::plan::fit::Target;
+use orinplan::plan::{Workload, fit};
+use orinplan::report::{self, fit::Report};
+use orinplan::runtime::{self, RuntimeProfile};
+use orinplan::scheme::Rules;
+use orinplan::{checkpoint, quantize};
+
+/// A folder in memory, of this process alone.
+static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+    let name = format!("orinplan-fuzz-{}", std::process::id());
+    let folder = ["/dev/shm", "/tmp"].map(PathBuf::from);
+    let folder = folder.into_iter().find(|folder| folder.is_dir());
+    let folder = folder.expect("a folder in memory").join(name);
+    fs::create_dir_all(&folder).expect("room for a folder");
+    folder
+});
+
+static BOARD: LazyLock<(DeviceProfile, RuntimeProfile)> = LazyLock::new(|| {
+    let device = device::open("orin-nano-8gb", &FOLDER).expect("a board of ours");
+    (device, runtime::find("llama.cpp").expect("a runtime of ours"))
+});
+
+fuzz_target!(|bytes: &[u8]| {
+    let (name, content) = match bytes.strip_prefix(b"C") {
+        Some(config) => ("config.json", config),
+        None => ("model.header.gguf", bytes),
+    };
+    let path = FOLDER.join(name);
+    fs::write(&path, content).expect("room for a small file");
+    reports(path.to_str().expect("a plain name"));
+});
+
+fn reports(path: &str) -> Option<()> {
+    let checkpoint = checkpoint::open(path).ok()?;
+    let model = model::read(&checkpoint, Unknown::Refuse).ok()?;
+    let (device, runtime) = &*BOARD;
+    let target = Target {
+        device,
+        mode: &device.default_mode,
+        release: None,
+        runtime,
+    };
+    let workload = Workload::default();
+    let metadata = quantize::metadata(&checkpoint, &model, 0);
+    let header = Header {
+        metadata_bytes: metadata.map_or(0, |pairs| orinplan::gguf::metadata_bytes(&pairs).0),
+        incomplete: None,
+    };
+    let wanted = Wanted::All;
+    let rules = Rules::default();
+    let candidates = candidates(&checkpoint, &model, runtime, &wanted, rules, &header).ok()?;
+    let fit = fit(&model, candidates, target, &workload);
+    let advice = advise(&model, &fit, &fit, target, &workload);
+    let report = Report {
+        checkpoint: &checkpoint,
+        model: &model,
+        target,
+        workload: &workload,
+        fit: &fit,
+        advice: &advice,
+    };
+    let document = report::fit::document(&report);
+    let again = serde_json::from_str(&report::json(&document)).expect("valid JSON");
+    assert!(report::fit::differences(&again, &document).is_empty());
+    report::fit::text(&report);
+    report::fit::markdown(&report);
+    if let Some(plan) = fit.plans.first() {
+        report::fit::explain(&report, plan);
+    }
+    report::inspect::text(&checkpoint, &model);
+    report::json(&report::inspect::document(&checkpoint, &model));
+    Some(())
+}

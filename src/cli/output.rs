@@ -1,0 +1,122 @@
+//! Where a report or a saved prediction goes: whole or not at all, and never in the place of a model.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use crate::checkpoint::Checkpoint;
+use crate::inputs::Inputs;
+use crate::quantize;
+
+/// The small files beside weights that are read with them.
+const COMPANIONS: [&str; 12] = [
+    "config.json",
+    "generation_config.json",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.json",
+    "chat_template.jinja",
+];
+
+/// What a run on `checkpoint` reads: weights, the small files beside them, and `others`. Whatever else
+/// lies beside them is kept, but for other models, such as earlier outputs.
+pub(super) fn inputs(checkpoint: &Checkpoint, others: impl IntoIterator<Item = PathBuf>) -> Inputs {
+    let weights = checkpoint.files.iter().map(|file| file.path.clone());
+    let directory = checkpoint.directory.as_deref();
+    let companions = directory.iter().flat_map(|directory| {
+        let paths = COMPANIONS.iter().map(|name| directory.join(name));
+        paths.filter(|path| path.exists())
+    });
+    let beside = directory.map(std::fs::read_dir);
+    let beside = beside.into_iter().flatten().flatten().flatten();
+    let beside = beside
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_none_or(|extension| extension != "gguf"));
+    Inputs::read(weights.chain(companions).chain(others)).keeping(beside)
+}
+
+/// That a text may take this place: nothing is there, or what is no part of a model.
+fn check(path: &Path, inputs: &Inputs) -> anyhow::Result<()> {
+    let shown = path.display();
+    if let Some(input) = inputs.read_as(path) {
+        bail!(
+            "{shown}: is {}, which is read; the output needs a name of its own",
+            input.display()
+        );
+    }
+    match std::fs::metadata(path) {
+        Ok(there) if there.is_file() && is_foreign(path)? => bail!(
+            "{shown}: is there already, and is no report of this program; choose another name, or remove it"
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a file is something else than text, or JSON that this program did not write: weights, a
+/// tokenizer, a configuration.
+fn is_foreign(path: &Path) -> anyhow::Result<bool> {
+    /// The schema of a document stands first in it.
+    const BEGIN: u64 = 4096;
+    let mut begin = Vec::new();
+    let file = std::fs::File::open(path);
+    file.and_then(|file| file.take(BEGIN).read_to_end(&mut begin))
+        .with_context(|| format!("{} is there, and cannot be read", path.display()))?;
+    let text = String::from_utf8_lossy(&begin);
+    let is_json = text.trim_start().starts_with(['{', '[']);
+    let is_ours = text.contains("\"schema\": \"orinplan.");
+    let is_model = ["gguf", "safetensors"].iter().any(|extension| {
+        path.extension()
+            .is_some_and(|found| found.eq_ignore_ascii_case(extension))
+    });
+    Ok(begin.contains(&0) || is_json && !is_ours || is_model)
+}
+
+/// That every one of `paths` may be written, and no two are one file.
+pub(super) fn check_all(paths: &[&Path], inputs: &Inputs) -> anyhow::Result<()> {
+    for (index, path) in paths.iter().enumerate() {
+        check(path, inputs)?;
+        let mut before = paths.iter().take(index);
+        if before.any(|other| crate::inputs::same_file(path, other)) {
+            bail!(
+                "{}: is named for two outputs; give each its own",
+                path.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file whole or not at all: beside its place first, on the disk, then renamed. What is there and is no
+/// regular file, such as `/dev/null`, is written to and never replaced.
+pub(super) fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
+    let shown = path.display();
+    let name = path
+        .file_name()
+        .with_context(|| format!("{shown} is not a file name"))?;
+    let mut partial = name.to_owned();
+    partial.push(format!(".{}.partial", std::process::id()));
+    let partial = path.with_file_name(partial);
+    let is_special = std::fs::metadata(path).is_ok_and(|there| !there.is_file());
+    let written = match is_special {
+        true => std::fs::write(path, text),
+        false => write_synced(&partial, text).and_then(|()| std::fs::rename(&partial, path)),
+    };
+    match &written {
+        Err(_) => drop(std::fs::remove_file(&partial)),
+        Ok(()) => quantize::sync_name(path),
+    }
+    written.with_context(|| format!("cannot write {shown}"))
+}
+
+fn write_synced(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}

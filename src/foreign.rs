@@ -1,0 +1,205 @@
+//! Foreign text (names in files, what servers and other programs say) on its way to a terminal, JSON,
+//! Markdown or a shell: nothing in it moves a cursor, turns the order of letters or begins a line.
+//!
+//! In: any text. Out: text of visible characters, in which the others are written as escapes.
+
+use std::fmt::{self, Display, Write};
+
+/// Whether a character acts instead of being seen: controls, line and paragraph separators, and what
+/// Unicode calls format characters (bidirectional overrides, joiners of no width, marks of byte
+/// order, tags).
+fn acts(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{180e}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Foreign text within a line: `{}` writes it with every acting character escaped.
+pub struct Foreign<'a>(pub &'a str);
+
+impl Display for Foreign<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&escaped(self.0, acts))
+    }
+}
+
+/// `text` with every acting character but the ends of its lines and tabs escaped: for whole reports,
+/// as they are printed.
+pub fn lines(text: &str) -> String {
+    escaped(text, |c| acts(c) && c != '\n' && c != '\t')
+}
+
+fn escaped(text: &str, is: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+/// JSON with the escapes that it leaves out: the same document, of visible characters.
+pub fn json(document: &str) -> String {
+    let mut out = String::with_capacity(document.len());
+    for c in document.chars() {
+        // Outside of strings there are none but the ends of lines.
+        if acts(c) && c != '\n' {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// A foreign name as plain text of Markdown, on one line.
+pub fn markdown(name: &str) -> String {
+    let mut out = String::new();
+    for c in Foreign(name).to_string().chars() {
+        if "\\`*_[]<>|&~#!".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// A sentence of ours that may hold foreign words, for Markdown: without HTML, links or images, on one
+/// line. Code between backticks stays.
+pub fn markdown_sentence(text: &str) -> String {
+    Foreign(text)
+        .to_string()
+        .replace('<', "&lt;")
+        .replace("](", "]\\(")
+}
+
+/// A cell of a Markdown table.
+pub fn markdown_cell(text: &str) -> String {
+    markdown_sentence(text).replace('|', "\\|")
+}
+
+/// `text` as a block of code, in a fence that nothing in it closes.
+pub fn fenced(language: &str, text: &str) -> String {
+    let mut fence = "```".to_owned();
+    while text.contains(&fence) {
+        fence.push('`');
+    }
+    format!("{fence}{language}\n{text}\n{fence}")
+}
+
+/// A word as a POSIX shell reads it: bare where nothing in it is special, else in single quotes; with
+/// acting characters in bash's `$'..'`, which names them.
+pub fn shell(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:+,=@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) && !word.starts_with('-') {
+        return word.to_owned();
+    }
+    if !word.contains(acts) {
+        return format!("'{}'", word.replace('\'', r"'\''"));
+    }
+    let mut out = String::from("$'");
+    for c in word.chars() {
+        match c {
+            '\'' | '\\' => out.extend(['\\', c]),
+            // Two digits each: bash reads no more.
+            c if acts(c) => {
+                for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                    let _ = write!(out, "\\x{byte:02x}");
+                }
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('\'');
+    out
+}
+
+/// A path as a word for the shell that no program takes for a flag.
+pub fn shell_path(path: &str) -> String {
+    match path.starts_with('-') {
+        true => shell(&format!("./{path}")),
+        false => shell(path),
+    }
+}
+
+/// Whether a name can stand on one line of a file that another program reads line by line.
+pub fn is_one_line(name: &str) -> bool {
+    !name.contains(acts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_that_act_are_written_as_escapes() {
+        let name = "a\u{1b}[2J\u{202e}b\n\u{2028}é\u{e0041}\u{feff}\u{85}";
+        let shown = r"a\u{1b}[2J\u{202e}b\n\u{2028}é\u{e0041}\u{feff}\u{85}";
+        assert_eq!(Foreign(name).to_string(), shown);
+        assert_eq!(lines("a\n\tb\u{7f}\r"), "a\n\tb\\u{7f}\\r");
+        assert_eq!(format!("{:<6}|", Foreign("\u{200b}")), "\\u{200b}|");
+        assert_eq!(format!("{:<4}|", Foreign("é")), "é   |");
+    }
+
+    #[test]
+    fn json_stays_the_same_document() {
+        let value = serde_json::json!({ "a\u{202e}": "\u{e0041}\u{1b}\u{7f}\u{2029}é" });
+        let text = json(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(
+            text.contains(r"\u202e") && text.contains(r"\udb40\udc41"),
+            "{text}"
+        );
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+            value
+        );
+        assert_eq!(lines(&text), text);
+    }
+
+    #[test]
+    fn words_are_quoted_where_a_shell_would_split_or_expand_them() {
+        for (word, expected) in [
+            ("Qwen3-0.6B.gguf", "Qwen3-0.6B.gguf"),
+            ("my model.gguf", "'my model.gguf'"),
+            ("$(reboot)", "'$(reboot)'"),
+            ("it's", r"'it'\''s'"),
+            ("-rf", "'-rf'"),
+            ("", "''"),
+            ("a\nb'\\", r"$'a\x0ab\'\\'"),
+            ("\u{202e}a", r"$'\xe2\x80\xaea'"),
+        ] {
+            assert_eq!(shell(word), expected);
+        }
+        assert_eq!(shell_path("-rf"), "./-rf");
+        assert_eq!(shell_path("a"), "a");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_shell_reads_back_the_word() {
+        for word in ["a\nb", "\u{1b}0'\\$x`", "\u{202e}ee", "\u{e0041}1"] {
+            let script = format!("printf %s {}", shell(word));
+            let run = std::process::Command::new("bash")
+                .args(["-c", &script])
+                .output();
+            // Not every system has a bash.
+            if let Ok(run) = run {
+                assert_eq!(String::from_utf8_lossy(&run.stdout), word);
+            }
+        }
+    }
+
+    #[test]
+    fn markdown_shows_names_as_they_are() {
+        assert_eq!(markdown("a|`<b>`\n"), "a\\|\\`\\<b\\>\\`\\\\n");
+        assert_eq!(markdown("Qwen3-0.6B"), "Qwen3-0.6B");
+        let sentence = markdown_sentence("run `ls` <img> ![x](http://y)");
+        assert_eq!(sentence, "run `ls` &lt;img> ![x]\\(http://y)");
+    }
+}

@@ -1,0 +1,166 @@
+//! Names that are meant to act on a terminal, a page or a shell: every command shows them, and none
+//! lets them through.
+
+use std::fs;
+use std::path::Path;
+
+use orinplan::dtype::Dtype;
+use orinplan::gguf::{self, TensorEntry, Value};
+
+use crate::support::{Run, run_with};
+
+/// Clears a screen, turns the order of letters, begins a line, ends a cell and a tag.
+const HOSTILE: &str = "x\u{1b}[2J\u{202e}|`<b>\n\u{2028}y\u{9b}\u{e0041}";
+
+/// A GGUF in which every string is hostile that may be without changing what it is.
+fn write_gguf(path: &Path) {
+    let text = |text: &str| Value::String(text.to_owned());
+    let mut metadata = vec![
+        ("general.architecture".to_owned(), text("llama")),
+        ("general.name".to_owned(), text(HOSTILE)),
+        (HOSTILE.to_owned(), text(HOSTILE)),
+        ("tokenizer.chat_template".to_owned(), text(HOSTILE)),
+        ("tokenizer.ggml.model".to_owned(), text("llama")),
+        ("tokenizer.ggml.pre".to_owned(), text(HOSTILE)),
+        (
+            "llama.attention.layer_norm_rms_epsilon".to_owned(),
+            Value::F32(1e-5),
+        ),
+        ("llama.rope.scaling.type".to_owned(), text(HOSTILE)),
+    ];
+    for (key, value) in [
+        ("context_length", 512),
+        ("embedding_length", 32),
+        ("block_count", 1),
+        ("feed_forward_length", 32),
+        ("attention.head_count", 1),
+        ("attention.head_count_kv", 1),
+    ] {
+        metadata.push((format!("llama.{key}"), Value::U32(value)));
+    }
+    let names = [
+        "token_embd",
+        "output_norm",
+        "blk.0.attn_norm",
+        "blk.0.attn_q",
+        "blk.0.attn_k",
+        "blk.0.attn_v",
+        "blk.0.attn_output",
+        "blk.0.ffn_norm",
+        "blk.0.ffn_gate",
+        "blk.0.ffn_up",
+        "blk.0.ffn_down",
+    ];
+    let mut names: Vec<String> = names.iter().map(|name| format!("{name}.weight")).collect();
+    names.push(format!("blk.0.{HOSTILE}"));
+    let entries: Vec<TensorEntry<'_>> = names
+        .iter()
+        .map(|name| TensorEntry {
+            name,
+            dtype: Dtype::F32,
+            shape: if name.contains("norm") {
+                &[32]
+            } else {
+                &[32, 32]
+            },
+        })
+        .collect();
+    let mut file = Vec::new();
+    gguf::write_header(&mut file, &metadata, &entries).unwrap();
+    file.resize(file.len() + entries.len() * 32 * 32 * 4, 0);
+    fs::write(path, file).unwrap();
+}
+
+/// A directory whose configuration and tokenizer say hostile things.
+fn write_directory(path: &Path) {
+    fs::create_dir(path).unwrap();
+    for file in fs::read_dir("fixtures/tiny-qwen3").unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), path.join(file.file_name())).unwrap();
+    }
+    let config = path.join("config.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+    for key in ["torch_dtype", "_name_or_path", "transformers_version"] {
+        json[key] = HOSTILE.into();
+    }
+    json[HOSTILE] = HOSTILE.into();
+    fs::write(&config, json.to_string()).unwrap();
+    let tokenizer = serde_json::json!({ "tokenizer_class": HOSTILE, "chat_template": HOSTILE });
+    fs::write(path.join("tokenizer_config.json"), tokenizer.to_string()).unwrap();
+    fs::write(path.join("tokenizer.json"), HOSTILE).unwrap();
+}
+
+#[track_caller]
+fn assert_harmless(run: &Run, words: &str) {
+    let acts = |c: char| {
+        c != '\n'
+            && orinplan::foreign::Foreign(c.encode_utf8(&mut [0; 4]))
+                .to_string()
+                .len()
+                > c.len_utf8()
+    };
+    for text in [&run.out, &run.err] {
+        assert!(!text.contains(acts), "{words}: {}", text.escape_debug());
+        // What stands behind the end of a line in the name never begins one.
+        let own_line = |line: &str| line.trim_start().starts_with("y");
+        assert!(!text.lines().any(own_line), "{words}: {text}");
+    }
+}
+
+#[test]
+fn hostile_names_act_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let gguf = folder
+        .path()
+        .join(format!("{}.gguf", HOSTILE.replace('/', "")));
+    let directory = folder.path().join(HOSTILE);
+    write_gguf(&gguf);
+    write_directory(&directory);
+    let missing = folder.path().join(format!("missing-{HOSTILE}"));
+    for model in [&gguf, &directory, &directory.join("config.json"), &missing] {
+        for words in [
+            "fit",
+            "fit --format json",
+            "fit --format markdown",
+            "fit --explain",
+            "fit --explain --format markdown",
+            "fit --scheme all --runtime vllm",
+            "fit --runtime ollama --context 512",
+            "inspect",
+            "inspect --format json",
+            "roofline --scheme q8_0",
+            "roofline --scheme q8_0 --format json",
+            "quantize --scheme f16 --dry-run",
+            "quantize --scheme fp8 --dry-run",
+            "quantize --scheme q8_0 --dry-run --format json",
+            "validate --tokens 4 --repeats 1 --prompt-tokens 4",
+            "validate --tokens 4 --repeats 1 --prompt-tokens 4 --format json",
+            "validate --tokens 4 --repeats 1 --prompt hi --chat",
+        ] {
+            let run = run_with(words, &[model]);
+            assert_harmless(&run, words);
+            if words.ends_with("json") && !run.out.is_empty() {
+                serde_json::from_str::<serde_json::Value>(&run.out).unwrap();
+            }
+        }
+    }
+    // Each of them was shown, and not refused for another reason.
+    assert_eq!(run_with("inspect", &[&gguf]).code, 0);
+    assert_eq!(run_with("fit", &[&directory]).code, 0);
+}
+
+#[test]
+fn a_name_is_no_flag_and_adds_no_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let dash = folder.path().join("-rf.gguf");
+    write_gguf(&dash);
+    let out = run_with("fit --runtime llama.cpp", &[&dash]).out;
+    assert!(
+        !out.contains(" -rf.gguf") && !out.contains(" '-rf.gguf'"),
+        "{out}"
+    );
+    let lines = folder.path().join("a\nSYSTEM evil.gguf");
+    write_gguf(&lines);
+    let out = run_with("fit --runtime ollama", &[&lines]).out;
+    assert!(!out.contains("Modelfile"), "{out}");
+}
