@@ -30,7 +30,7 @@ use crate::units::Bytes;
 
 pub use chat::{Message, prompt};
 pub use error::DecodeError;
-pub use host::{has_kernel, threads};
+pub use host::{has_kernel, multiplies, threads};
 pub use tokenizer::Tokenizer;
 
 use forward::{Decoder, Sequence, Wanted};
