@@ -138,7 +138,9 @@ pub fn unmeasured(operations: &[Operation], cpu: &Cpu) -> Vec<Dtype> {
     };
     let dtypes = operations.iter().filter(is_matrix);
     let dtypes: BTreeSet<Dtype> = dtypes.map(|operation| operation.dtype).collect();
-    let unknown = dtypes.into_iter().filter(|dtype| cpu.rate(*dtype).is_none());
+    let unknown = dtypes
+        .into_iter()
+        .filter(|dtype| cpu.rate(*dtype).is_none());
     unknown.collect()
 }
 

@@ -94,7 +94,10 @@ pub fn calibrate(
         processor: processor.to_owned(),
         seconds: started.elapsed().as_secs_f64().round(),
         // Others may have used memory while it was read: what a model got of it, it gave.
-        bandwidth_bytes_per_second: samples.iter().map(reached).fold(machine.bandwidth, f64::max),
+        bandwidth_bytes_per_second: samples
+            .iter()
+            .map(reached)
+            .fold(machine.bandwidth, f64::max),
         ..costs.cpu([decode_unrest, prefill_unrest.max(decode_unrest)])
     })
 }
@@ -233,7 +236,8 @@ fn prompt_row(sample: &Sample) -> (usize, Row) {
 /// Costs by format, and behind them those that all formats share. Formats without kernels of the
 /// decoder's own pay candle's overhead with every product: it counts as theirs alone.
 fn costs(rows: impl Iterator<Item = (usize, Row)>, prior: &[Cost]) -> Vec<Cost> {
-    let (own, others): (Vec<_>, Vec<_>) = rows.partition(|(format, _)| has_kernel(FORMATS[*format].0));
+    let (own, others): (Vec<_>, Vec<_>) =
+        rows.partition(|(format, _)| has_kernel(FORMATS[*format].0));
     let rows = |rows: Vec<(usize, Row)>| rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>();
     let found = match own.is_empty() {
         // None has, on this processor.

@@ -191,7 +191,11 @@ pub(super) fn take(
             }
             longest = longest.max(begun.elapsed());
             let ends = now.elapsed() + longest;
-            let sure = || subjects.iter().all(|subject| subject.sample.token.noise() <= SURE);
+            let sure = || {
+                subjects
+                    .iter()
+                    .all(|subject| subject.sample.token.noise() <= SURE)
+            };
             if ends > share * LONGER || ends > share && sure() {
                 break;
             }
@@ -233,8 +237,8 @@ impl Subject {
             context: prompt + TOKENS * TURNS,
             ..LoadOptions::default()
         };
-        let mut model = Model::load(&checkpoint, &spec, &options, &mut |_| {})
-            .map_err(ValidateError::from)?;
+        let mut model =
+            Model::load(&checkpoint, &spec, &options, &mut |_| {}).map_err(ValidateError::from)?;
         // The first pass touches everything once.
         model.prefill(&[0]).map_err(ValidateError::from)?;
         Ok(Subject {

@@ -27,10 +27,7 @@ impl Scratch {
     pub(super) fn new() -> io::Result<Scratch> {
         let name = format!("orinplan-calibrate-{}.gguf", std::process::id());
         let path = std::env::temp_dir().join(name);
-        let file = File::options()
-            .write(true)
-            .create_new(true)
-            .open(&path)?;
+        let file = File::options().write(true).create_new(true).open(&path)?;
         Ok(Scratch { file, path })
     }
 

@@ -41,7 +41,11 @@ pub(super) fn costs(rows: &[Row], prior: &[Cost]) -> Vec<Cost> {
     let said = |row: &&Row| {
         row.seconds.is_finite()
             && row.seconds > 0.0
-            && row.counts.iter().zip(prior).any(|(n, c)| n * c.seconds > 0.0)
+            && row
+                .counts
+                .iter()
+                .zip(prior)
+                .any(|(n, c)| n * c.seconds > 0.0)
     };
     let rows: Vec<&Row> = rows.iter().filter(said).collect();
     // Logarithms of costs over those expected.
@@ -92,7 +96,10 @@ pub(super) fn costs(rows: &[Row], prior: &[Cost]) -> Vec<Cost> {
 fn parts<'a>(row: &'a Row, prior: &'a [Cost], moved: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
     let costs = prior.iter().zip(moved);
     let costs = costs.map(|(prior, moved)| prior.seconds * moved.exp());
-    row.counts.iter().zip(costs).map(|(count, cost)| count * cost)
+    row.counts
+        .iter()
+        .zip(costs)
+        .map(|(count, cost)| count * cost)
 }
 
 fn misfit_of(rows: &[&Row], prior: &[Cost], moved: &[f64]) -> f64 {
@@ -111,7 +118,9 @@ fn normal_equations(rows: &[&Row], prior: &[Cost], moved: &[f64]) -> (Vec<Vec<f6
     let mut gradient = vec![0.0; size];
     for row in rows {
         let explained: f64 = parts(row, prior, moved).sum();
-        let shares: Vec<f64> = parts(row, prior, moved).map(|part| part / explained).collect();
+        let shares: Vec<f64> = parts(row, prior, moved)
+            .map(|part| part / explained)
+            .collect();
         let weight = row.noise.max(LEAST_NOISE).powi(-2);
         let left = (row.seconds / explained).ln();
         for ((line, slope), share) in hessian.iter_mut().zip(&mut gradient).zip(&shares) {
@@ -145,7 +154,9 @@ fn solved(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
         }
     }
     for row in (0..size).rev() {
-        let known: f64 = (row + 1..size).map(|other| matrix[row][other] * right[other]).sum();
+        let known: f64 = (row + 1..size)
+            .map(|other| matrix[row][other] * right[other])
+            .sum();
         right[row] = (right[row] - known) / matrix[row][row];
     }
     right
@@ -199,7 +210,10 @@ mod tests {
         // Expected three times as dear, a quarter, and a hundred times as dear.
         let found = costs(&rows, &expected(&[1.5, 0.005, 300.0], 3.0));
         for (found, truth) in found.iter().zip(truth) {
-            assert!((found.seconds / truth - 1.0).abs() < 0.02, "{found:?} {truth}");
+            assert!(
+                (found.seconds / truth - 1.0).abs() < 0.02,
+                "{found:?} {truth}"
+            );
             assert!(found.uncertainty < 0.1, "{found:?}");
         }
     }
@@ -212,7 +226,11 @@ mod tests {
         for _ in 0..200 {
             let rows = COUNTS.map(|counts| row(&counts, &truth, 0.2, error()));
             let off = [error(), error(), error()].map(|error: f64| (0.7 * error).exp());
-            let prior: Vec<f64> = truth.iter().zip(off).map(|(cost, off)| cost * off).collect();
+            let prior: Vec<f64> = truth
+                .iter()
+                .zip(off)
+                .map(|(cost, off)| cost * off)
+                .collect();
             for (found, truth) in costs(&rows, &expected(&prior, 0.7)).iter().zip(truth) {
                 all += 1;
                 let deviations = (found.seconds / truth).ln().abs() / found.uncertainty;
@@ -233,10 +251,19 @@ mod tests {
         ];
         let found = costs(&rows, &expected(&[1.0, 0.5, 0.5, 0.25], 0.7));
         assert!(found[0].uncertainty < 0.05, "{found:?}");
-        assert!(found[1].uncertainty > 0.3 && found[2].uncertainty > 0.3, "{found:?}");
-        assert!((found[3].seconds - 0.25).abs() < 1e-9 && found[3].uncertainty > 0.69, "{found:?}");
+        assert!(
+            found[1].uncertainty > 0.3 && found[2].uncertainty > 0.3,
+            "{found:?}"
+        );
+        assert!(
+            (found[3].seconds - 0.25).abs() < 1e-9 && found[3].uncertainty > 0.69,
+            "{found:?}"
+        );
         // Their sum is known all the same.
-        assert!((found[1].seconds + found[2].seconds - 1.0).abs() < 0.02, "{found:?}");
+        assert!(
+            (found[1].seconds + found[2].seconds - 1.0).abs() < 0.02,
+            "{found:?}"
+        );
     }
 
     #[test]
@@ -247,8 +274,14 @@ mod tests {
             // Ten orders of magnitude apart, with no sense.
             let rows = COUNTS.map(|counts| row(&counts, &[1e-9; 3], 5.0, error()));
             for found in costs(&rows, &prior) {
-                assert!(found.seconds > 0.0 && found.seconds.is_finite(), "{found:?}");
-                assert!(found.uncertainty > 0.0 && found.uncertainty <= 0.7, "{found:?}");
+                assert!(
+                    found.seconds > 0.0 && found.seconds.is_finite(),
+                    "{found:?}"
+                );
+                assert!(
+                    found.uncertainty > 0.0 && found.uncertainty <= 0.7,
+                    "{found:?}"
+                );
             }
         }
         // Twice the count in less time, which only a cost below zero would explain.
