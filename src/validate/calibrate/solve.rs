@@ -71,7 +71,7 @@ pub(super) fn costs(rows: &[Row], prior: &[Cost]) -> Vec<Cost> {
             break;
         }
         (moved, misfit) = (next, least);
-        if longest < 1e-9 {
+        if longest < 1e-6 {
             break;
         }
     }

@@ -104,12 +104,12 @@ fn timed(turns: usize, noise: f64, random: &mut impl FnMut() -> f64) -> ([Vec<f6
     (truth, cpu)
 }
 
-/// Of 200 machines, how many decodes of a shape that was not timed lie within the range that is printed, and the
+/// Of 100 machines, how many decodes of a shape that was not timed lie within the range that is printed, and the
 /// median of the ranges' factors.
 fn held(turns: usize, noise: f64) -> (f64, f64) {
     let mut random = normal();
     let (mut within, mut factors) = (0_u32, Vec::new());
-    for index in 0..200 {
+    for index in 0..100 {
         let ([truth, _], cpu) = timed(turns, noise, &mut random);
         let sample = model(index % FORMATS.len(), 28, 1024, 151_936, 100);
         let machine = cpu::Machine {
@@ -123,7 +123,7 @@ fn held(turns: usize, noise: f64) -> (f64, f64) {
         factors.push((range.high / range.low).sqrt());
     }
     factors.sort_by(f64::total_cmp);
-    (f64::from(within) / 200.0, factors[100])
+    (f64::from(within) / 100.0, factors[50])
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn ranges_hold_nine_in_ten_decodes_on_calm_and_on_restless_machines() {
         (12, 0.02, 1.3),
         (12, 0.2, 1.7),
         (3, 0.4, 3.0),
-        (1, 0.4, 4.0),
+        (2, 0.4, 4.0),
     ] {
         let (held, factor) = held(turns, noise);
         assert!(
@@ -150,7 +150,7 @@ fn ranges_hold_nine_in_ten_decodes_on_calm_and_on_restless_machines() {
 #[test]
 fn any_times_make_a_file_that_can_be_read_again() {
     let mut random = normal();
-    for (turns, noise) in [(0, 0.0), (1, 0.1), (2, 3.0), (8, 0.05)] {
+    for (turns, noise) in [(0, 0.0), (1, 0.1), (2, 3.0), (4, 0.05)] {
         let (_, cpu) = timed(turns, noise, &mut random);
         assert_eq!(Cpu::parse(&cpu.text(), "calibration.toml").unwrap(), cpu);
         let shown = [cpu.uncertainty.layer, cpu.uncertainty.decode_unrest];
