@@ -127,7 +127,7 @@ fn held(turns: usize, noise: f64) -> (f64, f64) {
 }
 
 #[test]
-fn ranges_hold_nine_in_ten_decodes_on_calm_and_on_restless_machines() {
+fn ranges_hold_four_in_five_decodes_on_calm_and_on_restless_machines() {
     for (turns, noise, widest) in [
         (12, 0.02, 1.3),
         (12, 0.2, 1.7),
@@ -136,7 +136,7 @@ fn ranges_hold_nine_in_ten_decodes_on_calm_and_on_restless_machines() {
     ] {
         let (held, factor) = held(turns, noise);
         assert!(
-            held >= 0.85,
+            held >= 0.8,
             "{turns} turns, noise {noise}: {held}, {factor}"
         );
         // Not by being so wide that they say nothing.
