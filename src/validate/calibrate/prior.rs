@@ -1,9 +1,9 @@
 //! What costs are expected before anything is timed: those of a reference machine, scaled by what memory
 //! and arithmetic give here.
 //!
-//! The reference was measured by `orinplan calibrate` itself: two cores of a shared Intel Xeon (model 167,
-//! AVX2 kernels). A processor with other instructions is off by more than its clock says, so nothing is taken for
-//! better than within a factor of two, and what was timed decides.
+//! The reference is two AVX2 cores with 20 GB/s of memory, in round numbers: rates of Q4_K, Q8_0, Q4_0 and F16
+//! follow from the decodes and prompts in `docs/decoder.md`, the others and the overheads are estimates from these by
+//! kind of kernel. So nothing is taken for better than within a factor of two, and what was timed decides.
 
 use super::solve::Cost;
 use crate::decode::has_kernel;
