@@ -165,34 +165,24 @@ impl Cpu {
                 "`{name}` is {value}, and must be from 0 to 1 s"
             )));
         }
-        let Uncertainty {
-            decode_unrest,
-            prefill_unrest,
-            layer,
-            row,
-            token,
-            prompt_row,
-            cache,
-            attention,
-        } = cpu.uncertainty;
         let formats = cpu
             .formats
             .values()
             .flat_map(|rate| [rate.decode_uncertainty, rate.prefill_uncertainty]);
-        let shared = [
-            decode_unrest,
-            prefill_unrest,
-            layer,
-            row,
-            token,
-            prompt_row,
-            cache,
-            attention,
-        ];
-        if let Some(value) = shared
-            .into_iter()
-            .chain(formats)
-            .find(|value| !is_uncertainty(*value))
+        let all = cpu.uncertainty;
+        if let Some(value) = [
+            all.decode_unrest,
+            all.prefill_unrest,
+            all.layer,
+            all.row,
+            all.token,
+            all.prompt_row,
+            all.cache,
+            all.attention,
+        ]
+        .into_iter()
+        .chain(formats)
+        .find(|value| !is_uncertainty(*value))
         {
             return Err(wrong(format!(
                 "an uncertainty is {value}, and must be from 0 to 10"

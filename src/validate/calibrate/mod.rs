@@ -31,7 +31,7 @@ pub use synthetic::{Tensor, write_repeated};
 use prior::{FORMATS, Machine};
 use samples::Sample;
 use solve::{Cost, Row};
-use times::unrest;
+use times::{Times, unrest};
 
 /// The runtime that is measured, by the id of its profile.
 pub const RUNTIME: &str = "candle-cpu";
@@ -194,16 +194,7 @@ fn token_row(sample: &Sample) -> (usize, Row) {
         1.0,
         cached.map(|operation| operation.bytes as f64).sum(),
     ]);
-    let (seconds, noise) = (sample.token.mean(), sample.token.noise());
-    let noise = noise.hypot(LEFT_OUT);
-    (
-        sample.format,
-        Row {
-            counts,
-            seconds,
-            noise,
-        },
-    )
+    (sample.format, row(counts, &sample.token))
 }
 
 /// What a prompt counts, in the order of [`Machine::prompt`], and took, beside the head for one token; with the
@@ -221,16 +212,15 @@ fn prompt_row(sample: &Sample) -> (usize, Row) {
         body(|operation| operation.rows) * prompt,
         sample.prompt_attention,
     ]);
-    let (seconds, noise) = (sample.prompt_read.mean(), sample.prompt_read.noise());
-    let noise = noise.hypot(LEFT_OUT);
-    (
-        sample.format,
-        Row {
-            counts,
-            seconds,
-            noise,
-        },
-    )
+    (sample.format, row(counts, &sample.prompt_read))
+}
+
+fn row(counts: Vec<f64>, times: &Times) -> Row {
+    Row {
+        counts,
+        seconds: times.mean(),
+        noise: times.noise().hypot(LEFT_OUT),
+    }
 }
 
 /// Costs by format, and behind them those that all formats share. Formats without kernels of the

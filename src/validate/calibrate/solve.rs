@@ -67,11 +67,11 @@ pub(super) fn costs(rows: &[Row], prior: &[Cost]) -> Vec<Cost> {
             }
             part /= 2.0;
         }
-        if !(least <= misfit) {
-            break;
+        let better = least <= misfit;
+        if better {
+            (moved, misfit) = (next, least);
         }
-        (moved, misfit) = (next, least);
-        if longest < 1e-6 {
+        if !better || longest < 1e-6 {
             break;
         }
     }

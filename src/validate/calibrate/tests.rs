@@ -1,4 +1,3 @@
-use super::times::Times;
 use super::*;
 use crate::dtype::Dtype;
 use crate::plan::Workload;
