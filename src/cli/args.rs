@@ -312,7 +312,7 @@ pub(super) struct ValidateArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct CalibrateArgs {
-    /// How long to measure: longer is steadier where other programs run
+    /// How long to measure; up to three times as long where other programs disturb it
     #[arg(long, value_name = "N", default_value_t = CALIBRATION_SECONDS, value_parser = clap::value_parser!(u64).range(1..=3600), conflicts_with = "reset")]
     pub seconds: u64,
     /// Forget the calibration, and what runs have taught

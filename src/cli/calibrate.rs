@@ -1,6 +1,7 @@
 //! `orinplan calibrate`: measure this machine, or forget what was measured.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::{CalibrateArgs, PlainFormat};
@@ -16,11 +17,15 @@ pub(super) fn run(args: &CalibrateArgs) -> anyhow::Result<Outcome> {
     let machine = device::detect(Path::new("/"))?.profile;
     let cancel = progress::cancelled_by_signals()?;
     let spinner = progress::Spinner::new();
-    let scratch = Scratch::new()?;
     let say = &mut |now: &validate::Progress| spinner.say(now.stage.clone());
     let time = Duration::from_secs(args.seconds);
-    let name = &machine.name;
-    let outcome = validate::calibrate(name, date::today(), &scratch.0, time, &cancel, say);
+    // Within: models are built and read for seconds without a look at the flag.
+    let within = Arc::clone(&cancel);
+    let outcome = validate::supervised(&cancel, say, move |tell| {
+        // Nobody listens any more once this was cancelled.
+        let say = &mut |now: &validate::Progress| drop(tell.send(now.clone()));
+        validate::calibrate(&machine.name, date::today(), time, &within, say)
+    });
     spinner.clear();
     let cpu = outcome?;
     let path = settings::keep_calibration(&cpu)?;
@@ -42,24 +47,4 @@ fn forget() -> anyhow::Result<Outcome> {
         false => &said,
     })?;
     Ok(Outcome::Yes)
-}
-
-/// A folder of this process for files of some hundred MB, removed at the end.
-struct Scratch(std::path::PathBuf);
-
-impl Scratch {
-    fn new() -> anyhow::Result<Scratch> {
-        let name = format!("orinplan-calibrate-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).map_err(|error| {
-            anyhow::anyhow!("cannot make the scratch folder {}: {error}", path.display())
-        })?;
-        Ok(Scratch(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -31,7 +31,7 @@ use crate::units::Bytes;
 
 pub use chat::{Chat, FUEL, Message, prompt};
 pub use error::DecodeError;
-pub use host::{has_kernel, threads};
+pub use host::{has_kernel, multiplies, threads};
 pub use sandbox::{COMMAND as RENDER_COMMAND, Renderer, WRONG_TEMPLATE, confine};
 pub use tokenizer::Tokenizer;
 

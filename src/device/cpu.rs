@@ -50,6 +50,31 @@ pub struct Cpu {
     pub attention_macs_per_second: f64,
     /// Multiplications by matrices, by format.
     pub formats: BTreeMap<String, FormatRate>,
+    /// How far the numbers may be off; files of earlier versions do not say.
+    #[serde(default)]
+    pub uncertainty: Uncertainty,
+}
+
+/// How far the numbers of a machine may be off: standard deviations of their logarithms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Uncertainty {
+    /// A short decode from the mean of many: what else the machine does.
+    pub decode_unrest: f64,
+    /// A prompt from the mean of many.
+    pub prefill_unrest: f64,
+    /// `layer_seconds`.
+    pub layer: f64,
+    /// `row_seconds`.
+    pub row: f64,
+    /// `token_seconds`.
+    pub token: f64,
+    /// `prompt_row_seconds`.
+    pub prompt_row: f64,
+    /// `cache_bytes_per_second`.
+    pub cache: f64,
+    /// `attention_macs_per_second`.
+    pub attention: f64,
 }
 
 /// How fast matrices of one format are multiplied with.
@@ -60,6 +85,12 @@ pub struct FormatRate {
     pub decode_bytes_per_second: f64,
     /// Multiply-accumulates a second for the tokens of a prompt.
     pub prefill_macs_per_second: f64,
+    /// Standard deviation of the logarithm of the former.
+    #[serde(default)]
+    pub decode_uncertainty: f64,
+    /// Of the latter.
+    #[serde(default)]
+    pub prefill_uncertainty: f64,
 }
 
 /// Why a file is no calibration.
@@ -134,6 +165,29 @@ impl Cpu {
                 "`{name}` is {value}, and must be from 0 to 1 s"
             )));
         }
+        let formats = cpu
+            .formats
+            .values()
+            .flat_map(|rate| [rate.decode_uncertainty, rate.prefill_uncertainty]);
+        let all = cpu.uncertainty;
+        if let Some(value) = [
+            all.decode_unrest,
+            all.prefill_unrest,
+            all.layer,
+            all.row,
+            all.token,
+            all.prompt_row,
+            all.cache,
+            all.attention,
+        ]
+        .into_iter()
+        .chain(formats)
+        .find(|value| !is_uncertainty(*value))
+        {
+            return Err(wrong(format!(
+                "an uncertainty is {value}, and must be from 0 to 10"
+            )));
+        }
         if cpu.formats.is_empty() {
             return Err(wrong("it has no format".to_owned()));
         }
@@ -148,19 +202,10 @@ impl Cpu {
         )
     }
 
-    /// The rate of a format: its own, else that of the measured format nearest in bits.
+    /// The rate of a format, if it was measured. Formats of the same size are multiplied up to seven times
+    /// as fast as one another: none stands for another.
     pub fn rate(&self, dtype: Dtype) -> Option<FormatRate> {
-        if let Some(own) = self.formats.get(dtype.name()) {
-            return Some(*own);
-        }
-        let bits = bits(dtype);
-        let near = |name: &str| {
-            Dtype::from_name(name).map_or(f64::INFINITY, |known| (self::bits(known) - bits).abs())
-        };
-        let measured = self.formats.iter();
-        measured
-            .min_by(|a, b| near(a.0).total_cmp(&near(b.0)))
-            .map(|(_, rate)| *rate)
+        self.formats.get(dtype.name()).copied()
     }
 }
 
@@ -211,8 +256,7 @@ fn is_time(value: f64) -> bool {
     (0.0..=1.0).contains(&value)
 }
 
-/// Bits of an element.
-fn bits(dtype: Dtype) -> f64 {
-    let format = dtype.format();
-    format.block_bytes as f64 * 8.0 / format.block_elements as f64
+/// A factor of e^10 is no measurement.
+fn is_uncertainty(value: f64) -> bool {
+    (0.0..=10.0).contains(&value)
 }

@@ -21,7 +21,7 @@ mod wire;
 pub use activity::{
     Activity, Clock, Process, ProcessorTime, activity, descendants, forget_peak, listener, process,
 };
-pub use cpu::{CalibrationError, Cpu, FormatRate};
+pub use cpu::{CalibrationError, Cpu, FormatRate, Uncertainty};
 pub use detect::{DetectedDevice, MemoryNow, detect};
 pub use error::DeviceError;
 pub use l4t::L4tRelease;

@@ -9,17 +9,26 @@
 //! prompt = sum over matrices of tokens x (weights / rate(format) + rows x row) + the head once
 //!          + attention macs / attention rate + ubatches x (layers x layer + token)
 //! ```
+//!
+//! The range holds nine in ten short runs: each cost is as uncertain as it was measured to be, runs differ by what
+//! else the machine does, and no such sum is quite what happens.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::device::Cpu;
+use crate::dtype::Dtype;
 use crate::plan::speed::{Bound, Estimate, Group, Operation, Part, Prompt, PromptEstimate, Spread};
 
-/// What the machine was measured with predicts its own runtime within this factor either way
-/// (`cargo xtask bench predict`).
+/// What the machine was measured with predicts its own runtime within this factor either way where nothing else is
+/// uncertain (`cargo xtask bench predict`).
 const OWN_SPREAD: f64 = 1.15;
 
 /// Kernels of another runtime on the same machine: nobody measured them, their rates are like these
 /// within this factor.
 const OTHER_SPREAD: f64 = 2.0;
+
+/// Standard deviations that hold nine in ten.
+const NINE_IN_TEN: f64 = 1.645;
 
 /// What is asked of the processors.
 #[derive(Clone, Copy, Debug)]
@@ -32,36 +41,124 @@ pub struct Machine<'a> {
     pub layers: u64,
 }
 
+/// The measured cost that a part of a time is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Cost {
+    Format(Dtype),
+    PromptFormat(Dtype),
+    Row,
+    PromptRow,
+    Layer,
+    Token,
+    Cache,
+    Attention,
+    Memory,
+}
+
+/// Seconds by the cost that they are made of.
+#[derive(Clone, Debug, Default)]
+struct Seconds(BTreeMap<Cost, f64>);
+
+impl Seconds {
+    fn add(&mut self, parts: impl IntoIterator<Item = (Cost, f64)>, times: f64) {
+        for (cost, seconds) in parts {
+            *self.0.entry(cost).or_default() += seconds * times;
+        }
+    }
+
+    fn total(&self) -> f64 {
+        self.0.values().sum()
+    }
+}
+
 impl Machine<'_> {
-    fn spread(&self) -> f64 {
-        match self.own {
+    /// The factor, either way, that holds nine in ten runs which are expected to take `seconds`.
+    fn spread(&self, seconds: &Seconds, unrest: f64) -> f64 {
+        let own = match self.own {
             true => OWN_SPREAD,
             false => OTHER_SPREAD,
+        };
+        let total = seconds.total().max(f64::MIN_POSITIVE);
+        let costs = seconds.0.iter();
+        let costs = costs.map(|(cost, part)| (self.uncertainty(*cost) * part / total).powi(2));
+        let measured = (costs.sum::<f64>() + unrest.powi(2)).sqrt() * NINE_IN_TEN;
+        finite(own.ln().hypot(measured).exp())
+    }
+
+    fn uncertainty(&self, cost: Cost) -> f64 {
+        let all = &self.cpu.uncertainty;
+        let rate = |dtype| self.cpu.rate(dtype);
+        match cost {
+            Cost::Format(dtype) => rate(dtype).map_or(0.0, |rate| rate.decode_uncertainty),
+            Cost::PromptFormat(dtype) => rate(dtype).map_or(0.0, |rate| rate.prefill_uncertainty),
+            Cost::Row => all.row,
+            Cost::PromptRow => all.prompt_row,
+            Cost::Layer => all.layer,
+            Cost::Token => all.token,
+            Cost::Cache => all.cache,
+            Cost::Attention => all.attention,
+            Cost::Memory => 0.0,
         }
     }
 
     /// Seconds of an operation for one token.
-    fn token_seconds(&self, operation: &Operation) -> f64 {
-        match operation.group {
+    fn token_seconds(&self, operation: &Operation) -> [(Cost, f64); 2] {
+        let bytes = operation.bytes as f64;
+        let rows = operation.rows as f64 * self.cpu.row_seconds;
+        let (cost, rate, rows) = match operation.group {
             Group::KvCache | Group::Recurrent => {
-                operation.bytes as f64 / self.cpu.cache_bytes_per_second
+                (Cost::Cache, self.cpu.cache_bytes_per_second, 0.0)
             }
             // Rows and norms: a few, read like anything else.
-            Group::Other => operation.bytes as f64 / self.cpu.bandwidth_bytes_per_second,
-            _ => self.cpu.rate(operation.dtype).map_or(0.0, |rate| {
-                operation.bytes as f64 / rate.decode_bytes_per_second
-                    + operation.rows as f64 * self.cpu.row_seconds
-            }),
-        }
+            Group::Other => (Cost::Memory, self.cpu.bandwidth_bytes_per_second, 0.0),
+            _ => {
+                let rate = self.cpu.rate(operation.dtype);
+                let rate = rate.map_or(f64::INFINITY, |rate| rate.decode_bytes_per_second);
+                (Cost::Format(operation.dtype), rate, rows)
+            }
+        };
+        [(cost, bytes / rate), (Cost::Row, rows)]
     }
+
+    /// Seconds of a pass beside its operations.
+    fn overhead(&self) -> [(Cost, f64); 2] {
+        let layers = self.layers as f64 * self.cpu.layer_seconds;
+        [(Cost::Layer, layers), (Cost::Token, self.cpu.token_seconds)]
+    }
+}
+
+/// The formats of matrices among `operations` that nobody measured on this machine: without them there is no
+/// rate.
+pub fn unmeasured(operations: &[Operation], cpu: &Cpu) -> Vec<Dtype> {
+    let is_matrix = |operation: &&Operation| {
+        !matches!(
+            operation.group,
+            Group::KvCache | Group::Recurrent | Group::Other
+        )
+    };
+    let dtypes = operations.iter().filter(is_matrix);
+    let dtypes: BTreeSet<Dtype> = dtypes.map(|operation| operation.dtype).collect();
+    let unknown = dtypes
+        .into_iter()
+        .filter(|dtype| cpu.rate(*dtype).is_none());
+    unknown.collect()
 }
 
 /// The rate of decoding one sequence after another's token: `parallel` sequences share nothing here.
 pub fn decode(operations: &[Operation], parallel: u64, machine: Machine<'_>) -> Estimate {
     let cpu = machine.cpu;
-    let each = |operation: &Operation| machine.token_seconds(operation);
-    let matrices: f64 = operations.iter().map(each).sum();
-    let overhead = machine.layers as f64 * cpu.layer_seconds + cpu.token_seconds;
+    let each = |operation: &Operation| -> f64 {
+        let parts = machine.token_seconds(operation).into_iter();
+        parts.map(|(_, seconds)| seconds).sum()
+    };
+    let mut seconds = Seconds::default();
+    for operation in operations {
+        seconds.add(machine.token_seconds(operation), 1.0);
+    }
+    let matrices = seconds.total();
+    seconds.add(machine.overhead(), 1.0);
+    let overhead = seconds.total() - matrices;
+    let factor = machine.spread(&seconds, cpu.uncertainty.decode_unrest);
     let bytes: f64 = operations
         .iter()
         .map(|operation| operation.bytes as f64)
@@ -80,7 +177,7 @@ pub fn decode(operations: &[Operation], parallel: u64, machine: Machine<'_>) -> 
     ];
     let batch = parallel.max(1);
     Estimate {
-        tokens_per_second: spread(rate(1.0, matrices + overhead), machine.spread(), ceiling),
+        tokens_per_second: spread(rate(1.0, seconds.total()), factor, ceiling),
         ceiling,
         ceiling_bound: Bound::Memory,
         bound: match () {
@@ -108,28 +205,32 @@ pub fn prefill(operations: &[Operation], prompt: Prompt, machine: Machine<'_>) -
     let cpu = machine.cpu;
     let tokens = prompt.tokens.max(1) as f64;
     let passes = (tokens / prompt.ubatch.clamp(1, prompt.tokens.max(1)) as f64).ceil();
-    let mut seconds = prompt.attention_macs as f64 / cpu.attention_macs_per_second
-        + passes * (machine.layers as f64 * cpu.layer_seconds + cpu.token_seconds);
+    let mut seconds = Seconds::default();
+    let attention = prompt.attention_macs as f64 / cpu.attention_macs_per_second;
+    seconds.add([(Cost::Attention, attention)], 1.0);
+    seconds.add(machine.overhead(), passes);
     let mut bytes = 0.0;
     for operation in operations {
         let one = machine.token_seconds(operation);
         match operation.group {
             Group::KvCache => {}
-            Group::Recurrent => seconds += one * tokens,
-            Group::Head => seconds += one,
+            Group::Recurrent => seconds.add(one, tokens),
+            Group::Head => seconds.add(one, 1.0),
             Group::Other => bytes += passes * operation.bytes as f64,
             Group::Attention | Group::FeedForward => {
                 if let Some(rate) = cpu.rate(operation.dtype) {
                     let multiplied = operation.weights as f64 / rate.prefill_macs_per_second;
-                    seconds +=
-                        tokens * (multiplied + operation.rows as f64 * cpu.prompt_row_seconds);
+                    let rows = operation.rows as f64 * cpu.prompt_row_seconds;
+                    let cost = Cost::PromptFormat(operation.dtype);
+                    seconds.add([(cost, multiplied), (Cost::PromptRow, rows)], tokens);
                 }
                 bytes += passes * operation.bytes as f64;
             }
         }
     }
+    let factor = machine.spread(&seconds, cpu.uncertainty.prefill_unrest);
     let ceiling = rate(tokens, bytes / cpu.bandwidth_bytes_per_second);
-    let rates = spread(rate(tokens, seconds), machine.spread(), ceiling);
+    let rates = spread(rate(tokens, seconds.total()), factor, ceiling);
     PromptEstimate {
         tokens_per_second: rates,
         time_to_first_token: Spread {

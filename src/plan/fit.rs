@@ -274,6 +274,7 @@ fn speeds(
         attention_macs: prompt_attention(model, workload.prompt_tokens),
     };
     let speeds = match (gpu(target.mode), measured_cpu(target)) {
+        (_, Some(cpu)) if !cpu::unmeasured(&operations, cpu).is_empty() => return None,
         (_, Some(cpu)) => {
             let own = cpu.runtime == target.runtime.id;
             let machine = cpu::Machine { cpu, own, layers };
@@ -475,6 +476,12 @@ fn self_evident(
         (None, None) => notes.push(Note::SpeedUnknown {
             device: target.device.name.clone(),
         }),
+        (_, Some(cpu)) if !unmeasured(model, assignment, cpu, workload).is_empty() => {
+            notes.push(Note::FormatUnmeasured {
+                formats: unmeasured(model, assignment, cpu, workload),
+                date: cpu.date.clone(),
+            });
+        }
         (_, Some(cpu)) if cpu.runtime != runtime.id && runtime.learned.is_none() => {
             notes.push(Note::OtherKernels {
                 runtime: runtime.name.clone(),
@@ -500,6 +507,16 @@ fn self_evident(
         });
     }
     notes
+}
+
+/// The formats of the model's matrices whose speed on these processors nobody measured.
+fn unmeasured(
+    model: &ModelSpec,
+    assignment: &Assignment,
+    cpu: &Cpu,
+    workload: &Workload,
+) -> Vec<Dtype> {
+    cpu::unmeasured(&decode_operations(model, assignment, workload), cpu)
 }
 
 /// Whether what is left is less than what the runtime may take beyond the expected.

@@ -76,6 +76,13 @@ pub enum Note {
         /// The device.
         device: String,
     },
+    /// Formats of the weights were not measured on this machine.
+    FormatUnmeasured {
+        /// The formats.
+        formats: Vec<Dtype>,
+        /// The day that the machine was measured.
+        date: String,
+    },
     /// The machine was measured with another runtime's kernels.
     OtherKernels {
         /// The runtime that was planned for.
@@ -137,6 +144,7 @@ impl Note {
             Note::LeftOut(_) => "left_out",
             Note::SpeedUnmeasured { .. } => "speed_unmeasured",
             Note::SpeedUnknown { .. } => "speed_unknown",
+            Note::FormatUnmeasured { .. } => "format_unmeasured",
             Note::OtherKernels { .. } => "other_kernels",
             Note::Learned { .. } => "learned_from_runs",
             Note::Pool { .. } => "memory_pool",
@@ -199,6 +207,13 @@ impl Note {
             }
             Note::SpeedUnknown { device } => {
                 format!("the memory bandwidth of {device} is not known, so no speed is given; on the machine itself `orinplan calibrate` measures it")
+            }
+            Note::FormatUnmeasured { formats, date } => {
+                let names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
+                format!(
+                    "no speed is given: the calibration of {date} has no rate for {}, and other formats tell nothing of it; `orinplan calibrate` measures every format that this program's decoder runs",
+                    names.join(", ")
+                )
             }
             Note::OtherKernels { runtime, measured } => {
                 format!("this machine was measured with {measured}: {runtime} may be up to twice as fast or as slow; `orinplan validate --save-calibration` narrows that")

@@ -36,6 +36,11 @@ pub fn text(cpu: &Cpu, path: &Path) -> String {
     out
 }
 
+/// What a standard deviation of the logarithm is in percent.
+fn percent(deviation: f64) -> String {
+    format!("{:.0} %", deviation.exp_m1() * 100.0)
+}
+
 /// The numbers, with what measured them.
 pub fn figures(cpu: &Cpu) -> String {
     let mut out = String::new();
@@ -54,35 +59,60 @@ pub fn figures(cpu: &Cpu) -> String {
     let mut table = Table::new([
         ("format", Align::Left),
         ("decode, GB/s", Align::Right),
+        ("+-", Align::Right),
         ("prefill, G multiply-adds/s", Align::Right),
+        ("+-", Align::Right),
     ]);
     for (name, rate) in &cpu.formats {
         table.row([
             name.clone(),
             format!("{:.1}", rate.decode_bytes_per_second / 1e9),
+            percent(rate.decode_uncertainty),
             format!("{:.1}", rate.prefill_macs_per_second / 1e9),
+            percent(rate.prefill_uncertainty),
         ]);
     }
     out.push_str(&table.text("  "));
+    let sure = &cpu.uncertainty;
     let facts = [
         format!(
             "memory, all threads: {:.1} GB/s",
             cpu.bandwidth_bytes_per_second / 1e9
         ),
         format!(
-            "cached keys and values: {:.1} GB/s",
-            cpu.cache_bytes_per_second / 1e9
+            "cached keys and values: {:.1} GB/s +- {}",
+            cpu.cache_bytes_per_second / 1e9,
+            percent(sure.cache)
         ),
         format!(
-            "attention of a prompt: {:.1} G multiply-adds/s",
-            cpu.attention_macs_per_second / 1e9
+            "attention of a prompt: {:.1} G multiply-adds/s +- {}",
+            cpu.attention_macs_per_second / 1e9,
+            percent(sure.attention)
         ),
-        format!("a layer: {:.1} us", cpu.layer_seconds * 1e6),
-        format!("an output row: {:.2} ns", cpu.row_seconds * 1e9),
-        format!("a token: {:.1} us", cpu.token_seconds * 1e6),
         format!(
-            "an output row of a prompt's token: {:.2} ns",
-            cpu.prompt_row_seconds * 1e9
+            "a layer: {:.1} us +- {}",
+            cpu.layer_seconds * 1e6,
+            percent(sure.layer)
+        ),
+        format!(
+            "an output row: {:.2} ns +- {}",
+            cpu.row_seconds * 1e9,
+            percent(sure.row)
+        ),
+        format!(
+            "a token: {:.1} us +- {}",
+            cpu.token_seconds * 1e6,
+            percent(sure.token)
+        ),
+        format!(
+            "an output row of a prompt's token: {:.2} ns +- {}",
+            cpu.prompt_row_seconds * 1e9,
+            percent(sure.prompt_row)
+        ),
+        format!(
+            "short runs from their mean: {} in a decode, {} in a prompt",
+            percent(sure.decode_unrest),
+            percent(sure.prefill_unrest)
         ),
     ];
     for fact in facts {

@@ -34,16 +34,19 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Does `work` on a thread of its own, passing its progress on, until it ends or `cancel` is set. A
 /// cancelled thread is left behind: it may be waiting for a server, and the program ends anyway.
-pub(super) fn supervised<T: Send + 'static>(
+///
+/// # Errors
+/// Those of `work`; [`ValidateError::Cancelled`] within a twentieth of a second once `cancel` is set.
+pub fn supervised<T: Send + 'static, E: From<ValidateError> + Send + 'static>(
     cancel: &AtomicBool,
     progress: &mut dyn FnMut(&Progress),
-    work: impl FnOnce(&Sender<Progress>) -> Result<T, ValidateError> + Send + 'static,
-) -> Result<T, ValidateError> {
+    work: impl FnOnce(&Sender<Progress>) -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
     let (say, heard) = channel();
     let worker = thread::spawn(move || work(&say));
     loop {
         if cancel.load(Ordering::Relaxed) {
-            return Err(ValidateError::Cancelled);
+            return Err(ValidateError::Cancelled.into());
         }
         match heard.recv_timeout(LOOK) {
             Ok(now) => progress(&now),

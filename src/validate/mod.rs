@@ -38,7 +38,7 @@ pub use calibrate::{
 pub use compare::{
     Comparison, Figure, LEAST_PROMPT, Line, PeakMemory, Predicted, Quantity, compare,
 };
-pub use control::Progress;
+pub use control::{Progress, supervised};
 pub use error::ValidateError;
 pub use llama_bench::find as find_llama_bench;
 pub use measured::{Doubt, Measured, Statistics};

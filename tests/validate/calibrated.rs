@@ -140,7 +140,12 @@ fn every_measured_number_is_shown_with_its_day() {
 
 /// A GGUF of two small blocks, without a tokenizer.
 fn tiny(folder: &Path) -> String {
-    let path = folder.join("tiny.gguf");
+    tiny_of(folder, Dtype::Q8_0)
+}
+
+/// The same with matrices of a format.
+fn tiny_of(folder: &Path, format: Dtype) -> String {
+    let path = folder.join(format!("tiny-{}.gguf", format.name()));
     let number = |key: &str, value: u32| (format!("llama.{key}"), Meta::U32(value));
     let metadata = vec![
         (
@@ -164,26 +169,64 @@ fn tiny(folder: &Path) -> String {
         ),
     ];
     let mut tensors: Vec<Tensor> = vec![
-        ("token_embd.weight".to_owned(), Dtype::Q8_0, vec![96, 64]),
+        ("token_embd.weight".to_owned(), format, vec![96, 64]),
         ("output_norm.weight".to_owned(), Dtype::F32, vec![64]),
     ];
     for block in 0..2 {
         for (name, dtype, shape) in [
             ("attn_norm", Dtype::F32, vec![64]),
-            ("attn_q", Dtype::Q8_0, vec![64, 64]),
-            ("attn_k", Dtype::Q8_0, vec![32, 64]),
-            ("attn_v", Dtype::Q8_0, vec![32, 64]),
-            ("attn_output", Dtype::Q8_0, vec![64, 64]),
+            ("attn_q", format, vec![64, 64]),
+            ("attn_k", format, vec![32, 64]),
+            ("attn_v", format, vec![32, 64]),
+            ("attn_output", format, vec![64, 64]),
             ("ffn_norm", Dtype::F32, vec![64]),
-            ("ffn_gate", Dtype::Q8_0, vec![128, 64]),
-            ("ffn_up", Dtype::Q8_0, vec![128, 64]),
-            ("ffn_down", Dtype::Q8_0, vec![64, 128]),
+            ("ffn_gate", format, vec![128, 64]),
+            ("ffn_up", format, vec![128, 64]),
+            ("ffn_down", format, vec![64, 128]),
         ] {
             tensors.push((format!("blk.{block}.{name}.weight"), dtype, shape));
         }
     }
     write_repeated(&path, &metadata, &tensors).unwrap();
     path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_file_of_a_format_that_was_not_measured_has_no_rate_and_the_reason() {
+    let settings = calibrated(1e10, 0.001);
+    let model = tiny_of(settings.path(), Dtype::Q4_1);
+    for runtime in ["candle-cpu", "llama.cpp-cpu"] {
+        let words = [
+            "fit",
+            &model,
+            "--device",
+            "host",
+            "--runtime",
+            runtime,
+            "--format",
+            "json",
+        ];
+        let run = run_in(settings.path(), &words);
+        let plan = document(&run, run.code)["plans"][0].clone();
+        assert_eq!(plan["decode"], Value::Null);
+        assert_eq!(plan["prefill"], Value::Null);
+        let notes = plan["notes"].to_string();
+        assert!(
+            notes.contains("format_unmeasured")
+                && notes.contains("no rate for Q4_1")
+                && notes.contains("orinplan calibrate"),
+            "{notes}"
+        );
+    }
+    // It runs all the same, and is measured without a prediction of its rate.
+    let run = candle(
+        settings.path(),
+        &model,
+        &["--repeats", "1", "--format", "json"],
+    );
+    let found = document(&run, run.code);
+    assert!(found["measured"]["decode_tokens_per_second"].is_number());
+    assert_eq!(found["error"]["decode_percent"], Value::Null, "{found}");
 }
 
 fn candle(settings: &Path, model: &str, words: &[&str]) -> Run {

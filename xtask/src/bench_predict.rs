@@ -1,12 +1,13 @@
-//! `cargo xtask bench predict [MODEL|FORMAT..]`: how far the predictions for this machine are off, for six published
-//! shapes in four formats with orinplan's own decoder. Calibration saw none of these shapes.
+//! `cargo xtask bench predict [SHAPE|FORMAT|FILE.gguf ..]`: how far the predictions for this machine are off, for six
+//! published shapes in four formats with orinplan's own decoder, and for real models: a file of 16-bit weights is
+//! quantized to each format first, any other is decoded as it is. Calibration saw none of them.
 //!
 //! A shared machine is not as fast in one minute as it is in the next. So a shape is decoded between the
 //! measurements of a calibration, which takes longer than it needs to: both see the same machine, and what is
 //! left is the error of the prediction. `validate` then runs each file in a process of its own, as a user
 //! would, for the memory and for what the machine's unrest adds.
 //!
-//! The weights are one row over and over: bytes and products are those of the real file.
+//! The weights of a shape are one row over and over: bytes and products are those of the real file.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -47,8 +48,8 @@ const TURN: u64 = 4;
 const CONTEXT: u64 = 1024;
 
 /// A published shape, from the `config.json` of its repository.
-struct Shape {
-    name: &'static str,
+pub(crate) struct Shape {
+    pub(crate) name: &'static str,
     family: &'static str,
     layers: u64,
     hidden: u64,
@@ -60,7 +61,7 @@ struct Shape {
 }
 
 /// From 135 M to 1.7 B parameters, all with tied embeddings.
-const SHAPES: [Shape; 6] = [
+pub(crate) const SHAPES: [Shape; 6] = [
     shape("SmolLM2-135M", "llama", [30, 576, 1536, 9, 3, 64, 49_152]),
     shape("SmolLM2-360M", "llama", [32, 960, 2560, 15, 5, 64, 49_152]),
     shape("Qwen2.5-0.5B", "qwen2", [24, 896, 4864, 14, 2, 64, 151_936]),
@@ -93,12 +94,20 @@ const fn shape(name: &'static str, family: &'static str, numbers: [u64; 7]) -> S
 }
 
 pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
-    let named = |shape: &&Shape| words.contains(&shape.name);
-    let mut shapes: Vec<&Shape> = SHAPES.iter().filter(named).collect();
-    let is_format = |word: &&str| SHAPES.iter().all(|shape| shape.name != *word);
-    let mut formats: Vec<&str> = words.iter().copied().filter(is_format).collect();
-    if shapes.is_empty() {
-        shapes.extend(&SHAPES);
+    let mut subjects = Vec::new();
+    let mut formats = Vec::new();
+    for word in words {
+        match SHAPES.iter().find(|shape| shape.name == *word) {
+            Some(shape) => subjects.push(Subject::Shape(shape)),
+            None if word.ends_with(".gguf") => subjects.push(Subject::File(PathBuf::from(word))),
+            None => formats.push(*word),
+        }
+    }
+    if !subjects
+        .iter()
+        .any(|subject| matches!(subject, Subject::Shape(_)))
+    {
+        subjects.extend(SHAPES.iter().map(Subject::Shape));
     }
     if formats.is_empty() {
         formats.extend(FORMATS);
@@ -106,9 +115,62 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     let binary = release_binary()?;
     let scratch = std::env::temp_dir().join(format!("orinplan-predict-{}", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
-    let outcome = measure(&binary, &scratch, &shapes, &formats);
+    let outcome = measure(&binary, &scratch, &subjects, &formats);
     std::fs::remove_dir_all(&scratch).ok();
     outcome
+}
+
+/// What is decoded.
+enum Subject {
+    Shape(&'static Shape),
+    File(PathBuf),
+}
+
+impl Subject {
+    fn name(&self) -> String {
+        match self {
+            Subject::Shape(shape) => shape.name.to_owned(),
+            Subject::File(path) => {
+                let stem = path.file_stem().unwrap_or_default();
+                stem.to_string_lossy().into_owned()
+            }
+        }
+    }
+
+    /// Its files, each with its format: made in `scratch`, or where they are.
+    fn files(
+        &self,
+        binary: &Path,
+        scratch: &Path,
+        formats: &[&str],
+    ) -> anyhow::Result<Vec<(String, PathBuf)>> {
+        let mut files = Vec::new();
+        for format in formats {
+            let path = scratch.join(format!("{}-{format}.gguf", self.name()));
+            match self {
+                Subject::Shape(shape) => write(shape, format, &path)?,
+                Subject::File(model) if is_16_bit(model)? => {
+                    let (model, output) = (model.to_string_lossy(), path.to_string_lossy());
+                    let words = ["quantize", &model, "--scheme", format, "--output", &output];
+                    let made = Command::new(binary).args(words).output()?;
+                    let said = String::from_utf8_lossy(&made.stderr);
+                    ensure!(made.status.success(), "{words:?}: {said}");
+                }
+                Subject::File(model) => return Ok(vec![("as it is".to_owned(), model.clone())]),
+            }
+            // Or the system would write while something is measured.
+            File::open(&path)?.sync_all()?;
+            files.push(((*format).to_owned(), path));
+        }
+        Ok(files)
+    }
+}
+
+/// Whether no weight of a file is quantized.
+fn is_16_bit(model: &Path) -> anyhow::Result<bool> {
+    let checkpoint = checkpoint::open(&model.to_string_lossy())?;
+    let mut tensors = checkpoint.tensors.iter();
+    Ok(tensors.all(|tensor| !tensor.dtype.is_quantized()))
 }
 
 /// What was predicted and measured of one file: tokens a second and bytes.
@@ -130,7 +192,7 @@ fn percent(predicted: f64, measured: f64) -> f64 {
 fn measure(
     binary: &Path,
     scratch: &Path,
-    shapes: &[&Shape],
+    subjects: &[Subject],
     formats: &[&str],
 ) -> anyhow::Result<()> {
     println!(
@@ -138,21 +200,17 @@ fn measure(
     );
     println!("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|");
     let mut rows: Vec<Row> = Vec::new();
-    for shape in shapes {
-        let path = |format: &&str| scratch.join(format!("{}-{format}.gguf", shape.name));
-        let paths: Vec<PathBuf> = formats.iter().map(path).collect();
-        for (format, path) in formats.iter().zip(&paths) {
-            write(shape, format, path)?;
-            // Or the system would write while something is measured.
-            File::open(path)?.sync_all()?;
-        }
-        let rates = calibrate_beside(&paths, scratch)?;
-        for ((format, path), beside) in formats.iter().zip(&paths).zip(rates) {
+    for subject in subjects {
+        let files = subject.files(binary, scratch, formats)?;
+        let rates = calibrate_beside(&files, scratch)?;
+        for ((format, path), beside) in files.iter().zip(rates) {
             let row = validate(binary, scratch, path, beside)?;
-            std::fs::remove_file(path)?;
+            if path.starts_with(scratch) {
+                std::fs::remove_file(path)?;
+            }
             println!(
                 "| {} | {format} | {:.1} | {:.1} | {:+.1} % | {:.1} | {:+.1} % | {:.0} MB | {:.0} MB | {:+.1} % |",
-                shape.name,
+                subject.name(),
                 row.predicted,
                 row.beside,
                 percent(row.predicted, row.beside),
@@ -228,10 +286,10 @@ impl Beside {
     }
 }
 
-/// Calibrates this machine for plans with settings in `scratch`; the models of `paths` take turns between the
+/// Calibrates this machine for plans with settings in `scratch`; the models of `files` take turns between the
 /// measurements. Returns their tokens a second.
-fn calibrate_beside(paths: &[PathBuf], scratch: &Path) -> anyhow::Result<Vec<f64>> {
-    let loaded = paths.iter().map(|path| Beside::load(path));
+fn calibrate_beside(files: &[(String, PathBuf)], scratch: &Path) -> anyhow::Result<Vec<f64>> {
+    let loaded = files.iter().map(|(_, path)| Beside::load(path));
     let mut models = loaded.collect::<anyhow::Result<Vec<Beside>>>()?;
     let processor = device::detect(Path::new("/"))?.profile.name;
     let (mut turns, mut outcome) = (0, Ok(()));
@@ -243,7 +301,7 @@ fn calibrate_beside(paths: &[PathBuf], scratch: &Path) -> anyhow::Result<Vec<f64
         }
     };
     let (date, never) = ("today".to_owned(), AtomicBool::new(false));
-    let cpu = calibrate(&processor, date, scratch, TIME, &never, &mut take_turns)?;
+    let cpu = calibrate(&processor, date, TIME, &never, &mut take_turns)?;
     outcome?;
     let settings = scratch.join("orinplan");
     std::fs::create_dir_all(&settings)?;
@@ -253,7 +311,7 @@ fn calibrate_beside(paths: &[PathBuf], scratch: &Path) -> anyhow::Result<Vec<f64
 }
 
 /// Runs the command with settings in `scratch` and returns its document.
-fn orinplan(binary: &Path, scratch: &Path, words: &[&str]) -> anyhow::Result<Json> {
+pub(crate) fn orinplan(binary: &Path, scratch: &Path, words: &[&str]) -> anyhow::Result<Json> {
     let output = Command::new(binary)
         .args(words)
         .env("XDG_CONFIG_HOME", scratch)
@@ -291,13 +349,13 @@ fn validate(binary: &Path, scratch: &Path, path: &Path, beside: f64) -> anyhow::
     })
 }
 
-fn number(document: &Json, pointer: &str) -> anyhow::Result<f64> {
+pub(crate) fn number(document: &Json, pointer: &str) -> anyhow::Result<f64> {
     let value = document.pointer(pointer).and_then(Json::as_f64);
     value.with_context(|| format!("{pointer} is no number"))
 }
 
 /// Writes the file that quantizing the shape would give, its weights apart.
-fn write(shape: &Shape, format: &str, path: &Path) -> anyhow::Result<()> {
+pub(crate) fn write(shape: &Shape, format: &str, path: &Path) -> anyhow::Result<()> {
     let config = json!({
         "architectures": [match shape.family {
             "qwen2" => "Qwen2ForCausalLM",

@@ -1,9 +1,10 @@
 //! Development tasks. `cargo xtask fixtures` writes `fixtures/` anew; `cargo xtask fixtures --check`
 //! fails if that would change anything; `cargo xtask bench` measures what planning, encoding and
-//! quantizing cost, how fast the decoder is and how far predictions are off; `cargo xtask interop` puts
+//! quantizing cost, how fast the decoder is, how far predictions are off and how calibration does on a busy machine; `cargo xtask interop` puts
 //! written files before the programs that read them; `cargo xtask cuda` checks the build for a GPU.
 
 mod bench;
+mod bench_calibrate;
 mod bench_decode;
 mod bench_encoders;
 mod bench_predict;
@@ -21,7 +22,7 @@ use anyhow::bail;
 
 const USAGE: &str = "usage: cargo xtask
     fixtures [--check]
-    bench [plan | decode | encoders | quantize | predict]
+    bench [plan | decode | encoders | quantize | predict | calibrate]
     interop [PART].. [--data DIR] [--full]
     cuda
     fit-speed";
@@ -39,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         ["bench", "encoders"] => bench_encoders::run(),
         ["bench", "quantize", ref rest @ ..] => bench_quantize::run(rest),
         ["bench", "predict", ref rest @ ..] => bench_predict::run(rest),
+        ["bench", "calibrate", ref rest @ ..] => bench_calibrate::run(rest),
         _ => bail!("{USAGE}"),
     }
 }

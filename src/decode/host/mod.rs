@@ -30,6 +30,11 @@ pub fn has_kernel(dtype: Dtype) -> bool {
     kernels::available(dtype)
 }
 
+/// Whether weights of `dtype` are multiplied at all, by whomever.
+pub fn multiplies(dtype: Dtype) -> bool {
+    candle_name(dtype).is_some()
+}
+
 /// Rows end to end.
 #[derive(Clone, Debug)]
 pub(super) struct HostRows {

@@ -1,15 +1,17 @@
-//! Times small models that are only shapes, two for each format.
+//! Times small models that are only shapes, two or more for each format.
 //!
-//! In: memory, time, a folder for scratch files. Out: [`Sample`]s. What else the machine does comes
-//! and goes by seconds and minutes: so all models are in memory at once and take turns until the time is up.
+//! In: memory and time. Out: [`Sample`]s. What else the machine does comes and goes by seconds and minutes: so
+//! all models are in memory at once and take turns until the time is up, and longer where turns differ much.
 
-use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::CalibrateError;
+use super::prior::FORMATS;
+use super::scratch::Scratch;
 use super::synthetic::Shape;
-use crate::decode::{LoadOptions, Model};
+use super::times::Times;
+use crate::decode::{LoadOptions, Model, has_kernel};
 use crate::dtype::Dtype;
 use crate::model::ModelSpec;
 use crate::plan::Workload;
@@ -20,20 +22,6 @@ use crate::units::Bytes;
 use crate::validate::candle;
 use crate::validate::control::Progress;
 use crate::validate::error::ValidateError;
-
-/// The formats that are measured. Others are taken for the nearest in bits.
-pub(super) const FORMATS: [Dtype; 10] = [
-    Dtype::Q4_K,
-    Dtype::Q6_K,
-    Dtype::Q8_0,
-    Dtype::Q4_0,
-    Dtype::Q5_0,
-    Dtype::F16,
-    Dtype::Q5_K,
-    Dtype::BF16,
-    Dtype::Q3_K,
-    Dtype::Q2_K,
-];
 
 /// Many narrow layers: what is paid by layer and row stands out.
 const NARROW: Shape = Shape {
@@ -57,17 +45,68 @@ const WIDE: Shape = Shape {
     vocab: 12_288,
 };
 
-/// The format in which the narrow shape is measured at depth too.
-const DEEP: Dtype = Dtype::Q4_0;
+/// Hardly anything but layers: what a layer costs.
+const LAYERS: Shape = Shape {
+    layers: 32,
+    hidden: 256,
+    inner: 512,
+    heads: 4,
+    kv_heads: 2,
+    head_dim: 64,
+    vocab: 4096,
+};
+
+/// Hardly anything but rows of the head: what a row costs.
+const ROWS: Shape = Shape {
+    layers: 1,
+    vocab: 131_072,
+    ..LAYERS
+};
+
+/// The format in which costs that all formats share are told apart: by depth, layers and rows.
+const SHARED: Dtype = Dtype::Q4_0;
 
 /// Tokens of the prompts: a short one, and one that leaves a deep cache.
 const SHORT: u64 = 64;
 const LONG: u64 = 768;
 
-/// Tokens decoded at a time, and how often behind one prompt. Many short times far apart tell more of a busy
+/// Tokens decoded in a turn, and turns behind one prompt. Many short turns far apart tell more of a busy
 /// machine than a long one.
 const TOKENS: u64 = 12;
-const TIMES: u64 = 4;
+const TURNS: u64 = 4;
+
+/// How sure the time of each model should be, over that time, and how many times as long as was asked for it
+/// may take to become so.
+const SURE: f64 = 0.05;
+const LONGER: u32 = 3;
+
+/// How far turns are apart takes two.
+const LEAST_ROUNDS: u64 = 2;
+
+/// The shapes of a format, each with a prompt.
+fn shapes(format: Dtype) -> Vec<(Shape, u64)> {
+    let (narrow, wide) = match has_kernel(format) && format != Dtype::F32 {
+        true => (NARROW, WIDE),
+        // Large or slow, and rare: less of both.
+        false => (
+            Shape {
+                layers: 4,
+                vocab: 8192,
+                ..NARROW
+            },
+            Shape {
+                layers: 1,
+                vocab: 4096,
+                ..WIDE
+            },
+        ),
+    };
+    let mut shapes = vec![(narrow, SHORT), (wide, SHORT)];
+    if format == SHARED {
+        shapes.extend([(NARROW, LONG), (LAYERS, SHORT), (ROWS, SHORT)]);
+    }
+    shapes
+}
 
 /// A model of one format behind one prompt.
 pub(super) struct Sample {
@@ -79,16 +118,16 @@ pub(super) struct Sample {
     pub(super) prompt: u64,
     /// Multiply-accumulates of attention over the prompt.
     pub(super) prompt_attention: f64,
-    /// Of every token decoded.
-    pub(super) token_seconds: Vec<f64>,
-    /// Of every time that the prompt was read.
-    pub(super) prompt_seconds: Vec<f64>,
+    /// Of a decoded token, turn by turn.
+    pub(super) token: Times,
+    /// Of the prompt, each time that it was read.
+    pub(super) prompt_read: Times,
 }
 
 impl Sample {
     fn new(format: usize, spec: &ModelSpec, prompt: u64) -> Sample {
         let workload = Workload {
-            prompt_tokens: prompt + TOKENS * TIMES / 2,
+            prompt_tokens: prompt + TOKENS * TURNS / 2,
             ..Workload::default()
         };
         let stored = scheme::stored(spec, "calibration", Container::Gguf);
@@ -98,8 +137,8 @@ impl Sample {
             layers: spec.layers.len() as f64,
             prompt,
             prompt_attention: prompt_attention(spec, prompt) as f64,
-            token_seconds: Vec::new(),
-            prompt_seconds: Vec::new(),
+            token: Times::default(),
+            prompt_read: Times::default(),
         }
     }
 }
@@ -112,12 +151,12 @@ struct Subject {
     sample: Sample,
 }
 
-/// Measures as often as is possible in `time`, at least once, with no more than half of the memory that is
-/// `available`; where all models do not fit into it together, in groups that do, or format by format.
+/// Measures as often as is possible in `time`, at least twice, and up to [`LONGER`] until all is [`SURE`]. Takes no
+/// more than half of the memory that is `available`; where all models do not fit into it together, in groups
+/// that do, or format by format.
 pub(super) fn take(
     available: Option<Bytes>,
     time: Duration,
-    folder: &Path,
     cancel: &AtomicBool,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Vec<Sample>, CalibrateError> {
@@ -132,13 +171,13 @@ pub(super) fn take(
         left -= group.len();
         let mut subjects = Vec::new();
         for format in group {
-            progress(&Progress::stage(format!(
-                "loading {}",
-                FORMATS[format].name()
-            )));
-            let deep = (FORMATS[format] == DEEP).then_some((NARROW, LONG));
-            for (shape, prompt) in [(NARROW, SHORT), (WIDE, SHORT)].into_iter().chain(deep) {
-                subjects.push(Subject::load(shape, format, prompt, folder)?);
+            let dtype = FORMATS[format].0;
+            progress(&Progress::stage(format!("loading {}", dtype.name())));
+            for (shape, prompt) in shapes(dtype) {
+                if cancel.load(Ordering::Relaxed) {
+                    return Err(ValidateError::Cancelled.into());
+                }
+                subjects.push(Subject::load(shape, format, prompt)?);
             }
         }
         // Rounds with prompts take longer than those without.
@@ -146,15 +185,21 @@ pub(super) fn take(
         for round in 1_u64.. {
             let begun = Instant::now();
             for subject in &mut subjects {
-                let format = FORMATS[subject.sample.format].name();
+                let format = FORMATS[subject.sample.format].0.name();
                 progress(&Progress::stage(format!("round {round}: {format}")));
-                if round % TIMES == 1 {
+                if round % TURNS == 1 {
                     subject.read()?;
                 }
                 subject.decode(cancel)?;
             }
             longest = longest.max(begun.elapsed());
-            if now.elapsed() + longest > share {
+            let ends = now.elapsed() + longest;
+            let sure = || {
+                subjects
+                    .iter()
+                    .all(|subject| subject.sample.token.noise() <= SURE)
+            };
+            if round >= LEAST_ROUNDS && (ends > share * LONGER || ends > share && sure()) {
                 break;
             }
         }
@@ -167,8 +212,8 @@ pub(super) fn take(
 fn groups(room: Bytes) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let mut free = Bytes(0);
-    for (format, dtype) in FORMATS.iter().enumerate() {
-        let bytes = NARROW.bytes(*dtype) + WIDE.bytes(*dtype);
+    for (format, (dtype, ..)) in FORMATS.iter().enumerate() {
+        let bytes = bytes(*dtype);
         match groups.last_mut() {
             Some(group) if bytes <= free => group.push(format),
             _ => {
@@ -181,23 +226,22 @@ fn groups(room: Bytes) -> Vec<Vec<usize>> {
     groups
 }
 
+/// Of all models of a format.
+fn bytes(format: Dtype) -> Bytes {
+    let shapes = shapes(format).into_iter();
+    shapes.map(|(shape, _)| shape.bytes(format)).sum()
+}
+
 impl Subject {
-    fn load(
-        shape: Shape,
-        format: usize,
-        prompt: u64,
-        folder: &Path,
-    ) -> Result<Subject, CalibrateError> {
-        let path = folder.join("calibration.gguf");
-        let (checkpoint, spec) = shape.make(FORMATS[format], &path)?;
+    fn load(shape: Shape, format: usize, prompt: u64) -> Result<Subject, CalibrateError> {
+        let scratch = Scratch::new().map_err(|error| CalibrateError::Write(error.to_string()))?;
+        let (checkpoint, spec) = shape.make(FORMATS[format].0, &scratch)?;
         let options = LoadOptions {
-            context: prompt + TOKENS * TIMES,
+            context: prompt + TOKENS * TURNS,
             ..LoadOptions::default()
         };
-        let loaded = Model::load(&checkpoint, &spec, &options, &mut |_| {});
-        // The weights are in memory: the file has done its work.
-        let _ = std::fs::remove_file(&path);
-        let mut model = loaded.map_err(ValidateError::from)?;
+        let mut model =
+            Model::load(&checkpoint, &spec, &options, &mut |_| {}).map_err(ValidateError::from)?;
         // The first pass touches everything once.
         model.prefill(&[0]).map_err(ValidateError::from)?;
         Ok(Subject {
@@ -214,17 +258,19 @@ impl Subject {
         let prompt: Vec<u32> = ids.map(|id| (id % self.vocabulary) as u32).collect();
         let seconds;
         (self.next, seconds) = candle::read(&mut self.model, &prompt)?;
-        self.sample.prompt_seconds.push(seconds);
+        self.sample.prompt_read.push(seconds);
         Ok(())
     }
 
     /// Decodes some tokens behind what was read and decoded.
     fn decode(&mut self, cancel: &AtomicBool) -> Result<(), ValidateError> {
+        let mut sum = 0.0;
         for _ in 0..TOKENS {
             let seconds;
             (self.next, seconds) = candle::step(&mut self.model, self.next, cancel)?;
-            self.sample.token_seconds.push(seconds);
+            sum += seconds;
         }
+        self.sample.token.push(sum / TOKENS as f64);
         Ok(())
     }
 }
@@ -237,12 +283,11 @@ mod tests {
     fn no_group_is_larger_than_the_room_and_no_format_is_left_out() {
         assert_eq!(groups(Bytes::GIB * 16).len(), 1);
         assert_eq!(groups(Bytes(0)).len(), FORMATS.len());
-        let room = Bytes::MIB * 700;
+        let room = Bytes::MIB * 1400;
         let some = groups(room);
         assert!((2..FORMATS.len()).contains(&some.len()), "{some:?}");
         for group in &some {
-            let bytes =
-                |format: &usize| NARROW.bytes(FORMATS[*format]) + WIDE.bytes(FORMATS[*format]);
+            let bytes = |format: &usize| bytes(FORMATS[*format].0);
             assert!(group.iter().map(bytes).sum::<Bytes>() <= room, "{group:?}");
         }
         assert!(some.into_iter().flatten().eq(0..FORMATS.len()));
@@ -250,12 +295,15 @@ mod tests {
 
     #[test]
     fn a_shape_takes_the_bytes_that_its_file_has() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("narrow.gguf");
-        let (checkpoint, _) = NARROW.make(Dtype::Q4_0, &path).unwrap();
+        let scratch = Scratch::new().unwrap();
+        let shape = Shape {
+            layers: 1,
+            ..NARROW
+        };
+        let (checkpoint, _) = shape.make(Dtype::Q4_0, &scratch).unwrap();
         let stored: u64 = checkpoint.tensors.iter().map(|tensor| tensor.bytes.0).sum();
         // Norms are in F32 there: next to nothing.
-        let error = NARROW.bytes(Dtype::Q4_0).0 as f64 / stored as f64 - 1.0;
+        let error = shape.bytes(Dtype::Q4_0).0 as f64 / stored as f64 - 1.0;
         assert!(error.abs() < 0.002, "{error}");
     }
 }

@@ -6,6 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use super::CalibrateError;
+use super::scratch::Scratch;
 use crate::checkpoint::{self, Checkpoint};
 use crate::dtype::Dtype;
 use crate::gguf::{self, TensorEntry, Value};
@@ -83,25 +84,20 @@ impl Shape {
         tensors.filter_map(|(_, shape)| dtype.bytes(&shape)).sum()
     }
 
-    /// Writes the model with matrices of `dtype` to `path`, and opens it.
+    /// Writes the model with matrices of `dtype` to `scratch`, and opens it.
     pub(super) fn make(
         &self,
         dtype: Dtype,
-        path: &Path,
+        scratch: &Scratch,
     ) -> Result<(Checkpoint, ModelSpec), CalibrateError> {
         let typed = |(name, shape): (String, Vec<u64>)| match shape.len() {
             1 => (name, Dtype::F32, shape),
             _ => (name, dtype, shape),
         };
         let tensors: Vec<Tensor> = self.tensors().into_iter().map(typed).collect();
-        write_repeated(path, &self.metadata(), &tensors).map_err(|problem| {
-            CalibrateError::Write {
-                path: path.to_owned(),
-                problem,
-            }
-        })?;
-        let checkpoint =
-            checkpoint::open(&path.display().to_string()).map_err(CalibrateError::Open)?;
+        write(scratch.file(), &self.metadata(), &tensors).map_err(CalibrateError::Write)?;
+        let path = scratch.path().display().to_string();
+        let checkpoint = checkpoint::open(&path).map_err(CalibrateError::Open)?;
         let model = model::read(&checkpoint, Unknown::Refuse).map_err(CalibrateError::Model)?;
         Ok((checkpoint, model))
     }
@@ -120,6 +116,11 @@ pub fn write_repeated(
     metadata: &[(String, Value)],
     tensors: &[Tensor],
 ) -> Result<(), String> {
+    let file = File::create(path).map_err(|error| error.to_string())?;
+    write(&file, metadata, tensors)
+}
+
+fn write(file: &File, metadata: &[(String, Value)], tensors: &[Tensor]) -> Result<(), String> {
     let entries: Vec<TensorEntry<'_>> = tensors
         .iter()
         .map(|(name, dtype, shape)| TensorEntry {
@@ -128,7 +129,6 @@ pub fn write_repeated(
             shape,
         })
         .collect();
-    let file = File::create(path).map_err(|error| error.to_string())?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     gguf::write_header(&mut out, metadata, &entries).map_err(|error| error.to_string())?;
     for (_, dtype, shape) in tensors {

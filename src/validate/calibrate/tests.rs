@@ -1,0 +1,194 @@
+use super::*;
+use crate::dtype::Dtype;
+use crate::plan::Workload;
+use crate::plan::cpu;
+
+/// Normal numbers, always the same: sums of twelve uniform ones.
+fn normal() -> impl FnMut() -> f64 {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut uniform = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    move || (0..12).map(|_| uniform()).sum::<f64>() - 6.0
+}
+
+/// A model of one format that was not timed yet: its layers have `width` squared weights twelve times, its
+/// head has `vocab` rows, and `depth` tokens of its cache are read.
+fn model(format: usize, layers: u64, width: u64, vocab: u64, depth: u64) -> Sample {
+    let dtype = FORMATS[format].0;
+    let matrix = |group, rows: u64| {
+        let bytes = dtype.bytes(&[rows, width]).unwrap().0;
+        Operation::dense("matrix", group, dtype, bytes, rows * width, rows)
+    };
+    let cache = Operation::state(
+        "cache",
+        Group::KvCache,
+        Dtype::F16,
+        layers * width * depth,
+        0,
+    );
+    Sample {
+        format,
+        operations: vec![
+            matrix(Group::FeedForward, layers * width * 12),
+            matrix(Group::Head, vocab),
+            cache,
+        ],
+        layers: layers as f64,
+        prompt: 64,
+        prompt_attention: (layers * width * 64 * 64) as f64,
+        token: Times::default(),
+        prompt_read: Times::default(),
+    }
+}
+
+/// Two shapes of every format, and those that tell shared costs apart.
+fn models() -> Vec<Sample> {
+    let every = (0..FORMATS.len()).flat_map(|format| {
+        [
+            model(format, 16, 768, 24_576, 90),
+            model(format, 2, 2048, 12_288, 90),
+        ]
+    });
+    let shared = [
+        model(3, 16, 768, 24_576, 800),
+        model(3, 32, 256, 4096, 90),
+        model(3, 1, 256, 131_072, 90),
+    ];
+    every.chain(shared).collect()
+}
+
+fn seconds(row: &Row, truth: &[f64]) -> f64 {
+    row.counts.iter().zip(truth).map(|(n, cost)| n * cost).sum()
+}
+
+const REFERENCE: Machine = Machine {
+    bandwidth: 20e9,
+    arithmetic: 25e9,
+};
+
+/// A machine whose costs are another's within factors, timed with noise for so many turns: what was true of it,
+/// and what was found.
+fn timed(turns: usize, noise: f64, random: &mut impl FnMut() -> f64) -> ([Vec<f64>; 2], Cpu) {
+    let (token, prompt) = (REFERENCE.token(), REFERENCE.prompt());
+    let truth = [&token, &prompt].map(|prior| {
+        let other = |cost: &Cost| cost.seconds * (cost.uncertainty * random()).exp();
+        prior.iter().map(other).collect::<Vec<f64>>()
+    });
+    let mut samples = models();
+    for sample in &mut samples {
+        let times = [token_row(sample).1, prompt_row(sample).1];
+        let [token, prompt] = [0, 1].map(|kind: usize| seconds(&times[kind], &truth[kind]));
+        for _ in 0..turns {
+            sample.token.push(token * (noise * random()).exp());
+            sample.prompt_read.push(prompt * (noise * random()).exp());
+        }
+    }
+    let found = Costs {
+        token: costs(samples.iter().map(token_row), &token),
+        prompt: costs(samples.iter().map(prompt_row), &prompt),
+    };
+    let unrest = [
+        unrest(samples.iter().map(|sample| &sample.token)),
+        unrest(samples.iter().map(|sample| &sample.prompt_read)),
+    ];
+    let cpu = Cpu {
+        bandwidth_bytes_per_second: 1e15,
+        date: "2026-11-23".to_owned(),
+        ..found.cpu(unrest)
+    };
+    (truth, cpu)
+}
+
+/// Of 100 machines, how many decodes of a shape that was not timed lie within the range that is printed, and the
+/// median of the ranges' factors.
+fn held(turns: usize, noise: f64) -> (f64, f64) {
+    let mut random = normal();
+    let (mut within, mut factors) = (0_u32, Vec::new());
+    for index in 0..100 {
+        let ([truth, _], cpu) = timed(turns, noise, &mut random);
+        let sample = model(index % FORMATS.len(), 28, 1024, 151_936, 100);
+        let machine = cpu::Machine {
+            cpu: &cpu,
+            own: true,
+            layers: 28,
+        };
+        let range = cpu::decode(&sample.operations, 1, machine).tokens_per_second;
+        let measured = 1.0 / (seconds(&token_row(&sample).1, &truth) * (noise * random()).exp());
+        within += u32::from((range.low..=range.high).contains(&measured));
+        factors.push((range.high / range.low).sqrt());
+    }
+    factors.sort_by(f64::total_cmp);
+    (f64::from(within) / 100.0, factors[50])
+}
+
+#[test]
+fn ranges_hold_four_in_five_decodes_on_calm_and_on_restless_machines() {
+    for (turns, noise, widest) in [
+        (12, 0.02, 1.3),
+        (12, 0.2, 1.7),
+        (3, 0.4, 3.0),
+        (2, 0.4, 4.0),
+    ] {
+        let (held, factor) = held(turns, noise);
+        assert!(
+            held >= 0.8,
+            "{turns} turns, noise {noise}: {held}, {factor}"
+        );
+        // Not by being so wide that they say nothing.
+        assert!(
+            factor < widest,
+            "{turns} turns, noise {noise}: {held}, {factor}"
+        );
+    }
+}
+
+#[test]
+fn any_times_make_a_file_that_can_be_read_again() {
+    let mut random = normal();
+    for (turns, noise) in [(0, 0.0), (1, 0.1), (2, 3.0), (4, 0.05)] {
+        let (_, cpu) = timed(turns, noise, &mut random);
+        assert_eq!(Cpu::parse(&cpu.text(), "calibration.toml").unwrap(), cpu);
+        let shown = [cpu.uncertainty.layer, cpu.uncertainty.decode_unrest];
+        assert!(shown.iter().all(|value| *value >= 0.0), "{shown:?}");
+    }
+}
+
+#[test]
+fn a_file_without_uncertainties_is_read_and_a_senseless_one_refused() {
+    let (_, cpu) = timed(4, 0.05, &mut normal());
+    let old: String = cpu
+        .text()
+        .split("[uncertainty]")
+        .next()
+        .unwrap()
+        .lines()
+        .filter(|line| !line.contains("_uncertainty"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let read = Cpu::parse(&old, "calibration.toml").unwrap();
+    assert_eq!(read.uncertainty, Uncertainty::default());
+    assert_eq!(read.formats.len(), cpu.formats.len());
+    let wrong = cpu.text().replace("decode_unrest = ", "decode_unrest = 1");
+    let wrong = wrong.replace("decode_unrest = 10.", "decode_unrest = 99.");
+    let error = Cpu::parse(&wrong, "calibration.toml")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("an uncertainty is 99.") && error.contains("orinplan calibrate"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_format_that_was_not_measured_has_no_rate() {
+    let (_, mut cpu) = timed(4, 0.05, &mut normal());
+    let sample = model(10, 28, 1024, 151_936, Workload::default().prompt_tokens);
+    assert_eq!(FORMATS[10].0, Dtype::Q4_1);
+    assert_eq!(cpu::unmeasured(&sample.operations, &cpu), []);
+    cpu.formats.remove("Q4_1");
+    assert_eq!(cpu::unmeasured(&sample.operations, &cpu), [Dtype::Q4_1]);
+}
