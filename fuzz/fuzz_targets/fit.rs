@@ -80,7 +80,7 @@ fn reports(path: &str) -> Option<()> {
     if let Some(plan) = fit.plans.first() {
         report::fit::explain(&report, plan);
     }
-    report::inspect::text(&checkpoint, &model);
-    report::json(&report::inspect::document(&checkpoint, &model));
+    report::inspect::text(&checkpoint, &model, None, None);
+    report::json(&report::inspect::document(&checkpoint, &model, None, None));
     Some(())
 }

@@ -15,13 +15,23 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
         (None, None) => Unknown::WeightsOnly,
         (Some(name), None) => Unknown::Assume(model::known_architecture(name)?),
     };
-    let model = model::read(&checkpoint, unknown).with_context(|| args.model.model.clone())?;
+    let described = model::read(&checkpoint, unknown);
+    // What no plan is made of is listed all the same, with the reason.
+    let (model, refusal) = match described {
+        Err(refusal) if !checkpoint.tensors.is_empty() => (
+            model::read(&checkpoint, Unknown::Listed).with_context(|| args.model.model.clone())?,
+            Some(refusal),
+        ),
+        described => (described.with_context(|| args.model.model.clone())?, None),
+    };
+    let (kind, refusal) = (kind.as_ref(), refusal.as_ref());
     show(&match args.format {
-        PlainFormat::Text => report::inspect::text(&checkpoint, &model, kind.as_ref()),
+        PlainFormat::Text => report::inspect::text(&checkpoint, &model, kind, refusal),
         PlainFormat::Json => report::json(&report::inspect::document(
             &checkpoint,
             &model,
-            kind.as_ref(),
+            kind,
+            refusal,
         )),
     })?;
     Ok(Outcome::Yes)

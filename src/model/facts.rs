@@ -167,21 +167,22 @@ impl<'a> Facts<'a> {
 
     /// The single value of `key`, positive and no larger than any model's.
     pub(super) fn need(&self, key: Key) -> Result<u64, ModelError> {
-        let missing = || ModelError::MissingKey {
-            key: match self.raw {
-                RawConfig::HuggingFace(_) => key
-                    .hugging_face()
-                    .first()
-                    .copied()
-                    .unwrap_or_default()
-                    .to_owned(),
-                RawConfig::Gguf(_) => format!("{}.{}", self.prefix, key.gguf()),
-            },
-        };
         match self.get(key)? {
             Some(value) if value > 0 => Ok(value),
-            _ => Err(missing()),
+            _ => Err(self.missing(key)),
         }
+    }
+
+    /// The error for `key` that is not there, by the name that this configuration would have it under.
+    pub(super) fn missing(&self, key: Key) -> ModelError {
+        let key = match self.raw {
+            RawConfig::HuggingFace(_) => {
+                let name = key.hugging_face().first();
+                name.copied().unwrap_or_default().to_owned()
+            }
+            RawConfig::Gguf(_) => format!("{}.{}", self.prefix, key.gguf()),
+        };
+        ModelError::MissingKey { key }
     }
 
     /// One value of `key` per block: an array as it stands, a scalar repeated.

@@ -240,19 +240,6 @@ fn unknown_architecture(checkpoint: &Checkpoint, name: &str) -> ModelError {
     }
 }
 
-impl ModelError {
-    fn missing(key: Key) -> ModelError {
-        ModelError::MissingKey {
-            key: key
-                .hugging_face()
-                .first()
-                .copied()
-                .unwrap_or_default()
-                .to_owned(),
-        }
-    }
-}
-
 /// How to read a checkpoint whose architecture has no table entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unknown {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::checkpoint::{Checkpoint, Kind, RawConfig};
 use crate::foreign::Foreign;
 use crate::gguf;
-use crate::model::ModelSpec;
+use crate::model::{ModelError, ModelSpec};
 use crate::report::table::{Align, Table};
 use crate::report::{count, line};
 use crate::units::{Bytes, counted};
@@ -16,7 +16,12 @@ pub const SCHEMA: &str = "orinplan.inspect/1";
 /// For scripts.
 ///
 /// What is not known because the architecture is not is `null`.
-pub fn document(checkpoint: &Checkpoint, model: &ModelSpec, kind: Option<&Kind>) -> Value {
+pub fn document(
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+    kind: Option<&Kind>,
+    refusal: Option<&ModelError>,
+) -> Value {
     let known = !model.layers.is_empty();
     let mut document = json!({
         "schema": SCHEMA,
@@ -50,6 +55,9 @@ pub fn document(checkpoint: &Checkpoint, model: &ModelSpec, kind: Option<&Kind>)
     if let (Some(kind), Some(object)) = (kind, document.as_object_mut()) {
         let kind = json!({ "what": kind.what, "way_out": kind.way_out });
         object.insert("kind".to_owned(), kind);
+    }
+    if let (Some(refusal), Some(object)) = (refusal, document.as_object_mut()) {
+        object.insert("refused".to_owned(), json!(refusal.to_string()));
     }
     document
 }
@@ -99,7 +107,12 @@ fn shape(model: &ModelSpec) -> String {
 }
 
 /// For people.
-pub fn text(checkpoint: &Checkpoint, model: &ModelSpec, kind: Option<&Kind>) -> String {
+pub fn text(
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+    kind: Option<&Kind>,
+    refusal: Option<&ModelError>,
+) -> String {
     let mut out = String::new();
     line(
         &mut out,
@@ -114,6 +127,10 @@ pub fn text(checkpoint: &Checkpoint, model: &ModelSpec, kind: Option<&Kind>) -> 
     );
     if let Some(kind) = kind {
         line(&mut out, format_args!("it {}", Foreign(&kind.to_string())));
+    }
+    if let Some(refusal) = refusal {
+        let refusal = refusal.to_string();
+        line(&mut out, format_args!("not planned: {}", Foreign(&refusal)));
     }
     if let Some(now) = &model.prequantized {
         line(&mut out, format_args!("quantized as {}", Foreign(now)));

@@ -209,12 +209,21 @@ fn figures_that_none_can_have_are_not_measured() {
         (
             1000.0,
             219_732.0,
-            "219732.0 tokens/s are above the 172.4 that Jetson Orin Nano 8GB in 15W can reach",
+            "219732.0 tokens/s are above the 172.4 that Jetson Orin Nano 8GB Super in 15W can reach",
         ),
         // 102 GB/s instead of 68 GB/s.
         (1000.0, 200.0, "MAXN_SUPER would allow"),
     ] {
-        let found = scene.measured(1, &rows("CUDA", &[prefill, prefill], &[40.0, decode]));
+        let program = scene.program(&rows("CUDA", &[prefill, prefill], &[40.0, decode]));
+        let words = [
+            "--program",
+            program.to_str().unwrap(),
+            "--format",
+            "json",
+            "--power-mode",
+            "15W",
+        ];
+        let found = document(&scene.run(&words), 1);
         assert_eq!(found["measured"]["decode_tokens_per_second"], Value::Null);
         assert_eq!(found["measured"]["prefill_tokens_per_second"], 1000.0);
         assert_eq!(

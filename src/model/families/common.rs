@@ -308,7 +308,7 @@ pub(super) fn blocks(
     let count = block_count(facts)?;
     let heads = facts
         .per_block(Key::Heads, count)?
-        .ok_or(ModelError::missing(Key::Heads))?;
+        .ok_or(facts.missing(Key::Heads))?;
     let kv_heads = facts
         .per_block(Key::KvHeads, count)?
         .unwrap_or_else(|| heads.clone());
@@ -316,10 +316,10 @@ pub(super) fn blocks(
         .iter()
         .copied()
         .find(|&h| h > 0)
-        .ok_or(ModelError::missing(Key::Heads))?;
+        .ok_or(facts.missing(Key::Heads))?;
     // Some blocks of a hybrid have none; a model whose queries meet no keys is a damaged file.
     if kv_heads.iter().all(|&heads| heads == 0) {
-        return Err(ModelError::missing(Key::KvHeads));
+        return Err(facts.missing(Key::KvHeads));
     }
     if facts.is_hugging_face() {
         heads_share(&heads, &kv_heads)?;
@@ -436,7 +436,7 @@ pub(super) fn feed_forward(
         let dense_width = || facts.get(Key::Ffn);
         let inner = match facts.get(Key::ExpertFfn)? {
             Some(inner) => inner,
-            None => dense_width()?.ok_or(ModelError::missing(Key::ExpertFfn))?,
+            None => dense_width()?.ok_or(facts.missing(Key::ExpertFfn))?,
         };
         let shared_inner = match facts.get(Key::SharedExpertFfn)? {
             Some(width) => width,
@@ -455,7 +455,7 @@ pub(super) fn feed_forward(
     }
     let widths = facts
         .per_block(Key::Ffn, blocks)?
-        .ok_or(ModelError::missing(Key::Ffn))?;
+        .ok_or(facts.missing(Key::Ffn))?;
     Ok(match widths[index] {
         0 => FeedForward::None,
         inner => FeedForward::Dense { inner },

@@ -160,7 +160,7 @@ fn gemma4_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
     share_caches(&mut layers, owners);
     let dense = facts
         .per_block(Key::Ffn, layers.len())?
-        .ok_or(ModelError::missing(Key::Ffn))?;
+        .ok_or(facts.missing(Key::Ffn))?;
     let wide = facts.flag("use_double_wide_mlp").unwrap_or(false);
     let dense_only = facts.flag("enable_moe_block") == Some(false);
     let last = layers.len() - 1;

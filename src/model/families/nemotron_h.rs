@@ -207,11 +207,7 @@ fn named_kinds(facts: &Facts<'_>) -> Result<Vec<Kind>, ModelError> {
 fn kinds_of_gguf(facts: &Facts<'_>) -> Result<Vec<Kind>, ModelError> {
     let blocks = block_count(facts)?;
     let routed = facts.or_zero(Key::Experts)? > 0;
-    let per_block = |key| {
-        facts
-            .per_block(key, blocks)?
-            .ok_or(ModelError::missing(key))
-    };
+    let per_block = |key| facts.per_block(key, blocks)?.ok_or(facts.missing(key));
     let kind = |(kv_heads, inner)| match (kv_heads, inner, routed) {
         (0, 0, _) => Kind::Mamba,
         (_, 0, _) => Kind::Attention,
@@ -247,7 +243,7 @@ fn layer(facts: &Facts<'_>, kind: Kind, index: usize, blocks: usize) -> Result<L
     let feed_forward = match kind {
         Kind::Mamba | Kind::Attention => FeedForward::None,
         Kind::Dense => FeedForward::Dense {
-            inner: at(Key::Ffn)?.ok_or(ModelError::missing(Key::Ffn))?,
+            inner: at(Key::Ffn)?.ok_or(facts.missing(Key::Ffn))?,
         },
         Kind::Experts => {
             // A GGUF of an early converter leaves these out; a config.json does not.
@@ -259,14 +255,14 @@ fn layer(facts: &Facts<'_>, kind: Kind, index: usize, blocks: usize) -> Result<L
             };
             let count = match stated(Key::Experts, "n_routed_experts")? {
                 Some(count) if count > 0 => count,
-                _ => return Err(ModelError::missing(Key::Experts)),
+                _ => return Err(facts.missing(Key::Experts)),
             };
             let used = stated(Key::ExpertsUsed, "num_experts_per_tok")?
                 .unwrap_or(count)
                 .clamp(1, count);
             let inner = match stated(Key::ExpertFfn, "moe_intermediate_size")? {
                 Some(inner) if inner > 0 => inner,
-                _ => at(Key::Ffn)?.ok_or(ModelError::missing(Key::ExpertFfn))? / used,
+                _ => at(Key::Ffn)?.ok_or(facts.missing(Key::ExpertFfn))? / used,
             };
             FeedForward::Experts {
                 count,

@@ -1,3 +1,5 @@
+//! The solver on made times: what it finds, what it says of what it does not know, and how often it is right.
+
 use super::*;
 use crate::dtype::Dtype;
 use crate::plan::Workload;
