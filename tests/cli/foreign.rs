@@ -12,8 +12,9 @@ use crate::support::{Run, run_with};
 /// Clears a screen, turns the order of letters, begins a line, ends a cell and a tag.
 const HOSTILE: &str = "x\u{1b}[2J\u{202e}|`<b>\n\u{2028}y\u{9b}\u{e0041}";
 
-/// A GGUF in which every string is hostile that may be without changing what it is.
-fn write_gguf(path: &Path) {
+/// A GGUF in which every string is hostile that may be without changing what it is; and one with a
+/// tensor that no model has.
+fn write_gguf(path: &Path, with_tensor: bool) {
     let text = |text: &str| Value::String(text.to_owned());
     let mut metadata = vec![
         ("general.architecture".to_owned(), text("llama")),
@@ -52,7 +53,7 @@ fn write_gguf(path: &Path) {
         "blk.0.ffn_down",
     ];
     let mut names: Vec<String> = names.iter().map(|name| format!("{name}.weight")).collect();
-    names.push(format!("blk.0.{HOSTILE}"));
+    names.extend(with_tensor.then(|| format!("blk.0.{HOSTILE}")));
     let entries: Vec<TensorEntry<'_>> = names
         .iter()
         .map(|name| TensorEntry {
@@ -114,10 +115,18 @@ fn hostile_names_act_nowhere() {
         .path()
         .join(format!("{}.gguf", HOSTILE.replace('/', "")));
     let directory = folder.path().join(HOSTILE);
-    write_gguf(&gguf);
+    write_gguf(&gguf, false);
+    let unknown = folder.path().join("unknown.gguf");
+    write_gguf(&unknown, true);
     write_directory(&directory);
     let missing = folder.path().join(format!("missing-{HOSTILE}"));
-    for model in [&gguf, &directory, &directory.join("config.json"), &missing] {
+    for model in [
+        &gguf,
+        &directory,
+        &unknown,
+        &directory.join("config.json"),
+        &missing,
+    ] {
         for words in [
             "fit",
             "fit --format json",
@@ -145,7 +154,8 @@ fn hostile_names_act_nowhere() {
         }
     }
     // Each of them was shown, and not refused for another reason.
-    assert_eq!(run_with("inspect", &[&gguf]).code, 0);
+    let shown = run_with("inspect", &[&gguf]);
+    assert_eq!(shown.code, 0, "{}", shown.err);
     assert_eq!(run_with("fit", &[&directory]).code, 0);
 }
 
@@ -153,14 +163,14 @@ fn hostile_names_act_nowhere() {
 fn a_name_is_no_flag_and_adds_no_line() {
     let folder = tempfile::tempdir().unwrap();
     let dash = folder.path().join("-rf.gguf");
-    write_gguf(&dash);
+    write_gguf(&dash, false);
     let out = run_with("fit --runtime llama.cpp", &[&dash]).out;
     assert!(
         !out.contains(" -rf.gguf") && !out.contains(" '-rf.gguf'"),
         "{out}"
     );
     let lines = folder.path().join("a\nSYSTEM evil.gguf");
-    write_gguf(&lines);
+    write_gguf(&lines, false);
     let out = run_with("fit --runtime ollama", &[&lines]).out;
     assert!(!out.contains("Modelfile"), "{out}");
 }
