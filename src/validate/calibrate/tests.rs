@@ -1,3 +1,5 @@
+//! A machine that is made up: what is found of it, and whether ranges hold what it does.
+
 use super::*;
 use crate::dtype::Dtype;
 use crate::plan::Workload;
