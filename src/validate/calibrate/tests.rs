@@ -1,4 +1,4 @@
-//! The solver on made times: what it finds, what it says of what it does not know, and how often it is right.
+//! A machine that is made up: what is found of it, and whether ranges hold what it does.
 
 use super::*;
 use crate::dtype::Dtype;
