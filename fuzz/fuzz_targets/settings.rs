@@ -11,9 +11,9 @@ fuzz_target!(|text: &str| {
         let again = Cpu::parse(&cpu.text(), "calibration.toml").expect("what we write");
         assert_eq!(again, cpu);
     }
-    if let Ok(runs) = Runs::parse(text, "runs.toml") {
+    if let Ok((runs, _)) = Runs::parse(text, "runs.toml") {
         let again = Runs::parse(&runs.text(), "runs.toml").expect("what we write");
-        assert_eq!(again, runs);
+        assert_eq!(again, (runs.clone(), Vec::new()));
         let runtime = runtime::find("llama.cpp").expect("a runtime of ours");
         for device in ["orin-nano-8gb", "host"] {
             runs.of_device(device);
