@@ -7,13 +7,17 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use orinplan::device::{self, DeviceProfile};
+use orinplan::device::{self, Choice, DeviceProfile};
 use orinplan::model::{self, Unknown};
 use orinplan::plan::advise::advise;
 use orinplan::plan::candidates::{Header, Wanted, candidates};
 use orinplan::plan::fit::Target;
 use orinplan::plan::{Workload, fit};
-use orinplan::report::{self, fit::Report};
+use orinplan::quantize::Readiness;
+use orinplan::report::{
+    self,
+    fit::{Report, Start},
+};
 use orinplan::runtime::{self, RuntimeProfile};
 use orinplan::scheme::Rules;
 use orinplan::{checkpoint, quantize};
@@ -30,7 +34,10 @@ static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
 
 static BOARD: LazyLock<(DeviceProfile, RuntimeProfile)> = LazyLock::new(|| {
     let device = device::open("orin-nano-8gb", &FOLDER).expect("a board of ours");
-    (device, runtime::find("llama.cpp").expect("a runtime of ours"))
+    (
+        device,
+        runtime::find("llama.cpp").expect("a runtime of ours"),
+    )
 });
 
 fuzz_target!(|bytes: &[u8]| {
@@ -63,14 +70,21 @@ fn reports(path: &str) -> Option<()> {
     let rules = Rules::default();
     let candidates = candidates(&checkpoint, &model, runtime, &wanted, rules, &header).ok()?;
     let fit = fit(&model, candidates, target, &workload);
-    let advice = advise(&model, &fit, &fit, target, &workload);
+    let advice = advise(&model, &fit, &fit, &[], target, &workload);
+    let start = Start {
+        readiness: Readiness::Ready { requantizes: false },
+        rules,
+        version: None,
+    };
     let report = Report {
         checkpoint: &checkpoint,
         model: &model,
         target,
+        choice: Choice::Named,
         workload: &workload,
         fit: &fit,
         advice: &advice,
+        start: &start,
     };
     let document = report::fit::document(&report);
     let again = serde_json::from_str(&report::json(&document)).expect("valid JSON");

@@ -23,6 +23,9 @@ static NOW: LazyLock<Value> = LazyLock::new(|| {
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(saved) = serde_json::from_slice::<Value>(bytes) {
         let lines = differences(&saved, &NOW);
-        assert_eq!(lines.is_empty(), saved == *NOW || differences(&NOW, &saved).is_empty());
+        assert_eq!(
+            lines.is_empty(),
+            saved == *NOW || differences(&NOW, &saved).is_empty()
+        );
     }
 });

@@ -17,7 +17,9 @@ fuzz_target!(|text: &str| {
         let runtime = runtime::find("llama.cpp").expect("a runtime of ours");
         for device in ["orin-nano-8gb", "host"] {
             runs.of_device(device);
-            let _ = runtime.clone().refined(runs.learned(&runtime.id, device, "25W"));
+            let _ = runtime
+                .clone()
+                .refined(runs.learned(&runtime.id, device, "25W"));
         }
     }
 });

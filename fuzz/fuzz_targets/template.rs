@@ -11,8 +11,8 @@ const FUEL: u64 = 2_000;
 
 /// What makes much of little in one step.
 const UNBOUNDED: [&str; 16] = [
-    "*", "~", "+", "range", "batch", "slice", "indent", "center", "just", "fill", "replace", "count",
-    "join", "format", "tojson", "repeat",
+    "*", "~", "+", "range", "batch", "slice", "indent", "center", "just", "fill", "replace",
+    "count", "join", "format", "tojson", "repeat",
 ];
 
 fuzz_target!(|template: &str| -> Corpus {
