@@ -393,17 +393,7 @@ pub(crate) fn write(shape: &Shape, format: &str, path: &Path) -> anyhow::Result<
     let mut metadata = fixtures::metadata(shape.name, &config, family);
     metadata.retain(|(key, _)| key != "tokenizer.ggml.model");
     metadata.extend(vocabulary(shape.vocab));
-    metadata.extend([
-        (
-            format!("{family}.attention.layer_norm_rms_epsilon"),
-            Value::F32(1e-5),
-        ),
-        (format!("{family}.rope.freq_base"), Value::F32(10_000.0)),
-        (
-            format!("{family}.vocab_size"),
-            Value::U32(shape.vocab as u32),
-        ),
-    ]);
+    metadata.push((format!("{family}.rope.freq_base"), Value::F32(10_000.0)));
     let typed = model.tensors.into_iter().zip(&assignment.tensors);
     let tensors: Vec<Tensor> = typed
         .map(|(tensor, assigned)| (tensor.name, assigned.dtype, tensor.shape))
