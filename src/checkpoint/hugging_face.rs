@@ -75,6 +75,9 @@ const WRAPPERS: &[&str] = &[
     "_checkpoint_wrapped_module.",
 ];
 
+/// What `DistributedDataParallel` puts before every name.
+const DISTRIBUTED: &str = "module.";
+
 /// Gives a tensor the name it has without wrappers; whether it had any.
 fn unwrap(tensor: &mut StoredTensor) -> bool {
     let mut wrapped = false;
@@ -83,6 +86,10 @@ fn unwrap(tensor: &mut StoredTensor) -> bool {
             tensor.name = tensor.name.replace(wrapper, "");
             wrapped = true;
         }
+    }
+    if let Some(bare) = tensor.name.strip_prefix(DISTRIBUTED) {
+        tensor.name = bare.to_owned();
+        wrapped = true;
     }
     wrapped
 }

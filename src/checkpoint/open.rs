@@ -152,6 +152,10 @@ fn open_directory(name: String, path: &Path) -> Result<Checkpoint, CheckpointErr
     if let Some(kind) = kind::of_directory(path, &companions(Some(path))) {
         return Err(other_kind(path, kind));
     }
+    // An index that is only a pointer says so; a real one is of weights that were not fetched.
+    for index in files.iter().filter(|path| Index::is_named(path)) {
+        input::open(index)?;
+    }
     let config = path.join("config.json");
     match files.contains(&config) {
         true => hugging_face::open_config(name, path, &config),

@@ -54,6 +54,20 @@ pub enum AcceptError {
         architecture: String,
     },
     #[error(
+        "`{key}` is `{found}`, and llama.cpp knows {expected}; make the file anew from the original checkpoint with a \
+         current converter"
+    )]
+    Word {
+        key: String,
+        found: String,
+        expected: String,
+    },
+    #[error(
+        "a token is sent to {found} experts of {experts}, and llama.cpp does not load that; take the metadata that \
+         belongs to these weights"
+    )]
+    Experts { found: u64, experts: u64 },
+    #[error(
         "the vocabulary has {tokens} tokens and the embedding {rows} rows, and llama.cpp loads files where the two \
          are equal; take the tokenizer that belongs to these weights"
     )]
@@ -115,6 +129,32 @@ const OPTIONAL: &[&str] = &[
     WINDOW,
 ];
 
+/// Keys that hold a float where they are there.
+const FLOATS: &[&str] = &[
+    "rope.freq_base",
+    "rope.scaling.factor",
+    "rope.scaling.attn_factor",
+    "attention.scale",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+];
+
+/// Keys that hold text where they are there; `{}` is the architecture's name.
+const TEXTS: &[&str] = &[
+    "general.name",
+    "{}.rope.scaling.type",
+    "tokenizer.ggml.pre",
+    "tokenizer.chat_template",
+];
+
+/// What llama.cpp knows as `rope.scaling.type`.
+const ROPE_SCALINGS: &[&str] = &["none", "linear", "yarn", "longrope"];
+
+/// What llama.cpp knows as `tokenizer.ggml.model`.
+const TOKENIZERS: &[&str] = &[
+    "none", "no_vocab", "llama", "gpt2", "bert", "t5", "rwkv", "plamo2", "gemma4",
+];
+
 const TOKENS: &str = "tokenizer.ggml.tokens";
 
 /// Holds a file of `metadata` and the tensors of `model` to what llama.cpp loads.
@@ -160,8 +200,14 @@ fn keys(header: &Header<'_>, model: &ModelSpec) -> Result<(), AcceptError> {
     if known_architecture(name).is_ok() {
         match header.get(&own(EPSILON)) {
             None => return Err(missing(own(EPSILON))),
-            Some(Value::F32(value)) if value.is_finite() => {}
-            Some(other) => return Err(wrong(own(EPSILON), other, "a finite f32")),
+            Some(Value::F32(value)) if value.is_finite() && *value >= 0.0 => {}
+            Some(other) => {
+                return Err(wrong(
+                    own(EPSILON),
+                    other,
+                    "a finite f32 that is not negative",
+                ));
+            }
         }
     }
     let sections = own("rope.dimension_sections");
@@ -169,10 +215,37 @@ fn keys(header: &Header<'_>, model: &ModelSpec) -> Result<(), AcceptError> {
         return Err(missing(sections));
     }
     let used = own("expert_used_count");
-    if header.count(&own("expert_count"))?.is_some_and(|n| n > 0)
-        && header.count(&used)?.is_none_or(|n| n == 0)
+    if let Some(experts) = header.count(&own("expert_count"))?.filter(|n| *n > 0) {
+        match header.count(&used)? {
+            None | Some(0) => return Err(missing(used)),
+            Some(found) if found > experts => {
+                return Err(AcceptError::Experts { found, experts });
+            }
+            Some(_) => {}
+        }
+    }
+    for key in FLOATS {
+        match header.get(&own(key)) {
+            None | Some(Value::F32(_)) => {}
+            Some(other) => return Err(wrong(own(key), other, "f32")),
+        }
+    }
+    for key in TEXTS {
+        let key = key.replace("{}", name);
+        match header.get(&key) {
+            None | Some(Value::String(_)) => {}
+            Some(other) => return Err(wrong(key, other, "a string")),
+        }
+    }
+    let scaling = own("rope.scaling.type");
+    if let Some(Value::String(found)) = header.get(&scaling)
+        && !ROPE_SCALINGS.contains(&found.as_str())
     {
-        return Err(missing(used));
+        return Err(AcceptError::Word {
+            key: scaling,
+            found: found.clone(),
+            expected: ROPE_SCALINGS.join(", "),
+        });
     }
     let rotated = own("rope.dimension_count");
     let attention = model.layers.iter().find_map(|l| l.mixer.attention.as_ref());
@@ -205,6 +278,13 @@ fn vocabulary(header: &Header<'_>, model: &ModelSpec) -> Result<(), AcceptError>
         Some(Value::String(kind)) => kind.as_str(),
         Some(other) => return Err(wrong(key.to_owned(), other, "a string")),
     };
+    if !TOKENIZERS.contains(&kind) {
+        return Err(AcceptError::Word {
+            key: key.to_owned(),
+            found: kind.to_owned(),
+            expected: TOKENIZERS.join(", "),
+        });
+    }
     if ["none", "no_vocab"].contains(&kind) {
         let size = format!("{}.vocab_size", model.architecture);
         return equal(header.count(&size)?.ok_or_else(|| missing(size))?);

@@ -173,16 +173,22 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// The error for `key` that is not there, by the name that this configuration would have it under.
-    pub(super) fn missing(&self, key: Key) -> ModelError {
-        let key = match self.raw {
+    /// The name that this configuration has `key` under.
+    pub(super) fn name(&self, key: Key) -> String {
+        match self.raw {
             RawConfig::HuggingFace(_) => {
                 let name = key.hugging_face().first();
                 name.copied().unwrap_or_default().to_owned()
             }
             RawConfig::Gguf(_) => format!("{}.{}", self.prefix, key.gguf()),
-        };
-        ModelError::MissingKey { key }
+        }
+    }
+
+    /// The error for `key` that is not there.
+    pub(super) fn missing(&self, key: Key) -> ModelError {
+        ModelError::MissingKey {
+            key: self.name(key),
+        }
     }
 
     /// One value of `key` per block: an array as it stands, a scalar repeated.

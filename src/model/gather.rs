@@ -107,7 +107,6 @@ pub(super) fn from_stored(
                     tensors.push(made(row, layer, expected, Dtype::F32, bytes, Vec::new()));
                 }
                 None if strict != Strict::Nothing
-                    && row.part != "bias"
                     && (row.when)(&place)
                     && !is_spare(row, &place) =>
                 {

@@ -13,6 +13,7 @@ use super::facts::{Facts, Key, text_config};
 use super::gather::Strict;
 use super::left_out::{self, Kind};
 use super::packed::{self, Logical};
+use super::pass::Activation;
 use super::role::{Keep, TensorRole};
 use super::spec::{Dims, Layer, LeftOut, ModelSpec, Tensor, Tower};
 use super::{ModelError, Unknown, extra, gather, shape, unknown_architecture};
@@ -61,6 +62,9 @@ pub(super) fn read(
     };
     let assumed = known.is_none().then_some(arch.name);
     let logical = packed::logical(&checkpoint.tensors, config)?;
+    if unknown != Unknown::WeightsOnly {
+        packed::scaled(&logical, &checkpoint.tensors)?;
+    }
     let prequantized = packed::label(config, &logical);
     let stored = logical.clone();
     let all = Sorted::new(logical.clone(), 0..0);
@@ -74,6 +78,7 @@ pub(super) fn read(
     )?;
     let raw = RawConfig::HuggingFace(config.clone());
     let facts = Facts::new(&raw, arch.name);
+    activation(arch, &facts)?;
     let (mut dims, layers) = shape(arch, &facts)?;
     let ahead = facts.or_zero(Key::NextnLayers)? as usize;
     let mut sorted = Sorted::new(logical, layers.len()..layers.len().saturating_add(ahead));
@@ -124,6 +129,28 @@ pub(super) fn read(
         prequantized,
         config,
     })
+}
+
+/// That the feed-forward computes what the architecture's does, where that is known.
+fn activation(arch: &Arch, facts: &Facts<'_>) -> Result<(), ModelError> {
+    let Some(pass) = &arch.pass else {
+        return Ok(());
+    };
+    let stated = ["hidden_activation", "hidden_act"];
+    let stated = stated.iter().find_map(|name| facts.json(name)?.as_str());
+    let (expected, is_it): (_, fn(&str) -> bool) = match pass.activation {
+        Activation::Silu => ("silu", |found| matches!(found, "silu" | "swish" | "swiglu")),
+        // Gemma's first files say `gelu` and mean this.
+        Activation::GeluTanh => ("gelu_pytorch_tanh", |found| found.starts_with("gelu")),
+    };
+    match stated.filter(|found| !is_it(found)) {
+        Some(found) => Err(ModelError::Activation {
+            found: found.to_owned(),
+            architecture: arch.name,
+            expected,
+        }),
+        None => Ok(()),
+    }
 }
 
 /// The flag of the text part, or else of the whole.

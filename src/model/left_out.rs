@@ -109,8 +109,12 @@ const TABLE: &[Kind] = &[
         name: "rotary frequencies",
         reason: COMPUTED,
         tower: false,
-        begins: &[],
-        ends: &[".rotary_emb.inv_freq"],
+        begins: &["rotary_emb."],
+        ends: &[
+            ".rotary_emb.inv_freq",
+            ".rotary_emb.cos_cached",
+            ".rotary_emb.sin_cached",
+        ],
         gguf: &[],
     },
     Kind {
@@ -126,7 +130,14 @@ const TABLE: &[Kind] = &[
         reason: "the cache has its type from the runtime",
         tower: false,
         begins: &[],
-        ends: &[".k_scale", ".v_scale", ".q_scale"],
+        ends: &[
+            ".k_scale",
+            ".v_scale",
+            ".q_scale",
+            ".kv_scale",
+            ".k_zero_point",
+            ".v_zero_point",
+        ],
         gguf: &[],
     },
 ];

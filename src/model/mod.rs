@@ -119,6 +119,28 @@ pub enum ModelError {
         /// What the configuration calls it.
         kind: String,
     },
+    /// An activation that the architecture's feed-forward does not have.
+    #[error(
+        "`hidden_act` is `{found}`, and the feed-forward of {architecture} computes {expected} in every runtime that is \
+         planned here; take the config.json that belongs to these weights"
+    )]
+    Activation {
+        /// What config.json says.
+        found: String,
+        /// llama.cpp's name.
+        architecture: &'static str,
+        /// What it has.
+        expected: &'static str,
+    },
+    /// A way to stretch rotary positions that no runtime here has.
+    #[error(
+        "the rotary positions are of type `{found}` in config.json, which is none of {}; a newer version may know it",
+        ROPE_TYPES.join(", ")
+    )]
+    RopeType {
+        /// What config.json says.
+        found: String,
+    },
     /// A tensor the model cannot do without is not among the stored ones.
     #[error(
         "tensor `{tensor}` is missing, and the configuration calls for it; the model was saved without it, or \
@@ -270,6 +292,12 @@ pub fn read(checkpoint: &Checkpoint, unknown: Unknown) -> Result<ModelSpec, Mode
 /// Dimensions and blocks by the rules of `arch`.
 fn shape(arch: &Arch, facts: &Facts<'_>) -> Result<(Dims, Vec<Layer>), ModelError> {
     let layers = (arch.layers)(facts)?;
+    let experts = facts.or_zero(Key::Experts)?;
+    if facts.or_zero(Key::ExpertsUsed)? > experts && experts > 0 {
+        return Err(ModelError::BadValue {
+            key: facts.name(Key::ExpertsUsed),
+        });
+    }
     let dims = Dims {
         hidden: facts.need(Key::Hidden)?,
         vocab: facts.or_zero(Key::Vocab)?,
@@ -277,10 +305,24 @@ fn shape(arch: &Arch, facts: &Facts<'_>) -> Result<(Dims, Vec<Layer>), ModelErro
         context: facts.or_zero(Key::Context)?,
         per_layer_embedding: facts.or_zero(Key::PerLayerDim)?,
         streams: facts.get(Key::Streams)?.unwrap_or(1).max(1),
-        experts: facts.or_zero(Key::Experts)?,
+        experts,
     };
     Ok((dims, layers))
 }
+
+/// What `rope_type` may be (`modeling_rope_utils.py` of Transformers, and older names of the same).
+const ROPE_TYPES: &[&str] = &[
+    "default",
+    "linear",
+    "dynamic",
+    "llama3",
+    "yarn",
+    "longrope",
+    "su",
+    "proportional",
+    "mrope",
+    "deepseek_yarn",
+];
 
 /// Dimensions that only the shapes of tensors need; `head_dim` is that of the blocks that see the
 /// whole context.
@@ -295,6 +337,24 @@ fn extra(facts: &Facts<'_>, tied: bool, head_dim: u64) -> Result<Extra, ModelErr
     let rope_type = rope
         .and_then(|r| r.get("rope_type").or_else(|| r.get("type")))
         .and_then(|t| t.as_str());
+    if let Some(found) = rope_type.filter(|found| !ROPE_TYPES.contains(found)) {
+        return Err(ModelError::RopeType {
+            found: found.to_owned(),
+        });
+    }
+    let long =
+        |rope: &serde_json::Value| rope.get("long_factor").is_some_and(|list| list.is_array());
+    if matches!(rope_type, Some("longrope" | "su")) && !rope.is_some_and(long) {
+        return Err(ModelError::MissingKey {
+            key: "rope_scaling.long_factor".to_owned(),
+        });
+    }
+    let scaled = |rope: &serde_json::Value| rope.get("factor").is_some() || long(rope);
+    if rope_type.is_none() && rope.is_some_and(scaled) {
+        return Err(ModelError::MissingKey {
+            key: "rope_scaling.rope_type".to_owned(),
+        });
+    }
     let rope_factors = match rope_type {
         Some("llama3" | "proportional") => head_dim / 2,
         Some("longrope" | "su" | "yarn") => rope

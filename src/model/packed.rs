@@ -106,6 +106,32 @@ pub(super) fn logical(stored: &[StoredTensor], config: &Json) -> Result<Vec<Logi
         .collect()
 }
 
+/// That eight-bit floats have their scales: without one the numbers are those of another matrix.
+///
+/// # Errors
+/// [`ModelError::MissingTensor`] with the usual name of the scale.
+pub(super) fn scaled(logical: &[Logical], stored: &[StoredTensor]) -> Result<(), ModelError> {
+    let is_scale = |name: &str| {
+        let of_activations = name.ends_with(".input_scale") || name.ends_with(".activation_scale");
+        name.contains("scale") && !of_activations
+    };
+    let eight_bit = logical.iter().filter(|weight| {
+        matches!(weight.dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2) && weight.shape.len() > 1
+    });
+    for weight in eight_bit {
+        let mut parts = weight
+            .sources
+            .iter()
+            .filter_map(|&i| stored.get(i as usize));
+        if !parts.any(|part| is_scale(&part.name)) {
+            return Err(ModelError::MissingTensor {
+                tensor: format!("{}_scale", weight.name),
+            });
+        }
+    }
+    Ok(())
+}
+
 fn unpack(
     stored: &[StoredTensor],
     index: usize,

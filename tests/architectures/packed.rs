@@ -203,6 +203,15 @@ fn fp8_per_channel_and_per_tensor() {
         )]
     });
     let plain = elements(&beside);
+    let eight_bit = beside.iter().filter(|t| t.dtype == Dtype::F8_E4M3);
+    let scales: Vec<_> = eight_bit
+        .map(|t| tensor(&format!("{}_scale", t.name), &[], Dtype::F32))
+        .collect();
+    // Eight-bit floats without a scale would be the numbers of another matrix.
+    let bare = read(&hugging_face(config.clone(), beside.clone()));
+    let said = bare.unwrap_err().to_string();
+    assert!(said.contains("q_proj.weight_scale"), "{said}");
+    beside.extend(scales);
     beside.push(tensor("model.layers.0.self_attn.k_scale", &[1], Dtype::F32));
     beside.push(tensor("model.layers.0.self_attn.v_scale", &[1], Dtype::F32));
     assert_eq!(

@@ -842,3 +842,68 @@ fn shapes_tell_what_the_configuration_leaves_out() {
         }
     }
 }
+
+#[test]
+fn another_models_arithmetic_is_refused_by_name() {
+    for (class, model_type, more, says) in [
+        (
+            "Qwen3ForCausalLM",
+            "qwen3",
+            json!({"hidden_act": "gelu"}),
+            "`hidden_act` is `gelu`",
+        ),
+        (
+            "LlamaForCausalLM",
+            "llama",
+            json!({"hidden_act": "relu2"}),
+            "computes silu",
+        ),
+        (
+            "Gemma2ForCausalLM",
+            "gemma2",
+            json!({"hidden_activation": "relu", "sliding_window": 64}),
+            "gelu_pytorch_tanh",
+        ),
+        (
+            "LlamaForCausalLM",
+            "llama",
+            json!({"rope_scaling": {"rope_type": "spiral", "factor": 2.0}}),
+            "type `spiral`",
+        ),
+        (
+            "LlamaForCausalLM",
+            "llama",
+            json!({"rope_scaling": {"factor": 2.0}}),
+            "rope_scaling.rope_type",
+        ),
+        (
+            "Phi3ForCausalLM",
+            "phi3",
+            json!({"rope_scaling": {"type": "longrope", "short_factor": [1.0]}}),
+            "rope_scaling.long_factor",
+        ),
+    ] {
+        let said = read(&hugging_face(small(class, model_type, more), Vec::new())).unwrap_err();
+        assert!(said.to_string().contains(says), "{said}");
+    }
+    let usual = [
+        (
+            "GemmaForCausalLM",
+            "gemma",
+            json!({"hidden_act": "gelu", "hidden_activation": null}),
+        ),
+        (
+            "LlamaForCausalLM",
+            "llama",
+            json!({"hidden_act": "silu", "rope_scaling": null}),
+        ),
+        (
+            "LlamaForCausalLM",
+            "llama",
+            json!({"rope_scaling": {"type": "linear", "factor": 2.0}}),
+        ),
+    ];
+    for (class, model_type, more) in usual {
+        planned(&small(class, model_type, more));
+    }
+}

@@ -45,8 +45,12 @@ pub(super) fn advice_text(advice: &Advice, workload: &Workload) -> String {
                 |board| {
                     let (name, id) = (&board.name, &board.id);
                     let scheme = board.scheme.to_uppercase();
+                    let without = match workload.budget {
+                        Some(_) => " and without --budget",
+                        None => "",
+                    };
                     format!(
-                        "take a smaller model, or a {name}, the smallest board that would do: {scheme} fits with --device {id}"
+                        "take a smaller model, or a {name}, the smallest board that would do: {scheme} fits with --device {id}{without}"
                     )
                 },
             );
