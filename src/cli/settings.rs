@@ -99,15 +99,8 @@ pub(super) fn keep_calibration(cpu: &Cpu) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The runs on record. What is none is told and left out; a file that is no list of runs stops no plan.
+/// The runs on record. What is none is told and left out.
 pub(super) fn runs() -> anyhow::Result<Runs> {
-    recorded().or_else(|error| {
-        warn(&format!("no run on record counts: {}", super::told(&error)));
-        Ok(Runs::default())
-    })
-}
-
-fn recorded() -> anyhow::Result<Runs> {
     let Some((path, text)) = read(RUNS)? else {
         return Ok(Runs::default());
     };
@@ -122,8 +115,7 @@ fn recorded() -> anyhow::Result<Runs> {
 pub(super) fn keep_run(run: Run) -> anyhow::Result<(PathBuf, Added)> {
     let (directory, _lock) = locked()?;
     let path = directory.join(RUNS);
-    // What cannot be read is not written over.
-    let mut runs = recorded()?;
+    let mut runs = runs()?;
     let added = runs.add(run);
     if added == Added::Kept {
         write_file(&path, &runs.text())?;
