@@ -86,6 +86,23 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// The file that it is about.
+    pub(crate) fn path_mut(&mut self) -> &mut PathBuf {
+        match self {
+            OpenError::Missing { path }
+            | OpenError::DanglingLink { path }
+            | OpenError::NotRegular { path, .. }
+            | OpenError::Empty { path }
+            | OpenError::LfsPointer { path }
+            | OpenError::TooLarge { path, .. }
+            | OpenError::NotUtf8 { path, .. }
+            | OpenError::NotText { path, .. }
+            | OpenError::Io { path, .. } => path,
+        }
+    }
+}
+
 /// Opens a regular file (or a link to one) and gives its size, which is above zero.
 ///
 /// # Errors

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    orinplan::cli::main()
+    orinplan::main()
 }

@@ -1,6 +1,7 @@
 //! The shipped boards against published figures, and the reports about them.
 
-use orinplan::device::{self, DeviceProfile, Session, Trust};
+use orinplan::device::{self, DeviceProfile, Session};
+use orinplan::sourced::Trust;
 use orinplan::report::devices as report;
 use orinplan::runtime::Runs;
 use orinplan::units::{Bytes, BytesPerSecond};
@@ -60,7 +61,7 @@ fn check_modes(id: &str, default: &str, rows: &[Row]) {
     assert_eq!(board.modes.len(), rows.len(), "{id}");
     for (name, gpu, cpu, emc, bandwidth, sms) in rows {
         let mode = board.mode(name).unwrap();
-        let megahertz = |clock: &Option<device::Sourced<orinplan::units::Hertz>>| {
+        let megahertz = |clock: &Option<orinplan::sourced::Sourced<orinplan::units::Hertz>>| {
             clock.as_ref().map_or(0.0, |clock| clock.value.0 / 1e6)
         };
         assert_eq!(

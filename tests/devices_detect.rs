@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use orinplan::device::{self, DetectedDevice, DeviceError, Session, Trust, detect};
+use orinplan::device::{self, DetectedDevice, DeviceError, Session, detect};
+use orinplan::sourced::Trust;
 use orinplan::report::devices as report;
 use orinplan::units::{Bytes, Hertz};
 use proptest::prelude::*;

@@ -5,9 +5,9 @@ use orinplan::checkpoint::{Checkpoint, RawConfig, SourceFormat};
 use orinplan::device;
 use orinplan::evidence::{Grade, MODELS, Measurement, measurements};
 use orinplan::model::{self, ModelSpec, Unknown};
-use orinplan::plan::candidates::{Header, Wanted, candidates};
 use orinplan::plan::fit::{Target, fit};
 use orinplan::plan::{Speeds, Workload};
+use orinplan::planner::{GgufHeader, Planner, Schemes};
 use orinplan::runtime;
 use orinplan::scheme::{Rules, Scheme};
 use std::path::Path;
@@ -50,17 +50,11 @@ fn planned(row: &Measurement) -> Option<Speeds> {
         false if row.format == "f16" => "bf16",
         _ => &row.format,
     };
-    let wanted = Wanted::Named(vec![format.to_owned()]);
-    let header = Header::default();
-    let all = candidates(
-        &checkpoint,
-        &model,
-        &runtime,
-        &wanted,
-        Rules::default(),
-        &header,
-    );
-    let plans = fit(&model, all.unwrap(), target, &workload).plans;
+    let schemes = Schemes::Named(vec![format.to_owned()]);
+    let planner = Planner::of(checkpoint, model);
+    let header = GgufHeader::default();
+    let all = planner.candidates(&runtime, &schemes, Rules::default(), &header);
+    let plans = fit(planner.model(), all.unwrap(), target, &workload).plans;
     plans.into_iter().next().unwrap().speeds
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// The modules in the order of the data's flow: each may use those before it, none behind it.
 const ORDER: &[&str] = &[
     "units",
+    "sourced",
     "dtype",
     "nearest",
     "foreign",
@@ -23,6 +24,7 @@ const ORDER: &[&str] = &[
     "runtime",
     "evidence",
     "plan",
+    "planner",
     "decode",
     "validate",
     "report",

@@ -24,7 +24,7 @@ use crate::validate::{CALIBRATION_SECONDS, LEAST_TOKENS};
 /// after Ctrl-C (128 and the number of any signal).
 #[derive(Debug, Parser)]
 #[command(name = "orinplan", version, max_term_width = 100)]
-pub struct Cli {
+pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
 }

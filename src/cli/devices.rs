@@ -1,9 +1,9 @@
 //! `orinplan devices`: boards, and the machine at hand.
 
 use super::args::{DevicesArgs, DevicesCommand, PlainFormat};
-use super::fit::open_device;
-use super::{Outcome, settings, show};
+use super::{Outcome, request, settings, show, warn};
 use crate::device;
+use crate::planner::Board;
 use crate::report::devices as report;
 
 pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<Outcome> {
@@ -18,8 +18,9 @@ pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<Outcome> {
             }
         }
         DevicesCommand::Show { device } => {
-            let (found, _) = open_device(Some(device))?;
-            let runs = settings::runs()?;
+            let (found, _) = Board::device(&request::device(Some(device)))?;
+            let (runs, left_out) = settings::runs()?;
+            left_out.iter().for_each(|line| warn(line));
             if is_text {
                 report::show_text(&found, &runs)
             } else {

@@ -12,7 +12,9 @@ mod output;
 mod progress;
 mod quantize;
 mod render;
+mod request;
 mod roofline;
+mod saved;
 mod settings;
 mod validate;
 
@@ -23,7 +25,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::foreign::{self, Foreign};
-pub use args::Cli;
+use args::Cli;
 use args::Command;
 
 /// How a command ended.
@@ -36,7 +38,7 @@ enum Outcome {
 }
 
 /// Runs the program.
-pub fn main() -> ExitCode {
+pub(super) fn main() -> ExitCode {
     if render::is_asked() {
         return render::run();
     }

@@ -2,18 +2,17 @@
 
 use anyhow::Context;
 
-use super::args::{ModelArgs, PlainFormat, RooflineArgs};
-use super::fit::{Board, open, wanted};
-use super::{Outcome, show};
-use crate::plan::candidates::{Header, candidates};
+use super::args::{PlainFormat, RooflineArgs};
+use super::{Outcome, request, show};
 use crate::plan::roofline::Roof;
 use crate::plan::{Workload, fit};
+use crate::planner::{GgufHeader, Planner, Schemes};
 use crate::report;
 use crate::scheme::Rules;
 
 pub(super) fn run(args: &RooflineArgs) -> anyhow::Result<Outcome> {
-    let board = Board::open(&args.board)?;
-    let target = board.target(None);
+    let board = request::open_board(&request::board(&args.board, None))?;
+    let target = board.target();
     let roof = Roof::of(target.mode).with_context(|| {
         let name = &target.device.name;
         format!("the bandwidth or the peak rates of {name} are not known, so it has no roofline")
@@ -29,25 +28,15 @@ pub(super) fn run(args: &RooflineArgs) -> anyhow::Result<Outcome> {
         ..Workload::default()
     };
     for model in &args.models {
-        let (checkpoint, model) = open(&ModelArgs {
-            model: model.clone(),
-            assume_kv: None,
-        })?;
-        let wanted = wanted(&args.scheme);
-        let candidates = candidates(
-            &checkpoint,
-            &model,
-            &board.runtime,
-            &wanted,
-            Rules::default(),
-            &Header::default(),
-        )?;
-        let fit = fit(&model, candidates, target, &workload);
-        points.extend(
-            fit.plans
-                .iter()
-                .filter_map(|plan| roof.plan(&model.name, plan)),
-        );
+        let planner = Planner::open(model)?;
+        let schemes = Schemes::of(&args.scheme);
+        // Bytes of the metadata are never read for a token.
+        let header = GgufHeader::default();
+        let candidates =
+            planner.candidates(&board.runtime, &schemes, Rules::default(), &header)?;
+        let fit = fit(planner.model(), candidates, target, &workload);
+        let plans = fit.plans.iter();
+        points.extend(plans.filter_map(|plan| roof.plan(&planner.model().name, plan)));
     }
     show(&match args.format {
         PlainFormat::Text => {

@@ -12,44 +12,23 @@ use anyhow::{Context, bail};
 use super::output::write_file;
 use super::warn;
 use crate::device::Cpu;
-use crate::input;
+use crate::planner::{self, CALIBRATION, RUNS};
 use crate::quantize;
-use crate::runtime::learned::Run;
 use crate::runtime::{Added, Runs};
-use crate::units::Bytes;
-
-/// What `orinplan calibrate` writes.
-const CALIBRATION: &str = "calibration.toml";
-
-/// What `orinplan validate --save-calibration` writes.
-const RUNS: &str = "runs.toml";
-
-/// Either has some hundred bytes an entry.
-const LIMIT: Bytes = Bytes(4 << 20);
+use crate::runtime::learned::Run;
 
 /// A change takes milliseconds: who waits longer for the lock waits for something that hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The folder of this program's settings: `orinplan` below `XDG_CONFIG_HOME`, else below `~/.config`.
 /// A relative `XDG_CONFIG_HOME` does not count, as its specification has it.
-fn directory() -> Option<PathBuf> {
+pub(super) fn directory() -> Option<PathBuf> {
     let absolute = |name: &str| {
         let path = PathBuf::from(std::env::var_os(name)?);
         path.is_absolute().then_some(path)
     };
     let base = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")))?;
     Some(base.join("orinplan"))
-}
-
-/// The text of a settings file, if there is one.
-fn read(name: &str) -> anyhow::Result<Option<(PathBuf, String)>> {
-    let Some(path) = directory().map(|directory| directory.join(name)) else {
-        return Ok(None);
-    };
-    match path.exists() {
-        true => Ok(Some((path.clone(), input::read_text(&path, LIMIT)?))),
-        false => Ok(None),
-    }
 }
 
 /// The folder, made if it is not there, for this process alone as long as the file is open. Where locks
@@ -84,13 +63,6 @@ pub(super) fn check_writable() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The calibration of this machine.
-pub(super) fn calibration() -> anyhow::Result<Option<Cpu>> {
-    let file = read(CALIBRATION)?;
-    file.map(|(path, text)| Ok(Cpu::parse(&text, &shown(&path))?))
-        .transpose()
-}
-
 /// Keeps a calibration; returns where.
 pub(super) fn keep_calibration(cpu: &Cpu) -> anyhow::Result<PathBuf> {
     let (directory, _lock) = locked()?;
@@ -99,23 +71,19 @@ pub(super) fn keep_calibration(cpu: &Cpu) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The runs on record. What is none is told and left out.
-pub(super) fn runs() -> anyhow::Result<Runs> {
-    let Some((path, text)) = read(RUNS)? else {
-        return Ok(Runs::default());
-    };
-    let (runs, left_out) = Runs::parse(&text, &shown(&path))?;
-    for line in left_out {
-        warn(&line);
-    }
-    Ok(runs)
+/// The runs on record, with a sentence for each that did not count.
+pub(super) fn runs() -> anyhow::Result<(Runs, Vec<String>)> {
+    let folder = directory();
+    let read = folder.map(|folder| planner::runs(&folder)).transpose()?;
+    Ok(read.unwrap_or_default())
 }
 
 /// Adds a run to those on record. Returns where they are, and what became of it.
 pub(super) fn keep_run(run: Run) -> anyhow::Result<(PathBuf, Added)> {
     let (directory, _lock) = locked()?;
     let path = directory.join(RUNS);
-    let mut runs = runs()?;
+    let (mut runs, left_out) = planner::runs(&directory)?;
+    left_out.iter().for_each(|line| warn(line));
     let added = runs.add(run);
     if added == Added::Kept {
         write_file(&path, &runs.text())?;

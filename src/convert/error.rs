@@ -1,6 +1,6 @@
 //! What can keep a checkpoint from being described as GGUF, and the way out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::input::OpenError;
 use crate::units::counted;
@@ -35,9 +35,9 @@ pub enum ConvertError {
     VocabSize { size: u64, limit: u64 },
 
     #[error(
-        "{place}: has neither tokenizer.json nor tokenizer.model; put the model's tokenizer beside its config.json"
+        "{}has neither tokenizer.json nor tokenizer.model; put the model's tokenizer beside its config.json", at(place)
     )]
-    NoTokenizer { place: String },
+    NoTokenizer { place: PathBuf },
     #[error("{}: is not the JSON that is expected there: {source}", path.display())]
     Json {
         path: PathBuf,
@@ -67,4 +67,39 @@ pub enum ConvertError {
     },
     #[error("{}: no token has id {id}, though the vocabulary goes on to {}", path.display(), counted(*size, "token", "tokens"))]
     MissingId { path: PathBuf, id: u32, size: usize },
+}
+
+impl ConvertError {
+    /// The error as it reads from within `directory`: the same checkpoint gives the same sentence wherever it
+    /// lies.
+    pub fn within(mut self, directory: &Path) -> ConvertError {
+        let path = match &mut self {
+            ConvertError::Open(error) => error.path_mut(),
+            ConvertError::NoTokenizer { place: path }
+            | ConvertError::Json { path, .. }
+            | ConvertError::SentencePiece { path, .. }
+            | ConvertError::TokenizerKind { path, .. }
+            | ConvertError::TokenId { path, .. }
+            | ConvertError::DuplicateId { path, .. }
+            | ConvertError::MissingId { path, .. } => path,
+            ConvertError::Unsupported { .. }
+            | ConvertError::NotHuggingFace
+            | ConvertError::MissingKey { .. }
+            | ConvertError::BadValue { .. }
+            | ConvertError::VocabSize { .. } => return self,
+        };
+        if let Ok(inside) = path.strip_prefix(directory) {
+            *path = inside.to_owned();
+        }
+        self
+    }
+}
+
+/// Where something is, before what is said of it; nothing of the directory that is understood.
+fn at(place: &Path) -> String {
+    if place.as_os_str().is_empty() {
+        String::new()
+    } else {
+        format!("{}: ", place.display())
+    }
 }

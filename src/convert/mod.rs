@@ -61,7 +61,7 @@ pub fn metadata(
     let version = Value::U32(QUANTIZATION_VERSION);
     pairs.set("general.quantization_version", version);
     let directory = directory.ok_or_else(|| ConvertError::NoTokenizer {
-        place: checkpoint.name.clone(),
+        place: checkpoint.name.clone().into(),
     })?;
     tokenizer::add(
         &mut pairs,

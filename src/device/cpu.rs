@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::profile::{DeviceProfile, Pitfall};
-use super::quantity::Sourced;
+use crate::sourced::Sourced;
 use crate::dtype::Dtype;
 use crate::units::{BytesPerSecond, counted};
 

@@ -12,7 +12,7 @@ use super::l4t::L4tRelease;
 use super::power_mode;
 use super::probe::{self, Notes};
 use super::profile::{AtHand, DeviceProfile, Estimate, Pitfall, PowerMode};
-use super::quantity::Sourced;
+use crate::sourced::Sourced;
 use super::registry::{HOST, list};
 use crate::units::{Bytes, Hertz, counted};
 

@@ -11,7 +11,8 @@ use super::probe::printable;
 use super::profile::{
     AllocationLimit, DeviceProfile, Estimate, Gpu, Original, Pitfall, PowerMode, ddr_bandwidth,
 };
-use super::quantity::{Quantity, Sourced, Trust};
+use super::quantity::Quantity;
+use crate::sourced::{Sourced, Trust};
 use super::wire::{
     BoardFile, GpuTable, HeldTable, LimitTable, ModeTable, OriginalTable, PitfallTable, Stated,
 };

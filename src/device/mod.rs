@@ -28,6 +28,6 @@ pub use l4t::L4tRelease;
 pub use profile::{
     AllocationLimit, AtHand, DeviceProfile, Estimate, Gpu, Original, Pitfall, PowerMode, Session,
 };
-pub use quantity::{OpsPerSecond, Quantity, Sourced, Trust, Watts};
+pub use quantity::{OpsPerSecond, Quantity, Watts};
 pub use registry::{Choice, DEFAULT_BOARD, HOST, choose, get, ids, list, load, open};
 pub use what_if::{ParseWhatIfError, WhatIf};

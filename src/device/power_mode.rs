@@ -8,7 +8,8 @@ use std::path::Path;
 use super::nvpmodel::{self, ConfMode};
 use super::probe::{self, Notes};
 use super::profile::{DeviceProfile, PowerMode, ddr_bandwidth};
-use super::quantity::{Quantity, Sourced};
+use super::quantity::Quantity;
+use crate::sourced::Sourced;
 use crate::units::Hertz;
 
 const CONF: &str = "etc/nvpmodel.conf";

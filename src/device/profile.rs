@@ -4,7 +4,8 @@
 use super::cpu::Cpu;
 use super::error::DeviceError;
 use super::l4t::L4tRelease;
-use super::quantity::{OpsPerSecond, Sourced, Watts};
+use super::quantity::{OpsPerSecond, Watts};
+use crate::sourced::Sourced;
 use crate::units::{Bytes, BytesPerSecond, Hertz};
 
 /// A device: a shipped board, a user's file, or this machine.

@@ -1,5 +1,4 @@
-//! Numbers of a device profile: written with their unit, held to what is physically plausible, and
-//! never parted from their source.
+//! Numbers of a device profile: written with their unit, and held to what is physically plausible.
 //!
 //! In: `612 MHz`, `68 GB/s`, `7607 MiB`, `10 TFLOPS`, `15 W`, `8`. Out: unit types.
 
@@ -16,65 +15,6 @@ pub struct Watts(pub f64);
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct OpsPerSecond(pub f64);
-
-/// How a number came to be known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Trust {
-    /// Stated by a maker or an author.
-    #[default]
-    Published,
-    /// Read from a real device.
-    Measured,
-    /// Worked out from other numbers; the note says how.
-    Derived,
-}
-
-impl Trust {
-    /// The word used in profiles and reports.
-    pub fn word(self) -> &'static str {
-        match self {
-            Trust::Published => "published",
-            Trust::Measured => "measured",
-            Trust::Derived => "derived",
-        }
-    }
-}
-
-/// A number that knows where it came from.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sourced<T> {
-    /// The number.
-    pub value: T,
-    /// Where it was found, in full.
-    pub source: String,
-    /// How it came to be known.
-    pub trust: Trust,
-    /// Reasoning, or a source that says otherwise.
-    pub note: Option<String>,
-}
-
-impl<T> Sourced<T> {
-    /// A number read from the running machine.
-    pub(super) fn measured(value: T, source: impl Into<String>) -> Sourced<T> {
-        Sourced {
-            value,
-            source: source.into(),
-            trust: Trust::Measured,
-            note: None,
-        }
-    }
-
-    /// A number worked out from others.
-    pub(super) fn derived(value: T, source: impl Into<String>) -> Sourced<T> {
-        Sourced {
-            value,
-            source: source.into(),
-            trust: Trust::Derived,
-            note: None,
-        }
-    }
-}
 
 /// A kind of number that profiles hold.
 pub trait Quantity: Sized + Copy + PartialOrd {

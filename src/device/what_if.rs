@@ -6,7 +6,8 @@
 use std::str::FromStr;
 
 use super::profile::{DeviceProfile, PowerMode};
-use super::quantity::{Quantity, Sourced};
+use super::quantity::Quantity;
+use crate::sourced::Sourced;
 use crate::units::{Bytes, BytesPerSecond, Hertz};
 
 /// One number of a board, as it might be.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::quantity::Trust;
+use crate::sourced::Trust;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

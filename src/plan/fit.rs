@@ -12,7 +12,7 @@ use crate::plan::speed::{self, Estimate, Gpu, Prompt, PromptEstimate, Spread};
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
 use crate::runtime::learned::{Factor, Learned};
-use crate::runtime::profile::Trust;
+use crate::sourced::Trust;
 use crate::scheme::{Assignment, Scheme};
 use crate::units::{Bytes, BytesPerSecond, Hertz};
 

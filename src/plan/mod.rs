@@ -3,7 +3,6 @@
 //! result with numbers, not an error.
 
 pub mod advise;
-pub mod candidates;
 pub mod change;
 pub mod compute;
 pub mod cpu;

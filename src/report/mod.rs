@@ -7,6 +7,7 @@ pub mod inspect;
 pub mod quantize;
 pub mod roofline;
 pub mod table;
+#[cfg(feature = "decode")]
 pub mod validate;
 
 use std::fmt::Write;

@@ -5,36 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::learned::Learned;
 use super::lines::Lines;
 use super::record::FitRecord;
 use crate::dtype::Dtype;
-
-/// How far a number can be relied on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Trust {
-    /// Nobody measured it: a bracket around what is possible.
-    None,
-    /// Reasoned from neighbouring measurements.
-    Derived,
-    /// Fitted to published measurements.
-    Fitted,
-    /// Measured directly.
-    Measured,
-}
-
-/// A value and the key of its source.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sourced<T> {
-    /// The value, in the unit that its field names.
-    pub value: T,
-    /// A key of [`RuntimeProfile::sources`].
-    pub source: String,
-}
+use crate::sourced::{Sourced, Trust};
 
 /// A value that is known only within bounds: `low <= expected <= high`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -148,7 +148,8 @@ fn refine(mut base: Table, changes: Table) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::profile::{ComputeRule, Outputs, Trust};
+    use crate::runtime::profile::{ComputeRule, Outputs};
+    use crate::sourced::Trust;
 
     #[test]
     fn every_builtin_profile_loads_under_its_own_id() {

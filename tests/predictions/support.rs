@@ -3,15 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use orinplan::checkpoint::{self, Checkpoint};
 use orinplan::device::{self, Choice, DeviceProfile, PowerMode};
-use orinplan::model::{self, ModelSpec, Unknown};
 use orinplan::plan::advise::advise;
-use orinplan::plan::candidates::{Header, Wanted, candidates};
 use orinplan::plan::fit::Target;
 use orinplan::plan::{Fit, Workload, fit};
+use orinplan::planner::{GgufHeader, Planner, Schemes, Start};
 use orinplan::quantize::Readiness;
-use orinplan::report::fit::{Report, Start, document};
+use orinplan::report::fit::{Report, document};
 use orinplan::runtime::RuntimeProfile;
 use orinplan::scheme::Rules;
 use serde_json::Value as Json;
@@ -66,18 +64,14 @@ pub(crate) fn printed(fixture: &str, words: &str) -> Json {
 /// A fixture that is read once and planned often.
 pub(crate) struct Model {
     pub(crate) name: String,
-    checkpoint: Checkpoint,
-    spec: ModelSpec,
+    planner: Planner,
 }
 
 /// Reads a fixture.
 pub(crate) fn open(fixture: &str) -> Model {
-    let checkpoint = checkpoint::open(path(fixture).to_str().unwrap()).unwrap();
-    let spec = model::read(&checkpoint, Unknown::Refuse).unwrap();
     Model {
         name: fixture.to_owned(),
-        checkpoint,
-        spec,
+        planner: Planner::open(path(fixture).to_str().unwrap()).unwrap(),
     }
 }
 
@@ -90,7 +84,7 @@ impl Model {
     /// 4096 tokens of context, or what the model was made for.
     pub(crate) fn workload(&self) -> Workload {
         Workload {
-            context: 4096.min(self.spec.dims.context),
+            context: 4096.min(self.planner.model().dims.context),
             ..Workload::default()
         }
     }
@@ -110,11 +104,10 @@ impl Model {
             release: None,
             runtime,
         };
-        let (rules, header) = (Rules::default(), &Header::default());
-        let Model {
-            checkpoint, spec, ..
-        } = self;
-        let mut found = candidates(checkpoint, spec, runtime, &Wanted::All, rules, header).unwrap();
+        let (rules, header) = (Rules::default(), GgufHeader::default());
+        let (checkpoint, spec) = (self.planner.checkpoint(), self.planner.model());
+        let found = self.planner.candidates(runtime, &Schemes::All, rules, &header);
+        let mut found = found.unwrap();
         found.retain(|candidate| schemes.contains(&candidate.assignment.scheme.as_str()));
         if found.is_empty() {
             return None;

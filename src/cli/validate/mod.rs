@@ -10,16 +10,14 @@ use anyhow::Context;
 
 use self::place::place;
 use self::tried::{Otherwise, Tried};
-use super::args::{BackendId, BoardArgs, PlainFormat, ValidateArgs};
-use super::fit::{Board, header, open, open_device, wanted};
-use super::{Outcome, date, progress, settings, show};
-use crate::checkpoint::Checkpoint;
+use super::args::{BackendId, PlainFormat, ValidateArgs};
+use super::{Outcome, date, progress, request, settings, show};
 use crate::decode::{Engine, Renderer};
 use crate::device;
 use crate::model::ModelSpec;
-use crate::plan::candidates::{Wanted, candidates};
 use crate::plan::fit::{Candidate, Target};
 use crate::plan::{Plan, Workload};
+use crate::planner::{Board, BoardRequest, GgufHeader, Planner, Schemes, WorkloadRequest};
 use crate::report;
 use crate::report::validate::{Report, Result as Shown, Saved};
 use crate::runtime::learned::{Pair, Run};
@@ -30,25 +28,26 @@ use crate::validate::{
 };
 
 pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
-    let (checkpoint, model) = open(&args.model)?;
-    let place = place(args, &checkpoint)?;
-    let board = Board::open(&board_args(args)?)?;
-    let target = board.target(None);
-    let candidate = candidate(args, &checkpoint, &model, &board.runtime)?;
-    let workload = workload(args, &model);
+    let planner = request::open(&args.model)?;
+    let (checkpoint, model) = (planner.checkpoint(), planner.model());
+    let place = place(args, checkpoint)?;
+    let board = request::open_board(&board(args)?)?;
+    let target = board.target();
+    let candidate = candidate(args, &planner, &board.runtime)?;
+    let workload = workload(args).of(model, &board.runtime)?;
     let renderer = Renderer {
         program: std::env::current_exe().context("this program does not know its own place")?,
     };
-    let backend = place.backend(&checkpoint, &model, &board.runtime, &renderer);
+    let backend = place.backend(checkpoint, model, &board.runtime, &renderer);
     let tried = Tried {
         args,
-        model: &model,
+        model,
         candidate: &candidate,
         workload: &workload,
     };
     let asked = tried.plan(target, &workload)?;
     let mut report = Report {
-        model: &model,
+        model,
         target,
         workload: &workload,
         backend: args.backend.name(),
@@ -96,7 +95,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         let bare = tried.compare(Target { runtime, ..target }, &measured, memory)?;
         let disturbed = checks.iter().filter(|check| check.holds());
         let disturbed = disturbed.map(|check| check.code).collect();
-        report.saved = Some(learn(&board, &model, &asked, &measured, &bare, disturbed));
+        report.saved = Some(learn(&board, model, &asked, &measured, &bare, disturbed));
     }
     report.result = Shown::Measured {
         measured: &measured,
@@ -119,8 +118,9 @@ fn shown(args: &ValidateArgs, report: &Report<'_>) -> String {
 }
 
 /// The device and the runtime that the backend stands for, unless another is named.
-fn board_args(args: &ValidateArgs) -> anyhow::Result<BoardArgs> {
-    let (device, _) = open_device(Some(&args.device))?;
+fn board(args: &ValidateArgs) -> anyhow::Result<BoardRequest> {
+    let named = request::device(Some(&args.device));
+    let (device, _) = Board::device(&named)?;
     let has_gpu = device.gpu.is_some();
     let runtime = match (&args.runtime, args.backend) {
         (Some(id), _) => Some(id.clone()),
@@ -133,49 +133,34 @@ fn board_args(args: &ValidateArgs) -> anyhow::Result<BoardArgs> {
         // llama.cpp's server, which is the default of every plan.
         (None, _) => None,
     };
-    Ok(BoardArgs {
-        runtime_version: None,
-        device: Some(args.device.clone()),
+    Ok(BoardRequest {
         power_mode: args.power_mode.clone(),
-        what_if: Vec::new(),
         runtime,
+        ..named
     })
 }
 
-fn workload(args: &ValidateArgs, model: &ModelSpec) -> Workload {
-    let limit = match model.dims.context {
-        0 => u64::MAX,
-        limit => limit,
-    };
-    Workload {
-        context: args.context.unwrap_or(4096.min(limit)),
+fn workload(args: &ValidateArgs) -> WorkloadRequest {
+    WorkloadRequest {
+        context: args.context,
         type_k: args.kv_type,
         type_v: args.kv_type,
         ubatch: args.ubatch,
         prompt_tokens: args.prompt_tokens,
         text_only: true,
-        ..Workload::default()
+        ..WorkloadRequest::default()
     }
 }
 
 /// The types that the engine runs: those of the file, or of the scheme that a server made of it.
 fn candidate(
     args: &ValidateArgs,
-    checkpoint: &Checkpoint,
-    model: &ModelSpec,
+    planner: &Planner,
     runtime: &RuntimeProfile,
 ) -> anyhow::Result<Candidate> {
     let schemes: Vec<String> = args.scheme.iter().cloned().collect();
-    let wanted: Wanted = wanted(&schemes);
-    let rules = Rules::ALL[0].1;
-    let found = candidates(
-        checkpoint,
-        model,
-        runtime,
-        &wanted,
-        rules,
-        &header(checkpoint, model),
-    )?;
+    let header = GgufHeader::of(planner.checkpoint(), planner.model());
+    let found = planner.candidates(runtime, &Schemes::of(&schemes), Rules::default(), &header)?;
     let named = |candidate: &Candidate| match &args.scheme {
         Some(id) => candidate.assignment.scheme.eq_ignore_ascii_case(id),
         None => candidate.assignment.is_stored(),
@@ -183,7 +168,8 @@ fn candidate(
     found.into_iter().find(named).with_context(|| {
         format!(
             "{} does not load {} as it is stored; name the format that it was given with --scheme",
-            runtime.name, model.name
+            runtime.name,
+            planner.model().name
         )
     })
 }

@@ -147,7 +147,7 @@ fn of_json(
         }
         Some((path, json)) => Err(json.model.refused(path)),
         None => Err(ConvertError::NoTokenizer {
-            place: files.directory.display().to_string(),
+            place: files.directory.to_owned(),
         }),
     }
 }

@@ -3,7 +3,8 @@
 use super::Spread;
 use super::gpu::Gpu;
 use super::operation::Operation;
-use crate::runtime::profile::{Range, Speed, Trust};
+use crate::runtime::profile::{Range, Speed};
+use crate::sourced::Trust;
 
 /// Which end of every range enters.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,7 +62,7 @@ pub(super) fn step_time(
 ) -> StepTime {
     let (cycles, trust) = sm_cycles(operation, speed);
     let doubt = match (trust, end) {
-        (Trust::Fitted | Trust::Measured, _) | (_, End::Expected) => 1.0,
+        (Trust::Fitted | Trust::Published | Trust::Measured, _) | (_, End::Expected) => 1.0,
         (_, End::Slow) => DERIVED_SPREAD,
         (_, End::Fast) => 1.0 / DERIVED_SPREAD,
     };

@@ -4,10 +4,11 @@ use serde_json::{Value, json};
 
 use crate::device::{
     DEFAULT_BOARD, DetectedDevice, DeviceProfile, Estimate, Gpu, MemoryNow, Pitfall, PowerMode,
-    Quantity, Session, Sourced,
+    Quantity, Session,
 };
 use crate::runtime::Runs;
 use crate::runtime::learned::{Factor, Learned};
+use crate::sourced::Sourced;
 use crate::units::Bytes;
 
 /// The `schema` key of every document here.

@@ -2,11 +2,12 @@
 
 use crate::device::{
     AllocationLimit, DEFAULT_BOARD, DetectedDevice, DeviceProfile, Estimate, Gpu, PowerMode,
-    Quantity, Session, Sourced, Trust,
+    Quantity, Session,
 };
 use crate::report::{calibrate, wrapped};
 use crate::runtime::Runs;
 use crate::runtime::learned::{Factor, Learned};
+use crate::sourced::{Sourced, Trust};
 use crate::units::{Bytes, Hertz, counted};
 
 /// One row per device, for its default power mode.

@@ -15,11 +15,11 @@ use crate::model::ModelSpec;
 use crate::plan::advise::Advice;
 use crate::plan::fit::Target;
 use crate::plan::{Fit, Workload};
+use crate::planner::{Planned, Planner, Start};
 use crate::report::place;
 use crate::units::{Bytes, counted};
 
 pub use check::differences;
-pub use commands::Start;
 pub use explain::explain;
 pub use json::{SCHEMA, bound, document};
 pub use markdown::page as markdown;
@@ -46,7 +46,21 @@ pub struct Report<'a> {
     pub start: &'a Start,
 }
 
-impl Report<'_> {
+impl<'a> Report<'a> {
+    /// Of what `planner` has planned.
+    pub fn new(planner: &'a Planner, planned: &'a Planned) -> Report<'a> {
+        Report {
+            checkpoint: planner.checkpoint(),
+            model: planner.model(),
+            target: planned.board.target(),
+            choice: planned.board.choice,
+            workload: &planned.workload,
+            fit: &planned.fit,
+            advice: &planned.advice,
+            start: &planned.start,
+        }
+    }
+
     /// The format of the source in one word.
     fn source_format(&self) -> &'static str {
         match self.checkpoint.format {

@@ -7,7 +7,7 @@ use orinplan::dtype::Dtype;
 use orinplan::evidence::{MEASUREMENTS, MODELS, Measurement, parse};
 use orinplan::model::{self, ModelSpec, Unknown};
 use orinplan::plan::Workload;
-use orinplan::plan::candidates::assigned;
+use orinplan::planner::assigned;
 use orinplan::plan::fit::gpu;
 use orinplan::plan::operations::{decode_operations, prompt_attention};
 use orinplan::plan::speed::{Gpu, Operation, Prompt};

@@ -1,6 +1,7 @@
 //! What is fitted, runtime by runtime: each parameter with its start and how far it may stray from it.
 
-use orinplan::runtime::profile::{FormatCost, Range, Speed, Trust};
+use orinplan::runtime::profile::{FormatCost, Range, Speed};
+use orinplan::sourced::Trust;
 
 /// Runtimes that share kernels, fitted together.
 pub(crate) struct Family {

@@ -13,19 +13,6 @@ use crate::checkpoint::Origin;
 use crate::foreign::shell;
 use crate::plan::Plan;
 use crate::quantize::Readiness;
-use crate::runtime::Version;
-use crate::scheme::Rules;
-
-/// What lines need to know beside the plan.
-#[derive(Clone, Debug)]
-pub struct Start {
-    /// What stands between the checkpoint and the recommended plan's file.
-    pub readiness: Readiness,
-    /// The rules that the plan follows.
-    pub rules: Rules,
-    /// The version of the runtime, where it is not today's.
-    pub version: Option<Version>,
-}
 
 /// Lines that belong together.
 pub(super) struct Block {

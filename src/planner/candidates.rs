@@ -1,5 +1,8 @@
 //! The candidates of a plan: which schemes come into question, with types and file sizes.
 
+use super::error::CandidateError;
+use super::gguf_header::GgufHeader;
+use super::request::Schemes;
 use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat};
 use crate::dtype::Dtype;
 use crate::gguf;
@@ -11,74 +14,14 @@ use crate::runtime::RuntimeProfile;
 use crate::scheme::{self, Assignment, Container, Rules, SCHEMES, Scheme};
 use crate::units::Bytes;
 
-/// Which schemes the user asked for.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Wanted {
-    /// What the file is, and the common ones it could become.
-    #[default]
-    Common,
-    /// Everything the runtime loads.
-    All,
-    /// These, by id.
-    Named(Vec<String>),
-}
-
-/// Why there are no candidates.
-#[derive(Debug, PartialEq, thiserror::Error)]
-pub enum CandidateError {
-    /// No scheme has that id.
-    #[error("there is no scheme `{id}`{nearest}; known are {}", known())]
-    Unknown {
-        /// What was asked for.
-        id: String,
-        /// ` (did you mean ...)`, or nothing.
-        nearest: String,
-    },
-    /// The runtime cannot load the scheme.
-    #[error("{runtime} does not load {id}; it loads {loads}")]
-    NotLoadable {
-        /// The runtime.
-        runtime: String,
-        /// The scheme.
-        id: String,
-        /// What it loads.
-        loads: String,
-    },
-    /// The checkpoint cannot become such a file.
-    #[error("{id} is made from a Hugging Face checkpoint, and {name} is a GGUF")]
-    NeedsHuggingFace {
-        /// The scheme.
-        id: String,
-        /// The model.
-        name: String,
-    },
-}
-
-fn known() -> String {
-    SCHEMES
-        .iter()
-        .map(|scheme| scheme.id)
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-/// What a GGUF made from the checkpoint would have before its tensors.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Header {
-    /// Bytes of the metadata, tokenizer included.
-    pub metadata_bytes: u64,
-    /// Why that is not all of it, if it is not.
-    pub incomplete: Option<String>,
-}
-
 /// The candidates of `model` for `runtime`, best quality first, the file itself before all.
-pub fn candidates(
+pub(super) fn candidates(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
     runtime: &RuntimeProfile,
-    wanted: &Wanted,
+    schemes: &Schemes,
     rules: Rules,
-    header: &Header,
+    header: &GgufHeader,
 ) -> Result<Vec<Candidate>, CandidateError> {
     let stored_id = stored_scheme(checkpoint, model);
     let is_gguf = checkpoint.format == SourceFormat::Gguf;
@@ -108,8 +51,8 @@ pub fn candidates(
             && !(is_gguf && scheme.container == Container::Safetensors)
             && !(stored_loads && scheme.id == stored_id)
     };
-    let schemes: Vec<&Scheme> = match wanted {
-        Wanted::Named(ids) => {
+    let made: Vec<&Scheme> = match schemes {
+        Schemes::Named(ids) => {
             let mut named = Vec::new();
             for id in ids
                 .iter()
@@ -119,16 +62,16 @@ pub fn candidates(
             }
             named
         }
-        Wanted::Common if quantized_gguf => Vec::new(),
-        Wanted::Common => SCHEMES
+        Schemes::Common if quantized_gguf => Vec::new(),
+        Schemes::Common => SCHEMES
             .iter()
             .filter(|s| s.common)
             .filter(possible)
             .collect(),
-        Wanted::All => SCHEMES.iter().filter(possible).collect(),
+        Schemes::All => SCHEMES.iter().filter(possible).collect(),
     };
-    let wants_stored = match wanted {
-        Wanted::Named(ids) => ids.iter().any(|id| id.eq_ignore_ascii_case(&stored_id)),
+    let wants_stored = match schemes {
+        Schemes::Named(ids) => ids.iter().any(|id| id.eq_ignore_ascii_case(&stored_id)),
         _ => true,
     };
     let mut all = Vec::new();
@@ -142,7 +85,7 @@ pub fn candidates(
             notes: unseen(checkpoint),
         });
     }
-    all.extend(schemes.into_iter().map(|scheme| {
+    all.extend(made.into_iter().map(|scheme| {
         let assignment = assigned(model, scheme, runtime, rules);
         let mut notes = unseen(checkpoint);
         // A 16-bit copy of a quantized checkpoint loses nothing more.
@@ -208,25 +151,6 @@ fn unseen(checkpoint: &Checkpoint) -> Vec<Note> {
     notes
 }
 
-/// Every common scheme that the runtime loads, whatever the checkpoint is now: for a quantized GGUF,
-/// what its original would come to.
-pub fn smaller_candidates(
-    checkpoint: &Checkpoint,
-    model: &ModelSpec,
-    runtime: &RuntimeProfile,
-    rules: Rules,
-    header: &Header,
-) -> Vec<Candidate> {
-    let common = SCHEMES
-        .iter()
-        .filter(|scheme| scheme.common && loads(runtime, scheme.id));
-    let candidate = |scheme: &Scheme| {
-        let wanted = Wanted::Named(vec![scheme.id.to_owned()]);
-        candidates(checkpoint, model, runtime, &wanted, rules, header).unwrap_or_default()
-    };
-    common.flat_map(candidate).collect()
-}
-
 fn loads(runtime: &RuntimeProfile, id: &str) -> bool {
     runtime.loads.schemes.iter().any(|loaded| loaded == id)
 }
@@ -279,7 +203,7 @@ fn named_scheme(
 
 /// The id of what the checkpoint is now: its stated file type, else how it was quantized, else the
 /// type that most of its bytes have.
-pub fn stored_scheme(checkpoint: &Checkpoint, model: &ModelSpec) -> String {
+fn stored_scheme(checkpoint: &Checkpoint, model: &ModelSpec) -> String {
     let stated = match &checkpoint.config {
         RawConfig::Gguf(metadata) => metadata.u64("general.file_type").ok().flatten(),
         RawConfig::HuggingFace(_) => None,
@@ -306,7 +230,7 @@ pub fn stored_scheme(checkpoint: &Checkpoint, model: &ModelSpec) -> String {
 fn file_bytes(
     model: &ModelSpec,
     assignment: &Assignment,
-    header: &Header,
+    header: &GgufHeader,
     runtime: &RuntimeProfile,
 ) -> Bytes {
     let own_packing = runtime.loads.packs_every_matrix;

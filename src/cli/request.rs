@@ -1,0 +1,74 @@
+//! What flags ask for, as the requests that the library takes.
+
+use super::args::{BoardArgs, FitArgs, ModelArgs, WorkloadArgs};
+use super::settings;
+use crate::device::{L4tRelease, Session};
+use crate::model::{self, Unknown};
+use crate::planner::{Board, BoardRequest, Planner, Request, Schemes, WorkloadRequest};
+use crate::units::Bytes;
+
+pub(super) fn open(args: &ModelArgs) -> anyhow::Result<Planner> {
+    let unknown = match &args.assume_kv {
+        None => Unknown::Refuse,
+        Some(name) => Unknown::Assume(model::known_architecture(name)?),
+    };
+    Ok(Planner::open_as(&args.model, unknown)?)
+}
+
+pub(super) fn fit(args: &FitArgs) -> Request {
+    Request {
+        board: board(&args.board, args.workload.l4t),
+        schemes: Schemes::of(&args.workload.scheme),
+        rules: args.workload.rules,
+        workload: workload(&args.workload),
+    }
+}
+
+pub(super) fn board(args: &BoardArgs, release: Option<L4tRelease>) -> BoardRequest {
+    BoardRequest {
+        power_mode: args.power_mode.clone(),
+        runtime: args.runtime.clone(),
+        runtime_version: args.runtime_version,
+        release,
+        what_if: args.what_if.clone(),
+        ..device(args.device.as_deref())
+    }
+}
+
+/// A device by what `--device` names, with what was measured of it.
+pub(super) fn device(named: Option<&str>) -> BoardRequest {
+    BoardRequest {
+        device: named.map(str::to_owned),
+        root: super::machine_root(),
+        settings: settings::directory(),
+        ..BoardRequest::default()
+    }
+}
+
+/// Opens a board, and says what of its settings did not count.
+pub(super) fn open_board(request: &BoardRequest) -> anyhow::Result<Board> {
+    let board = Board::open(request)?;
+    board.warnings.iter().for_each(|line| super::warn(line));
+    Ok(board)
+}
+
+fn workload(args: &WorkloadArgs) -> WorkloadRequest {
+    WorkloadRequest {
+        context: args.context,
+        type_k: args.kv_type_k.unwrap_or(args.kv_type),
+        type_v: args.kv_type_v.unwrap_or(args.kv_type),
+        parallel: args.parallel,
+        ubatch: args.ubatch,
+        prompt_tokens: args.prompt_tokens,
+        outputs: args.outputs,
+        flash_attention: !args.no_flash_attention,
+        session: if args.desktop {
+            Session::Desktop
+        } else {
+            Session::Headless
+        },
+        reserve: args.reserve.unwrap_or(Bytes(0)),
+        budget: args.budget,
+        text_only: args.text_only,
+    }
+}

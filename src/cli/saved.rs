@@ -1,0 +1,49 @@
+//! Saved predictions: what `--save` wrote, and what has changed since.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use super::{Outcome, show};
+use crate::foreign::Foreign;
+use crate::input;
+use crate::report;
+use crate::units::{Bytes, counted};
+
+/// A saved prediction has some kB a scheme.
+const SAVED_LIMIT: Bytes = Bytes(16 << 20);
+
+/// The prediction in a file, with its path.
+pub(super) fn read(path: &Path) -> anyhow::Result<(PathBuf, serde_json::Value)> {
+    let shown = path.display();
+    let text = input::read_text(path, SAVED_LIMIT).context("cannot read the saved prediction")?;
+    let document: serde_json::Value = serde_json::from_str(&text).with_context(|| {
+        format!("{shown} is not JSON; a saved prediction is what `orinplan fit MODEL --save FILE` writes")
+    })?;
+    let schema = document.get("schema").and_then(|schema| schema.as_str());
+    if schema != Some(report::fit::SCHEMA) {
+        bail!(
+            "{shown} is not a saved prediction: its schema is {}, not {}",
+            schema.unwrap_or("missing"),
+            report::fit::SCHEMA
+        );
+    }
+    Ok((path.to_owned(), document))
+}
+
+/// Says what differs from the prediction in `path`.
+pub(super) fn check(path: &Path, differences: &[String]) -> anyhow::Result<Outcome> {
+    let shown = path.display();
+    if differences.is_empty() {
+        show(&format!("the prediction equals {shown}\n"))?;
+        return Ok(Outcome::Yes);
+    }
+    let places = counted(differences.len(), "place", "places");
+    let lines = differences.iter();
+    let lines: Vec<String> = lines.map(|line| Foreign(line).to_string()).collect();
+    show(&format!(
+        "the prediction differs from {shown} in {places}:\n  {}\n",
+        lines.join("\n  ")
+    ))?;
+    Ok(Outcome::No)
+}

@@ -1,0 +1,118 @@
+//! Why a checkpoint is not planned, and the way out.
+
+use super::settings::SettingsError;
+use crate::checkpoint::CheckpointError;
+use crate::device::DeviceError;
+use crate::dtype::Dtype;
+use crate::model::ModelError;
+use crate::model::accept::AcceptError;
+use crate::runtime::{RuntimeError, Version};
+use crate::scheme::SCHEMES;
+
+/// Why there is nothing to plan.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// There is no checkpoint, or it cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// It is no language model of a known architecture, or its configuration contradicts its weights.
+    #[error("{model}: {source}")]
+    Model {
+        /// The checkpoint as the user named it.
+        model: String,
+        /// Why.
+        source: ModelError,
+    },
+    /// No runtime would load it.
+    #[error("{model}: {source}")]
+    Accept {
+        /// The checkpoint as the user named it.
+        model: String,
+        /// Why.
+        source: AcceptError,
+    },
+}
+
+/// Why a request cannot be planned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// There is no such board or power mode, or its file cannot be read.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// There is no such runtime.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// A settings file cannot be read.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A named scheme is not known, or cannot be had.
+    #[error(transparent)]
+    Candidate(#[from] CandidateError),
+    /// A version of a runtime that is started in one way.
+    #[error("--runtime-version {version}: {runtime} is started in one way, whatever its version")]
+    OneVersion {
+        /// What was asked for.
+        version: Version,
+        /// The runtime.
+        runtime: String,
+    },
+    /// The runtime has no such KV cache.
+    #[error("{runtime} has no {} KV cache; it has {}", dtype.name().to_lowercase(), known.join(", "))]
+    KvType {
+        /// The runtime.
+        runtime: String,
+        /// What was asked for.
+        dtype: Dtype,
+        /// What it has.
+        known: Vec<String>,
+    },
+    /// The runtime loads nothing that the model can be.
+    #[error("{runtime} loads no format that {model} can have; try another --runtime")]
+    NoFormat {
+        /// The runtime.
+        runtime: String,
+        /// The model.
+        model: String,
+    },
+}
+
+/// Why there are no candidates.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum CandidateError {
+    /// No scheme has that id.
+    #[error("there is no scheme `{id}`{nearest}; known are {}", known())]
+    Unknown {
+        /// What was asked for.
+        id: String,
+        /// ` (did you mean ...)`, or nothing.
+        nearest: String,
+    },
+    /// The runtime cannot load the scheme.
+    #[error("{runtime} does not load {id}; it loads {loads}")]
+    NotLoadable {
+        /// The runtime.
+        runtime: String,
+        /// The scheme.
+        id: String,
+        /// What it loads.
+        loads: String,
+    },
+    /// The checkpoint cannot become such a file.
+    #[error("{id} is made from a Hugging Face checkpoint, and {name} is a GGUF")]
+    NeedsHuggingFace {
+        /// The scheme.
+        id: String,
+        /// The model.
+        name: String,
+    },
+}
+
+fn known() -> String {
+    SCHEMES
+        .iter()
+        .map(|scheme| scheme.id)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

@@ -1,0 +1,219 @@
+//! The front door of the library: open a checkpoint, then plan it.
+//!
+//! In: a path as `orinplan fit` takes it, and a [`Request`], whose default is that of the command line. Out: a
+//! [`Planned`], from which [`crate::report::fit`] makes its documents. Reads files; prints nothing.
+
+mod board;
+mod candidates;
+mod error;
+mod gguf_header;
+mod request;
+mod settings;
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::device;
+use crate::model::{self, ModelSpec, Unknown, accept};
+use crate::plan::advise::{Advice, advise};
+use crate::plan::fit::Candidate;
+use crate::plan::{Fit, Plan, Workload, fit};
+use crate::quantize::{self, Readiness};
+use crate::runtime::{RuntimeProfile, Version};
+use crate::scheme::{Container, Rules, SCHEMES, Scheme};
+
+pub use board::Board;
+pub use candidates::assigned;
+pub use error::{CandidateError, OpenError, PlanError};
+pub use gguf_header::GgufHeader;
+pub use request::{BoardRequest, Request, Schemes, WorkloadRequest};
+pub use settings::{CALIBRATION, LIMIT as SETTINGS_LIMIT, RUNS, SettingsError, calibration, runs};
+
+/// A checkpoint that was opened, described and found to be one that runtimes load.
+#[derive(Debug)]
+pub struct Planner {
+    checkpoint: Checkpoint,
+    model: ModelSpec,
+}
+
+/// The plans of a model on a board, with all that they were made from.
+#[derive(Debug)]
+pub struct Planned {
+    /// Where it would run.
+    pub board: Board,
+    /// What it is asked to do.
+    pub workload: Workload,
+    /// One plan for each format, and the one to take.
+    pub fit: Fit,
+    /// What to change where none fits.
+    pub advice: Vec<Advice>,
+    /// What stands between the checkpoint and the file of the recommended plan.
+    pub start: Start,
+}
+
+/// What lines that start a plan depend on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    /// What stands between the checkpoint and the file to run.
+    pub readiness: Readiness,
+    /// The rules that the types follow.
+    pub rules: Rules,
+    /// The runtime's version, where it is not today's.
+    pub version: Option<Version>,
+}
+
+impl Planner {
+    /// Opens what the command line calls MODEL: a Hugging Face directory, a `.safetensors` or `.gguf` file, a
+    /// `config.json`, or a hub id or Ollama tag that is in the local cache.
+    ///
+    /// # Errors
+    /// [`OpenError`] where there is no such checkpoint, where it is no language model of a known architecture, or
+    /// where no runtime would load it.
+    pub fn open(model: &str) -> Result<Planner, OpenError> {
+        Planner::open_as(model, Unknown::Refuse)
+    }
+
+    /// The same with what to do about an architecture that is not known.
+    ///
+    /// # Errors
+    /// As [`Planner::open`].
+    pub fn open_as(model: &str, unknown: Unknown) -> Result<Planner, OpenError> {
+        let name = || model.to_owned();
+        let checkpoint = checkpoint::open(model)?;
+        let spec = model::read(&checkpoint, unknown).map_err(|source| OpenError::Model {
+            model: name(),
+            source,
+        })?;
+        accept::checkpoint(&checkpoint, &spec).map_err(|source| OpenError::Accept {
+            model: name(),
+            source,
+        })?;
+        Ok(Planner {
+            checkpoint,
+            model: spec,
+        })
+    }
+
+    /// The planner of what is open and described already.
+    pub fn of(checkpoint: Checkpoint, model: ModelSpec) -> Planner {
+        Planner { checkpoint, model }
+    }
+
+    /// What was opened.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The model that it holds.
+    pub fn model(&self) -> &ModelSpec {
+        &self.model
+    }
+
+    /// Plans the model as `request` asks: verdict, memory, context and speed for each format, the one to take,
+    /// and what to change where none fits. That nothing fits is a result, not an error.
+    ///
+    /// # Errors
+    /// [`PlanError`] where the request names a board, power mode, runtime, format or cache type that there is
+    /// not, or that the runtime does not load; where a profile or a settings file cannot be read; and where the
+    /// runtime loads no format that the model can have.
+    pub fn plan(&self, request: &Request) -> Result<Planned, PlanError> {
+        let board = Board::open(&request.board)?;
+        let workload = request.workload.of(&self.model, &board.runtime)?;
+        let header = GgufHeader::of(&self.checkpoint, &self.model);
+        let candidates =
+            self.candidates(&board.runtime, &request.schemes, request.rules, &header)?;
+        if candidates.is_empty() {
+            return Err(PlanError::NoFormat {
+                runtime: board.runtime.name.clone(),
+                model: self.model.name.clone(),
+            });
+        }
+        let target = board.target();
+        let fit = fit::fit(&self.model, candidates, target, &workload);
+        // Where nothing that was asked for fits, advice may name what was not, and other boards.
+        let (others, boards) = match fit.recommended() {
+            Some(_) => (Fit::default(), Vec::new()),
+            None => {
+                let others = self.common_candidates(&board.runtime, request.rules, &header);
+                let others = fit::fit(&self.model, others, target, &workload);
+                (others, device::list()?)
+            }
+        };
+        let advice = advise(&self.model, &fit, &others, &boards, target, &workload);
+        let readiness = match fit.recommended() {
+            Some(plan) => quantize::readiness(
+                &self.checkpoint,
+                &self.model,
+                to_be_made(plan, &board.runtime),
+                request.rules,
+            ),
+            None => Readiness::Ready { requantizes: false },
+        };
+        let start = Start {
+            readiness,
+            rules: request.rules,
+            version: request.board.runtime_version,
+        };
+        Ok(Planned {
+            board,
+            workload,
+            fit,
+            advice,
+            start,
+        })
+    }
+
+    /// The formats that `runtime` could run the model in, best quality first, what the checkpoint is before all.
+    ///
+    /// # Errors
+    /// [`CandidateError`] where a named scheme is not known, or cannot be had from this checkpoint for this
+    /// runtime.
+    pub fn candidates(
+        &self,
+        runtime: &RuntimeProfile,
+        schemes: &Schemes,
+        rules: Rules,
+        header: &GgufHeader,
+    ) -> Result<Vec<Candidate>, CandidateError> {
+        candidates::candidates(
+            &self.checkpoint,
+            &self.model,
+            runtime,
+            schemes,
+            rules,
+            header,
+        )
+    }
+
+    /// Every common scheme that `runtime` loads, whatever the checkpoint is now: for a quantized GGUF, what its
+    /// original would come to.
+    fn common_candidates(
+        &self,
+        runtime: &RuntimeProfile,
+        rules: Rules,
+        header: &GgufHeader,
+    ) -> Vec<Candidate> {
+        let loads = |scheme: &Scheme| runtime.loads.schemes.iter().any(|id| id == scheme.id);
+        let common = SCHEMES
+            .iter()
+            .filter(|scheme| scheme.common && loads(scheme));
+        let candidate = |scheme: &Scheme| {
+            let named = Schemes::Named(vec![scheme.id.to_owned()]);
+            self.candidates(runtime, &named, rules, header)
+                .unwrap_or_default()
+        };
+        common.flat_map(candidate).collect()
+    }
+}
+
+/// The scheme of the file that a plan needs made by `quantize`: none where it is there, or where the
+/// runtime brings its own converter or loads the checkpoint as it is.
+fn to_be_made(plan: &Plan, runtime: &RuntimeProfile) -> Option<&'static Scheme> {
+    let loads = &runtime.loads;
+    let is_made = !plan.assignment.is_stored() && !loads.own_converter;
+    let named = |scheme: &&Scheme| scheme.id == plan.assignment.scheme;
+    let scheme = SCHEMES.iter().find(named).filter(|_| is_made)?;
+    let is_loaded = match scheme.container {
+        Container::Gguf => loads.files.iter().any(|file| file == "gguf"),
+        Container::Safetensors => true,
+    };
+    is_loaded.then_some(scheme)
+}

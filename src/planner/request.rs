@@ -1,0 +1,186 @@
+//! What is asked of a plan. Every default is that of the command line.
+
+use std::path::PathBuf;
+
+use super::error::PlanError;
+use crate::device::{L4tRelease, Session, WhatIf};
+use crate::dtype::Dtype;
+use crate::model::ModelSpec;
+use crate::plan::Workload;
+use crate::runtime::{RuntimeProfile, Version};
+use crate::scheme::Rules;
+use crate::units::Bytes;
+
+/// Tokens of context where none are asked for and the model has no smaller limit.
+const CONTEXT: u64 = 4096;
+
+/// What to plan, where, and under which load.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Where it runs.
+    pub board: BoardRequest,
+    /// In which formats.
+    pub schemes: Schemes,
+    /// The version of llama.cpp's rules for the type of each tensor.
+    pub rules: Rules,
+    /// What it is asked to do.
+    pub workload: WorkloadRequest,
+}
+
+/// Which formats to plan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Schemes {
+    /// What the file is, and the common ones it could become.
+    #[default]
+    Common,
+    /// Everything the runtime loads.
+    All,
+    /// These, by id.
+    Named(Vec<String>),
+}
+
+/// Where a model runs.
+#[derive(Clone, Debug)]
+pub struct BoardRequest {
+    /// A board's id, a profile file, or `host`. Without: the machine at hand if it is a Jetson Orin, else the
+    /// 8 GB Orin Nano.
+    pub device: Option<String>,
+    /// The power mode by name. Without: the one in force on the machine at hand, else the board's default.
+    pub power_mode: Option<String>,
+    /// The runtime's id. Without: llama.cpp, on the processors where there is no GPU.
+    pub runtime: Option<String>,
+    /// The runtime's version, where it is not today's: lines that start it depend on it, no number does.
+    pub runtime_version: Option<Version>,
+    /// The board's L4T release. Without: that of the machine at hand.
+    pub release: Option<L4tRelease>,
+    /// The board with numbers changed.
+    pub what_if: Vec<WhatIf>,
+    /// The root directory of the machine at hand.
+    pub root: PathBuf,
+    /// The folder of what was measured: `calibration.toml` of this machine and `runs.toml`. Without, plans rest
+    /// on published measurements alone.
+    pub settings: Option<PathBuf>,
+}
+
+/// What the model is asked to do. What is not given follows from the model.
+#[derive(Clone, Debug)]
+pub struct WorkloadRequest {
+    /// Tokens of context over all sequences. Without: 4096, or the model's limit if that is smaller.
+    pub context: Option<u64>,
+    /// Type of cached keys.
+    pub type_k: Dtype,
+    /// Type of cached values.
+    pub type_v: Dtype,
+    /// Sequences decoded at once.
+    pub parallel: u64,
+    /// Tokens of a prompt processed at once.
+    pub ubatch: u64,
+    /// Tokens of the prompt; decode is rated at this depth.
+    pub prompt_tokens: u64,
+    /// Rows of logits reserved in a pass; `None` leaves it to the runtime.
+    pub outputs: Option<u64>,
+    /// Fused attention, which never holds the score matrix.
+    pub flash_attention: bool,
+    /// What runs beside the model.
+    pub session: Session,
+    /// Memory kept free for other programs.
+    pub reserve: Bytes,
+    /// Memory the model may use, instead of what the board has left.
+    pub budget: Option<Bytes>,
+    /// Leave vision and audio towers out.
+    pub text_only: bool,
+}
+
+impl Default for BoardRequest {
+    fn default() -> BoardRequest {
+        BoardRequest {
+            device: None,
+            power_mode: None,
+            runtime: None,
+            runtime_version: None,
+            release: None,
+            what_if: Vec::new(),
+            root: PathBuf::from("/"),
+            settings: None,
+        }
+    }
+}
+
+impl Default for WorkloadRequest {
+    fn default() -> WorkloadRequest {
+        let usual = Workload::default();
+        WorkloadRequest {
+            context: None,
+            type_k: usual.type_k,
+            type_v: usual.type_v,
+            parallel: usual.parallel,
+            ubatch: usual.ubatch,
+            prompt_tokens: usual.prompt_tokens,
+            outputs: usual.outputs,
+            flash_attention: usual.flash_attention,
+            session: usual.session,
+            reserve: usual.reserve,
+            budget: usual.budget,
+            text_only: usual.text_only,
+        }
+    }
+}
+
+impl Schemes {
+    /// What a list of ids stands for: nothing for the common ones, `all` among them for all.
+    pub fn of(ids: &[String]) -> Schemes {
+        match ids {
+            [] => Schemes::Common,
+            ids if ids.iter().any(|id| id.eq_ignore_ascii_case("all")) => Schemes::All,
+            ids => {
+                let mut named: Vec<String> = Vec::new();
+                for id in ids {
+                    if !named.iter().any(|known| known.eq_ignore_ascii_case(id)) {
+                        named.push(id.clone());
+                    }
+                }
+                Schemes::Named(named)
+            }
+        }
+    }
+}
+
+impl WorkloadRequest {
+    /// The workload for `model` on `runtime`.
+    ///
+    /// # Errors
+    /// [`PlanError::KvType`] where the runtime has no cache of such a type.
+    pub fn of(&self, model: &ModelSpec, runtime: &RuntimeProfile) -> Result<Workload, PlanError> {
+        let known = &runtime.loads.kv_types;
+        for dtype in [self.type_k, self.type_v] {
+            if !known
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(dtype.name()))
+            {
+                return Err(PlanError::KvType {
+                    runtime: runtime.name.clone(),
+                    dtype,
+                    known: known.clone(),
+                });
+            }
+        }
+        let limit = match model.dims.context {
+            0 => u64::MAX,
+            limit => limit,
+        };
+        Ok(Workload {
+            context: self.context.unwrap_or(CONTEXT.min(limit)),
+            type_k: self.type_k,
+            type_v: self.type_v,
+            parallel: self.parallel,
+            ubatch: self.ubatch,
+            prompt_tokens: self.prompt_tokens,
+            outputs: self.outputs,
+            flash_attention: self.flash_attention,
+            session: self.session,
+            reserve: self.reserve,
+            budget: self.budget,
+            text_only: self.text_only,
+        })
+    }
+}
