@@ -2,6 +2,8 @@
 //!
 //! In: memory and time. Out: [`Sample`]s. What else the machine does comes and goes by seconds and minutes: so
 //! all models are in memory at once and take turns until the time is up, and longer where turns differ much.
+//! They take turns token by token: the weights of a real model are in no cache when its next token reads them, and
+//! those of these small ones would be, where caches are large.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -70,8 +72,7 @@ const SHARED: Dtype = Dtype::Q4_0;
 const SHORT: u64 = 64;
 const LONG: u64 = 768;
 
-/// Tokens decoded in a turn, and turns behind one prompt. Many short turns far apart tell more of a busy
-/// machine than a long one.
+/// Tokens decoded in a round, and rounds behind one prompt.
 const TOKENS: u64 = 12;
 const TURNS: u64 = 4;
 
@@ -148,6 +149,8 @@ struct Subject {
     model: Model,
     vocabulary: u64,
     next: u32,
+    /// Seconds of this round's tokens.
+    seconds: f64,
     sample: Sample,
 }
 
@@ -184,14 +187,19 @@ pub(super) fn take(
         let mut longest = Duration::ZERO;
         for round in 1_u64.. {
             let begun = Instant::now();
-            for subject in &mut subjects {
-                let format = FORMATS[subject.sample.format].0.name();
-                progress(&Progress::stage(format!("round {round}: {format}")));
-                if round % TURNS == 1 {
+            if round % TURNS == 1 {
+                for subject in &mut subjects {
+                    progress(&subject.stage(round));
                     subject.read()?;
                 }
-                subject.decode(cancel)?;
             }
+            for _ in 0..TOKENS {
+                for subject in &mut subjects {
+                    progress(&subject.stage(round));
+                    subject.step(cancel)?;
+                }
+            }
+            subjects.iter_mut().for_each(Subject::end_of_round);
             longest = longest.max(begun.elapsed());
             let ends = now.elapsed() + longest;
             let sure = || {
@@ -248,6 +256,7 @@ impl Subject {
             model,
             vocabulary: spec.dims.vocab,
             next: 0,
+            seconds: 0.0,
             sample: Sample::new(format, &spec, prompt),
         })
     }
@@ -262,16 +271,22 @@ impl Subject {
         Ok(())
     }
 
-    /// Decodes some tokens behind what was read and decoded.
-    fn decode(&mut self, cancel: &AtomicBool) -> Result<(), ValidateError> {
-        let mut sum = 0.0;
-        for _ in 0..TOKENS {
-            let seconds;
-            (self.next, seconds) = candle::step(&mut self.model, self.next, cancel)?;
-            sum += seconds;
-        }
-        self.sample.token.push(sum / TOKENS as f64);
+    /// Decodes a token behind what was read and decoded.
+    fn step(&mut self, cancel: &AtomicBool) -> Result<(), ValidateError> {
+        let seconds;
+        (self.next, seconds) = candle::step(&mut self.model, self.next, cancel)?;
+        self.seconds += seconds;
         Ok(())
+    }
+
+    fn end_of_round(&mut self) {
+        self.sample.token.push(self.seconds / TOKENS as f64);
+        self.seconds = 0.0;
+    }
+
+    fn stage(&self, round: u64) -> Progress {
+        let format = FORMATS[self.sample.format].0.name();
+        Progress::stage(format!("round {round}: {format}"))
     }
 }
 
