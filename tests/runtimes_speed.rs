@@ -23,6 +23,7 @@ source = "made-up"
 runtime_bytes = { low = 0.0, expected = 0.0, high = 0.0, source = "made-up", trust = "none" }
 duplicates_tied_embedding = { value = false, source = "made-up" }
 context_multiple = { value = 1, source = "made-up" }
+kv_allocation = { value = "cache", source = "made-up" }
 outputs = { value = "parallel", source = "made-up" }
 compute = { rule = "ggml", source = "made-up" }
 [speed]

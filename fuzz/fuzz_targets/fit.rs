@@ -16,7 +16,7 @@ use orinplan::plan::{Workload, fit};
 use orinplan::quantize::Readiness;
 use orinplan::report::{
     self,
-    fit::{Report, Start},
+    fit::{Given, Report, Start},
 };
 use orinplan::runtime::{self, RuntimeProfile};
 use orinplan::scheme::Rules;
@@ -64,7 +64,7 @@ fn reports(path: &str) -> Option<()> {
     let metadata = quantize::metadata(&checkpoint, &model, 0);
     let header = Header {
         metadata_bytes: metadata.map_or(0, |pairs| orinplan::gguf::metadata_bytes(&pairs).0),
-        incomplete: None,
+        ..Header::default()
     };
     let wanted = Wanted::All;
     let rules = Rules::default();
@@ -75,6 +75,7 @@ fn reports(path: &str) -> Option<()> {
         readiness: Readiness::Ready { requantizes: false },
         rules,
         version: None,
+        given: Given::default(),
     };
     let report = Report {
         checkpoint: &checkpoint,

@@ -19,7 +19,7 @@ pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<Outcome> {
         }
         DevicesCommand::Show { device } => {
             let (found, _) = open_device(Some(device))?;
-            let runs = settings::runs()?;
+            let runs = settings::runs();
             if is_text {
                 report::show_text(&found, &runs)
             } else {

@@ -6,10 +6,11 @@ use anyhow::{Context, bail};
 
 use super::args::{BoardArgs, FitArgs, Format, ModelArgs, WorkloadArgs};
 use super::{Outcome, output, print, settings, show};
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, SourceFormat};
+use crate::convert::ConvertError;
 use crate::device::{self, Choice, DeviceProfile, PowerMode, Session};
 use crate::foreign::{self, Foreign};
-use crate::gguf;
+use crate::gguf::{self, Value};
 use crate::input;
 use crate::model::{self, ModelSpec, Unknown, accept};
 use crate::plan::advise::advise;
@@ -18,7 +19,7 @@ use crate::plan::fit::Target;
 use crate::plan::{Fit, Plan, Workload, fit};
 use crate::quantize::{self, Readiness};
 use crate::report;
-use crate::report::fit::{Report, Start};
+use crate::report::fit::{Given, Report, Start};
 use crate::runtime::{self, RuntimeProfile, Version};
 use crate::scheme::{Container, SCHEMES, Scheme};
 use crate::units::{Bytes, counted};
@@ -41,7 +42,9 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     let target = board.target(args.workload.l4t);
     let workload = workload(&args.workload, &model, &board.runtime)?;
     let wanted = wanted(&args.workload.scheme);
-    let header = header(&checkpoint, &model);
+    // The file type is one number whatever it is: neither a size nor a refusal depends on it.
+    let metadata = quantize::metadata(&checkpoint, &model, 0);
+    let header = header(&checkpoint, &metadata);
     let candidates = candidates(
         &checkpoint,
         &model,
@@ -78,10 +81,18 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     let start = Start {
         readiness: recommended.map_or(Readiness::Ready { requantizes: false }, |plan| {
             let made = to_be_made(plan, &board.runtime);
-            quantize::readiness(&checkpoint, &model, made, args.workload.rules)
+            quantize::readiness(&checkpoint, &model, made, args.workload.rules, metadata)
         }),
         rules: args.workload.rules,
         version: board.version,
+        given: Given {
+            power_mode: args.board.power_mode.is_some(),
+            kv_type_of_each: args
+                .workload
+                .kv_type_k
+                .or(args.workload.kv_type_v)
+                .is_some(),
+        },
     };
     let report = Report {
         checkpoint: &checkpoint,
@@ -148,13 +159,18 @@ fn to_be_made(plan: &Plan, runtime: &RuntimeProfile) -> Option<&'static Scheme> 
     is_loaded.then_some(scheme)
 }
 
-/// What a GGUF made from the checkpoint would have before its tensors.
-pub(super) fn header(checkpoint: &Checkpoint, model: &ModelSpec) -> Header {
-    // The file type is one number whatever it is, so the size does not depend on it.
-    match quantize::metadata(checkpoint, model, 0) {
+/// What a GGUF of this metadata, made from the checkpoint, would have before its tensors.
+pub(super) fn header(
+    checkpoint: &Checkpoint,
+    metadata: &Result<Vec<(String, Value)>, ConvertError>,
+) -> Header {
+    let lacks_tokenizer =
+        checkpoint.format == SourceFormat::Safetensors && !checkpoint.has_tokenizer();
+    match metadata {
         Ok(metadata) => Header {
-            metadata_bytes: gguf::metadata_bytes(&metadata).0,
+            metadata_bytes: gguf::metadata_bytes(metadata).0,
             incomplete: None,
+            lacks_tokenizer,
         },
         Err(error) => {
             // Reports name no directory: the same model gives the same report wherever it lies.
@@ -167,6 +183,7 @@ pub(super) fn header(checkpoint: &Checkpoint, model: &ModelSpec) -> Header {
             Header {
                 metadata_bytes: 0,
                 incomplete: Some(why),
+                lacks_tokenizer,
             }
         }
     }
@@ -188,7 +205,7 @@ pub(super) fn open(args: &ModelArgs) -> anyhow::Result<(Checkpoint, ModelSpec)> 
 pub(super) fn open_device(device: Option<&str>) -> anyhow::Result<(DeviceProfile, Choice)> {
     let (found, choice) = device::choose(device, &super::machine_root())?;
     let is_here = choice == Choice::ThisMachine;
-    let calibration = is_here.then(settings::calibration).transpose()?.flatten();
+    let calibration = is_here.then(settings::calibration).flatten();
     let found = match calibration {
         Some(cpu) => found.calibrated(cpu),
         None => found,
@@ -228,7 +245,7 @@ impl Board {
                 runtime.name
             );
         }
-        let learned = settings::runs()?.learned(&runtime.id, &device.id, &mode.name);
+        let learned = settings::runs().learned(&runtime.id, &device.id, &mode.name);
         let runtime = runtime.refined(learned);
         for change in &args.what_if {
             change.apply(&mut device, &mut mode);
@@ -274,7 +291,8 @@ pub(super) fn wanted(ids: &[String]) -> Wanted {
     }
 }
 
-/// The workload that the flags describe; the context defaults to 4096 or the model's limit.
+/// The workload that the flags describe; the context defaults to 4096 or the model's limit, and the prompt to
+/// 512 tokens or that context.
 fn workload(
     args: &WorkloadArgs,
     model: &ModelSpec,
@@ -284,13 +302,20 @@ fn workload(
         0 => u64::MAX,
         limit => limit,
     };
+    let context = args.context.unwrap_or(4096.min(limit));
+    let prompt_tokens = args.prompt_tokens.unwrap_or(512.min(context));
+    if prompt_tokens > context {
+        bail!(
+            "--prompt-tokens {prompt_tokens} are more than the {context} tokens of context: raise --context, or lower --prompt-tokens"
+        );
+    }
     let workload = Workload {
-        context: args.context.unwrap_or(4096.min(limit)),
+        context,
         type_k: args.kv_type_k.unwrap_or(args.kv_type),
         type_v: args.kv_type_v.unwrap_or(args.kv_type),
         parallel: args.parallel,
         ubatch: args.ubatch,
-        prompt_tokens: args.prompt_tokens,
+        prompt_tokens,
         outputs: args.outputs,
         flash_attention: !args.no_flash_attention,
         session: if args.desktop {

@@ -21,6 +21,7 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
     let scheme = scheme(&args.scheme)?;
     if scheme.container == Container::Safetensors {
         refuse_gguf_options(args, scheme)?;
+        refuse_file_name(args, scheme)?;
     }
     let (checkpoint, model) = open(&args.model)?;
     let text = match scheme.container {
@@ -168,6 +169,28 @@ fn refuse_gguf_options(args: &QuantizeArgs, scheme: &Scheme) -> anyhow::Result<(
             scheme.id
         ),
     }
+}
+
+/// A directory that is called like a file would be taken for one.
+fn refuse_file_name(args: &QuantizeArgs, scheme: &Scheme) -> anyhow::Result<()> {
+    let Some(output) = args.output.as_deref() else {
+        return Ok(());
+    };
+    let end = output.extension().and_then(|end| end.to_str());
+    let end = end.map(str::to_ascii_lowercase).unwrap_or_default();
+    if !["gguf", "safetensors"].contains(&end.as_str()) {
+        return Ok(());
+    }
+    let way_out = match end.as_str() {
+        "gguf" => ", or choose a scheme such as q4_k_m, which makes a GGUF",
+        _ => "",
+    };
+    bail!(
+        "{}: is called like a file, and scheme {} makes a directory; call it {}{way_out}",
+        output.display(),
+        scheme.id,
+        output.with_extension("").display(),
+    )
 }
 
 fn threads(args: &QuantizeArgs) -> usize {

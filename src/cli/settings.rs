@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use super::output::write_file;
-use super::warn;
+use super::{told, warn};
 use crate::device::Cpu;
 use crate::input;
 use crate::quantize;
@@ -84,11 +84,23 @@ pub(super) fn check_writable() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The calibration of this machine.
-pub(super) fn calibration() -> anyhow::Result<Option<Cpu>> {
-    let file = read(CALIBRATION)?;
-    file.map(|(path, text)| Ok(Cpu::parse(&text, &shown(&path))?))
-        .transpose()
+/// That a run can be added to those on record, before it is measured.
+///
+/// # Errors
+/// Why it cannot.
+pub(super) fn check_runs() -> anyhow::Result<()> {
+    check_writable()?;
+    read_runs().map(drop)
+}
+
+/// The calibration of this machine. A file that holds none is told, and plans go on without it.
+pub(super) fn calibration() -> Option<Cpu> {
+    let known = || -> anyhow::Result<Option<Cpu>> {
+        let file = read(CALIBRATION)?;
+        file.map(|(path, text)| Ok(Cpu::parse(&text, &shown(&path))?))
+            .transpose()
+    };
+    or_without(known())
 }
 
 /// Keeps a calibration; returns where.
@@ -99,8 +111,13 @@ pub(super) fn keep_calibration(cpu: &Cpu) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The runs on record. What is none is told and left out.
-pub(super) fn runs() -> anyhow::Result<Runs> {
+/// The runs on record. A file that holds none is told, and plans go on without it.
+pub(super) fn runs() -> Runs {
+    or_without(read_runs())
+}
+
+/// The runs on record, entries that are none told and left out; an error where the file is no list of runs.
+fn read_runs() -> anyhow::Result<Runs> {
     let Some((path, text)) = read(RUNS)? else {
         return Ok(Runs::default());
     };
@@ -111,11 +128,19 @@ pub(super) fn runs() -> anyhow::Result<Runs> {
     Ok(runs)
 }
 
+/// What was read, or nothing: one bad file of settings stops no plan.
+fn or_without<T: Default>(read: anyhow::Result<T>) -> T {
+    read.unwrap_or_else(|error| {
+        warn(&format!("planning without it: {}", told(&error)));
+        T::default()
+    })
+}
+
 /// Adds a run to those on record. Returns where they are, and what became of it.
 pub(super) fn keep_run(run: Run) -> anyhow::Result<(PathBuf, Added)> {
     let (directory, _lock) = locked()?;
     let path = directory.join(RUNS);
-    let mut runs = runs()?;
+    let mut runs = read_runs()?;
     let added = runs.add(run);
     if added == Added::Kept {
         write_file(&path, &runs.text())?;

@@ -20,6 +20,7 @@ mod wire;
 
 pub use activity::{
     Activity, Clock, Process, ProcessorTime, activity, descendants, forget_peak, listener, process,
+    program_name,
 };
 pub use cpu::{CalibrationError, Cpu, FormatRate, Uncertainty};
 pub use detect::{DetectedDevice, MemoryNow, detect};

@@ -69,6 +69,8 @@ pub struct Header {
     pub metadata_bytes: u64,
     /// Why that is not all of it, if it is not.
     pub incomplete: Option<String>,
+    /// Whether weights of a Hugging Face checkpoint lie there without a tokenizer.
+    pub lacks_tokenizer: bool,
 }
 
 /// The candidates of `model` for `runtime`, best quality first, the file itself before all.
@@ -139,12 +141,12 @@ pub fn candidates(
                 true => model.tensors.iter().map(|tensor| tensor.stored_bytes).sum(),
                 false => checkpoint.files.iter().map(|file| file.bytes).sum(),
             },
-            notes: unseen(checkpoint),
+            notes: not_stored(checkpoint, header, stored_container),
         });
     }
     all.extend(schemes.into_iter().map(|scheme| {
         let assignment = assigned(model, scheme, runtime, rules);
-        let mut notes = unseen(checkpoint);
+        let mut notes = not_stored(checkpoint, header, scheme.container);
         // A 16-bit copy of a quantized checkpoint loses nothing more.
         let is_16_bit = matches!(scheme.base, Dtype::BF16 | Dtype::F16);
         let stored_id = quantized_gguf.then_some(&stored_id);
@@ -182,6 +184,16 @@ pub fn assigned(
         true => scheme::every_matrix_packed(model, assignment),
         false => assignment,
     }
+}
+
+/// What is not there and should be known: of a `config.json` alone, and beside weights that are served as a
+/// directory.
+fn not_stored(checkpoint: &Checkpoint, header: &Header, container: Container) -> Vec<Note> {
+    let mut notes = unseen(checkpoint);
+    if header.lacks_tokenizer && container == Container::Safetensors {
+        notes.push(Note::NoTokenizer);
+    }
+    notes
 }
 
 /// What a `config.json` without its weights leaves untold.

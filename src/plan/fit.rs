@@ -467,6 +467,14 @@ fn self_evident(
             limit: model.dims.context,
         });
     }
+    let all = target.device.total_memory.value;
+    if let Some(budget) = workload.budget.filter(|budget| *budget > all) {
+        notes.push(Note::BudgetBeyondMemory {
+            budget,
+            memory: all,
+            device: target.device.name.clone(),
+        });
+    }
     let towers: Bytes = model.towers.iter().map(|tower| tower.bytes).sum();
     if towers > Bytes(0) && !workload.text_only {
         notes.push(Note::Towers { bytes: towers });

@@ -107,6 +107,8 @@ pub struct KvCache {
     /// Keys and values of the layer that holds most. (llama.cpp allocates each of the three sums
     /// above as one buffer.)
     pub largest_layer_bytes: Bytes,
+    /// Keys of one layer, or its values, whichever are most.
+    pub largest_tensor_bytes: Bytes,
     /// Why llama.cpp refuses these settings, if it does. The bytes then count part blocks as whole.
     pub problem: Option<KvProblem>,
 }
@@ -176,10 +178,14 @@ pub fn kv_cache(model: &ModelSpec, settings: &KvSettings) -> KvCache {
             own if settings.flash_attention => own,
             _ => widest_value,
         };
-        let row =
-            row_bytes(settings.type_k, key_width(attention)) + row_bytes(settings.type_v, values);
-        let bytes = row * cells * settings.streams();
+        let [keys, values] = [
+            row_bytes(settings.type_k, key_width(attention)),
+            row_bytes(settings.type_v, values),
+        ]
+        .map(|row| row * cells * settings.streams());
+        let bytes = keys + values;
         cache.largest_layer_bytes = cache.largest_layer_bytes.max(bytes);
+        cache.largest_tensor_bytes = cache.largest_tensor_bytes.max(keys).max(values);
         if attention.window.is_some() {
             cache.cells_window = cache.cells_window.max(cells);
             cache.window_bytes += bytes;
@@ -304,6 +310,7 @@ mod tests {
         assert_eq!((cache.cells_full, cache.cells_window), (4096, 0));
         assert_eq!((cache.layers_full, cache.layers_window), (28, 0));
         assert_eq!(cache.largest_layer_bytes, Bytes(469_762_048 / 28));
+        assert_eq!(cache.largest_tensor_bytes, Bytes(469_762_048 / 56));
     }
 
     #[test]

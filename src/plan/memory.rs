@@ -8,7 +8,7 @@ use crate::plan::compute::compute;
 use crate::plan::kv::{KvProblem, kv_cache};
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
-use crate::runtime::profile::{ComputeRule, Outputs};
+use crate::runtime::profile::{ComputeRule, KvAllocation, Outputs};
 use crate::scheme::Assignment;
 use crate::units::Bytes;
 
@@ -112,8 +112,7 @@ pub fn ledger(
     let entry = memory.vocabulary_entry_bytes.as_ref();
     let tokenizer = entry.map_or(0.0, |bytes| bytes.value * model.dims.vocab as f64);
     let tokenizer = Bytes(tokenizer as u64);
-    // ggml makes one allocation for all weights of a device, with the input embedding apart, and one
-    // for each cache.
+    // ggml makes one allocation for all weights of a device, with the input embedding apart.
     let one_buffer = match memory.compute {
         ComputeRule::Ggml { .. } if !model.tied => text.saturating_sub(embedding),
         ComputeRule::Ggml { .. } => text,
@@ -124,12 +123,12 @@ pub fn ledger(
             .max()
             .unwrap_or(Bytes(0)),
     };
-    let largest = [
-        one_buffer,
-        cache.full_bytes,
-        cache.window_bytes,
-        buffers.device,
-    ];
+    let cached = match memory.kv_allocation.value {
+        KvAllocation::Cache => cache.full_bytes.max(cache.window_bytes),
+        KvAllocation::Block => cache.largest_layer_bytes,
+        KvAllocation::Tensor => cache.largest_tensor_bytes,
+    };
+    let largest = [one_buffer, cached, buffers.device];
     Ledger {
         weights: text + towers,
         duplicated_embedding: duplicated,

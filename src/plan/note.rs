@@ -121,6 +121,17 @@ pub enum Note {
         /// Why it is not known.
         why: String,
     },
+    /// No tokenizer lies beside weights that are served with one.
+    NoTokenizer,
+    /// More memory may be used than there is.
+    BudgetBeyondMemory {
+        /// What may be used.
+        budget: Bytes,
+        /// All memory of the device.
+        memory: Bytes,
+        /// The device.
+        device: String,
+    },
     /// KV cache quantized with a type that costs speed.
     QuantizedCache {
         /// Its type.
@@ -153,6 +164,8 @@ impl Note {
             Note::QuantizationUnseen => "quantization_unseen",
             Note::TowersUnseen => "towers_unseen",
             Note::PartialHeader { .. } => "partial_header",
+            Note::NoTokenizer => "no_tokenizer",
+            Note::BudgetBeyondMemory { .. } => "budget_beyond_memory",
             Note::QuantizedCache { .. } => "quantized_cache",
         }
     }
@@ -241,6 +254,12 @@ impl Note {
             Note::PartialHeader { why } => {
                 format!("the size of the file is without its metadata, usually some MiB of tokenizer: {why}")
             }
+            Note::NoTokenizer => {
+                "no tokenizer lies beside the weights, and no runtime serves a directory without: the model's page on Hugging Face has tokenizer.json and tokenizer_config.json".to_owned()
+            }
+            Note::BudgetBeyondMemory { budget, memory, device } => format!(
+                "--budget {budget} is more than all {memory} of {device}: the verdict is that of a larger machine"
+            ),
             Note::QuantizedCache { dtype } => format!(
                 "a {} cache saves memory and costs some speed; during prefill one layer of it is widened to F16",
                 dtype.name()

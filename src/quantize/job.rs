@@ -83,7 +83,18 @@ impl<'a> Job<'a> {
                 name: checkpoint.name.clone(),
             });
         }
-        let mut metadata = metadata(checkpoint, model, file_type)?;
+        let metadata = metadata(checkpoint, model, file_type)?;
+        Job::with_metadata(checkpoint, files, model, options, metadata)
+    }
+
+    /// [`Job::new`] of a checkpoint with weights, whose [`metadata`] is there already.
+    pub(super) fn with_metadata(
+        checkpoint: &'a Checkpoint,
+        files: &'a Files,
+        model: &'a ModelSpec,
+        options: &Options<'a>,
+        mut metadata: Vec<(String, Value)>,
+    ) -> Result<Job<'a>, QuantizeError> {
         let mut overrides = options.overrides.clone();
         overrides.importance = options.importance.is_some();
         metadata.extend(options.importance.iter().flat_map(|i| i.metadata()));

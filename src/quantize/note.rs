@@ -56,6 +56,8 @@ pub enum Note {
     },
     /// The way in which the tokenizer splits words has no name in llama.cpp.
     UnknownPreTokenizer,
+    /// No tokenizer lies beside the weights.
+    NoTokenizer,
     /// Vision or audio towers are not part of the file.
     LeftOut {
         /// What they are.
@@ -112,6 +114,7 @@ impl Note {
             Note::MissingImportance { .. } => "missing_importance",
             Note::UnusedPattern { .. } => "unused_pattern",
             Note::UnknownPreTokenizer => "unknown_pre_tokenizer",
+            Note::NoTokenizer => "no_tokenizer",
             Note::LeftOut { .. } => "left_out",
             Note::Unused(_) => "unused_tensors",
         }
@@ -162,6 +165,9 @@ impl Note {
             }
             Note::UnknownPreTokenizer => {
                 "the tokenizer splits words in a way that llama.cpp has no name for; `tokenizer.ggml.pre` is `default`, and some texts will be split differently".to_owned()
+            }
+            Note::NoTokenizer => {
+                "no tokenizer lies beside the weights, and neither vLLM nor Transformers serves a model without: the model's page on Hugging Face has tokenizer.json and tokenizer_config.json".to_owned()
             }
             Note::LeftOut { towers } => {
                 format!("the file holds the text model; left out: {}", towers.join(", "))

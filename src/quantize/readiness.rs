@@ -6,6 +6,7 @@ use super::packed::{Files, PackedError};
 use super::{Job, Options, directory};
 use crate::checkpoint::Checkpoint;
 use crate::convert::ConvertError;
+use crate::gguf::Value;
 use crate::model::ModelSpec;
 use crate::scheme::{Container, Overrides, Rules, Scheme};
 
@@ -25,12 +26,14 @@ pub enum Readiness {
     Refused(String),
 }
 
-/// What stands between `checkpoint` and `scheme`; without a scheme, and running it as it is.
+/// What stands between `checkpoint` and `scheme`; without a scheme, and running it as it is. `metadata` is
+/// [`metadata()`](super::metadata()) of the checkpoint for any file type: a long tokenizer is read once.
 pub fn readiness(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
     scheme: Option<&'static Scheme>,
     rules: Rules,
+    metadata: Result<Vec<(String, Value)>, ConvertError>,
 ) -> Readiness {
     if checkpoint.tensors.is_empty() {
         let name = checkpoint.name.clone();
@@ -52,6 +55,10 @@ pub fn readiness(
         let job = directory::Job::new(checkpoint, model, scheme, directory::SHARD_BYTES);
         return job.map_or_else(|error| Readiness::Refused(error.to_string()), |_| ready);
     }
+    let metadata = match metadata {
+        Ok(metadata) => metadata,
+        Err(error) => return refused(&error.into()),
+    };
     let job = |allow_requantize| {
         let options = Options {
             scheme,
@@ -60,7 +67,7 @@ pub fn readiness(
             importance: None,
             allow_requantize,
         };
-        Job::new(checkpoint, &files, model, &options).map(|_| ())
+        Job::with_metadata(checkpoint, &files, model, &options, metadata.clone()).map(drop)
     };
     match job(false) {
         Ok(()) => ready,

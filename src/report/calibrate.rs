@@ -8,6 +8,7 @@ use super::table::{Align, Table};
 use super::{line, wrapped};
 use crate::device::Cpu;
 use crate::units::counted;
+use crate::validate::not_timed;
 
 /// The document's first key.
 pub const SCHEMA: &str = "orinplan.calibrate/1";
@@ -118,5 +119,47 @@ pub fn figures(cpu: &Cpu) -> String {
     for fact in facts {
         line(&mut out, format_args!("  {fact}"));
     }
+    caveats(&mut out, cpu);
     out
+}
+
+/// A cost that is known within no better than a factor of two is what was expected of such a machine.
+const EXPECTED: f64 = std::f64::consts::LN_2;
+
+/// What there was no time for.
+fn caveats(out: &mut String, cpu: &Cpu) {
+    let longer = format!(
+        "`orinplan calibrate --seconds {:.0}` takes longer",
+        cpu.seconds.clamp(1.0, 3600.0)
+    );
+    let missing = not_timed(cpu);
+    if !missing.is_empty() {
+        wrapped(
+            out,
+            &format!(
+                "not timed, and without a rate in plans: {}; {longer}",
+                missing.join(", ")
+            ),
+        );
+    }
+    let sure = &cpu.uncertainty;
+    let shared = [
+        sure.layer,
+        sure.row,
+        sure.token,
+        sure.prompt_row,
+        sure.cache,
+        sure.attention,
+    ];
+    let rates = cpu.formats.values();
+    let rates = rates.flat_map(|rate| [rate.decode_uncertainty, rate.prefill_uncertainty]);
+    if rates.chain(shared).any(|deviation| deviation > EXPECTED) {
+        wrapped(
+            out,
+            &format!(
+                "what is +- {} or more is hardly timed: it is what such a machine is expected to do, and ranges are as wide; {longer}",
+                percent(EXPECTED)
+            ),
+        );
+    }
 }

@@ -96,13 +96,30 @@ pub(crate) fn place(
     format!("{}{mode}{release}: {why}", device.name)
 }
 
-/// Appends words in lines of at most 80 characters, those after the first indented by two spaces.
+/// Appends words in lines of at most 80 characters, those after the first indented by two spaces. A number
+/// stays with the word behind it, which is its unit or what it counts.
 pub(crate) fn wrapped(text: &mut String, words: &str) {
     const WIDTH: usize = 80;
-    let mut used = 0;
+    let is_number = |word: &str| {
+        let figure = |c: char| c.is_ascii_digit() || "-+.".contains(c);
+        word.ends_with(|c: char| c.is_ascii_digit()) && word.chars().all(figure)
+    };
     let words = Foreign(words).to_string();
-    for (index, word) in words.split(' ').enumerate() {
-        let length = word.chars().count();
+    let mut parts: Vec<String> = Vec::new();
+    let mut after_number = false;
+    for word in words.split(' ') {
+        match parts.last_mut().filter(|_| after_number) {
+            Some(part) => {
+                part.push(' ');
+                part.push_str(word);
+            }
+            None => parts.push(word.to_owned()),
+        }
+        after_number = is_number(word);
+    }
+    let mut used = 0;
+    for (index, part) in parts.iter().enumerate() {
+        let length = part.chars().count();
         if index > 0 && used + 1 + length > WIDTH {
             text.push_str("\n  ");
             used = 2;
@@ -110,10 +127,22 @@ pub(crate) fn wrapped(text: &mut String, words: &str) {
             text.push(' ');
             used += 1;
         }
-        text.push_str(word);
+        text.push_str(part);
         used += length;
     }
     text.push('\n');
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub(crate) fn listed<T: AsRef<str>>(items: &[T]) -> String {
+    let words: Vec<&str> = items.iter().map(AsRef::as_ref).collect();
+    match &words[..] {
+        [rest @ .., before, last] => {
+            let rest: String = rest.iter().map(|item| format!("{item}, ")).collect();
+            format!("{rest}{before} and {last}")
+        }
+        words => words.concat(),
+    }
 }
 
 /// Appends a line. Writing to a string cannot fail.
@@ -137,6 +166,15 @@ mod tests {
                 "word ".repeat(16).trim_end(),
                 "word ".repeat(4).trim_end()
             )
+        );
+        text.clear();
+        wrapped(
+            &mut text,
+            &format!("{} 57-84 tokens/s and 15 %", "x".repeat(74)),
+        );
+        assert_eq!(
+            text,
+            format!("{}\n  57-84 tokens/s and 15 %\n", "x".repeat(74))
         );
         text.clear();
         wrapped(&mut text, &"x".repeat(100));

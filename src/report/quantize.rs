@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{count, line, rounded, seconds};
+use super::{count, line, rounded, seconds, wrapped};
 use crate::dtype::{Dtype, elements};
 use crate::foreign::Foreign;
 use crate::model::ModelSpec;
@@ -214,12 +214,10 @@ pub fn document(report: &Report<'_>) -> Value {
     })
 }
 
-/// The error over all tensors that were quantized.
+/// The error over all tensors whose values were looked at: what is copied has none.
 fn overall(report: &Report<'_>) -> Deviation {
     let mut sum = Deviation::default();
-    // Eight-bit floats are no blocks, and less than what they are made from all the same.
-    let quantized = |dtype: Dtype| dtype.is_quantized() || dtype.format().block_bytes == 1;
-    for group in groups(report).iter().filter(|g| quantized(g.dtype)) {
+    for group in groups(report) {
         sum += group.deviation;
     }
     sum
@@ -256,8 +254,20 @@ pub fn text(report: &Report<'_>) -> String {
         ),
     );
     out.push('\n');
-    out.push_str(&table(report).text(" "));
+    let groups = groups(report);
+    out.push_str(&table(report, &groups).text(" "));
     if let Some(made) = &report.made {
+        out.push('\n');
+        let weighted = match groups.iter().any(|group| group.weighted().is_some()) {
+            true => "; weighted: the same, each weight as important as the matrix says",
+            false => "",
+        };
+        wrapped(
+            &mut out,
+            &format!(
+                "error: root mean square of the changes to the weights, over that of the weights{weighted}"
+            ),
+        );
         let rate = report.weights() as f64 / 1e6 / made.seconds.max(1e-9);
         let memory = match made.peak_memory {
             Some(bytes) => format!(", {bytes} of memory at most"),
@@ -266,7 +276,7 @@ pub fn text(report: &Report<'_>) -> String {
         let time = seconds(made.seconds);
         line(
             &mut out,
-            format_args!("\n{time}, {rate:.0} M weights/s{memory}"),
+            format_args!("{time}, {rate:.0} M weights/s{memory}"),
         );
     }
     for note in &report.notes {
@@ -275,7 +285,7 @@ pub fn text(report: &Report<'_>) -> String {
     out
 }
 
-fn table(report: &Report<'_>) -> Table {
+fn table(report: &Report<'_>, groups: &[Group]) -> Table {
     let mut table = Table::new([
         ("type", Align::Left),
         ("tensors", Align::Right),
@@ -288,7 +298,7 @@ fn table(report: &Report<'_>) -> Table {
         Some(value) if report.made.is_some() => format!("{value:.5}"),
         _ => String::new(),
     };
-    for group in groups(report) {
+    for group in groups {
         table.row([
             group.dtype.name().to_owned(),
             group.tensors.to_string(),
@@ -307,5 +317,5 @@ fn table(report: &Report<'_>) -> Table {
         shown(Some(all.relative())),
         String::new(),
     ]);
-    table
+    table.without_empty_columns()
 }

@@ -18,6 +18,9 @@ pub struct Measured {
     pub decode_depth: u64,
     /// Decoded tokens a second, one value a repeat, the first token left out.
     pub decode: Vec<f64>,
+    /// The most decoded tokens a second that their arrival here leaves possible, one value a repeat, where the
+    /// engine has a clock of its own; infinite where it leaves all.
+    pub decode_at_most: Vec<f64>,
     /// Prompt tokens a second, one value a repeat.
     pub prefill: Vec<f64>,
     /// Seconds from the request to the first token, one value a repeat.

@@ -192,6 +192,7 @@ impl Answer {
         measured
             .decode
             .push(tokens as f64 / (nanoseconds as f64 / 1e9));
+        measured.decode_at_most.push(self.pieces.at_most(tokens));
         // A prompt that is cached whole has no count.
         match (
             counter("prompt_eval_count"),

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::compare::Quantity;
 use super::control::Progress;
 use super::error::{ValidateError, one_line};
 use super::http::{Server, document};
 use super::measured::Measured;
 use super::stream::{Pieces, Stop};
 use super::{LEAST_TOKENS, Request};
+use crate::units::counted;
 
 const COMPLETIONS: &str = "/v1/completions";
 const CHAT: &str = "/v1/chat/completions";
@@ -255,6 +257,12 @@ impl Stream {
         more
     }
 
+    /// A count of generated tokens that cannot be: none or hardly one in an answer of several pieces.
+    fn miscounted(&self) -> Option<u64> {
+        let few = self.completion_tokens.filter(|count| *count < LEAST_TOKENS);
+        few.filter(|_| self.pieces.count() >= LEAST_TOKENS)
+    }
+
     /// Tokens generated: what the server counted, else the pieces.
     fn tokens(&self) -> u64 {
         self.completion_tokens.unwrap_or(self.pieces.tokens())
@@ -299,6 +307,13 @@ fn gather(url: &str, streams: Vec<Stream>, request: &Request) -> Result<Measured
         }
         measured.doubts.push(doubt);
     }
+    let miscounted = streams.iter().find_map(|stream| {
+        let pieces = stream.pieces.count();
+        Some(format!(
+            "the server counts {} in an answer of {pieces} pieces",
+            counted(stream.miscounted()?, "generated token", "generated tokens")
+        ))
+    });
     measured.remarks.dedup();
     let mut remark = |remark: &str| measured.remarks.push(remark.to_owned());
     if cached > 0 {
@@ -317,7 +332,7 @@ fn gather(url: &str, streams: Vec<Stream>, request: &Request) -> Result<Measured
     }
     if streams
         .iter()
-        .any(|stream| stream.tokens() < request.tokens)
+        .any(|stream| stream.tokens() < request.tokens && stream.miscounted().is_none())
     {
         remark("the model ended its answer before all tokens that were asked for");
     }
@@ -327,6 +342,11 @@ fn gather(url: &str, streams: Vec<Stream>, request: &Request) -> Result<Measured
     };
     measured.prompt_tokens = stream.prompt_tokens;
     measured.generated_tokens = generated;
+    if let Some(reason) = miscounted {
+        measured.generated_tokens = None;
+        measured.decode.clear();
+        measured.doubt(Quantity::Decode, reason);
+    }
     measured.decode_depth = stream.prompt_tokens.unwrap_or(0);
     measured.longest_gap = Some(longest);
     measured.engine = stream.fingerprint;

@@ -57,6 +57,19 @@ pub struct Scene<'a> {
     pub comparison: &'a Comparison,
     /// What may be amiss, and the rates that it would give.
     pub suspects: &'a [Suspect],
+    /// Where it ran.
+    pub ran_on: RanOn<'a>,
+}
+
+/// The machine that ran a model, beside the one that was planned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RanOn<'a> {
+    /// That one, as far as can be told.
+    Planned,
+    /// This machine, which is another; with its name.
+    Another(&'a str),
+    /// A server somewhere, or a device that no machine is known to be.
+    Unknown,
 }
 
 /// A way in which the machine may run otherwise than planned.
@@ -88,6 +101,7 @@ const SWAPPED_PAGES: u64 = 256;
 /// Looks every reason up.
 pub fn check(scene: &Scene<'_>) -> Vec<Check> {
     let checks = [
+        ("another_machine", another_machine(scene)),
         ("cpu_fallback", cpu_fallback(scene)),
         ("slow_rate", slow_rate(scene)),
         ("swapping", swapping(scene.watched)),
@@ -117,6 +131,17 @@ pub fn check(scene: &Scene<'_>) -> Vec<Check> {
         .into_iter()
         .map(|(code, finding)| Check { code, finding });
     looked.collect()
+}
+
+fn another_machine(scene: &Scene<'_>) -> Finding {
+    match scene.ran_on {
+        RanOn::Planned => Finding::Clear("it ran on the machine that was planned for".to_owned()),
+        RanOn::Another(name) => Finding::Holds(format!(
+            "it ran on this machine ({name}), which is no {}: run it there, or plan for this machine with --device host",
+            scene.device.name
+        )),
+        RanOn::Unknown => Finding::Unread,
+    }
 }
 
 fn cpu_fallback(scene: &Scene<'_>) -> Finding {

@@ -109,6 +109,16 @@ impl Pieces {
         Some((tokens as f64 - with_first.max(1.0)) / (end - first))
     }
 
+    /// The most tokens a second that `tokens` of them can have been generated with, as the pieces arrived.
+    pub(super) fn at_most(&self, tokens: u64) -> f64 {
+        let first = self.first().unwrap_or_default();
+        let last = self.arrivals.last().copied().unwrap_or_default();
+        match last > first {
+            true => tokens as f64 / (last - first),
+            false => f64::INFINITY,
+        }
+    }
+
     /// Pieces that came in one go with the first: together they took less than a tenth of what lies
     /// between two on average.
     fn with_first(&self) -> usize {

@@ -11,7 +11,7 @@ use orinplan::plan::candidates::{Header, Wanted, candidates};
 use orinplan::plan::fit::Target;
 use orinplan::plan::{Fit, Workload, fit};
 use orinplan::quantize::Readiness;
-use orinplan::report::fit::{Report, Start, document};
+use orinplan::report::fit::{Given, Report, Start, document};
 use orinplan::runtime::RuntimeProfile;
 use orinplan::scheme::Rules;
 use serde_json::Value as Json;
@@ -133,6 +133,7 @@ impl Model {
                 readiness: Readiness::Ready { requantizes: false },
                 rules: Rules::default(),
                 version: None,
+                given: Given::default(),
             },
         }))
     }

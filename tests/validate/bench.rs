@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::support::{MODEL, Run, assert_error, document, run_in};
+use crate::support::{MODEL, Run, assert_error, document, run_in, run_on_board};
 
 /// A folder with a small GGUF, settings, and a program that stands for llama-bench.
 struct Scene {
@@ -54,7 +54,7 @@ impl Scene {
             "--device",
             "orin-nano-8gb",
         ];
-        run_in(self.folder.path(), &[&fixed, words].concat())
+        run_on_board(self.folder.path(), &[&fixed, words].concat())
     }
 
     fn measured(&self, code: i32, script: &str) -> Value {
@@ -388,6 +388,77 @@ fn an_interrupt_ends_the_program_and_the_measurement() {
     assert_eq!(output.status.code(), Some(130));
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
-        "error: cancelled\n"
+        "error: interrupted; nothing was kept\n"
     );
+}
+
+/// Killed, `orinplan` has no time to end what it started: the kernel does.
+#[cfg(target_os = "linux")]
+#[test]
+fn it_ends_with_an_orinplan_that_is_killed() {
+    let scene = Scene::new();
+    let started = scene.path("started");
+    // The number of the process, whole before it is looked for.
+    let script = format!(
+        "echo $$ > {0}.new; mv {0}.new {0}; exec sleep 60",
+        started.display()
+    );
+    let program = scene.program(&script);
+    let model = scene.path("m.gguf");
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_orinplan"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("XDG_CONFIG_HOME", scene.folder.path())
+        .args(["validate", model.to_str().unwrap()])
+        .args(["--backend", "llama-bench", "--device", "orin-nano-8gb"])
+        .args(["--program", program.to_str().unwrap()])
+        .spawn()
+        .unwrap();
+    while !started.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let pid = fs::read_to_string(&started).unwrap();
+    let stat = PathBuf::from(format!("/proc/{}/stat", pid.trim()));
+    assert!(fs::read_to_string(&stat).is_ok());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // What is dead may not have been waited for by whoever inherited it.
+    let is_dead = || fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
+    let since = std::time::Instant::now();
+    while !is_dead() {
+        assert!(since.elapsed().as_secs() < 30, "it lives on");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_run_on_another_machine_has_no_verdict_and_is_not_kept() {
+    let scene = Scene::new();
+    let program = scene.program(&rows("CPU", &[100.0], &[10.0]));
+    let model = scene.path("m.gguf");
+    let run = |more: &[&str]| {
+        let fixed = ["validate", model.to_str().unwrap(), "--program"];
+        let planned = ["--backend", "llama-bench", "--device", "agx-orin-64gb"];
+        let words = [&fixed[..], &[program.to_str().unwrap()], &planned, more].concat();
+        run_on_board(scene.folder.path(), &words)
+    };
+    let text = run(&["--save-calibration"]);
+    assert_eq!(text.code, 1);
+    let words = text.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        words.contains("NOTHING TO COMPARE: it ran on another machine than was planned for likely reasons, as seen on this machine: - it ran on this machine (Jetson Orin Nano 8GB Super), which is no Jetson AGX Orin 64GB: run it there"),
+        "{words}"
+    );
+    assert!(
+        !words.contains(" by +") && !words.contains("OFF"),
+        "{words}"
+    );
+    let why =
+        "it runs on this machine (Jetson Orin Nano 8GB Super), which is no Jetson AGX Orin 64GB";
+    assert!(words.contains(&format!("not kept: {why}")), "{words}");
+    assert!(text.err.contains(why), "{}", text.err);
+    let found = document(&run(&["--format", "json"]), 1);
+    assert_eq!(found["verdict"], "nothing_to_compare");
+    assert_eq!(found["error"]["decode_percent"], Value::Null);
+    assert_eq!(found["checks"][0]["code"], "another_machine");
+    assert_eq!(found["measured"]["decode_tokens_per_second"], 10.0);
 }

@@ -37,6 +37,24 @@ impl Server {
         [&["--backend", "openai", "--url", &self.url], more].concat()
     }
 
+    /// The words that measure it as a server of this kind that has a model `x`, and `more`.
+    pub(crate) fn as_a<'a>(&'a self, backend: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        let fixed = [
+            "--backend",
+            backend,
+            "--url",
+            &self.url,
+            "--served-model",
+            "x",
+        ];
+        [&fixed[..], more].concat()
+    }
+
+    /// The same as an Ollama.
+    pub(crate) fn ollama<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        self.as_a("ollama", more)
+    }
+
     /// Answers requests to paths that begin with one of these with what stands beside it.
     pub(crate) fn start(answers: &[(&'static str, Answer)]) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -8,25 +8,27 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use self::place::place;
+use self::place::{Place, place};
 use self::tried::{Otherwise, Tried};
 use super::args::{BackendId, BoardArgs, PlainFormat, ValidateArgs};
 use super::fit::{Board, header, open, open_device, wanted};
 use super::{Outcome, date, progress, settings, show};
 use crate::checkpoint::Checkpoint;
 use crate::decode::{Engine, Renderer};
-use crate::device;
+use crate::device::{self, Choice, DetectedDevice};
 use crate::model::ModelSpec;
 use crate::plan::candidates::{Wanted, candidates};
 use crate::plan::fit::{Candidate, Target};
 use crate::plan::{Plan, Workload};
+use crate::quantize;
 use crate::report;
 use crate::report::validate::{Report, Result as Shown, Saved};
 use crate::runtime::learned::{Pair, Run};
 use crate::runtime::{self, Added, RuntimeProfile};
 use crate::scheme::Rules;
 use crate::validate::{
-    self, Backend, Comparison, Measured, PeakMemory, Prompt, Quantity, Request, Scene, Watched,
+    self, Backend, Comparison, Measured, PeakMemory, Prompt, Quantity, RanOn, Request, Scene,
+    Watched,
 };
 
 pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
@@ -60,11 +62,12 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         show(&shown(args, &report))?;
         return Ok(Outcome::No);
     }
+    let here = device::detect(&super::machine_root()).ok();
+    let ran_on = ran_on(&board, &place, here.as_ref());
     // What cannot be kept is said before minutes are spent on it, and measured all the same.
     if args.save_calibration
-        && let Err(error) = settings::check_writable()
+        && let Some(why) = not_kept(&board, ran_on)
     {
-        let why = super::told(&error);
         super::warn(&format!("the run will not be kept: {why}"));
         report.saved = Some(Saved::Not { why });
     }
@@ -76,19 +79,21 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
     let otherwise = tried.otherwise(target, &measured)?;
     let limits = tried.limits(target, &measured, &otherwise)?;
     validate::believe_figures(&mut measured, &mut memory, &limits);
-    let comparison = tried.compare(target, &measured, memory)?;
-    let in_force = device::detect(&super::machine_root())
-        .ok()
-        .and_then(|found| found.power_mode);
+    let mut comparison = tried.compare(target, &measured, memory)?;
+    if let RanOn::Another(_) = ran_on {
+        comparison = comparison.elsewhere();
+    }
+    let in_force = here.as_ref().and_then(|here| here.power_mode.as_deref());
     let checks = validate::check(&Scene {
         device: &board.device,
         mode: &board.mode,
         backend: board.runtime.backend,
-        mode_in_force: in_force.as_deref(),
+        mode_in_force: in_force,
         watched: &watched,
         measured: &measured,
         comparison: &comparison,
         suspects: &otherwise.iter().map(Otherwise::suspect).collect::<Vec<_>>(),
+        ran_on,
     });
     if args.save_calibration && report.saved.is_none() {
         // Against the bare profile: what was learned before must not be learned twice.
@@ -109,6 +114,45 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         true => Outcome::Yes,
         false => Outcome::No,
     })
+}
+
+/// The machine that runs the model: this one, where it is loaded or a server of this user's has it that is no way
+/// to another machine; and whether that is what was planned for.
+fn ran_on<'a>(board: &Board, place: &Place, here: Option<&'a DetectedDevice>) -> RanOn<'a> {
+    let root = Path::new("/");
+    let serves = |url: &String| {
+        let port = validate::local_port(url);
+        let name = port
+            .and_then(|port| device::listener(root, port))
+            .and_then(|pid| device::program_name(root, pid));
+        name.is_some_and(|name| !name.starts_with("ssh"))
+    };
+    let is_here = match place {
+        Place::Here { .. } => true,
+        Place::OpenAi { url, .. } | Place::Ollama { url, .. } => serves(url),
+    };
+    let is_ours = device::ids().any(|id| id == board.device.id);
+    match here {
+        _ if board.choice == Choice::ThisMachine => RanOn::Planned,
+        Some(here) if is_here && is_ours => match here.profile.id == board.device.id {
+            true => RanOn::Planned,
+            false => RanOn::Another(&here.profile.name),
+        },
+        _ => RanOn::Unknown,
+    }
+}
+
+/// Why a run cannot be kept.
+fn not_kept(board: &Board, ran_on: RanOn<'_>) -> Option<String> {
+    match ran_on {
+        RanOn::Another(name) => Some(format!(
+            "it runs on this machine ({name}), which is no {}",
+            board.device.name
+        )),
+        _ => settings::check_runs()
+            .err()
+            .map(|error| super::told(&error)),
+    }
 }
 
 fn shown(args: &ValidateArgs, report: &Report<'_>) -> String {
@@ -174,7 +218,7 @@ fn candidate(
         runtime,
         &wanted,
         rules,
-        &header(checkpoint, model),
+        &header(checkpoint, &quantize::metadata(checkpoint, model, 0)),
     )?;
     let named = |candidate: &Candidate| match &args.scheme {
         Some(id) => candidate.assignment.scheme.eq_ignore_ascii_case(id),

@@ -150,6 +150,12 @@ impl<'a> Job<'a> {
         self.summary(&[])
     }
 
+    fn notes(&self, weights: &[Weight]) -> Vec<Note> {
+        let mut notes = error::notes(self.model, self.scheme, &self.plan, weights);
+        notes.extend((!self.checkpoint.has_tokenizer()).then_some(Note::NoTokenizer));
+        notes
+    }
+
     fn summary(&self, tallies: &[Tally]) -> Summary {
         let weights = self.model.stored.iter().zip(&self.plan.weights);
         let weight = |(index, (logical, planned)): (usize, (&Logical, &StoredWeight))| Weight {
@@ -163,7 +169,7 @@ impl<'a> Job<'a> {
         let weights: Vec<Weight> = weights.enumerate().map(weight).collect();
         let shards = self.plan.shards.iter();
         Summary {
-            notes: error::notes(self.model, self.scheme, &self.plan, &weights),
+            notes: self.notes(&weights),
             files: shards.map(|s| (s.name.clone(), s.bytes)).collect(),
             weights,
             carried: self.carried.iter().map(|file| file.name.clone()).collect(),

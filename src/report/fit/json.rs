@@ -59,7 +59,7 @@ pub fn document(report: &Report<'_>) -> Value {
         },
         "plans": fit.plans.iter().map(|plan| plan_json(plan, workload.parallel)).collect::<Vec<_>>(),
         "recommended": fit.recommended().map(|plan| &plan.assignment.scheme),
-        "advice": report.advice.iter().map(|advice| advice_text(advice, workload)).collect::<Vec<_>>(),
+        "advice": report.advice.iter().map(|advice| advice_text(advice, report)).collect::<Vec<_>>(),
     })
 }
 

@@ -25,6 +25,17 @@ pub struct Start {
     pub rules: Rules,
     /// The version of the runtime, where it is not today's.
     pub version: Option<Version>,
+    /// Flags that advice must not forget.
+    pub given: Given,
+}
+
+/// Flags that were given, where another flag alone would not have its effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// A power mode, which another board may not have.
+    pub power_mode: bool,
+    /// A type for cached keys or for values, which goes before that of both.
+    pub kv_type_of_each: bool,
 }
 
 /// Lines that belong together.
