@@ -8,7 +8,7 @@ use orinplan::gguf::Value as Meta;
 use orinplan::validate::{Tensor, write_repeated};
 use serde_json::Value;
 
-use crate::server::{Answer, ollama};
+use crate::server::{counted, ollama};
 use crate::support::{MODEL, Run, assert_error, document, run_in, run_on_board};
 
 /// A folder of settings with a calibration of this machine: every byte at `rate`, every layer so long.
@@ -329,11 +329,7 @@ fn a_tiny_model_is_held_to_its_range() {
     let rate = |end: &str| plan["decode"]["tokens_per_second"][end].as_f64().unwrap();
     let total = plan["memory"]["total_bytes"].as_u64().unwrap();
     let measured = |rate: f64, bytes: u64| {
-        let nanoseconds = (100.0 / rate * 1e9) as u64;
-        let done = format!(
-            "{{\"response\":\"a\",\"done\":true,\"prompt_eval_count\":20,\"prompt_eval_duration\":100000000,\"eval_count\":100,\"eval_duration\":{nanoseconds}}}\n"
-        );
-        let server = ollama(Answer::Pieces(vec![(10, done)]), &bytes.to_string());
+        let server = ollama(counted(20, 100, rate), &bytes.to_string());
         let asked = server.ollama(&["--tokens", "100", "--repeats", "1"]);
         run_on_board(
             settings.path(),

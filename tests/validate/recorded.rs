@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::server::{Answer, Server, models, stream, token};
+use crate::server::{Answer, Server, counted, models, stream, token};
 use crate::support::{MODEL, document, run_in, validate};
 
 /// Runs against a server and returns its document, whatever the verdict.
@@ -244,13 +244,10 @@ fn the_verdict_is_the_error_against_the_tolerance() {
         (0.8, "26%", 0),
     ] {
         // 100 tokens at this rate behind a prompt of 20, too short to be judged: a mean depth of 70.
-        let nanoseconds = (100.0 / (expected * factor) * 1e9) as u64;
-        let done = format!(
-            "{{\"response\":\"a\",\"done\":true,\"prompt_eval_count\":20,\"prompt_eval_duration\":100000000,\"eval_count\":100,\"eval_duration\":{nanoseconds}}}\n"
-        );
+        let generate = counted(20, 100, expected * factor);
         let server = Server::start(&[
             ("/api/version", Answer::Whole(200, "{}".to_owned())),
-            ("/api/generate", Answer::Pieces(vec![(10, done)])),
+            ("/api/generate", generate),
         ]);
         let more = ["--tokens", "100", "--repeats", "1", "--tolerance"];
         let words = server.ollama(&[&more[..], &[tolerance]].concat());
@@ -309,11 +306,7 @@ fn a_rate_of_the_processors_or_of_a_slower_mode_is_named() {
             "in 15W (memory of 68 GB/s), and the plan is for MAXN_SUPER",
         ),
     ] {
-        let nanoseconds = (64.0 / rate * 1e9) as u64;
-        let done = format!(
-            "{{\"response\":\"a\",\"done\":true,\"prompt_eval_count\":131,\"prompt_eval_duration\":150000000,\"eval_count\":64,\"eval_duration\":{nanoseconds}}}\n"
-        );
-        let server = crate::server::ollama(Answer::Pieces(vec![(10, done)]), "900000000");
+        let server = crate::server::ollama(counted(131, 64, rate), "900000000");
         let run = validate(&server.ollama(&["--power-mode", "MAXN_SUPER", "--repeats", "1"]));
         let words = run.out.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(

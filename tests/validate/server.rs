@@ -221,3 +221,13 @@ pub(crate) fn ollama(generate: Answer, size: &str) -> Server {
         ("/api/generate", generate),
     ])
 }
+
+/// What Ollama sends at once where it has read a prompt of so many tokens within 0.1 s, and generated so many at
+/// this rate.
+pub(crate) fn counted(prompt: u64, generated: u64, rate: f64) -> Answer {
+    let nanoseconds = (generated as f64 / rate * 1e9) as u64;
+    let done = format!(
+        "{{\"response\":\"a\",\"done\":true,\"prompt_eval_count\":{prompt},\"prompt_eval_duration\":100000000,\"eval_count\":{generated},\"eval_duration\":{nanoseconds}}}\n"
+    );
+    Answer::Pieces(vec![(10, done)])
+}

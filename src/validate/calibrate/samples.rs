@@ -260,7 +260,8 @@ fn load(
     Ok(subjects)
 }
 
-/// Makes a sample of each. Prompts that there is no time for are left out: decode begins behind a single token.
+/// Makes a sample of each. Prompts that there is no time for are left out: decode begins behind a single token, and the
+/// one that was timed on loading counts, since there may be no other.
 fn begin(samples: &Samples, subjects: &mut [Subject], ends: Ends) {
     let mut left = ends.seconds_left() * PROMPTS;
     for subject in subjects {
@@ -269,7 +270,10 @@ fn begin(samples: &Samples, subjects: &mut [Subject], ends: Ends) {
             true => left -= reading,
             false => subject.prompt = 1,
         }
-        let sample = Sample::new(subject.format, &subject.spec, subject.prompt);
+        let mut sample = Sample::new(subject.format, &subject.spec, subject.prompt);
+        if subject.prompt == 1 {
+            sample.token.push(subject.token);
+        }
         subject.index = samples.add(sample);
     }
 }
