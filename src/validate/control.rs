@@ -32,11 +32,10 @@ impl Progress {
 /// How often a waiting measurement looks at the flag.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Does `work` on a thread of its own, passing its progress on, until it ends or `cancel` is set. A
-/// cancelled thread is left behind: it may be waiting for a server, and the program ends anyway.
+/// [`supervised_for`] however long it takes.
 ///
 /// # Errors
-/// Those of `work`; [`ValidateError::Cancelled`] within a twentieth of a second once `cancel` is set.
+/// As [`supervised_for`].
 pub(super) fn supervised<T: Send + 'static, E: From<ValidateError> + Send + 'static>(
     cancel: &AtomicBool,
     progress: &mut dyn FnMut(&Progress),
@@ -47,10 +46,12 @@ pub(super) fn supervised<T: Send + 'static, E: From<ValidateError> + Send + 'sta
     ended.ok_or_else(|| ValidateError::Cancelled.into())
 }
 
-/// [`supervised`] for no longer than `limit`: `None` where `work` had not ended by then. It is left behind too.
+/// Does `work` on a thread of its own, passing its progress on, until it ends, `limit` has passed (then there is
+/// `None`) or `cancel` is set. A thread that has not ended is left behind: it may be waiting for a server, and the
+/// program ends anyway.
 ///
 /// # Errors
-/// As [`supervised`].
+/// Those of `work`; [`ValidateError::Cancelled`] within a twentieth of a second once `cancel` is set.
 pub fn supervised_for<T: Send + 'static, E: From<ValidateError> + Send + 'static>(
     limit: Duration,
     cancel: &AtomicBool,
