@@ -8,9 +8,10 @@ use serde_json::Value as Json;
 
 use super::ConvertError;
 use super::hparams::{Hparams, bad, missing};
-use super::rules::conversion;
+use super::keys::conversion;
+use super::weight_transforms;
 use crate::checkpoint::{Checkpoint, RawConfig};
-use crate::model::{ModelSpec, Tensor, TensorRole};
+use crate::model::{ModelSpec, Number, Tensor, TensorRole};
 
 /// How a GGUF's tensor differs from the checkpoint's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,7 +103,7 @@ pub fn change(
     };
     let conversion = conversion(&model.architecture)?;
     let hparams = Hparams::new(model)?;
-    (conversion.weights)(tensor, &hparams)
+    weight_transforms::change(conversion.weights, tensor, &hparams)
 }
 
 /// The factors of a rotary table, one per pair of a head: for `rope_freqs` by how much Llama 3
@@ -141,7 +142,8 @@ fn stretched(hparams: &Hparams<'_>) -> Result<Vec<f32>, ConvertError> {
         let stated = hparams.rope.float(&[key])?;
         Ok::<f32, ConvertError>(stated.unwrap_or(or) as f32)
     };
-    let base = hparams.rope.base.unwrap_or(10_000.0);
+    let base = hparams.rope.base.or(Number::RopeBase.default());
+    let base = base.unwrap_or_default();
     let factor = of("factor", 8.0)?;
     let low = of("low_freq_factor", 1.0)?;
     let high = of("high_freq_factor", 4.0)?;

@@ -6,7 +6,11 @@
 //! was measured: `cargo xtask interop accept` drops each key of each family in turn and loads the file.
 //! Sources: `load_hparams` and `llama_vocab::impl::load` of llama.cpp.
 
-use super::{ModelSpec, TensorRole, known_architecture};
+use super::conversion::ROPE_SECTIONS;
+use super::facts::{Key, Number};
+use super::families::tokenizers::{BYTE_LEVEL, TOKENIZERS};
+use super::quirks::Loader;
+use super::{ModelSpec, TensorRole};
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::{Value, ValueType};
 
@@ -75,68 +79,31 @@ pub enum AcceptError {
 }
 
 /// Keys behind the architecture's name without which no language model is loaded.
-const NEEDED: &[&str] = &["block_count", "context_length", "embedding_length"];
-
-/// What single architectures need beyond: of those whose loader does without, others read a default.
-const NEEDED_BY: &[(&[&str], &[&str])] = &[
-    (&["gemma3n", "gemma4", "gpt-oss"], &[WINDOW]),
-    (&["lfm2", "lfm2moe"], &["shortconv.l_cache"]),
-    (
-        &[
-            "qwen3next",
-            "qwen35",
-            "qwen35moe",
-            "granitehybrid",
-            "nemotron_h",
-            "nemotron_h_moe",
-            "falcon-h1",
-        ],
-        &[
-            "ssm.conv_kernel",
-            "ssm.inner_size",
-            "ssm.state_size",
-            "ssm.time_step_rank",
-            "ssm.group_count",
-        ],
-    ),
-    (&["deepseek2"], &["attention.kv_lora_rank"]),
-    // Without it llama.cpp takes a share of another width, which no published file has.
-    (&["qwen3moe"], &["expert_feed_forward_length"]),
-];
-
-/// Those that place tokens in three dimensions.
-const MULTIPLE_POSITIONS: &[&str] = &["qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"];
-
-const WINDOW: &str = "attention.sliding_window";
-const EPSILON: &str = "attention.layer_norm_rms_epsilon";
+const NEEDED: &[Key] = &[Key::Blocks, Key::Context, Key::Hidden];
 
 /// Keys that hold one number, or one for each block.
-const PER_BLOCK: &[&str] = &[
-    "attention.head_count",
-    "attention.head_count_kv",
-    "feed_forward_length",
-];
+const PER_BLOCK: &[Key] = &[Key::Heads, Key::KvHeads, Key::Ffn];
 
 /// Keys that hold one number where they are there.
-const OPTIONAL: &[&str] = &[
-    "vocab_size",
-    "expert_count",
-    "expert_used_count",
-    "expert_feed_forward_length",
-    "attention.key_length",
-    "attention.value_length",
-    "rope.dimension_count",
-    WINDOW,
+const OPTIONAL: &[Key] = &[
+    Key::Vocab,
+    Key::Experts,
+    Key::ExpertsUsed,
+    Key::ExpertFfn,
+    Key::HeadDim,
+    Key::ValueDim,
+    Key::RopeDim,
+    Key::Window,
 ];
 
 /// Keys that hold a float where they are there.
-const FLOATS: &[&str] = &[
-    "rope.freq_base",
-    "rope.scaling.factor",
-    "rope.scaling.attn_factor",
-    "attention.scale",
-    "attn_logit_softcapping",
-    "final_logit_softcapping",
+const FLOATS: &[Number] = &[
+    Number::RopeBase,
+    Number::RopeFactor,
+    Number::RopeAttnFactor,
+    Number::AttentionScale,
+    Number::AttentionSoftcap,
+    Number::FinalSoftcap,
 ];
 
 /// Keys that hold text where they are there; `{}` is the architecture's name.
@@ -149,11 +116,6 @@ const TEXTS: &[&str] = &[
 
 /// What llama.cpp knows as `rope.scaling.type`.
 const ROPE_SCALINGS: &[&str] = &["none", "linear", "yarn", "longrope"];
-
-/// What llama.cpp knows as `tokenizer.ggml.model`.
-const TOKENIZERS: &[&str] = &[
-    "none", "no_vocab", "llama", "gpt2", "bert", "t5", "rwkv", "plamo2", "gemma4",
-];
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
 
@@ -184,35 +146,31 @@ pub fn checkpoint(checkpoint: &Checkpoint, model: &ModelSpec) -> Result<(), Acce
 fn keys(header: &Header<'_>, model: &ModelSpec) -> Result<(), AcceptError> {
     let name = model.architecture.as_str();
     let own = |key: &str| format!("{name}.{key}");
-    let needed = NEEDED_BY.iter().filter(|(names, _)| names.contains(&name));
-    let needed = needed.flat_map(|(_, keys)| *keys).copied();
-    for key in NEEDED.iter().copied().chain(needed) {
+    let loader = Loader::of(name);
+    let needed = loader.map_or(&[][..], |loader| loader.needs);
+    for key in NEEDED.iter().chain(needed).map(|key| key.gguf()) {
         header.count(&own(key))?.ok_or_else(|| missing(own(key)))?;
     }
     for key in OPTIONAL {
-        header.count(&own(key))?;
+        header.count(&own(key.gguf()))?;
     }
     let blocks = header.count(&own("block_count"))?.unwrap_or(0);
     for key in PER_BLOCK {
-        header.per_block(&own(key), blocks)?;
+        header.per_block(&own(key.gguf()), blocks)?;
     }
-    // Every architecture of the table has root mean square norms.
-    if known_architecture(name).is_ok() {
-        match header.get(&own(EPSILON)) {
-            None => return Err(missing(own(EPSILON))),
+    if let Some(loader) = loader {
+        let epsilon = own(loader.epsilon.gguf());
+        match header.get(&epsilon) {
+            None => return Err(missing(epsilon)),
             Some(Value::F32(value)) if value.is_finite() && *value >= 0.0 => {}
             Some(other) => {
-                return Err(wrong(
-                    own(EPSILON),
-                    other,
-                    "a finite f32 that is not negative",
-                ));
+                return Err(wrong(epsilon, other, "a finite f32 that is not negative"));
             }
         }
-    }
-    let sections = own("rope.dimension_sections");
-    if MULTIPLE_POSITIONS.contains(&name) && header.get(&sections).is_none() {
-        return Err(missing(sections));
+        let sections = own(ROPE_SECTIONS);
+        if loader.needs_rope_sections && header.get(&sections).is_none() {
+            return Err(missing(sections));
+        }
     }
     let used = own("expert_used_count");
     if let Some(experts) = header.count(&own("expert_count"))?.filter(|n| *n > 0) {
@@ -225,9 +183,10 @@ fn keys(header: &Header<'_>, model: &ModelSpec) -> Result<(), AcceptError> {
         }
     }
     for key in FLOATS {
-        match header.get(&own(key)) {
+        let key = own(key.gguf());
+        match header.get(&key) {
             None | Some(Value::F32(_)) => {}
-            Some(other) => return Err(wrong(own(key), other, "f32")),
+            Some(other) => return Err(wrong(key, other, "f32")),
         }
     }
     for key in TEXTS {
@@ -249,8 +208,9 @@ fn keys(header: &Header<'_>, model: &ModelSpec) -> Result<(), AcceptError> {
     }
     let rotated = own("rope.dimension_count");
     let attention = model.layers.iter().find_map(|l| l.mixer.attention.as_ref());
-    match (name, header.count(&rotated)?, attention) {
-        ("llama", Some(found), Some(attention)) if found != attention.key_dim => {
+    let turns_whole = loader.is_some_and(|loader| loader.turns_whole_heads);
+    match (header.count(&rotated)?, attention) {
+        (Some(found), Some(attention)) if turns_whole && found != attention.key_dim => {
             Err(AcceptError::Rotary {
                 key: rotated,
                 found,
@@ -309,7 +269,7 @@ fn vocabulary(header: &Header<'_>, model: &ModelSpec) -> Result<(), AcceptError>
             _ => {}
         }
     }
-    if kind == "gpt2" {
+    if kind == BYTE_LEVEL {
         let key = "tokenizer.ggml.merges";
         header
             .list(key, ValueType::String, "an array of strings")?

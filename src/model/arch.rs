@@ -3,14 +3,16 @@
 
 use serde_json::Value as Json;
 
+use super::conversion::Conversion;
 use super::facts::Facts;
 use super::pass::Recipe;
+use super::quirks::{Loader, Quirks};
 use super::role::TensorRole;
 use super::spec::{Dims, Layer};
 use super::{ModelError, families};
 
-/// One architecture.
-#[derive(Debug)]
+/// One architecture: everything that the program knows of it.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Arch {
     /// llama.cpp's name, which GGUF's `general.architecture` carries.
     pub name: &'static str,
@@ -25,14 +27,33 @@ pub(super) struct Arch {
     pub layers: fn(&Facts<'_>) -> Result<Vec<Layer>, ModelError>,
     /// The tensors, in groups that architectures share.
     pub tensors: &'static [&'static [Row]],
+    /// How a Hugging Face checkpoint becomes a GGUF; `None` where that is not supported.
+    pub conversion: Option<Conversion>,
+    /// What plans and type rules need to know beyond blocks and tensors.
+    pub quirks: Quirks,
+    /// What llama.cpp asks of a GGUF.
+    pub loader: Loader,
 }
+
+/// What most entries have in common, to be completed with names, blocks and tensors.
+pub(super) const USUAL: Arch = Arch {
+    name: "",
+    classes: &[],
+    model_types: &[],
+    pass: None,
+    layers: families::uniform,
+    tensors: &[],
+    conversion: None,
+    quirks: Quirks::NONE,
+    loader: Loader::USUAL,
+};
 
 /// An architecture that shares its Hugging Face class with another.
 pub(super) struct Variant {
     /// The name of the one that lists the class.
     pub of: &'static str,
     /// What tells them apart in `config.json`.
-    pub when: fn(&Json) -> bool,
+    pub when: fn(&Facts<'_>) -> bool,
     /// What it is then.
     pub arch: &'static Arch,
 }
@@ -207,9 +228,10 @@ impl Arch {
 
     /// The architecture that a configuration of this one's class is run as.
     pub(super) fn variant(&'static self, config: &Json) -> &'static Arch {
+        let facts = Facts::of_config(config);
         let variant = families::VARIANTS
             .iter()
-            .find(|v| v.of == self.name && (v.when)(config));
+            .find(|v| v.of == self.name && (v.when)(&facts));
         variant.map_or(self, |v| v.arch)
     }
 

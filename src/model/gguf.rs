@@ -6,7 +6,7 @@ use super::gguf_rows::Held;
 use super::hugging_face::add_to_tower;
 use super::role::TensorRole;
 use super::spec::{Layer, ModelSpec, Tensor};
-use super::{Dims, ModelError, Unknown, left_out, pass, shape, unknown_architecture};
+use super::{Dims, ModelError, Quirks, Unknown, left_out, pass, shape, unknown_architecture};
 use crate::checkpoint::{Checkpoint, StoredTensor};
 use crate::dtype::elements;
 use crate::gguf::Metadata;
@@ -30,7 +30,8 @@ pub(super) fn read(
             return Err(unknown_architecture(checkpoint, name));
         }
     };
-    let facts = Facts::new(&checkpoint.config, name);
+    let defaults = arch.map_or(&[][..], |arch| arch.loader.defaults);
+    let facts = Facts::new(&checkpoint.config, name).with_gguf_defaults(defaults);
     let (mut towers, mut tensors) = (Vec::new(), Vec::new());
     for (index, stored) in checkpoint.tensors.iter().enumerate() {
         let kind = left_out::of_gguf(&stored.name);
@@ -83,6 +84,10 @@ pub(super) fn read(
     Ok(ModelSpec {
         stored: Vec::new(),
         name: checkpoint.name.clone(),
+        quirks: match (known, arch) {
+            (Some(arch), _) => arch.quirks,
+            (None, as_if) => Quirks::assumed(as_if),
+        },
         parameters: tensors
             .iter()
             .filter(published)

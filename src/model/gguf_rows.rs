@@ -25,9 +25,6 @@ const FUSED: &[(&[R], R)] = &[
 /// Ends of names of numbers that scale a weight of the same base name.
 const SCALES: &[&str] = &[".scale", ".input_scale"];
 
-/// Architectures whose head is the embedding, whatever a file holds.
-const HEADLESS: &[&str] = &["gemma", "gemma2"];
-
 /// What a GGUF is held to.
 pub(super) struct Held<'a> {
     pub arch: &'a Arch,
@@ -87,16 +84,16 @@ impl Held<'_> {
     /// Where the configuration calls for `row`.
     fn places(&self, row: &Row) -> impl Iterator<Item = (Option<u32>, Place<'_>)> {
         let when = row.when;
-        let never = row.role == R::Output && HEADLESS.contains(&self.arch.name);
+        let never = row.role == R::Output && self.arch.loader.always_tied;
         let all = places(row, self.dims, self.extra, self.layers);
         all.filter(move |(_, place)| !never && when(place))
     }
 
     /// Whether a file must hold the tensor of `row`: not a bias (that of a recurrent block's time
-    /// steps apart), nor a table that conversion computes, nor what reuses another's, which of
-    /// gemma3n is loaded all the same.
+    /// steps apart), nor a table that conversion computes, nor what reuses another's, which some
+    /// load all the same.
     fn needs(&self, row: &Row, place: &Place<'_>) -> bool {
-        let spare = is_spare(row, place) && self.arch.name != "gemma3n";
+        let spare = is_spare(row, place) && !self.arch.loader.needs_spare_projections;
         (row.part != "bias" || row.role == R::SsmDt) && !row.role.is_rope_table() && !spare
     }
 

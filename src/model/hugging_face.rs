@@ -16,7 +16,7 @@ use super::packed::{self, Logical};
 use super::pass::Activation;
 use super::role::{Keep, TensorRole};
 use super::spec::{Dims, Layer, LeftOut, ModelSpec, Tensor, Tower};
-use super::{ModelError, Unknown, extra, gather, shape, unknown_architecture};
+use super::{ModelError, Quirks, Unknown, extra, gather, shape, unknown_architecture};
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::dtype::{Dtype, elements};
 use crate::units::Bytes;
@@ -115,6 +115,10 @@ pub(super) fn read(
         architecture: match (assumed, stated) {
             (Some(_), Some(stated)) => stated.to_owned(),
             _ => arch.name.to_owned(),
+        },
+        quirks: match assumed {
+            Some(_) => Quirks::assumed(Some(arch)),
+            None => arch.quirks,
         },
         parameters,
         dims,
@@ -223,6 +227,7 @@ fn weights_only(
         pass: Err("it is no GGUF".to_owned()),
         name: checkpoint.name.clone(),
         architecture: name.to_owned(),
+        quirks: Quirks::NONE,
         parameters: sorted.parameters(),
         dims: Dims {
             streams: 1,

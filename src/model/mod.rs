@@ -5,6 +5,7 @@
 
 pub mod accept;
 mod arch;
+pub mod conversion;
 mod defaults;
 mod facts;
 mod families;
@@ -15,20 +16,23 @@ mod hugging_face;
 mod left_out;
 mod packed;
 mod pass;
+mod quirks;
 mod role;
 mod spec;
 
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::units::Bytes;
 
-pub use facts::Key;
+pub(crate) use facts::{Facts, TEXT_PARTS};
+pub use facts::{Key, Number};
+pub use families::tokenizers;
 pub use packed::Logical;
 pub use pass::{Activation, Pass, Rope, RopeStyle, Sparse, Yarn};
+pub use quirks::{EightyBlocks, GraphOrder, Quirks, TypeQuirks};
 pub use role::{Category, Keep, ROLES, RoleInfo, TensorRole, Touch};
 pub use spec::*;
 
 use arch::{Arch, Extra};
-use facts::Facts;
 
 /// Why a checkpoint cannot be described as a model.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -36,10 +40,11 @@ pub enum ModelError {
     /// The architecture has no table entry.
     #[error(
         "architecture `{name}` is not known{}: {}the cache that its blocks need cannot be told; \
-         `--assume-kv llama` plans it as a plain transformer at your own risk, and `orinplan inspect` \
+         `--assume-kv {plain}` plans it as a plain transformer at your own risk, and `orinplan inspect` \
          lists its tensors",
         nearest.map(|n| format!(" (the nearest known one is `{n}`)")).unwrap_or_default(),
-        if weights.0 > 0 { format!("its weights take {weights}, but ") } else { String::new() }
+        if weights.0 > 0 { format!("its weights take {weights}, but ") } else { String::new() },
+        plain = PLAIN
     )]
     UnknownArchitecture {
         /// What the checkpoint says it is.
@@ -243,6 +248,18 @@ pub enum ModelError {
         /// Blocks by the metadata.
         blocks: usize,
     },
+}
+
+/// GGUF's name of the architecture of a plain transformer.
+pub const PLAIN: &str = families::PLAIN;
+
+/// Every name that files have for a known architecture: GGUF's, and the classes and model types of
+/// Transformers.
+pub fn architecture_names() -> impl Iterator<Item = &'static str> {
+    Arch::all().flat_map(|arch| {
+        let published = arch.classes.iter().chain(arch.model_types).copied();
+        std::iter::once(arch.name).chain(published)
+    })
 }
 
 /// Each once: several entries may be run as the same architecture.

@@ -35,6 +35,13 @@ pub struct Logical {
     pub sources: Vec<u32>,
 }
 
+impl Logical {
+    /// Whether it is what a module calls `weight`: no bias, no number on its own.
+    pub fn is_weight(&self) -> bool {
+        self.name.ends_with(".weight")
+    }
+}
+
 /// Ends of names that carry the weight itself.
 const WEIGHTS: &[&str] = &[".weight_packed", ".qweight", ".weight", "_blocks"];
 

@@ -8,7 +8,7 @@
 //! `llama-model.cpp` (`llama_model_rope_type`) and `llama-context.cpp` (YaRN) of llama.cpp.
 
 use super::ModelError;
-use super::facts::{Facts, Key};
+use super::facts::{Facts, Key, Number};
 
 /// The arithmetic of a forward pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -148,7 +148,7 @@ pub(super) const PLAIN: Recipe = Recipe {
 ///
 /// Errors if a value is missing or has no meaning: not a number, not finite, not positive.
 pub(super) fn read(recipe: &Recipe, facts: &Facts<'_>, blocks: u64) -> Result<Pass, ModelError> {
-    let positive = |key: &str| -> Result<Option<f32>, ModelError> {
+    let positive_at = |key: &str| -> Result<Option<f32>, ModelError> {
         let Some(value) = facts.metadata(key) else {
             return Ok(None);
         };
@@ -160,10 +160,11 @@ pub(super) fn read(recipe: &Recipe, facts: &Facts<'_>, blocks: u64) -> Result<Pa
             }),
         }
     };
+    let positive = |number: Number| positive_at(number.gguf());
     let hidden = facts.need(Key::Hidden)?;
     let heads = facts.need(Key::Heads)?;
     let root = |n: u64| (n as f32).sqrt();
-    let stated_scale = positive("attention.scale")?;
+    let stated_scale = positive(Number::AttentionScale)?;
     let attention_scale = match recipe.attention_scale {
         AttentionScale::HiddenShare { blocks: n } if n == blocks => {
             Some(1.0 / root(hidden / heads))
@@ -171,9 +172,9 @@ pub(super) fn read(recipe: &Recipe, facts: &Facts<'_>, blocks: u64) -> Result<Pa
         AttentionScale::One => Some(1.0),
         _ => stated_scale,
     };
-    let epsilon = positive("attention.layer_norm_rms_epsilon")?;
+    let epsilon = positive(Number::RmsEpsilon)?;
     let norm_epsilon = epsilon.ok_or_else(|| ModelError::MissingKey {
-        key: "attention.layer_norm_rms_epsilon".to_owned(),
+        key: Number::RmsEpsilon.gguf().to_owned(),
     })?;
     Ok(Pass {
         norm_epsilon,
@@ -182,10 +183,10 @@ pub(super) fn read(recipe: &Recipe, facts: &Facts<'_>, blocks: u64) -> Result<Pa
             false => 1.0,
         },
         attention_scale,
-        attention_softcap: positive("attn_logit_softcapping")?.or(recipe.softcaps.0),
-        output_softcap: positive("final_logit_softcapping")?.or(recipe.softcaps.1),
+        attention_softcap: positive(Number::AttentionSoftcap)?.or(recipe.softcaps.0),
+        output_softcap: positive(Number::FinalSoftcap)?.or(recipe.softcaps.1),
         activation: recipe.activation,
-        rope: rope(recipe, facts, &positive)?,
+        rope: rope(recipe, facts, &positive_at)?,
         gated_query: recipe.gated_query,
         value_norm: recipe.value_norm,
         sparse: recipe.sparse,
@@ -195,30 +196,37 @@ pub(super) fn read(recipe: &Recipe, facts: &Facts<'_>, blocks: u64) -> Result<Pa
 fn rope(
     recipe: &Recipe,
     facts: &Facts<'_>,
-    positive: &dyn Fn(&str) -> Result<Option<f32>, ModelError>,
+    positive_at: &dyn Fn(&str) -> Result<Option<f32>, ModelError>,
 ) -> Result<Rope, ModelError> {
-    let base = positive("rope.freq_base")?.unwrap_or(10_000.0);
+    let positive = |number: Number| positive_at(number.gguf());
+    let or_default = |number: Number| {
+        let otherwise = number.default().unwrap_or_default() as f32;
+        Ok::<f32, ModelError>(positive(number)?.unwrap_or(otherwise))
+    };
+    let base = or_default(Number::RopeBase)?;
     let word = |key: &str| match facts.metadata(key) {
         Some(crate::gguf::Value::String(text)) => Some(text.as_str()),
         _ => None,
     };
     let kind = word("rope.scaling.type").unwrap_or("linear");
     let factor = match kind {
-        "linear" | "yarn" => positive("rope.scaling.factor")?
-            .or(positive("rope.scale_linear")?)
-            .unwrap_or(1.0),
+        // The second is the name that the key had before.
+        "linear" | "yarn" => match positive(Number::RopeFactor)? {
+            Some(factor) => factor,
+            None => positive_at("rope.scale_linear")?.unwrap_or(1.0),
+        },
         _ => 1.0,
     };
     let yarn = match kind {
         "yarn" => Some(Yarn {
-            beta_fast: positive("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
-            beta_slow: positive("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+            beta_fast: or_default(Number::YarnBetaFast)?,
+            beta_slow: or_default(Number::YarnBetaSlow)?,
         }),
         _ => None,
     };
     // ggml multiplies with 1 + 0.1 ln(factor) itself, and llama.cpp's context divides by it again
     // where a log multiplier stands in for it.
-    let stated = positive("rope.scaling.attn_factor")?.unwrap_or(1.0);
+    let stated = or_default(Number::RopeAttnFactor)?;
     let spread = |factor: f32| match factor > 1.0 {
         true => 0.1 * factor.ln() + 1.0,
         false => 1.0,
@@ -229,7 +237,7 @@ fn rope(
     };
     let windowed = facts.get(Key::Window)?.is_some_and(|window| window > 0);
     let scale = 1.0 / factor;
-    let window_base = positive("rope.freq_base_swa")?;
+    let window_base = positive(Number::WindowRopeBase)?;
     Ok(Rope {
         style: recipe.rope,
         dims: facts.get(Key::RopeDim)?,
@@ -242,7 +250,7 @@ fn rope(
         },
         magnitude,
         yarn,
-        original_context: match positive_count(facts, "rope.scaling.original_context_length") {
+        original_context: match positive_count(facts, Key::OriginalContext) {
             Some(context) => context,
             None => facts.or_zero(Key::Context)?,
         },
@@ -250,6 +258,6 @@ fn rope(
     })
 }
 
-fn positive_count(facts: &Facts<'_>, key: &str) -> Option<u64> {
-    facts.metadata(key)?.as_u64().filter(|&n| n > 0)
+fn positive_count(facts: &Facts<'_>, key: Key) -> Option<u64> {
+    facts.metadata(key.gguf())?.as_u64().filter(|&n| n > 0)
 }

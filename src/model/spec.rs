@@ -8,6 +8,7 @@ use crate::checkpoint::SourceFormat;
 use crate::dtype::{Dtype, elements};
 use crate::model::packed::Logical;
 use crate::model::pass::Pass;
+use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole;
 use crate::units::Bytes;
 
@@ -18,6 +19,8 @@ pub struct ModelSpec {
     pub name: String,
     /// llama.cpp's name of the architecture (`llama`, `qwen3`, ...).
     pub architecture: String,
+    /// What runtimes do for that architecture beyond what blocks and tensors say.
+    pub quirks: Quirks,
     /// Logical weights of the text model as published: packed words unpacked, nothing that
     /// conversion adds or pads.
     pub parameters: u64,
@@ -214,6 +217,11 @@ impl Tensor {
     /// Logical weights.
     pub fn elements(&self) -> u64 {
         elements(&self.shape)
+    }
+
+    /// Whether it is a weight, by the end of its name: no bias, no scale, no table without a suffix.
+    pub fn is_weight(&self) -> bool {
+        self.name.ends_with("weight")
     }
 
     /// Elements of a row: what block formats divide.

@@ -42,7 +42,7 @@ pub fn stored_types(model: &ModelSpec, scheme: &Scheme) -> Vec<StoredWeight> {
         .map(|weight| {
             let user = users.get(&weight.sources.first().copied().unwrap_or(u32::MAX));
             let shape = true_shape(weight, user.copied());
-            let linear = user.is_some_and(|t| is_linear(t)) && weight.name.ends_with(".weight");
+            let linear = user.is_some_and(|t| is_linear(t)) && weight.is_weight();
             let assigned = match linear && shape.len() == 2 {
                 true => linear_type(&shape, scheme),
                 false => kept(weight, &shape, Reason::Kept),
@@ -166,7 +166,7 @@ fn true_shape(weight: &Logical, user: Option<&Tensor>) -> Vec<u64> {
 fn is_linear(tensor: &Tensor) -> bool {
     let info = tensor.role.info();
     tensor.shape.len() >= 2
-        && tensor.name.ends_with(".weight")
+        && tensor.is_weight()
         && info.keep == Keep::Quantize
         && info.block
         && info.category != Category::TokenEmbedding

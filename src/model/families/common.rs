@@ -2,6 +2,7 @@
 
 use crate::model::ModelError;
 use crate::model::arch::{Place, Row};
+use crate::model::conversion::{WeightRule, WeightTransform};
 use crate::model::facts::{Facts, Key};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Attention, Cache, FeedForward, Layer, Mixer};
@@ -293,10 +294,33 @@ pub(super) const ROPE_FREQS: &[Row] =
             .when(|p| p.extra.rope_factors > 0),
     ];
 
+// --- weights --------------------------------------------------------------------------------------
+
+/// Queries and keys of llama.cpp's architectures that turn neighbours (`LlamaModel.permute` of
+/// `conversion/llama.py`).
+pub(super) const ROTARY_PAIRS: &[WeightRule] = &[WeightRule {
+    roles: &[R::AttnQ, R::AttnK],
+    transform: WeightTransform::RotaryPairs,
+}];
+
+/// Norms that multiply by one more than their weight (`norm_shift` of `conversion/gemma.py`).
+pub(super) const SHIFTED_NORMS: WeightRule = WeightRule {
+    roles: &[
+        R::OutputNorm,
+        R::AttnNorm,
+        R::AttnPostNorm,
+        R::AttnQNorm,
+        R::AttnKNorm,
+        R::FfnNorm,
+        R::FfnPostNorm,
+    ],
+    transform: WeightTransform::AddOne,
+};
+
 // --- blocks ---------------------------------------------------------------------------------------
 
 /// Blocks that all attend to the whole context.
-pub(super) fn uniform(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
+pub(in crate::model) fn uniform(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
     blocks(facts, |_| Ok(None))
 }
 

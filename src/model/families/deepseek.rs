@@ -7,8 +7,9 @@
 
 use super::common::*;
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Place, Row};
+use crate::model::arch::{Arch, Place, Row, USUAL};
 use crate::model::facts::{Facts, Key};
+use crate::model::quirks::Loader;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::Layer;
 
@@ -16,7 +17,6 @@ pub(super) static DEEPSEEK2: Arch = Arch {
     name: "deepseek2",
     classes: &["DeepseekV2ForCausalLM"],
     model_types: &["deepseek_v2"],
-    pass: None,
     layers: latent_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -26,6 +26,8 @@ pub(super) static DEEPSEEK2: Arch = Arch {
         EXPERTS,
         SHARED_EXPERT,
     ],
+    loader: Loader::needing(&[Key::KvLora]),
+    ..USUAL
 };
 
 /// The router picks experts by score plus a correction of its own.

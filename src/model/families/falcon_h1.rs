@@ -5,7 +5,7 @@
 use super::common::*;
 use super::hybrid::*;
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Row};
+use crate::model::arch::{Arch, Row, USUAL};
 use crate::model::facts::Facts;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::Layer;
@@ -14,7 +14,6 @@ pub(super) static FALCON_H1: Arch = Arch {
     name: "falcon-h1",
     classes: &["FalconH1ForCausalLM"],
     model_types: &["falcon_h1"],
-    pass: None,
     layers: parallel_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -26,6 +25,8 @@ pub(super) static FALCON_H1: Arch = Arch {
         OPTIONAL_NORM,
         FFN,
     ],
+    loader: SSM_LOADER,
+    ..USUAL
 };
 
 /// llama.cpp stores the second norm under a name without a suffix.

@@ -4,10 +4,13 @@
 //! configuration classes in Transformers; `src/models/gemma*.cpp` of llama.cpp.
 
 use super::common::*;
+use super::keys::*;
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Place, Row};
-use crate::model::facts::{Facts, Key};
+use crate::model::arch::{Arch, Place, Row, USUAL};
+use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
+use crate::model::facts::{Facts, Key, Number};
 use crate::model::pass::{Activation, AttentionScale, PLAIN, Recipe, Sparse};
+use crate::model::quirks::{Loader, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Cache, Layer};
 
@@ -22,8 +25,23 @@ pub(super) static GEMMA: Arch = Arch {
     classes: &["GemmaForCausalLM"],
     model_types: &["gemma"],
     pass: Some(GEMMA_PASS),
-    layers: uniform,
     tensors: &[EMBEDDING_AND_HEAD, PRE_NORMS, ATTENTION, GATED_FFN],
+    quirks: Quirks::NONE.mlc_template("gemma_instruction"),
+    loader: ALWAYS_TIED,
+    ..USUAL
+};
+
+const ALWAYS_TIED: Loader = Loader {
+    always_tied: true,
+    ..Loader::USUAL
+};
+
+const GEMMA_CONVERSION: Conversion = Conversion {
+    first: &[],
+    keys: &[COMMON, HEAD_DIM, FILE_TYPE, &[FINAL_SOFTCAP, WINDOW]],
+    vocabulary: Vocabulary::SentencePiece,
+    pre_tokenizer: None,
+    weights: &[SHIFTED_NORMS],
 };
 
 pub(super) static GEMMA2: Arch = Arch {
@@ -37,6 +55,22 @@ pub(super) static GEMMA2: Arch = Arch {
     }),
     layers: |facts| blocks(facts, sliding(facts, 4096, 2)?),
     tensors: &[EMBEDDING_AND_HEAD, SANDWICH_NORMS, ATTENTION, GATED_FFN],
+    conversion: Some(Conversion {
+        keys: &[
+            &[CONTEXT, HIDDEN, BLOCKS, FFN, HEADS, KV_HEADS, RMS_EPSILON],
+            HEAD_DIM,
+            &[
+                KeyRule::FileType,
+                KeyRule::Number(Number::AttentionSoftcap),
+                FINAL_SOFTCAP,
+                WINDOW,
+            ],
+        ],
+        ..GEMMA_CONVERSION
+    }),
+    quirks: Quirks::NONE.mlc_template("gemma_instruction"),
+    loader: ALWAYS_TIED,
+    ..USUAL
 };
 
 pub(super) static GEMMA3: Arch = Arch {
@@ -56,7 +90,12 @@ pub(super) static GEMMA3: Arch = Arch {
         QK_NORM,
         GATED_FFN,
     ],
+    conversion: Some(GEMMA_CONVERSION),
+    quirks: GEMMA3_QUIRKS,
+    ..USUAL
 };
+
+const GEMMA3_QUIRKS: Quirks = Quirks::NONE.mlc_template("gemma3_instruction");
 
 pub(super) static GEMMA3N: Arch = Arch {
     name: "gemma3n",
@@ -85,7 +124,34 @@ pub(super) static GEMMA3N: Arch = Arch {
         ALTUP,
         LAUREL,
     ],
+    conversion: Some(Conversion {
+        keys: &[
+            COMMON,
+            HEAD_DIM,
+            FILE_TYPE,
+            &[FINAL_SOFTCAP, WINDOW],
+            ALTUP_KEYS,
+        ],
+        weights: &[],
+        ..GEMMA_CONVERSION
+    }),
+    quirks: GEMMA3_QUIRKS,
+    loader: Loader {
+        defaults: &[(Key::Streams, 4), (Key::PerLayerDim, 256)],
+        needs_spare_projections: true,
+        ..Loader::needing(&[Key::Window])
+    },
+    ..USUAL
 };
+
+const ALTUP_KEYS: &[KeyRule] = &[
+    KeyRule::count(Key::ActiveStream),
+    KeyRule::count(Key::Streams).or(|model| Some(model.dims.streams)),
+    KeyRule::count(Key::PerLayerDim).or(|model| Some(model.dims.per_layer_embedding)),
+    KeyRule::count(Key::SharedKvLayers),
+    KeyRule::Derived(Derived::ActivationSparsity),
+    KeyRule::Derived(Derived::WindowPattern),
+];
 
 /// Four norms: before and after attention, before and after the feed-forward.
 pub(super) const SANDWICH_NORMS: &[Row] = &[

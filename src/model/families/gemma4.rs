@@ -7,8 +7,9 @@
 use super::common::*;
 use super::gemma::{PER_LAYER_INPUT, SANDWICH_NORMS, share_caches};
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Place, Row};
+use crate::model::arch::{Arch, Place, Row, USUAL};
 use crate::model::facts::{Facts, Key};
+use crate::model::quirks::{Loader, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Cache, FeedForward, Layer};
 
@@ -25,7 +26,6 @@ pub(super) static GEMMA4: Arch = Arch {
         "gemma4_unified_text",
         "gemma4_unified",
     ],
-    pass: None,
     layers: gemma4_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -38,6 +38,9 @@ pub(super) static GEMMA4: Arch = Arch {
         LAYER_SCALE,
         ROPE_FREQS,
     ],
+    quirks: Quirks::NONE.late_rows().mlc_template("gemma_instruction"),
+    loader: Loader::needing(&[Key::Window]),
+    ..USUAL
 };
 
 /// Blocks that see the whole context can use their keys as values.

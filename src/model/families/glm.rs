@@ -3,16 +3,15 @@
 //! Sources: `modeling_glm4.py` of Transformers; `src/models/glm4.cpp` of llama.cpp.
 
 use super::common::*;
-use crate::model::arch::{Arch, Row};
+use crate::model::arch::{Arch, Row, USUAL};
 use crate::model::role::TensorRole as R;
 
 pub(super) static GLM4: Arch = Arch {
     name: "glm4",
     classes: &["Glm4ForCausalLM"],
     model_types: &["glm4"],
-    pass: None,
-    layers: uniform,
     tensors: &[EMBEDDING_AND_HEAD, NORMS, ATTENTION, QKV_BIAS, FUSED_FFN],
+    ..USUAL
 };
 
 const NORMS: &[Row] = &[

@@ -4,14 +4,15 @@
 //! `conversion/gpt_oss.py` of llama.cpp.
 
 use super::common::*;
-use crate::model::arch::{Arch, Place, Row};
+use crate::model::arch::{Arch, Place, Row, USUAL};
+use crate::model::facts::Key;
+use crate::model::quirks::{Loader, Quirks};
 use crate::model::role::TensorRole as R;
 
 pub(super) static GPT_OSS: Arch = Arch {
     name: "gpt-oss",
     classes: &["GptOssForCausalLM"],
     model_types: &["gpt_oss"],
-    pass: None,
     layers: |facts| blocks(facts, sliding(facts, 0, 2)?),
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -21,6 +22,9 @@ pub(super) static GPT_OSS: Arch = Arch {
         OUTPUT_BIAS_AND_SINKS,
         EXPERTS_WITH_BIAS,
     ],
+    quirks: Quirks::NONE.late_rows(),
+    loader: Loader::needing(&[Key::Window]),
+    ..USUAL
 };
 
 const NORMS: &[Row] = &[

@@ -5,15 +5,13 @@
 //! `granite-moe.cpp` and `conversion/granite.py` of llama.cpp.
 
 use super::common::*;
-use crate::model::arch::{Arch, Row};
+use crate::model::arch::{Arch, Row, USUAL};
 use crate::model::role::TensorRole as R;
 
 pub(super) static GRANITE: Arch = Arch {
     name: "granite",
     classes: &["GraniteForCausalLM"],
     model_types: &["granite"],
-    pass: None,
-    layers: uniform,
     tensors: &[
         EMBEDDING_AND_HEAD,
         PRE_NORMS,
@@ -24,6 +22,7 @@ pub(super) static GRANITE: Arch = Arch {
         GATED_FFN_BIAS,
         ROPE_FREQS,
     ],
+    ..USUAL
 };
 
 /// The width of an expert is `intermediate_size`.
@@ -31,8 +30,6 @@ pub(super) static GRANITEMOE: Arch = Arch {
     name: "granitemoe",
     classes: &["GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"],
     model_types: &["granitemoe", "granitemoeshared"],
-    pass: None,
-    layers: uniform,
     tensors: &[
         EMBEDDING_AND_HEAD,
         PRE_NORMS,
@@ -43,6 +40,7 @@ pub(super) static GRANITEMOE: Arch = Arch {
         SHARED_MLP,
         ROPE_FREQS,
     ],
+    ..USUAL
 };
 
 /// Routed experts, stacked in the checkpoint with gate and up fused.

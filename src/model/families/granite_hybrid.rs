@@ -9,8 +9,8 @@ use super::common::*;
 use super::granite::{SHARED_MLP, SPARSE_MOE};
 use super::hybrid::*;
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Row};
-use crate::model::facts::{Facts, Key, json_lookup};
+use crate::model::arch::{Arch, Row, USUAL};
+use crate::model::facts::{Facts, Key};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer};
 
@@ -18,20 +18,19 @@ pub(super) static GRANITE_HYBRID: Arch = Arch {
     name: "granitehybrid",
     classes: &["GraniteMoeHybridForCausalLM"],
     model_types: &["granitemoehybrid"],
-    pass: None,
     layers: granite_layers,
     tensors: TENSORS,
+    loader: SSM_LOADER,
+    ..USUAL
 };
 
 /// The same class with no Mamba block, which llama.cpp runs as plain `granite`. A GGUF of that name
 /// is another architecture's to read.
 pub(super) static GRANITE_WITHOUT_MAMBA: Arch = Arch {
     name: "granite",
-    classes: &[],
-    model_types: &[],
-    pass: None,
     layers: granite_layers,
     tensors: TENSORS,
+    ..USUAL
 };
 
 const TENSORS: &[&[Row]] = &[
@@ -76,17 +75,21 @@ fn attends(kind: &str) -> bool {
 }
 
 /// Whether a `config.json` of this class lists attention alone.
-pub(super) fn only_attends(config: &Json) -> bool {
-    let types = json_lookup(config, "layer_types").and_then(Json::as_array);
+pub(super) fn only_attends(config: &Facts<'_>) -> bool {
+    let types = config.json("layer_types").and_then(Json::as_array);
     types.is_some_and(|list| {
         !list.is_empty() && list.iter().all(|t| t.as_str().is_some_and(attends))
     })
 }
 
 /// The same with experts, which llama.cpp runs as `granitemoe`.
-pub(super) fn only_attends_with_experts(config: &Json) -> bool {
-    let count = json_lookup(config, "num_local_experts").and_then(Json::as_u64);
-    only_attends(config) && count.is_some_and(|count| count > 0)
+pub(super) fn only_attends_with_experts(config: &Facts<'_>) -> bool {
+    only_attends(config)
+        && config
+            .get(Key::Experts)
+            .ok()
+            .flatten()
+            .is_some_and(|n| n > 0)
 }
 
 /// Mamba where the configuration does not name attention; in a GGUF, where a block has no key-value

@@ -6,10 +6,13 @@
 
 use super::common::*;
 use super::hybrid::*;
+use super::keys::*;
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Row};
+use crate::model::arch::{Arch, Row, USUAL};
+use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
 use crate::model::facts::{Facts, Key};
 use crate::model::pass::PLAIN;
+use crate::model::quirks::{GraphOrder, Loader, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer, Recurrent};
 
@@ -27,13 +30,39 @@ pub(super) static LFM2: Arch = Arch {
         SHORT_CONVOLUTION,
         DENSE,
     ],
+    conversion: Some(Conversion {
+        first: &[],
+        keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE, LFM2_KEYS],
+        vocabulary: Vocabulary::ByteLevel,
+        pre_tokenizer: None,
+        weights: &[],
+    }),
+    quirks: LFM2_QUIRKS,
+    loader: Loader::needing(&[Key::ShortconvCache]),
+    ..USUAL
 };
+
+const LFM2_QUIRKS: Quirks = Quirks {
+    graph: GraphOrder {
+        residual_first_mixer: true,
+        residual_first_feed_forward: true,
+        ..Quirks::NONE.graph
+    },
+    ..Quirks::NONE
+};
+
+/// Blocks that convolve have no heads of keys; the width of the feed-forward is rounded.
+const LFM2_KEYS: &[KeyRule] = &[
+    KeyRule::Derived(Derived::KvHeadsByBlock),
+    VOCAB,
+    KeyRule::count(Key::ShortconvCache),
+    KeyRule::Derived(Derived::DenseWidth),
+];
 
 pub(super) static LFM2MOE: Arch = Arch {
     name: "lfm2moe",
     classes: &["Lfm2MoeForCausalLM"],
     model_types: &["lfm2_moe"],
-    pass: None,
     layers: conv_layers,
     tensors: &[
         EMBEDDING_AND_HEAD_LFM2,
@@ -44,6 +73,9 @@ pub(super) static LFM2MOE: Arch = Arch {
         DENSE,
         ROUTED,
     ],
+    quirks: LFM2_QUIRKS,
+    loader: Loader::needing(&[Key::ShortconvCache]),
+    ..USUAL
 };
 
 /// llama.cpp stores the final norm as `token_embd_norm`.

@@ -11,16 +11,22 @@ mod gpt_oss;
 mod granite;
 mod granite_hybrid;
 mod hybrid;
+mod keys;
 mod lfm2;
 mod llama;
 mod nemotron_h;
 mod olmo;
 mod qwen;
 mod qwen_next;
+pub mod tokenizers;
 
 use super::arch::{Arch, Variant};
 
+pub(super) use common::uniform;
 pub(super) use hybrid::ssm_inner;
+
+/// GGUF's name of the architecture of a plain transformer.
+pub(super) const PLAIN: &str = "llama";
 
 /// Every known architecture.
 pub(super) static ARCHITECTURES: &[&Arch] = &[

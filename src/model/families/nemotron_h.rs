@@ -9,8 +9,9 @@ use serde_json::Value as Json;
 use super::common::*;
 use super::hybrid::*;
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Place, Row};
-use crate::model::facts::{Facts, Key, json_lookup};
+use crate::model::arch::{Arch, Place, Row, USUAL};
+use crate::model::facts::{Facts, Key};
+use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Attention, Cache, FeedForward, Layer, Mixer};
 
@@ -18,24 +19,26 @@ pub(super) static NEMOTRON_H: Arch = Arch {
     name: "nemotron_h",
     classes: &["NemotronHForCausalLM"],
     model_types: &["nemotron_h"],
-    pass: None,
     layers: nemotron_layers,
     tensors: TENSORS,
+    quirks: Quirks::NONE.late_rows(),
+    loader: SSM_LOADER,
+    ..USUAL
 };
 
 /// The same class; llama.cpp tells it apart by [`routes`].
 pub(super) static NEMOTRON_H_MOE: Arch = Arch {
     name: "nemotron_h_moe",
-    classes: &[],
-    model_types: &[],
-    pass: None,
     layers: nemotron_layers,
     tensors: TENSORS,
+    quirks: Quirks::NONE.late_rows(),
+    loader: SSM_LOADER,
+    ..USUAL
 };
 
 /// Whether a `config.json` of this class is of a model with experts.
-pub(super) fn routes(config: &Json) -> bool {
-    json_lookup(config, "num_experts_per_tok").is_some()
+pub(super) fn routes(config: &Facts<'_>) -> bool {
+    config.stated(Key::ExpertsUsed.hugging_face()).is_some()
 }
 
 const TENSORS: &[&[Row]] = &[

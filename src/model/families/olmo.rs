@@ -4,14 +4,13 @@
 //! llama.cpp, which runs both.
 
 use super::common::*;
-use crate::model::arch::{Arch, Row};
+use crate::model::arch::{Arch, Row, USUAL};
 use crate::model::role::TensorRole as R;
 
 pub(super) static OLMO2: Arch = Arch {
     name: "olmo2",
     classes: &["Olmo2ForCausalLM"],
     model_types: &["olmo2"],
-    pass: None,
     layers: |facts| blocks(facts, sliding(facts, 0, 4)?),
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -20,6 +19,7 @@ pub(super) static OLMO2: Arch = Arch {
         WHOLE_QK_NORM,
         GATED_FFN,
     ],
+    ..USUAL
 };
 
 pub(super) static OLMO3: Arch = Arch {

@@ -5,10 +5,13 @@
 //! of llama.cpp.
 
 use super::common::*;
+use super::keys::*;
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Row};
+use crate::model::arch::{Arch, Row, USUAL};
+use crate::model::conversion::{Conversion, KeyRule, Vocabulary};
 use crate::model::facts::{Facts, Key};
 use crate::model::pass::PLAIN;
+use crate::model::quirks::{EightyBlocks, Loader, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer};
 
@@ -17,8 +20,29 @@ pub(super) static QWEN2: Arch = Arch {
     classes: &["Qwen2ForCausalLM", "Qwen2Model"],
     model_types: &["qwen2"],
     pass: Some(PLAIN),
-    layers: uniform,
     tensors: QWEN2_TENSORS,
+    conversion: Some(Conversion {
+        keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE],
+        ..QWEN_CONVERSION
+    }),
+    quirks: QWEN_QUIRKS.eighty_blocks(EightyBlocks::Always),
+    ..USUAL
+};
+
+const QWEN_QUIRKS: Quirks = Quirks::NONE.mlc_template("qwen2");
+
+const QWEN_CONVERSION: Conversion = Conversion {
+    first: &[],
+    keys: &[COMMON, HEAD_DIM, FILE_TYPE],
+    vocabulary: Vocabulary::SentencePieceOrByteLevel,
+    pre_tokenizer: None,
+    weights: &[],
+};
+
+/// Those that place tokens by time, height and width.
+const BY_SECTIONS: Loader = Loader {
+    needs_rope_sections: true,
+    ..Loader::USUAL
 };
 
 /// The text part of Qwen2-VL and Qwen2.5-VL.
@@ -29,15 +53,16 @@ pub(super) static QWEN2VL: Arch = Arch {
         "Qwen2_5_VLForConditionalGeneration",
     ],
     model_types: &["qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"],
-    pass: None,
-    ..QWEN2
+    tensors: QWEN2_TENSORS,
+    quirks: QWEN_QUIRKS,
+    loader: BY_SECTIONS,
+    ..USUAL
 };
 
 pub(super) static QWEN2MOE: Arch = Arch {
     name: "qwen2moe",
     classes: &["Qwen2MoeForCausalLM"],
     model_types: &["qwen2_moe"],
-    pass: None,
     layers: qwen2moe_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -49,6 +74,8 @@ pub(super) static QWEN2MOE: Arch = Arch {
         SHARED_EXPERT,
         SHARED_EXPERT_ROUTER,
     ],
+    quirks: QWEN_QUIRKS,
+    ..USUAL
 };
 
 pub(super) static QWEN3: Arch = Arch {
@@ -56,8 +83,10 @@ pub(super) static QWEN3: Arch = Arch {
     classes: &["Qwen3ForCausalLM", "Qwen3Model"],
     model_types: &["qwen3"],
     pass: Some(PLAIN),
-    layers: uniform,
     tensors: QWEN3_TENSORS,
+    conversion: Some(QWEN_CONVERSION),
+    quirks: QWEN_QUIRKS,
+    ..USUAL
 };
 
 pub(super) static QWEN3MOE: Arch = Arch {
@@ -65,17 +94,29 @@ pub(super) static QWEN3MOE: Arch = Arch {
     classes: &["Qwen3MoeForCausalLM"],
     model_types: &["qwen3_moe"],
     pass: Some(PLAIN),
-    layers: uniform,
     tensors: QWEN3_TENSORS,
+    conversion: Some(Conversion {
+        keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE, EXPERT_WIDTH],
+        vocabulary: Vocabulary::ByteLevel,
+        ..QWEN_CONVERSION
+    }),
+    quirks: QWEN_QUIRKS,
+    // Without it llama.cpp takes a share of another width, which no published file has.
+    loader: Loader::needing(&[Key::ExpertFfn]),
+    ..USUAL
 };
+
+const EXPERT_WIDTH: &[KeyRule] = &[KeyRule::count(Key::ExpertFfn)];
 
 /// The text part of Qwen3-VL.
 pub(super) static QWEN3VL: Arch = Arch {
     name: "qwen3vl",
     classes: &["Qwen3VLForConditionalGeneration"],
     model_types: &["qwen3_vl", "qwen3_vl_text"],
-    pass: None,
-    ..QWEN3
+    tensors: QWEN3_TENSORS,
+    quirks: QWEN_QUIRKS,
+    loader: BY_SECTIONS,
+    ..USUAL
 };
 
 /// The text part of Qwen3-VL with experts.
@@ -83,8 +124,10 @@ pub(super) static QWEN3VLMOE: Arch = Arch {
     name: "qwen3vlmoe",
     classes: &["Qwen3VLMoeForConditionalGeneration"],
     model_types: &["qwen3_vl_moe", "qwen3_vl_moe_text"],
-    pass: None,
-    ..QWEN3MOE
+    tensors: QWEN3_TENSORS,
+    quirks: QWEN_QUIRKS,
+    loader: BY_SECTIONS,
+    ..USUAL
 };
 
 const QWEN2_TENSORS: &[&[Row]] = &[

@@ -5,11 +5,16 @@
 
 use super::common::*;
 use super::hybrid::*;
+use super::keys::*;
 use super::qwen::{SHARED_EXPERT_ROUTER, fill_expert_widths};
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Row};
+use crate::model::arch::{Arch, Row, USUAL};
+use crate::model::conversion::{
+    Conversion, Derived, KeyHeadPart, KeyRule, ValueHeads, Vocabulary, WeightRule, WeightTransform,
+};
 use crate::model::facts::{Facts, Key};
 use crate::model::pass::{PLAIN, Recipe};
+use crate::model::quirks::{Loader, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::Layer;
 
@@ -17,7 +22,6 @@ pub(super) static QWEN3NEXT: Arch = Arch {
     name: "qwen3next",
     classes: &["Qwen3NextForCausalLM"],
     model_types: &["qwen3_next"],
-    pass: None,
     layers: delta_net_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -31,6 +35,14 @@ pub(super) static QWEN3NEXT: Arch = Arch {
         SHARED_EXPERT,
         SHARED_EXPERT_ROUTER,
     ],
+    conversion: Some(Conversion {
+        keys: &[COMMON, HEAD_DIM, FILE_TYPE, EXPERT_WIDTHS, DELTA_NET_KEYS],
+        weights: INTERLEAVED_HEADS,
+        ..DELTA_NET_CONVERSION
+    }),
+    quirks: QUIRKS,
+    loader: SSM_LOADER,
+    ..USUAL
 };
 
 pub(super) static QWEN35: Arch = Arch {
@@ -51,6 +63,13 @@ pub(super) static QWEN35: Arch = Arch {
         BETA_AND_ALPHA,
         GATED_FFN,
     ],
+    conversion: Some(Conversion {
+        keys: &[COMMON, HEAD_DIM, FILE_TYPE, DELTA_NET_KEYS, SECTIONS],
+        ..DELTA_NET_CONVERSION
+    }),
+    quirks: QUIRKS,
+    loader: QWEN35_LOADER,
+    ..USUAL
 };
 
 pub(super) static QWEN35MOE: Arch = Arch {
@@ -60,7 +79,6 @@ pub(super) static QWEN35MOE: Arch = Arch {
         "Qwen3_5MoeForCausalLM",
     ],
     model_types: &["qwen3_5_moe_text", "qwen3_5_moe"],
-    pass: None,
     layers: delta_net_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -73,7 +91,104 @@ pub(super) static QWEN35MOE: Arch = Arch {
         SHARED_EXPERT,
         SHARED_EXPERT_ROUTER,
     ],
+    conversion: Some(Conversion {
+        keys: &[
+            COMMON,
+            HEAD_DIM,
+            FILE_TYPE,
+            EXPERT_WIDTHS,
+            DELTA_NET_KEYS,
+            SECTIONS,
+        ],
+        ..DELTA_NET_CONVERSION
+    }),
+    quirks: QUIRKS,
+    loader: QWEN35_LOADER,
+    ..USUAL
 };
+
+// --- conversion and what runtimes do --------------------------------------------------------------
+
+const QUIRKS: Quirks = Quirks::NONE
+    .late_rows()
+    .recurrent_blocks_have_heads()
+    .mlc_template("qwen2");
+
+const QWEN35_LOADER: Loader = Loader {
+    needs_rope_sections: true,
+    ..SSM_LOADER
+};
+
+const DELTA_NET_CONVERSION: Conversion = Conversion {
+    first: &[],
+    keys: &[],
+    vocabulary: Vocabulary::ByteLevel,
+    pre_tokenizer: None,
+    weights: VALUE_HEADS_IN_TURN,
+};
+
+const EXPERT_WIDTHS: &[KeyRule] = &[
+    KeyRule::count(Key::ExpertFfn),
+    KeyRule::count(Key::SharedExpertFfn),
+];
+
+const DELTA_NET_KEYS: &[KeyRule] = &[
+    KeyRule::count(Key::ConvKernel),
+    KeyRule::count(Key::StateSize),
+    KeyRule::count(Key::SsmGroups),
+    KeyRule::count(Key::SsmHeads),
+    KeyRule::Derived(Derived::DeltaNetWidth),
+    KeyRule::Derived(Derived::RecurrentLayers),
+    KeyRule::count(Key::FullAttentionEvery),
+    KeyRule::Derived(Derived::RopeDims(0.25)),
+];
+
+/// Text tokens turn all sections alike; runtimes ask for them all the same.
+const SECTIONS: &[KeyRule] = &[KeyRule::Derived(Derived::RopeSections(Some([
+    11, 11, 10, 0,
+])))];
+
+/// Decays are stored as logarithms (`Qwen3NextModel` of `conversion/qwen.py`).
+const DECAYS: WeightRule = WeightRule {
+    roles: &[R::SsmA],
+    transform: WeightTransform::NegatedExp,
+};
+
+const fn in_turn(roles: &'static [R], heads: ValueHeads) -> WeightRule {
+    WeightRule {
+        roles,
+        transform: WeightTransform::ValueHeadsInTurn(heads),
+    }
+}
+
+/// Qwen3.5 (`_LinearAttentionVReorderBase` of `conversion/qwen.py`).
+const VALUE_HEADS_IN_TURN: &[WeightRule] = &[
+    SHIFTED_NORMS,
+    DECAYS,
+    in_turn(&[R::AttnQkv, R::SsmConv1d], ValueHeads::RowsBehindKeys),
+    in_turn(&[R::AttnGate], ValueHeads::Rows),
+    in_turn(
+        &[R::SsmAlpha, R::SsmBeta, R::SsmA, R::SsmDt],
+        ValueHeads::SingleRows,
+    ),
+    in_turn(&[R::SsmOut], ValueHeads::Columns),
+];
+
+/// Qwen3-Next: one matrix holds query, key, value and gate of each head of keys.
+const INTERLEAVED_HEADS: &[WeightRule] = &[
+    SHIFTED_NORMS,
+    DECAYS,
+    WeightRule {
+        roles: &[R::AttnQkv],
+        transform: WeightTransform::PartOfKeyHeads(KeyHeadPart::QueryKeyValue),
+    },
+    WeightRule {
+        roles: &[R::AttnGate],
+        transform: WeightTransform::PartOfKeyHeads(KeyHeadPart::Gate),
+    },
+];
+
+// --- tensors --------------------------------------------------------------------------------------
 
 const NORMS: &[Row] = &[
     Row::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
@@ -171,10 +286,7 @@ const BETA_AND_ALPHA: &[Row] = &[
 /// Every fourth block attends unless the configuration names the kinds or another interval.
 fn delta_net_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
     let state = state_space(facts)?;
-    let interval = facts
-        .get(Key::FullAttentionEvery)?
-        .filter(|&n| n > 0)
-        .unwrap_or(4);
+    let interval = facts.or_default(Key::FullAttentionEvery)?;
     let types = block_types(facts);
     let flags = facts.per_block(Key::RecurrentLayers, block_count(facts)?)?;
     let mut layers = interleaved(facts, &state, |index, _| {
