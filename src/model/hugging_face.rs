@@ -63,7 +63,7 @@ pub(super) fn read(
     let assumed = known.is_none().then_some(arch.name);
     let logical = packed::logical(&checkpoint.tensors, config)?;
     if unknown != Unknown::WeightsOnly {
-        packed::scaled(&logical, &checkpoint.tensors)?;
+        packed::scaled(&logical)?;
     }
     let prequantized = packed::label(config, &logical);
     let stored = logical.clone();

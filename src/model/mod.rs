@@ -15,6 +15,7 @@ mod gguf_rows;
 mod hugging_face;
 mod left_out;
 mod packed;
+pub mod packing;
 mod pass;
 mod quirks;
 mod role;
