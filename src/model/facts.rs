@@ -101,6 +101,7 @@ rows! {
     Number of f64
     //                   config.json                                                GGUF
   | RmsEpsilon           ["rms_norm_eps" "norm_eps"]                                "attention.layer_norm_rms_epsilon"
+  | LayerNormEpsilon     ["layer_norm_eps" "layer_norm_epsilon" "norm_epsilon"]     "attention.layer_norm_epsilon"
   | AttentionScale       []                                                         "attention.scale"
   | AttentionSoftcap     ["attn_logit_softcapping"]                                 "attn_logit_softcapping"
   | FinalSoftcap         ["final_logit_softcapping"]                                "final_logit_softcapping"

@@ -90,11 +90,12 @@ impl Held<'_> {
     }
 
     /// Whether a file must hold the tensor of `row`: not a bias (that of a recurrent block's time
-    /// steps apart), nor a table that conversion computes, nor what reuses another's, which some
+    /// steps apart, and those that the architecture's loader needs), nor a table that conversion computes, nor what reuses another's, which some
     /// load all the same.
     fn needs(&self, row: &Row, place: &Place<'_>) -> bool {
+        let is_needed = |role| role == R::SsmDt || self.arch.loader.needs_biases.contains(&role);
         let spare = is_spare(row, place) && !self.arch.loader.needs_spare_projections;
-        (row.part != "bias" || row.role == R::SsmDt) && !row.role.is_rope_table() && !spare
+        (row.part != "bias" || is_needed(row.role)) && !row.role.is_rope_table() && !spare
     }
 
     /// Whether the tensor of `row` is stored with others in one, or in several of which it is made.

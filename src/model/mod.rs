@@ -382,8 +382,8 @@ fn extra(facts: &Facts<'_>, tied: bool, head_dim: u64) -> Result<Extra, ModelErr
     };
     Ok(Extra {
         tied,
-        attention_bias: flag("attention_bias"),
-        mlp_bias: flag("mlp_bias"),
+        attention_bias: flag("attention_bias") || flag("use_bias"),
+        mlp_bias: flag("mlp_bias") || flag("use_bias"),
         q_lora: facts.or_zero(Key::QLora)?,
         kv_lora: facts.or_zero(Key::KvLora)?,
         nope_dim: nope_dim(facts)?,

@@ -3,6 +3,7 @@
 
 use super::arch::Arch;
 use super::facts::{Key, Number};
+use super::role::TensorRole;
 
 /// What plans and type rules ask of an architecture.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -120,6 +121,8 @@ pub(super) struct Loader {
     pub needs: &'static [Key],
     /// What is added to the mean square or variance in a norm, which it needs too.
     pub epsilon: Number,
+    /// Biases of these that it needs, where it loads others only if they are there.
+    pub needs_biases: &'static [TensorRole],
     /// It needs the parts of a head that turn by time, height and width.
     pub needs_rope_sections: bool,
     /// It refuses a file whose heads do not turn whole.
@@ -137,6 +140,7 @@ impl Loader {
     pub(super) const USUAL: Loader = Loader {
         needs: &[],
         epsilon: Number::RmsEpsilon,
+        needs_biases: &[],
         needs_rope_sections: false,
         turns_whole_heads: false,
         defaults: &[],

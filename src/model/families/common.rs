@@ -81,6 +81,10 @@ pub(super) fn is_dense(p: &Place<'_>) -> bool {
     matches!(p.layer.feed_forward, FeedForward::Dense { .. })
 }
 
+pub(super) fn has_mlp_bias(p: &Place<'_>) -> bool {
+    p.extra.mlp_bias
+}
+
 fn is_dense_with_bias(p: &Place<'_>) -> bool {
     is_dense(p) && p.extra.mlp_bias
 }

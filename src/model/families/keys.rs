@@ -42,6 +42,7 @@ pub(super) const COMMON: &[KeyRule] = &[
     ROPE_BASE,
     KeyRule::Derived(Derived::WindowRopeBase),
     RMS_EPSILON,
+    KeyRule::Number(Number::LayerNormEpsilon),
     KeyRule::count(Key::Experts),
     KeyRule::count(Key::ExpertsUsed),
 ];

@@ -18,6 +18,7 @@ mod nemotron_h;
 mod olmo;
 mod qwen;
 mod qwen_next;
+mod starcoder2;
 pub mod tokenizers;
 
 use super::arch::{Arch, Variant};
@@ -63,6 +64,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &nemotron_h::NEMOTRON_H,
     &nemotron_h::NEMOTRON_H_MOE,
     &falcon_h1::FALCON_H1,
+    &starcoder2::STARCODER2,
 ];
 
 /// Architectures that Hugging Face keeps under one class and llama.cpp under several names.
