@@ -6,15 +6,16 @@ use super::derived_keys::{derived, f32_value};
 use super::error::ConvertError;
 use super::hparams::{Hparams, as_count, bad, missing};
 use crate::gguf::Value;
-use crate::model::conversion::{self, Conversion, KeyRule};
+use crate::model::conversion::{Conversion, KeyRule};
+use crate::model::{conversion_of, converted};
 
 /// The conversion of `architecture`.
 ///
 /// # Errors
 /// [`ConvertError::Unsupported`] with the names of those that are.
 pub(super) fn conversion(architecture: &str) -> Result<&'static Conversion, ConvertError> {
-    conversion::of(architecture).ok_or_else(|| {
-        let supported: Vec<&str> = conversion::supported().collect();
+    conversion_of(architecture).ok_or_else(|| {
+        let supported: Vec<&str> = converted().collect();
         ConvertError::Unsupported {
             architecture: architecture.to_owned(),
             supported: supported.join(", "),

@@ -6,6 +6,7 @@
 //! the order of the file. Must not: read weights, or write anything. A model card (`README.md`) is
 //! not read either: its tags and licence are not part of what the file needs to run.
 
+mod change;
 mod derived_keys;
 mod error;
 mod hparams;
@@ -18,8 +19,9 @@ mod weights;
 
 use std::path::Path;
 
+pub use change::{Change, Cuts, Deal, ValueChange};
 pub use error::ConvertError;
-pub use weights::{Change, Cuts, Deal, ValueChange, change, rope_table};
+pub use weights::{change, rope_table};
 
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::Value;

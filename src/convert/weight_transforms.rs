@@ -2,8 +2,8 @@
 //! hyperparameters. Out: a [`Change`]. Must not: read weights.
 
 use super::ConvertError;
+use super::change::{Change, Cuts, Deal, ValueChange};
 use super::hparams::{Hparams, bad, missing};
-use super::weights::{Change, Cuts, Deal, ValueChange};
 use crate::model::conversion::{KeyHeadPart, ValueHeads, WeightRule, WeightTransform};
 use crate::model::{Key, Tensor, TensorRole as R};
 

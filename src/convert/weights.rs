@@ -1,92 +1,16 @@
-//! What conversion does to weights: the change of a tensor's values or of the order of its rows, and
-//! the rotary tables that no checkpoint stores. In: a tensor, a configuration. Out: a [`Change`], or
-//! a table. Must not: read weights.
-
-use std::ops::Range;
+//! What conversion makes of a tensor: the change of its weights by the rules of its architecture, and
+//! the rotary tables that no checkpoint stores. In: a tensor, a configuration. Out: a [`Change`], or a
+//! table. Must not: read weights.
 
 use serde_json::Value as Json;
 
 use super::ConvertError;
+use super::change::Change;
 use super::hparams::{Hparams, bad, missing};
 use super::keys::conversion;
 use super::weight_transforms;
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::model::{ModelSpec, Number, Tensor, TensorRole};
-
-/// How a GGUF's tensor differs from the checkpoint's.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Change {
-    /// What becomes of each value.
-    pub value: ValueChange,
-    /// In which order its rows are taken; as stored without.
-    pub rows: Option<Deal>,
-    /// In which order the values of a row are taken; as stored without.
-    pub columns: Option<Deal>,
-    /// Which rows are its own, where it shares a stored matrix with others.
-    pub cuts: Option<Cuts>,
-}
-
-/// What becomes of each value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ValueChange {
-    /// Nothing.
-    #[default]
-    None,
-    /// One is added: the runtime multiplies by the weight where the model multiplies by one more.
-    AddOne,
-    /// `-exp(x)`: the model stores the logarithm of a decay.
-    NegatedExp,
-}
-
-/// An order: behind the first `start` places, each run of `stacks * cards * unit` is stored as
-/// `stacks` stacks of `cards` cards of `unit`, and written by taking one card from each stack in
-/// turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deal {
-    /// Places before the first stack, which stay.
-    pub start: u64,
-    /// Stacks in a run.
-    pub stacks: u64,
-    /// Cards in a stack.
-    pub cards: u64,
-    /// Neighbouring places that stay together.
-    pub unit: u64,
-}
-
-/// The rows of one tensor in a stored matrix that it shares: in every `period` rows, these.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cuts {
-    /// Rows after which the division repeats.
-    pub period: u64,
-    /// Its rows in the first period. Those of all periods come before those of the next range.
-    pub ranges: Vec<Range<u64>>,
-}
-
-impl Deal {
-    /// Where place `place` is stored.
-    pub fn source(self, place: u64) -> u64 {
-        let run = self.run();
-        let Some(behind) = place.checked_sub(self.start).filter(|_| run > 0) else {
-            return place;
-        };
-        let inside = behind % run;
-        let (taken, within) = (inside / self.unit, inside % self.unit);
-        let (card, stack) = (taken / self.stacks, taken % self.stacks);
-        self.start + (behind - inside) + (stack * self.cards + card) * self.unit + within
-    }
-
-    /// Whether `places` places are whole runs.
-    pub fn divides(self, places: u64) -> bool {
-        let behind = places.checked_sub(self.start);
-        self.run() > 0 && behind.is_some_and(|behind| behind.is_multiple_of(self.run()))
-    }
-
-    fn run(self) -> u64 {
-        self.stacks
-            .saturating_mul(self.cards)
-            .saturating_mul(self.unit)
-    }
-}
 
 /// What conversion does to `tensor` of `model`.
 ///
@@ -168,38 +92,4 @@ fn stretched(hparams: &Hparams<'_>) -> Result<Vec<f32>, ConvertError> {
         }
     };
     Ok((0..dim).step_by(2).map(pair).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn order(deal: Deal, places: u64) -> Vec<u64> {
-        (0..places).map(|place| deal.source(place)).collect()
-    }
-
-    #[test]
-    fn a_heads_halves_become_pairs() {
-        let deal = Deal {
-            start: 0,
-            stacks: 2,
-            cards: 3,
-            unit: 1,
-        };
-        assert_eq!(order(deal, 12), [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
-    }
-
-    #[test]
-    fn heads_of_each_group_are_dealt_round_the_groups() {
-        // Two groups of three heads of two rows, behind one row that stays.
-        let deal = Deal {
-            start: 1,
-            stacks: 2,
-            cards: 3,
-            unit: 2,
-        };
-        let expect = [0, 1, 2, 7, 8, 3, 4, 9, 10, 5, 6, 11, 12];
-        assert_eq!(order(deal, 13), expect);
-        assert!(deal.divides(13) && !deal.divides(12));
-    }
 }

@@ -9,7 +9,7 @@
 use super::conversion::ROPE_SECTIONS;
 use super::facts::{Key, Number};
 use super::families::tokenizers::{BYTE_LEVEL, TOKENIZERS};
-use super::quirks::Loader;
+use super::lookup::loader;
 use super::{ModelSpec, TensorRole};
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::{Value, ValueType};
@@ -146,7 +146,7 @@ pub fn checkpoint(checkpoint: &Checkpoint, model: &ModelSpec) -> Result<(), Acce
 fn keys(header: &Header<'_>, model: &ModelSpec) -> Result<(), AcceptError> {
     let name = model.architecture.as_str();
     let own = |key: &str| format!("{name}.{key}");
-    let loader = Loader::of(name);
+    let loader = loader(name);
     let needed = loader.map_or(&[][..], |loader| loader.needs);
     for key in NEEDED.iter().chain(needed).map(|key| key.gguf()) {
         header.count(&own(key))?.ok_or_else(|| missing(own(key)))?;

@@ -1,15 +1,13 @@
 //! What an architecture is, as data: how its blocks follow from the hyperparameters and which
 //! tensors it has. One table entry per architecture, in the files of `families/`.
 
-use serde_json::Value as Json;
-
+use super::ModelError;
 use super::conversion::Conversion;
 use super::facts::Facts;
 use super::pass::Recipe;
 use super::quirks::{Loader, Quirks};
 use super::role::TensorRole;
 use super::spec::{Dims, Layer};
-use super::{ModelError, families};
 
 /// One architecture: everything that the program knows of it.
 #[derive(Clone, Copy, Debug)]
@@ -34,19 +32,6 @@ pub(super) struct Arch {
     /// What llama.cpp asks of a GGUF.
     pub loader: Loader,
 }
-
-/// What most entries have in common, to be completed with names, blocks and tensors.
-pub(super) const USUAL: Arch = Arch {
-    name: "",
-    classes: &[],
-    model_types: &[],
-    pass: None,
-    layers: families::uniform,
-    tensors: &[],
-    conversion: None,
-    quirks: Quirks::NONE,
-    loader: Loader::USUAL,
-};
 
 /// An architecture that shares its Hugging Face class with another.
 pub(super) struct Variant {
@@ -112,25 +97,6 @@ pub(super) struct Extra {
     pub key_is_value: bool,
 }
 
-/// What a `config.json` says it describes.
-#[derive(Debug)]
-pub(super) struct StatedNames<'a> {
-    /// `architectures`.
-    pub classes: Vec<&'a str>,
-    /// `model_type` of the text part of a multimodal model.
-    pub text_type: Option<&'a str>,
-    /// `model_type` of the whole.
-    pub model_type: Option<&'a str>,
-}
-
-impl<'a> StatedNames<'a> {
-    /// The name to call the model by: the type of its text part, else the class, else the type.
-    pub(super) fn first(&self) -> Option<&'a str> {
-        let class = self.classes.first().copied();
-        self.text_type.or(class).or(self.model_type)
-    }
-}
-
 impl Row {
     /// A weight whose Hugging Face name is `name` plus `.weight`.
     pub(super) const fn weight(
@@ -177,69 +143,7 @@ fn always(_: &Place<'_>) -> bool {
     true
 }
 
-/// Ends of the names of classes that write text.
-const WRITERS: &[&str] = &["ForCausalLM", "LMHeadModel", "ForConditionalGeneration"];
-
-/// Whether `class` is what Transformers would call the class of one of `arch`'s model types that
-/// writes text: `Qwen2ForCausalLM` of `qwen2`.
-fn is_usual(class: &str, arch: &Arch) -> bool {
-    let bare = |name: &str| name.replace(['_', '-', '.'], "").to_lowercase();
-    let stem = WRITERS.iter().find_map(|end| class.strip_suffix(end));
-    stem.is_some_and(|stem| arch.model_types.iter().any(|name| bare(name) == bare(stem)))
-}
-
-/// Whether `class` wraps a text model that writes, with the name of any wrapper.
-fn wraps(class: &str, _: &Arch) -> bool {
-    let ends = WRITERS.iter().chain(&["ChatModel"]);
-    ends.into_iter().any(|end| class.ends_with(end))
-}
-
 impl Arch {
-    /// The architecture that GGUF calls `name`.
-    pub(super) fn of_gguf(name: &str) -> Option<&'static Arch> {
-        Arch::all().find(|arch| arch.name == name)
-    }
-
-    /// The architecture of a `config.json`, by class and then by model type. `text_type` is the
-    /// model type of a multimodal model's text part: the class is the wrapper's, which can hold
-    /// text models of several kinds, so it counts only if its entry knows that type.
-    ///
-    /// A class that no entry lists computes something of its own, whatever its model type says,
-    /// unless it is named as the model type's class for writing text is.
-    pub(super) fn of_hugging_face(names: &StatedNames<'_>) -> Option<&'static Arch> {
-        let known = |class: &&str| Arch::all().find(|a| a.classes.contains(class));
-        let by_class = names.classes.iter().find_map(known);
-        let by_type = |name: &str| Arch::all().find(|a| a.model_types.contains(&name));
-        let writes = |usual: fn(&str, &Arch) -> bool, arch: &'static Arch| {
-            let classes = &names.classes;
-            let usual = classes.is_empty() || classes.iter().any(|class| usual(class, arch));
-            usual.then_some(arch)
-        };
-        match names.text_type {
-            Some(text) => by_class
-                .filter(|a| a.model_types.contains(&text))
-                .or_else(|| by_type(text).and_then(|a| writes(wraps, a))),
-            None => by_class.or_else(|| {
-                let arch = names.model_type.and_then(by_type)?;
-                writes(is_usual, arch)
-            }),
-        }
-    }
-
-    /// The architecture that a configuration of this one's class is run as.
-    pub(super) fn variant(&'static self, config: &Json) -> &'static Arch {
-        let facts = Facts::of_config(config);
-        let variant = families::VARIANTS
-            .iter()
-            .find(|v| v.of == self.name && (v.when)(&facts));
-        variant.map_or(self, |v| v.arch)
-    }
-
-    /// Every known architecture.
-    pub(super) fn all() -> impl Iterator<Item = &'static Arch> {
-        families::ARCHITECTURES.iter().copied()
-    }
-
     /// Every tensor row.
     pub(super) fn rows(&self) -> impl Iterator<Item = &'static Row> + use<> {
         self.tensors.iter().flat_map(|group| group.iter())

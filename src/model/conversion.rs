@@ -2,7 +2,6 @@
 //! which llama.cpp's converter writes them (`conversion/*.py`), its vocabulary, and what becomes of its
 //! weights. The module `convert` follows it. Must not: hold code that reads a tokenizer or a weight.
 
-use super::arch::Arch;
 use super::facts::{Key, Number};
 use super::role::TensorRole;
 use super::spec::ModelSpec;
@@ -210,15 +209,3 @@ impl Derived {
 
 /// The parts of a head that turn by time, height and width.
 pub(super) const ROPE_SECTIONS: &str = "rope.dimension_sections";
-
-/// The conversion of the architecture that GGUF calls `name`.
-pub fn of(name: &str) -> Option<&'static Conversion> {
-    Arch::of_gguf(name)?.conversion.as_ref()
-}
-
-/// The names of all architectures that are converted.
-pub fn supported() -> impl Iterator<Item = &'static str> {
-    Arch::all()
-        .filter(|arch| arch.conversion.is_some())
-        .map(|arch| arch.name)
-}

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::ModelError;
 use super::arch::{Arch, Extra, Place, Row};
-use super::hugging_face::{Entry, Sorted, made, other, places};
 use super::packed::Logical;
 use super::role::TensorRole;
+use super::rows::{made, other, places};
+use super::sorted::{Entry, Sorted};
 use super::spec::{Cache, Dims, Layer, Tensor};
 use crate::dtype::{Dtype, elements};
 use crate::units::Bytes;

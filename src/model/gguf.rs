@@ -3,8 +3,8 @@
 use super::arch::{Arch, Extra};
 use super::facts::{Facts, Key};
 use super::gguf_rows::Held;
-use super::hugging_face::add_to_tower;
 use super::role::TensorRole;
+use super::sorted::add_to_tower;
 use super::spec::{Layer, ModelSpec, Tensor};
 use super::{Dims, ModelError, Quirks, Unknown, left_out, pass, shape, unknown_architecture};
 use crate::checkpoint::{Checkpoint, StoredTensor};
@@ -86,7 +86,7 @@ pub(super) fn read(
         name: checkpoint.name.clone(),
         quirks: match (known, arch) {
             (Some(arch), _) => arch.quirks,
-            (None, as_if) => Quirks::assumed(as_if),
+            (None, as_if) => as_if.map_or(Quirks::NONE, |arch| arch.quirks.assumed()),
         },
         parameters: tensors
             .iter()

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use super::ModelError;
 use super::arch::{Arch, Extra, Place, Row};
 use super::gather::is_spare;
-use super::hugging_face::places;
 use super::role::TensorRole as R;
+use super::rows::places;
 use super::spec::{Dims, Layer, Tensor};
 use crate::dtype::elements;
 

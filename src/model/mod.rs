@@ -14,11 +14,14 @@ mod gguf;
 mod gguf_rows;
 mod hugging_face;
 mod left_out;
+mod lookup;
 mod packed;
 pub mod packing;
 mod pass;
 mod quirks;
 mod role;
+mod rows;
+mod sorted;
 mod spec;
 
 use crate::checkpoint::{Checkpoint, RawConfig};
@@ -27,6 +30,9 @@ use crate::units::Bytes;
 pub(crate) use facts::{Facts, TEXT_PARTS};
 pub use facts::{Key, Number};
 pub use families::tokenizers;
+#[cfg(test)]
+pub(crate) use lookup::quirks_of;
+pub use lookup::{conversion_of, converted};
 pub use packed::Logical;
 pub use pass::{Activation, Pass, Rope, RopeStyle, Sparse, Yarn};
 pub use quirks::{EightyBlocks, GraphOrder, Quirks, TypeQuirks};

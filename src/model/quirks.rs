@@ -1,7 +1,6 @@
 //! What llama.cpp does for single architectures beyond what blocks and tensors say: the data that plans,
 //! type rules and checks read instead of names.
 
-use super::arch::Arch;
 use super::facts::{Key, Number};
 use super::role::TensorRole;
 
@@ -97,19 +96,13 @@ impl Quirks {
         Quirks { types, ..self }
     }
 
-    /// Of a model that is planned as if it were `arch`: what llama.cpp does by name is not done for
-    /// it.
-    pub(super) fn assumed(arch: Option<&Arch>) -> Quirks {
+    /// Those of a model that is planned as if it were this architecture: what llama.cpp does by name is
+    /// not done for it.
+    pub(super) fn assumed(self) -> Quirks {
         Quirks {
-            mlc_template: arch.and_then(|arch| arch.quirks.mlc_template),
+            mlc_template: self.mlc_template,
             ..Quirks::NONE
         }
-    }
-
-    /// Of the architecture that GGUF calls `name`.
-    #[cfg(test)]
-    pub(crate) fn of(name: &str) -> Quirks {
-        Arch::of_gguf(name).map_or(Quirks::NONE, |arch| arch.quirks)
     }
 }
 
@@ -154,10 +147,5 @@ impl Loader {
             needs,
             ..Loader::USUAL
         }
-    }
-
-    /// Of the architecture that GGUF calls `name`.
-    pub(super) fn of(name: &str) -> Option<&'static Loader> {
-        Arch::of_gguf(name).map(|arch| &arch.loader)
     }
 }

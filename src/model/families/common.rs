@@ -1,11 +1,27 @@
 //! Tensor groups and block rules that architectures share.
 
 use crate::model::ModelError;
-use crate::model::arch::{Place, Row};
+use crate::model::arch::{Arch, Place, Row};
 use crate::model::conversion::{WeightRule, WeightTransform};
 use crate::model::facts::{Facts, Key};
+use crate::model::quirks::{Loader, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Attention, Cache, FeedForward, Layer, Mixer};
+
+// --- entries --------------------------------------------------------------------------------------
+
+/// What most entries have in common, to be completed with names, blocks and tensors.
+pub(super) const USUAL: Arch = Arch {
+    name: "",
+    classes: &[],
+    model_types: &[],
+    pass: None,
+    layers: uniform,
+    tensors: &[],
+    conversion: None,
+    quirks: Quirks::NONE,
+    loader: Loader::USUAL,
+};
 
 // --- shapes ---------------------------------------------------------------------------------------
 
@@ -324,7 +340,7 @@ pub(super) const SHIFTED_NORMS: WeightRule = WeightRule {
 // --- blocks ---------------------------------------------------------------------------------------
 
 /// Blocks that all attend to the whole context.
-pub(in crate::model) fn uniform(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
+pub(super) fn uniform(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
     blocks(facts, |_| Ok(None))
 }
 

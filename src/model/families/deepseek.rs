@@ -7,7 +7,7 @@
 
 use super::common::*;
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Place, Row, USUAL};
+use crate::model::arch::{Arch, Place, Row};
 use crate::model::facts::{Facts, Key};
 use crate::model::quirks::Loader;
 use crate::model::role::TensorRole as R;

@@ -5,7 +5,7 @@
 use super::common::*;
 use super::hybrid::*;
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Row, USUAL};
+use crate::model::arch::{Arch, Row};
 use crate::model::facts::Facts;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::Layer;

@@ -6,7 +6,7 @@
 use super::common::*;
 use super::keys::*;
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Place, Row, USUAL};
+use crate::model::arch::{Arch, Place, Row};
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
 use crate::model::facts::{Facts, Key, Number};
 use crate::model::pass::{Activation, AttentionScale, PLAIN, Recipe, Sparse};

@@ -7,7 +7,7 @@
 use super::common::*;
 use super::gemma::{PER_LAYER_INPUT, SANDWICH_NORMS, share_caches};
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Place, Row, USUAL};
+use crate::model::arch::{Arch, Place, Row};
 use crate::model::facts::{Facts, Key};
 use crate::model::quirks::{Loader, Quirks};
 use crate::model::role::TensorRole as R;

@@ -3,7 +3,7 @@
 //! Sources: `modeling_glm4.py` of Transformers; `src/models/glm4.cpp` of llama.cpp.
 
 use super::common::*;
-use crate::model::arch::{Arch, Row, USUAL};
+use crate::model::arch::{Arch, Row};
 use crate::model::role::TensorRole as R;
 
 pub(super) static GLM4: Arch = Arch {

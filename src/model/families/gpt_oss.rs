@@ -4,7 +4,7 @@
 //! `conversion/gpt_oss.py` of llama.cpp.
 
 use super::common::*;
-use crate::model::arch::{Arch, Place, Row, USUAL};
+use crate::model::arch::{Arch, Place, Row};
 use crate::model::facts::Key;
 use crate::model::quirks::{Loader, Quirks};
 use crate::model::role::TensorRole as R;

@@ -5,7 +5,7 @@
 //! `granite-moe.cpp` and `conversion/granite.py` of llama.cpp.
 
 use super::common::*;
-use crate::model::arch::{Arch, Row, USUAL};
+use crate::model::arch::{Arch, Row};
 use crate::model::role::TensorRole as R;
 
 pub(super) static GRANITE: Arch = Arch {

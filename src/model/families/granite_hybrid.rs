@@ -9,7 +9,7 @@ use super::common::*;
 use super::granite::{SHARED_MLP, SPARSE_MOE};
 use super::hybrid::*;
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Row, USUAL};
+use crate::model::arch::{Arch, Row};
 use crate::model::facts::{Facts, Key};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer};

@@ -8,7 +8,7 @@ use super::common::*;
 use super::hybrid::*;
 use super::keys::*;
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Row, USUAL};
+use crate::model::arch::{Arch, Row};
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
 use crate::model::facts::{Facts, Key};
 use crate::model::pass::PLAIN;

@@ -7,7 +7,7 @@
 
 use super::common::*;
 use super::keys::*;
-use crate::model::arch::{Arch, Row, USUAL};
+use crate::model::arch::{Arch, Row};
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
 use crate::model::facts::{Key, Number};
 use crate::model::pass::{PLAIN, Recipe, RopeStyle};

@@ -23,7 +23,6 @@ pub mod tokenizers;
 
 use super::arch::{Arch, Variant};
 
-pub(super) use common::uniform;
 pub(super) use hybrid::ssm_inner;
 
 /// GGUF's name of the architecture of a plain transformer.

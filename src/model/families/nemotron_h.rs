@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use super::common::*;
 use super::hybrid::*;
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Place, Row, USUAL};
+use crate::model::arch::{Arch, Place, Row};
 use crate::model::facts::{Facts, Key};
 use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;

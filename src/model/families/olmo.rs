@@ -4,7 +4,7 @@
 //! llama.cpp, which runs both.
 
 use super::common::*;
-use crate::model::arch::{Arch, Row, USUAL};
+use crate::model::arch::{Arch, Row};
 use crate::model::role::TensorRole as R;
 
 pub(super) static OLMO2: Arch = Arch {

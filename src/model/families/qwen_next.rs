@@ -8,7 +8,7 @@ use super::hybrid::*;
 use super::keys::*;
 use super::qwen::{SHARED_EXPERT_ROUTER, fill_expert_widths};
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Row, USUAL};
+use crate::model::arch::{Arch, Row};
 use crate::model::conversion::{
     Conversion, Derived, KeyHeadPart, KeyRule, ValueHeads, Vocabulary, WeightRule, WeightTransform,
 };

@@ -6,7 +6,7 @@
 
 use super::common::*;
 use super::keys::*;
-use crate::model::arch::{Arch, Row, USUAL};
+use crate::model::arch::{Arch, Row};
 use crate::model::conversion::{Conversion, Vocabulary};
 use crate::model::facts::Number;
 use crate::model::quirks::Loader;

@@ -4,7 +4,7 @@ use super::*;
 use crate::dtype::Dtype::{F16, Q8_0};
 use crate::model::TensorRole;
 use crate::model::{
-    Attention, Cache, FeedForward, Layer, Mixer, ModelSpec, Quirks, Recurrent, Tensor,
+    Attention, Cache, FeedForward, Layer, Mixer, ModelSpec, Recurrent, Tensor, quirks_of,
 };
 use crate::plan::golden::{GOLDEN, Shape, model, settings};
 
@@ -249,7 +249,7 @@ fn cpu_buffers_of_other_architectures_are_close() {
         ..shape(4, [2880, 201_088], [64, 8, 64], 0)
     };
     let mut oss = experts(oss.model(), 32, 4, 2880, 0);
-    oss.quirks = Quirks::of("gpt-oss");
+    oss.quirks = quirks_of("gpt-oss");
     check(
         "gpt-oss-20b",
         &oss,
@@ -261,7 +261,7 @@ fn cpu_buffers_of_other_architectures_are_close() {
     );
 
     let mut phi3 = shape(2, [3072, 32064], [32, 32, 96], 8192).model();
-    phi3.quirks = Quirks::of("phi3");
+    phi3.quirks = quirks_of("phi3");
     for layer in 0..2 {
         phi3 = with_tensor(phi3, layer, "attn_qkv", 3 * 3072);
         phi3 = with_tensor(phi3, layer, "ffn_up", 2 * 8192);
@@ -286,7 +286,7 @@ fn cpu_buffers_of_other_architectures_are_close() {
         &[1, 3],
         &short,
     );
-    lfm2.quirks = Quirks::of("lfm2");
+    lfm2.quirks = quirks_of("lfm2");
     check(
         "LFM2-1.2B",
         &lfm2,
@@ -330,7 +330,7 @@ fn cpu_buffers_of_other_architectures_are_close() {
         512,
     );
     let mut next = with_tensor(hybrid(next, &[3], &delta), 3, "attn_q", 8192);
-    next.quirks = Quirks::of("qwen3next");
+    next.quirks = quirks_of("qwen3next");
     check(
         "Qwen3-Next",
         &next,
