@@ -120,9 +120,10 @@ fn original_context_length(hparams: &Hparams<'_>) -> Result<f64, ConvertError> {
 
 fn original_context(hparams: &Hparams<'_>) -> Result<Value, ConvertError> {
     let length = original_context_length(hparams)?;
-    match (0.0..=f64::from(u32::MAX)).contains(&length) {
-        true => Ok(Value::U32(length as u32)),
-        false => Err(missing(ORIGINAL_CONTEXT)),
+    if (0.0..=f64::from(u32::MAX)).contains(&length) {
+        Ok(Value::U32(length as u32))
+    } else {
+        Err(missing(ORIGINAL_CONTEXT))
     }
 }
 
@@ -196,9 +197,10 @@ fn inverse_normal(share: f64) -> f32 {
     let (mut low, mut high) = (-40.0, 40.0);
     for _ in 0..100 {
         let middle = 0.5 * (low + high);
-        match normal_below(middle) < share {
-            true => low = middle,
-            false => high = middle,
+        if normal_below(middle) < share {
+            low = middle
+        } else {
+            high = middle
         }
     }
     (0.5 * (low + high)) as f32

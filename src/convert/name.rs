@@ -221,9 +221,10 @@ fn title(text: &str) -> String {
         let small = word.contains(cased) && !word.contains(char::is_uppercase);
         let version = word.starts_with(|c: char| c.is_ascii_digit())
             || word.starts_with('v') && is_version(word);
-        match small && !version {
-            true => capitals(word),
-            false => word.to_owned(),
+        if small && !version {
+            capitals(word)
+        } else {
+            word.to_owned()
         }
     };
     let spaced = text.replace('-', " ");
@@ -236,9 +237,10 @@ fn capitals(word: &str) -> String {
     let mut inside = false;
     let mut out = String::with_capacity(word.len());
     for c in word.chars() {
-        match inside {
-            false => out.extend(c.to_uppercase()),
-            true => out.push(c),
+        if inside {
+            out.push(c)
+        } else {
+            out.extend(c.to_uppercase())
         }
         inside = c.is_alphabetic();
     }

@@ -49,9 +49,12 @@ pub(super) fn from_stored(
     let mut strangers = Vec::new();
     let mut padding = 0u64;
     for (position, entry) in sorted.text.iter().enumerate() {
-        let block = |row: usize| match all[row].role.info().block {
-            true => entry.numbers.first().copied(),
-            false => None,
+        let block = |row: usize| {
+            if all[row].role.info().block {
+                entry.numbers.first().copied()
+            } else {
+                None
+            }
         };
         let place = |row: usize| {
             let layer = layers.get(block(row).unwrap_or(0) as usize)?;

@@ -164,13 +164,14 @@ impl Held<'_> {
 fn same_shape(tensor: &Tensor, expected: Vec<u64>) -> Result<(), ModelError> {
     let significant =
         |shape: &[u64]| -> Vec<u64> { shape.iter().copied().skip_while(|&n| n == 1).collect() };
-    match significant(&tensor.shape) == significant(&expected) {
-        true => Ok(()),
-        false => Err(ModelError::GgufShape {
+    if significant(&tensor.shape) == significant(&expected) {
+        Ok(())
+    } else {
+        Err(ModelError::GgufShape {
             tensor: tensor.name.clone(),
             found: tensor.shape.clone(),
             expected,
-        }),
+        })
     }
 }
 
@@ -182,12 +183,13 @@ fn together(fused: &Tensor, shapes: &[Vec<u64>]) -> Result<(), ModelError> {
         .last()
         .and_then(|shape| shape.last().copied())
         .unwrap_or(1);
-    match fused.row() == width && fused.elements() == all {
-        true => Ok(()),
-        false => Err(ModelError::GgufShape {
+    if fused.row() == width && fused.elements() == all {
+        Ok(())
+    } else {
+        Err(ModelError::GgufShape {
             tensor: fused.name.clone(),
             found: fused.shape.clone(),
             expected: vec![all / width.max(1), width],
-        }),
+        })
     }
 }

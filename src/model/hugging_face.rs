@@ -61,9 +61,10 @@ pub(super) fn read(
     let ahead = facts.or_zero(Key::NextnLayers)? as usize;
     let mut sorted = Sorted::new(logical, layers.len()..layers.len().saturating_add(ahead));
     let by_default = tie_flag(&facts).unwrap_or(false);
-    let tied = match checkpoint.tensors.is_empty() {
-        true => stated_tie.or(by_default),
-        false => sorted.tie(checkpoint, stated_tie, by_default),
+    let tied = if checkpoint.tensors.is_empty() {
+        stated_tie.or(by_default)
+    } else {
+        sorted.tie(checkpoint, stated_tie, by_default)
     };
     let attention = || layers.iter().filter_map(|l| l.mixer.attention.as_ref());
     let full = attention().find(|a| a.window.is_none());
@@ -73,19 +74,17 @@ pub(super) fn read(
         dims.vocab = rows;
     }
     let (towers, left_out) = (sorted.towers.clone(), sorted.left_out.clone());
-    let (tensors, parameters) = match checkpoint.tensors.is_empty() {
-        true => from_rows(arch, &dims, &extra, &layers),
-        false => {
-            let parameters = sorted.parameters();
-            let strict = match (assumed, unknown) {
-                (Some(_), _) => Strict::Nothing,
-                (None, Unknown::WeightsOnly) => Strict::Rows,
-                (None, _) => Strict::All,
-            };
-            let (tensors, padding) =
-                gather::from_stored(arch, &dims, &extra, &layers, sorted, strict)?;
-            (tensors, parameters.saturating_sub(padding))
-        }
+    let (tensors, parameters) = if checkpoint.tensors.is_empty() {
+        from_rows(arch, &dims, &extra, &layers)
+    } else {
+        let parameters = sorted.parameters();
+        let strict = match (assumed, unknown) {
+            (Some(_), _) => Strict::Nothing,
+            (None, Unknown::WeightsOnly) => Strict::Rows,
+            (None, _) => Strict::All,
+        };
+        let (tensors, padding) = gather::from_stored(arch, &dims, &extra, &layers, sorted, strict)?;
+        (tensors, parameters.saturating_sub(padding))
     };
     Ok(ModelSpec {
         pass: Err("it is no GGUF".to_owned()),
@@ -141,9 +140,10 @@ fn stated_names(config: &Json) -> StatedNames<'_> {
     let text = text_config(config);
     StatedNames {
         classes: classes.collect(),
-        text_type: match std::ptr::eq(text, config) {
-            true => None,
-            false => text.get("model_type").and_then(Json::as_str),
+        text_type: if std::ptr::eq(text, config) {
+            None
+        } else {
+            text.get("model_type").and_then(Json::as_str)
         },
         model_type: config.get("model_type").and_then(Json::as_str),
     }

@@ -166,9 +166,10 @@ fn unpack(
     };
     let sources = std::iter::once(index).chain(companions.iter().map(|(index, _)| *index));
     Ok(Logical {
-        name: match named_as_stored {
-            true => weight.name.clone(),
-            false => packing.unpacked_name(&weight.name),
+        name: if named_as_stored {
+            weight.name.clone()
+        } else {
+            packing.unpacked_name(&weight.name)
         },
         shape,
         dtype,

@@ -176,9 +176,10 @@ impl ByInputs {
         let last = |shape: &[u64]| shape.last().copied();
         let outputs = scales.and_then(last).unwrap_or(stored);
         let along_inputs = outputs == stored;
-        let words = match along_inputs {
-            true => zeros.and_then(last),
-            false => Some(stored),
+        let words = if along_inputs {
+            zeros.and_then(last)
+        } else {
+            Some(stored)
         };
         let bits = match words {
             Some(words) => words.saturating_mul(32) / outputs.max(1),
@@ -186,9 +187,10 @@ impl ByInputs {
         };
         ByInputs {
             outputs,
-            inputs: match along_inputs {
-                true => lines.saturating_mul(32) / bits.max(1),
-                false => lines,
+            inputs: if along_inputs {
+                lines.saturating_mul(32) / bits.max(1)
+            } else {
+                lines
             },
             bits,
             along_inputs,

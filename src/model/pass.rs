@@ -178,9 +178,10 @@ pub(super) fn read(recipe: &Recipe, facts: &Facts<'_>, blocks: u64) -> Result<Pa
     })?;
     Ok(Pass {
         norm_epsilon,
-        embedding_scale: match recipe.scale_embedding {
-            true => root(hidden),
-            false => 1.0,
+        embedding_scale: if recipe.scale_embedding {
+            root(hidden)
+        } else {
+            1.0
         },
         attention_scale,
         attention_softcap: positive(Number::AttentionSoftcap)?.or(recipe.softcaps.0),
@@ -227,9 +228,12 @@ fn rope(
     // ggml multiplies with 1 + 0.1 ln(factor) itself, and llama.cpp's context divides by it again
     // where a log multiplier stands in for it.
     let stated = or_default(Number::RopeAttnFactor)?;
-    let spread = |factor: f32| match factor > 1.0 {
-        true => 0.1 * factor.ln() + 1.0,
-        false => 1.0,
+    let spread = |factor: f32| {
+        if factor > 1.0 {
+            0.1 * factor.ln() + 1.0
+        } else {
+            1.0
+        }
     };
     let magnitude = match yarn {
         Some(_) => stated * spread(factor),
@@ -244,9 +248,10 @@ fn rope(
         base,
         window_base: window_base.or(recipe.window_base).unwrap_or(base),
         scale,
-        window_scale: match windowed && recipe.window_base.is_some() {
-            true => 1.0,
-            false => scale,
+        window_scale: if windowed && recipe.window_base.is_some() {
+            1.0
+        } else {
+            scale
         },
         magnitude,
         yarn,

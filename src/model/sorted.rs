@@ -88,14 +88,15 @@ impl Sorted {
     }
 
     fn leave_out(&mut self, kind: &'static Kind, tensor: &Logical) {
-        match kind.tower {
-            true => add_to_tower(
+        if kind.tower {
+            add_to_tower(
                 &mut self.towers,
                 kind.name,
                 elements(&tensor.shape),
                 tensor.bytes,
-            ),
-            false => left_out::add(&mut self.left_out, kind, tensor.bytes),
+            )
+        } else {
+            left_out::add(&mut self.left_out, kind, tensor.bytes)
         }
     }
 

@@ -43,9 +43,10 @@ pub fn stored_types(model: &ModelSpec, scheme: &Scheme) -> Vec<StoredWeight> {
             let user = users.get(&weight.sources.first().copied().unwrap_or(u32::MAX));
             let shape = true_shape(weight, user.copied());
             let linear = user.is_some_and(|t| is_linear(t)) && weight.is_weight();
-            let assigned = match linear && shape.len() == 2 {
-                true => linear_type(&shape, scheme),
-                false => kept(weight, &shape, Reason::Kept),
+            let assigned = if linear && shape.len() == 2 {
+                linear_type(&shape, scheme)
+            } else {
+                kept(weight, &shape, Reason::Kept)
             };
             if let (Reason::ShapeFallback { .. }, Some(t)) = (assigned.reason, user) {
                 spoiled.extend(t.layer.filter(|_| t.shape.len() > 2));

@@ -174,9 +174,10 @@ impl<'a> State<'a> {
         if self.mix == Mix::None {
             return (self.base, Reason::Default);
         }
-        let mixed = match self.overrides.pure {
-            true => self.base,
-            false => self.mixed(tensor),
+        let mixed = if self.overrides.pure {
+            self.base
+        } else {
+            self.mixed(tensor)
         };
         let dtype = self.fallback(mixed, tensor.row());
         let reason = match dtype {

@@ -131,9 +131,10 @@ pub(super) fn from_json(
                 size: id as usize + 1,
             });
         }
-        let kind = match files.is_special(token) {
-            true => TokenType::Control,
-            false => TokenType::UserDefined,
+        let kind = if files.is_special(token) {
+            TokenType::Control
+        } else {
+            TokenType::UserDefined
         };
         tokens.push(token, kind);
         tokens.scores.push(ADDED_SCORE);

@@ -370,12 +370,13 @@ pub(super) fn blocks(
     }
     let key_dim = head_dim(facts, first_heads)?;
     // In GGUF each of the two lengths has a default of its own.
-    let value_dim = match facts.is_hugging_face() {
-        true => key_dim,
-        false => match facts.get(Key::ValueDim)? {
+    let value_dim = if facts.is_hugging_face() {
+        key_dim
+    } else {
+        match facts.get(Key::ValueDim)? {
             Some(dim) => dim,
             None => facts.need(Key::Hidden)? / first_heads,
-        },
+        }
     };
     let window_key_dim = facts.get(Key::WindowHeadDim)?.unwrap_or(key_dim);
     let window_value_dim = match facts.get(Key::WindowValueDim)? {

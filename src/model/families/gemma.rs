@@ -279,11 +279,12 @@ const LAUREL: &[Row] = &[
 /// projections are stored all the same. llama.cpp gives the first 20 blocks a cache.
 fn gemma3n_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
     let mut layers = blocks(facts, sliding(facts, 512, 5)?)?;
-    let owners = match facts.is_hugging_face() {
-        true => layers
+    let owners = if facts.is_hugging_face() {
+        layers
             .len()
-            .saturating_sub(facts.or_zero(Key::SharedKvLayers)? as usize),
-        false => 20,
+            .saturating_sub(facts.or_zero(Key::SharedKvLayers)? as usize)
+    } else {
+        20
     };
     share_caches(&mut layers, owners);
     Ok(layers)

@@ -99,16 +99,17 @@ fn granite_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
     let attending = types
         .as_ref()
         .is_some_and(|list| list.iter().all(|t| attends(t)));
-    let mut layers = match attending {
-        true => uniform(facts)?,
-        false => interleaved(
+    let mut layers = if attending {
+        uniform(facts)?
+    } else {
+        interleaved(
             facts,
             &mamba2_of_stated_width(facts)?,
             |index, attention| match &types {
                 Some(types) => !types.get(index).is_some_and(|t| attends(t)),
                 None => facts.is_hugging_face() || attention.kv_heads == 0,
             },
-        )?,
+        )?
     };
     // A dense block is the shared feed-forward; conversion to GGUF names it as the block's own.
     let shared = facts

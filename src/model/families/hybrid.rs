@@ -55,14 +55,15 @@ pub(super) fn mamba2_of_stated_width(facts: &Facts<'_>) -> Result<Recurrent, Mod
         Some(dim) => heads.saturating_mul(dim),
         None => stated / heads.max(1) * heads,
     };
-    match facts.is_hugging_face() && together != stated {
-        true => Err(ModelError::Contradiction {
+    if facts.is_hugging_face() && together != stated {
+        Err(ModelError::Contradiction {
             what: format!(
                 "`mamba_n_heads` ({heads}) times `mamba_d_head` ({}) is not {by} ({stated})",
                 together / heads.max(1)
             ),
-        }),
-        false => mamba2(facts),
+        })
+    } else {
+        mamba2(facts)
     }
 }
 

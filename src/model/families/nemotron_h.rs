@@ -178,9 +178,10 @@ impl Kind {
 }
 
 fn nemotron_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    let kinds = match facts.is_hugging_face() {
-        true => named_kinds(facts)?,
-        false => kinds_of_gguf(facts)?,
+    let kinds = if facts.is_hugging_face() {
+        named_kinds(facts)?
+    } else {
+        kinds_of_gguf(facts)?
     };
     let blocks = kinds.len();
     let kinds = kinds.into_iter().enumerate();
