@@ -9,11 +9,11 @@ pub struct Change {
     /// What becomes of each value.
     pub value: ValueChange,
     /// In which order its rows are taken; as stored without.
-    pub rows: Option<Deal>,
+    pub rows: Option<Permutation>,
     /// In which order the values of a row are taken; as stored without.
-    pub columns: Option<Deal>,
+    pub columns: Option<Permutation>,
     /// Which rows are its own, where it shares a stored matrix with others.
-    pub cuts: Option<Cuts>,
+    pub slices: Option<RowSlices>,
 }
 
 /// What becomes of each value.
@@ -28,31 +28,31 @@ pub enum ValueChange {
     NegatedExp,
 }
 
-/// An order: behind the first `start` places, each run of `stacks * cards * unit` is stored as
-/// `stacks` stacks of `cards` cards of `unit`, and written by taking one card from each stack in
+/// An order: behind the first `start` places, each run of `groups * members * unit` is stored as
+/// `groups` groups of `members` members of `unit`, and written by taking one member from each group in
 /// turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deal {
-    /// Places before the first stack, which stay.
+pub struct Permutation {
+    /// Places before the first group, which stay.
     pub start: u64,
     /// Stacks in a run.
-    pub stacks: u64,
-    /// Cards in a stack.
-    pub cards: u64,
+    pub groups: u64,
+    /// Members of a group.
+    pub members: u64,
     /// Neighbouring places that stay together.
     pub unit: u64,
 }
 
 /// The rows of one tensor in a stored matrix that it shares: in every `period` rows, these.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cuts {
+pub struct RowSlices {
     /// Rows after which the division repeats.
     pub period: u64,
     /// Its rows in the first period. Those of all periods come before those of the next range.
     pub ranges: Vec<Range<u64>>,
 }
 
-impl Deal {
+impl Permutation {
     /// Where place `place` is stored.
     pub fn source(self, place: u64) -> u64 {
         let run = self.run();
@@ -61,8 +61,8 @@ impl Deal {
         };
         let inside = behind % run;
         let (taken, within) = (inside / self.unit, inside % self.unit);
-        let (card, stack) = (taken / self.stacks, taken % self.stacks);
-        self.start + (behind - inside) + (stack * self.cards + card) * self.unit + within
+        let (member, group) = (taken / self.groups, taken % self.groups);
+        self.start + (behind - inside) + (group * self.members + member) * self.unit + within
     }
 
     /// Whether `places` places are whole runs.
@@ -72,8 +72,8 @@ impl Deal {
     }
 
     fn run(self) -> u64 {
-        self.stacks
-            .saturating_mul(self.cards)
+        self.groups
+            .saturating_mul(self.members)
             .saturating_mul(self.unit)
     }
 }
@@ -82,32 +82,35 @@ impl Deal {
 mod tests {
     use super::*;
 
-    fn order(deal: Deal, places: u64) -> Vec<u64> {
-        (0..places).map(|place| deal.source(place)).collect()
+    fn order(permutation: Permutation, places: u64) -> Vec<u64> {
+        (0..places).map(|place| permutation.source(place)).collect()
     }
 
     #[test]
     fn a_heads_halves_become_pairs() {
-        let deal = Deal {
+        let permutation = Permutation {
             start: 0,
-            stacks: 2,
-            cards: 3,
+            groups: 2,
+            members: 3,
             unit: 1,
         };
-        assert_eq!(order(deal, 12), [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
+        assert_eq!(
+            order(permutation, 12),
+            [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]
+        );
     }
 
     #[test]
     fn heads_of_each_group_are_dealt_round_the_groups() {
         // Two groups of three heads of two rows, behind one row that stays.
-        let deal = Deal {
+        let permutation = Permutation {
             start: 1,
-            stacks: 2,
-            cards: 3,
+            groups: 2,
+            members: 3,
             unit: 2,
         };
         let expect = [0, 1, 2, 7, 8, 3, 4, 9, 10, 5, 6, 11, 12];
-        assert_eq!(order(deal, 13), expect);
-        assert!(deal.divides(13) && !deal.divides(12));
+        assert_eq!(order(permutation, 13), expect);
+        assert!(permutation.divides(13) && !permutation.divides(12));
     }
 }

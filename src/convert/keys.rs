@@ -4,7 +4,7 @@ use serde_json::Value as Json;
 
 use super::derived_keys::{derived, f32_value};
 use super::error::ConvertError;
-use super::hparams::{Hparams, as_count, bad, missing};
+use super::source_config::{SourceConfig, as_count, bad, missing};
 use crate::gguf::Value;
 use crate::model::conversion::{Conversion, KeyRule};
 use crate::model::{conversion_of, converted};
@@ -26,20 +26,20 @@ pub(super) fn conversion(architecture: &str) -> Result<&'static Conversion, Conv
 /// The value of a key, if the model has one.
 pub(super) fn value(
     rule: &KeyRule,
-    hparams: &Hparams<'_>,
+    source: &SourceConfig<'_>,
     file_type: u32,
 ) -> Result<Option<Value>, ConvertError> {
     match *rule {
-        KeyRule::Count { from, or, .. } => match hparams.stated(from) {
+        KeyRule::Count { from, or, .. } => match source.stated(from) {
             Some((name, value)) => count_value(name, value).map(Some),
-            None => match or(hparams.model).or(from.default()).map(u32::try_from) {
+            None => match or(source.model).or(from.default()).map(u32::try_from) {
                 None => Ok(None),
                 Some(Ok(count)) => Ok(Some(Value::U32(count))),
                 Some(Err(_)) => Err(missing(from.hugging_face())),
             },
         },
-        KeyRule::Number(number) => Ok(hparams.number(number)?.map(f32_value)),
-        KeyRule::Derived(what) => derived(what, hparams),
+        KeyRule::Number(number) => Ok(source.number(number)?.map(f32_value)),
+        KeyRule::Derived(what) => derived(what, source),
         KeyRule::FileType => Ok(Some(Value::U32(file_type))),
     }
 }

@@ -9,7 +9,7 @@
 mod change;
 mod derived_keys;
 mod error;
-mod hparams;
+mod source_config;
 mod keys;
 mod name;
 mod sampling;
@@ -19,7 +19,7 @@ mod weights;
 
 use std::path::Path;
 
-pub use change::{Change, Cuts, Deal, ValueChange};
+pub use change::{Change, Permutation, RowSlices, ValueChange};
 pub use error::ConvertError;
 pub use weights::{change, rope_table};
 
@@ -27,9 +27,9 @@ use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::Value;
 use crate::model::conversion::KeyRule;
 use crate::model::tokenizers::{BYTE_LEVEL, UNKNOWN_SPLIT};
-use crate::model::{ModelSpec, Touch};
-use hparams::Hparams;
+use crate::model::{DecodeAccess, ModelSpec};
 use name::NameParts;
+use source_config::SourceConfig;
 
 /// `general.quantization_version`: the layout of ggml's block formats.
 pub const QUANTIZATION_VERSION: u32 = 2;
@@ -50,24 +50,24 @@ pub fn metadata(
         return Err(ConvertError::NotHuggingFace);
     };
     let conversion = keys::conversion(&model.architecture)?;
-    let hparams = Hparams::new(model)?;
+    let source = SourceConfig::new(model)?;
     let directory = checkpoint.directory.as_deref();
 
     let mut pairs = Pairs::default();
     pairs.text("general.architecture", &model.architecture);
-    pairs.add(conversion.first, &hparams, file_type)?;
+    pairs.add(conversion.first, &source, file_type)?;
     pairs.text("general.type", "model");
     sampling::add(&mut pairs, directory)?;
     add_names(&mut pairs, checkpoint, model, config);
     for group in conversion.keys {
-        pairs.add(group, &hparams, file_type)?;
+        pairs.add(group, &source, file_type)?;
     }
     let version = Value::U32(QUANTIZATION_VERSION);
     pairs.set("general.quantization_version", version);
     let directory = directory.ok_or_else(|| ConvertError::NoTokenizer {
         place: checkpoint.name.clone(),
     })?;
-    tokenizer::add(&mut pairs, directory, config, &hparams, conversion)?;
+    tokenizer::add(&mut pairs, directory, config, &source, conversion)?;
     Ok(pairs.0)
 }
 
@@ -102,16 +102,16 @@ impl Pairs {
     fn add(
         &mut self,
         rules: &[KeyRule],
-        hparams: &Hparams<'_>,
+        source: &SourceConfig<'_>,
         file_type: u32,
     ) -> Result<(), ConvertError> {
         for rule in rules {
-            let Some(value) = keys::value(rule, hparams, file_type)? else {
+            let Some(value) = keys::value(rule, source, file_type)? else {
                 continue;
             };
             match rule.gguf() {
                 key if key.starts_with("general.") => self.set(key, value),
-                key => self.set(&format!("{}.{key}", hparams.model.architecture), value),
+                key => self.set(&format!("{}.{key}", source.model.architecture), value),
             }
         }
         Ok(())
@@ -169,7 +169,7 @@ impl Size {
         for tensor in &model.tensors {
             let elements = tensor.elements();
             size.total = size.total.saturating_add(elements);
-            let routed = tensor.role.info().touch == Touch::Experts;
+            let routed = tensor.role.info().access == DecodeAccess::Experts;
             match tensor.shape.as_slice() {
                 &[experts, _, _] if routed && experts > 0 => {
                     size.expert = size.expert.saturating_add(elements / experts);

@@ -2,8 +2,8 @@
 //! hyperparameters. Out: a [`Change`]. Must not: read weights.
 
 use super::ConvertError;
-use super::change::{Change, Cuts, Deal, ValueChange};
-use super::hparams::{Hparams, bad, missing};
+use super::change::{Change, Permutation, RowSlices, ValueChange};
+use super::source_config::{SourceConfig, bad, missing};
 use crate::model::conversion::{KeyHeadPart, ValueHeads, WeightRule, WeightTransform};
 use crate::model::{Key, Tensor, TensorRole as R};
 
@@ -11,10 +11,10 @@ use crate::model::{Key, Tensor, TensorRole as R};
 pub(super) fn change(
     rules: &[WeightRule],
     tensor: &Tensor,
-    hparams: &Hparams<'_>,
+    source: &SourceConfig<'_>,
 ) -> Result<Change, ConvertError> {
     let mut change = Change {
-        cuts: gate_or_up(tensor),
+        slices: gate_or_up(tensor),
         ..Change::default()
     };
     let rules = rules.iter().filter(|r| r.roles.contains(&tensor.role));
@@ -22,9 +22,9 @@ pub(super) fn change(
         match rule.transform {
             WeightTransform::AddOne => change.value = ValueChange::AddOne,
             WeightTransform::NegatedExp => change.value = ValueChange::NegatedExp,
-            WeightTransform::RotaryPairs => change.rows = Some(rotary_pairs(tensor, hparams)),
+            WeightTransform::RotaryPairs => change.rows = Some(rotary_pairs(tensor, source)),
             WeightTransform::ValueHeadsInTurn(of) => {
-                let heads = Heads::read(hparams)?;
+                let heads = Heads::read(source)?;
                 match of {
                     ValueHeads::RowsBehindKeys => {
                         let keys = 2 * heads.keys * heads.key_dim;
@@ -36,7 +36,7 @@ pub(super) fn change(
                 }
             }
             WeightTransform::PartOfKeyHeads(part) => {
-                change.cuts = Some(Heads::read(hparams)?.part(part));
+                change.slices = Some(Heads::read(source)?.part(part));
             }
         }
     }
@@ -45,7 +45,7 @@ pub(super) fn change(
 
 /// Gate and up projection of each expert may be stored as one matrix, the gate first
 /// (`modify_tensors` of llama.cpp's `conversion/qwen.py`).
-fn gate_or_up(tensor: &Tensor) -> Option<Cuts> {
+fn gate_or_up(tensor: &Tensor) -> Option<RowSlices> {
     let inner = match tensor.shape.as_slice() {
         &[_, inner, _] => inner,
         _ => 0,
@@ -55,22 +55,22 @@ fn gate_or_up(tensor: &Tensor) -> Option<Cuts> {
         R::FfnUpExperts => inner..inner.saturating_mul(2),
         _ => return None,
     };
-    Some(Cuts {
+    Some(RowSlices {
         period: inner.saturating_mul(2),
         ranges: vec![range],
     })
 }
 
-fn rotary_pairs(tensor: &Tensor, hparams: &Hparams<'_>) -> Deal {
-    let layers = &hparams.model.layers;
+fn rotary_pairs(tensor: &Tensor, source: &SourceConfig<'_>) -> Permutation {
+    let layers = &source.model.layers;
     let layer = tensor.layer.and_then(|layer| layers.get(layer as usize));
     let attention = layer.and_then(|layer| layer.mixer.attention.as_ref());
     let head = attention.map_or(0, |a| a.key_dim);
-    Deal {
+    Permutation {
         start: 0,
-        stacks: 2,
-        // An odd head has no halves: such a deal divides no rows, and is refused with the sizes.
-        cards: if head.is_multiple_of(2) { head / 2 } else { 0 },
+        groups: 2,
+        // An odd head has no halves: such a permutation divides no rows, and is refused with the sizes.
+        members: if head.is_multiple_of(2) { head / 2 } else { 0 },
         unit: 1,
     }
 }
@@ -86,41 +86,41 @@ struct Heads {
 }
 
 impl Heads {
-    fn read(hparams: &Hparams<'_>) -> Result<Heads, ConvertError> {
-        let keys = u64::from(hparams.need(Key::SsmGroups)?);
-        let values = u64::from(hparams.need(Key::SsmHeads)?);
+    fn read(source: &SourceConfig<'_>) -> Result<Heads, ConvertError> {
+        let keys = u64::from(source.need(Key::SsmGroups)?);
+        let values = u64::from(source.need(Key::SsmHeads)?);
         let group = values
             .checked_div(keys)
             .filter(|group| group * keys == values);
-        let uneven = || match hparams.stated(Key::SsmHeads) {
+        let uneven = || match source.stated(Key::SsmHeads) {
             Some((name, value)) => bad(name, value, "a multiple of the key heads"),
             None => missing(Key::SsmHeads.hugging_face()),
         };
         Ok(Heads {
             keys,
             group: group.ok_or_else(uneven)?,
-            key_dim: hparams.need(Key::StateSize)?.into(),
-            value_dim: hparams.need(Key::SsmHeadDim)?.into(),
+            key_dim: source.need(Key::StateSize)?.into(),
+            value_dim: source.need(Key::SsmHeadDim)?.into(),
         })
     }
 
     /// From behind `start`, heads of values of `unit` places, one of each group in turn.
-    fn in_turn(&self, start: u64, unit: u64) -> Option<Deal> {
-        let deal = Deal {
+    fn in_turn(&self, start: u64, unit: u64) -> Option<Permutation> {
+        let permutation = Permutation {
             start,
-            stacks: self.keys,
-            cards: self.group,
+            groups: self.keys,
+            members: self.group,
             unit,
         };
-        Some(deal).filter(|_| self.group > 1)
+        Some(permutation).filter(|_| self.group > 1)
     }
 
     /// Where a part stands among the projections of each head of keys.
-    fn part(&self, part: KeyHeadPart) -> Cuts {
+    fn part(&self, part: KeyHeadPart) -> RowSlices {
         let (key, value) = (self.key_dim, self.group * self.value_dim);
         let values = 2 * key..2 * key + value;
         let gate = values.end..values.end + value;
-        Cuts {
+        RowSlices {
             period: gate.end,
             ranges: match part {
                 KeyHeadPart::QueryKeyValue => vec![0..key, key..2 * key, values],

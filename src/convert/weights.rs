@@ -6,8 +6,8 @@ use serde_json::Value as Json;
 
 use super::ConvertError;
 use super::change::Change;
-use super::hparams::{Hparams, bad, missing};
 use super::keys::conversion;
+use super::source_config::{SourceConfig, bad, missing};
 use super::weight_transforms;
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::model::{ModelSpec, Number, Tensor, TensorRole};
@@ -26,8 +26,8 @@ pub fn change(
         return Ok(Change::default());
     };
     let conversion = conversion(&model.architecture)?;
-    let hparams = Hparams::new(model)?;
-    weight_transforms::change(conversion.weights, tensor, &hparams)
+    let source = SourceConfig::new(model)?;
+    weight_transforms::change(conversion.weights, tensor, &source)
 }
 
 /// The factors of a rotary table, one per pair of a head: for `rope_freqs` by how much Llama 3
@@ -43,16 +43,16 @@ pub fn rope_table(
     let RawConfig::HuggingFace(_) = &checkpoint.config else {
         return Err(ConvertError::NotHuggingFace);
     };
-    let hparams = Hparams::new(model)?;
+    let source = SourceConfig::new(model)?;
     match role {
-        TensorRole::RopeFactorsLong => listed(&hparams, "long_factor"),
-        TensorRole::RopeFactorsShort => listed(&hparams, "short_factor"),
-        _ => stretched(&hparams),
+        TensorRole::RopeFactorsLong => listed(&source, "long_factor"),
+        TensorRole::RopeFactorsShort => listed(&source, "short_factor"),
+        _ => stretched(&source),
     }
 }
 
-fn listed(hparams: &Hparams<'_>, key: &'static str) -> Result<Vec<f32>, ConvertError> {
-    let list = hparams.rope.list(key).ok_or_else(|| missing(&[key]))?;
+fn listed(source: &SourceConfig<'_>, key: &'static str) -> Result<Vec<f32>, ConvertError> {
+    let list = source.rope.list(key).ok_or_else(|| missing(&[key]))?;
     let number = |value: &Json| value.as_f64().ok_or_else(|| bad(key, value, "a number"));
     list.iter()
         .map(|value| number(value).map(|n| n as f32))
@@ -61,19 +61,19 @@ fn listed(hparams: &Hparams<'_>, key: &'static str) -> Result<Vec<f32>, ConvertE
 
 /// Long waves are stretched by the factor, short ones not at all, those between in part
 /// (`_compute_llama3_parameters` of Transformers' `modeling_rope_utils.py`).
-fn stretched(hparams: &Hparams<'_>) -> Result<Vec<f32>, ConvertError> {
+fn stretched(source: &SourceConfig<'_>) -> Result<Vec<f32>, ConvertError> {
     let of = |key: &'static str, or: f64| {
-        let stated = hparams.rope.float(&[key])?;
+        let stated = source.rope.float(&[key])?;
         Ok::<f32, ConvertError>(stated.unwrap_or(or) as f32)
     };
-    let base = hparams.rope.base.or(Number::RopeBase.default());
+    let base = source.rope.base.or(Number::RopeBase.default());
     let base = base.unwrap_or_default();
     let factor = of("factor", 8.0)?;
     let low = of("low_freq_factor", 1.0)?;
     let high = of("high_freq_factor", 4.0)?;
     let context = of("original_max_position_embeddings", 8192.0)?;
     let attention = || {
-        let mut layers = hparams.model.layers.iter();
+        let mut layers = source.model.layers.iter();
         layers.find_map(|layer| layer.mixer.attention.as_ref())
     };
     let dim = attention().map_or(0, |a| a.key_dim);

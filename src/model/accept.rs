@@ -7,8 +7,8 @@
 //! Sources: `load_hparams` and `llama_vocab::impl::load` of llama.cpp.
 
 use super::conversion::ROPE_SECTIONS;
-use super::facts::{Key, Number};
 use super::families::tokenizers::{BYTE_LEVEL, TOKENIZERS};
+use super::hparams::{Key, Number};
 use super::lookup::loader;
 use super::{ModelSpec, TensorRole};
 use crate::checkpoint::{Checkpoint, RawConfig};

@@ -3,8 +3,8 @@
 
 use super::ModelError;
 use super::conversion::Conversion;
-use super::facts::Facts;
-use super::pass::Recipe;
+use super::forward_spec::ArchTraits;
+use super::hparams::HParams;
 use super::quirks::{Loader, Quirks};
 use super::role::TensorRole;
 use super::spec::{Dims, Layer};
@@ -20,9 +20,9 @@ pub(super) struct Arch {
     pub model_types: &'static [&'static str],
     /// What its forward pass does beyond what blocks and tensors say; `None` where the decoder does
     /// not run it.
-    pub pass: Option<Recipe>,
+    pub forward: Option<ArchTraits>,
     /// The blocks.
-    pub layers: fn(&Facts<'_>) -> Result<Vec<Layer>, ModelError>,
+    pub layers: fn(&HParams<'_>) -> Result<Vec<Layer>, ModelError>,
     /// The tensors, in groups that architectures share.
     pub tensors: &'static [&'static [Row]],
     /// How a Hugging Face checkpoint becomes a GGUF; `None` where that is not supported.
@@ -38,7 +38,7 @@ pub(super) struct Variant {
     /// The name of the one that lists the class.
     pub of: &'static str,
     /// What tells them apart in `config.json`.
-    pub when: fn(&Facts<'_>) -> bool,
+    pub when: fn(&HParams<'_>) -> bool,
     /// What it is then.
     pub arch: &'static Arch,
 }
@@ -54,18 +54,18 @@ pub(super) struct Row {
     /// number and then for an expert's. The first is the usual one.
     pub names: &'static [&'static str],
     /// The GGUF shape, outermost first; experts first of all.
-    pub shape: fn(&Place<'_>) -> Vec<u64>,
+    pub shape: fn(&RowSite<'_>) -> Vec<u64>,
     /// Whether the model has it, for a checkpoint without weights.
-    pub when: fn(&Place<'_>) -> bool,
+    pub when: fn(&RowSite<'_>) -> bool,
 }
 
 /// Where a row is being instantiated.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct RowSite<'a> {
     /// Whole-model dimensions.
     pub dims: &'a Dims,
     /// Further dimensions that only tensor shapes need.
-    pub extra: &'a Extra,
+    pub params: &'a ShapeParams,
     /// The block; the first one for tensors outside of blocks.
     pub layer: &'a Layer,
 }
@@ -73,7 +73,7 @@ pub(super) struct Place<'a> {
 /// Dimensions that only tensor shapes need, zero where the architecture lacks them.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs)]
-pub(super) struct Extra {
+pub(super) struct ShapeParams {
     pub tied: bool,
     pub attention_bias: bool,
     pub mlp_bias: bool,
@@ -102,7 +102,7 @@ impl Row {
     pub(super) const fn weight(
         role: TensorRole,
         names: &'static [&'static str],
-        shape: fn(&Place<'_>) -> Vec<u64>,
+        shape: fn(&RowSite<'_>) -> Vec<u64>,
     ) -> Row {
         Row {
             role,
@@ -117,7 +117,7 @@ impl Row {
     pub(super) const fn bias(
         role: TensorRole,
         names: &'static [&'static str],
-        shape: fn(&Place<'_>) -> Vec<u64>,
+        shape: fn(&RowSite<'_>) -> Vec<u64>,
     ) -> Row {
         Row {
             role,
@@ -129,7 +129,7 @@ impl Row {
     }
 
     /// The same row, present only where `when` holds.
-    pub(super) const fn when(self, when: fn(&Place<'_>) -> bool) -> Row {
+    pub(super) const fn when(self, when: fn(&RowSite<'_>) -> bool) -> Row {
         Row { when, ..self }
     }
 
@@ -139,7 +139,7 @@ impl Row {
     }
 }
 
-fn always(_: &Place<'_>) -> bool {
+fn always(_: &RowSite<'_>) -> bool {
     true
 }
 

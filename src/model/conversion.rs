@@ -2,7 +2,7 @@
 //! which llama.cpp's converter writes them (`conversion/*.py`), its vocabulary, and what becomes of its
 //! weights. The module `convert` follows it. Must not: hold code that reads a tokenizer or a weight.
 
-use super::facts::{Key, Number};
+use super::hparams::{Key, Number};
 use super::role::TensorRole;
 use super::spec::ModelSpec;
 

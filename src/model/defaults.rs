@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json};
 
 use super::ModelError;
 use super::arch::Arch;
-use super::facts::{Key, TEXT_PARTS, json_lookup, text_config};
+use super::hparams::{Key, TEXT_PARTS, json_lookup, text_config};
 use super::lookup::StatedNames;
 use super::sorted::Sorted;
 

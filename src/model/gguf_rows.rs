@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 
 use super::ModelError;
-use super::arch::{Arch, Extra, Place, Row};
-use super::gather::is_spare;
+use super::arch::{Arch, Row, RowSite, ShapeParams};
+use super::resolve_tensors::is_spare;
 use super::role::TensorRole as R;
-use super::rows::places;
+use super::rows::sites;
 use super::spec::{Dims, Layer, Tensor};
 use crate::dtype::elements;
 
@@ -29,7 +29,7 @@ const SCALES: &[&str] = &[".scale", ".input_scale"];
 pub(super) struct Held<'a> {
     pub arch: &'a Arch,
     pub dims: &'a Dims,
-    pub extra: &'a Extra,
+    pub params: &'a ShapeParams,
     pub layers: &'a [Layer],
     /// Blocks behind the last that predict further tokens.
     pub ahead: usize,
@@ -42,12 +42,12 @@ impl Held<'_> {
             tensors.iter().map(|t| (t.name.as_str(), t)).collect();
         let own: Vec<&Row> = self.arch.rows().collect();
         for row in &own {
-            for (layer, place) in self.places(row) {
+            for (layer, site) in self.sites(row) {
                 let name = row.role.gguf_name(layer, row.part);
                 match left.remove(name.as_str()) {
-                    Some(tensor) => same_shape(tensor, (row.shape)(&place))?,
-                    None if !self.needs(row, &place) => {}
-                    None if self.stands_fused(row, layer, &place, tensors)? => {}
+                    Some(tensor) => same_shape(tensor, (row.shape)(&site))?,
+                    None if !self.needs(row, &site) => {}
+                    None if self.stands_fused(row, layer, &site, tensors)? => {}
                     None => {
                         return Err(ModelError::GgufMissing {
                             tensor: name,
@@ -62,10 +62,10 @@ impl Held<'_> {
             .filter(|arch| arch.name == self.arch.name)
             .flat_map(Arch::rows)
         {
-            for (layer, place) in self.places(row) {
+            for (layer, site) in self.sites(row) {
                 let name = row.role.gguf_name(layer, row.part);
                 if let Some(tensor) = left.remove(name.as_str()) {
-                    same_shape(tensor, (row.shape)(&place))?;
+                    same_shape(tensor, (row.shape)(&site))?;
                 }
             }
         }
@@ -82,19 +82,19 @@ impl Held<'_> {
     }
 
     /// Where the configuration calls for `row`.
-    fn places(&self, row: &Row) -> impl Iterator<Item = (Option<u32>, Place<'_>)> {
+    fn sites(&self, row: &Row) -> impl Iterator<Item = (Option<u32>, RowSite<'_>)> {
         let when = row.when;
         let never = row.role == R::Output && self.arch.loader.always_tied;
-        let all = places(row, self.dims, self.extra, self.layers);
-        all.filter(move |(_, place)| !never && when(place))
+        let all = sites(row, self.dims, self.params, self.layers);
+        all.filter(move |(_, site)| !never && when(site))
     }
 
     /// Whether a file must hold the tensor of `row`: not a bias (that of a recurrent block's time
     /// steps apart, and those that the architecture's loader needs), nor a table that conversion computes, nor what reuses another's, which some
     /// load all the same.
-    fn needs(&self, row: &Row, place: &Place<'_>) -> bool {
+    fn needs(&self, row: &Row, site: &RowSite<'_>) -> bool {
         let is_needed = |role| role == R::SsmDt || self.arch.loader.needs_biases.contains(&role);
-        let spare = is_spare(row, place) && !self.arch.loader.needs_spare_projections;
+        let spare = is_spare(row, site) && !self.arch.loader.needs_spare_projections;
         (row.part != "bias" || is_needed(row.role)) && !row.role.is_rope_table() && !spare
     }
 
@@ -103,7 +103,7 @@ impl Held<'_> {
         &self,
         row: &Row,
         layer: Option<u32>,
-        place: &Place<'_>,
+        site: &RowSite<'_>,
         tensors: &[Tensor],
     ) -> Result<bool, ModelError> {
         let stored = |role: R| tensors.iter().find(|t| t.role == role && t.layer == layer);
@@ -113,12 +113,12 @@ impl Held<'_> {
                 && let Some(fused) = stored(*one)
             {
                 let rows = self.arch.rows().filter(|r| apart.contains(&r.role));
-                let rows = rows.filter(|r| r.part == "weight" && (r.when)(place));
-                let shapes: Vec<Vec<u64>> = rows.map(|r| (r.shape)(place)).collect();
+                let rows = rows.filter(|r| r.part == "weight" && (r.when)(site));
+                let shapes: Vec<Vec<u64>> = rows.map(|r| (r.shape)(site)).collect();
                 return together(fused, &shapes).map(|()| true);
             }
             if row.role == *one && apart.iter().all(|role| stored(*role).is_some()) {
-                let expected = (row.shape)(place);
+                let expected = (row.shape)(site);
                 let parts = apart.iter().filter_map(|role| stored(*role));
                 let found = parts.fold(0u64, |n, t| n.saturating_add(t.elements()));
                 return Ok(found == elements(&expected));
@@ -154,7 +154,7 @@ impl Held<'_> {
             let rows = weight.elements() / weight.row().max(1);
             weight.shape.len() > 1 && tensor.elements() == rows
         });
-        let table = tensor.role.is_rope_table() && tensor.elements() == self.extra.rope_factors;
+        let table = tensor.role.is_rope_table() && tensor.elements() == self.params.rope_factors;
         let in_blocks = tensor.layer.is_none_or(|n| (n as usize) < blocks);
         is_ahead || in_blocks && (instead || scale || bias || table)
     }

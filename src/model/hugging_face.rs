@@ -1,21 +1,23 @@
 //! A model from a `config.json` and Hugging Face tensor names.
 //!
 //! With weights, each stored tensor finds its row in the architecture's table by its name with the
-//! numbers left out (`gather`); without, the tensors follow from the rows alone.
+//! numbers left out (`resolve_tensors`); without, the tensors follow from the rows alone.
 
 use serde_json::Value as Json;
 
 use super::arch::Arch;
 use super::defaults::{self, Shapes};
-use super::facts::{Facts, Key, text_config};
-use super::gather::Strict;
+use super::forward_spec::Activation;
+use super::hparams::{HParams, Key, text_config};
 use super::lookup::StatedNames;
 use super::packed;
-use super::pass::Activation;
+use super::resolve_tensors::Strict;
 use super::rows::{from_rows, other};
 use super::sorted::{Sorted, Tie, tie_flag};
 use super::spec::{Dims, ModelSpec};
-use super::{ModelError, Quirks, Unknown, extra, gather, shape, unknown_architecture};
+use super::{
+    ModelError, Quirks, Unknown, resolve_tensors, shape, shape_params, unknown_architecture,
+};
 use crate::checkpoint::{Checkpoint, RawConfig};
 
 pub(super) fn read(
@@ -47,7 +49,7 @@ pub(super) fn read(
     let stored = logical.clone();
     let all = Sorted::new(logical.clone(), 0..0);
     // What the file itself says of a shared head weighs more than what its class would.
-    let stated_tie = Tie::stated(&Facts::new(&checkpoint.config, arch.name), config);
+    let stated_tie = Tie::stated(&HParams::new(&checkpoint.config, arch.name), config);
     let config = defaults::filled(
         config,
         arch,
@@ -55,12 +57,12 @@ pub(super) fn read(
         &Shapes(&all),
     )?;
     let raw = RawConfig::HuggingFace(config.clone());
-    let facts = Facts::new(&raw, arch.name);
-    activation(arch, &facts)?;
-    let (mut dims, layers) = shape(arch, &facts)?;
-    let ahead = facts.or_zero(Key::NextnLayers)? as usize;
+    let hparams = HParams::new(&raw, arch.name);
+    activation(arch, &hparams)?;
+    let (mut dims, layers) = shape(arch, &hparams)?;
+    let ahead = hparams.or_zero(Key::NextnLayers)? as usize;
     let mut sorted = Sorted::new(logical, layers.len()..layers.len().saturating_add(ahead));
-    let by_default = tie_flag(&facts).unwrap_or(false);
+    let by_default = tie_flag(&hparams).unwrap_or(false);
     let tied = if checkpoint.tensors.is_empty() {
         stated_tie.or(by_default)
     } else {
@@ -69,13 +71,13 @@ pub(super) fn read(
     let attention = || layers.iter().filter_map(|l| l.mixer.attention.as_ref());
     let full = attention().find(|a| a.window.is_none());
     let head_dim = full.or(attention().next()).map_or(0, |a| a.key_dim);
-    let extra = extra(&facts, tied, head_dim)?;
+    let params = shape_params(&hparams, tied, head_dim)?;
     if let Some(rows) = sorted.embedding_rows() {
         dims.vocab = rows;
     }
     let (towers, left_out) = (sorted.towers.clone(), sorted.left_out.clone());
     let (tensors, parameters) = if checkpoint.tensors.is_empty() {
-        from_rows(arch, &dims, &extra, &layers)
+        from_rows(arch, &dims, &params, &layers)
     } else {
         let parameters = sorted.parameters();
         let strict = match (assumed, unknown) {
@@ -83,11 +85,12 @@ pub(super) fn read(
             (None, Unknown::WeightsOnly) => Strict::Rows,
             (None, _) => Strict::All,
         };
-        let (tensors, padding) = gather::from_stored(arch, &dims, &extra, &layers, sorted, strict)?;
+        let (tensors, padding) =
+            resolve_tensors::from_stored(arch, &dims, &params, &layers, sorted, strict)?;
         (tensors, parameters.saturating_sub(padding))
     };
     Ok(ModelSpec {
-        pass: Err("it is no GGUF".to_owned()),
+        forward: Err("it is no GGUF".to_owned()),
         name: checkpoint.name.clone(),
         architecture: match (assumed, stated) {
             (Some(_), Some(stated)) => stated.to_owned(),
@@ -113,13 +116,13 @@ pub(super) fn read(
 }
 
 /// That the feed-forward computes what the architecture's does, where that is known.
-fn activation(arch: &Arch, facts: &Facts<'_>) -> Result<(), ModelError> {
-    let Some(pass) = &arch.pass else {
+fn activation(arch: &Arch, hparams: &HParams<'_>) -> Result<(), ModelError> {
+    let Some(traits) = &arch.forward else {
         return Ok(());
     };
     let stated = ["hidden_activation", "hidden_act"];
-    let stated = stated.iter().find_map(|name| facts.json(name)?.as_str());
-    let (expected, is_it): (_, fn(&str) -> bool) = match pass.activation {
+    let stated = stated.iter().find_map(|name| hparams.json(name)?.as_str());
+    let (expected, is_it): (_, fn(&str) -> bool) = match traits.activation {
         Activation::Silu => ("silu", |found| matches!(found, "silu" | "swish" | "swiglu")),
         // Gemma's first files say `gelu` and mean this.
         Activation::GeluTanh => ("gelu_pytorch_tanh", |found| found.starts_with("gelu")),
@@ -166,7 +169,7 @@ fn weights_only(
     let stored = logical.clone();
     let sorted = Sorted::new(logical, 0..0);
     Ok(ModelSpec {
-        pass: Err("it is no GGUF".to_owned()),
+        forward: Err("it is no GGUF".to_owned()),
         name: checkpoint.name.clone(),
         architecture: name.to_owned(),
         quirks: Quirks::NONE,

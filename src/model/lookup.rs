@@ -5,8 +5,8 @@ use serde_json::Value as Json;
 
 use super::arch::Arch;
 use super::conversion::Conversion;
-use super::facts::Facts;
 use super::families;
+use super::hparams::HParams;
 use super::quirks::Loader;
 
 /// What a `config.json` says it describes.
@@ -79,10 +79,10 @@ impl Arch {
 
     /// The architecture that a configuration of this one's class is run as.
     pub(super) fn variant(&'static self, config: &Json) -> &'static Arch {
-        let facts = Facts::of_config(config);
+        let hparams = HParams::of_config(config);
         let variant = families::VARIANTS
             .iter()
-            .find(|v| v.of == self.name && (v.when)(&facts));
+            .find(|v| v.of == self.name && (v.when)(&hparams));
         variant.map_or(self, |v| v.arch)
     }
 

@@ -7,9 +7,9 @@ pub mod accept;
 mod arch;
 pub mod conversion;
 mod defaults;
-mod facts;
+mod hparams;
 mod families;
-mod gather;
+mod resolve_tensors;
 mod gguf;
 mod gguf_rows;
 mod hugging_face;
@@ -17,7 +17,7 @@ mod left_out;
 mod lookup;
 mod packed;
 pub mod packing;
-mod pass;
+mod forward_spec;
 mod quirks;
 mod role;
 mod rows;
@@ -27,19 +27,19 @@ mod spec;
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::units::Bytes;
 
-pub(crate) use facts::{Facts, TEXT_PARTS};
-pub use facts::{Key, Number};
 pub use families::tokenizers;
+pub use forward_spec::{Activation, ForwardSpec, Rope, RopeStyle, Sparse, Yarn};
+pub(crate) use hparams::{HParams, TEXT_PARTS};
+pub use hparams::{Key, Number};
 #[cfg(test)]
 pub(crate) use lookup::quirks_of;
 pub use lookup::{conversion_of, converted};
-pub use packed::Logical;
-pub use pass::{Activation, Pass, Rope, RopeStyle, Sparse, Yarn};
+pub use packed::FoldedWeight;
 pub use quirks::{EightyBlocks, GraphOrder, Quirks, TypeQuirks};
-pub use role::{Category, Keep, ROLES, RoleInfo, TensorRole, Touch};
+pub use role::{Category, DecodeAccess, QuantPolicy, ROLES, RoleInfo, TensorRole};
 pub use spec::*;
 
-use arch::{Arch, Extra};
+use arch::{Arch, ShapeParams};
 
 /// Why a checkpoint cannot be described as a model.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -314,21 +314,21 @@ pub fn read(checkpoint: &Checkpoint, unknown: Unknown) -> Result<ModelSpec, Mode
 }
 
 /// Dimensions and blocks by the rules of `arch`.
-fn shape(arch: &Arch, facts: &Facts<'_>) -> Result<(Dims, Vec<Layer>), ModelError> {
-    let layers = (arch.layers)(facts)?;
-    let experts = facts.or_zero(Key::Experts)?;
-    if facts.or_zero(Key::ExpertsUsed)? > experts && experts > 0 {
+fn shape(arch: &Arch, hparams: &HParams<'_>) -> Result<(Dims, Vec<Layer>), ModelError> {
+    let layers = (arch.layers)(hparams)?;
+    let experts = hparams.or_zero(Key::Experts)?;
+    if hparams.or_zero(Key::ExpertsUsed)? > experts && experts > 0 {
         return Err(ModelError::BadValue {
-            key: facts.name(Key::ExpertsUsed),
+            key: hparams.name(Key::ExpertsUsed),
         });
     }
     let dims = Dims {
-        hidden: facts.need(Key::Hidden)?,
-        vocab: facts.or_zero(Key::Vocab)?,
+        hidden: hparams.need(Key::Hidden)?,
+        vocab: hparams.or_zero(Key::Vocab)?,
         blocks: layers.len() as u64,
-        context: facts.or_zero(Key::Context)?,
-        per_layer_embedding: facts.or_zero(Key::PerLayerDim)?,
-        streams: facts.get(Key::Streams)?.unwrap_or(1).max(1),
+        context: hparams.or_zero(Key::Context)?,
+        per_layer_embedding: hparams.or_zero(Key::PerLayerDim)?,
+        streams: hparams.get(Key::Streams)?.unwrap_or(1).max(1),
         experts,
     };
     Ok((dims, layers))
@@ -350,12 +350,16 @@ const ROPE_TYPES: &[&str] = &[
 
 /// Dimensions that only the shapes of tensors need; `head_dim` is that of the blocks that see the
 /// whole context.
-fn extra(facts: &Facts<'_>, tied: bool, head_dim: u64) -> Result<Extra, ModelError> {
-    let flag = |name| facts.flag(name).unwrap_or(false);
-    let rope = facts
+fn shape_params(
+    hparams: &HParams<'_>,
+    tied: bool,
+    head_dim: u64,
+) -> Result<ShapeParams, ModelError> {
+    let flag = |name| hparams.flag(name).unwrap_or(false);
+    let rope = hparams
         .json("rope_scaling")
         .filter(|rope| rope.is_object())
-        .or_else(|| facts.json("rope_parameters"));
+        .or_else(|| hparams.json("rope_parameters"));
     // Models with windowed blocks state one set of parameters for each kind of block.
     let rope = rope.map(|rope| rope.get("full_attention").unwrap_or(rope));
     let rope_type = rope
@@ -386,43 +390,43 @@ fn extra(facts: &Facts<'_>, tied: bool, head_dim: u64) -> Result<Extra, ModelErr
             .unwrap_or(0),
         _ => 0,
     };
-    Ok(Extra {
+    Ok(ShapeParams {
         tied,
         attention_bias: flag("attention_bias") || flag("use_bias"),
         mlp_bias: flag("mlp_bias") || flag("use_bias"),
-        q_lora: facts.or_zero(Key::QLora)?,
-        kv_lora: facts.or_zero(Key::KvLora)?,
-        nope_dim: nope_dim(facts)?,
-        rope_dim: facts.or_zero(Key::RopeDim)?,
-        mla_value_dim: facts.or_zero(Key::MlaValueDim)?,
-        per_layer_vocab: facts.or_zero(Key::PerLayerVocab)?,
-        laurel_rank: facts.or_zero(Key::LaurelRank)?,
-        conv_kernel: facts.or_zero(Key::ConvKernel)?,
-        state_size: facts.or_zero(Key::StateSize)?,
-        ssm_groups: facts.or_zero(Key::SsmGroups)?,
-        ssm_heads: facts.or_zero(Key::SsmHeads)?,
-        ssm_inner: families::ssm_inner(facts)?,
+        q_lora: hparams.or_zero(Key::QLora)?,
+        kv_lora: hparams.or_zero(Key::KvLora)?,
+        nope_dim: nope_dim(hparams)?,
+        rope_dim: hparams.or_zero(Key::RopeDim)?,
+        mla_value_dim: hparams.or_zero(Key::MlaValueDim)?,
+        per_layer_vocab: hparams.or_zero(Key::PerLayerVocab)?,
+        laurel_rank: hparams.or_zero(Key::LaurelRank)?,
+        conv_kernel: hparams.or_zero(Key::ConvKernel)?,
+        state_size: hparams.or_zero(Key::StateSize)?,
+        ssm_groups: hparams.or_zero(Key::SsmGroups)?,
+        ssm_heads: hparams.or_zero(Key::SsmHeads)?,
+        ssm_inner: families::ssm_inner(hparams)?,
         conv_bias: ["mamba_conv_bias", "use_conv_bias"]
             .iter()
-            .all(|name| facts.flag(name) != Some(false)),
+            .all(|name| hparams.flag(name) != Some(false)),
         ssm_norm: flag("mamba_rms_norm"),
-        shortconv_cache: facts.or_zero(Key::ShortconvCache)?,
-        expert_latent: facts.or_zero(Key::ExpertLatent)?,
+        shortconv_cache: hparams.or_zero(Key::ShortconvCache)?,
+        expert_latent: hparams.or_zero(Key::ExpertLatent)?,
         rope_factors,
         key_is_value: flag("attention_k_eq_v"),
     })
 }
 
 /// Width of the part of a head without positions, which a GGUF states as the rest of a head.
-fn nope_dim(facts: &Facts<'_>) -> Result<u64, ModelError> {
-    if facts.is_hugging_face() {
-        return facts.or_zero(Key::NopeDim);
+fn nope_dim(hparams: &HParams<'_>) -> Result<u64, ModelError> {
+    if hparams.is_hugging_face() {
+        return hparams.or_zero(Key::NopeDim);
     }
-    let head = match facts.get(Key::MlaKeyDim)? {
+    let head = match hparams.get(Key::MlaKeyDim)? {
         Some(head) => head,
-        None => facts.or_zero(Key::HeadDim)?,
+        None => hparams.or_zero(Key::HeadDim)?,
     };
-    Ok(head.saturating_sub(facts.or_zero(Key::RopeDim)?))
+    Ok(head.saturating_sub(hparams.or_zero(Key::RopeDim)?))
 }
 
 /// The table entry called `name`, for `--assume-kv`.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde_json::Value as Json;
 
 use super::ModelError;
-use super::facts::json_lookup;
+use super::hparams::json_lookup;
 use super::packing::{self, ByInputs, Companion, Packing, quantization_config, stated_bits};
 use crate::checkpoint::StoredTensor;
 use crate::dtype::Dtype;
@@ -15,7 +15,7 @@ use crate::units::Bytes;
 /// A weight of a Hugging Face checkpoint as the model sees it: one stored tensor, or packed words
 /// with all that belongs to them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Logical {
+pub struct FoldedWeight {
     /// The name it has in an unquantized checkpoint.
     pub name: String,
     /// Outermost first. Flat for bitsandbytes, whose files do not keep the shape.
@@ -34,7 +34,7 @@ pub struct Logical {
     pub companions: Vec<Companion>,
 }
 
-impl Logical {
+impl FoldedWeight {
     /// Whether it is what a module calls `weight`: no bias, no number on its own.
     pub fn is_weight(&self) -> bool {
         self.name.ends_with(".weight")
@@ -42,7 +42,10 @@ impl Logical {
 }
 
 /// Folds companions into their weights. Order follows the weights.
-pub(super) fn logical(stored: &[StoredTensor], config: &Json) -> Result<Vec<Logical>, ModelError> {
+pub(super) fn logical(
+    stored: &[StoredTensor],
+    config: &Json,
+) -> Result<Vec<FoldedWeight>, ModelError> {
     let mut bases: HashMap<&str, usize> = HashMap::new();
     for (index, tensor) in stored.iter().enumerate() {
         if let Some(base) = packing::base(&tensor.name) {
@@ -78,11 +81,11 @@ pub(super) fn logical(stored: &[StoredTensor], config: &Json) -> Result<Vec<Logi
 ///
 /// # Errors
 /// [`ModelError::MissingTensor`] with the usual name of the scale.
-pub(super) fn scaled(logical: &[Logical]) -> Result<(), ModelError> {
+pub(super) fn scaled(logical: &[FoldedWeight]) -> Result<(), ModelError> {
     let mut eight_bit = logical.iter().filter(|weight| {
         matches!(weight.dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2) && weight.shape.len() > 1
     });
-    let unscaled = |weight: &&Logical| !weight.companions.iter().any(|c| c.is_scale());
+    let unscaled = |weight: &&FoldedWeight| !weight.companions.iter().any(|c| c.is_scale());
     match eight_bit.find(unscaled) {
         Some(weight) => Err(ModelError::MissingTensor {
             tensor: format!("{}_scale", weight.name),
@@ -96,7 +99,7 @@ fn unpack(
     index: usize,
     companions: &[(usize, Companion)],
     config: &Json,
-) -> Result<Logical, ModelError> {
+) -> Result<FoldedWeight, ModelError> {
     let weight = &stored[index];
     let companion = |kind: Companion| {
         let found = companions.iter().find(|(_, of)| *of == kind);
@@ -165,7 +168,7 @@ fn unpack(
         _ => 0,
     };
     let sources = std::iter::once(index).chain(companions.iter().map(|(index, _)| *index));
-    Ok(Logical {
+    Ok(FoldedWeight {
         name: if named_as_stored {
             weight.name.clone()
         } else {
@@ -220,7 +223,7 @@ fn mlx_group(config: &Json, base: &str) -> u64 {
 }
 
 /// A short name for how the checkpoint was quantized: the scheme id of what it stores.
-pub(super) fn label(config: &Json, tensors: &[Logical]) -> Option<String> {
+pub(super) fn label(config: &Json, tensors: &[FoldedWeight]) -> Option<String> {
     let uses = |dtype: Dtype| tensors.iter().any(|t| t.dtype == dtype);
     let format = if uses(Dtype::F8_E4M3) || uses(Dtype::F8_E5M2) {
         "fp8"

@@ -9,7 +9,7 @@
 
 use serde_json::Value as Json;
 
-use super::facts::json_lookup;
+use super::hparams::json_lookup;
 use crate::checkpoint::StoredTensor;
 use crate::dtype::Dtype;
 

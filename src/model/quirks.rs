@@ -1,7 +1,7 @@
 //! What llama.cpp does for single architectures beyond what blocks and tensors say: the data that plans,
 //! type rules and checks read instead of names.
 
-use super::facts::{Key, Number};
+use super::hparams::{Key, Number};
 use super::role::TensorRole;
 
 /// What plans and type rules ask of an architecture.

@@ -1,8 +1,8 @@
 //! The tensors that the rows of an architecture stand for: where each row stands, and the tensor there.
 
-use super::arch::{Arch, Extra, Place, Row};
-use super::packed::Logical;
-use super::role::{Keep, TensorRole};
+use super::arch::{Arch, Row, RowSite, ShapeParams};
+use super::packed::FoldedWeight;
+use super::role::{QuantPolicy, TensorRole};
 use super::spec::{Dims, Layer, Tensor};
 use crate::dtype::{Dtype, elements};
 use crate::units::Bytes;
@@ -12,21 +12,21 @@ use crate::units::Bytes;
 pub(super) fn from_rows(
     arch: &Arch,
     dims: &Dims,
-    extra: &Extra,
+    params: &ShapeParams,
     layers: &[Layer],
 ) -> (Vec<Tensor>, u64) {
     let mut tensors = Vec::new();
     let mut parameters = 0u64;
     for row in arch.rows() {
-        for (layer, place) in places(row, dims, extra, layers) {
-            if (row.when)(&place) {
-                let shape = (row.shape)(&place);
+        for (layer, site) in sites(row, dims, params, layers) {
+            if (row.when)(&site) {
+                let shape = (row.shape)(&site);
                 let elements = elements(&shape);
                 parameters = parameters.saturating_add(match row.role {
                     role if role.is_rope_table() => 0,
                     // Conversion pads this table to the size of the vocabulary.
-                    TensorRole::PerLayerEmbedding if extra.per_layer_vocab > 0 => {
-                        elements / dims.vocab.max(1) * extra.per_layer_vocab
+                    TensorRole::PerLayerEmbedding if params.per_layer_vocab > 0 => {
+                        elements / dims.vocab.max(1) * params.per_layer_vocab
                     }
                     _ => elements,
                 });
@@ -40,12 +40,12 @@ pub(super) fn from_rows(
 }
 
 /// Where a row stands: once outside the blocks, or once in each.
-pub(super) fn places<'a>(
+pub(super) fn sites<'a>(
     row: &Row,
     dims: &'a Dims,
-    extra: &'a Extra,
+    params: &'a ShapeParams,
     layers: &'a [Layer],
-) -> impl Iterator<Item = (Option<u32>, Place<'a>)> + use<'a> {
+) -> impl Iterator<Item = (Option<u32>, RowSite<'a>)> + use<'a> {
     let in_block = row.role.info().block;
     let count = if in_block { layers.len() } else { 1 };
     layers
@@ -55,7 +55,11 @@ pub(super) fn places<'a>(
         .map(move |(index, layer)| {
             (
                 in_block.then_some(index as u32),
-                Place { dims, extra, layer },
+                RowSite {
+                    dims,
+                    params,
+                    layer,
+                },
             )
         })
 }
@@ -69,7 +73,8 @@ pub(super) fn made(
     sources: Vec<u32>,
 ) -> Tensor {
     // Vectors, norms and routers are F32 in every GGUF.
-    let full = shape.len() < 2 || row.role.info().keep == Keep::Full || row.part != "weight";
+    let full =
+        shape.len() < 2 || row.role.info().policy == QuantPolicy::Full || row.part != "weight";
     Tensor {
         name: row.role.gguf_name(layer, row.part),
         role: row.role,
@@ -82,7 +87,7 @@ pub(super) fn made(
 }
 
 /// A tensor that no row names, under its own name.
-pub(super) fn other(logical: Logical) -> Tensor {
+pub(super) fn other(logical: FoldedWeight) -> Tensor {
     Tensor {
         name: logical.name,
         role: TensorRole::Other,

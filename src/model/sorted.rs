@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use serde_json::Value as Json;
 
-use super::facts::Facts;
+use super::hparams::HParams;
 use super::left_out::{self, Kind};
-use super::packed::Logical;
+use super::packed::FoldedWeight;
 use super::spec::{LeftOut, Tower};
 use crate::checkpoint::Checkpoint;
 use crate::dtype::elements;
@@ -45,13 +45,13 @@ pub(super) struct Entry {
     pub pattern: String,
     /// Those numbers.
     pub numbers: Vec<u32>,
-    pub logical: Logical,
+    pub logical: FoldedWeight,
 }
 
 impl Sorted {
     /// Sorts the tensors of a model whose blocks `ahead` predict further tokens (DeepSeek-V3, GLM)
     /// and are no part of decoding.
-    pub(super) fn new(logical: Vec<Logical>, ahead: Range<usize>) -> Sorted {
+    pub(super) fn new(logical: Vec<FoldedWeight>, ahead: Range<usize>) -> Sorted {
         let mut sorted = Sorted {
             text: Vec::new(),
             towers: Vec::new(),
@@ -87,7 +87,7 @@ impl Sorted {
         sorted
     }
 
-    fn leave_out(&mut self, kind: &'static Kind, tensor: &Logical) {
+    fn leave_out(&mut self, kind: &'static Kind, tensor: &FoldedWeight) {
         if kind.tower {
             add_to_tower(
                 &mut self.towers,
@@ -194,9 +194,9 @@ fn split_numbers(name: &str) -> (String, Vec<u32>) {
 }
 
 /// The flag of the text part, or else of the whole.
-pub(super) fn tie_flag(facts: &Facts<'_>) -> Option<bool> {
-    let flag = facts.flag("tie_embedding");
-    flag.or_else(|| facts.flag("tie_word_embeddings"))
+pub(super) fn tie_flag(hparams: &HParams<'_>) -> Option<bool> {
+    let flag = hparams.flag("tie_embedding");
+    flag.or_else(|| hparams.flag("tie_word_embeddings"))
 }
 
 /// What a configuration says of the head: whether it is the embedding.
@@ -210,8 +210,8 @@ pub(super) enum Tie {
 }
 
 impl Tie {
-    pub(super) fn stated(facts: &Facts<'_>, config: &Json) -> Tie {
-        let text = tie_flag(facts);
+    pub(super) fn stated(hparams: &HParams<'_>, config: &Json) -> Tie {
+        let text = tie_flag(hparams);
         let whole = config.get("tie_word_embeddings").and_then(Json::as_bool);
         match (text, whole) {
             (Some(false), Some(true)) | (None, _) => Tie::Unsaid(text),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::dtype::{Dtype, elements};
-use crate::model::{Attention, Category, FeedForward, ModelSpec, Tensor, TensorRole, Touch};
+use crate::model::{Attention, Category, DecodeAccess, FeedForward, ModelSpec, Tensor, TensorRole};
 use crate::plan::kv;
 use crate::plan::speed::{Group, Operation, attention_macs};
 use crate::plan::workload::Workload;
@@ -120,9 +120,9 @@ fn value_dim(attention: &Attention) -> u64 {
 fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<Operation> {
     let info = tensor.role.info();
     let group = group_of(tensor);
-    match info.touch {
-        Touch::Never => None,
-        Touch::Row => {
+    match info.access {
+        DecodeAccess::Never => None,
+        DecodeAccess::Row => {
             let rows = tensor.elements() / tensor.row().max(1);
             let bytes = assigned.bytes.0 / rows.max(1);
             Some(Operation::dense(
@@ -134,7 +134,7 @@ fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<
                 0,
             ))
         }
-        Touch::Experts => {
+        DecodeAccess::Experts => {
             let (count, used) = routed(model, tensor);
             let share =
                 |n: u64| (u128::from(n) * u128::from(used) / u128::from(count.max(1))) as u64;
@@ -148,7 +148,7 @@ fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<
                 share(rows),
             ))
         }
-        Touch::Whole if tensor.shape.len() < 2 => {
+        DecodeAccess::Whole if tensor.shape.len() < 2 => {
             let bytes = assigned.bytes.0;
             Some(Operation::dense(
                 "embedding rows and norms",
@@ -159,7 +159,7 @@ fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<
                 0,
             ))
         }
-        Touch::Whole => Some(matrix(group, tensor, assigned)),
+        DecodeAccess::Whole => Some(matrix(group, tensor, assigned)),
     }
 }
 

@@ -8,7 +8,7 @@ use super::table::{Mix, Scheme};
 use super::{Assigned, Overrides, Reason};
 use crate::checkpoint::SourceFormat;
 use crate::dtype::Dtype;
-use crate::model::{Category, EightyBlocks, Keep, ModelSpec, Tensor, TensorRole};
+use crate::model::{Category, EightyBlocks, ModelSpec, QuantPolicy, Tensor, TensorRole};
 use crate::units::Bytes;
 
 /// A named version of the rules. Files on the web were made by both.
@@ -88,14 +88,17 @@ pub(super) fn assign_gguf(
 
 /// Whether llama.cpp would quantize the tensor at all.
 fn may_quantize(tensor: &Tensor) -> bool {
-    tensor.shape.len() >= 2 && tensor.is_weight() && tensor.role.info().keep == Keep::Quantize
+    tensor.shape.len() >= 2
+        && tensor.is_weight()
+        && tensor.role.info().policy == QuantPolicy::Quantize
 }
 
 /// The type of a tensor that is not quantized: what a GGUF has; from Hugging Face, F32 for vectors,
 /// norms and routers and the 16-bit type of the conversion for the rest.
 fn unquantized(model: &ModelSpec, tensor: &Tensor, half: Dtype) -> Dtype {
-    let full =
-        tensor.shape.len() < 2 || tensor.role.info().keep == Keep::Full || !tensor.is_weight();
+    let full = tensor.shape.len() < 2
+        || tensor.role.info().policy == QuantPolicy::Full
+        || !tensor.is_weight();
     match tensor.dtype {
         own if model.source == SourceFormat::Gguf => own,
         _ if full => Dtype::F32,

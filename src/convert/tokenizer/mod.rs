@@ -19,7 +19,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value as Json};
 
 use super::error::ConvertError;
-use super::hparams::Hparams;
+use super::source_config::SourceConfig;
 use super::{Pairs, beside};
 use crate::gguf::{StringList, Value};
 use crate::input;
@@ -61,11 +61,11 @@ pub(super) fn add(
     pairs: &mut Pairs,
     directory: &Path,
     config: &Json,
-    hparams: &Hparams<'_>,
+    source: &SourceConfig<'_>,
     conversion: &Conversion,
 ) -> Result<(), ConvertError> {
     let vocabulary = conversion.vocabulary;
-    let size = vocab_size(hparams)?;
+    let size = vocab_size(source)?;
     let tokenizer_config = object_beside(directory, "tokenizer_config.json")?.unwrap_or_default();
     let stated = |key: &str| tokenizer_config.get(key);
     let space = stated("add_prefix_space").and_then(Json::as_bool);
@@ -212,9 +212,9 @@ impl<M> Files<'_, M> {
 }
 
 /// The rows of the token embedding: runtimes load files with as many tokens.
-fn vocab_size(hparams: &Hparams<'_>) -> Result<u32, ConvertError> {
-    let size = match (hparams.model.dims.vocab, hparams.stated(Key::Vocab)) {
-        (0, Some(_)) => u64::from(hparams.need(Key::Vocab)?),
+fn vocab_size(source: &SourceConfig<'_>) -> Result<u32, ConvertError> {
+    let size = match (source.model.dims.vocab, source.stated(Key::Vocab)) {
+        (0, Some(_)) => u64::from(source.need(Key::Vocab)?),
         (rows, _) => rows,
     };
     match u32::try_from(size) {

@@ -14,7 +14,7 @@ TYPES = """deepseek_v2 deepseek_v3 falcon_h1 gemma gemma2 gemma3_text gemma3n_te
 gpt_oss granite granitemoe granitemoehybrid granitemoeshared lfm2 lfm2_moe llama ministral3 mistral mixtral nemotron_h
 olmo2 olmo3 phi3 qwen2 qwen2_5_vl_text qwen2_moe qwen2_vl_text qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next
 qwen3_vl_moe_text qwen3_vl_text smollm3 starcoder2""".split()
-FACTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "facts.rs")
+FACTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "hparams.rs")
 KEYS = open(FACTS).read().split("Key of u64")[1].split("Number of f64")[0]
 READ = set(re.findall(r'"([^"]+)"', " ".join(re.findall(r"^  \| \w+ +\[([^\]]*)\]", KEYS, re.M)))) | set("""
 attention_bias attention_k_eq_v attn_logit_softcapping block_auto_adjust_ff_dim block_ffn_dim_multiplier

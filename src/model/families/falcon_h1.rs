@@ -6,7 +6,7 @@ use super::common::*;
 use super::hybrid::*;
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
-use crate::model::facts::Facts;
+use crate::model::hparams::HParams;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::Layer;
 
@@ -38,7 +38,7 @@ const NORMS: &[Row] = &[
 const OPTIONAL_NORM: &[Row] =
     &[
         Row::weight(R::SsmNorm, &["layers.{}.mamba.norm.weight"], grouped_norm)
-            .when(|p| p.extra.ssm_norm),
+            .when(|p| p.params.ssm_norm),
     ];
 
 const FFN: &[Row] = &[
@@ -57,9 +57,9 @@ const FFN: &[Row] = &[
     ),
 ];
 
-fn parallel_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    let state = mamba2_of_stated_width(facts)?;
-    let mut layers = uniform(facts)?;
+fn parallel_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
+    let state = mamba2_of_stated_width(hparams)?;
+    let mut layers = uniform(hparams)?;
     for layer in &mut layers {
         layer.mixer.recurrent = Some(state.clone());
     }

@@ -6,15 +6,15 @@
 use super::common::*;
 use super::keys::*;
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Place, Row};
+use crate::model::arch::{Arch, Row, RowSite};
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
-use crate::model::facts::{Facts, Key, Number};
-use crate::model::pass::{Activation, AttentionScale, PLAIN, Recipe, Sparse};
+use crate::model::forward_spec::{Activation, ArchTraits, AttentionScale, PLAIN, Sparse};
+use crate::model::hparams::{HParams, Key, Number};
 use crate::model::quirks::{Loader, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Cache, Layer};
 
-const GEMMA_PASS: Recipe = Recipe {
+const GEMMA_FORWARD: ArchTraits = ArchTraits {
     activation: Activation::GeluTanh,
     scale_embedding: true,
     ..PLAIN
@@ -24,7 +24,7 @@ pub(super) static GEMMA: Arch = Arch {
     name: "gemma",
     classes: &["GemmaForCausalLM"],
     model_types: &["gemma"],
-    pass: Some(GEMMA_PASS),
+    forward: Some(GEMMA_FORWARD),
     tensors: &[EMBEDDING_AND_HEAD, PRE_NORMS, ATTENTION, GATED_FFN],
     quirks: Quirks::NONE.mlc_template("gemma_instruction"),
     loader: ALWAYS_TIED,
@@ -48,12 +48,12 @@ pub(super) static GEMMA2: Arch = Arch {
     name: "gemma2",
     classes: &["Gemma2ForCausalLM"],
     model_types: &["gemma2"],
-    pass: Some(Recipe {
+    forward: Some(ArchTraits {
         attention_scale: AttentionScale::HiddenShare { blocks: 46 },
         softcaps: (Some(50.0), Some(30.0)),
-        ..GEMMA_PASS
+        ..GEMMA_FORWARD
     }),
-    layers: |facts| blocks(facts, sliding(facts, 4096, 2)?),
+    layers: |hparams| blocks(hparams, sliding(hparams, 4096, 2)?),
     tensors: &[EMBEDDING_AND_HEAD, SANDWICH_NORMS, ATTENTION, GATED_FFN],
     conversion: Some(Conversion {
         keys: &[
@@ -77,12 +77,12 @@ pub(super) static GEMMA3: Arch = Arch {
     name: "gemma3",
     classes: &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
     model_types: &["gemma3_text", "gemma3"],
-    pass: Some(Recipe {
+    forward: Some(ArchTraits {
         attention_scale: AttentionScale::HiddenShare { blocks: 62 },
         window_base: Some(10_000.0),
-        ..GEMMA_PASS
+        ..GEMMA_FORWARD
     }),
-    layers: |facts| blocks(facts, sliding(facts, 0, 6)?),
+    layers: |hparams| blocks(hparams, sliding(hparams, 0, 6)?),
     tensors: &[
         EMBEDDING_AND_HEAD,
         SANDWICH_NORMS,
@@ -101,7 +101,7 @@ pub(super) static GEMMA3N: Arch = Arch {
     name: "gemma3n",
     classes: &["Gemma3nForConditionalGeneration", "Gemma3nForCausalLM"],
     model_types: &["gemma3n_text", "gemma3n"],
-    pass: Some(Recipe {
+    forward: Some(ArchTraits {
         attention_scale: AttentionScale::One,
         window_base: Some(10_000.0),
         value_norm: true,
@@ -111,7 +111,7 @@ pub(super) static GEMMA3N: Arch = Arch {
             factor: 1.644_853_6,
         },
         softcaps: (None, Some(30.0)),
-        ..GEMMA_PASS
+        ..GEMMA_FORWARD
     }),
     layers: gemma3n_layers,
     tensors: &[
@@ -173,15 +173,15 @@ pub(super) const SANDWICH_NORMS: &[Row] = &[
     ),
 ];
 
-fn per_layer_width(p: &Place<'_>) -> u64 {
+fn per_layer_width(p: &RowSite<'_>) -> u64 {
     p.dims.per_layer_embedding
 }
 
-fn has_per_layer(p: &Place<'_>) -> bool {
+fn has_per_layer(p: &RowSite<'_>) -> bool {
     p.dims.per_layer_embedding > 0
 }
 
-fn all_layers_width(p: &Place<'_>) -> u64 {
+fn all_layers_width(p: &RowSite<'_>) -> u64 {
     p.dims.per_layer_embedding * p.dims.blocks
 }
 
@@ -263,10 +263,10 @@ const ALTUP: &[Row] = &[
 
 const LAUREL: &[Row] = &[
     Row::weight(R::LaurelL, &["layers.{}.laurel.linear_left.weight"], |p| {
-        vec![p.extra.laurel_rank, p.dims.hidden]
+        vec![p.params.laurel_rank, p.dims.hidden]
     }),
     Row::weight(R::LaurelR, &["layers.{}.laurel.linear_right.weight"], |p| {
-        vec![p.dims.hidden, p.extra.laurel_rank]
+        vec![p.dims.hidden, p.params.laurel_rank]
     }),
     Row::weight(
         R::LaurelPostNorm,
@@ -277,12 +277,12 @@ const LAUREL: &[Row] = &[
 
 /// The last blocks reuse the cache of an earlier block of their kind. Their key and value
 /// projections are stored all the same. llama.cpp gives the first 20 blocks a cache.
-fn gemma3n_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    let mut layers = blocks(facts, sliding(facts, 512, 5)?)?;
-    let owners = if facts.is_hugging_face() {
+fn gemma3n_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
+    let mut layers = blocks(hparams, sliding(hparams, 512, 5)?)?;
+    let owners = if hparams.is_hugging_face() {
         layers
             .len()
-            .saturating_sub(facts.or_zero(Key::SharedKvLayers)? as usize)
+            .saturating_sub(hparams.or_zero(Key::SharedKvLayers)? as usize)
     } else {
         20
     };

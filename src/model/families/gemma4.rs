@@ -7,8 +7,8 @@
 use super::common::*;
 use super::gemma::{PER_LAYER_INPUT, SANDWICH_NORMS, share_caches};
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Place, Row};
-use crate::model::facts::{Facts, Key};
+use crate::model::arch::{Arch, Row, RowSite};
+use crate::model::hparams::{HParams, Key};
 use crate::model::quirks::{Loader, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Cache, FeedForward, Layer};
@@ -44,14 +44,14 @@ pub(super) static GEMMA4: Arch = Arch {
 };
 
 /// Blocks that see the whole context can use their keys as values.
-fn has_value(p: &Place<'_>) -> bool {
+fn has_value(p: &RowSite<'_>) -> bool {
     let sees_all = p
         .layer
         .mixer
         .attention
         .as_ref()
         .is_some_and(|a| a.window.is_none());
-    !(sees_all && p.extra.key_is_value)
+    !(sees_all && p.params.key_is_value)
 }
 
 /// Blocks that reuse another's cache have keys and values in the published checkpoints all the same.
@@ -72,7 +72,7 @@ const GEMMA4_ATTENTION: &[Row] = &[
 ];
 
 /// Width of the dense feed-forward, which stands beside the experts where there are any.
-fn dense_inner(p: &Place<'_>) -> u64 {
+fn dense_inner(p: &RowSite<'_>) -> u64 {
     if has_experts(p) {
         shared_inner(p)
     } else {
@@ -155,29 +155,29 @@ const LAYER_SCALE: &[Row] = &[Row::weight(
     |_| vec![1],
 )];
 
-fn gemma4_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    let mut layers = blocks(facts, sliding(facts, 0, 6)?)?;
+fn gemma4_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
+    let mut layers = blocks(hparams, sliding(hparams, 0, 6)?)?;
     let owners = layers
         .len()
-        .saturating_sub(facts.or_zero(Key::SharedKvLayers)? as usize);
+        .saturating_sub(hparams.or_zero(Key::SharedKvLayers)? as usize);
     share_caches(&mut layers, owners);
-    let dense = facts
+    let dense = hparams
         .per_block(Key::Ffn, layers.len())?
-        .ok_or(facts.missing(Key::Ffn))?;
-    let wide = facts.flag("use_double_wide_mlp").unwrap_or(false);
-    let dense_only = facts.flag("enable_moe_block") == Some(false);
+        .ok_or(hparams.missing(Key::Ffn))?;
+    let wide = hparams.flag("use_double_wide_mlp").unwrap_or(false);
+    let dense_only = hparams.flag("enable_moe_block") == Some(false);
     let last = layers.len() - 1;
     for (index, layer) in layers.iter_mut().enumerate() {
         let Some(attention) = layer.mixer.attention.as_mut() else {
             continue;
         };
-        if facts.is_hugging_face() {
+        if hparams.is_hugging_face() {
             // Transformers makes the last block see the whole context whatever the file says.
             if index == last {
                 attention.window = None;
             }
             if attention.window.is_none() {
-                let (heads, dim) = whole_context_heads(facts, index)?;
+                let (heads, dim) = whole_context_heads(hparams, index)?;
                 attention.kv_heads = heads.unwrap_or(attention.kv_heads);
                 attention.key_dim = dim;
                 attention.value_dim = dim;
@@ -209,21 +209,24 @@ fn gemma4_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
 
 /// Key-value heads (if they differ) and head width of a block that sees the whole context: stated for
 /// all of them, or block by block in `per_layer_config`.
-fn whole_context_heads(facts: &Facts<'_>, index: usize) -> Result<(Option<u64>, u64), ModelError> {
+fn whole_context_heads(
+    hparams: &HParams<'_>,
+    index: usize,
+) -> Result<(Option<u64>, u64), ModelError> {
     let own = |name: &str| {
-        let blocks = facts.json("per_layer_config")?;
+        let blocks = hparams.json("per_layer_config")?;
         let block = blocks
             .get(index.to_string())
             .or_else(|| blocks.get(index))?;
         block.get(name)?.as_u64().filter(|&n| n > 0 && n < 1 << 20)
     };
-    let heads = match facts.flag("attention_k_eq_v") {
-        Some(true) => facts.get(Key::GlobalKvHeads)?,
+    let heads = match hparams.flag("attention_k_eq_v") {
+        Some(true) => hparams.get(Key::GlobalKvHeads)?,
         _ => None,
     };
     let dim = match own("head_dim") {
         Some(dim) => dim,
-        None => facts.need(Key::GlobalHeadDim)?,
+        None => hparams.need(Key::GlobalHeadDim)?,
     };
     Ok((own("num_key_value_heads").or(heads), dim))
 }

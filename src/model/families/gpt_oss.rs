@@ -4,8 +4,8 @@
 //! `conversion/gpt_oss.py` of llama.cpp.
 
 use super::common::*;
-use crate::model::arch::{Arch, Place, Row};
-use crate::model::facts::Key;
+use crate::model::arch::{Arch, Row, RowSite};
+use crate::model::hparams::Key;
 use crate::model::quirks::{Loader, Quirks};
 use crate::model::role::TensorRole as R;
 
@@ -13,7 +13,7 @@ pub(super) static GPT_OSS: Arch = Arch {
     name: "gpt-oss",
     classes: &["GptOssForCausalLM"],
     model_types: &["gpt_oss"],
-    layers: |facts| blocks(facts, sliding(facts, 0, 2)?),
+    layers: |hparams| blocks(hparams, sliding(hparams, 0, 2)?),
     tensors: &[
         EMBEDDING_AND_HEAD,
         NORMS,
@@ -43,11 +43,11 @@ const OUTPUT_BIAS_AND_SINKS: &[Row] = &[
     }),
 ];
 
-fn up_shape(p: &Place<'_>) -> Vec<u64> {
+fn up_shape(p: &RowSite<'_>) -> Vec<u64> {
     vec![experts(p), inner(p), p.dims.hidden]
 }
 
-fn up_bias_shape(p: &Place<'_>) -> Vec<u64> {
+fn up_bias_shape(p: &RowSite<'_>) -> Vec<u64> {
     vec![experts(p), inner(p)]
 }
 

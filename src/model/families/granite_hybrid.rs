@@ -10,7 +10,7 @@ use super::granite::{SHARED_MLP, SPARSE_MOE};
 use super::hybrid::*;
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
-use crate::model::facts::{Facts, Key};
+use crate::model::hparams::{HParams, Key};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer};
 
@@ -75,7 +75,7 @@ fn attends(kind: &str) -> bool {
 }
 
 /// Whether a `config.json` of this class lists attention alone.
-pub(super) fn only_attends(config: &Facts<'_>) -> bool {
+pub(super) fn only_attends(config: &HParams<'_>) -> bool {
     let types = config.json("layer_types").and_then(Json::as_array);
     types.is_some_and(|list| {
         !list.is_empty() && list.iter().all(|t| t.as_str().is_some_and(attends))
@@ -83,7 +83,7 @@ pub(super) fn only_attends(config: &Facts<'_>) -> bool {
 }
 
 /// The same with experts, which llama.cpp runs as `granitemoe`.
-pub(super) fn only_attends_with_experts(config: &Facts<'_>) -> bool {
+pub(super) fn only_attends_with_experts(config: &HParams<'_>) -> bool {
     only_attends(config)
         && config
             .get(Key::Experts)
@@ -94,27 +94,27 @@ pub(super) fn only_attends_with_experts(config: &Facts<'_>) -> bool {
 
 /// Mamba where the configuration does not name attention; in a GGUF, where a block has no key-value
 /// heads.
-fn granite_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    let types = block_types(facts);
+fn granite_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
+    let types = block_types(hparams);
     let attending = types
         .as_ref()
         .is_some_and(|list| list.iter().all(|t| attends(t)));
     let mut layers = if attending {
-        uniform(facts)?
+        uniform(hparams)?
     } else {
         interleaved(
-            facts,
-            &mamba2_of_stated_width(facts)?,
+            hparams,
+            &mamba2_of_stated_width(hparams)?,
             |index, attention| match &types {
                 Some(types) => !types.get(index).is_some_and(|t| attends(t)),
-                None => facts.is_hugging_face() || attention.kv_heads == 0,
+                None => hparams.is_hugging_face() || attention.kv_heads == 0,
             },
         )?
     };
     // A dense block is the shared feed-forward; conversion to GGUF names it as the block's own.
-    let shared = facts
+    let shared = hparams
         .get(Key::SharedExpertFfn)?
-        .filter(|_| facts.is_hugging_face());
+        .filter(|_| hparams.is_hugging_face());
     for layer in &mut layers {
         if let (FeedForward::Dense { inner }, Some(shared)) = (&mut layer.feed_forward, shared) {
             *inner = shared;

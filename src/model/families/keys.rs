@@ -2,7 +2,7 @@
 //! (`conversion/base.py`).
 
 use crate::model::conversion::{Derived, KeyRule};
-use crate::model::facts::{Key, Number};
+use crate::model::hparams::{Key, Number};
 use crate::model::spec::{Attention, ModelSpec};
 
 pub(super) const BLOCKS: KeyRule = KeyRule::count(Key::Blocks).or(|model| Some(model.dims.blocks));

@@ -9,14 +9,14 @@ use super::common::*;
 use super::keys::*;
 use crate::model::arch::{Arch, Row};
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
-use crate::model::facts::{Key, Number};
-use crate::model::pass::{PLAIN, Recipe, RopeStyle};
+use crate::model::forward_spec::{ArchTraits, PLAIN, RopeStyle};
+use crate::model::hparams::{Key, Number};
 use crate::model::quirks::{EightyBlocks, GraphOrder, Loader, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::ModelSpec;
 
-const LLAMA_PASS: Recipe = Recipe {
-    rope: RopeStyle::Neighbours,
+const LLAMA_FORWARD: ArchTraits = ArchTraits {
+    rope: RopeStyle::Norm,
     ..PLAIN
 };
 
@@ -31,7 +31,7 @@ pub(super) static LLAMA: Arch = Arch {
         "MixtralForCausalLM",
     ],
     model_types: &["llama", "mistral", "mixtral"],
-    pass: Some(LLAMA_PASS),
+    forward: Some(LLAMA_FORWARD),
     layers: uniform,
     tensors: LLAMA_TENSORS,
     conversion: Some(Conversion {
@@ -151,9 +151,9 @@ pub(super) static SMOLLM3: Arch = Arch {
     name: "smollm3",
     classes: &["SmolLM3ForCausalLM"],
     model_types: &["smollm3"],
-    pass: Some(Recipe {
+    forward: Some(ArchTraits {
         skip_rope_every: 4,
-        ..LLAMA_PASS
+        ..LLAMA_FORWARD
     }),
     layers: uniform,
     tensors: &[
@@ -179,7 +179,7 @@ pub(super) static PHI3: Arch = Arch {
     name: "phi3",
     classes: &["Phi3ForCausalLM"],
     model_types: &["phi3", "phi4"],
-    pass: Some(PLAIN),
+    forward: Some(PLAIN),
     layers: uniform,
     tensors: &[EMBEDDING_AND_HEAD, PRE_NORMS, FUSED],
     conversion: Some(Conversion {
@@ -230,8 +230,8 @@ const FUSED: &[Row] = &[
     Row::weight(R::FfnDown, &["layers.{}.mlp.down_proj.weight"], |p| {
         vec![p.dims.hidden, inner(p)]
     }),
-    Row::weight(R::RopeFactorsLong, &[], |p| vec![p.extra.rope_factors])
-        .when(|p| p.extra.rope_factors > 0),
-    Row::weight(R::RopeFactorsShort, &[], |p| vec![p.extra.rope_factors])
-        .when(|p| p.extra.rope_factors > 0),
+    Row::weight(R::RopeFactorsLong, &[], |p| vec![p.params.rope_factors])
+        .when(|p| p.params.rope_factors > 0),
+    Row::weight(R::RopeFactorsShort, &[], |p| vec![p.params.rope_factors])
+        .when(|p| p.params.rope_factors > 0),
 ];

@@ -9,8 +9,8 @@ use serde_json::Value as Json;
 use super::common::*;
 use super::hybrid::*;
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Place, Row};
-use crate::model::facts::{Facts, Key};
+use crate::model::arch::{Arch, Row, RowSite};
+use crate::model::hparams::{HParams, Key};
 use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Attention, Cache, FeedForward, Layer, Mixer};
@@ -37,7 +37,7 @@ pub(super) static NEMOTRON_H_MOE: Arch = Arch {
 };
 
 /// Whether a `config.json` of this class is of a model with experts.
-pub(super) fn routes(config: &Facts<'_>) -> bool {
+pub(super) fn routes(config: &HParams<'_>) -> bool {
     config.stated(Key::ExpertsUsed.hugging_face()).is_some()
 }
 
@@ -98,13 +98,13 @@ const ROUTED: &[Row] = &[
     Row::weight(
         R::FfnLatentDown,
         &["layers.{}.mixer.fc1_latent_proj.weight"],
-        |p| vec![p.extra.expert_latent, p.dims.hidden],
+        |p| vec![p.params.expert_latent, p.dims.hidden],
     )
     .when(has_latent),
     Row::weight(
         R::FfnLatentUp,
         &["layers.{}.mixer.fc2_latent_proj.weight"],
-        |p| vec![p.dims.hidden, p.extra.expert_latent],
+        |p| vec![p.dims.hidden, p.params.expert_latent],
     )
     .when(has_latent),
     Row::weight(
@@ -139,13 +139,13 @@ const ROUTED: &[Row] = &[
     .when(has_shared_expert),
 ];
 
-fn has_latent(p: &Place<'_>) -> bool {
-    has_experts(p) && p.extra.expert_latent > 0
+fn has_latent(p: &RowSite<'_>) -> bool {
+    has_experts(p) && p.params.expert_latent > 0
 }
 
 /// Width of what an expert reads and writes.
-fn expert_width(p: &Place<'_>) -> u64 {
-    match p.extra.expert_latent {
+fn expert_width(p: &RowSite<'_>) -> u64 {
+    match p.params.expert_latent {
         0 => p.dims.hidden,
         latent => latent,
     }
@@ -177,24 +177,26 @@ impl Kind {
     }
 }
 
-fn nemotron_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    let kinds = if facts.is_hugging_face() {
-        named_kinds(facts)?
+fn nemotron_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
+    let kinds = if hparams.is_hugging_face() {
+        named_kinds(hparams)?
     } else {
-        kinds_of_gguf(facts)?
+        kinds_of_gguf(hparams)?
     };
     let blocks = kinds.len();
     let kinds = kinds.into_iter().enumerate();
     kinds
-        .map(|(index, kind)| layer(facts, kind, index, blocks))
+        .map(|(index, kind)| layer(hparams, kind, index, blocks))
         .collect()
 }
 
-fn named_kinds(facts: &Facts<'_>) -> Result<Vec<Kind>, ModelError> {
-    let pattern = facts.json("hybrid_override_pattern").and_then(Json::as_str);
+fn named_kinds(hparams: &HParams<'_>) -> Result<Vec<Kind>, ModelError> {
+    let pattern = hparams
+        .json("hybrid_override_pattern")
+        .and_then(Json::as_str);
     let letters = pattern.map(|p| p.split("").filter(|letter| !letter.is_empty()).collect());
     let names: Vec<&str> = letters
-        .or_else(|| block_types(facts))
+        .or_else(|| block_types(hparams))
         .filter(|names: &Vec<&str>| !names.is_empty())
         .ok_or_else(|| ModelError::MissingKey {
             key: "hybrid_override_pattern".to_owned(),
@@ -208,10 +210,10 @@ fn named_kinds(facts: &Facts<'_>) -> Result<Vec<Kind>, ModelError> {
 }
 
 /// A GGUF tells kinds apart by key-value heads and feed-forward widths of zero.
-fn kinds_of_gguf(facts: &Facts<'_>) -> Result<Vec<Kind>, ModelError> {
-    let blocks = block_count(facts)?;
-    let routed = facts.or_zero(Key::Experts)? > 0;
-    let per_block = |key| facts.per_block(key, blocks)?.ok_or(facts.missing(key));
+fn kinds_of_gguf(hparams: &HParams<'_>) -> Result<Vec<Kind>, ModelError> {
+    let blocks = block_count(hparams)?;
+    let routed = hparams.or_zero(Key::Experts)? > 0;
+    let per_block = |key| hparams.per_block(key, blocks)?.ok_or(hparams.missing(key));
     let kind = |(kv_heads, inner)| match (kv_heads, inner, routed) {
         (0, 0, _) => Kind::Mamba,
         (_, 0, _) => Kind::Attention,
@@ -225,21 +227,26 @@ fn kinds_of_gguf(facts: &Facts<'_>) -> Result<Vec<Kind>, ModelError> {
         .collect())
 }
 
-fn layer(facts: &Facts<'_>, kind: Kind, index: usize, blocks: usize) -> Result<Layer, ModelError> {
+fn layer(
+    hparams: &HParams<'_>,
+    kind: Kind,
+    index: usize,
+    blocks: usize,
+) -> Result<Layer, ModelError> {
     let mixer = match kind {
         Kind::Mamba => Mixer {
             attention: None,
-            recurrent: Some(mamba2(facts)?),
+            recurrent: Some(mamba2(hparams)?),
         },
         Kind::Attention => Mixer {
-            attention: Some(attention(facts, index, blocks)?),
+            attention: Some(attention(hparams, index, blocks)?),
             recurrent: None,
         },
         Kind::Dense | Kind::Experts => Mixer::default(),
     };
     let at = |key| {
         Ok::<_, ModelError>(
-            facts
+            hparams
                 .per_block(key, blocks)?
                 .and_then(|l| l.get(index).copied()),
         )
@@ -247,11 +254,11 @@ fn layer(facts: &Facts<'_>, kind: Kind, index: usize, blocks: usize) -> Result<L
     let feed_forward = match kind {
         Kind::Mamba | Kind::Attention => FeedForward::None,
         Kind::Dense => FeedForward::Dense {
-            inner: at(Key::Ffn)?.ok_or(facts.missing(Key::Ffn))?,
+            inner: at(Key::Ffn)?.ok_or(hparams.missing(Key::Ffn))?,
         },
         Kind::Experts => {
             // A GGUF of an early converter leaves these out; a config.json does not.
-            let stated = |key, name: &str| match (at(key)?, facts.is_hugging_face()) {
+            let stated = |key, name: &str| match (at(key)?, hparams.is_hugging_face()) {
                 (None, true) => Err(ModelError::MissingKey {
                     key: name.to_owned(),
                 }),
@@ -259,14 +266,14 @@ fn layer(facts: &Facts<'_>, kind: Kind, index: usize, blocks: usize) -> Result<L
             };
             let count = match stated(Key::Experts, "n_routed_experts")? {
                 Some(count) if count > 0 => count,
-                _ => return Err(facts.missing(Key::Experts)),
+                _ => return Err(hparams.missing(Key::Experts)),
             };
             let used = stated(Key::ExpertsUsed, "num_experts_per_tok")?
                 .unwrap_or(count)
                 .clamp(1, count);
             let inner = match stated(Key::ExpertFfn, "moe_intermediate_size")? {
                 Some(inner) if inner > 0 => inner,
-                _ => at(Key::Ffn)?.ok_or(facts.missing(Key::ExpertFfn))? / used,
+                _ => at(Key::Ffn)?.ok_or(hparams.missing(Key::ExpertFfn))? / used,
             };
             FeedForward::Experts {
                 count,
@@ -283,16 +290,16 @@ fn layer(facts: &Facts<'_>, kind: Kind, index: usize, blocks: usize) -> Result<L
     })
 }
 
-fn attention(facts: &Facts<'_>, index: usize, blocks: usize) -> Result<Attention, ModelError> {
-    let heads = facts.need(Key::Heads)?;
-    let kv_heads = facts
+fn attention(hparams: &HParams<'_>, index: usize, blocks: usize) -> Result<Attention, ModelError> {
+    let heads = hparams.need(Key::Heads)?;
+    let kv_heads = hparams
         .per_block(Key::KvHeads, blocks)?
         .and_then(|list| list.get(index).copied());
-    let key_dim = head_dim(facts, heads)?;
-    let value_dim = match facts.get(Key::ValueDim)? {
+    let key_dim = head_dim(hparams, heads)?;
+    let value_dim = match hparams.get(Key::ValueDim)? {
         Some(dim) => dim,
-        None if facts.is_hugging_face() => key_dim,
-        None => facts.need(Key::Hidden)? / heads,
+        None if hparams.is_hugging_face() => key_dim,
+        None => hparams.need(Key::Hidden)? / heads,
     };
     Ok(Attention {
         heads,

@@ -11,7 +11,7 @@ pub(super) static OLMO2: Arch = Arch {
     name: "olmo2",
     classes: &["Olmo2ForCausalLM"],
     model_types: &["olmo2"],
-    layers: |facts| blocks(facts, sliding(facts, 0, 4)?),
+    layers: |hparams| blocks(hparams, sliding(hparams, 0, 4)?),
     tensors: &[
         EMBEDDING_AND_HEAD,
         POST_NORMS,

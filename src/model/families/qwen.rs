@@ -9,8 +9,8 @@ use super::keys::*;
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
 use crate::model::conversion::{Conversion, KeyRule, Vocabulary};
-use crate::model::facts::{Facts, Key};
-use crate::model::pass::PLAIN;
+use crate::model::forward_spec::PLAIN;
+use crate::model::hparams::{HParams, Key};
 use crate::model::quirks::{EightyBlocks, Loader, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer};
@@ -19,7 +19,7 @@ pub(super) static QWEN2: Arch = Arch {
     name: "qwen2",
     classes: &["Qwen2ForCausalLM", "Qwen2Model"],
     model_types: &["qwen2"],
-    pass: Some(PLAIN),
+    forward: Some(PLAIN),
     tensors: QWEN2_TENSORS,
     conversion: Some(Conversion {
         keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE],
@@ -82,7 +82,7 @@ pub(super) static QWEN3: Arch = Arch {
     name: "qwen3",
     classes: &["Qwen3ForCausalLM", "Qwen3Model"],
     model_types: &["qwen3"],
-    pass: Some(PLAIN),
+    forward: Some(PLAIN),
     tensors: QWEN3_TENSORS,
     conversion: Some(QWEN_CONVERSION),
     quirks: QWEN_QUIRKS,
@@ -93,7 +93,7 @@ pub(super) static QWEN3MOE: Arch = Arch {
     name: "qwen3moe",
     classes: &["Qwen3MoeForCausalLM"],
     model_types: &["qwen3_moe"],
-    pass: Some(PLAIN),
+    forward: Some(PLAIN),
     tensors: QWEN3_TENSORS,
     conversion: Some(Conversion {
         keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE, EXPERT_WIDTH],
@@ -156,20 +156,20 @@ pub(super) const SHARED_EXPERT_ROUTER: &[Row] = &[Row::weight(
 )
 .when(has_shared_expert)];
 
-fn qwen2moe_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    let mut layers = uniform(facts)?;
-    fill_expert_widths(facts, &mut layers)?;
+fn qwen2moe_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
+    let mut layers = uniform(hparams)?;
+    fill_expert_widths(hparams, &mut layers)?;
     Ok(layers)
 }
 
 /// Old GGUF files leave out the widths of the experts: the dense width is the shared expert's, and
 /// the routed ones divide it.
 pub(super) fn fill_expert_widths(
-    facts: &Facts<'_>,
+    hparams: &HParams<'_>,
     layers: &mut [Layer],
 ) -> Result<(), ModelError> {
-    let stated = facts.get(Key::ExpertFfn)?.is_some();
-    let dense = facts.or_zero(Key::Ffn)?;
+    let stated = hparams.get(Key::ExpertFfn)?.is_some();
+    let dense = hparams.or_zero(Key::Ffn)?;
     for layer in layers {
         if let FeedForward::Experts {
             used,

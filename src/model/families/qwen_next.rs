@@ -12,8 +12,8 @@ use crate::model::arch::{Arch, Row};
 use crate::model::conversion::{
     Conversion, Derived, KeyHeadPart, KeyRule, ValueHeads, Vocabulary, WeightRule, WeightTransform,
 };
-use crate::model::facts::{Facts, Key};
-use crate::model::pass::{PLAIN, Recipe};
+use crate::model::forward_spec::{ArchTraits, PLAIN};
+use crate::model::hparams::{HParams, Key};
 use crate::model::quirks::{Loader, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::Layer;
@@ -49,7 +49,7 @@ pub(super) static QWEN35: Arch = Arch {
     name: "qwen35",
     classes: &["Qwen3_5ForConditionalGeneration", "Qwen3_5ForCausalLM"],
     model_types: &["qwen3_5_text", "qwen3_5"],
-    pass: Some(Recipe {
+    forward: Some(ArchTraits {
         gated_query: true,
         ..PLAIN
     }),
@@ -236,7 +236,7 @@ const DELTA_NET: &[Row] = &[
             "layers.{}.linear_attn.in_proj_z.weight",
             "layers.{}.linear_attn.in_proj_qkvz.weight",
         ],
-        |p| vec![p.extra.ssm_inner, p.dims.hidden],
+        |p| vec![p.params.ssm_inner, p.dims.hidden],
     )
     .when(is_recurrent),
     Row::weight(
@@ -250,7 +250,7 @@ const DELTA_NET: &[Row] = &[
         .part("")
         .when(is_recurrent),
     Row::weight(R::SsmNorm, &["layers.{}.linear_attn.norm.weight"], |p| {
-        vec![p.extra.ssm_inner / p.extra.ssm_heads.max(1)]
+        vec![p.params.ssm_inner / p.params.ssm_heads.max(1)]
     })
     .when(is_recurrent),
     Row::weight(
@@ -264,7 +264,7 @@ const DELTA_NET: &[Row] = &[
 const FUSED_BETA_ALPHA: &[Row] = &[Row::weight(
     R::SsmBetaAlpha,
     &["layers.{}.linear_attn.in_proj_ba.weight"],
-    |p| vec![p.extra.ssm_heads.saturating_mul(2), p.dims.hidden],
+    |p| vec![p.params.ssm_heads.saturating_mul(2), p.dims.hidden],
 )
 .when(is_recurrent)];
 
@@ -272,24 +272,24 @@ const BETA_AND_ALPHA: &[Row] = &[
     Row::weight(
         R::SsmBeta,
         &["layers.{}.linear_attn.in_proj_b.weight"],
-        |p| vec![p.extra.ssm_heads, p.dims.hidden],
+        |p| vec![p.params.ssm_heads, p.dims.hidden],
     )
     .when(is_recurrent),
     Row::weight(
         R::SsmAlpha,
         &["layers.{}.linear_attn.in_proj_a.weight"],
-        |p| vec![p.extra.ssm_heads, p.dims.hidden],
+        |p| vec![p.params.ssm_heads, p.dims.hidden],
     )
     .when(is_recurrent),
 ];
 
 /// Every fourth block attends unless the configuration names the kinds or another interval.
-fn delta_net_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    let state = state_space(facts)?;
-    let interval = facts.or_default(Key::FullAttentionEvery)?;
-    let types = block_types(facts);
-    let flags = facts.per_block(Key::RecurrentLayers, block_count(facts)?)?;
-    let mut layers = interleaved(facts, &state, |index, _| {
+fn delta_net_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
+    let state = state_space(hparams)?;
+    let interval = hparams.or_default(Key::FullAttentionEvery)?;
+    let types = block_types(hparams);
+    let flags = hparams.per_block(Key::RecurrentLayers, block_count(hparams)?)?;
+    let mut layers = interleaved(hparams, &state, |index, _| {
         let named = types
             .as_ref()
             .and_then(|list| list.get(index))
@@ -302,8 +302,8 @@ fn delta_net_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
             .or(flagged)
             .unwrap_or(!(index as u64 + 1).is_multiple_of(interval))
     })?;
-    if !facts.is_hugging_face() {
-        fill_expert_widths(facts, &mut layers)?;
+    if !hparams.is_hugging_face() {
+        fill_expert_widths(hparams, &mut layers)?;
     }
     Ok(layers)
 }

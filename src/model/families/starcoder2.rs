@@ -8,7 +8,7 @@ use super::common::*;
 use super::keys::*;
 use crate::model::arch::{Arch, Row};
 use crate::model::conversion::{Conversion, Vocabulary};
-use crate::model::facts::Number;
+use crate::model::hparams::Number;
 use crate::model::quirks::Loader;
 use crate::model::role::TensorRole as R;
 

@@ -12,7 +12,7 @@ use super::rows::{Codes, Global, Rows, Shift};
 use super::{Layout, Weight};
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::dtype::Dtype;
-use crate::model::Logical;
+use crate::model::FoldedWeight;
 use crate::model::packing::{
     ByInputs, Companion, Packing, quantization_config, stated_bits, weight_settings,
 };
@@ -30,7 +30,7 @@ struct Parts<'a> {
 pub(super) fn open<'a>(
     checkpoint: &'a Checkpoint,
     files: &'a Files,
-    logical: &Logical,
+    logical: &FoldedWeight,
 ) -> Result<Weight<'a>, PackedError> {
     let part = |&index: &u32| {
         let tensor = checkpoint.tensors.get(index as usize)?;

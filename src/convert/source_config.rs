@@ -4,11 +4,11 @@
 use serde_json::{Map, Value as Json};
 
 use super::error::ConvertError;
-use crate::model::{Facts, Key, ModelSpec, Number};
+use crate::model::{HParams, Key, ModelSpec, Number};
 
 /// Hyperparameters of the text model.
-pub(super) struct Hparams<'a> {
-    config: Facts<'a>,
+pub(super) struct SourceConfig<'a> {
+    hparams: HParams<'a>,
     pub(super) model: &'a ModelSpec,
     /// Rotary parameters of the layers that see the whole context.
     pub(super) rope: Rope<'a>,
@@ -26,11 +26,11 @@ pub(super) struct Rope<'a> {
     pub(super) base: Option<f64>,
 }
 
-impl<'a> Hparams<'a> {
+impl<'a> SourceConfig<'a> {
     /// Of the configuration that the model was described from.
-    pub(super) fn new(model: &'a ModelSpec) -> Result<Hparams<'a>, ConvertError> {
-        let mut hparams = Hparams {
-            config: Facts::of_config(&model.config),
+    pub(super) fn new(model: &'a ModelSpec) -> Result<SourceConfig<'a>, ConvertError> {
+        let mut source = SourceConfig {
+            hparams: HParams::of_config(&model.config),
             model,
             rope: Rope {
                 scaling: None,
@@ -41,7 +41,7 @@ impl<'a> Hparams<'a> {
         };
         let all = ["rope_parameters", "rope_scaling"]
             .into_iter()
-            .find_map(|key| hparams.get(key)?.as_object());
+            .find_map(|key| source.get(key)?.as_object());
         let of = |layers: &str| all.and_then(|all| all.get(layers)?.as_object());
         let full = of("full_attention").or(all);
         let base = |map: Option<&Map<String, Json>>| map?.get("rope_theta")?.as_f64();
@@ -49,22 +49,22 @@ impl<'a> Hparams<'a> {
         let rope = Rope {
             scaling: full,
             kind: kind.and_then(Json::as_str),
-            base: base(full).or(hparams.number(Number::RopeBase)?),
+            base: base(full).or(source.number(Number::RopeBase)?),
         };
-        let window = base(of("sliding_attention")).or(hparams.number(Number::WindowRopeBase)?);
-        hparams.window_rope_base = window;
-        hparams.rope = rope;
-        Ok(hparams)
+        let window = base(of("sliding_attention")).or(source.number(Number::WindowRopeBase)?);
+        source.window_rope_base = window;
+        source.rope = rope;
+        Ok(source)
     }
 
     /// A value that is there and not null.
     pub(super) fn get(&self, key: &str) -> Option<&'a Json> {
-        self.config.json(key).filter(|value| !value.is_null())
+        self.hparams.json(key).filter(|value| !value.is_null())
     }
 
     /// What states `key`, with the name it has there.
     pub(super) fn stated(&self, key: Key) -> Option<(&'static str, &'a Json)> {
-        self.config.stated(key.hugging_face())
+        self.hparams.stated(key.hugging_face())
     }
 
     /// A number, if it is there.
@@ -74,7 +74,7 @@ impl<'a> Hparams<'a> {
 
     /// A number by the first of its names that is there.
     pub(super) fn float(&self, names: &[&str]) -> Result<Option<f64>, ConvertError> {
-        let stated = self.config.stated(names);
+        let stated = self.hparams.stated(names);
         stated.map(|(name, value)| float(name, value)).transpose()
     }
 

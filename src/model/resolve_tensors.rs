@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::ModelError;
-use super::arch::{Arch, Extra, Place, Row};
-use super::packed::Logical;
+use super::arch::{Arch, Row, RowSite, ShapeParams};
+use super::packed::FoldedWeight;
 use super::role::TensorRole;
-use super::rows::{made, other, places};
+use super::rows::{made, other, sites};
 use super::sorted::{Entry, Sorted};
 use super::spec::{Cache, Dims, Layer, Tensor};
 use crate::dtype::{Dtype, elements};
@@ -32,7 +32,7 @@ pub(super) enum Strict {
 pub(super) fn from_stored(
     arch: &Arch,
     dims: &Dims,
-    extra: &Extra,
+    params: &ShapeParams,
     layers: &[Layer],
     sorted: Sorted,
     strict: Strict,
@@ -56,24 +56,28 @@ pub(super) fn from_stored(
                 None
             }
         };
-        let place = |row: usize| {
+        let site = |row: usize| {
             let layer = layers.get(block(row).unwrap_or(0) as usize)?;
-            Some(Place { dims, extra, layer })
+            Some(RowSite {
+                dims,
+                params,
+                layer,
+            })
         };
         let found = rows.get(entry.pattern.as_str());
         let found = found.map_or(&[][..], Vec::as_slice);
-        let found: Vec<(usize, Place<'_>)> = found
+        let found: Vec<(usize, RowSite<'_>)> = found
             .iter()
-            .filter_map(|&row| Some((row, place(row)?)))
+            .filter_map(|&row| Some((row, site(row)?)))
             .collect();
         // Where one name can stand for several rows, those that the configuration calls for count.
-        let called_for = |(row, place): &(usize, Place<'_>)| (all[*row].when)(place);
+        let called_for = |(row, site): &(usize, RowSite<'_>)| (all[*row].when)(site);
         let any = found.iter().any(called_for);
         let found = found.into_iter().filter(|f| !any || called_for(f));
         let mut shared = 0u64;
         let mut taken = Vec::new();
-        for (row, place) in found {
-            let wanted = elements(&(all[row].shape)(&place));
+        for (row, site) in found {
+            let wanted = elements(&(all[row].shape)(&site));
             let number = usize::from(block(row).is_some());
             taken.push((row, entry.numbers.get(number).copied(), shared));
             shared = shared.saturating_add(wanted);
@@ -96,8 +100,8 @@ pub(super) fn from_stored(
     }
     let mut tensors = Vec::new();
     for (row_index, row) in all.iter().enumerate() {
-        for (layer, place) in places(row, dims, extra, layers) {
-            let expected = (row.shape)(&place);
+        for (layer, site) in sites(row, dims, params, layers) {
+            let expected = (row.shape)(&site);
             match parts.get_mut(&(row_index, layer)) {
                 Some(found) => {
                     found.sort_unstable();
@@ -106,14 +110,11 @@ pub(super) fn from_stored(
                     tensors.push(tensor);
                     padding = padding.saturating_add(padded);
                 }
-                None if row.names.is_empty() && (row.when)(&place) => {
+                None if row.names.is_empty() && (row.when)(&site) => {
                     let bytes = Dtype::F32.bytes(&expected).unwrap_or(Bytes(0));
                     tensors.push(made(row, layer, expected, Dtype::F32, bytes, Vec::new()));
                 }
-                None if strict != Strict::Nothing
-                    && (row.when)(&place)
-                    && !is_spare(row, &place) =>
-                {
+                None if strict != Strict::Nothing && (row.when)(&site) && !is_spare(row, &site) => {
                     return Err(missing(row, layer, &sorted.text));
                 }
                 None => {}
@@ -246,8 +247,8 @@ fn numbered(found: &[Part], text: &[Entry], count: u64) -> Result<(), ModelError
 
 /// Whether a block can do without the tensor because it reuses the keys and values of another.
 /// Published checkpoints hold them all the same; Transformers does not save them.
-pub(super) fn is_spare(row: &Row, place: &Place<'_>) -> bool {
-    let attention = place.layer.mixer.attention.as_ref();
+pub(super) fn is_spare(row: &Row, site: &RowSite<'_>) -> bool {
+    let attention = site.layer.mixer.attention.as_ref();
     let kept = matches!(
         row.role,
         TensorRole::AttnK | TensorRole::AttnV | TensorRole::AttnKNorm
@@ -286,7 +287,7 @@ fn gather(
             shape: expected,
         });
     }
-    let sum = |of: fn(&Logical) -> u64| logical().map(of).fold(0, u64::saturating_add);
+    let sum = |of: fn(&FoldedWeight) -> u64| logical().map(of).fold(0, u64::saturating_add);
     let stored = sum(|l| elements(&l.shape));
     let padding = stored.saturating_sub(shared);
     // A matrix of its own must not be the transposed one either.

@@ -134,7 +134,7 @@ enum Source<'a> {
 
 /// A model's raw configuration read by [`Key`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Facts<'a> {
+pub(crate) struct HParams<'a> {
     source: Source<'a>,
     /// The architecture's prefix in GGUF metadata.
     prefix: &'a str,
@@ -142,14 +142,14 @@ pub(crate) struct Facts<'a> {
     gguf_defaults: &'static [(Key, u64)],
 }
 
-impl<'a> Facts<'a> {
+impl<'a> HParams<'a> {
     /// Reads `raw` for the architecture whose GGUF keys start with `prefix`.
-    pub(super) fn new(raw: &'a RawConfig, prefix: &'a str) -> Facts<'a> {
+    pub(super) fn new(raw: &'a RawConfig, prefix: &'a str) -> HParams<'a> {
         let source = match raw {
             RawConfig::HuggingFace(config) => Source::Config(config),
             RawConfig::Gguf(metadata) => Source::Gguf(metadata),
         };
-        Facts {
+        HParams {
             source,
             prefix,
             gguf_defaults: &[],
@@ -157,8 +157,8 @@ impl<'a> Facts<'a> {
     }
 
     /// Reads a `config.json`.
-    pub(crate) fn of_config(config: &'a Json) -> Facts<'a> {
-        Facts {
+    pub(crate) fn of_config(config: &'a Json) -> HParams<'a> {
+        HParams {
             source: Source::Config(config),
             prefix: "",
             gguf_defaults: &[],
@@ -166,8 +166,8 @@ impl<'a> Facts<'a> {
     }
 
     /// The same, with what the architecture's loader takes for keys that a GGUF leaves out.
-    pub(super) fn with_gguf_defaults(self, gguf_defaults: &'static [(Key, u64)]) -> Facts<'a> {
-        Facts {
+    pub(super) fn with_gguf_defaults(self, gguf_defaults: &'static [(Key, u64)]) -> HParams<'a> {
+        HParams {
             gguf_defaults,
             ..self
         }
