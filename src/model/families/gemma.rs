@@ -70,7 +70,6 @@ pub(super) static GEMMA2: Arch = Arch {
     }),
     quirks: Quirks::NONE.mlc_template("gemma_instruction"),
     loader: ALWAYS_TIED,
-    ..USUAL
 };
 
 pub(super) static GEMMA3: Arch = Arch {
@@ -141,7 +140,6 @@ pub(super) static GEMMA3N: Arch = Arch {
         needs_spare_projections: true,
         ..Loader::needing(&[Key::Window])
     },
-    ..USUAL
 };
 
 const ALTUP_KEYS: &[KeyRule] = &[

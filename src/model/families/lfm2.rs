@@ -39,7 +39,6 @@ pub(super) static LFM2: Arch = Arch {
     }),
     quirks: LFM2_QUIRKS,
     loader: Loader::needing(&[Key::ShortconvCache]),
-    ..USUAL
 };
 
 const LFM2_QUIRKS: Quirks = Quirks {

@@ -69,7 +69,6 @@ pub(super) static QWEN35: Arch = Arch {
     }),
     quirks: QUIRKS,
     loader: QWEN35_LOADER,
-    ..USUAL
 };
 
 pub(super) static QWEN35MOE: Arch = Arch {
