@@ -35,7 +35,7 @@ pub enum ValueChange {
 pub struct Permutation {
     /// Places before the first group, which stay.
     pub start: u64,
-    /// Stacks in a run.
+    /// Groups in a run.
     pub groups: u64,
     /// Members of a group.
     pub members: u64,

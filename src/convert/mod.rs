@@ -9,10 +9,10 @@
 mod change;
 mod derived_keys;
 mod error;
-mod source_config;
 mod keys;
 mod name;
 mod sampling;
+mod source_config;
 mod tokenizer;
 mod weight_transforms;
 mod weights;
