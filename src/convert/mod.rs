@@ -8,6 +8,7 @@
 
 mod error;
 mod hparams;
+mod lost;
 mod made;
 mod name;
 mod rules;
@@ -19,6 +20,7 @@ mod weights;
 use std::path::Path;
 
 pub use error::ConvertError;
+pub use lost::{LostScaling, lost_scaling};
 pub use weights::{Change, Cuts, Deal, ValueChange, change, rope_table};
 
 use crate::checkpoint::{Checkpoint, RawConfig};

@@ -2,6 +2,7 @@
 
 use super::arch::{Arch, Extra};
 use super::facts::{Facts, Key};
+use super::gguf_loads as loads;
 use super::gguf_rows::Held;
 use super::hugging_face::add_to_tower;
 use super::role::TensorRole;
@@ -9,7 +10,7 @@ use super::spec::{Layer, ModelSpec, Tensor};
 use super::{Dims, ModelError, Unknown, left_out, pass, shape, unknown_architecture};
 use crate::checkpoint::{Checkpoint, StoredTensor};
 use crate::dtype::elements;
-use crate::gguf::Metadata;
+use crate::gguf::{Metadata, Value};
 
 pub(super) fn read(
     checkpoint: &Checkpoint,
@@ -63,13 +64,17 @@ pub(super) fn read(
     if let Some(arch) = known
         && !tensors.is_empty()
     {
-        let extra = extra(&facts, &layers, &tensors)?;
+        let extra = extra(arch, &facts, &layers, &tensors)?;
         let held = Held {
             arch,
             dims: &dims,
             extra: &extra,
             layers: &layers,
             ahead: facts.or_zero(Key::NextnLayers)? as usize,
+            longrope: matches!(
+                facts.metadata("rope.scaling.type"),
+                Some(Value::String(kind)) if kind == "longrope"
+            ),
         };
         held.check(&tensors)?;
     }
@@ -92,7 +97,7 @@ pub(super) fn read(
         dims,
         layers,
         pass,
-        tied: !tensors.iter().any(|t| t.role == TensorRole::Output),
+        tied: !tensors.iter().any(is_head),
         tensors,
         towers,
         left_out: Vec::new(),
@@ -119,14 +124,25 @@ fn tensor(index: usize, stored: &StoredTensor) -> Tensor {
     }
 }
 
+/// Whether a tensor is a head's weight, not its bias.
+fn is_head(tensor: &Tensor) -> bool {
+    tensor.role == TensorRole::Output && tensor.name.ends_with(".weight")
+}
+
 /// Dimensions that the shapes of tensors need. What a configuration states elsewhere, that there are
 /// biases or a head, a GGUF says by having them.
-fn extra(facts: &Facts<'_>, layers: &[Layer], tensors: &[Tensor]) -> Result<Extra, ModelError> {
+fn extra(
+    arch: &Arch,
+    facts: &Facts<'_>,
+    layers: &[Layer],
+    tensors: &[Tensor],
+) -> Result<Extra, ModelError> {
     let has = |role| tensors.iter().any(|t| t.role == role);
+    let tied = !tensors.iter().any(is_head);
     let attention = || layers.iter().filter_map(|l| l.mixer.attention.as_ref());
     let full = attention().find(|a| a.window.is_none());
     let head_dim = full.or(attention().next()).map_or(0, |a| a.key_dim);
-    let mut extra = super::extra(facts, !has(TensorRole::Output), head_dim)?;
+    let mut extra = super::extra(facts, tied, head_dim)?;
     // Without absorbed projections, heads state their own width.
     if extra.mla_value_dim == 0 {
         extra.mla_value_dim = facts.or_zero(Key::ValueDim)?;
@@ -137,10 +153,11 @@ fn extra(facts: &Facts<'_>, layers: &[Layer], tensors: &[Tensor]) -> Result<Extr
     extra.attention_bias = true;
     extra.mlp_bias = true;
     extra.ssm_norm = has(TensorRole::SsmNorm);
-    extra.rope_factors = facts.get(Key::RopeDim)?.unwrap_or(head_dim) / 2;
-    // Keys serve as values in the blocks without a value projection.
-    let values = tensors.iter().filter(|t| t.role == TensorRole::AttnV);
-    let with_keys = attention().filter(|a| a.kv_heads > 0);
-    extra.key_is_value = values.count() < with_keys.count();
+    extra.rope_factors = match loads::TABLE_OF_WHOLE_HEADS.contains(&arch.name) {
+        true => head_dim / 2,
+        false => facts.get(Key::RopeDim)?.unwrap_or(head_dim) / 2,
+    };
+    // Where keys serve as values, the projection of values is not there; a file may hold it all the same.
+    extra.key_is_value = false;
     Ok(extra)
 }

@@ -2,17 +2,18 @@
 //! none has another shape, none is a stranger.
 //!
 //! In: what the metadata implies, and the tensors. Out: the first that is wrong. Must not: know how a
-//! runtime computes with them.
+//! runtime computes with them. Where runtimes take or need what the rows do not say, `gguf_loads` has it.
 
 use std::collections::HashMap;
 
 use super::ModelError;
 use super::arch::{Arch, Extra, Place, Row};
 use super::gather::is_spare;
+use super::gguf_loads as loads;
 use super::hugging_face::places;
 use super::role::TensorRole as R;
 use super::spec::{Dims, Layer, Tensor};
-use crate::dtype::elements;
+use crate::dtype::{Dtype, elements};
 
 /// Projections that a file holds one by one or as one tensor of all their rows.
 const FUSED: &[(&[R], R)] = &[
@@ -22,12 +23,6 @@ const FUSED: &[(&[R], R)] = &[
     (&[R::FfnGateExperts, R::FfnUpExperts], R::FfnGateUpExperts),
 ];
 
-/// Ends of names of numbers that scale a weight of the same base name.
-const SCALES: &[&str] = &[".scale", ".input_scale"];
-
-/// Architectures whose head is the embedding, whatever a file holds.
-const HEADLESS: &[&str] = &["gemma", "gemma2"];
-
 /// What a GGUF is held to.
 pub(super) struct Held<'a> {
     pub arch: &'a Arch,
@@ -36,6 +31,8 @@ pub(super) struct Held<'a> {
     pub layers: &'a [Layer],
     /// Blocks behind the last that predict further tokens.
     pub ahead: usize,
+    /// Whether rotary positions are stretched by a table for long contexts and one for short.
+    pub longrope: bool,
 }
 
 impl Held<'_> {
@@ -51,15 +48,15 @@ impl Held<'_> {
                     Some(tensor) => same_shape(tensor, (row.shape)(&place))?,
                     None if !self.needs(row, &place) => {}
                     None if self.stands_fused(row, layer, &place, tensors)? => {}
-                    None => {
-                        return Err(ModelError::GgufMissing {
-                            tensor: name,
-                            architecture: self.arch.name.to_owned(),
-                        });
-                    }
+                    None => return Err(self.missing(name)),
                 }
             }
         }
+        let head = R::Output.gguf_name(None, "weight");
+        if self.extra.tied && loads::needs_head(self.arch.name) {
+            return Err(self.missing(head));
+        }
+        self.check_ahead(&mut left)?;
         // Other entries of the name have rows that this one does without.
         for row in Arch::all()
             .filter(|arch| arch.name == self.arch.name)
@@ -72,7 +69,7 @@ impl Held<'_> {
                 }
             }
         }
-        left.retain(|name, tensor| !self.stands_for_others(name, tensor, tensors));
+        left.retain(|name, tensor| !self.is_loaded(name, tensor, tensors));
         match left.keys().min() {
             None => Ok(()),
             Some(first) => Err(ModelError::GgufStranger {
@@ -84,20 +81,96 @@ impl Held<'_> {
         }
     }
 
-    /// Where the configuration calls for `row`.
+    fn missing(&self, tensor: String) -> ModelError {
+        ModelError::GgufMissing {
+            tensor,
+            architecture: self.arch.name.to_owned(),
+        }
+    }
+
+    /// Where the configuration calls for `row`, and runtimes load it.
     fn places(&self, row: &Row) -> impl Iterator<Item = (Option<u32>, Place<'_>)> {
-        let when = row.when;
-        let never = row.role == R::Output && HEADLESS.contains(&self.arch.name);
+        let (when, name) = (row.when, self.arch.name);
+        let never = match (row.role, row.part) {
+            (R::Output, "weight") => loads::HEADLESS.contains(&name),
+            (role, "bias") => loads::bias(name, role) == Some(false),
+            (role, _) if role.is_rope_table() => !self.loads_table(role),
+            _ => false,
+        };
         let all = places(row, self.dims, self.extra, self.layers);
         all.filter(move |(_, place)| !never && when(place))
     }
 
-    /// Whether a file must hold the tensor of `row`: not a bias (that of a recurrent block's time
-    /// steps apart), nor a table that conversion computes, nor what reuses another's, which of
-    /// gemma3n is loaded all the same.
+    /// Whether a file must hold the tensor of `row`.
     fn needs(&self, row: &Row, place: &Place<'_>) -> bool {
-        let spare = is_spare(row, place) && self.arch.name != "gemma3n";
-        (row.part != "bias" || row.role == R::SsmDt) && !row.role.is_rope_table() && !spare
+        let name = self.arch.name;
+        if row.part == "bias" {
+            return loads::needs_bias(name, row.role);
+        }
+        if row.role.is_rope_table() {
+            let whole = |layer: &Layer| {
+                let attention = layer.mixer.attention.as_ref();
+                attention.is_some_and(|a| a.window.is_none())
+            };
+            return name == "gemma4" && self.layers.iter().any(whole);
+        }
+        // Of gemma3n what reuses another's is loaded all the same.
+        let spare = is_spare(row, place) && name != "gemma3n";
+        let scale = row.part == "scale" && loads::scale(row.role, 0).is_some();
+        !spare && !scale && !loads::is_optional(name, row.role)
+    }
+
+    /// Whether the rotary table of `role` is loaded.
+    fn loads_table(&self, role: R) -> bool {
+        let stretched = role != R::RopeFreqs;
+        let name = self.arch.name;
+        let both = name != "phi3" && stretched != self.longrope;
+        loads::rotary_table(name, role) && !both
+    }
+
+    /// The blocks that predict ahead, whose tensors are not used and asked for all the same: projections of queries,
+    /// keys and values, gates and ups apart. Takes those of the rows out of `left`.
+    fn check_ahead(&self, left: &mut HashMap<&str, &Tensor>) -> Result<(), ModelError> {
+        let name = self.arch.name;
+        let first = self.layers.len();
+        let stored = |left: &HashMap<&str, &Tensor>, block: usize, role: R| {
+            let name = role.gguf_name(u32::try_from(block).ok(), "weight");
+            left.contains_key(name.as_str())
+        };
+        let left_off = name == "deepseek2" && !stored(left, first, R::NextnProj);
+        let asked = loads::AHEAD_NEEDED.contains(&name) && !left_off;
+        let attends = |layer: &&Layer| layer.mixer.attention.is_some();
+        let Some(layer) = self.layers.iter().rfind(attends).filter(|_| asked) else {
+            return Ok(());
+        };
+        let place = Place {
+            dims: self.dims,
+            extra: self.extra,
+            layer,
+        };
+        let rows = self
+            .arch
+            .rows()
+            .filter(|row| row.role.info().block && (row.when)(&place) && self.needs(row, &place));
+        let rows: Vec<&Row> = rows.collect();
+        for block in first..first.saturating_add(self.ahead) {
+            for &role in loads::AHEAD_NEEDS {
+                if !stored(left, block, role) {
+                    let name = role.gguf_name(u32::try_from(block).ok(), "weight");
+                    return Err(self.missing(name));
+                }
+            }
+            for row in &rows {
+                let name = row.role.gguf_name(u32::try_from(block).ok(), row.part);
+                let fused = FUSED.iter().any(|(apart, _)| apart.contains(&row.role));
+                match left.remove(name.as_str()) {
+                    Some(tensor) => same_shape(tensor, (row.shape)(&place))?,
+                    None if fused => {}
+                    None => return Err(self.missing(name)),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether the tensor of `row` is stored with others in one, or in several of which it is made.
@@ -129,12 +202,16 @@ impl Held<'_> {
         Ok(false)
     }
 
-    /// Whether a tensor that no row names belongs to one that is there, or to blocks that a pass
-    /// leaves out.
-    fn stands_for_others(&self, name: &str, tensor: &Tensor, tensors: &[Tensor]) -> bool {
+    /// Whether a tensor that no row names is loaded all the same: it belongs to one that is there, or to blocks that a
+    /// pass leaves out.
+    fn is_loaded(&self, name: &str, tensor: &Tensor, tensors: &[Tensor]) -> bool {
+        let arch = self.arch.name;
         let blocks = self.layers.len();
-        let ahead = blocks..blocks.saturating_add(self.ahead);
-        let is_ahead = tensor.layer.is_some_and(|n| ahead.contains(&(n as usize)));
+        let block = tensor.layer.map(|n| n as usize);
+        if block.is_some_and(|n| n >= blocks) {
+            let ahead = block.is_some_and(|n| n < blocks.saturating_add(self.ahead));
+            return ahead && loads::AHEAD.contains(&arch) && tensor.role != R::Other;
+        }
         let has = |role: R| {
             tensors
                 .iter()
@@ -146,19 +223,32 @@ impl Held<'_> {
             tensor.role == *one && apart.iter().any(|role| named(*role))
                 || apart.contains(&tensor.role) && named(*one) && !has(*one)
         });
-        let weight = |base: &str| {
-            let base = format!("{base}.weight");
+        let of_weight = |end: &str| {
+            let base = format!("{}.weight", name.strip_suffix(end)?);
             tensors.iter().find(|t| t.name == base)
         };
-        let of_weight = |end: &str| weight(name.strip_suffix(end)?);
-        let scale = SCALES.iter().any(|end| of_weight(end).is_some());
-        let bias = of_weight(".bias").is_some_and(|weight| {
-            let rows = weight.elements() / weight.row().max(1);
-            weight.shape.len() > 1 && tensor.elements() == rows
+        let scale = loads::SCALES.iter().any(|end| {
+            of_weight(end).is_some_and(|weight| {
+                let of_head = weight.role == R::Output && weight.dtype == Dtype::NVFP4;
+                let numbers = loads::scale(weight.role, self.dims.experts);
+                numbers.or(of_head.then_some(1)) == Some(tensor.elements())
+            })
         });
-        let table = tensor.role.is_rope_table() && tensor.elements() == self.extra.rope_factors;
-        let in_blocks = tensor.layer.is_none_or(|n| (n as usize) < blocks);
-        is_ahead || in_blocks && (instead || scale || bias || table)
+        let bias = of_weight(".bias").is_some_and(|weight| {
+            let attends = block
+                .and_then(|n| self.layers.get(n))
+                .is_none_or(|layer| layer.mixer.attention.is_some());
+            let of_attention = matches!(weight.role, R::AttnQ | R::AttnK | R::AttnV | R::AttnQkv);
+            let rows = weight.elements() / weight.row().max(1);
+            loads::bias(arch, weight.role) == Some(true)
+                && (attends || !of_attention)
+                && weight.shape.len() > 1
+                && tensor.elements() == rows
+        });
+        let table = tensor.role.is_rope_table()
+            && self.loads_table(tensor.role)
+            && tensor.elements() == self.extra.rope_factors;
+        (instead && tensor.name.ends_with(".weight")) || scale || bias || table
     }
 }
 

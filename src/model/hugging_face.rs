@@ -11,12 +11,11 @@ use super::arch::{Arch, Extra, Place, Row, StatedNames};
 use super::defaults::{self, Shapes};
 use super::facts::{Facts, Key, text_config};
 use super::gather::Strict;
-use super::left_out::{self, Kind};
+use super::left_out::{self, Beside, Kind};
 use super::packed::{self, Logical};
-use super::pass::Activation;
 use super::role::{Keep, TensorRole};
 use super::spec::{Dims, Layer, LeftOut, ModelSpec, Tensor, Tower};
-use super::{ModelError, Unknown, extra, gather, shape, unknown_architecture};
+use super::{ModelError, Unknown, arithmetic, extra, gather, shape, unknown_architecture};
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::dtype::{Dtype, elements};
 use crate::units::Bytes;
@@ -49,11 +48,11 @@ pub(super) fn read(
     let known = Arch::of_hugging_face(&names).map(|arch| arch.variant(config));
     let stated = names.first();
     let arch = match (known, unknown) {
-        (_, Unknown::Listed) => return weights_only(checkpoint, config, &names),
+        (_, Unknown::Listed) => return weights_only(checkpoint, config, &names, unknown),
         (Some(arch), _) => arch,
         (None, Unknown::Assume(name)) => Arch::of_gguf(name).ok_or(ModelError::NoArchitecture)?,
         (None, Unknown::WeightsOnly) => {
-            return weights_only(checkpoint, config, &names);
+            return weights_only(checkpoint, config, &names, unknown);
         }
         (None, Unknown::Refuse) => {
             let name = stated.ok_or(ModelError::NoArchitecture)?;
@@ -67,7 +66,7 @@ pub(super) fn read(
     }
     let prequantized = packed::label(config, &logical);
     let stored = logical.clone();
-    let all = Sorted::new(logical.clone(), 0..0);
+    let all = Sorted::new(logical.clone(), 0..0, Beside::ANY);
     // What the file itself says of a shared head weighs more than what its class would.
     let stated_tie = Tie::stated(&Facts::new(&checkpoint.config, arch.name), config);
     let config = defaults::filled(
@@ -78,10 +77,14 @@ pub(super) fn read(
     )?;
     let raw = RawConfig::HuggingFace(config.clone());
     let facts = Facts::new(&raw, arch.name);
-    activation(arch, &facts)?;
     let (mut dims, layers) = shape(arch, &facts)?;
+    arithmetic::check(arch, &facts, &layers)?;
     let ahead = facts.or_zero(Key::NextnLayers)? as usize;
-    let mut sorted = Sorted::new(logical, layers.len()..layers.len().saturating_add(ahead));
+    let ahead = layers.len()..layers.len().saturating_add(ahead);
+    let mut sorted = Sorted::new(logical, ahead, Beside::stated(&config, arch.name));
+    if assumed.is_none() {
+        sorted.leave_out_zero_biases(checkpoint, arch);
+    }
     let by_default = tie_flag(&facts).unwrap_or(false);
     let tied = match checkpoint.tensors.is_empty() {
         true => stated_tie.or(by_default),
@@ -129,28 +132,6 @@ pub(super) fn read(
         prequantized,
         config,
     })
-}
-
-/// That the feed-forward computes what the architecture's does, where that is known.
-fn activation(arch: &Arch, facts: &Facts<'_>) -> Result<(), ModelError> {
-    let Some(pass) = &arch.pass else {
-        return Ok(());
-    };
-    let stated = ["hidden_activation", "hidden_act"];
-    let stated = stated.iter().find_map(|name| facts.json(name)?.as_str());
-    let (expected, is_it): (_, fn(&str) -> bool) = match pass.activation {
-        Activation::Silu => ("silu", |found| matches!(found, "silu" | "swish" | "swiglu")),
-        // Gemma's first files say `gelu` and mean this.
-        Activation::GeluTanh => ("gelu_pytorch_tanh", |found| found.starts_with("gelu")),
-    };
-    match stated.filter(|found| !is_it(found)) {
-        Some(found) => Err(ModelError::Activation {
-            found: found.to_owned(),
-            architecture: arch.name,
-            expected,
-        }),
-        None => Ok(()),
-    }
 }
 
 /// The flag of the text part, or else of the whole.
@@ -208,17 +189,18 @@ fn weights_only(
     checkpoint: &Checkpoint,
     config: &Json,
     names: &StatedNames<'_>,
+    unknown: Unknown,
 ) -> Result<ModelSpec, ModelError> {
     let logical = packed::logical(&checkpoint.tensors, config)?;
     let prequantized = packed::label(config, &logical);
     let name = names.text_type.or(names.model_type).or(names.first());
     let name = match (name, checkpoint.tensors.is_empty()) {
         (Some(name), _) => name,
-        (None, false) => "architecture not stated",
-        (None, true) => return Err(ModelError::NoArchitecture),
+        (None, true) if unknown != Unknown::Listed => return Err(ModelError::NoArchitecture),
+        (None, _) => "architecture not stated",
     };
     let stored = logical.clone();
-    let sorted = Sorted::new(logical, 0..0);
+    let sorted = Sorted::new(logical, 0..0, Beside::ANY);
     Ok(ModelSpec {
         pass: Err("it is no GGUF".to_owned()),
         name: checkpoint.name.clone(),
@@ -263,8 +245,8 @@ pub(super) struct Entry {
 
 impl Sorted {
     /// Sorts the tensors of a model whose blocks `ahead` predict further tokens (DeepSeek-V3, GLM)
-    /// and are no part of decoding.
-    fn new(logical: Vec<Logical>, ahead: Range<usize>) -> Sorted {
+    /// and are no part of decoding, and whose configuration says that there is `beside`.
+    fn new(logical: Vec<Logical>, ahead: Range<usize>, beside: Beside) -> Sorted {
         let mut sorted = Sorted {
             text: Vec::new(),
             towers: Vec::new(),
@@ -284,7 +266,7 @@ impl Sorted {
                 && numbers
                     .first()
                     .is_some_and(|&n| ahead.contains(&(n as usize)));
-            let kind = match left_out::of_hugging_face(&tensor.name, bare) {
+            let kind = match left_out::of_hugging_face(&tensor.name, bare, &tensor.shape, beside) {
                 None if is_ahead => Some(&left_out::NEXT_TOKENS),
                 kind => kind,
             };
@@ -300,7 +282,7 @@ impl Sorted {
         sorted
     }
 
-    fn leave_out(&mut self, kind: &'static Kind, tensor: &Logical) {
+    pub(super) fn leave_out(&mut self, kind: &'static Kind, tensor: &Logical) {
         match kind.tower {
             true => add_to_tower(
                 &mut self.towers,

@@ -5,11 +5,13 @@
 
 pub mod accept;
 mod arch;
+mod arithmetic;
 mod defaults;
 mod facts;
 mod families;
 mod gather;
 mod gguf;
+mod gguf_loads;
 mod gguf_rows;
 mod hugging_face;
 mod left_out;
@@ -17,8 +19,10 @@ mod packed;
 mod pass;
 mod role;
 mod spec;
+mod zero_biases;
 
 use crate::checkpoint::{Checkpoint, RawConfig};
+use crate::dtype::Dtype;
 use crate::units::Bytes;
 
 pub use facts::Key;
@@ -36,10 +40,13 @@ pub enum ModelError {
     /// The architecture has no table entry.
     #[error(
         "architecture `{name}` is not known{}: {}the cache that its blocks need cannot be told; \
-         `--assume-kv llama` plans it as a plain transformer at your own risk, and `orinplan inspect` \
-         lists its tensors",
+         {}`orinplan inspect` lists its tensors",
         nearest.map(|n| format!(" (the nearest known one is `{n}`)")).unwrap_or_default(),
-        if weights.0 > 0 { format!("its weights take {weights}, but ") } else { String::new() }
+        if weights.0 > 0 { format!("its weights take {weights}, but ") } else { String::new() },
+        match may_write(name) {
+            true => "`--assume-kv llama` plans it as a plain transformer at your own risk, and ",
+            false => "",
+        }
     )]
     UnknownArchitecture {
         /// What the checkpoint says it is.
@@ -74,8 +81,10 @@ pub enum ModelError {
         /// Its name.
         key: String,
     },
-    /// A value that is not a finite, non-negative number.
-    #[error("`{key}` in the metadata is not a finite, non-negative number")]
+    /// A value that is not a finite number, or is negative, or zero where that has no meaning.
+    #[error(
+        "`{key}` is no number that a model computes with; take the configuration that belongs to these weights"
+    )]
     BadNumber {
         /// Its name.
         key: String,
@@ -140,6 +149,18 @@ pub enum ModelError {
     RopeType {
         /// What config.json says.
         found: String,
+    },
+    /// A weight of integers without the scale that makes numbers of them.
+    #[error(
+        "tensor `{tensor}` is stored as {} without a scale, so its numbers are no weights; take the checkpoint \
+         that has the scales, or the one that it was quantized from",
+        found.name()
+    )]
+    Unscaled {
+        /// The name in the checkpoint.
+        tensor: String,
+        /// How it is stored.
+        found: Dtype,
     },
     /// A tensor the model cannot do without is not among the stored ones.
     #[error(
@@ -446,6 +467,13 @@ const CLASS_ENDS: &[&str] = &[
     "LMHeadModel",
     "Model",
 ];
+
+/// Whether a model of this class, model type or GGUF architecture may be a decoder: classes that do something else
+/// say so at their end.
+fn may_write(name: &str) -> bool {
+    let is_class = name.starts_with(|first: char| first.is_ascii_uppercase());
+    !is_class || arch::writes(name)
+}
 
 fn stem(class: &str) -> &str {
     let end = CLASS_ENDS.iter().find_map(|end| class.strip_suffix(end));

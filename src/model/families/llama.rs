@@ -22,7 +22,6 @@ pub(super) static LLAMA: Arch = Arch {
         "LlamaForCausalLM",
         "LLaMAForCausalLM",
         "MistralForCausalLM",
-        "LlamaModel",
         "MixtralForCausalLM",
     ],
     model_types: &["llama", "mistral", "mixtral"],

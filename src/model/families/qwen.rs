@@ -14,7 +14,7 @@ use crate::model::spec::{FeedForward, Layer};
 
 pub(super) static QWEN2: Arch = Arch {
     name: "qwen2",
-    classes: &["Qwen2ForCausalLM", "Qwen2Model"],
+    classes: &["Qwen2ForCausalLM"],
     model_types: &["qwen2"],
     pass: Some(PLAIN),
     layers: uniform,
@@ -53,7 +53,7 @@ pub(super) static QWEN2MOE: Arch = Arch {
 
 pub(super) static QWEN3: Arch = Arch {
     name: "qwen3",
-    classes: &["Qwen3ForCausalLM", "Qwen3Model"],
+    classes: &["Qwen3ForCausalLM"],
     model_types: &["qwen3"],
     pass: Some(PLAIN),
     layers: uniform,
