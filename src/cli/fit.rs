@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 
 use super::args::{BoardArgs, FitArgs, Format, ModelArgs, WorkloadArgs};
 use super::{Outcome, output, print, settings, show};
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, SourceFormat};
 use crate::device::{self, Choice, DeviceProfile, PowerMode, Session};
 use crate::foreign::{self, Foreign};
 use crate::gguf;
@@ -41,7 +41,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     let target = board.target(args.workload.l4t);
     let workload = workload(&args.workload, &model, &board.runtime)?;
     let wanted = wanted(&args.workload.scheme);
-    let header = header(&checkpoint, &model);
+    let header = header(&checkpoint, &model, &board.runtime)?;
     let candidates = candidates(
         &checkpoint,
         &model,
@@ -149,13 +149,30 @@ fn to_be_made(plan: &Plan, runtime: &RuntimeProfile) -> Option<&'static Scheme> 
 }
 
 /// What a GGUF made from the checkpoint would have before its tensors.
-pub(super) fn header(checkpoint: &Checkpoint, model: &ModelSpec) -> Header {
+///
+/// # Errors
+/// Where `runtime` loads a GGUF that `quantize` makes, and it would make none of the checkpoint because that is wrong.
+pub(super) fn header(
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+    runtime: &RuntimeProfile,
+) -> anyhow::Result<Header> {
+    let is_made = runtime.loads.files.iter().any(|file| file == "gguf")
+        && checkpoint.format == SourceFormat::Safetensors
+        && model.assumed.is_none();
     // The file type is one number whatever it is, so the size does not depend on it.
-    match quantize::metadata(checkpoint, model, 0) {
-        Ok(metadata) => Header {
-            metadata_bytes: gguf::metadata_bytes(&metadata).0,
-            incomplete: None,
-        },
+    Ok(match quantize::metadata(checkpoint, model, 0) {
+        Ok(metadata) => {
+            let metadata_bytes = gguf::metadata_bytes(&metadata).0;
+            if is_made {
+                quantize::check(checkpoint, model, metadata)?;
+            }
+            Header {
+                metadata_bytes,
+                incomplete: None,
+            }
+        }
+        Err(error) if is_made && error.blames_checkpoint() => return Err(error.into()),
         Err(error) => {
             // Reports name no directory: the same model gives the same report wherever it lies.
             let directory = checkpoint.directory.as_deref().unwrap_or(Path::new(""));
@@ -169,7 +186,7 @@ pub(super) fn header(checkpoint: &Checkpoint, model: &ModelSpec) -> Header {
                 incomplete: Some(why),
             }
         }
-    }
+    })
 }
 
 /// Opens a checkpoint and describes its model.

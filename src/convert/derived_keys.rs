@@ -101,7 +101,7 @@ fn rope_number(source: &SourceConfig<'_>, number: Number) -> Result<Option<Value
 }
 
 /// The kind of rotary scaling as GGUF names it; `None` for none and for what becomes a tensor.
-fn scaling(source: &SourceConfig<'_>) -> Result<Option<&'static str>, ConvertError> {
+pub(super) fn scaling(source: &SourceConfig<'_>) -> Result<Option<&'static str>, ConvertError> {
     let factor = source.rope.number(Number::RopeFactor)?;
     Ok(match source.rope.kind {
         Some("linear") => factor.map(|_| "linear"),

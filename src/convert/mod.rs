@@ -10,6 +10,7 @@ mod change;
 mod derived_keys;
 mod error;
 mod keys;
+mod lost;
 mod name;
 mod sampling;
 mod source_config;
@@ -21,6 +22,7 @@ use std::path::Path;
 
 pub use change::{Change, Permutation, RowSlices, ValueChange};
 pub use error::ConvertError;
+pub use lost::{LostScaling, lost_scaling};
 pub use weights::{change, rope_table};
 
 use crate::checkpoint::{Checkpoint, RawConfig};

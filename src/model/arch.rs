@@ -5,7 +5,8 @@ use super::ModelError;
 use super::conversion::Conversion;
 use super::forward_spec::ArchTraits;
 use super::hparams::HParams;
-use super::quirks::{Loader, Quirks};
+use super::loader::Loader;
+use super::quirks::Quirks;
 use super::role::TensorRole;
 use super::spec::{Dims, Layer};
 

@@ -3,6 +3,7 @@
 use super::arch::{Arch, ShapeParams};
 use super::gguf_rows::Held;
 use super::hparams::{HParams, Key};
+use super::loader::LoaderRule;
 use super::role::TensorRole;
 use super::sorted::add_to_tower;
 use super::spec::{Layer, ModelSpec, Tensor};
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::checkpoint::{Checkpoint, StoredTensor};
 use crate::dtype::elements;
-use crate::gguf::Metadata;
+use crate::gguf::{Metadata, Value};
 
 pub(super) fn read(
     checkpoint: &Checkpoint,
@@ -66,13 +67,17 @@ pub(super) fn read(
     if let Some(arch) = known
         && !tensors.is_empty()
     {
-        let params = shape_params(&hparams, &layers, &tensors)?;
+        let params = shape_params(arch, &hparams, &layers, &tensors)?;
         let held = Held {
             arch,
             dims: &dims,
             params: &params,
             layers: &layers,
             ahead: hparams.or_zero(Key::NextnLayers)? as usize,
+            longrope: matches!(
+                hparams.metadata("rope.scaling.type"),
+                Some(Value::String(kind)) if kind == "longrope"
+            ),
         };
         held.check(&tensors)?;
     }
@@ -101,7 +106,7 @@ pub(super) fn read(
         dims,
         layers,
         forward,
-        tied: !tensors.iter().any(|t| t.role == TensorRole::Output),
+        tied: !tensors.iter().any(is_head),
         tensors,
         towers,
         left_out: Vec::new(),
@@ -128,18 +133,25 @@ fn tensor(index: usize, stored: &StoredTensor) -> Tensor {
     }
 }
 
+/// Whether a tensor is a head's weight, not its bias.
+fn is_head(tensor: &Tensor) -> bool {
+    tensor.role == TensorRole::Output && tensor.name.ends_with(".weight")
+}
+
 /// Dimensions that the shapes of tensors need. What a configuration states elsewhere, that there are
 /// biases or a head, a GGUF says by having them.
 fn shape_params(
+    arch: &Arch,
     hparams: &HParams<'_>,
     layers: &[Layer],
     tensors: &[Tensor],
 ) -> Result<ShapeParams, ModelError> {
     let has = |role| tensors.iter().any(|t| t.role == role);
+    let tied = !tensors.iter().any(is_head);
     let attention = || layers.iter().filter_map(|l| l.mixer.attention.as_ref());
     let full = attention().find(|a| a.window.is_none());
     let head_dim = full.or(attention().next()).map_or(0, |a| a.key_dim);
-    let mut params = super::shape_params(hparams, !has(TensorRole::Output), head_dim)?;
+    let mut params = super::shape_params(hparams, tied, head_dim)?;
     // Without absorbed projections, heads state their own width.
     if params.mla_value_dim == 0 {
         params.mla_value_dim = hparams.or_zero(Key::ValueDim)?;
@@ -150,10 +162,12 @@ fn shape_params(
     params.attention_bias = true;
     params.mlp_bias = true;
     params.ssm_norm = has(TensorRole::SsmNorm);
-    params.rope_factors = hparams.get(Key::RopeDim)?.unwrap_or(head_dim) / 2;
-    // Keys serve as values in the blocks without a value projection.
-    let values = tensors.iter().filter(|t| t.role == TensorRole::AttnV);
-    let with_keys = attention().filter(|a| a.kv_heads > 0);
-    params.key_is_value = values.count() < with_keys.count();
+    params.rope_factors = if arch.loader.has(LoaderRule::RopeTableOfWholeHeads) {
+        head_dim / 2
+    } else {
+        hparams.get(Key::RopeDim)?.unwrap_or(head_dim) / 2
+    };
+    // Where keys serve as values, the projection of values is not there; a file may hold it all the same.
+    params.key_is_value = false;
     Ok(params)
 }

@@ -2,17 +2,18 @@
 //! none has another shape, none is a stranger.
 //!
 //! In: what the metadata implies, and the tensors. Out: the first that is wrong. Must not: know how a
-//! runtime computes with them.
+//! runtime computes with them. Where runtimes take or need what the rows do not say, the `loader` of the entry has it.
 
 use std::collections::HashMap;
 
 use super::ModelError;
 use super::arch::{Arch, Row, RowSite, ShapeParams};
+use super::loader::{self, LoaderRule};
 use super::resolve_tensors::is_spare;
 use super::role::TensorRole as R;
 use super::rows::sites;
 use super::spec::{Dims, Layer, Tensor};
-use crate::dtype::elements;
+use crate::dtype::{Dtype, elements};
 
 /// Projections that a file holds one by one or as one tensor of all their rows.
 const FUSED: &[(&[R], R)] = &[
@@ -22,9 +23,6 @@ const FUSED: &[(&[R], R)] = &[
     (&[R::FfnGateExperts, R::FfnUpExperts], R::FfnGateUpExperts),
 ];
 
-/// Ends of names of numbers that scale a weight of the same base name.
-const SCALES: &[&str] = &[".scale", ".input_scale"];
-
 /// What a GGUF is held to.
 pub(super) struct Held<'a> {
     pub arch: &'a Arch,
@@ -33,6 +31,8 @@ pub(super) struct Held<'a> {
     pub layers: &'a [Layer],
     /// Blocks behind the last that predict further tokens.
     pub ahead: usize,
+    /// Whether rotary positions are stretched by a table for long contexts and one for short.
+    pub longrope: bool,
 }
 
 impl Held<'_> {
@@ -48,15 +48,15 @@ impl Held<'_> {
                     Some(tensor) => same_shape(tensor, (row.shape)(&site))?,
                     None if !self.needs(row, &site) => {}
                     None if self.stands_fused(row, layer, &site, tensors)? => {}
-                    None => {
-                        return Err(ModelError::GgufMissing {
-                            tensor: name,
-                            architecture: self.arch.name.to_owned(),
-                        });
-                    }
+                    None => return Err(self.missing(name)),
                 }
             }
         }
+        let head = R::Output.gguf_name(None, "weight");
+        if self.params.tied && self.arch.loader.has(LoaderRule::NeedsHead) {
+            return Err(self.missing(head));
+        }
+        self.check_ahead(&mut left)?;
         // Other entries of the name have rows that this one does without.
         for row in Arch::all()
             .filter(|arch| arch.name == self.arch.name)
@@ -69,7 +69,7 @@ impl Held<'_> {
                 }
             }
         }
-        left.retain(|name, tensor| !self.stands_for_others(name, tensor, tensors));
+        left.retain(|name, tensor| !self.is_loaded(name, tensor, tensors));
         match left.keys().min() {
             None => Ok(()),
             Some(first) => Err(ModelError::GgufStranger {
@@ -81,21 +81,96 @@ impl Held<'_> {
         }
     }
 
-    /// Where the configuration calls for `row`.
+    fn missing(&self, tensor: String) -> ModelError {
+        ModelError::GgufMissing {
+            tensor,
+            architecture: self.arch.name.to_owned(),
+        }
+    }
+
+    /// Where the configuration calls for `row`, and runtimes load it.
     fn sites(&self, row: &Row) -> impl Iterator<Item = (Option<u32>, RowSite<'_>)> {
-        let when = row.when;
-        let never = row.role == R::Output && self.arch.loader.always_tied;
+        let (when, loader) = (row.when, &self.arch.loader);
+        let never = match (row.role, row.part) {
+            (R::Output, "weight") => loader.has(LoaderRule::NoHead),
+            (role, "bias") => loader.bias(role) == Some(false),
+            (role, _) if role.is_rope_table() => !self.loads_table(role),
+            _ => false,
+        };
         let all = sites(row, self.dims, self.params, self.layers);
         all.filter(move |(_, site)| !never && when(site))
     }
 
-    /// Whether a file must hold the tensor of `row`: not a bias (that of a recurrent block's time
-    /// steps apart, and those that the architecture's loader needs), nor a table that conversion computes, nor what reuses another's, which some
-    /// load all the same.
+    /// Whether a file must hold the tensor of `row`.
     fn needs(&self, row: &Row, site: &RowSite<'_>) -> bool {
-        let is_needed = |role| role == R::SsmDt || self.arch.loader.needs_biases.contains(&role);
-        let spare = is_spare(row, site) && !self.arch.loader.needs_spare_projections;
-        (row.part != "bias" || is_needed(row.role)) && !row.role.is_rope_table() && !spare
+        let loader = &self.arch.loader;
+        if row.part == "bias" {
+            return loader.needs_biases.contains(&row.role);
+        }
+        if row.role.is_rope_table() {
+            let whole = |layer: &Layer| {
+                let attention = layer.mixer.attention.as_ref();
+                attention.is_some_and(|a| a.window.is_none())
+            };
+            return loader.has(LoaderRule::NeedsRopeTable) && self.layers.iter().any(whole);
+        }
+        let spare = is_spare(row, site) && !loader.has(LoaderRule::NeedsSpareProjections);
+        let scale = row.part == "scale" && loader::scale(row.role, 0).is_some();
+        !spare && !scale && !loader.optional.contains(&row.role)
+    }
+
+    /// Whether the rotary table of `role` is loaded.
+    fn loads_table(&self, role: R) -> bool {
+        let stretched = role != R::RopeFreqs;
+        let loader = &self.arch.loader;
+        let both = !loader.has(LoaderRule::BothRopeTables) && stretched != self.longrope;
+        loader.rope_tables.contains(&role) && !both
+    }
+
+    /// The blocks that predict ahead, whose tensors are not used and asked for all the same: projections of queries,
+    /// keys and values, gates and ups apart. Takes those of the rows out of `left`.
+    fn check_ahead(&self, left: &mut HashMap<&str, &Tensor>) -> Result<(), ModelError> {
+        let loader = &self.arch.loader;
+        let first = self.layers.len();
+        let stored = |left: &HashMap<&str, &Tensor>, block: usize, role: R| {
+            let name = role.gguf_name(u32::try_from(block).ok(), "weight");
+            left.contains_key(name.as_str())
+        };
+        let left_off =
+            loader.has(LoaderRule::MayLackBlocksAhead) && !stored(left, first, R::NextnProj);
+        let asked = loader.has(LoaderRule::NeedsBlocksAhead) && !left_off;
+        let attends = |layer: &&Layer| layer.mixer.attention.is_some();
+        let Some(layer) = self.layers.iter().rfind(attends).filter(|_| asked) else {
+            return Ok(());
+        };
+        let site = RowSite {
+            dims: self.dims,
+            params: self.params,
+            layer,
+        };
+        let rows = self
+            .arch
+            .rows()
+            .filter(|row| row.role.info().block && (row.when)(&site) && self.needs(row, &site));
+        let rows: Vec<&Row> = rows.collect();
+        for block in first..first.saturating_add(self.ahead) {
+            for &role in loader::AHEAD_NEEDS {
+                if !stored(left, block, role) {
+                    let name = role.gguf_name(u32::try_from(block).ok(), "weight");
+                    return Err(self.missing(name));
+                }
+            }
+            for row in &rows {
+                let name = row.role.gguf_name(u32::try_from(block).ok(), row.part);
+                let fused = FUSED.iter().any(|(apart, _)| apart.contains(&row.role));
+                match left.remove(name.as_str()) {
+                    Some(tensor) => same_shape(tensor, (row.shape)(&site))?,
+                    None if fused => {}
+                    None => return Err(self.missing(name)),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether the tensor of `row` is stored with others in one, or in several of which it is made.
@@ -127,12 +202,17 @@ impl Held<'_> {
         Ok(false)
     }
 
-    /// Whether a tensor that no row names belongs to one that is there, or to blocks that a pass
-    /// leaves out.
-    fn stands_for_others(&self, name: &str, tensor: &Tensor, tensors: &[Tensor]) -> bool {
+    /// Whether a tensor that no row names is loaded all the same: it belongs to one that is there, or to blocks that a
+    /// pass leaves out.
+    fn is_loaded(&self, name: &str, tensor: &Tensor, tensors: &[Tensor]) -> bool {
         let blocks = self.layers.len();
-        let ahead = blocks..blocks.saturating_add(self.ahead);
-        let is_ahead = tensor.layer.is_some_and(|n| ahead.contains(&(n as usize)));
+        let block = tensor.layer.map(|n| n as usize);
+        if block.is_some_and(|n| n >= blocks) {
+            let ahead = block.is_some_and(|n| n < blocks.saturating_add(self.ahead));
+            return ahead
+                && self.arch.loader.has(LoaderRule::BlocksAhead)
+                && tensor.role != R::Other;
+        }
         let has = |role: R| {
             tensors
                 .iter()
@@ -144,19 +224,32 @@ impl Held<'_> {
             tensor.role == *one && apart.iter().any(|role| named(*role))
                 || apart.contains(&tensor.role) && named(*one) && !has(*one)
         });
-        let weight = |base: &str| {
-            let base = format!("{base}.weight");
+        let of_weight = |end: &str| {
+            let base = format!("{}.weight", name.strip_suffix(end)?);
             tensors.iter().find(|t| t.name == base)
         };
-        let of_weight = |end: &str| weight(name.strip_suffix(end)?);
-        let scale = SCALES.iter().any(|end| of_weight(end).is_some());
-        let bias = of_weight(".bias").is_some_and(|weight| {
-            let rows = weight.elements() / weight.row().max(1);
-            weight.shape.len() > 1 && tensor.elements() == rows
+        let scale = loader::SCALES.iter().any(|end| {
+            of_weight(end).is_some_and(|weight| {
+                let of_head = weight.role == R::Output && weight.dtype == Dtype::NVFP4;
+                let numbers = loader::scale(weight.role, self.dims.experts);
+                numbers.or(of_head.then_some(1)) == Some(tensor.elements())
+            })
         });
-        let table = tensor.role.is_rope_table() && tensor.elements() == self.params.rope_factors;
-        let in_blocks = tensor.layer.is_none_or(|n| (n as usize) < blocks);
-        is_ahead || in_blocks && (instead || scale || bias || table)
+        let bias = of_weight(".bias").is_some_and(|weight| {
+            let attends = block
+                .and_then(|n| self.layers.get(n))
+                .is_none_or(|layer| layer.mixer.attention.is_some());
+            let of_attention = matches!(weight.role, R::AttnQ | R::AttnK | R::AttnV | R::AttnQkv);
+            let rows = weight.elements() / weight.row().max(1);
+            self.arch.loader.bias(weight.role) == Some(true)
+                && (attends || !of_attention)
+                && weight.shape.len() > 1
+                && tensor.elements() == rows
+        });
+        let table = tensor.role.is_rope_table()
+            && self.loads_table(tensor.role)
+            && tensor.elements() == self.params.rope_factors;
+        (instead && tensor.name.ends_with(".weight")) || scale || bias || table
     }
 }
 
@@ -164,14 +257,13 @@ impl Held<'_> {
 fn same_shape(tensor: &Tensor, expected: Vec<u64>) -> Result<(), ModelError> {
     let significant =
         |shape: &[u64]| -> Vec<u64> { shape.iter().copied().skip_while(|&n| n == 1).collect() };
-    if significant(&tensor.shape) == significant(&expected) {
-        Ok(())
-    } else {
-        Err(ModelError::GgufShape {
+    match significant(&tensor.shape) == significant(&expected) {
+        true => Ok(()),
+        false => Err(ModelError::GgufShape {
             tensor: tensor.name.clone(),
             found: tensor.shape.clone(),
             expected,
-        })
+        }),
     }
 }
 
@@ -183,13 +275,12 @@ fn together(fused: &Tensor, shapes: &[Vec<u64>]) -> Result<(), ModelError> {
         .last()
         .and_then(|shape| shape.last().copied())
         .unwrap_or(1);
-    if fused.row() == width && fused.elements() == all {
-        Ok(())
-    } else {
-        Err(ModelError::GgufShape {
+    match fused.row() == width && fused.elements() == all {
+        true => Ok(()),
+        false => Err(ModelError::GgufShape {
             tensor: fused.name.clone(),
             found: fused.shape.clone(),
             expected: vec![all / width.max(1), width],
-        })
+        }),
     }
 }

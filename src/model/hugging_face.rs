@@ -7,8 +7,8 @@ use serde_json::Value as Json;
 
 use super::arch::Arch;
 use super::defaults::{self, Shapes};
-use super::forward_spec::Activation;
 use super::hparams::{HParams, Key, text_config};
+use super::left_out::Beside;
 use super::lookup::StatedNames;
 use super::packed;
 use super::resolve_tensors::Strict;
@@ -16,7 +16,8 @@ use super::rows::{from_rows, other};
 use super::sorted::{Sorted, Tie, tie_flag};
 use super::spec::{Dims, ModelSpec};
 use super::{
-    ModelError, Quirks, Unknown, resolve_tensors, shape, shape_params, unknown_architecture,
+    ModelError, Quirks, Unknown, arithmetic, resolve_tensors, shape, shape_params,
+    unknown_architecture,
 };
 use crate::checkpoint::{Checkpoint, RawConfig};
 
@@ -29,11 +30,11 @@ pub(super) fn read(
     let known = Arch::of_hugging_face(&names).map(|arch| arch.variant(config));
     let stated = names.first();
     let arch = match (known, unknown) {
-        (_, Unknown::Listed) => return weights_only(checkpoint, config, &names),
+        (_, Unknown::Listed) => return weights_only(checkpoint, config, &names, unknown),
         (Some(arch), _) => arch,
         (None, Unknown::Assume(name)) => Arch::of_gguf(name).ok_or(ModelError::NoArchitecture)?,
         (None, Unknown::WeightsOnly) => {
-            return weights_only(checkpoint, config, &names);
+            return weights_only(checkpoint, config, &names, unknown);
         }
         (None, Unknown::Refuse) => {
             let name = stated.ok_or(ModelError::NoArchitecture)?;
@@ -47,7 +48,7 @@ pub(super) fn read(
     }
     let prequantized = packed::label(config, &logical);
     let stored = logical.clone();
-    let all = Sorted::new(logical.clone(), 0..0);
+    let all = Sorted::new(logical.clone(), 0..0, Beside::ANY);
     // What the file itself says of a shared head weighs more than what its class would.
     let stated_tie = Tie::stated(&HParams::new(&checkpoint.config, arch.name), config);
     let config = defaults::filled(
@@ -58,10 +59,14 @@ pub(super) fn read(
     )?;
     let raw = RawConfig::HuggingFace(config.clone());
     let hparams = HParams::new(&raw, arch.name);
-    activation(arch, &hparams)?;
     let (mut dims, layers) = shape(arch, &hparams)?;
+    arithmetic::check(arch, &hparams, &layers)?;
     let ahead = hparams.or_zero(Key::NextnLayers)? as usize;
-    let mut sorted = Sorted::new(logical, layers.len()..layers.len().saturating_add(ahead));
+    let ahead = layers.len()..layers.len().saturating_add(ahead);
+    let mut sorted = Sorted::new(logical, ahead, Beside::stated(&config, &arch.loader));
+    if assumed.is_none() {
+        sorted.leave_out_zero_biases(checkpoint, arch);
+    }
     let by_default = tie_flag(&hparams).unwrap_or(false);
     let tied = if checkpoint.tensors.is_empty() {
         stated_tie.or(by_default)
@@ -115,28 +120,6 @@ pub(super) fn read(
     })
 }
 
-/// That the feed-forward computes what the architecture's does, where that is known.
-fn activation(arch: &Arch, hparams: &HParams<'_>) -> Result<(), ModelError> {
-    let Some(traits) = &arch.forward else {
-        return Ok(());
-    };
-    let stated = ["hidden_activation", "hidden_act"];
-    let stated = stated.iter().find_map(|name| hparams.json(name)?.as_str());
-    let (expected, is_it): (_, fn(&str) -> bool) = match traits.activation {
-        Activation::Silu => ("silu", |found| matches!(found, "silu" | "swish" | "swiglu")),
-        // Gemma's first files say `gelu` and mean this.
-        Activation::GeluTanh => ("gelu_pytorch_tanh", |found| found.starts_with("gelu")),
-    };
-    match stated.filter(|found| !is_it(found)) {
-        Some(found) => Err(ModelError::Activation {
-            found: found.to_owned(),
-            architecture: arch.name,
-            expected,
-        }),
-        None => Ok(()),
-    }
-}
-
 fn stated_names(config: &Json) -> StatedNames<'_> {
     let classes = config.get("architectures").and_then(Json::as_array);
     let classes = classes.into_iter().flatten().filter_map(Json::as_str);
@@ -157,17 +140,18 @@ fn weights_only(
     checkpoint: &Checkpoint,
     config: &Json,
     names: &StatedNames<'_>,
+    unknown: Unknown,
 ) -> Result<ModelSpec, ModelError> {
     let logical = packed::logical(&checkpoint.tensors, config)?;
     let prequantized = packed::label(config, &logical);
     let name = names.text_type.or(names.model_type).or(names.first());
     let name = match (name, checkpoint.tensors.is_empty()) {
         (Some(name), _) => name,
-        (None, false) => "architecture not stated",
-        (None, true) => return Err(ModelError::NoArchitecture),
+        (None, true) if unknown != Unknown::Listed => return Err(ModelError::NoArchitecture),
+        (None, _) => "architecture not stated",
     };
     let stored = logical.clone();
-    let sorted = Sorted::new(logical, 0..0);
+    let sorted = Sorted::new(logical, 0..0, Beside::ANY);
     Ok(ModelSpec {
         forward: Err("it is no GGUF".to_owned()),
         name: checkpoint.name.clone(),

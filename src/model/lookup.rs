@@ -7,7 +7,7 @@ use super::arch::Arch;
 use super::conversion::Conversion;
 use super::families;
 use super::hparams::HParams;
-use super::quirks::Loader;
+use super::loader::Loader;
 
 /// What a `config.json` says it describes.
 #[derive(Debug)]
@@ -39,10 +39,15 @@ fn is_usual(class: &str, arch: &Arch) -> bool {
     stem.is_some_and(|stem| arch.model_types.iter().any(|name| bare(name) == bare(stem)))
 }
 
-/// Whether `class` wraps a text model that writes, with the name of any wrapper.
-fn wraps(class: &str, _: &Arch) -> bool {
+/// Whether `class` writes text, by its name.
+pub(super) fn writes(class: &str) -> bool {
     let ends = WRITERS.iter().chain(&["ChatModel"]);
     ends.into_iter().any(|end| class.ends_with(end))
+}
+
+/// Whether `class` wraps a text model that writes, with the name of any wrapper.
+fn wraps(class: &str, _: &Arch) -> bool {
+    writes(class)
 }
 
 impl Arch {

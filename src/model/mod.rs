@@ -5,6 +5,7 @@
 
 pub mod accept;
 mod arch;
+mod arithmetic;
 pub mod conversion;
 mod defaults;
 mod families;
@@ -14,6 +15,7 @@ mod gguf_rows;
 mod hparams;
 mod hugging_face;
 mod left_out;
+mod loader;
 mod lookup;
 mod packed;
 pub mod packing;
@@ -23,8 +25,10 @@ mod role;
 mod rows;
 mod sorted;
 mod spec;
+mod zero_biases;
 
 use crate::checkpoint::{Checkpoint, RawConfig};
+use crate::dtype::Dtype;
 use crate::units::Bytes;
 
 pub use families::tokenizers;
@@ -47,11 +51,14 @@ pub enum ModelError {
     /// The architecture has no table entry.
     #[error(
         "architecture `{name}` is not known{}: {}the cache that its blocks need cannot be told; \
-         `--assume-kv {plain}` plans it as a plain transformer at your own risk, and `orinplan inspect` \
-         lists its tensors",
+         {}`orinplan inspect` lists its tensors",
         nearest.map(|n| format!(" (the nearest known one is `{n}`)")).unwrap_or_default(),
         if weights.0 > 0 { format!("its weights take {weights}, but ") } else { String::new() },
-        plain = PLAIN
+        if may_write(name) {
+            format!("`--assume-kv {PLAIN}` plans it as a plain transformer at your own risk, and ")
+        } else {
+            String::new()
+        }
     )]
     UnknownArchitecture {
         /// What the checkpoint says it is.
@@ -86,8 +93,10 @@ pub enum ModelError {
         /// Its name.
         key: String,
     },
-    /// A value that is not a finite, non-negative number.
-    #[error("`{key}` in the metadata is not a finite, non-negative number")]
+    /// A value that is not a finite number, or is negative, or zero where that has no meaning.
+    #[error(
+        "`{key}` is no number that a model computes with; take the configuration that belongs to these weights"
+    )]
     BadNumber {
         /// Its name.
         key: String,
@@ -152,6 +161,18 @@ pub enum ModelError {
     RopeType {
         /// What config.json says.
         found: String,
+    },
+    /// A weight of integers without the scale that makes numbers of them.
+    #[error(
+        "tensor `{tensor}` is stored as {} without a scale, so its numbers are no weights; take the checkpoint \
+         that has the scales, or the one that it was quantized from",
+        found.name()
+    )]
+    Unscaled {
+        /// The name in the checkpoint.
+        tensor: String,
+        /// How it is stored.
+        found: Dtype,
     },
     /// A tensor the model cannot do without is not among the stored ones.
     #[error(
@@ -474,6 +495,13 @@ const CLASS_ENDS: &[&str] = &[
     "LMHeadModel",
     "Model",
 ];
+
+/// Whether a model of this class, model type or GGUF architecture may be a decoder: classes that do something else
+/// say so at their end.
+fn may_write(name: &str) -> bool {
+    let is_class = name.starts_with(|first: char| first.is_ascii_uppercase());
+    !is_class || lookup::writes(name)
+}
 
 fn stem(class: &str) -> &str {
     let end = CLASS_ENDS.iter().find_map(|end| class.strip_suffix(end));

@@ -1,9 +1,6 @@
 //! What llama.cpp does for single architectures beyond what blocks and tensors say: the data that plans,
 //! type rules and checks read instead of names.
 
-use super::hparams::{Key, Number};
-use super::role::TensorRole;
-
 /// What plans and type rules ask of an architecture.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quirks {
@@ -102,50 +99,6 @@ impl Quirks {
         Quirks {
             mlc_template: self.mlc_template,
             ..Quirks::NONE
-        }
-    }
-}
-
-/// How llama.cpp's loader reads a GGUF of an architecture (`load_arch_hparams` and
-/// `load_arch_tensors` in `src/models/*.cpp`).
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Loader {
-    /// Keys that it does not load a file without, beyond those that every architecture needs.
-    pub needs: &'static [Key],
-    /// What is added to the mean square or variance in a norm, which it needs too.
-    pub epsilon: Number,
-    /// Biases of these that it needs, where it loads others only if they are there.
-    pub needs_biases: &'static [TensorRole],
-    /// It needs the parts of a head that turn by time, height and width.
-    pub needs_rope_sections: bool,
-    /// It refuses a file whose heads do not turn whole.
-    pub turns_whole_heads: bool,
-    /// What it takes for keys that a file leaves out.
-    pub defaults: &'static [(Key, u64)],
-    /// The head is the embedding, whatever a file holds.
-    pub always_tied: bool,
-    /// It needs keys and values of blocks that reuse another's cache, too.
-    pub needs_spare_projections: bool,
-}
-
-impl Loader {
-    /// What most do.
-    pub(super) const USUAL: Loader = Loader {
-        needs: &[],
-        epsilon: Number::RmsEpsilon,
-        needs_biases: &[],
-        needs_rope_sections: false,
-        turns_whole_heads: false,
-        defaults: &[],
-        always_tied: false,
-        needs_spare_projections: false,
-    };
-
-    /// That of an architecture which needs `needs`.
-    pub(super) const fn needing(needs: &'static [Key]) -> Loader {
-        Loader {
-            needs,
-            ..Loader::USUAL
         }
     }
 }

@@ -279,6 +279,12 @@ fn gather(
     text: &[Entry],
 ) -> Result<(Tensor, u64), ModelError> {
     let logical = || found.iter().map(|part| &text[part.position].logical);
+    if let Some(weight) = logical().find(|weight| is_unscaled(weight)) {
+        return Err(ModelError::Unscaled {
+            tensor: weight.name.clone(),
+            found: weight.dtype,
+        });
+    }
     let (first, Part { before, shared, .. }) = (&text[found[0].position].logical, found[0]);
     let wanted = elements(&expected);
     if wanted == u64::MAX || shared == u64::MAX {
@@ -319,4 +325,14 @@ fn gather(
     let tensor = made(row, layer, expected, first.dtype, bytes, sources);
     let counted = fits && before == 0;
     Ok((tensor, if counted { padding } else { 0 }))
+}
+
+/// Whether a weight is of integers, with nothing stored beside it.
+fn is_unscaled(weight: &FoldedWeight) -> bool {
+    use Dtype::{BOOL, I8, I16, I32, I64, U8, U16, U32, U64};
+    let integers = matches!(
+        weight.dtype,
+        I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64 | BOOL
+    );
+    integers && weight.sources.len() == 1
 }

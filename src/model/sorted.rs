@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde_json::Value as Json;
 
 use super::hparams::HParams;
-use super::left_out::{self, Kind};
+use super::left_out::{self, Beside, Kind};
 use super::packed::FoldedWeight;
 use super::spec::{LeftOut, Tower};
 use crate::checkpoint::Checkpoint;
@@ -50,8 +50,8 @@ pub(super) struct Entry {
 
 impl Sorted {
     /// Sorts the tensors of a model whose blocks `ahead` predict further tokens (DeepSeek-V3, GLM)
-    /// and are no part of decoding.
-    pub(super) fn new(logical: Vec<FoldedWeight>, ahead: Range<usize>) -> Sorted {
+    /// and are no part of decoding, and whose configuration says that there is `beside`.
+    pub(super) fn new(logical: Vec<FoldedWeight>, ahead: Range<usize>, beside: Beside) -> Sorted {
         let mut sorted = Sorted {
             text: Vec::new(),
             towers: Vec::new(),
@@ -71,7 +71,7 @@ impl Sorted {
                 && numbers
                     .first()
                     .is_some_and(|&n| ahead.contains(&(n as usize)));
-            let kind = match left_out::of_hugging_face(&tensor.name, bare) {
+            let kind = match left_out::of_hugging_face(&tensor.name, bare, &tensor.shape, beside) {
                 None if is_ahead => Some(&left_out::NEXT_TOKENS),
                 kind => kind,
             };
@@ -87,7 +87,7 @@ impl Sorted {
         sorted
     }
 
-    fn leave_out(&mut self, kind: &'static Kind, tensor: &FoldedWeight) {
+    pub(super) fn leave_out(&mut self, kind: &'static Kind, tensor: &FoldedWeight) {
         if kind.tower {
             add_to_tower(
                 &mut self.towers,

@@ -1,5 +1,6 @@
 //! Caveats, each with a stable code: every report shows the same ones.
 
+use crate::convert::LostScaling;
 use crate::device::L4tRelease;
 use crate::dtype::Dtype;
 use crate::model::LeftOut;
@@ -121,6 +122,8 @@ pub enum Note {
         /// Why it is not known.
         why: String,
     },
+    /// How rotary positions are stretched is lost in a GGUF.
+    LostScaling(LostScaling),
     /// KV cache quantized with a type that costs speed.
     QuantizedCache {
         /// Its type.
@@ -153,6 +156,7 @@ impl Note {
             Note::QuantizationUnseen => "quantization_unseen",
             Note::TowersUnseen => "towers_unseen",
             Note::PartialHeader { .. } => "partial_header",
+            Note::LostScaling(_) => "lost_rope_scaling",
             Note::QuantizedCache { .. } => "quantized_cache",
         }
     }
@@ -241,6 +245,7 @@ impl Note {
             Note::PartialHeader { why } => {
                 format!("the size of the file is without its metadata, usually some MiB of tokenizer: {why}")
             }
+            Note::LostScaling(lost) => lost.to_string(),
             Note::QuantizedCache { dtype } => format!(
                 "a {} cache saves memory and costs some speed; during prefill one layer of it is widened to F16",
                 dtype.name()

@@ -83,7 +83,21 @@ impl<'a> Job<'a> {
                 name: checkpoint.name.clone(),
             });
         }
-        let mut metadata = metadata(checkpoint, model, file_type)?;
+        let metadata = metadata(checkpoint, model, file_type)?;
+        Job::of(metadata, checkpoint, files, model, options)
+    }
+
+    /// The same, with its metadata given.
+    ///
+    /// # Errors
+    /// As [`Job::new`].
+    pub(super) fn of(
+        mut metadata: Vec<(String, Value)>,
+        checkpoint: &'a Checkpoint,
+        files: &'a Files,
+        model: &'a ModelSpec,
+        options: &Options<'a>,
+    ) -> Result<Job<'a>, QuantizeError> {
         let mut overrides = options.overrides.clone();
         overrides.importance = options.importance.is_some();
         metadata.extend(options.importance.iter().flat_map(|i| i.metadata()));
@@ -105,12 +119,12 @@ impl<'a> Job<'a> {
             tensors,
             notes,
         };
-        job.accepted(model)?;
+        job.accepted(checkpoint, model)?;
         Ok(job)
     }
 
     /// That the file is one that we would read again and that llama.cpp loads.
-    fn accepted(&self, model: &ModelSpec) -> Result<(), QuantizeError> {
+    fn accepted(&self, checkpoint: &Checkpoint, model: &ModelSpec) -> Result<(), QuantizeError> {
         let stored = self.tensors.iter().map(|planned| StoredTensor {
             name: planned.tensor.name.clone(),
             dtype: planned.assigned.dtype,
@@ -132,7 +146,8 @@ impl<'a> Job<'a> {
             directory: None,
         };
         let model = model::read(&file, Unknown::WeightsOnly)?;
-        Ok(accept::check(&self.metadata, &model)?)
+        let source = checkpoint.files.first().map(|file| file.path.as_path());
+        Ok(accept::check(&self.metadata, source, &model)?)
     }
 
     /// The header's tensors.
@@ -350,6 +365,9 @@ fn notes(
     if convert::has_unknown_pre_tokenizer(metadata) && checkpoint.format != SourceFormat::Gguf {
         notes.push(Note::UnknownPreTokenizer);
     }
+    let converted = checkpoint.format != SourceFormat::Gguf;
+    let lost = converted.then(|| convert::lost_scaling(model)).flatten();
+    notes.extend(lost.map(Note::LostScaling));
     if !model.towers.is_empty() {
         let towers = model.towers.iter().map(|tower| tower.name.clone());
         notes.push(Note::LeftOut {

@@ -1,6 +1,7 @@
 //! Caveats of a file that was made or is to be made, each with a stable code.
 
 use super::Tally;
+use crate::convert::LostScaling;
 use crate::model::LeftOut;
 use crate::units::counted;
 
@@ -56,6 +57,8 @@ pub enum Note {
     },
     /// The way in which the tokenizer splits words has no name in llama.cpp.
     UnknownPreTokenizer,
+    /// How rotary positions are stretched is not part of the file.
+    LostScaling(LostScaling),
     /// Vision or audio towers are not part of the file.
     LeftOut {
         /// What they are.
@@ -112,6 +115,7 @@ impl Note {
             Note::MissingImportance { .. } => "missing_importance",
             Note::UnusedPattern { .. } => "unused_pattern",
             Note::UnknownPreTokenizer => "unknown_pre_tokenizer",
+            Note::LostScaling(_) => "lost_rope_scaling",
             Note::LeftOut { .. } => "left_out",
             Note::Unused(_) => "unused_tensors",
         }
@@ -163,6 +167,7 @@ impl Note {
             Note::UnknownPreTokenizer => {
                 "the tokenizer splits words in a way that llama.cpp has no name for; `tokenizer.ggml.pre` is `default`, and some texts will be split differently".to_owned()
             }
+            Note::LostScaling(lost) => lost.to_string(),
             Note::LeftOut { towers } => {
                 format!("the file holds the text model; left out: {}", towers.join(", "))
             }

@@ -174,7 +174,7 @@ fn candidate(
         runtime,
         &wanted,
         rules,
-        &header(checkpoint, model),
+        &header(checkpoint, model, runtime)?,
     )?;
     let named = |candidate: &Candidate| match &args.scheme {
         Some(id) => candidate.assignment.scheme.eq_ignore_ascii_case(id),

@@ -4,7 +4,8 @@ use crate::model::ModelError;
 use crate::model::arch::{Arch, Row, RowSite};
 use crate::model::conversion::{WeightRule, WeightTransform};
 use crate::model::hparams::{HParams, Key};
-use crate::model::quirks::{Loader, Quirks};
+use crate::model::loader::Loader;
+use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Attention, Cache, FeedForward, Layer, Mixer};
 

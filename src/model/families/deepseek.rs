@@ -6,10 +6,11 @@
 //! `deepseek2`.
 
 use super::common::*;
+use super::loader_keys::{LEADING_DENSE, NEEDS_EXPERT_WIDTH, RMS_NORM};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row, RowSite};
 use crate::model::hparams::{HParams, Key};
-use crate::model::quirks::Loader;
+use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, needed, read};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::Layer;
 
@@ -26,9 +27,45 @@ pub(super) static DEEPSEEK2: Arch = Arch {
         EXPERTS,
         SHARED_EXPERT,
     ],
-    loader: Loader::needing(&[Key::KvLora]),
+    loader: Loader {
+        keys: &[RMS_NORM, NEEDS_EXPERT_WIDTH, LEADING_DENSE, LATENT_KEYS],
+        rules: &[
+            LoaderRule::NoBiases,
+            LoaderRule::BlocksAhead,
+            LoaderRule::NeedsBlocksAhead,
+            LoaderRule::MayLackBlocksAhead,
+            LoaderRule::Latents,
+        ],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
+
+const LATENT_KEYS: &[LoaderKeys] = &[
+    needed(
+        Form::Count,
+        &["attention.kv_lora_rank", "expert_shared_count"],
+    ),
+    read(
+        Form::Count,
+        &[
+            "vocab_size",
+            "attention.key_length_mla",
+            "attention.value_length_mla",
+            "attention.temperature_length",
+            "expert_gating_func",
+        ],
+    ),
+    read(
+        Form::Float,
+        &[
+            "expert_weights_scale",
+            "rope.scaling.yarn_log_multiplier",
+            "attention.temperature_scale",
+        ],
+    ),
+    read(Form::Flag, &["expert_weights_norm"]),
+];
 
 /// The router picks experts by score plus a correction of its own.
 pub(super) static DEEPSEEK3: Arch = Arch {

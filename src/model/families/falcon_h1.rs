@@ -4,9 +4,11 @@
 
 use super::common::*;
 use super::hybrid::*;
+use super::loader_keys::{RMS_NORM, STATE_SPACE};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
 use crate::model::hparams::HParams;
+use crate::model::loader::Loader;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::Layer;
 
@@ -25,7 +27,13 @@ pub(super) static FALCON_H1: Arch = Arch {
         OPTIONAL_NORM,
         FFN,
     ],
-    loader: SSM_LOADER,
+    loader: Loader {
+        keys: &[RMS_NORM, STATE_SPACE],
+        biases: &[R::AttnOutput, R::FfnGate, R::FfnUp, R::FfnDown],
+        needs_biases: &[R::SsmConv1d, R::SsmDt],
+        rope_tables: &[R::RopeFreqs],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
 

@@ -5,12 +5,16 @@
 
 use super::common::*;
 use super::keys::*;
+use super::loader_keys::{
+    NEEDS_WINDOW, OPTIONAL_WINDOW, OUTPUT_SOFTCAP, RMS_NORM, WINDOW_PATTERN, WINDOW_ROPE_BASE,
+};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row, RowSite};
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
 use crate::model::forward_spec::{Activation, ArchTraits, AttentionScale, PLAIN, Sparse};
 use crate::model::hparams::{HParams, Key, Number};
-use crate::model::quirks::{Loader, Quirks};
+use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, read};
+use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Cache, Layer};
 
@@ -27,13 +31,11 @@ pub(super) static GEMMA: Arch = Arch {
     forward: Some(GEMMA_FORWARD),
     tensors: &[EMBEDDING_AND_HEAD, PRE_NORMS, ATTENTION, GATED_FFN],
     quirks: Quirks::NONE.mlc_template("gemma_instruction"),
-    loader: ALWAYS_TIED,
+    loader: Loader {
+        rules: &[LoaderRule::NoHead],
+        ..Loader::USUAL
+    },
     ..USUAL
-};
-
-const ALWAYS_TIED: Loader = Loader {
-    always_tied: true,
-    ..Loader::USUAL
 };
 
 const GEMMA_CONVERSION: Conversion = Conversion {
@@ -69,8 +71,21 @@ pub(super) static GEMMA2: Arch = Arch {
         ..GEMMA_CONVERSION
     }),
     quirks: Quirks::NONE.mlc_template("gemma_instruction"),
-    loader: ALWAYS_TIED,
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            OPTIONAL_WINDOW,
+            WINDOW_PATTERN,
+            WINDOW_ROPE_BASE,
+            OUTPUT_SOFTCAP,
+            SCORE_SOFTCAP,
+        ],
+        rules: &[LoaderRule::NoHead, LoaderRule::WindowedBlock],
+        ..Loader::USUAL
+    },
 };
+
+const SCORE_SOFTCAP: &[LoaderKeys] = &[read(Form::Float, &["attn_logit_softcapping"])];
 
 pub(super) static GEMMA3: Arch = Arch {
     name: "gemma3",
@@ -91,7 +106,17 @@ pub(super) static GEMMA3: Arch = Arch {
     ],
     conversion: Some(GEMMA_CONVERSION),
     quirks: GEMMA3_QUIRKS,
-    ..USUAL
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            OPTIONAL_WINDOW,
+            WINDOW_PATTERN,
+            WINDOW_ROPE_BASE,
+            OUTPUT_SOFTCAP,
+        ],
+        rules: &[LoaderRule::WindowedBlock],
+        ..Loader::USUAL
+    },
 };
 
 const GEMMA3_QUIRKS: Quirks = Quirks::NONE.mlc_template("gemma3_instruction");
@@ -136,9 +161,10 @@ pub(super) static GEMMA3N: Arch = Arch {
     }),
     quirks: GEMMA3_QUIRKS,
     loader: Loader {
+        keys: &[RMS_NORM, NEEDS_WINDOW, WINDOW_PATTERN, WINDOW_ROPE_BASE],
+        rules: &[LoaderRule::NeedsSpareProjections, LoaderRule::WindowedBlock],
         defaults: &[(Key::Streams, 4), (Key::PerLayerDim, 256)],
-        needs_spare_projections: true,
-        ..Loader::needing(&[Key::Window])
+        ..Loader::USUAL
     },
 };
 

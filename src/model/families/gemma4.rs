@@ -6,10 +6,14 @@
 
 use super::common::*;
 use super::gemma::{PER_LAYER_INPUT, SANDWICH_NORMS, share_caches};
+use super::loader_keys::{
+    NEEDS_WINDOW, OPTIONAL_EXPERT_WIDTH, OUTPUT_SOFTCAP, RMS_NORM, WINDOW_ROPE_BASE,
+};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row, RowSite};
 use crate::model::hparams::{HParams, Key};
-use crate::model::quirks::{Loader, Quirks};
+use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, needed, read};
+use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Cache, FeedForward, Layer};
 
@@ -39,9 +43,43 @@ pub(super) static GEMMA4: Arch = Arch {
         ROPE_FREQS,
     ],
     quirks: Quirks::NONE.late_rows().mlc_template("gemma_instruction"),
-    loader: Loader::needing(&[Key::Window]),
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            NEEDS_WINDOW,
+            GEMMA4_LOADED,
+            WINDOW_ROPE_BASE,
+            OUTPUT_SOFTCAP,
+            OPTIONAL_EXPERT_WIDTH,
+        ],
+        rules: &[
+            LoaderRule::NoBiases,
+            LoaderRule::NeedsRopeTable,
+            LoaderRule::RopeTableOfWholeHeads,
+            LoaderRule::WindowedBlock,
+        ],
+        optional: &[R::AttnV, R::LayerOutScale],
+        rope_tables: &[R::RopeFreqs],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
+
+const GEMMA4_LOADED: &[LoaderKeys] = &[
+    needed(
+        Form::WindowOfEachBlock,
+        &["attention.sliding_window_pattern"],
+    ),
+    needed(
+        Form::Count,
+        &[
+            "embedding_length_per_layer_input",
+            "attention.key_length_swa",
+            "attention.value_length_swa",
+        ],
+    ),
+    read(Form::Count, &["attention.shared_kv_layers"]),
+];
 
 /// Blocks that see the whole context can use their keys as values.
 fn has_value(p: &RowSite<'_>) -> bool {

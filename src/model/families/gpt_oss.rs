@@ -4,9 +4,12 @@
 //! `conversion/gpt_oss.py` of llama.cpp.
 
 use super::common::*;
+use super::loader_keys::{
+    NEEDS_EXPERT_WIDTH, NEEDS_WINDOW, RMS_NORM, WINDOW_PATTERN, WINDOW_ROPE_BASE,
+};
 use crate::model::arch::{Arch, Row, RowSite};
-use crate::model::hparams::Key;
-use crate::model::quirks::{Loader, Quirks};
+use crate::model::loader::{Loader, LoaderRule};
+use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 
 pub(super) static GPT_OSS: Arch = Arch {
@@ -23,7 +26,29 @@ pub(super) static GPT_OSS: Arch = Arch {
         EXPERTS_WITH_BIAS,
     ],
     quirks: Quirks::NONE.late_rows(),
-    loader: Loader::needing(&[Key::Window]),
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            NEEDS_WINDOW,
+            WINDOW_PATTERN,
+            WINDOW_ROPE_BASE,
+            NEEDS_EXPERT_WIDTH,
+        ],
+        rules: &[
+            LoaderRule::NeedsHead,
+            LoaderRule::WindowedBlock,
+            LoaderRule::WholeHeads,
+        ],
+        biases: &[R::AttnOutput],
+        needs_biases: &[
+            R::AttnOutput,
+            R::FfnRouter,
+            R::FfnGateExperts,
+            R::FfnUpExperts,
+            R::FfnDownExperts,
+        ],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
 

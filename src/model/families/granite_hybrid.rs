@@ -8,9 +8,11 @@ use serde_json::Value as Json;
 use super::common::*;
 use super::granite::{SHARED_MLP, SPARSE_MOE};
 use super::hybrid::*;
+use super::loader_keys::{MULTIPLIERS, RMS_NORM, SHARED_EXPERT_WIDTH, STATE_SPACE};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
 use crate::model::hparams::{HParams, Key};
+use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, read};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer};
 
@@ -20,9 +22,25 @@ pub(super) static GRANITE_HYBRID: Arch = Arch {
     model_types: &["granitemoehybrid"],
     layers: granite_layers,
     tensors: TENSORS,
-    loader: SSM_LOADER,
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            OPTIONAL_LOGIT_SCALE,
+            MULTIPLIERS,
+            SHARED_EXPERT_WIDTH,
+            STATE_SPACE,
+        ],
+        rules: &[LoaderRule::MixerTwiceAsWide],
+        biases: &[R::AttnOutput, R::FfnGate, R::FfnUp, R::FfnDown],
+        needs_biases: &[R::SsmConv1d, R::SsmDt],
+        optional: &[R::FfnGateExperts],
+        rope_tables: &[R::RopeFreqs],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
+
+const OPTIONAL_LOGIT_SCALE: &[LoaderKeys] = &[read(Form::Float, &["logit_scale"])];
 
 /// The same class with no Mamba block, which llama.cpp runs as plain `granite`. A GGUF of that name
 /// is another architecture's to read.

@@ -8,18 +8,8 @@ use super::common::*;
 use crate::model::ModelError;
 use crate::model::arch::{Row, RowSite};
 use crate::model::hparams::{HParams, Key};
-use crate::model::quirks::Loader;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Attention, Layer, Mixer, Recurrent};
-
-/// What llama.cpp does not load a file with recurrent blocks without.
-pub(super) const SSM_LOADER: Loader = Loader::needing(&[
-    Key::ConvKernel,
-    Key::SsmInner,
-    Key::StateSize,
-    Key::SsmHeads,
-    Key::SsmGroups,
-]);
 
 // --- blocks ---------------------------------------------------------------------------------------
 

@@ -7,12 +7,16 @@
 use super::common::*;
 use super::hybrid::*;
 use super::keys::*;
+use super::loader_keys::{
+    CONVOLUTION_CACHE, LEADING_DENSE, NEEDS_EXPERT_WIDTH, OPTIONAL_WINDOW, RMS_NORM,
+};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
 use crate::model::forward_spec::PLAIN;
 use crate::model::hparams::{HParams, Key};
-use crate::model::quirks::{GraphOrder, Loader, Quirks};
+use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, needed};
+use crate::model::quirks::{GraphOrder, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer, Recurrent};
 
@@ -38,7 +42,10 @@ pub(super) static LFM2: Arch = Arch {
         weights: &[],
     }),
     quirks: LFM2_QUIRKS,
-    loader: Loader::needing(&[Key::ShortconvCache]),
+    loader: Loader {
+        keys: &[RMS_NORM, OPTIONAL_WINDOW, CONVOLUTION_CACHE],
+        ..Loader::USUAL
+    },
 };
 
 const LFM2_QUIRKS: Quirks = Quirks {
@@ -73,9 +80,22 @@ pub(super) static LFM2MOE: Arch = Arch {
         ROUTED,
     ],
     quirks: LFM2_QUIRKS,
-    loader: Loader::needing(&[Key::ShortconvCache]),
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            NEEDS_EXPERT_WIDTH,
+            LEADING_DENSE,
+            GATING,
+            CONVOLUTION_CACHE,
+        ],
+        rules: &[LoaderRule::Routed],
+        needs_biases: &[R::FfnRouterBias],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
+
+const GATING: &[LoaderKeys] = &[needed(Form::Count, &["expert_gating_func"])];
 
 /// llama.cpp stores the final norm as `token_embd_norm`.
 const EMBEDDING_AND_HEAD_LFM2: &[Row] = &[

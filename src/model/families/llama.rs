@@ -7,11 +7,13 @@
 
 use super::common::*;
 use super::keys::*;
+use super::loader_keys::{OPTIONAL_WINDOW, RMS_NORM};
 use crate::model::arch::{Arch, Row};
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
 use crate::model::forward_spec::{ArchTraits, PLAIN, RopeStyle};
 use crate::model::hparams::{Key, Number};
-use crate::model::quirks::{EightyBlocks, GraphOrder, Loader, Quirks};
+use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, read};
+use crate::model::quirks::{EightyBlocks, GraphOrder, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::ModelSpec;
 
@@ -27,7 +29,6 @@ pub(super) static LLAMA: Arch = Arch {
         "LlamaForCausalLM",
         "LLaMAForCausalLM",
         "MistralForCausalLM",
-        "LlamaModel",
         "MixtralForCausalLM",
     ],
     model_types: &["llama", "mistral", "mixtral"],
@@ -42,10 +43,16 @@ pub(super) static LLAMA: Arch = Arch {
         .mlc_template("llama-3")
         .eighty_blocks(EightyBlocks::Grouped),
     loader: Loader {
-        turns_whole_heads: true,
+        keys: &[RMS_NORM, LLAMA_LOADED],
+        rules: &[LoaderRule::WholeHeads],
+        biases: &[R::AttnOutput, R::FfnGate, R::FfnUp, R::FfnDown],
+        optional: &[R::FfnGateExperts],
+        rope_tables: &[R::RopeFreqs, R::RopeFactorsLong, R::RopeFactorsShort],
         ..Loader::USUAL
     },
 };
+
+const LLAMA_LOADED: &[LoaderKeys] = &[read(Form::Count, &["vocab_size"])];
 
 const LLAMA_TENSORS: &[&[Row]] = &[
     EMBEDDING_AND_HEAD,
@@ -92,8 +99,26 @@ pub(super) static MISTRAL3: Arch = Arch {
         ..LLAMA_CONVERSION
     }),
     quirks: Quirks::NONE.mlc_template("mistral_default"),
+    loader: Loader {
+        keys: &[RMS_NORM, MINISTRAL3_LOADED],
+        rules: &[LoaderRule::WholeHeads],
+        biases: &[R::AttnOutput, R::FfnGate, R::FfnUp, R::FfnDown],
+        optional: &[R::FfnGateExperts],
+        rope_tables: &[R::RopeFreqs, R::RopeFactorsLong, R::RopeFactorsShort],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
+
+const MINISTRAL3_LOADED: &[LoaderKeys] = &[read(
+    Form::Float,
+    &[
+        "attention.temperature_scale",
+        "rope.scaling.yarn_beta_fast",
+        "rope.scaling.yarn_beta_slow",
+        "rope.scaling.yarn_log_multiplier",
+    ],
+)];
 
 /// What Ministral 3 states among its rotary parameters; the text part of Mistral Small 3 does not.
 const MINISTRAL3: &[KeyRule] = &[
@@ -171,7 +196,10 @@ pub(super) static SMOLLM3: Arch = Arch {
         ..LLAMA_CONVERSION
     }),
     quirks: Quirks::NONE.mlc_template("chatml"),
-    ..USUAL
+    loader: Loader {
+        rules: &[LoaderRule::WholeHeads],
+        ..Loader::USUAL
+    },
 };
 
 /// Phi-3.5 and Phi-4-mini. llama.cpp forces their sliding window off.
@@ -196,7 +224,12 @@ pub(super) static PHI3: Arch = Arch {
         },
         ..Quirks::NONE.mlc_template("phi-3")
     },
-    ..USUAL
+    loader: Loader {
+        keys: &[RMS_NORM, OPTIONAL_WINDOW],
+        rules: &[LoaderRule::BothRopeTables],
+        rope_tables: &[R::RopeFactorsLong, R::RopeFactorsShort],
+        ..Loader::USUAL
+    },
 };
 
 const PHI3_KEYS: &[KeyRule] = &[

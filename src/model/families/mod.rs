@@ -14,6 +14,7 @@ mod hybrid;
 mod keys;
 mod lfm2;
 mod llama;
+mod loader_keys;
 mod nemotron_h;
 mod olmo;
 mod qwen;

@@ -8,9 +8,13 @@ use serde_json::Value as Json;
 
 use super::common::*;
 use super::hybrid::*;
+use super::loader_keys::{OPTIONAL_EXPERT_WIDTH, SHARED_EXPERT_WIDTH, STATE_SPACE};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row, RowSite};
 use crate::model::hparams::{HParams, Key};
+use crate::model::loader::{
+    EPSILON, Form, LAYER_EPSILON, Loader, LoaderKeys, LoaderRule, needed, read,
+};
 use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Attention, Cache, FeedForward, Layer, Mixer};
@@ -22,9 +26,32 @@ pub(super) static NEMOTRON_H: Arch = Arch {
     layers: nemotron_layers,
     tensors: TENSORS,
     quirks: Quirks::NONE.late_rows(),
-    loader: SSM_LOADER,
+    loader: Loader {
+        keys: &[
+            OPTIONAL_EXPERT_WIDTH,
+            SHARED_EXPERT_WIDTH,
+            STATE_SPACE,
+            NEMOTRON_LOADED,
+        ],
+        rules: &[
+            LoaderRule::BlocksAhead,
+            LoaderRule::BlocksAheadUnsaid,
+            LoaderRule::NothingTurns,
+        ],
+        biases: &[R::AttnOutput, R::FfnUp, R::FfnDown],
+        needs_biases: &[R::SsmConv1d, R::SsmDt],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
+
+const NEMOTRON_LOADED: &[LoaderKeys] = &[
+    read(Form::Float, &[EPSILON]),
+    needed(Form::Float, &[LAYER_EPSILON]),
+    read(Form::Count, &["moe_latent_size", "expert_shared_count"]),
+    read(Form::Float, &["expert_weights_scale"]),
+    read(Form::Flag, &["expert_weights_norm"]),
+];
 
 /// The same class; llama.cpp tells it apart by [`routes`].
 pub(super) static NEMOTRON_H_MOE: Arch = Arch {
@@ -32,7 +59,22 @@ pub(super) static NEMOTRON_H_MOE: Arch = Arch {
     layers: nemotron_layers,
     tensors: TENSORS,
     quirks: Quirks::NONE.late_rows(),
-    loader: SSM_LOADER,
+    loader: Loader {
+        keys: &[
+            OPTIONAL_EXPERT_WIDTH,
+            SHARED_EXPERT_WIDTH,
+            STATE_SPACE,
+            NEMOTRON_LOADED,
+        ],
+        rules: &[
+            LoaderRule::BlocksAhead,
+            LoaderRule::BlocksAheadUnsaid,
+            LoaderRule::NothingTurns,
+        ],
+        biases: &[R::AttnOutput, R::FfnUp, R::FfnDown],
+        needs_biases: &[R::FfnRouterBias, R::SsmConv1d, R::SsmDt],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
 

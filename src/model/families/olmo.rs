@@ -4,7 +4,9 @@
 //! llama.cpp, which runs both.
 
 use super::common::*;
+use super::loader_keys::{OPTIONAL_WINDOW, RMS_NORM, WINDOW_PATTERN, WINDOW_ROPE_BASE};
 use crate::model::arch::{Arch, Row};
+use crate::model::loader::{Loader, LoaderRule};
 use crate::model::role::TensorRole as R;
 
 pub(super) static OLMO2: Arch = Arch {
@@ -19,6 +21,15 @@ pub(super) static OLMO2: Arch = Arch {
         WHOLE_QK_NORM,
         GATED_FFN,
     ],
+    loader: Loader {
+        keys: &[RMS_NORM, OPTIONAL_WINDOW, WINDOW_PATTERN, WINDOW_ROPE_BASE],
+        rules: &[
+            LoaderRule::NeedsHead,
+            LoaderRule::WindowedBlock,
+            LoaderRule::WholeHeads,
+        ],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
 

@@ -6,18 +6,23 @@
 
 use super::common::*;
 use super::keys::*;
+use super::loader_keys::{
+    DEEPSTACK, NEEDS_EXPERT_WIDTH, NEEDS_SECTIONS, OPTIONAL_EXPERT_WIDTH, RMS_NORM,
+    SHARED_EXPERT_WIDTH,
+};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
 use crate::model::conversion::{Conversion, KeyRule, Vocabulary};
 use crate::model::forward_spec::PLAIN;
 use crate::model::hparams::{HParams, Key};
-use crate::model::quirks::{EightyBlocks, Loader, Quirks};
+use crate::model::loader::{Loader, LoaderRule};
+use crate::model::quirks::{EightyBlocks, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer};
 
 pub(super) static QWEN2: Arch = Arch {
     name: "qwen2",
-    classes: &["Qwen2ForCausalLM", "Qwen2Model"],
+    classes: &["Qwen2ForCausalLM"],
     model_types: &["qwen2"],
     forward: Some(PLAIN),
     tensors: QWEN2_TENSORS,
@@ -26,6 +31,11 @@ pub(super) static QWEN2: Arch = Arch {
         ..QWEN_CONVERSION
     }),
     quirks: QWEN_QUIRKS.eighty_blocks(EightyBlocks::Always),
+    loader: Loader {
+        rules: &[LoaderRule::WholeHeads],
+        biases: &[R::Output],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
 
@@ -39,12 +49,6 @@ const QWEN_CONVERSION: Conversion = Conversion {
     weights: &[],
 };
 
-/// Those that place tokens by time, height and width.
-const BY_SECTIONS: Loader = Loader {
-    needs_rope_sections: true,
-    ..Loader::USUAL
-};
-
 /// The text part of Qwen2-VL and Qwen2.5-VL.
 pub(super) static QWEN2VL: Arch = Arch {
     name: "qwen2vl",
@@ -55,7 +59,12 @@ pub(super) static QWEN2VL: Arch = Arch {
     model_types: &["qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"],
     tensors: QWEN2_TENSORS,
     quirks: QWEN_QUIRKS,
-    loader: BY_SECTIONS,
+    loader: Loader {
+        keys: &[NEEDS_SECTIONS],
+        rules: &[LoaderRule::RopeSections, LoaderRule::WholeHeads],
+        biases: &[R::Output],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
 
@@ -75,17 +84,30 @@ pub(super) static QWEN2MOE: Arch = Arch {
         SHARED_EXPERT_ROUTER,
     ],
     quirks: QWEN_QUIRKS,
+    loader: Loader {
+        keys: &[RMS_NORM, OPTIONAL_EXPERT_WIDTH, SHARED_EXPERT_WIDTH],
+        rules: &[
+            LoaderRule::NeedsHead,
+            LoaderRule::WholeHeads,
+            LoaderRule::Routed,
+        ],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
 
 pub(super) static QWEN3: Arch = Arch {
     name: "qwen3",
-    classes: &["Qwen3ForCausalLM", "Qwen3Model"],
+    classes: &["Qwen3ForCausalLM"],
     model_types: &["qwen3"],
     forward: Some(PLAIN),
     tensors: QWEN3_TENSORS,
     conversion: Some(QWEN_CONVERSION),
     quirks: QWEN_QUIRKS,
+    loader: Loader {
+        rules: &[LoaderRule::WholeHeads],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
 
@@ -101,8 +123,11 @@ pub(super) static QWEN3MOE: Arch = Arch {
         ..QWEN_CONVERSION
     }),
     quirks: QWEN_QUIRKS,
-    // Without it llama.cpp takes a share of another width, which no published file has.
-    loader: Loader::needing(&[Key::ExpertFfn]),
+    loader: Loader {
+        keys: &[RMS_NORM, NEEDS_EXPERT_WIDTH],
+        rules: &[LoaderRule::WholeHeads, LoaderRule::Routed],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
 
@@ -115,7 +140,11 @@ pub(super) static QWEN3VL: Arch = Arch {
     model_types: &["qwen3_vl", "qwen3_vl_text"],
     tensors: QWEN3_TENSORS,
     quirks: QWEN_QUIRKS,
-    loader: BY_SECTIONS,
+    loader: Loader {
+        keys: &[RMS_NORM, NEEDS_SECTIONS, DEEPSTACK],
+        rules: &[LoaderRule::RopeSections, LoaderRule::WholeHeads],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
 
@@ -126,7 +155,15 @@ pub(super) static QWEN3VLMOE: Arch = Arch {
     model_types: &["qwen3_vl_moe", "qwen3_vl_moe_text"],
     tensors: QWEN3_TENSORS,
     quirks: QWEN_QUIRKS,
-    loader: BY_SECTIONS,
+    loader: Loader {
+        keys: &[RMS_NORM, NEEDS_SECTIONS, DEEPSTACK, NEEDS_EXPERT_WIDTH],
+        rules: &[
+            LoaderRule::RopeSections,
+            LoaderRule::WholeHeads,
+            LoaderRule::Routed,
+        ],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
 

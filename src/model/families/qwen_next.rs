@@ -6,6 +6,10 @@
 use super::common::*;
 use super::hybrid::*;
 use super::keys::*;
+use super::loader_keys::{
+    NEEDS_SECTIONS, OPTIONAL_EXPERT_WIDTH, RECURRENT_LAYERS, RMS_NORM, SHARED_EXPERT_WIDTH,
+    STATE_SPACE,
+};
 use super::qwen::{SHARED_EXPERT_ROUTER, fill_expert_widths};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
@@ -14,7 +18,8 @@ use crate::model::conversion::{
 };
 use crate::model::forward_spec::{ArchTraits, PLAIN};
 use crate::model::hparams::{HParams, Key};
-use crate::model::quirks::{Loader, Quirks};
+use crate::model::loader::{Loader, LoaderRule};
+use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::Layer;
 
@@ -41,7 +46,23 @@ pub(super) static QWEN3NEXT: Arch = Arch {
         ..DELTA_NET_CONVERSION
     }),
     quirks: QUIRKS,
-    loader: SSM_LOADER,
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            OPTIONAL_EXPERT_WIDTH,
+            SHARED_EXPERT_WIDTH,
+            STATE_SPACE,
+            RECURRENT_LAYERS,
+        ],
+        rules: &[
+            LoaderRule::BlocksAhead,
+            LoaderRule::BlocksAheadUnsaid,
+            LoaderRule::Routed,
+            LoaderRule::DeltaNets,
+        ],
+        needs_biases: &[R::SsmDt],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
 
@@ -68,7 +89,17 @@ pub(super) static QWEN35: Arch = Arch {
         ..DELTA_NET_CONVERSION
     }),
     quirks: QUIRKS,
-    loader: QWEN35_LOADER,
+    loader: Loader {
+        keys: &[RMS_NORM, NEEDS_SECTIONS, STATE_SPACE, RECURRENT_LAYERS],
+        rules: &[
+            LoaderRule::BlocksAhead,
+            LoaderRule::BlocksAheadUnsaid,
+            LoaderRule::RopeSections,
+            LoaderRule::DeltaNets,
+        ],
+        needs_biases: &[R::SsmDt],
+        ..Loader::USUAL
+    },
 };
 
 pub(super) static QWEN35MOE: Arch = Arch {
@@ -102,7 +133,24 @@ pub(super) static QWEN35MOE: Arch = Arch {
         ..DELTA_NET_CONVERSION
     }),
     quirks: QUIRKS,
-    loader: QWEN35_LOADER,
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            NEEDS_SECTIONS,
+            OPTIONAL_EXPERT_WIDTH,
+            SHARED_EXPERT_WIDTH,
+            STATE_SPACE,
+            RECURRENT_LAYERS,
+        ],
+        rules: &[
+            LoaderRule::BlocksAhead,
+            LoaderRule::BlocksAheadUnsaid,
+            LoaderRule::RopeSections,
+            LoaderRule::DeltaNets,
+        ],
+        needs_biases: &[R::SsmDt],
+        ..Loader::USUAL
+    },
     ..USUAL
 };
 
@@ -112,11 +160,6 @@ const QUIRKS: Quirks = Quirks::NONE
     .late_rows()
     .recurrent_blocks_have_heads()
     .mlc_template("qwen2");
-
-const QWEN35_LOADER: Loader = Loader {
-    needs_rope_sections: true,
-    ..SSM_LOADER
-};
 
 const DELTA_NET_CONVERSION: Conversion = Conversion {
     first: &[],

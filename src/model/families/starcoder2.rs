@@ -8,8 +8,7 @@ use super::common::*;
 use super::keys::*;
 use crate::model::arch::{Arch, Row};
 use crate::model::conversion::{Conversion, Vocabulary};
-use crate::model::hparams::Number;
-use crate::model::quirks::Loader;
+use crate::model::loader::{Form, LAYER_EPSILON, Loader, LoaderKeys, LoaderRule, needed};
 use crate::model::role::TensorRole as R;
 
 pub(super) static STARCODER2: Arch = Arch {
@@ -33,7 +32,9 @@ pub(super) static STARCODER2: Arch = Arch {
         weights: &[],
     }),
     loader: Loader {
-        epsilon: Number::LayerNormEpsilon,
+        keys: &[LAYER_NORM],
+        rules: &[LoaderRule::WholeHeads],
+        biases: &[R::AttnOutput, R::FfnUp, R::FfnDown],
         needs_biases: &[
             R::OutputNorm,
             R::AttnNorm,
@@ -46,6 +47,8 @@ pub(super) static STARCODER2: Arch = Arch {
     },
     ..USUAL
 };
+
+const LAYER_NORM: &[LoaderKeys] = &[needed(Form::Float, &[LAYER_EPSILON])];
 
 const NORM_BIASES: &[Row] = &[
     Row::bias(R::OutputNorm, &["norm.bias"], hidden),
