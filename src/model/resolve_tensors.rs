@@ -45,7 +45,7 @@ pub(super) fn from_stored(
         }
     }
     // Experts come one by one and are gathered under their row and block.
-    let mut parts: BTreeMap<(usize, Option<u32>), Vec<Part>> = BTreeMap::new();
+    let mut parts: BTreeMap<(usize, Option<u32>), Vec<StoredPart>> = BTreeMap::new();
     let mut strangers = Vec::new();
     let mut padding = 0u64;
     for (position, entry) in sorted.text.iter().enumerate() {
@@ -86,12 +86,15 @@ pub(super) fn from_stored(
             strangers.push(position);
         }
         for (row, number, before) in taken {
-            parts.entry((row, block(row))).or_default().push(Part {
-                number,
-                position,
-                before,
-                shared,
-            });
+            parts
+                .entry((row, block(row)))
+                .or_default()
+                .push(StoredPart {
+                    number,
+                    position,
+                    before,
+                    shared,
+                });
         }
     }
     if strict == Strict::All && !strangers.is_empty() {
@@ -189,15 +192,15 @@ fn with_numbers(pattern: &str, numbers: impl Iterator<Item = u32>) -> String {
 
 /// That parts with numbers, experts in most cases, are those from 0 to `count`, each once, and that
 /// no other tensor is stored twice under two prefixes.
-fn numbered(found: &[Part], text: &[Entry], count: u64) -> Result<(), ModelError> {
-    let entry = |part: &Part| &text[part.position];
+fn numbered(found: &[StoredPart], text: &[Entry], count: u64) -> Result<(), ModelError> {
+    let entry = |part: &StoredPart| &text[part.position];
     let mut patterns: Vec<&str> = found.iter().map(|part| &*entry(part).pattern).collect();
     patterns.sort_unstable();
     patterns.dedup();
     for pattern in patterns {
         let mut next = 0;
         let of_pattern = || found.iter().filter(|part| entry(part).pattern == pattern);
-        let named = |part: &Part, number: u32| {
+        let named = |part: &StoredPart, number: u32| {
             let entry = entry(part);
             let before = entry
                 .numbers
@@ -258,7 +261,7 @@ pub(super) fn is_spare(row: &Row, site: &RowSite<'_>) -> bool {
 
 /// A stored tensor as a part of a row's tensor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Part {
+struct StoredPart {
     /// The expert's number, where experts are stored one by one.
     number: Option<u32>,
     /// Which of the stored tensors.
@@ -275,7 +278,7 @@ fn gather(
     row: &Row,
     layer: Option<u32>,
     expected: Vec<u64>,
-    found: &[Part],
+    found: &[StoredPart],
     text: &[Entry],
 ) -> Result<(Tensor, u64), ModelError> {
     let logical = || found.iter().map(|part| &text[part.position].logical);
@@ -285,7 +288,7 @@ fn gather(
             found: weight.dtype,
         });
     }
-    let (first, Part { before, shared, .. }) = (&text[found[0].position].logical, found[0]);
+    let (first, StoredPart { before, shared, .. }) = (&text[found[0].position].logical, found[0]);
     let wanted = elements(&expected);
     if wanted == u64::MAX || shared == u64::MAX {
         return Err(ModelError::TooLarge {

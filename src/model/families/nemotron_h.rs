@@ -195,22 +195,22 @@ fn expert_width(p: &RowSite<'_>) -> u64 {
 
 /// What a block is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+enum BlockKind {
     Mamba,
     Attention,
     Dense,
     Experts,
 }
 
-impl Kind {
+impl BlockKind {
     /// By its name in `config.json`: a letter of `hybrid_override_pattern` or a word of
     /// `layers_block_type`.
-    fn named(block: usize, name: &str) -> Result<Kind, ModelError> {
+    fn named(block: usize, name: &str) -> Result<BlockKind, ModelError> {
         match name {
-            "M" | "mamba" | "linear_attention" => Ok(Kind::Mamba),
-            "*" | "attention" | "full_attention" => Ok(Kind::Attention),
-            "-" | "mlp" => Ok(Kind::Dense),
-            "E" | "moe" => Ok(Kind::Experts),
+            "M" | "mamba" | "linear_attention" => Ok(BlockKind::Mamba),
+            "*" | "attention" | "full_attention" => Ok(BlockKind::Attention),
+            "-" | "mlp" => Ok(BlockKind::Dense),
+            "E" | "moe" => Ok(BlockKind::Experts),
             _ => Err(ModelError::UnknownBlock {
                 block,
                 kind: name.to_owned(),
@@ -232,7 +232,7 @@ fn nemotron_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
         .collect()
 }
 
-fn named_kinds(hparams: &HParams<'_>) -> Result<Vec<Kind>, ModelError> {
+fn named_kinds(hparams: &HParams<'_>) -> Result<Vec<BlockKind>, ModelError> {
     let pattern = hparams
         .json("hybrid_override_pattern")
         .and_then(Json::as_str);
@@ -247,20 +247,20 @@ fn named_kinds(hparams: &HParams<'_>) -> Result<Vec<Kind>, ModelError> {
     names
         .into_iter()
         .enumerate()
-        .map(|(block, name)| Kind::named(block, name))
+        .map(|(block, name)| BlockKind::named(block, name))
         .collect()
 }
 
 /// A GGUF tells kinds apart by key-value heads and feed-forward widths of zero.
-fn kinds_of_gguf(hparams: &HParams<'_>) -> Result<Vec<Kind>, ModelError> {
+fn kinds_of_gguf(hparams: &HParams<'_>) -> Result<Vec<BlockKind>, ModelError> {
     let blocks = block_count(hparams)?;
     let routed = hparams.or_zero(Key::Experts)? > 0;
     let per_block = |key| hparams.per_block(key, blocks)?.ok_or(hparams.missing(key));
     let kind = |(kv_heads, inner)| match (kv_heads, inner, routed) {
-        (0, 0, _) => Kind::Mamba,
-        (_, 0, _) => Kind::Attention,
-        (_, _, false) => Kind::Dense,
-        (_, _, true) => Kind::Experts,
+        (0, 0, _) => BlockKind::Mamba,
+        (_, 0, _) => BlockKind::Attention,
+        (_, _, false) => BlockKind::Dense,
+        (_, _, true) => BlockKind::Experts,
     };
     Ok(per_block(Key::KvHeads)?
         .into_iter()
@@ -271,20 +271,20 @@ fn kinds_of_gguf(hparams: &HParams<'_>) -> Result<Vec<Kind>, ModelError> {
 
 fn layer(
     hparams: &HParams<'_>,
-    kind: Kind,
+    kind: BlockKind,
     index: usize,
     blocks: usize,
 ) -> Result<Layer, ModelError> {
     let mixer = match kind {
-        Kind::Mamba => Mixer {
+        BlockKind::Mamba => Mixer {
             attention: None,
             recurrent: Some(mamba2(hparams)?),
         },
-        Kind::Attention => Mixer {
+        BlockKind::Attention => Mixer {
             attention: Some(attention(hparams, index, blocks)?),
             recurrent: None,
         },
-        Kind::Dense | Kind::Experts => Mixer::default(),
+        BlockKind::Dense | BlockKind::Experts => Mixer::default(),
     };
     let at = |key| {
         Ok::<_, ModelError>(
@@ -294,11 +294,11 @@ fn layer(
         )
     };
     let feed_forward = match kind {
-        Kind::Mamba | Kind::Attention => FeedForward::None,
-        Kind::Dense => FeedForward::Dense {
+        BlockKind::Mamba | BlockKind::Attention => FeedForward::None,
+        BlockKind::Dense => FeedForward::Dense {
             inner: at(Key::Ffn)?.ok_or(hparams.missing(Key::Ffn))?,
         },
-        Kind::Experts => {
+        BlockKind::Experts => {
             // A GGUF of an early converter leaves these out; a config.json does not.
             let stated = |key, name: &str| match (at(key)?, hparams.is_hugging_face()) {
                 (None, true) => Err(ModelError::MissingKey {

@@ -27,7 +27,7 @@ pub(super) enum Up {
 
 /// What the list of tensors says of one layer.
 #[derive(Clone, Copy, Default)]
-struct Rows {
+struct Projections {
     qkv: bool,
     gate: bool,
     query: u64,
@@ -36,7 +36,7 @@ struct Rows {
 
 /// The fusion of every layer of `model`.
 pub(super) fn fusions(model: &ModelSpec) -> Vec<Fusion> {
-    let mut found = vec![Rows::default(); model.layers.len()];
+    let mut found = vec![Projections::default(); model.layers.len()];
     for tensor in model.tensors.iter().filter(|t| t.is_weight()) {
         let entry = tensor
             .layer
@@ -59,7 +59,7 @@ pub(super) fn fusions(model: &ModelSpec) -> Vec<Fusion> {
         .collect()
 }
 
-fn fusion(rows: &Rows, layer: &Layer) -> Fusion {
+fn fusion(rows: &Projections, layer: &Layer) -> Fusion {
     let inner = match layer.feed_forward {
         FeedForward::Dense { inner } | FeedForward::Experts { inner, .. } => inner,
         FeedForward::None => 0,
