@@ -4,6 +4,11 @@
 use orinplan::checkpoint::{Checkpoint, RawConfig, SourceFormat, StoredTensor};
 use orinplan::dtype::Dtype;
 use orinplan::model::{self, ModelError, ModelSpec, TensorRole, Unknown};
+use orinplan::plan::Workload;
+use orinplan::plan::compute::{Backend, compute};
+use orinplan::plan::kv::KvSettings;
+use orinplan::plan::operations::{decode_operations, prompt_attention};
+use orinplan::scheme;
 use orinplan::units::Bytes;
 use serde_json::{Value as Json, json};
 
@@ -707,11 +712,13 @@ fn absurd_values_are_errors_or_numbers_but_never_a_panic() {
             "intermediate_size": 48, "mamba_d_ssm": 64, "mamba_d_state": 8, "mamba_n_groups": 2,
             "mamba_n_heads": 4}),
     ];
-    let huge = (1u64 << 40) - 1;
+    let huge = (1u64 << 31) - 1;
     let values = [
         json!(0),
         json!(1),
         json!(huge),
+        json!(1u64 << 31),
+        json!((1u64 << 40) - 1),
         json!(-1),
         json!(1e300),
         json!(0.5),
@@ -736,6 +743,7 @@ fn absurd_values_are_errors_or_numbers_but_never_a_panic() {
                     None => changed[key] = value.clone(),
                 }
                 if let Ok(model) = read(&changed, &Weights::new()) {
+                    step(&model);
                     assert!(
                         model
                             .tensors
@@ -763,7 +771,28 @@ fn absurd_values_are_errors_or_numbers_but_never_a_panic() {
             }
         }
         let model = read(&all, &Weights::new());
-        let parameters = model.map(|m| m.parameters);
+        let parameters = model.map(|model| {
+            step(&model);
+            model.parameters
+        });
         assert_eq!(parameters, Ok(u64::MAX), "{all}");
     }
+}
+
+/// What a decoded token does and what it needs, for the largest context that can be asked for.
+fn step(model: &ModelSpec) {
+    let scheme = scheme::SCHEMES.iter().find(|s| s.id == "q4_k_m").unwrap();
+    let assignment = scheme::assign(model, scheme, scheme::Rules::default());
+    let workload = Workload {
+        context: u64::MAX,
+        prompt_tokens: u64::MAX,
+        ..Workload::default()
+    };
+    assert!(!decode_operations(model, &assignment, &workload).is_empty());
+    prompt_attention(model, u64::MAX);
+    let settings = KvSettings {
+        context: u64::MAX,
+        ..KvSettings::default()
+    };
+    compute(model, &settings, u64::MAX, Backend::Cuda);
 }

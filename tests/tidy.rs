@@ -161,6 +161,45 @@ fn pure_modules_do_no_input_or_output() {
     }
 }
 
+/// The words of the string literals in the code of a file, its tests left out. A word goes on over
+/// dashes, dots and colons: `llama.cpp` is one, and so is the tag of a model.
+fn words(text: &str) -> Vec<String> {
+    let tested = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let literals = code(tested).flat_map(|line| line.split('"').skip(1).step_by(2));
+    let part = |c: char| c.is_alphanumeric() || "_-.:".contains(c);
+    literals
+        .flat_map(|literal| literal.split(|c| !part(c)))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn an_architecture_is_named_in_its_entry_alone() {
+    let names: BTreeSet<&str> = orinplan::model::architecture_names().collect();
+    assert!(names.len() > 60, "the table was not found");
+    for (_, path, text) in sources() {
+        let entry = path.parent().unwrap().ends_with("model/families");
+        let test = ["tests.rs", "golden.rs"]
+            .iter()
+            .any(|end| path.ends_with(end));
+        if entry || test {
+            continue;
+        }
+        for word in words(&text) {
+            // A key of GGUF starts with the name: `llama.block_count`.
+            let first = match word.split_once('.') {
+                Some((first, rest)) if !rest.starts_with("cpp") => first,
+                _ => word.as_str(),
+            };
+            assert!(
+                !names.contains(first),
+                "{}: `{word}` names an architecture outside of src/model/families",
+                path.display()
+            );
+        }
+    }
+}
+
 #[test]
 fn every_file_opens_with_its_job() {
     for (_, path, text) in sources() {

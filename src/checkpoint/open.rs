@@ -40,8 +40,8 @@ pub fn open_in(model: &str, stores: &Stores) -> Result<Checkpoint, CheckpointErr
     }
 }
 
-/// [`open_in`] for whoever only looks: tensors of another kind than a model that writes text are no
-/// error, and come with what they are.
+/// [`open_in`] for whoever only looks: another kind than a model that writes text is no error, and comes with
+/// what it is.
 ///
 /// # Errors
 /// As [`open_in`].
@@ -51,10 +51,7 @@ pub fn open_any(
 ) -> Result<(Checkpoint, Option<Kind>), CheckpointError> {
     let checkpoint = locate(model, stores)?;
     let kind = kind::of(&checkpoint, &companions(checkpoint.directory.as_deref()));
-    match kind {
-        Some(kind) if checkpoint.tensors.is_empty() => Err(other_kind(model, kind)),
-        kind => Ok((checkpoint, kind)),
-    }
+    Ok((checkpoint, kind))
 }
 
 fn other_kind(path: impl Into<PathBuf>, kind: Kind) -> CheckpointError {

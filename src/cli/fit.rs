@@ -44,7 +44,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     let wanted = wanted(&args.workload.scheme);
     // The file type is one number whatever it is: neither a size nor a refusal depends on it.
     let metadata = quantize::metadata(&checkpoint, &model, 0);
-    let header = header(&checkpoint, &metadata);
+    let header = header(&checkpoint, &model, &board.runtime, &metadata)?;
     let candidates = candidates(
         &checkpoint,
         &model,
@@ -159,19 +159,33 @@ fn to_be_made(plan: &Plan, runtime: &RuntimeProfile) -> Option<&'static Scheme> 
     is_loaded.then_some(scheme)
 }
 
-/// What a GGUF of this metadata, made from the checkpoint, would have before its tensors.
+/// What a GGUF made from the checkpoint would have before its tensors.
+///
+/// # Errors
+/// Where `runtime` loads a GGUF that `quantize` makes, and it would make none of the checkpoint because that is wrong.
 pub(super) fn header(
     checkpoint: &Checkpoint,
+    model: &ModelSpec,
+    runtime: &RuntimeProfile,
     metadata: &Result<Vec<(String, Value)>, ConvertError>,
-) -> Header {
+) -> anyhow::Result<Header> {
     let lacks_tokenizer =
         checkpoint.format == SourceFormat::Safetensors && !checkpoint.has_tokenizer();
-    match metadata {
-        Ok(metadata) => Header {
-            metadata_bytes: gguf::metadata_bytes(metadata).0,
-            incomplete: None,
-            lacks_tokenizer,
-        },
+    let is_made = runtime.loads.files.iter().any(|file| file == "gguf")
+        && checkpoint.format == SourceFormat::Safetensors
+        && model.assumed.is_none();
+    Ok(match metadata {
+        Ok(metadata) => {
+            if is_made {
+                quantize::check(checkpoint, model, metadata)?;
+            }
+            Header {
+                metadata_bytes: gguf::metadata_bytes(metadata).0,
+                incomplete: None,
+                lacks_tokenizer,
+            }
+        }
+        Err(error) if is_made && error.blames_checkpoint() => bail!("{error}"),
         Err(error) => {
             // Reports name no directory: the same model gives the same report wherever it lies.
             let directory = checkpoint.directory.as_deref().unwrap_or(Path::new(""));
@@ -186,7 +200,7 @@ pub(super) fn header(
                 lacks_tokenizer,
             }
         }
-    }
+    })
 }
 
 /// Opens a checkpoint and describes its model.

@@ -68,3 +68,16 @@ pub enum ConvertError {
     #[error("{}: no token has id {id}, though the vocabulary goes on to {}", path.display(), counted(*size, "token", "tokens"))]
     MissingId { path: PathBuf, id: u32, size: usize },
 }
+
+impl ConvertError {
+    /// Whether the checkpoint is wrong, rather than none that is converted here.
+    pub fn blames_checkpoint(&self) -> bool {
+        !matches!(
+            self,
+            ConvertError::Unsupported { .. }
+                | ConvertError::NotHuggingFace
+                | ConvertError::NoTokenizer { .. }
+                | ConvertError::TokenizerKind { .. }
+        )
+    }
+}

@@ -9,7 +9,7 @@ use super::forward::{Kinds, Memory};
 use super::rope::Frequencies;
 use super::rows::{Kind, Rows, Scores};
 use super::weights::Weights;
-use crate::model::{self, Cache, Layer, ModelSpec, Pass, TensorRole as R};
+use crate::model::{self, Cache, ForwardSpec, Layer, ModelSpec, TensorRole as R};
 
 /// Softmax attention.
 pub(super) struct Attention<X: Rows> {
@@ -43,7 +43,7 @@ impl<X: Rows> Attention<X> {
     pub(super) fn load(
         weights: &mut Weights<'_, X>,
         spec: &ModelSpec,
-        pass: &Pass,
+        pass: &ForwardSpec,
         index: usize,
         attention: &model::Attention,
         kinds: &mut Kinds,

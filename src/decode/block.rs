@@ -9,7 +9,7 @@ use super::forward::{Kinds, Memory};
 use super::recurrent::{DeltaNet, ShortConvolution};
 use super::rows::Rows;
 use super::weights::Weights;
-use crate::model::{self, Layer, ModelSpec, Pass, TensorRole as R};
+use crate::model::{self, ForwardSpec, Layer, ModelSpec, TensorRole as R};
 
 /// A projection with its bias, if it has one.
 pub(super) struct Linear<X: Rows> {
@@ -38,7 +38,7 @@ enum Mixer<X: Rows> {
 
 /// What a pass hands to each block.
 pub(super) struct Step<'a, X: Rows> {
-    pub(super) pass: &'a Pass,
+    pub(super) pass: &'a ForwardSpec,
     pub(super) place: &'a X::Place,
     /// What the kinds of attention see, by number.
     pub(super) views: Vec<X::View>,
@@ -86,7 +86,7 @@ impl<X: Rows> Block<X> {
     pub(super) fn load(
         weights: &mut Weights<'_, X>,
         spec: &ModelSpec,
-        pass: &Pass,
+        pass: &ForwardSpec,
         index: usize,
         layer: &Layer,
         kinds: &mut Kinds,

@@ -10,14 +10,14 @@ use super::weights::Weights;
 use super::{DecodeError, Held, LoadOptions};
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::dtype::Dtype;
-use crate::model::{Attention, Cache, ModelSpec, Pass, TensorRole as R};
+use crate::model::{Attention, Cache, ForwardSpec, ModelSpec, TensorRole as R};
 use crate::plan::kv::KvSettings;
 use crate::units::Bytes;
 
 /// A model's weights in the order in which a token meets them.
 struct Network<X: Rows> {
     place: X::Place,
-    pass: Pass,
+    pass: ForwardSpec,
     vocabulary: usize,
     /// How blocks attend, each way once.
     kinds: Vec<Kind>,
@@ -98,7 +98,7 @@ impl<X: Rows> Network<X> {
         if !matches!(checkpoint.config, RawConfig::Gguf(_)) {
             return Err(DecodeError::NotGguf);
         }
-        let pass = spec.pass.clone().map_err(|reason| DecodeError::NoPass {
+        let pass = spec.forward.clone().map_err(|reason| DecodeError::NoPass {
             architecture: spec.architecture.clone(),
             reason,
         })?;
@@ -229,7 +229,7 @@ impl<X: Rows> Network<X> {
 fn rope_factors<X: Rows>(
     weights: &mut Weights<'_, X>,
     spec: &ModelSpec,
-    pass: &Pass,
+    pass: &ForwardSpec,
     options: &LoadOptions,
 ) -> Result<Option<Vec<f32>>, DecodeError> {
     let role = match weights.has(R::RopeFreqs, None) {

@@ -1,6 +1,6 @@
 //! Runs a GGUF: tokens in, logits out, from the same [`ModelSpec`] that the plan uses.
 //!
-//! One forward pass whose differences are data: blocks and [`Pass`](crate::model::Pass) of the
+//! One forward pass whose differences are data: blocks and [`ForwardSpec`](crate::model::ForwardSpec) of the
 //! description, and which tensors there are. It is written over `rows`, which two engines compute:
 //! `host` with kernels of the processor, `tensors` with candle's operations on a GPU. Weights stay in
 //! their stored format. Must not: know an architecture by its name, print, or panic on any file.

@@ -12,7 +12,7 @@ use super::DecodeError;
 use super::buffer::{Buffer, Room};
 use super::rows::Rows;
 use crate::checkpoint::{Checkpoint, StoredTensor};
-use crate::model::{ModelSpec, Tensor, TensorRole, Touch};
+use crate::model::{DecodeAccess, ModelSpec, Tensor, TensorRole};
 use crate::quantize::blocks;
 use crate::units::Bytes;
 
@@ -55,7 +55,7 @@ impl<'a, X: Rows> Weights<'a, X> {
         let touched = spec
             .tensors
             .iter()
-            .filter(|t| t.role.info().touch != Touch::Never);
+            .filter(|t| t.role.info().access != DecodeAccess::Never);
         for index in touched.filter_map(|tensor| tensor.sources.first()) {
             if let Some(stored) = checkpoint.tensors.get(*index as usize) {
                 rooms.insert(*index, Room::new(stored.bytes.0 as usize)?);
@@ -179,7 +179,7 @@ impl<'a, X: Rows> Weights<'a, X> {
     /// What all matrices take in memory. Errors if a tensor that decoding touches was left.
     pub(super) fn finish(&self) -> Result<Bytes, DecodeError> {
         let left = self.tensors.values().filter(|tensor| {
-            tensor.role.info().touch != Touch::Never && !tensor.role.is_rope_table()
+            tensor.role.info().access != DecodeAccess::Never && !tensor.role.is_rope_table()
         });
         match left.map(|tensor| &tensor.name).min() {
             Some(tensor) => Err(DecodeError::StrayTensor {

@@ -1,6 +1,7 @@
 //! The candidates of a plan: which schemes come into question, with types and file sizes.
 
 use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat};
+use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf;
 use crate::model::ModelSpec;
@@ -162,6 +163,7 @@ pub fn candidates(
                     .clone()
                     .map(|why| Note::PartialHeader { why }),
             );
+            notes.extend(convert::lost_scaling(model).map(Note::LostScaling));
         }
         Candidate {
             file_bytes: file_bytes(model, &assignment, header, runtime),

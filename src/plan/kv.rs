@@ -217,7 +217,7 @@ pub(super) fn value_width(attention: &Attention) -> u64 {
 }
 
 /// Bytes of a row; a part block counts as a whole one.
-fn row_bytes(dtype: Dtype, elements: u64) -> Bytes {
+pub(super) fn row_bytes(dtype: Dtype, elements: u64) -> Bytes {
     let format = dtype.format();
     Bytes(elements.div_ceil(format.block_elements)) * format.block_bytes
 }

@@ -1,5 +1,6 @@
 //! Caveats, each with a stable code: every report shows the same ones.
 
+use crate::convert::LostScaling;
 use crate::device::L4tRelease;
 use crate::dtype::Dtype;
 use crate::model::LeftOut;
@@ -132,6 +133,8 @@ pub enum Note {
         /// The device.
         device: String,
     },
+    /// How rotary positions are stretched is lost in a GGUF.
+    LostScaling(LostScaling),
     /// KV cache quantized with a type that costs speed.
     QuantizedCache {
         /// Its type.
@@ -166,6 +169,7 @@ impl Note {
             Note::PartialHeader { .. } => "partial_header",
             Note::NoTokenizer => "no_tokenizer",
             Note::BudgetBeyondMemory { .. } => "budget_beyond_memory",
+            Note::LostScaling(_) => "lost_rope_scaling",
             Note::QuantizedCache { .. } => "quantized_cache",
         }
     }
@@ -260,6 +264,7 @@ impl Note {
             Note::BudgetBeyondMemory { budget, memory, device } => format!(
                 "--budget {budget} is more than all {memory} of {device}: the verdict is that of a larger machine"
             ),
+            Note::LostScaling(lost) => lost.to_string(),
             Note::QuantizedCache { dtype } => format!(
                 "a {} cache saves memory and costs some speed; during prefill one layer of it is widened to F16",
                 dtype.name()

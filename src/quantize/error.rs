@@ -84,3 +84,20 @@ pub enum QuantizeError {
     )]
     Worker,
 }
+
+impl QuantizeError {
+    /// Whether the checkpoint is wrong, rather than none that is read or converted here.
+    pub fn blames_checkpoint(&self) -> bool {
+        match self {
+            QuantizeError::Convert(error) => error.blames_checkpoint(),
+            QuantizeError::Weights(error) => !matches!(
+                error,
+                PackedError::HeaderOnly { .. } | PackedError::Layout { .. }
+            ),
+            QuantizeError::Described(_)
+            | QuantizeError::Refused(_)
+            | QuantizeError::Sizes { .. } => true,
+            _ => false,
+        }
+    }
+}

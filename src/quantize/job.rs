@@ -116,12 +116,12 @@ impl<'a> Job<'a> {
             tensors,
             notes,
         };
-        job.accepted(model)?;
+        job.accepted(checkpoint, model)?;
         Ok(job)
     }
 
     /// That the file is one that we would read again and that llama.cpp loads.
-    fn accepted(&self, model: &ModelSpec) -> Result<(), QuantizeError> {
+    fn accepted(&self, checkpoint: &Checkpoint, model: &ModelSpec) -> Result<(), QuantizeError> {
         let stored = self.tensors.iter().map(|planned| StoredTensor {
             name: planned.tensor.name.clone(),
             dtype: planned.assigned.dtype,
@@ -143,7 +143,8 @@ impl<'a> Job<'a> {
             directory: None,
         };
         let model = model::read(&file, Unknown::WeightsOnly)?;
-        Ok(accept::check(&self.metadata, &model)?)
+        let source = checkpoint.files.first().map(|file| file.path.as_path());
+        Ok(accept::check(&self.metadata, source, &model)?)
     }
 
     /// The header's tensors.
@@ -361,6 +362,9 @@ fn notes(
     if convert::has_unknown_pre_tokenizer(metadata) && checkpoint.format != SourceFormat::Gguf {
         notes.push(Note::UnknownPreTokenizer);
     }
+    let converted = checkpoint.format != SourceFormat::Gguf;
+    let lost = converted.then(|| convert::lost_scaling(model)).flatten();
+    notes.extend(lost.map(Note::LostScaling));
     if !model.towers.is_empty() {
         let towers = model.towers.iter().map(|tower| tower.name.clone());
         notes.push(Note::LeftOut {

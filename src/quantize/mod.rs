@@ -33,7 +33,7 @@ pub use note::Note;
 pub use output::OutputError;
 pub(crate) use output::{lock, sync_name};
 pub use pipeline::Progress;
-pub use readiness::{Readiness, readiness};
+pub use readiness::{Readiness, check, readiness};
 pub use tally::Tally;
 
 use crate::checkpoint::Checkpoint;

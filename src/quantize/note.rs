@@ -1,6 +1,7 @@
 //! Caveats of a file that was made or is to be made, each with a stable code.
 
 use super::Tally;
+use crate::convert::LostScaling;
 use crate::model::LeftOut;
 use crate::units::counted;
 
@@ -58,6 +59,8 @@ pub enum Note {
     UnknownPreTokenizer,
     /// No tokenizer lies beside the weights.
     NoTokenizer,
+    /// How rotary positions are stretched is not part of the file.
+    LostScaling(LostScaling),
     /// Vision or audio towers are not part of the file.
     LeftOut {
         /// What they are.
@@ -115,6 +118,7 @@ impl Note {
             Note::UnusedPattern { .. } => "unused_pattern",
             Note::UnknownPreTokenizer => "unknown_pre_tokenizer",
             Note::NoTokenizer => "no_tokenizer",
+            Note::LostScaling(_) => "lost_rope_scaling",
             Note::LeftOut { .. } => "left_out",
             Note::Unused(_) => "unused_tensors",
         }
@@ -169,6 +173,7 @@ impl Note {
             Note::NoTokenizer => {
                 "no tokenizer lies beside the weights, and neither vLLM nor Transformers serves a model without: the model's page on Hugging Face has tokenizer.json and tokenizer_config.json".to_owned()
             }
+            Note::LostScaling(lost) => lost.to_string(),
             Note::LeftOut { towers } => {
                 format!("the file holds the text model; left out: {}", towers.join(", "))
             }

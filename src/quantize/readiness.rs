@@ -8,7 +8,7 @@ use crate::checkpoint::Checkpoint;
 use crate::convert::ConvertError;
 use crate::gguf::Value;
 use crate::model::ModelSpec;
-use crate::scheme::{Container, Overrides, Rules, Scheme};
+use crate::scheme::{Container, Overrides, Rules, SCHEMES, Scheme};
 
 /// What stands between a checkpoint and the file to run. The texts say why, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +76,33 @@ pub fn readiness(
             Err(error) => refused(&error),
         },
         Err(error) => refused(&error),
+    }
+}
+
+/// Holds `checkpoint`, whose metadata as a GGUF is `metadata`, to what can be converted: what every scheme would be
+/// refused for.
+///
+/// # Errors
+/// [`QuantizeError`], where the checkpoint is wrong. That it is not read or converted here is none.
+pub fn check(
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+    metadata: &[(String, Value)],
+) -> Result<(), QuantizeError> {
+    let whole = SCHEMES.iter().find(|scheme| scheme.id == "f16");
+    let (Some(scheme), Ok(files)) = (whole, Files::open(checkpoint)) else {
+        return Ok(());
+    };
+    let options = Options {
+        scheme,
+        rules: Rules::default(),
+        overrides: Overrides::default(),
+        importance: None,
+        allow_requantize: true,
+    };
+    match Job::with_metadata(checkpoint, &files, model, &options, metadata.to_vec()) {
+        Err(error) if error.blames_checkpoint() => Err(error),
+        _ => Ok(()),
     }
 }
 

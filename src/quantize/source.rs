@@ -11,9 +11,9 @@ use super::QuantizeError;
 use super::blocks;
 use super::packed::{Files, PackedError, Weight};
 use crate::checkpoint::{Checkpoint, SourceFormat, StoredTensor};
-use crate::convert::{self, Change, Deal, ValueChange};
+use crate::convert::{self, Change, Permutation, ValueChange};
 use crate::dtype::{self, Dtype};
-use crate::model::{Logical, ModelSpec, Tensor, TensorRole};
+use crate::model::{FoldedWeight, ModelSpec, Tensor, TensorRole};
 
 /// Where the tensors of a model come from.
 pub(super) struct Sources<'a> {
@@ -21,7 +21,7 @@ pub(super) struct Sources<'a> {
     files: &'a Files,
     model: &'a ModelSpec,
     /// Stored weights by the first of their parts; none for a GGUF, whose tensors have one part.
-    weights: HashMap<u32, &'a Logical>,
+    weights: HashMap<u32, &'a FoldedWeight>,
 }
 
 /// A stored weight.
@@ -70,7 +70,7 @@ impl<'a> Sources<'a> {
         files: &'a Files,
         model: &'a ModelSpec,
     ) -> Sources<'a> {
-        let first = |weight: &'a Logical| Some((*weight.sources.first()?, weight));
+        let first = |weight: &'a FoldedWeight| Some((*weight.sources.first()?, weight));
         Sources {
             checkpoint,
             files,
@@ -162,7 +162,7 @@ impl<'a> Sources<'a> {
             tensor.role,
             TensorRole::TokenEmbedding | TensorRole::Output | TensorRole::PerLayerEmbedding
         );
-        match (parts.as_slice(), &change.cuts) {
+        match (parts.as_slice(), &change.slices) {
             _ if held == rows || held < rows && padded && held > 0 => {}
             // A matrix that this tensor shares with others.
             (&[whole], Some(cuts)) if cuts.period > 0 && held.is_multiple_of(cuts.period) => {
@@ -181,7 +181,8 @@ impl<'a> Sources<'a> {
             }
             _ => return Err(sizes(found)),
         }
-        let whole = |deal: Option<Deal>, places| deal.is_none_or(|deal| deal.divides(places));
+        let whole =
+            |deal: Option<Permutation>, places| deal.is_none_or(|deal| deal.divides(places));
         if !whole(change.rows, rows) || !whole(change.columns, columns) {
             return Err(sizes(found));
         }
@@ -248,7 +249,7 @@ impl Rows<'_> {
     /// together: packed by columns, one row costs as much as many.
     fn dealt(
         &self,
-        deal: Deal,
+        deal: Permutation,
         range: Range<u64>,
         scratch: &mut Scratch,
         values: &mut [f32],

@@ -38,6 +38,57 @@ fn check(config: Json, keys: Json, expected: Expected) {
 }
 
 #[test]
+fn starcoder2_3b() {
+    check(
+        json!({
+            "architectures": ["Starcoder2ForCausalLM"], "model_type": "starcoder2", "hidden_size": 3072,
+            "intermediate_size": 12288, "num_hidden_layers": 30, "num_attention_heads": 24,
+            "num_key_value_heads": 2, "vocab_size": 49152, "max_position_embeddings": 16384,
+            "sliding_window": 4096, "use_bias": true, "norm_epsilon": 1e-5, "rope_theta": 999999.442
+        }),
+        json!({
+            "block_count": 30, "context_length": 16384, "embedding_length": 3072,
+            "feed_forward_length": 12288, "attention.head_count": 24, "attention.head_count_kv": 2
+        }),
+        // As many as its model card has; llama.cpp leaves the window out.
+        Expected {
+            architecture: "starcoder2",
+            parameters: 3_030_371_328,
+            tensors: 3 + 30 * 16,
+            caches: "30x 2h 128+128",
+            feed_forwards: "30x 12288",
+        },
+    );
+}
+
+/// llama.cpp does not load layer norms without their biases.
+#[test]
+fn starcoder2_needs_the_biases_of_its_norms() {
+    let config = json!({
+        "architectures": ["Starcoder2ForCausalLM"], "hidden_size": 64, "intermediate_size": 96,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 40,
+        "max_position_embeddings": 512, "use_bias": true
+    });
+    let keys = json!({
+        "block_count": 2, "context_length": 512, "embedding_length": 64, "feed_forward_length": 96,
+        "attention.head_count": 4, "attention.head_count_kv": 2
+    });
+    for (missing, needed) in [
+        ("blk.1.attn_norm.bias", true),
+        ("blk.0.ffn_up.bias", true),
+        ("output_norm.bias", true),
+        ("blk.0.attn_q.bias", false),
+    ] {
+        let mut model = planned(&config);
+        model.tensors.retain(|tensor| tensor.name != missing);
+        let error = read(&gguf("starcoder2", keys.clone(), &model)).err();
+        let told = error.map(|error| error.to_string());
+        let names_it = told.is_some_and(|told| told.contains(&format!("`{missing}` is missing")));
+        assert_eq!(names_it, needed, "{missing}");
+    }
+}
+
+#[test]
 fn mixtral_8x7b() {
     check(
         json!({

@@ -105,7 +105,9 @@ fn write_directory(path: &Path) {
     fs::write(&config, json.to_string()).unwrap();
     let tokenizer = serde_json::json!({ "tokenizer_class": HOSTILE, "chat_template": HOSTILE });
     fs::write(path.join("tokenizer_config.json"), tokenizer.to_string()).unwrap();
-    fs::write(path.join("tokenizer.json"), HOSTILE).unwrap();
+    // A kind that is not converted here, which is a note.
+    let tokenizer = serde_json::json!({ "model": { "type": HOSTILE, "vocab": {} } });
+    fs::write(path.join("tokenizer.json"), tokenizer.to_string()).unwrap();
 }
 
 #[track_caller]

@@ -73,12 +73,17 @@ fn one_for_all(value: &Json) -> Json {
     }
 }
 
+/// What each class makes of a small configuration, and a directory with a tokenizer.
+fn cases() -> (Map<String, Json>, build::Fixture) {
+    let data = serde_json::from_str(include_str!("../data/class_defaults.json")).unwrap();
+    let tokenizer = build::byte_level(QWEN2).to_string();
+    let fixture = build::Fixture::new(&json!({})).with("tokenizer.json", tokenizer);
+    (data, fixture)
+}
+
 #[test]
 fn a_key_that_is_dropped_means_what_its_class_makes_of_it() {
-    let data: Map<String, Json> =
-        serde_json::from_str(include_str!("../data/class_defaults.json")).unwrap();
-    let fixture = build::Fixture::new(&json!({}))
-        .with("tokenizer.json", build::byte_level(QWEN2).to_string());
+    let (data, fixture) = cases();
     let directory = fixture.path();
     let (mut same, mut refused, mut wrong) = (0, 0, Vec::new());
     for (kind, case) in data.iter().filter(|(kind, _)| *kind != "source") {
@@ -125,4 +130,34 @@ fn a_key_that_is_dropped_means_what_its_class_makes_of_it() {
         same > 700 && refused > 100,
         "{same} the same, {refused} refused"
     );
+}
+
+/// Planner and converter read the same names: a value under any of the names that its row has is
+/// planned and written as under the usual one.
+#[test]
+fn a_key_means_the_same_by_each_of_its_names() {
+    let (data, fixture) = cases();
+    let directory = fixture.path();
+    let (mut same, mut wrong) = (0, Vec::new());
+    for (kind, case) in data.iter().filter(|(kind, _)| *kind != "source") {
+        let whole = case["config"].as_object().unwrap();
+        let full = described(placed(whole, false), &directory);
+        let stated = |name: &&str| whole.contains_key(*name);
+        for names in model::Key::ALL.iter().map(|key| key.hugging_face()) {
+            let Some(usual) = names.iter().copied().find(stated) else {
+                continue;
+            };
+            for other in names.iter().filter(|name| !stated(name)) {
+                let mut renamed = whole.clone();
+                let value = renamed.remove(usual).unwrap();
+                renamed.insert((*other).to_owned(), value);
+                match described(placed(&renamed, false), &directory) == full {
+                    true => same += 1,
+                    false => wrong.push(format!("{kind}: {usual} as {other}")),
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(same > 500, "{same} the same");
 }

@@ -76,6 +76,40 @@ fn qwen2_5() {
     );
 }
 
+/// No file of the converter at hand: the keys follow from `set_gguf_parameters` of `conversion/base.py`,
+/// to which `conversion/starcoder.py` adds nothing.
+#[test]
+fn starcoder2() {
+    let config = json!({"architectures": ["Starcoder2ForCausalLM"], "model_type": "starcoder2", "hidden_size": 3072, "num_hidden_layers": 2, "num_attention_heads": 24, "num_key_value_heads": 2, "intermediate_size": 12288, "vocab_size": 49152, "rope_theta": 999999.4420358813, "norm_epsilon": 1e-05, "max_position_embeddings": 16384, "hidden_act": "gelu_pytorch_tanh", "sliding_window": 4096, "use_bias": true, "bos_token_id": 0, "eos_token_id": 0});
+    let mut tokenizer = byte_level("");
+    tokenizer["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [
+        {"type": "Digits", "individual_digits": true},
+        {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]});
+    let fixture = Fixture::new(&config).with("tokenizer.json", tokenizer.to_string());
+    check_fixture(
+        &fixture,
+        "
+        general.architecture string starcoder2
+        general.type string model
+        general.name string Cg
+        general.size_label string 343M
+        starcoder2.block_count u32 2
+        starcoder2.context_length u32 16384
+        starcoder2.embedding_length u32 3072
+        starcoder2.feed_forward_length u32 12288
+        starcoder2.attention.head_count u32 24
+        starcoder2.attention.head_count_kv u32 2
+        starcoder2.rope.freq_base f32 999999.44
+        starcoder2.attention.layer_norm_epsilon f32 0.00001
+        general.file_type u32 32
+        general.quantization_version u32 2
+    ",
+    );
+    // SmolLM's tokenizer splits alike; this is what the converter calls that of StarCoder2.
+    let pre = "tokenizer.ggml.pre string starcoder".to_owned();
+    assert!(fixture.lines().contains(&pre));
+}
+
 #[test]
 fn qwen3() {
     let config = json!({"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 1024, "num_hidden_layers": 2, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 3072, "vocab_size": 151936, "tie_word_embeddings": true, "rope_theta": 1000000, "rms_norm_eps": 1e-06, "max_position_embeddings": 40960, "hidden_act": "silu", "torch_dtype": "bfloat16", "bos_token_id": 151643, "eos_token_id": 151645, "attention_bias": false, "use_sliding_window": false});

@@ -145,13 +145,13 @@ pub(super) fn turn(rows: &mut [f32], width: usize, head: usize, angles: &Angles)
         let turns = || cosines.iter().zip(sines);
         for head in row.chunks_exact_mut(head.max(1)) {
             match angles.style {
-                RopeStyle::Halves => {
+                RopeStyle::Neox => {
                     let (first, second) = head.split_at_mut(pairs);
                     for ((x, y), (c, s)) in first.iter_mut().zip(second).zip(turns()) {
                         (*x, *y) = (*x * c - *y * s, *x * s + *y * c);
                     }
                 }
-                RopeStyle::Neighbours => {
+                RopeStyle::Norm => {
                     for ([x, y], (c, s)) in head.as_chunks_mut().0.iter_mut().zip(turns()) {
                         (*x, *y) = (*x * c - *y * s, *x * s + *y * c);
                     }

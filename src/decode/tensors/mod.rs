@@ -226,8 +226,8 @@ impl Rows for TensorRows {
             false => all.clone(),
         };
         let part = match angles.style {
-            RopeStyle::Halves => rope_thd(&part, &angles.cosines, &angles.sines)?,
-            RopeStyle::Neighbours => {
+            RopeStyle::Neox => rope_thd(&part, &angles.cosines, &angles.sines)?,
+            RopeStyle::Norm => {
                 let by_head = part.transpose(1, 2)?.contiguous()?;
                 rope_i(&by_head, &angles.cosines, &angles.sines)?.transpose(1, 2)?
             }

@@ -5,15 +5,12 @@ use serde_json::{Value as Json, json};
 
 use super::layout::Prediction;
 use crate::dtype::Dtype;
-use crate::model::ModelSpec;
+use crate::model::{ModelSpec, TEXT_PARTS};
 use crate::scheme::{Reason, Scheme};
 
 /// The version of the format that is written: that of the compressed-tensors release whose reading
 /// it follows.
 const VERSION: &str = "0.12.2";
-
-/// Where the parts of a multimodal configuration may state a quantization or a type of their own.
-const PARTS: &[&str] = &["text_config", "llm_config", "language_config"];
 
 /// Modules that the quantization leaves alone: the head, and by name every matrix that kept its type.
 pub(super) fn ignored(model: &ModelSpec, plan: &Prediction) -> Vec<String> {
@@ -50,7 +47,11 @@ pub(super) fn json(
     ignored: &[String],
 ) -> String {
     let mut config = original.clone();
-    for part in [None].into_iter().chain(PARTS.iter().copied().map(Some)) {
+    // The parts of a multimodal configuration may state a quantization or a type of their own.
+    for part in [None]
+        .into_iter()
+        .chain(TEXT_PARTS.iter().copied().map(Some))
+    {
         let config = match part {
             None => Some(&mut config),
             Some(part) => config.get_mut(part),

@@ -11,7 +11,7 @@ use super::error::DirectoryError;
 use super::layout::{Place, Prediction};
 use crate::checkpoint::{Checkpoint, StoredTensor};
 use crate::dtype::Dtype;
-use crate::model::{Logical, ModelSpec};
+use crate::model::{FoldedWeight, ModelSpec};
 use crate::quantize::blocks::half::{bf16_to_f32, f32_to_bf16};
 use crate::quantize::fp8::{self, e4m3_to_f32};
 use crate::quantize::int4;
@@ -39,7 +39,7 @@ pub(super) fn open<'a>(
     model: &ModelSpec,
     plan: &Prediction,
 ) -> Result<Vec<Source<'a>>, DirectoryError> {
-    let open = |(logical, planned): (&Logical, &StoredWeight)| {
+    let open = |(logical, planned): (&FoldedWeight, &StoredWeight)| {
         let stored = logical.sources.first();
         let stored = stored.and_then(|&index| checkpoint.tensors.get(index as usize));
         if let (true, Some(tensor)) = (planned.verbatim, stored) {

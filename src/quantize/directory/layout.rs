@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::error::DirectoryError;
 use crate::dtype::Dtype;
-use crate::model::{Logical, ModelSpec};
+use crate::model::{FoldedWeight, ModelSpec};
 use crate::safetensors::{NewTensor, header};
 use crate::scheme::{Reason, Scheme, StoredWeight, stored_types};
 use crate::units::Bytes;
@@ -106,7 +106,7 @@ pub fn predict_shards(model: &ModelSpec, scheme: &Scheme, shard_bytes: u64) -> P
 }
 
 /// The tensors of one weight, in the order of [`Place::offsets`].
-fn pieces(logical: &Logical, weight: &StoredWeight) -> Vec<NewTensor> {
+fn pieces(logical: &FoldedWeight, weight: &StoredWeight) -> Vec<NewTensor> {
     let tensor = |end: &str, dtype: Dtype, shape: Vec<u64>| {
         let base = logical
             .name
@@ -185,7 +185,7 @@ impl Prediction {
             });
         }
         // Other packed formats stack matrices in an order and under names of their own.
-        let stacked = |(logical, weight): &(&Logical, &StoredWeight)| {
+        let stacked = |(logical, weight): &(&FoldedWeight, &StoredWeight)| {
             logical.sources.len() > 1 && weight.shape.len() > 2
         };
         match model.stored.iter().zip(&self.weights).find(stacked) {

@@ -24,7 +24,7 @@ use super::{Note, OutputError, Progress, Tally};
 use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat};
 use crate::dtype::Dtype;
 use crate::inputs::Inputs;
-use crate::model::{Logical, ModelSpec};
+use crate::model::{FoldedWeight, ModelSpec};
 use crate::scheme::{Container, Reason, Scheme, StoredWeight};
 use crate::units::Bytes;
 
@@ -158,14 +158,15 @@ impl<'a> Job<'a> {
 
     fn summary(&self, tallies: &[Tally]) -> Summary {
         let weights = self.model.stored.iter().zip(&self.plan.weights);
-        let weight = |(index, (logical, planned)): (usize, (&Logical, &StoredWeight))| Weight {
-            name: logical.name.clone(),
-            shape: planned.shape.clone(),
-            dtype: planned.assigned.dtype,
-            bytes: planned.assigned.bytes,
-            reason: planned.assigned.reason,
-            tally: tallies.get(index).copied(),
-        };
+        let weight =
+            |(index, (logical, planned)): (usize, (&FoldedWeight, &StoredWeight))| Weight {
+                name: logical.name.clone(),
+                shape: planned.shape.clone(),
+                dtype: planned.assigned.dtype,
+                bytes: planned.assigned.bytes,
+                reason: planned.assigned.reason,
+                tally: tallies.get(index).copied(),
+            };
         let weights: Vec<Weight> = weights.enumerate().map(weight).collect();
         let shards = self.plan.shards.iter();
         Summary {

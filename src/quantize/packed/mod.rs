@@ -31,7 +31,7 @@ pub use error::PackedError;
 pub use files::Files;
 
 use crate::checkpoint::Checkpoint;
-use crate::model::Logical;
+use crate::model::FoldedWeight;
 
 /// One weight, ready to be read.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl<'a> Weight<'a> {
     pub fn open(
         checkpoint: &'a Checkpoint,
         files: &'a Files,
-        weight: &Logical,
+        weight: &FoldedWeight,
     ) -> Result<Weight<'a>, PackedError> {
         layout::open(checkpoint, files, weight)
     }

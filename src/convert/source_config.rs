@@ -1,15 +1,14 @@
-//! A `config.json` as the converter sees it: the text part over the whole, and the rotary
+//! A `config.json` as the converter sees it: hyperparameters by the rows of `model`, and the rotary
 //! parameters brought into one form.
 
 use serde_json::{Map, Value as Json};
 
 use super::error::ConvertError;
-use crate::model::ModelSpec;
+use crate::model::{HParams, Key, ModelSpec, Number};
 
 /// Hyperparameters of the text model.
-pub(super) struct Hparams<'a> {
-    config: &'a Json,
-    text: &'a Json,
+pub(super) struct SourceConfig<'a> {
+    hparams: HParams<'a>,
     pub(super) model: &'a ModelSpec,
     /// Rotary parameters of the layers that see the whole context.
     pub(super) rope: Rope<'a>,
@@ -27,35 +26,11 @@ pub(super) struct Rope<'a> {
     pub(super) base: Option<f64>,
 }
 
-/// Names of the rotary base of full-attention layers, then of windowed ones, beside
-/// `rope_parameters`.
-const BASES: &[&str] = &[
-    "global_rope_theta",
-    "rope_global_theta",
-    "rope_theta_global",
-    "rope_theta",
-    "rotary_emb_base",
-];
-const WINDOW_BASES: &[&str] = &[
-    "local_rope_theta",
-    "rope_local_theta",
-    "rope_theta_local",
-    "swa_rope_theta",
-    "rope_local_base_freq",
-];
-
-impl<'a> Hparams<'a> {
+impl<'a> SourceConfig<'a> {
     /// Of the configuration that the model was described from.
-    pub(super) fn new(model: &'a ModelSpec) -> Result<Hparams<'a>, ConvertError> {
-        let config = &model.config;
-        let part = |key: &str| config.get(key).filter(|v| v.is_object());
-        let text = ["text_config", "llm_config", "language_config"]
-            .into_iter()
-            .find_map(part)
-            .unwrap_or(config);
-        let mut hparams = Hparams {
-            config,
-            text,
+    pub(super) fn new(model: &'a ModelSpec) -> Result<SourceConfig<'a>, ConvertError> {
+        let mut source = SourceConfig {
+            hparams: HParams::of_config(&model.config),
             model,
             rope: Rope {
                 scaling: None,
@@ -66,7 +41,7 @@ impl<'a> Hparams<'a> {
         };
         let all = ["rope_parameters", "rope_scaling"]
             .into_iter()
-            .find_map(|key| hparams.get(key)?.as_object());
+            .find_map(|key| source.get(key)?.as_object());
         let of = |layers: &str| all.and_then(|all| all.get(layers)?.as_object());
         let full = of("full_attention").or(all);
         let base = |map: Option<&Map<String, Json>>| map?.get("rope_theta")?.as_f64();
@@ -74,57 +49,60 @@ impl<'a> Hparams<'a> {
         let rope = Rope {
             scaling: full,
             kind: kind.and_then(Json::as_str),
-            base: base(full).or(hparams.float(BASES)?),
+            base: base(full).or(source.number(Number::RopeBase)?),
         };
-        let window = base(of("sliding_attention")).or(hparams.float(WINDOW_BASES)?);
-        hparams.window_rope_base = window;
-        hparams.rope = rope;
-        Ok(hparams)
+        let window = base(of("sliding_attention")).or(source.number(Number::WindowRopeBase)?);
+        source.window_rope_base = window;
+        source.rope = rope;
+        Ok(source)
     }
 
     /// A value that is there and not null.
     pub(super) fn get(&self, key: &str) -> Option<&'a Json> {
-        let found = self.text.get(key).or_else(|| self.config.get(key));
-        found.filter(|value| !value.is_null())
+        self.hparams.json(key).filter(|value| !value.is_null())
     }
 
-    /// The first of `keys` that is there.
-    pub(super) fn find<'k>(&self, keys: &[&'k str]) -> Option<(&'k str, &'a Json)> {
-        keys.iter().find_map(|key| Some((*key, self.get(key)?)))
+    /// What states `key`, with the name it has there.
+    pub(super) fn stated(&self, key: Key) -> Option<(&'static str, &'a Json)> {
+        self.hparams.stated(key.hugging_face())
     }
 
-    /// A number by the first of its names that is there; a null stands for no number.
-    pub(super) fn float(&self, keys: &[&str]) -> Result<Option<f64>, ConvertError> {
-        let there = |key: &&&str| self.text.get(**key).or(self.config.get(**key)).is_some();
-        let Some(key) = keys.iter().find(there) else {
-            return Ok(None);
-        };
-        let number = |value: &Json| value.as_f64().ok_or_else(|| bad(key, value, "a number"));
-        self.get(key).map(number).transpose()
+    /// A number, if it is there.
+    pub(super) fn number(&self, number: Number) -> Result<Option<f64>, ConvertError> {
+        self.float(number.hugging_face())
     }
 
-    /// A count by the first of its names that is there.
-    pub(super) fn count(&self, keys: &[&str]) -> Result<Option<u32>, ConvertError> {
-        self.find(keys)
-            .map(|(key, value)| as_count(key, value))
-            .transpose()
+    /// A number by the first of its names that is there.
+    pub(super) fn float(&self, names: &[&str]) -> Result<Option<f64>, ConvertError> {
+        let stated = self.hparams.stated(names);
+        stated.map(|(name, value)| float(name, value)).transpose()
     }
 
     /// A count that must be there.
-    pub(super) fn need(&self, keys: &'static [&'static str]) -> Result<u32, ConvertError> {
-        self.count(keys)?.ok_or_else(|| missing(keys))
+    pub(super) fn need(&self, key: Key) -> Result<u32, ConvertError> {
+        match self.stated(key) {
+            Some((name, value)) => as_count(name, value),
+            None => Err(missing(key.hugging_face())),
+        }
     }
+}
+
+fn float(name: &str, value: &Json) -> Result<f64, ConvertError> {
+    value.as_f64().ok_or_else(|| bad(name, value, "a number"))
 }
 
 impl Rope<'_> {
     /// A number of the rotary parameters.
+    pub(super) fn number(&self, number: Number) -> Result<Option<f64>, ConvertError> {
+        self.float(number.hugging_face())
+    }
+
+    /// A number of the rotary parameters by the first of its names that is there.
     pub(super) fn float(&self, keys: &[&str]) -> Result<Option<f64>, ConvertError> {
         let found = keys
             .iter()
             .find_map(|key| Some((*key, self.scaling?.get(*key).filter(|v| !v.is_null())?)));
-        found
-            .map(|(key, value)| value.as_f64().ok_or_else(|| bad(key, value, "a number")))
-            .transpose()
+        found.map(|(key, value)| float(key, value)).transpose()
     }
 
     /// A list of the rotary parameters.

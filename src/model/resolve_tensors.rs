@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::ModelError;
-use super::arch::{Arch, Extra, Place, Row};
-use super::hugging_face::{Entry, Sorted, made, other, places};
-use super::packed::Logical;
+use super::arch::{Arch, Row, RowSite, ShapeParams};
+use super::packed::FoldedWeight;
 use super::role::TensorRole;
+use super::rows::{made, other, sites};
+use super::sorted::{Entry, Sorted};
 use super::spec::{Cache, Dims, Layer, Tensor};
 use crate::dtype::{Dtype, elements};
 use crate::units::Bytes;
@@ -31,7 +32,7 @@ pub(super) enum Strict {
 pub(super) fn from_stored(
     arch: &Arch,
     dims: &Dims,
-    extra: &Extra,
+    params: &ShapeParams,
     layers: &[Layer],
     sorted: Sorted,
     strict: Strict,
@@ -44,32 +45,39 @@ pub(super) fn from_stored(
         }
     }
     // Experts come one by one and are gathered under their row and block.
-    let mut parts: BTreeMap<(usize, Option<u32>), Vec<Part>> = BTreeMap::new();
+    let mut parts: BTreeMap<(usize, Option<u32>), Vec<StoredPart>> = BTreeMap::new();
     let mut strangers = Vec::new();
     let mut padding = 0u64;
     for (position, entry) in sorted.text.iter().enumerate() {
-        let block = |row: usize| match all[row].role.info().block {
-            true => entry.numbers.first().copied(),
-            false => None,
+        let block = |row: usize| {
+            if all[row].role.info().block {
+                entry.numbers.first().copied()
+            } else {
+                None
+            }
         };
-        let place = |row: usize| {
+        let site = |row: usize| {
             let layer = layers.get(block(row).unwrap_or(0) as usize)?;
-            Some(Place { dims, extra, layer })
+            Some(RowSite {
+                dims,
+                params,
+                layer,
+            })
         };
         let found = rows.get(entry.pattern.as_str());
         let found = found.map_or(&[][..], Vec::as_slice);
-        let found: Vec<(usize, Place<'_>)> = found
+        let found: Vec<(usize, RowSite<'_>)> = found
             .iter()
-            .filter_map(|&row| Some((row, place(row)?)))
+            .filter_map(|&row| Some((row, site(row)?)))
             .collect();
         // Where one name can stand for several rows, those that the configuration calls for count.
-        let called_for = |(row, place): &(usize, Place<'_>)| (all[*row].when)(place);
+        let called_for = |(row, site): &(usize, RowSite<'_>)| (all[*row].when)(site);
         let any = found.iter().any(called_for);
         let found = found.into_iter().filter(|f| !any || called_for(f));
         let mut shared = 0u64;
         let mut taken = Vec::new();
-        for (row, place) in found {
-            let wanted = elements(&(all[row].shape)(&place));
+        for (row, site) in found {
+            let wanted = elements(&(all[row].shape)(&site));
             let number = usize::from(block(row).is_some());
             taken.push((row, entry.numbers.get(number).copied(), shared));
             shared = shared.saturating_add(wanted);
@@ -78,12 +86,15 @@ pub(super) fn from_stored(
             strangers.push(position);
         }
         for (row, number, before) in taken {
-            parts.entry((row, block(row))).or_default().push(Part {
-                number,
-                position,
-                before,
-                shared,
-            });
+            parts
+                .entry((row, block(row)))
+                .or_default()
+                .push(StoredPart {
+                    number,
+                    position,
+                    before,
+                    shared,
+                });
         }
     }
     if strict == Strict::All && !strangers.is_empty() {
@@ -92,8 +103,8 @@ pub(super) fn from_stored(
     }
     let mut tensors = Vec::new();
     for (row_index, row) in all.iter().enumerate() {
-        for (layer, place) in places(row, dims, extra, layers) {
-            let expected = (row.shape)(&place);
+        for (layer, site) in sites(row, dims, params, layers) {
+            let expected = (row.shape)(&site);
             match parts.get_mut(&(row_index, layer)) {
                 Some(found) => {
                     found.sort_unstable();
@@ -102,14 +113,11 @@ pub(super) fn from_stored(
                     tensors.push(tensor);
                     padding = padding.saturating_add(padded);
                 }
-                None if row.names.is_empty() && (row.when)(&place) => {
+                None if row.names.is_empty() && (row.when)(&site) => {
                     let bytes = Dtype::F32.bytes(&expected).unwrap_or(Bytes(0));
                     tensors.push(made(row, layer, expected, Dtype::F32, bytes, Vec::new()));
                 }
-                None if strict != Strict::Nothing
-                    && (row.when)(&place)
-                    && !is_spare(row, &place) =>
-                {
+                None if strict != Strict::Nothing && (row.when)(&site) && !is_spare(row, &site) => {
                     return Err(missing(row, layer, &sorted.text));
                 }
                 None => {}
@@ -184,15 +192,15 @@ fn with_numbers(pattern: &str, numbers: impl Iterator<Item = u32>) -> String {
 
 /// That parts with numbers, experts in most cases, are those from 0 to `count`, each once, and that
 /// no other tensor is stored twice under two prefixes.
-fn numbered(found: &[Part], text: &[Entry], count: u64) -> Result<(), ModelError> {
-    let entry = |part: &Part| &text[part.position];
+fn numbered(found: &[StoredPart], text: &[Entry], count: u64) -> Result<(), ModelError> {
+    let entry = |part: &StoredPart| &text[part.position];
     let mut patterns: Vec<&str> = found.iter().map(|part| &*entry(part).pattern).collect();
     patterns.sort_unstable();
     patterns.dedup();
     for pattern in patterns {
         let mut next = 0;
         let of_pattern = || found.iter().filter(|part| entry(part).pattern == pattern);
-        let named = |part: &Part, number: u32| {
+        let named = |part: &StoredPart, number: u32| {
             let entry = entry(part);
             let before = entry
                 .numbers
@@ -242,8 +250,8 @@ fn numbered(found: &[Part], text: &[Entry], count: u64) -> Result<(), ModelError
 
 /// Whether a block can do without the tensor because it reuses the keys and values of another.
 /// Published checkpoints hold them all the same; Transformers does not save them.
-pub(super) fn is_spare(row: &Row, place: &Place<'_>) -> bool {
-    let attention = place.layer.mixer.attention.as_ref();
+pub(super) fn is_spare(row: &Row, site: &RowSite<'_>) -> bool {
+    let attention = site.layer.mixer.attention.as_ref();
     let kept = matches!(
         row.role,
         TensorRole::AttnK | TensorRole::AttnV | TensorRole::AttnKNorm
@@ -253,7 +261,7 @@ pub(super) fn is_spare(row: &Row, place: &Place<'_>) -> bool {
 
 /// A stored tensor as a part of a row's tensor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Part {
+struct StoredPart {
     /// The expert's number, where experts are stored one by one.
     number: Option<u32>,
     /// Which of the stored tensors.
@@ -270,11 +278,17 @@ fn gather(
     row: &Row,
     layer: Option<u32>,
     expected: Vec<u64>,
-    found: &[Part],
+    found: &[StoredPart],
     text: &[Entry],
 ) -> Result<(Tensor, u64), ModelError> {
     let logical = || found.iter().map(|part| &text[part.position].logical);
-    let (first, Part { before, shared, .. }) = (&text[found[0].position].logical, found[0]);
+    if let Some(weight) = logical().find(|weight| is_unscaled(weight)) {
+        return Err(ModelError::Unscaled {
+            tensor: weight.name.clone(),
+            found: weight.dtype,
+        });
+    }
+    let (first, StoredPart { before, shared, .. }) = (&text[found[0].position].logical, found[0]);
     let wanted = elements(&expected);
     if wanted == u64::MAX || shared == u64::MAX {
         return Err(ModelError::TooLarge {
@@ -282,7 +296,7 @@ fn gather(
             shape: expected,
         });
     }
-    let sum = |of: fn(&Logical) -> u64| logical().map(of).fold(0, u64::saturating_add);
+    let sum = |of: fn(&FoldedWeight) -> u64| logical().map(of).fold(0, u64::saturating_add);
     let stored = sum(|l| elements(&l.shape));
     let padding = stored.saturating_sub(shared);
     // A matrix of its own must not be the transposed one either.
@@ -314,4 +328,14 @@ fn gather(
     let tensor = made(row, layer, expected, first.dtype, bytes, sources);
     let counted = fits && before == 0;
     Ok((tensor, if counted { padding } else { 0 }))
+}
+
+/// Whether a weight is of integers, with nothing stored beside it.
+fn is_unscaled(weight: &FoldedWeight) -> bool {
+    use Dtype::{BOOL, I8, I16, I32, I64, U8, U16, U32, U64};
+    let integers = matches!(
+        weight.dtype,
+        I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64 | BOOL
+    );
+    integers && weight.sources.len() == 1
 }

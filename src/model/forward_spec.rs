@@ -1,18 +1,18 @@
 //! How a model's tensors are put together in a forward pass, as far as tensors and blocks do not
 //! say it already.
 //!
-//! In: the architecture's recipe and GGUF metadata. Out: a [`Pass`]. Must not: name an
+//! In: the architecture's traits and GGUF metadata. Out: a [`ForwardSpec`]. Must not: name an
 //! architecture; what differs between them is in their recipes.
 //!
 //! Source of keys, defaults and formulas: `load_arch_hparams` in `src/models/*.cpp`,
 //! `llama-model.cpp` (`llama_model_rope_type`) and `llama-context.cpp` (YaRN) of llama.cpp.
 
 use super::ModelError;
-use super::facts::{Facts, Key};
+use super::hparams::{HParams, Key, Number};
 
 /// The arithmetic of a forward pass.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pass {
+pub struct ForwardSpec {
     /// What is added to the mean square in a root mean square norm.
     pub norm_epsilon: f32,
     /// What token embeddings are multiplied with.
@@ -48,9 +48,9 @@ pub enum Activation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopeStyle {
     /// Neighbours: 0 with 1, 2 with 3 (llama.cpp's `NORM`, for which it permutes Llama's weights).
-    Neighbours,
+    Norm,
     /// Halves: 0 with `dims / 2` (`NEOX`).
-    Halves,
+    Neox,
 }
 
 /// Rotary positions.
@@ -98,7 +98,7 @@ pub struct Sparse {
 
 /// What an architecture's code says that its metadata does not.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Recipe {
+pub(super) struct ArchTraits {
     pub rope: RopeStyle,
     pub activation: Activation,
     /// Token embeddings are multiplied with the root of their width.
@@ -128,8 +128,8 @@ pub(super) enum AttentionScale {
 }
 
 /// A plain transformer's pass: rotary halves, SiLU.
-pub(super) const PLAIN: Recipe = Recipe {
-    rope: RopeStyle::Halves,
+pub(super) const PLAIN: ArchTraits = ArchTraits {
+    rope: RopeStyle::Neox,
     activation: Activation::Silu,
     scale_embedding: false,
     attention_scale: AttentionScale::KeyWidth,
@@ -147,9 +147,13 @@ pub(super) const PLAIN: Recipe = Recipe {
 /// The pass of a GGUF.
 ///
 /// Errors if a value is missing or has no meaning: not a number, not finite, not positive.
-pub(super) fn read(recipe: &Recipe, facts: &Facts<'_>, blocks: u64) -> Result<Pass, ModelError> {
-    let positive = |key: &str| -> Result<Option<f32>, ModelError> {
-        let Some(value) = facts.metadata(key) else {
+pub(super) fn read(
+    traits: &ArchTraits,
+    hparams: &HParams<'_>,
+    blocks: u64,
+) -> Result<ForwardSpec, ModelError> {
+    let positive_at = |key: &str| -> Result<Option<f32>, ModelError> {
+        let Some(value) = hparams.metadata(key) else {
             return Ok(None);
         };
         let number = value.as_f64().map(|x| x as f32);
@@ -160,96 +164,109 @@ pub(super) fn read(recipe: &Recipe, facts: &Facts<'_>, blocks: u64) -> Result<Pa
             }),
         }
     };
-    let hidden = facts.need(Key::Hidden)?;
-    let heads = facts.need(Key::Heads)?;
+    let positive = |number: Number| positive_at(number.gguf());
+    let hidden = hparams.need(Key::Hidden)?;
+    let heads = hparams.need(Key::Heads)?;
     let root = |n: u64| (n as f32).sqrt();
-    let stated_scale = positive("attention.scale")?;
-    let attention_scale = match recipe.attention_scale {
+    let stated_scale = positive(Number::AttentionScale)?;
+    let attention_scale = match traits.attention_scale {
         AttentionScale::HiddenShare { blocks: n } if n == blocks => {
             Some(1.0 / root(hidden / heads))
         }
         AttentionScale::One => Some(1.0),
         _ => stated_scale,
     };
-    let epsilon = positive("attention.layer_norm_rms_epsilon")?;
+    let epsilon = positive(Number::RmsEpsilon)?;
     let norm_epsilon = epsilon.ok_or_else(|| ModelError::MissingKey {
-        key: "attention.layer_norm_rms_epsilon".to_owned(),
+        key: Number::RmsEpsilon.gguf().to_owned(),
     })?;
-    Ok(Pass {
+    Ok(ForwardSpec {
         norm_epsilon,
-        embedding_scale: match recipe.scale_embedding {
-            true => root(hidden),
-            false => 1.0,
+        embedding_scale: if traits.scale_embedding {
+            root(hidden)
+        } else {
+            1.0
         },
         attention_scale,
-        attention_softcap: positive("attn_logit_softcapping")?.or(recipe.softcaps.0),
-        output_softcap: positive("final_logit_softcapping")?.or(recipe.softcaps.1),
-        activation: recipe.activation,
-        rope: rope(recipe, facts, &positive)?,
-        gated_query: recipe.gated_query,
-        value_norm: recipe.value_norm,
-        sparse: recipe.sparse,
+        attention_softcap: positive(Number::AttentionSoftcap)?.or(traits.softcaps.0),
+        output_softcap: positive(Number::FinalSoftcap)?.or(traits.softcaps.1),
+        activation: traits.activation,
+        rope: rope(traits, hparams, &positive_at)?,
+        gated_query: traits.gated_query,
+        value_norm: traits.value_norm,
+        sparse: traits.sparse,
     })
 }
 
 fn rope(
-    recipe: &Recipe,
-    facts: &Facts<'_>,
-    positive: &dyn Fn(&str) -> Result<Option<f32>, ModelError>,
+    traits: &ArchTraits,
+    hparams: &HParams<'_>,
+    positive_at: &dyn Fn(&str) -> Result<Option<f32>, ModelError>,
 ) -> Result<Rope, ModelError> {
-    let base = positive("rope.freq_base")?.unwrap_or(10_000.0);
-    let word = |key: &str| match facts.metadata(key) {
+    let positive = |number: Number| positive_at(number.gguf());
+    let or_default = |number: Number| {
+        let otherwise = number.default().unwrap_or_default() as f32;
+        Ok::<f32, ModelError>(positive(number)?.unwrap_or(otherwise))
+    };
+    let base = or_default(Number::RopeBase)?;
+    let word = |key: &str| match hparams.metadata(key) {
         Some(crate::gguf::Value::String(text)) => Some(text.as_str()),
         _ => None,
     };
     let kind = word("rope.scaling.type").unwrap_or("linear");
     let factor = match kind {
-        "linear" | "yarn" => positive("rope.scaling.factor")?
-            .or(positive("rope.scale_linear")?)
-            .unwrap_or(1.0),
+        // The second is the name that the key had before.
+        "linear" | "yarn" => match positive(Number::RopeFactor)? {
+            Some(factor) => factor,
+            None => positive_at("rope.scale_linear")?.unwrap_or(1.0),
+        },
         _ => 1.0,
     };
     let yarn = match kind {
         "yarn" => Some(Yarn {
-            beta_fast: positive("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
-            beta_slow: positive("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+            beta_fast: or_default(Number::YarnBetaFast)?,
+            beta_slow: or_default(Number::YarnBetaSlow)?,
         }),
         _ => None,
     };
     // ggml multiplies with 1 + 0.1 ln(factor) itself, and llama.cpp's context divides by it again
     // where a log multiplier stands in for it.
-    let stated = positive("rope.scaling.attn_factor")?.unwrap_or(1.0);
-    let spread = |factor: f32| match factor > 1.0 {
-        true => 0.1 * factor.ln() + 1.0,
-        false => 1.0,
+    let stated = or_default(Number::RopeAttnFactor)?;
+    let spread = |factor: f32| {
+        if factor > 1.0 {
+            0.1 * factor.ln() + 1.0
+        } else {
+            1.0
+        }
     };
     let magnitude = match yarn {
         Some(_) => stated * spread(factor),
         None => stated,
     };
-    let windowed = facts.get(Key::Window)?.is_some_and(|window| window > 0);
+    let windowed = hparams.get(Key::Window)?.is_some_and(|window| window > 0);
     let scale = 1.0 / factor;
-    let window_base = positive("rope.freq_base_swa")?;
+    let window_base = positive(Number::WindowRopeBase)?;
     Ok(Rope {
-        style: recipe.rope,
-        dims: facts.get(Key::RopeDim)?,
+        style: traits.rope,
+        dims: hparams.get(Key::RopeDim)?,
         base,
-        window_base: window_base.or(recipe.window_base).unwrap_or(base),
+        window_base: window_base.or(traits.window_base).unwrap_or(base),
         scale,
-        window_scale: match windowed && recipe.window_base.is_some() {
-            true => 1.0,
-            false => scale,
+        window_scale: if windowed && traits.window_base.is_some() {
+            1.0
+        } else {
+            scale
         },
         magnitude,
         yarn,
-        original_context: match positive_count(facts, "rope.scaling.original_context_length") {
+        original_context: match positive_count(hparams, Key::OriginalContext) {
             Some(context) => context,
-            None => facts.or_zero(Key::Context)?,
+            None => hparams.or_zero(Key::Context)?,
         },
-        skip_every: recipe.skip_rope_every,
+        skip_every: traits.skip_rope_every,
     })
 }
 
-fn positive_count(facts: &Facts<'_>, key: &str) -> Option<u64> {
-    facts.metadata(key)?.as_u64().filter(|&n| n > 0)
+fn positive_count(hparams: &HParams<'_>, key: Key) -> Option<u64> {
+    hparams.metadata(key.gguf())?.as_u64().filter(|&n| n > 0)
 }
