@@ -19,5 +19,6 @@ pub use read::{Header, TensorInfo, read_header, read_header_from};
 pub use strings::StringList;
 pub use value::{Metadata, MetadataError, Value, ValueType};
 pub use write::{
-    ALIGNMENT, TensorEntry, WriteError, file_bytes, header_bytes, metadata_bytes, write_header,
+    ALIGNMENT, TensorEntry, WriteError, data_offsets, file_bytes, header_bytes, metadata_bytes,
+    write_header,
 };

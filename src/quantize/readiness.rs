@@ -2,12 +2,13 @@
 //! written. In: a checkpoint, its model and a scheme. Out: [`Readiness`].
 
 use super::error::QuantizeError;
+use super::job::Job;
 use super::packed::{Files, PackedError};
-use super::{Job, Options, directory};
+use super::planned::Options;
 use crate::checkpoint::Checkpoint;
 use crate::convert::ConvertError;
 use crate::model::ModelSpec;
-use crate::scheme::{Container, Overrides, Rules, Scheme};
+use crate::scheme::{Rules, Scheme};
 
 /// What stands between a checkpoint and the file to run. The texts say why, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,17 +49,11 @@ pub fn readiness(
     let Some(scheme) = scheme else {
         return ready;
     };
-    if scheme.container == Container::Safetensors {
-        let job = directory::Job::new(checkpoint, model, scheme, directory::SHARD_BYTES);
-        return job.map_or_else(|error| Readiness::Refused(error.to_string()), |_| ready);
-    }
     let job = |allow_requantize| {
         let options = Options {
-            scheme,
             rules,
-            overrides: Overrides::default(),
-            importance: None,
             allow_requantize,
+            ..Options::of(scheme)
         };
         Job::new(checkpoint, &files, model, &options).map(|_| ())
     };
