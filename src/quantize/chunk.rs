@@ -1,11 +1,11 @@
 //! A few rows of one tensor, from where they are stored to their place in the output: the unit that a
-//! worker takes. The bytes hang on the rows alone, not on where a chunk begins.
+//! worker takes. The bytes depend on the rows alone, not on where a chunk begins.
 
 use std::ops::Range;
 
 use super::blocks;
 use super::blocks::half::F16_OVERFLOW;
-use super::encoder::{Encoded, Encoder};
+use super::encoder::{EncodedRows, Encoder};
 use super::error::QuantizeError;
 use super::planned::{Planned, Values};
 use super::sink::WeightFiles;
@@ -39,7 +39,7 @@ pub(super) struct Chunk {
 pub(super) struct Scratch {
     read: ReadBuffers,
     values: Vec<f32>,
-    encoded: Encoded,
+    encoded: EncodedRows,
 }
 
 /// Every chunk of the output, in its order.

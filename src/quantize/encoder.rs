@@ -32,7 +32,7 @@ pub(super) struct StoredPart {
 
 /// The bytes of some rows, and the values that they stand for. Buffers are used again.
 #[derive(Debug, Default)]
-pub(super) struct Encoded {
+pub(super) struct EncodedRows {
     /// Codes, and scales where they are a part of their own.
     pub(super) parts: [Vec<u8>; 2],
     /// The values of `parts`.
@@ -101,7 +101,7 @@ impl Encoder {
         values: &[f32],
         columns: usize,
         importance: Option<&[f32]>,
-        out: &mut Encoded,
+        out: &mut EncodedRows,
     ) -> Result<u64, BlockError> {
         match self {
             Encoder::Ggml(dtype) => out.ggml(dtype, values, columns, importance),
@@ -111,7 +111,7 @@ impl Encoder {
     }
 }
 
-impl Encoded {
+impl EncodedRows {
     fn ggml(
         &mut self,
         dtype: Dtype,

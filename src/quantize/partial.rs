@@ -282,7 +282,7 @@ fn check_file(destination: &Destination<'_>, there: &fs::Metadata) -> Result<(),
 fn claim_file(path: &Path, target: &Path) -> Result<File, OutputError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    // A link of that name is none of ours, and must not lead us to another file.
+    // A link of that name was not made by this program, and is not followed.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(
         &mut options,
@@ -305,7 +305,7 @@ fn claim_directory(path: &Path, target: &Path) -> Result<Option<File>, OutputErr
         }
         _ => {}
     }
-    // A link of that name is none of ours, and must not lead us to another directory.
+    // A link of that name was not made by this program, and is not followed.
     if !fs::symlink_metadata(path).is_ok_and(|there| there.is_dir()) {
         return Err(OutputError::place(
             path,

@@ -288,7 +288,7 @@ impl<'a> TensorRows<'a> {
             ValueChange::None => {}
             ValueChange::AddOne => values.iter_mut().for_each(|value| *value += 1.0),
             ValueChange::NegatedExp => {
-                // In double precision: the nearest single one does not hang on the machine.
+                // Computed in double precision and then rounded, so that every machine gets the same value.
                 let decay = |value: &mut f32| *value = -f64::from(*value).exp() as f32;
                 values.iter_mut().for_each(decay);
             }

@@ -8,37 +8,45 @@ use std::io::{BufWriter, Write};
 use super::{Sink, TensorPlace, WeightFile, WeightFiles};
 use crate::checkpoint::Checkpoint;
 use crate::gguf::{self, TensorEntry, Value};
+use crate::model::ModelSpec;
+use crate::note::Note;
 use crate::quantize::error::QuantizeError;
+use crate::quantize::packed::Files;
 use crate::quantize::partial::{Form, OutputError, Partial};
-use crate::quantize::planned::Planned;
+use crate::quantize::planned::{Options, Planned};
 use crate::units::Bytes;
 
 pub use metadata::metadata;
-pub(in crate::quantize) use plan::plan;
 
 /// The file of one model.
 #[derive(Debug)]
-pub(in crate::quantize) struct Gguf<'a> {
+pub(crate) struct Gguf<'a> {
     checkpoint: &'a Checkpoint,
     /// Key-value pairs. Long arrays of a GGUF still lie in it.
     metadata: Vec<(String, Value)>,
     bytes: Bytes,
 }
 
-impl<'a> Gguf<'a> {
-    fn new(
-        checkpoint: &'a Checkpoint,
-        metadata: Vec<(String, Value)>,
-        tensors: &[Planned<'_>],
-    ) -> Gguf<'a> {
-        let names = tensors.iter().map(|t| (t.name, t.shape.len()));
-        let header = gguf::header_bytes(&metadata, names);
-        Gguf {
-            checkpoint,
-            metadata,
-            bytes: gguf::file_bytes(header, sizes(tensors)),
-        }
-    }
+/// The file that `options` ask for, of `model` read from `checkpoint`, whose open files are `files`.
+///
+/// # Errors
+/// [`QuantizeError`]: a checkpoint without weights, a conversion, type or size that is not possible,
+/// weights that are quantized already, or an importance matrix of another model.
+pub(crate) fn plan<'a>(
+    checkpoint: &'a Checkpoint,
+    files: &'a Files,
+    model: &'a ModelSpec,
+    options: &Options<'a>,
+) -> Result<(Gguf<'a>, Vec<Planned<'a>>, Vec<Note>), QuantizeError> {
+    let (metadata, tensors, notes) = plan::contents(checkpoint, files, model, options)?;
+    let names = tensors.iter().map(|t| (t.name, t.shape.len()));
+    let header = gguf::header_bytes(&metadata, names);
+    let gguf = Gguf {
+        checkpoint,
+        metadata,
+        bytes: gguf::file_bytes(header, sizes(&tensors)),
+    };
+    Ok((gguf, tensors, notes))
 }
 
 fn sizes(tensors: &[Planned<'_>]) -> impl Iterator<Item = Bytes> {

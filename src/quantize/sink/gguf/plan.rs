@@ -1,8 +1,6 @@
 //! What a GGUF will be: its metadata, and each tensor with its type and where its values come from. In: a
-//! checkpoint, its model, what is asked for. Out: a [`Gguf`] with its tensors and notes. Must not: read
-//! weights.
+//! checkpoint, its model, what is asked for. Out: metadata, tensors, notes. Must not: read weights.
 
-use super::Gguf;
 use super::metadata::metadata;
 use crate::checkpoint::{Checkpoint, Origin, RawConfig, SourceFormat, StoredTensor};
 use crate::convert;
@@ -21,17 +19,16 @@ use crate::scheme::{self, Assigned, Mix, Reason, Scheme};
 /// `general.file_type` of a mix that llama.cpp has no number for: its `LLAMA_FTYPE_GUESSED`.
 const NO_FILE_TYPE: u32 = 1024;
 
-/// The file that `options` ask for, of `model` read from `checkpoint`, whose open files are `files`.
-///
-/// # Errors
-/// [`QuantizeError`]: a checkpoint without weights, a conversion, type or size that is not possible,
-/// weights that are quantized already, or an importance matrix of another model.
-pub(in crate::quantize) fn plan<'a>(
+/// Key-value pairs, tensors in the order of the file, and notes.
+pub(super) type Contents<'a> = (Vec<(String, Value)>, Vec<Planned<'a>>, Vec<Note>);
+
+/// Metadata, tensors and notes of the file that `options` ask for.
+pub(super) fn contents<'a>(
     checkpoint: &'a Checkpoint,
     files: &'a Files,
     model: &'a ModelSpec,
     options: &Options<'a>,
-) -> Result<(Gguf<'a>, Vec<Planned<'a>>, Vec<Note>), QuantizeError> {
+) -> Result<Contents<'a>, QuantizeError> {
     if checkpoint.tensors.is_empty() {
         return Err(QuantizeError::NoWeights {
             name: checkpoint.name.clone(),
@@ -56,7 +53,7 @@ pub(in crate::quantize) fn plan<'a>(
     let notes = notes(checkpoint, model, options, &metadata, &planned);
     let tensors: Vec<Planned<'_>> = planned.into_iter().map(|(_, planned)| planned).collect();
     accept(model, &metadata, &tensors)?;
-    Ok((Gguf::new(checkpoint, metadata, &tensors), tensors, notes))
+    Ok((metadata, tensors, notes))
 }
 
 /// That the file is one that we would read again and that llama.cpp loads.

@@ -30,7 +30,7 @@ const INDEX: &str = "model.safetensors.index.json";
 
 /// The directory of one model.
 #[derive(Debug)]
-pub(in crate::quantize) struct Directory<'a> {
+pub(crate) struct Directory<'a> {
     checkpoint: &'a Checkpoint,
     prediction: Prediction,
     carried: Vec<carry::Carried>,
@@ -43,7 +43,7 @@ pub(in crate::quantize) struct Directory<'a> {
 /// # Errors
 /// [`QuantizeError`]: a checkpoint of another kind, weights that are not all there, names or layouts that
 /// the format has no place for.
-pub(in crate::quantize) fn plan<'a>(
+pub(crate) fn plan<'a>(
     checkpoint: &'a Checkpoint,
     files: &'a Files,
     model: &'a ModelSpec,
