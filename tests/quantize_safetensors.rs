@@ -224,9 +224,10 @@ fn fp8_values_are_within_half_a_step_of_their_binade() {
         // Uniform in a binade, rounding to three bits leaves about 0.026; the fixture is in F16, which
         // stays as it is.
         let error = weight.tally.deviation.relative();
-        let range = match is_quantized(&weight.name) {
-            true => 0.01..0.04,
-            false => 0.0..0.003,
+        let range = if is_quantized(&weight.name) {
+            0.01..0.04
+        } else {
+            0.0..0.003
         };
         assert!(range.contains(&error), "{weight:?}");
     }
@@ -648,6 +649,84 @@ fn a_target_is_replaced_only_on_demand_and_only_if_it_is_a_model() {
         Err(QuantizeError::Output(OutputError::NotAModel { .. }))
     ));
     assert!(home.join("letters").is_dir());
+}
+
+/// Whether the disk of `directory` swaps two names in one step.
+#[cfg(target_os = "linux")]
+fn swaps_names(directory: &Path) -> bool {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let names = ["one", "other"].map(|name| directory.join(name));
+    for name in &names {
+        fs::create_dir(name).unwrap();
+    }
+    let swapped = renameat_with(CWD, &names[0], CWD, &names[1], RenameFlags::EXCHANGE);
+    for name in &names {
+        fs::remove_dir(name).unwrap();
+    }
+    swapped.is_ok()
+}
+
+/// Whoever loads a model while it is replaced finds the old one or the new one.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_directory_is_replaced_without_a_moment_in_which_it_is_missing() {
+    use std::sync::atomic::Ordering;
+    let directory = tempfile::tempdir().unwrap();
+    if !swaps_names(directory.path()) {
+        return;
+    }
+    let output = directory.path().join("out");
+    quantize(&fixture(), "int4", &output, &PLAIN).unwrap();
+    let overwrite = Manner {
+        overwrite: true,
+        ..PLAIN
+    };
+    let (over, missing) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let is_missing = fs::symlink_metadata(&output).is_err();
+                missing.fetch_or(is_missing, Ordering::Relaxed);
+            }
+        });
+        for id in ["fp8", "int4", "fp8"] {
+            quantize(&fixture(), id, &output, &overwrite).unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert!(!missing.into_inner());
+    // And nothing is left of the old ones.
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    let config = json(&output.join("config.json"));
+    assert_eq!(config["quantization_config"]["format"], "float-quantized");
+}
+
+#[test]
+fn a_directory_that_appears_meanwhile_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("out");
+    let (checkpoint, model) = read(&fixture());
+    let files = Files::open(&checkpoint).unwrap();
+    let options = Options::of(Scheme::get("fp8").unwrap());
+    let job = Job::new(&checkpoint, &files, &model, &options).unwrap();
+    let destination = Destination {
+        path: &output,
+        overwrite: false,
+        inputs: Inputs::default(),
+    };
+    let letter = output.join("letter");
+    let appear = &mut |_| {
+        fs::create_dir_all(&output).unwrap();
+        fs::write(&letter, "mine").unwrap();
+    };
+    let cancel = AtomicBool::new(false);
+    let error = quantize::write(&job, &destination, 2, &cancel, appear);
+    assert!(matches!(
+        error,
+        Err(QuantizeError::Output(OutputError::Exists { .. }))
+    ));
+    assert_eq!(fs::read_to_string(&letter).unwrap(), "mine");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
 #[test]
