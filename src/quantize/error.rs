@@ -1,9 +1,9 @@
 //! What can keep a checkpoint from becoming another file, and the way out.
 
 use super::blocks::BlockError;
+use super::destination::OutputError;
 use super::importance::ImportanceError;
 use super::packed::PackedError;
-use super::partial::OutputError;
 use crate::convert::ConvertError;
 use crate::gguf;
 use crate::input::one_line;

@@ -5,9 +5,10 @@
 
 use std::sync::atomic::AtomicBool;
 
+use super::destination::Destination;
 use super::error::QuantizeError;
 use super::packed::Files;
-use super::partial::{Destination, Partial};
+use super::partial::Partial;
 use super::planned::{Options, Planned};
 use super::pool::{self, Progress};
 use super::sink::{Sink, gguf, safetensors};

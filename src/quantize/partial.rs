@@ -3,13 +3,14 @@
 //! In: a destination and the form of the output. Out: an unfinished file or directory, locked while it
 //! is written. Must not: touch the target before all of the new output is on the disk.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::input::one_line;
-use crate::inputs::{Changed, Inputs};
+use super::destination::{Destination, OutputError};
+use super::disk::{
+    beside, check_space, directory, empty, entries, exchange, is_at, lock, remove, sync_name,
+};
 use crate::units::Bytes;
 
 /// What unfinished outputs are called, behind the target's name.
@@ -18,68 +19,16 @@ pub(super) const SUFFIX: &str = ".orinplan-partial";
 /// What a directory that is being replaced is called, where a disk cannot swap two names in one step.
 const OLD: &str = ".orinplan-old";
 
-/// Where the output goes and how it gets there.
-#[derive(Clone, Debug)]
-pub struct Destination<'a> {
-    /// The file or directory to be made.
-    pub path: &'a Path,
-    /// Whether it may be there already.
-    pub overwrite: bool,
-    /// Files that are read: the output must not be one of them, and they must not change.
-    pub inputs: Inputs,
-}
-
-/// A destination that cannot or must not be written.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)] // each field is named and explained by the message above it
-pub enum OutputError {
-    #[error("{}: is there already; choose another name, or replace it with --overwrite", path.display())]
-    Exists { path: PathBuf },
-    #[error("{}: is {}, which is read; the output needs a name of its own", path.display(), input.display())]
-    OwnInput { path: PathBuf, input: PathBuf },
-    #[error("{}: is where the input lies; choose another output", path.display())]
-    HoldsInput { path: PathBuf },
-    #[error("{}: is not replaced, because it holds {}; choose another output", path.display(), one_line(entry))]
-    NotAModel { path: PathBuf, entry: String },
-    #[error("{}: is no place for a file: {problem}", path.display())]
-    Place {
-        path: PathBuf,
-        problem: &'static str,
-    },
-    /// An input that is not what it was.
-    #[error(transparent)]
-    Changed(#[from] Changed),
-    #[error("{}: another run is writing it; wait for that to end", path.display())]
-    Busy { path: PathBuf },
-    #[error("{}: {needed} are needed ({} bytes), and {free} are free on that disk", path.display(), needed.0)]
-    Space {
-        path: PathBuf,
-        needed: Bytes,
-        free: Bytes,
-    },
-    #[error("{}: cannot be written: {source}", path.display())]
-    Io { path: PathBuf, source: io::Error },
-}
-
-impl OutputError {
-    pub(super) fn io(path: &Path, source: io::Error) -> OutputError {
-        let path = path.to_owned();
-        OutputError::Io { path, source }
-    }
-
-    pub(super) fn place(path: &Path, problem: &'static str) -> OutputError {
-        let path = path.to_owned();
-        OutputError::Place { path, problem }
-    }
-}
-
 /// What an output is.
 pub(super) enum Form<'a> {
     /// One file.
     File,
     /// A directory, with the rule for what it may replace.
-    Directory(Box<dyn Fn(&Destination<'_>) -> Result<(), OutputError> + 'a>),
+    Directory(MayReplace<'a>),
 }
+
+/// Whether what is at a destination's place may be replaced.
+pub(super) type MayReplace<'a> = Box<dyn Fn(&Destination<'_>) -> Result<(), OutputError> + 'a>;
 
 /// An unfinished output. Dropped before [`Partial::commit`], it is removed.
 pub(super) struct Partial<'a> {
@@ -321,125 +270,5 @@ fn claim_directory(path: &Path, target: &Path) -> Result<Option<File>, OutputErr
     } else {
         let path = target.to_owned();
         Err(OutputError::Busy { path })
-    }
-}
-
-/// That `bytes` can be written beside `target`, as far as the system says.
-fn check_space(target: &Path, bytes: Bytes) -> Result<(), OutputError> {
-    match free_space(directory(target)) {
-        Some(free) if free < bytes => Err(OutputError::Space {
-            path: target.to_owned(),
-            needed: bytes,
-            free,
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// Swaps two directories' names in one step; false where the system or the disk cannot.
-fn exchange(one: &Path, other: &Path) -> bool {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    {
-        use rustix::fs::{CWD, RenameFlags, renameat_with};
-        renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_ok()
-    }
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    {
-        let _ = (one, other);
-        false
-    }
-}
-
-/// Brings a new name to the disk, which its directory holds; where that cannot be had, it soon will
-/// be there.
-pub(crate) fn sync_name(target: &Path) {
-    if let Ok(directory) = File::open(directory(target)) {
-        let _ = directory.sync_all();
-    }
-}
-
-/// `path` with `end` behind its name.
-fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = OsString::from(path.file_name().unwrap_or_default());
-    name.push(end);
-    path.with_file_name(name)
-}
-
-/// Where `path` lies.
-fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// What lies in a directory.
-pub(super) fn entries(path: &Path) -> Result<Vec<PathBuf>, OutputError> {
-    let found = fs::read_dir(path).and_then(|entries| {
-        let paths = entries.map(|entry| Ok(entry?.path()));
-        paths.collect()
-    });
-    found.map_err(|e| OutputError::io(path, e))
-}
-
-fn empty(path: &Path) -> Result<(), OutputError> {
-    for entry in entries(path)? {
-        let is_dir = fs::symlink_metadata(&entry).is_ok_and(|there| there.is_dir());
-        let removed = if is_dir {
-            fs::remove_dir_all(&entry)
-        } else {
-            fs::remove_file(&entry)
-        };
-        removed.map_err(|e| OutputError::io(&entry, e))?;
-    }
-    Ok(())
-}
-
-fn remove(directory: &Path) -> Result<(), OutputError> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(OutputError::io(directory, error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether the open file (or directory) still has this name.
-fn is_at(file: &File, path: &Path) -> bool {
-    #[cfg(unix)]
-    if let (Ok(a), Ok(b)) = (file.metadata(), fs::symlink_metadata(path)) {
-        use std::os::unix::fs::MetadataExt;
-        return (a.dev(), a.ino()) == (b.dev(), b.ino());
-    }
-    path.exists() && file.metadata().is_ok()
-}
-
-/// Takes the file for this run alone. Where locks cannot be had (some network disks), it is taken
-/// without.
-pub(crate) fn lock(file: &File) -> bool {
-    #[cfg(unix)]
-    {
-        use rustix::fs::{FlockOperation, flock};
-        let locked = flock(file, FlockOperation::NonBlockingLockExclusive);
-        !matches!(locked, Err(rustix::io::Errno::WOULDBLOCK))
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = file;
-        true
-    }
-}
-
-/// Bytes that a file in `directory` may take; `None` where the system does not say.
-fn free_space(directory: &Path) -> Option<Bytes> {
-    #[cfg(unix)]
-    {
-        let disk = rustix::fs::statvfs(directory).ok()?;
-        Some(Bytes(disk.f_bavail.saturating_mul(disk.f_frsize)))
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = directory;
-        None
     }
 }

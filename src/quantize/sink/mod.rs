@@ -10,8 +10,9 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::destination::OutputError;
 use super::error::QuantizeError;
-use super::partial::{Form, OutputError, Partial};
+use super::partial::{Form, Partial};
 use super::planned::Planned;
 use crate::units::Bytes;
 

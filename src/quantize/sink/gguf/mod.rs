@@ -10,9 +10,10 @@ use crate::checkpoint::Checkpoint;
 use crate::gguf::{self, TensorEntry, Value};
 use crate::model::ModelSpec;
 use crate::note::Note;
+use crate::quantize::destination::OutputError;
 use crate::quantize::error::QuantizeError;
 use crate::quantize::packed::Files;
-use crate::quantize::partial::{Form, OutputError, Partial};
+use crate::quantize::partial::{Form, Partial};
 use crate::quantize::planned::{Options, Planned};
 use crate::units::Bytes;
 

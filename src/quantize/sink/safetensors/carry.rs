@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::Checkpoint;
-use crate::quantize::partial::{OutputError, SUFFIX, entries};
+use crate::quantize::destination::OutputError;
+use crate::quantize::disk::entries;
+use crate::quantize::partial::SUFFIX;
 use crate::units::Bytes;
 
 /// Ends of names of weights in any form, and of their indices.

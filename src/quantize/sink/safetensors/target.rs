@@ -6,7 +6,8 @@ use std::path::Path;
 
 use crate::checkpoint::Checkpoint;
 use crate::input;
-use crate::quantize::partial::{Destination, OutputError, entries};
+use crate::quantize::destination::{Destination, OutputError};
+use crate::quantize::disk::entries;
 use crate::units::Bytes;
 
 /// That what is at the destination's place may be replaced by a directory made from `checkpoint`, which
