@@ -11,7 +11,6 @@ use super::{Outcome, output, show};
 use crate::checkpoint::{self, Checkpoint};
 use crate::inputs::Inputs;
 use crate::model::{self, ModelSpec, Unknown, accept};
-use crate::quantize::packed::Files;
 use crate::quantize::{self, Destination, Importance, Job, Options, Tally};
 use crate::report;
 use crate::report::quantize::{Made, Report};
@@ -31,7 +30,7 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         allow_requantize: args.allow_requantize,
         ..Options::of(scheme)
     };
-    let files = Files::open(&checkpoint)?;
+    let files = quantize::weight_files(&checkpoint, scheme)?;
     let job = Job::new(&checkpoint, &files, &model, &options)?;
     let inputs = output::inputs(&checkpoint, args.imatrix.clone());
     let (tallies, made) = write(args, &job, inputs)?.unzip();

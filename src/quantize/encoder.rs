@@ -78,17 +78,9 @@ impl Encoder {
     }
 
     /// The part behind codes and scales that says the shape, for a tensor of so many rows.
-    pub(super) fn record(self, rows: u64, columns: u64) -> Option<[u8; 16]> {
-        let mut record = [0; 16];
-        for (bytes, dimension) in record
-            .as_chunks_mut::<8>()
-            .0
-            .iter_mut()
-            .zip([rows, columns])
-        {
-            *bytes = dimension.to_le_bytes();
-        }
-        (self == Encoder::Int4).then_some(record)
+    pub(super) fn record(self, rows: u64, columns: u64) -> Option<Vec<u8>> {
+        let record = [rows.to_le_bytes(), columns.to_le_bytes()];
+        (self == Encoder::Int4).then(|| record.concat())
     }
 
     /// Encodes `values`, whole rows of `columns`, and says how many of them were NaN or infinite.

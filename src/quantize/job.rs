@@ -16,8 +16,20 @@ use super::tally::{self, Tally};
 use crate::checkpoint::Checkpoint;
 use crate::model::ModelSpec;
 use crate::note::Note;
-use crate::scheme::Container;
+use crate::scheme::{Container, Scheme};
 use crate::units::Bytes;
+
+/// The weight files that a job for `scheme` reads.
+///
+/// # Errors
+/// [`QuantizeError`]: a checkpoint of another kind than the scheme is made from, or weights that are not
+/// there.
+pub fn weight_files(checkpoint: &Checkpoint, scheme: &Scheme) -> Result<Files, QuantizeError> {
+    if scheme.container == Container::Safetensors {
+        safetensors::config(checkpoint)?;
+    }
+    Ok(Files::open(checkpoint)?)
+}
 
 /// An output that is to be made.
 #[derive(Debug)]

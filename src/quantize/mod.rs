@@ -28,7 +28,7 @@ pub use destination::{Destination, OutputError};
 pub(crate) use disk::{lock, sync_name};
 pub use error::QuantizeError;
 pub use importance::{Importance, ImportanceError};
-pub use job::{Job, write};
+pub use job::{Job, weight_files, write};
 pub use planned::{Options, Planned, SHARD_BYTES};
 pub use pool::Progress;
 pub use readiness::{Readiness, readiness};

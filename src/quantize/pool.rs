@@ -40,12 +40,11 @@ pub(super) fn run(
         tallies: vec![Tally::default(); tensors.len()],
         so_far: Progress::default(),
         progress,
+        failure: None,
     });
-    let failure = Mutex::new(None);
-    let stop = AtomicBool::new(false);
     let work = || {
         let mut scratch = Scratch::default();
-        while !stop.load(Ordering::Relaxed) {
+        loop {
             let Some((number, chunk)) = locked(&queue).next() else {
                 return;
             };
@@ -57,12 +56,13 @@ pub(super) fn run(
             } else {
                 chunk::write(planned, &chunk, output, &mut scratch)
             };
+            let mut done = locked(&done);
             match made {
-                Ok((tally, bytes)) => locked(&done).add(number, (chunk, tally, bytes)),
-                Err(error) => {
-                    stop.store(true, Ordering::Relaxed);
-                    fail(&failure, number, error);
-                }
+                Ok((tally, bytes)) => done.add(number, (chunk, tally, bytes)),
+                Err(error) => done.fail(number, error),
+            }
+            if done.failure.is_some() {
+                return;
             }
         }
     };
@@ -72,21 +72,10 @@ pub(super) fn run(
         }
         work();
     });
-    match failure.into_inner() {
-        Ok(Some((_, error))) => Err(error),
-        _ => Ok(done
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-            .tallies),
-    }
-}
-
-/// Keeps the error of the first chunk that failed: all before it were taken, so that it is the same from
-/// every run.
-fn fail(failure: &Mutex<Option<(usize, QuantizeError)>>, number: usize, error: QuantizeError) {
-    let mut failure = locked(failure);
-    if failure.as_ref().is_none_or(|(first, _)| number < *first) {
-        *failure = Some((number, error));
+    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match done.failure {
+        Some((_, error)) => Err(error),
+        None => Ok(done.tallies),
     }
 }
 
@@ -102,6 +91,9 @@ struct Done<'a> {
     tallies: Vec<Tally>,
     so_far: Progress,
     progress: &'a mut (dyn FnMut(Progress) + Send),
+    /// The first chunk that could not be made. All before it were taken by then, so that every run
+    /// gives the same.
+    failure: Option<(usize, QuantizeError)>,
 }
 
 impl Done<'_> {
@@ -115,6 +107,13 @@ impl Done<'_> {
             self.so_far.bytes += bytes;
             self.so_far.tensors += usize::from(chunk.last);
             (self.progress)(self.so_far);
+        }
+    }
+
+    fn fail(&mut self, number: usize, error: QuantizeError) {
+        let is_first = |(first, _): &(usize, _)| number < *first;
+        if self.failure.as_ref().is_none_or(is_first) {
+            self.failure = Some((number, error));
         }
     }
 }

@@ -11,6 +11,8 @@ mod target;
 
 use std::fs::File;
 
+use serde_json::Value as Json;
+
 use super::{Sink, WeightFile, WeightFiles};
 use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat};
 use crate::model::{Logical, ModelSpec};
@@ -50,12 +52,7 @@ pub(crate) fn plan<'a>(
     model: &'a ModelSpec,
     options: &Options<'a>,
 ) -> Result<(Directory<'a>, Vec<Planned<'a>>, Vec<Note>), QuantizeError> {
-    let (RawConfig::HuggingFace(config), SourceFormat::Safetensors) =
-        (&checkpoint.config, checkpoint.format)
-    else {
-        let name = checkpoint.name.clone();
-        return Err(QuantizeError::NoSafetensors { name });
-    };
+    let config = config(checkpoint)?;
     let scheme = options.scheme;
     let prediction = predict_shards(model, scheme, options.shard_bytes);
     prediction.check(model, scheme)?;
@@ -86,6 +83,16 @@ pub(crate) fn plan<'a>(
         prediction,
     };
     Ok((directory, tensors, notes))
+}
+
+/// The configuration of a checkpoint that such a directory can be made from.
+pub(crate) fn config(checkpoint: &Checkpoint) -> Result<&Json, QuantizeError> {
+    match (&checkpoint.config, checkpoint.format) {
+        (RawConfig::HuggingFace(config), SourceFormat::Safetensors) => Ok(config),
+        _ => Err(QuantizeError::NoSafetensors {
+            name: checkpoint.name.clone(),
+        }),
+    }
 }
 
 /// What is known before a weight is read.
