@@ -4,8 +4,8 @@ use std::io::Cursor;
 
 use orinplan::dtype::Dtype;
 use orinplan::gguf::{
-    StringList, TensorEntry, Value, WriteError, file_bytes, header_bytes, read_header_from,
-    write_header,
+    StringList, TensorEntry, Value, WriteError, data_offsets, file_bytes, header_bytes,
+    read_header_from, write_header,
 };
 use orinplan::units::Bytes;
 use proptest::prelude::*;
@@ -103,8 +103,9 @@ fn every_kind_of_value_comes_back() {
         .collect();
     let given: Vec<_> = TENSORS.iter().map(|t| (t.name, t.dtype, t.shape)).collect();
     assert_eq!(found, given);
-    let offsets: Vec<u64> = read.tensors.iter().map(|t| t.offset - end.0).collect();
-    assert_eq!(offsets, [0, 448, 480]);
+    let offsets: Vec<u64> = read.tensors.iter().map(|t| t.offset).collect();
+    assert_eq!(offsets, [0, 448, 480].map(|offset| end.0 + offset));
+    assert_eq!(data_offsets(end, sizes), (offsets, file));
     let expand = |value: &Value| match value {
         Value::Strings(list) => {
             Value::Array(list.iter().map(|text| Value::String(text.into())).collect())

@@ -3,34 +3,52 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use orinplan::checkpoint::{self, Checkpoint};
 use orinplan::dtype::Dtype;
 use orinplan::inputs::Inputs;
 use orinplan::model::{self, ModelSpec, Unknown};
-use orinplan::quantize::directory::{
-    self, DirectoryError, Job, SHARD_BYTES, Summary, predict, predict_shards,
-};
+use orinplan::note::Note;
 use orinplan::quantize::packed::{Files, Weight};
-use orinplan::quantize::{Note, OutputError, Progress};
-use orinplan::scheme::{self, Reason, Rules, Scheme};
+use orinplan::quantize::safetensors::{predict, predict_shards};
+use orinplan::quantize::{
+    self, Destination, Job, Options, OutputError, Progress, QuantizeError, SHARD_BYTES, Tally,
+};
+use orinplan::scheme::{self, Assigned, Reason, Rules, Scheme};
 use safetensors::SafeTensors;
 use serde_json::{Value as Json, json};
 
 /// How to write.
-struct Options {
+struct Manner {
     overwrite: bool,
     threads: usize,
     shard_bytes: u64,
+    cancel: bool,
 }
 
-const OPTIONS: Options = Options {
+const PLAIN: Manner = Manner {
     overwrite: false,
     threads: 2,
     shard_bytes: SHARD_BYTES,
+    cancel: false,
 };
+
+/// What was written.
+#[derive(Debug, PartialEq)]
+struct Summary {
+    weights: Vec<Written>,
+    file_bytes: u64,
+    notes: Vec<Note>,
+    progress: Vec<Progress>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Written {
+    name: String,
+    assigned: Assigned,
+    tally: Tally,
+}
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny-llama")
@@ -56,14 +74,50 @@ fn quantize(
     input: &Path,
     id: &str,
     output: &Path,
-    options: &Options,
-) -> Result<Summary, DirectoryError> {
+    manner: &Manner,
+) -> Result<Summary, QuantizeError> {
+    let mut progress = Vec::new();
+    let summary = quantize_with(input, id, output, manner, &mut |now| progress.push(now))?;
+    Ok(Summary {
+        progress,
+        ..summary
+    })
+}
+
+/// The same, with something that happens while it is written.
+fn quantize_with(
+    input: &Path,
+    id: &str,
+    output: &Path,
+    manner: &Manner,
+    meanwhile: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Summary, QuantizeError> {
     let (checkpoint, model) = read(input);
-    let (scheme, cancel) = (Scheme::get(id).unwrap(), AtomicBool::new(false));
-    let job = Job::new(&checkpoint, &model, scheme, options.shard_bytes)?;
-    let (threads, overwrite) = (options.threads, options.overwrite);
-    let inputs = Inputs::default();
-    directory::write(&job, output, overwrite, &inputs, threads, &cancel, &|_| {})
+    let files = Files::open(&checkpoint)?;
+    let options = Options {
+        shard_bytes: manner.shard_bytes,
+        ..Options::of(Scheme::get(id).unwrap())
+    };
+    let job = Job::new(&checkpoint, &files, &model, &options)?;
+    let destination = Destination {
+        path: output,
+        overwrite: manner.overwrite,
+        inputs: Inputs::default(),
+    };
+    let cancel = AtomicBool::new(manner.cancel);
+    let tallies = quantize::write(&job, &destination, manner.threads, &cancel, meanwhile)?;
+    let weights = job.tensors.iter().zip(&tallies);
+    let weights = weights.map(|(planned, tally)| Written {
+        name: planned.name.to_owned(),
+        assigned: planned.assigned,
+        tally: *tally,
+    });
+    Ok(Summary {
+        weights: weights.collect(),
+        file_bytes: job.file_bytes().0,
+        notes: job.notes_with(&tallies),
+        progress: Vec::new(),
+    })
 }
 
 fn json(path: &Path) -> Json {
@@ -105,7 +159,7 @@ fn is_quantized(name: &str) -> bool {
 fn int4_values_are_within_half_a_step_and_better_than_plain_rounding() {
     let directory = tempfile::tempdir().unwrap();
     let output = directory.path().join("int4");
-    quantize(&fixture(), "int4", &output, &OPTIONS).unwrap();
+    quantize(&fixture(), "int4", &output, &PLAIN).unwrap();
     let bytes = fs::read(output.join("model.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     for ((name, shape, before), (same, _, after)) in values(&fixture()).iter().zip(values(&output))
@@ -162,7 +216,7 @@ fn int4_values_are_within_half_a_step_and_better_than_plain_rounding() {
 fn fp8_values_are_within_half_a_step_of_their_binade() {
     let directory = tempfile::tempdir().unwrap();
     let output = directory.path().join("fp8");
-    let summary = quantize(&fixture(), "fp8", &output, &OPTIONS).unwrap();
+    let summary = quantize(&fixture(), "fp8", &output, &PLAIN).unwrap();
     for ((name, shape, before), (_, _, after)) in values(&fixture()).iter().zip(values(&output)) {
         let rows = before.chunks(*shape.last().unwrap() as usize);
         let rows = rows.zip(after.chunks(*shape.last().unwrap() as usize));
@@ -177,17 +231,18 @@ fn fp8_values_are_within_half_a_step_of_their_binade() {
     }
     for weight in &summary.weights {
         assert_eq!(
-            weight.reason == Reason::Default,
+            weight.assigned.reason == Reason::Default,
             is_quantized(&weight.name),
             "{}",
             weight.name
         );
         // Uniform in a binade, rounding to three bits leaves about 0.026; the fixture is in F16, which
         // stays as it is.
-        let error = weight.tally.unwrap().deviation.relative();
-        let range = match is_quantized(&weight.name) {
-            true => 0.01..0.04,
-            false => 0.0..0.003,
+        let error = weight.tally.deviation.relative();
+        let range = if is_quantized(&weight.name) {
+            0.01..0.04
+        } else {
+            0.0..0.003
         };
         assert!(range.contains(&error), "{weight:?}");
     }
@@ -198,34 +253,23 @@ fn files_are_as_large_as_predicted_and_as_the_plan_says() {
     for id in ["int4", "fp8"] {
         let directory = tempfile::tempdir().unwrap();
         let output = directory.path().join(id);
-        let seen = Mutex::new(Vec::new());
-        let (checkpoint, model) = read(&fixture());
+        let (_, model) = read(&fixture());
         let scheme = Scheme::get(id).unwrap();
-        let (cancel, note) = (AtomicBool::new(false), |p: Progress| {
-            seen.lock().unwrap().push(p)
-        });
-        let job = Job::new(&checkpoint, &model, scheme, SHARD_BYTES).unwrap();
-        let summary = directory::write(&job, &output, false, &Inputs::default(), 2, &cancel, &note);
-        let summary = summary.unwrap();
+        let summary = quantize(&fixture(), id, &output, &PLAIN).unwrap();
         let predicted = predict(&model, scheme);
         let size = fs::metadata(output.join("model.safetensors"))
             .unwrap()
             .len();
         assert_eq!(predicted.file_bytes().0, size);
-        assert_eq!(summary.file_bytes().0, size);
-        let sum: u64 = summary.weights.iter().map(|w| w.bytes.0).sum();
+        assert_eq!(summary.file_bytes, size);
+        let sum: u64 = summary.weights.iter().map(|w| w.assigned.bytes.0).sum();
         assert_eq!(predicted.tensor_bytes().0, sum);
         let assigned = scheme::assign(&model, scheme, Rules::default());
         assert_eq!(assigned.tensor_bytes().0, sum);
-        let written = seen
-            .into_inner()
-            .unwrap()
-            .iter()
-            .map(|p| p.bytes)
-            .max()
-            .unwrap();
-        assert_eq!(written.0, sum);
-        assert_eq!(job.planned().files, summary.files);
+        // It is told in order, and ends with all that there is.
+        assert!(summary.progress.is_sorted_by_key(|p| (p.bytes, p.tensors)));
+        let last = summary.progress.last().unwrap();
+        assert_eq!((last.bytes.0, last.tensors), (sum, summary.weights.len()));
     }
 }
 
@@ -235,7 +279,7 @@ fn the_file_is_the_one_that_the_library_writes() {
     for id in ["int4", "fp8"] {
         let directory = tempfile::tempdir().unwrap();
         let output = directory.path().join(id);
-        quantize(&fixture(), id, &output, &OPTIONS).unwrap();
+        quantize(&fixture(), id, &output, &PLAIN).unwrap();
         let bytes = fs::read(output.join("model.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let metadata = [("format".to_owned(), "pt".to_owned())].into();
@@ -250,8 +294,8 @@ fn two_runs_on_any_number_of_threads_write_the_same_bytes() {
     for id in ["int4", "fp8"] {
         let outputs = [1, 2, 5].map(|threads| {
             let output = directory.path().join(format!("{id}-{threads}"));
-            let options = Options { threads, ..OPTIONS };
-            let summary = quantize(&fixture(), id, &output, &options).unwrap();
+            let manner = Manner { threads, ..PLAIN };
+            let summary = quantize(&fixture(), id, &output, &manner).unwrap();
             (contents(&output), summary)
         });
         assert!(outputs[0] == outputs[1] && outputs[1] == outputs[2], "{id}");
@@ -278,17 +322,15 @@ fn the_configuration_says_how_and_all_else_is_carried_over() {
     fs::create_dir(input.join("additional_chat_templates")).unwrap();
     fs::write(input.join("additional_chat_templates/rag.jinja"), "rag").unwrap();
     let output = directory.path().join("out");
-    let summary = quantize(&input, "int4", &output, &OPTIONS).unwrap();
-    let carried = [
-        "LICENSE",
-        "chat_template.jinja",
-        "generation_config.json",
-        "tokenizer.json",
-        "additional_chat_templates/rag.jinja",
-    ];
-    assert_eq!(summary.carried, carried);
-    for name in &carried[..4] {
-        assert_eq!(fs::read_to_string(output.join(name)).unwrap(), *name);
+    quantize(&input, "int4", &output, &PLAIN).unwrap();
+    for (name, text) in [
+        ("LICENSE", "LICENSE"),
+        ("chat_template.jinja", "chat_template.jinja"),
+        ("generation_config.json", "generation_config.json"),
+        ("tokenizer.json", "tokenizer.json"),
+        ("additional_chat_templates/rag.jinja", "rag"),
+    ] {
+        assert_eq!(fs::read_to_string(output.join(name)).unwrap(), text);
     }
     assert_eq!(fs::read_dir(&output).unwrap().count(), 7);
 
@@ -314,7 +356,7 @@ fn the_configuration_says_how_and_all_else_is_carried_over() {
     }
 
     let output = directory.path().join("fp8");
-    quantize(&input, "fp8", &output, &OPTIONS).unwrap();
+    quantize(&input, "fp8", &output, &PLAIN).unwrap();
     let config = json(&output.join("config.json"));
     let quantization = &config["quantization_config"];
     assert_eq!(quantization["format"], "float-quantized");
@@ -332,26 +374,27 @@ fn files_above_the_limit_are_split_with_an_index_and_read_back() {
         directory.path().join("whole"),
         directory.path().join("split"),
     );
-    quantize(&fixture(), "int4", &whole, &OPTIONS).unwrap();
-    let options = Options {
+    quantize(&fixture(), "int4", &whole, &PLAIN).unwrap();
+    let manner = Manner {
         shard_bytes: 100_000,
-        ..OPTIONS
+        ..PLAIN
     };
-    let summary = quantize(&fixture(), "int4", &split, &options).unwrap();
-    let count = summary.files.len();
-    assert!(count > 2);
+    let summary = quantize(&fixture(), "int4", &split, &manner).unwrap();
     let (_, model) = read(&fixture());
     let predicted = predict_shards(&model, Scheme::get("int4").unwrap(), 100_000);
+    assert_eq!(summary.file_bytes, predicted.file_bytes().0);
+    let count = predicted.shards.len();
+    assert!(count > 2);
+    assert_eq!(fs::read_dir(&split).unwrap().count(), count + 2);
     let mut total = 0;
-    for (number, ((name, bytes), shard)) in summary.files.iter().zip(&predicted.shards).enumerate()
-    {
+    for (number, shard) in predicted.shards.iter().enumerate() {
+        let name = &shard.name;
         assert_eq!(
             *name,
             format!("model-{:05}-of-{count:05}.safetensors", number + 1)
         );
-        assert_eq!((name, bytes), (&shard.name, &shard.bytes));
         let file = fs::read(split.join(name)).unwrap();
-        assert_eq!(file.len() as u64, bytes.0);
+        assert_eq!(file.len() as u64, shard.bytes.0);
         let tensors = SafeTensors::deserialize(&file).unwrap();
         let sum: usize = tensors.tensors().iter().map(|(_, t)| t.data().len()).sum();
         assert!(sum <= 100_000 || tensors.len() <= 3, "{name} holds {sum}");
@@ -421,11 +464,11 @@ fn a_row_that_128_does_not_divide_stays_in_16_bit_with_a_note() {
     .concat();
     let input = model_of(directory.path(), llama(96), &tensors);
     let output = directory.path().join("out");
-    let summary = quantize(&input, "int4", &output, &OPTIONS).unwrap();
+    let summary = quantize(&input, "int4", &output, &PLAIN).unwrap();
     let down = "model.layers.0.mlp.down_proj";
     let name = format!("{down}.weight");
     let kept = summary.weights.iter().find(|w| w.name == name).unwrap();
-    assert_eq!(kept.dtype, Dtype::BF16);
+    assert_eq!(kept.assigned.dtype, Dtype::BF16);
     let tensors = vec![name.clone()];
     let group = 128;
     let kept = Note::KeptShape { tensors, group };
@@ -479,14 +522,14 @@ fn experts_of_a_block_are_quantized_together_or_not_at_all() {
     let (_, model) = read(&input);
     for (id, quantized) in [("int4", 4), ("fp8", 10)] {
         let output = directory.path().join(id);
-        let summary = quantize(&input, id, &output, &OPTIONS).unwrap();
+        let summary = quantize(&input, id, &output, &PLAIN).unwrap();
         let count = summary
             .weights
             .iter()
-            .filter(|w| w.reason == Reason::Default);
+            .filter(|w| w.assigned.reason == Reason::Default);
         let count = count.count();
         assert_eq!(count, quantized, "{id}");
-        let sum: u64 = summary.weights.iter().map(|w| w.bytes.0).sum();
+        let sum: u64 = summary.weights.iter().map(|w| w.assigned.bytes.0).sum();
         let assigned = scheme::assign(&model, Scheme::get(id).unwrap(), Rules::default());
         assert_eq!(assigned.tensor_bytes().0, sum, "{id}");
         let config = json(&output.join("config.json"));
@@ -504,8 +547,8 @@ fn experts_of_a_block_are_quantized_together_or_not_at_all() {
 fn a_quantized_checkpoint_is_unpacked_on_the_way() {
     let directory = tempfile::tempdir().unwrap();
     let (fp8, int4) = (directory.path().join("fp8"), directory.path().join("int4"));
-    quantize(&fixture(), "fp8", &fp8, &OPTIONS).unwrap();
-    let summary = quantize(&fp8, "int4", &int4, &OPTIONS).unwrap();
+    quantize(&fixture(), "fp8", &fp8, &PLAIN).unwrap();
+    let summary = quantize(&fp8, "int4", &int4, &PLAIN).unwrap();
     let now = "fp8".to_owned();
     let again = Note::DoubleQuantization { now };
     assert_eq!(summary.notes, [again, Note::NoTokenizer]);
@@ -538,7 +581,7 @@ fn weights_that_are_no_numbers_and_rows_of_zeros_are_reported_by_name() {
     fs::write(&path, bytes).unwrap();
     for id in ["int4", "fp8"] {
         let output = directory.path().join(id);
-        let summary = quantize(&input, id, &output, &OPTIONS).unwrap();
+        let summary = quantize(&input, id, &output, &PLAIN).unwrap();
         let counted = |count| vec![(name.to_owned(), count)];
         let expected = [
             Note::NotFinite {
@@ -560,17 +603,17 @@ fn weights_that_are_no_numbers_and_rows_of_zeros_are_reported_by_name() {
 fn a_target_is_replaced_only_on_demand_and_only_if_it_is_a_model() {
     let directory = tempfile::tempdir().unwrap();
     let input = copied(directory.path());
-    let overwrite = Options {
+    let overwrite = Manner {
         overwrite: true,
-        ..OPTIONS
+        ..PLAIN
     };
     let output = directory.path().join("out");
-    quantize(&input, "int4", &output, &OPTIONS).unwrap();
+    quantize(&input, "int4", &output, &PLAIN).unwrap();
     let before = contents(&output);
-    let again = quantize(&input, "fp8", &output, &OPTIONS);
+    let again = quantize(&input, "fp8", &output, &PLAIN);
     assert!(matches!(
         again,
-        Err(DirectoryError::Output(OutputError::Exists { .. }))
+        Err(QuantizeError::Output(OutputError::Exists { .. }))
     ));
     assert!(contents(&output) == before);
     // What a killed run left is cleaned up.
@@ -589,15 +632,18 @@ fn a_target_is_replaced_only_on_demand_and_only_if_it_is_a_model() {
     // Killed between the renames: the old one comes back, and stays on an error.
     fs::rename(&output, directory.path().join("out.orinplan-old")).unwrap();
     assert!(matches!(
-        quantize(&input, "fp8", &output, &OPTIONS),
-        Err(DirectoryError::Output(OutputError::Exists { .. }))
+        quantize(&input, "fp8", &output, &PLAIN),
+        Err(QuantizeError::Output(OutputError::Exists { .. }))
     ));
     assert_eq!(names(), ["input", "out"]);
 
     for own in [&input, directory.path()] {
         let error = quantize(&input, "int4", own, &overwrite);
         assert!(
-            matches!(error, Err(DirectoryError::OwnInput { .. })),
+            matches!(
+                error,
+                Err(QuantizeError::Output(OutputError::HoldsInput { .. }))
+            ),
             "{own:?}"
         );
     }
@@ -606,39 +652,91 @@ fn a_target_is_replaced_only_on_demand_and_only_if_it_is_a_model() {
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&input, &link).unwrap();
         let error = quantize(&input, "int4", &link, &overwrite);
-        assert!(matches!(error, Err(DirectoryError::OwnInput { .. })));
+        assert!(matches!(
+            error,
+            Err(QuantizeError::Output(OutputError::HoldsInput { .. }))
+        ));
         fs::remove_file(link).unwrap();
     }
     let home = directory.path().join("home");
     fs::create_dir_all(home.join("letters")).unwrap();
     fs::write(home.join("config.json"), "{}").unwrap();
     let error = quantize(&input, "int4", &home, &overwrite);
-    assert!(matches!(error, Err(DirectoryError::NotAModel { .. })));
+    assert!(matches!(
+        error,
+        Err(QuantizeError::Output(OutputError::NotAModel { .. }))
+    ));
     assert!(home.join("letters").is_dir());
+}
+
+/// Whether the disk of `directory` swaps two names in one step.
+#[cfg(target_os = "linux")]
+fn swaps_names(directory: &Path) -> bool {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let names = ["one", "other"].map(|name| directory.join(name));
+    for name in &names {
+        fs::create_dir(name).unwrap();
+    }
+    let swapped = renameat_with(CWD, &names[0], CWD, &names[1], RenameFlags::EXCHANGE);
+    for name in &names {
+        fs::remove_dir(name).unwrap();
+    }
+    swapped.is_ok()
+}
+
+/// The old directory is never moved aside, which would leave its name without any: the name that it
+/// would have meanwhile is taken.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_directory_takes_the_place_of_another_in_one_step() {
+    let directory = tempfile::tempdir().unwrap();
+    if !swaps_names(directory.path()) {
+        return;
+    }
+    let output = directory.path().join("out");
+    quantize(&fixture(), "int4", &output, &PLAIN).unwrap();
+    let overwrite = Manner {
+        overwrite: true,
+        ..PLAIN
+    };
+    let aside = directory.path().join("out.orinplan-old");
+    let take = &mut |_| fs::write(&aside, "mine").unwrap();
+    quantize_with(&fixture(), "fp8", &output, &overwrite, take).unwrap();
+    let config = json(&output.join("config.json"));
+    assert_eq!(config["quantization_config"]["format"], "float-quantized");
+    assert_eq!(fs::read_to_string(&aside).unwrap(), "mine");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_directory_that_appears_meanwhile_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("out");
+    let letter = output.join("letter");
+    let appear = &mut |_| {
+        fs::create_dir_all(&output).unwrap();
+        fs::write(&letter, "mine").unwrap();
+    };
+    let error = quantize_with(&fixture(), "fp8", &output, &PLAIN, appear);
+    assert!(matches!(
+        error,
+        Err(QuantizeError::Output(OutputError::Exists { .. }))
+    ));
+    assert_eq!(fs::read_to_string(&letter).unwrap(), "mine");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
 #[test]
 fn cancelling_and_errors_leave_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let output = directory.path().join("out");
-    let (checkpoint, model) = read(&fixture());
-    let run = |id: &str, cancel: bool| {
-        let (scheme, cancel) = (Scheme::get(id).unwrap(), AtomicBool::new(cancel));
-        let job = Job::new(&checkpoint, &model, scheme, SHARD_BYTES)?;
-        directory::write(
-            &job,
-            &output,
-            false,
-            &Inputs::default(),
-            2,
-            &cancel,
-            &|_| {},
-        )
+    let manner = Manner {
+        cancel: true,
+        ..PLAIN
     };
-    assert!(matches!(run("int4", true), Err(DirectoryError::Cancelled)));
-    assert!(matches!(
-        run("q4_k_m", false),
-        Err(DirectoryError::OtherContainer { .. })
-    ));
+    for id in ["int4", "fp8"] {
+        let cancelled = quantize(&fixture(), id, &output, &manner);
+        assert!(matches!(cancelled, Err(QuantizeError::Interrupted)), "{id}");
+    }
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }

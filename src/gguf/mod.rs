@@ -15,9 +15,11 @@ mod write;
 
 pub use elements::{Elements, elements};
 pub use error::{Problem, ReadError};
-pub use read::{Header, TensorInfo, read_header, read_header_from};
+pub use layout::TensorInfo;
+pub use read::{Header, read_header, read_header_from};
 pub use strings::StringList;
 pub use value::{Metadata, MetadataError, Value, ValueType};
 pub use write::{
-    ALIGNMENT, TensorEntry, WriteError, file_bytes, header_bytes, metadata_bytes, write_header,
+    ALIGNMENT, TensorEntry, WriteError, data_offsets, file_bytes, header_bytes, metadata_bytes,
+    write_header,
 };

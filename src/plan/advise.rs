@@ -6,9 +6,9 @@
 
 use crate::device::DeviceProfile;
 use crate::model::ModelSpec;
+use crate::note::KvProblem;
 use crate::plan::change::{Change, Dimension, Situation, dimensions};
 use crate::plan::fit::{Fit, Plan, Target, available, max_context};
-use crate::plan::kv::KvProblem;
 use crate::plan::workload::Workload;
 use crate::units::Bytes;
 

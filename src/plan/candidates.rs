@@ -5,8 +5,8 @@ use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf;
 use crate::model::ModelSpec;
+use crate::note::Note;
 use crate::plan::fit::Candidate;
-use crate::plan::note::Note;
 use crate::quantize;
 use crate::runtime::RuntimeProfile;
 use crate::scheme::{self, Assignment, Container, Rules, SCHEMES, Scheme};
@@ -334,7 +334,7 @@ fn file_bytes(
         Container::Safetensors => match Scheme::get(&assignment.scheme) {
             // A runtime's own packing is a directory that the quantizer does not write.
             Some(scheme) if !model.stored.is_empty() && !own_packing => {
-                quantize::directory::predict(model, scheme).file_bytes()
+                quantize::safetensors::predict(model, scheme).file_bytes()
             }
             // Without weights the names are not known: about what an entry of the header takes.
             _ => {

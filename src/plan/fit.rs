@@ -4,9 +4,9 @@ use crate::device::{Cpu, DeviceProfile, L4tRelease, PowerMode};
 use crate::dtype::Dtype;
 use crate::evidence::{Asked, Evidence, evidence};
 use crate::model::ModelSpec;
+use crate::note::Note;
 use crate::plan::cpu;
 use crate::plan::memory::{Ledger, ledger};
-use crate::plan::note::Note;
 use crate::plan::operations::{decode_operations, prompt_attention};
 use crate::plan::speed::{self, Estimate, Gpu, Prompt, PromptEstimate, Spread};
 use crate::plan::workload::Workload;
@@ -430,6 +430,7 @@ fn self_evident(
     if assignment.fallbacks() > 0 {
         notes.push(Note::ShapeFallback {
             tensors: assignment.fallbacks(),
+            names: Vec::new(),
         });
     }
     if memory.duplicated_embedding > Bytes(0) {

@@ -6,6 +6,7 @@
 
 use crate::dtype::Dtype;
 use crate::model::{Attention, Cache, ModelSpec};
+use crate::note::KvProblem;
 use crate::units::Bytes;
 
 /// What decides the size of the cache.
@@ -120,37 +121,6 @@ impl KvCache {
     }
 }
 
-/// Settings that llama.cpp refuses.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KvProblem {
-    /// A head's width is not a whole number of blocks of the cache's format.
-    #[error("a {} cache needs head widths that are multiples of {}, and layer {layer} has {width}: use f16",
-        dtype.name(), dtype.format().block_elements)]
-    HeadWidth {
-        /// The format asked for.
-        dtype: Dtype,
-        /// The first layer it does not suit.
-        layer: usize,
-        /// Elements of that layer's key or value head.
-        width: u64,
-    },
-    /// A latent (MLA) cache holds keys and values in one.
-    #[error("this model caches keys and values as one, so {} and {} cannot differ: use {} for both",
-        type_k.name(), type_v.name(), type_k.name())]
-    LatentTypes {
-        /// The format asked for keys.
-        type_k: Dtype,
-        /// The format asked for values.
-        type_v: Dtype,
-    },
-    /// Transposed values cannot be stored in blocks.
-    #[error("a {} value cache needs flash attention: turn it on or use f16 for values", dtype.name())]
-    QuantizedValues {
-        /// The format asked for.
-        dtype: Dtype,
-    },
-}
-
 /// The cache of `model` under `settings`.
 ///
 /// A layer's keys take `row(type_k, kv_heads x key_dim) x cells x streams` bytes, its values likewise;
@@ -179,8 +149,8 @@ pub fn kv_cache(model: &ModelSpec, settings: &KvSettings) -> KvCache {
             _ => widest_value,
         };
         let [keys, values] = [
-            row_bytes(settings.type_k, key_width(attention)),
-            row_bytes(settings.type_v, values),
+            settings.type_k.row_bytes(key_width(attention)),
+            settings.type_v.row_bytes(values),
         ]
         .map(|row| row * cells * settings.streams());
         let bytes = keys + values;
@@ -214,12 +184,6 @@ pub(super) fn key_width(attention: &Attention) -> u64 {
 /// Elements of one token's cached values.
 pub(super) fn value_width(attention: &Attention) -> u64 {
     attention.kv_heads.saturating_mul(attention.value_dim)
-}
-
-/// Bytes of a row; a part block counts as a whole one.
-pub(super) fn row_bytes(dtype: Dtype, elements: u64) -> Bytes {
-    let format = dtype.format();
-    Bytes(elements.div_ceil(format.block_elements)) * format.block_bytes
 }
 
 /// The first rule of `llama_init_from_model` that the settings break.

@@ -4,8 +4,9 @@
 //! sum here.
 
 use crate::model::{FeedForward, Layer, ModelSpec, TensorRole};
+use crate::note::KvProblem;
 use crate::plan::compute::compute;
-use crate::plan::kv::{KvProblem, kv_cache};
+use crate::plan::kv::kv_cache;
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
 use crate::runtime::profile::{ComputeRule, KvAllocation, Outputs};

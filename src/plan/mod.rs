@@ -10,7 +10,6 @@ pub mod cpu;
 pub mod fit;
 pub mod kv;
 pub mod memory;
-pub mod note;
 pub mod operations;
 pub mod roofline;
 pub mod speed;
@@ -21,5 +20,4 @@ mod golden;
 
 pub use fit::{Fit, Plan, Speeds, Verdict, fit};
 pub use memory::Ledger;
-pub use note::Note;
 pub use workload::Workload;

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::dtype::{Dtype, elements};
+use crate::dtype::Dtype;
 use crate::model::{Attention, Category, DecodeAccess, FeedForward, ModelSpec, Tensor, TensorRole};
-use crate::plan::kv;
+use crate::plan::kv::{key_width, value_width};
 use crate::plan::speed::{Group, Operation, attention_macs};
 use crate::plan::workload::Workload;
 use crate::scheme::{Assigned, Assignment};
@@ -53,17 +53,18 @@ pub fn decode_operations(
         .filter_map(|layer| layer.mixer.attention.as_ref())
     {
         let seen = attention.window.map_or(depth, |window| window.min(depth));
-        let keys = kv::row_bytes(workload.type_k, kv::key_width(attention));
-        let values = kv::row_bytes(workload.type_v, kv::value_width(attention));
-        let of_head = attention.key_dim.saturating_add(value_dim(attention));
+        let bytes = workload.type_k.row_bytes(key_width(attention))
+            + workload.type_v.row_bytes(value_width(attention));
+        let head = attention.key_dim.saturating_add(value_dim(attention));
+        let macs = attention.heads.saturating_mul(head).saturating_mul(seen);
         add(
             0,
             Operation::state(
                 "attention over the cache",
                 Group::KvCache,
                 workload.type_k,
-                ((keys + values) * seen).0,
-                elements(&[attention.heads, of_head, seen]),
+                (bytes * seen).0,
+                macs,
             ),
         );
     }
@@ -73,7 +74,7 @@ pub fn decode_operations(
         .filter_map(|layer| layer.mixer.recurrent.as_ref())
     {
         // Read and written once a token, F32.
-        let count = recurrent
+        let elements = recurrent
             .conv_elements
             .saturating_add(recurrent.state_elements);
         add(
@@ -82,8 +83,8 @@ pub fn decode_operations(
                 "recurrent state",
                 Group::Recurrent,
                 Dtype::F32,
-                elements(&[count, 4, 2]),
-                count,
+                elements.saturating_mul(4 * 2),
+                elements,
             ),
         );
     }

@@ -2,13 +2,15 @@
 //! written. In: a checkpoint, its model and a scheme. Out: [`Readiness`].
 
 use super::error::QuantizeError;
+use super::job::Job;
 use super::packed::{Files, PackedError};
-use super::{Job, Options, directory};
+use super::planned::Options;
+use super::sink::gguf::contents_with;
 use crate::checkpoint::Checkpoint;
 use crate::convert::ConvertError;
 use crate::gguf::Value;
 use crate::model::ModelSpec;
-use crate::scheme::{Container, Overrides, Rules, SCHEMES, Scheme};
+use crate::scheme::{Container, Rules, SCHEMES, Scheme};
 
 /// What stands between a checkpoint and the file to run. The texts say why, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +54,8 @@ pub fn readiness(
         return ready;
     };
     if scheme.container == Container::Safetensors {
-        let job = directory::Job::new(checkpoint, model, scheme, directory::SHARD_BYTES);
-        return job.map_or_else(|error| Readiness::Refused(error.to_string()), |_| ready);
+        let job = Job::new(checkpoint, &files, model, &Options::of(scheme));
+        return job.map_or_else(|error| refused(&error), |_| ready);
     }
     let metadata = match metadata {
         Ok(metadata) => metadata,
@@ -61,13 +63,11 @@ pub fn readiness(
     };
     let job = |allow_requantize| {
         let options = Options {
-            scheme,
             rules,
-            overrides: Overrides::default(),
-            importance: None,
             allow_requantize,
+            ..Options::of(scheme)
         };
-        Job::with_metadata(checkpoint, &files, model, &options, metadata.clone()).map(drop)
+        contents_with(checkpoint, &files, model, &options, metadata.clone()).map(drop)
     };
     match job(false) {
         Ok(()) => ready,
@@ -94,13 +94,10 @@ pub fn check(
         return Ok(());
     };
     let options = Options {
-        scheme,
-        rules: Rules::default(),
-        overrides: Overrides::default(),
-        importance: None,
         allow_requantize: true,
+        ..Options::of(scheme)
     };
-    match Job::with_metadata(checkpoint, &files, model, &options, metadata.to_vec()) {
+    match contents_with(checkpoint, &files, model, &options, metadata.to_vec()) {
         Err(error) if error.blames_checkpoint() => Err(error),
         _ => Ok(()),
     }

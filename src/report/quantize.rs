@@ -8,9 +8,9 @@ use super::{count, line, rounded, seconds, wrapped};
 use crate::dtype::{Dtype, elements};
 use crate::foreign::Foreign;
 use crate::model::ModelSpec;
+use crate::note::Note;
 use crate::quantize::blocks::Deviation;
-use crate::quantize::directory::Weight;
-use crate::quantize::{Job, Note, Planned, Tally};
+use crate::quantize::{Job, Planned, Tally};
 use crate::report::table::{Align, Table};
 use crate::scheme::{Container, Reason, Scheme};
 use crate::units::Bytes;
@@ -64,11 +64,11 @@ pub struct Made {
     pub peak_memory: Option<Bytes>,
 }
 
-/// The tensors of a GGUF; `tallies` once it is written.
-pub fn gguf_rows<'a>(job: &'a Job<'_>, tallies: Option<&[Tally]>) -> Vec<Row<'a>> {
+/// The tensors of a job; `tallies` once they are written.
+pub fn rows<'a>(job: &'a Job<'_>, tallies: Option<&[Tally]>) -> Vec<Row<'a>> {
     let row = |(index, planned): (usize, &'a Planned<'_>)| Row {
-        name: &planned.tensor.name,
-        shape: &planned.tensor.shape,
+        name: planned.name,
+        shape: &planned.shape,
         dtype: planned.assigned.dtype,
         bytes: planned.assigned.bytes,
         reason: planned.assigned.reason,
@@ -76,20 +76,6 @@ pub fn gguf_rows<'a>(job: &'a Job<'_>, tallies: Option<&[Tally]>) -> Vec<Row<'a>
         tally: tallies.and_then(|all| all.get(index).copied()),
     };
     job.tensors.iter().enumerate().map(row).collect()
-}
-
-/// The weights of a directory.
-pub fn directory_rows<'a>(weights: &'a [Weight]) -> Vec<Row<'a>> {
-    let row = |weight: &'a Weight| Row {
-        name: &weight.name,
-        shape: &weight.shape,
-        dtype: weight.dtype,
-        bytes: weight.bytes,
-        reason: weight.reason,
-        weighted: false,
-        tally: weight.tally,
-    };
-    weights.iter().map(row).collect()
 }
 
 impl Report<'_> {

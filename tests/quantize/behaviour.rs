@@ -3,14 +3,14 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use orinplan::checkpoint;
 use orinplan::inputs::Inputs;
 use orinplan::model::{self, Unknown};
 use orinplan::quantize::packed::Files;
-use orinplan::quantize::{self as quantizer, Destination, Job, Options, directory};
-use orinplan::scheme::{Overrides, Rules, Scheme};
+use orinplan::quantize::{self as quantizer, Destination, Job, Options};
+use orinplan::scheme::Scheme;
 
 use crate::build::{Scratch, error, orinplan, quantize};
 
@@ -200,53 +200,35 @@ fn an_input_that_changes_while_it_is_quantized_makes_no_file() {
     let checkpoint = checkpoint::open(model.to_str().unwrap()).unwrap();
     let spec = model::read(&checkpoint, Unknown::Refuse).unwrap();
     let length = fs::metadata(&weights).unwrap().len();
-    let changed = AtomicUsize::new(0);
-    // As the first tensors are written, someone adds to the file that they are from.
-    let change = |_: quantizer::Progress| {
-        if changed.fetch_add(1, Ordering::Relaxed) == 0 {
-            let mut file = fs::OpenOptions::new().append(true).open(&weights).unwrap();
-            file.write_all(b"more").unwrap();
-        }
-    };
     let never = AtomicBool::new(false);
-    let inputs = Inputs::read([weights.clone()]);
-
-    let output = scratch.path("x.gguf");
-    let options = Options {
-        scheme: Scheme::get("q8_0").unwrap(),
-        rules: Rules::default(),
-        overrides: Overrides::default(),
-        importance: None,
-        allow_requantize: false,
-    };
-    let files = Files::open(&checkpoint).unwrap();
-    let job = Job::new(&checkpoint, &files, &spec, &options).unwrap();
-    let destination = Destination {
-        path: &output,
-        overwrite: false,
-        inputs: inputs.clone(),
-    };
-    let written = quantizer::write(&job, &checkpoint, &destination, 2, &never, &mut { change });
-    let said = written.unwrap_err().to_string();
-    assert!(
-        said.contains("model.safetensors: was changed while it was read"),
-        "{said}"
-    );
-
-    // The same of a directory.
-    let file = fs::OpenOptions::new().write(true).open(&weights).unwrap();
-    file.set_len(length).unwrap();
-    assert!(changed.swap(0, Ordering::Relaxed) > 0);
-    let inputs = Inputs::read([weights.clone()]);
-    let output = scratch.path("x-int4");
-    let scheme = Scheme::get("int4").unwrap();
-    let job = directory::Job::new(&checkpoint, &spec, scheme, directory::SHARD_BYTES).unwrap();
-    let written = directory::write(&job, &output, false, &inputs, 2, &never, &change);
-    let said = written.unwrap_err().to_string();
-    assert!(
-        said.contains("model.safetensors: was changed while it was read"),
-        "{said}"
-    );
+    for (scheme, output) in [("q8_0", "x.gguf"), ("int4", "x-int4")] {
+        // As the first tensors are written, someone adds to the file that they are from.
+        let file = fs::OpenOptions::new().write(true).open(&weights).unwrap();
+        file.set_len(length).unwrap();
+        let mut changed = false;
+        let mut change = |_: quantizer::Progress| {
+            if !changed {
+                changed = true;
+                let mut file = fs::OpenOptions::new().append(true).open(&weights).unwrap();
+                file.write_all(b"more").unwrap();
+            }
+        };
+        let options = Options::of(Scheme::get(scheme).unwrap());
+        let files = Files::open(&checkpoint).unwrap();
+        let job = Job::new(&checkpoint, &files, &spec, &options).unwrap();
+        let destination = Destination {
+            path: &scratch.path(output),
+            overwrite: false,
+            inputs: Inputs::read([weights.clone()]),
+        };
+        let written = quantizer::write(&job, &destination, 2, &never, &mut change);
+        let said = written.unwrap_err().to_string();
+        assert!(
+            said.contains("model.safetensors: was changed while it was read"),
+            "{said}"
+        );
+        assert!(changed);
+    }
     let left = fs::read_dir(scratch.path("")).unwrap();
     let names: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["tiny-llama"]);

@@ -218,7 +218,12 @@ fn candidate(
         runtime,
         &wanted,
         rules,
-        &header(checkpoint, model, runtime, &quantize::metadata(checkpoint, model, 0))?,
+        &header(
+            checkpoint,
+            model,
+            runtime,
+            &quantize::metadata(checkpoint, model, 0),
+        )?,
     )?;
     let named = |candidate: &Candidate| match &args.scheme {
         Some(id) => candidate.assignment.scheme.eq_ignore_ascii_case(id),

@@ -28,6 +28,7 @@ pub use decode::{Estimate, decode, step_seconds};
 pub use gpu::Gpu;
 pub use operation::{Group, Operation};
 pub use prefill::{Prompt, PromptEstimate, attention_macs, prefill};
+pub(super) use time::{finite, rate};
 
 /// What holds a step back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

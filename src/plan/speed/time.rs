@@ -139,7 +139,7 @@ pub(super) fn ratio(amount: f64, per: f64) -> f64 {
 }
 
 /// Tokens over seconds; zero where nothing takes time or it takes for ever.
-pub(super) fn rate(tokens: f64, seconds: f64) -> f64 {
+pub(crate) fn rate(tokens: f64, seconds: f64) -> f64 {
     if seconds > 0.0 {
         finite(tokens / seconds)
     } else {
@@ -147,7 +147,7 @@ pub(super) fn rate(tokens: f64, seconds: f64) -> f64 {
     }
 }
 
-pub(super) fn finite(value: f64) -> f64 {
+pub(crate) fn finite(value: f64) -> f64 {
     if value.is_finite() { value } else { f64::MAX }
 }
 

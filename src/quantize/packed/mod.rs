@@ -90,6 +90,11 @@ impl<'a> Weight<'a> {
         elements(outer)
     }
 
+    /// Whether a row of the weight is a column of the file.
+    pub(super) fn is_by_columns(&self) -> bool {
+        matches!(self.layout, Layout::Columns(_))
+    }
+
     /// Replaces what is in `out` by the values of `rows`, row by row. Takes memory in proportion to
     /// the rows asked for.
     ///

@@ -3,8 +3,9 @@
 use super::advice::advice_text;
 use super::commands::{self, commands};
 use super::{Report, evidence_text};
+use crate::note::Note;
 use crate::plan::fit::decode_by_mode;
-use crate::plan::{Note, Plan, Workload};
+use crate::plan::{Plan, Workload};
 use crate::report::table::{Align, Table};
 use crate::report::{count, line, rate, seconds, wrapped};
 use crate::units::{Bytes, tokens};

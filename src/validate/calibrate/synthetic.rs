@@ -152,9 +152,7 @@ fn row(dtype: Dtype, columns: usize) -> Result<Vec<u8>, blocks::BlockError> {
     let values: Vec<f32> = (0..columns)
         .map(|index| (index as f32 * 0.7).sin() * 0.02)
         .collect();
-    let format = dtype.format();
-    let bytes = columns as u64 / format.block_elements * format.block_bytes;
-    let mut row = vec![0; bytes as usize];
+    let mut row = vec![0; dtype.row_bytes(columns as u64).0 as usize];
     blocks::encode_rows(dtype, &values, columns, None, &mut row)?;
     Ok(row)
 }

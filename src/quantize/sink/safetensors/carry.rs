@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::error::DirectoryError;
-use super::target::failed;
 use crate::checkpoint::Checkpoint;
-use crate::quantize::output::SUFFIX;
+use crate::quantize::destination::OutputError;
+use crate::quantize::disk::entries;
+use crate::quantize::partial::SUFFIX;
 use crate::units::Bytes;
 
 /// Ends of names of weights in any form, and of their indices.
@@ -49,7 +49,7 @@ pub(super) struct Carried {
 }
 
 /// What is carried over, in the order of names. Hidden files and other folders stay.
-pub(super) fn list(checkpoint: &Checkpoint) -> Result<Vec<Carried>, DirectoryError> {
+pub(super) fn list(checkpoint: &Checkpoint) -> Result<Vec<Carried>, OutputError> {
     let Some(directory) = &checkpoint.directory else {
         return Ok(Vec::new());
     };
@@ -61,19 +61,19 @@ pub(super) fn list(checkpoint: &Checkpoint) -> Result<Vec<Carried>, DirectoryErr
     Ok(carried)
 }
 
-fn files(from: &Path, prefix: &str) -> Result<Vec<Carried>, DirectoryError> {
+fn files(from: &Path, prefix: &str) -> Result<Vec<Carried>, OutputError> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(from).map_err(|source| failed(from, source))? {
-        let entry = entry.map_err(|source| failed(from, source))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+    for entry in entries(from)? {
+        let name = entry.file_name().unwrap_or_default();
+        let name = name.to_string_lossy().into_owned();
         let skipped = name.starts_with('.')
             || STALE.contains(&name.as_str())
             || WEIGHTS.iter().any(|end| name.ends_with(end));
         // Links are followed (the hub's cache is made of them); a broken one is no file.
-        let file = fs::metadata(entry.path()).ok().filter(|m| m.is_file());
+        let file = fs::metadata(&entry).ok().filter(|m| m.is_file());
         if let Some(file) = file.filter(|_| !skipped) {
             found.push(Carried {
-                from: entry.path(),
+                from: entry,
                 name: format!("{prefix}{name}"),
                 bytes: Bytes(file.len()),
             });
@@ -85,15 +85,16 @@ fn files(from: &Path, prefix: &str) -> Result<Vec<Carried>, DirectoryError> {
 
 /// Copies them to `output`. Contents only: a read-only original must not make a copy that cannot be
 /// removed.
-pub(super) fn over(carried: &[Carried], output: &Path) -> Result<(), DirectoryError> {
+pub(super) fn over(carried: &[Carried], output: &Path) -> Result<(), OutputError> {
     for file in carried {
         let path = output.join(&file.name);
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
+            fs::create_dir_all(folder).map_err(|e| OutputError::io(folder, e))?;
         }
-        let mut source = fs::File::open(&file.from).map_err(|e| failed(&file.from, e))?;
-        let mut target = fs::File::create(&path).map_err(|e| failed(&path, e))?;
-        std::io::copy(&mut source, &mut target).map_err(|e| failed(&path, e))?;
+        let source = fs::File::open(&file.from);
+        let mut source = source.map_err(|e| OutputError::io(&file.from, e))?;
+        let copied = fs::File::create(&path).and_then(|mut to| std::io::copy(&mut source, &mut to));
+        copied.map_err(|e| OutputError::io(&path, e))?;
     }
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! The key-value pairs of the file to be made: what conversion describes, or what a GGUF says, with
 //! the new file type.
 
-use super::QuantizeError;
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::convert::{self, ConvertError, QUANTIZATION_VERSION};
 use crate::gguf::{self, StringList, Value, ValueType};
 use crate::model::ModelSpec;
+use crate::quantize::error::QuantizeError;
 
 /// Keys of a GGUF that do not outlive it: how it was split, and how far apart its tensors lay.
 const DROPPED: &[&str] = &[

@@ -1,8 +1,9 @@
-//! The way in: checks what it is given and picks the fastest code that the processor can run. Which
+//! The ways in: check what it is given and pick the fastest code that the processor can run. Which
 //! one that is makes no difference to the bytes.
 
+use super::formats::{BlockError, Encoded, check};
 use super::lanes::Eight;
-use super::{BlockError, Encoded, check, rows};
+use super::{decode, dispatch};
 use crate::dtype::Dtype;
 
 /// Encodes `values`, rows of `row` values each, as `dtype` into `out`.
@@ -48,5 +49,26 @@ pub fn encode_rows(
     if let Some(encoded) = super::avx2::encode(dtype, values, row, importance, out) {
         return Ok(encoded);
     }
-    Ok(rows::encode::<Eight>(dtype, values, row, importance, out))
+    Ok(dispatch::encode::<Eight>(
+        dtype, values, row, importance, out,
+    ))
+}
+
+/// Decodes rows of `row` values each, stored as `dtype` in `bytes`, into `out`.
+///
+/// # Errors
+/// [`BlockError`] if there is no decoder for `dtype` or `bytes`, `row` and `out` do not fit together.
+pub fn decode_rows(
+    dtype: Dtype,
+    bytes: &[u8],
+    row: usize,
+    out: &mut [f32],
+) -> Result<(), BlockError> {
+    check(dtype, out.len(), row, bytes.len())?;
+    #[cfg(target_arch = "x86_64")]
+    if super::avx2::decode(dtype, bytes, out) {
+        return Ok(());
+    }
+    decode::decode(dtype, bytes, out);
+    Ok(())
 }

@@ -6,15 +6,14 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde_json::json;
 
-use super::error::DirectoryError;
-use crate::dtype::Dtype;
 use crate::model::{FoldedWeight, ModelSpec};
+use crate::quantize::encoder::{Encoder, StoredPart};
+use crate::quantize::error::QuantizeError;
+use crate::quantize::planned::SHARD_BYTES;
+use crate::quantize::sink::TensorPlace;
 use crate::safetensors::{NewTensor, header};
 use crate::scheme::{Reason, Scheme, StoredWeight, stored_types};
 use crate::units::Bytes;
-
-/// Above this many bytes of tensors, files are split: Transformers' `max_shard_size` of `5GB`.
-pub const SHARD_BYTES: u64 = 5_000_000_000;
 
 /// The weight files that will be written.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +23,7 @@ pub struct Prediction {
     /// The files in order.
     pub shards: Vec<Shard>,
     /// Where each weight lies.
-    pub(super) places: Vec<Place>,
+    pub(super) places: Vec<TensorPlace>,
 }
 
 /// A weight file.
@@ -40,19 +39,12 @@ pub struct Shard {
     names: Vec<String>,
 }
 
-/// Where the tensors of one weight lie: itself, its scales, its shape record.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Place {
-    pub(super) shard: usize,
-    pub(super) offsets: Vec<u64>,
-}
-
 /// [`predict_shards`] with files of at most [`SHARD_BYTES`].
 pub fn predict(model: &ModelSpec, scheme: &Scheme) -> Prediction {
     predict_shards(model, scheme, SHARD_BYTES)
 }
 
-/// What [`super::write()`] would write. The tensors of a weight stay together; a
+/// What would be written. The tensors of a weight stay together; a
 /// file is full when the next weight would bring its tensors above `shard_bytes`.
 pub fn predict_shards(model: &ModelSpec, scheme: &Scheme, shard_bytes: u64) -> Prediction {
     let weights = stored_types(model, scheme);
@@ -60,8 +52,8 @@ pub fn predict_shards(model: &ModelSpec, scheme: &Scheme, shard_bytes: u64) -> P
     // The shard of each weight, and which of its tensors are the weight's.
     let mut spans = Vec::with_capacity(weights.len());
     for (logical, weight) in model.stored.iter().zip(&weights) {
-        let pieces = pieces(logical, weight);
-        let bytes = pieces
+        let parts = parts(logical, weight);
+        let bytes = parts
             .iter()
             .fold(0, |n: u64, p| n.saturating_add(p.bytes()));
         let is_full = |(tensors, size): &(Vec<NewTensor>, u64)| {
@@ -72,15 +64,15 @@ pub fn predict_shards(model: &ModelSpec, scheme: &Scheme, shard_bytes: u64) -> P
         }
         let number = shards.len() - 1;
         if let Some((tensors, size)) = shards.last_mut() {
-            spans.push((number, tensors.len()..tensors.len() + pieces.len()));
-            tensors.extend(pieces);
+            spans.push((number, tensors.len()..tensors.len() + parts.len()));
+            tensors.extend(parts);
             *size = size.saturating_add(bytes);
         }
     }
     let count = shards.len();
     let headers: Vec<_> = shards.iter().map(|(tensors, _)| header(tensors)).collect();
-    let places = spans.into_iter().map(|(shard, span)| Place {
-        shard,
+    let places = spans.into_iter().map(|(shard, span)| TensorPlace {
+        file: shard,
         offsets: headers
             .get(shard)
             .and_then(|header| header.offsets.get(span))
@@ -105,35 +97,24 @@ pub fn predict_shards(model: &ModelSpec, scheme: &Scheme, shard_bytes: u64) -> P
     }
 }
 
-/// The tensors of one weight, in the order of [`Place::offsets`].
-fn pieces(logical: &FoldedWeight, weight: &StoredWeight) -> Vec<NewTensor> {
-    let tensor = |end: &str, dtype: Dtype, shape: Vec<u64>| {
-        let base = logical
-            .name
-            .strip_suffix(".weight")
-            .unwrap_or(&logical.name);
-        let name = match end {
-            "" => logical.name.clone(),
-            end => format!("{base}.{end}"),
-        };
-        NewTensor { name, dtype, shape }
+/// The tensors of one weight, in the order of [`TensorPlace::offsets`].
+fn parts(logical: &FoldedWeight, weight: &StoredWeight) -> Vec<NewTensor> {
+    let name = &logical.name;
+    let base = name.strip_suffix(".weight").unwrap_or(name);
+    let encoder = match weight.assigned.reason {
+        Reason::Default => Encoder::of(weight.assigned.dtype),
+        _ => Encoder::Ggml(weight.assigned.dtype),
     };
-    match (
-        weight.assigned.reason,
-        weight.assigned.dtype,
-        weight.shape.as_slice(),
-    ) {
-        (Reason::Default, Dtype::INT4, &[rows, columns]) => vec![
-            tensor("weight_packed", Dtype::I32, vec![rows, columns / 8]),
-            tensor("weight_scale", Dtype::BF16, vec![rows, columns / 128]),
-            tensor("weight_shape", Dtype::I64, vec![2]),
-        ],
-        (Reason::Default, dtype, &[rows, _]) => vec![
-            tensor("", dtype, weight.shape.clone()),
-            tensor("weight_scale", Dtype::BF16, vec![rows, 1]),
-        ],
-        (_, dtype, shape) => vec![tensor("", dtype, shape.to_vec())],
-    }
+    let tensor = |part: StoredPart| NewTensor {
+        name: match part.suffix {
+            None => name.clone(),
+            Some(suffix) => format!("{base}.{suffix}"),
+        },
+        dtype: part.dtype,
+        shape: part.shape,
+    };
+    let parts = encoder.parts(&weight.shape);
+    parts.into_iter().map(tensor).collect()
 }
 
 impl Prediction {
@@ -171,15 +152,15 @@ impl Prediction {
     }
 
     /// Whether it can be written at all.
-    pub(super) fn check(&self, model: &ModelSpec, scheme: &Scheme) -> Result<(), DirectoryError> {
+    pub(super) fn check(&self, model: &ModelSpec, scheme: &Scheme) -> Result<(), QuantizeError> {
         let mut names = HashSet::new();
         let all = self.shards.iter().flat_map(|shard| &shard.names);
         if let Some(name) = all.into_iter().find(|name| !names.insert(name.as_str())) {
-            return Err(DirectoryError::Twice { name: name.clone() });
+            return Err(QuantizeError::Twice { name: name.clone() });
         }
         let is_quantized = |w: &StoredWeight| w.assigned.reason == Reason::Default;
         if !self.weights.iter().any(is_quantized) {
-            return Err(DirectoryError::NothingToQuantize {
+            return Err(QuantizeError::NothingToQuantize {
                 name: model.name.clone(),
                 scheme: scheme.id,
             });
@@ -189,7 +170,7 @@ impl Prediction {
             logical.sources.len() > 1 && weight.shape.len() > 2
         };
         match model.stored.iter().zip(&self.weights).find(stacked) {
-            Some((logical, _)) => Err(DirectoryError::PackedStack {
+            Some((logical, _)) => Err(QuantizeError::PackedStack {
                 tensor: logical.name.clone(),
                 scheme: scheme.id,
             }),

@@ -1,19 +1,26 @@
-//! Caveats, each with a stable code: every report shows the same ones.
+//! Caveats of plans and of written files, each with a stable code: every report shows the same ones.
+//!
+//! In: what was planned or counted. Out: [`Note`]. Must not: decide whether a caveat applies.
+
+mod kv;
 
 use crate::convert::LostScaling;
 use crate::device::L4tRelease;
 use crate::dtype::Dtype;
 use crate::model::LeftOut;
-use crate::plan::kv::KvProblem;
 use crate::units::{Bytes, counted, tokens};
 
-/// Something a reader of a plan should know.
+pub use kv::KvProblem;
+
+/// Something a reader of a report should know.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Note {
-    /// Tensors whose rows do not divide into the scheme's blocks got a larger type.
+    /// Tensors whose rows do not divide into the blocks of the intended type have another one.
     ShapeFallback {
         /// How many.
         tensors: usize,
+        /// Their names, where a file is made; a plan only counts them.
+        names: Vec<String>,
     },
     /// The runtime holds a tied embedding twice.
     DuplicatedEmbedding {
@@ -140,7 +147,57 @@ pub enum Note {
         /// Its type.
         dtype: Dtype,
     },
+    /// Matrices that stay in 16 bit in a safetensors scheme.
+    KeptShape {
+        /// The tensors' names.
+        tensors: Vec<String>,
+        /// What would have to divide a row.
+        group: u64,
+    },
+    /// Experts stored in one tensor, which stay in 16 bit in a safetensors scheme.
+    KeptStacks {
+        /// How many.
+        tensors: usize,
+    },
+    /// NaN or infinite weights.
+    NotFinite {
+        /// Tensors with the number of such weights.
+        tensors: Vec<(String, u64)>,
+    },
+    /// Finite weights that F16 cannot hold.
+    Overflow {
+        /// Tensors with the number of such weights.
+        tensors: Vec<(String, u64)>,
+    },
+    /// Rows of zeros.
+    ZeroRows {
+        /// Tensors with the number of such rows.
+        tensors: Vec<(String, u64)>,
+    },
+    /// Quantized tensors that the importance matrix does not have.
+    MissingImportance {
+        /// The tensors' names.
+        tensors: Vec<String>,
+    },
+    /// A type was asked for by a pattern that no quantized tensor's name has.
+    UnusedPattern {
+        /// The pattern.
+        pattern: String,
+    },
+    /// The way in which the tokenizer splits words has no name in llama.cpp.
+    UnknownPreTokenizer,
+    /// Vision or audio towers are not part of the written file.
+    TowersLeftOut {
+        /// What they are.
+        towers: Vec<String>,
+    },
+    /// Stored tensors that the written file does without. What [`Note::LeftOut`] is to a plan, under the
+    /// code that reports of files have had for it: their `left_out` names towers.
+    Unused(LeftOut),
 }
+
+/// How many names a note repeats.
+const NAMED: usize = 4;
 
 impl Note {
     /// A stable name for scripts.
@@ -171,16 +228,33 @@ impl Note {
             Note::BudgetBeyondMemory { .. } => "budget_beyond_memory",
             Note::LostScaling(_) => "lost_rope_scaling",
             Note::QuantizedCache { .. } => "quantized_cache",
+            Note::KeptShape { .. } => "kept_shape",
+            Note::KeptStacks { .. } => "kept_stacks",
+            Note::NotFinite { .. } => "not_finite",
+            Note::Overflow { .. } => "f16_overflow",
+            Note::ZeroRows { .. } => "zero_rows",
+            Note::MissingImportance { .. } => "missing_importance",
+            Note::UnusedPattern { .. } => "unused_pattern",
+            Note::UnknownPreTokenizer => "unknown_pre_tokenizer",
+            Note::TowersLeftOut { .. } => "left_out",
+            Note::Unused(_) => "unused_tensors",
         }
     }
 
     /// One or two sentences for people.
     pub fn text(&self) -> String {
         match self {
-            Note::ShapeFallback { tensors } => format!(
-                "{} that do not divide into the blocks of this format: a larger type is taken",
-                counted(*tensors, "tensor has rows", "tensors have rows")
-            ),
+            Note::ShapeFallback { tensors, names } => {
+                let tensors = counted(*tensors, "tensor has rows", "tensors have rows");
+                if names.is_empty() {
+                    format!("{tensors} that do not divide into the blocks of this format: a larger type is taken")
+                } else {
+                    format!(
+                        "{tensors} that do not divide into the blocks of the intended type; another one is taken: {}",
+                        named(names)
+                    )
+                }
+            }
             Note::DuplicatedEmbedding { bytes, runtime } => format!(
                 "{runtime} keeps the tied embedding twice on an integrated GPU: {bytes} more"
             ),
@@ -269,6 +343,108 @@ impl Note {
                 "a {} cache saves memory and costs some speed; during prefill one layer of it is widened to F16",
                 dtype.name()
             ),
+            Note::KeptShape { tensors, group } => format!(
+                "{} in 16 bit, because {group} does not divide their rows or those of experts beside them: {}",
+                counted(tensors.len(), "tensor stays", "tensors stay"),
+                named(tensors)
+            ),
+            Note::KeptStacks { tensors } => format!(
+                "{} in 16 bit: compressed-tensors quantizes experts that are stored one by one",
+                counted(*tensors, "tensor of stacked experts stays", "tensors of stacked experts stay")
+            ),
+            Note::NotFinite { tensors } => format!(
+                "{} NaN or infinite; quantized formats hold 0 instead, 16 and 32-bit formats keep it: {}",
+                counted(sum(tensors), "weight is", "weights are"),
+                each(tensors)
+            ),
+            Note::Overflow { tensors } => format!(
+                "{} beyond F16 and became infinite, bf16 holds larger values: {}",
+                counted(sum(tensors), "weight is", "weights are"),
+                each(tensors)
+            ),
+            Note::ZeroRows { tensors } => format!(
+                "{} nothing but zeros: {}",
+                counted(sum(tensors), "row holds", "rows hold"),
+                each(tensors)
+            ),
+            Note::MissingImportance { tensors } => format!(
+                "{} without importance, which the matrix does not have: {}",
+                counted(tensors.len(), "tensor was quantized", "tensors were quantized"),
+                named(tensors)
+            ),
+            Note::UnusedPattern { pattern } => {
+                format!("no tensor that is quantized has `{pattern}` in its name")
+            }
+            Note::UnknownPreTokenizer => {
+                "the tokenizer splits words in a way that llama.cpp has no name for; `tokenizer.ggml.pre` is `default`, and some texts will be split differently".to_owned()
+            }
+            Note::TowersLeftOut { towers } => {
+                format!("the file holds the text model; left out: {}", towers.join(", "))
+            }
+            Note::Unused(kind) => kind.to_string(),
         }
+    }
+}
+
+fn sum(tensors: &[(String, u64)]) -> u64 {
+    tensors.iter().map(|(_, count)| count).sum()
+}
+
+fn named(tensors: &[String]) -> String {
+    let names: Vec<&str> = tensors.iter().take(NAMED).map(String::as_str).collect();
+    rest(names.join(", "), tensors.len())
+}
+
+fn each(tensors: &[(String, u64)]) -> String {
+    let show = |(name, count): &(String, u64)| format!("{name} ({count})");
+    let names: Vec<String> = tensors.iter().take(NAMED).map(show).collect();
+    rest(names.join(", "), tensors.len())
+}
+
+fn rest(names: String, all: usize) -> String {
+    match all.saturating_sub(NAMED) {
+        0 => names,
+        more => format!("{names} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_a_kind_is_singular() {
+        let met = |count: u64| {
+            let tensors = || vec![("blk.0.attn_q.weight".to_owned(), count)];
+            let (nan, far, zero) = (tensors(), tensors(), tensors());
+            [
+                Note::NotFinite { tensors: nan },
+                Note::Overflow { tensors: far },
+                Note::ZeroRows { tensors: zero },
+            ]
+            .map(|note| note.text())
+        };
+        let starts = |texts: [String; 3], starts: [&str; 3]| {
+            for (text, start) in texts.iter().zip(starts) {
+                assert!(text.starts_with(start), "{text}");
+            }
+        };
+        let one = [
+            "1 weight is NaN",
+            "1 weight is beyond F16",
+            "1 row holds nothing",
+        ];
+        starts(met(1), one);
+        let many = [
+            "2 weights are NaN",
+            "2 weights are beyond F16",
+            "2 rows hold nothing",
+        ];
+        starts(met(2), many);
+        let kept = Note::KeptStacks { tensors: 1 }.text();
+        assert!(
+            kept.starts_with("1 tensor of stacked experts stays in 16 bit"),
+            "{kept}"
+        );
     }
 }
