@@ -3,6 +3,7 @@
 mod build;
 mod checkpoints;
 mod gguf_bytes;
+mod gguf_write;
 mod hostile;
 mod kinds;
 mod memory;

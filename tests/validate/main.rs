@@ -1,9 +1,10 @@
 //! `orinplan validate`: servers as recorded, servers that misbehave, llama-bench, the verdict, and what
-//! is learned.
+//! is learned. The decoder that `validate` runs.
 
 mod bench;
 mod boundless;
 mod calibrated;
+mod decode;
 mod learning;
 mod misbehaving;
 mod reasons;

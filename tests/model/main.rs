@@ -1,0 +1,7 @@
+//! Models: described from configurations, weights and GGUF metadata, converted to a GGUF's metadata, and
+//! the type of each of their tensors.
+
+mod architectures;
+mod convert;
+mod hybrid;
+mod types;
