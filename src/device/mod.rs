@@ -4,6 +4,8 @@
 //! [`DeviceProfile`]. Must not: run programs, know a model, or hold a number without a source.
 
 mod activity;
+mod calibrated;
+mod choice;
 mod cpu;
 mod detect;
 mod error;
@@ -21,6 +23,7 @@ mod wire;
 pub use activity::{
     Activity, Clock, Process, ProcessorTime, activity, descendants, forget_peak, listener, process,
 };
+pub use choice::{Choice, choose, open};
 pub use cpu::{CalibrationError, Cpu, FormatRate, Uncertainty};
 pub use detect::{DetectedDevice, MemoryNow, detect};
 pub use error::DeviceError;
@@ -29,5 +32,5 @@ pub use profile::{
     AllocationLimit, AtHand, DeviceProfile, Estimate, Gpu, Original, Pitfall, PowerMode, Session,
 };
 pub use quantity::{OpsPerSecond, Quantity, Sourced, Trust, Watts};
-pub use registry::{Choice, DEFAULT_BOARD, HOST, choose, get, ids, list, load, open};
+pub use registry::{DEFAULT_BOARD, HOST, get, ids, list, load};
 pub use what_if::{ParseWhatIfError, WhatIf};

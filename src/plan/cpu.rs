@@ -74,10 +74,7 @@ impl Seconds {
 impl Machine<'_> {
     /// The factor, either way, that holds nine in ten runs which are expected to take `seconds`.
     fn spread(&self, seconds: &Seconds, unrest: f64) -> f64 {
-        let own = match self.own {
-            true => OWN_SPREAD,
-            false => OTHER_SPREAD,
-        };
+        let own = if self.own { OWN_SPREAD } else { OTHER_SPREAD };
         let total = seconds.total().max(f64::MIN_POSITIVE);
         let costs = seconds.0.iter();
         let costs = costs.map(|(cost, part)| (self.uncertainty(*cost) * part / total).powi(2));
@@ -252,9 +249,10 @@ fn spread(expected: f64, factor: f64, ceiling: f64) -> Spread {
 }
 
 fn rate(tokens: f64, seconds: f64) -> f64 {
-    match seconds > 0.0 {
-        true => finite(tokens / seconds),
-        false => f64::MAX,
+    if seconds > 0.0 {
+        finite(tokens / seconds)
+    } else {
+        f64::MAX
     }
 }
 

@@ -35,16 +35,14 @@ use crate::model::ModelSpec;
 pub use calibrate::{
     CALIBRATION_SECONDS, CalibrateError, RUNTIME, Tensor, calibrate, write_repeated,
 };
-pub use compare::{
-    Comparison, Figure, LEAST_PROMPT, Line, PeakMemory, Predicted, Quantity, compare,
-};
+pub use compare::{Comparison, Figure, LEAST_PROMPT, Line, PeakMemory, Predicted, compare};
 pub use control::{Progress, supervised};
 pub use error::ValidateError;
 pub use llama_bench::find as find_llama_bench;
-pub use measured::{Doubt, Measured, Statistics};
+pub use measured::{Doubt, Measured, Quantity, Statistics};
 pub use plausible::{Limits, Most, believe_counts, believe_figures};
 pub use prompt::Prompt;
-pub use reasons::{Check, Finding, Scene, Suspect, check};
+pub use reasons::{Check, CheckContext, Finding, Suspect, check};
 pub use watch::{Watch, Watched};
 
 /// Tokens that a rate needs: the first comes with the prompt, and the rest are timed.

@@ -26,7 +26,8 @@ use crate::runtime::learned::{Pair, Run};
 use crate::runtime::{self, Added, RuntimeProfile};
 use crate::scheme::Rules;
 use crate::validate::{
-    self, Backend, Comparison, Measured, PeakMemory, Prompt, Quantity, Request, Scene, Watched,
+    self, Backend, CheckContext, Comparison, Measured, PeakMemory, Prompt, Quantity, Request,
+    Watched,
 };
 
 pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
@@ -80,7 +81,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
     let in_force = device::detect(&super::machine_root())
         .ok()
         .and_then(|found| found.power_mode);
-    let checks = validate::check(&Scene {
+    let checks = validate::check(&CheckContext {
         device: &board.device,
         mode: &board.mode,
         backend: board.runtime.backend,

@@ -19,6 +19,7 @@
 //! efficiency: bytes over bandwidth, or multiply-accumulates over the tensor cores' peak.
 
 mod decode;
+mod finite;
 mod gpu;
 mod operation;
 mod prefill;
