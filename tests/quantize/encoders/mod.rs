@@ -4,9 +4,9 @@
 
 mod streams;
 
-use streams::{bell, fnv, heavy, importance, outlier, positive, uniform};
 use orinplan::dtype::Dtype;
 use orinplan::quantize::blocks::{BlockError, decode_rows, deviation, encode_rows};
+use streams::{bell, fnv, heavy, importance, outlier, positive, uniform};
 
 fn encode(dtype: Dtype, values: &[f32], row: usize, importance: Option<&[f32]>) -> Vec<u8> {
     let bytes = dtype.bytes(&[values.len() as u64]).unwrap().0 as usize;
