@@ -282,6 +282,26 @@ fn fused_attention_of_phi3_depends_on_the_version_of_the_rules() {
     assert_eq!(of("q3_k_m", Rules::Llama2026), "Q5_K*2,Q4_K*30");
 }
 
+/// llama.cpp gives values one step more in what it takes for a 70B (`LLM_TYPE_70B`): a Llama of 80 blocks whose
+/// heads share keys, and any Qwen2 of 80 blocks.
+#[test]
+fn values_have_more_bits_in_a_qwen2_of_80_blocks() {
+    let of = |blocks, scheme| {
+        let config = qwen2([8192, blocks, 64, 8, 29568, 152_064]);
+        types(config, scheme, Rules::default(), "attn_v.weight")
+    };
+    // The first and last eighth and every third between them are Q6_K, the others Q5_K for Q4_K.
+    let third = "Q5_K*2,Q6_K,".repeat(19);
+    let mixed = format!("Q6_K*10,{third}Q5_K*2,Q6_K*11");
+    assert_eq!(of(80, "q4_k_m"), mixed);
+    assert_eq!(of(80, "q4_k_s"), "Q5_K*80");
+    assert_eq!(of(80, "q3_k_s"), "Q5_K*80");
+    assert_eq!(of(80, "q3_k_m"), "Q5_K*80");
+    // 64 blocks are a 32B.
+    assert_eq!(of(64, "q4_k_s"), "Q5_K*4,Q4_K*60");
+    assert_eq!(of(64, "q3_k_s"), "Q3_K*64");
+}
+
 #[test]
 fn the_per_layer_table_of_gemma3n_was_not_taken_for_a_tied_head_in_2025() {
     let of = |rules| types(gemma3n(), "q4_k_m", rules, "per_layer_token_embd.weight");

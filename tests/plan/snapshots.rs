@@ -100,9 +100,14 @@ fn table(document: &Json) -> String {
 }
 
 fn check(fixture: &str, mode: &str, runtime: &str) {
-    let words =
-        format!("--device orin-nano-8gb --power-mode {mode} --runtime {runtime} --scheme all");
     let name = format!("{fixture}-{mode}-{runtime}");
+    let words = format!("--power-mode {mode} --runtime {runtime}");
+    compare(&name, fixture, &words);
+}
+
+/// The table of `orinplan fit` with these words against the snapshot `name`.
+fn compare(name: &str, fixture: &str, words: &str) {
+    let words = format!("--device orin-nano-8gb --scheme all {words}");
     let document = printed(fixture, &words);
     invariants::check(&document);
     insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
@@ -128,5 +133,15 @@ fn every_fixture_at_maxn_super() {
 fn every_hugging_face_fixture_on_vllm() {
     for fixture in hugging_face_fixtures() {
         check(&fixture, "15W", "vllm");
+    }
+}
+
+/// Eight windows of 512: what windows save in memory and time is in these, in the others it is not.
+#[test]
+fn every_fixture_behind_a_prompt_of_4096_tokens() {
+    for fixture in fixtures().iter().filter(|name| !name.starts_with("tiny-")) {
+        let name = format!("{fixture}-prompt-4096");
+        let words = "--power-mode 15W --context 8192 --prompt-tokens 4096";
+        compare(&name, fixture, words);
     }
 }

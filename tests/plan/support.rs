@@ -9,11 +9,13 @@ use orinplan::model::{self, ModelSpec, Unknown};
 use orinplan::plan::advise::advise;
 use orinplan::plan::candidates::{Header, Wanted, candidates};
 use orinplan::plan::fit::Target;
+use orinplan::plan::operations::{decode_operations, prompt_attention};
+use orinplan::plan::speed::Operation;
 use orinplan::plan::{Fit, Workload, fit};
 use orinplan::quantize::Readiness;
 use orinplan::report::fit::{Report, Start, document};
 use orinplan::runtime::RuntimeProfile;
-use orinplan::scheme::Rules;
+use orinplan::scheme::{Rules, Scheme, assign};
 use serde_json::Value as Json;
 
 /// Every fixture by its name in `fixtures/`, sorted.
@@ -93,6 +95,21 @@ impl Model {
             context: 4096.min(self.spec.dims.context),
             ..Workload::default()
         }
+    }
+
+    /// What one token does behind `depth` others.
+    pub(crate) fn operations(&self, scheme: &str, depth: u64) -> Vec<Operation> {
+        let assignment = assign(&self.spec, Scheme::get(scheme).unwrap(), Rules::default());
+        let workload = Workload {
+            prompt_tokens: depth,
+            ..Workload::default()
+        };
+        decode_operations(&self.spec, &assignment, &workload)
+    }
+
+    /// Multiply-accumulates of attention over a prompt.
+    pub(crate) fn prompt_attention(&self, tokens: u64) -> u64 {
+        prompt_attention(&self.spec, tokens)
     }
 
     /// The document for those of `schemes` that the runtime loads; `None` where it loads none.

@@ -38,6 +38,8 @@ const EXPECTED: &[Expected] = &[
         likeliest: [1, 8, 15, 22, 29, 36, 43, 50, 57, 64, 71, 78, 85, 2, 9, 16, 23, 30, 37, 44, 51, 58, 65, 72] },
     Expected { architecture: "gemma3", first: [-2.905, 11.311, 0.158, -2.533, -1.138, 2.278], last: [2.695, 3.494, 2.52, -1.315, -4.267, 1.96],
         likeliest: [1, 8, 15, 22, 29, 36, 43, 50, 57, 64, 71, 78, 85, 2, 9, 16, 23, 21, 37, 44, 51, 58, 65, 72] },
+    Expected { architecture: "gemma3n", first: [1.369, 2.684, 3.154, -1.747, 0.907, 0.783], last: [7.088, -3.982, 3.164, -0.48, 2.091, 0.522],
+        likeliest: [55, 5, 72, 58, 68, 54, 68, 5, 61, 10, 59, 59, 62, 88, 19, 52, 55, 75, 94, 47, 1, 5, 10, 0] },
     Expected { architecture: "qwen3moe", first: [-2.351, 2.009, 1.263, -2.637, -1.717, -2.153], last: [2.429, 0.313, 0.713, -0.292, 2.821, -5.375],
         likeliest: [41, 10, 41, 18, 56, 70, 43, 59, 57, 59, 59, 78, 65, 92, 31, 95, 31, 31, 92, 39, 92, 63, 65, 92] },
     Expected { architecture: "lfm2", first: [-0.826, 1.287, -1.487, -3.141, -1.351, -1.947], last: [0.5, 0.012, 0.385, -1.198, -0.483, 1.215],
@@ -80,7 +82,15 @@ fn near(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     }
 }
 
-/// The likeliest token may differ where llama.cpp's two likeliest are closer than caches in F16 keep.
+/// How far logits may be from llama.cpp's, and how close the two likeliest tokens for their order to say nothing.
+/// Behind the 25 blocks of gemma3n llama.cpp's own two ways through attention are 0.1 apart.
+fn tolerances(architecture: &str) -> (f32, f32) {
+    match architecture {
+        "gemma3n" => (0.15, 0.15),
+        _ => (0.02, 0.01),
+    }
+}
+
 #[test]
 fn every_architecture_gives_the_logits_of_llama_cpp() {
     let directory = tempfile::tempdir().unwrap();
@@ -94,12 +104,13 @@ fn every_architecture_gives_the_logits_of_llama_cpp() {
             let mut model = load(&path, &options).unwrap_or_else(|error| panic!("{what}: {error}"));
             let logits = model.logits(&prompt()).unwrap();
             let rows: Vec<&[f32]> = logits.chunks(tiny::VOCABULARY as usize).collect();
-            near(rows[0], &expected.first, 0.02, &what);
-            near(rows[23], &expected.last, 0.02, &what);
+            let (apart, tie) = tolerances(name);
+            near(rows[0], &expected.first, apart, &what);
+            near(rows[23], &expected.last, apart, &what);
             for (row, likeliest) in rows.iter().zip(expected.likeliest) {
                 let lead = row[greedy(row) as usize] - row[likeliest as usize];
                 assert!(
-                    lead < 0.01,
+                    lead < tie,
                     "{what}: {} for {likeliest}, ahead by {lead}",
                     greedy(row)
                 );

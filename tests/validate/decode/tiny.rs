@@ -9,6 +9,8 @@ use orinplan::gguf::{StringList, TensorEntry, Value, write_header};
 pub(crate) const VOCABULARY: u64 = 96;
 const HIDDEN: u64 = 64;
 const INNER: u64 = 96;
+/// Each token's own input to a block of gemma3n; llama.cpp knows no other width.
+const PER_LAYER: u64 = 256;
 
 /// The weights of tensor `index`: `(-1, 1) x scale`, or about one for a norm.
 fn weights(index: usize, name: &str, count: u64) -> Vec<f32> {
@@ -86,6 +88,22 @@ fn block(architecture: &str, index: u64) -> Vec<(&'static str, Vec<u64>)> {
         }
         ("gemma2", _) => [sandwich(), attention(), dense()].concat(),
         ("gemma3", _) => [sandwich(), attention(), head_norms(), dense()].concat(),
+        ("gemma3n", _) => {
+            let streams = vec![
+                ("altup_router.weight", vec![4, HIDDEN]),
+                norm("altup_router_norm.weight"),
+                ("altup_predict_coef.weight", vec![16, 4]),
+                ("altup_correct_coef.weight", vec![4, 4]),
+                norm("altup_correct_scale.weight"),
+                ("laurel_l.weight", vec![64, HIDDEN]),
+                ("laurel_r.weight", vec![HIDDEN, 64]),
+                norm("laurel_post_norm.weight"),
+                ("inp_gate.weight", vec![PER_LAYER, HIDDEN]),
+                ("proj.weight", vec![HIDDEN, PER_LAYER]),
+                norm("post_norm.weight"),
+            ];
+            [sandwich(), attention(), head_norms(), dense(), streams].concat()
+        }
         ("qwen3moe", _) => {
             let experts = vec![
                 ("ffn_gate_inp.weight", vec![4, HIDDEN]),
@@ -144,6 +162,18 @@ fn tensors(architecture: &str, blocks: u64) -> Tensors {
     if matches!(architecture, "llama" | "phi3") {
         all.push(("output.weight".into(), vec![VOCABULARY, HIDDEN]));
     }
+    if architecture == "gemma3n" {
+        let stack = vec![3, HIDDEN, HIDDEN];
+        all.push(("altup_proj.weight".into(), stack.clone()));
+        all.push(("altup_unembd_proj.weight".into(), stack));
+        let width = PER_LAYER * blocks;
+        all.push((
+            "per_layer_token_embd.weight".into(),
+            vec![VOCABULARY, width],
+        ));
+        all.push(("per_layer_model_proj.weight".into(), vec![width, HIDDEN]));
+        all.push(("per_layer_proj_norm.weight".into(), vec![PER_LAYER]));
+    }
     if architecture == "llama" {
         all.push(("rope_freqs.weight".into(), vec![8]));
     }
@@ -174,6 +204,15 @@ fn particulars(architecture: &str) -> (u64, Vec<(&'static str, Value)>) {
                 ("rope.scaling.type", Value::String("linear".into())),
                 ("rope.scaling.factor", Value::F32(4.0)),
             ],
+        ),
+        // The first 20 have caches; of those behind them four read a windowed one and the last a whole one.
+        "gemma3n" => (
+            25,
+            numbers(&[
+                ("attention.sliding_window", 8),
+                ("altup.num_inputs", 4),
+                ("embedding_length_per_layer_input", PER_LAYER as u32),
+            ]),
         ),
         "qwen3moe" => (
             2,
