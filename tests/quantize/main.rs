@@ -1,4 +1,5 @@
 //! `orinplan quantize` and the library behind it, from a checkpoint to a file that reads back.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod behaviour;
 mod build;
