@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, elements};
 use crate::model::{Attention, Category, FeedForward, ModelSpec, Tensor, TensorRole, Touch};
 use crate::plan::speed::{Group, Operation, attention_macs};
 use crate::plan::workload::Workload;
@@ -53,16 +53,17 @@ pub fn decode_operations(
     {
         let seen = attention.window.map_or(depth, |window| window.min(depth));
         let (keys, values) = cached_widths(attention);
-        let bytes = row_bytes(workload.type_k, keys) + row_bytes(workload.type_v, values);
-        let macs = attention.heads * (attention.key_dim + value_dim(attention)) * seen;
+        let cell = row_bytes(workload.type_k, keys);
+        let cell = cell.saturating_add(row_bytes(workload.type_v, values));
+        let widths = attention.key_dim.saturating_add(value_dim(attention));
         add(
             0,
             Operation::state(
                 "attention over the cache",
                 Group::KvCache,
                 workload.type_k,
-                bytes * seen,
-                macs,
+                elements(&[cell, seen]),
+                elements(&[attention.heads, widths, seen]),
             ),
         );
     }
@@ -72,15 +73,16 @@ pub fn decode_operations(
         .filter_map(|layer| layer.mixer.recurrent.as_ref())
     {
         // Read and written once a token, F32.
-        let elements = recurrent.conv_elements + recurrent.state_elements;
+        let state = recurrent.conv_elements;
+        let state = state.saturating_add(recurrent.state_elements);
         add(
             0,
             Operation::state(
                 "recurrent state",
                 Group::Recurrent,
                 Dtype::F32,
-                elements * 4 * 2,
-                elements,
+                elements(&[state, 4, 2]),
+                state,
             ),
         );
     }
@@ -116,8 +118,8 @@ fn value_dim(attention: &Attention) -> u64 {
 
 fn cached_widths(attention: &Attention) -> (u64, u64) {
     (
-        attention.kv_heads * attention.key_dim,
-        attention.kv_heads * attention.value_dim,
+        elements(&[attention.kv_heads, attention.key_dim]),
+        elements(&[attention.kv_heads, attention.value_dim]),
     )
 }
 

@@ -1,6 +1,9 @@
 //! What one token reads and multiplies, against sums over the published shapes that are written out here.
 
+use std::process::Command;
+
 use orinplan::plan::speed::{Group, Operation};
+use serde_json::json;
 
 use crate::support::open;
 
@@ -87,5 +90,60 @@ fn a_token_reads_the_experts_that_it_uses() {
         let dense = 24 * (2 * 1024 * 1024 + 2 * 512 * 1024 + 32 * 1024) + 49_155 * 1024;
         let matrices = others.into_iter().filter(|o| o.rows > 0);
         assert_eq!(sum(matrices).weights, dense, "{fixture}");
+    }
+}
+
+/// Sizes whose products pass 64 bits, for blocks of every kind: a model that does not fit, or an error.
+#[test]
+fn sizes_beyond_all_reason_do_not_fit() {
+    let directory = tempfile::tempdir().unwrap();
+    for (class, kind) in [
+        ("Qwen3ForCausalLM", "qwen3"),
+        ("Gemma3nForConditionalGeneration", "gemma3n"),
+        ("Gemma4ForConditionalGeneration", "gemma4"),
+        ("GraniteMoeForCausalLM", "granitemoe"),
+        ("GptOssForCausalLM", "gpt_oss"),
+        ("Lfm2ForCausalLM", "lfm2"),
+        ("NemotronHForCausalLM", "nemotron_h"),
+    ] {
+        for size in [1_u64 << 31, u64::from(u32::MAX)] {
+            let mut config = json!({
+                "architectures": [class], "model_type": kind, "num_hidden_layers": 3,
+                "max_position_embeddings": 4096, "sliding_window": 512, "altup_num_inputs": 4,
+                "hybrid_override_pattern": "M*-",
+                "layer_types": ["full_attention", "full_attention", "full_attention"]
+            });
+            for key in [
+                "hidden_size",
+                "intermediate_size",
+                "num_attention_heads",
+                "num_key_value_heads",
+                "head_dim",
+                "global_head_dim",
+                "vocab_size",
+                "num_local_experts",
+                "num_experts",
+                "num_experts_per_tok",
+                "hidden_size_per_layer_input",
+                "conv_L_cache",
+                "mamba_num_heads",
+                "mamba_head_dim",
+                "ssm_state_size",
+                "conv_kernel",
+                "n_groups",
+            ] {
+                config[key] = json!(size);
+            }
+            let path = directory.path().join("config.json");
+            std::fs::write(&path, config.to_string()).unwrap();
+            let mut command = Command::new(env!("CARGO_BIN_EXE_orinplan"));
+            let output = command.arg("fit").arg(&path).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            let code = output.status.code();
+            assert!(
+                matches!(code, Some(1 | 2)),
+                "{kind} of {size}: {code:?} {said}"
+            );
+        }
     }
 }
