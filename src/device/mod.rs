@@ -2,6 +2,7 @@
 //!
 //! In: a board's id, a profile file, or the root directory of a running machine. Out: one
 //! [`DeviceProfile`]. Must not: run programs, know a model, or hold a number without a source.
+#![warn(clippy::indexing_slicing)]
 
 mod activity;
 mod calibrated;
