@@ -3,6 +3,7 @@
 //!
 //! In: a path, a hub id or an Ollama tag. Out: a [`Checkpoint`]. Must not: read weights, know an
 //! architecture, or allocate more than a file's size justifies.
+#![warn(clippy::indexing_slicing)]
 
 mod error;
 mod gguf_files;

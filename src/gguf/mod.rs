@@ -3,6 +3,7 @@
 //! In: a file, or anything that reads and seeks; or what a new header shall say. Out: a [`Header`];
 //! or its bytes and its exact size. Must not: touch tensor data, follow splits, or know what a key
 //! means beyond `general.alignment`. The format: `docs/gguf.md` of ggml.
+#![warn(clippy::indexing_slicing)]
 
 mod cursor;
 mod elements;

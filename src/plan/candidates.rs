@@ -138,9 +138,10 @@ pub fn candidates(
     if stored_loads && wants_stored {
         all.push(Candidate {
             assignment: scheme::stored(model, &stored_id, stored_container),
-            file_bytes: match checkpoint.files.is_empty() {
-                true => model.tensors.iter().map(|tensor| tensor.stored_bytes).sum(),
-                false => checkpoint.files.iter().map(|file| file.bytes).sum(),
+            file_bytes: if checkpoint.files.is_empty() {
+                model.tensors.iter().map(|tensor| tensor.stored_bytes).sum()
+            } else {
+                checkpoint.files.iter().map(|file| file.bytes).sum()
             },
             notes: not_stored(checkpoint, header, stored_container),
         });
@@ -182,9 +183,10 @@ pub fn assigned(
     rules: Rules,
 ) -> Assignment {
     let assignment = scheme::assign(model, scheme, rules);
-    match runtime.loads.packs_every_matrix && scheme.base == Dtype::INT4 {
-        true => scheme::every_matrix_packed(model, assignment),
-        false => assignment,
+    if runtime.loads.packs_every_matrix && scheme.base == Dtype::INT4 {
+        scheme::every_matrix_packed(model, assignment)
+    } else {
+        assignment
     }
 }
 

@@ -76,10 +76,7 @@ impl Seconds {
 impl Machine<'_> {
     /// The factor, either way, that holds nine in ten runs which are expected to take `seconds`.
     fn spread(&self, seconds: &Seconds, unrest: f64) -> f64 {
-        let own = match self.own {
-            true => OWN_SPREAD,
-            false => OTHER_SPREAD,
-        };
+        let own = if self.own { OWN_SPREAD } else { OTHER_SPREAD };
         let total = seconds.total().max(f64::MIN_POSITIVE);
         let costs = seconds.0.iter();
         let costs = costs.map(|(cost, part)| (self.uncertainty(*cost) * part / total).powi(2));

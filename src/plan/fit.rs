@@ -251,9 +251,10 @@ pub fn max_context(
     let (mut fitting, mut failing) = (1, limit.div_ceil(step));
     while failing - fitting > 1 {
         let middle = fitting + (failing - fitting) / 2;
-        match fits(middle * step) {
-            true => fitting = middle,
-            false => failing = middle,
+        if fits(middle * step) {
+            fitting = middle
+        } else {
+            failing = middle
         }
     }
     fitting * step
@@ -337,17 +338,16 @@ pub fn decode_by_mode<'a>(
         ..target.runtime.clone()
     };
     let rate = |mode: &'a PowerMode| {
-        let speeds = match mode.name == target.mode.name {
-            true => plan.speeds.clone(),
-            false => {
-                let runtime = &untaught;
-                let other = Target {
-                    mode,
-                    runtime,
-                    ..target
-                };
-                speeds_at(model, plan, other, workload)
-            }
+        let speeds = if mode.name == target.mode.name {
+            plan.speeds.clone()
+        } else {
+            let runtime = &untaught;
+            let other = Target {
+                mode,
+                runtime,
+                ..target
+            };
+            speeds_at(model, plan, other, workload)
         };
         Some((mode.name.as_str(), speeds?.decode.tokens_per_second))
     };

@@ -62,15 +62,17 @@ pub fn ledger(
     let memory = &runtime.memory;
     let settings = workload.kv_settings(memory.context_multiple.value);
     let cache = kv_cache(model, &settings);
-    let towers: Bytes = match workload.text_only {
-        true => Bytes(0),
-        false => model.towers.iter().map(|tower| tower.bytes).sum(),
+    let towers: Bytes = if workload.text_only {
+        Bytes(0)
+    } else {
+        model.towers.iter().map(|tower| tower.bytes).sum()
     };
     let text = assignment.tensor_bytes();
     let embedding = embedding_bytes(model, assignment);
-    let duplicated = match memory.duplicates_tied_embedding.value && model.tied {
-        true => embedding,
-        false => Bytes(0),
+    let duplicated = if memory.duplicates_tied_embedding.value && model.tied {
+        embedding
+    } else {
+        Bytes(0)
     };
     let buffers = match &memory.compute {
         ComputeRule::Ggml { .. } => {

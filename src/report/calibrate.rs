@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::table::{Align, Table};
-use super::{line, wrapped};
+use super::{line, rounded, wrapped};
 use crate::device::Cpu;
 use crate::units::counted;
 use crate::validate::not_timed;
@@ -21,7 +21,7 @@ pub fn document(cpu: &Cpu) -> Value {
         numbers.remove("schema");
         document.append(numbers);
     }
-    document
+    rounded(document)
 }
 
 /// For people, with the file that keeps it.

@@ -11,6 +11,8 @@ pub mod validate;
 
 use std::fmt::Write;
 
+use serde_json::Value;
+
 use crate::device::{Choice, DeviceProfile, HOST, L4tRelease, PowerMode};
 use crate::foreign::{self, Foreign};
 
@@ -52,22 +54,30 @@ pub fn seconds(value: f64) -> String {
     }
 }
 
-/// A number for JSON: six significant digits, so that two machines' last bits do not differ.
-pub fn rounded(value: f64) -> f64 {
-    if value == 0.0 || !value.is_finite() {
-        return 0.0;
-    }
-    let scale = 10f64.powi(5 - value.abs().log10().floor() as i32);
-    let rounded = (value * scale).round() / scale;
-    if rounded.is_finite() { rounded } else { value }
+/// `value` as indented JSON with a final newline.
+pub fn json(value: &Value) -> String {
+    foreign::json(&format!("{value:#}\n"))
 }
 
-/// `value` as indented JSON with a final newline.
-pub fn json(value: &impl serde::Serialize) -> String {
-    let mut text =
-        serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("\"{error}\""));
-    text.push('\n');
-    foreign::json(&text)
+/// A document of computed numbers: its floats have six significant digits, so that two machines' last bits do
+/// not differ.
+pub(crate) fn rounded(mut document: Value) -> Value {
+    round(&mut document);
+    document
+}
+
+fn round(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => *value = number.as_f64().map(six_digits).into(),
+        Value::Array(items) => items.iter_mut().for_each(round),
+        Value::Object(pairs) => pairs.values_mut().for_each(round),
+        _ => {}
+    }
+}
+
+/// Through decimal digits: a product with a power of ten and its quotient need not be the decimal number.
+fn six_digits(value: f64) -> f64 {
+    format!("{value:.5e}").parse().unwrap_or(value) + 0.0
 }
 
 /// What is planned for and why, in a line: `Jetson Orin Nano 8GB Super, 25W in force: this machine`.
@@ -181,6 +191,26 @@ mod tests {
         assert_eq!(text, format!("{}\n", "x".repeat(100)));
     }
 
+    /// Multiplied with a power of ten and divided by it, the first would be `26227699999.999996`.
+    #[test]
+    fn figures_have_six_digits_in_print() {
+        for (value, printed) in [
+            (26_227_700_000.1, "26227700000.0"),
+            (0.1 + 0.2, "0.3"),
+            (2.0 / 3.0, "0.666667"),
+            (-1.0 / 3e-9, "-333333000.0"),
+            (123_456_789.0, "123457000.0"),
+            (0.000_012_345_678, "0.0000123457"),
+            (f64::MAX, "1.79769e+308"),
+            (0.0, "0.0"),
+        ] {
+            let document = serde_json::json!({ "list": [value], "whole": 1_234_567_890_u64 });
+            let text = json(&rounded(document));
+            assert!(text.contains(&format!(" {printed}\n")), "{text}");
+            assert!(text.contains(" 1234567890\n"), "{text}");
+        }
+    }
+
     #[test]
     fn numbers_read_well() {
         assert_eq!(count(596_049_920), "596 M");
@@ -190,8 +220,5 @@ mod tests {
         assert_eq!(rate(4.63), "4.6");
         assert_eq!(rate(1534.7), "1535");
         assert_eq!(seconds(0.0321), "32.1 ms");
-        assert_eq!(rounded(123_456_789.0), 123_457_000.0);
-        assert_eq!(rounded(0.000_012_345_678), 0.000_012_345_7);
-        assert_eq!(rounded(f64::NAN), 0.0);
     }
 }

@@ -160,28 +160,25 @@ pub fn document(report: &Report<'_>) -> Value {
         });
         if let (Some(tally), Some(tensor)) = (row.tally, tensor.as_object_mut()) {
             let of = &tally.deviation;
-            tensor.insert("relative_rms_error".into(), json!(rounded(of.relative())));
+            tensor.insert("relative_rms_error".into(), json!(of.relative()));
             if row.weighted {
-                tensor.insert("weighted_error".into(), json!(rounded(of.weighted())));
+                tensor.insert("weighted_error".into(), json!(of.weighted()));
             }
         }
         tensor
     });
     let types = groups(report).into_iter().map(|group| {
-        let error = report
-            .made
-            .as_ref()
-            .map(|_| rounded(group.deviation.relative()));
+        let error = report.made.as_ref().map(|_| group.deviation.relative());
         json!({
             "type": group.dtype.name(),
             "tensors": group.tensors,
             "weights": group.weights,
             "bytes": group.bytes,
             "relative_rms_error": error,
-            "weighted_error": group.weighted().map(rounded),
+            "weighted_error": group.weighted(),
         })
     });
-    json!({
+    rounded(json!({
         "schema": SCHEMA,
         "output": report.output.map(|path| path.to_string_lossy()),
         "scheme": report.scheme.id,
@@ -189,15 +186,15 @@ pub fn document(report: &Report<'_>) -> Value {
         "tensor_bytes": report.tensor_bytes(),
         "file_bytes": report.file_bytes,
         "source_bytes": report.source_bytes,
-        "bits_per_weight": rounded(report.bits_per_weight()),
+        "bits_per_weight": report.bits_per_weight(),
         "types": types.collect::<Vec<_>>(),
-        "relative_rms_error": report.made.as_ref().map(|_| rounded(overall(report).relative())),
-        "seconds": report.made.as_ref().map(|made| rounded(made.seconds)),
+        "relative_rms_error": report.made.as_ref().map(|_| overall(report).relative()),
+        "seconds": report.made.as_ref().map(|made| made.seconds),
         "peak_memory_bytes": report.made.as_ref().and_then(|made| made.peak_memory),
         "notes": report.notes.iter().map(|note| json!({
             "code": note.code(), "text": note.text(),
         })).collect::<Vec<_>>(),
-    })
+    }))
 }
 
 /// The error over all tensors whose values were looked at: what is copied has none.

@@ -117,11 +117,11 @@ pub fn document(report: &Report<'_>) -> Value {
     };
     let values = |quantity| comparison.line(quantity);
     let spread = |quantity| Some(spread_json(&values(quantity)?.predicted?));
-    let mean = |values: &[f64]| Statistics::of(values).map(|found| rounded(found.mean));
+    let mean = |values: &[f64]| Statistics::of(values).map(|found| found.mean);
     let statistics = |values: &[f64]| Statistics::of(values).map(|found| statistics_json(&found));
     // Of a run elsewhere no prediction is right or wrong.
     let apart = |line: &Line| line.error_percent().filter(|_| !comparison.elsewhere);
-    let percent = |quantity| Some(rounded(apart(values(quantity)?)?));
+    let percent = |quantity| apart(values(quantity)?);
     document["verdict"] = verdict_word(comparison).into();
     document["workload"] = json!({
         "prompt_tokens": measured.prompt_tokens,
@@ -153,7 +153,7 @@ pub fn document(report: &Report<'_>) -> Value {
             "decode_tokens_per_second": statistics(&measured.decode),
             "time_to_first_token_seconds": statistics(&measured.first_token),
         },
-        "longest_gap_seconds": measured.longest_gap.map(rounded),
+        "longest_gap_seconds": measured.longest_gap,
         "memory": {
             "resident_bytes": memory.resident,
             "available_drop_bytes": memory.available_drop,
@@ -172,14 +172,14 @@ pub fn document(report: &Report<'_>) -> Value {
         "time_to_first_token_percent": percent(Quantity::FirstToken),
         "memory_percent": percent(Quantity::Memory),
     });
-    document["tolerance_percent"] = rounded(comparison.tolerance).into();
+    document["tolerance_percent"] = comparison.tolerance.into();
     document["within_tolerance"] = comparison.within().into();
     document["checks"] = checks.iter().map(check_json).collect();
     document["saved"] = matches!(report.saved, Some(Saved::Kept { .. })).into();
     if let Some(Saved::Not { why }) = &report.saved {
         document["not_saved"] = why.as_str().into();
     }
-    document
+    rounded(document)
 }
 
 fn verdict_word(comparison: &Comparison) -> &'static str {
@@ -207,18 +207,18 @@ fn key(quantity: Quantity) -> &'static str {
 
 fn spread_json(spread: &Spread) -> Value {
     json!({
-        "low": rounded(spread.low),
-        "expected": rounded(spread.expected),
-        "high": rounded(spread.high),
+        "low": spread.low,
+        "expected": spread.expected,
+        "high": spread.high,
     })
 }
 
 fn statistics_json(found: &Statistics) -> Value {
     json!({
-        "mean": rounded(found.mean),
-        "standard_deviation": rounded(found.deviation),
-        "least": rounded(found.least),
-        "most": rounded(found.most),
+        "mean": found.mean,
+        "standard_deviation": found.deviation,
+        "least": found.least,
+        "most": found.most,
     })
 }
 

@@ -3,7 +3,7 @@
 //! In: the plan's numbers and a measurement. Out: [`Comparison`]. Pure: the error of a line is
 //! predicted / measured - 1 in percent, so that a positive one means "predicted too much".
 
-use super::measured::{Measured, Statistics};
+use super::measured::{Measured, Quantity, Statistics};
 use super::watch::Watched;
 use crate::device::DeviceProfile;
 use crate::plan::Plan;
@@ -12,29 +12,6 @@ use crate::units::Bytes;
 
 /// A prompt shorter than this says little about the rate of reading one: it is shown, not judged.
 pub const LEAST_PROMPT: u64 = 32;
-
-/// What is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Quantity {
-    /// Decoded tokens a second.
-    Decode,
-    /// Prompt tokens a second.
-    Prefill,
-    /// Seconds to the first token.
-    FirstToken,
-    /// Bytes at the peak.
-    Memory,
-}
-
-impl Quantity {
-    /// All of them, in the order of reports.
-    pub const ALL: [Quantity; 4] = [
-        Quantity::Decode,
-        Quantity::Prefill,
-        Quantity::FirstToken,
-        Quantity::Memory,
-    ];
-}
 
 /// One quantity, predicted and measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -170,9 +147,10 @@ impl PeakMemory {
     /// The figure that the plan's total is held against: on a board whose GPU shares the memory the
     /// fall of what is available, elsewhere what the process held.
     pub fn compared(&self, device: &DeviceProfile) -> Option<Bytes> {
-        match device.gpu.is_some() {
-            true => self.available_drop.or(self.engine),
-            false => self.resident.or(self.engine),
+        if device.gpu.is_some() {
+            self.available_drop.or(self.engine)
+        } else {
+            self.resident.or(self.engine)
         }
     }
 }

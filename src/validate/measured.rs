@@ -1,7 +1,29 @@
 //! What a backend found: rates and times of every repeat, the tokens, and the engine that made them.
 
-use super::compare::Quantity;
 use crate::units::Bytes;
+
+/// What is measured, and compared with the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Quantity {
+    /// Decoded tokens a second.
+    Decode,
+    /// Prompt tokens a second.
+    Prefill,
+    /// Seconds to the first token.
+    FirstToken,
+    /// Bytes at the peak.
+    Memory,
+}
+
+impl Quantity {
+    /// All of them, in the order of reports.
+    pub const ALL: [Quantity; 4] = [
+        Quantity::Decode,
+        Quantity::Prefill,
+        Quantity::FirstToken,
+        Quantity::Memory,
+    ];
+}
 
 /// A measurement, over all repeats.
 #[derive(Clone, Debug, Default, PartialEq)]

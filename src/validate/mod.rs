@@ -37,16 +37,16 @@ pub use calibrate::{
     write_repeated,
 };
 pub use compare::{
-    Comparison, Figure, LEAST_PROMPT, Line, PeakMemory, Predicted, Quantity, Standard, compare,
+    Comparison, Figure, LEAST_PROMPT, Line, PeakMemory, Predicted, Standard, compare,
 };
 pub use control::{Progress, supervised_for};
 pub use error::ValidateError;
 pub use llama_bench::find as find_llama_bench;
-pub use measured::{Doubt, Measured, Statistics};
+pub use measured::{Doubt, Measured, Quantity, Statistics};
 pub use plausible::{Limits, Most, believe_counts, believe_figures};
 pub use program::{NOT_STARTED, TETHER_COMMAND};
 pub use prompt::Prompt;
-pub use reasons::{Check, Finding, RanOn, Scene, Suspect, check};
+pub use reasons::{Check, CheckContext, Finding, RanOn, Suspect, check};
 pub use watch::{Watch, Watched};
 
 /// Tokens that a rate needs: the first comes with the prompt, and the rest are timed.

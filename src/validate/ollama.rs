@@ -137,9 +137,10 @@ fn generate(
     if let Some(stop) = answer.pieces.stopped
         && answer.last.is_none()
     {
-        return match answer.pieces.is_enough() {
-            true => Ok(answer),
-            false => Err(answer.pieces.endless(url, stop, deadline)),
+        return if answer.pieces.is_enough() {
+            Ok(answer)
+        } else {
+            Err(answer.pieces.endless(url, stop, deadline))
         };
     }
     if answer.last.is_none() {

@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::compare::Quantity;
 use super::control::Progress;
 use super::error::{ValidateError, one_line};
 use super::http::{Server, document};
-use super::measured::Measured;
+use super::measured::{Measured, Quantity};
 use super::stream::{Pieces, Stop};
 use super::{LEAST_TOKENS, Request};
 use crate::units::counted;
@@ -84,10 +83,7 @@ fn engine(owner: Option<&str>, fingerprint: &str) -> String {
 }
 
 fn asked_path(request: &Request) -> &'static str {
-    match request.chat {
-        true => CHAT,
-        false => COMPLETIONS,
-    }
+    if request.chat { CHAT } else { COMPLETIONS }
 }
 
 fn only_model(server: &Server, listed: &Value) -> Result<String, ValidateError> {
@@ -101,9 +97,10 @@ fn only_model(server: &Server, listed: &Value) -> Result<String, ValidateError> 
         [only] => Ok(only.to_owned()),
         _ => Err(ValidateError::WhichModel {
             url: server.url("/v1/models"),
-            found: match ids.is_empty() {
-                true => "no model that it names".to_owned(),
-                false => one_line(&ids.join(", ")),
+            found: if ids.is_empty() {
+                "no model that it names".to_owned()
+            } else {
+                one_line(&ids.join(", "))
             },
         }),
     }
@@ -127,9 +124,10 @@ impl Asked {
             "stream_options": { "include_usage": true },
         });
         let text = request.prompt.text(index);
-        match request.chat {
-            true => body["messages"] = json!([{ "role": "user", "content": text }]),
-            false => body["prompt"] = text.into(),
+        if request.chat {
+            body["messages"] = json!([{ "role": "user", "content": text }])
+        } else {
+            body["prompt"] = text.into()
         }
         Asked {
             path: asked_path(request),
@@ -195,9 +193,10 @@ fn complete(
     })?;
     stream.pieces.stopped = stream.pieces.stopped.or(stopped);
     if let Some(stop) = stream.pieces.stopped {
-        return match stream.pieces.is_enough() {
-            true => Ok(stream),
-            false => Err(stream.pieces.endless(url, stop, asked.deadline)),
+        return if stream.pieces.is_enough() {
+            Ok(stream)
+        } else {
+            Err(stream.pieces.endless(url, stop, asked.deadline))
         };
     }
     if !done && stream.finished.is_none() {

@@ -5,8 +5,8 @@
 //! is none does not cost the others. Must not: know an engine.
 
 use super::Request;
-use super::compare::{Figure, PeakMemory, Quantity};
-use super::measured::Measured;
+use super::compare::{Figure, PeakMemory};
+use super::measured::{Measured, Quantity};
 use crate::units::Bytes;
 
 /// Tokens that a chat template may put around a prompt.

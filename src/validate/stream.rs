@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use super::LEAST_TOKENS;
-use super::compare::Quantity;
 use super::error::ValidateError;
-use super::measured::Doubt;
+use super::measured::{Doubt, Quantity};
 
 /// Pieces beyond the tokens asked for that are waited for: the last ones may carry no token of their own.
 const SLACK: u64 = 16;

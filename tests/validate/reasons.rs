@@ -7,8 +7,8 @@ use orinplan::device::{self, Activity, Process, activity};
 use orinplan::plan::speed::Spread;
 use orinplan::runtime::profile::Backend;
 use orinplan::validate::{
-    Check, Comparison, Finding, Line, Measured, Quantity, RanOn, Scene, Standard, Statistics,
-    Suspect, Watched, check,
+    Check, CheckContext, Comparison, Finding, Line, Measured, Quantity, RanOn, Standard,
+    Statistics, Suspect, Watched, check,
 };
 
 /// A root directory with these files.
@@ -102,7 +102,7 @@ fn checks(
         tolerance: 15.0,
         elsewhere: false,
     };
-    check(&Scene {
+    check(&CheckContext {
         device: &device,
         mode: device.mode("15W").unwrap(),
         backend,
@@ -297,7 +297,7 @@ fn repeats_are_as_far_apart_as_the_table_says_whether_they_are_judged_or_not() {
         tolerance: 15.0,
         elsewhere: false,
     };
-    let found = check(&Scene {
+    let found = check(&CheckContext {
         device: &device,
         mode: device.mode("15W").unwrap(),
         backend: Backend::Cuda,

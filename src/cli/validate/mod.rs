@@ -27,8 +27,8 @@ use crate::runtime::learned::{Pair, Run};
 use crate::runtime::{self, Added, RuntimeProfile};
 use crate::scheme::Rules;
 use crate::validate::{
-    self, Backend, Comparison, Measured, PeakMemory, Prompt, Quantity, RanOn, Request, Scene,
-    Watched,
+    self, Backend, CheckContext, Comparison, Measured, PeakMemory, Prompt, Quantity, RanOn,
+    Request, Watched,
 };
 
 pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
@@ -84,7 +84,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         comparison = comparison.elsewhere();
     }
     let in_force = here.as_ref().and_then(|here| here.power_mode.as_deref());
-    let checks = validate::check(&Scene {
+    let checks = validate::check(&CheckContext {
         device: &board.device,
         mode: &board.mode,
         backend: board.runtime.backend,

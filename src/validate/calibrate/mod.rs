@@ -313,10 +313,11 @@ fn costs(rows: impl Iterator<Item = (usize, Row)>, prior: &[Cost]) -> Vec<Cost> 
     let (own, others): (Vec<_>, Vec<_>) =
         rows.partition(|(format, _)| has_kernel(FORMATS[*format].0));
     let rows = |rows: Vec<(usize, Row)>| rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>();
-    let found = match own.is_empty() {
+    let found = if own.is_empty() {
         // None has, on this processor.
-        true => return solve::costs(&rows(others), prior),
-        false => solve::costs(&rows(own), prior),
+        return solve::costs(&rows(others), prior);
+    } else {
+        solve::costs(&rows(own), prior)
     };
     let mut all = solve::costs(&rows(others), &found);
     let shared = all.iter_mut().zip(&found).skip(FORMATS.len());

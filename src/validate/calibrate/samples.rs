@@ -93,10 +93,11 @@ const LEAST_ROUNDS: f64 = 2.0;
 
 /// The shapes of a format, each with a prompt.
 fn shapes(format: Dtype) -> Vec<(Shape, u64)> {
-    let (narrow, wide) = match has_kernel(format) && format != Dtype::F32 {
-        true => (NARROW, WIDE),
+    let (narrow, wide) = if has_kernel(format) && format != Dtype::F32 {
+        (NARROW, WIDE)
+    } else {
         // Large or slow, and rare: less of both.
-        false => (
+        (
             Shape {
                 layers: 4,
                 vocab: 8192,
@@ -107,7 +108,7 @@ fn shapes(format: Dtype) -> Vec<(Shape, u64)> {
                 vocab: 4096,
                 ..WIDE
             },
-        ),
+        )
     };
     let mut shapes = vec![(narrow, SHORT), (wide, SHORT)];
     if format == SHARED {
