@@ -396,7 +396,7 @@ fn an_interrupt_ends_the_program_and_the_measurement() {
 #[cfg(target_os = "linux")]
 #[test]
 fn it_ends_with_an_orinplan_that_is_killed() {
-    let scene = Scene::new();
+    let scene = CheckContext::new();
     let started = scene.path("started");
     // The number of the process, whole before it is looked for.
     let script = format!(
@@ -432,7 +432,7 @@ fn it_ends_with_an_orinplan_that_is_killed() {
 
 #[test]
 fn a_run_on_another_machine_has_no_verdict_and_is_not_kept() {
-    let scene = Scene::new();
+    let scene = CheckContext::new();
     let program = scene.program(&rows("CPU", &[100.0], &[10.0]));
     let model = scene.path("m.gguf");
     let run = |more: &[&str]| {
