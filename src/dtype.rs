@@ -144,6 +144,13 @@ impl Dtype {
         elements.is_multiple_of(self.format().block_elements)
     }
 
+    /// Bytes of a row of `elements`. ggml knows rows of whole blocks alone; where a row ends within a
+    /// block, all of that block is counted.
+    pub fn row_bytes(self, elements: u64) -> Bytes {
+        let format = self.format();
+        Bytes(elements.div_ceil(format.block_elements)) * format.block_bytes
+    }
+
     /// The bytes of a tensor of `shape` (outermost dimension first, rows last).
     ///
     /// `None` if a row is not a whole number of blocks or the size does not fit 64 bits. A shape
@@ -219,5 +226,9 @@ mod tests {
         assert_eq!(Dtype::F32.bytes(&[]), Some(Bytes(4)));
         assert_eq!(Dtype::F32.bytes(&[u64::MAX, 2]), None);
         assert_eq!(Dtype::F64.bytes(&[u64::MAX / 4]), None);
+        assert_eq!(Dtype::Q4_K.row_bytes(512), Bytes(288));
+        assert_eq!(Dtype::Q4_K.row_bytes(257), Bytes(288));
+        assert_eq!(Dtype::F16.row_bytes(0), Bytes(0));
+        assert_eq!(Dtype::F16.row_bytes(u64::MAX), Bytes(u64::MAX));
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Must not block (a FIFO is refused before it is opened), follow a path that is not a regular
 //! file, or hold more than the limit it is given.
+#![warn(clippy::indexing_slicing)]
 
 use std::fmt;
 use std::fs::{self, File};

@@ -2,9 +2,10 @@
 
 /// Up to `most` of `names`, nearest first, leaving out those that share little with `wanted`.
 ///
-/// Nearness is the edit distance without regard to case; a name that contains the other is near
-/// too, and one that goes on where `wanted` ends is nearest. Of names that are as near, the one that stands
-/// before the others in `names` comes first. Names are compared over their first 100 characters.
+/// Nearness is the edit distance without regard to case, two letters that changed places being one edit; a name
+/// that contains the other is near too, and one that goes on where `wanted` ends is nearest. Of names that are as
+/// near, the one that stands before the others in `names` comes first. Names are compared over their first 100
+/// characters.
 pub fn nearest<'a>(
     wanted: &str,
     names: impl IntoIterator<Item = &'a str>,
@@ -47,23 +48,24 @@ pub fn hint<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Strin
         .unwrap_or_default()
 }
 
-/// Levenshtein distance.
+/// Letters to insert, remove, replace or swap with their neighbour: the optimal string alignment distance.
 fn edit_distance(a: &[char], b: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (y, cell) in b.iter().zip(row.iter_mut().skip(1)) {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = *cell;
-            left = substituted.min(diagonal + 1).min(left + 1);
-            *cell = left;
+        let mut row = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let mut least = (above[j + 1] + 1)
+                .min(row[j] + 1)
+                .min(above[j] + usize::from(x != y));
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
         }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
+        (before, above) = (above, row);
     }
-    row.last().copied().unwrap_or(0)
+    above.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -71,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distances_are_levenshtein() {
+    fn distances_are_levenshtein_with_swaps() {
         let distance = |a: &str, b: &str| {
             edit_distance(
                 &a.chars().collect::<Vec<_>>(),
@@ -83,6 +85,9 @@ mod tests {
             ("", "abc", 3),
             ("abc", "", 3),
             ("flaw", "lawn", 2),
+            ("fti", "fit", 1),
+            ("ca", "ac", 1),
+            ("abcd", "badc", 2),
         ] {
             assert_eq!(distance(a, b), expected, "{a} {b}");
         }

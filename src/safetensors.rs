@@ -4,6 +4,7 @@
 //! its last byte. Must not: read tensor data. The format: the README of
 //! <https://github.com/huggingface/safetensors>; its Rust crate accepts the same files, except
 //! that it merges tensors of one name and here they are an error.
+#![warn(clippy::indexing_slicing)]
 
 mod write;
 

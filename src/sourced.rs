@@ -4,9 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How a number came to be known; the later, the further it can be relied on.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {
     /// Nobody measured it: a bracket around what is possible.

@@ -8,19 +8,14 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use orinplan::device::{self, Choice, DeviceProfile};
-use orinplan::model::{self, Unknown};
 use orinplan::plan::advise::advise;
-use orinplan::plan::candidates::{Header, Wanted, candidates};
 use orinplan::plan::fit::Target;
 use orinplan::plan::{Workload, fit};
+use orinplan::planner::{GgufHeader, Given, Planner, Schemes, Start};
 use orinplan::quantize::Readiness;
-use orinplan::report::{
-    self,
-    fit::{Report, Start},
-};
+use orinplan::report::{self, fit::Report};
 use orinplan::runtime::{self, RuntimeProfile};
 use orinplan::scheme::Rules;
-use orinplan::{checkpoint, quantize};
 
 /// A folder in memory, of this process alone.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -51,8 +46,8 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn reports(path: &str) -> Option<()> {
-    let checkpoint = checkpoint::open(path).ok()?;
-    let model = model::read(&checkpoint, Unknown::Refuse).ok()?;
+    let planner = Planner::open(path).ok()?;
+    let (checkpoint, model) = (planner.checkpoint(), planner.model());
     let (device, runtime) = &*BOARD;
     let target = Target {
         device,
@@ -61,24 +56,20 @@ fn reports(path: &str) -> Option<()> {
         runtime,
     };
     let workload = Workload::default();
-    let metadata = quantize::metadata(&checkpoint, &model, 0);
-    let header = Header {
-        metadata_bytes: metadata.map_or(0, |pairs| orinplan::gguf::metadata_bytes(&pairs).0),
-        incomplete: None,
-    };
-    let wanted = Wanted::All;
     let rules = Rules::default();
-    let candidates = candidates(&checkpoint, &model, runtime, &wanted, rules, &header).ok()?;
-    let fit = fit(&model, candidates, target, &workload);
-    let advice = advise(&model, &fit, &fit, &[], target, &workload);
+    let header = GgufHeader::of(checkpoint, model, runtime).ok()?;
+    let candidates = planner.candidates(runtime, &Schemes::All, rules, &header);
+    let fit = fit(model, candidates.ok()?, target, &workload);
+    let advice = advise(model, &fit, &fit, &[], target, &workload);
     let start = Start {
         readiness: Readiness::Ready { requantizes: false },
         rules,
         version: None,
+        given: Given::default(),
     };
     let report = Report {
-        checkpoint: &checkpoint,
-        model: &model,
+        checkpoint,
+        model,
         target,
         choice: Choice::Named,
         workload: &workload,
@@ -94,7 +85,7 @@ fn reports(path: &str) -> Option<()> {
     if let Some(plan) = fit.plans.first() {
         report::fit::explain(&report, plan);
     }
-    report::inspect::text(&checkpoint, &model, None, None);
-    report::json(&report::inspect::document(&checkpoint, &model, None, None));
+    report::inspect::text(checkpoint, model, None, None);
+    report::json(&report::inspect::document(checkpoint, model, None, None));
     Some(())
 }

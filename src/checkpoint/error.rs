@@ -32,7 +32,7 @@ pub enum CheckpointError {
     },
 
     #[error(
-        "there is no model `{}`: no file or directory of that name, {looked}{}; give a directory with config.json and *.safetensors, a .safetensors or .gguf file, a config.json, a cached Hugging Face id such as Qwen/Qwen3-0.6B, or a pulled Ollama tag such as qwen3:0.6b",
+        "there is no model `{}`: no file or directory of that name{looked}{}; {way_out}",
         one_line(model),
         one_line(nearest)
     )]
@@ -40,6 +40,7 @@ pub enum CheckpointError {
         model: String,
         looked: String,
         nearest: String,
+        way_out: String,
     },
     /// An input of another kind than a model that writes text.
     #[error("{}: {kind}", path.display())]

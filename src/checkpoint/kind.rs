@@ -76,8 +76,10 @@ const KINDS: &[fn(&Evidence<'_>) -> Option<Kind>] = &[
     draft_head,
     embedding,
     classes::classifier,
+    classes::named,
     classes::encoder_decoder,
     classes::encoder,
+    classes::headless,
     vocabulary,
     quantizers::unread,
 ];
@@ -111,6 +113,7 @@ pub(super) fn of_directory(path: &Path, beside: &Companions) -> Option<Kind> {
     };
     adapter(&evidence)
         .or_else(|| diffusion(&evidence))
+        .or_else(|| embedding(&evidence))
         .or_else(|| foreign_weights(path, &beside.files))
 }
 
@@ -287,12 +290,41 @@ fn draft_head(seen: &Evidence<'_>) -> Option<Kind> {
 /// Architectures of GGUF files that only embed.
 const EMBEDDING: &[&str] = &["gemma-embedding", "llama-embed"];
 
+/// What Sentence Transformers writes beside a model: its list of modules, and a folder for each.
+const SENTENCE_TRANSFORMERS: &[&str] = &[
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
+    "1_Pooling",
+    "1_Dense",
+    "2_Dense",
+];
+
+/// Keys of the configuration in such a folder.
+const SENTENCE_MODULE: &[&str] = &["word_embedding_dimension", "pooling_mode_mean_tokens"];
+
+/// Starts of names of GGUF tensors behind a decoder that embeds or ranks.
+const EMBEDDING_HEADS: &[&str] = &["dense_2.", "dense_3.", "cls."];
+
 /// A decoder turned embedding model keeps its class; what lies beside it or a flag tells.
 fn embedding(seen: &Evidence<'_>) -> Option<Kind> {
     // llama.cpp's LLAMA_POOLING_TYPE: 0 is none, 4 ranks.
     let pooling = seen.number("pooling_type").filter(|&pooling| pooling > 0);
-    let why = if seen.has_file("modules.json") || seen.has_file("1_Pooling") {
-        "modules.json of Sentence Transformers"
+    let beside = SENTENCE_TRANSFORMERS
+        .iter()
+        .find(|name| seen.has_file(name));
+    let dense = seen.json("in_features").is_some() && seen.json("out_features").is_some();
+    let module = dense || SENTENCE_MODULE.iter().any(|key| seen.json(key).is_some());
+    let head = |name: &str| EMBEDDING_HEADS.iter().any(|start| name.starts_with(start));
+    let of_files = beside.map(|name| format!("{name} of Sentence Transformers"));
+    let why = if let Some(why) = &of_files {
+        why.as_str()
+    } else if module {
+        "a module of Sentence Transformers, one of its parts"
+    } else if seen.stated("is_causal").and_then(Json::as_bool) == Some(false) {
+        "is_causal"
+    } else if seen.metadata.is_some() && seen.any_tensor(head) {
+        "a head that embeds or ranks"
     } else if seen.flag("use_bidirectional_attention")
         || seen
             .stated("use_bidirectional_attention")

@@ -3,6 +3,7 @@
 //!
 //! In: a path, a hub id or an Ollama tag. Out: a [`Checkpoint`]. Must not: read weights, know an
 //! architecture, or allocate more than a file's size justifies.
+#![warn(clippy::indexing_slicing)]
 
 mod error;
 mod gguf_files;
@@ -119,7 +120,27 @@ pub struct Checkpoint {
     pub directory: Option<PathBuf>,
 }
 
+/// Files that hold a tokenizer, one of which every runtime of Hugging Face directories needs.
+const TOKENIZERS: &[&str] = &[
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "tekken.json",
+    "tiktoken.model",
+    "spiece.model",
+];
+
 impl Checkpoint {
+    /// Whether a tokenizer lies in [`Checkpoint::directory`].
+    pub fn has_tokenizer(&self) -> bool {
+        let directory = self.directory.as_deref();
+        directory.is_some_and(|directory| {
+            let mut paths = TOKENIZERS.iter().map(|name| directory.join(name));
+            paths.any(|path| path.exists())
+        })
+    }
+
     /// Which file each tensor is in, as an index into [`Checkpoint::files`].
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use super::kind::{self, Companions, Kind};
 use super::shards::{self, ShardName, display_name};
 use super::stores::{self, Stores};
 use super::{Checkpoint, Origin, gguf_files, hugging_face};
+use crate::foreign;
 use crate::input;
 use crate::nearest::nearest;
 use crate::units::Bytes;
@@ -39,8 +40,8 @@ pub fn open_in(model: &str, stores: &Stores) -> Result<Checkpoint, CheckpointErr
     }
 }
 
-/// [`open_in`] for whoever only looks: tensors of another kind than a model that writes text are no
-/// error, and come with what they are.
+/// [`open_in`] for whoever only looks: another kind than a model that writes text is no error, and comes with
+/// what it is.
 ///
 /// # Errors
 /// As [`open_in`].
@@ -50,10 +51,7 @@ pub fn open_any(
 ) -> Result<(Checkpoint, Option<Kind>), CheckpointError> {
     let checkpoint = locate(model, stores)?;
     let kind = kind::of(&checkpoint, &companions(checkpoint.directory.as_deref()));
-    match kind {
-        Some(kind) if checkpoint.tensors.is_empty() => Err(other_kind(model, kind)),
-        kind => Ok((checkpoint, kind)),
-    }
+    Ok((checkpoint, kind))
 }
 
 fn other_kind(path: impl Into<PathBuf>, kind: Kind) -> CheckpointError {
@@ -103,17 +101,40 @@ fn locate(model: &str, stores: &Stores) -> Result<Checkpoint, CheckpointError> {
         let origin = Origin::Ollama(model.to_owned());
         return Ok(Checkpoint { origin, ..opened });
     }
+    Err(no_model(model, stores))
+}
+
+/// What to say of a model that is not there: of what can only be a path not where else it was looked for.
+fn no_model(model: &str, stores: &Stores) -> CheckpointError {
+    let path = Path::new(model);
+    let in_place = path
+        .parent()
+        .is_some_and(|folder| folder != Path::new("") && folder.is_dir());
+    let is_file = ["gguf", "safetensors", "json"]
+        .iter()
+        .any(|end| has_extension(path, end));
+    let is_path = in_place || is_file || model.is_empty() || model.starts_with(['/', '.', '~']);
     let names = stores.names();
     let nearest = match nearest(model, names.iter().map(String::as_str), 3).as_slice() {
         [] => String::new(),
         near => format!("; nearest are {}", near.join(", ")),
     };
-    let looked = stores.describe();
-    Err(CheckpointError::NoModel {
+    let shown = foreign::shell_path(model);
+    let parts = model.split('/').count();
+    let way_out = match (is_path || !nearest.is_empty(), parts, model.contains(':')) {
+        (false, 2, false) => format!("`hf download {shown}` fetches it from Hugging Face"),
+        (false, 1 | 2, true) => format!("`ollama pull {shown}` fetches it"),
+        _ => "give a directory with config.json and *.safetensors, or a .safetensors, .gguf or config.json file".to_owned(),
+    };
+    CheckpointError::NoModel {
         model: model.to_owned(),
-        looked,
+        looked: match is_path {
+            true => String::new(),
+            false => format!(", {}", stores.describe()),
+        },
         nearest,
-    })
+        way_out,
+    }
 }
 
 fn open_directory(name: String, path: &Path) -> Result<Checkpoint, CheckpointError> {

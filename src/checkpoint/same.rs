@@ -1,8 +1,8 @@
-//! Whether two stored tensors hold the same numbers: the one question that is answered by weights
-//! before a plan.
+//! Whether two stored tensors hold the same numbers, and whether one holds nothing but zeros: the questions
+//! that are answered by weights before a plan.
 //!
-//! In: two tensors of a checkpoint. Out: yes, no, or that there is nothing to read. Reads both in
-//! step and ends at the first difference, so that a yes costs two matrices and a no next to nothing.
+//! In: tensors of a checkpoint. Out: yes, no, or that there is nothing to read. Reads two in step and ends
+//! at the first difference, so that a yes costs two matrices and a no next to nothing.
 
 use std::fs::File;
 
@@ -52,6 +52,30 @@ impl Checkpoint {
                 false => values(a.dtype, &left).eq(values(b.dtype, &right)),
             };
             if !same {
+                return Some(false);
+            }
+            first += run;
+        }
+        Some(true)
+    }
+}
+
+impl Checkpoint {
+    /// Whether `tensor` holds zeros alone. `None` where the file cannot tell, as bare headers cannot.
+    pub fn all_zero(&self, tensor: &StoredTensor) -> Option<bool> {
+        let file = File::open(&self.files.get(tensor.file)?.path).ok()?;
+        let float = matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        let mut bytes = Vec::new();
+        let mut first = 0;
+        while first < tensor.bytes.0 {
+            let run = CHUNK.min(tensor.bytes.0 - first);
+            bytes.resize(run as usize, 0);
+            read_exact_at(&file, &mut bytes, tensor.offset + first).ok()?;
+            let zeros = match float {
+                true => values(tensor.dtype, &bytes).all(|x| x == 0.0),
+                false => bytes.iter().all(|&byte| byte == 0),
+            };
+            if !zeros {
                 return Some(false);
             }
             first += run;

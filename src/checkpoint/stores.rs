@@ -156,19 +156,16 @@ impl Stores {
 
     /// What was looked at, for a message.
     pub(super) fn describe(&self) -> String {
-        let hub = self
-            .hub
-            .iter()
-            .map(|path| format!("not in the Hugging Face cache {}", path.display()));
-        let ollama = self
-            .ollama
-            .iter()
-            .map(|path| format!("not in the Ollama store {}", path.display()));
-        let looked: Vec<String> = hub.chain(ollama).collect();
-        if looked.is_empty() {
-            "and no model store is known".to_owned()
-        } else {
-            looked.join(", ")
+        let shown = |path: &PathBuf| path.display().to_string();
+        let hub = self.hub.as_ref();
+        let hub = hub.map(|path| format!("not in the hub cache {}", shown(path)));
+        let ollama: Vec<String> = self.ollama.iter().map(shown).collect();
+        let ollama =
+            (!ollama.is_empty()).then(|| format!("not in Ollama's store {}", ollama.join(" or ")));
+        let looked: Vec<String> = hub.into_iter().chain(ollama).collect();
+        match looked.is_empty() {
+            true => "and no model store is known".to_owned(),
+            false => looked.join(", "),
         }
     }
 }

@@ -96,7 +96,7 @@ pub(super) struct WorkloadArgs {
     #[arg(long, value_name = "VERSION", value_parser = parse_rules, default_value = Rules::ALL[0].0)]
     pub rules: Rules,
     /// Tokens of context over all sequences, such as 4096 or 4k [default: 4096, or the model's limit if smaller]
-    #[arg(long, value_name = "N", value_parser = tokens(1..=1 << 30))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
     pub context: Option<u64>,
     /// Type of the KV cache
     #[arg(long, value_name = "TYPE", value_parser = parse_kv_type, default_value = "f16")]
@@ -108,14 +108,14 @@ pub(super) struct WorkloadArgs {
     #[arg(long, value_name = "TYPE", value_parser = parse_kv_type)]
     pub kv_type_v: Option<Dtype>,
     /// Sequences decoded at once
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub parallel: u64,
     /// Prompt tokens processed at once
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = tokens(1..=1 << 20))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 512, value_parser = tokens(1..=1 << 20))]
     pub ubatch: u64,
-    /// Length of the prompt; decode is rated after it
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = tokens(1..=1 << 30))]
-    pub prompt_tokens: u64,
+    /// Length of the prompt; decode is rated after it [default: 512, or the context if that is smaller]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
+    pub prompt_tokens: Option<u64>,
     /// Rows of logits reserved in a pass [default: what the runtime does]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub outputs: Option<u64>,
@@ -125,10 +125,12 @@ pub(super) struct WorkloadArgs {
     /// The board runs its desktop
     #[arg(long)]
     pub desktop: bool,
-    /// Memory to keep free for other programs, such as 512MiB
+    /// Memory to keep free for other programs, such as 512MiB: taken from what the board has left, or from
+    /// --budget
     #[arg(long, value_name = "SIZE")]
     pub reserve: Option<Bytes>,
-    /// Memory the model may use, instead of what the board has left
+    /// Memory that model, cache and runtime may take together, such as 5GiB [default: what the board has
+    /// left]
     #[arg(long, value_name = "SIZE")]
     pub budget: Option<Bytes>,
     /// Leave vision and audio towers out
@@ -275,20 +277,20 @@ pub(super) struct ValidateArgs {
     #[arg(long)]
     pub chat: bool,
     /// Tokens to generate in each repeat
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = tokens(LEAST_TOKENS..=1 << 20))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 64, value_parser = tokens(LEAST_TOKENS..=1 << 20))]
     pub tokens: u64,
     /// Length of the prompt of plain words, in about so many tokens
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = tokens(1..=1 << 20))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 128, value_parser = tokens(1..=1 << 20))]
     pub prompt_tokens: u64,
     /// Tokens of context; of a server, what it was started with [default: 4096, or the model's limit
     /// if smaller]
-    #[arg(long, value_name = "N", value_parser = tokens(1..=1 << 30))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
     pub context: Option<u64>,
     /// Type of the KV cache
     #[arg(long, value_name = "TYPE", value_parser = parse_kv_type, default_value = "f16")]
     pub kv_type: Dtype,
     /// Prompt tokens processed at once
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = tokens(1..=1 << 20))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 512, value_parser = tokens(1..=1 << 20))]
     pub ubatch: u64,
     /// Threads of llama-bench [default: its own choice]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
@@ -312,7 +314,7 @@ pub(super) struct ValidateArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct CalibrateArgs {
-    /// How long to measure; up to three times as long where other programs disturb it
+    /// How long to measure; at most three times as long, where other programs disturb it or the machine is slow
     #[arg(long, value_name = "N", default_value_t = CALIBRATION_SECONDS, value_parser = clap::value_parser!(u64).range(1..=3600), conflicts_with = "reset")]
     pub seconds: u64,
     /// Forget the calibration, and what runs have taught
@@ -461,13 +463,21 @@ fn tokens(
         let mut split = units.filter_map(|(unit, of)| Some((lower.strip_suffix(unit)?, of)));
         let (digits, unit) = split.next().unwrap_or((&lower, 1));
         let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let (least, most) = (range.start(), range.end());
+        let bounds = format!("from {least} to {most}");
+        // What other programs take for the model's own limit.
+        let is_any = matches!(text, "0" | "-1");
+        if is_any {
+            return Err(format!(
+                "write the number, {bounds}; without the flag its default holds"
+            ));
+        }
         if !is_number {
             return Err("write a number of tokens, such as 4096 or 4k".to_owned());
         }
         let count = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
         let count = count.filter(|count| range.contains(count));
-        let (least, most) = (range.start(), range.end());
-        count.ok_or_else(|| format!("{text} is not in {least}..={most}"))
+        count.ok_or_else(|| format!("a number of tokens is {bounds} here"))
     }
 }
 

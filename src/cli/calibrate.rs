@@ -8,26 +8,28 @@ use super::args::{CalibrateArgs, PlainFormat};
 use super::{Outcome, date, progress, settings, show};
 use crate::device;
 use crate::report;
-use crate::validate;
+use crate::validate::{self, Calibration};
 
 pub(super) fn run(args: &CalibrateArgs) -> anyhow::Result<Outcome> {
     if args.reset {
         return forget();
     }
     let machine = device::detect(Path::new("/"))?.profile;
+    settings::check_writable()?;
     let cancel = progress::cancelled_by_signals()?;
     let spinner = progress::Spinner::new();
     let say = &mut |now: &validate::Progress| spinner.say(now.stage.clone());
-    let time = Duration::from_secs(args.seconds);
-    // Within: models are built and read for seconds without a look at the flag.
-    let within = Arc::clone(&cancel);
-    let outcome = validate::supervised(&cancel, say, move |tell| {
+    let calibration = Arc::new(Calibration::new(Duration::from_secs(args.seconds)));
+    let (within, measuring) = (Arc::clone(&cancel), Arc::clone(&calibration));
+    let outcome = validate::supervised_for(calibration.limit(), &cancel, say, move |tell| {
         // Nobody listens any more once this was cancelled.
         let say = &mut |now: &validate::Progress| drop(tell.send(now.clone()));
-        validate::calibrate(&machine.name, date::today(), time, &within, say)
+        measuring.measure(&within, say)
     });
     spinner.clear();
-    let cpu = outcome?;
+    // At the limit there is what was timed by then.
+    let _: Option<()> = outcome?;
+    let cpu = calibration.cpu(&machine.name, date::today())?;
     let path = settings::keep_calibration(&cpu)?;
     show(&match args.format {
         PlainFormat::Text => report::calibrate::text(&cpu, &path),

@@ -1,9 +1,8 @@
 //! `orinplan devices`: boards, and the machine at hand.
 
 use super::args::{DevicesArgs, DevicesCommand, PlainFormat};
-use super::{Outcome, request, settings, show, warn};
+use super::{Outcome, request, settings, show};
 use crate::device;
-use crate::planner::Board;
 use crate::report::devices as report;
 
 pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<Outcome> {
@@ -18,9 +17,8 @@ pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<Outcome> {
             }
         }
         DevicesCommand::Show { device } => {
-            let (found, _) = Board::device(&request::device(Some(device)))?;
-            let (runs, left_out) = settings::runs()?;
-            left_out.iter().for_each(|line| warn(line));
+            let found = request::open_device(Some(device))?;
+            let runs = settings::runs();
             if is_text {
                 report::show_text(&found, &runs)
             } else {

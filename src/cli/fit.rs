@@ -25,7 +25,11 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         .collect();
     output::check_all(&outputs, &inputs)?;
     let planned = planner.plan(&request::fit(args))?;
-    planned.board.warnings.iter().for_each(|line| super::warn(line));
+    planned
+        .board
+        .warnings
+        .iter()
+        .for_each(|line| super::warn(line));
     let report = Report::new(&planner, &planned);
     let document = report::fit::document(&report);
     inputs.check()?;

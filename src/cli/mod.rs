@@ -16,11 +16,13 @@ mod request;
 mod roofline;
 mod saved;
 mod settings;
+mod tether;
 mod validate;
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use clap::Parser;
 
@@ -41,6 +43,9 @@ enum Outcome {
 pub(super) fn main() -> ExitCode {
     if render::is_asked() {
         return render::run();
+    }
+    if let Some(asked) = tether::is_asked() {
+        return tether::run(asked);
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -116,9 +121,15 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Says on standard error what goes on without.
+/// Says on standard error what goes on without, once.
 fn warn(message: &str) {
-    let _ = writeln!(std::io::stderr(), "warning: {}", clean(message));
+    static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let line = clean(message);
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if !said.contains(&line) {
+        let _ = writeln!(std::io::stderr(), "warning: {line}");
+        said.push(line);
+    }
 }
 
 /// An error and its causes. Some messages quote their cause already: it is not said twice.

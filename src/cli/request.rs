@@ -2,7 +2,7 @@
 
 use super::args::{BoardArgs, FitArgs, ModelArgs, WorkloadArgs};
 use super::settings;
-use crate::device::{L4tRelease, Session};
+use crate::device::{DeviceProfile, L4tRelease, Session};
 use crate::model::{self, Unknown};
 use crate::planner::{Board, BoardRequest, Planner, Request, Schemes, WorkloadRequest};
 use crate::units::Bytes;
@@ -52,11 +52,19 @@ pub(super) fn open_board(request: &BoardRequest) -> anyhow::Result<Board> {
     Ok(board)
 }
 
+/// Opens a device alone, in the same way.
+pub(super) fn open_device(named: Option<&str>) -> anyhow::Result<DeviceProfile> {
+    let found = Board::device(&device(named))?;
+    found.warnings.iter().for_each(|line| super::warn(line));
+    Ok(found.device)
+}
+
 fn workload(args: &WorkloadArgs) -> WorkloadRequest {
     WorkloadRequest {
         context: args.context,
-        type_k: args.kv_type_k.unwrap_or(args.kv_type),
-        type_v: args.kv_type_v.unwrap_or(args.kv_type),
+        kv_type: args.kv_type,
+        type_k: args.kv_type_k,
+        type_v: args.kv_type_v,
         parallel: args.parallel,
         ubatch: args.ubatch,
         prompt_tokens: args.prompt_tokens,

@@ -32,8 +32,7 @@ pub(super) fn run(args: &RooflineArgs) -> anyhow::Result<Outcome> {
         let schemes = Schemes::of(&args.scheme);
         // Bytes of the metadata are never read for a token.
         let header = GgufHeader::default();
-        let candidates =
-            planner.candidates(&board.runtime, &schemes, Rules::default(), &header)?;
+        let candidates = planner.candidates(&board.runtime, &schemes, Rules::default(), &header)?;
         let fit = fit(planner.model(), candidates, target, &workload);
         let plans = fit.plans.iter();
         points.extend(plans.filter_map(|plan| roof.plan(&planner.model().name, plan)));

@@ -14,8 +14,8 @@ use super::warn;
 use crate::device::Cpu;
 use crate::planner::{self, CALIBRATION, RUNS};
 use crate::quantize;
-use crate::runtime::{Added, Runs};
 use crate::runtime::learned::Run;
+use crate::runtime::{Added, Runs};
 
 /// A change takes milliseconds: who waits longer for the lock waits for something that hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -63,6 +63,18 @@ pub(super) fn check_writable() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// That a run can be added to those on record, before it is measured.
+///
+/// # Errors
+/// Why it cannot.
+pub(super) fn check_runs() -> anyhow::Result<()> {
+    check_writable()?;
+    directory()
+        .map(|folder| planner::runs(&folder))
+        .transpose()?;
+    Ok(())
+}
+
 /// Keeps a calibration; returns where.
 pub(super) fn keep_calibration(cpu: &Cpu) -> anyhow::Result<PathBuf> {
     let (directory, _lock) = locked()?;
@@ -71,11 +83,13 @@ pub(super) fn keep_calibration(cpu: &Cpu) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The runs on record, with a sentence for each that did not count.
-pub(super) fn runs() -> anyhow::Result<(Runs, Vec<String>)> {
-    let folder = directory();
-    let read = folder.map(|folder| planner::runs(&folder)).transpose()?;
-    Ok(read.unwrap_or_default())
+/// The runs on record. What does not count is told.
+pub(super) fn runs() -> Runs {
+    let mut warnings = Vec::new();
+    let read = |folder: PathBuf| planner::runs_or_none(&folder, &mut warnings);
+    let runs = directory().map(read).unwrap_or_default();
+    warnings.iter().for_each(|line| warn(line));
+    runs
 }
 
 /// Adds a run to those on record. Returns where they are, and what became of it.

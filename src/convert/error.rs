@@ -35,7 +35,8 @@ pub enum ConvertError {
     VocabSize { size: u64, limit: u64 },
 
     #[error(
-        "{}has neither tokenizer.json nor tokenizer.model; put the model's tokenizer beside its config.json", at(place)
+        "{}has neither tokenizer.json nor tokenizer.model; put the model's tokenizer beside its config.json",
+        at(place)
     )]
     NoTokenizer { place: PathBuf },
     #[error("{}: is not the JSON that is expected there: {source}", path.display())]
@@ -70,6 +71,17 @@ pub enum ConvertError {
 }
 
 impl ConvertError {
+    /// Whether the checkpoint is wrong, rather than none that is converted here.
+    pub fn blames_checkpoint(&self) -> bool {
+        !matches!(
+            self,
+            ConvertError::Unsupported { .. }
+                | ConvertError::NotHuggingFace
+                | ConvertError::NoTokenizer { .. }
+                | ConvertError::TokenizerKind { .. }
+        )
+    }
+
     /// The error as it reads from within `directory`: the same checkpoint gives the same sentence wherever it
     /// lies.
     pub fn within(mut self, directory: &Path) -> ConvertError {

@@ -6,26 +6,32 @@
 //! the order of the file. Must not: read weights, or write anything. A model card (`README.md`) is
 //! not read either: its tags and licence are not part of what the file needs to run.
 
+mod change;
+mod derived_keys;
 mod error;
-mod hparams;
-mod made;
+mod keys;
+mod lost;
 mod name;
-mod rules;
 mod sampling;
-mod steps;
+mod source_config;
 mod tokenizer;
+mod weight_transforms;
 mod weights;
 
 use std::path::Path;
 
+pub use change::{Change, Permutation, RowSlices, ValueChange};
 pub use error::ConvertError;
-pub use weights::{Change, Cuts, Deal, ValueChange, change, rope_table};
+pub use lost::{LostScaling, lost_scaling};
+pub use weights::{change, rope_table};
 
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::Value;
-use crate::model::ModelSpec;
-use hparams::Hparams;
+use crate::model::conversion::KeyRule;
+use crate::model::tokenizers::{BYTE_LEVEL, UNKNOWN_SPLIT};
+use crate::model::{DecodeAccess, ModelSpec};
 use name::NameParts;
+use source_config::SourceConfig;
 
 /// `general.quantization_version`: the layout of ggml's block formats.
 pub const QUANTIZATION_VERSION: u32 = 2;
@@ -45,31 +51,25 @@ pub fn metadata(
     let RawConfig::HuggingFace(config) = &checkpoint.config else {
         return Err(ConvertError::NotHuggingFace);
     };
-    let conversion = rules::conversion(&model.architecture)?;
-    let hparams = Hparams::new(model)?;
+    let conversion = keys::conversion(&model.architecture)?;
+    let source = SourceConfig::new(model)?;
     let directory = checkpoint.directory.as_deref();
 
     let mut pairs = Pairs::default();
-    pairs.text("general.architecture", conversion.architecture);
-    pairs.add(conversion.first, &hparams, file_type)?;
+    pairs.text("general.architecture", &model.architecture);
+    pairs.add(conversion.first, &source, file_type)?;
     pairs.text("general.type", "model");
     sampling::add(&mut pairs, directory)?;
     add_names(&mut pairs, checkpoint, model, config);
-    for group in conversion.rules {
-        pairs.add(group, &hparams, file_type)?;
+    for group in conversion.keys {
+        pairs.add(group, &source, file_type)?;
     }
     let version = Value::U32(QUANTIZATION_VERSION);
     pairs.set("general.quantization_version", version);
     let directory = directory.ok_or_else(|| ConvertError::NoTokenizer {
         place: checkpoint.name.clone().into(),
     })?;
-    tokenizer::add(
-        &mut pairs,
-        directory,
-        config,
-        &hparams,
-        conversion.vocabulary,
-    )?;
+    tokenizer::add(&mut pairs, directory, config, &source, conversion)?;
     Ok(pairs.0)
 }
 
@@ -81,7 +81,7 @@ pub fn has_unknown_pre_tokenizer(metadata: &[(String, Value)]) -> bool {
         let pair = metadata.iter().find(|(name, _)| name == key);
         matches!(pair, Some((_, Value::String(value))) if value == text)
     };
-    is("tokenizer.ggml.model", "gpt2") && is("tokenizer.ggml.pre", "default")
+    is("tokenizer.ggml.model", BYTE_LEVEL) && is("tokenizer.ggml.pre", UNKNOWN_SPLIT)
 }
 
 /// Key-value pairs in the order they were first set.
@@ -103,17 +103,17 @@ impl Pairs {
 
     fn add(
         &mut self,
-        rules: &[rules::Rule],
-        hparams: &Hparams<'_>,
+        rules: &[KeyRule],
+        source: &SourceConfig<'_>,
         file_type: u32,
     ) -> Result<(), ConvertError> {
         for rule in rules {
-            let Some(value) = rule.value(hparams, file_type)? else {
+            let Some(value) = keys::value(rule, source, file_type)? else {
                 continue;
             };
-            match rule.key() {
+            match rule.gguf() {
                 key if key.starts_with("general.") => self.set(key, value),
-                key => self.set(&format!("{}.{key}", hparams.model.architecture), value),
+                key => self.set(&format!("{}.{key}", source.model.architecture), value),
             }
         }
         Ok(())
@@ -171,8 +171,9 @@ impl Size {
         for tensor in &model.tensors {
             let elements = tensor.elements();
             size.total = size.total.saturating_add(elements);
-            match (tensor.name.contains("_exps."), tensor.shape.as_slice()) {
-                (true, &[experts, _, _]) if experts > 0 => {
+            let routed = tensor.role.info().access == DecodeAccess::Experts;
+            match tensor.shape.as_slice() {
+                &[experts, _, _] if routed && experts > 0 => {
                     size.expert = size.expert.saturating_add(elements / experts);
                     stacked = stacked.saturating_add(experts);
                     stacks += 1;

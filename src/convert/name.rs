@@ -29,7 +29,7 @@ impl NameParts {
 
 /// What a part of a name may be. A part can be a finetune and look like a version at once.
 #[derive(Clone, Default)]
-struct Part {
+struct NamePart {
     text: String,
     basename: bool,
     size: bool,
@@ -38,7 +38,7 @@ struct Part {
     quantization: bool,
 }
 
-impl Part {
+impl NamePart {
     fn kinds(&self) -> usize {
         let kinds = [
             self.basename,
@@ -64,13 +64,13 @@ pub(super) fn take_apart(id: &str, parameters: u64) -> NameParts {
         Some((organization, full)) => (Some(organization), full),
         None => (None, id),
     };
-    let mut parts: Vec<Part> = full
+    let mut parts: Vec<NamePart> = full
         .split('-')
         .filter(|text| !text.is_empty())
         .enumerate()
         .map(|(index, text)| annotate(text, index, parameters))
         .collect();
-    let numbered = |p: &Part| p.size && p.text.contains(|c: char| c.is_ascii_digit());
+    let numbered = |p: &NamePart| p.size && p.text.contains(|c: char| c.is_ascii_digit());
     if parts.iter().any(numbered) {
         for part in parts.iter_mut().filter(|part| part.size) {
             part.size = !part.text.chars().all(char::is_alphabetic);
@@ -93,7 +93,7 @@ pub(super) fn take_apart(id: &str, parameters: u64) -> NameParts {
         }
         part.basename = false;
     }
-    let join = |is: fn(&Part) -> bool| -> Option<String> {
+    let join = |is: fn(&NamePart) -> bool| -> Option<String> {
         let texts: Vec<&str> = parts.iter().filter(|p| is(p)).map(|p| &*p.text).collect();
         (!texts.is_empty()).then(|| texts.join("-"))
     };
@@ -119,10 +119,10 @@ pub(super) fn take_apart(id: &str, parameters: u64) -> NameParts {
     }
 }
 
-fn annotate(text: &str, index: usize, parameters: u64) -> Part {
-    let mut part = Part {
+fn annotate(text: &str, index: usize, parameters: u64) -> NamePart {
+    let mut part = NamePart {
         text: text.to_owned(),
-        ..Part::default()
+        ..NamePart::default()
     };
     let lower = text.to_ascii_lowercase();
     if is_version(&lower) {
@@ -221,9 +221,10 @@ fn title(text: &str) -> String {
         let small = word.contains(cased) && !word.contains(char::is_uppercase);
         let version = word.starts_with(|c: char| c.is_ascii_digit())
             || word.starts_with('v') && is_version(word);
-        match small && !version {
-            true => capitals(word),
-            false => word.to_owned(),
+        if small && !version {
+            capitals(word)
+        } else {
+            word.to_owned()
         }
     };
     let spaced = text.replace('-', " ");
@@ -236,9 +237,10 @@ fn capitals(word: &str) -> String {
     let mut inside = false;
     let mut out = String::with_capacity(word.len());
     for c in word.chars() {
-        match inside {
-            false => out.extend(c.to_uppercase()),
-            true => out.push(c),
+        if inside {
+            out.push(c)
+        } else {
+            out.extend(c.to_uppercase())
         }
         inside = c.is_alphabetic();
     }

@@ -1,18 +1,18 @@
-//! Softmax attention of one block: projections, norms and turns around [`Rows::attend`].
+//! Softmax attention of one block: projections, norms and rotary positions around [`Activations::attention`].
 //!
 //! Whether projections are stored fused or biased and which norms there are follows from the tensors
 //! of the file.
 
 use super::DecodeError;
-use super::block::{Linear, Step};
-use super::forward::{Kinds, Memory};
+use super::activations::{Activations, AttentionLayout, Scores};
+use super::linear::Linear;
 use super::rope::Frequencies;
-use super::rows::{Kind, Rows, Scores};
+use super::state::{AttentionLayouts, LayerState, Step};
 use super::weights::Weights;
-use crate::model::{self, Cache, Layer, ModelSpec, Pass, TensorRole as R};
+use crate::model::{self, Cache, ForwardSpec, Layer, ModelSpec, TensorRole as R};
 
 /// Softmax attention.
-pub(super) struct Attention<X: Rows> {
+pub(super) struct Attention<X: Activations> {
     query: Projections<X>,
     query_norm: Option<X::Vector>,
     key_norm: Option<X::Vector>,
@@ -21,8 +21,8 @@ pub(super) struct Attention<X: Rows> {
     key_width: usize,
     value_width: usize,
     scores: Scores,
-    /// Which of the kinds of a pass.
-    kind: usize,
+    /// Which of the layouts of a pass.
+    layout: usize,
     /// The block whose cache is read.
     cache: usize,
     value_norm: bool,
@@ -30,7 +30,7 @@ pub(super) struct Attention<X: Rows> {
 }
 
 /// Queries, keys and values, each from its matrix or all from one.
-enum Projections<X: Rows> {
+enum Projections<X: Activations> {
     Fused(Linear<X>),
     Apart {
         query: Linear<X>,
@@ -39,14 +39,14 @@ enum Projections<X: Rows> {
     },
 }
 
-impl<X: Rows> Attention<X> {
+impl<X: Activations> Attention<X> {
     pub(super) fn load(
         weights: &mut Weights<'_, X>,
         spec: &ModelSpec,
-        pass: &Pass,
+        pass: &ForwardSpec,
         index: usize,
         attention: &model::Attention,
-        kinds: &mut Kinds,
+        layouts: &mut AttentionLayouts,
     ) -> Result<Attention<X>, DecodeError> {
         let (layer, hidden) = (Some(index as u32), spec.dims.hidden as usize);
         let [heads, kv_heads, key_width, value_width] = [
@@ -70,23 +70,25 @@ impl<X: Rows> Attention<X> {
             kv_heads * value_width,
         );
         let own = attention.cache == Cache::Own;
-        let query = match weights.has(R::AttnQkv, layer) {
-            true => Projections::Fused(Linear::load(
+        let query = if weights.has(R::AttnQkv, layer) {
+            Projections::Fused(Linear::load(
                 weights,
                 R::AttnQkv,
                 layer,
                 [queries + keys + values, hidden],
-            )?),
-            false => Projections::Apart {
+            )?)
+        } else {
+            Projections::Apart {
                 query: Linear::load(weights, R::AttnQ, layer, [queries, hidden])?,
-                key_value: match own {
-                    true => Some([
+                key_value: if own {
+                    Some([
                         Linear::load(weights, R::AttnK, layer, [keys, hidden])?,
                         Linear::load(weights, R::AttnV, layer, [values, hidden])?,
-                    ]),
-                    false => None,
+                    ])
+                } else {
+                    None
                 },
-            },
+            }
         };
         if !own {
             // Published files hold them all the same.
@@ -96,10 +98,10 @@ impl<X: Rows> Attention<X> {
         }
         let window = attention.window;
         let skip = pass.rope.skip_every as usize;
-        let turned = skip == 0 || !(index + 1).is_multiple_of(skip);
-        let factors = kinds.factors.as_deref();
+        let rotated = skip == 0 || !(index + 1).is_multiple_of(skip);
+        let factors = layouts.factors.as_deref();
         let frequencies =
-            turned.then(|| Frequencies::new(&pass.rope, key_width, window.is_some(), factors));
+            rotated.then(|| Frequencies::new(&pass.rope, key_width, window.is_some(), factors));
         Ok(Attention {
             query,
             query_norm: weights.optional(R::AttnQNorm, layer, "weight", &[key_width])?,
@@ -114,10 +116,10 @@ impl<X: Rows> Attention<X> {
                     .unwrap_or(1.0 / (key_width as f32).sqrt()),
                 cap: pass.attention_softcap,
             },
-            kind: kinds.number(Kind {
+            layout: layouts.index_of(AttentionLayout {
                 frequencies,
                 window: window.map(|window| window as usize),
-                cells: kinds.cells(attention),
+                cells: layouts.cells(attention),
             }),
             cache: cache_of(&spec.layers, index),
             value_norm: pass.value_norm,
@@ -129,13 +131,13 @@ impl<X: Rows> Attention<X> {
         &self,
         x: &X,
         step: &Step<'_, X>,
-        memory: &mut [Memory<X>],
+        states: &mut [LayerState<X>],
     ) -> Result<X, DecodeError> {
         let epsilon = step.pass.norm_epsilon;
         let missing = |what: &str| DecodeError::Hyperparameters {
             what: format!("block {} has no {what}", self.cache),
         };
-        let view = step.views.get(self.kind).ok_or_else(|| missing("view"))?;
+        let view = step.views.get(self.layout).ok_or_else(|| missing("view"))?;
         let (mut queries, key_value) = self.project(x)?;
         let mut gates = None;
         if self.gated {
@@ -148,10 +150,10 @@ impl<X: Rows> Attention<X> {
                 Some(norm) => rows.rms_norm(norm, epsilon)?,
                 None => rows,
             };
-            rows.turn(view, self.key_width)
+            rows.rope(view, self.key_width)
         };
         let queries = prepare(queries, &self.query_norm)?;
-        let Some(Memory::Tokens(cells)) = memory.get_mut(self.cache) else {
+        let Some(LayerState::KvCache(cells)) = states.get_mut(self.cache) else {
             return Err(missing("cache that another could share"));
         };
         if let Some([keys, mut values]) = key_value {
@@ -159,9 +161,9 @@ impl<X: Rows> Attention<X> {
             if self.value_norm {
                 values = values.plain_norm(self.value_width, epsilon)?;
             }
-            X::remember(cells, &keys, &values, view)?;
+            X::append_kv(cells, &keys, &values, view)?;
         }
-        let mut mixed = queries.attend(cells, view, self.scores)?;
+        let mut mixed = queries.attention(cells, view, self.scores)?;
         if let Some(gates) = gates {
             mixed = mixed.sigmoid_gate(&gates)?;
         }
@@ -208,5 +210,40 @@ fn cache_of(layers: &[Layer], index: usize) -> usize {
             (0..index).rev().find(same).unwrap_or(index)
         }
         _ => index,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{FeedForward, Mixer};
+
+    /// llama.cpp's rule for gemma3n (`llama_model::create_memory`): of blocks from the 20th on, those with a window
+    /// read the cache of block 20 - 2, the others that of 20 - 1.
+    #[test]
+    fn shared_caches_are_those_of_the_last_block_with_the_same_window() {
+        let layer = |index: usize| Layer {
+            mixer: Mixer {
+                attention: Some(model::Attention {
+                    heads: 8,
+                    kv_heads: 2,
+                    key_dim: 256,
+                    value_dim: 256,
+                    window: (index % 5 != 4).then_some(512),
+                    cache: if index < 20 {
+                        Cache::Own
+                    } else {
+                        Cache::Shared
+                    },
+                }),
+                recurrent: None,
+            },
+            feed_forward: FeedForward::None,
+        };
+        let layers: Vec<Layer> = (0..30).map(layer).collect();
+        let found: Vec<usize> = (0..30).map(|index| cache_of(&layers, index)).collect();
+        let own: Vec<usize> = (0..20).collect();
+        assert_eq!(found[..20], own);
+        assert_eq!(found[20..], [18, 18, 18, 18, 19, 18, 18, 18, 18, 19]);
     }
 }

@@ -3,100 +3,48 @@
 //! Which norms there are and what kind of mixer a block has follow from the tensors of the file.
 
 use super::DecodeError;
+use super::activations::Activations;
 use super::attention::Attention;
-use super::feed_forward::Mix;
-use super::forward::{Kinds, Memory};
+use super::feed_forward::FeedForward;
 use super::recurrent::{DeltaNet, ShortConvolution};
-use super::rows::Rows;
+use super::state::{AttentionLayouts, LayerState, Step};
 use super::weights::Weights;
-use crate::model::{self, Layer, ModelSpec, Pass, TensorRole as R};
-
-/// A projection with its bias, if it has one.
-pub(super) struct Linear<X: Rows> {
-    weight: X::Matrix,
-    bias: Option<X::Vector>,
-}
+use crate::model::{self, ForwardSpec, Layer, ModelSpec, TensorRole as R};
 
 /// A block's weights.
-pub(super) struct Block<X: Rows> {
+pub(super) struct Block<X: Activations> {
     index: usize,
     attention_norm: X::Vector,
     mixer: Mixer<X>,
     attention_post_norm: Option<X::Vector>,
-    mix_norm: X::Vector,
-    mix: Mix<X>,
-    mix_post_norm: Option<X::Vector>,
+    ffn_norm: X::Vector,
+    feed_forward: FeedForward<X>,
+    ffn_post_norm: Option<X::Vector>,
     sparse: Option<model::Sparse>,
 }
 
 /// What mixes tokens.
-enum Mixer<X: Rows> {
+enum Mixer<X: Activations> {
     Attention(Attention<X>),
     Convolution(ShortConvolution<X>),
     DeltaNet(DeltaNet<X>),
 }
 
-/// What a pass hands to each block.
-pub(super) struct Step<'a, X: Rows> {
-    pub(super) pass: &'a Pass,
-    pub(super) place: &'a X::Place,
-    /// What the kinds of attention see, by number.
-    pub(super) views: Vec<X::View>,
-}
-
-impl<X: Rows> Linear<X> {
-    pub(super) fn load(
-        weights: &mut Weights<'_, X>,
-        role: R,
-        layer: Option<u32>,
-        shape: [usize; 2],
-    ) -> Result<Linear<X>, DecodeError> {
-        Ok(Linear {
-            weight: weights.matrix(role, layer, shape)?,
-            bias: weights.optional(role, layer, "bias", &[shape[0]])?,
-        })
-    }
-
-    pub(super) fn plain(weight: X::Matrix) -> Linear<X> {
-        Linear { weight, bias: None }
-    }
-
-    /// `[tokens, columns]` to `[tokens, rows]`.
-    pub(super) fn apply(&self, x: &X) -> Result<X, DecodeError> {
-        let [out] = Linear::apply_all([self], x)?;
-        Ok(out)
-    }
-
-    /// Several projections of the same rows.
-    pub(super) fn apply_all<const N: usize>(
-        all: [&Linear<X>; N],
-        x: &X,
-    ) -> Result<[X; N], DecodeError> {
-        let mut out = x.products(all.map(|linear| &linear.weight))?;
-        for (out, linear) in out.iter_mut().zip(all) {
-            if let Some(bias) = &linear.bias {
-                out.add_vector(bias)?;
-            }
-        }
-        Ok(out)
-    }
-}
-
-impl<X: Rows> Block<X> {
+impl<X: Activations> Block<X> {
     pub(super) fn load(
         weights: &mut Weights<'_, X>,
         spec: &ModelSpec,
-        pass: &Pass,
+        pass: &ForwardSpec,
         index: usize,
         layer: &Layer,
-        kinds: &mut Kinds,
+        layouts: &mut AttentionLayouts,
     ) -> Result<Block<X>, DecodeError> {
         let (number, hidden) = (index as u32, spec.dims.hidden as usize);
         let at = Some(number);
         let attention_norm = weights.vector(R::AttnNorm, at, hidden)?;
         let mixer = match (&layer.mixer.attention, &layer.mixer.recurrent) {
             (Some(attention), None) => Mixer::Attention(Attention::load(
-                weights, spec, pass, index, attention, kinds,
+                weights, spec, pass, index, attention, layouts,
             )?),
             (None, Some(state)) if weights.has(R::ShortconvIn, at) => {
                 let elements = state.conv_elements;
@@ -116,7 +64,7 @@ impl<X: Rows> Block<X> {
         // Where there is one norm between the two halves, it is the second half's.
         let post = weights.optional(R::AttnPostNorm, at, "weight", &[hidden])?;
         let own = weights.optional(R::FfnNorm, at, "weight", &[hidden])?;
-        let (attention_post_norm, mix_norm) = match (post, own) {
+        let (attention_post_norm, ffn_norm) = match (post, own) {
             (post, Some(own)) => (post, own),
             (Some(post), None) => (None, post),
             (None, None) => {
@@ -129,9 +77,9 @@ impl<X: Rows> Block<X> {
             attention_norm,
             mixer,
             attention_post_norm,
-            mix_norm,
-            mix: Mix::load(weights, number, hidden, &layer.feed_forward)?,
-            mix_post_norm: weights.optional(R::FfnPostNorm, at, "weight", &[hidden])?,
+            ffn_norm,
+            feed_forward: FeedForward::load(weights, number, hidden, &layer.feed_forward)?,
+            ffn_post_norm: weights.optional(R::FfnPostNorm, at, "weight", &[hidden])?,
             sparse: Some(pass.sparse).filter(|sparse| (index as u64) < sparse.blocks),
         })
     }
@@ -141,10 +89,10 @@ impl<X: Rows> Block<X> {
         &self,
         x: X,
         step: &Step<'_, X>,
-        memory: &mut [Memory<X>],
+        states: &mut [LayerState<X>],
     ) -> Result<X, DecodeError> {
         let normed = self.normed(&x, step)?;
-        let x = x.add(&self.tokens(&normed, step, memory)?)?;
+        let x = x.add(&self.tokens(&normed, step, states)?)?;
         let mixed = self.channels(&x, step)?;
         x.add(&mixed)
     }
@@ -160,14 +108,14 @@ impl<X: Rows> Block<X> {
         &self,
         normed: &X,
         step: &Step<'_, X>,
-        memory: &mut [Memory<X>],
+        states: &mut [LayerState<X>],
     ) -> Result<X, DecodeError> {
-        let mixed = match (&self.mixer, memory.get_mut(self.index)) {
-            (Mixer::Attention(attention), _) => attention.apply(normed, step, memory)?,
-            (Mixer::Convolution(mixer), Some(Memory::State(state))) => {
+        let mixed = match (&self.mixer, states.get_mut(self.index)) {
+            (Mixer::Attention(attention), _) => attention.apply(normed, step, states)?,
+            (Mixer::Convolution(mixer), Some(LayerState::Recurrent(state))) => {
                 mixer.apply(normed, step, state)?
             }
-            (Mixer::DeltaNet(mixer), Some(Memory::State(state))) => {
+            (Mixer::DeltaNet(mixer), Some(LayerState::Recurrent(state))) => {
                 mixer.apply(normed, step, state)?
             }
             _ => {
@@ -185,9 +133,11 @@ impl<X: Rows> Block<X> {
     /// What mixing channels adds.
     pub(super) fn channels(&self, x: &X, step: &Step<'_, X>) -> Result<X, DecodeError> {
         let epsilon = step.pass.norm_epsilon;
-        let normed = x.clone().rms_norm(&self.mix_norm, epsilon)?;
-        let mixed = self.mix.apply(&normed, step, self.sparse.as_ref())?;
-        match &self.mix_post_norm {
+        let normed = x.clone().rms_norm(&self.ffn_norm, epsilon)?;
+        let mixed = self
+            .feed_forward
+            .apply(&normed, step, self.sparse.as_ref())?;
+        match &self.ffn_post_norm {
             Some(norm) => mixed.rms_norm(norm, epsilon),
             None => Ok(mixed),
         }

@@ -61,7 +61,9 @@ pub fn prompt(
         return Err(DecodeError::NotGguf);
     };
     let Some(template) = metadata.str("tokenizer.chat_template")? else {
-        return Err(failed("the file has none; give a plain prompt"));
+        return Err(DecodeError::template(
+            "the file has none; give a plain prompt",
+        ));
     };
     let (begin, end) = tokenizer.begin_and_end();
     let chat = Chat {
@@ -78,7 +80,7 @@ impl Chat {
     fn check_length(&self) -> Result<(), DecodeError> {
         match self.template.len() {
             0..=LENGTH_LIMIT => Ok(()),
-            bytes => Err(failed(format!(
+            bytes => Err(DecodeError::template(format!(
                 "it has {bytes} bytes, above the limit of {LENGTH_LIMIT}; give a plain prompt"
             ))),
         }
@@ -95,21 +97,17 @@ impl Chat {
         thread::scope(|scope| {
             let thread = thread::Builder::new().stack_size(STACK);
             let rendered = thread.spawn_scoped(scope, || render(self, fuel));
-            let rendered = rendered.map_err(|error| failed(error.to_string()))?;
+            let rendered = rendered.map_err(|error| DecodeError::template(error.to_string()))?;
             rendered
                 .join()
-                .unwrap_or_else(|_| Err(failed("the template engine failed")))
+                .unwrap_or_else(|_| Err(DecodeError::template("the template engine failed")))
         })
     }
 }
 
-pub(super) fn failed(what: impl Into<String>) -> DecodeError {
-    let what = what.into();
-    DecodeError::Template { what }
-}
-
 fn render(chat: &Chat, fuel: u64) -> Result<String, DecodeError> {
-    let in_a_line = |error: Error| failed(error.to_string().lines().next().unwrap_or_default());
+    let in_a_line =
+        |error: Error| DecodeError::template(error.to_string().lines().next().unwrap_or_default());
     let mut environment = Environment::new();
     environment.set_fuel(Some(fuel));
     environment.set_trim_blocks(true);

@@ -168,3 +168,10 @@ impl From<candle_core::Error> for DecodeError {
         DecodeError::Candle(text.lines().next().unwrap_or_default().to_owned())
     }
 }
+
+impl DecodeError {
+    /// A chat template that cannot be used.
+    pub(super) fn template(what: impl Into<String>) -> DecodeError {
+        DecodeError::Template { what: what.into() }
+    }
+}

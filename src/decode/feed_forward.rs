@@ -1,14 +1,15 @@
 //! What mixes channels: a gated feed-forward, or experts of which a router picks some.
 
 use super::DecodeError;
-use super::block::{Linear, Step};
+use super::activations::Activations;
 use super::host::ops::softmax;
-use super::rows::Rows;
+use super::linear::Linear;
+use super::state::Step;
 use super::weights::Weights;
-use crate::model::{FeedForward, Sparse, TensorRole as R};
+use crate::model::{self, Sparse, TensorRole as R};
 
 /// A block's feed-forward.
-pub(super) enum Mix<X: Rows> {
+pub(super) enum FeedForward<X: Activations> {
     None,
     Dense(Gated<X>),
     Experts {
@@ -19,14 +20,14 @@ pub(super) enum Mix<X: Rows> {
 }
 
 /// `down(activation(gate(x)) x up(x))`.
-pub(super) struct Gated<X: Rows> {
+pub(super) struct Gated<X: Activations> {
     gate: Option<Linear<X>>,
     up: Linear<X>,
     down: Linear<X>,
     inner: usize,
 }
 
-impl<X: Rows> Gated<X> {
+impl<X: Activations> Gated<X> {
     fn load(
         weights: &mut Weights<'_, X>,
         layer: u32,
@@ -36,9 +37,10 @@ impl<X: Rows> Gated<X> {
         let at = Some(layer);
         // Without a gate of its own, the matrix holds gate and up, one behind the other.
         let gated = weights.has(R::FfnGate, at);
-        let gate = match gated {
-            true => Some(Linear::load(weights, R::FfnGate, at, [inner, hidden])?),
-            false => None,
+        let gate = if gated {
+            Some(Linear::load(weights, R::FfnGate, at, [inner, hidden])?)
+        } else {
+            None
         };
         let width = if gated { inner } else { 2 * inner };
         Ok(Gated {
@@ -61,20 +63,20 @@ impl<X: Rows> Gated<X> {
     }
 }
 
-impl<X: Rows> Mix<X> {
+impl<X: Activations> FeedForward<X> {
     pub(super) fn load(
         weights: &mut Weights<'_, X>,
         layer: u32,
         hidden: usize,
-        kind: &FeedForward,
-    ) -> Result<Mix<X>, DecodeError> {
+        kind: &model::FeedForward,
+    ) -> Result<FeedForward<X>, DecodeError> {
         let at = Some(layer);
         Ok(match *kind {
-            FeedForward::None => Mix::None,
-            FeedForward::Dense { inner } => {
-                Mix::Dense(Gated::load(weights, layer, hidden, inner as usize)?)
+            model::FeedForward::None => FeedForward::None,
+            model::FeedForward::Dense { inner } => {
+                FeedForward::Dense(Gated::load(weights, layer, hidden, inner as usize)?)
             }
-            FeedForward::Experts {
+            model::FeedForward::Experts {
                 count, used, inner, ..
             } => {
                 let (count, inner) = (count as usize, inner as usize);
@@ -89,7 +91,7 @@ impl<X: Rows> Mix<X> {
                     down: Linear::plain(down),
                     inner,
                 });
-                Mix::Experts {
+                FeedForward::Experts {
                     router,
                     experts: experts.collect(),
                     used: used as usize,
@@ -106,9 +108,9 @@ impl<X: Rows> Mix<X> {
         sparse: Option<&Sparse>,
     ) -> Result<X, DecodeError> {
         match self {
-            Mix::None => x.clone().scale(0.0),
-            Mix::Dense(gated) => gated.apply(x, step, sparse),
-            Mix::Experts {
+            FeedForward::None => x.clone().scale(0.0),
+            FeedForward::Dense(gated) => gated.apply(x, step, sparse),
+            FeedForward::Experts {
                 router,
                 experts,
                 used,
@@ -118,7 +120,7 @@ impl<X: Rows> Mix<X> {
 }
 
 /// Each token's likeliest experts, weighted by a softmax over all, made to sum to one.
-fn routed<X: Rows>(
+fn routed<X: Activations>(
     x: &X,
     router: &X::Matrix,
     experts: &[Gated<X>],
@@ -141,7 +143,7 @@ fn routed<X: Rows>(
             }
         }
     }
-    let mut out = X::from_host(step.place, vec![0.0; x.tokens() * x.width()], x.width())?;
+    let mut out = X::from_host(step.backend, vec![0.0; x.tokens() * x.width()], x.width())?;
     for (expert, (tokens, factors)) in experts.iter().zip(tokens_of) {
         if !tokens.is_empty() {
             let mixed = expert.apply(&x.pick(&tokens)?, step, None)?;

@@ -2,25 +2,25 @@
 //!
 //! In: a description and its weights; then tokens and the state of a sequence. Out: logits.
 
-use super::block::{Block, Step};
-use super::recurrent::Recurrence;
-use super::rows::{Kind, Rows};
+use super::activations::{Activations, AttentionLayout};
+use super::block::Block;
+use super::state::{AttentionLayouts, LayerState, RecurrentState, Step};
 use super::streams::{StreamBlock, Streams};
 use super::weights::Weights;
 use super::{DecodeError, Held, LoadOptions};
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::dtype::Dtype;
-use crate::model::{Attention, Cache, ModelSpec, Pass, TensorRole as R};
+use crate::model::{Cache, ForwardSpec, ModelSpec, TensorRole as R};
 use crate::plan::kv::KvSettings;
 use crate::units::Bytes;
 
 /// A model's weights in the order in which a token meets them.
-struct Network<X: Rows> {
-    place: X::Place,
-    pass: Pass,
+struct Network<X: Activations> {
+    backend: X::Backend,
+    pass: ForwardSpec,
     vocabulary: usize,
-    /// How blocks attend, each way once.
-    kinds: Vec<Kind>,
+    /// The attention layouts of its blocks, each once.
+    layouts: Vec<AttentionLayout>,
     embedding: X::Matrix,
     streams: Option<Streams<X>>,
     blocks: Vec<(Block<X>, Option<StreamBlock<X>>)>,
@@ -31,32 +31,14 @@ struct Network<X: Rows> {
 }
 
 /// A network with one sequence so far.
-pub(super) struct Sequence<X: Rows> {
+pub(super) struct Sequence<X: Activations> {
     network: Network<X>,
     /// Tokens evaluated.
     position: usize,
     /// Tokens that the cache holds.
     context: usize,
-    /// What each block remembers.
-    memory: Vec<Memory<X>>,
-}
-
-/// What a block remembers of the tokens so far.
-pub(super) enum Memory<X: Rows> {
-    /// Nothing, or what another block does.
-    Nothing,
-    /// Their keys and values.
-    Tokens(X::Cells),
-    /// A state of one size.
-    State(Recurrence),
-}
-
-/// The kinds of attention that blocks have, collected while they are loaded.
-pub(super) struct Kinds {
-    settings: KvSettings,
-    /// What divides rotary frequencies.
-    pub(super) factors: Option<Vec<f32>>,
-    all: Vec<Kind>,
+    /// What each block keeps of them.
+    states: Vec<LayerState<X>>,
 }
 
 /// Which logits a pass gives.
@@ -67,78 +49,58 @@ pub(super) enum Wanted {
     All,
 }
 
-impl Kinds {
-    /// Cells of a block that attends like this.
-    pub(super) fn cells(&self, attention: &Attention) -> usize {
-        let cells = match attention.window {
-            Some(window) => self.settings.window_cells(window),
-            None => self.settings.cells(),
-        };
-        cells as usize
-    }
-
-    /// The number of `kind`.
-    pub(super) fn number(&mut self, kind: Kind) -> usize {
-        let known = self.all.iter().position(|other| *other == kind);
-        known.unwrap_or_else(|| {
-            self.all.push(kind);
-            self.all.len() - 1
-        })
-    }
-}
-
-impl<X: Rows> Network<X> {
+impl<X: Activations> Network<X> {
     fn load(
-        place: X::Place,
+        backend: X::Backend,
         checkpoint: &Checkpoint,
         spec: &ModelSpec,
         options: &LoadOptions,
         progress: &mut dyn FnMut(Bytes),
-    ) -> Result<(Network<X>, Kinds), DecodeError> {
+    ) -> Result<(Network<X>, AttentionLayouts), DecodeError> {
         if !matches!(checkpoint.config, RawConfig::Gguf(_)) {
             return Err(DecodeError::NotGguf);
         }
-        let pass = spec.pass.clone().map_err(|reason| DecodeError::NoPass {
+        let pass = spec.forward.clone().map_err(|reason| DecodeError::NoPass {
             architecture: spec.architecture.clone(),
             reason,
         })?;
-        let mut weights = Weights::<X>::open(&place, checkpoint, spec, progress)?;
+        let mut weights = Weights::<X>::open(&backend, checkpoint, spec, progress)?;
         let weights = &mut weights;
         let (hidden, vocab) = (spec.dims.hidden as usize, spec.dims.vocab as usize);
         let embedding = weights.matrix(R::TokenEmbedding, None, [vocab, hidden])?;
         let streams = Streams::load(weights, spec)?;
-        let mut kinds = Kinds {
-            settings: KvSettings {
-                context: options.context.max(1),
-                ubatch: options.ubatch,
-                type_k: options.kv_type,
-                type_v: options.kv_type,
-                ..KvSettings::default()
-            },
-            factors: rope_factors(weights, spec, &pass, options)?,
-            all: Vec::new(),
+        let settings = KvSettings {
+            context: options.context.max(1),
+            ubatch: options.ubatch,
+            type_k: options.kv_type,
+            type_v: options.kv_type,
+            ..KvSettings::default()
         };
+        let factors = rope_factors(weights, spec, &pass, options)?;
+        let mut layouts = AttentionLayouts::new(settings, factors);
         let blocks = spec.layers.iter().enumerate().map(|(index, layer)| {
-            let block = Block::load(weights, spec, &pass, index, layer, &mut kinds)?;
+            let block = Block::load(weights, spec, &pass, index, layer, &mut layouts)?;
             Ok((block, StreamBlock::load(weights, spec, index as u32)?))
         });
         let blocks = blocks.collect::<Result<_, DecodeError>>()?;
         // LFM2 calls its last norm after the embedding.
-        let norm = match weights.has(R::OutputNorm, None) {
-            true => R::OutputNorm,
-            false => R::TokenEmbeddingNorm,
+        let norm = if weights.has(R::OutputNorm, None) {
+            R::OutputNorm
+        } else {
+            R::TokenEmbeddingNorm
         };
         let output_norm = weights.vector(norm, None, hidden)?;
-        let head = match spec.tied {
-            true => None,
-            false => Some(weights.matrix(R::Output, None, [vocab, hidden])?),
+        let head = if spec.tied {
+            None
+        } else {
+            Some(weights.matrix(R::Output, None, [vocab, hidden])?)
         };
         let weight_bytes = weights.finish()?;
         let network = Network {
-            place,
+            backend,
             pass,
             vocabulary: vocab,
-            kinds: kinds.all.clone(),
+            layouts: layouts.all().to_vec(),
             embedding,
             streams,
             blocks,
@@ -146,12 +108,16 @@ impl<X: Rows> Network<X> {
             head,
             weight_bytes,
         };
-        Ok((network, kinds))
+        Ok((network, layouts))
     }
 
-    /// Memory for a whole context.
-    fn memory(&self, spec: &ModelSpec, kinds: &Kinds) -> Result<Vec<Memory<X>>, DecodeError> {
-        let dtype = kinds.settings.type_k;
+    /// The states of all blocks, for a whole context.
+    fn states(
+        &self,
+        spec: &ModelSpec,
+        layouts: &AttentionLayouts,
+    ) -> Result<Vec<LayerState<X>>, DecodeError> {
+        let dtype = layouts.kv_type();
         let each = spec.layers.iter().enumerate().map(|(block, layer)| {
             let mixer = &layer.mixer;
             let own = mixer.attention.as_ref().filter(|a| a.cache == Cache::Own);
@@ -163,13 +129,14 @@ impl<X: Rows> Network<X> {
                             return Err(DecodeError::KvWidth { block, width });
                         }
                     }
-                    let heads_and_cells = [a.kv_heads as usize, kinds.cells(a)];
-                    Memory::Tokens(X::cells(&self.place, dtype, heads_and_cells, widths)?)
+                    let heads_and_cells = [a.kv_heads as usize, layouts.cells(a)];
+                    LayerState::KvCache(X::cells(&self.backend, dtype, heads_and_cells, widths)?)
                 }
-                (None, Some(state)) => {
-                    Memory::State(Recurrence::new(state.conv_elements, state.state_elements))
-                }
-                (None, None) => Memory::Nothing,
+                (None, Some(state)) => LayerState::Recurrent(RecurrentState::new(
+                    state.conv_elements,
+                    state.state_elements,
+                )),
+                (None, None) => LayerState::Stateless,
             })
         });
         each.collect()
@@ -178,31 +145,31 @@ impl<X: Rows> Network<X> {
     /// Evaluates `tokens` behind `position` others. The caller has checked ids and context.
     fn forward(
         &self,
-        memory: &mut [Memory<X>],
+        states: &mut [LayerState<X>],
         position: usize,
         tokens: &[u32],
         wanted: Wanted,
     ) -> Result<Vec<f32>, DecodeError> {
         let epsilon = self.pass.norm_epsilon;
-        let views = self.kinds.iter();
-        let views = views.map(|kind| X::view(&self.place, kind, position, tokens.len()));
+        let views = self.layouts.iter();
+        let views = views.map(|layout| X::view(&self.backend, layout, position, tokens.len()));
         let step = Step {
             pass: &self.pass,
-            place: &self.place,
+            backend: &self.backend,
             views: views.collect::<Result<_, _>>()?,
         };
         let mut x = X::lookup(&self.embedding, tokens)?.scale(self.pass.embedding_scale)?;
         match &self.streams {
             None => {
                 for (block, _) in &self.blocks {
-                    x = block.apply(x, &step, memory)?;
+                    x = block.apply(x, &step, states)?;
                 }
             }
             Some(streams) => {
                 let (mut rows, own) = streams.start(tokens, x.clone(), epsilon)?;
                 for (index, (block, beside)) in self.blocks.iter().enumerate() {
                     if let Some(beside) = beside {
-                        rows = beside.apply(block, (index, rows), &own, &step, memory)?;
+                        rows = beside.apply(block, (index, rows), &own, &step, states)?;
                     }
                 }
                 if let Some((first, others)) = rows.split_first() {
@@ -226,16 +193,18 @@ impl<X: Rows> Network<X> {
 
 /// What divides the rotary frequencies: one table for all contexts, or one for those within the
 /// original context and one for longer ones.
-fn rope_factors<X: Rows>(
+fn rope_factors<X: Activations>(
     weights: &mut Weights<'_, X>,
     spec: &ModelSpec,
-    pass: &Pass,
+    pass: &ForwardSpec,
     options: &LoadOptions,
 ) -> Result<Option<Vec<f32>>, DecodeError> {
-    let role = match weights.has(R::RopeFreqs, None) {
-        true => R::RopeFreqs,
-        false if options.context > pass.rope.original_context => R::RopeFactorsLong,
-        false => R::RopeFactorsShort,
+    let role = if weights.has(R::RopeFreqs, None) {
+        R::RopeFreqs
+    } else if options.context > pass.rope.original_context {
+        R::RopeFactorsLong
+    } else {
+        R::RopeFactorsShort
     };
     let tensor = spec.tensors.iter().find(|tensor| tensor.role == role);
     match tensor {
@@ -246,21 +215,21 @@ fn rope_factors<X: Rows>(
     }
 }
 
-impl<X: Rows> Sequence<X> {
+impl<X: Activations> Sequence<X> {
     pub(super) fn load(
-        place: X::Place,
+        backend: X::Backend,
         checkpoint: &Checkpoint,
         spec: &ModelSpec,
         options: &LoadOptions,
         progress: &mut dyn FnMut(Bytes),
     ) -> Result<Sequence<X>, DecodeError> {
-        let (network, kinds) = Network::load(place, checkpoint, spec, options, progress)?;
-        let memory = network.memory(spec, &kinds)?;
+        let (network, layouts) = Network::load(backend, checkpoint, spec, options, progress)?;
+        let states = network.states(spec, &layouts)?;
         Ok(Sequence {
             network,
             position: 0,
             context: options.context.max(1) as usize,
-            memory,
+            states,
         })
     }
 }
@@ -284,20 +253,20 @@ pub(super) trait Decoder: Send {
     fn held(&self) -> Held;
 }
 
-impl<X: Rows> Decoder for Sequence<X> {
+impl<X: Activations> Decoder for Sequence<X> {
     fn forward(&mut self, tokens: &[u32], wanted: Wanted) -> Result<Vec<f32>, DecodeError> {
         let Sequence {
-            network, memory, ..
+            network, states, ..
         } = self;
-        let logits = network.forward(memory, self.position, tokens, wanted)?;
+        let logits = network.forward(states, self.position, tokens, wanted)?;
         self.position += tokens.len();
         Ok(logits)
     }
 
     fn reset(&mut self) {
         self.position = 0;
-        for memory in &mut self.memory {
-            if let Memory::State(state) = memory {
+        for state in &mut self.states {
+            if let LayerState::Recurrent(state) = state {
                 state.reset();
             }
         }
@@ -316,10 +285,10 @@ impl<X: Rows> Decoder for Sequence<X> {
     }
 
     fn held(&self) -> Held {
-        let bytes = self.memory.iter().map(|memory| match memory {
-            Memory::Nothing => Bytes(0),
-            Memory::Tokens(cells) => X::cell_bytes(cells),
-            Memory::State(state) => Bytes(4) * state.elements(),
+        let bytes = self.states.iter().map(|state| match state {
+            LayerState::Stateless => Bytes(0),
+            LayerState::KvCache(cells) => X::cell_bytes(cells),
+            LayerState::Recurrent(state) => Bytes(4) * state.elements(),
         });
         Held {
             weights: self.network.weight_bytes,

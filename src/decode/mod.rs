@@ -1,10 +1,11 @@
 //! Runs a GGUF: tokens in, logits out, from the same [`ModelSpec`] that the plan uses.
 //!
-//! One forward pass whose differences are data: blocks and [`Pass`](crate::model::Pass) of the
-//! description, and which tensors there are. It is written over `rows`, which two engines compute:
+//! One forward pass whose differences are data: blocks and [`ForwardSpec`](crate::model::ForwardSpec) of the
+//! description, and which tensors there are. It is written over `activations`, which two engines compute:
 //! `host` with kernels of the processor, `tensors` with candle's operations on a GPU. Weights stay in
 //! their stored format. Must not: know an architecture by its name, print, or panic on any file.
 
+mod activations;
 mod attention;
 mod block;
 mod buffer;
@@ -13,10 +14,11 @@ mod error;
 mod feed_forward;
 mod forward;
 mod host;
+mod linear;
 mod recurrent;
 mod rope;
-mod rows;
 mod sandbox;
+mod state;
 mod streams;
 mod tensors;
 mod tokenizer;
@@ -36,8 +38,8 @@ pub use sandbox::{COMMAND as RENDER_COMMAND, Renderer, WRONG_TEMPLATE, confine};
 pub use tokenizer::Tokenizer;
 
 use forward::{Decoder, Sequence, Wanted};
-use host::HostRows;
-use tensors::TensorRows;
+use host::HostActivations;
+use tensors::TensorActivations;
 
 /// What computes a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,11 +56,11 @@ pub enum Engine {
 impl Engine {
     /// Whether it can compute here.
     pub fn is_there(self) -> bool {
-        self.place().is_ok()
+        self.backend().is_ok()
     }
 
     /// candle's device, for those that compute with its tensors.
-    fn place(self) -> Result<Option<Device>, DecodeError> {
+    fn backend(self) -> Result<Option<Device>, DecodeError> {
         match self {
             Engine::Cpu => Ok(None),
             Engine::Tensors => Ok(Some(Device::Cpu)),
@@ -129,16 +131,16 @@ impl Model {
         options: &LoadOptions,
         progress: &mut dyn FnMut(Bytes),
     ) -> Result<Model, DecodeError> {
-        let decoder: Box<dyn Decoder> = match options.engine.place()? {
-            None => Box::new(Sequence::<HostRows>::load(
+        let decoder: Box<dyn Decoder> = match options.engine.backend()? {
+            None => Box::new(Sequence::<HostActivations>::load(
                 (),
                 checkpoint,
                 spec,
                 options,
                 progress,
             )?),
-            Some(place) => Box::new(Sequence::<TensorRows>::load(
-                place, checkpoint, spec, options, progress,
+            Some(backend) => Box::new(Sequence::<TensorActivations>::load(
+                backend, checkpoint, spec, options, progress,
             )?),
         };
         Ok(Model {
@@ -198,9 +200,10 @@ impl Model {
         }
         let tokens = self.position() + tokens.len();
         let context = self.context();
-        match tokens > context {
-            true => Err(DecodeError::ContextFull { tokens, context }),
-            false => Ok(()),
+        if tokens > context {
+            Err(DecodeError::ContextFull { tokens, context })
+        } else {
+            Ok(())
         }
     }
 

@@ -4,37 +4,12 @@
 //! Sources: `lfm2.cpp`, `qwen35.cpp` and `delta-net-base.cpp` in `src/models` of llama.cpp.
 
 use super::DecodeError;
-use super::block::{Linear, Step};
+use super::activations::Activations;
 use super::host::{add_scaled, dot, ops, pieces};
-use super::rows::Rows;
+use super::linear::Linear;
+use super::state::{RecurrentState, Step};
 use super::weights::Weights;
 use crate::model::{Activation, TensorRole as R};
-
-/// The state of one recurrent block.
-pub(super) struct Recurrence {
-    /// The inputs of the convolution before the next one: `[kernel - 1, channels]`.
-    window: Vec<f32>,
-    /// `[heads, value width, key width]`; empty for a convolution alone.
-    matrix: Vec<f32>,
-}
-
-impl Recurrence {
-    pub(super) fn new(conv_elements: u64, state_elements: u64) -> Recurrence {
-        Recurrence {
-            window: vec![0.0; conv_elements as usize],
-            matrix: vec![0.0; state_elements as usize],
-        }
-    }
-
-    pub(super) fn elements(&self) -> u64 {
-        (self.window.len() + self.matrix.len()) as u64
-    }
-
-    pub(super) fn reset(&mut self) {
-        self.window.fill(0.0);
-        self.matrix.fill(0.0);
-    }
-}
 
 /// `out[t][c] = sum over i of kernel[c][i] x rows[t - (size - 1) + i][c]` in place, one kernel a
 /// channel; `window` holds the rows before the first.
@@ -61,14 +36,14 @@ fn convolve(rows: &mut [f32], kernel: &[f32], channels: usize, window: &mut [f32
 }
 
 /// LFM2's gated convolution: `out(c x conv(b x x))`.
-pub(super) struct ShortConvolution<X: Rows> {
+pub(super) struct ShortConvolution<X: Activations> {
     input: Linear<X>,
     kernel: Vec<f32>,
     output: Linear<X>,
     channels: usize,
 }
 
-impl<X: Rows> ShortConvolution<X> {
+impl<X: Activations> ShortConvolution<X> {
     pub(super) fn load(
         weights: &mut Weights<'_, X>,
         layer: u32,
@@ -89,7 +64,7 @@ impl<X: Rows> ShortConvolution<X> {
         &self,
         x: &X,
         step: &Step<'_, X>,
-        state: &mut Recurrence,
+        state: &mut RecurrentState,
     ) -> Result<X, DecodeError> {
         let channels = self.channels;
         let all = self.input.apply(x)?;
@@ -97,14 +72,14 @@ impl<X: Rows> ShortConvolution<X> {
         let (b, c, x) = (part(0)?, part(1)?, part(2)?);
         let mut mixed = b.times(&x)?.into_host()?;
         convolve(&mut mixed, &self.kernel, channels, &mut state.window);
-        let mixed = X::from_host(step.place, mixed, channels)?;
+        let mixed = X::from_host(step.backend, mixed, channels)?;
         self.output.apply(&mixed.times(&c)?)
     }
 }
 
 /// A gated delta net: each head keeps a matrix from keys to values, forgets some of it with every
 /// token and corrects what it gives for the token's key.
-pub(super) struct DeltaNet<X: Rows> {
+pub(super) struct DeltaNet<X: Activations> {
     projection: Linear<X>,
     gate: Linear<X>,
     beta: Linear<X>,
@@ -120,7 +95,7 @@ pub(super) struct DeltaNet<X: Rows> {
     width: usize,
 }
 
-impl<X: Rows> DeltaNet<X> {
+impl<X: Activations> DeltaNet<X> {
     /// Sizes follow from the tensors and from `state_elements`, heads x value width x key width.
     pub(super) fn load(
         weights: &mut Weights<'_, X>,
@@ -177,7 +152,7 @@ impl<X: Rows> DeltaNet<X> {
         &self,
         x: &X,
         step: &Step<'_, X>,
-        state: &mut Recurrence,
+        state: &mut RecurrentState,
     ) -> Result<X, DecodeError> {
         let (epsilon, tokens) = (step.pass.norm_epsilon, x.tokens());
         let all = [&self.projection, &self.gate, &self.beta, &self.alpha];
@@ -229,7 +204,7 @@ impl<X: Rows> DeltaNet<X> {
                     .copy_from_slice(row);
             }
         }
-        let out = X::from_host(step.place, out, self.heads * self.width)?;
+        let out = X::from_host(step.backend, out, self.heads * self.width)?;
         let out = gate.gate(&out.rms_norm(&self.norm, epsilon)?, Activation::Silu)?;
         self.output.apply(&out)
     }

@@ -37,9 +37,10 @@ impl Frequencies {
     ) -> Frequencies {
         let dims = rope.dims.map_or(head, |dims| (dims as usize).min(head));
         let pairs = dims / 2;
-        let (base, scale) = match windowed {
-            true => (rope.window_base, rope.window_scale),
-            false => (rope.base, rope.scale),
+        let (base, scale) = if windowed {
+            (rope.window_base, rope.window_scale)
+        } else {
+            (rope.base, rope.scale)
         };
         let ramp = rope.yarn.as_ref().map(|yarn| {
             let at = |rotations: f32| {

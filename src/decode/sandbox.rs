@@ -1,6 +1,6 @@
 //! A process of its own for a chat template: whatever the template does, it ends within bounds.
 //!
-//! In: a [`Chat`], and a program that answers `render-template` (this one). Out: the prompt's text.
+//! In: a [`Chat`](super::Chat), and a program that answers `render-template` (this one). Out: the prompt's text.
 //! The process is given the chat on its standard input and nothing of the environment; it limits its
 //! own memory and time ([`confine`]) before it reads, and is ended from outside when it outlives
 //! them, or when the caller wants no more.
@@ -13,7 +13,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::DecodeError;
-use super::chat::{Chat, failed};
 
 /// The hidden command that renders.
 pub const COMMAND: &str = "render-template";
@@ -71,8 +70,13 @@ impl Renderer {
     /// # Errors
     /// [`DecodeError::Template`]: a template that fails or goes beyond its bounds, a program that
     /// cannot be started; [`DecodeError::Cancelled`] once `cancel` is set.
-    pub(super) fn render(&self, chat: &Chat, cancel: &AtomicBool) -> Result<String, DecodeError> {
-        let given = serde_json::to_vec(chat).map_err(|error| failed(error.to_string()))?;
+    pub(super) fn render(
+        &self,
+        chat: &impl serde::Serialize,
+        cancel: &AtomicBool,
+    ) -> Result<String, DecodeError> {
+        let given =
+            serde_json::to_vec(chat).map_err(|error| DecodeError::template(error.to_string()))?;
         let started = Command::new(&self.program)
             .arg(COMMAND)
             .env_clear()
@@ -82,13 +86,13 @@ impl Renderer {
             .spawn();
         let mut child = started.map_err(|error| {
             let program = self.program.display();
-            failed(format!(
+            DecodeError::template(format!(
                 "{program}, which renders it, cannot be started: {error}"
             ))
         })?;
         let pipes = (child.stdin.take(), child.stdout.take());
         let (Some(mut stdin), Some(stdout)) = pipes else {
-            return Err(failed("its process has no pipes"));
+            return Err(DecodeError::template("its process has no pipes"));
         };
         // Each pipe has a thread, so that neither side waits for the other.
         let writer = thread::spawn(move || {
@@ -110,7 +114,7 @@ impl Renderer {
         let text = String::from_utf8_lossy(&text).into_owned();
         match status.code() {
             Some(0) => Ok(text),
-            Some(code) if code == i32::from(WRONG_TEMPLATE) => Err(failed(text)),
+            Some(code) if code == i32::from(WRONG_TEMPLATE) => Err(DecodeError::template(text)),
             _ => Err(beyond(&ended(status))),
         }
     }
@@ -123,12 +127,13 @@ fn wait(child: &mut Child, cancel: &AtomicBool) -> Result<ExitStatus, DecodeErro
         match child.try_wait() {
             Ok(Some(status)) => {
                 // The terminal's interrupt reaches the child too, and may end it first.
-                break match cancel.load(Ordering::Relaxed) {
-                    true => DecodeError::Cancelled,
-                    false => return Ok(status),
+                break if cancel.load(Ordering::Relaxed) {
+                    DecodeError::Cancelled
+                } else {
+                    return Ok(status);
                 };
             }
-            Err(error) => break failed(error.to_string()),
+            Err(error) => break DecodeError::template(error.to_string()),
             Ok(None) if cancel.load(Ordering::Relaxed) => break DecodeError::Cancelled,
             Ok(None) if started.elapsed() > DEADLINE => {
                 break beyond("it has taken 20 s");
@@ -142,7 +147,7 @@ fn wait(child: &mut Child, cancel: &AtomicBool) -> Result<ExitStatus, DecodeErro
 }
 
 fn beyond(how: &str) -> DecodeError {
-    failed(format!(
+    DecodeError::template(format!(
         "it was stopped, because {how}; leave --chat out, or give the model another template"
     ))
 }

@@ -6,14 +6,14 @@
 use std::f32::consts::FRAC_1_SQRT_2;
 
 use super::DecodeError;
-use super::block::{Block, Step};
-use super::forward::Memory;
-use super::rows::Rows;
+use super::activations::Activations;
+use super::block::Block;
+use super::state::{LayerState, Step};
 use super::weights::Weights;
 use crate::model::{ModelSpec, TensorRole as R};
 
 /// What stands before and behind the blocks.
-pub(super) struct Streams<X: Rows> {
+pub(super) struct Streams<X: Activations> {
     spread: Vec<X::Matrix>,
     gather: Vec<X::Matrix>,
     /// `[vocabulary, blocks x width]`, read by row.
@@ -24,7 +24,7 @@ pub(super) struct Streams<X: Rows> {
 }
 
 /// What a block has for it.
-pub(super) struct StreamBlock<X: Rows> {
+pub(super) struct StreamBlock<X: Activations> {
     router: X::Matrix,
     router_norm: X::Vector,
     predict: X::Matrix,
@@ -37,7 +37,7 @@ pub(super) struct StreamBlock<X: Rows> {
     post_norm: X::Vector,
 }
 
-impl<X: Rows> Streams<X> {
+impl<X: Activations> Streams<X> {
     /// `None` where the model has one stream.
     pub(super) fn load(
         weights: &mut Weights<'_, X>,
@@ -82,7 +82,7 @@ impl<X: Rows> Streams<X> {
         let mut streams = vec![x.clone()];
         for matrix in &self.spread {
             let [stream] = x.products([matrix])?;
-            streams.push(stream.stretched_as(&x)?);
+            streams.push(stream.match_norm(&x)?);
         }
         Ok((streams, own))
     }
@@ -92,13 +92,13 @@ impl<X: Rows> Streams<X> {
         let mut sum = first.clone();
         for (stream, matrix) in others.iter().zip(&self.gather) {
             let [back] = stream.products([matrix])?;
-            sum = sum.add(&back.stretched_as(&first)?)?;
+            sum = sum.add(&back.match_norm(&first)?)?;
         }
         sum.scale(1.0 / (self.gather.len() + 1) as f32)
     }
 }
 
-impl<X: Rows> StreamBlock<X> {
+impl<X: Activations> StreamBlock<X> {
     pub(super) fn load(
         weights: &mut Weights<'_, X>,
         spec: &ModelSpec,
@@ -152,7 +152,7 @@ impl<X: Rows> StreamBlock<X> {
         (index, streams): (usize, Vec<X>),
         own: &X,
         step: &Step<'_, X>,
-        memory: &mut [Memory<X>],
+        states: &mut [LayerState<X>],
     ) -> Result<Vec<X>, DecodeError> {
         let epsilon = step.pass.norm_epsilon;
         let mut predicted = self.predict(&streams, epsilon)?;
@@ -166,7 +166,7 @@ impl<X: Rows> StreamBlock<X> {
         let beside = beside
             .rms_norm(&self.low_rank_norm, epsilon)?
             .add(&normed)?;
-        let x = block.tokens(&normed, step, memory)?;
+        let x = block.tokens(&normed, step, states)?;
         let x = x.add(&active)?.add(&beside)?.scale(FRAC_1_SQRT_2)?;
         let mixed = block.channels(&x, step)?;
         let x = x.add(&mixed)?;

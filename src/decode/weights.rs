@@ -9,16 +9,16 @@ use std::collections::HashMap;
 use std::fs::File;
 
 use super::DecodeError;
+use super::activations::Activations;
 use super::buffer::{Buffer, Room};
-use super::rows::Rows;
 use crate::checkpoint::{Checkpoint, StoredTensor};
-use crate::model::{ModelSpec, Tensor, TensorRole, Touch};
+use crate::model::{DecodeAccess, ModelSpec, Tensor, TensorRole};
 use crate::quantize::blocks;
 use crate::units::Bytes;
 
 /// Tensors that wait to be taken.
-pub(super) struct Weights<'a, X: Rows> {
-    place: &'a X::Place,
+pub(super) struct Weights<'a, X: Activations> {
+    backend: &'a X::Backend,
     checkpoint: &'a Checkpoint,
     files: Vec<File>,
     tensors: HashMap<&'a str, &'a Tensor>,
@@ -30,10 +30,10 @@ pub(super) struct Weights<'a, X: Rows> {
     progress: &'a mut dyn FnMut(Bytes),
 }
 
-impl<'a, X: Rows> Weights<'a, X> {
+impl<'a, X: Activations> Weights<'a, X> {
     /// Opens the files of `checkpoint`.
     pub(super) fn open(
-        place: &'a X::Place,
+        backend: &'a X::Backend,
         checkpoint: &'a Checkpoint,
         spec: &'a ModelSpec,
         progress: &'a mut dyn FnMut(Bytes),
@@ -55,14 +55,14 @@ impl<'a, X: Rows> Weights<'a, X> {
         let touched = spec
             .tensors
             .iter()
-            .filter(|t| t.role.info().touch != Touch::Never);
+            .filter(|t| t.role.info().access != DecodeAccess::Never);
         for index in touched.filter_map(|tensor| tensor.sources.first()) {
             if let Some(stored) = checkpoint.tensors.get(*index as usize) {
                 rooms.insert(*index, Room::new(stored.bytes.0 as usize)?);
             }
         }
         Ok(Weights {
-            place,
+            backend,
             checkpoint,
             files,
             rooms,
@@ -89,7 +89,7 @@ impl<'a, X: Rows> Weights<'a, X> {
     ) -> Result<X::Matrix, DecodeError> {
         let (tensor, bytes) = self.take(&role.gguf_name(layer, "weight"), &shape)?;
         self.held += Bytes(bytes.len() as u64);
-        X::matrix(self.place, &tensor.name, tensor.dtype, shape, bytes)
+        X::matrix(self.backend, &tensor.name, tensor.dtype, shape, bytes)
     }
 
     /// A stack of matrices, one for each expert or stream.
@@ -103,7 +103,7 @@ impl<'a, X: Rows> Weights<'a, X> {
         let (tensor, bytes) = self.take(&name, &[count, rows, columns])?;
         self.held += Bytes(bytes.len() as u64);
         let shape = [rows, columns];
-        let matrix = |part| X::matrix(self.place, &name, tensor.dtype, shape, part);
+        let matrix = |part| X::matrix(self.backend, &name, tensor.dtype, shape, part);
         bytes.split(count).map(matrix).collect()
     }
 
@@ -125,7 +125,7 @@ impl<'a, X: Rows> Weights<'a, X> {
         len: usize,
     ) -> Result<X::Vector, DecodeError> {
         let values = self.floats(role, layer, &[len])?;
-        X::vector(self.place, values)
+        X::vector(self.backend, values)
     }
 
     /// [`Weights::vector`] if the tensor is there.
@@ -137,12 +137,11 @@ impl<'a, X: Rows> Weights<'a, X> {
         shape: &[usize],
     ) -> Result<Option<X::Vector>, DecodeError> {
         let name = role.gguf_name(layer, part);
-        match self.tensors.contains_key(name.as_str()) {
-            true => {
-                let values = self.named_floats(&name, shape)?;
-                X::vector(self.place, values).map(Some)
-            }
-            false => Ok(None),
+        if self.tensors.contains_key(name.as_str()) {
+            let values = self.named_floats(&name, shape)?;
+            X::vector(self.backend, values).map(Some)
+        } else {
+            Ok(None)
         }
     }
 
@@ -179,7 +178,7 @@ impl<'a, X: Rows> Weights<'a, X> {
     /// What all matrices take in memory. Errors if a tensor that decoding touches was left.
     pub(super) fn finish(&self) -> Result<Bytes, DecodeError> {
         let left = self.tensors.values().filter(|tensor| {
-            tensor.role.info().touch != Touch::Never && !tensor.role.is_rope_table()
+            tensor.role.info().access != DecodeAccess::Never && !tensor.role.is_rope_table()
         });
         match left.map(|tensor| &tensor.name).min() {
             Some(tensor) => Err(DecodeError::StrayTensor {

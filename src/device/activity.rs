@@ -95,6 +95,12 @@ pub fn process(root: &Path, pid: u32) -> Option<Process> {
     })
 }
 
+/// The name of the program that the process `pid` runs, as the kernel shortens it.
+pub fn program_name(root: &Path, pid: u32) -> Option<String> {
+    let name = probe::text(root, &format!("proc/{pid}/comm"))?;
+    Some(name.trim().to_owned())
+}
+
 /// The processes that `pid` started and those that they did, as far as the kernel lists them.
 pub fn descendants(root: &Path, pid: u32) -> Vec<u32> {
     let mut found = Vec::new();

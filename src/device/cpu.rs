@@ -8,10 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::profile::{DeviceProfile, Pitfall};
-use crate::sourced::Sourced;
 use crate::dtype::Dtype;
-use crate::units::{BytesPerSecond, counted};
 
 /// The first key of the file.
 const SCHEMA: &str = "orinplan.calibration/1";
@@ -208,45 +205,6 @@ impl Cpu {
         self.formats.get(dtype.name()).copied()
     }
 }
-
-impl DeviceProfile {
-    /// This machine with what was measured of it. A calibration of another machine, or of other
-    /// processors, is left aside with a note.
-    pub fn calibrated(mut self, cpu: Cpu) -> DeviceProfile {
-        if cpu.processor != self.name {
-            self.pitfalls.push(Pitfall {
-                code: "calibration_of_another_machine".to_owned(),
-                text: format!(
-                    "the calibration of {} is of `{}`, and this is `{}`: run `orinplan calibrate` here",
-                    cpu.date, cpu.processor, self.name
-                ),
-                source: "this machine".to_owned(),
-            });
-            return self;
-        }
-        if self.gpu.is_none() {
-            let source = format!(
-                "orinplan calibrate, {}, orinplan {}, {}",
-                cpu.date,
-                cpu.version,
-                counted(cpu.threads, "thread", "threads")
-            );
-            let rate = BytesPerSecond(cpu.bandwidth_bytes_per_second);
-            let bandwidth = Some(Sourced::measured(rate, source));
-            self.default_mode.bandwidth.clone_from(&bandwidth);
-            for mode in &mut self.modes {
-                mode.bandwidth.clone_from(&bandwidth);
-            }
-            self.pitfalls
-                .retain(|pitfall| pitfall.code != BANDWIDTH_UNKNOWN);
-        }
-        self.cpu = Some(cpu);
-        self
-    }
-}
-
-/// The code of the note that a machine's bandwidth is not known.
-pub(super) const BANDWIDTH_UNKNOWN: &str = "bandwidth_unknown";
 
 fn is_rate(value: f64) -> bool {
     value.is_finite() && value > 0.0

@@ -6,14 +6,13 @@
 
 use std::path::Path;
 
-use super::cpu::BANDWIDTH_UNKNOWN;
 use super::error::DeviceError;
 use super::l4t::L4tRelease;
 use super::power_mode;
 use super::probe::{self, Notes};
-use super::profile::{AtHand, DeviceProfile, Estimate, Pitfall, PowerMode};
-use crate::sourced::Sourced;
+use super::profile::{AtHand, BANDWIDTH_UNKNOWN, DeviceProfile, Estimate, Pitfall, PowerMode};
 use super::registry::{HOST, list};
+use crate::sourced::Sourced;
 use crate::units::{Bytes, Hertz, counted};
 
 /// A machine as it stands now.

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::profile::DeviceProfile;
-
 /// Why there is no device profile, power mode or machine description.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
@@ -84,16 +82,4 @@ pub enum DeviceError {
         "cannot describe this machine: proc/meminfo gives no MemTotal; name a board with --device, or write a device file"
     )]
     NoMemory,
-}
-
-impl DeviceError {
-    pub(super) fn unknown_mode(device: &DeviceProfile, mode: &str) -> DeviceError {
-        let known: Vec<_> = device.modes.iter().map(|m| m.name.as_str()).collect();
-        DeviceError::UnknownMode {
-            device: device.id.clone(),
-            mode: mode.to_owned(),
-            hint: crate::nearest::hint(mode, known.iter().copied()),
-            known: known.join(", "),
-        }
-    }
 }

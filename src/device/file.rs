@@ -12,10 +12,10 @@ use super::profile::{
     AllocationLimit, DeviceProfile, Estimate, Gpu, Original, Pitfall, PowerMode, ddr_bandwidth,
 };
 use super::quantity::Quantity;
-use crate::sourced::{Sourced, Trust};
 use super::wire::{
     BoardFile, GpuTable, HeldTable, LimitTable, ModeTable, OriginalTable, PitfallTable, Stated,
 };
+use crate::sourced::{Sourced, Trust};
 use crate::units::{Bytes, BytesPerSecond};
 
 /// Reads and checks a device file; `file` is its name for messages.

@@ -8,6 +8,9 @@ use super::quantity::{OpsPerSecond, Watts};
 use crate::sourced::Sourced;
 use crate::units::{Bytes, BytesPerSecond, Hertz};
 
+/// The code of the note that a machine's bandwidth is not known.
+pub(super) const BANDWIDTH_UNKNOWN: &str = "bandwidth_unknown";
+
 /// A device: a shipped board, a user's file, or this machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceProfile {
@@ -176,8 +179,17 @@ impl DeviceProfile {
     /// # Errors
     /// [`DeviceError::UnknownMode`] with the names there are.
     pub fn mode(&self, name: &str) -> Result<&PowerMode, DeviceError> {
-        self.find_mode(name)
-            .ok_or_else(|| DeviceError::unknown_mode(self, name))
+        self.find_mode(name).ok_or_else(|| self.unknown_mode(name))
+    }
+
+    fn unknown_mode(&self, mode: &str) -> DeviceError {
+        let known: Vec<_> = self.modes.iter().map(|m| m.name.as_str()).collect();
+        DeviceError::UnknownMode {
+            device: self.id.clone(),
+            mode: mode.to_owned(),
+            hint: crate::nearest::hint(mode, known.iter().copied()),
+            known: known.join(", "),
+        }
     }
 
     pub(super) fn find_mode(&self, name: &str) -> Option<&PowerMode> {

@@ -1,12 +1,28 @@
 //! Where a GGUF file's tensors lie: alignment, absolute offsets, and that no two overlap.
 
 use super::error::Problem;
-use super::read::TensorInfo;
 use super::value::{Metadata, Value};
+use crate::dtype::Dtype;
+use crate::units::Bytes;
 
 const DEFAULT_ALIGNMENT: u32 = 32;
 /// No writer pads tensors further apart than this.
 const ALIGNMENT_LIMIT: u32 = 1 << 20;
+
+/// A tensor described by a GGUF header.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorInfo {
+    /// The name.
+    pub name: String,
+    /// The element format.
+    pub dtype: Dtype,
+    /// Outermost dimension first, rows last (`ne` reversed); one to four dimensions.
+    pub shape: Vec<u64>,
+    /// Byte offset from the start of the file.
+    pub offset: u64,
+    /// Exact size; `offset + bytes` lies within the file.
+    pub bytes: Bytes,
+}
 
 /// `general.alignment`, or the format's default of 32.
 pub(super) fn alignment(metadata: &Metadata) -> Result<u32, Problem> {

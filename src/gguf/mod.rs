@@ -3,6 +3,7 @@
 //! In: a file, or anything that reads and seeks; or what a new header shall say. Out: a [`Header`];
 //! or its bytes and its exact size. Must not: touch tensor data, follow splits, or know what a key
 //! means beyond `general.alignment`. The format: `docs/gguf.md` of ggml.
+#![warn(clippy::indexing_slicing)]
 
 mod cursor;
 mod elements;
@@ -15,9 +16,11 @@ mod write;
 
 pub use elements::{Elements, elements};
 pub use error::{Problem, ReadError};
-pub use read::{Header, TensorInfo, read_header, read_header_from};
+pub use layout::TensorInfo;
+pub use read::{Header, read_header, read_header_from};
 pub use strings::StringList;
 pub use value::{Metadata, MetadataError, Value, ValueType};
 pub use write::{
-    ALIGNMENT, TensorEntry, WriteError, file_bytes, header_bytes, metadata_bytes, write_header,
+    ALIGNMENT, TensorEntry, WriteError, data_offsets, file_bytes, header_bytes, metadata_bytes,
+    write_header,
 };

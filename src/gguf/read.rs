@@ -6,11 +6,10 @@ use std::path::Path;
 
 use super::cursor::Cursor;
 use super::error::{Problem, ReadError};
-use super::layout;
+use super::layout::{self, TensorInfo};
 use super::value::{Metadata, Value, ValueType};
 use crate::dtype::{Dtype, FORMATS};
 use crate::input;
-use crate::units::Bytes;
 
 /// The longest key and tensor name in bytes: the format's limit for keys. (Its limit for tensor
 /// names is 64, which diffusion models exceed.)
@@ -44,21 +43,6 @@ pub struct Header {
     pub data_offset: u64,
     /// The size of the file.
     pub file_bytes: u64,
-}
-
-/// A tensor described by a GGUF header.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TensorInfo {
-    /// The name.
-    pub name: String,
-    /// The element format.
-    pub dtype: Dtype,
-    /// Outermost dimension first, rows last (`ne` reversed); one to four dimensions.
-    pub shape: Vec<u64>,
-    /// Byte offset from the start of the file.
-    pub offset: u64,
-    /// Exact size; `offset + bytes` lies within the file.
-    pub bytes: Bytes,
 }
 
 /// Reads the header of the GGUF file at `path`; a `NAME.header.gguf` may end after it.
@@ -112,16 +96,12 @@ fn read(reader: impl Read + Seek, header_only: bool) -> Result<Header, Problem> 
         cursor.file_bytes()
     };
     layout::place(&mut tensors, alignment, data_offset, limit)?;
-    let file_bytes = match header_only {
-        true => {
-            let end = tensors
-                .iter()
-                .map(|tensor| tensor.offset + tensor.bytes.0)
-                .max();
-            end.unwrap_or(data_offset)
-                .next_multiple_of(alignment.into())
-        }
-        false => cursor.file_bytes(),
+    let file_bytes = if header_only {
+        let ends = tensors.iter().map(|tensor| tensor.offset + tensor.bytes.0);
+        let end = ends.max().unwrap_or(data_offset);
+        end.next_multiple_of(alignment.into())
+    } else {
+        cursor.file_bytes()
     };
     Ok(Header {
         version,

@@ -50,14 +50,20 @@ impl ValueType {
         self as u32
     }
 
+    /// Its row of the table, which has one for each variant, in their order.
+    #[allow(clippy::indexing_slicing)]
+    fn row(self) -> (ValueType, &'static str, u64) {
+        TYPES[self as usize]
+    }
+
     /// `u32`, `string`, ...
     pub fn name(self) -> &'static str {
-        TYPES[self as usize].1
+        self.row().1
     }
 
     /// Bytes of a value; for a string or an array, of an empty one.
     pub(super) fn least_bytes(self) -> u64 {
-        TYPES[self as usize].2
+        self.row().2
     }
 }
 

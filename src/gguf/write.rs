@@ -108,6 +108,19 @@ pub fn file_bytes(header: Bytes, tensors: impl IntoIterator<Item = Bytes>) -> By
     padded(header) + tensors.into_iter().map(padded).sum()
 }
 
+/// Where each tensor's data begins in a file whose header, with the padding behind it, ends at `start`;
+/// and where the file ends.
+pub fn data_offsets(start: Bytes, tensors: impl IntoIterator<Item = Bytes>) -> (Vec<u64>, Bytes) {
+    let mut end = padded(start);
+    let place = |bytes| {
+        let offset = end.0;
+        end += padded(bytes);
+        offset
+    };
+    let offsets = tensors.into_iter().map(place).collect();
+    (offsets, end)
+}
+
 /// Writes a header with the padding behind it, and gives the bytes written: where the data of the
 /// first tensor begins. The data must follow in this order, each tensor padded to [`ALIGNMENT`].
 ///
@@ -120,7 +133,7 @@ pub fn write_header(
     tensors: &[TensorEntry<'_>],
 ) -> Result<Bytes, WriteError> {
     check(metadata)?;
-    let offsets = offsets(tensors)?;
+    let described = described(tensors)?;
     out.write_all(b"GGUF")?;
     out.write_all(&3u32.to_le_bytes())?;
     out.write_all(&(tensors.len() as u64).to_le_bytes())?;
@@ -130,7 +143,7 @@ pub fn write_header(
         out.write_all(&value_type(value).id().to_le_bytes())?;
         write_value(out, value)?;
     }
-    for (tensor, (id, offset)) in tensors.iter().zip(offsets) {
+    for (tensor, (id, offset)) in tensors.iter().zip(described) {
         write_string(out, tensor.name)?;
         out.write_all(&(tensor.shape.len() as u32).to_le_bytes())?;
         for dimension in tensor.shape.iter().rev() {
@@ -225,9 +238,9 @@ fn check(metadata: &[(String, Value)]) -> Result<(), WriteError> {
 }
 
 /// Type id and offset from the start of the tensor data, for each tensor.
-fn offsets(tensors: &[TensorEntry<'_>]) -> Result<Vec<(u32, u64)>, WriteError> {
+fn described(tensors: &[TensorEntry<'_>]) -> Result<Vec<(u32, u64)>, WriteError> {
     let (mut end, mut names) = (0u64, HashSet::new());
-    let mut offsets = Vec::with_capacity(tensors.len());
+    let mut described = Vec::with_capacity(tensors.len());
     for &TensorEntry { name, dtype, shape } in tensors {
         if !names.insert(name) {
             return Err(WriteError::DuplicateTensor(name.to_owned()));
@@ -250,10 +263,10 @@ fn offsets(tensors: &[TensorEntry<'_>]) -> Result<Vec<(u32, u64)>, WriteError> {
                 shape: shape.to_vec(),
             });
         };
-        offsets.push((id, end));
+        described.push((id, end));
         end = next;
     }
-    Ok(offsets)
+    Ok(described)
 }
 
 fn write_value(out: &mut impl Write, value: &Value) -> io::Result<()> {

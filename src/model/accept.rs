@@ -2,13 +2,27 @@
 //! or made.
 //!
 //! In: metadata, and the model that it describes (whose tensors have been held to the rows of its
-//! architecture). Out: the first thing that its loader refuses. Must not: read a file. What is refused
-//! was measured: `cargo xtask interop accept` drops each key of each family in turn and loads the file.
-//! Sources: `load_hparams` and `llama_vocab::impl::load` of llama.cpp.
+//! architecture). Out: the first thing that its loader refuses, or that ends the program with the first token. Must
+//! not: read weights; of a file only its list of tokens is read. What is refused was measured: `cargo xtask interop
+//! accept` drops and changes each key of each family in turn and loads the file.
 
-use super::{ModelSpec, TensorRole, known_architecture};
-use crate::checkpoint::{Checkpoint, RawConfig};
-use crate::gguf::{Value, ValueType};
+mod header;
+mod types;
+mod vocabulary;
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use super::loader::{
+    EPSILON, Form, LAYER_EPSILON, Loader, LoaderRule, READ_BY_ALL, ROPE_SCALINGS, ROTATED,
+    SECTIONS, WINDOW_ROTATED,
+};
+use super::lookup::loader;
+use super::{Attention, Cache, Layer, ModelSpec, TensorRole, left_out};
+use crate::checkpoint::{Checkpoint, Origin, RawConfig, StoredTensor};
+use crate::dtype::Dtype;
+use crate::gguf::Value;
+use header::{Header, MOST_BLOCKS, missing, wrong};
 
 /// A file that llama.cpp does not load.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -34,8 +48,8 @@ pub enum AcceptError {
         expected: &'static str,
     },
     #[error(
-        "`{key}` has {found} entries, and llama.cpp loads files with {expected} of them, one for each {of}; make the \
-         file anew from the original checkpoint"
+        "`{key}` has {found} entries, and llama.cpp loads files with {expected} of them, {of}; make the file anew \
+         from the original checkpoint"
     )]
     Length {
         key: String,
@@ -44,23 +58,21 @@ pub enum AcceptError {
         of: &'static str,
     },
     #[error(
-        "`{key}` is {found}, and heads have {expected} elements, all of which llama.cpp rotates in {architecture}; \
-         make the file anew from the original checkpoint"
+        "`{key}` is {found}, and llama.cpp takes {expected} there; make the file anew from the original checkpoint"
     )]
-    Rotary {
+    Number {
         key: String,
         found: u64,
-        expected: u64,
-        architecture: String,
+        expected: String,
     },
     #[error(
-        "`{key}` is `{found}`, and llama.cpp knows {expected}; make the file anew from the original checkpoint with a \
-         current converter"
+        "`{key}` is `{found}`, which llama.cpp does not know as of build 11434{nearest}; run it with a newer build \
+         that does, or make the file anew from the original checkpoint with a current converter"
     )]
     Word {
         key: String,
         found: String,
-        expected: String,
+        nearest: String,
     },
     #[error(
         "a token is sent to {found} experts of {experts}, and llama.cpp does not load that; take the metadata that \
@@ -72,102 +84,50 @@ pub enum AcceptError {
          are equal; take the tokenizer that belongs to these weights"
     )]
     Vocabulary { tokens: u64, rows: u64 },
+    #[error(
+        "two tokens are `{text}`, and llama.cpp loads files where each is another; take the tokenizer that belongs \
+         to these weights"
+    )]
+    SameToken { text: String },
+    #[error(
+        "tensor `{tensor}` is {}, and llama.cpp computes with it in {expected} only; make the file anew from the \
+         original checkpoint with a current converter",
+        found.name()
+    )]
+    TensorType {
+        tensor: String,
+        found: Dtype,
+        expected: &'static str,
+    },
+    #[error(
+        "tensor `{tensor}` is part of a {tower}, and llama.cpp loads that from a file of its own, beside the text \
+         model's; get the model as two files (its own and an `mmproj`)"
+    )]
+    Tower { tensor: String, tower: &'static str },
+    #[error("{0}")]
+    Unreadable(String),
 }
 
-/// Keys behind the architecture's name without which no language model is loaded.
-const NEEDED: &[&str] = &["block_count", "context_length", "embedding_length"];
-
-/// What single architectures need beyond: of those whose loader does without, others read a default.
-const NEEDED_BY: &[(&[&str], &[&str])] = &[
-    (&["gemma3n", "gemma4", "gpt-oss"], &[WINDOW]),
-    (&["lfm2", "lfm2moe"], &["shortconv.l_cache"]),
-    (
-        &[
-            "qwen3next",
-            "qwen35",
-            "qwen35moe",
-            "granitehybrid",
-            "nemotron_h",
-            "nemotron_h_moe",
-            "falcon-h1",
-        ],
-        &[
-            "ssm.conv_kernel",
-            "ssm.inner_size",
-            "ssm.state_size",
-            "ssm.time_step_rank",
-            "ssm.group_count",
-        ],
-    ),
-    (&["deepseek2"], &["attention.kv_lora_rank"]),
-    // Without it llama.cpp takes a share of another width, which no published file has.
-    (&["qwen3moe"], &["expert_feed_forward_length"]),
-];
-
-/// Those that place tokens in three dimensions.
-const MULTIPLE_POSITIONS: &[&str] = &["qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"];
-
-const WINDOW: &str = "attention.sliding_window";
-const EPSILON: &str = "attention.layer_norm_rms_epsilon";
-
-/// Keys that hold one number, or one for each block.
-const PER_BLOCK: &[&str] = &[
-    "attention.head_count",
-    "attention.head_count_kv",
-    "feed_forward_length",
-];
-
-/// Keys that hold one number where they are there.
-const OPTIONAL: &[&str] = &[
-    "vocab_size",
-    "expert_count",
-    "expert_used_count",
-    "expert_feed_forward_length",
-    "attention.key_length",
-    "attention.value_length",
-    "rope.dimension_count",
-    WINDOW,
-];
-
-/// Keys that hold a float where they are there.
-const FLOATS: &[&str] = &[
-    "rope.freq_base",
-    "rope.scaling.factor",
-    "rope.scaling.attn_factor",
-    "attention.scale",
-    "attn_logit_softcapping",
-    "final_logit_softcapping",
-];
-
-/// Keys that hold text where they are there; `{}` is the architecture's name.
-const TEXTS: &[&str] = &[
-    "general.name",
-    "{}.rope.scaling.type",
-    "tokenizer.ggml.pre",
-    "tokenizer.chat_template",
-];
-
-/// What llama.cpp knows as `rope.scaling.type`.
-const ROPE_SCALINGS: &[&str] = &["none", "linear", "yarn", "longrope"];
-
-/// What llama.cpp knows as `tokenizer.ggml.model`.
-const TOKENIZERS: &[&str] = &[
-    "none", "no_vocab", "llama", "gpt2", "bert", "t5", "rwkv", "plamo2", "gemma4",
-];
-
-const TOKENS: &str = "tokenizer.ggml.tokens";
-
-/// Holds a file of `metadata` and the tensors of `model` to what llama.cpp loads.
+/// Holds a file of `metadata` and the tensors of `model` to what llama.cpp loads. Long arrays of `metadata` may
+/// still lie in `file`.
 ///
 /// # Errors
 /// [`AcceptError`].
-pub fn check(metadata: &[(String, Value)], model: &ModelSpec) -> Result<(), AcceptError> {
+pub fn check(
+    metadata: &[(String, Value)],
+    file: Option<&Path>,
+    model: &ModelSpec,
+) -> Result<(), AcceptError> {
     if model.tensors.is_empty() {
         return Err(AcceptError::NoTensors);
     }
-    let header = Header { metadata };
+    let header = Header { metadata, file };
     keys(&header, model)?;
-    vocabulary(&header, model)
+    let embedding = TensorRole::TokenEmbedding;
+    let embedding = model.tensors.iter().find(|t| t.role == embedding);
+    let rows = embedding.and_then(|t| t.shape.first().copied());
+    vocabulary::check(&header, &model.architecture, rows)?;
+    types::check(&model.tensors)
 }
 
 /// [`check`] of a checkpoint, if it is a GGUF.
@@ -175,242 +135,252 @@ pub fn check(metadata: &[(String, Value)], model: &ModelSpec) -> Result<(), Acce
 /// # Errors
 /// [`AcceptError`].
 pub fn checkpoint(checkpoint: &Checkpoint, model: &ModelSpec) -> Result<(), AcceptError> {
-    match &checkpoint.config {
-        RawConfig::Gguf(metadata) => check(&metadata.0, model),
-        RawConfig::HuggingFace(_) => Ok(()),
+    let RawConfig::Gguf(metadata) = &checkpoint.config else {
+        return Ok(());
+    };
+    one_model(checkpoint)?;
+    let file = checkpoint.files.first().map(|file| file.path.as_path());
+    check(&metadata.0, file, model)
+}
+
+/// That towers lie in a file of their own. Ollama keeps them in one, and has an engine that reads it.
+fn one_model(checkpoint: &Checkpoint) -> Result<(), AcceptError> {
+    if matches!(checkpoint.origin, Origin::Ollama(_)) {
+        return Ok(());
+    }
+    let tower = |tensor: &StoredTensor| left_out::of_gguf(&tensor.name);
+    let tensors = || checkpoint.tensors.iter();
+    let of_text: HashSet<usize> = tensors()
+        .filter(|tensor| tower(tensor).is_none())
+        .map(|tensor| tensor.file)
+        .collect();
+    let mut beside = tensors().filter(|tensor| of_text.contains(&tensor.file));
+    match beside.find_map(|tensor| Some((tensor, tower(tensor)?))) {
+        Some((tensor, kind)) => Err(AcceptError::Tower {
+            tensor: tensor.name.clone(),
+            tower: kind.name,
+        }),
+        None => Ok(()),
     }
 }
 
 fn keys(header: &Header<'_>, model: &ModelSpec) -> Result<(), AcceptError> {
+    use Form::{Count, Text};
+    header.held("general.name", Text, 0)?;
+    header.held("general.file_type", Count, 0)?;
     let name = model.architecture.as_str();
     let own = |key: &str| format!("{name}.{key}");
-    let needed = NEEDED_BY.iter().filter(|(names, _)| names.contains(&name));
-    let needed = needed.flat_map(|(_, keys)| *keys).copied();
-    for key in NEEDED.iter().copied().chain(needed) {
-        header.count(&own(key))?.ok_or_else(|| missing(own(key)))?;
-    }
-    for key in OPTIONAL {
-        header.count(&own(key))?;
-    }
     let blocks = header.count(&own("block_count"))?.unwrap_or(0);
-    for key in PER_BLOCK {
-        header.per_block(&own(key), blocks)?;
-    }
-    // Every architecture of the table has root mean square norms.
-    if known_architecture(name).is_ok() {
-        match header.get(&own(EPSILON)) {
-            None => return Err(missing(own(EPSILON))),
-            Some(Value::F32(value)) if value.is_finite() && *value >= 0.0 => {}
-            Some(other) => {
-                return Err(wrong(
-                    own(EPSILON),
-                    other,
-                    "a finite f32 that is not negative",
-                ));
+    // Of an architecture that no table lists only what every loader reads is known.
+    let loader = loader(name);
+    let own_keys = loader.into_iter().flat_map(|loader| loader.keys);
+    for keys in READ_BY_ALL.iter().chain(own_keys.copied().flatten()) {
+        for key in keys.names {
+            let key = own(key);
+            header.held(&key, keys.form, blocks)?;
+            if keys.needed && header.get(&key).is_none() {
+                return Err(missing(key));
             }
         }
     }
-    let sections = own("rope.dimension_sections");
-    if MULTIPLE_POSITIONS.contains(&name) && header.get(&sections).is_none() {
-        return Err(missing(sections));
+    if blocks > MOST_BLOCKS {
+        return Err(number(own("block_count"), blocks, "at most 512"));
     }
-    let used = own("expert_used_count");
-    if let Some(experts) = header.count(&own("expert_count"))?.filter(|n| *n > 0) {
-        match header.count(&used)? {
-            None | Some(0) => return Err(missing(used)),
-            Some(found) if found > experts => {
-                return Err(AcceptError::Experts { found, experts });
-            }
-            Some(_) => {}
+    let further = own("nextn_predict_layers");
+    match header.count(&further)? {
+        Some(found) if found > blocks => {
+            return Err(number(further, found, "no more than all blocks"));
+        }
+        _ => {}
+    }
+    for key in [EPSILON, LAYER_EPSILON] {
+        if loader.is_some_and(|loader| loader.reads(key)) {
+            epsilon(header, &own(key))?;
         }
     }
-    for key in FLOATS {
-        match header.get(&own(key)) {
-            None | Some(Value::F32(_)) => {}
-            Some(other) => return Err(wrong(own(key), other, "f32")),
-        }
-    }
-    for key in TEXTS {
-        let key = key.replace("{}", name);
-        match header.get(&key) {
-            None | Some(Value::String(_)) => {}
-            Some(other) => return Err(wrong(key, other, "a string")),
-        }
+    experts(header, name, loader)?;
+    if let Some(loader) = loader {
+        heads(header, model, loader)?;
     }
     let scaling = own("rope.scaling.type");
-    if let Some(Value::String(found)) = header.get(&scaling)
-        && !ROPE_SCALINGS.contains(&found.as_str())
-    {
-        return Err(AcceptError::Word {
-            key: scaling,
-            found: found.clone(),
-            expected: ROPE_SCALINGS.join(", "),
-        });
-    }
-    let rotated = own("rope.dimension_count");
-    let attention = model.layers.iter().find_map(|l| l.mixer.attention.as_ref());
-    match (name, header.count(&rotated)?, attention) {
-        ("llama", Some(found), Some(attention)) if found != attention.key_dim => {
-            Err(AcceptError::Rotary {
-                key: rotated,
-                found,
-                expected: attention.key_dim,
-                architecture: name.to_owned(),
+    match header.get(&scaling) {
+        Some(Value::String(found)) if !ROPE_SCALINGS.contains(&found.as_str()) => {
+            let nearest = crate::nearest::hint(found, ROPE_SCALINGS.iter().copied());
+            Err(AcceptError::Word {
+                key: scaling,
+                found: found.clone(),
+                nearest,
             })
         }
         _ => Ok(()),
     }
 }
 
-fn vocabulary(header: &Header<'_>, model: &ModelSpec) -> Result<(), AcceptError> {
-    let embedding = model
-        .tensors
-        .iter()
-        .find(|t| t.role == TensorRole::TokenEmbedding);
-    let rows = embedding.and_then(|t| t.shape.first().copied());
-    let equal = |tokens: u64| match rows {
-        Some(rows) if rows != tokens => Err(AcceptError::Vocabulary { tokens, rows }),
-        _ => Ok(()),
-    };
-    let key = "tokenizer.ggml.model";
-    let kind = match header.get(key) {
-        None => return Err(missing(key.to_owned())),
-        Some(Value::String(kind)) => kind.as_str(),
-        Some(other) => return Err(wrong(key.to_owned(), other, "a string")),
-    };
-    if !TOKENIZERS.contains(&kind) {
-        return Err(AcceptError::Word {
-            key: key.to_owned(),
-            found: kind.to_owned(),
-            expected: TOKENIZERS.join(", "),
-        });
+/// ggml's norms end the program at what is no number or negative.
+fn epsilon(header: &Header<'_>, key: &str) -> Result<(), AcceptError> {
+    match header.get(key) {
+        None => Ok(()),
+        Some(Value::F32(value)) if value.is_finite() && *value >= 0.0 => Ok(()),
+        Some(other) => Err(wrong(key, other, "a finite f32 that is not negative")),
     }
-    if ["none", "no_vocab"].contains(&kind) {
-        let size = format!("{}.vocab_size", model.architecture);
-        return equal(header.count(&size)?.ok_or_else(|| missing(size))?);
+}
+
+fn experts(header: &Header<'_>, name: &str, loader: Option<&Loader>) -> Result<(), AcceptError> {
+    let own = |key: &str| format!("{name}.{key}");
+    let count = header.count(&own("expert_count"))?.unwrap_or(0);
+    let used = own("expert_used_count");
+    let most = header.most(&used);
+    match (count, most) {
+        (0, 0) if loader.is_some_and(|loader| loader.has(LoaderRule::Routed)) => {
+            Err(missing(own("expert_count")))
+        }
+        (1.., 0) => Err(missing(used)),
+        (experts, found) if found > experts => Err(AcceptError::Experts { found, experts }),
+        _ => groups(header, name, count),
     }
-    let tokens = header
-        .list(TOKENS, ValueType::String, "an array of strings")?
-        .ok_or_else(|| missing(TOKENS.to_owned()))?;
-    for (key, of, expected) in [
-        ("scores", ValueType::F32, "an array of f32"),
-        ("token_type", ValueType::I32, "an array of i32"),
-    ] {
-        let key = format!("tokenizer.ggml.{key}");
-        match header.list(&key, of, expected)? {
-            Some(found) if found < tokens => {
-                return Err(AcceptError::Length {
-                    key,
-                    found,
-                    expected: tokens,
-                    of: "token",
-                });
-            }
-            _ => {}
+}
+
+/// Experts that compete in groups.
+fn groups(header: &Header<'_>, name: &str, experts: u64) -> Result<(), AcceptError> {
+    let own = |key: &str| format!("{name}.{key}");
+    let key = own("expert_group_count");
+    let groups = header.count(&key)?.unwrap_or(0);
+    if groups > 0 && groups >= experts || groups > 1 && !experts.is_multiple_of(groups) {
+        let expected = format!("a part of {experts} experts");
+        return Err(number(key, groups, expected));
+    }
+    let key = own("expert_group_used_count");
+    let used = header.count(&key)?.unwrap_or(0);
+    match groups > 1 && !(1..groups).contains(&used) {
+        true => Err(number(key, used, format!("some of {groups} groups"))),
+        false => Ok(()),
+    }
+}
+
+/// Widths of heads, and what of them turns.
+fn heads(header: &Header<'_>, model: &ModelSpec, loader: &Loader) -> Result<(), AcceptError> {
+    let name = model.architecture.as_str();
+    let own = |key: &str| format!("{name}.{key}");
+    for key in ["attention.key_length", "attention.value_length"] {
+        let read = key.ends_with("key_length") || !loader.has(LoaderRule::Latents);
+        if header.count(&own(key))? == Some(0) && read {
+            return Err(number(own(key), 0, "the width of a head"));
         }
     }
-    if kind == "gpt2" {
-        let key = "tokenizer.ggml.merges";
-        header
-            .list(key, ValueType::String, "an array of strings")?
-            .ok_or_else(|| missing(key.to_owned()))?;
+    let attention = || {
+        model
+            .layers
+            .iter()
+            .filter_map(|l| l.mixer.attention.as_ref())
+    };
+    if loader.has(LoaderRule::WindowedBlock)
+        && header.most(&own("attention.sliding_window")) > 0
+        && attention().all(|a| a.window.is_none())
+    {
+        let key = own("attention.sliding_window_pattern");
+        return Err(number(key, 0, "a window for one block at least"));
     }
-    let ids = header.metadata.iter().map(|(key, _)| key);
-    let is_id = |key: &&String| key.starts_with("tokenizer.ggml.") && key.ends_with("_token_id");
-    for key in ids.filter(is_id) {
-        header.count(key)?;
+    let uneven = |a: &Attention| a.key_dim != a.value_dim && !loader.has(LoaderRule::Latents);
+    if let Some(a) = attention().find(|a| uneven(a)) {
+        let key = own("attention.value_length");
+        return Err(number(
+            key,
+            a.value_dim,
+            format!("{}, the width of keys", a.key_dim),
+        ));
     }
-    equal(tokens)
+    let turns = attention().any(|a| a.cache == Cache::Own) && !loader.has(LoaderRule::NothingTurns);
+    if let Some(head) = attention().map(|a| a.key_dim).max().filter(|_| turns) {
+        for key in [ROTATED, WINDOW_ROTATED] {
+            let key = own(key);
+            match header.count(&key)? {
+                Some(found) if loader.has(LoaderRule::WholeHeads) && found != head => {
+                    return Err(number(key, found, format!("{head}, all of a head")));
+                }
+                // With none, ggml's loop over the pairs never ends.
+                Some(found) if found == 0 || found > head || !found.is_multiple_of(2) => {
+                    let expected = format!("an even number up to {head}, the width of a head");
+                    return Err(number(key, found, expected));
+                }
+                _ => {}
+            }
+        }
+    }
+    let sections = own(SECTIONS);
+    if loader.has(LoaderRule::RopeSections) && header.most(&sections) == 0 {
+        return Err(number(sections, 0, "the rotary pairs of each dimension"));
+    }
+    latents(header, model, loader)
 }
 
-fn missing(key: String) -> AcceptError {
-    AcceptError::Missing { key }
+/// What single architectures hold against each other.
+fn latents(header: &Header<'_>, model: &ModelSpec, loader: &Loader) -> Result<(), AcceptError> {
+    let name = model.architecture.as_str();
+    let own = |key: &str| format!("{name}.{key}");
+    if loader.has(LoaderRule::Latents) {
+        // The small ones project queries without a latent, and are told by their shape alone.
+        let (blocks, vocab) = (model.dims.blocks, model.dims.vocab);
+        let small = matches!(blocks, 26 | 27) || blocks == 48 && vocab == 128_256;
+        let key = own("attention.q_lora_rank");
+        if header.count(&key)?.is_none() && !small {
+            return Err(missing(key));
+        }
+        let count = |key: &str| Ok::<u64, AcceptError>(header.count(&own(key))?.unwrap_or(0));
+        let absorbed =
+            count("attention.key_length_mla")? > 0 && count("attention.value_length_mla")? > 0;
+        let wide = count("attention.kv_lora_rank")?.saturating_add(count(ROTATED)?);
+        let (heads, width) = (own("attention.head_count_kv"), own("attention.key_length"));
+        match (header.most(&heads), header.most(&width)) {
+            (found, _) if absorbed && found != 1 => {
+                Err(number(heads, found, "1, which all heads of queries share"))
+            }
+            (_, found) if absorbed && found != wide => Err(number(
+                width,
+                found,
+                format!("{wide}, a latent and its rotary part"),
+            )),
+            _ => Ok(()),
+        }
+    } else if loader.has(LoaderRule::DeltaNets) {
+        // Without attention no cache is made, which the pass asks for.
+        let attends = |layer: &Layer| layer.mixer.attention.is_some();
+        if !model.layers.iter().any(attends) {
+            let (key, found) = (own("block_count"), model.dims.blocks);
+            return Err(number(key, found, "a block that attends among them"));
+        }
+        if header.get(&own("attention.recurrent_layers")).is_none() {
+            header.count(&own("full_attention_interval"))?;
+        }
+        let key = own("ssm.time_step_rank");
+        let groups = header.count(&own("ssm.group_count"))?.unwrap_or(1);
+        match header.count(&key)? {
+            Some(found) if !found.is_multiple_of(groups.max(1)) => Err(number(
+                key,
+                found,
+                format!("a multiple of {groups}, the heads of keys"),
+            )),
+            _ => Ok(()),
+        }
+    } else if loader.has(LoaderRule::MixerTwiceAsWide) {
+        let key = own("ssm.inner_size");
+        let wide = model.dims.hidden.saturating_mul(2);
+        match header.count(&key)? {
+            Some(found) if found != wide => Err(number(
+                key,
+                found,
+                format!("{wide}, twice the residual width"),
+            )),
+            _ => Ok(()),
+        }
+    } else {
+        Ok(())
+    }
 }
 
-fn wrong(key: String, found: &Value, expected: &'static str) -> AcceptError {
-    let found = found.type_name();
-    AcceptError::Type {
+fn number(key: String, found: u64, expected: impl Into<String>) -> AcceptError {
+    AcceptError::Number {
         key,
         found,
-        expected,
+        expected: expected.into(),
     }
-}
-
-/// Metadata read as llama.cpp reads it: by the exact type.
-struct Header<'a> {
-    metadata: &'a [(String, Value)],
-}
-
-impl<'a> Header<'a> {
-    fn get(&self, key: &str) -> Option<&'a Value> {
-        let pair = self.metadata.iter().find(|(name, _)| name == key);
-        pair.map(|(_, value)| value)
-    }
-
-    /// A number of 32 bits.
-    fn count(&self, key: &str) -> Result<Option<u64>, AcceptError> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::U32(count)) => Ok(Some((*count).into())),
-            Some(other) => Err(wrong(key.to_owned(), other, "u32")),
-        }
-    }
-
-    /// A number of 32 bits, or one for each of `blocks`.
-    fn per_block(&self, key: &str, blocks: u64) -> Result<(), AcceptError> {
-        let Some(value) = self.get(key) else {
-            return Ok(());
-        };
-        if let Value::U32(_) = value {
-            return Ok(());
-        }
-        let kind = "u32 or an array of u32 or i32";
-        match array(value) {
-            Some((ValueType::U32 | ValueType::I32, found)) if found == blocks => Ok(()),
-            Some((ValueType::U32 | ValueType::I32, found)) => Err(AcceptError::Length {
-                key: key.to_owned(),
-                found,
-                expected: blocks,
-                of: "block",
-            }),
-            _ => Err(wrong(key.to_owned(), value, kind)),
-        }
-    }
-
-    /// The length of an array of `of`.
-    fn list(
-        &self,
-        key: &str,
-        of: ValueType,
-        expected: &'static str,
-    ) -> Result<Option<u64>, AcceptError> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(value) => match array(value) {
-                Some((element, len)) if element == of => Ok(Some(len)),
-                _ => Err(wrong(key.to_owned(), value, expected)),
-            },
-        }
-    }
-}
-
-/// An array's element type and length.
-fn array(value: &Value) -> Option<(ValueType, u64)> {
-    let (element, len) = match value {
-        Value::Strings(list) => (ValueType::String, list.len()),
-        Value::I32s(list) => (ValueType::I32, list.len()),
-        Value::F32s(list) => (ValueType::F32, list.len()),
-        Value::Array(values) => match values.first()? {
-            Value::String(_) => (ValueType::String, values.len()),
-            Value::U32(_) => (ValueType::U32, values.len()),
-            Value::I32(_) => (ValueType::I32, values.len()),
-            Value::F32(_) => (ValueType::F32, values.len()),
-            _ => return None,
-        },
-        Value::Located {
-            element_type, len, ..
-        } => return Some((ValueType::from_id(*element_type)?, *len)),
-        _ => return None,
-    };
-    Some((element, len as u64))
 }

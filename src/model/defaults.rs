@@ -11,9 +11,10 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value as Json};
 
 use super::ModelError;
-use super::arch::{Arch, StatedNames};
-use super::facts::{Key, TEXT_PARTS, json_lookup, text_config};
-use super::hugging_face::Sorted;
+use super::arch::Arch;
+use super::hparams::{Key, TEXT_PARTS, json_lookup, text_config};
+use super::lookup::StatedNames;
+use super::sorted::Sorted;
 
 /// The class's values by model type. A test holds the file to its form.
 static DEFAULTS: LazyLock<Map<String, Json>> = LazyLock::new(|| {

@@ -1,15 +1,18 @@
 //! A model from GGUF metadata and GGUF tensor names.
 
-use super::arch::{Arch, Extra};
-use super::facts::{Facts, Key};
+use super::arch::{Arch, ShapeParams};
 use super::gguf_rows::Held;
-use super::hugging_face::add_to_tower;
+use super::hparams::{HParams, Key};
+use super::loader::LoaderRule;
 use super::role::TensorRole;
+use super::sorted::add_to_tower;
 use super::spec::{Layer, ModelSpec, Tensor};
-use super::{Dims, ModelError, Unknown, left_out, pass, shape, unknown_architecture};
+use super::{
+    Dims, ModelError, Quirks, Unknown, forward_spec, left_out, shape, unknown_architecture,
+};
 use crate::checkpoint::{Checkpoint, StoredTensor};
 use crate::dtype::elements;
-use crate::gguf::Metadata;
+use crate::gguf::{Metadata, Value};
 
 pub(super) fn read(
     checkpoint: &Checkpoint,
@@ -30,7 +33,8 @@ pub(super) fn read(
             return Err(unknown_architecture(checkpoint, name));
         }
     };
-    let facts = Facts::new(&checkpoint.config, name);
+    let defaults = arch.map_or(&[][..], |arch| arch.loader.defaults);
+    let hparams = HParams::new(&checkpoint.config, name).with_gguf_defaults(defaults);
     let (mut towers, mut tensors) = (Vec::new(), Vec::new());
     for (index, stored) in checkpoint.tensors.iter().enumerate() {
         let kind = left_out::of_gguf(&stored.name);
@@ -43,7 +47,7 @@ pub(super) fn read(
         }
     }
     let (mut dims, layers) = match arch {
-        Some(arch) => shape(arch, &facts)?,
+        Some(arch) => shape(arch, &hparams)?,
         None => (
             Dims {
                 streams: 1,
@@ -63,26 +67,36 @@ pub(super) fn read(
     if let Some(arch) = known
         && !tensors.is_empty()
     {
-        let extra = extra(&facts, &layers, &tensors)?;
+        let params = shape_params(arch, &hparams, &layers, &tensors)?;
         let held = Held {
             arch,
             dims: &dims,
-            extra: &extra,
+            params: &params,
             layers: &layers,
-            ahead: facts.or_zero(Key::NextnLayers)? as usize,
+            ahead: hparams.or_zero(Key::NextnLayers)? as usize,
+            longrope: matches!(
+                hparams.metadata("rope.scaling.type"),
+                Some(Value::String(kind)) if kind == "longrope"
+            ),
         };
         held.check(&tensors)?;
     }
-    let recipe = known.and_then(|arch| arch.pass.as_ref());
-    let pass = match recipe {
+    let traits = known.and_then(|arch| arch.forward.as_ref());
+    let forward = match traits {
         // A plan needs none of it, so what is missing is told when the model is to run.
-        Some(recipe) => pass::read(recipe, &facts, dims.blocks).map_err(|error| error.to_string()),
+        Some(traits) => {
+            forward_spec::read(traits, &hparams, dims.blocks).map_err(|error| error.to_string())
+        }
         None => Err("its forward pass is not known".to_owned()),
     };
     let published = |t: &&Tensor| !t.role.is_rope_table();
     Ok(ModelSpec {
         stored: Vec::new(),
         name: checkpoint.name.clone(),
+        quirks: match (known, arch) {
+            (Some(arch), _) => arch.quirks,
+            (None, as_if) => as_if.map_or(Quirks::NONE, |arch| arch.quirks.assumed()),
+        },
         parameters: tensors
             .iter()
             .filter(published)
@@ -91,8 +105,8 @@ pub(super) fn read(
         architecture: name.to_owned(),
         dims,
         layers,
-        pass,
-        tied: !tensors.iter().any(|t| t.role == TensorRole::Output),
+        forward,
+        tied: !tensors.iter().any(is_head),
         tensors,
         towers,
         left_out: Vec::new(),
@@ -119,28 +133,41 @@ fn tensor(index: usize, stored: &StoredTensor) -> Tensor {
     }
 }
 
+/// Whether a tensor is a head's weight, not its bias.
+fn is_head(tensor: &Tensor) -> bool {
+    tensor.role == TensorRole::Output && tensor.name.ends_with(".weight")
+}
+
 /// Dimensions that the shapes of tensors need. What a configuration states elsewhere, that there are
 /// biases or a head, a GGUF says by having them.
-fn extra(facts: &Facts<'_>, layers: &[Layer], tensors: &[Tensor]) -> Result<Extra, ModelError> {
+fn shape_params(
+    arch: &Arch,
+    hparams: &HParams<'_>,
+    layers: &[Layer],
+    tensors: &[Tensor],
+) -> Result<ShapeParams, ModelError> {
     let has = |role| tensors.iter().any(|t| t.role == role);
+    let tied = !tensors.iter().any(is_head);
     let attention = || layers.iter().filter_map(|l| l.mixer.attention.as_ref());
     let full = attention().find(|a| a.window.is_none());
     let head_dim = full.or(attention().next()).map_or(0, |a| a.key_dim);
-    let mut extra = super::extra(facts, !has(TensorRole::Output), head_dim)?;
+    let mut params = super::shape_params(hparams, tied, head_dim)?;
     // Without absorbed projections, heads state their own width.
-    if extra.mla_value_dim == 0 {
-        extra.mla_value_dim = facts.or_zero(Key::ValueDim)?;
+    if params.mla_value_dim == 0 {
+        params.mla_value_dim = hparams.or_zero(Key::ValueDim)?;
     }
     // No key states it.
     let laurel = tensors.iter().find(|t| t.role == TensorRole::LaurelL);
-    extra.laurel_rank = laurel.and_then(|t| t.shape.first().copied()).unwrap_or(0);
-    extra.attention_bias = true;
-    extra.mlp_bias = true;
-    extra.ssm_norm = has(TensorRole::SsmNorm);
-    extra.rope_factors = facts.get(Key::RopeDim)?.unwrap_or(head_dim) / 2;
-    // Keys serve as values in the blocks without a value projection.
-    let values = tensors.iter().filter(|t| t.role == TensorRole::AttnV);
-    let with_keys = attention().filter(|a| a.kv_heads > 0);
-    extra.key_is_value = values.count() < with_keys.count();
-    Ok(extra)
+    params.laurel_rank = laurel.and_then(|t| t.shape.first().copied()).unwrap_or(0);
+    params.attention_bias = true;
+    params.mlp_bias = true;
+    params.ssm_norm = has(TensorRole::SsmNorm);
+    params.rope_factors = if arch.loader.has(LoaderRule::RopeTableOfWholeHeads) {
+        head_dim / 2
+    } else {
+        hparams.get(Key::RopeDim)?.unwrap_or(head_dim) / 2
+    };
+    // Where keys serve as values, the projection of values is not there; a file may hold it all the same.
+    params.key_is_value = false;
+    Ok(params)
 }

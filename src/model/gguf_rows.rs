@@ -2,17 +2,18 @@
 //! none has another shape, none is a stranger.
 //!
 //! In: what the metadata implies, and the tensors. Out: the first that is wrong. Must not: know how a
-//! runtime computes with them.
+//! runtime computes with them. Where runtimes take or need what the rows do not say, the `loader` of the entry has it.
 
 use std::collections::HashMap;
 
 use super::ModelError;
-use super::arch::{Arch, Extra, Place, Row};
-use super::gather::is_spare;
-use super::hugging_face::places;
+use super::arch::{Arch, Row, RowSite, ShapeParams};
+use super::loader::{self, LoaderRule};
+use super::resolve_tensors::is_spare;
 use super::role::TensorRole as R;
+use super::rows::sites;
 use super::spec::{Dims, Layer, Tensor};
-use crate::dtype::elements;
+use crate::dtype::{Dtype, elements};
 
 /// Projections that a file holds one by one or as one tensor of all their rows.
 const FUSED: &[(&[R], R)] = &[
@@ -22,20 +23,16 @@ const FUSED: &[(&[R], R)] = &[
     (&[R::FfnGateExperts, R::FfnUpExperts], R::FfnGateUpExperts),
 ];
 
-/// Ends of names of numbers that scale a weight of the same base name.
-const SCALES: &[&str] = &[".scale", ".input_scale"];
-
-/// Architectures whose head is the embedding, whatever a file holds.
-const HEADLESS: &[&str] = &["gemma", "gemma2"];
-
 /// What a GGUF is held to.
 pub(super) struct Held<'a> {
     pub arch: &'a Arch,
     pub dims: &'a Dims,
-    pub extra: &'a Extra,
+    pub params: &'a ShapeParams,
     pub layers: &'a [Layer],
     /// Blocks behind the last that predict further tokens.
     pub ahead: usize,
+    /// Whether rotary positions are stretched by a table for long contexts and one for short.
+    pub longrope: bool,
 }
 
 impl Held<'_> {
@@ -45,34 +42,34 @@ impl Held<'_> {
             tensors.iter().map(|t| (t.name.as_str(), t)).collect();
         let own: Vec<&Row> = self.arch.rows().collect();
         for row in &own {
-            for (layer, place) in self.places(row) {
+            for (layer, site) in self.sites(row) {
                 let name = row.role.gguf_name(layer, row.part);
                 match left.remove(name.as_str()) {
-                    Some(tensor) => same_shape(tensor, (row.shape)(&place))?,
-                    None if !self.needs(row, &place) => {}
-                    None if self.stands_fused(row, layer, &place, tensors)? => {}
-                    None => {
-                        return Err(ModelError::GgufMissing {
-                            tensor: name,
-                            architecture: self.arch.name.to_owned(),
-                        });
-                    }
+                    Some(tensor) => same_shape(tensor, (row.shape)(&site))?,
+                    None if !self.needs(row, &site) => {}
+                    None if self.stands_fused(row, layer, &site, tensors)? => {}
+                    None => return Err(self.missing(name)),
                 }
             }
         }
+        let head = R::Output.gguf_name(None, "weight");
+        if self.params.tied && self.arch.loader.has(LoaderRule::NeedsHead) {
+            return Err(self.missing(head));
+        }
+        self.check_ahead(&mut left)?;
         // Other entries of the name have rows that this one does without.
         for row in Arch::all()
             .filter(|arch| arch.name == self.arch.name)
             .flat_map(Arch::rows)
         {
-            for (layer, place) in self.places(row) {
+            for (layer, site) in self.sites(row) {
                 let name = row.role.gguf_name(layer, row.part);
                 if let Some(tensor) = left.remove(name.as_str()) {
-                    same_shape(tensor, (row.shape)(&place))?;
+                    same_shape(tensor, (row.shape)(&site))?;
                 }
             }
         }
-        left.retain(|name, tensor| !self.stands_for_others(name, tensor, tensors));
+        left.retain(|name, tensor| !self.is_loaded(name, tensor, tensors));
         match left.keys().min() {
             None => Ok(()),
             Some(first) => Err(ModelError::GgufStranger {
@@ -84,20 +81,96 @@ impl Held<'_> {
         }
     }
 
-    /// Where the configuration calls for `row`.
-    fn places(&self, row: &Row) -> impl Iterator<Item = (Option<u32>, Place<'_>)> {
-        let when = row.when;
-        let never = row.role == R::Output && HEADLESS.contains(&self.arch.name);
-        let all = places(row, self.dims, self.extra, self.layers);
-        all.filter(move |(_, place)| !never && when(place))
+    fn missing(&self, tensor: String) -> ModelError {
+        ModelError::GgufMissing {
+            tensor,
+            architecture: self.arch.name.to_owned(),
+        }
     }
 
-    /// Whether a file must hold the tensor of `row`: not a bias (that of a recurrent block's time
-    /// steps apart), nor a table that conversion computes, nor what reuses another's, which of
-    /// gemma3n is loaded all the same.
-    fn needs(&self, row: &Row, place: &Place<'_>) -> bool {
-        let spare = is_spare(row, place) && self.arch.name != "gemma3n";
-        (row.part != "bias" || row.role == R::SsmDt) && !row.role.is_rope_table() && !spare
+    /// Where the configuration calls for `row`, and runtimes load it.
+    fn sites(&self, row: &Row) -> impl Iterator<Item = (Option<u32>, RowSite<'_>)> {
+        let (when, loader) = (row.when, &self.arch.loader);
+        let never = match (row.role, row.part) {
+            (R::Output, "weight") => loader.has(LoaderRule::NoHead),
+            (role, "bias") => loader.bias(role) == Some(false),
+            (role, _) if role.is_rope_table() => !self.loads_table(role),
+            _ => false,
+        };
+        let all = sites(row, self.dims, self.params, self.layers);
+        all.filter(move |(_, site)| !never && when(site))
+    }
+
+    /// Whether a file must hold the tensor of `row`.
+    fn needs(&self, row: &Row, site: &RowSite<'_>) -> bool {
+        let loader = &self.arch.loader;
+        if row.part == "bias" {
+            return loader.needs_biases.contains(&row.role);
+        }
+        if row.role.is_rope_table() {
+            let whole = |layer: &Layer| {
+                let attention = layer.mixer.attention.as_ref();
+                attention.is_some_and(|a| a.window.is_none())
+            };
+            return loader.has(LoaderRule::NeedsRopeTable) && self.layers.iter().any(whole);
+        }
+        let spare = is_spare(row, site) && !loader.has(LoaderRule::NeedsSpareProjections);
+        let scale = row.part == "scale" && loader::scale(row.role, 0).is_some();
+        !spare && !scale && !loader.optional.contains(&row.role)
+    }
+
+    /// Whether the rotary table of `role` is loaded.
+    fn loads_table(&self, role: R) -> bool {
+        let stretched = role != R::RopeFreqs;
+        let loader = &self.arch.loader;
+        let both = !loader.has(LoaderRule::BothRopeTables) && stretched != self.longrope;
+        loader.rope_tables.contains(&role) && !both
+    }
+
+    /// The blocks that predict ahead, whose tensors are not used and asked for all the same: projections of queries,
+    /// keys and values, gates and ups apart. Takes those of the rows out of `left`.
+    fn check_ahead(&self, left: &mut HashMap<&str, &Tensor>) -> Result<(), ModelError> {
+        let loader = &self.arch.loader;
+        let first = self.layers.len();
+        let stored = |left: &HashMap<&str, &Tensor>, block: usize, role: R| {
+            let name = role.gguf_name(u32::try_from(block).ok(), "weight");
+            left.contains_key(name.as_str())
+        };
+        let left_off =
+            loader.has(LoaderRule::MayLackBlocksAhead) && !stored(left, first, R::NextnProj);
+        let asked = loader.has(LoaderRule::NeedsBlocksAhead) && !left_off;
+        let attends = |layer: &&Layer| layer.mixer.attention.is_some();
+        let Some(layer) = self.layers.iter().rfind(attends).filter(|_| asked) else {
+            return Ok(());
+        };
+        let site = RowSite {
+            dims: self.dims,
+            params: self.params,
+            layer,
+        };
+        let rows = self
+            .arch
+            .rows()
+            .filter(|row| row.role.info().block && (row.when)(&site) && self.needs(row, &site));
+        let rows: Vec<&Row> = rows.collect();
+        for block in first..first.saturating_add(self.ahead) {
+            for &role in loader::AHEAD_NEEDS {
+                if !stored(left, block, role) {
+                    let name = role.gguf_name(u32::try_from(block).ok(), "weight");
+                    return Err(self.missing(name));
+                }
+            }
+            for row in &rows {
+                let name = row.role.gguf_name(u32::try_from(block).ok(), row.part);
+                let fused = FUSED.iter().any(|(apart, _)| apart.contains(&row.role));
+                match left.remove(name.as_str()) {
+                    Some(tensor) => same_shape(tensor, (row.shape)(&site))?,
+                    None if fused => {}
+                    None => return Err(self.missing(name)),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether the tensor of `row` is stored with others in one, or in several of which it is made.
@@ -105,7 +178,7 @@ impl Held<'_> {
         &self,
         row: &Row,
         layer: Option<u32>,
-        place: &Place<'_>,
+        site: &RowSite<'_>,
         tensors: &[Tensor],
     ) -> Result<bool, ModelError> {
         let stored = |role: R| tensors.iter().find(|t| t.role == role && t.layer == layer);
@@ -115,12 +188,12 @@ impl Held<'_> {
                 && let Some(fused) = stored(*one)
             {
                 let rows = self.arch.rows().filter(|r| apart.contains(&r.role));
-                let rows = rows.filter(|r| r.part == "weight" && (r.when)(place));
-                let shapes: Vec<Vec<u64>> = rows.map(|r| (r.shape)(place)).collect();
+                let rows = rows.filter(|r| r.part == "weight" && (r.when)(site));
+                let shapes: Vec<Vec<u64>> = rows.map(|r| (r.shape)(site)).collect();
                 return together(fused, &shapes).map(|()| true);
             }
             if row.role == *one && apart.iter().all(|role| stored(*role).is_some()) {
-                let expected = (row.shape)(place);
+                let expected = (row.shape)(site);
                 let parts = apart.iter().filter_map(|role| stored(*role));
                 let found = parts.fold(0u64, |n, t| n.saturating_add(t.elements()));
                 return Ok(found == elements(&expected));
@@ -129,12 +202,17 @@ impl Held<'_> {
         Ok(false)
     }
 
-    /// Whether a tensor that no row names belongs to one that is there, or to blocks that a pass
-    /// leaves out.
-    fn stands_for_others(&self, name: &str, tensor: &Tensor, tensors: &[Tensor]) -> bool {
+    /// Whether a tensor that no row names is loaded all the same: it belongs to one that is there, or to blocks that a
+    /// pass leaves out.
+    fn is_loaded(&self, name: &str, tensor: &Tensor, tensors: &[Tensor]) -> bool {
         let blocks = self.layers.len();
-        let ahead = blocks..blocks.saturating_add(self.ahead);
-        let is_ahead = tensor.layer.is_some_and(|n| ahead.contains(&(n as usize)));
+        let block = tensor.layer.map(|n| n as usize);
+        if block.is_some_and(|n| n >= blocks) {
+            let ahead = block.is_some_and(|n| n < blocks.saturating_add(self.ahead));
+            return ahead
+                && self.arch.loader.has(LoaderRule::BlocksAhead)
+                && tensor.role != R::Other;
+        }
         let has = |role: R| {
             tensors
                 .iter()
@@ -146,19 +224,32 @@ impl Held<'_> {
             tensor.role == *one && apart.iter().any(|role| named(*role))
                 || apart.contains(&tensor.role) && named(*one) && !has(*one)
         });
-        let weight = |base: &str| {
-            let base = format!("{base}.weight");
+        let of_weight = |end: &str| {
+            let base = format!("{}.weight", name.strip_suffix(end)?);
             tensors.iter().find(|t| t.name == base)
         };
-        let of_weight = |end: &str| weight(name.strip_suffix(end)?);
-        let scale = SCALES.iter().any(|end| of_weight(end).is_some());
-        let bias = of_weight(".bias").is_some_and(|weight| {
-            let rows = weight.elements() / weight.row().max(1);
-            weight.shape.len() > 1 && tensor.elements() == rows
+        let scale = loader::SCALES.iter().any(|end| {
+            of_weight(end).is_some_and(|weight| {
+                let of_head = weight.role == R::Output && weight.dtype == Dtype::NVFP4;
+                let numbers = loader::scale(weight.role, self.dims.experts);
+                numbers.or(of_head.then_some(1)) == Some(tensor.elements())
+            })
         });
-        let table = tensor.role.is_rope_table() && tensor.elements() == self.extra.rope_factors;
-        let in_blocks = tensor.layer.is_none_or(|n| (n as usize) < blocks);
-        is_ahead || in_blocks && (instead || scale || bias || table)
+        let bias = of_weight(".bias").is_some_and(|weight| {
+            let attends = block
+                .and_then(|n| self.layers.get(n))
+                .is_none_or(|layer| layer.mixer.attention.is_some());
+            let of_attention = matches!(weight.role, R::AttnQ | R::AttnK | R::AttnV | R::AttnQkv);
+            let rows = weight.elements() / weight.row().max(1);
+            self.arch.loader.bias(weight.role) == Some(true)
+                && (attends || !of_attention)
+                && weight.shape.len() > 1
+                && tensor.elements() == rows
+        });
+        let table = tensor.role.is_rope_table()
+            && self.loads_table(tensor.role)
+            && tensor.elements() == self.params.rope_factors;
+        (instead && tensor.name.ends_with(".weight")) || scale || bias || table
     }
 }
 

@@ -5,30 +5,45 @@
 
 pub mod accept;
 mod arch;
+mod arithmetic;
+pub mod conversion;
 mod defaults;
-mod facts;
 mod families;
-mod gather;
+mod forward_spec;
 mod gguf;
 mod gguf_rows;
+mod hparams;
 mod hugging_face;
 mod left_out;
+mod loader;
+mod lookup;
 mod packed;
-mod pass;
+pub mod packing;
+mod quirks;
+mod resolve_tensors;
 mod role;
+mod rows;
+mod sorted;
 mod spec;
+mod zero_biases;
 
 use crate::checkpoint::{Checkpoint, RawConfig};
+use crate::dtype::Dtype;
 use crate::units::Bytes;
 
-pub use facts::Key;
-pub use packed::Logical;
-pub use pass::{Activation, Pass, Rope, RopeStyle, Sparse, Yarn};
-pub use role::{Category, Keep, ROLES, RoleInfo, TensorRole, Touch};
+pub use families::tokenizers;
+pub use forward_spec::{Activation, ForwardSpec, Rope, RopeStyle, Sparse, Yarn};
+pub(crate) use hparams::{HParams, TEXT_PARTS};
+pub use hparams::{Key, Number};
+#[cfg(test)]
+pub(crate) use lookup::quirks_of;
+pub use lookup::{conversion_of, converted};
+pub use packed::FoldedWeight;
+pub use quirks::{EightyBlocks, GraphOrder, Quirks, TypeQuirks};
+pub use role::{Category, DecodeAccess, QuantPolicy, ROLES, RoleInfo, TensorRole};
 pub use spec::*;
 
-use arch::{Arch, Extra};
-use facts::Facts;
+use arch::{Arch, ShapeParams};
 
 /// Why a checkpoint cannot be described as a model.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -36,10 +51,14 @@ pub enum ModelError {
     /// The architecture has no table entry.
     #[error(
         "architecture `{name}` is not known{}: {}the cache that its blocks need cannot be told; \
-         `--assume-kv llama` plans it as a plain transformer at your own risk, and `orinplan inspect` \
-         lists its tensors",
+         {}`orinplan inspect` lists its tensors",
         nearest.map(|n| format!(" (the nearest known one is `{n}`)")).unwrap_or_default(),
-        if weights.0 > 0 { format!("its weights take {weights}, but ") } else { String::new() }
+        if weights.0 > 0 { format!("its weights take {weights}, but ") } else { String::new() },
+        if may_write(name) {
+            format!("`--assume-kv {PLAIN}` plans it as a plain transformer at your own risk, and ")
+        } else {
+            String::new()
+        }
     )]
     UnknownArchitecture {
         /// What the checkpoint says it is.
@@ -74,8 +93,10 @@ pub enum ModelError {
         /// Its name.
         key: String,
     },
-    /// A value that is not a finite, non-negative number.
-    #[error("`{key}` in the metadata is not a finite, non-negative number")]
+    /// A value that is not a finite number, or is negative, or zero where that has no meaning.
+    #[error(
+        "`{key}` is no number that a model computes with; take the configuration that belongs to these weights"
+    )]
     BadNumber {
         /// Its name.
         key: String,
@@ -140,6 +161,18 @@ pub enum ModelError {
     RopeType {
         /// What config.json says.
         found: String,
+    },
+    /// A weight of integers without the scale that makes numbers of them.
+    #[error(
+        "tensor `{tensor}` is stored as {} without a scale, so its numbers are no weights; take the checkpoint \
+         that has the scales, or the one that it was quantized from",
+        found.name()
+    )]
+    Unscaled {
+        /// The name in the checkpoint.
+        tensor: String,
+        /// How it is stored.
+        found: Dtype,
     },
     /// A tensor the model cannot do without is not among the stored ones.
     #[error(
@@ -245,6 +278,18 @@ pub enum ModelError {
     },
 }
 
+/// GGUF's name of the architecture of a plain transformer.
+pub const PLAIN: &str = families::PLAIN;
+
+/// Every name that files have for a known architecture: GGUF's, and the classes and model types of
+/// Transformers.
+pub fn architecture_names() -> impl Iterator<Item = &'static str> {
+    Arch::all().flat_map(|arch| {
+        let published = arch.classes.iter().chain(arch.model_types).copied();
+        std::iter::once(arch.name).chain(published)
+    })
+}
+
 /// Each once: several entries may be run as the same architecture.
 fn known_names() -> String {
     let mut names: Vec<&str> = Arch::all().map(|arch| arch.name).collect();
@@ -290,21 +335,21 @@ pub fn read(checkpoint: &Checkpoint, unknown: Unknown) -> Result<ModelSpec, Mode
 }
 
 /// Dimensions and blocks by the rules of `arch`.
-fn shape(arch: &Arch, facts: &Facts<'_>) -> Result<(Dims, Vec<Layer>), ModelError> {
-    let layers = (arch.layers)(facts)?;
-    let experts = facts.or_zero(Key::Experts)?;
-    if facts.or_zero(Key::ExpertsUsed)? > experts && experts > 0 {
+fn shape(arch: &Arch, hparams: &HParams<'_>) -> Result<(Dims, Vec<Layer>), ModelError> {
+    let layers = (arch.layers)(hparams)?;
+    let experts = hparams.or_zero(Key::Experts)?;
+    if hparams.or_zero(Key::ExpertsUsed)? > experts && experts > 0 {
         return Err(ModelError::BadValue {
-            key: facts.name(Key::ExpertsUsed),
+            key: hparams.name(Key::ExpertsUsed),
         });
     }
     let dims = Dims {
-        hidden: facts.need(Key::Hidden)?,
-        vocab: facts.or_zero(Key::Vocab)?,
+        hidden: hparams.need(Key::Hidden)?,
+        vocab: hparams.or_zero(Key::Vocab)?,
         blocks: layers.len() as u64,
-        context: facts.or_zero(Key::Context)?,
-        per_layer_embedding: facts.or_zero(Key::PerLayerDim)?,
-        streams: facts.get(Key::Streams)?.unwrap_or(1).max(1),
+        context: hparams.or_zero(Key::Context)?,
+        per_layer_embedding: hparams.or_zero(Key::PerLayerDim)?,
+        streams: hparams.get(Key::Streams)?.unwrap_or(1).max(1),
         experts,
     };
     Ok((dims, layers))
@@ -326,12 +371,16 @@ const ROPE_TYPES: &[&str] = &[
 
 /// Dimensions that only the shapes of tensors need; `head_dim` is that of the blocks that see the
 /// whole context.
-fn extra(facts: &Facts<'_>, tied: bool, head_dim: u64) -> Result<Extra, ModelError> {
-    let flag = |name| facts.flag(name).unwrap_or(false);
-    let rope = facts
+fn shape_params(
+    hparams: &HParams<'_>,
+    tied: bool,
+    head_dim: u64,
+) -> Result<ShapeParams, ModelError> {
+    let flag = |name| hparams.flag(name).unwrap_or(false);
+    let rope = hparams
         .json("rope_scaling")
         .filter(|rope| rope.is_object())
-        .or_else(|| facts.json("rope_parameters"));
+        .or_else(|| hparams.json("rope_parameters"));
     // Models with windowed blocks state one set of parameters for each kind of block.
     let rope = rope.map(|rope| rope.get("full_attention").unwrap_or(rope));
     let rope_type = rope
@@ -362,43 +411,43 @@ fn extra(facts: &Facts<'_>, tied: bool, head_dim: u64) -> Result<Extra, ModelErr
             .unwrap_or(0),
         _ => 0,
     };
-    Ok(Extra {
+    Ok(ShapeParams {
         tied,
-        attention_bias: flag("attention_bias"),
-        mlp_bias: flag("mlp_bias"),
-        q_lora: facts.or_zero(Key::QLora)?,
-        kv_lora: facts.or_zero(Key::KvLora)?,
-        nope_dim: nope_dim(facts)?,
-        rope_dim: facts.or_zero(Key::RopeDim)?,
-        mla_value_dim: facts.or_zero(Key::MlaValueDim)?,
-        per_layer_vocab: facts.or_zero(Key::PerLayerVocab)?,
-        laurel_rank: facts.or_zero(Key::LaurelRank)?,
-        conv_kernel: facts.or_zero(Key::ConvKernel)?,
-        state_size: facts.or_zero(Key::StateSize)?,
-        ssm_groups: facts.or_zero(Key::SsmGroups)?,
-        ssm_heads: facts.or_zero(Key::SsmHeads)?,
-        ssm_inner: families::ssm_inner(facts)?,
+        attention_bias: flag("attention_bias") || flag("use_bias"),
+        mlp_bias: flag("mlp_bias") || flag("use_bias"),
+        q_lora: hparams.or_zero(Key::QLora)?,
+        kv_lora: hparams.or_zero(Key::KvLora)?,
+        nope_dim: nope_dim(hparams)?,
+        rope_dim: hparams.or_zero(Key::RopeDim)?,
+        mla_value_dim: hparams.or_zero(Key::MlaValueDim)?,
+        per_layer_vocab: hparams.or_zero(Key::PerLayerVocab)?,
+        laurel_rank: hparams.or_zero(Key::LaurelRank)?,
+        conv_kernel: hparams.or_zero(Key::ConvKernel)?,
+        state_size: hparams.or_zero(Key::StateSize)?,
+        ssm_groups: hparams.or_zero(Key::SsmGroups)?,
+        ssm_heads: hparams.or_zero(Key::SsmHeads)?,
+        ssm_inner: families::ssm_inner(hparams)?,
         conv_bias: ["mamba_conv_bias", "use_conv_bias"]
             .iter()
-            .all(|name| facts.flag(name) != Some(false)),
+            .all(|name| hparams.flag(name) != Some(false)),
         ssm_norm: flag("mamba_rms_norm"),
-        shortconv_cache: facts.or_zero(Key::ShortconvCache)?,
-        expert_latent: facts.or_zero(Key::ExpertLatent)?,
+        shortconv_cache: hparams.or_zero(Key::ShortconvCache)?,
+        expert_latent: hparams.or_zero(Key::ExpertLatent)?,
         rope_factors,
         key_is_value: flag("attention_k_eq_v"),
     })
 }
 
 /// Width of the part of a head without positions, which a GGUF states as the rest of a head.
-fn nope_dim(facts: &Facts<'_>) -> Result<u64, ModelError> {
-    if facts.is_hugging_face() {
-        return facts.or_zero(Key::NopeDim);
+fn nope_dim(hparams: &HParams<'_>) -> Result<u64, ModelError> {
+    if hparams.is_hugging_face() {
+        return hparams.or_zero(Key::NopeDim);
     }
-    let head = match facts.get(Key::MlaKeyDim)? {
+    let head = match hparams.get(Key::MlaKeyDim)? {
         Some(head) => head,
-        None => facts.or_zero(Key::HeadDim)?,
+        None => hparams.or_zero(Key::HeadDim)?,
     };
-    Ok(head.saturating_sub(facts.or_zero(Key::RopeDim)?))
+    Ok(head.saturating_sub(hparams.or_zero(Key::RopeDim)?))
 }
 
 /// The table entry called `name`, for `--assume-kv`.
@@ -446,6 +495,13 @@ const CLASS_ENDS: &[&str] = &[
     "LMHeadModel",
     "Model",
 ];
+
+/// Whether a model of this class, model type or GGUF architecture may be a decoder: classes that do something else
+/// say so at their end.
+fn may_write(name: &str) -> bool {
+    let is_class = name.starts_with(|first: char| first.is_ascii_uppercase());
+    !is_class || lookup::writes(name)
+}
 
 fn stem(class: &str) -> &str {
     let end = CLASS_ENDS.iter().find_map(|end| class.strip_suffix(end));

@@ -5,7 +5,7 @@
 
 /// How a decoded token touches a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Touch {
+pub enum DecodeAccess {
     /// Read whole and multiplied.
     Whole,
     /// One row is read.
@@ -47,7 +47,7 @@ pub enum Category {
 
 /// Whether quantizers may change a tensor's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
+pub enum QuantPolicy {
     /// May be quantized.
     Quantize,
     /// Stays in the 16-bit type of the conversion.
@@ -68,13 +68,13 @@ pub struct RoleInfo {
     /// Its class in the type rules.
     pub category: Category,
     /// Whether quantizers may change it.
-    pub keep: Keep,
+    pub policy: QuantPolicy,
     /// How a decoded token uses it.
-    pub touch: Touch,
+    pub access: DecodeAccess,
 }
 
 macro_rules! roles {
-    ($($role:ident $stem:literal $block:literal $category:ident $keep:ident $touch:ident;)*) => {
+    ($($role:ident $stem:literal $block:literal $category:ident $policy:ident $access:ident;)*) => {
         /// What a tensor is for.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[allow(missing_docs)]
@@ -85,7 +85,7 @@ macro_rules! roles {
         /// Every named role.
         pub static ROLES: &[RoleInfo] = &[$(RoleInfo {
             role: TensorRole::$role, stem: $stem, block: $block,
-            category: Category::$category, keep: Keep::$keep, touch: Touch::$touch,
+            category: Category::$category, policy: QuantPolicy::$policy, access: DecodeAccess::$access,
         }),*];
     };
 }
@@ -183,8 +183,8 @@ static OTHER: RoleInfo = RoleInfo {
     stem: "",
     block: false,
     category: Category::Other,
-    keep: Keep::Quantize,
-    touch: Touch::Whole,
+    policy: QuantPolicy::Quantize,
+    access: DecodeAccess::Whole,
 };
 
 impl TensorRole {

@@ -6,8 +6,9 @@ use std::fmt;
 
 use crate::checkpoint::SourceFormat;
 use crate::dtype::{Dtype, elements};
-use crate::model::packed::Logical;
-use crate::model::pass::Pass;
+use crate::model::forward_spec::ForwardSpec;
+use crate::model::packed::FoldedWeight;
+use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole;
 use crate::units::Bytes;
 
@@ -18,6 +19,8 @@ pub struct ModelSpec {
     pub name: String,
     /// llama.cpp's name of the architecture (`llama`, `qwen3`, ...).
     pub architecture: String,
+    /// What runtimes do for that architecture beyond what blocks and tensors say.
+    pub quirks: Quirks,
     /// Logical weights of the text model as published: packed words unpacked, nothing that
     /// conversion adds or pads.
     pub parameters: u64,
@@ -28,12 +31,12 @@ pub struct ModelSpec {
     /// How tensors are put together when the model runs; or why it is not run here: not a GGUF, an
     /// architecture that the decoder does not know, a value that only a forward pass needs and that
     /// is missing or has no meaning.
-    pub pass: Result<Pass, String>,
+    pub forward: Result<ForwardSpec, String>,
     /// Every tensor of the text model, in llama.cpp's names and shapes.
     pub tensors: Vec<Tensor>,
     /// The stored tensors of a Hugging Face checkpoint with packing folded away, in file order,
     /// towers and spare copies included; empty for a GGUF and without weights.
-    pub stored: Vec<Logical>,
+    pub stored: Vec<FoldedWeight>,
     /// Vision and audio towers and projectors, counted apart.
     pub towers: Vec<Tower>,
     /// Stored tensors that decoding text does without, kind by kind.
@@ -214,6 +217,11 @@ impl Tensor {
     /// Logical weights.
     pub fn elements(&self) -> u64 {
         elements(&self.shape)
+    }
+
+    /// Whether it is a weight, by the end of its name: no bias, no scale, no table without a suffix.
+    pub fn is_weight(&self) -> bool {
+        self.name.ends_with("weight")
     }
 
     /// Elements of a row: what block formats divide.

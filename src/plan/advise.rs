@@ -6,9 +6,9 @@
 
 use crate::device::DeviceProfile;
 use crate::model::ModelSpec;
+use crate::note::KvProblem;
 use crate::plan::change::{Change, Dimension, Situation, dimensions};
 use crate::plan::fit::{Fit, Plan, Target, available, max_context};
-use crate::plan::kv::KvProblem;
 use crate::plan::workload::Workload;
 use crate::units::Bytes;
 
@@ -31,7 +31,9 @@ pub enum Advice {
     TooLarge {
         /// The smallest scheme.
         scheme: String,
-        /// What it lacks even with the least context.
+        /// The context with which it lacks least: that of some use, or what was asked for if it is less.
+        context: u64,
+        /// What it lacks with that.
         missing: Bytes,
         /// The smallest board that would do.
         board: Option<LargerBoard>,
@@ -47,6 +49,8 @@ pub struct LargerBoard {
     pub name: String,
     /// The scheme.
     pub scheme: String,
+    /// Whether it has a power mode of the name that is planned for.
+    pub has_mode: bool,
 }
 
 /// Contexts of a sequence below this are of little use, so they are not offered.
@@ -101,6 +105,7 @@ pub fn advise(
         let smallest = all.iter().min_by_key(|plan| plan.tensor_bytes);
         advice.extend(smallest.map(|smallest| Advice::TooLarge {
             scheme: smallest.assignment.scheme.clone(),
+            context: least_context(workload),
             missing: missing(Situation {
                 plan: smallest,
                 ..asked.clone()
@@ -250,9 +255,14 @@ fn with_less_context<'a>(asked: &Situation<'a>, plans: &[&'a Plan]) -> Vec<Way> 
     first.into_iter().map(|(_, way)| way).collect()
 }
 
+/// The least context of some use, or what was asked for if it is less.
+fn least_context(workload: &Workload) -> u64 {
+    workload.context.min(LEAST_USEFUL_CONTEXT)
+}
+
 /// What a situation lacks with the least context of some use.
 fn missing(asked: Situation<'_>) -> Bytes {
-    let context = asked.workload.context.min(LEAST_USEFUL_CONTEXT);
+    let context = least_context(&asked.workload);
     let least = asked.with(&Change::Context(context), &[]);
     least.ledger().total().saturating_sub(least.available())
 }
@@ -302,6 +312,7 @@ fn larger_board(
             id: device.id.clone(),
             name: device.name.clone(),
             scheme: plan.assignment.scheme.clone(),
+            has_mode: device.mode(&asked.target.mode.name).is_ok(),
         })
     };
     larger.find_map(on)

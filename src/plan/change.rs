@@ -112,9 +112,12 @@ pub(super) fn dimensions(asked: &Situation<'_>, plans: &[&Plan]) -> Vec<Dimensio
     } = asked;
     let device = target.device;
     let left = device.available(workload.session);
-    let when = |holds: bool, loss: f64, change: Change| match holds {
-        true => vec![(loss, change)],
-        false => Vec::new(),
+    let when = |holds: bool, loss: f64, change: Change| {
+        if holds {
+            vec![(loss, change)]
+        } else {
+            Vec::new()
+        }
     };
     let refused = target.release.and_then(|_| {
         let limit = device.largest_allocation(target.release)?;

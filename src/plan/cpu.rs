@@ -17,7 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::device::Cpu;
 use crate::dtype::Dtype;
-use crate::plan::speed::{Bound, Estimate, Group, Operation, Part, Prompt, PromptEstimate, Spread};
+use crate::plan::speed::{
+    Bound, Estimate, Group, Operation, Part, Prompt, PromptEstimate, Spread, finite, rate,
+};
 
 /// What the machine was measured with predicts its own runtime within this factor either way where nothing else is
 /// uncertain (`cargo xtask bench predict`).
@@ -74,10 +76,7 @@ impl Seconds {
 impl Machine<'_> {
     /// The factor, either way, that holds nine in ten runs which are expected to take `seconds`.
     fn spread(&self, seconds: &Seconds, unrest: f64) -> f64 {
-        let own = match self.own {
-            true => OWN_SPREAD,
-            false => OTHER_SPREAD,
-        };
+        let own = if self.own { OWN_SPREAD } else { OTHER_SPREAD };
         let total = seconds.total().max(f64::MIN_POSITIVE);
         let costs = seconds.0.iter();
         let costs = costs.map(|(cost, part)| (self.uncertainty(*cost) * part / total).powi(2));
@@ -249,15 +248,4 @@ fn spread(expected: f64, factor: f64, ceiling: f64) -> Spread {
         expected,
         high: (expected * factor).clamp(expected, ceiling.max(expected)),
     }
-}
-
-fn rate(tokens: f64, seconds: f64) -> f64 {
-    match seconds > 0.0 {
-        true => finite(tokens / seconds),
-        false => f64::MAX,
-    }
-}
-
-fn finite(value: f64) -> f64 {
-    if value.is_finite() { value } else { f64::MAX }
 }

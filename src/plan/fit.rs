@@ -4,16 +4,16 @@ use crate::device::{Cpu, DeviceProfile, L4tRelease, PowerMode};
 use crate::dtype::Dtype;
 use crate::evidence::{Asked, Evidence, evidence};
 use crate::model::ModelSpec;
+use crate::note::Note;
 use crate::plan::cpu;
 use crate::plan::memory::{Ledger, ledger};
-use crate::plan::note::Note;
 use crate::plan::operations::{decode_operations, prompt_attention};
 use crate::plan::speed::{self, Estimate, Gpu, Prompt, PromptEstimate, Spread};
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
 use crate::runtime::learned::{Factor, Learned};
-use crate::sourced::Trust;
 use crate::scheme::{Assignment, Scheme};
+use crate::sourced::Trust;
 use crate::units::{Bytes, BytesPerSecond, Hertz};
 
 /// What a model is planned against.
@@ -251,9 +251,10 @@ pub fn max_context(
     let (mut fitting, mut failing) = (1, limit.div_ceil(step));
     while failing - fitting > 1 {
         let middle = fitting + (failing - fitting) / 2;
-        match fits(middle * step) {
-            true => fitting = middle,
-            false => failing = middle,
+        if fits(middle * step) {
+            fitting = middle
+        } else {
+            failing = middle
         }
     }
     fitting * step
@@ -337,17 +338,16 @@ pub fn decode_by_mode<'a>(
         ..target.runtime.clone()
     };
     let rate = |mode: &'a PowerMode| {
-        let speeds = match mode.name == target.mode.name {
-            true => plan.speeds.clone(),
-            false => {
-                let runtime = &untaught;
-                let other = Target {
-                    mode,
-                    runtime,
-                    ..target
-                };
-                speeds_at(model, plan, other, workload)
-            }
+        let speeds = if mode.name == target.mode.name {
+            plan.speeds.clone()
+        } else {
+            let runtime = &untaught;
+            let other = Target {
+                mode,
+                runtime,
+                ..target
+            };
+            speeds_at(model, plan, other, workload)
         };
         Some((mode.name.as_str(), speeds?.decode.tokens_per_second))
     };
@@ -430,6 +430,7 @@ fn self_evident(
     if assignment.fallbacks() > 0 {
         notes.push(Note::ShapeFallback {
             tensors: assignment.fallbacks(),
+            names: Vec::new(),
         });
     }
     if memory.duplicated_embedding > Bytes(0) {
@@ -465,6 +466,14 @@ fn self_evident(
     if limit > 0 && workload.context > limit {
         notes.push(Note::BeyondModelContext {
             limit: model.dims.context,
+        });
+    }
+    let all = target.device.total_memory.value;
+    if let Some(budget) = workload.budget.filter(|budget| *budget > all) {
+        notes.push(Note::BudgetBeyondMemory {
+            budget,
+            memory: all,
+            device: target.device.name.clone(),
         });
     }
     let towers: Bytes = model.towers.iter().map(|tower| tower.bytes).sum();

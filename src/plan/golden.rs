@@ -2,7 +2,7 @@
 //! shapes as models. Figures are MiB with its two decimals; -1 where it was not asked.
 
 use crate::dtype::Dtype;
-use crate::model::{Attention, Cache, Dims, FeedForward, Layer, Mixer, ModelSpec};
+use crate::model::{Attention, Cache, Dims, FeedForward, Layer, Mixer, ModelSpec, Quirks};
 use crate::plan::kv::KvSettings;
 
 /// A model of equal layers.
@@ -57,10 +57,11 @@ impl Shape {
 /// A model of these layers and nothing else.
 pub(super) fn model(hidden: u64, vocab: u64, layers: Vec<Layer>) -> ModelSpec {
     ModelSpec {
-        pass: Err(String::new()),
+        forward: Err(String::new()),
         stored: Vec::new(),
         name: String::new(),
         architecture: String::new(),
+        quirks: Quirks::NONE,
         parameters: 0,
         source: crate::checkpoint::SourceFormat::Config,
         dims: Dims {

@@ -6,6 +6,7 @@
 
 use crate::dtype::Dtype;
 use crate::model::{Attention, Cache, ModelSpec};
+use crate::note::KvProblem;
 use crate::units::Bytes;
 
 /// What decides the size of the cache.
@@ -107,6 +108,8 @@ pub struct KvCache {
     /// Keys and values of the layer that holds most. (llama.cpp allocates each of the three sums
     /// above as one buffer.)
     pub largest_layer_bytes: Bytes,
+    /// Keys of one layer, or its values, whichever are most.
+    pub largest_tensor_bytes: Bytes,
     /// Why llama.cpp refuses these settings, if it does. The bytes then count part blocks as whole.
     pub problem: Option<KvProblem>,
 }
@@ -116,37 +119,6 @@ impl KvCache {
     pub fn total(&self) -> Bytes {
         self.full_bytes + self.window_bytes + self.recurrent_bytes
     }
-}
-
-/// Settings that llama.cpp refuses.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KvProblem {
-    /// A head's width is not a whole number of blocks of the cache's format.
-    #[error("a {} cache needs head widths that are multiples of {}, and layer {layer} has {width}: use f16",
-        dtype.name(), dtype.format().block_elements)]
-    HeadWidth {
-        /// The format asked for.
-        dtype: Dtype,
-        /// The first layer it does not suit.
-        layer: usize,
-        /// Elements of that layer's key or value head.
-        width: u64,
-    },
-    /// A latent (MLA) cache holds keys and values in one.
-    #[error("this model caches keys and values as one, so {} and {} cannot differ: use {} for both",
-        type_k.name(), type_v.name(), type_k.name())]
-    LatentTypes {
-        /// The format asked for keys.
-        type_k: Dtype,
-        /// The format asked for values.
-        type_v: Dtype,
-    },
-    /// Transposed values cannot be stored in blocks.
-    #[error("a {} value cache needs flash attention: turn it on or use f16 for values", dtype.name())]
-    QuantizedValues {
-        /// The format asked for.
-        dtype: Dtype,
-    },
 }
 
 /// The cache of `model` under `settings`.
@@ -176,10 +148,14 @@ pub fn kv_cache(model: &ModelSpec, settings: &KvSettings) -> KvCache {
             own if settings.flash_attention => own,
             _ => widest_value,
         };
-        let row =
-            row_bytes(settings.type_k, key_width(attention)) + row_bytes(settings.type_v, values);
-        let bytes = row * cells * settings.streams();
+        let [keys, values] = [
+            settings.type_k.row_bytes(key_width(attention)),
+            settings.type_v.row_bytes(values),
+        ]
+        .map(|row| row * cells * settings.streams());
+        let bytes = keys + values;
         cache.largest_layer_bytes = cache.largest_layer_bytes.max(bytes);
+        cache.largest_tensor_bytes = cache.largest_tensor_bytes.max(keys).max(values);
         if attention.window.is_some() {
             cache.cells_window = cache.cells_window.max(cells);
             cache.window_bytes += bytes;
@@ -208,12 +184,6 @@ pub(super) fn key_width(attention: &Attention) -> u64 {
 /// Elements of one token's cached values.
 pub(super) fn value_width(attention: &Attention) -> u64 {
     attention.kv_heads.saturating_mul(attention.value_dim)
-}
-
-/// Bytes of a row; a part block counts as a whole one.
-fn row_bytes(dtype: Dtype, elements: u64) -> Bytes {
-    let format = dtype.format();
-    Bytes(elements.div_ceil(format.block_elements)) * format.block_bytes
 }
 
 /// The first rule of `llama_init_from_model` that the settings break.
@@ -304,6 +274,7 @@ mod tests {
         assert_eq!((cache.cells_full, cache.cells_window), (4096, 0));
         assert_eq!((cache.layers_full, cache.layers_window), (28, 0));
         assert_eq!(cache.largest_layer_bytes, Bytes(469_762_048 / 28));
+        assert_eq!(cache.largest_tensor_bytes, Bytes(469_762_048 / 56));
     }
 
     #[test]

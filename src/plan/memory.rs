@@ -4,11 +4,12 @@
 //! sum here.
 
 use crate::model::{FeedForward, Layer, ModelSpec, TensorRole};
+use crate::note::KvProblem;
 use crate::plan::compute::compute;
-use crate::plan::kv::{KvProblem, kv_cache};
+use crate::plan::kv::kv_cache;
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
-use crate::runtime::profile::{ComputeRule, Outputs};
+use crate::runtime::profile::{ComputeRule, KvAllocation, Outputs};
 use crate::scheme::Assignment;
 use crate::units::Bytes;
 
@@ -61,15 +62,17 @@ pub fn ledger(
     let memory = &runtime.memory;
     let settings = workload.kv_settings(memory.context_multiple.value);
     let cache = kv_cache(model, &settings);
-    let towers: Bytes = match workload.text_only {
-        true => Bytes(0),
-        false => model.towers.iter().map(|tower| tower.bytes).sum(),
+    let towers: Bytes = if workload.text_only {
+        Bytes(0)
+    } else {
+        model.towers.iter().map(|tower| tower.bytes).sum()
     };
     let text = assignment.tensor_bytes();
     let embedding = embedding_bytes(model, assignment);
-    let duplicated = match memory.duplicates_tied_embedding.value && model.tied {
-        true => embedding,
-        false => Bytes(0),
+    let duplicated = if memory.duplicates_tied_embedding.value && model.tied {
+        embedding
+    } else {
+        Bytes(0)
     };
     let buffers = match &memory.compute {
         ComputeRule::Ggml { .. } => {
@@ -112,8 +115,7 @@ pub fn ledger(
     let entry = memory.vocabulary_entry_bytes.as_ref();
     let tokenizer = entry.map_or(0.0, |bytes| bytes.value * model.dims.vocab as f64);
     let tokenizer = Bytes(tokenizer as u64);
-    // ggml makes one allocation for all weights of a device, with the input embedding apart, and one
-    // for each cache.
+    // ggml makes one allocation for all weights of a device, with the input embedding apart.
     let one_buffer = match memory.compute {
         ComputeRule::Ggml { .. } if !model.tied => text.saturating_sub(embedding),
         ComputeRule::Ggml { .. } => text,
@@ -124,12 +126,12 @@ pub fn ledger(
             .max()
             .unwrap_or(Bytes(0)),
     };
-    let largest = [
-        one_buffer,
-        cache.full_bytes,
-        cache.window_bytes,
-        buffers.device,
-    ];
+    let cached = match memory.kv_allocation.value {
+        KvAllocation::Cache => cache.full_bytes.max(cache.window_bytes),
+        KvAllocation::Block => cache.largest_layer_bytes,
+        KvAllocation::Tensor => cache.largest_tensor_bytes,
+    };
+    let largest = [one_buffer, cached, buffers.device];
     Ledger {
         weights: text + towers,
         duplicated_embedding: duplicated,

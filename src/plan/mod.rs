@@ -9,7 +9,6 @@ pub mod cpu;
 pub mod fit;
 pub mod kv;
 pub mod memory;
-pub mod note;
 pub mod operations;
 pub mod roofline;
 pub mod speed;
@@ -20,5 +19,4 @@ mod golden;
 
 pub use fit::{Fit, Plan, Speeds, Verdict, fit};
 pub use memory::Ledger;
-pub use note::Note;
 pub use workload::Workload;

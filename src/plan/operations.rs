@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::dtype::Dtype;
-use crate::model::{Attention, Category, FeedForward, ModelSpec, Tensor, TensorRole, Touch};
+use crate::model::{Attention, Category, DecodeAccess, FeedForward, ModelSpec, Tensor, TensorRole};
+use crate::plan::kv::{key_width, value_width};
 use crate::plan::speed::{Group, Operation, attention_macs};
 use crate::plan::workload::Workload;
 use crate::scheme::{Assigned, Assignment};
@@ -52,16 +53,17 @@ pub fn decode_operations(
         .filter_map(|layer| layer.mixer.attention.as_ref())
     {
         let seen = attention.window.map_or(depth, |window| window.min(depth));
-        let (keys, values) = cached_widths(attention);
-        let bytes = row_bytes(workload.type_k, keys) + row_bytes(workload.type_v, values);
-        let macs = attention.heads * (attention.key_dim + value_dim(attention)) * seen;
+        let bytes = workload.type_k.row_bytes(key_width(attention))
+            + workload.type_v.row_bytes(value_width(attention));
+        let head = attention.key_dim.saturating_add(value_dim(attention));
+        let macs = attention.heads.saturating_mul(head).saturating_mul(seen);
         add(
             0,
             Operation::state(
                 "attention over the cache",
                 Group::KvCache,
                 workload.type_k,
-                bytes * seen,
+                (bytes * seen).0,
                 macs,
             ),
         );
@@ -72,14 +74,16 @@ pub fn decode_operations(
         .filter_map(|layer| layer.mixer.recurrent.as_ref())
     {
         // Read and written once a token, F32.
-        let elements = recurrent.conv_elements + recurrent.state_elements;
+        let elements = recurrent
+            .conv_elements
+            .saturating_add(recurrent.state_elements);
         add(
             0,
             Operation::state(
                 "recurrent state",
                 Group::Recurrent,
                 Dtype::F32,
-                elements * 4 * 2,
+                elements.saturating_mul(4 * 2),
                 elements,
             ),
         );
@@ -114,24 +118,12 @@ fn value_dim(attention: &Attention) -> u64 {
     }
 }
 
-fn cached_widths(attention: &Attention) -> (u64, u64) {
-    (
-        attention.kv_heads * attention.key_dim,
-        attention.kv_heads * attention.value_dim,
-    )
-}
-
-fn row_bytes(dtype: Dtype, width: u64) -> u64 {
-    let format = dtype.format();
-    width.saturating_mul(format.block_bytes) / format.block_elements
-}
-
 fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<Operation> {
     let info = tensor.role.info();
     let group = group_of(tensor);
-    match info.touch {
-        Touch::Never => None,
-        Touch::Row => {
+    match info.access {
+        DecodeAccess::Never => None,
+        DecodeAccess::Row => {
             let rows = tensor.elements() / tensor.row().max(1);
             let bytes = assigned.bytes.0 / rows.max(1);
             Some(Operation::dense(
@@ -143,7 +135,7 @@ fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<
                 0,
             ))
         }
-        Touch::Experts => {
+        DecodeAccess::Experts => {
             let (count, used) = routed(model, tensor);
             let share =
                 |n: u64| (u128::from(n) * u128::from(used) / u128::from(count.max(1))) as u64;
@@ -157,7 +149,7 @@ fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<
                 share(rows),
             ))
         }
-        Touch::Whole if tensor.shape.len() < 2 => {
+        DecodeAccess::Whole if tensor.shape.len() < 2 => {
             let bytes = assigned.bytes.0;
             Some(Operation::dense(
                 "embedding rows and norms",
@@ -168,7 +160,7 @@ fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<
                 0,
             ))
         }
-        Touch::Whole => Some(matrix(group, tensor, assigned)),
+        DecodeAccess::Whole => Some(matrix(group, tensor, assigned)),
     }
 }
 

@@ -24,14 +24,30 @@ pub struct Board {
     pub warnings: Vec<String>,
 }
 
+/// A board alone.
+#[derive(Clone, Debug)]
+pub struct FoundDevice {
+    /// The board; this machine with its calibration, if it has one.
+    pub device: DeviceProfile,
+    /// How it came to be chosen.
+    pub choice: Choice,
+    /// What was wrong with the calibration, which then does not count.
+    pub warnings: Vec<String>,
+}
+
 impl Board {
-    /// What `request` names or, where it does not, stands for.
+    /// What `request` names or, where it does not, stands for. A settings file that cannot be read does not
+    /// count: the warnings say so.
     ///
     /// # Errors
-    /// [`PlanError`] where there is no such board, power mode or runtime, where a settings file cannot be read,
-    /// and where a version is given of a runtime that is started in one way.
+    /// [`PlanError`] where there is no such board, power mode or runtime, and where a version is given of a runtime
+    /// that is started in one way.
     pub fn open(request: &BoardRequest) -> Result<Board, PlanError> {
-        let (mut device, choice) = Board::device(request)?;
+        let FoundDevice {
+            mut device,
+            choice,
+            mut warnings,
+        } = Board::device(request)?;
         let mut mode = match &request.power_mode {
             Some(name) => device.mode(name)?.clone(),
             None => device.default_mode.clone(),
@@ -49,11 +65,9 @@ impl Board {
                 runtime: runtime.name,
             });
         }
-        let (runs, warnings) = match &request.settings {
-            Some(folder) => settings::runs(folder)?,
-            None => Default::default(),
-        };
-        let learned = runs.learned(&runtime.id, &device.id, &mode.name);
+        let folder = request.settings.as_ref();
+        let runs = folder.map(|folder| settings::runs_or_none(folder, &mut warnings));
+        let learned = runs.and_then(|runs| runs.learned(&runtime.id, &device.id, &mode.name));
         let runtime = runtime.refined(learned);
         for change in &request.what_if {
             change.apply(&mut device, &mut mode);
@@ -75,19 +89,24 @@ impl Board {
     /// The board alone.
     ///
     /// # Errors
-    /// As [`Board::open`].
-    pub fn device(request: &BoardRequest) -> Result<(DeviceProfile, Choice), PlanError> {
-        let (found, choice) = device::choose(request.device.as_deref(), &request.root)?;
-        let settings = request.settings.as_ref();
-        let calibration = match settings.filter(|_| choice == Choice::ThisMachine) {
-            Some(folder) => settings::calibration(folder)?,
-            None => None,
+    /// [`PlanError::Device`].
+    pub fn device(request: &BoardRequest) -> Result<FoundDevice, PlanError> {
+        let (device, choice) = device::choose(request.device.as_deref(), &request.root)?;
+        let is_here = choice == Choice::ThisMachine;
+        let folder = request.settings.as_ref().filter(|_| is_here);
+        let (calibration, warnings) = match folder.map(|folder| settings::calibration(folder)) {
+            None => (None, Vec::new()),
+            Some(Ok(calibration)) => (calibration, Vec::new()),
+            Some(Err(error)) => (None, vec![settings::without(&error)]),
         };
-        let found = match calibration {
-            Some(cpu) => found.calibrated(cpu),
-            None => found,
-        };
-        Ok((found, choice))
+        Ok(FoundDevice {
+            device: match calibration {
+                Some(cpu) => device.calibrated(cpu),
+                None => device,
+            },
+            choice,
+            warnings,
+        })
     }
 
     /// What to plan against.

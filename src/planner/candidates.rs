@@ -4,11 +4,12 @@ use super::error::CandidateError;
 use super::gguf_header::GgufHeader;
 use super::request::Schemes;
 use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat};
+use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf;
 use crate::model::ModelSpec;
+use crate::note::Note;
 use crate::plan::fit::Candidate;
-use crate::plan::note::Note;
 use crate::quantize;
 use crate::runtime::RuntimeProfile;
 use crate::scheme::{self, Assignment, Container, Rules, SCHEMES, Scheme};
@@ -78,16 +79,17 @@ pub(super) fn candidates(
     if stored_loads && wants_stored {
         all.push(Candidate {
             assignment: scheme::stored(model, &stored_id, stored_container),
-            file_bytes: match checkpoint.files.is_empty() {
-                true => model.tensors.iter().map(|tensor| tensor.stored_bytes).sum(),
-                false => checkpoint.files.iter().map(|file| file.bytes).sum(),
+            file_bytes: if checkpoint.files.is_empty() {
+                model.tensors.iter().map(|tensor| tensor.stored_bytes).sum()
+            } else {
+                checkpoint.files.iter().map(|file| file.bytes).sum()
             },
-            notes: unseen(checkpoint),
+            notes: not_stored(checkpoint, header, stored_container),
         });
     }
     all.extend(made.into_iter().map(|scheme| {
         let assignment = assigned(model, scheme, runtime, rules);
-        let mut notes = unseen(checkpoint);
+        let mut notes = not_stored(checkpoint, header, scheme.container);
         // A 16-bit copy of a quantized checkpoint loses nothing more.
         let is_16_bit = matches!(scheme.base, Dtype::BF16 | Dtype::F16);
         let stored_id = quantized_gguf.then_some(&stored_id);
@@ -103,6 +105,7 @@ pub(super) fn candidates(
                     .clone()
                     .map(|why| Note::PartialHeader { why }),
             );
+            notes.extend(convert::lost_scaling(model).map(Note::LostScaling));
         }
         Candidate {
             file_bytes: file_bytes(model, &assignment, header, runtime),
@@ -121,10 +124,21 @@ pub fn assigned(
     rules: Rules,
 ) -> Assignment {
     let assignment = scheme::assign(model, scheme, rules);
-    match runtime.loads.packs_every_matrix && scheme.base == Dtype::INT4 {
-        true => scheme::every_matrix_packed(model, assignment),
-        false => assignment,
+    if runtime.loads.packs_every_matrix && scheme.base == Dtype::INT4 {
+        scheme::every_matrix_packed(model, assignment)
+    } else {
+        assignment
     }
+}
+
+/// What is not there and should be known: of a `config.json` alone, and beside weights that are served as a
+/// directory.
+fn not_stored(checkpoint: &Checkpoint, header: &GgufHeader, container: Container) -> Vec<Note> {
+    let mut notes = unseen(checkpoint);
+    if header.lacks_tokenizer && container == Container::Safetensors {
+        notes.push(Note::NoTokenizer);
+    }
+    notes
 }
 
 /// What a `config.json` without its weights leaves untold.
@@ -244,7 +258,7 @@ fn file_bytes(
         Container::Safetensors => match Scheme::get(&assignment.scheme) {
             // A runtime's own packing is a directory that the quantizer does not write.
             Some(scheme) if !model.stored.is_empty() && !own_packing => {
-                quantize::directory::predict(model, scheme).file_bytes()
+                quantize::safetensors::predict(model, scheme).file_bytes()
             }
             // Without weights the names are not known: about what an entry of the header takes.
             _ => {

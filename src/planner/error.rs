@@ -1,11 +1,12 @@
 //! Why a checkpoint is not planned, and the way out.
 
-use super::settings::SettingsError;
 use crate::checkpoint::CheckpointError;
+use crate::convert::ConvertError;
 use crate::device::DeviceError;
 use crate::dtype::Dtype;
 use crate::model::ModelError;
 use crate::model::accept::AcceptError;
+use crate::quantize::QuantizeError;
 use crate::runtime::{RuntimeError, Version};
 use crate::scheme::SCHEMES;
 
@@ -44,9 +45,22 @@ pub enum PlanError {
     /// There is no such runtime.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// A settings file cannot be read.
+    /// The checkpoint is wrong: what its files say beside the weights cannot be converted.
     #[error(transparent)]
-    Settings(#[from] SettingsError),
+    Convert(#[from] ConvertError),
+    /// The checkpoint is wrong: no file would be made of it.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
+    /// The prompt is longer than the context.
+    #[error(
+        "--prompt-tokens {prompt} are more than the {context} tokens of context: raise --context, or lower --prompt-tokens"
+    )]
+    PromptBeyondContext {
+        /// Tokens of the prompt.
+        prompt: u64,
+        /// Tokens of context.
+        context: u64,
+    },
     /// A named scheme is not known, or cannot be had.
     #[error(transparent)]
     Candidate(#[from] CandidateError),

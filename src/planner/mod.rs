@@ -20,12 +20,12 @@ use crate::quantize::{self, Readiness};
 use crate::runtime::{RuntimeProfile, Version};
 use crate::scheme::{Container, Rules, SCHEMES, Scheme};
 
-pub use board::Board;
+pub use board::{Board, FoundDevice};
 pub use candidates::assigned;
 pub use error::{CandidateError, OpenError, PlanError};
 pub use gguf_header::GgufHeader;
 pub use request::{BoardRequest, Request, Schemes, WorkloadRequest};
-pub use settings::{CALIBRATION, LIMIT as SETTINGS_LIMIT, RUNS, SettingsError, calibration, runs};
+pub use settings::{CALIBRATION, RUNS, SettingsError, calibration, runs, runs_or_none};
 
 /// A checkpoint that was opened, described and found to be one that runtimes load.
 #[derive(Debug)]
@@ -58,6 +58,17 @@ pub struct Start {
     pub rules: Rules,
     /// The runtime's version, where it is not today's.
     pub version: Option<Version>,
+    /// What was asked for, where another wish alone would not have its effect.
+    pub given: Given,
+}
+
+/// What was asked for, where another wish alone would not have its effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// A power mode, which another board may not have.
+    pub power_mode: bool,
+    /// A type for cached keys or for values, which goes before that of both.
+    pub kv_type_of_each: bool,
 }
 
 impl Planner {
@@ -117,7 +128,7 @@ impl Planner {
     pub fn plan(&self, request: &Request) -> Result<Planned, PlanError> {
         let board = Board::open(&request.board)?;
         let workload = request.workload.of(&self.model, &board.runtime)?;
-        let header = GgufHeader::of(&self.checkpoint, &self.model);
+        let header = GgufHeader::of(&self.checkpoint, &self.model, &board.runtime)?;
         let candidates =
             self.candidates(&board.runtime, &request.schemes, request.rules, &header)?;
         if candidates.is_empty() {
@@ -144,6 +155,7 @@ impl Planner {
                 &self.model,
                 to_be_made(plan, &board.runtime),
                 request.rules,
+                &header.metadata,
             ),
             None => Readiness::Ready { requantizes: false },
         };
@@ -151,6 +163,10 @@ impl Planner {
             readiness,
             rules: request.rules,
             version: request.board.runtime_version,
+            given: Given {
+                power_mode: request.board.power_mode.is_some(),
+                kv_type_of_each: request.workload.kv_type_of_each(),
+            },
         };
         Ok(Planned {
             board,

@@ -62,21 +62,26 @@ pub struct BoardRequest {
     pub settings: Option<PathBuf>,
 }
 
+/// Tokens of the prompt where none are asked for and the context is no smaller.
+const PROMPT: u64 = 512;
+
 /// What the model is asked to do. What is not given follows from the model.
 #[derive(Clone, Debug)]
 pub struct WorkloadRequest {
     /// Tokens of context over all sequences. Without: 4096, or the model's limit if that is smaller.
     pub context: Option<u64>,
-    /// Type of cached keys.
-    pub type_k: Dtype,
-    /// Type of cached values.
-    pub type_v: Dtype,
+    /// Type of the KV cache.
+    pub kv_type: Dtype,
+    /// Type of cached keys, if not that.
+    pub type_k: Option<Dtype>,
+    /// Type of cached values, if not that.
+    pub type_v: Option<Dtype>,
     /// Sequences decoded at once.
     pub parallel: u64,
     /// Tokens of a prompt processed at once.
     pub ubatch: u64,
-    /// Tokens of the prompt; decode is rated at this depth.
-    pub prompt_tokens: u64,
+    /// Tokens of the prompt; decode is rated at this depth. Without: 512, or the context if that is smaller.
+    pub prompt_tokens: Option<u64>,
     /// Rows of logits reserved in a pass; `None` leaves it to the runtime.
     pub outputs: Option<u64>,
     /// Fused attention, which never holds the score matrix.
@@ -111,11 +116,12 @@ impl Default for WorkloadRequest {
         let usual = Workload::default();
         WorkloadRequest {
             context: None,
-            type_k: usual.type_k,
-            type_v: usual.type_v,
+            kv_type: usual.type_k,
+            type_k: None,
+            type_v: None,
             parallel: usual.parallel,
             ubatch: usual.ubatch,
-            prompt_tokens: usual.prompt_tokens,
+            prompt_tokens: None,
             outputs: usual.outputs,
             flash_attention: usual.flash_attention,
             session: usual.session,
@@ -149,10 +155,22 @@ impl WorkloadRequest {
     /// The workload for `model` on `runtime`.
     ///
     /// # Errors
-    /// [`PlanError::KvType`] where the runtime has no cache of such a type.
+    /// [`PlanError::PromptBeyondContext`] and, where the runtime has no cache of such a type,
+    /// [`PlanError::KvType`].
     pub fn of(&self, model: &ModelSpec, runtime: &RuntimeProfile) -> Result<Workload, PlanError> {
+        let limit = match model.dims.context {
+            0 => u64::MAX,
+            limit => limit,
+        };
+        let context = self.context.unwrap_or(CONTEXT.min(limit));
+        let prompt = self.prompt_tokens.unwrap_or(PROMPT.min(context));
+        if prompt > context {
+            return Err(PlanError::PromptBeyondContext { prompt, context });
+        }
+        let type_k = self.type_k.unwrap_or(self.kv_type);
+        let type_v = self.type_v.unwrap_or(self.kv_type);
         let known = &runtime.loads.kv_types;
-        for dtype in [self.type_k, self.type_v] {
+        for dtype in [type_k, type_v] {
             if !known
                 .iter()
                 .any(|name| name.eq_ignore_ascii_case(dtype.name()))
@@ -164,17 +182,13 @@ impl WorkloadRequest {
                 });
             }
         }
-        let limit = match model.dims.context {
-            0 => u64::MAX,
-            limit => limit,
-        };
         Ok(Workload {
-            context: self.context.unwrap_or(CONTEXT.min(limit)),
-            type_k: self.type_k,
-            type_v: self.type_v,
+            context,
+            type_k,
+            type_v,
             parallel: self.parallel,
             ubatch: self.ubatch,
-            prompt_tokens: self.prompt_tokens,
+            prompt_tokens: prompt,
             outputs: self.outputs,
             flash_attention: self.flash_attention,
             session: self.session,
@@ -182,5 +196,10 @@ impl WorkloadRequest {
             budget: self.budget,
             text_only: self.text_only,
         })
+    }
+
+    /// Whether keys or values have a type of their own.
+    pub(super) fn kv_type_of_each(&self) -> bool {
+        self.type_k.or(self.type_v).is_some()
     }
 }

@@ -15,7 +15,7 @@ pub const CALIBRATION: &str = "calibration.toml";
 pub const RUNS: &str = "runs.toml";
 
 /// Either has some hundred bytes an entry.
-pub const LIMIT: Bytes = Bytes(4 << 20);
+const LIMIT: Bytes = Bytes(4 << 20);
 
 /// Why a settings file does not count.
 #[derive(Debug, thiserror::Error)]
@@ -56,4 +56,23 @@ pub fn runs(folder: &Path) -> Result<(Runs, Vec<String>), SettingsError> {
     }
     let text = input::read_text(&path, LIMIT)?;
     Ok(Runs::parse(&text, &path.display().to_string())?)
+}
+
+/// The runs on record; what did not count is added to `warnings`.
+pub fn runs_or_none(folder: &Path, warnings: &mut Vec<String>) -> Runs {
+    match runs(folder) {
+        Ok((runs, left_out)) => {
+            warnings.extend(left_out);
+            runs
+        }
+        Err(error) => {
+            warnings.push(without(&error));
+            Runs::default()
+        }
+    }
+}
+
+/// That a file of settings does not count: one that is bad stops no plan.
+pub(super) fn without(error: &SettingsError) -> String {
+    format!("planning without it: {error}")
 }

@@ -1,28 +1,35 @@
-//! A few rows of one tensor, from stored weights to encoded blocks: the unit that a worker takes.
-//! The bytes hang on the rows alone, not on where a chunk begins.
+//! A few rows of one tensor, from where they are stored to their place in the output: the unit that a
+//! worker takes. The bytes depend on the rows alone, not on where a chunk begins.
 
 use std::ops::Range;
 
-use super::blocks::{self, BlockError};
-use super::job::{Job, Planned, Values};
-use super::source;
-use super::tally::plain_deviation;
-use super::{QuantizeError, Tally};
+use super::blocks;
+use super::blocks::half::F16_OVERFLOW;
+use super::encoder::{EncodedRows, Encoder};
+use super::error::QuantizeError;
+use super::planned::{Planned, Values};
+use super::sink::WeightFiles;
+use super::source::ReadBuffers;
+use super::tally::{Tally, plain_deviation};
 use crate::dtype::Dtype;
+use crate::units::Bytes;
 
 /// Weights in a chunk, unless a single row has more: 1 MiB as `f32`.
 const WEIGHTS: u64 = 1 << 18;
 
-/// From here up F16 has no finite number.
-const F16_LIMIT: f32 = 65520.0;
+/// The same of weights that are packed by columns, of which a few rows cost as much to find as many.
+const WEIGHTS_BY_COLUMNS: u64 = 1 << 20;
 
-/// Rows of a tensor.
+/// Bytes in a chunk that is only copied.
+const COPIED: u64 = 1 << 20;
+
+/// Rows of a tensor, or bytes of one that is copied.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Chunk {
-    /// Index into [`Job::tensors`].
+    /// The tensor's number.
     pub(super) tensor: usize,
-    /// Its rows, never of two matrices of a stack.
-    rows: Range<u64>,
+    /// Never rows of two matrices of a stack.
+    range: Range<u64>,
     /// Whether the tensor ends with it.
     pub(super) last: bool,
 }
@@ -30,104 +37,145 @@ pub(super) struct Chunk {
 /// Memory that a worker uses again for each chunk.
 #[derive(Default)]
 pub(super) struct Scratch {
-    source: source::Scratch,
+    read: ReadBuffers,
     values: Vec<f32>,
-    decoded: Vec<f32>,
+    encoded: EncodedRows,
 }
 
-/// Every chunk of the file, in its order.
-pub(super) fn chunks(job: &Job<'_>) -> Vec<Chunk> {
-    let mut chunks = Vec::new();
-    for (tensor, planned) in job.tensors.iter().enumerate() {
-        let (rows, columns) = extent(planned);
-        let matrix = match planned.tensor.shape.as_slice() {
-            &[_, rows, _] if rows > 0 => rows,
-            _ => rows.max(1),
+/// Every chunk of the output, in its order.
+pub(super) fn chunks(tensors: &[Planned<'_>]) -> impl Iterator<Item = Chunk> {
+    let tensors = tensors.iter().enumerate();
+    tensors.flat_map(|(tensor, planned)| {
+        let (count, step, matrix) = match &planned.values {
+            Values::Copied(_, stored) => (stored.bytes.0, COPIED, stored.bytes.0.max(1)),
+            Values::Rows(rows) => {
+                let weights = if rows.is_by_columns() {
+                    WEIGHTS_BY_COLUMNS
+                } else {
+                    WEIGHTS
+                };
+                let step = weights / rows.columns.max(1);
+                (rows.rows, step, planned.matrix_rows(rows.rows))
+            }
+            Values::Table(_) => (1, 1, 1),
         };
-        let step = (WEIGHTS / columns.max(1)).clamp(1, matrix);
         let mut start = 0;
-        while start < rows {
-            let end = (start + step).min(rows).min((start / matrix + 1) * matrix);
-            chunks.push(Chunk {
-                tensor,
-                rows: start..end,
-                last: end == rows,
-            });
+        std::iter::from_fn(move || {
+            let end = count
+                .min((start / matrix + 1) * matrix)
+                .min(start + step.max(1));
+            let range = start..end;
             start = end;
-        }
-    }
-    chunks
+            let chunk = Chunk {
+                tensor,
+                last: end == count,
+                range,
+            };
+            (!chunk.range.is_empty()).then_some(chunk)
+        })
+    })
 }
 
-/// Rows and columns as the values come.
-fn extent(planned: &Planned<'_>) -> (u64, u64) {
-    match &planned.values {
-        Values::Copied(rows) | Values::Stored(rows) => (rows.rows, rows.columns),
-        Values::Table(table) => (1, table.len() as u64),
-    }
-}
-
-/// Encodes `chunk` into `out`.
-pub(super) fn encode(
-    job: &Job<'_>,
+/// Reads, encodes and writes a chunk of `planned`. Gives what was met, and the bytes written.
+pub(super) fn write(
+    planned: &Planned<'_>,
     chunk: &Chunk,
+    output: &WeightFiles,
     scratch: &mut Scratch,
-    out: &mut Vec<u8>,
-) -> Result<Tally, QuantizeError> {
-    let Some(planned) = job.tensors.get(chunk.tensor) else {
-        return Ok(Tally::default());
+) -> Result<(Tally, Bytes), QuantizeError> {
+    let Scratch {
+        read,
+        values,
+        encoded,
+    } = scratch;
+    let range = chunk.range.clone();
+    let mut written = Bytes(0);
+    let mut put = |part, at, bytes: &[u8]| {
+        written += Bytes(bytes.len() as u64);
+        output.write(chunk.tensor, part, at, bytes)
     };
-    match &planned.values {
-        Values::Copied(rows) => {
-            rows.copy(chunk.rows.clone(), out)?;
-            return Ok(Tally::default());
+    let (rows, columns) = match &planned.values {
+        Values::Copied(files, stored) => {
+            let [bytes, _] = &mut encoded.parts;
+            bytes.resize((range.end - range.start) as usize, 0);
+            files.read(stored, range.start, bytes)?;
+            put(0, range.start, bytes)?;
+            return Ok((Tally::default(), written));
         }
-        Values::Stored(rows) => {
-            let Scratch { source, values, .. } = scratch;
-            rows.read(chunk.rows.clone(), source, values)?;
+        Values::Rows(rows) => {
+            rows.read(range.clone(), read, values)?;
+            (rows.rows, rows.columns)
         }
-        Values::Table(table) => table.clone_into(&mut scratch.values),
-    }
-    let (_, columns) = extent(planned);
-    let row = columns as usize;
-    let block = |source: BlockError| QuantizeError::Block {
-        tensor: planned.tensor.name.clone(),
+        Values::Table(table) => {
+            table.clone_into(values);
+            (1, table.len() as u64)
+        }
+    };
+    let encoder = Encoder::of(planned.assigned.dtype);
+    let importance = importance(planned, range.start, rows, columns as usize);
+    let not_finite = encoder.encode(values, columns as usize, importance, encoded);
+    let not_finite = not_finite.map_err(|source| QuantizeError::Block {
+        tensor: planned.name.to_owned(),
         source,
+    })?;
+    let parts = encoded.parts.iter().enumerate();
+    for (part, bytes) in parts.filter(|(_, bytes)| !bytes.is_empty()) {
+        let row = bytes.len() as u64 / (range.end - range.start).max(1);
+        put(part, range.start * row, bytes)?;
+    }
+    if range.start == 0
+        && let Some(record) = encoder.record(rows, columns)
+    {
+        put(encoded.parts.len(), 0, &record)?;
+    }
+    let tally = Tally {
+        not_finite,
+        ..tally(
+            planned,
+            columns as usize,
+            importance,
+            values,
+            &encoded.decoded,
+        )
     };
+    Ok((tally, written))
+}
+
+/// What rows were and have become.
+fn tally(
+    planned: &Planned<'_>,
+    columns: usize,
+    importance: Option<&[f32]>,
+    values: &[f32],
+    decoded: &[f32],
+) -> Tally {
     let dtype = planned.assigned.dtype;
-    let bytes = dtype.bytes(&[scratch.values.len() as u64 / columns, columns]);
-    out.resize(bytes.map_or(0, |bytes| bytes.0 as usize), 0);
-    let importance = importance(planned, chunk, row);
-    let values = scratch.values.as_slice();
-    let encoded = blocks::encode_rows(dtype, values, row, importance, out).map_err(block)?;
     let mut tally = Tally {
-        not_finite: encoded.not_finite,
+        deviation: match importance {
+            Some(_) => blocks::deviation(dtype, values, decoded, columns, importance),
+            None => plain_deviation(values, decoded),
+        },
         ..Tally::default()
     };
-    if planned.tensor.shape.len() > 1 {
+    if planned.shape.len() > 1 {
         let zeros = |row: &&[f32]| row.iter().all(|&value| value == 0.0);
-        tally.zero_rows = values.chunks(row).filter(zeros).count() as u64;
+        tally.zero_rows = values.chunks(columns.max(1)).filter(zeros).count() as u64;
     }
     if dtype == Dtype::F16 {
-        let beyond = |value: &&f32| value.is_finite() && value.abs() >= F16_LIMIT;
+        let beyond = |value: &&f32| value.is_finite() && value.abs() >= F16_OVERFLOW;
         tally.overflow = values.iter().filter(beyond).count() as u64;
     }
-    scratch.decoded.resize(values.len(), 0.0);
-    let decoded = scratch.decoded.as_mut_slice();
-    blocks::decode_rows(dtype, out, row, decoded).map_err(block)?;
-    tally.deviation = match importance {
-        Some(_) => blocks::deviation(dtype, values, decoded, row, importance),
-        None => plain_deviation(values, decoded),
-    };
-    Ok(tally)
+    tally
 }
 
-/// What errors cost in the matrix that `chunk` is part of.
-fn importance<'a>(planned: &Planned<'a>, chunk: &Chunk, row: usize) -> Option<&'a [f32]> {
+/// What errors cost in the matrix whose row `first` is one of `rows`.
+fn importance<'a>(
+    planned: &Planned<'a>,
+    first: u64,
+    rows: u64,
+    columns: usize,
+) -> Option<&'a [f32]> {
     let all = planned.importance?;
-    let matrix = match planned.tensor.shape.as_slice() {
-        &[_, rows, _] if rows > 0 => (chunk.rows.start / rows) as usize,
-        _ => 0,
-    };
-    all.get(matrix * row..(matrix + 1) * row)
+    let matrix = (first / planned.matrix_rows(rows)) as usize;
+    all.get(matrix * columns..(matrix + 1) * columns)
 }

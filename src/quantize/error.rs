@@ -1,10 +1,12 @@
 //! What can keep a checkpoint from becoming another file, and the way out.
 
+use super::blocks::BlockError;
+use super::destination::OutputError;
 use super::importance::ImportanceError;
-use super::output::OutputError;
 use super::packed::PackedError;
 use crate::convert::ConvertError;
 use crate::gguf;
+use crate::input::one_line;
 use crate::model::ModelError;
 use crate::model::accept::AcceptError;
 use crate::units::counted;
@@ -42,8 +44,38 @@ pub enum QuantizeError {
         "{name} has no weights, only a description; give a directory with *.safetensors, or a GGUF"
     )]
     NoWeights { name: String },
-    #[error("scheme {scheme} is not written to GGUF; GGUF schemes are {known}")]
-    NotGguf { scheme: String, known: String },
+    #[error(
+        "`{}` has no safetensors weights; this format is made from a Hugging Face directory",
+        one_line(name)
+    )]
+    NoSafetensors { name: String },
+    #[error(
+        "no tensor of `{}` can be {scheme}: none is known to be a linear layer of a length that the format divides",
+        one_line(name)
+    )]
+    NothingToQuantize { name: String, scheme: &'static str },
+    #[error(
+        "the checkpoint has two tensors that would be called `{}`; it mixes quantized and plain weights of one layer",
+        one_line(name)
+    )]
+    Twice { name: String },
+    #[error(
+        "tensor `{}` is a stack of packed matrices, which {scheme} cannot be made from; start from the unquantized checkpoint, or make a GGUF",
+        one_line(tensor)
+    )]
+    PackedStack {
+        tensor: String,
+        scheme: &'static str,
+    },
+    #[error(
+        "tensor `{}` has shape {found:?} by its own record, and {expected:?} by the configuration",
+        one_line(tensor)
+    )]
+    Shape {
+        tensor: String,
+        found: Vec<u64>,
+        expected: Vec<u64>,
+    },
     #[error("tensor `{tensor}` is stored as {found}, which cannot be read as weights here")]
     StoredAs { tensor: String, found: &'static str },
     #[error(
@@ -71,16 +103,25 @@ pub enum QuantizeError {
         shape: Vec<u64>,
     },
     #[error("tensor `{tensor}`: {source}")]
-    Block {
-        tensor: String,
-        source: super::blocks::BlockError,
-    },
-    #[error("the output cannot be written: {0}")]
-    Write(std::io::Error),
+    Block { tensor: String, source: BlockError },
+    /// The caller's flag was raised.
     #[error("interrupted; nothing was written")]
     Interrupted,
-    #[error(
-        "a worker thread ended before its work was done; please report this with the model's name"
-    )]
-    Worker,
+}
+
+impl QuantizeError {
+    /// Whether the checkpoint is wrong, rather than none that is read or converted here.
+    pub fn blames_checkpoint(&self) -> bool {
+        match self {
+            QuantizeError::Convert(error) => error.blames_checkpoint(),
+            QuantizeError::Weights(error) => !matches!(
+                error,
+                PackedError::HeaderOnly { .. } | PackedError::Layout { .. }
+            ),
+            QuantizeError::Described(_)
+            | QuantizeError::Refused(_)
+            | QuantizeError::Sizes { .. } => true,
+            _ => false,
+        }
+    }
 }

@@ -68,9 +68,10 @@ pub fn encode_row(values: &[f32], codes: &mut [u8]) -> (u16, Encoded) {
     let mut largest = 0f32;
     let mut not_finite = 0;
     for value in values {
-        match value.is_finite() {
-            true => largest = largest.max(value.abs()),
-            false => not_finite += 1,
+        if value.is_finite() {
+            largest = largest.max(value.abs());
+        } else {
+            not_finite += 1;
         }
     }
     let scale = scale_bits(largest / E4M3_MAX);
@@ -85,9 +86,10 @@ pub fn encode_row(values: &[f32], codes: &mut [u8]) -> (u16, Encoded) {
 /// A positive scale as BF16 bits: zero becomes 1, and what is below the smallest normal number
 /// becomes that, so that its inverse is finite.
 pub(super) fn scale_bits(scale: f32) -> u16 {
-    match scale == 0.0 {
-        true => 0x3f80,
-        false => f32_to_bf16(scale).clamp(0x0080, 0x7f7f),
+    if scale == 0.0 {
+        0x3f80
+    } else {
+        f32_to_bf16(scale).clamp(0x0080, 0x7f7f)
     }
 }
 

@@ -2,12 +2,15 @@
 //! written. In: a checkpoint, its model and a scheme. Out: [`Readiness`].
 
 use super::error::QuantizeError;
+use super::job::Job;
 use super::packed::{Files, PackedError};
-use super::{Job, Options, directory};
+use super::planned::Options;
+use super::sink::gguf::contents_with;
 use crate::checkpoint::Checkpoint;
 use crate::convert::ConvertError;
+use crate::gguf::Value;
 use crate::model::ModelSpec;
-use crate::scheme::{Container, Overrides, Rules, Scheme};
+use crate::scheme::{Container, Rules, SCHEMES, Scheme};
 
 /// What stands between a checkpoint and the file to run. The texts say why, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,12 +28,14 @@ pub enum Readiness {
     Refused(String),
 }
 
-/// What stands between `checkpoint` and `scheme`; without a scheme, and running it as it is.
+/// What stands between `checkpoint` and `scheme`; without a scheme, and running it as it is. `metadata` is
+/// [`metadata()`](super::metadata()) of the checkpoint for any file type: a long tokenizer is read once.
 pub fn readiness(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
     scheme: Option<&'static Scheme>,
     rules: Rules,
+    metadata: &Result<Vec<(String, Value)>, Readiness>,
 ) -> Readiness {
     if checkpoint.tensors.is_empty() {
         let name = checkpoint.name.clone();
@@ -49,18 +54,20 @@ pub fn readiness(
         return ready;
     };
     if scheme.container == Container::Safetensors {
-        let job = directory::Job::new(checkpoint, model, scheme, directory::SHARD_BYTES);
-        return job.map_or_else(|error| Readiness::Refused(error.to_string()), |_| ready);
+        let job = Job::new(checkpoint, &files, model, &Options::of(scheme));
+        return job.map_or_else(|error| refused(&error), |_| ready);
     }
+    let metadata = match metadata {
+        Ok(metadata) => metadata,
+        Err(refusal) => return refusal.clone(),
+    };
     let job = |allow_requantize| {
         let options = Options {
-            scheme,
             rules,
-            overrides: Overrides::default(),
-            importance: None,
             allow_requantize,
+            ..Options::of(scheme)
         };
-        Job::new(checkpoint, &files, model, &options).map(|_| ())
+        contents_with(checkpoint, &files, model, &options, metadata.clone()).map(drop)
     };
     match job(false) {
         Ok(()) => ready,
@@ -72,10 +79,42 @@ pub fn readiness(
     }
 }
 
-fn refused(error: &QuantizeError) -> Readiness {
+/// Holds `checkpoint`, whose metadata as a GGUF is `metadata`, to what can be converted: what every scheme would be
+/// refused for.
+///
+/// # Errors
+/// [`QuantizeError`], where the checkpoint is wrong. That it is not read or converted here is none.
+pub fn check(
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+    metadata: &[(String, Value)],
+) -> Result<(), QuantizeError> {
+    let whole = SCHEMES.iter().find(|scheme| scheme.id == "f16");
+    let (Some(scheme), Ok(files)) = (whole, Files::open(checkpoint)) else {
+        return Ok(());
+    };
+    let options = Options {
+        allow_requantize: true,
+        ..Options::of(scheme)
+    };
+    match contents_with(checkpoint, &files, model, &options, metadata.to_vec()) {
+        Err(error) if error.blames_checkpoint() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What stands between a checkpoint and any GGUF, where its metadata cannot be stated.
+pub fn refusal(error: &ConvertError) -> Readiness {
     let why = error.to_string();
     match error {
-        QuantizeError::Convert(ConvertError::NoTokenizer { .. }) => Readiness::NoTokenizer(why),
+        ConvertError::NoTokenizer { .. } => Readiness::NoTokenizer(why),
         _ => Readiness::Refused(why),
+    }
+}
+
+fn refused(error: &QuantizeError) -> Readiness {
+    match error {
+        QuantizeError::Convert(error) => refusal(error),
+        _ => Readiness::Refused(error.to_string()),
     }
 }

@@ -7,13 +7,13 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::QuantizeError;
 use super::blocks;
-use super::packed::{Files, PackedError, Weight};
+use super::error::QuantizeError;
+use super::packed::{Files, Weight};
 use crate::checkpoint::{Checkpoint, SourceFormat, StoredTensor};
-use crate::convert::{self, Change, Deal, ValueChange};
+use crate::convert::{self, Change, Permutation, ValueChange};
 use crate::dtype::{self, Dtype};
-use crate::model::{Logical, ModelSpec, Tensor, TensorRole};
+use crate::model::{FoldedWeight, ModelSpec, Tensor, TensorRole};
 
 /// Where the tensors of a model come from.
 pub(super) struct Sources<'a> {
@@ -21,7 +21,7 @@ pub(super) struct Sources<'a> {
     files: &'a Files,
     model: &'a ModelSpec,
     /// Stored weights by the first of their parts; none for a GGUF, whose tensors have one part.
-    weights: HashMap<u32, &'a Logical>,
+    weights: HashMap<u32, &'a FoldedWeight>,
 }
 
 /// A stored weight.
@@ -35,8 +35,8 @@ enum Source<'a> {
 
 /// Rows that lie one behind the other in a stored weight.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Part {
-    /// Index into [`Rows::sources`].
+struct Run {
+    /// Index into [`TensorRows::sources`].
     source: usize,
     /// The first of them.
     first: u64,
@@ -44,12 +44,12 @@ struct Part {
     rows: u64,
 }
 
-/// The rows of a tensor: parts of stored weights end to end, then rows of zeros.
+/// The rows of a tensor: runs of stored weights end to end, then rows of zeros.
 #[derive(Debug)]
-pub(super) struct Rows<'a> {
+pub(super) struct TensorRows<'a> {
     files: &'a Files,
     sources: Vec<Source<'a>>,
-    parts: Vec<Part>,
+    runs: Vec<Run>,
     /// Rows of the tensor, those of zeros among them.
     pub(super) rows: u64,
     /// Values in each.
@@ -59,7 +59,7 @@ pub(super) struct Rows<'a> {
 
 /// Memory that is used again from one call to the next.
 #[derive(Default)]
-pub(super) struct Scratch {
+pub(super) struct ReadBuffers {
     bytes: Vec<u8>,
     values: Vec<f32>,
 }
@@ -70,12 +70,51 @@ impl<'a> Sources<'a> {
         files: &'a Files,
         model: &'a ModelSpec,
     ) -> Sources<'a> {
-        let first = |weight: &'a Logical| Some((*weight.sources.first()?, weight));
+        let first = |weight: &'a FoldedWeight| Some((*weight.sources.first()?, weight));
         Sources {
             checkpoint,
             files,
             model,
             weights: model.stored.iter().filter_map(first).collect(),
+        }
+    }
+
+    /// Where the rows of a whole stored weight come from, which must have this shape.
+    pub(super) fn weight(
+        &self,
+        weight: &FoldedWeight,
+        shape: &[u64],
+    ) -> Result<TensorRows<'a>, QuantizeError> {
+        let opened = Weight::open(self.checkpoint, self.files, weight)?;
+        if opened.shape() != shape {
+            return Err(QuantizeError::Shape {
+                tensor: weight.name.clone(),
+                found: opened.shape().to_vec(),
+                expected: shape.to_vec(),
+            });
+        }
+        let (rows, columns) = (opened.rows(), opened.columns());
+        let stored = self.stored(weight).filter(|tensor| decodable(tensor.dtype));
+        let source = stored.map_or(Source::Packed(Box::new(opened)), Source::Stored);
+        Ok(TensorRows {
+            files: self.files,
+            sources: vec![source],
+            runs: vec![Run {
+                source: 0,
+                first: 0,
+                rows,
+            }],
+            rows,
+            columns,
+            change: Change::default(),
+        })
+    }
+
+    /// The tensor that a weight is stored in, if that is all of it.
+    pub(super) fn stored(&self, weight: &FoldedWeight) -> Option<&'a StoredTensor> {
+        match weight.sources.as_slice() {
+            &[index] => self.checkpoint.tensors.get(index as usize),
+            _ => None,
         }
     }
 
@@ -111,7 +150,7 @@ impl<'a> Sources<'a> {
     }
 
     /// Where the rows of `tensor` come from.
-    pub(super) fn rows(&self, tensor: &Tensor) -> Result<Rows<'a>, QuantizeError> {
+    pub(super) fn rows(&self, tensor: &Tensor) -> Result<TensorRows<'a>, QuantizeError> {
         let change = match self.checkpoint.format {
             SourceFormat::Gguf => Change::default(),
             _ => convert::change(self.checkpoint, self.model, tensor)?,
@@ -133,7 +172,7 @@ impl<'a> Sources<'a> {
         }
         let rows = elements / columns;
         let sources = self.of(tensor)?;
-        let mut parts = Vec::new();
+        let mut runs = Vec::new();
         let mut found = 0u64;
         for (source, stored) in sources.iter().enumerate() {
             let (weights, whole) = match stored {
@@ -151,7 +190,7 @@ impl<'a> Sources<'a> {
                 return Err(sizes(weights));
             }
             found = found.saturating_add(weights);
-            parts.push(Part {
+            runs.push(Run {
                 source,
                 first: 0,
                 rows: weights / columns,
@@ -162,33 +201,34 @@ impl<'a> Sources<'a> {
             tensor.role,
             TensorRole::TokenEmbedding | TensorRole::Output | TensorRole::PerLayerEmbedding
         );
-        match (parts.as_slice(), &change.cuts) {
+        match (runs.as_slice(), &change.slices) {
             _ if held == rows || held < rows && padded && held > 0 => {}
             // A matrix that this tensor shares with others.
             (&[whole], Some(cuts)) if cuts.period > 0 && held.is_multiple_of(cuts.period) => {
                 let periods = 0..held / cuts.period;
-                let part = |range: &Range<u64>, period| Part {
+                let run = |range: &Range<u64>, period| Run {
                     first: period * cuts.period + range.start,
                     rows: range.end - range.start,
                     ..whole
                 };
                 let ranges = cuts.ranges.iter();
-                let cut = ranges.flat_map(|range| periods.clone().map(move |n| part(range, n)));
-                parts = cut.collect();
-                if parts.iter().map(|part| part.rows).sum::<u64>() != rows {
+                let cut = ranges.flat_map(|range| periods.clone().map(move |n| run(range, n)));
+                runs = cut.collect();
+                if runs.iter().map(|run| run.rows).sum::<u64>() != rows {
                     return Err(sizes(found));
                 }
             }
             _ => return Err(sizes(found)),
         }
-        let whole = |deal: Option<Deal>, places| deal.is_none_or(|deal| deal.divides(places));
+        let whole =
+            |deal: Option<Permutation>, places| deal.is_none_or(|deal| deal.divides(places));
         if !whole(change.rows, rows) || !whole(change.columns, columns) {
             return Err(sizes(found));
         }
-        Ok(Rows {
+        Ok(TensorRows {
             files: self.files,
             sources,
-            parts,
+            runs,
             rows,
             columns,
             change,
@@ -196,31 +236,44 @@ impl<'a> Sources<'a> {
     }
 }
 
-impl Rows<'_> {
-    /// Rows `range` as they are stored: bytes of one format, for a tensor that keeps it.
-    pub(super) fn copy(&self, range: Range<u64>, bytes: &mut Vec<u8>) -> Result<(), QuantizeError> {
-        bytes.clear();
-        if let Some((part, first)) = self.place(range.start)
-            && let Some(Source::Stored(stored)) = self.sources.get(part.source)
-        {
-            let row = self.row_bytes(stored.dtype);
-            self.bytes(stored, first * row, (range.end - range.start) * row, bytes)?;
+impl<'a> TensorRows<'a> {
+    /// The stored tensor that these rows are, as it lies in its file; `None` where they are put together,
+    /// changed or padded.
+    pub(super) fn as_stored(&self) -> Option<(&'a Files, &'a StoredTensor)> {
+        let unchanged = self.change == Change::default();
+        match (self.sources.as_slice(), self.runs.as_slice()) {
+            (&[Source::Stored(stored)], &[run]) if unchanged && run.rows == self.rows => {
+                Some((self.files, stored))
+            }
+            _ => None,
         }
-        Ok(())
+    }
+
+    /// Whether a row is spread over the file, so that a few cost as much to find as many.
+    pub(super) fn is_by_columns(&self) -> bool {
+        let by_columns = |source: &Source<'_>| match source {
+            Source::Stored(_) => false,
+            Source::Packed(weight) => weight.is_by_columns(),
+        };
+        self.sources.iter().any(by_columns)
     }
 
     /// Rows `range` as numbers, into `values`.
     pub(super) fn read(
         &self,
         range: Range<u64>,
-        scratch: &mut Scratch,
+        buffers: &mut ReadBuffers,
         values: &mut Vec<f32>,
     ) -> Result<(), QuantizeError> {
         let columns = self.columns as usize;
-        values.resize((range.end - range.start) as usize * columns, 0.0);
-        match self.change.rows {
-            None => self.stored(range, scratch, values)?,
-            Some(deal) => self.dealt(deal, range, scratch, values)?,
+        if let Some((weight, rows)) = self.of_one_weight(&range) {
+            weight.read(rows, values)?;
+        } else {
+            values.resize((range.end - range.start) as usize * columns, 0.0);
+            match self.change.rows {
+                None => self.stored(range, buffers, values)?,
+                Some(deal) => self.dealt(deal, range, buffers, values)?,
+            }
         }
         if let Some(deal) = self.change.columns {
             let mut stored = vec![0.0f32; columns];
@@ -236,7 +289,7 @@ impl Rows<'_> {
             ValueChange::None => {}
             ValueChange::AddOne => values.iter_mut().for_each(|value| *value += 1.0),
             ValueChange::NegatedExp => {
-                // In double precision: the nearest single one does not hang on the machine.
+                // Computed in double precision and then rounded, so that every machine gets the same value.
                 let decay = |value: &mut f32| *value = -f64::from(*value).exp() as f32;
                 values.iter_mut().for_each(decay);
             }
@@ -244,13 +297,26 @@ impl Rows<'_> {
         Ok(())
     }
 
+    /// The packed weight that all of `range` is taken from in order, and which of its rows these are: it
+    /// fills the values itself.
+    fn of_one_weight(&self, range: &Range<u64>) -> Option<(&Weight<'a>, Range<u64>)> {
+        let (run, first) = self.place(range.start)?;
+        let end = first + (range.end - range.start);
+        match self.sources.get(run.source)? {
+            Source::Packed(weight) if self.change.rows.is_none() && end <= run.first + run.rows => {
+                Some((weight, first..end))
+            }
+            _ => None,
+        }
+    }
+
     /// Rows `range` in another order than they are stored in. Rows that are neighbours there are read
     /// together: packed by columns, one row costs as much as many.
     fn dealt(
         &self,
-        deal: Deal,
+        deal: Permutation,
         range: Range<u64>,
-        scratch: &mut Scratch,
+        buffers: &mut ReadBuffers,
         values: &mut [f32],
     ) -> Result<(), QuantizeError> {
         let columns = self.columns as usize;
@@ -261,7 +327,7 @@ impl Rows<'_> {
         for run in places.chunk_by(|(one, _), (next, _)| one + 1 == *next) {
             let first = run.first().map_or(0, |(source, _)| *source);
             rows.resize(run.len() * columns, 0.0);
-            self.stored(first..first + run.len() as u64, scratch, &mut rows)?;
+            self.stored(first..first + run.len() as u64, buffers, &mut rows)?;
             for ((_, place), row) in run.iter().zip(rows.chunks_exact(columns)) {
                 let start = place * columns;
                 if let Some(to) = values.get_mut(start..start + columns) {
@@ -276,64 +342,50 @@ impl Rows<'_> {
     fn stored(
         &self,
         range: Range<u64>,
-        scratch: &mut Scratch,
+        buffers: &mut ReadBuffers,
         values: &mut [f32],
     ) -> Result<(), QuantizeError> {
         let columns = self.columns as usize;
         let mut row = range.start;
         let mut left = values;
         while row < range.end {
-            let (run, source) = match self.place(row) {
+            let (count, source) = match self.place(row) {
                 None => (range.end - row, None),
-                Some((part, first)) => {
-                    let run = (range.end - row).min(part.first + part.rows - first);
-                    (run, self.sources.get(part.source).map(|s| (s, first)))
+                Some((run, first)) => {
+                    let count = (range.end - row).min(run.first + run.rows - first);
+                    (count, self.sources.get(run.source).map(|s| (s, first)))
                 }
             };
-            let (here, rest) = left.split_at_mut((run as usize * columns).min(left.len()));
+            let (here, rest) = left.split_at_mut((count as usize * columns).min(left.len()));
             match source {
                 None => here.fill(0.0),
                 Some((Source::Stored(stored), first)) => {
-                    let row_bytes = self.row_bytes(stored.dtype);
-                    let bytes = &mut scratch.bytes;
-                    self.bytes(stored, first * row_bytes, run * row_bytes, bytes)?;
+                    let row_bytes = stored.dtype.row_bytes(self.columns).0;
+                    let bytes = &mut buffers.bytes;
+                    bytes.resize((count * row_bytes) as usize, 0);
+                    self.files.read(stored, first * row_bytes, bytes)?;
                     decode(stored, bytes, columns, here)?;
                 }
                 Some((Source::Packed(weight), first)) => {
-                    weight.read(first..first + run, &mut scratch.values)?;
-                    here.copy_from_slice(scratch.values.get(..here.len()).unwrap_or_default());
+                    weight.read(first..first + count, &mut buffers.values)?;
+                    here.copy_from_slice(buffers.values.get(..here.len()).unwrap_or_default());
                 }
             }
             left = rest;
-            row += run;
+            row += count;
         }
         Ok(())
     }
 
-    fn bytes(
-        &self,
-        stored: &StoredTensor,
-        start: u64,
-        count: u64,
-        bytes: &mut Vec<u8>,
-    ) -> Result<(), PackedError> {
-        bytes.resize(count as usize, 0);
-        self.files.read(stored, start, bytes)
-    }
-
-    /// The part that holds row `row`, and the row's place in the stored tensor.
-    fn place(&self, mut row: u64) -> Option<(&Part, u64)> {
-        for part in &self.parts {
-            if row < part.rows {
-                return Some((part, part.first + row));
+    /// The run that holds row `row`, and the row's place in the stored tensor.
+    fn place(&self, mut row: u64) -> Option<(&Run, u64)> {
+        for run in &self.runs {
+            if row < run.rows {
+                return Some((run, run.first + row));
             }
-            row -= part.rows;
+            row -= run.rows;
         }
         None
-    }
-
-    fn row_bytes(&self, dtype: Dtype) -> u64 {
-        dtype.bytes(&[self.columns]).map_or(0, |bytes| bytes.0)
     }
 }
 

@@ -2,6 +2,7 @@
 //! rows that deserve a note.
 
 use super::blocks::Deviation;
+use crate::note::Note;
 
 /// Counts of one tensor, or of a part of it; parts add up.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -23,6 +24,29 @@ impl std::ops::AddAssign for Tally {
         self.overflow += other.overflow;
         self.zero_rows += other.zero_rows;
     }
+}
+
+/// A note for each kind of finding, over the tensors that have it.
+pub(super) fn notes<'a>(tallies: impl Iterator<Item = (&'a str, Tally)>) -> Vec<Note> {
+    let (mut not_finite, mut overflow, mut zero_rows) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, tally) in tallies {
+        for (count, list) in [
+            (tally.not_finite, &mut not_finite),
+            (tally.overflow, &mut overflow),
+            (tally.zero_rows, &mut zero_rows),
+        ] {
+            if count > 0 {
+                list.push((name.to_owned(), count));
+            }
+        }
+    }
+    let found = |tensors: Vec<_>| (!tensors.is_empty()).then_some(tensors);
+    let notes = [
+        found(not_finite).map(|tensors| Note::NotFinite { tensors }),
+        found(overflow).map(|tensors| Note::Overflow { tensors }),
+        found(zero_rows).map(|tensors| Note::ZeroRows { tensors }),
+    ];
+    notes.into_iter().flatten().collect()
 }
 
 /// How far `decoded` is from `values`, all weighed alike; values that are not finite are left out.

@@ -5,9 +5,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::table::{Align, Table};
-use super::{line, wrapped};
+use super::{line, rounded, wrapped};
 use crate::device::Cpu;
 use crate::units::counted;
+#[cfg(feature = "decode")]
+use crate::validate::not_timed;
 
 /// The document's first key.
 pub const SCHEMA: &str = "orinplan.calibrate/1";
@@ -20,7 +22,7 @@ pub fn document(cpu: &Cpu) -> Value {
         numbers.remove("schema");
         document.append(numbers);
     }
-    document
+    rounded(document)
 }
 
 /// For people, with the file that keeps it.
@@ -118,5 +120,53 @@ pub fn figures(cpu: &Cpu) -> String {
     for fact in facts {
         line(&mut out, format_args!("  {fact}"));
     }
+    caveats(&mut out, cpu);
     out
+}
+
+/// A cost that is known within no better than a factor of two is what was expected of such a machine.
+const EXPECTED: f64 = std::f64::consts::LN_2;
+
+/// What there was no time for.
+fn caveats(out: &mut String, cpu: &Cpu) {
+    let longer = format!(
+        "`orinplan calibrate --seconds {:.0}` takes longer",
+        cpu.seconds.clamp(1.0, 3600.0)
+    );
+    let missing = not_timed(cpu);
+    if !missing.is_empty() {
+        wrapped(
+            out,
+            &format!(
+                "not timed, and without a rate in plans: {}; {longer}",
+                missing.join(", ")
+            ),
+        );
+    }
+    let sure = &cpu.uncertainty;
+    let shared = [
+        sure.layer,
+        sure.row,
+        sure.token,
+        sure.prompt_row,
+        sure.cache,
+        sure.attention,
+    ];
+    let rates = cpu.formats.values();
+    let rates = rates.flat_map(|rate| [rate.decode_uncertainty, rate.prefill_uncertainty]);
+    if rates.chain(shared).any(|deviation| deviation > EXPECTED) {
+        wrapped(
+            out,
+            &format!(
+                "what is +- {} or more is hardly timed: it is what such a machine is expected to do, and ranges are as wide; {longer}",
+                percent(EXPECTED)
+            ),
+        );
+    }
+}
+
+/// Without the decoder nobody knows what it would have timed.
+#[cfg(not(feature = "decode"))]
+fn not_timed(_: &Cpu) -> Vec<&'static str> {
+    Vec::new()
 }

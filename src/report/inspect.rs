@@ -106,6 +106,24 @@ fn shape(model: &ModelSpec) -> String {
     )
 }
 
+/// What a checkpoint without tensors says of itself: the settings that are one word or number.
+fn settings(checkpoint: &Checkpoint) -> Table {
+    let mut table = Table::new([("setting", Align::Left), ("value", Align::Left)]);
+    let metadata = metadata(checkpoint);
+    for (key, value) in metadata.as_object().into_iter().flatten() {
+        let value = match value.as_array().map(Vec::as_slice) {
+            Some([only]) => only,
+            _ => value,
+        };
+        match value {
+            Value::String(text) => table.row([key.clone(), text.chars().take(80).collect()]),
+            Value::Number(_) | Value::Bool(_) => table.row([key.clone(), value.to_string()]),
+            _ => {}
+        }
+    }
+    table
+}
+
 /// For people.
 pub fn text(
     checkpoint: &Checkpoint,
@@ -117,11 +135,17 @@ pub fn text(
     line(
         &mut out,
         format_args!(
-            "{}: {}, {} parameters in {}{}",
+            "{}: {}, {}{}",
             Foreign(&model.name),
             Foreign(&model.architecture),
-            count(model.parameters),
-            counted(model.tensors.len(), "tensor", "tensors"),
+            match model.tensors.len() {
+                0 => "no weights here".to_owned(),
+                tensors => format!(
+                    "{} parameters in {}",
+                    count(model.parameters),
+                    counted(tensors, "tensor", "tensors")
+                ),
+            },
             shape(model),
         ),
     );
@@ -156,6 +180,11 @@ pub fn text(
             &mut out,
             format_args!("file: {}, {}", Foreign(&name), file.bytes),
         );
+    }
+    if model.tensors.is_empty() {
+        out.push('\n');
+        out.push_str(&settings(checkpoint).text(" "));
+        return out;
     }
     let mut table = Table::new([
         ("tensor", Align::Left),

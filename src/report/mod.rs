@@ -12,6 +12,8 @@ pub mod validate;
 
 use std::fmt::Write;
 
+use serde_json::Value;
+
 use crate::device::{Choice, DeviceProfile, HOST, L4tRelease, PowerMode};
 use crate::foreign::{self, Foreign};
 
@@ -53,22 +55,30 @@ pub fn seconds(value: f64) -> String {
     }
 }
 
-/// A number for JSON: six significant digits, so that two machines' last bits do not differ.
-pub fn rounded(value: f64) -> f64 {
-    if value == 0.0 || !value.is_finite() {
-        return 0.0;
-    }
-    let scale = 10f64.powi(5 - value.abs().log10().floor() as i32);
-    let rounded = (value * scale).round() / scale;
-    if rounded.is_finite() { rounded } else { value }
+/// `value` as indented JSON with a final newline.
+pub fn json(value: &Value) -> String {
+    foreign::json(&format!("{value:#}\n"))
 }
 
-/// `value` as indented JSON with a final newline.
-pub fn json(value: &impl serde::Serialize) -> String {
-    let mut text =
-        serde_json::to_string_pretty(value).unwrap_or_else(|error| format!("\"{error}\""));
-    text.push('\n');
-    foreign::json(&text)
+/// A document of computed numbers: its floats have six significant digits, so that two machines' last bits do
+/// not differ.
+pub(crate) fn rounded(mut document: Value) -> Value {
+    round(&mut document);
+    document
+}
+
+fn round(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => *value = number.as_f64().map(six_digits).into(),
+        Value::Array(items) => items.iter_mut().for_each(round),
+        Value::Object(pairs) => pairs.values_mut().for_each(round),
+        _ => {}
+    }
+}
+
+/// Through decimal digits: a product with a power of ten and its quotient need not be the decimal number.
+fn six_digits(value: f64) -> f64 {
+    format!("{value:.5e}").parse().unwrap_or(value) + 0.0
 }
 
 /// What is planned for and why, in a line: `Jetson Orin Nano 8GB Super, 25W in force: this machine`.
@@ -97,13 +107,30 @@ pub(crate) fn place(
     format!("{}{mode}{release}: {why}", device.name)
 }
 
-/// Appends words in lines of at most 80 characters, those after the first indented by two spaces.
+/// Appends words in lines of at most 80 characters, those after the first indented by two spaces. A number
+/// stays with the word behind it, which is its unit or what it counts.
 pub(crate) fn wrapped(text: &mut String, words: &str) {
     const WIDTH: usize = 80;
-    let mut used = 0;
+    let is_number = |word: &str| {
+        let figure = |c: char| c.is_ascii_digit() || "-+.".contains(c);
+        word.ends_with(|c: char| c.is_ascii_digit()) && word.chars().all(figure)
+    };
     let words = Foreign(words).to_string();
-    for (index, word) in words.split(' ').enumerate() {
-        let length = word.chars().count();
+    let mut parts: Vec<String> = Vec::new();
+    let mut after_number = false;
+    for word in words.split(' ') {
+        match parts.last_mut().filter(|_| after_number) {
+            Some(part) => {
+                part.push(' ');
+                part.push_str(word);
+            }
+            None => parts.push(word.to_owned()),
+        }
+        after_number = is_number(word);
+    }
+    let mut used = 0;
+    for (index, part) in parts.iter().enumerate() {
+        let length = part.chars().count();
         if index > 0 && used + 1 + length > WIDTH {
             text.push_str("\n  ");
             used = 2;
@@ -111,10 +138,22 @@ pub(crate) fn wrapped(text: &mut String, words: &str) {
             text.push(' ');
             used += 1;
         }
-        text.push_str(word);
+        text.push_str(part);
         used += length;
     }
     text.push('\n');
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub(crate) fn listed<T: AsRef<str>>(items: &[T]) -> String {
+    let words: Vec<&str> = items.iter().map(AsRef::as_ref).collect();
+    match &words[..] {
+        [rest @ .., before, last] => {
+            let rest: String = rest.iter().map(|item| format!("{item}, ")).collect();
+            format!("{rest}{before} and {last}")
+        }
+        words => words.concat(),
+    }
 }
 
 /// Appends a line. Writing to a string cannot fail.
@@ -140,8 +179,37 @@ mod tests {
             )
         );
         text.clear();
+        wrapped(
+            &mut text,
+            &format!("{} 57-84 tokens/s and 15 %", "x".repeat(74)),
+        );
+        assert_eq!(
+            text,
+            format!("{}\n  57-84 tokens/s and 15 %\n", "x".repeat(74))
+        );
+        text.clear();
         wrapped(&mut text, &"x".repeat(100));
         assert_eq!(text, format!("{}\n", "x".repeat(100)));
+    }
+
+    /// Multiplied with a power of ten and divided by it, the first would be `26227699999.999996`.
+    #[test]
+    fn figures_have_six_digits_in_print() {
+        for (value, printed) in [
+            (26_227_700_000.1, "26227700000.0"),
+            (0.1 + 0.2, "0.3"),
+            (2.0 / 3.0, "0.666667"),
+            (-1.0 / 3e-9, "-333333000.0"),
+            (123_456_789.0, "123457000.0"),
+            (0.000_012_345_678, "0.0000123457"),
+            (f64::MAX, "1.79769e+308"),
+            (0.0, "0.0"),
+        ] {
+            let document = serde_json::json!({ "list": [value], "whole": 1_234_567_890_u64 });
+            let text = json(&rounded(document));
+            assert!(text.contains(&format!(" {printed}\n")), "{text}");
+            assert!(text.contains(" 1234567890\n"), "{text}");
+        }
     }
 
     #[test]
@@ -153,8 +221,5 @@ mod tests {
         assert_eq!(rate(4.63), "4.6");
         assert_eq!(rate(1534.7), "1535");
         assert_eq!(seconds(0.0321), "32.1 ms");
-        assert_eq!(rounded(123_456_789.0), 123_457_000.0);
-        assert_eq!(rounded(0.000_012_345_678), 0.000_012_345_7);
-        assert_eq!(rounded(f64::NAN), 0.0);
     }
 }

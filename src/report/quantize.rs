@@ -4,13 +4,13 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{count, line, rounded, seconds};
+use super::{count, line, rounded, seconds, wrapped};
 use crate::dtype::{Dtype, elements};
 use crate::foreign::Foreign;
 use crate::model::ModelSpec;
+use crate::note::Note;
 use crate::quantize::blocks::Deviation;
-use crate::quantize::directory::Weight;
-use crate::quantize::{Job, Note, Planned, Tally};
+use crate::quantize::{Job, Planned, Tally};
 use crate::report::table::{Align, Table};
 use crate::scheme::{Container, Reason, Scheme};
 use crate::units::Bytes;
@@ -64,11 +64,11 @@ pub struct Made {
     pub peak_memory: Option<Bytes>,
 }
 
-/// The tensors of a GGUF; `tallies` once it is written.
-pub fn gguf_rows<'a>(job: &'a Job<'_>, tallies: Option<&[Tally]>) -> Vec<Row<'a>> {
+/// The tensors of a job; `tallies` once they are written.
+pub fn rows<'a>(job: &'a Job<'_>, tallies: Option<&[Tally]>) -> Vec<Row<'a>> {
     let row = |(index, planned): (usize, &'a Planned<'_>)| Row {
-        name: &planned.tensor.name,
-        shape: &planned.tensor.shape,
+        name: planned.name,
+        shape: &planned.shape,
         dtype: planned.assigned.dtype,
         bytes: planned.assigned.bytes,
         reason: planned.assigned.reason,
@@ -76,20 +76,6 @@ pub fn gguf_rows<'a>(job: &'a Job<'_>, tallies: Option<&[Tally]>) -> Vec<Row<'a>
         tally: tallies.and_then(|all| all.get(index).copied()),
     };
     job.tensors.iter().enumerate().map(row).collect()
-}
-
-/// The weights of a directory.
-pub fn directory_rows<'a>(weights: &'a [Weight]) -> Vec<Row<'a>> {
-    let row = |weight: &'a Weight| Row {
-        name: &weight.name,
-        shape: &weight.shape,
-        dtype: weight.dtype,
-        bytes: weight.bytes,
-        reason: weight.reason,
-        weighted: false,
-        tally: weight.tally,
-    };
-    weights.iter().map(row).collect()
 }
 
 impl Report<'_> {
@@ -174,28 +160,25 @@ pub fn document(report: &Report<'_>) -> Value {
         });
         if let (Some(tally), Some(tensor)) = (row.tally, tensor.as_object_mut()) {
             let of = &tally.deviation;
-            tensor.insert("relative_rms_error".into(), json!(rounded(of.relative())));
+            tensor.insert("relative_rms_error".into(), json!(of.relative()));
             if row.weighted {
-                tensor.insert("weighted_error".into(), json!(rounded(of.weighted())));
+                tensor.insert("weighted_error".into(), json!(of.weighted()));
             }
         }
         tensor
     });
     let types = groups(report).into_iter().map(|group| {
-        let error = report
-            .made
-            .as_ref()
-            .map(|_| rounded(group.deviation.relative()));
+        let error = report.made.as_ref().map(|_| group.deviation.relative());
         json!({
             "type": group.dtype.name(),
             "tensors": group.tensors,
             "weights": group.weights,
             "bytes": group.bytes,
             "relative_rms_error": error,
-            "weighted_error": group.weighted().map(rounded),
+            "weighted_error": group.weighted(),
         })
     });
-    json!({
+    rounded(json!({
         "schema": SCHEMA,
         "output": report.output.map(|path| path.to_string_lossy()),
         "scheme": report.scheme.id,
@@ -203,23 +186,21 @@ pub fn document(report: &Report<'_>) -> Value {
         "tensor_bytes": report.tensor_bytes(),
         "file_bytes": report.file_bytes,
         "source_bytes": report.source_bytes,
-        "bits_per_weight": rounded(report.bits_per_weight()),
+        "bits_per_weight": report.bits_per_weight(),
         "types": types.collect::<Vec<_>>(),
-        "relative_rms_error": report.made.as_ref().map(|_| rounded(overall(report).relative())),
-        "seconds": report.made.as_ref().map(|made| rounded(made.seconds)),
+        "relative_rms_error": report.made.as_ref().map(|_| overall(report).relative()),
+        "seconds": report.made.as_ref().map(|made| made.seconds),
         "peak_memory_bytes": report.made.as_ref().and_then(|made| made.peak_memory),
         "notes": report.notes.iter().map(|note| json!({
             "code": note.code(), "text": note.text(),
         })).collect::<Vec<_>>(),
-    })
+    }))
 }
 
-/// The error over all tensors that were quantized.
+/// The error over all tensors whose values were looked at: what is copied has none.
 fn overall(report: &Report<'_>) -> Deviation {
     let mut sum = Deviation::default();
-    // Eight-bit floats are no blocks, and less than what they are made from all the same.
-    let quantized = |dtype: Dtype| dtype.is_quantized() || dtype.format().block_bytes == 1;
-    for group in groups(report).iter().filter(|g| quantized(g.dtype)) {
+    for group in groups(report) {
         sum += group.deviation;
     }
     sum
@@ -256,8 +237,20 @@ pub fn text(report: &Report<'_>) -> String {
         ),
     );
     out.push('\n');
-    out.push_str(&table(report).text(" "));
+    let groups = groups(report);
+    out.push_str(&table(report, &groups).text(" "));
     if let Some(made) = &report.made {
+        out.push('\n');
+        let weighted = match groups.iter().any(|group| group.weighted().is_some()) {
+            true => "; weighted: the same, each weight as important as the matrix says",
+            false => "",
+        };
+        wrapped(
+            &mut out,
+            &format!(
+                "error: root mean square of the changes to the weights, over that of the weights{weighted}"
+            ),
+        );
         let rate = report.weights() as f64 / 1e6 / made.seconds.max(1e-9);
         let memory = match made.peak_memory {
             Some(bytes) => format!(", {bytes} of memory at most"),
@@ -266,7 +259,7 @@ pub fn text(report: &Report<'_>) -> String {
         let time = seconds(made.seconds);
         line(
             &mut out,
-            format_args!("\n{time}, {rate:.0} M weights/s{memory}"),
+            format_args!("{time}, {rate:.0} M weights/s{memory}"),
         );
     }
     for note in &report.notes {
@@ -275,7 +268,7 @@ pub fn text(report: &Report<'_>) -> String {
     out
 }
 
-fn table(report: &Report<'_>) -> Table {
+fn table(report: &Report<'_>, groups: &[Group]) -> Table {
     let mut table = Table::new([
         ("type", Align::Left),
         ("tensors", Align::Right),
@@ -288,7 +281,7 @@ fn table(report: &Report<'_>) -> Table {
         Some(value) if report.made.is_some() => format!("{value:.5}"),
         _ => String::new(),
     };
-    for group in groups(report) {
+    for group in groups {
         table.row([
             group.dtype.name().to_owned(),
             group.tensors.to_string(),
@@ -307,5 +300,5 @@ fn table(report: &Report<'_>) -> Table {
         shown(Some(all.relative())),
         String::new(),
     ]);
-    table
+    table.without_empty_columns()
 }

@@ -13,7 +13,7 @@ pub const SCHEMA: &str = "orinplan.roofline/1";
 
 /// For scripts.
 pub fn document(device: &DeviceProfile, mode: &PowerMode, roof: &Roof, points: &[Point]) -> Value {
-    json!({
+    rounded(json!({
         "schema": SCHEMA,
         "device": {
             "id": device.id,
@@ -23,17 +23,17 @@ pub fn document(device: &DeviceProfile, mode: &PowerMode, roof: &Roof, points: &
             "int8_ops_per_second": roof.int8,
         },
         "ridge": {
-            "fp16_flops_per_byte": rounded(roof.ridge_fp16()),
-            "int8_ops_per_byte": rounded(roof.ridge_int8()),
+            "fp16_flops_per_byte": roof.ridge_fp16(),
+            "int8_ops_per_byte": roof.ridge_int8(),
         },
         "points": points.iter().map(|point| json!({
             "model": point.model,
             "scheme": point.scheme,
-            "operational_intensity": rounded(point.operational_intensity),
-            "ceiling_tokens_per_second": rounded(point.ceiling),
+            "operational_intensity": point.operational_intensity,
+            "ceiling_tokens_per_second": point.ceiling,
             "bound": bound(point.bound),
         })).collect::<Vec<_>>(),
-    })
+    }))
 }
 
 /// For people.

@@ -38,6 +38,20 @@ impl Table {
             .push(cells.map(|cell| Foreign(&cell).to_string()).into());
     }
 
+    /// Without the columns in which no row has anything.
+    #[must_use]
+    pub fn without_empty_columns(mut self) -> Table {
+        for index in (0..self.columns.len()).rev() {
+            if self.rows.iter().all(|row| row[index].is_empty()) {
+                self.columns.remove(index);
+                for row in &mut self.rows {
+                    row.remove(index);
+                }
+            }
+        }
+        self
+    }
+
     /// Columns two spaces apart, every line indented by `indent`, without trailing space.
     pub fn text(&self, indent: &str) -> String {
         let header: Vec<String> = self.columns.iter().map(|(name, _)| name.clone()).collect();

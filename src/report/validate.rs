@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::table::{Align, Table};
-use super::{line, rate, rounded, seconds, wrapped};
+use super::{line, listed, rate, rounded, seconds, wrapped};
 use crate::foreign::Foreign;
 use crate::model::ModelSpec;
 use crate::plan::fit::Target;
@@ -13,7 +13,7 @@ use crate::plan::speed::Spread;
 use crate::plan::{Plan, Workload};
 use crate::units::Bytes;
 use crate::validate::{
-    Check, Comparison, Doubt, Finding, Line, Measured, PeakMemory, Quantity, Statistics,
+    Check, Comparison, Doubt, Finding, Line, Measured, PeakMemory, Quantity, Standard, Statistics,
 };
 
 /// The document's first key.
@@ -117,9 +117,11 @@ pub fn document(report: &Report<'_>) -> Value {
     };
     let values = |quantity| comparison.line(quantity);
     let spread = |quantity| Some(spread_json(&values(quantity)?.predicted?));
-    let mean = |values: &[f64]| Statistics::of(values).map(|found| rounded(found.mean));
+    let mean = |values: &[f64]| Statistics::of(values).map(|found| found.mean);
     let statistics = |values: &[f64]| Statistics::of(values).map(|found| statistics_json(&found));
-    let percent = |quantity| Some(rounded(values(quantity)?.error_percent()?));
+    // Of a run elsewhere no prediction is right or wrong.
+    let apart = |line: &Line| line.error_percent().filter(|_| !comparison.elsewhere);
+    let percent = |quantity| apart(values(quantity)?);
     document["verdict"] = verdict_word(comparison).into();
     document["workload"] = json!({
         "prompt_tokens": measured.prompt_tokens,
@@ -151,7 +153,7 @@ pub fn document(report: &Report<'_>) -> Value {
             "decode_tokens_per_second": statistics(&measured.decode),
             "time_to_first_token_seconds": statistics(&measured.first_token),
         },
-        "longest_gap_seconds": measured.longest_gap.map(rounded),
+        "longest_gap_seconds": measured.longest_gap,
         "memory": {
             "resident_bytes": memory.resident,
             "available_drop_bytes": memory.available_drop,
@@ -170,14 +172,14 @@ pub fn document(report: &Report<'_>) -> Value {
         "time_to_first_token_percent": percent(Quantity::FirstToken),
         "memory_percent": percent(Quantity::Memory),
     });
-    document["tolerance_percent"] = rounded(comparison.tolerance).into();
+    document["tolerance_percent"] = comparison.tolerance.into();
     document["within_tolerance"] = comparison.within().into();
     document["checks"] = checks.iter().map(check_json).collect();
     document["saved"] = matches!(report.saved, Some(Saved::Kept { .. })).into();
     if let Some(Saved::Not { why }) = &report.saved {
         document["not_saved"] = why.as_str().into();
     }
-    document
+    rounded(document)
 }
 
 fn verdict_word(comparison: &Comparison) -> &'static str {
@@ -205,18 +207,18 @@ fn key(quantity: Quantity) -> &'static str {
 
 fn spread_json(spread: &Spread) -> Value {
     json!({
-        "low": rounded(spread.low),
-        "expected": rounded(spread.expected),
-        "high": rounded(spread.high),
+        "low": spread.low,
+        "expected": spread.expected,
+        "high": spread.high,
     })
 }
 
 fn statistics_json(found: &Statistics) -> Value {
     json!({
-        "mean": rounded(found.mean),
-        "standard_deviation": rounded(found.deviation),
-        "least": rounded(found.least),
-        "most": rounded(found.most),
+        "mean": found.mean,
+        "standard_deviation": found.deviation,
+        "least": found.least,
+        "most": found.most,
     })
 }
 
@@ -363,14 +365,17 @@ fn table(comparison: &Comparison) -> Table {
         let predicted =
             |end: fn(Spread) -> f64| row.predicted.map_or("-".to_owned(), |p| show(end(p)));
         table.row([
-            name(row.quantity).to_owned(),
+            heading(row.quantity),
             predicted(|p| p.low),
             predicted(|p| p.expected),
             predicted(|p| p.high),
             row.measured.map_or("-".to_owned(), |seen| show(seen.mean)),
             spread,
-            percent(row),
-            word(row, comparison.tolerance).to_owned(),
+            match comparison.elsewhere {
+                true => String::new(),
+                false => percent(row),
+            },
+            word(row, comparison).to_owned(),
         ]);
     }
     table
@@ -382,13 +387,15 @@ fn percent(row: &Line) -> String {
         .map_or(String::new(), |percent| format!("{percent:+.1} %"))
 }
 
-fn word(row: &Line, tolerance: f64) -> &'static str {
+fn word(row: &Line, comparison: &Comparison) -> &'static str {
     let off = row.error_percent().map_or(0.0, f64::abs);
-    match (row.judged, off <= tolerance) {
+    match (row.judged, off <= comparison.tolerance) {
         (false, _) if row.measured.is_none() => "not measured",
         (false, _) if row.predicted.is_none() => "not predicted",
+        (false, _) if comparison.elsewhere => "another machine's",
         (false, _) => "not judged: the prompt is short",
         (true, true) => "ok",
+        (true, false) if row.in_range() && row.held_to == Standard::Range => "in the range",
         (true, false) if row.in_range() => "off, in the range",
         (true, false) => "off",
     }
@@ -396,10 +403,18 @@ fn word(row: &Line, tolerance: f64) -> &'static str {
 
 fn name(quantity: Quantity) -> &'static str {
     match quantity {
-        Quantity::Decode => "decode, tokens/s",
-        Quantity::Prefill => "prefill, tokens/s",
+        Quantity::Decode => "decode",
+        Quantity::Prefill => "prefill",
         Quantity::FirstToken => "first token",
         Quantity::Memory => "peak memory",
+    }
+}
+
+/// Its name at the head of a row of numbers.
+fn heading(quantity: Quantity) -> String {
+    match quantity {
+        Quantity::Decode | Quantity::Prefill => format!("{}, tokens/s", name(quantity)),
+        Quantity::FirstToken | Quantity::Memory => name(quantity).to_owned(),
     }
 }
 
@@ -431,22 +446,30 @@ fn memory_line(out: &mut String, measured: &Measured, memory: &PeakMemory) {
 
 fn verdict(out: &mut String, comparison: &Comparison) {
     let tolerance = comparison.tolerance;
-    let compared: Vec<&str> = comparison
+    let names = |judged: bool| -> Vec<&str> {
+        let lines = comparison.lines.iter();
+        let lines = lines.filter(|line| line.judged == judged);
+        lines.map(|line| name(line.quantity)).collect()
+    };
+    let (compared, others) = (names(true), names(false));
+    let by_range = comparison
         .judged()
-        .map(|line| name(line.quantity))
-        .collect();
-    let share = format!(
-        "{} of {} figures compared",
-        compared.len(),
-        Quantity::ALL.len()
-    );
+        .any(|line| line.held_to == Standard::Range);
+    let within = match by_range {
+        true => format!("within {tolerance} % or in the predicted range"),
+        false => format!("within {tolerance} %"),
+    };
+    let are = |names: &[&str]| if names.len() == 1 { "is" } else { "are" };
+    let rest = match others.is_empty() {
+        true => String::new(),
+        false => format!("; not compared: {}", others.join(", ")),
+    };
     let text = match verdict_word(comparison) {
-        "within_tolerance" => format!("WITHIN {tolerance} %"),
+        "within_tolerance" => within.replacen("within", "WITHIN", 1),
         "partly_within_tolerance" => format!(
-            "{}: within {tolerance} % {} {}",
-            share.to_uppercase(),
-            if compared.len() == 1 { "is" } else { "are" },
-            compared.join(" and ")
+            "PARTLY COMPARED: {} {} {within}{rest}",
+            listed(&compared),
+            are(&compared)
         ),
         "off" => {
             let off: Vec<String> = comparison
@@ -454,9 +477,12 @@ fn verdict(out: &mut String, comparison: &Comparison) {
                 .map(|row| format!("{} by {}", name(row.quantity), percent(row)))
                 .collect();
             format!(
-                "OFF by more than {tolerance} %: the prediction of {} ({share})",
+                "OFF by more than {tolerance} %: the prediction of {}{rest}",
                 off.join(", ")
             )
+        }
+        _ if comparison.elsewhere => {
+            "NOTHING TO COMPARE: it ran on another machine than was planned for".to_owned()
         }
         _ => "NOTHING TO COMPARE: nothing was both predicted and measured".to_owned(),
     };
@@ -509,7 +535,8 @@ fn reasons(out: &mut String, comparison: &Comparison, checks: &[Check]) {
             &format!("this machine does not tell: {}", unread.join(", ")),
         );
     }
-    if holding.is_empty() && comparison.off().all(Line::in_range) {
+    let mut off = comparison.off().peekable();
+    if holding.is_empty() && off.peek().is_some() && off.all(Line::in_range) {
         wrapped(
             out,
             "what was measured lies within the predicted range; `--save-calibration` narrows it",

@@ -274,9 +274,10 @@ impl Runs {
             .filter_map(|run| run.memory)
             .map(|pair| pair.measured - pair.predicted)
             .collect();
-        let days = match first.date == last.date {
-            true => format!("on {}", last.date),
-            false => format!("from {} to {}", first.date, last.date),
+        let days = if first.date == last.date {
+            format!("on {}", last.date)
+        } else {
+            format!("from {} to {}", first.date, last.date)
         };
         Some(Learned {
             decode: factor(ratios(|run| run.decode)),

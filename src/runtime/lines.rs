@@ -160,12 +160,13 @@ impl Lines {
         let Some((oldest, newer)) = self.unmapped.split_last() else {
             return Ok(());
         };
-        match oldest.since.is_none() && newer.iter().all(|spelling| spelling.since.is_some()) {
-            true => Ok(()),
-            false => Err(
+        if oldest.since.is_none() && newer.iter().all(|spelling| spelling.since.is_some()) {
+            Ok(())
+        } else {
+            Err(
                 "`lines.unmapped` goes from the newest spelling to the oldest, which alone has no `since`"
                     .to_owned(),
-            ),
+            )
         }
     }
 

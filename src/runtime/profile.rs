@@ -101,6 +101,8 @@ pub struct Memory {
     /// The KV cache of a sequence is rounded up to a multiple of this many tokens (llama.cpp's
     /// padding, vLLM's block).
     pub context_multiple: Sourced<u64>,
+    /// How much of the KV cache is one allocation.
+    pub kv_allocation: Sourced<KvAllocation>,
     /// How many rows of logits are reserved.
     pub outputs: Sourced<Outputs>,
     /// How compute buffers are sized.
@@ -110,6 +112,18 @@ pub struct Memory {
     /// Bytes of tokenizer it holds for each entry of the vocabulary, where `runtime_bytes` does not
     /// count it.
     pub vocabulary_entry_bytes: Option<Sourced<f64>>,
+}
+
+/// How much of the KV cache a runtime allocates at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KvAllocation {
+    /// All blocks that see the whole context together, and all windowed ones.
+    Cache,
+    /// Keys and values of one block.
+    Block,
+    /// Keys of one block, and its values.
+    Tensor,
 }
 
 /// How many rows of logits a runtime reserves.
@@ -425,6 +439,7 @@ impl RuntimeProfile {
                 &memory.duplicates_tied_embedding.source,
             ),
             ("memory.context_multiple", &memory.context_multiple.source),
+            ("memory.kv_allocation", &memory.kv_allocation.source),
             ("memory.outputs", &memory.outputs.source),
             ("memory.compute", compute),
             ("speed.join", &speed.join.source),

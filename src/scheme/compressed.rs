@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Assigned, Reason, Scheme};
 use crate::dtype::{Dtype, elements};
-use crate::model::{Category, Keep, Logical, ModelSpec, Tensor};
+use crate::model::{Category, FoldedWeight, ModelSpec, QuantPolicy, Tensor};
 use crate::units::Bytes;
 
 /// A stored weight in a safetensors scheme.
@@ -42,10 +42,11 @@ pub fn stored_types(model: &ModelSpec, scheme: &Scheme) -> Vec<StoredWeight> {
         .map(|weight| {
             let user = users.get(&weight.sources.first().copied().unwrap_or(u32::MAX));
             let shape = true_shape(weight, user.copied());
-            let linear = user.is_some_and(|t| is_linear(t)) && weight.name.ends_with(".weight");
-            let assigned = match linear && shape.len() == 2 {
-                true => linear_type(&shape, scheme),
-                false => kept(weight, &shape, Reason::Kept),
+            let linear = user.is_some_and(|t| is_linear(t)) && weight.is_weight();
+            let assigned = if linear && shape.len() == 2 {
+                linear_type(&shape, scheme)
+            } else {
+                kept(weight, &shape, Reason::Kept)
             };
             if let (Reason::ShapeFallback { .. }, Some(t)) = (assigned.reason, user) {
                 spoiled.extend(t.layer.filter(|_| t.shape.len() > 2));
@@ -87,7 +88,7 @@ pub(super) fn assign(model: &ModelSpec, scheme: &Scheme) -> Vec<Assigned> {
         return model.tensors.iter().map(planned).collect();
     }
     let stored = stored_types(model, scheme);
-    let first = |w: &Logical| w.sources.first().copied();
+    let first = |w: &FoldedWeight| w.sources.first().copied();
     let by_source: HashMap<u32, usize> = model
         .stored
         .iter()
@@ -151,7 +152,7 @@ fn users(model: &ModelSpec) -> HashMap<u32, &Tensor> {
 
 /// Packing leaves some shapes open (bitsandbytes keeps none, words may be padded): the model's
 /// tensor knows the length of a row.
-fn true_shape(weight: &Logical, user: Option<&Tensor>) -> Vec<u64> {
+fn true_shape(weight: &FoldedWeight, user: Option<&Tensor>) -> Vec<u64> {
     let elements = elements(&weight.shape);
     match (weight.shape.as_slice(), user) {
         (&[_], Some(user)) if weight.sources.len() > 1 && user.shape.len() >= 2 => {
@@ -166,8 +167,8 @@ fn true_shape(weight: &Logical, user: Option<&Tensor>) -> Vec<u64> {
 fn is_linear(tensor: &Tensor) -> bool {
     let info = tensor.role.info();
     tensor.shape.len() >= 2
-        && tensor.name.ends_with(".weight")
-        && info.keep == Keep::Quantize
+        && tensor.is_weight()
+        && info.policy == QuantPolicy::Quantize
         && info.block
         && info.category != Category::TokenEmbedding
 }
@@ -197,7 +198,7 @@ fn linear_type(shape: &[u64], scheme: &Scheme) -> Assigned {
     }
 }
 
-fn kept(weight: &Logical, shape: &[u64], reason: Reason) -> Assigned {
+fn kept(weight: &FoldedWeight, shape: &[u64], reason: Reason) -> Assigned {
     let dtype = match weight.dtype {
         Dtype::F32 | Dtype::F64 if shape.len() >= 2 => Dtype::BF16,
         own if weight.sources.len() == 1 && !is_small_float(own) => own,

@@ -8,7 +8,7 @@ use super::table::{Mix, Scheme};
 use super::{Assigned, Overrides, Reason};
 use crate::checkpoint::SourceFormat;
 use crate::dtype::Dtype;
-use crate::model::{Category, Keep, ModelSpec, Tensor, TensorRole};
+use crate::model::{Category, EightyBlocks, ModelSpec, QuantPolicy, Tensor, TensorRole};
 use crate::units::Bytes;
 
 /// A named version of the rules. Files on the web were made by both.
@@ -89,16 +89,16 @@ pub(super) fn assign_gguf(
 /// Whether llama.cpp would quantize the tensor at all.
 fn may_quantize(tensor: &Tensor) -> bool {
     tensor.shape.len() >= 2
-        && tensor.name.ends_with("weight")
-        && tensor.role.info().keep == Keep::Quantize
+        && tensor.is_weight()
+        && tensor.role.info().policy == QuantPolicy::Quantize
 }
 
 /// The type of a tensor that is not quantized: what a GGUF has; from Hugging Face, F32 for vectors,
 /// norms and routers and the 16-bit type of the conversion for the rest.
 fn unquantized(model: &ModelSpec, tensor: &Tensor, half: Dtype) -> Dtype {
     let full = tensor.shape.len() < 2
-        || tensor.role.info().keep == Keep::Full
-        || !tensor.name.ends_with(".weight");
+        || tensor.role.info().policy == QuantPolicy::Full
+        || !tensor.is_weight();
     match tensor.dtype {
         own if model.source == SourceFormat::Gguf => own,
         _ if full => Dtype::F32,
@@ -117,13 +117,13 @@ impl<'a> State<'a> {
         rules: Rules,
         overrides: &'a Overrides,
     ) -> State<'a> {
-        // Queries per key-value head of block 0: GGUFs of these give recurrent blocks the same heads,
-        // those of other hybrids give them none.
-        let same_heads = matches!(
-            model.architecture.as_str(),
-            "qwen3next" | "qwen35" | "qwen35moe"
-        );
-        let asked = if same_heads { model.layers.len() } else { 1 };
+        // Queries per key-value head of block 0.
+        let quirks = model.quirks.types;
+        let asked = if quirks.recurrent_blocks_have_heads {
+            model.layers.len()
+        } else {
+            1
+        };
         let first = model
             .layers
             .iter()
@@ -137,7 +137,7 @@ impl<'a> State<'a> {
             .filter_map(|t| t.layer)
             .max()
             .map_or(0, |last| last as usize + 1);
-        let is_value = |t: &&Tensor| is_value_category(t) && t.name.ends_with(".weight");
+        let is_value = |t: &&Tensor| is_value_category(t) && t.is_weight();
         State {
             model,
             mix: scheme.mix,
@@ -148,10 +148,10 @@ impl<'a> State<'a> {
             gqa,
             blocks,
             is_70b: blocks == 80
-                && match model.architecture.as_str() {
-                    "llama" => gqa > 1,
-                    "qwen2" => true,
-                    _ => false,
+                && match quirks.eighty_blocks {
+                    EightyBlocks::Never => false,
+                    EightyBlocks::Grouped => gqa > 1,
+                    EightyBlocks::Always => true,
                 },
             value_tensors: model.tensors.iter().filter(is_value).count(),
             value_index: 0,
@@ -177,9 +177,10 @@ impl<'a> State<'a> {
         if self.mix == Mix::None {
             return (self.base, Reason::Default);
         }
-        let mixed = match self.overrides.pure {
-            true => self.base,
-            false => self.mixed(tensor),
+        let mixed = if self.overrides.pure {
+            self.base
+        } else {
+            self.mixed(tensor)
         };
         let dtype = self.fallback(mixed, tensor.row());
         let reason = match dtype {

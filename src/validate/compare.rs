@@ -3,38 +3,15 @@
 //! In: the plan's numbers and a measurement. Out: [`Comparison`]. Pure: the error of a line is
 //! predicted / measured - 1 in percent, so that a positive one means "predicted too much".
 
-use super::measured::{Measured, Statistics};
+use super::measured::{Measured, Quantity, Statistics};
 use super::watch::Watched;
 use crate::device::DeviceProfile;
 use crate::plan::Plan;
-use crate::plan::speed::Spread;
+use crate::plan::speed::{Bound, Spread};
 use crate::units::Bytes;
 
 /// A prompt shorter than this says little about the rate of reading one: it is shown, not judged.
 pub const LEAST_PROMPT: u64 = 32;
-
-/// What is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Quantity {
-    /// Decoded tokens a second.
-    Decode,
-    /// Prompt tokens a second.
-    Prefill,
-    /// Seconds to the first token.
-    FirstToken,
-    /// Bytes at the peak.
-    Memory,
-}
-
-impl Quantity {
-    /// All of them, in the order of reports.
-    pub const ALL: [Quantity; 4] = [
-        Quantity::Decode,
-        Quantity::Prefill,
-        Quantity::FirstToken,
-        Quantity::Memory,
-    ];
-}
 
 /// One quantity, predicted and measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,6 +24,19 @@ pub struct Line {
     pub measured: Option<Statistics>,
     /// Whether the verdict depends on it.
     pub judged: bool,
+    /// What it is held to, if it does.
+    pub held_to: Standard,
+}
+
+/// What a figure is held to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standard {
+    /// The expected value, within the tolerance.
+    #[default]
+    Tolerance,
+    /// The predicted range too: most of the figure is the runtime's own and little the model's, and how much that
+    /// is the range says.
+    Range,
 }
 
 /// All that could be compared.
@@ -56,6 +46,8 @@ pub struct Comparison {
     pub lines: Vec<Line>,
     /// Percent that a judged line may be off, either way.
     pub tolerance: f64,
+    /// Whether it ran on another machine than was planned for: then no line is judged.
+    pub elsewhere: bool,
 }
 
 /// Plans of the same model: for its prompt, and at the depth where decode was measured.
@@ -155,9 +147,10 @@ impl PeakMemory {
     /// The figure that the plan's total is held against: on a board whose GPU shares the memory the
     /// fall of what is available, elsewhere what the process held.
     pub fn compared(&self, device: &DeviceProfile) -> Option<Bytes> {
-        match device.gpu.is_some() {
-            true => self.available_drop.or(self.engine),
-            false => self.resident.or(self.engine),
+        if device.gpu.is_some() {
+            self.available_drop.or(self.engine)
+        } else {
+            self.resident.or(self.engine)
         }
     }
 }
@@ -197,8 +190,19 @@ impl Comparison {
     /// The judged lines beyond the tolerance.
     pub fn off(&self) -> impl Iterator<Item = &Line> {
         let beyond = |percent: f64| percent.abs() > self.tolerance;
+        let allowed = |line: &Line| line.held_to == Standard::Range && line.in_range();
         self.judged()
-            .filter(move |line| line.error_percent().is_some_and(beyond))
+            .filter(move |line| line.error_percent().is_some_and(beyond) && !allowed(line))
+    }
+
+    /// The same of a run on another machine.
+    #[must_use]
+    pub fn elsewhere(mut self) -> Comparison {
+        self.elsewhere = true;
+        for line in &mut self.lines {
+            line.judged = false;
+        }
+        self
     }
 
     /// The line of a quantity.
@@ -220,6 +224,15 @@ pub fn compare(
         .as_ref()
         .map(|speeds| &speeds.prefill);
     let decode = predicted.depth.speeds.as_ref().map(|speeds| &speeds.decode);
+    // Little but what the runtime does by itself takes time, or memory.
+    let hurries = decode.is_some_and(|decode| decode.bound == Bound::Overhead);
+    let ledger = &predicted.prompt.memory;
+    let is_small = ledger.runtime > ledger.total().saturating_sub(ledger.runtime);
+    let standard = |quantity| match quantity {
+        Quantity::Memory if is_small => Standard::Range,
+        Quantity::Decode | Quantity::Prefill | Quantity::FirstToken if hurries => Standard::Range,
+        _ => Standard::Tolerance,
+    };
     let is_prompt = measured
         .prompt_tokens
         .is_some_and(|tokens| tokens >= LEAST_PROMPT);
@@ -259,11 +272,13 @@ pub fn compare(
                 predicted,
                 measured,
                 judged: judged && predicted.is_some() && measured.is_some(),
+                held_to: standard(quantity),
             }
         });
     Comparison {
         lines: lines.collect(),
         tolerance,
+        elsewhere: false,
     }
 }
 

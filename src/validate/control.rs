@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::ValidateError;
 
@@ -32,21 +32,41 @@ impl Progress {
 /// How often a waiting measurement looks at the flag.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Does `work` on a thread of its own, passing its progress on, until it ends or `cancel` is set. A
-/// cancelled thread is left behind: it may be waiting for a server, and the program ends anyway.
+/// [`supervised_for`] however long it takes.
 ///
 /// # Errors
-/// Those of `work`; [`ValidateError::Cancelled`] within a twentieth of a second once `cancel` is set.
-pub fn supervised<T: Send + 'static, E: From<ValidateError> + Send + 'static>(
+/// As [`supervised_for`].
+pub(super) fn supervised<T: Send + 'static, E: From<ValidateError> + Send + 'static>(
     cancel: &AtomicBool,
     progress: &mut dyn FnMut(&Progress),
     work: impl FnOnce(&Sender<Progress>) -> Result<T, E> + Send + 'static,
 ) -> Result<T, E> {
+    // A limit that is never reached.
+    let ended = supervised_for(Duration::MAX, cancel, progress, work)?;
+    ended.ok_or_else(|| ValidateError::Cancelled.into())
+}
+
+/// Does `work` on a thread of its own, passing its progress on, until it ends, `limit` has passed (then there is
+/// `None`) or `cancel` is set. A thread that has not ended is left behind: it may be waiting for a server, and the
+/// program ends anyway.
+///
+/// # Errors
+/// Those of `work`; [`ValidateError::Cancelled`] within a twentieth of a second once `cancel` is set.
+pub fn supervised_for<T: Send + 'static, E: From<ValidateError> + Send + 'static>(
+    limit: Duration,
+    cancel: &AtomicBool,
+    progress: &mut dyn FnMut(&Progress),
+    work: impl FnOnce(&Sender<Progress>) -> Result<T, E> + Send + 'static,
+) -> Result<Option<T>, E> {
+    let started = Instant::now();
     let (say, heard) = channel();
     let worker = thread::spawn(move || work(&say));
     loop {
         if cancel.load(Ordering::Relaxed) {
             return Err(ValidateError::Cancelled.into());
+        }
+        if started.elapsed() > limit {
+            return Ok(None);
         }
         match heard.recv_timeout(LOOK) {
             Ok(now) => progress(&now),
@@ -55,7 +75,40 @@ pub fn supervised<T: Send + 'static, E: From<ValidateError> + Send + 'static>(
         }
     }
     match worker.join() {
-        Ok(outcome) => outcome,
+        Ok(outcome) => outcome.map(Some),
         Err(payload) => std::panic::resume_unwind(payload),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_does_not_end_is_left_at_the_limit_or_when_it_is_cancelled() {
+        let never = AtomicBool::new(false);
+        let (go_on, wait) = channel::<()>();
+        let waits = move |_: &Sender<Progress>| -> Result<(), ValidateError> {
+            // Until the test is over.
+            let _ = wait.recv();
+            Ok(())
+        };
+        let outcome = supervised_for(Duration::ZERO, &never, &mut |_| {}, waits);
+        assert!(matches!(outcome, Ok(None)), "{outcome:?}");
+        drop(go_on);
+        let (go_on, wait) = channel::<()>();
+        let waits = move |_: &Sender<Progress>| -> Result<(), ValidateError> {
+            let _ = wait.recv();
+            Ok(())
+        };
+        let outcome = supervised(&AtomicBool::new(true), &mut |_| {}, waits);
+        assert!(
+            matches!(outcome, Err(ValidateError::Cancelled)),
+            "{outcome:?}"
+        );
+        drop(go_on);
+        let ends = |_: &Sender<Progress>| -> Result<u8, ValidateError> { Ok(7) };
+        let outcome = supervised(&never, &mut |_| {}, ends);
+        assert!(matches!(outcome, Ok(7)), "{outcome:?}");
     }
 }

@@ -8,7 +8,7 @@ use crate::foreign::Foreign;
 #[derive(Debug, thiserror::Error)]
 pub enum ValidateError {
     /// The user or the system asked to stop.
-    #[error("cancelled")]
+    #[error("interrupted; nothing was kept")]
     Cancelled,
     /// The address is none that this client can speak to.
     #[error("`{url}` {problem}")]

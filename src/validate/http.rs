@@ -35,11 +35,10 @@ impl Server {
             problem: problem.to_owned(),
         };
         let Some(rest) = url.trim().strip_prefix("http://") else {
-            return Err(refuse(match url.starts_with("https://") {
-                true => {
-                    "needs TLS, which this client does not speak; measure on the machine itself or through `ssh -L`, with http://"
-                }
-                false => "is no address of a server; write it like http://127.0.0.1:8080",
+            return Err(refuse(if url.starts_with("https://") {
+                "needs TLS, which this client does not speak; measure on the machine itself or through `ssh -L`, with http://"
+            } else {
+                "is no address of a server; write it like http://127.0.0.1:8080"
             }));
         };
         let base = rest.trim_end_matches('/').trim_end_matches(suffix);
@@ -190,13 +189,14 @@ impl Server {
 
     /// A failure in the middle of an answer.
     fn broken(&self, url: &str, error: &std::io::Error) -> ValidateError {
-        match is_timeout(error) {
-            true => self.timed_out(url),
-            false => ValidateError::Answer {
+        if is_timeout(error) {
+            self.timed_out(url)
+        } else {
+            ValidateError::Answer {
                 origin: url.to_owned(),
                 expected: "complete HTTP answer",
                 problem: one_line(&error.to_string()),
-            },
+            }
         }
     }
 }

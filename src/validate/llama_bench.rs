@@ -3,9 +3,8 @@
 //! In: the program and the file. Out: [`Measured`]. It measures prompt and generation apart, each from
 //! an empty cache, and no time to the first token.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 use serde::Deserialize;
@@ -28,12 +27,12 @@ pub fn find(path: Option<&OsStr>) -> Result<PathBuf, ValidateError> {
     program::find(PROGRAM, path).ok_or(ValidateError::NoProgram)
 }
 
-/// Runs `program` on `model`; `started` is told its process.
+/// Runs `program` on `model`, started by `launcher` (this program); `started` is told its process.
 ///
 /// # Errors
 /// [`ValidateError`] where it does not start, fails, is cancelled, or prints what is no result.
 pub(super) fn measure(
-    program: &Path,
+    (launcher, program): (&Path, &Path),
     model: &Path,
     request: &Request,
     cancel: &AtomicBool,
@@ -48,15 +47,19 @@ pub(super) fn measure(
             ));
         }
     };
-    let mut command = Command::new(program);
-    command.arg("-m").arg(model);
-    command.args(["-p", &prompt.to_string(), "-n", &request.tokens.to_string()]);
-    command.args(["-r", &request.repeats.to_string(), "-o", "json", "-fa", "1"]);
     let kv_type = request.kv_type.name().to_lowercase();
-    command.args(["-ctk", &kv_type, "-ctv", &kv_type]);
-    command.args(["-ub", &request.ubatch.to_string()]);
+    let mut words: Vec<OsString> = vec!["-m".into(), model.into()];
+    let mut add = |flag: &str, value: &str| words.extend([flag.into(), value.into()]);
+    add("-p", &prompt.to_string());
+    add("-n", &request.tokens.to_string());
+    add("-r", &request.repeats.to_string());
+    add("-o", "json");
+    add("-fa", "1");
+    add("-ctk", &kv_type);
+    add("-ctv", &kv_type);
+    add("-ub", &request.ubatch.to_string());
     if let Some(threads) = request.threads {
-        command.args(["-t", &threads.to_string()]);
+        add("-t", &threads.to_string());
     }
     progress(&Progress::stage(format!(
         "{PROGRAM}, {}",
@@ -66,7 +69,7 @@ pub(super) fn measure(
         .unwrap_or(u32::MAX)
         .saturating_add(1);
     let deadline = request.deadline(request.tokens).saturating_mul(turns);
-    let ran = program::run(program, &mut command, deadline, cancel, started)?;
+    let ran = program::run((launcher, program), &words, deadline, cancel, started)?;
     if !ran.status.success() {
         let said = ran.err.lines().rev().filter(|line| !line.trim().is_empty());
         let mut last: Vec<&str> = said.take(2).collect();

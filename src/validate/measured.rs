@@ -1,7 +1,29 @@
 //! What a backend found: rates and times of every repeat, the tokens, and the engine that made them.
 
-use super::compare::Quantity;
 use crate::units::Bytes;
+
+/// What is measured, and compared with the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Quantity {
+    /// Decoded tokens a second.
+    Decode,
+    /// Prompt tokens a second.
+    Prefill,
+    /// Seconds to the first token.
+    FirstToken,
+    /// Bytes at the peak.
+    Memory,
+}
+
+impl Quantity {
+    /// All of them, in the order of reports.
+    pub const ALL: [Quantity; 4] = [
+        Quantity::Decode,
+        Quantity::Prefill,
+        Quantity::FirstToken,
+        Quantity::Memory,
+    ];
+}
 
 /// A measurement, over all repeats.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,6 +40,9 @@ pub struct Measured {
     pub decode_depth: u64,
     /// Decoded tokens a second, one value a repeat, the first token left out.
     pub decode: Vec<f64>,
+    /// The most decoded tokens a second that their arrival here leaves possible, one value a repeat, where the
+    /// engine has a clock of its own; infinite where it leaves all.
+    pub decode_at_most: Vec<f64>,
     /// Prompt tokens a second, one value a repeat.
     pub prefill: Vec<f64>,
     /// Seconds from the request to the first token, one value a repeat.

@@ -33,18 +33,20 @@ use crate::dtype::Dtype;
 use crate::model::ModelSpec;
 
 pub use calibrate::{
-    CALIBRATION_SECONDS, CalibrateError, RUNTIME, Tensor, calibrate, write_repeated,
+    CALIBRATION_SECONDS, CalibrateError, Calibration, RUNTIME, Tensor, calibrate, not_timed,
+    write_repeated,
 };
 pub use compare::{
-    Comparison, Figure, LEAST_PROMPT, Line, PeakMemory, Predicted, Quantity, compare,
+    Comparison, Figure, LEAST_PROMPT, Line, PeakMemory, Predicted, Standard, compare,
 };
-pub use control::{Progress, supervised};
+pub use control::{Progress, supervised_for};
 pub use error::ValidateError;
 pub use llama_bench::find as find_llama_bench;
-pub use measured::{Doubt, Measured, Statistics};
+pub use measured::{Doubt, Measured, Quantity, Statistics};
 pub use plausible::{Limits, Most, believe_counts, believe_figures};
+pub use program::{NOT_STARTED, TETHER_COMMAND};
 pub use prompt::Prompt;
-pub use reasons::{Check, Finding, Scene, Suspect, check};
+pub use reasons::{Check, CheckContext, Finding, RanOn, Suspect, check};
 pub use watch::{Watch, Watched};
 
 /// Tokens that a rate needs: the first comes with the prompt, and the rest are timed.
@@ -100,6 +102,8 @@ pub enum Backend<'a> {
     LlamaBench {
         /// The program.
         program: &'a Path,
+        /// The `orinplan` program, which starts it.
+        launcher: &'a Path,
         /// The GGUF.
         model: &'a Path,
     },
@@ -152,9 +156,13 @@ pub fn measure(
             let model = (checkpoint, spec);
             candle::measure(model, engine, renderer, request, cancel, progress)
         }
-        Backend::LlamaBench { program, model } => {
-            let mut started = |pid| watch.follow(pid);
-            llama_bench::measure(program, model, request, cancel, progress, &mut started)
+        Backend::LlamaBench {
+            program,
+            launcher,
+            model,
+        } => {
+            let (mut started, programs) = (|pid| watch.follow(pid), (launcher, program));
+            llama_bench::measure(programs, model, request, cancel, progress, &mut started)
         }
         Backend::OpenAi { url, served } => {
             let (url, served, request) =

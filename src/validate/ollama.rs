@@ -137,9 +137,10 @@ fn generate(
     if let Some(stop) = answer.pieces.stopped
         && answer.last.is_none()
     {
-        return match answer.pieces.is_enough() {
-            true => Ok(answer),
-            false => Err(answer.pieces.endless(url, stop, deadline)),
+        return if answer.pieces.is_enough() {
+            Ok(answer)
+        } else {
+            Err(answer.pieces.endless(url, stop, deadline))
         };
     }
     if answer.last.is_none() {
@@ -192,6 +193,7 @@ impl Answer {
         measured
             .decode
             .push(tokens as f64 / (nanoseconds as f64 / 1e9));
+        measured.decode_at_most.push(self.pieces.at_most(tokens));
         // A prompt that is cached whole has no count.
         match (
             counter("prompt_eval_count"),

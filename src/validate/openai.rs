@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use super::control::Progress;
 use super::error::{ValidateError, one_line};
 use super::http::{Server, document};
-use super::measured::Measured;
+use super::measured::{Measured, Quantity};
 use super::stream::{Pieces, Stop};
 use super::{LEAST_TOKENS, Request};
+use crate::units::counted;
 
 const COMPLETIONS: &str = "/v1/completions";
 const CHAT: &str = "/v1/chat/completions";
@@ -82,10 +83,7 @@ fn engine(owner: Option<&str>, fingerprint: &str) -> String {
 }
 
 fn asked_path(request: &Request) -> &'static str {
-    match request.chat {
-        true => CHAT,
-        false => COMPLETIONS,
-    }
+    if request.chat { CHAT } else { COMPLETIONS }
 }
 
 fn only_model(server: &Server, listed: &Value) -> Result<String, ValidateError> {
@@ -99,9 +97,10 @@ fn only_model(server: &Server, listed: &Value) -> Result<String, ValidateError> 
         [only] => Ok(only.to_owned()),
         _ => Err(ValidateError::WhichModel {
             url: server.url("/v1/models"),
-            found: match ids.is_empty() {
-                true => "no model that it names".to_owned(),
-                false => one_line(&ids.join(", ")),
+            found: if ids.is_empty() {
+                "no model that it names".to_owned()
+            } else {
+                one_line(&ids.join(", "))
             },
         }),
     }
@@ -125,9 +124,10 @@ impl Asked {
             "stream_options": { "include_usage": true },
         });
         let text = request.prompt.text(index);
-        match request.chat {
-            true => body["messages"] = json!([{ "role": "user", "content": text }]),
-            false => body["prompt"] = text.into(),
+        if request.chat {
+            body["messages"] = json!([{ "role": "user", "content": text }])
+        } else {
+            body["prompt"] = text.into()
         }
         Asked {
             path: asked_path(request),
@@ -193,9 +193,10 @@ fn complete(
     })?;
     stream.pieces.stopped = stream.pieces.stopped.or(stopped);
     if let Some(stop) = stream.pieces.stopped {
-        return match stream.pieces.is_enough() {
-            true => Ok(stream),
-            false => Err(stream.pieces.endless(url, stop, asked.deadline)),
+        return if stream.pieces.is_enough() {
+            Ok(stream)
+        } else {
+            Err(stream.pieces.endless(url, stop, asked.deadline))
         };
     }
     if !done && stream.finished.is_none() {
@@ -255,6 +256,12 @@ impl Stream {
         more
     }
 
+    /// A count of generated tokens that cannot be: none or hardly one in an answer of several pieces.
+    fn miscounted(&self) -> Option<u64> {
+        let few = self.completion_tokens.filter(|count| *count < LEAST_TOKENS);
+        few.filter(|_| self.pieces.count() >= LEAST_TOKENS)
+    }
+
     /// Tokens generated: what the server counted, else the pieces.
     fn tokens(&self) -> u64 {
         self.completion_tokens.unwrap_or(self.pieces.tokens())
@@ -299,6 +306,13 @@ fn gather(url: &str, streams: Vec<Stream>, request: &Request) -> Result<Measured
         }
         measured.doubts.push(doubt);
     }
+    let miscounted = streams.iter().find_map(|stream| {
+        let pieces = stream.pieces.count();
+        Some(format!(
+            "the server counts {} in an answer of {pieces} pieces",
+            counted(stream.miscounted()?, "generated token", "generated tokens")
+        ))
+    });
     measured.remarks.dedup();
     let mut remark = |remark: &str| measured.remarks.push(remark.to_owned());
     if cached > 0 {
@@ -317,7 +331,7 @@ fn gather(url: &str, streams: Vec<Stream>, request: &Request) -> Result<Measured
     }
     if streams
         .iter()
-        .any(|stream| stream.tokens() < request.tokens)
+        .any(|stream| stream.tokens() < request.tokens && stream.miscounted().is_none())
     {
         remark("the model ended its answer before all tokens that were asked for");
     }
@@ -327,6 +341,11 @@ fn gather(url: &str, streams: Vec<Stream>, request: &Request) -> Result<Measured
     };
     measured.prompt_tokens = stream.prompt_tokens;
     measured.generated_tokens = generated;
+    if let Some(reason) = miscounted {
+        measured.generated_tokens = None;
+        measured.decode.clear();
+        measured.doubt(Quantity::Decode, reason);
+    }
     measured.decode_depth = stream.prompt_tokens.unwrap_or(0);
     measured.longest_gap = Some(longest);
     measured.engine = stream.fingerprint;

@@ -5,8 +5,8 @@
 //! is none does not cost the others. Must not: know an engine.
 
 use super::Request;
-use super::compare::{Figure, PeakMemory, Quantity};
-use super::measured::Measured;
+use super::compare::{Figure, PeakMemory};
+use super::measured::{Measured, Quantity};
 use crate::units::Bytes;
 
 /// Tokens that a chat template may put around a prompt.
@@ -18,6 +18,9 @@ const OVER: f64 = 1.05;
 /// A rate so many times above what can be is none of a decoder: its tokens were held back, and came
 /// together.
 const HELD_BACK: f64 = 10.0;
+
+/// An engine's own clock may be this much faster than the arrival of its tokens: those of one piece wait for it.
+const BY_CLOCK: f64 = 1.25;
 
 /// The least share of its weights that the program with a model holds: embeddings and experts that no
 /// token asks for may stay on the disk.
@@ -121,6 +124,15 @@ pub fn believe_figures(measured: &mut Measured, memory: &mut PeakMemory, limits:
                 "all tokens came at once: the server, or a proxy before it, holds its stream back",
             );
         }
+    }
+    let clocks = measured.decode.iter().zip(&measured.decode_at_most);
+    let mut beyond = clocks.filter(|(rate, most)| **rate > **most * BY_CLOCK);
+    if let Some((rate, most)) = beyond.next() {
+        let reason = format!(
+            "the engine's clock says {rate:.1} tokens/s, and they arrived here with {most:.1} at most"
+        );
+        measured.decode.clear();
+        measured.doubt(Quantity::Decode, reason);
     }
     if let Some(reason) = worst(&measured.prefill, &limits.prefill) {
         measured.prefill.clear();

@@ -4,7 +4,7 @@
 //! In: a command, or a name to look for. Out: what it printed. Must not: run what a folder happens to
 //! hold, wait for a pipe that nobody closes, or leave a process behind.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -114,14 +114,20 @@ pub(super) struct Ran {
     pub(super) err: String,
 }
 
-/// Runs `program` with the words of `command` until it ends, `cancel` is set or `deadline` has passed;
-/// `started` is told its process.
+/// The hidden command of this program that starts another one, which ends when its parent does.
+pub const TETHER_COMMAND: &str = "run-tethered";
+
+/// What that command exits with where the other cannot be started, the reason on standard error.
+pub const NOT_STARTED: u8 = 127;
+
+/// Runs `program` with `words` until it ends, `cancel` is set or `deadline` has passed; `started` is told its process.
+/// `launcher` is this program, which starts it so that the kernel ends it should this process be killed.
 ///
 /// # Errors
 /// [`ValidateError`] where it does not start, is cancelled, takes too long or prints too much.
 pub(super) fn run(
-    program: &Path,
-    command: &mut Command,
+    (launcher, program): (&Path, &Path),
+    words: &[OsString],
     deadline: Duration,
     cancel: &AtomicBool,
     started: &mut dyn FnMut(u32),
@@ -135,11 +141,17 @@ pub(super) fn run(
         problem,
     };
     let since = Instant::now();
+    std::fs::metadata(program).map_err(failed)?;
+    let mut command = Command::new(launcher);
     command
+        .arg(TETHER_COMMAND)
+        .arg(std::process::id().to_string())
+        .arg(program)
+        .args(words)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut group = Group::start(command).map_err(failed)?;
+    let mut group = Group::start(&mut command).map_err(failed)?;
     started(group.child().id());
     let out = Drain::start(group.child().stdout.take());
     let err = Drain::start(group.child().stderr.take());
@@ -167,6 +179,9 @@ pub(super) fn run(
     }
     if too_much() {
         return Err(ended(format!("it printed more than {} MiB", MOST >> 20)));
+    }
+    if status.code() == Some(NOT_STARTED.into()) {
+        return Err(failed(std::io::Error::other(err.text().trim().to_owned())));
     }
     Ok(Ran {
         status,

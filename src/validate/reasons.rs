@@ -4,8 +4,8 @@
 //! with what was found, in the order of how much they cost. One is not read from the machine but from the
 //! rates: they are set against those that the same model has where something is amiss.
 
-use super::compare::{Comparison, Line, Quantity};
-use super::measured::Measured;
+use super::compare::{Comparison, Line};
+use super::measured::{Measured, Quantity};
 use super::watch::Watched;
 use crate::device::{Clock, DeviceProfile, PowerMode, Quantity as _};
 use crate::runtime::profile::Backend;
@@ -40,7 +40,7 @@ pub enum Finding {
 
 /// What the reasons are looked up in.
 #[derive(Clone, Copy, Debug)]
-pub struct Scene<'a> {
+pub struct CheckContext<'a> {
     /// The device that was planned for.
     pub device: &'a DeviceProfile,
     /// The power mode that was planned for.
@@ -57,6 +57,19 @@ pub struct Scene<'a> {
     pub comparison: &'a Comparison,
     /// What may be amiss, and the rates that it would give.
     pub suspects: &'a [Suspect],
+    /// Where it ran.
+    pub ran_on: RanOn<'a>,
+}
+
+/// The machine that ran a model, beside the one that was planned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RanOn<'a> {
+    /// That one, as far as can be told.
+    Planned,
+    /// This machine, which is another; with its name.
+    Another(&'a str),
+    /// A server somewhere, or a device that no machine is known to be.
+    Unknown,
 }
 
 /// A way in which the machine may run otherwise than planned.
@@ -86,17 +99,18 @@ const OTHERS: f64 = 0.05;
 const SWAPPED_PAGES: u64 = 256;
 
 /// Looks every reason up.
-pub fn check(scene: &Scene<'_>) -> Vec<Check> {
+pub fn check(context: &CheckContext<'_>) -> Vec<Check> {
     let checks = [
-        ("cpu_fallback", cpu_fallback(scene)),
-        ("slow_rate", slow_rate(scene)),
-        ("swapping", swapping(scene.watched)),
-        ("power_mode", power_mode(scene)),
-        ("throttling", throttling(scene.watched)),
+        ("another_machine", another_machine(context)),
+        ("cpu_fallback", cpu_fallback(context)),
+        ("slow_rate", slow_rate(context)),
+        ("swapping", swapping(context.watched)),
+        ("power_mode", power_mode(context)),
+        ("throttling", throttling(context.watched)),
         (
             "gpu_clock",
             clock(
-                scene.watched.gpu_clock,
+                context.watched.gpu_clock,
                 "GPU",
                 "`sudo jetson_clocks` holds it at its limit",
             ),
@@ -104,14 +118,14 @@ pub fn check(scene: &Scene<'_>) -> Vec<Check> {
         (
             "cpu_clock",
             clock(
-                scene.watched.cpu_clock,
+                context.watched.cpu_clock,
                 "processors",
                 "the governor `performance` holds them at their limit",
             ),
         ),
-        ("other_load", other_load(scene.watched)),
-        ("low_memory", low_memory(scene.watched)),
-        ("unsteady", unsteady(scene.comparison)),
+        ("other_load", other_load(context.watched)),
+        ("low_memory", low_memory(context.watched)),
+        ("unsteady", unsteady(context.comparison)),
     ];
     let looked = checks
         .into_iter()
@@ -119,12 +133,23 @@ pub fn check(scene: &Scene<'_>) -> Vec<Check> {
     looked.collect()
 }
 
-fn cpu_fallback(scene: &Scene<'_>) -> Finding {
-    let for_gpu = scene.device.gpu.is_some() && scene.backend == Backend::Cuda;
-    match (for_gpu, scene.measured.on_gpu) {
+fn another_machine(context: &CheckContext<'_>) -> Finding {
+    match context.ran_on {
+        RanOn::Planned => Finding::Clear("it ran on the machine that was planned for".to_owned()),
+        RanOn::Another(name) => Finding::Holds(format!(
+            "it ran on this machine ({name}), which is no {}: run it there, or plan for this machine with --device host",
+            context.device.name
+        )),
+        RanOn::Unknown => Finding::Unread,
+    }
+}
+
+fn cpu_fallback(context: &CheckContext<'_>) -> Finding {
+    let for_gpu = context.device.gpu.is_some() && context.backend == Backend::Cuda;
+    match (for_gpu, context.measured.on_gpu) {
         (true, Some(false)) => Finding::Holds(format!(
             "{} ran on the CPU, and the plan is for the GPU: use a build with CUDA, with every layer on the GPU",
-            scene.measured.engine
+            context.measured.engine
         )),
         (true, Some(true)) => Finding::Clear("the engine ran on the GPU".to_owned()),
         (true, None) => Finding::Unread,
@@ -133,16 +158,16 @@ fn cpu_fallback(scene: &Scene<'_>) -> Finding {
 }
 
 /// What the rates are those of, where they are beyond the tolerance too slow.
-fn slow_rate(scene: &Scene<'_>) -> Finding {
+fn slow_rate(context: &CheckContext<'_>) -> Finding {
     let judged = |quantity| {
-        let line = scene.comparison.line(quantity)?;
+        let line = context.comparison.line(quantity)?;
         Some((line, line.measured.filter(|_| line.judged)?.mean))
     };
     let is_slow = |(line, _): &(&Line, f64)| {
         line.error_percent()
-            .is_some_and(|percent| percent > scene.comparison.tolerance)
+            .is_some_and(|percent| percent > context.comparison.tolerance)
     };
-    if scene.suspects.is_empty() {
+    if context.suspects.is_empty() {
         return Finding::Clear("no slower mode of the machine is known".to_owned());
     }
     let Some((line, decode)) = judged(Quantity::Decode) else {
@@ -158,7 +183,7 @@ fn slow_rate(scene: &Scene<'_>) -> Finding {
         apart(decode, suspect.decode) <= NEAR
             && prefill.is_none_or(|((_, seen), rate)| apart(seen, rate) <= NEAR_PREFILL)
     };
-    let mut near: Vec<&Suspect> = scene.suspects.iter().filter(can_be).collect();
+    let mut near: Vec<&Suspect> = context.suspects.iter().filter(can_be).collect();
     near.sort_by(|a, b| apart(decode, a.decode).total_cmp(&apart(decode, b.decode)));
     match near[..] {
         [] => Finding::Clear(
@@ -188,15 +213,15 @@ fn swapping(watched: &Watched) -> Finding {
     }
 }
 
-fn power_mode(scene: &Scene<'_>) -> Finding {
-    match scene.mode_in_force {
+fn power_mode(context: &CheckContext<'_>) -> Finding {
+    match context.mode_in_force {
         None => Finding::Unread,
-        Some(now) if scene.mode.is_called(now) => {
+        Some(now) if context.mode.is_called(now) => {
             Finding::Clear(format!("the power mode is {now}"))
         }
         Some(now) => Finding::Holds(format!(
             "the board runs in {now}, and the plan is for {}: `sudo nvpmodel` sets a mode, --power-mode plans for one",
-            scene.mode.name
+            context.mode.name
         )),
     }
 }
@@ -224,13 +249,14 @@ fn clock(clock: Option<Clock>, of: &str, remedy: &str) -> Finding {
     let Some(Clock { now, most }) = clock else {
         return Finding::Unread;
     };
-    match now.0 < most.0 * CLOCK_SHARE {
-        true => Finding::Holds(format!(
+    if now.0 < most.0 * CLOCK_SHARE {
+        Finding::Holds(format!(
             "the clock of the {of} was {} on average, of {}: {remedy}",
             now.show(),
             most.show()
-        )),
-        false => Finding::Clear(format!("the clock of the {of} was at its limit")),
+        ))
+    } else {
+        Finding::Clear(format!("the clock of the {of} was at its limit"))
     }
 }
 
@@ -259,15 +285,16 @@ fn other_load(watched: &Watched) -> Finding {
     };
     // This program's own looking and reading is some thousandths.
     let others = ((after.busy - before.busy - process.seconds) / all).max(0.0);
-    match others > OTHERS {
-        true => Finding::Holds(format!(
+    if others > OTHERS {
+        Finding::Holds(format!(
             "other programs took {:.0} % of the processors: end them",
             others * 100.0
-        )),
-        false => Finding::Clear(format!(
+        ))
+    } else {
+        Finding::Clear(format!(
             "other programs took {:.0} % of the processors",
             others * 100.0
-        )),
+        ))
     }
 }
 
@@ -275,11 +302,12 @@ fn low_memory(watched: &Watched) -> Finding {
     let (Some(least), Some(total)) = (watched.least_available, watched.before.memory.total) else {
         return Finding::Unread;
     };
-    match least.as_f64() < total.as_f64() * 0.03 {
-        true => Finding::Holds(format!(
+    if least.as_f64() < total.as_f64() * 0.03 {
+        Finding::Holds(format!(
             "only {least} of memory was left: the file may have been read again and again"
-        )),
-        false => Finding::Clear(format!("{least} of memory was left")),
+        ))
+    } else {
+        Finding::Clear(format!("{least} of memory was left"))
     }
 }
 
@@ -290,10 +318,11 @@ fn unsteady(comparison: &Comparison) -> Finding {
     let Some(worst) = spreads.reduce(f64::max) else {
         return Finding::Unread;
     };
-    match worst > comparison.tolerance / 2.0 {
-        true => Finding::Holds(format!(
+    if worst > comparison.tolerance / 2.0 {
+        Finding::Holds(format!(
             "repeats differ by {worst:.1} % (standard deviation): measure again on a quiet machine, or with more --repeats"
-        )),
-        false => Finding::Clear(format!("repeats differ by {worst:.1} %")),
+        ))
+    } else {
+        Finding::Clear(format!("repeats differ by {worst:.1} %"))
     }
 }

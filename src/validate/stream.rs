@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use super::LEAST_TOKENS;
-use super::compare::Quantity;
 use super::error::ValidateError;
-use super::measured::Doubt;
+use super::measured::{Doubt, Quantity};
 
 /// Pieces beyond the tokens asked for that are waited for: the last ones may carry no token of their own.
 const SLACK: u64 = 16;
@@ -107,6 +106,16 @@ impl Pieces {
         let pieces = counted.map_or(kept.len(), |_| self.arrivals.len());
         let with_first = tokens as f64 * self.with_first() as f64 / pieces as f64;
         Some((tokens as f64 - with_first.max(1.0)) / (end - first))
+    }
+
+    /// The most tokens a second that `tokens` of them can have been generated with, as the pieces arrived.
+    pub(super) fn at_most(&self, tokens: u64) -> f64 {
+        let first = self.first().unwrap_or_default();
+        let last = self.arrivals.last().copied().unwrap_or_default();
+        match last > first {
+            true => tokens as f64 / (last - first),
+            false => f64::INFINITY,
+        }
     }
 
     /// Pieces that came in one go with the first: together they took less than a tenth of what lies

@@ -205,7 +205,7 @@ fn where_nothing_fits_the_smallest_board_that_would_do_is_named() {
         panic!("{lines:?}")
     };
     assert!(
-        line.starts_with("no format fits: even Q2_K lacks "),
+        line.starts_with("no format fits: even Q2_K with 512 tokens of context lacks "),
         "{line}"
     );
     assert!(
@@ -221,6 +221,37 @@ fn where_nothing_fits_the_smallest_board_that_would_do_is_named() {
         &format!("fit {llama} --device agx-orin-64gb --context 1073741824"),
     ));
     assert!(far.iter().all(|line| !line.contains("--device")), "{far:?}");
+}
+
+/// A type for keys or values alone goes before one for both, and a power mode is one board's.
+#[test]
+fn advice_does_not_lose_to_flags_that_were_given() {
+    let directory = tempfile::tempdir().unwrap();
+    let qwen = config(directory.path(), "qwen3-8b");
+    let words = format!("fit {qwen} --context 40960 --kv-type-v f16");
+    let lines = advice(&json(1, &words));
+    let both = "--kv-type-k q4_0 --kv-type-v q4_0";
+    assert!(lines.iter().any(|line| line.ends_with(both)), "{lines:?}");
+    assert!(
+        lines.iter().all(|line| !line.contains("--kv-type q")),
+        "{lines:?}"
+    );
+
+    let llama = config(directory.path(), "llama-3.1-8b");
+    let board = |mode: &str| {
+        let words = format!("fit {llama} --device orin-nano-4gb --context 8192{mode}");
+        let lines = advice(&json(1, &words));
+        let [line] = &lines[..] else {
+            panic!("{lines:?}")
+        };
+        line.split_once("fits with ").unwrap().1.to_owned()
+    };
+    assert_eq!(board(""), "--device orin-nano-8gb");
+    assert_eq!(board(" --power-mode 25W"), "--device orin-nano-8gb");
+    for mode in ["7W_AI", "10W"] {
+        let mode = format!(" --power-mode {mode}");
+        assert_eq!(board(&mode), "--device orin-nano-8gb, without --power-mode");
+    }
 }
 
 /// Q4_K_M has room on a board of 8 GB, and the driver of R36.4.7 grants no 4 GiB at once.

@@ -2,11 +2,12 @@
 
 use std::fs;
 
-use crate::support::{QWEN, assert_error, command, left, refused, run_with};
+use crate::support::{QWEN, assert_error, command, left, refused, run, run_with};
 
 #[test]
 fn words_that_are_not_known_are_answered_with_the_nearest() {
-    refused("fti", &["fti"]);
+    refused("fti", &["`fti` (did you mean `fit`?)"]);
+    refused("ift", &["`ift` (did you mean `fit`?)"]);
     // What people type for commands that have other names here.
     for (typed, meant) in [
         ("plan", "fit"),
@@ -27,7 +28,10 @@ fn words_that_are_not_known_are_answered_with_the_nearest() {
             ],
         );
     }
-    refused("devices shwo", &["`shwo`; known are list, show, detect"]);
+    refused(
+        "devices shwo",
+        &["`shwo` (did you mean `show`?); known are list, show, detect"],
+    );
     refused(
         &format!("fit {QWEN} --device orin-nano"),
         &["`orin-nano` (did you mean `orin-nano-8gb`?)"],
@@ -96,9 +100,62 @@ fn a_number_without_its_unit_is_explained() {
             &[change, way_out],
         );
     }
+    for flag in ["--context", "--prompt-tokens", "--ubatch"] {
+        for none in ["0", "-1"] {
+            refused(
+                &format!("fit {QWEN} {flag} {none}"),
+                &[
+                    flag,
+                    none,
+                    "write the number, from 1 to ",
+                    "its default holds",
+                ],
+            );
+        }
+        refused(&format!("fit {QWEN} {flag} -4096"), &[flag, "4096 or 4k"]);
+    }
     for tokens in ["4kb", "4 k", "k", "1.5k", "4096 tokens"] {
         let output = command().args(["fit", QWEN, "--context", tokens]).output();
         assert_error(&left(output.unwrap()), &[tokens, "4096 or 4k"]);
+    }
+}
+
+/// What may be fetched is named with the line that does it, and what can only be a path is not looked for in stores.
+#[test]
+fn a_model_that_is_not_there_says_how_it_is_had() {
+    for (name, way_out) in [
+        (
+            "Qwen/Qwen9-7B",
+            "`hf download Qwen/Qwen9-7B` fetches it from Hugging Face",
+        ),
+        ("qwen9:7b", "`ollama pull qwen9:7b` fetches it"),
+        (
+            "someone/qwen9:7b",
+            "`ollama pull someone/qwen9:7b` fetches it",
+        ),
+    ] {
+        refused(
+            &format!("fit {name}"),
+            &[name, way_out, "no-hub-here", "no-ollama-here"],
+        );
+    }
+    for path in [
+        "fixtures/nothing",
+        "models/x.gguf",
+        "./nothing",
+        "/nothing/here",
+        "~/x",
+    ] {
+        let run = run(&format!("fit {path}"));
+        assert_error(
+            &run,
+            &[path, "no file or directory of that name; give a directory"],
+        );
+        assert!(
+            !run.err.contains("no-hub-here") && run.err.len() < 220,
+            "{}",
+            run.err
+        );
     }
 }
 

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use orinplan::dtype::Dtype;
-use orinplan::gguf::{self, TensorEntry, Value};
+use orinplan::gguf::{self, StringList, TensorEntry, Value};
 
-use crate::support::{Run, run_with};
+use crate::support::{QWEN, Run, command, left, run_with};
 
 /// Clears a screen, turns the order of letters, begins a line, ends a cell and a tag.
 const HOSTILE: &str = "x\u{1b}[2J\u{202e}|`<b>\n\u{2028}y\u{9b}\u{e0041}";
@@ -15,6 +15,10 @@ const HOSTILE: &str = "x\u{1b}[2J\u{202e}|`<b>\n\u{2028}y\u{9b}\u{e0041}";
 /// A GGUF in which every string is hostile that may be without changing what it is; and one with a
 /// tensor that no model has.
 fn write_gguf(path: &Path, with_tensor: bool) {
+    write_gguf_with(path, with_tensor, false);
+}
+
+fn write_gguf_with(path: &Path, with_tensor: bool, with_tokens: bool) {
     let text = |text: &str| Value::String(text.to_owned());
     let mut metadata = vec![
         ("general.architecture".to_owned(), text("llama")),
@@ -38,6 +42,19 @@ fn write_gguf(path: &Path, with_tensor: bool) {
         ("attention.head_count_kv", 1),
     ] {
         metadata.push((format!("llama.{key}"), Value::U32(value)));
+    }
+    if with_tokens {
+        let mut tokens = StringList::default();
+        (0..32).for_each(|n| tokens.push(&format!("{HOSTILE}{n}")));
+        let scores = Value::F32s(vec![0.0; 32]);
+        metadata.extend([
+            ("tokenizer.ggml.tokens".to_owned(), Value::Strings(tokens)),
+            ("tokenizer.ggml.scores".to_owned(), scores),
+            (
+                "tokenizer.ggml.token_type".to_owned(),
+                Value::I32s(vec![1; 32]),
+            ),
+        ]);
     }
     let names = [
         "token_embd",
@@ -88,7 +105,9 @@ fn write_directory(path: &Path) {
     fs::write(&config, json.to_string()).unwrap();
     let tokenizer = serde_json::json!({ "tokenizer_class": HOSTILE, "chat_template": HOSTILE });
     fs::write(path.join("tokenizer_config.json"), tokenizer.to_string()).unwrap();
-    fs::write(path.join("tokenizer.json"), HOSTILE).unwrap();
+    // A kind that is not converted here, which is a note.
+    let tokenizer = serde_json::json!({ "model": { "type": HOSTILE, "vocab": {} } });
+    fs::write(path.join("tokenizer.json"), tokenizer.to_string()).unwrap();
 }
 
 #[track_caller]
@@ -157,6 +176,162 @@ fn hostile_names_act_nowhere() {
     let shown = run_with("inspect", &[&gguf]);
     assert_eq!(shown.code, 0, "{}", shown.err);
     assert_eq!(run_with("fit", &[&directory]).code, 0);
+}
+
+/// Tokens of a tokenizer that contradict one another are quoted in errors; a GGUF's are only counted.
+#[test]
+fn hostile_tokens_act_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("model");
+    write_directory(&directory);
+    let tokenizer = |added: serde_json::Value, vocab: serde_json::Value, merges: &[&str]| {
+        serde_json::json!({
+            "version": HOSTILE, "added_tokens": added, "normalizer": null,
+            "pre_tokenizer": { "type": HOSTILE }, "decoder": { "type": "ByteLevel" },
+            "model": { "type": "BPE", "vocab": vocab, "merges": merges },
+        })
+    };
+    let pair = "a b\u{1b}[2J\u{202e}";
+    let mut said = 0;
+    for json in [
+        tokenizer(
+            serde_json::json!([]),
+            serde_json::json!({ HOSTILE: 0, "x\u{1b}y": 0 }),
+            &[],
+        ),
+        tokenizer(
+            serde_json::json!([]),
+            serde_json::json!({ HOSTILE: 4_000_000_000u32 }),
+            &[],
+        ),
+        tokenizer(
+            serde_json::json!([]),
+            serde_json::json!({ HOSTILE: 0 }),
+            &[pair],
+        ),
+        tokenizer(
+            serde_json::json!([{ "id": 0, "content": HOSTILE, "special": true }]),
+            serde_json::json!({ "a": 0, HOSTILE: 1 }),
+            &[],
+        ),
+        serde_json::json!({ "model": { "type": HOSTILE, "vocab": {} } }),
+    ] {
+        fs::write(directory.join("tokenizer.json"), json.to_string()).unwrap();
+        for words in [
+            "fit",
+            "fit --format markdown --explain",
+            "quantize --scheme q8_0 --dry-run",
+            "quantize --scheme int4 --dry-run --format json",
+        ] {
+            let run = run_with(words, &[&directory]);
+            assert_harmless(&run, words);
+            said += usize::from(run.err.contains("tokenizer.json"));
+        }
+    }
+    assert!(said >= 3, "{said}");
+    let gguf = folder.path().join("tokens.gguf");
+    write_gguf_with(&gguf, false, true);
+    for words in [
+        "fit",
+        "inspect",
+        "inspect --format json",
+        "validate --tokens 4 --prompt hi",
+    ] {
+        assert_harmless(&run_with(words, &[&gguf]), words);
+    }
+}
+
+/// What machines, device files and settings say of themselves.
+#[test]
+fn hostile_machines_and_settings_act_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = HOSTILE.replace(['\n', '/'], "");
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let root = format!("root-{name}");
+    write(&format!("{root}/proc/device-tree/model"), HOSTILE);
+    write(&format!("{root}/proc/device-tree/compatible"), HOSTILE);
+    write(
+        &format!("{root}/proc/cpuinfo"),
+        &format!("model name\t: {name}\n"),
+    );
+    write(
+        &format!("{root}/proc/meminfo"),
+        "MemTotal: 8000000 kB\nMemAvailable: 6000000 kB\n",
+    );
+    write(&format!("{root}/etc/nv_tegra_release"), HOSTILE);
+    let quoted = toml_string(HOSTILE);
+    let settings = format!("settings-{name}");
+    let run = format!(
+        "schema = \"orinplan.runs/1\"\n[[run]]\ndate = {quoted}\nversion = {quoted}\nruntime = \"llama.cpp\"\nengine = {quoted}\ndevice = \"orin-nano-8gb\"\npower_mode = \"25W\"\nmodel = {quoted}\nscheme = {quoted}\n[run.decode]\npredicted = 10.0\nmeasured = 11.0\n"
+    );
+    let calibration = "schema = {q}\ndate = {q}\n".replace("{q}", &quoted);
+    let shipped = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/profiles/boards/orin-nano-8gb.toml"
+    );
+    let board = fs::read_to_string(shipped).unwrap();
+    let field = "name = \"Jetson Orin Nano 8GB Super\"";
+    assert!(board.contains(field));
+    write(
+        "board.toml",
+        &board.replacen(field, &format!("name = {quoted}"), 1),
+    );
+    write("wrong.toml", &format!("{quoted} = {quoted}"));
+    let at = |path: &str| folder.path().join(path).to_str().unwrap().to_owned();
+    for (runs, calibration) in [(run.as_str(), calibration.as_str()), (&quoted, HOSTILE)] {
+        write(&format!("{settings}/orinplan/runs.toml"), runs);
+        write(
+            &format!("{settings}/orinplan/calibration.toml"),
+            calibration,
+        );
+        for words in [
+            vec!["devices", "detect"],
+            vec!["devices", "detect", "--format", "json"],
+            vec!["devices", "show", "host"],
+            vec!["devices", "show", "host", "--format", "json"],
+            vec!["devices", "show", "orin-nano-8gb"],
+            vec!["devices", "show", &at("board.toml")],
+            vec!["devices", "show", &at("wrong.toml")],
+            vec!["devices", "show", HOSTILE],
+            vec!["fit", QWEN],
+            vec!["fit", QWEN, "--device", "host", "--runtime", HOSTILE],
+            vec!["fit", QWEN, "--device", "host"],
+            vec![
+                "fit",
+                QWEN,
+                "--device",
+                &at("board.toml"),
+                "--format",
+                "markdown",
+            ],
+            vec!["fit", QWEN, "--power-mode", HOSTILE],
+            vec!["calibrate", "--reset"],
+        ] {
+            let output = command()
+                .args(&words)
+                .env("ORINPLAN_ROOT", at(&root))
+                .env("XDG_CONFIG_HOME", at(&settings))
+                .output()
+                .unwrap();
+            let run = left(output);
+            assert_harmless(&run, &format!("{words:?}"));
+            assert!(!(run.out.is_empty() && run.err.is_empty()), "{words:?}");
+        }
+    }
+}
+
+/// A string as TOML writes it.
+fn toml_string(text: &str) -> String {
+    let escaped = text.chars().map(|c| match c {
+        '"' | '\\' => format!("\\{c}"),
+        c if c.is_ascii_graphic() || c == ' ' => c.to_string(),
+        c => format!("\\U{:08X}", u32::from(c)),
+    });
+    format!("\"{}\"", escaped.collect::<String>())
 }
 
 #[test]

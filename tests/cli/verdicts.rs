@@ -350,3 +350,67 @@ fn every_runtime_plans_what_it_loads_and_names_what_it_does_not() {
         &["vLLM", "--runtime"],
     );
 }
+
+/// More than the board has may be asked for, such as for one with more memory; nobody takes it for the board's.
+#[test]
+fn a_budget_beyond_the_boards_memory_is_told() {
+    let words = format!("fit {QWEN} --scheme q4_k_m");
+    let note = |budget: &str| {
+        let document = json(0, &format!("{words} --budget {budget}"));
+        codes(plan(&document, "q4_k_m")).contains(&"budget_beyond_memory")
+    };
+    assert!(note("8GiB") && !note("7GiB"));
+    // What the board has follows from what it is said to have.
+    let larger = format!("{words} --budget 8GiB --what-if memory=16GiB");
+    assert!(!codes(plan(&json(0, &larger), "q4_k_m")).contains(&"budget_beyond_memory"));
+}
+
+#[test]
+fn a_prompt_beyond_the_context_is_refused_and_the_default_keeps_within_it() {
+    let words = format!("fit {QWEN} --scheme q4_k_m");
+    refused(
+        &format!("{words} --prompt-tokens 4097"),
+        &[
+            "--prompt-tokens 4097",
+            "the 4096 tokens of context",
+            "raise --context",
+        ],
+    );
+    json(0, &format!("{words} --prompt-tokens 4096"));
+    let prompt =
+        |more: &str| json(0, &format!("{words} {more}"))["workload"]["prompt_tokens"].clone();
+    assert_eq!(prompt("--context 256"), 256);
+    assert_eq!(prompt("--context 8192"), 512);
+}
+
+#[test]
+fn the_headline_says_what_each_of_several_sequences_has() {
+    let words = format!("fit {QWEN} --scheme q4_k_m --context 8192");
+    let said = |more: &str| {
+        let text = says(0, &format!("{words} {more}"));
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let each = "with 8192 tokens of context (2048 for each of 4 sequences), ";
+    assert!(said("--parallel 4").contains(each));
+    assert!(said("").contains("with 8192 tokens of context, "));
+}
+
+/// vLLM and MLC allocate their caches block by block, this program's decoder tensor by tensor, the others whole.
+#[test]
+fn the_largest_allocation_of_a_cache_is_the_runtimes() {
+    // More than the board has, so that a block's cache is larger than the embedding.
+    let cache = 40 * 469_762_048u64;
+    let largest = |runtime: &str, scheme: &str| {
+        let words = format!("fit {QWEN} --context 160k --parallel 4 --runtime {runtime}");
+        let document = json(1, &format!("{words} --scheme {scheme}"));
+        let memory = &plan(&document, scheme)["memory"];
+        assert_eq!(memory["kv_cache_bytes"], cache, "{runtime}");
+        memory["largest_allocation_bytes"].as_u64().unwrap()
+    };
+    assert_eq!(largest("llama.cpp", "q4_k_m"), cache);
+    assert_eq!(largest("ollama", "q4_k_m"), cache);
+    assert_eq!(largest("tensorrt-edge-llm", "int4"), cache);
+    assert_eq!(largest("vllm", "int4"), cache / 28);
+    assert_eq!(largest("mlc", "int4"), cache / 28);
+    assert_eq!(largest("candle", "q4_k_m"), cache / 56);
+}

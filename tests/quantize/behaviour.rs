@@ -1,7 +1,16 @@
 //! What happens to files: never two names for one, never half of one, never one too many.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use orinplan::checkpoint;
+use orinplan::inputs::Inputs;
+use orinplan::model::{self, Unknown};
+use orinplan::quantize::packed::Files;
+use orinplan::quantize::{self as quantizer, Destination, Job, Options};
+use orinplan::scheme::Scheme;
 
 use crate::build::{Scratch, error, orinplan, quantize};
 
@@ -181,4 +190,125 @@ fn quantized_weights_are_quantized_again_only_on_request() {
     let (text, _, status) = orinplan(&[&args[..], &["--allow-requantize"]].concat());
     assert_eq!(status, 0);
     assert!(text.contains("note: ") && text.contains("again"), "{text}");
+}
+
+#[test]
+fn an_input_that_changes_while_it_is_quantized_makes_no_file() {
+    let scratch = Scratch::new();
+    let model = scratch.fixture("tiny-llama");
+    let weights = model.join("model.safetensors");
+    let checkpoint = checkpoint::open(model.to_str().unwrap()).unwrap();
+    let spec = model::read(&checkpoint, Unknown::Refuse).unwrap();
+    let length = fs::metadata(&weights).unwrap().len();
+    let never = AtomicBool::new(false);
+    for (scheme, output) in [("q8_0", "x.gguf"), ("int4", "x-int4")] {
+        // As the first tensors are written, someone adds to the file that they are from.
+        let file = fs::OpenOptions::new().write(true).open(&weights).unwrap();
+        file.set_len(length).unwrap();
+        let mut changed = false;
+        let mut change = |_: quantizer::Progress| {
+            if !changed {
+                changed = true;
+                let mut file = fs::OpenOptions::new().append(true).open(&weights).unwrap();
+                file.write_all(b"more").unwrap();
+            }
+        };
+        let options = Options::of(Scheme::get(scheme).unwrap());
+        let files = Files::open(&checkpoint).unwrap();
+        let job = Job::new(&checkpoint, &files, &spec, &options).unwrap();
+        let destination = Destination {
+            path: &scratch.path(output),
+            overwrite: false,
+            inputs: Inputs::read([weights.clone()]),
+        };
+        let written = quantizer::write(&job, &destination, 2, &never, &mut change);
+        let said = written.unwrap_err().to_string();
+        assert!(
+            said.contains("model.safetensors: was changed while it was read"),
+            "{said}"
+        );
+        assert!(changed);
+    }
+    let left = fs::read_dir(scratch.path("")).unwrap();
+    let names: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["tiny-llama"]);
+}
+
+/// A file may seem to hold far more than there is: what is a hole is neither read whole nor taken for text.
+#[test]
+fn sparse_files_are_not_read_whole() {
+    let scratch = Scratch::new();
+    let model = scratch.fixture("tiny-qwen3");
+    let hole = scratch.path("hole");
+    fs::File::create(&hole).unwrap().set_len(64 << 30).unwrap();
+    let limit = orinplan::units::Bytes(1 << 40);
+    let said = orinplan::input::read_text(&hole, limit)
+        .unwrap_err()
+        .to_string();
+    assert!(said.contains("is no text (a byte of zero at 0)"), "{said}");
+    // A tokenizer that was never filled, and weights that are zeros as far as anyone knows.
+    let output = scratch.path("x.gguf");
+    let tokenizer = fs::File::options()
+        .write(true)
+        .open(model.join("tokenizer.json"))
+        .unwrap();
+    tokenizer.set_len(0).unwrap();
+    tokenizer.set_len(200 << 20).unwrap();
+    let said = error(&run(&model, &output));
+    assert!(said.contains("tokenizer.json: is no text"), "{said}");
+
+    let model = scratch.fixture("tiny-llama");
+    let weights = model.join("model.safetensors");
+    let (bytes, mut header) = (fs::metadata(&weights).unwrap().len(), [0; 8]);
+    fs::File::open(&weights)
+        .unwrap()
+        .read_exact(&mut header)
+        .unwrap();
+    let file = fs::File::options().write(true).open(&weights).unwrap();
+    file.set_len(8 + u64::from_le_bytes(header)).unwrap();
+    file.set_len(bytes).unwrap();
+    let report = quantize(&model, "q8_0", &output, &[]);
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("zero_rows"), "{notes}");
+    assert_eq!(report["file_bytes"], fs::metadata(&output).unwrap().len());
+}
+
+#[test]
+fn the_table_explains_its_errors_and_has_no_column_of_nothing() {
+    let scratch = Scratch::new();
+    let model = scratch.fixture("tiny-qwen3");
+    let output = scratch.path("x.gguf");
+    let planned = [run(&model, &output), vec!["--dry-run"]].concat();
+    let (text, _, _) = orinplan(&planned);
+    assert!(
+        !text.contains("error") && !text.contains("weighted"),
+        "{text}"
+    );
+    // 16 bit of 16 bit: the whole error is that of tensors that are not quantized.
+    let f16 = [
+        "quantize",
+        model.to_str().unwrap(),
+        "--scheme",
+        "f16",
+        "--output",
+    ];
+    let (text, _, _) = orinplan(&[&f16[..], &[output.to_str().unwrap()]].concat());
+    assert!(
+        text.contains("error: root mean square of the changes"),
+        "{text}"
+    );
+    assert!(!text.contains("weighted"), "{text}");
+    let last = |name: &str| {
+        let row = text
+            .lines()
+            .find(|line| line.trim_start().starts_with(name))
+            .unwrap();
+        row.split_whitespace()
+            .last()
+            .unwrap()
+            .parse::<f64>()
+            .unwrap()
+    };
+    // F32 is kept as it is: all that is off is off in F16.
+    assert!((last("all") - last("F16")).abs() < 1e-4, "{text}");
 }

@@ -210,3 +210,77 @@ fn wishes_that_a_directory_cannot_meet_are_refused_at_once() {
     }
     assert_eq!(names(&scratch.path("")), ["file", "tiny-llama", "x.gguf"]);
 }
+
+#[test]
+fn a_directory_with_something_else_in_it_is_not_replaced() {
+    let scratch = Scratch::new();
+    let (model, output) = (llama(&scratch), scratch.path("out"));
+    quantize(&model, "int4", &output, &[]);
+    let again = [args(&model, "fp8", &output), vec!["--overwrite"]].concat();
+    for stray in ["notes.txt", "pytorch_model.bin", ".git", "photos"] {
+        let path = output.join(stray);
+        match stray {
+            ".git" | "photos" => {
+                fs::create_dir(&path).unwrap();
+                fs::write(path.join("mine"), "mine").unwrap();
+            }
+            _ => fs::write(&path, "mine").unwrap(),
+        }
+        let before = names(&output);
+        let said = error(&again);
+        assert!(
+            said.contains(stray) && said.contains("choose another output"),
+            "{said}"
+        );
+        assert_eq!(names(&output), before);
+        match path.is_dir() {
+            true => fs::remove_dir_all(&path).unwrap(),
+            false => fs::remove_file(&path).unwrap(),
+        }
+    }
+    let (_, wrong, status) = orinplan(&again);
+    assert_eq!(status, 0, "{wrong}");
+}
+
+#[test]
+fn a_directory_that_is_called_like_a_file_is_refused_with_the_way_out() {
+    let scratch = Scratch::new();
+    let model = llama(&scratch);
+    for (name, says) in [
+        ("i4.gguf", "call it "),
+        ("i4.GGUF", "or choose a scheme such as q4_k_m"),
+        ("i4.safetensors", "int4 makes a directory"),
+    ] {
+        let output = scratch.path(name);
+        for more in [&[][..], &["--dry-run"]] {
+            let said = error(&[&args(&model, "int4", &output)[..], more].concat());
+            assert!(said.contains(name) && said.contains(says), "{said}");
+            assert!(!output.exists());
+        }
+    }
+}
+
+#[test]
+fn weights_without_a_tokenizer_are_told_of() {
+    let scratch = Scratch::new();
+    let model = llama(&scratch);
+    let note = |report: &serde_json::Value| report["notes"].to_string().contains("no_tokenizer");
+    let fit = |model: &Path| {
+        let words = [
+            "fit",
+            model.to_str().unwrap(),
+            "--runtime",
+            "vllm",
+            "--scheme",
+            "fp8",
+        ];
+        let (text, wrong, _) = orinplan(&[&words[..], &["--format", "json"]].concat());
+        serde_json::from_str::<serde_json::Value>(&text).expect(&wrong)["plans"][0].clone()
+    };
+    let output = scratch.path("out");
+    assert!(!note(&quantize(&model, "fp8", &output, &["--dry-run"])));
+    assert!(!note(&fit(&model)));
+    fs::remove_file(model.join("tokenizer.json")).unwrap();
+    assert!(note(&quantize(&model, "fp8", &output, &["--dry-run"])));
+    assert!(note(&fit(&model)));
+}

@@ -1,13 +1,17 @@
 //! `orinplan quantize` and the library behind it, from a checkpoint to a file that reads back.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod behaviour;
 mod build;
 mod conversion;
 mod converter;
 mod directories;
+mod encoders;
 mod files;
 mod importance;
 mod lines;
 mod packed;
+mod packed_values;
 mod refused;
+mod safetensors;
 mod types;

@@ -159,7 +159,7 @@ fn a_gguf_that_llama_cpp_does_not_load_is_neither_planned_nor_made() {
         let key = "llama.attention.layer_norm_rms_epsilon";
         set(m, key, Value::F64(1e-5));
     };
-    refused(&scratch, double, &["is f64", "a finite f32"]);
+    refused(&scratch, double, &["is f64", "f32 only"]);
     let more: Change = |m, _| {
         let mut tokens = StringList::default();
         (0..95).for_each(|n| tokens.push(&format!("t{n}")));
@@ -191,6 +191,336 @@ fn a_gguf_that_llama_cpp_does_not_load_is_neither_planned_nor_made() {
         tensors.push(("mm.0.weight".into(), Dtype::F32, vec![64, 64]));
     };
     refused(&scratch, projector, &["no tensor of a model"]);
+}
+
+/// A text for each of 96 tokens.
+fn tokens(text: fn(usize) -> String) -> Value {
+    let mut list = StringList::default();
+    (0..96).for_each(|n| list.push(&text(n)));
+    Value::Strings(list)
+}
+
+/// A byte-level tokenizer that splits as `pre` says.
+fn byte_level(metadata: &mut Vec<(String, Value)>, pre: &str) {
+    let text = |text: &str| Value::String(text.to_owned());
+    let mut merges = StringList::default();
+    merges.push("t 0");
+    set(metadata, "tokenizer.ggml.model", text("gpt2"));
+    set(metadata, "tokenizer.ggml.merges", Value::Strings(merges));
+    set(metadata, "tokenizer.ggml.pre", text(pre));
+}
+
+/// The answers are llama.cpp's own (`cargo xtask interop accept`).
+#[test]
+fn what_llama_cpp_ends_at_with_its_first_token_is_refused_too() {
+    let scratch = Scratch::new();
+    let cases: [(Change, &[&str]); 15] = [
+        (
+            |m, _| byte_level(m, "of-tomorrow"),
+            &["`tokenizer.ggml.pre` is `of-tomorrow`", "build 11434"],
+        ),
+        (
+            |m, _| {
+                set(
+                    m,
+                    "tokenizer.ggml.tokens",
+                    tokens(|n| format!("t{}", n.min(94))),
+                )
+            },
+            &["two tokens are `t94`"],
+        ),
+        (
+            |m, _| set(m, "tokenizer.ggml.add_bos_token", Value::U32(1)),
+            &["tokenizer.ggml.add_bos_token", "u32", "bool"],
+        ),
+        (
+            |m, _| set(m, "general.file_type", Value::U64(1)),
+            &["general.file_type", "u64"],
+        ),
+        (
+            |m, _| set(m, "llama.attention.key_length", Value::U32(0)),
+            &["llama.attention.key_length", "is 0"],
+        ),
+        (
+            |m, _| set(m, "llama.expert_used_count", Value::U32(2)),
+            &["2 experts of 0"],
+        ),
+        (
+            |m, _| {
+                set(
+                    m,
+                    "llama.attention.layer_norm_rms_epsilon",
+                    Value::F32(-1e-5),
+                )
+            },
+            &["not negative"],
+        ),
+        (
+            |m, _| set(m, "llama.nextn_predict_layers", Value::U32(1)),
+            &["blk.1.", "1 blocks"],
+        ),
+        (
+            |_, t| t.push(("v.patch_embd.weight".into(), Dtype::F32, vec![4, 4])),
+            &["`v.patch_embd.weight`", "vision tower", "mmproj"],
+        ),
+        (
+            |_, t| t.push(("mm.0.weight".into(), Dtype::F32, vec![4, 4])),
+            &["`mm.0.weight`", "projector"],
+        ),
+        (
+            |_, t| t.push(("blk.0.attn_q.scale".into(), Dtype::F32, vec![2])),
+            &["`blk.0.attn_q.scale`"],
+        ),
+        (
+            |_, t| t.push(("blk.0.attn_norm.scale".into(), Dtype::F32, vec![1])),
+            &["`blk.0.attn_norm.scale`"],
+        ),
+        (
+            |_, t| t.push(("output.bias".into(), Dtype::F32, vec![96])),
+            &["`output.bias`"],
+        ),
+        (
+            |_, t| t[1].1 = Dtype::F16,
+            &["`output_norm.weight` is F16", "F32 only"],
+        ),
+        (
+            |_, t| t[2].1 = Dtype::I8,
+            &["`blk.0.attn_norm.weight` is I8"],
+        ),
+    ];
+    for (change, fragments) in cases {
+        refused(&scratch, change, fragments);
+    }
+    let integers: Change = |_, tensors| tensors[4].1 = Dtype::I8;
+    refused(&scratch, integers, &["`blk.0.attn_q.weight` is I8"]);
+}
+
+#[test]
+fn what_llama_cpp_loads_is_not_refused() {
+    let scratch = Scratch::new();
+    let path = scratch.path("model.gguf");
+    let changes: [Change; 8] = [
+        |m, _| byte_level(m, "llama-bpe"),
+        |m, _| byte_level(m, ""),
+        // Only byte-level tokenizers are asked how they split.
+        |m, _| set(m, "tokenizer.ggml.pre", Value::String("of-tomorrow".into())),
+        // Tokens without text are given names of their own.
+        |m, _| {
+            let text = |n| {
+                if n % 7 == 6 {
+                    String::new()
+                } else {
+                    format!("t{n}")
+                }
+            };
+            set(m, "tokenizer.ggml.tokens", tokens(text));
+        },
+        |m, _| set(m, "tokenizer.ggml.scores", Value::I32s(vec![0; 96])),
+        // Keys that its loader does not read may be of any type.
+        |m, _| set(m, "llama.attention.sliding_window", Value::U64(64)),
+        |_, t| t.push(("blk.0.attn_q.scale".into(), Dtype::F32, vec![1])),
+        |_, t| t.push(("blk.0.ffn_down.bias".into(), Dtype::F32, vec![64])),
+    ];
+    for change in changes {
+        write(&path, change);
+        let (said, wrong, status) = orinplan(&["fit", path.to_str().unwrap()]);
+        assert_eq!((status, wrong.as_str()), (0, ""), "{said}");
+    }
+}
+
+/// Its keys are its own: an epsilon of another name, say.
+#[test]
+fn a_gguf_of_an_architecture_that_is_not_listed_is_quantized_all_the_same() {
+    let scratch = Scratch::new();
+    let (path, output) = (scratch.path("model.gguf"), scratch.path("out.gguf"));
+    write(&path, |m, _| {
+        set(m, "general.architecture", Value::String("phi2".into()));
+        for (key, _) in m.iter_mut() {
+            *key = key.replace("llama.", "phi2.").replace("_rms_", "_");
+        }
+    });
+    quantize(&path, "q8_0", &output, &[]);
+    assert!(output.exists());
+}
+
+/// What `fit` and `quantize` say of a checkpoint that neither takes.
+#[track_caller]
+fn both_refuse(config: &Json, tensors: &[Stored], fragments: &[&str]) {
+    let scratch = Scratch::new();
+    let model = scratch.checkpoint(config, tensors);
+    both_refuse_directory(&scratch, &model, fragments);
+}
+
+#[track_caller]
+fn both_refuse_directory(scratch: &Scratch, model: &Path, fragments: &[&str]) {
+    let path = model.to_str().unwrap();
+    let told = error(&["fit", path]);
+    for fragment in fragments {
+        assert!(told.contains(fragment), "`{fragment}` is not in: {told}");
+    }
+    let output = scratch.path("out.gguf");
+    let to = output.to_str().unwrap();
+    let run = ["quantize", path, "--scheme", "q8_0", "--output", to];
+    assert_eq!(error(&run), told);
+    assert!(!output.exists());
+}
+
+#[test]
+fn fit_refuses_what_quantize_refuses() {
+    let mut config = qwen3(true);
+    config["rms_norm_eps"] = json!(-1e-6);
+    both_refuse(&config, &qwen3_tensors(), &["`rms_norm_eps`"]);
+    // The configuration alone says so as well.
+    let scratch = Scratch::new();
+    let alone = scratch.path("config.json");
+    fs::write(&alone, config.to_string()).unwrap();
+    let told = error(&["fit", alone.to_str().unwrap()]);
+    assert!(told.contains("`rms_norm_eps`"), "{told}");
+
+    // Gemma 2 has no head of its own in llama.cpp.
+    let mut config = qwen3(true);
+    config["architectures"] = json!(["Gemma2ForCausalLM"]);
+    config["model_type"] = json!("gemma2");
+    config["sliding_window"] = json!(64);
+    config["hidden_activation"] = json!("gelu_pytorch_tanh");
+    let mut tensors = qwen3_tensors();
+    tensors.retain(|(name, ..)| !name.contains("q_norm") && !name.contains("k_norm"));
+    for name in ["pre_feedforward_layernorm", "post_feedforward_layernorm"] {
+        tensors.push((format!("model.layers.0.{name}.weight"), vec![128], wave));
+    }
+    let own = |index| wave(index) + 1.0;
+    tensors.push(("lm_head.weight".into(), vec![96, 128], own));
+    both_refuse(&config, &tensors, &["`output.weight`", "gemma2"]);
+
+    // Factors for 20 pairs of a head that has 16.
+    let mut config = qwen3(true);
+    config["architectures"] = json!(["Phi3ForCausalLM"]);
+    config["model_type"] = json!("phi3");
+    config["num_key_value_heads"] = json!(4);
+    config["original_max_position_embeddings"] = json!(256);
+    config["rope_scaling"] =
+        json!({"type": "longrope", "long_factor": vec![1.0; 20], "short_factor": vec![1.0; 20]});
+    let fused = [
+        ("input_layernorm", vec![128]),
+        ("post_attention_layernorm", vec![128]),
+        ("self_attn.qkv_proj", vec![384, 128]),
+        ("self_attn.o_proj", vec![128, 128]),
+        ("mlp.gate_up_proj", vec![512, 128]),
+        ("mlp.down_proj", vec![128, 256]),
+    ];
+    let mut tensors = qwen3_tensors();
+    tensors.retain(|(name, ..)| !name.contains("layers"));
+    let named = |(name, shape)| (format!("model.layers.0.{name}.weight"), shape, wave as _);
+    tensors.extend(fused.into_iter().map(named));
+    both_refuse(&config, &tensors, &["`long_factor` has 20 numbers", "16"]);
+}
+
+#[test]
+fn integers_without_a_scale_are_no_weights() {
+    for (dtype, width) in [("I8", 1), ("I64", 8)] {
+        let scratch = Scratch::new();
+        let bytes = |(name, shape, value): Stored| {
+            let elements = shape.iter().product::<usize>();
+            match name.ends_with("up_proj.weight") {
+                true => (name, dtype, shape, vec![1; elements * width]),
+                false => {
+                    let values = (0..elements).map(value).flat_map(f32::to_le_bytes);
+                    (name, "F32", shape, values.collect())
+                }
+            }
+        };
+        let tensors = qwen3_tensors().into_iter().map(bytes).collect();
+        let model = scratch.stored("model", &qwen3(true), tensors);
+        let said = ["up_proj.weight", dtype, "without a scale"];
+        both_refuse_directory(&scratch, &model, &said);
+    }
+}
+
+#[test]
+fn a_tokenizer_that_is_a_pointer_stops_every_door() {
+    let scratch = Scratch::new();
+    let model = scratch.checkpoint(&qwen3(true), &qwen3_tensors());
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+    fs::write(model.join("tokenizer.json"), pointer).unwrap();
+    both_refuse_directory(&scratch, &model, &["tokenizer.json", "git-LFS pointer"]);
+}
+
+#[test]
+fn what_is_left_out_has_the_shape_of_its_kind_and_is_declared() {
+    let with = |name: &str, shape: Vec<usize>| {
+        let mut tensors = qwen3_tensors();
+        tensors.push((name.to_owned(), shape, wave));
+        tensors
+    };
+    for (name, shape) in [
+        ("model.layers.0.self_attn.k_scale", vec![256, 256]),
+        ("model.layers.0.attention.bias", vec![128]),
+        ("model.layers.0.self_attn.rotary_emb.inv_freq", vec![16, 16]),
+        ("mtp.layers.0.weight", vec![128, 128]),
+        ("model.visual.blocks.0.attn.weight", vec![64, 64]),
+        ("audio_tower.conv.weight", vec![64, 64]),
+    ] {
+        let named = format!("`{name}` is stored, and qwen3 has no place for it");
+        both_refuse(&qwen3(true), &with(name, shape), &[&named]);
+    }
+    let scratch = Scratch::new();
+    let mut tensors = with("model.layers.0.self_attn.k_scale", vec![1]);
+    tensors.push((
+        "model.layers.0.attention.bias".into(),
+        vec![1, 1, 8, 8],
+        wave,
+    ));
+    tensors.push(("mtp.layers.0.weight".into(), vec![128, 128], wave));
+    let mut config = qwen3(true);
+    config["num_nextn_predict_layers"] = json!(1);
+    let model = scratch.checkpoint(&config, &tensors);
+    let report = quantize(&model, "q8_0", &scratch.path("out.gguf"), &[]);
+    assert_eq!(report["notes"].as_array().unwrap().len(), 3, "{report}");
+}
+
+#[test]
+fn biases_of_zeros_are_left_out_and_others_are_strangers() {
+    let biased = |value: fn(usize) -> f32| {
+        let mut tensors = qwen3_tensors();
+        for name in ["self_attn.o_proj", "mlp.up_proj"] {
+            let rows = if name.starts_with("mlp") { 256 } else { 128 };
+            tensors.push((format!("model.layers.0.{name}.bias"), vec![rows], value));
+        }
+        tensors
+    };
+    both_refuse(&qwen3(true), &biased(wave), &["up_proj.bias` are stored"]);
+    let scratch = Scratch::new();
+    let model = scratch.checkpoint(&qwen3(true), &biased(|_| 0.0));
+    let report = quantize(&model, "q8_0", &scratch.path("out.gguf"), &[]);
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("biases of zeros (2 tensors"), "{notes}");
+}
+
+#[test]
+fn stretched_rotary_positions_that_a_file_loses_are_told() {
+    let told = |scaling: Json| {
+        let scratch = Scratch::new();
+        let mut config = qwen3(true);
+        config["rope_scaling"] = scaling;
+        let model = scratch.checkpoint(&config, &qwen3_tensors());
+        let report = quantize(&model, "q8_0", &scratch.path("out.gguf"), &[]);
+        let (fit, wrong, _) = orinplan(&["fit", model.to_str().unwrap(), "--format", "json"]);
+        assert_eq!(wrong, "");
+        let code = "lost_rope_scaling";
+        let (quantized, planned) = (report.to_string().contains(code), fit.contains(code));
+        assert_eq!(quantized, planned);
+        quantized
+    };
+    let original = 256;
+    assert!(told(
+        json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": original})
+    ));
+    assert!(told(json!({"rope_type": "dynamic", "factor": 2.0})));
+    assert!(!told(
+        json!({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": original})
+    ));
+    assert!(!told(json!({"rope_type": "default"})));
 }
 
 fn qwen3(tied: bool) -> Json {

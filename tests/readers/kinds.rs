@@ -286,6 +286,62 @@ fn configurations_of_other_kinds_of_models() {
             &["an embedding or reranking model"],
         ),
         (
+            r#""architectures":["NVEmbedModel"],"model_type":"nvembed""#,
+            &["an embedding or reranking model"],
+        ),
+        (
+            r#""architectures":["LlamaBiModel"],"model_type":"llama""#,
+            &["an embedding or reranking model"],
+        ),
+        (
+            r#""architectures":["Qwen2ForCausalLM"],"model_type":"qwen2","is_causal":false"#,
+            &["an embedding or reranking model (is_causal)"],
+        ),
+        (
+            r#""architectures":["LlamaModel"],"model_type":"llama""#,
+            &["without a head", "`LlamaModel`", "--embedding"],
+        ),
+        (
+            r#""architectures":["Qwen3Model"],"model_type":"qwen3""#,
+            &["without a head", "`Qwen3Model`"],
+        ),
+        (
+            r#""architectures":["ModelOfTomorrowModel"],"model_type":"of-tomorrow""#,
+            &["without a head"],
+        ),
+        (
+            r#""architectures":["BarkModel"],"model_type":"bark""#,
+            &["a model of sound (`bark`)"],
+        ),
+        (
+            r#""architectures":["MusicgenForConditionalGeneration"],"model_type":"musicgen","is_encoder_decoder":true"#,
+            &["a model of sound (`musicgen`)"],
+        ),
+        (
+            r#""architectures":["RwkvForCausalLM"],"model_type":"rwkv""#,
+            &["a recurrent model (`rwkv`)", "inspect"],
+        ),
+        (
+            r#""architectures":["FalconMambaForCausalLM"],"model_type":"of-tomorrow""#,
+            &["a recurrent model (`FalconMambaForCausalLM`)"],
+        ),
+        (
+            r#""architectures":["LLaDAModelLM"],"model_type":"llada""#,
+            &["a diffusion language model (`llada`)"],
+        ),
+        (
+            r#""architectures":["DreamModel"],"model_type":"Dream""#,
+            &["a diffusion language model (`Dream`)"],
+        ),
+        (
+            r#""word_embedding_dimension":384,"pooling_mode_mean_tokens":true"#,
+            &["a module of Sentence Transformers"],
+        ),
+        (
+            r#""in_features":768,"out_features":3072,"bias":false"#,
+            &["a module of Sentence Transformers"],
+        ),
+        (
             r#""architectures":["LlamaForCausalLMEagle3"],"model_type":"llama""#,
             &["a draft head", "`LlamaForCausalLMEagle3`"],
         ),
@@ -312,6 +368,21 @@ fn configurations_of_other_kinds_of_models() {
         ],
         &["config.json", "model.safetensors"],
         &["an embedding or reranking model (modules.json"],
+    );
+    for name in [
+        "config_sentence_transformers.json",
+        "sentence_bert_config.json",
+    ] {
+        directory_refused(
+            &[("config.json", &qwen3), (name, b"{}")],
+            &["config.json"],
+            &["an embedding or reranking model", name],
+        );
+    }
+    directory_refused(
+        &[("modules.json", b"[]"), ("2_Dense/config.json", b"{}")],
+        &[],
+        &["an embedding or reranking model"],
     );
     directory_refused(
         &[
@@ -487,6 +558,17 @@ fn whoever_only_looks_gets_the_tensors_with_what_they_are() {
         let model = model::read(&checkpoint, Unknown::Listed).unwrap();
         assert_eq!((model.tensors.len(), model.layers.len()), (1, 0));
     }
+    // A configuration alone has none to list, and comes with what it is all the same.
+    let bert = br#"{"architectures":["BertModel"],"model_type":"bert"}"#;
+    let (_guard, path) = directory(&[("config.json", bert)]);
+    let (checkpoint, kind) =
+        checkpoint::open_any(path.to_str().unwrap(), &Stores::default()).unwrap();
+    assert!(kind.unwrap().what.contains("an encoder"));
+    let model = model::read(&checkpoint, Unknown::Listed).unwrap();
+    assert_eq!(
+        (model.architecture.as_str(), model.tensors.len()),
+        ("bert", 0)
+    );
 }
 
 #[test]
@@ -504,13 +586,15 @@ fn a_class_that_is_not_listed_is_refused_by_name() {
         ("LlamaForCausalLMOfTomorrow", "llama"),
         ("OtherForCausalLM", "llama"),
         ("Qwen2ForTomorrow", "qwen2"),
-        ("Gemma3TextModel", "gemma3_text"),
     ] {
         let error = read(class, model_type).unwrap_err();
         assert!(
             matches!(&error, ModelError::UnknownArchitecture { name, .. } if name == class),
             "{error}"
         );
+        // Taking it for a transformer is offered where it may write text.
+        let writes = class.ends_with("ForCausalLM");
+        assert_eq!(error.to_string().contains("--assume-kv"), writes, "{error}");
     }
     for (class, model_type, architecture) in [
         ("LlamaForCausalLM", "llama", "llama"),

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::support::{MODEL, Run, assert_error, document, run_in};
+use crate::support::{MODEL, Run, assert_error, document, run_in, run_on_board};
 
 /// A folder with a small GGUF, settings, and a program that stands for llama-bench.
-struct Scene {
+struct CheckContext {
     folder: tempfile::TempDir,
 }
 
-impl Scene {
-    fn new() -> Scene {
+impl CheckContext {
+    fn new() -> CheckContext {
         let folder = tempfile::tempdir().unwrap();
         // The header of a real file with a hole in the place of its weights.
         let model = folder.path().join("m.gguf");
@@ -29,7 +29,7 @@ impl Scene {
             .unwrap()
             .set_len(bytes)
             .unwrap();
-        Scene { folder }
+        CheckContext { folder }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -54,7 +54,7 @@ impl Scene {
             "--device",
             "orin-nano-8gb",
         ];
-        run_in(self.folder.path(), &[&fixed, words].concat())
+        run_on_board(self.folder.path(), &[&fixed, words].concat())
     }
 
     fn measured(&self, code: i32, script: &str) -> Value {
@@ -80,7 +80,7 @@ fn rows(backends: &str, prefill: &[f64], decode: &[f64]) -> String {
 
 #[test]
 fn its_samples_are_the_repeats() {
-    let found = Scene::new().measured(
+    let found = CheckContext::new().measured(
         1,
         &rows("CUDA", &[100.0, 110.0, 120.0], &[10.0, 12.0, 11.0]),
     );
@@ -110,9 +110,9 @@ fn its_samples_are_the_repeats() {
 
 #[test]
 fn a_build_without_the_gpu_is_the_first_reason() {
-    let scene = Scene::new();
-    let program = scene.program(&rows("CPU", &[100.0], &[10.0]));
-    let run = scene.run(&["--program", program.to_str().unwrap()]);
+    let context = CheckContext::new();
+    let program = context.program(&rows("CPU", &[100.0], &[10.0]));
+    let run = context.run(&["--program", program.to_str().unwrap()]);
     assert_eq!((run.code, run.err.as_str()), (1, ""));
     let words = run.out.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains("OFF by more than 15 %"), "{words}");
@@ -121,10 +121,10 @@ fn a_build_without_the_gpu_is_the_first_reason() {
 
 #[test]
 fn what_is_no_llama_bench_is_told() {
-    let scene = Scene::new();
+    let context = CheckContext::new();
     let run = |script: &str| {
-        let program = scene.program(script);
-        scene.run(&["--program", program.to_str().unwrap()])
+        let program = context.program(script);
+        context.run(&["--program", program.to_str().unwrap()])
     };
     assert_error(
         &run("echo 'error: unknown model' >&2; exit 3"),
@@ -134,32 +134,32 @@ fn what_is_no_llama_bench_is_told() {
     assert_error(&run("echo '[]'"), &["no test of a prompt"]);
     assert_error(&run(&rows("CUDA", &[], &[])), &["no samples"]);
     assert_error(&run("kill -9 $$"), &["ended with", "signal"]);
-    let missing = scene.path("no-such-program");
+    let missing = context.path("no-such-program");
     assert_error(
-        &scene.run(&["--program", missing.to_str().unwrap()]),
+        &context.run(&["--program", missing.to_str().unwrap()]),
         &["cannot run", "no-such-program"],
     );
     assert_error(
-        &scene.run(&["--prompt", "Hi", "--program", "/bin/true"]),
+        &context.run(&["--prompt", "Hi", "--program", "/bin/true"]),
         &["--prompt-tokens"],
     );
 }
 
 #[test]
 fn it_is_found_in_path_and_nowhere_that_a_stranger_may_have_filled() {
-    let scene = Scene::new();
-    let program = scene.program(&rows("CUDA", &[1000.0], &[40.0]));
-    let model = fs::canonicalize(scene.path("m.gguf")).unwrap();
+    let context = CheckContext::new();
+    let program = context.program(&rows("CUDA", &[1000.0], &[40.0]));
+    let model = fs::canonicalize(context.path("m.gguf")).unwrap();
     // A cloned repository, and builds in the home folder.
     for folder in ["build/bin", "llama.cpp/build/bin", ".local/bin"] {
-        fs::create_dir_all(scene.path(folder)).unwrap();
-        fs::copy(&program, scene.path(folder).join("llama-bench")).unwrap();
+        fs::create_dir_all(context.path(folder)).unwrap();
+        fs::copy(&program, context.path(folder).join("llama-bench")).unwrap();
     }
     let run = |path: &str| {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_orinplan"))
-            .current_dir(scene.folder.path())
-            .env("XDG_CONFIG_HOME", scene.folder.path())
-            .env("HOME", scene.folder.path())
+            .current_dir(context.folder.path())
+            .env("XDG_CONFIG_HOME", context.folder.path())
+            .env("HOME", context.folder.path())
             .env("PATH", path)
             .args([
                 "validate",
@@ -190,7 +190,7 @@ fn it_is_found_in_path_and_nowhere_that_a_stranger_may_have_filled() {
             &["llama-bench was not found", "PATH", "--program"],
         );
     }
-    let listed = format!("{}:/bin", scene.path("build/bin").display());
+    let listed = format!("{}:/bin", context.path("build/bin").display());
     let found = run(&listed);
     assert!(
         found.code < 2 && found.out.contains("llama.cpp b9000"),
@@ -202,7 +202,7 @@ fn it_is_found_in_path_and_nowhere_that_a_stranger_may_have_filled() {
 
 #[test]
 fn figures_that_none_can_have_are_not_measured() {
-    let scene = Scene::new();
+    let context = CheckContext::new();
     for (prefill, decode, says) in [
         (1000.0, -1000.0, "-1000 tokens/s are no rate"),
         (1000.0, 0.0, "0 tokens/s are no rate"),
@@ -214,7 +214,7 @@ fn figures_that_none_can_have_are_not_measured() {
         // 102 GB/s instead of 68 GB/s.
         (1000.0, 200.0, "MAXN_SUPER would allow"),
     ] {
-        let program = scene.program(&rows("CUDA", &[prefill, prefill], &[40.0, decode]));
+        let program = context.program(&rows("CUDA", &[prefill, prefill], &[40.0, decode]));
         let words = [
             "--program",
             program.to_str().unwrap(),
@@ -223,7 +223,7 @@ fn figures_that_none_can_have_are_not_measured() {
             "--power-mode",
             "15W",
         ];
-        let found = document(&scene.run(&words), 1);
+        let found = document(&context.run(&words), 1);
         assert_eq!(found["measured"]["decode_tokens_per_second"], Value::Null);
         assert_eq!(found["measured"]["prefill_tokens_per_second"], 1000.0);
         assert_eq!(
@@ -233,13 +233,13 @@ fn figures_that_none_can_have_are_not_measured() {
         let reason = found["not_measured"][0]["reason"].as_str().unwrap();
         assert!(reason.contains(says), "{reason}");
     }
-    let nothing = scene.measured(1, &rows("CUDA", &[0.0], &[0.0]));
+    let nothing = context.measured(1, &rows("CUDA", &[0.0], &[0.0]));
     assert_eq!(nothing["verdict"], "nothing_to_compare");
     assert_eq!(nothing["workload"]["repeats"], 1);
     // More tokens than were asked for.
     let many =
         rows("CUDA", &[1000.0], &[40.0]).replace("\"n_gen\":64", "\"n_gen\":18446744073709551615");
-    let many = scene.measured(1, &many);
+    let many = context.measured(1, &many);
     assert_eq!(many["workload"]["generated_tokens"], Value::Null);
     assert!(
         many["not_measured"]
@@ -251,10 +251,10 @@ fn figures_that_none_can_have_are_not_measured() {
 
 #[test]
 fn the_memory_of_a_script_is_not_that_of_a_model() {
-    let scene = Scene::new();
+    let context = CheckContext::new();
     let memory = |script: &str| {
-        let program = scene.program(&format!("{script}\n{}", rows("CPU", &[1000.0], &[40.0])));
-        let model = scene.path("m.gguf");
+        let program = context.program(&format!("{script}\n{}", rows("CPU", &[1000.0], &[40.0])));
+        let model = context.path("m.gguf");
         let words = [
             "validate",
             model.to_str().unwrap(),
@@ -264,7 +264,7 @@ fn the_memory_of_a_script_is_not_that_of_a_model() {
             "host",
         ];
         let run = run_in(
-            scene.folder.path(),
+            context.folder.path(),
             &[&words[..], &["--program", program.to_str().unwrap()]].concat(),
         );
         assert_eq!(run.err, "");
@@ -283,8 +283,8 @@ fn the_memory_of_a_script_is_not_that_of_a_model() {
 
 #[test]
 fn it_ends_with_all_that_it_started_and_cannot_print_without_end() {
-    let scene = Scene::new();
-    let left = scene.path("left");
+    let context = CheckContext::new();
+    let left = context.path("left");
     // The shell ends at once, and what it started keeps its pipes.
     let lingering = format!(
         "(sleep 2; touch {}) &\n{}",
@@ -292,22 +292,22 @@ fn it_ends_with_all_that_it_started_and_cannot_print_without_end() {
         rows("CUDA", &[1000.0], &[40.0])
     );
     let since = std::time::Instant::now();
-    scene.measured(1, &lingering);
+    context.measured(1, &lingering);
     // One that has left the group is not waited for.
     let apart = format!("setsid sleep 20 &\n{}", rows("CUDA", &[1000.0], &[40.0]));
-    scene.measured(1, &apart);
+    context.measured(1, &apart);
     assert!(since.elapsed().as_secs() < 15);
-    let program = scene.program("exec yes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+    let program = context.program("exec yes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
     assert_error(
-        &scene.run(&["--program", program.to_str().unwrap()]),
+        &context.run(&["--program", program.to_str().unwrap()]),
         &["printed more than 16 MiB"],
     );
-    let program = scene.program("exec yes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa >&2");
+    let program = context.program("exec yes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa >&2");
     assert_error(
-        &scene.run(&["--program", program.to_str().unwrap()]),
+        &context.run(&["--program", program.to_str().unwrap()]),
         &["printed more than 16 MiB"],
     );
-    let program = scene.program("sleep 60");
+    let program = context.program("sleep 60");
     let words = [
         "--program",
         program.to_str().unwrap(),
@@ -320,7 +320,7 @@ fn it_ends_with_all_that_it_started_and_cannot_print_without_end() {
     ];
     // Twice (2 s + 4 s).
     assert_error(
-        &scene.run(&words),
+        &context.run(&words),
         &["did not end within 12 s", "--timeout"],
     );
     assert!(!left.exists(), "what it had started lived on");
@@ -328,21 +328,21 @@ fn it_ends_with_all_that_it_started_and_cannot_print_without_end() {
 
 #[test]
 fn a_model_that_this_machine_cannot_hold_is_not_tried() {
-    let scene = Scene::new();
-    let program = scene.program("echo started > started; exit 1");
+    let context = CheckContext::new();
+    let program = context.program("echo started > started; exit 1");
     let fixed = [
         "--program",
         program.to_str().unwrap(),
         "--context",
         "1000000000",
     ];
-    let run = scene.run(&[&fixed[..], &["--format", "json"]].concat());
+    let run = context.run(&[&fixed[..], &["--format", "json"]].concat());
     let found = document(&run, 1);
     assert_eq!(
         (&found["verdict"], &found["measured"]),
         (&"does_not_fit".into(), &Value::Null)
     );
-    let text = scene.run(&fixed);
+    let text = context.run(&fixed);
     assert_eq!(text.code, 1);
     assert!(
         text.out.contains("NOT TRIED: it needs ") && text.out.contains("--context "),
@@ -353,13 +353,13 @@ fn a_model_that_this_machine_cannot_hold_is_not_tried() {
 
 #[test]
 fn an_interrupt_ends_the_program_and_the_measurement() {
-    let scene = Scene::new();
-    let started = scene.path("started");
-    let program = scene.program(&format!("touch {}; sleep 60", started.display()));
-    let model = scene.path("m.gguf");
+    let context = CheckContext::new();
+    let started = context.path("started");
+    let program = context.program(&format!("touch {}; sleep 60", started.display()));
+    let model = context.path("m.gguf");
     let child = std::process::Command::new(env!("CARGO_BIN_EXE_orinplan"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("XDG_CONFIG_HOME", scene.folder.path())
+        .env("XDG_CONFIG_HOME", context.folder.path())
         .args([
             "validate",
             model.to_str().unwrap(),
@@ -388,6 +388,77 @@ fn an_interrupt_ends_the_program_and_the_measurement() {
     assert_eq!(output.status.code(), Some(130));
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
-        "error: cancelled\n"
+        "error: interrupted; nothing was kept\n"
     );
+}
+
+/// Killed, `orinplan` has no time to end what it started: the kernel does.
+#[cfg(target_os = "linux")]
+#[test]
+fn it_ends_with_an_orinplan_that_is_killed() {
+    let scene = CheckContext::new();
+    let started = scene.path("started");
+    // The number of the process, whole before it is looked for.
+    let script = format!(
+        "echo $$ > {0}.new; mv {0}.new {0}; exec sleep 60",
+        started.display()
+    );
+    let program = scene.program(&script);
+    let model = scene.path("m.gguf");
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_orinplan"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("XDG_CONFIG_HOME", scene.folder.path())
+        .args(["validate", model.to_str().unwrap()])
+        .args(["--backend", "llama-bench", "--device", "orin-nano-8gb"])
+        .args(["--program", program.to_str().unwrap()])
+        .spawn()
+        .unwrap();
+    while !started.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let pid = fs::read_to_string(&started).unwrap();
+    let stat = PathBuf::from(format!("/proc/{}/stat", pid.trim()));
+    assert!(fs::read_to_string(&stat).is_ok());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // What is dead may not have been waited for by whoever inherited it.
+    let is_dead = || fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));
+    let since = std::time::Instant::now();
+    while !is_dead() {
+        assert!(since.elapsed().as_secs() < 30, "it lives on");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_run_on_another_machine_has_no_verdict_and_is_not_kept() {
+    let scene = CheckContext::new();
+    let program = scene.program(&rows("CPU", &[100.0], &[10.0]));
+    let model = scene.path("m.gguf");
+    let run = |more: &[&str]| {
+        let fixed = ["validate", model.to_str().unwrap(), "--program"];
+        let planned = ["--backend", "llama-bench", "--device", "agx-orin-64gb"];
+        let words = [&fixed[..], &[program.to_str().unwrap()], &planned, more].concat();
+        run_on_board(scene.folder.path(), &words)
+    };
+    let text = run(&["--save-calibration"]);
+    assert_eq!(text.code, 1);
+    let words = text.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        words.contains("NOTHING TO COMPARE: it ran on another machine than was planned for likely reasons, as seen on this machine: - it ran on this machine (Jetson Orin Nano 8GB Super), which is no Jetson AGX Orin 64GB: run it there"),
+        "{words}"
+    );
+    assert!(
+        !words.contains(" by +") && !words.contains("OFF"),
+        "{words}"
+    );
+    let why =
+        "it runs on this machine (Jetson Orin Nano 8GB Super), which is no Jetson AGX Orin 64GB";
+    assert!(words.contains(&format!("not kept: {why}")), "{words}");
+    assert!(text.err.contains(why), "{}", text.err);
+    let found = document(&run(&["--format", "json"]), 1);
+    assert_eq!(found["verdict"], "nothing_to_compare");
+    assert_eq!(found["error"]["decode_percent"], Value::Null);
+    assert_eq!(found["checks"][0]["code"], "another_machine");
+    assert_eq!(found["measured"]["decode_tokens_per_second"], 10.0);
 }

@@ -8,7 +8,8 @@ use orinplan::gguf::Value as Meta;
 use orinplan::validate::{Tensor, write_repeated};
 use serde_json::Value;
 
-use crate::support::{MODEL, Run, assert_error, document, run_in};
+use crate::server::{counted, ollama};
+use crate::support::{MODEL, Run, assert_error, document, run_in, run_on_board};
 
 /// A folder of settings with a calibration of this machine: every byte at `rate`, every layer so long.
 fn calibrated(rate: f64, layer_seconds: f64) -> tempfile::TempDir {
@@ -303,5 +304,55 @@ fn what_the_decoder_cannot_do_is_told_before_or_when_it_is_tried() {
     assert_error(
         &candle(settings.path(), "fixtures/tiny-llama", &[]),
         &["candle"],
+    );
+}
+
+/// Hardly anything of a tiny model's time and memory is the model's: what its range holds is not off.
+#[test]
+fn a_tiny_model_is_held_to_its_range() {
+    let settings = tempfile::tempdir().unwrap();
+    let model = tiny(settings.path());
+    let board = ["--device", "orin-nano-8gb"];
+    let fit = [
+        "fit",
+        &model,
+        "--runtime",
+        "ollama",
+        "--prompt-tokens",
+        "70",
+        "--format",
+        "json",
+    ];
+    let plan = document(&run_in(settings.path(), &[&fit[..], &board].concat()), 0);
+    let plan = &plan["plans"][0];
+    assert_eq!(plan["decode"]["bound"], "overhead");
+    let rate = |end: &str| plan["decode"]["tokens_per_second"][end].as_f64().unwrap();
+    let total = plan["memory"]["total_bytes"].as_u64().unwrap();
+    let measured = |rate: f64, bytes: u64| {
+        let server = ollama(counted(20, 100, rate), &bytes.to_string());
+        let asked = server.ollama(&["--tokens", "100", "--repeats", "1"]);
+        run_on_board(
+            settings.path(),
+            &[&["validate", &model][..], &board, &asked].concat(),
+        )
+    };
+    // A fifth below the high end of the rate, and a quarter more memory than expected.
+    let fast = rate("expected") + 0.8 * (rate("high") - rate("expected"));
+    assert!(fast > 1.2 * rate("expected"), "{plan}");
+    let run = measured(fast, total / 4 * 5);
+    let words = run.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(run.code, 0, "{words}");
+    assert!(
+        words.contains("PARTLY COMPARED: decode and peak memory are within 15 % or in the predicted range; not compared: prefill, first token"),
+        "{words}"
+    );
+    // Beyond the range it is off.
+    let run = measured(fast, total * 3);
+    assert_eq!(run.code, 1, "{}", run.out);
+    assert!(
+        run.out
+            .contains("OFF by more than 15 %: the prediction of peak memory by -66"),
+        "{}",
+        run.out
     );
 }

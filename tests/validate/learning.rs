@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::server::{Answer, Server, models, ollama, stream};
-use crate::support::{MODEL, assert_error, document, run_in, validate_in};
+use crate::support::{MODEL, document, run_in, run_on_board, validate_in};
 
 fn plan(settings: &std::path::Path) -> Value {
     let words = [
@@ -112,25 +112,60 @@ fn a_saved_run_corrects_the_next_plan_until_it_is_forgotten() {
     );
 }
 
+/// Garbage in the place of what was learned and measured: every plan is made, and says what it does without.
 #[test]
-fn settings_that_are_garbage_are_named_with_the_way_out() {
+fn settings_that_are_garbage_are_told_and_stop_no_plan() {
     let settings = tempfile::tempdir().unwrap();
+    let at = |name: &str| settings.path().join("orinplan").join(name);
     fs::create_dir(settings.path().join("orinplan")).unwrap();
-    fs::write(settings.path().join("orinplan/runs.toml"), "run = 3").unwrap();
-    let run = run_in(settings.path(), &["fit", MODEL]);
-    assert_error(&run, &["runs.toml", "calibrate --reset"]);
-    fs::remove_file(settings.path().join("orinplan/runs.toml")).unwrap();
-    fs::write(
-        settings.path().join("orinplan/calibration.toml"),
-        "schema = \"x\"",
-    )
-    .unwrap();
-    assert_error(
-        &run_in(settings.path(), &["fit", MODEL, "--device", "host"]),
-        &["calibration.toml", "calibrate --reset"],
-    );
+    fs::write(at("runs.toml"), "run = 3").unwrap();
+    fs::write(at("calibration.toml"), "schema = \"x\"").unwrap();
+    let told = |words: &[&str], file: &str| {
+        let run = run_in(settings.path(), words);
+        assert!(
+            run.code < 2 && !run.out.is_empty(),
+            "{words:?}: {}",
+            run.err
+        );
+        let mut lines = run.err.lines();
+        let line = lines.find(|line| line.contains(file)).unwrap();
+        assert!(
+            line.starts_with("warning: planning without it: ")
+                && line.contains("calibrate --reset"),
+            "{line}"
+        );
+    };
+    told(&["fit", MODEL, "--device", "orin-nano-8gb"], "runs.toml");
+    told(&["fit", MODEL, "--device", "host"], "runs.toml");
+    told(&["fit", MODEL, "--device", "host"], "calibration.toml");
+    told(&["devices", "show", "host"], "calibration.toml");
     // A board needs no calibration of this machine.
-    assert_eq!(run_in(settings.path(), &["fit", MODEL]).code, 0);
+    let board = run_in(
+        settings.path(),
+        &["fit", MODEL, "--device", "orin-nano-8gb"],
+    );
+    assert!(!board.err.contains("calibration.toml"), "{}", board.err);
+
+    // What cannot be read is not written over, and that is said before anything is measured.
+    let server = server();
+    let run = validate_in(settings.path(), &server.openai(&ONCE));
+    assert!(
+        run.code < 2 && run.out.contains("not kept: "),
+        "{}",
+        run.out
+    );
+    assert!(
+        run.err.contains("the run will not be kept: ")
+            && run.err.contains("mend it or move it away"),
+        "{}",
+        run.err
+    );
+    assert_eq!(fs::read_to_string(at("runs.toml")).unwrap(), "run = 3");
+    assert_eq!(run_in(settings.path(), &["calibrate", "--reset"]).code, 0);
+    assert_eq!(
+        run_in(settings.path(), &["fit", MODEL, "--device", "host"]).err,
+        ""
+    );
 }
 
 /// A server whose rates a board can have, and the words that measure it once.
@@ -217,15 +252,7 @@ fn a_fall_of_nothing_is_not_kept_and_stops_no_later_plan() {
     let settings = tempfile::tempdir().unwrap();
     let done = "{\"response\":\"a\",\"done\":true,\"eval_count\":64,\"eval_duration\":0}\n";
     let server = ollama(Answer::Whole(200, done.to_owned()), "0");
-    let words = [
-        "--backend",
-        "ollama",
-        "--url",
-        &server.url,
-        "--served-model",
-        "x",
-        "--save-calibration",
-    ];
+    let words = server.ollama(&["--save-calibration"]);
     let run = validate_in(settings.path(), &words);
     assert_eq!((run.code, run.err.as_str()), (1, ""), "{}", run.out);
     assert!(
@@ -251,15 +278,17 @@ fn runs_at_the_same_time_are_all_kept() {
     let settings = tempfile::tempdir().unwrap();
     let server = server();
     let mut runs: Vec<(&str, &str)> = ["7W", "15W", "25W", "MAXN_SUPER"]
-        .map(|mode| ("orin-nano-8gb", mode))
+        .map(|mode| ("llama.cpp", mode))
         .to_vec();
-    runs.extend(["10W", "25W"].map(|mode| ("orin-nano-4gb", mode)));
+    runs.extend(["7W", "25W"].map(|mode| ("ollama", mode)));
     std::thread::scope(|scope| {
-        for (board, mode) in &runs {
+        for (runtime, mode) in &runs {
             let (settings, server) = (settings.path(), &server);
             scope.spawn(move || {
-                let fixed = ["validate", MODEL, "--device", board, "--power-mode", mode];
-                let run = run_in(settings, &[&fixed[..], &server.openai(&ONCE)].concat());
+                let board = ["validate", MODEL, "--device", "orin-nano-8gb"];
+                let planned = ["--power-mode", mode, "--runtime", runtime];
+                let words = [&board[..], &planned, &server.openai(&ONCE)].concat();
+                let run = run_on_board(settings, &words);
                 assert!(run.out.contains("kept in "), "{}{}", run.out, run.err);
             });
         }

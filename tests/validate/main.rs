@@ -1,9 +1,11 @@
 //! `orinplan validate`: servers as recorded, servers that misbehave, llama-bench, the verdict, and what
-//! is learned.
+//! is learned. The decoder that `validate` runs.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod bench;
 mod boundless;
 mod calibrated;
+mod decode;
 mod learning;
 mod misbehaving;
 mod reasons;

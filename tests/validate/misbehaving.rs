@@ -171,14 +171,7 @@ fn ollama_says_what_it_lacks() {
     let run = |generate: Answer| {
         let version = Answer::Whole(200, "{\"version\":\"0.12.3\"}".to_owned());
         let server = Server::start(&[("/api/version", version), ("/api/generate", generate)]);
-        validate(&[
-            "--backend",
-            "ollama",
-            "--url",
-            &server.url,
-            "--served-model",
-            "x:1b",
-        ])
+        validate(&server.ollama(&[]))
     };
     let missing = "{\"error\":\"model 'x:1b' not found\"}".to_owned();
     assert_error(

@@ -7,8 +7,8 @@ use orinplan::device::{self, Activity, Process, activity};
 use orinplan::plan::speed::Spread;
 use orinplan::runtime::profile::Backend;
 use orinplan::validate::{
-    Check, Comparison, Finding, Line, Measured, Quantity, Scene, Statistics, Suspect, Watched,
-    check,
+    Check, CheckContext, Comparison, Finding, Line, Measured, Quantity, RanOn, Standard,
+    Statistics, Suspect, Watched, check,
 };
 
 /// A root directory with these files.
@@ -97,10 +97,12 @@ fn checks(
             predicted: Some(predicted),
             measured: Statistics::of(repeats),
             judged: true,
+            held_to: Standard::Tolerance,
         }],
         tolerance: 15.0,
+        elsewhere: false,
     };
-    check(&Scene {
+    check(&CheckContext {
         device: &device,
         mode: device.mode("15W").unwrap(),
         backend,
@@ -120,6 +122,7 @@ fn checks(
                 prefill: Some(60.0),
             },
         ],
+        ran_on: RanOn::Planned,
     })
 }
 
@@ -159,7 +162,7 @@ fn a_quiet_machine_gives_no_reason_and_every_look_succeeds() {
             .all(|check| matches!(check.finding, Finding::Clear(_))),
         "{looked:?}"
     );
-    assert_eq!(looked.len(), 10);
+    assert_eq!(looked.len(), 11);
 }
 
 #[test]
@@ -284,6 +287,7 @@ fn repeats_are_as_far_apart_as_the_table_says_whether_they_are_judged_or_not() {
         predicted: None,
         measured: Statistics::of(repeats),
         judged: false,
+        held_to: Standard::Tolerance,
     };
     let comparison = Comparison {
         lines: vec![
@@ -291,8 +295,9 @@ fn repeats_are_as_far_apart_as_the_table_says_whether_they_are_judged_or_not() {
             line(Quantity::Prefill, &[9.0]),
         ],
         tolerance: 15.0,
+        elsewhere: false,
     };
-    let found = check(&Scene {
+    let found = check(&CheckContext {
         device: &device,
         mode: device.mode("15W").unwrap(),
         backend: Backend::Cuda,
@@ -301,6 +306,7 @@ fn repeats_are_as_far_apart_as_the_table_says_whether_they_are_judged_or_not() {
         measured: &Measured::default(),
         comparison: &comparison,
         suspects: &[],
+        ran_on: RanOn::Planned,
     });
     holds(&found, "unsteady", "differ by 70.7 %");
 }

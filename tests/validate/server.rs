@@ -37,6 +37,24 @@ impl Server {
         [&["--backend", "openai", "--url", &self.url], more].concat()
     }
 
+    /// The words that measure it as a server of this kind that has a model `x`, and `more`.
+    pub(crate) fn as_a<'a>(&'a self, backend: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        let fixed = [
+            "--backend",
+            backend,
+            "--url",
+            &self.url,
+            "--served-model",
+            "x",
+        ];
+        [&fixed[..], more].concat()
+    }
+
+    /// The same as an Ollama.
+    pub(crate) fn ollama<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        self.as_a("ollama", more)
+    }
+
     /// Answers requests to paths that begin with one of these with what stands beside it.
     pub(crate) fn start(answers: &[(&'static str, Answer)]) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -202,4 +220,14 @@ pub(crate) fn ollama(generate: Answer, size: &str) -> Server {
         ("/api/ps", Answer::Whole(200, running)),
         ("/api/generate", generate),
     ])
+}
+
+/// What Ollama sends at once where it has read a prompt of so many tokens within 0.1 s, and generated so many at
+/// this rate.
+pub(crate) fn counted(prompt: u64, generated: u64, rate: f64) -> Answer {
+    let nanoseconds = (generated as f64 / rate * 1e9) as u64;
+    let done = format!(
+        "{{\"response\":\"a\",\"done\":true,\"prompt_eval_count\":{prompt},\"prompt_eval_duration\":100000000,\"eval_count\":{generated},\"eval_duration\":{nanoseconds}}}\n"
+    );
+    Answer::Pieces(vec![(10, done)])
 }

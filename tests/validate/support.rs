@@ -17,15 +17,32 @@ pub(crate) struct Run {
 
 /// Runs the command with `settings` as the user's configuration folder.
 pub(crate) fn run_in(settings: &Path, words: &[&str]) -> Run {
-    let output = Command::new(env!("CARGO_BIN_EXE_orinplan"))
+    left(&mut command(settings, words))
+}
+
+/// The same on an Orin Nano 8GB, as far as `orinplan` looks at the machine's description.
+pub(crate) fn run_on_board(settings: &Path, words: &[&str]) -> Run {
+    let board = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/recorded/orin-nano-8gb-r36.4.7-25w"
+    );
+    left(command(settings, words).env("ORINPLAN_ROOT", board))
+}
+
+fn command(settings: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orinplan"));
+    command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("XDG_CONFIG_HOME", settings)
         .env("HOME", settings)
         .env("HF_HUB_CACHE", "no-hub-here")
         .env("OLLAMA_MODELS", "no-ollama-here")
-        .args(words)
-        .output()
-        .unwrap();
+        .args(words);
+    command
+}
+
+fn left(command: &mut Command) -> Run {
+    let output = command.output().unwrap();
     Run {
         code: output.status.code().expect("ended by a signal"),
         out: String::from_utf8(output.stdout).unwrap(),
@@ -42,7 +59,7 @@ pub(crate) fn validate(words: &[&str]) -> Run {
 pub(crate) fn validate_in(settings: &Path, words: &[&str]) -> Run {
     let mut all = vec!["validate", MODEL, "--device", "orin-nano-8gb"];
     all.extend(words);
-    run_in(settings, &all)
+    run_on_board(settings, &all)
 }
 
 /// The document that a run prints.

@@ -8,6 +8,7 @@ fields are set, which xllamacpp's pinned version fixes.
 import contextlib
 import ctypes as c
 import os
+import signal
 
 import numpy as np
 import xllamacpp
@@ -175,7 +176,8 @@ def opened(path, **more):
 
 
 def loads(path):
-    """Whether `path` loads and decodes a token, tried in a process of its own: an assertion of ggml's ends it."""
+    """Whether `path` loads and decodes a token, tried in a process of its own: an assertion of ggml's ends it, or the
+    alarm where a loop of its never does."""
     out, inside = os.pipe()
     child = os.fork()
     if child == 0:
@@ -183,6 +185,7 @@ def loads(path):
         for stream in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
         said = "loads"
+        signal.alarm(60)
         try:
             with opened(path) as model:
                 model.greedy([1, 2, 3], 1)

@@ -39,10 +39,12 @@ const MEMORY: f64 = 3.0;
 /// How long a calibration takes with models beside it.
 const TIME: Duration = Duration::from_secs(120);
 
-/// Tokens of the prompt, tokens decoded behind it, and how many of these in one turn.
+/// Tokens of the prompt, and tokens decoded behind it.
 const PROMPT: u32 = 64;
 const TOKENS: u64 = 64;
-const TURN: u64 = 4;
+
+/// How many measurements of the calibration are between two tokens.
+const APART: usize = 5;
 
 /// Tokens of context.
 const CONTEXT: u64 = 1024;
@@ -277,11 +279,9 @@ impl Beside {
             self.next = greedy(self.model.prefill(&prompt)?);
         }
         let started = Instant::now();
-        for _ in 0..TURN {
-            self.next = greedy(self.model.step(self.next)?);
-        }
+        self.next = greedy(self.model.step(self.next)?);
         self.seconds += started.elapsed().as_secs_f64();
-        self.tokens += TURN;
+        self.tokens += 1;
         Ok(())
     }
 }
@@ -292,11 +292,12 @@ fn calibrate_beside(files: &[(String, PathBuf)], scratch: &Path) -> anyhow::Resu
     let loaded = files.iter().map(|(_, path)| Beside::load(path));
     let mut models = loaded.collect::<anyhow::Result<Vec<Beside>>>()?;
     let processor = device::detect(Path::new("/"))?.profile.name;
-    let (mut turns, mut outcome) = (0, Ok(()));
+    let (mut turns, mut outcome) = (0_usize, Ok(()));
     let mut take_turns = |_: &Progress| {
-        let index = turns % models.len();
+        let index = turns / APART % models.len();
+        let is_turn = turns.is_multiple_of(APART);
         turns += 1;
-        if outcome.is_ok() {
+        if is_turn && outcome.is_ok() {
             outcome = models[index].turn();
         }
     };

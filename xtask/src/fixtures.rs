@@ -12,7 +12,7 @@ use orinplan::model::{self, Unknown};
 use orinplan::scheme::{self, Rules, Scheme};
 use serde_json::{Map, Value, json};
 
-use crate::shapes::{Shape, Tensor, study};
+use crate::shapes::{Shape, Tensor, published};
 use crate::tiny;
 
 /// Every fixture file by its path under `fixtures/`.
@@ -81,7 +81,7 @@ fn existing(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 fn make() -> anyhow::Result<Files> {
     let mut files = Files::new();
-    for shape in study() {
+    for shape in published() {
         check_parameters(&shape)?;
         let directory = Path::new(shape.name);
         let header = safetensors_header(&shape.tensors)?;
@@ -173,6 +173,8 @@ pub(crate) fn metadata(name: &str, config: &Value, arch: &str) -> Metadata {
             "hidden_size_per_layer_input",
         ),
         ("altup.num_inputs", "altup_num_inputs"),
+        ("expert_count", "num_local_experts"),
+        ("expert_used_count", "num_experts_per_tok"),
     ] {
         // Qwen2 states a window that it does not use.
         if key == "attention.sliding_window" && arch == "qwen2" {
@@ -192,11 +194,17 @@ pub(crate) fn metadata(name: &str, config: &Value, arch: &str) -> Metadata {
         });
         pairs.extend(value.map(|value| (format!("{arch}.{key}"), value)));
     }
-    let epsilon = config.get("rms_norm_eps").and_then(Value::as_f64);
-    pairs.extend(epsilon.map(|epsilon| {
-        let key = format!("{arch}.attention.layer_norm_rms_epsilon");
-        (key, gguf::Value::F32(epsilon as f32))
-    }));
+    for (key, field) in [
+        ("attention.layer_norm_rms_epsilon", "rms_norm_eps"),
+        ("attention.scale", "attention_multiplier"),
+        ("embedding_scale", "embedding_multiplier"),
+        ("logit_scale", "logits_scaling"),
+        ("residual_scale", "residual_multiplier"),
+    ] {
+        let value = config.get(field).and_then(Value::as_f64);
+        let pair = |value| (format!("{arch}.{key}"), gguf::Value::F32(value as f32));
+        pairs.extend(value.map(pair));
+    }
     pairs
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-/// The version that the numbers in ARCHITECTURE.md were measured against.
+/// The version that the numbers in docs/decisions/encoders.md were measured against.
 const PACKAGE: &str = "llama-cpp-python==0.3.36";
 
 /// Instructions that every x86-64 of the last ten years has, as our encoders use them. What a

@@ -18,14 +18,15 @@ pub(crate) struct Shape {
 }
 
 /// The models of the study of decode on the Orin Nano, in the forms it ran through vLLM, and
-/// unquantized where it ran GGUF files.
-pub(crate) fn study() -> Vec<Shape> {
+/// unquantized where it ran GGUF files; beside them one with experts.
+pub(crate) fn published() -> Vec<Shape> {
     vec![
         qwen25_05b(),
         qwen3_06b(),
         qwen3_06b_fp8(),
         gemma3_1b(),
         gemma3n_e2b(),
+        granite31_1b(),
     ]
 }
 
@@ -281,6 +282,52 @@ fn gemma3n_e2b() -> Shape {
         }),
         tensors,
         parameters: 4_456_156_768,
+    }
+}
+
+/// 32 experts in each block, 8 of which a token uses: 400 M weights of 1.3 B.
+fn granite31_1b() -> Shape {
+    let (hidden, inner, experts, vocab) = (1024, 512, 32, 49_155);
+    let mut tensors = vec![bf16(
+        "model.embed_tokens.weight".to_owned(),
+        &[vocab, hidden],
+    )];
+    for block in 0..24 {
+        for (name, shape) in [
+            (
+                "block_sparse_moe.input_linear",
+                vec![experts, 2 * inner, hidden],
+            ),
+            (
+                "block_sparse_moe.output_linear",
+                vec![experts, hidden, inner],
+            ),
+            ("block_sparse_moe.router.layer", vec![experts, hidden]),
+            ("input_layernorm", vec![hidden]),
+            ("post_attention_layernorm", vec![hidden]),
+            ("self_attn.k_proj", vec![512, hidden]),
+            ("self_attn.o_proj", vec![hidden, hidden]),
+            ("self_attn.q_proj", vec![hidden, hidden]),
+            ("self_attn.v_proj", vec![512, hidden]),
+        ] {
+            tensors.push(bf16(format!("model.layers.{block}.{name}.weight"), &shape));
+        }
+    }
+    tensors.push(bf16("model.norm.weight".to_owned(), &[hidden]));
+    Shape {
+        name: "granite-3.1-1b-a400m-instruct",
+        config: json!({
+            "architectures": ["GraniteMoeForCausalLM"], "model_type": "granitemoe",
+            "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": 24,
+            "num_attention_heads": 16, "num_key_value_heads": 8, "num_local_experts": experts,
+            "num_experts_per_tok": 8, "max_position_embeddings": 131_072, "vocab_size": vocab,
+            "rms_norm_eps": 1e-6, "rope_theta": 1_500_000.0, "hidden_act": "silu",
+            "attention_bias": false, "attention_multiplier": 0.015625, "embedding_multiplier": 12.0,
+            "logits_scaling": 6.0, "residual_multiplier": 0.22, "tie_word_embeddings": true,
+            "torch_dtype": "bfloat16", "bos_token_id": 0, "eos_token_id": 0,
+        }),
+        tensors,
+        parameters: 1_334_628_352,
     }
 }
 

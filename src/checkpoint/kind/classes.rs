@@ -20,15 +20,18 @@ const CLASSIFIERS: &[&str] = &[
 const EMBEDDERS: &[&str] = &[
     "Bidirectional",
     "BiDirectional",
-    "ForEmbedding",
-    "EmbeddingModel",
+    "BiModel",
+    "BiForMNTP",
+    "Embedding",
+    "EmbedModel",
     "ForRetrieval",
+    "ColBERT",
+    "ColBert",
     "ColQwen",
     "ColPali",
     "ColIdefics",
     "ColGemma",
     "BiQwen",
-    "ForSentenceEmbedding",
     "SentenceTransformer",
     "CrossEncoder",
     "Reranker",
@@ -154,8 +157,151 @@ const ENCODERS: &[&str] = &[
     "neo-bert",
     "nomic-bert",
     "nomic-bert-moe",
-    "wavtokenizer-dec",
 ];
+
+/// Kinds that their names tell: each with what it is, and the way out.
+struct Named {
+    /// Model types and GGUF architectures.
+    names: &'static [&'static str],
+    /// Parts of class names.
+    classes: &'static [&'static str],
+    /// Before the name.
+    what: &'static str,
+    /// Behind it.
+    but: &'static str,
+    way_out: &'static str,
+}
+
+const SOUND: Named = Named {
+    names: &[
+        "bark",
+        "csm",
+        "dac",
+        "dia",
+        "encodec",
+        "fastspeech2_conformer",
+        "mimi",
+        "musicgen",
+        "musicgen_melody",
+        "parler_tts",
+        "univnet",
+        "vits",
+        "xcodec",
+        // GGUF
+        "pockettts",
+        "wavtokenizer-dec",
+    ],
+    classes: &[
+        "Bark",
+        "Musicgen",
+        "MusicGen",
+        "Encodec",
+        "ParlerTTS",
+        "Vits",
+    ],
+    what: "a model of sound",
+    but: ", which makes speech or music and writes no text",
+    way_out: "plan language models here; Transformers runs this kind, and `orinplan inspect` lists the sizes of its weights",
+};
+
+const DIFFUSION: Named = Named {
+    names: &[
+        "Dream",
+        "dream",
+        "diffusion-gemma",
+        "diffusion_gemma",
+        "llada",
+        "llada-moe",
+        "llada_moe",
+        "rnd1",
+        "sdar",
+        "sdar_moe",
+    ],
+    classes: &["LLaDA", "Dream", "DiffuCoder", "RND1", "SDAR"],
+    what: "a diffusion language model",
+    but: ", which fills in a whole text in steps and keeps no cache of tokens",
+    way_out: "run it with llama.cpp's `llama-diffusion-cli` or Transformers; it needs its weights and no KV cache, and \
+              `orinplan inspect` lists their sizes",
+};
+
+const RECURRENT: Named = Named {
+    names: &[
+        "bamba",
+        "falcon_mamba",
+        "jamba",
+        "kimi_linear",
+        "mamba",
+        "mamba2",
+        "minimax",
+        "plamo2",
+        "recurrent_gemma",
+        "rwkv",
+        "rwkv5",
+        "rwkv6",
+        "rwkv7",
+        "xlstm",
+        "zamba",
+        "zamba2",
+        // GGUF
+        "arwkv7",
+        "kimi-linear",
+        "rwkv6qwen2",
+    ],
+    classes: &[
+        "Rwkv",
+        "RWKV",
+        "Mamba",
+        "Jamba",
+        "Bamba",
+        "Zamba",
+        "xLSTM",
+        "RecurrentGemma",
+    ],
+    what: "a recurrent model",
+    but: ", whose blocks keep a state of fixed size that is not planned here",
+    way_out: "its state takes as much at any context, and `orinplan inspect` lists the sizes of its weights; measure a \
+              GGUF of it on the board with `llama-bench`",
+};
+
+/// By names alone, the most telling first.
+const NAMED: &[Named] = &[SOUND, DIFFUSION, RECURRENT];
+
+pub(super) fn named(seen: &Evidence<'_>) -> Option<Kind> {
+    NAMED.iter().find_map(|kind| {
+        let by_class = || {
+            let is = |class: &&str| kind.classes.iter().any(|part| class.contains(part));
+            seen.classes().find(is)
+        };
+        let name = stated(seen, kind.names).or_else(by_class)?;
+        let what = format!("{} ({}){}", kind.what, quoted(name), kind.but);
+        Some(Kind::new(what, kind.way_out))
+    })
+}
+
+/// Ends of names of classes that write text, though they end in `Model`.
+const WRITING_MODELS: &[&str] = &["LMHeadModel", "ChatModel", "LMModel"];
+
+/// A class without a head: its output is the hidden state of each token.
+pub(super) fn headless(seen: &Evidence<'_>) -> Option<Kind> {
+    let bare = |class: &&str| {
+        class.ends_with("Model") && !WRITING_MODELS.iter().any(|end| class.ends_with(end))
+    };
+    // The class of a repository's own code may be called anything, and then its map says what it does.
+    let map = seen.json("auto_map");
+    let writes = map.is_some_and(|map| map.get("AutoModelForCausalLM").is_some());
+    let class = seen.classes().find(bare).filter(|_| !writes)?;
+    let others = seen.classes().any(|class| !bare(&class));
+    (!others).then(|| {
+        Kind::new(
+            format!(
+                "a model without a head that writes text (its class is {})",
+                quoted(class)
+            ),
+            "give the checkpoint whose class ends in `ForCausalLM` or `ForConditionalGeneration`; if it embeds texts, run \
+             it with `llama-server --embedding` or Sentence Transformers, and `orinplan inspect` lists the sizes of its weights",
+        )
+    })
+}
 
 /// Whether a class is of a decoder that embeds.
 pub(super) fn embeds(class: &str) -> bool {

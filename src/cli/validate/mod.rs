@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use self::place::place;
+use self::place::{Place, place};
 use self::tried::{Otherwise, Tried};
 use super::args::{BackendId, PlainFormat, ValidateArgs};
 use super::{Outcome, date, progress, request, settings, show};
 use crate::decode::{Engine, Renderer};
-use crate::device;
+use crate::device::{self, Choice, DetectedDevice};
 use crate::model::ModelSpec;
 use crate::plan::fit::{Candidate, Target};
 use crate::plan::{Plan, Workload};
@@ -24,7 +24,8 @@ use crate::runtime::learned::{Pair, Run};
 use crate::runtime::{self, Added, RuntimeProfile};
 use crate::scheme::Rules;
 use crate::validate::{
-    self, Backend, Comparison, Measured, PeakMemory, Prompt, Quantity, Request, Scene, Watched,
+    self, Backend, CheckContext, Comparison, Measured, PeakMemory, Prompt, Quantity, RanOn,
+    Request, Watched,
 };
 
 pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
@@ -59,11 +60,12 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         show(&shown(args, &report))?;
         return Ok(Outcome::No);
     }
+    let here = device::detect(&super::machine_root()).ok();
+    let ran_on = ran_on(&board, &place, here.as_ref());
     // What cannot be kept is said before minutes are spent on it, and measured all the same.
     if args.save_calibration
-        && let Err(error) = settings::check_writable()
+        && let Some(why) = not_kept(&board, ran_on)
     {
-        let why = super::told(&error);
         super::warn(&format!("the run will not be kept: {why}"));
         report.saved = Some(Saved::Not { why });
     }
@@ -75,19 +77,21 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
     let otherwise = tried.otherwise(target, &measured)?;
     let limits = tried.limits(target, &measured, &otherwise)?;
     validate::believe_figures(&mut measured, &mut memory, &limits);
-    let comparison = tried.compare(target, &measured, memory)?;
-    let in_force = device::detect(&super::machine_root())
-        .ok()
-        .and_then(|found| found.power_mode);
-    let checks = validate::check(&Scene {
+    let mut comparison = tried.compare(target, &measured, memory)?;
+    if let RanOn::Another(_) = ran_on {
+        comparison = comparison.elsewhere();
+    }
+    let in_force = here.as_ref().and_then(|here| here.power_mode.as_deref());
+    let checks = validate::check(&CheckContext {
         device: &board.device,
         mode: &board.mode,
         backend: board.runtime.backend,
-        mode_in_force: in_force.as_deref(),
+        mode_in_force: in_force,
         watched: &watched,
         measured: &measured,
         comparison: &comparison,
         suspects: &otherwise.iter().map(Otherwise::suspect).collect::<Vec<_>>(),
+        ran_on,
     });
     if args.save_calibration && report.saved.is_none() {
         // Against the bare profile: what was learned before must not be learned twice.
@@ -110,6 +114,45 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
     })
 }
 
+/// The machine that runs the model: this one, where it is loaded or a server of this user's has it that is no way
+/// to another machine; and whether that is what was planned for.
+fn ran_on<'a>(board: &Board, place: &Place, here: Option<&'a DetectedDevice>) -> RanOn<'a> {
+    let root = Path::new("/");
+    let serves = |url: &String| {
+        let port = validate::local_port(url);
+        let name = port
+            .and_then(|port| device::listener(root, port))
+            .and_then(|pid| device::program_name(root, pid));
+        name.is_some_and(|name| !name.starts_with("ssh"))
+    };
+    let is_here = match place {
+        Place::Here { .. } => true,
+        Place::OpenAi { url, .. } | Place::Ollama { url, .. } => serves(url),
+    };
+    let is_ours = device::ids().any(|id| id == board.device.id);
+    match here {
+        _ if board.choice == Choice::ThisMachine => RanOn::Planned,
+        Some(here) if is_here && is_ours => match here.profile.id == board.device.id {
+            true => RanOn::Planned,
+            false => RanOn::Another(&here.profile.name),
+        },
+        _ => RanOn::Unknown,
+    }
+}
+
+/// Why a run cannot be kept.
+fn not_kept(board: &Board, ran_on: RanOn<'_>) -> Option<String> {
+    match ran_on {
+        RanOn::Another(name) => Some(format!(
+            "it runs on this machine ({name}), which is no {}",
+            board.device.name
+        )),
+        _ => settings::check_runs()
+            .err()
+            .map(|error| super::told(&error)),
+    }
+}
+
 fn shown(args: &ValidateArgs, report: &Report<'_>) -> String {
     match args.format {
         PlainFormat::Text => report::validate::text(report),
@@ -120,8 +163,7 @@ fn shown(args: &ValidateArgs, report: &Report<'_>) -> String {
 /// The device and the runtime that the backend stands for, unless another is named.
 fn board(args: &ValidateArgs) -> anyhow::Result<BoardRequest> {
     let named = request::device(Some(&args.device));
-    let (device, _) = Board::device(&named)?;
-    let has_gpu = device.gpu.is_some();
+    let has_gpu = Board::device(&named)?.device.gpu.is_some();
     let runtime = match (&args.runtime, args.backend) {
         (Some(id), _) => Some(id.clone()),
         (None, BackendId::Candle) if has_gpu && Engine::Cuda.is_there() => {
@@ -143,10 +185,9 @@ fn board(args: &ValidateArgs) -> anyhow::Result<BoardRequest> {
 fn workload(args: &ValidateArgs) -> WorkloadRequest {
     WorkloadRequest {
         context: args.context,
-        type_k: args.kv_type,
-        type_v: args.kv_type,
+        kv_type: args.kv_type,
         ubatch: args.ubatch,
-        prompt_tokens: args.prompt_tokens,
+        prompt_tokens: Some(args.prompt_tokens),
         text_only: true,
         ..WorkloadRequest::default()
     }
@@ -159,7 +200,7 @@ fn candidate(
     runtime: &RuntimeProfile,
 ) -> anyhow::Result<Candidate> {
     let schemes: Vec<String> = args.scheme.iter().cloned().collect();
-    let header = GgufHeader::of(planner.checkpoint(), planner.model());
+    let header = GgufHeader::of(planner.checkpoint(), planner.model(), runtime)?;
     let found = planner.candidates(runtime, &Schemes::of(&schemes), Rules::default(), &header)?;
     let named = |candidate: &Candidate| match &args.scheme {
         Some(id) => candidate.assignment.scheme.eq_ignore_ascii_case(id),

@@ -57,6 +57,7 @@ impl Place {
                 gguf,
             } => Backend::LlamaBench {
                 program,
+                launcher: &renderer.program,
                 model: gguf,
             },
             Place::OpenAi { url, served } => Backend::OpenAi {

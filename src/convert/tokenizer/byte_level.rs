@@ -8,6 +8,7 @@ use super::json::{Model, TokenizerJson};
 use super::{Files, TokenType, Tokens, looks_special, pre, shown};
 use crate::convert::error::ConvertError;
 use crate::gguf::StringList;
+use crate::model::tokenizers::BYTE_LEVEL;
 
 impl Model {
     /// Whether it is BPE over bytes written as letters.
@@ -38,12 +39,13 @@ pub(super) fn tokens(
     json: &TokenizerJson,
     files: &Files<'_, Model>,
     size: u32,
+    preferred: Option<&'static str>,
 ) -> Result<Tokens, ConvertError> {
     let by_id = by_id(path, json, size as usize)?;
     let added = added(path, json, files, size as usize)?;
     let mut tokens = Tokens {
-        model: "gpt2",
-        pre: pre::name(json),
+        model: BYTE_LEVEL,
+        pre: pre::name(json, preferred),
         texts: StringList::default(),
         scores: Vec::new(),
         types: Vec::with_capacity(size as usize),

@@ -19,27 +19,15 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value as Json};
 
 use super::error::ConvertError;
-use super::hparams::Hparams;
+use super::source_config::SourceConfig;
 use super::{Pairs, beside};
 use crate::gguf::{StringList, Value};
 use crate::input;
+use crate::model::Key;
+use crate::model::conversion::{Conversion, Vocabulary};
+use crate::model::tokenizers::BYTE_LEVEL;
 use crate::units::Bytes;
 use json::{Model, TokenizerJson};
-
-/// Which tokenizer an architecture has, in the order in which its files are looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Vocabulary {
-    /// SentencePiece, or BPE with byte fallback from `tokenizer.json`, or byte-level BPE.
-    Llama,
-    /// SentencePiece, or byte-level BPE.
-    SentencePieceOrByteLevel,
-    /// Byte-level BPE.
-    ByteLevel,
-    /// SentencePiece of Phi-3, or byte-level BPE of Phi-4.
-    Phi3,
-    /// SentencePiece, with no space before the first word.
-    SentencePiece,
-}
 
 /// What a token is, with GGUF's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,10 +61,11 @@ pub(super) fn add(
     pairs: &mut Pairs,
     directory: &Path,
     config: &Json,
-    hparams: &Hparams<'_>,
-    vocabulary: Vocabulary,
+    source: &SourceConfig<'_>,
+    conversion: &Conversion,
 ) -> Result<(), ConvertError> {
-    let size = vocab_size(hparams)?;
+    let vocabulary = conversion.vocabulary;
+    let size = vocab_size(source)?;
     let tokenizer_config = object_beside(directory, "tokenizer_config.json")?.unwrap_or_default();
     let stated = |key: &str| tokenizer_config.get(key);
     let space = stated("add_prefix_space").and_then(Json::as_bool);
@@ -98,12 +87,12 @@ pub(super) fn add(
         }
         None => {
             let files: Files<'_, Model> = Files::read(directory, tokenizer_config)?;
-            let tokens = of_json(&files, size, vocabulary)?;
+            let tokens = of_json(&files, size, conversion)?;
             let special = special::read(&files, config);
             (tokens.merged(files.json), special, files.config)
         }
     };
-    let (byte_level, count) = (tokens.model == "gpt2", tokens.texts.len());
+    let (byte_level, count) = (tokens.model == BYTE_LEVEL, tokens.texts.len());
     pairs.text("tokenizer.ggml.model", tokens.model);
     pairs.text("tokenizer.ggml.pre", tokens.pre);
     pairs.set("tokenizer.ggml.tokens", Value::Strings(tokens.texts));
@@ -136,13 +125,13 @@ pub(super) fn add(
 fn of_json(
     files: &Files<'_, Model>,
     size: u32,
-    vocabulary: Vocabulary,
+    conversion: &Conversion,
 ) -> Result<Tokens, ConvertError> {
     match &files.json {
         Some((path, json)) if json.model.is_byte_level() => {
-            byte_level::tokens(path, json, files, size)
+            byte_level::tokens(path, json, files, size, conversion.pre_tokenizer)
         }
-        Some((path, json)) if vocabulary != Vocabulary::ByteLevel => {
+        Some((path, json)) if conversion.vocabulary != Vocabulary::ByteLevel => {
             pieces::from_json(path, json, files, size)
         }
         Some((path, json)) => Err(json.model.refused(path)),
@@ -154,7 +143,7 @@ fn of_json(
 
 /// Tokens by id, and what reads them.
 struct Tokens {
-    /// `gpt2` or `llama`.
+    /// Byte-level BPE, or pieces with scores.
     model: &'static str,
     /// How text is split into words.
     pre: &'static str,
@@ -169,7 +158,7 @@ struct Tokens {
 impl Tokens {
     /// With the merges of `json`, if they are what orders these tokens.
     fn merged(mut self, json: Option<(PathBuf, TokenizerJson)>) -> Tokens {
-        if let Some((_, json)) = json.filter(|_| self.model == "gpt2") {
+        if let Some((_, json)) = json.filter(|_| self.model == BYTE_LEVEL) {
             self.merges = json.model.merges;
         }
         self
@@ -223,9 +212,9 @@ impl<M> Files<'_, M> {
 }
 
 /// The rows of the token embedding: runtimes load files with as many tokens.
-fn vocab_size(hparams: &Hparams<'_>) -> Result<u32, ConvertError> {
-    let size = match (hparams.model.dims.vocab, hparams.count(&["vocab_size"])?) {
-        (0, Some(stated)) => u64::from(stated),
+fn vocab_size(source: &SourceConfig<'_>) -> Result<u32, ConvertError> {
+    let size = match (source.model.dims.vocab, source.stated(Key::Vocab)) {
+        (0, Some(_)) => u64::from(source.need(Key::Vocab)?),
         (rows, _) => rows,
     };
     match u32::try_from(size) {

@@ -11,6 +11,7 @@ use super::{Files, TokenType, Tokens, byte_level, looks_special, object_beside};
 use super::{VOCAB_LIMIT, sentencepiece};
 use crate::convert::error::ConvertError;
 use crate::gguf::StringList;
+use crate::model::tokenizers::{SENTENCEPIECE, UNKNOWN_SPLIT};
 
 /// The score of a token that is matched before the text is split.
 const ADDED_SCORE: f32 = -1000.0;
@@ -19,8 +20,8 @@ const PAD_SCORE: f32 = -10_000.0;
 
 fn empty() -> Tokens {
     Tokens {
-        model: "llama",
-        pre: "default",
+        model: SENTENCEPIECE,
+        pre: UNKNOWN_SPLIT,
         texts: StringList::default(),
         scores: Vec::new(),
         types: Vec::new(),
@@ -130,9 +131,10 @@ pub(super) fn from_json(
                 size: id as usize + 1,
             });
         }
-        let kind = match files.is_special(token) {
-            true => TokenType::Control,
-            false => TokenType::UserDefined,
+        let kind = if files.is_special(token) {
+            TokenType::Control
+        } else {
+            TokenType::UserDefined
         };
         tokens.push(token, kind);
         tokens.scores.push(ADDED_SCORE);

@@ -68,9 +68,10 @@ fn parse(content: &[u8]) -> Result<Pieces, Problem> {
             piece_of(piece, &mut pieces)?;
         }
     }
-    match pieces.types.is_empty() {
-        true => Err(message.problem("it has no pieces")),
-        false => Ok(pieces),
+    if pieces.types.is_empty() {
+        Err(message.problem("it has no pieces"))
+    } else {
+        Ok(pieces)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Softmax attention of some tokens over a cache: grouped queries read each key and value once.
 //!
-//! In: queries `[tokens, heads, key width]`, turned, whose keys and values are cached already.
+//! In: queries `[tokens, heads, key width]`, rotated, whose keys and values are cached already.
 //! Out: `[tokens, heads, value width]`.
 
-use super::super::rows::Scores;
+use super::super::activations::Scores;
 use super::cache::Cells;
 use super::kernels::{add_rows, dots};
 use super::ops::{softcap, softmax};
@@ -26,7 +26,7 @@ const TOKENS: usize = 8;
 const SCORES: usize = 1 << 18;
 
 /// Attention of tokens behind `position` others.
-pub(super) fn attend(
+pub(super) fn attention(
     queries: &[f32],
     heads: usize,
     [keys, values]: [&Cells; 2],
@@ -39,9 +39,10 @@ pub(super) fn attend(
     let mut out = vec![0.0; tokens * heads * values.width];
     // A few tokens are shared out by heads; many by tokens, which then read a cell together.
     let together = (SCORES / (group * (position + tokens))).clamp(1, TOKENS);
-    let (block, own_heads) = match tokens > TOKENS {
-        true => (together, kv_heads),
-        false => (1, 1),
+    let (block, own_heads) = if tokens > TOKENS {
+        (together, kv_heads)
+    } else {
+        (1, 1)
     };
     let row = own_heads * group;
     pieces(&mut out, block * row * values.width, |piece, out| {
@@ -65,7 +66,7 @@ pub(super) fn attend(
                     .get_mut(own * group * values.width..end)
                     .unwrap_or_default()
             });
-            part.attend(queries.zip(out), [keys, values], scores);
+            part.attention(queries.zip(out), [keys, values], scores);
         }
     });
     out
@@ -84,7 +85,7 @@ struct Part {
 
 impl Part {
     /// `each` has the queries of a token, from the first of the group on, and the place of its values.
-    fn attend<'q>(
+    fn attention<'q>(
         &self,
         each: impl Iterator<Item = (&'q [f32], &'q mut [f32])>,
         [keys, values]: [&Cells; 2],
@@ -185,11 +186,11 @@ mod tests {
                 };
                 let seen = |position| Seen { position, window };
                 let cells = [&keys, &values];
-                let together = attend(&queries, heads, cells, seen(before), scores);
+                let together = attention(&queries, heads, cells, seen(before), scores);
                 let each = queries.chunks(heads * width).enumerate();
                 let apart: Vec<f32> = each
                     .flat_map(|(token, query)| {
-                        attend(query, heads, cells, seen(before + token), scores)
+                        attention(query, heads, cells, seen(before + token), scores)
                     })
                     .collect();
                 for (a, b) in together.iter().zip(&apart) {

@@ -16,9 +16,9 @@ pub(super) use parallel::pieces;
 pub use parallel::threads;
 
 use super::DecodeError;
+use super::activations::{Activations, AttentionLayout, Scores};
 use super::buffer::Buffer;
 use super::rope::Angles;
-use super::rows::{Kind, Rows, Scores};
 use crate::dtype::Dtype;
 use crate::model::{Activation, Sparse};
 use crate::units::Bytes;
@@ -37,12 +37,12 @@ pub fn multiplies(dtype: Dtype) -> bool {
 
 /// Rows end to end.
 #[derive(Clone, Debug)]
-pub(super) struct HostRows {
+pub(super) struct HostActivations {
     data: Vec<f32>,
     width: usize,
 }
 
-/// What attention of one kind needs to know of a pass.
+/// What attention of one layout needs to know of a pass.
 pub(super) struct View {
     /// Tokens before.
     position: usize,
@@ -50,10 +50,10 @@ pub(super) struct View {
     angles: Option<Angles>,
 }
 
-impl HostRows {
-    fn new(data: Vec<f32>, width: usize) -> HostRows {
+impl HostActivations {
+    fn new(data: Vec<f32>, width: usize) -> HostActivations {
         let width = width.max(1);
-        HostRows { data, width }
+        HostActivations { data, width }
     }
 
     fn each(&self) -> std::slice::ChunksExact<'_, f32> {
@@ -77,14 +77,14 @@ impl HostRows {
     }
 
     /// The rows after `step` has changed them in place.
-    fn changed(mut self, step: impl FnOnce(&mut [f32])) -> Result<HostRows, DecodeError> {
+    fn changed(mut self, step: impl FnOnce(&mut [f32])) -> Result<HostActivations, DecodeError> {
         step(&mut self.data);
         Ok(self)
     }
 }
 
-impl Rows for HostRows {
-    type Place = ();
+impl Activations for HostActivations {
+    type Backend = ();
     type Matrix = Matrix;
     type Vector = Vec<f32>;
     type Cells = [cache::Cells; 2];
@@ -118,25 +118,30 @@ impl Rows for HostRows {
         keys.bytes() + values.bytes()
     }
 
-    fn view((): &(), kind: &Kind, position: usize, tokens: usize) -> Result<View, DecodeError> {
-        let frequencies = kind.frequencies.as_ref();
+    fn view(
+        (): &(),
+        layout: &AttentionLayout,
+        position: usize,
+        tokens: usize,
+    ) -> Result<View, DecodeError> {
+        let frequencies = layout.frequencies.as_ref();
         Ok(View {
             position,
-            window: kind.window,
+            window: layout.window,
             angles: frequencies.map(|frequencies| frequencies.angles(position, tokens)),
         })
     }
 
-    fn from_host((): &(), rows: Vec<f32>, width: usize) -> Result<HostRows, DecodeError> {
-        Ok(HostRows::new(rows, width))
+    fn from_host((): &(), rows: Vec<f32>, width: usize) -> Result<HostActivations, DecodeError> {
+        Ok(HostActivations::new(rows, width))
     }
 
     fn into_host(self) -> Result<Vec<f32>, DecodeError> {
         Ok(self.data)
     }
 
-    fn lookup(matrix: &Matrix, ids: &[u32]) -> Result<HostRows, DecodeError> {
-        let mut out = HostRows::new(vec![0.0; ids.len() * matrix.columns], matrix.columns);
+    fn lookup(matrix: &Matrix, ids: &[u32]) -> Result<HostActivations, DecodeError> {
+        let mut out = HostActivations::new(vec![0.0; ids.len() * matrix.columns], matrix.columns);
         for (id, row) in ids.iter().zip(out.each_mut()) {
             matrix.row(*id as usize, row)?;
         }
@@ -151,51 +156,51 @@ impl Rows for HostRows {
         self.width
     }
 
-    fn last(mut self) -> Result<HostRows, DecodeError> {
+    fn last(mut self) -> Result<HostActivations, DecodeError> {
         let before = self.data.len().saturating_sub(self.width);
         self.data.drain(..before);
         Ok(self)
     }
 
-    fn columns(&self, columns: Range<usize>) -> Result<HostRows, DecodeError> {
+    fn columns(&self, columns: Range<usize>) -> Result<HostActivations, DecodeError> {
         let width = columns.len();
         let rows = self.each();
         let some = rows.flat_map(|row| row.get(columns.clone()).unwrap_or_default());
-        Ok(HostRows::new(some.copied().collect(), width))
+        Ok(HostActivations::new(some.copied().collect(), width))
     }
 
-    fn halves(&self, width: usize) -> Result<[HostRows; 2], DecodeError> {
+    fn halves(&self, width: usize) -> Result<[HostActivations; 2], DecodeError> {
         let pairs = || {
             let pairs = self.data.chunks_exact((2 * width).max(1));
             pairs.map(|pair| pair.split_at(width))
         };
         let first = pairs().flat_map(|(first, _)| first).copied().collect();
         let second = pairs().flat_map(|(_, second)| second).copied().collect();
-        Ok([first, second].map(|half| HostRows::new(half, self.width / 2)))
+        Ok([first, second].map(|half| HostActivations::new(half, self.width / 2)))
     }
 
-    fn pick(&self, tokens: &[u32]) -> Result<HostRows, DecodeError> {
+    fn pick(&self, tokens: &[u32]) -> Result<HostActivations, DecodeError> {
         let rows = tokens.iter().flat_map(|&token| self.row(token));
-        Ok(HostRows::new(rows.copied().collect(), self.width))
+        Ok(HostActivations::new(rows.copied().collect(), self.width))
     }
 
     fn products<const N: usize>(
         &self,
         matrices: [&Matrix; N],
-    ) -> Result<[HostRows; N], DecodeError> {
+    ) -> Result<[HostActivations; N], DecodeError> {
         let input = Input::new(&self.data, self.width);
-        let mut out = matrices.map(|matrix| HostRows::new(Vec::new(), matrix.rows));
+        let mut out = matrices.map(|matrix| HostActivations::new(Vec::new(), matrix.rows));
         for (out, matrix) in out.iter_mut().zip(matrices) {
             out.data = matrix.multiply(&input)?;
         }
         Ok(out)
     }
 
-    fn add(self, other: &HostRows) -> Result<HostRows, DecodeError> {
+    fn add(self, other: &HostActivations) -> Result<HostActivations, DecodeError> {
         self.changed(|x| ops::add(x, &other.data))
     }
 
-    fn times(self, other: &HostRows) -> Result<HostRows, DecodeError> {
+    fn times(self, other: &HostActivations) -> Result<HostActivations, DecodeError> {
         self.changed(|x| ops::times(x, &other.data))
     }
 
@@ -203,15 +208,19 @@ impl Rows for HostRows {
         mut self,
         tokens: &[u32],
         factors: Vec<f32>,
-        rows: HostRows,
-    ) -> Result<HostRows, DecodeError> {
+        rows: HostActivations,
+    ) -> Result<HostActivations, DecodeError> {
         for ((&token, factor), row) in tokens.iter().zip(factors).zip(rows.each()) {
             add_scaled(self.row_mut(token), factor, row);
         }
         Ok(self)
     }
 
-    fn add_scaled(mut self, factors: &HostRows, rows: &HostRows) -> Result<HostRows, DecodeError> {
+    fn add_scaled(
+        mut self,
+        factors: &HostActivations,
+        rows: &HostActivations,
+    ) -> Result<HostActivations, DecodeError> {
         let rows = rows.each().zip(&factors.data);
         for (out, (row, factor)) in self.each_mut().zip(rows) {
             add_scaled(out, *factor, row);
@@ -224,24 +233,24 @@ impl Rows for HostRows {
         Ok(())
     }
 
-    fn times_vector(mut self, vector: &Vec<f32>) -> Result<HostRows, DecodeError> {
+    fn times_vector(mut self, vector: &Vec<f32>) -> Result<HostActivations, DecodeError> {
         self.each_mut().for_each(|row| ops::times(row, vector));
         Ok(self)
     }
 
-    fn scale(self, factor: f32) -> Result<HostRows, DecodeError> {
+    fn scale(self, factor: f32) -> Result<HostActivations, DecodeError> {
         self.changed(|x| ops::scale(x, factor))
     }
 
-    fn rms_norm(self, weight: &Vec<f32>, epsilon: f32) -> Result<HostRows, DecodeError> {
+    fn rms_norm(self, weight: &Vec<f32>, epsilon: f32) -> Result<HostActivations, DecodeError> {
         self.changed(|x| ops::rms_norm(x, weight, epsilon))
     }
 
-    fn plain_norm(self, width: usize, epsilon: f32) -> Result<HostRows, DecodeError> {
+    fn plain_norm(self, width: usize, epsilon: f32) -> Result<HostActivations, DecodeError> {
         self.changed(|x| ops::plain_norm(x, width, epsilon))
     }
 
-    fn stretched_as(mut self, like: &HostRows) -> Result<HostRows, DecodeError> {
+    fn match_norm(mut self, like: &HostActivations) -> Result<HostActivations, DecodeError> {
         let length = |row: &[f32]| row.iter().map(|x| x * x).sum::<f32>().sqrt();
         for (row, like) in self.each_mut().zip(like.each()) {
             ops::scale(row, length(like) / length(row));
@@ -249,39 +258,43 @@ impl Rows for HostRows {
         Ok(self)
     }
 
-    fn gate(self, up: &HostRows, activation: Activation) -> Result<HostRows, DecodeError> {
+    fn gate(
+        self,
+        up: &HostActivations,
+        activation: Activation,
+    ) -> Result<HostActivations, DecodeError> {
         self.changed(|x| ops::gate(x, &up.data, activation))
     }
 
-    fn sigmoid_gate(self, gates: &HostRows) -> Result<HostRows, DecodeError> {
+    fn sigmoid_gate(self, gates: &HostActivations) -> Result<HostActivations, DecodeError> {
         self.changed(|x| {
             let pairs = x.iter_mut().zip(&gates.data);
             pairs.for_each(|(x, gate)| *x *= ops::sigmoid(*gate));
         })
     }
 
-    fn softcap(self, cap: f32) -> Result<HostRows, DecodeError> {
+    fn softcap(self, cap: f32) -> Result<HostActivations, DecodeError> {
         self.changed(|x| ops::softcap(x, cap))
     }
 
-    fn sparsify(self, sparse: &Sparse) -> Result<HostRows, DecodeError> {
+    fn sparsify(self, sparse: &Sparse) -> Result<HostActivations, DecodeError> {
         let width = self.width;
         self.changed(|x| ops::sparsify(x, width, sparse))
     }
 
-    fn turn(self, view: &View, head: usize) -> Result<HostRows, DecodeError> {
+    fn rope(self, view: &View, head: usize) -> Result<HostActivations, DecodeError> {
         let width = self.width;
         self.changed(|x| {
             if let Some(angles) = &view.angles {
-                ops::turn(x, width, head, angles);
+                ops::rope(x, width, head, angles);
             }
         })
     }
 
-    fn remember(
+    fn append_kv(
         [own_keys, own_values]: &mut [cache::Cells; 2],
-        keys: &HostRows,
-        values: &HostRows,
+        keys: &HostActivations,
+        values: &HostActivations,
         view: &View,
     ) -> Result<(), DecodeError> {
         own_keys.write(view.position, &keys.data);
@@ -289,18 +302,18 @@ impl Rows for HostRows {
         Ok(())
     }
 
-    fn attend(
+    fn attention(
         &self,
         [keys, values]: &[cache::Cells; 2],
         view: &View,
         scores: Scores,
-    ) -> Result<HostRows, DecodeError> {
+    ) -> Result<HostActivations, DecodeError> {
         let heads = self.width / keys.width.max(1);
         let seen = attention::Seen {
             position: view.position,
             window: view.window,
         };
-        let out = attention::attend(&self.data, heads, [keys, values], seen, scores);
-        Ok(HostRows::new(out, heads * values.width))
+        let out = attention::attention(&self.data, heads, [keys, values], seen, scores);
+        Ok(HostActivations::new(out, heads * values.width))
     }
 }

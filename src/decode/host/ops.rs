@@ -16,9 +16,10 @@ pub(in super::super) fn each_row(
 ) {
     let width = width.max(1);
     let count = rows.len() / width;
-    let batch = match count <= FEW_ROWS {
-        true => count.max(1),
-        false => piece_size(count, 4, 1),
+    let batch = if count <= FEW_ROWS {
+        count.max(1)
+    } else {
+        piece_size(count, 4, 1)
     };
     pieces(rows, batch * width, |piece, rows| {
         for (index, row) in rows.chunks_exact_mut(width).enumerate() {
@@ -73,9 +74,10 @@ pub(in super::super) fn scale(x: &mut [f32], factor: f32) {
 
 /// `gate = activation(gate) x up`.
 pub(super) fn gate(gate: &mut [f32], up: &[f32], activation: Activation) {
-    let size = match gate.len() < 1 << 13 {
-        true => gate.len(),
-        false => piece_size(gate.len(), 1, 16),
+    let size = if gate.len() < 1 << 13 {
+        gate.len()
+    } else {
+        piece_size(gate.len(), 1, 16)
     };
     pieces(gate, size, |piece, gate| {
         let up = up.get(piece * size..).unwrap_or_default();
@@ -121,7 +123,7 @@ pub(in super::super) fn softmax(x: &mut [f32]) {
     scale(x, 1.0 / sum);
 }
 
-/// What [`super::Rows::sparsify`] says.
+/// What [`super::Activations::sparsify`] says.
 pub(super) fn sparsify(rows: &mut [f32], width: usize, sparse: &Sparse) {
     each_row(rows, width, |_, row| {
         let count = row.len() as f32;
@@ -136,7 +138,7 @@ pub(super) fn sparsify(rows: &mut [f32], width: usize, sparse: &Sparse) {
 }
 
 /// Turns `rows`, `[tokens, width]`, head by head.
-pub(super) fn turn(rows: &mut [f32], width: usize, head: usize, angles: &Angles) {
+pub(super) fn rope(rows: &mut [f32], width: usize, head: usize, angles: &Angles) {
     let pairs = angles.pairs;
     each_row(rows, width, |token, row| {
         let range = token * pairs..(token + 1) * pairs;
@@ -145,13 +147,13 @@ pub(super) fn turn(rows: &mut [f32], width: usize, head: usize, angles: &Angles)
         let turns = || cosines.iter().zip(sines);
         for head in row.chunks_exact_mut(head.max(1)) {
             match angles.style {
-                RopeStyle::Halves => {
+                RopeStyle::Neox => {
                     let (first, second) = head.split_at_mut(pairs);
                     for ((x, y), (c, s)) in first.iter_mut().zip(second).zip(turns()) {
                         (*x, *y) = (*x * c - *y * s, *x * s + *y * c);
                     }
                 }
-                RopeStyle::Neighbours => {
+                RopeStyle::Norm => {
                     for ([x, y], (c, s)) in head.as_chunks_mut().0.iter_mut().zip(turns()) {
                         (*x, *y) = (*x * c - *y * s, *x * s + *y * c);
                     }

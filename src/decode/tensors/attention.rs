@@ -8,7 +8,7 @@ use candle_nn::ops::softmax_last_dim;
 use half::f16;
 
 use super::super::DecodeError;
-use super::super::rows::{Kind, Scores};
+use super::super::activations::{AttentionLayout, Scores};
 use super::softcap;
 use crate::dtype::Dtype;
 use crate::model::RopeStyle;
@@ -20,7 +20,7 @@ const SCORES: usize = 1 << 24;
 /// Keys and values of one block, `[heads, cells, width]` each, in F16.
 pub(in super::super) struct Cells([Tensor; 2]);
 
-/// What attention of one kind needs to know of a pass.
+/// What attention of one layout needs to know of a pass.
 pub(in super::super) struct View {
     /// Tokens before.
     position: usize,
@@ -30,11 +30,11 @@ pub(in super::super) struct View {
     /// `[tokens, cells that hold something]`: 0 for what a token sees, else minus infinity. Absent
     /// where all tokens see all.
     mask: Option<Tensor>,
-    pub(super) angles: Option<Turns>,
+    pub(super) angles: Option<Rotations>,
 }
 
 /// Cosines and sines, `[tokens, pairs]` each.
-pub(super) struct Turns {
+pub(super) struct Rotations {
     pub(super) cosines: Tensor,
     pub(super) sines: Tensor,
     pub(super) pairs: usize,
@@ -43,29 +43,29 @@ pub(super) struct Turns {
 
 impl View {
     pub(super) fn new(
-        place: &Device,
-        kind: &Kind,
+        backend: &Device,
+        layout: &AttentionLayout,
         position: usize,
         tokens: usize,
     ) -> Result<View, DecodeError> {
         let mut view = View {
             position,
             tokens,
-            cells: kind.cells.max(1),
+            cells: layout.cells.max(1),
             mask: None,
             angles: None,
         };
-        let mask = view.visible(kind.window);
+        let mask = view.visible(layout.window);
         if mask.contains(&f32::NEG_INFINITY) {
             let shape = (tokens, view.held());
-            view.mask = Some(Tensor::from_vec(mask, shape, place)?);
+            view.mask = Some(Tensor::from_vec(mask, shape, backend)?);
         }
-        if let Some(frequencies) = &kind.frequencies {
+        if let Some(frequencies) = &layout.frequencies {
             let angles = frequencies.angles(position, tokens);
             let shape = (tokens, angles.pairs);
-            view.angles = Some(Turns {
-                cosines: Tensor::from_vec(angles.cosines, shape, place)?,
-                sines: Tensor::from_vec(angles.sines, shape, place)?,
+            view.angles = Some(Rotations {
+                cosines: Tensor::from_vec(angles.cosines, shape, backend)?,
+                sines: Tensor::from_vec(angles.sines, shape, backend)?,
                 pairs: angles.pairs,
                 style: angles.style,
             });
@@ -87,9 +87,10 @@ impl View {
             mask.extend((0..self.held()).map(|cell| {
                 let position = in_cell(cell);
                 let near = window.is_none_or(|window| position + window > token);
-                match position <= token && near {
-                    true => 0.0,
-                    false => f32::NEG_INFINITY,
+                if position <= token && near {
+                    0.0
+                } else {
+                    f32::NEG_INFINITY
                 }
             }));
         }
@@ -98,7 +99,7 @@ impl View {
 }
 
 /// Cells in F16, zeroed. What the system does not give is an error, where candle would abort.
-fn zeroed(place: &Device, shape: [usize; 3]) -> Result<Tensor, DecodeError> {
+fn zeroed(backend: &Device, shape: [usize; 3]) -> Result<Tensor, DecodeError> {
     let [heads, cells, width] = shape;
     let count = heads.checked_mul(cells).and_then(|n| n.checked_mul(width));
     let refused = DecodeError::Memory {
@@ -106,20 +107,20 @@ fn zeroed(place: &Device, shape: [usize; 3]) -> Result<Tensor, DecodeError> {
         bytes: Bytes(count.unwrap_or(usize::MAX).saturating_mul(2) as u64),
     };
     let mut zeros: Vec<f16> = Vec::new();
-    match (count, place) {
+    match (count, backend) {
         (Some(count), Device::Cpu) if zeros.try_reserve_exact(count).is_ok() => {
             zeros.resize(count, f16::ZERO);
-            Ok(Tensor::from_vec(zeros, &shape, place)?)
+            Ok(Tensor::from_vec(zeros, &shape, backend)?)
         }
         (None, _) | (_, Device::Cpu) => Err(refused),
-        (Some(_), _) => Tensor::zeros(&shape, DType::F16, place).map_err(|_| refused),
+        (Some(_), _) => Tensor::zeros(&shape, DType::F16, backend).map_err(|_| refused),
     }
 }
 
 impl Cells {
     /// Errors if the type is not F16, or the device has not so much memory.
     pub(super) fn new(
-        place: &Device,
+        backend: &Device,
         dtype: Dtype,
         [heads, cells]: [usize; 2],
         [keys, values]: [usize; 2],
@@ -127,7 +128,7 @@ impl Cells {
         if dtype != Dtype::F16 {
             return Err(DecodeError::KvType { dtype });
         }
-        let zeroed = |width| zeroed(place, [heads, cells, width]);
+        let zeroed = |width| zeroed(backend, [heads, cells, width]);
         Ok(Cells([zeroed(keys)?, zeroed(values)?]))
     }
 
@@ -154,7 +155,7 @@ impl Cells {
     }
 
     /// Queries `[tokens, heads x key width]` to `[tokens, heads x value width]`.
-    pub(super) fn attend(
+    pub(super) fn attention(
         &self,
         queries: &Tensor,
         view: &View,

@@ -23,7 +23,7 @@ impl Matrix {
     ///
     /// Errors if nothing multiplies its format, or the device has no room.
     pub(super) fn new(
-        place: &Device,
+        backend: &Device,
         name: &str,
         dtype: Dtype,
         [rows, columns]: [usize; 2],
@@ -36,14 +36,14 @@ impl Matrix {
             _ => None,
         };
         if let Some(floats) = floats {
-            let tensor = Tensor::from_raw_buffer(&bytes, floats, &[rows, columns], place)?;
+            let tensor = Tensor::from_raw_buffer(&bytes, floats, &[rows, columns], backend)?;
             return Ok(Matrix::Floats(tensor));
         }
         let format = candle_name(dtype).ok_or_else(|| DecodeError::Format {
             tensor: name.to_owned(),
             dtype,
         })?;
-        let storage = QStorage::from_data(Cow::Borrowed(&bytes), place, format)?;
+        let storage = QStorage::from_data(Cow::Borrowed(&bytes), backend, format)?;
         let tensor = QTensor::new(storage, (rows, columns))?;
         Ok(Matrix::Blocks(QMatMul::QTensor(Arc::new(tensor))))
     }

@@ -14,8 +14,8 @@ use candle_nn::ops;
 use candle_nn::rotary_emb::{rope_i, rope_thd};
 
 use super::DecodeError;
+use super::activations::{Activations, AttentionLayout, Scores};
 use super::buffer::Buffer;
-use super::rows::{Kind, Rows, Scores};
 use crate::dtype::Dtype;
 use crate::model::{Activation, RopeStyle, Sparse};
 use crate::units::Bytes;
@@ -24,15 +24,15 @@ use matrix::Matrix;
 
 /// `[tokens, width]` in F32, contiguous.
 #[derive(Clone, Debug)]
-pub(super) struct TensorRows(Tensor);
+pub(super) struct TensorActivations(Tensor);
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
-impl TensorRows {
+impl TensorActivations {
     /// Any tensor with as many elements as rows of `width` have.
-    fn of(tensor: &Tensor, width: usize) -> Result<TensorRows> {
+    fn of(tensor: &Tensor, width: usize) -> Result<TensorActivations> {
         let tensor = tensor.contiguous()?.reshape(((), width.max(1)))?;
-        Ok(TensorRows(tensor))
+        Ok(TensorActivations(tensor))
     }
 
     /// The same elements in runs of `len`.
@@ -45,61 +45,67 @@ impl TensorRows {
     }
 }
 
-impl Rows for TensorRows {
-    type Place = Device;
+impl Activations for TensorActivations {
+    type Backend = Device;
     type Matrix = Matrix;
     type Vector = Tensor;
     type Cells = Cells;
     type View = View;
 
     fn matrix(
-        place: &Device,
+        backend: &Device,
         name: &str,
         dtype: Dtype,
         shape: [usize; 2],
         bytes: Buffer,
     ) -> Result<Matrix> {
-        Matrix::new(place, name, dtype, shape, bytes)
+        Matrix::new(backend, name, dtype, shape, bytes)
     }
 
-    fn vector(place: &Device, values: Vec<f32>) -> Result<Tensor> {
+    fn vector(backend: &Device, values: Vec<f32>) -> Result<Tensor> {
         let len = values.len();
-        Ok(Tensor::from_vec(values, len, place)?)
+        Ok(Tensor::from_vec(values, len, backend)?)
     }
 
     fn cells(
-        place: &Device,
+        backend: &Device,
         dtype: Dtype,
         heads_and_cells: [usize; 2],
         widths: [usize; 2],
     ) -> Result<Cells> {
-        Cells::new(place, dtype, heads_and_cells, widths)
+        Cells::new(backend, dtype, heads_and_cells, widths)
     }
 
     fn cell_bytes(cells: &Cells) -> Bytes {
         cells.bytes()
     }
 
-    fn view(place: &Device, kind: &Kind, position: usize, tokens: usize) -> Result<View> {
-        View::new(place, kind, position, tokens)
+    fn view(
+        backend: &Device,
+        layout: &AttentionLayout,
+        position: usize,
+        tokens: usize,
+    ) -> Result<View> {
+        View::new(backend, layout, position, tokens)
     }
 
-    fn from_host(place: &Device, rows: Vec<f32>, width: usize) -> Result<TensorRows> {
+    fn from_host(backend: &Device, rows: Vec<f32>, width: usize) -> Result<TensorActivations> {
         let width = width.max(1);
         let shape = (rows.len() / width, width);
-        Ok(TensorRows(Tensor::from_vec(rows, shape, place)?))
+        Ok(TensorActivations(Tensor::from_vec(rows, shape, backend)?))
     }
 
     fn into_host(self) -> Result<Vec<f32>> {
         let rows: Vec<f32> = self.0.flatten_all()?.to_vec1()?;
-        match rows.iter().all(|x| x.is_finite()) {
-            true => Ok(rows),
-            false => Err(DecodeError::NotFinite),
+        if rows.iter().all(|x| x.is_finite()) {
+            Ok(rows)
+        } else {
+            Err(DecodeError::NotFinite)
         }
     }
 
-    fn lookup(matrix: &Matrix, ids: &[u32]) -> Result<TensorRows> {
-        Ok(TensorRows(matrix.rows(ids)?))
+    fn lookup(matrix: &Matrix, ids: &[u32]) -> Result<TensorActivations> {
+        Ok(TensorActivations(matrix.rows(ids)?))
     }
 
     fn tokens(&self) -> usize {
@@ -110,51 +116,64 @@ impl Rows for TensorRows {
         self.0.dims().last().copied().unwrap_or(1).max(1)
     }
 
-    fn last(self) -> Result<TensorRows> {
+    fn last(self) -> Result<TensorActivations> {
         let last = self.tokens().saturating_sub(1);
-        Ok(TensorRows(self.0.narrow(0, last, 1)?.contiguous()?))
+        Ok(TensorActivations(self.0.narrow(0, last, 1)?.contiguous()?))
     }
 
-    fn columns(&self, columns: Range<usize>) -> Result<TensorRows> {
+    fn columns(&self, columns: Range<usize>) -> Result<TensorActivations> {
         let some = self.0.narrow(1, columns.start, columns.len())?;
-        Ok(TensorRows(some.contiguous()?))
+        Ok(TensorActivations(some.contiguous()?))
     }
 
-    fn halves(&self, width: usize) -> Result<[TensorRows; 2]> {
+    fn halves(&self, width: usize) -> Result<[TensorActivations; 2]> {
         let pairs = self.runs(2 * width)?;
-        let half = |start| TensorRows::of(&pairs.narrow(1, start, width)?, self.width() / 2);
+        let half = |start| TensorActivations::of(&pairs.narrow(1, start, width)?, self.width() / 2);
         Ok([half(0)?, half(width)?])
     }
 
-    fn pick(&self, tokens: &[u32]) -> Result<TensorRows> {
-        Ok(TensorRows(self.0.index_select(&self.ids(tokens)?, 0)?))
+    fn pick(&self, tokens: &[u32]) -> Result<TensorActivations> {
+        Ok(TensorActivations(
+            self.0.index_select(&self.ids(tokens)?, 0)?,
+        ))
     }
 
-    fn products<const N: usize>(&self, matrices: [&Matrix; N]) -> Result<[TensorRows; N]> {
+    fn products<const N: usize>(&self, matrices: [&Matrix; N]) -> Result<[TensorActivations; N]> {
         let mut out = std::array::from_fn(|_| self.clone());
         for (out, matrix) in out.iter_mut().zip(matrices) {
-            *out = TensorRows(matrix.multiply(&self.0)?);
+            *out = TensorActivations(matrix.multiply(&self.0)?);
         }
         Ok(out)
     }
 
-    fn add(self, other: &TensorRows) -> Result<TensorRows> {
-        Ok(TensorRows((self.0 + &other.0)?))
+    fn add(self, other: &TensorActivations) -> Result<TensorActivations> {
+        Ok(TensorActivations((self.0 + &other.0)?))
     }
 
-    fn times(self, other: &TensorRows) -> Result<TensorRows> {
-        Ok(TensorRows((self.0 * &other.0)?))
+    fn times(self, other: &TensorActivations) -> Result<TensorActivations> {
+        Ok(TensorActivations((self.0 * &other.0)?))
     }
 
-    fn add_at(self, tokens: &[u32], factors: Vec<f32>, rows: TensorRows) -> Result<TensorRows> {
+    fn add_at(
+        self,
+        tokens: &[u32],
+        factors: Vec<f32>,
+        rows: TensorActivations,
+    ) -> Result<TensorActivations> {
         let ids = self.ids(tokens)?;
         let factors = Tensor::from_vec(factors, (tokens.len(), 1), self.0.device())?;
         let scaled = rows.0.broadcast_mul(&factors)?;
-        Ok(TensorRows(self.0.index_add(&ids, &scaled, 0)?))
+        Ok(TensorActivations(self.0.index_add(&ids, &scaled, 0)?))
     }
 
-    fn add_scaled(self, factors: &TensorRows, rows: &TensorRows) -> Result<TensorRows> {
-        Ok(TensorRows((self.0 + rows.0.broadcast_mul(&factors.0)?)?))
+    fn add_scaled(
+        self,
+        factors: &TensorActivations,
+        rows: &TensorActivations,
+    ) -> Result<TensorActivations> {
+        Ok(TensorActivations(
+            (self.0 + rows.0.broadcast_mul(&factors.0)?)?,
+        ))
     }
 
     fn add_vector(&mut self, vector: &Tensor) -> Result<()> {
@@ -162,97 +181,98 @@ impl Rows for TensorRows {
         Ok(())
     }
 
-    fn times_vector(self, vector: &Tensor) -> Result<TensorRows> {
-        Ok(TensorRows(self.0.broadcast_mul(vector)?))
+    fn times_vector(self, vector: &Tensor) -> Result<TensorActivations> {
+        Ok(TensorActivations(self.0.broadcast_mul(vector)?))
     }
 
-    fn scale(self, factor: f32) -> Result<TensorRows> {
-        Ok(match factor == 1.0 {
-            true => self,
-            false => TensorRows((self.0 * f64::from(factor))?),
+    fn scale(self, factor: f32) -> Result<TensorActivations> {
+        Ok(if factor == 1.0 {
+            self
+        } else {
+            TensorActivations((self.0 * f64::from(factor))?)
         })
     }
 
-    fn rms_norm(self, weight: &Tensor, epsilon: f32) -> Result<TensorRows> {
+    fn rms_norm(self, weight: &Tensor, epsilon: f32) -> Result<TensorActivations> {
         let runs = self.runs(weight.elem_count())?;
-        TensorRows::of(&ops::rms_norm(&runs, weight, epsilon)?, self.width())
+        TensorActivations::of(&ops::rms_norm(&runs, weight, epsilon)?, self.width())
     }
 
-    fn plain_norm(self, width: usize, epsilon: f32) -> Result<TensorRows> {
+    fn plain_norm(self, width: usize, epsilon: f32) -> Result<TensorActivations> {
         let ones = Tensor::ones(width, DType::F32, self.0.device())?;
         self.rms_norm(&ones, epsilon)
     }
 
-    fn stretched_as(self, like: &TensorRows) -> Result<TensorRows> {
+    fn match_norm(self, like: &TensorActivations) -> Result<TensorActivations> {
         let length = |rows: &Tensor| rows.sqr()?.sum_keepdim(1)?.sqrt();
         let factor = (length(&like.0)? / length(&self.0)?)?;
-        Ok(TensorRows(self.0.broadcast_mul(&factor)?))
+        Ok(TensorActivations(self.0.broadcast_mul(&factor)?))
     }
 
-    fn gate(self, up: &TensorRows, activation: Activation) -> Result<TensorRows> {
+    fn gate(self, up: &TensorActivations, activation: Activation) -> Result<TensorActivations> {
         let gate = match activation {
             Activation::Silu => self.0.silu()?,
             // candle's is the approximation with `tanh`; the exact one is `gelu_erf`.
             Activation::GeluTanh => self.0.gelu()?,
         };
-        Ok(TensorRows((gate * &up.0)?))
+        Ok(TensorActivations((gate * &up.0)?))
     }
 
-    fn sigmoid_gate(self, gates: &TensorRows) -> Result<TensorRows> {
-        Ok(TensorRows((self.0 * ops::sigmoid(&gates.0)?)?))
+    fn sigmoid_gate(self, gates: &TensorActivations) -> Result<TensorActivations> {
+        Ok(TensorActivations((self.0 * ops::sigmoid(&gates.0)?)?))
     }
 
-    fn softcap(self, cap: f32) -> Result<TensorRows> {
-        Ok(TensorRows(softcap(&self.0, cap)?))
+    fn softcap(self, cap: f32) -> Result<TensorActivations> {
+        Ok(TensorActivations(softcap(&self.0, cap)?))
     }
 
-    fn sparsify(self, sparse: &Sparse) -> Result<TensorRows> {
+    fn sparsify(self, sparse: &Sparse) -> Result<TensorActivations> {
         let mean = self.0.mean_keepdim(1)?;
         let squares = self.0.broadcast_sub(&mean)?.sqr()?.sum_keepdim(1)?;
         let others = (self.width() as f64 - 1.0).max(1.0);
         let deviation = (squares / others)?.sqrt()?;
         let threshold = (mean + (deviation * f64::from(sparse.factor))?)?;
-        Ok(TensorRows(self.0.broadcast_sub(&threshold)?.relu()?))
+        Ok(TensorActivations(self.0.broadcast_sub(&threshold)?.relu()?))
     }
 
-    fn turn(self, view: &View, head: usize) -> Result<TensorRows> {
+    fn rope(self, view: &View, head: usize) -> Result<TensorActivations> {
         let Some(angles) = &view.angles else {
             return Ok(self);
         };
-        let (tokens, width, turned) = (self.tokens(), self.width(), 2 * angles.pairs);
+        let (tokens, width, rotated) = (self.tokens(), self.width(), 2 * angles.pairs);
         let all = self.0.reshape((1, tokens, width / head.max(1), head))?;
-        let part = match turned < head {
-            true => all.narrow(D::Minus1, 0, turned)?.contiguous()?,
-            false => all.clone(),
+        let part = if rotated < head {
+            all.narrow(D::Minus1, 0, rotated)?.contiguous()?
+        } else {
+            all.clone()
         };
         let part = match angles.style {
-            RopeStyle::Halves => rope_thd(&part, &angles.cosines, &angles.sines)?,
-            RopeStyle::Neighbours => {
+            RopeStyle::Neox => rope_thd(&part, &angles.cosines, &angles.sines)?,
+            RopeStyle::Norm => {
                 let by_head = part.transpose(1, 2)?.contiguous()?;
                 rope_i(&by_head, &angles.cosines, &angles.sines)?.transpose(1, 2)?
             }
         };
-        let all = match turned < head {
-            true => {
-                let rest = all.narrow(D::Minus1, turned, head - turned)?;
-                Tensor::cat(&[part.contiguous()?, rest.contiguous()?], D::Minus1)?
-            }
-            false => part,
+        let all = if rotated < head {
+            let rest = all.narrow(D::Minus1, rotated, head - rotated)?;
+            Tensor::cat(&[part.contiguous()?, rest.contiguous()?], D::Minus1)?
+        } else {
+            part
         };
-        TensorRows::of(&all, width)
+        TensorActivations::of(&all, width)
     }
 
-    fn remember(
+    fn append_kv(
         cells: &mut Cells,
-        keys: &TensorRows,
-        values: &TensorRows,
+        keys: &TensorActivations,
+        values: &TensorActivations,
         view: &View,
     ) -> Result<()> {
         cells.write([&keys.0, &values.0], view)
     }
 
-    fn attend(&self, cells: &Cells, view: &View, scores: Scores) -> Result<TensorRows> {
-        Ok(TensorRows(cells.attend(&self.0, view, scores)?))
+    fn attention(&self, cells: &Cells, view: &View, scores: Scores) -> Result<TensorActivations> {
+        Ok(TensorActivations(cells.attention(&self.0, view, scores)?))
     }
 }
 

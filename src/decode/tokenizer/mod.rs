@@ -14,6 +14,7 @@ use std::collections::HashMap;
 
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::{self, Metadata, Value};
+use crate::model::tokenizers::{BYTE_LEVEL, PreTokenizer, SENTENCEPIECE, UNKNOWN_SPLIT};
 
 use super::DecodeError;
 use special::Special;
@@ -102,20 +103,21 @@ impl Tokenizer {
         }
         let kind = metadata.require("tokenizer.ggml.model", Metadata::str)?;
         let pre = metadata.str("tokenizer.ggml.pre")?;
-        let splitter = split::of_name(pre.unwrap_or("default"));
+        let splitter = PreTokenizer::of_name(pre.unwrap_or(UNKNOWN_SPLIT));
+        let splitter = splitter.and_then(|pre| Some((pre, pre.split?)));
         let (model, add_begin) = match (kind, splitter) {
-            ("gpt2", Some(pre)) => {
+            (BYTE_LEVEL, Some((pre, split))) => {
                 let merges = source.strings("tokenizer.ggml.merges")?;
                 let ranks = source.ranks(&merges, &ids);
-                let splitter = Splitter::new(pre)?;
-                (Model::Bytes { splitter, ranks }, pre.add_begin)
+                let splitter = Splitter::new(pre, split)?;
+                (Model::Bytes { splitter, ranks }, split.add_begin)
             }
-            ("gpt2", None) => {
+            (BYTE_LEVEL, None) => {
                 return Err(DecodeError::TokenizerKind {
                     kind: pre.unwrap_or_default().to_owned(),
                 });
             }
-            ("llama", _) => {
+            (SENTENCEPIECE, _) => {
                 let leading_blank = metadata.bool("tokenizer.ggml.add_space_prefix")?;
                 let unknown = source.id("tokenizer.ggml.unknown_token_id", texts.len())?;
                 let model = Model::Scores {

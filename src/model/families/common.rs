@@ -1,61 +1,79 @@
 //! Tensor groups and block rules that architectures share.
 
 use crate::model::ModelError;
-use crate::model::arch::{Place, Row};
-use crate::model::facts::{Facts, Key};
+use crate::model::arch::{Arch, Row, RowSite};
+use crate::model::conversion::{WeightRule, WeightTransform};
+use crate::model::hparams::{HParams, Key};
+use crate::model::loader::Loader;
+use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Attention, Cache, FeedForward, Layer, Mixer};
 
+// --- entries --------------------------------------------------------------------------------------
+
+/// What most entries have in common, to be completed with names, blocks and tensors.
+pub(super) const USUAL: Arch = Arch {
+    name: "",
+    classes: &[],
+    model_types: &[],
+    forward: None,
+    layers: uniform,
+    tensors: &[],
+    conversion: None,
+    quirks: Quirks::NONE,
+    loader: Loader::USUAL,
+};
+
 // --- shapes ---------------------------------------------------------------------------------------
 
-fn attention<'a>(p: &Place<'a>) -> Option<&'a Attention> {
+fn attention<'a>(p: &RowSite<'a>) -> Option<&'a Attention> {
     p.layer.mixer.attention.as_ref()
 }
 
-pub(super) fn hidden(p: &Place<'_>) -> Vec<u64> {
+pub(super) fn hidden(p: &RowSite<'_>) -> Vec<u64> {
     vec![p.dims.hidden]
 }
 
-pub(super) fn vocab_rows(p: &Place<'_>) -> Vec<u64> {
+pub(super) fn vocab_rows(p: &RowSite<'_>) -> Vec<u64> {
     vec![p.dims.vocab, p.dims.hidden]
 }
 
-pub(super) fn heads(p: &Place<'_>) -> u64 {
+pub(super) fn heads(p: &RowSite<'_>) -> u64 {
     attention(p).map_or(0, |a| a.heads)
 }
 
-pub(super) fn query_width(p: &Place<'_>) -> u64 {
+pub(super) fn query_width(p: &RowSite<'_>) -> u64 {
     attention(p).map_or(0, |a| a.heads.saturating_mul(a.key_dim))
 }
 
-pub(super) fn key_width(p: &Place<'_>) -> u64 {
+pub(super) fn key_width(p: &RowSite<'_>) -> u64 {
     attention(p).map_or(0, |a| a.kv_heads.saturating_mul(a.key_dim))
 }
 
-pub(super) fn value_width(p: &Place<'_>) -> u64 {
+pub(super) fn value_width(p: &RowSite<'_>) -> u64 {
     attention(p).map_or(0, |a| a.kv_heads.saturating_mul(a.value_dim))
 }
 
-pub(super) fn key_head(p: &Place<'_>) -> Vec<u64> {
+pub(super) fn key_head(p: &RowSite<'_>) -> Vec<u64> {
     vec![attention(p).map_or(0, |a| a.key_dim)]
 }
 
 /// Width of the dense feed-forward of this block, or of one expert.
-pub(super) fn inner(p: &Place<'_>) -> u64 {
+pub(super) fn inner(p: &RowSite<'_>) -> u64 {
     match p.layer.feed_forward {
         FeedForward::Dense { inner } | FeedForward::Experts { inner, .. } => inner,
         FeedForward::None => 0,
     }
 }
 
-pub(super) fn shared_inner(p: &Place<'_>) -> u64 {
+pub(super) fn shared_inner(p: &RowSite<'_>) -> u64 {
     match p.layer.feed_forward {
         FeedForward::Experts { shared_inner, .. } => shared_inner,
         _ => 0,
     }
 }
 
-pub(super) fn experts(p: &Place<'_>) -> u64 {
+pub(super) fn experts(p: &RowSite<'_>) -> u64 {
     match p.layer.feed_forward {
         FeedForward::Experts { count, .. } => count,
         _ => 0,
@@ -64,31 +82,35 @@ pub(super) fn experts(p: &Place<'_>) -> u64 {
 
 // --- conditions -----------------------------------------------------------------------------------
 
-pub(super) fn untied(p: &Place<'_>) -> bool {
-    !p.extra.tied
+pub(super) fn untied(p: &RowSite<'_>) -> bool {
+    !p.params.tied
 }
 
-pub(super) fn has_attention(p: &Place<'_>) -> bool {
+pub(super) fn has_attention(p: &RowSite<'_>) -> bool {
     attention(p).is_some()
 }
 
-pub(super) fn has_attention_bias(p: &Place<'_>) -> bool {
-    has_attention(p) && p.extra.attention_bias
+pub(super) fn has_attention_bias(p: &RowSite<'_>) -> bool {
+    has_attention(p) && p.params.attention_bias
 }
 
-pub(super) fn is_dense(p: &Place<'_>) -> bool {
+pub(super) fn is_dense(p: &RowSite<'_>) -> bool {
     matches!(p.layer.feed_forward, FeedForward::Dense { .. })
 }
 
-fn is_dense_with_bias(p: &Place<'_>) -> bool {
-    is_dense(p) && p.extra.mlp_bias
+pub(super) fn has_mlp_bias(p: &RowSite<'_>) -> bool {
+    p.params.mlp_bias
 }
 
-pub(super) fn has_experts(p: &Place<'_>) -> bool {
+fn is_dense_with_bias(p: &RowSite<'_>) -> bool {
+    is_dense(p) && p.params.mlp_bias
+}
+
+pub(super) fn has_experts(p: &RowSite<'_>) -> bool {
     experts(p) > 0
 }
 
-pub(super) fn has_shared_expert(p: &Place<'_>) -> bool {
+pub(super) fn has_shared_expert(p: &RowSite<'_>) -> bool {
     shared_inner(p) > 0
 }
 
@@ -289,54 +311,78 @@ pub(super) const SHARED_EXPERT: &[Row] = &[
 /// One frequency factor per rotary pair, which conversion computes from `rope_scaling`.
 pub(super) const ROPE_FREQS: &[Row] =
     &[
-        Row::weight(R::RopeFreqs, &[], |p| vec![p.extra.rope_factors])
-            .when(|p| p.extra.rope_factors > 0),
+        Row::weight(R::RopeFreqs, &[], |p| vec![p.params.rope_factors])
+            .when(|p| p.params.rope_factors > 0),
     ];
+
+// --- weights --------------------------------------------------------------------------------------
+
+/// Queries and keys of llama.cpp's architectures that turn neighbours (`LlamaModel.permute` of
+/// `conversion/llama.py`).
+pub(super) const ROTARY_PAIRS: &[WeightRule] = &[WeightRule {
+    roles: &[R::AttnQ, R::AttnK],
+    transform: WeightTransform::RotaryPairs,
+}];
+
+/// Norms that multiply by one more than their weight (`norm_shift` of `conversion/gemma.py`).
+pub(super) const SHIFTED_NORMS: WeightRule = WeightRule {
+    roles: &[
+        R::OutputNorm,
+        R::AttnNorm,
+        R::AttnPostNorm,
+        R::AttnQNorm,
+        R::AttnKNorm,
+        R::FfnNorm,
+        R::FfnPostNorm,
+    ],
+    transform: WeightTransform::AddOne,
+};
 
 // --- blocks ---------------------------------------------------------------------------------------
 
 /// Blocks that all attend to the whole context.
-pub(super) fn uniform(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    blocks(facts, |_| Ok(None))
+pub(super) fn uniform(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
+    blocks(hparams, |_| Ok(None))
 }
 
 /// Blocks with attention, windowed where `windows` gives a window for a block.
 pub(super) fn blocks(
-    facts: &Facts<'_>,
+    hparams: &HParams<'_>,
     windows: impl Fn(usize) -> Result<Option<u64>, ModelError>,
 ) -> Result<Vec<Layer>, ModelError> {
-    let count = block_count(facts)?;
-    let heads = facts
+    let count = block_count(hparams)?;
+    let heads = hparams
         .per_block(Key::Heads, count)?
-        .ok_or(facts.missing(Key::Heads))?;
-    let kv_heads = facts
+        .ok_or(hparams.missing(Key::Heads))?;
+    let kv_heads = hparams
         .per_block(Key::KvHeads, count)?
         .unwrap_or_else(|| heads.clone());
     let first_heads = heads
         .iter()
         .copied()
         .find(|&h| h > 0)
-        .ok_or(facts.missing(Key::Heads))?;
+        .ok_or(hparams.missing(Key::Heads))?;
     // Some blocks of a hybrid have none; a model whose queries meet no keys is a damaged file.
     if kv_heads.iter().all(|&heads| heads == 0) {
-        return Err(facts.missing(Key::KvHeads));
+        return Err(hparams.missing(Key::KvHeads));
     }
-    if facts.is_hugging_face() {
+    if hparams.is_hugging_face() {
         heads_share(&heads, &kv_heads)?;
     }
-    let key_dim = head_dim(facts, first_heads)?;
+    let key_dim = head_dim(hparams, first_heads)?;
     // In GGUF each of the two lengths has a default of its own.
-    let value_dim = match facts.is_hugging_face() {
-        true => key_dim,
-        false => match facts.get(Key::ValueDim)? {
+    let value_dim = if hparams.is_hugging_face() {
+        key_dim
+    } else {
+        match hparams.get(Key::ValueDim)? {
             Some(dim) => dim,
-            None => facts.need(Key::Hidden)? / first_heads,
-        },
+            None => hparams.need(Key::Hidden)? / first_heads,
+        }
     };
-    let window_key_dim = facts.get(Key::WindowHeadDim)?.unwrap_or(key_dim);
-    let window_value_dim = match facts.get(Key::WindowValueDim)? {
+    let window_key_dim = hparams.get(Key::WindowHeadDim)?.unwrap_or(key_dim);
+    let window_value_dim = match hparams.get(Key::WindowValueDim)? {
         Some(dim) => dim,
-        None if facts.is_hugging_face() => window_key_dim,
+        None if hparams.is_hugging_face() => window_key_dim,
         None => value_dim,
     };
     (0..count)
@@ -360,7 +406,7 @@ pub(super) fn blocks(
                     attention: Some(attention),
                     recurrent: None,
                 },
-                feed_forward: feed_forward(facts, index, count)?,
+                feed_forward: feed_forward(hparams, index, count)?,
             })
         })
         .collect()
@@ -383,12 +429,12 @@ fn heads_share(heads: &[u64], kv_heads: &[u64]) -> Result<(), ModelError> {
 ///
 /// Errors if it is missing, zero or above 2048 (the deepest published models have some hundreds;
 /// llama.cpp's own limit is 512).
-pub(super) fn block_count(facts: &Facts<'_>) -> Result<usize, ModelError> {
-    let all = facts.need(Key::Blocks)?;
-    let nextn = if facts.is_hugging_face() {
+pub(super) fn block_count(hparams: &HParams<'_>) -> Result<usize, ModelError> {
+    let all = hparams.need(Key::Blocks)?;
+    let nextn = if hparams.is_hugging_face() {
         0
     } else {
-        facts.or_zero(Key::NextnLayers)?
+        hparams.or_zero(Key::NextnLayers)?
     };
     check_block_count(all.saturating_sub(nextn))
 }
@@ -404,26 +450,26 @@ pub(super) fn check_block_count(count: u64) -> Result<usize, ModelError> {
 }
 
 /// Elements of a head: stated, or the residual width shared among the heads.
-pub(super) fn head_dim(facts: &Facts<'_>, heads: u64) -> Result<u64, ModelError> {
-    match facts.get(Key::HeadDim)? {
+pub(super) fn head_dim(hparams: &HParams<'_>, heads: u64) -> Result<u64, ModelError> {
+    match hparams.get(Key::HeadDim)? {
         Some(dim) if dim > 0 => Ok(dim),
-        _ => Ok(facts.need(Key::Hidden)? / heads),
+        _ => Ok(hparams.need(Key::Hidden)? / heads),
     }
 }
 
 /// The feed-forward of block `index`: experts where the model routes, else dense.
 pub(super) fn feed_forward(
-    facts: &Facts<'_>,
+    hparams: &HParams<'_>,
     index: usize,
     blocks: usize,
 ) -> Result<FeedForward, ModelError> {
-    let count = facts.or_zero(Key::Experts)?;
-    let leading_dense = facts.or_zero(Key::LeadingDense)?;
-    let only_dense = facts
+    let count = hparams.or_zero(Key::Experts)?;
+    let leading_dense = hparams.or_zero(Key::LeadingDense)?;
+    let only_dense = hparams
         .json("mlp_only_layers")
         .and_then(|v| v.as_array())
         .is_some_and(|list| list.iter().any(|v| v.as_u64() == Some(index as u64)));
-    let step = facts
+    let step = hparams
         .json("decoder_sparse_step")
         .and_then(|v| v.as_u64())
         .unwrap_or(1)
@@ -433,16 +479,16 @@ pub(super) fn feed_forward(
         && !only_dense
         && (index as u64 + 1).is_multiple_of(step);
     if routed {
-        let dense_width = || facts.get(Key::Ffn);
-        let inner = match facts.get(Key::ExpertFfn)? {
+        let dense_width = || hparams.get(Key::Ffn);
+        let inner = match hparams.get(Key::ExpertFfn)? {
             Some(inner) => inner,
-            None => dense_width()?.ok_or(facts.missing(Key::ExpertFfn))?,
+            None => dense_width()?.ok_or(hparams.missing(Key::ExpertFfn))?,
         };
-        let shared_inner = match facts.get(Key::SharedExpertFfn)? {
+        let shared_inner = match hparams.get(Key::SharedExpertFfn)? {
             Some(width) => width,
-            None => facts.or_zero(Key::SharedExperts)?.saturating_mul(inner),
+            None => hparams.or_zero(Key::SharedExperts)?.saturating_mul(inner),
         };
-        let used = facts
+        let used = hparams
             .get(Key::ExpertsUsed)?
             .unwrap_or(count)
             .clamp(1, count);
@@ -453,9 +499,9 @@ pub(super) fn feed_forward(
             shared_inner,
         });
     }
-    let widths = facts
+    let widths = hparams
         .per_block(Key::Ffn, blocks)?
-        .ok_or(facts.missing(Key::Ffn))?;
+        .ok_or(hparams.missing(Key::Ffn))?;
     Ok(match widths[index] {
         0 => FeedForward::None,
         inner => FeedForward::Dense { inner },
@@ -468,15 +514,15 @@ pub(super) fn feed_forward(
 /// A window of zero means that there is none. Source: llama.cpp `set_swa_pattern`; a pattern of
 /// zero or one in a file overrides the default.
 pub(super) fn sliding(
-    facts: &Facts<'_>,
+    hparams: &HParams<'_>,
     default_window: u64,
     default_period: u64,
 ) -> Result<impl Fn(usize) -> Result<Option<u64>, ModelError> + use<>, ModelError> {
-    let window = facts.get(Key::Window)?.unwrap_or(default_window);
-    let types = facts
+    let window = hparams.get(Key::Window)?.unwrap_or(default_window);
+    let types = hparams
         .words("layer_types")
         .map(|types| types.iter().map(|t| *t == "sliding_attention").collect());
-    let stated = facts.numbers(Key::WindowPattern)?;
+    let stated = hparams.numbers(Key::WindowPattern)?;
     let (listed, period): (Option<Vec<bool>>, u64) = match (types, stated) {
         (Some(types), _) => (Some(types), 0),
         (None, Some(list)) if list.len() > 1 => (Some(list.iter().map(|&n| n != 0).collect()), 0),

@@ -4,9 +4,11 @@
 
 use super::common::*;
 use super::hybrid::*;
+use super::loader_keys::{RMS_NORM, STATE_SPACE};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
-use crate::model::facts::Facts;
+use crate::model::hparams::HParams;
+use crate::model::loader::Loader;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::Layer;
 
@@ -14,7 +16,6 @@ pub(super) static FALCON_H1: Arch = Arch {
     name: "falcon-h1",
     classes: &["FalconH1ForCausalLM"],
     model_types: &["falcon_h1"],
-    pass: None,
     layers: parallel_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -26,6 +27,14 @@ pub(super) static FALCON_H1: Arch = Arch {
         OPTIONAL_NORM,
         FFN,
     ],
+    loader: Loader {
+        keys: &[RMS_NORM, STATE_SPACE],
+        biases: &[R::AttnOutput, R::FfnGate, R::FfnUp, R::FfnDown],
+        needs_biases: &[R::SsmConv1d, R::SsmDt],
+        rope_tables: &[R::RopeFreqs],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
 
 /// llama.cpp stores the second norm under a name without a suffix.
@@ -37,7 +46,7 @@ const NORMS: &[Row] = &[
 const OPTIONAL_NORM: &[Row] =
     &[
         Row::weight(R::SsmNorm, &["layers.{}.mamba.norm.weight"], grouped_norm)
-            .when(|p| p.extra.ssm_norm),
+            .when(|p| p.params.ssm_norm),
     ];
 
 const FFN: &[Row] = &[
@@ -56,9 +65,9 @@ const FFN: &[Row] = &[
     ),
 ];
 
-fn parallel_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    let state = mamba2_of_stated_width(facts)?;
-    let mut layers = uniform(facts)?;
+fn parallel_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
+    let state = mamba2_of_stated_width(hparams)?;
+    let mut layers = uniform(hparams)?;
     for layer in &mut layers {
         layer.mixer.recurrent = Some(state.clone());
     }

@@ -4,14 +4,21 @@
 //! configuration classes in Transformers; `src/models/gemma*.cpp` of llama.cpp.
 
 use super::common::*;
+use super::keys::*;
+use super::loader_keys::{
+    NEEDS_WINDOW, OPTIONAL_WINDOW, OUTPUT_SOFTCAP, RMS_NORM, WINDOW_PATTERN, WINDOW_ROPE_BASE,
+};
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Place, Row};
-use crate::model::facts::{Facts, Key};
-use crate::model::pass::{Activation, AttentionScale, PLAIN, Recipe, Sparse};
+use crate::model::arch::{Arch, Row, RowSite};
+use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
+use crate::model::forward_spec::{Activation, ArchTraits, AttentionScale, PLAIN, Sparse};
+use crate::model::hparams::{HParams, Key, Number};
+use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, read};
+use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Cache, Layer};
 
-const GEMMA_PASS: Recipe = Recipe {
+const GEMMA_FORWARD: ArchTraits = ArchTraits {
     activation: Activation::GeluTanh,
     scale_embedding: true,
     ..PLAIN
@@ -21,34 +28,75 @@ pub(super) static GEMMA: Arch = Arch {
     name: "gemma",
     classes: &["GemmaForCausalLM"],
     model_types: &["gemma"],
-    pass: Some(GEMMA_PASS),
-    layers: uniform,
+    forward: Some(GEMMA_FORWARD),
     tensors: &[EMBEDDING_AND_HEAD, PRE_NORMS, ATTENTION, GATED_FFN],
+    quirks: Quirks::NONE.mlc_template("gemma_instruction"),
+    loader: Loader {
+        rules: &[LoaderRule::NoHead],
+        ..Loader::USUAL
+    },
+    ..USUAL
+};
+
+const GEMMA_CONVERSION: Conversion = Conversion {
+    first: &[],
+    keys: &[COMMON, HEAD_DIM, FILE_TYPE, &[FINAL_SOFTCAP, WINDOW]],
+    vocabulary: Vocabulary::SentencePiece,
+    pre_tokenizer: None,
+    weights: &[SHIFTED_NORMS],
 };
 
 pub(super) static GEMMA2: Arch = Arch {
     name: "gemma2",
     classes: &["Gemma2ForCausalLM"],
     model_types: &["gemma2"],
-    pass: Some(Recipe {
+    forward: Some(ArchTraits {
         attention_scale: AttentionScale::HiddenShare { blocks: 46 },
         softcaps: (Some(50.0), Some(30.0)),
-        ..GEMMA_PASS
+        ..GEMMA_FORWARD
     }),
-    layers: |facts| blocks(facts, sliding(facts, 4096, 2)?),
+    layers: |hparams| blocks(hparams, sliding(hparams, 4096, 2)?),
     tensors: &[EMBEDDING_AND_HEAD, SANDWICH_NORMS, ATTENTION, GATED_FFN],
+    conversion: Some(Conversion {
+        keys: &[
+            &[CONTEXT, HIDDEN, BLOCKS, FFN, HEADS, KV_HEADS, RMS_EPSILON],
+            HEAD_DIM,
+            &[
+                KeyRule::FileType,
+                KeyRule::Number(Number::AttentionSoftcap),
+                FINAL_SOFTCAP,
+                WINDOW,
+            ],
+        ],
+        ..GEMMA_CONVERSION
+    }),
+    quirks: Quirks::NONE.mlc_template("gemma_instruction"),
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            OPTIONAL_WINDOW,
+            WINDOW_PATTERN,
+            WINDOW_ROPE_BASE,
+            OUTPUT_SOFTCAP,
+            SCORE_SOFTCAP,
+        ],
+        rules: &[LoaderRule::NoHead, LoaderRule::WindowedBlock],
+        ..Loader::USUAL
+    },
 };
+
+const SCORE_SOFTCAP: &[LoaderKeys] = &[read(Form::Float, &["attn_logit_softcapping"])];
 
 pub(super) static GEMMA3: Arch = Arch {
     name: "gemma3",
     classes: &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
     model_types: &["gemma3_text", "gemma3"],
-    pass: Some(Recipe {
+    forward: Some(ArchTraits {
         attention_scale: AttentionScale::HiddenShare { blocks: 62 },
         window_base: Some(10_000.0),
-        ..GEMMA_PASS
+        ..GEMMA_FORWARD
     }),
-    layers: |facts| blocks(facts, sliding(facts, 0, 6)?),
+    layers: |hparams| blocks(hparams, sliding(hparams, 0, 6)?),
     tensors: &[
         EMBEDDING_AND_HEAD,
         SANDWICH_NORMS,
@@ -56,13 +104,28 @@ pub(super) static GEMMA3: Arch = Arch {
         QK_NORM,
         GATED_FFN,
     ],
+    conversion: Some(GEMMA_CONVERSION),
+    quirks: GEMMA3_QUIRKS,
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            OPTIONAL_WINDOW,
+            WINDOW_PATTERN,
+            WINDOW_ROPE_BASE,
+            OUTPUT_SOFTCAP,
+        ],
+        rules: &[LoaderRule::WindowedBlock],
+        ..Loader::USUAL
+    },
 };
+
+const GEMMA3_QUIRKS: Quirks = Quirks::NONE.mlc_template("gemma3_instruction");
 
 pub(super) static GEMMA3N: Arch = Arch {
     name: "gemma3n",
     classes: &["Gemma3nForConditionalGeneration", "Gemma3nForCausalLM"],
     model_types: &["gemma3n_text", "gemma3n"],
-    pass: Some(Recipe {
+    forward: Some(ArchTraits {
         attention_scale: AttentionScale::One,
         window_base: Some(10_000.0),
         value_norm: true,
@@ -72,7 +135,7 @@ pub(super) static GEMMA3N: Arch = Arch {
             factor: 1.644_853_6,
         },
         softcaps: (None, Some(30.0)),
-        ..GEMMA_PASS
+        ..GEMMA_FORWARD
     }),
     layers: gemma3n_layers,
     tensors: &[
@@ -85,7 +148,34 @@ pub(super) static GEMMA3N: Arch = Arch {
         ALTUP,
         LAUREL,
     ],
+    conversion: Some(Conversion {
+        keys: &[
+            COMMON,
+            HEAD_DIM,
+            FILE_TYPE,
+            &[FINAL_SOFTCAP, WINDOW],
+            ALTUP_KEYS,
+        ],
+        weights: &[],
+        ..GEMMA_CONVERSION
+    }),
+    quirks: GEMMA3_QUIRKS,
+    loader: Loader {
+        keys: &[RMS_NORM, NEEDS_WINDOW, WINDOW_PATTERN, WINDOW_ROPE_BASE],
+        rules: &[LoaderRule::NeedsSpareProjections, LoaderRule::WindowedBlock],
+        defaults: &[(Key::Streams, 4), (Key::PerLayerDim, 256)],
+        ..Loader::USUAL
+    },
 };
+
+const ALTUP_KEYS: &[KeyRule] = &[
+    KeyRule::count(Key::ActiveStream),
+    KeyRule::count(Key::Streams).or(|model| Some(model.dims.streams)),
+    KeyRule::count(Key::PerLayerDim).or(|model| Some(model.dims.per_layer_embedding)),
+    KeyRule::count(Key::SharedKvLayers),
+    KeyRule::Derived(Derived::ActivationSparsity),
+    KeyRule::Derived(Derived::WindowPattern),
+];
 
 /// Four norms: before and after attention, before and after the feed-forward.
 pub(super) const SANDWICH_NORMS: &[Row] = &[
@@ -107,15 +197,15 @@ pub(super) const SANDWICH_NORMS: &[Row] = &[
     ),
 ];
 
-fn per_layer_width(p: &Place<'_>) -> u64 {
+fn per_layer_width(p: &RowSite<'_>) -> u64 {
     p.dims.per_layer_embedding
 }
 
-fn has_per_layer(p: &Place<'_>) -> bool {
+fn has_per_layer(p: &RowSite<'_>) -> bool {
     p.dims.per_layer_embedding > 0
 }
 
-fn all_layers_width(p: &Place<'_>) -> u64 {
+fn all_layers_width(p: &RowSite<'_>) -> u64 {
     p.dims.per_layer_embedding * p.dims.blocks
 }
 
@@ -197,10 +287,10 @@ const ALTUP: &[Row] = &[
 
 const LAUREL: &[Row] = &[
     Row::weight(R::LaurelL, &["layers.{}.laurel.linear_left.weight"], |p| {
-        vec![p.extra.laurel_rank, p.dims.hidden]
+        vec![p.params.laurel_rank, p.dims.hidden]
     }),
     Row::weight(R::LaurelR, &["layers.{}.laurel.linear_right.weight"], |p| {
-        vec![p.dims.hidden, p.extra.laurel_rank]
+        vec![p.dims.hidden, p.params.laurel_rank]
     }),
     Row::weight(
         R::LaurelPostNorm,
@@ -211,13 +301,14 @@ const LAUREL: &[Row] = &[
 
 /// The last blocks reuse the cache of an earlier block of their kind. Their key and value
 /// projections are stored all the same. llama.cpp gives the first 20 blocks a cache.
-fn gemma3n_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    let mut layers = blocks(facts, sliding(facts, 512, 5)?)?;
-    let owners = match facts.is_hugging_face() {
-        true => layers
+fn gemma3n_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
+    let mut layers = blocks(hparams, sliding(hparams, 512, 5)?)?;
+    let owners = if hparams.is_hugging_face() {
+        layers
             .len()
-            .saturating_sub(facts.or_zero(Key::SharedKvLayers)? as usize),
-        false => 20,
+            .saturating_sub(hparams.or_zero(Key::SharedKvLayers)? as usize)
+    } else {
+        20
     };
     share_caches(&mut layers, owners);
     Ok(layers)

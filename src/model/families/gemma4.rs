@@ -6,9 +6,14 @@
 
 use super::common::*;
 use super::gemma::{PER_LAYER_INPUT, SANDWICH_NORMS, share_caches};
+use super::loader_keys::{
+    NEEDS_WINDOW, OPTIONAL_EXPERT_WIDTH, OUTPUT_SOFTCAP, RMS_NORM, WINDOW_ROPE_BASE,
+};
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Place, Row};
-use crate::model::facts::{Facts, Key};
+use crate::model::arch::{Arch, Row, RowSite};
+use crate::model::hparams::{HParams, Key};
+use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, needed, read};
+use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Cache, FeedForward, Layer};
 
@@ -25,7 +30,6 @@ pub(super) static GEMMA4: Arch = Arch {
         "gemma4_unified_text",
         "gemma4_unified",
     ],
-    pass: None,
     layers: gemma4_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -38,17 +42,54 @@ pub(super) static GEMMA4: Arch = Arch {
         LAYER_SCALE,
         ROPE_FREQS,
     ],
+    quirks: Quirks::NONE.late_rows().mlc_template("gemma_instruction"),
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            NEEDS_WINDOW,
+            GEMMA4_LOADED,
+            WINDOW_ROPE_BASE,
+            OUTPUT_SOFTCAP,
+            OPTIONAL_EXPERT_WIDTH,
+        ],
+        rules: &[
+            LoaderRule::NoBiases,
+            LoaderRule::NeedsRopeTable,
+            LoaderRule::RopeTableOfWholeHeads,
+            LoaderRule::WindowedBlock,
+        ],
+        optional: &[R::AttnV, R::LayerOutScale],
+        rope_tables: &[R::RopeFreqs],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
 
+const GEMMA4_LOADED: &[LoaderKeys] = &[
+    needed(
+        Form::WindowOfEachBlock,
+        &["attention.sliding_window_pattern"],
+    ),
+    needed(
+        Form::Count,
+        &[
+            "embedding_length_per_layer_input",
+            "attention.key_length_swa",
+            "attention.value_length_swa",
+        ],
+    ),
+    read(Form::Count, &["attention.shared_kv_layers"]),
+];
+
 /// Blocks that see the whole context can use their keys as values.
-fn has_value(p: &Place<'_>) -> bool {
+fn has_value(p: &RowSite<'_>) -> bool {
     let sees_all = p
         .layer
         .mixer
         .attention
         .as_ref()
         .is_some_and(|a| a.window.is_none());
-    !(sees_all && p.extra.key_is_value)
+    !(sees_all && p.params.key_is_value)
 }
 
 /// Blocks that reuse another's cache have keys and values in the published checkpoints all the same.
@@ -69,7 +110,7 @@ const GEMMA4_ATTENTION: &[Row] = &[
 ];
 
 /// Width of the dense feed-forward, which stands beside the experts where there are any.
-fn dense_inner(p: &Place<'_>) -> u64 {
+fn dense_inner(p: &RowSite<'_>) -> u64 {
     if has_experts(p) {
         shared_inner(p)
     } else {
@@ -152,29 +193,29 @@ const LAYER_SCALE: &[Row] = &[Row::weight(
     |_| vec![1],
 )];
 
-fn gemma4_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    let mut layers = blocks(facts, sliding(facts, 0, 6)?)?;
+fn gemma4_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
+    let mut layers = blocks(hparams, sliding(hparams, 0, 6)?)?;
     let owners = layers
         .len()
-        .saturating_sub(facts.or_zero(Key::SharedKvLayers)? as usize);
+        .saturating_sub(hparams.or_zero(Key::SharedKvLayers)? as usize);
     share_caches(&mut layers, owners);
-    let dense = facts
+    let dense = hparams
         .per_block(Key::Ffn, layers.len())?
-        .ok_or(facts.missing(Key::Ffn))?;
-    let wide = facts.flag("use_double_wide_mlp").unwrap_or(false);
-    let dense_only = facts.flag("enable_moe_block") == Some(false);
+        .ok_or(hparams.missing(Key::Ffn))?;
+    let wide = hparams.flag("use_double_wide_mlp").unwrap_or(false);
+    let dense_only = hparams.flag("enable_moe_block") == Some(false);
     let last = layers.len() - 1;
     for (index, layer) in layers.iter_mut().enumerate() {
         let Some(attention) = layer.mixer.attention.as_mut() else {
             continue;
         };
-        if facts.is_hugging_face() {
+        if hparams.is_hugging_face() {
             // Transformers makes the last block see the whole context whatever the file says.
             if index == last {
                 attention.window = None;
             }
             if attention.window.is_none() {
-                let (heads, dim) = whole_context_heads(facts, index)?;
+                let (heads, dim) = whole_context_heads(hparams, index)?;
                 attention.kv_heads = heads.unwrap_or(attention.kv_heads);
                 attention.key_dim = dim;
                 attention.value_dim = dim;
@@ -206,21 +247,24 @@ fn gemma4_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
 
 /// Key-value heads (if they differ) and head width of a block that sees the whole context: stated for
 /// all of them, or block by block in `per_layer_config`.
-fn whole_context_heads(facts: &Facts<'_>, index: usize) -> Result<(Option<u64>, u64), ModelError> {
+fn whole_context_heads(
+    hparams: &HParams<'_>,
+    index: usize,
+) -> Result<(Option<u64>, u64), ModelError> {
     let own = |name: &str| {
-        let blocks = facts.json("per_layer_config")?;
+        let blocks = hparams.json("per_layer_config")?;
         let block = blocks
             .get(index.to_string())
             .or_else(|| blocks.get(index))?;
         block.get(name)?.as_u64().filter(|&n| n > 0 && n < 1 << 20)
     };
-    let heads = match facts.flag("attention_k_eq_v") {
-        Some(true) => facts.get(Key::GlobalKvHeads)?,
+    let heads = match hparams.flag("attention_k_eq_v") {
+        Some(true) => hparams.get(Key::GlobalKvHeads)?,
         _ => None,
     };
     let dim = match own("head_dim") {
         Some(dim) => dim,
-        None => facts.need(Key::GlobalHeadDim)?,
+        None => hparams.need(Key::GlobalHeadDim)?,
     };
     Ok((own("num_key_value_heads").or(heads), dim))
 }

@@ -3,17 +3,25 @@
 //! Sources: `modeling_glm4.py` of Transformers; `src/models/glm4.cpp` of llama.cpp.
 
 use super::common::*;
+use super::loader_keys::RMS_NORM;
 use crate::model::arch::{Arch, Row};
+use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, SECTIONS, read};
 use crate::model::role::TensorRole as R;
 
 pub(super) static GLM4: Arch = Arch {
     name: "glm4",
     classes: &["Glm4ForCausalLM"],
     model_types: &["glm4"],
-    pass: None,
-    layers: uniform,
     tensors: &[EMBEDDING_AND_HEAD, NORMS, ATTENTION, QKV_BIAS, FUSED_FFN],
+    loader: Loader {
+        keys: &[RMS_NORM, OPTIONAL_SECTIONS],
+        rules: &[LoaderRule::BlocksAhead, LoaderRule::NeedsBlocksAhead],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
+
+const OPTIONAL_SECTIONS: &[LoaderKeys] = &[read(Form::Sections, &[SECTIONS])];
 
 const NORMS: &[Row] = &[
     Row::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),

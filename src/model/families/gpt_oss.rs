@@ -4,15 +4,19 @@
 //! `conversion/gpt_oss.py` of llama.cpp.
 
 use super::common::*;
-use crate::model::arch::{Arch, Place, Row};
+use super::loader_keys::{
+    NEEDS_EXPERT_WIDTH, NEEDS_WINDOW, RMS_NORM, WINDOW_PATTERN, WINDOW_ROPE_BASE,
+};
+use crate::model::arch::{Arch, Row, RowSite};
+use crate::model::loader::{Loader, LoaderRule};
+use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 
 pub(super) static GPT_OSS: Arch = Arch {
     name: "gpt-oss",
     classes: &["GptOssForCausalLM"],
     model_types: &["gpt_oss"],
-    pass: None,
-    layers: |facts| blocks(facts, sliding(facts, 0, 2)?),
+    layers: |hparams| blocks(hparams, sliding(hparams, 0, 2)?),
     tensors: &[
         EMBEDDING_AND_HEAD,
         NORMS,
@@ -21,6 +25,31 @@ pub(super) static GPT_OSS: Arch = Arch {
         OUTPUT_BIAS_AND_SINKS,
         EXPERTS_WITH_BIAS,
     ],
+    quirks: Quirks::NONE.late_rows(),
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            NEEDS_WINDOW,
+            WINDOW_PATTERN,
+            WINDOW_ROPE_BASE,
+            NEEDS_EXPERT_WIDTH,
+        ],
+        rules: &[
+            LoaderRule::NeedsHead,
+            LoaderRule::WindowedBlock,
+            LoaderRule::WholeHeads,
+        ],
+        biases: &[R::AttnOutput],
+        needs_biases: &[
+            R::AttnOutput,
+            R::FfnRouter,
+            R::FfnGateExperts,
+            R::FfnUpExperts,
+            R::FfnDownExperts,
+        ],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
 
 const NORMS: &[Row] = &[
@@ -39,11 +68,11 @@ const OUTPUT_BIAS_AND_SINKS: &[Row] = &[
     }),
 ];
 
-fn up_shape(p: &Place<'_>) -> Vec<u64> {
+fn up_shape(p: &RowSite<'_>) -> Vec<u64> {
     vec![experts(p), inner(p), p.dims.hidden]
 }
 
-fn up_bias_shape(p: &Place<'_>) -> Vec<u64> {
+fn up_bias_shape(p: &RowSite<'_>) -> Vec<u64> {
     vec![experts(p), inner(p)]
 }
 

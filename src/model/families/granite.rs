@@ -5,15 +5,15 @@
 //! `granite-moe.cpp` and `conversion/granite.py` of llama.cpp.
 
 use super::common::*;
+use super::loader_keys::{MULTIPLIERS, NEEDS_LOGIT_SCALE, RMS_NORM, SHARED_EXPERT_WIDTH};
 use crate::model::arch::{Arch, Row};
+use crate::model::loader::{Loader, LoaderRule};
 use crate::model::role::TensorRole as R;
 
 pub(super) static GRANITE: Arch = Arch {
     name: "granite",
     classes: &["GraniteForCausalLM"],
     model_types: &["granite"],
-    pass: None,
-    layers: uniform,
     tensors: &[
         EMBEDDING_AND_HEAD,
         PRE_NORMS,
@@ -24,6 +24,20 @@ pub(super) static GRANITE: Arch = Arch {
         GATED_FFN_BIAS,
         ROPE_FREQS,
     ],
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            NEEDS_LOGIT_SCALE,
+            MULTIPLIERS,
+            SHARED_EXPERT_WIDTH,
+        ],
+        rules: &[LoaderRule::WholeHeads],
+        biases: &[R::AttnOutput, R::FfnGate, R::FfnUp, R::FfnDown],
+        optional: &[R::FfnGateExperts],
+        rope_tables: &[R::RopeFreqs, R::RopeFactorsLong, R::RopeFactorsShort],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
 
 /// The width of an expert is `intermediate_size`.
@@ -31,8 +45,6 @@ pub(super) static GRANITEMOE: Arch = Arch {
     name: "granitemoe",
     classes: &["GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"],
     model_types: &["granitemoe", "granitemoeshared"],
-    pass: None,
-    layers: uniform,
     tensors: &[
         EMBEDDING_AND_HEAD,
         PRE_NORMS,
@@ -43,6 +55,20 @@ pub(super) static GRANITEMOE: Arch = Arch {
         SHARED_MLP,
         ROPE_FREQS,
     ],
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            NEEDS_LOGIT_SCALE,
+            MULTIPLIERS,
+            SHARED_EXPERT_WIDTH,
+        ],
+        rules: &[LoaderRule::WholeHeads],
+        biases: &[R::AttnOutput, R::FfnGate, R::FfnUp, R::FfnDown],
+        optional: &[R::FfnGateExperts],
+        rope_tables: &[R::RopeFreqs, R::RopeFactorsLong, R::RopeFactorsShort],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
 
 /// Routed experts, stacked in the checkpoint with gate and up fused.

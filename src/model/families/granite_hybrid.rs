@@ -8,9 +8,11 @@ use serde_json::Value as Json;
 use super::common::*;
 use super::granite::{SHARED_MLP, SPARSE_MOE};
 use super::hybrid::*;
+use super::loader_keys::{MULTIPLIERS, RMS_NORM, SHARED_EXPERT_WIDTH, STATE_SPACE};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
-use crate::model::facts::{Facts, Key, json_lookup};
+use crate::model::hparams::{HParams, Key};
+use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, read};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer};
 
@@ -18,20 +20,35 @@ pub(super) static GRANITE_HYBRID: Arch = Arch {
     name: "granitehybrid",
     classes: &["GraniteMoeHybridForCausalLM"],
     model_types: &["granitemoehybrid"],
-    pass: None,
     layers: granite_layers,
     tensors: TENSORS,
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            OPTIONAL_LOGIT_SCALE,
+            MULTIPLIERS,
+            SHARED_EXPERT_WIDTH,
+            STATE_SPACE,
+        ],
+        rules: &[LoaderRule::MixerTwiceAsWide],
+        biases: &[R::AttnOutput, R::FfnGate, R::FfnUp, R::FfnDown],
+        needs_biases: &[R::SsmConv1d, R::SsmDt],
+        optional: &[R::FfnGateExperts],
+        rope_tables: &[R::RopeFreqs],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
+
+const OPTIONAL_LOGIT_SCALE: &[LoaderKeys] = &[read(Form::Float, &["logit_scale"])];
 
 /// The same class with no Mamba block, which llama.cpp runs as plain `granite`. A GGUF of that name
 /// is another architecture's to read.
 pub(super) static GRANITE_WITHOUT_MAMBA: Arch = Arch {
     name: "granite",
-    classes: &[],
-    model_types: &[],
-    pass: None,
     layers: granite_layers,
     tensors: TENSORS,
+    ..USUAL
 };
 
 const TENSORS: &[&[Row]] = &[
@@ -76,41 +93,46 @@ fn attends(kind: &str) -> bool {
 }
 
 /// Whether a `config.json` of this class lists attention alone.
-pub(super) fn only_attends(config: &Json) -> bool {
-    let types = json_lookup(config, "layer_types").and_then(Json::as_array);
+pub(super) fn only_attends(config: &HParams<'_>) -> bool {
+    let types = config.json("layer_types").and_then(Json::as_array);
     types.is_some_and(|list| {
         !list.is_empty() && list.iter().all(|t| t.as_str().is_some_and(attends))
     })
 }
 
 /// The same with experts, which llama.cpp runs as `granitemoe`.
-pub(super) fn only_attends_with_experts(config: &Json) -> bool {
-    let count = json_lookup(config, "num_local_experts").and_then(Json::as_u64);
-    only_attends(config) && count.is_some_and(|count| count > 0)
+pub(super) fn only_attends_with_experts(config: &HParams<'_>) -> bool {
+    only_attends(config)
+        && config
+            .get(Key::Experts)
+            .ok()
+            .flatten()
+            .is_some_and(|n| n > 0)
 }
 
 /// Mamba where the configuration does not name attention; in a GGUF, where a block has no key-value
 /// heads.
-fn granite_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    let types = block_types(facts);
+fn granite_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
+    let types = block_types(hparams);
     let attending = types
         .as_ref()
         .is_some_and(|list| list.iter().all(|t| attends(t)));
-    let mut layers = match attending {
-        true => uniform(facts)?,
-        false => interleaved(
-            facts,
-            &mamba2_of_stated_width(facts)?,
+    let mut layers = if attending {
+        uniform(hparams)?
+    } else {
+        interleaved(
+            hparams,
+            &mamba2_of_stated_width(hparams)?,
             |index, attention| match &types {
                 Some(types) => !types.get(index).is_some_and(|t| attends(t)),
-                None => facts.is_hugging_face() || attention.kv_heads == 0,
+                None => hparams.is_hugging_face() || attention.kv_heads == 0,
             },
-        )?,
+        )?
     };
     // A dense block is the shared feed-forward; conversion to GGUF names it as the block's own.
-    let shared = facts
+    let shared = hparams
         .get(Key::SharedExpertFfn)?
-        .filter(|_| facts.is_hugging_face());
+        .filter(|_| hparams.is_hugging_face());
     for layer in &mut layers {
         if let (FeedForward::Dense { inner }, Some(shared)) = (&mut layer.feed_forward, shared) {
             *inner = shared;

@@ -6,8 +6,8 @@
 
 use super::common::*;
 use crate::model::ModelError;
-use crate::model::arch::{Place, Row};
-use crate::model::facts::{Facts, Key};
+use crate::model::arch::{Row, RowSite};
+use crate::model::hparams::{HParams, Key};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Attention, Layer, Mixer, Recurrent};
 
@@ -16,52 +16,53 @@ use crate::model::spec::{Attention, Layer, Mixer, Recurrent};
 /// Width of the state-space mixer, all heads together; 0 for models that have none.
 ///
 /// Stated, or heads x head width, or a multiple of the residual width.
-pub(in crate::model) fn ssm_inner(facts: &Facts<'_>) -> Result<u64, ModelError> {
-    if let Some(stated) = facts.get(Key::SsmInner)? {
+pub(in crate::model) fn ssm_inner(hparams: &HParams<'_>) -> Result<u64, ModelError> {
+    if let Some(stated) = hparams.get(Key::SsmInner)? {
         return Ok(stated);
     }
-    let heads = facts.or_zero(Key::SsmHeads)?;
-    match facts.get(Key::SsmHeadDim)? {
+    let heads = hparams.or_zero(Key::SsmHeads)?;
+    match hparams.get(Key::SsmHeadDim)? {
         Some(width) => Ok(heads.saturating_mul(width)),
-        None => Ok(facts
+        None => Ok(hparams
             .or_zero(Key::SsmExpand)?
-            .saturating_mul(facts.or_zero(Key::Hidden)?)),
+            .saturating_mul(hparams.or_zero(Key::Hidden)?)),
     }
 }
 
 /// [`mamba2`] of a family whose heads together are as wide as its mixer is stated to be: by a width
 /// of its own, or as a multiple of the residual width.
-pub(super) fn mamba2_of_stated_width(facts: &Facts<'_>) -> Result<Recurrent, ModelError> {
-    let heads = facts.or_zero(Key::SsmHeads)?;
-    let (stated, by) = match facts.get(Key::SsmInner)? {
+pub(super) fn mamba2_of_stated_width(hparams: &HParams<'_>) -> Result<Recurrent, ModelError> {
+    let heads = hparams.or_zero(Key::SsmHeads)?;
+    let (stated, by) = match hparams.get(Key::SsmInner)? {
         Some(width) => (width, "`mamba_d_ssm`"),
         None => {
-            let hidden = facts.or_zero(Key::Hidden)?;
-            let width = facts.or_zero(Key::SsmExpand)?.saturating_mul(hidden);
+            let hidden = hparams.or_zero(Key::Hidden)?;
+            let width = hparams.or_zero(Key::SsmExpand)?.saturating_mul(hidden);
             (width, "`mamba_expand` x `hidden_size`")
         }
     };
-    let together = match facts.get(Key::SsmHeadDim)? {
+    let together = match hparams.get(Key::SsmHeadDim)? {
         Some(dim) => heads.saturating_mul(dim),
         None => stated / heads.max(1) * heads,
     };
-    match facts.is_hugging_face() && together != stated {
-        true => Err(ModelError::Contradiction {
+    if hparams.is_hugging_face() && together != stated {
+        Err(ModelError::Contradiction {
             what: format!(
                 "`mamba_n_heads` ({heads}) times `mamba_d_head` ({}) is not {by} ({stated})",
                 together / heads.max(1)
             ),
-        }),
-        false => mamba2(facts),
+        })
+    } else {
+        mamba2(hparams)
     }
 }
 
 /// The state of a Mamba 2 block: a window of the convolution over `x`, `B` and `C`, and a matrix of
 /// `inner` x `state_size`.
-pub(super) fn mamba2(facts: &Facts<'_>) -> Result<Recurrent, ModelError> {
-    let state = state_space(facts)?;
-    let gate = ssm_inner(facts)?;
-    let steps = facts.need(Key::SsmHeads)?;
+pub(super) fn mamba2(hparams: &HParams<'_>) -> Result<Recurrent, ModelError> {
+    let state = state_space(hparams)?;
+    let gate = ssm_inner(hparams)?;
+    let steps = hparams.need(Key::SsmHeads)?;
     Ok(Recurrent {
         inner: state.inner.saturating_add(gate).saturating_add(steps),
         ..state
@@ -70,15 +71,15 @@ pub(super) fn mamba2(facts: &Facts<'_>) -> Result<Recurrent, ModelError> {
 
 /// The state of a gated delta net, which llama.cpp counts like Mamba's; `inner` is the width of the
 /// fused query, key and value.
-pub(super) fn state_space(facts: &Facts<'_>) -> Result<Recurrent, ModelError> {
-    let inner = match ssm_inner(facts)? {
-        0 => facts.need(Key::SsmInner)?,
+pub(super) fn state_space(hparams: &HParams<'_>) -> Result<Recurrent, ModelError> {
+    let inner = match ssm_inner(hparams)? {
+        0 => hparams.need(Key::SsmInner)?,
         inner => inner,
     };
-    let size = facts.need(Key::StateSize)?;
-    let grouped = facts.need(Key::SsmGroups)?.saturating_mul(size);
+    let size = hparams.need(Key::StateSize)?;
+    let grouped = hparams.need(Key::SsmGroups)?.saturating_mul(size);
     let channels = inner.saturating_add(grouped.saturating_mul(2));
-    let window = facts.need(Key::ConvKernel)? - 1;
+    let window = hparams.need(Key::ConvKernel)? - 1;
     Ok(Recurrent {
         conv_elements: window.saturating_mul(channels),
         state_elements: size.saturating_mul(inner),
@@ -88,11 +89,11 @@ pub(super) fn state_space(facts: &Facts<'_>) -> Result<Recurrent, ModelError> {
 
 /// Blocks that attend, except those that `recurrent` picks: they mix by `state` instead.
 pub(super) fn interleaved(
-    facts: &Facts<'_>,
+    hparams: &HParams<'_>,
     state: &Recurrent,
     recurrent: impl Fn(usize, &Attention) -> bool,
 ) -> Result<Vec<Layer>, ModelError> {
-    let mut layers = uniform(facts)?;
+    let mut layers = uniform(hparams)?;
     for (index, layer) in layers.iter_mut().enumerate() {
         if layer
             .mixer
@@ -110,58 +111,58 @@ pub(super) fn interleaved(
 }
 
 /// What `config.json` calls each block; `None` for a GGUF and where it does not say.
-pub(super) fn block_types<'a>(facts: &Facts<'a>) -> Option<Vec<&'a str>> {
-    facts
+pub(super) fn block_types<'a>(hparams: &HParams<'a>) -> Option<Vec<&'a str>> {
+    hparams
         .words("layer_types")
-        .or_else(|| facts.words("layers_block_type"))
+        .or_else(|| hparams.words("layers_block_type"))
 }
 
 // --- shapes and conditions ------------------------------------------------------------------------
 
-pub(super) fn is_recurrent(p: &Place<'_>) -> bool {
+pub(super) fn is_recurrent(p: &RowSite<'_>) -> bool {
     p.layer.mixer.recurrent.is_some()
 }
 
 /// Channels of the convolution: the inner width, and B and C (keys and queries) of every group.
-pub(super) fn conv_channels(p: &Place<'_>) -> u64 {
-    let grouped = p.extra.ssm_groups.saturating_mul(p.extra.state_size);
-    p.extra.ssm_inner.saturating_add(grouped.saturating_mul(2))
+pub(super) fn conv_channels(p: &RowSite<'_>) -> u64 {
+    let grouped = p.params.ssm_groups.saturating_mul(p.params.state_size);
+    p.params.ssm_inner.saturating_add(grouped.saturating_mul(2))
 }
 
-pub(super) fn ssm_heads(p: &Place<'_>) -> Vec<u64> {
-    vec![p.extra.ssm_heads]
+pub(super) fn ssm_heads(p: &RowSite<'_>) -> Vec<u64> {
+    vec![p.params.ssm_heads]
 }
 
 /// One number a head, as a column.
-fn head_column(p: &Place<'_>) -> Vec<u64> {
-    vec![p.extra.ssm_heads, 1]
+fn head_column(p: &RowSite<'_>) -> Vec<u64> {
+    vec![p.params.ssm_heads, 1]
 }
 
-pub(super) fn conv_kernel(p: &Place<'_>) -> Vec<u64> {
-    vec![conv_channels(p), p.extra.conv_kernel]
+pub(super) fn conv_kernel(p: &RowSite<'_>) -> Vec<u64> {
+    vec![conv_channels(p), p.params.conv_kernel]
 }
 
 /// Gate, convolved channels and a time step for each head.
-fn projected(p: &Place<'_>) -> Vec<u64> {
-    let gate_and_steps = p.extra.ssm_inner.saturating_add(p.extra.ssm_heads);
+fn projected(p: &RowSite<'_>) -> Vec<u64> {
+    let gate_and_steps = p.params.ssm_inner.saturating_add(p.params.ssm_heads);
     vec![
         conv_channels(p).saturating_add(gate_and_steps),
         p.dims.hidden,
     ]
 }
 
-pub(super) fn ssm_out(p: &Place<'_>) -> Vec<u64> {
-    vec![p.dims.hidden, p.extra.ssm_inner]
+pub(super) fn ssm_out(p: &RowSite<'_>) -> Vec<u64> {
+    vec![p.dims.hidden, p.params.ssm_inner]
 }
 
 /// The gated norm, group by group.
-pub(super) fn grouped_norm(p: &Place<'_>) -> Vec<u64> {
-    let groups = p.extra.ssm_groups.max(1);
-    vec![groups, p.extra.ssm_inner / groups]
+pub(super) fn grouped_norm(p: &RowSite<'_>) -> Vec<u64> {
+    let groups = p.params.ssm_groups.max(1);
+    vec![groups, p.params.ssm_inner / groups]
 }
 
-fn has_conv_bias(p: &Place<'_>) -> bool {
-    is_recurrent(p) && p.extra.conv_bias
+fn has_conv_bias(p: &RowSite<'_>) -> bool {
+    is_recurrent(p) && p.params.conv_bias
 }
 
 // --- groups of tensors ----------------------------------------------------------------------------

@@ -6,10 +6,17 @@
 
 use super::common::*;
 use super::hybrid::*;
+use super::keys::*;
+use super::loader_keys::{
+    CONVOLUTION_CACHE, LEADING_DENSE, NEEDS_EXPERT_WIDTH, OPTIONAL_WINDOW, RMS_NORM,
+};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
-use crate::model::facts::{Facts, Key};
-use crate::model::pass::PLAIN;
+use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
+use crate::model::forward_spec::PLAIN;
+use crate::model::hparams::{HParams, Key};
+use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, needed};
+use crate::model::quirks::{GraphOrder, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer, Recurrent};
 
@@ -17,7 +24,7 @@ pub(super) static LFM2: Arch = Arch {
     name: "lfm2",
     classes: &["Lfm2ForCausalLM", "LFM2ForCausalLM"],
     model_types: &["lfm2"],
-    pass: Some(PLAIN),
+    forward: Some(PLAIN),
     layers: dense_layers,
     tensors: &[
         EMBEDDING_AND_HEAD_LFM2,
@@ -27,13 +34,41 @@ pub(super) static LFM2: Arch = Arch {
         SHORT_CONVOLUTION,
         DENSE,
     ],
+    conversion: Some(Conversion {
+        first: &[],
+        keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE, LFM2_KEYS],
+        vocabulary: Vocabulary::ByteLevel,
+        pre_tokenizer: None,
+        weights: &[],
+    }),
+    quirks: LFM2_QUIRKS,
+    loader: Loader {
+        keys: &[RMS_NORM, OPTIONAL_WINDOW, CONVOLUTION_CACHE],
+        ..Loader::USUAL
+    },
 };
+
+const LFM2_QUIRKS: Quirks = Quirks {
+    graph: GraphOrder {
+        residual_first_mixer: true,
+        residual_first_feed_forward: true,
+        ..Quirks::NONE.graph
+    },
+    ..Quirks::NONE
+};
+
+/// Blocks that convolve have no heads of keys; the width of the feed-forward is rounded.
+const LFM2_KEYS: &[KeyRule] = &[
+    KeyRule::Derived(Derived::KvHeadsByBlock),
+    VOCAB,
+    KeyRule::count(Key::ShortconvCache),
+    KeyRule::Derived(Derived::DenseWidth),
+];
 
 pub(super) static LFM2MOE: Arch = Arch {
     name: "lfm2moe",
     classes: &["Lfm2MoeForCausalLM"],
     model_types: &["lfm2_moe"],
-    pass: None,
     layers: conv_layers,
     tensors: &[
         EMBEDDING_AND_HEAD_LFM2,
@@ -44,7 +79,23 @@ pub(super) static LFM2MOE: Arch = Arch {
         DENSE,
         ROUTED,
     ],
+    quirks: LFM2_QUIRKS,
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            NEEDS_EXPERT_WIDTH,
+            LEADING_DENSE,
+            GATING,
+            CONVOLUTION_CACHE,
+        ],
+        rules: &[LoaderRule::Routed],
+        needs_biases: &[R::FfnRouterBias],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
+
+const GATING: &[LoaderKeys] = &[needed(Form::Count, &["expert_gating_func"])];
 
 /// llama.cpp stores the final norm as `token_embd_norm`.
 const EMBEDDING_AND_HEAD_LFM2: &[Row] = &[
@@ -75,7 +126,7 @@ const QK_NORM_LFM2: &[Row] = &[
 
 const SHORT_CONVOLUTION: &[Row] = &[
     Row::weight(R::ShortconvConv, &["layers.{}.conv.conv.weight"], |p| {
-        vec![p.dims.hidden, p.extra.shortconv_cache]
+        vec![p.dims.hidden, p.params.shortconv_cache]
     })
     .when(is_recurrent),
     Row::weight(R::ShortconvIn, &["layers.{}.conv.in_proj.weight"], |p| {
@@ -144,22 +195,22 @@ const ROUTED: &[Row] = &[
 ];
 
 /// Convolution where the configuration says so; in a GGUF, where a block has no key-value heads.
-fn conv_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    let hidden = facts.need(Key::Hidden)?;
+fn conv_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
+    let hidden = hparams.need(Key::Hidden)?;
     let state = Recurrent {
-        conv_elements: hidden.saturating_mul(facts.need(Key::ShortconvCache)? - 1),
+        conv_elements: hidden.saturating_mul(hparams.need(Key::ShortconvCache)? - 1),
         state_elements: 0,
         inner: hidden.saturating_mul(3),
     };
-    let types = block_types(facts);
-    let listed = facts.json("full_attn_idxs").and_then(|v| v.as_array());
-    let mut layers = interleaved(facts, &state, |index, attention| match (&types, listed) {
+    let types = block_types(hparams);
+    let listed = hparams.json("full_attn_idxs").and_then(|v| v.as_array());
+    let mut layers = interleaved(hparams, &state, |index, attention| match (&types, listed) {
         (Some(types), _) => types.get(index).is_some_and(|t| *t != "full_attention"),
         (None, Some(list)) => !list.iter().any(|i| i.as_u64() == Some(index as u64)),
         (None, None) => attention.kv_heads == 0,
     })?;
-    if !facts.is_hugging_face() {
-        let window = facts.get(Key::Window)?.filter(|&window| window > 0);
+    if !hparams.is_hugging_face() {
+        let window = hparams.get(Key::Window)?.filter(|&window| window > 0);
         for attention in layers.iter_mut().filter_map(|l| l.mixer.attention.as_mut()) {
             attention.window = window;
         }
@@ -168,10 +219,10 @@ fn conv_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
 }
 
 /// The same, every block dense, with the width that the configuration's adjustment leads to.
-fn dense_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    let mut layers = conv_layers(facts)?;
-    if facts.is_hugging_face() {
-        let inner = adjusted_width(facts)?;
+fn dense_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
+    let mut layers = conv_layers(hparams)?;
+    if hparams.is_hugging_face() {
+        let inner = adjusted_width(hparams)?;
         for layer in &mut layers {
             layer.feed_forward = FeedForward::Dense { inner };
         }
@@ -180,21 +231,21 @@ fn dense_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
 }
 
 /// Two thirds of the stated width, times a factor, rounded up, as `Lfm2MLP` computes it.
-fn adjusted_width(facts: &Facts<'_>) -> Result<u64, ModelError> {
-    let stated = match facts.json("block_ff_dim").and_then(|v| v.as_u64()) {
+fn adjusted_width(hparams: &HParams<'_>) -> Result<u64, ModelError> {
+    let stated = match hparams.json("block_ff_dim").and_then(|v| v.as_u64()) {
         Some(width) => width,
-        None => facts.need(Key::Ffn)?,
+        None => hparams.need(Key::Ffn)?,
     };
-    if facts.flag("block_auto_adjust_ff_dim") == Some(false) {
+    if hparams.flag("block_auto_adjust_ff_dim") == Some(false) {
         return Ok(stated);
     }
     let two_thirds = stated.saturating_mul(2) / 3;
-    let factor = facts
+    let factor = hparams
         .json("block_ffn_dim_multiplier")
         .and_then(|v| v.as_f64())
         .unwrap_or(1.0);
     let scaled = (factor * two_thirds as f64) as u64;
-    let multiple = facts
+    let multiple = hparams
         .json("block_multiple_of")
         .and_then(|v| v.as_u64())
         .unwrap_or(256)

@@ -6,49 +6,131 @@
 //! of llama.cpp.
 
 use super::common::*;
+use super::keys::*;
+use super::loader_keys::{OPTIONAL_WINDOW, RMS_NORM};
 use crate::model::arch::{Arch, Row};
-use crate::model::pass::{PLAIN, Recipe, RopeStyle};
+use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
+use crate::model::forward_spec::{ArchTraits, PLAIN, RopeStyle};
+use crate::model::hparams::{Key, Number};
+use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, read};
+use crate::model::quirks::{EightyBlocks, GraphOrder, Quirks};
 use crate::model::role::TensorRole as R;
+use crate::model::spec::ModelSpec;
 
-const LLAMA_PASS: Recipe = Recipe {
-    rope: RopeStyle::Neighbours,
+const LLAMA_FORWARD: ArchTraits = ArchTraits {
+    rope: RopeStyle::Norm,
     ..PLAIN
 };
 
 /// llama.cpp runs Mistral and Mixtral as `llama`, without their sliding window.
 pub(super) static LLAMA: Arch = Arch {
-    name: "llama",
+    name: super::PLAIN,
     classes: &[
         "LlamaForCausalLM",
         "LLaMAForCausalLM",
         "MistralForCausalLM",
-        "LlamaModel",
         "MixtralForCausalLM",
     ],
     model_types: &["llama", "mistral", "mixtral"],
-    pass: Some(LLAMA_PASS),
+    forward: Some(LLAMA_FORWARD),
     layers: uniform,
-    tensors: &[
-        EMBEDDING_AND_HEAD,
-        PRE_NORMS,
-        ATTENTION,
-        QKV_BIAS,
-        OUTPUT_BIAS,
-        GATED_FFN,
-        GATED_FFN_BIAS,
-        MIXTRAL_EXPERTS,
-        ROPE_FREQS,
-    ],
+    tensors: LLAMA_TENSORS,
+    conversion: Some(Conversion {
+        keys: &[COMMON, HEAD_DIM_UNLESS_MIXTRAL, FILE_TYPE, VOCAB_AND_ROPE],
+        ..LLAMA_CONVERSION
+    }),
+    quirks: Quirks::NONE
+        .mlc_template("llama-3")
+        .eighty_blocks(EightyBlocks::Grouped),
+    loader: Loader {
+        keys: &[RMS_NORM, LLAMA_LOADED],
+        rules: &[LoaderRule::WholeHeads],
+        biases: &[R::AttnOutput, R::FfnGate, R::FfnUp, R::FfnDown],
+        optional: &[R::FfnGateExperts],
+        rope_tables: &[R::RopeFreqs, R::RopeFactorsLong, R::RopeFactorsShort],
+        ..Loader::USUAL
+    },
 };
+
+const LLAMA_LOADED: &[LoaderKeys] = &[read(Form::Count, &["vocab_size"])];
+
+const LLAMA_TENSORS: &[&[Row]] = &[
+    EMBEDDING_AND_HEAD,
+    PRE_NORMS,
+    ATTENTION,
+    QKV_BIAS,
+    OUTPUT_BIAS,
+    GATED_FFN,
+    GATED_FFN_BIAS,
+    MIXTRAL_EXPERTS,
+    ROPE_FREQS,
+];
+
+const LLAMA_CONVERSION: Conversion = Conversion {
+    first: &[],
+    keys: &[],
+    vocabulary: Vocabulary::Llama,
+    pre_tokenizer: None,
+    weights: ROTARY_PAIRS,
+};
+
+/// The configuration classes of Llama and Mistral fill the head in, Mixtral's does not.
+const HEAD_DIM_UNLESS_MIXTRAL: &[KeyRule] = &[
+    KeyRule::count(Key::HeadDim).or(key_dim_unless_mixtral),
+    KeyRule::count_from(Key::ValueDim, Key::HeadDim).or(key_dim_unless_mixtral),
+];
+
+fn key_dim_unless_mixtral(model: &ModelSpec) -> Option<u64> {
+    match model.dims.experts {
+        0 => key_dim(model),
+        _ => None,
+    }
+}
 
 /// The text part of Mistral Small 3.1 and of Ministral 3.
 pub(super) static MISTRAL3: Arch = Arch {
     name: "mistral3",
     classes: &["Mistral3ForConditionalGeneration", "Ministral3ForCausalLM"],
     model_types: &["mistral3", "ministral3", "mistral"],
-    pass: None,
-    ..LLAMA
+    layers: uniform,
+    tensors: LLAMA_TENSORS,
+    conversion: Some(Conversion {
+        keys: &[COMMON, HEAD_DIM, FILE_TYPE, VOCAB_AND_ROPE, MINISTRAL3],
+        ..LLAMA_CONVERSION
+    }),
+    quirks: Quirks::NONE.mlc_template("mistral_default"),
+    loader: Loader {
+        keys: &[RMS_NORM, MINISTRAL3_LOADED],
+        rules: &[LoaderRule::WholeHeads],
+        biases: &[R::AttnOutput, R::FfnGate, R::FfnUp, R::FfnDown],
+        optional: &[R::FfnGateExperts],
+        rope_tables: &[R::RopeFreqs, R::RopeFactorsLong, R::RopeFactorsShort],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
+
+const MINISTRAL3_LOADED: &[LoaderKeys] = &[read(
+    Form::Float,
+    &[
+        "attention.temperature_scale",
+        "rope.scaling.yarn_beta_fast",
+        "rope.scaling.yarn_beta_slow",
+        "rope.scaling.yarn_log_multiplier",
+    ],
+)];
+
+/// What Ministral 3 states among its rotary parameters; the text part of Mistral Small 3 does not.
+const MINISTRAL3: &[KeyRule] = &[
+    KeyRule::Derived(Derived::RopeNumber {
+        number: Number::YarnLogMultiplier,
+        model_type: "ministral3",
+    }),
+    KeyRule::Derived(Derived::RopeNumber {
+        number: Number::TemperatureScale,
+        model_type: "ministral3",
+    }),
+];
 
 /// Mixtral's names for what [`EXPERTS`] describes; `w1` gates, `w3` goes up, `w2` down.
 const MIXTRAL_EXPERTS: &[Row] = &[
@@ -94,9 +176,9 @@ pub(super) static SMOLLM3: Arch = Arch {
     name: "smollm3",
     classes: &["SmolLM3ForCausalLM"],
     model_types: &["smollm3"],
-    pass: Some(Recipe {
+    forward: Some(ArchTraits {
         skip_rope_every: 4,
-        ..LLAMA_PASS
+        ..LLAMA_FORWARD
     }),
     layers: uniform,
     tensors: &[
@@ -109,6 +191,15 @@ pub(super) static SMOLLM3: Arch = Arch {
         GATED_FFN_BIAS,
         ROPE_FREQS,
     ],
+    conversion: Some(Conversion {
+        keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE, VOCAB_AND_ROPE],
+        ..LLAMA_CONVERSION
+    }),
+    quirks: Quirks::NONE.mlc_template("chatml"),
+    loader: Loader {
+        rules: &[LoaderRule::WholeHeads],
+        ..Loader::USUAL
+    },
 };
 
 /// Phi-3.5 and Phi-4-mini. llama.cpp forces their sliding window off.
@@ -116,10 +207,45 @@ pub(super) static PHI3: Arch = Arch {
     name: "phi3",
     classes: &["Phi3ForCausalLM"],
     model_types: &["phi3", "phi4"],
-    pass: Some(PLAIN),
+    forward: Some(PLAIN),
     layers: uniform,
     tensors: &[EMBEDDING_AND_HEAD, PRE_NORMS, FUSED],
+    conversion: Some(Conversion {
+        first: &[KeyRule::Derived(Derived::LongRopeAttnFactor)],
+        keys: &[PHI3_KEYS],
+        vocabulary: Vocabulary::Phi3,
+        pre_tokenizer: None,
+        weights: &[],
+    }),
+    quirks: Quirks {
+        graph: GraphOrder {
+            residual_first_feed_forward: true,
+            ..Quirks::NONE.graph
+        },
+        ..Quirks::NONE.mlc_template("phi-3")
+    },
+    loader: Loader {
+        keys: &[RMS_NORM, OPTIONAL_WINDOW],
+        rules: &[LoaderRule::BothRopeTables],
+        rope_tables: &[R::RopeFactorsLong, R::RopeFactorsShort],
+        ..Loader::USUAL
+    },
 };
+
+const PHI3_KEYS: &[KeyRule] = &[
+    CONTEXT,
+    KeyRule::Derived(Derived::OriginalContext),
+    HIDDEN,
+    FFN,
+    BLOCKS,
+    HEADS,
+    KV_HEADS,
+    RMS_EPSILON,
+    KeyRule::Derived(Derived::RopeDims(1.0)),
+    ROPE_BASE,
+    KeyRule::FileType,
+    KeyRule::count(Key::Window).or(|_| Some(0)),
+];
 
 const FUSED: &[Row] = &[
     Row::weight(R::AttnQkv, &["layers.{}.self_attn.qkv_proj.weight"], |p| {
@@ -137,8 +263,8 @@ const FUSED: &[Row] = &[
     Row::weight(R::FfnDown, &["layers.{}.mlp.down_proj.weight"], |p| {
         vec![p.dims.hidden, inner(p)]
     }),
-    Row::weight(R::RopeFactorsLong, &[], |p| vec![p.extra.rope_factors])
-        .when(|p| p.extra.rope_factors > 0),
-    Row::weight(R::RopeFactorsShort, &[], |p| vec![p.extra.rope_factors])
-        .when(|p| p.extra.rope_factors > 0),
+    Row::weight(R::RopeFactorsLong, &[], |p| vec![p.params.rope_factors])
+        .when(|p| p.params.rope_factors > 0),
+    Row::weight(R::RopeFactorsShort, &[], |p| vec![p.params.rope_factors])
+        .when(|p| p.params.rope_factors > 0),
 ];

@@ -11,16 +11,23 @@ mod gpt_oss;
 mod granite;
 mod granite_hybrid;
 mod hybrid;
+mod keys;
 mod lfm2;
 mod llama;
+mod loader_keys;
 mod nemotron_h;
 mod olmo;
 mod qwen;
 mod qwen_next;
+mod starcoder2;
+pub mod tokenizers;
 
 use super::arch::{Arch, Variant};
 
 pub(super) use hybrid::ssm_inner;
+
+/// GGUF's name of the architecture of a plain transformer.
+pub(super) const PLAIN: &str = "llama";
 
 /// Every known architecture.
 pub(super) static ARCHITECTURES: &[&Arch] = &[
@@ -57,6 +64,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &nemotron_h::NEMOTRON_H,
     &nemotron_h::NEMOTRON_H_MOE,
     &falcon_h1::FALCON_H1,
+    &starcoder2::STARCODER2,
 ];
 
 /// Architectures that Hugging Face keeps under one class and llama.cpp under several names.

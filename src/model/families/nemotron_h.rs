@@ -8,9 +8,14 @@ use serde_json::Value as Json;
 
 use super::common::*;
 use super::hybrid::*;
+use super::loader_keys::{OPTIONAL_EXPERT_WIDTH, SHARED_EXPERT_WIDTH, STATE_SPACE};
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Place, Row};
-use crate::model::facts::{Facts, Key, json_lookup};
+use crate::model::arch::{Arch, Row, RowSite};
+use crate::model::hparams::{HParams, Key};
+use crate::model::loader::{
+    EPSILON, Form, LAYER_EPSILON, Loader, LoaderKeys, LoaderRule, needed, read,
+};
+use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Attention, Cache, FeedForward, Layer, Mixer};
 
@@ -18,24 +23,64 @@ pub(super) static NEMOTRON_H: Arch = Arch {
     name: "nemotron_h",
     classes: &["NemotronHForCausalLM"],
     model_types: &["nemotron_h"],
-    pass: None,
     layers: nemotron_layers,
     tensors: TENSORS,
+    quirks: Quirks::NONE.late_rows(),
+    loader: Loader {
+        keys: &[
+            OPTIONAL_EXPERT_WIDTH,
+            SHARED_EXPERT_WIDTH,
+            STATE_SPACE,
+            NEMOTRON_LOADED,
+        ],
+        rules: &[
+            LoaderRule::BlocksAhead,
+            LoaderRule::BlocksAheadUnsaid,
+            LoaderRule::NothingTurns,
+        ],
+        biases: &[R::AttnOutput, R::FfnUp, R::FfnDown],
+        needs_biases: &[R::SsmConv1d, R::SsmDt],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
+
+const NEMOTRON_LOADED: &[LoaderKeys] = &[
+    read(Form::Float, &[EPSILON]),
+    needed(Form::Float, &[LAYER_EPSILON]),
+    read(Form::Count, &["moe_latent_size", "expert_shared_count"]),
+    read(Form::Float, &["expert_weights_scale"]),
+    read(Form::Flag, &["expert_weights_norm"]),
+];
 
 /// The same class; llama.cpp tells it apart by [`routes`].
 pub(super) static NEMOTRON_H_MOE: Arch = Arch {
     name: "nemotron_h_moe",
-    classes: &[],
-    model_types: &[],
-    pass: None,
     layers: nemotron_layers,
     tensors: TENSORS,
+    quirks: Quirks::NONE.late_rows(),
+    loader: Loader {
+        keys: &[
+            OPTIONAL_EXPERT_WIDTH,
+            SHARED_EXPERT_WIDTH,
+            STATE_SPACE,
+            NEMOTRON_LOADED,
+        ],
+        rules: &[
+            LoaderRule::BlocksAhead,
+            LoaderRule::BlocksAheadUnsaid,
+            LoaderRule::NothingTurns,
+        ],
+        biases: &[R::AttnOutput, R::FfnUp, R::FfnDown],
+        needs_biases: &[R::FfnRouterBias, R::SsmConv1d, R::SsmDt],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
 
 /// Whether a `config.json` of this class is of a model with experts.
-pub(super) fn routes(config: &Json) -> bool {
-    json_lookup(config, "num_experts_per_tok").is_some()
+pub(super) fn routes(config: &HParams<'_>) -> bool {
+    config.stated(Key::ExpertsUsed.hugging_face()).is_some()
 }
 
 const TENSORS: &[&[Row]] = &[
@@ -95,13 +140,13 @@ const ROUTED: &[Row] = &[
     Row::weight(
         R::FfnLatentDown,
         &["layers.{}.mixer.fc1_latent_proj.weight"],
-        |p| vec![p.extra.expert_latent, p.dims.hidden],
+        |p| vec![p.params.expert_latent, p.dims.hidden],
     )
     .when(has_latent),
     Row::weight(
         R::FfnLatentUp,
         &["layers.{}.mixer.fc2_latent_proj.weight"],
-        |p| vec![p.dims.hidden, p.extra.expert_latent],
+        |p| vec![p.dims.hidden, p.params.expert_latent],
     )
     .when(has_latent),
     Row::weight(
@@ -136,13 +181,13 @@ const ROUTED: &[Row] = &[
     .when(has_shared_expert),
 ];
 
-fn has_latent(p: &Place<'_>) -> bool {
-    has_experts(p) && p.extra.expert_latent > 0
+fn has_latent(p: &RowSite<'_>) -> bool {
+    has_experts(p) && p.params.expert_latent > 0
 }
 
 /// Width of what an expert reads and writes.
-fn expert_width(p: &Place<'_>) -> u64 {
-    match p.extra.expert_latent {
+fn expert_width(p: &RowSite<'_>) -> u64 {
+    match p.params.expert_latent {
         0 => p.dims.hidden,
         latent => latent,
     }
@@ -150,22 +195,22 @@ fn expert_width(p: &Place<'_>) -> u64 {
 
 /// What a block is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+enum BlockKind {
     Mamba,
     Attention,
     Dense,
     Experts,
 }
 
-impl Kind {
+impl BlockKind {
     /// By its name in `config.json`: a letter of `hybrid_override_pattern` or a word of
     /// `layers_block_type`.
-    fn named(block: usize, name: &str) -> Result<Kind, ModelError> {
+    fn named(block: usize, name: &str) -> Result<BlockKind, ModelError> {
         match name {
-            "M" | "mamba" | "linear_attention" => Ok(Kind::Mamba),
-            "*" | "attention" | "full_attention" => Ok(Kind::Attention),
-            "-" | "mlp" => Ok(Kind::Dense),
-            "E" | "moe" => Ok(Kind::Experts),
+            "M" | "mamba" | "linear_attention" => Ok(BlockKind::Mamba),
+            "*" | "attention" | "full_attention" => Ok(BlockKind::Attention),
+            "-" | "mlp" => Ok(BlockKind::Dense),
+            "E" | "moe" => Ok(BlockKind::Experts),
             _ => Err(ModelError::UnknownBlock {
                 block,
                 kind: name.to_owned(),
@@ -174,23 +219,26 @@ impl Kind {
     }
 }
 
-fn nemotron_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    let kinds = match facts.is_hugging_face() {
-        true => named_kinds(facts)?,
-        false => kinds_of_gguf(facts)?,
+fn nemotron_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
+    let kinds = if hparams.is_hugging_face() {
+        named_kinds(hparams)?
+    } else {
+        kinds_of_gguf(hparams)?
     };
     let blocks = kinds.len();
     let kinds = kinds.into_iter().enumerate();
     kinds
-        .map(|(index, kind)| layer(facts, kind, index, blocks))
+        .map(|(index, kind)| layer(hparams, kind, index, blocks))
         .collect()
 }
 
-fn named_kinds(facts: &Facts<'_>) -> Result<Vec<Kind>, ModelError> {
-    let pattern = facts.json("hybrid_override_pattern").and_then(Json::as_str);
+fn named_kinds(hparams: &HParams<'_>) -> Result<Vec<BlockKind>, ModelError> {
+    let pattern = hparams
+        .json("hybrid_override_pattern")
+        .and_then(Json::as_str);
     let letters = pattern.map(|p| p.split("").filter(|letter| !letter.is_empty()).collect());
     let names: Vec<&str> = letters
-        .or_else(|| block_types(facts))
+        .or_else(|| block_types(hparams))
         .filter(|names: &Vec<&str>| !names.is_empty())
         .ok_or_else(|| ModelError::MissingKey {
             key: "hybrid_override_pattern".to_owned(),
@@ -199,20 +247,20 @@ fn named_kinds(facts: &Facts<'_>) -> Result<Vec<Kind>, ModelError> {
     names
         .into_iter()
         .enumerate()
-        .map(|(block, name)| Kind::named(block, name))
+        .map(|(block, name)| BlockKind::named(block, name))
         .collect()
 }
 
 /// A GGUF tells kinds apart by key-value heads and feed-forward widths of zero.
-fn kinds_of_gguf(facts: &Facts<'_>) -> Result<Vec<Kind>, ModelError> {
-    let blocks = block_count(facts)?;
-    let routed = facts.or_zero(Key::Experts)? > 0;
-    let per_block = |key| facts.per_block(key, blocks)?.ok_or(facts.missing(key));
+fn kinds_of_gguf(hparams: &HParams<'_>) -> Result<Vec<BlockKind>, ModelError> {
+    let blocks = block_count(hparams)?;
+    let routed = hparams.or_zero(Key::Experts)? > 0;
+    let per_block = |key| hparams.per_block(key, blocks)?.ok_or(hparams.missing(key));
     let kind = |(kv_heads, inner)| match (kv_heads, inner, routed) {
-        (0, 0, _) => Kind::Mamba,
-        (_, 0, _) => Kind::Attention,
-        (_, _, false) => Kind::Dense,
-        (_, _, true) => Kind::Experts,
+        (0, 0, _) => BlockKind::Mamba,
+        (_, 0, _) => BlockKind::Attention,
+        (_, _, false) => BlockKind::Dense,
+        (_, _, true) => BlockKind::Experts,
     };
     Ok(per_block(Key::KvHeads)?
         .into_iter()
@@ -221,33 +269,38 @@ fn kinds_of_gguf(facts: &Facts<'_>) -> Result<Vec<Kind>, ModelError> {
         .collect())
 }
 
-fn layer(facts: &Facts<'_>, kind: Kind, index: usize, blocks: usize) -> Result<Layer, ModelError> {
+fn layer(
+    hparams: &HParams<'_>,
+    kind: BlockKind,
+    index: usize,
+    blocks: usize,
+) -> Result<Layer, ModelError> {
     let mixer = match kind {
-        Kind::Mamba => Mixer {
+        BlockKind::Mamba => Mixer {
             attention: None,
-            recurrent: Some(mamba2(facts)?),
+            recurrent: Some(mamba2(hparams)?),
         },
-        Kind::Attention => Mixer {
-            attention: Some(attention(facts, index, blocks)?),
+        BlockKind::Attention => Mixer {
+            attention: Some(attention(hparams, index, blocks)?),
             recurrent: None,
         },
-        Kind::Dense | Kind::Experts => Mixer::default(),
+        BlockKind::Dense | BlockKind::Experts => Mixer::default(),
     };
     let at = |key| {
         Ok::<_, ModelError>(
-            facts
+            hparams
                 .per_block(key, blocks)?
                 .and_then(|l| l.get(index).copied()),
         )
     };
     let feed_forward = match kind {
-        Kind::Mamba | Kind::Attention => FeedForward::None,
-        Kind::Dense => FeedForward::Dense {
-            inner: at(Key::Ffn)?.ok_or(facts.missing(Key::Ffn))?,
+        BlockKind::Mamba | BlockKind::Attention => FeedForward::None,
+        BlockKind::Dense => FeedForward::Dense {
+            inner: at(Key::Ffn)?.ok_or(hparams.missing(Key::Ffn))?,
         },
-        Kind::Experts => {
+        BlockKind::Experts => {
             // A GGUF of an early converter leaves these out; a config.json does not.
-            let stated = |key, name: &str| match (at(key)?, facts.is_hugging_face()) {
+            let stated = |key, name: &str| match (at(key)?, hparams.is_hugging_face()) {
                 (None, true) => Err(ModelError::MissingKey {
                     key: name.to_owned(),
                 }),
@@ -255,14 +308,14 @@ fn layer(facts: &Facts<'_>, kind: Kind, index: usize, blocks: usize) -> Result<L
             };
             let count = match stated(Key::Experts, "n_routed_experts")? {
                 Some(count) if count > 0 => count,
-                _ => return Err(facts.missing(Key::Experts)),
+                _ => return Err(hparams.missing(Key::Experts)),
             };
             let used = stated(Key::ExpertsUsed, "num_experts_per_tok")?
                 .unwrap_or(count)
                 .clamp(1, count);
             let inner = match stated(Key::ExpertFfn, "moe_intermediate_size")? {
                 Some(inner) if inner > 0 => inner,
-                _ => at(Key::Ffn)?.ok_or(facts.missing(Key::ExpertFfn))? / used,
+                _ => at(Key::Ffn)?.ok_or(hparams.missing(Key::ExpertFfn))? / used,
             };
             FeedForward::Experts {
                 count,
@@ -279,16 +332,16 @@ fn layer(facts: &Facts<'_>, kind: Kind, index: usize, blocks: usize) -> Result<L
     })
 }
 
-fn attention(facts: &Facts<'_>, index: usize, blocks: usize) -> Result<Attention, ModelError> {
-    let heads = facts.need(Key::Heads)?;
-    let kv_heads = facts
+fn attention(hparams: &HParams<'_>, index: usize, blocks: usize) -> Result<Attention, ModelError> {
+    let heads = hparams.need(Key::Heads)?;
+    let kv_heads = hparams
         .per_block(Key::KvHeads, blocks)?
         .and_then(|list| list.get(index).copied());
-    let key_dim = head_dim(facts, heads)?;
-    let value_dim = match facts.get(Key::ValueDim)? {
+    let key_dim = head_dim(hparams, heads)?;
+    let value_dim = match hparams.get(Key::ValueDim)? {
         Some(dim) => dim,
-        None if facts.is_hugging_face() => key_dim,
-        None => facts.need(Key::Hidden)? / heads,
+        None if hparams.is_hugging_face() => key_dim,
+        None => hparams.need(Key::Hidden)? / heads,
     };
     Ok(Attention {
         heads,

@@ -4,15 +4,16 @@
 //! llama.cpp, which runs both.
 
 use super::common::*;
+use super::loader_keys::{OPTIONAL_WINDOW, RMS_NORM, WINDOW_PATTERN, WINDOW_ROPE_BASE};
 use crate::model::arch::{Arch, Row};
+use crate::model::loader::{Loader, LoaderRule};
 use crate::model::role::TensorRole as R;
 
 pub(super) static OLMO2: Arch = Arch {
     name: "olmo2",
     classes: &["Olmo2ForCausalLM"],
     model_types: &["olmo2"],
-    pass: None,
-    layers: |facts| blocks(facts, sliding(facts, 0, 4)?),
+    layers: |hparams| blocks(hparams, sliding(hparams, 0, 4)?),
     tensors: &[
         EMBEDDING_AND_HEAD,
         POST_NORMS,
@@ -20,6 +21,16 @@ pub(super) static OLMO2: Arch = Arch {
         WHOLE_QK_NORM,
         GATED_FFN,
     ],
+    loader: Loader {
+        keys: &[RMS_NORM, OPTIONAL_WINDOW, WINDOW_PATTERN, WINDOW_ROPE_BASE],
+        rules: &[
+            LoaderRule::NeedsHead,
+            LoaderRule::WindowedBlock,
+            LoaderRule::WholeHeads,
+        ],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
 
 pub(super) static OLMO3: Arch = Arch {

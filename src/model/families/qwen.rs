@@ -5,20 +5,48 @@
 //! of llama.cpp.
 
 use super::common::*;
+use super::keys::*;
+use super::loader_keys::{
+    DEEPSTACK, NEEDS_EXPERT_WIDTH, NEEDS_SECTIONS, OPTIONAL_EXPERT_WIDTH, RMS_NORM,
+    SHARED_EXPERT_WIDTH,
+};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
-use crate::model::facts::{Facts, Key};
-use crate::model::pass::PLAIN;
+use crate::model::conversion::{Conversion, KeyRule, Vocabulary};
+use crate::model::forward_spec::PLAIN;
+use crate::model::hparams::{HParams, Key};
+use crate::model::loader::{Loader, LoaderRule};
+use crate::model::quirks::{EightyBlocks, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer};
 
 pub(super) static QWEN2: Arch = Arch {
     name: "qwen2",
-    classes: &["Qwen2ForCausalLM", "Qwen2Model"],
+    classes: &["Qwen2ForCausalLM"],
     model_types: &["qwen2"],
-    pass: Some(PLAIN),
-    layers: uniform,
+    forward: Some(PLAIN),
     tensors: QWEN2_TENSORS,
+    conversion: Some(Conversion {
+        keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE],
+        ..QWEN_CONVERSION
+    }),
+    quirks: QWEN_QUIRKS.eighty_blocks(EightyBlocks::Always),
+    loader: Loader {
+        rules: &[LoaderRule::WholeHeads],
+        biases: &[R::Output],
+        ..Loader::USUAL
+    },
+    ..USUAL
+};
+
+const QWEN_QUIRKS: Quirks = Quirks::NONE.mlc_template("qwen2");
+
+const QWEN_CONVERSION: Conversion = Conversion {
+    first: &[],
+    keys: &[COMMON, HEAD_DIM, FILE_TYPE],
+    vocabulary: Vocabulary::SentencePieceOrByteLevel,
+    pre_tokenizer: None,
+    weights: &[],
 };
 
 /// The text part of Qwen2-VL and Qwen2.5-VL.
@@ -29,15 +57,21 @@ pub(super) static QWEN2VL: Arch = Arch {
         "Qwen2_5_VLForConditionalGeneration",
     ],
     model_types: &["qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"],
-    pass: None,
-    ..QWEN2
+    tensors: QWEN2_TENSORS,
+    quirks: QWEN_QUIRKS,
+    loader: Loader {
+        keys: &[NEEDS_SECTIONS],
+        rules: &[LoaderRule::RopeSections, LoaderRule::WholeHeads],
+        biases: &[R::Output],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
 
 pub(super) static QWEN2MOE: Arch = Arch {
     name: "qwen2moe",
     classes: &["Qwen2MoeForCausalLM"],
     model_types: &["qwen2_moe"],
-    pass: None,
     layers: qwen2moe_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -49,33 +83,69 @@ pub(super) static QWEN2MOE: Arch = Arch {
         SHARED_EXPERT,
         SHARED_EXPERT_ROUTER,
     ],
+    quirks: QWEN_QUIRKS,
+    loader: Loader {
+        keys: &[RMS_NORM, OPTIONAL_EXPERT_WIDTH, SHARED_EXPERT_WIDTH],
+        rules: &[
+            LoaderRule::NeedsHead,
+            LoaderRule::WholeHeads,
+            LoaderRule::Routed,
+        ],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
 
 pub(super) static QWEN3: Arch = Arch {
     name: "qwen3",
-    classes: &["Qwen3ForCausalLM", "Qwen3Model"],
+    classes: &["Qwen3ForCausalLM"],
     model_types: &["qwen3"],
-    pass: Some(PLAIN),
-    layers: uniform,
+    forward: Some(PLAIN),
     tensors: QWEN3_TENSORS,
+    conversion: Some(QWEN_CONVERSION),
+    quirks: QWEN_QUIRKS,
+    loader: Loader {
+        rules: &[LoaderRule::WholeHeads],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
 
 pub(super) static QWEN3MOE: Arch = Arch {
     name: "qwen3moe",
     classes: &["Qwen3MoeForCausalLM"],
     model_types: &["qwen3_moe"],
-    pass: Some(PLAIN),
-    layers: uniform,
+    forward: Some(PLAIN),
     tensors: QWEN3_TENSORS,
+    conversion: Some(Conversion {
+        keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE, EXPERT_WIDTH],
+        vocabulary: Vocabulary::ByteLevel,
+        ..QWEN_CONVERSION
+    }),
+    quirks: QWEN_QUIRKS,
+    loader: Loader {
+        keys: &[RMS_NORM, NEEDS_EXPERT_WIDTH],
+        rules: &[LoaderRule::WholeHeads, LoaderRule::Routed],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
+
+const EXPERT_WIDTH: &[KeyRule] = &[KeyRule::count(Key::ExpertFfn)];
 
 /// The text part of Qwen3-VL.
 pub(super) static QWEN3VL: Arch = Arch {
     name: "qwen3vl",
     classes: &["Qwen3VLForConditionalGeneration"],
     model_types: &["qwen3_vl", "qwen3_vl_text"],
-    pass: None,
-    ..QWEN3
+    tensors: QWEN3_TENSORS,
+    quirks: QWEN_QUIRKS,
+    loader: Loader {
+        keys: &[RMS_NORM, NEEDS_SECTIONS, DEEPSTACK],
+        rules: &[LoaderRule::RopeSections, LoaderRule::WholeHeads],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
 
 /// The text part of Qwen3-VL with experts.
@@ -83,8 +153,18 @@ pub(super) static QWEN3VLMOE: Arch = Arch {
     name: "qwen3vlmoe",
     classes: &["Qwen3VLMoeForConditionalGeneration"],
     model_types: &["qwen3_vl_moe", "qwen3_vl_moe_text"],
-    pass: None,
-    ..QWEN3MOE
+    tensors: QWEN3_TENSORS,
+    quirks: QWEN_QUIRKS,
+    loader: Loader {
+        keys: &[RMS_NORM, NEEDS_SECTIONS, DEEPSTACK, NEEDS_EXPERT_WIDTH],
+        rules: &[
+            LoaderRule::RopeSections,
+            LoaderRule::WholeHeads,
+            LoaderRule::Routed,
+        ],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
 
 const QWEN2_TENSORS: &[&[Row]] = &[
@@ -113,20 +193,20 @@ pub(super) const SHARED_EXPERT_ROUTER: &[Row] = &[Row::weight(
 )
 .when(has_shared_expert)];
 
-fn qwen2moe_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    let mut layers = uniform(facts)?;
-    fill_expert_widths(facts, &mut layers)?;
+fn qwen2moe_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
+    let mut layers = uniform(hparams)?;
+    fill_expert_widths(hparams, &mut layers)?;
     Ok(layers)
 }
 
 /// Old GGUF files leave out the widths of the experts: the dense width is the shared expert's, and
 /// the routed ones divide it.
 pub(super) fn fill_expert_widths(
-    facts: &Facts<'_>,
+    hparams: &HParams<'_>,
     layers: &mut [Layer],
 ) -> Result<(), ModelError> {
-    let stated = facts.get(Key::ExpertFfn)?.is_some();
-    let dense = facts.or_zero(Key::Ffn)?;
+    let stated = hparams.get(Key::ExpertFfn)?.is_some();
+    let dense = hparams.or_zero(Key::Ffn)?;
     for layer in layers {
         if let FeedForward::Experts {
             used,

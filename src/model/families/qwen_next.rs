@@ -5,11 +5,21 @@
 
 use super::common::*;
 use super::hybrid::*;
+use super::keys::*;
+use super::loader_keys::{
+    NEEDS_SECTIONS, OPTIONAL_EXPERT_WIDTH, RECURRENT_LAYERS, RMS_NORM, SHARED_EXPERT_WIDTH,
+    STATE_SPACE,
+};
 use super::qwen::{SHARED_EXPERT_ROUTER, fill_expert_widths};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, Row};
-use crate::model::facts::{Facts, Key};
-use crate::model::pass::{PLAIN, Recipe};
+use crate::model::conversion::{
+    Conversion, Derived, KeyHeadPart, KeyRule, ValueHeads, Vocabulary, WeightRule, WeightTransform,
+};
+use crate::model::forward_spec::{ArchTraits, PLAIN};
+use crate::model::hparams::{HParams, Key};
+use crate::model::loader::{Loader, LoaderRule};
+use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::Layer;
 
@@ -17,7 +27,6 @@ pub(super) static QWEN3NEXT: Arch = Arch {
     name: "qwen3next",
     classes: &["Qwen3NextForCausalLM"],
     model_types: &["qwen3_next"],
-    pass: None,
     layers: delta_net_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -31,13 +40,37 @@ pub(super) static QWEN3NEXT: Arch = Arch {
         SHARED_EXPERT,
         SHARED_EXPERT_ROUTER,
     ],
+    conversion: Some(Conversion {
+        keys: &[COMMON, HEAD_DIM, FILE_TYPE, EXPERT_WIDTHS, DELTA_NET_KEYS],
+        weights: INTERLEAVED_HEADS,
+        ..DELTA_NET_CONVERSION
+    }),
+    quirks: QUIRKS,
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            OPTIONAL_EXPERT_WIDTH,
+            SHARED_EXPERT_WIDTH,
+            STATE_SPACE,
+            RECURRENT_LAYERS,
+        ],
+        rules: &[
+            LoaderRule::BlocksAhead,
+            LoaderRule::BlocksAheadUnsaid,
+            LoaderRule::Routed,
+            LoaderRule::DeltaNets,
+        ],
+        needs_biases: &[R::SsmDt],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
 
 pub(super) static QWEN35: Arch = Arch {
     name: "qwen35",
     classes: &["Qwen3_5ForConditionalGeneration", "Qwen3_5ForCausalLM"],
     model_types: &["qwen3_5_text", "qwen3_5"],
-    pass: Some(Recipe {
+    forward: Some(ArchTraits {
         gated_query: true,
         ..PLAIN
     }),
@@ -51,6 +84,22 @@ pub(super) static QWEN35: Arch = Arch {
         BETA_AND_ALPHA,
         GATED_FFN,
     ],
+    conversion: Some(Conversion {
+        keys: &[COMMON, HEAD_DIM, FILE_TYPE, DELTA_NET_KEYS, SECTIONS],
+        ..DELTA_NET_CONVERSION
+    }),
+    quirks: QUIRKS,
+    loader: Loader {
+        keys: &[RMS_NORM, NEEDS_SECTIONS, STATE_SPACE, RECURRENT_LAYERS],
+        rules: &[
+            LoaderRule::BlocksAhead,
+            LoaderRule::BlocksAheadUnsaid,
+            LoaderRule::RopeSections,
+            LoaderRule::DeltaNets,
+        ],
+        needs_biases: &[R::SsmDt],
+        ..Loader::USUAL
+    },
 };
 
 pub(super) static QWEN35MOE: Arch = Arch {
@@ -60,7 +109,6 @@ pub(super) static QWEN35MOE: Arch = Arch {
         "Qwen3_5MoeForCausalLM",
     ],
     model_types: &["qwen3_5_moe_text", "qwen3_5_moe"],
-    pass: None,
     layers: delta_net_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -73,7 +121,116 @@ pub(super) static QWEN35MOE: Arch = Arch {
         SHARED_EXPERT,
         SHARED_EXPERT_ROUTER,
     ],
+    conversion: Some(Conversion {
+        keys: &[
+            COMMON,
+            HEAD_DIM,
+            FILE_TYPE,
+            EXPERT_WIDTHS,
+            DELTA_NET_KEYS,
+            SECTIONS,
+        ],
+        ..DELTA_NET_CONVERSION
+    }),
+    quirks: QUIRKS,
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            NEEDS_SECTIONS,
+            OPTIONAL_EXPERT_WIDTH,
+            SHARED_EXPERT_WIDTH,
+            STATE_SPACE,
+            RECURRENT_LAYERS,
+        ],
+        rules: &[
+            LoaderRule::BlocksAhead,
+            LoaderRule::BlocksAheadUnsaid,
+            LoaderRule::RopeSections,
+            LoaderRule::DeltaNets,
+        ],
+        needs_biases: &[R::SsmDt],
+        ..Loader::USUAL
+    },
+    ..USUAL
 };
+
+// --- conversion and what runtimes do --------------------------------------------------------------
+
+const QUIRKS: Quirks = Quirks::NONE
+    .late_rows()
+    .recurrent_blocks_have_heads()
+    .mlc_template("qwen2");
+
+const DELTA_NET_CONVERSION: Conversion = Conversion {
+    first: &[],
+    keys: &[],
+    vocabulary: Vocabulary::ByteLevel,
+    pre_tokenizer: None,
+    weights: VALUE_HEADS_IN_TURN,
+};
+
+const EXPERT_WIDTHS: &[KeyRule] = &[
+    KeyRule::count(Key::ExpertFfn),
+    KeyRule::count(Key::SharedExpertFfn),
+];
+
+const DELTA_NET_KEYS: &[KeyRule] = &[
+    KeyRule::count(Key::ConvKernel),
+    KeyRule::count(Key::StateSize),
+    KeyRule::count(Key::SsmGroups),
+    KeyRule::count(Key::SsmHeads),
+    KeyRule::Derived(Derived::DeltaNetWidth),
+    KeyRule::Derived(Derived::RecurrentLayers),
+    KeyRule::count(Key::FullAttentionEvery),
+    KeyRule::Derived(Derived::RopeDims(0.25)),
+];
+
+/// Text tokens turn all sections alike; runtimes ask for them all the same.
+const SECTIONS: &[KeyRule] = &[KeyRule::Derived(Derived::RopeSections(Some([
+    11, 11, 10, 0,
+])))];
+
+/// Decays are stored as logarithms (`Qwen3NextModel` of `conversion/qwen.py`).
+const DECAYS: WeightRule = WeightRule {
+    roles: &[R::SsmA],
+    transform: WeightTransform::NegatedExp,
+};
+
+const fn in_turn(roles: &'static [R], heads: ValueHeads) -> WeightRule {
+    WeightRule {
+        roles,
+        transform: WeightTransform::ValueHeadsInTurn(heads),
+    }
+}
+
+/// Qwen3.5 (`_LinearAttentionVReorderBase` of `conversion/qwen.py`).
+const VALUE_HEADS_IN_TURN: &[WeightRule] = &[
+    SHIFTED_NORMS,
+    DECAYS,
+    in_turn(&[R::AttnQkv, R::SsmConv1d], ValueHeads::RowsBehindKeys),
+    in_turn(&[R::AttnGate], ValueHeads::Rows),
+    in_turn(
+        &[R::SsmAlpha, R::SsmBeta, R::SsmA, R::SsmDt],
+        ValueHeads::SingleRows,
+    ),
+    in_turn(&[R::SsmOut], ValueHeads::Columns),
+];
+
+/// Qwen3-Next: one matrix holds query, key, value and gate of each head of keys.
+const INTERLEAVED_HEADS: &[WeightRule] = &[
+    SHIFTED_NORMS,
+    DECAYS,
+    WeightRule {
+        roles: &[R::AttnQkv],
+        transform: WeightTransform::PartOfKeyHeads(KeyHeadPart::QueryKeyValue),
+    },
+    WeightRule {
+        roles: &[R::AttnGate],
+        transform: WeightTransform::PartOfKeyHeads(KeyHeadPart::Gate),
+    },
+];
+
+// --- tensors --------------------------------------------------------------------------------------
 
 const NORMS: &[Row] = &[
     Row::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
@@ -121,7 +278,7 @@ const DELTA_NET: &[Row] = &[
             "layers.{}.linear_attn.in_proj_z.weight",
             "layers.{}.linear_attn.in_proj_qkvz.weight",
         ],
-        |p| vec![p.extra.ssm_inner, p.dims.hidden],
+        |p| vec![p.params.ssm_inner, p.dims.hidden],
     )
     .when(is_recurrent),
     Row::weight(
@@ -135,7 +292,7 @@ const DELTA_NET: &[Row] = &[
         .part("")
         .when(is_recurrent),
     Row::weight(R::SsmNorm, &["layers.{}.linear_attn.norm.weight"], |p| {
-        vec![p.extra.ssm_inner / p.extra.ssm_heads.max(1)]
+        vec![p.params.ssm_inner / p.params.ssm_heads.max(1)]
     })
     .when(is_recurrent),
     Row::weight(
@@ -149,7 +306,7 @@ const DELTA_NET: &[Row] = &[
 const FUSED_BETA_ALPHA: &[Row] = &[Row::weight(
     R::SsmBetaAlpha,
     &["layers.{}.linear_attn.in_proj_ba.weight"],
-    |p| vec![p.extra.ssm_heads.saturating_mul(2), p.dims.hidden],
+    |p| vec![p.params.ssm_heads.saturating_mul(2), p.dims.hidden],
 )
 .when(is_recurrent)];
 
@@ -157,27 +314,24 @@ const BETA_AND_ALPHA: &[Row] = &[
     Row::weight(
         R::SsmBeta,
         &["layers.{}.linear_attn.in_proj_b.weight"],
-        |p| vec![p.extra.ssm_heads, p.dims.hidden],
+        |p| vec![p.params.ssm_heads, p.dims.hidden],
     )
     .when(is_recurrent),
     Row::weight(
         R::SsmAlpha,
         &["layers.{}.linear_attn.in_proj_a.weight"],
-        |p| vec![p.extra.ssm_heads, p.dims.hidden],
+        |p| vec![p.params.ssm_heads, p.dims.hidden],
     )
     .when(is_recurrent),
 ];
 
 /// Every fourth block attends unless the configuration names the kinds or another interval.
-fn delta_net_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
-    let state = state_space(facts)?;
-    let interval = facts
-        .get(Key::FullAttentionEvery)?
-        .filter(|&n| n > 0)
-        .unwrap_or(4);
-    let types = block_types(facts);
-    let flags = facts.per_block(Key::RecurrentLayers, block_count(facts)?)?;
-    let mut layers = interleaved(facts, &state, |index, _| {
+fn delta_net_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
+    let state = state_space(hparams)?;
+    let interval = hparams.or_default(Key::FullAttentionEvery)?;
+    let types = block_types(hparams);
+    let flags = hparams.per_block(Key::RecurrentLayers, block_count(hparams)?)?;
+    let mut layers = interleaved(hparams, &state, |index, _| {
         let named = types
             .as_ref()
             .and_then(|list| list.get(index))
@@ -190,8 +344,8 @@ fn delta_net_layers(facts: &Facts<'_>) -> Result<Vec<Layer>, ModelError> {
             .or(flagged)
             .unwrap_or(!(index as u64 + 1).is_multiple_of(interval))
     })?;
-    if !facts.is_hugging_face() {
-        fill_expert_widths(facts, &mut layers)?;
+    if !hparams.is_hugging_face() {
+        fill_expert_widths(hparams, &mut layers)?;
     }
     Ok(layers)
 }

@@ -18,7 +18,7 @@ pub(super) enum Pool {
 
 /// How a tensor comes by its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Storage {
     /// Set by the caller before the graph runs.
     Input,
     /// Memory of its own.
@@ -35,7 +35,7 @@ enum Place {
 struct Tensor {
     bytes: u64,
     sources: Vec<Id>,
-    place: Place,
+    storage: Storage,
     pool: Pool,
     stage: &'static str,
     output: bool,
@@ -71,11 +71,11 @@ impl Graph {
         }
     }
 
-    fn push(&mut self, bytes: u64, sources: &[Id], place: Place) -> Id {
+    fn push(&mut self, bytes: u64, sources: &[Id], storage: Storage) -> Id {
         self.tensors.push(Tensor {
             bytes,
             sources: sources.to_vec(),
-            place,
+            storage,
             pool: self.pool,
             stage: self.stage,
             output: false,
@@ -85,12 +85,12 @@ impl Graph {
 
     /// A tensor that the caller fills before each run.
     pub(super) fn input(&mut self, bytes: u64) -> Id {
-        self.push(bytes, &[], Place::Input)
+        self.push(bytes, &[], Storage::Input)
     }
 
     /// The result of an operation that cannot work in place.
     pub(super) fn own(&mut self, bytes: u64, sources: &[Id]) -> Id {
-        self.push(bytes, sources, Place::Own)
+        self.push(bytes, sources, Storage::Own)
     }
 
     /// The result of an operation that can work in place, of the size of its first source.
@@ -99,7 +99,7 @@ impl Graph {
             .first()
             .and_then(|&s| self.tensors.get(s))
             .map_or(0, |t| t.bytes);
-        self.push(bytes, sources, Place::Reused)
+        self.push(bytes, sources, Storage::Reused)
     }
 
     /// The same memory in another shape.
@@ -109,16 +109,16 @@ impl Graph {
 
     /// `bytes` within `source`.
     pub(super) fn slice(&mut self, bytes: u64, source: Id) -> Id {
-        let root = match self.tensors.get(source).map(|t| t.place) {
-            Some(Place::View { root }) => root,
+        let root = match self.tensors.get(source).map(|t| t.storage) {
+            Some(Storage::View { root }) => root,
             _ => source,
         };
-        self.push(bytes, &[source], Place::View { root })
+        self.push(bytes, &[source], Storage::View { root })
     }
 
     /// An operation that writes outside the graph, such as storing keys in the cache.
     pub(super) fn store(&mut self, sources: &[Id]) -> Id {
-        self.push(0, sources, Place::External)
+        self.push(0, sources, Storage::External)
     }
 
     /// Keeps `tensor` until the end of the graph.
@@ -244,10 +244,10 @@ impl<'g> Replay<'g> {
 
     fn run(mut self) -> [Footprint; 2] {
         for (id, tensor) in self.graph.tensors.iter().enumerate() {
-            if tensor.place == Place::Input {
+            if tensor.storage == Storage::Input {
                 self.take(id);
             }
-            if let Place::View { root } = tensor.place {
+            if let Storage::View { root } = tensor.storage {
                 self.states[root].views += 1;
             }
             for &source in &tensor.sources {
@@ -255,9 +255,9 @@ impl<'g> Replay<'g> {
             }
         }
         for (id, tensor) in self.graph.tensors.iter().enumerate() {
-            match tensor.place {
-                Place::Own => self.take(id),
-                Place::Reused if !self.reuse(id) => self.take(id),
+            match tensor.storage {
+                Storage::Own => self.take(id),
+                Storage::Reused if !self.reuse(id) => self.take(id),
                 _ => {}
             }
             for &source in &tensor.sources {
@@ -303,8 +303,8 @@ impl<'g> Replay<'g> {
         if state.readers > 0 || state.views > 0 {
             return;
         }
-        let owner = match self.graph.tensors[source].place {
-            Place::View { root } => {
+        let owner = match self.graph.tensors[source].storage {
+            Storage::View { root } => {
                 let state = &mut self.states[root];
                 state.views = state.views.saturating_sub(1);
                 if state.views > 0 || state.readers > 0 {

@@ -1,7 +1,7 @@
 //! Which projections a layer's weights do in one piece, read off the list of tensors. It changes
 //! what is alive together, not what is computed. A model without a list has the usual pieces.
 
-use crate::model::{FeedForward, Layer, ModelSpec};
+use crate::model::{FeedForward, Layer, ModelSpec, TensorRole as R};
 
 /// How one layer's projections are cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(super) enum Up {
 
 /// What the list of tensors says of one layer.
 #[derive(Clone, Copy, Default)]
-struct Rows {
+struct Projections {
     qkv: bool,
     gate: bool,
     query: u64,
@@ -36,25 +36,19 @@ struct Rows {
 
 /// The fusion of every layer of `model`.
 pub(super) fn fusions(model: &ModelSpec) -> Vec<Fusion> {
-    let mut found = vec![Rows::default(); model.layers.len()];
-    for tensor in &model.tensors {
+    let mut found = vec![Projections::default(); model.layers.len()];
+    for tensor in model.tensors.iter().filter(|t| t.is_weight()) {
         let entry = tensor
             .layer
             .and_then(|layer| found.get_mut(usize::try_from(layer).ok()?));
         let (Some(entry), Some(&rows)) = (entry, tensor.shape.iter().rev().nth(1)) else {
             continue;
         };
-        // `blk.0.ffn_up.weight` -> `ffn_up`
-        match tensor
-            .name
-            .splitn(3, '.')
-            .nth(2)
-            .and_then(|rest| rest.strip_suffix(".weight"))
-        {
-            Some("attn_qkv") => entry.qkv = true,
-            Some("attn_q") => entry.query = rows,
-            Some("ffn_gate" | "ffn_gate_exps") => entry.gate = true,
-            Some("ffn_up" | "ffn_up_exps" | "ffn_gate_up_exps") => entry.up = Some(rows),
+        match tensor.role {
+            R::AttnQkv => entry.qkv = true,
+            R::AttnQ => entry.query = rows,
+            R::FfnGate | R::FfnGateExperts => entry.gate = true,
+            R::FfnUp | R::FfnUpExperts | R::FfnGateUpExperts => entry.up = Some(rows),
             _ => {}
         }
     }
@@ -65,7 +59,7 @@ pub(super) fn fusions(model: &ModelSpec) -> Vec<Fusion> {
         .collect()
 }
 
-fn fusion(rows: &Rows, layer: &Layer) -> Fusion {
+fn fusion(rows: &Projections, layer: &Layer) -> Fusion {
     let inner = match layer.feed_forward {
         FeedForward::Dense { inner } | FeedForward::Experts { inner, .. } => inner,
         FeedForward::None => 0,

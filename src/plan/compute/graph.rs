@@ -15,30 +15,6 @@ const CPU_ALIGNMENT: u64 = 32;
 /// Bytes that ggml aligns tensors to in a CUDA buffer.
 const CUDA_ALIGNMENT: u64 = 128;
 
-/// Architectures that carry every token through the last layer, keep its final norm (for layers that
-/// draft further tokens) and pick the rows with logits only then (`t_h_nextn` in `src/models`).
-/// The others pick them before the last feed-forward.
-const LATE_ROWS: &[&str] = &[
-    "bailingmoe3",
-    "cohere2moe",
-    "gemma4",
-    "gpt-oss",
-    "hy_v3",
-    "mimo2",
-    "nemotron_h",
-    "nemotron_h_moe",
-    "qwen35",
-    "qwen35moe",
-    "qwen3next",
-    "step35",
-];
-
-/// Architectures that add a feed-forward to the residual, not the residual to it: the sum then takes
-/// the residual's place.
-const RESIDUAL_FIRST: &[&str] = &["lfm2", "lfm2moe", "phi3"];
-/// Architectures that do the same with a mixer.
-const RESIDUAL_FIRST_MIXER: &[&str] = &["lfm2", "lfm2moe"];
-
 /// The inputs of one kind of attention layer (full or windowed).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CacheInputs {
@@ -238,7 +214,8 @@ impl Builder<'_> {
         let model = self.model;
         let hidden = model.dims.hidden;
         let per_layer = per_layer.map(|table| self.per_layer_inputs(embedded, table));
-        let late = LATE_ROWS.contains(&model.architecture.as_str());
+        let order = model.quirks.graph;
+        let late = order.late_rows;
         let mut stream = embedded;
         for (index, layer) in model.layers.iter().enumerate() {
             let mut residual = stream;
@@ -251,14 +228,14 @@ impl Builder<'_> {
                 residual = self.graph.own(bytes, &[residual, output_rows]);
             }
             stream = match mixed {
-                Some(mixed) => self.sum(mixed, residual, RESIDUAL_FIRST_MIXER),
+                Some(mixed) => self.sum(mixed, residual, order.residual_first_mixer),
                 None => residual,
             };
             if layer.feed_forward != FeedForward::None {
                 self.graph.stage = "feed-forward";
                 let normed = self.graph.in_place(&[stream]);
                 let out = self.feed_forward(index, &layer.feed_forward, normed, live);
-                stream = self.sum(out, stream, RESIDUAL_FIRST);
+                stream = self.sum(out, stream, order.residual_first_feed_forward);
             }
             if let Some(inputs) = per_layer {
                 stream = self.gated_per_layer(
@@ -280,9 +257,9 @@ impl Builder<'_> {
         stream
     }
 
-    /// What a layer made and the residual, added in the order of most architectures, or of `others`.
-    fn sum(&mut self, made: Id, residual: Id, others: &[&str]) -> Id {
-        if others.contains(&self.model.architecture.as_str()) {
+    /// What a layer made and the residual: the sum takes the place of the first.
+    fn sum(&mut self, made: Id, residual: Id, residual_first: bool) -> Id {
+        if residual_first {
             self.graph.in_place(&[residual, made])
         } else {
             self.graph.in_place(&[made, residual])

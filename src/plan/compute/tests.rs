@@ -3,7 +3,9 @@
 use super::*;
 use crate::dtype::Dtype::{F16, Q8_0};
 use crate::model::TensorRole;
-use crate::model::{Attention, Cache, FeedForward, Layer, Mixer, ModelSpec, Recurrent, Tensor};
+use crate::model::{
+    Attention, Cache, FeedForward, Layer, Mixer, ModelSpec, Recurrent, Tensor, quirks_of,
+};
 use crate::plan::golden::{GOLDEN, Shape, model, settings};
 
 const ALL_ROWS: u64 = u64::MAX;
@@ -66,8 +68,8 @@ fn hybrid(mut model: ModelSpec, kept: &[usize], recurrent: &Recurrent) -> ModelS
 
 fn with_tensor(mut model: ModelSpec, layer: u32, name: &str, rows: u64) -> ModelSpec {
     model.tensors.push(Tensor {
+        role: TensorRole::of_gguf_name(&format!("blk.{layer}.{name}")).0,
         name: format!("blk.{layer}.{name}.weight"),
-        role: TensorRole::Other,
         layer: Some(layer),
         shape: vec![rows, model.dims.hidden],
         dtype: F16,
@@ -247,7 +249,7 @@ fn cpu_buffers_of_other_architectures_are_close() {
         ..shape(4, [2880, 201_088], [64, 8, 64], 0)
     };
     let mut oss = experts(oss.model(), 32, 4, 2880, 0);
-    oss.architecture = "gpt-oss".to_owned();
+    oss.quirks = quirks_of("gpt-oss");
     check(
         "gpt-oss-20b",
         &oss,
@@ -259,7 +261,7 @@ fn cpu_buffers_of_other_architectures_are_close() {
     );
 
     let mut phi3 = shape(2, [3072, 32064], [32, 32, 96], 8192).model();
-    phi3.architecture = "phi3".to_owned();
+    phi3.quirks = quirks_of("phi3");
     for layer in 0..2 {
         phi3 = with_tensor(phi3, layer, "attn_qkv", 3 * 3072);
         phi3 = with_tensor(phi3, layer, "ffn_up", 2 * 8192);
@@ -284,7 +286,7 @@ fn cpu_buffers_of_other_architectures_are_close() {
         &[1, 3],
         &short,
     );
-    lfm2.architecture = "lfm2".to_owned();
+    lfm2.quirks = quirks_of("lfm2");
     check(
         "LFM2-1.2B",
         &lfm2,
@@ -328,7 +330,7 @@ fn cpu_buffers_of_other_architectures_are_close() {
         512,
     );
     let mut next = with_tensor(hybrid(next, &[3], &delta), 3, "attn_q", 8192);
-    next.architecture = "qwen3next".to_owned();
+    next.quirks = quirks_of("qwen3next");
     check(
         "Qwen3-Next",
         &next,

@@ -1,8 +1,9 @@
 //! The rate of decoding: operations, launches and the host, added up.
 
+use super::finite::{finite, rate, ratio};
 use super::gpu::Gpu;
 use super::operation::Operation;
-use super::time::{End, below, finite, launches, moved, rate, ratio, step_time};
+use super::time::{End, below, launches, moved, step_time};
 use super::{Bound, Part, Spread};
 use crate::runtime::profile::Speed;
 

@@ -1,7 +1,7 @@
 //! The GPU as the speed model sees it: SMs, clock, bandwidth, peaks. Must not: know an efficiency.
 
+use super::finite::ratio;
 use super::operation::Operation;
-use super::time::ratio;
 use crate::units::{BytesPerSecond, Hertz};
 
 /// The GPU as one power mode runs it.

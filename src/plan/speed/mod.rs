@@ -19,12 +19,14 @@
 //! efficiency: bytes over bandwidth, or multiply-accumulates over the tensor cores' peak.
 
 mod decode;
+mod finite;
 mod gpu;
 mod operation;
 mod prefill;
 mod time;
 
 pub use decode::{Estimate, decode, step_seconds};
+pub(super) use finite::{finite, rate};
 pub use gpu::Gpu;
 pub use operation::{Group, Operation};
 pub use prefill::{Prompt, PromptEstimate, attention_macs, prefill};

@@ -2,7 +2,7 @@
 //!
 //! In: counts that `operations` gathers from a model. Out: [`Operation`]. Must not: know a runtime.
 
-use super::time::ratio;
+use super::finite::ratio;
 use crate::dtype::Dtype;
 
 /// What part of the model an operation belongs to.

@@ -1,9 +1,10 @@
 //! The rate of reading a prompt, and the time to the first token.
 
 use super::Spread;
+use super::finite::{finite, rate, ratio};
 use super::gpu::Gpu;
 use super::operation::{Group, Operation};
-use super::time::{End, below, finite, launches, moved, rate, ratio, step_time};
+use super::time::{End, below, launches, moved, step_time};
 use crate::runtime::profile::Speed;
 
 /// How fast a prompt is read.

@@ -1,6 +1,7 @@
-//! The time of one operation, and the arithmetic that keeps absurd input finite.
+//! The time of one operation at each end of a runtime's ranges.
 
 use super::Spread;
+use super::finite::ratio;
 use super::gpu::Gpu;
 use super::operation::Operation;
 use crate::runtime::profile::{Range, Speed};
@@ -66,9 +67,10 @@ pub(super) fn step_time(
         (_, End::Slow) => DERIVED_SPREAD,
         (_, End::Fast) => 1.0 / DERIVED_SPREAD,
     };
-    let repeated = match operation.is_state() {
-        true => batch,
-        false => 1.0 + (batch - 1.0).max(0.0) * speed.batch_share.value,
+    let repeated = if operation.is_state() {
+        batch
+    } else {
+        1.0 + (batch - 1.0).max(0.0) * speed.batch_share.value
     };
     let memory = ratio(
         moved(operation, batch),
@@ -126,30 +128,6 @@ fn join(a: f64, b: f64, p: f64) -> f64 {
 /// Launch time at the reference clock, at this clock.
 pub(super) fn launches(seconds: f64, gpu: &Gpu, speed: &Speed) -> f64 {
     seconds * ratio(speed.reference_clock_hz.value, gpu.clock.0)
-}
-
-/// `amount / per`, zero for nothing and infinite for something over nothing.
-pub(super) fn ratio(amount: f64, per: f64) -> f64 {
-    if amount <= 0.0 {
-        0.0
-    } else if per > 0.0 {
-        amount / per
-    } else {
-        f64::INFINITY
-    }
-}
-
-/// Tokens over seconds; zero where nothing takes time or it takes for ever.
-pub(super) fn rate(tokens: f64, seconds: f64) -> f64 {
-    if seconds > 0.0 {
-        finite(tokens / seconds)
-    } else {
-        0.0
-    }
-}
-
-pub(super) fn finite(value: f64) -> f64 {
-    if value.is_finite() { value } else { f64::MAX }
 }
 
 /// The rate at each end, none above the ceiling, in order whatever rounding does.

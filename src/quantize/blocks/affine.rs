@@ -77,14 +77,14 @@ fn fit<V: Lanes, const LEN: usize>(
     // Codes that are all but the same say nothing of the slope; what rounding leaves of their
     // variance is noise.
     let (square, variance) = (sums.w * q2, sums.w * q2 - q1 * q1);
-    let flat = variance.below(square * V::splat(1e-5), V::splat(1.0), V::zero());
+    let flat = variance.select_lt(square * V::splat(1e-5), V::splat(1.0), V::zero());
     let inverse = variance.inverse_or_zero();
     let scale = (sums.w * qx - sums.wx * q1) * inverse;
     let min = (q2 * sums.wx - q1 * qx) * inverse;
     // A minimum is subtracted: where it would have to be added, the line goes through 0.
     let through_zero = qx * q2.inverse_or_zero();
-    let min = V::zero().below(flat, V::zero(), min);
-    let scale = min.below(V::zero(), scale, through_zero);
+    let min = V::zero().select_lt(flat, V::zero(), min);
+    let scale = min.select_lt(V::zero(), scale, through_zero);
     let min = min.min(V::zero());
     Line {
         scale,
@@ -99,11 +99,11 @@ fn fit<V: Lanes, const LEN: usize>(
 fn better<V: Lanes>(a: Line<V>, b: Line<V>) -> Line<V> {
     let least = a.gain * V::splat(CLEARLY);
     Line {
-        scale: least.below(b.gain, b.scale, a.scale),
-        min: least.below(b.gain, b.min, a.min),
-        gain: least.below(b.gain, b.gain, a.gain),
-        q1: least.below(b.gain, b.q1, a.q1),
-        q2: least.below(b.gain, b.q2, a.q2),
+        scale: least.select_lt(b.gain, b.scale, a.scale),
+        min: least.select_lt(b.gain, b.min, a.min),
+        gain: least.select_lt(b.gain, b.gain, a.gain),
+        q1: least.select_lt(b.gain, b.q1, a.q1),
+        q2: least.select_lt(b.gain, b.q2, a.q2),
     }
 }
 
@@ -115,7 +115,7 @@ pub(super) const CLEARLY: f32 = 1.0 + 2.4e-7;
 /// The first step: scale and minimum of each lane, in real numbers.
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn search<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], format: Affine) -> (Line<V>, V) {
-    V::apart(
+    V::outlined(
         #[inline(always)]
         || {
             let (mut low, mut high) = (V::zero(), x[0]);
@@ -177,7 +177,7 @@ fn integers<V: Lanes, const LEN: usize>(
     dmin: f32,
     (scale, min, lean): (V, V, V),
 ) -> (V, V, V) {
-    V::apart(
+    V::outlined(
         #[inline(always)]
         || {
             // By how many steps the minimum follows a step of the scale.
@@ -191,8 +191,8 @@ fn integers<V: Lanes, const LEN: usize>(
                     let m = (min + follow + V::splat(dm)).max(V::zero()).min(top);
                     let e = error(x, w, format.top, d * s, dmin * m);
                     best = (
-                        e.below(best.2, s, best.0),
-                        e.below(best.2, m, best.1),
+                        e.select_lt(best.2, s, best.0),
+                        e.select_lt(best.2, m, best.1),
                         e.min(best.2),
                     );
                 }
@@ -250,7 +250,7 @@ pub(super) fn encode<V: Lanes, const G: usize, const LEN: usize>(
         let (line, w) = search(&x[g], &w[g], format);
         (scale[g], min[g], weight[g]) = (line.scale, -line.min, w);
         // Where the minimum may follow the scale, the error grows less.
-        lean[g] = V::zero().below(min[g], line.q1 * w.inverse_or_zero(), V::zero());
+        lean[g] = V::zero().select_lt(min[g], line.q1 * w.inverse_or_zero(), V::zero());
         stiff[g] = line.q2 - lean[g] * line.q1;
     }
     let (mut d, mut dv) = step_for(&scale, &stiff, format.top_scale, unit);

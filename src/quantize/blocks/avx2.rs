@@ -1,16 +1,17 @@
 //! The encoders and decoders compiled for AVX2, with lanes in its registers; and the only unsafe code.
 //!
-//! Safety: the instructions of AVX2 may run only on a processor that has them. [`encode`] and
-//! [`decode`], the ways in, ask for them first; [`encode`] alone names [`Avx2`], and nothing makes one
-//! elsewhere. Every
-//! operation below is inlined into the function that was compiled for AVX2.
+//! The instructions of AVX2 may run only on a processor that has them. [`encode`] and [`decode`], the ways
+//! in, ask for them first. [`Avx2`] is private and named in `with_avx2` alone, which only [`encode`]
+//! calls: where code for that type runs, and where a value of it exists, the processor has AVX2. Every
+//! operation below is inlined into a function that was compiled for AVX2.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
+use super::dispatch;
+use super::formats::Encoded;
 use super::lanes::{LANES, Lanes};
-use super::{Encoded, rows};
 use crate::dtype::Dtype;
 
 /// Encodes checked rows, if the processor has AVX2.
@@ -24,7 +25,7 @@ pub(super) fn encode(
     if !std::arch::is_x86_feature_detected!("avx2") {
         return None;
     }
-    // SAFETY: the processor has AVX2, as this function requires.
+    // SAFETY: `with_avx2` requires AVX2 and nothing else, and the processor was just seen to have it.
     Some(unsafe { with_avx2(dtype, values, row, importance, out) })
 }
 
@@ -36,14 +37,14 @@ fn with_avx2(
     importance: Option<&[f32]>,
     out: &mut [u8],
 ) -> Encoded {
-    rows::encode::<Avx2>(dtype, values, row, importance, out)
+    dispatch::encode::<Avx2>(dtype, values, row, importance, out)
 }
 
 /// Decodes checked rows, if the processor has AVX2; says whether it did.
 pub(super) fn decode(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> bool {
     let there = std::arch::is_x86_feature_detected!("avx2");
     if there {
-        // SAFETY: the processor has AVX2, as this function requires.
+        // SAFETY: `decode_with_avx2` requires AVX2 and nothing else, and `there` says that the processor has it.
         unsafe { decode_with_avx2(dtype, bytes, out) };
     }
     there
@@ -54,14 +55,14 @@ fn decode_with_avx2(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
     super::decode::decode(dtype, bytes, out);
 }
 
-/// [`Lanes::apart`], compiled for AVX2.
+/// [`Lanes::outlined`], compiled for AVX2.
 #[target_feature(enable = "avx2")]
 #[inline(never)]
-fn apart<R>(work: impl FnOnce() -> R) -> R {
+fn outlined<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// Eight lanes in a register.
+/// Eight lanes in a register; one exists only where the processor has AVX2.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
 struct Avx2(__m256);
@@ -72,7 +73,8 @@ macro_rules! operator {
             type Output = Avx2;
             #[inline(always)]
             fn $method(self, other: Avx2) -> Avx2 {
-                // SAFETY: see the top of this file.
+                // SAFETY: the instruction takes any bits and needs AVX, part of AVX2, without which `self`
+                // would not exist.
                 Avx2(unsafe { $instruction(self.0, other.0) })
             }
         }
@@ -85,7 +87,7 @@ impl Neg for Avx2 {
     type Output = Avx2;
     #[inline(always)]
     fn neg(self) -> Avx2 {
-        // SAFETY: see the top of this file.
+        // SAFETY: both instructions take any bits and need AVX, part of AVX2, without which `self` would not exist.
         Avx2(unsafe { _mm256_xor_ps(self.0, _mm256_set1_ps(-0.0)) })
     }
 }
@@ -93,64 +95,66 @@ impl Neg for Avx2 {
 impl Lanes for Avx2 {
     #[inline(always)]
     fn from_array(values: [f32; LANES]) -> Avx2 {
-        // SAFETY: see the top of this file; the array is as long as the register.
+        // SAFETY: the load reads eight `f32` from anywhere, and the array has eight; AVX2 is there, since code
+        // for this type runs in `with_avx2` alone.
         Avx2(unsafe { _mm256_loadu_ps(values.as_ptr()) })
     }
 
     #[inline(always)]
     fn to_array(self) -> [f32; LANES] {
         let mut values = [0.0; LANES];
-        // SAFETY: see the top of this file; the array is as long as the register.
+        // SAFETY: the store writes eight `f32` to anywhere, and the array has eight; AVX2 is there, since `self`
+        // exists.
         unsafe { _mm256_storeu_ps(values.as_mut_ptr(), self.0) };
         values
     }
 
     #[inline(always)]
     fn splat(value: f32) -> Avx2 {
-        // SAFETY: see the top of this file.
+        // SAFETY: any value may be spread; AVX2 is there, since code for this type runs in `with_avx2` alone.
         Avx2(unsafe { _mm256_set1_ps(value) })
     }
 
     #[inline(always)]
     fn max(self, other: Avx2) -> Avx2 {
-        // SAFETY: see the top of this file.
+        // SAFETY: the instruction takes any bits and needs AVX, part of AVX2, without which `self` would not exist.
         Avx2(unsafe { _mm256_max_ps(self.0, other.0) })
     }
 
     #[inline(always)]
     fn min(self, other: Avx2) -> Avx2 {
-        // SAFETY: see the top of this file.
+        // SAFETY: the instruction takes any bits and needs AVX, part of AVX2, without which `self` would not exist.
         Avx2(unsafe { _mm256_min_ps(self.0, other.0) })
     }
 
     #[inline(always)]
     fn abs(self) -> Avx2 {
-        // SAFETY: see the top of this file.
+        // SAFETY: both instructions take any bits and need AVX, part of AVX2, without which `self` would not exist.
         Avx2(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
     }
 
     #[inline(always)]
     fn sqrt(self) -> Avx2 {
-        // SAFETY: see the top of this file.
+        // SAFETY: the instruction takes any bits and needs AVX, part of AVX2, without which `self` would not exist.
         Avx2(unsafe { _mm256_sqrt_ps(self.0) })
     }
 
     #[inline(always)]
-    fn below(self, limit: Avx2, yes: Avx2, no: Avx2) -> Avx2 {
-        // SAFETY: see the top of this file.
+    fn select_lt(self, limit: Avx2, yes: Avx2, no: Avx2) -> Avx2 {
+        // SAFETY: both instructions take any bits and need AVX, part of AVX2, without which `self` would not exist.
         Avx2(unsafe { _mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, limit.0)) })
     }
 
     #[inline(always)]
-    fn apart<R>(work: impl FnOnce() -> R) -> R {
-        // SAFETY: see the top of this file.
-        unsafe { apart(work) }
+    fn outlined<R>(work: impl FnOnce() -> R) -> R {
+        // SAFETY: `outlined` requires AVX2 and nothing else, and code for this type runs in `with_avx2` alone.
+        unsafe { outlined(work) }
     }
 
     #[inline(always)]
     fn transpose(rows: [Avx2; LANES]) -> [Avx2; LANES] {
         let [a, b, c, d, e, f, g, h] = rows.map(|row| row.0);
-        // SAFETY: see the top of this file.
+        // SAFETY: shuffles take any bits and need AVX, part of AVX2, without which `rows` would not exist.
         unsafe {
             // Pairs of rows, then fours, then the halves of the registers.
             let (ab, ab2) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));

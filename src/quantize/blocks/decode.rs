@@ -3,7 +3,6 @@
 
 use super::half::{bf16_to_f32, f16_to_f32};
 use super::symmetric::IQ4_LEVELS;
-use super::{BlockError, check};
 use crate::dtype::Dtype;
 
 #[inline(always)]
@@ -191,25 +190,6 @@ fn q6_k(b: &[u8; 210], out: &mut [f32; 256]) {
             }
         }
     }
-}
-
-/// Decodes rows of `row` values each, stored as `dtype` in `bytes`, into `out`.
-///
-/// # Errors
-/// [`BlockError`] if there is no decoder for `dtype` or `bytes`, `row` and `out` do not fit together.
-pub fn decode_rows(
-    dtype: Dtype,
-    bytes: &[u8],
-    row: usize,
-    out: &mut [f32],
-) -> Result<(), BlockError> {
-    check(dtype, out.len(), row, bytes.len())?;
-    #[cfg(target_arch = "x86_64")]
-    if super::avx2::decode(dtype, bytes, out) {
-        return Ok(());
-    }
-    decode(dtype, bytes, out);
-    Ok(())
 }
 
 /// Decodes checked rows. Inlined into functions that differ in the instructions they may use; there

@@ -1,7 +1,7 @@
 //! 16-bit floats: to and from `f32`, rounding to nearest with ties to even, as IEEE 754 has it.
 
 /// Where rounding to a 16-bit float leaves the finite: from here up the result is infinite.
-pub(super) const F16_OVERFLOW: f32 = 65520.0;
+pub const F16_OVERFLOW: f32 = 65520.0;
 
 /// The half-precision bits of `value`. From 65520 up in magnitude the result is infinite; NaN stays
 /// NaN (quiet, payload cut).

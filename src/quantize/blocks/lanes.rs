@@ -11,7 +11,7 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 /// Lanes in a vector.
 pub(super) const LANES: usize = 8;
 
-/// Eight `f32`, each with a life of its own.
+/// Eight independent `f32`.
 pub(super) trait Lanes:
     Copy
     + Debug
@@ -31,12 +31,12 @@ pub(super) trait Lanes:
     fn abs(self) -> Self;
     fn sqrt(self) -> Self;
     /// `yes` where `self < limit`, else `no`.
-    fn below(self, limit: Self, yes: Self, no: Self) -> Self;
+    fn select_lt(self, limit: Self, yes: Self, no: Self) -> Self;
     /// Lane `i` of vector `j` becomes lane `j` of vector `i`.
     fn transpose(rows: [Self; LANES]) -> [Self; LANES];
     /// What `work` gives, from a function of its own that is compiled for these lanes' instructions:
     /// a seam in what would otherwise be inlined into one body. `work` must be `#[inline(always)]`.
-    fn apart<R>(work: impl FnOnce() -> R) -> R;
+    fn outlined<R>(work: impl FnOnce() -> R) -> R;
 
     #[inline(always)]
     fn zero() -> Self {
@@ -66,7 +66,7 @@ pub(super) trait Lanes:
         let inverse = Self::splat(1.0) / self;
         inverse
             .abs()
-            .below(Self::splat(f32::INFINITY), inverse, Self::zero())
+            .select_lt(Self::splat(f32::INFINITY), inverse, Self::zero())
     }
 
     /// The sum of all lanes, in double precision and in order.
@@ -198,13 +198,13 @@ impl Lanes for Eight {
     }
 
     #[inline(always)]
-    fn below(self, limit: Eight, yes: Eight, no: Eight) -> Eight {
+    fn select_lt(self, limit: Eight, yes: Eight, no: Eight) -> Eight {
         let (a, b, y, n) = (self.0, limit.0, yes.0, no.0);
         each!(i => if a[i] < b[i] { y[i] } else { n[i] })
     }
 
     #[inline(never)]
-    fn apart<R>(work: impl FnOnce() -> R) -> R {
+    fn outlined<R>(work: impl FnOnce() -> R) -> R {
         work()
     }
 

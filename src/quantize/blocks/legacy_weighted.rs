@@ -53,28 +53,28 @@ fn symmetric_sums<V: Lanes>(x: &Block<V>, w: &Block<V>, nmax: f32, slope: V) -> 
 fn symmetric<V: Lanes>(x: &Block<V>, w: &Block<V>, nmax: f32) -> (V, Block<V>) {
     let (mut magnitude, mut extreme) = (V::zero(), V::zero());
     for &x in x {
-        extreme = magnitude.below(x.abs(), x, extreme);
+        extreme = magnitude.select_lt(x.abs(), x, extreme);
         magnitude = magnitude.max(x.abs());
     }
     let mut slope = V::splat(-nmax) / extreme;
     let (lx, l2) = symmetric_sums(x, w, nmax, slope);
-    let mut scale = V::zero().below(l2, lx / l2, V::zero());
+    let mut scale = V::zero().select_lt(l2, lx / l2, V::zero());
     let mut best = scale * lx;
     for step in (-9..=9).filter(|&step| step != 0) {
         let tried = -V::splat(nmax + 0.1 * step as f32) / extreme;
         let (lx, l2) = symmetric_sums(x, w, nmax, tried);
         // Without weight there is nothing to win: 0 < 0 is false.
-        let won = (best * l2).below(lx * lx, l2, V::zero());
-        slope = V::zero().below(won, tried, slope);
-        scale = V::zero().below(won, lx / l2, scale);
-        best = V::zero().below(won, lx / l2 * lx, best);
+        let won = (best * l2).select_lt(lx * lx, l2, V::zero());
+        slope = V::zero().select_lt(won, tried, slope);
+        scale = V::zero().select_lt(won, lx / l2, scale);
+        best = V::zero().select_lt(won, lx / l2 * lx, best);
     }
     let nothing = V::splat(NOTHING);
     let codes = x.map(|x| {
         let code = round_to(slope * x, -nmax, nmax - 1.0) + V::splat(nmax);
-        magnitude.below(nothing, V::zero(), code)
+        magnitude.select_lt(nothing, V::zero(), code)
     });
-    (magnitude.below(nothing, V::zero(), scale), codes)
+    (magnitude.select_lt(nothing, V::zero(), scale), codes)
 }
 
 /// The square error of a scale and minimum for the codes of a slope and base.
@@ -106,7 +106,7 @@ fn affine<V: Lanes>(x: &Block<V>, w: &Block<V>, top: f32) -> (V, V, Block<V>) {
         sum_x = sum_x + w * x;
     }
     low = low.min(V::zero());
-    let flat = low.below(high, V::zero(), V::splat(1.0));
+    let flat = low.select_lt(high, V::zero(), V::splat(1.0));
     let mut slope = V::splat(top) / (high - low);
     let mut scale = V::splat(1.0) / slope;
     // The codes are those of `slope` and `base`; `low` is the minimum that suits them best, and
@@ -125,19 +125,19 @@ fn affine<V: Lanes>(x: &Block<V>, w: &Block<V>, top: f32) -> (V, V, Block<V>) {
         let det = sum_w * l2 - l1 * l1;
         let free_scale = (sum_w * lx - sum_x * l1) / det;
         let free_min = (l2 * sum_x - l1 * lx) / det;
-        let this_scale = V::zero().below(free_min, lx / l2, free_scale);
-        let this_min = V::zero().below(free_min, V::zero(), free_min);
+        let this_scale = V::zero().select_lt(free_min, lx / l2, free_scale);
+        let this_min = V::zero().select_lt(free_min, V::zero(), free_min);
         let e = affine_error(x, w, top, (tried, low), (this_scale, this_min));
-        let won = V::zero().below(det, e.below(best, V::splat(1.0), V::zero()), V::zero());
+        let won = V::zero().select_lt(det, e.select_lt(best, V::splat(1.0), V::zero()), V::zero());
         (slope, base) = (
-            V::zero().below(won, tried, slope),
-            V::zero().below(won, low, base),
+            V::zero().select_lt(won, tried, slope),
+            V::zero().select_lt(won, low, base),
         );
-        scale = V::zero().below(won, this_scale, scale);
-        low = V::zero().below(won, this_min, low);
-        best = V::zero().below(won, e, best);
+        scale = V::zero().select_lt(won, this_scale, scale);
+        low = V::zero().select_lt(won, this_min, low);
+        best = V::zero().select_lt(won, e, best);
     }
-    let flat = |yes, no| V::zero().below(flat, yes, no);
+    let flat = |yes, no| V::zero().select_lt(flat, yes, no);
     let codes = x.map(|x| flat(V::zero(), round_to(slope * (x - base), 0.0, top)));
     (flat(V::zero(), scale), low, codes)
 }

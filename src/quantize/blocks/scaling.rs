@@ -4,7 +4,7 @@
 use super::half::{f16_to_f32, f32_to_f16};
 use super::lanes::{LANES, Lanes, transpose};
 
-/// Where no value of a block reaches this, none survives: the smallest number beside 0 that any of
+/// A block whose values are all below this is encoded as zeros: the smallest number beside 0 that any of
 /// the formats can hold is 2^-24.
 const NOTHING: f32 = 1.0 / (1u32 << 26) as f32;
 
@@ -42,7 +42,7 @@ pub(super) struct Scaled<V, const G: usize, const LEN: usize> {
     pub(super) unit: f32,
 }
 
-/// The power of two that brings `largest` to `[1, 2)`; infinite where all is lost.
+/// The power of two that brings `largest` to `[1, 2)`; infinite where the block is encoded as zeros.
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn unit_of(largest: f32) -> f32 {
     if largest < NOTHING {
@@ -123,7 +123,7 @@ pub(super) fn lanes<V: Lanes, const LEN: usize>(
             by_importance(&x, &importance, most(&importance), mean, weighing)
         }
     };
-    // Blocks have nothing in common but the row: each is evened by itself.
+    // Each lane is a block of its own, with a mean of its own.
     let share = if importance.is_some() {
         weighing.even.1
     } else {
@@ -198,10 +198,10 @@ fn by_importance<V: Lanes, const LEN: usize>(
     mean: V,
     weighing: Weighing,
 ) -> [V; LEN] {
-    // Columns of no importance still get the best of what costs the others nothing. Where none has
-    // any, or too little to divide by, all have the same.
+    // A column of no importance keeps a small weight, so that it decides where the others do not care.
+    // Where no column has any, or too little to divide by, all weigh the same.
     let per_most = most.inverse_or_zero();
-    let floor = V::zero().below(per_most, V::splat(1e-6), V::splat(1.0));
+    let floor = V::zero().select_lt(per_most, V::splat(1e-6), V::splat(1.0));
     let mut w = [V::zero(); LEN];
     for ((w, &importance), &x) in w.iter_mut().zip(importance).zip(x) {
         let importance = (importance * per_most).max(floor);

@@ -69,7 +69,7 @@ impl Levels for Iq4 {
         for pair in IQ4_LEVELS.windows(2) {
             let (low, high) = (f32::from(pair[0]), f32::from(pair[1]));
             let middle = V::splat((low + high) / 2.0);
-            level = value.below(middle, level, V::splat(high));
+            level = value.select_lt(middle, level, V::splat(high));
         }
         level
     }
@@ -88,12 +88,12 @@ pub(super) struct SymmetricBlock<V, const G: usize, const LEN: usize> {
 /// The first step: the scale of each lane, in real numbers.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn search<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN]) -> Fit<V> {
-    V::apart(
+    V::outlined(
         #[inline(always)]
         || {
             let (mut magnitude, mut extreme) = (V::zero(), V::zero());
             for &x in x {
-                extreme = magnitude.below(x.abs(), x, extreme);
+                extreme = magnitude.select_lt(x.abs(), x, extreme);
                 magnitude = magnitude.max(x.abs());
             }
             let per_extreme = extreme.inverse_or_zero();
@@ -150,9 +150,9 @@ fn fit<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], slope:
 fn better<V: Lanes>(a: Fit<V>, b: Fit<V>) -> Fit<V> {
     let least = a.gain * V::splat(CLEARLY);
     Fit {
-        scale: least.below(b.gain, b.scale, a.scale),
-        gain: least.below(b.gain, b.gain, a.gain),
-        stiff: least.below(b.gain, b.stiff, a.stiff),
+        scale: least.select_lt(b.gain, b.scale, a.scale),
+        gain: least.select_lt(b.gain, b.gain, a.gain),
+        stiff: least.select_lt(b.gain, b.stiff, a.stiff),
     }
 }
 
@@ -176,7 +176,7 @@ fn integers<V: Lanes, L: Levels, const LEN: usize>(
     d: f32,
     scale: V,
 ) -> (V, V) {
-    V::apart(
+    V::outlined(
         #[inline(always)]
         || {
             let mut best = (scale, V::splat(f32::INFINITY));
@@ -185,7 +185,7 @@ fn integers<V: Lanes, L: Levels, const LEN: usize>(
                     .max(V::splat(-L::SCALES))
                     .min(V::splat(L::SCALES - 1.0));
                 let e = error::<V, L, LEN>(x, w, V::splat(d) * s);
-                best = (e.below(best.1, s, best.0), e.min(best.1));
+                best = (e.select_lt(best.1, s, best.0), e.min(best.1));
             }
             best
         },

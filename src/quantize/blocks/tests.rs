@@ -1,7 +1,7 @@
 //! What only the inside can see: lanes in arrays and lanes in registers give the same bytes.
 
 use super::lanes::{Eight, LANES, Lanes, transpose};
-use super::{FORMATS, decode_rows, encode_rows, rows};
+use super::{FORMATS, decode_rows, dispatch, encode_rows};
 use proptest::prelude::*;
 
 /// Values of any size and sign, most of them of the sizes that weights have.
@@ -24,7 +24,7 @@ proptest! {
         for &dtype in FORMATS {
             let bytes = dtype.bytes(&[512]).map_or(0, |b| b.0 as usize);
             let (mut plain, mut fast) = (vec![0; bytes], vec![0xff; bytes]);
-            rows::encode::<Eight>(dtype, &x, 512, w, &mut plain);
+            dispatch::encode::<Eight>(dtype, &x, 512, w, &mut plain);
             prop_assert!(encode_rows(dtype, &x, 512, w, &mut fast).is_ok());
             prop_assert_eq!(plain, fast, "{}", dtype.name());
         }

@@ -19,12 +19,12 @@ pub(super) struct Columns<'a> {
     /// The group of each input.
     pub(super) groups: Vec<u32>,
     pub(super) bits: u32,
-    pub(super) packing: Packing,
+    pub(super) method: Method,
 }
 
 /// Who packed it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Packing {
+pub(super) enum Method {
     /// Along the inputs. Stored zero points are too small by this.
     Gptq { zero_offset: u32 },
     /// Along the outputs, in an order of its own.
@@ -39,16 +39,16 @@ impl Columns<'_> {
         let (inputs, count) = (self.groups.len(), (rows.end - rows.start) as usize);
         let bits = u64::from(self.bits);
         // Outputs as they lie in words: which words hold those of `rows`.
-        let (first, last) = match self.packing {
-            Packing::Awq => (rows.start / 8, rows.end.div_ceil(8)),
-            Packing::Gptq { .. } => (rows.start * bits / 32, (rows.end * bits).div_ceil(32)),
+        let (first, last) = match self.method {
+            Method::Awq => (rows.start / 8, rows.end.div_ceil(8)),
+            Method::Gptq { .. } => (rows.start * bits / 32, (rows.end * bits).div_ceil(32)),
         };
-        let along_outputs = |words: &[u32], output: u64| match self.packing {
-            Packing::Awq => {
+        let along_outputs = |words: &[u32], output: u64| match self.method {
+            Method::Awq => {
                 let word = words.get((output / 8 - first) as usize).copied();
                 (word.unwrap_or(0) >> (4 * AWQ_NIBBLE[(output % 8) as usize])) & 15
             }
-            Packing::Gptq { .. } => {
+            Method::Gptq { .. } => {
                 let position = output * bits - first * 32;
                 let at = |index: u64| words.get(index as usize).copied().unwrap_or(0);
                 let line = position / 32;
@@ -66,9 +66,9 @@ impl Columns<'_> {
         if let Some(zeros) = &self.zeros {
             let words = words(&strip(zeros, lines, first..last)?);
             let width = (last - first) as usize;
-            let offset = match self.packing {
-                Packing::Gptq { zero_offset } => zero_offset,
-                Packing::Awq => 0,
+            let offset = match self.method {
+                Method::Gptq { zero_offset } => zero_offset,
+                Method::Awq => 0,
             };
             let lines = words.chunks_exact(width.max(1));
             for (line, values) in lines.zip(zero_values.chunks_exact_mut(count.max(1))) {
@@ -78,8 +78,8 @@ impl Columns<'_> {
             }
         }
         out.resize(inputs * count, 0.0);
-        match self.packing {
-            Packing::Awq => {
+        match self.method {
+            Method::Awq => {
                 let words = words(&strip(&self.codes, inputs as u64, first..last)?);
                 let width = ((last - first) as usize).max(1);
                 for (input, line) in words.chunks_exact(width).enumerate() {
@@ -90,7 +90,7 @@ impl Columns<'_> {
                     }
                 }
             }
-            Packing::Gptq { .. } => {
+            Method::Gptq { .. } => {
                 let lines = self.codes.shape().first().copied().unwrap_or(0);
                 let words = words(&strip(&self.codes, lines, rows.clone())?);
                 for (row, values) in out.chunks_exact_mut(inputs.max(1)).enumerate() {

@@ -1,10 +1,10 @@
-//! Which layout a logical weight has, told from the names and types of its parts, with every shape
-//! checked before a value is read.
+//! The layout of a logical weight, by what the model says of its packing, with every shape checked
+//! before a value is read.
 
 use serde_json::Value as Json;
 
 use super::bitsandbytes::{FourBit, Maxima};
-use super::columns::{Columns, Packing};
+use super::columns::{Columns, Method};
 use super::error::PackedError;
 use super::files::{Files, Part, is_float};
 use super::grid::{Grid, Stack};
@@ -12,12 +12,16 @@ use super::rows::{Codes, Global, Rows, Shift};
 use super::{Layout, Weight};
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::dtype::Dtype;
-use crate::model::Logical;
+use crate::model::FoldedWeight;
+use crate::model::packing::{
+    ByInputs, Companion, Packing, quantization_config, stated_bits, weight_settings,
+};
 
 /// The parts of one weight and what the configuration says of its quantization.
 struct Parts<'a> {
     weight: Part<'a>,
-    companions: Vec<Part<'a>>,
+    packing: Packing,
+    companions: Vec<(Companion, Part<'a>)>,
     config: Option<&'a Json>,
     /// The shape that the model derived.
     shape: Vec<u64>,
@@ -26,24 +30,30 @@ struct Parts<'a> {
 pub(super) fn open<'a>(
     checkpoint: &'a Checkpoint,
     files: &'a Files,
-    logical: &Logical,
+    logical: &FoldedWeight,
 ) -> Result<Weight<'a>, PackedError> {
-    let stored = |&index: &u32| checkpoint.tensors.get(index as usize);
-    let mut parts = logical
-        .sources
-        .iter()
-        .filter_map(stored)
-        .map(|tensor| Part { files, tensor });
-    let Some(weight) = parts.next() else {
+    let part = |&index: &u32| {
+        let tensor = checkpoint.tensors.get(index as usize)?;
+        Some(Part { files, tensor })
+    };
+    let sources = logical.sources.split_first();
+    let Some((weight, rest)) = sources.and_then(|(first, rest)| Some((part(first)?, rest))) else {
         return Err(PackedError::Missing {
             tensor: logical.name.clone(),
             part: "weight",
         });
     };
+    let companions = logical.companions.iter().copied().zip(rest);
     let parts = Parts {
         weight,
-        companions: parts.collect(),
-        config: quantization_config(checkpoint),
+        packing: logical.packing,
+        companions: companions
+            .filter_map(|(kind, index)| Some((kind, part(index)?)))
+            .collect(),
+        config: match &checkpoint.config {
+            RawConfig::HuggingFace(config) => quantization_config(config),
+            RawConfig::Gguf(_) => None,
+        },
         shape: logical.shape.clone(),
     };
     parts.open()
@@ -70,20 +80,6 @@ fn floats(weight: Part<'_>) -> Result<Weight<'_>, PackedError> {
     Ok(rows(weight, weight.shape().to_vec(), kind, None))
 }
 
-/// The quantization's part of config.json, wherever it stands.
-fn quantization_config(checkpoint: &Checkpoint) -> Option<&Json> {
-    let RawConfig::HuggingFace(config) = &checkpoint.config else {
-        return None;
-    };
-    let text = ["text_config", "llm_config", "language_config"].map(|part| config.get(part));
-    let mut places = std::iter::once(Some(config)).chain(text).flatten();
-    places.find_map(|place| {
-        let keys = ["quantization_config", "compression_config", "quantization"];
-        keys.iter()
-            .find_map(|key| place.get(key).filter(|v| v.is_object()))
-    })
-}
-
 /// A weight stored by rows without anything between codes and scales.
 fn rows<'a>(codes: Part<'a>, shape: Vec<u64>, kind: Codes, scale: Option<Grid<'a>>) -> Weight<'a> {
     let stack = Stack::of(&shape);
@@ -104,39 +100,28 @@ fn rows<'a>(codes: Part<'a>, shape: Vec<u64>, kind: Codes, scale: Option<Grid<'a
 impl<'a> Parts<'a> {
     fn open(&self) -> Result<Weight<'a>, PackedError> {
         let weight = self.weight;
-        let named = |end: &str| weight.tensor.name.ends_with(end);
-        if named(".qweight") {
-            return self.columns();
-        }
-        if named(".weight_packed") {
-            return match weight.dtype() {
-                Dtype::I32 => self.packed_integers(),
-                Dtype::U8 => self.four_bit_floats(),
-                other => Err(weight.unknown(format!("packed in {}", other.name()))),
-            };
-        }
-        match weight.dtype() {
-            Dtype::U32 if self.find(".scales").is_some() => self.mlx(),
-            Dtype::U8 if self.find(".weight.absmax").is_some() => self.bitsandbytes(),
-            Dtype::U8 if named("_blocks") => self.four_bit_floats(),
-            Dtype::U8 if self.find(".weight_scale_2").is_some() => self.four_bit_floats(),
-            Dtype::I8 => self.bytes(),
-            Dtype::F8_E4M3 | Dtype::F8_E5M2 => self.eight_bit_floats(),
-            _ => floats(weight),
+        match (self.packing, weight.dtype()) {
+            (Packing::ByInputs, _) => self.columns(),
+            (Packing::Words, Dtype::I32) => self.packed_integers(),
+            (Packing::Words, other) => Err(weight.unknown(format!("packed in {}", other.name()))),
+            (Packing::FourBitFloats | Packing::FourBitFloatBlocks, _) => self.four_bit_floats(),
+            (Packing::Mlx, _) => self.mlx(),
+            (Packing::BitsAndBytes, _) => self.bitsandbytes(),
+            (Packing::Elements, Dtype::I8) => self.bytes(),
+            (Packing::Elements, Dtype::F8_E4M3 | Dtype::F8_E5M2) => self.eight_bit_floats(),
+            (Packing::Elements, _) => floats(weight),
         }
     }
 
-    fn find(&self, end: &str) -> Option<Part<'a>> {
-        self.companions
-            .iter()
-            .find(|part| part.tensor.name.ends_with(end))
-            .copied()
+    fn find(&self, kind: Companion) -> Option<Part<'a>> {
+        let found = self.companions.iter().find(|(of, _)| *of == kind);
+        found.map(|(_, part)| *part)
     }
 
-    fn need(&self, end: &'static str) -> Result<Part<'a>, PackedError> {
-        self.find(end).ok_or_else(|| PackedError::Missing {
+    fn need(&self, kind: Companion) -> Result<Part<'a>, PackedError> {
+        self.find(kind).ok_or_else(|| PackedError::Missing {
             tensor: self.weight.tensor.name.clone(),
-            part: end,
+            part: kind.usual_end(),
         })
     }
 
@@ -151,11 +136,7 @@ impl<'a> Parts<'a> {
     /// Block sizes that the configuration states, in whatever place its format has for them.
     fn hints(&self) -> Vec<u64> {
         let block = self.setting("weight_block_size");
-        let groups = self.setting("config_groups").and_then(Json::as_object);
-        let weights = groups
-            .into_iter()
-            .flatten()
-            .filter_map(|(_, group)| group.get("weights"));
+        let weights = self.config.into_iter().flat_map(weight_settings);
         let sizes = weights.flat_map(|w| [w.get("block_structure"), w.get("group_size")]);
         let all = std::iter::once(block).chain(sizes).flatten();
         all.flat_map(|value| match value.as_array() {
@@ -174,8 +155,8 @@ impl<'a> Parts<'a> {
 
     fn eight_bit_floats(&self) -> Result<Weight<'a>, PackedError> {
         let scale = self
-            .find(".weight_scale_inv")
-            .or(self.find(".weight_scale"));
+            .find(Companion::ScaleInv)
+            .or(self.find(Companion::Scale));
         let Some(scale) = scale else {
             return floats(self.weight);
         };
@@ -188,8 +169,8 @@ impl<'a> Parts<'a> {
     /// Eight-bit integers: compressed-tensors with `weight_scale`, bitsandbytes with `SCB`.
     fn bytes(&self) -> Result<Weight<'a>, PackedError> {
         let shape = self.weight.shape();
-        if let Some(maxima) = self.find(".SCB") {
-            if let Some(format) = self.find(".weight_format")
+        if let Some(maxima) = self.find(Companion::RowMaxima) {
+            if let Some(format) = self.find(Companion::Format)
                 && format.integers()?.iter().any(|&format| format != 0)
             {
                 return Err(self.weight.unknown("int8 in a layout other than rows"));
@@ -200,8 +181,8 @@ impl<'a> Parts<'a> {
                 rows.global = Some(Global::Times(vec![1.0 / 127.0]))
             }));
         }
-        let scale = self.grid(self.need(".weight_scale")?, shape)?;
-        let zero = self.find(".weight_zero_point");
+        let scale = self.grid(self.need(Companion::Scale)?, shape)?;
+        let zero = self.find(Companion::ZeroPoint);
         let zero = zero
             .map(|part| self.zeros_like(part, &scale, shape))
             .transpose()?;
@@ -232,15 +213,13 @@ impl<'a> Parts<'a> {
         let [outer @ .., words] = weight.shape() else {
             return Err(wrong());
         };
-        let columns = match self.find(".weight_shape") {
+        let columns = match self.find(Companion::Shape) {
             Some(part) => part.integers()?.last().copied().unwrap_or(0),
             None => i64::try_from(self.shape.last().copied().unwrap_or(0)).unwrap_or(0),
         };
         let columns = u64::try_from(columns).map_err(|_| wrong())?;
-        let stated = self.setting("config_groups").and_then(Json::as_object);
-        let stated = stated.into_iter().flatten().filter_map(|(_, group)| {
-            u32::try_from(group.get("weights")?.get("num_bits")?.as_u64()?).ok()
-        });
+        let stated = self.config.into_iter().flat_map(stated_bits);
+        let stated = stated.filter_map(|bits| u32::try_from(bits).ok());
         let fits = |bits: &u32| {
             (1..=8).contains(bits)
                 && u128::from(columns) * u128::from(*bits)
@@ -253,9 +232,9 @@ impl<'a> Parts<'a> {
             .ok_or_else(wrong)?;
         let mut shape = outer.to_vec();
         shape.push(columns);
-        let scale = self.grid(self.need(".weight_scale")?, &shape)?;
-        let groups = self.groups(".weight_g_idx", columns, scale.columns)?;
-        let shift = match self.find(".weight_zero_point") {
+        let scale = self.grid(self.need(Companion::Scale)?, &shape)?;
+        let groups = self.groups(columns, scale.columns)?;
+        let shift = match self.find(Companion::ZeroPoint) {
             Some(part) if part.dtype() == Dtype::I32 => {
                 let stack = Stack::of(&shape);
                 let lines = stack.rows.saturating_mul(u64::from(bits)).div_ceil(32);
@@ -277,13 +256,8 @@ impl<'a> Parts<'a> {
     }
 
     /// The group of each column if the file says it.
-    fn groups(
-        &self,
-        end: &str,
-        columns: u64,
-        groups: u64,
-    ) -> Result<Option<Vec<u32>>, PackedError> {
-        let Some(part) = self.find(end) else {
+    fn groups(&self, columns: u64, groups: u64) -> Result<Option<Vec<u32>>, PackedError> {
+        let Some(part) = self.find(Companion::GroupIndex) else {
             return Ok(None);
         };
         let indices = part.integers()?;
@@ -316,7 +290,7 @@ impl<'a> Parts<'a> {
         let weight = self.weight;
         let mut shape = weight.shape().to_vec();
         // gpt-oss has a dimension for the bytes of a block.
-        if weight.tensor.name.ends_with("_blocks") && shape.len() > 2 {
+        if self.packing == Packing::FourBitFloatBlocks && shape.len() > 2 {
             let bytes = shape.pop().unwrap_or(0);
             let blocks = shape.pop().unwrap_or(0);
             shape.push(blocks.saturating_mul(bytes));
@@ -326,12 +300,12 @@ impl<'a> Parts<'a> {
             None => return Err(weight.wrong_shape(&self.shape)),
         }
         let scale = self
-            .find(".weight_scale")
-            .map_or_else(|| self.need("_scales"), Ok)?;
+            .find(Companion::Scale)
+            .map_or_else(|| self.need(Companion::StackScales), Ok)?;
         let scale = self.grid(scale, &shape)?;
         let global = match (
-            self.find(".weight_global_scale"),
-            self.find(".weight_scale_2"),
+            self.find(Companion::GlobalScale),
+            self.find(Companion::SecondScale),
         ) {
             (Some(part), _) => Some(Global::Over(self.one_per_matrix(part, &shape)?)),
             (None, Some(part)) => Some(Global::Times(self.one_per_matrix(part, &shape)?)),
@@ -360,8 +334,8 @@ impl<'a> Parts<'a> {
         {
             return Err(weight.wrong_shape(&shape));
         }
-        let scale = self.grid(self.need(".scales")?, &shape)?;
-        match self.find(".biases") {
+        let scale = self.grid(self.need(Companion::Scales)?, &shape)?;
+        match self.find(Companion::Biases) {
             Some(biases) => {
                 let bias = self.zeros_like(biases, &scale, &shape)?;
                 let weight = rows(
@@ -381,14 +355,7 @@ impl<'a> Parts<'a> {
     }
 
     fn bitsandbytes(&self) -> Result<Weight<'a>, PackedError> {
-        let state = self
-            .companions
-            .iter()
-            .find(|p| p.tensor.name.contains(".quant_state."));
-        let state = state.ok_or_else(|| PackedError::Missing {
-            tensor: self.weight.tensor.name.clone(),
-            part: ".quant_state.bitsandbytes__nf4",
-        })?;
+        let state = self.need(Companion::State)?;
         let text = state.bytes(0, state.tensor.bytes.0.min(1 << 16))?;
         let wrong = |what: String| PackedError::Content {
             tensor: state.tensor.name.clone(),
@@ -401,16 +368,16 @@ impl<'a> Parts<'a> {
         let shape: Option<Vec<u64>> = shape.and_then(|s| s.iter().map(Json::as_u64).collect());
         let shape = shape.ok_or_else(|| wrong("no `shape`".to_owned()))?;
         let block = number("blocksize").ok_or_else(|| wrong("no `blocksize`".to_owned()))?;
-        let map = self.need(".weight.quant_map")?;
+        let map = self.need(Companion::Map)?;
         let map: [f32; 16] = map
             .floats(0, map.elements())?
             .try_into()
             .map_err(|_| map.wrong_shape(&shape))?;
-        let absmax = self.need(".weight.absmax")?;
-        let maxima = match self.find(".weight.nested_absmax") {
+        let absmax = self.need(Companion::BlockMaxima)?;
+        let maxima = match self.find(Companion::NestedMaxima) {
             None => Maxima::Plain(absmax),
             Some(maxima) => {
-                let map = self.need(".weight.nested_quant_map")?;
+                let map = self.need(Companion::NestedMap)?;
                 Maxima::Nested {
                     codes: absmax,
                     map: map.floats(0, map.elements().min(256))?,
@@ -444,31 +411,31 @@ impl<'a> Parts<'a> {
     fn columns(&self) -> Result<Weight<'a>, PackedError> {
         let codes = self.weight;
         let text = |key: &str| self.setting(key).and_then(Json::as_str).unwrap_or_default();
-        let packing = text("packing_format");
+        let format = text("packing_format");
         let method_known = match text("quant_method") {
             "" | "gptq" | "awq" => true,
-            _ => packing.ends_with("auto_gptq") || packing.ends_with("auto_awq"),
+            _ => format.ends_with("auto_gptq") || format.ends_with("auto_awq"),
         };
         if !method_known {
             return Err(codes.unknown(format!("of the method `{}`", text("quant_method"))));
         }
-        let scales = self.need(".scales")?;
+        let scales = self.need(Companion::Scales)?;
         let (&[lines, stored], &[groups, outputs]) = (codes.shape(), scales.shape()) else {
             return Err(codes.wrong_shape(&self.shape));
         };
         let wrong = || codes.wrong_shape(&[outputs, lines]);
-        let zeros = self.find(".qzeros");
-        let is_gptq = outputs == stored;
-        let zero_words = zeros.and_then(|z| z.shape().last().copied());
-        let bits = match (is_gptq, zero_words) {
-            (false, _) => 4,
-            (true, Some(words)) => words.saturating_mul(32).checked_div(outputs).unwrap_or(0),
-            (true, None) => self.number("bits").unwrap_or(4),
-        };
-        let inputs = match is_gptq {
-            true => lines.saturating_mul(32).checked_div(bits).unwrap_or(0),
-            false => lines,
-        };
+        let zeros = self.find(Companion::Zeros);
+        let ByInputs {
+            inputs,
+            bits,
+            along_inputs: is_gptq,
+            ..
+        } = ByInputs::new(
+            [lines, stored],
+            Some(scales.shape()),
+            zeros.as_ref().map(|zeros| zeros.shape()),
+            self.number("bits"),
+        );
         let sizes = match is_gptq {
             true => (1..=8).contains(&bits) && outputs.saturating_mul(bits) % 32 == 0,
             false => outputs.is_multiple_of(8) && stored == outputs / 8,
@@ -482,11 +449,11 @@ impl<'a> Parts<'a> {
         {
             return Err(zeros.wrong_shape(&[outputs, inputs]));
         }
-        let packing = match (is_gptq, text("checkpoint_format"), text("version")) {
+        let method = match (is_gptq, text("checkpoint_format"), text("version")) {
             (true, "marlin", _) => return Err(codes.unknown("GPTQ repacked for Marlin")),
-            (true, "gptq_v2", _) => Packing::Gptq { zero_offset: 0 },
-            (true, ..) => Packing::Gptq { zero_offset: 1 },
-            (false, _, "" | "gemm" | "GEMM") => Packing::Awq,
+            (true, "gptq_v2", _) => Method::Gptq { zero_offset: 0 },
+            (true, ..) => Method::Gptq { zero_offset: 1 },
+            (false, _, "" | "gemm" | "GEMM") => Method::Awq,
             (false, _, other) => return Err(codes.unknown(format!("AWQ of version `{other}`"))),
         };
         let size = self
@@ -495,7 +462,7 @@ impl<'a> Parts<'a> {
         let size = size
             .unwrap_or_else(|| inputs.div_ceil(groups.max(1)))
             .max(1);
-        let groups = match self.groups(".g_idx", inputs, groups)? {
+        let groups = match self.groups(inputs, groups)? {
             Some(groups) => groups,
             None => (0..inputs).map(|input| (input / size) as u32).collect(),
         };
@@ -506,7 +473,7 @@ impl<'a> Parts<'a> {
             scales,
             groups,
             bits,
-            packing,
+            method,
         };
         let shape = vec![outputs, inputs];
         Ok(Weight {

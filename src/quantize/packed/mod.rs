@@ -31,7 +31,7 @@ pub use error::PackedError;
 pub use files::Files;
 
 use crate::checkpoint::Checkpoint;
-use crate::model::Logical;
+use crate::model::FoldedWeight;
 
 /// One weight, ready to be read.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl<'a> Weight<'a> {
     pub fn open(
         checkpoint: &'a Checkpoint,
         files: &'a Files,
-        weight: &Logical,
+        weight: &FoldedWeight,
     ) -> Result<Weight<'a>, PackedError> {
         layout::open(checkpoint, files, weight)
     }
@@ -88,6 +88,11 @@ impl<'a> Weight<'a> {
     pub fn rows(&self) -> u64 {
         let outer = self.shape.split_last().map_or(&[][..], |(_, outer)| outer);
         elements(outer)
+    }
+
+    /// Whether a row of the weight is a column of the file.
+    pub(super) fn is_by_columns(&self) -> bool {
+        matches!(self.layout, Layout::Columns(_))
     }
 
     /// Replaces what is in `out` by the values of `rows`, row by row. Takes memory in proportion to

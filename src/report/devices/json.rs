@@ -6,6 +6,7 @@ use crate::device::{
     DEFAULT_BOARD, DetectedDevice, DeviceProfile, Estimate, Gpu, MemoryNow, Pitfall, PowerMode,
     Quantity, Session,
 };
+use crate::report;
 use crate::runtime::Runs;
 use crate::runtime::learned::{Factor, Learned};
 use crate::sourced::Sourced;
@@ -141,7 +142,7 @@ pub fn detect_json(found: &DetectedDevice) -> String {
 }
 
 fn document(value: Value) -> String {
-    format!("{value:#}\n")
+    report::json(&report::rounded(value))
 }
 
 fn pitfalls(pitfalls: &[Pitfall]) -> Vec<Value> {

@@ -1,12 +1,16 @@
 //! Advice in words: what to change, and the flags that say so.
 
+use super::Report;
 use crate::plan::Workload;
 use crate::plan::advise::Advice;
 use crate::plan::change::Change;
-use crate::units::Bytes;
+use crate::planner::Given;
+use crate::report::listed;
+use crate::units::{Bytes, tokens};
 
 /// A piece of advice, in a sentence.
-pub(super) fn advice_text(advice: &Advice, workload: &Workload) -> String {
+pub(super) fn advice_text(advice: &Advice, report: &Report<'_>) -> String {
+    let (workload, given) = (report.workload, report.start.given);
     match advice {
         Advice::Changes { scheme, changes } => {
             let what: Vec<String> = changes
@@ -19,7 +23,9 @@ pub(super) fn advice_text(advice: &Advice, workload: &Workload) -> String {
             let tells_context = changes.iter().any(is_cache) && !changes.iter().any(is_context);
             let context = Change::Context(workload.context);
             let told = tells_context.then_some(&context).into_iter().chain(changes);
-            let with: Vec<String> = told.filter_map(|change| flag(change, workload)).collect();
+            let with: Vec<String> = told
+                .filter_map(|change| flag(change, workload, given))
+                .collect();
             let without = changes.iter().filter_map(unwanted_flag);
             let without: Vec<&str> = without.collect();
             let how = match (&with[..], &without[..]) {
@@ -36,6 +42,7 @@ pub(super) fn advice_text(advice: &Advice, workload: &Workload) -> String {
         Advice::Cache { problem } => format!("another KV cache: {problem}"),
         Advice::TooLarge {
             scheme,
+            context,
             missing,
             board,
         } => {
@@ -45,16 +52,24 @@ pub(super) fn advice_text(advice: &Advice, workload: &Workload) -> String {
                 |board| {
                     let (name, id) = (&board.name, &board.id);
                     let scheme = board.scheme.to_uppercase();
-                    let without = match workload.budget {
-                        Some(_) => " and without --budget",
-                        None => "",
+                    let budget = workload.budget.map(|_| "--budget");
+                    let lacks_mode = given.power_mode && !board.has_mode;
+                    let mode = lacks_mode.then_some("--power-mode");
+                    let gone: Vec<&str> = budget.into_iter().chain(mode).collect();
+                    let without = match gone.is_empty() {
+                        true => String::new(),
+                        false => format!(", without {}", gone.join(" ")),
                     };
                     format!(
                         "take a smaller model, or a {name}, the smallest board that would do: {scheme} fits with --device {id}{without}"
                     )
                 },
             );
-            format!("no format fits: even {scheme} lacks {missing}; {way_out}")
+            let with = match *context < workload.context {
+                true => format!(" with {} of context", tokens(*context)),
+                false => String::new(),
+            };
+            format!("no format fits: even {scheme}{with} lacks {missing}; {way_out}")
         }
     }
 }
@@ -84,7 +99,7 @@ fn name(change: &Change, workload: &Workload) -> String {
 }
 
 /// The flag that says so, in the place of what was given.
-fn flag(change: &Change, workload: &Workload) -> Option<String> {
+fn flag(change: &Change, workload: &Workload, given: Given) -> Option<String> {
     Some(match change {
         Change::Reserve(bytes) => format!("--reserve {}", mebibytes(*bytes)),
         Change::Budget(bytes) => format!("--budget {}", mebibytes(*bytes)),
@@ -93,7 +108,7 @@ fn flag(change: &Change, workload: &Workload) -> Option<String> {
         Change::TextOnly => "--text-only".to_owned(),
         Change::KvType(dtype) => {
             let dtype = dtype.name().to_lowercase();
-            match workload.type_k == workload.type_v {
+            match workload.type_k == workload.type_v && !given.kv_type_of_each {
                 true => format!("--kv-type {dtype}"),
                 false => format!("--kv-type-k {dtype} --kv-type-v {dtype}"),
             }
@@ -120,15 +135,4 @@ fn unwanted_flag(change: &Change) -> Option<&'static str> {
 
 fn mebibytes(bytes: Bytes) -> String {
     format!("{}MiB", bytes.0 / Bytes::MIB.0)
-}
-
-/// `a`, `a and b`, `a, b and c`.
-fn listed(items: &[String]) -> String {
-    match items {
-        [rest @ .., before, last] => {
-            let rest: String = rest.iter().map(|item| format!("{item}, ")).collect();
-            format!("{rest}{before} and {last}")
-        }
-        items => items.concat(),
-    }
 }

@@ -261,7 +261,7 @@ fn roofline(report: &Report<'_>, plan: &Plan) -> String {
                 better(published.twice_the_bandwidth),
                 better(published.twice_the_clock),
             ),
-            evidence_text(&published.evidence, &target.runtime.name),
+            evidence_text(&published.evidence, *target),
         ]
         .into_iter()
         .chain(energy_text(&published.evidence))

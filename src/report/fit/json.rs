@@ -24,7 +24,7 @@ pub fn document(report: &Report<'_>) -> Value {
         fit,
         ..
     } = report;
-    json!({
+    rounded(json!({
         "schema": SCHEMA,
         "model": {
             "name": model.name,
@@ -59,8 +59,8 @@ pub fn document(report: &Report<'_>) -> Value {
         },
         "plans": fit.plans.iter().map(|plan| plan_json(plan, workload.parallel)).collect::<Vec<_>>(),
         "recommended": fit.recommended().map(|plan| &plan.assignment.scheme),
-        "advice": report.advice.iter().map(|advice| advice_text(advice, workload)).collect::<Vec<_>>(),
-    })
+        "advice": report.advice.iter().map(|advice| advice_text(advice, report)).collect::<Vec<_>>(),
+    }))
 }
 
 fn bandwidth(mode: &PowerMode) -> Option<f64> {
@@ -78,7 +78,7 @@ fn plan_json(plan: &Plan, parallel: u64) -> Value {
         },
         "tensor_bytes": plan.tensor_bytes,
         "file_bytes": plan.file_bytes,
-        "bits_per_weight": rounded(plan.bits_per_weight),
+        "bits_per_weight": plan.bits_per_weight,
         "max_context": plan.max_context,
         "memory": {
             "weights_bytes": memory.weights,
@@ -98,8 +98,8 @@ fn plan_json(plan: &Plan, parallel: u64) -> Value {
             json!({
                 "bytes_per_token": decode.bytes_per_step / parallel.max(1),
                 "flops_per_token": decode.flops_per_step / parallel.max(1),
-                "operational_intensity": rounded(decode.flops_per_step as f64 / (decode.bytes_per_step as f64).max(1.0)),
-                "ceiling_tokens_per_second": rounded(decode.ceiling),
+                "operational_intensity": decode.flops_per_step as f64 / (decode.bytes_per_step as f64).max(1.0),
+                "ceiling_tokens_per_second": decode.ceiling,
                 "tokens_per_second": spread(&decode.tokens_per_second),
                 "bound": bound(decode.bound),
                 "with_twice_the_bandwidth_tokens_per_second": better(speeds, |p| p.twice_the_bandwidth),
@@ -127,7 +127,7 @@ struct NoteRow {
 fn better(speeds: &Speeds, factor: fn(&Published) -> f64) -> Option<f64> {
     let expected = speeds.decode.tokens_per_second.expected;
     let published = speeds.published.as_ref()?;
-    Some(rounded(expected * factor(published)))
+    Some(expected * factor(published))
 }
 
 /// What stands behind the decode rate.
@@ -142,7 +142,7 @@ fn evidence_json(evidence: &Evidence) -> Value {
             "model": near.row.model,
             "format": near.row.format,
             "tokens_per_second": near.row.decode_tps,
-            "off_percent": rounded(near.off_percent),
+            "off_percent": near.off_percent,
             "source": near.row.source,
         })),
         "energy": evidence.energy.iter().map(|row| json!({
@@ -150,7 +150,7 @@ fn evidence_json(evidence: &Evidence) -> Value {
             "power_mode": row.power_mode,
             "model": row.model,
             "format": row.format,
-            "tokens_per_joule": row.tokens_per_joule().map(rounded),
+            "tokens_per_joule": row.tokens_per_joule(),
             "watts": row.power_w,
             "rail": row.power_of,
         })).collect::<Vec<_>>(),
@@ -159,9 +159,9 @@ fn evidence_json(evidence: &Evidence) -> Value {
 
 fn spread(spread: &Spread) -> Value {
     json!({
-        "low": rounded(spread.low),
-        "expected": rounded(spread.expected),
-        "high": rounded(spread.high),
+        "low": spread.low,
+        "expected": spread.expected,
+        "high": spread.high,
     })
 }
 

@@ -10,11 +10,7 @@ use crate::report::{count, line};
 /// The report as Markdown.
 pub fn page(report: &Report<'_>) -> String {
     let Report {
-        model,
-        target,
-        workload,
-        fit,
-        ..
+        model, target, fit, ..
     } = report;
     let recommended = fit.recommended();
     let mut out = String::new();
@@ -40,7 +36,7 @@ pub fn page(report: &Report<'_>) -> String {
         for advice in report.advice {
             line(
                 &mut out,
-                format_args!("1. {}", markdown_sentence(&advice_text(advice, workload))),
+                format_args!("1. {}", markdown_sentence(&advice_text(advice, report))),
             );
         }
     }

@@ -83,7 +83,8 @@ impl<'a> Report<'a> {
 }
 
 /// What stands behind a decode rate, in one sentence.
-fn evidence_text(evidence: &Evidence, runtime: &str) -> String {
+fn evidence_text(evidence: &Evidence, target: Target<'_>) -> String {
+    let (runtime, board) = (&target.runtime.name, &target.device.name);
     let Some(near) = &evidence.nearest else {
         return format!(
             "speed rests on no measurement of {runtime} on any Orin board: the range is a guess"
@@ -92,18 +93,18 @@ fn evidence_text(evidence: &Evidence, runtime: &str) -> String {
     let count = |n: usize| counted(n, "measurement", "measurements");
     let from = match evidence.on_board {
         0 => format!(
-            "speed rests on no measurement of {runtime} on this board, and on {} elsewhere",
+            "speed rests on no measurement of {runtime} on the {board}, and on {} elsewhere",
             count(evidence.anywhere)
         ),
-        n => format!("speed from {} of {runtime} on this board", count(n)),
+        n => format!("speed from {} of {runtime} on the {board}", count(n)),
     };
     let row = near.row;
-    let board = match evidence.on_board {
+    let elsewhere = match evidence.on_board {
         0 => format!(" on {}", row.board),
         _ => String::new(),
     };
     format!(
-        "{from}, nearest: {} {} in {}{board}, {:.0} % off when left out of the fit",
+        "{from}, nearest: {} {} in {}{elsewhere}, {:.0} % off when left out of the fit",
         row.model,
         row.format.to_uppercase(),
         row.power_mode,

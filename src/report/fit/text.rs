@@ -3,8 +3,9 @@
 use super::advice::advice_text;
 use super::commands::{self, commands};
 use super::{Report, evidence_text};
+use crate::note::Note;
 use crate::plan::fit::decode_by_mode;
-use crate::plan::{Note, Plan};
+use crate::plan::{Plan, Workload};
 use crate::report::table::{Align, Table};
 use crate::report::{count, line, rate, seconds, wrapped};
 use crate::units::{Bytes, tokens};
@@ -17,11 +18,7 @@ const REFUSED: &str = "refused";
 pub fn text(report: &Report<'_>) -> String {
     let mut out = String::new();
     let Report {
-        model,
-        target,
-        workload,
-        fit,
-        ..
+        model, target, fit, ..
     } = report;
     wrapped(&mut out, &report.place());
     let title = format!(
@@ -44,7 +41,7 @@ pub fn text(report: &Report<'_>) -> String {
     if !report.advice.is_empty() {
         out.push_str("\nWhat to change, least harm first:\n");
         for (index, advice) in report.advice.iter().enumerate() {
-            let advice = advice_text(advice, workload);
+            let advice = advice_text(advice, report);
             wrapped(&mut out, &format!("  {}. {advice}", index + 1));
         }
     }
@@ -103,11 +100,11 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
                 Some(format!("; there is room for {scheme}, but {why}"))
             });
             format!(
-                "{FITS} as {}: {} of {} with {} of context{speed}{}",
+                "{FITS} as {}: {} of {} with {}{speed}{}",
                 plan.assignment.scheme.to_uppercase(),
                 plan.memory.total(),
                 plan.available,
-                tokens(workload.context),
+                context(workload),
                 refused.unwrap_or_default(),
             )
         }
@@ -126,11 +123,20 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
                     why.map_or_else(String::new, |note| format!(": {}", note.text()))
                 }
             });
-            format!(
-                "{DOES_NOT_FIT} with {} of context{lacking}",
-                tokens(workload.context)
-            )
+            format!("{DOES_NOT_FIT} with {}{lacking}", context(workload))
         }
+    }
+}
+
+/// What there is over all sequences, and of that for each.
+fn context(workload: &Workload) -> String {
+    let all = format!("{} of context", tokens(workload.context));
+    match workload.parallel {
+        0 | 1 => all,
+        parallel => format!(
+            "{all} ({} for each of {parallel} sequences)",
+            workload.context / parallel
+        ),
     }
 }
 
@@ -254,7 +260,7 @@ fn cache_type(report: &Report<'_>) -> String {
     }
 }
 
-/// What to know about the recommended plan, or about the smallest, and about the runtime.
+/// What to know about the recommended plan, or about the smallest, and about the runtime: each once.
 pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
     let runtime = report.target.runtime;
     let plan = report.fit.recommended().or(smallest(report));
@@ -262,13 +268,22 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
     let of_runtime = runtime.notes.iter();
     let speeds = plan.and_then(|plan| plan.speeds.as_ref());
     let published = speeds.and_then(|speeds| speeds.published.as_ref());
-    let evidence = published.map(|published| evidence_text(&published.evidence, &runtime.name));
+    let evidence = published.map(|published| evidence_text(&published.evidence, report.target));
+    // That there is none is a note of the plan.
+    let is_told = |note: &Note| matches!(note, Note::SpeedUnmeasured { .. });
+    let evidence = evidence.filter(|_| !plan.is_some_and(|plan| plan.notes.iter().any(is_told)));
     let of_lines = report.fit.recommended();
     let of_lines = of_lines.map_or(Vec::new(), |plan| commands::notes(report, plan));
-    of_plan
+    let all = of_plan
         .map(|note| note.text())
         .chain(of_lines)
         .chain(evidence)
-        .chain(of_runtime.map(|note| format!("{}: {note}", runtime.name)))
-        .collect()
+        .chain(of_runtime.map(|note| format!("{}: {note}", runtime.name)));
+    let mut notes: Vec<String> = Vec::new();
+    for note in all {
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+    notes
 }

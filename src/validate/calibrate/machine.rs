@@ -13,17 +13,22 @@ const BYTES: usize = 512 << 20;
 /// Multiply-adds of one thread in a reading.
 const MULTIPLIED: usize = 64 << 20;
 
-/// The best of this many readings: others may use the machine meanwhile.
+/// The best of this many readings, if there is time for more than one: others may use the machine meanwhile.
 const READINGS: usize = 5;
 
-/// Bytes a second that `threads` read in sequence, each from a part of its own.
+/// Bytes a second that `threads` read in sequence, each from a part of its own. No reading begins after `until`, but
+/// the first.
 ///
 /// # Errors
 /// [`ValidateError::Cancelled`] once `cancel` is set.
-pub(super) fn bandwidth(threads: usize, cancel: &AtomicBool) -> Result<f64, ValidateError> {
+pub(super) fn bandwidth(
+    threads: usize,
+    until: Instant,
+    cancel: &AtomicBool,
+) -> Result<f64, ValidateError> {
     let words = vec![1u64; BYTES / 8];
     let part = words.len().div_ceil(threads.max(1));
-    let seconds = best(cancel, || {
+    let seconds = best(until, cancel, || {
         thread::scope(|scope| {
             for part in words.chunks(part) {
                 scope.spawn(move || black_box(sum(part)));
@@ -33,12 +38,16 @@ pub(super) fn bandwidth(threads: usize, cancel: &AtomicBool) -> Result<f64, Vali
     Ok(BYTES as f64 / seconds)
 }
 
-/// Multiply-adds of floats a second that `threads` do.
+/// Multiply-adds of floats a second that `threads` do. No reading begins after `until`, but the first.
 ///
 /// # Errors
 /// [`ValidateError::Cancelled`] once `cancel` is set.
-pub(super) fn arithmetic(threads: usize, cancel: &AtomicBool) -> Result<f64, ValidateError> {
-    let seconds = best(cancel, || {
+pub(super) fn arithmetic(
+    threads: usize,
+    until: Instant,
+    cancel: &AtomicBool,
+) -> Result<f64, ValidateError> {
+    let seconds = best(until, cancel, || {
         thread::scope(|scope| {
             for _ in 0..threads.max(1) {
                 scope.spawn(|| black_box(multiplied(MULTIPLIED)));
@@ -48,7 +57,7 @@ pub(super) fn arithmetic(threads: usize, cancel: &AtomicBool) -> Result<f64, Val
     Ok((MULTIPLIED * threads.max(1)) as f64 / seconds)
 }
 
-fn best(cancel: &AtomicBool, read: impl Fn()) -> Result<f64, ValidateError> {
+fn best(until: Instant, cancel: &AtomicBool, read: impl Fn()) -> Result<f64, ValidateError> {
     let mut best = f64::INFINITY;
     for _ in 0..READINGS {
         if cancel.load(Ordering::Relaxed) {
@@ -57,6 +66,9 @@ fn best(cancel: &AtomicBool, read: impl Fn()) -> Result<f64, ValidateError> {
         let started = Instant::now();
         read();
         best = best.min(started.elapsed().as_secs_f64());
+        if Instant::now() > until {
+            break;
+        }
     }
     // A clock may stand still for less than it ticks.
     Ok(best.max(1e-9))

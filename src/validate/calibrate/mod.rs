@@ -15,6 +15,7 @@ mod times;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,7 @@ use crate::plan::speed::{Group, Operation};
 pub use synthetic::{Tensor, write_repeated};
 
 use prior::{FORMATS, Machine};
-use samples::Sample;
+use samples::{Ends, Sample, Samples};
 use solve::{Cost, Row};
 use times::{Times, unrest};
 
@@ -38,6 +39,9 @@ pub const RUNTIME: &str = "candle-cpu";
 
 /// Seconds that it takes where nothing else is asked for.
 pub const CALIBRATION_SECONDS: u64 = 55;
+
+/// How many times as long as was asked for it takes at most.
+const LONGER: u32 = 3;
 
 /// How far times are from any costs, as a standard deviation of their logarithm: what a model of bytes, rows
 /// and layers leaves out.
@@ -58,11 +62,18 @@ pub enum CalibrateError {
     /// It could not be run.
     #[error(transparent)]
     Run(#[from] ValidateError),
+    /// Nothing was timed before the time was up.
+    #[error(
+        "not one model was timed within {limit} s: this machine is too slow for that; give it longer, such as with --seconds {limit}"
+    )]
+    TooSlow {
+        /// What there was, in seconds.
+        limit: u64,
+    },
 }
 
 /// Measures this machine, which `processor` names, for `time`, and for up to three times as long where others
-/// use it too. `date` is kept with the numbers. A machine too slow for one round in that time takes longer.
-/// `progress` is called between measurements: what it does is not timed.
+/// use it too. `date` is kept with the numbers. `progress` is called between measurements: what it does is not timed.
 ///
 /// # Errors
 /// [`CalibrateError`]; [`ValidateError::Cancelled`] within it once `cancel` is set.
@@ -73,33 +84,106 @@ pub fn calibrate(
     cancel: &AtomicBool,
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Cpu, CalibrateError> {
-    let started = Instant::now();
-    progress(&Progress::stage("reading memory"));
-    let machine = Machine {
-        bandwidth: machine::bandwidth(threads(), cancel)?,
-        arithmetic: machine::arithmetic(threads(), cancel)?,
-    };
-    let room = activity(Path::new("/")).memory.available;
-    let left = time.saturating_sub(started.elapsed());
-    let samples = samples::take(room, left, cancel, progress)?;
-    let costs = Costs {
-        token: costs(samples.iter().map(token_row), &machine.token()),
-        prompt: costs(samples.iter().map(prompt_row), &machine.prompt()),
-    };
-    let decode_unrest = unrest(samples.iter().map(|sample| &sample.token));
-    // Prompts are read seldom: what disturbs tokens disturbs them too.
-    let prefill_unrest = unrest(samples.iter().map(|sample| &sample.prompt_read));
-    Ok(Cpu {
-        date,
-        processor: processor.to_owned(),
-        seconds: started.elapsed().as_secs_f64().round(),
-        // Others may have used memory while it was read: what a model got of it, it gave.
-        bandwidth_bytes_per_second: samples
+    let calibration = Calibration::new(time);
+    calibration.measure(cancel, progress)?;
+    calibration.cpu(processor, date)
+}
+
+/// A calibration under way. One thread may measure while another waits for its limit, and takes what was timed by
+/// then: a model that is loaded or asked cannot be interrupted.
+#[derive(Debug)]
+pub struct Calibration {
+    started: Instant,
+    time: Duration,
+    machine: OnceLock<Machine>,
+    samples: Samples,
+}
+
+impl Calibration {
+    /// One that is to take `time` from now on.
+    pub fn new(time: Duration) -> Calibration {
+        Calibration {
+            started: Instant::now(),
+            time,
+            machine: OnceLock::new(),
+            samples: Samples::default(),
+        }
+    }
+
+    /// The longest that it may take from its beginning.
+    pub fn limit(&self) -> Duration {
+        self.time * LONGER
+    }
+
+    /// Measures, and ends about when the limit is reached.
+    ///
+    /// # Errors
+    /// As [`calibrate`].
+    pub fn measure(
+        &self,
+        cancel: &AtomicBool,
+        progress: &mut dyn FnMut(&Progress),
+    ) -> Result<(), CalibrateError> {
+        progress(&Progress::stage("reading memory"));
+        // The rest is for models.
+        let until = self.started + self.time / 10;
+        let machine = Machine {
+            bandwidth: machine::bandwidth(threads(), until, cancel)?,
+            arithmetic: machine::arithmetic(threads(), until, cancel)?,
+        };
+        self.machine.get_or_init(|| machine);
+        let room = activity(Path::new("/")).memory.available;
+        let ends = Ends {
+            sure: self.started + self.time,
+            latest: self.started + self.limit(),
+        };
+        samples::take(&self.samples, room, ends, cancel, progress)
+    }
+
+    /// What explains the times that there are by now. Formats that were not timed are not in it.
+    ///
+    /// # Errors
+    /// [`CalibrateError::TooSlow`] where there is none.
+    pub fn cpu(&self, processor: &str, date: String) -> Result<Cpu, CalibrateError> {
+        let samples = self.samples.so_far();
+        let timed: Vec<&str> = samples
             .iter()
-            .map(reached)
-            .fold(machine.bandwidth, f64::max),
-        ..costs.cpu([decode_unrest, prefill_unrest.max(decode_unrest)])
-    })
+            .filter(|sample| !sample.token.is_empty())
+            .map(|sample| FORMATS[sample.format].0.name())
+            .collect();
+        let Some(machine) = self.machine.get().filter(|_| !timed.is_empty()) else {
+            let limit = self.limit().as_secs();
+            return Err(CalibrateError::TooSlow { limit });
+        };
+        let costs = Costs {
+            token: costs(samples.iter().map(token_row), &machine.token()),
+            prompt: costs(samples.iter().map(prompt_row), &machine.prompt()),
+        };
+        let decode_unrest = unrest(samples.iter().map(|sample| &sample.token));
+        // Prompts are read seldom: what disturbs tokens disturbs them too.
+        let prefill_unrest = unrest(samples.iter().map(|sample| &sample.prompt_read));
+        let mut cpu = costs.cpu([decode_unrest, prefill_unrest.max(decode_unrest)]);
+        cpu.formats.retain(|name, _| timed.contains(&name.as_str()));
+        Ok(Cpu {
+            date,
+            processor: processor.to_owned(),
+            seconds: self.started.elapsed().as_secs_f64().round(),
+            // Others may have used memory while it was read: what a model got of it, it gave.
+            bandwidth_bytes_per_second: samples
+                .iter()
+                .map(reached)
+                .fold(machine.bandwidth, f64::max),
+            ..cpu
+        })
+    }
+}
+
+/// The formats of which `cpu` has no rate, because there was no time for them.
+pub fn not_timed(cpu: &Cpu) -> Vec<&'static str> {
+    let names = FORMATS.iter().map(|(format, ..)| format.name());
+    names
+        .filter(|name| !cpu.formats.contains_key(*name))
+        .collect()
 }
 
 /// What explains the times.
@@ -229,10 +313,11 @@ fn costs(rows: impl Iterator<Item = (usize, Row)>, prior: &[Cost]) -> Vec<Cost> 
     let (own, others): (Vec<_>, Vec<_>) =
         rows.partition(|(format, _)| has_kernel(FORMATS[*format].0));
     let rows = |rows: Vec<(usize, Row)>| rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>();
-    let found = match own.is_empty() {
+    let found = if own.is_empty() {
         // None has, on this processor.
-        true => return solve::costs(&rows(others), prior),
-        false => solve::costs(&rows(own), prior),
+        return solve::costs(&rows(others), prior);
+    } else {
+        solve::costs(&rows(own), prior)
     };
     let mut all = solve::costs(&rows(others), &found);
     let shared = all.iter_mut().zip(&found).skip(FORMATS.len());

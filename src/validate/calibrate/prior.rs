@@ -79,10 +79,7 @@ impl Machine {
 
 /// Without a kernel of the decoder's own a format may do as badly as overhead.
 fn of_format(format: Dtype, seconds: f64) -> Cost {
-    let uncertainty = match has_kernel(format) {
-        true => FORMAT,
-        false => OVERHEAD,
-    };
+    let uncertainty = if has_kernel(format) { FORMAT } else { OVERHEAD };
     Cost {
         seconds,
         uncertainty,

@@ -1,9 +1,13 @@
 //! Times small models that are only shapes, two or more for each format.
 //!
-//! In: memory and time. Out: [`Sample`]s. What else the machine does comes and goes by seconds and minutes: so
-//! all models are in memory at once and take turns until the time is up, and longer where turns differ much.
+//! In: memory and time. Out: [`Samples`], which others may read meanwhile. What else the machine does comes and goes
+//! by seconds and minutes: so all models are in memory at once and take turns until the time is up, and longer where
+//! turns differ much. They take turns token by token: the weights of a real model are in no cache when its next token
+//! reads them, and those of these small ones would be, where caches are large. On a machine that is too slow for all
+//! of them there are fewer models, shorter rounds, no prompts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::CalibrateError;
@@ -70,25 +74,30 @@ const SHARED: Dtype = Dtype::Q4_0;
 const SHORT: u64 = 64;
 const LONG: u64 = 768;
 
-/// Tokens decoded in a turn, and turns behind one prompt. Many short turns far apart tell more of a busy
-/// machine than a long one.
+/// Tokens decoded in a round, and rounds behind one prompt.
 const TOKENS: u64 = 12;
 const TURNS: u64 = 4;
 
-/// How sure the time of each model should be, over that time, and how many times as long as was asked for it
-/// may take to become so.
+/// How sure the time of each model should be, over that time.
 const SURE: f64 = 0.05;
-const LONGER: u32 = 3;
 
-/// How far turns are apart takes two.
-const LEAST_ROUNDS: u64 = 2;
+/// The share of the time which loading may take, and that of what is then left which first prompts may.
+const LOADING: f64 = 0.5;
+const PROMPTS: f64 = 0.5;
+
+/// What a token of a prompt takes at most, over one that is decoded alone.
+const IN_A_PROMPT: f64 = 0.5;
+
+/// How far turns are apart takes two: so many are made room for.
+const LEAST_ROUNDS: f64 = 2.0;
 
 /// The shapes of a format, each with a prompt.
 fn shapes(format: Dtype) -> Vec<(Shape, u64)> {
-    let (narrow, wide) = match has_kernel(format) && format != Dtype::F32 {
-        true => (NARROW, WIDE),
+    let (narrow, wide) = if has_kernel(format) && format != Dtype::F32 {
+        (NARROW, WIDE)
+    } else {
         // Large or slow, and rare: less of both.
-        false => (
+        (
             Shape {
                 layers: 4,
                 vocab: 8192,
@@ -99,7 +108,7 @@ fn shapes(format: Dtype) -> Vec<(Shape, u64)> {
                 vocab: 4096,
                 ..WIDE
             },
-        ),
+        )
     };
     let mut shapes = vec![(narrow, SHORT), (wide, SHORT)];
     if format == SHARED {
@@ -109,6 +118,7 @@ fn shapes(format: Dtype) -> Vec<(Shape, u64)> {
 }
 
 /// A model of one format behind one prompt.
+#[derive(Clone, Debug)]
 pub(super) struct Sample {
     /// As an index of [`FORMATS`].
     pub(super) format: usize,
@@ -143,69 +153,177 @@ impl Sample {
     }
 }
 
-/// A loaded model and what is measured of it.
-struct Subject {
-    model: Model,
-    vocabulary: u64,
-    next: u32,
-    sample: Sample,
+/// What was timed so far, turn by turn.
+#[derive(Debug, Default)]
+pub(super) struct Samples(Mutex<Vec<Sample>>);
+
+impl Samples {
+    pub(super) fn so_far(&self) -> Vec<Sample> {
+        self.all().clone()
+    }
+
+    /// Adds one; returns where it is.
+    pub(super) fn add(&self, sample: Sample) -> usize {
+        let mut all = self.all();
+        all.push(sample);
+        all.len() - 1
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Sample>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Measures as often as is possible in `time`, at least twice, and up to [`LONGER`] until all is [`SURE`]. Takes no
-/// more than half of the memory that is `available`; where all models do not fit into it together, in groups
-/// that do, or format by format.
+/// When measuring ends where all is sure, and when it does in any case.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub(super) sure: Instant,
+    pub(super) latest: Instant,
+}
+
+impl Ends {
+    /// Of the first of several parts, which has this share of what is left.
+    fn of_part(self, share: f64) -> Ends {
+        let now = Instant::now();
+        let end = |of: Instant| now + of.saturating_duration_since(now).mul_f64(share);
+        Ends {
+            sure: end(self.sure),
+            latest: end(self.latest),
+        }
+    }
+
+    fn seconds_left(self) -> f64 {
+        let left = self.latest.saturating_duration_since(Instant::now());
+        left.as_secs_f64()
+    }
+}
+
+/// A loaded model, and where among the samples it is.
+struct Subject {
+    model: Model,
+    spec: ModelSpec,
+    next: u32,
+    index: usize,
+    format: usize,
+    prompt: u64,
+    /// Seconds that a token takes, roughly.
+    token: f64,
+    /// Seconds of this round's tokens.
+    seconds: f64,
+}
+
+/// Measures as often as is possible until `ends`. Takes no more than half of the memory that is `available`; where
+/// all models do not fit into it together, in groups that do, or format by format.
 pub(super) fn take(
+    samples: &Samples,
     available: Option<Bytes>,
-    time: Duration,
+    ends: Ends,
     cancel: &AtomicBool,
     progress: &mut dyn FnMut(&Progress),
-) -> Result<Vec<Sample>, CalibrateError> {
-    let started = Instant::now();
-    let mut taken = Vec::new();
+) -> Result<(), CalibrateError> {
     let groups = groups(available.map_or(Bytes(0), |memory| Bytes(memory.0 / 2)));
     let mut left = FORMATS.len();
     for group in groups {
-        let now = Instant::now();
-        let rest = time.saturating_sub(started.elapsed());
-        let share = rest.mul_f64(group.len() as f64 / left as f64);
+        if Instant::now() > ends.latest {
+            break;
+        }
+        let ends = ends.of_part(group.len() as f64 / left as f64);
         left -= group.len();
-        let mut subjects = Vec::new();
-        for format in group {
-            let dtype = FORMATS[format].0;
-            progress(&Progress::stage(format!("loading {}", dtype.name())));
-            for (shape, prompt) in shapes(dtype) {
-                if cancel.load(Ordering::Relaxed) {
-                    return Err(ValidateError::Cancelled.into());
-                }
-                subjects.push(Subject::load(shape, format, prompt)?);
-            }
-        }
-        // Rounds with prompts take longer than those without.
-        let mut longest = Duration::ZERO;
-        for round in 1_u64.. {
-            let begun = Instant::now();
-            for subject in &mut subjects {
-                let format = FORMATS[subject.sample.format].0.name();
-                progress(&Progress::stage(format!("round {round}: {format}")));
-                if round % TURNS == 1 {
-                    subject.read()?;
-                }
-                subject.decode(cancel)?;
-            }
-            longest = longest.max(begun.elapsed());
-            let ends = now.elapsed() + longest;
-            let sure = || {
-                subjects
-                    .iter()
-                    .all(|subject| subject.sample.token.noise() <= SURE)
-            };
-            if round >= LEAST_ROUNDS && (ends > share * LONGER || ends > share && sure()) {
-                break;
-            }
-        }
-        taken.extend(subjects.into_iter().map(|subject| subject.sample));
+        let mut subjects = load(&group, ends, cancel, progress)?;
+        begin(samples, &mut subjects, ends);
+        take_turns(samples, &mut subjects, ends, cancel, progress)?;
     }
-    Ok(taken)
+    Ok(())
+}
+
+/// The models of `group`, or of its first formats if there is no time for all.
+fn load(
+    group: &[usize],
+    ends: Ends,
+    cancel: &AtomicBool,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<Vec<Subject>, CalibrateError> {
+    let enough = ends.of_part(LOADING).latest;
+    let mut subjects = Vec::new();
+    for &format in group {
+        if Instant::now() > enough && !subjects.is_empty() {
+            break;
+        }
+        let dtype = FORMATS[format].0;
+        progress(&Progress::stage(format!("loading {}", dtype.name())));
+        for (shape, prompt) in shapes(dtype) {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(ValidateError::Cancelled.into());
+            }
+            subjects.push(Subject::load(shape, format, prompt, cancel)?);
+        }
+    }
+    Ok(subjects)
+}
+
+/// Makes a sample of each. Prompts that there is no time for are left out: decode begins behind a single token, and the
+/// one that was timed on loading counts, since there may be no other.
+fn begin(samples: &Samples, subjects: &mut [Subject], ends: Ends) {
+    let mut left = ends.seconds_left() * PROMPTS;
+    for subject in subjects {
+        let reading = subject.token * subject.prompt as f64 * IN_A_PROMPT;
+        match reading <= left {
+            true => left -= reading,
+            false => subject.prompt = 1,
+        }
+        let mut sample = Sample::new(subject.format, &subject.spec, subject.prompt);
+        if subject.prompt == 1 {
+            sample.token.push(subject.token);
+        }
+        subject.index = samples.add(sample);
+    }
+}
+
+/// Lets the models take turns until `ends`.
+fn take_turns(
+    samples: &Samples,
+    subjects: &mut [Subject],
+    ends: Ends,
+    cancel: &AtomicBool,
+    progress: &mut dyn FnMut(&Progress),
+) -> Result<(), CalibrateError> {
+    let all: f64 = subjects.iter().map(|subject| subject.token).sum();
+    let left = ends.seconds_left() * (1.0 - PROMPTS);
+    let tokens = ((left / LEAST_ROUNDS / all) as u64).clamp(1, TOKENS);
+    // Rounds with prompts take longer than those without.
+    let mut longest = Duration::ZERO;
+    for round in 1_u64.. {
+        let begun = Instant::now();
+        if round % TURNS == 1 {
+            for subject in &mut *subjects {
+                progress(&subject.stage(round));
+                subject.read(samples)?;
+            }
+        }
+        for token in 1..=tokens {
+            for subject in &mut *subjects {
+                if Instant::now() > ends.latest {
+                    return Ok(());
+                }
+                progress(&subject.stage(round));
+                subject.step(cancel)?;
+                if token == tokens {
+                    subject.end_of_round(samples, tokens);
+                }
+            }
+        }
+        longest = longest.max(begun.elapsed());
+        let next = Instant::now() + longest;
+        let sure = || {
+            let all = samples.all();
+            let mut own = subjects.iter().filter_map(|subject| all.get(subject.index));
+            own.all(|sample| sample.token.noise() <= SURE)
+        };
+        if next > ends.latest || next > ends.sure && sure() {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// The formats, as indices, in groups whose models fit into `room` together, or alone.
@@ -233,7 +351,12 @@ fn bytes(format: Dtype) -> Bytes {
 }
 
 impl Subject {
-    fn load(shape: Shape, format: usize, prompt: u64) -> Result<Subject, CalibrateError> {
+    fn load(
+        shape: Shape,
+        format: usize,
+        prompt: u64,
+        cancel: &AtomicBool,
+    ) -> Result<Subject, CalibrateError> {
         let scratch = Scratch::new().map_err(|error| CalibrateError::Write(error.to_string()))?;
         let (checkpoint, spec) = shape.make(FORMATS[format].0, &scratch)?;
         let options = LoadOptions {
@@ -242,36 +365,55 @@ impl Subject {
         };
         let mut model =
             Model::load(&checkpoint, &spec, &options, &mut |_| {}).map_err(ValidateError::from)?;
-        // The first pass touches everything once.
+        // The first pass touches everything once, the second says how long one takes.
         model.prefill(&[0]).map_err(ValidateError::from)?;
+        let (_, token) = candle::step(&mut model, 0, cancel)?;
         Ok(Subject {
             model,
-            vocabulary: spec.dims.vocab,
+            spec,
             next: 0,
-            sample: Sample::new(format, &spec, prompt),
+            index: 0,
+            format,
+            prompt,
+            token,
+            seconds: 0.0,
         })
     }
 
     /// Reads the prompt into an empty cache.
-    fn read(&mut self) -> Result<(), ValidateError> {
-        let ids = 0..self.sample.prompt;
-        let prompt: Vec<u32> = ids.map(|id| (id % self.vocabulary) as u32).collect();
+    fn read(&mut self, samples: &Samples) -> Result<(), ValidateError> {
+        let ids = 0..self.prompt;
+        let prompt: Vec<u32> = ids.map(|id| (id % self.spec.dims.vocab) as u32).collect();
         let seconds;
         (self.next, seconds) = candle::read(&mut self.model, &prompt)?;
-        self.sample.prompt_read.push(seconds);
+        // A token alone is no prompt.
+        if self.prompt > 1
+            && let Some(sample) = samples.all().get_mut(self.index)
+        {
+            sample.prompt_read.push(seconds);
+        }
         Ok(())
     }
 
-    /// Decodes some tokens behind what was read and decoded.
-    fn decode(&mut self, cancel: &AtomicBool) -> Result<(), ValidateError> {
-        let mut sum = 0.0;
-        for _ in 0..TOKENS {
-            let seconds;
-            (self.next, seconds) = candle::step(&mut self.model, self.next, cancel)?;
-            sum += seconds;
-        }
-        self.sample.token.push(sum / TOKENS as f64);
+    /// Decodes a token behind what was read and decoded.
+    fn step(&mut self, cancel: &AtomicBool) -> Result<(), ValidateError> {
+        let seconds;
+        (self.next, seconds) = candle::step(&mut self.model, self.next, cancel)?;
+        self.seconds += seconds;
         Ok(())
+    }
+
+    /// Takes down what a token took in a round of so many.
+    fn end_of_round(&mut self, samples: &Samples, tokens: u64) {
+        if let Some(sample) = samples.all().get_mut(self.index) {
+            sample.token.push(self.seconds / tokens as f64);
+        }
+        self.seconds = 0.0;
+    }
+
+    fn stage(&self, round: u64) -> Progress {
+        let format = FORMATS[self.format].0.name();
+        Progress::stage(format!("round {round}: {format}"))
     }
 }
 

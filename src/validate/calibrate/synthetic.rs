@@ -10,7 +10,7 @@ use super::scratch::Scratch;
 use crate::checkpoint::{self, Checkpoint};
 use crate::dtype::Dtype;
 use crate::gguf::{self, TensorEntry, Value};
-use crate::model::{self, ModelSpec, Unknown};
+use crate::model::{self, ModelSpec, PLAIN, Unknown};
 use crate::quantize::blocks;
 use crate::units::Bytes;
 
@@ -55,9 +55,9 @@ impl Shape {
 
     fn metadata(&self) -> Vec<(String, Value)> {
         let text = |key: &str, value: &str| (key.to_owned(), Value::String(value.to_owned()));
-        let number = |key: &str, value: u64| (format!("llama.{key}"), Value::U32(value as u32));
+        let number = |key: &str, value: u64| (format!("{PLAIN}.{key}"), Value::U32(value as u32));
         vec![
-            text("general.architecture", "llama"),
+            text("general.architecture", PLAIN),
             text("general.name", "calibration"),
             text("tokenizer.ggml.model", "none"),
             number("block_count", self.layers),
@@ -71,10 +71,10 @@ impl Shape {
             number("rope.dimension_count", self.head_dim),
             number("vocab_size", self.vocab),
             (
-                "llama.attention.layer_norm_rms_epsilon".to_owned(),
+                format!("{PLAIN}.attention.layer_norm_rms_epsilon"),
                 Value::F32(1e-5),
             ),
-            ("llama.rope.freq_base".to_owned(), Value::F32(10_000.0)),
+            (format!("{PLAIN}.rope.freq_base"), Value::F32(10_000.0)),
         ]
     }
 
@@ -152,9 +152,7 @@ fn row(dtype: Dtype, columns: usize) -> Result<Vec<u8>, blocks::BlockError> {
     let values: Vec<f32> = (0..columns)
         .map(|index| (index as f32 * 0.7).sin() * 0.02)
         .collect();
-    let format = dtype.format();
-    let bytes = columns as u64 / format.block_elements * format.block_bytes;
-    let mut row = vec![0; bytes as usize];
+    let mut row = vec![0; dtype.row_bytes(columns as u64).0 as usize];
     blocks::encode_rows(dtype, &values, columns, None, &mut row)?;
     Ok(row)
 }

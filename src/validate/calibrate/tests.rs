@@ -197,3 +197,49 @@ fn a_format_that_was_not_measured_has_no_rate() {
     cpu.formats.remove("Q4_1");
     assert_eq!(cpu::unmeasured(&sample.operations, &cpu), [Dtype::Q4_1]);
 }
+
+/// At the limit there may be times of one format, and of no prompt; or nothing.
+#[test]
+fn what_was_timed_by_the_limit_is_kept_and_the_rest_is_expected_or_left_out() {
+    let calibration = Calibration::new(Duration::from_secs(10));
+    assert_eq!(calibration.limit(), Duration::from_secs(30));
+    let none = calibration
+        .cpu("a machine", "2026-11-23".to_owned())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        none.contains("within 30 s") && none.contains("--seconds 30"),
+        "{none}"
+    );
+
+    calibration.machine.set(REFERENCE).unwrap();
+    let cost = |index: usize| REFERENCE.token()[index].seconds;
+    let sample = model(0, 16, 768, 24_576, 90);
+    let truth: Vec<f64> = (0..REFERENCE.token().len()).map(cost).collect();
+    let mut timed = sample.clone();
+    timed
+        .token
+        .push(seconds(&token_row(&sample).1, &truth) * 2.0);
+    // The second was loaded and had no turn.
+    calibration.samples.add(timed);
+    calibration.samples.add(model(1, 16, 768, 24_576, 90));
+    let cpu = calibration
+        .cpu("a machine", "2026-11-23".to_owned())
+        .unwrap();
+    assert_eq!(cpu.formats.keys().collect::<Vec<_>>(), ["Q4_K"]);
+    assert_eq!(not_timed(&cpu).len(), FORMATS.len() - 1);
+    let rate = &cpu.formats["Q4_K"];
+    let expected = (1.0 / REFERENCE.token()[0].seconds, REFERENCE.prompt()[0]);
+    // Twice as slow as expected, as far as one turn tells; of prompts nothing more is known.
+    assert!(rate.decode_bytes_per_second < 0.75 * expected.0, "{rate:?}");
+    assert!(
+        rate.decode_uncertainty < REFERENCE.token()[0].uncertainty,
+        "{rate:?}"
+    );
+    assert!(
+        (rate.prefill_macs_per_second * expected.1.seconds - 1.0).abs() < 1e-9,
+        "{rate:?}"
+    );
+    assert_eq!(rate.prefill_uncertainty, expected.1.uncertainty);
+    assert_eq!(Cpu::parse(&cpu.text(), "calibration.toml").unwrap(), cpu);
+}

@@ -27,6 +27,10 @@ impl Times {
         sum / seconds.len().max(1) as f64
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The shortest turn.
     pub(super) fn least(&self) -> f64 {
         self.0.iter().copied().fold(f64::INFINITY, f64::min)

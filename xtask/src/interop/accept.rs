@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use orinplan::checkpoint;
 use orinplan::dtype::Dtype;
 use orinplan::gguf::{self, StringList, TensorEntry, Value};
@@ -13,24 +13,29 @@ use serde_json::json;
 
 use super::bench::Bench;
 use super::families::Made;
+use super::shapes;
 
 /// A GGUF in memory.
 #[derive(Clone)]
-struct File {
-    metadata: Vec<(String, Value)>,
-    tensors: Vec<Tensor>,
+pub(super) struct File {
+    pub(super) metadata: Vec<(String, Value)>,
+    pub(super) tensors: Vec<Tensor>,
 }
 
 #[derive(Clone)]
-struct Tensor {
-    name: String,
-    dtype: Dtype,
-    shape: Vec<u64>,
-    bytes: Vec<u8>,
+pub(super) struct Tensor {
+    pub(super) name: String,
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<u64>,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// Checks every family, and the kinds of checkpoints that were once written wrong.
 pub(super) fn check(bench: &mut Bench, made: &Made) {
+    for shape in shapes::SHAPES {
+        let outcome = shapes::file(bench, shape).and_then(|file| variants(bench, &file));
+        bench.report(&format!("{} accepted or refused", shape.0), outcome);
+    }
     for family in &made.families {
         let outcome = family_files(bench, made, family);
         bench.report(&format!("{family} accepted or refused"), outcome);
@@ -44,7 +49,11 @@ pub(super) fn check(bench: &mut Bench, made: &Made) {
 fn family_files(bench: &mut Bench, made: &Made, family: &str) -> anyhow::Result<String> {
     let name = format!("accept-{family}.gguf");
     let file = bench.quantize(&made.checkpoint(family), "f16", &name, &[])?;
-    let whole = File::read(&file)?;
+    variants(bench, &File::read(&file)?)
+}
+
+/// Our answer to `whole` and to each file that is one step away from it, against llama.cpp's.
+fn variants(bench: &mut Bench, whole: &File) -> anyhow::Result<String> {
     let path = bench.file("accept.gguf");
     let (mut accepted, mut refused, mut apart) = (0, 0, Vec::new());
     for (what, file) in whole.variants() {
@@ -52,6 +61,9 @@ fn family_files(bench: &mut Bench, made: &Made, family: &str) -> anyhow::Result<
         let ours = accepts(&path);
         let theirs = loads(bench, &path);
         match (&ours, &theirs) {
+            (Err(error), _) if accepted + refused + apart.len() == 0 => {
+                bail!("the file itself is refused: {error:#}")
+            }
             (Ok(()), Ok(())) => accepted += 1,
             (Err(_), Err(_)) => refused += 1,
             (Ok(()), Err(error)) => {
@@ -226,9 +238,153 @@ impl File {
     fn variants(&self) -> Vec<(String, File)> {
         let mut all = vec![("as it is".to_owned(), self.clone())];
         self.keys(&mut all);
+        self.types(&mut all);
+        self.numbers(&mut all);
         self.vocabularies(&mut all);
         self.weights(&mut all);
+        self.companions(&mut all);
         all
+    }
+
+    /// Every key as another type.
+    fn types(&self, all: &mut Vec<(String, File)>) {
+        let own = |key: &str| format!("{}.{key}", self.architecture());
+        let text = || Value::String("x".to_owned());
+        let others = [
+            ("general.name".to_owned(), Value::U32(1)),
+            ("general.file_type".to_owned(), Value::U64(1)),
+            ("general.file_type".to_owned(), text()),
+            ("tokenizer.ggml.add_bos_token".to_owned(), Value::U32(1)),
+            ("tokenizer.ggml.add_space_prefix".to_owned(), text()),
+            ("tokenizer.ggml.pre".to_owned(), Value::U32(1)),
+            ("tokenizer.chat_template".to_owned(), Value::U32(1)),
+            (own("vocab_size"), Value::U64(64)),
+            (own("rope.freq_base"), Value::F64(1e4)),
+            (own("rope.scaling.type"), Value::U32(1)),
+            (own("rope.scaling.type"), text()),
+            (own("attention.sliding_window"), Value::U64(32)),
+            (own("attention.causal"), Value::U32(1)),
+            (own("final_logit_softcapping"), Value::F64(30.0)),
+            (own("logit_scale"), Value::F64(30.0)),
+            (own("attention.shared_kv_layers"), Value::U64(0)),
+            (own("full_attention_interval"), Value::U64(4)),
+            (own("expert_weights_norm"), Value::U32(1)),
+        ];
+        for (key, value) in others {
+            let what = format!("{key} as {}", value.type_name());
+            all.push((what, self.with(&key, value)));
+        }
+        for (key, value) in &self.metadata {
+            let other = match value {
+                Value::F32(x) => Value::F64((*x).into()),
+                Value::Bool(flag) => Value::U32((*flag).into()),
+                Value::U32(n) if !key.starts_with("general.") => Value::U64((*n).into()),
+                _ => continue,
+            };
+            all.push((format!("{key} wider"), self.with(key, other)));
+        }
+    }
+
+    /// Numbers that have no place.
+    fn numbers(&self, all: &mut Vec<(String, File)>) {
+        let own = |key: &str| format!("{}.{key}", self.architecture());
+        let mut set = |key: &str, value: Value| {
+            let what = format!("{key} is {value:?}");
+            all.push((what, self.with(&own(key), value)));
+        };
+        for key in ["attention.key_length", "attention.value_length"] {
+            set(key, Value::U32(0));
+        }
+        for dims in [0, 2, 7, 1 << 10] {
+            set("rope.dimension_count", Value::U32(dims));
+        }
+        for sections in [vec![1, 1, 1], vec![1, 1, 1, 1], vec![0; 4], vec![1; 5]] {
+            set("rope.dimension_sections", Value::I32s(sections));
+        }
+        set("attention.layer_norm_rms_epsilon", Value::F32(-1e-6));
+        set("expert_used_count", Value::U32(2));
+        set("expert_count", Value::U32(2));
+        set("expert_group_count", Value::U32(3));
+        set("nextn_predict_layers", Value::U32(99));
+        set("block_count", Value::U32(600));
+        let blocks = match self.get(&own("block_count")) {
+            Some(Value::U32(blocks)) => *blocks,
+            _ => 0,
+        };
+        let flags = |count: u32| Value::Array(vec![Value::Bool(false); count as usize]);
+        set("attention.recurrent_layers", flags(blocks + 1));
+        set("attention.recurrent_layers", Value::F32(1.0));
+        if blocks > 3 {
+            set("nextn_predict_layers", Value::U32(1));
+        }
+        if self.get(&own("attention.sliding_window")).is_some() {
+            set("attention.sliding_window_pattern", flags(blocks + 1));
+            set("attention.sliding_window_pattern", Value::F32(1.0));
+        }
+        let further = self
+            .with(&own("nextn_predict_layers"), Value::U32(1))
+            .with(&own("block_count"), Value::U32(blocks + 1));
+        all.push(("a block ahead that is not there".to_owned(), further));
+    }
+
+    /// Tensors that belong to others, and others' types.
+    fn companions(&self, all: &mut Vec<(String, File)>) {
+        for name in ["v.patch.weight", "mm.0.weight", "a.conv.weight"] {
+            all.push((format!("with {name}"), self.with_tensor(name, &[4, 4])));
+        }
+        for (weight, companion, shape) in [
+            ("blk.0.attn_q", "scale", vec![1]),
+            ("blk.0.attn_q", "scale", vec![2]),
+            ("blk.0.attn_output", "input_scale", vec![1]),
+            ("blk.0.attn_norm", "scale", vec![1]),
+            ("blk.0.ffn_gate_inp", "scale", vec![1]),
+            ("token_embd", "scale", vec![1]),
+            ("output", "scale", vec![1]),
+        ] {
+            let name = format!("{weight}.{companion}");
+            let what = format!("with {name} {shape:?}");
+            if self
+                .tensors
+                .iter()
+                .any(|t| t.name == format!("{weight}.weight"))
+            {
+                all.push((what, self.with_tensor(&name, &shape)));
+            }
+        }
+        for stem in [
+            "blk.0.attn_q",
+            "blk.1.attn_q",
+            "blk.0.attn_qkv",
+            "blk.0.attn_output",
+            "blk.1.attn_output",
+            "blk.0.ffn_up",
+            "blk.0.ffn_down",
+            "blk.0.ffn_gate",
+            "blk.0.ssm_in",
+            "output",
+        ] {
+            let (name, bias) = (format!("{stem}.weight"), format!("{stem}.bias"));
+            let weight = self.tensors.iter().find(|t| t.name == name);
+            if let Some(weight) = weight.filter(|_| !self.tensors.iter().any(|t| t.name == bias)) {
+                let rows = weight.shape.first().copied().unwrap_or(1);
+                all.push((format!("with {bias}"), self.with_tensor(&bias, &[rows])));
+            }
+        }
+        let first = self.tensors.iter().filter(|tensor| {
+            let block = tensor.name.strip_prefix("blk.");
+            block.is_none_or(|rest| rest.starts_with("0."))
+        });
+        for tensor in first {
+            let elements = tensor.shape.iter().product::<u64>() as usize;
+            for (dtype, width) in [(Dtype::F16, 2), (Dtype::I8, 1)] {
+                let mut other = self.clone();
+                for changed in other.tensors.iter_mut().filter(|t| t.name == tensor.name) {
+                    changed.dtype = dtype;
+                    changed.bytes = vec![0; elements * width];
+                }
+                all.push((format!("{} as {}", tensor.name, dtype.name()), other));
+            }
+        }
     }
 
     fn keys(&self, all: &mut Vec<(String, File)>) {
@@ -304,6 +460,31 @@ impl File {
             all.push(("no vocabulary but its size".to_owned(), sized));
             let numbers = self.with(key, Value::I32s(vec![0; list.len()]));
             all.push(("tokens that are numbers".to_owned(), numbers));
+            let mut twice = StringList::default();
+            let texts: Vec<&str> = list.iter().collect();
+            let last = texts.get(3).copied().unwrap_or_default();
+            let but_one = texts.iter().take(texts.len() - 1);
+            but_one
+                .copied()
+                .chain([last])
+                .for_each(|text| twice.push(text));
+            all.push((
+                "two tokens alike".to_owned(),
+                self.with(key, Value::Strings(twice)),
+            ));
+            let empty = list.iter().enumerate();
+            let mut blank = StringList::default();
+            empty.for_each(|(n, text)| blank.push(if n % 7 == 6 { "" } else { text }));
+            all.push((
+                "tokens without text".to_owned(),
+                self.with(key, Value::Strings(blank)),
+            ));
+            let unknown = Value::String("of-tomorrow".to_owned());
+            let unknown = self.with("tokenizer.ggml.pre", unknown);
+            all.push(("a pre-tokenizer of tomorrow".to_owned(), unknown));
+            let whole = Value::I32s(vec![0; list.len()]);
+            let whole = self.with("tokenizer.ggml.scores", whole);
+            all.push(("whole scores".to_owned(), whole));
         }
         let key = "tokenizer.ggml.scores";
         if let Some(Value::F32s(scores)) = self.get(key) {
@@ -371,9 +552,14 @@ impl File {
         all.push(("with a stranger".to_owned(), stranger));
         let beyond = self.with_tensor("blk.99.attn_norm.weight", &[256]);
         all.push(("with a tensor of block 99".to_owned(), beyond));
-        let table = "rope_freqs.weight";
-        let long = self.without_tensor(table).with_tensor(table, &[7]);
-        all.push(("with 7 rotary factors".to_owned(), long));
+        for (table, count) in [
+            ("rope_freqs.weight", 7),
+            ("rope_freqs.weight", 8),
+            ("rope_factors_long.weight", 8),
+        ] {
+            let long = self.without_tensor(table).with_tensor(table, &[count]);
+            all.push((format!("with {table} of {count}"), long));
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod lines;
 mod llama_cpp;
 mod options;
 mod probe;
+mod shapes;
 mod trained;
 
 use std::path::PathBuf;

@@ -115,9 +115,10 @@ fn quantized<const N: usize, B: Clone + Send>(
 ) -> Vec<B> {
     let values = rows.as_chunks::<N>().0;
     let mut blocks = vec![zero; values.len()];
-    let size = match rows.len() < 1 << 14 {
-        true => blocks.len(),
-        false => piece_size(blocks.len(), 2, 1),
+    let size = if rows.len() < 1 << 14 {
+        blocks.len()
+    } else {
+        piece_size(blocks.len(), 2, 1)
     };
     pieces(&mut blocks, size, |piece, blocks| {
         let values = values.get(piece * size..).unwrap_or_default();

@@ -140,9 +140,10 @@ pub(super) fn add_rows(out: &mut [f32], factors: &[f32], rows: &[f32]) {
 /// `a x b + c`, in one instruction where every processor has it; elsewhere that would be a call.
 #[inline(always)]
 fn fused(a: f32, b: f32, c: f32) -> f32 {
-    match cfg!(target_arch = "aarch64") {
-        true => a.mul_add(b, c),
-        false => a * b + c,
+    if cfg!(target_arch = "aarch64") {
+        a.mul_add(b, c)
+    } else {
+        a * b + c
     }
 }
 

@@ -6,17 +6,6 @@ use crate::foreign::shell_path;
 use crate::plan::Plan;
 use crate::scheme::Container;
 
-/// MLC's chat template of an architecture, by the start of its name; plain text without one.
-const CONVERSATIONS: &[(&str, &str)] = &[
-    ("qwen", "qwen2"),
-    ("llama", "llama-3"),
-    ("gemma3", "gemma3_instruction"),
-    ("gemma", "gemma_instruction"),
-    ("phi3", "phi-3"),
-    ("mistral", "mistral_default"),
-    ("smollm", "chatml"),
-];
-
 /// Weights, configuration and library, then the server.
 pub(super) fn mlc(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
     let quantization = match plan.assignment.scheme.as_str() {
@@ -27,11 +16,8 @@ pub(super) fn mlc(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
     let workload = report.workload;
     let from = shell_path(&names::directory(report));
     let to = shell_path(&format!("{}-{quantization}-MLC", names::base(report)));
-    let architecture = report.model.architecture.as_str();
-    let conversation = CONVERSATIONS
-        .iter()
-        .find(|(start, _)| architecture.starts_with(start));
-    let conversation = conversation.map_or("LM", |(_, name)| name);
+    // Plain text where MLC has no template.
+    let conversation = report.model.quirks.mlc_template.unwrap_or("LM");
     let context = workload.context / workload.parallel.max(1);
     let parallel = workload.parallel;
     let make = vec![

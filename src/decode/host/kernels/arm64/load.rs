@@ -42,7 +42,7 @@ pub(super) fn load_floats(floats: &[f32; 4]) -> float32x4_t {
 /// `sum` and in each lane the four products of its bytes.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn fours(sum: int32x4_t, x: int8x16_t, y: int8x16_t) -> int32x4_t {
+pub(super) fn dot4(sum: int32x4_t, x: int8x16_t, y: int8x16_t) -> int32x4_t {
     let mut out = sum;
     // SAFETY: reads and writes the registers that are named; the processor has `dotprod`.
     unsafe {

@@ -104,7 +104,7 @@ pub(super) fn q6_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] 
                     let scale = i32::from(scales[group] as i8);
                     for t in 0..T {
                         let y = load_signed(at(&y[t][index].quants, 16 * group));
-                        let products = fours(vdupq_n_s32(0), weights, y);
+                        let products = dot4(vdupq_n_s32(0), weights, y);
                         whole[t] = vmlaq_n_s32(whole[t], products, scale);
                     }
                 }
@@ -188,8 +188,8 @@ fn nibbles(bytes: &[u8; 16]) -> [uint8x16_t; 2] {
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 fn against(weights: Weights, quants: &[i8], from: usize) -> int32x4_t {
-    let first = fours(vdupq_n_s32(0), weights[0], load_signed(at(quants, from)));
-    fours(first, weights[1], load_signed(at(quants, from + 16)))
+    let first = dot4(vdupq_n_s32(0), weights[0], load_signed(at(quants, from)));
+    dot4(first, weights[1], load_signed(at(quants, from + 16)))
 }
 
 // --- floats ---------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ pub(super) fn total_half(sums: __m128) -> f32 {
 /// Sums of four products each of unsigned and signed bytes. The pairs must not pass 16 bits.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn fours(unsigned: __m256i, signed: __m256i) -> __m256i {
+pub(super) fn dot4(unsigned: __m256i, signed: __m256i) -> __m256i {
     _mm256_madd_epi16(_mm256_set1_epi16(1), _mm256_maddubs_epi16(unsigned, signed))
 }
 

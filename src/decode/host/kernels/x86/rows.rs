@@ -179,7 +179,7 @@ fn shifted<const T: usize, const BYTES: usize>(
         let (d, weights) = (half(block, 0), weights(block));
         for t in 0..T {
             let y = &y[t][index];
-            let products = _mm256_cvtepi32_ps(fours(weights, load(&y.quants)));
+            let products = _mm256_cvtepi32_ps(dot4(weights, load(&y.quants)));
             sums[t] = _mm256_fmadd_ps(_mm256_set1_ps(d * y.scale), products, sums[t]);
             above[t] = d.mul_add(y.sum, above[t]);
         }
@@ -201,7 +201,7 @@ pub(super) fn q8_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
         for t in 0..T {
             let y = &y[t][index];
             let turned = _mm256_sign_epi8(load(&y.quants), weights);
-            let products = _mm256_cvtepi32_ps(fours(magnitudes, turned));
+            let products = _mm256_cvtepi32_ps(dot4(magnitudes, turned));
             sums[t] = _mm256_fmadd_ps(_mm256_set1_ps(d * y.scale), products, sums[t]);
         }
     }

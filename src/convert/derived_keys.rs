@@ -1,0 +1,225 @@
+//! Values that are made from several hyperparameters, or from the model's description: what a
+//! [`Derived`] key stands for.
+
+use serde_json::Value as Json;
+
+use super::error::ConvertError;
+use super::source_config::{SourceConfig, bad, missing};
+use crate::gguf::Value;
+use crate::model::conversion::Derived;
+use crate::model::{Attention, FeedForward, Key, Layer, Number};
+
+pub(super) fn f32_value(number: f64) -> Value {
+    Value::F32(number as f32)
+}
+
+/// The value of `what`, if the model has one.
+pub(super) fn derived(
+    what: Derived,
+    source: &SourceConfig<'_>,
+) -> Result<Option<Value>, ConvertError> {
+    match what {
+        Derived::RopeScaling => {
+            let kind = scaling(source)?;
+            Ok(kind.map(|kind| Value::String(kind.to_owned())))
+        }
+        Derived::RopeFactor => match scaling(source)? {
+            Some("linear" | "yarn") => rope_number(source, Number::RopeFactor),
+            _ => Ok(None),
+        },
+        Derived::OriginalContext => original_context(source).map(Some),
+        Derived::YarnOriginalContext => match scaling(source)? {
+            Some("yarn") => original_context(source).map(Some),
+            _ => Ok(None),
+        },
+        Derived::Yarn(number) => match scaling(source)? {
+            Some("yarn") => rope_number(source, number),
+            _ => Ok(None),
+        },
+        Derived::RopeNumber { number, model_type } => {
+            match source.get("model_type").and_then(Json::as_str) {
+                Some(stated) if stated == model_type => match rope_number(source, number)? {
+                    Some(value) => Ok(Some(value)),
+                    None => Err(missing(number.hugging_face())),
+                },
+                _ => Ok(None),
+            }
+        }
+        Derived::RopeBase => Ok(source.rope.base.map(f32_value)),
+        Derived::WindowRopeBase => Ok(source.window_rope_base.map(f32_value)),
+        Derived::RopeSections(otherwise) => {
+            let stated = sections(source)?.or(otherwise.map(Vec::from));
+            Ok(stated.map(Value::I32s))
+        }
+        Derived::RopeDims(share) => {
+            let share = rotary_share(source)?.unwrap_or(share);
+            let head = attention(source).map(|a| a.key_dim);
+            Ok(head.map(|head| Value::U32((head as f64 * share) as u32)))
+        }
+        Derived::LongRopeAttnFactor => Ok(long_attn_factor(source)?.map(f32_value)),
+        Derived::KvHeadsByBlock => {
+            let heads = source.model.layers.iter().map(|layer| {
+                let attention = layer.mixer.attention.as_ref();
+                i32::try_from(attention.map_or(0, |a| a.kv_heads)).unwrap_or(i32::MAX)
+            });
+            Ok(Some(Value::I32s(heads.collect())))
+        }
+        Derived::DenseWidth => {
+            let mut layers = source.model.layers.iter();
+            let width = layers.find_map(|l| match l.feed_forward {
+                FeedForward::Dense { inner } => u32::try_from(inner).ok(),
+                _ => None,
+            });
+            Ok(width.map(Value::U32))
+        }
+        Derived::DeltaNetWidth => {
+            let heads = source.need(Key::SsmHeads)?;
+            let width = source.need(Key::SsmHeadDim)?;
+            Ok(Some(Value::U32(heads.saturating_mul(width))))
+        }
+        Derived::RecurrentLayers => Ok(by_block(source, |l| l.mixer.recurrent.is_some())),
+        Derived::WindowPattern => Ok(by_block(source, |layer| {
+            let attention = layer.mixer.attention.as_ref();
+            attention.is_some_and(|a| a.window.is_some())
+        })),
+        Derived::ActivationSparsity => sparsity(source).map(|scales| Some(Value::F32s(scales))),
+    }
+}
+
+fn by_block(source: &SourceConfig<'_>, is: fn(&Layer) -> bool) -> Option<Value> {
+    let layers = source.model.layers.iter();
+    Some(Value::Array(layers.map(|l| Value::Bool(is(l))).collect()))
+}
+
+fn attention<'a>(source: &SourceConfig<'a>) -> Option<&'a Attention> {
+    let mut layers = source.model.layers.iter();
+    layers.find_map(|layer| layer.mixer.attention.as_ref())
+}
+
+fn rope_number(source: &SourceConfig<'_>, number: Number) -> Result<Option<Value>, ConvertError> {
+    Ok(source.rope.number(number)?.map(f32_value))
+}
+
+/// The kind of rotary scaling as GGUF names it; `None` for none and for what becomes a tensor.
+pub(super) fn scaling(source: &SourceConfig<'_>) -> Result<Option<&'static str>, ConvertError> {
+    let factor = source.rope.number(Number::RopeFactor)?;
+    Ok(match source.rope.kind {
+        Some("linear") => factor.map(|_| "linear"),
+        Some("yarn") => factor.map(|_| "yarn"),
+        Some("su" | "longrope") => Some("longrope"),
+        _ => None,
+    })
+}
+
+const ORIGINAL_CONTEXT: &[&str] = Key::OriginalContext.hugging_face();
+
+fn original_context_length(source: &SourceConfig<'_>) -> Result<f64, ConvertError> {
+    let stated = match source.rope.float(ORIGINAL_CONTEXT)? {
+        None => source.float(ORIGINAL_CONTEXT)?,
+        stated => stated,
+    };
+    stated.ok_or_else(|| missing(ORIGINAL_CONTEXT))
+}
+
+fn original_context(source: &SourceConfig<'_>) -> Result<Value, ConvertError> {
+    let length = original_context_length(source)?;
+    if (0.0..=f64::from(u32::MAX)).contains(&length) {
+        Ok(Value::U32(length as u32))
+    } else {
+        Err(missing(ORIGINAL_CONTEXT))
+    }
+}
+
+/// The share of a head that turns.
+fn rotary_share(source: &SourceConfig<'_>) -> Result<Option<f64>, ConvertError> {
+    const SHARE: &[&str] = &["partial_rotary_factor", "rope_pct", "rope_percent"];
+    match source.rope.float(SHARE)? {
+        None => source.float(SHARE),
+        stated => Ok(stated),
+    }
+}
+
+/// With long factors, the softmax is scaled by sqrt(1 + ln(context / original) / ln(original))
+/// (`modeling_rope_utils.py`), for yarn by 1 + 0.1 ln(context / original).
+fn long_attn_factor(source: &SourceConfig<'_>) -> Result<Option<f64>, ConvertError> {
+    if !source.rope.has_list("long_factor") {
+        return Ok(None);
+    }
+    let original = original_context_length(source)?;
+    let context = source.need(Key::Context)?;
+    let stretch = f64::from(context) / original;
+    Ok(Some(match source.rope.kind {
+        _ if stretch <= 1.0 => 1.0,
+        Some("yarn") => 0.1 * stretch.ln() + 1.0,
+        _ => (1.0 + stretch.ln() / original.ln()).sqrt(),
+    }))
+}
+
+/// The sparsity of each block's activations as a number of standard deviations.
+fn sparsity(source: &SourceConfig<'_>) -> Result<Vec<f32>, ConvertError> {
+    const KEY: &str = "activation_sparsity_pattern";
+    let blocks = source.model.dims.blocks.min(4096) as usize;
+    // Without a pattern the first ten blocks keep 5 %, if there are more (`configuration_gemma3n.py`).
+    let Some(pattern) = source.get(KEY) else {
+        let sparse = if blocks > 10 { 10 } else { 0 };
+        let share = |block| if block < sparse { 0.95 } else { 0.0 };
+        return Ok((0..blocks).map(share).map(inverse_normal).collect());
+    };
+    let share = |value: &Json| {
+        let number = value.as_f64().filter(|share| (0.0..1.0).contains(share));
+        number.ok_or_else(|| bad(KEY, value, "a share below 1"))
+    };
+    let shares = match pattern.as_array() {
+        Some(items) => items.iter().map(share).collect::<Result<Vec<f64>, _>>()?,
+        None => vec![share(pattern)?; blocks],
+    };
+    Ok(shares.into_iter().map(inverse_normal).collect())
+}
+
+/// Parts of a head that turn by the place of a token in time, height and width, filled up to four.
+fn sections(source: &SourceConfig<'_>) -> Result<Option<Vec<i32>>, ConvertError> {
+    const KEY: &str = "mrope_section";
+    let Some(list) = source.rope.list(KEY) else {
+        return Ok(None);
+    };
+    let part = |value: &Json| {
+        let part = value.as_i64().and_then(|part| i32::try_from(part).ok());
+        part.ok_or_else(|| bad(KEY, value, "a whole number of 31 bits"))
+    };
+    let mut parts: Vec<i32> = list.iter().take(4).map(part).collect::<Result<_, _>>()?;
+    parts.resize(4, 0);
+    Ok(Some(parts))
+}
+
+/// The value below which a standard normal variable falls with probability `share`: bisection on
+/// the error function, exact to single precision.
+fn inverse_normal(share: f64) -> f32 {
+    if share <= 0.0 {
+        return f32::NEG_INFINITY;
+    }
+    let (mut low, mut high) = (-40.0, 40.0);
+    for _ in 0..100 {
+        let middle = 0.5 * (low + high);
+        if normal_below(middle) < share {
+            low = middle
+        } else {
+            high = middle
+        }
+    }
+    (0.5 * (low + high)) as f32
+}
+
+/// P(X < x) for a standard normal X: Marsaglia's series, x + x^3/3 + x^5/15 + ..., times the
+/// density (J. Stat. Softw. 11(4), 2004); beyond 8 deviations it is 0 or 1 to double precision.
+fn normal_below(x: f64) -> f64 {
+    if x.abs() > 8.0 {
+        return if x > 0.0 { 1.0 } else { 0.0 };
+    }
+    let (mut term, mut sum, mut n) = (x, x, 1.0);
+    while term.abs() > 1e-17 * sum.abs() {
+        n += 2.0;
+        term *= x * x / n;
+        sum += term;
+    }
+    0.5 + sum * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt()
+}

@@ -1,0 +1,60 @@
+//! One key of a GGUF by the rule that an architecture's entry has for it.
+
+use serde_json::Value as Json;
+
+use super::derived_keys::{derived, f32_value};
+use super::error::ConvertError;
+use super::source_config::{SourceConfig, as_count, bad, missing};
+use crate::gguf::Value;
+use crate::model::conversion::{Conversion, KeyRule};
+use crate::model::{conversion_of, converted};
+
+/// The conversion of `architecture`.
+///
+/// # Errors
+/// [`ConvertError::Unsupported`] with the names of those that are.
+pub(super) fn conversion(architecture: &str) -> Result<&'static Conversion, ConvertError> {
+    conversion_of(architecture).ok_or_else(|| {
+        let supported: Vec<&str> = converted().collect();
+        ConvertError::Unsupported {
+            architecture: architecture.to_owned(),
+            supported: supported.join(", "),
+        }
+    })
+}
+
+/// The value of a key, if the model has one.
+pub(super) fn value(
+    rule: &KeyRule,
+    source: &SourceConfig<'_>,
+    file_type: u32,
+) -> Result<Option<Value>, ConvertError> {
+    match *rule {
+        KeyRule::Count { from, or, .. } => match source.stated(from) {
+            Some((name, value)) => count_value(name, value).map(Some),
+            None => match or(source.model).or(from.default()).map(u32::try_from) {
+                None => Ok(None),
+                Some(Ok(count)) => Ok(Some(Value::U32(count))),
+                Some(Err(_)) => Err(missing(from.hugging_face())),
+            },
+        },
+        KeyRule::Number(number) => Ok(source.number(number)?.map(f32_value)),
+        KeyRule::Derived(what) => derived(what, source),
+        KeyRule::FileType => Ok(Some(Value::U32(file_type))),
+    }
+}
+
+fn count_value(name: &str, value: &Json) -> Result<Value, ConvertError> {
+    let Some(items) = value.as_array() else {
+        return as_count(name, value).map(Value::U32);
+    };
+    let one = |item: &Json| {
+        let count = as_count(name, item)?;
+        i32::try_from(count).map_err(|_| bad(name, item, "a whole number of 31 bits"))
+    };
+    items
+        .iter()
+        .map(one)
+        .collect::<Result<_, _>>()
+        .map(Value::I32s)
+}

@@ -1,0 +1,131 @@
+//! What the rules of an architecture's entry do to a tensor's weights. In: rules, a tensor,
+//! hyperparameters. Out: a [`Change`]. Must not: read weights.
+
+use super::ConvertError;
+use super::change::{Change, Permutation, RowSlices, ValueChange};
+use super::source_config::{SourceConfig, bad, missing};
+use crate::model::conversion::{KeyHeadPart, ValueHeads, WeightRule, WeightTransform};
+use crate::model::{Key, Tensor, TensorRole as R};
+
+/// The change that `rules` make of `tensor`.
+pub(super) fn change(
+    rules: &[WeightRule],
+    tensor: &Tensor,
+    source: &SourceConfig<'_>,
+) -> Result<Change, ConvertError> {
+    let mut change = Change {
+        slices: gate_or_up(tensor),
+        ..Change::default()
+    };
+    let rules = rules.iter().filter(|r| r.roles.contains(&tensor.role));
+    for rule in rules {
+        match rule.transform {
+            WeightTransform::AddOne => change.value = ValueChange::AddOne,
+            WeightTransform::NegatedExp => change.value = ValueChange::NegatedExp,
+            WeightTransform::RotaryPairs => change.rows = Some(rotary_pairs(tensor, source)),
+            WeightTransform::ValueHeadsInTurn(of) => {
+                let heads = Heads::read(source)?;
+                match of {
+                    ValueHeads::RowsBehindKeys => {
+                        let keys = 2 * heads.keys * heads.key_dim;
+                        change.rows = heads.in_turn(keys, heads.value_dim);
+                    }
+                    ValueHeads::Rows => change.rows = heads.in_turn(0, heads.value_dim),
+                    ValueHeads::SingleRows => change.rows = heads.in_turn(0, 1),
+                    ValueHeads::Columns => change.columns = heads.in_turn(0, heads.value_dim),
+                }
+            }
+            WeightTransform::PartOfKeyHeads(part) => {
+                change.slices = Some(Heads::read(source)?.part(part));
+            }
+        }
+    }
+    Ok(change)
+}
+
+/// Gate and up projection of each expert may be stored as one matrix, the gate first
+/// (`modify_tensors` of llama.cpp's `conversion/qwen.py`).
+fn gate_or_up(tensor: &Tensor) -> Option<RowSlices> {
+    let inner = match tensor.shape.as_slice() {
+        &[_, inner, _] => inner,
+        _ => 0,
+    };
+    let range = match tensor.role {
+        R::FfnGateExperts => 0..inner,
+        R::FfnUpExperts => inner..inner.saturating_mul(2),
+        _ => return None,
+    };
+    Some(RowSlices {
+        period: inner.saturating_mul(2),
+        ranges: vec![range],
+    })
+}
+
+fn rotary_pairs(tensor: &Tensor, source: &SourceConfig<'_>) -> Permutation {
+    let layers = &source.model.layers;
+    let layer = tensor.layer.and_then(|layer| layers.get(layer as usize));
+    let attention = layer.and_then(|layer| layer.mixer.attention.as_ref());
+    let head = attention.map_or(0, |a| a.key_dim);
+    Permutation {
+        start: 0,
+        groups: 2,
+        // An odd head has no halves: such a permutation divides no rows, and is refused with the sizes.
+        members: if head.is_multiple_of(2) { head / 2 } else { 0 },
+        unit: 1,
+    }
+}
+
+/// Heads of a delta net.
+struct Heads {
+    /// Of keys, each with a group of values.
+    keys: u64,
+    /// Heads of values to one of keys.
+    group: u64,
+    key_dim: u64,
+    value_dim: u64,
+}
+
+impl Heads {
+    fn read(source: &SourceConfig<'_>) -> Result<Heads, ConvertError> {
+        let keys = u64::from(source.need(Key::SsmGroups)?);
+        let values = u64::from(source.need(Key::SsmHeads)?);
+        let group = values
+            .checked_div(keys)
+            .filter(|group| group * keys == values);
+        let uneven = || match source.stated(Key::SsmHeads) {
+            Some((name, value)) => bad(name, value, "a multiple of the key heads"),
+            None => missing(Key::SsmHeads.hugging_face()),
+        };
+        Ok(Heads {
+            keys,
+            group: group.ok_or_else(uneven)?,
+            key_dim: source.need(Key::StateSize)?.into(),
+            value_dim: source.need(Key::SsmHeadDim)?.into(),
+        })
+    }
+
+    /// From behind `start`, heads of values of `unit` places, one of each group in turn.
+    fn in_turn(&self, start: u64, unit: u64) -> Option<Permutation> {
+        let permutation = Permutation {
+            start,
+            groups: self.keys,
+            members: self.group,
+            unit,
+        };
+        Some(permutation).filter(|_| self.group > 1)
+    }
+
+    /// Where a part stands among the projections of each head of keys.
+    fn part(&self, part: KeyHeadPart) -> RowSlices {
+        let (key, value) = (self.key_dim, self.group * self.value_dim);
+        let values = 2 * key..2 * key + value;
+        let gate = values.end..values.end + value;
+        RowSlices {
+            period: gate.end,
+            ranges: match part {
+                KeyHeadPart::QueryKeyValue => vec![0..key, key..2 * key, values],
+                KeyHeadPart::Gate => vec![gate],
+            },
+        }
+    }
+}

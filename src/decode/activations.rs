@@ -1,0 +1,181 @@
+//! What a forward pass is made of: activations, a row for each token, and the steps from some to others.
+//!
+//! The pass is written once, over [`Activations`]. Where it computes is a matter of who implements them:
+//! `host` with slices and kernels of the processor, `tensors` with candle's operations on a GPU.
+
+use std::ops::Range;
+
+use super::DecodeError;
+use super::buffer::Buffer;
+use super::rope::Frequencies;
+use crate::dtype::Dtype;
+use crate::model::{Activation, Sparse};
+use crate::units::Bytes;
+
+/// `[tokens, width]` of F32. Steps take rows and give rows; what they cannot do is an error.
+pub(super) trait Activations: Clone + Sized {
+    /// What computes them.
+    type Backend: Send + Sync;
+    /// A weight matrix in its stored format: `[rows, columns]`.
+    type Matrix: Send + Sync;
+    /// A weight of one dimension.
+    type Vector: Send + Sync;
+    /// Keys and values of one block, for a whole context.
+    type Cells: Send;
+    /// What the attention of one [`AttentionLayout`] needs to know of a pass.
+    type View;
+
+    /// Takes the bytes of tensor `name`, whose size belongs to its shape and type.
+    ///
+    /// Errors if nothing multiplies its format.
+    fn matrix(
+        backend: &Self::Backend,
+        name: &str,
+        dtype: Dtype,
+        shape: [usize; 2],
+        bytes: Buffer,
+    ) -> Result<Self::Matrix, DecodeError>;
+
+    fn vector(backend: &Self::Backend, values: Vec<f32>) -> Result<Self::Vector, DecodeError>;
+
+    /// Allocates keys and values of `widths` elements, for so many heads and cells.
+    ///
+    /// Errors if there is no cache of `dtype`, or not so much memory. A width that Q8_0 does not
+    /// divide is the caller's to refuse.
+    fn cells(
+        backend: &Self::Backend,
+        dtype: Dtype,
+        heads_and_cells: [usize; 2],
+        widths: [usize; 2],
+    ) -> Result<Self::Cells, DecodeError>;
+
+    /// What `cells` take in memory.
+    fn cell_bytes(cells: &Self::Cells) -> Bytes;
+
+    /// What blocks of `layout` see in a pass of `tokens` tokens behind `position` others.
+    fn view(
+        backend: &Self::Backend,
+        layout: &AttentionLayout,
+        position: usize,
+        tokens: usize,
+    ) -> Result<Self::View, DecodeError>;
+
+    /// Rows of `width` elements, end to end.
+    fn from_host(
+        backend: &Self::Backend,
+        rows: Vec<f32>,
+        width: usize,
+    ) -> Result<Self, DecodeError>;
+
+    /// All rows, end to end.
+    fn into_host(self) -> Result<Vec<f32>, DecodeError>;
+
+    /// The rows of `matrix` with the numbers `ids`.
+    fn lookup(matrix: &Self::Matrix, ids: &[u32]) -> Result<Self, DecodeError>;
+
+    fn tokens(&self) -> usize;
+
+    fn width(&self) -> usize;
+
+    /// The last row alone.
+    fn last(self) -> Result<Self, DecodeError>;
+
+    /// Some columns of every row.
+    fn columns(&self, columns: Range<usize>) -> Result<Self, DecodeError>;
+
+    /// Of every `2 x width` elements the first half, and the second.
+    fn halves(&self, width: usize) -> Result<[Self; 2], DecodeError>;
+
+    /// The rows of some tokens.
+    fn pick(&self, tokens: &[u32]) -> Result<Self, DecodeError>;
+
+    /// `out[t][r] = sum over c of self[t][c] x matrix[r][c]`, for each of the matrices.
+    fn products<const N: usize>(
+        &self,
+        matrices: [&Self::Matrix; N],
+    ) -> Result<[Self; N], DecodeError>;
+
+    /// `self + other`.
+    fn add(self, other: &Self) -> Result<Self, DecodeError>;
+
+    /// `self x other`, element by element.
+    fn times(self, other: &Self) -> Result<Self, DecodeError>;
+
+    /// Adds row `i` of `rows`, times `factors[i]`, to the row of `tokens[i]`. No token comes twice.
+    fn add_at(self, tokens: &[u32], factors: Vec<f32>, rows: Self) -> Result<Self, DecodeError>;
+
+    /// Adds each row of `rows` times the only element of the same row of `factors`.
+    fn add_scaled(self, factors: &Self, rows: &Self) -> Result<Self, DecodeError>;
+
+    /// Adds a bias to every row.
+    fn add_vector(&mut self, vector: &Self::Vector) -> Result<(), DecodeError>;
+
+    /// Multiplies every row with a vector, element by element.
+    fn times_vector(self, vector: &Self::Vector) -> Result<Self, DecodeError>;
+
+    /// `factor x self`.
+    fn scale(self, factor: f32) -> Result<Self, DecodeError>;
+
+    /// `x / rms(x) x weight`, for every run of elements as long as `weight`.
+    fn rms_norm(self, weight: &Self::Vector, epsilon: f32) -> Result<Self, DecodeError>;
+
+    /// `x / rms(x)`, for every run of `width` elements.
+    fn plain_norm(self, width: usize, epsilon: f32) -> Result<Self, DecodeError>;
+
+    /// Scales each row to the Euclidean norm of the same row of `like`.
+    fn match_norm(self, like: &Self) -> Result<Self, DecodeError>;
+
+    /// `activation(self) x up`.
+    fn gate(self, up: &Self, activation: Activation) -> Result<Self, DecodeError>;
+
+    /// `self x sigmoid(gates)`.
+    fn sigmoid_gate(self, gates: &Self) -> Result<Self, DecodeError>;
+
+    /// `cap x tanh(self / cap)`.
+    fn softcap(self, cap: f32) -> Result<Self, DecodeError>;
+
+    /// Sets what does not stand out of a row to zero, and takes the threshold from the rest:
+    /// `max(0, x - mean - factor x deviation)`. Source: `gaussian_topk` of llama.cpp's
+    /// `gemma3n.cpp`.
+    fn sparsify(self, sparse: &Sparse) -> Result<Self, DecodeError>;
+
+    /// Applies rotary positions to heads of `head` elements, if the layout has any.
+    fn rope(self, view: &Self::View, head: usize) -> Result<Self, DecodeError>;
+
+    /// Writes keys and values, `[tokens, heads x width]` each, behind those before.
+    fn append_kv(
+        cells: &mut Self::Cells,
+        keys: &Self,
+        values: &Self,
+        view: &Self::View,
+    ) -> Result<(), DecodeError>;
+
+    /// Softmax attention of queries, rotated, whose keys and values are in `cells`:
+    /// `[tokens, heads x value width]`.
+    fn attention(
+        &self,
+        cells: &Self::Cells,
+        view: &Self::View,
+        scores: Scores,
+    ) -> Result<Self, DecodeError>;
+}
+
+/// What blocks may have in common in their attention, so that it is prepared once a pass.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct AttentionLayout {
+    /// Absent where heads are not rotated by position.
+    pub(super) frequencies: Option<Frequencies>,
+    /// How many tokens, itself included, a token sees.
+    pub(super) window: Option<usize>,
+    /// Cells of the cache: a position lives in cell `position mod cells`.
+    pub(super) cells: usize,
+}
+
+/// How `query . key` becomes a weight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scores {
+    /// What it is multiplied with.
+    pub(super) scale: f32,
+    /// Scores become `cap x tanh(score / cap)`.
+    pub(super) cap: Option<f32>,
+}

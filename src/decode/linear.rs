@@ -1,0 +1,50 @@
+//! A projection of rows: a weight matrix and its bias, if it has one.
+
+use super::DecodeError;
+use super::activations::Activations;
+use super::weights::Weights;
+use crate::model::TensorRole as R;
+
+/// A projection with its bias, if it has one.
+pub(super) struct Linear<X: Activations> {
+    weight: X::Matrix,
+    bias: Option<X::Vector>,
+}
+
+impl<X: Activations> Linear<X> {
+    pub(super) fn load(
+        weights: &mut Weights<'_, X>,
+        role: R,
+        layer: Option<u32>,
+        shape: [usize; 2],
+    ) -> Result<Linear<X>, DecodeError> {
+        Ok(Linear {
+            weight: weights.matrix(role, layer, shape)?,
+            bias: weights.optional(role, layer, "bias", &[shape[0]])?,
+        })
+    }
+
+    pub(super) fn plain(weight: X::Matrix) -> Linear<X> {
+        Linear { weight, bias: None }
+    }
+
+    /// `[tokens, columns]` to `[tokens, rows]`.
+    pub(super) fn apply(&self, x: &X) -> Result<X, DecodeError> {
+        let [out] = Linear::apply_all([self], x)?;
+        Ok(out)
+    }
+
+    /// Several projections of the same rows.
+    pub(super) fn apply_all<const N: usize>(
+        all: [&Linear<X>; N],
+        x: &X,
+    ) -> Result<[X; N], DecodeError> {
+        let mut out = x.products(all.map(|linear| &linear.weight))?;
+        for (out, linear) in out.iter_mut().zip(all) {
+            if let Some(bias) = &linear.bias {
+                out.add_vector(bias)?;
+            }
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,96 @@
+//! What blocks are handed beside activations: facts of the pass, and what a sequence keeps of its tokens.
+
+use super::activations::{Activations, AttentionLayout};
+use crate::dtype::Dtype;
+use crate::model::{Attention, ForwardSpec};
+use crate::plan::kv::KvSettings;
+
+/// What a pass hands to each block.
+pub(super) struct Step<'a, X: Activations> {
+    pub(super) pass: &'a ForwardSpec,
+    pub(super) backend: &'a X::Backend,
+    /// What each attention layout sees, by its index.
+    pub(super) views: Vec<X::View>,
+}
+
+/// What a block keeps of the tokens so far.
+pub(super) enum LayerState<X: Activations> {
+    /// Nothing, or what another block does.
+    Stateless,
+    /// Their keys and values.
+    KvCache(X::Cells),
+    /// A state of one size.
+    Recurrent(RecurrentState),
+}
+
+/// The attention layouts of blocks, collected while they are loaded.
+pub(super) struct AttentionLayouts {
+    settings: KvSettings,
+    /// What divides rotary frequencies.
+    pub(super) factors: Option<Vec<f32>>,
+    all: Vec<AttentionLayout>,
+}
+
+impl AttentionLayouts {
+    pub(super) fn new(settings: KvSettings, factors: Option<Vec<f32>>) -> AttentionLayouts {
+        AttentionLayouts {
+            settings,
+            factors,
+            all: Vec::new(),
+        }
+    }
+
+    /// Each layout once.
+    pub(super) fn all(&self) -> &[AttentionLayout] {
+        &self.all
+    }
+
+    /// The format of cached keys and values.
+    pub(super) fn kv_type(&self) -> Dtype {
+        self.settings.type_k
+    }
+
+    /// Cells of a block that attends like this.
+    pub(super) fn cells(&self, attention: &Attention) -> usize {
+        let cells = match attention.window {
+            Some(window) => self.settings.window_cells(window),
+            None => self.settings.cells(),
+        };
+        cells as usize
+    }
+
+    /// The index of `layout`, which is added where it is new.
+    pub(super) fn index_of(&mut self, layout: AttentionLayout) -> usize {
+        let known = self.all.iter().position(|other| *other == layout);
+        known.unwrap_or_else(|| {
+            self.all.push(layout);
+            self.all.len() - 1
+        })
+    }
+}
+
+/// The state of one recurrent block.
+pub(super) struct RecurrentState {
+    /// The inputs of the convolution before the next one: `[kernel - 1, channels]`.
+    pub(super) window: Vec<f32>,
+    /// `[heads, value width, key width]`; empty for a convolution alone.
+    pub(super) matrix: Vec<f32>,
+}
+
+impl RecurrentState {
+    pub(super) fn new(conv_elements: u64, state_elements: u64) -> RecurrentState {
+        RecurrentState {
+            window: vec![0.0; conv_elements as usize],
+            matrix: vec![0.0; state_elements as usize],
+        }
+    }
+
+    pub(super) fn elements(&self) -> u64 {
+        (self.window.len() + self.matrix.len()) as u64
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.window.fill(0.0);
+        self.matrix.fill(0.0);
+    }
+}

@@ -1,0 +1,81 @@
+//! Groups of GGUF keys that architectures share, in the order of llama.cpp's converter
+//! (`conversion/base.py`).
+
+use crate::model::conversion::{Derived, KeyRule};
+use crate::model::hparams::{Key, Number};
+use crate::model::spec::{Attention, ModelSpec};
+
+pub(super) const BLOCKS: KeyRule = KeyRule::count(Key::Blocks).or(|model| Some(model.dims.blocks));
+pub(super) const CONTEXT: KeyRule = KeyRule::count(Key::Context)
+    .or(|model| Some(model.dims.context).filter(|&context| context > 0));
+pub(super) const HIDDEN: KeyRule = KeyRule::count(Key::Hidden).or(|model| Some(model.dims.hidden));
+pub(super) const FFN: KeyRule = KeyRule::count(Key::Ffn);
+pub(super) const HEADS: KeyRule =
+    KeyRule::count(Key::Heads).or(|model| Some(attention(model)?.heads));
+pub(super) const KV_HEADS: KeyRule =
+    KeyRule::count(Key::KvHeads).or(|model| Some(attention(model)?.kv_heads));
+pub(super) const VOCAB: KeyRule = KeyRule::count(Key::Vocab).or(|model| Some(model.dims.vocab));
+pub(super) const RMS_EPSILON: KeyRule = KeyRule::Number(Number::RmsEpsilon);
+pub(super) const ROPE_BASE: KeyRule = KeyRule::Derived(Derived::RopeBase);
+pub(super) const FINAL_SOFTCAP: KeyRule = KeyRule::Number(Number::FinalSoftcap);
+pub(super) const WINDOW: KeyRule = KeyRule::count(Key::Window).or(|model| {
+    let mut layers = model.layers.iter();
+    layers.find_map(|layer| layer.mixer.attention.as_ref()?.window)
+});
+
+/// What the converter writes for nearly every architecture that has it.
+pub(super) const COMMON: &[KeyRule] = &[
+    BLOCKS,
+    CONTEXT,
+    HIDDEN,
+    FFN,
+    HEADS,
+    KV_HEADS,
+    KeyRule::Derived(Derived::RopeScaling),
+    KeyRule::Derived(Derived::RopeFactor),
+    KeyRule::Derived(Derived::YarnOriginalContext),
+    KeyRule::Derived(Derived::Yarn(Number::YarnExtFactor)),
+    KeyRule::Derived(Derived::Yarn(Number::YarnAttnFactor)),
+    KeyRule::Derived(Derived::Yarn(Number::YarnBetaFast)),
+    KeyRule::Derived(Derived::Yarn(Number::YarnBetaSlow)),
+    KeyRule::Derived(Derived::RopeSections(None)),
+    ROPE_BASE,
+    KeyRule::Derived(Derived::WindowRopeBase),
+    RMS_EPSILON,
+    KeyRule::Number(Number::LayerNormEpsilon),
+    KeyRule::count(Key::Experts),
+    KeyRule::count(Key::ExpertsUsed),
+];
+
+/// The width of a head, whether it is stated or not.
+pub(super) const HEAD_DIM: &[KeyRule] = &[
+    KeyRule::count(Key::HeadDim).or(key_dim),
+    KeyRule::count_from(Key::ValueDim, Key::HeadDim).or(key_dim),
+];
+
+/// The same where it is stated.
+pub(super) const HEAD_DIM_IF_STATED: &[KeyRule] = &[
+    KeyRule::count(Key::HeadDim),
+    KeyRule::count_from(Key::ValueDim, Key::HeadDim),
+];
+
+pub(super) const FILE_TYPE: &[KeyRule] = &[KeyRule::FileType];
+
+/// The vocabulary's size, and the elements of a head that turn: all of them.
+pub(super) const VOCAB_AND_ROPE: &[KeyRule] = &[
+    VOCAB,
+    KeyRule::count_from(Key::RopeDim, Key::HeadDim).or(|model| {
+        let heads = attention(model)?.heads;
+        model.dims.hidden.checked_div(heads)
+    }),
+];
+
+fn attention(model: &ModelSpec) -> Option<&Attention> {
+    let mut layers = model.layers.iter();
+    layers.find_map(|layer| layer.mixer.attention.as_ref())
+}
+
+/// The width of a head.
+pub(super) fn key_dim(model: &ModelSpec) -> Option<u64> {
+    Some(attention(model)?.key_dim)
+}

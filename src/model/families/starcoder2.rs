@@ -1,0 +1,72 @@
+//! StarCoder2: layer norms with biases, and a feed-forward of two matrices with GELU between.
+//!
+//! Sources: `modeling_starcoder2.py` and `configuration_starcoder2.py` of Transformers;
+//! `src/models/starcoder2.cpp` of llama.cpp, which leaves the sliding window out, and
+//! `conversion/starcoder.py`, which writes what `conversion/base.py` writes for all.
+
+use super::common::*;
+use super::keys::*;
+use crate::model::arch::{Arch, Row};
+use crate::model::conversion::{Conversion, Vocabulary};
+use crate::model::loader::{Form, LAYER_EPSILON, Loader, LoaderKeys, LoaderRule, needed};
+use crate::model::role::TensorRole as R;
+
+pub(super) static STARCODER2: Arch = Arch {
+    name: "starcoder2",
+    classes: &["Starcoder2ForCausalLM"],
+    model_types: &["starcoder2"],
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        PRE_NORMS,
+        NORM_BIASES,
+        ATTENTION,
+        QKV_BIAS,
+        OUTPUT_BIAS,
+        TWO_MATRICES,
+    ],
+    conversion: Some(Conversion {
+        first: &[],
+        keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE],
+        vocabulary: Vocabulary::ByteLevel,
+        pre_tokenizer: Some("starcoder"),
+        weights: &[],
+    }),
+    loader: Loader {
+        keys: &[LAYER_NORM],
+        rules: &[LoaderRule::WholeHeads],
+        biases: &[R::AttnOutput, R::FfnUp, R::FfnDown],
+        needs_biases: &[
+            R::OutputNorm,
+            R::AttnNorm,
+            R::AttnOutput,
+            R::FfnNorm,
+            R::FfnUp,
+            R::FfnDown,
+        ],
+        ..Loader::USUAL
+    },
+    ..USUAL
+};
+
+const LAYER_NORM: &[LoaderKeys] = &[needed(Form::Float, &[LAYER_EPSILON])];
+
+const NORM_BIASES: &[Row] = &[
+    Row::bias(R::OutputNorm, &["norm.bias"], hidden),
+    Row::bias(R::AttnNorm, &["layers.{}.input_layernorm.bias"], hidden),
+    Row::bias(
+        R::FfnNorm,
+        &["layers.{}.post_attention_layernorm.bias"],
+        hidden,
+    ),
+];
+
+const TWO_MATRICES: &[Row] = &[
+    Row::weight(R::FfnUp, &["layers.{}.mlp.c_fc.weight"], |p| {
+        vec![inner(p), p.dims.hidden]
+    }),
+    Row::bias(R::FfnUp, &["layers.{}.mlp.c_fc.bias"], |p| vec![inner(p)]).when(has_mlp_bias),
+    Row::weight(R::FfnDown, &["layers.{}.mlp.c_proj.weight"], |p| {
+        vec![p.dims.hidden, inner(p)]
+    }),
+    Row::bias(R::FfnDown, &["layers.{}.mlp.c_proj.bias"], hidden).when(has_mlp_bias),
+];

@@ -1,0 +1,272 @@
+//! How a model's tensors are put together in a forward pass, as far as tensors and blocks do not
+//! say it already.
+//!
+//! In: the architecture's traits and GGUF metadata. Out: a [`ForwardSpec`]. Must not: name an
+//! architecture; what differs between them is in their recipes.
+//!
+//! Source of keys, defaults and formulas: `load_arch_hparams` in `src/models/*.cpp`,
+//! `llama-model.cpp` (`llama_model_rope_type`) and `llama-context.cpp` (YaRN) of llama.cpp.
+
+use super::ModelError;
+use super::hparams::{HParams, Key, Number};
+
+/// The arithmetic of a forward pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ForwardSpec {
+    /// What is added to the mean square in a root mean square norm.
+    pub norm_epsilon: f32,
+    /// What token embeddings are multiplied with.
+    pub embedding_scale: f32,
+    /// What `query . key` is multiplied with; `None` is `1 / sqrt(key_dim)`.
+    pub attention_scale: Option<f32>,
+    /// Scores become `cap x tanh(score / cap)`.
+    pub attention_softcap: Option<f32>,
+    /// Logits become `cap x tanh(logit / cap)`.
+    pub output_softcap: Option<f32>,
+    /// The gate's non-linearity in a feed-forward.
+    pub activation: Activation,
+    /// Rotary positions.
+    pub rope: Rope,
+    /// The query projection holds a gate for the attention's output behind each query head.
+    pub gated_query: bool,
+    /// Values are normed, without a weight, before they are cached.
+    pub value_norm: bool,
+    /// In the first so many blocks only gates that stand out are kept.
+    pub sparse: Sparse,
+}
+
+/// A non-linearity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x / (1 + exp(-x))`.
+    Silu,
+    /// GELU, approximated with `tanh`.
+    GeluTanh,
+}
+
+/// Which elements of a head turn together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RopeStyle {
+    /// Neighbours: 0 with 1, 2 with 3 (llama.cpp's `NORM`, for which it permutes Llama's weights).
+    Norm,
+    /// Halves: 0 with `dims / 2` (`NEOX`).
+    Neox,
+}
+
+/// Rotary positions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rope {
+    /// Which elements turn together.
+    pub style: RopeStyle,
+    /// How many elements of a head turn; `None` is all.
+    pub dims: Option<u64>,
+    /// The base of the frequencies.
+    pub base: f32,
+    /// The base in windowed blocks, where positions are not scaled.
+    pub window_base: f32,
+    /// What positions are multiplied with in blocks that see the whole context.
+    pub scale: f32,
+    /// What positions are multiplied with in windowed blocks.
+    pub window_scale: f32,
+    /// What cosine and sine are multiplied with.
+    pub magnitude: f32,
+    /// YaRN's blend of scaled and unscaled frequencies.
+    pub yarn: Option<Yarn>,
+    /// The context that frequency factors called short are for.
+    pub original_context: u64,
+    /// Every so many blocks one has no rotary positions; 0 where all have them.
+    pub skip_every: u64,
+}
+
+/// YaRN's parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Yarn {
+    /// Rotations over the original context above which a frequency stays as it is.
+    pub beta_fast: f32,
+    /// Rotations below which it is scaled fully.
+    pub beta_slow: f32,
+}
+
+/// Activation sparsity: gates below `mean + factor x standard deviation` of their token become 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sparse {
+    /// Blocks that have it, from the first.
+    pub blocks: u64,
+    /// Standard deviations above the mean.
+    pub factor: f32,
+}
+
+/// What an architecture's code says that its metadata does not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ArchTraits {
+    pub rope: RopeStyle,
+    pub activation: Activation,
+    /// Token embeddings are multiplied with the root of their width.
+    pub scale_embedding: bool,
+    pub attention_scale: AttentionScale,
+    /// The base in windowed blocks where metadata leaves it out; `None` is that of the others.
+    pub window_base: Option<f32>,
+    pub skip_rope_every: u64,
+    pub gated_query: bool,
+    pub value_norm: bool,
+    pub sparse: Sparse,
+    /// Caps that hold where metadata leaves them out: of scores, of logits.
+    pub softcaps: (Option<f32>, Option<f32>),
+}
+
+/// Where the factor on `query . key` comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum AttentionScale {
+    /// `1 / sqrt(key_dim)`.
+    KeyWidth,
+    /// The root of a query head's share of the hidden width in models of so many blocks, else
+    /// [`AttentionScale::KeyWidth`].
+    HiddenShare {
+        blocks: u64,
+    },
+    One,
+}
+
+/// A plain transformer's pass: rotary halves, SiLU.
+pub(super) const PLAIN: ArchTraits = ArchTraits {
+    rope: RopeStyle::Neox,
+    activation: Activation::Silu,
+    scale_embedding: false,
+    attention_scale: AttentionScale::KeyWidth,
+    window_base: None,
+    skip_rope_every: 0,
+    gated_query: false,
+    value_norm: false,
+    sparse: Sparse {
+        blocks: 0,
+        factor: 0.0,
+    },
+    softcaps: (None, None),
+};
+
+/// The pass of a GGUF.
+///
+/// Errors if a value is missing or has no meaning: not a number, not finite, not positive.
+pub(super) fn read(
+    traits: &ArchTraits,
+    hparams: &HParams<'_>,
+    blocks: u64,
+) -> Result<ForwardSpec, ModelError> {
+    let positive_at = |key: &str| -> Result<Option<f32>, ModelError> {
+        let Some(value) = hparams.metadata(key) else {
+            return Ok(None);
+        };
+        let number = value.as_f64().map(|x| x as f32);
+        match number.filter(|x| x.is_finite() && *x >= 0.0) {
+            Some(number) => Ok(Some(number).filter(|x| *x > 0.0)),
+            None => Err(ModelError::BadNumber {
+                key: key.to_owned(),
+            }),
+        }
+    };
+    let positive = |number: Number| positive_at(number.gguf());
+    let hidden = hparams.need(Key::Hidden)?;
+    let heads = hparams.need(Key::Heads)?;
+    let root = |n: u64| (n as f32).sqrt();
+    let stated_scale = positive(Number::AttentionScale)?;
+    let attention_scale = match traits.attention_scale {
+        AttentionScale::HiddenShare { blocks: n } if n == blocks => {
+            Some(1.0 / root(hidden / heads))
+        }
+        AttentionScale::One => Some(1.0),
+        _ => stated_scale,
+    };
+    let epsilon = positive(Number::RmsEpsilon)?;
+    let norm_epsilon = epsilon.ok_or_else(|| ModelError::MissingKey {
+        key: Number::RmsEpsilon.gguf().to_owned(),
+    })?;
+    Ok(ForwardSpec {
+        norm_epsilon,
+        embedding_scale: if traits.scale_embedding {
+            root(hidden)
+        } else {
+            1.0
+        },
+        attention_scale,
+        attention_softcap: positive(Number::AttentionSoftcap)?.or(traits.softcaps.0),
+        output_softcap: positive(Number::FinalSoftcap)?.or(traits.softcaps.1),
+        activation: traits.activation,
+        rope: rope(traits, hparams, &positive_at)?,
+        gated_query: traits.gated_query,
+        value_norm: traits.value_norm,
+        sparse: traits.sparse,
+    })
+}
+
+fn rope(
+    traits: &ArchTraits,
+    hparams: &HParams<'_>,
+    positive_at: &dyn Fn(&str) -> Result<Option<f32>, ModelError>,
+) -> Result<Rope, ModelError> {
+    let positive = |number: Number| positive_at(number.gguf());
+    let or_default = |number: Number| {
+        let otherwise = number.default().unwrap_or_default() as f32;
+        Ok::<f32, ModelError>(positive(number)?.unwrap_or(otherwise))
+    };
+    let base = or_default(Number::RopeBase)?;
+    let word = |key: &str| match hparams.metadata(key) {
+        Some(crate::gguf::Value::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let kind = word("rope.scaling.type").unwrap_or("linear");
+    let factor = match kind {
+        // The second is the name that the key had before.
+        "linear" | "yarn" => match positive(Number::RopeFactor)? {
+            Some(factor) => factor,
+            None => positive_at("rope.scale_linear")?.unwrap_or(1.0),
+        },
+        _ => 1.0,
+    };
+    let yarn = match kind {
+        "yarn" => Some(Yarn {
+            beta_fast: or_default(Number::YarnBetaFast)?,
+            beta_slow: or_default(Number::YarnBetaSlow)?,
+        }),
+        _ => None,
+    };
+    // ggml multiplies with 1 + 0.1 ln(factor) itself, and llama.cpp's context divides by it again
+    // where a log multiplier stands in for it.
+    let stated = or_default(Number::RopeAttnFactor)?;
+    let spread = |factor: f32| {
+        if factor > 1.0 {
+            0.1 * factor.ln() + 1.0
+        } else {
+            1.0
+        }
+    };
+    let magnitude = match yarn {
+        Some(_) => stated * spread(factor),
+        None => stated,
+    };
+    let windowed = hparams.get(Key::Window)?.is_some_and(|window| window > 0);
+    let scale = 1.0 / factor;
+    let window_base = positive(Number::WindowRopeBase)?;
+    Ok(Rope {
+        style: traits.rope,
+        dims: hparams.get(Key::RopeDim)?,
+        base,
+        window_base: window_base.or(traits.window_base).unwrap_or(base),
+        scale,
+        window_scale: if windowed && traits.window_base.is_some() {
+            1.0
+        } else {
+            scale
+        },
+        magnitude,
+        yarn,
+        original_context: match positive_count(hparams, Key::OriginalContext) {
+            Some(context) => context,
+            None => hparams.or_zero(Key::Context)?,
+        },
+        skip_every: traits.skip_rope_every,
+    })
+}
+
+fn positive_count(hparams: &HParams<'_>, key: Key) -> Option<u64> {
+    hparams.metadata(key.gguf())?.as_u64().filter(|&n| n > 0)
+}

@@ -1,0 +1,365 @@
+//! Hyperparameters by one name, whether they stand in a `config.json` or in GGUF metadata.
+
+use serde_json::Value as Json;
+
+use crate::checkpoint::RawConfig;
+use crate::gguf::{Metadata, Value};
+use crate::model::ModelError;
+
+/// One row for each hyperparameter, which the planner and the converter both read: its names in
+/// `config.json`, its key in GGUF metadata, and what it is where neither states it.
+macro_rules! rows {
+    (
+        $(#[$about:meta])* $name:ident of $number:ty
+        $(| $key:ident [$($hf:literal)*] $gguf:literal $(or $default:literal)?)*
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs)]
+        pub enum $name { $($key),* }
+
+        impl $name {
+            /// The names it has in `config.json`, the first found counts.
+            pub const fn hugging_face(self) -> &'static [&'static str] {
+                match self { $($name::$key => &[$($hf),*]),* }
+            }
+
+            /// The key it has in GGUF metadata, after the architecture's name and a dot.
+            pub const fn gguf(self) -> &'static str {
+                match self { $($name::$key => $gguf),* }
+            }
+
+            /// What it is where no one states it, for every architecture.
+            pub const fn default(self) -> Option<$number> {
+                match self { $($name::$key => rows!(@default $($default)?)),* }
+            }
+
+            /// Every one.
+            pub const ALL: &'static [$name] = &[$($name::$key),*];
+        }
+    };
+    (@default) => { None };
+    (@default $default:literal) => { Some($default) };
+}
+
+rows! {
+    /// A hyperparameter that is a whole number, or one for each block.
+    Key of u64
+    //                   config.json                                                GGUF
+  | Blocks               ["num_hidden_layers" "n_layer" "num_layers" "n_layers"]    "block_count"
+  | Hidden               ["hidden_size" "n_embd" "d_model" "dim"]                   "embedding_length"
+  | Vocab                ["vocab_size"]                                             "vocab_size"
+  | Context              ["max_position_embeddings" "n_ctx" "n_positions" "max_sequence_length" "max_seq_len" "seq_length" "model_max_length"] "context_length"
+  | Heads                ["num_attention_heads" "n_head" "num_heads" "n_heads"]     "attention.head_count"
+  | KvHeads              ["num_key_value_heads" "n_head_kv" "n_kv_heads"]           "attention.head_count_kv"
+  | HeadDim              ["head_dim" "attention_head_dim"]                          "attention.key_length"
+  | ValueDim             ["v_head_dim"]                                             "attention.value_length"
+  | WindowKvHeads        ["num_swa_key_value_heads"]                                "attention.head_count_kv_swa"
+  | WindowHeadDim        ["swa_head_dim"]                                           "attention.key_length_swa"
+  | WindowValueDim       ["swa_v_head_dim"]                                         "attention.value_length_swa"
+  | GlobalKvHeads        ["num_global_key_value_heads"]                             "attention.head_count_kv_global"
+  | GlobalHeadDim        ["global_head_dim"]                                        "attention.key_length_global"
+  | Ffn                  ["intermediate_size" "n_inner" "ffn_dim" "hidden_dim" "block_ff_dim"] "feed_forward_length"
+  | Window               ["sliding_window" "sliding_window_attention_size"]         "attention.sliding_window"
+  | WindowPattern        ["sliding_window_pattern" "_sliding_window_pattern"]       "attention.sliding_window_pattern"
+  | SharedKvLayers       ["num_kv_shared_layers"]                                   "attention.shared_kv_layers"
+  | Experts              ["num_experts" "num_local_experts" "n_routed_experts"]     "expert_count"
+  | ExpertsUsed          ["num_experts_per_tok" "num_experts_per_token" "top_k_experts"] "expert_used_count"
+  | ExpertFfn            ["moe_intermediate_size" "expert_intermediate_size"]       "expert_feed_forward_length"
+  | SharedExperts        ["n_shared_experts"]                                       "expert_shared_count"
+  | SharedExpertFfn      ["shared_expert_intermediate_size" "shared_intermediate_size" "moe_shared_expert_intermediate_size"] "expert_shared_feed_forward_length"
+  | LeadingDense         ["first_k_dense_replace" "num_dense_layers"]               "leading_dense_block_count"
+  | ExpertLatent         ["moe_latent_size"]                                        "moe_latent_size"
+  | NextnLayers          ["num_nextn_predict_layers" "mtp_num_hidden_layers"]       "nextn_predict_layers"
+  | QLora                ["q_lora_rank"]                                            "attention.q_lora_rank"
+  | KvLora               ["kv_lora_rank"]                                           "attention.kv_lora_rank"
+  | NopeDim              ["qk_nope_head_dim"]                                       "attention.key_length_nope"
+  | RopeDim              ["qk_rope_head_dim"]                                       "rope.dimension_count"
+  | MlaKeyDim            ["qk_head_dim"]                                            "attention.key_length_mla"
+  | MlaValueDim          ["v_head_dim"]                                             "attention.value_length_mla"
+  | PerLayerDim          ["hidden_size_per_layer_input"]                            "embedding_length_per_layer_input"
+  | PerLayerVocab        ["vocab_size_per_layer_input"]                             "vocab_size_per_layer_input"
+  | Streams              ["altup_num_inputs"]                                       "altup.num_inputs"
+  | ActiveStream         ["altup_active_idx"]                                       "altup.active_idx" or 0
+  | LaurelRank           ["laurel_rank"]                                            "laurel_rank"
+  | ConvKernel           ["linear_conv_kernel_dim" "mamba_d_conv" "conv_kernel"]    "ssm.conv_kernel"
+  | StateSize            ["linear_key_head_dim" "mamba_d_state" "ssm_state_size"]   "ssm.state_size"
+  | SsmGroups            ["linear_num_key_heads" "mamba_n_groups" "n_groups"]       "ssm.group_count"
+  | SsmHeads             ["linear_num_value_heads" "mamba_n_heads" "mamba_num_heads"] "ssm.time_step_rank"
+  | SsmHeadDim           ["linear_value_head_dim" "mamba_d_head" "mamba_head_dim"]  "ssm.head_dim"
+  | SsmInner             ["mamba_d_ssm"]                                            "ssm.inner_size"
+  | SsmExpand            ["mamba_expand" "expand"]                                  "ssm.expand"
+  | FullAttentionEvery   ["full_attention_interval"]                                "full_attention_interval" or 4
+  | RecurrentLayers      []                                                         "attention.recurrent_layers"
+  | ShortconvCache       ["conv_L_cache"]                                           "shortconv.l_cache"
+  | OriginalContext      ["original_max_position_embeddings"]                       "rope.scaling.original_context_length"
+}
+
+rows! {
+    /// A hyperparameter that is a number. Those of `rope.` stand among the rotary parameters of a
+    /// `config.json`, the bases beside them too.
+    Number of f64
+    //                   config.json                                                GGUF
+  | RmsEpsilon           ["rms_norm_eps" "norm_eps"]                                "attention.layer_norm_rms_epsilon"
+  | LayerNormEpsilon     ["layer_norm_eps" "layer_norm_epsilon" "norm_epsilon"]     "attention.layer_norm_epsilon"
+  | AttentionScale       []                                                         "attention.scale"
+  | AttentionSoftcap     ["attn_logit_softcapping"]                                 "attn_logit_softcapping"
+  | FinalSoftcap         ["final_logit_softcapping"]                                "final_logit_softcapping"
+  | TemperatureScale     ["llama_4_scaling_beta"]                                   "attention.temperature_scale"
+  | RopeBase             ["global_rope_theta" "rope_global_theta" "rope_theta_global" "rope_theta" "rotary_emb_base"] "rope.freq_base" or 10_000.0
+  | WindowRopeBase       ["local_rope_theta" "rope_local_theta" "rope_theta_local" "swa_rope_theta" "rope_local_base_freq"] "rope.freq_base_swa"
+  | RopeFactor           ["factor"]                                                 "rope.scaling.factor" or 1.0
+  | RopeAttnFactor       []                                                         "rope.scaling.attn_factor" or 1.0
+  | YarnExtFactor        ["extrapolation_factor"]                                   "rope.scaling.yarn_ext_factor"
+  | YarnAttnFactor       ["attention_factor" "attn_factor"]                         "rope.scaling.yarn_attn_factor"
+  | YarnBetaFast         ["beta_fast"]                                              "rope.scaling.yarn_beta_fast" or 32.0
+  | YarnBetaSlow         ["beta_slow"]                                              "rope.scaling.yarn_beta_slow" or 1.0
+  | YarnLogMultiplier    ["mscale_all_dim"]                                         "rope.scaling.yarn_log_multiplier"
+}
+
+impl Key {
+    /// The key that `config.json` calls `name`.
+    pub(super) fn named(name: &str) -> Option<Key> {
+        let mut all = Key::ALL.iter().copied();
+        all.find(|key| key.hugging_face().contains(&name))
+    }
+}
+
+/// Where hyperparameters stand.
+#[derive(Clone, Copy, Debug)]
+enum Source<'a> {
+    Config(&'a Json),
+    Gguf(&'a Metadata),
+}
+
+/// A model's raw configuration read by [`Key`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HParams<'a> {
+    source: Source<'a>,
+    /// The architecture's prefix in GGUF metadata.
+    prefix: &'a str,
+    /// What the architecture's loader takes where a GGUF does not state it.
+    gguf_defaults: &'static [(Key, u64)],
+}
+
+impl<'a> HParams<'a> {
+    /// Reads `raw` for the architecture whose GGUF keys start with `prefix`.
+    pub(super) fn new(raw: &'a RawConfig, prefix: &'a str) -> HParams<'a> {
+        let source = match raw {
+            RawConfig::HuggingFace(config) => Source::Config(config),
+            RawConfig::Gguf(metadata) => Source::Gguf(metadata),
+        };
+        HParams {
+            source,
+            prefix,
+            gguf_defaults: &[],
+        }
+    }
+
+    /// Reads a `config.json`.
+    pub(crate) fn of_config(config: &'a Json) -> HParams<'a> {
+        HParams {
+            source: Source::Config(config),
+            prefix: "",
+            gguf_defaults: &[],
+        }
+    }
+
+    /// The same, with what the architecture's loader takes for keys that a GGUF leaves out.
+    pub(super) fn with_gguf_defaults(self, gguf_defaults: &'static [(Key, u64)]) -> HParams<'a> {
+        HParams {
+            gguf_defaults,
+            ..self
+        }
+    }
+
+    /// Whether the configuration is a `config.json`.
+    pub(super) fn is_hugging_face(&self) -> bool {
+        matches!(self.source, Source::Config(_))
+    }
+
+    /// A value of `config.json`: of the text part of a multimodal model, else of the whole.
+    pub(crate) fn json(&self, name: &str) -> Option<&'a Json> {
+        match self.source {
+            Source::Config(config) => json_lookup(config, name),
+            Source::Gguf(_) => None,
+        }
+    }
+
+    /// The first of `names` that `config.json` states, with its value; `null` states nothing.
+    pub(crate) fn stated<'n>(&self, names: &[&'n str]) -> Option<(&'n str, &'a Json)> {
+        let stated = |name: &'n str| Some((name, self.json(name).filter(|v| !is_unstated(v))?));
+        names.iter().copied().find_map(stated)
+    }
+
+    /// A GGUF value by its key after the architecture's prefix.
+    pub(super) fn metadata(&self, key: &str) -> Option<&'a Value> {
+        match self.source {
+            Source::Gguf(metadata) => metadata.get(&format!("{}.{key}", self.prefix)),
+            Source::Config(_) => None,
+        }
+    }
+
+    /// The numbers of `key`: one for a scalar, several for an array, `None` if absent or null.
+    ///
+    /// Errors if the value is there and not a whole, non-negative number of a plausible size.
+    pub(super) fn numbers(&self, key: Key) -> Result<Option<Vec<u64>>, ModelError> {
+        let found = match self.source {
+            Source::Config(_) => self
+                .stated(key.hugging_face())
+                .map(|(name, value)| (name, json_numbers(value))),
+            Source::Gguf(_) => match self.metadata(key.gguf()) {
+                Some(value) => Some((key.gguf(), value_numbers(value))),
+                None => self.gguf_default(key).map(|n| (key.gguf(), Some(vec![n]))),
+            },
+        };
+        let plausible = |numbers: &Vec<u64>| numbers.iter().all(|&n| n < limit(key));
+        match found {
+            None => Ok(None),
+            Some((name, numbers)) => match numbers.filter(plausible) {
+                Some(numbers) => Ok(Some(numbers)),
+                None => Err(ModelError::BadValue {
+                    key: name.to_owned(),
+                }),
+            },
+        }
+    }
+
+    fn gguf_default(&self, key: Key) -> Option<u64> {
+        let mut defaults = self.gguf_defaults.iter();
+        defaults.find(|(of, _)| *of == key).map(|(_, n)| *n)
+    }
+
+    /// The single value of `key`; the first entry of an array.
+    pub(super) fn get(&self, key: Key) -> Result<Option<u64>, ModelError> {
+        let numbers = self.numbers(key)?;
+        Ok(numbers.and_then(|numbers| numbers.first().copied()))
+    }
+
+    /// The single value of `key`, or zero.
+    pub(super) fn or_zero(&self, key: Key) -> Result<u64, ModelError> {
+        Ok(self.get(key)?.unwrap_or(0))
+    }
+
+    /// The single value of `key`, or what its row has where it is not stated or zero.
+    pub(super) fn or_default(&self, key: Key) -> Result<u64, ModelError> {
+        let stated = self.get(key)?.filter(|&n| n > 0);
+        Ok(stated.or(key.default()).unwrap_or(0))
+    }
+
+    /// The single value of `key`, positive and no larger than any model's.
+    pub(super) fn need(&self, key: Key) -> Result<u64, ModelError> {
+        match self.get(key)? {
+            Some(value) if value > 0 => Ok(value),
+            _ => Err(self.missing(key)),
+        }
+    }
+
+    /// The name that this configuration has `key` under.
+    pub(super) fn name(&self, key: Key) -> String {
+        match self.source {
+            Source::Config(_) => {
+                let name = key.hugging_face().first();
+                name.copied().unwrap_or_default().to_owned()
+            }
+            Source::Gguf(_) => format!("{}.{}", self.prefix, key.gguf()),
+        }
+    }
+
+    /// The error for `key` that is not there.
+    pub(super) fn missing(&self, key: Key) -> ModelError {
+        ModelError::MissingKey {
+            key: self.name(key),
+        }
+    }
+
+    /// One value of `key` per block: an array as it stands, a scalar repeated.
+    pub(super) fn per_block(
+        &self,
+        key: Key,
+        blocks: usize,
+    ) -> Result<Option<Vec<u64>>, ModelError> {
+        match self.numbers(key)? {
+            Some(mut list) if list.len() > 1 => {
+                let last = list.last().copied().unwrap_or(0);
+                list.resize(blocks, last);
+                Ok(Some(list))
+            }
+            _ => Ok(self.get(key)?.map(|value| vec![value; blocks])),
+        }
+    }
+
+    /// A true-or-false value of `config.json`.
+    pub(super) fn flag(&self, name: &str) -> Option<bool> {
+        self.json(name).and_then(Json::as_bool)
+    }
+
+    /// A list of words of `config.json`, such as `layer_types`.
+    pub(super) fn words(&self, name: &str) -> Option<Vec<&'a str>> {
+        self.json(name)?
+            .as_array()?
+            .iter()
+            .map(Json::as_str)
+            .collect()
+    }
+}
+
+/// Looks `name` up in the text part of a multimodal configuration, then in the whole.
+pub(crate) fn json_lookup<'a>(config: &'a Json, name: &str) -> Option<&'a Json> {
+    text_config(config).get(name).or_else(|| config.get(name))
+}
+
+/// Names of the part that describes the text model of a multimodal one.
+pub(crate) const TEXT_PARTS: &[&str] = &["text_config", "llm_config", "language_config"];
+
+/// The part of a configuration that describes the text model.
+pub(super) fn text_config(config: &Json) -> &Json {
+    TEXT_PARTS
+        .iter()
+        .find_map(|part| config.get(part).filter(|v| v.is_object()))
+        .unwrap_or(config)
+}
+
+/// `null`, or the word for a value that follows from others.
+fn is_unstated(value: &Json) -> bool {
+    value.is_null() || value.as_str() == Some("auto")
+}
+
+/// What a hyperparameter is below. Products of two stay below 2^62, so that a few of them add up
+/// within 64 bits; tokens are multiplied where products saturate.
+fn limit(key: Key) -> u64 {
+    match key {
+        Key::Context | Key::OriginalContext | Key::Vocab => 1 << 40,
+        _ => 1 << 31,
+    }
+}
+
+fn json_numbers(value: &Json) -> Option<Vec<u64>> {
+    let one = |v: &Json| {
+        v.as_u64().or_else(|| {
+            v.as_f64()
+                .filter(|f| f.fract() == 0.0 && *f >= 0.0)
+                .map(|f| f as u64)
+        })
+    };
+    match value {
+        Json::Array(items) => items.iter().map(one).collect(),
+        single => Some(vec![one(single)?]),
+    }
+}
+
+fn value_numbers(value: &Value) -> Option<Vec<u64>> {
+    match value {
+        Value::Array(items) => items.iter().map(value_number).collect(),
+        // As conversion makes them.
+        Value::I32s(items) => items.iter().map(|&n| u64::try_from(n).ok()).collect(),
+        single => Some(vec![value_number(single)?]),
+    }
+}
+
+fn value_number(value: &Value) -> Option<u64> {
+    match *value {
+        Value::Bool(b) => Some(b.into()),
+        _ => value.as_u64(),
+    }
+}

@@ -1,0 +1,100 @@
+//! The tensors that the rows of an architecture stand for: where each row stands, and the tensor there.
+
+use super::arch::{Arch, Row, RowSite, ShapeParams};
+use super::packed::FoldedWeight;
+use super::role::{QuantPolicy, TensorRole};
+use super::spec::{Dims, Layer, Tensor};
+use crate::dtype::{Dtype, elements};
+use crate::units::Bytes;
+
+/// The tensors that the rows describe, for a checkpoint without weights, and the logical weights
+/// among them.
+pub(super) fn from_rows(
+    arch: &Arch,
+    dims: &Dims,
+    params: &ShapeParams,
+    layers: &[Layer],
+) -> (Vec<Tensor>, u64) {
+    let mut tensors = Vec::new();
+    let mut parameters = 0u64;
+    for row in arch.rows() {
+        for (layer, site) in sites(row, dims, params, layers) {
+            if (row.when)(&site) {
+                let shape = (row.shape)(&site);
+                let elements = elements(&shape);
+                parameters = parameters.saturating_add(match row.role {
+                    role if role.is_rope_table() => 0,
+                    // Conversion pads this table to the size of the vocabulary.
+                    TensorRole::PerLayerEmbedding if params.per_layer_vocab > 0 => {
+                        elements / dims.vocab.max(1) * params.per_layer_vocab
+                    }
+                    _ => elements,
+                });
+                let dtype = Dtype::BF16;
+                let stored_bytes = dtype.bytes(&shape).unwrap_or(Bytes(0));
+                tensors.push(made(row, layer, shape, dtype, stored_bytes, Vec::new()));
+            }
+        }
+    }
+    (tensors, parameters)
+}
+
+/// Where a row stands: once outside the blocks, or once in each.
+pub(super) fn sites<'a>(
+    row: &Row,
+    dims: &'a Dims,
+    params: &'a ShapeParams,
+    layers: &'a [Layer],
+) -> impl Iterator<Item = (Option<u32>, RowSite<'a>)> + use<'a> {
+    let in_block = row.role.info().block;
+    let count = if in_block { layers.len() } else { 1 };
+    layers
+        .iter()
+        .enumerate()
+        .take(count)
+        .map(move |(index, layer)| {
+            (
+                in_block.then_some(index as u32),
+                RowSite {
+                    dims,
+                    params,
+                    layer,
+                },
+            )
+        })
+}
+
+pub(super) fn made(
+    row: &Row,
+    layer: Option<u32>,
+    shape: Vec<u64>,
+    dtype: Dtype,
+    stored_bytes: Bytes,
+    sources: Vec<u32>,
+) -> Tensor {
+    // Vectors, norms and routers are F32 in every GGUF.
+    let full =
+        shape.len() < 2 || row.role.info().policy == QuantPolicy::Full || row.part != "weight";
+    Tensor {
+        name: row.role.gguf_name(layer, row.part),
+        role: row.role,
+        layer,
+        shape,
+        dtype: if full { Dtype::F32 } else { dtype },
+        stored_bytes,
+        sources,
+    }
+}
+
+/// A tensor that no row names, under its own name.
+pub(super) fn other(logical: FoldedWeight) -> Tensor {
+    Tensor {
+        name: logical.name,
+        role: TensorRole::Other,
+        layer: None,
+        shape: logical.shape,
+        dtype: logical.dtype,
+        stored_bytes: logical.bytes,
+        sources: logical.sources,
+    }
+}

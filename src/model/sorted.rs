@@ -1,0 +1,230 @@
+//! The stored tensors of a Hugging Face checkpoint by what they are: those of the text model by name
+//! with the numbers left out, and what is stored beside it; and whether the head is the embedding.
+
+use std::ops::Range;
+
+use serde_json::Value as Json;
+
+use super::hparams::HParams;
+use super::left_out::{self, Beside, Kind};
+use super::packed::FoldedWeight;
+use super::spec::{LeftOut, Tower};
+use crate::checkpoint::Checkpoint;
+use crate::dtype::elements;
+use crate::units::Bytes;
+
+/// Prefixes that models put before the names in the tables, longest first.
+const PREFIXES: &[&str] = &[
+    "model.language_model.model.",
+    "model.language_model.",
+    "language_model.model.",
+    "language_model.",
+    "model.text_model.",
+    "backbone.",
+    "model.",
+    "transformer.",
+];
+
+/// Names outside of blocks that some families give to what the tables call otherwise.
+const RENAMED: &[(&str, &str)] = &[
+    ("embeddings.weight", "embed_tokens.weight"),
+    ("norm_f.weight", "norm.weight"),
+    ("final_layernorm.weight", "norm.weight"),
+];
+
+/// Logical tensors of the text model by name pattern, and what is stored beside it.
+pub(super) struct Sorted {
+    pub text: Vec<Entry>,
+    pub towers: Vec<Tower>,
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A logical tensor with its name taken apart.
+pub(super) struct Entry {
+    /// The name without prefix, numbers replaced by `{}`.
+    pub pattern: String,
+    /// Those numbers.
+    pub numbers: Vec<u32>,
+    pub logical: FoldedWeight,
+}
+
+impl Sorted {
+    /// Sorts the tensors of a model whose blocks `ahead` predict further tokens (DeepSeek-V3, GLM)
+    /// and are no part of decoding, and whose configuration says that there is `beside`.
+    pub(super) fn new(logical: Vec<FoldedWeight>, ahead: Range<usize>, beside: Beside) -> Sorted {
+        let mut sorted = Sorted {
+            text: Vec::new(),
+            towers: Vec::new(),
+            left_out: Vec::new(),
+        };
+        for tensor in logical {
+            let bare = PREFIXES
+                .iter()
+                .find_map(|p| tensor.name.strip_prefix(p))
+                .unwrap_or(&tensor.name);
+            let bare = RENAMED
+                .iter()
+                .find(|(name, _)| *name == bare)
+                .map_or(bare, |(_, usual)| usual);
+            let (pattern, numbers) = split_numbers(bare);
+            let is_ahead = pattern.starts_with("layers.{}.")
+                && numbers
+                    .first()
+                    .is_some_and(|&n| ahead.contains(&(n as usize)));
+            let kind = match left_out::of_hugging_face(&tensor.name, bare, &tensor.shape, beside) {
+                None if is_ahead => Some(&left_out::NEXT_TOKENS),
+                kind => kind,
+            };
+            match kind {
+                Some(kind) => sorted.leave_out(kind, &tensor),
+                None => sorted.text.push(Entry {
+                    pattern,
+                    numbers,
+                    logical: tensor,
+                }),
+            }
+        }
+        sorted
+    }
+
+    pub(super) fn leave_out(&mut self, kind: &'static Kind, tensor: &FoldedWeight) {
+        if kind.tower {
+            add_to_tower(
+                &mut self.towers,
+                kind.name,
+                elements(&tensor.shape),
+                tensor.bytes,
+            )
+        } else {
+            left_out::add(&mut self.left_out, kind, tensor.bytes)
+        }
+    }
+
+    /// Whether the head is the embedding, by what the configuration states (or `by_default`) and by
+    /// what is stored. A tied model may store its shared matrix under either name, or twice, or a
+    /// head of its own all the same, which merged fine-tunes do: that is another model's.
+    pub(super) fn tie(&mut self, checkpoint: &Checkpoint, stated: Tie, by_default: bool) -> bool {
+        let find = |pattern: &str| self.text.iter().position(|e| e.pattern == pattern);
+        let (embedding, head) = (find("embed_tokens.weight"), find("lm_head.weight"));
+        let (Some(embedding), Some(head)) = (embedding, head) else {
+            // With nothing to tie to, rows name what is missing.
+            let tied = stated != Tie::No;
+            if let (None, Some(head), true) = (embedding, head, tied) {
+                self.text[head].pattern = "embed_tokens.weight".to_owned();
+            }
+            return tied;
+        };
+        if !stated.or(by_default) {
+            return false;
+        }
+        let kind = match self.same(checkpoint, embedding, head) {
+            Some(false) => return false,
+            Some(true) => &left_out::SECOND_COPY,
+            None => &left_out::UNSEEN_COPY,
+        };
+        let copy = self.text.remove(head);
+        self.leave_out(kind, &copy.logical);
+        true
+    }
+
+    /// Whether two weights hold the same numbers, packed in the same way.
+    fn same(&self, checkpoint: &Checkpoint, one: usize, other: usize) -> Option<bool> {
+        let parts = |entry: usize| &self.text[entry].logical.sources;
+        let (one, other) = (parts(one), parts(other));
+        if one.len() != other.len() {
+            return Some(false);
+        }
+        let stored = |index: &u32| checkpoint.tensors.get(*index as usize);
+        for (a, b) in one.iter().zip(other) {
+            match checkpoint.same_numbers(stored(a)?, stored(b)?) {
+                Some(true) => {}
+                unequal => return unequal,
+            }
+        }
+        Some(true)
+    }
+
+    /// Logical weights of the text model.
+    pub(super) fn parameters(&self) -> u64 {
+        let weights = self.text.iter().map(|entry| elements(&entry.logical.shape));
+        weights.fold(0, u64::saturating_add)
+    }
+
+    /// Rows of the embedding as stored, which `vocab_size` may not equal.
+    pub(super) fn embedding_rows(&self) -> Option<u64> {
+        let find = |pattern: &str| self.text.iter().find(|e| e.pattern == pattern);
+        find("embed_tokens.weight")
+            .or_else(|| find("lm_head.weight"))?
+            .logical
+            .shape
+            .first()
+            .copied()
+    }
+}
+
+/// Adds one tensor's weights and bytes to the tower called `name`.
+pub(super) fn add_to_tower(towers: &mut Vec<Tower>, name: &str, parameters: u64, bytes: Bytes) {
+    match towers.iter_mut().find(|t| t.name == name) {
+        Some(tower) => {
+            tower.parameters = tower.parameters.saturating_add(parameters);
+            tower.bytes += bytes;
+        }
+        None => towers.push(Tower {
+            name: name.to_owned(),
+            parameters,
+            bytes,
+        }),
+    }
+}
+
+/// `layers.3.mlp.experts.7.up_proj.weight` -> (`layers.{}.mlp.experts.{}.up_proj.weight`, [3, 7]).
+fn split_numbers(name: &str) -> (String, Vec<u32>) {
+    let mut numbers = Vec::new();
+    let parts: Vec<&str> = name
+        .split('.')
+        .map(|part| match part.parse::<u32>() {
+            Ok(number) if part.bytes().all(|b| b.is_ascii_digit()) => {
+                numbers.push(number);
+                "{}"
+            }
+            _ => part,
+        })
+        .collect();
+    (parts.join("."), numbers)
+}
+
+/// The flag of the text part, or else of the whole.
+pub(super) fn tie_flag(hparams: &HParams<'_>) -> Option<bool> {
+    let flag = hparams.flag("tie_embedding");
+    flag.or_else(|| hparams.flag("tie_word_embeddings"))
+}
+
+/// What a configuration says of the head: whether it is the embedding.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tie {
+    Yes,
+    No,
+    /// Nothing, or the parts of a multimodal configuration contradict each other: then what is
+    /// stored decides.
+    Unsaid(Option<bool>),
+}
+
+impl Tie {
+    pub(super) fn stated(hparams: &HParams<'_>, config: &Json) -> Tie {
+        let text = tie_flag(hparams);
+        let whole = config.get("tie_word_embeddings").and_then(Json::as_bool);
+        match (text, whole) {
+            (Some(false), Some(true)) | (None, _) => Tie::Unsaid(text),
+            (Some(true), _) => Tie::Yes,
+            (Some(false), _) => Tie::No,
+        }
+    }
+
+    pub(super) fn or(self, by_default: bool) -> bool {
+        match self {
+            Tie::Yes => true,
+            Tie::No => false,
+            Tie::Unsaid(text) => text.unwrap_or(by_default),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Biases that an architecture has no place for and that add nothing. In: a checkpoint's tensors, sorted. Out: the
+//! same without them. Reads their numbers, a few kB each.
+
+use std::collections::HashMap;
+
+use super::arch::{Arch, Row};
+use super::left_out;
+use super::sorted::{Entry, Sorted};
+use crate::checkpoint::Checkpoint;
+
+impl Sorted {
+    /// Leaves out biases that `arch` has no row for and that add nothing: GPTQ's tools write some for every
+    /// projection.
+    pub(super) fn leave_out_zero_biases(&mut self, checkpoint: &Checkpoint, arch: &Arch) {
+        let is_spare = |entry: &Entry| {
+            let of_row = |row: &Row| row.names.contains(&entry.pattern.as_str());
+            entry.pattern.ends_with(".bias") && !arch.rows().any(of_row)
+        };
+        if !self.text.iter().any(is_spare) {
+            return;
+        }
+        let packed = |entry: &Entry| {
+            let base = entry.logical.name.strip_suffix(".weight")?;
+            Some((base.to_owned(), entry.logical.sources.len() > 1))
+        };
+        let weights: HashMap<String, bool> = self.text.iter().filter_map(packed).collect();
+        let zeros = |entry: &Entry| {
+            let base = entry.logical.name.strip_suffix(".bias")?;
+            let packed = *weights.get(base)?;
+            let stored = checkpoint
+                .tensors
+                .get(*entry.logical.sources.first()? as usize)?;
+            match (checkpoint.all_zero(stored), packed) {
+                (Some(true), _) => Some(&left_out::ZERO_BIAS),
+                (None, true) => Some(&left_out::UNSEEN_BIAS),
+                _ => None,
+            }
+        };
+        let (mut kept, mut left) = (Vec::new(), Vec::new());
+        for entry in std::mem::take(&mut self.text) {
+            match zeros(&entry).filter(|_| is_spare(&entry)) {
+                Some(kind) => left.push((kind, entry)),
+                None => kept.push(entry),
+            }
+        }
+        self.text = kept;
+        for (kind, entry) in left {
+            self.leave_out(kind, &entry.logical);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Settings of the KV cache that llama.cpp refuses, each with the way out.
+
+use crate::dtype::Dtype;
+
+/// Settings that llama.cpp refuses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KvProblem {
+    /// A head's width is not a whole number of blocks of the cache's format.
+    #[error("a {} cache needs head widths that are multiples of {}, and layer {layer} has {width}: use f16",
+        dtype.name(), dtype.format().block_elements)]
+    HeadWidth {
+        /// The format asked for.
+        dtype: Dtype,
+        /// The first layer it does not suit.
+        layer: usize,
+        /// Elements of that layer's key or value head.
+        width: u64,
+    },
+    /// A latent (MLA) cache holds keys and values in one.
+    #[error("this model caches keys and values as one, so {} and {} cannot differ: use {} for both",
+        type_k.name(), type_v.name(), type_k.name())]
+    LatentTypes {
+        /// The format asked for keys.
+        type_k: Dtype,
+        /// The format asked for values.
+        type_v: Dtype,
+    },
+    /// Transposed values cannot be stored in blocks.
+    #[error("a {} value cache needs flash attention: turn it on or use f16 for values", dtype.name())]
+    QuantizedValues {
+        /// The format asked for.
+        dtype: Dtype,
+    },
+}

@@ -1,0 +1,26 @@
+//! Arithmetic that keeps absurd input finite.
+
+/// `amount / per`, zero for nothing and infinite for something over nothing.
+pub(super) fn ratio(amount: f64, per: f64) -> f64 {
+    if amount <= 0.0 {
+        0.0
+    } else if per > 0.0 {
+        amount / per
+    } else {
+        f64::INFINITY
+    }
+}
+
+/// Tokens over seconds; zero where nothing takes time or it takes for ever.
+pub(in crate::plan) fn rate(tokens: f64, seconds: f64) -> f64 {
+    if seconds > 0.0 {
+        finite(tokens / seconds)
+    } else {
+        0.0
+    }
+}
+
+/// `value`, or the largest number.
+pub(in crate::plan) fn finite(value: f64) -> f64 {
+    if value.is_finite() { value } else { f64::MAX }
+}

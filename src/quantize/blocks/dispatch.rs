@@ -1,0 +1,117 @@
+//! Checked rows in, each format's own encoder called.
+
+use super::formats::Encoded;
+use super::half::{f32_to_bf16, f32_to_f16};
+use super::lanes::Lanes;
+use super::{iq4, kquants, legacy, legacy_weighted};
+use crate::dtype::Dtype;
+
+/// Encodes checked rows. Inlined into functions that differ in the instructions they may use.
+#[cfg_attr(not(debug_assertions), inline(always))]
+pub(super) fn encode<V: Lanes>(
+    dtype: Dtype,
+    values: &[f32],
+    row: usize,
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) -> Encoded {
+    let not_finite = values.iter().map(|v| u64::from(!v.is_finite())).sum();
+    let encoded = Encoded { not_finite };
+    match dtype {
+        Dtype::F32 => plain(values, out, f32::to_le_bytes),
+        Dtype::F16 => plain(values, out, |v| f32_to_f16(v).to_le_bytes()),
+        Dtype::BF16 => plain(values, out, |v| f32_to_bf16(v).to_le_bytes()),
+        _ if not_finite == 0 => quantize::<V>(dtype, values, row, importance, out),
+        _ => {
+            let zeroed = |&v: &f32| if v.is_finite() { v } else { 0.0 };
+            let values: Vec<f32> = values.iter().map(zeroed).collect();
+            quantize::<V>(dtype, &values, row, importance, out);
+        }
+    }
+    encoded
+}
+
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn plain<const B: usize>(values: &[f32], out: &mut [u8], bytes: impl Fn(f32) -> [u8; B]) {
+    for (out, &value) in out.as_chunks_mut::<B>().0.iter_mut().zip(values) {
+        *out = bytes(value);
+    }
+}
+
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn quantize<V: Lanes>(
+    dtype: Dtype,
+    values: &[f32],
+    row: usize,
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) {
+    match (dtype, importance) {
+        (Dtype::Q8_0, _) => V::outlined(
+            #[inline(always)]
+            || legacy::q8_0(values, out),
+        ),
+        (Dtype::Q4_0, None) => V::outlined(
+            #[inline(always)]
+            || legacy::q4_0(values, out),
+        ),
+        (Dtype::Q4_1, None) => V::outlined(
+            #[inline(always)]
+            || legacy::q4_1(values, out),
+        ),
+        (Dtype::Q5_0, None) => V::outlined(
+            #[inline(always)]
+            || legacy::q5_0(values, out),
+        ),
+        (Dtype::Q5_1, None) => V::outlined(
+            #[inline(always)]
+            || legacy::q5_1(values, out),
+        ),
+        (Dtype::Q4_0, Some(i)) => V::outlined(
+            #[inline(always)]
+            || legacy_weighted::q4_0::<V>(values, row, i, out),
+        ),
+        (Dtype::Q4_1, Some(i)) => V::outlined(
+            #[inline(always)]
+            || legacy_weighted::q4_1::<V>(values, row, i, out),
+        ),
+        (Dtype::Q5_0, Some(i)) => V::outlined(
+            #[inline(always)]
+            || legacy_weighted::q5_0::<V>(values, row, i, out),
+        ),
+        (Dtype::Q5_1, Some(i)) => V::outlined(
+            #[inline(always)]
+            || legacy_weighted::q5_1::<V>(values, row, i, out),
+        ),
+        (Dtype::Q2_K, i) => V::outlined(
+            #[inline(always)]
+            || kquants::q2_k::<V>(values, row, i, out),
+        ),
+        (Dtype::Q3_K, i) => V::outlined(
+            #[inline(always)]
+            || kquants::q3_k::<V>(values, row, i, out),
+        ),
+        (Dtype::Q4_K, i) => V::outlined(
+            #[inline(always)]
+            || kquants::q4_k::<V>(values, row, i, out),
+        ),
+        (Dtype::Q5_K, i) => V::outlined(
+            #[inline(always)]
+            || kquants::q5_k::<V>(values, row, i, out),
+        ),
+        (Dtype::Q6_K, i) => V::outlined(
+            #[inline(always)]
+            || kquants::q6_k::<V>(values, row, i, out),
+        ),
+        (Dtype::IQ4_NL, i) => V::outlined(
+            #[inline(always)]
+            || iq4::iq4_nl::<V>(values, row, i, out),
+        ),
+        (Dtype::IQ4_XS, i) => V::outlined(
+            #[inline(always)]
+            || iq4::iq4_xs::<V>(values, row, i, out),
+        ),
+        // `check` lets no other format through.
+        _ => {}
+    }
+}

@@ -1,0 +1,63 @@
+//! Where an output goes, and what can keep it from getting there.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::input::one_line;
+use crate::inputs::{Changed, Inputs};
+use crate::units::Bytes;
+
+/// Where the output goes and how it gets there.
+#[derive(Clone, Debug)]
+pub struct Destination<'a> {
+    /// The file or directory to be made.
+    pub path: &'a Path,
+    /// Whether it may be there already.
+    pub overwrite: bool,
+    /// Files that are read: the output must not be one of them, and they must not change.
+    pub inputs: Inputs,
+}
+
+/// A destination that cannot or must not be written.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each field is named and explained by the message above it
+pub enum OutputError {
+    #[error("{}: is there already; choose another name, or replace it with --overwrite", path.display())]
+    Exists { path: PathBuf },
+    #[error("{}: is {}, which is read; the output needs a name of its own", path.display(), input.display())]
+    OwnInput { path: PathBuf, input: PathBuf },
+    #[error("{}: is where the input lies; choose another output", path.display())]
+    HoldsInput { path: PathBuf },
+    #[error("{}: is not replaced, because it holds {}; choose another output", path.display(), one_line(entry))]
+    NotAModel { path: PathBuf, entry: String },
+    #[error("{}: is no place for a file: {problem}", path.display())]
+    Place {
+        path: PathBuf,
+        problem: &'static str,
+    },
+    /// An input that is not what it was.
+    #[error(transparent)]
+    Changed(#[from] Changed),
+    #[error("{}: another run is writing it; wait for that to end", path.display())]
+    Busy { path: PathBuf },
+    #[error("{}: {needed} are needed ({} bytes), and {free} are free on that disk", path.display(), needed.0)]
+    Space {
+        path: PathBuf,
+        needed: Bytes,
+        free: Bytes,
+    },
+    #[error("{}: cannot be written: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+impl OutputError {
+    pub(super) fn io(path: &Path, source: io::Error) -> OutputError {
+        let path = path.to_owned();
+        OutputError::Io { path, source }
+    }
+
+    pub(super) fn place(path: &Path, problem: &'static str) -> OutputError {
+        let path = path.to_owned();
+        OutputError::Place { path, problem }
+    }
+}

@@ -1,0 +1,105 @@
+//! One GGUF file for llama.cpp: metadata, descriptions of tensors, then every tensor padded.
+
+mod metadata;
+mod plan;
+
+use std::io::{BufWriter, Write};
+
+use super::{Sink, TensorPlace, WeightFile, WeightFiles};
+use crate::checkpoint::Checkpoint;
+use crate::gguf::{self, TensorEntry, Value};
+use crate::model::ModelSpec;
+use crate::note::Note;
+use crate::quantize::destination::OutputError;
+use crate::quantize::error::QuantizeError;
+use crate::quantize::packed::Files;
+use crate::quantize::partial::{Form, Partial};
+use crate::quantize::planned::{Options, Planned};
+use crate::units::Bytes;
+
+pub use metadata::metadata;
+pub(crate) use plan::contents_with;
+
+/// The file of one model.
+#[derive(Debug)]
+pub(crate) struct Gguf<'a> {
+    checkpoint: &'a Checkpoint,
+    /// Key-value pairs. Long arrays of a GGUF still lie in it.
+    metadata: Vec<(String, Value)>,
+    bytes: Bytes,
+}
+
+/// The file that `options` ask for, of `model` read from `checkpoint`, whose open files are `files`.
+///
+/// # Errors
+/// [`QuantizeError`]: a checkpoint without weights, a conversion, type or size that is not possible,
+/// weights that are quantized already, or an importance matrix of another model.
+pub(crate) fn plan<'a>(
+    checkpoint: &'a Checkpoint,
+    files: &'a Files,
+    model: &'a ModelSpec,
+    options: &Options<'a>,
+) -> Result<(Gguf<'a>, Vec<Planned<'a>>, Vec<Note>), QuantizeError> {
+    let (metadata, tensors, notes) = plan::contents(checkpoint, files, model, options)?;
+    let names = tensors.iter().map(|t| (t.name, t.shape.len()));
+    let header = gguf::header_bytes(&metadata, names);
+    let gguf = Gguf {
+        checkpoint,
+        metadata,
+        bytes: gguf::file_bytes(header, sizes(&tensors)),
+    };
+    Ok((gguf, tensors, notes))
+}
+
+fn sizes(tensors: &[Planned<'_>]) -> impl Iterator<Item = Bytes> {
+    tensors.iter().map(|tensor| tensor.assigned.bytes)
+}
+
+impl Sink for Gguf<'_> {
+    fn weight_bytes(&self) -> Bytes {
+        self.bytes
+    }
+
+    fn bytes(&self) -> Bytes {
+        self.bytes
+    }
+
+    fn form(&self) -> Form<'_> {
+        Form::File
+    }
+
+    fn begin(
+        &self,
+        tensors: &[Planned<'_>],
+        output: &Partial<'_>,
+    ) -> Result<WeightFiles, QuantizeError> {
+        let metadata = metadata::resolve(self.checkpoint, &self.metadata)?;
+        let entries: Vec<TensorEntry<'_>> = tensors
+            .iter()
+            .map(|tensor| TensorEntry {
+                name: tensor.name,
+                dtype: tensor.assigned.dtype,
+                shape: &tensor.shape,
+            })
+            .collect();
+        let file = output.file()?;
+        let mut out = BufWriter::with_capacity(1 << 16, &file);
+        let start = gguf::write_header(&mut out, &metadata, &entries)?;
+        out.flush().map_err(|e| OutputError::io(output.path(), e))?;
+        drop(out);
+        let (offsets, bytes) = gguf::data_offsets(start, sizes(tensors));
+        let places = offsets.into_iter().map(|offset| TensorPlace {
+            file: 0,
+            offsets: vec![offset],
+        });
+        let path = output.path().to_owned();
+        Ok(WeightFiles {
+            files: vec![WeightFile { path, file, bytes }],
+            places: places.collect(),
+        })
+    }
+
+    fn finish(&self, _: &Partial<'_>) -> Result<(), OutputError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,293 @@
+//! What a GGUF will be: its metadata, and each tensor with its type and where its values come from. In: a
+//! checkpoint, its model, what is asked for. Out: metadata, tensors, notes. Must not: read weights.
+
+use super::metadata::metadata;
+use crate::checkpoint::{Checkpoint, Origin, RawConfig, SourceFormat, StoredTensor};
+use crate::convert;
+use crate::dtype::Dtype;
+use crate::gguf::{Metadata, Value};
+use crate::model::{self, ModelSpec, Tensor, TensorRole, Unknown, accept};
+use crate::note::Note;
+use crate::quantize::blocks;
+use crate::quantize::error::QuantizeError;
+use crate::quantize::importance::ImportanceError;
+use crate::quantize::packed::Files;
+use crate::quantize::planned::{Options, Planned, Values};
+use crate::quantize::source::{self, Sources};
+use crate::scheme::{self, Assigned, Mix, Reason, Scheme};
+
+/// `general.file_type` of a mix that llama.cpp has no number for: its `LLAMA_FTYPE_GUESSED`.
+const NO_FILE_TYPE: u32 = 1024;
+
+/// Key-value pairs, tensors in the order of the file, and notes.
+pub(crate) type Contents<'a> = (Vec<(String, Value)>, Vec<Planned<'a>>, Vec<Note>);
+
+/// Metadata, tensors and notes of the file that `options` ask for.
+pub(super) fn contents<'a>(
+    checkpoint: &'a Checkpoint,
+    files: &'a Files,
+    model: &'a ModelSpec,
+    options: &Options<'a>,
+) -> Result<Contents<'a>, QuantizeError> {
+    if checkpoint.tensors.is_empty() {
+        return Err(QuantizeError::NoWeights {
+            name: checkpoint.name.clone(),
+        });
+    }
+    let file_type = options.scheme.file_type.unwrap_or(NO_FILE_TYPE);
+    let metadata = metadata(checkpoint, model, file_type)?;
+    contents_with(checkpoint, files, model, options, metadata)
+}
+
+/// [`contents`] of a checkpoint with weights, whose metadata is there already.
+pub(crate) fn contents_with<'a>(
+    checkpoint: &'a Checkpoint,
+    files: &'a Files,
+    model: &'a ModelSpec,
+    options: &Options<'a>,
+    mut metadata: Vec<(String, Value)>,
+) -> Result<Contents<'a>, QuantizeError> {
+    let mut overrides = options.overrides.clone();
+    overrides.importance = options.importance.is_some();
+    metadata.extend(options.importance.iter().flat_map(|i| i.metadata()));
+    let assignment = scheme::assign_with(model, options.scheme, options.rules, &overrides);
+    let sources = Sources::new(checkpoint, files, model);
+    let mut planned = Vec::with_capacity(model.tensors.len());
+    for index in order(model, options.scheme) {
+        if let (Some(tensor), Some(&assigned)) =
+            (model.tensors.get(index), assignment.tensors.get(index))
+        {
+            let values = values(checkpoint, model, &sources, tensor, assigned, options)?;
+            planned.push((tensor, plan_tensor(tensor, assigned, values, options)?));
+        }
+    }
+    let notes = notes(checkpoint, model, options, &metadata, &planned);
+    let tensors: Vec<Planned<'_>> = planned.into_iter().map(|(_, planned)| planned).collect();
+    accept(checkpoint, model, &metadata, &tensors)?;
+    Ok((metadata, tensors, notes))
+}
+
+/// That the file is one that we would read again and that llama.cpp loads.
+fn accept(
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+    metadata: &[(String, Value)],
+    tensors: &[Planned<'_>],
+) -> Result<(), QuantizeError> {
+    let stored = tensors.iter().map(|planned| StoredTensor {
+        name: planned.name.to_owned(),
+        dtype: planned.assigned.dtype,
+        shape: planned.shape.clone(),
+        file: 0,
+        offset: 0,
+        bytes: planned.assigned.bytes,
+    });
+    // The model is described without its tokenizer, which may be long.
+    let keys = metadata.iter();
+    let keys = keys.filter(|(key, _)| !key.starts_with("tokenizer."));
+    let file = Checkpoint {
+        name: model.name.clone(),
+        origin: Origin::default(),
+        format: SourceFormat::Gguf,
+        config: RawConfig::Gguf(Metadata(keys.cloned().collect())),
+        files: Vec::new(),
+        tensors: stored.collect(),
+        directory: None,
+    };
+    let model = model::read(&file, Unknown::WeightsOnly)?;
+    let source = checkpoint.files.first().map(|file| file.path.as_path());
+    Ok(accept::check(metadata, source, &model)?)
+}
+
+/// The order of the file: a conversion keeps that of the checkpoint, with the computed tables first
+/// and a stack where its last part stands; quantizing sorts by block and name.
+fn order(model: &ModelSpec, scheme: &Scheme) -> Vec<usize> {
+    let mut order = scheme::quantizer_order(model);
+    if scheme.mix == Mix::None && model.source != SourceFormat::Gguf {
+        order.sort_unstable();
+        order.sort_by_key(|&index| {
+            let tensor = model.tensors.get(index);
+            tensor.and_then(|tensor| tensor.sources.iter().max().copied())
+        });
+    }
+    order
+}
+
+fn plan_tensor<'a>(
+    tensor: &'a Tensor,
+    assigned: Assigned,
+    values: Values<'a>,
+    options: &Options<'a>,
+) -> Result<Planned<'a>, QuantizeError> {
+    let importance = if assigned.dtype.is_quantized() {
+        importance(tensor, options)?
+    } else {
+        None
+    };
+    Ok(Planned {
+        name: &tensor.name,
+        shape: tensor.shape.clone(),
+        assigned,
+        importance,
+        values,
+    })
+}
+
+/// Where the values of `tensor` come from, if they can become what is `assigned`.
+fn values<'a>(
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+    sources: &Sources<'a>,
+    tensor: &Tensor,
+    assigned: Assigned,
+    options: &Options<'_>,
+) -> Result<Values<'a>, QuantizeError> {
+    if tensor.sources.is_empty() && tensor.role.is_rope_table() {
+        return Ok(Values::Table(table(checkpoint, model, tensor)?));
+    }
+    let name = || tensor.name.clone();
+    let from_gguf = checkpoint.format == SourceFormat::Gguf;
+    let rows = sources.rows(tensor)?;
+    if from_gguf
+        && tensor.dtype == assigned.dtype
+        && let Some((files, stored)) = rows.as_stored()
+    {
+        return Ok(Values::Copied(files, stored));
+    }
+    if tensor.dtype.is_quantized() && from_gguf && !options.allow_requantize {
+        return Err(QuantizeError::Requantize {
+            tensor: name(),
+            found: tensor.dtype.name(),
+            wanted: assigned.dtype.name(),
+        });
+    }
+    if from_gguf && !source::decodable(tensor.dtype) {
+        return Err(QuantizeError::StoredAs {
+            tensor: name(),
+            found: tensor.dtype.name(),
+        });
+    }
+    if !blocks::FORMATS.contains(&assigned.dtype) {
+        let known: Vec<&str> = blocks::FORMATS.iter().map(|d| d.name()).collect();
+        return Err(QuantizeError::NoEncoder {
+            tensor: name(),
+            dtype: assigned.dtype.name(),
+            known: known.join(", "),
+        });
+    }
+    Ok(Values::Rows(rows))
+}
+
+fn table(
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+    tensor: &Tensor,
+) -> Result<Vec<f32>, QuantizeError> {
+    let table = convert::rope_table(checkpoint, model, tensor.role)?;
+    if table.len() as u64 == tensor.elements() {
+        return Ok(table);
+    }
+    Err(QuantizeError::Sizes {
+        tensor: tensor.name.clone(),
+        found: table.len() as u64,
+        expected: tensor.elements(),
+        shape: tensor.shape.clone(),
+    })
+}
+
+/// The importance of a tensor's columns. Matrices for the embedding are made by one token at a time
+/// and have no use; where an importance matrix has one of another size, it is left aside.
+fn importance<'a>(
+    tensor: &Tensor,
+    options: &Options<'a>,
+) -> Result<Option<&'a [f32]>, QuantizeError> {
+    let Some(values) = options.importance.and_then(|i| i.of(&tensor.name)) else {
+        return Ok(None);
+    };
+    let matrices = match tensor.shape.as_slice() {
+        &[matrices, _, _] => matrices,
+        _ => 1,
+    };
+    let expected = tensor.row().saturating_mul(matrices);
+    if values.len() as u64 == expected {
+        return Ok(Some(values));
+    }
+    if tensor.role == TensorRole::TokenEmbedding {
+        return Ok(None);
+    }
+    let size = ImportanceError::Size {
+        tensor: tensor.name.clone(),
+        found: values.len(),
+        expected,
+    };
+    Err(size.into())
+}
+
+fn notes(
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+    options: &Options<'_>,
+    metadata: &[(String, Value)],
+    planned: &[(&Tensor, Planned<'_>)],
+) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let is_quantized = |planned: &Planned<'_>| planned.assigned.dtype.is_quantized();
+    let again = planned.iter().any(|(tensor, planned)| {
+        let is_encoded = matches!(planned.values, Values::Rows(_));
+        is_encoded && tensor.dtype.is_quantized() && is_quantized(planned)
+    });
+    if let Some(now) = model.prequantized.clone() {
+        notes.push(Note::DoubleQuantization { now });
+    } else if again {
+        let now = "quantized".to_owned();
+        notes.push(Note::DoubleQuantization { now });
+    }
+    let names = |keep: &dyn Fn(&Tensor, &Planned<'_>) -> bool| -> Vec<String> {
+        let kept = planned.iter().filter(|(t, planned)| keep(t, planned));
+        kept.map(|(t, _)| t.name.clone()).collect()
+    };
+    let names_of_fallen =
+        names(&|_, planned| matches!(planned.assigned.reason, Reason::ShapeFallback { .. }));
+    if !names_of_fallen.is_empty() {
+        notes.push(Note::ShapeFallback {
+            tensors: names_of_fallen.len(),
+            names: names_of_fallen,
+        });
+    }
+    if options.importance.is_some() {
+        // Embeddings and heads are left out of importance matrices as they are commonly made.
+        let missing = names(&|tensor, planned| {
+            is_quantized(planned)
+                && planned.importance.is_none()
+                && tensor.layer.is_some()
+                && planned.assigned.dtype != Dtype::Q8_0
+        });
+        if !missing.is_empty() {
+            notes.push(Note::MissingImportance { tensors: missing });
+        }
+    }
+    for wish in &options.overrides.tensors {
+        let meets = |(tensor, planned): &(&Tensor, Planned<'_>)| {
+            planned.assigned.reason != Reason::Kept && wish.pattern.is_match(&tensor.name)
+        };
+        if !planned.iter().any(meets) {
+            notes.push(Note::UnusedPattern {
+                pattern: wish.pattern.as_str().to_owned(),
+            });
+        }
+    }
+    if convert::has_unknown_pre_tokenizer(metadata) && checkpoint.format != SourceFormat::Gguf {
+        notes.push(Note::UnknownPreTokenizer);
+    }
+    let converted = checkpoint.format != SourceFormat::Gguf;
+    let lost = converted.then(|| convert::lost_scaling(model)).flatten();
+    notes.extend(lost.map(Note::LostScaling));
+    if !model.towers.is_empty() {
+        let towers = model.towers.iter().map(|tower| tower.name.clone());
+        notes.push(Note::TowersLeftOut {
+            towers: towers.collect(),
+        });
+    }
+    notes.extend(model.left_out.iter().copied().map(Note::Unused));
+    notes
+}

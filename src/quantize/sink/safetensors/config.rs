@@ -1,0 +1,134 @@
+//! The `config.json` of a quantized model, as llm-compressor writes it and vLLM and Transformers
+//! read it.
+
+use serde_json::{Value as Json, json};
+
+use super::layout::Prediction;
+use crate::dtype::Dtype;
+use crate::model::{ModelSpec, TEXT_PARTS};
+use crate::scheme::{Reason, Scheme};
+
+/// The version of the format that is written: that of the compressed-tensors release whose reading
+/// it follows.
+const VERSION: &str = "0.12.2";
+
+/// Modules that the quantization leaves alone: the head, and by name every matrix that kept its type.
+pub(super) fn ignored(model: &ModelSpec, plan: &Prediction) -> Vec<String> {
+    let mut ignored = vec!["lm_head".to_owned()];
+    for (logical, weight) in model.stored.iter().zip(&plan.weights) {
+        let module = match logical.name.strip_suffix(".weight") {
+            _ if weight.assigned.reason == Reason::Default || weight.table => None,
+            Some(module) if weight.shape.len() == 2 => Some(module),
+            // A stack of experts belongs to the module above it.
+            _ if weight.stacked => {
+                let bare = logical
+                    .name
+                    .strip_suffix(".weight")
+                    .unwrap_or(&logical.name);
+                bare.rsplit_once('.').map(|(module, _)| module)
+            }
+            _ => None,
+        };
+        ignored.extend(
+            module
+                .filter(|m| !ignored.iter().any(|i| i == m))
+                .map(str::to_owned),
+        );
+    }
+    ignored
+}
+
+/// The text of `config.json`: the original's with this quantization instead of an earlier one. A head
+/// that is stored and not the embedding is said to be untied, or readers would pass it over.
+pub(super) fn json(
+    original: &Json,
+    model: &ModelSpec,
+    scheme: &Scheme,
+    ignored: &[String],
+) -> String {
+    let mut config = original.clone();
+    // The parts of a multimodal configuration may state a quantization or a type of their own.
+    for part in [None]
+        .into_iter()
+        .chain(TEXT_PARTS.iter().copied().map(Some))
+    {
+        let config = match part {
+            None => Some(&mut config),
+            Some(part) => config.get_mut(part),
+        };
+        if let Some(config) = config {
+            clean(config);
+            match config.get_mut("tie_word_embeddings") {
+                Some(tied) if !model.tied => *tied = json!(false),
+                _ => {}
+            }
+        }
+    }
+    if let Some(config) = config.as_object_mut() {
+        config.insert(
+            "quantization_config".to_owned(),
+            quantization(scheme, ignored),
+        );
+    }
+    format!("{config:#}\n")
+}
+
+/// Takes out an earlier quantization; what was 32 bit is 16 bit now.
+fn clean(config: &mut Json) {
+    let Some(config) = config.as_object_mut() else {
+        return;
+    };
+    for key in ["quantization_config", "compression_config", "quantization"] {
+        config.shift_remove(key);
+    }
+    for key in ["torch_dtype", "dtype"] {
+        if let Some(dtype) = config.get_mut(key)
+            && matches!(dtype.as_str(), Some("float32" | "float64"))
+        {
+            *dtype = json!("bfloat16");
+        }
+    }
+}
+
+fn quantization(scheme: &Scheme, ignored: &[String]) -> Json {
+    let weights = |bits: u64, kind: &str, strategy: &str, group: Json| {
+        json!({
+            "actorder": null, "block_structure": null, "dynamic": false, "group_size": group,
+            "num_bits": bits, "observer": "mse", "observer_kwargs": {}, "strategy": strategy,
+            "symmetric": true, "type": kind
+        })
+    };
+    let (format, weights, activations) = match scheme.base {
+        Dtype::INT4 => (
+            "pack-quantized",
+            weights(4, "int", "group", json!(128)),
+            Json::Null,
+        ),
+        _ => {
+            let activations = json!({
+                "actorder": null, "block_structure": null, "dynamic": true, "group_size": null,
+                "num_bits": 8, "observer": null, "observer_kwargs": {}, "strategy": "token",
+                "symmetric": true, "type": "float"
+            });
+            let mut weights = weights(8, "float", "channel", Json::Null);
+            weights["observer"] = json!("minmax");
+            ("float-quantized", weights, activations)
+        }
+    };
+    json!({
+        "config_groups": {"group_0": {
+            "format": format,
+            "input_activations": activations,
+            "output_activations": null,
+            "targets": ["Linear"],
+            "weights": weights
+        }},
+        "format": format,
+        "global_compression_ratio": null,
+        "ignore": ignored,
+        "kv_cache_scheme": null,
+        "quant_method": "compressed-tensors",
+        "quantization_status": "compressed",
+        "version": VERSION
+    })
+}

@@ -1,0 +1,169 @@
+//! A directory for vLLM and Transformers: compressed-tensors weights in safetensors files, their
+//! configuration, and every other file of the checkpoint as it is.
+//!
+//! [`predict`] says from headers alone what will be written, to the byte. Must not: change or need more
+//! than the checkpoint's own directory and the target's parent.
+
+mod carry;
+mod config;
+mod layout;
+mod target;
+
+use std::fs::File;
+
+use serde_json::Value as Json;
+
+use super::{Sink, WeightFile, WeightFiles};
+use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat};
+use crate::model::{FoldedWeight, ModelSpec};
+use crate::note::Note;
+use crate::quantize::destination::OutputError;
+use crate::quantize::error::QuantizeError;
+use crate::quantize::packed::Files;
+use crate::quantize::partial::{Form, Partial};
+use crate::quantize::planned::{Options, Planned, Values};
+use crate::quantize::source::Sources;
+use crate::scheme::{Reason, Scheme, StoredWeight};
+use crate::units::Bytes;
+
+pub use layout::{Prediction, Shard, predict, predict_shards};
+
+const CONFIG: &str = "config.json";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// The directory of one model.
+#[derive(Debug)]
+pub(crate) struct Directory<'a> {
+    checkpoint: &'a Checkpoint,
+    prediction: Prediction,
+    carried: Vec<carry::Carried>,
+    /// The small files that are written anew.
+    texts: Vec<(&'static str, String)>,
+}
+
+/// The directory that `options` ask for, of `model` read from `checkpoint`, whose open files are `files`.
+///
+/// # Errors
+/// [`QuantizeError`]: a checkpoint of another kind, weights that are not all there, names or layouts that
+/// the format has no place for.
+pub(crate) fn plan<'a>(
+    checkpoint: &'a Checkpoint,
+    files: &'a Files,
+    model: &'a ModelSpec,
+    options: &Options<'a>,
+) -> Result<(Directory<'a>, Vec<Planned<'a>>, Vec<Note>), QuantizeError> {
+    let config = config(checkpoint)?;
+    let scheme = options.scheme;
+    let prediction = predict_shards(model, scheme, options.shard_bytes);
+    prediction.check(model, scheme)?;
+    let sources = Sources::new(checkpoint, files, model);
+    let planned = |(logical, weight): (&'a FoldedWeight, &StoredWeight)| {
+        let copied = sources.stored(logical).filter(|_| weight.verbatim);
+        Ok(Planned {
+            name: &logical.name,
+            shape: weight.shape.clone(),
+            assigned: weight.assigned,
+            importance: None,
+            values: match copied {
+                Some(stored) => Values::Copied(files, stored),
+                None => Values::Rows(sources.weight(logical, &weight.shape)?),
+            },
+        })
+    };
+    let weights = model.stored.iter().zip(&prediction.weights);
+    let tensors = weights.map(planned).collect::<Result<_, QuantizeError>>()?;
+    let ignored = config::ignored(model, &prediction);
+    let mut texts = vec![(CONFIG, config::json(config, model, scheme, &ignored))];
+    texts.extend(prediction.index().map(|text| (INDEX, text)));
+    let mut notes = notes(model, scheme, &prediction);
+    notes.extend((!checkpoint.has_tokenizer()).then_some(Note::NoTokenizer));
+    let directory = Directory {
+        checkpoint,
+        carried: carry::list(checkpoint)?,
+        texts,
+        prediction,
+    };
+    Ok((directory, tensors, notes))
+}
+
+/// The configuration of a checkpoint that such a directory can be made from.
+pub(crate) fn config(checkpoint: &Checkpoint) -> Result<&Json, QuantizeError> {
+    match (&checkpoint.config, checkpoint.format) {
+        (RawConfig::HuggingFace(config), SourceFormat::Safetensors) => Ok(config),
+        _ => Err(QuantizeError::NoSafetensors {
+            name: checkpoint.name.clone(),
+        }),
+    }
+}
+
+/// What is known before a weight is read.
+fn notes(model: &ModelSpec, scheme: &Scheme, prediction: &Prediction) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let now = model.prequantized.clone();
+    notes.extend(now.map(|now| Note::DoubleQuantization { now }));
+    let weights = model.stored.iter().zip(&prediction.weights);
+    let fell = weights
+        .filter(|(_, weight)| matches!(weight.assigned.reason, Reason::ShapeFallback { .. }));
+    let tensors: Vec<String> = fell.map(|(logical, _)| logical.name.clone()).collect();
+    if !tensors.is_empty() {
+        let group = scheme.base.format().block_elements;
+        notes.push(Note::KeptShape { tensors, group });
+    }
+    let stacked = prediction.weights.iter().filter(|weight| weight.stacked);
+    match stacked.count() {
+        0 => {}
+        tensors => notes.push(Note::KeptStacks { tensors }),
+    }
+    notes
+}
+
+impl Directory<'_> {
+    /// Whether a directory of this kind may hold a file or folder of this name.
+    fn may_hold(&self, name: &str) -> bool {
+        let top = |path: &str| path.split('/').next() == Some(name);
+        let weights = name.starts_with("model") && name.ends_with(".safetensors");
+        let texts = [CONFIG, INDEX].contains(&name);
+        weights || texts || self.carried.iter().any(|file| top(&file.name))
+    }
+}
+
+impl Sink for Directory<'_> {
+    fn weight_bytes(&self) -> Bytes {
+        self.prediction.file_bytes()
+    }
+
+    fn bytes(&self) -> Bytes {
+        let texts = self.texts.iter().map(|(_, text)| Bytes(text.len() as u64));
+        let carried = self.carried.iter().map(|file| file.bytes);
+        self.weight_bytes() + texts.chain(carried).sum()
+    }
+
+    fn form(&self) -> Form<'_> {
+        Form::Directory(Box::new(|destination| {
+            target::check(destination, self.checkpoint, |name| self.may_hold(name))
+        }))
+    }
+
+    fn begin(&self, _: &[Planned<'_>], output: &Partial<'_>) -> Result<WeightFiles, QuantizeError> {
+        let mut files = Vec::with_capacity(self.prediction.shards.len());
+        for shard in &self.prediction.shards {
+            let path = output.path().join(&shard.name);
+            let file = File::create(&path).map_err(|e| OutputError::io(&path, e))?;
+            let bytes = shard.bytes;
+            files.push(WeightFile { path, file, bytes });
+        }
+        let places = self.prediction.places.clone();
+        let weights = WeightFiles { files, places };
+        for (number, shard) in self.prediction.shards.iter().enumerate() {
+            weights.write_at(number, 0, &shard.header)?;
+        }
+        Ok(weights)
+    }
+
+    fn finish(&self, output: &Partial<'_>) -> Result<(), OutputError> {
+        for (name, text) in &self.texts {
+            output.write(name, text)?;
+        }
+        carry::over(&self.carried, output.path())
+    }
+}

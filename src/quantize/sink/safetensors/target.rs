@@ -1,0 +1,70 @@
+//! What a directory may replace: a quantized model's directory with nothing else in it, and never one
+//! that the input is in.
+
+use std::fs;
+use std::path::Path;
+
+use crate::checkpoint::Checkpoint;
+use crate::input;
+use crate::quantize::destination::{Destination, OutputError};
+use crate::quantize::disk::entries;
+use crate::units::Bytes;
+
+/// That what is at the destination's place may be replaced by a directory made from `checkpoint`, which
+/// holds such names alone as `is_ours` knows.
+pub(super) fn check(
+    destination: &Destination<'_>,
+    checkpoint: &Checkpoint,
+    is_ours: impl Fn(&str) -> bool,
+) -> Result<(), OutputError> {
+    let target = destination.path;
+    let path = target.to_owned();
+    if target.file_name().is_none() {
+        return Err(OutputError::place(target, "it has no name"));
+    }
+    let real = fs::canonicalize(target).map_err(|e| OutputError::io(target, e))?;
+    if places(checkpoint).any(|input| input.starts_with(&real)) {
+        return Err(OutputError::HoldsInput { path });
+    }
+    if !destination.overwrite {
+        return Err(OutputError::Exists { path });
+    }
+    if !fs::symlink_metadata(target).is_ok_and(|m| m.is_dir()) {
+        let entry = "no directory of its own".to_owned();
+        return Err(OutputError::NotAModel { path, entry });
+    }
+    for entry in entries(target)? {
+        let name = entry.file_name().unwrap_or_default().to_string_lossy();
+        if !is_ours(&name) {
+            let entry = format!("`{name}`, which is not written there");
+            return Err(OutputError::NotAModel { path, entry });
+        }
+    }
+    if !is_quantized(&target.join("config.json")) {
+        let entry = "no config.json of a compressed-tensors model".to_owned();
+        return Err(OutputError::NotAModel { path, entry });
+    }
+    Ok(())
+}
+
+/// Where the checkpoint's files are: both what they are called and where their links lead.
+fn places(checkpoint: &Checkpoint) -> impl Iterator<Item = std::path::PathBuf> {
+    let files = checkpoint.files.iter().map(|f| f.path.as_path());
+    let inputs = files.chain(checkpoint.directory.as_deref());
+    inputs.flat_map(|input| {
+        let parent = input
+            .parent()
+            .and_then(|parent| fs::canonicalize(parent).ok());
+        let called = parent.and_then(|parent| Some(parent.join(input.file_name()?)));
+        [called, fs::canonicalize(input).ok()].into_iter().flatten()
+    })
+}
+
+/// Whether a configuration says that its weights are packed as this program packs them.
+fn is_quantized(config: &Path) -> bool {
+    const LIMIT: Bytes = Bytes(16 << 20);
+    let text = input::read_text(config, LIMIT).unwrap_or_default();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    json.pointer("/quantization_config/quant_method")
+        .is_some_and(|method| method == "compressed-tensors")
+}

@@ -1,0 +1,164 @@
+//! Published models by the numbers of their configurations (`published.json`), through both doors.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+
+use super::support::{caches, feed_forwards, gguf, planned, read};
+
+/// A published model.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Published {
+    name: String,
+    /// What is particular about it.
+    #[serde(default, rename = "note")]
+    _note: String,
+    /// Its `config.json`, as far as it says what blocks there are.
+    config: Json,
+    /// The keys that conversion writes for it.
+    keys: Json,
+    expected: Expected,
+}
+
+/// What is known of a model.
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    /// llama.cpp's name.
+    architecture: String,
+    /// Weights of the text model.
+    parameters: u64,
+    /// Tensors of its GGUF.
+    tensors: usize,
+    caches: String,
+    feed_forwards: String,
+}
+
+fn table() -> Vec<Published> {
+    let mut rows: Vec<Published> = serde_json::from_str(include_str!("published.json")).unwrap();
+    for row in &mut rows {
+        unroll(&mut row.config);
+        unroll(&mut row.keys);
+    }
+    rows
+}
+
+/// Puts lists where the table has `{"cycle": [..], "length": n}`.
+fn unroll(value: &mut Json) {
+    if let (Some(cycle), Some(length)) = (value["cycle"].as_array(), value["length"].as_u64()) {
+        let items = cycle.iter().cycle().take(length as usize);
+        *value = items.cloned().collect();
+        return;
+    }
+    if let Some(pairs) = value.as_object_mut() {
+        pairs.values_mut().for_each(unroll);
+    }
+}
+
+/// The configuration of the model called `name`.
+fn config(name: &str) -> Json {
+    let row = table().into_iter().find(|row| row.name == name);
+    row.unwrap_or_else(|| panic!("no {name}")).config
+}
+
+/// Plans each configuration without weights, then a GGUF with the keys that conversion writes for it: both
+/// must give the blocks that are expected, and every tensor name must come back to its role.
+#[test]
+fn published_models_have_these_blocks_through_both_doors() {
+    let rows = table();
+    for row in &rows {
+        let model = planned(&row.config);
+        let found = Expected {
+            architecture: model.architecture.clone(),
+            parameters: model.parameters,
+            tensors: model.tensors.len(),
+            caches: caches(&model),
+            feed_forwards: feed_forwards(&model),
+        };
+        assert_eq!(found, row.expected, "{}", row.name);
+
+        let file = gguf(&model.architecture, row.keys.clone(), &model);
+        let file = read(&file).unwrap_or_else(|error| panic!("{}: {error}", row.name));
+        assert_eq!(file.layers, model.layers, "{}", row.name);
+        assert_eq!(file.dims, model.dims, "{}", row.name);
+        assert_eq!(file.tied, model.tied, "{}", row.name);
+        for (from_file, made) in file.tensors.iter().zip(&model.tensors) {
+            let place =
+                |t: &orinplan::model::Tensor| (t.name.clone(), t.role, t.layer, t.shape.clone());
+            assert_eq!(place(from_file), place(made), "{}", row.name);
+        }
+    }
+    let names: BTreeSet<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(names.len(), rows.len());
+}
+
+/// A tied model that rotates three quarters of each head: 48 factors for a head of 128.
+#[test]
+fn phi_4_mini_has_a_factor_for_each_pair_that_rotates() {
+    let tensors = planned(&config("Phi-4-mini")).tensors;
+    let factors = tensors
+        .iter()
+        .find(|t| t.name == "rope_factors_long.weight");
+    assert_eq!(factors.unwrap().shape, [48]);
+}
+
+/// A GGUF with its prediction block counts one block more.
+#[test]
+fn a_prediction_block_in_a_gguf_is_no_block_of_the_model() {
+    let keys = json!({
+        "block_count": 62, "nextn_predict_layers": 1, "context_length": 163840,
+        "embedding_length": 7168, "feed_forward_length": 18432, "attention.head_count": 128,
+        "attention.head_count_kv": 1, "attention.key_length": 576, "attention.value_length": 512,
+        "attention.key_length_mla": 192, "attention.value_length_mla": 128,
+        "attention.q_lora_rank": 1536, "attention.kv_lora_rank": 512, "rope.dimension_count": 64,
+        "leading_dense_block_count": 3, "expert_count": 256, "expert_used_count": 8,
+        "expert_shared_count": 1, "expert_feed_forward_length": 2048
+    });
+    let model = planned(&config("DeepSeek-V3"));
+    let file = read(&gguf("deepseek2", keys, &model)).unwrap();
+    assert_eq!(file.layers, model.layers);
+}
+
+/// Files from before the latent cache state no `key_length_mla`: each head is cached whole.
+#[test]
+fn an_old_deepseek_gguf_caches_whole_heads() {
+    let keys = json!({
+        "block_count": 61, "context_length": 163840, "embedding_length": 7168,
+        "feed_forward_length": 18432, "attention.head_count": 128, "attention.head_count_kv": 128,
+        "attention.key_length": 192, "attention.value_length": 128,
+        "attention.q_lora_rank": 1536, "attention.kv_lora_rank": 512, "rope.dimension_count": 64,
+        "leading_dense_block_count": 3, "expert_count": 256, "expert_used_count": 8,
+        "expert_shared_count": 1, "expert_feed_forward_length": 2048
+    });
+    let file = read(&gguf("deepseek2", keys, &planned(&config("DeepSeek-V3")))).unwrap();
+    assert_eq!(caches(&file), "61x 128h 192+128");
+}
+
+/// llama.cpp does not load layer norms without their biases.
+#[test]
+fn starcoder2_needs_the_biases_of_its_norms() {
+    let config = json!({
+        "architectures": ["Starcoder2ForCausalLM"], "hidden_size": 64, "intermediate_size": 96,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 40,
+        "max_position_embeddings": 512, "use_bias": true
+    });
+    let keys = json!({
+        "block_count": 2, "context_length": 512, "embedding_length": 64, "feed_forward_length": 96,
+        "attention.head_count": 4, "attention.head_count_kv": 2
+    });
+    for (missing, needed) in [
+        ("blk.1.attn_norm.bias", true),
+        ("blk.0.ffn_up.bias", true),
+        ("output_norm.bias", true),
+        ("blk.0.attn_q.bias", false),
+    ] {
+        let mut model = planned(&config);
+        model.tensors.retain(|tensor| tensor.name != missing);
+        let error = read(&gguf("starcoder2", keys.clone(), &model)).err();
+        let told = error.map(|error| error.to_string());
+        let names_it = told.is_some_and(|told| told.contains(&format!("`{missing}` is missing")));
+        assert_eq!(names_it, needed, "{missing}");
+    }
+}

@@ -1,0 +1,4 @@
+//! Architectures whose blocks are not all alike: their configurations and their checkpoints.
+
+mod architectures;
+mod checkpoints;

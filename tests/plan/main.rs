@@ -1,0 +1,15 @@
+//! Every prediction for every fixture: snapshots for people to read, invariants for all boards,
+//! power modes and runtimes, and the keys of the JSON document; the boards and the speed model behind
+//! them. Needs no network and no clock.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod contract;
+mod devices;
+mod invariants;
+mod operations;
+mod processors;
+mod published;
+mod screens;
+mod snapshots;
+mod speed;
+mod support;

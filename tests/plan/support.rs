@@ -1,0 +1,156 @@
+//! The fixtures, and two ways to plan them: the command itself, and the library for many plans.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use orinplan::device::{self, Choice, DeviceProfile, PowerMode};
+use orinplan::plan::advise::advise;
+use orinplan::plan::fit::Target;
+use orinplan::plan::operations::{decode_operations, prompt_attention};
+use orinplan::plan::speed::Operation;
+use orinplan::plan::{Fit, Workload, fit};
+use orinplan::planner::{GgufHeader, Given, Planner, Schemes, Start};
+use orinplan::quantize::Readiness;
+use orinplan::report::fit::{Report, document};
+use orinplan::runtime::RuntimeProfile;
+use orinplan::scheme::{Rules, Scheme, assign};
+use serde_json::Value as Json;
+
+/// Every fixture by its name in `fixtures/`, sorted.
+pub(crate) fn fixtures() -> Vec<String> {
+    let entries = std::fs::read_dir(root().join("fixtures")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let is_model =
+        |name: &String| name.ends_with(".gguf") || root().join("fixtures").join(name).is_dir();
+    let mut names: Vec<String> = names.filter(is_model).collect();
+    names.sort();
+    assert!(names.len() >= 11, "{names:?}");
+    names
+}
+
+/// The fixtures that are Hugging Face directories.
+pub(crate) fn hugging_face_fixtures() -> Vec<String> {
+    let mut names = fixtures();
+    names.retain(|name| !name.ends_with(".gguf"));
+    names
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn path(fixture: &str) -> PathBuf {
+    root().join("fixtures").join(fixture)
+}
+
+/// Runs `orinplan fit` on a fixture with these further words.
+pub(crate) fn run(fixture: &str, words: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_orinplan"))
+        .current_dir(root())
+        .env("ORINPLAN_ROOT", root().join("tests/recorded/x86-laptop"))
+        .arg("fit")
+        .arg(format!("fixtures/{fixture}"))
+        .args(words.split_whitespace())
+        .output()
+        .unwrap()
+}
+
+/// The document that `orinplan fit` prints.
+pub(crate) fn printed(fixture: &str, words: &str) -> Json {
+    let output = run(fixture, &format!("{words} --format json"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.is_empty(), "{fixture} {words}: {said}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A fixture that is read once and planned often.
+pub(crate) struct Model {
+    pub(crate) name: String,
+    planner: Planner,
+}
+
+/// Reads a fixture.
+pub(crate) fn open(fixture: &str) -> Model {
+    Model {
+        name: fixture.to_owned(),
+        planner: Planner::open(path(fixture).to_str().unwrap()).unwrap(),
+    }
+}
+
+/// The boards of the registry.
+pub(crate) fn boards() -> Vec<DeviceProfile> {
+    device::list().unwrap()
+}
+
+impl Model {
+    /// 4096 tokens of context, or what the model was made for.
+    pub(crate) fn workload(&self) -> Workload {
+        Workload {
+            context: 4096.min(self.planner.model().dims.context),
+            ..Workload::default()
+        }
+    }
+
+    /// What one token does behind `depth` others.
+    pub(crate) fn operations(&self, scheme: &str, depth: u64) -> Vec<Operation> {
+        let assignment = assign(
+            self.planner.model(),
+            Scheme::get(scheme).unwrap(),
+            Rules::default(),
+        );
+        let workload = Workload {
+            prompt_tokens: depth,
+            ..Workload::default()
+        };
+        decode_operations(self.planner.model(), &assignment, &workload)
+    }
+
+    /// Multiply-accumulates of attention over a prompt.
+    pub(crate) fn prompt_attention(&self, tokens: u64) -> u64 {
+        prompt_attention(self.planner.model(), tokens)
+    }
+
+    /// The document for those of `schemes` that the runtime loads; `None` where it loads none.
+    pub(crate) fn document(
+        &self,
+        device: &DeviceProfile,
+        mode: &PowerMode,
+        runtime: &RuntimeProfile,
+        workload: &Workload,
+        schemes: &[&str],
+    ) -> Option<Json> {
+        let target = Target {
+            device,
+            mode,
+            release: None,
+            runtime,
+        };
+        let (rules, header) = (Rules::default(), GgufHeader::default());
+        let (checkpoint, spec) = (self.planner.checkpoint(), self.planner.model());
+        let found = self
+            .planner
+            .candidates(runtime, &Schemes::All, rules, &header);
+        let mut found = found.unwrap();
+        found.retain(|candidate| schemes.contains(&candidate.assignment.scheme.as_str()));
+        if found.is_empty() {
+            return None;
+        }
+        let fit = fit(spec, found, target, workload);
+        let advice = advise(spec, &fit, &Fit::default(), &boards(), target, workload);
+        Some(document(&Report {
+            checkpoint,
+            model: spec,
+            target,
+            choice: Choice::Named,
+            workload,
+            fit: &fit,
+            advice: &advice,
+            start: &Start {
+                readiness: Readiness::Ready { requantizes: false },
+                rules: Rules::default(),
+                version: None,
+                given: Given::default(),
+            },
+        }))
+    }
+}

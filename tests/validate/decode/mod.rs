@@ -1,0 +1,292 @@
+//! The decoder against llama.cpp (0.5.0-dev, CPU, cache in F16) on the same files, and what it does
+//! with files and inputs that cannot be right. A GPU runs the steps of [`Engine::Tensors`].
+
+mod tiny;
+
+use std::path::Path;
+
+use orinplan::checkpoint;
+use orinplan::decode::{DecodeError, Engine, LoadOptions, Model, Tokenizer, greedy};
+use orinplan::dtype::Dtype;
+use orinplan::gguf::Value;
+use orinplan::model::{self, Unknown};
+
+/// llama.cpp's first six logits behind the first and behind the last of [`PROMPT`], and the likeliest
+/// token behind each.
+struct Expected {
+    architecture: &'static str,
+    first: [f32; 6],
+    last: [f32; 6],
+    likeliest: [u32; 24],
+}
+
+// One of the numbers is near pi.
+#[allow(clippy::approx_constant)]
+#[rustfmt::skip]
+const EXPECTED: &[Expected] = &[
+    Expected { architecture: "llama", first: [-0.263, 1.078, -1.549, 0.703, 0.342, -0.872], last: [1.903, -0.447, -0.927, 1.807, -1.31, -1.276],
+        likeliest: [13, 65, 92, 33, 13, 10, 33, 52, 36, 46, 70, 85, 86, 79, 52, 70, 70, 86, 42, 13, 86, 78, 17, 60] },
+    Expected { architecture: "qwen2", first: [0.291, -0.806, 3.175, 1.076, -0.03, -1.904], last: [-0.519, 2.466, 2.317, -0.715, 5.61, 1.566],
+        likeliest: [41, 56, 57, 77, 11, 57, 57, 90, 56, 4, 72, 38, 10, 72, 0, 77, 77, 10, 43, 77, 51, 11, 4, 24] },
+    Expected { architecture: "qwen3", first: [-2.308, -3.727, -0.514, 0.273, -2.46, 1.019], last: [0.513, -5.094, 0.12, -1.996, 1.978, -1.433],
+        likeliest: [18, 56, 18, 18, 87, 87, 56, 11, 11, 32, 18, 17, 21, 22, 9, 22, 14, 94, 35, 26, 19, 31, 52, 55] },
+    Expected { architecture: "smollm3", first: [1.393, -0.664, 2.695, -2.383, -1.469, 3.446], last: [-1.057, 2.04, 2.567, 1.106, -1.177, -0.665],
+        likeliest: [20, 23, 92, 92, 43, 57, 43, 2, 23, 92, 92, 43, 2, 2, 9, 20, 53, 84, 39, 85, 1, 66, 53, 20] },
+    Expected { architecture: "phi3", first: [-1.381, 1.628, -0.228, 1.399, -0.949, 0.739], last: [-0.384, -0.709, 0.445, -0.358, -0.981, 0.494],
+        likeliest: [31, 86, 86, 57, 74, 25, 51, 5, 21, 90, 67, 18, 55, 70, 18, 84, 18, 87, 38, 87, 10, 70, 25, 88] },
+    Expected { architecture: "gemma2", first: [1.356, 14.642, -0.512, -0.449, -3.346, 0.523], last: [1.667, 5.434, -0.874, -0.461, -4.312, 0.191],
+        likeliest: [1, 8, 15, 22, 29, 36, 43, 50, 57, 64, 71, 78, 85, 2, 9, 16, 23, 30, 37, 44, 51, 58, 65, 72] },
+    Expected { architecture: "gemma3", first: [-2.905, 11.311, 0.158, -2.533, -1.138, 2.278], last: [2.695, 3.494, 2.52, -1.315, -4.267, 1.96],
+        likeliest: [1, 8, 15, 22, 29, 36, 43, 50, 57, 64, 71, 78, 85, 2, 9, 16, 23, 21, 37, 44, 51, 58, 65, 72] },
+    Expected { architecture: "gemma3n", first: [1.369, 2.684, 3.154, -1.747, 0.907, 0.783], last: [7.088, -3.982, 3.164, -0.48, 2.091, 0.522],
+        likeliest: [55, 5, 72, 58, 68, 54, 68, 5, 61, 10, 59, 59, 62, 88, 19, 52, 55, 75, 94, 47, 1, 5, 10, 0] },
+    Expected { architecture: "qwen3moe", first: [-2.351, 2.009, 1.263, -2.637, -1.717, -2.153], last: [2.429, 0.313, 0.713, -0.292, 2.821, -5.375],
+        likeliest: [41, 10, 41, 18, 56, 70, 43, 59, 57, 59, 59, 78, 65, 92, 31, 95, 31, 31, 92, 39, 92, 63, 65, 92] },
+    Expected { architecture: "lfm2", first: [-0.826, 1.287, -1.487, -3.141, -1.351, -1.947], last: [0.5, 0.012, 0.385, -1.198, -0.483, 1.215],
+        likeliest: [23, 68, 29, 38, 43, 25, 93, 17, 71, 10, 92, 92, 39, 71, 31, 89, 80, 58, 69, 56, 38, 80, 26, 39] },
+    Expected { architecture: "qwen35", first: [-2.498, 7.896, 1.278, 1.228, -2.109, 1.978], last: [-1.432, 0.852, -0.06, -2.513, 2.424, -2.158],
+        likeliest: [1, 43, 28, 57, 7, 1, 15, 40, 37, 33, 12, 78, 61, 23, 65, 26, 62, 7, 27, 44, 51, 28, 8, 44] },
+];
+
+/// 24 tokens: three times the windows of the windowed models.
+fn prompt() -> Vec<u32> {
+    (0..24).map(|i| 1 + 7 * i % 90).collect()
+}
+
+fn load(path: &Path, options: &LoadOptions) -> Result<Model, DecodeError> {
+    let checkpoint = checkpoint::open(&path.to_string_lossy()).unwrap();
+    let spec = model::read(&checkpoint, Unknown::Refuse).unwrap();
+    Model::load(&checkpoint, &spec, options, &mut |_| {})
+}
+
+/// Those of this machine: a GPU among them in a build with `--features cuda` where there is one.
+fn engines() -> impl Iterator<Item = Engine> {
+    let all = [Engine::Cpu, Engine::Tensors, Engine::Cuda];
+    all.into_iter().filter(|engine| engine.is_there())
+}
+
+fn small() -> LoadOptions {
+    LoadOptions {
+        context: 64,
+        ..LoadOptions::default()
+    }
+}
+
+#[track_caller]
+fn near(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(
+            (found - expected).abs() <= tolerance,
+            "{what}: {found} for {expected}"
+        );
+    }
+}
+
+/// How far logits may be from llama.cpp's, and how close the two likeliest tokens for their order to say nothing.
+/// Behind the 25 blocks of gemma3n llama.cpp's own two ways through attention are 0.1 apart.
+fn tolerances(architecture: &str) -> (f32, f32) {
+    match architecture {
+        "gemma3n" => (0.15, 0.15),
+        _ => (0.02, 0.01),
+    }
+}
+
+#[test]
+fn every_architecture_gives_the_logits_of_llama_cpp() {
+    let directory = tempfile::tempdir().unwrap();
+    for expected in EXPECTED {
+        let name = expected.architecture;
+        let path = directory.path().join(format!("{name}.gguf"));
+        tiny::write(name, &path, |_, _| {});
+        for engine in engines() {
+            let what = format!("{name}, {engine:?}");
+            let options = LoadOptions { engine, ..small() };
+            let mut model = load(&path, &options).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let logits = model.logits(&prompt()).unwrap();
+            let rows: Vec<&[f32]> = logits.chunks(tiny::VOCABULARY as usize).collect();
+            let (apart, tie) = tolerances(name);
+            near(rows[0], &expected.first, apart, &what);
+            near(rows[23], &expected.last, apart, &what);
+            for (row, likeliest) in rows.iter().zip(expected.likeliest) {
+                let lead = row[greedy(row) as usize] - row[likeliest as usize];
+                assert!(
+                    lead < tie,
+                    "{what}: {} for {likeliest}, ahead by {lead}",
+                    greedy(row)
+                );
+            }
+        }
+    }
+}
+
+/// In one pass, a few tokens a pass, token by token and after a reset: the same logits.
+#[test]
+fn how_a_prompt_is_cut_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["qwen3", "gemma3", "lfm2", "qwen35"] {
+        let path = directory.path().join(format!("{name}.gguf"));
+        tiny::write(name, &path, |_, _| {});
+        for engine in engines() {
+            let what = format!("{name}, {engine:?}");
+            let options = LoadOptions { engine, ..small() };
+            let mut model = load(&path, &options).unwrap();
+            let whole = model.prefill(&prompt()).unwrap().to_vec();
+            model.reset();
+            for token in &prompt()[..23] {
+                model.step(*token).unwrap();
+            }
+            near(model.step(prompt()[23]).unwrap(), &whole, 1e-3, &what);
+            assert_eq!(model.position(), 24);
+            let few = LoadOptions {
+                ubatch: 5,
+                ..options
+            };
+            let mut in_parts = load(&path, &few).unwrap();
+            near(in_parts.prefill(&prompt()).unwrap(), &whole, 1e-3, &what);
+        }
+    }
+}
+
+/// Both engines agree where a windowed block has written over the cells of its first tokens: 256
+/// cells, twice.
+#[test]
+fn a_ring_that_went_round_is_read_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("gemma3.gguf");
+    tiny::write("gemma3", &path, |_, _| {});
+    let logits = engines().map(|engine| {
+        let options = LoadOptions {
+            context: 1024,
+            ubatch: 30,
+            engine,
+            ..LoadOptions::default()
+        };
+        let mut model = load(&path, &options).unwrap();
+        for token in 0..19 {
+            let some: Vec<u32> = (0..31).map(|i| (token * 31 + i * i) % 90).collect();
+            model.prefill(&some).unwrap();
+        }
+        model.step(1).unwrap().to_vec()
+    });
+    let logits: Vec<Vec<f32>> = logits.collect();
+    assert!(logits.len() > 1);
+    for others in &logits[1..] {
+        near(others, &logits[0], 0.01, "gemma3");
+    }
+}
+
+/// A quantized cache costs precision, not sense, and about half the memory: 34 bytes for 64.
+#[test]
+fn a_cache_of_eight_bits_is_smaller_and_near() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("wide.gguf");
+    // Heads of 16 cannot be cached in blocks of 32.
+    tiny::write("qwen2", &path, |_, _| {});
+    let eight = LoadOptions {
+        kv_type: Dtype::Q8_0,
+        ..small()
+    };
+    assert!(matches!(
+        load(&path, &eight),
+        Err(DecodeError::KvWidth { width: 16, .. })
+    ));
+    tiny::write("qwen2", &path, |metadata, _| {
+        for (key, value) in metadata {
+            match key.as_str() {
+                "qwen2.attention.head_count" => *value = Value::U32(2),
+                "qwen2.attention.head_count_kv" => *value = Value::U32(1),
+                "qwen2.attention.key_length" | "qwen2.attention.value_length" => {
+                    *value = Value::U32(32)
+                }
+                _ => {}
+            }
+        }
+    });
+    let (mut full, mut half) = (load(&path, &small()).unwrap(), load(&path, &eight).unwrap());
+    assert_eq!(half.held().cache.0 * 64, full.held().cache.0 * 34);
+    let full = full.prefill(&prompt()).unwrap().to_vec();
+    near(half.prefill(&prompt()).unwrap(), &full, 0.3, "q8_0");
+}
+
+#[test]
+fn inputs_that_cannot_be_are_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("qwen3.gguf");
+    tiny::write("qwen3", &path, |_, _| {});
+    let mut model = load(&path, &small()).unwrap();
+    assert!(matches!(model.prefill(&[]), Err(DecodeError::NoTokens)));
+    assert!(matches!(
+        model.step(96),
+        Err(DecodeError::UnknownToken { token: 96, .. })
+    ));
+    assert!(matches!(
+        model.prefill(&[1; 65]),
+        Err(DecodeError::ContextFull { tokens: 65, .. })
+    ));
+    assert!(model.prefill(&[1; 64]).is_ok());
+    assert!(matches!(
+        model.step(1),
+        Err(DecodeError::ContextFull { .. })
+    ));
+}
+
+type Metadata = Vec<(String, Value)>;
+type Shapes = Vec<(String, Vec<u64>)>;
+
+#[test]
+fn files_that_cannot_be_are_errors() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hostile.gguf");
+    let fails = |architecture: &str, change: &dyn Fn(&mut Metadata, &mut Shapes)| {
+        tiny::write(architecture, &path, |metadata, tensors| {
+            change(metadata, tensors)
+        });
+        let checkpoint = checkpoint::open(&path.to_string_lossy()).unwrap();
+        let message = match model::read(&checkpoint, Unknown::Refuse) {
+            Ok(_) => load(&path, &small()).err().map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        message.unwrap_or_else(|| panic!("{architecture} was loaded"))
+    };
+    let set = |metadata: &mut Vec<(String, Value)>, end: &str, value: u32| {
+        let pair = metadata
+            .iter_mut()
+            .find(|(key, _)| key.ends_with(end))
+            .unwrap();
+        pair.1 = Value::U32(value);
+    };
+    let message = fails("qwen3", &|_, tensors| drop(tensors.remove(3)));
+    assert!(
+        message.contains("blk.0.attn_q.weight` is missing"),
+        "{message}"
+    );
+    let message = fails("qwen3", &|_, tensors| tensors[3].1 = vec![32, 64]);
+    assert!(message.contains("shape [32, 64]"), "{message}");
+    let message = fails("qwen3", &|_, tensors| {
+        tensors.push(("blk.0.attn_sinks.weight".into(), vec![4]))
+    });
+    assert!(message.contains("attn_sinks"), "{message}");
+    let message = fails("qwen3", &|metadata, _| {
+        set(metadata, "attention.head_count_kv", 3)
+    });
+    assert!(
+        message.contains("3 key heads") || message.contains("shape"),
+        "{message}"
+    );
+    let message = fails("qwen35", &|metadata, _| set(metadata, "ssm.state_size", 7));
+    assert!(
+        message.contains("cannot be right") || message.contains("shape"),
+        "{message}"
+    );
+}
+
+#[test]
+fn the_tokenizer_of_a_file_gives_back_its_text() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("qwen3.gguf");
+    tiny::write("qwen3", &path, |_, _| {});
+    let checkpoint = checkpoint::open(&path.to_string_lossy()).unwrap();
+    let tokenizer = Tokenizer::read(&checkpoint).unwrap();
+    assert_eq!(tokenizer.decode(&[7, 95]), "t7t95");
+    assert_eq!(tokenizer.len(), 96);
+}

@@ -1,0 +1,304 @@
+//! Small models of the architectures that the program plans and does not convert, as GGUF in memory: tensors as the
+//! program has them from a `config.json`, and the keys that llama.cpp's converter writes.
+
+use anyhow::Context;
+use orinplan::checkpoint;
+use orinplan::dtype::Dtype;
+use orinplan::gguf::Value;
+use orinplan::model::{self, Unknown};
+use serde_json::{Value as Json, json};
+
+use super::accept::{File, Tensor};
+use super::bench::Bench;
+
+/// An architecture: llama.cpp's name, a class of Hugging Face's, what its `config.json` has beyond the common keys, and
+/// what its metadata has.
+type Shape = (&'static str, &'static str, fn() -> Json, fn() -> Json);
+
+pub(super) const SHAPES: &[Shape] = &[
+    (
+        "mistral3",
+        "Ministral3ForCausalLM",
+        || json!({}),
+        || json!({}),
+    ),
+    (
+        "qwen2vl",
+        "Qwen2VLForConditionalGeneration",
+        || json!({}),
+        sections,
+    ),
+    ("qwen2moe", "Qwen2MoeForCausalLM", routed_and_shared, || {
+        json!({"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 32,
+               "expert_shared_feed_forward_length": 48})
+    }),
+    (
+        "qwen3vl",
+        "Qwen3VLForConditionalGeneration",
+        || json!({}),
+        sections,
+    ),
+    (
+        "qwen3vlmoe",
+        "Qwen3VLMoeForConditionalGeneration",
+        routed,
+        || {
+            json!({"rope.dimension_sections": [3, 3, 2, 0], "expert_count": 4, "expert_used_count": 2,
+               "expert_feed_forward_length": 32})
+        },
+    ),
+    (
+        "gemma",
+        "GemmaForCausalLM",
+        || json!({"tie_word_embeddings": true}),
+        || json!({}),
+    ),
+    (
+        "gemma4",
+        "Gemma4ForCausalLM",
+        || {
+            json!({"global_head_dim": 16, "sliding_window": 32, "hidden_size_per_layer_input": 0,
+               "layer_types": ["sliding_attention", "full_attention"], "tie_word_embeddings": true,
+               "rope_parameters": {"full_attention": {"rope_type": "proportional"}}})
+        },
+        || {
+            json!({"attention.sliding_window": 32, "attention.sliding_window_pattern": [true, false],
+               "embedding_length_per_layer_input": 0, "attention.key_length_swa": 16,
+               "attention.value_length_swa": 16, "rope.dimension_count": 16})
+        },
+    ),
+    (
+        "granite",
+        "GraniteForCausalLM",
+        || json!({}),
+        || json!({"logit_scale": 2.0}),
+    ),
+    (
+        "granitemoe",
+        "GraniteMoeForCausalLM",
+        || json!({"num_local_experts": 4, "num_experts_per_tok": 2}),
+        || json!({"logit_scale": 2.0, "expert_count": 4, "expert_used_count": 2}),
+    ),
+    (
+        "gpt-oss",
+        "GptOssForCausalLM",
+        || json!({"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 32}),
+        || {
+            json!({"attention.sliding_window": 32, "expert_count": 4, "expert_used_count": 2,
+               "expert_feed_forward_length": 96})
+        },
+    ),
+    (
+        "deepseek2",
+        "DeepseekV2ForCausalLM",
+        || {
+            json!({"head_dim": null, "num_key_value_heads": 4, "q_lora_rank": 24, "kv_lora_rank": 32,
+               "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 12, "first_k_dense_replace": 1,
+               "n_routed_experts": 4, "n_shared_experts": 1, "moe_intermediate_size": 32, "num_experts_per_tok": 2})
+        },
+        || {
+            json!({"attention.head_count_kv": 1, "attention.key_length": 40, "attention.value_length": 32,
+               "attention.key_length_mla": 24, "attention.value_length_mla": 12, "attention.q_lora_rank": 24,
+               "attention.kv_lora_rank": 32, "rope.dimension_count": 8, "leading_dense_block_count": 1,
+               "expert_count": 4, "expert_used_count": 2, "expert_shared_count": 1,
+               "expert_feed_forward_length": 32})
+        },
+    ),
+    ("olmo2", "Olmo2ForCausalLM", || json!({}), || json!({})),
+    ("glm4", "Glm4ForCausalLM", || json!({}), || json!({})),
+    (
+        "qwen3next",
+        "Qwen3NextForCausalLM",
+        || merged(delta_net(), routed_and_shared()),
+        || {
+            merged(
+                delta_net_keys(),
+                json!({"expert_count": 4, "expert_used_count": 2,
+            "expert_feed_forward_length": 32, "expert_shared_feed_forward_length": 48}),
+            )
+        },
+    ),
+    (
+        "qwen35moe",
+        "Qwen3_5MoeForCausalLM",
+        || merged(delta_net(), routed_and_shared()),
+        || {
+            merged(
+                delta_net_keys(),
+                json!({"rope.dimension_sections": [1, 1, 0, 0], "expert_count": 4,
+            "expert_used_count": 2, "expert_feed_forward_length": 32, "expert_shared_feed_forward_length": 48}),
+            )
+        },
+    ),
+    (
+        "lfm2moe",
+        "Lfm2MoeForCausalLM",
+        || {
+            json!({"layer_types": ["conv", "full_attention"], "conv_L_cache": 3, "num_experts": 4,
+               "num_experts_per_tok": 2, "moe_intermediate_size": 32, "num_dense_layers": 1})
+        },
+        || {
+            json!({"attention.head_count_kv": [0, 2], "shortconv.l_cache": 3, "expert_count": 4, "expert_used_count": 2,
+               "expert_feed_forward_length": 32, "leading_dense_block_count": 1, "expert_gating_func": 2})
+        },
+    ),
+    (
+        "granitehybrid",
+        "GraniteMoeHybridForCausalLM",
+        || {
+            json!({"layer_types": ["mamba", "attention"], "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 16,
+               "mamba_n_groups": 1, "mamba_d_conv": 4, "mamba_expand": 2, "shared_intermediate_size": 96,
+               "num_local_experts": 0, "num_experts_per_tok": 1})
+        },
+        || {
+            json!({"attention.head_count_kv": [0, 2], "ssm.conv_kernel": 4, "ssm.inner_size": 128, "ssm.state_size": 16,
+               "ssm.time_step_rank": 8, "ssm.group_count": 1})
+        },
+    ),
+    (
+        "nemotron_h",
+        "NemotronHForCausalLM",
+        || mamba("M*-"),
+        || {
+            merged(
+                mamba_keys(),
+                json!({"attention.head_count_kv": [0, 2, 0], "feed_forward_length": [0, 0, 96]}),
+            )
+        },
+    ),
+    (
+        "nemotron_h_moe",
+        "NemotronHForCausalLM",
+        || {
+            merged(
+                mamba("M*E"),
+                json!({"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+            "moe_shared_expert_intermediate_size": 48, "n_shared_experts": 1}),
+            )
+        },
+        || {
+            merged(
+                mamba_keys(),
+                json!({"attention.head_count_kv": [0, 2, 0], "feed_forward_length": [0, 0, 32],
+            "expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 32, "expert_shared_count": 1,
+            "expert_shared_feed_forward_length": 48, "expert_weights_norm": true, "expert_weights_scale": 1.0,
+            "expert_group_count": 1, "expert_group_used_count": 1}),
+            )
+        },
+    ),
+    (
+        "falcon-h1",
+        "FalconH1ForCausalLM",
+        || {
+            json!({"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 16, "mamba_n_groups": 1, "mamba_d_conv": 4,
+               "mamba_d_ssm": 128, "mamba_expand": 2})
+        },
+        || {
+            json!({"ssm.conv_kernel": 4, "ssm.inner_size": 128, "ssm.state_size": 16, "ssm.time_step_rank": 8,
+               "ssm.group_count": 1})
+        },
+    ),
+];
+
+fn sections() -> Json {
+    json!({"rope.dimension_sections": [3, 3, 2, 0]})
+}
+
+fn routed() -> Json {
+    json!({"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32})
+}
+
+fn routed_and_shared() -> Json {
+    merged(routed(), json!({"shared_expert_intermediate_size": 48}))
+}
+
+fn delta_net() -> Json {
+    json!({"layer_types": ["linear_attention", "full_attention"], "linear_conv_kernel_dim": 4,
+           "linear_key_head_dim": 16, "linear_value_head_dim": 16, "linear_num_key_heads": 2,
+           "linear_num_value_heads": 4})
+}
+
+fn delta_net_keys() -> Json {
+    json!({"ssm.conv_kernel": 4, "ssm.state_size": 16, "ssm.group_count": 2, "ssm.time_step_rank": 4,
+           "ssm.inner_size": 64, "full_attention_interval": 2, "rope.dimension_count": 4})
+}
+
+fn mamba(pattern: &str) -> Json {
+    json!({"hybrid_override_pattern": pattern, "num_hidden_layers": 3, "mamba_num_heads": 8, "mamba_head_dim": 16,
+           "ssm_state_size": 16, "n_groups": 1, "conv_kernel": 4, "expand": 2})
+}
+
+fn mamba_keys() -> Json {
+    json!({"block_count": 3, "ssm.conv_kernel": 4, "ssm.inner_size": 128, "ssm.state_size": 16,
+           "ssm.time_step_rank": 8, "ssm.group_count": 1, "attention.layer_norm_epsilon": 1e-6})
+}
+
+fn merged(mut one: Json, other: Json) -> Json {
+    if let (Json::Object(one), Json::Object(other)) = (&mut one, other) {
+        one.extend(other);
+    }
+    one
+}
+
+/// The file of a shape: weights of zeros, and a vocabulary that is only counted.
+pub(super) fn file(bench: &Bench, shape: &Shape) -> anyhow::Result<File> {
+    let (name, class, config, keys) = shape;
+    let common = json!({
+        "architectures": [class], "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 64,
+        "max_position_embeddings": 256, "rms_norm_eps": 1e-6, "tie_word_embeddings": false
+    });
+    let path = bench.file("shape.json");
+    let config = merged(common, config());
+    std::fs::write(&path, config.to_string())?;
+    let checkpoint = checkpoint::open(&path.to_string_lossy())?;
+    let model = model::read(&checkpoint, Unknown::Refuse).with_context(|| (*name).to_owned())?;
+    let tensors = model.tensors.iter().map(|tensor| Tensor {
+        name: tensor.name.clone(),
+        dtype: Dtype::F32,
+        shape: tensor.shape.clone(),
+        bytes: vec![0; 4 * tensor.elements() as usize],
+    });
+    let text = |key: &str, text: &str| (key.to_owned(), Value::String(text.to_owned()));
+    let mut metadata = vec![
+        text("general.architecture", name),
+        text("tokenizer.ggml.model", "no_vocab"),
+    ];
+    let common = json!({
+        "context_length": 256, "block_count": 2, "embedding_length": 64, "feed_forward_length": 96,
+        "attention.head_count": 4, "attention.head_count_kv": 2, "attention.key_length": 16,
+        "attention.value_length": 16, "attention.layer_norm_rms_epsilon": 1e-6, "rope.dimension_count": 16,
+        "vocab_size": 64
+    });
+    let all = merged(common, keys());
+    for (key, value) in all.as_object().context("no keys")? {
+        metadata.push((format!("{name}.{key}"), self::value(value)?));
+    }
+    Ok(File {
+        metadata,
+        tensors: tensors.collect(),
+    })
+}
+
+fn value(value: &Json) -> anyhow::Result<Value> {
+    Ok(match value {
+        Json::Bool(flag) => Value::Bool(*flag),
+        Json::Array(items) => {
+            let one = |item: &Json| match item {
+                Json::Bool(flag) => Some(Value::Bool(*flag)),
+                item => Some(Value::I32(i32::try_from(item.as_i64()?).ok()?)),
+            };
+            Value::Array(
+                items
+                    .iter()
+                    .map(one)
+                    .collect::<Option<_>>()
+                    .context("a list")?,
+            )
+        }
+        Json::Number(number) if number.is_f64() => {
+            Value::F32(number.as_f64().context("a number")? as f32)
+        }
+        number => Value::U32(u32::try_from(number.as_u64().context("a count")?)?),
+    })
+}
