@@ -39,7 +39,7 @@ impl GgufHeader {
     ///
     /// # Errors
     /// [`PlanError::Convert`] and [`PlanError::Quantize`] where `runtime` loads a GGUF that
-    /// [`quantize`](crate::quantize) makes, and none would be made of the checkpoint because that is wrong.
+    /// [`quantize`] makes, and none would be made of the checkpoint because that is wrong.
     pub fn of(
         checkpoint: &Checkpoint,
         model: &ModelSpec,

@@ -33,7 +33,7 @@ pub struct Report<'a> {
     /// The plan for what was asked.
     pub plan: &'a Plan,
     /// How it ended.
-    pub result: Result<'a>,
+    pub result: Shown<'a>,
     /// What became of the run, if it was to be kept.
     pub saved: Option<Saved>,
 }
@@ -57,7 +57,7 @@ pub enum Saved {
 
 /// How a validation ended.
 #[derive(Debug)]
-pub enum Result<'a> {
+pub enum Shown<'a> {
     /// The plan says that the model does not fit into this machine: it was not tried.
     DoesNotFit,
     /// It ran.
@@ -106,7 +106,7 @@ pub fn document(report: &Report<'_>) -> Value {
         "error": null,
         "within_tolerance": false,
     });
-    let Result::Measured {
+    let Shown::Measured {
         measured,
         memory,
         comparison,
@@ -252,8 +252,8 @@ pub fn text(report: &Report<'_>) -> String {
         ),
     );
     match &report.result {
-        Result::DoesNotFit => does_not_fit(&mut out, report),
-        Result::Measured {
+        Shown::DoesNotFit => does_not_fit(&mut out, report),
+        Shown::Measured {
             measured,
             memory,
             comparison,

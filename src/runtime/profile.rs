@@ -179,9 +179,9 @@ pub enum ComputeRule {
 pub struct Speed {
     /// The norm that joins an operation's memory time and arithmetic time; at least 1. 1 adds them,
     /// a large one takes the longer.
-    pub join: Sourced<f64>,
+    pub overlap_norm: Sourced<f64>,
     /// Share of the memory bandwidth that a long read reaches; above 0, at most 1.
-    pub reach: Range,
+    pub bandwidth_efficiency: Range,
     /// Factor on every arithmetic cost: the spread between builds, boards and models.
     pub cost_scale: Range,
     /// SM cycles an output row of a matrix costs beside its weights.
@@ -215,7 +215,7 @@ pub struct FormatCost {
     pub bits: Option<f64>,
     /// Weights of a row that one pass of the kernel takes; a row costs whole passes. Absent where the
     /// kernel has no such step.
-    pub pass: Option<u64>,
+    pub row_quantum: Option<u64>,
     /// A key of [`RuntimeProfile::sources`].
     pub source: String,
     /// How far it can be relied on.
@@ -266,7 +266,7 @@ impl Speed {
     pub fn cost(&self, dtype: Dtype, bits: f64) -> Cost {
         let of = |entry: &FormatCost| Cost {
             cycles: entry.cycles,
-            pass: entry.pass,
+            row_quantum: entry.row_quantum,
             trust: entry.trust,
         };
         if let Some(entry) = self.cost.get(dtype.name()) {
@@ -290,7 +290,7 @@ pub struct Cost {
     /// SM cycles to unpack a weight and multiply it by one activation.
     pub cycles: f64,
     /// Weights of a row that one pass of the kernel takes.
-    pub pass: Option<u64>,
+    pub row_quantum: Option<u64>,
     /// How far it can be relied on.
     pub trust: Trust,
 }
@@ -298,7 +298,7 @@ pub struct Cost {
 impl Cost {
     const UNKNOWN: Cost = Cost {
         cycles: 0.0,
-        pass: None,
+        row_quantum: None,
         trust: Trust::None,
     };
 }
@@ -337,7 +337,7 @@ impl RuntimeProfile {
         }
         for (field, range) in [
             ("memory.runtime_bytes", &memory.runtime_bytes),
-            ("speed.reach", &speed.reach),
+            ("speed.bandwidth_efficiency", &speed.bandwidth_efficiency),
             ("speed.cost_scale", &speed.cost_scale),
             ("speed.spread", &speed.spread),
             ("speed.launch_seconds", &speed.launch_seconds),
@@ -353,13 +353,16 @@ impl RuntimeProfile {
                 ));
             }
         }
-        if !(speed.reach.low > 0.0 && speed.reach.high <= 1.0) {
-            return Err("`speed.reach` is a share of the bandwidth: above 0, at most 1".to_owned());
+        if !(speed.bandwidth_efficiency.low > 0.0 && speed.bandwidth_efficiency.high <= 1.0) {
+            return Err(
+                "`speed.bandwidth_efficiency` is a share of the bandwidth: above 0, at most 1"
+                    .to_owned(),
+            );
         }
-        if !(speed.join.value >= 1.0 && speed.join.value <= 64.0) {
+        if !(speed.overlap_norm.value >= 1.0 && speed.overlap_norm.value <= 64.0) {
             return Err(format!(
-                "`speed.join` is {}, must be from 1 to 64",
-                speed.join.value
+                "`speed.overlap_norm` is {}, must be from 1 to 64",
+                speed.overlap_norm.value
             ));
         }
         if speed.reference_clock_hz.value.is_nan() || speed.reference_clock_hz.value <= 0.0 {
@@ -442,8 +445,11 @@ impl RuntimeProfile {
             ("memory.kv_allocation", &memory.kv_allocation.source),
             ("memory.outputs", &memory.outputs.source),
             ("memory.compute", compute),
-            ("speed.join", &speed.join.source),
-            ("speed.reach", &speed.reach.source),
+            ("speed.overlap_norm", &speed.overlap_norm.source),
+            (
+                "speed.bandwidth_efficiency",
+                &speed.bandwidth_efficiency.source,
+            ),
             ("speed.cost_scale", &speed.cost_scale.source),
             ("speed.row_cycles", &speed.row_cycles.source),
             ("speed.state_cycles", &speed.state_cycles.source),

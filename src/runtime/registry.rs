@@ -208,10 +208,13 @@ mod tests {
 
     #[test]
     fn numbers_without_a_source_and_values_out_of_bounds_are_refused() {
-        refused("[speed]\njoin = { value = 3.0 }", "missing field `source`");
         refused(
-            "[speed]\njoin = { value = 3.0, source = \"hearsay\" }",
-            "`speed.join` cites the source `hearsay`",
+            "[speed]\noverlap_norm = { value = 3.0 }",
+            "missing field `source`",
+        );
+        refused(
+            "[speed]\noverlap_norm = { value = 3.0, source = \"hearsay\" }",
+            "`speed.overlap_norm` cites the source `hearsay`",
         );
         refused(
             "[sources]\ndecode-fit = \" \"",
@@ -219,19 +222,19 @@ mod tests {
         );
         refused("[speed]\njion = 3", "jion");
         refused(
-            "[speed]\njoin = { value = 0.5, source = \"residual\" }",
+            "[speed]\noverlap_norm = { value = 0.5, source = \"residual\" }",
             "must be from 1 to 64",
         );
         refused(
-            "[speed]\njoin = { value = nan, source = \"residual\" }",
+            "[speed]\noverlap_norm = { value = nan, source = \"residual\" }",
             "must be from 1 to 64",
         );
         refused(
-            "[speed]\nreach = { low = 0.5, expected = 0.6, high = 1.2, source = \"residual\", trust = \"fitted\" }",
+            "[speed]\nbandwidth_efficiency = { low = 0.5, expected = 0.6, high = 1.2, source = \"residual\", trust = \"fitted\" }",
             "at most 1",
         );
         refused(
-            "[speed]\nreach = { low = 0.7, expected = 0.6, high = 0.9, source = \"residual\", trust = \"fitted\" }",
+            "[speed]\nbandwidth_efficiency = { low = 0.7, expected = 0.6, high = 0.9, source = \"residual\", trust = \"fitted\" }",
             "low <= expected",
         );
         refused(

@@ -27,8 +27,8 @@ kv_allocation = { value = "cache", source = "made-up" }
 outputs = { value = "parallel", source = "made-up" }
 compute = { rule = "ggml", source = "made-up" }
 [speed]
-join = { value = 1.0, source = "made-up" }
-reach = { low = 1.0, expected = 1.0, high = 1.0, source = "made-up", trust = "none" }
+overlap_norm = { value = 1.0, source = "made-up" }
+bandwidth_efficiency = { low = 1.0, expected = 1.0, high = 1.0, source = "made-up", trust = "none" }
 cost_scale = { low = 1.0, expected = 1.0, high = 1.0, source = "made-up", trust = "none" }
 row_cycles = { value = 0.0, source = "made-up" }
 state_cycles = { value = 0.0, source = "made-up" }
@@ -123,8 +123,8 @@ fn every_term_adds_what_the_formula_says() {
     // launches 10 x 0.1 ms x (1 GHz / 1 GHz) = 1 ms; host 1 ms: 5 ms in all.
     let runtime = artificial(&[
         (
-            "reach = { low = 1.0, expected = 1.0",
-            "reach = { low = 0.5, expected = 0.5",
+            "bandwidth_efficiency = { low = 1.0, expected = 1.0",
+            "bandwidth_efficiency = { low = 0.5, expected = 0.5",
         ),
         ("cycles = 0.0, source", "cycles = 0.1, source"),
         ("row_cycles = { value = 0.0", "row_cycles = { value = 100.0"),
@@ -166,7 +166,10 @@ fn a_row_costs_whole_passes_and_short_rows_share_a_block() {
     // One cycle a weight, 100 a row, passes of 1000 weights, 1 SM at 1 GHz. 10 rows of 1500 take two
     // passes each: 20 000 + 1000 cycles. 40 rows of 500 take one each and share ten blocks: 40 000 + 1000.
     let runtime = artificial(&[
-        ("cycles = 0.0, source", "cycles = 1.0, pass = 1000, source"),
+        (
+            "cycles = 0.0, source",
+            "cycles = 1.0, row_quantum = 1000, source",
+        ),
         ("row_cycles = { value = 0.0", "row_cycles = { value = 100.0"),
     ]);
     let seconds = |weights, rows| {
@@ -205,7 +208,10 @@ fn the_spread_widens_the_range_and_a_further_sequence_costs_its_share() {
 fn a_softer_norm_joins_memory_and_arithmetic() {
     // 3 ms of memory and 4 ms of arithmetic join to 5 ms under the 2-norm.
     let runtime = artificial(&[
-        ("join = { value = 1.0", "join = { value = 2.0"),
+        (
+            "overlap_norm = { value = 1.0",
+            "overlap_norm = { value = 2.0",
+        ),
         ("cycles = 0.0, source", "cycles = 0.25, source"),
     ]);
     let matrix = Operation::dense(

@@ -9,12 +9,12 @@ use serde_json::Value;
 use crate::support::{MODEL, Run, assert_error, document, run_in, run_on_board};
 
 /// A folder with a small GGUF, settings, and a program that stands for llama-bench.
-struct CheckContext {
+struct Machine {
     folder: tempfile::TempDir,
 }
 
-impl CheckContext {
-    fn new() -> CheckContext {
+impl Machine {
+    fn new() -> Machine {
         let folder = tempfile::tempdir().unwrap();
         // The header of a real file with a hole in the place of its weights.
         let model = folder.path().join("m.gguf");
@@ -29,7 +29,7 @@ impl CheckContext {
             .unwrap()
             .set_len(bytes)
             .unwrap();
-        CheckContext { folder }
+        Machine { folder }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -80,7 +80,7 @@ fn rows(backends: &str, prefill: &[f64], decode: &[f64]) -> String {
 
 #[test]
 fn its_samples_are_the_repeats() {
-    let found = CheckContext::new().measured(
+    let found = Machine::new().measured(
         1,
         &rows("CUDA", &[100.0, 110.0, 120.0], &[10.0, 12.0, 11.0]),
     );
@@ -110,7 +110,7 @@ fn its_samples_are_the_repeats() {
 
 #[test]
 fn a_build_without_the_gpu_is_the_first_reason() {
-    let context = CheckContext::new();
+    let context = Machine::new();
     let program = context.program(&rows("CPU", &[100.0], &[10.0]));
     let run = context.run(&["--program", program.to_str().unwrap()]);
     assert_eq!((run.code, run.err.as_str()), (1, ""));
@@ -121,7 +121,7 @@ fn a_build_without_the_gpu_is_the_first_reason() {
 
 #[test]
 fn what_is_no_llama_bench_is_told() {
-    let context = CheckContext::new();
+    let context = Machine::new();
     let run = |script: &str| {
         let program = context.program(script);
         context.run(&["--program", program.to_str().unwrap()])
@@ -147,7 +147,7 @@ fn what_is_no_llama_bench_is_told() {
 
 #[test]
 fn it_is_found_in_path_and_nowhere_that_a_stranger_may_have_filled() {
-    let context = CheckContext::new();
+    let context = Machine::new();
     let program = context.program(&rows("CUDA", &[1000.0], &[40.0]));
     let model = fs::canonicalize(context.path("m.gguf")).unwrap();
     // A cloned repository, and builds in the home folder.
@@ -202,7 +202,7 @@ fn it_is_found_in_path_and_nowhere_that_a_stranger_may_have_filled() {
 
 #[test]
 fn figures_that_none_can_have_are_not_measured() {
-    let context = CheckContext::new();
+    let context = Machine::new();
     for (prefill, decode, says) in [
         (1000.0, -1000.0, "-1000 tokens/s are no rate"),
         (1000.0, 0.0, "0 tokens/s are no rate"),
@@ -251,7 +251,7 @@ fn figures_that_none_can_have_are_not_measured() {
 
 #[test]
 fn the_memory_of_a_script_is_not_that_of_a_model() {
-    let context = CheckContext::new();
+    let context = Machine::new();
     let memory = |script: &str| {
         let program = context.program(&format!("{script}\n{}", rows("CPU", &[1000.0], &[40.0])));
         let model = context.path("m.gguf");
@@ -283,7 +283,7 @@ fn the_memory_of_a_script_is_not_that_of_a_model() {
 
 #[test]
 fn it_ends_with_all_that_it_started_and_cannot_print_without_end() {
-    let context = CheckContext::new();
+    let context = Machine::new();
     let left = context.path("left");
     // The shell ends at once, and what it started keeps its pipes.
     let lingering = format!(
@@ -328,7 +328,7 @@ fn it_ends_with_all_that_it_started_and_cannot_print_without_end() {
 
 #[test]
 fn a_model_that_this_machine_cannot_hold_is_not_tried() {
-    let context = CheckContext::new();
+    let context = Machine::new();
     let program = context.program("echo started > started; exit 1");
     let fixed = [
         "--program",
@@ -353,7 +353,7 @@ fn a_model_that_this_machine_cannot_hold_is_not_tried() {
 
 #[test]
 fn an_interrupt_ends_the_program_and_the_measurement() {
-    let context = CheckContext::new();
+    let context = Machine::new();
     let started = context.path("started");
     let program = context.program(&format!("touch {}; sleep 60", started.display()));
     let model = context.path("m.gguf");
@@ -396,18 +396,18 @@ fn an_interrupt_ends_the_program_and_the_measurement() {
 #[cfg(target_os = "linux")]
 #[test]
 fn it_ends_with_an_orinplan_that_is_killed() {
-    let scene = CheckContext::new();
-    let started = scene.path("started");
+    let machine = Machine::new();
+    let started = machine.path("started");
     // The number of the process, whole before it is looked for.
     let script = format!(
         "echo $$ > {0}.new; mv {0}.new {0}; exec sleep 60",
         started.display()
     );
-    let program = scene.program(&script);
-    let model = scene.path("m.gguf");
+    let program = machine.program(&script);
+    let model = machine.path("m.gguf");
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_orinplan"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("XDG_CONFIG_HOME", scene.folder.path())
+        .env("XDG_CONFIG_HOME", machine.folder.path())
         .args(["validate", model.to_str().unwrap()])
         .args(["--backend", "llama-bench", "--device", "orin-nano-8gb"])
         .args(["--program", program.to_str().unwrap()])
@@ -432,14 +432,14 @@ fn it_ends_with_an_orinplan_that_is_killed() {
 
 #[test]
 fn a_run_on_another_machine_has_no_verdict_and_is_not_kept() {
-    let scene = CheckContext::new();
-    let program = scene.program(&rows("CPU", &[100.0], &[10.0]));
-    let model = scene.path("m.gguf");
+    let machine = Machine::new();
+    let program = machine.program(&rows("CPU", &[100.0], &[10.0]));
+    let model = machine.path("m.gguf");
     let run = |more: &[&str]| {
         let fixed = ["validate", model.to_str().unwrap(), "--program"];
         let planned = ["--backend", "llama-bench", "--device", "agx-orin-64gb"];
         let words = [&fixed[..], &[program.to_str().unwrap()], &planned, more].concat();
-        run_on_board(scene.folder.path(), &words)
+        run_on_board(machine.folder.path(), &words)
     };
     let text = run(&["--save-calibration"]);
     assert_eq!(text.code, 1);

@@ -19,7 +19,7 @@ use crate::plan::fit::{Candidate, Target};
 use crate::plan::{Plan, Workload};
 use crate::planner::{Board, BoardRequest, GgufHeader, Planner, Schemes, WorkloadRequest};
 use crate::report;
-use crate::report::validate::{Report, Result as Shown, Saved};
+use crate::report::validate::{Report, Saved, Shown};
 use crate::runtime::learned::{Pair, Run};
 use crate::runtime::{self, Added, RuntimeProfile};
 use crate::scheme::Rules;

@@ -74,13 +74,13 @@ pub(super) fn step_time(
     };
     let memory = ratio(
         moved(operation, batch),
-        gpu.bandwidth.0 * end.fast(&speed.reach),
+        gpu.bandwidth.0 * end.fast(&speed.bandwidth_efficiency),
     );
     let compute = gpu.seconds(repeated * cycles * doubt * end.slow(&speed.cost_scale));
     StepTime {
         memory,
         compute,
-        joined: join(memory, compute, speed.join.value),
+        joined: overlapped(memory, compute, speed.overlap_norm.value),
     }
 }
 
@@ -91,16 +91,16 @@ fn sm_cycles(operation: &Operation, speed: &Speed) -> (f64, Trust) {
         return (weights * speed.state_cycles.value, Trust::Fitted);
     }
     let cost = speed.cost(operation.dtype, operation.bits());
-    let (worked, blocks) = match cost.pass {
-        Some(pass) if rows > 0.0 && pass > 0 => {
-            let passes = weights / rows / pass as f64;
+    let (worked, blocks) = match cost.row_quantum {
+        Some(quantum) if rows > 0.0 && quantum > 0 => {
+            let passes = weights / rows / quantum as f64;
             let whole = (passes - PASS_TOLERANCE).ceil().max(1.0);
             let together = if passes < 1.0 - PASS_TOLERANCE {
                 SHORT_ROWS_TOGETHER
             } else {
                 1.0
             };
-            (whole * pass as f64 * rows, rows / together)
+            (whole * quantum as f64 * rows, rows / together)
         }
         _ => (weights, rows),
     };
@@ -116,7 +116,7 @@ pub(super) fn moved(operation: &Operation, batch: f64) -> f64 {
 }
 
 /// The p-norm of two times, without overflow.
-fn join(a: f64, b: f64, p: f64) -> f64 {
+fn overlapped(a: f64, b: f64, p: f64) -> f64 {
     let (longer, shorter) = (a.max(b), a.min(b));
     if longer > 0.0 && longer.is_finite() {
         longer * (1.0 + (shorter / longer).powf(p)).powf(1.0 / p)

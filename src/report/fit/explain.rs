@@ -233,15 +233,15 @@ fn roofline(report: &Report<'_>, plan: &Plan) -> String {
             seconds(speeds.prefill.time_to_first_token.high),
         ),
         format!(
-            "each operation: ((bytes / (bandwidth x reach))^p + (weights x cycles / (SMs x clock))^p)^(1/p), reach {}, p {}",
-            speed.reach.expected, speed.join.value
+            "each operation: ((bytes / (bandwidth x efficiency))^p + (weights x cycles / (SMs x clock))^p)^(1/p), efficiency {}, p {}",
+            speed.bandwidth_efficiency.expected, speed.overlap_norm.value
         ),
         format!(
-            "reach from: {}",
+            "efficiency from: {}",
             target
                 .runtime
                 .sources
-                .get(&speed.reach.source)
+                .get(&speed.bandwidth_efficiency.source)
                 .cloned()
                 .unwrap_or_default()
         ),

@@ -32,7 +32,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     Family {
         members: &["llama.cpp", "llama-bench", "ollama"],
         decode: &[
-            p("reach", 0.8, 0.1),
+            p("bandwidth_efficiency", 0.8, 0.1),
             p("row_cycles", 100.0, 0.7),
             p("state_cycles", 0.0076, 0.5),
             p("launch_seconds", 5e-5, 1.0),
@@ -63,7 +63,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     Family {
         members: &["vllm"],
         decode: &[
-            p("reach", 0.8, 0.1),
+            p("bandwidth_efficiency", 0.8, 0.1),
             p("cost.F16", 0.08, 0.7),
             p("cost.int4", 0.05, 0.7),
             p("launch_seconds", 1e-4, 1.0),
@@ -78,7 +78,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     Family {
         members: &["mlc"],
         decode: &[
-            p("reach", 0.85, 0.1),
+            p("bandwidth_efficiency", 0.85, 0.1),
             p("cost.F16", 0.04, 0.5),
             p("cost.int4", 0.04, 0.7),
             p("launch_seconds", 1.5e-4, 0.7),
@@ -89,7 +89,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     Family {
         members: &["tensorrt-edge-llm"],
         decode: &[
-            p("reach", 0.85, 0.1),
+            p("bandwidth_efficiency", 0.85, 0.1),
             p("cost.F16", 0.05, 0.5),
             p("cost.int4", 0.015, 0.7),
             p("launch_seconds", 1e-4, 0.7),
@@ -167,7 +167,7 @@ fn set(speed: &mut Speed, path: &str, value: f64) {
     };
     match path {
         "cost" => {}
-        "reach" => within(&mut speed.reach, value.min(0.97)),
+        "bandwidth_efficiency" => within(&mut speed.bandwidth_efficiency, value.min(0.97)),
         "launch_seconds" => within(&mut speed.launch_seconds, value),
         "host_seconds" => within(&mut speed.host_seconds, value),
         "row_cycles" => speed.row_cycles.value = value,

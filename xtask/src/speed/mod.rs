@@ -75,7 +75,11 @@ mod tests {
                 assert_eq!(record.data, print, "{id}: run `cargo xtask fit-speed`");
                 let held = &profile.speed;
                 let mut pairs = vec![
-                    ("reach", held.reach.expected, fitted.reach.expected),
+                    (
+                        "bandwidth_efficiency",
+                        held.bandwidth_efficiency.expected,
+                        fitted.bandwidth_efficiency.expected,
+                    ),
                     ("row_cycles", held.row_cycles.value, fitted.row_cycles.value),
                     (
                         "launch_seconds",

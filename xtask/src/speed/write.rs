@@ -18,7 +18,7 @@ pub(crate) fn speed(text: &str, speed: &Speed) -> anyhow::Result<String> {
         ]
     });
     for (section, key, range) in [
-        ("speed", "reach", &speed.reach),
+        ("speed", "bandwidth_efficiency", &speed.bandwidth_efficiency),
         ("speed", "spread", &speed.spread),
         ("speed", "launch_seconds", &speed.launch_seconds),
         ("speed", "host_seconds", &speed.host_seconds),
