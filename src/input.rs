@@ -18,6 +18,7 @@ const PIECE: u64 = 1 << 20;
 
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// Nothing has this name.
     #[error("{}: there is no such file", path.display())]

@@ -58,6 +58,7 @@ pub struct TensorInfo {
 
 /// A safetensors file that cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadError {
     /// The file cannot be opened.
     #[error(transparent)]
@@ -75,6 +76,7 @@ pub enum ReadError {
 /// What is wrong with the bytes of a safetensors file.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each field is named and explained by the message above it
+#[non_exhaustive]
 pub enum Problem {
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),

@@ -10,6 +10,7 @@ use crate::{gguf, input, safetensors};
 /// A checkpoint that cannot be located.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each field is named and explained by the message above it
+#[non_exhaustive]
 pub enum CheckpointError {
     /// A file cannot be opened.
     #[error(transparent)]

@@ -8,6 +8,7 @@ use crate::units::counted;
 /// A checkpoint whose GGUF metadata cannot be stated.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each field is named and explained by the message above it
+#[non_exhaustive]
 pub enum ConvertError {
     /// A file beside the weights cannot be opened.
     #[error(transparent)]

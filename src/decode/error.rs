@@ -8,6 +8,7 @@ use crate::units::{Bytes, counted};
 
 /// A model, a tokenizer or an input that the decoder cannot use.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DecodeError {
     /// Not a GGUF.
     #[error("only GGUF files are run; make one with `orinplan quantize --scheme bf16`")]

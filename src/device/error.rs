@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 /// Why there is no device profile, power mode or machine description.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DeviceError {
     /// The profile file cannot be read.
     #[error("cannot read device file `{file}`: {source}")]

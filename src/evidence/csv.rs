@@ -32,6 +32,7 @@ const COLUMNS: [&str; 25] = [
 
 /// Why a table of measurements is refused.
 #[derive(Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CsvError {
     /// The header is another one.
     #[error("the header must be `{}`", COLUMNS.join(","))]

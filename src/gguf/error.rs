@@ -8,6 +8,7 @@ use crate::units::{Bytes, counted};
 
 /// A GGUF file that cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadError {
     /// The file cannot be opened.
     #[error(transparent)]
@@ -25,6 +26,7 @@ pub enum ReadError {
 /// What is wrong with the bytes of a GGUF file.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each field is named and explained by the message above it
+#[non_exhaustive]
 pub enum Problem {
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),

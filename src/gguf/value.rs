@@ -167,6 +167,7 @@ impl Value {
 
 /// Metadata that is not what its reader needs.
 #[derive(Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MetadataError {
     /// The key is not there.
     #[error("metadata key `{key}` is missing")]

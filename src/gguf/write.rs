@@ -28,6 +28,7 @@ pub struct TensorEntry<'a> {
 
 /// A header that cannot be written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WriteError {
     /// The file could not be written.
     #[error("cannot be written: {0}")]

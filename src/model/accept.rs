@@ -27,6 +27,7 @@ use header::{Header, MOST_BLOCKS, missing, wrong};
 /// A file that llama.cpp does not load.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[allow(missing_docs)] // each field is named and explained by the message above it
+#[non_exhaustive]
 pub enum AcceptError {
     #[error(
         "the file holds no tensor of a model, so there is nothing to run (a vocabulary or a projector alone); \

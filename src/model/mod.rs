@@ -47,6 +47,7 @@ use arch::{Arch, ShapeParams};
 
 /// Why a checkpoint cannot be described as a model.
 #[derive(Debug, thiserror::Error, PartialEq)]
+#[non_exhaustive]
 pub enum ModelError {
     /// The architecture has no table entry.
     #[error(

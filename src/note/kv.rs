@@ -4,6 +4,7 @@ use crate::dtype::Dtype;
 
 /// Settings that llama.cpp refuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum KvProblem {
     /// A head's width is not a whole number of blocks of the cache's format.
     #[error("a {} cache needs head widths that are multiples of {}, and layer {layer} has {width}: use f16",

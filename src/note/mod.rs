@@ -14,6 +14,7 @@ pub use kv::KvProblem;
 
 /// Something a reader of a report should know.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Note {
     /// Tensors whose rows do not divide into the blocks of the intended type have another one.
     ShapeFallback {

@@ -13,6 +13,7 @@ use crate::units::Bytes;
 
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Change {
     /// A system release whose driver grants larger allocations.
     Update(L4tRelease),

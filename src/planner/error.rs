@@ -94,6 +94,7 @@ pub enum PlanError {
 
 /// Why there are no candidates.
 #[derive(Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CandidateError {
     /// No scheme has that id.
     #[error("there is no scheme `{id}`{nearest}; known are {}", known())]

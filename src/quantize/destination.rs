@@ -21,6 +21,7 @@ pub struct Destination<'a> {
 /// A destination that cannot or must not be written.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each field is named and explained by the message above it
+#[non_exhaustive]
 pub enum OutputError {
     #[error("{}: is there already; choose another name, or replace it with --overwrite", path.display())]
     Exists { path: PathBuf },

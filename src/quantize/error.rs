@@ -14,6 +14,7 @@ use crate::units::counted;
 /// A file that cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each field is named and explained by the message above it
+#[non_exhaustive]
 pub enum QuantizeError {
     /// The metadata cannot be stated.
     #[error(transparent)]

@@ -37,6 +37,7 @@ pub struct Importance {
 /// A file that is no importance matrix, or not this model's.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each field is named and explained by the message above it
+#[non_exhaustive]
 pub enum ImportanceError {
     /// The file cannot be opened.
     #[error(transparent)]

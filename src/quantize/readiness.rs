@@ -14,6 +14,7 @@ use crate::scheme::{Container, Rules, SCHEMES, Scheme};
 
 /// What stands between a checkpoint and the file to run. The texts say why, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Readiness {
     /// Nothing.
     Ready {

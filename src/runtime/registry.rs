@@ -49,6 +49,7 @@ const SECTIONS: [&str; 7] = [
 
 /// Why there is no runtime profile.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RuntimeError {
     /// The id is none of the built-in ones.
     #[error("runtime `{id}` is not known{hint}; known are {known}")]

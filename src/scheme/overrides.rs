@@ -34,6 +34,7 @@ pub struct TypeOverride {
 
 /// Text that is no override.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParseOverrideError {
     /// No equals sign, or nothing before it.
     #[error("`{0}` is not PATTERN=TYPE, such as attn_v=q8_0")]

@@ -6,6 +6,7 @@ use crate::foreign::Foreign;
 
 /// Why there is no measurement.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ValidateError {
     /// The user or the system asked to stop.
     #[error("interrupted; nothing was kept")]

@@ -29,6 +29,7 @@ impl Check {
 
 /// What a look at the machine gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Finding {
     /// It holds: what was seen, and the way out.
     Holds(String),

@@ -12,6 +12,7 @@ pub struct Encoded {
 
 /// Why rows were not encoded or decoded. Nothing was written then.
 #[derive(Debug, thiserror::Error, PartialEq)]
+#[non_exhaustive]
 pub enum BlockError {
     /// There is no encoder or decoder.
     #[error("{} has no encoder or decoder here; formats: {}", .0.name(), supported())]

@@ -8,6 +8,7 @@ use crate::units::counted;
 /// A weight that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each field is named and explained by the message above it
+#[non_exhaustive]
 pub enum PackedError {
     /// A weight file cannot be opened.
     #[error(transparent)]

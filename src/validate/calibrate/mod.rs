@@ -49,6 +49,7 @@ const LEFT_OUT: f64 = 0.05;
 
 /// Why this machine was not measured.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CalibrateError {
     /// A scratch file could not be written.
     #[error("cannot write a small model to measure with: {0}; free some memory")]
