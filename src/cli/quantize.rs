@@ -3,14 +3,15 @@
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use super::args::{PlainFormat, QuantizeArgs};
 use super::progress::{self, Bar};
 use super::{Outcome, output, show};
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{Checkpoint, SourceFormat};
 use crate::inputs::Inputs;
-use crate::model::{self, ModelSpec, Unknown, accept};
+use crate::model::Unknown;
+use crate::planner::Planner;
 use crate::quantize::{self, Destination, Importance, Job, Options, Tally};
 use crate::report;
 use crate::report::quantize::{Made, Report};
@@ -22,7 +23,8 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         refuse_gguf_options(args, scheme)?;
         refuse_file_name(args, scheme)?;
     }
-    let (checkpoint, model) = open(&args.model)?;
+    let planner = Planner::open_by(&args.model, unknown)?;
+    let (checkpoint, model) = (planner.checkpoint(), planner.model());
     let importance = args.imatrix.as_deref().map(Importance::open).transpose()?;
     let options = Options {
         rules: args.rules,
@@ -31,12 +33,12 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         allow_requantize: args.allow_requantize,
         ..Options::of(scheme)
     };
-    let files = quantize::weight_files(&checkpoint, scheme)?;
-    let job = Job::new(&checkpoint, &files, &model, &options)?;
-    let inputs = output::inputs(&checkpoint, args.imatrix.clone());
+    let files = quantize::weight_files(checkpoint, scheme)?;
+    let job = Job::new(checkpoint, &files, model, &options)?;
+    let inputs = output::inputs(checkpoint, args.imatrix.clone());
     let (tallies, made) = write(args, &job, inputs)?.unzip();
     let report = Report {
-        model: &model,
+        model,
         scheme,
         output: args.output.as_deref(),
         source_bytes: checkpoint.files.iter().map(|file| file.bytes).sum(),
@@ -150,17 +152,12 @@ fn scheme(id: &str) -> anyhow::Result<&'static Scheme> {
     Ok(scheme)
 }
 
-/// Opens a checkpoint and describes its model. A GGUF is taken tensor by tensor, so that its
-/// architecture need not be known.
-fn open(model: &str) -> anyhow::Result<(Checkpoint, ModelSpec)> {
-    let checkpoint = checkpoint::open(model)?;
-    let unknown = match checkpoint.format {
-        checkpoint::SourceFormat::Gguf => Unknown::WeightsOnly,
+/// A GGUF is taken tensor by tensor, so that its architecture need not be known.
+fn unknown(checkpoint: &Checkpoint) -> Unknown {
+    match checkpoint.format {
+        SourceFormat::Gguf => Unknown::WeightsOnly,
         _ => Unknown::Refuse,
-    };
-    let spec = model::read(&checkpoint, unknown).with_context(|| model.to_owned())?;
-    accept::checkpoint(&checkpoint, &spec).with_context(|| model.to_owned())?;
-    Ok((checkpoint, spec))
+    }
 }
 
 fn overrides(args: &QuantizeArgs) -> Overrides {

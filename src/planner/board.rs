@@ -94,11 +94,9 @@ impl Board {
         let (device, choice) = device::choose(request.device.as_deref(), &request.root)?;
         let is_here = choice == Choice::ThisMachine;
         let folder = request.settings.as_ref().filter(|_| is_here);
-        let (calibration, warnings) = match folder.map(|folder| settings::calibration(folder)) {
-            None => (None, Vec::new()),
-            Some(Ok(calibration)) => (calibration, Vec::new()),
-            Some(Err(error)) => (None, vec![settings::without(&error)]),
-        };
+        let mut warnings = Vec::new();
+        let calibration =
+            folder.and_then(|folder| settings::calibration_or_none(folder, &mut warnings));
         Ok(FoundDevice {
             device: match calibration {
                 Some(cpu) => device.calibrated(cpu),

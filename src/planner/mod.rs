@@ -25,7 +25,7 @@ pub use candidates::assigned;
 pub use error::{CandidateError, OpenError, PlanError};
 pub use gguf_header::GgufHeader;
 pub use request::{BoardRequest, Request, Schemes, WorkloadRequest};
-pub use settings::{CALIBRATION, RUNS, SettingsError, calibration, runs, runs_or_none};
+pub use settings::{CALIBRATION, RUNS, SettingsError, runs, runs_or_none};
 
 /// A checkpoint that was opened, described and found to be one that runtimes load.
 #[derive(Debug)]
@@ -87,12 +87,24 @@ impl Planner {
     /// # Errors
     /// As [`Planner::open`].
     pub fn open_as(model: &str, unknown: Unknown) -> Result<Planner, OpenError> {
+        Planner::open_by(model, |_| unknown)
+    }
+
+    /// The same, where what is found decides.
+    ///
+    /// # Errors
+    /// As [`Planner::open`].
+    pub(crate) fn open_by(
+        model: &str,
+        unknown: impl FnOnce(&Checkpoint) -> Unknown,
+    ) -> Result<Planner, OpenError> {
         let name = || model.to_owned();
         let checkpoint = checkpoint::open(model)?;
-        let spec = model::read(&checkpoint, unknown).map_err(|source| OpenError::Model {
-            model: name(),
-            source,
-        })?;
+        let spec =
+            model::read(&checkpoint, unknown(&checkpoint)).map_err(|source| OpenError::Model {
+                model: name(),
+                source,
+            })?;
         accept::checkpoint(&checkpoint, &spec).map_err(|source| OpenError::Accept {
             model: name(),
             source,

@@ -32,17 +32,20 @@ pub enum SettingsError {
     Runs(#[from] RunsError),
 }
 
-/// The calibration of this machine in `folder`, if there is one.
-///
-/// # Errors
-/// [`SettingsError`] where it is there and cannot be read, or is none.
-pub fn calibration(folder: &Path) -> Result<Option<Cpu>, SettingsError> {
-    let path = folder.join(CALIBRATION);
+/// A file of `folder`, if it is there, with its name for errors.
+fn read(folder: &Path, name: &str) -> Result<Option<(String, String)>, SettingsError> {
+    let path = folder.join(name);
     if !path.exists() {
         return Ok(None);
     }
     let text = input::read_text(&path, LIMIT)?;
-    Ok(Some(Cpu::parse(&text, &path.display().to_string())?))
+    Ok(Some((text, path.display().to_string())))
+}
+
+fn calibration(folder: &Path) -> Result<Option<Cpu>, SettingsError> {
+    let file = read(folder, CALIBRATION)?;
+    let cpu = file.map(|(text, origin)| Cpu::parse(&text, &origin));
+    Ok(cpu.transpose()?)
 }
 
 /// The runs on record in `folder`, with a sentence for each entry that is none and was left out.
@@ -50,29 +53,26 @@ pub fn calibration(folder: &Path) -> Result<Option<Cpu>, SettingsError> {
 /// # Errors
 /// [`SettingsError`] where they are there and cannot be read, or are no list of runs.
 pub fn runs(folder: &Path) -> Result<(Runs, Vec<String>), SettingsError> {
-    let path = folder.join(RUNS);
-    if !path.exists() {
-        return Ok((Runs::default(), Vec::new()));
-    }
-    let text = input::read_text(&path, LIMIT)?;
-    Ok(Runs::parse(&text, &path.display().to_string())?)
+    let file = read(folder, RUNS)?;
+    let runs = file.map(|(text, origin)| Runs::parse(&text, &origin));
+    Ok(runs.transpose()?.unwrap_or_default())
 }
 
-/// The runs on record; what did not count is added to `warnings`.
+/// The calibration of this machine, if there is one. One that is bad stops no plan: `warnings` says so.
+pub(super) fn calibration_or_none(folder: &Path, warnings: &mut Vec<String>) -> Option<Cpu> {
+    or_without(calibration(folder), warnings)
+}
+
+/// The runs on record. What does not count is added to `warnings`.
 pub fn runs_or_none(folder: &Path, warnings: &mut Vec<String>) -> Runs {
-    match runs(folder) {
-        Ok((runs, left_out)) => {
-            warnings.extend(left_out);
-            runs
-        }
-        Err(error) => {
-            warnings.push(without(&error));
-            Runs::default()
-        }
-    }
+    let (runs, left_out) = or_without(runs(folder), warnings);
+    warnings.extend(left_out);
+    runs
 }
 
-/// That a file of settings does not count: one that is bad stops no plan.
-pub(super) fn without(error: &SettingsError) -> String {
-    format!("planning without it: {error}")
+fn or_without<T: Default>(read: Result<T, SettingsError>, warnings: &mut Vec<String>) -> T {
+    read.unwrap_or_else(|error| {
+        warnings.push(format!("planning without it: {error}"));
+        T::default()
+    })
 }

@@ -5,10 +5,21 @@
 //! `granite-moe.cpp` and `conversion/granite.py` of llama.cpp.
 
 use super::common::*;
+use super::llama::LLAMA_LOADER;
 use super::loader_keys::{MULTIPLIERS, NEEDS_LOGIT_SCALE, RMS_NORM, SHARED_EXPERT_WIDTH};
 use crate::model::arch::{Arch, Row};
-use crate::model::loader::{Loader, LoaderRule};
+use crate::model::loader::Loader;
 use crate::model::role::TensorRole as R;
+
+const GRANITE_LOADER: Loader = Loader {
+    keys: &[
+        RMS_NORM,
+        NEEDS_LOGIT_SCALE,
+        MULTIPLIERS,
+        SHARED_EXPERT_WIDTH,
+    ],
+    ..LLAMA_LOADER
+};
 
 pub(super) static GRANITE: Arch = Arch {
     name: "granite",
@@ -24,19 +35,7 @@ pub(super) static GRANITE: Arch = Arch {
         GATED_FFN_BIAS,
         ROPE_FREQS,
     ],
-    loader: Loader {
-        keys: &[
-            RMS_NORM,
-            NEEDS_LOGIT_SCALE,
-            MULTIPLIERS,
-            SHARED_EXPERT_WIDTH,
-        ],
-        rules: &[LoaderRule::WholeHeads],
-        biases: &[R::AttnOutput, R::FfnGate, R::FfnUp, R::FfnDown],
-        optional: &[R::FfnGateExperts],
-        rope_tables: &[R::RopeFreqs, R::RopeFactorsLong, R::RopeFactorsShort],
-        ..Loader::USUAL
-    },
+    loader: GRANITE_LOADER,
     ..USUAL
 };
 
@@ -55,19 +54,7 @@ pub(super) static GRANITEMOE: Arch = Arch {
         SHARED_MLP,
         ROPE_FREQS,
     ],
-    loader: Loader {
-        keys: &[
-            RMS_NORM,
-            NEEDS_LOGIT_SCALE,
-            MULTIPLIERS,
-            SHARED_EXPERT_WIDTH,
-        ],
-        rules: &[LoaderRule::WholeHeads],
-        biases: &[R::AttnOutput, R::FfnGate, R::FfnUp, R::FfnDown],
-        optional: &[R::FfnGateExperts],
-        rope_tables: &[R::RopeFreqs, R::RopeFactorsLong, R::RopeFactorsShort],
-        ..Loader::USUAL
-    },
+    loader: GRANITE_LOADER,
     ..USUAL
 };
 

@@ -17,6 +17,16 @@ use crate::model::quirks::{EightyBlocks, GraphOrder, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::ModelSpec;
 
+/// What llama.cpp takes of a llama; those made after it differ in the keys they read.
+pub(super) const LLAMA_LOADER: Loader = Loader {
+    keys: &[RMS_NORM, LLAMA_LOADED],
+    rules: &[LoaderRule::WholeHeads],
+    biases: &[R::AttnOutput, R::FfnGate, R::FfnUp, R::FfnDown],
+    optional: &[R::FfnGateExperts],
+    rope_tables: &[R::RopeFreqs, R::RopeFactorsLong, R::RopeFactorsShort],
+    ..Loader::USUAL
+};
+
 const LLAMA_FORWARD: ArchTraits = ArchTraits {
     rope: RopeStyle::Norm,
     ..PLAIN
@@ -42,14 +52,7 @@ pub(super) static LLAMA: Arch = Arch {
     quirks: Quirks::NONE
         .mlc_template("llama-3")
         .eighty_blocks(EightyBlocks::Grouped),
-    loader: Loader {
-        keys: &[RMS_NORM, LLAMA_LOADED],
-        rules: &[LoaderRule::WholeHeads],
-        biases: &[R::AttnOutput, R::FfnGate, R::FfnUp, R::FfnDown],
-        optional: &[R::FfnGateExperts],
-        rope_tables: &[R::RopeFreqs, R::RopeFactorsLong, R::RopeFactorsShort],
-        ..Loader::USUAL
-    },
+    loader: LLAMA_LOADER,
 };
 
 const LLAMA_LOADED: &[LoaderKeys] = &[read(Form::Count, &["vocab_size"])];
@@ -101,11 +104,7 @@ pub(super) static MISTRAL3: Arch = Arch {
     quirks: Quirks::NONE.mlc_template("mistral_default"),
     loader: Loader {
         keys: &[RMS_NORM, MINISTRAL3_LOADED],
-        rules: &[LoaderRule::WholeHeads],
-        biases: &[R::AttnOutput, R::FfnGate, R::FfnUp, R::FfnDown],
-        optional: &[R::FfnGateExperts],
-        rope_tables: &[R::RopeFreqs, R::RopeFactorsLong, R::RopeFactorsShort],
-        ..Loader::USUAL
+        ..LLAMA_LOADER
     },
     ..USUAL
 };

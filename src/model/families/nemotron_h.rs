@@ -26,23 +26,25 @@ pub(super) static NEMOTRON_H: Arch = Arch {
     layers: nemotron_layers,
     tensors: TENSORS,
     quirks: Quirks::NONE.late_rows(),
-    loader: Loader {
-        keys: &[
-            OPTIONAL_EXPERT_WIDTH,
-            SHARED_EXPERT_WIDTH,
-            STATE_SPACE,
-            NEMOTRON_LOADED,
-        ],
-        rules: &[
-            LoaderRule::BlocksAhead,
-            LoaderRule::BlocksAheadUnsaid,
-            LoaderRule::NothingTurns,
-        ],
-        biases: &[R::AttnOutput, R::FfnUp, R::FfnDown],
-        needs_biases: &[R::SsmConv1d, R::SsmDt],
-        ..Loader::USUAL
-    },
+    loader: LOADER,
     ..USUAL
+};
+
+const LOADER: Loader = Loader {
+    keys: &[
+        OPTIONAL_EXPERT_WIDTH,
+        SHARED_EXPERT_WIDTH,
+        STATE_SPACE,
+        NEMOTRON_LOADED,
+    ],
+    rules: &[
+        LoaderRule::BlocksAhead,
+        LoaderRule::BlocksAheadUnsaid,
+        LoaderRule::NothingTurns,
+    ],
+    biases: &[R::AttnOutput, R::FfnUp, R::FfnDown],
+    needs_biases: &[R::SsmConv1d, R::SsmDt],
+    ..Loader::USUAL
 };
 
 const NEMOTRON_LOADED: &[LoaderKeys] = &[
@@ -60,20 +62,8 @@ pub(super) static NEMOTRON_H_MOE: Arch = Arch {
     tensors: TENSORS,
     quirks: Quirks::NONE.late_rows(),
     loader: Loader {
-        keys: &[
-            OPTIONAL_EXPERT_WIDTH,
-            SHARED_EXPERT_WIDTH,
-            STATE_SPACE,
-            NEMOTRON_LOADED,
-        ],
-        rules: &[
-            LoaderRule::BlocksAhead,
-            LoaderRule::BlocksAheadUnsaid,
-            LoaderRule::NothingTurns,
-        ],
-        biases: &[R::AttnOutput, R::FfnUp, R::FfnDown],
         needs_biases: &[R::FfnRouterBias, R::SsmConv1d, R::SsmDt],
-        ..Loader::USUAL
+        ..LOADER
     },
     ..USUAL
 };
