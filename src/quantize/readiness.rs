@@ -5,7 +5,7 @@ use super::error::QuantizeError;
 use super::job::Job;
 use super::packed::{Files, PackedError};
 use super::planned::Options;
-use super::sink::gguf::contents_with;
+use super::sink::gguf;
 use crate::checkpoint::Checkpoint;
 use crate::convert::ConvertError;
 use crate::gguf::Value;
@@ -68,7 +68,7 @@ pub fn readiness(
             allow_requantize,
             ..Options::of(scheme)
         };
-        contents_with(checkpoint, &files, model, &options, metadata.clone()).map(drop)
+        gguf::tensors(checkpoint, &files, model, &options, metadata).map(drop)
     };
     match job(false) {
         Ok(()) => ready,
@@ -98,7 +98,7 @@ pub fn check(
         allow_requantize: true,
         ..Options::of(scheme)
     };
-    match contents_with(checkpoint, &files, model, &options, metadata.to_vec()) {
+    match gguf::tensors(checkpoint, &files, model, &options, metadata) {
         Err(error) if error.blames_checkpoint() => Err(error),
         _ => Ok(()),
     }

@@ -18,7 +18,7 @@ use crate::quantize::planned::{Options, Planned};
 use crate::units::Bytes;
 
 pub use metadata::metadata;
-pub(crate) use plan::contents_with;
+pub(crate) use plan::tensors;
 
 /// The file of one model.
 #[derive(Debug)]

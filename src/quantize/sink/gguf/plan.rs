@@ -20,7 +20,7 @@ use crate::scheme::{self, Assigned, Mix, Reason, Scheme};
 const NO_FILE_TYPE: u32 = 1024;
 
 /// Key-value pairs, tensors in the order of the file, and notes.
-pub(crate) type Contents<'a> = (Vec<(String, Value)>, Vec<Planned<'a>>, Vec<Note>);
+pub(super) type Contents<'a> = (Vec<(String, Value)>, Vec<Planned<'a>>, Vec<Note>);
 
 /// Metadata, tensors and notes of the file that `options` ask for.
 pub(super) fn contents<'a>(
@@ -35,21 +35,22 @@ pub(super) fn contents<'a>(
         });
     }
     let file_type = options.scheme.file_type.unwrap_or(NO_FILE_TYPE);
-    let metadata = metadata(checkpoint, model, file_type)?;
-    contents_with(checkpoint, files, model, options, metadata)
+    let mut metadata = metadata(checkpoint, model, file_type)?;
+    metadata.extend(options.importance.iter().flat_map(|i| i.metadata()));
+    let (tensors, notes) = tensors(checkpoint, files, model, options, &metadata)?;
+    Ok((metadata, tensors, notes))
 }
 
-/// [`contents`] of a checkpoint with weights, whose metadata is there already.
-pub(crate) fn contents_with<'a>(
+/// Tensors and notes of a file with this metadata, of a checkpoint with weights.
+pub(crate) fn tensors<'a>(
     checkpoint: &'a Checkpoint,
     files: &'a Files,
     model: &'a ModelSpec,
     options: &Options<'a>,
-    mut metadata: Vec<(String, Value)>,
-) -> Result<Contents<'a>, QuantizeError> {
+    metadata: &[(String, Value)],
+) -> Result<(Vec<Planned<'a>>, Vec<Note>), QuantizeError> {
     let mut overrides = options.overrides.clone();
     overrides.importance = options.importance.is_some();
-    metadata.extend(options.importance.iter().flat_map(|i| i.metadata()));
     let assignment = scheme::assign_with(model, options.scheme, options.rules, &overrides);
     let sources = Sources::new(checkpoint, files, model);
     let mut planned = Vec::with_capacity(model.tensors.len());
@@ -61,10 +62,10 @@ pub(crate) fn contents_with<'a>(
             planned.push((tensor, plan_tensor(tensor, assigned, values, options)?));
         }
     }
-    let notes = notes(checkpoint, model, options, &metadata, &planned);
+    let notes = notes(checkpoint, model, options, metadata, &planned);
     let tensors: Vec<Planned<'_>> = planned.into_iter().map(|(_, planned)| planned).collect();
-    accept(checkpoint, model, &metadata, &tensors)?;
-    Ok((metadata, tensors, notes))
+    accept(checkpoint, model, metadata, &tensors)?;
+    Ok((tensors, notes))
 }
 
 /// That the file is one that we would read again and that llama.cpp loads.
