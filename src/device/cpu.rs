@@ -37,6 +37,10 @@ pub struct Cpu {
     pub layer_seconds: f64,
     /// Seconds an output row of a matrix takes for one decoded token, whatever its format.
     pub row_seconds: f64,
+    /// Seconds an activation that a matrix takes costs for one decoded token (it is scaled, rounded and handed over),
+    /// whatever its format. Files of earlier versions have it in their other costs.
+    #[serde(default)]
+    pub column_seconds: f64,
     /// Seconds a decoded token takes beside all that.
     pub token_seconds: f64,
     /// Seconds an output row of a matrix takes for one token of a prompt.
@@ -64,6 +68,9 @@ pub struct Uncertainty {
     pub layer: f64,
     /// `row_seconds`.
     pub row: f64,
+    /// `column_seconds`.
+    #[serde(default)]
+    pub column: f64,
     /// `token_seconds`.
     pub token: f64,
     /// `prompt_row_seconds`.
@@ -154,6 +161,7 @@ impl Cpu {
         let times = [
             ("layer_seconds", cpu.layer_seconds),
             ("row_seconds", cpu.row_seconds),
+            ("column_seconds", cpu.column_seconds),
             ("token_seconds", cpu.token_seconds),
             ("prompt_row_seconds", cpu.prompt_row_seconds),
         ];
@@ -172,6 +180,7 @@ impl Cpu {
             all.prefill_unrest,
             all.layer,
             all.row,
+            all.column,
             all.token,
             all.prompt_row,
             all.cache,

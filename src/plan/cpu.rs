@@ -4,8 +4,8 @@
 //! for a GPU. Pure arithmetic, total as [`crate::plan::speed`] is.
 //!
 //! ```text
-//! token  = sum over matrices of (bytes / rate(format) + rows x row) + cache bytes / cache rate
-//!          + layers x layer + token
+//! token  = sum over matrices of (bytes / rate(format) + rows x row + columns x column)
+//!          + cache bytes / cache rate + layers x layer + token
 //! prompt = sum over matrices of tokens x (weights / rate(format) + rows x row) + the head once
 //!          + attention macs / attention rate + ubatches x (layers x layer + token)
 //! ```
@@ -49,6 +49,7 @@ enum Cost {
     Format(Dtype),
     PromptFormat(Dtype),
     Row,
+    Column,
     PromptRow,
     Layer,
     Token,
@@ -91,6 +92,7 @@ impl Machine<'_> {
             Cost::Format(dtype) => rate(dtype).map_or(0.0, |rate| rate.decode_uncertainty),
             Cost::PromptFormat(dtype) => rate(dtype).map_or(0.0, |rate| rate.prefill_uncertainty),
             Cost::Row => all.row,
+            Cost::Column => all.column,
             Cost::PromptRow => all.prompt_row,
             Cost::Layer => all.layer,
             Cost::Token => all.token,
@@ -101,22 +103,28 @@ impl Machine<'_> {
     }
 
     /// Seconds of an operation for one token.
-    fn token_seconds(&self, operation: &Operation) -> [(Cost, f64); 2] {
+    fn token_seconds(&self, operation: &Operation) -> [(Cost, f64); 3] {
         let bytes = operation.bytes as f64;
-        let rows = operation.rows as f64 * self.cpu.row_seconds;
-        let (cost, rate, rows) = match operation.group {
+        let (cost, rate, edges) = match operation.group {
             Group::KvCache | Group::Recurrent => {
-                (Cost::Cache, self.cpu.cache_bytes_per_second, 0.0)
+                (Cost::Cache, self.cpu.cache_bytes_per_second, [0.0; 2])
             }
             // Rows and norms: a few, read like anything else.
-            Group::Other => (Cost::Memory, self.cpu.bandwidth_bytes_per_second, 0.0),
+            Group::Other => (Cost::Memory, self.cpu.bandwidth_bytes_per_second, [0.0; 2]),
             _ => {
                 let rate = self.cpu.rate(operation.dtype);
                 let rate = rate.map_or(f64::INFINITY, |rate| rate.decode_bytes_per_second);
-                (Cost::Format(operation.dtype), rate, rows)
+                let rows = operation.rows as f64 * self.cpu.row_seconds;
+                let columns = operation.columns as f64 * self.cpu.column_seconds;
+                (Cost::Format(operation.dtype), rate, [rows, columns])
             }
         };
-        [(cost, bytes / rate), (Cost::Row, rows)]
+        let [rows, columns] = edges;
+        [
+            (cost, bytes / rate),
+            (Cost::Row, rows),
+            (Cost::Column, columns),
+        ]
     }
 
     /// Seconds of a pass beside its operations.

@@ -35,6 +35,7 @@ pub fn decode_operations(
                 sum.stored = sum.stored.saturating_add(operation.stored);
                 sum.weights = sum.weights.saturating_add(operation.weights);
                 sum.rows = sum.rows.saturating_add(operation.rows);
+                sum.columns = sum.columns.saturating_add(operation.columns);
             })
             .or_insert(operation);
     };
@@ -146,7 +147,7 @@ fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<
                 share(assigned.bytes.0),
                 assigned.bytes.0,
                 share(tensor.elements()),
-                share(rows),
+                [share(rows), tensor.row().saturating_mul(used)],
             ))
         }
         DecodeAccess::Whole if tensor.shape.len() < 2 => {

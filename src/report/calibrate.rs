@@ -102,6 +102,11 @@ pub fn figures(cpu: &Cpu) -> String {
             percent(sure.row)
         ),
         format!(
+            "an activation of a product: {:.2} ns +- {}",
+            cpu.column_seconds * 1e9,
+            percent(sure.column)
+        ),
+        format!(
             "a token: {:.1} us +- {}",
             cpu.token_seconds * 1e6,
             percent(sure.token)
@@ -147,6 +152,7 @@ fn caveats(out: &mut String, cpu: &Cpu) {
     let shared = [
         sure.layer,
         sure.row,
+        sure.column,
         sure.token,
         sure.prompt_row,
         sure.cache,

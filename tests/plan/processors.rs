@@ -73,6 +73,38 @@ fn a_token_takes_its_matrices_rows_cache_layers_and_a_constant() {
     close(estimate.ceiling, 1e10 / 18.1e6);
 }
 
+/// `body` is `[1000, 8000]`, `head` `[2000, 3000]`; of four experts `[500, 100]` a token uses two.
+#[test]
+fn a_token_takes_what_its_matrices_are_given_where_that_was_measured() {
+    let apart = CALIBRATION.replace("[formats.Q8_0]", "column_seconds = 1e-7\n[formats.Q8_0]");
+    let (old, new) = (CALIBRATION, apart.as_str());
+    let [old, new] = [old, new].map(|text| Cpu::parse(text, "calibration").unwrap());
+    let experts = Operation::experts(
+        "experts",
+        Dtype::Q8_0,
+        1_000_000,
+        2_000_000,
+        100_000,
+        [1000, 200],
+    );
+    let operations: Vec<Operation> = operations().into_iter().chain([experts]).collect();
+    let seconds = |cpu: &Cpu| {
+        let machine = Machine {
+            cpu,
+            own: true,
+            layers: 10,
+        };
+        1.0 / cpu::decode(&operations, 1, machine)
+            .tokens_per_second
+            .expected
+    };
+    close(seconds(&old), 0.02504 + 1e6 / 1e9 + 1000.0 * 1e-8);
+    close(
+        seconds(&new) - seconds(&old),
+        (8000.0 + 3000.0 + 200.0) * 1e-7,
+    );
+}
+
 /// 600 tokens in passes of 256 are three; the head is multiplied with the last token alone.
 #[test]
 fn a_prompt_takes_its_matrices_by_token_the_head_once_and_layers_by_pass() {

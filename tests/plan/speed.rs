@@ -231,7 +231,7 @@ fn a_softer_norm_joins_memory_and_arithmetic() {
 fn a_batch_reads_weights_once_and_state_for_each_sequence() {
     let weights = Operation::dense("body", Group::Attention, Dtype::Q8_0, 6_000_000, 1, 1);
     let cache = Operation::state("cache", Group::KvCache, Dtype::F16, 1_000_000, 1);
-    let experts = Operation::experts("experts", Dtype::Q8_0, 1_000_000, 3_000_000, 1, 1);
+    let experts = Operation::experts("experts", Dtype::Q8_0, 1_000_000, 3_000_000, 1, [1, 1]);
     let rate = |operations: &[Operation]| {
         speed::decode(
             operations,
@@ -404,7 +404,7 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
             let bytes = dtype.bytes(&[weights]).unwrap().0;
             match kind {
                 0 => Operation::dense("head", Group::Head, dtype, bytes, weights, rows),
-                1 => Operation::experts("experts", dtype, bytes, bytes * 8, weights, rows),
+                1 => Operation::experts("experts", dtype, bytes, bytes * 8, weights, [rows, rows]),
                 2 => Operation::state(
                     "cache",
                     Group::KvCache,

@@ -43,10 +43,12 @@ pub struct Operation {
     pub weights: u64,
     /// Output rows for one token: the sum over matrices of their outermost dimension.
     pub rows: u64,
+    /// Activations that its products take for one token: the sum over matrices of their innermost dimension.
+    pub columns: u64,
 }
 
 impl Operation {
-    /// A dense matrix `[rows, columns]`, or several: a batch reads it once.
+    /// A dense matrix `[rows, weights / rows]`: a batch reads it once.
     pub fn dense(
         name: impl Into<String>,
         group: Group,
@@ -63,17 +65,18 @@ impl Operation {
             stored: bytes,
             weights,
             rows,
+            columns: weights.checked_div(rows).unwrap_or(0),
         }
     }
 
-    /// Routed experts: `bytes`, `weights` and `rows` of those one token uses, `stored` bytes of all.
+    /// Routed experts: `bytes`, `weights`, `rows` and `columns` of those one token uses, `stored` bytes of all.
     pub fn experts(
         name: impl Into<String>,
         dtype: Dtype,
         bytes: u64,
         stored: u64,
         weights: u64,
-        rows: u64,
+        [rows, columns]: [u64; 2],
     ) -> Operation {
         Operation {
             name: name.into(),
@@ -83,6 +86,7 @@ impl Operation {
             stored: stored.max(bytes),
             weights,
             rows,
+            columns,
         }
     }
 
@@ -104,6 +108,7 @@ impl Operation {
             stored: u64::MAX,
             weights: macs,
             rows: 0,
+            columns: 0,
         }
     }
 

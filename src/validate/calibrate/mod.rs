@@ -1,5 +1,5 @@
 //! Measures this machine for plans of its own decoder: what memory gives, and what a token costs by
-//! format, row, layer and depth, each with how far it may be off.
+//! format, row, column, layer and depth, each with how far it may be off.
 //!
 //! Out: a [`Cpu`]. Small models that are only shapes are decoded, two or more for each format, and the costs are
 //! what explains their times best, given what was to be expected of such a machine. They are no model's shape:
@@ -200,7 +200,8 @@ impl Costs {
     fn cpu(&self, [decode_unrest, prefill_unrest]: [f64; 2]) -> Cpu {
         let at = |costs: &[Cost], index: usize| costs[index];
         let shared = |costs: &[Cost], index: usize| at(costs, FORMATS.len() + index);
-        let [row, layer, token, cache] = [0, 1, 2, 3].map(|index| shared(&self.token, index));
+        let [row, column, layer, token, cache] =
+            [0, 1, 2, 3, 4].map(|index| shared(&self.token, index));
         let [prompt_row, attention] = [0, 1].map(|index| shared(&self.prompt, index));
         let rate = |index: usize| {
             let (token, prompt) = (at(&self.token, index), at(&self.prompt, index));
@@ -224,6 +225,7 @@ impl Costs {
             bandwidth_bytes_per_second: 0.0,
             layer_seconds: layer.seconds,
             row_seconds: row.seconds,
+            column_seconds: column.seconds,
             token_seconds: token.seconds,
             prompt_row_seconds: prompt_row.seconds,
             cache_bytes_per_second: 1.0 / cache.seconds,
@@ -234,6 +236,7 @@ impl Costs {
                 prefill_unrest,
                 layer: layer.uncertainty,
                 row: row.uncertainty,
+                column: column.uncertainty,
                 token: token.uncertainty,
                 prompt_row: prompt_row.uncertainty,
                 cache: cache.uncertainty,
@@ -275,6 +278,7 @@ fn token_row(sample: &Sample) -> (usize, Row) {
         .filter(|operation| operation.group == Group::KvCache);
     counts.extend([
         sum(|operation| operation.rows),
+        sum(|operation| operation.columns),
         sample.layers,
         1.0,
         cached.map(|operation| operation.bytes as f64).sum(),

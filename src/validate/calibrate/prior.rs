@@ -35,8 +35,8 @@ pub(super) const FORMATS: [(Dtype, f64, f64); 13] = [
     (Dtype::F32, 20e9, 25e9),
 ];
 
-/// Seconds of a row, a layer and a token, and a byte of the cache.
-const TOKEN: [f64; 4] = [3e-9, 2e-5, 5e-5, 2e-10];
+/// Seconds of a row, a column, a layer and a token, and a byte of the cache.
+const TOKEN: [f64; 5] = [3e-9, 1e-8, 2e-5, 5e-5, 2e-10];
 
 /// Seconds of a row for one token of a prompt, and a multiply-accumulate of attention.
 const PROMPT: [f64; 2] = [1e-9, 1e-10];
@@ -60,7 +60,7 @@ impl Machine {
         ARITHMETIC / self.arithmetic
     }
 
-    /// Costs of a token: each format's bytes, then a row, a layer, a token and a byte of the cache.
+    /// Costs of a token: each format's bytes, then a row, a column, a layer, a token and a byte of the cache.
     pub(super) fn token(self) -> Vec<Cost> {
         // A byte is read and unpacked: what takes longer decides.
         let slower = self.reading().max(self.computing());
