@@ -105,10 +105,7 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
             None => formats.push(*word),
         }
     }
-    if !subjects
-        .iter()
-        .any(|subject| matches!(subject, Subject::Shape(_)))
-    {
+    if subjects.is_empty() {
         subjects.extend(SHAPES.iter().map(Subject::Shape));
     }
     if formats.is_empty() {
