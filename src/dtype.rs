@@ -5,8 +5,8 @@
 
 use crate::units::Bytes;
 
-/// Elements of a tensor of `shape`: the product of its dimensions, 1 for a scalar. Shapes of foreign
-/// files may overflow; the count then stays at `u64::MAX`, which no tensor has.
+/// Elements of a tensor of `shape`: the product of its dimensions, 1 for a scalar. The product saturates at `u64::MAX`,
+/// since a shape read from a file may overflow; no real tensor has that many.
 pub fn elements(shape: &[u64]) -> u64 {
     shape.iter().fold(1, |n, &d| n.saturating_mul(d))
 }
@@ -14,7 +14,7 @@ pub fn elements(shape: &[u64]) -> u64 {
 /// One row of the table.
 #[derive(Debug)]
 pub struct Format {
-    /// The format itself.
+    /// The format that the row describes.
     pub dtype: Dtype,
     /// The name as the field writes it (`Q4_K`, `F8_E4M3`).
     pub name: &'static str,
@@ -134,7 +134,7 @@ impl Dtype {
             .map(|f| f.dtype)
     }
 
-    /// Whether elements share a block with a scale, as ggml's quantized types do.
+    /// Whether elements share a scale within a block, as in ggml's quantized types.
     pub fn is_quantized(self) -> bool {
         self.format().block_elements > 4
     }
@@ -144,8 +144,7 @@ impl Dtype {
         elements.is_multiple_of(self.format().block_elements)
     }
 
-    /// Bytes of a row of `elements`. ggml knows rows of whole blocks alone; where a row ends within a
-    /// block, all of that block is counted.
+    /// Bytes of a row of `elements`, rounded up to whole blocks. (ggml itself only has rows of whole blocks.)
     pub fn row_bytes(self, elements: u64) -> Bytes {
         let format = self.format();
         Bytes(elements.div_ceil(format.block_elements)) * format.block_bytes

@@ -1,14 +1,13 @@
-//! Foreign text (names in files, what servers and other programs say) on its way to a terminal, JSON,
-//! Markdown or a shell: nothing in it moves a cursor, turns the order of letters or begins a line.
+//! Escapes text from outside (names in files, output of servers and other programs) for a terminal, JSON, Markdown or
+//! a shell, so that it cannot move the cursor, reverse the order of letters or start a line.
 //!
-//! In: any text. Out: text of visible characters, in which the others are written as escapes.
+//! In: any text. Out: text of visible characters, with all others as escapes.
 
 use std::fmt::{self, Display, Write};
 
-/// Whether a character acts instead of being seen: controls, line and paragraph separators, and what
-/// Unicode calls format characters (bidirectional overrides, joiners of no width, marks of byte
-/// order, tags).
-fn acts(c: char) -> bool {
+/// Whether a character has an effect instead of being visible: control characters, line and paragraph separators, and
+/// Unicode's format characters (bidirectional overrides, zero-width joiners, byte order marks, tags).
+fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{180e}'
@@ -16,38 +15,38 @@ fn acts(c: char) -> bool {
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Foreign text within a line: `{}` writes it with every acting character escaped.
+/// Text from outside within a line: `{}` writes it with every invisible character escaped.
 pub struct Foreign<'a>(pub &'a str);
 
 impl Display for Foreign<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&escaped(self.0, acts))
+        f.pad(&escaped(self.0, is_invisible))
     }
 }
 
-/// `text` with every acting character but the ends of its lines and tabs escaped: for whole reports,
-/// as they are printed.
+/// `text` with every invisible character except line feeds and tabs escaped: for a whole report as it is printed.
 pub fn lines(text: &str) -> String {
-    escaped(text, |c| acts(c) && c != '\n' && c != '\t')
+    escaped(text, |c| is_invisible(c) && c != '\n' && c != '\t')
 }
 
-fn escaped(text: &str, is: impl Fn(char) -> bool) -> String {
+fn escaped(text: &str, escape: impl Fn(char) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        match is(c) {
-            true => out.extend(c.escape_default()),
-            false => out.push(c),
+        if escape(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
         }
     }
     out
 }
 
-/// JSON with the escapes that it leaves out: the same document, of visible characters.
+/// A JSON document with every invisible character escaped, which JSON itself does not require: the value is the same.
 pub fn json(document: &str) -> String {
     let mut out = String::with_capacity(document.len());
     for c in document.chars() {
-        // Outside of strings there are none but the ends of lines.
-        if acts(c) && c != '\n' {
+        // Outside of strings, valid JSON has no invisible character but the line feed.
+        if is_invisible(c) && c != '\n' {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 let _ = write!(out, "\\u{unit:04x}");
             }
@@ -58,7 +57,7 @@ pub fn json(document: &str) -> String {
     out
 }
 
-/// A foreign name as plain text of Markdown, on one line.
+/// A name from outside as plain Markdown text on one line, its markup escaped.
 pub fn markdown(name: &str) -> String {
     let mut out = String::new();
     for c in Foreign(name).to_string().chars() {
@@ -70,8 +69,8 @@ pub fn markdown(name: &str) -> String {
     out
 }
 
-/// A sentence of ours that may hold foreign words, for Markdown: without HTML, links or images, on one
-/// line. Code between backticks stays.
+/// A sentence of this program that may quote text from outside, for Markdown on one line: HTML, links and images are
+/// disabled, code between backticks stays.
 pub fn markdown_sentence(text: &str) -> String {
     Foreign(text)
         .to_string()
@@ -79,12 +78,12 @@ pub fn markdown_sentence(text: &str) -> String {
         .replace("](", "]\\(")
 }
 
-/// A cell of a Markdown table.
+/// [`markdown_sentence`] as a cell of a Markdown table.
 pub fn markdown_cell(text: &str) -> String {
     markdown_sentence(text).replace('|', "\\|")
 }
 
-/// `text` as a block of code, in a fence that nothing in it closes.
+/// `text` as a Markdown code block, with a fence longer than any that it contains.
 pub fn fenced(language: &str, text: &str) -> String {
     let mut fence = "```".to_owned();
     while text.contains(&fence) {
@@ -93,22 +92,22 @@ pub fn fenced(language: &str, text: &str) -> String {
     format!("{fence}{language}\n{text}\n{fence}")
 }
 
-/// A word as a POSIX shell reads it: bare where nothing in it is special, else in single quotes; with
-/// acting characters in bash's `$'..'`, which names them.
+/// A word quoted for a POSIX shell: bare where no character is special, else in single quotes. With invisible
+/// characters it is in bash's `$'..'`, where they can be written as escapes.
 pub fn shell(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:+,=@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) && !word.starts_with('-') {
         return word.to_owned();
     }
-    if !word.contains(acts) {
+    if !word.contains(is_invisible) {
         return format!("'{}'", word.replace('\'', r"'\''"));
     }
     let mut out = String::from("$'");
     for c in word.chars() {
         match c {
             '\'' | '\\' => out.extend(['\\', c]),
-            // Two digits each: bash reads no more.
-            c if acts(c) => {
+            // Byte by byte: bash reads at most two hexadecimal digits.
+            c if is_invisible(c) => {
                 for byte in c.encode_utf8(&mut [0; 4]).bytes() {
                     let _ = write!(out, "\\x{byte:02x}");
                 }
@@ -120,17 +119,18 @@ pub fn shell(word: &str) -> String {
     out
 }
 
-/// A path as a word for the shell that no program takes for a flag.
+/// A path quoted for the shell, with `./` before a name that a program could take for a flag.
 pub fn shell_path(path: &str) -> String {
-    match path.starts_with('-') {
-        true => shell(&format!("./{path}")),
-        false => shell(path),
+    if path.starts_with('-') {
+        shell(&format!("./{path}"))
+    } else {
+        shell(path)
     }
 }
 
-/// Whether a name can stand on one line of a file that another program reads line by line.
+/// Whether a name has no invisible character, so that it stays on its line in a file that is read line by line.
 pub fn is_one_line(name: &str) -> bool {
-    !name.contains(acts)
+    !name.contains(is_invisible)
 }
 
 #[cfg(test)]

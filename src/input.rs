@@ -1,8 +1,8 @@
-//! The door for files: in comes a path, out goes an open regular file with its size, or small text.
-//! What a file says of itself passes [`one_line`] before a message repeats it.
+//! Opens the files that the user names. In: a path. Out: an open regular file with its size, or the text of a small
+//! file. [`one_line`] makes text from a file safe to repeat in a message.
 //!
-//! Must not block (a FIFO is refused before it is opened), follow a path that is not a regular
-//! file, or hold more than the limit it is given.
+//! Must not: block (a FIFO is refused before it is opened), open anything but regular files, or read more than the given
+//! limit.
 #![warn(clippy::indexing_slicing)]
 
 use std::fmt;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::foreign::Foreign;
 use crate::units::Bytes;
 
-/// Text is read in pieces of so many bytes.
+/// Bytes of a text file that are read at a time.
 const PIECE: u64 = 1 << 20;
 
 /// A file that cannot be used.
@@ -46,7 +46,7 @@ pub enum OpenError {
         /// The path as given.
         path: PathBuf,
     },
-    /// A stand-in for a file that Git keeps elsewhere.
+    /// A git-LFS pointer, which stands for a file that Git keeps elsewhere.
     #[error("{}: is a git-LFS pointer and not the file itself; run `git lfs pull` in its repository, or download the file", path.display())]
     LfsPointer {
         /// The path as given.
@@ -70,26 +70,26 @@ pub enum OpenError {
         /// Offset of the first byte that is not UTF-8.
         at: usize,
     },
-    /// A text file with a byte that no text has.
+    /// A text file with a zero byte.
     #[error("{}: is no text (a byte of zero at {at}); its download may not be complete", path.display())]
     NotText {
         /// The path as given.
         path: PathBuf,
-        /// Where.
+        /// Offset of the first zero byte.
         at: usize,
     },
-    /// The system refused.
+    /// The operating system reported an error.
     #[error("{}: cannot be read: {source}", path.display())]
     Io {
         /// The path as given.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl OpenError {
-    /// The file that it is about.
+    /// The path of the file, in every variant.
     pub(crate) fn path_mut(&mut self) -> &mut PathBuf {
         match self {
             OpenError::Missing { path }
@@ -108,8 +108,8 @@ impl OpenError {
 /// Opens a regular file (or a link to one) and gives its size, which is above zero.
 ///
 /// # Errors
-/// Every [`OpenError`] but `TooLarge` and `NotUtf8`. Never blocks: what is not a regular file is
-/// refused before it is opened.
+/// Every [`OpenError`] except `TooLarge`, `NotUtf8` and `NotText`, which are about text. Never blocks: what is not a
+/// regular file is refused before it is opened.
 pub fn open(path: &Path) -> Result<(File, u64), OpenError> {
     let at = || path.to_owned();
     let io_error = |source| OpenError::Io { path: at(), source };
@@ -127,7 +127,7 @@ pub fn open(path: &Path) -> Result<(File, u64), OpenError> {
         });
     }
     let file = File::open(path).map_err(io_error)?;
-    // The size of what was opened, should the name have changed hands in between.
+    // The size of the opened file: the path may lead to another file by now.
     match file.metadata().map_err(io_error)?.len() {
         0 => Err(OpenError::Empty { path: at() }),
         bytes if is_lfs_pointer(&file, bytes) => Err(OpenError::LfsPointer { path: at() }),
@@ -135,8 +135,8 @@ pub fn open(path: &Path) -> Result<(File, u64), OpenError> {
     }
 }
 
-/// Whether a file is what a clone without git-LFS has in the place of a large one. Source: the
-/// pointer's specification (git-lfs `docs/spec.md`), which has them below 1024 bytes.
+/// Whether a file is a git-LFS pointer, which a clone without git-LFS has in place of a large file. Source: git-lfs
+/// `docs/spec.md`, which limits pointers to less than 1024 bytes.
 fn is_lfs_pointer(file: &File, bytes: u64) -> bool {
     const START: &[u8] = b"version https://git-lfs.github.com/spec/";
     let mut start = [0; START.len()];
@@ -170,9 +170,8 @@ pub(crate) fn read_exact_at(
     Ok(())
 }
 
-/// Whether a file is by its name only the header of a weight file: `NAME.header.safetensors` or
-/// `NAME.header.gguf`, as one gets it by a range request for the first bytes of a large file. It is
-/// planned with as if the weights followed.
+/// Whether a file is, by its name (`NAME.header.safetensors`, `NAME.header.gguf`), only the header of a weight file: the
+/// first bytes of a large file, downloaded by a range request. It is planned as if the weights followed.
 pub fn is_header_only(path: &Path) -> bool {
     let stem = path.file_stem().and_then(|stem| stem.to_str());
     stem.is_some_and(|stem| stem.ends_with(".header"))
@@ -195,7 +194,7 @@ pub fn read_text(path: &Path, limit: Bytes) -> Result<String, OpenError> {
         path: path.to_owned(),
         source,
     };
-    // Piece by piece, as far as it is text: what a file seems to hold may be a hole in it.
+    // Piece by piece, ending at the first zero byte: a sparse file may claim any size and hold nothing but zeros.
     let mut text = Vec::new();
     let mut file = file.take(limit.0);
     while file
@@ -220,8 +219,16 @@ pub fn read_text(path: &Path, limit: Bytes) -> Result<String, OpenError> {
     })
 }
 
-/// A message that may repeat foreign text, fit for one line of a terminal: what is not seen is
-/// escaped, and a long message keeps its two ends.
+/// The last component of `path`, for messages.
+pub(crate) fn display_name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// A message that may repeat text from outside, safe for one line of a terminal: invisible characters are escaped, and
+/// of a long message the first and last 250 characters are kept.
 pub fn one_line(message: &dyn fmt::Display) -> String {
     const ENDS: usize = 250;
     let text: Vec<char> = Foreign(&message.to_string()).to_string().chars().collect();

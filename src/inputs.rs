@@ -1,13 +1,13 @@
-//! The files that a run reads: no output takes the place of one, and one that changed meanwhile is
-//! noticed before an output takes its name.
+//! The files that a run reads: no output may replace one of them, and a change to one of them during the run is an
+//! error before the output gets its name.
 //!
-//! In: paths, when they were just opened. Must not: read what is in them.
+//! In: paths of files that were just opened. Must not: read their contents.
 
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// What tells that a file is still the one that was opened.
+/// What identifies a file and its state: size, time of change, device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     bytes: u64,
@@ -26,11 +26,11 @@ impl Stamp {
     }
 }
 
-/// A file that is not what it was when it was opened.
+/// A file that changed after it was opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: was changed while it was read; run again when it is complete", path.display())]
 pub struct Changed {
-    /// Which.
+    /// The file.
     pub path: PathBuf,
 }
 
@@ -42,7 +42,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Files that are read, as they are now.
+    /// The files that a run reads, in their present state.
     pub fn read(paths: impl IntoIterator<Item = PathBuf>) -> Inputs {
         let stamped = paths.into_iter().map(|path| {
             let stamp = Stamp::of(&path);
@@ -54,30 +54,30 @@ impl Inputs {
         }
     }
 
-    /// And files that may change, but that no output may replace.
+    /// Adds files that may change during the run, and that no output may replace either.
     #[must_use]
     pub fn keeping(mut self, paths: impl IntoIterator<Item = PathBuf>) -> Inputs {
         self.kept.extend(paths);
         self
     }
 
-    /// The file that `output` is, under whatever name: a link, or another way to it.
+    /// The input that `output` would replace, whether by the same path, another path or a link.
     pub fn same_as(&self, output: &Path) -> Option<&Path> {
         let mut kept = self.kept.iter().map(PathBuf::as_path);
         let read = self.read_as(output);
         read.or_else(|| kept.find(|input| same_file(output, input)))
     }
 
-    /// The file that `output` is among those that are read.
+    /// The same among the files that are read only.
     pub fn read_as(&self, output: &Path) -> Option<&Path> {
         let mut read = self.read.iter().map(|(path, _)| path.as_path());
         read.find(|input| same_file(output, input))
     }
 
-    /// That every file that is read is still what it was.
+    /// Checks that no file that is read has changed.
     ///
     /// # Errors
-    /// [`Changed`], with the first that is not.
+    /// [`Changed`] with the first file that has.
     pub fn check(&self) -> Result<(), Changed> {
         let changed = |(path, stamp): &&(PathBuf, Option<Stamp>)| Stamp::of(path) != *stamp;
         match self.read.iter().find(changed) {
@@ -87,7 +87,7 @@ impl Inputs {
     }
 }
 
-/// Whether two names lead to one file; one that is not there yet is in its directory already.
+/// Whether two paths lead to the same file. A file that does not exist yet is compared by its directory and name.
 pub fn same_file(a: &Path, b: &Path) -> bool {
     let found = (fs::metadata(a), fs::metadata(b));
     if let (Ok(a), Ok(b)) = &found
@@ -98,7 +98,7 @@ pub fn same_file(a: &Path, b: &Path) -> bool {
     matches!((place(a), place(b)), (Some(a), Some(b)) if a == b)
 }
 
-/// A path without links, whether or not its last component is there.
+/// A path with links resolved, whether or not its last component exists.
 fn place(path: &Path) -> Option<PathBuf> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

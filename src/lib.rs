@@ -1,7 +1,8 @@
 //! orinplan: does a language model fit a Jetson Orin, in which format, with how much context, how fast.
 //!
-//! The modules follow the data: a checkpoint is located, described as a model, given a type per
-//! tensor by a scheme, planned against a board and a runtime, and reported. [`Planner`] is the front door:
+//! The modules are listed in the order of the data flow: a checkpoint is located and described as a model, a scheme
+//! assigns a type to each tensor, and the result is planned for a board and a runtime and reported. [`Planner`] does
+//! all of it:
 //!
 //! ```
 //! use orinplan::{Planner, Request};
@@ -15,7 +16,7 @@
 //! # }
 //! ```
 //!
-//! Features, both on by default: `decode` runs models and measures, `cli` is the command. Without them the
+//! Features, both on by default: `decode` runs models and measures them, `cli` is the command line. Without them the
 //! library plans and quantizes.
 
 pub mod units;
@@ -48,7 +49,7 @@ mod cli;
 
 pub use planner::{Planned, Planner, Request};
 
-/// The command: runs what the arguments of this process say.
+/// Runs the command line with the arguments of this process.
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub fn main() -> std::process::ExitCode {

@@ -1,11 +1,10 @@
 //! The names nearest to a mistyped one.
 
-/// Up to `most` of `names`, nearest first, leaving out those that share little with `wanted`.
+/// Up to `most` of `names`, nearest first; names that differ in more than a third of their letters are left out.
 ///
-/// Nearness is the edit distance without regard to case, two letters that changed places being one edit; a name
-/// that contains the other is near too, and one that goes on where `wanted` ends is nearest. Of names that are as
-/// near, the one that stands before the others in `names` comes first. Names are compared over their first 100
-/// characters.
+/// The distance is the number of edits without regard to case, a swap of neighbouring letters being one edit. A name
+/// that contains the other is near too, and one that starts with `wanted` is nearest. Names at the same distance keep
+/// the order of `names`. Only the first 100 characters are compared.
 pub fn nearest<'a>(
     wanted: &str,
     names: impl IntoIterator<Item = &'a str>,
@@ -40,7 +39,7 @@ pub fn nearest<'a>(
     names
 }
 
-/// ` (did you mean X?)` with the nearest of `names`, or nothing: the end of an error message.
+/// ` (did you mean X?)` with the nearest of `names`, or an empty text: the end of an error message.
 pub fn hint<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let near = nearest(wanted, names, 1);
     near.first()
@@ -48,7 +47,7 @@ pub fn hint<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Strin
         .unwrap_or_default()
 }
 
-/// Letters to insert, remove, replace or swap with their neighbour: the optimal string alignment distance.
+/// The number of letters to insert, remove, replace or swap with their neighbour: the optimal string alignment distance.
 fn edit_distance(a: &[char], b: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut above: Vec<usize> = (0..=b.len()).collect();

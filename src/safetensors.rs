@@ -1,9 +1,9 @@
 //! Reads safetensors headers strictly, and writes them.
 //!
-//! In: a file, or anything that reads and seeks. Out: a [`Header`] whose tensors tile the data to
+//! In: a file, or anything that reads and seeks. Out: a [`Header`] whose tensors cover the data without a gap to
 //! its last byte. Must not: read tensor data. The format: the README of
-//! <https://github.com/huggingface/safetensors>; its Rust crate accepts the same files, except
-//! that it merges tensors of one name and here they are an error.
+//! <https://github.com/huggingface/safetensors>. Its Rust crate accepts the same files, except that it keeps one of
+//! several tensors of the same name, which is an error here.
 #![warn(clippy::indexing_slicing)]
 
 mod write;
@@ -28,16 +28,16 @@ pub const HEADER_LIMIT: u64 = 100_000_000;
 /// The length of the header's length.
 const PREFIX: u64 = 8;
 
-/// What a safetensors file says before its tensor data.
+/// The header of a safetensors file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Header {
     /// The `__metadata__` entry: free text by key.
     pub metadata: BTreeMap<String, String>,
     /// Tensors in the order of their data.
     pub tensors: Vec<TensorInfo>,
-    /// Where tensor data starts: the 8 bytes of the header's length and the header.
+    /// Byte offset of the tensor data: 8 bytes for the header's length, then the header.
     pub data_offset: u64,
-    /// The size of the file, weights included.
+    /// The size of the file in bytes, weights included.
     pub file_bytes: u64,
 }
 
@@ -135,11 +135,11 @@ pub enum Problem {
     FileSize { expected: u64, file_bytes: u64 },
 }
 
-/// Reads the header of the safetensors file at `path`; a `NAME.header.safetensors` may end after it.
+/// Reads the header of the safetensors file at `path`. A file called `NAME.header.safetensors` may end after the header.
 ///
 /// # Errors
-/// [`ReadError::Open`] if it is not a readable regular file, [`ReadError::Content`] as
-/// [`read_header_from`] refuses it.
+/// [`ReadError::Open`] if it is not a readable regular file, [`ReadError::Content`] with a [`Problem`] as for
+/// [`read_header_from`].
 pub fn read_header(path: &Path) -> Result<Header, ReadError> {
     let (file, _) = input::open(path)?;
     read(file, input::is_header_only(path)).map_err(|problem| ReadError::Content {
@@ -181,7 +181,7 @@ fn read(mut reader: impl Read + Seek, header_only: bool) -> Result<Header, Probl
     let json = std::str::from_utf8(&json).map_err(|error| Problem::NotUtf8 {
         at: error.valid_up_to(),
     })?;
-    let wire: Wire = serde_json::from_str(json).map_err(Problem::Json)?;
+    let wire: WireHeader = serde_json::from_str(json).map_err(Problem::Json)?;
 
     let data_offset = PREFIX + header;
     let (tensors, end) = tile(wire.tensors, data_offset)?;
@@ -199,10 +199,10 @@ fn read(mut reader: impl Read + Seek, header_only: bool) -> Result<Header, Probl
     }
 }
 
-/// Checks every tensor's size and that they follow one another without hole or overlap. Gives them
-/// in the order of their data with absolute offsets, and where the data ends.
+/// Checks the size of every tensor, and that they follow one another without gap or overlap. Returns them in the order
+/// of their data with offsets from the start of the file, and the length of the data.
 fn tile(
-    mut entries: Vec<(String, Entry<'_>)>,
+    mut entries: Vec<(String, WireTensor<'_>)>,
     data_offset: u64,
 ) -> Result<(Vec<TensorInfo>, u64), Problem> {
     let mut seen = HashSet::new();
@@ -213,7 +213,7 @@ fn tile(
     let (mut tensors, mut expected) = (Vec::with_capacity(entries.len()), 0);
     for (
         name,
-        Entry {
+        WireTensor {
             dtype,
             shape,
             data_offsets: (start, end),
@@ -233,7 +233,7 @@ fn tile(
                 expected,
             });
         }
-        // Types below a byte pack across rows here, so the whole tensor counts as one row.
+        // safetensors packs types below a byte across rows, so the whole tensor counts as one row.
         let elements = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
         let Some(bytes) = elements.and_then(|elements| dtype.bytes(&[elements])) else {
             return Err(Problem::Size {
@@ -274,40 +274,40 @@ fn known_types() -> String {
     names.join(", ")
 }
 
-/// The header as JSON, tensors in the order they are written, names possibly twice.
-struct Wire<'a> {
+/// The header as JSON: tensors in the order of the file, before duplicate names are refused.
+struct WireHeader<'a> {
     metadata: BTreeMap<String, String>,
-    tensors: Vec<(String, Entry<'a>)>,
+    tensors: Vec<(String, WireTensor<'a>)>,
 }
 
 /// One tensor as JSON.
 #[derive(serde::Deserialize)]
-struct Entry<'a> {
+struct WireTensor<'a> {
     #[serde(borrow)]
     dtype: Cow<'a, str>,
     shape: Vec<u64>,
     data_offsets: (u64, u64),
 }
 
-impl<'de> Deserialize<'de> for Wire<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Wire<'de>, D::Error> {
-        deserializer.deserialize_map(WireVisitor(PhantomData))
+impl<'de> Deserialize<'de> for WireHeader<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<WireHeader<'de>, D::Error> {
+        deserializer.deserialize_map(WireHeaderVisitor(PhantomData))
     }
 }
 
-struct WireVisitor<'a>(PhantomData<&'a ()>);
+struct WireHeaderVisitor<'a>(PhantomData<&'a ()>);
 
-impl<'de> Visitor<'de> for WireVisitor<'de> {
-    type Value = Wire<'de>;
+impl<'de> Visitor<'de> for WireHeaderVisitor<'de> {
+    type Value = WireHeader<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object of tensors")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Wire<'de>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WireHeader<'de>, A::Error> {
         let (mut metadata, mut tensors) = (None, Vec::new());
         while let Some(name) = map.next_key::<String>()? {
-            // serde's own message has a line and a column, but not whose entry it is.
+            // serde's own message has a line and a column, but not the name of the entry.
             let in_entry = |error: A::Error| A::Error::custom(format!("entry `{name}`: {error}"));
             if name != "__metadata__" {
                 let entry = map.next_value().map_err(in_entry)?;
@@ -318,7 +318,7 @@ impl<'de> Visitor<'de> for WireVisitor<'de> {
                 return Err(A::Error::duplicate_field("__metadata__"));
             }
         }
-        Ok(Wire {
+        Ok(WireHeader {
             metadata: metadata.flatten().unwrap_or_default(),
             tensors,
         })

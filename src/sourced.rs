@@ -1,15 +1,14 @@
-//! Numbers of profiles, boards' and runtimes' alike: never parted from their source, and from how far that
-//! source goes.
+//! A number of a profile (of a board or a runtime) together with its source and how far it can be trusted.
 
 use serde::{Deserialize, Serialize};
 
-/// How a number came to be known; the later, the further it can be relied on.
+/// How a number became known, in the order of rising reliability.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {
-    /// Nobody measured it: a bracket around what is possible.
+    /// Not known: a range of what is possible.
     None,
-    /// Worked out from other numbers, or reasoned from neighbouring measurements.
+    /// Computed from other numbers, or estimated from measurements of similar cases.
     Derived,
     /// Fitted to published measurements.
     Fitted,
@@ -33,18 +32,18 @@ impl Trust {
     }
 }
 
-/// A value that knows where it came from.
+/// A value with its source.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sourced<T> {
     /// The value, in the unit that its field names or its type has.
     pub value: T,
-    /// Where it was found: of a board in full, of a runtime the key of its profile's sources.
+    /// Where it was found. In a board's profile the text itself; in a runtime's profile a key of its table of sources.
     pub source: String,
     /// How it came to be known.
     #[serde(default)]
     pub trust: Trust,
-    /// Reasoning, or a source that says otherwise.
+    /// The reasoning behind it, or a source that contradicts it.
     #[serde(default)]
     pub note: Option<String>,
 }
@@ -60,7 +59,7 @@ impl<T> Sourced<T> {
         }
     }
 
-    /// A value worked out from others.
+    /// A value computed from others.
     pub(crate) fn derived(value: T, source: impl Into<String>) -> Sourced<T> {
         Sourced {
             value,

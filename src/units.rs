@@ -1,4 +1,5 @@
-//! Units as types, so that GB and GiB, bytes and rates never mix. Pure values, no policy.
+//! Units as types, so that bytes, rates and times cannot be mixed up, nor GB and GiB. Sums and products of bytes
+//! saturate.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Div, Mul};
@@ -104,21 +105,18 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// A count with its noun, or with what the noun does: `1 tensor has rows`, `3 tensors have rows`.
+/// A count with its noun (and verb) in singular or plural: `1 tensor has rows`, `3 tensors have rows`.
 pub fn counted<N: fmt::Display + PartialEq + From<u8>>(count: N, one: &str, many: &str) -> String {
-    let said = match count == N::from(1) {
-        true => one,
-        false => many,
-    };
-    format!("{count} {said}")
+    let noun = if count == N::from(1) { one } else { many };
+    format!("{count} {noun}")
 }
 
-/// A count of tokens in words.
+/// A count of tokens: `1 token`, `512 tokens`.
 pub fn tokens(count: u64) -> String {
     counted(count, "token", "tokens")
 }
 
-/// A size that is not a number with one of the accepted units.
+/// Text that is not a number with one of the accepted units, or a size above 10^18 bytes.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "`{0}` is not a size: write a number with a unit, such as 5GB (10^9), 5GiB or 5Gi (2^30), 512MB, 512MiB or 4096B"

@@ -1,13 +1,13 @@
-//! What can be wrong with a checkpoint, and the way out.
+//! The errors of opening a checkpoint, each with what the user can do about it.
 
 use std::path::PathBuf;
 
-use super::kind::Kind;
+use super::kind::OtherKind;
 use crate::input::one_line;
 use crate::units::counted;
 use crate::{gguf, input, safetensors};
 
-/// A checkpoint that cannot be located.
+/// Why a checkpoint cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each field is named and explained by the message above it
 #[non_exhaustive]
@@ -45,7 +45,7 @@ pub enum CheckpointError {
     },
     /// An input of another kind than a model that writes text.
     #[error("{}: {kind}", path.display())]
-    OtherKind { path: PathBuf, kind: Kind },
+    OtherKind { path: PathBuf, kind: OtherKind },
     #[error("{}: is neither a .safetensors, nor a .gguf, nor a .json file, and does not start as GGUF does", path.display())]
     UnknownKind { path: PathBuf },
     #[error("{}: has no *.safetensors, no *.gguf and no config.json", path.display())]

@@ -1,7 +1,7 @@
-//! GGUF checkpoints: a model in one file or split, and a projector beside it.
+//! GGUF checkpoints: a model in one file or split into several, with a projector beside it.
 //!
-//! In: paths. Out: a [`Checkpoint`] whose metadata is the first part's, so that a located array of
-//! it lies in `files[0]`. Must not: read tensor data.
+//! In: paths. Out: a [`Checkpoint`] with the metadata of the first part, so that its located arrays are in `files[0]`.
+//! Must not: read tensor data.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ use super::{Checkpoint, CheckpointFile, Origin, RawConfig, SourceFormat, StoredT
 use crate::gguf::{self, Header, Metadata};
 use crate::units::Bytes;
 
-/// Opens the model that `path` is, or is a part of, with the tensors of `projector` after its own.
+/// Opens the model that `path` is (or is a part of), followed by the tensors of `projector`.
 ///
 /// # Errors
-/// Parts that are missing, contradict their names or hold a tensor twice; see [`CheckpointError`].
+/// [`CheckpointError`]: a part that is missing, that cannot be read or contradicts its name, or a tensor in two parts.
 pub(super) fn open(
     name: String,
     path: &Path,
@@ -59,8 +59,8 @@ pub(super) fn open(
     Ok(checkpoint)
 }
 
-/// Holds the parts to what they say of themselves: `split.no` counts from 0 in the order of the
-/// names, `split.count` is the number of names, and `split.tensors.count` all their tensors.
+/// Checks the metadata of split files: `split.no` counts from 0 in the order of the names, `split.count` is the number
+/// of files, and `split.tensors.count` the number of all their tensors.
 fn check_split(parts: &[(PathBuf, Header)]) -> Result<(), CheckpointError> {
     if let [(path, header)] = parts {
         return match split_key(path, header, "split.count")? {
@@ -110,16 +110,16 @@ fn split_key(path: &Path, header: &Header, key: &str) -> Result<Option<u64>, Che
     })
 }
 
-/// The models and the projector among a directory's GGUF files: first parts only.
+/// The models and the projector among a directory's GGUF files, each split model by its first part.
 ///
-/// A projector says so in its metadata. Of several (the same weights in F16 and F32 are common) the
-/// smallest counts, of equal ones the first by name.
-pub(super) fn sort_out(
+/// Metadata tells projectors from models. Of several projectors (the same weights in F16 and F32 are common) the
+/// smallest is taken, of equal ones the first by name.
+pub(super) fn models_and_projector(
     files: &[PathBuf],
 ) -> Result<(Vec<PathBuf>, Option<PathBuf>), CheckpointError> {
     let (mut models, mut projectors): (Vec<PathBuf>, Vec<_>) = (Vec::new(), Vec::new());
     for path in files {
-        // Of a split, one part stands for all; if another is missing, opening says so.
+        // One part of a split model stands for all; opening it reports parts that are missing.
         if models.iter().any(|model| shards::same_set(model, path)) {
             continue;
         }
@@ -130,7 +130,7 @@ pub(super) fn sort_out(
             models.push(path.clone());
         }
     }
-    // A projector alone is what there is to look at.
+    // Without a model, a projector is returned in its place, for the error that names what it is.
     if models.is_empty() {
         return Ok((projectors.into_iter().map(|(_, path)| path).collect(), None));
     }

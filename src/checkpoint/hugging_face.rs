@@ -1,4 +1,4 @@
-//! Hugging Face checkpoints: `config.json` beside safetensors, one file or shards with an index.
+//! Hugging Face checkpoints: `config.json` beside safetensors files, one or several with an index.
 //!
 //! In: the weight files in order. Out: a [`Checkpoint`]. Must not: read weights or interpret the
 //! configuration.
@@ -18,7 +18,10 @@ use crate::units::Bytes;
 /// The largest `config.json` read. Real ones stay below 1 MiB.
 const CONFIG_LIMIT: Bytes = Bytes(16 << 20);
 
-/// Opens a checkpoint from `weights` in this order; `index` is checked against them if given.
+/// Opens a checkpoint whose weight files are `weights`, in this order; an `index` is checked against them.
+///
+/// # Errors
+/// [`CheckpointError`]: a file that cannot be read, a tensor in two files, or an index that contradicts them.
 pub(super) fn open(
     name: String,
     directory: &Path,
@@ -67,18 +70,18 @@ pub(super) fn open(
     Ok(checkpoint)
 }
 
-/// Parts of tensor names that wrappers of a module in training leave behind: `torch.compile`, fully
-/// sharded data parallelism and activation checkpoints.
+/// Parts of tensor names that training wrappers leave behind: `torch.compile`, fully sharded data parallelism and
+/// activation checkpointing.
 const WRAPPERS: &[&str] = &[
     "_orig_mod.",
     "_fsdp_wrapped_module.",
     "_checkpoint_wrapped_module.",
 ];
 
-/// What `DistributedDataParallel` puts before every name.
+/// The prefix that `DistributedDataParallel` puts before every name.
 const DISTRIBUTED: &str = "module.";
 
-/// Gives a tensor the name it has without wrappers; whether it had any.
+/// Removes the names of wrappers from a tensor's name; returns whether there were any.
 fn unwrap(tensor: &mut StoredTensor) -> bool {
     let mut wrapped = false;
     for wrapper in WRAPPERS {

@@ -1,8 +1,8 @@
 //! `model.safetensors.index.json`: which tensor is in which file of a directory.
 //!
-//! The index is held to its word: each tensor must be in the shard it names, and shards are plain
-//! files inside the directory. A tensor in a listed shard that the index does not mention counts
-//! too, as Transformers loads it; a file that the index does not list is left alone.
+//! Each tensor must be in the shard that the index names, and shards must be plain files inside the directory. A tensor
+//! of a listed shard that the index does not mention is part of the model, since Transformers loads it too; a file that
+//! the index does not list is ignored.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use super::CheckpointFile;
 use super::error::CheckpointError;
 use super::json;
-use super::shards::display_name;
+use crate::input::display_name;
 use crate::units::Bytes;
 
 /// The largest index read; DeepSeek-V3's has 9 MB.
@@ -23,14 +23,14 @@ pub(super) struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The index as JSON; what else stands in it is not needed.
+/// The index as JSON; its other entries are not needed.
 #[derive(serde::Deserialize)]
-struct Wire {
+struct WireIndex {
     weight_map: BTreeMap<String, String>,
 }
 
 impl Index {
-    /// Whether `path` is named as an index is.
+    /// Whether `path` has the name of an index.
     pub(super) fn is_named(path: &Path) -> bool {
         display_name(path).ends_with(SUFFIX)
     }
@@ -38,15 +38,15 @@ impl Index {
     /// Reads the index at `path`.
     ///
     /// # Errors
-    /// [`CheckpointError::Json`] for another form, `IndexPath` for a shard outside the directory,
-    /// `IndexEmpty` if it names nothing.
+    /// [`CheckpointError::Open`] if it cannot be read, `Json` for another form, `IndexPath` for a shard outside the
+    /// directory, `IndexEmpty` if it names no tensor.
     pub(super) fn read(path: &Path) -> Result<Index, CheckpointError> {
-        let Wire { weight_map } = json::read(path, INDEX_LIMIT)?;
+        let WireIndex { weight_map } = json::read(path, INDEX_LIMIT)?;
         let path = path.to_owned();
         if weight_map.is_empty() {
             return Err(CheckpointError::IndexEmpty { path });
         }
-        // Backslashes and drive letters are no separators here, and would be elsewhere.
+        // Backslashes and drive letters separate components on Windows; they are refused on every system.
         let inside = |shard: &str| {
             let parts = Path::new(shard).components();
             !shard.is_empty()
@@ -75,7 +75,10 @@ impl Index {
             .any(|shard| self.path.with_file_name(shard) == path)
     }
 
-    /// The shards by name, each once; every one is there.
+    /// The paths of the shards, in the order of their names.
+    ///
+    /// # Errors
+    /// [`CheckpointError::MissingShard`] for the first that does not exist.
     pub(super) fn shards(&self) -> Result<Vec<PathBuf>, CheckpointError> {
         let names: BTreeSet<&String> = self.weight_map.values().collect();
         names.into_iter().map(|shard| self.shard(shard)).collect()
@@ -92,7 +95,7 @@ impl Index {
         }
     }
 
-    /// Checks that each tensor is in the file it is said to be in.
+    /// Checks that each tensor is in the file that the index names.
     ///
     /// # Errors
     /// [`CheckpointError::IndexTensor`] for the first that is not.

@@ -1,4 +1,4 @@
-//! Small JSON files of a known form: in comes a path and a limit, out goes a value.
+//! Small JSON files of a known form. In: a path and a limit on the size. Out: a value.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::python_json::without_python_numbers;
 use crate::input;
 use crate::units::Bytes;
 
-/// Reads JSON, Python's words for infinite numbers allowed, from a file of at most `limit` bytes.
+/// Reads JSON from a file of at most `limit` bytes; Python's `NaN` and `Infinity` are accepted.
 ///
 /// # Errors
 /// [`CheckpointError::Open`] if it cannot be read or is larger, `Json` for any other form, and for

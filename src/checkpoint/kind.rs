@@ -1,8 +1,8 @@
-//! What an input is when it is no model that writes text token by token: a table of kinds, each
-//! with how it is seen and the way out.
+//! Recognises inputs that are no model that writes text token by token: a table of kinds, each with the rule that
+//! recognises it and with what the user can do.
 //!
-//! In: names of files, a configuration, names of tensors. Out: a [`Kind`], or nothing to object to.
-//! Every door opens models through here, so all of them give the same answer. Must not: read files.
+//! In: names of files, a configuration, names of tensors. Out: an [`OtherKind`], or `None` for a model that writes text.
+//! All commands open models through here, so that they give the same answer. Must not: read files.
 
 mod classes;
 mod formats;
@@ -19,55 +19,55 @@ use crate::input::one_line;
 
 pub(super) use formats::{foreign_weights, unread_file};
 
-/// What an input is instead of a model that writes text.
+/// An input of another kind than a model that writes text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kind {
+pub struct OtherKind {
     /// What it is, with its article: "a LoRA adapter of `Qwen/Qwen3-0.6B`".
     pub what: String,
-    /// What to do, as a clause in the imperative.
+    /// What the user can do, as a clause in the imperative.
     pub way_out: String,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for OtherKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "is {}; {}", self.what, self.way_out)
     }
 }
 
-impl Kind {
-    fn new(what: impl Into<String>, way_out: impl Into<String>) -> Kind {
-        Kind {
+impl OtherKind {
+    fn new(what: impl Into<String>, way_out: impl Into<String>) -> OtherKind {
+        OtherKind {
             what: what.into(),
             way_out: way_out.into(),
         }
     }
 }
 
-/// What there is to tell a kind by.
+/// What the rules look at to recognise a kind.
 #[derive(Clone, Copy)]
-pub(super) struct Evidence<'a> {
-    /// Names of the files and folders of the model's directory.
+pub(super) struct KindEvidence<'a> {
+    /// Names of the files and folders in the model's directory.
     files: &'a [String],
     config: Option<&'a Json>,
-    /// `adapter_config.json`, where there is one.
+    /// `adapter_config.json`, if there is one.
     adapter: Option<&'a Json>,
-    /// `hf_quant_config.json`, where there is one.
+    /// `hf_quant_config.json`, if there is one.
     quantization: Option<&'a Json>,
     metadata: Option<&'a Metadata>,
     tensors: &'a [super::StoredTensor],
 }
 
-/// Small files beside a checkpoint that say what it is.
+/// Small files beside a checkpoint that describe it.
 #[derive(Default)]
 pub(super) struct Companions {
     pub(super) files: Vec<String>,
     pub(super) adapter: Option<Json>,
-    /// `hf_quant_config.json`, where ModelOpt says how it quantized.
+    /// `hf_quant_config.json`, in which ModelOpt describes its quantization.
     pub(super) quantization: Option<Json>,
 }
 
-/// How kinds are seen, the most telling first.
-const KINDS: &[fn(&Evidence<'_>) -> Option<Kind>] = &[
+/// The rules, the most specific first.
+const KINDS: &[fn(&KindEvidence<'_>) -> Option<OtherKind>] = &[
     adapter,
     importance,
     projector,
@@ -84,13 +84,13 @@ const KINDS: &[fn(&Evidence<'_>) -> Option<Kind>] = &[
     quantizers::unread,
 ];
 
-/// What `checkpoint` is, if it is no model that writes text.
-pub(super) fn of(checkpoint: &Checkpoint, beside: &Companions) -> Option<Kind> {
+/// The kind of `checkpoint`, if it is no model that writes text.
+pub(super) fn of(checkpoint: &Checkpoint, beside: &Companions) -> Option<OtherKind> {
     let (config, metadata) = match &checkpoint.config {
         RawConfig::HuggingFace(config) => (Some(config), None),
         RawConfig::Gguf(metadata) => (None, Some(metadata)),
     };
-    let evidence = Evidence {
+    let evidence = KindEvidence {
         files: &beside.files,
         config,
         adapter: beside.adapter.as_ref(),
@@ -101,9 +101,9 @@ pub(super) fn of(checkpoint: &Checkpoint, beside: &Companions) -> Option<Kind> {
     KINDS.iter().find_map(|seen| seen(&evidence))
 }
 
-/// What a directory without readable weights is, by its files alone.
-pub(super) fn of_directory(path: &Path, beside: &Companions) -> Option<Kind> {
-    let evidence = Evidence {
+/// The kind of a directory without readable weights, by the names of its files.
+pub(super) fn of_directory(path: &Path, beside: &Companions) -> Option<OtherKind> {
+    let evidence = KindEvidence {
         files: &beside.files,
         config: None,
         adapter: beside.adapter.as_ref(),
@@ -117,7 +117,7 @@ pub(super) fn of_directory(path: &Path, beside: &Companions) -> Option<Kind> {
         .or_else(|| foreign_weights(path, &beside.files))
 }
 
-impl<'a> Evidence<'a> {
+impl<'a> KindEvidence<'a> {
     fn has_file(&self, name: &str) -> bool {
         self.files.iter().any(|file| file == name)
     }
@@ -130,7 +130,7 @@ impl<'a> Evidence<'a> {
         self.config?.get(key)
     }
 
-    /// A value of the configuration or of its text part.
+    /// A value of the configuration or of the part that describes the text model.
     fn stated(&self, key: &str) -> Option<&'a Json> {
         let text = || self.json("text_config")?.get(key);
         self.json(key).or_else(text)
@@ -151,7 +151,7 @@ impl<'a> Evidence<'a> {
         self.says("general.architecture")
     }
 
-    /// Whether the GGUF metadata has this key behind its architecture's name.
+    /// The number that the GGUF metadata states under `ARCHITECTURE.key`.
     fn number(&self, key: &str) -> Option<u64> {
         let name = format!("{}.{key}", self.architecture()?);
         self.metadata?.u64(&name).ok().flatten()
@@ -162,13 +162,13 @@ impl<'a> Evidence<'a> {
     }
 }
 
-/// Foreign text between backticks, at most as long as a hub id.
+/// Text from a file between backticks, cut to 120 characters (hub ids are shorter).
 pub(super) fn quoted(text: &str) -> String {
     let short: String = text.chars().take(120).collect();
     format!("`{}`", one_line(&short))
 }
 
-/// Parts of names that only an adapter's tensors have.
+/// Parts of tensor names that only adapters have.
 const ADAPTER_PARTS: &[&str] = &[
     ".lora_A.",
     ".lora_B.",
@@ -180,7 +180,7 @@ const ADAPTER_PARTS: &[&str] = &[
     ".base_layer.",
 ];
 
-fn adapter(seen: &Evidence<'_>) -> Option<Kind> {
+fn adapter(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let by_name = |name: &str| {
         name.starts_with("base_model.model.")
             || ADAPTER_PARTS.iter().any(|part| name.contains(part))
@@ -200,39 +200,39 @@ fn adapter(seen: &Evidence<'_>) -> Option<Kind> {
     let base = stated
         .or_else(|| seen.says("general.base_model.0.name"))
         .map_or(String::new(), |base| format!(" of {}", quoted(base)));
-    Some(Kind::new(
+    Some(OtherKind::new(
         format!("a LoRA adapter{base}, which holds changes to a model and no model"),
         "merge it into its base model (PEFT: `merge_and_unload()`, then `save_pretrained(DIRECTORY)`) and give \
          the merged directory, or give the base model alone",
     ))
 }
 
-fn importance(seen: &Evidence<'_>) -> Option<Kind> {
+fn importance(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let is = seen.says("general.type") == Some("imatrix")
         || seen.any_tensor(|name| name.ends_with(".in_sum2"));
     is.then(importance_matrix)
 }
 
-pub(super) fn importance_matrix() -> Kind {
-    Kind::new(
+pub(super) fn importance_matrix() -> OtherKind {
+    OtherKind::new(
         "an importance matrix, which holds statistics of a model's inputs and no weights",
         "give the model, and this file to `orinplan quantize` as `--imatrix FILE`",
     )
 }
 
-fn projector(seen: &Evidence<'_>) -> Option<Kind> {
+fn projector(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let is = seen.architecture() == Some("clip") || seen.says("general.type") == Some("mmproj");
     is.then(|| {
-        Kind::new(
+        OtherKind::new(
             "a projector: the vision or audio part that goes with a language model, and no model that writes text",
             "give the language model's GGUF (its directory, if both lie in one), and this file to llama.cpp as `--mmproj FILE`",
         )
     })
 }
 
-fn control_vector(seen: &Evidence<'_>) -> Option<Kind> {
+fn control_vector(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     (seen.architecture() == Some("controlvector")).then(|| {
-        Kind::new(
+        OtherKind::new(
             "a control vector, which steers a model and is none",
             "give the model, and this file to llama.cpp as `--control-vector FILE`",
         )
@@ -256,21 +256,21 @@ const DIFFUSION: &[&str] = &[
     "pig",
 ];
 
-fn diffusion(seen: &Evidence<'_>) -> Option<Kind> {
+fn diffusion(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let is = seen.has_file("model_index.json")
         || seen.json("_diffusers_version").is_some()
         || seen
             .architecture()
             .is_some_and(|name| DIFFUSION.contains(&name));
     is.then(|| {
-        Kind::new(
+        OtherKind::new(
             "a diffusion model, which makes images or video in steps and no text",
             "plan language models here; stable-diffusion.cpp and TensorRT run this kind on a Jetson",
         )
     })
 }
 
-fn draft_head(seen: &Evidence<'_>) -> Option<Kind> {
+fn draft_head(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let class = seen.classes().find(|class| {
         ["Eagle", "Medusa", "MTPModel", "DraftModel", "Speculator"]
             .iter()
@@ -278,7 +278,7 @@ fn draft_head(seen: &Evidence<'_>) -> Option<Kind> {
     });
     let by_gguf = seen.architecture().filter(|name| name.starts_with("eagle"));
     let name = class.or(by_gguf)?;
-    Some(Kind::new(
+    Some(OtherKind::new(
         format!(
             "a draft head for speculative decoding ({}), which runs only beside the model it drafts for",
             quoted(name)
@@ -287,10 +287,10 @@ fn draft_head(seen: &Evidence<'_>) -> Option<Kind> {
     ))
 }
 
-/// Architectures of GGUF files that only embed.
+/// Architectures of GGUF files for embedding models.
 const EMBEDDING: &[&str] = &["gemma-embedding", "llama-embed"];
 
-/// What Sentence Transformers writes beside a model: its list of modules, and a folder for each.
+/// What Sentence Transformers writes beside a model: a list of its modules, and a folder for each.
 const SENTENCE_TRANSFORMERS: &[&str] = &[
     "modules.json",
     "config_sentence_transformers.json",
@@ -303,12 +303,12 @@ const SENTENCE_TRANSFORMERS: &[&str] = &[
 /// Keys of the configuration in such a folder.
 const SENTENCE_MODULE: &[&str] = &["word_embedding_dimension", "pooling_mode_mean_tokens"];
 
-/// Starts of names of GGUF tensors behind a decoder that embeds or ranks.
+/// Prefixes of GGUF tensors that follow the decoder in an embedding or reranking model.
 const EMBEDDING_HEADS: &[&str] = &["dense_2.", "dense_3.", "cls."];
 
-/// A decoder turned embedding model keeps its class; what lies beside it or a flag tells.
-fn embedding(seen: &Evidence<'_>) -> Option<Kind> {
-    // llama.cpp's LLAMA_POOLING_TYPE: 0 is none, 4 ranks.
+/// A decoder that was trained to embed often keeps its class: the files beside it or a flag give it away.
+fn embedding(seen: &KindEvidence<'_>) -> Option<OtherKind> {
+    // llama.cpp's LLAMA_POOLING_TYPE: 0 is no pooling, 4 ranks.
     let pooling = seen.number("pooling_type").filter(|&pooling| pooling > 0);
     let beside = SENTENCE_TRANSFORMERS
         .iter()
@@ -346,7 +346,7 @@ fn embedding(seen: &Evidence<'_>) -> Option<Kind> {
     } else {
         return None;
     };
-    Some(Kind::new(
+    Some(OtherKind::new(
         format!(
             "an embedding or reranking model ({why}), which turns a text into numbers in one pass and writes none"
         ),
@@ -357,14 +357,14 @@ fn embedding(seen: &Evidence<'_>) -> Option<Kind> {
 const EMBEDDING_WAY_OUT: &str = "run it with `llama-server --embedding` (`--reranking`) or Sentence Transformers; it needs its weights \
      and no KV cache, and `orinplan inspect` lists their sizes";
 
-fn vocabulary(seen: &Evidence<'_>) -> Option<Kind> {
+fn vocabulary(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let is = seen.metadata.is_some() && seen.tensors.is_empty();
     is.then(|| match seen.says("tokenizer.ggml.model") {
-        Some(_) => Kind::new(
+        Some(_) => OtherKind::new(
             "a vocabulary alone: a tokenizer without a single weight",
             "give the GGUF with the model's weights",
         ),
-        None => Kind::new(
+        None => OtherKind::new(
             "a GGUF without a single tensor",
             "give the GGUF with the model's weights, or download it again",
         ),

@@ -1,5 +1,5 @@
-//! A checkpoint on disk, located but never loaded: which tensors, of which type and shape, at
-//! which offset of which file, and the raw configuration beside them.
+//! A checkpoint on disk, located and never loaded: its tensors with type, shape, file and offset, and the raw
+//! configuration beside them.
 //!
 //! In: a path, a hub id or an Ollama tag. Out: a [`Checkpoint`]. Must not: read weights, know an
 //! architecture, or allocate more than a file's size justifies.
@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 pub use error::CheckpointError;
-pub use kind::Kind;
+pub use kind::OtherKind;
 pub use open::{open, open_any, open_in};
 pub use stores::Stores;
 
@@ -29,7 +29,7 @@ use crate::dtype::Dtype;
 use crate::gguf::Metadata;
 use crate::units::Bytes;
 
-/// Where a checkpoint came from.
+/// The files that a checkpoint consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceFormat {
     /// Hugging Face safetensors, one file or shards.
@@ -40,10 +40,10 @@ pub enum SourceFormat {
     Config,
 }
 
-/// How a model was named by whoever asked for it.
+/// The name by which the user asked for a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A path, as it was given.
+    /// A path, as typed.
     Path(String),
     /// A hub id, whose snapshot is in the Hugging Face cache.
     Hub(String),
@@ -52,7 +52,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// What was given.
+    /// The name as typed.
     pub fn text(&self) -> &str {
         let (Origin::Path(text) | Origin::Hub(text) | Origin::Ollama(text)) = self;
         text
@@ -65,7 +65,7 @@ impl Default for Origin {
     }
 }
 
-/// The configuration as it stands in the files.
+/// The configuration as stored in the files.
 #[derive(Clone, Debug)]
 pub enum RawConfig {
     /// `config.json` (an object), or an empty object for a lone `.safetensors` file.
@@ -74,14 +74,14 @@ pub enum RawConfig {
     Gguf(Metadata),
 }
 
-/// One tensor where it lies.
+/// One stored tensor and its position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredTensor {
     /// The name in the file.
     pub name: String,
     /// The element format in the file.
     pub dtype: Dtype,
-    /// Outermost dimension first, rows last (GGUF's `ne` reversed).
+    /// Outermost dimension first, the elements of a row last (GGUF's `ne` reversed).
     pub shape: Vec<u64>,
     /// Index into [`Checkpoint::files`].
     pub file: usize,
@@ -94,33 +94,33 @@ pub struct StoredTensor {
 /// One file of a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckpointFile {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Its size on disk.
     pub bytes: Bytes,
 }
 
-/// A checkpoint, located.
+/// A located checkpoint.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    /// The last component of the path, or the id that was given; never an absolute path.
+    /// The last component of the path, or the id as typed; never an absolute path.
     pub name: String,
-    /// What it was asked for by. Saved predictions leave it out: the same model gives the same ones
-    /// wherever it lies.
+    /// How the user named it. Saved predictions leave it out, so that a model gives the same prediction in any
+    /// directory.
     pub origin: Origin,
-    /// What kind of files these are.
+    /// The format of the files.
     pub format: SourceFormat,
-    /// The raw configuration. A long array of GGUF metadata lies in `files[0]`.
+    /// The raw configuration. Long arrays of GGUF metadata are not read; they are located in `files[0]`.
     pub config: RawConfig,
     /// The weight files, in shard order.
     pub files: Vec<CheckpointFile>,
     /// Every tensor, in file order; empty for [`SourceFormat::Config`].
     pub tensors: Vec<StoredTensor>,
-    /// The directory with the tokenizer and its companions, if there is one.
+    /// The directory with the tokenizer and the other small files, if there is one.
     pub directory: Option<PathBuf>,
 }
 
-/// Files that hold a tokenizer, one of which every runtime of Hugging Face directories needs.
+/// Files that hold a tokenizer; every runtime of Hugging Face directories needs one of them.
 const TOKENIZERS: &[&str] = &[
     "tokenizer.json",
     "tokenizer.model",
@@ -132,7 +132,7 @@ const TOKENIZERS: &[&str] = &[
 ];
 
 impl Checkpoint {
-    /// Whether a tokenizer lies in [`Checkpoint::directory`].
+    /// Whether [`Checkpoint::directory`] holds a tokenizer.
     pub fn has_tokenizer(&self) -> bool {
         let directory = self.directory.as_deref();
         directory.is_some_and(|directory| {
@@ -141,11 +141,10 @@ impl Checkpoint {
         })
     }
 
-    /// Which file each tensor is in, as an index into [`Checkpoint::files`].
+    /// The file of each tensor, as an index into [`Checkpoint::files`].
     ///
     /// # Errors
-    /// [`CheckpointError::DuplicateTensor`] if two files hold one name. Every checkpoint that was
-    /// opened has passed this.
+    /// [`CheckpointError::DuplicateTensor`] if a name occurs twice. A checkpoint from [`open`] never has such names.
     pub fn files_by_tensor(&self) -> Result<HashMap<&str, usize>, CheckpointError> {
         let path = |file: usize| {
             self.files

@@ -1,4 +1,4 @@
-//! From what a user typed to a checkpoint: a path of any kind, a hub id or an Ollama tag.
+//! Opens what the user typed: a path of any kind, a hub id or an Ollama tag.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -7,29 +7,30 @@ use std::path::{Path, PathBuf};
 use super::error::CheckpointError;
 use super::index::Index;
 use super::json;
-use super::kind::{self, Companions, Kind};
-use super::shards::{self, ShardName, display_name};
+use super::kind::{self, Companions, OtherKind};
+use super::shards::{self, ShardName};
 use super::stores::{self, Stores};
 use super::{Checkpoint, Origin, gguf_files, hugging_face};
 use crate::foreign;
-use crate::input;
+use crate::input::{self, display_name};
 use crate::nearest::nearest;
 use crate::units::Bytes;
 
 /// Opens a model by path, cached Hugging Face id or pulled Ollama tag.
 ///
-/// A path that exists comes first. A directory is read as Transformers reads it: `model.safetensors`,
-/// else the shards of its index, else the only (or only set of) `*.safetensors`; without any, its
-/// one GGUF model with the projector beside it; without that, its `config.json` alone. One shard of
-/// a set stands for the set.
+/// A path that exists takes precedence. A directory is read as Transformers reads it: `model.safetensors`,
+/// else the shards of its index, else its only `*.safetensors` file or set of shards; without any, its
+/// only GGUF model with the projector beside it; without that, its `config.json` alone. Any shard stands for its set.
 ///
 /// # Errors
-/// [`CheckpointError`], for a model that is not there with what was looked at and the nearest names.
+/// [`CheckpointError::NoModel`] if nothing has that name, with the places that were searched and the nearest names;
+/// `OtherKind` for an input that does not write text; another variant for files that are missing, wrong or contradict
+/// each other.
 pub fn open(model: &str) -> Result<Checkpoint, CheckpointError> {
     open_in(model, &Stores::from_env())
 }
 
-/// [`open`] with the stores given.
+/// [`open`] with these stores instead of those of the environment.
 ///
 /// # Errors
 /// As [`open`].
@@ -40,26 +41,26 @@ pub fn open_in(model: &str, stores: &Stores) -> Result<Checkpoint, CheckpointErr
     }
 }
 
-/// [`open_in`] for whoever only looks: another kind than a model that writes text is no error, and comes with
-/// what it is.
+/// [`open_in`] for callers that only list tensors: an input that does not write text is no error, and is returned with
+/// its kind.
 ///
 /// # Errors
-/// As [`open_in`].
+/// As [`open_in`], without `OtherKind` for a checkpoint whose tensors can be listed.
 pub fn open_any(
     model: &str,
     stores: &Stores,
-) -> Result<(Checkpoint, Option<Kind>), CheckpointError> {
+) -> Result<(Checkpoint, Option<OtherKind>), CheckpointError> {
     let checkpoint = locate(model, stores)?;
     let kind = kind::of(&checkpoint, &companions(checkpoint.directory.as_deref()));
     Ok((checkpoint, kind))
 }
 
-fn other_kind(path: impl Into<PathBuf>, kind: Kind) -> CheckpointError {
+fn other_kind(path: impl Into<PathBuf>, kind: OtherKind) -> CheckpointError {
     let path = path.into();
     CheckpointError::OtherKind { path, kind }
 }
 
-/// The small files that say what a checkpoint is. One that cannot be read says nothing.
+/// The small files that describe a checkpoint. One that cannot be read is left out.
 fn companions(directory: Option<&Path>) -> Companions {
     let Some(directory) = directory else {
         return Companions::default();
@@ -83,9 +84,10 @@ const COMPANION_LIMIT: Bytes = Bytes(4 << 20);
 fn locate(model: &str, stores: &Stores) -> Result<Checkpoint, CheckpointError> {
     let path = Path::new(model);
     if fs::symlink_metadata(path).is_ok() {
-        let opened = match path.is_dir() {
-            true => open_directory(directory_name(path), path)?,
-            false => open_file(path)?,
+        let opened = if path.is_dir() {
+            open_directory(directory_name(path), path)?
+        } else {
+            open_file(path)?
         };
         let origin = Origin::Path(model.to_owned());
         return Ok(Checkpoint { origin, ..opened });
@@ -104,7 +106,7 @@ fn locate(model: &str, stores: &Stores) -> Result<Checkpoint, CheckpointError> {
     Err(no_model(model, stores))
 }
 
-/// What to say of a model that is not there: of what can only be a path not where else it was looked for.
+/// The error for a model that was not found. The stores are not mentioned for a name that can only be a path.
 fn no_model(model: &str, stores: &Stores) -> CheckpointError {
     let path = Path::new(model);
     let in_place = path
@@ -128,9 +130,10 @@ fn no_model(model: &str, stores: &Stores) -> CheckpointError {
     };
     CheckpointError::NoModel {
         model: model.to_owned(),
-        looked: match is_path {
-            true => String::new(),
-            false => format!(", {}", stores.describe()),
+        looked: if is_path {
+            String::new()
+        } else {
+            format!(", {}", stores.describe())
         },
         nearest,
         way_out,
@@ -154,8 +157,7 @@ fn open_directory(name: String, path: &Path) -> Result<Checkpoint, CheckpointErr
     if safetensors.contains(&single) {
         return hugging_face::open(name, path, &[single], None);
     }
-    // An index without a single weight file is what stays of a checkpoint of which only the small
-    // files were fetched: its config.json is enough to plan with.
+    // An index without any weight file means that only the small files were downloaded: the config.json is planned.
     if !safetensors.is_empty() {
         return match find_index(path, &files) {
             Some(index) => open_with_index(name, path, &Index::read(index)?),
@@ -167,22 +169,23 @@ fn open_directory(name: String, path: &Path) -> Result<Checkpoint, CheckpointErr
     }
     let gguf = with_extension("gguf");
     if !gguf.is_empty() {
-        let (models, projector) = gguf_files::sort_out(&gguf)?;
+        let (models, projector) = gguf_files::models_and_projector(&gguf)?;
         return gguf_files::open(name, only_set(path, &models)?, projector.as_deref());
     }
     if let Some(kind) = kind::of_directory(path, &companions(Some(path))) {
         return Err(other_kind(path, kind));
     }
-    // An index that is only a pointer says so; a real one is of weights that were not fetched.
+    // Opening the index reports a git-LFS pointer; a real index belongs to weights that were not downloaded.
     for index in files.iter().filter(|path| Index::is_named(path)) {
         input::open(index)?;
     }
     let config = path.join("config.json");
-    match files.contains(&config) {
-        true => hugging_face::open_config(name, path, &config),
-        false => Err(CheckpointError::NothingThere {
+    if files.contains(&config) {
+        hugging_face::open_config(name, path, &config)
+    } else {
+        Err(CheckpointError::NothingThere {
             path: path.to_owned(),
-        }),
+        })
     }
 }
 
@@ -191,9 +194,10 @@ fn open_file(path: &Path) -> Result<Checkpoint, CheckpointError> {
     if has_extension(path, "safetensors") {
         let weights = shards::all(path)?;
         let index = path.with_file_name("model.safetensors.index.json");
-        let index = match weights.len() > 1 && fs::symlink_metadata(&index).is_ok() {
-            true => Some(Index::read(&index)?).filter(|index| index.lists(path)),
-            false => None,
+        let index = if weights.len() > 1 && fs::symlink_metadata(&index).is_ok() {
+            Some(Index::read(&index)?).filter(|index| index.lists(path))
+        } else {
+            None
         };
         return match index {
             Some(index) => open_with_index(file_name(path), directory, &index),
@@ -274,7 +278,7 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// `.` and `..` are called by the directory's real name.
+/// The name of a directory; the real one for `.` and `..`.
 fn directory_name(path: &Path) -> String {
     let real = || {
         path.canonicalize()
@@ -287,7 +291,7 @@ fn directory_name(path: &Path) -> String {
     })
 }
 
-/// A file's name without extension, shard suffix and the mark of a bare header.
+/// A file's name without extension, shard suffix and `.header`.
 fn file_name(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let stem = stem.strip_suffix(".header").unwrap_or(&stem);
@@ -296,7 +300,7 @@ fn file_name(path: &Path) -> String {
         .to_owned()
 }
 
-/// Every model has a `config.json`; its directory tells them apart.
+/// The name of a model given by its configuration: for `config.json`, which every model has, that of its directory.
 fn config_name(path: &Path) -> String {
     if path.ends_with("config.json") {
         directory_name(parent(path))

@@ -1,18 +1,19 @@
-//! JSON as Python writes it: `NaN`, `Infinity` and `-Infinity` stand for numbers that JSON lacks.
+//! JSON as Python writes it, with `NaN`, `Infinity` and `-Infinity` for numbers that JSON lacks.
 //!
-//! In: text that strict JSON refused. Out: the same text with those words as `null`. Must not touch
-//! what stands inside strings.
+//! In: text that is not valid JSON. Out: the same text with those words replaced by `null`. Must not: change the
+//! contents of strings.
 
-/// Words that Python's `json.dumps` writes for numbers without a JSON form. The signed one is first.
+/// Words that Python's `json.dumps` writes for numbers that JSON lacks. The signed one is first, since it contains
+/// another.
 const WORDS: &[&str] = &["-Infinity", "Infinity", "NaN"];
 
-/// `text` with each bare word of Python's replaced by `null`; `None` if there is none.
+/// `text` with each of [`WORDS`] outside of strings replaced by `null`; `None` if there is none.
 ///
 /// A Nemotron-H configuration has `"time_step_limit": [0.0, Infinity]`.
 pub(super) fn without_python_numbers(text: &str) -> Option<String> {
     let mut cleaned = String::with_capacity(text.len());
     let mut found = false;
-    // Quotes part strings from the rest, except those that a backslash escapes within a string.
+    // Quotes start and end strings, except those that are escaped by a backslash within one.
     let mut in_string = false;
     let mut rest = text;
     while let Some(next) = rest.chars().next() {

@@ -1,8 +1,8 @@
-//! Whether two stored tensors hold the same numbers, and whether one holds nothing but zeros: the questions
-//! that are answered by weights before a plan.
+//! Whether two stored tensors hold the same numbers, and whether a tensor holds only zeros: the two questions that need
+//! weights before a plan.
 //!
-//! In: tensors of a checkpoint. Out: yes, no, or that there is nothing to read. Reads two in step and ends
-//! at the first difference, so that a yes costs two matrices and a no next to nothing.
+//! In: tensors of a checkpoint. Out: yes, no, or `None` where there are no weights to read. Reading stops at the first
+//! difference.
 
 use std::fs::File;
 
@@ -12,18 +12,18 @@ use super::{Checkpoint, StoredTensor};
 use crate::dtype::{Dtype, elements};
 use crate::input::read_exact_at;
 
-/// Elements that are compared at a time.
+/// Elements (or bytes, for packed tensors) that are compared at a time.
 const CHUNK: u64 = 1 << 18;
 
 impl Checkpoint {
-    /// Whether `a` and `b` hold the same numbers: of one format the same bytes, of two floating-point
-    /// formats the same values. `None` where the files cannot tell, as bare headers cannot.
+    /// Whether `a` and `b` hold the same numbers: the same bytes if they have one format, the same values if they are of
+    /// two floating-point formats. `None` where the weights cannot be read, as for a bare header.
     pub fn same_numbers(&self, a: &StoredTensor, b: &StoredTensor) -> Option<bool> {
         let alike = a.dtype == b.dtype;
         let width = |tensor: &StoredTensor| match tensor.dtype {
             Dtype::F32 => Some(4),
             Dtype::F16 | Dtype::BF16 => Some(2),
-            // Blocks and packed words are compared as the bytes that they are.
+            // Blocks and packed words are compared byte by byte.
             _ if alike && a.bytes == b.bytes => Some(1),
             _ => None,
         };
@@ -47,9 +47,10 @@ impl Checkpoint {
             right.resize((run * narrow) as usize, 0);
             read_exact_at(&files.0, &mut left, a.offset + first * wide).ok()?;
             read_exact_at(&files.1, &mut right, b.offset + first * narrow).ok()?;
-            let same = match alike {
-                true => left == right,
-                false => values(a.dtype, &left).eq(values(b.dtype, &right)),
+            let same = if alike {
+                left == right
+            } else {
+                values(a.dtype, &left).eq(values(b.dtype, &right))
             };
             if !same {
                 return Some(false);
@@ -61,7 +62,7 @@ impl Checkpoint {
 }
 
 impl Checkpoint {
-    /// Whether `tensor` holds zeros alone. `None` where the file cannot tell, as bare headers cannot.
+    /// Whether `tensor` holds only zeros. `None` where the weights cannot be read, as for a bare header.
     pub fn all_zero(&self, tensor: &StoredTensor) -> Option<bool> {
         let file = File::open(&self.files.get(tensor.file)?.path).ok()?;
         let float = matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
@@ -71,9 +72,10 @@ impl Checkpoint {
             let run = CHUNK.min(tensor.bytes.0 - first);
             bytes.resize(run as usize, 0);
             read_exact_at(&file, &mut bytes, tensor.offset + first).ok()?;
-            let zeros = match float {
-                true => values(tensor.dtype, &bytes).all(|x| x == 0.0),
-                false => bytes.iter().all(|&byte| byte == 0),
+            let zeros = if float {
+                values(tensor.dtype, &bytes).all(|x| x == 0.0)
+            } else {
+                bytes.iter().all(|&byte| byte == 0)
             };
             if !zeros {
                 return Some(false);

@@ -1,10 +1,11 @@
-//! File names of checkpoints in parts: `NAME-00002-of-00003.EXTENSION`.
+//! File names of checkpoints in several files: `NAME-00002-of-00003.EXTENSION`.
 
 use std::path::{Path, PathBuf};
 
 use super::error::CheckpointError;
+use crate::input::display_name;
 
-/// A shard's file name, taken apart.
+/// The parts of a shard's file name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ShardName<'a> {
     pub(super) stem: &'a str,
@@ -14,15 +15,14 @@ pub(super) struct ShardName<'a> {
 }
 
 impl<'a> ShardName<'a> {
-    /// Takes a file name without its extension apart; `None` if it is not a shard's.
+    /// Parses a file name without its extension; `None` if it is not that of a shard.
     pub(super) fn parse(stem: &'a str) -> Option<ShardName<'a>> {
         let (rest, count) = stem.rsplit_once("-of-")?;
         let (stem, number) = rest.rsplit_once('-')?;
-        let five_digits =
-            |text: &str| match text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit()) {
-                true => text.parse().ok(),
-                false => None,
-            };
+        let five_digits = |text: &str| {
+            let digits = text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+            text.parse().ok().filter(|_| digits)
+        };
         Some(ShardName {
             stem,
             number: five_digits(number)?,
@@ -31,12 +31,12 @@ impl<'a> ShardName<'a> {
     }
 }
 
-/// `path`'s file name without its extension, if it is text.
+/// The file name of `path` without its extension, if it is UTF-8.
 pub(super) fn file_stem(path: &Path) -> Option<&str> {
     path.file_stem()?.to_str()
 }
 
-/// Whether two paths are shards of one set by their names.
+/// Whether two paths are shards of the same set, by their names.
 pub(super) fn same_set(a: &Path, b: &Path) -> bool {
     let set_of = |path| {
         file_stem(path)
@@ -46,11 +46,11 @@ pub(super) fn same_set(a: &Path, b: &Path) -> bool {
     set_of(a).is_some_and(|set| set_of(b) == Some(set))
 }
 
-/// Every file of the set that `path` belongs to, in order: itself alone if its name is no shard's.
+/// Every file of the set that `path` belongs to, in order; `path` alone if its name is not that of a shard.
 ///
 /// # Errors
-/// [`CheckpointError::ShardNumber`] if the name counts itself out of its set, `MissingShard` for the
-/// first file that is not there.
+/// [`CheckpointError::ShardNumber`] if its number is 0 or above its count, `MissingShard` for the
+/// first file that does not exist.
 pub(super) fn all(path: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let Some(ShardName {
         stem,
@@ -72,7 +72,7 @@ pub(super) fn all(path: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
         .and_then(|text| text.to_str())
         .unwrap_or_default();
     let mut paths = Vec::new();
-    // Stops at the first missing file, so a name that claims 99999 parts costs one look.
+    // Stops at the first missing file, so that a name that claims 99999 parts costs a single lookup.
     for part in 1..=count {
         let shard = path.with_file_name(format!("{stem}-{part:05}-of-{count:05}.{extension}"));
         if std::fs::symlink_metadata(&shard).is_err() {
@@ -84,14 +84,6 @@ pub(super) fn all(path: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
         paths.push(shard);
     }
     Ok(paths)
-}
-
-/// The last component of `path` for messages.
-pub(super) fn display_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned()
 }
 
 #[cfg(test)]

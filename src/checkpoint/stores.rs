@@ -1,6 +1,6 @@
-//! Models that are already on this machine: the Hugging Face cache and the Ollama store.
+//! Models that are already on this machine, in the Hugging Face cache and Ollama's store.
 //!
-//! In: a hub id or an Ollama tag. Out: paths. Must not: download, or leave the stores by a name.
+//! In: a hub id or an Ollama tag. Out: paths. Must not: download, or follow a name out of the stores.
 
 use std::env;
 use std::ffi::OsString;
@@ -12,12 +12,12 @@ use super::json;
 use crate::input;
 use crate::units::Bytes;
 
-/// Where models may already be.
+/// The directories of the two model stores.
 #[derive(Clone, Debug, Default)]
 pub struct Stores {
     /// The Hugging Face hub cache, with `models--ORG--NAME` folders.
     pub hub: Option<PathBuf>,
-    /// Ollama model stores, with `manifests` and `blobs`, in the order they are tried.
+    /// Ollama's model stores, each with `manifests` and `blobs`, in the order in which they are searched.
     pub ollama: Vec<PathBuf>,
 }
 
@@ -25,7 +25,7 @@ pub struct Stores {
 const MANIFEST_LIMIT: Bytes = Bytes(1 << 20);
 
 impl Stores {
-    /// The stores that the environment names, or their usual places: `HF_HUB_CACHE`,
+    /// The stores that the environment names, or their default places: `HF_HUB_CACHE`,
     /// `HF_HOME/hub`, `~/.cache/huggingface/hub`; `OLLAMA_MODELS`, or `~/.ollama/models` and the
     /// Linux service's `/usr/share/ollama/.ollama/models`.
     pub fn from_env() -> Stores {
@@ -59,7 +59,7 @@ impl Stores {
     /// The snapshot directory of a hub id: the one that `refs/main` names, or the only one.
     ///
     /// # Errors
-    /// [`CheckpointError::Cache`] if the model's folder is there and has no such snapshot.
+    /// [`CheckpointError::Cache`] if the model's folder exists and has no such snapshot.
     pub(super) fn hub_snapshot(&self, id: &str) -> Result<Option<PathBuf>, CheckpointError> {
         let Some(hub) = &self.hub else {
             return Ok(None);
@@ -100,7 +100,7 @@ impl Stores {
     /// The model of an Ollama tag and its projector, if it has one.
     ///
     /// # Errors
-    /// [`CheckpointError::Cache`] if the tag is there and its model is not.
+    /// [`CheckpointError::Cache`] if the tag has a manifest and a file of the model is missing or wrong.
     pub(super) fn ollama_blobs(&self, tag: &str) -> Result<Option<OllamaModel>, CheckpointError> {
         let Some(path) = manifest_path(tag) else {
             return Ok(None);
@@ -114,7 +114,7 @@ impl Stores {
         Ok(None)
     }
 
-    /// Every model that the stores hold, as one would ask for it.
+    /// The hub id or tag of every model in the stores.
     pub(super) fn names(&self) -> Vec<String> {
         let mut names = Vec::new();
         for folder in self
@@ -133,7 +133,7 @@ impl Stores {
             );
         }
         for manifests in self.ollama.iter().map(|store| store.join("manifests")) {
-            // HOST/NAMESPACE/MODEL/TAG, where the defaults of the first two go unsaid.
+            // HOST/NAMESPACE/MODEL/TAG; the defaults of the first two are left out of the name.
             let mut folders = vec![manifests.clone()];
             for _ in 0..4 {
                 folders = folders
@@ -154,7 +154,7 @@ impl Stores {
         names
     }
 
-    /// What was looked at, for a message.
+    /// The places that were searched, for a message.
     pub(super) fn describe(&self) -> String {
         let shown = |path: &PathBuf| path.display().to_string();
         let hub = self.hub.as_ref();
@@ -163,9 +163,10 @@ impl Stores {
         let ollama =
             (!ollama.is_empty()).then(|| format!("not in Ollama's store {}", ollama.join(" or ")));
         let looked: Vec<String> = hub.into_iter().chain(ollama).collect();
-        match looked.is_empty() {
-            true => "and no model store is known".to_owned(),
-            false => looked.join(", "),
+        if looked.is_empty() {
+            "and no model store is known".to_owned()
+        } else {
+            looked.join(", ")
         }
     }
 }
@@ -197,12 +198,12 @@ fn manifest_path(tag: &str) -> Option<PathBuf> {
 
 #[derive(serde::Deserialize)]
 struct Manifest {
-    layers: Vec<Layer>,
+    layers: Vec<ManifestLayer>,
 }
 
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Layer {
+struct ManifestLayer {
     media_type: String,
     digest: String,
     size: Option<u64>,
@@ -228,7 +229,11 @@ fn read_manifest(store: &Path, path: &Path) -> Result<OllamaModel, CheckpointErr
     }
 }
 
-fn blob_path(store: &Path, manifest: &Path, layer: &Layer) -> Result<PathBuf, CheckpointError> {
+fn blob_path(
+    store: &Path,
+    manifest: &Path,
+    layer: &ManifestLayer,
+) -> Result<PathBuf, CheckpointError> {
     let hex = layer.digest.strip_prefix("sha256:").unwrap_or_default();
     if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(broken(
@@ -261,7 +266,7 @@ fn is_plain(name: &str) -> bool {
         && !name.contains('\0')
 }
 
-/// A directory's entries by name.
+/// The entries of a directory, sorted by name.
 pub(super) fn list(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut paths = fs::read_dir(directory)?
         .map(|entry| entry.map(|entry| entry.path()))

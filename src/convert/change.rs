@@ -1,59 +1,58 @@
-//! How a tensor of a GGUF differs from the stored one: its values, and the order of its rows and of
-//! what is in them.
+//! How a tensor of a GGUF differs from the stored one: in its values, and in the order of its rows and columns.
 
 use std::ops::Range;
 
-/// How a GGUF's tensor differs from the checkpoint's.
+/// The change from a stored tensor to the tensor of a GGUF.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// What becomes of each value.
+    /// The change of each value.
     pub value: ValueChange,
-    /// In which order its rows are taken; as stored without.
+    /// The order of its rows; `None` is the stored order.
     pub rows: Option<Permutation>,
-    /// In which order the values of a row are taken; as stored without.
+    /// The order of the values in a row; `None` is the stored order.
     pub columns: Option<Permutation>,
-    /// Which rows are its own, where it shares a stored matrix with others.
+    /// The stored rows that belong to it, if several tensors share a stored matrix.
     pub slices: Option<RowSlices>,
 }
 
-/// What becomes of each value.
+/// The change of each value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ValueChange {
     /// Nothing.
     #[default]
     None,
-    /// One is added: the runtime multiplies by the weight where the model multiplies by one more.
+    /// Adds 1: the model multiplies by `1 + weight`, the runtime by the stored weight.
     AddOne,
-    /// `-exp(x)`: the model stores the logarithm of a decay.
+    /// `-exp(x)`: the checkpoint stores the logarithm of a decay.
     NegatedExp,
 }
 
-/// An order: behind the first `start` places, each run of `groups * members * unit` is stored as
-/// `groups` groups of `members` members of `unit`, and written by taking one member from each group in
-/// turn.
+/// An order of rows or columns. After the first `start`, each run of `groups * members * unit` is stored as
+/// `[groups, members, unit]` and written as `[members, groups, unit]`: one member of each group in turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permutation {
-    /// Places before the first group, which stay.
+    /// Rows or columns before the first group, which keep their place.
     pub start: u64,
     /// Groups in a run.
     pub groups: u64,
     /// Members of a group.
     pub members: u64,
-    /// Neighbouring places that stay together.
+    /// Neighbouring rows or columns that stay together.
     pub unit: u64,
 }
 
-/// The rows of one tensor in a stored matrix that it shares: in every `period` rows, these.
+/// The rows of one tensor in a stored matrix that several tensors share: the given ranges in every `period` rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowSlices {
-    /// Rows after which the division repeats.
+    /// The number of rows after which the ranges repeat.
     pub period: u64,
-    /// Its rows in the first period. Those of all periods come before those of the next range.
+    /// Its rows in the first period. The tensor has the first range of all periods, then the second of all periods, and
+    /// so on.
     pub ranges: Vec<Range<u64>>,
 }
 
 impl Permutation {
-    /// Where place `place` is stored.
+    /// The stored index of the row or column that is written at index `place`.
     pub fn source(self, place: u64) -> u64 {
         let run = self.run();
         let Some(behind) = place.checked_sub(self.start).filter(|_| run > 0) else {
@@ -65,7 +64,7 @@ impl Permutation {
         self.start + (behind - inside) + (group * self.members + member) * self.unit + within
     }
 
-    /// Whether `places` places are whole runs.
+    /// Whether `places` rows or columns are a whole number of runs.
     pub fn divides(self, places: u64) -> bool {
         let behind = places.checked_sub(self.start);
         self.run() > 0 && behind.is_some_and(|behind| behind.is_multiple_of(self.run()))

@@ -1,5 +1,4 @@
-//! Values that are made from several hyperparameters, or from the model's description: what a
-//! [`Derived`] key stands for.
+//! Computes the metadata values of [`Derived`] keys, from several hyperparameters or from the model's description.
 
 use serde_json::Value as Json;
 
@@ -13,7 +12,7 @@ pub(super) fn f32_value(number: f64) -> Value {
     Value::F32(number as f32)
 }
 
-/// The value of `what`, if the model has one.
+/// The value of the derived key `what`, if the model has one.
 pub(super) fn derived(
     what: Derived,
     source: &SourceConfig<'_>,
@@ -100,7 +99,7 @@ fn rope_number(source: &SourceConfig<'_>, number: Number) -> Result<Option<Value
     Ok(source.rope.number(number)?.map(f32_value))
 }
 
-/// The kind of rotary scaling as GGUF names it; `None` for none and for what becomes a tensor.
+/// GGUF's name of the kind of rotary scaling; `None` without scaling, and for kinds that become a tensor.
 pub(super) fn scaling(source: &SourceConfig<'_>) -> Result<Option<&'static str>, ConvertError> {
     let factor = source.rope.number(Number::RopeFactor)?;
     Ok(match source.rope.kind {
@@ -130,7 +129,7 @@ fn original_context(source: &SourceConfig<'_>) -> Result<Value, ConvertError> {
     }
 }
 
-/// The share of a head that turns.
+/// The share of a head's elements that are rotated.
 fn rotary_share(source: &SourceConfig<'_>) -> Result<Option<f64>, ConvertError> {
     const SHARE: &[&str] = &["partial_rotary_factor", "rope_pct", "rope_percent"];
     match source.rope.float(SHARE)? {
@@ -139,8 +138,8 @@ fn rotary_share(source: &SourceConfig<'_>) -> Result<Option<f64>, ConvertError> 
     }
 }
 
-/// With long factors, the softmax is scaled by sqrt(1 + ln(context / original) / ln(original))
-/// (`modeling_rope_utils.py`), for yarn by 1 + 0.1 ln(context / original).
+/// The factor on the softmax: sqrt(1 + ln(context / original) / ln(original)) for LongRoPE
+/// (`modeling_rope_utils.py`), 1 + 0.1 ln(context / original) for YaRN.
 fn long_attn_factor(source: &SourceConfig<'_>) -> Result<Option<f64>, ConvertError> {
     if !source.rope.has_list("long_factor") {
         return Ok(None);
@@ -155,11 +154,11 @@ fn long_attn_factor(source: &SourceConfig<'_>) -> Result<Option<f64>, ConvertErr
     }))
 }
 
-/// The sparsity of each block's activations as a number of standard deviations.
+/// The activation sparsity of each block in standard deviations above the mean.
 fn sparsity(source: &SourceConfig<'_>) -> Result<Vec<f32>, ConvertError> {
     const KEY: &str = "activation_sparsity_pattern";
     let blocks = source.model.dims.blocks.min(4096) as usize;
-    // Without a pattern the first ten blocks keep 5 %, if there are more (`configuration_gemma3n.py`).
+    // Without a pattern the first ten blocks keep 5 %, if the model has more than ten (`configuration_gemma3n.py`).
     let Some(pattern) = source.get(KEY) else {
         let sparse = if blocks > 10 { 10 } else { 0 };
         let share = |block| if block < sparse { 0.95 } else { 0.0 };
@@ -176,7 +175,7 @@ fn sparsity(source: &SourceConfig<'_>) -> Result<Vec<f32>, ConvertError> {
     Ok(shares.into_iter().map(inverse_normal).collect())
 }
 
-/// Parts of a head that turn by the place of a token in time, height and width, filled up to four.
+/// The numbers of rotary pairs for positions in time, height and width, padded to four with 0.
 fn sections(source: &SourceConfig<'_>) -> Result<Option<Vec<i32>>, ConvertError> {
     const KEY: &str = "mrope_section";
     let Some(list) = source.rope.list(KEY) else {
@@ -191,8 +190,7 @@ fn sections(source: &SourceConfig<'_>) -> Result<Option<Vec<i32>>, ConvertError>
     Ok(Some(parts))
 }
 
-/// The value below which a standard normal variable falls with probability `share`: bisection on
-/// the error function, exact to single precision.
+/// The quantile of the standard normal distribution at `share`, by bisection, exact to single precision.
 fn inverse_normal(share: f64) -> f32 {
     if share <= 0.0 {
         return f32::NEG_INFINITY;
@@ -209,8 +207,8 @@ fn inverse_normal(share: f64) -> f32 {
     (0.5 * (low + high)) as f32
 }
 
-/// P(X < x) for a standard normal X: Marsaglia's series, x + x^3/3 + x^5/15 + ..., times the
-/// density (J. Stat. Softw. 11(4), 2004); beyond 8 deviations it is 0 or 1 to double precision.
+/// P(X < x) for a standard normal X: 1/2 + density(x) * (x + x^3/3 + x^5/15 + ...) (Marsaglia, J. Stat. Softw. 11(4),
+/// 2004); beyond 8 standard deviations it is 0 or 1 in double precision.
 fn normal_below(x: f64) -> f64 {
     if x.abs() > 8.0 {
         return if x > 0.0 { 1.0 } else { 0.0 };

@@ -1,11 +1,11 @@
-//! What can keep a checkpoint from being described as GGUF, and the way out.
+//! The errors of converting a checkpoint to GGUF metadata, each with what the user can do about it.
 
 use std::path::{Path, PathBuf};
 
 use crate::input::OpenError;
 use crate::units::counted;
 
-/// A checkpoint whose GGUF metadata cannot be stated.
+/// Why the GGUF metadata of a checkpoint cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each field is named and explained by the message above it
 #[non_exhaustive]
@@ -72,7 +72,7 @@ pub enum ConvertError {
 }
 
 impl ConvertError {
-    /// Whether the checkpoint is wrong, rather than none that is converted here.
+    /// Whether the checkpoint itself is wrong; false if this program just has no conversion for it.
     pub fn blames_checkpoint(&self) -> bool {
         !matches!(
             self,
@@ -83,8 +83,7 @@ impl ConvertError {
         )
     }
 
-    /// The error as it reads from within `directory`: the same checkpoint gives the same sentence wherever it
-    /// lies.
+    /// The error with paths relative to `directory`, so that a checkpoint gives the same message in any place.
     pub fn within(mut self, directory: &Path) -> ConvertError {
         let path = match &mut self {
             ConvertError::Open(error) => error.path_mut(),
@@ -108,7 +107,7 @@ impl ConvertError {
     }
 }
 
-/// Where something is, before what is said of it; nothing of the directory that is understood.
+/// A path as the start of a message; empty for the checkpoint's own directory.
 fn at(place: &Path) -> String {
     if place.as_os_str().is_empty() {
         String::new()

@@ -1,4 +1,4 @@
-//! One key of a GGUF by the rule that an architecture's entry has for it.
+//! The value of one metadata key of a GGUF, by the rule in the architecture's entry.
 
 use serde_json::Value as Json;
 
@@ -12,7 +12,7 @@ use crate::model::{conversion_of, converted};
 /// The conversion of `architecture`.
 ///
 /// # Errors
-/// [`ConvertError::Unsupported`] with the names of those that are.
+/// [`ConvertError::Unsupported`] with the names of the architectures that have a conversion.
 pub(super) fn conversion(architecture: &str) -> Result<&'static Conversion, ConvertError> {
     conversion_of(architecture).ok_or_else(|| {
         let supported: Vec<&str> = converted().collect();

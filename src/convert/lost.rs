@@ -1,5 +1,5 @@
-//! Whether a GGUF of a model says how its rotary positions are stretched: llama.cpp's converter has a place for that in
-//! the files of some architectures only.
+//! Whether a GGUF of a model keeps the scaling of its rotary positions: llama.cpp's converter writes it only for some
+//! architectures.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use super::source_config::SourceConfig;
 use crate::model::ModelSpec;
 use crate::model::conversion::{Derived, KeyRule};
 
-/// Rotary positions that a GGUF has as if they were not stretched.
+/// A rotary scaling that a GGUF does not keep.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LostScaling {
-    /// How `config.json` stretches them.
+    /// The type of scaling in `config.json`.
     pub kind: String,
     /// llama.cpp's name of the architecture.
     pub architecture: String,
@@ -29,10 +29,10 @@ impl fmt::Display for LostScaling {
     }
 }
 
-/// Types of rotary positions that stretch nothing.
+/// Types of rotary positions without scaling.
 const UNSTRETCHED: &[&str] = &["default", "mrope", "none"];
 
-/// What a GGUF of `model` loses; nothing where it has a key or a table for it, or is not made here.
+/// The scaling that a GGUF of `model` loses; `None` if it has a key or a table for it, or if no GGUF is made of `model`.
 pub fn lost_scaling(model: &ModelSpec) -> Option<LostScaling> {
     let conversion = conversion(&model.architecture).ok()?;
     let source = SourceConfig::new(model).ok()?;

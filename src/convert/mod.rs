@@ -2,9 +2,9 @@
 //! values as llama.cpp's converter writes (`conversion/*.py`, `gguf-py/gguf/vocab.py`,
 //! `gguf-py/gguf/metadata.py`; release 0.5.0).
 //!
-//! In: a located checkpoint, its model, and the files beside the weights. Out: key-value pairs in
+//! In: a located checkpoint, its model, and the small files beside the weights. Out: key-value pairs in
 //! the order of the file. Must not: read weights, or write anything. A model card (`README.md`) is
-//! not read either: its tags and licence are not part of what the file needs to run.
+//! not read: runtimes do not need its tags and licence.
 
 mod change;
 mod derived_keys;
@@ -40,9 +40,9 @@ pub const QUANTIZATION_VERSION: u32 = 2;
 /// F32, 1 F16, 7 Q8_0, 15 Q4_K_M, 32 BF16, ...).
 ///
 /// # Errors
-/// [`ConvertError`]: an architecture without a conversion, a checkpoint that is GGUF already, a
-/// hyperparameter that is missing or no number, or a tokenizer that is missing, cut short or
-/// contradicts itself, with the file's name.
+/// [`ConvertError`]: an architecture without a conversion, a checkpoint that is already a GGUF, a
+/// hyperparameter that is missing or not a number, or a tokenizer file that is missing, incomplete or
+/// contradicts itself.
 pub fn metadata(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
@@ -73,9 +73,9 @@ pub fn metadata(
     Ok(pairs.0)
 }
 
-/// Whether `metadata` holds a byte-level tokenizer whose way of splitting words is not known:
-/// `tokenizer.ggml.pre` is `default`, runtimes load the file, and texts split a little differently
-/// from how the model learned them.
+/// Whether `metadata` holds a byte-level tokenizer whose pre-tokenizer has no name in llama.cpp:
+/// `tokenizer.ggml.pre` is `default`, runtimes load the file, and some texts are split differently
+/// than in training.
 pub fn has_unknown_pre_tokenizer(metadata: &[(String, Value)]) -> bool {
     let is = |key: &str, text: &str| {
         let pair = metadata.iter().find(|(name, _)| name == key);
@@ -89,7 +89,7 @@ pub fn has_unknown_pre_tokenizer(metadata: &[(String, Value)]) -> bool {
 struct Pairs(Vec<(String, Value)>);
 
 impl Pairs {
-    /// Sets `key`; one that is there keeps its place.
+    /// Sets `key`; a key that is already set keeps its position.
     fn set(&mut self, key: &str, value: Value) {
         match self.0.iter_mut().find(|(name, _)| name == key) {
             Some(pair) => pair.1 = value,
@@ -120,20 +120,20 @@ impl Pairs {
     }
 }
 
-/// `general.name` and what the model's names say beside it, and the size label.
+/// Adds `general.name`, the keys that follow from the model's name, and the size label.
 fn add_names(
     pairs: &mut Pairs,
     checkpoint: &Checkpoint,
     model: &ModelSpec,
     config: &serde_json::Value,
 ) {
-    let size = Size::of(model);
+    let size = ParameterCounts::of(model);
     let stated = config.get("_name_or_path").and_then(|name| name.as_str());
-    // A longer path is a place on someone's machine.
+    // A name with more than one slash is a path on the machine where the model was saved.
     let stated = stated.filter(|name| name.matches('/').count() <= 1);
     let parts = stated
-        .map_or_else(NameParts::default, |id| name::take_apart(id, size.total))
-        .or(name::take_apart(&checkpoint.name, size.total));
+        .map_or_else(NameParts::default, |id| name::parse_name(id, size.total))
+        .or(name::parse_name(&checkpoint.name, size.total));
     let label = (size.total > 0).then(|| name::size_label(size.shared, size.expert, size.experts));
     let named = [
         ("general.name", parts.name),
@@ -150,18 +150,18 @@ fn add_names(
     }
 }
 
-/// Weights of the file's tensors, counted as `GGUFWriter.get_total_parameter_count` does.
-struct Size {
+/// The number of parameters of the file's tensors, counted as by `GGUFWriter.get_total_parameter_count`.
+struct ParameterCounts {
     total: u64,
     shared: u64,
-    /// Of one expert in every block.
+    /// Those of one expert of every block.
     expert: u64,
     experts: u64,
 }
 
-impl Size {
-    fn of(model: &ModelSpec) -> Size {
-        let mut size = Size {
+impl ParameterCounts {
+    fn of(model: &ModelSpec) -> ParameterCounts {
+        let mut size = ParameterCounts {
             total: 0,
             shared: 0,
             expert: 0,
@@ -186,7 +186,7 @@ impl Size {
     }
 }
 
-/// A file of `directory`, if it is there (a link to nowhere counts as there).
+/// The path of a file in `directory`, if it exists (also as a dangling link, so that opening it reports that).
 fn beside(directory: &Path, name: &str) -> Option<std::path::PathBuf> {
     let path = directory.join(name);
     std::fs::symlink_metadata(&path).is_ok().then_some(path)

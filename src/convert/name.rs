@@ -1,7 +1,7 @@
-//! What a model's name says: base name, finetune, version, size; and the size label of a parameter
-//! count. Names are taken apart by llama.cpp's rules (`gguf-py/gguf/metadata.py`, `utility.py`).
+//! Parses a model's name into base name, finetune, version and size, and formats the size label of a parameter
+//! count, by llama.cpp's rules (`gguf-py/gguf/metadata.py`, `utility.py`).
 
-/// A name taken apart. What it does not say is `None`.
+/// The parts of a model's name; `None` for those that it does not have.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct NameParts {
     /// The whole name as a title, `Llama 3.2 1B Instruct`.
@@ -14,7 +14,7 @@ pub(super) struct NameParts {
 }
 
 impl NameParts {
-    /// Fills what is still unknown from `other`.
+    /// Fills parts that are `None` from `other`.
     pub(super) fn or(self, other: NameParts) -> NameParts {
         NameParts {
             name: self.name.or(other.name),
@@ -27,7 +27,7 @@ impl NameParts {
     }
 }
 
-/// What a part of a name may be. A part can be a finetune and look like a version at once.
+/// What one part of a name may be; several may be true.
 #[derive(Clone, Default)]
 struct NamePart {
     text: String,
@@ -51,9 +51,9 @@ impl NamePart {
     }
 }
 
-/// Takes `id` (`org/Base-Size-Finetune` or a part of it) apart. `parameters` tells a size from a
-/// context length: a label far from it is none.
-pub(super) fn take_apart(id: &str, parameters: u64) -> NameParts {
+/// Parses `id` (`org/Base-Size-Finetune` or a part of it). A size far from the number of `parameters` is not taken as
+/// one: it may be a context length.
+pub(super) fn parse_name(id: &str, parameters: u64) -> NameParts {
     if id.contains(' ') {
         return NameParts {
             name: Some(title(id)),
@@ -138,7 +138,7 @@ fn annotate(text: &str, index: usize, parameters: u64) -> NamePart {
             && parameters > 0
             && (number * scale - parameters as f64).abs() > (u128::from(parameters) * 7 / 8) as f64
         {
-            // A number this far off is a context length.
+            // A number this far from the parameter count is a context length.
             part.finetune = true;
             part.text = format!("{number}{}", unit.to_ascii_lowercase());
         }
@@ -149,7 +149,7 @@ fn annotate(text: &str, index: usize, parameters: u64) -> NamePart {
     part
 }
 
-/// `1_5b` as `1.5B`, bloom's `7b1` as `7.1B`; words stay.
+/// Normalizes a size: `1_5b` to `1.5B`, bloom's `7b1` to `7.1B`; words stay.
 fn normalized_size(text: &str) -> String {
     let mut text = text.replace('_', ".");
     if text.ends_with(|c: char| c.is_ascii_digit()) {
@@ -191,7 +191,7 @@ fn is_quantization(lower: &str) -> bool {
         .is_some_and(|bits| bits == "16" || bits == "32")
 }
 
-/// `([a]|\d+[x])?\d+([._]\d+)?[kmbt]\d?`, or a word for a size
+/// `([a]|\d+[x])?\d+([._]\d+)?[kmbt]\d?`, or a word that stands for a size
 fn is_size(lower: &str) -> bool {
     if ["small", "mini", "medium", "large", "xl", "xxl"].contains(&lower) {
         return true;
@@ -214,7 +214,7 @@ fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Dashes as spaces, and words of small letters with capitals, but for versions.
+/// A name as a title: dashes become spaces, words in lower case are capitalized except versions.
 fn title(text: &str) -> String {
     let word = |word: &str| {
         let cased = |c: char| c.is_uppercase() || c.is_lowercase();
@@ -232,7 +232,7 @@ fn title(text: &str) -> String {
     words.join(" ")
 }
 
-/// The first letter of every run of letters as a capital.
+/// Capitalizes the first letter of every run of letters.
 fn capitals(word: &str) -> String {
     let mut inside = false;
     let mut out = String::with_capacity(word.len());
@@ -248,7 +248,7 @@ fn capitals(word: &str) -> String {
 }
 
 /// The size label of a parameter count: `596M`, `1.1B`; with experts `128x1.9B`, where the size is
-/// of what is shared and of one expert in each block.
+/// that of the shared parameters and of one expert of each block.
 pub(super) fn size_label(shared: u64, one_expert: u64, experts: u64) -> String {
     let rounded = rounded(shared.saturating_add(one_expert));
     match experts {
@@ -257,7 +257,7 @@ pub(super) fn size_label(shared: u64, one_expert: u64, experts: u64) -> String {
     }
 }
 
-/// Two significant digits, at least all before the point.
+/// Rounds to two significant digits, or to an integer if it has more digits.
 fn rounded(count: u64) -> String {
     let count = count as f64;
     let (scaled, suffix) = match count {
@@ -266,7 +266,7 @@ fn rounded(count: u64) -> String {
         n if n > 1e6 => (n * 1e-6, 'M'),
         n => (n * 1e-3, 'K'),
     };
-    // Ties go to the even number in both, as in Python.
+    // Both roundings take ties to even, as Python does.
     let digits = match scaled.round_ties_even() {
         n if n < 1.0 => 0,
         n => format!("{n}").len(),
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn names_are_taken_apart_as_gguf_py_does() {
         for (id, parameters, expect) in NAMES {
-            let found = take_apart(id, *parameters);
+            let found = parse_name(id, *parameters);
             let parts = [
                 found.name,
                 found.organization,

@@ -1,4 +1,4 @@
-//! The sampling that `generation_config.json` recommends, as `general.sampling.*`.
+//! The sampling settings of `generation_config.json`, as `general.sampling.*`.
 
 use std::path::Path;
 
@@ -10,38 +10,38 @@ use crate::gguf::Value;
 use crate::input;
 use crate::units::Bytes;
 
-/// Real ones stay below 10 kB.
+/// The largest `generation_config.json` that is read. Real ones stay below 10 kB.
 const LIMIT: Bytes = Bytes(1 << 20);
 
-/// What a setting is stored as.
-enum Kind {
+/// The type of a setting in GGUF.
+enum SettingType {
     Text,
     I32,
     F32,
 }
 
-/// GGUF's name, its type, and the names in `generation_config.json`, the first found counts.
-const SETTINGS: &[(&str, Kind, &[&str])] = &[
-    ("sequence", Kind::Text, &["sequence"]),
-    ("top_k", Kind::I32, &["top_k"]),
-    ("top_p", Kind::F32, &["top_p"]),
-    ("min_p", Kind::F32, &["min_p"]),
-    ("xtc_probability", Kind::F32, &["xtc_probability"]),
-    ("xtc_threshold", Kind::F32, &["xtc_threshold"]),
-    ("temp", Kind::F32, &["temperature"]),
-    ("penalty_last_n", Kind::I32, &["penalty_last_n"]),
+/// GGUF's name of each setting, its type, and its names in `generation_config.json`, of which the first found counts.
+const SETTINGS: &[(&str, SettingType, &[&str])] = &[
+    ("sequence", SettingType::Text, &["sequence"]),
+    ("top_k", SettingType::I32, &["top_k"]),
+    ("top_p", SettingType::F32, &["top_p"]),
+    ("min_p", SettingType::F32, &["min_p"]),
+    ("xtc_probability", SettingType::F32, &["xtc_probability"]),
+    ("xtc_threshold", SettingType::F32, &["xtc_threshold"]),
+    ("temp", SettingType::F32, &["temperature"]),
+    ("penalty_last_n", SettingType::I32, &["penalty_last_n"]),
     (
         "penalty_repeat",
-        Kind::F32,
+        SettingType::F32,
         &["penalty_repeat", "repetition_penalty"],
     ),
-    ("mirostat", Kind::I32, &["mirostat"]),
-    ("mirostat_tau", Kind::F32, &["mirostat_tau"]),
-    ("mirostat_eta", Kind::F32, &["mirostat_eta"]),
+    ("mirostat", SettingType::I32, &["mirostat"]),
+    ("mirostat_tau", SettingType::F32, &["mirostat_tau"]),
+    ("mirostat_eta", SettingType::F32, &["mirostat_eta"]),
 ];
 
-/// Adds every setting that is stated. Published files are not all valid JSON: such a file, and a
-/// setting of another type, says nothing.
+/// Adds every setting that is stated. A file that is not valid JSON (some published ones are not) and a setting of
+/// another type are ignored.
 pub(super) fn add(pairs: &mut Pairs, directory: Option<&Path>) -> Result<(), ConvertError> {
     let Some(path) = directory.and_then(|directory| beside(directory, "generation_config.json"))
     else {
@@ -56,12 +56,12 @@ pub(super) fn add(pairs: &mut Pairs, directory: Option<&Path>) -> Result<(), Con
             continue;
         };
         let value = match kind {
-            Kind::Text => stated.as_str().map(|text| Value::String(text.to_owned())),
-            Kind::I32 => stated
+            SettingType::Text => stated.as_str().map(|text| Value::String(text.to_owned())),
+            SettingType::I32 => stated
                 .as_i64()
                 .and_then(|n| i32::try_from(n).ok())
                 .map(Value::I32),
-            Kind::F32 => stated.as_f64().map(|x| Value::F32(x as f32)),
+            SettingType::F32 => stated.as_f64().map(|x| Value::F32(x as f32)),
         };
         if let Some(value) = value {
             pairs.set(&format!("general.sampling.{key}"), value);

@@ -1,5 +1,5 @@
-//! A `config.json` as the converter sees it: hyperparameters by the rows of `model`, and the rotary
-//! parameters brought into one form.
+//! A `config.json` as the converter reads it: hyperparameters by the table of `model`, and rotary parameters in one
+//! form.
 
 use serde_json::{Map, Value as Json};
 
@@ -10,15 +10,15 @@ use crate::model::{HParams, Key, ModelSpec, Number};
 pub(super) struct SourceConfig<'a> {
     hparams: HParams<'a>,
     pub(super) model: &'a ModelSpec,
-    /// Rotary parameters of the layers that see the whole context.
-    pub(super) rope: Rope<'a>,
-    /// The rotary base of windowed layers, where it is another one.
+    /// Rotary parameters of the blocks with full attention.
+    pub(super) rope: RopeParameters<'a>,
+    /// The rotary base of windowed blocks, if it differs.
     pub(super) window_rope_base: Option<f64>,
 }
 
-/// Rotary parameters: `rope_parameters` (Transformers 5) or `rope_scaling`, and what older
-/// configurations say beside them.
-pub(super) struct Rope<'a> {
+/// Rotary parameters: those of `rope_parameters` (Transformers 5) or `rope_scaling`, and those that older
+/// configurations state at the top level.
+pub(super) struct RopeParameters<'a> {
     scaling: Option<&'a Map<String, Json>>,
     /// `linear`, `yarn`, `longrope`, `llama3`, ...
     pub(super) kind: Option<&'a str>,
@@ -27,12 +27,12 @@ pub(super) struct Rope<'a> {
 }
 
 impl<'a> SourceConfig<'a> {
-    /// Of the configuration that the model was described from.
+    /// Reads the configuration of `model`.
     pub(super) fn new(model: &'a ModelSpec) -> Result<SourceConfig<'a>, ConvertError> {
         let mut source = SourceConfig {
             hparams: HParams::of_config(&model.config),
             model,
-            rope: Rope {
+            rope: RopeParameters {
                 scaling: None,
                 kind: None,
                 base: None,
@@ -46,7 +46,7 @@ impl<'a> SourceConfig<'a> {
         let full = of("full_attention").or(all);
         let base = |map: Option<&Map<String, Json>>| map?.get("rope_theta")?.as_f64();
         let kind = full.and_then(|map| map.get("rope_type").or_else(|| map.get("type")));
-        let rope = Rope {
+        let rope = RopeParameters {
             scaling: full,
             kind: kind.and_then(Json::as_str),
             base: base(full).or(source.number(Number::RopeBase)?),
@@ -57,28 +57,28 @@ impl<'a> SourceConfig<'a> {
         Ok(source)
     }
 
-    /// A value that is there and not null.
+    /// A value that is stated and not null.
     pub(super) fn get(&self, key: &str) -> Option<&'a Json> {
         self.hparams.json(key).filter(|value| !value.is_null())
     }
 
-    /// What states `key`, with the name it has there.
+    /// The name under which `key` is stated, and its value.
     pub(super) fn stated(&self, key: Key) -> Option<(&'static str, &'a Json)> {
         self.hparams.stated(key.hugging_face())
     }
 
-    /// A number, if it is there.
+    /// A number, if it is stated.
     pub(super) fn number(&self, number: Number) -> Result<Option<f64>, ConvertError> {
         self.float(number.hugging_face())
     }
 
-    /// A number by the first of its names that is there.
+    /// A number under the first of `names` that is stated.
     pub(super) fn float(&self, names: &[&str]) -> Result<Option<f64>, ConvertError> {
         let stated = self.hparams.stated(names);
         stated.map(|(name, value)| float(name, value)).transpose()
     }
 
-    /// A count that must be there.
+    /// A count that must be stated.
     pub(super) fn need(&self, key: Key) -> Result<u32, ConvertError> {
         match self.stated(key) {
             Some((name, value)) => as_count(name, value),
@@ -91,13 +91,13 @@ fn float(name: &str, value: &Json) -> Result<f64, ConvertError> {
     value.as_f64().ok_or_else(|| bad(name, value, "a number"))
 }
 
-impl Rope<'_> {
+impl RopeParameters<'_> {
     /// A number of the rotary parameters.
     pub(super) fn number(&self, number: Number) -> Result<Option<f64>, ConvertError> {
         self.float(number.hugging_face())
     }
 
-    /// A number of the rotary parameters by the first of its names that is there.
+    /// A number of the rotary parameters under the first of `keys` that is stated.
     pub(super) fn float(&self, keys: &[&str]) -> Result<Option<f64>, ConvertError> {
         let found = keys
             .iter()
@@ -111,7 +111,7 @@ impl Rope<'_> {
         Some(list.as_slice())
     }
 
-    /// Whether there is such a list, and anything in it.
+    /// Whether there is such a list and it is not empty.
     pub(super) fn has_list(&self, key: &str) -> bool {
         self.list(key).is_some_and(|list| !list.is_empty())
     }

@@ -1,5 +1,5 @@
-//! What the rules of an architecture's entry do to a tensor's weights. In: rules, a tensor,
-//! hyperparameters. Out: a [`Change`]. Must not: read weights.
+//! Applies the weight rules of an architecture's entry to a tensor. In: rules, a tensor, hyperparameters. Out: a
+//! [`Change`]. Must not: read weights.
 
 use super::ConvertError;
 use super::change::{Change, Permutation, RowSlices, ValueChange};
@@ -7,7 +7,7 @@ use super::source_config::{SourceConfig, bad, missing};
 use crate::model::conversion::{KeyHeadPart, ValueHeads, WeightRule, WeightTransform};
 use crate::model::{Key, Tensor, TensorRole as R};
 
-/// The change that `rules` make of `tensor`.
+/// The change of `tensor` by `rules`.
 pub(super) fn change(
     rules: &[WeightRule],
     tensor: &Tensor,
@@ -24,7 +24,7 @@ pub(super) fn change(
             WeightTransform::NegatedExp => change.value = ValueChange::NegatedExp,
             WeightTransform::RotaryPairs => change.rows = Some(rotary_pairs(tensor, source)),
             WeightTransform::ValueHeadsInTurn(of) => {
-                let heads = Heads::read(source)?;
+                let heads = DeltaNetHeads::read(source)?;
                 match of {
                     ValueHeads::RowsBehindKeys => {
                         let keys = 2 * heads.keys * heads.key_dim;
@@ -36,14 +36,14 @@ pub(super) fn change(
                 }
             }
             WeightTransform::PartOfKeyHeads(part) => {
-                change.slices = Some(Heads::read(source)?.part(part));
+                change.slices = Some(DeltaNetHeads::read(source)?.part(part));
             }
         }
     }
     Ok(change)
 }
 
-/// Gate and up projection of each expert may be stored as one matrix, the gate first
+/// The rows of the gate or up projection of experts in a stored matrix that holds both, the gate first
 /// (`modify_tensors` of llama.cpp's `conversion/qwen.py`).
 fn gate_or_up(tensor: &Tensor) -> Option<RowSlices> {
     let inner = match tensor.shape.as_slice() {
@@ -69,24 +69,25 @@ fn rotary_pairs(tensor: &Tensor, source: &SourceConfig<'_>) -> Permutation {
     Permutation {
         start: 0,
         groups: 2,
-        // An odd head has no halves: such a permutation divides no rows, and is refused with the sizes.
+        // A head with an odd number of elements has no halves: 0 members make `Permutation::divides` false, which is
+        // reported as an error.
         members: if head.is_multiple_of(2) { head / 2 } else { 0 },
         unit: 1,
     }
 }
 
 /// Heads of a delta net.
-struct Heads {
-    /// Of keys, each with a group of values.
+struct DeltaNetHeads {
+    /// Key heads, each with a group of value heads.
     keys: u64,
-    /// Heads of values to one of keys.
+    /// Value heads for each key head.
     group: u64,
     key_dim: u64,
     value_dim: u64,
 }
 
-impl Heads {
-    fn read(source: &SourceConfig<'_>) -> Result<Heads, ConvertError> {
+impl DeltaNetHeads {
+    fn read(source: &SourceConfig<'_>) -> Result<DeltaNetHeads, ConvertError> {
         let keys = u64::from(source.need(Key::SsmGroups)?);
         let values = u64::from(source.need(Key::SsmHeads)?);
         let group = values
@@ -96,7 +97,7 @@ impl Heads {
             Some((name, value)) => bad(name, value, "a multiple of the key heads"),
             None => missing(Key::SsmHeads.hugging_face()),
         };
-        Ok(Heads {
+        Ok(DeltaNetHeads {
             keys,
             group: group.ok_or_else(uneven)?,
             key_dim: source.need(Key::StateSize)?.into(),
@@ -104,7 +105,7 @@ impl Heads {
         })
     }
 
-    /// From behind `start`, heads of values of `unit` places, one of each group in turn.
+    /// After the first `start` rows or columns, value heads of `unit` each, one of each group in turn.
     fn in_turn(&self, start: u64, unit: u64) -> Option<Permutation> {
         let permutation = Permutation {
             start,
@@ -115,7 +116,7 @@ impl Heads {
         Some(permutation).filter(|_| self.group > 1)
     }
 
-    /// Where a part stands among the projections of each head of keys.
+    /// The rows of a part in the projections of each key head.
     fn part(&self, part: KeyHeadPart) -> RowSlices {
         let (key, value) = (self.key_dim, self.group * self.value_dim);
         let values = 2 * key..2 * key + value;

@@ -1,6 +1,6 @@
-//! What conversion makes of a tensor: the change of its weights by the rules of its architecture, and
-//! the rotary tables that no checkpoint stores. In: a tensor, a configuration. Out: a [`Change`], or a
-//! table. Must not: read weights.
+//! The conversion of a tensor: the change of its weights by the rules of its architecture, or the values of a
+//! rotary table, which no checkpoint stores. In: a tensor, a configuration. Out: a [`Change`], or a table. Must not: read
+//! weights.
 
 use serde_json::Value as Json;
 
@@ -12,11 +12,11 @@ use super::weight_transforms;
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::model::{ModelSpec, Number, Tensor, TensorRole};
 
-/// What conversion does to `tensor` of `model`.
+/// The change from the stored weights of `tensor` of `model` to those of a GGUF.
 ///
 /// # Errors
-/// [`ConvertError`]: an architecture without a conversion, or a hyperparameter that the change
-/// follows from and that is missing or no number.
+/// [`ConvertError::Unsupported`] for an architecture without a conversion, [`ConvertError::MissingKey`] or
+/// [`ConvertError::BadValue`] for a hyperparameter that the change depends on.
 pub fn change(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
@@ -30,11 +30,12 @@ pub fn change(
     weight_transforms::change(conversion.weights, tensor, &source)
 }
 
-/// The factors of a rotary table, one per pair of a head: for `rope_freqs` by how much Llama 3
-/// stretches each frequency, for `rope_factors_*` the configuration's own lists.
+/// The factors of a rotary table, one per pair of a head: for `rope_freqs` Llama 3's factor on the wavelength of each
+/// pair, for `rope_factors_*` the lists of the configuration.
 ///
 /// # Errors
-/// [`ConvertError::MissingKey`] or [`ConvertError::BadValue`] where the configuration does not say.
+/// [`ConvertError::MissingKey`] or [`ConvertError::BadValue`] if the configuration lacks a parameter or states a wrong
+/// one.
 pub fn rope_table(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
@@ -59,7 +60,7 @@ fn listed(source: &SourceConfig<'_>, key: &'static str) -> Result<Vec<f32>, Conv
         .collect()
 }
 
-/// Long waves are stretched by the factor, short ones not at all, those between in part
+/// Llama 3's factors: long wavelengths are scaled by the full factor, short ones not at all, and those between in part
 /// (`_compute_llama3_parameters` of Transformers' `modeling_rope_utils.py`).
 fn stretched(source: &SourceConfig<'_>) -> Result<Vec<f32>, ConvertError> {
     let of = |key: &'static str, or: f64| {
@@ -78,7 +79,7 @@ fn stretched(source: &SourceConfig<'_>) -> Result<Vec<f32>, ConvertError> {
     };
     let dim = attention().map_or(0, |a| a.key_dim);
     let pair = |first: u64| {
-        // The power in double precision: the nearest single one does not hang on the machine.
+        // The power is computed in double precision and then rounded, so that the result is machine-independent.
         let exponent = first as f32 / dim as f32;
         let frequency = 1.0 / base.powf(f64::from(exponent)) as f32;
         let wave = (2.0 * std::f64::consts::PI) as f32 / frequency;

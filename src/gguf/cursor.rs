@@ -1,12 +1,12 @@
-//! A buffered position in a GGUF file: every read is checked against what is left before anything
-//! is allocated. Little endian throughout.
+//! A buffered reading position in a GGUF file. Every read is checked against the rest of the file before memory is
+//! allocated. Little endian throughout.
 
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 
 use super::error::Problem;
 
-/// Where metadata and tensor descriptions end at the latest. The largest known headers (a 262 k
-/// vocabulary with its merges and an embedded tokenizer) take about 50 MiB.
+/// The longest header that is read, in bytes. The largest known (a vocabulary of 262 k with its merges and an embedded
+/// tokenizer) take about 50 MiB.
 const HEADER_LIMIT: u64 = 256 << 20;
 
 const BUFFER: u64 = 256 << 10;
@@ -20,7 +20,7 @@ pub(super) struct Cursor<R> {
 }
 
 impl<R: Read + Seek> Cursor<R> {
-    /// A cursor at byte `start`. The file's size is where seeking to the end arrives.
+    /// A cursor at byte `start`. The file's size is found by seeking to its end.
     pub(super) fn new(mut reader: R, start: u64) -> Result<Cursor<R>, Problem> {
         let file_bytes = reader.seek(SeekFrom::End(0))?;
         reader.seek(SeekFrom::Start(start))?;
@@ -41,12 +41,12 @@ impl<R: Read + Seek> Cursor<R> {
         self.file_bytes
     }
 
-    /// Bytes between here and the end of the file.
+    /// Bytes from the present position to the end of the file.
     pub(super) fn left(&self) -> u64 {
         self.file_bytes.saturating_sub(self.at)
     }
 
-    /// Refuses to go on if fewer than `bytes` are left.
+    /// Checks that `bytes` are left in the file and within the limit of a header.
     fn need(&self, bytes: u64) -> Result<(), Problem> {
         if bytes > self.left() {
             let place = self.place.clone();
@@ -84,7 +84,7 @@ impl<R: Read + Seek> Cursor<R> {
 
     pub(super) fn skip(&mut self, bytes: u64) -> Result<(), Problem> {
         self.need(bytes)?;
-        // `need` keeps this below HEADER_LIMIT, far from the sign.
+        // `need` has checked that this is below HEADER_LIMIT, so the cast keeps its value.
         self.inner.seek_relative(bytes as i64)?;
         self.at += bytes;
         Ok(())
@@ -122,10 +122,10 @@ impl<R: Read + Seek> Cursor<R> {
         })
     }
 
-    /// Steps over `count` length-prefixed strings without copying them.
+    /// Skips `count` length-prefixed strings without copying them.
     ///
-    /// A vocabulary has hundreds of thousands, so whole strings are stepped over inside the buffer
-    /// and only one that crosses its end takes the slow path.
+    /// A vocabulary has hundreds of thousands: strings that lie whole in the buffer are skipped there, and only one that
+    /// crosses its end takes the slow path.
     pub(super) fn skip_strings(&mut self, count: u64) -> Result<(), Problem> {
         let mut left = count;
         while left > 0 {
@@ -146,7 +146,7 @@ impl<R: Read + Seek> Cursor<R> {
     }
 }
 
-/// How many strings, at most `most`, lie whole at the start of `buffer`, and their bytes.
+/// The number of strings, at most `most`, that lie whole at the start of `buffer`, and their length in bytes.
 fn whole_strings(buffer: &[u8], most: u64) -> (u64, usize) {
     let (mut strings, mut rest) = (0, buffer);
     while strings < most

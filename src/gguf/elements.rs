@@ -1,4 +1,4 @@
-//! Streams the elements of a metadata array, whether it was kept or left in the file.
+//! Streams the elements of a metadata array, whether it is in memory or still in the file.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use super::read::read_scalar;
 use super::value::{Value, ValueType};
 use crate::input;
 
-/// The elements of one array in order; ends after the first error.
+/// Iterator over the elements of one array; ends after the first error.
 pub struct Elements {
     path: PathBuf,
-    source: Source,
+    source: ElementSource,
 }
 
-enum Source {
+enum ElementSource {
     Kept(std::vec::IntoIter<Value>),
     File {
         cursor: Cursor<File>,
@@ -28,11 +28,11 @@ enum Source {
 /// of one.
 ///
 /// # Errors
-/// [`ReadError`] if the file cannot be opened or an array is said to hold arrays. Each element can
-/// fail too: the file may be cut short since, and a string may not be UTF-8.
+/// [`ReadError::Open`] if the file cannot be opened, [`ReadError::Content`] for an unknown element type. Each element
+/// is a result too: an array of arrays is refused, the file may be shorter by now, and a string may not be UTF-8.
 pub fn elements(path: &Path, value: &Value) -> Result<Elements, ReadError> {
     let path = path.to_owned();
-    let kept = |values: Vec<Value>| Source::Kept(values.into_iter());
+    let kept = |values: Vec<Value>| ElementSource::Kept(values.into_iter());
     let source = match *value {
         Value::Array(ref values) => kept(values.clone()),
         Value::Strings(ref list) => kept(list.iter().map(|s| Value::String(s.into())).collect()),
@@ -48,7 +48,7 @@ pub fn elements(path: &Path, value: &Value) -> Result<Elements, ReadError> {
             let opened = Cursor::new(file, offset).and_then(|mut cursor| {
                 cursor.place = format!("a metadata array at byte {offset}");
                 match ValueType::from_id(element_type) {
-                    Some(element) => Ok(Source::File {
+                    Some(element) => Ok(ElementSource::File {
                         cursor,
                         element,
                         left: len,
@@ -74,9 +74,9 @@ impl Iterator for Elements {
 
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.source {
-            Source::Kept(values) => values.next().map(Ok),
-            Source::File { left: 0, .. } => None,
-            Source::File {
+            ElementSource::Kept(values) => values.next().map(Ok),
+            ElementSource::File { left: 0, .. } => None,
+            ElementSource::File {
                 cursor,
                 element,
                 left,

@@ -1,4 +1,4 @@
-//! What can be wrong with a GGUF file, and in which file.
+//! The errors of reading a GGUF file.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Where a GGUF file's tensors lie: alignment, absolute offsets, and that no two overlap.
+//! The positions of a GGUF file's tensors: alignment, absolute offsets, and the check that no two overlap.
 
 use super::error::Problem;
 use super::value::{Metadata, Value};
@@ -6,7 +6,7 @@ use crate::dtype::Dtype;
 use crate::units::Bytes;
 
 const DEFAULT_ALIGNMENT: u32 = 32;
-/// No writer pads tensors further apart than this.
+/// The largest alignment that is accepted, in bytes; no writer uses a larger one.
 const ALIGNMENT_LIMIT: u32 = 1 << 20;
 
 /// A tensor described by a GGUF header.
@@ -16,7 +16,7 @@ pub struct TensorInfo {
     pub name: String,
     /// The element format.
     pub dtype: Dtype,
-    /// Outermost dimension first, rows last (`ne` reversed); one to four dimensions.
+    /// One to four dimensions, outermost first, the elements of a row last (`ne` reversed).
     pub shape: Vec<u64>,
     /// Byte offset from the start of the file.
     pub offset: u64,
@@ -41,8 +41,7 @@ pub(super) fn alignment(metadata: &Metadata) -> Result<u32, Problem> {
     }
 }
 
-/// Makes relative offsets absolute and checks that every tensor is aligned, inside the file and
-/// apart from every other.
+/// Makes relative offsets absolute and checks that every tensor is aligned, lies inside the file and overlaps no other.
 pub(super) fn place(
     tensors: &mut [TensorInfo],
     alignment: u32,

@@ -1,8 +1,8 @@
 //! The GGUF container: key-value metadata and tensor descriptions, versions 2 and 3, little endian.
 //!
-//! In: a file, or anything that reads and seeks; or what a new header shall say. Out: a [`Header`];
-//! or its bytes and its exact size. Must not: touch tensor data, follow splits, or know what a key
-//! means beyond `general.alignment`. The format: `docs/gguf.md` of ggml.
+//! Reading: a file, or anything that reads and seeks, in; a [`Header`] out. Writing: metadata and tensor descriptions
+//! in; the bytes of a header and exact sizes out. Must not: touch tensor data, follow split files, or interpret a key
+//! other than `general.alignment`. The format: `docs/gguf.md` of ggml.
 #![warn(clippy::indexing_slicing)]
 
 mod cursor;

@@ -1,4 +1,4 @@
-//! Reads a GGUF header strictly: anything a runtime would misread is an error that says where.
+//! Reads a GGUF header strictly: what a runtime would misread is an error with its place in the file.
 
 use std::collections::HashSet;
 use std::io::{Read, Seek};
@@ -14,42 +14,42 @@ use crate::input;
 /// The longest key and tensor name in bytes: the format's limit for keys. (Its limit for tensor
 /// names is 64, which diffusion models exceed.)
 const NAME_LIMIT: u64 = 65_535;
-/// Numeric and boolean arrays up to this length are kept: per-layer values have one per block.
+/// Numeric and boolean arrays up to this length are read into memory: those with one value per block.
 const KEPT_NUMBERS: u64 = 4096;
-/// String arrays up to this length are kept: tags and languages, but no vocabulary.
+/// String arrays up to this length are read into memory: tags and languages, but no vocabulary.
 const KEPT_STRINGS: u64 = 64;
-/// Elements kept over all arrays, 32 bytes each: a file of nothing but short arrays must not take
-/// many times its own size.
+/// Elements read into memory over all arrays, 32 bytes each: a file of many short arrays must not take
+/// many times its size.
 const KEPT_ELEMENTS: u64 = 1 << 20;
-/// The smallest pair: a key of one byte and a value of one byte.
+/// Bytes of the smallest key-value pair: a key of one byte and a value of one byte.
 const LEAST_PAIR: u64 = 8 + 1 + 4 + 1;
-/// The smallest tensor description: a name of one byte and one dimension.
+/// Bytes of the smallest tensor description: a name of one byte and one dimension.
 const LEAST_TENSOR: u64 = 8 + 1 + 4 + 8 + 4 + 8;
 
-/// What a GGUF file says before its tensor data.
+/// The header of a GGUF file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Header {
     /// The format version: 2 or 3.
     pub version: u32,
-    /// What tensor offsets are multiples of: `general.alignment`, or 32.
+    /// Tensor offsets are multiples of this many bytes: `general.alignment`, or 32.
     pub alignment: u32,
     /// Key-value pairs in file order.
     pub metadata: Metadata,
     /// Tensors in the order of their descriptions.
     pub tensors: Vec<TensorInfo>,
-    /// Bytes from the start of the file to the end of the tensor descriptions.
+    /// Length in bytes, up to the end of the tensor descriptions.
     pub header_bytes: u64,
-    /// Where tensor data starts: `header_bytes` padded to the alignment.
+    /// Byte offset of the tensor data: `header_bytes` padded to the alignment.
     pub data_offset: u64,
-    /// The size of the file.
+    /// The size of the file in bytes, weights included.
     pub file_bytes: u64,
 }
 
-/// Reads the header of the GGUF file at `path`; a `NAME.header.gguf` may end after it.
+/// Reads the header of the GGUF file at `path`. A file called `NAME.header.gguf` may end after the header.
 ///
 /// # Errors
-/// [`ReadError::Open`] if it is not a readable regular file, [`ReadError::Content`] as
-/// [`read_header_from`] refuses it.
+/// [`ReadError::Open`] if it is not a readable regular file, [`ReadError::Content`] with a [`Problem`] as for
+/// [`read_header_from`].
 pub fn read_header(path: &Path) -> Result<Header, ReadError> {
     let (file, _) = input::open(path)?;
     read(file, input::is_header_only(path)).map_err(|problem| ReadError::Content {
@@ -60,7 +60,7 @@ pub fn read_header(path: &Path) -> Result<Header, ReadError> {
 
 /// Reads a GGUF header from the start of anything that reads and seeks.
 ///
-/// Holes between tensors and bytes after the last one are accepted; tensor data is not read.
+/// Gaps between tensors and bytes after the last one are accepted; tensor data is not read.
 ///
 /// # Errors
 /// Every [`Problem`]: among them another version or byte order, a count or length beyond the rest
@@ -128,7 +128,7 @@ fn read_version(cursor: &mut Cursor<impl Read + Seek>) -> Result<u32, Problem> {
     match cursor.u32()? {
         version @ (2 | 3) => Ok(version),
         1 => Err(Problem::Version1),
-        // A small number with its bytes swapped has nothing in its low half.
+        // A small version number in the other byte order has zeros in its low half.
         other if other != 0 && other & 0xffff == 0 => Err(Problem::BigEndian),
         other => Err(Problem::Version(other)),
     }
@@ -161,7 +161,7 @@ fn read_type(cursor: &mut Cursor<impl Read + Seek>) -> Result<ValueType, Problem
     })
 }
 
-/// One value that is not an array.
+/// Reads one value that is not an array.
 pub(super) fn read_scalar(
     cursor: &mut Cursor<impl Read + Seek>,
     value_type: ValueType,
@@ -216,7 +216,7 @@ fn read_array(cursor: &mut Cursor<impl Read + Seek>, kept: &mut u64) -> Result<V
     } else {
         KEPT_NUMBERS
     };
-    // An empty list would lose its element type, which a copy of the metadata needs.
+    // An empty array stays located, since `Value::Array` would lose its element type, which a copy needs.
     if (1..=most).contains(&len) && *kept + len <= KEPT_ELEMENTS {
         *kept += len;
         let values = (0..len)
@@ -227,7 +227,7 @@ fn read_array(cursor: &mut Cursor<impl Read + Seek>, kept: &mut u64) -> Result<V
     let offset = cursor.at();
     match element {
         ValueType::String => cursor.skip_strings(len)?,
-        // `room` is a quotient of the bytes left, so this product cannot pass them.
+        // `len` is at most `room`, so the product is at most the bytes left.
         number => cursor.skip(len * number.least_bytes())?,
     }
     Ok(Value::Located {
@@ -238,7 +238,7 @@ fn read_array(cursor: &mut Cursor<impl Read + Seek>, kept: &mut u64) -> Result<V
     })
 }
 
-/// One tensor description. Its offset is still relative to the start of the tensor data.
+/// Reads one tensor description. Its offset is still relative to the start of the tensor data.
 fn read_tensor(cursor: &mut Cursor<impl Read + Seek>, index: u64) -> Result<TensorInfo, Problem> {
     cursor.place = format!("tensor {index}");
     let name = cursor.name(NAME_LIMIT)?;
@@ -293,7 +293,7 @@ fn check_count(what: &'static str, count: u64, room: u64) -> Result<(), Problem>
     }
 }
 
-/// The first name that stands a second time.
+/// The first name that occurs a second time.
 fn duplicate<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let mut seen = HashSet::new();
     names.into_iter().find(|name| !seen.insert(*name))

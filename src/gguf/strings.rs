@@ -1,10 +1,10 @@
-//! A long list of strings in one allocation: a vocabulary has hundreds of thousands of them.
+//! A list of strings in one allocation, for vocabularies with hundreds of thousands of them.
 
-/// Strings end to end in one text.
+/// Strings, stored end to end in one text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StringList {
     text: String,
-    /// Where each string ends in `text`.
+    /// The end of each string in `text`, in bytes.
     ends: Vec<usize>,
 }
 
@@ -15,12 +15,12 @@ impl StringList {
         self.close();
     }
 
-    /// Adds to the end of the string that [`StringList::close`] will end.
+    /// Appends to the string that [`StringList::close`] will end.
     pub(crate) fn append(&mut self, part: &str) {
         self.text.push_str(part);
     }
 
-    /// Ends the string that [`StringList::append`] has gathered.
+    /// Ends the string that [`StringList::append`] has built.
     pub(crate) fn close(&mut self) {
         self.ends.push(self.text.len());
     }

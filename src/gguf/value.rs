@@ -1,5 +1,5 @@
-//! GGUF metadata values and typed access to them. Long arrays of a file keep their place in it
-//! instead of a copy. What a key means is for the model to know.
+//! GGUF metadata values and typed access to them. Long arrays stay in their file, and only their position is kept. Must
+//! not: interpret a key.
 
 use super::strings::StringList;
 
@@ -83,16 +83,16 @@ pub enum Value {
     U64(u64),
     I64(i64),
     F64(f64),
-    /// An array kept in memory (numbers, booleans and short string lists).
+    /// An array in memory: numbers, booleans and short lists of strings.
     Array(Vec<Value>),
-    /// A long array of strings made here: tokens, merges.
+    /// A long array of strings to be written: tokens, merges.
     Strings(StringList),
-    /// A long array of integers made here: token types.
+    /// A long array of integers to be written: token types.
     I32s(Vec<i32>),
-    /// A long array of numbers made here: token scores.
+    /// A long array of numbers to be written: token scores.
     F32s(Vec<f32>),
-    /// A long array left in the file: its element type id, its length, and the byte range of its
-    /// elements. An empty array stands here too, so that its element type is not lost.
+    /// A long array that is still in its file: its element type id, its length, and the byte range of its
+    /// elements. An empty array is stored like this too, so that its element type is kept.
     Located {
         element_type: u32,
         len: u64,
@@ -102,7 +102,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The type's name as messages write it: `u32`, `array of string`.
+    /// The name of the type for messages: `u32`, `array of string`.
     pub fn type_name(&self) -> String {
         let value_type = match self {
             Value::U8(_) => ValueType::U8,
@@ -136,7 +136,7 @@ impl Value {
         value_type.name().to_owned()
     }
 
-    /// The value as a non-negative integer, of whatever integer type.
+    /// The value of any integer type as a non-negative integer.
     pub fn as_u64(&self) -> Option<u64> {
         match *self {
             Value::U8(n) => Some(n.into()),
@@ -151,7 +151,7 @@ impl Value {
         }
     }
 
-    /// The value as a number, of whatever numeric type (64-bit integers lose their low bits).
+    /// The value of any numeric type as a number (large 64-bit integers are rounded).
     pub fn as_f64(&self) -> Option<f64> {
         match *self {
             Value::F32(x) => Some(x.into()),
@@ -165,11 +165,11 @@ impl Value {
     }
 }
 
-/// Metadata that is not what its reader needs.
+/// Metadata that is missing or of the wrong type.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetadataError {
-    /// The key is not there.
+    /// The key is absent.
     #[error("metadata key `{key}` is missing")]
     Missing {
         /// The key.
@@ -182,7 +182,7 @@ pub enum MetadataError {
         key: String,
         /// What is needed.
         expected: &'static str,
-        /// What stands there, with its value if it is a number.
+        /// The type that was found, with the value if it is a number.
         found: String,
     },
 }
@@ -242,8 +242,8 @@ impl Metadata {
     /// Non-negative integers: a scalar is a list of one.
     ///
     /// # Errors
-    /// [`MetadataError::Type`] if an element is of another type or negative, or if the array was
-    /// too long to be kept.
+    /// [`MetadataError::Type`] if an element is of another type or negative, or if the array is too long and was
+    /// left in its file.
     pub fn u64s(&self, key: &str) -> Result<Option<Vec<u64>>, MetadataError> {
         self.typed(
             key,
@@ -259,8 +259,7 @@ impl Metadata {
     /// Booleans: a scalar is a list of one.
     ///
     /// # Errors
-    /// [`MetadataError::Type`] if an element is not a boolean, or if the array was too long to be
-    /// kept.
+    /// [`MetadataError::Type`] if an element is not a boolean, or if the array is too long and was left in its file.
     pub fn bools(&self, key: &str) -> Result<Option<Vec<bool>>, MetadataError> {
         let boolean = |value: &Value| match *value {
             Value::Bool(b) => Some(b),
@@ -276,7 +275,7 @@ impl Metadata {
     /// Makes an absent key an error: `metadata.require("llama.block_count", Metadata::u64)`.
     ///
     /// # Errors
-    /// What `read` gives, and [`MetadataError::Missing`].
+    /// [`MetadataError::Missing`] if the key is absent, and the errors of `read`.
     pub fn require<'a, T>(
         &'a self,
         key: &str,

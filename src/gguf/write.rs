@@ -1,4 +1,4 @@
-//! Writes a GGUF version 3 header, and says its exact size and that of the whole file beforehand.
+//! Writes a GGUF version 3 header, and computes its exact size and that of the whole file beforehand.
 //!
 //! In: metadata and tensor descriptions. Out: bytes, or their number. Must not: hold tensor data.
 
@@ -9,10 +9,10 @@ use super::value::{Value, ValueType};
 use crate::dtype::Dtype;
 use crate::units::Bytes;
 
-/// Where tensor data starts and what each tensor is padded to, in bytes: the format's default.
+/// The alignment of the tensor data and of each tensor in bytes: the format's default.
 pub const ALIGNMENT: u64 = 32;
 
-/// Magic, version, tensor count and pair count.
+/// Bytes of magic number, version, tensor count and pair count.
 const PREAMBLE: u64 = 4 + 4 + 8 + 8;
 
 /// A tensor to be described by a header.
@@ -49,7 +49,7 @@ pub enum WriteError {
         /// The other type.
         found: String,
     },
-    /// The array was left in the file it came from.
+    /// The array is still in the file that it came from.
     #[error("metadata key `{key}` is {found} that still lies in its file; read it first")]
     Located {
         /// The key.
@@ -57,13 +57,13 @@ pub enum WriteError {
         /// Its type and length.
         found: String,
     },
-    /// A key stands twice.
+    /// A key occurs twice.
     #[error("metadata key `{0}` stands twice")]
     DuplicateKey(String),
-    /// A tensor name stands twice.
+    /// A tensor name occurs twice.
     #[error("tensor name `{0}` stands twice")]
     DuplicateTensor(String),
-    /// GGUF has no such type.
+    /// GGUF does not have the type.
     #[error("tensor `{name}` is {dtype}, which GGUF does not have")]
     NotGguf {
         /// The tensor.
@@ -71,7 +71,7 @@ pub enum WriteError {
         /// Its type.
         dtype: &'static str,
     },
-    /// More or fewer dimensions than GGUF has, rows that are no whole blocks, or a size beyond 63 bits.
+    /// A number of dimensions that GGUF does not have, rows that are not whole blocks, or a size beyond 63 bits.
     #[error(
         "tensor `{name}` of type {dtype} has shape {shape:?}; GGUF needs one to four dimensions, rows of whole blocks, and a size below 2^63"
     )]
@@ -109,8 +109,8 @@ pub fn file_bytes(header: Bytes, tensors: impl IntoIterator<Item = Bytes>) -> By
     padded(header) + tensors.into_iter().map(padded).sum()
 }
 
-/// Where each tensor's data begins in a file whose header, with the padding behind it, ends at `start`;
-/// and where the file ends.
+/// The byte offset of each tensor in a file whose header ends at `start` (rounded up to the alignment), and the size of
+/// the file.
 pub fn data_offsets(start: Bytes, tensors: impl IntoIterator<Item = Bytes>) -> (Vec<u64>, Bytes) {
     let mut end = padded(start);
     let place = |bytes| {
@@ -122,12 +122,12 @@ pub fn data_offsets(start: Bytes, tensors: impl IntoIterator<Item = Bytes>) -> (
     (offsets, end)
 }
 
-/// Writes a header with the padding behind it, and gives the bytes written: where the data of the
-/// first tensor begins. The data must follow in this order, each tensor padded to [`ALIGNMENT`].
+/// Writes a header with its padding, and returns the bytes written, which is the offset of the first tensor's data. The
+/// data must follow in this order, each tensor padded to [`ALIGNMENT`].
 ///
 /// # Errors
-/// [`WriteError`], for metadata and tensors that GGUF cannot hold before anything is written, or
-/// what `out` answers.
+/// [`WriteError::Io`] if `out` fails. Metadata and tensors that GGUF cannot hold are refused with another variant
+/// before anything is written.
 pub fn write_header(
     out: &mut impl Write,
     metadata: &[(String, Value)],
@@ -167,7 +167,7 @@ fn padded(bytes: Bytes) -> Bytes {
     }
 }
 
-/// What stands behind the type of a value: for an array its element type, length and elements.
+/// Bytes of a value without its type; those of an array include its element type and length.
 fn value_bytes(value: &Value) -> u64 {
     match value {
         Value::String(text) => 8 + text.len() as u64,
@@ -202,7 +202,7 @@ fn value_type(value: &Value) -> ValueType {
     }
 }
 
-/// That every pair can be written.
+/// Checks that every pair can be written.
 fn check(metadata: &[(String, Value)]) -> Result<(), WriteError> {
     let mut keys = HashSet::new();
     for (key, value) in metadata {
@@ -238,7 +238,7 @@ fn check(metadata: &[(String, Value)]) -> Result<(), WriteError> {
     Ok(())
 }
 
-/// Type id and offset from the start of the tensor data, for each tensor.
+/// The type id of each tensor, and its offset from the start of the tensor data.
 fn described(tensors: &[TensorEntry<'_>]) -> Result<Vec<(u32, u64)>, WriteError> {
     let (mut end, mut names) = (0u64, HashSet::new());
     let mut described = Vec::with_capacity(tensors.len());

@@ -1,10 +1,9 @@
-//! Whether llama.cpp loads a GGUF, as far as its header tells: one check for files that are planned, run
-//! or made.
+//! Whether llama.cpp loads a GGUF, as far as its header shows: one check for files that are planned, run or written.
 //!
-//! In: metadata, and the model that it describes (whose tensors have been held to the rows of its
-//! architecture). Out: the first thing that its loader refuses, or that ends the program with the first token. Must
-//! not: read weights; of a file only its list of tokens is read. What is refused was measured: `cargo xtask interop
-//! accept` drops and changes each key of each family in turn and loads the file.
+//! In: metadata, and the model that it describes (whose tensors have been checked against the rows of its
+//! architecture). Out: the first thing that llama.cpp's loader refuses, or that aborts the program at the first token.
+//! Must not: read weights; of a file only the list of tokens is read. The rules were measured: `cargo xtask interop`
+//! removes and changes each key of each family in turn and loads the file (its part `accept`).
 
 mod header;
 mod types;
@@ -14,17 +13,17 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use super::loader::{
-    EPSILON, Form, LAYER_EPSILON, Loader, LoaderRule, READ_BY_ALL, ROPE_SCALINGS, ROTATED,
-    SECTIONS, WINDOW_ROTATED,
+    EPSILON, LAYER_EPSILON, Loader, LoaderRule, READ_BY_ALL, ROPE_SCALINGS, ROTATED, SECTIONS,
+    ValueForm, WINDOW_ROTATED,
 };
 use super::lookup::loader;
 use super::{Attention, Cache, Layer, ModelSpec, TensorRole, left_out};
 use crate::checkpoint::{Checkpoint, Origin, RawConfig, StoredTensor};
 use crate::dtype::Dtype;
 use crate::gguf::Value;
-use header::{Header, MOST_BLOCKS, missing, wrong};
+use header::{MOST_BLOCKS, TypedHeader, missing, wrong};
 
-/// A file that llama.cpp does not load.
+/// Why llama.cpp does not load a file.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[allow(missing_docs)] // each field is named and explained by the message above it
 #[non_exhaustive]
@@ -109,11 +108,12 @@ pub enum AcceptError {
     Unreadable(String),
 }
 
-/// Holds a file of `metadata` and the tensors of `model` to what llama.cpp loads. Long arrays of `metadata` may
-/// still lie in `file`.
+/// Checks that llama.cpp loads a file with this `metadata` and the tensors of `model`. Long arrays of `metadata` may
+/// still be located in `file`; without it their elements are not checked.
 ///
 /// # Errors
-/// [`AcceptError`].
+/// The first [`AcceptError`]: no tensors, a key that is missing, of the wrong type, length or value, a vocabulary that
+/// contradicts the embedding, a tensor of a type that ggml does not compute with, or a `file` that cannot be read.
 pub fn check(
     metadata: &[(String, Value)],
     file: Option<&Path>,
@@ -122,7 +122,7 @@ pub fn check(
     if model.tensors.is_empty() {
         return Err(AcceptError::NoTensors);
     }
-    let header = Header { metadata, file };
+    let header = TypedHeader { metadata, file };
     keys(&header, model)?;
     let embedding = TensorRole::TokenEmbedding;
     let embedding = model.tensors.iter().find(|t| t.role == embedding);
@@ -131,21 +131,21 @@ pub fn check(
     types::check(&model.tensors)
 }
 
-/// [`check`] of a checkpoint, if it is a GGUF.
+/// [`check`] of a checkpoint; one that is not a GGUF is accepted.
 ///
 /// # Errors
-/// [`AcceptError`].
+/// As [`check`], and [`AcceptError::Tower`] for a tower in the same file as the text model.
 pub fn checkpoint(checkpoint: &Checkpoint, model: &ModelSpec) -> Result<(), AcceptError> {
     let RawConfig::Gguf(metadata) = &checkpoint.config else {
         return Ok(());
     };
-    one_model(checkpoint)?;
+    check_towers(checkpoint)?;
     let file = checkpoint.files.first().map(|file| file.path.as_path());
     check(&metadata.0, file, model)
 }
 
-/// That towers lie in a file of their own. Ollama keeps them in one, and has an engine that reads it.
-fn one_model(checkpoint: &Checkpoint) -> Result<(), AcceptError> {
+/// Checks that towers are in a file of their own. Ollama keeps them in one file, which its own engine reads.
+fn check_towers(checkpoint: &Checkpoint) -> Result<(), AcceptError> {
     if matches!(checkpoint.origin, Origin::Ollama(_)) {
         return Ok(());
     }
@@ -165,20 +165,20 @@ fn one_model(checkpoint: &Checkpoint) -> Result<(), AcceptError> {
     }
 }
 
-fn keys(header: &Header<'_>, model: &ModelSpec) -> Result<(), AcceptError> {
-    use Form::{Count, Text};
-    header.held("general.name", Text, 0)?;
-    header.held("general.file_type", Count, 0)?;
+fn keys(header: &TypedHeader<'_>, model: &ModelSpec) -> Result<(), AcceptError> {
+    use ValueForm::{Count, Text};
+    header.check_form("general.name", Text, 0)?;
+    header.check_form("general.file_type", Count, 0)?;
     let name = model.architecture.as_str();
     let own = |key: &str| format!("{name}.{key}");
     let blocks = header.count(&own("block_count"))?.unwrap_or(0);
-    // Of an architecture that no table lists only what every loader reads is known.
+    // For an architecture without an entry only the keys that every loader reads are checked.
     let loader = loader(name);
     let own_keys = loader.into_iter().flat_map(|loader| loader.keys);
     for keys in READ_BY_ALL.iter().chain(own_keys.copied().flatten()) {
         for key in keys.names {
             let key = own(key);
-            header.held(&key, keys.form, blocks)?;
+            header.check_form(&key, keys.form, blocks)?;
             if keys.needed && header.get(&key).is_none() {
                 return Err(missing(key));
             }
@@ -217,8 +217,8 @@ fn keys(header: &Header<'_>, model: &ModelSpec) -> Result<(), AcceptError> {
     }
 }
 
-/// ggml's norms end the program at what is no number or negative.
-fn epsilon(header: &Header<'_>, key: &str) -> Result<(), AcceptError> {
+/// ggml's norms abort the program if epsilon is negative or not a number.
+fn epsilon(header: &TypedHeader<'_>, key: &str) -> Result<(), AcceptError> {
     match header.get(key) {
         None => Ok(()),
         Some(Value::F32(value)) if value.is_finite() && *value >= 0.0 => Ok(()),
@@ -226,12 +226,16 @@ fn epsilon(header: &Header<'_>, key: &str) -> Result<(), AcceptError> {
     }
 }
 
-fn experts(header: &Header<'_>, name: &str, loader: Option<&Loader>) -> Result<(), AcceptError> {
+fn experts(
+    header: &TypedHeader<'_>,
+    name: &str,
+    loader: Option<&Loader>,
+) -> Result<(), AcceptError> {
     let own = |key: &str| format!("{name}.{key}");
     let count = header.count(&own("expert_count"))?.unwrap_or(0);
     let used = own("expert_used_count");
-    let most = header.most(&used);
-    match (count, most) {
+    let largest = header.largest(&used);
+    match (count, largest) {
         (0, 0) if loader.is_some_and(|loader| loader.has(LoaderRule::Routed)) => {
             Err(missing(own("expert_count")))
         }
@@ -241,25 +245,29 @@ fn experts(header: &Header<'_>, name: &str, loader: Option<&Loader>) -> Result<(
     }
 }
 
-/// Experts that compete in groups.
-fn groups(header: &Header<'_>, name: &str, experts: u64) -> Result<(), AcceptError> {
+/// Experts that are selected in groups.
+fn groups(header: &TypedHeader<'_>, name: &str, experts: u64) -> Result<(), AcceptError> {
     let own = |key: &str| format!("{name}.{key}");
     let key = own("expert_group_count");
     let groups = header.count(&key)?.unwrap_or(0);
     if groups > 0 && groups >= experts || groups > 1 && !experts.is_multiple_of(groups) {
-        let expected = format!("a part of {experts} experts");
+        let expected = format!("a divisor of {experts}, the number of experts, and less than it");
         return Err(number(key, groups, expected));
     }
     let key = own("expert_group_used_count");
     let used = header.count(&key)?.unwrap_or(0);
-    match groups > 1 && !(1..groups).contains(&used) {
-        true => Err(number(key, used, format!("some of {groups} groups"))),
-        false => Ok(()),
+    if groups > 1 && !(1..groups).contains(&used) {
+        return Err(number(
+            key,
+            used,
+            format!("1 or more, and less than {groups}, the number of groups"),
+        ));
     }
+    Ok(())
 }
 
-/// Widths of heads, and what of them turns.
-fn heads(header: &Header<'_>, model: &ModelSpec, loader: &Loader) -> Result<(), AcceptError> {
+/// The widths of heads, and how many of their elements are rotated.
+fn heads(header: &TypedHeader<'_>, model: &ModelSpec, loader: &Loader) -> Result<(), AcceptError> {
     let name = model.architecture.as_str();
     let own = |key: &str| format!("{name}.{key}");
     for key in ["attention.key_length", "attention.value_length"] {
@@ -275,7 +283,7 @@ fn heads(header: &Header<'_>, model: &ModelSpec, loader: &Loader) -> Result<(), 
             .filter_map(|l| l.mixer.attention.as_ref())
     };
     if loader.has(LoaderRule::WindowedBlock)
-        && header.most(&own("attention.sliding_window")) > 0
+        && header.largest(&own("attention.sliding_window")) > 0
         && attention().all(|a| a.window.is_none())
     {
         let key = own("attention.sliding_window_pattern");
@@ -290,7 +298,7 @@ fn heads(header: &Header<'_>, model: &ModelSpec, loader: &Loader) -> Result<(), 
             format!("{}, the width of keys", a.key_dim),
         ));
     }
-    let turns = attention().any(|a| a.cache == Cache::Own) && !loader.has(LoaderRule::NothingTurns);
+    let turns = attention().any(|a| a.cache == Cache::Own) && !loader.has(LoaderRule::NoRope);
     if let Some(head) = attention().map(|a| a.key_dim).max().filter(|_| turns) {
         for key in [ROTATED, WINDOW_ROTATED] {
             let key = own(key);
@@ -298,7 +306,7 @@ fn heads(header: &Header<'_>, model: &ModelSpec, loader: &Loader) -> Result<(), 
                 Some(found) if loader.has(LoaderRule::WholeHeads) && found != head => {
                     return Err(number(key, found, format!("{head}, all of a head")));
                 }
-                // With none, ggml's loop over the pairs never ends.
+                // With 0, ggml's loop over the pairs never ends.
                 Some(found) if found == 0 || found > head || !found.is_multiple_of(2) => {
                     let expected = format!("an even number up to {head}, the width of a head");
                     return Err(number(key, found, expected));
@@ -308,18 +316,22 @@ fn heads(header: &Header<'_>, model: &ModelSpec, loader: &Loader) -> Result<(), 
         }
     }
     let sections = own(SECTIONS);
-    if loader.has(LoaderRule::RopeSections) && header.most(&sections) == 0 {
+    if loader.has(LoaderRule::RopeSections) && header.largest(&sections) == 0 {
         return Err(number(sections, 0, "the rotary pairs of each dimension"));
     }
     latents(header, model, loader)
 }
 
-/// What single architectures hold against each other.
-fn latents(header: &Header<'_>, model: &ModelSpec, loader: &Loader) -> Result<(), AcceptError> {
+/// Values that must agree with each other in architectures with latent attention, delta nets or wide mixers.
+fn latents(
+    header: &TypedHeader<'_>,
+    model: &ModelSpec,
+    loader: &Loader,
+) -> Result<(), AcceptError> {
     let name = model.architecture.as_str();
     let own = |key: &str| format!("{name}.{key}");
     if loader.has(LoaderRule::Latents) {
-        // The small ones project queries without a latent, and are told by their shape alone.
+        // The small models project queries without a latent; llama.cpp recognises them by these numbers.
         let (blocks, vocab) = (model.dims.blocks, model.dims.vocab);
         let small = matches!(blocks, 26 | 27) || blocks == 48 && vocab == 128_256;
         let key = own("attention.q_lora_rank");
@@ -331,7 +343,7 @@ fn latents(header: &Header<'_>, model: &ModelSpec, loader: &Loader) -> Result<()
             count("attention.key_length_mla")? > 0 && count("attention.value_length_mla")? > 0;
         let wide = count("attention.kv_lora_rank")?.saturating_add(count(ROTATED)?);
         let (heads, width) = (own("attention.head_count_kv"), own("attention.key_length"));
-        match (header.most(&heads), header.most(&width)) {
+        match (header.largest(&heads), header.largest(&width)) {
             (found, _) if absorbed && found != 1 => {
                 Err(number(heads, found, "1, which all heads of queries share"))
             }
@@ -343,7 +355,7 @@ fn latents(header: &Header<'_>, model: &ModelSpec, loader: &Loader) -> Result<()
             _ => Ok(()),
         }
     } else if loader.has(LoaderRule::DeltaNets) {
-        // Without attention no cache is made, which the pass asks for.
+        // Without an attention block llama.cpp makes no KV cache, which its forward pass needs.
         let attends = |layer: &Layer| layer.mixer.attention.is_some();
         if !model.layers.iter().any(attends) {
             let (key, found) = (own("block_count"), model.dims.blocks);

@@ -1,5 +1,5 @@
-//! What an architecture is, as data: how its blocks follow from the hyperparameters and which
-//! tensors it has. One table entry per architecture, in the files of `families/`.
+//! The form of an architecture's entry: how its blocks follow from the hyperparameters, which tensors it has, how it is
+//! converted and loaded. The entries are in the files of `families/`.
 
 use super::ModelError;
 use super::conversion::Conversion;
@@ -19,48 +19,47 @@ pub(super) struct Arch {
     pub classes: &'static [&'static str],
     /// Names in `config.json`'s `model_type`.
     pub model_types: &'static [&'static str],
-    /// What its forward pass does beyond what blocks and tensors say; `None` where the decoder does
-    /// not run it.
+    /// Properties of its forward pass that do not follow from blocks and tensors; `None` if the decoder does not run it.
     pub forward: Option<ArchTraits>,
-    /// The blocks.
+    /// The rule for its blocks.
     pub layers: fn(&HParams<'_>) -> Result<Vec<Layer>, ModelError>,
-    /// The tensors, in groups that architectures share.
-    pub tensors: &'static [&'static [Row]],
-    /// How a Hugging Face checkpoint becomes a GGUF; `None` where that is not supported.
+    /// Its tensors, in groups that architectures share.
+    pub tensors: &'static [&'static [TensorRow]],
+    /// How a Hugging Face checkpoint is converted to a GGUF; `None` if that is not supported.
     pub conversion: Option<Conversion>,
-    /// What plans and type rules need to know beyond blocks and tensors.
+    /// Its special cases in runtimes.
     pub quirks: Quirks,
-    /// What llama.cpp asks of a GGUF.
+    /// What llama.cpp's loader reads and needs.
     pub loader: Loader,
 }
 
 /// An architecture that shares its Hugging Face class with another.
 pub(super) struct Variant {
-    /// The name of the one that lists the class.
+    /// The name of the architecture that lists the class.
     pub of: &'static str,
-    /// What tells them apart in `config.json`.
+    /// Whether a `config.json` is of this variant.
     pub when: fn(&HParams<'_>) -> bool,
-    /// What it is then.
+    /// The entry of the variant.
     pub arch: &'static Arch,
 }
 
 /// One tensor of an architecture: its role, its Hugging Face names, and its shape.
 #[derive(Debug)]
-pub(super) struct Row {
-    /// What it is for.
+pub(super) struct TensorRow {
+    /// Its role.
     pub role: TensorRole,
-    /// `weight`, `bias`, or empty for tensors whose GGUF name has no suffix.
+    /// The suffix of its GGUF name: `weight`, `bias`, or empty for none.
     pub part: &'static str,
     /// Names in a Hugging Face checkpoint without the model's prefix; `{}` stands for the block's
     /// number and then for an expert's. The first is the usual one.
     pub names: &'static [&'static str],
-    /// The GGUF shape, outermost first; experts first of all.
+    /// The shape in a GGUF, outermost dimension first, which is the expert in a stack of experts.
     pub shape: fn(&RowSite<'_>) -> Vec<u64>,
-    /// Whether the model has it, for a checkpoint without weights.
+    /// Whether a model has the tensor, by its configuration.
     pub when: fn(&RowSite<'_>) -> bool,
 }
 
-/// Where a row is being instantiated.
+/// The place where a row is instantiated: the model, and one of its blocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RowSite<'a> {
     /// Whole-model dimensions.
@@ -71,7 +70,7 @@ pub(super) struct RowSite<'a> {
     pub layer: &'a Layer,
 }
 
-/// Dimensions that only tensor shapes need, zero where the architecture lacks them.
+/// Dimensions that only tensor shapes need; 0 if the architecture does not have them.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs)]
 pub(super) struct ShapeParams {
@@ -98,14 +97,14 @@ pub(super) struct ShapeParams {
     pub key_is_value: bool,
 }
 
-impl Row {
-    /// A weight whose Hugging Face name is `name` plus `.weight`.
+impl TensorRow {
+    /// A weight with these Hugging Face names.
     pub(super) const fn weight(
         role: TensorRole,
         names: &'static [&'static str],
         shape: fn(&RowSite<'_>) -> Vec<u64>,
-    ) -> Row {
-        Row {
+    ) -> TensorRow {
+        TensorRow {
             role,
             part: "weight",
             names,
@@ -114,13 +113,13 @@ impl Row {
         }
     }
 
-    /// A bias.
+    /// A bias with these Hugging Face names.
     pub(super) const fn bias(
         role: TensorRole,
         names: &'static [&'static str],
         shape: fn(&RowSite<'_>) -> Vec<u64>,
-    ) -> Row {
-        Row {
+    ) -> TensorRow {
+        TensorRow {
             role,
             part: "bias",
             names,
@@ -130,13 +129,13 @@ impl Row {
     }
 
     /// The same row, present only where `when` holds.
-    pub(super) const fn when(self, when: fn(&RowSite<'_>) -> bool) -> Row {
-        Row { when, ..self }
+    pub(super) const fn when(self, when: fn(&RowSite<'_>) -> bool) -> TensorRow {
+        TensorRow { when, ..self }
     }
 
     /// The same row under a GGUF name that ends in `part`.
-    pub(super) const fn part(self, part: &'static str) -> Row {
-        Row { part, ..self }
+    pub(super) const fn part(self, part: &'static str) -> TensorRow {
+        TensorRow { part, ..self }
     }
 }
 
@@ -146,7 +145,7 @@ fn always(_: &RowSite<'_>) -> bool {
 
 impl Arch {
     /// Every tensor row.
-    pub(super) fn rows(&self) -> impl Iterator<Item = &'static Row> + use<> {
+    pub(super) fn rows(&self) -> impl Iterator<Item = &'static TensorRow> + use<> {
         self.tensors.iter().flat_map(|group| group.iter())
     }
 }

@@ -1,5 +1,5 @@
-//! Numbers and words of a `config.json` that no plan needs and every forward pass does, held to what the
-//! architecture's can be: a file made with them would answer nonsense, or end its runtime.
+//! Checks values of a `config.json` that only a forward pass needs (epsilons, rotary bases and factors, the activation).
+//! A file made with wrong ones would generate nonsense or abort its runtime.
 
 use serde_json::Value as Json;
 
@@ -9,7 +9,7 @@ use super::forward_spec::Activation;
 use super::hparams::HParams;
 use super::spec::Layer;
 
-/// What is added to the mean square in a norm.
+/// Names of the number that is added to the mean square in a norm.
 const EPSILONS: &[&str] = &["rms_norm_eps", "norm_eps", "layer_norm_epsilon"];
 
 pub(super) fn check(
@@ -46,7 +46,7 @@ pub(super) fn check(
     }
 }
 
-/// One factor for each pair of a head that turns, in both lists.
+/// Checks that both lists of rotary factors have one number for each rotated pair of a head.
 fn factors(hparams: &HParams<'_>, rope: &Json, layers: &[Layer]) -> Result<(), ModelError> {
     let attention = layers.iter().find_map(|l| l.mixer.attention.as_ref());
     let long = rope.get("long_factor").and_then(Json::as_array);
@@ -73,7 +73,7 @@ fn factors(hparams: &HParams<'_>, rope: &Json, layers: &[Layer]) -> Result<(), M
     Ok(())
 }
 
-/// That the feed-forward computes what the architecture's does, where that is known.
+/// Checks that the stated activation is the architecture's, if its forward pass is known.
 fn activation(arch: &Arch, hparams: &HParams<'_>) -> Result<(), ModelError> {
     let Some(traits) = &arch.forward else {
         return Ok(());
@@ -82,7 +82,7 @@ fn activation(arch: &Arch, hparams: &HParams<'_>) -> Result<(), ModelError> {
     let stated = stated.iter().find_map(|name| hparams.json(name)?.as_str());
     let (expected, is_it): (_, fn(&str) -> bool) = match traits.activation {
         Activation::Silu => ("silu", |found| matches!(found, "silu" | "swish" | "swiglu")),
-        // Gemma's first files say `gelu` and mean this.
+        // The first Gemma files state `gelu` and mean the tanh approximation.
         Activation::GeluTanh => ("gelu_pytorch_tanh", |found| found.starts_with("gelu")),
     };
     match stated.filter(|found| !is_it(found)) {

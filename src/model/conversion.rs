@@ -1,6 +1,6 @@
-//! How a Hugging Face checkpoint of an architecture becomes a GGUF, as data: its keys in the order in
-//! which llama.cpp's converter writes them (`conversion/*.py`), its vocabulary, and what becomes of its
-//! weights. The module `convert` follows it. Must not: hold code that reads a tokenizer or a weight.
+//! How a Hugging Face checkpoint of an architecture is converted to a GGUF, as data: the metadata keys in the order in
+//! which llama.cpp's converter writes them (`conversion/*.py`), the vocabulary, and the transforms of weights. The
+//! module `convert` executes it. Must not: read a tokenizer or a weight.
 
 use super::hparams::{Key, Number};
 use super::role::TensorRole;
@@ -9,50 +9,49 @@ use super::spec::ModelSpec;
 /// The conversion of one architecture.
 #[derive(Clone, Copy, Debug)]
 pub struct Conversion {
-    /// Keys that go before everything but the architecture.
+    /// Keys that are written before all others except the architecture.
     pub first: &'static [KeyRule],
-    /// All other keys, in groups that architectures share. One that comes a second time keeps its
-    /// place and takes the new value.
+    /// All other keys, in groups that architectures share. A key that occurs a second time keeps its position and takes
+    /// the new value.
     pub keys: &'static [&'static [KeyRule]],
-    /// Which tokenizer it has.
+    /// The kind of its tokenizer.
     pub vocabulary: Vocabulary,
-    /// The name of its way of splitting words (`tokenizer.ggml.pre`), where tokenizers of other names
-    /// split alike.
+    /// The name of its pre-tokenizer (`tokenizer.ggml.pre`), if several names stand for the same splitting.
     pub pre_tokenizer: Option<&'static str>,
-    /// What is done to weights. All rules that name a tensor's role count.
+    /// The transforms of weights. All rules that name a tensor's role apply.
     pub weights: &'static [WeightRule],
 }
 
 /// One key of a GGUF and where its value comes from.
 #[derive(Clone, Copy, Debug)]
 pub enum KeyRule {
-    /// A count; lists with one for each block become arrays.
+    /// A count; a list with one number for each block becomes an array.
     Count {
-        /// The key it becomes.
+        /// The key that is written.
         key: Key,
-        /// The row of `config.json` that states it, in most cases the key's own.
+        /// The hyperparameter that it is read from, in most cases the same.
         from: Key,
-        /// What the model's description says where `config.json` does not.
+        /// The value from the model's description, if `config.json` does not state one.
         or: fn(&ModelSpec) -> Option<u64>,
     },
     /// A number of `config.json`.
     Number(Number),
-    /// A value that needs more than one look.
+    /// A value that is computed.
     Derived(Derived),
-    /// `general.file_type`, which the caller gives.
+    /// `general.file_type`, which the caller passes.
     FileType,
 }
 
-/// Values that are made from several hyperparameters, or from the model's description.
+/// Values that are computed from several hyperparameters or from the model's description.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Derived {
     /// The kind of rotary scaling.
     RopeScaling,
-    /// Its factor, where the kind has one.
+    /// The factor of rotary scaling, if its kind has one.
     RopeFactor,
-    /// The context before the positions were stretched; conversion fails without.
+    /// The context before rotary scaling; conversion fails if it is not stated.
     OriginalContext,
-    /// The same, for YaRN alone.
+    /// The same, for YaRN only.
     YarnOriginalContext,
     /// A parameter of YaRN.
     Yarn(Number),
@@ -67,28 +66,29 @@ pub enum Derived {
     RopeBase,
     /// The rotary base of windowed blocks.
     WindowRopeBase,
-    /// Parts of a head that turn by the place of a token in time, height and width; these where
-    /// `config.json` has none.
+    /// The numbers of rotary pairs that are rotated by a token's position in time, height and width; the given ones if
+    /// `config.json` states none.
     RopeSections(Option<[i32; 4]>),
-    /// The elements of a head that turn, by their share; this share where none is stated.
+    /// The number of rotated elements of a head, from the stated share of the head; from the given share if none is
+    /// stated.
     RopeDims(f64),
-    /// What the softmax is scaled by where a model has factors for long contexts.
+    /// The factor on the softmax in a model with rotary factors for long contexts.
     LongRopeAttnFactor,
-    /// Heads of keys in each block, none where there is no attention.
+    /// Key heads of each block; 0 for a block without attention.
     KvHeadsByBlock,
-    /// The width of the dense feed-forward as the model's description has it.
+    /// The width of the dense feed-forward, from the model's description.
     DenseWidth,
-    /// The width of a delta net's values, all heads together.
+    /// The width of a delta net's values over all heads.
     DeltaNetWidth,
     /// Which blocks are recurrent.
     RecurrentLayers,
-    /// Which blocks see a window.
+    /// Which blocks have a sliding window.
     WindowPattern,
-    /// How sparse the activations of each block are, in standard deviations.
+    /// The activation sparsity of each block, in standard deviations.
     ActivationSparsity,
 }
 
-/// Which tokenizer an architecture has, in the order in which its files are looked for.
+/// The kinds of tokenizer that an architecture may have, in the order in which their files are searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vocabulary {
     /// SentencePiece, or BPE with byte fallback from `tokenizer.json`, or byte-level BPE.
@@ -99,65 +99,65 @@ pub enum Vocabulary {
     ByteLevel,
     /// SentencePiece of Phi-3, or byte-level BPE of Phi-4.
     Phi3,
-    /// SentencePiece, with no space before the first word.
+    /// SentencePiece without a space before the first word.
     SentencePiece,
 }
 
-/// What is done to the weights of tensors with these roles.
+/// A transform of the weights of all tensors with these roles.
 #[derive(Clone, Copy, Debug)]
 pub struct WeightRule {
     /// The roles.
     pub roles: &'static [TensorRole],
-    /// What is done.
+    /// The transform.
     pub transform: WeightTransform,
 }
 
-/// What is done to the weights of a tensor.
+/// A transform of the weights of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightTransform {
-    /// The rows of each head go from two halves to pairs, as llama.cpp turns neighbours where
-    /// Transformers turns an element with the one half a head further.
+    /// Reorders the rows of each head from two halves to pairs: Transformers rotates element `i` with `i + dim / 2`,
+    /// llama.cpp (for architectures of rotary style `NORM`) element `2 i` with `2 i + 1`.
     RotaryPairs,
-    /// One is added: the runtime multiplies by the weight where the model multiplies by one more.
+    /// Adds 1: the model multiplies by `1 + weight`, the runtime by the stored weight.
     AddOne,
-    /// `-exp(x)`: the model stores the logarithm of a decay.
+    /// `-exp(x)`: the checkpoint stores the logarithm of a decay.
     NegatedExp,
-    /// The heads of values of a delta net, which Transformers groups by the head of keys that they
-    /// share, are taken from each group in turn: ggml repeats the heads of keys as a whole.
+    /// Reorders the value heads of a delta net. Transformers groups them by the key head that they share; the output
+    /// takes one of each group in turn, since ggml repeats all key heads as a whole.
     ValueHeadsInTurn(ValueHeads),
-    /// The part of one head of keys in a matrix that holds query, key, values and gate of each.
+    /// Extracts a part of a matrix that stores query, key, values and gate key head by key head.
     PartOfKeyHeads(KeyHeadPart),
 }
 
-/// Where a tensor has the heads of a delta net's values.
+/// The dimension of a tensor that runs over the value heads of a delta net.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueHeads {
-    /// Its rows, behind those of queries and keys.
+    /// The rows that follow those of queries and keys.
     RowsBehindKeys,
-    /// Its rows.
+    /// All rows.
     Rows,
-    /// Its rows, one for each head.
+    /// All rows, one for each head.
     SingleRows,
-    /// The values of each row.
+    /// The columns.
     Columns,
 }
 
-/// A part of the matrix that holds all projections of a delta net, head of keys by head of keys.
+/// A part of the matrix that stores all projections of a delta net key head by key head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyHeadPart {
-    /// Query, key and values: all queries come first, then all keys.
+    /// Query, key and values, in the order of all queries, all keys, all values.
     QueryKeyValue,
     /// The gate.
     Gate,
 }
 
 impl KeyRule {
-    /// A count of `config.json`.
+    /// The count `key` of `config.json`.
     pub(super) const fn count(key: Key) -> KeyRule {
         KeyRule::count_from(key, key)
     }
 
-    /// A count that becomes `key` and that `config.json` states as `from`.
+    /// A count that is written as `key` and read from `from`.
     pub(super) const fn count_from(key: Key, from: Key) -> KeyRule {
         KeyRule::Count {
             key,
@@ -166,7 +166,7 @@ impl KeyRule {
         }
     }
 
-    /// The same; where it is not stated, what the model's description says.
+    /// The same rule with a value from the model's description if `config.json` does not state one.
     pub(super) const fn or(self, or: fn(&ModelSpec) -> Option<u64>) -> KeyRule {
         match self {
             KeyRule::Count { key, from, .. } => KeyRule::Count { key, from, or },
@@ -174,7 +174,7 @@ impl KeyRule {
         }
     }
 
-    /// GGUF's name of the key, without the architecture unless it starts with `general.`.
+    /// GGUF's name of the key, without the architecture's prefix; a name that starts with `general.` has none.
     pub fn gguf(&self) -> &'static str {
         match self {
             KeyRule::Count { key, .. } => key.gguf(),
@@ -207,5 +207,5 @@ impl Derived {
     }
 }
 
-/// The parts of a head that turn by time, height and width.
+/// The key for the numbers of rotary pairs by time, height and width.
 pub(super) const ROPE_SECTIONS: &str = "rope.dimension_sections";

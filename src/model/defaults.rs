@@ -1,10 +1,10 @@
-//! What a `config.json` leaves out, filled in once for all who read it: from the shapes of the
-//! weights where they tell, else with what the configuration's class in Transformers fills in.
+//! Fills in what a `config.json` leaves out, once for planner and converter: sizes from the shapes of stored weights,
+//! other values from the configuration class in Transformers.
 //!
-//! The defaults are data (`families/defaults.json`, by model type; `defaults.py` beside it writes
-//! them). Transformers writes every key of its class at the top of a file, and in a nested part of
-//! one often only the difference to the class. So a size that is missing at the top was lost, and
-//! the model is refused by that key's name; in a nested part it has the class's value.
+//! The defaults are data (`families/defaults.json`, by model type, written by `defaults.py` beside it). Transformers
+//! writes every key of its class at the top level of a file, but in a nested part often only those that differ from the
+//! class. So a size that is missing at the top level was lost, which is an error; in a nested part it has the value of
+//! the class.
 
 use std::sync::LazyLock;
 
@@ -16,12 +16,12 @@ use super::hparams::{Key, TEXT_PARTS, json_lookup, text_config};
 use super::lookup::StatedNames;
 use super::sorted::Sorted;
 
-/// The class's values by model type. A test holds the file to its form.
+/// The values of the configuration classes by model type. A test checks the form of the file.
 static DEFAULTS: LazyLock<Map<String, Json>> = LazyLock::new(|| {
     serde_json::from_str(include_str!("families/defaults.json")).unwrap_or_default()
 });
 
-/// Sizes that tell models of one family apart.
+/// Sizes in which models of one family differ, so that a default is no substitute.
 const SIZES: &[Key] = &[
     Key::Blocks,
     Key::Hidden,
@@ -41,18 +41,18 @@ const SIZES: &[Key] = &[
     Key::SsmHeads,
 ];
 
-/// `config` with what it leaves out.
+/// `config` with the values that it leaves out.
 ///
-/// Without `names`, the architecture is assumed, and its class fills nothing in.
+/// Without `names` the architecture is assumed, and no values of a class are filled in.
 ///
 /// # Errors
-/// [`ModelError::MissingKey`] for a size that neither the file nor the weights tell and that has no
-/// value of its own where it is missing.
+/// [`ModelError::MissingKey`] for one of [`SIZES`] that neither the file nor the shapes of the weights give, although
+/// its class has it.
 pub(super) fn filled(
     config: &Json,
     arch: &Arch,
     names: Option<&StatedNames<'_>>,
-    shapes: &Shapes<'_>,
+    shapes: &StoredShapes<'_>,
 ) -> Result<Json, ModelError> {
     let mut filled = config.clone();
     let nested = !std::ptr::eq(text_config(config), config);
@@ -62,7 +62,7 @@ pub(super) fn filled(
         names.find(|name| class.is_some_and(|class| class.contains_key(**name)))
     };
     for (key, value) in shapes.sizes(config) {
-        // A head that is its share of the residual width is left to follow from it.
+        // A head width that equals hidden size / heads need not be stated.
         let together = shapes
             .heads(config)
             .and_then(|heads| heads.checked_mul(value));
@@ -93,26 +93,26 @@ pub(super) fn filled(
     Ok(filled)
 }
 
-/// The defaults of the class that a configuration says it is of, or of the architecture's first.
+/// The defaults of the stated configuration class, else of the architecture's first class that has any.
 fn of_class(arch: &Arch, names: &StatedNames<'_>) -> Option<&'static Map<String, Json>> {
     let stated = names.text_type.or(names.model_type).into_iter();
     let mut types = stated.chain(arch.model_types.iter().copied());
     types.find_map(|name| DEFAULTS.get(name)?.as_object())
 }
 
-/// Whether a value of `key` is there by any of its names; `null` is one, for none.
+/// Whether `config` states `key` under any of its names; `null` counts as stated.
 fn states(config: &Json, key: Key) -> bool {
     let mut names = key.hugging_face().iter();
     names.any(|name| json_lookup(config, name).is_some())
 }
 
-/// The single number that is there for `key`.
+/// The number that `config` states for `key`.
 fn number(config: &Json, key: Key) -> Option<u64> {
     let mut names = key.hugging_face().iter();
     names.find_map(|name| json_lookup(config, name)?.as_u64())
 }
 
-/// Puts a value into the part that describes the text model.
+/// Inserts a value into the part of the configuration that describes the text model.
 fn insert(config: &mut Json, name: &str, value: impl Into<Json>) {
     let nested = TEXT_PARTS
         .iter()
@@ -126,11 +126,11 @@ fn insert(config: &mut Json, name: &str, value: impl Into<Json>) {
     }
 }
 
-/// Sizes that the shapes of stored weights tell, where all blocks agree.
-pub(super) struct Shapes<'a>(pub(super) &'a Sorted);
+/// Sizes that follow from the shapes of stored weights if all blocks agree.
+pub(super) struct StoredShapes<'a>(pub(super) &'a Sorted);
 
-/// Matrices whose rows or columns are a size: the key, the pattern, which dimension.
-const TELLING: &[(Key, &str, usize)] = &[
+/// Matrices with a dimension that is a size: the key, the name pattern, and the dimension.
+const SIZED_MATRICES: &[(Key, &str, usize)] = &[
     (Key::Hidden, "embed_tokens.weight", 1),
     (Key::Hidden, "lm_head.weight", 1),
     (Key::Vocab, "embed_tokens.weight", 0),
@@ -152,15 +152,15 @@ const TELLING: &[(Key, &str, usize)] = &[
     ),
 ];
 
-impl Shapes<'_> {
-    /// Keys that `config` does not state, with the values that shapes give them.
+impl StoredShapes<'_> {
+    /// Keys that `config` does not state, with their values from the shapes.
     fn sizes(&self, config: &Json) -> Vec<(Key, u64)> {
         let mut found: Vec<(Key, u64)> = Vec::new();
         let mut add = |key: Key, value: Option<u64>| {
             let known = states(config, key) || found.iter().any(|(known, _)| *known == key);
             found.extend(value.filter(|_| !known).map(|value| (key, value)));
         };
-        for &(key, pattern, dimension) in TELLING {
+        for &(key, pattern, dimension) in SIZED_MATRICES {
             add(key, self.common(pattern, dimension));
         }
         add(Key::Blocks, self.blocks(config));
@@ -174,7 +174,7 @@ impl Shapes<'_> {
         found
     }
 
-    /// Heads of queries as stated, else as the shapes tell.
+    /// The number of query heads, as stated or from the shapes.
     fn heads(&self, config: &Json) -> Option<u64> {
         let told = || {
             let width = self.common("layers.{}.self_attn.o_proj.weight", 1)?;
@@ -183,12 +183,12 @@ impl Shapes<'_> {
         number(config, Key::Heads).or_else(told)
     }
 
-    /// The residual width as stated, else as the shapes tell.
+    /// The hidden size, as stated or from the shapes.
     fn hidden(&self, config: &Json) -> Option<u64> {
         number(config, Key::Hidden).or_else(|| self.common("embed_tokens.weight", 1))
     }
 
-    /// The dimension that all matrices of a pattern have in common.
+    /// A dimension of the matrices with this name pattern, if it is the same in all of them.
     fn common(&self, pattern: &str, dimension: usize) -> Option<u64> {
         self.same(pattern, |shape| match shape {
             [_, _] => shape.get(dimension).copied(),
@@ -203,8 +203,8 @@ impl Shapes<'_> {
         values.all(|value| value == Some(first)).then_some(first)
     }
 
-    /// Blocks that are stored, without those that predict further tokens; else as many as the file
-    /// lists kinds for.
+    /// The number of stored blocks without those for multi-token prediction; without weights, the length of
+    /// `layer_types`.
     fn blocks(&self, config: &Json) -> Option<u64> {
         let in_block = self
             .0
@@ -225,13 +225,13 @@ impl Shapes<'_> {
         (u64::from(last) + 1).checked_sub(further)
     }
 
-    /// Elements of a head: of the norm on each head, or of the queries that are stated.
+    /// Elements of a head: as stated, from the norm on each head, or from the output projection and the stated heads.
     fn head_dim(&self, config: &Json) -> Option<u64> {
         if let Some(stated) = number(config, Key::HeadDim) {
             return Some(stated);
         }
         let output = self.common("layers.{}.self_attn.o_proj.weight", 1);
-        // A norm over all heads is as wide as they are together.
+        // A norm over all heads together is as wide as the output projection, and says nothing about one head.
         let norm = ["q_norm", "q_layernorm"].iter().find_map(|norm| {
             let pattern = format!("layers.{{}}.self_attn.{norm}.weight");
             self.same(&pattern, |shape| shape.last().copied())
@@ -257,7 +257,7 @@ mod tests {
             let known = Arch::all().any(|arch| arch.model_types.contains(&name.as_str()));
             assert!(known, "{name}");
         }
-        // Every architecture with a class of its own has its defaults.
+        // Every architecture with a model type has defaults.
         for arch in Arch::all().filter(|arch| !arch.model_types.is_empty()) {
             assert!(
                 arch.model_types

@@ -1,8 +1,7 @@
-//! How a model's tensors are put together in a forward pass, as far as tensors and blocks do not
-//! say it already.
+//! The arithmetic of a forward pass that does not follow from a model's tensors and blocks.
 //!
 //! In: the architecture's traits and GGUF metadata. Out: a [`ForwardSpec`]. Must not: name an
-//! architecture; what differs between them is in their recipes.
+//! architecture; differences are in their [`ArchTraits`].
 //!
 //! Source of keys, defaults and formulas: `load_arch_hparams` in `src/models/*.cpp`,
 //! `llama-model.cpp` (`llama_model_rope_type`) and `llama-context.cpp` (YaRN) of llama.cpp.
@@ -13,25 +12,25 @@ use super::hparams::{HParams, Key, Number};
 /// The arithmetic of a forward pass.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForwardSpec {
-    /// What is added to the mean square in a root mean square norm.
+    /// Added to the mean square in an RMS norm.
     pub norm_epsilon: f32,
-    /// What token embeddings are multiplied with.
+    /// Factor on token embeddings.
     pub embedding_scale: f32,
-    /// What `query . key` is multiplied with; `None` is `1 / sqrt(key_dim)`.
+    /// Factor on `query . key`; `None` is `1 / sqrt(key_dim)`.
     pub attention_scale: Option<f32>,
     /// Scores become `cap x tanh(score / cap)`.
     pub attention_softcap: Option<f32>,
     /// Logits become `cap x tanh(logit / cap)`.
     pub output_softcap: Option<f32>,
-    /// The gate's non-linearity in a feed-forward.
+    /// The non-linearity of the gate in a feed-forward.
     pub activation: Activation,
     /// Rotary positions.
     pub rope: Rope,
-    /// The query projection holds a gate for the attention's output behind each query head.
+    /// Whether the query projection holds, after each query head, a gate for the attention's output.
     pub gated_query: bool,
-    /// Values are normed, without a weight, before they are cached.
+    /// Whether values are normed, without a weight, before they are cached.
     pub value_norm: bool,
-    /// In the first so many blocks only gates that stand out are kept.
+    /// The sparsity of feed-forward gates in the first blocks.
     pub sparse: Sparse,
 }
 
@@ -44,10 +43,10 @@ pub enum Activation {
     GeluTanh,
 }
 
-/// Which elements of a head turn together.
+/// Which elements of a head are rotated as a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopeStyle {
-    /// Neighbours: 0 with 1, 2 with 3 (llama.cpp's `NORM`, for which it permutes Llama's weights).
+    /// Neighbours: 0 with 1, 2 with 3 (llama.cpp's `NORM`, for which its converter permutes Llama's weights).
     Norm,
     /// Halves: 0 with `dims / 2` (`NEOX`).
     Neox,
@@ -56,78 +55,77 @@ pub enum RopeStyle {
 /// Rotary positions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
-    /// Which elements turn together.
+    /// Which elements are rotated as a pair.
     pub style: RopeStyle,
-    /// How many elements of a head turn; `None` is all.
+    /// The number of rotated elements of a head; `None` is all.
     pub dims: Option<u64>,
     /// The base of the frequencies.
     pub base: f32,
     /// The base in windowed blocks, where positions are not scaled.
     pub window_base: f32,
-    /// What positions are multiplied with in blocks that see the whole context.
+    /// Factor on positions in blocks with full attention.
     pub scale: f32,
-    /// What positions are multiplied with in windowed blocks.
+    /// Factor on positions in windowed blocks.
     pub window_scale: f32,
-    /// What cosine and sine are multiplied with.
+    /// Factor on cosine and sine.
     pub magnitude: f32,
-    /// YaRN's blend of scaled and unscaled frequencies.
+    /// YaRN's parameters for blending scaled and unscaled frequencies.
     pub yarn: Option<Yarn>,
-    /// The context that frequency factors called short are for.
+    /// Up to this context, in tokens, the short frequency factors apply, beyond it the long ones.
     pub original_context: u64,
-    /// Every so many blocks one has no rotary positions; 0 where all have them.
+    /// Each `skip_every`-th block has no rotary positions; 0 if all have them.
     pub skip_every: u64,
 }
 
 /// YaRN's parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Yarn {
-    /// Rotations over the original context above which a frequency stays as it is.
+    /// A frequency with more rotations over the original context than this is not scaled.
     pub beta_fast: f32,
-    /// Rotations below which it is scaled fully.
+    /// A frequency with fewer rotations than this is scaled fully.
     pub beta_slow: f32,
 }
 
 /// Activation sparsity: gates below `mean + factor x standard deviation` of their token become 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sparse {
-    /// Blocks that have it, from the first.
+    /// The number of blocks with sparsity, from the first.
     pub blocks: u64,
-    /// Standard deviations above the mean.
+    /// The threshold in standard deviations above the mean.
     pub factor: f32,
 }
 
-/// What an architecture's code says that its metadata does not.
+/// Properties of an architecture's forward pass that its metadata does not state.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ArchTraits {
     pub rope: RopeStyle,
     pub activation: Activation,
-    /// Token embeddings are multiplied with the root of their width.
+    /// Whether token embeddings are multiplied by the square root of their width.
     pub scale_embedding: bool,
     pub attention_scale: AttentionScale,
-    /// The base in windowed blocks where metadata leaves it out; `None` is that of the others.
+    /// The rotary base in windowed blocks if metadata does not state it; `None` is that of the other blocks.
     pub window_base: Option<f32>,
     pub skip_rope_every: u64,
     pub gated_query: bool,
     pub value_norm: bool,
     pub sparse: Sparse,
-    /// Caps that hold where metadata leaves them out: of scores, of logits.
+    /// Soft caps of attention scores and of logits if metadata does not state them.
     pub softcaps: (Option<f32>, Option<f32>),
 }
 
-/// Where the factor on `query . key` comes from.
+/// The factor on `query . key`.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum AttentionScale {
     /// `1 / sqrt(key_dim)`.
     KeyWidth,
-    /// The root of a query head's share of the hidden width in models of so many blocks, else
-    /// [`AttentionScale::KeyWidth`].
+    /// `1 / sqrt(hidden / heads)` in a model of this many blocks, else [`AttentionScale::KeyWidth`].
     HiddenShare {
         blocks: u64,
     },
     One,
 }
 
-/// A plain transformer's pass: rotary halves, SiLU.
+/// The forward pass of a plain transformer: rotary style [`RopeStyle::Neox`], SiLU.
 pub(super) const PLAIN: ArchTraits = ArchTraits {
     rope: RopeStyle::Neox,
     activation: Activation::Silu,
@@ -144,9 +142,9 @@ pub(super) const PLAIN: ArchTraits = ArchTraits {
     softcaps: (None, None),
 };
 
-/// The pass of a GGUF.
+/// The forward pass of a GGUF.
 ///
-/// Errors if a value is missing or has no meaning: not a number, not finite, not positive.
+/// Errors if a value is missing, not a number, not finite, or not positive where it must be.
 pub(super) fn read(
     traits: &ArchTraits,
     hparams: &HParams<'_>,
@@ -215,7 +213,7 @@ fn rope(
     };
     let kind = word("rope.scaling.type").unwrap_or("linear");
     let factor = match kind {
-        // The second is the name that the key had before.
+        // The second is an older name of the key.
         "linear" | "yarn" => match positive(Number::RopeFactor)? {
             Some(factor) => factor,
             None => positive_at("rope.scale_linear")?.unwrap_or(1.0),
@@ -229,8 +227,8 @@ fn rope(
         }),
         _ => None,
     };
-    // ggml multiplies with 1 + 0.1 ln(factor) itself, and llama.cpp's context divides by it again
-    // where a log multiplier stands in for it.
+    // ggml multiplies by 1 + 0.1 ln(factor) itself, and llama.cpp's context divides by it again if a log multiplier
+    // replaces it.
     let stated = or_default(Number::RopeAttnFactor)?;
     let spread = |factor: f32| {
         if factor > 1.0 {

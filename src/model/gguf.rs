@@ -1,15 +1,15 @@
 //! A model from GGUF metadata and GGUF tensor names.
 
 use super::arch::{Arch, ShapeParams};
-use super::gguf_rows::Held;
+use super::dims::{dims_and_layers, head_dim, shape_params};
+use super::gguf_rows::GgufRows;
 use super::hparams::{HParams, Key};
 use super::loader::LoaderRule;
+use super::names::unknown_architecture;
 use super::role::TensorRole;
 use super::sorted::add_to_tower;
 use super::spec::{Layer, ModelSpec, Tensor};
-use super::{
-    Dims, ModelError, Quirks, Unknown, forward_spec, left_out, shape, unknown_architecture,
-};
+use super::{Dims, ModelError, Quirks, Unknown, forward_spec, left_out};
 use crate::checkpoint::{Checkpoint, StoredTensor};
 use crate::dtype::elements;
 use crate::gguf::{Metadata, Value};
@@ -47,7 +47,7 @@ pub(super) fn read(
         }
     }
     let (mut dims, layers) = match arch {
-        Some(arch) => shape(arch, &hparams)?,
+        Some(arch) => dims_and_layers(arch, &hparams)?,
         None => (
             Dims {
                 streams: 1,
@@ -62,13 +62,13 @@ pub(super) fn read(
     {
         dims.vocab = embedding.shape.first().copied().unwrap_or(0);
     }
-    // A file without tensors describes a shape, which the check of a whole file refuses.
+    // A header without tensors is described by its metadata; `accept` refuses it where a whole file is needed.
     let known = arch.filter(|_| Arch::of_gguf(name).is_some());
     if let Some(arch) = known
         && !tensors.is_empty()
     {
-        let params = shape_params(arch, &hparams, &layers, &tensors)?;
-        let held = Held {
+        let params = stored_shape_params(arch, &hparams, &layers, &tensors)?;
+        let rows = GgufRows {
             arch,
             dims: &dims,
             params: &params,
@@ -79,11 +79,11 @@ pub(super) fn read(
                 Some(Value::String(kind)) if kind == "longrope"
             ),
         };
-        held.check(&tensors)?;
+        rows.check(&tensors)?;
     }
     let traits = known.and_then(|arch| arch.forward.as_ref());
     let forward = match traits {
-        // A plan needs none of it, so what is missing is told when the model is to run.
+        // Planning does not need the forward pass: a missing value is an error only when the model is to run.
         Some(traits) => {
             forward_spec::read(traits, &hparams, dims.blocks).map_err(|error| error.to_string())
         }
@@ -133,14 +133,14 @@ fn tensor(index: usize, stored: &StoredTensor) -> Tensor {
     }
 }
 
-/// Whether a tensor is a head's weight, not its bias.
+/// Whether a tensor is the weight of the output head, not its bias.
 fn is_head(tensor: &Tensor) -> bool {
     tensor.role == TensorRole::Output && tensor.name.ends_with(".weight")
 }
 
-/// Dimensions that the shapes of tensors need. What a configuration states elsewhere, that there are
-/// biases or a head, a GGUF says by having them.
-fn shape_params(
+/// Dimensions that the shapes of tensors need. Whether there are biases or a head, which a `config.json` states,
+/// follows from the tensors of a GGUF.
+fn stored_shape_params(
     arch: &Arch,
     hparams: &HParams<'_>,
     layers: &[Layer],
@@ -148,15 +148,13 @@ fn shape_params(
 ) -> Result<ShapeParams, ModelError> {
     let has = |role| tensors.iter().any(|t| t.role == role);
     let tied = !tensors.iter().any(is_head);
-    let attention = || layers.iter().filter_map(|l| l.mixer.attention.as_ref());
-    let full = attention().find(|a| a.window.is_none());
-    let head_dim = full.or(attention().next()).map_or(0, |a| a.key_dim);
-    let mut params = super::shape_params(hparams, tied, head_dim)?;
-    // Without absorbed projections, heads state their own width.
+    let head_dim = head_dim(layers);
+    let mut params = shape_params(hparams, tied, head_dim)?;
+    // Older files without absorbed projections state the width of a value head under the usual key.
     if params.mla_value_dim == 0 {
         params.mla_value_dim = hparams.or_zero(Key::ValueDim)?;
     }
-    // No key states it.
+    // No metadata key states the rank: the tensor's shape does.
     let laurel = tensors.iter().find(|t| t.role == TensorRole::LaurelL);
     params.laurel_rank = laurel.and_then(|t| t.shape.first().copied()).unwrap_or(0);
     params.attention_bias = true;
@@ -167,7 +165,7 @@ fn shape_params(
     } else {
         hparams.get(Key::RopeDim)?.unwrap_or(head_dim) / 2
     };
-    // Where keys serve as values, the projection of values is not there; a file may hold it all the same.
+    // Blocks whose keys serve as values need no value projection, and a GGUF may hold one: its shape is still checked.
     params.key_is_value = false;
     Ok(params)
 }

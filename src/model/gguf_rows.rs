@@ -1,13 +1,13 @@
-//! The tensors of a GGUF, held to the rows of its architecture as runtimes hold them: none is missing,
-//! none has another shape, none is a stranger.
+//! Checks the tensors of a GGUF against the rows of its architecture, as llama.cpp's loader does: none may be missing,
+//! have another shape, or be unknown.
 //!
-//! In: what the metadata implies, and the tensors. Out: the first that is wrong. Must not: know how a
-//! runtime computes with them. Where runtimes take or need what the rows do not say, the `loader` of the entry has it.
+//! In: dimensions and blocks from the metadata, and the tensors. Out: the first that is wrong. Must not: know how a
+//! runtime computes with them. Deviations of llama.cpp's loader from the rows are in the `loader` of the entry.
 
 use std::collections::HashMap;
 
 use super::ModelError;
-use super::arch::{Arch, Row, RowSite, ShapeParams};
+use super::arch::{Arch, RowSite, ShapeParams, TensorRow};
 use super::loader::{self, LoaderRule};
 use super::resolve_tensors::is_spare;
 use super::role::TensorRole as R;
@@ -15,7 +15,7 @@ use super::rows::sites;
 use super::spec::{Dims, Layer, Tensor};
 use crate::dtype::{Dtype, elements};
 
-/// Projections that a file holds one by one or as one tensor of all their rows.
+/// Projections that a file may store one by one or fused into one tensor with the rows of all.
 const FUSED: &[(&[R], R)] = &[
     (&[R::AttnQ, R::AttnK, R::AttnV], R::AttnQkv),
     (&[R::AttnKB, R::AttnVB], R::AttnKvB),
@@ -23,31 +23,34 @@ const FUSED: &[(&[R], R)] = &[
     (&[R::FfnGateExperts, R::FfnUpExperts], R::FfnGateUpExperts),
 ];
 
-/// What a GGUF is held to.
-pub(super) struct Held<'a> {
+/// The rows of an architecture, with the dimensions and blocks of one GGUF.
+pub(super) struct GgufRows<'a> {
     pub arch: &'a Arch,
     pub dims: &'a Dims,
     pub params: &'a ShapeParams,
     pub layers: &'a [Layer],
-    /// Blocks behind the last that predict further tokens.
+    /// The number of blocks for multi-token prediction, which follow the last block.
     pub ahead: usize,
-    /// Whether rotary positions are stretched by a table for long contexts and one for short.
+    /// Whether rotary scaling is LongRoPE, with one table of factors for long contexts and one for short.
     pub longrope: bool,
 }
 
-impl Held<'_> {
-    /// Errors with the first of `tensors` that is missing, misshapen or a stranger.
+impl GgufRows<'_> {
+    /// Checks `tensors`.
+    ///
+    /// Errors with the first that is missing ([`ModelError::GgufMissing`]), has another shape
+    /// ([`ModelError::GgufShape`]) or is unknown ([`ModelError::GgufStranger`]).
     pub(super) fn check(&self, tensors: &[Tensor]) -> Result<(), ModelError> {
         let mut left: HashMap<&str, &Tensor> =
             tensors.iter().map(|t| (t.name.as_str(), t)).collect();
-        let own: Vec<&Row> = self.arch.rows().collect();
+        let own: Vec<&TensorRow> = self.arch.rows().collect();
         for row in &own {
             for (layer, site) in self.sites(row) {
                 let name = row.role.gguf_name(layer, row.part);
                 match left.remove(name.as_str()) {
-                    Some(tensor) => same_shape(tensor, (row.shape)(&site))?,
+                    Some(tensor) => check_shape(tensor, (row.shape)(&site))?,
                     None if !self.needs(row, &site) => {}
-                    None if self.stands_fused(row, layer, &site, tensors)? => {}
+                    None if self.is_stored_fused(row, layer, &site, tensors)? => {}
                     None => return Err(self.missing(name)),
                 }
             }
@@ -57,7 +60,7 @@ impl Held<'_> {
             return Err(self.missing(head));
         }
         self.check_ahead(&mut left)?;
-        // Other entries of the name have rows that this one does without.
+        // Rows of other entries that llama.cpp runs under the same name are allowed.
         for row in Arch::all()
             .filter(|arch| arch.name == self.arch.name)
             .flat_map(Arch::rows)
@@ -65,7 +68,7 @@ impl Held<'_> {
             for (layer, site) in self.sites(row) {
                 let name = row.role.gguf_name(layer, row.part);
                 if let Some(tensor) = left.remove(name.as_str()) {
-                    same_shape(tensor, (row.shape)(&site))?;
+                    check_shape(tensor, (row.shape)(&site))?;
                 }
             }
         }
@@ -88,8 +91,8 @@ impl Held<'_> {
         }
     }
 
-    /// Where the configuration calls for `row`, and runtimes load it.
-    fn sites(&self, row: &Row) -> impl Iterator<Item = (Option<u32>, RowSite<'_>)> {
+    /// The places where the configuration calls for `row` and llama.cpp loads it.
+    fn sites(&self, row: &TensorRow) -> impl Iterator<Item = (Option<u32>, RowSite<'_>)> {
         let (when, loader) = (row.when, &self.arch.loader);
         let never = match (row.role, row.part) {
             (R::Output, "weight") => loader.has(LoaderRule::NoHead),
@@ -102,7 +105,7 @@ impl Held<'_> {
     }
 
     /// Whether a file must hold the tensor of `row`.
-    fn needs(&self, row: &Row, site: &RowSite<'_>) -> bool {
+    fn needs(&self, row: &TensorRow, site: &RowSite<'_>) -> bool {
         let loader = &self.arch.loader;
         if row.part == "bias" {
             return loader.needs_biases.contains(&row.role);
@@ -127,8 +130,8 @@ impl Held<'_> {
         loader.rope_tables.contains(&role) && !both
     }
 
-    /// The blocks that predict ahead, whose tensors are not used and asked for all the same: projections of queries,
-    /// keys and values, gates and ups apart. Takes those of the rows out of `left`.
+    /// Checks the blocks for multi-token prediction, which llama.cpp needs although it does not use them. Only their
+    /// projections of query, key and value and their gates and ups may be fused. Removes tensors of the rows from `left`.
     fn check_ahead(&self, left: &mut HashMap<&str, &Tensor>) -> Result<(), ModelError> {
         let loader = &self.arch.loader;
         let first = self.layers.len();
@@ -152,7 +155,7 @@ impl Held<'_> {
             .arch
             .rows()
             .filter(|row| row.role.info().block && (row.when)(&site) && self.needs(row, &site));
-        let rows: Vec<&Row> = rows.collect();
+        let rows: Vec<&TensorRow> = rows.collect();
         for block in first..first.saturating_add(self.ahead) {
             for &role in loader::AHEAD_NEEDS {
                 if !stored(left, block, role) {
@@ -164,7 +167,7 @@ impl Held<'_> {
                 let name = row.role.gguf_name(u32::try_from(block).ok(), row.part);
                 let fused = FUSED.iter().any(|(apart, _)| apart.contains(&row.role));
                 match left.remove(name.as_str()) {
-                    Some(tensor) => same_shape(tensor, (row.shape)(&site))?,
+                    Some(tensor) => check_shape(tensor, (row.shape)(&site))?,
                     None if fused => {}
                     None => return Err(self.missing(name)),
                 }
@@ -173,24 +176,24 @@ impl Held<'_> {
         Ok(())
     }
 
-    /// Whether the tensor of `row` is stored with others in one, or in several of which it is made.
-    fn stands_fused(
+    /// Whether the tensor of `row` is stored as part of a fused tensor, or (if it is a fused one) as its parts.
+    fn is_stored_fused(
         &self,
-        row: &Row,
+        row: &TensorRow,
         layer: Option<u32>,
         site: &RowSite<'_>,
         tensors: &[Tensor],
     ) -> Result<bool, ModelError> {
         let stored = |role: R| tensors.iter().find(|t| t.role == role && t.layer == layer);
         for (apart, one) in FUSED {
-            // A fused tensor has the rows of all of them.
+            // A fused tensor has the rows of all its parts.
             if apart.contains(&row.role)
                 && let Some(fused) = stored(*one)
             {
                 let rows = self.arch.rows().filter(|r| apart.contains(&r.role));
                 let rows = rows.filter(|r| r.part == "weight" && (r.when)(site));
                 let shapes: Vec<Vec<u64>> = rows.map(|r| (r.shape)(site)).collect();
-                return together(fused, &shapes).map(|()| true);
+                return check_fused_shape(fused, &shapes).map(|()| true);
             }
             if row.role == *one && apart.iter().all(|role| stored(*role).is_some()) {
                 let expected = (row.shape)(site);
@@ -202,8 +205,8 @@ impl Held<'_> {
         Ok(false)
     }
 
-    /// Whether a tensor that no row names is loaded all the same: it belongs to one that is there, or to blocks that a
-    /// pass leaves out.
+    /// Whether llama.cpp loads a tensor that no row names: a scale or bias of a stored weight, a fused projection or its
+    /// parts, a rotary table, or a tensor of a block for multi-token prediction.
     fn is_loaded(&self, name: &str, tensor: &Tensor, tensors: &[Tensor]) -> bool {
         let blocks = self.layers.len();
         let block = tensor.layer.map(|n| n as usize);
@@ -219,7 +222,7 @@ impl Held<'_> {
                 .any(|t| t.role == role && t.layer == tensor.layer)
         };
         let named = |role: R| self.arch.rows().any(|row| row.role == role);
-        // One that a pass takes instead of those its rows name.
+        // A fused projection instead of its parts, or the reverse.
         let instead = FUSED.iter().any(|(apart, one)| {
             tensor.role == *one && apart.iter().any(|role| named(*role))
                 || apart.contains(&tensor.role) && named(*one) && !has(*one)
@@ -253,34 +256,34 @@ impl Held<'_> {
     }
 }
 
-/// A dimension of one, outermost, is often left out.
-fn same_shape(tensor: &Tensor, expected: Vec<u64>) -> Result<(), ModelError> {
+/// Checks that a tensor has the expected shape. Outermost dimensions of 1 do not count: files often omit them.
+fn check_shape(tensor: &Tensor, expected: Vec<u64>) -> Result<(), ModelError> {
     let significant =
         |shape: &[u64]| -> Vec<u64> { shape.iter().copied().skip_while(|&n| n == 1).collect() };
-    match significant(&tensor.shape) == significant(&expected) {
-        true => Ok(()),
-        false => Err(ModelError::GgufShape {
-            tensor: tensor.name.clone(),
-            found: tensor.shape.clone(),
-            expected,
-        }),
+    if significant(&tensor.shape) == significant(&expected) {
+        return Ok(());
     }
+    Err(ModelError::GgufShape {
+        tensor: tensor.name.clone(),
+        found: tensor.shape.clone(),
+        expected,
+    })
 }
 
-/// That `fused` holds the weights of all `shapes` in rows of their width.
-fn together(fused: &Tensor, shapes: &[Vec<u64>]) -> Result<(), ModelError> {
+/// Checks that `fused` has the rows of all `shapes`.
+fn check_fused_shape(fused: &Tensor, shapes: &[Vec<u64>]) -> Result<(), ModelError> {
     let all = shapes.iter().map(|shape| elements(shape));
     let all = all.fold(0, u64::saturating_add);
     let width = shapes
         .last()
         .and_then(|shape| shape.last().copied())
         .unwrap_or(1);
-    match fused.row() == width && fused.elements() == all {
-        true => Ok(()),
-        false => Err(ModelError::GgufShape {
-            tensor: fused.name.clone(),
-            found: fused.shape.clone(),
-            expected: vec![all / width.max(1), width],
-        }),
+    if fused.row() == width && fused.elements() == all {
+        return Ok(());
     }
+    Err(ModelError::GgufShape {
+        tensor: fused.name.clone(),
+        found: fused.shape.clone(),
+        expected: vec![all / width.max(1), width],
+    })
 }

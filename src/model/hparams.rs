@@ -1,4 +1,4 @@
-//! Hyperparameters by one name, whether they stand in a `config.json` or in GGUF metadata.
+//! Hyperparameters under one name, whether they are in a `config.json` or in GGUF metadata.
 
 use serde_json::Value as Json;
 
@@ -6,8 +6,8 @@ use crate::checkpoint::RawConfig;
 use crate::gguf::{Metadata, Value};
 use crate::model::ModelError;
 
-/// One row for each hyperparameter, which the planner and the converter both read: its names in
-/// `config.json`, its key in GGUF metadata, and what it is where neither states it.
+/// One row for each hyperparameter, shared by planner and converter: its names in `config.json`, its key in GGUF
+/// metadata, and its default.
 macro_rules! rows {
     (
         $(#[$about:meta])* $name:ident of $number:ty
@@ -19,22 +19,22 @@ macro_rules! rows {
         pub enum $name { $($key),* }
 
         impl $name {
-            /// The names it has in `config.json`, the first found counts.
+            /// Its names in `config.json`; the first that is found counts.
             pub const fn hugging_face(self) -> &'static [&'static str] {
                 match self { $($name::$key => &[$($hf),*]),* }
             }
 
-            /// The key it has in GGUF metadata, after the architecture's name and a dot.
+            /// Its key in GGUF metadata, after the architecture's name and a dot.
             pub const fn gguf(self) -> &'static str {
                 match self { $($name::$key => $gguf),* }
             }
 
-            /// What it is where no one states it, for every architecture.
+            /// Its value if it is not stated, for every architecture.
             pub const fn default(self) -> Option<$number> {
                 match self { $($name::$key => rows!(@default $($default)?)),* }
             }
 
-            /// Every one.
+            /// All of them.
             pub const ALL: &'static [$name] = &[$($name::$key),*];
         }
     };
@@ -96,8 +96,8 @@ rows! {
 }
 
 rows! {
-    /// A hyperparameter that is a number. Those of `rope.` stand among the rotary parameters of a
-    /// `config.json`, the bases beside them too.
+    /// A hyperparameter that is a floating-point number. Those of `rope.` are among the rotary parameters of a
+    /// `config.json`; the bases may also be at its top level.
     Number of f64
     //                   config.json                                                GGUF
   | RmsEpsilon           ["rms_norm_eps" "norm_eps"]                                "attention.layer_norm_rms_epsilon"
@@ -118,27 +118,27 @@ rows! {
 }
 
 impl Key {
-    /// The key that `config.json` calls `name`.
+    /// The key with the name `name` in `config.json`.
     pub(super) fn named(name: &str) -> Option<Key> {
         let mut all = Key::ALL.iter().copied();
         all.find(|key| key.hugging_face().contains(&name))
     }
 }
 
-/// Where hyperparameters stand.
+/// The configuration that hyperparameters are read from.
 #[derive(Clone, Copy, Debug)]
-enum Source<'a> {
+enum ConfigSource<'a> {
     Config(&'a Json),
     Gguf(&'a Metadata),
 }
 
-/// A model's raw configuration read by [`Key`].
+/// Reads a model's raw configuration by [`Key`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HParams<'a> {
-    source: Source<'a>,
+    source: ConfigSource<'a>,
     /// The architecture's prefix in GGUF metadata.
     prefix: &'a str,
-    /// What the architecture's loader takes where a GGUF does not state it.
+    /// Defaults of llama.cpp's loader for keys that a GGUF does not state.
     gguf_defaults: &'static [(Key, u64)],
 }
 
@@ -146,8 +146,8 @@ impl<'a> HParams<'a> {
     /// Reads `raw` for the architecture whose GGUF keys start with `prefix`.
     pub(super) fn new(raw: &'a RawConfig, prefix: &'a str) -> HParams<'a> {
         let source = match raw {
-            RawConfig::HuggingFace(config) => Source::Config(config),
-            RawConfig::Gguf(metadata) => Source::Gguf(metadata),
+            RawConfig::HuggingFace(config) => ConfigSource::Config(config),
+            RawConfig::Gguf(metadata) => ConfigSource::Gguf(metadata),
         };
         HParams {
             source,
@@ -159,13 +159,13 @@ impl<'a> HParams<'a> {
     /// Reads a `config.json`.
     pub(crate) fn of_config(config: &'a Json) -> HParams<'a> {
         HParams {
-            source: Source::Config(config),
+            source: ConfigSource::Config(config),
             prefix: "",
             gguf_defaults: &[],
         }
     }
 
-    /// The same, with what the architecture's loader takes for keys that a GGUF leaves out.
+    /// The same with the defaults of llama.cpp's loader for keys that a GGUF does not state.
     pub(super) fn with_gguf_defaults(self, gguf_defaults: &'static [(Key, u64)]) -> HParams<'a> {
         HParams {
             gguf_defaults,
@@ -175,18 +175,18 @@ impl<'a> HParams<'a> {
 
     /// Whether the configuration is a `config.json`.
     pub(super) fn is_hugging_face(&self) -> bool {
-        matches!(self.source, Source::Config(_))
+        matches!(self.source, ConfigSource::Config(_))
     }
 
-    /// A value of `config.json`: of the text part of a multimodal model, else of the whole.
+    /// A value of `config.json`, from the text part of a multimodal model or from the top level.
     pub(crate) fn json(&self, name: &str) -> Option<&'a Json> {
         match self.source {
-            Source::Config(config) => json_lookup(config, name),
-            Source::Gguf(_) => None,
+            ConfigSource::Config(config) => json_lookup(config, name),
+            ConfigSource::Gguf(_) => None,
         }
     }
 
-    /// The first of `names` that `config.json` states, with its value; `null` states nothing.
+    /// The first of `names` that `config.json` states, with its value; `null` counts as not stated.
     pub(crate) fn stated<'n>(&self, names: &[&'n str]) -> Option<(&'n str, &'a Json)> {
         let stated = |name: &'n str| Some((name, self.json(name).filter(|v| !is_unstated(v))?));
         names.iter().copied().find_map(stated)
@@ -195,8 +195,8 @@ impl<'a> HParams<'a> {
     /// A GGUF value by its key after the architecture's prefix.
     pub(super) fn metadata(&self, key: &str) -> Option<&'a Value> {
         match self.source {
-            Source::Gguf(metadata) => metadata.get(&format!("{}.{key}", self.prefix)),
-            Source::Config(_) => None,
+            ConfigSource::Gguf(metadata) => metadata.get(&format!("{}.{key}", self.prefix)),
+            ConfigSource::Config(_) => None,
         }
     }
 
@@ -205,10 +205,10 @@ impl<'a> HParams<'a> {
     /// Errors if the value is there and not a whole, non-negative number of a plausible size.
     pub(super) fn numbers(&self, key: Key) -> Result<Option<Vec<u64>>, ModelError> {
         let found = match self.source {
-            Source::Config(_) => self
+            ConfigSource::Config(_) => self
                 .stated(key.hugging_face())
                 .map(|(name, value)| (name, json_numbers(value))),
-            Source::Gguf(_) => match self.metadata(key.gguf()) {
+            ConfigSource::Gguf(_) => match self.metadata(key.gguf()) {
                 Some(value) => Some((key.gguf(), value_numbers(value))),
                 None => self.gguf_default(key).map(|n| (key.gguf(), Some(vec![n]))),
             },
@@ -241,13 +241,15 @@ impl<'a> HParams<'a> {
         Ok(self.get(key)?.unwrap_or(0))
     }
 
-    /// The single value of `key`, or what its row has where it is not stated or zero.
+    /// The single value of `key`; the default of its row if it is not stated or zero.
     pub(super) fn or_default(&self, key: Key) -> Result<u64, ModelError> {
         let stated = self.get(key)?.filter(|&n| n > 0);
         Ok(stated.or(key.default()).unwrap_or(0))
     }
 
-    /// The single value of `key`, positive and no larger than any model's.
+    /// The single value of `key`.
+    ///
+    /// Errors if it is missing or zero, or not a number of a plausible size.
     pub(super) fn need(&self, key: Key) -> Result<u64, ModelError> {
         match self.get(key)? {
             Some(value) if value > 0 => Ok(value),
@@ -255,18 +257,18 @@ impl<'a> HParams<'a> {
         }
     }
 
-    /// The name that this configuration has `key` under.
+    /// The name of `key` in this configuration.
     pub(super) fn name(&self, key: Key) -> String {
         match self.source {
-            Source::Config(_) => {
+            ConfigSource::Config(_) => {
                 let name = key.hugging_face().first();
                 name.copied().unwrap_or_default().to_owned()
             }
-            Source::Gguf(_) => format!("{}.{}", self.prefix, key.gguf()),
+            ConfigSource::Gguf(_) => format!("{}.{}", self.prefix, key.gguf()),
         }
     }
 
-    /// The error for `key` that is not there.
+    /// The error for a missing `key`.
     pub(super) fn missing(&self, key: Key) -> ModelError {
         ModelError::MissingKey {
             key: self.name(key),
@@ -289,12 +291,12 @@ impl<'a> HParams<'a> {
         }
     }
 
-    /// A true-or-false value of `config.json`.
+    /// A boolean of `config.json`.
     pub(super) fn flag(&self, name: &str) -> Option<bool> {
         self.json(name).and_then(Json::as_bool)
     }
 
-    /// A list of words of `config.json`, such as `layer_types`.
+    /// A list of strings of `config.json`, such as `layer_types`.
     pub(super) fn words(&self, name: &str) -> Option<Vec<&'a str>> {
         self.json(name)?
             .as_array()?
@@ -304,12 +306,12 @@ impl<'a> HParams<'a> {
     }
 }
 
-/// Looks `name` up in the text part of a multimodal configuration, then in the whole.
+/// Looks `name` up in the text part of a multimodal configuration, then at the top level.
 pub(crate) fn json_lookup<'a>(config: &'a Json, name: &str) -> Option<&'a Json> {
     text_config(config).get(name).or_else(|| config.get(name))
 }
 
-/// Names of the part that describes the text model of a multimodal one.
+/// Names of the part of a multimodal configuration that describes the text model.
 pub(crate) const TEXT_PARTS: &[&str] = &["text_config", "llm_config", "language_config"];
 
 /// The part of a configuration that describes the text model.
@@ -320,13 +322,13 @@ pub(super) fn text_config(config: &Json) -> &Json {
         .unwrap_or(config)
 }
 
-/// `null`, or the word for a value that follows from others.
+/// Whether a value counts as not stated: `null`, or `auto` for a value that follows from others.
 fn is_unstated(value: &Json) -> bool {
     value.is_null() || value.as_str() == Some("auto")
 }
 
-/// What a hyperparameter is below. Products of two stay below 2^62, so that a few of them add up
-/// within 64 bits; tokens are multiplied where products saturate.
+/// The upper limit of a hyperparameter. Products of two stay below 2^62, so that sums of a few fit into 64 bits;
+/// products with numbers of tokens saturate.
 fn limit(key: Key) -> u64 {
     match key {
         Key::Context | Key::OriginalContext | Key::Vocab => 1 << 40,
@@ -351,7 +353,7 @@ fn json_numbers(value: &Json) -> Option<Vec<u64>> {
 fn value_numbers(value: &Value) -> Option<Vec<u64>> {
     match value {
         Value::Array(items) => items.iter().map(value_number).collect(),
-        // As conversion makes them.
+        // Metadata made by conversion.
         Value::I32s(items) => items.iter().map(|&n| u64::try_from(n).ok()).collect(),
         single => Some(vec![value_number(single)?]),
     }

@@ -1,24 +1,23 @@
-//! A model from a `config.json` and Hugging Face tensor names.
+//! Describes a model by its `config.json` and Hugging Face tensor names.
 //!
-//! With weights, each stored tensor finds its row in the architecture's table by its name with the
-//! numbers left out (`resolve_tensors`); without, the tensors follow from the rows alone.
+//! With weights, each stored tensor is matched to a row of the architecture by its name without numbers
+//! (`resolve_tensors`); without weights, the tensors follow from the rows.
 
 use serde_json::Value as Json;
 
 use super::arch::Arch;
-use super::defaults::{self, Shapes};
+use super::defaults::{self, StoredShapes};
+use super::dims::{dims_and_layers, head_dim, shape_params};
 use super::hparams::{HParams, Key, text_config};
-use super::left_out::Beside;
+use super::left_out::Auxiliary;
 use super::lookup::StatedNames;
+use super::names::unknown_architecture;
 use super::packed;
-use super::resolve_tensors::Strict;
+use super::resolve_tensors::Strictness;
 use super::rows::{from_rows, other};
 use super::sorted::{Sorted, Tie, tie_flag};
 use super::spec::{Dims, ModelSpec};
-use super::{
-    ModelError, Quirks, Unknown, arithmetic, resolve_tensors, shape, shape_params,
-    unknown_architecture,
-};
+use super::{ModelError, Quirks, Unknown, arithmetic, resolve_tensors};
 use crate::checkpoint::{Checkpoint, RawConfig};
 
 pub(super) fn read(
@@ -44,26 +43,26 @@ pub(super) fn read(
     let assumed = known.is_none().then_some(arch.name);
     let logical = packed::logical(&checkpoint.tensors, config)?;
     if unknown != Unknown::WeightsOnly {
-        packed::scaled(&logical)?;
+        packed::check_scales(&logical)?;
     }
     let prequantized = packed::label(config, &logical);
     let stored = logical.clone();
-    let all = Sorted::new(logical.clone(), 0..0, Beside::ANY);
-    // What the file itself says of a shared head weighs more than what its class would.
+    let all = Sorted::new(logical.clone(), 0..0, Auxiliary::ANY);
+    // Read before defaults are filled in: what the file states about a tied head overrides its class's default.
     let stated_tie = Tie::stated(&HParams::new(&checkpoint.config, arch.name), config);
     let config = defaults::filled(
         config,
         arch,
         assumed.is_none().then_some(&names),
-        &Shapes(&all),
+        &StoredShapes(&all),
     )?;
     let raw = RawConfig::HuggingFace(config.clone());
     let hparams = HParams::new(&raw, arch.name);
-    let (mut dims, layers) = shape(arch, &hparams)?;
+    let (mut dims, layers) = dims_and_layers(arch, &hparams)?;
     arithmetic::check(arch, &hparams, &layers)?;
     let ahead = hparams.or_zero(Key::NextnLayers)? as usize;
     let ahead = layers.len()..layers.len().saturating_add(ahead);
-    let mut sorted = Sorted::new(logical, ahead, Beside::stated(&config, &arch.loader));
+    let mut sorted = Sorted::new(logical, ahead, Auxiliary::stated(&config, &arch.loader));
     if assumed.is_none() {
         sorted.leave_out_zero_biases(checkpoint, arch);
     }
@@ -73,10 +72,7 @@ pub(super) fn read(
     } else {
         sorted.tie(checkpoint, stated_tie, by_default)
     };
-    let attention = || layers.iter().filter_map(|l| l.mixer.attention.as_ref());
-    let full = attention().find(|a| a.window.is_none());
-    let head_dim = full.or(attention().next()).map_or(0, |a| a.key_dim);
-    let params = shape_params(&hparams, tied, head_dim)?;
+    let params = shape_params(&hparams, tied, head_dim(&layers))?;
     if let Some(rows) = sorted.embedding_rows() {
         dims.vocab = rows;
     }
@@ -86,9 +82,9 @@ pub(super) fn read(
     } else {
         let parameters = sorted.parameters();
         let strict = match (assumed, unknown) {
-            (Some(_), _) => Strict::Nothing,
-            (None, Unknown::WeightsOnly) => Strict::Rows,
-            (None, _) => Strict::All,
+            (Some(_), _) => Strictness::Nothing,
+            (None, Unknown::WeightsOnly) => Strictness::Rows,
+            (None, _) => Strictness::All,
         };
         let (tensors, padding) =
             resolve_tensors::from_stored(arch, &dims, &params, &layers, sorted, strict)?;
@@ -135,7 +131,7 @@ fn stated_names(config: &Json) -> StatedNames<'_> {
     }
 }
 
-/// Every stored tensor under its own name, for an architecture without a table entry.
+/// The description of a model whose architecture is not looked at: every stored tensor under its own name, no blocks.
 fn weights_only(
     checkpoint: &Checkpoint,
     config: &Json,
@@ -151,7 +147,7 @@ fn weights_only(
         (None, _) => "architecture not stated",
     };
     let stored = logical.clone();
-    let sorted = Sorted::new(logical, 0..0, Beside::ANY);
+    let sorted = Sorted::new(logical, 0..0, Auxiliary::ANY);
     Ok(ModelSpec {
         forward: Err("it is no GGUF".to_owned()),
         name: checkpoint.name.clone(),

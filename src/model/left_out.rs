@@ -1,5 +1,5 @@
-//! What a checkpoint may hold beside the text model: each kind under a name, with the reason why it is
-//! left out. What neither an architecture's rows nor this table account for is an error.
+//! The table of tensors that a checkpoint may hold beside those of the text model, each kind with the reason why it is
+//! left out. A tensor that is neither in the rows of its architecture nor in this table is an error.
 
 use serde_json::Value as Json;
 
@@ -8,22 +8,22 @@ use super::loader::{Loader, LoaderRule};
 use super::spec::LeftOut;
 use crate::units::Bytes;
 
-/// A kind of stored tensors that are knowingly left out.
+/// A kind of stored tensors that is left out.
 #[derive(Debug)]
-pub(super) struct Kind {
-    /// What reports call it.
+pub(super) struct LeftOutKind {
+    /// Its name in reports.
     pub name: &'static str,
-    /// Why decoding text does without it.
+    /// Why decoding text does not need it.
     pub reason: &'static str,
-    /// Whether runtimes can load it beside the text model, so that a plan counts it.
+    /// Whether it is a tower that runtimes can load beside the text model, so that a plan counts it.
     pub tower: bool,
-    /// How its names begin in a Hugging Face checkpoint, behind the model's prefix.
+    /// Prefixes of its tensor names in a Hugging Face checkpoint, after the model's own prefix.
     begins: &'static [&'static str],
-    /// How its names end there.
+    /// Suffixes of its tensor names there.
     ends: &'static [&'static str],
-    /// Which shapes it has.
+    /// Whether a tensor of it may have this shape.
     shape: fn(&[u64]) -> bool,
-    /// How its names begin in a GGUF.
+    /// Prefixes of its tensor names in a GGUF.
     gguf: &'static [&'static str],
 }
 
@@ -31,12 +31,12 @@ fn any(_: &[u64]) -> bool {
     true
 }
 
-/// A scalar, or numbers along one dimension.
+/// Whether at most one dimension is not 1.
 fn is_vector(shape: &[u64]) -> bool {
     shape.iter().filter(|&&n| n != 1).count() <= 1
 }
 
-/// One square, of the places that see each other.
+/// Whether it is one square matrix, as an attention mask is.
 fn is_square(shape: &[u64]) -> bool {
     match shape {
         [before @ .., rows, columns] => rows == columns && before.iter().all(|&n| n == 1),
@@ -44,28 +44,28 @@ fn is_square(shape: &[u64]) -> bool {
     }
 }
 
-/// What a configuration says there is beside the text model.
+/// The parts of a checkpoint beside the text model that its configuration allows for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Beside {
+pub(super) struct Auxiliary {
     towers: bool,
     ahead: bool,
 }
 
-/// Ends of classes that have nothing but text.
+/// Ends of class names without towers.
 const TEXT_ONLY: &[&str] = &["ForCausalLM", "LMHeadModel"];
 
-/// Parts of keys that only a configuration with towers has.
+/// Parts of keys that only configurations of models with towers have.
 const OF_TOWERS: &[&str] = &["vision", "visual", "audio", "image", "img_", "video", "mm_"];
 
-impl Beside {
-    /// Whatever is known by its name.
-    pub(super) const ANY: Beside = Beside {
+impl Auxiliary {
+    /// All kinds of the table.
+    pub(super) const ANY: Auxiliary = Auxiliary {
         towers: true,
         ahead: true,
     };
 
-    /// What `config` of an architecture says that llama.cpp loads so.
-    pub(super) fn stated(config: &Json, loader: &Loader) -> Beside {
+    /// The parts that `config` states, for an architecture with this `loader`.
+    pub(super) fn stated(config: &Json, loader: &Loader) -> Auxiliary {
         let text = text_config(config);
         let nested = !std::ptr::eq(text, config);
         let keys = |part: &Json, is: &dyn Fn(&str, &Json) -> bool| {
@@ -81,7 +81,7 @@ impl Beside {
             let names = ["nextn", "mtp"].iter().any(|part| key.contains(part));
             names && value.as_u64() != Some(0) && !value.is_null()
         };
-        Beside {
+        Auxiliary {
             towers: nested || !text_only || keys(config, &tower),
             ahead: keys(config, &further)
                 || keys(text, &further)
@@ -89,7 +89,7 @@ impl Beside {
         }
     }
 
-    fn has(self, kind: &Kind) -> bool {
+    fn has(self, kind: &LeftOutKind) -> bool {
         match (kind.tower, kind.name == NEXT_TOKENS.name) {
             (true, _) => self.towers,
             (_, true) => self.ahead,
@@ -102,7 +102,7 @@ const OWN_FILE: &str = "runtimes load it from a file of its own";
 const COMPUTED: &str = "runtimes compute it from the configuration";
 
 /// Blocks and heads that predict tokens beyond the next one.
-pub(super) const NEXT_TOKENS: Kind = Kind {
+pub(super) const NEXT_TOKENS: LeftOutKind = LeftOutKind {
     name: "multi-token prediction head",
     reason: "it drafts tokens beyond the next one, and decoding does without",
     tower: false,
@@ -112,8 +112,8 @@ pub(super) const NEXT_TOKENS: Kind = Kind {
     gguf: &[],
 };
 
-/// The second copy of a matrix that is used twice.
-pub(super) const SECOND_COPY: Kind = Kind {
+/// The second copy of a tied embedding.
+pub(super) const SECOND_COPY: LeftOutKind = LeftOutKind {
     name: "second copy of the tied embedding",
     reason: "it equals the first",
     tower: false,
@@ -123,28 +123,28 @@ pub(super) const SECOND_COPY: Kind = Kind {
     gguf: &[],
 };
 
-/// A second copy that nobody could compare.
-pub(super) const UNSEEN_COPY: Kind = Kind {
+/// A second copy that could not be compared, since the weights are not at hand.
+pub(super) const UNSEEN_COPY: LeftOutKind = LeftOutKind {
     reason: "config.json ties the two, and a bare header holds no weights to compare",
     ..SECOND_COPY
 };
 
-/// Biases that an architecture has no place for.
-pub(super) const ZERO_BIAS: Kind = Kind {
+/// Biases of zeros that the architecture does not have.
+pub(super) const ZERO_BIAS: LeftOutKind = LeftOutKind {
     name: "biases of zeros",
     reason: "they add nothing",
     ..SECOND_COPY
 };
 
-/// Biases beside quantized weights that nobody could look at.
-pub(super) const UNSEEN_BIAS: Kind = Kind {
+/// Biases beside quantized weights that could not be read, since the weights are not at hand.
+pub(super) const UNSEEN_BIAS: LeftOutKind = LeftOutKind {
     name: "biases beside quantized weights",
     reason: "GPTQ's tools write zeros there, and a bare header holds no numbers to look at",
     ..SECOND_COPY
 };
 
-const TABLE: &[Kind] = &[
-    Kind {
+const TABLE: &[LeftOutKind] = &[
+    LeftOutKind {
         name: "vision tower",
         reason: OWN_FILE,
         tower: true,
@@ -160,7 +160,7 @@ const TABLE: &[Kind] = &[
         shape: any,
         gguf: &["v."],
     },
-    Kind {
+    LeftOutKind {
         name: "audio tower",
         reason: OWN_FILE,
         tower: true,
@@ -169,7 +169,7 @@ const TABLE: &[Kind] = &[
         shape: any,
         gguf: &["a."],
     },
-    Kind {
+    LeftOutKind {
         name: "vision projector",
         reason: OWN_FILE,
         tower: true,
@@ -178,7 +178,7 @@ const TABLE: &[Kind] = &[
         shape: any,
         gguf: &[],
     },
-    Kind {
+    LeftOutKind {
         name: "audio projector",
         reason: OWN_FILE,
         tower: true,
@@ -187,7 +187,7 @@ const TABLE: &[Kind] = &[
         shape: any,
         gguf: &[],
     },
-    Kind {
+    LeftOutKind {
         name: "projector",
         reason: OWN_FILE,
         tower: true,
@@ -203,7 +203,7 @@ const TABLE: &[Kind] = &[
         gguf: &["mm.", "resampler."],
     },
     NEXT_TOKENS,
-    Kind {
+    LeftOutKind {
         name: "rotary frequencies",
         reason: COMPUTED,
         tower: false,
@@ -212,7 +212,7 @@ const TABLE: &[Kind] = &[
         shape: is_vector,
         gguf: &[],
     },
-    Kind {
+    LeftOutKind {
         name: "rotary tables",
         reason: COMPUTED,
         tower: false,
@@ -221,7 +221,7 @@ const TABLE: &[Kind] = &[
         shape: any,
         gguf: &[],
     },
-    Kind {
+    LeftOutKind {
         name: "attention masks",
         reason: COMPUTED,
         tower: false,
@@ -230,7 +230,7 @@ const TABLE: &[Kind] = &[
         shape: is_square,
         gguf: &[],
     },
-    Kind {
+    LeftOutKind {
         name: "attention masks",
         reason: COMPUTED,
         tower: false,
@@ -239,7 +239,7 @@ const TABLE: &[Kind] = &[
         shape: is_vector,
         gguf: &[],
     },
-    Kind {
+    LeftOutKind {
         name: "scales of an FP8 cache",
         reason: "the cache has its type from the runtime",
         tower: false,
@@ -257,14 +257,14 @@ const TABLE: &[Kind] = &[
     },
 ];
 
-/// The kind of the tensor of `shape` that a Hugging Face checkpoint calls `name`, `bare` without the
-/// model's prefix, if its configuration says that there is `beside`.
+/// The kind of a tensor of a Hugging Face checkpoint; `bare` is its name without the model's prefix. Only kinds that
+/// `beside` allows are found.
 pub(super) fn of_hugging_face(
     name: &str,
     bare: &str,
     shape: &[u64],
-    beside: Beside,
-) -> Option<&'static Kind> {
+    beside: Auxiliary,
+) -> Option<&'static LeftOutKind> {
     TABLE.iter().find(|kind| {
         let named = kind.begins.iter().any(|start| bare.starts_with(start))
             || kind.ends.iter().any(|end| name.ends_with(end));
@@ -272,14 +272,14 @@ pub(super) fn of_hugging_face(
     })
 }
 
-/// The kind of the tensor that a GGUF calls `name`.
-pub(super) fn of_gguf(name: &str) -> Option<&'static Kind> {
-    let begins = |kind: &&Kind| kind.gguf.iter().any(|start| name.starts_with(start));
+/// The kind of the tensor `name` of a GGUF.
+pub(super) fn of_gguf(name: &str) -> Option<&'static LeftOutKind> {
+    let begins = |kind: &&LeftOutKind| kind.gguf.iter().any(|start| name.starts_with(start));
     TABLE.iter().find(begins)
 }
 
 /// Counts one tensor of `kind`.
-pub(super) fn add(all: &mut Vec<LeftOut>, kind: &'static Kind, bytes: Bytes) {
+pub(super) fn add(all: &mut Vec<LeftOut>, kind: &'static LeftOutKind, bytes: Bytes) {
     match all.iter_mut().find(|known| known.name == kind.name) {
         Some(known) => {
             known.tensors += 1;

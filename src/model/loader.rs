@@ -1,5 +1,5 @@
-//! What llama.cpp's loader of an architecture reads, takes and needs beyond what blocks and rows say: data of an
-//! entry. Must not: name an architecture.
+//! How llama.cpp's loader of an architecture deviates from its blocks and rows: the metadata keys that it reads, the
+//! tensors that it also takes or does not need. Part of an architecture's entry. Must not: name an architecture.
 //!
 //! Sources: `load_hparams` and the scales of `load_tensors` in `src/llama-model.cpp`, `create_tensor_qkv`,
 //! `load_arch_hparams` and `load_arch_tensors` in `src/models/*.cpp` of llama.cpp (build 11434).
@@ -7,9 +7,9 @@
 use super::hparams::Key;
 use super::role::TensorRole as R;
 
-/// How a value is read: by its exact type.
+/// The form of a value, which llama.cpp reads by its exact type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum ValueForm {
     /// A number of 32 bits.
     Count,
     Float,
@@ -17,7 +17,7 @@ pub(super) enum Form {
     Text,
     /// A number, or one for each block.
     PerBlock,
-    /// How many rotary pairs turn with each of four positions.
+    /// The numbers of rotary pairs for each of four position dimensions.
     Sections,
     /// The period of windowed blocks, or a flag for each block.
     Window,
@@ -25,56 +25,56 @@ pub(super) enum Form {
     WindowOfEachBlock,
 }
 
-/// Keys behind the architecture's name that are read alike. A key that no loader reads may be of any type.
+/// Keys (after the architecture's name) that are read in the same form. A key that no loader reads may be of any type.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LoaderKeys {
-    /// Whether no file is loaded without them.
+    /// Whether a file without them is refused.
     pub needed: bool,
-    pub form: Form,
+    pub form: ValueForm,
     pub names: &'static [&'static str],
 }
 
-/// What a loader or the pass behind it holds a file to beyond keys and tensors.
+/// Requirements of a loader, or of the forward pass after it, beyond keys and tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LoaderRule {
-    /// The head is the embedding, whatever a file holds.
+    /// The output head is always the embedding, even if the file holds one.
     NoHead,
-    /// A head of its own is needed.
+    /// The file must hold an output head.
     NeedsHead,
-    /// Projections are loaded without biases, which all others may have on query, key and value.
+    /// Biases of query, key and value are not loaded; other architectures load them if the file has them.
     NoBiases,
-    /// Blocks behind the last, which predict further tokens, are known.
+    /// Blocks for multi-token prediction after the last block are accepted.
     BlocksAhead,
-    /// Their tensors are needed where metadata counts them. Build 11434 needs them of all that know them, 11549
-    /// does not.
+    /// Their tensors must be there if metadata counts such blocks. (Build 11434 needs them for all architectures that
+    /// accept them, build 11549 does not.)
     NeedsBlocksAhead,
-    /// A file may leave them out all the same.
+    /// A file may lack them nevertheless.
     MayLackBlocksAhead,
-    /// Checkpoints hold them, and configurations may not say so.
+    /// Checkpoints hold them even if their configuration does not say so.
     BlocksAheadUnsaid,
-    /// The rotary table is needed where a block sees the whole context.
+    /// The rotary table is needed if a block has full attention.
     NeedsRopeTable,
-    /// The rotary table is as long as half a head, however much of it turns.
+    /// The rotary table has an entry for each pair of a whole head, even if only a part of the head is rotated.
     RopeTableOfWholeHeads,
-    /// Tables for long and short contexts are loaded whether positions are stretched by them or not.
+    /// The rotary tables for long and short contexts are loaded whether the scaling uses them or not.
     BothRopeTables,
-    /// Keys and values of blocks that reuse another's cache are needed, too.
+    /// Key and value projections are needed even in blocks that reuse another block's cache.
     NeedsSpareProjections,
-    /// Tokens are placed in three dimensions: some pairs must turn.
+    /// Positions have several dimensions: the numbers of rotary pairs for them must not all be 0.
     RopeSections,
-    /// A window needs a windowed block.
+    /// If a window is stated, at least one block must be windowed.
     WindowedBlock,
-    /// The pass turns a head as a whole, or ends the program.
+    /// The forward pass rotates whole heads, and aborts the program for another number of rotated elements.
     WholeHeads,
-    /// The pass turns nothing.
-    NothingTurns,
-    /// Every block is routed, or all but the leading ones: no file is loaded without experts.
+    /// The forward pass has no rotary positions.
+    NoRope,
+    /// A file without experts is refused: every block is routed, or all but the leading ones.
     Routed,
-    /// Attention by a latent, whose keys may be of another width than its values.
+    /// Latent attention (MLA), whose keys and values may have different widths.
     Latents,
-    /// Recurrent blocks that are delta nets.
+    /// The recurrent blocks are delta nets.
     DeltaNets,
-    /// The mixer is twice as wide as the residual.
+    /// The recurrent mixer must be twice as wide as the hidden size.
     MixerTwiceAsWide,
 }
 
@@ -83,23 +83,23 @@ pub(super) enum LoaderRule {
 pub(super) struct Loader {
     /// Keys that it reads beyond [`READ_BY_ALL`], in groups that architectures share.
     pub keys: &'static [&'static [LoaderKeys]],
-    /// What else it holds a file to.
+    /// Its other requirements.
     pub rules: &'static [LoaderRule],
-    /// Biases that it loads where a file has them, of projections other than query, key and value. Those of other
-    /// roles are as the rows say.
+    /// Biases of the output, feed-forward and head projections that it loads if a file has them. (Those of query, key
+    /// and value are the subject of [`LoaderRule::NoBiases`], the others are as the rows say.)
     pub biases: &'static [R],
-    /// Biases that it needs.
+    /// Biases that a file must have.
     pub needs_biases: &'static [R],
     /// Weights of the rows that a file may lack.
     pub optional: &'static [R],
     /// Rotary tables that it loads.
     pub rope_tables: &'static [R],
-    /// What it takes for keys that a file leaves out.
+    /// Its defaults for keys that a file does not state.
     pub defaults: &'static [(Key, u64)],
 }
 
 impl Loader {
-    /// What most do.
+    /// The loader of most architectures.
     pub(super) const USUAL: Loader = Loader {
         keys: &[RMS_NORM],
         rules: &[],
@@ -110,7 +110,7 @@ impl Loader {
         defaults: &[],
     };
 
-    /// Whether it holds a file to `rule`.
+    /// Whether it has the requirement `rule`.
     pub(super) fn has(&self, rule: LoaderRule) -> bool {
         self.rules.contains(&rule)
     }
@@ -126,7 +126,7 @@ impl Loader {
         self.keys().any(|keys| keys.names.contains(&key))
     }
 
-    /// Whether it loads the bias of `role`; `None` where the rows decide.
+    /// Whether it loads the bias of `role`; `None` if the rows decide.
     pub(super) fn bias(&self, role: R) -> Option<bool> {
         match role {
             R::AttnQ | R::AttnK | R::AttnV | R::AttnQkv => Some(!self.has(LoaderRule::NoBiases)),
@@ -138,7 +138,7 @@ impl Loader {
     }
 }
 
-pub(super) const fn needed(form: Form, names: &'static [&'static str]) -> LoaderKeys {
+pub(super) const fn needed(form: ValueForm, names: &'static [&'static str]) -> LoaderKeys {
     LoaderKeys {
         needed: true,
         form,
@@ -146,7 +146,7 @@ pub(super) const fn needed(form: Form, names: &'static [&'static str]) -> Loader
     }
 }
 
-pub(super) const fn read(form: Form, names: &'static [&'static str]) -> LoaderKeys {
+pub(super) const fn read(form: ValueForm, names: &'static [&'static str]) -> LoaderKeys {
     LoaderKeys {
         needed: false,
         form,
@@ -160,17 +160,17 @@ pub(super) const SECTIONS: &str = "rope.dimension_sections";
 pub(super) const ROTATED: &str = "rope.dimension_count";
 pub(super) const WINDOW_ROTATED: &str = "rope.dimension_count_swa";
 
-/// What norms over the mean square need.
-pub(super) const RMS_NORM: &[LoaderKeys] = &[needed(Form::Float, &[EPSILON])];
+/// The epsilon of RMS norms.
+pub(super) const RMS_NORM: &[LoaderKeys] = &[needed(ValueForm::Float, &[EPSILON])];
 
-/// What every loader reads.
+/// The keys that every loader reads.
 pub(super) const READ_BY_ALL: &[LoaderKeys] = &[
     needed(
-        Form::Count,
+        ValueForm::Count,
         &["block_count", "context_length", "embedding_length"],
     ),
     read(
-        Form::Count,
+        ValueForm::Count,
         &[
             "embedding_length_out",
             "pooling_type",
@@ -188,7 +188,7 @@ pub(super) const READ_BY_ALL: &[LoaderKeys] = &[
         ],
     ),
     read(
-        Form::PerBlock,
+        ValueForm::PerBlock,
         &[
             "expert_used_count",
             "feed_forward_length",
@@ -197,7 +197,7 @@ pub(super) const READ_BY_ALL: &[LoaderKeys] = &[
         ],
     ),
     read(
-        Form::Float,
+        ValueForm::Float,
         &[
             "rope.freq_base",
             "rope.scaling.factor",
@@ -205,17 +205,20 @@ pub(super) const READ_BY_ALL: &[LoaderKeys] = &[
             "rope.scaling.alpha",
         ],
     ),
-    read(Form::Flag, &["attention.causal", "rope.scaling.finetuned"]),
-    read(Form::Text, &["rope.scaling.type"]),
+    read(
+        ValueForm::Flag,
+        &["attention.causal", "rope.scaling.finetuned"],
+    ),
+    read(ValueForm::Text, &["rope.scaling.type"]),
 ];
 
-/// What llama.cpp knows as `rope.scaling.type`.
+/// The values of `rope.scaling.type` that llama.cpp loads.
 pub(super) const ROPE_SCALINGS: &[&str] = &["none", "linear", "yarn", "longrope"];
 
-/// What a block that predicts ahead begins with.
+/// Tensors that a block for multi-token prediction must have.
 pub(super) const AHEAD_NEEDS: &[R] = &[R::NextnProj, R::NextnEmbeddingNorm, R::NextnHiddenNorm];
 
-/// Weights that may have a scale of their own, and one of their input.
+/// Weights that may have a scale, and a scale of their input.
 const SCALED: &[R] = &[
     R::AttnQ,
     R::AttnK,
@@ -240,10 +243,10 @@ const SCALED: &[R] = &[
     R::NextnHead,
 ];
 
-/// Ends of their names.
+/// Suffixes of the names of such scales.
 pub(super) const SCALES: &[&str] = &[".scale", ".input_scale"];
 
-/// How many numbers the scale of a weight of `role` has, if it is loaded.
+/// The number of elements of the scale of a weight of `role`; `None` if no scale of it is loaded.
 pub(super) fn scale(role: R, experts: u64) -> Option<u64> {
     let stacked = matches!(
         role,

@@ -1,5 +1,5 @@
-//! Which architecture a file is of: the entry by the names that files have for it, and what others ask
-//! of an entry by GGUF's name. In: names. Out: entries of the table.
+//! Finds the architecture of a file by the names in its configuration, and properties of an architecture by GGUF's
+//! name. In: names. Out: entries of the table.
 
 use serde_json::Value as Json;
 
@@ -9,7 +9,7 @@ use super::families;
 use super::hparams::HParams;
 use super::loader::Loader;
 
-/// What a `config.json` says it describes.
+/// The names of the architecture in a `config.json`.
 #[derive(Debug)]
 pub(super) struct StatedNames<'a> {
     /// `architectures`.
@@ -21,7 +21,7 @@ pub(super) struct StatedNames<'a> {
 }
 
 impl<'a> StatedNames<'a> {
-    /// The name to call the model by: the type of its text part, else the class, else the type.
+    /// The name to use in messages: the type of the text part, else the class, else the type.
     pub(super) fn first(&self) -> Option<&'a str> {
         let class = self.classes.first().copied();
         self.text_type.or(class).or(self.model_type)
@@ -31,8 +31,8 @@ impl<'a> StatedNames<'a> {
 /// Ends of the names of classes that write text.
 const WRITERS: &[&str] = &["ForCausalLM", "LMHeadModel", "ForConditionalGeneration"];
 
-/// Whether `class` is what Transformers would call the class of one of `arch`'s model types that
-/// writes text: `Qwen2ForCausalLM` of `qwen2`.
+/// Whether `class` is Transformers' usual name for a class that writes text of one of `arch`'s model types:
+/// `Qwen2ForCausalLM` for `qwen2`.
 fn is_usual(class: &str, arch: &Arch) -> bool {
     let bare = |name: &str| name.replace(['_', '-', '.'], "").to_lowercase();
     let stem = WRITERS.iter().find_map(|end| class.strip_suffix(end));
@@ -45,23 +45,23 @@ pub(super) fn writes(class: &str) -> bool {
     ends.into_iter().any(|end| class.ends_with(end))
 }
 
-/// Whether `class` wraps a text model that writes, with the name of any wrapper.
+/// Whether `class` may wrap a text model of any architecture.
 fn wraps(class: &str, _: &Arch) -> bool {
     writes(class)
 }
 
 impl Arch {
-    /// The architecture that GGUF calls `name`.
+    /// The architecture with GGUF's name `name`.
     pub(super) fn of_gguf(name: &str) -> Option<&'static Arch> {
         Arch::all().find(|arch| arch.name == name)
     }
 
-    /// The architecture of a `config.json`, by class and then by model type. `text_type` is the
-    /// model type of a multimodal model's text part: the class is the wrapper's, which can hold
-    /// text models of several kinds, so it counts only if its entry knows that type.
+    /// The architecture of a `config.json`, by class and then by model type. In a multimodal model the class is that of
+    /// the wrapper, which may hold text models of several architectures: it decides only if its entry lists the model
+    /// type of the text part.
     ///
-    /// A class that no entry lists computes something of its own, whatever its model type says,
-    /// unless it is named as the model type's class for writing text is.
+    /// A class that no entry lists may compute something else than its model type, so the model type decides only if
+    /// the class has the usual name for it.
     pub(super) fn of_hugging_face(names: &StatedNames<'_>) -> Option<&'static Arch> {
         let known = |class: &&str| Arch::all().find(|a| a.classes.contains(class));
         let by_class = names.classes.iter().find_map(known);
@@ -82,7 +82,7 @@ impl Arch {
         }
     }
 
-    /// The architecture that a configuration of this one's class is run as.
+    /// The variant of this architecture that a configuration of its class selects, else itself.
     pub(super) fn variant(&'static self, config: &Json) -> &'static Arch {
         let hparams = HParams::of_config(config);
         let variant = families::VARIANTS
@@ -97,24 +97,24 @@ impl Arch {
     }
 }
 
-/// The conversion of the architecture that GGUF calls `name`, if it has one.
+/// The conversion of the architecture with GGUF's name `name`, if it has one.
 pub fn conversion_of(name: &str) -> Option<&'static Conversion> {
     Arch::of_gguf(name)?.conversion.as_ref()
 }
 
-/// GGUF's names of all architectures that are converted.
+/// GGUF's names of all architectures that have a conversion.
 pub fn converted() -> impl Iterator<Item = &'static str> {
     Arch::all()
         .filter(|arch| arch.conversion.is_some())
         .map(|arch| arch.name)
 }
 
-/// How llama.cpp loads the architecture that GGUF calls `name`.
+/// How llama.cpp loads the architecture with GGUF's name `name`.
 pub(super) fn loader(name: &str) -> Option<&'static Loader> {
     Arch::of_gguf(name).map(|arch| &arch.loader)
 }
 
-/// The quirks of the architecture that GGUF calls `name`.
+/// The quirks of the architecture with GGUF's name `name`.
 #[cfg(test)]
 pub(crate) fn quirks_of(name: &str) -> super::Quirks {
     Arch::of_gguf(name).map_or(super::Quirks::NONE, |arch| arch.quirks)

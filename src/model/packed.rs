@@ -1,5 +1,5 @@
-//! Stored tensors as logical weights: packed words, scales and zero points of quantized
-//! Hugging Face checkpoints are folded into the weight they belong to (`packing` tells them).
+//! Folds the stored tensors of a quantized Hugging Face checkpoint (packed words, scales, zero points) into the weights
+//! that they belong to. `packing` recognises them.
 
 use std::collections::HashMap;
 
@@ -12,36 +12,36 @@ use crate::checkpoint::StoredTensor;
 use crate::dtype::Dtype;
 use crate::units::Bytes;
 
-/// A weight of a Hugging Face checkpoint as the model sees it: one stored tensor, or packed words
-/// with all that belongs to them.
+/// A weight of a Hugging Face checkpoint as the model uses it: one stored tensor, or packed words with their scales and
+/// other companions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FoldedWeight {
-    /// The name it has in an unquantized checkpoint.
+    /// Its name in an unquantized checkpoint.
     pub name: String,
-    /// Outermost first. Flat for bitsandbytes, whose files do not keep the shape.
+    /// Its shape, outermost dimension first. One-dimensional for bitsandbytes, whose packed tensor has lost the shape.
     pub shape: Vec<u64>,
-    /// The element format that its packing amounts to.
+    /// The element format that corresponds to its packing.
     pub dtype: Dtype,
-    /// How many weights of `shape` may be only padding: the columns of a row fill whole words.
+    /// How many elements of `shape` may be padding, since the codes of a row fill whole words.
     pub slack: u64,
-    /// Bytes of the weight and everything folded into it.
+    /// Bytes of all its stored tensors.
     pub bytes: Bytes,
     /// How it is packed.
     pub packing: Packing,
-    /// The stored tensors it is made of, as indices into the checkpoint's, the weight itself first.
+    /// Its stored tensors as indices into the checkpoint's, the one with the weights first.
     pub sources: Vec<u32>,
-    /// What the sources behind the first are to it.
+    /// The roles of the other stored tensors, in the order of `sources`.
     pub companions: Vec<Companion>,
 }
 
 impl FoldedWeight {
-    /// Whether it is what a module calls `weight`: no bias, no number on its own.
+    /// Whether its name ends in `.weight`: not a bias, and no parameter without a suffix.
     pub fn is_weight(&self) -> bool {
         self.name.ends_with(".weight")
     }
 }
 
-/// Folds companions into their weights. Order follows the weights.
+/// Folds the stored `tensors` into weights, in the order of the tensors that carry them.
 pub(super) fn logical(
     stored: &[StoredTensor],
     config: &Json,
@@ -77,11 +77,11 @@ pub(super) fn logical(
         .collect()
 }
 
-/// That eight-bit floats have their scales: without one the numbers are those of another matrix.
+/// Checks that all matrices of eight-bit floats have a scale: without it their numbers are not the weights.
 ///
 /// # Errors
 /// [`ModelError::MissingTensor`] with the usual name of the scale.
-pub(super) fn scaled(logical: &[FoldedWeight]) -> Result<(), ModelError> {
+pub(super) fn check_scales(logical: &[FoldedWeight]) -> Result<(), ModelError> {
     let mut eight_bit = logical.iter().filter(|weight| {
         matches!(weight.dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2) && weight.shape.len() > 1
     });
@@ -150,7 +150,7 @@ fn unpack(
             let shape = columns.map(|columns| vec![experts, rows, columns]);
             (shape, Dtype::MXFP4)
         }
-        // What looks packed and is not of the form keeps its name, and reading it says what is wrong.
+        // A weight that looks packed and has another shape is kept as it is; the error comes when it is read.
         (_, shape, dtype) => {
             named_as_stored = true;
             (Some(shape.to_vec()), dtype)
@@ -184,7 +184,7 @@ fn unpack(
     })
 }
 
-/// `shape` with its last dimension counted in weights of `bits` instead of words of `word_bits`.
+/// `shape` with the last dimension in weights of `bits` bits instead of words of `word_bits` bits.
 fn widened(shape: &[u64], word_bits: u64, bits: u64) -> Option<Vec<u64>> {
     let columns = shape.last()?.checked_mul(word_bits)? / bits.clamp(1, 32);
     with_columns(shape, columns)
@@ -196,7 +196,7 @@ fn with_columns(shape: &[u64], columns: u64) -> Option<Vec<u64>> {
     Some(shape)
 }
 
-/// Four-bit floats by their block scales: E8M0 (a byte) is MXFP4, E4M3 is NVFP4.
+/// The format of four-bit floats by the type of their block scales: E8M0 (a byte) is MXFP4, E4M3 is NVFP4.
 fn four_bit_float(scale: Option<&StoredTensor>) -> Dtype {
     match scale.map(|s| s.dtype) {
         Some(Dtype::U8 | Dtype::F8_E8M0) => Dtype::MXFP4,
@@ -215,14 +215,14 @@ fn number(config: &Json, path: &[&str]) -> Option<u64> {
         .as_u64()
 }
 
-/// MLX keeps a group size for the whole model and others for single layers.
+/// The group size of MLX for a layer: its own if the configuration states one, else that of the model.
 fn mlx_group(config: &Json, base: &str) -> u64 {
     number(config, &["quantization", base, "group_size"])
         .or_else(|| number(config, &["quantization", "group_size"]))
         .unwrap_or(64)
 }
 
-/// A short name for how the checkpoint was quantized: the scheme id of what it stores.
+/// A short name for how the checkpoint is quantized: a scheme id or the name of the method.
 pub(super) fn label(config: &Json, tensors: &[FoldedWeight]) -> Option<String> {
     let uses = |dtype: Dtype| tensors.iter().any(|t| t.dtype == dtype);
     let format = if uses(Dtype::F8_E4M3) || uses(Dtype::F8_E5M2) {

@@ -1,5 +1,5 @@
-//! How the weights of a quantized Hugging Face checkpoint are packed, told once from names and types:
-//! for the plan, which needs their logical shape, and for reading them. Must not: read a weight.
+//! Recognises how the weights of a quantized Hugging Face checkpoint are packed, by names and types, for planning
+//! (which needs their logical shapes) and for reading them. Must not: read a weight.
 //!
 //! Layouts: FP8 with `weight_scale_inv` (DeepSeek, Qwen) or `weight_scale`; compressed-tensors
 //! (`weight_packed`, `weight_scale`, ...); GPTQ and AWQ (`qweight`, `qzeros`, `scales`, `g_idx`);
@@ -16,13 +16,13 @@ use crate::dtype::Dtype;
 /// How the numbers of a weight are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
-    /// An element each, with or without scales.
+    /// One element per weight, with or without scales.
     Elements,
     /// Integers of compressed-tensors, in words along a row.
     Words,
     /// Four-bit floats, two to a byte along a row.
     FourBitFloats,
-    /// The same with a dimension for the bytes of a block, as gpt-oss has them.
+    /// Four-bit floats with a further dimension for the bytes of a block, as in gpt-oss.
     FourBitFloatBlocks,
     /// Integers of GPTQ and AWQ, with a row for each input.
     ByInputs,
@@ -34,11 +34,11 @@ pub enum Packing {
 
 macro_rules! companions {
     ($($(#[$about:meta])* $name:ident [$($end:literal)*])*) => {
-        /// What belongs to a packed weight.
+        /// The role of a stored tensor that belongs to a packed weight.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Companion { $($(#[$about])* $name),* }
 
-        /// Ends of names that belong to the weight of the same base name.
+        /// Suffixes of their names, after the base name of the weight.
         const COMPANIONS: &[(&str, Companion)] = &[$($(($end, Companion::$name)),*),*];
     };
 }
@@ -46,7 +46,7 @@ macro_rules! companions {
 companions! {
     /// Block scales of FP8.
     ScaleInv [".weight_scale_inv"]
-    /// The scale of the block scales, of ModelOpt.
+    /// ModelOpt's scale of the block scales.
     SecondScale [".weight_scale_2"]
     /// Scales.
     Scale [".weight_scale"]
@@ -54,9 +54,9 @@ companions! {
     ZeroPoint [".weight_zero_point"]
     /// The group of each input.
     GroupIndex [".weight_g_idx" ".g_idx"]
-    /// The shape before it was packed.
+    /// The shape of the unpacked weight.
     Shape [".weight_shape"]
-    /// What block scales are divided by.
+    /// The number that block scales are divided by.
     GlobalScale [".weight_global_scale"]
     /// Zero points of GPTQ and AWQ.
     Zeros [".qzeros"]
@@ -72,15 +72,15 @@ companions! {
     StackScales ["_scales"]
     /// Block maxima of bitsandbytes.
     BlockMaxima [".weight.absmax"]
-    /// Their own block maxima, where they are quantized too.
+    /// The block maxima of quantized block maxima.
     NestedMaxima [".weight.nested_absmax"]
     /// The value of each code of bitsandbytes.
     Map [".weight.quant_map"]
     /// The value of each code of a block's maximum.
     NestedMap [".weight.nested_quant_map"]
-    /// bitsandbytes' description.
+    /// bitsandbytes' description of the weight, as JSON.
     State [".weight.quant_state.bitsandbytes__nf4" ".weight.quant_state.bitsandbytes__fp4"]
-    /// What is for activations or the cache.
+    /// Scales of activations or of the cache, which do not change the weight.
     Aside [
         ".input_global_scale" ".input_scale" ".input_scale_ub" ".activation_scale" ".input_zero_point"
         ".output_scale" ".k_scale" ".v_scale"
@@ -88,13 +88,13 @@ companions! {
 }
 
 impl Companion {
-    /// What a tensor called `name` is to the weight of the base name that is returned too.
+    /// The base name of the weight that the tensor `name` belongs to, and its role.
     pub(super) fn of_name(name: &str) -> Option<(&str, Companion)> {
         let found = |(end, kind): &(&str, Companion)| Some((name.strip_suffix(end)?, *kind));
         COMPANIONS.iter().find_map(found)
     }
 
-    /// The end of its usual name.
+    /// The usual suffix of its name.
     pub fn usual_end(self) -> &'static str {
         let found = COMPANIONS.iter().find(|(_, kind)| *kind == self);
         found.map_or("", |(end, _)| end)
@@ -110,7 +110,7 @@ impl Companion {
     }
 }
 
-/// Ends of names that carry the weight itself, and what an unquantized checkpoint has in their place.
+/// Suffixes of tensors that hold the weight itself, with the suffix in an unquantized checkpoint.
 const WEIGHTS: &[(&str, &str)] = &[
     (".weight_packed", ".weight"),
     (".qweight", ".weight"),
@@ -118,13 +118,13 @@ const WEIGHTS: &[(&str, &str)] = &[
     ("_blocks", ""),
 ];
 
-/// The base name of a tensor that carries a weight.
+/// The base name of a tensor that holds a weight.
 pub(super) fn base(name: &str) -> Option<&str> {
     WEIGHTS.iter().find_map(|(end, _)| name.strip_suffix(end))
 }
 
 impl Packing {
-    /// The packing of `weight` by its name, its type and what belongs to it.
+    /// The packing of `weight` by its name, its type and the companions that it `has`.
     pub(super) fn of(weight: &StoredTensor, has: impl Fn(Companion) -> bool) -> Packing {
         let named = |end: &str| weight.name.ends_with(end);
         match weight.dtype {
@@ -139,7 +139,7 @@ impl Packing {
         }
     }
 
-    /// The name that an unquantized checkpoint has for the weight that is stored as `name`.
+    /// The name in an unquantized checkpoint of the weight that is stored as `name`.
     pub(super) fn unpacked_name(self, name: &str) -> String {
         let renamed =
             |(end, usual): &(&str, &str)| Some(format!("{}{usual}", name.strip_suffix(end)?));
@@ -159,14 +159,14 @@ pub struct ByInputs {
     pub inputs: u64,
     /// Bits of a code.
     pub bits: u64,
-    /// Words hold codes of several inputs (GPTQ), not of several outputs (AWQ).
+    /// Whether a word holds codes of several inputs (GPTQ) instead of several outputs (AWQ).
     pub along_inputs: bool,
 }
 
 impl ByInputs {
-    /// Of codes of `[lines, stored]` words. GPTQ packs along the inputs, AWQ along the outputs; both
-    /// keep one scale per output. Zero points and AWQ's codes are packed along the outputs, so they
-    /// tell the bits; `stated` where there are none.
+    /// From the shapes of codes (`[lines, stored]` words), scales and zero points. GPTQ packs codes along the inputs, AWQ
+    /// along the outputs; both have one scale per output and group. Zero points and AWQ's codes are packed along the
+    /// outputs, which gives the number of bits; without zero points it is `stated`.
     pub fn new(
         [lines, stored]: [u64; 2],
         scales: Option<&[u64]>,
@@ -198,7 +198,7 @@ impl ByInputs {
     }
 }
 
-/// The quantization's part of a `config.json`, wherever it stands.
+/// The part of a `config.json` that describes the quantization, under any of its names.
 pub fn quantization_config(config: &Json) -> Option<&Json> {
     let keys = ["quantization_config", "compression_config", "quantization"];
     let found = |key: &&str| json_lookup(config, key).filter(|value| value.is_object());
@@ -212,7 +212,7 @@ pub fn weight_settings(quantization: &Json) -> impl Iterator<Item = &Json> {
     groups.filter_map(|group| group.get("weights"))
 }
 
-/// The bits of weights that a quantization states, group by group.
+/// The bits of weights that a quantization states, for each group of weights.
 pub fn stated_bits(quantization: &Json) -> impl Iterator<Item = u64> {
     weight_settings(quantization).filter_map(|weights| weights.get("num_bits")?.as_u64())
 }

@@ -1,54 +1,53 @@
-//! What llama.cpp does for single architectures beyond what blocks and tensors say: the data that plans,
-//! type rules and checks read instead of names.
+//! Special cases of llama.cpp and MLC for single architectures, as data that plans, type rules and checks read instead
+//! of comparing names.
 
-/// What plans and type rules ask of an architecture.
+/// The special cases of an architecture.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quirks {
-    /// The order of its compute graph.
+    /// Differences in the order of its compute graph.
     pub graph: GraphOrder,
-    /// What the rules for types make of it.
+    /// Special cases in the rules for types.
     pub types: TypeQuirks,
-    /// The chat template that MLC has for it; plain text without one.
+    /// MLC's name of its chat template; `None` if MLC has none.
     pub mlc_template: Option<&'static str>,
 }
 
-/// Where the compute graph of an architecture differs from most (`src/models/*.cpp` of llama.cpp).
+/// Differences of an architecture's compute graph from the usual one (`src/models/*.cpp` of llama.cpp).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GraphOrder {
-    /// Every token goes through the last block and its final norm is kept, for blocks that draft
-    /// further tokens; rows with logits are picked only then (`t_h_nextn`), not before the last
-    /// feed-forward.
+    /// Whether the rows with logits are selected after the final norm (`t_h_nextn`, for blocks that draft further
+    /// tokens), not before the last feed-forward: then all tokens pass through the whole last block.
     pub late_rows: bool,
-    /// A mixer's output is added to the residual, not the residual to it: the sum then takes the
-    /// residual's place.
+    /// Whether the mixer's output is added to the residual (`residual + output`), so that the sum reuses the memory of
+    /// the residual; usually it is `output + residual`.
     pub residual_first_mixer: bool,
-    /// The same of a feed-forward.
+    /// The same for the feed-forward.
     pub residual_first_feed_forward: bool,
 }
 
-/// What `src/llama-quant.cpp` of llama.cpp asks of an architecture by name.
+/// Special cases by architecture in `src/llama-quant.cpp` of llama.cpp.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TypeQuirks {
-    /// Queries per key-value head are those of the first block that attends: GGUFs of these give
-    /// recurrent blocks the same heads, those of other hybrids give them none.
+    /// Whether GGUFs of this hybrid state the same heads for recurrent blocks as for attention. Then query heads per
+    /// key-value head are those of the first attention block; GGUFs of other hybrids state 0 for recurrent blocks.
     pub recurrent_blocks_have_heads: bool,
-    /// The rule for values in models of 80 blocks.
+    /// The rule for value projections in models of 80 blocks.
     pub eighty_blocks: EightyBlocks,
 }
 
-/// Which models of 80 blocks have their values in more bits.
+/// Which models of 80 blocks get more bits for their value projections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EightyBlocks {
     /// None.
     Never,
-    /// Those whose queries share heads of keys.
+    /// Those with fewer key-value heads than query heads.
     Grouped,
     /// All.
     Always,
 }
 
 impl Quirks {
-    /// An architecture without any.
+    /// No special cases.
     pub const NONE: Quirks = Quirks {
         graph: GraphOrder {
             late_rows: false,
@@ -93,8 +92,8 @@ impl Quirks {
         Quirks { types, ..self }
     }
 
-    /// Those of a model that is planned as if it were this architecture: what llama.cpp does by name is
-    /// not done for it.
+    /// The special cases of a model of another name that is planned as this architecture: only the chat template, since
+    /// llama.cpp applies the others by name.
     pub(super) fn assumed(self) -> Quirks {
         Quirks {
             mlc_template: self.mlc_template,

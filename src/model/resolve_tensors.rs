@@ -1,52 +1,54 @@
-//! The tensors of a model from the stored ones: each stored tensor is given to the rows that are made
-//! from it, and each row's tensor is gathered from its parts.
+//! The tensors of a model from the stored ones: each stored weight is assigned to the rows that are made from it, and
+//! the tensor of each row is assembled from its parts.
 //!
-//! In: logical tensors by name pattern. Out: tensors in llama.cpp's names and shapes, checked against
-//! what the configuration implies. Must not: know how a weight was packed.
+//! In: weights by name pattern. Out: tensors with llama.cpp's names and shapes, checked against the configuration. Must
+//! not: know how a weight was packed.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::ModelError;
-use super::arch::{Arch, Row, RowSite, ShapeParams};
+use super::arch::{Arch, RowSite, ShapeParams, TensorRow};
 use super::packed::FoldedWeight;
 use super::role::TensorRole;
-use super::rows::{made, other, sites};
-use super::sorted::{Entry, Sorted};
+use super::rows::{instantiate, other, sites};
+use super::sorted::{ParsedWeight, Sorted};
 use super::spec::{Cache, Dims, Layer, Tensor};
 use crate::dtype::{Dtype, elements};
 use crate::units::Bytes;
 
-/// What a checkpoint is held to.
+/// How strictly a checkpoint must match the rows of its architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Strict {
-    /// Shapes alone: an assumed architecture may lack rows and hold strangers.
+pub(super) enum Strictness {
+    /// Only shapes are checked: with an assumed architecture, tensors may be missing or unknown.
     Nothing,
-    /// No row may lack its tensor; strangers stand under their own names, to be looked at.
+    /// No row may lack its tensor; unknown tensors are listed under their own names.
     Rows,
-    /// Every tensor must be a row's, too.
+    /// No row may lack its tensor, and no tensor may be unknown.
     All,
 }
 
-/// The tensors of a checkpoint, each found by its row, checked against the row's shape; and how
-/// many of the stored weights are none of the model's: padding of packed words.
+/// The tensors of a checkpoint, each checked against the shape of its row, and the number of stored elements that are
+/// only padding of packed words.
+///
+/// Errors if a tensor is missing, unknown (as far as `strict` demands), stored twice, or has another shape.
 pub(super) fn from_stored(
     arch: &Arch,
     dims: &Dims,
     params: &ShapeParams,
     layers: &[Layer],
     sorted: Sorted,
-    strict: Strict,
+    strict: Strictness,
 ) -> Result<(Vec<Tensor>, u64), ModelError> {
     let mut rows: HashMap<&str, Vec<usize>> = HashMap::new();
-    let all: Vec<&Row> = arch.rows().collect();
+    let all: Vec<&TensorRow> = arch.rows().collect();
     for (index, row) in all.iter().enumerate() {
         for name in row.names {
             rows.entry(name).or_default().push(index);
         }
     }
-    // Experts come one by one and are gathered under their row and block.
-    let mut parts: BTreeMap<(usize, Option<u32>), Vec<StoredPart>> = BTreeMap::new();
-    let mut strangers = Vec::new();
+    // Experts are stored one by one and are collected under their row and block.
+    let mut parts: BTreeMap<(usize, Option<u32>), Vec<RowPart>> = BTreeMap::new();
+    let mut unknown = Vec::new();
     let mut padding = 0u64;
     for (position, entry) in sorted.text.iter().enumerate() {
         let block = |row: usize| {
@@ -70,7 +72,7 @@ pub(super) fn from_stored(
             .iter()
             .filter_map(|&row| Some((row, site(row)?)))
             .collect();
-        // Where one name can stand for several rows, those that the configuration calls for count.
+        // If several rows have this name, those that the configuration calls for count.
         let called_for = |(row, site): &(usize, RowSite<'_>)| (all[*row].when)(site);
         let any = found.iter().any(called_for);
         let found = found.into_iter().filter(|f| !any || called_for(f));
@@ -83,23 +85,20 @@ pub(super) fn from_stored(
             shared = shared.saturating_add(wanted);
         }
         if taken.is_empty() {
-            strangers.push(position);
+            unknown.push(position);
         }
         for (row, number, before) in taken {
-            parts
-                .entry((row, block(row)))
-                .or_default()
-                .push(StoredPart {
-                    number,
-                    position,
-                    before,
-                    shared,
-                });
+            parts.entry((row, block(row))).or_default().push(RowPart {
+                number,
+                position,
+                before,
+                shared,
+            });
         }
     }
-    if strict == Strict::All && !strangers.is_empty() {
-        let strangers = strangers.iter().filter_map(|&i| sorted.text.get(i));
-        return Err(unaccounted(arch, layers.len(), strangers));
+    if strict == Strictness::All && !unknown.is_empty() {
+        let unknown = unknown.iter().filter_map(|&i| sorted.text.get(i));
+        return Err(unaccounted(arch, layers.len(), unknown));
     }
     let mut tensors = Vec::new();
     for (row_index, row) in all.iter().enumerate() {
@@ -108,25 +107,35 @@ pub(super) fn from_stored(
             match parts.get_mut(&(row_index, layer)) {
                 Some(found) => {
                     found.sort_unstable();
-                    numbered(found, &sorted.text, expected.first().copied().unwrap_or(0))?;
+                    check_numbers(found, &sorted.text, expected.first().copied().unwrap_or(0))?;
                     let (tensor, padded) = gather(row, layer, expected, found, &sorted.text)?;
                     tensors.push(tensor);
                     padding = padding.saturating_add(padded);
                 }
                 None if row.names.is_empty() && (row.when)(&site) => {
                     let bytes = Dtype::F32.bytes(&expected).unwrap_or(Bytes(0));
-                    tensors.push(made(row, layer, expected, Dtype::F32, bytes, Vec::new()));
+                    tensors.push(instantiate(
+                        row,
+                        layer,
+                        expected,
+                        Dtype::F32,
+                        bytes,
+                        Vec::new(),
+                    ));
                 }
-                None if strict != Strict::Nothing && (row.when)(&site) && !is_spare(row, &site) => {
+                None if strict != Strictness::Nothing
+                    && (row.when)(&site)
+                    && !is_spare(row, &site) =>
+                {
                     return Err(missing(row, layer, &sorted.text));
                 }
                 None => {}
             }
         }
     }
-    let mut keep: Vec<Option<Entry>> = sorted.text.into_iter().map(Some).collect();
+    let mut keep: Vec<Option<ParsedWeight>> = sorted.text.into_iter().map(Some).collect();
     tensors.extend(
-        strangers
+        unknown
             .into_iter()
             .filter_map(|i| keep[i].take())
             .map(|entry| other(entry.logical)),
@@ -134,19 +143,19 @@ pub(super) fn from_stored(
     Ok((tensors, padding))
 }
 
-/// The error for tensors that no row has a place for.
+/// The error for tensors that belong to no row.
 fn unaccounted<'a>(
     arch: &Arch,
     blocks: usize,
-    strangers: impl Iterator<Item = &'a Entry>,
+    unknown: impl Iterator<Item = &'a ParsedWeight>,
 ) -> ModelError {
-    let strangers: Vec<&Entry> = strangers.collect();
-    let name = |entry: &&Entry| entry.logical.name.clone();
-    let beyond = |entry: &&Entry| {
+    let unknown: Vec<&ParsedWeight> = unknown.collect();
+    let name = |entry: &&ParsedWeight| entry.logical.name.clone();
+    let beyond = |entry: &&ParsedWeight| {
         let number = entry.numbers.first().map(|&n| n as usize);
         entry.pattern.starts_with("layers.{}.") && number.is_some_and(|n| n >= blocks)
     };
-    let further: Vec<&Entry> = strangers.iter().copied().filter(beyond).collect();
+    let further: Vec<&ParsedWeight> = unknown.iter().copied().filter(beyond).collect();
     if let Some(first) = further.first() {
         let numbers = further.iter().filter_map(|e| e.numbers.first().copied());
         return ModelError::BlocksBeyond {
@@ -156,21 +165,21 @@ fn unaccounted<'a>(
         };
     }
     ModelError::Unaccounted {
-        tensors: strangers.iter().take(NAMED).map(name).collect(),
-        count: strangers.len(),
+        tensors: unknown.iter().take(NAMED).map(name).collect(),
+        count: unknown.len(),
         architecture: arch.name,
     }
 }
 
-/// How many strangers an error names.
+/// The number of unknown tensors that an error names.
 pub(super) const NAMED: usize = 3;
 
-/// The error for a row without its tensor: under the prefix that the checkpoint's other names have.
-fn missing(row: &Row, layer: Option<u32>, text: &[Entry]) -> ModelError {
+/// The error for a row without its tensor, named with the prefix of the checkpoint's other tensors.
+fn missing(row: &TensorRow, layer: Option<u32>, text: &[ParsedWeight]) -> ModelError {
     let number = layer.map_or_else(String::new, |l| l.to_string());
     let name = row.names.first().copied().unwrap_or_default();
     let name = name.replacen("{}", &number, 1).replacen("{}", "0", 1);
-    let prefix = |entry: &Entry| {
+    let prefix = |entry: &ParsedWeight| {
         let bare = with_numbers(&entry.pattern, entry.numbers.iter().copied());
         entry.logical.name.strip_suffix(&bare).map(str::to_owned)
     };
@@ -183,24 +192,24 @@ fn missing(row: &Row, layer: Option<u32>, text: &[Entry]) -> ModelError {
     }
 }
 
-/// `pattern` with each `{}` as its number.
+/// `pattern` with the numbers in place of each `{}`.
 fn with_numbers(pattern: &str, numbers: impl Iterator<Item = u32>) -> String {
     numbers.fold(pattern.to_owned(), |name, number| {
         name.replacen("{}", &number.to_string(), 1)
     })
 }
 
-/// That parts with numbers, experts in most cases, are those from 0 to `count`, each once, and that
-/// no other tensor is stored twice under two prefixes.
-fn numbered(found: &[StoredPart], text: &[Entry], count: u64) -> Result<(), ModelError> {
-    let entry = |part: &StoredPart| &text[part.position];
+/// Checks that numbered parts (experts) are those from 0 to `count - 1`, each once, and that no other tensor is stored
+/// twice under two prefixes.
+fn check_numbers(found: &[RowPart], text: &[ParsedWeight], count: u64) -> Result<(), ModelError> {
+    let entry = |part: &RowPart| &text[part.position];
     let mut patterns: Vec<&str> = found.iter().map(|part| &*entry(part).pattern).collect();
     patterns.sort_unstable();
     patterns.dedup();
     for pattern in patterns {
         let mut next = 0;
         let of_pattern = || found.iter().filter(|part| entry(part).pattern == pattern);
-        let named = |part: &StoredPart, number: u32| {
+        let named = |part: &RowPart, number: u32| {
             let entry = entry(part);
             let before = entry
                 .numbers
@@ -248,9 +257,9 @@ fn numbered(found: &[StoredPart], text: &[Entry], count: u64) -> Result<(), Mode
     Ok(())
 }
 
-/// Whether a block can do without the tensor because it reuses the keys and values of another.
-/// Published checkpoints hold them all the same; Transformers does not save them.
-pub(super) fn is_spare(row: &Row, site: &RowSite<'_>) -> bool {
+/// Whether a tensor may be missing because its block reuses the keys and values of another block.
+/// Published checkpoints hold it nevertheless; Transformers does not save it.
+pub(super) fn is_spare(row: &TensorRow, site: &RowSite<'_>) -> bool {
     let attention = site.layer.mixer.attention.as_ref();
     let kept = matches!(
         row.role,
@@ -259,27 +268,27 @@ pub(super) fn is_spare(row: &Row, site: &RowSite<'_>) -> bool {
     kept && attention.is_some_and(|a| a.cache == Cache::Shared)
 }
 
-/// A stored tensor as a part of a row's tensor.
+/// A stored weight as a part of a row's tensor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct StoredPart {
+struct RowPart {
     /// The expert's number, where experts are stored one by one.
     number: Option<u32>,
-    /// Which of the stored tensors.
+    /// Index of the stored weight.
     position: usize,
-    /// Weights of the rows before this one that are made from the same stored tensor.
+    /// Elements of the rows before this one that are made from the same stored weight.
     before: u64,
-    /// Weights of all the rows that are made from it (a gate and an up projection, say).
+    /// Elements of all rows that are made from it (for instance a gate and an up projection).
     shared: u64,
 }
 
-/// One GGUF tensor from the stored tensors of its row: one, or one per expert; and how many of the
-/// stored weights are padding (counted with the first of the rows that share them).
+/// The tensor of a row from its stored weights (one, or one per expert), and how many of the stored elements are padding
+/// (counted with the first of the rows that share them).
 fn gather(
-    row: &Row,
+    row: &TensorRow,
     layer: Option<u32>,
     expected: Vec<u64>,
-    found: &[StoredPart],
-    text: &[Entry],
+    found: &[RowPart],
+    text: &[ParsedWeight],
 ) -> Result<(Tensor, u64), ModelError> {
     let logical = || found.iter().map(|part| &text[part.position].logical);
     if let Some(weight) = logical().find(|weight| is_unscaled(weight)) {
@@ -288,7 +297,7 @@ fn gather(
             found: weight.dtype,
         });
     }
-    let (first, StoredPart { before, shared, .. }) = (&text[found[0].position].logical, found[0]);
+    let (first, RowPart { before, shared, .. }) = (&text[found[0].position].logical, found[0]);
     let wanted = elements(&expected);
     if wanted == u64::MAX || shared == u64::MAX {
         return Err(ModelError::TooLarge {
@@ -299,7 +308,7 @@ fn gather(
     let sum = |of: fn(&FoldedWeight) -> u64| logical().map(of).fold(0, u64::saturating_add);
     let stored = sum(|l| elements(&l.shape));
     let padding = stored.saturating_sub(shared);
-    // A matrix of its own must not be the transposed one either.
+    // A transposed matrix has the right number of elements, and is an error all the same.
     let turned = match (first.shape.as_slice(), expected.as_slice()) {
         (&[rows, _], &[expected, _]) => found.len() == 1 && shared == wanted && rows != expected,
         _ => false,
@@ -317,7 +326,8 @@ fn gather(
             expected,
         });
     }
-    // Rows that share a stored tensor share its bytes by weight, to the last one.
+    // Rows that share a stored weight share its bytes in proportion to their elements, without a rounding error in the
+    // sum.
     let all_bytes: Bytes = logical().map(|l| l.bytes).sum();
     let up_to = |weights: u64| {
         let part = u128::from(all_bytes.0) * u128::from(weights) / u128::from(shared.max(1));
@@ -325,12 +335,12 @@ fn gather(
     };
     let bytes = Bytes(up_to(before + wanted) - up_to(before));
     let sources = logical().flat_map(|l| l.sources.iter().copied()).collect();
-    let tensor = made(row, layer, expected, first.dtype, bytes, sources);
+    let tensor = instantiate(row, layer, expected, first.dtype, bytes, sources);
     let counted = fits && before == 0;
     Ok((tensor, if counted { padding } else { 0 }))
 }
 
-/// Whether a weight is of integers, with nothing stored beside it.
+/// Whether a weight is stored as integers without scales.
 fn is_unscaled(weight: &FoldedWeight) -> bool {
     use Dtype::{BOOL, I8, I16, I32, I64, U8, U16, U32, U64};
     let integers = matches!(

@@ -1,18 +1,18 @@
-//! What each tensor is for: one table from role to llama.cpp's name, and how a decoded token uses it.
+//! The roles of tensors: one table from role to llama.cpp's name, type rules, and use by a decoded token.
 //!
-//! Names become roles here, at the door; nothing further in compares strings. The names are
+//! Tensor names are translated to roles once, when a model is read; later code compares roles. The names are
 //! `LLM_TENSOR_NAMES` of llama.cpp's `src/llama-arch.cpp`.
 
-/// How a decoded token touches a tensor.
+/// Which part of a tensor is read to decode a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeAccess {
-    /// Read whole and multiplied.
+    /// All of it, to multiply with.
     Whole,
-    /// One row is read.
+    /// One row.
     Row,
-    /// The share of the experts that the router picks.
+    /// The experts that the router selects.
     Experts,
-    /// Not used while decoding (multi-token-prediction heads, for one).
+    /// Nothing (multi-token prediction heads, for instance).
     Never,
 }
 
@@ -41,7 +41,7 @@ pub enum Category {
     FfnGate,
     /// Any `ffn_down`.
     FfnDown,
-    /// Everything else that may be quantized.
+    /// Any other tensor that may be quantized.
     Other,
 }
 
@@ -63,13 +63,13 @@ pub struct RoleInfo {
     pub role: TensorRole,
     /// llama.cpp's name without `blk.N.` and without `.weight`.
     pub stem: &'static str,
-    /// Whether it stands inside a block.
+    /// Whether the tensor belongs to a block.
     pub block: bool,
     /// Its class in the type rules.
     pub category: Category,
     /// Whether quantizers may change it.
     pub policy: QuantPolicy,
-    /// How a decoded token uses it.
+    /// Which part of it a decoded token reads.
     pub access: DecodeAccess,
 }
 
@@ -177,7 +177,7 @@ roles! {
     NextnHeadNorm         "nextn.shared_head_norm" true  Other          Full     Never;
 }
 
-/// The row for tensors that no other row names.
+/// The row for tensors without a role of their own.
 static OTHER: RoleInfo = RoleInfo {
     role: TensorRole::Other,
     stem: "",
@@ -193,7 +193,7 @@ impl TensorRole {
         ROLES.get(self as usize).unwrap_or(&OTHER)
     }
 
-    /// Whether conversion computes the tensor from `rope_scaling`; no checkpoint stores it as a weight.
+    /// Whether it is a table of rotary factors, which conversion computes from `rope_scaling` and no checkpoint stores.
     pub fn is_rope_table(self) -> bool {
         matches!(
             self,

@@ -1,14 +1,13 @@
-//! The tensors that the rows of an architecture stand for: where each row stands, and the tensor there.
+//! Instantiates the rows of an architecture: the blocks where each row applies, and the tensor there.
 
-use super::arch::{Arch, Row, RowSite, ShapeParams};
+use super::arch::{Arch, RowSite, ShapeParams, TensorRow};
 use super::packed::FoldedWeight;
 use super::role::{QuantPolicy, TensorRole};
 use super::spec::{Dims, Layer, Tensor};
 use crate::dtype::{Dtype, elements};
 use crate::units::Bytes;
 
-/// The tensors that the rows describe, for a checkpoint without weights, and the logical weights
-/// among them.
+/// The tensors of a checkpoint without weights, from the rows, and the number of the model's parameters.
 pub(super) fn from_rows(
     arch: &Arch,
     dims: &Dims,
@@ -24,7 +23,7 @@ pub(super) fn from_rows(
                 let elements = elements(&shape);
                 parameters = parameters.saturating_add(match row.role {
                     role if role.is_rope_table() => 0,
-                    // Conversion pads this table to the size of the vocabulary.
+                    // Conversion pads this table to the size of the vocabulary; the model has fewer rows.
                     TensorRole::PerLayerEmbedding if params.per_layer_vocab > 0 => {
                         elements / dims.vocab.max(1) * params.per_layer_vocab
                     }
@@ -32,16 +31,23 @@ pub(super) fn from_rows(
                 });
                 let dtype = Dtype::BF16;
                 let stored_bytes = dtype.bytes(&shape).unwrap_or(Bytes(0));
-                tensors.push(made(row, layer, shape, dtype, stored_bytes, Vec::new()));
+                tensors.push(instantiate(
+                    row,
+                    layer,
+                    shape,
+                    dtype,
+                    stored_bytes,
+                    Vec::new(),
+                ));
             }
         }
     }
     (tensors, parameters)
 }
 
-/// Where a row stands: once outside the blocks, or once in each.
+/// The sites of a row: one outside the blocks, or one in each block.
 pub(super) fn sites<'a>(
-    row: &Row,
+    row: &TensorRow,
     dims: &'a Dims,
     params: &'a ShapeParams,
     layers: &'a [Layer],
@@ -64,8 +70,8 @@ pub(super) fn sites<'a>(
         })
 }
 
-pub(super) fn made(
-    row: &Row,
+pub(super) fn instantiate(
+    row: &TensorRow,
     layer: Option<u32>,
     shape: Vec<u64>,
     dtype: Dtype,
@@ -86,7 +92,7 @@ pub(super) fn made(
     }
 }
 
-/// A tensor that no row names, under its own name.
+/// A tensor without a row, under its own name.
 pub(super) fn other(logical: FoldedWeight) -> Tensor {
     Tensor {
         name: logical.name,

@@ -1,19 +1,19 @@
-//! The stored tensors of a Hugging Face checkpoint by what they are: those of the text model by name
-//! with the numbers left out, and what is stored beside it; and whether the head is the embedding.
+//! Sorts the weights of a Hugging Face checkpoint into those of the text model (by name pattern), towers, and others
+//! that are left out; and decides whether the output head is the embedding.
 
 use std::ops::Range;
 
 use serde_json::Value as Json;
 
 use super::hparams::HParams;
-use super::left_out::{self, Beside, Kind};
+use super::left_out::{self, Auxiliary, LeftOutKind};
 use super::packed::FoldedWeight;
 use super::spec::{LeftOut, Tower};
 use crate::checkpoint::Checkpoint;
 use crate::dtype::elements;
 use crate::units::Bytes;
 
-/// Prefixes that models put before the names in the tables, longest first.
+/// Prefixes that models put before the names in the rows, longest first.
 const PREFIXES: &[&str] = &[
     "model.language_model.model.",
     "model.language_model.",
@@ -25,33 +25,37 @@ const PREFIXES: &[&str] = &[
     "transformer.",
 ];
 
-/// Names outside of blocks that some families give to what the tables call otherwise.
+/// Names of tensors outside of blocks that some families use, with the name in the rows.
 const RENAMED: &[(&str, &str)] = &[
     ("embeddings.weight", "embed_tokens.weight"),
     ("norm_f.weight", "norm.weight"),
     ("final_layernorm.weight", "norm.weight"),
 ];
 
-/// Logical tensors of the text model by name pattern, and what is stored beside it.
+/// The weights of a checkpoint by what they belong to.
 pub(super) struct Sorted {
-    pub text: Vec<Entry>,
+    pub text: Vec<ParsedWeight>,
     pub towers: Vec<Tower>,
     pub left_out: Vec<LeftOut>,
 }
 
-/// A logical tensor with its name taken apart.
-pub(super) struct Entry {
-    /// The name without prefix, numbers replaced by `{}`.
+/// A weight with its parsed name.
+pub(super) struct ParsedWeight {
+    /// The name without prefix, with `{}` in place of numbers.
     pub pattern: String,
-    /// Those numbers.
+    /// The numbers.
     pub numbers: Vec<u32>,
     pub logical: FoldedWeight,
 }
 
 impl Sorted {
-    /// Sorts the tensors of a model whose blocks `ahead` predict further tokens (DeepSeek-V3, GLM)
-    /// and are no part of decoding, and whose configuration says that there is `beside`.
-    pub(super) fn new(logical: Vec<FoldedWeight>, ahead: Range<usize>, beside: Beside) -> Sorted {
+    /// Sorts the weights of a model. The blocks `ahead` are for multi-token prediction (DeepSeek-V3, GLM) and are left
+    /// out; `beside` are the other parts that the configuration allows for.
+    pub(super) fn new(
+        logical: Vec<FoldedWeight>,
+        ahead: Range<usize>,
+        beside: Auxiliary,
+    ) -> Sorted {
         let mut sorted = Sorted {
             text: Vec::new(),
             towers: Vec::new(),
@@ -77,7 +81,7 @@ impl Sorted {
             };
             match kind {
                 Some(kind) => sorted.leave_out(kind, &tensor),
-                None => sorted.text.push(Entry {
+                None => sorted.text.push(ParsedWeight {
                     pattern,
                     numbers,
                     logical: tensor,
@@ -87,7 +91,7 @@ impl Sorted {
         sorted
     }
 
-    pub(super) fn leave_out(&mut self, kind: &'static Kind, tensor: &FoldedWeight) {
+    pub(super) fn leave_out(&mut self, kind: &'static LeftOutKind, tensor: &FoldedWeight) {
         if kind.tower {
             add_to_tower(
                 &mut self.towers,
@@ -100,14 +104,14 @@ impl Sorted {
         }
     }
 
-    /// Whether the head is the embedding, by what the configuration states (or `by_default`) and by
-    /// what is stored. A tied model may store its shared matrix under either name, or twice, or a
-    /// head of its own all the same, which merged fine-tunes do: that is another model's.
+    /// Whether the output head is the embedding, by the configuration (or `by_default`) and the stored weights. A tied
+    /// model may store the shared matrix under either name, or twice. If a stored head differs from the embedding, as in
+    /// some merged fine-tunes, the head is kept and the model counts as untied.
     pub(super) fn tie(&mut self, checkpoint: &Checkpoint, stated: Tie, by_default: bool) -> bool {
         let find = |pattern: &str| self.text.iter().position(|e| e.pattern == pattern);
         let (embedding, head) = (find("embed_tokens.weight"), find("lm_head.weight"));
         let (Some(embedding), Some(head)) = (embedding, head) else {
-            // With nothing to tie to, rows name what is missing.
+            // Without both matrices the rows report what is missing.
             let tied = stated != Tie::No;
             if let (None, Some(head), true) = (embedding, head, tied) {
                 self.text[head].pattern = "embed_tokens.weight".to_owned();
@@ -127,7 +131,7 @@ impl Sorted {
         true
     }
 
-    /// Whether two weights hold the same numbers, packed in the same way.
+    /// Whether two weights hold the same numbers in the same packing.
     fn same(&self, checkpoint: &Checkpoint, one: usize, other: usize) -> Option<bool> {
         let parts = |entry: usize| &self.text[entry].logical.sources;
         let (one, other) = (parts(one), parts(other));
@@ -144,13 +148,13 @@ impl Sorted {
         Some(true)
     }
 
-    /// Logical weights of the text model.
+    /// The number of elements of the text model's weights.
     pub(super) fn parameters(&self) -> u64 {
         let weights = self.text.iter().map(|entry| elements(&entry.logical.shape));
         weights.fold(0, u64::saturating_add)
     }
 
-    /// Rows of the embedding as stored, which `vocab_size` may not equal.
+    /// Rows of the stored embedding, which may differ from `vocab_size`.
     pub(super) fn embedding_rows(&self) -> Option<u64> {
         let find = |pattern: &str| self.text.iter().find(|e| e.pattern == pattern);
         find("embed_tokens.weight")
@@ -162,7 +166,7 @@ impl Sorted {
     }
 }
 
-/// Adds one tensor's weights and bytes to the tower called `name`.
+/// Adds the elements and bytes of one tensor to the tower called `name`.
 pub(super) fn add_to_tower(towers: &mut Vec<Tower>, name: &str, parameters: u64, bytes: Bytes) {
     match towers.iter_mut().find(|t| t.name == name) {
         Some(tower) => {
@@ -193,19 +197,18 @@ fn split_numbers(name: &str) -> (String, Vec<u32>) {
     (parts.join("."), numbers)
 }
 
-/// The flag of the text part, or else of the whole.
+/// The `tie_word_embeddings` flag of the text part, else of the top level.
 pub(super) fn tie_flag(hparams: &HParams<'_>) -> Option<bool> {
     let flag = hparams.flag("tie_embedding");
     flag.or_else(|| hparams.flag("tie_word_embeddings"))
 }
 
-/// What a configuration says of the head: whether it is the embedding.
+/// What a configuration states about tying the output head to the embedding.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tie {
     Yes,
     No,
-    /// Nothing, or the parts of a multimodal configuration contradict each other: then what is
-    /// stored decides.
+    /// Nothing, or the parts of a multimodal configuration contradict each other: the stored weights decide.
     Unsaid(Option<bool>),
 }
 

@@ -1,6 +1,6 @@
-//! The description of a model that the plan, the quantizer and the decoder share.
+//! The description of a model that planner, quantizer and decoder share.
 //!
-//! Shapes are written outermost dimension first: a projection is `[rows out, columns in]`.
+//! Shapes are written outermost dimension first: a projection is `[outputs, inputs]`.
 
 use std::fmt;
 
@@ -19,37 +19,35 @@ pub struct ModelSpec {
     pub name: String,
     /// llama.cpp's name of the architecture (`llama`, `qwen3`, ...).
     pub architecture: String,
-    /// What runtimes do for that architecture beyond what blocks and tensors say.
+    /// Special cases of runtimes for that architecture.
     pub quirks: Quirks,
-    /// Logical weights of the text model as published: packed words unpacked, nothing that
-    /// conversion adds or pads.
+    /// The number of parameters of the text model as published: unpacked, without what conversion adds or pads.
     pub parameters: u64,
     /// Dimensions that hold for the whole model.
     pub dims: Dims,
     /// Every block in order. Empty where the architecture is unknown.
     pub layers: Vec<Layer>,
-    /// How tensors are put together when the model runs; or why it is not run here: not a GGUF, an
-    /// architecture that the decoder does not know, a value that only a forward pass needs and that
-    /// is missing or has no meaning.
+    /// The arithmetic of its forward pass; or why the decoder does not run it: it is not a GGUF, the
+    /// decoder does not support the architecture, or a value that only a forward pass needs is missing or impossible.
     pub forward: Result<ForwardSpec, String>,
-    /// Every tensor of the text model, in llama.cpp's names and shapes.
+    /// Every tensor of the text model, with llama.cpp's names and shapes.
     pub tensors: Vec<Tensor>,
-    /// The stored tensors of a Hugging Face checkpoint with packing folded away, in file order,
-    /// towers and spare copies included; empty for a GGUF and without weights.
+    /// All stored weights of a Hugging Face checkpoint with their companions folded in, in file order, including
+    /// towers and weights that are left out; empty for a GGUF and without weights.
     pub stored: Vec<FoldedWeight>,
-    /// Vision and audio towers and projectors, counted apart.
+    /// Vision and audio towers and projectors, which are not in `tensors`.
     pub towers: Vec<Tower>,
-    /// Stored tensors that decoding text does without, kind by kind.
+    /// Stored tensors that decoding text does not need, by kind.
     pub left_out: Vec<LeftOut>,
-    /// The output projection shares the token embedding.
+    /// Whether the output head is the token embedding.
     pub tied: bool,
-    /// What kind of checkpoint it was read from.
+    /// The format of the checkpoint.
     pub source: SourceFormat,
-    /// The architecture whose blocks these were taken for, where its own is not known.
+    /// The architecture that was assumed, if the model's own is not known.
     pub assumed: Option<&'static str>,
-    /// How the checkpoint was already quantized, if it was (`fp8`, `gptq`, ...).
+    /// How the checkpoint is quantized, if it is (`fp8`, `gptq`, ...).
     pub prequantized: Option<String>,
-    /// `config.json` with what it leaves out filled in; null for a GGUF.
+    /// `config.json` with defaults filled in; null for a GGUF.
     pub config: serde_json::Value,
 }
 
@@ -62,13 +60,13 @@ pub struct Dims {
     pub vocab: u64,
     /// Blocks that decode a token.
     pub blocks: u64,
-    /// The longest context the model was made for, in tokens.
+    /// The longest context that the model was trained for, in tokens.
     pub context: u64,
-    /// Width of one layer's slice of the per-layer embedding (gemma3n, gemma4), else 0.
+    /// Width of one block's slice of the per-layer embedding (gemma3n, gemma4), else 0.
     pub per_layer_embedding: u64,
     /// Parallel residual streams (gemma3n's AltUp), else 1.
     pub streams: u64,
-    /// Experts in a routed block; llama.cpp's type rules treat eight of them apart.
+    /// Experts in a routed block; llama.cpp's type rules have a special case for 8.
     pub experts: u64,
 }
 
@@ -101,13 +99,13 @@ pub struct Attention {
     pub key_dim: u64,
     /// Elements of a value head; 0 where no V is cached (MLA).
     pub value_dim: u64,
-    /// Sliding window in tokens; `None` sees the whole context.
+    /// Sliding window in tokens; `None` is full attention.
     pub window: Option<u64>,
-    /// Where this block's keys and values live.
+    /// Where this block's keys and values are cached.
     pub cache: Cache,
 }
 
-/// Where a block's keys and values live.
+/// Where a block's keys and values are cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cache {
     /// In a cache of its own.
@@ -119,11 +117,11 @@ pub enum Cache {
 /// Recurrent state of one block, in F32 elements per sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recurrent {
-    /// The rolling window of a short convolution.
+    /// Elements of the rolling window of a short convolution.
     pub conv_elements: u64,
-    /// The state matrix.
+    /// Elements of the state matrix.
     pub state_elements: u64,
-    /// Width of the widest activation inside the mixer (compute buffers).
+    /// Width of the widest activation inside the mixer, for compute buffers.
     pub inner: u64,
 }
 
@@ -139,56 +137,56 @@ pub enum FeedForward {
     },
     /// Routed experts.
     Experts {
-        /// Experts stored.
+        /// Number of experts.
         count: u64,
-        /// Experts a token uses.
+        /// Experts that are selected for a token.
         used: u64,
         /// Inner width of one expert.
         inner: u64,
-        /// Inner width of the expert every token uses; 0 if there is none.
+        /// Inner width of the shared expert, which every token uses; 0 if there is none.
         shared_inner: u64,
     },
 }
 
-/// A tensor of the text model in llama.cpp's naming.
+/// A tensor of the text model, with llama.cpp's name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     /// The GGUF name, `blk.0.attn_q.weight`.
     pub name: String,
     /// What it is for.
     pub role: TensorRole,
-    /// The block it belongs to.
+    /// The block that it belongs to; `None` outside of blocks.
     pub layer: Option<u32>,
-    /// Outermost first.
+    /// Outermost dimension first.
     pub shape: Vec<u64>,
-    /// The type it has before any scheme is applied.
+    /// Its type before a scheme is applied.
     pub dtype: Dtype,
-    /// The bytes it has in the checkpoint now (packed words and their scales included).
+    /// Its size in the checkpoint (packed words and their scales included).
     pub stored_bytes: Bytes,
-    /// The stored tensors it is made from, as indices into the checkpoint's tensors; empty when
-    /// the tensor list follows from a `config.json` alone, or for a tensor that conversion adds.
+    /// The stored tensors that it is made from, as indices into the checkpoint's tensors; empty
+    /// without weights, and for a tensor that conversion adds.
     pub sources: Vec<u32>,
 }
 
 /// A vision or audio tower or projector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tower {
-    /// The name prefix its tensors share.
+    /// The name of its kind, such as `vision tower`.
     pub name: String,
-    /// Logical weights.
+    /// Number of parameters.
     pub parameters: u64,
     /// Bytes in the checkpoint.
     pub bytes: Bytes,
 }
 
-/// Stored tensors of one kind that no file made here holds and no plan counts.
+/// Stored tensors of one kind that are not counted in plans and not written to files.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LeftOut {
-    /// What they are.
+    /// The name of the kind.
     pub name: &'static str,
-    /// Why decoding does without them.
+    /// Why decoding does not need them.
     pub reason: &'static str,
-    /// How many.
+    /// Number of tensors.
     pub tensors: u64,
     /// Bytes in the checkpoint.
     pub bytes: Bytes,
@@ -214,17 +212,17 @@ impl fmt::Display for LeftOut {
 }
 
 impl Tensor {
-    /// Logical weights.
+    /// Number of elements.
     pub fn elements(&self) -> u64 {
         elements(&self.shape)
     }
 
-    /// Whether it is a weight, by the end of its name: no bias, no scale, no table without a suffix.
+    /// Whether its name ends in `weight`: not a bias, a scale or a tensor without a suffix.
     pub fn is_weight(&self) -> bool {
         self.name.ends_with("weight")
     }
 
-    /// Elements of a row: what block formats divide.
+    /// Elements of a row, which the blocks of a format must divide.
     pub fn row(&self) -> u64 {
         self.shape.last().copied().unwrap_or(1)
     }

@@ -1,30 +1,29 @@
-//! Biases that an architecture has no place for and that add nothing. In: a checkpoint's tensors, sorted. Out: the
-//! same without them. Reads their numbers, a few kB each.
+//! Leaves out biases of zeros that an architecture does not have. In: a checkpoint's sorted weights. Out: the same
+//! without them. Reads the numbers of such biases, a few kB each.
 
 use std::collections::HashMap;
 
-use super::arch::{Arch, Row};
+use super::arch::{Arch, TensorRow};
 use super::left_out;
-use super::sorted::{Entry, Sorted};
+use super::sorted::{ParsedWeight, Sorted};
 use crate::checkpoint::Checkpoint;
 
 impl Sorted {
-    /// Leaves out biases that `arch` has no row for and that add nothing: GPTQ's tools write some for every
-    /// projection.
+    /// Leaves out biases of zeros that `arch` has no row for: GPTQ's tools write one for every projection.
     pub(super) fn leave_out_zero_biases(&mut self, checkpoint: &Checkpoint, arch: &Arch) {
-        let is_spare = |entry: &Entry| {
-            let of_row = |row: &Row| row.names.contains(&entry.pattern.as_str());
+        let is_spare = |entry: &ParsedWeight| {
+            let of_row = |row: &TensorRow| row.names.contains(&entry.pattern.as_str());
             entry.pattern.ends_with(".bias") && !arch.rows().any(of_row)
         };
         if !self.text.iter().any(is_spare) {
             return;
         }
-        let packed = |entry: &Entry| {
+        let packed = |entry: &ParsedWeight| {
             let base = entry.logical.name.strip_suffix(".weight")?;
             Some((base.to_owned(), entry.logical.sources.len() > 1))
         };
         let weights: HashMap<String, bool> = self.text.iter().filter_map(packed).collect();
-        let zeros = |entry: &Entry| {
+        let zeros = |entry: &ParsedWeight| {
             let base = entry.logical.name.strip_suffix(".bias")?;
             let packed = *weights.get(base)?;
             let stored = checkpoint

@@ -1,8 +1,8 @@
-//! Settings of the KV cache that llama.cpp refuses, each with the way out.
+//! Settings of the KV cache that llama.cpp refuses, each with what to do instead.
 
 use crate::dtype::Dtype;
 
-/// Settings that llama.cpp refuses.
+/// A setting of the KV cache that llama.cpp refuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KvProblem {
@@ -17,7 +17,7 @@ pub enum KvProblem {
         /// Elements of that layer's key or value head.
         width: u64,
     },
-    /// A latent (MLA) cache holds keys and values in one.
+    /// A latent (MLA) cache stores keys and values as one, so their types cannot differ.
     #[error("this model caches keys and values as one, so {} and {} cannot differ: use {} for both",
         type_k.name(), type_v.name(), type_k.name())]
     LatentTypes {
@@ -26,7 +26,7 @@ pub enum KvProblem {
         /// The format asked for values.
         type_v: Dtype,
     },
-    /// Transposed values cannot be stored in blocks.
+    /// Without flash attention values are stored transposed, which block formats do not allow.
     #[error("a {} value cache needs flash attention: turn it on or use f16 for values", dtype.name())]
     QuantizedValues {
         /// The format asked for.

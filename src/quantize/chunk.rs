@@ -1,5 +1,5 @@
-//! A few rows of one tensor, from where they are stored to their place in the output: the unit that a
-//! worker takes. The bytes depend on the rows alone, not on where a chunk begins.
+//! The unit of work of a worker: a few rows of one tensor are read, encoded and written to their place in the output.
+//! The bytes depend on the rows alone, not on where a chunk begins.
 
 use std::ops::Range;
 
@@ -7,43 +7,43 @@ use super::blocks;
 use super::blocks::half::F16_OVERFLOW;
 use super::encoder::{EncodedRows, Encoder};
 use super::error::QuantizeError;
-use super::planned::{Planned, Values};
+use super::planned::{PlannedTensor, Values};
 use super::sink::WeightFiles;
-use super::source::ReadBuffers;
 use super::tally::{Tally, plain_deviation};
+use super::tensor_rows::ReadBuffers;
 use crate::dtype::Dtype;
 use crate::units::Bytes;
 
-/// Weights in a chunk, unless a single row has more: 1 MiB as `f32`.
+/// Weights in a chunk (1 MiB as `f32`), unless a single row has more.
 const WEIGHTS: u64 = 1 << 18;
 
-/// The same of weights that are packed by columns, of which a few rows cost as much to find as many.
+/// The same for weights that are packed by columns, where reading a few rows costs as much as reading many.
 const WEIGHTS_BY_COLUMNS: u64 = 1 << 20;
 
-/// Bytes in a chunk that is only copied.
+/// Bytes in a chunk of a tensor that is copied.
 const COPIED: u64 = 1 << 20;
 
-/// Rows of a tensor, or bytes of one that is copied.
+/// A range of rows of a tensor, or of bytes of a tensor that is copied.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Chunk {
-    /// The tensor's number.
+    /// The index of the tensor.
     pub(super) tensor: usize,
-    /// Never rows of two matrices of a stack.
+    /// Rows of one matrix of a stack, or bytes.
     range: Range<u64>,
-    /// Whether the tensor ends with it.
+    /// Whether it is the last chunk of its tensor.
     pub(super) last: bool,
 }
 
-/// Memory that a worker uses again for each chunk.
+/// Buffers that a worker reuses for each chunk.
 #[derive(Default)]
-pub(super) struct Scratch {
+pub(super) struct WorkerBuffers {
     read: ReadBuffers,
     values: Vec<f32>,
     encoded: EncodedRows,
 }
 
-/// Every chunk of the output, in its order.
-pub(super) fn chunks(tensors: &[Planned<'_>]) -> impl Iterator<Item = Chunk> {
+/// Every chunk of the output, in order.
+pub(super) fn chunks(tensors: &[PlannedTensor<'_>]) -> impl Iterator<Item = Chunk> {
     let tensors = tensors.iter().enumerate();
     tensors.flat_map(|(tensor, planned)| {
         let (count, step, matrix) = match &planned.values {
@@ -76,14 +76,14 @@ pub(super) fn chunks(tensors: &[Planned<'_>]) -> impl Iterator<Item = Chunk> {
     })
 }
 
-/// Reads, encodes and writes a chunk of `planned`. Gives what was met, and the bytes written.
+/// Reads, encodes and writes a chunk of `planned`. Returns its tally and the number of bytes written.
 pub(super) fn write(
-    planned: &Planned<'_>,
+    planned: &PlannedTensor<'_>,
     chunk: &Chunk,
     output: &WeightFiles,
-    scratch: &mut Scratch,
+    scratch: &mut WorkerBuffers,
 ) -> Result<(Tally, Bytes), QuantizeError> {
-    let Scratch {
+    let WorkerBuffers {
         read,
         values,
         encoded,
@@ -141,9 +141,9 @@ pub(super) fn write(
     Ok((tally, written))
 }
 
-/// What rows were and have become.
+/// The tally of rows before and after encoding.
 fn tally(
-    planned: &Planned<'_>,
+    planned: &PlannedTensor<'_>,
     columns: usize,
     importance: Option<&[f32]>,
     values: &[f32],
@@ -168,9 +168,9 @@ fn tally(
     tally
 }
 
-/// What errors cost in the matrix whose row `first` is one of `rows`.
+/// The importance of the columns in the matrix that contains row `first`, where a matrix has `rows` rows.
 fn importance<'a>(
-    planned: &Planned<'a>,
+    planned: &PlannedTensor<'a>,
     first: u64,
     rows: u64,
     columns: usize,

@@ -1,4 +1,4 @@
-//! Where an output goes, and what can keep it from getting there.
+//! The destination of an output, and the errors of writing there.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,18 +7,18 @@ use crate::input::one_line;
 use crate::inputs::{Changed, Inputs};
 use crate::units::Bytes;
 
-/// Where the output goes and how it gets there.
+/// Where an output is written, and under which conditions.
 #[derive(Clone, Debug)]
 pub struct Destination<'a> {
-    /// The file or directory to be made.
+    /// The file or directory to be written.
     pub path: &'a Path,
-    /// Whether it may be there already.
+    /// Whether an existing one may be replaced.
     pub overwrite: bool,
-    /// Files that are read: the output must not be one of them, and they must not change.
+    /// Files that are read: the output must not replace one of them, and they must not change during the run.
     pub inputs: Inputs,
 }
 
-/// A destination that cannot or must not be written.
+/// Why an output cannot or must not be written.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each field is named and explained by the message above it
 #[non_exhaustive]
@@ -36,7 +36,7 @@ pub enum OutputError {
         path: PathBuf,
         problem: &'static str,
     },
-    /// An input that is not what it was.
+    /// An input changed during the run.
     #[error(transparent)]
     Changed(#[from] Changed),
     #[error("{}: another run is writing it; wait for that to end", path.display())]

@@ -1,5 +1,4 @@
-//! What the system does with files and directories: names, locks, free space. Each does one thing, and says
-//! whether it was done.
+//! System calls for files and directories: names, locks, free space.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -9,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::destination::OutputError;
 use crate::units::Bytes;
 
-/// That `bytes` can be written beside `target`, as far as the system says.
+/// Checks that the disk of `target` has room for `bytes`, if the system reports its free space.
 pub(super) fn check_space(target: &Path, bytes: Bytes) -> Result<(), OutputError> {
     match free_space(directory(target)) {
         Some(free) if free < bytes => Err(OutputError::Space {
@@ -21,7 +20,7 @@ pub(super) fn check_space(target: &Path, bytes: Bytes) -> Result<(), OutputError
     }
 }
 
-/// Swaps two directories' names in one step; false where the system or the disk cannot.
+/// Swaps the names of two directories atomically; false if the system or the file system cannot.
 pub(super) fn exchange(one: &Path, other: &Path) -> bool {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
@@ -35,22 +34,21 @@ pub(super) fn exchange(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// Brings a new name to the disk, which its directory holds; where that cannot be had, it soon will
-/// be there.
+/// Writes the name of a new file to the disk by syncing its directory. Errors are ignored: the name is written later.
 pub(crate) fn sync_name(target: &Path) {
     if let Ok(directory) = File::open(directory(target)) {
         let _ = directory.sync_all();
     }
 }
 
-/// `path` with `end` behind its name.
+/// `path` with `end` appended to its name.
 pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = OsString::from(path.file_name().unwrap_or_default());
     name.push(end);
     path.with_file_name(name)
 }
 
-/// Where `path` lies.
+/// The directory of `path`.
 pub(super) fn directory(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -58,7 +56,7 @@ pub(super) fn directory(path: &Path) -> &Path {
     }
 }
 
-/// What lies in a directory.
+/// The entries of a directory.
 pub(super) fn entries(path: &Path) -> Result<Vec<PathBuf>, OutputError> {
     let found = fs::read_dir(path).and_then(|entries| {
         let paths = entries.map(|entry| Ok(entry?.path()));
@@ -89,7 +87,7 @@ pub(super) fn remove(directory: &Path) -> Result<(), OutputError> {
     }
 }
 
-/// Whether the open file (or directory) still has this name.
+/// Whether `path` still leads to the open file (or directory).
 pub(super) fn is_at(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     if let (Ok(a), Ok(b)) = (file.metadata(), fs::symlink_metadata(path)) {
@@ -99,8 +97,8 @@ pub(super) fn is_at(file: &File, path: &Path) -> bool {
     path.exists() && file.metadata().is_ok()
 }
 
-/// Takes the file for this run alone. Where locks cannot be had (some network disks), it is taken
-/// without.
+/// Locks the file for this run; false if another run has the lock. File systems without locks (some network disks)
+/// count as locked.
 pub(crate) fn lock(file: &File) -> bool {
     #[cfg(unix)]
     {
@@ -115,7 +113,7 @@ pub(crate) fn lock(file: &File) -> bool {
     }
 }
 
-/// Bytes that a file in `directory` may take; `None` where the system does not say.
+/// Free bytes for a file in `directory`; `None` if the system does not report them.
 fn free_space(directory: &Path) -> Option<Bytes> {
     #[cfg(unix)]
     {

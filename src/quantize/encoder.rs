@@ -1,7 +1,6 @@
-//! Block encoders: rows of numbers in, the bytes of every stored part out, and the numbers that these
-//! stand for.
+//! Encoders of output formats. In: rows of numbers. Out: the bytes of every stored part, and the decoded numbers.
 //!
-//! The bytes depend on the rows alone. Does no IO; where the parts go is the sink's business.
+//! The bytes depend on the rows alone. Must not: do IO, or know where the parts are stored.
 
 use super::blocks::half::bf16_to_f32;
 use super::blocks::{self, BlockError};
@@ -9,33 +8,33 @@ use super::fp8::{self, e4m3_to_f32};
 use super::int4;
 use crate::dtype::Dtype;
 
-/// How the values of a tensor become bytes.
+/// The encoder of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoder {
-    /// ggml's blocks and plain floats: one part.
+    /// ggml's block formats and plain floats, in one part.
     Ggml(Dtype),
-    /// compressed-tensors' `pack-quantized`: codes, a scale for each group of a row, a record of the
+    /// compressed-tensors' `pack-quantized`, in three parts: codes, a scale for each group of a row, a record of the
     /// shape.
     Int4,
-    /// compressed-tensors' `float-quantized`: codes, a scale for each row.
+    /// compressed-tensors' `float-quantized`, in two parts: codes, a scale for each row.
     Fp8,
 }
 
-/// A tensor of the output that holds a part of an encoded one.
+/// A stored part of an encoded tensor.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct StoredPart {
-    /// What its name has in place of `weight`; `None` for the tensor's own name.
+pub(super) struct EncodedPart {
+    /// The suffix of its name in place of `weight`; `None` for the tensor's own name.
     pub(super) suffix: Option<&'static str>,
     pub(super) dtype: Dtype,
     pub(super) shape: Vec<u64>,
 }
 
-/// The bytes of some rows, and the values that they stand for. Buffers are used again.
+/// Buffers for encoded rows: their bytes, and the decoded values.
 #[derive(Debug, Default)]
 pub(super) struct EncodedRows {
-    /// Codes, and scales where they are a part of their own.
+    /// The codes, and the scales if they are a separate part.
     pub(super) parts: [Vec<u8>; 2],
-    /// The values of `parts`.
+    /// The values that `parts` decode to.
     pub(super) decoded: Vec<f32>,
     scales: Vec<u16>,
 }
@@ -50,9 +49,9 @@ impl Encoder {
         }
     }
 
-    /// The parts in which a tensor of `shape` is stored.
-    pub(super) fn parts(self, shape: &[u64]) -> Vec<StoredPart> {
-        let part = |suffix, dtype, shape: &[u64]| StoredPart {
+    /// The stored parts of a tensor of `shape`.
+    pub(super) fn parts(self, shape: &[u64]) -> Vec<EncodedPart> {
+        let part = |suffix, dtype, shape: &[u64]| EncodedPart {
             suffix,
             dtype,
             shape: shape.to_vec(),
@@ -77,17 +76,17 @@ impl Encoder {
         }
     }
 
-    /// The part behind codes and scales that says the shape, for a tensor of so many rows.
+    /// The part that records the shape of a tensor of `rows` x `columns`, if the format has one.
     pub(super) fn record(self, rows: u64, columns: u64) -> Option<Vec<u8>> {
         let record = [rows.to_le_bytes(), columns.to_le_bytes()];
         (self == Encoder::Int4).then(|| record.concat())
     }
 
-    /// Encodes `values`, whole rows of `columns`, and says how many of them were NaN or infinite.
-    /// `importance` is the cost of errors by column, for ggml's formats.
+    /// Encodes `values`, whole rows of `columns` values, and counts those that are NaN or infinite.
+    /// `importance` is the weight of errors in each column, for ggml's formats.
     ///
     /// # Errors
-    /// [`BlockError`]: ggml has no such format, or its blocks do not divide the rows.
+    /// [`BlockError`]: the format has no encoder, or its blocks do not divide the rows.
     pub(super) fn encode(
         self,
         values: &[f32],

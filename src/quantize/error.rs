@@ -1,4 +1,4 @@
-//! What can keep a checkpoint from becoming another file, and the way out.
+//! The errors of quantizing a checkpoint, each with what the user can do about it.
 
 use super::blocks::BlockError;
 use super::destination::OutputError;
@@ -11,12 +11,12 @@ use crate::model::ModelError;
 use crate::model::accept::AcceptError;
 use crate::units::counted;
 
-/// A file that cannot be made.
+/// Why an output cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each field is named and explained by the message above it
 #[non_exhaustive]
 pub enum QuantizeError {
-    /// The metadata cannot be stated.
+    /// The metadata cannot be made.
     #[error(transparent)]
     Convert(#[from] ConvertError),
     /// A metadata array of the source cannot be read.
@@ -28,7 +28,7 @@ pub enum QuantizeError {
     /// The weights cannot be read.
     #[error(transparent)]
     Weights(#[from] PackedError),
-    /// The target.
+    /// The output cannot or must not be written.
     #[error(transparent)]
     Output(#[from] OutputError),
     /// The tensors of the file would not be those of its architecture.
@@ -37,7 +37,7 @@ pub enum QuantizeError {
     /// The keys of the file would not be those that its runtime reads.
     #[error("the file would be none that llama.cpp loads: {0}")]
     Refused(#[from] AcceptError),
-    /// The importance matrix.
+    /// The importance matrix is wrong or of another model.
     #[error(transparent)]
     Importance(#[from] ImportanceError),
 
@@ -105,13 +105,13 @@ pub enum QuantizeError {
     },
     #[error("tensor `{tensor}`: {source}")]
     Block { tensor: String, source: BlockError },
-    /// The caller's flag was raised.
+    /// The caller set `cancel`.
     #[error("interrupted; nothing was written")]
     Interrupted,
 }
 
 impl QuantizeError {
-    /// Whether the checkpoint is wrong, rather than none that is read or converted here.
+    /// Whether the checkpoint itself is wrong; false if this program just does not read or convert its kind.
     pub fn blames_checkpoint(&self) -> bool {
         match self {
             QuantizeError::Convert(error) => error.blames_checkpoint(),

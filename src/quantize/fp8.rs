@@ -1,4 +1,4 @@
-//! Eight-bit floats: codes to values and back, and rows of E4M3 with one scale each.
+//! Eight-bit floats: conversion of codes to values and back, and encoding of rows as E4M3 with one scale each.
 //!
 //! The codes are those of the OCP 8-bit floating point specification (revision 1.0, table 1): E4M3
 //! has no infinity and one NaN per sign, E5M2 is the upper half of a half-precision float. E8M0 is
@@ -58,12 +58,11 @@ pub fn e8m0_to_f32(code: u8) -> f32 {
     }
 }
 
-/// Encodes a row of values as E4M3 with one scale: `codes` gets a code a value, the result is the
-/// scale's BF16 bits. The row's largest magnitude divided by 448 is the scale (as llm-compressor's
-/// FP8_DYNAMIC has it), rounded to BF16 before the values are divided by it; a row of zeros has the
-/// scale 1. NaN and infinities are counted and become 0.
+/// Encodes a row of values as E4M3 with one scale: writes one code per value to `codes` and returns the BF16 bits of the
+/// scale. The scale is the row's largest magnitude divided by 448 (as in llm-compressor's FP8_DYNAMIC), rounded to BF16
+/// before the values are divided by it; a row of zeros has the scale 1. NaN and infinities are counted and encoded as 0.
 ///
-/// `codes` and `values` have the same length; what is beyond the shorter is left alone.
+/// `codes` and `values` must have the same length; elements beyond the shorter are ignored.
 pub fn encode_row(values: &[f32], codes: &mut [u8]) -> (u16, Encoded) {
     let mut largest = 0f32;
     let mut not_finite = 0;
@@ -83,8 +82,8 @@ pub fn encode_row(values: &[f32], codes: &mut [u8]) -> (u16, Encoded) {
     (scale, Encoded { not_finite })
 }
 
-/// A positive scale as BF16 bits: zero becomes 1, and what is below the smallest normal number
-/// becomes that, so that its inverse is finite.
+/// A positive scale as BF16 bits. Zero becomes 1, and a subnormal number becomes the smallest normal one, so that the
+/// inverse is finite.
 pub(super) fn scale_bits(scale: f32) -> u16 {
     if scale == 0.0 {
         0x3f80

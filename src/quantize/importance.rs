@@ -1,5 +1,5 @@
-//! Importance matrices: how much errors in each column of a weight cost, as the mean square of the
-//! activations that met it. Reads both forms that llama.cpp's `imatrix` tool writes.
+//! Importance matrices: the importance of each column of a weight, as the mean square of the
+//! activations that it was multiplied with. Reads both formats of llama.cpp's `imatrix` tool.
 //!
 //! In: a file. Out: numbers by tensor name. Must not: know a model.
 
@@ -12,13 +12,13 @@ use crate::gguf::{self, TensorInfo, Value};
 use crate::input::{self, one_line};
 use crate::units::{Bytes, counted};
 
-/// The largest file read: that of a model of 671 B parameters is below 1 GiB.
+/// The largest file that is read, in bytes; that of a model of 671 B parameters is smaller.
 const LIMIT: Bytes = Bytes(1 << 30);
 
 /// The most values of one tensor: 256 experts of 7168 columns have 1.8 million.
 const VALUES_LIMIT: u64 = 1 << 24;
 
-/// Ends of tensor names in the GGUF form.
+/// Suffixes of tensor names in the GGUF format.
 const SUMS: &str = ".in_sum2";
 const COUNTS: &str = ".counts";
 
@@ -27,14 +27,14 @@ const COUNTS: &str = ".counts";
 pub struct Importance {
     /// The file's name, without its directory.
     pub file: String,
-    /// The texts it was made from.
+    /// The names of the texts that it was computed from.
     pub datasets: Vec<String>,
-    /// How many chunks of text those were.
+    /// The number of chunks of those texts.
     pub chunks: u32,
     entries: HashMap<String, Vec<f32>>,
 }
 
-/// A file that is no importance matrix, or not this model's.
+/// Why a file cannot be used as an importance matrix.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each field is named and explained by the message above it
 #[non_exhaustive]
@@ -78,10 +78,10 @@ pub enum ImportanceError {
 }
 
 impl Importance {
-    /// Reads the importance matrix at `path`: the GGUF form, or the older form without a magic.
+    /// Reads the importance matrix at `path`, in the GGUF format or the older format without a magic number.
     ///
     /// # Errors
-    /// [`ImportanceError`], with the entry or the place in the file.
+    /// [`ImportanceError`]: the file cannot be opened or is too large, is cut short, or has an entry that is wrong.
     pub fn open(path: &Path) -> Result<Importance, ImportanceError> {
         let (file, bytes) = input::open(path)?;
         if bytes > LIMIT.0 {
@@ -94,8 +94,8 @@ impl Importance {
         Importance::read(path, BufReader::new(file))
     }
 
-    /// Reads an importance matrix that messages call `path`, entry by entry: what a file claims is
-    /// held only once it was found there.
+    /// Reads an importance matrix from `reader`, with `path` for messages. It is read entry by entry: memory is allocated
+    /// only for data that is in the file, whatever its counts claim.
     ///
     /// # Errors
     /// As [`Importance::open`].
@@ -112,7 +112,7 @@ impl Importance {
             .map_err(io)?;
         let mut importance = match magic.as_slice() {
             b"GGUF" => from_gguf(path, reader)?,
-            _ => from_legacy(Cursor {
+            _ => from_legacy(LegacyReader {
                 path,
                 reader,
                 at: 0,
@@ -140,22 +140,22 @@ impl Importance {
         Ok(importance)
     }
 
-    /// One number per column of `tensor`, for one matrix after the other.
+    /// One number for each column of `tensor`; for a stack of experts, matrix after matrix.
     pub fn of(&self, tensor: &str) -> Option<&[f32]> {
         self.entries.get(tensor).map(Vec::as_slice)
     }
 
-    /// How many tensors it knows.
+    /// The number of tensors in it.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether it knows none.
+    /// Whether it has no tensor.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// What `llama-quantize` writes about it into the file.
+    /// The metadata about it that `llama-quantize` writes to a file.
     pub fn metadata(&self) -> Vec<(String, Value)> {
         let mut pairs = vec![("file", Value::String(self.file.clone()))];
         if let Some(dataset) = self.datasets.first() {
@@ -171,15 +171,15 @@ impl Importance {
     }
 }
 
-/// Little-endian numbers one after the other.
-struct Cursor<'a, R> {
+/// Reads the little-endian numbers of the older format.
+struct LegacyReader<'a, R> {
     path: &'a Path,
     reader: R,
     at: u64,
     left: u64,
 }
 
-impl<R: Read> Cursor<'_, R> {
+impl<R: Read> LegacyReader<'_, R> {
     fn wrong(&self, problem: &'static str) -> ImportanceError {
         ImportanceError::Legacy {
             path: self.path.to_owned(),
@@ -188,7 +188,7 @@ impl<R: Read> Cursor<'_, R> {
         }
     }
 
-    /// The next `bytes`; `None` where the file has fewer, or cannot be read.
+    /// The next `bytes` bytes; `None` if the file has fewer or cannot be read.
     fn take(&mut self, bytes: u64) -> Option<Vec<u8>> {
         self.left = self.left.checked_sub(bytes)?;
         let mut taken = Vec::new();
@@ -202,7 +202,7 @@ impl<R: Read> Cursor<'_, R> {
         Some(i32::from_le_bytes(*bytes.first_chunk::<4>()?))
     }
 
-    /// A count that a list follows.
+    /// The count before a list.
     fn count(&mut self) -> Option<u64> {
         u64::try_from(self.i32()?).ok()
     }
@@ -224,9 +224,9 @@ fn f32s(bytes: &[u8]) -> Vec<f32> {
     words.map(|word| f32::from_le_bytes(*word)).collect()
 }
 
-/// The older form: a count, then for each tensor its name, the number of calls and as many times the
-/// mean square of each column; after them, if at all, the number of chunks and the text's name.
-fn from_legacy(mut cursor: Cursor<'_, impl Read>) -> Result<Importance, ImportanceError> {
+/// Reads the older format: a count, then for each tensor its name, the number of calls, and for each column the mean
+/// square times that number; then optionally the number of chunks and the name of the text.
+fn from_legacy(mut cursor: LegacyReader<'_, impl Read>) -> Result<Importance, ImportanceError> {
     let count = cursor.count().ok_or_else(|| cursor.wrong("no count"))?;
     let mut importance = Importance::default();
     for _ in 0..count {
@@ -254,7 +254,7 @@ fn from_legacy(mut cursor: Cursor<'_, impl Read>) -> Result<Importance, Importan
     Ok(importance)
 }
 
-/// The GGUF form: for each tensor the sums of squares (a row for each expert) and how many they sum.
+/// Reads the GGUF format: for each tensor the sums of squares (one row for each expert) and the counts that they sum.
 fn from_gguf(path: &Path, mut reader: impl Read + Seek) -> Result<Importance, ImportanceError> {
     let header = gguf::read_header_from(&mut reader).map_err(|problem| {
         let path = path.to_owned();
@@ -298,7 +298,7 @@ fn from_gguf(path: &Path, mut reader: impl Read + Seek) -> Result<Importance, Im
         let columns = (means.len() / counts.len()).max(1);
         for (row, count) in means.chunks_mut(columns).zip(counts) {
             let count = count.round();
-            // An expert that no token met: all its columns cost the same.
+            // No token was sent to this expert: all its columns get the same importance.
             row.iter_mut().for_each(|value| {
                 *value = if count > 0.0 { *value / count } else { 1.0 };
             });

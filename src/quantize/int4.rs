@@ -1,8 +1,8 @@
 //! Groups of 128 weights as four-bit integers with one BF16 scale each (W4A16, symmetric), as
 //! compressed-tensors' `pack-quantized` stores them.
 //!
-//! In: a row of values. Out: words of eight codes, lowest bits first, and scales. A code `q` of
-//! 0 to 15 means `(q - 8) x scale`. The bytes depend on the row alone. Does no IO.
+//! In: a row of values. Out: words of eight codes, lowest bits first, and scales. A code `q` from
+//! 0 to 15 has the value `(q - 8) x scale`. The bytes depend on the row alone. Must not: do IO.
 
 use super::blocks::Encoded;
 use super::blocks::half::bf16_to_f32;
@@ -11,25 +11,24 @@ use super::fp8::scale_bits;
 /// Weights that share a scale.
 pub const GROUP: usize = 128;
 
-/// How far below the scale that reaches the largest value (`largest / 7`) a scale is tried, in
-/// steps of BF16, of which an octave has 128: down to `largest / 14`.
+/// Number of scales that are tried, in steps of BF16 (128 per octave): from `largest / 7`, which represents the largest
+/// value exactly, down to `largest / 14`.
 const REACH: u16 = 128;
 /// The first pass tries every eighth scale, the second all between the neighbours of its best.
 const STRIDE: u16 = 8;
 
-/// Values side by side in the sums; the compiler makes vectors of them.
+/// Independent partial sums, which the compiler can compute in vectors.
 const LANES: usize = 8;
 
 /// Adding 1.5 x 2^23 leaves no fraction bits: rounding to nearest even for magnitudes below 2^22.
 const ROUND: f32 = 12_582_912.0;
 
-/// Encodes a row: `packed` gets 64 bytes and `scales` one BF16 value for each 128 `values`. What
-/// does not fill a group is left alone; callers pass rows that 128 divides.
+/// Encodes a row: writes 64 bytes to `packed` and one BF16 value to `scales` for each 128 `values`. A rest that does
+/// not fill a group is not encoded; callers pass rows that 128 divides.
 ///
-/// Among the BF16 scales between the largest magnitude of the group divided by 14 and by 7, the one
-/// with the smallest squared error is taken (searched in two passes), so the error is no larger
-/// than with the scale that plain rounding uses, the largest magnitude divided by 7.5. A group of
-/// zeros has the scale 1. NaN and infinities are counted and become 0.
+/// The scale of a group is the BF16 number between `largest / 14` and `largest / 7` (`largest` being the largest
+/// magnitude) with the smallest squared error, searched in two passes and including `largest / 7.5`, the scale of plain
+/// rounding. A group of zeros has the scale 1. NaN and infinities are counted and encoded as 0.
 pub fn encode_row(values: &[f32], packed: &mut [u8], scales: &mut [u16]) -> Encoded {
     let mut not_finite = 0;
     let groups = values.as_chunks::<GROUP>().0;
@@ -61,7 +60,7 @@ fn search(values: &[f32; GROUP], largest: f32) -> u16 {
     }
     let top = scale_bits(largest / 7.0);
     let bottom = top.saturating_sub(REACH).max(scale_bits(f32::MIN_POSITIVE));
-    // Plain rounding's own scale comes first, so nothing that is found is worse.
+    // Start with the scale of plain rounding, so that the result is never worse.
     let mut best = scale_bits(largest / 7.5);
     let mut least = error(values, best, largest);
     let mut consider = |bits: u16, best: &mut u16| {
@@ -95,7 +94,7 @@ fn error(values: &[f32; GROUP], bits: u16, largest: f32) -> f32 {
     sums.iter().sum::<f32>() * step * step
 }
 
-/// The nearest of -8 to 7 in units of the scale, ties to even.
+/// The nearest integer from -8 to 7 in units of the scale, ties to even.
 #[inline(always)]
 fn rounded(value: f32, inverse: f32) -> f32 {
     let scaled = value * inverse;

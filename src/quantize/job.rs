@@ -1,7 +1,7 @@
-//! A job says everything about an output before a weight is read, then writes it.
+//! A job: plans everything about an output before a weight is read, then writes it.
 //!
-//! In: a checkpoint, its model, what is asked for. Out: a [`Job`], and from [`write()`] the output as the
-//! job predicts it, to the byte, the same from every run on any number of threads.
+//! In: a checkpoint, its model, and options. Out: a [`Job`], and from [`write()`] the output with exactly the predicted
+//! size, identical in every run with any number of threads.
 
 use std::sync::atomic::AtomicBool;
 
@@ -9,7 +9,7 @@ use super::destination::Destination;
 use super::error::QuantizeError;
 use super::packed::Files;
 use super::partial::Partial;
-use super::planned::{Options, Planned};
+use super::planned::{Options, PlannedTensor};
 use super::pool::{self, Progress};
 use super::sink::{Sink, gguf, safetensors};
 use super::tally::{self, Tally};
@@ -22,8 +22,7 @@ use crate::units::Bytes;
 /// The weight files that a job for `scheme` reads.
 ///
 /// # Errors
-/// [`QuantizeError`]: a checkpoint of another kind than the scheme is made from, or weights that are not
-/// there.
+/// [`QuantizeError`]: the scheme cannot be made from this kind of checkpoint, or there are no weights.
 pub fn weight_files(checkpoint: &Checkpoint, scheme: &Scheme) -> Result<Files, QuantizeError> {
     if scheme.container == Container::Safetensors {
         safetensors::config(checkpoint)?;
@@ -31,21 +30,21 @@ pub fn weight_files(checkpoint: &Checkpoint, scheme: &Scheme) -> Result<Files, Q
     Ok(Files::open(checkpoint)?)
 }
 
-/// An output that is to be made.
+/// A planned output.
 #[derive(Debug)]
 pub struct Job<'a> {
     /// The tensors in the order of the output.
-    pub tensors: Vec<Planned<'a>>,
-    /// What is known before a weight is read.
+    pub tensors: Vec<PlannedTensor<'a>>,
+    /// Caveats that are known before a weight is read.
     pub notes: Vec<Note>,
     sink: Box<dyn Sink + 'a>,
 }
 
 impl<'a> Job<'a> {
-    /// What `options` ask for, of `model` read from `checkpoint`, whose open files are `files`.
+    /// Plans the output of `options` for `model`, which was read from `checkpoint` with the open `files`.
     ///
     /// # Errors
-    /// [`QuantizeError`]: a checkpoint without weights or of another kind than the scheme needs; a
+    /// [`QuantizeError`]: a checkpoint without weights or of a kind that the scheme cannot be made from; a
     /// conversion, type, name or size that is not possible; weights that are quantized already; an
     /// importance matrix of another model.
     pub fn new(
@@ -62,7 +61,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn of<S: Sink + 'a>((sink, tensors, notes): (S, Vec<Planned<'a>>, Vec<Note>)) -> Job<'a> {
+    fn of<S: Sink + 'a>((sink, tensors, notes): (S, Vec<PlannedTensor<'a>>, Vec<Note>)) -> Job<'a> {
         Job {
             tensors,
             notes,
@@ -80,7 +79,7 @@ impl<'a> Job<'a> {
         self.sink.weight_bytes()
     }
 
-    /// What is known before and what was met on the way.
+    /// All caveats: [`Job::notes`], and those of the tallies that [`write()`] returned.
     pub fn notes_with(&self, tallies: &[Tally]) -> Vec<Note> {
         let names = self.tensors.iter().map(|t| t.name);
         let mut notes = self.notes.clone();
@@ -89,16 +88,15 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Writes the output of `job`, and says per tensor, in the order of [`Job::tensors`], what was met.
+/// Writes the output of `job`, and returns a tally for each tensor, in the order of [`Job::tensors`].
 ///
-/// The output appears under its name when it is whole and on the disk; until then it is called
-/// `NAME.orinplan-partial`. On an error, or when `cancel` becomes true, that is removed; one that
-/// stays behind when the process is killed is replaced by the next run. At least one thread encodes.
-/// `progress` is called from time to time.
+/// The output gets its name when it is complete and on the disk; until then it is called
+/// `NAME.orinplan-partial`. That is removed on an error or when `cancel` becomes true; if the process is killed, it
+/// is replaced by the next run. At least one thread encodes. `progress` is called from time to time.
 ///
 /// # Errors
-/// [`QuantizeError`]: a destination that cannot or must not be written, a disk that is full, a
-/// source that cannot be read, or `cancel`.
+/// [`QuantizeError`]: the destination cannot or must not be written, the disk is full, the
+/// source cannot be read or changed, or `cancel` became true.
 pub fn write(
     job: &Job<'_>,
     destination: &Destination<'_>,

@@ -1,9 +1,8 @@
-//! Makes files to run from checkpoints: weights in, blocks of the assigned formats out.
+//! Quantizes checkpoints to GGUF files or directories of safetensors.
 //!
-//! A [`Job`] says everything about the output before a weight is read; [`write()`] streams the weights
-//! through it. Workers (`pool`) take a few rows each (`chunk`): read (`source`), encoded (`encoder`),
-//! put at their place in the files of a `sink`. What differs from one output format to the next is the
-//! encoder and the sink.
+//! A [`Job`] plans everything about the output before a weight is read; [`write()`] streams the weights
+//! through it. Workers (`pool`) take a few rows at a time (`chunk`), read them (`tensor_rows`), encode them (`encoder`)
+//! and write them to their place in the files of a `sink`. Output formats differ in the encoder and the sink.
 
 pub mod blocks;
 pub mod fp8;
@@ -23,6 +22,7 @@ mod readiness;
 mod sink;
 mod source;
 mod tally;
+mod tensor_rows;
 
 pub use destination::{Destination, OutputError};
 #[cfg(feature = "cli")]
@@ -30,7 +30,7 @@ pub(crate) use disk::{lock, sync_name};
 pub use error::QuantizeError;
 pub use importance::{Importance, ImportanceError};
 pub use job::{Job, weight_files, write};
-pub use planned::{Options, Planned, SHARD_BYTES};
+pub use planned::{Options, PlannedTensor, SHARD_BYTES};
 pub use pool::Progress;
 pub use readiness::{Readiness, check, readiness, refusal};
 pub use sink::gguf::metadata;

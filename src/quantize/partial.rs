@@ -1,7 +1,7 @@
-//! An output that appears whole or not at all: made beside its place under another name, then put there.
+//! Outputs that appear complete or not at all: written beside the target under another name, then renamed.
 //!
 //! In: a destination and the form of the output. Out: an unfinished file or directory, locked while it
-//! is written. Must not: touch the target before all of the new output is on the disk.
+//! is written. Must not: touch the target before the whole output is on the disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -13,40 +13,39 @@ use super::disk::{
 };
 use crate::units::Bytes;
 
-/// What unfinished outputs are called, behind the target's name.
+/// The suffix of unfinished outputs, after the name of the target.
 pub(super) const SUFFIX: &str = ".orinplan-partial";
 
-/// What a directory that is being replaced is called, where a disk cannot swap two names in one step.
+/// The suffix of a directory that is being replaced, on file systems that cannot swap two names atomically.
 const OLD: &str = ".orinplan-old";
 
-/// What an output is.
-pub(super) enum Form<'a> {
+/// Whether an output is a file or a directory.
+pub(super) enum OutputForm<'a> {
     /// One file.
     File,
     /// A directory, with the rule for what it may replace.
     Directory(MayReplace<'a>),
 }
 
-/// Whether what is at a destination's place may be replaced.
+/// Checks whether the directory that exists at a destination may be replaced.
 pub(super) type MayReplace<'a> = Box<dyn Fn(&Destination<'_>) -> Result<(), OutputError> + 'a>;
 
-/// An unfinished output. Dropped before [`Partial::commit`], it is removed.
+/// An unfinished output. It is removed if it is dropped before [`Partial::commit`].
 pub(super) struct Partial<'a> {
     destination: &'a Destination<'a>,
-    form: Form<'a>,
+    form: OutputForm<'a>,
     path: PathBuf,
-    /// Holds the lock that keeps a second run away; of a file it is the file itself. Directories are
-    /// opened on Unix alone.
+    /// The locked file (for a directory, the directory), which keeps a second run away. Directories can be
+    /// opened on Unix only.
     held: Option<File>,
     committed: bool,
 }
 
 impl<'a> Partial<'a> {
-    /// Makes the unfinished output on a disk that has room for `bytes` bytes, in place of what a killed
-    /// run left there.
+    /// Creates the unfinished output after checking that the disk has room for `bytes`. Replaces what a killed run left.
     pub(super) fn create(
         destination: &'a Destination<'a>,
-        form: Form<'a>,
+        form: OutputForm<'a>,
         bytes: Bytes,
     ) -> Result<Partial<'a>, OutputError> {
         let target = destination.path;
@@ -56,8 +55,8 @@ impl<'a> Partial<'a> {
         }
         let path = beside(target, SUFFIX);
         let held = match form {
-            Form::File => Some(claim_file(&path, target)?),
-            Form::Directory(_) => claim_directory(&path, target)?,
+            OutputForm::File => Some(claim_file(&path, target)?),
+            OutputForm::Directory(_) => claim_directory(&path, target)?,
         };
         let partial = Partial {
             destination,
@@ -73,7 +72,7 @@ impl<'a> Partial<'a> {
         Ok(partial)
     }
 
-    /// What the unfinished output is called.
+    /// The path of the unfinished output.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -85,21 +84,21 @@ impl<'a> Partial<'a> {
         file.map_err(|e| OutputError::io(&self.path, e))
     }
 
-    /// Writes a small file of an unfinished directory.
+    /// Writes a small file into an unfinished directory.
     pub(super) fn write(&self, name: &str, text: &str) -> Result<(), OutputError> {
         let path = self.path.join(name);
         fs::write(&path, text).map_err(|e| OutputError::io(&path, e))
     }
 
-    /// Puts the output on the disk and then under its name.
+    /// Syncs the output to the disk and then renames it to the target.
     pub(super) fn commit(mut self) -> Result<(), OutputError> {
         let target = self.destination.path;
         self.sync()?;
-        // Someone may have made the target meanwhile, or changed what it was made from.
+        // The target may have been created meanwhile, or an input changed.
         check(self.destination, &self.form)?;
         self.destination.inputs.check()?;
         let replaces_directory =
-            matches!(self.form, Form::Directory(_)) && fs::symlink_metadata(target).is_ok();
+            matches!(self.form, OutputForm::Directory(_)) && fs::symlink_metadata(target).is_ok();
         if replaces_directory {
             return self.replace_directory();
         }
@@ -109,10 +108,10 @@ impl<'a> Partial<'a> {
         Ok(())
     }
 
-    /// Puts the directory in the place of the one that is there, and removes that.
+    /// Replaces the existing directory by the new one, and removes it.
     fn replace_directory(&mut self) -> Result<(), OutputError> {
         let target = self.destination.path;
-        // A run that begins now must not take the old directory for what a killed run left.
+        // The old directory stays locked, so that a run that starts now does not take it for the rest of a killed run.
         let replaced = File::open(target).ok();
         let _ = replaced.as_ref().map(lock);
         let old = if exchange(&self.path, target) {
@@ -131,40 +130,40 @@ impl<'a> Partial<'a> {
         remove(&old)
     }
 
-    /// Gives a directory its name back that a run killed between two renames has left without.
+    /// Restores the name of a directory if a run was killed between the two renames.
     fn recover(&self) -> Result<(), OutputError> {
         let target = self.destination.path;
         let old = beside(target, OLD);
-        let is_left = matches!(self.form, Form::Directory(_)) && old.is_dir();
+        let is_left = matches!(self.form, OutputForm::Directory(_)) && old.is_dir();
         if is_left && fs::symlink_metadata(target).is_err() {
             fs::rename(&old, target).map_err(|e| OutputError::io(target, e))?;
         }
         Ok(())
     }
 
-    /// Removes what a killed run left.
+    /// Removes the rest of a killed run.
     fn clear(&self) -> Result<(), OutputError> {
         match self.form {
-            Form::File => {
+            OutputForm::File => {
                 let emptied = self.file()?.set_len(0);
                 emptied.map_err(|e| OutputError::io(&self.path, e))
             }
-            Form::Directory(_) => {
+            OutputForm::Directory(_) => {
                 remove(&beside(self.destination.path, OLD))?;
                 empty(&self.path)
             }
         }
     }
 
-    /// Brings everything to the disk.
+    /// Syncs all files to the disk.
     fn sync(&self) -> Result<(), OutputError> {
         let sync = |file: io::Result<File>, path: &Path| {
             let synced = file.and_then(|file| file.sync_all());
             synced.map_err(|e| OutputError::io(path, e))
         };
         match self.form {
-            Form::File => sync(Ok(self.file()?), self.destination.path),
-            Form::Directory(_) => {
+            OutputForm::File => sync(Ok(self.file()?), self.destination.path),
+            OutputForm::Directory(_) => {
                 for path in entries(&self.path)? {
                     sync(File::open(&path), &path)?;
                 }
@@ -177,17 +176,17 @@ impl<'a> Partial<'a> {
 impl Drop for Partial<'_> {
     fn drop(&mut self) {
         if !self.committed {
-            // The error that led here is the one to report.
+            // An error of the removal is ignored: the error that caused it is reported.
             let _ = match self.form {
-                Form::File => fs::remove_file(&self.path),
-                Form::Directory(_) => fs::remove_dir_all(&self.path),
+                OutputForm::File => fs::remove_file(&self.path),
+                OutputForm::Directory(_) => fs::remove_dir_all(&self.path),
             };
         }
     }
 }
 
-/// That the target may be made.
-fn check(destination: &Destination<'_>, form: &Form<'_>) -> Result<(), OutputError> {
+/// Checks that the target may be written.
+fn check(destination: &Destination<'_>, form: &OutputForm<'_>) -> Result<(), OutputError> {
     let path = destination.path;
     if !directory(path).is_dir() {
         return Err(OutputError::place(path, "its directory is not there"));
@@ -196,12 +195,12 @@ fn check(destination: &Destination<'_>, form: &Form<'_>) -> Result<(), OutputErr
         return Ok(());
     };
     match form {
-        Form::File => check_file(destination, &there),
-        Form::Directory(may_replace) => may_replace(destination),
+        OutputForm::File => check_file(destination, &there),
+        OutputForm::Directory(may_replace) => may_replace(destination),
     }
 }
 
-/// That a file may take the place of what is there.
+/// Checks that a file may replace what exists at the target.
 fn check_file(destination: &Destination<'_>, there: &fs::Metadata) -> Result<(), OutputError> {
     let path = destination.path;
     if let Some(input) = destination.inputs.same_as(path) {
@@ -227,7 +226,7 @@ fn check_file(destination: &Destination<'_>, there: &fs::Metadata) -> Result<(),
     }
 }
 
-/// Makes the unfinished file, or takes over one that a killed run left, for this run alone.
+/// Creates the unfinished file, or takes over that of a killed run, and locks it.
 fn claim_file(path: &Path, target: &Path) -> Result<File, OutputError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -246,7 +245,7 @@ fn claim_file(path: &Path, target: &Path) -> Result<File, OutputError> {
     }
 }
 
-/// The same for the unfinished directory.
+/// Creates the unfinished directory, or takes over that of a killed run, and locks it.
 fn claim_directory(path: &Path, target: &Path) -> Result<Option<File>, OutputError> {
     match fs::create_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {

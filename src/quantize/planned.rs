@@ -1,17 +1,16 @@
-//! What is asked for, and what each tensor of the output is made from. Data only: the sinks fill it in
+//! The options of an output, and its planned tensors with the source of their values. Data only: the sinks fill it in
 //! before a weight is read.
 
 use super::importance::Importance;
 use super::packed::Files;
-use super::source::TensorRows;
+use super::tensor_rows::TensorRows;
 use crate::checkpoint::StoredTensor;
 use crate::scheme::{Assigned, Overrides, Rules, Scheme};
 
-/// Above this many bytes of tensors, safetensors files are split: Transformers' `max_shard_size` of
-/// `5GB`.
+/// The most bytes of tensors in one safetensors file; larger outputs are split. Transformers' `max_shard_size` of `5GB`.
 pub const SHARD_BYTES: u64 = 5_000_000_000;
 
-/// What is to be made.
+/// The options of an output.
 #[derive(Clone, Debug)]
 pub struct Options<'a> {
     /// The scheme.
@@ -20,16 +19,16 @@ pub struct Options<'a> {
     pub rules: Rules,
     /// Types other than the scheme's own; for GGUF.
     pub overrides: Overrides,
-    /// What errors cost, by column; for GGUF.
+    /// The importance matrix; for GGUF.
     pub importance: Option<&'a Importance>,
-    /// Whether tensors of a GGUF that are quantized may be quantized to another type.
+    /// Whether tensors of a GGUF that are quantized already may be quantized to another type.
     pub allow_requantize: bool,
-    /// Bytes of tensors in a file; for safetensors.
+    /// The most bytes of tensors in one file; for safetensors.
     pub shard_bytes: u64,
 }
 
 impl Options<'_> {
-    /// `scheme` as it is.
+    /// `scheme` with default options.
     pub fn of(scheme: &'static Scheme) -> Options<'static> {
         Options {
             scheme,
@@ -42,33 +41,33 @@ impl Options<'_> {
     }
 }
 
-/// A tensor of the output, scales and the like included.
+/// A tensor of the output with its scales and other parts.
 #[derive(Debug)]
-pub struct Planned<'a> {
-    /// Its name: in a GGUF llama.cpp's, in a directory that of the unquantized checkpoint.
+pub struct PlannedTensor<'a> {
+    /// Its name: llama.cpp's in a GGUF, that of the unquantized checkpoint in a directory of safetensors.
     pub name: &'a str,
     /// Outermost dimension first.
     pub shape: Vec<u64>,
-    /// What it is to be.
+    /// Its type and size in the output.
     pub assigned: Assigned,
-    /// The cost of errors by column, for one matrix after the other.
+    /// The importance of its columns, matrix after matrix.
     pub importance: Option<&'a [f32]>,
     pub(super) values: Values<'a>,
 }
 
-/// Where a tensor's values come from.
+/// The source of a tensor's values.
 #[derive(Debug)]
 pub(super) enum Values<'a> {
-    /// Stored bytes that the output takes over.
+    /// Stored bytes, which are copied.
     Copied(&'a Files, &'a StoredTensor),
-    /// Stored weights, to be encoded.
+    /// Stored weights, which are encoded.
     Rows(TensorRows<'a>),
-    /// A table that the configuration gives, to be encoded.
+    /// A table computed from the configuration, which is encoded.
     Table(Vec<f32>),
 }
 
-impl Planned<'_> {
-    /// Rows of one matrix: of a stack those of a member, else all.
+impl PlannedTensor<'_> {
+    /// Rows of one matrix: those of one member of a stack, else all `rows`.
     pub(super) fn matrix_rows(&self, rows: u64) -> u64 {
         match self.shape.as_slice() {
             &[_, rows, _] if rows > 0 => rows,

@@ -1,32 +1,32 @@
-//! Workers take chunks in order, and each writes what it made at its own place.
+//! The worker threads: each takes the next chunk and writes the result to its own place in the output.
 //!
-//! The bytes do not depend on who did what when, and sums are taken in the order of the chunks, so they
-//! are the same on any number of threads. Memory is one chunk's buffers a thread, whatever the model.
+//! The bytes do not depend on the order of execution, and tallies are added in the order of the chunks, so that both
+//! are identical with any number of threads. Memory use is the buffers of one chunk per thread.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use super::chunk::{self, Chunk, Scratch, chunks};
+use super::chunk::{self, Chunk, WorkerBuffers, chunks};
 use super::error::QuantizeError;
-use super::planned::Planned;
+use super::planned::PlannedTensor;
 use super::sink::WeightFiles;
 use super::tally::Tally;
 use crate::units::Bytes;
 
-/// How far an output is.
+/// The progress of writing an output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes of tensors that were written.
+    /// Bytes of tensors written so far.
     pub bytes: Bytes,
-    /// Tensors that are complete.
+    /// The number of complete tensors.
     pub tensors: usize,
 }
 
-/// Writes the values of every tensor, and counts what was met in each.
+/// Writes the values of every tensor, and returns a tally for each.
 pub(super) fn run(
-    tensors: &[Planned<'_>],
+    tensors: &[PlannedTensor<'_>],
     output: &WeightFiles,
     threads: usize,
     cancel: &AtomicBool,
@@ -34,7 +34,7 @@ pub(super) fn run(
 ) -> Result<Vec<Tally>, QuantizeError> {
     let threads = chunks(tensors).take(threads).count().max(1);
     let queue = Mutex::new(chunks(tensors).enumerate());
-    let done = Mutex::new(Done {
+    let done = Mutex::new(FinishedChunks {
         next: 0,
         early: BTreeMap::new(),
         tallies: vec![Tally::default(); tensors.len()],
@@ -43,7 +43,7 @@ pub(super) fn run(
         failure: None,
     });
     let work = || {
-        let mut scratch = Scratch::default();
+        let mut scratch = WorkerBuffers::default();
         loop {
             let Some((number, chunk)) = locked(&queue).next() else {
                 return;
@@ -79,25 +79,25 @@ pub(super) fn run(
     }
 }
 
-/// What was made of a chunk.
-type Made = (Chunk, Tally, Bytes);
+/// A chunk that is written, with its tally and the bytes written.
+type FinishedChunk = (Chunk, Tally, Bytes);
 
-/// Chunks that are written, counted in their order.
-struct Done<'a> {
-    /// The first that is not yet counted.
+/// The chunks that are written, counted in their order.
+struct FinishedChunks<'a> {
+    /// The index of the first chunk that is not yet counted.
     next: usize,
-    /// Those behind it that are written.
-    early: BTreeMap<usize, Made>,
+    /// Chunks after it that are already written.
+    early: BTreeMap<usize, FinishedChunk>,
     tallies: Vec<Tally>,
     so_far: Progress,
     progress: &'a mut (dyn FnMut(Progress) + Send),
-    /// The first chunk that could not be made. All before it were taken by then, so that every run
-    /// gives the same.
+    /// The first chunk that failed, with its error. All chunks before it are still processed, so that every run reports
+    /// the same error.
     failure: Option<(usize, QuantizeError)>,
 }
 
-impl Done<'_> {
-    fn add(&mut self, number: usize, made: Made) {
+impl FinishedChunks<'_> {
+    fn add(&mut self, number: usize, made: FinishedChunk) {
         self.early.insert(number, made);
         while let Some((chunk, tally, bytes)) = self.early.remove(&self.next) {
             self.next += 1;

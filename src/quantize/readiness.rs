@@ -1,5 +1,5 @@
-//! Whether a file can be made of a checkpoint as it lies there: what making it would say, with nothing
-//! written. In: a checkpoint, its model and a scheme. Out: [`Readiness`].
+//! Whether an output can be made from a checkpoint: a job is planned, and nothing is written. In: a checkpoint, its
+//! model and a scheme. Out: [`Readiness`].
 
 use super::error::QuantizeError;
 use super::job::Job;
@@ -12,25 +12,26 @@ use crate::gguf::Value;
 use crate::model::ModelSpec;
 use crate::scheme::{Container, Rules, SCHEMES, Scheme};
 
-/// What stands between a checkpoint and the file to run. The texts say why, and the way out.
+/// Whether an output can be made from a checkpoint. The texts say why not, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Readiness {
-    /// Nothing.
+    /// It can be made.
     Ready {
-        /// It quantizes what is quantized already, which has to be allowed.
+        /// Whether it quantizes weights that are quantized already, which has to be allowed.
         requantizes: bool,
     },
-    /// The weights are not there, only what describes them.
+    /// There is only the configuration or bare headers, and no weights.
     NoWeights(String),
-    /// The weights are there and the tokenizer is not.
+    /// The weights are there, and the tokenizer is missing.
     NoTokenizer(String),
     /// It cannot be made here.
     Refused(String),
 }
 
-/// What stands between `checkpoint` and `scheme`; without a scheme, and running it as it is. `metadata` is
-/// [`metadata()`](super::metadata()) of the checkpoint for any file type: a long tokenizer is read once.
+/// Whether `scheme` can be made from `checkpoint`; without a scheme, whether the checkpoint can be run as it is.
+/// `metadata` is [`metadata()`](super::metadata()) of the checkpoint for any file type, passed so that a long tokenizer
+/// is read only once.
 pub fn readiness(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
@@ -80,11 +81,11 @@ pub fn readiness(
     }
 }
 
-/// Holds `checkpoint`, whose metadata as a GGUF is `metadata`, to what can be converted: what every scheme would be
-/// refused for.
+/// Checks `checkpoint`, whose metadata as a GGUF is `metadata`, for errors that every scheme would fail with.
 ///
 /// # Errors
-/// [`QuantizeError`], where the checkpoint is wrong. That it is not read or converted here is none.
+/// [`QuantizeError`] if the checkpoint itself is wrong. A checkpoint that this program just does not read or convert is
+/// no error.
 pub fn check(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
@@ -104,7 +105,7 @@ pub fn check(
     }
 }
 
-/// What stands between a checkpoint and any GGUF, where its metadata cannot be stated.
+/// The readiness for any GGUF of a checkpoint whose metadata cannot be made.
 pub fn refusal(error: &ConvertError) -> Readiness {
     let why = error.to_string();
     match error {

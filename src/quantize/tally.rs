@@ -1,19 +1,18 @@
-//! What is counted while a tensor passes through: how far it is from what it was, and values and
-//! rows that deserve a note.
+//! What is counted while a tensor is encoded: its quantization error, and values and rows that need a note.
 
 use super::blocks::Deviation;
 use crate::note::Note;
 
-/// Counts of one tensor, or of a part of it; parts add up.
+/// The counts of one tensor or a part of it; those of parts can be added.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tally {
-    /// How far the decoded tensor is from the source.
+    /// The error of the decoded tensor against the source.
     pub deviation: Deviation,
     /// NaN and infinite weights of the source.
     pub not_finite: u64,
     /// Finite weights of the source that became infinite in F16.
     pub overflow: u64,
-    /// Rows of nothing but zeros.
+    /// Rows that contain only zeros.
     pub zero_rows: u64,
 }
 
@@ -26,7 +25,7 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-/// A note for each kind of finding, over the tensors that have it.
+/// A note for each kind of finding, with the tensors that have it.
 pub(super) fn notes<'a>(tallies: impl Iterator<Item = (&'a str, Tally)>) -> Vec<Note> {
     let (mut not_finite, mut overflow, mut zero_rows) = (Vec::new(), Vec::new(), Vec::new());
     for (name, tally) in tallies {
@@ -49,10 +48,10 @@ pub(super) fn notes<'a>(tallies: impl Iterator<Item = (&'a str, Tally)>) -> Vec<
     notes.into_iter().flatten().collect()
 }
 
-/// How far `decoded` is from `values`, all weighed alike; values that are not finite are left out.
-/// The weighted sums stay 0. What [`super::blocks::deviation`] finds too, in a
+/// The unweighted error of `decoded` against `values`; values that are not finite are left out, and the weighted sums
+/// stay 0. It gives the result of [`super::blocks::deviation`] in a
 /// tenth of the time: squares are summed in eight lanes of `f32`, a few at a time, and in `f64`
-/// where those are too small or too large for it.
+/// if they are too small or too large for that.
 pub(super) fn plain_deviation(values: &[f32], decoded: &[f32]) -> Deviation {
     const FEW: usize = 64;
     let mut sum = Deviation::default();

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::checkpoint::{Checkpoint, Kind, RawConfig};
+use crate::checkpoint::{Checkpoint, OtherKind, RawConfig};
 use crate::foreign::Foreign;
 use crate::gguf;
 use crate::model::{ModelError, ModelSpec};
@@ -19,7 +19,7 @@ pub const SCHEMA: &str = "orinplan.inspect/1";
 pub fn document(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
-    kind: Option<&Kind>,
+    kind: Option<&OtherKind>,
     refusal: Option<&ModelError>,
 ) -> Value {
     let known = !model.layers.is_empty();
@@ -128,7 +128,7 @@ fn settings(checkpoint: &Checkpoint) -> Table {
 pub fn text(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
-    kind: Option<&Kind>,
+    kind: Option<&OtherKind>,
     refusal: Option<&ModelError>,
 ) -> String {
     let mut out = String::new();

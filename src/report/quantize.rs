@@ -10,7 +10,7 @@ use crate::foreign::Foreign;
 use crate::model::ModelSpec;
 use crate::note::Note;
 use crate::quantize::blocks::Deviation;
-use crate::quantize::{Job, Planned, Tally};
+use crate::quantize::{Job, PlannedTensor, Tally};
 use crate::report::table::{Align, Table};
 use crate::scheme::{Container, Reason, Scheme};
 use crate::units::Bytes;
@@ -66,7 +66,7 @@ pub struct Made {
 
 /// The tensors of a job; `tallies` once they are written.
 pub fn rows<'a>(job: &'a Job<'_>, tallies: Option<&[Tally]>) -> Vec<Row<'a>> {
-    let row = |(index, planned): (usize, &'a Planned<'_>)| Row {
+    let row = |(index, planned): (usize, &'a PlannedTensor<'_>)| Row {
         name: planned.name,
         shape: &planned.shape,
         dtype: planned.assigned.dtype,

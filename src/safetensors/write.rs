@@ -1,7 +1,7 @@
-//! Writes safetensors headers: tensors in, the bytes before the data and each tensor's place out.
+//! Writes safetensors headers. In: tensors. Out: the bytes before the data, and the offset of each tensor.
 //!
-//! Tensors lie as the format's own library lays them: larger elements first, then by name, so that
-//! every one is aligned to its elements. Must not: write tensor data.
+//! Tensors are ordered as by the format's own library, larger elements first, then by name, so that each is aligned to
+//! the size of its elements. Must not: write tensor data.
 
 use serde_json::{Map, Value, json};
 
@@ -19,7 +19,7 @@ pub struct NewTensor {
 }
 
 impl NewTensor {
-    /// Its size in bytes; 0 if that does not fit 64 bits.
+    /// Its size in bytes; 0 if the size does not fit into 64 bits.
     pub fn bytes(&self) -> u64 {
         let elements = self.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
         let bytes = elements.and_then(|elements| self.dtype.bytes(&[elements]));
@@ -27,7 +27,7 @@ impl NewTensor {
     }
 }
 
-/// The start of a file and where the rest goes.
+/// The header of a file to be written, and where the tensors go.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewHeader {
     /// The bytes before the tensor data.
@@ -38,7 +38,7 @@ pub struct NewHeader {
     pub file_bytes: u64,
 }
 
-/// Element formats in the order of their data (the library sorts by its list of types, backwards).
+/// Element formats in the order in which their tensors are written: the library's list of types, backwards.
 const ORDER: &[Dtype] = &[
     Dtype::U64,
     Dtype::I64,
@@ -64,8 +64,8 @@ const ORDER: &[Dtype] = &[
     Dtype::BOOL,
 ];
 
-/// Lays out `tensors`, whose names all differ, in a file marked as PyTorch's (`format: pt`, without
-/// which Transformers refuses it).
+/// Lays out `tensors`, whose names must all differ, in a file. Its metadata says `format: pt`, without which
+/// Transformers refuses to load it.
 pub fn header(tensors: &[NewTensor]) -> NewHeader {
     let rank = |dtype| ORDER.iter().position(|&d| d == dtype);
     let mut order: Vec<usize> = (0..tensors.len()).collect();

@@ -1,8 +1,7 @@
-//! The types of the safetensors schemes (compressed-tensors): one decision for each stored weight,
-//! which the plan sizes, the writer follows and `config.json` lists.
+//! The types of the safetensors schemes (compressed-tensors): one decision for each stored weight, which the plan, the
+//! writer and `config.json` of the output share.
 //!
-//! In: a model with its stored weights. Out: an [`Assigned`] for each. Must not: know how a
-//! weight is encoded.
+//! In: a model with its stored weights. Out: an [`Assigned`] for each. Must not: know how a weight is encoded.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,25 +13,25 @@ use crate::units::Bytes;
 /// A stored weight in a safetensors scheme.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredWeight {
-    /// Outermost first, as an unquantized checkpoint has it.
+    /// The shape in an unquantized checkpoint, outermost dimension first.
     pub shape: Vec<u64>,
-    /// Its type there, with every byte it takes.
+    /// Its type in the scheme, and its size with scales and shape records.
     pub assigned: Assigned,
-    /// It is copied byte for byte.
+    /// Whether it is copied byte for byte.
     pub verbatim: bool,
-    /// It would be quantized, were its matrices not stacked in one tensor.
+    /// Whether it is linear layers that are not quantized because they are stacked in one tensor.
     pub stacked: bool,
-    /// The token embedding or another table of rows: no linear layer.
+    /// Whether it is the token embedding or another lookup table, and no linear layer.
     pub table: bool,
 }
 
 /// The type of every weight of [`ModelSpec::stored`].
 ///
-/// Quantized is every linear layer inside a block (a matrix called `.weight`) except routers and
-/// embeddings; all else keeps its 16 bits. Matrices stored in F32 or F64 become BF16, vectors stay
-/// as they are. A row that the group of INT4 (128) does not divide keeps its matrix in 16 bit, and
-/// with one expert of a block all of them, since runtimes load the experts of a block as one.
-/// Experts stacked in one tensor are no linear layers to compressed-tensors and stay in 16 bit.
+/// Every linear layer inside a block (a matrix called `.weight`) is quantized, except routers and
+/// embeddings; everything else keeps its 16 bits. Matrices stored in F32 or F64 become BF16, vectors keep
+/// their type. A matrix whose rows are not divided by the group of INT4 (128 columns) stays in 16 bit; if it is an
+/// expert, so do all experts of its block, since runtimes load the experts of a block with one type.
+/// Experts stacked in one tensor are not linear layers to compressed-tensors and stay in 16 bit.
 pub fn stored_types(model: &ModelSpec, scheme: &Scheme) -> Vec<StoredWeight> {
     let users = users(model);
     let mut spoiled: HashSet<u32> = HashSet::new();
@@ -80,8 +79,8 @@ pub fn stored_types(model: &ModelSpec, scheme: &Scheme) -> Vec<StoredWeight> {
     types
 }
 
-/// The same for the tensors of [`ModelSpec::tensors`]: each has what its stored weights have.
-/// Without weights, experts are taken to be stored one by one.
+/// The types of [`ModelSpec::tensors`]: each tensor has that of its stored weights.
+/// Without stored weights, experts are assumed to be stored one by one.
 pub(super) fn assign(model: &ModelSpec, scheme: &Scheme) -> Vec<Assigned> {
     if model.stored.is_empty() {
         let planned = |tensor: &Tensor| planned_type(tensor, scheme);
@@ -95,7 +94,8 @@ pub(super) fn assign(model: &ModelSpec, scheme: &Scheme) -> Vec<Assigned> {
         .enumerate()
         .filter_map(|(index, weight)| Some((first(weight)?, index)))
         .collect();
-    // Rows made from one stored weight share its bytes by weight, to the last one.
+    // Tensors made from one stored weight share its bytes in proportion to their elements, without a rounding error in
+    // the sum.
     let mut wanted = vec![0u64; stored.len()];
     let weights = |tensor: &Tensor| -> Vec<usize> {
         let found = tensor.sources.iter().filter_map(|s| by_source.get(s));
@@ -128,7 +128,7 @@ pub(super) fn assign(model: &ModelSpec, scheme: &Scheme) -> Vec<Assigned> {
                     bytes: Bytes(bytes),
                     ..stored[weight].assigned
                 },
-                // Made by conversion to GGUF; no safetensors file holds it.
+                // A tensor that only conversion to GGUF adds.
                 None => Assigned {
                     dtype: tensor.dtype,
                     bytes: Bytes(0),
@@ -139,7 +139,7 @@ pub(super) fn assign(model: &ModelSpec, scheme: &Scheme) -> Vec<Assigned> {
         .collect()
 }
 
-/// The model's tensor made from each stored weight, by the weight's first source.
+/// The model's tensor that is made from each stored weight, by the index of the weight's first stored tensor.
 fn users(model: &ModelSpec) -> HashMap<u32, &Tensor> {
     let mut users = HashMap::new();
     for tensor in &model.tensors {
@@ -150,8 +150,8 @@ fn users(model: &ModelSpec) -> HashMap<u32, &Tensor> {
     users
 }
 
-/// Packing leaves some shapes open (bitsandbytes keeps none, words may be padded): the model's
-/// tensor knows the length of a row.
+/// The shape of a weight. Packing does not always preserve it (bitsandbytes stores none, words may be padded); then
+/// the length of a row is that of the model's tensor.
 fn true_shape(weight: &FoldedWeight, user: Option<&Tensor>) -> Vec<u64> {
     let elements = elements(&weight.shape);
     match (weight.shape.as_slice(), user) {
@@ -173,9 +173,9 @@ fn is_linear(tensor: &Tensor) -> bool {
         && info.category != Category::TokenEmbedding
 }
 
-/// A matrix in the scheme's type. INT4 stores `weight_packed` (eight weights to an I32),
-/// `weight_scale` (16 bit, one for 128 columns) and `weight_shape` (two I64); FP8 one byte a weight
-/// and `weight_scale`, 16 bit for each output row.
+/// A matrix in the scheme's type. INT4 stores `weight_packed` (eight weights in an I32),
+/// `weight_scale` (16 bit for each 128 columns of a row) and `weight_shape` (two I64); FP8 stores one byte per weight
+/// and `weight_scale` (16 bit for each row).
 fn linear_type(shape: &[u64], scheme: &Scheme) -> Assigned {
     let rows = shape.first().copied().unwrap_or(1);
     let records = match scheme.base {
@@ -217,7 +217,7 @@ fn is_small_float(dtype: Dtype) -> bool {
     matches!(dtype, F8_E4M3 | F8_E5M2 | MXFP4 | NVFP4)
 }
 
-/// [`linear_type`] of a tensor of which only the shape is known, experts counted one by one.
+/// [`linear_type`] of a tensor of which only the shape is known; the experts of a stack are counted one by one.
 fn planned_type(tensor: &Tensor, scheme: &Scheme) -> Assigned {
     let matrix = match tensor.shape.as_slice() {
         [experts, matrix @ ..] if matrix.len() == 2 => Some((*experts, matrix)),

@@ -1,5 +1,5 @@
-//! A type for every tensor, with the reason. In: a model and a scheme. Out: an [`Assignment`],
-//! which the plan sizes and the quantizer writes. Must not: read weights or know a device.
+//! Assigns a type to every tensor, with the reason. In: a model and a scheme. Out: an [`Assignment`],
+//! which plans and the quantizer follow. Must not: read weights or know a device.
 
 mod compressed;
 mod overrides;
@@ -13,14 +13,14 @@ use crate::units::Bytes;
 pub use compressed::{StoredWeight, stored_types};
 pub use overrides::{Overrides, TypeOverride};
 pub use rules::{Rules, quantizer_order};
-pub use table::{Container, Mix, SCHEMES, Scheme};
+pub use table::{Container, QuantMix, SCHEMES, Scheme};
 
 /// Why a tensor gets its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The scheme's own type.
     Default,
-    /// The scheme's mix gives this class of tensor, or this layer, another type.
+    /// The scheme's mix gives this class of tensors, or this block, another type.
     Mix,
     /// The row length does not divide into blocks of the intended type.
     ShapeFallback {
@@ -29,7 +29,7 @@ pub enum Reason {
     },
     /// Never quantized: norms, biases, routers, small tables.
     Kept,
-    /// The file exists; this is the type it has.
+    /// The type that the tensor has in an existing file.
     Stored,
     /// The user asked for it.
     Override,
@@ -42,16 +42,16 @@ pub struct Assigned {
     pub dtype: Dtype,
     /// Exact size, scales included.
     pub bytes: Bytes,
-    /// Why.
+    /// Why it has this type.
     pub reason: Reason,
 }
 
 /// A type per tensor, in the order of [`ModelSpec::tensors`].
 #[derive(Clone, Debug)]
 pub struct Assignment {
-    /// The scheme's id, `q4_k_m`; for a file that exists, the id its own file type names.
+    /// The scheme's id (`q4_k_m`); for an existing file the id of its file type.
     pub scheme: String,
-    /// What kind of file holds it.
+    /// The container of the file.
     pub container: Container,
     /// One per tensor of the model.
     pub tensors: Vec<Assigned>,
@@ -63,12 +63,12 @@ impl Assignment {
         self.tensors.iter().map(|t| t.bytes).sum()
     }
 
-    /// It describes a file that exists.
+    /// Whether it describes an existing file.
     pub fn is_stored(&self) -> bool {
         self.tensors.iter().any(|t| t.reason == Reason::Stored)
     }
 
-    /// Some tensor holds its weights in less than 16 bits.
+    /// Whether a tensor stores its weights in less than 16 bits.
     pub fn is_quantized(&self) -> bool {
         self.tensors.iter().any(|t| {
             let format = t.dtype.format();
@@ -76,7 +76,7 @@ impl Assignment {
         })
     }
 
-    /// How many tensors fell back to another type because of their shape.
+    /// The number of tensors that have another type than intended because of their shape.
     pub fn fallbacks(&self) -> usize {
         self.tensors
             .iter()
@@ -85,13 +85,13 @@ impl Assignment {
     }
 }
 
-/// Gives every tensor of `model` its type in `scheme`.
+/// Assigns every tensor of `model` its type in `scheme`.
 pub fn assign(model: &ModelSpec, scheme: &Scheme, rules: Rules) -> Assignment {
     assign_with(model, scheme, rules, &Overrides::default())
 }
 
-/// The same, where the user asks for other types. A type whose blocks do not divide a tensor's rows
-/// falls back as the scheme's own do. safetensors schemes have one type and take no overrides.
+/// [`assign`] with the types that the user asks for. A requested type whose blocks do not divide a tensor's rows
+/// falls back as the scheme's own types do. Overrides do not apply to safetensors schemes, which have one type.
 pub fn assign_with(
     model: &ModelSpec,
     scheme: &Scheme,
@@ -109,10 +109,10 @@ pub fn assign_with(
     }
 }
 
-/// The same with every matrix in 4-bit groups of 32 that share a 16-bit scale, as MLC packs them: an
-/// untied head too. A tied embedding stays in 16 bits, since MLC widens it to multiply with it
-/// (`lm_head_forward` of its quantized embedding), and so do rows that 32 does not divide. The groups
-/// take what GGUF's Q4_0 takes, and go by its name.
+/// `assignment` with every matrix, an untied head included, in 4-bit groups of 32 that share a 16-bit scale, as MLC
+/// packs them. A tied embedding stays in 16 bits, since MLC widens it to multiply with it (`lm_head_forward` of its
+/// quantized embedding), and so do matrices whose rows 32 does not divide. The groups have the size of GGUF's Q4_0
+/// blocks, so they are given as Q4_0.
 pub fn every_matrix_packed(model: &ModelSpec, mut assignment: Assignment) -> Assignment {
     for (tensor, assigned) in model.tensors.iter().zip(&mut assignment.tensors) {
         let widened = model.tied && tensor.role == TensorRole::TokenEmbedding;

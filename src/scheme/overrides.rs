@@ -1,5 +1,5 @@
-//! What a user wants other than the scheme's own types. In: patterns and types. Out: the type that a
-//! tensor is to have, if one was asked for. Must not: know a scheme.
+//! The types that the user requests instead of the scheme's own. In: patterns and types. Out: the type requested for a
+//! tensor, if any. Must not: know a scheme.
 
 use std::str::FromStr;
 
@@ -8,46 +8,46 @@ use regex::Regex;
 use crate::dtype::Dtype;
 use crate::model::{Category, Tensor, TensorRole};
 
-/// Types other than the scheme's own.
+/// Types requested by the user, and settings that change the mix.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// The first pattern that is found in a tensor's name decides.
+    /// The first pattern that matches a tensor's name decides.
     pub tensors: Vec<TypeOverride>,
     /// The type of the token embedding and the per-layer embedding.
     pub token_embedding: Option<Dtype>,
     /// The type of the output matrix, and of a tied embedding.
     pub output: Option<Dtype>,
-    /// One type for all that may be quantized: no mix.
+    /// All tensors that may be quantized get the base type: no mix.
     pub pure: bool,
-    /// The weights' importance is known; some mixes are smaller then.
+    /// An importance matrix is used, with which some mixes are smaller.
     pub importance: bool,
 }
 
-/// `PATTERN=TYPE`: a regular expression that is looked for in tensor names, and a type.
+/// `PATTERN=TYPE`: a regular expression for tensor names, and a type.
 #[derive(Clone, Debug)]
 pub struct TypeOverride {
-    /// Looked for anywhere in the name.
+    /// Matches anywhere in the name.
     pub pattern: Regex,
-    /// The type of tensors that have it.
+    /// The type of the tensors that it matches.
     pub dtype: Dtype,
 }
 
-/// Text that is no override.
+/// Text that is not a valid override.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseOverrideError {
-    /// No equals sign, or nothing before it.
+    /// There is no equals sign, or nothing before it.
     #[error("`{0}` is not PATTERN=TYPE, such as attn_v=q8_0")]
     Form(String),
-    /// The pattern.
+    /// The pattern is not a regular expression.
     #[error("`{pattern}` is not a regular expression: {problem}")]
     Pattern {
-        /// As given.
+        /// The pattern as given.
         pattern: String,
-        /// The last line of what is wrong with it.
+        /// The last line of the error message of its parser.
         problem: String,
     },
-    /// The type.
+    /// There is no such type.
     #[error("there is no type `{0}`")]
     Type(String),
 }
@@ -72,8 +72,8 @@ impl FromStr for TypeOverride {
 }
 
 impl Overrides {
-    /// The type asked for by name, in llama.cpp's order (`llama_tensor_get_type`): the embedding's
-    /// own flag, where no pattern names the per-layer table; the output's; then the patterns.
+    /// The type requested for `tensor`, in llama.cpp's order (`llama_tensor_get_type`): the flag for embeddings (for the
+    /// per-layer embedding only if no pattern matches it), the flag for the output matrix, then the patterns.
     pub(super) fn wanted(&self, tensor: &Tensor) -> Option<Dtype> {
         let named = || {
             let mut tensors = self.tensors.iter();

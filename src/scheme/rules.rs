@@ -1,17 +1,17 @@
-//! llama.cpp's choice of a type per tensor, by category, block and shape.
+//! llama.cpp's rules for the type of each tensor, by category, block and shape.
 //!
 //! Source: `src/llama-quant.cpp` of llama.cpp (`tensor_allows_quantization`,
 //! `llama_tensor_get_type_impl`, `tensor_type_fallback`). Tensors are visited in llama.cpp's order,
 //! block by block and then by name, because its counters advance in that order.
 
-use super::table::{Mix, Scheme};
+use super::table::{QuantMix, Scheme};
 use super::{Assigned, Overrides, Reason};
 use crate::checkpoint::SourceFormat;
 use crate::dtype::Dtype;
 use crate::model::{Category, EightyBlocks, ModelSpec, QuantPolicy, Tensor, TensorRole};
 use crate::units::Bytes;
 
-/// A named version of the rules. Files on the web were made by both.
+/// A version of the rules. Published files were made with both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rules {
     /// llama.cpp 0.5.0-dev (2026): fused `attn_qkv` and `attn_kv_b` are mixed like `attn_v`.
@@ -30,26 +30,26 @@ impl Rules {
     ];
 }
 
-/// What the mixes ask about the model, and the counters they advance.
-struct State<'a> {
+/// What the mixes depend on, and the counters that they advance.
+struct MixState<'a> {
     model: &'a ModelSpec,
-    mix: Mix,
+    mix: QuantMix,
     base: Dtype,
     rules: Rules,
     overrides: &'a Overrides,
     tied: bool,
-    /// Queries per key-value head in the first block (`n_gqa`).
+    /// Query heads per key-value head in the first block (`n_gqa`).
     gqa: u64,
     blocks: usize,
-    /// The 70B special case: 80 blocks with grouped attention.
+    /// llama.cpp's special case for 70B models: 80 blocks with grouped attention.
     is_70b: bool,
     value_tensors: usize,
     value_index: usize,
     down_index: usize,
 }
 
-/// Tensors as llama.cpp visits and writes them: what stands outside of blocks, then block by block,
-/// by name. Indices into [`ModelSpec::tensors`].
+/// The order in which llama.cpp visits and writes tensors: those outside of blocks, then block by block, each by name.
+/// The result holds indices into [`ModelSpec::tensors`].
 pub fn quantizer_order(model: &ModelSpec) -> Vec<usize> {
     let mut order: Vec<usize> = (0..model.tensors.len()).collect();
     order.sort_by(|&a, &b| {
@@ -68,7 +68,7 @@ pub(super) fn assign_gguf(
     rules: Rules,
     overrides: &Overrides,
 ) -> Vec<Assigned> {
-    let mut state = State::new(model, scheme, rules, overrides);
+    let mut state = MixState::new(model, scheme, rules, overrides);
     let mut types = vec![None; model.tensors.len()];
     for index in quantizer_order(model) {
         types[index] = Some(state.visit(&model.tensors[index]));
@@ -86,15 +86,15 @@ pub(super) fn assign_gguf(
         .collect()
 }
 
-/// Whether llama.cpp would quantize the tensor at all.
+/// Whether llama.cpp may quantize the tensor.
 fn may_quantize(tensor: &Tensor) -> bool {
     tensor.shape.len() >= 2
         && tensor.is_weight()
         && tensor.role.info().policy == QuantPolicy::Quantize
 }
 
-/// The type of a tensor that is not quantized: what a GGUF has; from Hugging Face, F32 for vectors,
-/// norms and routers and the 16-bit type of the conversion for the rest.
+/// The type of a tensor that is not quantized. From a GGUF it keeps its type; from a Hugging Face checkpoint vectors,
+/// norms and routers become F32, and the rest has the 16-bit type `half`.
 fn unquantized(model: &ModelSpec, tensor: &Tensor, half: Dtype) -> Dtype {
     let full = tensor.shape.len() < 2
         || tensor.role.info().policy == QuantPolicy::Full
@@ -106,20 +106,20 @@ fn unquantized(model: &ModelSpec, tensor: &Tensor, half: Dtype) -> Dtype {
     }
 }
 
+/// llama.cpp's `use_more_bits`: the first and last eighth of the tensors, and every third between them.
 fn more_bits(index: usize, count: usize) -> bool {
     index < count / 8 || index >= 7 * count / 8 || (index - count / 8) % 3 == 2
 }
 
-impl<'a> State<'a> {
+impl<'a> MixState<'a> {
     fn new(
         model: &'a ModelSpec,
         scheme: &Scheme,
         rules: Rules,
         overrides: &'a Overrides,
-    ) -> State<'a> {
-        // Queries per key-value head of block 0.
+    ) -> MixState<'a> {
         let quirks = model.quirks.types;
-        let asked = if quirks.recurrent_blocks_have_heads {
+        let candidates = if quirks.recurrent_blocks_have_heads {
             model.layers.len()
         } else {
             1
@@ -127,10 +127,10 @@ impl<'a> State<'a> {
         let first = model
             .layers
             .iter()
-            .take(asked)
+            .take(candidates)
             .find_map(|l| l.mixer.attention.as_ref());
         let gqa = first.map_or(1, |a| a.heads.checked_div(a.kv_heads).unwrap_or(0));
-        // A multi-token-prediction block counts too.
+        // Blocks for multi-token prediction are counted too.
         let blocks = model
             .tensors
             .iter()
@@ -138,7 +138,7 @@ impl<'a> State<'a> {
             .max()
             .map_or(0, |last| last as usize + 1);
         let is_value = |t: &&Tensor| is_value_category(t) && t.is_weight();
-        State {
+        MixState {
             model,
             mix: scheme.mix,
             base: scheme.base,
@@ -174,7 +174,7 @@ impl<'a> State<'a> {
                 dtype => (dtype, Reason::ShapeFallback { intended: wanted }),
             };
         }
-        if self.mix == Mix::None {
+        if self.mix == QuantMix::None {
             return (self.base, Reason::Default);
         }
         let mixed = if self.overrides.pure {
@@ -191,7 +191,7 @@ impl<'a> State<'a> {
         (dtype, reason)
     }
 
-    /// The type before the row length is looked at.
+    /// The type by the mix, before the length of rows is considered.
     fn mixed(&mut self, tensor: &Tensor) -> Dtype {
         use Dtype::*;
         let category = tensor.role.info().category;
@@ -209,19 +209,21 @@ impl<'a> State<'a> {
             };
         }
         match self.class(category) {
-            Class::Value => {
+            MixClass::Value => {
                 let index = self.value_index;
                 self.value_index += 1;
                 let dtype = match self.mix {
-                    Mix::Q2_K if grouped => Q4_K,
-                    Mix::Q2_K => Q3_K,
-                    Mix::Q2_K_S if grouped => Q4_K,
-                    Mix::Q3_K_M if index < 2 => Q5_K,
-                    Mix::Q3_K_M => Q4_K,
-                    Mix::Q3_K_L => Q5_K,
-                    Mix::IQ4 if grouped => Q5_K,
-                    Mix::Q4_K_M | Mix::Q5_K_M if more_bits(index, self.value_tensors) => Q6_K,
-                    Mix::Q4_K_S if index < 4 => Q5_K,
+                    QuantMix::Q2_K if grouped => Q4_K,
+                    QuantMix::Q2_K => Q3_K,
+                    QuantMix::Q2_K_S if grouped => Q4_K,
+                    QuantMix::Q3_K_M if index < 2 => Q5_K,
+                    QuantMix::Q3_K_M => Q4_K,
+                    QuantMix::Q3_K_L => Q5_K,
+                    QuantMix::IQ4 if grouped => Q5_K,
+                    QuantMix::Q4_K_M | QuantMix::Q5_K_M if more_bits(index, self.value_tensors) => {
+                        Q6_K
+                    }
+                    QuantMix::Q4_K_S if index < 4 => Q5_K,
                     _ => self.base,
                 };
                 match dtype {
@@ -230,32 +232,32 @@ impl<'a> State<'a> {
                     dtype => dtype,
                 }
             }
-            Class::FusedQkv => match self.mix {
-                Mix::Q3_K_M | Mix::Q3_K_L => Q4_K,
-                Mix::Q4_K_M => Q5_K,
-                Mix::Q5_K_M => Q6_K,
+            MixClass::FusedQkv => match self.mix {
+                QuantMix::Q3_K_M | QuantMix::Q3_K_L => Q4_K,
+                QuantMix::Q4_K_M => Q5_K,
+                QuantMix::Q5_K_M => Q6_K,
                 _ => self.base,
             },
-            Class::Key if eight_experts => Q8_0,
-            Class::Down => {
+            MixClass::Key if eight_experts => Q8_0,
+            MixClass::Down => {
                 let blocks = self.blocks;
-                // With experts, llama.cpp counts by the block's number, else by tensors seen.
+                // With experts, llama.cpp uses the number of the block, else the number of tensors so far.
                 let index = match tensor.layer {
                     Some(layer) if self.model.dims.experts > 1 => layer as usize,
                     _ => self.down_index,
                 };
                 self.down_index += 1;
                 match self.mix {
-                    Mix::Q2_K => Q3_K,
-                    Mix::Q2_K_S if index < blocks / 8 => Q4_K,
-                    Mix::Q3_K_M if index < blocks / 16 => Q5_K,
-                    Mix::Q3_K_M => Q4_K,
-                    Mix::Q3_K_L => Q5_K,
-                    Mix::Q4_K_M | Mix::Q5_K_M if more_bits(index, blocks) => Q6_K,
-                    Mix::IQ4 if self.overrides.importance => self.base,
-                    Mix::Q4_K_S | Mix::IQ4 if index < blocks / 8 => Q5_K,
-                    // With importance the first blocks are guarded by an offset of their own.
-                    Mix::Plain if self.overrides.importance && index < blocks / 8 => {
+                    QuantMix::Q2_K => Q3_K,
+                    QuantMix::Q2_K_S if index < blocks / 8 => Q4_K,
+                    QuantMix::Q3_K_M if index < blocks / 16 => Q5_K,
+                    QuantMix::Q3_K_M => Q4_K,
+                    QuantMix::Q3_K_L => Q5_K,
+                    QuantMix::Q4_K_M | QuantMix::Q5_K_M if more_bits(index, blocks) => Q6_K,
+                    QuantMix::IQ4 if self.overrides.importance => self.base,
+                    QuantMix::Q4_K_S | QuantMix::IQ4 if index < blocks / 8 => Q5_K,
+                    // With an importance matrix the first blocks get the variant with offsets.
+                    QuantMix::Plain if self.overrides.importance && index < blocks / 8 => {
                         match self.base {
                             Q4_0 => Q4_1,
                             Q5_0 => Q5_1,
@@ -265,34 +267,38 @@ impl<'a> State<'a> {
                     _ => self.base,
                 }
             }
-            Class::AttnOutput if eight_experts => match self.mix {
-                Mix::Q2_K | Mix::Q3_K_M | Mix::Q4_K_S | Mix::Q4_K_M | Mix::IQ4 => Q5_K,
-                Mix::Plain if self.base == Q3_K => Q5_K,
+            MixClass::AttnOutput if eight_experts => match self.mix {
+                QuantMix::Q2_K
+                | QuantMix::Q3_K_M
+                | QuantMix::Q4_K_S
+                | QuantMix::Q4_K_M
+                | QuantMix::IQ4 => Q5_K,
+                QuantMix::Plain if self.base == Q3_K => Q5_K,
                 _ => self.base,
             },
-            Class::AttnOutput => match self.mix {
-                Mix::Q2_K => Q3_K,
-                Mix::Q3_K_M => Q4_K,
-                Mix::Q3_K_L => Q5_K,
+            MixClass::AttnOutput => match self.mix {
+                QuantMix::Q2_K => Q3_K,
+                QuantMix::Q3_K_M => Q4_K,
+                QuantMix::Q3_K_L => Q5_K,
                 _ => self.base,
             },
-            Class::Key | Class::Rest => self.base,
+            MixClass::Key | MixClass::Rest => self.base,
         }
     }
 
-    fn class(&self, category: Category) -> Class {
+    fn class(&self, category: Category) -> MixClass {
         match (category, self.rules) {
-            (Category::AttnV, _) => Class::Value,
-            (Category::AttnQkv | Category::AttnKvB, Rules::Llama2026) => Class::Value,
-            (Category::AttnQkv, Rules::Llama2025) => Class::FusedQkv,
-            (Category::AttnK, _) => Class::Key,
-            (Category::FfnDown, _) => Class::Down,
-            (Category::AttnOutput, _) => Class::AttnOutput,
-            _ => Class::Rest,
+            (Category::AttnV, _) => MixClass::Value,
+            (Category::AttnQkv | Category::AttnKvB, Rules::Llama2026) => MixClass::Value,
+            (Category::AttnQkv, Rules::Llama2025) => MixClass::FusedQkv,
+            (Category::AttnK, _) => MixClass::Key,
+            (Category::FfnDown, _) => MixClass::Down,
+            (Category::AttnOutput, _) => MixClass::AttnOutput,
+            _ => MixClass::Rest,
         }
     }
 
-    /// The type that fits rows of this length.
+    /// `dtype`, or the type that llama.cpp falls back to if its blocks do not divide a row.
     fn fallback(&self, dtype: Dtype, row: u64) -> Dtype {
         use Dtype::*;
         if dtype.divides(row) {
@@ -311,8 +317,8 @@ impl<'a> State<'a> {
     }
 }
 
-/// How the rules group the categories.
-enum Class {
+/// The categories as the mixes distinguish them.
+enum MixClass {
     Value,
     FusedQkv,
     Key,

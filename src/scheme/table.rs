@@ -1,8 +1,8 @@
-//! The schemes: one table row each. Ids are llama.cpp's names in lower case, plus `int4` and `fp8`.
+//! The table of schemes. Ids are llama.cpp's names in lower case, and `int4` and `fp8`.
 
 use crate::dtype::Dtype;
 
-/// What kind of file a scheme is written to.
+/// The container that a scheme is written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Container {
     /// GGUF, for llama.cpp and Ollama.
@@ -11,11 +11,11 @@ pub enum Container {
     Safetensors,
 }
 
-/// How a scheme departs from its base type, tensor by tensor (see `rules.rs`).
+/// llama.cpp's quantization mix: which tensors get another type than the scheme's base type (see `rules.rs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, non_camel_case_types)]
-pub enum Mix {
-    /// One type for all that may be quantized; 16-bit and compressed-tensors schemes.
+pub enum QuantMix {
+    /// No mix: all tensors that may be quantized get one type (16-bit and compressed-tensors schemes).
     None,
     /// The base type, with the head and tied embedding in Q6_K or Q8_0.
     Plain,
@@ -36,15 +36,15 @@ pub struct Scheme {
     pub id: &'static str,
     /// The name as the field writes it.
     pub name: &'static str,
-    /// The type most tensors get.
+    /// The type that most tensors get.
     pub base: Dtype,
-    /// How it departs from that.
-    pub mix: Mix,
-    /// What kind of file holds it.
+    /// Which tensors get another type.
+    pub mix: QuantMix,
+    /// The container of the file.
     pub container: Container,
     /// GGUF's `general.file_type` (`llama_ftype`), if it has one.
     pub file_type: Option<u32>,
-    /// Shown by default, in order of falling quality; the rest only when named or with `all`.
+    /// Whether it is shown by default; the others are shown when named or with `all`.
     pub common: bool,
     /// One line for people.
     pub about: &'static str,
@@ -54,7 +54,7 @@ macro_rules! schemes {
     ($($id:literal $name:literal $base:ident $mix:ident $container:ident $file_type:expr, $common:literal $about:literal;)*) => {
         /// Every scheme, best quality first.
         pub static SCHEMES: &[Scheme] = &[$(Scheme {
-            id: $id, name: $name, base: Dtype::$base, mix: Mix::$mix,
+            id: $id, name: $name, base: Dtype::$base, mix: QuantMix::$mix,
             container: Container::$container, file_type: $file_type, common: $common, about: $about,
         }),*];
     };
@@ -89,7 +89,7 @@ impl Scheme {
         SCHEMES.iter().find(|s| s.id.eq_ignore_ascii_case(id))
     }
 
-    /// The id of GGUF's `general.file_type`.
+    /// The scheme with GGUF's `general.file_type` number `file_type`.
     pub fn of_file_type(file_type: u64) -> Option<&'static Scheme> {
         SCHEMES
             .iter()

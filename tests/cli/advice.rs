@@ -47,10 +47,10 @@ fn without(words: &str, flag: &str) -> String {
     let mut kept = Vec::new();
     let mut words = words.split_whitespace();
     while let Some(word) = words.next() {
-        match word == flag {
-            true if ["--desktop", "--no-flash-attention", "--text-only"].contains(&flag) => {}
-            true => drop(words.next()),
-            false => kept.push(word),
+        if word != flag {
+            kept.push(word);
+        } else if !["--desktop", "--no-flash-attention", "--text-only"].contains(&flag) {
+            words.next();
         }
     }
     kept.join(" ")

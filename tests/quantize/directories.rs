@@ -233,9 +233,10 @@ fn a_directory_with_something_else_in_it_is_not_replaced() {
             "{said}"
         );
         assert_eq!(names(&output), before);
-        match path.is_dir() {
-            true => fs::remove_dir_all(&path).unwrap(),
-            false => fs::remove_file(&path).unwrap(),
+        if path.is_dir() {
+            fs::remove_dir_all(&path).unwrap();
+        } else {
+            fs::remove_file(&path).unwrap();
         }
     }
     let (_, wrong, status) = orinplan(&again);

@@ -421,12 +421,11 @@ fn integers_without_a_scale_are_no_weights() {
         let scratch = Scratch::new();
         let bytes = |(name, shape, value): Stored| {
             let elements = shape.iter().product::<usize>();
-            match name.ends_with("up_proj.weight") {
-                true => (name, dtype, shape, vec![1; elements * width]),
-                false => {
-                    let values = (0..elements).map(value).flat_map(f32::to_le_bytes);
-                    (name, "F32", shape, values.collect())
-                }
+            if name.ends_with("up_proj.weight") {
+                (name, dtype, shape, vec![1; elements * width])
+            } else {
+                let values = (0..elements).map(value).flat_map(f32::to_le_bytes);
+                (name, "F32", shape, values.collect())
             }
         };
         let tensors = qwen3_tensors().into_iter().map(bytes).collect();

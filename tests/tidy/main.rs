@@ -188,7 +188,9 @@ fn an_architecture_is_named_in_its_entry_alone() {
     let names: BTreeSet<&str> = orinplan::model::architecture_names().collect();
     assert!(names.len() > 60, "the table was not found");
     for (_, path, text) in sources() {
-        let entry = path.parent().unwrap().ends_with("model/families");
+        let entry = path
+            .ancestors()
+            .any(|folder| folder.ends_with("model/families"));
         let test = ["tests.rs", "golden.rs"]
             .iter()
             .any(|end| path.ends_with(end));
@@ -225,9 +227,10 @@ fn every_file_opens_with_its_job() {
 fn main_is_a_page_and_logic_is_short() {
     for (_, path, text) in sources() {
         let lines = text.lines().count();
-        let limit = match path.ends_with("src/main.rs") {
-            true => 60,
-            false => 600,
+        let limit = if path.ends_with("src/main.rs") {
+            60
+        } else {
+            600
         };
         assert!(
             lines <= limit,

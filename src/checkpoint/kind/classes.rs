@@ -1,9 +1,9 @@
-//! Kinds that a Hugging Face class, a model type or a GGUF architecture tells.
+//! Kinds that are recognised by a Hugging Face class, a model type or a GGUF architecture.
 
-use super::{EMBEDDING_WAY_OUT, Evidence, Kind, quoted};
+use super::{EMBEDDING_WAY_OUT, KindEvidence, OtherKind, quoted};
 use serde_json::Value as Json;
 
-/// Ends of class names whose head sorts texts instead of writing them.
+/// Ends of class names whose head classifies texts.
 const CLASSIFIERS: &[&str] = &[
     "ForSequenceClassification",
     "ForTokenClassification",
@@ -16,7 +16,7 @@ const CLASSIFIERS: &[&str] = &[
     "RewardModel",
 ];
 
-/// Parts of class names of decoders that were trained to embed.
+/// Parts of class names of decoders that were trained as embedding models.
 const EMBEDDERS: &[&str] = &[
     "Bidirectional",
     "BiDirectional",
@@ -37,7 +37,7 @@ const EMBEDDERS: &[&str] = &[
     "Reranker",
 ];
 
-/// Model types of encoders with a decoder behind them. Most say `is_encoder_decoder` as well.
+/// Model types of encoder-decoders. Most configurations state `is_encoder_decoder` as well.
 const ENCODER_DECODERS: &[&str] = &[
     "bart",
     "bigbird_pegasus",
@@ -77,7 +77,7 @@ const ENCODER_DECODERS: &[&str] = &[
     "t5encoder",
 ];
 
-/// Model types and GGUF architectures of encoders: text, images and sound.
+/// Model types and GGUF architectures of encoders of text, images and sound.
 const ENCODERS: &[&str] = &[
     "albert",
     "align",
@@ -159,20 +159,20 @@ const ENCODERS: &[&str] = &[
     "nomic-bert-moe",
 ];
 
-/// Kinds that their names tell: each with what it is, and the way out.
-struct Named {
+/// A kind that is recognised by names.
+struct NamedKind {
     /// Model types and GGUF architectures.
     names: &'static [&'static str],
     /// Parts of class names.
     classes: &'static [&'static str],
-    /// Before the name.
+    /// The text before the name in a message.
     what: &'static str,
-    /// Behind it.
+    /// The text behind it.
     but: &'static str,
     way_out: &'static str,
 }
 
-const SOUND: Named = Named {
+const SOUND: NamedKind = NamedKind {
     names: &[
         "bark",
         "csm",
@@ -204,7 +204,7 @@ const SOUND: Named = Named {
     way_out: "plan language models here; Transformers runs this kind, and `orinplan inspect` lists the sizes of its weights",
 };
 
-const DIFFUSION: Named = Named {
+const DIFFUSION: NamedKind = NamedKind {
     names: &[
         "Dream",
         "dream",
@@ -224,7 +224,7 @@ const DIFFUSION: Named = Named {
               `orinplan inspect` lists their sizes",
 };
 
-const RECURRENT: Named = Named {
+const RECURRENT: NamedKind = NamedKind {
     names: &[
         "bamba",
         "falcon_mamba",
@@ -263,10 +263,10 @@ const RECURRENT: Named = Named {
               GGUF of it on the board with `llama-bench`",
 };
 
-/// By names alone, the most telling first.
-const NAMED: &[Named] = &[SOUND, DIFFUSION, RECURRENT];
+/// Every such kind, the most specific first.
+const NAMED: &[NamedKind] = &[SOUND, DIFFUSION, RECURRENT];
 
-pub(super) fn named(seen: &Evidence<'_>) -> Option<Kind> {
+pub(super) fn named(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     NAMED.iter().find_map(|kind| {
         let by_class = || {
             let is = |class: &&str| kind.classes.iter().any(|part| class.contains(part));
@@ -274,25 +274,25 @@ pub(super) fn named(seen: &Evidence<'_>) -> Option<Kind> {
         };
         let name = stated(seen, kind.names).or_else(by_class)?;
         let what = format!("{} ({}){}", kind.what, quoted(name), kind.but);
-        Some(Kind::new(what, kind.way_out))
+        Some(OtherKind::new(what, kind.way_out))
     })
 }
 
-/// Ends of names of classes that write text, though they end in `Model`.
+/// Ends of class names that end in `Model` and write text all the same.
 const WRITING_MODELS: &[&str] = &["LMHeadModel", "ChatModel", "LMModel"];
 
-/// A class without a head: its output is the hidden state of each token.
-pub(super) fn headless(seen: &Evidence<'_>) -> Option<Kind> {
+/// A class without a language-model head: its output is the hidden state of each token.
+pub(super) fn headless(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let bare = |class: &&str| {
         class.ends_with("Model") && !WRITING_MODELS.iter().any(|end| class.ends_with(end))
     };
-    // The class of a repository's own code may be called anything, and then its map says what it does.
+    // A class of the repository's own code may have any name; `auto_map` says what it is used for.
     let map = seen.json("auto_map");
     let writes = map.is_some_and(|map| map.get("AutoModelForCausalLM").is_some());
     let class = seen.classes().find(bare).filter(|_| !writes)?;
     let others = seen.classes().any(|class| !bare(&class));
     (!others).then(|| {
-        Kind::new(
+        OtherKind::new(
             format!(
                 "a model without a head that writes text (its class is {})",
                 quoted(class)
@@ -303,12 +303,12 @@ pub(super) fn headless(seen: &Evidence<'_>) -> Option<Kind> {
     })
 }
 
-/// Whether a class is of a decoder that embeds.
+/// Whether the name of a class is that of an embedding model.
 pub(super) fn embeds(class: &str) -> bool {
     EMBEDDERS.iter().any(|part| class.contains(part))
 }
 
-pub(super) fn classifier(seen: &Evidence<'_>) -> Option<Kind> {
+pub(super) fn classifier(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let sorts = |class: &&str| CLASSIFIERS.iter().any(|end| class.ends_with(end));
     let class = seen.classes().find(sorts).map(quoted);
     let labels = || {
@@ -318,28 +318,30 @@ pub(super) fn classifier(seen: &Evidence<'_>) -> Option<Kind> {
             .map(|_| "output_labels".to_owned())
     };
     let why = class.or_else(labels)?;
-    Some(Kind::new(
-        format!("a classifier ({why}), which sorts a text in one pass and writes none"),
+    Some(OtherKind::new(
+        format!(
+            "a classifier ({why}), which assigns a label to a text in one pass and writes none"
+        ),
         "run it with Transformers or vLLM (`--task classify`); it needs its weights and no KV cache, and \
          `orinplan inspect` lists their sizes",
     ))
 }
 
-/// The names by which a model says what it is, if one of them is in `list`.
-fn stated<'a>(seen: &Evidence<'a>, list: &[&str]) -> Option<&'a str> {
+/// The model type or GGUF architecture that is stated, if it is in `list`.
+fn stated<'a>(seen: &KindEvidence<'a>, list: &[&str]) -> Option<&'a str> {
     let model_type = seen.json("model_type").and_then(Json::as_str);
     let names = model_type.into_iter().chain(seen.architecture());
     names.into_iter().find(|name| list.contains(name))
 }
 
-pub(super) fn encoder_decoder(seen: &Evidence<'_>) -> Option<Kind> {
+pub(super) fn encoder_decoder(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let flagged = || {
         let is = seen.flag("is_encoder_decoder");
         is.then(|| seen.json("model_type").and_then(Json::as_str))
             .map(|name| name.unwrap_or("is_encoder_decoder"))
     };
     let name = stated(seen, ENCODER_DECODERS).or_else(flagged)?;
-    Some(Kind::new(
+    Some(OtherKind::new(
         format!(
             "an encoder-decoder ({}), whose memory is not that of a decoder's cache of tokens",
             quoted(name)
@@ -349,7 +351,7 @@ pub(super) fn encoder_decoder(seen: &Evidence<'_>) -> Option<Kind> {
     ))
 }
 
-pub(super) fn encoder(seen: &Evidence<'_>) -> Option<Kind> {
+pub(super) fn encoder(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let masked = || seen.classes().find(|class| class.ends_with("ForMaskedLM"));
     let not_causal = || {
         let name = seen.architecture()?;
@@ -357,7 +359,7 @@ pub(super) fn encoder(seen: &Evidence<'_>) -> Option<Kind> {
         matches!(causal, Some(crate::gguf::Value::Bool(false))).then_some(name)
     };
     let name = stated(seen, ENCODERS).or_else(masked).or_else(not_causal)?;
-    Some(Kind::new(
+    Some(OtherKind::new(
         format!(
             "an encoder ({}), which reads its input in one pass, writes no text and keeps no cache",
             quoted(name)

@@ -1,45 +1,45 @@
-//! Files of weights that are not read here, by their names, and how to get what is.
+//! Weight files of formats that are not read here, recognised by their names, and how to convert them.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::{Kind, importance_matrix};
-use crate::checkpoint::shards::display_name;
+use super::{OtherKind, importance_matrix};
+use crate::input::display_name;
 
-/// A format of weights that is not read.
-struct Format {
-    /// Ends of names, lower case.
+/// A format of weight files that is not read.
+struct UnreadFormat {
+    /// Ends of file names, in lower case.
     ends: &'static [&'static str],
     what: &'static str,
     way_out: &'static str,
 }
 
-const FORMATS: &[Format] = &[
-    Format {
+const FORMATS: &[UnreadFormat] = &[
+    UnreadFormat {
         ends: &[".bin", ".pth", ".pt", ".ckpt"],
         what: "PyTorch's pickle format, which can run code when it is read",
         way_out: "load the model with Transformers and write it with `save_pretrained(DIRECTORY, safe_serialization=True)`, \
                   or download the repository's *.safetensors",
     },
-    Format {
+    UnreadFormat {
         ends: &[".onnx", ".onnx_data", ".onnx.data"],
         what: "ONNX, a graph for another runtime",
         way_out: "download the *.safetensors or the GGUF of the model that it was exported from",
     },
-    Format {
+    UnreadFormat {
         ends: &[".msgpack"],
         what: "Flax's format",
         way_out: "load the model with Transformers (`from_pretrained(DIRECTORY, from_flax=True)`) and write it with \
                   `save_pretrained`, or download the repository's *.safetensors",
     },
-    Format {
+    UnreadFormat {
         ends: &[".h5", ".keras"],
         what: "TensorFlow's format",
         way_out: "load the model with Transformers (`from_pretrained(DIRECTORY, from_tf=True)`) and write it with \
                   `save_pretrained`, or download the repository's *.safetensors",
     },
-    Format {
+    UnreadFormat {
         ends: &[
             ".engine",
             ".plan",
@@ -55,7 +55,7 @@ const FORMATS: &[Format] = &[
     },
 ];
 
-/// Names of PyTorch's that hold no weights.
+/// PyTorch files that hold no weights.
 const NO_WEIGHTS: &[&str] = &[
     "training_args.bin",
     "optimizer.pt",
@@ -64,15 +64,18 @@ const NO_WEIGHTS: &[&str] = &[
     "rng_state.pth",
 ];
 
-fn format(name: &str) -> Option<&'static Format> {
+fn format(name: &str) -> Option<&'static UnreadFormat> {
     let name = name.to_ascii_lowercase();
     let weights = !NO_WEIGHTS.contains(&name.as_str()) && !name.starts_with("rng_state");
-    let ends = |format: &&Format| format.ends.iter().any(|end| name.ends_with(end));
+    let ends = |format: &&UnreadFormat| format.ends.iter().any(|end| name.ends_with(end));
     FORMATS.iter().filter(|_| weights).find(ends)
 }
 
 /// A directory whose only weights are of a format that is not read.
-pub(in crate::checkpoint) fn foreign_weights(directory: &Path, files: &[String]) -> Option<Kind> {
+pub(in crate::checkpoint) fn foreign_weights(
+    directory: &Path,
+    files: &[String],
+) -> Option<OtherKind> {
     let in_folder = files
         .iter()
         .any(|name| name == "onnx")
@@ -81,14 +84,15 @@ pub(in crate::checkpoint) fn foreign_weights(directory: &Path, files: &[String])
     let (name, format) = names
         .into_iter()
         .find_map(|name| Some((name, format(name)?)))?;
-    let alone = match files.iter().any(|name| name == "config.json") {
-        true => format!(
+    let alone = if files.iter().any(|name| name == "config.json") {
+        format!(
             ", or give {} to plan from the configuration alone",
             directory.join("config.json").display()
-        ),
-        false => String::new(),
+        )
+    } else {
+        String::new()
     };
-    Some(Kind {
+    Some(OtherKind {
         what: format!(
             "a model whose weights are {} ({})",
             super::quoted(name),
@@ -98,9 +102,8 @@ pub(in crate::checkpoint) fn foreign_weights(directory: &Path, files: &[String])
     })
 }
 
-/// A lone file that is neither safetensors nor GGUF nor JSON, where its name or its start tells what
-/// it is.
-pub(in crate::checkpoint) fn unread_file(path: &Path, file: &mut File) -> Option<Kind> {
+/// The kind of a single file that is neither safetensors nor GGUF nor JSON, by its name or its first bytes.
+pub(in crate::checkpoint) fn unread_file(path: &Path, file: &mut File) -> Option<OtherKind> {
     let name = display_name(path);
     let mut start = Vec::new();
     let read = file.take(512).read_to_end(&mut start);
@@ -108,14 +111,14 @@ pub(in crate::checkpoint) fn unread_file(path: &Path, file: &mut File) -> Option
         return Some(importance_matrix());
     }
     let format = format(&name)?;
-    Some(Kind {
+    Some(OtherKind {
         what: format!("a file of weights in {}", format.what),
         way_out: format.way_out.to_owned(),
     })
 }
 
-/// llama.cpp's first format of importance matrices has no magic: a count of entries, then each one's
-/// name with its length before it.
+/// Whether a file starts as llama.cpp's first format of importance matrices does. The format has no magic number: a count
+/// of entries, then for each the length of its name and the name.
 fn is_old_importance(start: &[u8]) -> bool {
     let number = |at: usize| {
         let bytes: [u8; 4] = start.get(at..at + 4)?.try_into().ok()?;

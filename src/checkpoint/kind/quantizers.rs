@@ -1,11 +1,10 @@
-//! Ways to quantize a Hugging Face checkpoint, by `quant_method`: which are read, and what the
-//! others are.
+//! Quantization methods of Hugging Face checkpoints, by `quant_method`: those that are read, and names for the others.
 
 use serde_json::Value as Json;
 
-use super::{Evidence, Kind, quoted};
+use super::{KindEvidence, OtherKind, quoted};
 
-/// Methods whose layouts are folded into logical weights.
+/// Methods whose weights are read.
 const READ: &[&str] = &[
     "auto-round",
     "awq",
@@ -19,7 +18,7 @@ const READ: &[&str] = &[
     "mxfp4",
 ];
 
-/// Methods that are known and not read.
+/// Methods that are recognised and not read, with a description.
 const UNREAD: &[(&str, &str)] = &[
     ("aqlm", "AQLM, additive codebooks"),
     ("auto_round", "AutoRound"),
@@ -40,7 +39,7 @@ const UNREAD: &[(&str, &str)] = &[
     ("vptq", "VPTQ, vector codebooks"),
 ];
 
-/// Starts of the names of ModelOpt's algorithms that are read; the file says `quant_algo`.
+/// Prefixes of the ModelOpt algorithms (`quant_algo`) that are read.
 const MODELOPT: &[&str] = &["FP8", "NVFP4", "MXFP4", "MIXED_PRECISION"];
 
 /// Layouts of compressed-tensors that are read.
@@ -55,15 +54,15 @@ const COMPRESSED: &[&str] = &[
     "pack-quantized",
 ];
 
-pub(super) fn unread(seen: &Evidence<'_>) -> Option<Kind> {
+pub(super) fn unread(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let what = by_config(seen).or_else(|| by_tensors(seen))?;
-    Some(Kind::new(
+    Some(OtherKind::new(
         format!("a model quantized with {what}, which is not read here"),
         "give the 16-bit model that it was made from, and `orinplan quantize` makes a GGUF, INT4 or FP8 of it",
     ))
 }
 
-fn by_config(seen: &Evidence<'_>) -> Option<String> {
+fn by_config(seen: &KindEvidence<'_>) -> Option<String> {
     let config = ["quantization_config", "compression_config"]
         .into_iter()
         .find_map(|key| seen.stated(key).filter(|config| config.is_object()))
@@ -100,7 +99,7 @@ fn by_config(seen: &Evidence<'_>) -> Option<String> {
     }
 }
 
-/// Ends of tensor names that only such a layout has, for weights without a configuration that says.
+/// Ends of tensor names that only one method has, for weights whose configuration does not state it.
 const TELLING: &[(&str, &str)] = &[
     (".W_q", "`hqq` (HQQ, half-quadratic quantization)"),
     (".weight._data", "`quanto` (Quanto)"),
@@ -112,7 +111,7 @@ const TELLING: &[(&str, &str)] = &[
     (".oscales", "`spqr` or FP-Quant"),
 ];
 
-fn by_tensors(seen: &Evidence<'_>) -> Option<String> {
+fn by_tensors(seen: &KindEvidence<'_>) -> Option<String> {
     let found = |(end, _): &&(&str, &str)| seen.any_tensor(|name| name.ends_with(end));
     TELLING
         .iter()

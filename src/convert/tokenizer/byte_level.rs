@@ -1,17 +1,16 @@
-//! Byte-level BPE from `tokenizer.json`: every id up to `vocab_size` gets a token, those without
-//! one a `[PADn]`.
+//! Byte-level BPE from `tokenizer.json`. Every id below `vocab_size` gets a token; an id without one gets `[PADn]`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::json::{Model, TokenizerJson};
-use super::{Files, TokenType, Tokens, looks_special, pre, shown};
+use super::{TokenType, TokenizerFiles, Tokens, looks_special, pre, shown};
 use crate::convert::error::ConvertError;
 use crate::gguf::StringList;
 use crate::model::tokenizers::BYTE_LEVEL;
 
 impl Model {
-    /// Whether it is BPE over bytes written as letters.
+    /// Whether it is BPE over bytes, which are written as letters.
     pub(super) fn is_byte_level(&self) -> bool {
         let bpe = match self.kind.as_deref() {
             Some(kind) => kind == "BPE",
@@ -37,7 +36,7 @@ impl Model {
 pub(super) fn tokens(
     path: &Path,
     json: &TokenizerJson,
-    files: &Files<'_, Model>,
+    files: &TokenizerFiles<'_, Model>,
     size: u32,
     preferred: Option<&'static str>,
 ) -> Result<Tokens, ConvertError> {
@@ -56,7 +55,7 @@ pub(super) fn tokens(
             Some((token, special)) if *special || looks_special(token) => {
                 tokens.push(token, TokenType::Control);
             }
-            // Spaces of a token that text can hold are written as text has them.
+            // Spaces of a user-defined token are written as plain spaces.
             Some((token, _)) => tokens.push(&token.replace('▁', " "), TokenType::UserDefined),
             None => match at.and_then(|at| json.model.vocab.pieces.get(at as usize)) {
                 Some(piece) => tokens.push(piece, TokenType::Normal),
@@ -67,7 +66,7 @@ pub(super) fn tokens(
     Ok(tokens)
 }
 
-/// Where the piece of each id below `size` stands in the vocabulary.
+/// For each id below `size`, the position of its token in the vocabulary.
 pub(super) fn by_id(
     path: &Path,
     json: &TokenizerJson,
@@ -100,12 +99,11 @@ pub(super) fn by_id(
     Ok(places)
 }
 
-/// Added tokens by id, and whether each is special: those of `tokenizer.json`, then those of
-/// `tokenizer_config.json`, which has the last word.
+/// Added tokens by id, and whether each is special. `tokenizer_config.json` overrides `tokenizer.json`.
 pub(super) fn added<'a>(
     path: &Path,
     json: &'a TokenizerJson,
-    files: &'a Files<'_, Model>,
+    files: &'a TokenizerFiles<'_, Model>,
     size: usize,
 ) -> Result<BTreeMap<u32, (&'a str, bool)>, ConvertError> {
     let stated = json.added_tokens.iter();

@@ -1,6 +1,5 @@
-//! `tokenizer.json` (the file of Hugging Face's `tokenizers`), read in one pass: the vocabulary and
-//! the merges of up to a million entries go straight into [`StringList`]s, the rest into what
-//! conversion needs of it. Must not: judge what it reads.
+//! Reads `tokenizer.json` (of Hugging Face's `tokenizers`) in one pass: vocabulary and merges, which may have a million
+//! entries, directly into [`StringList`]s, and what conversion needs of the rest. Must not: check what it reads.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -20,18 +19,18 @@ use crate::units::Bytes;
 /// The largest `tokenizer.json` read. The largest published are about 35 MB.
 const LIMIT: Bytes = Bytes(256 << 20);
 
-/// Steps of a pipeline at most. Real ones have up to ten.
+/// The most steps of a pipeline. Real ones have up to ten.
 const STEPS: usize = 256;
 
-/// What conversion needs of the file. Where a `tokenizer.model` has the pieces, `M` passes over the
-/// model: it is nearly all of the file.
+/// What conversion needs of the file. If a `tokenizer.model` has the vocabulary, `M` is a type that skips the model,
+/// which is nearly all of the file.
 #[derive(Debug, Deserialize)]
 #[serde(bound = "M: Deserialize<'de>")]
 pub(super) struct TokenizerJson<M = Model> {
     #[serde(default, deserialize_with = "or_default")]
     pub(super) added_tokens: Vec<AddedToken>,
     pub(super) normalizer: Option<Normalizer<Normalizer>>,
-    pub(super) pre_tokenizer: Option<PreTokenizer<PreTokenizer>>,
+    pub(super) pre_tokenizer: Option<PreTokenizerStep<PreTokenizerStep>>,
     pub(super) post_processor: Option<Processor<Processor>>,
     pub(super) model: M,
 }
@@ -57,7 +56,7 @@ pub(super) struct Model {
     pub(super) merges: StringList,
 }
 
-/// Token texts in the order of the file.
+/// The texts of tokens in the order of the file.
 #[derive(Debug, Default)]
 pub(super) struct Vocab {
     pub(super) pieces: StringList,
@@ -66,26 +65,26 @@ pub(super) struct Vocab {
     pub(super) scores: Vec<f32>,
 }
 
-/// A change to text before it is split; a `Sequence` has inner ones. Sequences of sequences are not
-/// followed: `tokenizers` writes none.
+/// A change of the text before it is split. A `Sequence` has inner ones; nested sequences, which `tokenizers` does not
+/// write, are ignored.
 #[derive(Debug, Deserialize)]
 #[serde(bound = "Inner: Deserialize<'de>")]
 pub(super) struct Normalizer<Inner = IgnoredAny> {
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
-    #[serde(default, deserialize_with = "few")]
+    #[serde(default, deserialize_with = "short_list")]
     pub(super) normalizers: Vec<Inner>,
     pub(super) lowercase: Option<bool>,
     pub(super) strip_accents: Option<bool>,
 }
 
-/// A way of splitting text; a `Sequence` has inner ones.
+/// A step of splitting text into words; a `Sequence` has inner ones.
 #[derive(Debug, Deserialize)]
 #[serde(bound = "Inner: Deserialize<'de>")]
-pub(super) struct PreTokenizer<Inner = IgnoredAny> {
+pub(super) struct PreTokenizerStep<Inner = IgnoredAny> {
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
-    #[serde(default, deserialize_with = "few")]
+    #[serde(default, deserialize_with = "short_list")]
     pub(super) pretokenizers: Vec<Inner>,
     pub(super) pattern: Option<Pattern>,
     pub(super) individual_digits: Option<bool>,
@@ -98,35 +97,35 @@ pub(super) enum Pattern {
     String(String),
 }
 
-/// What is put around tokens; a `Sequence` has inner ones.
+/// A post-processor, which adds tokens around a text; a `Sequence` has inner ones.
 #[derive(Debug, Deserialize)]
 #[serde(bound = "Inner: Deserialize<'de>")]
 pub(super) struct Processor<Inner = IgnoredAny> {
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
-    #[serde(default, deserialize_with = "few")]
+    #[serde(default, deserialize_with = "short_list")]
     pub(super) processors: Vec<Inner>,
-    #[serde(default, deserialize_with = "few")]
-    pub(super) single: Vec<Piece>,
-    #[serde(default, deserialize_with = "few")]
-    pub(super) pair: Vec<Piece>,
+    #[serde(default, deserialize_with = "short_list")]
+    pub(super) single: Vec<TemplatePiece>,
+    #[serde(default, deserialize_with = "short_list")]
+    pub(super) pair: Vec<TemplatePiece>,
     pub(super) cls: Option<(String, IgnoredAny)>,
     pub(super) sep: Option<(String, IgnoredAny)>,
 }
 
-/// One piece of a template.
+/// One piece of a post-processor's template.
 #[derive(Debug, Deserialize)]
-pub(super) enum Piece {
+pub(super) enum TemplatePiece {
     SpecialToken { id: String },
     Sequence { id: String },
 }
 
-impl Piece {
-    /// The special token it stands for.
+impl TemplatePiece {
+    /// The special token that it stands for; `None` for the text itself.
     pub(super) fn special(&self) -> Option<&str> {
         match self {
-            Piece::SpecialToken { id } => Some(id),
-            Piece::Sequence { .. } => None,
+            TemplatePiece::SpecialToken { id } => Some(id),
+            TemplatePiece::Sequence { .. } => None,
         }
     }
 }
@@ -134,8 +133,8 @@ impl Piece {
 /// Reads the file at `path`.
 ///
 /// # Errors
-/// [`ConvertError::Open`] if it is no text file of at most 256 MiB, [`ConvertError::Json`] if it is
-/// not what `tokenizers` writes, with line and column.
+/// [`ConvertError::Open`] if it is not a text file of at most 256 MiB, [`ConvertError::Json`], with line and column, if
+/// it is not the JSON that `tokenizers` writes.
 pub(super) fn read<M: DeserializeOwned>(path: &Path) -> Result<TokenizerJson<M>, ConvertError> {
     let text = input::read_text(path, LIMIT)?;
     serde_json::from_str(&text).map_err(|source| ConvertError::Json {
@@ -144,15 +143,15 @@ pub(super) fn read<M: DeserializeOwned>(path: &Path) -> Result<TokenizerJson<M>,
     })
 }
 
-/// A null counts as left out.
+/// Deserializes `null` as the default.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// A short list; a null counts as an empty one. Its entries take more memory than file.
-fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+/// Deserializes a list of at most [`STEPS`] entries, which take more memory than text; `null` is an empty list.
+fn short_list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
     struct Few<T>(PhantomData<T>);
@@ -178,7 +177,7 @@ fn few<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer.deserialize_any(Few(PhantomData))
 }
 
-/// Appends a string to the list's open one, with each space as the second field says.
+/// Appends a string to the open string of the list, with each space replaced by the second field.
 struct Append<'a>(&'a mut StringList, &'static str);
 
 impl<'de> DeserializeSeed<'de> for Append<'_> {
@@ -234,7 +233,7 @@ impl<'de> Deserialize<'de> for Vocab {
     }
 }
 
-/// One `[token, score]` of Unigram.
+/// One `[token, score]` pair of Unigram.
 struct Scored<'a>(&'a mut Vocab);
 
 impl<'de> DeserializeSeed<'de> for Scored<'_> {
@@ -282,8 +281,8 @@ fn merges<'de, D: Deserializer<'de>>(deserializer: D) -> Result<StringList, D::E
     deserializer.deserialize_any(List)
 }
 
-/// A merge: `"a b"`, or `["a", "b"]` since parts may hold spaces; those become `Ġ` in GGUF, where a
-/// space parts them.
+/// A merge: `"a b"`, or `["a", "b"]` if the parts may contain spaces. GGUF separates the parts by a space, so spaces
+/// within them become `Ġ`.
 struct Merge<'a>(&'a mut StringList);
 
 impl<'de> DeserializeSeed<'de> for Merge<'_> {

@@ -29,7 +29,7 @@ use crate::model::tokenizers::BYTE_LEVEL;
 use crate::units::Bytes;
 use json::{Model, TokenizerJson};
 
-/// What a token is, with GGUF's numbers.
+/// The type of a token, with GGUF's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TokenType {
     Normal = 1,
@@ -43,14 +43,15 @@ enum TokenType {
 /// The largest `tokenizer_config.json` and its companions. Gemma's, with 6415 tokens, has 1.2 MB.
 const CONFIG_LIMIT: Bytes = Bytes(16 << 20);
 
-/// More tokens than any published model has: what is padded to `vocab_size` stays in bounds.
+/// The largest vocabulary, above that of any published model: a vocabulary is padded to `vocab_size`, which may be
+/// wrong.
 const VOCAB_LIMIT: u64 = 1 << 21;
 
-/// The tokenizer files that are there.
-struct Files<'a, M> {
+/// The tokenizer files of a directory.
+struct TokenizerFiles<'a, M> {
     directory: &'a Path,
     json: Option<(PathBuf, TokenizerJson<M>)>,
-    /// `tokenizer_config.json`, empty without.
+    /// `tokenizer_config.json`; empty if there is none.
     config: Map<String, Json>,
     /// The tokens that `tokenizer_config.json` and `special_tokens_map.json` name.
     named: HashSet<String>,
@@ -80,13 +81,15 @@ pub(super) fn add(
     };
     let (tokens, special, tokenizer_config) = match pieces {
         Some(path) => {
-            let files: Files<'_, IgnoredAny> = Files::read(directory, tokenizer_config)?;
+            let files: TokenizerFiles<'_, IgnoredAny> =
+                TokenizerFiles::read(directory, tokenizer_config)?;
             let phi3 = vocabulary == Vocabulary::Phi3;
             let tokens = pieces::from_model(&path, &files, size, phi3)?;
             (tokens, special::read(&files, config), files.config)
         }
         None => {
-            let files: Files<'_, Model> = Files::read(directory, tokenizer_config)?;
+            let files: TokenizerFiles<'_, Model> =
+                TokenizerFiles::read(directory, tokenizer_config)?;
             let tokens = of_json(&files, size, conversion)?;
             let special = special::read(&files, config);
             (tokens.merged(files.json), special, files.config)
@@ -103,12 +106,12 @@ pub(super) fn add(
     if !tokens.merges.is_empty() {
         pairs.set("tokenizer.ggml.merges", Value::Strings(tokens.merges));
     }
-    // Ids beyond the vocabulary of a SentencePiece model are left out.
+    // Special tokens with ids beyond a SentencePiece vocabulary are left out.
     special.add(pairs, if byte_level { None } else { Some(count) });
     template::add(pairs, directory, &tokenizer_config)?;
     special.add_normalizer(pairs);
     if vocabulary == Vocabulary::Llama {
-        // CodeLlama's end of turn, and a family of small models that were trained without a start.
+        // CodeLlama's end of turn, and a family of small models that were trained without a begin-of-text token.
         match size {
             32_016 => special::add_id(pairs, "eot", 32_010),
             49_152 => special::add_flag(pairs, "bos", false),
@@ -121,9 +124,9 @@ pub(super) fn add(
     Ok(())
 }
 
-/// The tokens of `tokenizer.json`, whatever kind it is of.
+/// The tokens of a `tokenizer.json` of any kind.
 fn of_json(
-    files: &Files<'_, Model>,
+    files: &TokenizerFiles<'_, Model>,
     size: u32,
     conversion: &Conversion,
 ) -> Result<Tokens, ConvertError> {
@@ -141,22 +144,22 @@ fn of_json(
     }
 }
 
-/// Tokens by id, and what reads them.
+/// The tokens in the order of their ids, with what a runtime needs to use them.
 struct Tokens {
-    /// Byte-level BPE, or pieces with scores.
+    /// The value of `tokenizer.ggml.model`.
     model: &'static str,
-    /// How text is split into words.
+    /// The value of `tokenizer.ggml.pre`.
     pre: &'static str,
     texts: StringList,
     /// Empty for byte-level BPE.
     scores: Vec<f32>,
     types: Vec<i32>,
-    /// Empty for SentencePiece, whose scores say the order.
+    /// Empty for SentencePiece, whose scores give the order of merging.
     merges: StringList,
 }
 
 impl Tokens {
-    /// With the merges of `json`, if they are what orders these tokens.
+    /// The same tokens with the merges of `json`, if this tokenizer uses merges.
     fn merged(mut self, json: Option<(PathBuf, TokenizerJson)>) -> Tokens {
         if let Some((_, json)) = json.filter(|_| self.model == BYTE_LEVEL) {
             self.merges = json.model.merges;
@@ -169,13 +172,13 @@ impl Tokens {
         self.types.push(kind as i32);
     }
 
-    /// A token that only fills the embedding's rows.
+    /// Adds a padding token, so that there is one for each row of the embedding.
     fn pad(&mut self, id: u32) {
         self.push(&format!("[PAD{id}]"), TokenType::Unused);
     }
 }
 
-impl<'a, M: DeserializeOwned> Files<'a, M> {
+impl<'a, M: DeserializeOwned> TokenizerFiles<'a, M> {
     fn read(directory: &'a Path, config: Map<String, Json>) -> Result<Self, ConvertError> {
         let json = match beside(directory, "tokenizer.json") {
             Some(path) => Some(json::read(&path)?).map(|json| (path, json)),
@@ -184,7 +187,7 @@ impl<'a, M: DeserializeOwned> Files<'a, M> {
         let map = object_beside(directory, "special_tokens_map.json")?.unwrap_or_default();
         let named = [&config, &map].into_iter().flat_map(special::named);
         let named = named.collect();
-        Ok(Files {
+        Ok(TokenizerFiles {
             directory,
             json,
             config,
@@ -193,8 +196,8 @@ impl<'a, M: DeserializeOwned> Files<'a, M> {
     }
 }
 
-impl<M> Files<'_, M> {
-    /// The tokens of `added_tokens_decoder`, by id; an entry that is none is passed over.
+impl<M> TokenizerFiles<'_, M> {
+    /// The tokens of `added_tokens_decoder` with their ids and whether they are special; invalid entries are skipped.
     fn added_by_config(&self) -> impl Iterator<Item = (u32, &str, bool)> {
         let decoder = self.config.get("added_tokens_decoder");
         let entries = decoder.and_then(Json::as_object).into_iter().flatten();
@@ -211,7 +214,7 @@ impl<M> Files<'_, M> {
     }
 }
 
-/// The rows of the token embedding: runtimes load files with as many tokens.
+/// The number of rows of the token embedding, which must be the number of tokens.
 fn vocab_size(source: &SourceConfig<'_>) -> Result<u32, ConvertError> {
     let size = match (source.model.dims.vocab, source.stated(Key::Vocab)) {
         (0, Some(_)) => u64::from(source.need(Key::Vocab)?),
@@ -238,12 +241,12 @@ fn object_beside(directory: &Path, name: &str) -> Result<Option<Map<String, Json
         .map_err(|source| ConvertError::Json { path, source })
 }
 
-/// A token for a message, which may be as long as its file.
+/// A token for a message, shortened: a token may be as long as its file.
 fn shown(token: &str) -> String {
     token.chars().take(80).collect()
 }
 
-/// Tokens that were added as plain ones though they steer: padding, masks and whatever looks so.
+/// Whether a token that was added as a plain one looks like a control token, such as padding and masks.
 fn looks_special(token: &str) -> bool {
     let between = |start, end| token.starts_with(start) && token.ends_with(end);
     ["<pad>", "<mask>", "<2mass>", "[@BOS@]"].contains(&token)

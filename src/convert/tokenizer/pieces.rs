@@ -1,5 +1,5 @@
-//! SentencePiece vocabularies: from `tokenizer.model`, or from a `tokenizer.json` that was made of
-//! one (BPE with byte fallback, Unigram).
+//! SentencePiece vocabularies, from `tokenizer.model` or from a `tokenizer.json` that was converted from one (BPE with
+//! byte fallback, Unigram).
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::json::{Model, TokenizerJson};
-use super::{Files, TokenType, Tokens, byte_level, looks_special, object_beside};
+use super::{TokenType, TokenizerFiles, Tokens, byte_level, looks_special, object_beside};
 use super::{VOCAB_LIMIT, sentencepiece};
 use crate::convert::error::ConvertError;
 use crate::gguf::StringList;
@@ -29,11 +29,11 @@ fn empty() -> Tokens {
     }
 }
 
-/// The pieces of `tokenizer.model` up to `size`, with what the files beside it put in their places.
-/// Phi-3 takes the added tokens of `tokenizer.json` too, and their word for what is special.
+/// The pieces of `tokenizer.model` up to `size`, with those that the files beside it replace. For Phi-3 the added tokens
+/// of `tokenizer.json` are used too, and its flags decide which of them are special.
 pub(super) fn from_model<M>(
     path: &Path,
-    files: &Files<'_, M>,
+    files: &TokenizerFiles<'_, M>,
     size: u32,
     phi3: bool,
 ) -> Result<Tokens, ConvertError> {
@@ -53,10 +53,12 @@ pub(super) fn from_model<M>(
     let stated = json.into_iter().flat_map(|(_, json)| &json.added_tokens);
     let stated = stated.map(|token| (token.id, &*token.content, token.special));
     for (id, token, special) in files.added_by_config().chain(stated) {
-        let token = match special || !phi3 && looks_special(token) {
-            true => (token.to_owned(), TokenType::Control),
-            false if phi3 => (token.to_owned(), TokenType::UserDefined),
-            false => (token.replace('▁', " "), TokenType::UserDefined),
+        let token = if special || !phi3 && looks_special(token) {
+            (token.to_owned(), TokenType::Control)
+        } else if phi3 {
+            (token.to_owned(), TokenType::UserDefined)
+        } else {
+            (token.replace('▁', " "), TokenType::UserDefined)
         };
         placed.insert(id, token);
     }
@@ -83,12 +85,12 @@ pub(super) fn from_model<M>(
     Ok(tokens)
 }
 
-/// The vocabulary of `tokenizer.json`, the tokens added behind it, and padding up to `size`. Ids must
-/// have no gap: GGUF's ids are places.
+/// The vocabulary of `tokenizer.json`, the tokens added to it, and padding up to `size`. Ids must have no gap, since the
+/// id of a token in GGUF is its position.
 pub(super) fn from_json(
     path: &Path,
     json: &TokenizerJson,
-    files: &Files<'_, Model>,
+    files: &TokenizerFiles<'_, Model>,
     size: u32,
 ) -> Result<Tokens, ConvertError> {
     let vocab = &json.model.vocab;
@@ -146,10 +148,10 @@ pub(super) fn from_json(
     Ok(tokens)
 }
 
-/// When each piece is put together, as a score: the earlier, the higher, as SentencePiece has it.
+/// The order in which pieces are merged, as scores: the earlier, the higher, as in SentencePiece.
 ///
-/// llama.cpp's converter scores the pieces of a Llama alike, and its runtime then joins others than the
-/// model learned. Ids say no more: Llama 2 has its longest pieces of spaces among the first.
+/// llama.cpp's converter gives all pieces of a Llama the same score, so that its runtime merges differently than in
+/// training. The order of ids is no substitute: Llama 2 has its longest pieces of spaces among the first ids.
 struct MergeOrder {
     ranks: HashMap<String, u32>,
     last: u32,
@@ -166,15 +168,15 @@ impl MergeOrder {
         MergeOrder { ranks, last }
     }
 
-    /// A piece that no merge makes comes after all others.
+    /// The score of a piece; one that no merge produces comes after all others.
     fn score(&self, piece: &str) -> f32 {
         0.0 - self.ranks.get(piece).copied().unwrap_or(self.last) as f32
     }
 }
 
-impl Files<'_, Model> {
-    /// Whether Transformers counts a token among the special ones: a named one, or Llama's usual
-    /// three where the tokenizer is of Llama's class.
+impl TokenizerFiles<'_, Model> {
+    /// Whether Transformers treats a token as special: one that the configuration names, or one of Llama's usual
+    /// three if the tokenizer is of Llama's class.
     fn is_special(&self, token: &str) -> bool {
         let class = self.config.get("tokenizer_class").and_then(Json::as_str);
         let llama = class.is_none_or(|class| class.starts_with("Llama"));

@@ -1,11 +1,11 @@
-//! `tokenizer.ggml.pre`: how a byte-level tokenizer splits text into words, by llama.cpp's name, told
-//! from the steps that `tokenizer.json` states.
+//! `tokenizer.ggml.pre`: llama.cpp's name of a byte-level tokenizer's pre-tokenizer, recognised by the steps in
+//! `tokenizer.json`.
 
-use super::json::{Pattern, Piece, PreTokenizer, TokenizerJson};
+use super::json::{Pattern, PreTokenizerStep, TemplatePiece, TokenizerJson};
 use crate::model::tokenizers::{self, DIGIT, GPT2, PUNCTUATION, normalized};
 
-/// llama.cpp's name of the way a byte-level tokenizer splits; `preferred` where that is a name of it,
-/// [`tokenizers::UNKNOWN_SPLIT`] where it has none.
+/// llama.cpp's name of the pre-tokenizer: `preferred` if that is one of its names,
+/// [`tokenizers::UNKNOWN_SPLIT`] if it has none.
 pub(super) fn name(json: &TokenizerJson, preferred: Option<&'static str>) -> &'static str {
     let steps: Vec<String> = match &json.pre_tokenizer {
         Some(all) if all.kind.as_deref() == Some("Sequence") => {
@@ -20,8 +20,8 @@ pub(super) fn name(json: &TokenizerJson, preferred: Option<&'static str>) -> &'s
     tokenizers::PreTokenizer::name(&steps, start, preferred)
 }
 
-/// The expression that a step splits at; `None` if it splits nothing.
-fn step<Inner>(step: &PreTokenizer<Inner>) -> Option<String> {
+/// The regular expression of a step; `None` if it does not split.
+fn step<Inner>(step: &PreTokenizerStep<Inner>) -> Option<String> {
     Some(match (step.kind.as_deref(), &step.pattern) {
         (Some("ByteLevel"), _) if step.use_regex == Some(false) => return None,
         (Some("ByteLevel"), _) => GPT2.to_owned(),
@@ -34,6 +34,6 @@ fn step<Inner>(step: &PreTokenizer<Inner>) -> Option<String> {
 }
 
 /// The token that a template starts with.
-fn start(template: &[Piece]) -> Option<&str> {
+fn start(template: &[TemplatePiece]) -> Option<&str> {
     template.first()?.special()
 }

@@ -1,6 +1,6 @@
-//! `tokenizer.model`: a SentencePiece `ModelProto`, of which the pieces with their scores and types
-//! are read (`sentencepiece_model.proto`: field 1 is repeated, in it 1 the text, 2 the score as
-//! float, 3 the type). Must not: follow any other field.
+//! `tokenizer.model`: a SentencePiece `ModelProto`. Only the pieces with their scores and types are read
+//! (`sentencepiece_model.proto`: the repeated field 1, with 1 the text, 2 the score as float, 3 the type); other fields
+//! are skipped.
 
 use std::io::Read;
 use std::path::Path;
@@ -16,7 +16,7 @@ const LIMIT: Bytes = Bytes(256 << 20);
 
 /// Pieces in the order of their ids.
 #[derive(Debug, Default)]
-pub(super) struct Pieces {
+pub(super) struct ModelPieces {
     pub(super) texts: StringList,
     pub(super) scores: Vec<f32>,
     pub(super) types: Vec<TokenType>,
@@ -25,9 +25,9 @@ pub(super) struct Pieces {
 /// Reads the pieces of the file at `path`.
 ///
 /// # Errors
-/// [`ConvertError::Open`] if it is no regular file of at most 256 MiB, [`ConvertError::SentencePiece`]
-/// if its bytes are no `ModelProto` with pieces.
-pub(super) fn read(path: &Path) -> Result<Pieces, ConvertError> {
+/// [`ConvertError::Open`] if it is not a regular file of at most 256 MiB, [`ConvertError::SentencePiece`]
+/// if its bytes are not a `ModelProto` with pieces.
+pub(super) fn read(path: &Path) -> Result<ModelPieces, ConvertError> {
     let (file, bytes) = input::open(path)?;
     if bytes > LIMIT.0 {
         return Err(ConvertError::Open(OpenError::TooLarge {
@@ -56,8 +56,8 @@ struct Problem {
     at: usize,
 }
 
-fn parse(content: &[u8]) -> Result<Pieces, Problem> {
-    let mut pieces = Pieces::default();
+fn parse(content: &[u8]) -> Result<ModelPieces, Problem> {
+    let mut pieces = ModelPieces::default();
     let mut message = Message {
         content,
         at: 0,
@@ -75,7 +75,7 @@ fn parse(content: &[u8]) -> Result<Pieces, Problem> {
     }
 }
 
-fn piece_of(mut piece: Message<'_>, pieces: &mut Pieces) -> Result<(), Problem> {
+fn piece_of(mut piece: Message<'_>, pieces: &mut ModelPieces) -> Result<(), Problem> {
     let (mut text, mut score, mut kind) = ("", 0.0, TokenType::Normal);
     while let Some((number, field)) = piece.field()? {
         match (number, field) {
@@ -87,7 +87,7 @@ fn piece_of(mut piece: Message<'_>, pieces: &mut Pieces) -> Result<(), Problem> 
                     3 => TokenType::Control,
                     5 => TokenType::Unused,
                     6 => TokenType::Byte,
-                    // The converter takes user-defined pieces as normal ones.
+                    // llama.cpp's converter writes user-defined pieces as normal ones.
                     1 | 4 => TokenType::Normal,
                     _ => return Err(piece.problem("a piece has an unknown type")),
                 }
@@ -168,7 +168,7 @@ impl<'a> Message<'a> {
         Ok(u32::from_le_bytes(four.unwrap_or_default()))
     }
 
-    /// Seven bits a byte, the low ones first; the eighth says that more follow.
+    /// An integer of variable length: seven bits per byte, the low ones first; the eighth bit says that more follow.
     fn varint(&mut self) -> Result<u64, Problem> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {

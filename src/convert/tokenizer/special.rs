@@ -6,12 +6,12 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value as Json};
 
-use super::Files;
-use super::json::{Normalizer, Piece, Processor};
+use super::TokenizerFiles;
+use super::json::{Normalizer, Processor, TemplatePiece};
 use crate::convert::Pairs;
 use crate::gguf::Value;
 
-/// Kinds of special tokens, and GGUF's name where it has one.
+/// The kinds of special tokens, with GGUF's name if it has one.
 const KINDS: &[(&str, Option<&str>)] = &[
     ("bos", Some("bos")),
     ("eos", Some("eos")),
@@ -21,14 +21,14 @@ const KINDS: &[(&str, Option<&str>)] = &[
     ("cls", None),
     ("mask", Some("mask")),
 ];
-/// What a former end of text becomes when the template ends in another token.
+/// The kinds that an end-of-text token gets if the template ends in another token.
 const FORMER_ENDS: &[(&str, Option<&str>)] = &[("eot", Some("eot")), ("eom", Some("eom"))];
 /// Kinds with an `add_..._token` key.
 const ADDABLE: &[&str] = &["bos", "eos", "sep"];
 
 /// Special tokens in the order in which they are written.
 #[derive(Debug, Default)]
-pub(super) struct Special {
+pub(super) struct SpecialTokens {
     ids: Vec<(&'static str, Option<&'static str>, u64)>,
     added: Vec<(&'static str, bool)>,
     lowercase: Option<bool>,
@@ -36,10 +36,10 @@ pub(super) struct Special {
 }
 
 /// The special tokens of a tokenizer; `model` is `config.json`.
-pub(super) fn read<M>(files: &Files<'_, M>, model: &Json) -> Special {
+pub(super) fn read<M>(files: &TokenizerFiles<'_, M>, model: &Json) -> SpecialTokens {
     let (json, config) = (files.json.as_ref().map(|(_, json)| json), &files.config);
-    let mut special = Special::default();
-    let mut names = Names {
+    let mut special = SpecialTokens::default();
+    let mut names = NamedTokens {
         config: !config.is_empty(),
         tokens: Vec::new(),
         former: 0,
@@ -128,15 +128,15 @@ fn content(token: &Json) -> Option<&str> {
 }
 
 /// The special tokens as the post-processor reads and changes them.
-struct Names {
-    /// There is a `tokenizer_config.json`.
+struct NamedTokens {
+    /// Whether there is a `tokenizer_config.json`.
     config: bool,
     tokens: Vec<(&'static str, Json)>,
-    /// How many former ends of text were put aside.
+    /// How many end-of-text tokens were replaced so far; an index into [`FORMER_ENDS`].
     former: usize,
 }
 
-impl Names {
+impl NamedTokens {
     fn get(&self, kind: &str) -> Option<&Json> {
         let found = self.tokens.iter().find(|(name, _)| *name == kind);
         found.map(|(_, token)| token).filter(|token| truthy(token))
@@ -149,7 +149,7 @@ impl Names {
         }
     }
 
-    /// Whether the token of `kind` is written as this very text.
+    /// Whether the token of `kind` is `token`.
     fn is(&self, kind: &str, token: &str) -> bool {
         self.get(kind).and_then(Json::as_str) == Some(token)
     }
@@ -171,7 +171,7 @@ fn truthy(token: &Json) -> bool {
     }
 }
 
-impl Special {
+impl SpecialTokens {
     /// Sets the keys of ids (below `size` if one is given) and of what is added.
     pub(super) fn add(&self, pairs: &mut Pairs, size: Option<usize>) {
         for &(_, name, id) in &self.ids {
@@ -200,7 +200,7 @@ impl Special {
         }
     }
 
-    /// The first id that is found for a kind counts.
+    /// Sets the id of `kind`; the first id that is found counts.
     fn id(&mut self, kind: &'static str, gguf: Option<&'static str>, id: u64) {
         if !self.ids.iter().any(|(known, ..)| *known == kind) {
             self.ids.push((kind, gguf, id));
@@ -232,7 +232,7 @@ impl Special {
         }
     }
 
-    fn read_post_processor<Inner>(&mut self, step: &Processor<Inner>, names: &mut Names) {
+    fn read_post_processor<Inner>(&mut self, step: &Processor<Inner>, names: &mut NamedTokens) {
         match step.kind.as_deref() {
             Some("ByteLevel") => {
                 self.add_default("bos", false);
@@ -255,8 +255,13 @@ impl Special {
         }
     }
 
-    /// A template such as `<s> A </s>`, and for a pair `<s> A </s> B </s>`.
-    fn read_template(&mut self, single: &[Piece], pair: &[Piece], names: &mut Names) {
+    /// Reads a template, such as `<s> A </s>` for a text and `<s> A </s> B </s>` for a pair of texts.
+    fn read_template(
+        &mut self,
+        single: &[TemplatePiece],
+        pair: &[TemplatePiece],
+        names: &mut NamedTokens,
+    ) {
         let text = |token: &str| Json::String(token.to_owned());
         let (mut first, mut last) = (None, None);
         if let [start, .., end] = single {
@@ -294,14 +299,13 @@ impl Special {
         {
             pair = rest;
         }
-        let ends =
-            |piece: &Piece, name: &str| matches!(piece, Piece::Sequence { id } if id == name);
+        let ends = |piece: &TemplatePiece, name: &str| matches!(piece, TemplatePiece::Sequence { id } if id == name);
         if let [a, middle @ .., b] = pair
             && let [separator, more @ ..] = middle
             && ends(a, "A")
             && ends(b, "B")
         {
-            let separates = |piece: &Piece| {
+            let separates = |piece: &TemplatePiece| {
                 let token = piece.special();
                 token.is_some_and(|token| names.is("sep", token) || names.is("eos", token))
             };

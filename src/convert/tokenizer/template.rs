@@ -12,7 +12,7 @@ use crate::gguf::Value;
 use crate::input;
 
 /// Sets `tokenizer.chat_template` and, for named templates, `tokenizer.chat_template.NAME` and
-/// their list. Without a `tokenizer_config.json` there is none.
+/// their list. Nothing is set if there is no `tokenizer_config.json`.
 pub(super) fn add(
     pairs: &mut Pairs,
     directory: &Path,
@@ -41,8 +41,8 @@ fn of_file(directory: &Path) -> Result<Option<Json>, ConvertError> {
     Ok(object.and_then(|mut object| object.remove("chat_template")))
 }
 
-/// Templates of a list of `{name, template}`; the default is the one without a suffix. The others
-/// are written in the order of their names.
+/// Adds the templates of a list of `{name, template}`: the one called `default` without a suffix, the others
+/// in the order of their names.
 fn add_choices(pairs: &mut Pairs, choices: &[Json]) {
     let mut named: BTreeMap<String, &str> = BTreeMap::new();
     for choice in choices {

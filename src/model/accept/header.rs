@@ -1,28 +1,34 @@
-//! Metadata read as llama.cpp reads it: by the exact type.
+//! Metadata read as llama.cpp reads it: a value of another type than expected is refused.
 
 use std::path::Path;
 
 use super::AcceptError;
 use crate::gguf::{self, Value, ValueType};
-use crate::model::loader::Form;
+use crate::model::loader::ValueForm;
 
-/// llama.cpp's room for what each block has one of (`LLAMA_MAX_LAYERS`).
+/// The most blocks that llama.cpp has room for (`LLAMA_MAX_LAYERS`).
 pub(super) const MOST_BLOCKS: u64 = 512;
 
-pub(super) struct Header<'a> {
+/// The metadata of a file.
+pub(super) struct TypedHeader<'a> {
     pub(super) metadata: &'a [(String, Value)],
-    /// The file in which long arrays still lie.
+    /// The file in which long arrays are located, if it is at hand.
     pub(super) file: Option<&'a Path>,
 }
 
-impl<'a> Header<'a> {
+impl<'a> TypedHeader<'a> {
     pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
         let pair = self.metadata.iter().find(|(name, _)| name == key);
         pair.map(|(_, value)| value)
     }
 
-    /// That `key` is of `form`, if it is there, in a file of `blocks` blocks.
-    pub(super) fn held(&self, key: &str, form: Form, blocks: u64) -> Result<(), AcceptError> {
+    /// Checks that `key`, if present, has the form `form` in a file of `blocks` blocks.
+    pub(super) fn check_form(
+        &self,
+        key: &str,
+        form: ValueForm,
+        blocks: u64,
+    ) -> Result<(), AcceptError> {
         let Some(value) = self.get(key) else {
             return Ok(());
         };
@@ -31,26 +37,26 @@ impl<'a> Header<'a> {
             Some((ValueType::Bool | ValueType::U32 | ValueType::I32, _))
         );
         let (is, expected) = match form {
-            Form::Count => (matches!(value, Value::U32(_)), "u32"),
-            Form::Float => (matches!(value, Value::F32(_)), "f32"),
-            Form::Flag => (matches!(value, Value::Bool(_)), "bool"),
-            Form::Text => (matches!(value, Value::String(_)), "a string"),
-            Form::PerBlock | Form::Window => (
+            ValueForm::Count => (matches!(value, Value::U32(_)), "u32"),
+            ValueForm::Float => (matches!(value, Value::F32(_)), "f32"),
+            ValueForm::Flag => (matches!(value, Value::Bool(_)), "bool"),
+            ValueForm::Text => (matches!(value, Value::String(_)), "a string"),
+            ValueForm::PerBlock | ValueForm::Window => (
                 matches!(value, Value::U32(_)) || each,
                 "u32 or an array of u32, i32 or bool",
             ),
-            Form::Sections => (
+            ValueForm::Sections => (
                 matches!(value, Value::I32(_)) || each,
                 "i32 or an array of i32",
             ),
-            Form::WindowOfEachBlock => (each, "an array of bool"),
+            ValueForm::WindowOfEachBlock => (each, "an array of bool"),
         };
         if !is {
             return Err(wrong(key, value, expected));
         }
         let (expected, of) = match form {
-            Form::PerBlock => (blocks, "one for each block"),
-            Form::Sections => (4, "one for each dimension of positions"),
+            ValueForm::PerBlock => (blocks, "one for each block"),
+            ValueForm::Sections => (4, "one for each dimension of positions"),
             _ => return Ok(()),
         };
         match array(value) {
@@ -64,7 +70,7 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// A number of 32 bits.
+    /// The value of `key`, which must be a u32.
     pub(super) fn count(&self, key: &str) -> Result<Option<u64>, AcceptError> {
         match self.get(key) {
             None => Ok(None),
@@ -73,8 +79,8 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// The largest of the numbers of `key`, one or one for each block; 0 where it is not there.
-    pub(super) fn most(&self, key: &str) -> u64 {
+    /// The largest number of `key`, which may be one number or one for each block; 0 if it is absent.
+    pub(super) fn largest(&self, key: &str) -> u64 {
         match self.get(key) {
             Some(Value::Array(values)) => values.iter().filter_map(Value::as_u64).max(),
             Some(Value::I32s(values)) => {
@@ -87,7 +93,7 @@ impl<'a> Header<'a> {
         .unwrap_or(0)
     }
 
-    /// The length of an array of one of `of`.
+    /// The length of the array at `key`, whose elements must be of one of the types `of`.
     pub(super) fn list(
         &self,
         key: &str,
@@ -103,7 +109,7 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// The texts of an array of strings, wherever it lies; none where the file is not at hand.
+    /// The strings of an array, in memory or in the file; none if the file is needed and not at hand.
     pub(super) fn texts(
         &self,
         key: &str,
@@ -147,7 +153,7 @@ pub(super) fn wrong(key: &str, found: &Value, expected: &'static str) -> AcceptE
     }
 }
 
-/// An array's element type and length.
+/// The element type and length of an array; `None` for another value.
 fn array(value: &Value) -> Option<(ValueType, u64)> {
     let (element, len) = match value {
         Value::Strings(list) => (ValueType::String, list.len()),

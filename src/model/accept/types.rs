@@ -1,7 +1,8 @@
-//! The types of a file's tensors, held to those that ggml computes with.
+//! Checks the types of a file's tensors against those that ggml computes with.
 //!
-//! What is added, multiplied element by element or convolved is F32; matrices are floating-point numbers or blocks.
-//! Source: the asserts of `ggml.c` and `ggml-cpu/ops.cpp`. Others load, and end the program with the first token.
+//! Tensors that are added, multiplied element by element or convolved must be F32; matrices may be F32, F16, BF16 or
+//! quantized. Source: the asserts of `ggml.c` and `ggml-cpu/ops.cpp`. llama.cpp loads files with other types and aborts
+//! at the first token.
 
 use super::AcceptError;
 use crate::dtype::Dtype;
@@ -10,13 +11,12 @@ use crate::model::spec::Tensor;
 
 pub(super) fn check(tensors: &[Tensor]) -> Result<(), AcceptError> {
     for tensor in tensors {
-        let (fits, expected) = match is_matrix(tensor) {
-            true => (
-                tensor.dtype.is_quantized()
-                    || matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16),
-                "floating-point numbers or blocks",
-            ),
-            false => (tensor.dtype == Dtype::F32, "F32"),
+        let (fits, expected) = if is_matrix(tensor) {
+            let float = matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+            let fits = float || tensor.dtype.is_quantized();
+            (fits, "floating-point numbers or blocks")
+        } else {
+            (tensor.dtype == Dtype::F32, "F32")
         };
         if !fits {
             return Err(AcceptError::TensorType {
@@ -29,7 +29,7 @@ pub(super) fn check(tensors: &[Tensor]) -> Result<(), AcceptError> {
     Ok(())
 }
 
-/// Whether a tensor is multiplied as a matrix, or a row of it is looked up.
+/// Whether a tensor is multiplied as a matrix or used as a lookup table.
 fn is_matrix(tensor: &Tensor) -> bool {
     let router = matches!(
         tensor.role,

@@ -1,17 +1,17 @@
-//! The tokenizer in a file's metadata, held to what llama.cpp loads.
+//! Checks the tokenizer in a file's metadata against what llama.cpp loads.
 //!
-//! In: metadata, the rows of the embedding. Out: the first thing that is refused. Source:
+//! In: metadata, and the number of rows of the embedding. Out: the first thing that is refused. Source:
 //! `llama_vocab::impl::load` of llama.cpp (build 11434).
 
 use std::collections::HashSet;
 
 use super::AcceptError;
-use super::header::{Header, missing, wrong};
+use super::header::{TypedHeader, missing, wrong};
 use crate::gguf::{Value, ValueType};
 use crate::model::families::tokenizers::{BYTE_PAIRS, KNOWN_SPLITS, MERGED_PIECES, TOKENIZERS};
-use crate::model::loader::Form;
+use crate::model::loader::ValueForm;
 
-/// Ends of the keys that hold the id of a token.
+/// Names of special tokens, whose ids are at `tokenizer.ggml.NAME_token_id` (the misspelling is llama.cpp's).
 const IDS: &[&str] = &[
     "bos",
     "eos",
@@ -47,7 +47,7 @@ const PRE: &str = "tokenizer.ggml.pre";
 const MERGES: &str = "tokenizer.ggml.merges";
 
 pub(super) fn check(
-    header: &Header<'_>,
+    header: &TypedHeader<'_>,
     architecture: &str,
     rows: Option<u64>,
 ) -> Result<(), AcceptError> {
@@ -61,8 +61,8 @@ pub(super) fn check(
         Some(Value::String(kind)) => kind.as_str(),
         Some(other) => return Err(wrong(key, other, "a string")),
     };
-    known(key, kind, TOKENIZERS)?;
-    header.held(PRE, Form::Text, 0)?;
+    check_word(key, kind, TOKENIZERS)?;
+    header.check_form(PRE, ValueForm::Text, 0)?;
     if ["none", "no_vocab"].contains(&kind) {
         let size = format!("{architecture}.vocab_size");
         return equal(header.count(&size)?.ok_or_else(|| missing(size))?);
@@ -90,7 +90,7 @@ pub(super) fn check(
         }
     }
     for name in FLAGS {
-        header.held(&format!("tokenizer.ggml.{name}"), Form::Flag, 0)?;
+        header.check_form(&format!("tokenizer.ggml.{name}"), ValueForm::Flag, 0)?;
     }
     for name in IDS {
         header.count(&format!("tokenizer.ggml.{name}_token_id"))?;
@@ -98,16 +98,16 @@ pub(super) fn check(
     let suppressed = "tokenizer.ggml.suppress_tokens";
     header.list(suppressed, &[integers], "an array of i32")?;
     equal(tokens)?;
-    distinct(header)
+    check_distinct(header)
 }
 
-fn merges(header: &Header<'_>, kind: &str) -> Result<(), AcceptError> {
+fn merges(header: &TypedHeader<'_>, kind: &str) -> Result<(), AcceptError> {
     let pre = match header.get(PRE) {
         Some(Value::String(pre)) => pre.as_str(),
         _ => "",
     };
     if BYTE_PAIRS.contains(&kind) {
-        known(PRE, pre, KNOWN_SPLITS)?;
+        check_word(PRE, pre, KNOWN_SPLITS)?;
     }
     if BYTE_PAIRS.contains(&kind) || kind == MERGED_PIECES {
         let found = header.list(MERGES, &[ValueType::String], "an array of strings")?;
@@ -118,19 +118,19 @@ fn merges(header: &Header<'_>, kind: &str) -> Result<(), AcceptError> {
     Ok(())
 }
 
-fn known(key: &str, found: &str, words: &[&'static str]) -> Result<(), AcceptError> {
-    match words.contains(&found) {
-        true => Ok(()),
-        false => Err(AcceptError::Word {
-            key: key.to_owned(),
-            found: found.to_owned(),
-            nearest: crate::nearest::hint(found, words.iter().copied()),
-        }),
+fn check_word(key: &str, found: &str, words: &[&'static str]) -> Result<(), AcceptError> {
+    if words.contains(&found) {
+        return Ok(());
     }
+    Err(AcceptError::Word {
+        key: key.to_owned(),
+        found: found.to_owned(),
+        nearest: crate::nearest::hint(found, words.iter().copied()),
+    })
 }
 
-/// That no two tokens have the same text. Those without any are given names of their own.
-fn distinct(header: &Header<'_>) -> Result<(), AcceptError> {
+/// Checks that no two tokens have the same text. Empty tokens are allowed: llama.cpp gives them names of their own.
+fn check_distinct(header: &TypedHeader<'_>) -> Result<(), AcceptError> {
     let mut seen = HashSet::new();
     for text in header.texts(TOKENS)? {
         let text = text?;

@@ -1,4 +1,4 @@
-//! DeepSeek 2, 3 and R1, and what shares their blocks (Kimi K2, Moonlight): latent attention, leading
+//! DeepSeek 2, 3 and R1, and models with the same blocks (Kimi K2, Moonlight): latent attention (MLA), leading
 //! dense blocks, routed and shared experts.
 //!
 //! Sources: `modeling_deepseek_v2.py`, `modeling_deepseek_v3.py` of Transformers;
@@ -8,9 +8,9 @@
 use super::common::*;
 use super::loader_keys::{LEADING_DENSE, NEEDS_EXPERT_WIDTH, RMS_NORM};
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Row, RowSite};
+use crate::model::arch::{Arch, RowSite, TensorRow};
 use crate::model::hparams::{HParams, Key};
-use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, needed, read};
+use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, needed, read};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::Layer;
 
@@ -43,11 +43,11 @@ pub(super) static DEEPSEEK2: Arch = Arch {
 
 const LATENT_KEYS: &[LoaderKeys] = &[
     needed(
-        Form::Count,
+        ValueForm::Count,
         &["attention.kv_lora_rank", "expert_shared_count"],
     ),
     read(
-        Form::Count,
+        ValueForm::Count,
         &[
             "vocab_size",
             "attention.key_length_mla",
@@ -57,17 +57,17 @@ const LATENT_KEYS: &[LoaderKeys] = &[
         ],
     ),
     read(
-        Form::Float,
+        ValueForm::Float,
         &[
             "expert_weights_scale",
             "rope.scaling.yarn_log_multiplier",
             "attention.temperature_scale",
         ],
     ),
-    read(Form::Flag, &["expert_weights_norm"]),
+    read(ValueForm::Flag, &["expert_weights_norm"]),
 ];
 
-/// The router picks experts by score plus a correction of its own.
+/// Its router adds a correction to the scores by which experts are selected.
 pub(super) static DEEPSEEK3: Arch = Arch {
     classes: &[
         "DeepseekV3ForCausalLM",
@@ -87,14 +87,14 @@ pub(super) static DEEPSEEK3: Arch = Arch {
     ..DEEPSEEK2
 };
 
-const ROUTER_CORRECTION: &[Row] = &[Row::bias(
+const ROUTER_CORRECTION: &[TensorRow] = &[TensorRow::bias(
     R::FfnRouterBias,
     &["layers.{}.mlp.gate.e_score_correction_bias"],
     |p| vec![experts(p)],
 )
 .when(has_experts)];
 
-/// Width of a head's query: the part without positions and the rotary part.
+/// Elements of a query head: those without rotary positions and the rotary ones.
 fn query_dim(p: &RowSite<'_>) -> u64 {
     p.params.nope_dim + p.params.rope_dim
 }
@@ -105,55 +105,57 @@ fn has_query_latent(p: &RowSite<'_>) -> bool {
 
 /// Queries, keys and values through latents. Conversion splits `kv_b_proj` into the two halves that
 /// are absorbed into query and output.
-const LATENT_ATTENTION: &[Row] = &[
-    Row::weight(R::AttnQ, &["layers.{}.self_attn.q_proj.weight"], |p| {
+const LATENT_ATTENTION: &[TensorRow] = &[
+    TensorRow::weight(R::AttnQ, &["layers.{}.self_attn.q_proj.weight"], |p| {
         vec![heads(p) * query_dim(p), p.dims.hidden]
     })
     .when(|p| !has_query_latent(p)),
-    Row::weight(R::AttnQA, &["layers.{}.self_attn.q_a_proj.weight"], |p| {
+    TensorRow::weight(R::AttnQA, &["layers.{}.self_attn.q_a_proj.weight"], |p| {
         vec![p.params.q_lora, p.dims.hidden]
     })
     .when(has_query_latent),
-    Row::weight(
+    TensorRow::weight(
         R::AttnQANorm,
         &["layers.{}.self_attn.q_a_layernorm.weight"],
         |p| vec![p.params.q_lora],
     )
     .when(has_query_latent),
-    Row::weight(R::AttnQB, &["layers.{}.self_attn.q_b_proj.weight"], |p| {
+    TensorRow::weight(R::AttnQB, &["layers.{}.self_attn.q_b_proj.weight"], |p| {
         vec![heads(p) * query_dim(p), p.params.q_lora]
     })
     .when(has_query_latent),
-    Row::weight(
+    TensorRow::weight(
         R::AttnKvAMqa,
         &["layers.{}.self_attn.kv_a_proj_with_mqa.weight"],
         |p| vec![p.params.kv_lora + p.params.rope_dim, p.dims.hidden],
     ),
-    Row::weight(
+    TensorRow::weight(
         R::AttnKvANorm,
         &["layers.{}.self_attn.kv_a_layernorm.weight"],
         |p| vec![p.params.kv_lora],
     ),
-    Row::weight(R::AttnKB, &["layers.{}.self_attn.kv_b_proj.weight"], |p| {
+    TensorRow::weight(R::AttnKB, &["layers.{}.self_attn.kv_b_proj.weight"], |p| {
         vec![heads(p), p.params.kv_lora, p.params.nope_dim]
     }),
-    Row::weight(R::AttnVB, &["layers.{}.self_attn.kv_b_proj.weight"], |p| {
+    TensorRow::weight(R::AttnVB, &["layers.{}.self_attn.kv_b_proj.weight"], |p| {
         vec![heads(p), p.params.mla_value_dim, p.params.kv_lora]
     }),
-    Row::weight(R::AttnOutput, &["layers.{}.self_attn.o_proj.weight"], |p| {
+    TensorRow::weight(R::AttnOutput, &["layers.{}.self_attn.o_proj.weight"], |p| {
         vec![p.dims.hidden, heads(p) * p.params.mla_value_dim]
     }),
 ];
 
-/// One key-value head as wide as the latent and its rotary part; its values are the latent again, so
-/// none are cached. A GGUF without `key_length_mla` is of the time before, with whole keys and
-/// values in the cache.
+/// Blocks whose cache holds one key head as wide as the latent and its rotary part; values are computed from the same
+/// latent, so none are cached. A GGUF without `key_length_mla` was made by an older converter and caches whole keys and
+/// values.
 fn latent_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
     let stated = |key| Ok::<bool, ModelError>(hparams.or_zero(key)? > 0);
-    let latent = match hparams.is_hugging_face() {
-        true => Some(hparams.need(Key::KvLora)? + hparams.need(Key::RopeDim)?),
-        false if stated(Key::MlaKeyDim)? && stated(Key::MlaValueDim)? => None,
-        false => return uniform(hparams),
+    let latent = if hparams.is_hugging_face() {
+        Some(hparams.need(Key::KvLora)? + hparams.need(Key::RopeDim)?)
+    } else if stated(Key::MlaKeyDim)? && stated(Key::MlaValueDim)? {
+        None
+    } else {
+        return uniform(hparams);
     };
     let mut layers = uniform(hparams)?;
     for attention in layers.iter_mut().filter_map(|l| l.mixer.attention.as_mut()) {

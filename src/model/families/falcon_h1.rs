@@ -4,11 +4,9 @@
 
 use super::common::*;
 use super::hybrid::*;
-use super::loader_keys::{RMS_NORM, STATE_SPACE};
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Row};
+use crate::model::arch::{Arch, TensorRow};
 use crate::model::hparams::HParams;
-use crate::model::loader::Loader;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::Layer;
 
@@ -27,38 +25,32 @@ pub(super) static FALCON_H1: Arch = Arch {
         OPTIONAL_NORM,
         FFN,
     ],
-    loader: Loader {
-        keys: &[RMS_NORM, STATE_SPACE],
-        biases: &[R::AttnOutput, R::FfnGate, R::FfnUp, R::FfnDown],
-        needs_biases: &[R::SsmConv1d, R::SsmDt],
-        rope_tables: &[R::RopeFreqs],
-        ..Loader::USUAL
-    },
+    loader: MAMBA2_LOADER,
     ..USUAL
 };
 
 /// llama.cpp stores the second norm under a name without a suffix.
-const NORMS: &[Row] = &[
-    Row::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
-    Row::weight(R::FfnNorm, &["layers.{}.pre_ff_layernorm.weight"], hidden).part(""),
+const NORMS: &[TensorRow] = &[
+    TensorRow::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
+    TensorRow::weight(R::FfnNorm, &["layers.{}.pre_ff_layernorm.weight"], hidden).part(""),
 ];
 
-const OPTIONAL_NORM: &[Row] =
+const OPTIONAL_NORM: &[TensorRow] =
     &[
-        Row::weight(R::SsmNorm, &["layers.{}.mamba.norm.weight"], grouped_norm)
+        TensorRow::weight(R::SsmNorm, &["layers.{}.mamba.norm.weight"], grouped_norm)
             .when(|p| p.params.ssm_norm),
     ];
 
-const FFN: &[Row] = &[
-    Row::weight(
+const FFN: &[TensorRow] = &[
+    TensorRow::weight(
         R::FfnGate,
         &["layers.{}.feed_forward.gate_proj.weight"],
         |p| vec![inner(p), p.dims.hidden],
     ),
-    Row::weight(R::FfnUp, &["layers.{}.feed_forward.up_proj.weight"], |p| {
+    TensorRow::weight(R::FfnUp, &["layers.{}.feed_forward.up_proj.weight"], |p| {
         vec![inner(p), p.dims.hidden]
     }),
-    Row::weight(
+    TensorRow::weight(
         R::FfnDown,
         &["layers.{}.feed_forward.down_proj.weight"],
         |p| vec![p.dims.hidden, inner(p)],

@@ -9,11 +9,11 @@ use super::loader_keys::{
     NEEDS_WINDOW, OPTIONAL_WINDOW, OUTPUT_SOFTCAP, RMS_NORM, WINDOW_PATTERN, WINDOW_ROPE_BASE,
 };
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Row, RowSite};
+use crate::model::arch::{Arch, RowSite, TensorRow};
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
 use crate::model::forward_spec::{Activation, ArchTraits, AttentionScale, PLAIN, Sparse};
 use crate::model::hparams::{HParams, Key, Number};
-use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, read};
+use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, read};
 use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Cache, Layer};
@@ -85,7 +85,7 @@ pub(super) static GEMMA2: Arch = Arch {
     },
 };
 
-const SCORE_SOFTCAP: &[LoaderKeys] = &[read(Form::Float, &["attn_logit_softcapping"])];
+const SCORE_SOFTCAP: &[LoaderKeys] = &[read(ValueForm::Float, &["attn_logit_softcapping"])];
 
 pub(super) static GEMMA3: Arch = Arch {
     name: "gemma3",
@@ -178,19 +178,19 @@ const ALTUP_KEYS: &[KeyRule] = &[
 ];
 
 /// Four norms: before and after attention, before and after the feed-forward.
-pub(super) const SANDWICH_NORMS: &[Row] = &[
-    Row::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
-    Row::weight(
+pub(super) const SANDWICH_NORMS: &[TensorRow] = &[
+    TensorRow::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
+    TensorRow::weight(
         R::AttnPostNorm,
         &["layers.{}.post_attention_layernorm.weight"],
         hidden,
     ),
-    Row::weight(
+    TensorRow::weight(
         R::FfnNorm,
         &["layers.{}.pre_feedforward_layernorm.weight"],
         hidden,
     ),
-    Row::weight(
+    TensorRow::weight(
         R::FfnPostNorm,
         &["layers.{}.post_feedforward_layernorm.weight"],
         hidden,
@@ -209,39 +209,39 @@ fn all_layers_width(p: &RowSite<'_>) -> u64 {
     p.dims.per_layer_embedding * p.dims.blocks
 }
 
-/// A second embedding table with a slice for each block, and its way into the block.
-pub(super) const PER_LAYER_INPUT: &[Row] = &[
-    Row::weight(
+/// A second embedding table with a slice for each block, and the projections that add it to the block.
+pub(super) const PER_LAYER_INPUT: &[TensorRow] = &[
+    TensorRow::weight(
         R::PerLayerEmbedding,
         &["embed_tokens_per_layer.weight"],
         |p| vec![p.dims.vocab, all_layers_width(p)],
     )
     .when(has_per_layer),
-    Row::weight(
+    TensorRow::weight(
         R::PerLayerModelProj,
         &["per_layer_model_projection.weight"],
         |p| vec![all_layers_width(p), p.dims.hidden],
     )
     .when(has_per_layer),
-    Row::weight(
+    TensorRow::weight(
         R::PerLayerProjNorm,
         &["per_layer_projection_norm.weight"],
         |p| vec![per_layer_width(p)],
     )
     .when(has_per_layer),
-    Row::weight(
+    TensorRow::weight(
         R::PerLayerGate,
         &["layers.{}.per_layer_input_gate.weight"],
         |p| vec![per_layer_width(p), p.dims.hidden],
     )
     .when(has_per_layer),
-    Row::weight(
+    TensorRow::weight(
         R::PerLayerProj,
         &["layers.{}.per_layer_projection.weight"],
         |p| vec![p.dims.hidden, per_layer_width(p)],
     )
     .when(has_per_layer),
-    Row::weight(
+    TensorRow::weight(
         R::PerLayerPostNorm,
         &["layers.{}.post_per_layer_input_norm.weight"],
         hidden,
@@ -249,58 +249,58 @@ pub(super) const PER_LAYER_INPUT: &[Row] = &[
     .when(has_per_layer),
 ];
 
-const ALTUP: &[Row] = &[
-    Row::weight(R::AltupProj, &["altup_projections.{}.weight"], |p| {
+const ALTUP: &[TensorRow] = &[
+    TensorRow::weight(R::AltupProj, &["altup_projections.{}.weight"], |p| {
         vec![p.dims.streams - 1, p.dims.hidden, p.dims.hidden]
     }),
-    Row::weight(
+    TensorRow::weight(
         R::AltupUnembdProj,
         &["altup_unembed_projections.{}.weight"],
         |p| vec![p.dims.streams - 1, p.dims.hidden, p.dims.hidden],
     ),
-    Row::weight(
+    TensorRow::weight(
         R::AltupCorrectCoef,
         &["layers.{}.altup.correction_coefs.weight"],
         |p| vec![p.dims.streams, p.dims.streams],
     ),
-    Row::weight(
+    TensorRow::weight(
         R::AltupCorrectScale,
         &["layers.{}.altup.correct_output_scale"],
         hidden,
     ),
-    Row::weight(
+    TensorRow::weight(
         R::AltupPredictCoef,
         &["layers.{}.altup.prediction_coefs.weight"],
         |p| vec![p.dims.streams * p.dims.streams, p.dims.streams],
     ),
-    Row::weight(
+    TensorRow::weight(
         R::AltupRouter,
         &["layers.{}.altup.modality_router.weight"],
         |p| vec![p.dims.streams, p.dims.hidden],
     ),
-    Row::weight(
+    TensorRow::weight(
         R::AltupRouterNorm,
         &["layers.{}.altup.router_norm.weight"],
         hidden,
     ),
 ];
 
-const LAUREL: &[Row] = &[
-    Row::weight(R::LaurelL, &["layers.{}.laurel.linear_left.weight"], |p| {
+const LAUREL: &[TensorRow] = &[
+    TensorRow::weight(R::LaurelL, &["layers.{}.laurel.linear_left.weight"], |p| {
         vec![p.params.laurel_rank, p.dims.hidden]
     }),
-    Row::weight(R::LaurelR, &["layers.{}.laurel.linear_right.weight"], |p| {
+    TensorRow::weight(R::LaurelR, &["layers.{}.laurel.linear_right.weight"], |p| {
         vec![p.dims.hidden, p.params.laurel_rank]
     }),
-    Row::weight(
+    TensorRow::weight(
         R::LaurelPostNorm,
         &["layers.{}.laurel.post_laurel_norm.weight"],
         hidden,
     ),
 ];
 
-/// The last blocks reuse the cache of an earlier block of their kind. Their key and value
-/// projections are stored all the same. llama.cpp gives the first 20 blocks a cache.
+/// The last blocks reuse the cache of an earlier block of the same kind (windowed or not); their key and value
+/// projections are stored nevertheless. In llama.cpp the first 20 blocks have a cache.
 fn gemma3n_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
     let mut layers = blocks(hparams, sliding(hparams, 512, 5)?)?;
     let owners = if hparams.is_hugging_face() {
@@ -314,7 +314,7 @@ fn gemma3n_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
     Ok(layers)
 }
 
-/// Blocks behind the first `owners` reuse the cache of an earlier block of their kind.
+/// Lets all blocks after the first `owners` reuse the cache of an earlier block of the same kind.
 pub(super) fn share_caches(layers: &mut [Layer], owners: usize) {
     let later = layers.iter_mut().skip(owners);
     for attention in later.filter_map(|l| l.mixer.attention.as_mut()) {

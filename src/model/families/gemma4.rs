@@ -1,5 +1,5 @@
-//! Gemma 4: two kinds of attention with heads of their own, caches shared by the last blocks,
-//! per-layer embeddings, and experts beside the dense feed-forward.
+//! Gemma 4: windowed and full attention with different heads, caches shared by the last blocks,
+//! per-layer embeddings, and experts in parallel with the dense feed-forward.
 //!
 //! Sources: `modeling_gemma4.py`, `configuration_gemma4.py` of Transformers; `src/models/gemma4.cpp`
 //! and `conversion/gemma.py` of llama.cpp.
@@ -10,9 +10,9 @@ use super::loader_keys::{
     NEEDS_WINDOW, OPTIONAL_EXPERT_WIDTH, OUTPUT_SOFTCAP, RMS_NORM, WINDOW_ROPE_BASE,
 };
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Row, RowSite};
+use crate::model::arch::{Arch, RowSite, TensorRow};
 use crate::model::hparams::{HParams, Key};
-use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, needed, read};
+use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, needed, read};
 use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Cache, FeedForward, Layer};
@@ -67,21 +67,21 @@ pub(super) static GEMMA4: Arch = Arch {
 
 const GEMMA4_LOADED: &[LoaderKeys] = &[
     needed(
-        Form::WindowOfEachBlock,
+        ValueForm::WindowOfEachBlock,
         &["attention.sliding_window_pattern"],
     ),
     needed(
-        Form::Count,
+        ValueForm::Count,
         &[
             "embedding_length_per_layer_input",
             "attention.key_length_swa",
             "attention.value_length_swa",
         ],
     ),
-    read(Form::Count, &["attention.shared_kv_layers"]),
+    read(ValueForm::Count, &["attention.shared_kv_layers"]),
 ];
 
-/// Blocks that see the whole context can use their keys as values.
+/// Blocks with full attention may use their keys as values and then have no value projection.
 fn has_value(p: &RowSite<'_>) -> bool {
     let sees_all = p
         .layer
@@ -92,24 +92,24 @@ fn has_value(p: &RowSite<'_>) -> bool {
     !(sees_all && p.params.key_is_value)
 }
 
-/// Blocks that reuse another's cache have keys and values in the published checkpoints all the same.
-const GEMMA4_ATTENTION: &[Row] = &[
-    Row::weight(R::AttnQ, &["layers.{}.self_attn.q_proj.weight"], |p| {
+/// Published checkpoints hold key and value projections even for blocks that reuse another block's cache.
+const GEMMA4_ATTENTION: &[TensorRow] = &[
+    TensorRow::weight(R::AttnQ, &["layers.{}.self_attn.q_proj.weight"], |p| {
         vec![query_width(p), p.dims.hidden]
     }),
-    Row::weight(R::AttnK, &["layers.{}.self_attn.k_proj.weight"], |p| {
+    TensorRow::weight(R::AttnK, &["layers.{}.self_attn.k_proj.weight"], |p| {
         vec![key_width(p), p.dims.hidden]
     }),
-    Row::weight(R::AttnV, &["layers.{}.self_attn.v_proj.weight"], |p| {
+    TensorRow::weight(R::AttnV, &["layers.{}.self_attn.v_proj.weight"], |p| {
         vec![value_width(p), p.dims.hidden]
     })
     .when(has_value),
-    Row::weight(R::AttnOutput, &["layers.{}.self_attn.o_proj.weight"], |p| {
+    TensorRow::weight(R::AttnOutput, &["layers.{}.self_attn.o_proj.weight"], |p| {
         vec![p.dims.hidden, query_width(p)]
     }),
 ];
 
-/// Width of the dense feed-forward, which stands beside the experts where there are any.
+/// Width of the dense feed-forward, which runs in parallel with the experts if there are any.
 fn dense_inner(p: &RowSite<'_>) -> u64 {
     if has_experts(p) {
         shared_inner(p)
@@ -118,28 +118,28 @@ fn dense_inner(p: &RowSite<'_>) -> u64 {
     }
 }
 
-const DENSE_FFN: &[Row] = &[
-    Row::weight(R::FfnGate, &["layers.{}.mlp.gate_proj.weight"], |p| {
+const DENSE_FFN: &[TensorRow] = &[
+    TensorRow::weight(R::FfnGate, &["layers.{}.mlp.gate_proj.weight"], |p| {
         vec![dense_inner(p), p.dims.hidden]
     }),
-    Row::weight(R::FfnUp, &["layers.{}.mlp.up_proj.weight"], |p| {
+    TensorRow::weight(R::FfnUp, &["layers.{}.mlp.up_proj.weight"], |p| {
         vec![dense_inner(p), p.dims.hidden]
     }),
-    Row::weight(R::FfnDown, &["layers.{}.mlp.down_proj.weight"], |p| {
+    TensorRow::weight(R::FfnDown, &["layers.{}.mlp.down_proj.weight"], |p| {
         vec![p.dims.hidden, dense_inner(p)]
     }),
 ];
 
-/// Experts, gate and up fused in GGUF too, with a scale on the router's input and on each expert.
-const ROUTED_FFN: &[Row] = &[
-    Row::weight(R::FfnRouter, &["layers.{}.router.proj.weight"], |p| {
+/// Experts, whose gate and up projections are fused in GGUF too, with a scale on the router's input and on each expert.
+const ROUTED_FFN: &[TensorRow] = &[
+    TensorRow::weight(R::FfnRouter, &["layers.{}.router.proj.weight"], |p| {
         vec![experts(p), p.dims.hidden]
     })
     .when(has_experts),
-    Row::weight(R::FfnRouter, &["layers.{}.router.scale"], hidden)
+    TensorRow::weight(R::FfnRouter, &["layers.{}.router.scale"], hidden)
         .part("scale")
         .when(has_experts),
-    Row::weight(
+    TensorRow::weight(
         R::FfnGateUpExperts,
         &[
             "layers.{}.experts.gate_up_proj",
@@ -150,7 +150,7 @@ const ROUTED_FFN: &[Row] = &[
         |p| vec![experts(p), 2 * inner(p), p.dims.hidden],
     )
     .when(has_experts),
-    Row::weight(
+    TensorRow::weight(
         R::FfnDownExperts,
         &[
             "layers.{}.experts.down_proj",
@@ -160,26 +160,26 @@ const ROUTED_FFN: &[Row] = &[
         |p| vec![experts(p), p.dims.hidden, inner(p)],
     )
     .when(has_experts),
-    Row::weight(
+    TensorRow::weight(
         R::FfnDownExperts,
         &["layers.{}.router.per_expert_scale"],
         |p| vec![experts(p)],
     )
     .part("scale")
     .when(has_experts),
-    Row::weight(
+    TensorRow::weight(
         R::FfnPostNorm1,
         &["layers.{}.post_feedforward_layernorm_1.weight"],
         hidden,
     )
     .when(has_experts),
-    Row::weight(
+    TensorRow::weight(
         R::FfnPreNorm2,
         &["layers.{}.pre_feedforward_layernorm_2.weight"],
         hidden,
     )
     .when(has_experts),
-    Row::weight(
+    TensorRow::weight(
         R::FfnPostNorm2,
         &["layers.{}.post_feedforward_layernorm_2.weight"],
         hidden,
@@ -187,7 +187,7 @@ const ROUTED_FFN: &[Row] = &[
     .when(has_experts),
 ];
 
-const LAYER_SCALE: &[Row] = &[Row::weight(
+const LAYER_SCALE: &[TensorRow] = &[TensorRow::weight(
     R::LayerOutScale,
     &["layers.{}.layer_scalar"],
     |_| vec![1],
@@ -210,7 +210,7 @@ fn gemma4_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
             continue;
         };
         if hparams.is_hugging_face() {
-            // Transformers makes the last block see the whole context whatever the file says.
+            // Transformers gives the last block full attention, whatever the file states.
             if index == last {
                 attention.window = None;
             }
@@ -245,8 +245,8 @@ fn gemma4_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
     Ok(layers)
 }
 
-/// Key-value heads (if they differ) and head width of a block that sees the whole context: stated for
-/// all of them, or block by block in `per_layer_config`.
+/// Key-value heads (if they differ from the others) and head width of a block with full attention: stated for all such
+/// blocks, or block by block in `per_layer_config`.
 fn whole_context_heads(
     hparams: &HParams<'_>,
     index: usize,

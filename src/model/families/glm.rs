@@ -4,8 +4,8 @@
 
 use super::common::*;
 use super::loader_keys::RMS_NORM;
-use crate::model::arch::{Arch, Row};
-use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, SECTIONS, read};
+use crate::model::arch::{Arch, TensorRow};
+use crate::model::loader::{Loader, LoaderKeys, LoaderRule, SECTIONS, ValueForm, read};
 use crate::model::role::TensorRole as R;
 
 pub(super) static GLM4: Arch = Arch {
@@ -21,32 +21,32 @@ pub(super) static GLM4: Arch = Arch {
     ..USUAL
 };
 
-const OPTIONAL_SECTIONS: &[LoaderKeys] = &[read(Form::Sections, &[SECTIONS])];
+const OPTIONAL_SECTIONS: &[LoaderKeys] = &[read(ValueForm::Sections, &[SECTIONS])];
 
-const NORMS: &[Row] = &[
-    Row::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
-    Row::weight(
+const NORMS: &[TensorRow] = &[
+    TensorRow::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
+    TensorRow::weight(
         R::AttnPostNorm,
         &["layers.{}.post_self_attn_layernorm.weight"],
         hidden,
     ),
-    Row::weight(
+    TensorRow::weight(
         R::FfnNorm,
         &["layers.{}.post_attention_layernorm.weight"],
         hidden,
     ),
-    Row::weight(
+    TensorRow::weight(
         R::FfnPostNorm,
         &["layers.{}.post_mlp_layernorm.weight"],
         hidden,
     ),
 ];
 
-const FUSED_FFN: &[Row] = &[
-    Row::weight(R::FfnUp, &["layers.{}.mlp.gate_up_proj.weight"], |p| {
+const FUSED_FFN: &[TensorRow] = &[
+    TensorRow::weight(R::FfnUp, &["layers.{}.mlp.gate_up_proj.weight"], |p| {
         vec![2 * inner(p), p.dims.hidden]
     }),
-    Row::weight(R::FfnDown, &["layers.{}.mlp.down_proj.weight"], |p| {
+    TensorRow::weight(R::FfnDown, &["layers.{}.mlp.down_proj.weight"], |p| {
         vec![p.dims.hidden, inner(p)]
     }),
 ];

@@ -7,7 +7,7 @@ use super::common::*;
 use super::loader_keys::{
     NEEDS_EXPERT_WIDTH, NEEDS_WINDOW, RMS_NORM, WINDOW_PATTERN, WINDOW_ROPE_BASE,
 };
-use crate::model::arch::{Arch, Row, RowSite};
+use crate::model::arch::{Arch, RowSite, TensorRow};
 use crate::model::loader::{Loader, LoaderRule};
 use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
@@ -52,18 +52,18 @@ pub(super) static GPT_OSS: Arch = Arch {
     ..USUAL
 };
 
-const NORMS: &[Row] = &[
-    Row::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
-    Row::weight(
+const NORMS: &[TensorRow] = &[
+    TensorRow::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
+    TensorRow::weight(
         R::AttnPostNorm,
         &["layers.{}.post_attention_layernorm.weight"],
         hidden,
     ),
 ];
 
-const OUTPUT_BIAS_AND_SINKS: &[Row] = &[
-    Row::bias(R::AttnOutput, &["layers.{}.self_attn.o_proj.bias"], hidden),
-    Row::weight(R::AttnSinks, &["layers.{}.self_attn.sinks"], |p| {
+const OUTPUT_BIAS_AND_SINKS: &[TensorRow] = &[
+    TensorRow::bias(R::AttnOutput, &["layers.{}.self_attn.o_proj.bias"], hidden),
+    TensorRow::weight(R::AttnSinks, &["layers.{}.self_attn.sinks"], |p| {
         vec![heads(p)]
     }),
 ];
@@ -76,16 +76,16 @@ fn up_bias_shape(p: &RowSite<'_>) -> Vec<u64> {
     vec![experts(p), inner(p)]
 }
 
-/// Stacks with the rows of gate and up interleaved. Quantized, they are `_blocks` and `_scales`;
-/// in 16 bit each matrix is transposed.
-const EXPERTS_WITH_BIAS: &[Row] = &[
-    Row::weight(R::FfnRouter, &["layers.{}.mlp.router.weight"], |p| {
+/// Stacked experts with the rows of gate and up interleaved. A quantized checkpoint stores `_blocks` and `_scales`;
+/// one in 16 bit stores each matrix transposed.
+const EXPERTS_WITH_BIAS: &[TensorRow] = &[
+    TensorRow::weight(R::FfnRouter, &["layers.{}.mlp.router.weight"], |p| {
         vec![experts(p), p.dims.hidden]
     }),
-    Row::bias(R::FfnRouter, &["layers.{}.mlp.router.bias"], |p| {
+    TensorRow::bias(R::FfnRouter, &["layers.{}.mlp.router.bias"], |p| {
         vec![experts(p)]
     }),
-    Row::weight(
+    TensorRow::weight(
         R::FfnGateExperts,
         &[
             "layers.{}.mlp.experts.gate_up_proj",
@@ -93,7 +93,7 @@ const EXPERTS_WITH_BIAS: &[Row] = &[
         ],
         up_shape,
     ),
-    Row::weight(
+    TensorRow::weight(
         R::FfnUpExperts,
         &[
             "layers.{}.mlp.experts.gate_up_proj",
@@ -101,7 +101,7 @@ const EXPERTS_WITH_BIAS: &[Row] = &[
         ],
         up_shape,
     ),
-    Row::weight(
+    TensorRow::weight(
         R::FfnDownExperts,
         &[
             "layers.{}.mlp.experts.down_proj",
@@ -109,7 +109,7 @@ const EXPERTS_WITH_BIAS: &[Row] = &[
         ],
         |p| vec![experts(p), p.dims.hidden, inner(p)],
     ),
-    Row::bias(
+    TensorRow::bias(
         R::FfnGateExperts,
         &[
             "layers.{}.mlp.experts.gate_up_proj_bias",
@@ -117,7 +117,7 @@ const EXPERTS_WITH_BIAS: &[Row] = &[
         ],
         up_bias_shape,
     ),
-    Row::bias(
+    TensorRow::bias(
         R::FfnUpExperts,
         &[
             "layers.{}.mlp.experts.gate_up_proj_bias",
@@ -125,7 +125,7 @@ const EXPERTS_WITH_BIAS: &[Row] = &[
         ],
         up_bias_shape,
     ),
-    Row::bias(
+    TensorRow::bias(
         R::FfnDownExperts,
         &[
             "layers.{}.mlp.experts.down_proj_bias",

@@ -7,7 +7,7 @@
 use super::common::*;
 use super::llama::LLAMA_LOADER;
 use super::loader_keys::{MULTIPLIERS, NEEDS_LOGIT_SCALE, RMS_NORM, SHARED_EXPERT_WIDTH};
-use crate::model::arch::{Arch, Row};
+use crate::model::arch::{Arch, TensorRow};
 use crate::model::loader::Loader;
 use crate::model::role::TensorRole as R;
 
@@ -39,7 +39,7 @@ pub(super) static GRANITE: Arch = Arch {
     ..USUAL
 };
 
-/// The width of an expert is `intermediate_size`.
+/// Its `intermediate_size` is the width of an expert.
 pub(super) static GRANITEMOE: Arch = Arch {
     name: "granitemoe",
     classes: &["GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"],
@@ -59,26 +59,26 @@ pub(super) static GRANITEMOE: Arch = Arch {
 };
 
 /// Routed experts, stacked in the checkpoint with gate and up fused.
-pub(super) const SPARSE_MOE: &[Row] = &[
-    Row::weight(
+pub(super) const SPARSE_MOE: &[TensorRow] = &[
+    TensorRow::weight(
         R::FfnRouter,
         &["layers.{}.block_sparse_moe.router.layer.weight"],
         |p| vec![experts(p), p.dims.hidden],
     )
     .when(has_experts),
-    Row::weight(
+    TensorRow::weight(
         R::FfnGateExperts,
         &["layers.{}.block_sparse_moe.input_linear.weight"],
         |p| vec![experts(p), inner(p), p.dims.hidden],
     )
     .when(has_experts),
-    Row::weight(
+    TensorRow::weight(
         R::FfnUpExperts,
         &["layers.{}.block_sparse_moe.input_linear.weight"],
         |p| vec![experts(p), inner(p), p.dims.hidden],
     )
     .when(has_experts),
-    Row::weight(
+    TensorRow::weight(
         R::FfnDownExperts,
         &["layers.{}.block_sparse_moe.output_linear.weight"],
         |p| vec![experts(p), p.dims.hidden, inner(p)],
@@ -87,20 +87,20 @@ pub(super) const SPARSE_MOE: &[Row] = &[
 ];
 
 /// The expert that every token uses, gate and up fused.
-pub(super) const SHARED_MLP: &[Row] = &[
-    Row::weight(
+pub(super) const SHARED_MLP: &[TensorRow] = &[
+    TensorRow::weight(
         R::FfnGateShared,
         &["layers.{}.shared_mlp.input_linear.weight"],
         |p| vec![shared_inner(p), p.dims.hidden],
     )
     .when(has_shared_expert),
-    Row::weight(
+    TensorRow::weight(
         R::FfnUpShared,
         &["layers.{}.shared_mlp.input_linear.weight"],
         |p| vec![shared_inner(p), p.dims.hidden],
     )
     .when(has_shared_expert),
-    Row::weight(
+    TensorRow::weight(
         R::FfnDownShared,
         &["layers.{}.shared_mlp.output_linear.weight"],
         |p| vec![p.dims.hidden, shared_inner(p)],

@@ -10,9 +10,9 @@ use super::granite::{SHARED_MLP, SPARSE_MOE};
 use super::hybrid::*;
 use super::loader_keys::{MULTIPLIERS, RMS_NORM, SHARED_EXPERT_WIDTH, STATE_SPACE};
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Row};
+use crate::model::arch::{Arch, TensorRow};
 use crate::model::hparams::{HParams, Key};
-use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, read};
+use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, read};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer};
 
@@ -31,19 +31,16 @@ pub(super) static GRANITE_HYBRID: Arch = Arch {
             STATE_SPACE,
         ],
         rules: &[LoaderRule::MixerTwiceAsWide],
-        biases: &[R::AttnOutput, R::FfnGate, R::FfnUp, R::FfnDown],
-        needs_biases: &[R::SsmConv1d, R::SsmDt],
         optional: &[R::FfnGateExperts],
-        rope_tables: &[R::RopeFreqs],
-        ..Loader::USUAL
+        ..MAMBA2_LOADER
     },
     ..USUAL
 };
 
-const OPTIONAL_LOGIT_SCALE: &[LoaderKeys] = &[read(Form::Float, &["logit_scale"])];
+const OPTIONAL_LOGIT_SCALE: &[LoaderKeys] = &[read(ValueForm::Float, &["logit_scale"])];
 
-/// The same class with no Mamba block, which llama.cpp runs as plain `granite`. A GGUF of that name
-/// is another architecture's to read.
+/// The same class without Mamba blocks, which llama.cpp runs as `granite`. A GGUF of that name is read by the entry of
+/// Granite.
 pub(super) static GRANITE_WITHOUT_MAMBA: Arch = Arch {
     name: "granite",
     layers: granite_layers,
@@ -51,7 +48,7 @@ pub(super) static GRANITE_WITHOUT_MAMBA: Arch = Arch {
     ..USUAL
 };
 
-const TENSORS: &[&[Row]] = &[
+const TENSORS: &[&[TensorRow]] = &[
     EMBEDDING_AND_HEAD,
     PRE_NORMS,
     ATTENTION,
@@ -64,22 +61,21 @@ const TENSORS: &[&[Row]] = &[
     SPARSE_MOE,
 ];
 
-/// The shared feed-forward of a block without experts, which is then its own. Gate and up are one
-/// matrix in the checkpoint.
-const OWN_MLP: &[Row] = &[
-    Row::weight(
+/// The feed-forward of a block without experts, which the checkpoint stores as the shared expert with gate and up fused.
+const OWN_MLP: &[TensorRow] = &[
+    TensorRow::weight(
         R::FfnGate,
         &["layers.{}.shared_mlp.input_linear.weight"],
         |p| vec![inner(p), p.dims.hidden],
     )
     .when(is_dense),
-    Row::weight(
+    TensorRow::weight(
         R::FfnUp,
         &["layers.{}.shared_mlp.input_linear.weight"],
         |p| vec![inner(p), p.dims.hidden],
     )
     .when(is_dense),
-    Row::weight(
+    TensorRow::weight(
         R::FfnDown,
         &["layers.{}.shared_mlp.output_linear.weight"],
         |p| vec![p.dims.hidden, inner(p)],
@@ -92,7 +88,7 @@ fn attends(kind: &str) -> bool {
     matches!(kind, "attention" | "full_attention")
 }
 
-/// Whether a `config.json` of this class lists attention alone.
+/// Whether a `config.json` of this class lists only attention blocks.
 pub(super) fn only_attends(config: &HParams<'_>) -> bool {
     let types = config.json("layer_types").and_then(Json::as_array);
     types.is_some_and(|list| {
@@ -100,7 +96,7 @@ pub(super) fn only_attends(config: &HParams<'_>) -> bool {
     })
 }
 
-/// The same with experts, which llama.cpp runs as `granitemoe`.
+/// Whether it lists only attention blocks and has experts, which llama.cpp runs as `granitemoe`.
 pub(super) fn only_attends_with_experts(config: &HParams<'_>) -> bool {
     only_attends(config)
         && config
@@ -110,8 +106,7 @@ pub(super) fn only_attends_with_experts(config: &HParams<'_>) -> bool {
             .is_some_and(|n| n > 0)
 }
 
-/// Mamba where the configuration does not name attention; in a GGUF, where a block has no key-value
-/// heads.
+/// Blocks that the configuration does not name as attention are Mamba 2; in a GGUF those without key-value heads.
 fn granite_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
     let types = block_types(hparams);
     let attending = types
@@ -129,7 +124,7 @@ fn granite_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
             },
         )?
     };
-    // A dense block is the shared feed-forward; conversion to GGUF names it as the block's own.
+    // A dense block has only the shared feed-forward, which a GGUF stores as the block's own.
     let shared = hparams
         .get(Key::SharedExpertFfn)?
         .filter(|_| hparams.is_hugging_face());

@@ -1,21 +1,34 @@
-//! What hybrids share: the state of recurrent blocks, and the tensors of Mamba 2 and of the short
-//! convolution around it.
+//! What architectures with recurrent blocks share: the size of their state, the tensors of Mamba 2, and what llama.cpp's
+//! loader needs of delta nets and Mamba 2.
 //!
 //! Sources: `llama_hparams::n_embd_r` and `n_embd_s` of llama.cpp's `src/llama-hparams.cpp`;
 //! `modeling_granitemoehybrid.py`, `modeling_nemotron_h.py`, `modeling_falcon_h1.py` of Transformers.
 
 use super::common::*;
+use super::loader_keys::{RMS_NORM, STATE_SPACE};
 use crate::model::ModelError;
-use crate::model::arch::{Row, RowSite};
+use crate::model::arch::{RowSite, TensorRow};
 use crate::model::hparams::{HParams, Key};
+use crate::model::loader::Loader;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Attention, Layer, Mixer, Recurrent};
 
+// --- llama.cpp's loader ---------------------------------------------------------------------------
+
+/// What llama.cpp's loaders of architectures with attention and Mamba 2 read and need.
+pub(super) const MAMBA2_LOADER: Loader = Loader {
+    keys: &[RMS_NORM, STATE_SPACE],
+    biases: &[R::AttnOutput, R::FfnGate, R::FfnUp, R::FfnDown],
+    needs_biases: &[R::SsmConv1d, R::SsmDt],
+    rope_tables: &[R::RopeFreqs],
+    ..Loader::USUAL
+};
+
 // --- blocks ---------------------------------------------------------------------------------------
 
-/// Width of the state-space mixer, all heads together; 0 for models that have none.
+/// Width of the state-space mixer over all heads; 0 for models without one.
 ///
-/// Stated, or heads x head width, or a multiple of the residual width.
+/// It is stated, or heads x head width, or a multiple of the hidden size.
 pub(in crate::model) fn ssm_inner(hparams: &HParams<'_>) -> Result<u64, ModelError> {
     if let Some(stated) = hparams.get(Key::SsmInner)? {
         return Ok(stated);
@@ -29,8 +42,8 @@ pub(in crate::model) fn ssm_inner(hparams: &HParams<'_>) -> Result<u64, ModelErr
     }
 }
 
-/// [`mamba2`] of a family whose heads together are as wide as its mixer is stated to be: by a width
-/// of its own, or as a multiple of the residual width.
+/// [`mamba2`] for a family that states both the width of the mixer (or its multiple of the hidden size) and its heads:
+/// the two must agree.
 pub(super) fn mamba2_of_stated_width(hparams: &HParams<'_>) -> Result<Recurrent, ModelError> {
     let heads = hparams.or_zero(Key::SsmHeads)?;
     let (stated, by) = match hparams.get(Key::SsmInner)? {
@@ -69,8 +82,8 @@ pub(super) fn mamba2(hparams: &HParams<'_>) -> Result<Recurrent, ModelError> {
     })
 }
 
-/// The state of a gated delta net, which llama.cpp counts like Mamba's; `inner` is the width of the
-/// fused query, key and value.
+/// The state of a gated delta net, which llama.cpp sizes like that of Mamba; `inner` is the width of the fused query, key
+/// and value.
 pub(super) fn state_space(hparams: &HParams<'_>) -> Result<Recurrent, ModelError> {
     let inner = match ssm_inner(hparams)? {
         0 => hparams.need(Key::SsmInner)?,
@@ -87,7 +100,7 @@ pub(super) fn state_space(hparams: &HParams<'_>) -> Result<Recurrent, ModelError
     })
 }
 
-/// Blocks that attend, except those that `recurrent` picks: they mix by `state` instead.
+/// Attention blocks, except those for which `recurrent` is true: they have `state` instead.
 pub(super) fn interleaved(
     hparams: &HParams<'_>,
     state: &Recurrent,
@@ -110,7 +123,7 @@ pub(super) fn interleaved(
     Ok(layers)
 }
 
-/// What `config.json` calls each block; `None` for a GGUF and where it does not say.
+/// The name of each block's kind in `config.json`; `None` for a GGUF or if it lists none.
 pub(super) fn block_types<'a>(hparams: &HParams<'a>) -> Option<Vec<&'a str>> {
     hparams
         .words("layer_types")
@@ -123,7 +136,7 @@ pub(super) fn is_recurrent(p: &RowSite<'_>) -> bool {
     p.layer.mixer.recurrent.is_some()
 }
 
-/// Channels of the convolution: the inner width, and B and C (keys and queries) of every group.
+/// Channels of the convolution: the inner width, and B and C (keys and queries in a delta net) of every group.
 pub(super) fn conv_channels(p: &RowSite<'_>) -> u64 {
     let grouped = p.params.ssm_groups.saturating_mul(p.params.state_size);
     p.params.ssm_inner.saturating_add(grouped.saturating_mul(2))
@@ -133,7 +146,7 @@ pub(super) fn ssm_heads(p: &RowSite<'_>) -> Vec<u64> {
     vec![p.params.ssm_heads]
 }
 
-/// One number a head, as a column.
+/// One number per head, as a column.
 fn head_column(p: &RowSite<'_>) -> Vec<u64> {
     vec![p.params.ssm_heads, 1]
 }
@@ -142,7 +155,7 @@ pub(super) fn conv_kernel(p: &RowSite<'_>) -> Vec<u64> {
     vec![conv_channels(p), p.params.conv_kernel]
 }
 
-/// Gate, convolved channels and a time step for each head.
+/// Rows of the input projection: gate, convolved channels, and a time step for each head.
 fn projected(p: &RowSite<'_>) -> Vec<u64> {
     let gate_and_steps = p.params.ssm_inner.saturating_add(p.params.ssm_heads);
     vec![
@@ -155,7 +168,7 @@ pub(super) fn ssm_out(p: &RowSite<'_>) -> Vec<u64> {
     vec![p.dims.hidden, p.params.ssm_inner]
 }
 
-/// The gated norm, group by group.
+/// The shape of the gated norm, one row for each group.
 pub(super) fn grouped_norm(p: &RowSite<'_>) -> Vec<u64> {
     let groups = p.params.ssm_groups.max(1);
     vec![groups, p.params.ssm_inner / groups]
@@ -168,8 +181,8 @@ fn has_conv_bias(p: &RowSite<'_>) -> bool {
 // --- groups of tensors ----------------------------------------------------------------------------
 
 /// A Mamba 2 mixer without its norm. Granite and Falcon call it `mamba`, Nemotron `mixer`.
-pub(super) const MAMBA2: &[Row] = &[
-    Row::weight(
+pub(super) const MAMBA2: &[TensorRow] = &[
+    TensorRow::weight(
         R::SsmIn,
         &[
             "layers.{}.mamba.in_proj.weight",
@@ -178,7 +191,7 @@ pub(super) const MAMBA2: &[Row] = &[
         projected,
     )
     .when(is_recurrent),
-    Row::weight(
+    TensorRow::weight(
         R::SsmConv1d,
         &[
             "layers.{}.mamba.conv1d.weight",
@@ -187,33 +200,33 @@ pub(super) const MAMBA2: &[Row] = &[
         conv_kernel,
     )
     .when(is_recurrent),
-    Row::bias(
+    TensorRow::bias(
         R::SsmConv1d,
         &["layers.{}.mamba.conv1d.bias", "layers.{}.mixer.conv1d.bias"],
         |p| vec![conv_channels(p)],
     )
     .when(has_conv_bias),
-    Row::bias(
+    TensorRow::bias(
         R::SsmDt,
         &["layers.{}.mamba.dt_bias", "layers.{}.mixer.dt_bias"],
         ssm_heads,
     )
     .when(is_recurrent),
-    Row::weight(
+    TensorRow::weight(
         R::SsmA,
         &["layers.{}.mamba.A_log", "layers.{}.mixer.A_log"],
         head_column,
     )
     .part("")
     .when(is_recurrent),
-    Row::weight(
+    TensorRow::weight(
         R::SsmD,
         &["layers.{}.mamba.D", "layers.{}.mixer.D"],
         head_column,
     )
     .part("")
     .when(is_recurrent),
-    Row::weight(
+    TensorRow::weight(
         R::SsmOut,
         &[
             "layers.{}.mamba.out_proj.weight",
@@ -225,7 +238,7 @@ pub(super) const MAMBA2: &[Row] = &[
 ];
 
 /// The gated norm behind the state space.
-pub(super) const MAMBA2_NORM: &[Row] = &[Row::weight(
+pub(super) const MAMBA2_NORM: &[TensorRow] = &[TensorRow::weight(
     R::SsmNorm,
     &["layers.{}.mamba.norm.weight", "layers.{}.mixer.norm.weight"],
     grouped_norm,

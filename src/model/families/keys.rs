@@ -23,7 +23,7 @@ pub(super) const WINDOW: KeyRule = KeyRule::count(Key::Window).or(|model| {
     layers.find_map(|layer| layer.mixer.attention.as_ref()?.window)
 });
 
-/// What the converter writes for nearly every architecture that has it.
+/// Keys that the converter writes for nearly every architecture.
 pub(super) const COMMON: &[KeyRule] = &[
     BLOCKS,
     CONTEXT,
@@ -47,13 +47,13 @@ pub(super) const COMMON: &[KeyRule] = &[
     KeyRule::count(Key::ExpertsUsed),
 ];
 
-/// The width of a head, whether it is stated or not.
+/// The width of a head; if it is not stated, that of the model's description.
 pub(super) const HEAD_DIM: &[KeyRule] = &[
     KeyRule::count(Key::HeadDim).or(key_dim),
     KeyRule::count_from(Key::ValueDim, Key::HeadDim).or(key_dim),
 ];
 
-/// The same where it is stated.
+/// The width of a head, only if it is stated.
 pub(super) const HEAD_DIM_IF_STATED: &[KeyRule] = &[
     KeyRule::count(Key::HeadDim),
     KeyRule::count_from(Key::ValueDim, Key::HeadDim),
@@ -61,7 +61,7 @@ pub(super) const HEAD_DIM_IF_STATED: &[KeyRule] = &[
 
 pub(super) const FILE_TYPE: &[KeyRule] = &[KeyRule::FileType];
 
-/// The vocabulary's size, and the elements of a head that turn: all of them.
+/// The vocabulary's size, and the number of rotated elements of a head, which is all of them.
 pub(super) const VOCAB_AND_ROPE: &[KeyRule] = &[
     VOCAB,
     KeyRule::count_from(Key::RopeDim, Key::HeadDim).or(|model| {

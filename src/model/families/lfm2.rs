@@ -11,11 +11,11 @@ use super::loader_keys::{
     CONVOLUTION_CACHE, LEADING_DENSE, NEEDS_EXPERT_WIDTH, OPTIONAL_WINDOW, RMS_NORM,
 };
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Row};
+use crate::model::arch::{Arch, TensorRow};
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
 use crate::model::forward_spec::PLAIN;
 use crate::model::hparams::{HParams, Key};
-use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, needed};
+use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, needed};
 use crate::model::quirks::{GraphOrder, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{FeedForward, Layer, Recurrent};
@@ -57,7 +57,7 @@ const LFM2_QUIRKS: Quirks = Quirks {
     ..Quirks::NONE
 };
 
-/// Blocks that convolve have no heads of keys; the width of the feed-forward is rounded.
+/// Convolution blocks have 0 key heads; the width of the feed-forward is the rounded one.
 const LFM2_KEYS: &[KeyRule] = &[
     KeyRule::Derived(Derived::KvHeadsByBlock),
     VOCAB,
@@ -95,28 +95,28 @@ pub(super) static LFM2MOE: Arch = Arch {
     ..USUAL
 };
 
-const GATING: &[LoaderKeys] = &[needed(Form::Count, &["expert_gating_func"])];
+const GATING: &[LoaderKeys] = &[needed(ValueForm::Count, &["expert_gating_func"])];
 
 /// llama.cpp stores the final norm as `token_embd_norm`.
-const EMBEDDING_AND_HEAD_LFM2: &[Row] = &[
-    Row::weight(R::TokenEmbedding, &["embed_tokens.weight"], vocab_rows),
-    Row::weight(R::TokenEmbeddingNorm, &["embedding_norm.weight"], hidden),
-    Row::weight(R::Output, &["lm_head.weight"], vocab_rows).when(untied),
+const EMBEDDING_AND_HEAD_LFM2: &[TensorRow] = &[
+    TensorRow::weight(R::TokenEmbedding, &["embed_tokens.weight"], vocab_rows),
+    TensorRow::weight(R::TokenEmbeddingNorm, &["embedding_norm.weight"], hidden),
+    TensorRow::weight(R::Output, &["lm_head.weight"], vocab_rows).when(untied),
 ];
 
-const NORMS: &[Row] = &[
-    Row::weight(R::AttnNorm, &["layers.{}.operator_norm.weight"], hidden),
-    Row::weight(R::FfnNorm, &["layers.{}.ffn_norm.weight"], hidden),
+const NORMS: &[TensorRow] = &[
+    TensorRow::weight(R::AttnNorm, &["layers.{}.operator_norm.weight"], hidden),
+    TensorRow::weight(R::FfnNorm, &["layers.{}.ffn_norm.weight"], hidden),
 ];
 
-const QK_NORM_LFM2: &[Row] = &[
-    Row::weight(
+const QK_NORM_LFM2: &[TensorRow] = &[
+    TensorRow::weight(
         R::AttnQNorm,
         &["layers.{}.self_attn.q_layernorm.weight"],
         key_head,
     )
     .when(has_attention),
-    Row::weight(
+    TensorRow::weight(
         R::AttnKNorm,
         &["layers.{}.self_attn.k_layernorm.weight"],
         key_head,
@@ -124,48 +124,48 @@ const QK_NORM_LFM2: &[Row] = &[
     .when(has_attention),
 ];
 
-const SHORT_CONVOLUTION: &[Row] = &[
-    Row::weight(R::ShortconvConv, &["layers.{}.conv.conv.weight"], |p| {
+const SHORT_CONVOLUTION: &[TensorRow] = &[
+    TensorRow::weight(R::ShortconvConv, &["layers.{}.conv.conv.weight"], |p| {
         vec![p.dims.hidden, p.params.shortconv_cache]
     })
     .when(is_recurrent),
-    Row::weight(R::ShortconvIn, &["layers.{}.conv.in_proj.weight"], |p| {
+    TensorRow::weight(R::ShortconvIn, &["layers.{}.conv.in_proj.weight"], |p| {
         vec![p.dims.hidden.saturating_mul(3), p.dims.hidden]
     })
     .when(is_recurrent),
-    Row::weight(R::ShortconvOut, &["layers.{}.conv.out_proj.weight"], |p| {
+    TensorRow::weight(R::ShortconvOut, &["layers.{}.conv.out_proj.weight"], |p| {
         vec![p.dims.hidden, p.dims.hidden]
     })
     .when(is_recurrent),
 ];
 
-const DENSE: &[Row] = &[
-    Row::weight(R::FfnGate, &["layers.{}.feed_forward.w1.weight"], |p| {
+const DENSE: &[TensorRow] = &[
+    TensorRow::weight(R::FfnGate, &["layers.{}.feed_forward.w1.weight"], |p| {
         vec![inner(p), p.dims.hidden]
     })
     .when(is_dense),
-    Row::weight(R::FfnUp, &["layers.{}.feed_forward.w3.weight"], |p| {
+    TensorRow::weight(R::FfnUp, &["layers.{}.feed_forward.w3.weight"], |p| {
         vec![inner(p), p.dims.hidden]
     })
     .when(is_dense),
-    Row::weight(R::FfnDown, &["layers.{}.feed_forward.w2.weight"], |p| {
+    TensorRow::weight(R::FfnDown, &["layers.{}.feed_forward.w2.weight"], |p| {
         vec![p.dims.hidden, inner(p)]
     })
     .when(is_dense),
 ];
 
-const ROUTED: &[Row] = &[
-    Row::weight(R::FfnRouter, &["layers.{}.feed_forward.gate.weight"], |p| {
+const ROUTED: &[TensorRow] = &[
+    TensorRow::weight(R::FfnRouter, &["layers.{}.feed_forward.gate.weight"], |p| {
         vec![experts(p), p.dims.hidden]
     })
     .when(has_experts),
-    Row::bias(
+    TensorRow::bias(
         R::FfnRouterBias,
         &["layers.{}.feed_forward.expert_bias"],
         |p| vec![experts(p)],
     )
     .when(has_experts),
-    Row::weight(
+    TensorRow::weight(
         R::FfnGateExperts,
         &[
             "layers.{}.feed_forward.experts.{}.w1.weight",
@@ -174,7 +174,7 @@ const ROUTED: &[Row] = &[
         |p| vec![experts(p), inner(p), p.dims.hidden],
     )
     .when(has_experts),
-    Row::weight(
+    TensorRow::weight(
         R::FfnUpExperts,
         &[
             "layers.{}.feed_forward.experts.{}.w3.weight",
@@ -183,7 +183,7 @@ const ROUTED: &[Row] = &[
         |p| vec![experts(p), inner(p), p.dims.hidden],
     )
     .when(has_experts),
-    Row::weight(
+    TensorRow::weight(
         R::FfnDownExperts,
         &[
             "layers.{}.feed_forward.experts.{}.w2.weight",
@@ -194,7 +194,7 @@ const ROUTED: &[Row] = &[
     .when(has_experts),
 ];
 
-/// Convolution where the configuration says so; in a GGUF, where a block has no key-value heads.
+/// Convolution blocks are those that the configuration names so; in a GGUF those without key-value heads.
 fn conv_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
     let hidden = hparams.need(Key::Hidden)?;
     let state = Recurrent {
@@ -218,7 +218,7 @@ fn conv_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
     Ok(layers)
 }
 
-/// The same, every block dense, with the width that the configuration's adjustment leads to.
+/// The same blocks, all dense, with the adjusted width of the feed-forward.
 fn dense_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
     let mut layers = conv_layers(hparams)?;
     if hparams.is_hugging_face() {
@@ -230,7 +230,7 @@ fn dense_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
     Ok(layers)
 }
 
-/// Two thirds of the stated width, times a factor, rounded up, as `Lfm2MLP` computes it.
+/// Two thirds of the stated width times a factor, rounded up to a multiple, as `Lfm2MLP` computes it.
 fn adjusted_width(hparams: &HParams<'_>) -> Result<u64, ModelError> {
     let stated = match hparams.json("block_ff_dim").and_then(|v| v.as_u64()) {
         Some(width) => width,

@@ -8,16 +8,16 @@
 use super::common::*;
 use super::keys::*;
 use super::loader_keys::{OPTIONAL_WINDOW, RMS_NORM};
-use crate::model::arch::{Arch, Row};
+use crate::model::arch::{Arch, TensorRow};
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
 use crate::model::forward_spec::{ArchTraits, PLAIN, RopeStyle};
 use crate::model::hparams::{Key, Number};
-use crate::model::loader::{Form, Loader, LoaderKeys, LoaderRule, read};
+use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, read};
 use crate::model::quirks::{EightyBlocks, GraphOrder, Quirks};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::ModelSpec;
 
-/// What llama.cpp takes of a llama; those made after it differ in the keys they read.
+/// What llama.cpp's loader of Llama reads; those of its relatives differ in the keys.
 pub(super) const LLAMA_LOADER: Loader = Loader {
     keys: &[RMS_NORM, LLAMA_LOADED],
     rules: &[LoaderRule::WholeHeads],
@@ -55,9 +55,9 @@ pub(super) static LLAMA: Arch = Arch {
     loader: LLAMA_LOADER,
 };
 
-const LLAMA_LOADED: &[LoaderKeys] = &[read(Form::Count, &["vocab_size"])];
+const LLAMA_LOADED: &[LoaderKeys] = &[read(ValueForm::Count, &["vocab_size"])];
 
-const LLAMA_TENSORS: &[&[Row]] = &[
+const LLAMA_TENSORS: &[&[TensorRow]] = &[
     EMBEDDING_AND_HEAD,
     PRE_NORMS,
     ATTENTION,
@@ -77,7 +77,7 @@ const LLAMA_CONVERSION: Conversion = Conversion {
     weights: ROTARY_PAIRS,
 };
 
-/// The configuration classes of Llama and Mistral fill the head in, Mixtral's does not.
+/// The configuration classes of Llama and Mistral fill in the width of a head, that of Mixtral does not.
 const HEAD_DIM_UNLESS_MIXTRAL: &[KeyRule] = &[
     KeyRule::count(Key::HeadDim).or(key_dim_unless_mixtral),
     KeyRule::count_from(Key::ValueDim, Key::HeadDim).or(key_dim_unless_mixtral),
@@ -110,7 +110,7 @@ pub(super) static MISTRAL3: Arch = Arch {
 };
 
 const MINISTRAL3_LOADED: &[LoaderKeys] = &[read(
-    Form::Float,
+    ValueForm::Float,
     &[
         "attention.temperature_scale",
         "rope.scaling.yarn_beta_fast",
@@ -119,7 +119,7 @@ const MINISTRAL3_LOADED: &[LoaderKeys] = &[read(
     ],
 )];
 
-/// What Ministral 3 states among its rotary parameters; the text part of Mistral Small 3 does not.
+/// Rotary parameters that Ministral 3 states and the text part of Mistral Small 3 does not.
 const MINISTRAL3: &[KeyRule] = &[
     KeyRule::Derived(Derived::RopeNumber {
         number: Number::YarnLogMultiplier,
@@ -131,9 +131,9 @@ const MINISTRAL3: &[KeyRule] = &[
     }),
 ];
 
-/// Mixtral's names for what [`EXPERTS`] describes; `w1` gates, `w3` goes up, `w2` down.
-const MIXTRAL_EXPERTS: &[Row] = &[
-    Row::weight(
+/// Mixtral's names for the tensors of [`EXPERTS`]: `w1` is the gate, `w3` the up and `w2` the down projection.
+const MIXTRAL_EXPERTS: &[TensorRow] = &[
+    TensorRow::weight(
         R::FfnRouter,
         &[
             "layers.{}.block_sparse_moe.gate.weight",
@@ -142,7 +142,7 @@ const MIXTRAL_EXPERTS: &[Row] = &[
         |p| vec![experts(p), p.dims.hidden],
     )
     .when(has_experts),
-    Row::weight(
+    TensorRow::weight(
         R::FfnGateExperts,
         &[
             "layers.{}.block_sparse_moe.experts.{}.w1.weight",
@@ -151,7 +151,7 @@ const MIXTRAL_EXPERTS: &[Row] = &[
         |p| vec![experts(p), inner(p), p.dims.hidden],
     )
     .when(has_experts),
-    Row::weight(
+    TensorRow::weight(
         R::FfnUpExperts,
         &[
             "layers.{}.block_sparse_moe.experts.{}.w3.weight",
@@ -160,7 +160,7 @@ const MIXTRAL_EXPERTS: &[Row] = &[
         |p| vec![experts(p), inner(p), p.dims.hidden],
     )
     .when(has_experts),
-    Row::weight(
+    TensorRow::weight(
         R::FfnDownExperts,
         &[
             "layers.{}.block_sparse_moe.experts.{}.w2.weight",
@@ -201,7 +201,7 @@ pub(super) static SMOLLM3: Arch = Arch {
     },
 };
 
-/// Phi-3.5 and Phi-4-mini. llama.cpp forces their sliding window off.
+/// Phi-3.5 and Phi-4-mini. llama.cpp disables their sliding window.
 pub(super) static PHI3: Arch = Arch {
     name: "phi3",
     classes: &["Phi3ForCausalLM"],
@@ -246,24 +246,24 @@ const PHI3_KEYS: &[KeyRule] = &[
     KeyRule::count(Key::Window).or(|_| Some(0)),
 ];
 
-const FUSED: &[Row] = &[
-    Row::weight(R::AttnQkv, &["layers.{}.self_attn.qkv_proj.weight"], |p| {
+const FUSED: &[TensorRow] = &[
+    TensorRow::weight(R::AttnQkv, &["layers.{}.self_attn.qkv_proj.weight"], |p| {
         vec![
             query_width(p) + key_width(p) + value_width(p),
             p.dims.hidden,
         ]
     }),
-    Row::weight(R::AttnOutput, &["layers.{}.self_attn.o_proj.weight"], |p| {
+    TensorRow::weight(R::AttnOutput, &["layers.{}.self_attn.o_proj.weight"], |p| {
         vec![p.dims.hidden, query_width(p)]
     }),
-    Row::weight(R::FfnUp, &["layers.{}.mlp.gate_up_proj.weight"], |p| {
+    TensorRow::weight(R::FfnUp, &["layers.{}.mlp.gate_up_proj.weight"], |p| {
         vec![2 * inner(p), p.dims.hidden]
     }),
-    Row::weight(R::FfnDown, &["layers.{}.mlp.down_proj.weight"], |p| {
+    TensorRow::weight(R::FfnDown, &["layers.{}.mlp.down_proj.weight"], |p| {
         vec![p.dims.hidden, inner(p)]
     }),
-    Row::weight(R::RopeFactorsLong, &[], |p| vec![p.params.rope_factors])
+    TensorRow::weight(R::RopeFactorsLong, &[], |p| vec![p.params.rope_factors])
         .when(|p| p.params.rope_factors > 0),
-    Row::weight(R::RopeFactorsShort, &[], |p| vec![p.params.rope_factors])
+    TensorRow::weight(R::RopeFactorsShort, &[], |p| vec![p.params.rope_factors])
         .when(|p| p.params.rope_factors > 0),
 ];

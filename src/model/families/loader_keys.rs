@@ -1,6 +1,6 @@
 //! Groups of metadata keys that llama.cpp's loaders of several architectures read.
 
-use crate::model::loader::{Form::*, LoaderKeys, SECTIONS, needed, read};
+use crate::model::loader::{LoaderKeys, SECTIONS, ValueForm::*, needed, read};
 
 pub(super) use crate::model::loader::RMS_NORM;
 
@@ -11,7 +11,7 @@ pub(super) const WINDOW_PATTERN: &[LoaderKeys] =
 pub(super) const WINDOW_ROPE_BASE: &[LoaderKeys] = &[read(Float, &["rope.freq_base_swa"])];
 pub(super) const OUTPUT_SOFTCAP: &[LoaderKeys] = &[read(Float, &["final_logit_softcapping"])];
 pub(super) const NEEDS_SECTIONS: &[LoaderKeys] = &[needed(Sections, &[SECTIONS])];
-/// The multipliers that all of Granite have.
+/// The multipliers of all Granite models.
 pub(super) const MULTIPLIERS: &[LoaderKeys] = &[read(
     Float,
     &["residual_scale", "embedding_scale", "attention.scale"],

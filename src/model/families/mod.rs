@@ -1,5 +1,5 @@
-//! The table of architectures. A new one is an entry here and, if its blocks are of a new kind, a
-//! file beside this one.
+//! The table of architectures. A new architecture is an entry in one of the files of this folder, or in a new one, and a
+//! line in the table.
 
 mod common;
 mod deepseek;
@@ -67,7 +67,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &starcoder2::STARCODER2,
 ];
 
-/// Architectures that Hugging Face keeps under one class and llama.cpp under several names.
+/// Variants of architectures that have one class in Hugging Face and several names in llama.cpp.
 pub(super) static VARIANTS: &[Variant] = &[
     Variant {
         of: "nemotron_h",

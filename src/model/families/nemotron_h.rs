@@ -1,5 +1,5 @@
-//! Nemotron-H, Nemotron Nano 2 and Nemotron 3: blocks of one kind each, Mamba 2, attention, a
-//! feed-forward or experts, with ReLU squared and no gate.
+//! Nemotron-H, Nemotron Nano 2 and Nemotron 3. Each block is one of Mamba 2, attention, feed-forward or experts;
+//! feed-forwards have a squared ReLU and no gate.
 //!
 //! Sources: `modeling_nemotron_h.py` of Transformers; `src/models/nemotron-h.cpp` and
 //! `conversion/nemotron.py` of llama.cpp.
@@ -10,10 +10,10 @@ use super::common::*;
 use super::hybrid::*;
 use super::loader_keys::{OPTIONAL_EXPERT_WIDTH, SHARED_EXPERT_WIDTH, STATE_SPACE};
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Row, RowSite};
+use crate::model::arch::{Arch, RowSite, TensorRow};
 use crate::model::hparams::{HParams, Key};
 use crate::model::loader::{
-    EPSILON, Form, LAYER_EPSILON, Loader, LoaderKeys, LoaderRule, needed, read,
+    EPSILON, LAYER_EPSILON, Loader, LoaderKeys, LoaderRule, ValueForm, needed, read,
 };
 use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
@@ -40,22 +40,25 @@ const LOADER: Loader = Loader {
     rules: &[
         LoaderRule::BlocksAhead,
         LoaderRule::BlocksAheadUnsaid,
-        LoaderRule::NothingTurns,
+        LoaderRule::NoRope,
     ],
     biases: &[R::AttnOutput, R::FfnUp, R::FfnDown],
-    needs_biases: &[R::SsmConv1d, R::SsmDt],
+    needs_biases: MAMBA2_LOADER.needs_biases,
     ..Loader::USUAL
 };
 
 const NEMOTRON_LOADED: &[LoaderKeys] = &[
-    read(Form::Float, &[EPSILON]),
-    needed(Form::Float, &[LAYER_EPSILON]),
-    read(Form::Count, &["moe_latent_size", "expert_shared_count"]),
-    read(Form::Float, &["expert_weights_scale"]),
-    read(Form::Flag, &["expert_weights_norm"]),
+    read(ValueForm::Float, &[EPSILON]),
+    needed(ValueForm::Float, &[LAYER_EPSILON]),
+    read(
+        ValueForm::Count,
+        &["moe_latent_size", "expert_shared_count"],
+    ),
+    read(ValueForm::Float, &["expert_weights_scale"]),
+    read(ValueForm::Flag, &["expert_weights_norm"]),
 ];
 
-/// The same class; llama.cpp tells it apart by [`routes`].
+/// The same class with experts, see [`routes`].
 pub(super) static NEMOTRON_H_MOE: Arch = Arch {
     name: "nemotron_h_moe",
     layers: nemotron_layers,
@@ -73,7 +76,7 @@ pub(super) fn routes(config: &HParams<'_>) -> bool {
     config.stated(Key::ExpertsUsed.hugging_face()).is_some()
 }
 
-const TENSORS: &[&[Row]] = &[
+const TENSORS: &[&[TensorRow]] = &[
     EMBEDDING_AND_HEAD,
     NORM,
     MIXER_ATTENTION,
@@ -83,63 +86,67 @@ const TENSORS: &[&[Row]] = &[
     ROUTED,
 ];
 
-const NORM: &[Row] = &[Row::weight(R::AttnNorm, &["layers.{}.norm.weight"], hidden)];
+const NORM: &[TensorRow] = &[TensorRow::weight(
+    R::AttnNorm,
+    &["layers.{}.norm.weight"],
+    hidden,
+)];
 
-const MIXER_ATTENTION: &[Row] = &[
-    Row::weight(R::AttnQ, &["layers.{}.mixer.q_proj.weight"], |p| {
+const MIXER_ATTENTION: &[TensorRow] = &[
+    TensorRow::weight(R::AttnQ, &["layers.{}.mixer.q_proj.weight"], |p| {
         vec![query_width(p), p.dims.hidden]
     })
     .when(has_attention),
-    Row::weight(R::AttnK, &["layers.{}.mixer.k_proj.weight"], |p| {
+    TensorRow::weight(R::AttnK, &["layers.{}.mixer.k_proj.weight"], |p| {
         vec![key_width(p), p.dims.hidden]
     })
     .when(has_attention),
-    Row::weight(R::AttnV, &["layers.{}.mixer.v_proj.weight"], |p| {
+    TensorRow::weight(R::AttnV, &["layers.{}.mixer.v_proj.weight"], |p| {
         vec![value_width(p), p.dims.hidden]
     })
     .when(has_attention),
-    Row::weight(R::AttnOutput, &["layers.{}.mixer.o_proj.weight"], |p| {
+    TensorRow::weight(R::AttnOutput, &["layers.{}.mixer.o_proj.weight"], |p| {
         vec![p.dims.hidden, query_width(p)]
     })
     .when(has_attention),
 ];
 
-const DENSE: &[Row] = &[
-    Row::weight(R::FfnUp, &["layers.{}.mixer.up_proj.weight"], |p| {
+const DENSE: &[TensorRow] = &[
+    TensorRow::weight(R::FfnUp, &["layers.{}.mixer.up_proj.weight"], |p| {
         vec![inner(p), p.dims.hidden]
     })
     .when(is_dense),
-    Row::weight(R::FfnDown, &["layers.{}.mixer.down_proj.weight"], |p| {
+    TensorRow::weight(R::FfnDown, &["layers.{}.mixer.down_proj.weight"], |p| {
         vec![p.dims.hidden, inner(p)]
     })
     .when(is_dense),
 ];
 
-/// Experts of two matrices each, which may work in a narrower latent space.
-const ROUTED: &[Row] = &[
-    Row::weight(R::FfnRouter, &["layers.{}.mixer.gate.weight"], |p| {
+/// Experts of two matrices each, which may read and write a narrower latent.
+const ROUTED: &[TensorRow] = &[
+    TensorRow::weight(R::FfnRouter, &["layers.{}.mixer.gate.weight"], |p| {
         vec![experts(p), p.dims.hidden]
     })
     .when(has_experts),
-    Row::bias(
+    TensorRow::bias(
         R::FfnRouterBias,
         &["layers.{}.mixer.gate.e_score_correction_bias"],
         |p| vec![experts(p)],
     )
     .when(has_experts),
-    Row::weight(
+    TensorRow::weight(
         R::FfnLatentDown,
         &["layers.{}.mixer.fc1_latent_proj.weight"],
         |p| vec![p.params.expert_latent, p.dims.hidden],
     )
     .when(has_latent),
-    Row::weight(
+    TensorRow::weight(
         R::FfnLatentUp,
         &["layers.{}.mixer.fc2_latent_proj.weight"],
         |p| vec![p.dims.hidden, p.params.expert_latent],
     )
     .when(has_latent),
-    Row::weight(
+    TensorRow::weight(
         R::FfnUpExperts,
         &[
             "layers.{}.mixer.experts.{}.up_proj.weight",
@@ -148,7 +155,7 @@ const ROUTED: &[Row] = &[
         |p| vec![experts(p), inner(p), expert_width(p)],
     )
     .when(has_experts),
-    Row::weight(
+    TensorRow::weight(
         R::FfnDownExperts,
         &[
             "layers.{}.mixer.experts.{}.down_proj.weight",
@@ -157,13 +164,13 @@ const ROUTED: &[Row] = &[
         |p| vec![experts(p), expert_width(p), inner(p)],
     )
     .when(has_experts),
-    Row::weight(
+    TensorRow::weight(
         R::FfnUpShared,
         &["layers.{}.mixer.shared_experts.up_proj.weight"],
         |p| vec![shared_inner(p), p.dims.hidden],
     )
     .when(has_shared_expert),
-    Row::weight(
+    TensorRow::weight(
         R::FfnDownShared,
         &["layers.{}.mixer.shared_experts.down_proj.weight"],
         |p| vec![p.dims.hidden, shared_inner(p)],
@@ -175,7 +182,7 @@ fn has_latent(p: &RowSite<'_>) -> bool {
     has_experts(p) && p.params.expert_latent > 0
 }
 
-/// Width of what an expert reads and writes.
+/// Width of the input and output of an expert.
 fn expert_width(p: &RowSite<'_>) -> u64 {
     match p.params.expert_latent {
         0 => p.dims.hidden,
@@ -183,7 +190,7 @@ fn expert_width(p: &RowSite<'_>) -> u64 {
     }
 }
 
-/// What a block is.
+/// The kind of a block.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum BlockKind {
     Mamba,
@@ -193,7 +200,7 @@ enum BlockKind {
 }
 
 impl BlockKind {
-    /// By its name in `config.json`: a letter of `hybrid_override_pattern` or a word of
+    /// The kind called `name` in `config.json`: a letter of `hybrid_override_pattern` or a word of
     /// `layers_block_type`.
     fn named(block: usize, name: &str) -> Result<BlockKind, ModelError> {
         match name {
@@ -241,7 +248,7 @@ fn named_kinds(hparams: &HParams<'_>) -> Result<Vec<BlockKind>, ModelError> {
         .collect()
 }
 
-/// A GGUF tells kinds apart by key-value heads and feed-forward widths of zero.
+/// The kinds of a GGUF's blocks, by their key-value heads and feed-forward widths, which may be 0.
 fn kinds_of_gguf(hparams: &HParams<'_>) -> Result<Vec<BlockKind>, ModelError> {
     let blocks = block_count(hparams)?;
     let routed = hparams.or_zero(Key::Experts)? > 0;
@@ -289,7 +296,7 @@ fn layer(
             inner: at(Key::Ffn)?.ok_or(hparams.missing(Key::Ffn))?,
         },
         BlockKind::Experts => {
-            // A GGUF of an early converter leaves these out; a config.json does not.
+            // GGUFs of early converters lack these keys; a config.json must have them.
             let stated = |key, name: &str| match (at(key)?, hparams.is_hugging_face()) {
                 (None, true) => Err(ModelError::MissingKey {
                     key: name.to_owned(),

@@ -1,11 +1,11 @@
-//! OLMo 2 and 3: norms after attention and feed-forward, and on the whole query and key.
+//! OLMo 2 and 3: norms after attention and feed-forward, and norms over all heads of query and key.
 //!
 //! Sources: `modeling_olmo2.py`, `modeling_olmo3.py` of Transformers; `src/models/olmo2.cpp` of
 //! llama.cpp, which runs both.
 
 use super::common::*;
 use super::loader_keys::{OPTIONAL_WINDOW, RMS_NORM, WINDOW_PATTERN, WINDOW_ROPE_BASE};
-use crate::model::arch::{Arch, Row};
+use crate::model::arch::{Arch, TensorRow};
 use crate::model::loader::{Loader, LoaderRule};
 use crate::model::role::TensorRole as R;
 
@@ -39,24 +39,24 @@ pub(super) static OLMO3: Arch = Arch {
     ..OLMO2
 };
 
-const POST_NORMS: &[Row] = &[
-    Row::weight(
+const POST_NORMS: &[TensorRow] = &[
+    TensorRow::weight(
         R::AttnPostNorm,
         &["layers.{}.post_attention_layernorm.weight"],
         hidden,
     ),
-    Row::weight(
+    TensorRow::weight(
         R::FfnPostNorm,
         &["layers.{}.post_feedforward_layernorm.weight"],
         hidden,
     ),
 ];
 
-const WHOLE_QK_NORM: &[Row] = &[
-    Row::weight(R::AttnQNorm, &["layers.{}.self_attn.q_norm.weight"], |p| {
+const WHOLE_QK_NORM: &[TensorRow] = &[
+    TensorRow::weight(R::AttnQNorm, &["layers.{}.self_attn.q_norm.weight"], |p| {
         vec![query_width(p)]
     }),
-    Row::weight(R::AttnKNorm, &["layers.{}.self_attn.k_norm.weight"], |p| {
+    TensorRow::weight(R::AttnKNorm, &["layers.{}.self_attn.k_norm.weight"], |p| {
         vec![key_width(p)]
     }),
 ];

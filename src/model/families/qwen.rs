@@ -11,7 +11,7 @@ use super::loader_keys::{
     SHARED_EXPERT_WIDTH,
 };
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Row};
+use crate::model::arch::{Arch, TensorRow};
 use crate::model::conversion::{Conversion, KeyRule, Vocabulary};
 use crate::model::forward_spec::PLAIN;
 use crate::model::hparams::{HParams, Key};
@@ -167,7 +167,7 @@ pub(super) static QWEN3VLMOE: Arch = Arch {
     ..USUAL
 };
 
-const QWEN2_TENSORS: &[&[Row]] = &[
+const QWEN2_TENSORS: &[&[TensorRow]] = &[
     EMBEDDING_AND_HEAD,
     PRE_NORMS,
     ATTENTION,
@@ -175,7 +175,7 @@ const QWEN2_TENSORS: &[&[Row]] = &[
     GATED_FFN,
 ];
 
-const QWEN3_TENSORS: &[&[Row]] = &[
+const QWEN3_TENSORS: &[&[TensorRow]] = &[
     EMBEDDING_AND_HEAD,
     PRE_NORMS,
     ATTENTION,
@@ -185,8 +185,8 @@ const QWEN3_TENSORS: &[&[Row]] = &[
     EXPERTS,
 ];
 
-/// How much of the shared expert a token takes: one output, so a vector in GGUF.
-pub(super) const SHARED_EXPERT_ROUTER: &[Row] = &[Row::weight(
+/// The weight of the shared expert's output: a projection to one number, so a vector in GGUF.
+pub(super) const SHARED_EXPERT_ROUTER: &[TensorRow] = &[TensorRow::weight(
     R::FfnSharedRouter,
     &["layers.{}.mlp.shared_expert_gate.weight"],
     |p| vec![1, p.dims.hidden],
@@ -199,8 +199,8 @@ fn qwen2moe_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
     Ok(layers)
 }
 
-/// Old GGUF files leave out the widths of the experts: the dense width is the shared expert's, and
-/// the routed ones divide it.
+/// Old GGUF files lack the widths of the experts: then the dense width is that of the shared expert, and divided by the
+/// experts per token that of a routed one.
 pub(super) fn fill_expert_widths(
     hparams: &HParams<'_>,
     layers: &mut [Layer],

@@ -1,4 +1,4 @@
-//! Qwen3-Next and Qwen3.5: three blocks with a gated delta net to one with gated attention.
+//! Qwen3-Next and Qwen3.5: three blocks with a gated delta net for each one with gated attention.
 //!
 //! Sources: `modeling_qwen3_next.py`, `modeling_qwen3_5.py`, `modeling_qwen3_5_moe.py` of
 //! Transformers; `src/models/qwen3next.cpp`, `qwen35.cpp`, `qwen35moe.cpp` of llama.cpp.
@@ -12,7 +12,7 @@ use super::loader_keys::{
 };
 use super::qwen::{SHARED_EXPERT_ROUTER, fill_expert_widths};
 use crate::model::ModelError;
-use crate::model::arch::{Arch, Row};
+use crate::model::arch::{Arch, TensorRow};
 use crate::model::conversion::{
     Conversion, Derived, KeyHeadPart, KeyRule, ValueHeads, Vocabulary, WeightRule, WeightTransform,
 };
@@ -23,11 +23,33 @@ use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::Layer;
 
+/// The base of all three: what Qwen3.5 without experts has.
+const BASE: Arch = Arch {
+    layers: delta_net_layers,
+    quirks: Quirks::NONE
+        .late_rows()
+        .recurrent_blocks_have_heads()
+        .mlc_template("qwen2"),
+    loader: DELTA_NET_LOADER,
+    ..USUAL
+};
+
+const DELTA_NET_LOADER: Loader = Loader {
+    keys: &[RMS_NORM, NEEDS_SECTIONS, STATE_SPACE, RECURRENT_LAYERS],
+    rules: &[
+        LoaderRule::BlocksAhead,
+        LoaderRule::BlocksAheadUnsaid,
+        LoaderRule::RopeSections,
+        LoaderRule::DeltaNets,
+    ],
+    needs_biases: &[R::SsmDt],
+    ..Loader::USUAL
+};
+
 pub(super) static QWEN3NEXT: Arch = Arch {
     name: "qwen3next",
     classes: &["Qwen3NextForCausalLM"],
     model_types: &["qwen3_next"],
-    layers: delta_net_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
         NORMS,
@@ -45,7 +67,6 @@ pub(super) static QWEN3NEXT: Arch = Arch {
         weights: INTERLEAVED_HEADS,
         ..DELTA_NET_CONVERSION
     }),
-    quirks: QUIRKS,
     loader: Loader {
         keys: &[
             RMS_NORM,
@@ -60,10 +81,9 @@ pub(super) static QWEN3NEXT: Arch = Arch {
             LoaderRule::Routed,
             LoaderRule::DeltaNets,
         ],
-        needs_biases: &[R::SsmDt],
-        ..Loader::USUAL
+        ..DELTA_NET_LOADER
     },
-    ..USUAL
+    ..BASE
 };
 
 pub(super) static QWEN35: Arch = Arch {
@@ -74,7 +94,6 @@ pub(super) static QWEN35: Arch = Arch {
         gated_query: true,
         ..PLAIN
     }),
-    layers: delta_net_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
         NORMS,
@@ -88,18 +107,7 @@ pub(super) static QWEN35: Arch = Arch {
         keys: &[COMMON, HEAD_DIM, FILE_TYPE, DELTA_NET_KEYS, SECTIONS],
         ..DELTA_NET_CONVERSION
     }),
-    quirks: QUIRKS,
-    loader: Loader {
-        keys: &[RMS_NORM, NEEDS_SECTIONS, STATE_SPACE, RECURRENT_LAYERS],
-        rules: &[
-            LoaderRule::BlocksAhead,
-            LoaderRule::BlocksAheadUnsaid,
-            LoaderRule::RopeSections,
-            LoaderRule::DeltaNets,
-        ],
-        needs_biases: &[R::SsmDt],
-        ..Loader::USUAL
-    },
+    ..BASE
 };
 
 pub(super) static QWEN35MOE: Arch = Arch {
@@ -109,7 +117,6 @@ pub(super) static QWEN35MOE: Arch = Arch {
         "Qwen3_5MoeForCausalLM",
     ],
     model_types: &["qwen3_5_moe_text", "qwen3_5_moe"],
-    layers: delta_net_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
         NORMS,
@@ -132,7 +139,6 @@ pub(super) static QWEN35MOE: Arch = Arch {
         ],
         ..DELTA_NET_CONVERSION
     }),
-    quirks: QUIRKS,
     loader: Loader {
         keys: &[
             RMS_NORM,
@@ -142,24 +148,12 @@ pub(super) static QWEN35MOE: Arch = Arch {
             STATE_SPACE,
             RECURRENT_LAYERS,
         ],
-        rules: &[
-            LoaderRule::BlocksAhead,
-            LoaderRule::BlocksAheadUnsaid,
-            LoaderRule::RopeSections,
-            LoaderRule::DeltaNets,
-        ],
-        needs_biases: &[R::SsmDt],
-        ..Loader::USUAL
+        ..DELTA_NET_LOADER
     },
-    ..USUAL
+    ..BASE
 };
 
-// --- conversion and what runtimes do --------------------------------------------------------------
-
-const QUIRKS: Quirks = Quirks::NONE
-    .late_rows()
-    .recurrent_blocks_have_heads()
-    .mlc_template("qwen2");
+// --- conversion -----------------------------------------------------------------------------------
 
 const DELTA_NET_CONVERSION: Conversion = Conversion {
     first: &[],
@@ -185,12 +179,12 @@ const DELTA_NET_KEYS: &[KeyRule] = &[
     KeyRule::Derived(Derived::RopeDims(0.25)),
 ];
 
-/// Text tokens turn all sections alike; runtimes ask for them all the same.
+/// Runtimes need the sections, although text tokens have the same position in all of them.
 const SECTIONS: &[KeyRule] = &[KeyRule::Derived(Derived::RopeSections(Some([
     11, 11, 10, 0,
 ])))];
 
-/// Decays are stored as logarithms (`Qwen3NextModel` of `conversion/qwen.py`).
+/// Checkpoints store the logarithms of decays (`Qwen3NextModel` of `conversion/qwen.py`).
 const DECAYS: WeightRule = WeightRule {
     roles: &[R::SsmA],
     transform: WeightTransform::NegatedExp,
@@ -216,7 +210,7 @@ const VALUE_HEADS_IN_TURN: &[WeightRule] = &[
     in_turn(&[R::SsmOut], ValueHeads::Columns),
 ];
 
-/// Qwen3-Next: one matrix holds query, key, value and gate of each head of keys.
+/// Qwen3-Next, which stores query, key, value and gate in one matrix, key head by key head.
 const INTERLEAVED_HEADS: &[WeightRule] = &[
     SHIFTED_NORMS,
     DECAYS,
@@ -232,38 +226,38 @@ const INTERLEAVED_HEADS: &[WeightRule] = &[
 
 // --- tensors --------------------------------------------------------------------------------------
 
-const NORMS: &[Row] = &[
-    Row::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
-    Row::weight(
+const NORMS: &[TensorRow] = &[
+    TensorRow::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),
+    TensorRow::weight(
         R::AttnPostNorm,
         &["layers.{}.post_attention_layernorm.weight"],
         hidden,
     ),
 ];
 
-/// Attention whose query projection holds a gate of the same width for its output.
-const GATED_ATTENTION: &[Row] = &[
-    Row::weight(R::AttnQ, &["layers.{}.self_attn.q_proj.weight"], |p| {
+/// Attention whose query projection also computes a gate of the same width for the output.
+const GATED_ATTENTION: &[TensorRow] = &[
+    TensorRow::weight(R::AttnQ, &["layers.{}.self_attn.q_proj.weight"], |p| {
         vec![query_width(p).saturating_mul(2), p.dims.hidden]
     })
     .when(has_attention),
-    Row::weight(R::AttnK, &["layers.{}.self_attn.k_proj.weight"], |p| {
+    TensorRow::weight(R::AttnK, &["layers.{}.self_attn.k_proj.weight"], |p| {
         vec![key_width(p), p.dims.hidden]
     })
     .when(has_attention),
-    Row::weight(R::AttnV, &["layers.{}.self_attn.v_proj.weight"], |p| {
+    TensorRow::weight(R::AttnV, &["layers.{}.self_attn.v_proj.weight"], |p| {
         vec![value_width(p), p.dims.hidden]
     })
     .when(has_attention),
-    Row::weight(R::AttnOutput, &["layers.{}.self_attn.o_proj.weight"], |p| {
+    TensorRow::weight(R::AttnOutput, &["layers.{}.self_attn.o_proj.weight"], |p| {
         vec![p.dims.hidden, query_width(p)]
     })
     .when(has_attention),
 ];
 
 /// A gated delta net. Qwen3-Next stores the gate `z` in one matrix with query, key and value.
-const DELTA_NET: &[Row] = &[
-    Row::weight(
+const DELTA_NET: &[TensorRow] = &[
+    TensorRow::weight(
         R::AttnQkv,
         &[
             "layers.{}.linear_attn.in_proj_qkv.weight",
@@ -272,7 +266,7 @@ const DELTA_NET: &[Row] = &[
         |p| vec![conv_channels(p), p.dims.hidden],
     )
     .when(is_recurrent),
-    Row::weight(
+    TensorRow::weight(
         R::AttnGate,
         &[
             "layers.{}.linear_attn.in_proj_z.weight",
@@ -281,21 +275,21 @@ const DELTA_NET: &[Row] = &[
         |p| vec![p.params.ssm_inner, p.dims.hidden],
     )
     .when(is_recurrent),
-    Row::weight(
+    TensorRow::weight(
         R::SsmConv1d,
         &["layers.{}.linear_attn.conv1d.weight"],
         conv_kernel,
     )
     .when(is_recurrent),
-    Row::bias(R::SsmDt, &["layers.{}.linear_attn.dt_bias"], ssm_heads).when(is_recurrent),
-    Row::weight(R::SsmA, &["layers.{}.linear_attn.A_log"], ssm_heads)
+    TensorRow::bias(R::SsmDt, &["layers.{}.linear_attn.dt_bias"], ssm_heads).when(is_recurrent),
+    TensorRow::weight(R::SsmA, &["layers.{}.linear_attn.A_log"], ssm_heads)
         .part("")
         .when(is_recurrent),
-    Row::weight(R::SsmNorm, &["layers.{}.linear_attn.norm.weight"], |p| {
+    TensorRow::weight(R::SsmNorm, &["layers.{}.linear_attn.norm.weight"], |p| {
         vec![p.params.ssm_inner / p.params.ssm_heads.max(1)]
     })
     .when(is_recurrent),
-    Row::weight(
+    TensorRow::weight(
         R::SsmOut,
         &["layers.{}.linear_attn.out_proj.weight"],
         ssm_out,
@@ -303,21 +297,21 @@ const DELTA_NET: &[Row] = &[
     .when(is_recurrent),
 ];
 
-const FUSED_BETA_ALPHA: &[Row] = &[Row::weight(
+const FUSED_BETA_ALPHA: &[TensorRow] = &[TensorRow::weight(
     R::SsmBetaAlpha,
     &["layers.{}.linear_attn.in_proj_ba.weight"],
     |p| vec![p.params.ssm_heads.saturating_mul(2), p.dims.hidden],
 )
 .when(is_recurrent)];
 
-const BETA_AND_ALPHA: &[Row] = &[
-    Row::weight(
+const BETA_AND_ALPHA: &[TensorRow] = &[
+    TensorRow::weight(
         R::SsmBeta,
         &["layers.{}.linear_attn.in_proj_b.weight"],
         |p| vec![p.params.ssm_heads, p.dims.hidden],
     )
     .when(is_recurrent),
-    Row::weight(
+    TensorRow::weight(
         R::SsmAlpha,
         &["layers.{}.linear_attn.in_proj_a.weight"],
         |p| vec![p.params.ssm_heads, p.dims.hidden],
@@ -325,7 +319,7 @@ const BETA_AND_ALPHA: &[Row] = &[
     .when(is_recurrent),
 ];
 
-/// Every fourth block attends unless the configuration names the kinds or another interval.
+/// Every fourth block is attention, unless the configuration states the kinds of blocks or another interval.
 fn delta_net_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
     let state = state_space(hparams)?;
     let interval = hparams.or_default(Key::FullAttentionEvery)?;

@@ -6,9 +6,9 @@
 
 use super::common::*;
 use super::keys::*;
-use crate::model::arch::{Arch, Row};
+use crate::model::arch::{Arch, TensorRow};
 use crate::model::conversion::{Conversion, Vocabulary};
-use crate::model::loader::{Form, LAYER_EPSILON, Loader, LoaderKeys, LoaderRule, needed};
+use crate::model::loader::{LAYER_EPSILON, Loader, LoaderKeys, LoaderRule, ValueForm, needed};
 use crate::model::role::TensorRole as R;
 
 pub(super) static STARCODER2: Arch = Arch {
@@ -48,25 +48,25 @@ pub(super) static STARCODER2: Arch = Arch {
     ..USUAL
 };
 
-const LAYER_NORM: &[LoaderKeys] = &[needed(Form::Float, &[LAYER_EPSILON])];
+const LAYER_NORM: &[LoaderKeys] = &[needed(ValueForm::Float, &[LAYER_EPSILON])];
 
-const NORM_BIASES: &[Row] = &[
-    Row::bias(R::OutputNorm, &["norm.bias"], hidden),
-    Row::bias(R::AttnNorm, &["layers.{}.input_layernorm.bias"], hidden),
-    Row::bias(
+const NORM_BIASES: &[TensorRow] = &[
+    TensorRow::bias(R::OutputNorm, &["norm.bias"], hidden),
+    TensorRow::bias(R::AttnNorm, &["layers.{}.input_layernorm.bias"], hidden),
+    TensorRow::bias(
         R::FfnNorm,
         &["layers.{}.post_attention_layernorm.bias"],
         hidden,
     ),
 ];
 
-const TWO_MATRICES: &[Row] = &[
-    Row::weight(R::FfnUp, &["layers.{}.mlp.c_fc.weight"], |p| {
+const TWO_MATRICES: &[TensorRow] = &[
+    TensorRow::weight(R::FfnUp, &["layers.{}.mlp.c_fc.weight"], |p| {
         vec![inner(p), p.dims.hidden]
     }),
-    Row::bias(R::FfnUp, &["layers.{}.mlp.c_fc.bias"], |p| vec![inner(p)]).when(has_mlp_bias),
-    Row::weight(R::FfnDown, &["layers.{}.mlp.c_proj.weight"], |p| {
+    TensorRow::bias(R::FfnUp, &["layers.{}.mlp.c_fc.bias"], |p| vec![inner(p)]).when(has_mlp_bias),
+    TensorRow::weight(R::FfnDown, &["layers.{}.mlp.c_proj.weight"], |p| {
         vec![p.dims.hidden, inner(p)]
     }),
-    Row::bias(R::FfnDown, &["layers.{}.mlp.c_proj.bias"], hidden).when(has_mlp_bias),
+    TensorRow::bias(R::FfnDown, &["layers.{}.mlp.c_proj.bias"], hidden).when(has_mlp_bias),
 ];

@@ -1,19 +1,25 @@
-//! The tokenizers that models come with: the names that GGUF has for them, and the table of
-//! pre-tokenizers, the expressions that cut a text into words before pairs are merged.
+//! The tokenizers that models come with: their names in GGUF, and pre-tokenizers, the regular expressions that split a
+//! text into words before byte pairs are merged.
 //!
-//! Conversion tells a pre-tokenizer from the steps that `tokenizer.json` states, so a model with a
-//! vocabulary of its own is recognised too; the decoder splits by it. Sources: published
-//! `tokenizer.json` files; `llm_tokenizer_bpe` and the names beside it in llama.cpp's
-//! `src/llama-vocab.cpp`.
+//! Conversion recognises a pre-tokenizer by the steps that `tokenizer.json` states, so that a model with a vocabulary
+//! of its own is recognised too; the decoder splits texts by the same table.
 
-/// `tokenizer.ggml.model` of pieces with scores.
+mod known;
+mod table;
+
+use table::PRE_TOKENIZERS;
+
+pub(in crate::model) use known::KNOWN_SPLITS;
+pub use table::{DIGIT, GPT2, PUNCTUATION};
+
+/// `tokenizer.ggml.model` of a SentencePiece vocabulary: pieces with scores.
 pub const SENTENCEPIECE: &str = "llama";
 /// `tokenizer.ggml.model` of byte-level BPE.
 pub const BYTE_LEVEL: &str = "gpt2";
-/// `tokenizer.ggml.model` of pieces that merges join.
+/// `tokenizer.ggml.model` of SentencePiece pieces that are joined by BPE merges.
 pub(in crate::model) const MERGED_PIECES: &str = "gemma4";
 
-/// What llama.cpp knows as `tokenizer.ggml.model`.
+/// The values of `tokenizer.ggml.model` that llama.cpp loads.
 pub(in crate::model) const TOKENIZERS: &[&str] = &[
     "none",
     "no_vocab",
@@ -29,25 +35,25 @@ pub(in crate::model) const TOKENIZERS: &[&str] = &[
     "test",
 ];
 
-/// Those that join bytes by merges, and ask how texts are split before.
+/// Those of them that merge byte pairs and therefore need a pre-tokenizer.
 pub(in crate::model) const BYTE_PAIRS: &[&str] = &[BYTE_LEVEL, "hybriddna", "whitespace"];
 
-/// `tokenizer.ggml.pre` of a tokenizer whose way of splitting has no other name. Runtimes load it
-/// with a warning.
+/// `tokenizer.ggml.pre` of a tokenizer whose pre-tokenizer has no name in llama.cpp. Runtimes load the file with a
+/// warning and split texts by GPT-2's rules.
 pub const UNKNOWN_SPLIT: &str = "default";
 
-/// One way of splitting text into words.
+/// One pre-tokenizer: a way of splitting text into words.
 #[derive(Debug)]
 pub struct PreTokenizer {
-    /// The names it has in `tokenizer.ggml.pre`: of tokenizers that differ in what they put before a
-    /// text, or in nothing.
+    /// Its names in `tokenizer.ggml.pre`. Tokenizers of different names may split alike and differ in the token they
+    /// put before a text, or in nothing.
     pub names: &'static [&'static str],
-    /// Each cuts what the one before has left whole.
+    /// Regular expressions, applied in order: each splits the parts that the one before has left.
     pub expressions: &'static [&'static str],
-    /// How the decoder splits by it; `None` where it does not.
+    /// What the decoder needs beyond the expressions; `None` where the decoder does not have this pre-tokenizer.
     pub split: Option<Split>,
-    /// The name that conversion writes, by what a text starts with; the first that holds counts.
-    /// Empty where `tokenizer.json` does not tell it from others.
+    /// The name that conversion writes, by the token that is put before a text; the first that applies counts.
+    /// Empty where `tokenizer.json` does not distinguish it from another pre-tokenizer.
     written: &'static [(Start, &'static str)],
 }
 
@@ -56,7 +62,7 @@ pub struct PreTokenizer {
 pub struct Split {
     /// A word that is in the vocabulary is one token, whatever the merges make of it.
     pub whole_words: bool,
-    /// Whether texts begin with a token of their own where the metadata does not say.
+    /// Whether a begin-of-text token is put before a text where the metadata does not say.
     pub add_begin: bool,
 }
 
@@ -71,219 +77,6 @@ enum Start {
     This(&'static str),
 }
 
-/// A way of splitting by merges alone.
-const MERGES: Option<Split> = Some(Split {
-    whole_words: false,
-    add_begin: false,
-});
-/// Words of the vocabulary stay whole, and texts begin with a token.
-const WORDS_AND_BEGIN: Option<Split> = Some(Split {
-    whole_words: true,
-    add_begin: true,
-});
-
-/// GPT-2's own expression, which the step `ByteLevel` of `tokenizer.json` applies.
-pub const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
-/// Each digit apart: the step `Digits`.
-pub const DIGIT: &str = r"\p{N}";
-/// Punctuation apart: the step `Punctuation`.
-pub const PUNCTUATION: &str = r"[\p{P}\$\+<=>\^~\|`]+";
-/// Three digits that nothing has cut yet.
-const THREE_DIGITS: &str = "[0-9][0-9][0-9]";
-
-/// The expression of Llama 3 and its kin: contractions, words with what stands before them, numbers
-/// as `$number` has them, punctuation, line ends, blanks.
-macro_rules! words {
-    ($letter:literal, $letters:literal, $number:literal) => {
-        concat!(
-            r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])",
-            r"|[^\r\n\p{L}\p{N}]?",
-            $letter,
-            "+|",
-            $number,
-            r"| ?[^\s",
-            $letters,
-            r"\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-        )
-    };
-}
-
-/// Every known way.
-const PRE_TOKENIZERS: &[PreTokenizer] = &[
-    PreTokenizer {
-        names: &[
-            "llama3",
-            "llama-v3",
-            "llama-bpe",
-            "falcon3",
-            "falcon-h1",
-            "pixtral",
-            "midm-2.0",
-            "lfm2",
-        ],
-        expressions: &[words!(r"\p{L}", r"\p{L}", r"\p{N}{1,3}")],
-        split: WORDS_AND_BEGIN,
-        written: &[
-            (Start::This("<|startoftext|>"), "lfm2"),
-            (Start::Token, "llama-bpe"),
-        ],
-    },
-    // Llama 3's vocabulary without a begin of text: what SmolLM3 has too.
-    PreTokenizer {
-        names: &["dbrx", "smaug-bpe", "chatglm-bpe"],
-        expressions: &[words!(r"\p{L}", r"\p{L}", r"\p{N}{1,3}")],
-        split: MERGES,
-        written: &[(Start::Any, "smaug-bpe")],
-    },
-    PreTokenizer {
-        names: &["glm4", "glm5"],
-        expressions: &[words!(r"\p{L}", r"\p{L}", r"\p{N}{1,3}")],
-        split: Some(Split {
-            whole_words: true,
-            add_begin: false,
-        }),
-        written: &[],
-    },
-    PreTokenizer {
-        names: &[
-            "qwen2",
-            "deepseek-r1-qwen",
-            "kormo",
-            "f2llmv2",
-            "stablelm2",
-            "hunyuan",
-            "megrez",
-            "solar-open",
-        ],
-        expressions: &[words!(r"\p{L}", r"\p{L}", r"\p{N}")],
-        split: MERGES,
-        written: &[
-            (Start::This("<｜begin▁of▁sentence｜>"), "deepseek-r1-qwen"),
-            (Start::Any, "qwen2"),
-        ],
-    },
-    PreTokenizer {
-        names: &["qwen35"],
-        expressions: &[words!(r"[\p{L}\p{M}]", r"\p{L}\p{M}", r"\p{N}")],
-        split: MERGES,
-        written: &[(Start::Any, "qwen35")],
-    },
-    PreTokenizer {
-        names: &[
-            "gpt-2",
-            "phi-2",
-            "mpt",
-            "olmo",
-            "jais",
-            "trillion",
-            "exaone4",
-            "gigachat",
-            "a.x-4.0",
-            "granite-docling",
-        ],
-        expressions: &[GPT2],
-        split: MERGES,
-        written: &[(Start::Any, "gpt-2")],
-    },
-    PreTokenizer {
-        names: &[
-            "starcoder",
-            "refact",
-            "command-r",
-            "smollm",
-            "codeshell",
-            "exaone",
-            "minerva-7b",
-        ],
-        expressions: &[DIGIT, GPT2],
-        split: MERGES,
-        written: &[(Start::Any, "smollm")],
-    },
-    PreTokenizer {
-        names: &["falcon"],
-        expressions: &[PUNCTUATION, GPT2, THREE_DIGITS],
-        split: MERGES,
-        written: &[(Start::Any, "falcon")],
-    },
-    PreTokenizer {
-        names: &["tekken"],
-        expressions: &[
-            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ],
-        split: WORDS_AND_BEGIN,
-        written: &[(Start::Any, "tekken")],
-    },
-    PreTokenizer {
-        names: &["gpt-4o"],
-        expressions: &[
-            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ],
-        split: None,
-        written: &[(Start::Any, "gpt-4o")],
-    },
-    PreTokenizer {
-        names: &["deepseek-v3", "hunyuan-dense", "joyai-llm"],
-        expressions: &[
-            r"\p{N}{1,3}",
-            "[一-龥぀-ゟ゠-ヿ]+",
-            r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##,
-        ],
-        split: MERGES,
-        written: &[(Start::Any, "deepseek-v3")],
-    },
-    PreTokenizer {
-        names: &["deepseek-coder"],
-        expressions: &[
-            r"[\r\n]",
-            r"\s?\p{L}+",
-            r"\s?\p{P}+",
-            "[一-龥ࠀ-一가-퟿]+",
-            DIGIT,
-        ],
-        split: MERGES,
-        written: &[(Start::Any, "deepseek-coder")],
-    },
-    PreTokenizer {
-        names: &["bailingmoe"],
-        expressions: &[
-            r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
-        ],
-        split: None,
-        written: &[(Start::Any, "bailingmoe")],
-    },
-    PreTokenizer {
-        names: &["seed-coder"],
-        expressions: &[
-            r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ],
-        split: None,
-        written: &[(Start::Any, "seed-coder")],
-    },
-    PreTokenizer {
-        names: &["exaone-moe"],
-        expressions: &[
-            r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+",
-        ],
-        split: None,
-        written: &[(Start::Any, "exaone-moe")],
-    },
-    PreTokenizer {
-        names: &["minicpm5"],
-        expressions: &[
-            r"\p{N}{1,3}",
-            r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        ],
-        split: None,
-        written: &[(Start::Any, "minicpm5")],
-    },
-    PreTokenizer {
-        names: &[UNKNOWN_SPLIT],
-        expressions: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", THREE_DIGITS],
-        split: MERGES,
-        written: &[],
-    },
-];
-
 impl PreTokenizer {
     /// Every known one.
     pub fn all() -> impl Iterator<Item = &'static PreTokenizer> {
@@ -295,8 +88,8 @@ impl PreTokenizer {
         PRE_TOKENIZERS.iter().find(|pre| pre.names.contains(&name))
     }
 
-    /// The name to write for a tokenizer that cuts by these expressions, in order, and puts `start`
-    /// before a text: `preferred` if that is a name of the same way.
+    /// The name to write for a tokenizer that splits by the expressions `steps`, in order, and puts `start`
+    /// before a text: `preferred` if the same pre-tokenizer has that name, [`UNKNOWN_SPLIT`] if none has these steps.
     pub fn name(
         steps: &[String],
         start: Option<&str>,
@@ -312,8 +105,8 @@ impl PreTokenizer {
             let preferred = preferred.filter(|name| pre.names.contains(name));
             Some(preferred.unwrap_or(*name))
         };
-        let alike = |pre: &&PreTokenizer| pre.expressions == steps;
-        let mut known = PRE_TOKENIZERS.iter().filter(alike);
+        let same_steps = |pre: &&PreTokenizer| pre.expressions == steps;
+        let mut known = PRE_TOKENIZERS.iter().filter(same_steps);
         known.find_map(written).unwrap_or(UNKNOWN_SPLIT)
     }
 }
@@ -327,100 +120,3 @@ pub fn normalized(expression: &str) -> String {
         "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])",
     )
 }
-
-/// What llama.cpp knows as `tokenizer.ggml.pre`.
-pub(in crate::model) const KNOWN_SPLITS: &[&str] = &[
-    "",
-    "a.x-4.0",
-    "afmoe",
-    "bailingmoe",
-    "bailingmoe2",
-    "bloom",
-    "chameleon",
-    "chatglm-bpe",
-    "codeshell",
-    "cohere2moe",
-    "command-r",
-    "dbrx",
-    "deepseek-coder",
-    "deepseek-llm",
-    "deepseek-r1-qwen",
-    "deepseek-v3",
-    "default",
-    "exaone",
-    "exaone-moe",
-    "exaone4",
-    "f2llmv2",
-    "falcon",
-    "falcon-h1",
-    "falcon3",
-    "gemma4",
-    "gigachat",
-    "glm4",
-    "glm5",
-    "gpt-2",
-    "gpt-4o",
-    "gpt3-finnish",
-    "granite-docling",
-    "granite-embed-multi-311m",
-    "granite-embed-multi-97m",
-    "grok-2",
-    "hunyuan",
-    "hunyuan-dense",
-    "hy_v4",
-    "jais",
-    "jais-2",
-    "jina-de",
-    "jina-es",
-    "jina-v1-en",
-    "jina-v2-code",
-    "jina-v2-de",
-    "jina-v2-es",
-    "jina-v5-nano",
-    "joyai-llm",
-    "kanana2",
-    "kimi-k2",
-    "kormo",
-    "laguna",
-    "lfm2",
-    "llada-moe",
-    "llama-bpe",
-    "llama-v3",
-    "llama3",
-    "llama4",
-    "megrez",
-    "mellum",
-    "mellum2",
-    "midm-2.0",
-    "minerva-7b",
-    "minicpm5",
-    "minimax-m2",
-    "mmbert",
-    "modern-bert",
-    "mpt",
-    "olmo",
-    "phi-2",
-    "pixtral",
-    "poro-chat",
-    "qwen2",
-    "qwen35",
-    "refact",
-    "roberta-bpe",
-    "sarvam-moe",
-    "seed-coder",
-    "smaug-bpe",
-    "smollm",
-    "solar-open",
-    "spark2_5",
-    "stablelm2",
-    "starcoder",
-    "superbpe",
-    "talkie",
-    "tekken",
-    "tiny_aya",
-    "trillion",
-    "ufakzeka",
-    "viking",
-    "whitespace",
-    "youtu",
-];

@@ -1,16 +1,17 @@
-//! `Q2_K`, `Q4_K`, `Q5_K`: a scaled block in, the scales, minima and codes of least
-//! weighted square error out. A weight is `d * scale * code - dmin * min`.
+//! `Q2_K`, `Q4_K`, `Q5_K`: finds the scales, minima and codes of a block with the least weighted square error. A weight
+//! is `d * scale * code - dmin * min`.
 //!
-//! Three steps, for all sub-blocks at once, one a lane. First each sub-block for itself, in real
-//! numbers: a few roundings of it are tried, and for each the scale and minimum that suit it best
-//! follow in closed form (weighted least squares). Then the integers: around the rounded scale of
-//! each sub-block, those of least true error. Last `d` and `dmin`, least squares over all 256 for
-//! the codes that came out; and again from the integers, as long as the error falls.
+//! Three steps, for all sub-blocks at once with one sub-block per lane:
+//! 1. For each sub-block a real scale and minimum: several roundings to codes are tried, and for each the best scale and
+//!    minimum follow in closed form (weighted least squares).
+//! 2. For each sub-block the integer scale and minimum near these with the least error.
+//! 3. `d` and `dmin` by least squares over all 256 weights for the codes of step 2. Steps 2 and 3 are repeated while the
+//!    error falls.
 
 use super::lanes::Lanes;
 use super::scaling::{Scaled, to_half};
 
-/// What tells these formats apart.
+/// The parameters in which the three formats differ.
 #[derive(Clone, Copy)]
 pub(super) struct Affine {
     /// The largest code.
@@ -35,13 +36,12 @@ pub(super) struct AffineBlock<V, const G: usize, const LEN: usize> {
 
 /// Scale and minimum (not above 0) of a sub-block: a weight is `scale * code + min`.
 #[derive(Clone, Copy)]
-struct Line<V> {
+struct AffineFit<V> {
     scale: V,
     min: V,
-    /// By how much the square error is below that of zeros.
+    /// By how much the square error is smaller than that of encoding zeros.
     gain: V,
-    /// How the square error grows with the distance from this line: `q2` times that of the scale
-    /// squared, `w` times that of the minimum squared, and `2 * q1` times their product.
+    /// How the square error grows with a change of scale and minimum: by `q2 * ds^2 + 2 * q1 * ds * dm + w * dm^2`.
     q1: V,
     q2: V,
 }
@@ -62,7 +62,7 @@ fn fit<V: Lanes, const LEN: usize>(
     top: f32,
     slope: V,
     shift: V,
-) -> Line<V> {
+) -> AffineFit<V> {
     let (mut q1, mut q2, mut qx) = (V::zero(), V::zero(), V::zero());
     for (&x, &w) in x.iter().zip(w) {
         let q = (x * slope + shift)
@@ -74,19 +74,18 @@ fn fit<V: Lanes, const LEN: usize>(
         q2 = q2 + wq * q;
         qx = qx + wq * x;
     }
-    // Codes that are all but the same say nothing of the slope; what rounding leaves of their
-    // variance is noise.
+    // If nearly all codes are equal, their variance is only rounding noise and does not determine a scale.
     let (square, variance) = (sums.w * q2, sums.w * q2 - q1 * q1);
     let flat = variance.select_lt(square * V::splat(1e-5), V::splat(1.0), V::zero());
     let inverse = variance.inverse_or_zero();
     let scale = (sums.w * qx - sums.wx * q1) * inverse;
     let min = (q2 * sums.wx - q1 * qx) * inverse;
-    // A minimum is subtracted: where it would have to be added, the line goes through 0.
+    // The format can only subtract a minimum; if it would have to be added, the line goes through 0.
     let through_zero = qx * q2.inverse_or_zero();
     let min = V::zero().select_lt(flat, V::zero(), min);
     let scale = min.select_lt(V::zero(), scale, through_zero);
     let min = min.min(V::zero());
-    Line {
+    AffineFit {
         scale,
         min,
         gain: scale * qx + min * sums.wx,
@@ -96,9 +95,9 @@ fn fit<V: Lanes, const LEN: usize>(
 }
 
 #[cfg_attr(not(debug_assertions), inline(always))]
-fn better<V: Lanes>(a: Line<V>, b: Line<V>) -> Line<V> {
+fn better<V: Lanes>(a: AffineFit<V>, b: AffineFit<V>) -> AffineFit<V> {
     let least = a.gain * V::splat(CLEARLY);
-    Line {
+    AffineFit {
         scale: least.select_lt(b.gain, b.scale, a.scale),
         min: least.select_lt(b.gain, b.min, a.min),
         gain: least.select_lt(b.gain, b.gain, a.gain),
@@ -107,14 +106,17 @@ fn better<V: Lanes>(a: Line<V>, b: Line<V>) -> Line<V> {
     }
 }
 
-/// By what factor a gain must be the larger to count. Where values are few several roundings hit
-/// them all; were the noise of sums to choose, sub-blocks of like values would get scales that no
-/// common step suits.
+/// A gain counts as larger only by this factor. With few distinct values several roundings are exact; if rounding noise
+/// decided between them, similar sub-blocks would get scales without a common divisor.
 pub(super) const CLEARLY: f32 = 1.0 + 2.4e-7;
 
 /// The first step: scale and minimum of each lane, in real numbers.
 #[cfg_attr(not(debug_assertions), inline(always))]
-fn search<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], format: Affine) -> (Line<V>, V) {
+fn search<V: Lanes, const LEN: usize>(
+    x: &[V; LEN],
+    w: &[V; LEN],
+    format: Affine,
+) -> (AffineFit<V>, V) {
     V::outlined(
         #[inline(always)]
         || {
@@ -130,10 +132,10 @@ fn search<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], format: Affine
                 sums.wx = sums.wx + w * x;
             }
             let per_range = (high - low).inverse_or_zero();
-            // Where all values are the same and not above 0 the minimum alone is exact.
+            // If all values are equal and not above 0, the minimum alone is exact.
             let gain = low * (sums.wx + sums.wx - low * sums.w);
             let zero = V::zero();
-            let mut best = Line {
+            let mut best = AffineFit {
                 scale: zero,
                 min: low,
                 gain,
@@ -153,7 +155,7 @@ fn search<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], format: Affine
     )
 }
 
-/// The weighted square error of a lane with the scale and minimum as stored, codes rounded anew.
+/// The weighted square error of a lane with the stored scale and minimum, and codes rounded for them.
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn error<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], top: f32, scale: V, min: V) -> V {
     let slope = scale.inverse_or_zero();
@@ -167,7 +169,7 @@ fn error<V: Lanes, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], top: f32, scale
     sum
 }
 
-/// The second step for one lane group: the integers near `scale` and `min` of least true error.
+/// The second step for one lane group: the integers near `scale` and `min` with the least error.
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn integers<V: Lanes, const LEN: usize>(
     x: &[V; LEN],
@@ -180,7 +182,7 @@ fn integers<V: Lanes, const LEN: usize>(
     V::outlined(
         #[inline(always)]
         || {
-            // By how many steps the minimum follows a step of the scale.
+            // The change of the minimum that goes with a step of the scale.
             let (d, dmin, top) = (V::splat(d), V::splat(dmin), V::splat(format.top_scale));
             let lean = (lean * d * dmin.inverse_or_zero()).min(top);
             let mut best = (scale, min, V::splat(f32::INFINITY));
@@ -202,8 +204,8 @@ fn integers<V: Lanes, const LEN: usize>(
     )
 }
 
-/// The half that whole multiples of, up to `top` and from `1 - top`, come closest to `values`, the
-/// squares of what is missing weighed by `stiff`: its bits, and its value in `unit`s.
+/// The half-precision step whose integer multiples (from `1 - top` to `top`) are closest to `values`, with square errors
+/// weighted by `stiff`: its bits, and its value in units of `unit`.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn step_for<V: Lanes, const G: usize>(
     values: &[V; G],
@@ -233,7 +235,7 @@ pub(super) fn step_for<V: Lanes, const G: usize>(
     best
 }
 
-/// How many steps are tried.
+/// The number of steps that are tried.
 const STEPS: usize = 16;
 
 /// Encodes one block.
@@ -249,7 +251,7 @@ pub(super) fn encode<V: Lanes, const G: usize, const LEN: usize>(
     for g in 0..G {
         let (line, w) = search(&x[g], &w[g], format);
         (scale[g], min[g], weight[g]) = (line.scale, -line.min, w);
-        // Where the minimum may follow the scale, the error grows less.
+        // If the minimum may change with the scale, the error grows less.
         lean[g] = V::zero().select_lt(min[g], line.q1 * w.inverse_or_zero(), V::zero());
         stiff[g] = line.q2 - lean[g] * line.q1;
     }
@@ -318,7 +320,7 @@ pub(super) fn encode<V: Lanes, const G: usize, const LEN: usize>(
     }
 }
 
-/// The third step: the real `d` and `dmin` of least square error for the codes that these give.
+/// The third step: the real `d` and `dmin` with the least square error for these scales, minima and codes.
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn refit<V: Lanes, const G: usize, const LEN: usize>(
     x: &[[V; LEN]; G],

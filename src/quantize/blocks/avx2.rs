@@ -1,8 +1,8 @@
-//! The encoders and decoders compiled for AVX2, with lanes in its registers; and the only unsafe code.
+//! The encoders and decoders compiled for AVX2, with lanes in its registers; the only unsafe code of `quantize`.
 //!
-//! The instructions of AVX2 may run only on a processor that has them. [`encode`] and [`decode`], the ways
-//! in, ask for them first. [`Avx2`] is private and named in `with_avx2` alone, which only [`encode`]
-//! calls: where code for that type runs, and where a value of it exists, the processor has AVX2. Every
+//! AVX2 instructions may only run on a processor that has them. The entry points [`encode`] and [`decode`] check
+//! that first. [`Avx2`] is private and used only by `with_avx2`, which only [`encode`]
+//! calls: wherever code for that type runs or a value of it exists, the processor has AVX2. Every
 //! operation below is inlined into a function that was compiled for AVX2.
 #![allow(unsafe_code)]
 

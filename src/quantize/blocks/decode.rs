@@ -1,5 +1,5 @@
-//! Encoded bytes in, values out: one function a format, plain loops, as `dequantize_row_*` of
-//! `ggml-quants.c` computes them (the same products and sums in the same order).
+//! Decodes blocks: one function per format, plain loops with the products and sums of `dequantize_row_*` in
+//! `ggml-quants.c`, in the same order.
 
 use super::half::{bf16_to_f32, f16_to_f32};
 use super::symmetric::IQ4_LEVELS;
@@ -10,7 +10,7 @@ fn half(bytes: &[u8], at: usize) -> f32 {
     f16_to_f32(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
 }
 
-/// `f` of each of 32 codes of four bits in 16 bytes: value `j` beside value `j + 16`.
+/// `f` of each of 32 codes of four bits in 16 bytes; a byte holds values `j` and `j + 16`.
 #[inline(always)]
 fn nibbles(bytes: &[u8], out: &mut [f32], f: impl Fn(usize, u8) -> f32) {
     let (low, high) = out.split_at_mut(16);
@@ -20,7 +20,7 @@ fn nibbles(bytes: &[u8], out: &mut [f32], f: impl Fn(usize, u8) -> f32) {
     }
 }
 
-/// The fifth bit of value `j`, in place.
+/// The fifth bit of value `j`, at its place in the code.
 #[inline(always)]
 fn fifth(bits: u32, j: usize) -> u8 {
     ((bits >> j & 1) << 4) as u8
@@ -138,7 +138,7 @@ fn scale_min(b: &[u8], j: usize) -> (f32, f32) {
     (f32::from(scale), f32::from(min))
 }
 
-/// The line of sub-block `j`: its scale, and what is subtracted.
+/// The scale of sub-block `j`, and its minimum, which is subtracted.
 #[inline(always)]
 fn line(b: &[u8], j: usize) -> (f32, f32) {
     let (scale, min) = scale_min(&b[4..16], j);
@@ -192,8 +192,8 @@ fn q6_k(b: &[u8; 210], out: &mut [f32; 256]) {
     }
 }
 
-/// Decodes checked rows. Inlined into functions that differ in the instructions they may use; there
-/// is nothing here that these could round differently.
+/// Decodes checked rows. Inlined into functions that are compiled for different instructions; the operations used here
+/// round the same with all of them.
 #[inline(always)]
 pub(super) fn decode(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
     match dtype {

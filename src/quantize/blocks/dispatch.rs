@@ -1,4 +1,4 @@
-//! Checked rows in, each format's own encoder called.
+//! Calls the encoder of a format for checked rows.
 
 use super::formats::Encoded;
 use super::half::{f32_to_bf16, f32_to_f16};
@@ -6,7 +6,7 @@ use super::lanes::Lanes;
 use super::{iq4, kquants, legacy, legacy_weighted};
 use crate::dtype::Dtype;
 
-/// Encodes checked rows. Inlined into functions that differ in the instructions they may use.
+/// Encodes checked rows. Inlined into functions that are compiled for different instructions.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn encode<V: Lanes>(
     dtype: Dtype,

@@ -1,5 +1,5 @@
-//! The ways in: check what it is given and pick the fastest code that the processor can run. Which
-//! one that is makes no difference to the bytes.
+//! The entry points: check the arguments and select the fastest code that the processor can run. The bytes are the same
+//! with each.
 
 use super::formats::{BlockError, Encoded, check};
 use super::lanes::Eight;
@@ -8,18 +8,17 @@ use crate::dtype::Dtype;
 
 /// Encodes `values`, rows of `row` values each, as `dtype` into `out`.
 ///
-/// `importance`, one number per column (the mean square of the activations that meet it, as an
-/// importance matrix holds it), says how much errors in that column cost; formats without a search
-/// (F32, F16, BF16, Q8_0) ignore it.
+/// `importance` has one number per column, the weight of errors in that column (the mean square of the activations that
+/// it is multiplied with, as in an importance matrix); formats without a search (F32, F16, BF16, Q8_0) ignore it.
 ///
-/// NaN and infinities are counted in the answer, see [`Encoded`]. In F16 finite values from 65520
-/// up become infinite, as IEEE 754 rounds them. In block formats values beyond what the largest
-/// scale reaches become the largest that it does.
+/// NaN and infinities are counted in the result, see [`Encoded`]. In F16 finite values from 65520
+/// up become infinite, as IEEE 754 rounds them. In block formats values beyond the range of the largest
+/// scale are clamped to it.
 ///
 /// # Errors
-/// [`BlockError`] if there is no encoder for `dtype`, `values` is no whole number of rows, a row no
-/// whole number of blocks, `out` not exactly as long as the encoded form, or `importance` has
-/// another length than a row or holds a number that is negative or not finite.
+/// [`BlockError`]: there is no encoder for `dtype`; `values` is not a whole number of rows, or a row not a
+/// whole number of blocks; `out` is not exactly as long as the encoded form; `importance` has
+/// another length than a row, or a number that is negative or not finite.
 pub fn encode_rows(
     dtype: Dtype,
     values: &[f32],

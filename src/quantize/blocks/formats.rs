@@ -1,16 +1,16 @@
-//! The formats that are encoded and decoded here, and the sizes that rows and blocks must have.
+//! The formats that are encoded and decoded here, and checks of the sizes of rows and blocks.
 
 use crate::dtype::Dtype;
 
-/// What encoding met that the format could not hold.
+/// What encoding found that the format cannot represent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Encoded {
-    /// NaN and infinities among the values. F32, F16 and BF16 keep them; block formats encode
-    /// them as 0, and the block's other values as if they were 0.
+    /// The number of NaN and infinite values. F32, F16 and BF16 keep them; block formats encode
+    /// them as 0, and encode the other values of the block as if they were 0.
     pub not_finite: u64,
 }
 
-/// Why rows were not encoded or decoded. Nothing was written then.
+/// Why rows were not encoded or decoded. Nothing is written in this case.
 #[derive(Debug, thiserror::Error, PartialEq)]
 #[non_exhaustive]
 pub enum BlockError {

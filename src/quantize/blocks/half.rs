@@ -1,6 +1,6 @@
-//! 16-bit floats: to and from `f32`, rounding to nearest with ties to even, as IEEE 754 has it.
+//! Conversion of 16-bit floats to and from `f32`, rounding to nearest with ties to even (IEEE 754).
 
-/// Where rounding to a 16-bit float leaves the finite: from here up the result is infinite.
+/// The smallest `f32` that rounds to an infinite half-precision float.
 pub const F16_OVERFLOW: f32 = 65520.0;
 
 /// The half-precision bits of `value`. From 65520 up in magnitude the result is infinite; NaN stays
@@ -40,7 +40,7 @@ pub fn f16_to_f32(bits: u16) -> f32 {
     f32::from_bits(sign | value)
 }
 
-/// The bfloat16 bits of `value`. What rounds beyond the largest becomes infinite; NaN stays NaN.
+/// The bfloat16 bits of `value`. Values that round beyond the largest finite number become infinite; NaN stays NaN.
 #[inline(always)]
 pub fn f32_to_bf16(value: f32) -> u16 {
     let bits = value.to_bits();

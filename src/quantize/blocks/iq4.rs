@@ -1,5 +1,4 @@
-//! Rows of finite values and the importance of their columns in, blocks of `IQ4_NL` and `IQ4_XS`
-//! out: four-bit codes for levels that are not evenly spaced.
+//! Encoders of `IQ4_NL` and `IQ4_XS`: four-bit codes for levels that are not evenly spaced.
 
 use super::half::{f16_to_f32, f32_to_f16};
 use super::kquants::{SUPER, bytes, codes, encoder};
@@ -16,7 +15,7 @@ const WEIGHING: Weighing = Weighing {
     even: (1.5, 0.5),
 };
 
-/// Without a common scale there is less to win, and less to share.
+/// `IQ4_NL` has no scale shared by several blocks, so the weights of errors need less smoothing.
 const NL_WEIGHING: Weighing = Weighing {
     even: (1.0, 0.22),
     ..WEIGHING

@@ -1,4 +1,4 @@
-//! Rows of finite values and the importance of their columns in, blocks of `Q2_K` to `Q6_K` out.
+//! Encoders of `Q2_K` to `Q6_K`, for rows of finite values and the importance of their columns.
 
 use super::affine::{self, Affine};
 use super::lanes::{LANES, Lanes};
@@ -10,7 +10,7 @@ use super::symmetric::{self, Q3, Q6};
 /// Weights in a block.
 pub(super) const SUPER: usize = 256;
 
-/// A whole encoder: what an error weighs, how the scales are found, how the bytes lie.
+/// Defines an encoder by the weights of errors, the search for the scales, and the layout of the bytes.
 macro_rules! encoder {
     ($name:ident: $bytes:literal bytes, $groups:literal x 8 sub-blocks of $len:literal, $weighing:expr,
      |$scaled:ident| $search:expr, |$block:ident, $out:ident| $pack:expr) => {

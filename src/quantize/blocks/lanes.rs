@@ -1,9 +1,9 @@
-//! Eight numbers side by side: one lane for each of eight sub-blocks that are searched at once.
+//! Vectors of eight numbers: one lane for each of eight sub-blocks that are searched at once.
 //!
-//! [`Lanes`] is what a search needs of them, [`Eight`] plain arrays for every processor;
-//! [`super::avx2`] has the same in registers. Products and sums are never fused, and every operation
-//! rounds as IEEE 754 says, so all compute the same bits. Values are finite; where NaN turns up all
-//! the same, comparisons with it are false.
+//! [`Lanes`] has the operations that a search needs, [`Eight`] implements them with plain arrays for every processor,
+//! [`super::avx2`] with registers. Products and sums are never fused, and every operation
+//! rounds by IEEE 754, so that both compute the same bits. Values are finite; if NaN occurs nevertheless,
+//! comparisons with it are false.
 
 use std::fmt::Debug;
 use std::ops::{Add, Div, Mul, Neg, Sub};
@@ -34,8 +34,8 @@ pub(super) trait Lanes:
     fn select_lt(self, limit: Self, yes: Self, no: Self) -> Self;
     /// Lane `i` of vector `j` becomes lane `j` of vector `i`.
     fn transpose(rows: [Self; LANES]) -> [Self; LANES];
-    /// What `work` gives, from a function of its own that is compiled for these lanes' instructions:
-    /// a seam in what would otherwise be inlined into one body. `work` must be `#[inline(always)]`.
+    /// Runs `work` in a function of its own, compiled for the instructions of these lanes, so that not everything is
+    /// inlined into one function. `work` must be `#[inline(always)]`.
     fn outlined<R>(work: impl FnOnce() -> R) -> R;
 
     #[inline(always)]
@@ -93,7 +93,7 @@ const SHIFT: f32 = 12_582_912.0;
 #[repr(C, align(32))]
 pub(super) struct Eight([f32; LANES]);
 
-/// `f` of each lane, written out: straight-line code for the compiler to make vectors of.
+/// `f` of each lane, unrolled, so that the compiler can use vector instructions.
 macro_rules! each {
     ($i:ident => $f:expr) => {
         Eight([

@@ -1,7 +1,7 @@
-//! The 32-weight formats without importance: finite values in, ggml's bytes out, byte for byte.
+//! Encoders of the 32-weight formats without importance, byte for byte as ggml's, for finite values.
 //!
 //! Arithmetic and order follow `quantize_row_*_ref` of `ggml-quants.c`. Where ggml would write an
-//! infinite scale (which llama.cpp then refuses to load), the scale is the largest half instead.
+//! infinite scale (which llama.cpp refuses to load), the scale is the largest finite half instead.
 
 use super::half::{F16_OVERFLOW, f32_to_f16};
 
@@ -11,7 +11,7 @@ const LARGEST_SCALE: f32 = F16_OVERFLOW.next_down();
 /// Weights in a block.
 pub(super) const BLOCK: usize = 32;
 
-/// The scale as it may be stored, and its inverse: 0 if the scale is 0 or too small to invert.
+/// The scale limited to finite halves, and its inverse: 0 if the scale is 0 or too small to invert.
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn scale(d: f32) -> (f32, f32) {
     let d = d.clamp(-LARGEST_SCALE, LARGEST_SCALE);
@@ -60,7 +60,7 @@ fn affine(x: &[f32; BLOCK], top: f32) -> (u16, u16, [u8; BLOCK]) {
     (f32_to_f16(d), f32_to_f16(low), codes)
 }
 
-/// Low halves of the codes: value `j` beside value `j + 16`.
+/// The low four bits of the codes; a byte holds values `j` and `j + 16`.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn nibbles(codes: &[u8; BLOCK]) -> [u8; 16] {
     std::array::from_fn(|j| (codes[j] & 15) | (codes[j + 16] << 4))
@@ -132,7 +132,7 @@ pub(super) fn q8_0(values: &[f32], out: &mut [u8]) {
         let (d, inverse) = scale(extreme(x).abs() / 127.0);
         out[..2].copy_from_slice(&f32_to_f16(d).to_le_bytes());
         for (byte, v) in out[2..].iter_mut().zip(x) {
-            // Halves away from zero, as C's `roundf`: just under one half is added, the rest cut off.
+            // Rounds ties away from zero, as C's `roundf`: the largest number below one half is added, the fraction cut.
             let v = v * inverse;
             *byte = (v + 0.5f32.next_down().copysign(v)) as i8 as u8;
         }

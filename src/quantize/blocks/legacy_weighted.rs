@@ -1,7 +1,7 @@
-//! The 32-weight formats with importance: finite values and their importance in, ggml's bytes out.
+//! Encoders of the 32-weight formats with importance, byte for byte as ggml's, for finite values.
 //!
-//! Eight blocks are searched at once, one a lane; within a lane arithmetic and order are those of
-//! `make_qx_quants` and `make_qkx3_quants` of `ggml-quants.c`, so the bytes are the same.
+//! Eight blocks are searched at once, one per lane; within a lane arithmetic and order are those of
+//! `make_qx_quants` and `make_qkx3_quants` of `ggml-quants.c`.
 
 use super::half::{F16_OVERFLOW, f32_to_f16};
 use super::lanes::{LANES, Lanes, transpose};
@@ -63,7 +63,7 @@ fn symmetric<V: Lanes>(x: &Block<V>, w: &Block<V>, nmax: f32) -> (V, Block<V>) {
     for step in (-9..=9).filter(|&step| step != 0) {
         let tried = -V::splat(nmax + 0.1 * step as f32) / extreme;
         let (lx, l2) = symmetric_sums(x, w, nmax, tried);
-        // Without weight there is nothing to win: 0 < 0 is false.
+        // With all weights 0 nothing is selected, since 0 < 0 is false.
         let won = (best * l2).select_lt(lx * lx, l2, V::zero());
         slope = V::zero().select_lt(won, tried, slope);
         scale = V::zero().select_lt(won, lx / l2, scale);
@@ -109,8 +109,8 @@ fn affine<V: Lanes>(x: &Block<V>, w: &Block<V>, top: f32) -> (V, V, Block<V>) {
     let flat = low.select_lt(high, V::zero(), V::splat(1.0));
     let mut slope = V::splat(top) / (high - low);
     let mut scale = V::splat(1.0) / slope;
-    // The codes are those of `slope` and `base`; `low` is the minimum that suits them best, and
-    // the next roundings start from it.
+    // The codes are those of `slope` and `base`; `low` is the best minimum for them, from which the next roundings
+    // start.
     let mut base = low;
     let mut best = affine_error(x, w, top, (slope, base), (scale, low));
     for step in 0..=36 {
@@ -156,8 +156,8 @@ fn lane_codes<V: Lanes>(codes: &Block<V>, lane: usize) -> [u8; BLOCK] {
     std::array::from_fn(|k| codes[k].to_bytes()[lane])
 }
 
-/// Groups of up to eight blocks of a row. A row with values beyond the largest half goes without
-/// importance: the search knows no limits, and its scales or minima might not be stored.
+/// Encodes groups of up to eight blocks of a row. A row with values beyond the largest half is encoded without
+/// importance, since the search could find scales or minima that cannot be stored.
 macro_rules! encoder {
     ($name:ident, $bytes:literal, |$x:ident, $w:ident| $search:expr, |$found:ident, $lane:ident, $to:ident| $write:block) => {
         #[cfg_attr(not(debug_assertions), inline(always))]

@@ -1,27 +1,27 @@
-//! Values before and after in, how far they are apart out.
+//! Measures the error of decoded values against the originals.
 
 use crate::dtype::Dtype;
 
-/// Sums of squares over values and their errors; of several parts of a tensor they add up.
+/// Sums of squares over values and their errors; those of several parts of a tensor can be added.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Deviation {
     /// Sum of squares of the values.
     pub value: f64,
     /// Sum of squares of the errors.
     pub error: f64,
-    /// The same, each square times what it weighs in ggml's search for the format.
+    /// Sum of squares of the values, each times its weight in ggml's search for the format.
     pub weighted_value: f64,
-    /// The same of the errors.
+    /// The same sum over the errors.
     pub weighted_error: f64,
 }
 
 impl Deviation {
-    /// Root mean square of the errors over that of the values; 0 for values that are all 0.
+    /// Root mean square of the errors divided by that of the values; 0 if all values are 0.
     pub fn relative(&self) -> f64 {
         ratio(self.error, self.value)
     }
 
-    /// The same with ggml's weights.
+    /// The same ratio with ggml's weights.
     pub fn weighted(&self) -> f64 {
         ratio(self.weighted_error, self.weighted_value)
     }
@@ -44,16 +44,16 @@ impl std::ops::AddAssign for Deviation {
     }
 }
 
-/// How far `decoded` is from `values`, rows of `row` values each, encoded as `dtype`.
+/// The error of `decoded` against `values`, rows of `row` values each, that were encoded as `dtype`.
 ///
 /// The weight of a value's square error is what ggml's search (`quantize_row_*_impl` and `_ref` of
 /// `ggml-quants.c`) gives it. Without importance: `x^2` (`Q3_K`, `Q6_K`, `IQ4_*`), `|x|` plus
 /// the root mean square of the 32 values around (`Q4_K`, `Q5_K`), `|x|` (`Q2_K`). With it:
 /// importance times `sqrt(x^2 + s)`, `s` being the mean square of the row (`Q4_0` to `Q5_1`), of
 /// the block (`Q2_K`) or twice that of the block; `Q6_K` takes the importance alone. Formats without
-/// a search weigh all values alike. Values that are not finite are left out.
+/// a search weight all values equally. Values that are not finite are left out.
 ///
-/// Slices of different lengths are compared as far as both reach.
+/// Slices of different lengths are compared over the shorter length.
 pub fn deviation(
     dtype: Dtype,
     values: &[f32],

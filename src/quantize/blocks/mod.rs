@@ -1,17 +1,16 @@
-//! Rows of numbers in, encoded blocks out, and back: every GGUF format that a scheme can assign.
+//! Encodes rows of numbers into blocks, and decodes them: every GGUF format that a scheme can assign.
 //!
-//! `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1` and `Q8_0` come out byte for byte as ggml writes them, with and
-//! without importance. For the others the search is our own (`affine.rs` and `symmetric.rs`). On the
-//! weights of models its error is no larger than that of `llama-quantize`, plain and weighted; where
-//! single values or columns tower over all others one of the two may come out larger, and
-//! then the other is much smaller.
+//! `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1` and `Q8_0` are byte for byte those of ggml, with and
+//! without importance. The other formats have a search of their own (`affine.rs` and `symmetric.rs`). On the
+//! weights of models its error, plain and weighted, is no larger than that of `llama-quantize`; with extreme outliers
+//! among values or columns one of the two errors may be larger, and then the other is much smaller.
 //!
-//! Code is inlined into functions compiled for the processor at hand, except in unoptimised builds,
-//! where that would only cost stack; `Lanes::outlined` cuts it into pieces of a size that compiles in
+//! Code is inlined into functions compiled for the instructions of the processor, except in unoptimised builds,
+//! where that would only cost stack; `Lanes::outlined` splits it into functions of a size that compiles in
 //! seconds.
 //!
-//! The bytes depend on the row alone: not on the machine, on the rows beside it or on how the
-//! rows are dealt out to threads. Does no IO and starts no thread.
+//! The bytes depend on the row alone: not on the machine, other rows, or the distribution of
+//! rows to threads. Must not: do IO or start threads.
 
 mod affine;
 #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! Codes and integer scales in the order of their weights in, the bytes of a block out, laid out as
+//! Packs codes and integer scales, in the order of their weights, into the bytes of a block, laid out as
 //! the structures of `ggml-common.h`.
 
 /// Codes of one block, in the order of the weights.
@@ -15,7 +15,7 @@ pub(super) fn scales_and_mins(scales: &[u8; 8], mins: &[u8; 8]) -> [u8; 12] {
     out
 }
 
-/// Low four bits, 64 weights in 32 bytes: weight `l` beside weight `l + 32`.
+/// The low four bits of 64 weights in 32 bytes; byte `l` holds weights `l` and `l + 32`.
 fn nibbles_64(codes: &Codes, out: &mut [u8]) {
     for (codes, out) in codes
         .as_chunks::<64>()
@@ -29,7 +29,7 @@ fn nibbles_64(codes: &Codes, out: &mut [u8]) {
     }
 }
 
-/// Two bits of each of 128 weights in 32 bytes: weights `l`, `l + 32`, `l + 64`, `l + 96`.
+/// Two bits of each of 128 weights in 32 bytes; byte `l` holds weights `l`, `l + 32`, `l + 64`, `l + 96`.
 fn pairs_128(codes: &Codes, shift: u32, out: &mut [u8]) {
     for (codes, out) in codes
         .as_chunks::<128>()
@@ -69,7 +69,7 @@ pub(super) fn q2_k(
     out[82..].copy_from_slice(&dmin.to_le_bytes());
 }
 
-/// `scales` have 32 added, codes 4.
+/// 32 has been added to `scales`, and 4 to `codes`.
 pub(super) fn q3_k(d: u16, scales: &[u8; 16], codes: &Codes, out: &mut [u8; 110]) {
     out[..32].fill(0);
     bit_of_32(codes, 2, &mut out[..32]);
@@ -114,7 +114,7 @@ pub(super) fn q5_k(
     nibbles_64(codes, &mut out[48..]);
 }
 
-/// `scales` are two's complement, codes have 32 added.
+/// `scales` are in two's complement; 32 has been added to `codes`.
 pub(super) fn q6_k(d: u16, scales: &[u8; 16], codes: &Codes, out: &mut [u8; 210]) {
     for (codes, out) in codes
         .as_chunks::<128>()
@@ -131,7 +131,7 @@ pub(super) fn q6_k(d: u16, scales: &[u8; 16], codes: &Codes, out: &mut [u8; 210]
     out[208..].copy_from_slice(&d.to_le_bytes());
 }
 
-/// `scales` have 32 added.
+/// 32 has been added to `scales`.
 pub(super) fn iq4_xs(d: u16, scales: &[u8; 8], codes: &Codes, out: &mut [u8; 136]) {
     out[..2].copy_from_slice(&d.to_le_bytes());
     let high = (0..8).fold(0u16, |bits, j| bits | u16::from(scales[j] >> 4) << (2 * j));

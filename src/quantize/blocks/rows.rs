@@ -1,4 +1,4 @@
-//! Rows and their importance, cut into the blocks of a format, each with its place in the output.
+//! Splits rows and their importance into the blocks of a format, each with its place in the output.
 
 use super::lanes::LANES;
 use super::legacy::BLOCK;
@@ -22,8 +22,7 @@ pub(super) fn blocks<'a, const N: usize, const B: usize>(
     })
 }
 
-/// Blocks of 32 by the eight, as far as a row reaches: values, importance, and the place of blocks
-/// of `B` bytes.
+/// Groups of up to eight blocks of 32 in a row: values, importance, and the place of the encoded blocks of `B` bytes.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn groups<'a, const B: usize>(
     row: &'a [f32],
@@ -40,7 +39,7 @@ pub(super) fn groups<'a, const B: usize>(
     })
 }
 
-/// Rows of values, each with its place.
+/// Rows of values, each with its place in the output.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn rows<'a>(
     values: &'a [f32],

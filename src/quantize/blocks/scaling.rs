@@ -1,17 +1,17 @@
-//! Values of a block and their importance in; the same values brought to the order of 1 and what
-//! their errors weigh out, transposed so that each lane holds a sub-block.
+//! Scales the values of a block to magnitudes around 1 and computes the weights of their errors, transposed so that each
+//! lane holds a sub-block.
 
 use super::half::{f16_to_f32, f32_to_f16};
 use super::lanes::{LANES, Lanes, transpose};
 
-/// A block whose values are all below this is encoded as zeros: the smallest number beside 0 that any of
-/// the formats can hold is 2^-24.
+/// A block whose values are all below this is encoded as zeros: the smallest positive number that any of
+/// the formats can store is 2^-24.
 const NOTHING: f32 = 1.0 / (1u32 << 26) as f32;
 
-/// What the square error of a value weighs by its size.
+/// The weight of a value's square error as a function of its magnitude.
 #[derive(Clone, Copy)]
 pub(super) enum BySize {
-    /// The same for all; with importance only.
+    /// Equal for all values; used only with importance.
     Alike,
     /// `|x|`, or `sqrt(x^2 + mean square of the block)` with importance.
     Magnitude,
@@ -21,13 +21,13 @@ pub(super) enum BySize {
     Square,
 }
 
-/// What the square error of a value weighs. The sizes are those that ggml's search weighs with; a
-/// little of their mean over the sub-block is added to each, so that the plain error falls too.
+/// The weights of square errors. The functions of the magnitude are those of ggml's search; a share of their mean over
+/// the sub-block is added to each, so that the unweighted error becomes smaller too.
 #[derive(Clone, Copy)]
 pub(super) struct Weighing {
-    /// Where nothing is known of the importance of columns.
+    /// The weight without importance.
     pub(super) without: BySize,
-    /// The factor on importance where it is known.
+    /// The factor on the importance of the column.
     pub(super) with: BySize,
     /// The share of the mean that is added, without importance and with it.
     pub(super) even: (f32, f32),
@@ -37,12 +37,12 @@ pub(super) struct Weighing {
 pub(super) struct Scaled<V, const G: usize, const LEN: usize> {
     /// Values divided by `unit`, a power of two, so that the largest magnitude lies in `[1, 2)`.
     pub(super) x: [[V; LEN]; G],
-    /// What their square errors weigh, of the order of 1 for the heaviest.
+    /// The weights of their square errors; the largest is around 1.
     pub(super) w: [[V; LEN]; G],
     pub(super) unit: f32,
 }
 
-/// The power of two that brings `largest` to `[1, 2)`; infinite where the block is encoded as zeros.
+/// The power of two by which `largest` is divided to lie in `[1, 2)`; infinite if the block is encoded as zeros.
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn unit_of(largest: f32) -> f32 {
     if largest < NOTHING {
@@ -100,7 +100,7 @@ pub(super) fn block<V: Lanes, const G: usize, const LEN: usize>(
     Some(Scaled { x, w, unit })
 }
 
-/// Scales up to eight blocks, each a lane with its own unit (infinite where it would be zeros).
+/// Scales up to eight blocks, one per lane, each with its own unit (infinite if it would be encoded as zeros).
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn lanes<V: Lanes, const LEN: usize>(
     values: &[f32],
@@ -198,8 +198,8 @@ fn by_importance<V: Lanes, const LEN: usize>(
     mean: V,
     weighing: Weighing,
 ) -> [V; LEN] {
-    // A column of no importance keeps a small weight, so that it decides where the others do not care.
-    // Where no column has any, or too little to divide by, all weigh the same.
+    // A column with importance 0 keeps a small weight, so that it decides between choices that are equal otherwise.
+    // If no column has importance, or too little to divide by, all weights are equal.
     let per_most = most.inverse_or_zero();
     let floor = V::zero().select_lt(per_most, V::splat(1e-6), V::splat(1.0));
     let mut w = [V::zero(); LEN];
@@ -214,8 +214,8 @@ fn by_importance<V: Lanes, const LEN: usize>(
     w
 }
 
-/// Adds `share` of a typical weight to each: of the square of the mean root, which a few columns of
-/// towering importance move less than the mean.
+/// Adds `share` of a typical weight to each weight: the square of the mean of square roots, which a few very large
+/// weights change less than the mean.
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn even<V: Lanes, const LEN: usize>(groups: &mut [[V; LEN]], share: f32) {
     let mut sum = V::zero();
@@ -229,8 +229,8 @@ fn even<V: Lanes, const LEN: usize>(groups: &mut [[V; LEN]], share: f32) {
     }
 }
 
-/// The half nearest `value` times `unit`: its bits, and its value in `unit`s. Finite, and not 0 unless
-/// `value` is.
+/// The half-precision number nearest `value * unit`: its bits, and its value in units of `unit`. It is finite, and 0 only
+/// if `value` is.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn to_half(value: f32, unit: f32) -> (u16, f32) {
     let half = f32_to_f16((value * unit).clamp(-65504.0, 65504.0));

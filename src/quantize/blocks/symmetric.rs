@@ -1,22 +1,21 @@
-//! `Q3_K`, `Q6_K`, `IQ4_XS`, `IQ4_NL`: values and weights in, the scales and codes of least
-//! weighted square error out. A weight is `d * scale * level`, and scales have a sign.
+//! `Q3_K`, `Q6_K`, `IQ4_XS`, `IQ4_NL`: finds the scales and codes of a block with the least
+//! weighted square error. A weight is `d * scale * level`, and scales have a sign.
 //!
-//! The steps are those of [`super::affine`] without the minimum. [`Levels`] is all that tells the
-//! formats apart.
+//! The steps are those of [`super::affine`] without the minimum. The formats differ in their [`Levels`].
 
 use super::affine::{CLEARLY, step_for};
 use super::lanes::Lanes;
 use super::scaling::{Scaled, to_half};
 
-/// The values that a code can stand for.
+/// The values that codes stand for.
 pub(super) trait Levels {
     /// The level of largest magnitude, which is negative.
     const EXTREME: f32;
     /// Integer scales reach from minus this to this minus 1.
     const SCALES: f32;
-    /// The extreme value is put at `EXTREME` less each of these.
+    /// The scales that are tried: the extreme value is mapped to `EXTREME` minus each of these.
     const GRID: &'static [f32];
-    /// And again with the sign turned: where levels are few, one more on a side matters.
+    /// Whether the opposite signs are tried too: with few levels the additional one on the negative side matters.
     const BOTH_SIGNS: bool;
     /// The level nearest to each lane. NaN gives some level.
     fn snap<V: Lanes>(value: V) -> V;
@@ -87,7 +86,10 @@ pub(super) struct SymmetricBlock<V, const G: usize, const LEN: usize> {
 
 /// The first step: the scale of each lane, in real numbers.
 #[cfg_attr(not(debug_assertions), inline(always))]
-pub(super) fn search<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN]) -> Fit<V> {
+pub(super) fn search<V: Lanes, L: Levels, const LEN: usize>(
+    x: &[V; LEN],
+    w: &[V; LEN],
+) -> ScaleFit<V> {
     V::outlined(
         #[inline(always)]
         || {
@@ -97,7 +99,7 @@ pub(super) fn search<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V
                 magnitude = magnitude.max(x.abs());
             }
             let per_extreme = extreme.inverse_or_zero();
-            let mut best = Fit {
+            let mut best = ScaleFit {
                 scale: V::zero(),
                 gain: V::zero(),
                 stiff: V::zero(),
@@ -121,16 +123,16 @@ pub(super) fn search<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V
 
 /// The scale of a lane, and by how much the square error is below that of zeros.
 #[derive(Clone, Copy)]
-pub(super) struct Fit<V> {
+pub(super) struct ScaleFit<V> {
     pub(super) scale: V,
     gain: V,
-    /// By what factor the square error grows with the square of the distance from this scale.
+    /// The factor by which the square error grows with the square of a change of the scale.
     stiff: V,
 }
 
 /// The best scale for the levels nearest `x * slope`.
 #[cfg_attr(not(debug_assertions), inline(always))]
-fn fit<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], slope: V) -> Fit<V> {
+fn fit<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], slope: V) -> ScaleFit<V> {
     let (mut qx, mut qq) = (V::zero(), V::zero());
     for (&x, &w) in x.iter().zip(w) {
         let q = L::snap(x * slope);
@@ -139,7 +141,7 @@ fn fit<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], slope:
         qq = qq + wq * q;
     }
     let scale = qx * qq.inverse_or_zero();
-    Fit {
+    ScaleFit {
         scale,
         gain: scale * qx,
         stiff: qq,
@@ -147,16 +149,16 @@ fn fit<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], slope:
 }
 
 #[cfg_attr(not(debug_assertions), inline(always))]
-fn better<V: Lanes>(a: Fit<V>, b: Fit<V>) -> Fit<V> {
+fn better<V: Lanes>(a: ScaleFit<V>, b: ScaleFit<V>) -> ScaleFit<V> {
     let least = a.gain * V::splat(CLEARLY);
-    Fit {
+    ScaleFit {
         scale: least.select_lt(b.gain, b.scale, a.scale),
         gain: least.select_lt(b.gain, b.gain, a.gain),
         stiff: least.select_lt(b.gain, b.stiff, a.stiff),
     }
 }
 
-/// The weighted square error of a lane with the scale as stored, levels chosen anew.
+/// The weighted square error of a lane with the stored scale, and levels chosen for it.
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn error<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], scale: V) -> V {
     let slope = scale.inverse_or_zero();
@@ -168,7 +170,7 @@ fn error<V: Lanes, L: Levels, const LEN: usize>(x: &[V; LEN], w: &[V; LEN], scal
     sum
 }
 
-/// The second step for one lane group: the integer near `scale` of least true error.
+/// The second step for one lane group: the integer near `scale` with the least error.
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn integers<V: Lanes, L: Levels, const LEN: usize>(
     x: &[V; LEN],
@@ -208,7 +210,7 @@ pub(super) fn encode<V: Lanes, L: Levels, const G: usize, const LEN: usize>(
             largest = if largest.abs() < s.abs() { s } else { largest };
         }
     }
-    // The largest scale is negative as an integer: there is one more of these.
+    // The largest scale becomes a negative integer, since there is one more of those.
     let sign = V::splat(if largest < 0.0 { 1.0 } else { -1.0 });
     let (mut d, mut dv) = step_for(&real.map(|s| -s * sign), &stiff, L::SCALES, unit);
     if largest > 0.0 {
@@ -249,7 +251,7 @@ pub(super) fn encode<V: Lanes, L: Levels, const G: usize, const LEN: usize>(
     SymmetricBlock { d, scales, levels }
 }
 
-/// The third step: the real `d` of least square error for the levels that these scales give.
+/// The third step: the real `d` with the least square error for these scales and levels.
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn refit<V: Lanes, L: Levels, const G: usize, const LEN: usize>(
     x: &[[V; LEN]; G],

@@ -1,4 +1,4 @@
-//! What only the inside can see: lanes in arrays and lanes in registers give the same bytes.
+//! Tests of private code: lanes in arrays and lanes in registers give the same bytes.
 
 use super::lanes::{Eight, LANES, Lanes, transpose};
 use super::{FORMATS, decode_rows, dispatch, encode_rows};

@@ -1,7 +1,7 @@
-//! Codes of a few bits each in one stream, lowest bits first, crossing word boundaries: the order of
-//! GPTQ (3 bits too), MLX and compressed-tensors.
+//! Codes of 1 to 8 bits packed into one stream of 32-bit words, lowest bits first, crossing word boundaries: the order
+//! of GPTQ, MLX and compressed-tensors.
 
-/// Code `index` of `bits` (1 to 8) each. Bits beyond the stream are 0.
+/// The code at `index` in a stream of codes of `bits` bits (1 to 8). Bits beyond the end of the stream are 0.
 #[inline(always)]
 pub(super) fn code(words: &[u32], index: usize, bits: u32) -> u32 {
     let position = index * bits as usize;
@@ -13,13 +13,14 @@ pub(super) fn code(words: &[u32], index: usize, bits: u32) -> u32 {
     )
 }
 
-/// The code of `bits` that starts at bit `shift` of `low` and may go on in `high`.
+/// The code of `bits` bits that starts at bit `shift` of `low` and may continue in `high`.
 #[inline(always)]
 pub(super) fn in_words(low: u32, high: impl FnOnce() -> u32, shift: u32, bits: u32) -> u32 {
     let mask = (1u32 << bits) - 1;
-    match shift + bits <= 32 {
-        true => (low >> shift) & mask,
-        false => ((low >> shift) | (high() << (32 - shift))) & mask,
+    if shift + bits <= 32 {
+        (low >> shift) & mask
+    } else {
+        ((low >> shift) | (high() << (32 - shift))) & mask
     }
 }
 

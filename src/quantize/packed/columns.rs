@@ -1,54 +1,141 @@
-//! GPTQ and AWQ: weights stored with one row for each input, so that a row of the weight (an output)
-//! is a column of the file.
+//! GPTQ and AWQ: weights stored with one row for each input, so that a row of the weight (an output) is a column of the
+//! stored tensor.
 
 use std::ops::Range;
 
+use serde_json::Value as Json;
+
 use super::bits::in_words;
 use super::error::PackedError;
-use super::files::{Part, decode};
+use super::files::{TensorReader, decode};
+use super::parts::PackedParts;
+use super::{Layout, Weight};
+use crate::dtype::Dtype;
+use crate::model::packing::{ByInputs, Companion};
 
-/// A weight of `[outputs, inputs]` stored by inputs.
+/// A weight of shape `[outputs, inputs]` whose codes are stored by inputs.
 #[derive(Debug)]
-pub(super) struct Columns<'a> {
+pub(super) struct ColumnLayout<'a> {
     /// Codes: packed along the inputs (GPTQ) or along the outputs (AWQ).
-    pub(super) codes: Part<'a>,
-    /// `[groups, outputs packed in words]`; without, codes are symmetric around their middle.
-    pub(super) zeros: Option<Part<'a>>,
+    codes: TensorReader<'a>,
+    /// `[groups, outputs packed in words]`; `None` where codes are symmetric around the middle of their range.
+    zeros: Option<TensorReader<'a>>,
     /// `[groups, outputs]`.
-    pub(super) scales: Part<'a>,
+    scales: TensorReader<'a>,
     /// The group of each input.
-    pub(super) groups: Vec<u32>,
-    pub(super) bits: u32,
-    pub(super) method: Method,
+    groups: Vec<u32>,
+    bits: u32,
+    method: PackMethod,
 }
 
-/// Who packed it.
+/// The tool's way of packing codes into words.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Method {
-    /// Along the inputs. Stored zero points are too small by this.
+enum PackMethod {
+    /// Along the inputs. Stored zero points are smaller than the real ones by `zero_offset`.
     Gptq { zero_offset: u32 },
-    /// Along the outputs, in an order of its own.
+    /// Along the outputs, in the order of [`AWQ_NIBBLE`].
     Awq,
+}
+
+/// Opens a weight of GPTQ or AWQ: checks its shapes and settings, and reads the group of each input.
+pub(super) fn open<'a>(parts: &PackedParts<'a>) -> Result<Weight<'a>, PackedError> {
+    let codes = parts.weight;
+    let text = |key: &str| {
+        parts
+            .setting(key)
+            .and_then(Json::as_str)
+            .unwrap_or_default()
+    };
+    let format = text("packing_format");
+    let method_known = match text("quant_method") {
+        "" | "gptq" | "awq" => true,
+        _ => format.ends_with("auto_gptq") || format.ends_with("auto_awq"),
+    };
+    if !method_known {
+        return Err(codes.unknown(format!("of the method `{}`", text("quant_method"))));
+    }
+    let scales = parts.need(Companion::Scales)?;
+    let (&[lines, stored], &[groups, outputs]) = (codes.shape(), scales.shape()) else {
+        return Err(codes.wrong_shape(&parts.shape));
+    };
+    let wrong = || codes.wrong_shape(&[outputs, lines]);
+    let zeros = parts.find(Companion::Zeros);
+    let ByInputs {
+        inputs,
+        bits,
+        along_inputs: is_gptq,
+        ..
+    } = ByInputs::new(
+        [lines, stored],
+        Some(scales.shape()),
+        zeros.as_ref().map(|zeros| zeros.shape()),
+        parts.number("bits"),
+    );
+    let sizes = if is_gptq {
+        (1..=8).contains(&bits) && outputs.saturating_mul(bits) % 32 == 0
+    } else {
+        outputs.is_multiple_of(8) && stored == outputs / 8
+    };
+    if !sizes || codes.dtype() != Dtype::I32 || inputs == 0 || outputs == 0 {
+        return Err(wrong());
+    }
+    if let Some(zeros) = zeros
+        && (zeros.shape() != [groups, outputs.saturating_mul(bits) / 32]
+            || zeros.dtype() != Dtype::I32)
+    {
+        return Err(zeros.wrong_shape(&[outputs, inputs]));
+    }
+    let method = match (is_gptq, text("checkpoint_format"), text("version")) {
+        (true, "marlin", _) => return Err(codes.unknown("GPTQ repacked for Marlin")),
+        (true, "gptq_v2", _) => PackMethod::Gptq { zero_offset: 0 },
+        (true, ..) => PackMethod::Gptq { zero_offset: 1 },
+        (false, _, "" | "gemm" | "GEMM") => PackMethod::Awq,
+        (false, _, other) => return Err(codes.unknown(format!("AWQ of version `{other}`"))),
+    };
+    let size = parts
+        .number("group_size")
+        .filter(|&size| inputs.div_ceil(size.max(1)) == groups);
+    let size = size
+        .unwrap_or_else(|| inputs.div_ceil(groups.max(1)))
+        .max(1);
+    let groups = match parts.groups(inputs, groups)? {
+        Some(groups) => groups,
+        None => (0..inputs).map(|input| (input / size) as u32).collect(),
+    };
+    let bits = bits as u32;
+    let layout = ColumnLayout {
+        codes,
+        zeros,
+        scales,
+        groups,
+        bits,
+        method,
+    };
+    let shape = vec![outputs, inputs];
+    Ok(Weight {
+        shape,
+        layout: Layout::Columns(layout),
+    })
 }
 
 /// The nibble of a word that holds output `8 n + k` is `AWQ_NIBBLE[k]`.
 const AWQ_NIBBLE: [u32; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
 
-impl Columns<'_> {
+impl ColumnLayout<'_> {
     pub(super) fn read(&self, rows: Range<u64>, out: &mut Vec<f32>) -> Result<(), PackedError> {
         let (inputs, count) = (self.groups.len(), (rows.end - rows.start) as usize);
         let bits = u64::from(self.bits);
-        // Outputs as they lie in words: which words hold those of `rows`.
+        // Where outputs are packed into words, the words that hold those of `rows`.
         let (first, last) = match self.method {
-            Method::Awq => (rows.start / 8, rows.end.div_ceil(8)),
-            Method::Gptq { .. } => (rows.start * bits / 32, (rows.end * bits).div_ceil(32)),
+            PackMethod::Awq => (rows.start / 8, rows.end.div_ceil(8)),
+            PackMethod::Gptq { .. } => (rows.start * bits / 32, (rows.end * bits).div_ceil(32)),
         };
         let along_outputs = |words: &[u32], output: u64| match self.method {
-            Method::Awq => {
+            PackMethod::Awq => {
                 let word = words.get((output / 8 - first) as usize).copied();
                 (word.unwrap_or(0) >> (4 * AWQ_NIBBLE[(output % 8) as usize])) & 15
             }
-            Method::Gptq { .. } => {
+            PackMethod::Gptq { .. } => {
                 let position = output * bits - first * 32;
                 let at = |index: u64| words.get(index as usize).copied().unwrap_or(0);
                 let line = position / 32;
@@ -56,7 +143,7 @@ impl Columns<'_> {
             }
         };
         let lines = self.scales.shape().first().copied().unwrap_or(0);
-        let scales = strip(&self.scales, lines, rows.clone())?;
+        let scales = read_columns(&self.scales, lines, rows.clone())?;
         let mut scale_values = Vec::new();
         if !decode(self.scales.dtype(), &scales, &mut scale_values) {
             return Err(self.scales.unexpected("a float type"));
@@ -64,11 +151,11 @@ impl Columns<'_> {
         let middle = (1u32 << (self.bits - 1)) as f32;
         let mut zero_values = vec![middle; scale_values.len()];
         if let Some(zeros) = &self.zeros {
-            let words = words(&strip(zeros, lines, first..last)?);
+            let words = words(&read_columns(zeros, lines, first..last)?);
             let width = (last - first) as usize;
             let offset = match self.method {
-                Method::Gptq { zero_offset } => zero_offset,
-                Method::Awq => 0,
+                PackMethod::Gptq { zero_offset } => zero_offset,
+                PackMethod::Awq => 0,
             };
             let lines = words.chunks_exact(width.max(1));
             for (line, values) in lines.zip(zero_values.chunks_exact_mut(count.max(1))) {
@@ -79,8 +166,8 @@ impl Columns<'_> {
         }
         out.resize(inputs * count, 0.0);
         match self.method {
-            Method::Awq => {
-                let words = words(&strip(&self.codes, inputs as u64, first..last)?);
+            PackMethod::Awq => {
+                let words = words(&read_columns(&self.codes, inputs as u64, first..last)?);
                 let width = ((last - first) as usize).max(1);
                 for (input, line) in words.chunks_exact(width).enumerate() {
                     for (row, output) in rows.clone().enumerate() {
@@ -90,9 +177,9 @@ impl Columns<'_> {
                     }
                 }
             }
-            Method::Gptq { .. } => {
+            PackMethod::Gptq { .. } => {
                 let lines = self.codes.shape().first().copied().unwrap_or(0);
-                let words = words(&strip(&self.codes, lines, rows.clone())?);
+                let words = words(&read_columns(&self.codes, lines, rows.clone())?);
                 for (row, values) in out.chunks_exact_mut(inputs.max(1)).enumerate() {
                     let at = |line: usize| words.get(line * count + row).copied().unwrap_or(0);
                     for (input, value) in values.iter_mut().enumerate() {
@@ -116,8 +203,12 @@ impl Columns<'_> {
     }
 }
 
-/// Columns `columns` of the first `lines` lines of a matrix, line by line.
-fn strip(part: &Part<'_>, lines: u64, columns: Range<u64>) -> Result<Vec<u8>, PackedError> {
+/// The bytes of columns `columns` in the first `lines` stored rows, row by row.
+fn read_columns(
+    part: &TensorReader<'_>,
+    lines: u64,
+    columns: Range<u64>,
+) -> Result<Vec<u8>, PackedError> {
     let size = part.dtype().format().block_bytes;
     let line = part
         .shape()

@@ -1,4 +1,4 @@
-//! The weight files of a checkpoint, read by position: any thread may read any part.
+//! The open weight files of a checkpoint, read by position: threads share them without a lock.
 
 use std::fs::File;
 use std::io;
@@ -19,12 +19,14 @@ impl Files {
     /// Opens every weight file of `checkpoint`.
     ///
     /// # Errors
-    /// [`PackedError::Open`] for one that is not there any more or cannot be read,
-    /// [`PackedError::HeaderOnly`] for one that was cut before its weights.
+    /// [`PackedError::Open`] for a file that is not there any more or cannot be read,
+    /// [`PackedError::HeaderOnly`] for one named as a bare header, which holds no weights.
     pub fn open(checkpoint: &Checkpoint) -> Result<Files, PackedError> {
-        let open = |path: &PathBuf| match input::is_header_only(path) {
-            true => Err(PackedError::HeaderOnly { path: path.clone() }),
-            false => Ok((path.clone(), input::open(path)?.0)),
+        let open = |path: &PathBuf| {
+            if input::is_header_only(path) {
+                return Err(PackedError::HeaderOnly { path: path.clone() });
+            }
+            Ok((path.clone(), input::open(path)?.0))
         };
         let files: Result<_, PackedError> =
             checkpoint.files.iter().map(|f| open(&f.path)).collect();
@@ -58,14 +60,14 @@ impl Files {
     }
 }
 
-/// One stored tensor with the files it is read from.
+/// Reads one stored tensor.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Part<'a> {
+pub(super) struct TensorReader<'a> {
     pub(super) files: &'a Files,
     pub(super) tensor: &'a StoredTensor,
 }
 
-impl<'a> Part<'a> {
+impl<'a> TensorReader<'a> {
     pub(super) fn shape(&self) -> &'a [u64] {
         &self.tensor.shape
     }
@@ -80,21 +82,22 @@ impl<'a> Part<'a> {
     }
 
     pub(super) fn bytes(&self, offset: u64, count: u64) -> Result<Vec<u8>, PackedError> {
-        // Never more than the file has, whatever the shapes say.
+        // The tensor's size bounds the allocation, whatever shapes say; the byte more makes the read fail.
         let count = count.min(self.tensor.bytes.0.saturating_add(1));
         let mut bytes = vec![0; count as usize];
         self.files.read(self.tensor, offset, &mut bytes)?;
         Ok(bytes)
     }
 
-    /// Elements `start..start + count`, counted in row-major order, as floats; bytes mean E8M0.
+    /// Elements `start..start + count`, counted in row-major order, as floats; U8 is taken as E8M0.
     pub(super) fn floats(&self, start: u64, count: u64) -> Result<Vec<f32>, PackedError> {
         let size = self.dtype().format().block_bytes;
         let bytes = self.bytes(start.saturating_mul(size), count.saturating_mul(size))?;
         let mut out = Vec::new();
-        match decode(self.dtype(), &bytes, &mut out) {
-            true => Ok(out),
-            false => Err(self.unexpected("a float type")),
+        if decode(self.dtype(), &bytes, &mut out) {
+            Ok(out)
+        } else {
+            Err(self.unexpected("a float type"))
         }
     }
 
@@ -139,13 +142,13 @@ impl<'a> Part<'a> {
     }
 }
 
-/// Whether [`decode`] knows the type.
+/// Whether [`decode`] decodes the type as a float type of its own.
 pub(super) fn is_float(dtype: Dtype) -> bool {
     decode(dtype, &[], &mut Vec::new()) && dtype != Dtype::U8
 }
 
-/// Appends the values of `bytes`; false for a type that is no float. A byte without a type of its
-/// own is an E8M0 scale.
+/// Appends the values of `bytes`; false for a type that is no float. U8 is decoded as E8M0, since files store E8M0
+/// scales as plain bytes.
 pub(super) fn decode(dtype: Dtype, bytes: &[u8], out: &mut Vec<f32>) -> bool {
     match dtype {
         Dtype::F64 => out.extend(each(bytes, |b| f64::from_le_bytes(b) as f32)),
@@ -172,7 +175,7 @@ fn map<const N: usize, T>(bytes: &[u8], value: impl Fn([u8; N]) -> T) -> Vec<T> 
     each(bytes, value).collect()
 }
 
-/// Appends `value` of each byte, looked up in a table.
+/// Appends `value` of each byte, looked up in a table of all 256.
 pub(super) fn table(bytes: &[u8], value: impl Fn(u8) -> f32, out: &mut Vec<f32>) {
     let values: [f32; 256] = std::array::from_fn(|code| value(code as u8));
     out.extend(bytes.iter().map(|&byte| values[usize::from(byte)]));

@@ -1,25 +1,25 @@
-//! A small matrix that holds one value (a scale, a zero point, a bias) for each block of a weight.
+//! One value (a scale, a zero point, a bias) for each block of a weight, stored as a small matrix.
 
 use std::ops::Range;
 
 use super::error::PackedError;
-use super::files::Part;
+use super::files::TensorReader;
 use crate::dtype::{Dtype, elements};
 
 /// A weight as a stack of matrices.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stack {
+pub(super) struct MatrixStack {
     /// Rows of one matrix.
     pub(super) rows: u64,
     pub(super) columns: u64,
     pub(super) matrices: u64,
 }
 
-impl Stack {
-    pub(super) fn of(shape: &[u64]) -> Stack {
+impl MatrixStack {
+    pub(super) fn of(shape: &[u64]) -> MatrixStack {
         let (columns, outer) = shape.split_last().map_or((1, &[][..]), |(c, o)| (*c, o));
         let (rows, outer) = outer.split_last().map_or((1, &[][..]), |(r, o)| (*r, o));
-        Stack {
+        MatrixStack {
             rows,
             columns,
             matrices: elements(outer),
@@ -34,29 +34,32 @@ impl Stack {
 /// One value for each block of a weight.
 #[derive(Debug)]
 pub(super) struct Grid<'a> {
-    part: Part<'a>,
-    /// Signed bytes, not floats.
+    part: TensorReader<'a>,
+    /// Whether the values are stored as signed bytes instead of floats.
     integers: bool,
-    stack: Stack,
+    stack: MatrixStack,
     /// Rows of the grid for each matrix; 0 if all matrices share one value.
     rows: u64,
-    /// Rows of the weight to a row of the grid.
+    /// Rows of the weight that share a row of the grid.
     block_rows: u64,
     /// Values in a row of the grid.
     pub(super) columns: u64,
-    /// Columns of the weight to a value.
+    /// Columns of the weight that share a value.
     pub(super) block_columns: u64,
 }
 
 impl<'a> Grid<'a> {
-    /// Fits the grid to the weight: a scalar, a value per matrix, per row, or per block. Where a
-    /// size does not tell the block, one of `hints` that does decides.
+    /// Fits the grid to a weight of shape `weight`: a scalar, a value per matrix, per row, or per block. Where sizes
+    /// leave the block open, the first of `hints` that fits decides.
+    ///
+    /// # Errors
+    /// [`PackedError::Shape`] for a shape that fits none of these.
     pub(super) fn new(
-        part: Part<'a>,
+        part: TensorReader<'a>,
         weight: &[u64],
         hints: &[u64],
     ) -> Result<Grid<'a>, PackedError> {
-        let stack = Stack::of(weight);
+        let stack = MatrixStack::of(weight);
         let shape = part.shape();
         let (rows, columns) = match shape {
             _ if part.elements() == 1 => (0, 1),
@@ -65,7 +68,8 @@ impl<'a> Grid<'a> {
             &[n] | &[n, 1] | &[n, 1, 1] if n == stack.matrices => (1, 1),
             &[columns] if stack.all_rows() == 1 => (1, columns),
             &[.., rows, columns]
-                if shape.len() == weight.len() && Stack::of(shape).matrices == stack.matrices =>
+                if shape.len() == weight.len()
+                    && MatrixStack::of(shape).matrices == stack.matrices =>
             {
                 (rows, columns)
             }
@@ -89,16 +93,15 @@ impl<'a> Grid<'a> {
             let matrix = row / self.stack.rows.max(1);
             matrix * self.rows + row % self.stack.rows.max(1) / self.block_rows.max(1)
         };
-        // Rows that are behind one another share rows of the grid or take the next one.
+        // Consecutive rows of the weight use the same row of the grid or the next one.
         let first = at(rows.start);
         let count = at(rows.end.saturating_sub(1)).saturating_sub(first) + 1;
         let (start, count) = (first * self.columns, count * self.columns);
-        let values = match self.integers {
-            true => {
-                let bytes = self.part.bytes(start, count)?;
-                bytes.iter().map(|&b| f32::from(b as i8)).collect()
-            }
-            false => self.part.floats(start, count)?,
+        let values = if self.integers {
+            let bytes = self.part.bytes(start, count)?;
+            bytes.iter().map(|&b| f32::from(b as i8)).collect()
+        } else {
+            self.part.floats(start, count)?
         };
         let columns = self.columns as usize;
         let mut out = Vec::with_capacity((rows.end - rows.start) as usize * columns);
@@ -110,8 +113,8 @@ impl<'a> Grid<'a> {
     }
 }
 
-/// How many of `size` elements share one of `parts` values, if they can: blocks are of one size, the
-/// last one may be short.
+/// The number of elements in a block, where `size` elements share `parts` values: all blocks have one size, and the last
+/// may be short. `None` where no size fits.
 fn block(size: u64, parts: u64, hints: &[u64]) -> Option<u64> {
     let fits = |block: u64| block > 0 && size.div_ceil(block) == parts;
     if parts == 1 {

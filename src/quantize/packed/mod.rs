@@ -1,7 +1,7 @@
 //! The weights of a checkpoint as rows of `f32`, whatever they are packed in.
 //!
-//! In: a located checkpoint and one logical weight of it. Out: any range of its rows; nothing else
-//! is held in memory but tables of a value per column. What a weight of each layout means:
+//! In: a located checkpoint and one logical weight of it. Out: any range of its rows. Only the rows asked for and
+//! tables of one value per column are held in memory. The value of a weight in each layout:
 //!
 //! | layout | value | source |
 //! |---|---|---|
@@ -22,6 +22,8 @@ mod error;
 mod files;
 mod grid;
 mod layout;
+mod parts;
+mod row_layouts;
 mod rows;
 
 use crate::dtype::elements;
@@ -42,18 +44,18 @@ pub struct Weight<'a> {
 
 #[derive(Debug)]
 enum Layout<'a> {
-    Rows(rows::Rows<'a>),
-    Columns(columns::Columns<'a>),
-    BitsAndBytes(bitsandbytes::FourBit<'a>),
+    Rows(rows::RowLayout<'a>),
+    Columns(columns::ColumnLayout<'a>),
+    BitsAndBytes(bitsandbytes::BitsAndBytesLayout<'a>),
 }
 
 impl<'a> Weight<'a> {
-    /// Opens one of [`crate::model::ModelSpec::stored`]. Reads what says how the weight is packed
-    /// (shape records, group indices, maps), and checks the shapes of all its parts.
+    /// Opens one of [`crate::model::ModelSpec::stored`]. Reads the small tensors that describe the packing
+    /// (shape records, group indices, maps of codes), and checks the shapes of all parts.
     ///
     /// # Errors
-    /// [`PackedError`] for a layout that is not known, parts that are missing or contradict each
-    /// other, and files that cannot be read.
+    /// [`PackedError`]: `Layout` for a packing that is not known, `Missing` for a part that is not stored, `Shape`,
+    /// `Content` or `Group` for parts that contradict each other, `Read` for a file that cannot be read.
     pub fn open(
         checkpoint: &'a Checkpoint,
         files: &'a Files,
@@ -62,10 +64,10 @@ impl<'a> Weight<'a> {
         layout::open(checkpoint, files, weight)
     }
 
-    /// Opens a stored tensor of numbers: F64, F32, F16, BF16 or an eight-bit float without scale.
+    /// Opens the stored tensor `index` of the checkpoint: F64, F32, F16, BF16 or an eight-bit float without scale.
     ///
     /// # Errors
-    /// [`PackedError::Layout`] for another type or an index beyond the checkpoint's tensors.
+    /// [`PackedError::Layout`] for another type, [`PackedError::Missing`] for an index beyond the checkpoint's tensors.
     pub fn plain(
         checkpoint: &'a Checkpoint,
         files: &'a Files,
@@ -74,7 +76,7 @@ impl<'a> Weight<'a> {
         layout::plain(checkpoint, files, index)
     }
 
-    /// The shape the weight has when it is not packed: outermost dimension first.
+    /// The shape of the unpacked weight, outermost dimension first.
     pub fn shape(&self) -> &[u64] {
         &self.shape
     }
@@ -90,17 +92,17 @@ impl<'a> Weight<'a> {
         elements(outer)
     }
 
-    /// Whether a row of the weight is a column of the file.
+    /// Whether a row of the weight is a column of the stored tensor (GPTQ, AWQ).
     pub(super) fn is_by_columns(&self) -> bool {
         matches!(self.layout, Layout::Columns(_))
     }
 
-    /// Replaces what is in `out` by the values of `rows`, row by row. Takes memory in proportion to
-    /// the rows asked for.
+    /// Replaces the contents of `out` by the values of `rows`, row by row ([`Weight::columns`] values each). Memory use
+    /// is proportional to the rows asked for.
     ///
     /// # Errors
-    /// [`PackedError::Rows`] for rows that are not there, [`PackedError::Read`] if the file does
-    /// not give the bytes, [`PackedError::Group`] for a column that names a group that is not there.
+    /// [`PackedError::Rows`] for rows beyond [`Weight::rows`], [`PackedError::Read`] if the bytes cannot be read from
+    /// the file, [`PackedError::Content`] if they are of another type than the layout needs.
     pub fn read(&self, rows: Range<u64>, out: &mut Vec<f32>) -> Result<(), PackedError> {
         out.clear();
         if rows.end > self.rows() {

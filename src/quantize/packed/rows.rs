@@ -1,85 +1,87 @@
-//! Weights stored row by row: floats, bytes or packed codes, with scales (and zero points or biases)
-//! in grids beside them.
+//! Reading weights that are stored row by row: floats, bytes or packed codes, with scales (and zero points or biases)
+//! in tensors of their own.
 
 use std::ops::Range;
 
 use super::bits::{E2M1, code, in_words};
 use super::error::PackedError;
-use super::files::{Part, decode};
-use super::grid::{Grid, Stack};
+use super::files::{TensorReader, decode};
+use super::grid::{Grid, MatrixStack};
 use crate::dtype::Dtype;
 
-/// A weight whose rows lie one behind the other.
+/// A weight whose rows lie one behind the other in the file.
 #[derive(Debug)]
-pub(super) struct Rows<'a> {
-    pub(super) codes: Part<'a>,
-    pub(super) kind: Codes,
-    pub(super) stack: Stack,
+pub(super) struct RowLayout<'a> {
+    pub(super) codes: TensorReader<'a>,
+    pub(super) format: CodeFormat,
+    pub(super) stack: MatrixStack,
     /// Bytes of a stored row.
     pub(super) row_bytes: u64,
     pub(super) scale: Option<Grid<'a>>,
-    /// What all scales are multiplied with or divided by, for each matrix or for all.
-    pub(super) global: Option<Global>,
-    pub(super) shift: Shift<'a>,
+    /// A factor on all scales, one for each matrix or one for all.
+    pub(super) global: Option<GlobalScale>,
+    pub(super) shift: CodeShift<'a>,
     /// The group of each column, where columns were reordered before grouping.
     pub(super) groups: Option<Vec<u32>>,
 }
 
-/// How a row's bytes become numbers.
+/// How the codes of a row are stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Codes {
-    /// A float each.
+pub(super) enum CodeFormat {
+    /// Each is a float of this type.
     Float(Dtype),
-    /// A signed byte each.
+    /// Each is a signed byte.
     Byte,
-    /// This many bits each, less an offset.
+    /// Each has `bits` bits; its value is the code minus `offset`.
     Bits { bits: u32, offset: f32 },
-    /// Four-bit floats, the low nibble first.
+    /// Four-bit floats (E2M1), two to a byte, the low nibble first.
     FourBitFloat,
 }
 
-/// A factor beyond the scales.
+/// A factor on all scales: one value, or one for each matrix.
 #[derive(Debug)]
-pub(super) enum Global {
+pub(super) enum GlobalScale {
+    /// Scales are multiplied by it.
     Times(Vec<f32>),
+    /// Scales are divided by it.
     Over(Vec<f32>),
 }
 
-/// What lies between codes and values besides a factor.
+/// What is added to or subtracted from codes besides the scale.
 #[derive(Debug)]
-pub(super) enum Shift<'a> {
+pub(super) enum CodeShift<'a> {
     None,
-    /// Subtracted from codes.
+    /// Zero points, subtracted from codes before the scale.
     Zero(Grid<'a>),
-    /// The same, packed along the rows: codes of `bits` with the offset of the weight's.
+    /// Zero points packed along the rows: codes of `bits` bits, with the same offset as the weight's codes.
     PackedZero {
-        part: Part<'a>,
+        part: TensorReader<'a>,
         bits: u32,
         groups: u64,
     },
-    /// Added to products.
+    /// Biases, added after the scale.
     Bias(Grid<'a>),
 }
 
-impl Rows<'_> {
+impl RowLayout<'_> {
     pub(super) fn read(&self, rows: Range<u64>, out: &mut Vec<f32>) -> Result<(), PackedError> {
         let columns = self.stack.columns as usize;
         let stored = self.codes.bytes(
             rows.start.saturating_mul(self.row_bytes),
             (rows.end - rows.start).saturating_mul(self.row_bytes),
         )?;
-        match self.kind {
-            Codes::Float(dtype) => {
+        match self.format {
+            CodeFormat::Float(dtype) => {
                 if !decode(dtype, &stored, out) {
                     return Err(self.codes.unexpected("a float type"));
                 }
             }
-            Codes::Byte => out.extend(stored.iter().map(|&b| f32::from(b as i8))),
-            Codes::FourBitFloat => {
+            CodeFormat::Byte => out.extend(stored.iter().map(|&b| f32::from(b as i8))),
+            CodeFormat::FourBitFloat => {
                 let pair = |&b: &u8| [E2M1[usize::from(b & 15)], E2M1[usize::from(b >> 4)]];
                 out.extend(stored.iter().flat_map(pair));
             }
-            Codes::Bits { bits, offset } => {
+            CodeFormat::Bits { bits, offset } => {
                 for row in stored.chunks_exact((self.row_bytes as usize).max(1)) {
                     let words: Vec<u32> = row
                         .as_chunks::<4>()
@@ -96,12 +98,12 @@ impl Rows<'_> {
         };
         let scales = self.scales(scale, rows.clone())?;
         let (zeros, biases) = match &self.shift {
-            Shift::None => (None, None),
-            Shift::Zero(grid) => (Some(grid.read(rows)?), None),
-            Shift::PackedZero { part, bits, groups } => {
+            CodeShift::None => (None, None),
+            CodeShift::Zero(grid) => (Some(grid.read(rows)?), None),
+            CodeShift::PackedZero { part, bits, groups } => {
                 (Some(packed_zeros(part, *bits, *groups, rows)?), None)
             }
-            Shift::Bias(grid) => (None, Some(grid.read(rows)?)),
+            CodeShift::Bias(grid) => (None, Some(grid.read(rows)?)),
         };
         let width = scale.columns as usize;
         let of_row = |values: &Option<Vec<f32>>, row: usize| -> Option<Vec<f32>> {
@@ -155,8 +157,8 @@ impl Rows<'_> {
             };
             for scale in scales {
                 match global {
-                    Global::Times(values) => *scale *= of(values),
-                    Global::Over(values) => *scale /= of(values),
+                    GlobalScale::Times(values) => *scale *= of(values),
+                    GlobalScale::Over(values) => *scale /= of(values),
                 }
             }
         }
@@ -166,7 +168,7 @@ impl Rows<'_> {
 
 /// Zero points of `rows`: column by column, codes of consecutive rows follow one another in words.
 fn packed_zeros(
-    part: &Part<'_>,
+    part: &TensorReader<'_>,
     bits: u32,
     groups: u64,
     rows: Range<u64>,

@@ -1,6 +1,6 @@
-//! Output formats. A [`Sink`] says before a weight is read which files there will be, how large they are
-//! and where the parts of each tensor lie; workers then fill the places in. A further output format is
-//! one more sink.
+//! Output formats. A [`Sink`] lays out, before a weight is read, which files there will be, how large they are
+//! and where the parts of each tensor are; workers then write the parts to their places. A new output format is a new
+//! sink.
 
 pub(super) mod gguf;
 pub mod safetensors;
@@ -12,66 +12,66 @@ use std::path::{Path, PathBuf};
 
 use super::destination::OutputError;
 use super::error::QuantizeError;
-use super::partial::{Form, Partial};
-use super::planned::Planned;
+use super::partial::{OutputForm, Partial};
+use super::planned::PlannedTensor;
 use crate::units::Bytes;
 
-/// An output format, laid out for one model.
+/// The output of one model in one format.
 pub(super) trait Sink: Debug {
     /// The exact size of the weight files together.
     fn weight_bytes(&self) -> Bytes;
 
-    /// Every byte that is written, small files among them.
+    /// The exact size of all files, small ones included.
     fn bytes(&self) -> Bytes;
 
-    /// Whether it is a file or a directory, and what it may replace.
-    fn form(&self) -> Form<'_>;
+    /// Whether the output is a file or a directory, and what it may replace.
+    fn form(&self) -> OutputForm<'_>;
 
-    /// Makes the weight files in an unfinished output, whole but for the values of `tensors`.
+    /// Creates the weight files in an unfinished output, complete except for the values of `tensors`.
     ///
     /// # Errors
-    /// [`QuantizeError`]: what stands before the values cannot be read or written.
+    /// [`QuantizeError`]: headers and metadata cannot be read or written.
     fn begin(
         &self,
-        tensors: &[Planned<'_>],
+        tensors: &[PlannedTensor<'_>],
         output: &Partial<'_>,
     ) -> Result<WeightFiles, QuantizeError>;
 
-    /// Adds what stands beside the weight files.
+    /// Adds the small files beside the weight files.
     ///
     /// # Errors
-    /// [`OutputError`]: it cannot be read or written.
+    /// [`OutputError`]: a file cannot be read or written.
     fn finish(&self, output: &Partial<'_>) -> Result<(), OutputError>;
 }
 
-/// The weight files of an output, open, with the place of every tensor in them.
+/// The open weight files of an output, with the place of every tensor in them.
 #[derive(Debug)]
 pub(super) struct WeightFiles {
     pub(super) files: Vec<WeightFile>,
-    /// One for each tensor of the output.
+    /// The places of the tensors, in the order of the output.
     pub(super) places: Vec<TensorPlace>,
 }
 
-/// A weight file that is being filled.
+/// A weight file that is being written.
 #[derive(Debug)]
 pub(super) struct WeightFile {
     pub(super) path: PathBuf,
     pub(super) file: File,
-    /// Its exact size in the end.
+    /// Its exact final size.
     pub(super) bytes: Bytes,
 }
 
-/// Where the parts of one tensor begin: its codes, and what belongs to them.
+/// Where the parts of one tensor begin: its codes, scales and other parts.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct TensorPlace {
-    /// The number of the weight file.
+    /// The index of the weight file.
     pub(super) file: usize,
-    /// From the start of that file, part by part.
+    /// Byte offsets from the start of that file, part by part.
     pub(super) offsets: Vec<u64>,
 }
 
 impl WeightFiles {
-    /// Writes bytes of one part of a tensor, `at` so many bytes from the part's beginning.
+    /// Writes bytes of one part of a tensor, at byte offset `at` of the part.
     pub(super) fn write(
         &self,
         tensor: usize,
@@ -89,7 +89,7 @@ impl WeightFiles {
         }
     }
 
-    /// Writes bytes from a place in one of the files on.
+    /// Writes bytes at an offset of one of the files.
     pub(super) fn write_at(
         &self,
         file: usize,
@@ -102,7 +102,7 @@ impl WeightFiles {
         })
     }
 
-    /// Gives every file its size: the last tensor may have padding behind it.
+    /// Sets the size of every file, since padding may follow the last tensor.
     pub(super) fn finish(self) -> Result<(), OutputError> {
         self.files.iter().try_for_each(|weights| {
             let sized = weights.file.set_len(weights.bytes.0);

@@ -471,9 +471,12 @@ fn mlx_mixes_bits() {
             json!({"group_size": 32, "bits": 8});
     }
     let config = SMALL.config(json!({"quantization": quantization}));
-    let mut stored = SMALL.stored(|name, outputs, inputs| match name.ends_with("down_proj") {
-        true => mlx(name, outputs, inputs, 8, 32),
-        false => mlx(name, outputs, inputs, 4, 64),
+    let mut stored = SMALL.stored(|name, outputs, inputs| {
+        if name.ends_with("down_proj") {
+            mlx(name, outputs, inputs, 8, 32)
+        } else {
+            mlx(name, outputs, inputs, 4, 64)
+        }
     });
     stored.retain(|t| t.name != "model.embed_tokens.weight");
     stored.extend(mlx("model.embed_tokens", SMALL.vocab, SMALL.hidden, 4, 64));

@@ -11,9 +11,10 @@ pub(crate) fn hugging_face(config: Json, tensors: Vec<StoredTensor>) -> Checkpoi
     Checkpoint {
         origin: orinplan::checkpoint::Origin::default(),
         name: "model".to_owned(),
-        format: match tensors.is_empty() {
-            true => SourceFormat::Config,
-            false => SourceFormat::Safetensors,
+        format: if tensors.is_empty() {
+            SourceFormat::Config
+        } else {
+            SourceFormat::Safetensors
         },
         config: RawConfig::HuggingFace(config),
         files: Vec::new(),

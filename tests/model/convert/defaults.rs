@@ -55,11 +55,12 @@ fn described(config: Json, directory: &Path) -> Result<String, String> {
 
 /// The configuration as it is, or as the text part of a wrapper's.
 fn placed(text: &Map<String, Json>, nested: bool) -> Json {
-    match nested {
-        false => Json::Object(text.clone()),
-        true => json!({
+    if nested {
+        json!({
             "architectures": ["LlavaForConditionalGeneration"], "model_type": "llava", "text_config": text,
-        }),
+        })
+    } else {
+        Json::Object(text.clone())
     }
 }
 
@@ -151,9 +152,10 @@ fn a_key_means_the_same_by_each_of_its_names() {
                 let mut renamed = whole.clone();
                 let value = renamed.remove(usual).unwrap();
                 renamed.insert((*other).to_owned(), value);
-                match described(placed(&renamed, false), &directory) == full {
-                    true => same += 1,
-                    false => wrong.push(format!("{kind}: {usual} as {other}")),
+                if described(placed(&renamed, false), &directory) == full {
+                    same += 1;
+                } else {
+                    wrong.push(format!("{kind}: {usual} as {other}"));
                 }
             }
         }

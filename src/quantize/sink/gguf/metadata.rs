@@ -1,5 +1,4 @@
-//! The key-value pairs of the file to be made: what conversion describes, or what a GGUF says, with
-//! the new file type.
+//! The metadata of the GGUF to be written: that of conversion, or that of the source GGUF with the new file type.
 
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::convert::{self, ConvertError, QUANTIZATION_VERSION};
@@ -7,7 +6,7 @@ use crate::gguf::{self, StringList, Value, ValueType};
 use crate::model::ModelSpec;
 use crate::quantize::error::QuantizeError;
 
-/// Keys of a GGUF that do not outlive it: how it was split, and how far apart its tensors lay.
+/// Keys that describe only the source file: how it was split, and its alignment.
 const DROPPED: &[&str] = &[
     "split.no",
     "split.count",
@@ -20,13 +19,13 @@ const DROPPED: &[&str] = &[
 const FILE_TYPE: &str = "general.file_type";
 const VERSION: &str = "general.quantization_version";
 
-/// The metadata of `checkpoint` as a GGUF of `file_type`. From a Hugging Face checkpoint see
-/// [`convert::metadata`]; a GGUF keeps its own, less what holds for that file alone, with the file
+/// The metadata of `checkpoint` as a GGUF of `file_type`. For a Hugging Face checkpoint it is
+/// [`convert::metadata`]; a GGUF keeps its own except for [`DROPPED`], with the file
 /// type and the version of the block formats at the end, as `llama-quantize` writes them. Long
-/// arrays of a GGUF still lie in it.
+/// arrays of a GGUF are not read, they stay located in it.
 ///
 /// # Errors
-/// [`ConvertError`], for Hugging Face checkpoints only.
+/// [`ConvertError`] as [`convert::metadata`], for Hugging Face checkpoints only.
 pub fn metadata(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
@@ -35,7 +34,7 @@ pub fn metadata(
     let RawConfig::Gguf(kept) = &checkpoint.config else {
         return convert::metadata(checkpoint, model, file_type);
     };
-    // An array of nothing has no place in a file that runtimes load.
+    // Runtimes refuse files with an empty array.
     let empty = |value: &Value| match value {
         Value::Located { len, .. } => *len == 0,
         Value::Array(values) => values.is_empty(),
@@ -48,7 +47,7 @@ pub fn metadata(
     Ok(pairs)
 }
 
-/// `pairs` with the arrays that still lie in the checkpoint's first file read.
+/// `pairs` with all located arrays read from the checkpoint's first file.
 pub(super) fn resolve(
     checkpoint: &Checkpoint,
     pairs: &[(String, Value)],
@@ -66,7 +65,7 @@ pub(super) fn resolve(
     pairs.iter().map(read).collect()
 }
 
-/// Elements of one type, in the form that takes the least memory.
+/// Elements of one type as an array, in the form that takes the least memory.
 fn array(
     element: Option<ValueType>,
     mut elements: gguf::Elements,

@@ -1,4 +1,4 @@
-//! One GGUF file for llama.cpp: metadata, descriptions of tensors, then every tensor padded.
+//! The GGUF sink: one file for llama.cpp with metadata, tensor descriptions, and the padded tensors.
 
 mod metadata;
 mod plan;
@@ -13,23 +13,23 @@ use crate::note::Note;
 use crate::quantize::destination::OutputError;
 use crate::quantize::error::QuantizeError;
 use crate::quantize::packed::Files;
-use crate::quantize::partial::{Form, Partial};
-use crate::quantize::planned::{Options, Planned};
+use crate::quantize::partial::{OutputForm, Partial};
+use crate::quantize::planned::{Options, PlannedTensor};
 use crate::units::Bytes;
 
 pub use metadata::metadata;
 pub(crate) use plan::tensors;
 
-/// The file of one model.
+/// The GGUF file of one model.
 #[derive(Debug)]
 pub(crate) struct Gguf<'a> {
     checkpoint: &'a Checkpoint,
-    /// Key-value pairs. Long arrays of a GGUF still lie in it.
+    /// Key-value pairs. Long arrays of a source GGUF stay located in it.
     metadata: Vec<(String, Value)>,
     bytes: Bytes,
 }
 
-/// The file that `options` ask for, of `model` read from `checkpoint`, whose open files are `files`.
+/// Plans the file of `options` for `model`, which was read from `checkpoint` with the open `files`.
 ///
 /// # Errors
 /// [`QuantizeError`]: a checkpoint without weights, a conversion, type or size that is not possible,
@@ -39,7 +39,7 @@ pub(crate) fn plan<'a>(
     files: &'a Files,
     model: &'a ModelSpec,
     options: &Options<'a>,
-) -> Result<(Gguf<'a>, Vec<Planned<'a>>, Vec<Note>), QuantizeError> {
+) -> Result<(Gguf<'a>, Vec<PlannedTensor<'a>>, Vec<Note>), QuantizeError> {
     let (metadata, tensors, notes) = plan::contents(checkpoint, files, model, options)?;
     let names = tensors.iter().map(|t| (t.name, t.shape.len()));
     let header = gguf::header_bytes(&metadata, names);
@@ -51,7 +51,7 @@ pub(crate) fn plan<'a>(
     Ok((gguf, tensors, notes))
 }
 
-fn sizes(tensors: &[Planned<'_>]) -> impl Iterator<Item = Bytes> {
+fn sizes(tensors: &[PlannedTensor<'_>]) -> impl Iterator<Item = Bytes> {
     tensors.iter().map(|tensor| tensor.assigned.bytes)
 }
 
@@ -64,13 +64,13 @@ impl Sink for Gguf<'_> {
         self.bytes
     }
 
-    fn form(&self) -> Form<'_> {
-        Form::File
+    fn form(&self) -> OutputForm<'_> {
+        OutputForm::File
     }
 
     fn begin(
         &self,
-        tensors: &[Planned<'_>],
+        tensors: &[PlannedTensor<'_>],
         output: &Partial<'_>,
     ) -> Result<WeightFiles, QuantizeError> {
         let metadata = metadata::resolve(self.checkpoint, &self.metadata)?;

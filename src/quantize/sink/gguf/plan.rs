@@ -1,5 +1,5 @@
-//! What a GGUF will be: its metadata, and each tensor with its type and where its values come from. In: a
-//! checkpoint, its model, what is asked for. Out: metadata, tensors, notes. Must not: read weights.
+//! Plans a GGUF: its metadata, and each tensor with its type and the source of its values. In: a checkpoint, its model,
+//! and options. Out: metadata, tensors, notes. Must not: read weights.
 
 use super::metadata::metadata;
 use crate::checkpoint::{Checkpoint, Origin, RawConfig, SourceFormat, StoredTensor};
@@ -12,17 +12,18 @@ use crate::quantize::blocks;
 use crate::quantize::error::QuantizeError;
 use crate::quantize::importance::ImportanceError;
 use crate::quantize::packed::Files;
-use crate::quantize::planned::{Options, Planned, Values};
-use crate::quantize::source::{self, Sources};
-use crate::scheme::{self, Assigned, Mix, Reason, Scheme};
+use crate::quantize::planned::{Options, PlannedTensor, Values};
+use crate::quantize::source::Sources;
+use crate::quantize::tensor_rows;
+use crate::scheme::{self, Assigned, QuantMix, Reason, Scheme};
 
-/// `general.file_type` of a mix that llama.cpp has no number for: its `LLAMA_FTYPE_GUESSED`.
+/// `general.file_type` of types that llama.cpp has no number for: its `LLAMA_FTYPE_GUESSED`.
 const NO_FILE_TYPE: u32 = 1024;
 
-/// Key-value pairs, tensors in the order of the file, and notes.
-pub(super) type Contents<'a> = (Vec<(String, Value)>, Vec<Planned<'a>>, Vec<Note>);
+/// Metadata, tensors in the order of the file, and notes.
+pub(super) type Contents<'a> = (Vec<(String, Value)>, Vec<PlannedTensor<'a>>, Vec<Note>);
 
-/// Metadata, tensors and notes of the file that `options` ask for.
+/// Metadata, tensors and notes of the file of `options`.
 pub(super) fn contents<'a>(
     checkpoint: &'a Checkpoint,
     files: &'a Files,
@@ -41,14 +42,14 @@ pub(super) fn contents<'a>(
     Ok((metadata, tensors, notes))
 }
 
-/// Tensors and notes of a file with this metadata, of a checkpoint with weights.
+/// Tensors and notes of a file with this metadata, for a checkpoint with weights.
 pub(crate) fn tensors<'a>(
     checkpoint: &'a Checkpoint,
     files: &'a Files,
     model: &'a ModelSpec,
     options: &Options<'a>,
     metadata: &[(String, Value)],
-) -> Result<(Vec<Planned<'a>>, Vec<Note>), QuantizeError> {
+) -> Result<(Vec<PlannedTensor<'a>>, Vec<Note>), QuantizeError> {
     let mut overrides = options.overrides.clone();
     overrides.importance = options.importance.is_some();
     let assignment = scheme::assign_with(model, options.scheme, options.rules, &overrides);
@@ -63,17 +64,17 @@ pub(crate) fn tensors<'a>(
         }
     }
     let notes = notes(checkpoint, model, options, metadata, &planned);
-    let tensors: Vec<Planned<'_>> = planned.into_iter().map(|(_, planned)| planned).collect();
+    let tensors: Vec<PlannedTensor<'_>> = planned.into_iter().map(|(_, planned)| planned).collect();
     accept(checkpoint, model, metadata, &tensors)?;
     Ok((tensors, notes))
 }
 
-/// That the file is one that we would read again and that llama.cpp loads.
+/// Checks that llama.cpp loads the file, and that this program can read it.
 fn accept(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
     metadata: &[(String, Value)],
-    tensors: &[Planned<'_>],
+    tensors: &[PlannedTensor<'_>],
 ) -> Result<(), QuantizeError> {
     let stored = tensors.iter().map(|planned| StoredTensor {
         name: planned.name.to_owned(),
@@ -83,7 +84,7 @@ fn accept(
         offset: 0,
         bytes: planned.assigned.bytes,
     });
-    // The model is described without its tokenizer, which may be long.
+    // Describing the model does not need the tokenizer, which may be long.
     let keys = metadata.iter();
     let keys = keys.filter(|(key, _)| !key.starts_with("tokenizer."));
     let file = Checkpoint {
@@ -100,11 +101,11 @@ fn accept(
     Ok(accept::check(metadata, source, &model)?)
 }
 
-/// The order of the file: a conversion keeps that of the checkpoint, with the computed tables first
-/// and a stack where its last part stands; quantizing sorts by block and name.
+/// The order of tensors in the file. A 16-bit conversion keeps that of the checkpoint, with computed tables first
+/// and a stack at the position of its last part; quantizing sorts by block and name.
 fn order(model: &ModelSpec, scheme: &Scheme) -> Vec<usize> {
     let mut order = scheme::quantizer_order(model);
-    if scheme.mix == Mix::None && model.source != SourceFormat::Gguf {
+    if scheme.mix == QuantMix::None && model.source != SourceFormat::Gguf {
         order.sort_unstable();
         order.sort_by_key(|&index| {
             let tensor = model.tensors.get(index);
@@ -119,13 +120,13 @@ fn plan_tensor<'a>(
     assigned: Assigned,
     values: Values<'a>,
     options: &Options<'a>,
-) -> Result<Planned<'a>, QuantizeError> {
+) -> Result<PlannedTensor<'a>, QuantizeError> {
     let importance = if assigned.dtype.is_quantized() {
         importance(tensor, options)?
     } else {
         None
     };
-    Ok(Planned {
+    Ok(PlannedTensor {
         name: &tensor.name,
         shape: tensor.shape.clone(),
         assigned,
@@ -134,7 +135,7 @@ fn plan_tensor<'a>(
     })
 }
 
-/// Where the values of `tensor` come from, if they can become what is `assigned`.
+/// The source of the values of `tensor`, if they can be encoded as `assigned`.
 fn values<'a>(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
@@ -162,7 +163,7 @@ fn values<'a>(
             wanted: assigned.dtype.name(),
         });
     }
-    if from_gguf && !source::decodable(tensor.dtype) {
+    if from_gguf && !tensor_rows::decodable(tensor.dtype) {
         return Err(QuantizeError::StoredAs {
             tensor: name(),
             found: tensor.dtype.name(),
@@ -196,8 +197,8 @@ fn table(
     })
 }
 
-/// The importance of a tensor's columns. Matrices for the embedding are made by one token at a time
-/// and have no use; where an importance matrix has one of another size, it is left aside.
+/// The importance of a tensor's columns. That of the token embedding is ignored if it has another size, since its
+/// columns are not multiplied with activations.
 fn importance<'a>(
     tensor: &Tensor,
     options: &Options<'a>,
@@ -229,10 +230,10 @@ fn notes(
     model: &ModelSpec,
     options: &Options<'_>,
     metadata: &[(String, Value)],
-    planned: &[(&Tensor, Planned<'_>)],
+    planned: &[(&Tensor, PlannedTensor<'_>)],
 ) -> Vec<Note> {
     let mut notes = Vec::new();
-    let is_quantized = |planned: &Planned<'_>| planned.assigned.dtype.is_quantized();
+    let is_quantized = |planned: &PlannedTensor<'_>| planned.assigned.dtype.is_quantized();
     let again = planned.iter().any(|(tensor, planned)| {
         let is_encoded = matches!(planned.values, Values::Rows(_));
         is_encoded && tensor.dtype.is_quantized() && is_quantized(planned)
@@ -243,7 +244,7 @@ fn notes(
         let now = "quantized".to_owned();
         notes.push(Note::DoubleQuantization { now });
     }
-    let names = |keep: &dyn Fn(&Tensor, &Planned<'_>) -> bool| -> Vec<String> {
+    let names = |keep: &dyn Fn(&Tensor, &PlannedTensor<'_>) -> bool| -> Vec<String> {
         let kept = planned.iter().filter(|(t, planned)| keep(t, planned));
         kept.map(|(t, _)| t.name.clone()).collect()
     };
@@ -256,7 +257,7 @@ fn notes(
         });
     }
     if options.importance.is_some() {
-        // Embeddings and heads are left out of importance matrices as they are commonly made.
+        // Importance matrices usually do not include embeddings and heads.
         let missing = names(&|tensor, planned| {
             is_quantized(planned)
                 && planned.importance.is_none()
@@ -268,7 +269,7 @@ fn notes(
         }
     }
     for wish in &options.overrides.tensors {
-        let meets = |(tensor, planned): &(&Tensor, Planned<'_>)| {
+        let meets = |(tensor, planned): &(&Tensor, PlannedTensor<'_>)| {
             planned.assigned.reason != Reason::Kept && wish.pattern.is_match(&tensor.name)
         };
         if !planned.iter().any(meets) {

@@ -1,5 +1,4 @@
-//! Everything beside the weights that a model directory needs: tokenizer, templates, generation
-//! settings, licences and code are carried over unchanged.
+//! Copies the other files of a model directory unchanged: tokenizer, templates, generation settings, licences and code.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use crate::quantize::disk::entries;
 use crate::quantize::partial::SUFFIX;
 use crate::units::Bytes;
 
-/// Ends of names of weights in any form, and of their indices.
+/// Suffixes of weight files of any format, and of their indices.
 const WEIGHTS: &[&str] = &[
     ".safetensors",
     ".index.json",
@@ -27,7 +26,7 @@ const WEIGHTS: &[&str] = &[
     SUFFIX,
 ];
 
-/// Files that describe how the input was quantized, and the one that is written anew.
+/// Files that describe how the input was quantized, and `config.json`, which is written anew.
 const STALE: &[&str] = &[
     "config.json",
     "quantize_config.json",
@@ -39,16 +38,16 @@ const STALE: &[&str] = &[
 /// The one folder that Transformers reads from a model's directory.
 const TEMPLATES: &str = "additional_chat_templates";
 
-/// A file that is carried over.
+/// A file that is copied.
 #[derive(Debug)]
 pub(super) struct Carried {
     from: PathBuf,
-    /// Its name in the directory, with that of its folder.
+    /// Its path relative to the directory.
     pub(super) name: String,
     pub(super) bytes: Bytes,
 }
 
-/// What is carried over, in the order of names. Hidden files and other folders stay.
+/// The files to copy, sorted by name. Hidden files and other folders are not copied.
 pub(super) fn list(checkpoint: &Checkpoint) -> Result<Vec<Carried>, OutputError> {
     let Some(directory) = &checkpoint.directory else {
         return Ok(Vec::new());
@@ -69,7 +68,7 @@ fn files(from: &Path, prefix: &str) -> Result<Vec<Carried>, OutputError> {
         let skipped = name.starts_with('.')
             || STALE.contains(&name.as_str())
             || WEIGHTS.iter().any(|end| name.ends_with(end));
-        // Links are followed (the hub's cache is made of them); a broken one is no file.
+        // Links are followed (the hub's cache consists of them); a dangling one is skipped.
         let file = fs::metadata(&entry).ok().filter(|m| m.is_file());
         if let Some(file) = file.filter(|_| !skipped) {
             found.push(Carried {
@@ -83,8 +82,8 @@ fn files(from: &Path, prefix: &str) -> Result<Vec<Carried>, OutputError> {
     Ok(found)
 }
 
-/// Copies them to `output`. Contents only: a read-only original must not make a copy that cannot be
-/// removed.
+/// Copies the contents of the files to `output`, without their permissions: a copy must not become read-only and
+/// impossible to remove.
 pub(super) fn over(carried: &[Carried], output: &Path) -> Result<(), OutputError> {
     for file in carried {
         let path = output.join(&file.name);

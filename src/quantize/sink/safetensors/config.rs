@@ -1,5 +1,4 @@
-//! The `config.json` of a quantized model, as llm-compressor writes it and vLLM and Transformers
-//! read it.
+//! The `config.json` of a quantized model, in the form that llm-compressor writes and vLLM and Transformers read.
 
 use serde_json::{Value as Json, json};
 
@@ -8,18 +7,17 @@ use crate::dtype::Dtype;
 use crate::model::{ModelSpec, TEXT_PARTS};
 use crate::scheme::{Reason, Scheme};
 
-/// The version of the format that is written: that of the compressed-tensors release whose reading
-/// it follows.
+/// The version of the format: that of the compressed-tensors release that was checked to read it.
 const VERSION: &str = "0.12.2";
 
-/// Modules that the quantization leaves alone: the head, and by name every matrix that kept its type.
+/// Modules that are not quantized: the head, and every matrix that keeps its type.
 pub(super) fn ignored(model: &ModelSpec, plan: &Prediction) -> Vec<String> {
     let mut ignored = vec!["lm_head".to_owned()];
     for (logical, weight) in model.stored.iter().zip(&plan.weights) {
         let module = match logical.name.strip_suffix(".weight") {
             _ if weight.assigned.reason == Reason::Default || weight.table => None,
             Some(module) if weight.shape.len() == 2 => Some(module),
-            // A stack of experts belongs to the module above it.
+            // A stack of experts is a parameter of the module above it.
             _ if weight.stacked => {
                 let bare = logical
                     .name
@@ -38,8 +36,8 @@ pub(super) fn ignored(model: &ModelSpec, plan: &Prediction) -> Vec<String> {
     ignored
 }
 
-/// The text of `config.json`: the original's with this quantization instead of an earlier one. A head
-/// that is stored and not the embedding is said to be untied, or readers would pass it over.
+/// The text of `config.json`: the original with this quantization instead of an earlier one. If the model has a head of
+/// its own, it is stated to be untied; otherwise readers would ignore the stored head.
 pub(super) fn json(
     original: &Json,
     model: &ModelSpec,
@@ -47,7 +45,7 @@ pub(super) fn json(
     ignored: &[String],
 ) -> String {
     let mut config = original.clone();
-    // The parts of a multimodal configuration may state a quantization or a type of their own.
+    // Parts of a multimodal configuration may state a quantization or a type, too.
     for part in [None]
         .into_iter()
         .chain(TEXT_PARTS.iter().copied().map(Some))
@@ -73,7 +71,7 @@ pub(super) fn json(
     format!("{config:#}\n")
 }
 
-/// Takes out an earlier quantization; what was 32 bit is 16 bit now.
+/// Removes an earlier quantization, and replaces a 32-bit type by the 16-bit one that is written.
 fn clean(config: &mut Json) {
     let Some(config) = config.as_object_mut() else {
         return;

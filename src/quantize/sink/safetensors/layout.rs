@@ -1,13 +1,13 @@
-//! What the weight files will be: their names, their sizes, and where each tensor lies.
+//! Lays out the weight files: their names, their sizes, and the position of each tensor.
 //!
-//! In: a model and a scheme. Out: a [`Prediction`]. Does no IO, so the plan counts with it too.
+//! In: a model and a scheme. Out: a [`Prediction`]. Must not: do IO, since plans use it too.
 
 use std::collections::{BTreeMap, HashSet};
 
 use serde_json::json;
 
 use crate::model::{FoldedWeight, ModelSpec};
-use crate::quantize::encoder::{Encoder, StoredPart};
+use crate::quantize::encoder::{EncodedPart, Encoder};
 use crate::quantize::error::QuantizeError;
 use crate::quantize::planned::SHARD_BYTES;
 use crate::quantize::sink::TensorPlace;
@@ -22,7 +22,7 @@ pub struct Prediction {
     pub weights: Vec<StoredWeight>,
     /// The files in order.
     pub shards: Vec<Shard>,
-    /// Where each weight lies.
+    /// The position of each weight.
     pub(super) places: Vec<TensorPlace>,
 }
 
@@ -33,7 +33,7 @@ pub struct Shard {
     pub name: String,
     /// Its exact size.
     pub bytes: Bytes,
-    /// What stands before the tensors.
+    /// The bytes before the tensors.
     pub(super) header: Vec<u8>,
     /// The names of its tensors.
     names: Vec<String>,
@@ -44,12 +44,12 @@ pub fn predict(model: &ModelSpec, scheme: &Scheme) -> Prediction {
     predict_shards(model, scheme, SHARD_BYTES)
 }
 
-/// What would be written. The tensors of a weight stay together; a
-/// file is full when the next weight would bring its tensors above `shard_bytes`.
+/// The weight files of `model` in `scheme`. The tensors of a weight stay in one file; a new
+/// file starts when the next weight would bring the tensors of a file above `shard_bytes`.
 pub fn predict_shards(model: &ModelSpec, scheme: &Scheme, shard_bytes: u64) -> Prediction {
     let weights = stored_types(model, scheme);
     let mut shards: Vec<(Vec<NewTensor>, u64)> = vec![(Vec::new(), 0)];
-    // The shard of each weight, and which of its tensors are the weight's.
+    // The shard of each weight, and the range of its tensors in the shard.
     let mut spans = Vec::with_capacity(weights.len());
     for (logical, weight) in model.stored.iter().zip(&weights) {
         let parts = parts(logical, weight);
@@ -105,7 +105,7 @@ fn parts(logical: &FoldedWeight, weight: &StoredWeight) -> Vec<NewTensor> {
         Reason::Default => Encoder::of(weight.assigned.dtype),
         _ => Encoder::Ggml(weight.assigned.dtype),
     };
-    let tensor = |part: StoredPart| NewTensor {
+    let tensor = |part: EncodedPart| NewTensor {
         name: match part.suffix {
             None => name.clone(),
             Some(suffix) => format!("{base}.{suffix}"),
@@ -151,7 +151,7 @@ impl Prediction {
         Some(format!("{index:#}\n"))
     }
 
-    /// Whether it can be written at all.
+    /// Checks that the layout can be written.
     pub(super) fn check(&self, model: &ModelSpec, scheme: &Scheme) -> Result<(), QuantizeError> {
         let mut names = HashSet::new();
         let all = self.shards.iter().flat_map(|shard| &shard.names);
@@ -165,7 +165,7 @@ impl Prediction {
                 scheme: scheme.id,
             });
         }
-        // Other packed formats stack matrices in an order and under names of their own.
+        // Other packed formats stack matrices in different orders and under different names.
         let stacked = |(logical, weight): &(&FoldedWeight, &StoredWeight)| {
             logical.sources.len() > 1 && weight.shape.len() > 2
         };

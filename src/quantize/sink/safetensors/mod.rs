@@ -1,8 +1,8 @@
-//! A directory for vLLM and Transformers: compressed-tensors weights in safetensors files, their
-//! configuration, and every other file of the checkpoint as it is.
+//! The safetensors sink: a directory for vLLM and Transformers with compressed-tensors weights, their
+//! configuration, and copies of the checkpoint's other files.
 //!
-//! [`predict`] says from headers alone what will be written, to the byte. Must not: change or need more
-//! than the checkpoint's own directory and the target's parent.
+//! [`predict`] computes from headers alone the exact size of what will be written. Must not: access directories other
+//! than that of the checkpoint and the parent of the target.
 
 mod carry;
 mod config;
@@ -20,8 +20,8 @@ use crate::note::Note;
 use crate::quantize::destination::OutputError;
 use crate::quantize::error::QuantizeError;
 use crate::quantize::packed::Files;
-use crate::quantize::partial::{Form, Partial};
-use crate::quantize::planned::{Options, Planned, Values};
+use crate::quantize::partial::{OutputForm, Partial};
+use crate::quantize::planned::{Options, PlannedTensor, Values};
 use crate::quantize::source::Sources;
 use crate::scheme::{Reason, Scheme, StoredWeight};
 use crate::units::Bytes;
@@ -31,27 +31,27 @@ pub use layout::{Prediction, Shard, predict, predict_shards};
 const CONFIG: &str = "config.json";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// The directory of one model.
+/// The output directory of one model.
 #[derive(Debug)]
 pub(crate) struct Directory<'a> {
     checkpoint: &'a Checkpoint,
     prediction: Prediction,
     carried: Vec<carry::Carried>,
-    /// The small files that are written anew.
+    /// The small files that are written, by name.
     texts: Vec<(&'static str, String)>,
 }
 
-/// The directory that `options` ask for, of `model` read from `checkpoint`, whose open files are `files`.
+/// Plans the directory of `options` for `model`, which was read from `checkpoint` with the open `files`.
 ///
 /// # Errors
-/// [`QuantizeError`]: a checkpoint of another kind, weights that are not all there, names or layouts that
-/// the format has no place for.
+/// [`QuantizeError`]: a checkpoint that is not from Hugging Face, weights that are missing, names or layouts that
+/// the format does not have.
 pub(crate) fn plan<'a>(
     checkpoint: &'a Checkpoint,
     files: &'a Files,
     model: &'a ModelSpec,
     options: &Options<'a>,
-) -> Result<(Directory<'a>, Vec<Planned<'a>>, Vec<Note>), QuantizeError> {
+) -> Result<(Directory<'a>, Vec<PlannedTensor<'a>>, Vec<Note>), QuantizeError> {
     let config = config(checkpoint)?;
     let scheme = options.scheme;
     let prediction = predict_shards(model, scheme, options.shard_bytes);
@@ -59,7 +59,7 @@ pub(crate) fn plan<'a>(
     let sources = Sources::new(checkpoint, files, model);
     let planned = |(logical, weight): (&'a FoldedWeight, &StoredWeight)| {
         let copied = sources.stored(logical).filter(|_| weight.verbatim);
-        Ok(Planned {
+        Ok(PlannedTensor {
             name: &logical.name,
             shape: weight.shape.clone(),
             assigned: weight.assigned,
@@ -86,7 +86,7 @@ pub(crate) fn plan<'a>(
     Ok((directory, tensors, notes))
 }
 
-/// The configuration of a checkpoint that such a directory can be made from.
+/// The `config.json` of a checkpoint, which must be a Hugging Face directory with weights.
 pub(crate) fn config(checkpoint: &Checkpoint) -> Result<&Json, QuantizeError> {
     match (&checkpoint.config, checkpoint.format) {
         (RawConfig::HuggingFace(config), SourceFormat::Safetensors) => Ok(config),
@@ -96,7 +96,7 @@ pub(crate) fn config(checkpoint: &Checkpoint) -> Result<&Json, QuantizeError> {
     }
 }
 
-/// What is known before a weight is read.
+/// Caveats that are known before a weight is read.
 fn notes(model: &ModelSpec, scheme: &Scheme, prediction: &Prediction) -> Vec<Note> {
     let mut notes = Vec::new();
     let now = model.prequantized.clone();
@@ -118,7 +118,7 @@ fn notes(model: &ModelSpec, scheme: &Scheme, prediction: &Prediction) -> Vec<Not
 }
 
 impl Directory<'_> {
-    /// Whether a directory of this kind may hold a file or folder of this name.
+    /// Whether a directory of this kind may contain a file or folder of this name.
     fn may_hold(&self, name: &str) -> bool {
         let top = |path: &str| path.split('/').next() == Some(name);
         let weights = name.starts_with("model") && name.ends_with(".safetensors");
@@ -138,13 +138,17 @@ impl Sink for Directory<'_> {
         self.weight_bytes() + texts.chain(carried).sum()
     }
 
-    fn form(&self) -> Form<'_> {
-        Form::Directory(Box::new(|destination| {
+    fn form(&self) -> OutputForm<'_> {
+        OutputForm::Directory(Box::new(|destination| {
             target::check(destination, self.checkpoint, |name| self.may_hold(name))
         }))
     }
 
-    fn begin(&self, _: &[Planned<'_>], output: &Partial<'_>) -> Result<WeightFiles, QuantizeError> {
+    fn begin(
+        &self,
+        _: &[PlannedTensor<'_>],
+        output: &Partial<'_>,
+    ) -> Result<WeightFiles, QuantizeError> {
         let mut files = Vec::with_capacity(self.prediction.shards.len());
         for shard in &self.prediction.shards {
             let path = output.path().join(&shard.name);

@@ -1,5 +1,5 @@
-//! What a directory may replace: a quantized model's directory with nothing else in it, and never one
-//! that the input is in.
+//! Checks what an output directory may replace: only the directory of a quantized model with no other files in it, and
+//! never one that contains the input.
 
 use std::fs;
 use std::path::Path;
@@ -10,8 +10,8 @@ use crate::quantize::destination::{Destination, OutputError};
 use crate::quantize::disk::entries;
 use crate::units::Bytes;
 
-/// That what is at the destination's place may be replaced by a directory made from `checkpoint`, which
-/// holds such names alone as `is_ours` knows.
+/// Checks that the directory at the destination may be replaced by an output made from `checkpoint`: all its names must
+/// satisfy `is_ours`.
 pub(super) fn check(
     destination: &Destination<'_>,
     checkpoint: &Checkpoint,
@@ -47,7 +47,7 @@ pub(super) fn check(
     Ok(())
 }
 
-/// Where the checkpoint's files are: both what they are called and where their links lead.
+/// The directories of the checkpoint's files, both by their paths and by the targets of links.
 fn places(checkpoint: &Checkpoint) -> impl Iterator<Item = std::path::PathBuf> {
     let files = checkpoint.files.iter().map(|f| f.path.as_path());
     let inputs = files.chain(checkpoint.directory.as_deref());
@@ -60,7 +60,7 @@ fn places(checkpoint: &Checkpoint) -> impl Iterator<Item = std::path::PathBuf> {
     })
 }
 
-/// Whether a configuration says that its weights are packed as this program packs them.
+/// Whether a configuration states the quantization format that this program writes.
 fn is_quantized(config: &Path) -> bool {
     const LIMIT: Bytes = Bytes(16 << 20);
     let text = input::read_text(config, LIMIT).unwrap_or_default();

@@ -1,0 +1,139 @@
+//! The dimensions and blocks of a model by the rules of its architecture, and what only the shapes of its tensors
+//! need. In: hyperparameters. Out: [`Dims`], [`Layer`]s, [`ShapeParams`].
+
+use super::arch::{Arch, ShapeParams};
+use super::hparams::{HParams, Key};
+use super::spec::{Dims, Layer};
+use super::{ModelError, families};
+
+/// Dimensions and blocks by the rules of `arch`.
+///
+/// Errors if a hyperparameter that the architecture needs is missing or has an impossible value.
+pub(super) fn dims_and_layers(
+    arch: &Arch,
+    hparams: &HParams<'_>,
+) -> Result<(Dims, Vec<Layer>), ModelError> {
+    let layers = (arch.layers)(hparams)?;
+    let experts = hparams.or_zero(Key::Experts)?;
+    if hparams.or_zero(Key::ExpertsUsed)? > experts && experts > 0 {
+        return Err(ModelError::BadValue {
+            key: hparams.name(Key::ExpertsUsed),
+        });
+    }
+    let dims = Dims {
+        hidden: hparams.need(Key::Hidden)?,
+        vocab: hparams.or_zero(Key::Vocab)?,
+        blocks: layers.len() as u64,
+        context: hparams.or_zero(Key::Context)?,
+        per_layer_embedding: hparams.or_zero(Key::PerLayerDim)?,
+        streams: hparams.get(Key::Streams)?.unwrap_or(1).max(1),
+        experts,
+    };
+    Ok((dims, layers))
+}
+
+/// The values of `rope_type` (`modeling_rope_utils.py` of Transformers, and older names of the same).
+pub(super) const ROPE_TYPES: &[&str] = &[
+    "default",
+    "linear",
+    "dynamic",
+    "llama3",
+    "yarn",
+    "longrope",
+    "su",
+    "proportional",
+    "mrope",
+    "deepseek_yarn",
+];
+
+/// Elements of a key head in the blocks that attend to the whole context, else in the first that attends; 0 without
+/// attention.
+pub(super) fn head_dim(layers: &[Layer]) -> u64 {
+    let attention = || layers.iter().filter_map(|l| l.mixer.attention.as_ref());
+    let full = attention().find(|a| a.window.is_none());
+    full.or(attention().next()).map_or(0, |a| a.key_dim)
+}
+
+/// Dimensions that only the shapes of tensors need. `head_dim` is [`head_dim`] of the blocks; `tied` says whether the
+/// head is the embedding.
+///
+/// Errors if the rotary parameters are of an unknown type or lack the key that their type needs, or if a value is no
+/// plausible number.
+pub(super) fn shape_params(
+    hparams: &HParams<'_>,
+    tied: bool,
+    head_dim: u64,
+) -> Result<ShapeParams, ModelError> {
+    let flag = |name| hparams.flag(name).unwrap_or(false);
+    let rope = hparams
+        .json("rope_scaling")
+        .filter(|rope| rope.is_object())
+        .or_else(|| hparams.json("rope_parameters"));
+    // Models with windowed blocks state one set of parameters for each kind of block.
+    let rope = rope.map(|rope| rope.get("full_attention").unwrap_or(rope));
+    let rope_type = rope
+        .and_then(|r| r.get("rope_type").or_else(|| r.get("type")))
+        .and_then(|t| t.as_str());
+    if let Some(found) = rope_type.filter(|found| !ROPE_TYPES.contains(found)) {
+        return Err(ModelError::RopeType {
+            found: found.to_owned(),
+        });
+    }
+    let long =
+        |rope: &serde_json::Value| rope.get("long_factor").is_some_and(|list| list.is_array());
+    if matches!(rope_type, Some("longrope" | "su")) && !rope.is_some_and(long) {
+        return Err(ModelError::MissingKey {
+            key: "rope_scaling.long_factor".to_owned(),
+        });
+    }
+    let scaled = |rope: &serde_json::Value| rope.get("factor").is_some() || long(rope);
+    if rope_type.is_none() && rope.is_some_and(scaled) {
+        return Err(ModelError::MissingKey {
+            key: "rope_scaling.rope_type".to_owned(),
+        });
+    }
+    let rope_factors = match rope_type {
+        Some("llama3" | "proportional") => head_dim / 2,
+        Some("longrope" | "su" | "yarn") => rope
+            .and_then(|r| r.get("long_factor")?.as_array().map(|a| a.len() as u64))
+            .unwrap_or(0),
+        _ => 0,
+    };
+    Ok(ShapeParams {
+        tied,
+        attention_bias: flag("attention_bias") || flag("use_bias"),
+        mlp_bias: flag("mlp_bias") || flag("use_bias"),
+        q_lora: hparams.or_zero(Key::QLora)?,
+        kv_lora: hparams.or_zero(Key::KvLora)?,
+        nope_dim: nope_dim(hparams)?,
+        rope_dim: hparams.or_zero(Key::RopeDim)?,
+        mla_value_dim: hparams.or_zero(Key::MlaValueDim)?,
+        per_layer_vocab: hparams.or_zero(Key::PerLayerVocab)?,
+        laurel_rank: hparams.or_zero(Key::LaurelRank)?,
+        conv_kernel: hparams.or_zero(Key::ConvKernel)?,
+        state_size: hparams.or_zero(Key::StateSize)?,
+        ssm_groups: hparams.or_zero(Key::SsmGroups)?,
+        ssm_heads: hparams.or_zero(Key::SsmHeads)?,
+        ssm_inner: families::ssm_inner(hparams)?,
+        conv_bias: ["mamba_conv_bias", "use_conv_bias"]
+            .iter()
+            .all(|name| hparams.flag(name) != Some(false)),
+        ssm_norm: flag("mamba_rms_norm"),
+        shortconv_cache: hparams.or_zero(Key::ShortconvCache)?,
+        expert_latent: hparams.or_zero(Key::ExpertLatent)?,
+        rope_factors,
+        key_is_value: flag("attention_k_eq_v"),
+    })
+}
+
+/// Elements of a head without rotary positions (MLA). A GGUF states the whole head and its rotary part instead.
+fn nope_dim(hparams: &HParams<'_>) -> Result<u64, ModelError> {
+    if hparams.is_hugging_face() {
+        return hparams.or_zero(Key::NopeDim);
+    }
+    let head = match hparams.get(Key::MlaKeyDim)? {
+        Some(head) => head,
+        None => hparams.or_zero(Key::HeadDim)?,
+    };
+    Ok(head.saturating_sub(hparams.or_zero(Key::RopeDim)?))
+}

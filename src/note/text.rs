@@ -1,0 +1,216 @@
+//! The sentences of notes: what a report says to people.
+
+use super::Note;
+use crate::units::{counted, tokens};
+
+/// The number of tensors that a note names.
+const NAMED: usize = 4;
+
+impl Note {
+    /// One or two sentences for people.
+    pub fn text(&self) -> String {
+        match self {
+            Note::ShapeFallback { tensors, names } => {
+                let tensors = counted(*tensors, "tensor has rows", "tensors have rows");
+                if names.is_empty() {
+                    format!("{tensors} that do not divide into the blocks of this format: a larger type is taken")
+                } else {
+                    format!(
+                        "{tensors} that do not divide into the blocks of the intended type; another one is taken: {}",
+                        named(names)
+                    )
+                }
+            }
+            Note::DuplicatedEmbedding { bytes, runtime } => format!(
+                "{runtime} keeps the tied embedding twice on an integrated GPU: {bytes} more"
+            ),
+            Note::Fp8StorageOnly => {
+                "FP8 is storage only here: Orin (SM87) has no FP8 units, weights are widened before use, so it saves memory and not arithmetic".to_owned()
+            }
+            Note::Kv(problem) => problem.to_string(),
+            Note::Allocation { largest, limit, release, lifted: None } => format!(
+                "one allocation of {largest} is more than the {limit} that the driver was seen to grant on L4T {release}; reboot and drop caches before loading, or choose a smaller format"
+            ),
+            Note::Allocation { largest, limit, release, lifted: Some(lifted) } => format!(
+                "one allocation of {largest} fails on L4T {release}, which grants at most {limit}: update to {} or later",
+                lifted.of_jetpack()
+            ),
+            Note::Tight { left, more, runtime } => format!(
+                "it fits barely: {left} would be left, and {runtime} itself may take {more} more than expected"
+            ),
+            Note::ShortSequences {
+                context,
+                parallel,
+                prompt,
+            } => {
+                let room = match context.saturating_sub(*prompt) {
+                    0 => "nothing".to_owned(),
+                    left => tokens(left),
+                };
+                format!(
+                    "each of {parallel} sequences has {} of context, and a prompt of {prompt} leaves {room} for an answer: raise --context, or lower --parallel or --prompt-tokens",
+                    tokens(*context)
+                )
+            }
+            Note::BeyondModelContext { limit } => {
+                format!("the model was made for {} of context; beyond that its output degrades", tokens(*limit))
+            }
+            Note::Towers { bytes } => {
+                format!("vision or audio towers and projectors are counted in: {bytes}; --text-only leaves them out")
+            }
+            Note::LeftOut(kind) => kind.to_string(),
+            Note::SpeedUnmeasured { runtime } => {
+                format!("no published measurement of {runtime} on Jetson Orin is known: the speed is a bracket, not a prediction")
+            }
+            Note::SpeedUnknown { device } => {
+                format!("the memory bandwidth of {device} is not known, so no speed is given; on the machine itself `orinplan calibrate` measures it")
+            }
+            Note::FormatUnmeasured { formats, date } => {
+                let names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
+                format!(
+                    "no speed is given: the calibration of {date} has no rate for {}, and other formats tell nothing of it; `orinplan calibrate` measures every format that this program's decoder runs",
+                    names.join(", ")
+                )
+            }
+            Note::OtherKernels { runtime, measured } => {
+                format!("this machine was measured with {measured}: {runtime} may be up to twice as fast or as slow; `orinplan validate --save-calibration` narrows that")
+            }
+            Note::Learned { source } => {
+                format!("corrected by what runs on this device measured: {source}")
+            }
+            Note::Pool { share, needed } => format!(
+                "the runtime takes {:.0} % of all memory at start; start it with --gpu-memory-utilization {:.2}",
+                share * 100.0,
+                needed
+            ),
+            Note::DoubleQuantization { now } => {
+                format!("the checkpoint is {now} already: quantizing it again adds to the loss it has")
+            }
+            Note::AssumedCache { as_if } => {
+                format!("the architecture is not known; its cache was taken for that of {as_if} because --assume-kv says so")
+            }
+            Note::QuantizationUnseen => {
+                "config.json says that this checkpoint is quantized; without its weights it is planned as its 16-bit original".to_owned()
+            }
+            Note::TowersUnseen => {
+                "the model has a vision or audio tower, which config.json alone does not size: it is not counted".to_owned()
+            }
+            Note::PartialHeader { why } => {
+                format!("the size of the file is without its metadata, usually some MiB of tokenizer: {why}")
+            }
+            Note::NoTokenizer => {
+                "no tokenizer lies beside the weights, and no runtime serves a directory without: the model's page on Hugging Face has tokenizer.json and tokenizer_config.json".to_owned()
+            }
+            Note::BudgetBeyondMemory { budget, memory, device } => format!(
+                "--budget {budget} is more than all {memory} of {device}: the verdict is that of a larger machine"
+            ),
+            Note::LostScaling(lost) => lost.to_string(),
+            Note::QuantizedCache { dtype } => format!(
+                "a {} cache saves memory and costs some speed; during prefill one layer of it is widened to F16",
+                dtype.name()
+            ),
+            Note::KeptShape { tensors, group } => format!(
+                "{} in 16 bit, because {group} does not divide their rows or those of experts beside them: {}",
+                counted(tensors.len(), "tensor stays", "tensors stay"),
+                named(tensors)
+            ),
+            Note::KeptStacks { tensors } => format!(
+                "{} in 16 bit: compressed-tensors quantizes experts that are stored one by one",
+                counted(*tensors, "tensor of stacked experts stays", "tensors of stacked experts stay")
+            ),
+            Note::NotFinite { tensors } => format!(
+                "{} NaN or infinite; quantized formats hold 0 instead, 16 and 32-bit formats keep it: {}",
+                counted(sum(tensors), "weight is", "weights are"),
+                each(tensors)
+            ),
+            Note::Overflow { tensors } => format!(
+                "{} beyond F16 and became infinite, bf16 holds larger values: {}",
+                counted(sum(tensors), "weight is", "weights are"),
+                each(tensors)
+            ),
+            Note::ZeroRows { tensors } => format!(
+                "{} nothing but zeros: {}",
+                counted(sum(tensors), "row holds", "rows hold"),
+                each(tensors)
+            ),
+            Note::MissingImportance { tensors } => format!(
+                "{} without importance, which the matrix does not have: {}",
+                counted(tensors.len(), "tensor was quantized", "tensors were quantized"),
+                named(tensors)
+            ),
+            Note::UnusedPattern { pattern } => {
+                format!("no tensor that is quantized has `{pattern}` in its name")
+            }
+            Note::UnknownPreTokenizer => {
+                "the tokenizer splits words in a way that llama.cpp has no name for; `tokenizer.ggml.pre` is `default`, and some texts will be split differently".to_owned()
+            }
+            Note::TowersLeftOut { towers } => {
+                format!("the file holds the text model; left out: {}", towers.join(", "))
+            }
+            Note::Unused(kind) => kind.to_string(),
+        }
+    }
+}
+
+fn sum(tensors: &[(String, u64)]) -> u64 {
+    tensors.iter().map(|(_, count)| count).sum()
+}
+
+fn named(tensors: &[String]) -> String {
+    let names: Vec<&str> = tensors.iter().take(NAMED).map(String::as_str).collect();
+    rest(names.join(", "), tensors.len())
+}
+
+fn each(tensors: &[(String, u64)]) -> String {
+    let show = |(name, count): &(String, u64)| format!("{name} ({count})");
+    let names: Vec<String> = tensors.iter().take(NAMED).map(show).collect();
+    rest(names.join(", "), tensors.len())
+}
+
+fn rest(names: String, all: usize) -> String {
+    match all.saturating_sub(NAMED) {
+        0 => names,
+        more => format!("{names} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_of_a_kind_is_singular() {
+        let met = |count: u64| {
+            let tensors = || vec![("blk.0.attn_q.weight".to_owned(), count)];
+            let (nan, far, zero) = (tensors(), tensors(), tensors());
+            [
+                Note::NotFinite { tensors: nan },
+                Note::Overflow { tensors: far },
+                Note::ZeroRows { tensors: zero },
+            ]
+            .map(|note| note.text())
+        };
+        let starts = |texts: [String; 3], starts: [&str; 3]| {
+            for (text, start) in texts.iter().zip(starts) {
+                assert!(text.starts_with(start), "{text}");
+            }
+        };
+        let one = [
+            "1 weight is NaN",
+            "1 weight is beyond F16",
+            "1 row holds nothing",
+        ];
+        starts(met(1), one);
+        let many = [
+            "2 weights are NaN",
+            "2 weights are beyond F16",
+            "2 rows hold nothing",
+        ];
+        starts(met(2), many);
+        let kept = Note::KeptStacks { tensors: 1 }.text();
+        assert!(
+            kept.starts_with("1 tensor of stacked experts stays in 16 bit"),
+            "{kept}"
+        );
+    }
+}

@@ -1,0 +1,232 @@
+//! The rows of one tensor as `f32`, in the order in which the output has them, read from where they are stored: a few
+//! rows at a time, never the whole tensor.
+//!
+//! In: stored weights, plain or packed, and what conversion does to them. Out: values. Must not: encode.
+
+use std::ops::Range;
+
+use super::blocks;
+use super::error::QuantizeError;
+use super::packed::{Files, Weight};
+use crate::checkpoint::StoredTensor;
+use crate::convert::{Change, Permutation, ValueChange};
+use crate::dtype::Dtype;
+
+/// A stored weight that rows are read from.
+#[derive(Debug)]
+pub(super) enum RowSource<'a> {
+    /// Numbers or ggml's blocks in one stored tensor.
+    Stored(&'a StoredTensor),
+    /// A packed weight of several stored tensors.
+    Packed(Box<Weight<'a>>),
+}
+
+/// Consecutive rows of a stored weight.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct RowRun {
+    /// Index into [`TensorRows::sources`].
+    pub(super) source: usize,
+    /// The first row.
+    pub(super) first: u64,
+    /// The number of rows.
+    pub(super) rows: u64,
+}
+
+/// The rows of a tensor: runs of stored rows, one after the other, then rows of zeros.
+#[derive(Debug)]
+pub(super) struct TensorRows<'a> {
+    pub(super) files: &'a Files,
+    pub(super) sources: Vec<RowSource<'a>>,
+    pub(super) runs: Vec<RowRun>,
+    /// The number of rows, rows of zeros included.
+    pub(super) rows: u64,
+    /// The number of values in a row.
+    pub(super) columns: u64,
+    pub(super) change: Change,
+}
+
+/// Buffers that are reused from one call to the next.
+#[derive(Default)]
+pub(super) struct ReadBuffers {
+    bytes: Vec<u8>,
+    values: Vec<f32>,
+}
+
+impl<'a> TensorRows<'a> {
+    /// The stored tensor that these rows are identical to; `None` if they come from several, or are changed or padded.
+    pub(super) fn as_stored(&self) -> Option<(&'a Files, &'a StoredTensor)> {
+        let unchanged = self.change == Change::default();
+        match (self.sources.as_slice(), self.runs.as_slice()) {
+            (&[RowSource::Stored(stored)], &[run]) if unchanged && run.rows == self.rows => {
+                Some((self.files, stored))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a row is spread over the stored tensor, so that reading a few rows costs as much as reading many.
+    pub(super) fn is_by_columns(&self) -> bool {
+        let by_columns = |source: &RowSource<'_>| match source {
+            RowSource::Stored(_) => false,
+            RowSource::Packed(weight) => weight.is_by_columns(),
+        };
+        self.sources.iter().any(by_columns)
+    }
+
+    /// Reads rows `range` into `values`.
+    pub(super) fn read(
+        &self,
+        range: Range<u64>,
+        buffers: &mut ReadBuffers,
+        values: &mut Vec<f32>,
+    ) -> Result<(), QuantizeError> {
+        let columns = self.columns as usize;
+        if let Some((weight, rows)) = self.of_one_weight(&range) {
+            weight.read(rows, values)?;
+        } else {
+            values.resize((range.end - range.start) as usize * columns, 0.0);
+            match self.change.rows {
+                None => self.stored(range, buffers, values)?,
+                Some(order) => self.reordered(order, range, buffers, values)?,
+            }
+        }
+        if let Some(order) = self.change.columns {
+            let mut stored = vec![0.0f32; columns];
+            for row in values.chunks_exact_mut(columns) {
+                stored.copy_from_slice(row);
+                for (value, place) in row.iter_mut().zip(0..) {
+                    let source = stored.get(order.source(place) as usize);
+                    *value = source.copied().unwrap_or_default();
+                }
+            }
+        }
+        match self.change.value {
+            ValueChange::None => {}
+            ValueChange::AddOne => values.iter_mut().for_each(|value| *value += 1.0),
+            ValueChange::NegatedExp => {
+                // Computed in double precision and then rounded, so that the result is machine-independent.
+                let decay = |value: &mut f32| *value = -f64::from(*value).exp() as f32;
+                values.iter_mut().for_each(decay);
+            }
+        }
+        Ok(())
+    }
+
+    /// The packed weight that holds all of `range` in order, and the range of its rows: it can be read directly into
+    /// the values.
+    fn of_one_weight(&self, range: &Range<u64>) -> Option<(&Weight<'a>, Range<u64>)> {
+        let (run, first) = self.place(range.start)?;
+        let end = first + (range.end - range.start);
+        match self.sources.get(run.source)? {
+            RowSource::Packed(weight)
+                if self.change.rows.is_none() && end <= run.first + run.rows =>
+            {
+                Some((weight, first..end))
+            }
+            _ => None,
+        }
+    }
+
+    /// Reads rows `range` of a reordered tensor. Rows that are stored next to each other are read together, since with
+    /// weights packed by columns one row costs as much as many.
+    fn reordered(
+        &self,
+        order: Permutation,
+        range: Range<u64>,
+        buffers: &mut ReadBuffers,
+        values: &mut [f32],
+    ) -> Result<(), QuantizeError> {
+        let columns = self.columns as usize;
+        let places = range
+            .zip(0..)
+            .map(|(row, place)| (order.source(row), place));
+        let mut places: Vec<(u64, usize)> = places.collect();
+        places.sort_unstable();
+        let mut rows = Vec::new();
+        for run in places.chunk_by(|(one, _), (next, _)| one + 1 == *next) {
+            let first = run.first().map_or(0, |(source, _)| *source);
+            rows.resize(run.len() * columns, 0.0);
+            self.stored(first..first + run.len() as u64, buffers, &mut rows)?;
+            for ((_, place), row) in run.iter().zip(rows.chunks_exact(columns)) {
+                let start = place * columns;
+                if let Some(to) = values.get_mut(start..start + columns) {
+                    to.copy_from_slice(row);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads rows `range` in their stored order into `values`.
+    fn stored(
+        &self,
+        range: Range<u64>,
+        buffers: &mut ReadBuffers,
+        values: &mut [f32],
+    ) -> Result<(), QuantizeError> {
+        let columns = self.columns as usize;
+        let mut row = range.start;
+        let mut left = values;
+        while row < range.end {
+            let (count, source) = match self.place(row) {
+                None => (range.end - row, None),
+                Some((run, first)) => {
+                    let count = (range.end - row).min(run.first + run.rows - first);
+                    (count, self.sources.get(run.source).map(|s| (s, first)))
+                }
+            };
+            let (here, rest) = left.split_at_mut((count as usize * columns).min(left.len()));
+            match source {
+                None => here.fill(0.0),
+                Some((RowSource::Stored(stored), first)) => {
+                    let row_bytes = stored.dtype.row_bytes(self.columns).0;
+                    let bytes = &mut buffers.bytes;
+                    bytes.resize((count * row_bytes) as usize, 0);
+                    self.files.read(stored, first * row_bytes, bytes)?;
+                    decode(stored, bytes, columns, here)?;
+                }
+                Some((RowSource::Packed(weight), first)) => {
+                    weight.read(first..first + count, &mut buffers.values)?;
+                    here.copy_from_slice(buffers.values.get(..here.len()).unwrap_or_default());
+                }
+            }
+            left = rest;
+            row += count;
+        }
+        Ok(())
+    }
+
+    /// The run that holds row `row`, and the index of the row in the stored weight.
+    fn place(&self, mut row: u64) -> Option<(&RowRun, u64)> {
+        for run in &self.runs {
+            if row < run.rows {
+                return Some((run, run.first + row));
+            }
+            row -= run.rows;
+        }
+        None
+    }
+}
+
+/// Whether values of `dtype` can be read as numbers.
+pub(super) fn decodable(dtype: Dtype) -> bool {
+    dtype == Dtype::F64 || blocks::FORMATS.contains(&dtype)
+}
+
+fn decode(
+    stored: &StoredTensor,
+    bytes: &[u8],
+    row: usize,
+    values: &mut [f32],
+) -> Result<(), QuantizeError> {
+    if stored.dtype == Dtype::F64 {
+        for (value, bytes) in values.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *value = f64::from_le_bytes(*bytes) as f32;
+        }
+        return Ok(());
+    }
+    blocks::decode_rows(stored.dtype, bytes, row, values).map_err(|source| QuantizeError::Block {
+        tensor: stored.name.clone(),
+        source,
+    })
+}
