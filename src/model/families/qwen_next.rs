@@ -241,18 +241,9 @@ const GATED_ATTENTION: &[TensorRow] = &[
         vec![query_width(p).saturating_mul(2), p.dims.hidden]
     })
     .when(has_attention),
-    TensorRow::weight(R::AttnK, &["layers.{}.self_attn.k_proj.weight"], |p| {
-        vec![key_width(p), p.dims.hidden]
-    })
-    .when(has_attention),
-    TensorRow::weight(R::AttnV, &["layers.{}.self_attn.v_proj.weight"], |p| {
-        vec![value_width(p), p.dims.hidden]
-    })
-    .when(has_attention),
-    TensorRow::weight(R::AttnOutput, &["layers.{}.self_attn.o_proj.weight"], |p| {
-        vec![p.dims.hidden, query_width(p)]
-    })
-    .when(has_attention),
+    KEY_PROJECTION,
+    VALUE_PROJECTION,
+    OUTPUT_PROJECTION,
 ];
 
 /// A gated delta net. Qwen3-Next stores the gate `z` in one matrix with query, key and value.

@@ -27,24 +27,33 @@ pub(in super::super) const ATTENTION: &[TensorRow] = &[
         vec![query_width(p), p.dims.hidden]
     })
     .when(has_attention),
+    KEY_PROJECTION,
+    VALUE_PROJECTION,
+    OUTPUT_PROJECTION,
+];
+
+pub(in super::super) const KEY_PROJECTION: TensorRow =
     TensorRow::weight(R::AttnK, &["layers.{}.self_attn.k_proj.weight"], |p| {
         vec![key_width(p), p.dims.hidden]
     })
-    .when(has_attention),
+    .when(has_attention);
+
+pub(in super::super) const VALUE_PROJECTION: TensorRow =
     TensorRow::weight(R::AttnV, &["layers.{}.self_attn.v_proj.weight"], |p| {
         vec![value_width(p), p.dims.hidden]
     })
-    .when(has_attention),
-    TensorRow::weight(
-        R::AttnOutput,
-        &[
-            "layers.{}.self_attn.o_proj.weight",
-            "layers.{}.self_attn.out_proj.weight",
-        ],
-        |p| vec![p.dims.hidden, query_width(p)],
-    )
-    .when(has_attention),
-];
+    .when(has_attention);
+
+/// The projection of the attention's output.
+pub(in super::super) const OUTPUT_PROJECTION: TensorRow = TensorRow::weight(
+    R::AttnOutput,
+    &[
+        "layers.{}.self_attn.o_proj.weight",
+        "layers.{}.self_attn.out_proj.weight",
+    ],
+    |p| vec![p.dims.hidden, query_width(p)],
+)
+.when(has_attention);
 
 /// Biases on query, key and value.
 pub(in super::super) const QKV_BIAS: &[TensorRow] = &[
