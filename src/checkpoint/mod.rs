@@ -144,7 +144,7 @@ impl Checkpoint {
     /// The file of each tensor, as an index into [`Checkpoint::files`].
     ///
     /// # Errors
-    /// [`CheckpointError::DuplicateTensor`] if a name occurs twice. A checkpoint from [`open`] never has such names.
+    /// [`CheckpointError::DuplicateTensor`] if a name occurs twice. A checkpoint from [`open()`] never has such names.
     pub fn files_by_tensor(&self) -> Result<HashMap<&str, usize>, CheckpointError> {
         let path = |file: usize| {
             self.files

@@ -20,7 +20,7 @@ const FILE_TYPE: &str = "general.file_type";
 const VERSION: &str = "general.quantization_version";
 
 /// The metadata of `checkpoint` as a GGUF of `file_type`. For a Hugging Face checkpoint it is
-/// [`convert::metadata`]; a GGUF keeps its own except for [`DROPPED`], with the file
+/// [`convert::metadata`]; a GGUF keeps its own except for the keys of its own layout (split, alignment), with the file
 /// type and the version of the block formats at the end, as `llama-quantize` writes them. Long
 /// arrays of a GGUF are not read, they stay located in it.
 ///
