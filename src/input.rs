@@ -52,6 +52,12 @@ pub enum OpenError {
         /// The path as given.
         path: PathBuf,
     },
+    /// What a server answered with instead of the file.
+    #[error("{}: is a web page and not the file itself, as a server answers where a login is asked for or there is no such file; download it again", path.display())]
+    WebPage {
+        /// The path as given.
+        path: PathBuf,
+    },
     /// A text file above its limit.
     #[error("{}: has {} bytes, above the limit of {} for this kind of file", path.display(), bytes.0, limit.0)]
     TooLarge {
@@ -97,6 +103,7 @@ impl OpenError {
             | OpenError::NotRegular { path, .. }
             | OpenError::Empty { path }
             | OpenError::LfsPointer { path }
+            | OpenError::WebPage { path }
             | OpenError::TooLarge { path, .. }
             | OpenError::NotUtf8 { path, .. }
             | OpenError::NotText { path, .. }
@@ -131,6 +138,7 @@ pub fn open(path: &Path) -> Result<(File, u64), OpenError> {
     match file.metadata().map_err(io_error)?.len() {
         0 => Err(OpenError::Empty { path: at() }),
         bytes if is_lfs_pointer(&file, bytes) => Err(OpenError::LfsPointer { path: at() }),
+        bytes if is_web_page(&file, bytes) => Err(OpenError::WebPage { path: at() }),
         bytes => Ok((file, bytes)),
     }
 }
@@ -143,6 +151,17 @@ fn is_lfs_pointer(file: &File, bytes: u64) -> bool {
     (START.len() as u64..1024).contains(&bytes)
         && read_exact_at(file, &mut start, 0).is_ok()
         && start == START
+}
+
+/// Whether a file begins as HTML does.
+fn is_web_page(file: &File, bytes: u64) -> bool {
+    let mut start = [0; 64];
+    let start = start.get_mut(..bytes.min(64) as usize).unwrap_or_default();
+    let read = read_exact_at(file, start, 0).is_ok();
+    let start = start.trim_ascii_start().to_ascii_lowercase();
+    read && [&b"<!doctype html"[..], b"<html"]
+        .iter()
+        .any(|tag| start.starts_with(tag))
 }
 
 /// Fills `bytes` from `offset` on, without a position that threads would share.

@@ -272,9 +272,11 @@ fn diffusion(seen: &KindEvidence<'_>) -> Option<OtherKind> {
 
 fn draft_head(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let class = seen.classes().find(|class| {
-        ["Eagle", "Medusa", "MTPModel", "DraftModel", "Speculator"]
+        let named = ["eagle", "medusa", "mtpmodel", "draftmodel", "speculator"]
             .iter()
-            .any(|part| class.contains(part))
+            .any(|part| class.to_ascii_lowercase().contains(part));
+        // NVIDIA's Eagle 2.5 sees and writes.
+        named && !class.ends_with("ForConditionalGeneration")
     });
     let by_gguf = seen.architecture().filter(|name| name.starts_with("eagle"));
     let name = class.or(by_gguf)?;

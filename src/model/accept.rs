@@ -20,7 +20,7 @@ use super::lookup::loader;
 use super::{Attention, Cache, Layer, ModelSpec, TensorRole, left_out};
 use crate::checkpoint::{Checkpoint, Origin, RawConfig, StoredTensor};
 use crate::dtype::Dtype;
-use crate::gguf::Value;
+use crate::gguf::{Metadata, Value};
 use header::{MOST_BLOCKS, TypedHeader, missing, wrong};
 
 /// Why llama.cpp does not load a file.
@@ -104,6 +104,16 @@ pub enum AcceptError {
          model's; get the model as two files (its own and an `mmproj`)"
     )]
     Tower { tensor: String, tower: &'static str },
+    #[error(
+        "tensor `{tensor}` lies at byte {found} and not at {expected}, right behind the one before it, and llama.cpp \
+         loads files without holes whose tensors lie in the order of their list; make the file anew from the original \
+         checkpoint with a current converter"
+    )]
+    Place {
+        tensor: String,
+        found: u64,
+        expected: u64,
+    },
     #[error("{0}")]
     Unreadable(String),
 }
@@ -140,9 +150,47 @@ pub fn checkpoint(checkpoint: &Checkpoint, model: &ModelSpec) -> Result<(), Acce
         return Ok(());
     };
     check_towers(checkpoint)?;
+    check_offsets(checkpoint, metadata)?;
     let file = checkpoint.files.first().map(|file| file.path.as_path());
     check(&metadata.0, file, model)
 }
+
+/// Checks that each tensor follows the one before it in the list, at the next multiple of an alignment that ggml has.
+fn check_offsets(checkpoint: &Checkpoint, metadata: &Metadata) -> Result<(), AcceptError> {
+    const KEY: &str = "general.alignment";
+    let alignment = metadata
+        .get(KEY)
+        .and_then(Value::as_u64)
+        .unwrap_or(LEAST_ALIGNMENT);
+    if alignment < LEAST_ALIGNMENT {
+        return Err(number(
+            KEY.to_owned(),
+            alignment,
+            "at least 32, as its buffers have it",
+        ));
+    }
+    // A description alone has no offsets.
+    let tensors = if checkpoint.files.is_empty() {
+        &[][..]
+    } else {
+        &checkpoint.tensors
+    };
+    for (before, tensor) in tensors.iter().zip(tensors.iter().skip(1)) {
+        let end = before.offset.saturating_add(before.bytes.0);
+        let expected = end.next_multiple_of(alignment);
+        if before.file == tensor.file && tensor.offset != expected {
+            return Err(AcceptError::Place {
+                tensor: tensor.name.clone(),
+                found: tensor.offset,
+                expected,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What offsets in ggml's buffers are multiples of (`TENSOR_ALIGNMENT`), and GGUF's default alignment, in bytes.
+const LEAST_ALIGNMENT: u64 = 32;
 
 /// Checks that towers are in a file of their own. Ollama keeps them in one file, which its own engine reads.
 fn check_towers(checkpoint: &Checkpoint) -> Result<(), AcceptError> {
@@ -165,10 +213,16 @@ fn check_towers(checkpoint: &Checkpoint) -> Result<(), AcceptError> {
     }
 }
 
+const SPLIT: &str = "split.count";
+
 fn keys(header: &TypedHeader<'_>, model: &ModelSpec) -> Result<(), AcceptError> {
     use ValueForm::{Count, Text};
     header.check_form("general.name", Text, 0)?;
     header.check_form("general.file_type", Count, 0)?;
+    match header.get(SPLIT) {
+        None | Some(Value::U16(_)) => {}
+        Some(other) => return Err(wrong(SPLIT, other, "u16")),
+    }
     let name = model.architecture.as_str();
     let own = |key: &str| format!("{name}.{key}");
     let blocks = header.count(&own("block_count"))?.unwrap_or(0);
@@ -314,6 +368,14 @@ fn heads(header: &TypedHeader<'_>, model: &ModelSpec, loader: &Loader) -> Result
                 _ => {}
             }
         }
+    }
+    if let Some(a) = attention().find(|a| a.kv_heads > 0 && !a.heads.is_multiple_of(a.kv_heads)) {
+        let key = own("attention.head_count_kv");
+        return Err(number(
+            key,
+            a.kv_heads,
+            format!("a part of {} heads", a.heads),
+        ));
     }
     let sections = own(SECTIONS);
     if loader.has(LoaderRule::RopeSections) && header.largest(&sections) == 0 {

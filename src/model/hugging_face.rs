@@ -43,7 +43,7 @@ pub(super) fn read(
     let assumed = known.is_none().then_some(arch.name);
     let logical = packed::logical(&checkpoint.tensors, config)?;
     if unknown != Unknown::WeightsOnly {
-        packed::check_scales(&logical)?;
+        packed::check_scales(&logical, config)?;
     }
     let prequantized = packed::label(config, &logical);
     let stored = logical.clone();

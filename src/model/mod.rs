@@ -179,6 +179,18 @@ pub enum ModelError {
         /// Its type.
         found: Dtype,
     },
+    /// A weight of floating-point numbers with a scale for codes beside it.
+    #[error(
+        "tensor `{tensor}` is stored as {} with a scale beside it, which belongs to quantized numbers: whether it is \
+         multiplied in cannot be told; take the checkpoint that the scale is of, or one without it",
+        found.name()
+    )]
+    ScaledWhole {
+        /// The name in the checkpoint.
+        tensor: String,
+        /// Its type.
+        found: Dtype,
+    },
     /// A tensor that the model needs is not stored.
     #[error(
         "tensor `{tensor}` is missing, and the configuration calls for it; the model was saved without it, or \

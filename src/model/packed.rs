@@ -77,21 +77,42 @@ pub(super) fn logical(
         .collect()
 }
 
-/// Checks that all matrices of eight-bit floats have a scale: without it their numbers are not the weights.
+/// Checks that all matrices of eight-bit floats have a scale, and that 16-bit and wider floats have none: otherwise their
+/// numbers are not the weights.
 ///
 /// # Errors
-/// [`ModelError::MissingTensor`] with the usual name of the scale.
-pub(super) fn check_scales(logical: &[FoldedWeight]) -> Result<(), ModelError> {
+/// [`ModelError::MissingTensor`] with the usual name of the scale, or [`ModelError::ScaledWhole`].
+pub(super) fn check_scales(logical: &[FoldedWeight], config: &Json) -> Result<(), ModelError> {
     let mut eight_bit = logical.iter().filter(|weight| {
         matches!(weight.dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2) && weight.shape.len() > 1
     });
     let unscaled = |weight: &&FoldedWeight| !weight.companions.iter().any(|c| c.is_scale());
-    match eight_bit.find(unscaled) {
-        Some(weight) => Err(ModelError::MissingTensor {
+    if let Some(weight) = eight_bit.find(unscaled) {
+        return Err(ModelError::MissingTensor {
             tensor: format!("{}_scale", weight.name),
-        }),
-        None => Ok(()),
+        });
     }
+    let whole = |weight: &&FoldedWeight| {
+        let number = matches!(
+            weight.dtype,
+            Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16
+        );
+        number && weight.packing == Packing::Elements
+    };
+    let mut whole = logical.iter().filter(whole);
+    match whole.find(|weight| weight.companions.iter().any(|c| c.is_scale())) {
+        Some(weight) if !keeps_whole(config) => Err(ModelError::ScaledWhole {
+            tensor: weight.name.clone(),
+            found: weight.dtype,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether weights are stored as they were before they are rounded, with the scales to round them by.
+fn keeps_whole(config: &Json) -> bool {
+    let stated = quantization_config(config).and_then(|q| q.get("quant_method")?.as_str());
+    stated == Some("compressed-tensors")
 }
 
 fn unpack(

@@ -436,6 +436,53 @@ fn integers_without_a_scale_are_no_weights() {
 }
 
 #[test]
+fn a_scale_beside_whole_numbers_is_told() {
+    let with_scale = |tensors: &[Stored]| {
+        let mut tensors = tensors.to_vec();
+        let name = "model.layers.0.self_attn.q_proj.weight_scale";
+        tensors.push((name.into(), vec![1], wave));
+        tensors
+    };
+    let said = ["q_proj.weight", "F32 with a scale beside it"];
+    both_refuse(&qwen3(true), &with_scale(&qwen3_tensors()), &said);
+    // compressed-tensors keeps weights as they were, with the scales to round them by.
+    let mut config = qwen3(true);
+    config["quantization_config"] =
+        json!({"quant_method": "compressed-tensors", "quantization_status": "frozen"});
+    let scratch = Scratch::new();
+    let model = scratch.checkpoint(&config, &with_scale(&qwen3_tensors()));
+    let (_, told, status) = orinplan(&["fit", model.to_str().unwrap()]);
+    assert_eq!((status, told.as_str()), (0, ""));
+}
+
+#[test]
+fn tensors_lie_where_llama_cpp_looks_for_them() {
+    let scratch = Scratch::new();
+    let path = scratch.path("model.gguf");
+    write(&path, |_, _| {});
+    // The second tensor's place, behind its name, dimensions and type, is changed with the third's.
+    let mut bytes = fs::read(&path).unwrap();
+    let place = |bytes: &[u8], name: &str| {
+        let found = bytes.windows(name.len()).position(|w| w == name.as_bytes());
+        let after = found.unwrap() + name.len();
+        let dims = u32::from_le_bytes(bytes[after..after + 4].try_into().unwrap());
+        after + 4 + 8 * dims as usize + 4
+    };
+    let one = place(&bytes, "blk.0.attn_norm.weight");
+    let other = place(&bytes, "output_norm.weight");
+    for byte in 0..8 {
+        bytes.swap(one + byte, other + byte);
+    }
+    fs::write(&path, bytes).unwrap();
+    let told = error(&["fit", path.to_str().unwrap()]);
+    assert!(told.contains("`output_norm.weight` lies at byte"), "{told}");
+    assert_eq!(error(&["validate", path.to_str().unwrap()]), told);
+
+    let split: Change = |metadata, _| set(metadata, "split.count", Value::U32(1));
+    refused(&scratch, split, &["`split.count`", "u16"]);
+}
+
+#[test]
 fn a_tokenizer_that_is_a_pointer_stops_every_door() {
     let scratch = Scratch::new();
     let model = scratch.checkpoint(&qwen3(true), &qwen3_tensors());

@@ -490,6 +490,53 @@ fn quantizers_that_are_not_read_are_named() {
 }
 
 #[test]
+fn rotated_weights_and_seeing_models_are_told_from_their_kin() {
+    let quantized = |place: &str| {
+        let apply = format!(
+            r#""transform_config":{{"config_groups":{{"R4":{{"apply":[{{"location":"{place}"}}]}}}}}}"#
+        );
+        config(&format!(
+            r#"{LLAMA},"quantization_config":{{"quant_method":"compressed-tensors","format":"pack-quantized",{apply}}}"#
+        ))
+    };
+    let rotated = quantized("input");
+    directory_refused(
+        &[("config.json", &rotated)],
+        &["config.json"],
+        &["transforms of the inputs"],
+    );
+    // What is multiplied into the weights needs nothing more.
+    let fused = quantized("weight_output");
+    let (_guard, path) = directory(&[("config.json", &fused)]);
+    checkpoint::open(path.to_str().unwrap()).unwrap();
+
+    let draft = config(r#""architectures":["LlamaForCausalLMEAGLE"],"model_type":"llama""#);
+    directory_refused(
+        &[("config.json", &draft)],
+        &["config.json"],
+        &["a draft head"],
+    );
+    let sees = config(
+        r#""architectures":["Eagle2_5_VLForConditionalGeneration"],"model_type":"eagle_2_5_vl""#,
+    );
+    let (_guard, path) = directory(&[("config.json", &sees)]);
+    checkpoint::open(path.to_str().unwrap()).unwrap();
+}
+
+#[test]
+fn a_web_page_is_named_whatever_file_it_stands_for() {
+    for page in [
+        &b"<!DOCTYPE html>\n<html><head></head></html>"[..],
+        b"\n<HTML lang=\"en\">",
+    ] {
+        for name in ["model.safetensors", "model.gguf", "config.json"] {
+            let (_guard, path) = directory(&[("config.json", b"{}"), (name, page)]);
+            refused(&path.join(name), &["is a web page", "download it again"]);
+        }
+    }
+}
+
+#[test]
 fn a_git_lfs_pointer_is_named_whatever_file_it_stands_for() {
     const POINTER: &[u8] =
         b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";

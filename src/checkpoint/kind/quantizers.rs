@@ -76,6 +76,9 @@ fn by_config(seen: &KindEvidence<'_>) -> Option<String> {
             quoted(format)
         ));
     }
+    if turns_inputs(config) {
+        return Some("compressed-tensors and transforms of the inputs of its layers".to_owned());
+    }
     let (method, algorithm) = (word("quant_method"), word("quant_algo"));
     match (method, algorithm) {
         (Some("modelopt" | "modelopt_fp4") | None, Some(algorithm))
@@ -97,6 +100,21 @@ fn by_config(seen: &KindEvidence<'_>) -> Option<String> {
         }),
         (None, _) => None,
     }
+}
+
+/// Where a transform is applied that was multiplied into weights before they were saved.
+const FUSED: [&str; 2] = ["weight_input", "weight_output"];
+
+/// Whether a runtime has to transform what enters or leaves layers, as SpinQuant and QuIP have it: the weights alone
+/// are those of another basis.
+fn turns_inputs(config: &Json) -> bool {
+    let groups = config.pointer("/transform_config/config_groups");
+    let groups = groups.and_then(Json::as_object).into_iter().flatten();
+    let applied = groups.flat_map(|(_, group)| group.get("apply").and_then(Json::as_array));
+    let places = applied
+        .flatten()
+        .filter_map(|place| place.get("location")?.as_str());
+    places.into_iter().any(|place| !FUSED.contains(&place))
 }
 
 /// Ends of tensor names that only one method has, for weights whose configuration does not state it.

@@ -133,7 +133,8 @@ fn check_word(key: &str, found: &str, words: &[&'static str]) -> Result<(), Acce
 fn check_distinct(header: &TypedHeader<'_>) -> Result<(), AcceptError> {
     let mut seen = HashSet::new();
     for text in header.texts(TOKENS)? {
-        let text = text?;
+        // Read as a C string.
+        let text = text?.split('\0').next().unwrap_or_default().to_owned();
         if !text.is_empty() && !seen.insert(text.clone()) {
             return Err(AcceptError::SameToken { text });
         }

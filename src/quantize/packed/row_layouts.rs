@@ -186,7 +186,8 @@ pub(super) fn mlx<'a>(parts: &PackedParts<'a>) -> Result<Weight<'a>, PackedError
     {
         return Err(weight.wrong_shape(&shape));
     }
-    let scale = parts.grid(parts.need(Companion::Scales)?, &shape)?;
+    let scales = parts.need(Companion::Scales)?;
+    let scale = parts.grid(scales, &shape)?;
     match parts.find(Companion::Biases) {
         Some(biases) => {
             let bias = parts.zeros_like(biases, &scale, &shape)?;
@@ -199,12 +200,14 @@ pub(super) fn mlx<'a>(parts: &PackedParts<'a>) -> Result<Weight<'a>, PackedError
             Ok(adjusted(weight, |rows| rows.shift = CodeShift::Bias(bias)))
         }
         // MLX's `mxfp4` stores its scales as bytes and has no biases.
-        None if bits == 4 && scale.block_columns == 32 => Ok(weight_by_rows(
-            weight,
-            shape,
-            CodeFormat::FourBitFloat,
-            Some(scale),
-        )),
+        None if bits == 4 && scale.block_columns == 32 && scales.dtype() == Dtype::U8 => Ok(
+            weight_by_rows(weight, shape, CodeFormat::FourBitFloat, Some(scale)),
+        ),
+        // Scales in floats are those of integers, which have biases too.
+        None if is_float(scales.dtype()) => Err(PackedError::Missing {
+            tensor: weight.tensor.name.clone(),
+            part: Companion::Biases.usual_end(),
+        }),
         None => Err(weight.unknown(format!("MLX in {bits} bits without biases"))),
     }
 }
