@@ -18,7 +18,14 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     }
     let saved = args.check.as_deref().map(saved::read).transpose()?;
     let planner = request::open(&args.model)?;
-    let inputs = output::inputs(planner.checkpoint(), args.check.clone());
+    // A board of its own is a file that is read; an id is the name of none.
+    let board = args.board.device.iter().map(std::path::PathBuf::from);
+    let others = args
+        .check
+        .iter()
+        .cloned()
+        .chain(board.filter(|file| file.is_file()));
+    let inputs = output::inputs(planner.checkpoint(), others);
     let outputs: Vec<&Path> = [&args.save, &args.output]
         .into_iter()
         .filter_map(Option::as_deref)
