@@ -314,9 +314,10 @@ fn gather(
         _ => false,
     };
     let fits = stored >= shared && padding <= sum(|l| l.slack) && !turned;
+    // Conversion pads these to the vocabulary; an output head needs the rows of its embedding.
     let embedding = matches!(
         row.role,
-        TensorRole::TokenEmbedding | TensorRole::Output | TensorRole::PerLayerEmbedding
+        TensorRole::TokenEmbedding | TensorRole::PerLayerEmbedding
     );
     let resized = embedding && first.shape.last() == expected.last();
     if !(fits || resized) {

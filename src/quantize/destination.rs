@@ -31,6 +31,8 @@ pub enum OutputError {
     HoldsInput { path: PathBuf },
     #[error("{}: is not replaced, because it holds {}; choose another output", path.display(), one_line(entry))]
     NotAModel { path: PathBuf, entry: String },
+    #[error("{}: is not replaced, because it is no GGUF file; choose another output", path.display())]
+    NotGguf { path: PathBuf },
     #[error("{}: is no place for a file: {problem}", path.display())]
     Place {
         path: PathBuf,

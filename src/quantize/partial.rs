@@ -4,7 +4,7 @@
 //! is written. Must not: touch the target before the whole output is on the disk.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::destination::{Destination, OutputError};
@@ -218,12 +218,25 @@ fn check_file(destination: &Destination<'_>, there: &fs::Metadata) -> Result<(),
     if !(there.is_file() || there.is_symlink()) {
         return Err(OutputError::place(path, "it is a device or a pipe"));
     }
-    if destination.overwrite {
-        Ok(())
-    } else {
+    if !destination.overwrite {
         let path = path.to_owned();
-        Err(OutputError::Exists { path })
+        return Err(OutputError::Exists { path });
     }
+    let is_named = path
+        .extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
+    if !is_named && !is_gguf(path) {
+        let path = path.to_owned();
+        return Err(OutputError::NotGguf { path });
+    }
+    Ok(())
+}
+
+/// Whether a file begins as a GGUF file does.
+fn is_gguf(path: &Path) -> bool {
+    let mut start = [0; 4];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && &start == b"GGUF"
 }
 
 /// Creates the unfinished file, or takes over that of a killed run, and locks it.

@@ -30,6 +30,17 @@ fn a_file_that_is_there_stays_unless_it_may_be_replaced() {
     assert_eq!(fs::read(&output).unwrap(), b"mine");
     quantize(&model, "q8_0", &output, &["--overwrite"]);
     assert!(fs::read(&output).unwrap().starts_with(b"GGUF"));
+    // What neither is nor is called a GGUF file belongs to something else.
+    for name in ["config.json", "model.safetensors", "notes"] {
+        let other = scratch.path(name);
+        fs::write(&other, "mine").unwrap();
+        let said = error(&[run(&model, &other), vec!["--overwrite"]].concat());
+        assert!(said.contains("it is no GGUF file"), "{said}");
+        assert_eq!(fs::read(&other).unwrap(), b"mine");
+    }
+    let called = scratch.path("model");
+    fs::rename(&output, &called).unwrap();
+    quantize(&model, "q4_0", &called, &["--overwrite"]);
 }
 
 #[test]

@@ -658,6 +658,17 @@ fn a_tied_checkpoint_keeps_a_head_of_its_own_and_drops_a_copy() {
 }
 
 #[test]
+fn a_head_with_other_rows_than_the_embedding_is_refused() {
+    for rows in [95, 97] {
+        let mut tensors = qwen3_tensors();
+        let wave = |index: usize| (index as f32 * 0.3).sin();
+        tensors.push(("lm_head.weight".into(), vec![rows, 128], wave as _));
+        let found = format!("[{rows}, 128]");
+        both_refuse(&qwen3(false), &tensors, &["lm_head.weight", &found]);
+    }
+}
+
+#[test]
 fn tensors_that_config_does_not_call_for_are_named() {
     let run = |change: &dyn Fn(&mut Json, &mut Vec<Stored>)| {
         let scratch = Scratch::new();

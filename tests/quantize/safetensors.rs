@@ -667,6 +667,17 @@ fn a_target_is_replaced_only_on_demand_and_only_if_it_is_a_model() {
         Err(QuantizeError::Output(OutputError::NotAModel { .. }))
     ));
     assert!(home.join("letters").is_dir());
+    // A directory with the name of a file is none of ours.
+    let kept = output.join("model.safetensors");
+    fs::rename(&kept, home.join("letters/model.safetensors")).unwrap();
+    fs::create_dir(&kept).unwrap();
+    fs::write(kept.join("letter"), "mine").unwrap();
+    let error = quantize(&input, "int4", &output, &overwrite);
+    assert!(matches!(
+        error,
+        Err(QuantizeError::Output(OutputError::NotAModel { .. }))
+    ));
+    assert!(kept.join("letter").is_file());
 }
 
 /// Whether the disk of `directory` swaps two names in one step.

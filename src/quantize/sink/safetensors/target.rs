@@ -35,7 +35,8 @@ pub(super) fn check(
     }
     for entry in entries(target)? {
         let name = entry.file_name().unwrap_or_default().to_string_lossy();
-        if !is_ours(&name) {
+        let is_file = fs::symlink_metadata(&entry).is_ok_and(|m| m.is_file());
+        if !is_ours(&name) || !is_file {
             let entry = format!("`{name}`, which is not written there");
             return Err(OutputError::NotAModel { path, entry });
         }
