@@ -11,7 +11,7 @@ use orinplan::device::{self, Choice, DeviceProfile};
 use orinplan::plan::advise::advise;
 use orinplan::plan::fit::Target;
 use orinplan::plan::{Workload, fit};
-use orinplan::planner::{GgufHeader, Given, Planner, Schemes, Start};
+use orinplan::planner::{GgufHeader, GivenFlags, Planner, Schemes, LaunchContext};
 use orinplan::quantize::Readiness;
 use orinplan::report::{self, fit::Report};
 use orinplan::runtime::{self, RuntimeProfile};
@@ -58,14 +58,15 @@ fn reports(path: &str) -> Option<()> {
     let workload = Workload::default();
     let rules = Rules::default();
     let header = GgufHeader::of(checkpoint, model, runtime).ok()?;
+    header.check(checkpoint, model).ok()?;
     let candidates = planner.candidates(runtime, &Schemes::All, rules, &header);
     let fit = fit(model, candidates.ok()?, target, &workload);
     let advice = advise(model, &fit, &fit, &[], target, &workload);
-    let start = Start {
+    let launch = LaunchContext {
         readiness: Readiness::Ready { requantizes: false },
         rules,
         version: None,
-        given: Given::default(),
+        given: GivenFlags::default(),
     };
     let report = Report {
         checkpoint,
@@ -75,7 +76,7 @@ fn reports(path: &str) -> Option<()> {
         workload: &workload,
         fit: &fit,
         advice: &advice,
-        start: &start,
+        launch: &launch,
     };
     let document = report::fit::document(&report);
     let again = serde_json::from_str(&report::json(&document)).expect("valid JSON");

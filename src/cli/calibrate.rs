@@ -1,4 +1,4 @@
-//! `orinplan calibrate`: measure this machine, or forget what was measured.
+//! `orinplan calibrate`: measures this machine, or removes what was measured.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ pub(super) fn run(args: &CalibrateArgs) -> anyhow::Result<Outcome> {
     settings::check_writable()?;
     let cancel = progress::cancelled_by_signals()?;
     let spinner = progress::Spinner::new();
-    let say = &mut |now: &validate::Progress| spinner.say(now.stage.clone());
+    let say = &mut |now: &validate::MeasureProgress| spinner.say(now.stage.clone());
     let calibration = Arc::new(Calibration::new(Duration::from_secs(args.seconds)));
     let (within, measuring) = (Arc::clone(&cancel), Arc::clone(&calibration));
     let outcome = validate::supervised_for(calibration.limit(), &cancel, say, move |tell| {
-        // Nobody listens any more once this was cancelled.
-        let say = &mut |now: &validate::Progress| drop(tell.send(now.clone()));
+        // The receiver is gone once this was cancelled.
+        let say = &mut |now: &validate::MeasureProgress| drop(tell.send(now.clone()));
         measuring.measure(&within, say)
     });
     spinner.clear();
-    // At the limit there is what was timed by then.
+    // At the time limit, what was timed so far counts.
     let _: Option<()> = outcome?;
     let cpu = calibration.cpu(&machine.name, date::today())?;
     let path = settings::keep_calibration(&cpu)?;
@@ -43,10 +43,11 @@ fn forget() -> anyhow::Result<Outcome> {
     let lines = removed
         .iter()
         .map(|path| format!("removed {}\n", path.display()));
-    let said: String = lines.collect();
-    show(match said.is_empty() {
-        true => "nothing was measured yet\n",
-        false => &said,
+    let removed: String = lines.collect();
+    show(if removed.is_empty() {
+        "nothing was measured yet\n"
+    } else {
+        &removed
     })?;
     Ok(Outcome::Yes)
 }

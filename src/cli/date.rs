@@ -1,4 +1,4 @@
-//! The day, for files that a user keeps.
+//! Today's date, for files that are kept.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

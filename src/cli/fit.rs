@@ -4,14 +4,14 @@ use std::path::Path;
 
 use anyhow::bail;
 
-use super::args::{FitArgs, Format};
+use super::args::{FitArgs, ReportFormat};
 use super::{Outcome, output, print, request, saved};
 use crate::foreign;
 use crate::plan::Plan;
 use crate::report::{self, fit::Report};
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
-    if args.explain && args.format == Format::Json {
+    if args.explain && args.format == ReportFormat::Json {
         bail!(
             "--explain is for people: use it with --format text or markdown; JSON has every number"
         );
@@ -47,12 +47,12 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         return saved::check(&path, &report::fit::differences(&saved, &document));
     }
     let text = match args.format {
-        Format::Json => report::json(&document),
+        ReportFormat::Json => report::json(&document),
         _ => shown(args, &report),
     };
     match &args.output {
         Some(path) => output::write_file(path, &text)?,
-        None if args.format == Format::Text && super::wants_colour() => {
+        None if args.format == ReportFormat::Text && super::wants_colour() => {
             print(&report::fit::painted(&text))?;
         }
         None => print(&text)?,
@@ -64,9 +64,9 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     })
 }
 
-/// The report for people, in which nothing of a foreign name acts.
+/// The report for people, with control characters escaped: it may contain names from files.
 fn shown(args: &FitArgs, report: &Report<'_>) -> String {
-    let is_markdown = args.format == Format::Markdown;
+    let is_markdown = args.format == ReportFormat::Markdown;
     let mut text = foreign::lines(&if is_markdown {
         report::fit::markdown(report)
     } else {

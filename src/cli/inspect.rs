@@ -16,7 +16,7 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
         (Some(name), None) => Unknown::Assume(model::known_architecture(name)?),
     };
     let described = model::read(&checkpoint, unknown);
-    // What no plan is made of is listed all the same, with the reason.
+    // A checkpoint that cannot be planned is listed all the same, with the reason.
     let (model, refusal) = match described {
         Err(refusal) if !checkpoint.tensors.is_empty() => (
             model::read(&checkpoint, Unknown::Listed).with_context(|| args.model.model.clone())?,

@@ -57,7 +57,7 @@ pub(super) fn main() -> ExitCode {
         Ok(Outcome::Yes) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
         Err(error) => {
-            let message = clean(&told(&error));
+            let message = clean(&message(&error));
             let _ = writeln!(std::io::stderr(), "error: {message}");
             ExitCode::from(progress::signalled().unwrap_or(2))
         }
@@ -83,10 +83,10 @@ fn usage(error: &clap::Error) -> ExitCode {
         }
         _ => {
             let text = error.to_string();
-            let said = text
+            let parts = text
                 .split("\n\n")
                 .filter(|part| !part.starts_with("For more information"));
-            let line = clean(&said.collect::<Vec<_>>().join("\n"));
+            let line = clean(&parts.collect::<Vec<_>>().join("\n"));
             let _ = writeln!(std::io::stderr(), "{line}");
         }
     }
@@ -107,12 +107,12 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Prints a report, in which nothing of a foreign name acts.
+/// Prints a report, with control characters escaped: it may contain names from files.
 fn show(report: &str) -> anyhow::Result<()> {
     print(&foreign::lines(report))
 }
 
-/// Prints to standard output. A reader that went away has what it wanted: the verdict stands.
+/// Prints to standard output. A closed pipe is no error: its reader wanted no more.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -121,19 +121,19 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Says on standard error what goes on without, once.
+/// Prints a warning on standard error; the same one only once.
 fn warn(message: &str) {
-    static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    static PRINTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
     let line = clean(message);
-    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
-    if !said.contains(&line) {
+    let mut printed = PRINTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !printed.contains(&line) {
         let _ = writeln!(std::io::stderr(), "warning: {line}");
-        said.push(line);
+        printed.push(line);
     }
 }
 
-/// An error and its causes. Some messages quote their cause already: it is not said twice.
-fn told(error: &anyhow::Error) -> String {
+/// An error with its causes; a cause that the message quotes already is left out.
+fn message(error: &anyhow::Error) -> String {
     let mut message = String::new();
     for cause in error.chain().map(|cause| cause.to_string()) {
         if message.is_empty() {
@@ -145,7 +145,7 @@ fn told(error: &anyhow::Error) -> String {
     message
 }
 
-/// The root directory of the machine at hand: `/`, or where `ORINPLAN_ROOT` says that a container has it.
+/// The root directory of this machine: `/`, or the one that `ORINPLAN_ROOT` names, such as a container's mount of it.
 fn machine_root() -> PathBuf {
     let named = std::env::var_os("ORINPLAN_ROOT").filter(|root| !root.is_empty());
     PathBuf::from(named.unwrap_or_else(|| "/".into()))
@@ -157,12 +157,12 @@ fn wants_colour() -> bool {
     !plain && !is_dumb() && std::io::stdout().is_terminal()
 }
 
-/// Whether the terminal says that it knows no control sequences.
+/// Whether the terminal has no control sequences.
 fn is_dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|name| name == "dumb")
 }
 
-/// One line in which nothing acts: a message may repeat a foreign name.
+/// A message on one line, with control characters escaped: it may contain names from files.
 fn clean(message: &str) -> String {
     let spaced = message
         .split('\n')

@@ -1,4 +1,4 @@
-//! Where a report or a saved prediction goes: whole or not at all, and never in the place of a model.
+//! Writes reports and saved predictions: whole or not at all, and never over a part of a model.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -25,8 +25,8 @@ const COMPANIONS: [&str; 12] = [
     "chat_template.jinja",
 ];
 
-/// What a run on `checkpoint` reads: weights, the small files beside them, and `others`. Whatever else
-/// lies beside them is kept, but for other models, such as earlier outputs.
+/// What a run on `checkpoint` reads: weights, the small files beside them, and `others`. An output replaces none of
+/// these, nor any other file in their folder except GGUF files, which may be earlier outputs.
 pub(super) fn inputs(checkpoint: &Checkpoint, others: impl IntoIterator<Item = PathBuf>) -> Inputs {
     let weights = checkpoint.files.iter().map(|file| file.path.clone());
     let directory = checkpoint.directory.as_deref();
@@ -42,7 +42,7 @@ pub(super) fn inputs(checkpoint: &Checkpoint, others: impl IntoIterator<Item = P
     Inputs::read(weights.chain(companions).chain(others)).keeping(beside)
 }
 
-/// That a text may take this place: nothing is there, or what is no part of a model.
+/// Checks that a report may be written to `path`: nothing is there, or a file that is no part of a model.
 fn check(path: &Path, inputs: &Inputs) -> anyhow::Result<()> {
     let shown = path.display();
     if let Some(input) = inputs.read_as(path) {
@@ -59,10 +59,9 @@ fn check(path: &Path, inputs: &Inputs) -> anyhow::Result<()> {
     }
 }
 
-/// Whether a file is something else than text, or JSON that this program did not write: weights, a
-/// tokenizer, a configuration.
+/// Whether a file is not text, or JSON that this program did not write: weights, a tokenizer, a configuration.
 fn is_foreign(path: &Path) -> anyhow::Result<bool> {
-    /// The schema of a document stands first in it.
+    /// The schema is among a document's first bytes.
     const BEGIN: u64 = 4096;
     let mut begin = Vec::new();
     let file = std::fs::File::open(path);
@@ -78,7 +77,7 @@ fn is_foreign(path: &Path) -> anyhow::Result<bool> {
     Ok(begin.contains(&0) || is_json && !is_ours || is_model)
 }
 
-/// That every one of `paths` may be written, and no two are one file.
+/// Checks that a report may be written to every one of `paths`, and that no two are the same file.
 pub(super) fn check_all(paths: &[&Path], inputs: &Inputs) -> anyhow::Result<()> {
     for (index, path) in paths.iter().enumerate() {
         check(path, inputs)?;
@@ -93,8 +92,8 @@ pub(super) fn check_all(paths: &[&Path], inputs: &Inputs) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Writes a file whole or not at all: beside its place first, on the disk, then renamed. What is there and is no
-/// regular file, such as `/dev/null`, is written to and never replaced.
+/// Writes a file whole or not at all: under another name first, synced to the disk, then renamed. What is there and is
+/// no regular file, such as `/dev/null`, is written to and not replaced.
 pub(super) fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
     let shown = path.display();
     let name = path
@@ -104,9 +103,10 @@ pub(super) fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
     partial.push(format!(".{}.partial", std::process::id()));
     let partial = path.with_file_name(partial);
     let is_special = std::fs::metadata(path).is_ok_and(|there| !there.is_file());
-    let written = match is_special {
-        true => std::fs::write(path, text),
-        false => write_synced(&partial, text).and_then(|()| std::fs::rename(&partial, path)),
+    let written = if is_special {
+        std::fs::write(path, text)
+    } else {
+        write_synced(&partial, text).and_then(|()| std::fs::rename(&partial, path))
     };
     match &written {
         Err(_) => drop(std::fs::remove_file(&partial)),

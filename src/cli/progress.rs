@@ -1,5 +1,5 @@
-//! A line on standard error that says how far a long command is, where that is a terminal; the signals
-//! that end one; and the memory that the program has taken.
+//! Progress of a long command on standard error, where that is a terminal; the signals that end it; and the peak of its
+//! memory.
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,12 +18,12 @@ pub(super) struct Bar {
 }
 
 impl Bar {
-    /// A line for a file of so many tensors and so many bytes of them.
+    /// A line for a file with this number of tensors and bytes of them.
     pub(super) fn new(bytes: Bytes, tensors: usize) -> Bar {
         let target = target();
         let bar = ProgressBar::with_draw_target(Some(bytes.0), target);
         let form = "{bytes} of {total_bytes}, {msg}, {decimal_bytes_per_sec}, {eta} left";
-        // The form is one that is known to be right; without it the bar has another look.
+        // The template is valid; if it were not, the bar would have its default style.
         if let Ok(style) = ProgressStyle::with_template(form) {
             bar.set_style(style);
         }
@@ -44,7 +44,7 @@ impl Bar {
     }
 }
 
-/// What is done now, on one line.
+/// The current stage, on one line.
 pub(super) struct Spinner(ProgressBar);
 
 impl Spinner {
@@ -67,15 +67,16 @@ impl Spinner {
     }
 }
 
-/// Where a line is drawn: a terminal that can move its cursor.
+/// Draws only to a terminal that can move its cursor.
 fn target() -> ProgressDrawTarget {
-    match std::io::stderr().is_terminal() && !super::is_dumb() {
-        true => ProgressDrawTarget::stderr_with_hz(10),
-        false => ProgressDrawTarget::hidden(),
+    if std::io::stderr().is_terminal() && !super::is_dumb() {
+        ProgressDrawTarget::stderr_with_hz(10)
+    } else {
+        ProgressDrawTarget::hidden()
     }
 }
 
-/// The most memory that the program has held, files mapped by the system left aside; Linux says so.
+/// The peak of this process's resident memory; Linux only.
 pub(super) fn peak_memory() -> Option<Bytes> {
     let kib: u64 = own_status("VmHWM:")?
         .strip_suffix("kB")?
@@ -85,7 +86,7 @@ pub(super) fn peak_memory() -> Option<Bytes> {
     Some(Bytes(kib * 1024))
 }
 
-/// What Linux says of this process under a name.
+/// A field of `/proc/self/status`.
 fn own_status(name: &str) -> Option<String> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -95,14 +96,14 @@ fn own_status(name: &str) -> Option<String> {
 /// The signal that asked the program to end, if one did.
 static ENDED_BY: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
-/// A flag that Ctrl-C, a request to end and a terminal that goes away set. The second one ends the
+/// A flag that is set by Ctrl-C, by a request to terminate and when the terminal is closed. The second signal ends the
 /// program at once.
 pub(super) fn cancelled_by_signals() -> anyhow::Result<Arc<AtomicBool>> {
     use signal_hook::consts::{SIGHUP, TERM_SIGNALS};
     use signal_hook::flag;
     let cancel = Arc::new(AtomicBool::new(false));
     let ended_by = ENDED_BY.get_or_init(Arc::default);
-    // `nohup` has the hangup ignored, and that stays so.
+    // `nohup` has the hangup ignored, which is kept.
     let ignored = own_status("SigIgn:").and_then(|mask| u64::from_str_radix(&mask, 16).ok());
     let hangup = ignored.is_none_or(|mask| mask >> (SIGHUP - 1) & 1 == 0);
     let signals = TERM_SIGNALS.iter().chain(hangup.then_some(&SIGHUP));
@@ -116,7 +117,7 @@ pub(super) fn cancelled_by_signals() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(cancel)
 }
 
-/// The exit status of a program that a signal has ended, as shells have it; `None` if none did.
+/// The exit status of shells for a program that a signal ended; `None` if none did.
 pub(super) fn signalled() -> Option<u8> {
     match ENDED_BY.get()?.load(Ordering::Relaxed) {
         0 => None,

@@ -14,7 +14,7 @@ use crate::model::Unknown;
 use crate::planner::Planner;
 use crate::quantize::{self, Destination, Importance, Job, Options, Tally};
 use crate::report;
-use crate::report::quantize::{Made, Report};
+use crate::report::quantize::{Report, WriteStats};
 use crate::scheme::{Container, Overrides, Rules, SCHEMES, Scheme};
 
 pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
@@ -54,12 +54,12 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::Yes)
 }
 
-/// Writes the output unless nothing is to be written, and says what was met and what it took.
+/// Writes the output, unless this is a dry run. Returns the tally of each tensor, with time and memory.
 fn write(
     args: &QuantizeArgs,
     job: &Job<'_>,
     inputs: Inputs,
-) -> anyhow::Result<Option<(Vec<Tally>, Made)>> {
+) -> anyhow::Result<Option<(Vec<Tally>, WriteStats)>> {
     let Some(path) = args.output.as_deref().filter(|_| !args.dry_run) else {
         return Ok(None);
     };
@@ -75,14 +75,14 @@ fn write(
     let tallies = quantize::write(job, &destination, threads(args), &cancel, set);
     bar.clear();
     let tallies = tallies?;
-    let made = Made {
+    let made = WriteStats {
         seconds: started.elapsed().as_secs_f64(),
         peak_memory: progress::peak_memory(),
     };
     Ok(Some((tallies, made)))
 }
 
-/// What says how a GGUF is made has no meaning for a safetensors scheme.
+/// Refuses the flags that only GGUF files have, for a safetensors scheme.
 fn refuse_gguf_options(args: &QuantizeArgs, scheme: &Scheme) -> anyhow::Result<()> {
     let given = [
         ("--imatrix", args.imatrix.is_some()),
@@ -111,7 +111,7 @@ fn refuse_gguf_options(args: &QuantizeArgs, scheme: &Scheme) -> anyhow::Result<(
     )
 }
 
-/// A directory that is called like a file would be taken for one.
+/// Refuses a directory whose name ends like a file's: it would be taken for one.
 fn refuse_file_name(args: &QuantizeArgs, scheme: &Scheme) -> anyhow::Result<()> {
     let Some(output) = args.output.as_deref() else {
         return Ok(());
@@ -152,7 +152,7 @@ fn scheme(id: &str) -> anyhow::Result<&'static Scheme> {
     Ok(scheme)
 }
 
-/// A GGUF is taken tensor by tensor, so that its architecture need not be known.
+/// A GGUF is quantized tensor by tensor, whether or not its architecture is known.
 fn unknown(checkpoint: &Checkpoint) -> Unknown {
     match checkpoint.format {
         SourceFormat::Gguf => Unknown::WeightsOnly,

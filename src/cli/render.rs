@@ -1,5 +1,5 @@
-//! The hidden command that renders a chat template within limits: a chat on standard input, its prompt
-//! or what is wrong with it on standard output. Only `validate --chat` calls it.
+//! The hidden command that renders a chat template in a process with limits: a chat on standard input, the prompt or
+//! the error of the template on standard output. Only `validate --chat` calls it.
 
 use std::process::ExitCode;
 

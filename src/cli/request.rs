@@ -1,4 +1,4 @@
-//! What flags ask for, as the requests that the library takes.
+//! Flags as the requests that the library takes.
 
 use super::args::{BoardArgs, FitArgs, ModelArgs, WorkloadArgs};
 use super::settings;
@@ -35,7 +35,7 @@ pub(super) fn board(args: &BoardArgs, release: Option<L4tRelease>) -> BoardReque
     }
 }
 
-/// A device by what `--device` names, with what was measured of it.
+/// The request for a device that `--device` names, or for the default one, with the settings folder of this user.
 pub(super) fn device(named: Option<&str>) -> BoardRequest {
     BoardRequest {
         device: named.map(str::to_owned),
@@ -45,14 +45,18 @@ pub(super) fn device(named: Option<&str>) -> BoardRequest {
     }
 }
 
-/// Opens a board, and says what of its settings did not count.
+/// Opens a board, and prints its warnings.
 pub(super) fn open_board(request: &BoardRequest) -> anyhow::Result<Board> {
-    let board = Board::open(request)?;
-    board.warnings.iter().for_each(|line| super::warn(line));
-    Ok(board)
+    Ok(warned(Board::open(request)?))
 }
 
-/// Opens a device alone, in the same way.
+/// Prints the warnings of a board.
+pub(super) fn warned(board: Board) -> Board {
+    board.warnings.iter().for_each(|line| super::warn(line));
+    board
+}
+
+/// Opens a device without a runtime, and prints its warnings.
 pub(super) fn open_device(named: Option<&str>) -> anyhow::Result<DeviceProfile> {
     let found = Board::device(&device(named))?;
     found.warnings.iter().for_each(|line| super::warn(line));

@@ -22,7 +22,7 @@ pub(super) fn run(args: &RooflineArgs) -> anyhow::Result<Outcome> {
         .iter()
         .map(|nominal| roof.nominal(nominal))
         .collect();
-    // At depth zero the bytes of a token are the weights alone.
+    // With an empty cache the bytes of a token are those of the weights.
     let workload = Workload {
         prompt_tokens: 0,
         ..Workload::default()
@@ -30,7 +30,7 @@ pub(super) fn run(args: &RooflineArgs) -> anyhow::Result<Outcome> {
     for model in &args.models {
         let planner = Planner::open(model)?;
         let schemes = Schemes::of(&args.scheme);
-        // Bytes of the metadata are never read for a token.
+        // Decoding reads no metadata.
         let header = GgufHeader::default();
         let candidates = planner.candidates(&board.runtime, &schemes, Rules::default(), &header)?;
         let fit = fit(planner.model(), candidates, target, &workload);

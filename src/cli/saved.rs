@@ -10,7 +10,7 @@ use crate::input;
 use crate::report;
 use crate::units::{Bytes, counted};
 
-/// A saved prediction has some kB a scheme.
+/// The largest saved prediction that is read; one has some kB a scheme.
 const SAVED_LIMIT: Bytes = Bytes(16 << 20);
 
 /// The prediction in a file, with its path.
@@ -31,7 +31,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<(PathBuf, serde_json::Value)> 
     Ok((path.to_owned(), document))
 }
 
-/// Says what differs from the prediction in `path`.
+/// Prints what differs from the prediction in `path`.
 pub(super) fn check(path: &Path, differences: &[String]) -> anyhow::Result<Outcome> {
     let shown = path.display();
     if differences.is_empty() {

@@ -1,6 +1,6 @@
-//! What the user's configuration folder holds: the calibration of this machine, and what runs taught.
-//! Whoever changes a file holds the folder's lock from reading to writing; a reader sees the file before
-//! or after, since it is replaced whole.
+//! The files in the user's settings folder: the calibration of this machine, and the runs on record. A process that
+//! changes a file holds the folder's lock from reading to writing; a reader sees the old file or the new one, since a
+//! file is replaced whole.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,11 +17,12 @@ use crate::quantize;
 use crate::runtime::learned::Run;
 use crate::runtime::{Added, Runs};
 
-/// A change takes milliseconds: who waits longer for the lock waits for something that hangs.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest wait for the lock. A change takes milliseconds, so a lock that is held longer is held by a process that
+/// hangs.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// The folder of this program's settings: `orinplan` below `XDG_CONFIG_HOME`, else below `~/.config`.
-/// A relative `XDG_CONFIG_HOME` does not count, as its specification has it.
+/// A relative `XDG_CONFIG_HOME` is ignored, as its specification requires.
 pub(super) fn directory() -> Option<PathBuf> {
     let absolute = |name: &str| {
         let path = PathBuf::from(std::env::var_os(name)?);
@@ -31,8 +32,8 @@ pub(super) fn directory() -> Option<PathBuf> {
     Some(base.join("orinplan"))
 }
 
-/// The folder, made if it is not there, for this process alone as long as the file is open. Where locks
-/// cannot be had (some network disks), it is taken without.
+/// The folder, created if needed, and locked as long as the returned file is open. Where the file system has no locks
+/// (some network disks), it is not locked.
 fn locked() -> anyhow::Result<(PathBuf, File)> {
     let Some(directory) = directory() else {
         bail!("neither XDG_CONFIG_HOME nor HOME names a folder: there is no place for settings");
@@ -42,7 +43,7 @@ fn locked() -> anyhow::Result<(PathBuf, File)> {
     let folder = File::open(&directory).with_context(|| shown(&directory))?;
     let since = Instant::now();
     while !quantize::lock(&folder) {
-        if since.elapsed() > PATIENCE {
+        if since.elapsed() > LONGEST_WAIT {
             bail!("{}: another run keeps it locked", directory.display());
         }
         thread::sleep(Duration::from_millis(20));
@@ -50,10 +51,10 @@ fn locked() -> anyhow::Result<(PathBuf, File)> {
     Ok((directory, folder))
 }
 
-/// That settings can be written, before something long is done for them.
+/// Checks that settings can be written, before a long measurement is made for them.
 ///
 /// # Errors
-/// Why they cannot.
+/// Where the folder cannot be created, locked or written to.
 pub(super) fn check_writable() -> anyhow::Result<()> {
     let (directory, _lock) = locked()?;
     let probe = directory.join(format!("writable.{}.partial", std::process::id()));
@@ -63,10 +64,10 @@ pub(super) fn check_writable() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// That a run can be added to those on record, before it is measured.
+/// Checks that a run can be added to those on record, before it is measured.
 ///
 /// # Errors
-/// Why it cannot.
+/// As [`check_writable`], and where the file of runs cannot be read.
 pub(super) fn check_runs() -> anyhow::Result<()> {
     check_writable()?;
     directory()
@@ -75,7 +76,7 @@ pub(super) fn check_runs() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Keeps a calibration; returns where.
+/// Writes a calibration; returns its path.
 pub(super) fn keep_calibration(cpu: &Cpu) -> anyhow::Result<PathBuf> {
     let (directory, _lock) = locked()?;
     let path = directory.join(CALIBRATION);
@@ -83,7 +84,7 @@ pub(super) fn keep_calibration(cpu: &Cpu) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The runs on record. What does not count is told.
+/// The runs on record, with a warning for each entry that is ignored.
 pub(super) fn runs() -> Runs {
     let mut warnings = Vec::new();
     let read = |folder: PathBuf| planner::runs_or_none(&folder, &mut warnings);
@@ -92,7 +93,7 @@ pub(super) fn runs() -> Runs {
     runs
 }
 
-/// Adds a run to those on record. Returns where they are, and what became of it.
+/// Adds a run to those on record. Returns the path of their file, and whether the run was added.
 pub(super) fn keep_run(run: Run) -> anyhow::Result<(PathBuf, Added)> {
     let (directory, _lock) = locked()?;
     let path = directory.join(RUNS);
@@ -105,7 +106,7 @@ pub(super) fn keep_run(run: Run) -> anyhow::Result<(PathBuf, Added)> {
     Ok((path, added))
 }
 
-/// Removes both; returns the files that were there.
+/// Removes the calibration and the runs; returns the paths of the removed files.
 pub(super) fn forget() -> anyhow::Result<Vec<PathBuf>> {
     if directory().is_none_or(|directory| !directory.is_dir()) {
         return Ok(Vec::new());

@@ -1,5 +1,5 @@
-//! The hidden command that becomes another program, which the kernel ends when the process that asked for it is
-//! gone: one that is killed has no time to end what it started. Only `validate --backend llama-bench` calls it.
+//! The hidden command that replaces itself with another program, which the kernel ends when the process that started it
+//! has ended: a process that is killed cannot end what it started. Only `validate --backend llama-bench` calls it.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use crate::validate::{self, NOT_STARTED};
 
-/// The process that asked, the program and its words, if this process was started for that.
+/// The process id of the parent, the program and its arguments, if this process was started for that.
 pub(super) fn is_asked() -> Option<(u32, OsString, Vec<OsString>)> {
     let mut words = std::env::args_os().skip(1);
     words
@@ -28,17 +28,19 @@ pub(super) fn run((parent, program, words): (u32, OsString, Vec<OsString>)) -> E
     ExitCode::from(NOT_STARTED)
 }
 
-/// Has the kernel end this process with the one that asked, in whatever program it becomes. Where it cannot, all
-/// ends of that process but its killing are seen to by itself.
+/// Has the kernel end this process when its parent ends, also after it is replaced by another program. Elsewhere than
+/// on Linux the parent ends it, unless it is killed itself.
 fn bound_to(parent: u32) -> std::io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{Signal, getppid, set_parent_process_death_signal};
         set_parent_process_death_signal(Some(Signal::KILL))?;
-        // It may have been gone before that.
+        // The parent may have ended before that.
         let is_there = getppid().is_some_and(|pid| pid.as_raw_nonzero().get() as u32 == parent);
         if !is_there {
-            return Err(std::io::Error::other("who asked for it is gone"));
+            return Err(std::io::Error::other(
+                "the process that started it has ended",
+            ));
         }
     }
     let _ = parent;

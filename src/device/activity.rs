@@ -1,7 +1,7 @@
-//! What a machine does at a moment: load, clocks, swapping, throttling, and what a process holds.
+//! A snapshot of a running machine: load, clocks, swapping, throttling, and what a process uses.
 //!
-//! In: a root directory. Out: [`Activity`] and [`Process`], whose fields are `None` where the machine
-//! does not tell. Must not: run programs, or fail over a file that is missing or garbage.
+//! In: a root directory. Out: [`Activity`] and [`Process`], whose fields are `None` where the machine does not report
+//! them. Must not: run programs, or fail because a file is missing or malformed.
 
 use std::fs;
 use std::path::Path;
@@ -15,25 +15,25 @@ use crate::units::{Bytes, Hertz};
 /// a Jetson or a PC has.
 const TICKS: f64 = 100.0;
 
-/// The directories of a class that are looked at: no machine has more processors or sensors.
+/// The most entries of a directory that are read: no machine has more processors or sensors.
 const MOST_ENTRIES: usize = 1024;
 
-/// A machine at a moment. Counters count since it started: two of them give what happened between.
+/// A snapshot of a machine. Counters count from its start, so two snapshots give what happened between them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Activity {
     /// Programs that ran or wanted to run, averaged over the last minute.
     pub load_average: Option<f64>,
-    /// Time of all processors since the start.
+    /// Time of all processors since the start of the machine.
     pub processors: Option<ProcessorTime>,
-    /// Pages that went to or came from swap.
+    /// Pages that were written to or read from swap.
     pub swapped_pages: Option<u64>,
-    /// Mean clock of the processors now, and the highest that they can have.
+    /// Mean clock of the processors now, and their highest possible one.
     pub cpu_clock: Option<Clock>,
-    /// Clock of the GPU now, and the highest that it may have.
+    /// Clock of the GPU now, and the highest that is allowed.
     pub gpu_clock: Option<Clock>,
-    /// Times that heat or current made a clock drop.
+    /// How often heat or current lowered a clock.
     pub throttle_events: Option<u64>,
-    /// A cooling measure that is in force now, by its name.
+    /// The name of a throttling cooling device that is active now.
     pub cooling: Option<String>,
     /// `/proc/meminfo`.
     pub memory: MemoryNow,
@@ -42,9 +42,9 @@ pub struct Activity {
 /// A clock and its limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Clock {
-    /// Now.
+    /// The current clock.
     pub now: Hertz,
-    /// At most.
+    /// The highest clock.
     pub most: Hertz,
 }
 
@@ -53,7 +53,7 @@ pub struct Clock {
 pub struct ProcessorTime {
     /// Running programs or the kernel.
     pub busy: f64,
-    /// Taken by the hypervisor for others.
+    /// Given to other virtual machines by the hypervisor.
     pub stolen: f64,
     /// Everything, idle time included.
     pub all: f64,
@@ -64,11 +64,11 @@ pub struct ProcessorTime {
 pub struct Process {
     /// Seconds on processors.
     pub seconds: f64,
-    /// The most memory that it held at once, mapped files included.
+    /// The peak of its resident memory, mapped files included.
     pub peak_resident: Option<Bytes>,
 }
 
-/// The machine whose root directory is `root`, now.
+/// A snapshot of the machine with the root directory `root`.
 pub fn activity(root: &Path) -> Activity {
     Activity {
         load_average: first_number(root, "proc/loadavg"),
@@ -82,10 +82,10 @@ pub fn activity(root: &Path) -> Activity {
     }
 }
 
-/// The process `pid` of the machine, if it is there.
+/// The process `pid` of the machine, if it exists.
 pub fn process(root: &Path, pid: u32) -> Option<Process> {
     let stat = probe::text(root, &format!("proc/{pid}/stat"))?;
-    // The name, in brackets, may hold anything; behind it fields 3 and on.
+    // The name, in brackets, may contain anything; after it are fields 3 and on.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
     let status = probe::text(root, &format!("proc/{pid}/status")).unwrap_or_default();
@@ -95,13 +95,13 @@ pub fn process(root: &Path, pid: u32) -> Option<Process> {
     })
 }
 
-/// The name of the program that the process `pid` runs, as the kernel shortens it.
+/// The name of the program that the process `pid` runs, as shortened by the kernel.
 pub fn program_name(root: &Path, pid: u32) -> Option<String> {
     let name = probe::text(root, &format!("proc/{pid}/comm"))?;
     Some(name.trim().to_owned())
 }
 
-/// The processes that `pid` started and those that they did, as far as the kernel lists them.
+/// The ids of all descendants of the process `pid`, as far as the kernel lists them.
 pub fn descendants(root: &Path, pid: u32) -> Vec<u32> {
     let mut found = Vec::new();
     let mut open = vec![pid];
@@ -119,13 +119,13 @@ pub fn descendants(root: &Path, pid: u32) -> Vec<u32> {
     found
 }
 
-/// Makes the kernel forget the peak of this process's memory, so that the next one is seen. Where it
-/// cannot, the peak is that since the start.
+/// Resets the peak of this process's resident memory in the kernel. Where that is not possible, the peak remains that since
+/// the start of the process.
 pub fn forget_peak() {
     let _ = fs::write("/proc/self/clear_refs", "5");
 }
 
-/// The process that listens on a TCP port of this machine, if it is the user's own.
+/// The id of the process that listens on a TCP port of this machine, if it belongs to this user.
 pub fn listener(root: &Path, port: u16) -> Option<u32> {
     let inode = ["proc/net/tcp", "proc/net/tcp6"]
         .iter()
@@ -237,7 +237,7 @@ fn gpu_clock(root: &Path) -> Option<Clock> {
     })
 }
 
-/// Thermal throttling as x86 counts it, and over-current events as a Jetson's sensors count them.
+/// Thermal throttling events of x86 processors, and over-current events of a Jetson's sensors.
 fn throttle_events(root: &Path) -> Option<u64> {
     let cores = entries(root, "sys/devices/system/cpu", "cpu").into_iter();
     let heat = cores.map(|core| format!("{core}/thermal_throttle/core_throttle_count"));
@@ -252,7 +252,7 @@ fn throttle_events(root: &Path) -> Option<u64> {
     (!counts.is_empty()).then(|| counts.iter().sum::<f64>() as u64)
 }
 
-/// A throttling alert of the thermal framework that is on.
+/// An active throttling device of the kernel's thermal framework.
 fn cooling(root: &Path) -> Option<String> {
     let devices = entries(root, "sys/class/thermal", "cooling_device");
     devices.into_iter().find_map(|device| {

@@ -1,4 +1,4 @@
-//! A machine's profile with what was measured of its processors.
+//! Adds the calibration of its processors to a machine's profile.
 
 use super::cpu::Cpu;
 use super::profile::{BANDWIDTH_UNKNOWN, DeviceProfile, Pitfall};
@@ -6,8 +6,8 @@ use crate::sourced::Sourced;
 use crate::units::{BytesPerSecond, counted};
 
 impl DeviceProfile {
-    /// This machine with what was measured of it. A calibration of another machine, or of other
-    /// processors, is left aside with a note.
+    /// The profile with the calibration `cpu`. A calibration of another machine, or of other processors, is ignored with a
+    /// note.
     pub fn calibrated(mut self, cpu: Cpu) -> DeviceProfile {
         if cpu.processor != self.name {
             self.pitfalls.push(Pitfall {

@@ -1,4 +1,4 @@
-//! The way from what `--device` says to a profile.
+//! Finds the profile of the device that `--device` names, or of the default one.
 
 use std::path::Path;
 
@@ -7,9 +7,8 @@ use super::error::DeviceError;
 use super::profile::DeviceProfile;
 use super::registry::{DEFAULT_BOARD, HOST, get, load};
 
-/// What `--device` names: `host` for the machine whose root directory is `root`, a file if the
-/// name has a path separator or ends in `.toml`, else a shipped board. Notes of the detection stand
-/// among the profile's pitfalls.
+/// The device that `--device` names: `host` is the machine with the root directory `root`, a name with a path separator or
+/// that ends in `.toml` is a file, any other a shipped board. Notes of the detection are added to the profile's pitfalls.
 ///
 /// # Errors
 /// As [`detect`], [`load`] and [`get`].
@@ -23,22 +22,22 @@ pub fn open(device: &str, root: &Path) -> Result<DeviceProfile, DeviceError> {
     }
 }
 
-/// How a plan came by its device.
+/// How the device of a plan was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// It was named.
+    /// It was named by the user.
     Named,
     /// It is the machine at hand.
     ThisMachine,
-    /// None was named, and the machine at hand is no board with a profile.
+    /// It is the default, since none was named and the machine at hand is no board with a profile.
     Default,
 }
 
-/// The device of a plan: what is named, as [`open`] has it; else the machine whose root directory is
-/// `root`, if it is a board with a profile; else [`DEFAULT_BOARD`].
+/// The device of a plan: the named one, as by [`open`]; else the machine with the root directory `root`, if it is a board
+/// with a profile; else [`DEFAULT_BOARD`].
 ///
 /// # Errors
-/// As [`open`]. A machine that cannot be described is no board.
+/// As [`open`], for a named device. Where none is named, a machine that cannot be detected counts as no board.
 pub fn choose(device: Option<&str>, root: &Path) -> Result<(DeviceProfile, Choice), DeviceError> {
     let Some(named) = device else {
         let here = detect(root).ok().filter(|found| found.profile.id != HOST);

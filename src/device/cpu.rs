@@ -1,8 +1,7 @@
-//! What `orinplan calibrate` measured on a machine that computes with its processors, and the form of
-//! the file that keeps it.
+//! What `orinplan calibrate` measured of a machine's processors, and the form of the file that keeps it.
 //!
-//! In: the file's text. Out: [`Cpu`], valid by existence. Must not read or write files: whoever knows
-//! where the user's configuration lies hands over the text.
+//! In: the file's text. Out: [`Cpu`], valid by existence. Must not read or write
+//! files.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +12,7 @@ use crate::dtype::Dtype;
 /// The first key of the file.
 const SCHEMA: &str = "orinplan.calibration/1";
 
-/// The measured speed of a machine's processors.
+/// The measured speed of a machine's processors: rates in bytes or multiply-accumulates a second, costs in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cpu {
@@ -25,33 +24,33 @@ pub struct Cpu {
     pub version: String,
     /// The processor, as the kernel names it.
     pub processor: String,
-    /// Threads that measured.
+    /// Threads that decoded while it was measured.
     pub threads: u64,
-    /// How long measuring took.
+    /// How long measuring took, in seconds.
     pub seconds: f64,
     /// The runtime whose kernels were measured, by its id.
     pub runtime: String,
     /// Bytes a second that all threads together read from memory.
     pub bandwidth_bytes_per_second: f64,
-    /// Seconds a layer of one decoded token takes beside its matrices and its cache.
+    /// Seconds that a layer adds to a decoded token beside its matrices and its cache.
     pub layer_seconds: f64,
-    /// Seconds an output row of a matrix takes for one decoded token, whatever its format.
+    /// Seconds that an output row of a matrix adds to a decoded token, whatever its format.
     pub row_seconds: f64,
-    /// Seconds an activation that a matrix takes costs for one decoded token (it is scaled, rounded and handed over),
-    /// whatever its format. Files of earlier versions have it in their other costs.
+    /// Seconds that a column of a matrix adds to a decoded token, whatever its format: its activation is quantized and
+    /// passed to the threads. 0 in files of earlier versions, whose other costs include it.
     #[serde(default)]
     pub column_seconds: f64,
-    /// Seconds a decoded token takes beside all that.
+    /// Seconds that a decoded token takes beside all that.
     pub token_seconds: f64,
-    /// Seconds an output row of a matrix takes for one token of a prompt.
+    /// Seconds that an output row of a matrix adds to one token of a prompt.
     pub prompt_row_seconds: f64,
-    /// Bytes of cached keys and values that one decoded token reads a second.
+    /// Bytes of cached keys and values that decoding reads a second.
     pub cache_bytes_per_second: f64,
-    /// Multiply-accumulates of attention a second while a prompt is read.
+    /// Multiply-accumulates of attention a second in prefill.
     pub attention_macs_per_second: f64,
-    /// Multiplications by matrices, by format.
+    /// Rates of products with matrices, by the name of their format.
     pub formats: BTreeMap<String, FormatRate>,
-    /// How far the numbers may be off; files of earlier versions do not say.
+    /// How far the numbers may be off; all 0 in files of earlier versions.
     #[serde(default)]
     pub uncertainty: Uncertainty,
 }
@@ -60,39 +59,42 @@ pub struct Cpu {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Uncertainty {
-    /// A short decode from the mean of many: what else the machine does.
-    pub decode_unrest: f64,
-    /// A prompt from the mean of many.
-    pub prefill_unrest: f64,
-    /// `layer_seconds`.
+    /// Load noise of decode: how far a short run is off the mean of many, because of what else the machine does. The
+    /// key is that of files and documents of all versions.
+    #[serde(rename = "decode_unrest")]
+    pub decode_load_noise: f64,
+    /// Load noise of prefill: how far one prompt is off the mean of many.
+    #[serde(rename = "prefill_unrest")]
+    pub prefill_load_noise: f64,
+    /// Of `layer_seconds`.
     pub layer: f64,
-    /// `row_seconds`.
+    /// Of `row_seconds`.
     pub row: f64,
-    /// `column_seconds`.
+    /// Of `column_seconds`.
     #[serde(default)]
     pub column: f64,
-    /// `token_seconds`.
+    /// Of `token_seconds`.
     pub token: f64,
-    /// `prompt_row_seconds`.
+    /// Of `prompt_row_seconds`.
     pub prompt_row: f64,
-    /// `cache_bytes_per_second`.
+    /// Of `cache_bytes_per_second`.
     pub cache: f64,
-    /// `attention_macs_per_second`.
+    /// Of `attention_macs_per_second`.
     pub attention: f64,
 }
 
-/// How fast matrices of one format are multiplied with.
+/// How fast products with matrices of one format are.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FormatRate {
-    /// Bytes of weights a second for one token.
+    /// Bytes of weights a second in decode.
     pub decode_bytes_per_second: f64,
-    /// Multiply-accumulates a second for the tokens of a prompt.
+    /// Multiply-accumulates a second in prefill.
     pub prefill_macs_per_second: f64,
-    /// Standard deviation of the logarithm of the former.
+    /// Standard deviation of the logarithm of `decode_bytes_per_second`.
     #[serde(default)]
     pub decode_uncertainty: f64,
-    /// Of the latter.
+    /// Standard deviation of the logarithm of `prefill_macs_per_second`.
     #[serde(default)]
     pub prefill_uncertainty: f64,
 }
@@ -118,7 +120,8 @@ impl Cpu {
     /// Reads a calibration; `file` is its name for messages.
     ///
     /// # Errors
-    /// [`CalibrationError`] where the text is not TOML of this form, or a number is not a positive one.
+    /// [`CalibrationError`] where the text is not TOML of this form or of another schema, where a rate is not above 0, a
+    /// time not from 0 to 1 s, an uncertainty not from 0 to 10, and where there is no format.
     pub fn parse(text: &str, file: &str) -> Result<Cpu, CalibrationError> {
         let wrong = |problem: String| CalibrationError {
             file: file.to_owned(),
@@ -176,8 +179,8 @@ impl Cpu {
             .flat_map(|rate| [rate.decode_uncertainty, rate.prefill_uncertainty]);
         let all = cpu.uncertainty;
         if let Some(value) = [
-            all.decode_unrest,
-            all.prefill_unrest,
+            all.decode_load_noise,
+            all.prefill_load_noise,
             all.layer,
             all.row,
             all.column,
@@ -208,8 +211,8 @@ impl Cpu {
         )
     }
 
-    /// The rate of a format, if it was measured. Formats of the same size are multiplied up to seven times
-    /// as fast as one another: none stands for another.
+    /// The rate of a format, if it was measured. Rates of formats of the same size differ up to sevenfold, so none is
+    /// taken for another.
     pub fn rate(&self, dtype: Dtype) -> Option<FormatRate> {
         self.formats.get(dtype.name()).copied()
     }
@@ -223,7 +226,7 @@ fn is_time(value: f64) -> bool {
     (0.0..=1.0).contains(&value)
 }
 
-/// A factor of e^10 is no measurement.
+/// A number that may be off by a factor of e^10 is no measurement.
 fn is_uncertainty(value: f64) -> bool {
     (0.0..=10.0).contains(&value)
 }

@@ -1,8 +1,8 @@
-//! The machine at hand, read from its root directory: which board, how much memory, which power mode.
+//! Detects the machine at hand from its root directory: which board, how much memory, which power mode.
 //!
-//! In: `/`, or a recorded tree in tests. Out: a [`DetectedDevice`] whose profile holds the machine's
-//! own numbers where it gives them. Must not: run programs, or fail over a file that is missing,
-//! unreadable or garbage; what could not be read is a note.
+//! In: `/`, or a recorded tree in tests. Out: a [`DetectedDevice`] whose profile has the machine's own numbers where it
+//! reports them. Must not: run programs, or fail because a file is missing, unreadable or malformed; what could not be
+//! read is a note.
 
 use std::path::Path;
 
@@ -15,17 +15,17 @@ use super::registry::{HOST, list};
 use crate::sourced::Sourced;
 use crate::units::{Bytes, Hertz, counted};
 
-/// A machine as it stands now.
+/// A detected machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DetectedDevice {
-    /// The board's profile with this machine's memory and power mode, or a generic `host`. Its
-    /// notes stand among its pitfalls.
+    /// The board's profile with this machine's memory and power mode, or a generic `host`. The notes are added to its
+    /// pitfalls.
     pub profile: DeviceProfile,
     /// The device tree's model.
     pub model: Option<String>,
     /// The system release of a Jetson.
     pub l4t: Option<L4tRelease>,
-    /// What `/proc/meminfo` says.
+    /// The memory by `/proc/meminfo`.
     pub memory: MemoryNow,
     /// The power mode in force, as nvpmodel names it.
     pub power_mode: Option<String>,
@@ -42,9 +42,9 @@ pub struct DetectedDevice {
 pub struct MemoryNow {
     /// `MemTotal`.
     pub total: Option<Bytes>,
-    /// `MemAvailable`: what programs can get after reclaim.
+    /// `MemAvailable`: what programs can get after page caches are reclaimed.
     pub available: Option<Bytes>,
-    /// `MemFree`: what one GPU allocation must fit into.
+    /// `MemFree`: a GPU allocation has to fit into it.
     pub free: Option<Bytes>,
     /// `SwapFree`. The GPU cannot use it.
     pub swap_free: Option<Bytes>,
@@ -52,7 +52,7 @@ pub struct MemoryNow {
     pub cma_total: Option<Bytes>,
 }
 
-/// Describes the machine whose root directory is `root`.
+/// Detects the machine with the root directory `root`.
 ///
 /// # Errors
 /// [`DeviceError::NoRoot`] if `root` is no directory; [`DeviceError::NoMemory`] if the machine is no
@@ -119,7 +119,7 @@ pub fn detect(root: &Path) -> Result<DetectedDevice, DeviceError> {
     })
 }
 
-/// The shipped board whose module number stands in the device tree's `compatible`.
+/// The shipped board whose module number is in the device tree's `compatible` property.
 fn board(root: &Path) -> Result<Option<DeviceProfile>, DeviceError> {
     let compatible = probe::property(root, "proc/device-tree/compatible");
     if compatible.is_empty() {
@@ -146,14 +146,14 @@ pub(super) fn read_memory(root: &Path) -> MemoryNow {
     }
 }
 
-/// What such a board leaves when it is idle and headless: the machine's own total less what its profile
-/// says that the system holds.
+/// The memory that is available on such a board when it is idle and headless: the machine's own total minus what the
+/// system takes by the profile.
 fn idle(profile: &DeviceProfile, memory: MemoryNow) -> Bytes {
     let total = memory.total.unwrap_or(profile.total_memory.value);
     total.saturating_sub(profile.system_headless.expected.value)
 }
 
-/// Puts the machine's memory in the profile's place: the system holds what is not available now.
+/// Replaces the profile's memory by the machine's: the system takes what is not available now.
 fn apply_memory(profile: &mut DeviceProfile, memory: MemoryNow, notes: &mut Notes) {
     let Some(total) = memory.total else {
         notes.add(
@@ -177,7 +177,7 @@ fn apply_memory(profile: &mut DeviceProfile, memory: MemoryNow, notes: &mut Note
             return;
         }
     };
-    // Whatever runs now, with or without a desktop, is already counted.
+    // Everything that runs now is included, with or without a desktop.
     let held = Sourced::measured(
         total.saturating_sub(available),
         format!("MemTotal less {field} of this machine"),
@@ -191,7 +191,7 @@ fn apply_memory(profile: &mut DeviceProfile, memory: MemoryNow, notes: &mut Note
     profile.system_desktop = now;
 }
 
-/// A machine without a profile: its memory, and nothing about its speed until that is measured.
+/// The profile of a machine that is no shipped board: its memory, and no speed until it is calibrated.
 fn host(name: &str, cpu_count: usize, total: Bytes, notes: &mut Notes) -> DeviceProfile {
     notes.add(
         BANDWIDTH_UNKNOWN,

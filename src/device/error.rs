@@ -1,4 +1,4 @@
-//! Everything that can go wrong between a device's name and its profile.
+//! The errors of finding, reading and detecting a device.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ pub enum DeviceError {
     Read {
         /// The file as the user named it.
         file: String,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The profile file is no regular file, or larger than a profile can be.
@@ -22,16 +22,16 @@ pub enum DeviceError {
         /// What it is instead.
         problem: String,
     },
-    /// The profile is not TOML, or lacks a field, or has one too many.
+    /// The profile is not TOML, or a field is missing or unknown.
     #[error(
         "device file `{file}`, line {line}: {message}; `orinplan devices show orin-nano-8gb` lists the fields of a complete one"
     )]
     Syntax {
         /// The file.
         file: String,
-        /// One-based line of the offence.
+        /// The line, counted from 1.
         line: usize,
-        /// What the parser said.
+        /// The parser's message.
         message: String,
     },
     /// A field's value breaks a rule.
@@ -70,7 +70,7 @@ pub enum DeviceError {
         /// The names of its modes.
         known: String,
     },
-    /// The machine's root is no directory.
+    /// The root of the machine is no directory.
     #[error(
         "cannot describe this machine: `{root}` is not a directory; name a board with --device instead"
     )]
@@ -78,7 +78,7 @@ pub enum DeviceError {
         /// The root that was given.
         root: PathBuf,
     },
-    /// The machine does not say how much memory it has.
+    /// The machine does not report how much memory it has.
     #[error(
         "cannot describe this machine: proc/meminfo gives no MemTotal; name a board with --device, or write a device file"
     )]

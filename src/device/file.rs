@@ -45,7 +45,7 @@ fn line_of(text: &str, offset: usize) -> usize {
     1 + before.filter(|byte| **byte == b'\n').count()
 }
 
-/// What every check needs: the file's name and its sources.
+/// Reads and checks the tables of a file; for errors it knows the file's name, and for numbers the sources.
 struct Reader<'a> {
     file: &'a str,
     sources: &'a BTreeMap<String, String>,

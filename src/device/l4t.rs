@@ -38,14 +38,14 @@ impl L4tRelease {
         }
     }
 
-    /// The JetPack version with this release, where known: a release between two rows of the table
-    /// counts to the older one only within its own major number.
+    /// The JetPack version of this release, where known. A release between two rows of the table belongs to the earlier
+    /// row if that has the same major number.
     pub fn jetpack(self) -> Option<&'static str> {
         let row = JETPACK.iter().rev().find(|(first, _)| *first <= self)?;
         (row.0.major == self.major).then_some(row.1)
     }
 
-    /// The release by the name under which it is installed: `JetPack 6.2.2 (L4T R36.5.0)`.
+    /// The name under which it is installed: `JetPack 6.2.2 (L4T R36.5.0)`.
     pub fn of_jetpack(self) -> String {
         match self.jetpack() {
             Some(version) => format!("JetPack {version} (L4T {self})"),

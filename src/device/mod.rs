@@ -1,4 +1,4 @@
-//! Boards and machines: what a device's memory, clocks and bandwidth are, and where each number is from.
+//! Boards and machines: memory, clocks and bandwidth, each number with its source.
 //!
 //! In: a board's id, a profile file, or the root directory of a running machine. Out: one
 //! [`DeviceProfile`]. Must not: run programs, know a model, or hold a number without a source.

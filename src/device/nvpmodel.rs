@@ -1,11 +1,11 @@
-//! nvpmodel's files: which power mode is in force, and what each mode caps.
+//! nvpmodel's files: which power mode is in force, and the limits (caps) of each mode.
 //!
-//! In: the text of `/etc/nvpmodel.conf` and `/var/lib/nvpmodel/status`. Out: caps by mode. Lines
-//! that are not understood are skipped: the file has knobs that no plan needs.
+//! In: the text of `/etc/nvpmodel.conf` and `/var/lib/nvpmodel/status`. Out: caps by mode. Unknown lines are skipped: the
+//! file has settings that no plan needs.
 
 use crate::units::Hertz;
 
-/// One `< POWER_MODEL ID=.. NAME=.. >` block. A cap is `None` where the block lifts it or is silent.
+/// One `< POWER_MODEL ID=.. NAME=.. >` block. A cap is `None` where the block removes it or does not set it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ConfMode {
     pub(super) id: u32,
@@ -13,7 +13,7 @@ pub(super) struct ConfMode {
     pub(super) gpu: Option<Hertz>,
     pub(super) cpu: Option<Hertz>,
     pub(super) emc: Option<Hertz>,
-    /// SMs left on by the TPC mask.
+    /// SMs that the TPC mask leaves switched on.
     pub(super) sm_count: Option<u64>,
 }
 
@@ -94,7 +94,7 @@ fn setting(mode: &mut ConfMode, line: &str) {
     }
 }
 
-/// A cap in hertz; -1 and 0 lift it, as does the 2147483647 of older files.
+/// A cap in hertz; `None` for -1 and 0, and for the 2147483647 of older files, which mean that there is none.
 pub(super) fn cap(value: i64, scale: f64) -> Option<Hertz> {
     if value == i64::from(i32::MAX) {
         None

@@ -1,7 +1,7 @@
-//! The power mode in force on a Jetson: which it is, and what this machine caps in it.
+//! Finds the power mode in force on a Jetson, with the caps of this machine.
 //!
-//! In: a root directory and the board's profile. Out: the profile with that mode as its default.
-//! What the kernel holds goes before what nvpmodel's configuration says, and that before the profile.
+//! In: a root directory and the board's profile. Out: the profile with that mode as its default. The kernel's limits count
+//! before those of nvpmodel's configuration, and these before the profile's.
 
 use std::path::Path;
 
@@ -21,8 +21,8 @@ pub(super) const GPU_NODES: [&str; 2] = [
     "sys/class/devfreq/17000000.ga10b",
 ];
 
-/// Finds the mode in force and makes it the profile's default, with this machine's caps. Returns
-/// nvpmodel's name for it and the GPU's present clock. `is_super` is what the device tree says.
+/// Finds the mode in force and makes it the profile's default, with this machine's caps. Returns nvpmodel's name for it and
+/// the current clock of the GPU. `is_super` says that the device tree is that of a Super board.
 pub(super) fn apply(
     root: &Path,
     is_super: bool,
@@ -78,7 +78,7 @@ pub(super) fn apply(
         .iter()
         .filter_map(|mode| Some(mode.emc.as_ref()?.value.0))
         .fold(0.0, f64::max);
-    // A cap above what the memory can do caps nothing.
+    // A cap above the highest memory clock has no effect.
     if let Some(cap) = emc_cap.filter(|cap| cap.0 < emc_max * 1.01) {
         set_emc(
             &mut mode,
@@ -103,8 +103,8 @@ pub(super) fn apply(
     )
 }
 
-/// Takes the Super modes from a board whose nvpmodel has none of them, or, where that cannot be read,
-/// whose device tree is not that of a Super board.
+/// Removes the Super modes from a board whose nvpmodel configuration has none of them or, where that cannot be read, whose
+/// device tree is not that of a Super board.
 fn keep_configured(conf: &[ConfMode], is_super: bool, profile: &mut DeviceProfile) {
     let Some(original) = &profile.original else {
         return;
@@ -130,8 +130,8 @@ fn keep_configured(conf: &[ConfMode], is_super: bool, profile: &mut DeviceProfil
     }
 }
 
-/// The profile's mode of that name with the configuration's caps. A mode the profile does not know
-/// starts from the board's fastest, since nvpmodel caps what would run free.
+/// The profile's mode of that name with the caps of the configuration. A mode that the profile does not have is derived
+/// from the board's fastest one.
 fn capped(conf: &ConfMode, profile: &DeviceProfile, notes: &mut Notes) -> PowerMode {
     let known = profile.find_mode(&conf.name);
     let name = probe::printable(&conf.name);
@@ -168,7 +168,7 @@ fn capped(conf: &ConfMode, profile: &DeviceProfile, notes: &mut Notes) -> PowerM
     mode
 }
 
-/// Sets the GPU's clock. Within a hundredth of the profile's it says nothing new.
+/// Sets the GPU's clock. Published peaks are kept if it is within 1 % of the profile's.
 fn set_gpu(mode: &mut PowerMode, clock: Hertz, source: &str) {
     if mode
         .gpu
@@ -180,7 +180,7 @@ fn set_gpu(mode: &mut PowerMode, clock: Hertz, source: &str) {
     mode.gpu = Some(Sourced::measured(clock, source));
 }
 
-/// Sets the memory clock, and the bandwidth that follows where it is another clock than the profile's.
+/// Sets the memory clock, and the bandwidth that follows from it where it differs from the profile's clock.
 fn set_emc(mode: &mut PowerMode, emc: Hertz, bus_bits: Option<&Sourced<u64>>, source: &str) {
     let same = mode
         .emc
@@ -195,7 +195,7 @@ fn set_emc(mode: &mut PowerMode, emc: Hertz, bus_bits: Option<&Sourced<u64>>, so
     mode.emc = Some(Sourced::measured(emc, source));
 }
 
-/// Published peaks hold for the published clock and SMs only.
+/// Removes the peaks that were published for another clock or number of SMs.
 fn forget_peaks(mode: &mut PowerMode) {
     (mode.fp16, mode.int8_sparse, mode.fp32) = (None, None, None);
 }

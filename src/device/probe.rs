@@ -1,4 +1,4 @@
-//! Small text files under a root directory, read without trust: bounded, regular files only, any bytes.
+//! Reads small text files under a root directory: up to a limit, regular files only, with any bytes in them.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -6,11 +6,11 @@ use std::path::Path;
 use super::profile::Pitfall;
 use crate::units::Bytes;
 
-/// The files read here have kilobytes; `/proc/cpuinfo` of a large server has some hundred.
+/// The most bytes that are read of a file: most have a few kB, `/proc/cpuinfo` of a large server some hundred.
 const LARGEST: u64 = 1 << 20;
 
-/// The text of `root/path`, with foreign bytes replaced. `None` if it is missing, unreadable, or no
-/// regular file (a FIFO would block).
+/// The text of `root/path`, with bytes that are not UTF-8 replaced. `None` if it is missing, unreadable, or no regular file
+/// (a FIFO would block).
 pub(super) fn text(root: &Path, path: &str) -> Option<String> {
     let path = root.join(path);
     if !std::fs::metadata(&path).ok()?.is_file() {
@@ -34,7 +34,7 @@ pub(super) fn property(root: &Path, path: &str) -> Vec<String> {
         .collect()
 }
 
-/// One line without control characters, at most 128 characters: fit for a terminal.
+/// The text without control characters, at most 128 characters, for a terminal.
 pub(super) fn printable(text: &str) -> String {
     let clean: String = text
         .trim()
@@ -51,11 +51,11 @@ pub(super) fn meminfo(text: &str, field: &str) -> Option<Bytes> {
         .lines()
         .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    // 16 TiB: above it the number is garbage.
+    // A number above 16 TiB is wrong.
     Some(Bytes(kib.checked_mul(1024)?)).filter(|bytes| *bytes <= Bytes::GIB * 16384)
 }
 
-/// Logical processors and the first model name in `/proc/cpuinfo`.
+/// The number of logical processors and the first model name in `/proc/cpuinfo`.
 pub(super) fn cpus(text: &str) -> (usize, Option<String>) {
     let keyed = |key: &'static str| {
         text.lines()
@@ -67,7 +67,7 @@ pub(super) fn cpus(text: &str) -> (usize, Option<String>) {
     (keyed("processor").count(), model)
 }
 
-/// What could not be read, in the order it was tried.
+/// Notes about the detection, in their order.
 #[derive(Default)]
 pub(super) struct Notes(pub(super) Vec<Pitfall>);
 

@@ -1,5 +1,5 @@
-//! A device as the plan sees it: one pool of memory, what the system holds of it, and what each
-//! power mode reaches. Valid by existence: profiles come from `file` or `detect`, both of which check.
+//! The profile of a device: its memory, what the system takes of it, and the clocks and bandwidth of each power mode. Valid
+//! by existence: profiles come from `file` or `detect`, which check them.
 
 use super::cpu::Cpu;
 use super::error::DeviceError;
@@ -8,7 +8,7 @@ use super::quantity::{OpsPerSecond, Watts};
 use crate::sourced::Sourced;
 use crate::units::{Bytes, BytesPerSecond, Hertz};
 
-/// The code of the note that a machine's bandwidth is not known.
+/// The code of the note that the machine's memory bandwidth is not known.
 pub(super) const BANDWIDTH_UNKNOWN: &str = "bandwidth_unknown";
 
 /// A device: a shipped board, a user's file, or this machine.
@@ -20,9 +20,9 @@ pub struct DeviceProfile {
     pub name: String,
     /// Module numbers in the device tree's `compatible`, such as `p3767-0003`.
     pub compatible: Vec<String>,
-    /// The pool that CPU and GPU share, as CUDA and the kernel see it (less than what is soldered on).
+    /// The memory that CPU and GPU share, as CUDA and the kernel report it (less than is installed).
     pub total_memory: Sourced<Bytes>,
-    /// What an idle system without a desktop keeps from the pool.
+    /// The memory that an idle system without a desktop takes.
     pub system_headless: Estimate<Sourced<Bytes>>,
     /// The same with a desktop session.
     pub system_desktop: Estimate<Sourced<Bytes>>,
@@ -30,19 +30,19 @@ pub struct DeviceProfile {
     pub bus_bits: Option<Sourced<u64>>,
     /// The GPU; `None` on a machine planned for its CPU.
     pub gpu: Option<Gpu>,
-    /// What its processors were measured to do; only of the machine at hand.
+    /// The calibration of its processors; only of the machine at hand.
     pub cpu: Option<Cpu>,
     /// Every power mode, slowest first. Never empty.
     pub modes: Vec<PowerMode>,
     /// The mode that holds when none is asked for: one of `modes`, or the one in force here.
     pub default_mode: PowerMode,
-    /// What the board is without its Super modes, if it has had them added.
+    /// The board as it was before Super modes were added, if they were.
     pub original: Option<Original>,
-    /// What only the machine itself tells; `None` of a board that is planned for from elsewhere.
+    /// What only the machine itself reports; `None` where the board is not the machine at hand.
     pub at_hand: Option<AtHand>,
     /// Largest single GPU allocations by system release.
     pub allocation_limits: Vec<AllocationLimit>,
-    /// What goes wrong on this device.
+    /// Known problems of this device.
     pub pitfalls: Vec<Pitfall>,
 }
 
@@ -57,14 +57,15 @@ pub struct Original {
     pub modes: Vec<String>,
 }
 
-/// What a machine tells of itself beyond its board.
+/// What a machine reports in addition to its board.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AtHand {
-    /// Its system release, of a Jetson.
+    /// The L4T release of a Jetson.
     pub release: Option<L4tRelease>,
     /// Whether the default mode is the one in force, not one assumed.
     pub mode_is_read: bool,
-    /// What such a board leaves when it is idle and headless; what it leaves now is `available`.
+    /// The memory that is available on such a board when it is idle and headless. What is available now is
+    /// [`DeviceProfile::available`].
     pub idle: Option<Bytes>,
 }
 
@@ -79,7 +80,7 @@ pub struct Estimate<T> {
     pub high: T,
 }
 
-/// What runs beside the model.
+/// Whether a graphical session runs beside the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Session {
     /// No graphical session.
@@ -146,14 +147,14 @@ pub struct AllocationLimit {
     pub largest: Sourced<Bytes>,
 }
 
-/// Something that goes wrong on a device, and what to do about it.
+/// A known problem of a device, and what to do about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pitfall {
     /// A stable name for scripts.
     pub code: String,
     /// What happens and the way out.
     pub text: String,
-    /// Who says so.
+    /// Where it is reported.
     pub source: String,
 }
 
@@ -166,7 +167,7 @@ impl DeviceProfile {
             .saturating_sub(self.system(session).expected.value)
     }
 
-    /// What the system holds in that session.
+    /// The memory that the system takes in that session.
     pub fn system(&self, session: Session) -> &Estimate<Sourced<Bytes>> {
         match session {
             Session::Headless => &self.system_headless,
@@ -196,7 +197,7 @@ impl DeviceProfile {
         self.modes.iter().find(|mode| mode.is_called(name))
     }
 
-    /// The release of the machine at hand, if this is one that tells.
+    /// The L4T release of the machine at hand, where it reports one.
     pub fn release(&self) -> Option<L4tRelease> {
         self.at_hand.as_ref()?.release
     }
@@ -230,7 +231,7 @@ fn plain(name: &str) -> String {
 
 impl PowerMode {
     /// Whether `name` is this mode's name or one of nvpmodel's names for it, in any case and
-    /// whether or not nvpmodel's `MODE_` stands before it.
+    /// with or without nvpmodel's prefix `MODE_`.
     pub fn is_called(&self, name: &str) -> bool {
         let wanted = plain(name);
         std::iter::once(&self.name)

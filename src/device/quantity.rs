@@ -1,4 +1,4 @@
-//! Numbers of a device profile: written with their unit, and held to what is physically plausible.
+//! Numbers of a device profile: written with their unit, and refused where they are physically implausible.
 //!
 //! In: `612 MHz`, `68 GB/s`, `7607 MiB`, `10 TFLOPS`, `15 W`, `8`. Out: unit types.
 
@@ -16,9 +16,9 @@ pub struct Watts(pub f64);
 #[serde(transparent)]
 pub struct OpsPerSecond(pub f64);
 
-/// A kind of number that profiles hold.
+/// A kind of number in profiles.
 pub trait Quantity: Sized + Copy + PartialOrd {
-    /// What a value of this kind must look like, for error messages.
+    /// The rule for values of this kind, for error messages.
     const RULE: &'static str;
     /// The suffix of this kind's JSON keys.
     const KEY_UNIT: &'static str;
@@ -30,7 +30,7 @@ pub trait Quantity: Sized + Copy + PartialOrd {
     fn json(self) -> serde_json::Value;
 }
 
-/// Splits `612 MHz` into its number and its unit's scale, and holds it to a range.
+/// Reads a number with a unit, such as `612 MHz`; `None` if it is malformed or not in `range`.
 fn scaled(text: &str, units: &[(&str, f64)], range: std::ops::RangeInclusive<f64>) -> Option<f64> {
     let (number, unit) = text.trim().split_once(' ')?;
     let scale = units.iter().find(|(name, _)| *name == unit.trim())?.1;
@@ -74,7 +74,7 @@ impl Quantity for Hertz {
         scaled(text, HERTZ, 1e6..=1e10).map(Hertz)
     }
     fn show(self) -> String {
-        // Clocks are compared with one another, so all stand in one unit.
+        // All clocks are shown in the same unit, so that they can be compared.
         format!("{} MHz", short(self.0 / 1e6))
     }
     fn json(self) -> serde_json::Value {

@@ -26,7 +26,7 @@ static BOARDS: &[(&str, &str, &str)] = boards! {
     "agx-orin-64gb"
 };
 
-/// The board that a plan is for when none is named and the machine at hand is none.
+/// The board of a plan when none is named and the machine at hand is no board with a profile.
 pub const DEFAULT_BOARD: &str = "orin-nano-8gb";
 
 /// What `--device` takes for the machine at hand.
@@ -67,8 +67,8 @@ pub fn get(id: &str) -> Result<DeviceProfile, DeviceError> {
     parse(file, text)
 }
 
-/// What is left of a board's name without the words that all of them can have: people write
-/// `jetson-orin-nano-super` and `Orin Nano Developer Kit`.
+/// A board's name without the words that any board's name may have, as in `jetson-orin-nano-super` and `Orin Nano Developer
+/// Kit`.
 fn bare(id: &str) -> String {
     const COMMON: [&str; 6] = ["nvidia", "jetson", "developer", "devkit", "kit", "super"];
     let lower = id.to_lowercase();
@@ -77,7 +77,7 @@ fn bare(id: &str) -> String {
     words.collect::<Vec<_>>().join("-")
 }
 
-/// The ids, the board that most people have first, then the larger of each kind before the smaller.
+/// The ids, the most common board first, then larger boards before smaller ones.
 fn by_likelihood() -> Vec<&'static str> {
     let mut ids: Vec<&str> = ids().collect();
     ids.reverse();
@@ -88,8 +88,8 @@ fn by_likelihood() -> Vec<&'static str> {
 /// A user's device file.
 ///
 /// # Errors
-/// [`DeviceError::Read`] if it cannot be read, [`DeviceError::Unsuitable`] if it is no regular file,
-/// not UTF-8 or above 1 MiB, otherwise as the file's rules have it.
+/// [`DeviceError::Read`] if it cannot be read; [`DeviceError::Unsuitable`] if it is no regular file, not UTF-8 or above 1
+/// MiB; [`DeviceError::Syntax`] and [`DeviceError::Field`] if it is no valid profile.
 pub fn load(path: &Path) -> Result<DeviceProfile, DeviceError> {
     let file = path.display().to_string();
     let unsuitable = |problem: &str| DeviceError::Unsuitable {

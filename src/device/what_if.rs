@@ -1,7 +1,6 @@
-//! `--what-if`: a board with one number changed, to see what it would bring.
+//! `--what-if`: a board with one number changed, to see the effect on a plan.
 //!
-//! In: `bandwidth=204GB/s`. Out: the profile and its mode with that number. Must not: change a profile
-//! for good.
+//! In: `bandwidth=204GB/s`. Out: the profile and its mode with that number. Must not: change a file.
 
 use std::str::FromStr;
 
@@ -10,7 +9,7 @@ use super::quantity::Quantity;
 use crate::sourced::Sourced;
 use crate::units::{Bytes, BytesPerSecond, Hertz};
 
-/// One number of a board, as it might be.
+/// A changed number of a board.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum WhatIf {
     /// Memory bandwidth.
@@ -19,11 +18,11 @@ pub enum WhatIf {
     GpuClock(Hertz),
     /// SMs that are switched on.
     SmCount(u64),
-    /// The whole pool that CPU and GPU share.
+    /// The memory that CPU and GPU share.
     Memory(Bytes),
 }
 
-/// A text that is no change of a board.
+/// Why a text is no change of a board.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("`{text}` {problem}; known are {}", KNOWN.map(|(key, value)| format!("{key}={value}")).join(", "))]
 pub struct ParseWhatIfError {
@@ -42,7 +41,7 @@ const KNOWN: [(&str, &str); 4] = [
 impl FromStr for WhatIf {
     type Err = ParseWhatIfError;
 
-    /// Values carry their unit and must be plausible for a board: what a profile file would accept.
+    /// Reads `KEY=VALUE`. Values have a unit, and must be plausible as in a profile file.
     fn from_str(text: &str) -> Result<WhatIf, ParseWhatIfError> {
         let refuse = |problem: String| ParseWhatIfError {
             text: text.to_owned(),
@@ -83,7 +82,7 @@ fn spaced(value: &str) -> String {
 }
 
 impl WhatIf {
-    /// Puts the number in its place.
+    /// Changes the number in `device` and `mode`.
     pub fn apply(self, device: &mut DeviceProfile, mode: &mut PowerMode) {
         let source = "--what-if";
         match self {

@@ -1,4 +1,4 @@
-//! The TOML form of a device file, field by field. Shapes only: `file` holds the rules.
+//! The TOML form of a device file, field by field. `file` checks the values.
 
 use std::collections::BTreeMap;
 
@@ -96,7 +96,7 @@ pub(super) struct PitfallTable {
     pub(super) source: String,
 }
 
-/// A number as a file states it.
+/// A number in a device file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Stated {

@@ -34,7 +34,7 @@ const COLUMNS: [&str; 25] = [
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CsvError {
-    /// The header is another one.
+    /// The header is not the expected one.
     #[error("the header must be `{}`", COLUMNS.join(","))]
     Header,
     /// A line has another number of fields.
@@ -52,7 +52,7 @@ pub enum CsvError {
         line: usize,
         /// The column's name.
         column: &'static str,
-        /// What stands there.
+        /// The field's text.
         text: String,
     },
 }
@@ -60,8 +60,9 @@ pub enum CsvError {
 /// Reads a table.
 ///
 /// # Errors
-/// The first line whose form is wrong, with the column: numbers must be finite and above zero, grades
-/// are A, B and C, and only version, numbers and what belongs to them may be empty.
+/// [`CsvError`], for the first line that is wrong: another header, another number of fields, a number that is not finite
+/// and above zero, a grade other than A, B and C, or an empty field other than the version, `memory_of`, `power_of` and
+/// the numbers that may be missing.
 pub fn parse(text: &str) -> Result<Vec<Measurement>, CsvError> {
     let mut lines = text.lines().enumerate();
     let header = lines.next().map(|(_, line)| line);
@@ -79,7 +80,7 @@ fn row(line: usize, text: &str) -> Result<Measurement, CsvError> {
             found: fields.len(),
         });
     }
-    let row = Row { line, fields };
+    let row = CsvRow { line, fields };
     Ok(Measurement {
         id: row.word("id")?,
         board: row.word("board")?,
@@ -114,12 +115,12 @@ fn row(line: usize, text: &str) -> Result<Measurement, CsvError> {
     })
 }
 
-struct Row<'a> {
+struct CsvRow<'a> {
     line: usize,
     fields: Vec<&'a str>,
 }
 
-impl<'a> Row<'a> {
+impl<'a> CsvRow<'a> {
     fn text(&self, column: &'static str) -> &'a str {
         let at = COLUMNS.iter().position(|known| *known == column);
         at.and_then(|at| self.fields.get(at)).copied().unwrap_or("")

@@ -1,8 +1,7 @@
-//! Published measurements of language models on Jetson Orin boards, and which of them stand behind a
-//! prediction.
+//! Published measurements of language models on Jetson Orin boards, and which of them support a prediction.
 //!
-//! In: `profiles/measurements.csv`, part of the program, and a runtime's record of its fit. Out: the rows
-//! as values, and the [`Evidence`] for a board and a model. Must not: read files or plan a model.
+//! In: `profiles/measurements.csv`, part of the program, and the record of a runtime's fit. Out: the measurements, and the
+//! [`Evidence`] for a prediction. Must not: read files or plan a model.
 
 mod csv;
 mod hash;
@@ -12,7 +11,7 @@ use std::sync::LazyLock;
 
 pub use csv::{CsvError, parse};
 pub use hash::fingerprint;
-pub use nearest::{Asked, Evidence, Neighbour, evidence};
+pub use nearest::{Evidence, EvidenceQuery, Neighbour, evidence};
 
 /// The text of `profiles/measurements.csv`.
 pub const MEASUREMENTS: &str = include_str!("../../profiles/measurements.csv");
@@ -20,18 +19,18 @@ pub const MEASUREMENTS: &str = include_str!("../../profiles/measurements.csv");
 /// The text of `profiles/models.json`: the configuration of every model that the measurements name.
 pub const MODELS: &str = include_str!("../../profiles/models.json");
 
-/// How far a row can be relied on.
+/// How reliable a measurement is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Grade {
-    /// Mode, build and lengths are stated, or follow; fitted with full weight.
+    /// Power mode, build and lengths are stated, or follow from what is; fitted with full weight.
     A,
-    /// Something is missing that a reading supplies; fitted with less weight.
+    /// Something is missing that can be inferred; fitted with less weight.
     B,
-    /// Contradicted, or too little is known: on record, never fitted.
+    /// Contradicted by others, or too little is known; listed, never fitted.
     C,
 }
 
-/// One row. Numbers that the source does not give are `None`.
+/// One measurement. Numbers that the source does not give are `None`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measurement {
     /// A stable name, `jfdg-01`.
@@ -78,11 +77,11 @@ pub struct Measurement {
     pub power_w: Option<f64>,
     /// The rail they were read on; rails do not compare.
     pub power_of: String,
-    /// How far the row can be relied on.
+    /// How reliable it is.
     pub grade: Grade,
     /// Why that grade.
     pub reason: String,
-    /// Where the row is published.
+    /// Where it is published.
     pub source: String,
 }
 
@@ -93,7 +92,7 @@ impl Measurement {
     }
 }
 
-/// The built-in rows. A test holds that they parse; were they broken, there would be none.
+/// The built-in measurements. A test holds that they parse; if they did not, the list would be empty.
 pub fn measurements() -> &'static [Measurement] {
     static ROWS: LazyLock<Vec<Measurement>> =
         LazyLock::new(|| parse(MEASUREMENTS).unwrap_or_default());

@@ -1,12 +1,11 @@
-//! Which measurements stand behind a prediction: how many of the runtime on the board, and the one
-//! most like it.
+//! The measurements behind a prediction: how many there are of the runtime on the board, and the most similar one.
 
 use super::{Grade, Measurement, measurements};
 use crate::runtime::RuntimeProfile;
 
-/// What is predicted.
+/// The prediction to find measurements for.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct EvidenceQuery<'a> {
     /// Board id.
     pub board: &'a str,
     /// Power mode.
@@ -17,31 +16,31 @@ pub struct Asked<'a> {
     pub bytes: u64,
 }
 
-/// What stands behind a predicted decode rate.
+/// The measurements behind a predicted decode rate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evidence {
-    /// Decode rates of this runtime on this board that the fit knows.
+    /// Measured decode rates of this runtime on this board that the fit used.
     pub on_board: usize,
-    /// Decode rates of this runtime on any board that the fit knows.
+    /// Measured decode rates of this runtime on any board that the fit used.
     pub anywhere: usize,
-    /// The row most like what is asked, if there is any.
+    /// The most similar measurement, if there is any.
     pub nearest: Option<Neighbour>,
-    /// The model most like what is asked whose power was read while it decoded on this board: its rows,
-    /// all over one rail, the slowest clock first. Empty if there is none.
+    /// The measurements of the most similar model on this board whose power was measured while it decoded, all on one
+    /// rail, one for each power mode, the slowest clock first. Empty if there are none.
     pub energy: Vec<&'static Measurement>,
 }
 
-/// A measurement and how far the model was off when its own model was left out of the fit.
+/// A measurement, and the error of its prediction when the measurements of its model were left out of the fit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Neighbour {
-    /// The row.
+    /// The measurement.
     pub row: &'static Measurement,
-    /// Predicted over measured, less one, in per cent.
+    /// Predicted over measured, minus one, in percent.
     pub off_percent: f64,
 }
 
 /// The evidence for a decode rate of `runtime`.
-pub fn evidence(runtime: &RuntimeProfile, asked: Asked<'_>) -> Evidence {
+pub fn evidence(runtime: &RuntimeProfile, asked: EvidenceQuery<'_>) -> Evidence {
     let residuals = runtime.fit.as_ref().map(|fit| &fit.decode.left_out);
     let known = residuals.into_iter().flatten();
     let rows: Vec<Neighbour> = known
@@ -67,8 +66,8 @@ pub fn evidence(runtime: &RuntimeProfile, asked: Asked<'_>) -> Evidence {
     }
 }
 
-/// The rows of one model with power, in each power mode that was measured.
-fn energy(rows: &[Neighbour], asked: Asked<'_>) -> Vec<&'static Measurement> {
+/// The measurements of one model with power, one for each power mode.
+fn energy(rows: &[Neighbour], asked: EvidenceQuery<'_>) -> Vec<&'static Measurement> {
     let measured = rows.iter().map(|near| near.row).filter(|row| {
         row.board == asked.board && row.power_w.is_some() && row.decode_tps.is_some()
     });
@@ -87,9 +86,9 @@ fn energy(rows: &[Neighbour], asked: Asked<'_>) -> Vec<&'static Measurement> {
     modes
 }
 
-/// How unlike a row is: another board weighs most, then another mode, then another format; size counts
-/// by its ratio, and a better grade breaks ties.
-fn distance(row: &Measurement, asked: Asked<'_>) -> f64 {
+/// How different a measurement is from what is predicted: another board counts most, then another power mode, then another
+/// format; sizes differ by the logarithm of their ratio, and a better grade breaks ties.
+fn distance(row: &Measurement, asked: EvidenceQuery<'_>) -> f64 {
     let unlike = |differs: bool, weight: f64| if differs { weight } else { 0.0 };
     let size = match row.tensor_bytes {
         Some(bytes) => (bytes as f64 / (asked.bytes as f64).max(1.0)).ln().abs(),

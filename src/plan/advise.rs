@@ -1,41 +1,41 @@
-//! What to change so that a model fits: searched for over everything a user can do without, least loss
-//! first. Never "offload to the CPU": it is the same memory.
+//! What to change so that a model fits: a search over everything that a user can ask for less of, least loss first.
+//! Never "offload to the CPU": it is the same memory.
 //!
-//! In: the plans of a model of which the wanted one does not fit. Out: a few ways, each of which was planned and
-//! fits. Must not: offer a way of which a part would do.
+//! In: the plans of a model of which the wanted one does not fit. Out: a few combinations of changes, each of which was
+//! planned and fits. Must not: offer a combination of which a part would be enough.
 
 use crate::device::DeviceProfile;
 use crate::model::ModelSpec;
 use crate::note::KvProblem;
-use crate::plan::change::{Change, Dimension, Situation, dimensions};
+use crate::plan::change::{Dimension, PlanChange, Situation, dimensions};
 use crate::plan::fit::{Fit, Plan, Target, available, max_context};
 use crate::plan::workload::Workload;
 use crate::units::Bytes;
 
-/// What a user can do.
+/// A piece of advice.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Advice {
     /// Changes with which the scheme fits, all of them needed.
     Changes {
-        /// The scheme.
+        /// The scheme's id.
         scheme: String,
         /// What to change.
-        changes: Vec<Change>,
+        changes: Vec<PlanChange>,
     },
     /// The cache cannot have the type asked for, whatever the memory.
     Cache {
-        /// Why, and what it can have.
+        /// Why, and which types it can have.
         problem: KvProblem,
     },
     /// Nothing here makes any scheme fit.
     TooLarge {
         /// The smallest scheme.
         scheme: String,
-        /// The context with which it lacks least: that of some use, or what was asked for if it is less.
+        /// The tokens of context that it was tried with: the least useful context, or what was asked for if that is less.
         context: u64,
-        /// What it lacks with that.
+        /// The memory that is missing with that.
         missing: Bytes,
-        /// The smallest board that would do.
+        /// The smallest board on which a scheme fits.
         board: Option<LargerBoard>,
     },
 }
@@ -49,25 +49,25 @@ pub struct LargerBoard {
     pub name: String,
     /// The scheme.
     pub scheme: String,
-    /// Whether it has a power mode of the name that is planned for.
+    /// Whether it has a power mode with the name of the planned one.
     pub has_mode: bool,
 }
 
-/// Contexts of a sequence below this are of little use, so they are not offered.
+/// The least context of a sequence, in tokens, that is offered: a shorter one is of little use.
 const LEAST_USEFUL_CONTEXT: u64 = 512;
 
-/// Ways that are told.
-const MOST_WAYS: usize = 3;
+/// The most combinations that are offered.
+const MOST_COMBINATIONS: usize = 3;
 
-/// Changes that are made together.
+/// The most changes in a combination.
 const MOST_CHANGES: usize = 3;
 
-/// What each change beyond the first costs beside its own loss: simple advice goes first.
+/// The loss that each change beyond the first adds to its own, so that simple advice comes first.
 const FURTHER_CHANGE: f64 = 2.0;
 
-/// What to change so that the scheme the user most likely wants fits. Empty if it does. `others` are
-/// plans of schemes that were not asked for, which advice may name; `boards` are those there are, the
-/// smallest first.
+/// What to change so that the scheme that the user most likely wants fits, least loss first; empty if it does. `others`
+/// are plans of schemes that were not asked for, which advice may name; `boards` are the shipped boards, the smallest
+/// first.
 pub fn advise(
     model: &ModelSpec,
     result: &Fit,
@@ -86,7 +86,7 @@ pub fn advise(
         workload: workload.clone(),
     };
     let all: Vec<&Plan> = result.plans.iter().chain(&others.plans).collect();
-    // Where a scheme fits already, the way to it is told by the verdict.
+    // Where another scheme fits, the verdict recommends it, so advice is about the wanted scheme alone.
     let plans = match result.recommended() {
         Some(_) => &[][..],
         None => &all[..],
@@ -94,7 +94,7 @@ pub fn advise(
     let mut ways = as_asked(&asked, plans);
     ways.extend(with_less_context(&asked, plans));
     ways.sort_by(|a, b| a.loss.total_cmp(&b.loss));
-    ways.truncate(MOST_WAYS);
+    ways.truncate(MOST_COMBINATIONS);
     let problem = plan.memory.kv_problem.clone();
     let mut advice: Vec<Advice> = problem
         .map(|problem| Advice::Cache { problem })
@@ -116,37 +116,37 @@ pub fn advise(
     advice
 }
 
-/// Changes that together are enough, and what they cost.
+/// Changes that together are enough, and their loss.
 #[derive(Clone)]
-struct Way {
+struct Combination {
     loss: f64,
-    changes: Vec<Change>,
+    changes: Vec<PlanChange>,
 }
 
-impl Way {
-    fn new(loss: f64, changes: Vec<Change>) -> Way {
-        Way { loss, changes }
+impl Combination {
+    fn new(loss: f64, changes: Vec<PlanChange>) -> Combination {
+        Combination { loss, changes }
     }
 
-    /// With a further change.
-    fn and(&self, loss: f64, change: Change) -> Way {
+    /// The same with a further change.
+    fn and(&self, loss: f64, change: PlanChange) -> Combination {
         let further = if self.changes.is_empty() {
             0.0
         } else {
             FURTHER_CHANGE
         };
         let changes = [self.changes.as_slice(), &[change]].concat();
-        Way::new(self.loss + loss + further, changes)
+        Combination::new(self.loss + loss + further, changes)
     }
 
-    /// Whether it changes something in the same respect as `change` does.
-    fn is_about(&self, change: &Change) -> bool {
-        let respect = std::mem::discriminant(change);
-        let mut respects = self.changes.iter().map(std::mem::discriminant);
-        respects.any(|own| own == respect)
+    /// Whether one of its changes is of the same kind as `change`.
+    fn has_kind_of(&self, change: &PlanChange) -> bool {
+        let kind = std::mem::discriminant(change);
+        let mut kinds = self.changes.iter().map(std::mem::discriminant);
+        kinds.any(|own| own == kind)
     }
 
-    /// The changes with the sizes that are enough, and the scheme that they are for.
+    /// The changes as advice, with the sizes that are just enough.
     fn advice(self, asked: &Situation<'_>, plans: &[&Plan]) -> Advice {
         let then = changed(asked, &self.changes, plans);
         let (needed, pool) = (
@@ -155,13 +155,13 @@ impl Way {
         );
         let whole = Bytes::MIB.0;
         let enough = |change| match change {
-            Change::Reserve(_) => {
+            PlanChange::Reserve(_) => {
                 let left = pool.saturating_sub(needed).0;
-                Change::Reserve(Bytes(left - left % whole))
+                PlanChange::Reserve(Bytes(left - left % whole))
             }
-            Change::Budget(_) => {
+            PlanChange::Budget(_) => {
                 let bytes = needed + then.workload.reserve;
-                Change::Budget(Bytes(bytes.0.next_multiple_of(whole)))
+                PlanChange::Budget(Bytes(bytes.0.next_multiple_of(whole)))
             }
             other => other,
         };
@@ -172,29 +172,30 @@ impl Way {
     }
 }
 
-fn changed<'a>(asked: &Situation<'a>, changes: &[Change], plans: &[&'a Plan]) -> Situation<'a> {
+fn changed<'a>(asked: &Situation<'a>, changes: &[PlanChange], plans: &[&'a Plan]) -> Situation<'a> {
     let start = asked.clone();
     changes
         .iter()
         .fold(start, |now, change| now.with(change, plans))
 }
 
-/// The ways that keep the context, the least loss first: up to a few changes, none of which could be left
-/// out, and no two ways in the same respects.
-fn as_asked<'a>(asked: &Situation<'a>, plans: &[&'a Plan]) -> Vec<Way> {
+/// The combinations that keep the context, least loss first: none of their changes could be left out, and no two have
+/// changes of the same kinds.
+fn as_asked<'a>(asked: &Situation<'a>, plans: &[&'a Plan]) -> Vec<Combination> {
     let dimensions = dimensions(asked, plans);
-    // Nothing less will do where everything that can be changed is not enough.
-    let most: Vec<Change> = dimensions
+    // Where all changes together are not enough, no combination is.
+    let most: Vec<PlanChange> = dimensions
         .iter()
         .filter_map(|options| Some(options.last()?.1.clone()))
         .collect();
     if !changed(asked, &most, plans).fits() {
         return Vec::new();
     }
-    let mut ways: Vec<Way> = Vec::new();
+    let mut ways: Vec<Combination> = Vec::new();
     for way in combinations(&dimensions) {
-        let is_more = |known: &Way| known.changes.iter().all(|change| way.is_about(change));
-        if ways.len() == MOST_WAYS || ways.iter().any(is_more) {
+        let is_more =
+            |known: &Combination| known.changes.iter().all(|change| way.has_kind_of(change));
+        if ways.len() == MOST_COMBINATIONS || ways.iter().any(is_more) {
             continue;
         }
         if changed(asked, &way.changes, plans).fits() {
@@ -205,15 +206,15 @@ fn as_asked<'a>(asked: &Situation<'a>, plans: &[&'a Plan]) -> Vec<Way> {
 }
 
 /// Every combination of one to a few options from different dimensions, the least loss first.
-fn combinations(dimensions: &[Dimension]) -> Vec<Way> {
-    let mut all = vec![Way::new(0.0, Vec::new())];
+fn combinations(dimensions: &[Dimension]) -> Vec<Combination> {
+    let mut all = vec![Combination::new(0.0, Vec::new())];
     for dimension in dimensions {
         let extensible = all.iter().filter(|way| way.changes.len() < MOST_CHANGES);
         let longer = extensible.flat_map(|way| {
-            let also = |(loss, change): &(f64, Change)| way.and(*loss, change.clone());
+            let also = |(loss, change): &(f64, PlanChange)| way.and(*loss, change.clone());
             dimension.iter().map(also)
         });
-        let longer: Vec<Way> = longer.collect();
+        let longer: Vec<Combination> = longer.collect();
         all.extend(longer);
     }
     all.retain(|way| !way.changes.is_empty());
@@ -221,22 +222,22 @@ fn combinations(dimensions: &[Dimension]) -> Vec<Way> {
     all
 }
 
-/// The first scheme that fits with a context of some use, with the cache as asked and with the next
-/// smaller one where that brings a good deal more. Halving the context costs 2.
-fn with_less_context<'a>(asked: &Situation<'a>, plans: &[&'a Plan]) -> Vec<Way> {
+/// The first scheme that fits with a useful context: with the cache type asked for, and with the next smaller type where
+/// that allows over a quarter more context. Halving the context is a loss of 2.
+fn with_less_context<'a>(asked: &Situation<'a>, plans: &[&'a Plan]) -> Vec<Combination> {
     let dimensions = dimensions(asked, plans);
-    let as_it_is = Way::new(0.0, Vec::new());
-    let of = |respect: fn(&Change) -> bool| {
+    let as_it_is = Combination::new(0.0, Vec::new());
+    let of = |is_wanted: fn(&PlanChange) -> bool| {
         let all = dimensions.iter().flatten();
-        all.filter(move |(_, change)| respect(change))
+        all.filter(move |(_, change)| is_wanted(change))
     };
-    let schemes = of(|change| matches!(change, Change::Scheme(_)));
+    let schemes = of(|change| matches!(change, PlanChange::Scheme(_)));
     let schemes = schemes.map(|(loss, change)| as_it_is.and(*loss, change.clone()));
-    let smaller_cache = of(|change| matches!(change, Change::KvType(_))).next();
+    let smaller_cache = of(|change| matches!(change, PlanChange::KvType(_))).next();
     let schemes = std::iter::once(as_it_is.clone()).chain(schemes);
     let ways = schemes.map(|way| {
         let smaller = smaller_cache.map(|(loss, change)| way.and(*loss, change.clone()));
-        let mut ways: Vec<(u64, Way)> = Vec::new();
+        let mut ways: Vec<(u64, Combination)> = Vec::new();
         for way in std::iter::once(way).chain(smaller) {
             let then = changed(asked, &way.changes, plans);
             let types = &then.plan.assignment;
@@ -245,7 +246,10 @@ fn with_less_context<'a>(asked: &Situation<'a>, plans: &[&'a Plan]) -> Vec<Way> 
             let is_useful = (least..asked.workload.context).contains(&context);
             if is_useful && ways.iter().all(|(before, _)| context > before + before / 4) {
                 let halvings = (asked.workload.context as f64 / context as f64).log2();
-                ways.push((context, way.and(2.0 * halvings, Change::Context(context))));
+                ways.push((
+                    context,
+                    way.and(2.0 * halvings, PlanChange::Context(context)),
+                ));
             }
         }
         ways
@@ -255,25 +259,26 @@ fn with_less_context<'a>(asked: &Situation<'a>, plans: &[&'a Plan]) -> Vec<Way> 
     first.into_iter().map(|(_, way)| way).collect()
 }
 
-/// The least context of some use, or what was asked for if it is less.
+/// The least useful context in tokens, or what was asked for if that is less.
 fn least_context(workload: &Workload) -> u64 {
     workload.context.min(LEAST_USEFUL_CONTEXT)
 }
 
-/// What a situation lacks with the least context of some use.
+/// The memory that a situation lacks with the least useful context.
 fn missing(asked: Situation<'_>) -> Bytes {
     let context = least_context(&asked.workload);
-    let least = asked.with(&Change::Context(context), &[]);
+    let least = asked.with(&PlanChange::Context(context), &[]);
     least.ledger().total().saturating_sub(least.available())
 }
 
-/// The first of `boards` with more memory on which one of `plans` fits as asked, and the best that does.
+/// The first of `boards` with more memory on which one of `plans` fits as asked for, with the wanted one of these plans
+/// or else the largest.
 fn larger_board(
     asked: &Situation<'_>,
     plans: &[&Plan],
     boards: &[DeviceProfile],
 ) -> Option<LargerBoard> {
-    // A machine without a GPU is planned with runtimes of its own.
+    // A machine without a GPU has other runtimes than the boards.
     let here = asked
         .target
         .device

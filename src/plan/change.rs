@@ -1,12 +1,12 @@
-//! What a user can change about a plan, each change with what it costs them.
+//! What a user can change so that a model fits, each change with its loss.
 //!
-//! In: what was asked for. Out: the dimensions in which less can be asked for, and a situation with some
-//! of that changed. Must not: decide which changes to make.
+//! In: what was asked for. Out: the dimensions in which less can be asked for, and the situation after a change. Must
+//! not: decide which changes to make.
 
 use crate::device::{L4tRelease, Session};
 use crate::dtype::Dtype;
 use crate::model::ModelSpec;
-use crate::plan::fit::{Plan, Target, available, holds};
+use crate::plan::fit::{Plan, Target, available, ledger_fits};
 use crate::plan::memory::{Ledger, ledger};
 use crate::plan::workload::Workload;
 use crate::units::Bytes;
@@ -14,46 +14,46 @@ use crate::units::Bytes;
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum Change {
+pub enum PlanChange {
     /// A system release whose driver grants larger allocations.
     Update(L4tRelease),
     /// Fused attention.
     FlashAttention,
     /// No desktop.
     Headless {
-        /// What the desktop holds.
+        /// The memory that the desktop holds.
         freed: Bytes,
     },
-    /// Nothing else runs on the machine at hand.
+    /// No other programs on the machine at hand.
     Idle {
-        /// What it then has for the model.
+        /// The memory that is then left for the model.
         leaves: Bytes,
     },
     /// As many rows of logits as the runtime reserves by itself.
     Outputs,
-    /// Less kept free for others.
+    /// Less memory kept free for other programs.
     Reserve(Bytes),
-    /// More than was allowed.
+    /// A larger budget.
     Budget(Bytes),
-    /// Tokens of a prompt that are processed at once.
+    /// Fewer tokens of a prompt processed at once.
     Ubatch(u64),
-    /// Sequences decoded at once.
+    /// Fewer sequences decoded at once.
     Parallel(u64),
     /// No vision and audio towers.
     TextOnly,
-    /// The type of the cache.
+    /// Another type for the KV cache.
     KvType(Dtype),
     /// Another scheme, by its id.
     Scheme(String),
-    /// Tokens of context.
+    /// Fewer tokens of context.
     Context(u64),
 }
 
-/// What can be changed in one respect, the least loss first, each with that loss: 1 is what the step
-/// from five bits a weight to four costs.
-pub(super) type Dimension = Vec<(f64, Change)>;
+/// The options in one dimension, each with its loss, the least first. The unit of loss is that of a step from five bits a
+/// weight to four.
+pub(super) type Dimension = Vec<(f64, PlanChange)>;
 
-/// A scheme asked to do something somewhere.
+/// A plan of a scheme with everything that it was made from.
 #[derive(Clone)]
 pub(super) struct Situation<'a> {
     pub(super) model: &'a ModelSpec,
@@ -63,26 +63,28 @@ pub(super) struct Situation<'a> {
 }
 
 impl<'a> Situation<'a> {
-    /// The same with a change; `plans` are the schemes that there are.
-    pub(super) fn with(mut self, change: &Change, plans: &[&'a Plan]) -> Situation<'a> {
+    /// The situation after a change; `plans` are those of the schemes to choose from.
+    pub(super) fn with(mut self, change: &PlanChange, plans: &[&'a Plan]) -> Situation<'a> {
         let workload = &mut self.workload;
         match change {
-            Change::Update(release) => self.target.release = Some(*release),
-            Change::FlashAttention => workload.flash_attention = true,
-            Change::Headless { .. } => workload.session = Session::Headless,
-            Change::Idle { leaves } | Change::Budget(leaves) => workload.budget = Some(*leaves),
-            Change::Outputs => workload.outputs = None,
-            Change::Reserve(bytes) => workload.reserve = *bytes,
-            Change::Ubatch(tokens) => workload.ubatch = *tokens,
-            Change::Parallel(sequences) => workload.parallel = *sequences,
-            Change::TextOnly => workload.text_only = true,
-            Change::KvType(dtype) => (workload.type_k, workload.type_v) = (*dtype, *dtype),
-            Change::Scheme(id) => {
+            PlanChange::Update(release) => self.target.release = Some(*release),
+            PlanChange::FlashAttention => workload.flash_attention = true,
+            PlanChange::Headless { .. } => workload.session = Session::Headless,
+            PlanChange::Idle { leaves } | PlanChange::Budget(leaves) => {
+                workload.budget = Some(*leaves)
+            }
+            PlanChange::Outputs => workload.outputs = None,
+            PlanChange::Reserve(bytes) => workload.reserve = *bytes,
+            PlanChange::Ubatch(tokens) => workload.ubatch = *tokens,
+            PlanChange::Parallel(sequences) => workload.parallel = *sequences,
+            PlanChange::TextOnly => workload.text_only = true,
+            PlanChange::KvType(dtype) => (workload.type_k, workload.type_v) = (*dtype, *dtype),
+            PlanChange::Scheme(id) => {
                 let mut plans = plans.iter();
                 let named = plans.find(|plan| plan.assignment.scheme == *id);
                 self.plan = named.copied().unwrap_or(self.plan);
             }
-            Change::Context(tokens) => workload.context = *tokens,
+            PlanChange::Context(tokens) => workload.context = *tokens,
         }
         self
     }
@@ -98,12 +100,11 @@ impl<'a> Situation<'a> {
 
     /// Whether it fits.
     pub(super) fn fits(&self) -> bool {
-        holds(&self.ledger(), self.available(), self.target)
+        ledger_fits(&self.ledger(), self.available(), self.target)
     }
 }
 
-/// Everything that can be changed about `asked`, apart from its context. `plans` are the schemes that
-/// there are, the one to take first before all.
+/// Everything that can be changed about `asked`, apart from its context. `plans` are those of the schemes to choose from.
 pub(super) fn dimensions(asked: &Situation<'_>, plans: &[&Plan]) -> Vec<Dimension> {
     let Situation {
         model,
@@ -113,7 +114,7 @@ pub(super) fn dimensions(asked: &Situation<'_>, plans: &[&Plan]) -> Vec<Dimensio
     } = asked;
     let device = target.device;
     let left = device.available(workload.session);
-    let when = |holds: bool, loss: f64, change: Change| {
+    let when = |holds: bool, loss: f64, change: PlanChange| {
         if holds {
             vec![(loss, change)]
         } else {
@@ -132,38 +133,46 @@ pub(super) fn dimensions(asked: &Situation<'_>, plans: &[&Plan]) -> Vec<Dimensio
     let halves = (1..=sequences.ilog2()).map(|halvings| {
         (
             0.5 * f64::from(halvings),
-            Change::Parallel(sequences >> halvings),
+            PlanChange::Parallel(sequences >> halvings),
         )
     });
     let ubatch = [(0.4, 512), (0.6, 256), (0.8, 128)].into_iter();
     let ubatch = ubatch.filter(|(_, tokens)| *tokens < workload.ubatch);
     let dimensions = vec![
-        refused.map_or(Vec::new(), |release| vec![(0.0, Change::Update(release))]),
-        when(!workload.flash_attention, 0.0, Change::FlashAttention),
+        refused.map_or(Vec::new(), |release| {
+            vec![(0.0, PlanChange::Update(release))]
+        }),
+        when(!workload.flash_attention, 0.0, PlanChange::FlashAttention),
         when(
             workload.session == Session::Desktop && workload.budget.is_none() && headless > left,
             0.1,
-            Change::Headless {
+            PlanChange::Headless {
                 freed: headless.saturating_sub(left),
             },
         ),
-        idle.map_or(Vec::new(), |leaves| vec![(0.1, Change::Idle { leaves })]),
-        when(workload.outputs.is_some(), 0.05, Change::Outputs),
-        // How much is enough is known when the rest is.
-        when(workload.reserve > Bytes(0), 0.3, Change::Reserve(Bytes(0))),
+        idle.map_or(Vec::new(), |leaves| {
+            vec![(0.1, PlanChange::Idle { leaves })]
+        }),
+        when(workload.outputs.is_some(), 0.05, PlanChange::Outputs),
+        // The size that is enough follows from the other changes.
+        when(
+            workload.reserve > Bytes(0),
+            0.3,
+            PlanChange::Reserve(Bytes(0)),
+        ),
         when(
             workload.budget.is_some_and(|budget| budget < left),
             0.3,
-            Change::Budget(left),
+            PlanChange::Budget(left),
         ),
         ubatch
-            .map(|(loss, tokens)| (loss, Change::Ubatch(tokens)))
+            .map(|(loss, tokens)| (loss, PlanChange::Ubatch(tokens)))
             .collect(),
         halves.collect(),
         when(
             !model.towers.is_empty() && !workload.text_only,
             1.0,
-            Change::TextOnly,
+            PlanChange::TextOnly,
         ),
         kv_types(asked),
         schemes(asked, plans),
@@ -174,7 +183,7 @@ pub(super) fn dimensions(asked: &Situation<'_>, plans: &[&Plan]) -> Vec<Dimensio
         .collect()
 }
 
-/// Smaller types of cache that the runtime and the model's heads can have; F16 too where the type asked for
+/// Smaller types of the KV cache that the runtime has and the model's head widths allow; F16 too where the type asked for
 /// is impossible.
 fn kv_types(asked: &Situation<'_>) -> Dimension {
     let workload = &asked.workload;
@@ -190,12 +199,12 @@ fn kv_types(asked: &Situation<'_>) -> Dimension {
         let is_known = loads.iter().any(|known| known.eq_ignore_ascii_case(name));
         is_known && (is_impossible || 2.0 * bits(dtype) < now)
     };
-    // Fused attention is a change of its own.
-    let fused = asked.clone().with(&Change::FlashAttention, &[]);
+    // Fused attention, which some types need, is a change of its own.
+    let fused = asked.clone().with(&PlanChange::FlashAttention, &[]);
     let options = [(0.2, Dtype::F16), (0.4, Dtype::Q8_0), (2.0, Dtype::Q4_0)].into_iter();
     options
         .filter(|(_, dtype)| helps(*dtype))
-        .map(|(loss, dtype)| (loss, Change::KvType(dtype)))
+        .map(|(loss, dtype)| (loss, PlanChange::KvType(dtype)))
         .filter(|(_, change)| {
             fused
                 .clone()
@@ -207,8 +216,7 @@ fn kv_types(asked: &Situation<'_>) -> Dimension {
         .collect()
 }
 
-/// Smaller schemes. What a weight loses doubles with each bit that it is short of; a new file is a loss
-/// too.
+/// Smaller schemes. The loss of a weight doubles with each bit less; that a new file is needed adds 0.5.
 fn schemes(asked: &Situation<'_>, plans: &[&Plan]) -> Dimension {
     let loss = |plan: &Plan| 32.0 * (-plan.bits_per_weight).exp2();
     let now = asked.plan;
@@ -218,7 +226,10 @@ fn schemes(asked: &Situation<'_>, plans: &[&Plan]) -> Dimension {
     let mut smaller: Dimension = smaller
         .map(|plan| {
             let more = (loss(plan) - loss(now)).max(0.0);
-            (0.5 + more, Change::Scheme(plan.assignment.scheme.clone()))
+            (
+                0.5 + more,
+                PlanChange::Scheme(plan.assignment.scheme.clone()),
+            )
         })
         .collect();
     smaller.sort_by(|a, b| a.0.total_cmp(&b.0));

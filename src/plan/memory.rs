@@ -1,4 +1,4 @@
-//! The ledger of one shared pool: everything that holds memory while a model runs, in bytes.
+//! The memory ledger: everything that takes memory while a model runs, in bytes.
 //!
 //! On a Jetson, CPU and GPU share their memory: what one runtime calls host and device memory is one
 //! sum here.
@@ -13,7 +13,7 @@ use crate::runtime::profile::{ComputeRule, KvAllocation, Outputs};
 use crate::scheme::Assignment;
 use crate::units::Bytes;
 
-/// What holds memory while a model runs.
+/// What takes memory while a model runs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
     /// The text model's tensors, and its towers unless left out.
@@ -40,7 +40,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Everything together.
+    /// The sum.
     pub fn total(&self) -> Bytes {
         self.weights
             + self.duplicated_embedding
@@ -115,7 +115,7 @@ pub fn ledger(
     let entry = memory.vocabulary_entry_bytes.as_ref();
     let tokenizer = entry.map_or(0.0, |bytes| bytes.value * model.dims.vocab as f64);
     let tokenizer = Bytes(tokenizer as u64);
-    // ggml makes one allocation for all weights of a device, with the input embedding apart.
+    // ggml allocates all weights of a device at once, and an untied input embedding separately.
     let one_buffer = match memory.compute {
         ComputeRule::Ggml { .. } if !model.tied => text.saturating_sub(embedding),
         ComputeRule::Ggml { .. } => text,
@@ -146,9 +146,9 @@ pub fn ledger(
     }
 }
 
-/// F32 rows that live at once while `tokens` pass the widest block: the residual stream and its norm, and
-/// of the feed-forward the gate, the product behind it and that product before it is turned around; of
-/// attention the queries twice and what is mixed from them.
+/// The bytes of F32 rows that are alive together while `tokens` pass the widest block: the residual stream and its norm,
+/// and three rows of the feed-forward's inner width (gate, up projection, their product), or of the width of the queries
+/// (queries, rotated queries, attention output).
 fn activations(model: &ModelSpec, tokens: u64) -> Bytes {
     let inner = |layer: &Layer| match &layer.feed_forward {
         FeedForward::Dense { inner } => *inner,
@@ -167,10 +167,13 @@ fn activations(model: &ModelSpec, tokens: u64) -> Bytes {
     Bytes(floats.saturating_mul(tokens).saturating_mul(4))
 }
 
-/// What the compute rule yields.
+/// The compute buffers by the runtime's rule.
 struct Buffers {
+    /// The largest one.
     device: Bytes,
+    /// All together, without the output rows.
     all: Bytes,
+    /// Rows of logits.
     output: Bytes,
     stages: Vec<(&'static str, Bytes)>,
 }

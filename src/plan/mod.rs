@@ -9,9 +9,12 @@ pub mod cpu;
 pub mod fit;
 pub mod kv;
 pub mod memory;
+mod notes;
 pub mod operations;
+mod rates;
 pub mod roofline;
 pub mod speed;
+mod target;
 pub mod workload;
 
 #[cfg(test)]

@@ -1,27 +1,27 @@
-//! What decoding one token does: the operations whose bytes and multiply-accumulates the speed model
-//! rates, gathered by group and format.
+//! The operations of a decoded token, with the bytes and multiply-accumulates that the speed models use, summed by group
+//! and format.
 
 use std::collections::BTreeMap;
 
 use crate::dtype::Dtype;
 use crate::model::{Attention, Category, DecodeAccess, FeedForward, ModelSpec, Tensor, TensorRole};
 use crate::plan::kv::{key_width, value_width};
-use crate::plan::speed::{Group, Operation, attention_macs};
+use crate::plan::speed::{Operation, OperationGroup, attention_macs};
 use crate::plan::workload::Workload;
 use crate::scheme::{Assigned, Assignment};
 
 /// The operations of one decoded token at a depth of `workload.prompt_tokens`.
 ///
-/// Only what a token touches counts: one row of an embedding, the head once, the experts that the
-/// router picks, keys and values up to the depth or the window.
+/// Only what a token uses counts: one row of an embedding, the head once, the experts that the router picks, keys and
+/// values up to the depth or the window.
 pub fn decode_operations(
     model: &ModelSpec,
     assignment: &Assignment,
     workload: &Workload,
 ) -> Vec<Operation> {
-    // Experts stay apart: a batch reads more of them than one token does.
-    // Rows of one length stay together: what a row costs depends on it.
-    let mut gathered: BTreeMap<(Group, bool, Dtype, u64), Operation> = BTreeMap::new();
+    // Experts are kept separate, because a batch reads more of them than one token does. Only rows of the same length are
+    // summed, because the cost of a row depends on its length.
+    let mut gathered: BTreeMap<(OperationGroup, bool, Dtype, u64), Operation> = BTreeMap::new();
     let mut add = |row: u64, operation: Operation| {
         gathered
             .entry((
@@ -44,7 +44,7 @@ pub fn decode_operations(
             add(row_of(tensor, &operation), operation);
         }
         if model.tied && tensor.role == TensorRole::TokenEmbedding {
-            add(tensor.row(), matrix(Group::Head, tensor, assigned));
+            add(tensor.row(), matrix(OperationGroup::Head, tensor, assigned));
         }
     }
     let depth = workload.prompt_tokens;
@@ -62,7 +62,7 @@ pub fn decode_operations(
             0,
             Operation::state(
                 "attention over the cache",
-                Group::KvCache,
+                OperationGroup::KvCache,
                 workload.type_k,
                 (bytes * seen).0,
                 macs,
@@ -82,7 +82,7 @@ pub fn decode_operations(
             0,
             Operation::state(
                 "recurrent state",
-                Group::Recurrent,
+                OperationGroup::Recurrent,
                 Dtype::F32,
                 elements.saturating_mul(4 * 2),
                 elements,
@@ -92,7 +92,7 @@ pub fn decode_operations(
     gathered.into_values().collect()
 }
 
-/// The length of its rows where an operation has any.
+/// The length of an operation's rows; 0 where it has none.
 fn row_of(tensor: &Tensor, operation: &Operation) -> u64 {
     match operation.rows {
         0 => 0,
@@ -129,7 +129,7 @@ fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<
             let bytes = assigned.bytes.0 / rows.max(1);
             Some(Operation::dense(
                 "embedding rows and norms",
-                Group::Other,
+                OperationGroup::Other,
                 assigned.dtype,
                 bytes,
                 0,
@@ -154,7 +154,7 @@ fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<
             let bytes = assigned.bytes.0;
             Some(Operation::dense(
                 "embedding rows and norms",
-                Group::Other,
+                OperationGroup::Other,
                 assigned.dtype,
                 bytes,
                 0,
@@ -165,7 +165,7 @@ fn of_tensor(model: &ModelSpec, tensor: &Tensor, assigned: &Assigned) -> Option<
     }
 }
 
-fn matrix(group: Group, tensor: &Tensor, assigned: &Assigned) -> Operation {
+fn matrix(group: OperationGroup, tensor: &Tensor, assigned: &Assigned) -> Operation {
     let elements = tensor.elements();
     let rows = elements / tensor.row().max(1);
     Operation::dense(
@@ -189,22 +189,22 @@ fn routed(model: &ModelSpec, tensor: &Tensor) -> (u64, u64) {
     }
 }
 
-fn group_of(tensor: &Tensor) -> Group {
+fn group_of(tensor: &Tensor) -> OperationGroup {
     match tensor.role.info().category {
-        Category::Output => Group::Head,
-        Category::FfnUp | Category::FfnGate | Category::FfnDown => Group::FeedForward,
-        _ if tensor.role.info().block => Group::Attention,
-        _ => Group::Other,
+        Category::Output => OperationGroup::Head,
+        Category::FfnUp | Category::FfnGate | Category::FfnDown => OperationGroup::FeedForward,
+        _ if tensor.role.info().block => OperationGroup::Attention,
+        _ => OperationGroup::Other,
     }
 }
 
-fn group_name(group: Group) -> &'static str {
+fn group_name(group: OperationGroup) -> &'static str {
     match group {
-        Group::Attention => "mixer projections",
-        Group::FeedForward => "feed-forward",
-        Group::Head => "output head",
-        Group::KvCache => "attention over the cache",
-        Group::Recurrent => "recurrent state",
-        Group::Other => "embedding rows and norms",
+        OperationGroup::Attention => "mixer projections",
+        OperationGroup::FeedForward => "feed-forward",
+        OperationGroup::Head => "output head",
+        OperationGroup::KvCache => "attention over the cache",
+        OperationGroup::Recurrent => "recurrent state",
+        OperationGroup::Other => "embedding rows and norms",
     }
 }

@@ -7,8 +7,8 @@ use crate::device::PowerMode;
 use crate::plan::Plan;
 use crate::plan::speed::Bound;
 
-/// Bytes a token moves beyond the weights, for activations and cache, in the nominal model: one
-/// tenth, as the study of decode on the Orin Nano takes it.
+/// Bytes that a token moves over those of the weights in the nominal model: a tenth more for activations and cache, as
+/// assumed in the study of decode on the Orin Nano.
 pub const NOMINAL_OVERHEAD: f64 = 1.1;
 
 /// A model by its nominal size: `gemma3-1b:1e9:4.5`.
@@ -66,11 +66,11 @@ pub struct Point {
     pub operational_intensity: f64,
     /// The most tokens a second that the board allows.
     pub ceiling: f64,
-    /// Which roof it meets.
+    /// Which roof limits it.
     pub bound: Bound,
 }
 
-/// The board's roof.
+/// The limits of a board in a power mode.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Roof {
     /// Bytes per second.

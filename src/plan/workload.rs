@@ -37,7 +37,7 @@ pub struct Workload {
     pub outputs: Option<u64>,
     /// Fused attention, which never holds the score matrix.
     pub flash_attention: bool,
-    /// What runs beside the model.
+    /// Whether a desktop session runs beside the model.
     pub session: Session,
     /// Memory kept free for other programs (a camera pipeline, ROS).
     pub reserve: Bytes,

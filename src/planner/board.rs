@@ -1,4 +1,4 @@
-//! Where a model runs: a board in a power mode, and a runtime, found by what a request names.
+//! Finds what a request names: a board in a power mode, and a runtime.
 
 use super::error::PlanError;
 use super::request::BoardRequest;
@@ -18,36 +18,45 @@ pub struct Board {
     pub mode: PowerMode,
     /// Its L4T release, if known.
     pub release: Option<L4tRelease>,
-    /// The runtime, with what runs on the board have taught.
+    /// The runtime, with the corrections that were learned from runs on the board.
     pub runtime: RuntimeProfile,
-    /// What was wrong with a settings file and did not count: one sentence each.
+    /// Why a settings file, or a part of it, is ignored: one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// A board alone.
+/// A device without a runtime.
 #[derive(Clone, Debug)]
 pub struct FoundDevice {
     /// The board; this machine with its calibration, if it has one.
     pub device: DeviceProfile,
     /// How it came to be chosen.
     pub choice: Choice,
-    /// What was wrong with the calibration, which then does not count.
+    /// Why the calibration is ignored, if it is.
     pub warnings: Vec<String>,
 }
 
 impl Board {
-    /// What `request` names or, where it does not, stands for. A settings file that cannot be read does not
-    /// count: the warnings say so.
+    /// The board, power mode and runtime that `request` names, or the defaults. A settings file that cannot be read is
+    /// ignored, with a warning.
     ///
     /// # Errors
-    /// [`PlanError`] where there is no such board, power mode or runtime, and where a version is given of a runtime
-    /// that is started in one way.
+    /// [`PlanError::Device`] where there is no such device or power mode, or its file cannot be read;
+    /// [`PlanError::Runtime`] where there is no such runtime; [`PlanError::OneVersion`] where a version is given of a
+    /// runtime whose command lines do not depend on it.
     pub fn open(request: &BoardRequest) -> Result<Board, PlanError> {
+        Board::of(Board::device(request)?, request)
+    }
+
+    /// The same on a device that was found already: `request.device` is ignored.
+    ///
+    /// # Errors
+    /// As [`Board::open`].
+    pub fn of(found: FoundDevice, request: &BoardRequest) -> Result<Board, PlanError> {
         let FoundDevice {
             mut device,
             choice,
             mut warnings,
-        } = Board::device(request)?;
+        } = found;
         let mut mode = match &request.power_mode {
             Some(name) => device.mode(name)?.clone(),
             None => device.default_mode.clone(),
@@ -86,10 +95,10 @@ impl Board {
         })
     }
 
-    /// The board alone.
+    /// The device that `request` names, or the default one, without a runtime.
     ///
     /// # Errors
-    /// [`PlanError::Device`].
+    /// [`PlanError::Device`] where there is no such device, or its file cannot be read.
     pub fn device(request: &BoardRequest) -> Result<FoundDevice, PlanError> {
         let (device, choice) = device::choose(request.device.as_deref(), &request.root)?;
         let is_here = choice == Choice::ThisMachine;
@@ -107,7 +116,7 @@ impl Board {
         })
     }
 
-    /// What to plan against.
+    /// The board as a target of plans.
     pub fn target(&self) -> Target<'_> {
         Target {
             device: &self.device,

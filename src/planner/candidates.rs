@@ -1,4 +1,4 @@
-//! The candidates of a plan: which schemes come into question, with types and file sizes.
+//! The candidates of a plan: the schemes that are possible, with the types of their tensors and the sizes of their files.
 
 use super::error::CandidateError;
 use super::gguf_header::GgufHeader;
@@ -15,7 +15,7 @@ use crate::runtime::RuntimeProfile;
 use crate::scheme::{self, Assignment, Container, Rules, SCHEMES, Scheme};
 use crate::units::Bytes;
 
-/// The candidates of `model` for `runtime`, best quality first, the file itself before all.
+/// The candidates of `model` for `runtime`: what the checkpoint is now, then the others, best quality first.
 pub(super) fn candidates(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
@@ -31,9 +31,9 @@ pub(super) fn candidates(
     } else {
         Container::Safetensors
     };
-    // A config.json alone stands for the 16-bit checkpoint that it describes.
+    // A config.json without weights counts as the 16-bit checkpoint that it describes.
     let has_weights = !model.tensors.is_empty();
-    // What a runtime loads as it is.
+    // Whether the runtime loads a quantized checkpoint as it is.
     let packing_loads = match &model.prequantized {
         Some(packing) if !is_gguf => {
             loads(runtime, packing) || runtime.loads.prequantized.contains(packing)
@@ -116,7 +116,7 @@ pub(super) fn candidates(
     Ok(all)
 }
 
-/// The types of `scheme` as `runtime` has them.
+/// The type of each tensor with `scheme`, as `runtime` makes it.
 pub fn assigned(
     model: &ModelSpec,
     scheme: &Scheme,
@@ -131,8 +131,7 @@ pub fn assigned(
     }
 }
 
-/// What is not there and should be known: of a `config.json` alone, and beside weights that are served as a
-/// directory.
+/// Caveats about what the checkpoint lacks: of a `config.json` alone, and of weights that are served as a directory.
 fn not_stored(checkpoint: &Checkpoint, header: &GgufHeader, container: Container) -> Vec<Note> {
     let mut notes = unseen(checkpoint);
     if header.lacks_tokenizer && container == Container::Safetensors {
@@ -141,7 +140,7 @@ fn not_stored(checkpoint: &Checkpoint, header: &GgufHeader, container: Container
     notes
 }
 
-/// What a `config.json` without its weights leaves untold.
+/// Caveats about what a `config.json` without weights does not say.
 fn unseen(checkpoint: &Checkpoint) -> Vec<Note> {
     let RawConfig::HuggingFace(config) = &checkpoint.config else {
         return Vec::new();
@@ -165,6 +164,7 @@ fn unseen(checkpoint: &Checkpoint) -> Vec<Note> {
     notes
 }
 
+/// Whether `runtime` loads the scheme.
 fn loads(runtime: &RuntimeProfile, id: &str) -> bool {
     runtime.loads.schemes.iter().any(|loaded| loaded == id)
 }
@@ -178,6 +178,7 @@ fn loadable(runtime: &RuntimeProfile) -> Vec<&'static str> {
         .collect()
 }
 
+/// Whether `runtime` loads files of this kind.
 fn loads_files(runtime: &RuntimeProfile, container: Container) -> bool {
     let name = match container {
         Container::Gguf => "gguf",
@@ -186,6 +187,7 @@ fn loads_files(runtime: &RuntimeProfile, container: Container) -> bool {
     runtime.loads.files.iter().any(|file| file == name)
 }
 
+/// The scheme with this id, if the runtime loads it and it can be made of the checkpoint.
 fn named_scheme(
     id: &str,
     model: &ModelSpec,
@@ -260,7 +262,7 @@ fn file_bytes(
             Some(scheme) if !model.stored.is_empty() && !own_packing => {
                 quantize::safetensors::predict(model, scheme).file_bytes()
             }
-            // Without weights the names are not known: about what an entry of the header takes.
+            // Without weights the names are not known: an entry of the header takes about 80 bytes.
             _ => {
                 let entries: u64 = model.tensors.iter().map(|t| t.name.len() as u64 + 80).sum();
                 assignment.tensor_bytes() + Bytes(8 + entries.div_ceil(8) * 8)

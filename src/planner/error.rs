@@ -1,4 +1,4 @@
-//! Why a checkpoint is not planned, and the way out.
+//! Why a checkpoint cannot be opened or planned, and the way out.
 
 use crate::checkpoint::CheckpointError;
 use crate::convert::ConvertError;
@@ -10,11 +10,11 @@ use crate::quantize::QuantizeError;
 use crate::runtime::{RuntimeError, Version};
 use crate::scheme::SCHEMES;
 
-/// Why there is nothing to plan.
+/// Why a checkpoint cannot be planned on any board.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// There is no checkpoint, or it cannot be read.
+    /// There is no such checkpoint, or it cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// It is no language model of a known architecture, or its configuration contradicts its weights.
@@ -45,10 +45,10 @@ pub enum PlanError {
     /// There is no such runtime.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// The checkpoint is wrong: what its files say beside the weights cannot be converted.
+    /// The checkpoint is wrong: its configuration or tokenizer cannot be converted.
     #[error(transparent)]
     Convert(#[from] ConvertError),
-    /// The checkpoint is wrong: no file would be made of it.
+    /// The checkpoint is wrong: its weights cannot be made into any file.
     #[error(transparent)]
     Quantize(#[from] QuantizeError),
     /// The prompt is longer than the context.
@@ -61,10 +61,10 @@ pub enum PlanError {
         /// Tokens of context.
         context: u64,
     },
-    /// A named scheme is not known, or cannot be had.
+    /// A named scheme is not known or not possible.
     #[error(transparent)]
     Candidate(#[from] CandidateError),
-    /// A version of a runtime that is started in one way.
+    /// A version was given of a runtime whose command lines do not depend on it.
     #[error("--runtime-version {version}: {runtime} is started in one way, whatever its version")]
     OneVersion {
         /// What was asked for.
@@ -82,7 +82,7 @@ pub enum PlanError {
         /// What it has.
         known: Vec<String>,
     },
-    /// The runtime loads nothing that the model can be.
+    /// The runtime loads no format that the model can have.
     #[error("{runtime} loads no format that {model} can have; try another --runtime")]
     NoFormat {
         /// The runtime.

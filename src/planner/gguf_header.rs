@@ -1,4 +1,4 @@
-//! What a GGUF made from a checkpoint would have before its tensors.
+//! The metadata that a GGUF made from a checkpoint would have, and its size.
 
 use std::path::Path;
 
@@ -8,38 +8,42 @@ use crate::gguf::{self, Value};
 use crate::model::ModelSpec;
 use crate::quantize::{self, Readiness};
 use crate::runtime::RuntimeProfile;
+use crate::scheme::{Container, Rules, Scheme};
 
 /// The metadata of a GGUF that would be made, or why there is none. A long tokenizer is read once.
 #[derive(Clone, Debug)]
 pub struct GgufHeader {
-    /// Key-value pairs, tokenizer included, or what stands between the checkpoint and any GGUF.
+    /// Key-value pairs, tokenizer included, or why no GGUF can be made.
     pub(super) metadata: Result<Vec<(String, Value)>, Readiness>,
     /// Bytes of the metadata; 0 where it cannot be stated.
     pub(super) metadata_bytes: u64,
-    /// Why it cannot, without the checkpoint's directory: the same model gives the same report wherever it lies.
+    /// Why it cannot, without the path of the checkpoint's directory, so that reports do not depend on that.
     pub(super) incomplete: Option<String>,
-    /// Whether weights of a Hugging Face checkpoint lie there without a tokenizer.
+    /// Whether a Hugging Face checkpoint has weights and no tokenizer.
     pub(super) lacks_tokenizer: bool,
+    /// Whether the runtime loads a GGUF that [`quantize`] would make of the checkpoint.
+    pub(super) is_made: bool,
 }
 
 impl Default for GgufHeader {
-    /// Of no metadata, where no file's size is asked for.
+    /// Without metadata, where no file's size is asked for.
     fn default() -> GgufHeader {
         GgufHeader {
             metadata: Ok(Vec::new()),
             metadata_bytes: 0,
             incomplete: None,
             lacks_tokenizer: false,
+            is_made: false,
         }
     }
 }
 
 impl GgufHeader {
-    /// Of `model`, which `checkpoint` holds, for `runtime`.
+    /// The header for `model`, which `checkpoint` holds, and for `runtime`.
     ///
     /// # Errors
-    /// [`PlanError::Convert`] and [`PlanError::Quantize`] where `runtime` loads a GGUF that
-    /// [`quantize`] makes, and none would be made of the checkpoint because that is wrong.
+    /// [`PlanError::Convert`] where `runtime` loads a GGUF that [`quantize`] would make of the checkpoint, and its
+    /// configuration or tokenizer is wrong.
     pub fn of(
         checkpoint: &Checkpoint,
         model: &ModelSpec,
@@ -51,17 +55,13 @@ impl GgufHeader {
         let lacks_tokenizer = is_directory && !checkpoint.has_tokenizer();
         // The file type is one number whatever it is: neither a size nor a refusal depends on it.
         match quantize::metadata(checkpoint, model, 0) {
-            Ok(metadata) => {
-                if is_made {
-                    quantize::check(checkpoint, model, &metadata)?;
-                }
-                Ok(GgufHeader {
-                    metadata_bytes: gguf::metadata_bytes(&metadata).0,
-                    metadata: Ok(metadata),
-                    incomplete: None,
-                    lacks_tokenizer,
-                })
-            }
+            Ok(metadata) => Ok(GgufHeader {
+                metadata_bytes: gguf::metadata_bytes(&metadata).0,
+                metadata: Ok(metadata),
+                incomplete: None,
+                lacks_tokenizer,
+                is_made,
+            }),
             Err(error) if is_made && error.blames_checkpoint() => Err(error.into()),
             Err(error) => {
                 let directory = checkpoint.directory.as_deref().unwrap_or(Path::new(""));
@@ -70,8 +70,42 @@ impl GgufHeader {
                     metadata_bytes: 0,
                     incomplete: Some(error.within(directory).to_string()),
                     lacks_tokenizer,
+                    is_made,
                 })
             }
+        }
+    }
+
+    /// Holds the weights of `checkpoint` to what every GGUF of it needs.
+    ///
+    /// # Errors
+    /// [`PlanError::Quantize`] where the runtime loads a GGUF that [`quantize`] would make of the checkpoint, and none
+    /// can be made because its weights are wrong.
+    pub fn check(&self, checkpoint: &Checkpoint, model: &ModelSpec) -> Result<(), PlanError> {
+        match &self.metadata {
+            Ok(metadata) if self.is_made => Ok(quantize::check(checkpoint, model, metadata)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the file of `scheme` can be made of `checkpoint`; without a scheme, whether it can be run as it is. The
+    /// tensors of a GGUF are planned once: that also holds the weights to what every GGUF needs.
+    ///
+    /// # Errors
+    /// As [`GgufHeader::check`].
+    pub(super) fn readiness(
+        &self,
+        checkpoint: &Checkpoint,
+        model: &ModelSpec,
+        scheme: Option<&'static Scheme>,
+        rules: Rules,
+    ) -> Result<Readiness, PlanError> {
+        if scheme.is_none_or(|scheme| scheme.container != Container::Gguf) {
+            self.check(checkpoint, model)?;
+        }
+        match quantize::readiness(checkpoint, model, scheme, rules, &self.metadata) {
+            Err(error) if !self.is_made => Ok(quantize::refused(&error)),
+            readiness => Ok(readiness?),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::model::{self, ModelSpec, Unknown, accept};
 use crate::plan::advise::{Advice, advise};
 use crate::plan::fit::Candidate;
 use crate::plan::{Fit, Plan, Workload, fit};
-use crate::quantize::{self, Readiness};
+use crate::quantize::Readiness;
 use crate::runtime::{RuntimeProfile, Version};
 use crate::scheme::{Container, Rules, SCHEMES, Scheme};
 
@@ -34,7 +34,7 @@ pub struct Planner {
     model: ModelSpec,
 }
 
-/// The plans of a model on a board, with all that they were made from.
+/// The plans of a model on a board, with what they were made from.
 #[derive(Debug)]
 pub struct Planned {
     /// Where it would run.
@@ -43,31 +43,31 @@ pub struct Planned {
     pub workload: Workload,
     /// One plan for each format, and the one to take.
     pub fit: Fit,
-    /// What to change where none fits.
+    /// What to change if none fits.
     pub advice: Vec<Advice>,
-    /// What stands between the checkpoint and the file of the recommended plan.
-    pub start: Start,
+    /// What the commands depend on that make and start the recommended plan.
+    pub launch: LaunchContext,
 }
 
-/// What lines that start a plan depend on.
+/// What the commands that make the file of a plan and start it depend on, beside the plan itself.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Start {
-    /// What stands between the checkpoint and the file to run.
+pub struct LaunchContext {
+    /// Whether the file to run is there or can be made of the checkpoint.
     pub readiness: Readiness,
     /// The rules that the types follow.
     pub rules: Rules,
-    /// The runtime's version, where it is not today's.
+    /// The runtime's version, if it was given; otherwise the newest known.
     pub version: Option<Version>,
-    /// What was asked for, where another wish alone would not have its effect.
-    pub given: Given,
+    /// Flags that were given and that advice has to take into account.
+    pub given: GivenFlags,
 }
 
-/// What was asked for, where another wish alone would not have its effect.
+/// Flags that were given and that advice has to take into account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Given {
+pub struct GivenFlags {
     /// A power mode, which another board may not have.
     pub power_mode: bool,
-    /// A type for cached keys or for values, which goes before that of both.
+    /// A type for cached keys or for values alone, which overrides that of both.
     pub kv_type_of_each: bool,
 }
 
@@ -82,7 +82,7 @@ impl Planner {
         Planner::open_as(model, Unknown::Refuse)
     }
 
-    /// The same with what to do about an architecture that is not known.
+    /// The same, with `unknown` for what to do about an architecture that is not known.
     ///
     /// # Errors
     /// As [`Planner::open`].
@@ -90,7 +90,7 @@ impl Planner {
         Planner::open_by(model, |_| unknown)
     }
 
-    /// The same, where what is found decides.
+    /// The same, where the checkpoint decides what to do about an unknown architecture.
     ///
     /// # Errors
     /// As [`Planner::open`].
@@ -115,17 +115,17 @@ impl Planner {
         })
     }
 
-    /// The planner of what is open and described already.
+    /// The planner of a checkpoint that is already open, and of its model.
     pub fn of(checkpoint: Checkpoint, model: ModelSpec) -> Planner {
         Planner { checkpoint, model }
     }
 
-    /// What was opened.
+    /// The checkpoint that was opened.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
-    /// The model that it holds.
+    /// The model in it.
     pub fn model(&self) -> &ModelSpec {
         &self.model
     }
@@ -134,9 +134,8 @@ impl Planner {
     /// and what to change where none fits. That nothing fits is a result, not an error.
     ///
     /// # Errors
-    /// [`PlanError`] where the request names a board, power mode, runtime, format or cache type that there is
-    /// not, or that the runtime does not load; where a profile or a settings file cannot be read; and where the
-    /// runtime loads no format that the model can have.
+    /// As [`Board::open`], [`WorkloadRequest::of`], [`GgufHeader::of`] and [`Planner::candidates`];
+    /// [`PlanError::NoFormat`] where the runtime loads no format that the model can have.
     pub fn plan(&self, request: &Request) -> Result<Planned, PlanError> {
         let board = Board::open(&request.board)?;
         let workload = request.workload.of(&self.model, &board.runtime)?;
@@ -151,7 +150,7 @@ impl Planner {
         }
         let target = board.target();
         let fit = fit::fit(&self.model, candidates, target, &workload);
-        // Where nothing that was asked for fits, advice may name what was not, and other boards.
+        // Where none of the schemes asked for fits, advice may name others, and larger boards.
         let (others, boards) = match fit.recommended() {
             Some(_) => (Fit::default(), Vec::new()),
             None => {
@@ -162,20 +161,22 @@ impl Planner {
         };
         let advice = advise(&self.model, &fit, &others, &boards, target, &workload);
         let readiness = match fit.recommended() {
-            Some(plan) => quantize::readiness(
+            Some(plan) => header.readiness(
                 &self.checkpoint,
                 &self.model,
                 to_be_made(plan, &board.runtime),
                 request.rules,
-                &header.metadata,
-            ),
-            None => Readiness::Ready { requantizes: false },
+            )?,
+            None => {
+                header.check(&self.checkpoint, &self.model)?;
+                Readiness::Ready { requantizes: false }
+            }
         };
-        let start = Start {
+        let launch = LaunchContext {
             readiness,
             rules: request.rules,
             version: request.board.runtime_version,
-            given: Given {
+            given: GivenFlags {
                 power_mode: request.board.power_mode.is_some(),
                 kv_type_of_each: request.workload.kv_type_of_each(),
             },
@@ -185,15 +186,15 @@ impl Planner {
             workload,
             fit,
             advice,
-            start,
+            launch,
         })
     }
 
-    /// The formats that `runtime` could run the model in, best quality first, what the checkpoint is before all.
+    /// The formats that `runtime` could run the model in: what the checkpoint is now, then the others, best quality first.
     ///
     /// # Errors
-    /// [`CandidateError`] where a named scheme is not known, or cannot be had from this checkpoint for this
-    /// runtime.
+    /// [`CandidateError`] where a named scheme is not known, is not loaded by `runtime`, or cannot be made of this
+    /// checkpoint.
     pub fn candidates(
         &self,
         runtime: &RuntimeProfile,
@@ -211,8 +212,8 @@ impl Planner {
         )
     }
 
-    /// Every common scheme that `runtime` loads, whatever the checkpoint is now: for a quantized GGUF, what its
-    /// original would come to.
+    /// Every common scheme that `runtime` loads, whatever the checkpoint is now: for a quantized GGUF, the sizes that its
+    /// original would have.
     fn common_candidates(
         &self,
         runtime: &RuntimeProfile,
@@ -232,8 +233,8 @@ impl Planner {
     }
 }
 
-/// The scheme of the file that a plan needs made by `quantize`: none where it is there, or where the
-/// runtime brings its own converter or loads the checkpoint as it is.
+/// The scheme of the file that `quantize` has to make for a plan: none where the file is there, or where the
+/// runtime has its own converter or loads the checkpoint as it is.
 fn to_be_made(plan: &Plan, runtime: &RuntimeProfile) -> Option<&'static Scheme> {
     let loads = &runtime.loads;
     let is_made = !plan.assignment.is_stored() && !loads.own_converter;

@@ -1,4 +1,4 @@
-//! What is asked of a plan. Every default is that of the command line.
+//! What a plan is asked for. Every default is that of the command line.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::runtime::{RuntimeProfile, Version};
 use crate::scheme::Rules;
 use crate::units::Bytes;
 
-/// Tokens of context where none are asked for and the model has no smaller limit.
+/// Tokens of context by default, if the model has no smaller limit.
 const CONTEXT: u64 = 4096;
 
 /// What to plan, where, and under which load.
@@ -49,20 +49,20 @@ pub struct BoardRequest {
     pub power_mode: Option<String>,
     /// The runtime's id. Without: llama.cpp, on the processors where there is no GPU.
     pub runtime: Option<String>,
-    /// The runtime's version, where it is not today's: lines that start it depend on it, no number does.
+    /// The runtime's version. It changes the commands that start it, and no number. Without: the newest known.
     pub runtime_version: Option<Version>,
     /// The board's L4T release. Without: that of the machine at hand.
     pub release: Option<L4tRelease>,
-    /// The board with numbers changed.
+    /// Numbers of the board that are changed for the plan.
     pub what_if: Vec<WhatIf>,
     /// The root directory of the machine at hand.
     pub root: PathBuf,
-    /// The folder of what was measured: `calibration.toml` of this machine and `runs.toml`. Without, plans rest
-    /// on published measurements alone.
+    /// The settings folder, with `calibration.toml` of this machine and `runs.toml`. Without: plans use published
+    /// measurements alone.
     pub settings: Option<PathBuf>,
 }
 
-/// Tokens of the prompt where none are asked for and the context is no smaller.
+/// Tokens of the prompt by default, if the context is no smaller.
 const PROMPT: u64 = 512;
 
 /// What the model is asked to do. What is not given follows from the model.
@@ -133,7 +133,7 @@ impl Default for WorkloadRequest {
 }
 
 impl Schemes {
-    /// What a list of ids stands for: nothing for the common ones, `all` among them for all.
+    /// The schemes of a list of ids: an empty list is the common ones, `all` in it is all.
     pub fn of(ids: &[String]) -> Schemes {
         match ids {
             [] => Schemes::Common,
@@ -155,8 +155,8 @@ impl WorkloadRequest {
     /// The workload for `model` on `runtime`.
     ///
     /// # Errors
-    /// [`PlanError::PromptBeyondContext`] and, where the runtime has no cache of such a type,
-    /// [`PlanError::KvType`].
+    /// [`PlanError::PromptBeyondContext`] where the prompt is longer than the context, [`PlanError::KvType`] where the
+    /// runtime has no cache of such a type.
     pub fn of(&self, model: &ModelSpec, runtime: &RuntimeProfile) -> Result<Workload, PlanError> {
         let limit = match model.dims.context {
             0 => u64::MAX,

@@ -1,4 +1,4 @@
-//! What was measured on this machine and stands in the settings folder: its calibration, and what runs taught.
+//! The files in the settings folder: the calibration of this machine, and the runs on record.
 
 use std::path::Path;
 
@@ -8,16 +8,16 @@ use crate::runtime::Runs;
 use crate::runtime::learned::RunsError;
 use crate::units::Bytes;
 
-/// What `orinplan calibrate` writes.
+/// The file that `orinplan calibrate` writes.
 pub const CALIBRATION: &str = "calibration.toml";
 
-/// What `orinplan validate --save-calibration` writes.
+/// The file that `orinplan validate --save-calibration` writes.
 pub const RUNS: &str = "runs.toml";
 
-/// Either has some hundred bytes an entry.
+/// The largest file that is read; either has some hundred bytes an entry.
 const LIMIT: Bytes = Bytes(4 << 20);
 
-/// Why a settings file does not count.
+/// Why a settings file is ignored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
@@ -48,28 +48,30 @@ fn calibration(folder: &Path) -> Result<Option<Cpu>, SettingsError> {
     Ok(cpu.transpose()?)
 }
 
-/// The runs on record in `folder`, with a sentence for each entry that is none and was left out.
+/// The runs on record in `folder`, with a message for each malformed entry, which is left out. None where there is no
+/// file.
 ///
 /// # Errors
-/// [`SettingsError`] where they are there and cannot be read, or are no list of runs.
+/// [`SettingsError::Open`] where the file cannot be read, [`SettingsError::Runs`] where it is no list of runs.
 pub fn runs(folder: &Path) -> Result<(Runs, Vec<String>), SettingsError> {
     let file = read(folder, RUNS)?;
     let runs = file.map(|(text, origin)| Runs::parse(&text, &origin));
     Ok(runs.transpose()?.unwrap_or_default())
 }
 
-/// The calibration of this machine, if there is one. One that is bad stops no plan: `warnings` says so.
+/// The calibration of this machine, if there is one. One that cannot be read is ignored, with a warning.
 pub(super) fn calibration_or_none(folder: &Path, warnings: &mut Vec<String>) -> Option<Cpu> {
     or_without(calibration(folder), warnings)
 }
 
-/// The runs on record. What does not count is added to `warnings`.
+/// The runs on record. Files and entries that cannot be read are ignored, with a warning each.
 pub fn runs_or_none(folder: &Path, warnings: &mut Vec<String>) -> Runs {
     let (runs, left_out) = or_without(runs(folder), warnings);
     warnings.extend(left_out);
     runs
 }
 
+/// What was read, or nothing and a warning.
 fn or_without<T: Default>(read: Result<T, SettingsError>, warnings: &mut Vec<String>) -> T {
     read.unwrap_or_else(|error| {
         warnings.push(format!("planning without it: {error}"));

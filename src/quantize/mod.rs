@@ -32,7 +32,7 @@ pub use importance::{Importance, ImportanceError};
 pub use job::{Job, weight_files, write};
 pub use planned::{Options, PlannedTensor, SHARD_BYTES};
 pub use pool::Progress;
-pub use readiness::{Readiness, check, readiness, refusal};
+pub use readiness::{Readiness, check, readiness, refusal, refused};
 pub use sink::gguf::metadata;
 pub use sink::safetensors;
 pub use tally::Tally;

@@ -32,36 +32,41 @@ pub enum Readiness {
 /// Whether `scheme` can be made from `checkpoint`; without a scheme, whether the checkpoint can be run as it is.
 /// `metadata` is [`metadata()`](super::metadata()) of the checkpoint for any file type, passed so that a long tokenizer
 /// is read only once.
+///
+/// # Errors
+/// [`QuantizeError`], where a GGUF is to be made and the checkpoint is wrong: no other would be made of it either, as
+/// [`check`] says.
 pub fn readiness(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
     scheme: Option<&'static Scheme>,
     rules: Rules,
     metadata: &Result<Vec<(String, Value)>, Readiness>,
-) -> Readiness {
+) -> Result<Readiness, QuantizeError> {
     if checkpoint.tensors.is_empty() {
         let name = checkpoint.name.clone();
-        return Readiness::NoWeights(QuantizeError::NoWeights { name }.to_string());
+        let why = QuantizeError::NoWeights { name }.to_string();
+        return Ok(Readiness::NoWeights(why));
     }
     let files = match Files::open(checkpoint) {
         Ok(files) => files,
         Err(PackedError::HeaderOnly { .. }) => {
             let why = "only the header of the weights is here; download the whole file";
-            return Readiness::NoWeights(why.to_owned());
+            return Ok(Readiness::NoWeights(why.to_owned()));
         }
-        Err(error) => return Readiness::Refused(error.to_string()),
+        Err(error) => return Ok(Readiness::Refused(error.to_string())),
     };
     let ready = Readiness::Ready { requantizes: false };
     let Some(scheme) = scheme else {
-        return ready;
+        return Ok(ready);
     };
     if scheme.container == Container::Safetensors {
         let job = Job::new(checkpoint, &files, model, &Options::of(scheme));
-        return job.map_or_else(|error| refused(&error), |_| ready);
+        return Ok(job.map_or_else(|error| refused(&error), |_| ready));
     }
     let metadata = match metadata {
         Ok(metadata) => metadata,
-        Err(refusal) => return refusal.clone(),
+        Err(refusal) => return Ok(refusal.clone()),
     };
     let job = |allow_requantize| {
         let options = Options {
@@ -71,13 +76,14 @@ pub fn readiness(
         };
         gguf::tensors(checkpoint, &files, model, &options, metadata).map(drop)
     };
-    match job(false) {
-        Ok(()) => ready,
-        Err(QuantizeError::Requantize { .. }) => match job(true) {
-            Ok(()) => Readiness::Ready { requantizes: true },
-            Err(error) => refused(&error),
-        },
-        Err(error) => refused(&error),
+    let (planned, requantizes) = match job(false) {
+        Err(QuantizeError::Requantize { .. }) => (job(true), true),
+        planned => (planned, false),
+    };
+    match planned {
+        Ok(()) => Ok(Readiness::Ready { requantizes }),
+        Err(error) if error.blames_checkpoint() => Err(error),
+        Err(error) => Ok(refused(&error)),
     }
 }
 
@@ -114,7 +120,8 @@ pub fn refusal(error: &ConvertError) -> Readiness {
     }
 }
 
-fn refused(error: &QuantizeError) -> Readiness {
+/// What stands between a checkpoint and the file that cannot be made for `error`.
+pub fn refused(error: &QuantizeError) -> Readiness {
     match error {
         QuantizeError::Convert(error) => refusal(error),
         _ => Readiness::Refused(error.to_string()),

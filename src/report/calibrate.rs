@@ -1,4 +1,4 @@
-//! `orinplan calibrate`, and what `devices show host` says of it: every measured number of this machine.
+//! `orinplan calibrate`, and the same in `devices show host`: every measured number of this machine.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::validate::not_timed;
 /// The document's first key.
 pub const SCHEMA: &str = "orinplan.calibrate/1";
 
-/// For scripts.
+/// The whole document.
 pub fn document(cpu: &Cpu) -> Value {
     let mut document = json!({ "schema": SCHEMA });
     let mut numbers = serde_json::to_value(cpu).unwrap_or_default();
@@ -25,7 +25,7 @@ pub fn document(cpu: &Cpu) -> Value {
     rounded(document)
 }
 
-/// For people, with the file that keeps it.
+/// The report for a terminal, with the file that keeps the numbers.
 pub fn text(cpu: &Cpu, path: &Path) -> String {
     let mut out = figures(cpu);
     line(
@@ -38,12 +38,12 @@ pub fn text(cpu: &Cpu, path: &Path) -> String {
     out
 }
 
-/// What a standard deviation of the logarithm is in percent.
+/// A standard deviation of a logarithm, in percent.
 fn percent(deviation: f64) -> String {
     format!("{:.0} %", deviation.exp_m1() * 100.0)
 }
 
-/// The numbers, with what measured them.
+/// The numbers, and what they were measured with.
 pub fn figures(cpu: &Cpu) -> String {
     let mut out = String::new();
     wrapped(
@@ -117,9 +117,9 @@ pub fn figures(cpu: &Cpu) -> String {
             percent(sure.prompt_row)
         ),
         format!(
-            "short runs from their mean: {} in a decode, {} in a prompt",
-            percent(sure.decode_unrest),
-            percent(sure.prefill_unrest)
+            "load noise, a short run against the mean: {} in decode, {} in prefill",
+            percent(sure.decode_load_noise),
+            percent(sure.prefill_load_noise)
         ),
     ];
     for fact in facts {
@@ -129,10 +129,10 @@ pub fn figures(cpu: &Cpu) -> String {
     out
 }
 
-/// A cost that is known within no better than a factor of two is what was expected of such a machine.
+/// A cost with this uncertainty, a factor of two, is not measured but expected of such a machine.
 const EXPECTED: f64 = std::f64::consts::LN_2;
 
-/// What there was no time for.
+/// What there was no time to measure.
 fn caveats(out: &mut String, cpu: &Cpu) {
     let longer = format!(
         "`orinplan calibrate --seconds {:.0}` takes longer",
@@ -164,14 +164,14 @@ fn caveats(out: &mut String, cpu: &Cpu) {
         wrapped(
             out,
             &format!(
-                "what is +- {} or more is hardly timed: it is what such a machine is expected to do, and ranges are as wide; {longer}",
+                "numbers with +- {} or more are estimates: there was too little time to measure them, and predicted ranges are as wide; {longer}",
                 percent(EXPECTED)
             ),
         );
     }
 }
 
-/// Without the decoder nobody knows what it would have timed.
+/// Which formats the decoder would have timed is not known without it.
 #[cfg(not(feature = "decode"))]
 fn not_timed(_: &Cpu) -> Vec<&'static str> {
     Vec::new()

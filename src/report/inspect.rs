@@ -13,9 +13,7 @@ use crate::units::{Bytes, counted};
 /// The document's first key.
 pub const SCHEMA: &str = "orinplan.inspect/1";
 
-/// For scripts.
-///
-/// What is not known because the architecture is not is `null`.
+/// The whole document. What follows from the architecture is `null` where that is not known.
 pub fn document(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
@@ -88,7 +86,7 @@ fn value_json(value: &gguf::Value) -> Value {
     }
 }
 
-/// What the blocks are like, where the architecture is known.
+/// The dimensions of the model, where the architecture is known.
 fn shape(model: &ModelSpec) -> String {
     if model.layers.is_empty() {
         return "; its blocks are not known here".to_owned();
@@ -106,7 +104,7 @@ fn shape(model: &ModelSpec) -> String {
     )
 }
 
-/// What a checkpoint without tensors says of itself: the settings that are one word or number.
+/// The settings of a checkpoint without tensors that are a single word or number.
 fn settings(checkpoint: &Checkpoint) -> Table {
     let mut table = Table::new([("setting", Align::Left), ("value", Align::Left)]);
     let metadata = metadata(checkpoint);
@@ -124,7 +122,7 @@ fn settings(checkpoint: &Checkpoint) -> Table {
     table
 }
 
-/// For people.
+/// The report for a terminal.
 pub fn text(
     checkpoint: &Checkpoint,
     model: &ModelSpec,

@@ -1,4 +1,4 @@
-//! Text, Markdown and JSON for people and scripts. Formats what it is given; decides nothing.
+//! Formats results as text, Markdown and JSON; decides nothing.
 
 pub mod calibrate;
 pub mod devices;
@@ -46,7 +46,7 @@ pub fn rate(value: f64) -> String {
     }
 }
 
-/// Seconds with a unit that suits them: `0.38 s`, `12 s`, `3.2 ms`.
+/// Seconds in a suitable unit: `0.38 s`, `12 s`, `3.2 ms`.
 pub fn seconds(value: f64) -> String {
     match value {
         v if v < 0.1 => format!("{:.1} ms", v * 1e3),
@@ -60,8 +60,7 @@ pub fn json(value: &Value) -> String {
     foreign::json(&format!("{value:#}\n"))
 }
 
-/// A document of computed numbers: its floats have six significant digits, so that two machines' last bits do
-/// not differ.
+/// A document with its floats rounded to six significant digits, so that two machines give the same text.
 pub(crate) fn rounded(mut document: Value) -> Value {
     round(&mut document);
     document
@@ -76,13 +75,13 @@ fn round(value: &mut Value) {
     }
 }
 
-/// Through decimal digits: a product with a power of ten and its quotient need not be the decimal number.
+/// Rounds through decimal text: arithmetic with powers of ten does not give the exact decimal number.
 fn six_digits(value: f64) -> f64 {
     format!("{value:.5e}").parse().unwrap_or(value) + 0.0
 }
 
-/// What is planned for and why, in a line: `Jetson Orin Nano 8GB Super, 25W in force: this machine`.
-pub(crate) fn place(
+/// The device that is planned for and why, in one line: `Jetson Orin Nano 8GB Super, 25W in force: this machine`.
+pub(crate) fn planned_for(
     device: &DeviceProfile,
     mode: &PowerMode,
     release: Option<L4tRelease>,
@@ -108,7 +107,7 @@ pub(crate) fn place(
 }
 
 /// Appends words in lines of at most 80 characters, those after the first indented by two spaces. A number
-/// stays with the word behind it, which is its unit or what it counts.
+/// stays on a line with the next word, which is its unit or what it counts.
 pub(crate) fn wrapped(text: &mut String, words: &str) {
     const WIDTH: usize = 80;
     let is_number = |word: &str| {

@@ -1,4 +1,4 @@
-//! `orinplan quantize`: the file that was made or would be (`orinplan.quantize/1`).
+//! `orinplan quantize`: the file that was written, or would be (`orinplan.quantize/1`).
 
 use std::path::Path;
 
@@ -18,28 +18,28 @@ use crate::units::Bytes;
 /// The document's first key.
 pub const SCHEMA: &str = "orinplan.quantize/1";
 
-/// What a report is made of.
+/// What a report shows.
 pub struct Report<'a> {
     /// The model.
     pub model: &'a ModelSpec,
-    /// What was asked for.
+    /// The scheme that was asked for.
     pub scheme: &'a Scheme,
     /// Where the file or directory is or would be.
     pub output: Option<&'a Path>,
-    /// Bytes of the files that it is made from.
+    /// Bytes of the source files.
     pub source_bytes: Bytes,
     /// Every tensor.
-    pub tensors: Vec<Row<'a>>,
+    pub tensors: Vec<TensorRow<'a>>,
     /// The size of the file, or of all weight files of a directory.
     pub file_bytes: Bytes,
-    /// What a reader should know.
+    /// Caveats.
     pub notes: Vec<Note>,
-    /// How making it went; `None` if it was only described.
-    pub made: Option<Made>,
+    /// Time and memory of writing it; `None` for a dry run.
+    pub made: Option<WriteStats>,
 }
 
-/// A tensor of the report.
-pub struct Row<'a> {
+/// A tensor in the report.
+pub struct TensorRow<'a> {
     /// Its name.
     pub name: &'a str,
     /// Outermost first.
@@ -50,23 +50,23 @@ pub struct Row<'a> {
     pub bytes: Bytes,
     /// Why it has that type.
     pub reason: Reason,
-    /// Whether errors were weighed by an importance matrix.
+    /// Whether an importance matrix weights its errors.
     pub weighted: bool,
-    /// What was met, once it is written.
+    /// What was counted while it was written.
     pub tally: Option<Tally>,
 }
 
-/// How making a file went.
-pub struct Made {
-    /// Time from start to end.
+/// Time and memory of writing a file.
+pub struct WriteStats {
+    /// Seconds from start to end.
     pub seconds: f64,
-    /// The most memory held, where the system says.
+    /// The peak of resident memory, where the system reports it.
     pub peak_memory: Option<Bytes>,
 }
 
 /// The tensors of a job; `tallies` once they are written.
-pub fn rows<'a>(job: &'a Job<'_>, tallies: Option<&[Tally]>) -> Vec<Row<'a>> {
-    let row = |(index, planned): (usize, &'a PlannedTensor<'_>)| Row {
+pub fn rows<'a>(job: &'a Job<'_>, tallies: Option<&[Tally]>) -> Vec<TensorRow<'a>> {
+    let row = |(index, planned): (usize, &'a PlannedTensor<'_>)| TensorRow {
         name: planned.name,
         shape: &planned.shape,
         dtype: planned.assigned.dtype,
@@ -93,8 +93,8 @@ impl Report<'_> {
     }
 }
 
-/// The tensors of one type together.
-struct Group {
+/// The totals of the tensors of one type.
+struct TypeTotals {
     dtype: Dtype,
     tensors: usize,
     weights: u64,
@@ -102,20 +102,20 @@ struct Group {
     deviation: Deviation,
 }
 
-impl Group {
+impl TypeTotals {
     /// The weighted error of the tensors whose importance is known, if there are any.
     fn weighted(&self) -> Option<f64> {
         (self.deviation.weighted_value > 0.0).then(|| self.deviation.weighted())
     }
 }
 
-/// The types in the order of their bytes, the most first.
-fn groups(report: &Report<'_>) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
+/// The totals of each type, the one with most bytes first.
+fn groups(report: &Report<'_>) -> Vec<TypeTotals> {
+    let mut groups: Vec<TypeTotals> = Vec::new();
     for row in &report.tensors {
         let at = groups.iter().position(|group| group.dtype == row.dtype);
         let at = at.unwrap_or_else(|| {
-            groups.push(Group {
+            groups.push(TypeTotals {
                 dtype: row.dtype,
                 tensors: 0,
                 weights: 0,
@@ -148,7 +148,7 @@ fn reason(reason: Reason) -> Value {
     }
 }
 
-/// For scripts.
+/// The whole document.
 pub fn document(report: &Report<'_>) -> Value {
     let tensors = report.tensors.iter().map(|row| {
         let mut tensor = json!({
@@ -197,7 +197,7 @@ pub fn document(report: &Report<'_>) -> Value {
     }))
 }
 
-/// The error over all tensors whose values were looked at: what is copied has none.
+/// The error over all tensors; those that were copied have none.
 fn overall(report: &Report<'_>) -> Deviation {
     let mut sum = Deviation::default();
     for group in groups(report) {
@@ -206,7 +206,7 @@ fn overall(report: &Report<'_>) -> Deviation {
     sum
 }
 
-/// For people.
+/// The report for a terminal.
 pub fn text(report: &Report<'_>) -> String {
     let mut out = String::new();
     let thing = match report.scheme.container {
@@ -241,9 +241,10 @@ pub fn text(report: &Report<'_>) -> String {
     out.push_str(&table(report, &groups).text(" "));
     if let Some(made) = &report.made {
         out.push('\n');
-        let weighted = match groups.iter().any(|group| group.weighted().is_some()) {
-            true => "; weighted: the same, each weight as important as the matrix says",
-            false => "",
+        let weighted = if groups.iter().any(|group| group.weighted().is_some()) {
+            "; weighted: the same, each weight as important as the matrix says"
+        } else {
+            ""
         };
         wrapped(
             &mut out,
@@ -268,7 +269,7 @@ pub fn text(report: &Report<'_>) -> String {
     out
 }
 
-fn table(report: &Report<'_>, groups: &[Group]) -> Table {
+fn table(report: &Report<'_>, groups: &[TypeTotals]) -> Table {
     let mut table = Table::new([
         ("type", Align::Left),
         ("tensors", Align::Right),

@@ -6,12 +6,12 @@ use crate::device::{Choice, DeviceProfile, PowerMode};
 use crate::plan::roofline::{Point, Roof};
 use crate::report::fit::bound;
 use crate::report::table::{Align, Table};
-use crate::report::{line, place, rounded, wrapped};
+use crate::report::{line, planned_for, rounded, wrapped};
 
 /// The document's first key.
 pub const SCHEMA: &str = "orinplan.roofline/1";
 
-/// For scripts.
+/// The whole document.
 pub fn document(device: &DeviceProfile, mode: &PowerMode, roof: &Roof, points: &[Point]) -> Value {
     rounded(json!({
         "schema": SCHEMA,
@@ -36,7 +36,7 @@ pub fn document(device: &DeviceProfile, mode: &PowerMode, roof: &Roof, points: &
     }))
 }
 
-/// For people.
+/// The report for a terminal.
 pub fn text(
     device: &DeviceProfile,
     mode: &PowerMode,
@@ -45,7 +45,10 @@ pub fn text(
     points: &[Point],
 ) -> String {
     let mut out = String::new();
-    wrapped(&mut out, &place(device, mode, device.release(), choice));
+    wrapped(
+        &mut out,
+        &planned_for(device, mode, device.release(), choice),
+    );
     line(
         &mut out,
         format_args!(

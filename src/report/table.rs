@@ -2,7 +2,7 @@
 
 use crate::foreign::{self, Foreign};
 
-/// How a column stands.
+/// How a column is aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
     /// Words.
@@ -31,14 +31,14 @@ impl Table {
         }
     }
 
-    /// Adds a row, one cell per column. A cell may repeat a foreign name.
+    /// Adds a row, one cell for each column. Control characters are escaped: a cell may contain names from files.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         debug_assert_eq!(N, self.columns.len(), "a cell per column");
         self.rows
             .push(cells.map(|cell| Foreign(&cell).to_string()).into());
     }
 
-    /// Without the columns in which no row has anything.
+    /// The table without the columns that are empty in every row.
     #[must_use]
     pub fn without_empty_columns(mut self) -> Table {
         for index in (0..self.columns.len()).rev() {

@@ -1,7 +1,5 @@
-//! Words of a runtime's command line that depend on its build, and the containers it is published in: data
-//! of its profile.
-//!
-//! In: a deserialized table. Out: the words for a version, the containers for an L4T release.
+//! Parts of the command lines that start a runtime: options that depend on its version, and container images that depend
+//! on the L4T release. Data of its profile.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,44 +8,44 @@ use serde::Deserialize;
 
 use crate::device::L4tRelease;
 
-/// What lines to paste need to know of a runtime.
+/// Parts of the command lines of a runtime.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lines {
-    /// How to read the weights instead of mapping them, newest spelling first; the last one holds for all
-    /// older builds.
+    /// The option that reads the weights into memory instead of mapping the file, newest spelling first; the last one is
+    /// that of all older builds.
     #[serde(default)]
     pub unmapped: Vec<Spelling>,
-    /// Images for a Jetson.
+    /// Container images for a Jetson.
     #[serde(default)]
-    pub container: Vec<Container>,
+    pub container: Vec<ContainerImage>,
 }
 
-/// Words of a command line, and the first version that takes them.
+/// Words of a command line, and the first version that accepts them.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spelling {
     /// The words.
     pub words: String,
-    /// The first build with them, such as `b10000`; absent where no older one is known.
+    /// The first build that accepts them, such as `b10000`; `None` for the oldest known spelling.
     pub since: Option<Version>,
-    /// The first release with them, such as `0.5.0`, where releases have numbers.
+    /// The first release that accepts them, such as `0.5.0`, where releases have numbers.
     pub since_release: Option<Version>,
     /// A key of [`RuntimeProfile::sources`](super::RuntimeProfile::sources).
     pub source: String,
 }
 
-/// An image with the runtime in it.
+/// A container image with the runtime in it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Container {
+pub struct ContainerImage {
     /// The JetPack generation it is for.
     pub name: String,
     /// The first L4T release it runs on.
     pub from: Release,
-    /// The first one that it is no longer for.
+    /// The first release that it no longer runs on.
     pub until: Option<Release>,
-    /// The image, and what of the command comes before the model.
+    /// The image, and the words of the command up to the model.
     pub words: String,
     /// A key of [`RuntimeProfile::sources`](super::RuntimeProfile::sources).
     pub source: String,
@@ -134,20 +132,20 @@ impl Spelling {
 }
 
 impl Lines {
-    /// Whether some version has other words than the newest.
+    /// Whether the words depend on the version.
     pub fn depend_on_version(&self) -> bool {
         self.unmapped.len() > 1
     }
 
-    /// The words that read weights instead of mapping them; those of today without a version.
+    /// The words that read weights into memory instead of mapping the file, for `version` or else for the newest one.
     pub fn unmapped(&self, version: Option<Version>) -> Option<&str> {
         let known = |spelling: &&Spelling| version.is_none_or(|v| spelling.is_known_to(v));
         let spelling = self.unmapped.iter().find(known);
         spelling.map(|spelling| spelling.words.as_str())
     }
 
-    /// The containers for a release, or for any where it is not known.
-    pub fn containers(&self, release: Option<L4tRelease>) -> impl Iterator<Item = &Container> {
+    /// The container images for a release; all of them where it is not known.
+    pub fn containers(&self, release: Option<L4tRelease>) -> impl Iterator<Item = &ContainerImage> {
         self.container.iter().filter(move |container| {
             release.is_none_or(|release| {
                 container.from.0 <= release && container.until.is_none_or(|end| release < end.0)
@@ -155,7 +153,10 @@ impl Lines {
         })
     }
 
-    /// Checks what the form alone cannot say.
+    /// Holds the entries to their order.
+    ///
+    /// # Errors
+    /// The field and what is wrong with it.
     pub(super) fn check(&self) -> Result<(), String> {
         let Some((oldest, newer)) = self.unmapped.split_last() else {
             return Ok(());
@@ -170,7 +171,7 @@ impl Lines {
         }
     }
 
-    /// Every entry with the source it cites.
+    /// The name of every entry's field, with the key of its source.
     pub(super) fn cited(&self) -> impl Iterator<Item = (String, String)> {
         let unmapped = self.unmapped.iter().map(|s| ("lines.unmapped", &s.source));
         let container = self.container.iter();

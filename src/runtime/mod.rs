@@ -1,14 +1,16 @@
-//! What a runtime adds to a model's memory and how much of the board's speed it reaches: data, one
-//! TOML file a runtime under `profiles/runtimes`, each number with its source.
+//! What a runtime adds to a model's memory and how much of the board's speed it reaches: data, one TOML file for each
+//! runtime under `profiles/runtimes`, each number with its source.
 //!
-//! In: an id, or the text of a profile. Out: a [`RuntimeProfile`] that is valid by existence. Computes
-//! nothing: the plan does.
+//! In: an id, or the text of a profile. Out: a [`RuntimeProfile`] that is valid by existence. Computes nothing: the plan
+//! does.
 
+mod check;
 pub mod learned;
 pub mod lines;
 pub mod profile;
 pub mod record;
 pub mod registry;
+mod runs;
 
 pub use learned::{Added, Learned, Runs};
 pub use lines::Version;

@@ -1,7 +1,7 @@
 //! The runtimes that orinplan knows, and profiles given as text.
 //!
-//! In: an id or TOML text. Out: a checked [`RuntimeProfile`]. Reads no files: the built-in profiles are
-//! part of the program, and whoever has a file hands over its text.
+//! In: an id or TOML text. Out: a checked [`RuntimeProfile`]. Reads no files: the built-in profiles are part of the
+//! program.
 
 use toml::{Table, Value};
 
@@ -41,8 +41,8 @@ const BUILTIN: [(&str, &str); 9] = [
     ),
 ];
 
-/// The tables that a profile with `extends` refines key by key. Anything deeper is one quantity with
-/// its source, and is replaced whole.
+/// The tables that a profile with `extends` changes key by key. Any other table is one quantity with its source, and is
+/// replaced as a whole.
 const SECTIONS: [&str; 7] = [
     "sources", "loads", "lines", "memory", "speed", "cost", "prefill",
 ];
@@ -66,10 +66,10 @@ pub enum RuntimeError {
     Form {
         /// Where the text is from.
         origin: String,
-        /// What the parser says, with line and field.
+        /// The parser's message, with line and field.
         message: String,
     },
-    /// The form is right but a value is not.
+    /// A value is out of bounds, or has no source.
     #[error("runtime profile {origin}: {problem}")]
     Value {
         /// Where the text is from.
@@ -84,13 +84,20 @@ pub fn builtin_ids() -> impl Iterator<Item = &'static str> {
     BUILTIN.iter().map(|(id, _)| *id)
 }
 
-/// The built-in runtime called `id`. [`RuntimeError::Unknown`] names the nearest one.
+/// The built-in runtime called `id`.
+///
+/// # Errors
+/// [`RuntimeError::Unknown`], with the nearest id, where there is none.
 pub fn find(id: &str) -> Result<RuntimeProfile, RuntimeError> {
     parse(text_of(id)?, id)
 }
 
-/// A profile from TOML `text`; `origin` is what errors call it. The text may say
-/// `extends = "<built-in id>"` and then gives only what differs.
+/// A profile from TOML `text`; `origin` is its name in errors. The text may say `extends = "<built-in id>"` and then gives
+/// only what differs.
+///
+/// # Errors
+/// [`RuntimeError::Form`] where the text is not TOML of the form of a profile, [`RuntimeError::Value`] where a value is
+/// out of bounds or has no source, [`RuntimeError::Unknown`] where it extends a runtime that is not built in.
 pub fn parse(text: &str, origin: &str) -> Result<RuntimeProfile, RuntimeError> {
     let form = |message: String| RuntimeError::Form {
         origin: origin.to_owned(),
@@ -103,7 +110,7 @@ pub fn parse(text: &str, origin: &str) -> Result<RuntimeProfile, RuntimeError> {
             .ok_or_else(|| form("`extends` must be the id of a built-in runtime".to_owned()))?;
         let mut base: Table =
             toml::from_str(text_of(base)?).map_err(|error| form(error.to_string()))?;
-        // What a fit left of one runtime says nothing about another.
+        // The errors of a fit of one runtime say nothing about another.
         base.remove("fit");
         if base.contains_key("extends") {
             return Err(form(
@@ -132,7 +139,7 @@ fn text_of(id: &str) -> Result<&'static str, RuntimeError> {
         })
 }
 
-/// `base` with the entries of `changes` in their place.
+/// `base` with the entries of `changes` in place of its own.
 fn refine(mut base: Table, changes: Table) -> Table {
     for (key, change) in changes {
         let merged = match (base.remove(&key), change) {

@@ -1,15 +1,15 @@
-//! This program's own decoder: loaded, asked, timed token by token.
+//! Measures this program's own decoder, token by token.
 //!
-//! In: a checkpoint with its description. Out: [`Measured`]. Greedy, and on past the end of an answer:
-//! a rate is wanted, of as many tokens as were asked for.
+//! In: a checkpoint with its description. Out: [`Measured`]. Decoding is greedy and does not stop at an end token, so
+//! that the rate is of as many tokens as were asked for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::control::Progress;
+use super::control::MeasureProgress;
 use super::error::ValidateError;
 use super::measured::Measured;
-use super::{Prompt, Request};
+use super::{MeasureRequest, Prompt};
 use crate::checkpoint::Checkpoint;
 
 use crate::decode::{
@@ -17,28 +17,29 @@ use crate::decode::{
 };
 use crate::model::ModelSpec;
 
-/// The times of one decode.
+/// The times of one repeat.
 #[derive(Clone, Debug, Default)]
-struct Timed {
-    /// Seconds from the prompt to the logits behind it.
+struct DecodeTimes {
+    /// Seconds to read the prompt, until its logits are there.
     prefill: f64,
     /// Seconds of every further token.
     steps: Vec<f64>,
-    /// Every token, the one behind the prompt first.
+    /// The ids of the generated tokens, the one after the prompt first.
     tokens: Vec<u32>,
 }
 
-/// Measures a model with its description on `engine`, on the tokens of the prompt.
+/// Measures the model of a checkpoint on `engine`.
 ///
 /// # Errors
-/// [`ValidateError::Decode`] where the model cannot be loaded or run; [`ValidateError::Cancelled`].
+/// [`ValidateError::Decode`] where the model cannot be loaded or run, [`ValidateError::Prompt`] where the prompt is
+/// empty, does not fit or cannot be tokenized, [`ValidateError::Cancelled`] once `cancel` is set.
 pub(super) fn measure(
     (checkpoint, spec): (&Checkpoint, &ModelSpec),
     engine: Engine,
     renderer: &Renderer,
-    request: &Request,
+    request: &MeasureRequest,
     cancel: &AtomicBool,
-    progress: &mut dyn FnMut(&Progress),
+    progress: &mut dyn FnMut(&MeasureProgress),
 ) -> Result<Measured, ValidateError> {
     let tokenizer = Tokenizer::read(checkpoint);
     let chat = |tokenizer: &Tokenizer, message| {
@@ -56,9 +57,9 @@ pub(super) fn measure(
         engine,
     };
     let mut model = Model::load(checkpoint, spec, &options, &mut |read| {
-        progress(&Progress::stage(format!("loading, {read}")));
+        progress(&MeasureProgress::stage(format!("loading, {read}")));
     })?;
-    progress(&Progress::stage("warming up"));
+    progress(&MeasureProgress::stage("warming up"));
     let few = prompt.get(..prompt.len().min(16)).unwrap_or_default();
     run(&mut model, few, super::LEAST_TOKENS, cancel, &mut |_| {})?;
     let mut measured = Measured {
@@ -79,7 +80,7 @@ pub(super) fn measure(
     for repeat in 1..=request.repeats {
         let stage = format!("repeat {repeat} of {}", request.repeats);
         let timed = run(&mut model, &prompt, request.tokens, cancel, &mut |tokens| {
-            progress(&Progress {
+            progress(&MeasureProgress {
                 stage: stage.clone(),
                 tokens,
                 of: request.tokens,
@@ -100,11 +101,11 @@ pub(super) fn measure(
     Ok(measured)
 }
 
-/// The ids of the prompt. Plain words need no tokenizer: without one, ids stand in their place.
+/// The token ids of the prompt. Where there is no tokenizer, a prompt of plain words is replaced by arbitrary ids.
 fn prompt(
     tokenizer: &Result<Tokenizer, DecodeError>,
     spec: &ModelSpec,
-    request: &Request,
+    request: &MeasureRequest,
     chat: &dyn Fn(&Tokenizer, Message) -> Result<String, ValidateError>,
 ) -> Result<Vec<u32>, ValidateError> {
     let text = request.prompt.text(0);
@@ -145,7 +146,7 @@ fn prompt(
     }
 }
 
-/// `count` ids spread over the vocabulary.
+/// `count` token ids, spread over the vocabulary.
 fn spread_ids(count: u64, vocabulary: u64) -> Vec<u32> {
     let id = |index: u64| (index.wrapping_mul(7919) + 17) % vocabulary.max(1);
     (0..count.clamp(1, 1 << 22))
@@ -153,19 +154,19 @@ fn spread_ids(count: u64, vocabulary: u64) -> Vec<u32> {
         .collect()
 }
 
-/// Reads `prompt` into an empty cache and generates `count` tokens behind it.
+/// Reads `prompt` into an empty cache and generates `count` tokens after it.
 fn run(
     model: &mut Model,
     prompt: &[u32],
     count: u64,
     cancel: &AtomicBool,
     tell: &mut dyn FnMut(u64),
-) -> Result<Timed, ValidateError> {
+) -> Result<DecodeTimes, ValidateError> {
     let (mut next, prefill) = read(model, prompt)?;
-    let mut timed = Timed {
+    let mut timed = DecodeTimes {
         prefill,
         tokens: vec![next],
-        ..Timed::default()
+        ..DecodeTimes::default()
     };
     for token in 1..count {
         let seconds;
@@ -177,7 +178,10 @@ fn run(
     Ok(timed)
 }
 
-/// Reads `prompt` into an empty cache. Returns the token behind it, and the seconds to its logits.
+/// Reads `prompt` into an empty cache. Returns the token that follows, and the seconds that it took.
+///
+/// # Errors
+/// [`ValidateError::Decode`] where the decoder fails.
 pub(super) fn read(model: &mut Model, prompt: &[u32]) -> Result<(u32, f64), ValidateError> {
     model.reset();
     let started = Instant::now();
@@ -185,10 +189,10 @@ pub(super) fn read(model: &mut Model, prompt: &[u32]) -> Result<(u32, f64), Vali
     Ok((next, started.elapsed().as_secs_f64()))
 }
 
-/// The token behind `last`, and its seconds.
+/// The token that follows `last`, and the seconds that it took.
 ///
 /// # Errors
-/// [`ValidateError::Cancelled`] once `cancel` is set.
+/// [`ValidateError::Decode`] where the decoder fails, [`ValidateError::Cancelled`] once `cancel` is set.
 pub(super) fn step(
     model: &mut Model,
     last: u32,

@@ -3,47 +3,47 @@
 //! In: the plan's numbers and a measurement. Out: [`Comparison`]. Pure: the error of a line is
 //! predicted / measured - 1 in percent, so that a positive one means "predicted too much".
 
-use super::measured::{Measured, Quantity, Statistics};
+use super::measured::{Measured, Metric, Statistics};
 use super::watch::Watched;
 use crate::device::DeviceProfile;
 use crate::plan::Plan;
 use crate::plan::speed::{Bound, Spread};
 use crate::units::Bytes;
 
-/// A prompt shorter than this says little about the rate of reading one: it is shown, not judged.
+/// Tokens that a prompt needs for its prefill rate to be judged: the rate of a shorter one is shown only.
 pub const LEAST_PROMPT: u64 = 32;
 
-/// One quantity, predicted and measured.
+/// One metric, predicted and measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Line {
-    /// Which.
-    pub quantity: Quantity,
+pub struct ComparisonLine {
+    /// The metric.
+    pub metric: Metric,
     /// Low, expected and high; `None` where the plan has no number.
     pub predicted: Option<Spread>,
-    /// Over the repeats; `None` where nothing was measured, or nothing that can be.
+    /// Over the repeats; `None` where nothing was measured, or nothing plausible.
     pub measured: Option<Statistics>,
     /// Whether the verdict depends on it.
     pub judged: bool,
-    /// What it is held to, if it does.
-    pub held_to: Standard,
+    /// How it is judged, if it is.
+    pub held_to: Criterion,
 }
 
-/// What a figure is held to.
+/// How a measured figure is judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Standard {
-    /// The expected value, within the tolerance.
+pub enum Criterion {
+    /// It has to be within the tolerance of the expected value.
     #[default]
     Tolerance,
-    /// The predicted range too: most of the figure is the runtime's own and little the model's, and how much that
-    /// is the range says.
+    /// It may also lie anywhere in the predicted range: most of it is the runtime's own time or memory and little the
+    /// model's, and the range says how uncertain that is.
     Range,
 }
 
-/// All that could be compared.
+/// Everything that could be compared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
-    /// One line a quantity.
-    pub lines: Vec<Line>,
+    /// One line a metric.
+    pub lines: Vec<ComparisonLine>,
     /// Percent that a judged line may be off, either way.
     pub tolerance: f64,
     /// Whether it ran on another machine than was planned for: then no line is judged.
@@ -61,24 +61,24 @@ pub struct Predicted<'a> {
     pub memory_slack: (Bytes, Bytes),
 }
 
-/// The peak of memory by the ways there are to see it.
+/// The peak of memory, by the sources there are for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PeakMemory {
-    /// What the process held at once, mapped files included.
+    /// The peak resident memory of the process, mapped files included.
     pub resident: Option<Bytes>,
-    /// How far `MemAvailable` fell: on a Jetson the GPU's share is in no process.
+    /// How far `MemAvailable` fell: on a Jetson memory of the GPU belongs to no process.
     pub available_drop: Option<Bytes>,
-    /// How far tegrastats' figure rose.
+    /// How far the memory in use rose, by tegrastats.
     pub tegrastats_rise: Option<Bytes>,
-    /// What the engine says.
+    /// What the engine reports.
     pub engine: Option<Bytes>,
-    /// How often the program was looked at, if it ended before much could be seen.
+    /// How often the process was sampled, if it ended before its peak was certain to be seen.
     pub short: Option<u32>,
 }
 
-/// A way to see the peak of memory.
+/// A source for the peak of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Figure {
+pub enum MemoryFigure {
     /// [`PeakMemory::resident`].
     Resident,
     /// [`PeakMemory::available_drop`].
@@ -89,31 +89,31 @@ pub enum Figure {
     Engine,
 }
 
-impl Figure {
-    /// In words that follow a number of bytes.
+impl MemoryFigure {
+    /// The words that follow its number of bytes.
     pub fn words(self) -> &'static str {
         match self {
-            Figure::Resident => "resident in the process",
-            Figure::AvailableDrop => "fall of MemAvailable",
-            Figure::TegrastatsRise => "rise of tegrastats' RAM",
-            Figure::Engine => "by the engine's account",
+            MemoryFigure::Resident => "resident in the process",
+            MemoryFigure::AvailableDrop => "fall of MemAvailable",
+            MemoryFigure::TegrastatsRise => "rise of tegrastats' RAM",
+            MemoryFigure::Engine => "by the engine's account",
         }
     }
 
-    /// Whether the weights of a model are in it: a GPU's are in no process, a processor's may be mapped
-    /// files, which are free memory still.
+    /// Whether it includes the model's weights: those of a GPU belong to no process, and those of the processors may be
+    /// mapped files, which count as available memory.
     pub(super) fn has_weights(self, on_gpu: bool) -> bool {
         match self {
-            Figure::Resident => !on_gpu,
-            Figure::AvailableDrop | Figure::TegrastatsRise => on_gpu,
-            Figure::Engine => true,
+            MemoryFigure::Resident => !on_gpu,
+            MemoryFigure::AvailableDrop | MemoryFigure::TegrastatsRise => on_gpu,
+            MemoryFigure::Engine => true,
         }
     }
 }
 
 impl PeakMemory {
-    /// What `watched` and `measured` tell. `from_start` says that the model was loaded in that time:
-    /// otherwise a fall of free memory does not show it.
+    /// The figures of `watched` and `measured`. `from_start` says that the model was loaded meanwhile: otherwise a change
+    /// of the memory in use does not include it.
     pub fn of(measured: &Measured, watched: &Watched, from_start: bool) -> PeakMemory {
         let loaded = |bytes: Option<Bytes>| bytes.filter(|_| from_start);
         PeakMemory {
@@ -130,22 +130,22 @@ impl PeakMemory {
     }
 
     /// Every figure.
-    pub fn figures(&self) -> [(Figure, Option<Bytes>); 4] {
+    pub fn figures(&self) -> [(MemoryFigure, Option<Bytes>); 4] {
         let mut copy = *self;
         copy.figures_mut().map(|(figure, bytes)| (figure, *bytes))
     }
 
-    pub(super) fn figures_mut(&mut self) -> [(Figure, &mut Option<Bytes>); 4] {
+    pub(super) fn figures_mut(&mut self) -> [(MemoryFigure, &mut Option<Bytes>); 4] {
         [
-            (Figure::Resident, &mut self.resident),
-            (Figure::AvailableDrop, &mut self.available_drop),
-            (Figure::TegrastatsRise, &mut self.tegrastats_rise),
-            (Figure::Engine, &mut self.engine),
+            (MemoryFigure::Resident, &mut self.resident),
+            (MemoryFigure::AvailableDrop, &mut self.available_drop),
+            (MemoryFigure::TegrastatsRise, &mut self.tegrastats_rise),
+            (MemoryFigure::Engine, &mut self.engine),
         ]
     }
 
-    /// The figure that the plan's total is held against: on a board whose GPU shares the memory the
-    /// fall of what is available, elsewhere what the process held.
+    /// The figure that is compared with the plan's total: on a board whose GPU shares the memory the fall of
+    /// `MemAvailable`, elsewhere the resident memory of the process; the engine's own figure where that is not known.
     pub fn compared(&self, device: &DeviceProfile) -> Option<Bytes> {
         if device.gpu.is_some() {
             self.available_drop.or(self.engine)
@@ -155,7 +155,7 @@ impl PeakMemory {
     }
 }
 
-impl Line {
+impl ComparisonLine {
     /// Percent that the expected value is above the measured mean; negative below it.
     pub fn error_percent(&self) -> Option<f64> {
         let (expected, mean) = (self.predicted?.expected, self.measured?.mean);
@@ -168,8 +168,7 @@ impl Line {
         both.is_some_and(|(spread, seen)| (spread.low..=spread.high).contains(&seen.mean))
     }
 
-    /// How far repeats were apart: the standard deviation in percent of the mean. `None` of fewer than
-    /// two.
+    /// The standard deviation over the repeats, in percent of the mean; `None` for fewer than two.
     pub fn spread_percent(&self) -> Option<f64> {
         let seen = self.measured.filter(|seen| seen.count > 1)?;
         Some(seen.deviation / seen.mean.max(f64::MIN_POSITIVE) * 100.0)
@@ -183,19 +182,19 @@ impl Comparison {
     }
 
     /// The lines that the verdict depends on.
-    pub fn judged(&self) -> impl Iterator<Item = &Line> {
+    pub fn judged(&self) -> impl Iterator<Item = &ComparisonLine> {
         self.lines.iter().filter(|line| line.judged)
     }
 
     /// The judged lines beyond the tolerance.
-    pub fn off(&self) -> impl Iterator<Item = &Line> {
+    pub fn off(&self) -> impl Iterator<Item = &ComparisonLine> {
         let beyond = |percent: f64| percent.abs() > self.tolerance;
-        let allowed = |line: &Line| line.held_to == Standard::Range && line.in_range();
+        let allowed = |line: &ComparisonLine| line.held_to == Criterion::Range && line.in_range();
         self.judged()
             .filter(move |line| line.error_percent().is_some_and(beyond) && !allowed(line))
     }
 
-    /// The same of a run on another machine.
+    /// The same for a run on another machine: no line is judged.
     #[must_use]
     pub fn elsewhere(mut self) -> Comparison {
         self.elsewhere = true;
@@ -205,13 +204,13 @@ impl Comparison {
         self
     }
 
-    /// The line of a quantity.
-    pub fn line(&self, quantity: Quantity) -> Option<&Line> {
-        self.lines.iter().find(|line| line.quantity == quantity)
+    /// The line of a metric.
+    pub fn line(&self, metric: Metric) -> Option<&ComparisonLine> {
+        self.lines.iter().find(|line| line.metric == metric)
     }
 }
 
-/// Sets what was predicted against what was measured; `memory` is the peak to compare with.
+/// Compares what was predicted with what was measured; `memory` is the measured peak.
 pub fn compare(
     predicted: Predicted<'_>,
     measured: &Measured,
@@ -224,14 +223,14 @@ pub fn compare(
         .as_ref()
         .map(|speeds| &speeds.prefill);
     let decode = predicted.depth.speeds.as_ref().map(|speeds| &speeds.decode);
-    // Little but what the runtime does by itself takes time, or memory.
-    let hurries = decode.is_some_and(|decode| decode.bound == Bound::Overhead);
+    // Whether most of the time, or of the memory, is the runtime's own.
+    let is_overhead = decode.is_some_and(|decode| decode.bound == Bound::Overhead);
     let ledger = &predicted.prompt.memory;
     let is_small = ledger.runtime > ledger.total().saturating_sub(ledger.runtime);
-    let standard = |quantity| match quantity {
-        Quantity::Memory if is_small => Standard::Range,
-        Quantity::Decode | Quantity::Prefill | Quantity::FirstToken if hurries => Standard::Range,
-        _ => Standard::Tolerance,
+    let standard = |metric| match metric {
+        Metric::Memory if is_small => Criterion::Range,
+        Metric::Decode | Metric::Prefill | Metric::FirstToken if is_overhead => Criterion::Range,
+        _ => Criterion::Tolerance,
     };
     let is_prompt = measured
         .prompt_tokens
@@ -239,42 +238,40 @@ pub fn compare(
     let memory = memory.map(|bytes| vec![bytes.as_f64()]).unwrap_or_default();
     let rows = [
         (
-            Quantity::Decode,
+            Metric::Decode,
             decode.map(|d| d.tokens_per_second),
             measured.decode.as_slice(),
             true,
         ),
         (
-            Quantity::Prefill,
+            Metric::Prefill,
             prompt.map(|p| p.tokens_per_second),
             measured.prefill.as_slice(),
             is_prompt,
         ),
         (
-            Quantity::FirstToken,
+            Metric::FirstToken,
             prompt.map(|p| p.time_to_first_token),
             measured.first_token.as_slice(),
             is_prompt,
         ),
         (
-            Quantity::Memory,
+            Metric::Memory,
             Some(memory_spread(predicted)),
             memory.as_slice(),
             true,
         ),
     ];
-    let lines = rows
-        .into_iter()
-        .map(|(quantity, predicted, values, judged)| {
-            let measured = Statistics::of(values);
-            Line {
-                quantity,
-                predicted,
-                measured,
-                judged: judged && predicted.is_some() && measured.is_some(),
-                held_to: standard(quantity),
-            }
-        });
+    let lines = rows.into_iter().map(|(metric, predicted, values, judged)| {
+        let measured = Statistics::of(values);
+        ComparisonLine {
+            metric,
+            predicted,
+            measured,
+            judged: judged && predicted.is_some() && measured.is_some(),
+            held_to: standard(metric),
+        }
+    });
     Comparison {
         lines: lines.collect(),
         tolerance,
@@ -282,7 +279,7 @@ pub fn compare(
     }
 }
 
-/// The ledger's total, with the runtime's own memory as uncertain as its profile says.
+/// The ledger's total, with the uncertainty of the runtime's own memory.
 fn memory_spread(predicted: Predicted<'_>) -> Spread {
     let total = predicted.prompt.memory.total();
     let (below, above) = predicted.memory_slack;

@@ -1,4 +1,4 @@
-//! How a measurement is watched and stopped: a flag to look at, and a place to say how far it is.
+//! Progress and cancellation of a measurement.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::error::ValidateError;
 
-/// How far a measurement is.
+/// The progress of a measurement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// What is done now, such as `repeat 2 of 3`.
+pub struct MeasureProgress {
+    /// The current stage, such as `repeat 2 of 3`.
     pub stage: String,
     /// Tokens generated in this stage.
     pub tokens: u64,
@@ -18,10 +18,10 @@ pub struct Progress {
     pub of: u64,
 }
 
-impl Progress {
+impl MeasureProgress {
     /// A stage that counts no tokens.
-    pub(super) fn stage(stage: impl Into<String>) -> Progress {
-        Progress {
+    pub(super) fn stage(stage: impl Into<String>) -> MeasureProgress {
+        MeasureProgress {
             stage: stage.into(),
             tokens: 0,
             of: 0,
@@ -29,34 +29,34 @@ impl Progress {
     }
 }
 
-/// How often a waiting measurement looks at the flag.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often a waiting measurement polls the flag.
+const POLL: Duration = Duration::from_millis(50);
 
-/// [`supervised_for`] however long it takes.
+/// [`supervised_for`] without a limit.
 ///
 /// # Errors
 /// As [`supervised_for`].
 pub(super) fn supervised<T: Send + 'static, E: From<ValidateError> + Send + 'static>(
     cancel: &AtomicBool,
-    progress: &mut dyn FnMut(&Progress),
-    work: impl FnOnce(&Sender<Progress>) -> Result<T, E> + Send + 'static,
+    progress: &mut dyn FnMut(&MeasureProgress),
+    work: impl FnOnce(&Sender<MeasureProgress>) -> Result<T, E> + Send + 'static,
 ) -> Result<T, E> {
-    // A limit that is never reached.
+    // This limit is never reached.
     let ended = supervised_for(Duration::MAX, cancel, progress, work)?;
     ended.ok_or_else(|| ValidateError::Cancelled.into())
 }
 
-/// Does `work` on a thread of its own, passing its progress on, until it ends, `limit` has passed (then there is
-/// `None`) or `cancel` is set. A thread that has not ended is left behind: it may be waiting for a server, and the
-/// program ends anyway.
+/// Runs `work` on another thread and passes its progress on, until it ends, `limit` has passed or `cancel` is set.
+/// Returns `None` where the limit has passed. A thread that has not ended by then goes on by itself: it may be waiting
+/// for a server, and it ends with the program.
 ///
 /// # Errors
-/// Those of `work`; [`ValidateError::Cancelled`] within a twentieth of a second once `cancel` is set.
+/// Those of `work`; [`ValidateError::Cancelled`] within 50 ms once `cancel` is set.
 pub fn supervised_for<T: Send + 'static, E: From<ValidateError> + Send + 'static>(
     limit: Duration,
     cancel: &AtomicBool,
-    progress: &mut dyn FnMut(&Progress),
-    work: impl FnOnce(&Sender<Progress>) -> Result<T, E> + Send + 'static,
+    progress: &mut dyn FnMut(&MeasureProgress),
+    work: impl FnOnce(&Sender<MeasureProgress>) -> Result<T, E> + Send + 'static,
 ) -> Result<Option<T>, E> {
     let started = Instant::now();
     let (say, heard) = channel();
@@ -68,7 +68,7 @@ pub fn supervised_for<T: Send + 'static, E: From<ValidateError> + Send + 'static
         if started.elapsed() > limit {
             return Ok(None);
         }
-        match heard.recv_timeout(LOOK) {
+        match heard.recv_timeout(POLL) {
             Ok(now) => progress(&now),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
@@ -88,7 +88,7 @@ mod tests {
     fn work_that_does_not_end_is_left_at_the_limit_or_when_it_is_cancelled() {
         let never = AtomicBool::new(false);
         let (go_on, wait) = channel::<()>();
-        let waits = move |_: &Sender<Progress>| -> Result<(), ValidateError> {
+        let waits = move |_: &Sender<MeasureProgress>| -> Result<(), ValidateError> {
             // Until the test is over.
             let _ = wait.recv();
             Ok(())
@@ -97,7 +97,7 @@ mod tests {
         assert!(matches!(outcome, Ok(None)), "{outcome:?}");
         drop(go_on);
         let (go_on, wait) = channel::<()>();
-        let waits = move |_: &Sender<Progress>| -> Result<(), ValidateError> {
+        let waits = move |_: &Sender<MeasureProgress>| -> Result<(), ValidateError> {
             let _ = wait.recv();
             Ok(())
         };
@@ -107,7 +107,7 @@ mod tests {
             "{outcome:?}"
         );
         drop(go_on);
-        let ends = |_: &Sender<Progress>| -> Result<u8, ValidateError> { Ok(7) };
+        let ends = |_: &Sender<MeasureProgress>| -> Result<u8, ValidateError> { Ok(7) };
         let outcome = supervised(&never, &mut |_| {}, ends);
         assert!(matches!(outcome, Ok(7)), "{outcome:?}");
     }

@@ -1,4 +1,4 @@
-//! Everything that can go wrong while a model is measured.
+//! The errors of a measurement.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ pub enum ValidateError {
     /// The user or the system asked to stop.
     #[error("interrupted; nothing was kept")]
     Cancelled,
-    /// The address is none that this client can speak to.
+    /// The address cannot be used.
     #[error("`{url}` {problem}")]
     Url {
         /// As the user wrote it.
@@ -24,10 +24,10 @@ pub enum ValidateError {
     Unreachable {
         /// What was asked.
         url: String,
-        /// What the system said.
+        /// The system's error.
         problem: String,
     },
-    /// The server took the request and then said nothing for too long.
+    /// The server took the request and then sent nothing for too long.
     #[error(
         "{url} sent nothing for {seconds} s; a slow prefill may need more: raise --timeout, or shorten the prompt with --prompt-tokens"
     )]
@@ -44,7 +44,7 @@ pub enum ValidateError {
         url: String,
         /// The HTTP status.
         status: u16,
-        /// What the server said, on one line.
+        /// The server's message, on one line.
         message: String,
     },
     /// The answer ended before it was complete.
@@ -59,7 +59,7 @@ pub enum ValidateError {
         /// What was seen instead of the end.
         problem: String,
     },
-    /// The answer went on and on without what could be measured.
+    /// The answer did not end, and nothing in it could be measured.
     #[error("{url} did not end its answer: {tokens} of {wanted} tokens in {limit}")]
     Endless {
         /// What was asked.
@@ -112,10 +112,10 @@ pub enum ValidateError {
     Start {
         /// Its path.
         program: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A program did not end within its time, or printed without end.
+    /// A program was ended because it ran or printed for too long.
     #[error("{program} was ended: {problem}")]
     Ended {
         /// Its path.
@@ -130,18 +130,18 @@ pub enum ValidateError {
         program: PathBuf,
         /// Its exit status.
         status: String,
-        /// The last that it said.
+        /// The last lines that it printed.
         message: String,
     },
-    /// The decoder of this program cannot run the model.
+    /// This program's decoder cannot run the model.
     #[error(transparent)]
     Decode(#[from] crate::decode::DecodeError),
-    /// The prompt cannot be what was asked for.
+    /// The prompt is empty, does not fit, or is not possible with this backend.
     #[error("{0}")]
     Prompt(String),
 }
 
-/// Foreign text on one line, at most 300 characters.
+/// Text from outside on one line, with control characters escaped, at most 300 characters.
 pub(super) fn one_line(text: &str) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut line: String = Foreign(&words).to_string().chars().take(300).collect();

@@ -1,7 +1,7 @@
-//! Plain HTTP to a server on this machine or its network: JSON out; JSON, or lines as they arrive, back.
+//! An HTTP client for a server on this machine or its network: sends JSON, receives JSON or lines as they arrive.
 //!
-//! In: an address and a document. Out: the answer, each line with its time of arrival. Every failure
-//! names the address; must not retry, follow redirects to elsewhere, or wait longer than it was told.
+//! In: an address and a document. Out: the answer, each line with its time of arrival. Every error names the address.
+//! Must not retry, follow redirects, or wait longer than its timeout.
 
 use std::io::{BufRead, BufReader, Read};
 use std::time::{Duration, Instant};
@@ -10,12 +10,12 @@ use serde_json::Value;
 use ureq::{Agent, Body, http::Response};
 
 use super::error::{ValidateError, one_line};
-use super::stream::Stop;
+use super::stream::StopReason;
 
 /// The longest line or document that is read: an answer has some hundred bytes a token.
 const LARGEST: u64 = 16 << 20;
 
-/// How long a connection may take.
+/// The longest that connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// A server by its base address.
@@ -27,8 +27,11 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// A server at `url`, from which nothing may stay out for longer than `timeout`. `suffix` is cut
-    /// from the address where a user has written it.
+    /// A server at `url` that may send nothing for at most `timeout`. `suffix` is removed from the address if the user
+    /// has written it.
+    ///
+    /// # Errors
+    /// [`ValidateError::Url`] where the address is not `http://` with a host.
     pub(super) fn new(url: &str, suffix: &str, timeout: Duration) -> Result<Server, ValidateError> {
         let refuse = |problem: &str| ValidateError::Url {
             url: one_line(url),
@@ -50,7 +53,7 @@ impl Server {
             .timeout_connect(Some(CONNECT))
             .timeout_recv_response(Some(timeout))
             .timeout_per_read(Some(timeout))
-            // Of a document; an answer that is streamed has its own.
+            // For documents; a streamed answer has its own deadline.
             .timeout_recv_body(Some(timeout))
             .http_status_as_error(false)
             .max_redirects(0)
@@ -69,6 +72,9 @@ impl Server {
     }
 
     /// The document at `path`.
+    ///
+    /// # Errors
+    /// [`ValidateError`] where the server cannot be reached, refuses, or answers something else than JSON.
     pub(super) fn get(&self, path: &str) -> Result<Value, ValidateError> {
         let url = self.url(path);
         let answer = self.agent.get(&url).call();
@@ -76,16 +82,19 @@ impl Server {
         document(&url, &self.text(&url, &mut answer)?)
     }
 
-    /// Posts `request` and hands each line of the answer, with its time since the request, to `line`
-    /// until that says `false` or the answer ends. Returns why it was stopped before, if it was: it took
-    /// longer than `deadline`, or had more than `most` bytes.
+    /// Posts `request` and passes each line of the answer, with the seconds since the request, to `line`, until that
+    /// returns `false` or the answer ends. Returns why reading was stopped before that, if it was: the answer took longer
+    /// than `deadline`, or had more than `most` bytes.
+    ///
+    /// # Errors
+    /// [`ValidateError`] where the server cannot be reached or refuses, where its answer breaks off, and those of `line`.
     pub(super) fn post_lines(
         &self,
         path: &str,
         request: &Value,
         (deadline, most): (Duration, u64),
         mut line: impl FnMut(f64, &str) -> Result<bool, ValidateError>,
-    ) -> Result<Option<Stop>, ValidateError> {
+    ) -> Result<Option<StopReason>, ValidateError> {
         let url = self.url(path);
         let sent = Instant::now();
         let answer = self
@@ -106,14 +115,14 @@ impl Server {
             let read = (&mut reader).take(longest).read_until(b'\n', &mut bytes);
             let read = match read {
                 Err(error) if timeout(&error) == Some(ureq::Timeout::RecvBody) => {
-                    return Ok(Some(Stop::Time));
+                    return Ok(Some(StopReason::Time));
                 }
                 read => read.map_err(|error| self.broken(&url, &error))?,
             };
             let arrived = sent.elapsed().as_secs_f64();
             left = left.saturating_sub(read as u64);
             if left == 0 {
-                return Ok(Some(Stop::Bytes));
+                return Ok(Some(StopReason::Bytes));
             }
             if read as u64 >= LARGEST {
                 return Err(too_long(&url));
@@ -124,7 +133,7 @@ impl Server {
         }
     }
 
-    /// The answer if its status says success, else what the server says is wrong.
+    /// The answer if its status is success, else the server's error message.
     fn accepted(
         &self,
         url: &str,
@@ -187,7 +196,7 @@ impl Server {
         }
     }
 
-    /// A failure in the middle of an answer.
+    /// The error of a read in the middle of an answer.
     fn broken(&self, url: &str, error: &std::io::Error) -> ValidateError {
         if is_timeout(error) {
             self.timed_out(url)
@@ -201,13 +210,13 @@ impl Server {
     }
 }
 
-/// Whether a read ended because nothing came: as the system says it, or as the client wraps it.
+/// Whether a read ended by a timeout: of the system, or of the client.
 fn is_timeout(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{TimedOut, WouldBlock};
     matches!(error.kind(), TimedOut | WouldBlock) || timeout(error).is_some()
 }
 
-/// Which of the client's limits ended a read.
+/// The client's timeout that ended a read.
 fn timeout(error: &std::io::Error) -> Option<ureq::Timeout> {
     match error.get_ref()?.downcast_ref()? {
         ureq::Error::Timeout(which) => Some(*which),

@@ -1,7 +1,7 @@
-//! llama.cpp's own benchmark: found, run with `-o json`, read.
+//! Measures with llama.cpp's own benchmark: finds it, runs it with `-o json`, reads its output.
 //!
-//! In: the program and the file. Out: [`Measured`]. It measures prompt and generation apart, each from
-//! an empty cache, and no time to the first token.
+//! In: the program and the file. Out: [`Measured`]. llama-bench measures prefill and decode separately, each from an
+//! empty cache, and no time to the first token.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Deserialize;
 
-use super::Request;
-use super::control::Progress;
+use super::MeasureRequest;
+use super::control::MeasureProgress;
 use super::error::{ValidateError, one_line};
 use super::measured::Measured;
 use super::program;
@@ -18,25 +18,25 @@ use super::program;
 /// The program's name.
 const PROGRAM: &str = "llama-bench";
 
-/// Finds llama-bench in the folders of `path` (as `PATH` has them), and nowhere else: where builds lie
-/// below a folder, a stranger may have put one.
+/// Finds llama-bench in the absolute folders of `path`, a value of `PATH`, and nowhere else: a program in the current
+/// folder may be a stranger's.
 ///
 /// # Errors
-/// [`ValidateError::NoProgram`] where it is in none that is named by its full path.
+/// [`ValidateError::NoProgram`] where it is in none of them.
 pub fn find(path: Option<&OsStr>) -> Result<PathBuf, ValidateError> {
     program::find(PROGRAM, path).ok_or(ValidateError::NoProgram)
 }
 
-/// Runs `program` on `model`, started by `launcher` (this program); `started` is told its process.
+/// Runs `program` on `model`, started by `launcher` (this program). `started` is called with its process id.
 ///
 /// # Errors
-/// [`ValidateError`] where it does not start, fails, is cancelled, or prints what is no result.
+/// [`ValidateError`] where it does not start, fails, is cancelled, or prints no result, and where the prompt is a text.
 pub(super) fn measure(
     (launcher, program): (&Path, &Path),
     model: &Path,
-    request: &Request,
+    request: &MeasureRequest,
     cancel: &AtomicBool,
-    progress: &mut dyn FnMut(&Progress),
+    progress: &mut dyn FnMut(&MeasureProgress),
     started: &mut dyn FnMut(u32),
 ) -> Result<Measured, ValidateError> {
     let prompt = match &request.prompt {
@@ -61,7 +61,7 @@ pub(super) fn measure(
     if let Some(threads) = request.threads {
         add("-t", &threads.to_string());
     }
-    progress(&Progress::stage(format!(
+    progress(&MeasureProgress::stage(format!(
         "{PROGRAM}, {}",
         crate::units::counted(request.repeats, "repeat", "repeats")
     )));
@@ -83,9 +83,9 @@ pub(super) fn measure(
     read(&program.display().to_string(), &ran.out)
 }
 
-/// One test of llama-bench's JSON. Older builds lack some of what newer ones print.
+/// One test in llama-bench's output. Older builds lack some fields.
 #[derive(Deserialize)]
-struct Row {
+struct BenchTest {
     #[serde(default)]
     build_commit: String,
     #[serde(default)]
@@ -97,19 +97,19 @@ struct Row {
     samples_ts: Vec<f64>,
 }
 
-/// Reads what `origin` printed.
+/// Reads the output of `origin`.
 ///
 /// # Errors
-/// [`ValidateError::Answer`] where it is no list of tests, or one of prompt and generation is missing.
+/// [`ValidateError::Answer`] where it is no list of tests, or the test of a prompt or of generation is missing.
 pub(super) fn read(origin: &str, text: &str) -> Result<Measured, ValidateError> {
     let wrong = |problem: String| ValidateError::Answer {
         origin: origin.to_owned(),
         expected: "result of llama-bench -o json",
         problem,
     };
-    let rows: Vec<Row> = serde_json::from_str(text)
+    let rows: Vec<BenchTest> = serde_json::from_str(text)
         .map_err(|error| wrong(format!("{error} in `{}`", one_line(text))))?;
-    let test = |is: fn(&Row) -> bool, name: &str| {
+    let test = |is: fn(&BenchTest) -> bool, name: &str| {
         let row = rows.iter().find(|row| is(row));
         row.ok_or_else(|| wrong(format!("it has no test of {name}")))
     };

@@ -1,10 +1,10 @@
-//! What a backend found: rates and times of every repeat, the tokens, and the engine that made them.
+//! What a backend measured: rates and times of every repeat, the tokens, and the engine that generated them.
 
 use crate::units::Bytes;
 
-/// What is measured, and compared with the plan.
+/// A metric that is measured, and compared with the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Quantity {
+pub enum Metric {
     /// Decoded tokens a second.
     Decode,
     /// Prompt tokens a second.
@@ -15,13 +15,13 @@ pub enum Quantity {
     Memory,
 }
 
-impl Quantity {
+impl Metric {
     /// All of them, in the order of reports.
-    pub const ALL: [Quantity; 4] = [
-        Quantity::Decode,
-        Quantity::Prefill,
-        Quantity::FirstToken,
-        Quantity::Memory,
+    pub const ALL: [Metric; 4] = [
+        Metric::Decode,
+        Metric::Prefill,
+        Metric::FirstToken,
+        Metric::Memory,
     ];
 }
 
@@ -34,22 +34,22 @@ pub struct Measured {
     pub repeats: usize,
     /// Tokens of the prompt, as the engine counted them; `None` where it does not say.
     pub prompt_tokens: Option<u64>,
-    /// Tokens generated in each repeat; `None` where what the engine says cannot be.
+    /// Tokens generated in each repeat; `None` where the engine's count is implausible.
     pub generated_tokens: Option<u64>,
     /// Tokens in the cache before the first one that the decode rate counts.
     pub decode_depth: u64,
     /// Decoded tokens a second, one value a repeat, the first token left out.
     pub decode: Vec<f64>,
-    /// The most decoded tokens a second that their arrival here leaves possible, one value a repeat, where the
-    /// engine has a clock of its own; infinite where it leaves all.
+    /// The highest decode rate in tokens a second that agrees with when the tokens arrived, one value a repeat, where the
+    /// engine measures rates itself; infinite where their arrival sets no limit.
     pub decode_at_most: Vec<f64>,
     /// Prompt tokens a second, one value a repeat.
     pub prefill: Vec<f64>,
     /// Seconds from the request to the first token, one value a repeat.
     pub first_token: Vec<f64>,
-    /// Whether rates and times were taken from when tokens arrived here, not from the engine's clock.
+    /// Whether rates and times were measured by when tokens arrived here, not by the engine.
     pub streamed: bool,
-    /// Whether the rate of prompts was, too.
+    /// Whether the prefill rate was measured so, too.
     pub prefill_streamed: bool,
     /// The longest time between two pieces of a stream, in seconds.
     pub longest_gap: Option<f64>,
@@ -57,33 +57,33 @@ pub struct Measured {
     pub token_ids: Vec<u32>,
     /// What the model wrote in the last repeat.
     pub text: String,
-    /// Bytes that the engine itself says it holds for the model.
+    /// Bytes that the engine reports for the model.
     pub engine_memory: Option<Bytes>,
-    /// Whether the engine runs on a GPU, where it says so.
+    /// Whether the engine runs on a GPU, where it reports that.
     pub on_gpu: Option<bool>,
-    /// What a reader of these numbers should know.
+    /// Caveats of these numbers.
     pub remarks: Vec<String>,
-    /// Figures that were not believed.
-    pub doubts: Vec<Doubt>,
+    /// Figures that were rejected as implausible.
+    pub rejected: Vec<RejectedFigure>,
 }
 
-/// A figure that was not believed, and why.
+/// A figure that was rejected as implausible, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Doubt {
-    /// Of which quantity it was.
-    pub quantity: Quantity,
-    /// Why it cannot be.
+pub struct RejectedFigure {
+    /// The metric that it was of.
+    pub metric: Metric,
+    /// Why it is implausible.
     pub reason: String,
 }
 
 impl Measured {
-    /// Says of a figure why it is not here.
-    pub(super) fn doubt(&mut self, quantity: Quantity, reason: String) {
-        self.doubts.push(Doubt { quantity, reason });
+    /// Records that a figure was rejected.
+    pub(super) fn reject(&mut self, metric: Metric, reason: String) {
+        self.rejected.push(RejectedFigure { metric, reason });
     }
 }
 
-/// Mean and spread of repeated values.
+/// Mean and deviation of repeated values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Statistics {
     /// Arithmetic mean.

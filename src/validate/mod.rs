@@ -1,8 +1,9 @@
-//! Proves a plan by a measurement: runs a model with some engine, and sets what it did against what
-//! was predicted.
+//! Compares a plan with a measurement: runs a model with an engine, and compares what was measured with what was
+//! predicted.
 //!
-//! In: a backend and what to ask of it; a plan. Out: [`Measured`], [`Watched`], [`Comparison`] and the
-//! [`Check`]s of what may be wrong. Nothing an engine says is believed before it has passed `plausible`. Must not: predict anything itself, or print.
+//! In: a backend and a request to it; a plan. Out: [`Measured`], [`Watched`], [`Comparison`] and the [`Check`]s of what
+//! may have disturbed the measurement. What an engine reports counts only after the checks of `plausible`. Must not:
+//! predict anything itself, or print.
 
 mod calibrate;
 mod candle;
@@ -33,28 +34,29 @@ use crate::dtype::Dtype;
 use crate::model::ModelSpec;
 
 pub use calibrate::{
-    CALIBRATION_SECONDS, CalibrateError, Calibration, RUNTIME, Tensor, calibrate, not_timed,
-    write_repeated,
+    CALIBRATION_SECONDS, CalibrateError, Calibration, RUNTIME, SyntheticTensor, calibrate,
+    not_timed, write_repeated,
 };
 pub use compare::{
-    Comparison, Figure, LEAST_PROMPT, Line, PeakMemory, Predicted, Standard, compare,
+    Comparison, ComparisonLine, Criterion, LEAST_PROMPT, MemoryFigure, PeakMemory, Predicted,
+    compare,
 };
-pub use control::{Progress, supervised_for};
+pub use control::{MeasureProgress, supervised_for};
 pub use error::ValidateError;
 pub use llama_bench::find as find_llama_bench;
-pub use measured::{Doubt, Measured, Quantity, Statistics};
-pub use plausible::{Limits, Most, believe_counts, believe_figures};
+pub use measured::{Measured, Metric, RejectedFigure, Statistics};
+pub use plausible::{Limits, RateCeiling, reject_counts, reject_figures};
 pub use program::{NOT_STARTED, TETHER_COMMAND};
 pub use prompt::Prompt;
 pub use reasons::{Check, CheckContext, Finding, RanOn, Suspect, check};
 pub use watch::{Watch, Watched};
 
-/// Tokens that a rate needs: the first comes with the prompt, and the rest are timed.
+/// The least number of generated tokens for a decode rate: the first comes with the prompt, the others are timed.
 pub const LEAST_TOKENS: u64 = 4;
 
-/// What is asked of an engine.
+/// What an engine is asked to do.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Request {
+pub struct MeasureRequest {
     /// The prompt.
     pub prompt: Prompt,
     /// Ask through the model's chat template.
@@ -69,15 +71,15 @@ pub struct Request {
     pub kv_type: Dtype,
     /// Threads; the engine's own choice if `None`.
     pub threads: Option<u64>,
-    /// Measured repeats, after one that is not counted.
+    /// Measured repeats, after a warm-up that is not counted.
     pub repeats: usize,
-    /// The longest silence of a server.
+    /// The longest time that a server may send nothing.
     pub timeout: Duration,
 }
 
-impl Request {
-    /// The longest that one answer of `tokens` tokens may take: twice the longest silence, for the model
-    /// to be loaded and the prompt to be read, and a second for each token.
+impl MeasureRequest {
+    /// The longest that an answer of `tokens` tokens may take: twice the timeout, for loading the model and reading the
+    /// prompt, and a second for each token.
     fn deadline(&self, tokens: u64) -> Duration {
         let tokens = Duration::from_secs(tokens);
         self.timeout.saturating_mul(2).saturating_add(tokens)
@@ -93,7 +95,7 @@ pub enum Backend<'a> {
         checkpoint: &'a Checkpoint,
         /// Its description.
         spec: &'a ModelSpec,
-        /// What computes.
+        /// The processor that computes.
         engine: Engine,
         /// What renders its chat template.
         renderer: &'a Renderer,
@@ -124,23 +126,24 @@ pub enum Backend<'a> {
 }
 
 impl Backend<'_> {
-    /// Whether it loads the model itself, so that all of its memory is seen to be taken.
+    /// Whether the model is loaded during the measurement, so that all of its memory is seen.
     pub fn starts_the_model(&self) -> bool {
         matches!(self, Backend::Candle { .. } | Backend::LlamaBench { .. })
     }
 }
 
-/// Runs a model on `backend` and looks at the machine, whose root directory is `root`, meanwhile. `path`
-/// is what `PATH` holds: the programs that look are searched there.
+/// Runs a model on `backend`, and watches the machine with the root directory `root` meanwhile. `path` is the value of
+/// `PATH`, where the system's own monitors are searched.
 ///
 /// # Errors
-/// [`ValidateError`], as the backend has it; [`ValidateError::Cancelled`] once `cancel` is set.
+/// [`ValidateError`] where the backend cannot be started or reached, fails, or gives an answer that cannot be read;
+/// [`ValidateError::Cancelled`] once `cancel` is set.
 pub fn measure(
     backend: Backend<'_>,
-    request: &Request,
+    request: &MeasureRequest,
     (root, path): (&Path, Option<&OsStr>),
     cancel: &AtomicBool,
-    progress: &mut dyn FnMut(&Progress),
+    progress: &mut dyn FnMut(&MeasureProgress),
 ) -> Result<(Measured, Watched), ValidateError> {
     if let Backend::Candle { .. } = backend {
         device::forget_peak();
@@ -181,7 +184,7 @@ pub fn measure(
     Ok((measured?, watch.finish()))
 }
 
-/// The process that holds the model, or will: this one, that of a server on this machine, or 0.
+/// The id of the process that holds the model: this one, that of a server on this machine, or 0 if not known.
 fn serving(backend: Backend<'_>, root: &Path) -> u32 {
     match backend {
         Backend::Candle { .. } => std::process::id(),
@@ -194,7 +197,7 @@ fn serving(backend: Backend<'_>, root: &Path) -> u32 {
     }
 }
 
-/// The port of an address on this machine; `None` for another machine's, or none at all.
+/// The port of an address on this machine; `None` for another machine's address, and for a text that is no address.
 pub fn local_port(url: &str) -> Option<u16> {
     let authority = url.strip_prefix("http://")?.split('/').next()?;
     let (host, port) = match authority.rsplit_once(':') {

@@ -1,26 +1,26 @@
-//! An Ollama server, measured by its own counters: `/api/generate` reports how long it loaded, read
-//! the prompt and generated.
+//! Measures an Ollama server by its own counters: `/api/generate` reports how long it took to load, to read the prompt
+//! and to generate.
 //!
-//! In: an address, a model's tag and what to ask. Out: [`Measured`].
+//! In: an address, a model's tag and a request. Out: [`Measured`].
 
 use std::sync::mpsc::Sender;
 
 use serde_json::{Value, json};
 
-use super::control::Progress;
+use super::control::MeasureProgress;
 use super::error::{ValidateError, one_line};
 use super::http::{Server, document};
 use super::measured::Measured;
-use super::stream::{Pieces, Stop};
-use super::{LEAST_TOKENS, Request};
+use super::stream::{AnswerPieces, StopReason};
+use super::{LEAST_TOKENS, MeasureRequest};
 use crate::units::Bytes;
 
 const GENERATE: &str = "/api/generate";
 
-/// A model of more bytes is none, and its share on the GPU says nothing.
+/// A size above this many bytes is no model's: it is ignored.
 const LARGEST_MODEL: u64 = 1 << 50;
 
-/// Measures `model`, a tag as `ollama list` shows it, at `url`.
+/// Measures the model `served`, a tag as `ollama list` shows it, at `url`.
 ///
 /// # Errors
 /// [`ValidateError`] where the server cannot be reached, refuses, answers in another form, or stops
@@ -28,28 +28,28 @@ const LARGEST_MODEL: u64 = 1 << 50;
 pub(super) fn measure(
     url: &str,
     served: &str,
-    request: &Request,
-    say: &Sender<Progress>,
+    request: &MeasureRequest,
+    say: &Sender<MeasureProgress>,
 ) -> Result<Measured, ValidateError> {
     let server = Server::new(url, "/api", request.timeout)?;
     let version = server.get("/api/version")?;
-    let _ = say.send(Progress::stage("loading the model and warming up"));
+    let _ = say.send(MeasureProgress::stage("loading the model and warming up"));
     generate(&server, served, request, 0, LEAST_TOKENS, &mut |_| {})?;
     let mut measured = Measured::default();
     for index in 1..=request.repeats {
         let stage = format!("repeat {index} of {}", request.repeats);
         let mut tell = |tokens| {
-            let _ = say.send(Progress {
+            let _ = say.send(MeasureProgress {
                 stage: stage.clone(),
                 tokens,
                 of: request.tokens,
             });
         };
         let run = generate(&server, served, request, index, request.tokens, &mut tell)?;
-        let is_slow = run.pieces.stopped == Some(Stop::Time);
+        let is_slow = run.pieces.stopped == Some(StopReason::Time);
         measured.repeats = index;
         run.add_to(&mut measured, &server, request)?;
-        // The others would take as long.
+        // Further repeats would take as long.
         if is_slow {
             break;
         }
@@ -57,7 +57,7 @@ pub(super) fn measure(
     measured.remarks.dedup();
     let version = version.get("version").and_then(Value::as_str);
     measured.engine = one_line(&format!("Ollama {}", version.unwrap_or_default()));
-    // Where the layers are: all of them on the GPU, some, or none.
+    // The size of the model, and how much of it is on the GPU.
     let running = server.get("/api/ps").unwrap_or_default();
     let entries = running.get("models").and_then(Value::as_array);
     let named = |entry: &&Value| {
@@ -83,16 +83,16 @@ pub(super) fn measure(
     Ok(measured)
 }
 
-/// One answer: its pieces, and the counters at its end.
+/// The answer to one request: its pieces, and the counters at its end.
 struct Answer {
-    pieces: Pieces,
+    pieces: AnswerPieces,
     last: Option<Value>,
 }
 
 fn generate(
     server: &Server,
     served: &str,
-    request: &Request,
+    request: &MeasureRequest,
     index: usize,
     tokens: u64,
     tell: &mut dyn FnMut(u64),
@@ -106,11 +106,11 @@ fn generate(
         "options": { "temperature": 0, "seed": 0, "num_predict": tokens, "num_ctx": request.context },
     });
     let mut answer = Answer {
-        pieces: Pieces::new(tokens),
+        pieces: AnswerPieces::new(tokens),
         last: None,
     };
     let deadline = request.deadline(tokens);
-    let bounds = (deadline, Pieces::most_bytes(tokens));
+    let bounds = (deadline, AnswerPieces::most_bytes(tokens));
     let stopped = server.post_lines(GENERATE, &body, bounds, |arrived, line| {
         if line.is_empty() {
             return Ok(true);
@@ -159,13 +159,13 @@ impl Answer {
         self,
         measured: &mut Measured,
         server: &Server,
-        request: &Request,
+        request: &MeasureRequest,
     ) -> Result<(), ValidateError> {
         let origin = server.url(GENERATE);
         measured.text = self.pieces.text.clone();
         measured.remarks.extend(self.pieces.remark());
         let Some(last) = self.last else {
-            // Stopped before Ollama counted: its pieces were timed here.
+            // Stopped before Ollama sent its counters: the pieces were timed here.
             measured.streamed = true;
             measured.decode.extend(self.pieces.rate(None, None));
             measured.first_token.extend(self.pieces.first());
@@ -189,12 +189,12 @@ impl Answer {
                 least: LEAST_TOKENS,
             });
         }
-        // Ollama's rate counts the first token too, whose logits the prompt's pass gave.
+        // Ollama counts the first token too, although its logits come from the pass over the prompt.
         measured
             .decode
             .push(tokens as f64 / (nanoseconds as f64 / 1e9));
         measured.decode_at_most.push(self.pieces.at_most(tokens));
-        // A prompt that is cached whole has no count.
+        // A prompt that is wholly in the cache has no count.
         match (
             counter("prompt_eval_count"),
             counter("prompt_eval_duration"),

@@ -1,20 +1,20 @@
-//! A server with OpenAI's completions (llama-server, vLLM, TensorRT Edge-LLM), measured from the
-//! client's side: when the first token came, and how the others followed.
+//! Measures a server with OpenAI's completions (llama-server, vLLM, TensorRT Edge-LLM) by the times at which tokens
+//! arrive here.
 //!
-//! In: an address and what to ask. Out: [`Measured`]. Uses what the server counts (`usage`, and
-//! llama-server's `timings`) where it counts, and says so where it does not.
+//! In: an address and a request. Out: [`Measured`]. Uses the server's own counts (`usage`, and llama-server's `timings`)
+//! where it sends them; a remark says where it does not.
 
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::control::Progress;
+use super::control::MeasureProgress;
 use super::error::{ValidateError, one_line};
 use super::http::{Server, document};
-use super::measured::{Measured, Quantity};
-use super::stream::{Pieces, Stop};
-use super::{LEAST_TOKENS, Request};
+use super::measured::{Measured, Metric};
+use super::stream::{AnswerPieces, StopReason};
+use super::{LEAST_TOKENS, MeasureRequest};
 use crate::units::counted;
 
 const COMPLETIONS: &str = "/v1/completions";
@@ -23,12 +23,12 @@ const CHAT: &str = "/v1/chat/completions";
 /// Measures the server at `url`.
 ///
 /// # Errors
-/// [`ValidateError`] where it cannot be reached, refuses, answers in another form, or stops early.
+/// [`ValidateError`] where the server cannot be reached, refuses, answers in another form, or stops early.
 pub(super) fn measure(
     url: &str,
     served: Option<&str>,
-    request: &Request,
-    say: &Sender<Progress>,
+    request: &MeasureRequest,
+    say: &Sender<MeasureProgress>,
 ) -> Result<Measured, ValidateError> {
     let server = Server::new(url, "/v1", request.timeout)?;
     let listed = server.get("/v1/models")?;
@@ -36,12 +36,12 @@ pub(super) fn measure(
         Some(name) => name.to_owned(),
         None => only_model(&server, &listed)?,
     };
-    // The first request pays for what is loaded or compiled once.
-    let warm_up = Asked::new(request, &model, 0, LEAST_TOKENS);
-    let _ = say.send(Progress::stage("warming up"));
+    // The first request includes what is loaded or compiled once.
+    let warm_up = CompletionRequest::new(request, &model, 0, LEAST_TOKENS);
+    let _ = say.send(MeasureProgress::stage("warming up"));
     let extended = match complete(&server, &warm_up, true, &mut |_| {}) {
         Ok(_) => true,
-        // A strict server may know none of the fields beyond OpenAI's.
+        // A strict server may refuse fields that OpenAI does not have.
         Err(ValidateError::Refused {
             status: 400 | 422, ..
         }) => {
@@ -53,18 +53,18 @@ pub(super) fn measure(
     let mut streams = Vec::new();
     for index in 1..=request.repeats {
         let stage = format!("repeat {index} of {}", request.repeats);
-        let asked = Asked::new(request, &model, index, request.tokens);
+        let asked = CompletionRequest::new(request, &model, index, request.tokens);
         let mut tell = |tokens| {
-            let _ = say.send(Progress {
+            let _ = say.send(MeasureProgress {
                 stage: stage.clone(),
                 tokens,
                 of: request.tokens,
             });
         };
         let stream = complete(&server, &asked, extended, &mut tell)?;
-        let is_slow = stream.pieces.stopped == Some(Stop::Time);
+        let is_slow = stream.pieces.stopped == Some(StopReason::Time);
         streams.push(stream);
-        // The others would take as long.
+        // Further repeats would take as long.
         if is_slow {
             break;
         }
@@ -76,13 +76,13 @@ pub(super) fn measure(
     Ok(measured)
 }
 
-/// The name of the engine: who owns the model, and the fingerprint of its build.
+/// The name of the engine: the owner of the model, and the fingerprint of the build.
 fn engine(owner: Option<&str>, fingerprint: &str) -> String {
     let words = [owner.unwrap_or_default(), fingerprint];
     one_line(&words.join(" ").replace("llamacpp", "llama.cpp")).replace("no message", "")
 }
 
-fn asked_path(request: &Request) -> &'static str {
+fn asked_path(request: &MeasureRequest) -> &'static str {
     if request.chat { CHAT } else { COMPLETIONS }
 }
 
@@ -107,15 +107,15 @@ fn only_model(server: &Server, listed: &Value) -> Result<String, ValidateError> 
 }
 
 /// One request.
-struct Asked {
+struct CompletionRequest {
     path: &'static str,
     tokens: u64,
     deadline: Duration,
     body: Value,
 }
 
-impl Asked {
-    fn new(request: &Request, model: &str, index: usize, tokens: u64) -> Asked {
+impl CompletionRequest {
+    fn new(request: &MeasureRequest, model: &str, index: usize, tokens: u64) -> CompletionRequest {
         let mut body = json!({
             "model": model,
             "max_tokens": tokens,
@@ -129,7 +129,7 @@ impl Asked {
         } else {
             body["prompt"] = text.into()
         }
-        Asked {
+        CompletionRequest {
             path: asked_path(request),
             tokens,
             deadline: request.deadline(tokens),
@@ -138,10 +138,10 @@ impl Asked {
     }
 }
 
-/// What came back from one request.
+/// The answer to one request.
 struct Stream {
-    pieces: Pieces,
-    /// Arrival of the piece that gives the reason for the end.
+    pieces: AnswerPieces,
+    /// Arrival of the piece that gives the reason for the end, in seconds since the request.
     finished: Option<f64>,
     prompt_tokens: Option<u64>,
     completion_tokens: Option<u64>,
@@ -152,20 +152,20 @@ struct Stream {
 
 fn complete(
     server: &Server,
-    asked: &Asked,
+    asked: &CompletionRequest,
     extended: bool,
     tell: &mut dyn FnMut(u64),
 ) -> Result<Stream, ValidateError> {
     let url = server.url(asked.path);
     let mut body = asked.body.clone();
     if extended {
-        // llama-server's and vLLM's: generate on past an end, and read the whole prompt every time.
+        // Fields of llama-server and vLLM: go on after an end token, and read the whole prompt in every request.
         body["ignore_eos"] = true.into();
         body["cache_prompt"] = false.into();
     }
     let mut stream = Stream::new(asked.tokens);
     let (mut done, mut other) = (false, None);
-    let bounds = (asked.deadline, Pieces::most_bytes(asked.tokens));
+    let bounds = (asked.deadline, AnswerPieces::most_bytes(asked.tokens));
     let stopped = server.post_lines(asked.path, &body, bounds, |arrived, line| {
         let Some(data) = line.strip_prefix("data:").map(str::trim) else {
             if other.is_none() && !line.is_empty() && !line.starts_with([':', 'e', 'i', 'r']) {
@@ -219,7 +219,7 @@ fn complete(
 impl Stream {
     fn new(tokens: u64) -> Stream {
         Stream {
-            pieces: Pieces::new(tokens),
+            pieces: AnswerPieces::new(tokens),
             finished: None,
             prompt_tokens: None,
             completion_tokens: None,
@@ -256,7 +256,7 @@ impl Stream {
         more
     }
 
-    /// A count of generated tokens that cannot be: none or hardly one in an answer of several pieces.
+    /// An implausible count of generated tokens: hardly any, in an answer of several pieces.
     fn miscounted(&self) -> Option<u64> {
         let few = self.completion_tokens.filter(|count| *count < LEAST_TOKENS);
         few.filter(|_| self.pieces.count() >= LEAST_TOKENS)
@@ -268,7 +268,12 @@ impl Stream {
     }
 }
 
-fn gather(url: &str, streams: Vec<Stream>, request: &Request) -> Result<Measured, ValidateError> {
+/// The measurement that the answers give together.
+fn gather(
+    url: &str,
+    streams: Vec<Stream>,
+    request: &MeasureRequest,
+) -> Result<Measured, ValidateError> {
     let mut measured = Measured {
         repeats: streams.len(),
         streamed: true,
@@ -299,12 +304,12 @@ fn gather(url: &str, streams: Vec<Stream>, request: &Request) -> Result<Measured
         longest = longest.max(pieces.longest_gap());
         measured.remarks.extend(pieces.remark());
     }
-    if let Some(doubt) = streams.iter().find_map(|stream| stream.pieces.doubt()) {
+    if let Some(held_back) = streams.iter().find_map(|stream| stream.pieces.held_back()) {
         measured.first_token.clear();
         if measured.prefill_streamed {
             measured.prefill.clear();
         }
-        measured.doubts.push(doubt);
+        measured.rejected.push(held_back);
     }
     let miscounted = streams.iter().find_map(|stream| {
         let pieces = stream.pieces.count();
@@ -344,7 +349,7 @@ fn gather(url: &str, streams: Vec<Stream>, request: &Request) -> Result<Measured
     if let Some(reason) = miscounted {
         measured.generated_tokens = None;
         measured.decode.clear();
-        measured.doubt(Quantity::Decode, reason);
+        measured.reject(Metric::Decode, reason);
     }
     measured.decode_depth = stream.prompt_tokens.unwrap_or(0);
     measured.longest_gap = Some(longest);

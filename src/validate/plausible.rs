@@ -1,59 +1,60 @@
-//! What can have been measured: the gate between engines and whatever is made of their figures.
+//! Rejects figures that cannot have been measured, before anything else uses them.
 //!
-//! In: what an engine and the machine said, and what was asked, planned and possible. Out: the same with
-//! every figure that cannot be taken away, and a doubt in its place. Never an error: a figure that
-//! is none does not cost the others. Must not: know an engine.
+//! In: what an engine reported and the machine showed; what was asked for, planned, and possible. Out: the same without
+//! the implausible figures, and the reason for each. Never an error: one bad figure does not cost the others. Must not:
+//! know an engine.
 
-use super::Request;
-use super::compare::{Figure, PeakMemory};
-use super::measured::{Measured, Quantity};
+use super::MeasureRequest;
+use super::compare::{MemoryFigure, PeakMemory};
+use super::measured::{Measured, Metric};
 use crate::units::Bytes;
 
-/// Tokens that a chat template may put around a prompt.
+/// Tokens that a chat template may add to a prompt.
 const TEMPLATE_TOKENS: u64 = 4096;
 
-/// Clocks of boards are up to this much above what their profiles say, and tokens arrive unevenly.
+/// Rates may exceed a ceiling by this factor: a board's clock may be above that of its profile, and tokens arrive
+/// unevenly.
 const OVER: f64 = 1.05;
 
-/// A rate so many times above what can be is none of a decoder: its tokens were held back, and came
-/// together.
+/// A rate this many times above its ceiling is no decoder's: the tokens were held back and sent together.
 const HELD_BACK: f64 = 10.0;
 
-/// An engine's own clock may be this much faster than the arrival of its tokens: those of one piece wait for it.
+/// A rate by an engine's own clock may exceed that of the arrival of its tokens by this factor: tokens of one piece
+/// arrive together, when the last of them is there.
 const BY_CLOCK: f64 = 1.25;
 
-/// The least share of its weights that the program with a model holds: embeddings and experts that no
-/// token asks for may stay on the disk.
+/// The least share of a model's weights that is in memory: embeddings and experts that no token uses may stay on the
+/// disk.
 const LEAST_SHARE: f64 = 0.25;
 
-/// What is possible on the machine that was planned for.
+/// The most that is possible on the machine that was planned for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     /// Decoded tokens a second.
-    pub decode: Most,
+    pub decode: RateCeiling,
     /// Prompt tokens a second.
-    pub prefill: Most,
+    pub prefill: RateCeiling,
     /// All memory of the machine.
     pub memory: Bytes,
     /// Whether its GPU shares that memory.
     pub has_gpu: bool,
-    /// The model's weights.
+    /// Bytes of the model's weights.
     pub weights: Bytes,
 }
 
-/// The most of a rate.
+/// The ceiling of a rate.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Most {
+pub struct RateCeiling {
     /// Tokens a second.
     pub rate: f64,
-    /// Of what machine it is the most.
+    /// The machine that it is the ceiling of.
     pub of: String,
-    /// A power mode of the machine in which more is possible, and how much.
+    /// The power mode of the machine with the highest ceiling, and that ceiling, if there are others than the planned one.
     pub elsewhere: Option<(String, f64)>,
 }
 
-impl Most {
-    /// Why `rate` cannot be; `None` if it can.
+impl RateCeiling {
+    /// Why `rate` is impossible; `None` if it is not.
     fn refuses(&self, rate: f64) -> Option<String> {
         if !rate.is_finite() {
             return Some("no time passed between its tokens".to_owned());
@@ -78,23 +79,23 @@ impl Most {
     }
 }
 
-/// Takes away counts of tokens that are more than was asked for, with the rates that rest on them.
-pub fn believe_counts(measured: &mut Measured, request: &Request) {
+/// Rejects counts of tokens that are larger than what was asked for, with the rates that were computed from them.
+pub fn reject_counts(measured: &mut Measured, request: &MeasureRequest) {
     if let Some(tokens) = measured
         .generated_tokens
         .filter(|tokens| *tokens > request.tokens)
     {
         measured.generated_tokens = None;
         measured.decode.clear();
-        measured.doubt(
-            Quantity::Decode,
+        measured.reject(
+            Metric::Decode,
             format!(
                 "the engine counts {tokens} generated tokens, and {} were asked for",
                 request.tokens
             ),
         );
     }
-    // A token has at least a byte.
+    // A token has at least one byte.
     let longest = request.prompt.text(0).len() as u64 + TEMPLATE_TOKENS;
     if let Some(tokens) = measured.prompt_tokens.filter(|tokens| *tokens > longest) {
         measured.prompt_tokens = None;
@@ -102,24 +103,25 @@ pub fn believe_counts(measured: &mut Measured, request: &Request) {
             measured.decode_depth = request.prompt.tokens();
         }
         measured.prefill.clear();
-        measured.doubt(
-            Quantity::Prefill,
+        measured.reject(
+            Metric::Prefill,
             format!("the engine counts {tokens} tokens in a prompt that has {longest} at most"),
         );
     }
 }
 
-/// Takes away rates, times and sizes that this machine cannot have.
-pub fn believe_figures(measured: &mut Measured, memory: &mut PeakMemory, limits: &Limits) {
-    let worst = |rates: &[f64], most: &Most| rates.iter().find_map(|rate| most.refuses(*rate));
+/// Rejects rates, times and sizes that are impossible on the machine of `limits`.
+pub fn reject_figures(measured: &mut Measured, memory: &mut PeakMemory, limits: &Limits) {
+    let worst =
+        |rates: &[f64], most: &RateCeiling| rates.iter().find_map(|rate| most.refuses(*rate));
     if let Some(reason) = worst(&measured.decode, &limits.decode) {
         let most = limits.decode.rate * HELD_BACK;
         let is_held_back = |rate: &f64| !(rate.is_finite() && *rate < most);
         let held_back = measured.streamed && measured.decode.iter().any(is_held_back);
         measured.decode.clear();
-        measured.doubt(Quantity::Decode, reason);
+        measured.reject(Metric::Decode, reason);
         if held_back {
-            refuse_first_token(
+            reject_first_token(
                 measured,
                 "all tokens came at once: the server, or a proxy before it, holds its stream back",
             );
@@ -132,11 +134,11 @@ pub fn believe_figures(measured: &mut Measured, memory: &mut PeakMemory, limits:
             "the engine's clock says {rate:.1} tokens/s, and they arrived here with {most:.1} at most"
         );
         measured.decode.clear();
-        measured.doubt(Quantity::Decode, reason);
+        measured.reject(Metric::Decode, reason);
     }
     if let Some(reason) = worst(&measured.prefill, &limits.prefill) {
         measured.prefill.clear();
-        measured.doubt(Quantity::Prefill, reason);
+        measured.reject(Metric::Prefill, reason);
     }
     let most = &limits.prefill;
     let fastest = most
@@ -157,33 +159,33 @@ pub fn believe_figures(measured: &mut Measured, memory: &mut PeakMemory, limits:
             most.of,
             least * 1e3
         );
-        refuse_first_token(measured, &reason);
+        reject_first_token(measured, &reason);
     }
-    believe_memory(measured, memory, limits);
+    reject_memory(measured, memory, limits);
 }
 
-/// The time to the first token, and the rate of prompts where that was taken from it.
-fn refuse_first_token(measured: &mut Measured, reason: &str) {
+/// Rejects the time to the first token, and the prefill rate where it was computed from that.
+fn reject_first_token(measured: &mut Measured, reason: &str) {
     if !measured.first_token.is_empty() {
         measured.first_token.clear();
-        measured.doubt(Quantity::FirstToken, reason.to_owned());
+        measured.reject(Metric::FirstToken, reason.to_owned());
     }
     if measured.prefill_streamed && !measured.prefill.is_empty() {
         measured.prefill.clear();
-        measured.doubt(
-            Quantity::Prefill,
+        measured.reject(
+            Metric::Prefill,
             format!("it follows from the time to the first token, and {reason}"),
         );
     }
 }
 
-fn believe_memory(measured: &mut Measured, memory: &mut PeakMemory, limits: &Limits) {
+fn reject_memory(measured: &mut Measured, memory: &mut PeakMemory, limits: &Limits) {
     let least = Bytes((limits.weights.as_f64() * LEAST_SHARE) as u64);
     let short = memory.short;
     for (figure, seen) in memory.figures_mut() {
         let Some(bytes) = *seen else { continue };
         let has_weights = figure.has_weights(limits.has_gpu);
-        let is_short = short.is_some() && figure != Figure::Engine;
+        let is_short = short.is_some() && figure != MemoryFigure::Engine;
         let reason = match bytes {
             Bytes(0) => "0 B are no measurement".to_owned(),
             bytes if bytes > limits.memory => {
@@ -194,12 +196,12 @@ fn believe_memory(measured: &mut Measured, memory: &mut PeakMemory, limits: &Lim
                 limits.weights
             ),
             bytes if is_short => format!(
-                "{bytes} were seen in {} looks at a program that ended within a second: it may have held more",
+                "{bytes} in the {} samples of a program that ended within a second: its peak may be higher",
                 short.unwrap_or_default()
             ),
             _ => continue,
         };
         *seen = None;
-        measured.doubt(Quantity::Memory, format!("{}: {reason}", figure.words()));
+        measured.reject(Metric::Memory, format!("{}: {reason}", figure.words()));
     }
 }

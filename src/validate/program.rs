@@ -1,8 +1,7 @@
-//! A program that is run for what it prints: found, bounded in time and output, and ended with all that it
-//! started.
+//! Runs a program for its output: finds it, limits its time and output, and ends it with all processes that it started.
 //!
-//! In: a command, or a name to look for. Out: what it printed. Must not: run what a folder happens to
-//! hold, wait for a pipe that nobody closes, or leave a process behind.
+//! In: a program, or a name to look for. Out: what it printed. Must not: run a program of the current folder, wait for a
+//! pipe that is never closed, or leave a process behind.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -15,17 +14,17 @@ use std::time::{Duration, Instant};
 
 use super::error::ValidateError;
 
-/// How often a running program is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often a running program is polled.
+const POLL: Duration = Duration::from_millis(50);
 
-/// How long its pipes may stay open behind it: what is in them is read in less.
+/// How long its pipes are read after it has ended.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// What it may print: a result has some kB, a log some hundred.
+/// The most bytes that it may print: a result has some kB, a log some hundred.
 const MOST: usize = 16 << 20;
 
-/// The program `name` among the folders of `path` (as `PATH` has them) that are named by their full path.
-/// An empty or relative one is wherever the user happens to be, which may be a stranger's repository.
+/// The program `name` in the absolute folders of `path`, a value of `PATH`. Empty and relative ones depend on the current
+/// folder, which may be a stranger's repository.
 pub(super) fn find(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
     let listed = path.map(std::env::split_paths).into_iter().flatten();
     let folders = listed.filter(|folder| folder.is_absolute());
@@ -45,19 +44,19 @@ fn is_program(file: &Path) -> bool {
     there.is_file() && executable
 }
 
-/// A running program, with all that it starts. Dropped, they end.
-pub(super) struct Group {
+/// A running program with all processes that it starts. They are ended when this is dropped.
+pub(super) struct ProcessGroup {
     child: Child,
     status: Option<ExitStatus>,
 }
 
-impl Group {
-    /// Starts `command` at the head of a process group of its own.
-    pub(super) fn start(command: &mut Command) -> std::io::Result<Group> {
+impl ProcessGroup {
+    /// Starts `command` as the leader of a new process group.
+    pub(super) fn start(command: &mut Command) -> std::io::Result<ProcessGroup> {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(command, 0);
         let child = command.spawn()?;
-        Ok(Group {
+        Ok(ProcessGroup {
             child,
             status: None,
         })
@@ -68,8 +67,7 @@ impl Group {
         &mut self.child
     }
 
-    /// Whether the process has ended. It is left to be waited for: until then its group cannot be
-    /// another's.
+    /// Whether the process has ended. It is not reaped, so that the id of its group is not used again.
     fn has_ended(&mut self) -> bool {
         #[cfg(unix)]
         if let Some(pid) = pid(&self.child) {
@@ -80,7 +78,7 @@ impl Group {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Ends all of the group. Returns how the process ended.
+    /// Ends all processes of the group. Returns the exit status of the first.
     pub(super) fn end(&mut self) -> std::io::Result<ExitStatus> {
         if let Some(status) = self.status {
             return Ok(status);
@@ -96,7 +94,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         let _ = self.end();
     }
@@ -107,21 +105,21 @@ fn pid(child: &Child) -> Option<rustix::process::Pid> {
     rustix::process::Pid::from_raw(i32::try_from(child.id()).ok()?)
 }
 
-/// What a program left.
-pub(super) struct Ran {
+/// The exit status of a program and what it printed.
+pub(super) struct ProgramOutput {
     pub(super) status: ExitStatus,
     pub(super) out: String,
     pub(super) err: String,
 }
 
-/// The hidden command of this program that starts another one, which ends when its parent does.
+/// The hidden command of this program that runs another program, which ends when its parent does.
 pub const TETHER_COMMAND: &str = "run-tethered";
 
-/// What that command exits with where the other cannot be started, the reason on standard error.
+/// The exit status of that command where the other program cannot be started; the reason is on standard error.
 pub const NOT_STARTED: u8 = 127;
 
-/// Runs `program` with `words` until it ends, `cancel` is set or `deadline` has passed; `started` is told its process.
-/// `launcher` is this program, which starts it so that the kernel ends it should this process be killed.
+/// Runs `program` with the arguments `words` until it ends, `cancel` is set or `deadline` has passed. `started` is called
+/// with its process id. `launcher` is this program: the kernel ends what it starts if this process is killed.
 ///
 /// # Errors
 /// [`ValidateError`] where it does not start, is cancelled, takes too long or prints too much.
@@ -131,7 +129,7 @@ pub(super) fn run(
     deadline: Duration,
     cancel: &AtomicBool,
     started: &mut dyn FnMut(u32),
-) -> Result<Ran, ValidateError> {
+) -> Result<ProgramOutput, ValidateError> {
     let failed = |source| ValidateError::Start {
         program: program.to_owned(),
         source,
@@ -151,10 +149,10 @@ pub(super) fn run(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut group = Group::start(&mut command).map_err(failed)?;
+    let mut group = ProcessGroup::start(&mut command).map_err(failed)?;
     started(group.child().id());
-    let out = Drain::start(group.child().stdout.take());
-    let err = Drain::start(group.child().stderr.take());
+    let out = PipeReader::start(group.child().stdout.take());
+    let err = PipeReader::start(group.child().stderr.take());
     let too_much = || out.is_full() || err.is_full();
     while !group.has_ended() {
         if cancel.load(Ordering::Relaxed) {
@@ -169,9 +167,9 @@ pub(super) fn run(
                 "it did not end within {seconds} s; raise --timeout if the model is that slow"
             )));
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL);
     }
-    // What the program started may hold its pipes open: it ends first.
+    // Processes that the program started may hold its pipes open, so they are ended first.
     let status = group.end().map_err(failed)?;
     let since = Instant::now();
     while !(out.is_done() && err.is_done()) && since.elapsed() < DRAIN {
@@ -183,27 +181,27 @@ pub(super) fn run(
     if status.code() == Some(NOT_STARTED.into()) {
         return Err(failed(std::io::Error::other(err.text().trim().to_owned())));
     }
-    Ok(Ran {
+    Ok(ProgramOutput {
         status,
         out: out.text(),
         err: err.text(),
     })
 }
 
-/// A pipe, read by a thread of its own so that the program never waits on it, up to what it may hold.
-struct Drain {
+/// Reads a pipe on another thread, so that the program never waits to write, up to a limit.
+struct PipeReader {
     bytes: Arc<Mutex<Vec<u8>>>,
     reading: Option<JoinHandle<()>>,
 }
 
-impl Drain {
-    fn start(pipe: Option<impl Read + Send + 'static>) -> Drain {
+impl PipeReader {
+    fn start(pipe: Option<impl Read + Send + 'static>) -> PipeReader {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let reading = pipe.map(|mut pipe| {
             let bytes = bytes.clone();
             thread::spawn(move || {
                 let mut chunk = [0; 1 << 16];
-                // A pipe that breaks has given what it could; the exit status tells the rest.
+                // A read error ends the output; the exit status tells whether the program failed.
                 while let Ok(read @ 1..) = pipe.read(&mut chunk) {
                     let mut bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
                     bytes.extend_from_slice(chunk.get(..read).unwrap_or_default());
@@ -213,7 +211,7 @@ impl Drain {
                 }
             })
         });
-        Drain { bytes, reading }
+        PipeReader { bytes, reading }
     }
 
     fn is_done(&self) -> bool {

@@ -1,18 +1,17 @@
-//! The prompt: what the user gave, or words that come to about so many tokens.
+//! The prompt: the user's text, or words that make about a given number of tokens.
 //!
-//! Each repeat begins with another word, so that no server answers from its cache of prefixes.
+//! Each repeat begins with another word, so that no server answers from its prefix cache.
 
-/// What the model is asked.
+/// The prompt of a measurement.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prompt {
     /// The user's text.
     Text(String),
-    /// Plain English of about so many tokens.
+    /// Plain English words that make about this number of tokens.
     Words(u64),
 }
 
-/// Common words, each a token of its own with a blank before it in every tokenizer looked at (GPT-2,
-/// Llama 2 and 3, Qwen, Gemma).
+/// Common words. With a space before it each is one token in the tokenizers of GPT-2, Llama 2 and 3, Qwen and Gemma.
 const WORDS: [&str; 32] = [
     "the", "old", "house", "stood", "near", "water", "and", "every", "day", "people", "came",
     "from", "town", "with", "food", "for", "those", "who", "lived", "there", "while", "light",
@@ -20,7 +19,7 @@ const WORDS: [&str; 32] = [
 ];
 
 impl Prompt {
-    /// About how many tokens it has: of text, one in four bytes.
+    /// About how many tokens it has; a text about one for four bytes.
     pub fn tokens(&self) -> u64 {
         match self {
             Prompt::Text(text) => text.len().div_ceil(4) as u64,
@@ -34,7 +33,7 @@ impl Prompt {
             Prompt::Text(text) => text.clone(),
             Prompt::Words(count) => {
                 let word = |position: usize| {
-                    // A different start a repeat, and no short period.
+                    // Each repeat starts at another word, and no short sequence repeats.
                     let step = position * 7 + position / WORDS.len() * 3 + index * 5;
                     WORDS[step % WORDS.len()]
                 };

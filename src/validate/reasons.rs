@@ -1,82 +1,82 @@
-//! Why a measurement may be off: each reason is looked up on the machine, none is guessed.
+//! Checks for what may have disturbed a measurement, each by what was observed on the machine.
 //!
-//! In: what was seen during the measurement, and what the plan assumed. Out: one [`Check`] a reason,
-//! with what was found, in the order of how much they cost. One is not read from the machine but from the
-//! rates: they are set against those that the same model has where something is amiss.
+//! In: what was observed during the measurement, and what the plan assumed. Out: one [`Check`] for each possible reason,
+//! those that cost most speed first. One of them compares the measured rates with those that the model would have in
+//! other states of the machine.
 
-use super::compare::{Comparison, Line};
-use super::measured::{Measured, Quantity};
+use super::compare::{Comparison, ComparisonLine};
+use super::measured::{Measured, Metric};
 use super::watch::Watched;
 use crate::device::{Clock, DeviceProfile, PowerMode, Quantity as _};
-use crate::runtime::profile::Backend;
+use crate::runtime::profile::ComputeBackend;
 use crate::units::Bytes;
 
-/// A reason that was looked up.
+/// A check for one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// A stable name for scripts.
     pub code: &'static str,
-    /// What was found.
+    /// The result.
     pub finding: Finding,
 }
 
 impl Check {
-    /// Whether the measurement may be off for this reason.
+    /// Whether the measurement may be disturbed for this reason.
     pub fn holds(&self) -> bool {
         matches!(self.finding, Finding::Holds(_))
     }
 }
 
-/// What a look at the machine gave.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Finding {
-    /// It holds: what was seen, and the way out.
+    /// The reason holds: what was observed, and what to do.
     Holds(String),
-    /// It does not hold: what was seen.
+    /// The reason does not hold: what was observed.
     Clear(String),
-    /// The machine does not tell.
+    /// The machine does not report it.
     Unread,
 }
 
-/// What the reasons are looked up in.
+/// What the checks use.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckContext<'a> {
     /// The device that was planned for.
     pub device: &'a DeviceProfile,
     /// The power mode that was planned for.
     pub mode: &'a PowerMode,
-    /// What was planned to compute.
-    pub backend: Backend,
+    /// The processor that was planned for.
+    pub backend: ComputeBackend,
     /// The power mode in force, as nvpmodel calls it.
     pub mode_in_force: Option<&'a str>,
-    /// What was seen.
+    /// What was observed on the machine.
     pub watched: &'a Watched,
     /// What was measured.
     pub measured: &'a Measured,
     /// The table.
     pub comparison: &'a Comparison,
-    /// What may be amiss, and the rates that it would give.
+    /// States in which the machine may have been, with their rates.
     pub suspects: &'a [Suspect],
-    /// Where it ran.
+    /// The machine that it ran on.
     pub ran_on: RanOn<'a>,
 }
 
-/// The machine that ran a model, beside the one that was planned for.
+/// The machine that ran a model, compared with the one that was planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RanOn<'a> {
-    /// That one, as far as can be told.
+    /// The same, as far as is known.
     Planned,
-    /// This machine, which is another; with its name.
+    /// This machine, which is another one; with its name.
     Another(&'a str),
-    /// A server somewhere, or a device that no machine is known to be.
+    /// Not known: a server elsewhere, or a device from a user's file.
     Unknown,
 }
 
-/// A way in which the machine may run otherwise than planned.
+/// A state in which the machine may have been instead of the planned one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Suspect {
-    /// What is amiss, and the way out.
+    /// The state, and what to do about it.
     pub what: String,
     /// Decoded tokens a second.
     pub decode: f64,
@@ -84,22 +84,22 @@ pub struct Suspect {
     pub prefill: Option<f64>,
 }
 
-/// How far a rate may be from a suspect's: what predictions of other boards and modes are off by.
+/// How far a decode rate may be from that of a suspect, as a logarithm of their ratio: about the error of predictions.
 const NEAR: f64 = 0.15;
 
-/// The same of prompts, whose rates are predicted far worse.
+/// The same for prefill rates, whose predictions have larger errors.
 const NEAR_PREFILL: f64 = 0.5;
 
-/// A clock this far below its limit is not at its limit.
+/// A clock below this share of its limit counts as lowered.
 const CLOCK_SHARE: f64 = 0.95;
 
-/// A share of the processors that other programs take without being felt.
+/// The share of processor time that other programs may take without disturbing a measurement.
 const OTHERS: f64 = 0.05;
 
-/// 1 MiB of pages: less passes through swap on an idle machine.
+/// Pages through swap that are normal on an idle machine: 1 MiB.
 const SWAPPED_PAGES: u64 = 256;
 
-/// Looks every reason up.
+/// Makes every check.
 pub fn check(context: &CheckContext<'_>) -> Vec<Check> {
     let checks = [
         ("another_machine", another_machine(context)),
@@ -146,7 +146,7 @@ fn another_machine(context: &CheckContext<'_>) -> Finding {
 }
 
 fn cpu_fallback(context: &CheckContext<'_>) -> Finding {
-    let for_gpu = context.device.gpu.is_some() && context.backend == Backend::Cuda;
+    let for_gpu = context.device.gpu.is_some() && context.backend == ComputeBackend::Cuda;
     match (for_gpu, context.measured.on_gpu) {
         (true, Some(false)) => Finding::Holds(format!(
             "{} ran on the CPU, and the plan is for the GPU: use a build with CUDA, with every layer on the GPU",
@@ -158,23 +158,23 @@ fn cpu_fallback(context: &CheckContext<'_>) -> Finding {
     }
 }
 
-/// What the rates are those of, where they are beyond the tolerance too slow.
+/// Which state of the machine the rates agree with, where decode is slower than the tolerance allows.
 fn slow_rate(context: &CheckContext<'_>) -> Finding {
-    let judged = |quantity| {
-        let line = context.comparison.line(quantity)?;
+    let judged = |metric| {
+        let line = context.comparison.line(metric)?;
         Some((line, line.measured.filter(|_| line.judged)?.mean))
     };
-    let is_slow = |(line, _): &(&Line, f64)| {
+    let is_slow = |(line, _): &(&ComparisonLine, f64)| {
         line.error_percent()
             .is_some_and(|percent| percent > context.comparison.tolerance)
     };
     if context.suspects.is_empty() {
         return Finding::Clear("no slower mode of the machine is known".to_owned());
     }
-    let Some((line, decode)) = judged(Quantity::Decode) else {
+    let Some((line, decode)) = judged(Metric::Decode) else {
         return Finding::Unread;
     };
-    let prefill = judged(Quantity::Prefill);
+    let prefill = judged(Metric::Prefill);
     if !is_slow(&(line, decode)) {
         return Finding::Clear("decode is not slow".to_owned());
     }
@@ -261,7 +261,7 @@ fn clock(clock: Option<Clock>, of: &str, remedy: &str) -> Finding {
     }
 }
 
-/// Processor time that neither the measured process nor idling took.
+/// Processor time that other programs took.
 fn other_load(watched: &Watched) -> Finding {
     let (Some(before), Some(after)) = (watched.before.processors, watched.after.processors) else {
         return Finding::Unread;
@@ -275,7 +275,7 @@ fn other_load(watched: &Watched) -> Finding {
         ));
     }
     let Some(process) = watched.process else {
-        // Whose time it was is not known; how busy it was before the measurement is.
+        // The time of the measured process is not known; the load before the measurement is.
         return match watched.before.load_average {
             Some(load) if load > 0.5 => Finding::Holds(format!(
                 "the load average was {load:.2} before the measurement began: end other programs"
@@ -284,7 +284,7 @@ fn other_load(watched: &Watched) -> Finding {
             None => Finding::Unread,
         };
     };
-    // This program's own looking and reading is some thousandths.
+    // This includes some thousandths for this program's own monitoring.
     let others = ((after.busy - before.busy - process.seconds) / all).max(0.0);
     if others > OTHERS {
         Finding::Holds(format!(
@@ -312,10 +312,12 @@ fn low_memory(watched: &Watched) -> Finding {
     }
 }
 
-/// Whether the repeats differ so much that their mean says little: of all that was measured, judged or
-/// not.
+/// Whether the repeats of any metric, judged or not, differ so much that their mean says little.
 fn unsteady(comparison: &Comparison) -> Finding {
-    let spreads = comparison.lines.iter().filter_map(Line::spread_percent);
+    let spreads = comparison
+        .lines
+        .iter()
+        .filter_map(ComparisonLine::spread_percent);
     let Some(worst) = spreads.reduce(f64::max) else {
         return Finding::Unread;
     };

@@ -1,4 +1,4 @@
-//! Looks at the machine while a model is measured: memory, clocks, and what other programs do.
+//! Monitors the machine while a model is measured: memory, clocks, and what other programs do.
 //!
 //! In: a root directory and, once it is known, the process that holds the model. Out: [`Watched`].
 
@@ -12,14 +12,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::program::{self, Group};
+use super::program::{self, ProcessGroup};
 use crate::device::{Activity, Clock, Process, activity, descendants, process};
 use crate::units::{Bytes, Hertz};
 
-/// How often the machine is looked at: often enough for a peak, too seldom to cost anything.
+/// How often the machine is sampled: often enough to see a peak, rarely enough to cost nothing.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// What was seen while a model was measured.
+/// What was observed while a model was measured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Watched {
     /// The machine before.
@@ -34,14 +34,13 @@ pub struct Watched {
     pub cpu_clock: Option<Clock>,
     /// Mean clock of the GPU while it ran at all, and its limit.
     pub gpu_clock: Option<Clock>,
-    /// A cooling measure that was in force at some time.
+    /// A throttling cooling device that was active at some time.
     pub cooling: Option<String>,
-    /// What the process with the model used in between, with those that it started.
+    /// What the process with the model used in between, including the processes that it started.
     pub process: Option<Process>,
-    /// How often that process was seen, if it had ended before the last look: its peak may have been
-    /// between two looks, or before the first.
+    /// How often that process was sampled, if it ended early: its peak may have been between two samples.
     pub short: Option<u32>,
-    /// Memory in use as tegrastats has it: at the start and at most.
+    /// Memory in use by tegrastats: at the start and at the peak.
     pub tegrastats: Option<(Bytes, Bytes)>,
 }
 
@@ -57,44 +56,43 @@ impl Watched {
     }
 }
 
-/// A look at the machine that goes on until it is finished or dropped.
+/// A monitor that runs until it is finished or dropped.
 pub struct Watch {
     stop: Arc<AtomicBool>,
     pid: Arc<AtomicU32>,
-    looking: Option<JoinHandle<Watched>>,
+    monitoring: Option<JoinHandle<Watched>>,
 }
 
 impl Watch {
-    /// Begins to look at the machine whose root directory is `root`. `pid` is the process that holds
-    /// the model; 0 where it does not run yet, or elsewhere. Programs that look are searched in the
-    /// folders of `path`.
+    /// Starts monitoring the machine with the root directory `root`. `pid` is the id of the process that holds the model;
+    /// 0 where it does not run yet, or elsewhere. tegrastats is searched in the folders of `path`.
     pub fn start(root: &Path, pid: u32, path: Option<&OsStr>) -> Watch {
         let stop = Arc::new(AtomicBool::new(false));
         let pid = Arc::new(AtomicU32::new(pid));
-        let looking = {
+        let monitoring = {
             let (root, stop, pid) = (root.to_owned(), stop.clone(), pid.clone());
             let path = path.map(OsStr::to_owned);
-            // Before the thread starts, so that nothing of the model is in it.
+            // Sampled before the thread starts, so that nothing of the model is loaded yet.
             let before = activity(&root);
-            thread::spawn(move || look(root, path, before, &stop, &pid))
+            thread::spawn(move || monitor(root, path, before, &stop, &pid))
         };
         Watch {
             stop,
             pid,
-            looking: Some(looking),
+            monitoring: Some(monitoring),
         }
     }
 
-    /// Names the process that holds the model.
+    /// Sets the id of the process that holds the model.
     pub fn follow(&self, pid: u32) {
         self.pid.store(pid, Ordering::Relaxed);
     }
 
-    /// Ends the look.
+    /// Ends monitoring.
     pub fn finish(mut self) -> Watched {
         self.stop.store(true, Ordering::Relaxed);
-        let looking = self.looking.take();
-        looking
+        let monitoring = self.monitoring.take();
+        monitoring
             .and_then(|thread| thread.join().ok())
             .unwrap_or_default()
     }
@@ -103,13 +101,14 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.looking.take() {
+        if let Some(thread) = self.monitoring.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn look(
+/// Samples until `stop` is set, then sums up.
+fn monitor(
     root: PathBuf,
     path: Option<OsString>,
     before: Activity,
@@ -121,7 +120,7 @@ fn look(
     let (mut cpu, mut gpu) = (MeanClock::default(), MeanClock::default());
     let mut least = before.memory.available;
     let mut cooling = None;
-    let mut followed = Followed::default();
+    let mut followed = ProcessTree::default();
     let mut now = before.clone();
     loop {
         let done = stop.load(Ordering::Relaxed);
@@ -131,7 +130,7 @@ fn look(
         cooling = now.cooling.clone().or(cooling);
         match pid.load(Ordering::Relaxed) {
             0 => {}
-            pid => followed.look(&root, pid),
+            pid => followed.sample(&root, pid),
         }
         if done {
             break;
@@ -153,26 +152,27 @@ fn look(
     }
 }
 
-/// A process and those that it started: a script that runs a program, a server that runs one for each
-/// model.
+/// A process and its descendants: a script that runs a program, a server that runs one for each model.
 #[derive(Default)]
-struct Followed {
-    /// Seconds on processors at the first and the last look, by process.
+struct ProcessTree {
+    /// Seconds of processor time at the first and the last sample, by process id.
     seconds: BTreeMap<u32, (f64, f64)>,
-    /// The most memory that all of them held at once.
+    /// The peak of the memory of all of them together.
     peak: Option<Bytes>,
-    looks: u32,
+    /// Samples in which the process was alive.
+    samples: u32,
     has_ended: bool,
 }
 
-/// So many looks, a second, show what a process came to hold.
-const ENOUGH_LOOKS: u32 = 10;
+/// Samples, one second of them, that are enough to see the peak of a process.
+const ENOUGH_SAMPLES: u32 = 10;
 
-impl Followed {
-    fn look(&mut self, root: &Path, pid: u32) {
+impl ProcessTree {
+    /// Samples the process `pid` and its descendants.
+    fn sample(&mut self, root: &Path, pid: u32) {
         let alive = process(root, pid).map(|process| (pid, process));
         self.has_ended = alive.is_none();
-        self.looks += u32::from(alive.is_some());
+        self.samples += u32::from(alive.is_some());
         let others = descendants(root, pid).into_iter();
         let others = others.filter_map(|pid| Some((pid, process(root, pid)?)));
         let mut held = None;
@@ -202,11 +202,11 @@ impl Followed {
     }
 
     fn short(&self) -> Option<u32> {
-        (self.has_ended && self.looks < ENOUGH_LOOKS).then_some(self.looks)
+        (self.has_ended && self.samples < ENOUGH_SAMPLES).then_some(self.samples)
     }
 }
 
-/// The mean of a clock over the looks.
+/// The mean of a clock over the samples.
 #[derive(Default)]
 struct MeanClock {
     sum: f64,
@@ -231,14 +231,14 @@ impl MeanClock {
     }
 }
 
-/// A Jetson's own monitor, which counts memory that belongs to no process.
+/// The monitor of a Jetson, which counts memory that belongs to no process.
 struct Tegrastats {
-    group: Group,
+    group: ProcessGroup,
     reading: JoinHandle<Option<(Bytes, Bytes)>>,
 }
 
 impl Tegrastats {
-    /// Starts the program where there is one among the folders of `path`.
+    /// Starts it, if it is in the folders of `path`.
     fn start(path: Option<&OsStr>) -> Option<Tegrastats> {
         let mut command = Command::new(program::find("tegrastats", path)?);
         command
@@ -246,7 +246,7 @@ impl Tegrastats {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
-        let mut group = Group::start(&mut command).ok()?;
+        let mut group = ProcessGroup::start(&mut command).ok()?;
         let out = BufReader::new(group.child().stdout.take()?);
         let reading = thread::spawn(move || {
             let used = out
@@ -312,10 +312,10 @@ mod tests {
         };
         own(7, 100, 1000, "8 \n");
         own(8, 200, 2000, "");
-        let mut followed = Followed::default();
-        followed.look(root.path(), 7);
+        let mut followed = ProcessTree::default();
+        followed.sample(root.path(), 7);
         own(8, 500, 6000, "");
-        followed.look(root.path(), 7);
+        followed.sample(root.path(), 7);
         let used = followed.used().unwrap();
         assert_eq!(
             (used.seconds, used.peak_resident),
@@ -323,7 +323,7 @@ mod tests {
         );
         assert_eq!(followed.short(), None);
         std::fs::remove_dir_all(root.path().join("proc/7")).unwrap();
-        followed.look(root.path(), 7);
+        followed.sample(root.path(), 7);
         assert_eq!(followed.short(), Some(2));
     }
 }

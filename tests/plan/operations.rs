@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use orinplan::plan::speed::{Group, Operation};
+use orinplan::plan::speed::{Operation, OperationGroup};
 use serde_json::json;
 
 use crate::support::open;
@@ -30,7 +30,9 @@ fn sum<'a>(operations: impl IntoIterator<Item = &'a Operation>) -> Sum {
 /// Bytes and multiply-accumulates of attention for one token behind `depth` others.
 fn cache(fixture: &str, depth: u64) -> (u64, u64) {
     let operations = open(fixture).operations("f16", depth);
-    let cache = operations.iter().filter(|o| o.group == Group::KvCache);
+    let cache = operations
+        .iter()
+        .filter(|o| o.group == OperationGroup::KvCache);
     let Sum { bytes, weights, .. } = sum(cache);
     (bytes, weights)
 }

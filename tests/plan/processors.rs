@@ -2,8 +2,8 @@
 
 use orinplan::device::Cpu;
 use orinplan::dtype::Dtype;
-use orinplan::plan::cpu::{self, Machine};
-use orinplan::plan::speed::{Group, Operation, Prompt};
+use orinplan::plan::cpu::{self, CpuContext};
+use orinplan::plan::speed::{Operation, OperationGroup, PromptWork};
 
 const CALIBRATION: &str = r#"
 schema = "orinplan.calibration/1"
@@ -34,16 +34,23 @@ fn operations() -> Vec<Operation> {
     vec![
         dense(
             "body",
-            Group::FeedForward,
+            OperationGroup::FeedForward,
             Dtype::Q8_0,
             10_000_000,
             8_000_000,
             1000,
         ),
-        dense("head", Group::Head, Dtype::Q6_K, 5_000_000, 6_000_000, 2000),
-        dense("norms", Group::Other, Dtype::F32, 100_000, 0, 0),
-        Operation::state("cache", Group::KvCache, Dtype::F16, 2_000_000, 1),
-        Operation::state("state", Group::Recurrent, Dtype::F32, 1_000_000, 1),
+        dense(
+            "head",
+            OperationGroup::Head,
+            Dtype::Q6_K,
+            5_000_000,
+            6_000_000,
+            2000,
+        ),
+        dense("norms", OperationGroup::Other, Dtype::F32, 100_000, 0, 0),
+        Operation::state("cache", OperationGroup::KvCache, Dtype::F16, 2_000_000, 1),
+        Operation::state("state", OperationGroup::Recurrent, Dtype::F32, 1_000_000, 1),
     ]
 }
 
@@ -58,7 +65,7 @@ fn close(found: f64, expected: f64) {
 #[test]
 fn a_token_takes_its_matrices_rows_cache_layers_and_a_constant() {
     let cpu = Cpu::parse(CALIBRATION, "calibration").unwrap();
-    let machine = Machine {
+    let machine = CpuContext {
         cpu: &cpu,
         own: true,
         layers: 10,
@@ -89,7 +96,7 @@ fn a_token_takes_what_its_matrices_are_given_where_that_was_measured() {
     );
     let operations: Vec<Operation> = operations().into_iter().chain([experts]).collect();
     let seconds = |cpu: &Cpu| {
-        let machine = Machine {
+        let machine = CpuContext {
             cpu,
             own: true,
             layers: 10,
@@ -109,12 +116,12 @@ fn a_token_takes_what_its_matrices_are_given_where_that_was_measured() {
 #[test]
 fn a_prompt_takes_its_matrices_by_token_the_head_once_and_layers_by_pass() {
     let cpu = Cpu::parse(CALIBRATION, "calibration").unwrap();
-    let machine = Machine {
+    let machine = CpuContext {
         cpu: &cpu,
         own: true,
         layers: 10,
     };
-    let prompt = Prompt {
+    let prompt = PromptWork {
         tokens: 600,
         ubatch: 256,
         attention_macs: 500_000_000,

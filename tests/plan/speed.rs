@@ -1,7 +1,9 @@
 //! The speed model against arithmetic done by hand and against what physics forbids.
 
 use orinplan::dtype::Dtype;
-use orinplan::plan::speed::{self, Bound, Gpu, Group, Operation, Prompt, Spread};
+use orinplan::plan::speed::{
+    self, Bound, ClockedGpu, Operation, OperationGroup, PromptWork, Spread,
+};
 use orinplan::runtime::{self, RuntimeProfile};
 use orinplan::units::{BytesPerSecond, Hertz};
 use proptest::prelude::*;
@@ -59,8 +61,8 @@ fn artificial(changes: &[(&str, &str)]) -> RuntimeProfile {
     runtime::parse(&text, "artificial").unwrap()
 }
 
-fn gpu(sm_count: u32, megahertz: f64, gigabytes: f64) -> Gpu {
-    Gpu::sm87(
+fn gpu(sm_count: u32, megahertz: f64, gigabytes: f64) -> ClockedGpu {
+    ClockedGpu::sm87(
         sm_count,
         Hertz(megahertz * 1e6),
         BytesPerSecond(gigabytes * 1e9),
@@ -86,7 +88,7 @@ fn all(spread: Spread, value: f64) {
 fn without_overheads_the_rate_is_bandwidth_over_bytes() {
     let head = Operation::dense(
         "head",
-        Group::Head,
+        OperationGroup::Head,
         Dtype::Q8_0,
         68_000_000,
         64_000_000,
@@ -139,7 +141,7 @@ fn every_term_adds_what_the_formula_says() {
     ]);
     let matrix = Operation::dense(
         "body",
-        Group::FeedForward,
+        OperationGroup::FeedForward,
         Dtype::Q8_0,
         10_000_000,
         64_000_000,
@@ -173,7 +175,14 @@ fn a_row_costs_whole_passes_and_short_rows_share_a_block() {
         ("row_cycles = { value = 0.0", "row_cycles = { value = 100.0"),
     ]);
     let seconds = |weights, rows| {
-        let matrix = Operation::dense("m", Group::Attention, Dtype::Q8_0, 1, weights, rows);
+        let matrix = Operation::dense(
+            "m",
+            OperationGroup::Attention,
+            Dtype::Q8_0,
+            1,
+            weights,
+            rows,
+        );
         speed::step_seconds(&[matrix], 1, 1, &gpu(1, 1000.0, 1e9), &runtime.speed)
     };
     close(seconds(15_000, 10), 21e-6 + 1e-18);
@@ -192,7 +201,7 @@ fn the_spread_widens_the_range_and_a_further_sequence_costs_its_share() {
             "spread = { low = 0.8, expected = 1.0, high = 1.25",
         ),
     ]);
-    let matrix = Operation::dense("m", Group::Attention, Dtype::Q8_0, 1, 1000, 10);
+    let matrix = Operation::dense("m", OperationGroup::Attention, Dtype::Q8_0, 1, 1000, 10);
     let rate = |count| {
         let matrix = std::slice::from_ref(&matrix);
         speed::decode(matrix, 1, count, &gpu(1, 1000.0, 1e9), &runtime.speed).tokens_per_second
@@ -216,7 +225,7 @@ fn a_softer_norm_joins_memory_and_arithmetic() {
     ]);
     let matrix = Operation::dense(
         "body",
-        Group::Attention,
+        OperationGroup::Attention,
         Dtype::Q8_0,
         30_000_000,
         16_000_000,
@@ -229,8 +238,15 @@ fn a_softer_norm_joins_memory_and_arithmetic() {
 
 #[test]
 fn a_batch_reads_weights_once_and_state_for_each_sequence() {
-    let weights = Operation::dense("body", Group::Attention, Dtype::Q8_0, 6_000_000, 1, 1);
-    let cache = Operation::state("cache", Group::KvCache, Dtype::F16, 1_000_000, 1);
+    let weights = Operation::dense(
+        "body",
+        OperationGroup::Attention,
+        Dtype::Q8_0,
+        6_000_000,
+        1,
+        1,
+    );
+    let cache = Operation::state("cache", OperationGroup::KvCache, Dtype::F16, 1_000_000, 1);
     let experts = Operation::experts("experts", Dtype::Q8_0, 1_000_000, 3_000_000, 1, [1, 1]);
     let rate = |operations: &[Operation]| {
         speed::decode(
@@ -255,15 +271,28 @@ fn a_prompt_streams_weights_once_a_ubatch_and_the_head_once() {
     // head 1 MB once: 0.1 ms. Together 15.1 ms; the request adds 0.5 s.
     let body = Operation::dense(
         "body",
-        Group::FeedForward,
+        OperationGroup::FeedForward,
         Dtype::Q8_0,
         10_000_000,
         8_000_000,
         1000,
     );
-    let head = Operation::dense("head", Group::Head, Dtype::Q8_0, 1_000_000, 900_000, 1000);
-    let cache = Operation::state("cache", Group::KvCache, Dtype::F16, 1 << 30, 1 << 30);
-    let prompt = Prompt {
+    let head = Operation::dense(
+        "head",
+        OperationGroup::Head,
+        Dtype::Q8_0,
+        1_000_000,
+        900_000,
+        1000,
+    );
+    let cache = Operation::state(
+        "cache",
+        OperationGroup::KvCache,
+        Dtype::F16,
+        1 << 30,
+        1 << 30,
+    );
+    let prompt = PromptWork {
         tokens: 1200,
         ubatch: 512,
         attention_macs: 0,
@@ -304,7 +333,14 @@ fn a_format_without_its_own_cost_takes_the_nearest_in_bits_and_a_wider_range() {
     )]);
     assert_eq!(runtime.speed.cost(Dtype::I32, 4.2).cycles, 1.0);
     assert_eq!(runtime.speed.cost(Dtype::Q6_K, 6.5625).cycles, 0.0);
-    let packed = Operation::dense("w4", Group::Attention, Dtype::I32, 500_000, 1_000_000, 1);
+    let packed = Operation::dense(
+        "w4",
+        OperationGroup::Attention,
+        Dtype::I32,
+        500_000,
+        1_000_000,
+        1,
+    );
     let estimate = speed::decode(&[packed], 1, 1, &gpu(1, 1000.0, 1e6), &runtime.speed);
     assert!(estimate.tokens_per_second.low < 0.8 * estimate.tokens_per_second.expected);
     assert!(estimate.tokens_per_second.high > 1.25 * estimate.tokens_per_second.expected);
@@ -313,7 +349,14 @@ fn a_format_without_its_own_cost_takes_the_nearest_in_bits_and_a_wider_range() {
 #[test]
 fn fp8_gains_bytes_but_no_arithmetic_before_compute_capability_8_9() {
     // 1e9 multiply-accumulates at 1024 (F16), not 2048 (INT8), an SM and cycle.
-    let fp8 = Operation::dense("w8", Group::Head, Dtype::F8_E4M3, 1, 1_000_000_000, 1);
+    let fp8 = Operation::dense(
+        "w8",
+        OperationGroup::Head,
+        Dtype::F8_E4M3,
+        1,
+        1_000_000_000,
+        1,
+    );
     let q8 = Operation {
         dtype: Dtype::Q8_0,
         ..fp8.clone()
@@ -337,13 +380,19 @@ fn absurd_input_gives_zero_not_a_panic() {
     let runtime = runtime::find("llama.cpp").unwrap();
     let huge = Operation::dense(
         "huge",
-        Group::FeedForward,
+        OperationGroup::FeedForward,
         Dtype::Q4_K,
         u64::MAX,
         u64::MAX,
         u64::MAX,
     );
-    let state = Operation::state("state", Group::Recurrent, Dtype::F32, u64::MAX, u64::MAX);
+    let state = Operation::state(
+        "state",
+        OperationGroup::Recurrent,
+        Dtype::F32,
+        u64::MAX,
+        u64::MAX,
+    );
     let gpus = [
         gpu(0, 0.0, 0.0),
         gpu(8, f64::NAN, f64::NAN),
@@ -359,7 +408,7 @@ fn absurd_input_gives_zero_not_a_panic() {
         ] {
             for n in [0, 1, u64::MAX] {
                 let estimate = speed::decode(&operations, n, n, &gpu, &runtime.speed);
-                let prompt = Prompt {
+                let prompt = PromptWork {
                     tokens: n,
                     ubatch: n,
                     attention_macs: n,
@@ -403,16 +452,23 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
             let weights = blocks * 256;
             let bytes = dtype.bytes(&[weights]).unwrap().0;
             match kind {
-                0 => Operation::dense("head", Group::Head, dtype, bytes, weights, rows),
+                0 => Operation::dense("head", OperationGroup::Head, dtype, bytes, weights, rows),
                 1 => Operation::experts("experts", dtype, bytes, bytes * 8, weights, [rows, rows]),
                 2 => Operation::state(
                     "cache",
-                    Group::KvCache,
+                    OperationGroup::KvCache,
                     Dtype::F16,
                     weights * 2,
                     weights * 2,
                 ),
-                _ => Operation::dense("body", Group::FeedForward, dtype, bytes, weights, rows),
+                _ => Operation::dense(
+                    "body",
+                    OperationGroup::FeedForward,
+                    dtype,
+                    bytes,
+                    weights,
+                    rows,
+                ),
             }
         },
     );
@@ -429,7 +485,7 @@ proptest! {
     ) {
         let (speed, gpu) = (runtime::find(id).unwrap().speed, gpu(8, 612.0, 68.3));
         let decode = speed::decode(&operations, layers, parallel, &gpu, &speed);
-        let read = speed::prefill(&operations, layers, Prompt { tokens, ubatch, attention_macs: tokens * tokens }, &gpu, &speed);
+        let read = speed::prefill(&operations, layers, PromptWork { tokens, ubatch, attention_macs: tokens * tokens }, &gpu, &speed);
         for (spread, ceiling) in [(decode.tokens_per_second, decode.ceiling), (read.tokens_per_second, read.ceiling)] {
             prop_assert!(0.0 < spread.low && spread.low <= spread.expected, "{spread:?}");
             prop_assert!(spread.expected <= spread.high && spread.high <= ceiling * (1.0 + 1e-12), "{spread:?} {ceiling}");
@@ -445,8 +501,8 @@ proptest! {
         operations in operations(), extra in 1u64..1_000_000_000, factor in 1.0f64..4.0, at in any::<prop::sample::Index>(),
     ) {
         let speed = runtime::find("llama.cpp").unwrap().speed;
-        let prompt = Prompt { tokens: 700, ubatch: 512, attention_macs: 0 };
-        let rates = |operations: &[Operation], gpu: &Gpu| {
+        let prompt = PromptWork { tokens: 700, ubatch: 512, attention_macs: 0 };
+        let rates = |operations: &[Operation], gpu: &ClockedGpu| {
             let decode = speed::decode(operations, 20, 2, gpu, &speed);
             let read = speed::prefill(operations, 20, prompt, gpu, &speed);
             let [d, r] = [decode.tokens_per_second, read.tokens_per_second];

@@ -9,7 +9,7 @@ use orinplan::plan::fit::Target;
 use orinplan::plan::operations::{decode_operations, prompt_attention};
 use orinplan::plan::speed::Operation;
 use orinplan::plan::{Fit, Workload, fit};
-use orinplan::planner::{GgufHeader, Given, Planner, Schemes, Start};
+use orinplan::planner::{GgufHeader, GivenFlags, LaunchContext, Planner, Schemes};
 use orinplan::quantize::Readiness;
 use orinplan::report::fit::{Report, document};
 use orinplan::runtime::RuntimeProfile;
@@ -145,11 +145,11 @@ impl Model {
             workload,
             fit: &fit,
             advice: &advice,
-            start: &Start {
+            launch: &LaunchContext {
                 readiness: Readiness::Ready { requantizes: false },
                 rules: Rules::default(),
                 version: None,
-                given: Given::default(),
+                given: GivenFlags::default(),
             },
         }))
     }

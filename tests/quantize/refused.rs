@@ -358,6 +358,8 @@ fn both_refuse_directory(scratch: &Scratch, model: &Path, fragments: &[&str]) {
     for fragment in fragments {
         assert!(told.contains(fragment), "`{fragment}` is not in: {told}");
     }
+    // The same where no plan fits, so that no file is to be made.
+    assert_eq!(error(&["fit", path, "--budget", "1MiB"]), told);
     let output = scratch.path("out.gguf");
     let to = output.to_str().unwrap();
     let run = ["quantize", path, "--scheme", "q8_0", "--output", to];

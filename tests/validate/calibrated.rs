@@ -5,7 +5,7 @@ use std::path::Path;
 
 use orinplan::dtype::Dtype;
 use orinplan::gguf::Value as Meta;
-use orinplan::validate::{Tensor, write_repeated};
+use orinplan::validate::{SyntheticTensor, write_repeated};
 use serde_json::Value;
 
 use crate::server::{counted, ollama};
@@ -169,7 +169,7 @@ fn tiny_of(folder: &Path, format: Dtype) -> String {
             Meta::String("none".to_owned()),
         ),
     ];
-    let mut tensors: Vec<Tensor> = vec![
+    let mut tensors: Vec<SyntheticTensor> = vec![
         ("token_embd.weight".to_owned(), format, vec![96, 64]),
         ("output_norm.weight".to_owned(), Dtype::F32, vec![64]),
     ];

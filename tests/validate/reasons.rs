@@ -5,9 +5,9 @@ use std::path::Path;
 
 use orinplan::device::{self, Activity, Process, activity};
 use orinplan::plan::speed::Spread;
-use orinplan::runtime::profile::Backend;
+use orinplan::runtime::profile::ComputeBackend;
 use orinplan::validate::{
-    Check, CheckContext, Comparison, Finding, Line, Measured, Quantity, RanOn, Standard,
+    Check, CheckContext, Comparison, ComparisonLine, Criterion, Finding, Measured, Metric, RanOn,
     Statistics, Suspect, Watched, check,
 };
 
@@ -78,7 +78,7 @@ fn watched(changed: &[(&str, &str)]) -> Watched {
 fn checks(
     watched: &Watched,
     in_force: Option<&str>,
-    (backend, on_gpu): (Backend, Option<bool>),
+    (backend, on_gpu): (ComputeBackend, Option<bool>),
     repeats: &[f64],
 ) -> Vec<Check> {
     let device = device::get("orin-nano-8gb").unwrap();
@@ -92,12 +92,12 @@ fn checks(
         high: 11.0,
     };
     let comparison = Comparison {
-        lines: vec![Line {
-            quantity: Quantity::Decode,
+        lines: vec![ComparisonLine {
+            metric: Metric::Decode,
             predicted: Some(predicted),
             measured: Statistics::of(repeats),
             judged: true,
-            held_to: Standard::Tolerance,
+            held_to: Criterion::Tolerance,
         }],
         tolerance: 15.0,
         elsewhere: false,
@@ -148,7 +148,7 @@ fn quiet(changed: &[(&str, &str)]) -> Vec<Check> {
     checks(
         &watched(changed),
         Some("15W"),
-        (Backend::Cuda, Some(true)),
+        (ComputeBackend::Cuda, Some(true)),
         &[10.0, 10.1],
     )
 }
@@ -217,25 +217,25 @@ fn each_reason_is_found_where_it_stands() {
     let noisy = checks(
         &watched(&[]),
         Some("15W"),
-        (Backend::Cuda, Some(true)),
+        (ComputeBackend::Cuda, Some(true)),
         &[6.0, 14.0],
     );
     holds(&noisy, "unsteady", "56.6 %");
     let fallen = checks(
         &watched(&[]),
         Some("15W"),
-        (Backend::Cuda, Some(false)),
+        (ComputeBackend::Cuda, Some(false)),
         &[10.0],
     );
     holds(&fallen, "cpu_fallback", "CUDA");
-    let by_choice = (Backend::Cpu, Some(false));
+    let by_choice = (ComputeBackend::Cpu, Some(false));
     let by_choice = checks(&watched(&[]), Some("15W"), by_choice, &[10.0]);
     assert!(by_choice.iter().any(|check| check.code == "cpu_fallback"
         && matches!(&check.finding, Finding::Clear(text) if text.contains("processors"))));
     let mode = checks(
         &watched(&[]),
         Some("MAXN_SUPER"),
-        (Backend::Cuda, Some(true)),
+        (ComputeBackend::Cuda, Some(true)),
         &[10.0],
     );
     holds(
@@ -246,7 +246,7 @@ fn each_reason_is_found_where_it_stands() {
     let same = checks(
         &watched(&[]),
         Some("MODE_15W"),
-        (Backend::Cuda, Some(true)),
+        (ComputeBackend::Cuda, Some(true)),
         &[10.0],
     );
     assert!(
@@ -257,7 +257,14 @@ fn each_reason_is_found_where_it_stands() {
 
 #[test]
 fn a_slow_rate_is_set_against_those_of_what_may_be_amiss() {
-    let at = |decode: &[f64]| checks(&watched(&[]), Some("15W"), (Backend::Cuda, None), decode);
+    let at = |decode: &[f64]| {
+        checks(
+            &watched(&[]),
+            Some("15W"),
+            (ComputeBackend::Cuda, None),
+            decode,
+        )
+    };
     // A tenth from what the processors give, and from what another mode gives.
     holds(
         &at(&[3.7]),
@@ -282,17 +289,17 @@ fn a_slow_rate_is_set_against_those_of_what_may_be_amiss() {
 #[test]
 fn repeats_are_as_far_apart_as_the_table_says_whether_they_are_judged_or_not() {
     let device = device::get("orin-nano-8gb").unwrap();
-    let line = |quantity, repeats: &[f64]| Line {
-        quantity,
+    let line = |metric, repeats: &[f64]| ComparisonLine {
+        metric,
         predicted: None,
         measured: Statistics::of(repeats),
         judged: false,
-        held_to: Standard::Tolerance,
+        held_to: Criterion::Tolerance,
     };
     let comparison = Comparison {
         lines: vec![
-            line(Quantity::Decode, &[5.0, 15.0]),
-            line(Quantity::Prefill, &[9.0]),
+            line(Metric::Decode, &[5.0, 15.0]),
+            line(Metric::Prefill, &[9.0]),
         ],
         tolerance: 15.0,
         elsewhere: false,
@@ -300,7 +307,7 @@ fn repeats_are_as_far_apart_as_the_table_says_whether_they_are_judged_or_not() {
     let found = check(&CheckContext {
         device: &device,
         mode: device.mode("15W").unwrap(),
-        backend: Backend::Cuda,
+        backend: ComputeBackend::Cuda,
         mode_in_force: None,
         watched: &Watched::default(),
         measured: &Measured::default(),
@@ -328,7 +335,12 @@ fn a_machine_that_says_nothing_or_nonsense_leaves_reasons_open() {
     assert_eq!(device::process(root.path(), 1), None);
     assert_eq!(device::listener(root.path(), 80), None);
     assert_eq!(device::listener(Path::new("/nonexistent"), 80), None);
-    let nothing = checks(&Watched::default(), None, (Backend::Cuda, None), &[10.0]);
+    let nothing = checks(
+        &Watched::default(),
+        None,
+        (ComputeBackend::Cuda, None),
+        &[10.0],
+    );
     let open = nothing
         .iter()
         .filter(|check| check.finding == Finding::Unread)

@@ -5,7 +5,7 @@
 //! A shared machine is not as fast in one minute as it is in the next. So a shape is decoded between the
 //! measurements of a calibration, which takes longer than it needs to: both see the same machine, and what is
 //! left is the error of the prediction. `validate` then runs each file in a process of its own, as a user
-//! would, for the memory and for what the machine's unrest adds.
+//! would, for the memory and for what the load noise of the machine adds.
 //!
 //! The weights of a shape are one row over and over: bytes and products are those of the real file.
 
@@ -22,7 +22,7 @@ use orinplan::device;
 use orinplan::gguf::Value;
 use orinplan::model::{self, Unknown};
 use orinplan::scheme::{self, Rules, Scheme};
-use orinplan::validate::{Progress, Tensor, calibrate, write_repeated};
+use orinplan::validate::{MeasureProgress, SyntheticTensor, calibrate, write_repeated};
 use serde_json::{Value as Json, json};
 
 use crate::bench::release_binary;
@@ -290,7 +290,7 @@ fn calibrate_beside(files: &[(String, PathBuf)], scratch: &Path) -> anyhow::Resu
     let mut models = loaded.collect::<anyhow::Result<Vec<Beside>>>()?;
     let processor = device::detect(Path::new("/"))?.profile.name;
     let (mut turns, mut outcome) = (0_usize, Ok(()));
-    let mut take_turns = |_: &Progress| {
+    let mut take_turns = |_: &MeasureProgress| {
         let index = turns / APART % models.len();
         let is_turn = turns.is_multiple_of(APART);
         turns += 1;
@@ -393,7 +393,7 @@ pub(crate) fn write(shape: &Shape, format: &str, path: &Path) -> anyhow::Result<
     metadata.extend(vocabulary(shape.vocab));
     metadata.push((format!("{family}.rope.freq_base"), Value::F32(10_000.0)));
     let typed = model.tensors.into_iter().zip(&assignment.tensors);
-    let tensors: Vec<Tensor> = typed
+    let tensors: Vec<SyntheticTensor> = typed
         .map(|(tensor, assigned)| (tensor.name, assigned.dtype, tensor.shape))
         .collect();
     write_repeated(path, &metadata, &tensors).map_err(anyhow::Error::msg)

@@ -1,15 +1,15 @@
-//! `orinplan validate`: open, plan, measure, compare, report, learn.
+//! `orinplan validate`: open, plan, measure, compare, report, and keep the run for later plans.
 
-mod place;
-mod tried;
+mod backend;
+mod under_test;
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 
-use self::place::{Place, place};
-use self::tried::{Otherwise, Tried};
+use self::backend::{ResolvedBackend, resolve};
+use self::under_test::{Alternative, RunUnderTest};
 use super::args::{BackendId, PlainFormat, ValidateArgs};
 use super::{Outcome, date, progress, request, settings, show};
 use crate::decode::{Engine, Renderer};
@@ -19,65 +19,65 @@ use crate::plan::fit::{Candidate, Target};
 use crate::plan::{Plan, Workload};
 use crate::planner::{Board, BoardRequest, GgufHeader, Planner, Schemes, WorkloadRequest};
 use crate::report;
-use crate::report::validate::{Report, Saved, Shown};
+use crate::report::validate::{Report, RunResult, SaveResult};
 use crate::runtime::learned::{Pair, Run};
 use crate::runtime::{self, Added, RuntimeProfile};
 use crate::scheme::Rules;
 use crate::validate::{
-    self, Backend, CheckContext, Comparison, Measured, PeakMemory, Prompt, Quantity, RanOn,
-    Request, Watched,
+    self, Backend, CheckContext, Comparison, MeasureRequest, Measured, Metric, PeakMemory, Prompt,
+    RanOn, Watched,
 };
 
 pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
     let planner = request::open(&args.model)?;
     let (checkpoint, model) = (planner.checkpoint(), planner.model());
-    let place = place(args, checkpoint)?;
-    let board = request::open_board(&board(args)?)?;
+    let resolved = resolve(args, checkpoint)?;
+    let board = board(args)?;
     let target = board.target();
     let candidate = candidate(args, &planner, &board.runtime)?;
     let workload = workload(args).of(model, &board.runtime)?;
     let renderer = Renderer {
-        program: std::env::current_exe().context("this program does not know its own place")?,
+        program: std::env::current_exe().context("the path of this program is not known")?,
     };
-    let backend = place.backend(checkpoint, model, &board.runtime, &renderer);
-    let tried = Tried {
+    let backend = resolved.backend(checkpoint, model, &board.runtime, &renderer);
+    let run = RunUnderTest {
         args,
         model,
         candidate: &candidate,
         workload: &workload,
     };
-    let asked = tried.plan(target, &workload)?;
+    let plan = run.plan(target, &workload)?;
     let mut report = Report {
         model,
         target,
         workload: &workload,
         backend: args.backend.name(),
-        plan: &asked,
-        result: Shown::DoesNotFit,
+        plan: &plan,
+        result: RunResult::DoesNotFit,
         saved: None,
     };
-    if backend.starts_the_model() && !asked.fits() {
+    if backend.starts_the_model() && !plan.fits() {
         show(&shown(args, &report))?;
         return Ok(Outcome::No);
     }
     let here = device::detect(&super::machine_root()).ok();
-    let ran_on = ran_on(&board, &place, here.as_ref());
-    // What cannot be kept is said before minutes are spent on it, and measured all the same.
+    let ran_on = ran_on(&board, &resolved, here.as_ref());
+    // That the run cannot be kept is said before minutes are spent on it; it is measured all the same.
     if args.save_calibration
         && let Some(why) = not_kept(&board, ran_on)
     {
         super::warn(&format!("the run will not be kept: {why}"));
-        report.saved = Some(Saved::Not { why });
+        report.saved = Some(SaveResult::Not { why });
     }
 
     let request = request(args, &workload);
     let (mut measured, watched) = measure(backend, &request)?;
     let mut memory = PeakMemory::of(&measured, &watched, backend.starts_the_model());
-    validate::believe_counts(&mut measured, &request);
-    let otherwise = tried.otherwise(target, &measured)?;
-    let limits = tried.limits(target, &measured, &otherwise)?;
-    validate::believe_figures(&mut measured, &mut memory, &limits);
-    let mut comparison = tried.compare(target, &measured, memory)?;
+    validate::reject_counts(&mut measured, &request);
+    let alternatives = run.alternatives(target, &measured)?;
+    let limits = run.limits(target, &measured, &alternatives)?;
+    validate::reject_figures(&mut measured, &mut memory, &limits);
+    let mut comparison = run.compare(target, &measured, memory)?;
     if let RanOn::Another(_) = ran_on {
         comparison = comparison.elsewhere();
     }
@@ -90,33 +90,48 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         watched: &watched,
         measured: &measured,
         comparison: &comparison,
-        suspects: &otherwise.iter().map(Otherwise::suspect).collect::<Vec<_>>(),
+        suspects: &alternatives
+            .iter()
+            .map(Alternative::suspect)
+            .collect::<Vec<_>>(),
         ran_on,
     });
     if args.save_calibration && report.saved.is_none() {
-        // Against the bare profile: what was learned before must not be learned twice.
+        // Against the profile without corrections, so that none is learned twice.
         let runtime = &runtime::find(&board.runtime.id)?;
-        let bare = tried.compare(Target { runtime, ..target }, &measured, memory)?;
+        let uncorrected = run.compare(Target { runtime, ..target }, &measured, memory)?;
         let disturbed = checks.iter().filter(|check| check.holds());
         let disturbed = disturbed.map(|check| check.code).collect();
-        report.saved = Some(learn(&board, model, &asked, &measured, &bare, disturbed));
+        report.saved = Some(learn(
+            &board,
+            model,
+            &plan,
+            &measured,
+            &uncorrected,
+            disturbed,
+        ));
     }
-    report.result = Shown::Measured {
+    report.result = RunResult::Measured {
         measured: &measured,
         memory,
         comparison: &comparison,
         checks: &checks,
     };
     show(&shown(args, &report))?;
-    Ok(match comparison.within() {
-        true => Outcome::Yes,
-        false => Outcome::No,
+    Ok(if comparison.within() {
+        Outcome::Yes
+    } else {
+        Outcome::No
     })
 }
 
-/// The machine that runs the model: this one, where it is loaded or a server of this user's has it that is no way
-/// to another machine; and whether that is what was planned for.
-fn ran_on<'a>(board: &Board, place: &Place, here: Option<&'a DetectedDevice>) -> RanOn<'a> {
+/// Whether the machine that runs the model is the one planned for. The model runs on this machine where this program
+/// starts it, and where the server is a process of this user that is not an SSH tunnel.
+fn ran_on<'a>(
+    board: &Board,
+    backend: &ResolvedBackend,
+    here: Option<&'a DetectedDevice>,
+) -> RanOn<'a> {
     let root = Path::new("/");
     let serves = |url: &String| {
         let port = validate::local_port(url);
@@ -125,17 +140,20 @@ fn ran_on<'a>(board: &Board, place: &Place, here: Option<&'a DetectedDevice>) ->
             .and_then(|pid| device::program_name(root, pid));
         name.is_some_and(|name| !name.starts_with("ssh"))
     };
-    let is_here = match place {
-        Place::Here { .. } => true,
-        Place::OpenAi { url, .. } | Place::Ollama { url, .. } => serves(url),
+    let is_here = match backend {
+        ResolvedBackend::Here { .. } => true,
+        ResolvedBackend::OpenAi { url, .. } | ResolvedBackend::Ollama { url, .. } => serves(url),
     };
-    let is_ours = device::ids().any(|id| id == board.device.id);
+    let is_shipped = device::ids().any(|id| id == board.device.id);
     match here {
         _ if board.choice == Choice::ThisMachine => RanOn::Planned,
-        Some(here) if is_here && is_ours => match here.profile.id == board.device.id {
-            true => RanOn::Planned,
-            false => RanOn::Another(&here.profile.name),
-        },
+        Some(here) if is_here && is_shipped => {
+            if here.profile.id == board.device.id {
+                RanOn::Planned
+            } else {
+                RanOn::Another(&here.profile.name)
+            }
+        }
         _ => RanOn::Unknown,
     }
 }
@@ -149,7 +167,7 @@ fn not_kept(board: &Board, ran_on: RanOn<'_>) -> Option<String> {
         )),
         _ => settings::check_runs()
             .err()
-            .map(|error| super::told(&error)),
+            .map(|error| super::message(&error)),
     }
 }
 
@@ -160,10 +178,11 @@ fn shown(args: &ValidateArgs, report: &Report<'_>) -> String {
     }
 }
 
-/// The device and the runtime that the backend stands for, unless another is named.
-fn board(args: &ValidateArgs) -> anyhow::Result<BoardRequest> {
+/// The device, with the runtime that is named or else that of the backend.
+fn board(args: &ValidateArgs) -> anyhow::Result<Board> {
     let named = request::device(Some(&args.device));
-    let has_gpu = Board::device(&named)?.device.gpu.is_some();
+    let found = Board::device(&named)?;
+    let has_gpu = found.device.gpu.is_some();
     let runtime = match (&args.runtime, args.backend) {
         (Some(id), _) => Some(id.clone()),
         (None, BackendId::Candle) if has_gpu && Engine::Cuda.is_there() => {
@@ -175,11 +194,12 @@ fn board(args: &ValidateArgs) -> anyhow::Result<BoardRequest> {
         // llama.cpp's server, which is the default of every plan.
         (None, _) => None,
     };
-    Ok(BoardRequest {
+    let request = BoardRequest {
         power_mode: args.power_mode.clone(),
         runtime,
         ..named
-    })
+    };
+    Ok(request::warned(Board::of(found, &request)?))
 }
 
 fn workload(args: &ValidateArgs) -> WorkloadRequest {
@@ -193,7 +213,7 @@ fn workload(args: &ValidateArgs) -> WorkloadRequest {
     }
 }
 
-/// The types that the engine runs: those of the file, or of the scheme that a server made of it.
+/// The tensor types that the engine runs: those of the file, or of the scheme that the server quantized it to.
 fn candidate(
     args: &ValidateArgs,
     planner: &Planner,
@@ -201,6 +221,7 @@ fn candidate(
 ) -> anyhow::Result<Candidate> {
     let schemes: Vec<String> = args.scheme.iter().cloned().collect();
     let header = GgufHeader::of(planner.checkpoint(), planner.model(), runtime)?;
+    header.check(planner.checkpoint(), planner.model())?;
     let found = planner.candidates(runtime, &Schemes::of(&schemes), Rules::default(), &header)?;
     let named = |candidate: &Candidate| match &args.scheme {
         Some(id) => candidate.assignment.scheme.eq_ignore_ascii_case(id),
@@ -215,8 +236,8 @@ fn candidate(
     })
 }
 
-fn request(args: &ValidateArgs, workload: &Workload) -> Request {
-    Request {
+fn request(args: &ValidateArgs, workload: &Workload) -> MeasureRequest {
+    MeasureRequest {
         prompt: match &args.prompt {
             Some(text) => Prompt::Text(text.clone()),
             None => Prompt::Words(args.prompt_tokens),
@@ -232,7 +253,7 @@ fn request(args: &ValidateArgs, workload: &Workload) -> Request {
     }
 }
 
-fn measure(backend: Backend<'_>, request: &Request) -> anyhow::Result<(Measured, Watched)> {
+fn measure(backend: Backend<'_>, request: &MeasureRequest) -> anyhow::Result<(Measured, Watched)> {
     let cancel = progress::cancelled_by_signals()?;
     let spinner = progress::Spinner::new();
     let path = std::env::var_os("PATH");
@@ -247,18 +268,18 @@ fn measure(backend: Backend<'_>, request: &Request) -> anyhow::Result<(Measured,
     Ok(outcome?)
 }
 
-/// Adds the run to those on record, with the reasons for which it may be off. That it cannot be is no
-/// reason to lose what was measured: the report says so.
+/// Adds the run to those on record, with the codes of the checks that found it disturbed. Where that fails, the report
+/// says so: what was measured is not lost.
 fn learn(
     board: &Board,
     model: &ModelSpec,
     plan: &Plan,
     measured: &Measured,
-    bare: &Comparison,
+    uncorrected: &Comparison,
     disturbed: Vec<&'static str>,
-) -> Saved {
-    let pair = |quantity| {
-        let line = bare.line(quantity).filter(|line| line.judged)?;
+) -> SaveResult {
+    let pair = |metric| {
+        let line = uncorrected.line(metric).filter(|line| line.judged)?;
         Pair::new(line.predicted?.expected, line.measured?.mean)
     };
     let run = Run {
@@ -271,19 +292,19 @@ fn learn(
         model: model.name.clone(),
         scheme: plan.assignment.scheme.clone(),
         disturbed: disturbed.iter().map(|&code| code.to_owned()).collect(),
-        decode: pair(Quantity::Decode),
-        prefill: pair(Quantity::Prefill),
-        memory: pair(Quantity::Memory),
+        decode: pair(Metric::Decode),
+        prefill: pair(Metric::Prefill),
+        memory: pair(Metric::Memory),
     };
     let why = match settings::keep_run(run) {
-        Ok((path, Added::Kept)) => return Saved::Kept { path, disturbed },
+        Ok((path, Added::Kept)) => return SaveResult::Kept { path, disturbed },
         Ok((path, Added::Outweighed)) => format!(
             "{} has a run of this model that was not disturbed ({})",
             path.display(),
             disturbed.join(", ")
         ),
         Ok((_, Added::Empty)) => "nothing was both predicted and measured".to_owned(),
-        Err(error) => super::told(&error),
+        Err(error) => super::message(&error),
     };
-    Saved::Not { why }
+    SaveResult::Not { why }
 }

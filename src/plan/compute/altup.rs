@@ -3,13 +3,13 @@
 //!
 //! Source: `src/models/gemma3n.cpp`, `src/models/gemma4.cpp` of llama.cpp.
 
-use super::arena::Id;
 use super::graph::{Builder, f32_bytes};
+use super::tensors::Id;
 use crate::model::{FeedForward, Layer};
 
 impl Builder<'_> {
-    /// All layers' slices of the per-layer embedding: looked up, projected from the tokens, added,
-    /// and laid out layer by layer.
+    /// The per-layer embeddings of all layers: looked up, added to a projection of the tokens, and laid out layer by
+    /// layer.
     pub(super) fn per_layer_inputs(&mut self, embedded: Id, table: Id) -> Id {
         self.graph.stage = "per-layer inputs";
         let bytes = self.graph.bytes(table);
@@ -22,7 +22,7 @@ impl Builder<'_> {
         self.graph.own(bytes, &[turned])
     }
 
-    /// gemma4: the layer's own slice, gated by the stream and added to it.
+    /// gemma4: the layer's slice of the per-layer embedding, gated by the stream and added to it.
     pub(super) fn gated_per_layer(
         &mut self,
         stream: Id,

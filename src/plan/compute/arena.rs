@@ -1,55 +1,12 @@
 //! ggml's graph allocator, replayed on sizes alone: a list of tensors in execution order comes in,
 //! the bytes that each buffer must have come out. Knows nothing of models; allocates no tensor.
 //!
-//! Rules: `ggml/src/ggml-alloc.c` of llama.cpp. Inputs are placed first; a node then takes the place
-//! of a source that nobody else reads (if its operation may work in place), else the smallest hole
-//! that fits, else the end; a tensor's place is freed after its last reader. Holes are why a buffer
-//! is larger than what lives in it at any one time.
+//! Rules: `ggml/src/ggml-alloc.c` of llama.cpp. Inputs are placed first; a node then takes over the memory
+//! of a source that no other node reads (if its operation may work in place), else the smallest free block
+//! that fits, else the end; a tensor's memory is freed after its last reader. Fragmentation is why a buffer
+//! is larger than what is alive in it at any one time.
 
-/// A tensor of a [`Graph`].
-pub(super) type Id = usize;
-
-/// The buffer that a tensor is placed in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pool {
-    Host = 0,
-    Device = 1,
-}
-
-/// How a tensor comes by its memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Storage {
-    /// Set by the caller before the graph runs.
-    Input,
-    /// Memory of its own.
-    Own,
-    /// Memory of its own, or that of a source of the same size whose only reader it is.
-    Reused,
-    /// The memory of another tensor.
-    View { root: Id },
-    /// Memory outside the graph, such as the cache.
-    External,
-}
-
-#[derive(Debug)]
-struct Tensor {
-    bytes: u64,
-    sources: Vec<Id>,
-    storage: Storage,
-    pool: Pool,
-    stage: &'static str,
-    output: bool,
-}
-
-/// Tensors in execution order, sizes only.
-#[derive(Debug)]
-pub(super) struct Graph {
-    tensors: Vec<Tensor>,
-    /// The pool and the stage that new tensors belong to.
-    pub(super) pool: Pool,
-    pub(super) stage: &'static str,
-    alignment: [u64; 2],
-}
+use super::tensors::{Graph, Id, Storage};
 
 /// What a replay found for one pool.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -60,109 +17,34 @@ pub(super) struct Footprint {
     pub(super) stages: Vec<(&'static str, u64)>,
 }
 
-impl Graph {
-    /// An empty graph whose two pools align tensors to `alignment` bytes (host, device).
-    pub(super) fn new(alignment: [u64; 2], pool: Pool) -> Graph {
-        Graph {
-            tensors: Vec::new(),
-            pool,
-            stage: "inputs",
-            alignment,
-        }
-    }
-
-    fn push(&mut self, bytes: u64, sources: &[Id], storage: Storage) -> Id {
-        self.tensors.push(Tensor {
-            bytes,
-            sources: sources.to_vec(),
-            storage,
-            pool: self.pool,
-            stage: self.stage,
-            output: false,
-        });
-        self.tensors.len() - 1
-    }
-
-    /// A tensor that the caller fills before each run.
-    pub(super) fn input(&mut self, bytes: u64) -> Id {
-        self.push(bytes, &[], Storage::Input)
-    }
-
-    /// The result of an operation that cannot work in place.
-    pub(super) fn own(&mut self, bytes: u64, sources: &[Id]) -> Id {
-        self.push(bytes, sources, Storage::Own)
-    }
-
-    /// The result of an operation that can work in place, of the size of its first source.
-    pub(super) fn in_place(&mut self, sources: &[Id]) -> Id {
-        let bytes = sources
-            .first()
-            .and_then(|&s| self.tensors.get(s))
-            .map_or(0, |t| t.bytes);
-        self.push(bytes, sources, Storage::Reused)
-    }
-
-    /// The same memory in another shape.
-    pub(super) fn reshape(&mut self, source: Id) -> Id {
-        self.slice(self.bytes(source), source)
-    }
-
-    /// `bytes` within `source`.
-    pub(super) fn slice(&mut self, bytes: u64, source: Id) -> Id {
-        let root = match self.tensors.get(source).map(|t| t.storage) {
-            Some(Storage::View { root }) => root,
-            _ => source,
-        };
-        self.push(bytes, &[source], Storage::View { root })
-    }
-
-    /// An operation that writes outside the graph, such as storing keys in the cache.
-    pub(super) fn store(&mut self, sources: &[Id]) -> Id {
-        self.push(0, sources, Storage::External)
-    }
-
-    /// Keeps `tensor` until the end of the graph.
-    pub(super) fn keep(&mut self, tensor: Id) {
-        if let Some(tensor) = self.tensors.get_mut(tensor) {
-            tensor.output = true;
-        }
-    }
-
-    /// The bytes of `tensor`.
-    pub(super) fn bytes(&self, tensor: Id) -> u64 {
-        self.tensors.get(tensor).map_or(0, |t| t.bytes)
-    }
-
-    /// Tensors, views included.
-    pub(super) fn len(&self) -> usize {
-        self.tensors.len()
-    }
-
-    /// Replays the allocator and returns the footprint of the host pool and of the device pool.
-    pub(super) fn replay(&self) -> [Footprint; 2] {
-        Replay::new(self).run()
-    }
+/// Replays the allocator on `graph`. Returns the footprint of the host pool and of the device pool.
+pub(super) fn replay(graph: &Graph) -> [Footprint; 2] {
+    Replay::new(graph).run()
 }
 
-/// Free space of one pool, sorted by offset; the last block has no end.
+/// The free blocks of one pool.
 #[derive(Debug)]
-struct Holes {
+struct FreeList {
+    /// Offset and size of each, in the order of their offsets; the last block has no end.
     blocks: Vec<(u64, u64)>,
     alignment: u64,
+    /// The end of what was ever allocated.
     high: u64,
+    /// Bytes that are allocated now.
     live: u64,
+    /// The most bytes allocated at once in each stage.
     stages: Vec<(&'static str, u64)>,
 }
 
-impl Holes {
+impl FreeList {
     fn padded(&self, bytes: u64) -> u64 {
         bytes
             .div_ceil(self.alignment)
             .saturating_mul(self.alignment)
     }
 
-    /// The offset of `bytes` new bytes: the smallest hole that fits, the last of equals.
-    fn take(&mut self, bytes: u64, stage: &'static str) -> u64 {
+    /// The offset of `bytes` new bytes: the smallest block that fits, the last of equals.
+    fn allocate(&mut self, bytes: u64, stage: &'static str) -> u64 {
         let size = self.padded(bytes);
         let end = self.blocks.len().saturating_sub(1);
         let mut best = end;
@@ -190,8 +72,8 @@ impl Holes {
         offset
     }
 
-    /// Frees `bytes` at `offset` and joins neighbouring holes.
-    fn give(&mut self, offset: u64, bytes: u64) {
+    /// Frees `bytes` at `offset` and merges neighbouring free blocks.
+    fn free(&mut self, offset: u64, bytes: u64) {
         let size = self.padded(bytes);
         self.live = self.live.saturating_sub(size);
         let at = self.blocks.partition_point(|b| b.0 < offset);
@@ -212,7 +94,7 @@ impl Holes {
 
 /// What the allocator knows of a tensor while it walks the graph.
 #[derive(Clone, Default, Debug)]
-struct State {
+struct TensorState {
     readers: u32,
     views: u32,
     offset: u64,
@@ -221,14 +103,14 @@ struct State {
 
 struct Replay<'g> {
     graph: &'g Graph,
-    states: Vec<State>,
-    pools: [Holes; 2],
+    states: Vec<TensorState>,
+    pools: [FreeList; 2],
 }
 
 // Ids come from `Graph::push` alone, so every index below is in bounds by construction.
 impl<'g> Replay<'g> {
     fn new(graph: &'g Graph) -> Replay<'g> {
-        let pools = graph.alignment.map(|alignment| Holes {
+        let pools = graph.alignment.map(|alignment| FreeList {
             blocks: vec![(0, u64::MAX / 2)],
             alignment: alignment.max(1),
             high: 0,
@@ -237,7 +119,7 @@ impl<'g> Replay<'g> {
         });
         Replay {
             graph,
-            states: vec![State::default(); graph.tensors.len()],
+            states: vec![TensorState::default(); graph.tensors.len()],
             pools,
         }
     }
@@ -245,7 +127,7 @@ impl<'g> Replay<'g> {
     fn run(mut self) -> [Footprint; 2] {
         for (id, tensor) in self.graph.tensors.iter().enumerate() {
             if tensor.storage == Storage::Input {
-                self.take(id);
+                self.allocate(id);
             }
             if let Storage::View { root } = tensor.storage {
                 self.states[root].views += 1;
@@ -256,8 +138,8 @@ impl<'g> Replay<'g> {
         }
         for (id, tensor) in self.graph.tensors.iter().enumerate() {
             match tensor.storage {
-                Storage::Own => self.take(id),
-                Storage::Reused if !self.reuse(id) => self.take(id),
+                Storage::Own => self.allocate(id),
+                Storage::Reused if !self.reuse(id) => self.allocate(id),
                 _ => {}
             }
             for &source in &tensor.sources {
@@ -270,15 +152,15 @@ impl<'g> Replay<'g> {
         })
     }
 
-    fn take(&mut self, id: Id) {
+    fn allocate(&mut self, id: Id) {
         let tensor = &self.graph.tensors[id];
-        let offset = self.pools[tensor.pool as usize].take(tensor.bytes, tensor.stage);
+        let offset = self.pools[tensor.pool as usize].allocate(tensor.bytes, tensor.stage);
         self.states[id].offset = offset;
         self.states[id].allocated = true;
     }
 
-    /// Takes over the place of a source of the same size that `id` alone reads. A view owns no
-    /// place, so it has none to give.
+    /// Takes over the memory of a source of the same size that `id` alone reads. A view owns no memory, so its own
+    /// cannot be taken over.
     fn reuse(&mut self, id: Id) -> bool {
         let tensor = &self.graph.tensors[id];
         for &source in &tensor.sources {
@@ -317,13 +199,14 @@ impl<'g> Replay<'g> {
         let tensor = &self.graph.tensors[owner];
         if self.states[owner].allocated && !tensor.output {
             self.states[owner].allocated = false;
-            self.pools[tensor.pool as usize].give(self.states[owner].offset, tensor.bytes);
+            self.pools[tensor.pool as usize].free(self.states[owner].offset, tensor.bytes);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tensors::Pool;
     use super::*;
 
     fn graph() -> Graph {
@@ -331,13 +214,13 @@ mod tests {
     }
 
     fn bytes(graph: &Graph) -> u64 {
-        let [host, device] = graph.replay();
+        let [host, device] = replay(graph);
         assert_eq!(host.bytes, 0);
         device.bytes
     }
 
     #[test]
-    fn a_chain_needs_two_places_and_in_place_work_one() {
+    fn a_chain_needs_two_buffers_and_in_place_work_one() {
         let mut chain = graph();
         let mut tensor = chain.input(64);
         for _ in 0..5 {
@@ -371,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_view_keeps_its_tensor_and_lends_no_place() {
+    fn a_view_keeps_its_tensor_and_is_not_written_over() {
         let mut graph = graph();
         let tensor = graph.input(64);
         let view = graph.reshape(tensor);
@@ -380,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_freed_place_that_is_too_small_is_a_hole() {
+    fn a_freed_block_that_is_too_small_stays_free() {
         // 64 at 0 is freed when 96 is made behind what still lives at 64..96.
         let mut graph = graph();
         let first = graph.input(64);
@@ -410,7 +293,7 @@ mod tests {
         graph.stage = "work";
         let second = graph.own(128, &[first]);
         graph.own(32, &[second]);
-        let [_, device] = graph.replay();
+        let [_, device] = replay(&graph);
         assert_eq!(device.stages, [("inputs", 64), ("work", 192)]);
     }
 }

@@ -1,22 +1,22 @@
 //! The tensors of one attention layer: projections, store to the cache, scores, output projection.
 
-use super::Backend;
-use super::arena::Id;
+use super::ComputeBackend;
 use super::graph::{Builder, CacheInputs};
+use super::tensors::Id;
 use crate::model::{Attention, Cache};
 use crate::plan::kv;
 
-/// Queries, keys and values before they meet the cache.
-struct Projections {
+/// Projected queries, keys and values, before the cache.
+struct Qkv {
     query: Id,
     keys: Option<Id>,
     values: Option<Id>,
-    /// What holds the gate of the result, where the query projection makes one.
+    /// The tensor with the gate of the output, where the query projection gives one.
     gate: Option<Id>,
 }
 
 impl Builder<'_> {
-    /// Attention of layer `index` over `normed`, back at the residual stream's width.
+    /// Attention of layer `index` over `normed`, projected back to the width of the residual stream.
     pub(super) fn attention(&mut self, index: usize, attention: &Attention, normed: Id) -> Id {
         let inputs = if attention.window.is_some() {
             self.window
@@ -58,15 +58,15 @@ impl Builder<'_> {
         self.graph.own(hidden, &[attended])
     }
 
-    /// Query, values, keys; models with windows do keys before values. What follows a projection
-    /// (norm, rope) reads it as heads, a view, and so cannot work in its place.
+    /// Query, values, keys; models with windows compute keys before values. What follows a projection (norm, rope) reads a
+    /// view of it (heads), and so cannot work in place.
     fn separate_qkv(
         &mut self,
         attention: &Attention,
         inputs: &CacheInputs,
         normed: Id,
         gated: bool,
-    ) -> Projections {
+    ) -> Qkv {
         let width = attention.heads.saturating_mul(attention.key_dim);
         let product = self.heads(width.saturating_mul(if gated { 2 } else { 1 }), normed);
         let gate = gated.then_some(product);
@@ -74,7 +74,7 @@ impl Builder<'_> {
         let query = self.graph.in_place(&[query, self.positions]);
         let query = self.rotated(query, inputs.key_rotation);
         if attention.cache == Cache::Shared {
-            return Projections {
+            return Qkv {
                 query,
                 keys: None,
                 values: None,
@@ -90,7 +90,7 @@ impl Builder<'_> {
         }
         let values = self.rotated(values, inputs.value_rotation);
         let keys = early.unwrap_or_else(|| self.keys(attention, inputs, normed));
-        Projections {
+        Qkv {
             query,
             keys: Some(keys),
             values: Some(values),
@@ -104,19 +104,14 @@ impl Builder<'_> {
         self.rotated(keys, inputs.key_rotation)
     }
 
-    /// A projection to `width`, seen as heads.
+    /// A projection to `width`, viewed as heads.
     fn heads(&mut self, width: u64, normed: Id) -> Id {
         let product = self.graph.own(self.each_token(width), &[normed]);
         self.graph.reshape(product)
     }
 
-    /// One product, cut in three; the parts' strides make some copies necessary.
-    fn fused_qkv(
-        &mut self,
-        attention: &Attention,
-        inputs: &CacheInputs,
-        normed: Id,
-    ) -> Projections {
+    /// One product, sliced in three; the strides of the slices make some copies necessary.
+    fn fused_qkv(&mut self, attention: &Attention, inputs: &CacheInputs, normed: Id) -> Qkv {
         let widths = [
             attention.heads.saturating_mul(attention.key_dim),
             kv::key_width(attention),
@@ -137,7 +132,7 @@ impl Builder<'_> {
         let part = self.graph.slice(keys, product);
         let keys = self.graph.own(keys, &[part, self.positions]);
         let keys = self.rotated(keys, inputs.key_rotation);
-        Projections {
+        Qkv {
             query,
             keys: Some(keys),
             values: Some(values),
@@ -145,9 +140,9 @@ impl Builder<'_> {
         }
     }
 
-    /// Latent attention (MLA): the query is carried into the latent space of the keys, and the
-    /// cached latent serves as values too.
-    fn latent(&mut self, attention: &Attention, inputs: &CacheInputs, normed: Id) -> Projections {
+    /// Latent attention (MLA): the query is projected into the latent space of the keys, and the cached latent is the
+    /// values too.
+    fn latent(&mut self, attention: &Attention, inputs: &CacheInputs, normed: Id) -> Qkv {
         let latent = Latent::of(attention);
         let wide = self.each_token(attention.heads.saturating_mul(attention.key_dim));
         let bytes = self.each_token(attention.heads.saturating_mul(latent.query));
@@ -169,7 +164,7 @@ impl Builder<'_> {
         let keys = self.graph.own(width, &[normed, part]);
         let query = self.rotated(query, inputs.key_rotation);
         let keys = self.rotated(keys, inputs.key_rotation);
-        Projections {
+        Qkv {
             query,
             keys: Some(keys),
             values: None,
@@ -177,7 +172,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Rotates before (or after) a quantized cache: a product of the same size.
+    /// The rotation before (or after) a quantized cache: a product of the same size.
     fn rotated(&mut self, vectors: Id, rotation: Option<Id>) -> Id {
         let Some(rotation) = rotation else {
             return vectors;
@@ -188,7 +183,7 @@ impl Builder<'_> {
         self.graph.reshape(product)
     }
 
-    /// Bytes of what attention returns before a latent is carried back to heads.
+    /// Bytes of the output of attention, before a latent is projected back to value heads.
     fn result(&self, attention: &Attention) -> u64 {
         let dim = match attention.value_dim {
             0 => Latent::of(attention).content,
@@ -197,7 +192,7 @@ impl Builder<'_> {
         self.each_token(attention.heads.saturating_mul(dim))
     }
 
-    /// A latent result carried back to the width of value heads.
+    /// A latent output, projected back to the width of value heads.
     fn unlatent(&mut self, attention: &Attention, result: Id) -> Id {
         if attention.value_dim > 0 {
             return result;
@@ -206,11 +201,11 @@ impl Builder<'_> {
         self.graph.own(bytes, &[result])
     }
 
-    /// Flash attention keeps no scores. On CUDA a quantized cache is first expanded to F16, in room
-    /// that belongs to the result (`ggml_cuda_flash_attn_ext_get_alloc_size`).
+    /// Flash attention keeps no scores. On CUDA a quantized cache is first expanded to F16, in memory that is allocated
+    /// with the output (`ggml_cuda_flash_attn_ext_get_alloc_size`).
     fn fused_scores(&mut self, attention: &Attention, inputs: &CacheInputs, query: Id) -> Id {
         let mut bytes = self.result(attention);
-        if self.backend == Backend::Cuda {
+        if self.backend == ComputeBackend::Cuda {
             let cells = inputs.cells.saturating_mul(self.settings.streams());
             let formats = [
                 (self.settings.type_k, kv::key_width(attention)),
@@ -231,7 +226,7 @@ impl Builder<'_> {
         self.graph.own(bytes, &[turned])
     }
 
-    /// Scores of every token with every cell, F32, turned into weights in place.
+    /// Scores of every token with every cell, F32, of which the softmax is computed in place.
     fn plain_scores(&mut self, attention: &Attention, inputs: &CacheInputs, query: Id) -> Id {
         let query = self.graph.reshape(query);
         let scores = self.each_token(attention.heads.saturating_mul(inputs.cells));
@@ -254,8 +249,8 @@ impl Builder<'_> {
     }
 }
 
-/// Widths of a latent head that the cache does not tell. In DeepSeek 2 and 3, Kimi K2 and MiniCPM 3
-/// alike the cached 9 parts are 8 of content and 1 of rope; a query head has 3, a value head 2.
+/// Widths of a latent head that do not follow from the cache. In DeepSeek 2 and 3, Kimi K2 and MiniCPM 3 the cached width
+/// is 9 parts, 8 of content and 1 of rope; a query head has 3 parts, a value head 2.
 struct Latent {
     content: u64,
     query: u64,

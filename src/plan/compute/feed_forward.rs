@@ -1,13 +1,13 @@
 //! The tensors of one feed-forward: dense, or routed experts with an optional shared one.
 
-use super::arena::Id;
-use super::fusion::Up;
+use super::fusion::UpProjection;
 use super::graph::{Builder, f32_bytes};
+use super::tensors::Id;
 use crate::model::FeedForward;
 
 impl Builder<'_> {
-    /// The feed-forward of layer `index` over `rows` rows of `normed`, back at the residual
-    /// stream's width. A layer without one gives `normed` back.
+    /// The feed-forward of layer `index` over `rows` rows of `normed`, projected back to the width of the residual
+    /// stream. A layer without one returns `normed`.
     pub(super) fn feed_forward(
         &mut self,
         index: usize,
@@ -18,7 +18,7 @@ impl Builder<'_> {
         let up = self
             .fusions
             .get(index)
-            .map_or(Up::default(), |fusion| fusion.up);
+            .map_or(UpProjection::default(), |fusion| fusion.up);
         let hidden = f32_bytes(self.model.dims.hidden, rows);
         match *feed_forward {
             FeedForward::None => normed,
@@ -43,28 +43,36 @@ impl Builder<'_> {
         }
     }
 
-    /// `bytes` of activations from `sources`. A gated product takes a place of its own, so that
-    /// gate, up and product live at once.
-    fn widened(&mut self, up: Up, bytes: u64, sources: &[Id]) -> Id {
+    /// `bytes` of activations at the inner width, from `sources`. The product of gate and up projection has memory of its
+    /// own, so that all three are alive together.
+    fn widened(&mut self, up: UpProjection, bytes: u64, sources: &[Id]) -> Id {
         match up {
-            Up::Gated => {
+            UpProjection::Gated => {
                 let gate = self.graph.own(bytes, sources);
                 let up = self.graph.own(bytes, sources);
                 self.graph.own(bytes, &[gate, up])
             }
-            Up::Merged => {
+            UpProjection::Merged => {
                 let both = self.graph.own(bytes.saturating_mul(2), sources);
                 self.graph.own(bytes, &[both])
             }
-            Up::Plain => {
+            UpProjection::Plain => {
                 let up = self.graph.own(bytes, sources);
                 self.graph.in_place(&[up])
             }
         }
     }
 
-    /// Router, then the chosen experts side by side, then their weighted sum.
-    fn experts(&mut self, up: Up, count: u64, used: u64, inner: u64, normed: Id, rows: u64) -> Id {
+    /// Router, then the selected experts side by side, then their weighted sum.
+    fn experts(
+        &mut self,
+        up: UpProjection,
+        count: u64,
+        used: u64,
+        inner: u64,
+        normed: Id,
+        rows: u64,
+    ) -> Id {
         self.graph.stage = "experts";
         let one = f32_bytes(self.model.dims.hidden, rows);
         let logits = self.graph.own(f32_bytes(count, rows), &[normed]);
@@ -83,7 +91,7 @@ impl Builder<'_> {
         let out = self.graph.own(one.saturating_mul(used), &[product, chosen]);
         let weighted = self.graph.in_place(&[out, weights]);
 
-        // Views of every expert come before the sums, so the experts' rows live until the last.
+        // Views of all experts come before the sums, so the outputs of all experts are alive until the last sum.
         let views: Vec<Id> = (0..used.min(1024))
             .map(|_| self.graph.slice(one, weighted))
             .collect();

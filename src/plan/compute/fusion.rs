@@ -1,22 +1,22 @@
-//! Which projections a layer's weights do in one piece, read off the list of tensors. It changes
-//! what is alive together, not what is computed. A model without a list has the usual pieces.
+//! Which projections of a layer share one matrix, by the list of tensors. That changes which tensors are alive together,
+//! not what is computed. A model without a list of tensors is taken to have separate matrices.
 
 use crate::model::{FeedForward, Layer, ModelSpec, TensorRole as R};
 
-/// How one layer's projections are cut.
+/// How the projections of one layer are fused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fusion {
     /// Query, key and value come from one product.
     pub(super) qkv: bool,
-    /// The query projection also makes a gate for what attention returns.
+    /// The query projection also gives a gate for the output of attention.
     pub(super) gated_query: bool,
-    pub(super) up: Up,
+    pub(super) up: UpProjection,
 }
 
-/// How a feed-forward widens.
+/// The matrices by which a feed-forward goes to its inner width.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Up {
-    /// A gate and an up projection.
+pub(super) enum UpProjection {
+    /// A gate and an up projection, in two products.
     #[default]
     Gated,
     /// Both in one product of twice the width.
@@ -25,9 +25,9 @@ pub(super) enum Up {
     Plain,
 }
 
-/// What the list of tensors says of one layer.
+/// The projections of one layer in the list of tensors.
 #[derive(Clone, Copy, Default)]
-struct Projections {
+struct ListedProjections {
     qkv: bool,
     gate: bool,
     query: u64,
@@ -36,7 +36,7 @@ struct Projections {
 
 /// The fusion of every layer of `model`.
 pub(super) fn fusions(model: &ModelSpec) -> Vec<Fusion> {
-    let mut found = vec![Projections::default(); model.layers.len()];
+    let mut found = vec![ListedProjections::default(); model.layers.len()];
     for tensor in model.tensors.iter().filter(|t| t.is_weight()) {
         let entry = tensor
             .layer
@@ -59,15 +59,15 @@ pub(super) fn fusions(model: &ModelSpec) -> Vec<Fusion> {
         .collect()
 }
 
-fn fusion(rows: &Projections, layer: &Layer) -> Fusion {
+fn fusion(rows: &ListedProjections, layer: &Layer) -> Fusion {
     let inner = match layer.feed_forward {
         FeedForward::Dense { inner } | FeedForward::Experts { inner, .. } => inner,
         FeedForward::None => 0,
     };
     let up = match rows.up {
-        Some(up) if !rows.gate && up == inner => Up::Plain,
-        Some(_) if !rows.gate => Up::Merged,
-        _ => Up::Gated,
+        Some(up) if !rows.gate && up == inner => UpProjection::Plain,
+        Some(_) if !rows.gate => UpProjection::Merged,
+        _ => UpProjection::Gated,
     };
     let attention = layer.mixer.attention.as_ref();
     let gated_query = attention.is_some_and(|a| {

@@ -4,9 +4,9 @@
 //! Sources: `llama-graph.cpp` and `src/models/*.cpp` of llama.cpp. Operations that work in place on
 //! their only reader's input (norm weights, biases, rope, soft caps) take no memory and are left out.
 
-use super::Backend;
-use super::arena::{Graph, Id, Pool};
+use super::ComputeBackend;
 use super::fusion::{Fusion, fusions};
+use super::tensors::{Graph, Id, Pool};
 use crate::model::{Attention, FeedForward, Layer, Mixer, ModelSpec};
 use crate::plan::kv::{self, KvSettings};
 
@@ -33,13 +33,13 @@ pub(super) struct Builder<'m> {
     pub(super) graph: Graph,
     pub(super) model: &'m ModelSpec,
     pub(super) settings: &'m KvSettings,
-    pub(super) backend: Backend,
-    /// How each layer's projections are cut.
+    pub(super) backend: ComputeBackend,
+    /// How the projections of each layer are fused.
     pub(super) fusions: Vec<Fusion>,
     /// Tokens of the pass.
     pub(super) tokens: u64,
     pub(super) positions: Id,
-    /// Inputs of layers that see everything.
+    /// Inputs of layers that see the whole context.
     pub(super) full: Option<CacheInputs>,
     /// Inputs of windowed layers.
     pub(super) window: Option<CacheInputs>,
@@ -50,22 +50,22 @@ pub(super) fn graph(
     model: &ModelSpec,
     settings: &KvSettings,
     rows: u64,
-    backend: Backend,
+    backend: ComputeBackend,
 ) -> Graph {
     let tokens = settings.tokens();
     let rows = rows.clamp(1, tokens);
-    let home = if backend == Backend::Cpu {
+    let home = if backend == ComputeBackend::Cpu {
         Pool::Device
     } else {
         Pool::Host
     };
     let alignment = match backend {
-        Backend::Cpu => CPU_ALIGNMENT,
-        Backend::Cuda => CUDA_ALIGNMENT,
+        ComputeBackend::Cpu => CPU_ALIGNMENT,
+        ComputeBackend::Cuda => CUDA_ALIGNMENT,
     };
     let mut graph = Graph::new([CUDA_ALIGNMENT, alignment], home);
 
-    // Token ids, and the embeddings a caller may give in their stead: reserved, never both used.
+    // Token ids, and the embeddings that a caller may give instead: both are reserved, one is used.
     let ids = graph.input(tokens.saturating_mul(4));
     graph.input(f32_bytes(model.dims.hidden, tokens));
     let mut embedded = graph.own(f32_bytes(model.dims.hidden, tokens), &[ids]);
@@ -93,8 +93,8 @@ pub(super) fn graph(
     };
     let mut output_rows = graph.input(rows.saturating_mul(4));
 
-    if backend == Backend::Cuda {
-        // The CPU keeps the inputs and looks tokens up; the device gets copies when its part begins.
+    if backend == ComputeBackend::Cuda {
+        // Inputs and the embedding lookup are on the CPU; the device gets copies.
         graph.pool = Pool::Device;
         let mut upload = |id: &mut Id| *id = graph.own(graph.bytes(*id), &[*id]);
         upload(&mut embedded);
@@ -202,8 +202,7 @@ impl Builder<'_> {
         f32_bytes(width, self.tokens)
     }
 
-    /// Pre-norm layers with one residual stream. The last works on the output rows alone after its
-    /// mixer.
+    /// Pre-norm layers with one residual stream. After its mixer the last layer computes only the output rows.
     fn plain_layers(
         &mut self,
         embedded: Id,
@@ -257,7 +256,7 @@ impl Builder<'_> {
         stream
     }
 
-    /// What a layer made and the residual: the sum takes the place of the first.
+    /// The sum of a layer's output and the residual, in the memory of the first of the two.
     fn sum(&mut self, made: Id, residual: Id, residual_first: bool) -> Id {
         if residual_first {
             self.graph.in_place(&[residual, made])

@@ -3,9 +3,9 @@
 //! counted elsewhere.
 //!
 //! llama.cpp reserves for the largest pass it will make: one micro-batch over a full cache. This
-//! module lists the tensors of that pass in their order of execution (`graph`) and replays ggml's
-//! allocator on their sizes (`arena`), because what decides is which tensors are alive together
-//! and how they pack, not any sum.
+//! module lists the tensors of that pass in their order of execution (`graph` and its neighbours, as `tensors` holds
+//! them) and replays ggml's allocator on their sizes (`arena`), because what decides is which tensors are alive
+//! together and how they pack, not any sum.
 
 mod altup;
 mod arena;
@@ -14,12 +14,13 @@ mod feed_forward;
 mod fusion;
 mod graph;
 mod recurrent;
+mod tensors;
 
 use crate::model::ModelSpec;
 use crate::plan::kv::KvSettings;
 use crate::units::Bytes;
 
-pub use crate::runtime::profile::Backend;
+pub use crate::runtime::profile::ComputeBackend;
 
 /// The buffers of one pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,9 +43,14 @@ pub struct Compute {
 ///
 /// `rows` is what llama.cpp calls `n_outputs_max`, capped here by the pass's tokens: a whole batch for
 /// llama-bench and library users, the number of parallel sequences for llama-server.
-pub fn compute(model: &ModelSpec, settings: &KvSettings, rows: u64, backend: Backend) -> Compute {
+pub fn compute(
+    model: &ModelSpec,
+    settings: &KvSettings,
+    rows: u64,
+    backend: ComputeBackend,
+) -> Compute {
     let graph = graph::graph(model, settings, rows, backend);
-    let [host, device] = graph.replay();
+    let [host, device] = arena::replay(&graph);
     let output = Bytes(4) * model.dims.vocab * settings.sequences();
     Compute {
         device_bytes: Bytes(device.bytes),

@@ -3,18 +3,18 @@
 //! Sources: `lfm2.cpp`, `mamba-base.cpp`, `qwen3next.cpp`, `delta-net-base.cpp` in `src/models` of
 //! llama.cpp.
 
-use super::arena::Id;
 use super::graph::Builder;
+use super::tensors::Id;
 use crate::model::Recurrent;
 
-/// Columns that a convolution before a scan remembers: every published Mamba 2 and delta net has a
-/// kernel of four.
+/// Columns that a convolution before a scan keeps from earlier tokens: every published Mamba 2 and delta net has a kernel
+/// of four.
 const SCAN_WINDOW: u64 = 3;
 /// Rows of a delta net's state matrix: 128 in every published one.
 const DELTA_STATE: u64 = 128;
 
 impl Builder<'_> {
-    /// A recurrent mixer over `normed`, back at the residual stream's width.
+    /// A recurrent mixer over `normed`, projected back to the width of the residual stream.
     pub(super) fn recurrent(&mut self, recurrent: &Recurrent, normed: Id) -> Id {
         let channels = recurrent.conv_elements / SCAN_WINDOW;
         let mixed = if recurrent.state_elements == 0 {
@@ -35,7 +35,7 @@ impl Builder<'_> {
             .saturating_mul(self.settings.sequences())
     }
 
-    /// Puts the remembered columns before `signal`, remembers the last ones, convolves.
+    /// Puts the kept columns before `signal`, keeps the last ones, convolves.
     fn convolve(&mut self, recurrent: &Recurrent, width: u64, window: Id, signal: Id) -> Id {
         let columns = self.each_sequence(recurrent.conv_elements);
         let width = self.each_token(width);
@@ -64,8 +64,8 @@ impl Builder<'_> {
         self.graph.in_place(&[convolved, gate])
     }
 
-    /// Mamba 2: one projection holds the gate and what is convolved; the scan's result carries the
-    /// new state behind it.
+    /// Mamba 2: one projection holds the gate and the input of the convolution; the output of the scan is followed by the
+    /// new state.
     fn state_space(&mut self, recurrent: &Recurrent, channels: u64, normed: Id) -> Id {
         let inner = self.each_token(recurrent.inner.saturating_sub(channels));
         let state = self.each_sequence(recurrent.state_elements);

@@ -91,7 +91,7 @@ fn cpu_buffers_of_eleven_models_are_llama_cpps() {
         };
         let model = golden.shape.model();
         for (settings, expected) in settings().iter().zip(golden.compute) {
-            let found = mib(compute(&model, settings, ALL_ROWS, Backend::Cpu).device_bytes);
+            let found = mib(compute(&model, settings, ALL_ROWS, ComputeBackend::Cpu).device_bytes);
             if expected > 0.0 && (found - expected).abs() > expected * tolerance + 0.006 {
                 misses.push(format!(
                     "{} {settings:?}: {found:.2} for {expected}",
@@ -161,7 +161,7 @@ fn variations() -> Vec<(KvSettings, u64)> {
 fn cpu_buffers_of_other_architectures_are_close() {
     let check = |name: &str, model: &ModelSpec, tolerance: f64, expected: [f64; 17]| {
         for ((settings, rows), expected) in variations().iter().zip(expected) {
-            let found = mib(compute(model, settings, *rows, Backend::Cpu).device_bytes);
+            let found = mib(compute(model, settings, *rows, ComputeBackend::Cpu).device_bytes);
             assert!(
                 (found - expected).abs() <= expected * tolerance + 0.006,
                 "{name} {settings:?} with {rows} rows: {found:.2} for {expected}"
@@ -379,7 +379,7 @@ fn cuda_with_512_rows_holds_the_logits_and_their_input() {
         &qwen3("Qwen3-1.7B"),
         &KvSettings::default(),
         512,
-        Backend::Cuda,
+        ComputeBackend::Cuda,
     );
     assert_eq!(compute.device_bytes, Bytes(4 * 512 * (151_936 + 2048)));
     assert_eq!(mib(compute.device_bytes), 300.75);
@@ -397,7 +397,7 @@ fn cuda_with_one_row_holds_a_layer() {
         &qwen3("Qwen3-1.7B"),
         &KvSettings::default(),
         1,
-        Backend::Cuda,
+        ComputeBackend::Cuda,
     );
     // Gate, up and product of 6144, the residual and the normed input of 2048, the mask of 4 MiB.
     let floor = 4 * 512 * (3 * 6144 + 2 * 2048) + (4 << 20);
@@ -418,7 +418,7 @@ fn cuda_expands_a_quantized_cache_layer_by_layer() {
         type_v: Q8_0,
         ..KvSettings::default()
     };
-    let compute = compute(&qwen3("Qwen3-4B"), &settings, 1, Backend::Cuda);
+    let compute = compute(&qwen3("Qwen3-4B"), &settings, 1, ComputeBackend::Cuda);
     let attention = mib(compute
         .stages
         .iter()
@@ -436,7 +436,7 @@ fn output_rows_are_one_a_sequence() {
         parallel: 4,
         ..KvSettings::default()
     };
-    let compute = compute(&qwen3("Qwen3-1.7B"), &settings, 4, Backend::Cuda);
+    let compute = compute(&qwen3("Qwen3-1.7B"), &settings, 4, ComputeBackend::Cuda);
     assert_eq!(compute.output_bytes, Bytes(4 * 151_936 * 4));
     assert_eq!(format!("{:.2}", mib(compute.output_bytes)), "2.32");
 }
@@ -447,7 +447,7 @@ fn stages_come_in_order_and_none_exceeds_the_buffer() {
         &qwen3("Qwen3-4B"),
         &KvSettings::default(),
         512,
-        Backend::Cpu,
+        ComputeBackend::Cpu,
     );
     let names: Vec<_> = compute.stages.iter().map(|stage| stage.0).collect();
     assert_eq!(
@@ -495,7 +495,7 @@ fn absurd_models_and_settings_do_not_panic() {
     spec.dims.per_layer_embedding = huge;
     for streams in [0, 1, huge] {
         spec.dims.streams = streams;
-        for backend in [Backend::Cpu, Backend::Cuda] {
+        for backend in [ComputeBackend::Cpu, ComputeBackend::Cuda] {
             for flash_attention in [true, false] {
                 let settings = KvSettings {
                     context: huge,
@@ -523,6 +523,6 @@ fn absurd_models_and_settings_do_not_panic() {
         &model(0, 0, Vec::new()),
         &KvSettings::default(),
         0,
-        Backend::Cuda,
+        ComputeBackend::Cuda,
     );
 }

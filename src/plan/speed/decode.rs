@@ -1,78 +1,77 @@
-//! The rate of decoding: operations, launches and the host, added up.
+//! The decode rate: the times of operations, launches and the host, added up.
 
 use super::finite::{finite, rate, ratio};
-use super::gpu::Gpu;
+use super::gpu::ClockedGpu;
 use super::operation::Operation;
 use super::time::{End, below, launches, moved, step_time};
-use super::{Bound, Part, Spread};
+use super::{Bound, Spread, TimeTerm};
 use crate::runtime::profile::Speed;
 
-/// How fast tokens are decoded.
+/// A predicted decode rate.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Estimate {
+pub struct DecodeEstimate {
     /// Tokens a second, over all sequences together.
     pub tokens_per_second: Spread,
-    /// What the hardware allows at most, in tokens a second.
+    /// The highest rate that the hardware allows, in tokens a second.
     pub ceiling: f64,
     /// Whether memory or arithmetic sets the ceiling; never `Overhead`.
     pub ceiling_bound: Bound,
-    /// What takes most of the expected time.
+    /// What limits the expected rate.
     pub bound: Bound,
-    /// Bytes a step moves.
+    /// Bytes that a step moves.
     pub bytes_per_step: u64,
     /// Floating-point operations of a step: two a multiply-accumulate.
     pub flops_per_step: u64,
     /// Where the expected time goes, in the order of the operations, then launches, then host.
-    pub parts: Vec<Part>,
+    pub parts: Vec<TimeTerm>,
 }
 
-/// Seconds that one decode step of `parallel` sequences is expected to take, without the ceiling:
-/// what a fit compares with a measurement. Equal to `parallel` over [`decode`]'s expected rate wherever
-/// that lies below the ceiling.
+/// Seconds that one decode step of `parallel` sequences is expected to take, whatever the ceiling: the value that a fit
+/// compares with a measurement. Equal to `parallel` over the expected rate of [`decode`] where that is below the ceiling.
 pub fn step_seconds(
     operations: &[Operation],
     layers: u64,
     parallel: u64,
-    gpu: &Gpu,
+    gpu: &ClockedGpu,
     speed: &Speed,
 ) -> f64 {
     let batch = parallel.max(1) as f64;
     step(operations, layers, batch, gpu, speed, End::Expected)
 }
 
-/// Operations one after the other, launches, the host, and the spread that this end has.
+/// Seconds of a step at one end of the ranges: the operations one after the other, launches, the host, and the spread.
 fn step(
     operations: &[Operation],
     layers: u64,
     batch: f64,
-    gpu: &Gpu,
+    gpu: &ClockedGpu,
     speed: &Speed,
     end: End,
 ) -> f64 {
     let worked: f64 = operations
         .iter()
-        .map(|operation| step_time(operation, batch, gpu, speed, end).joined)
+        .map(|operation| step_time(operation, batch, gpu, speed, end).overlapped)
         .sum();
     let (launch, host) = overheads(layers, gpu, speed, end);
     (worked + launch + host) * end.slow(&speed.spread)
 }
 
 /// Seconds of launches and of the host.
-fn overheads(layers: u64, gpu: &Gpu, speed: &Speed, end: End) -> (f64, f64) {
+fn overheads(layers: u64, gpu: &ClockedGpu, speed: &Speed, end: End) -> (f64, f64) {
     (
         launches(layers as f64 * end.slow(&speed.launch_seconds), gpu, speed),
         end.slow(&speed.host_seconds),
     )
 }
 
-/// The rate of decoding `parallel` sequences (at least one) by `operations` in a model of `layers`.
+/// The decode rate of `parallel` sequences (at least one) of a model with these `operations` and `layers`.
 pub fn decode(
     operations: &[Operation],
     layers: u64,
     parallel: u64,
-    gpu: &Gpu,
+    gpu: &ClockedGpu,
     speed: &Speed,
-) -> Estimate {
+) -> DecodeEstimate {
     let batch = parallel.max(1) as f64;
     let times = |end: End| {
         operations
@@ -106,9 +105,9 @@ pub fn decode(
     let named = operations
         .iter()
         .zip(times(End::Expected))
-        .map(|(o, time)| (o.name.clone(), time.joined));
+        .map(|(o, time)| (o.name.clone(), time.overlapped));
     let overheads = [("launches".to_owned(), launch), ("host".to_owned(), host)];
-    Estimate {
+    DecodeEstimate {
         tokens_per_second: below(ceiling, |end| {
             rate(batch, step(operations, layers, batch, gpu, speed, end))
         }),
@@ -126,7 +125,7 @@ pub fn decode(
             .sum::<f64>() as u64,
         parts: named
             .chain(overheads)
-            .map(|(name, seconds)| Part {
+            .map(|(name, seconds)| TimeTerm {
                 name,
                 seconds: finite(seconds),
             })

@@ -1,6 +1,6 @@
-//! Arithmetic that keeps absurd input finite.
+//! Arithmetic that gives finite numbers for any input.
 
-/// `amount / per`, zero for nothing and infinite for something over nothing.
+/// `amount / per`: zero for no amount, infinite for an amount over zero.
 pub(super) fn ratio(amount: f64, per: f64) -> f64 {
     if amount <= 0.0 {
         0.0
@@ -11,7 +11,7 @@ pub(super) fn ratio(amount: f64, per: f64) -> f64 {
     }
 }
 
-/// Tokens over seconds; zero where nothing takes time or it takes for ever.
+/// `tokens / seconds`; zero where `seconds` is zero, negative or no number.
 pub(in crate::plan) fn rate(tokens: f64, seconds: f64) -> f64 {
     if seconds > 0.0 {
         finite(tokens / seconds)
@@ -20,7 +20,7 @@ pub(in crate::plan) fn rate(tokens: f64, seconds: f64) -> f64 {
     }
 }
 
-/// `value`, or the largest number.
+/// `value`, or the largest finite number.
 pub(in crate::plan) fn finite(value: f64) -> f64 {
     if value.is_finite() { value } else { f64::MAX }
 }

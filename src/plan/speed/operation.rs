@@ -1,13 +1,13 @@
-//! What a step does, operation by operation: bytes, multiply-accumulates, output rows.
+//! The operations of a step: bytes, multiply-accumulates, output rows.
 //!
 //! In: counts that `operations` gathers from a model. Out: [`Operation`]. Must not: know a runtime.
 
 use super::finite::ratio;
 use crate::dtype::Dtype;
 
-/// What part of the model an operation belongs to.
+/// The part of the model that an operation belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Group {
+pub enum OperationGroup {
     /// Projections around attention.
     Attention,
     /// Feed-forward, dense or routed.
@@ -18,40 +18,40 @@ pub enum Group {
     KvCache,
     /// Reading, updating and writing recurrent or convolutional state.
     Recurrent,
-    /// Whatever else is read from memory: embedding rows, norms.
+    /// Everything else that is read from memory: embedding rows, norms.
     Other,
 }
 
-/// Something a decode step does: a matrix, or several of one format and group taken together.
+/// An operation of a decode step: a product with a matrix, or with several of one format and group.
 ///
-/// Two matrices may share an operation if their format is the same: the model is linear in them up to
-/// their shape, which only `rows` carries. Counts are for one token of one sequence.
+/// Matrices of one format and row length may share an operation, because the speed model is linear in their bytes,
+/// weights and rows. Counts are for one token of one sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operation {
-    /// What an explanation calls it.
+    /// Its name in an explanation.
     pub name: String,
-    /// What part of the model it belongs to.
-    pub group: Group,
+    /// The part of the model that it belongs to.
+    pub group: OperationGroup,
     /// Element format of what it reads.
     pub dtype: Dtype,
-    /// Bytes one token moves.
+    /// Bytes that one token moves.
     pub bytes: u64,
-    /// Bytes that exist of it: what a batch reads at most. Equal to `bytes` for a dense matrix, all
-    /// experts' bytes for routed ones, [`u64::MAX`] where each sequence has its own.
+    /// Bytes that a batch reads at most: equal to `bytes` for a dense matrix, those of all experts for routed ones,
+    /// [`u64::MAX`] where each sequence has its own.
     pub stored: u64,
-    /// Multiply-accumulates for one token: the weights it uses.
+    /// Multiply-accumulates for one token, which is the number of weights it uses.
     pub weights: u64,
     /// Output rows for one token: the sum over matrices of their outermost dimension.
     pub rows: u64,
-    /// Activations that its products take for one token: the sum over matrices of their innermost dimension.
+    /// Input activations for one token: the sum over matrices of their innermost dimension.
     pub columns: u64,
 }
 
 impl Operation {
-    /// A dense matrix `[rows, weights / rows]`: a batch reads it once.
+    /// A dense matrix of shape `[rows, weights / rows]`, which a batch reads once.
     pub fn dense(
         name: impl Into<String>,
-        group: Group,
+        group: OperationGroup,
         dtype: Dtype,
         bytes: u64,
         weights: u64,
@@ -69,7 +69,7 @@ impl Operation {
         }
     }
 
-    /// Routed experts: `bytes`, `weights`, `rows` and `columns` of those one token uses, `stored` bytes of all.
+    /// Routed experts: `bytes`, `weights`, `rows` and `columns` of those that one token uses, `stored` bytes of all.
     pub fn experts(
         name: impl Into<String>,
         dtype: Dtype,
@@ -80,7 +80,7 @@ impl Operation {
     ) -> Operation {
         Operation {
             name: name.into(),
-            group: Group::FeedForward,
+            group: OperationGroup::FeedForward,
             dtype,
             bytes,
             stored: stored.max(bytes),
@@ -90,12 +90,12 @@ impl Operation {
         }
     }
 
-    /// What each sequence has for itself: cached keys and values at the depth in question, or
-    /// recurrent state (read and written: count it twice). `macs` for attention at depth `n`: query
-    /// heads x (key + value dimension) x `n`, with the window for `n` in sliding layers.
+    /// State that each sequence has of its own: cached keys and values at some depth, or recurrent state (read and
+    /// written, so its bytes count twice). `macs` of attention at depth `n` are query heads x (key + value dimension) x
+    /// `n`, with the window for `n` in sliding layers.
     pub fn state(
         name: impl Into<String>,
-        group: Group,
+        group: OperationGroup,
         dtype: Dtype,
         bytes: u64,
         macs: u64,
@@ -113,7 +113,10 @@ impl Operation {
     }
 
     pub(super) fn is_state(&self) -> bool {
-        matches!(self.group, Group::KvCache | Group::Recurrent)
+        matches!(
+            self.group,
+            OperationGroup::KvCache | OperationGroup::Recurrent
+        )
     }
 
     /// Bits a weight as stored, scales included.
@@ -121,13 +124,13 @@ impl Operation {
         ratio(self.bytes as f64 * 8.0, self.weights as f64)
     }
 
-    /// Whether integer units can do the multiplication: the weights are small integers with scales.
+    /// Whether integer units can multiply its weights: they are small integers with scales.
     pub(super) fn is_integer(&self) -> bool {
         !self.is_state() && !is_fp8(self.dtype) && self.bits() < 12.0
     }
 }
 
-/// FP8 has no units before compute capability 8.9: it is widened, and computes as F16.
+/// FP8 has no arithmetic units before compute capability 8.9: it is converted to F16.
 fn is_fp8(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2)
 }

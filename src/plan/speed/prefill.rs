@@ -1,37 +1,37 @@
-//! The rate of reading a prompt, and the time to the first token.
+//! The prefill rate, and the time to the first token.
 
 use super::Spread;
 use super::finite::{finite, rate, ratio};
-use super::gpu::Gpu;
-use super::operation::{Group, Operation};
+use super::gpu::ClockedGpu;
+use super::operation::{Operation, OperationGroup};
 use super::time::{End, below, launches, moved, step_time};
 use crate::runtime::profile::Speed;
 
-/// How fast a prompt is read.
+/// A predicted prefill rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PromptEstimate {
-    /// Prompt tokens a second, without the request's own time.
+    /// Prompt tokens a second, without the overhead of the request.
     pub tokens_per_second: Spread,
     /// Seconds from the request to the first token: `low` is the fast end.
     pub time_to_first_token: Spread,
-    /// What the hardware allows at most, in tokens a second.
+    /// The highest rate that the hardware allows, in tokens a second.
     pub ceiling: f64,
 }
 
-/// A prompt to read.
+/// The work of reading a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prompt {
+pub struct PromptWork {
     /// Tokens in it.
     pub tokens: u64,
     /// Tokens processed at once.
     pub ubatch: u64,
-    /// Multiply-accumulates of attention over the whole prompt: the sum of [`attention_macs`] over the
-    /// layers that attend.
+    /// Multiply-accumulates of attention over the whole prompt: the sum of [`attention_macs`] over the layers with
+    /// attention.
     pub attention_macs: u64,
 }
 
-/// Multiply-accumulates of one layer's causal attention over a prompt of `tokens`: each token with
-/// itself and all before it, at most `window`; `heads` query heads, key and value of these dimensions.
+/// Multiply-accumulates of one layer's causal attention over a prompt of `tokens`: each token attends to itself and those
+/// before it, at most `window` of them; `heads` query heads, with keys and values of these dimensions.
 pub fn attention_macs(
     tokens: u64,
     heads: u64,
@@ -48,15 +48,14 @@ pub fn attention_macs(
     u64::try_from(pairs.saturating_mul(each)).unwrap_or(u64::MAX)
 }
 
-/// The rate and the time of reading `prompt`: for each ubatch one pass over the weights and a
-/// launch of every layer, for each token its multiply-accumulates on the tensor cores; the head once,
-/// for the last token. Of `operations`, the same as for [`super::decode()`], the cache's are left out:
-/// [`Prompt::attention_macs`] stands in their place.
+/// The prefill rate and the time to the first token of `prompt`. Each ubatch takes a pass over the weights and the launches
+/// of every layer, each token its multiply-accumulates on the tensor cores, and the last token the head. `operations` are
+/// those of [`super::decode()`]; [`PromptWork::attention_macs`] replaces those of the cache.
 pub fn prefill(
     operations: &[Operation],
     layers: u64,
-    prompt: Prompt,
-    gpu: &Gpu,
+    prompt: PromptWork,
+    gpu: &ClockedGpu,
     speed: &Speed,
 ) -> PromptEstimate {
     let tokens = prompt.tokens.max(1) as f64;
@@ -67,18 +66,20 @@ pub fn prefill(
         let mut seconds = 0.0;
         let mut cycles = prompt.attention_macs as f64 * costs.attention_cycles.value;
         for operation in operations {
-            // What a ubatch streams, in multiples of what a token touches.
+            // Bytes that a ubatch reads, in multiples of those of a token.
             let spread = ratio(moved(operation, ubatch), operation.bytes as f64).max(1.0);
             let macs = operation.weights as f64 * tokens;
             match operation.group {
-                Group::KvCache => {}
-                Group::Head => seconds += step_time(operation, 1.0, gpu, speed, end).joined,
-                Group::Recurrent => {
-                    seconds += passes * step_time(operation, 1.0, gpu, speed, end).joined;
+                OperationGroup::KvCache => {}
+                OperationGroup::Head => {
+                    seconds += step_time(operation, 1.0, gpu, speed, end).overlapped
+                }
+                OperationGroup::Recurrent => {
+                    seconds += passes * step_time(operation, 1.0, gpu, speed, end).overlapped;
                     cycles += macs * speed.state_cycles.value;
                 }
-                Group::Attention | Group::FeedForward | Group::Other => {
-                    seconds += passes * step_time(operation, spread, gpu, speed, end).joined;
+                OperationGroup::Attention | OperationGroup::FeedForward | OperationGroup::Other => {
+                    seconds += passes * step_time(operation, spread, gpu, speed, end).overlapped;
                     let each = if operation.bits() < 12.0 {
                         &costs.quantized_cycles
                     } else {
@@ -99,9 +100,9 @@ pub fn prefill(
     let mut compute_floor = gpu.seconds(ratio(prompt.attention_macs as f64, gpu.fp16_macs));
     for operation in operations {
         let (bytes, macs) = match operation.group {
-            Group::KvCache => (0.0, 0.0),
-            Group::Head => (operation.bytes as f64, operation.weights as f64),
-            Group::Recurrent => (
+            OperationGroup::KvCache => (0.0, 0.0),
+            OperationGroup::Head => (operation.bytes as f64, operation.weights as f64),
+            OperationGroup::Recurrent => (
                 passes * operation.bytes as f64,
                 operation.weights as f64 * tokens,
             ),

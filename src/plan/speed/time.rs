@@ -2,12 +2,12 @@
 
 use super::Spread;
 use super::finite::ratio;
-use super::gpu::Gpu;
+use super::gpu::ClockedGpu;
 use super::operation::Operation;
 use crate::runtime::profile::{Range, Speed};
 use crate::sourced::Trust;
 
-/// Which end of every range enters.
+/// The end of every range that is used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum End {
     Slow,
@@ -35,34 +35,38 @@ impl End {
     }
 }
 
-/// A format's cost that nobody measured may be off by this factor either way, on top of the runtime's
-/// own spread: the fitted costs of formats with the same bits (Q4_K, Q4_0, IQ4_XS) lie that far apart.
+/// The cost of a format that was not measured may be off by this factor either way, in addition to the runtime's own
+/// spread: the fitted costs of formats with the same bits (Q4_K, Q4_0, IQ4_XS) differ that much.
 const DERIVED_SPREAD: f64 = 1.3;
 
+/// The time of an operation in seconds.
 pub(super) struct StepTime {
+    /// Of its memory accesses alone.
     pub(super) memory: f64,
+    /// Of its arithmetic alone.
     pub(super) compute: f64,
-    pub(super) joined: f64,
+    /// Of both, as far as they overlap.
+    pub(super) overlapped: f64,
 }
 
-/// Rows shorter than a pass of llama.cpp's kernel are taken so many at a time: one block of four warps
-/// has a row to each warp (`calc_rows_per_block` and `should_use_small_k`, ggml-cuda/mmvq.cu).
+/// So many rows shorter than a pass of llama.cpp's kernel are computed together: a block of four warps has a row for each
+/// warp (`calc_rows_per_block` and `should_use_small_k`, ggml-cuda/mmvq.cu).
 const SHORT_ROWS_TOGETHER: f64 = 4.0;
 
-/// A row may be this share of a pass longer than a whole number of them before it takes another:
-/// the rows of routed experts are counted in whole numbers, which blurs their length.
+/// A row takes another pass only if it is longer than a whole number of passes by more than this share of one: rows of
+/// routed experts are counted in whole numbers, so their length is not exact.
 const PASS_TOLERANCE: f64 = 1e-3;
 
 /// The time of an operation for `batch` tokens of as many sequences.
 pub(super) fn step_time(
     operation: &Operation,
     batch: f64,
-    gpu: &Gpu,
+    gpu: &ClockedGpu,
     speed: &Speed,
     end: End,
 ) -> StepTime {
     let (cycles, trust) = sm_cycles(operation, speed);
-    let doubt = match (trust, end) {
+    let uncertainty = match (trust, end) {
         (Trust::Fitted | Trust::Published | Trust::Measured, _) | (_, End::Expected) => 1.0,
         (_, End::Slow) => DERIVED_SPREAD,
         (_, End::Fast) => 1.0 / DERIVED_SPREAD,
@@ -76,15 +80,15 @@ pub(super) fn step_time(
         moved(operation, batch),
         gpu.bandwidth.0 * end.fast(&speed.bandwidth_efficiency),
     );
-    let compute = gpu.seconds(repeated * cycles * doubt * end.slow(&speed.cost_scale));
+    let compute = gpu.seconds(repeated * cycles * uncertainty * end.slow(&speed.cost_scale));
     StepTime {
         memory,
         compute,
-        joined: overlapped(memory, compute, speed.overlap_norm.value),
+        overlapped: overlapped(memory, compute, speed.overlap_norm.value),
     }
 }
 
-/// SM cycles of one token, and how far the format's part of them can be relied on.
+/// SM cycles of one token, and how far the cost of its format can be relied on.
 fn sm_cycles(operation: &Operation, speed: &Speed) -> (f64, Trust) {
     let (weights, rows) = (operation.weights as f64, operation.rows as f64);
     if operation.is_state() {
@@ -110,7 +114,7 @@ fn sm_cycles(operation: &Operation, speed: &Speed) -> (f64, Trust) {
     )
 }
 
-/// Bytes that `batch` sequences move: each its own, never more than exist.
+/// Bytes that `batch` sequences move: those of each, but at most those stored.
 pub(super) fn moved(operation: &Operation, batch: f64) -> f64 {
     (operation.bytes as f64 * batch).min(operation.stored as f64)
 }
@@ -125,12 +129,12 @@ fn overlapped(a: f64, b: f64, p: f64) -> f64 {
     }
 }
 
-/// Launch time at the reference clock, at this clock.
-pub(super) fn launches(seconds: f64, gpu: &Gpu, speed: &Speed) -> f64 {
+/// The launch time at this clock, for `seconds` at the reference clock.
+pub(super) fn launches(seconds: f64, gpu: &ClockedGpu, speed: &Speed) -> f64 {
     seconds * ratio(speed.reference_clock_hz.value, gpu.clock.0)
 }
 
-/// The rate at each end, none above the ceiling, in order whatever rounding does.
+/// The rate at each end, none above the ceiling; in order even if rounding would swap two.
 pub(super) fn below(ceiling: f64, at: impl Fn(End) -> f64) -> Spread {
     let expected = at(End::Expected).min(ceiling);
     Spread {

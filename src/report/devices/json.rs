@@ -34,17 +34,17 @@ fn summary(device: &DeviceProfile) -> Value {
     })
 }
 
-/// Every number of a device as an object with its unit in the key, its source, trust and note.
-/// With what was measured of its processors, and what `runs` on it have taught.
+/// Every number of a device as an object with its unit in the key, its source, trust and note; the calibration of its
+/// processors; and the corrections learned from `runs` on it.
 pub fn show_json(device: &DeviceProfile, runs: &Runs) -> String {
     let learned = runs.of_device(&device.id).into_iter();
     let learned: Vec<Value> = learned
-        .map(|(runtime, mode, learned)| taught(runtime, mode, &learned))
+        .map(|(runtime, mode, learned)| learned_from_runs(runtime, mode, &learned))
         .collect();
     document(json!({ "schema": SCHEMA, "device": full(device), "learned": learned }))
 }
 
-fn taught(runtime: &str, mode: &str, learned: &Learned) -> Value {
+fn learned_from_runs(runtime: &str, mode: &str, learned: &Learned) -> Value {
     let factor = |factor: &Option<Factor>| {
         factor
             .as_ref()

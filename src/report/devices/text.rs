@@ -42,17 +42,22 @@ pub fn list_text(devices: &[DeviceProfile]) -> String {
     text
 }
 
-/// The default mode in brackets.
+/// The names of its power modes, the default one in brackets.
 fn mode_names(device: &DeviceProfile) -> String {
-    let named = |mode: &PowerMode| match mode.name == device.default_mode.name {
-        true => format!("[{}]", mode.name),
-        false => mode.name.clone(),
-    };
-    device.modes.iter().map(named).collect::<Vec<_>>().join(" ")
+    let names = device.modes.iter().map(|mode| mode_name(mode, device));
+    names.collect::<Vec<_>>().join(" ")
 }
 
-/// Every number of a device with its source, its power modes, what goes wrong on it, what was measured of
-/// its processors, and what `runs` on it have taught.
+fn mode_name(mode: &PowerMode, device: &DeviceProfile) -> String {
+    if mode.name == device.default_mode.name {
+        format!("[{}]", mode.name)
+    } else {
+        mode.name.clone()
+    }
+}
+
+/// Every number of a device with its source, its power modes, its known problems, the calibration of its processors, and the
+/// corrections learned from `runs` on it.
 pub fn show_text(device: &DeviceProfile, runs: &Runs) -> String {
     let mut feet = Footnotes::default();
     let mut text = format!("{}: {}\n", device.id, device.name);
@@ -110,13 +115,13 @@ pub fn show_text(device: &DeviceProfile, runs: &Runs) -> String {
         text.push_str("\nLearned from runs\n");
     }
     for (runtime, mode, learned) in learned {
-        wrapped(&mut text, &taught(runtime, mode, &learned));
+        wrapped(&mut text, &learned_from_runs(runtime, mode, &learned));
     }
     text
 }
 
-/// What runs have taught of a runtime, in a line.
-fn taught(runtime: &str, mode: &str, learned: &Learned) -> String {
+/// The corrections learned for a runtime in a power mode, in one line.
+fn learned_from_runs(runtime: &str, mode: &str, learned: &Learned) -> String {
     let factor = |name: &str, factor: &Option<Factor>| {
         let told = |f: &Factor| {
             format!(
@@ -191,12 +196,8 @@ fn mode_rows(device: &DeviceProfile, feet: &mut Footnotes) -> Vec<Vec<String>> {
     ];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for mode in &device.modes {
-        let name = match mode.name == device.default_mode.name {
-            true => format!("[{}]", mode.name),
-            false => mode.name.clone(),
-        };
         rows.push(vec![
-            name,
+            mode_name(mode, device),
             feet.maybe(mode.watts.as_ref()),
             feet.maybe(mode.gpu.as_ref()),
             feet.maybe(mode.sm_count.as_ref()),
@@ -211,7 +212,7 @@ fn mode_rows(device: &DeviceProfile, feet: &mut Footnotes) -> Vec<Vec<String>> {
     rows
 }
 
-/// The machine at hand: what was read, and what could not be.
+/// The machine at hand, with notes about what could not be read.
 pub fn detect_text(found: &DetectedDevice) -> String {
     let mode = &found.profile.default_mode;
     let mut rows = vec![vec![

@@ -1,27 +1,27 @@
-//! Advice in words: what to change, and the flags that say so.
+//! Advice in words: what to change, and the flags for it.
 
 use super::Report;
 use crate::plan::Workload;
 use crate::plan::advise::Advice;
-use crate::plan::change::Change;
-use crate::planner::Given;
+use crate::plan::change::PlanChange;
+use crate::planner::GivenFlags;
 use crate::report::listed;
 use crate::units::{Bytes, tokens};
 
 /// A piece of advice, in a sentence.
 pub(super) fn advice_text(advice: &Advice, report: &Report<'_>) -> String {
-    let (workload, given) = (report.workload, report.start.given);
+    let (workload, given) = (report.workload, report.launch.given);
     match advice {
         Advice::Changes { scheme, changes } => {
             let what: Vec<String> = changes
                 .iter()
                 .map(|change| name(change, workload))
                 .collect();
-            // What a cache holds is told with its type.
-            let is_cache = |change: &Change| matches!(change, Change::KvType(_));
-            let is_context = |change: &Change| matches!(change, Change::Context(_));
+            // A cache type is shown with the context that it holds.
+            let is_cache = |change: &PlanChange| matches!(change, PlanChange::KvType(_));
+            let is_context = |change: &PlanChange| matches!(change, PlanChange::Context(_));
             let tells_context = changes.iter().any(is_cache) && !changes.iter().any(is_context);
-            let context = Change::Context(workload.context);
+            let context = PlanChange::Context(workload.context);
             let told = tells_context.then_some(&context).into_iter().chain(changes);
             let with: Vec<String> = told
                 .filter_map(|change| flag(change, workload, given))
@@ -56,79 +56,78 @@ pub(super) fn advice_text(advice: &Advice, report: &Report<'_>) -> String {
                     let lacks_mode = given.power_mode && !board.has_mode;
                     let mode = lacks_mode.then_some("--power-mode");
                     let gone: Vec<&str> = budget.into_iter().chain(mode).collect();
-                    let without = match gone.is_empty() {
-                        true => String::new(),
-                        false => format!(", without {}", gone.join(" ")),
-                    };
+                    let without = if gone.is_empty() { String::new() } else { format!(", without {}", gone.join(" ")) };
                     format!(
                         "take a smaller model, or a {name}, the smallest board that would do: {scheme} fits with --device {id}{without}"
                     )
                 },
             );
-            let with = match *context < workload.context {
-                true => format!(" with {} of context", tokens(*context)),
-                false => String::new(),
+            let with = if *context < workload.context {
+                format!(" with {} of context", tokens(*context))
+            } else {
+                String::new()
             };
             format!("no format fits: even {scheme}{with} lacks {missing}; {way_out}")
         }
     }
 }
 
-/// What is changed.
-fn name(change: &Change, workload: &Workload) -> String {
+/// A change in words.
+fn name(change: &PlanChange, workload: &Workload) -> String {
     match change {
-        Change::Update(release) => format!("update to {} or later", release.of_jetpack()),
-        Change::FlashAttention => "fused attention".to_owned(),
-        Change::Headless { freed } => {
+        PlanChange::Update(release) => format!("update to {} or later", release.of_jetpack()),
+        PlanChange::FlashAttention => "fused attention".to_owned(),
+        PlanChange::Headless { freed } => {
             format!("no desktop (`sudo systemctl isolate multi-user.target` frees about {freed})")
         }
-        Change::Idle { leaves } => {
+        PlanChange::Idle { leaves } => {
             format!("end other programs (about {leaves} are available on an idle board)")
         }
-        Change::Outputs => "fewer rows of logits".to_owned(),
-        Change::Reserve(_) => format!("reserve less than {}", workload.reserve),
-        Change::Budget(_) => "a larger budget".to_owned(),
-        Change::Ubatch(_) => "fewer prompt tokens at once".to_owned(),
-        Change::Parallel(_) => "fewer sequences".to_owned(),
-        Change::TextOnly => "text alone".to_owned(),
-        Change::KvType(dtype) if dtype.is_quantized() => "a smaller KV cache".to_owned(),
-        Change::KvType(_) => "another KV cache".to_owned(),
-        Change::Scheme(_) => "a smaller format".to_owned(),
-        Change::Context(_) => "less context".to_owned(),
+        PlanChange::Outputs => "fewer rows of logits".to_owned(),
+        PlanChange::Reserve(_) => format!("reserve less than {}", workload.reserve),
+        PlanChange::Budget(_) => "a larger budget".to_owned(),
+        PlanChange::Ubatch(_) => "fewer prompt tokens at once".to_owned(),
+        PlanChange::Parallel(_) => "fewer sequences".to_owned(),
+        PlanChange::TextOnly => "text alone".to_owned(),
+        PlanChange::KvType(dtype) if dtype.is_quantized() => "a smaller KV cache".to_owned(),
+        PlanChange::KvType(_) => "another KV cache".to_owned(),
+        PlanChange::Scheme(_) => "a smaller format".to_owned(),
+        PlanChange::Context(_) => "less context".to_owned(),
     }
 }
 
-/// The flag that says so, in the place of what was given.
-fn flag(change: &Change, workload: &Workload, given: Given) -> Option<String> {
+/// The flag to add for a change, or to use instead of the one that was given.
+fn flag(change: &PlanChange, workload: &Workload, given: GivenFlags) -> Option<String> {
     Some(match change {
-        Change::Reserve(bytes) => format!("--reserve {}", mebibytes(*bytes)),
-        Change::Budget(bytes) => format!("--budget {}", mebibytes(*bytes)),
-        Change::Ubatch(tokens) => format!("--ubatch {tokens}"),
-        Change::Parallel(sequences) => format!("--parallel {sequences}"),
-        Change::TextOnly => "--text-only".to_owned(),
-        Change::KvType(dtype) => {
+        PlanChange::Reserve(bytes) => format!("--reserve {}", mebibytes(*bytes)),
+        PlanChange::Budget(bytes) => format!("--budget {}", mebibytes(*bytes)),
+        PlanChange::Ubatch(tokens) => format!("--ubatch {tokens}"),
+        PlanChange::Parallel(sequences) => format!("--parallel {sequences}"),
+        PlanChange::TextOnly => "--text-only".to_owned(),
+        PlanChange::KvType(dtype) => {
             let dtype = dtype.name().to_lowercase();
-            match workload.type_k == workload.type_v && !given.kv_type_of_each {
-                true => format!("--kv-type {dtype}"),
-                false => format!("--kv-type-k {dtype} --kv-type-v {dtype}"),
+            if workload.type_k == workload.type_v && !given.kv_type_of_each {
+                format!("--kv-type {dtype}")
+            } else {
+                format!("--kv-type-k {dtype} --kv-type-v {dtype}")
             }
         }
-        Change::Context(tokens) => format!("--context {tokens}"),
-        Change::Update(_)
-        | Change::FlashAttention
-        | Change::Headless { .. }
-        | Change::Idle { .. }
-        | Change::Outputs
-        | Change::Scheme(_) => return None,
+        PlanChange::Context(tokens) => format!("--context {tokens}"),
+        PlanChange::Update(_)
+        | PlanChange::FlashAttention
+        | PlanChange::Headless { .. }
+        | PlanChange::Idle { .. }
+        | PlanChange::Outputs
+        | PlanChange::Scheme(_) => return None,
     })
 }
 
-/// The flag that goes.
-fn unwanted_flag(change: &Change) -> Option<&'static str> {
+/// The flag to remove for a change.
+fn unwanted_flag(change: &PlanChange) -> Option<&'static str> {
     match change {
-        Change::FlashAttention => Some("--no-flash-attention"),
-        Change::Headless { .. } => Some("--desktop"),
-        Change::Outputs => Some("--outputs"),
+        PlanChange::FlashAttention => Some("--no-flash-attention"),
+        PlanChange::Headless { .. } => Some("--desktop"),
+        PlanChange::Outputs => Some("--outputs"),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! `--check`: what differs between a saved prediction and today's, line by line.
+//! `--check`: the differences between a saved prediction and the current one, line by line.
 
 use serde_json::Value;
 
@@ -70,7 +70,7 @@ fn compare(path: String, saved: Option<&Value>, now: Option<&Value>, lines: &mut
     }
 }
 
-/// What a list's item goes by: a plan's scheme, a note's code.
+/// The name of a list's item: a plan's scheme, a note's code.
 fn name(item: &Value) -> Option<String> {
     let key = ["scheme", "code", "name"]
         .into_iter()

@@ -24,7 +24,7 @@ pub fn explain(report: &Report<'_>, plan: &Plan) -> String {
     out
 }
 
-/// How many tensors of which type, and why.
+/// The number of tensors and bytes of each type.
 fn types(report: &Report<'_>, plan: &Plan) -> String {
     let mut rows: Vec<(&str, usize, Bytes)> = Vec::new();
     for assigned in &plan.assignment.tensors {
@@ -273,7 +273,7 @@ fn roofline(report: &Report<'_>, plan: &Plan) -> String {
     out
 }
 
-/// Depths and prompts, up to what the model and the memory allow, and how many sequences.
+/// Depths, prompt lengths and numbers of sequences for which speeds are shown, up to the largest context that fits.
 const DEPTHS: [u64; 4] = [0, 4096, 16384, 32768];
 const PROMPTS: [u64; 4] = [128, 512, 2048, 8192];
 const SEQUENCES: [u64; 4] = [1, 2, 3, 4];
@@ -292,9 +292,12 @@ fn elsewhere(report: &Report<'_>, plan: &Plan) -> String {
         change(&mut other);
         speeds_at(model, plan, *target, &other)
     };
-    let list = |title: &str, items: Vec<String>| match items.is_empty() {
-        true => String::new(),
-        false => format!("   {title}: {}\n", items.join(", ")),
+    let list = |title: &str, items: Vec<String>| {
+        if items.is_empty() {
+            String::new()
+        } else {
+            format!("   {title}: {}\n", items.join(", "))
+        }
     };
     let depths = DEPTHS.into_iter().filter(|depth| *depth <= limit);
     let prompts = PROMPTS.into_iter().filter(|tokens| *tokens <= limit);

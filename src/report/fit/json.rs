@@ -67,7 +67,7 @@ fn bandwidth(mode: &PowerMode) -> Option<f64> {
     mode.bandwidth.as_ref().map(|rate| rate.value.0)
 }
 
-/// Bytes and operations of a token: those of a step, shared by the sequences that it decodes.
+/// One plan. Bytes and operations of a token are those of a step, divided by the sequences that it decodes.
 fn plan_json(plan: &Plan, parallel: u64) -> Value {
     let memory = &plan.memory;
     json!({
@@ -123,14 +123,14 @@ struct NoteRow {
     text: String,
 }
 
-/// The expected rate times what a better GPU brings.
+/// The expected rate times the factor that a better GPU brings.
 fn better(speeds: &Speeds, factor: fn(&Published) -> f64) -> Option<f64> {
     let expected = speeds.decode.tokens_per_second.expected;
     let published = speeds.published.as_ref()?;
     Some(expected * factor(published))
 }
 
-/// What stands behind the decode rate.
+/// The measurements behind the decode rate.
 fn evidence_json(evidence: &Evidence) -> Value {
     json!({
         "measurements_on_board": evidence.on_board,
@@ -165,7 +165,7 @@ fn spread(spread: &Spread) -> Value {
     })
 }
 
-/// The word for what binds.
+/// The word for what limits the speed.
 pub fn bound(bound: Bound) -> &'static str {
     match bound {
         Bound::Memory => "memory",

@@ -2,7 +2,7 @@
 
 use super::Report;
 use super::advice::advice_text;
-use super::commands::{Block, commands};
+use super::commands::{CommandBlock, commands};
 use super::text::{by_power_mode, headline, notes, table};
 use crate::foreign::{fenced, markdown, markdown_sentence};
 use crate::report::{count, line};
@@ -20,7 +20,7 @@ pub fn page(report: &Report<'_>) -> String {
             "## {} on {}\n\n{}.\n\n{} parameters, {}, with {}.\n\n**{}**\n",
             markdown(&model.name),
             markdown(&target.device.name),
-            markdown_sentence(&report.place()),
+            markdown_sentence(&report.planned_for()),
             count(model.parameters),
             markdown(&model.architecture),
             markdown(&target.runtime.name),
@@ -41,7 +41,7 @@ pub fn page(report: &Report<'_>) -> String {
         }
     }
     if let Some(plan) = recommended {
-        for Block { title, lines } in commands(report, plan) {
+        for CommandBlock { title, lines } in commands(report, plan) {
             line(
                 &mut out,
                 format_args!("\n{title}:\n\n{}", fenced("sh", &lines.join("\n"))),

@@ -1,4 +1,4 @@
-//! The report of `orinplan fit`: one set of facts, in text, Markdown and JSON.
+//! The report of `orinplan fit`, as text, Markdown and JSON.
 
 mod advice;
 mod check;
@@ -15,8 +15,8 @@ use crate::model::ModelSpec;
 use crate::plan::advise::Advice;
 use crate::plan::fit::Target;
 use crate::plan::{Fit, Workload};
-use crate::planner::{Planned, Planner, Start};
-use crate::report::place;
+use crate::planner::{LaunchContext, Planned, Planner};
+use crate::report::planned_for;
 use crate::units::{Bytes, counted};
 
 pub use check::differences;
@@ -25,7 +25,7 @@ pub use json::{SCHEMA, bound, document};
 pub use markdown::page as markdown;
 pub use text::{painted, text};
 
-/// Everything a report may say.
+/// What a report shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Report<'a> {
     /// Where the model came from.
@@ -34,20 +34,20 @@ pub struct Report<'a> {
     pub model: &'a ModelSpec,
     /// The board, its mode and the runtime.
     pub target: Target<'a>,
-    /// How that board came to be planned for.
+    /// How that board was chosen.
     pub choice: Choice,
     /// What it is asked to do.
     pub workload: &'a Workload,
     /// The plans.
     pub fit: &'a Fit,
-    /// What to change if it does not fit.
+    /// What to change if no scheme fits.
     pub advice: &'a [Advice],
-    /// What lines to paste need to know.
-    pub start: &'a Start,
+    /// What the commands to paste depend on.
+    pub launch: &'a LaunchContext,
 }
 
 impl<'a> Report<'a> {
-    /// Of what `planner` has planned.
+    /// The report of what `planner` has planned.
     pub fn new(planner: &'a Planner, planned: &'a Planned) -> Report<'a> {
         Report {
             checkpoint: planner.checkpoint(),
@@ -57,7 +57,7 @@ impl<'a> Report<'a> {
             workload: &planned.workload,
             fit: &planned.fit,
             advice: &planned.advice,
-            start: &planned.start,
+            launch: &planned.launch,
         }
     }
 
@@ -70,10 +70,10 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// What is planned for and why.
-    fn place(&self) -> String {
+    /// The device that is planned for and why.
+    fn planned_for(&self) -> String {
         let target = self.target;
-        place(target.device, target.mode, target.release, self.choice)
+        planned_for(target.device, target.mode, target.release, self.choice)
     }
 
     /// Bytes of the source's weight files.
@@ -82,7 +82,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// What stands behind a decode rate, in one sentence.
+/// The measurements behind a decode rate, in one sentence.
 fn evidence_text(evidence: &Evidence, target: Target<'_>) -> String {
     let (runtime, board) = (&target.runtime.name, &target.device.name);
     let Some(near) = &evidence.nearest else {
@@ -112,8 +112,7 @@ fn evidence_text(evidence: &Evidence, target: Target<'_>) -> String {
     )
 }
 
-/// Tokens a joule of the most similar model that was measured, by power mode. A rate over watts is the same
-/// number.
+/// Tokens a joule (tokens a second over watts) of the most similar model that was measured, by power mode.
 fn energy_text(evidence: &Evidence) -> Option<String> {
     let first = evidence.energy.first()?;
     let each = evidence.energy.iter().filter_map(|row| {

@@ -1,4 +1,4 @@
-//! The first screen: verdict, the format to take, a table over formats, what to change, how to start.
+//! The report as text: verdict, the recommended format, a table of formats, what to change, commands to paste.
 
 use super::advice::advice_text;
 use super::commands::{self, commands};
@@ -20,7 +20,7 @@ pub fn text(report: &Report<'_>) -> String {
     let Report {
         model, target, fit, ..
     } = report;
-    wrapped(&mut out, &report.place());
+    wrapped(&mut out, &report.planned_for());
     let title = format!(
         "{} ({}, {} parameters) with {}",
         model.name,
@@ -68,7 +68,7 @@ pub fn text(report: &Report<'_>) -> String {
 pub fn painted(report: &str) -> String {
     let verdicts = [(FITS, 32), (DOES_NOT_FIT, 31)].into_iter();
     let begun = verdicts.filter_map(|(verdict, colour)| {
-        // No name begins a line: they are escaped, and lines that were broken are indented.
+        // No name from a file can begin a line: line breaks in names are escaped, and wrapped lines are indented.
         let at = report.find(&format!("\n{verdict} "))? + 1;
         Some((at, verdict, colour))
     });
@@ -93,7 +93,7 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
                     seconds(speeds.prefill.time_to_first_token.expected),
                 )
             });
-            // Why it is not what most would take.
+            // Why the usual scheme is not recommended.
             let refused = report.fit.wanted().and_then(|wanted| {
                 let why = wanted.refusal()?.text();
                 let scheme = wanted.assignment.scheme.to_uppercase();
@@ -128,7 +128,7 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
     }
 }
 
-/// What there is over all sequences, and of that for each.
+/// The context over all sequences, and for each.
 fn context(workload: &Workload) -> String {
     let all = format!("{} of context", tokens(workload.context));
     match workload.parallel {
@@ -140,8 +140,8 @@ fn context(workload: &Workload) -> String {
     }
 }
 
-/// Tokens a second of the recommended plan in each power mode: elsewhere than on the machine itself, whose
-/// mode is known.
+/// Tokens a second of the recommended plan in each power mode, unless the board is the machine at hand, whose mode is
+/// known.
 pub(super) fn by_power_mode(report: &Report<'_>) -> Option<String> {
     let target = report.target;
     let elsewhere = target.device.at_hand.is_none();
@@ -196,8 +196,8 @@ pub(super) fn table(report: &Report<'_>) -> Table {
     table
 }
 
-/// Ten cells of the available memory; an arrow where it is not enough, and the word where it is enough
-/// and of no use.
+/// The used share of the available memory in ten cells; an arrow where more is needed, and a word where the memory is
+/// enough but the plan is refused for another reason.
 fn bar(plan: &Plan) -> String {
     const CELLS: usize = 10;
     if plan.refusal().is_some() {
@@ -260,7 +260,7 @@ fn cache_type(report: &Report<'_>) -> String {
     }
 }
 
-/// What to know about the recommended plan, or about the smallest, and about the runtime: each once.
+/// The caveats of the recommended plan or else of the smallest one, and of the runtime, each once.
 pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
     let runtime = report.target.runtime;
     let plan = report.fit.recommended().or(smallest(report));
@@ -269,7 +269,7 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
     let speeds = plan.and_then(|plan| plan.speeds.as_ref());
     let published = speeds.and_then(|speeds| speeds.published.as_ref());
     let evidence = published.map(|published| evidence_text(&published.evidence, report.target));
-    // That there is none is a note of the plan.
+    // If there is none, a note of the plan says so.
     let is_told = |note: &Note| matches!(note, Note::SpeedUnmeasured { .. });
     let evidence = evidence.filter(|_| !plan.is_some_and(|plan| plan.notes.iter().any(is_told)));
     let of_lines = report.fit.recommended();

@@ -1,4 +1,4 @@
-//! What all threads together do of the simplest kind: read memory, and multiply what is in registers.
+//! Rates of a machine without a model: reading memory, and multiply-adds in registers, by all threads together.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,17 +7,17 @@ use std::time::Instant;
 
 use crate::validate::error::ValidateError;
 
-/// Far more than most processors' caches hold.
+/// Bytes that are read: far more than most processors' caches hold.
 const BYTES: usize = 512 << 20;
 
-/// Multiply-adds of one thread in a reading.
+/// Multiply-adds of one thread in a trial.
 const MULTIPLIED: usize = 64 << 20;
 
-/// The best of this many readings, if there is time for more than one: others may use the machine meanwhile.
-const READINGS: usize = 5;
+/// The most trials, of which the best counts: other programs may slow some of them.
+const TRIALS: usize = 5;
 
-/// Bytes a second that `threads` read in sequence, each from a part of its own. No reading begins after `until`, but
-/// the first.
+/// Bytes a second that `threads` read in sequence, each from its own part of the memory. After the first trial, none
+/// begins after `until`.
 ///
 /// # Errors
 /// [`ValidateError::Cancelled`] once `cancel` is set.
@@ -38,7 +38,7 @@ pub(super) fn bandwidth(
     Ok(BYTES as f64 / seconds)
 }
 
-/// Multiply-adds of floats a second that `threads` do. No reading begins after `until`, but the first.
+/// Multiply-adds of floats a second that `threads` do. After the first trial, none begins after `until`.
 ///
 /// # Errors
 /// [`ValidateError::Cancelled`] once `cancel` is set.
@@ -57,24 +57,25 @@ pub(super) fn arithmetic(
     Ok((MULTIPLIED * threads.max(1)) as f64 / seconds)
 }
 
-fn best(until: Instant, cancel: &AtomicBool, read: impl Fn()) -> Result<f64, ValidateError> {
+/// The seconds of the fastest trial.
+fn best(until: Instant, cancel: &AtomicBool, trial: impl Fn()) -> Result<f64, ValidateError> {
     let mut best = f64::INFINITY;
-    for _ in 0..READINGS {
+    for _ in 0..TRIALS {
         if cancel.load(Ordering::Relaxed) {
             return Err(ValidateError::Cancelled);
         }
         let started = Instant::now();
-        read();
+        trial();
         best = best.min(started.elapsed().as_secs_f64());
         if Instant::now() > until {
             break;
         }
     }
-    // A clock may stand still for less than it ticks.
+    // A coarse clock may show no time at all.
     Ok(best.max(1e-9))
 }
 
-/// The sum in lanes that a compiler puts into registers: reading is what takes the time.
+/// The sum of `words`, in lanes that the compiler keeps in vector registers, so that reading takes the time.
 fn sum(words: &[u64]) -> u64 {
     let (lanes, rest) = words.as_chunks::<16>();
     let mut sums = [0u64; 16];
@@ -88,7 +89,7 @@ fn sum(words: &[u64]) -> u64 {
         .fold(0, |sum, word| sum.wrapping_add(*word))
 }
 
-/// `count` multiply-adds in lanes that wait for nothing but themselves.
+/// `count` multiply-adds in independent lanes, enough to hide the latency of each.
 fn multiplied(count: usize) -> f32 {
     let mut lanes: [f32; 32] = black_box([1.0; 32]);
     let factor = black_box(0.999_f32);

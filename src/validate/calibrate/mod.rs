@@ -1,14 +1,16 @@
-//! Measures this machine for plans of its own decoder: what memory gives, and what a token costs by
-//! format, row, column, layer and depth, each with how far it may be off.
+//! Measures this machine for plans of its own decoder: its memory bandwidth, and what a token costs by format, row,
+//! column, layer and depth, each with its uncertainty.
 //!
-//! Out: a [`Cpu`]. Small models that are only shapes are decoded, two or more for each format, and the costs are
-//! what explains their times best, given what was to be expected of such a machine. They are no model's shape:
-//! what is predicted afterwards was not seen.
+//! Out: a [`Cpu`]. Small models whose weights carry no sense are decoded, two or more for each format. The costs are
+//! fitted to their times, starting from what is expected of a machine with this bandwidth and arithmetic. No published
+//! model has the shape of one of these, so no later prediction is of a model that was measured here.
 
 mod machine;
 mod prior;
+mod rounds;
 mod samples;
 mod scratch;
+mod shapes;
 mod solve;
 mod synthetic;
 mod times;
@@ -19,33 +21,34 @@ use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use super::control::Progress;
+use super::control::MeasureProgress;
 use super::error::ValidateError;
 use crate::checkpoint::CheckpointError;
 use crate::decode::{has_kernel, threads};
 use crate::device::{Cpu, FormatRate, Uncertainty, activity};
 use crate::model::ModelError;
-use crate::plan::speed::{Group, Operation};
+use crate::plan::speed::{Operation, OperationGroup};
 
-pub use synthetic::{Tensor, write_repeated};
+pub use synthetic::{SyntheticTensor, write_repeated};
 
-use prior::{FORMATS, Machine};
-use samples::{Ends, Sample, Samples};
-use solve::{Cost, Row};
-use times::{Times, unrest};
+use prior::{FORMATS, MachineRates};
+use rounds::Deadlines;
+use samples::{Sample, Samples};
+use solve::{Observation, UnitCost};
+use times::{Times, load_noise};
 
 /// The runtime that is measured, by the id of its profile.
 pub const RUNTIME: &str = "candle-cpu";
 
-/// Seconds that it takes where nothing else is asked for.
+/// Seconds that a calibration takes by default.
 pub const CALIBRATION_SECONDS: u64 = 55;
 
-/// How many times as long as was asked for it takes at most.
-const LONGER: u32 = 3;
+/// A calibration takes at most this many times as long as was asked for.
+const LONGEST: u32 = 3;
 
-/// How far times are from any costs, as a standard deviation of their logarithm: what a model of bytes, rows
-/// and layers leaves out.
-const LEFT_OUT: f64 = 0.05;
+/// The error of the cost model itself, which knows only bytes, rows, columns and layers: a standard deviation of the
+/// logarithm of times.
+const MODEL_ERROR: f64 = 0.05;
 
 /// Why this machine was not measured.
 #[derive(Debug, thiserror::Error)]
@@ -57,24 +60,25 @@ pub enum CalibrateError {
     /// A scratch file could not be opened again.
     #[error(transparent)]
     Open(CheckpointError),
-    /// A scratch file could not be described.
+    /// A scratch file could not be read as a model.
     #[error(transparent)]
     Model(ModelError),
-    /// It could not be run.
+    /// A model could not be run.
     #[error(transparent)]
     Run(#[from] ValidateError),
-    /// Nothing was timed before the time was up.
+    /// No model was timed before the time was up.
     #[error(
         "not one model was timed within {limit} s: this machine is too slow for that; give it longer, such as with --seconds {limit}"
     )]
     TooSlow {
-        /// What there was, in seconds.
+        /// The time limit in seconds.
         limit: u64,
     },
 }
 
-/// Measures this machine, which `processor` names, for `time`, and for up to three times as long where others
-/// use it too. `date` is kept with the numbers. `progress` is called between measurements: what it does is not timed.
+/// Measures this machine, whose processor is called `processor`, for `time`, and for up to three times as long where
+/// other programs make times vary. `date` is kept with the numbers. `progress` is called between measurements: what it
+/// does is not timed.
 ///
 /// # Errors
 /// [`CalibrateError`]; [`ValidateError::Cancelled`] within it once `cancel` is set.
@@ -83,25 +87,25 @@ pub fn calibrate(
     date: String,
     time: Duration,
     cancel: &AtomicBool,
-    progress: &mut dyn FnMut(&Progress),
+    progress: &mut dyn FnMut(&MeasureProgress),
 ) -> Result<Cpu, CalibrateError> {
     let calibration = Calibration::new(time);
     calibration.measure(cancel, progress)?;
     calibration.cpu(processor, date)
 }
 
-/// A calibration under way. One thread may measure while another waits for its limit, and takes what was timed by
-/// then: a model that is loaded or asked cannot be interrupted.
+/// A calibration in progress. One thread may measure while another waits for the time limit and then uses what was
+/// timed so far, because loading a model and decoding a token cannot be interrupted.
 #[derive(Debug)]
 pub struct Calibration {
     started: Instant,
     time: Duration,
-    machine: OnceLock<Machine>,
+    machine: OnceLock<MachineRates>,
     samples: Samples,
 }
 
 impl Calibration {
-    /// One that is to take `time` from now on.
+    /// A calibration that is to take `time` from now on.
     pub fn new(time: Duration) -> Calibration {
         Calibration {
             started: Instant::now(),
@@ -111,40 +115,40 @@ impl Calibration {
         }
     }
 
-    /// The longest that it may take from its beginning.
+    /// The longest that it may take from its start.
     pub fn limit(&self) -> Duration {
-        self.time * LONGER
+        self.time * LONGEST
     }
 
-    /// Measures, and ends about when the limit is reached.
+    /// Measures. Ends at the latest about when the limit is reached.
     ///
     /// # Errors
     /// As [`calibrate`].
     pub fn measure(
         &self,
         cancel: &AtomicBool,
-        progress: &mut dyn FnMut(&Progress),
+        progress: &mut dyn FnMut(&MeasureProgress),
     ) -> Result<(), CalibrateError> {
-        progress(&Progress::stage("reading memory"));
-        // The rest is for models.
+        progress(&MeasureProgress::stage("reading memory"));
+        // Most of the time is for the models.
         let until = self.started + self.time / 10;
-        let machine = Machine {
+        let machine = MachineRates {
             bandwidth: machine::bandwidth(threads(), until, cancel)?,
             arithmetic: machine::arithmetic(threads(), until, cancel)?,
         };
         self.machine.get_or_init(|| machine);
-        let room = activity(Path::new("/")).memory.available;
-        let ends = Ends {
-            sure: self.started + self.time,
+        let available = activity(Path::new("/")).memory.available;
+        let deadlines = Deadlines {
+            certain: self.started + self.time,
             latest: self.started + self.limit(),
         };
-        samples::take(&self.samples, room, ends, cancel, progress)
+        rounds::take(&self.samples, available, deadlines, cancel, progress)
     }
 
-    /// What explains the times that there are by now. Formats that were not timed are not in it.
+    /// The costs that explain the times so far. Formats that were not timed are left out.
     ///
     /// # Errors
-    /// [`CalibrateError::TooSlow`] where there is none.
+    /// [`CalibrateError::TooSlow`] where no model was timed.
     pub fn cpu(&self, processor: &str, date: String) -> Result<Cpu, CalibrateError> {
         let samples = self.samples.so_far();
         let timed: Vec<&str> = samples
@@ -157,29 +161,29 @@ impl Calibration {
             return Err(CalibrateError::TooSlow { limit });
         };
         let costs = Costs {
-            token: costs(samples.iter().map(token_row), &machine.token()),
-            prompt: costs(samples.iter().map(prompt_row), &machine.prompt()),
+            token: costs(samples.iter().map(observed_token), &machine.token()),
+            prompt: costs(samples.iter().map(observed_prompt), &machine.prompt()),
         };
-        let decode_unrest = unrest(samples.iter().map(|sample| &sample.token));
-        // Prompts are read seldom: what disturbs tokens disturbs them too.
-        let prefill_unrest = unrest(samples.iter().map(|sample| &sample.prompt_read));
-        let mut cpu = costs.cpu([decode_unrest, prefill_unrest.max(decode_unrest)]);
+        let decode = load_noise(samples.iter().map(|sample| &sample.token));
+        // Prompts are read only a few times: other programs disturb them at least as much as tokens.
+        let prefill = load_noise(samples.iter().map(|sample| &sample.prompt_read));
+        let mut cpu = costs.cpu([decode, prefill.max(decode)]);
         cpu.formats.retain(|name, _| timed.contains(&name.as_str()));
         Ok(Cpu {
             date,
             processor: processor.to_owned(),
             seconds: self.started.elapsed().as_secs_f64().round(),
-            // Others may have used memory while it was read: what a model got of it, it gave.
+            // Other programs may have used the memory while its bandwidth was measured: no less than a model reached.
             bandwidth_bytes_per_second: samples
                 .iter()
-                .map(reached)
+                .map(fastest)
                 .fold(machine.bandwidth, f64::max),
             ..cpu
         })
     }
 }
 
-/// The formats of which `cpu` has no rate, because there was no time for them.
+/// The names of the formats that `cpu` has no rate for, because there was no time to measure them.
 pub fn not_timed(cpu: &Cpu) -> Vec<&'static str> {
     let names = FORMATS.iter().map(|(format, ..)| format.name());
     names
@@ -187,19 +191,19 @@ pub fn not_timed(cpu: &Cpu) -> Vec<&'static str> {
         .collect()
 }
 
-/// What explains the times.
+/// The costs that explain the times.
 struct Costs {
-    /// As [`Machine::token`] lists them.
-    token: Vec<Cost>,
-    /// As [`Machine::prompt`] does.
-    prompt: Vec<Cost>,
+    /// In the order of [`MachineRates::token`].
+    token: Vec<UnitCost>,
+    /// In the order of [`MachineRates::prompt`].
+    prompt: Vec<UnitCost>,
 }
 
 impl Costs {
-    /// What the machine's file keeps of them.
-    fn cpu(&self, [decode_unrest, prefill_unrest]: [f64; 2]) -> Cpu {
-        let at = |costs: &[Cost], index: usize| costs[index];
-        let shared = |costs: &[Cost], index: usize| at(costs, FORMATS.len() + index);
+    /// The costs as a calibration, with the load noise of decode and prefill.
+    fn cpu(&self, [decode_load_noise, prefill_load_noise]: [f64; 2]) -> Cpu {
+        let at = |costs: &[UnitCost], index: usize| costs[index];
+        let shared = |costs: &[UnitCost], index: usize| at(costs, FORMATS.len() + index);
         let [row, column, layer, token, cache] =
             [0, 1, 2, 3, 4].map(|index| shared(&self.token, index));
         let [prompt_row, attention] = [0, 1].map(|index| shared(&self.prompt, index));
@@ -232,8 +236,8 @@ impl Costs {
             attention_macs_per_second: 1.0 / attention.seconds,
             formats: formats.collect::<BTreeMap<_, _>>(),
             uncertainty: Uncertainty {
-                decode_unrest,
-                prefill_unrest,
+                decode_load_noise,
+                prefill_load_noise,
                 layer: layer.uncertainty,
                 row: row.uncertainty,
                 column: column.uncertainty,
@@ -249,12 +253,12 @@ impl Costs {
 fn is_matrix(operation: &&Operation) -> bool {
     matches!(
         operation.group,
-        Group::Attention | Group::FeedForward | Group::Head
+        OperationGroup::Attention | OperationGroup::FeedForward | OperationGroup::Head
     )
 }
 
-/// Bytes a second that the fastest turn at `sample` took.
-fn reached(sample: &Sample) -> f64 {
+/// Bytes of matrices a second that `sample` read in its fastest round.
+fn fastest(sample: &Sample) -> f64 {
     let matrices = sample.operations.iter().filter(is_matrix);
     let bytes: f64 = matrices.map(|operation| operation.bytes as f64).sum();
     Some(bytes / sample.token.least())
@@ -262,8 +266,8 @@ fn reached(sample: &Sample) -> f64 {
         .unwrap_or(0.0)
 }
 
-/// What a decoded token counts, in the order of [`Machine::token`], and took; with the format.
-fn token_row(sample: &Sample) -> (usize, Row) {
+/// The counts of a decoded token, in the order of [`MachineRates::token`], with its time; and the index of its format.
+fn observed_token(sample: &Sample) -> (usize, Observation) {
     let sum = |pick: fn(&Operation) -> u64| {
         let matrices = sample.operations.iter().filter(is_matrix);
         matrices
@@ -275,7 +279,7 @@ fn token_row(sample: &Sample) -> (usize, Row) {
     let cached = sample
         .operations
         .iter()
-        .filter(|operation| operation.group == Group::KvCache);
+        .filter(|operation| operation.group == OperationGroup::KvCache);
     counts.extend([
         sum(|operation| operation.rows),
         sum(|operation| operation.columns),
@@ -283,15 +287,15 @@ fn token_row(sample: &Sample) -> (usize, Row) {
         1.0,
         cached.map(|operation| operation.bytes as f64).sum(),
     ]);
-    (sample.format, row(counts, &sample.token))
+    (sample.format, observation(counts, &sample.token))
 }
 
-/// What a prompt counts, in the order of [`Machine::prompt`], and took, beside the head for one token; with the
-/// format.
-fn prompt_row(sample: &Sample) -> (usize, Row) {
+/// The counts of a prompt, in the order of [`MachineRates::prompt`], with its time; and the index of its format. The
+/// head, which is computed for one token, is left out.
+fn observed_prompt(sample: &Sample) -> (usize, Observation) {
     let body = |pick: fn(&Operation) -> u64| {
         let matrices = sample.operations.iter().filter(is_matrix);
-        let body = matrices.filter(|operation| operation.group != Group::Head);
+        let body = matrices.filter(|operation| operation.group != OperationGroup::Head);
         body.map(|operation| pick(operation) as f64).sum::<f64>()
     };
     let prompt = sample.prompt as f64;
@@ -301,30 +305,39 @@ fn prompt_row(sample: &Sample) -> (usize, Row) {
         body(|operation| operation.rows) * prompt,
         sample.prompt_attention,
     ]);
-    (sample.format, row(counts, &sample.prompt_read))
+    (sample.format, observation(counts, &sample.prompt_read))
 }
 
-fn row(counts: Vec<f64>, times: &Times) -> Row {
-    Row {
+fn observation(counts: Vec<f64>, times: &Times) -> Observation {
+    Observation {
         counts,
         seconds: times.mean(),
-        noise: times.noise().hypot(LEFT_OUT),
+        noise: times.noise().hypot(MODEL_ERROR),
     }
 }
 
-/// Costs by format, and behind them those that all formats share. Formats without kernels of the
-/// decoder's own pay candle's overhead with every product: it counts as theirs alone.
-fn costs(rows: impl Iterator<Item = (usize, Row)>, prior: &[Cost]) -> Vec<Cost> {
+/// The costs of each format, followed by the costs that all formats share. The shared costs are fitted to formats for
+/// which the decoder has kernels: a product in another format pays candle's overhead, which counts as a cost of that
+/// format alone.
+fn costs(
+    observations: impl Iterator<Item = (usize, Observation)>,
+    prior: &[UnitCost],
+) -> Vec<UnitCost> {
     let (own, others): (Vec<_>, Vec<_>) =
-        rows.partition(|(format, _)| has_kernel(FORMATS[*format].0));
-    let rows = |rows: Vec<(usize, Row)>| rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>();
-    let found = if own.is_empty() {
-        // None has, on this processor.
-        return solve::costs(&rows(others), prior);
-    } else {
-        solve::costs(&rows(own), prior)
+        observations.partition(|(format, _)| has_kernel(FORMATS[*format].0));
+    let without_format = |observations: Vec<(usize, Observation)>| -> Vec<Observation> {
+        observations
+            .into_iter()
+            .map(|(_, observed)| observed)
+            .collect()
     };
-    let mut all = solve::costs(&rows(others), &found);
+    let (own, others) = (without_format(own), without_format(others));
+    // On some processors the decoder has no kernels at all.
+    if own.is_empty() {
+        return solve::costs(&others, prior);
+    }
+    let found = solve::costs(&own, prior);
+    let mut all = solve::costs(&others, &found);
     let shared = all.iter_mut().zip(&found).skip(FORMATS.len());
     shared.for_each(|(cost, found)| *cost = *found);
     all

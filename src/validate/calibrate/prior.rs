@@ -1,24 +1,26 @@
-//! What costs are expected before anything is timed: those of a reference machine, scaled by what memory
-//! and arithmetic give here.
+//! The costs that are expected before anything is timed: those of a reference machine, scaled by the memory bandwidth
+//! and the arithmetic rate of this one.
 //!
-//! The reference is two AVX2 cores with 20 GB/s of memory, in round numbers: rates of Q4_K, Q8_0, Q4_0 and F16
-//! follow from the decodes and prompts in `docs/decoder.md`, the others and the overheads are estimates from these by
-//! kind of kernel. So nothing is taken for better than within a factor of two, and what was timed decides.
+//! The reference is two AVX2 cores with 20 GB/s of memory, in round numbers. The rates of Q4_K, Q8_0, Q4_0 and F16
+//! follow from the measurements in `docs/decoder.md`; the other rates and the overheads are estimated from these by the
+//! kind of kernel. So each may be off by a factor of two or more, and the fit relies on measured times where there are
+//! any.
 
-use super::solve::Cost;
+use super::solve::UnitCost;
 use crate::decode::has_kernel;
 use crate::dtype::Dtype;
 
-/// What memory and arithmetic gave on the reference machine, in bytes and multiply-adds a second.
+/// The reference machine: bytes read and multiply-adds computed a second.
 const BANDWIDTH: f64 = 20e9;
 const ARITHMETIC: f64 = 25e9;
 
-/// Standard deviations of the logarithms: a factor of two, and of three.
+/// Uncertainty of the rate of a format and of an overhead, as standard deviations of the logarithm: factors of two and
+/// three.
 const FORMAT: f64 = 0.7;
 const OVERHEAD: f64 = 1.1;
 
-/// The formats that are measured: all that the decoder multiplies. With bytes of weights a second for one token,
-/// and multiply-accumulates a second in a prompt, on the reference machine.
+/// The formats that are measured: all that the decoder multiplies. Each with its rates on the reference machine: bytes
+/// of weights a second in decode, multiply-accumulates a second in prefill.
 pub(super) const FORMATS: [(Dtype, f64, f64); 13] = [
     (Dtype::Q4_K, 16e9, 50e9),
     (Dtype::Q6_K, 16e9, 45e9),
@@ -35,59 +37,61 @@ pub(super) const FORMATS: [(Dtype, f64, f64); 13] = [
     (Dtype::F32, 20e9, 25e9),
 ];
 
-/// Seconds of a row, a column, a layer and a token, and a byte of the cache.
+/// Seconds of a row, a column, a layer, a token, and a byte of the cache, in decode on the reference machine.
 const TOKEN: [f64; 5] = [3e-9, 1e-8, 2e-5, 5e-5, 2e-10];
 
-/// Seconds of a row for one token of a prompt, and a multiply-accumulate of attention.
+/// Seconds of a row for one token, and of a multiply-accumulate of attention, in prefill on the reference machine.
 const PROMPT: [f64; 2] = [1e-9, 1e-10];
 
-/// A machine against the reference.
+/// The rates of a machine that are measured without a model.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Machine {
-    /// Bytes a second.
+pub(super) struct MachineRates {
+    /// Bytes read from memory a second, by all threads together.
     pub(super) bandwidth: f64,
-    /// Multiply-adds a second.
+    /// Multiply-adds a second, by all threads together.
     pub(super) arithmetic: f64,
 }
 
-impl Machine {
-    /// How many times as long as the reference it takes where it reads, and where it computes.
+impl MachineRates {
+    /// How many times as long as the reference machine it takes to read memory.
     fn reading(self) -> f64 {
         BANDWIDTH / self.bandwidth
     }
 
+    /// How many times as long as the reference machine it takes to compute.
     fn computing(self) -> f64 {
         ARITHMETIC / self.arithmetic
     }
 
-    /// Costs of a token: each format's bytes, then a row, a column, a layer, a token and a byte of the cache.
-    pub(super) fn token(self) -> Vec<Cost> {
-        // A byte is read and unpacked: what takes longer decides.
+    /// The costs of a decoded token: a byte of each format, then a row, a column, a layer, a token, a byte of the cache.
+    pub(super) fn token(self) -> Vec<UnitCost> {
+        // A byte is read and unpacked: the slower of the two decides.
         let slower = self.reading().max(self.computing());
         let formats = FORMATS.map(|(format, rate, _)| of_format(format, slower / rate));
         let shared = TOKEN.map(|seconds| overhead(seconds * self.computing()));
         formats.into_iter().chain(shared).collect()
     }
 
-    /// Costs of a prompt: each format's multiply-accumulates, then a row and token, and attention.
-    pub(super) fn prompt(self) -> Vec<Cost> {
+    /// The costs of a prompt: a multiply-accumulate of each format, then a row for one token, and a multiply-accumulate
+    /// of attention.
+    pub(super) fn prompt(self) -> Vec<UnitCost> {
         let formats = FORMATS.map(|(format, _, rate)| of_format(format, self.computing() / rate));
         let shared = PROMPT.map(|seconds| overhead(seconds * self.computing()));
         formats.into_iter().chain(shared).collect()
     }
 }
 
-/// Without a kernel of the decoder's own a format may do as badly as overhead.
-fn of_format(format: Dtype, seconds: f64) -> Cost {
+/// A format for which the decoder has no kernel is as uncertain as an overhead.
+fn of_format(format: Dtype, seconds: f64) -> UnitCost {
     let uncertainty = if has_kernel(format) { FORMAT } else { OVERHEAD };
-    Cost {
+    UnitCost {
         seconds,
         uncertainty,
     }
 }
 
-fn overhead(seconds: f64) -> Cost {
-    Cost {
+fn overhead(seconds: f64) -> UnitCost {
+    UnitCost {
         seconds,
         uncertainty: OVERHEAD,
     }
@@ -109,16 +113,16 @@ mod tests {
 
     #[test]
     fn a_machine_of_half_the_speed_is_expected_to_take_twice_as_long() {
-        let reference = Machine {
+        let reference = MachineRates {
             bandwidth: BANDWIDTH,
             arithmetic: ARITHMETIC,
         };
-        let slow = Machine {
+        let slow = MachineRates {
             bandwidth: BANDWIDTH / 2.0,
             arithmetic: ARITHMETIC / 2.0,
         };
-        let pairs = |of: fn(Machine) -> Vec<Cost>| of(reference).into_iter().zip(of(slow));
-        for (one, two) in pairs(Machine::token).chain(pairs(Machine::prompt)) {
+        let pairs = |of: fn(MachineRates) -> Vec<UnitCost>| of(reference).into_iter().zip(of(slow));
+        for (one, two) in pairs(MachineRates::token).chain(pairs(MachineRates::prompt)) {
             assert!((two.seconds / one.seconds - 2.0).abs() < 1e-9);
         }
     }

@@ -1,67 +1,69 @@
-//! Costs that explain measured times, from what was known of them before.
+//! Costs that explain measured times, given what they were expected to be.
 //!
-//! In: rows of counts, the seconds that each took and how noisy these are; costs as they were expected.
-//! Out: seconds a count, with how far each may be off. Pure, total: where the times say nothing of a cost, it
-//! stays what was expected, and as uncertain.
+//! In: observations, which are counts with the seconds they took together and the noise of these; the expected costs.
+//! Out: seconds a count, each with its uncertainty. Pure and total: a cost that the times say nothing about stays as
+//! expected, and as uncertain.
 //!
-//! Costs and times are taken by their logarithms, so that no cost falls to zero and all errors are relative.
-//! What is least is
+//! The fit is over logarithms of costs and times, so that no cost falls to zero and all errors are relative. It
+//! minimises
 //!
 //! ```text
-//! sum over rows of ((ln seconds - ln sum of counts x cost) / noise)^2
+//! sum over observations of ((ln seconds - ln sum of counts x cost) / noise)^2
 //!   + sum over costs of ((ln cost - ln expected) / uncertainty)^2
 //! ```
 
-/// Seconds a count.
+/// What one count costs, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Cost {
+pub(super) struct UnitCost {
     pub(super) seconds: f64,
     /// Standard deviation of its logarithm.
     pub(super) uncertainty: f64,
 }
 
-/// What took how long.
+/// Counts, and the seconds that they took together.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
-    /// One for each cost.
+pub(super) struct Observation {
+    /// One count for each cost.
     pub(super) counts: Vec<f64>,
     pub(super) seconds: f64,
     /// Standard deviation of the logarithm of the seconds.
     pub(super) noise: f64,
 }
 
-/// Gauss-Newton steps; a handful is enough where anything can be said.
+/// The most Gauss-Newton steps; a handful is enough where the times determine the costs.
 const STEPS: usize = 100;
 
-/// No time is known better.
+/// The least noise that is believed of a time.
 const LEAST_NOISE: f64 = 1e-3;
 
-/// The costs behind `rows`, expected as `prior`. Rows without a positive finite time say nothing.
-pub(super) fn costs(rows: &[Row], prior: &[Cost]) -> Vec<Cost> {
-    let said = |row: &&Row| {
-        row.seconds.is_finite()
-            && row.seconds > 0.0
-            && row
+/// The costs that explain `observations`, expected to be `prior`. Observations without a positive finite time, or
+/// without a count, are left out.
+pub(super) fn costs(observations: &[Observation], prior: &[UnitCost]) -> Vec<UnitCost> {
+    let is_usable = |observed: &&Observation| {
+        observed.seconds.is_finite()
+            && observed.seconds > 0.0
+            && observed
                 .counts
                 .iter()
                 .zip(prior)
                 .any(|(n, c)| n * c.seconds > 0.0)
     };
-    let rows: Vec<&Row> = rows.iter().filter(said).collect();
-    // Logarithms of costs over those expected.
+    let observations: Vec<&Observation> = observations.iter().filter(is_usable).collect();
+    // The logarithm of each cost over the expected one.
     let mut moved = vec![0.0; prior.len()];
-    let mut misfit = misfit_of(&rows, prior, &moved);
+    let mut misfit = misfit_of(&observations, prior, &moved);
     for _ in 0..STEPS {
-        let (hessian, gradient) = normal_equations(&rows, prior, &moved);
+        let (hessian, gradient) = normal_equations(&observations, prior, &moved);
         let step = solved(hessian, gradient);
         let longest = step.iter().fold(0.0_f64, |most, step| most.max(step.abs()));
-        // Far from the end logarithms are no straight lines: short steps, and shorter ones until it gets better.
+        // The steps assume a linear model, which holds near the minimum: far from it they are cut to length 1, and then
+        // halved until the misfit falls.
         let mut part = 1.0 / longest.max(1.0);
         let (mut next, mut least) = (moved.clone(), misfit);
         for _ in 0..20 {
             let tried = moved.iter().zip(&step).map(|(z, step)| z + part * step);
             next = tried.collect();
-            least = misfit_of(&rows, prior, &next);
+            least = misfit_of(&observations, prior, &next);
             if least <= misfit {
                 break;
             }
@@ -75,9 +77,9 @@ pub(super) fn costs(rows: &[Row], prior: &[Cost]) -> Vec<Cost> {
             break;
         }
     }
-    // What the costs cannot explain makes all of them less certain.
-    let unexplained = (misfit / rows.len().max(1) as f64).max(1.0);
-    let (hessian, _) = normal_equations(&rows, prior, &moved);
+    // A misfit beyond the noise makes all costs less certain.
+    let unexplained = (misfit / observations.len().max(1) as f64).max(1.0);
+    let (hessian, _) = normal_equations(&observations, prior, &moved);
     let variance = |index: usize| {
         let unit = (0..prior.len()).map(|other| f64::from(u8::from(other == index)));
         let column = solved(hessian.clone(), unit.collect());
@@ -85,44 +87,54 @@ pub(super) fn costs(rows: &[Row], prior: &[Cost]) -> Vec<Cost> {
     };
     let found = prior.iter().zip(&moved).enumerate();
     found
-        .map(|(index, (prior, moved))| Cost {
+        .map(|(index, (prior, moved))| UnitCost {
             seconds: prior.seconds * moved.exp(),
             uncertainty: variance(index).max(0.0).sqrt().min(prior.uncertainty),
         })
         .collect()
 }
 
-/// The seconds that each count of `row` stands for.
-fn parts<'a>(row: &'a Row, prior: &'a [Cost], moved: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
+/// The seconds that each count of `observed` contributes.
+fn parts<'a>(
+    observed: &'a Observation,
+    prior: &'a [UnitCost],
+    moved: &'a [f64],
+) -> impl Iterator<Item = f64> + 'a {
     let costs = prior.iter().zip(moved);
     let costs = costs.map(|(prior, moved)| prior.seconds * moved.exp());
-    row.counts
+    observed
+        .counts
         .iter()
         .zip(costs)
         .map(|(count, cost)| count * cost)
 }
 
-fn misfit_of(rows: &[&Row], prior: &[Cost], moved: &[f64]) -> f64 {
-    let of_row = |row: &&Row| {
-        let explained: f64 = parts(row, prior, moved).sum();
-        ((row.seconds / explained).ln() / row.noise.max(LEAST_NOISE)).powi(2)
+fn misfit_of(observations: &[&Observation], prior: &[UnitCost], moved: &[f64]) -> f64 {
+    let of_observation = |observed: &&Observation| {
+        let explained: f64 = parts(observed, prior, moved).sum();
+        ((observed.seconds / explained).ln() / observed.noise.max(LEAST_NOISE)).powi(2)
     };
-    let of_cost = |(prior, moved): (&Cost, &f64)| (moved / prior.uncertainty).powi(2);
-    rows.iter().map(of_row).sum::<f64>() + prior.iter().zip(moved).map(of_cost).sum::<f64>()
+    let of_cost = |(prior, moved): (&UnitCost, &f64)| (moved / prior.uncertainty).powi(2);
+    observations.iter().map(of_observation).sum::<f64>()
+        + prior.iter().zip(moved).map(of_cost).sum::<f64>()
 }
 
-/// The second derivatives of half the misfit, linearized, and its negated first ones.
-fn normal_equations(rows: &[&Row], prior: &[Cost], moved: &[f64]) -> (Vec<Vec<f64>>, Vec<f64>) {
+/// The normal equations of a Gauss-Newton step: the Hessian of half the misfit, linearized, and its negated gradient.
+fn normal_equations(
+    observations: &[&Observation],
+    prior: &[UnitCost],
+    moved: &[f64],
+) -> (Vec<Vec<f64>>, Vec<f64>) {
     let size = prior.len();
     let mut hessian = vec![vec![0.0; size]; size];
     let mut gradient = vec![0.0; size];
-    for row in rows {
-        let explained: f64 = parts(row, prior, moved).sum();
-        let shares: Vec<f64> = parts(row, prior, moved)
+    for observed in observations {
+        let explained: f64 = parts(observed, prior, moved).sum();
+        let shares: Vec<f64> = parts(observed, prior, moved)
             .map(|part| part / explained)
             .collect();
-        let weight = row.noise.max(LEAST_NOISE).powi(-2);
-        let left = (row.seconds / explained).ln();
+        let weight = observed.noise.max(LEAST_NOISE).powi(-2);
+        let left = (observed.seconds / explained).ln();
         for ((line, slope), share) in hessian.iter_mut().zip(&mut gradient).zip(&shares) {
             *slope += weight * share * left;
             for (cell, other) in line.iter_mut().zip(&shares) {
@@ -140,7 +152,7 @@ fn normal_equations(rows: &[&Row], prior: &[Cost], moved: &[f64]) -> (Vec<Vec<f6
     (hessian, gradient)
 }
 
-/// `x` of `matrix x = right`, for a positive definite matrix: elimination without a pivot.
+/// Solves `matrix x = right` for a positive definite matrix, by Gaussian elimination without pivoting.
 fn solved(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
     let size = right.len();
     for column in 0..size {
@@ -167,24 +179,24 @@ mod tests {
     use super::super::tests::normal;
     use super::*;
 
-    fn expected(seconds: &[f64], uncertainty: f64) -> Vec<Cost> {
-        let cost = |seconds: &f64| Cost {
+    fn expected(seconds: &[f64], uncertainty: f64) -> Vec<UnitCost> {
+        let cost = |seconds: &f64| UnitCost {
             seconds: *seconds,
             uncertainty,
         };
         seconds.iter().map(cost).collect()
     }
 
-    fn row(counts: &[f64], truth: &[f64], noise: f64, error: f64) -> Row {
+    fn observed(counts: &[f64], truth: &[f64], noise: f64, error: f64) -> Observation {
         let seconds: f64 = counts.iter().zip(truth).map(|(n, cost)| n * cost).sum();
-        Row {
+        Observation {
             counts: counts.to_vec(),
             seconds: seconds * (noise * error).exp(),
             noise,
         }
     }
 
-    /// Where the numbers of these tests start.
+    /// The seed of the random numbers of these tests.
     const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
     const COUNTS: [[f64; 3]; 5] = [
@@ -198,9 +210,9 @@ mod tests {
     #[test]
     fn costs_that_made_the_times_are_found_again() {
         let truth = [0.5, 0.02, 3.0];
-        let rows = COUNTS.map(|counts| row(&counts, &truth, 0.001, 0.0));
-        // Expected three times as dear, a quarter, and a hundred times as dear.
-        let found = costs(&rows, &expected(&[1.5, 0.005, 300.0], 3.0));
+        let observations = COUNTS.map(|counts| observed(&counts, &truth, 0.001, 0.0));
+        // Expected to cost three times, a quarter of, and a hundred times the truth.
+        let found = costs(&observations, &expected(&[1.5, 0.005, 300.0], 3.0));
         for (found, truth) in found.iter().zip(truth) {
             assert!(
                 (found.seconds / truth - 1.0).abs() < 0.02,
@@ -216,20 +228,23 @@ mod tests {
         let mut error = normal(SEED);
         let (mut within, mut all) = (0, 0);
         for _ in 0..200 {
-            let rows = COUNTS.map(|counts| row(&counts, &truth, 0.2, error()));
+            let observations = COUNTS.map(|counts| observed(&counts, &truth, 0.2, error()));
             let off = [error(), error(), error()].map(|error: f64| (0.7 * error).exp());
             let prior: Vec<f64> = truth
                 .iter()
                 .zip(off)
                 .map(|(cost, off)| cost * off)
                 .collect();
-            for (found, truth) in costs(&rows, &expected(&prior, 0.7)).iter().zip(truth) {
+            for (found, truth) in costs(&observations, &expected(&prior, 0.7))
+                .iter()
+                .zip(truth)
+            {
                 all += 1;
                 let deviations = (found.seconds / truth).ln().abs() / found.uncertainty;
                 within += usize::from(deviations < 1.645);
             }
         }
-        // Nine in ten are meant.
+        // Nine in ten should be.
         let share = f64::from(within as u32) / f64::from(all);
         assert!((0.84..=0.98).contains(&share), "{share}");
     }
@@ -237,11 +252,11 @@ mod tests {
     #[test]
     fn what_the_times_do_not_tell_apart_stays_as_expected_and_uncertain() {
         // The second and third count always come together, the fourth never.
-        let rows = [
-            row(&[1.0, 1.0, 1.0, 0.0], &[1.0, 0.5, 0.5, 1.0], 0.01, 0.0),
-            row(&[3.0, 1.0, 1.0, 0.0], &[1.0, 0.5, 0.5, 1.0], 0.01, 0.0),
+        let observations = [
+            observed(&[1.0, 1.0, 1.0, 0.0], &[1.0, 0.5, 0.5, 1.0], 0.01, 0.0),
+            observed(&[3.0, 1.0, 1.0, 0.0], &[1.0, 0.5, 0.5, 1.0], 0.01, 0.0),
         ];
-        let found = costs(&rows, &expected(&[1.0, 0.5, 0.5, 0.25], 0.7));
+        let found = costs(&observations, &expected(&[1.0, 0.5, 0.5, 0.25], 0.7));
         assert!(found[0].uncertainty < 0.05, "{found:?}");
         assert!(
             found[1].uncertainty > 0.3 && found[2].uncertainty > 0.3,
@@ -263,9 +278,9 @@ mod tests {
         let prior = expected(&[1e-10, 1e-8, 1e-6], 0.7);
         let mut error = normal(SEED);
         for _ in 0..200 {
-            // Ten orders of magnitude apart, with no sense.
-            let rows = COUNTS.map(|counts| row(&counts, &[1e-9; 3], 5.0, error()));
-            for found in costs(&rows, &prior) {
+            // Ten orders of magnitude apart, without any pattern.
+            let observations = COUNTS.map(|counts| observed(&counts, &[1e-9; 3], 5.0, error()));
+            for found in costs(&observations, &prior) {
                 assert!(
                     found.seconds > 0.0 && found.seconds.is_finite(),
                     "{found:?}"
@@ -277,7 +292,7 @@ mod tests {
             }
         }
         // Twice the count in less time, which only a cost below zero would explain.
-        let one = |counts: [f64; 2], seconds| Row {
+        let one = |counts: [f64; 2], seconds| Observation {
             counts: counts.to_vec(),
             seconds,
             noise: 0.01,
@@ -294,12 +309,12 @@ mod tests {
         let prior = expected(&[1.0, 2.0], 0.5);
         assert_eq!(costs(&[], &prior), prior);
         for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            let row = Row {
+            let observed = Observation {
                 counts: vec![1.0, 1.0],
                 seconds,
                 noise: 0.1,
             };
-            assert_eq!(costs(&[row], &prior), prior);
+            assert_eq!(costs(&[observed], &prior), prior);
         }
         assert_eq!(costs(&[], &[]), Vec::new());
     }

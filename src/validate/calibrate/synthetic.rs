@@ -1,12 +1,12 @@
-//! Models that are only shapes: a GGUF of one format whose weights are one encoded row over and over.
-//! What a product costs does not depend on the values.
+//! Synthetic models: a GGUF of one format in which every row of a matrix is the same encoded row. The cost of a product
+//! does not depend on the values.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use super::CalibrateError;
-use super::scratch::Scratch;
+use super::scratch::ScratchFile;
 use crate::checkpoint::{self, Checkpoint};
 use crate::dtype::Dtype;
 use crate::gguf::{self, TensorEntry, Value};
@@ -14,9 +14,9 @@ use crate::model::{self, ModelSpec, PLAIN, Unknown};
 use crate::quantize::blocks;
 use crate::units::Bytes;
 
-/// The numbers of a plain decoder.
+/// The dimensions of a plain decoder.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
+pub(super) struct ModelShape {
     pub(super) layers: u64,
     pub(super) hidden: u64,
     pub(super) inner: u64,
@@ -26,7 +26,7 @@ pub(super) struct Shape {
     pub(super) vocab: u64,
 }
 
-impl Shape {
+impl ModelShape {
     /// Every tensor with its shape, outermost dimension first.
     fn tensors(&self) -> Vec<(String, Vec<u64>)> {
         let (hidden, inner) = (self.hidden, self.inner);
@@ -78,23 +78,26 @@ impl Shape {
         ]
     }
 
-    /// Of the matrices in `dtype`.
+    /// The bytes of its matrices in `dtype`.
     pub(super) fn bytes(&self, dtype: Dtype) -> Bytes {
         let tensors = self.tensors().into_iter();
         tensors.filter_map(|(_, shape)| dtype.bytes(&shape)).sum()
     }
 
     /// Writes the model with matrices of `dtype` to `scratch`, and opens it.
+    ///
+    /// # Errors
+    /// [`CalibrateError::Write`], [`CalibrateError::Open`] and [`CalibrateError::Model`].
     pub(super) fn make(
         &self,
         dtype: Dtype,
-        scratch: &Scratch,
+        scratch: &ScratchFile,
     ) -> Result<(Checkpoint, ModelSpec), CalibrateError> {
         let typed = |(name, shape): (String, Vec<u64>)| match shape.len() {
             1 => (name, Dtype::F32, shape),
             _ => (name, dtype, shape),
         };
-        let tensors: Vec<Tensor> = self.tensors().into_iter().map(typed).collect();
+        let tensors: Vec<SyntheticTensor> = self.tensors().into_iter().map(typed).collect();
         write(scratch.file(), &self.metadata(), &tensors).map_err(CalibrateError::Write)?;
         let path = scratch.path().display().to_string();
         let checkpoint = checkpoint::open(&path).map_err(CalibrateError::Open)?;
@@ -104,23 +107,28 @@ impl Shape {
 }
 
 /// A tensor of a GGUF: name, format, shape with the outermost dimension first.
-pub type Tensor = (String, Dtype, Vec<u64>);
+pub type SyntheticTensor = (String, Dtype, Vec<u64>);
 
-/// Writes a GGUF of these tensors, whose every row holds the same numbers: the size and the speed of a
-/// real one, and no sense.
+/// Writes a GGUF of these tensors in which every row holds the same numbers: it has the size and the speed of a real
+/// model, and its output has no meaning.
 ///
 /// # Errors
-/// What the system, the header's writer or a format's encoder says.
+/// The message of the system where the file cannot be written, of the header's writer where a name, shape or size
+/// cannot be in a GGUF, and of the encoder where it does not write a format.
 pub fn write_repeated(
     path: &Path,
     metadata: &[(String, Value)],
-    tensors: &[Tensor],
+    tensors: &[SyntheticTensor],
 ) -> Result<(), String> {
     let file = File::create(path).map_err(|error| error.to_string())?;
     write(&file, metadata, tensors)
 }
 
-fn write(file: &File, metadata: &[(String, Value)], tensors: &[Tensor]) -> Result<(), String> {
+fn write(
+    file: &File,
+    metadata: &[(String, Value)],
+    tensors: &[SyntheticTensor],
+) -> Result<(), String> {
     let entries: Vec<TensorEntry<'_>> = tensors
         .iter()
         .map(|(name, dtype, shape)| TensorEntry {
@@ -147,7 +155,7 @@ fn write(file: &File, metadata: &[(String, Value)], tensors: &[Tensor]) -> Resul
     out.flush().map_err(|error| error.to_string())
 }
 
-/// One encoded row of numbers of the size of weights.
+/// One encoded row of numbers as large as typical weights.
 fn row(dtype: Dtype, columns: usize) -> Result<Vec<u8>, blocks::BlockError> {
     let values: Vec<f32> = (0..columns)
         .map(|index| (index as f32 * 0.7).sin() * 0.02)

@@ -1,14 +1,14 @@
-//! A machine that is made up: what is found of it, and whether ranges hold what it does.
+//! Simulated machines with known costs: how close the fitted costs come, and whether predicted ranges hold.
 
 use super::*;
 use crate::dtype::Dtype;
 use crate::plan::Workload;
 use crate::plan::cpu;
 
-/// Where the numbers of these tests start.
+/// The seed of the random numbers of these tests.
 const SEED: u64 = 0x2545_f491_4f6c_dd1d;
 
-/// Normal numbers, always the same for a seed: sums of twelve uniform ones.
+/// Normally distributed numbers, the same for the same seed: sums of twelve uniform ones.
 pub(super) fn normal(seed: u64) -> impl FnMut() -> f64 {
     let mut state = seed;
     let mut uniform = move || {
@@ -20,8 +20,8 @@ pub(super) fn normal(seed: u64) -> impl FnMut() -> f64 {
     move || (0..12).map(|_| uniform()).sum::<f64>() - 6.0
 }
 
-/// A model of one format that was not timed yet: its layers have `width` squared weights twelve times, its
-/// head has `vocab` rows, and `depth` tokens of its cache are read.
+/// A model of one format that was not timed yet: each layer has 12 x `width`^2 weights, the head has `vocab` rows, and
+/// `depth` tokens of the cache are read.
 fn model(format: usize, layers: u64, width: u64, vocab: u64, depth: u64) -> Sample {
     let dtype = FORMATS[format].0;
     let matrix = |group, rows: u64| {
@@ -30,7 +30,7 @@ fn model(format: usize, layers: u64, width: u64, vocab: u64, depth: u64) -> Samp
     };
     let cache = Operation::state(
         "cache",
-        Group::KvCache,
+        OperationGroup::KvCache,
         Dtype::F16,
         layers * width * depth,
         0,
@@ -38,8 +38,8 @@ fn model(format: usize, layers: u64, width: u64, vocab: u64, depth: u64) -> Samp
     Sample {
         format,
         operations: vec![
-            matrix(Group::FeedForward, layers * width * 12),
-            matrix(Group::Head, vocab),
+            matrix(OperationGroup::FeedForward, layers * width * 12),
+            matrix(OperationGroup::Head, vocab),
             cache,
         ],
         layers: layers as f64,
@@ -50,7 +50,7 @@ fn model(format: usize, layers: u64, width: u64, vocab: u64, depth: u64) -> Samp
     }
 }
 
-/// Two shapes of every format, and those that tell shared costs apart.
+/// Two shapes of every format, and those that separate the shared costs.
 fn models() -> Vec<Sample> {
     let every = (0..FORMATS.len()).flat_map(|format| {
         [
@@ -66,63 +66,69 @@ fn models() -> Vec<Sample> {
     every.chain(shared).collect()
 }
 
-fn seconds(row: &Row, truth: &[f64]) -> f64 {
-    row.counts.iter().zip(truth).map(|(n, cost)| n * cost).sum()
+fn seconds(observed: &Observation, truth: &[f64]) -> f64 {
+    observed
+        .counts
+        .iter()
+        .zip(truth)
+        .map(|(n, cost)| n * cost)
+        .sum()
 }
 
-const REFERENCE: Machine = Machine {
+const REFERENCE: MachineRates = MachineRates {
     bandwidth: 20e9,
     arithmetic: 25e9,
 };
 
-/// A machine whose costs are another's within factors, timed with noise for so many turns: what was true of it,
-/// and what was found.
-fn timed(turns: usize, noise: f64, random: &mut impl FnMut() -> f64) -> ([Vec<f64>; 2], Cpu) {
+/// A machine whose true costs are random around the expected ones, timed with noise in a number of rounds: its true
+/// costs, and the calibration that was found.
+fn timed(rounds: usize, noise: f64, random: &mut impl FnMut() -> f64) -> ([Vec<f64>; 2], Cpu) {
     let (token, prompt) = (REFERENCE.token(), REFERENCE.prompt());
     let truth = [&token, &prompt].map(|prior| {
-        let other = |cost: &Cost| cost.seconds * (cost.uncertainty * random()).exp();
+        let other = |cost: &UnitCost| cost.seconds * (cost.uncertainty * random()).exp();
         prior.iter().map(other).collect::<Vec<f64>>()
     });
     let mut samples = models();
     for sample in &mut samples {
-        let times = [token_row(sample).1, prompt_row(sample).1];
+        let times = [observed_token(sample).1, observed_prompt(sample).1];
         let [token, prompt] = [0, 1].map(|kind: usize| seconds(&times[kind], &truth[kind]));
-        for _ in 0..turns {
+        for _ in 0..rounds {
             sample.token.push(token * (noise * random()).exp());
             sample.prompt_read.push(prompt * (noise * random()).exp());
         }
     }
     let found = Costs {
-        token: costs(samples.iter().map(token_row), &token),
-        prompt: costs(samples.iter().map(prompt_row), &prompt),
+        token: costs(samples.iter().map(observed_token), &token),
+        prompt: costs(samples.iter().map(observed_prompt), &prompt),
     };
-    let unrest = [
-        unrest(samples.iter().map(|sample| &sample.token)),
-        unrest(samples.iter().map(|sample| &sample.prompt_read)),
+    let noise = [
+        load_noise(samples.iter().map(|sample| &sample.token)),
+        load_noise(samples.iter().map(|sample| &sample.prompt_read)),
     ];
     let cpu = Cpu {
         bandwidth_bytes_per_second: 1e15,
         date: "2026-11-23".to_owned(),
-        ..found.cpu(unrest)
+        ..found.cpu(noise)
     };
     (truth, cpu)
 }
 
-/// Of 100 machines, how many decodes of a shape that was not timed lie within the range that is printed, and the
-/// median of the ranges' factors.
-fn held(turns: usize, noise: f64) -> (f64, f64) {
+/// The share of 100 machines on which the time of a shape that was not timed lies within the predicted range, and the
+/// median factor of the ranges.
+fn held(rounds: usize, noise: f64) -> (f64, f64) {
     let mut random = normal(SEED);
     let (mut within, mut factors) = (0_u32, Vec::new());
     for index in 0..100 {
-        let ([truth, _], cpu) = timed(turns, noise, &mut random);
+        let ([truth, _], cpu) = timed(rounds, noise, &mut random);
         let sample = model(index % FORMATS.len(), 28, 1024, 151_936, 100);
-        let machine = cpu::Machine {
+        let machine = cpu::CpuContext {
             cpu: &cpu,
             own: true,
             layers: 28,
         };
         let range = cpu::decode(&sample.operations, 1, machine).tokens_per_second;
-        let measured = 1.0 / (seconds(&token_row(&sample).1, &truth) * (noise * random()).exp());
+        let measured =
+            1.0 / (seconds(&observed_token(&sample).1, &truth) * (noise * random()).exp());
         within += u32::from((range.low..=range.high).contains(&measured));
         factors.push((range.high / range.low).sqrt());
     }
@@ -131,22 +137,22 @@ fn held(turns: usize, noise: f64) -> (f64, f64) {
 }
 
 #[test]
-fn ranges_hold_four_in_five_decodes_on_calm_and_on_restless_machines() {
-    for (turns, noise, widest) in [
+fn ranges_hold_four_in_five_decodes_whatever_the_load_noise() {
+    for (rounds, noise, widest) in [
         (12, 0.02, 1.3),
         (12, 0.2, 1.7),
         (3, 0.4, 3.0),
         (2, 0.4, 4.0),
     ] {
-        let (held, factor) = held(turns, noise);
+        let (held, factor) = held(rounds, noise);
         assert!(
             held >= 0.8,
-            "{turns} turns, noise {noise}: {held}, {factor}"
+            "{rounds} rounds, noise {noise}: {held}, {factor}"
         );
         // Not by being so wide that they say nothing.
         assert!(
             factor < widest,
-            "{turns} turns, noise {noise}: {held}, {factor}"
+            "{rounds} rounds, noise {noise}: {held}, {factor}"
         );
     }
 }
@@ -154,10 +160,10 @@ fn ranges_hold_four_in_five_decodes_on_calm_and_on_restless_machines() {
 #[test]
 fn any_times_make_a_file_that_can_be_read_again() {
     let mut random = normal(SEED);
-    for (turns, noise) in [(0, 0.0), (1, 0.1), (2, 3.0), (4, 0.05)] {
-        let (_, cpu) = timed(turns, noise, &mut random);
+    for (rounds, noise) in [(0, 0.0), (1, 0.1), (2, 3.0), (4, 0.05)] {
+        let (_, cpu) = timed(rounds, noise, &mut random);
         assert_eq!(Cpu::parse(&cpu.text(), "calibration.toml").unwrap(), cpu);
-        let shown = [cpu.uncertainty.layer, cpu.uncertainty.decode_unrest];
+        let shown = [cpu.uncertainty.layer, cpu.uncertainty.decode_load_noise];
         assert!(shown.iter().all(|value| *value >= 0.0), "{shown:?}");
     }
 }
@@ -219,8 +225,8 @@ fn what_was_timed_by_the_limit_is_kept_and_the_rest_is_expected_or_left_out() {
     let mut timed = sample.clone();
     timed
         .token
-        .push(seconds(&token_row(&sample).1, &truth) * 2.0);
-    // The second was loaded and had no turn.
+        .push(seconds(&observed_token(&sample).1, &truth) * 2.0);
+    // The second was loaded and not timed.
     calibration.samples.add(timed);
     calibration.samples.add(model(1, 16, 768, 24_576, 90));
     let cpu = calibration
@@ -230,7 +236,7 @@ fn what_was_timed_by_the_limit_is_kept_and_the_rest_is_expected_or_left_out() {
     assert_eq!(not_timed(&cpu).len(), FORMATS.len() - 1);
     let rate = &cpu.formats["Q4_K"];
     let expected = (1.0 / REFERENCE.token()[0].seconds, REFERENCE.prompt()[0]);
-    // Twice as slow as expected, as far as one turn tells; of prompts nothing more is known.
+    // Twice as slow as expected, as far as one round tells; the rate of prompts stays as expected.
     assert!(rate.decode_bytes_per_second < 0.75 * expected.0, "{rate:?}");
     assert!(
         rate.decode_uncertainty < REFERENCE.token()[0].uncertainty,

@@ -5,7 +5,7 @@ use orinplan::checkpoint::{Checkpoint, RawConfig, SourceFormat, StoredTensor};
 use orinplan::dtype::Dtype;
 use orinplan::model::{self, ModelError, ModelSpec, TensorRole, Unknown};
 use orinplan::plan::Workload;
-use orinplan::plan::compute::{Backend, compute};
+use orinplan::plan::compute::{ComputeBackend, compute};
 use orinplan::plan::kv::KvSettings;
 use orinplan::plan::operations::{decode_operations, prompt_attention};
 use orinplan::scheme;
@@ -794,5 +794,5 @@ fn step(model: &ModelSpec) {
         context: u64::MAX,
         ..KvSettings::default()
     };
-    compute(model, &settings, u64::MAX, Backend::Cuda);
+    compute(model, &settings, u64::MAX, ComputeBackend::Cuda);
 }

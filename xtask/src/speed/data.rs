@@ -9,7 +9,7 @@ use orinplan::model::{self, ModelSpec, Unknown};
 use orinplan::plan::Workload;
 use orinplan::plan::fit::gpu;
 use orinplan::plan::operations::{decode_operations, prompt_attention};
-use orinplan::plan::speed::{Gpu, Operation, Prompt};
+use orinplan::plan::speed::{ClockedGpu, Operation, PromptWork};
 use orinplan::planner::assigned;
 use orinplan::runtime;
 use orinplan::scheme::{self, Assignment, Overrides, Rules, Scheme, TypeOverride};
@@ -23,12 +23,12 @@ pub(crate) struct Observation {
     pub(crate) row: Measurement,
     #[cfg(test)]
     pub(crate) assignment: Assignment,
-    pub(crate) gpu: Gpu,
+    pub(crate) gpu: ClockedGpu,
     pub(crate) layers: u64,
     /// Of a decode step at the row's depth.
     pub(crate) operations: Vec<Operation>,
     /// The prompt, where its length is known.
-    pub(crate) prompt: Option<Prompt>,
+    pub(crate) prompt: Option<PromptWork>,
 }
 
 /// Every row of the built-in table.
@@ -52,7 +52,7 @@ fn observe(models: &Value, row: Measurement) -> anyhow::Result<Observation> {
         prompt_tokens: depth,
         ..Workload::default()
     };
-    let prompt = row.prompt_tokens.map(|tokens| Prompt {
+    let prompt = row.prompt_tokens.map(|tokens| PromptWork {
         tokens,
         ubatch: workload.ubatch,
         attention_macs: prompt_attention(&model, tokens),

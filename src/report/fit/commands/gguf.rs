@@ -1,23 +1,23 @@
-//! The GGUF of a plan: with `orinplan quantize` where it can be, else with llama.cpp's own tools and the
+//! Commands that make the GGUF of a plan: `orinplan quantize` where that is possible, else llama.cpp's own tools with the
 //! reason.
 
 use super::super::Report;
-use super::{Block, names};
+use super::{CommandBlock, names};
 use crate::checkpoint::{Origin, RawConfig, SourceFormat};
 use crate::foreign::{shell, shell_path};
 use crate::plan::Plan;
 use crate::quantize::Readiness;
 use crate::scheme::{Container, Rules};
 
-/// llama.cpp's converter, in the place where its sources usually are.
+/// llama.cpp's converter, in the usual folder of its sources.
 const CONVERTER: &str = r#"python3 "${LLAMA_CPP:-$HOME/llama.cpp}"/convert_hf_to_gguf.py"#;
 
 fn is_wanted(plan: &Plan) -> bool {
     plan.assignment.container == Container::Gguf && !plan.assignment.is_stored()
 }
 
-/// Whether llama.cpp's tools make what `orinplan quantize` does not: they need the file, or a checkpoint
-/// that is not packed in a way that they need not know.
+/// Whether llama.cpp's tools may make a file that `orinplan quantize` refuses: they need a file within reach, and a
+/// checkpoint that is not quantized already.
 pub(super) fn by_llama_cpp(report: &Report<'_>, plan: &Plan) -> bool {
     let loads_gguf = report.target.runtime.loads.files.iter();
     let loads_gguf = loads_gguf.into_iter().any(|file| file == "gguf");
@@ -25,8 +25,8 @@ pub(super) fn by_llama_cpp(report: &Report<'_>, plan: &Plan) -> bool {
     is_wanted(plan) && loads_gguf && within_reach && report.model.prequantized.is_none()
 }
 
-/// The file, and the projector that llama.cpp keeps apart.
-pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+/// The file, and the projector, which llama.cpp has in a file of its own.
+pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     if !is_wanted(plan) {
         return Vec::new();
     }
@@ -39,24 +39,26 @@ pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
             &names::new_gguf(report, scheme),
         )
     };
-    let block = match &report.start.readiness {
-        Readiness::Ready { requantizes } => Block::new("Make the file", vec![own(*requantizes)]),
+    let block = match &report.launch.readiness {
+        Readiness::Ready { requantizes } => {
+            CommandBlock::new("Make the file", vec![own(*requantizes)])
+        }
         Readiness::NoTokenizer(why) => {
             let lines = tokenizer(report).into_iter().chain([own(false)]);
             let title = format!(
                 "Make the file, for which the tokenizer is missing ({why}; the model's page on Hugging Face has it)"
             );
-            Block::new(title, lines.collect())
+            CommandBlock::new(title, lines.collect())
         }
         Readiness::NoWeights(why) | Readiness::Refused(why) => {
             let title = format!("Make the file with llama.cpp's tools ({why})");
-            Block::new(title, with_llama_cpp(report, scheme))
+            CommandBlock::new(title, with_llama_cpp(report, scheme))
         }
     };
     let projector = names::new_projector(report).map(|out| {
         let from = shell_path(&names::directory(report));
         let line = format!("{CONVERTER} {from} --mmproj --outfile {}", shell_path(&out));
-        Block::new(
+        CommandBlock::new(
             "Make the projector, which llama.cpp's converter alone writes",
             vec![line],
         )
@@ -77,8 +79,8 @@ pub(super) fn quantize(
     );
     let rules = Rules::ALL
         .iter()
-        .find(|(_, rules)| *rules == report.start.rules);
-    let is_usual = report.start.rules == Rules::ALL[0].1;
+        .find(|(_, rules)| *rules == report.launch.rules);
+    let is_usual = report.launch.rules == Rules::ALL[0].1;
     if let Some((name, _)) = rules.filter(|_| !is_usual) {
         line.push_str(&format!(" --rules {name}"));
     }
@@ -89,7 +91,7 @@ pub(super) fn quantize(
     line
 }
 
-/// What fetches a tokenizer, where the checkpoint says whose it is.
+/// The command that downloads the tokenizer, where the checkpoint names its model.
 fn tokenizer(report: &Report<'_>) -> Option<String> {
     let files = "tokenizer.json tokenizer_config.json";
     if let Origin::Hub(id) = &report.checkpoint.origin {

@@ -1,24 +1,25 @@
-//! llama-server and llama-bench, as the build at hand takes them.
+//! Commands of llama-server and llama-bench.
 
 use super::super::Report;
-use super::{Block, names};
+use super::{CommandBlock, names};
 use crate::dtype::Dtype;
 use crate::foreign::shell_path;
 use crate::plan::Plan;
 use crate::scheme::Container;
 
 /// With every layer on the GPU.
-pub(super) fn server(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+pub(super) fn server(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     server_with(report, plan, "-ngl 99")
 }
 
-/// Without a GPU, also where there is one.
-pub(super) fn server_cpu(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+/// On the CPU, also where there is a GPU.
+pub(super) fn server_cpu(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     server_with(report, plan, "-dev none")
 }
 
-/// Prompt caches are switched off because they grow until the board is out of memory.
-fn server_with(report: &Report<'_>, plan: &Plan, place: &str) -> Vec<Block> {
+/// llama-server with `placement`, the option for where its layers are. Its prompt caches are switched off because they would
+/// grow until the board is out of memory.
+fn server_with(report: &Report<'_>, plan: &Plan, placement: &str) -> Vec<CommandBlock> {
     let Some(file) = file(report, plan) else {
         return Vec::new();
     };
@@ -27,7 +28,7 @@ fn server_with(report: &Report<'_>, plan: &Plan, place: &str) -> Vec<Block> {
     let projector = projector.map(|file| format!("--mmproj {}", shell_path(&file)));
     let words = [
         Some(format!("llama-server -m {}", shell_path(&file))),
-        Some(format!("-c {} {place}", workload.context)),
+        Some(format!("-c {} {placement}", workload.context)),
         Some(format!("-np {} -ub {}", workload.parallel, workload.ubatch)),
         Some(format!("-fa {}", on_off(workload.flash_attention))),
         unmapped(report),
@@ -38,7 +39,7 @@ fn server_with(report: &Report<'_>, plan: &Plan, place: &str) -> Vec<Block> {
     vec![line("Run it with llama.cpp", words)]
 }
 
-pub(super) fn bench(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+pub(super) fn bench(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     let Some(file) = file(report, plan) else {
         return Vec::new();
     };
@@ -60,21 +61,18 @@ fn file(report: &Report<'_>, plan: &Plan) -> Option<String> {
     names::gguf(report, plan).filter(|_| is_gguf)
 }
 
-fn line<const N: usize>(title: &str, words: [Option<String>; N]) -> Block {
+fn line<const N: usize>(title: &str, words: [Option<String>; N]) -> CommandBlock {
     let words: Vec<String> = words.into_iter().flatten().collect();
-    Block::new(title, vec![words.join(" ")])
+    CommandBlock::new(title, vec![words.join(" ")])
 }
 
 fn on_off(on: bool) -> &'static str {
-    match on {
-        true => "on",
-        false => "off",
-    }
+    if on { "on" } else { "off" }
 }
 
 fn unmapped(report: &Report<'_>) -> Option<String> {
     let lines = &report.target.runtime.lines;
-    lines.unmapped(report.start.version).map(str::to_owned)
+    lines.unmapped(report.launch.version).map(str::to_owned)
 }
 
 fn cache_types(report: &Report<'_>) -> Option<String> {

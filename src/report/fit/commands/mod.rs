@@ -1,5 +1,5 @@
-//! Lines to paste: how to make the file of the recommended plan and how to start it, for the runtime
-//! that was planned, from where the user stands.
+//! Commands to paste that make the file of the recommended plan and start it with the runtime, from the user's current
+//! directory.
 
 mod gguf;
 mod llama_cpp;
@@ -14,25 +14,25 @@ use crate::foreign::shell;
 use crate::plan::Plan;
 use crate::quantize::Readiness;
 
-/// Lines that belong together.
-pub(super) struct Block {
+/// Commands that belong together.
+pub(super) struct CommandBlock {
     /// What they do.
     pub(super) title: String,
-    /// To be pasted into a shell, one after the other.
+    /// Lines for a shell, one after the other.
     pub(super) lines: Vec<String>,
 }
 
-impl Block {
-    fn new(title: impl Into<String>, lines: Vec<String>) -> Block {
+impl CommandBlock {
+    fn new(title: impl Into<String>, lines: Vec<String>) -> CommandBlock {
         let title = title.into();
-        Block { title, lines }
+        CommandBlock { title, lines }
     }
 }
 
-/// What makes one block of lines, if the plan lets it.
-type Writer = fn(&Report<'_>, &Plan) -> Vec<Block>;
+/// Makes the blocks of one step; none where the plan does not need or allow it.
+type Writer = fn(&Report<'_>, &Plan) -> Vec<CommandBlock>;
 
-/// The blocks of each runtime; one that is not listed is not started from a command line.
+/// The steps of each runtime.
 const WRITERS: &[(&str, &[Writer])] = &[
     (
         "llama.cpp",
@@ -49,8 +49,8 @@ const WRITERS: &[(&str, &[Writer])] = &[
 ];
 
 /// The blocks for `plan`, in the order in which they are needed.
-pub(super) fn commands(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
-    if let Readiness::NoWeights(_) = report.start.readiness {
+pub(super) fn commands(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
+    if let Readiness::NoWeights(_) = report.launch.readiness {
         return download(report);
     }
     if no_file(report, plan).is_some() {
@@ -65,28 +65,28 @@ pub(super) fn commands(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
         .collect()
 }
 
-/// A hub id whose small files alone are cached is enough to get the rest by.
-fn download(report: &Report<'_>) -> Vec<Block> {
+/// The command that downloads the weights of a hub id of which only small files are cached.
+fn download(report: &Report<'_>) -> Vec<CommandBlock> {
     let Origin::Hub(id) = &report.checkpoint.origin else {
         return Vec::new();
     };
     let line = format!("hf download {}", shell(id));
-    vec![Block::new(
+    vec![CommandBlock::new(
         "Get the weights, then ask again for how to run them",
         vec![line],
     )]
 }
 
-/// Why there is no way to the plan's file, neither here nor with the runtime's own tools.
+/// Why the plan's file cannot be made, neither by this program nor with llama.cpp's tools.
 fn no_file<'a>(report: &'a Report<'_>, plan: &Plan) -> Option<&'a str> {
-    match &report.start.readiness {
+    match &report.launch.readiness {
         Readiness::NoWeights(why) => Some(why),
         Readiness::Refused(why) if !gguf::by_llama_cpp(report, plan) => Some(why),
         _ => None,
     }
 }
 
-/// What to know about the lines of `plan`, or about their absence.
+/// The caveats of the commands for `plan`, or why there are none.
 pub(super) fn notes(report: &Report<'_>, plan: &Plan) -> Vec<String> {
     if let Some(why) = no_file(report, plan) {
         return vec![format!("there is nothing to run yet: {why}")];
@@ -97,7 +97,7 @@ pub(super) fn notes(report: &Report<'_>, plan: &Plan) -> Vec<String> {
     let spelling = now
         .zip(older)
         .and_then(|(now, older)| Some((now, now.since?, older)))
-        .filter(|_| report.start.version.is_none() && runtime.lines.depend_on_version())
+        .filter(|_| report.launch.version.is_none() && runtime.lines.depend_on_version())
         .map(|(now, since, older)| {
             format!(
                 "{} before {since} takes {older} for {}: give your build with --runtime-version for lines that it takes",

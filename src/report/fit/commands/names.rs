@@ -1,5 +1,4 @@
-//! Where the model lies and what is made of it, as seen from where the user stands: paths as they were
-//! given, and names of new files in the current directory.
+//! Paths in the commands: those of the model as the user gave them, and names of new files in the current directory.
 
 use std::path::Path;
 
@@ -28,8 +27,8 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// The plan's GGUF: the one that was given (the first of a split one), or a name for a new one. Ollama
-/// keeps its own under a digest, out of reach of a line to paste.
+/// The plan's GGUF: the one that was given (of a split one the first part), or a name for a new one. `None` for a model in
+/// Ollama's store, whose file name is a digest.
 pub(super) fn gguf(report: &Report<'_>, plan: &Plan) -> Option<String> {
     if !plan.assignment.is_stored() {
         return Some(new_gguf(report, &plan.assignment.scheme));
@@ -45,7 +44,7 @@ pub(super) fn directory(report: &Report<'_>) -> String {
     text(directory.unwrap_or(Path::new(".")))
 }
 
-/// The projector beside a GGUF: its towers' file, which comes after those of the model.
+/// The projector file of a GGUF with towers, which is listed after the model's files.
 pub(super) fn given_projector(report: &Report<'_>) -> Option<String> {
     let checkpoint = report.checkpoint;
     let has_one = checkpoint.format == SourceFormat::Gguf
@@ -62,7 +61,7 @@ pub(super) fn new_projector(report: &Report<'_>) -> Option<String> {
     wanted.then(|| format!("mmproj-{}.gguf", base(report)))
 }
 
-/// The projector to load beside the model, if it is to see or hear.
+/// The projector file to load with the model, if its towers are used.
 pub(super) fn projector(report: &Report<'_>) -> Option<String> {
     let given = given_projector(report).filter(|_| !report.workload.text_only);
     given.or_else(|| new_projector(report))

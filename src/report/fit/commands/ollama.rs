@@ -1,14 +1,14 @@
-//! Ollama: a Modelfile of its own name, which replaces none that is there, and a model of its own name.
+//! Commands of Ollama: a Modelfile and a model with new names, so that none that exists is replaced.
 
 use super::super::Report;
-use super::{Block, names};
+use super::{CommandBlock, names};
 use crate::dtype::Dtype;
 use crate::foreign::{is_one_line, shell, shell_path};
 use crate::plan::Plan;
 use crate::scheme::Container;
 
 /// Ollama has one type for keys and values, and fewer than llama.cpp; it joins no split files.
-pub(super) fn create(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+pub(super) fn create(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     const CACHE_TYPES: [Dtype; 3] = [Dtype::F16, Dtype::Q8_0, Dtype::Q4_0];
     let workload = report.workload;
     let dtype = workload.type_k;
@@ -25,7 +25,7 @@ pub(super) fn create(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
     if !loadable {
         return Vec::new();
     }
-    // Under a name of its own, so that a tag that was pulled stays as it is.
+    // A new name, so that a tag that was pulled is not changed.
     let name = format!("{}-orin", tag_name(&names::base(report)));
     let modelfile = shell_path(&format!("{name}.Modelfile"));
     let name = shell(&name);
@@ -35,33 +35,36 @@ pub(super) fn create(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
         .map(|from| format!("FROM {from}"))
         .chain([format!("PARAMETER num_ctx {context}")]);
     let instructions: Vec<String> = instructions.map(|line| shell(&line)).collect();
-    // `set -C` refuses to replace a file; one line, so that nothing goes on with an older one.
+    // `set -C` refuses to replace a file; all in one line, so that an older file is not used by mistake.
     let line = format!(
         "(set -C; printf '%s\\n' {} > {modelfile}) && ollama create {name} -f {modelfile} && ollama run {name}",
         instructions.join(" ")
     );
     let lines = settings(report).into_iter().chain([line]).collect();
-    vec![Block::new("Run it with Ollama", lines)]
+    vec![CommandBlock::new("Run it with Ollama", lines)]
 }
 
-/// What the model is made from: a tag, or files; the projector is a second one.
+/// The sources of the model: a tag, or its file and that of the projector.
 fn from(report: &Report<'_>, plan: &Plan) -> Vec<String> {
     let file = names::gguf(report, plan);
     match (file, &report.checkpoint.origin) {
         (None, origin) => vec![origin.text().to_owned()],
-        // What is no path would be read as the name of a model.
+        // Without `./` a file name would be read as the name of a model.
         (Some(file), _) => [Some(file), names::projector(report)]
             .into_iter()
             .flatten()
-            .map(|file| match file.starts_with(['/', '.']) {
-                true => file,
-                false => format!("./{file}"),
+            .map(|file| {
+                if file.starts_with(['/', '.']) {
+                    file
+                } else {
+                    format!("./{file}")
+                }
             })
             .collect(),
     }
 }
 
-/// What the server reads, which is a systemd service on a Jetson.
+/// The command that sets the server's environment; the server is a systemd service on a Jetson.
 fn settings(report: &Report<'_>) -> Option<String> {
     let workload = report.workload;
     let mut settings = Vec::new();
@@ -80,7 +83,7 @@ fn settings(report: &Report<'_>) -> Option<String> {
     })
 }
 
-/// What Ollama takes as a model's name: lower case, no colon before the tag, a letter or digit first.
+/// A valid model name for Ollama: lower case, no colon, a letter or digit first.
 fn tag_name(name: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let name: String = name
@@ -89,9 +92,10 @@ fn tag_name(name: &str) -> String {
         .map(|c| if allowed(c) { c } else { '-' })
         .collect();
     let bare = name.trim_start_matches(['-', '_', '.']);
-    match bare.is_empty() {
-        true => "model".to_owned(),
-        false => bare.to_owned(),
+    if bare.is_empty() {
+        "model".to_owned()
+    } else {
+        bare.to_owned()
     }
 }
 

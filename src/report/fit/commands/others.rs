@@ -1,13 +1,13 @@
-//! Runtimes with a converter of their own (MLC, TensorRT Edge-LLM), and this program's own decoder.
+//! Commands of runtimes with a converter of their own (MLC, TensorRT Edge-LLM), and of this program's own decoder.
 
 use super::super::Report;
-use super::{Block, names};
+use super::{CommandBlock, names};
 use crate::foreign::shell_path;
 use crate::plan::Plan;
 use crate::scheme::Container;
 
 /// Weights, configuration and library, then the server.
-pub(super) fn mlc(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+pub(super) fn mlc(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     let quantization = match plan.assignment.scheme.as_str() {
         "int4" => "q4f16_1",
         "bf16" => "q0bf16",
@@ -31,13 +31,13 @@ pub(super) fn mlc(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
     ];
     let run = format!("mlc_llm serve {to} --model-lib {to}/model.so --device cuda");
     vec![
-        Block::new("Make the files with MLC's converter", make),
-        Block::new("Run it with MLC", vec![run]),
+        CommandBlock::new("Make the files with MLC's converter", make),
+        CommandBlock::new("Run it with MLC", vec![run]),
     ]
 }
 
 /// Export on a machine with an NVIDIA GPU and PyTorch, engine and inference on the board.
-pub(super) fn tensorrt_edge_llm(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+pub(super) fn tensorrt_edge_llm(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     const BUILT: &str = r#""${EDGE_LLM:-$HOME/TensorRT-Edge-LLM}"/build/examples"#;
     let workload = report.workload;
     let name = names::base(report);
@@ -50,10 +50,11 @@ pub(super) fn tensorrt_edge_llm(report: &Report<'_>, plan: &Plan) -> Vec<Block> 
         shell_path(&format!("{name}-engine")),
     );
     let from = if wants_quantizing { &quantized } else { &given };
-    // Keeps the memory low in which a small board builds the engine.
-    let outside = match report.checkpoint.tensors.is_empty() || !plan.assignment.is_quantized() {
-        true => "",
-        false => " --externalize-weights int4_ffn",
+    // Lowers the memory that building the engine takes on a small board.
+    let outside = if report.checkpoint.tensors.is_empty() || !plan.assignment.is_quantized() {
+        ""
+    } else {
+        " --externalize-weights int4_ffn"
     };
     let quantize = wants_quantizing.then(|| {
         format!(
@@ -73,36 +74,37 @@ pub(super) fn tensorrt_edge_llm(report: &Report<'_>, plan: &Plan) -> Vec<Block> 
             "{BUILT}/multimodal/visual_build --onnxDir {onnx}/visual --engineDir {engine}/visual"
         )
     });
-    let with_visual = match sees {
-        true => format!(" --multimodalEngineDir {engine}/visual"),
-        false => String::new(),
+    let with_visual = if sees {
+        format!(" --multimodalEngineDir {engine}/visual")
+    } else {
+        String::new()
     };
     let run = format!(
         "{BUILT}/llm/llm_inference --engineDir {engine}{with_visual} --inputFile input.json --outputFile output.json"
     );
     vec![
-        Block::new(
+        CommandBlock::new(
             "Export it on a machine with an NVIDIA GPU",
             quantize.into_iter().chain([export]).collect(),
         ),
-        Block::new(
+        CommandBlock::new(
             "Build the engine on the board",
             [build].into_iter().chain(visual).collect(),
         ),
-        Block::new(
+        CommandBlock::new(
             "Run it with TensorRT Edge-LLM, prompts in input.json",
             vec![run],
         ),
     ]
 }
 
-/// `validate`, which decodes one sequence and says how fast.
-pub(super) fn candle(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+/// `validate`, which decodes one sequence and measures its speed.
+pub(super) fn candle(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     let workload = report.workload;
     let runs = plan.assignment.container == Container::Gguf
         && workload.parallel == 1
         && workload.type_k == workload.type_v;
-    // A tag is what `validate` takes itself.
+    // `validate` takes an Ollama tag as it is.
     let model = names::gguf(report, plan);
     let model = model.unwrap_or_else(|| report.checkpoint.origin.text().to_owned());
     let line = format!(
@@ -112,7 +114,7 @@ pub(super) fn candle(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
         workload.type_k.name().to_lowercase(),
         workload.ubatch,
     );
-    runs.then(|| Block::new("Run it with orinplan's own decoder", vec![line]))
+    runs.then(|| CommandBlock::new("Run it with orinplan's own decoder", vec![line]))
         .into_iter()
         .collect()
 }

@@ -1,7 +1,7 @@
-//! vLLM: the directory that it serves, and on a Jetson the container that it runs in.
+//! Commands of vLLM: the directory that it serves, and on a Jetson the container that it runs in.
 
 use super::super::Report;
-use super::{Block, gguf, names};
+use super::{CommandBlock, gguf, names};
 use crate::checkpoint::Origin;
 use crate::foreign::{shell, shell_path};
 use crate::plan::Plan;
@@ -12,23 +12,23 @@ fn is_made(plan: &Plan) -> bool {
 }
 
 /// A quantized directory.
-pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     if !is_made(plan) {
         return Vec::new();
     }
     let scheme = plan.assignment.scheme.as_str();
     let output = names::new_directory(report, scheme);
     let line = gguf::quantize(report, scheme, false, &output);
-    vec![Block::new("Make the directory", vec![line])]
+    vec![CommandBlock::new("Make the directory", vec![line])]
 }
 
-/// Without a release of the board, one line for each generation of JetPack.
-pub(super) fn serve(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
+/// The command of the container for the board's L4T release; where that is not known, one for each generation of JetPack.
+pub(super) fn serve(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     let options = options(report, plan);
     if report.target.device.gpu.is_none() {
         let model = model(report, plan);
         let line = format!("vllm serve {} {options}", shell_path(&model));
-        return vec![Block::new("Run it with vLLM", vec![line])];
+        return vec![CommandBlock::new("Run it with vLLM", vec![line])];
     }
     let (mount, model) = mounted(report, plan);
     let containers = report
@@ -36,18 +36,18 @@ pub(super) fn serve(report: &Report<'_>, plan: &Plan) -> Vec<Block> {
         .runtime
         .lines
         .containers(report.target.release);
-    let block = |container: &crate::runtime::lines::Container| {
+    let block = |container: &crate::runtime::lines::ContainerImage| {
         let line = format!(
             "sudo docker run --rm -it --runtime nvidia --network host --ipc host -v {mount} {} {model} {options}",
             container.words
         );
         let title = format!("Run it with vLLM's container for {}", container.name);
-        Block::new(title, vec![line])
+        CommandBlock::new(title, vec![line])
     };
     containers.map(block).collect()
 }
 
-/// Why a board has no line.
+/// Why there is no command for the board.
 pub(super) fn no_container(report: &Report<'_>) -> Option<String> {
     let target = &report.target;
     let all = &target.runtime.lines.container;
@@ -81,8 +81,8 @@ fn model(report: &Report<'_>, plan: &Plan) -> String {
     }
 }
 
-/// What a container needs of the file system, and the model's name in it. A snapshot in the hub's cache
-/// is links to other folders of that cache, so the whole cache is shared.
+/// The volume that a container needs, and the model's name in it. A snapshot in the hub's cache consists of links to other
+/// folders of the cache, so the whole cache is mounted.
 fn mounted(report: &Report<'_>, plan: &Plan) -> (String, String) {
     let model = model(report, plan);
     let snapshot = report.checkpoint.directory.as_deref();

@@ -1,5 +1,5 @@
-//! What was run, planned as it was: what to compare with, what is possible at most, and what would be if
-//! the machine ran otherwise.
+//! The plans of a run under test: the prediction to compare it with, the rates that are possible at most, and the rates
+//! that it would have in other states of the machine.
 
 use anyhow::Context;
 
@@ -12,33 +12,40 @@ use crate::plan::speed::Operation;
 use crate::plan::{Plan, Speeds, Workload, fit};
 use crate::runtime::profile;
 use crate::units::Bytes;
-use crate::validate::{self, Comparison, Limits, Measured, Most, PeakMemory, Predicted, Suspect};
+use crate::validate::{
+    self, Comparison, Limits, Measured, PeakMemory, Predicted, RateCeiling, Suspect,
+};
 
-/// What was run, to be planned as it was: the prompt as long as the engine counted it, decode at its
-/// mean depth.
-pub(super) struct Tried<'a> {
+/// A run that is planned as it was measured: with a prompt as long as the engine counted it, and decode at the mean
+/// depth of the run.
+pub(super) struct RunUnderTest<'a> {
     pub(super) args: &'a ValidateArgs,
     pub(super) model: &'a ModelSpec,
     pub(super) candidate: &'a Candidate,
     pub(super) workload: &'a Workload,
 }
 
-/// The plans of a measurement on one target.
+/// The plans of a measured run on one target.
 struct Plans {
+    /// With the prompt of the run: memory, prefill, first token.
     prompt: Plan,
+    /// At the mean depth of its decode.
     depth: Plan,
 }
 
-/// A way in which the machine may run otherwise than planned, and the rates that this gives.
-pub(super) struct Otherwise {
+/// A state in which the machine may be instead of the planned one, with the rates that it would have in it.
+pub(super) struct Alternative {
     what: String,
-    /// The power mode, if it is one, and the most that it allows.
+    /// The power mode, if it is one, and the ceilings of its decode and prefill rates.
     mode: Option<(String, f64, f64)>,
+    /// Decoded tokens a second.
     decode: f64,
+    /// Prompt tokens a second, where known.
     prefill: Option<f64>,
 }
 
-impl Otherwise {
+impl Alternative {
+    /// The same for the check of slow rates.
     pub(super) fn suspect(&self) -> Suspect {
         Suspect {
             what: self.what.clone(),
@@ -48,32 +55,33 @@ impl Otherwise {
     }
 }
 
-/// What the processors of an Orin read in a second while they decode: a model that was meant for the GPU
-/// and runs there is seen to read 15 to 17 GB/s.
+/// Bytes a second that an Orin's processors read in decode: models that ran there by mistake read 15 to 17 GB/s.
 const PROCESSORS: f64 = 16e9;
 
-/// Far beyond any machine that this program plans for: bytes a second, operations a second, and tokens a
-/// second whatever their bytes.
+/// Limits beyond any machine that this program plans for: bytes a second, operations a second, and decoded and prompt
+/// tokens a second for models of any size.
 const MOST_BYTES: f64 = 10e12;
 const MOST_OPERATIONS: f64 = 4e15;
 const MOST_TOKENS: f64 = 50e3;
 const MOST_PROMPT_TOKENS: f64 = 10e6;
 
-/// Caches of processors hold small models, and give this much more than the memory that was measured.
+/// Processor caches may hold a small model: they are up to this many times as fast as the measured memory.
 const CACHES: f64 = 4.0;
 
-impl Tried<'_> {
+impl RunUnderTest<'_> {
+    /// The plan on `target` under `workload`.
     pub(super) fn plan(&self, target: Target<'_>, workload: &Workload) -> anyhow::Result<Plan> {
         let planned = fit(self.model, vec![self.candidate.clone()], target, workload);
         let mut plans = planned.plans.into_iter();
         plans.next().context("there is no plan to try")
     }
 
+    /// The plans of what was measured, on `target`.
     fn plans(&self, target: Target<'_>, measured: &Measured) -> anyhow::Result<Plans> {
         let asked = measured
             .prompt_tokens
             .unwrap_or(self.workload.prompt_tokens);
-        // The decoder of this program makes room for what it is given; others reserve a whole ubatch.
+        // This program's decoder allocates for the prompt it is given; others reserve a whole ubatch.
         let ubatch = match self.args.backend {
             BackendId::Candle => self.workload.ubatch.min(asked),
             _ => self.workload.ubatch,
@@ -93,6 +101,7 @@ impl Tried<'_> {
         })
     }
 
+    /// The prediction for `target` against what was measured.
     pub(super) fn compare(
         &self,
         target: Target<'_>,
@@ -119,21 +128,21 @@ impl Tried<'_> {
         ))
     }
 
-    /// The other power modes of a board, a part of its GPU, its processors: what each would give.
-    pub(super) fn otherwise(
+    /// The states to compare a slow run with: the board's other power modes, half of its GPU, its processors.
+    pub(super) fn alternatives(
         &self,
         target: Target<'_>,
         measured: &Measured,
-    ) -> anyhow::Result<Vec<Otherwise>> {
+    ) -> anyhow::Result<Vec<Alternative>> {
         let mut found = Vec::new();
-        if target.device.gpu.is_none() || target.runtime.backend != profile::Backend::Cuda {
+        if target.device.gpu.is_none() || target.runtime.backend != profile::ComputeBackend::Cuda {
             return Ok(found);
         }
         let mut add = |what: String, mode: &PowerMode, is_named: bool| -> anyhow::Result<()> {
             let plans = self.plans(Target { mode, ..target }, measured)?;
             if let (Some(prompt), Some(depth)) = (plans.prompt.speeds, plans.depth.speeds) {
                 let (decode, prefill) = (depth.decode, prompt.prefill);
-                found.push(Otherwise {
+                found.push(Alternative {
                     what,
                     mode: is_named.then(|| (mode.name.clone(), decode.ceiling, prefill.ceiling)),
                     decode: decode.tokens_per_second.expected,
@@ -170,7 +179,7 @@ impl Tried<'_> {
             add(what, &half, false)?;
         }
         let bytes = self.step(measured).0;
-        found.push(Otherwise {
+        found.push(Alternative {
             what: "on the processors, which read about 16 GB/s: use a build with CUDA, with every layer on the GPU (-ngl 99)".to_owned(),
             mode: None,
             decode: PROCESSORS / bytes,
@@ -179,7 +188,7 @@ impl Tried<'_> {
         Ok(found)
     }
 
-    /// Bytes that a decoded token reads, and operations that a token takes.
+    /// Bytes that a decoded token reads, and its floating-point operations.
     fn step(&self, measured: &Measured) -> (f64, f64) {
         let workload = Workload {
             prompt_tokens: measured.decode_depth,
@@ -191,38 +200,38 @@ impl Tried<'_> {
         (bytes.max(1.0), weights.max(1.0) * 2.0)
     }
 
-    /// What the machine can reach at most: the ceilings of its plan, or else of any machine.
+    /// The most that the machine can reach: the ceilings of its plan, or else those of any machine.
     pub(super) fn limits(
         &self,
         target: Target<'_>,
         measured: &Measured,
-        otherwise: &[Otherwise],
+        alternatives: &[Alternative],
     ) -> anyhow::Result<Limits> {
         let plans = self.plans(target, measured)?;
         let (bytes, operations) = self.step(measured);
         let most =
-            |ceiling: Option<f64>, any: f64, other: fn(&Otherwise) -> Option<(String, f64)>| {
+            |ceiling: Option<f64>, any: f64, other: fn(&Alternative) -> Option<(String, f64)>| {
                 let of = format!("{} in {}", target.device.name, target.mode.name);
                 let (rate, of) = match ceiling.filter(|ceiling| *ceiling < any) {
                     Some(ceiling) => (ceiling, of),
                     None => (any, "any machine".to_owned()),
                 };
-                let faster = otherwise.iter().filter_map(other);
-                Most {
+                let faster = alternatives.iter().filter_map(other);
+                RateCeiling {
                     rate,
                     of,
                     elsewhere: faster.max_by(|a, b| a.1.total_cmp(&b.1)),
                 }
             };
-        // Where processors were measured, their ceiling is that of the memory and not of physics.
+        // The ceiling of measured processors is that of their memory; caches may exceed it.
         let ceiling = |plan: &Plan, pick: fn(&Speeds) -> f64| {
             let speeds = plan.speeds.as_ref()?;
-            let room = if speeds.published.is_some() {
+            let factor = if speeds.published.is_some() {
                 1.0
             } else {
                 CACHES
             };
-            Some(pick(speeds) * room)
+            Some(pick(speeds) * factor)
         };
         Ok(Limits {
             decode: most(

@@ -1,4 +1,4 @@
-//! Where the model runs: the flags that say it, and all that is looked up for that.
+//! The backend that the flags name, with everything that has to be looked up for it.
 
 use std::path::{Path, PathBuf};
 
@@ -14,27 +14,25 @@ use crate::runtime::{RuntimeProfile, profile};
 use crate::scheme::{Container, Scheme};
 use crate::validate::{self, Backend};
 
-/// Where a server is if no address is given.
+/// The address of llama-server by default, and of Ollama.
 const LLAMA_SERVER: &str = "http://127.0.0.1:8080";
 const OLLAMA: &str = "http://127.0.0.1:11434";
 
-/// Where the model runs, with all that was looked up for that.
-pub(super) enum Place {
+/// A backend whose program, file or address is known.
+pub(super) enum ResolvedBackend {
+    /// This program's decoder, or the `program` llama-bench, on a file here.
     Here {
         gguf: PathBuf,
         program: Option<PathBuf>,
     },
-    OpenAi {
-        url: String,
-        served: Option<String>,
-    },
-    Ollama {
-        url: String,
-        served: String,
-    },
+    /// A server with OpenAI's completions.
+    OpenAi { url: String, served: Option<String> },
+    /// An Ollama server.
+    Ollama { url: String, served: String },
 }
 
-impl Place {
+impl ResolvedBackend {
+    /// The backend as the library takes it.
     pub(super) fn backend<'a>(
         &'a self,
         checkpoint: &'a Checkpoint,
@@ -43,16 +41,16 @@ impl Place {
         renderer: &'a Renderer,
     ) -> Backend<'a> {
         match self {
-            Place::Here { program: None, .. } => Backend::Candle {
+            ResolvedBackend::Here { program: None, .. } => Backend::Candle {
                 checkpoint,
                 spec,
                 engine: match runtime.backend {
-                    profile::Backend::Cpu => Engine::Cpu,
-                    profile::Backend::Cuda => Engine::Cuda,
+                    profile::ComputeBackend::Cpu => Engine::Cpu,
+                    profile::ComputeBackend::Cuda => Engine::Cuda,
                 },
                 renderer,
             },
-            Place::Here {
+            ResolvedBackend::Here {
                 program: Some(program),
                 gguf,
             } => Backend::LlamaBench {
@@ -60,16 +58,20 @@ impl Place {
                 launcher: &renderer.program,
                 model: gguf,
             },
-            Place::OpenAi { url, served } => Backend::OpenAi {
+            ResolvedBackend::OpenAi { url, served } => Backend::OpenAi {
                 url,
                 served: served.as_deref(),
             },
-            Place::Ollama { url, served } => Backend::Ollama { url, served },
+            ResolvedBackend::Ollama { url, served } => Backend::Ollama { url, served },
         }
     }
 }
 
-pub(super) fn place(args: &ValidateArgs, checkpoint: &Checkpoint) -> anyhow::Result<Place> {
+/// Resolves the backend of `args` for a model in `checkpoint`; refuses flags that it does not take.
+pub(super) fn resolve(
+    args: &ValidateArgs,
+    checkpoint: &Checkpoint,
+) -> anyhow::Result<ResolvedBackend> {
     let url = |usual: &str| -> anyhow::Result<String> {
         let url = args.url.clone().unwrap_or_else(|| usual.to_owned());
         if validate::local_port(&url).is_none() && args.device.eq_ignore_ascii_case(device::HOST) {
@@ -95,19 +97,19 @@ pub(super) fn place(args: &ValidateArgs, checkpoint: &Checkpoint) -> anyhow::Res
         bail!("--program is for --backend llama-bench");
     }
     Ok(match args.backend {
-        BackendId::Candle => Place::Here {
+        BackendId::Candle => ResolvedBackend::Here {
             gguf: gguf(args, checkpoint)?,
             program: None,
         },
-        BackendId::LlamaBench => Place::Here {
+        BackendId::LlamaBench => ResolvedBackend::Here {
             gguf: gguf(args, checkpoint)?,
             program: Some(program(args)?),
         },
-        BackendId::Openai => Place::OpenAi {
+        BackendId::Openai => ResolvedBackend::OpenAi {
             url: url(LLAMA_SERVER)?,
             served: args.served_model.clone(),
         },
-        BackendId::Ollama => Place::Ollama {
+        BackendId::Ollama => ResolvedBackend::Ollama {
             url: url(OLLAMA)?,
             served: match (&args.served_model, Path::new(&args.model.model).exists()) {
                 (Some(name), _) => name.clone(),
@@ -131,7 +133,7 @@ fn program(args: &ValidateArgs) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// The GGUF that a program is given; the first part of a split one leads to the others.
+/// The GGUF to run; of a split one the first part, which names the others.
 fn gguf(args: &ValidateArgs, checkpoint: &Checkpoint) -> anyhow::Result<PathBuf> {
     let model = &args.model.model;
     if checkpoint.format != SourceFormat::Gguf {

@@ -1,21 +1,25 @@
 //! Every flag, declared once: the parser, `--help`, the man page and the completions come from here.
 
-use std::ops::RangeInclusive;
+mod parse;
+mod suggest;
+
 use std::path::PathBuf;
 
-use clap::error::ContextKind;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use self::parse::{
+    parse_encoded_type, parse_kv_type, parse_percent, parse_release, parse_rules,
+    parse_type_override, tokens,
+};
 use crate::device::{HOST, L4tRelease, WhatIf};
 use crate::dtype::Dtype;
-use crate::nearest;
 use crate::plan::roofline::Nominal;
-use crate::plan::workload::KV_TYPES;
-use crate::quantize::blocks::FORMATS;
 use crate::runtime::Version;
 use crate::scheme::{Rules, TypeOverride};
 use crate::units::Bytes;
 use crate::validate::{CALIBRATION_SECONDS, LEAST_TOKENS};
+
+pub(super) use self::suggest::unknown_command;
 
 /// Says whether a language model fits a Jetson Orin, in which format, with how much context and how
 /// fast.
@@ -33,9 +37,9 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Plan a model on a board: verdict, formats, memory, context, speed
     Fit(FitArgs),
-    /// Make the file that a plan is about
+    /// Make the file of a plan
     Quantize(QuantizeArgs),
-    /// Run a model and set what it does against what `fit` says
+    /// Run a model and compare what it does with what `fit` predicts
     Validate(ValidateArgs),
     /// Measure this machine, for plans with --device host
     Calibrate(CalibrateArgs),
@@ -68,8 +72,8 @@ pub(super) struct BoardArgs {
     /// Runtime that loads the model [default: llama.cpp; on a machine without a GPU llama.cpp-cpu]
     #[arg(long, value_name = "ID")]
     pub runtime: Option<String>,
-    /// Version of llama.cpp that the printed lines are for: a build such as b9000, or a release such as
-    /// 0.6.0 [default: today's]
+    /// Version of llama.cpp that the printed commands are for: a build such as b9000, or a release such as
+    /// 0.6.0 [default: the newest known]
     #[arg(long, value_name = "VERSION")]
     pub runtime_version: Option<Version>,
 }
@@ -116,7 +120,7 @@ pub(super) struct WorkloadArgs {
     /// Length of the prompt; decode is rated after it [default: 512, or the context if that is smaller]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
     pub prompt_tokens: Option<u64>,
-    /// Rows of logits reserved in a pass [default: what the runtime does]
+    /// Rows of logits reserved in a pass [default: as the runtime does]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub outputs: Option<u64>,
     /// Without fused attention: the score matrix is held in memory
@@ -155,7 +159,7 @@ pub(super) struct FitArgs {
     pub explain: bool,
     /// Form of the report
     #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
+    pub format: ReportFormat,
     /// Write the report to a file instead of standard output
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -176,14 +180,14 @@ pub(super) struct QuantizeArgs {
     /// Format, by id: q4_k_m and the like make a GGUF, int4 and fp8 a directory for vLLM and Transformers
     #[arg(long, value_name = "ID")]
     pub scheme: String,
-    /// The file (or directory) to be made
+    /// The file (or directory) to write
     #[arg(long, value_name = "PATH", required_unless_present = "dry_run")]
     pub output: Option<PathBuf>,
     /// Importance matrix of llama.cpp's `imatrix`, in either form
     #[arg(long, value_name = "FILE")]
     pub imatrix: Option<PathBuf>,
-    /// Type of tensors in whose names the pattern is found, such as attn_v=q8_0 (repeatable; the
-    /// first that is found decides)
+    /// Type of tensors whose name matches the pattern, such as attn_v=q8_0 (repeatable; the first
+    /// that matches counts)
     #[arg(long, value_name = "REGEX=TYPE", value_parser = parse_type_override)]
     pub tensor_type: Vec<TypeOverride>,
     /// Type of the token embedding
@@ -195,7 +199,7 @@ pub(super) struct QuantizeArgs {
     /// One type for all tensors that are quantized, without the format's mix
     #[arg(long)]
     pub pure: bool,
-    /// Quantize what is quantized already, at a further loss
+    /// Allow to quantize tensors that are quantized already, at a further loss
     #[arg(long)]
     pub allow_requantize: bool,
     /// Version of llama.cpp's rules for the type of each tensor
@@ -254,32 +258,32 @@ pub(super) struct ValidateArgs {
     /// Name under which the server has the model [default: the only one it lists; with Ollama MODEL]
     #[arg(long, value_name = "NAME")]
     pub served_model: Option<String>,
-    /// File that is llama-bench [default: searched in PATH, in folders named by their full path]
+    /// Path of llama-bench [default: searched in the absolute folders of PATH]
     #[arg(long, value_name = "FILE")]
     pub program: Option<PathBuf>,
-    /// Device whose prediction is tried: `host` for this machine, else an id or a profile file
+    /// Device whose prediction is compared: `host` for this machine, else an id or a profile file
     #[arg(long, value_name = "ID|FILE|host", default_value = HOST)]
     pub device: String,
     /// Power mode to predict for [default: the one in force]
     #[arg(long, value_name = "NAME")]
     pub power_mode: Option<String>,
-    /// Runtime whose prediction is tried [default: that of the backend]
+    /// Runtime whose prediction is compared [default: that of the backend]
     #[arg(long, value_name = "ID")]
     pub runtime: Option<String>,
-    /// Format that a server has made of MODEL [default: as MODEL is stored]; what runs here is a GGUF as
-    /// it is
+    /// Format that a server has quantized MODEL to [default: as MODEL is stored]; not for candle and llama-bench,
+    /// which run a GGUF as it is
     #[arg(long, value_name = "ID")]
     pub scheme: Option<String>,
-    /// Text to go on from, instead of plain words
+    /// Prompt text, instead of plain words
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
-    /// Ask through the model's chat template
+    /// Put the prompt into the model's chat template
     #[arg(long)]
     pub chat: bool,
     /// Tokens to generate in each repeat
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 64, value_parser = tokens(LEAST_TOKENS..=1 << 20))]
     pub tokens: u64,
-    /// Length of the prompt of plain words, in about so many tokens
+    /// Length of the prompt of plain words, in tokens (about)
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 128, value_parser = tokens(1..=1 << 20))]
     pub prompt_tokens: u64,
     /// Tokens of context; of a server, what it was started with [default: 4096, or the model's limit
@@ -295,13 +299,13 @@ pub(super) struct ValidateArgs {
     /// Threads of llama-bench [default: its own choice]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub threads: Option<u64>,
-    /// Measured repeats, after one that is not counted
+    /// Measured repeats, after a warm-up
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub repeats: u64,
-    /// Percent that an expected value may be off
+    /// Percent that a predicted value may be off
     #[arg(long, value_name = "PERCENT", default_value_t = 15.0, value_parser = parse_percent)]
     pub tolerance: f64,
-    /// Longest silence of a server, in seconds; a request may take twice that, and a second a token
+    /// Longest time that a server may send nothing, in seconds; a request may take twice that, plus a second a token
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
     /// Keep what was measured: plans for this runtime and device are corrected by it
@@ -317,7 +321,7 @@ pub(super) struct CalibrateArgs {
     /// How long to measure; at most three times as long, where other programs disturb it or the machine is slow
     #[arg(long, value_name = "N", default_value_t = CALIBRATION_SECONDS, value_parser = clap::value_parser!(u64).range(1..=3600), conflicts_with = "reset")]
     pub seconds: u64,
-    /// Forget the calibration, and what runs have taught
+    /// Remove the calibration and the runs that were kept
     #[arg(long)]
     pub reset: bool,
     /// Form of the report
@@ -390,7 +394,7 @@ pub(super) struct ManArgs {
 
 /// Form of a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub(super) enum ReportFormat {
     /// For a terminal
     #[default]
     Text,
@@ -408,125 +412,4 @@ pub(super) enum PlainFormat {
     Text,
     /// For scripts; the keys are a contract
     Json,
-}
-
-/// Words that people type for what has another name here, behind that name.
-const SYNONYMS: &[(&str, &str)] = &[
-    ("fit", "plan check estimate predict size memory can-run"),
-    ("quantize", "convert quantise quant make export"),
-    ("validate", "run bench benchmark test measure serve chat"),
-    ("inspect", "show info list ls dump tensors"),
-    ("devices", "device boards board detect modes"),
-];
-
-/// What to say of a subcommand that there is not: with the one that was most likely meant.
-pub(super) fn unknown_command(error: &clap::Error) -> String {
-    let context = |kind| {
-        error
-            .get(kind)
-            .map_or_else(String::new, |value| value.to_string())
-    };
-    let word = context(ContextKind::InvalidSubcommand);
-    let usage = context(ContextKind::Usage);
-    let meant = SYNONYMS.iter().find(|(_, words)| {
-        words
-            .split(' ')
-            .any(|known| known.eq_ignore_ascii_case(&word))
-    });
-    let root = Cli::command();
-    // Of a command that has commands itself, its own are meant.
-    let is_in = |inner: &&clap::Command| usage.contains(&format!("orinplan {} ", inner.get_name()));
-    let inner = root.get_subcommands().find(is_in);
-    let meant = meant.filter(|_| inner.is_none());
-    let command = inner.unwrap_or(&root);
-    let known: Vec<&str> = command
-        .get_subcommands()
-        .map(clap::Command::get_name)
-        .collect();
-    let hint = match meant {
-        Some((name, _)) => format!(" (did you mean `{name}`?)"),
-        None => nearest::hint(&word, known.iter().copied()),
-    };
-    format!(
-        "there is no command `{word}`{hint}; known are {}",
-        known.join(", ")
-    )
-}
-
-/// A parser of tokens: a number, or `4k` and `1m` as models are advertised, which count in 1024.
-fn tokens(
-    range: RangeInclusive<u64>,
-) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
-    move |text| {
-        let lower = text.to_ascii_lowercase();
-        let units = [("k", 1024), ("m", 1 << 20), ("", 1)].into_iter();
-        let mut split = units.filter_map(|(unit, of)| Some((lower.strip_suffix(unit)?, of)));
-        let (digits, unit) = split.next().unwrap_or((&lower, 1));
-        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        let (least, most) = (range.start(), range.end());
-        let bounds = format!("from {least} to {most}");
-        // What other programs take for the model's own limit.
-        let is_any = matches!(text, "0" | "-1");
-        if is_any {
-            return Err(format!(
-                "write the number, {bounds}; without the flag its default holds"
-            ));
-        }
-        if !is_number {
-            return Err("write a number of tokens, such as 4096 or 4k".to_owned());
-        }
-        let count = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
-        let count = count.filter(|count| range.contains(count));
-        count.ok_or_else(|| format!("a number of tokens is {bounds} here"))
-    }
-}
-
-fn parse_release(text: &str) -> Result<L4tRelease, String> {
-    text.parse()
-        .map_err(|()| "an L4T release reads 36.4.7; see /etc/nv_tegra_release".to_owned())
-}
-
-fn parse_percent(text: &str) -> Result<f64, String> {
-    let percent = text.trim_end_matches('%').trim().parse::<f64>().ok();
-    let percent = percent.filter(|percent| (0.1..=1000.0).contains(percent));
-    percent.ok_or_else(|| "a tolerance is from 0.1 to 1000 percent".to_owned())
-}
-
-fn parse_rules(text: &str) -> Result<Rules, String> {
-    let found = Rules::ALL
-        .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case(text));
-    found.map(|(_, rules)| *rules).ok_or_else(|| {
-        let known: Vec<&str> = Rules::ALL.iter().map(|(name, _)| *name).collect();
-        format!("known versions are {}", known.join(", "))
-    })
-}
-
-fn parse_encoded_type(text: &str) -> Result<Dtype, String> {
-    let found = Dtype::from_name(text).filter(|dtype| FORMATS.contains(dtype));
-    found.ok_or_else(encoded_types)
-}
-
-fn parse_type_override(text: &str) -> Result<TypeOverride, String> {
-    let wish: TypeOverride = text.parse().map_err(|error| format!("{error}"))?;
-    match FORMATS.contains(&wish.dtype) {
-        true => Ok(wish),
-        false => Err(encoded_types()),
-    }
-}
-
-fn encoded_types() -> String {
-    let known: Vec<String> = FORMATS.iter().map(|d| d.name().to_lowercase()).collect();
-    format!("types that can be written are {}", known.join(", "))
-}
-
-fn parse_kv_type(text: &str) -> Result<Dtype, String> {
-    let found = Dtype::from_name(text).filter(|dtype| KV_TYPES.contains(dtype));
-    found.ok_or_else(|| {
-        let known: Vec<String> = KV_TYPES
-            .iter()
-            .map(|dtype| dtype.name().to_lowercase())
-            .collect();
-        format!("known types are {}", known.join(", "))
-    })
 }

@@ -1,0 +1,88 @@
+//! The values of flags, read from text; each error says what may be written.
+
+use std::ops::RangeInclusive;
+
+use crate::device::L4tRelease;
+use crate::dtype::Dtype;
+use crate::plan::workload::KV_TYPES;
+use crate::quantize::blocks::FORMATS;
+use crate::scheme::{Rules, TypeOverride};
+
+/// A parser of a number of tokens in `range`: `4096`, or `4k` and `1m` in units of 1024 and 1024 x 1024.
+pub(super) fn tokens(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let lower = text.to_ascii_lowercase();
+        let units = [("k", 1024), ("m", 1 << 20), ("", 1)].into_iter();
+        let mut split = units.filter_map(|(unit, of)| Some((lower.strip_suffix(unit)?, of)));
+        let (digits, unit) = split.next().unwrap_or((&lower, 1));
+        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let (least, most) = (range.start(), range.end());
+        let bounds = format!("from {least} to {most}");
+        // Other programs take these for the model's own limit.
+        let is_any = matches!(text, "0" | "-1");
+        if is_any {
+            return Err(format!(
+                "write the number, {bounds}; without the flag its default holds"
+            ));
+        }
+        if !is_number {
+            return Err("write a number of tokens, such as 4096 or 4k".to_owned());
+        }
+        let count = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
+        let count = count.filter(|count| range.contains(count));
+        count.ok_or_else(|| format!("a number of tokens is {bounds} here"))
+    }
+}
+
+pub(super) fn parse_release(text: &str) -> Result<L4tRelease, String> {
+    text.parse()
+        .map_err(|()| "an L4T release reads 36.4.7; see /etc/nv_tegra_release".to_owned())
+}
+
+pub(super) fn parse_percent(text: &str) -> Result<f64, String> {
+    let percent = text.trim_end_matches('%').trim().parse::<f64>().ok();
+    let percent = percent.filter(|percent| (0.1..=1000.0).contains(percent));
+    percent.ok_or_else(|| "a tolerance is from 0.1 to 1000 percent".to_owned())
+}
+
+pub(super) fn parse_rules(text: &str) -> Result<Rules, String> {
+    let found = Rules::ALL
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(text));
+    found.map(|(_, rules)| *rules).ok_or_else(|| {
+        let known: Vec<&str> = Rules::ALL.iter().map(|(name, _)| *name).collect();
+        format!("known versions are {}", known.join(", "))
+    })
+}
+
+pub(super) fn parse_encoded_type(text: &str) -> Result<Dtype, String> {
+    let found = Dtype::from_name(text).filter(|dtype| FORMATS.contains(dtype));
+    found.ok_or_else(encoded_types)
+}
+
+pub(super) fn parse_type_override(text: &str) -> Result<TypeOverride, String> {
+    let wish: TypeOverride = text.parse().map_err(|error| format!("{error}"))?;
+    if FORMATS.contains(&wish.dtype) {
+        Ok(wish)
+    } else {
+        Err(encoded_types())
+    }
+}
+
+fn encoded_types() -> String {
+    let known: Vec<String> = FORMATS.iter().map(|d| d.name().to_lowercase()).collect();
+    format!("types that can be written are {}", known.join(", "))
+}
+
+pub(super) fn parse_kv_type(text: &str) -> Result<Dtype, String> {
+    let found = Dtype::from_name(text).filter(|dtype| KV_TYPES.contains(dtype));
+    found.ok_or_else(|| {
+        let known: Vec<String> = KV_TYPES
+            .iter()
+            .map(|dtype| dtype.name().to_lowercase())
+            .collect();
+        format!("known types are {}", known.join(", "))
+    })
+}

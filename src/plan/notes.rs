@@ -1,0 +1,157 @@
+//! The caveats of a plan, derived from its numbers.
+
+use crate::device::AllocationLimit;
+use crate::dtype::Dtype;
+use crate::model::ModelSpec;
+use crate::note::Note;
+use crate::plan::memory::Ledger;
+use crate::plan::rates::unmeasured;
+use crate::plan::target::{Target, gpu, measured_cpu};
+use crate::plan::workload::Workload;
+use crate::scheme::Assignment;
+use crate::sourced::Trust;
+use crate::units::Bytes;
+
+/// Fewer tokens than this leave no room for an answer.
+const LEAST_ANSWER: u64 = 64;
+
+/// The caveats that follow from the numbers of a plan.
+pub(super) fn derive_notes(
+    model: &ModelSpec,
+    assignment: &Assignment,
+    memory: &Ledger,
+    target: Target<'_>,
+    workload: &Workload,
+) -> Vec<Note> {
+    let runtime = target.runtime;
+    let mut notes = Vec::new();
+    notes.extend(model.assumed.map(|as_if| Note::AssumedCache {
+        as_if: as_if.to_owned(),
+    }));
+    if assignment.fallbacks() > 0 {
+        notes.push(Note::ShapeFallback {
+            tensors: assignment.fallbacks(),
+            names: Vec::new(),
+        });
+    }
+    if memory.duplicated_embedding > Bytes(0) {
+        let bytes = memory.duplicated_embedding;
+        notes.push(Note::DuplicatedEmbedding {
+            bytes,
+            runtime: runtime.name.clone(),
+        });
+    }
+    let is_fp8 = |dtype| matches!(dtype, Dtype::F8_E4M3 | Dtype::F8_E5M2);
+    if runtime.loads.fp8_storage_only && assignment.tensors.iter().any(|t| is_fp8(t.dtype)) {
+        notes.push(Note::Fp8StorageOnly);
+    }
+    notes.extend(memory.kv_problem.clone().map(Note::Kv));
+    if workload.type_k.is_quantized() || workload.type_v.is_quantized() {
+        let dtype = if workload.type_k.is_quantized() {
+            workload.type_k
+        } else {
+            workload.type_v
+        };
+        notes.push(Note::QuantizedCache { dtype });
+    }
+    let sequence = workload.context / workload.parallel.max(1);
+    let room = sequence.saturating_sub(workload.prompt_tokens);
+    if workload.parallel > 1 && room < LEAST_ANSWER {
+        notes.push(Note::ShortSequences {
+            context: sequence,
+            parallel: workload.parallel,
+            prompt: workload.prompt_tokens,
+        });
+    }
+    let limit = model.dims.context.saturating_mul(workload.parallel.max(1));
+    if limit > 0 && workload.context > limit {
+        notes.push(Note::BeyondModelContext {
+            limit: model.dims.context,
+        });
+    }
+    let all = target.device.total_memory.value;
+    if let Some(budget) = workload.budget.filter(|budget| *budget > all) {
+        notes.push(Note::BudgetBeyondMemory {
+            budget,
+            memory: all,
+            device: target.device.name.clone(),
+        });
+    }
+    let towers: Bytes = model.towers.iter().map(|tower| tower.bytes).sum();
+    if towers > Bytes(0) && !workload.text_only {
+        notes.push(Note::Towers { bytes: towers });
+    }
+    notes.extend(model.left_out.iter().copied().map(Note::LeftOut));
+    match (gpu(target.mode), measured_cpu(target)) {
+        (None, None) => notes.push(Note::SpeedUnknown {
+            device: target.device.name.clone(),
+        }),
+        (_, Some(cpu)) if !unmeasured(model, assignment, cpu, workload).is_empty() => {
+            notes.push(Note::FormatUnmeasured {
+                formats: unmeasured(model, assignment, cpu, workload),
+                date: cpu.date.clone(),
+            });
+        }
+        (_, Some(cpu)) if cpu.runtime != runtime.id && runtime.learned.is_none() => {
+            notes.push(Note::OtherKernels {
+                runtime: runtime.name.clone(),
+                measured: cpu.runtime.clone(),
+            });
+        }
+        (Some(_), None) if runtime.trust == Trust::None && runtime.learned.is_none() => {
+            notes.push(Note::SpeedUnmeasured {
+                runtime: runtime.name.clone(),
+            });
+        }
+        _ => {}
+    }
+    notes.extend(runtime.learned.as_ref().map(|learned| Note::Learned {
+        source: learned.source.clone(),
+    }));
+    if let Some(share) = &runtime.memory.pool_fraction {
+        let total = target.device.total_memory.value.as_f64().max(1.0);
+        let needed = (memory.total().as_f64() / total * 100.0).ceil() / 100.0;
+        notes.push(Note::Pool {
+            share: share.value,
+            needed,
+        });
+    }
+    notes
+}
+
+/// The caveat that less memory is left than the runtime may need beyond the expected amount.
+pub(super) fn tight_note(memory: &Ledger, available: Bytes, target: Target<'_>) -> Option<Note> {
+    let runtime = &target.runtime.memory.runtime_bytes;
+    let left = available.saturating_sub(memory.total());
+    let more = Bytes((runtime.high - runtime.expected).max(0.0) as u64);
+    (left < more).then(|| Note::Tight {
+        left,
+        more,
+        runtime: target.runtime.name.clone(),
+    })
+}
+
+/// The caveat that one allocation is larger than the driver grants: on the board's release or, where that is not known,
+/// on current releases, else on the older ones that are known to have a limit.
+pub(super) fn allocation_note(memory: &Ledger, target: Target<'_>) -> Option<Note> {
+    let device = target.device;
+    let largest = memory.largest_allocation;
+    let note = |limit: &AllocationLimit| Note::Allocation {
+        largest,
+        limit: limit.largest.value,
+        release: target.release.unwrap_or(limit.from),
+        lifted: limit.until,
+    };
+    let now = device
+        .largest_allocation(target.release)
+        .filter(|limit| largest > limit.largest.value);
+    match (now, target.release) {
+        (Some(limit), _) => Some(note(limit)),
+        (None, Some(_)) => None,
+        (None, None) => device
+            .allocation_limits
+            .iter()
+            .find(|limit| limit.until.is_some() && largest > limit.largest.value)
+            .map(note),
+    }
+}

@@ -1,0 +1,143 @@
+//! How fast a plan runs: on the GPU by the runtime's speed model, on measured processors by their calibration, either
+//! corrected by what runs on the device showed.
+
+use crate::device::Cpu;
+use crate::dtype::Dtype;
+use crate::evidence::{Evidence, EvidenceQuery, evidence};
+use crate::model::ModelSpec;
+use crate::plan::cpu;
+use crate::plan::operations::{decode_operations, prompt_attention};
+use crate::plan::speed::{self, ClockedGpu, DecodeEstimate, PromptEstimate, PromptWork, Spread};
+use crate::plan::target::{Target, gpu, measured_cpu};
+use crate::plan::workload::Workload;
+use crate::runtime::learned::{Factor, Learned};
+use crate::scheme::Assignment;
+use crate::units::{BytesPerSecond, Hertz};
+
+/// How fast a plan runs.
+#[derive(Clone, Debug)]
+pub struct Speeds {
+    /// Decode, at a depth of the workload's prompt.
+    pub decode: DecodeEstimate,
+    /// Prefill of that prompt.
+    pub prefill: PromptEstimate,
+    /// `None` where this machine was measured itself.
+    pub published: Option<Published>,
+}
+
+/// The measurements behind the decode rate of a GPU, and the effect of a better GPU.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Published {
+    /// The expected rate with twice the memory bandwidth, over the one expected.
+    pub twice_the_bandwidth: f64,
+    /// The expected rate at twice the GPU clock, over the one expected.
+    pub twice_the_clock: f64,
+    /// The measurements behind the rate.
+    pub evidence: Evidence,
+}
+
+/// How fast `model` runs with the types of `assignment`. `None` where the speed of the device, or of a format on it,
+/// is not known.
+pub(super) fn speeds(
+    model: &ModelSpec,
+    assignment: &Assignment,
+    target: Target<'_>,
+    workload: &Workload,
+) -> Option<Speeds> {
+    let layers = model.layers.len() as u64;
+    let operations = decode_operations(model, assignment, workload);
+    let speed = &target.runtime.speed;
+    let prompt = PromptWork {
+        tokens: workload.prompt_tokens,
+        ubatch: workload.ubatch,
+        attention_macs: prompt_attention(model, workload.prompt_tokens),
+    };
+    let speeds = match (gpu(target.mode), measured_cpu(target)) {
+        (_, Some(cpu)) if !cpu::unmeasured(&operations, cpu).is_empty() => return None,
+        (_, Some(cpu)) => {
+            let own = cpu.runtime == target.runtime.id;
+            let machine = cpu::CpuContext { cpu, own, layers };
+            Speeds {
+                decode: cpu::decode(&operations, workload.parallel, machine),
+                prefill: cpu::prefill(&operations, prompt, machine),
+                published: None,
+            }
+        }
+        (Some(now), None) => {
+            let decode = |gpu: ClockedGpu| {
+                speed::decode(&operations, layers, workload.parallel, &gpu, speed)
+            };
+            let asked = EvidenceQuery {
+                board: &target.device.id,
+                power_mode: &target.mode.name,
+                scheme: &assignment.scheme,
+                bytes: assignment.tensor_bytes().0,
+            };
+            let here = decode(now);
+            let expected = here.tokens_per_second.expected.max(f64::MIN_POSITIVE);
+            let gain = |gpu: ClockedGpu| decode(gpu).tokens_per_second.expected / expected;
+            Speeds {
+                prefill: speed::prefill(&operations, layers, prompt, &now, speed),
+                published: Some(Published {
+                    twice_the_bandwidth: gain(ClockedGpu {
+                        bandwidth: BytesPerSecond(now.bandwidth.0 * 2.0),
+                        ..now
+                    }),
+                    twice_the_clock: gain(ClockedGpu {
+                        clock: Hertz(now.clock.0 * 2.0),
+                        ..now
+                    }),
+                    evidence: evidence(target.runtime, asked),
+                }),
+                decode: here,
+            }
+        }
+        (None, None) => return None,
+    };
+    Some(match &target.runtime.learned {
+        Some(learned) => apply_learned(speeds, learned),
+        None => speeds,
+    })
+}
+
+/// Corrects `speeds` by the ratio of measured to predicted rates that runs on the device showed. The range is then as
+/// wide as those runs differed. Never above the ceiling.
+fn apply_learned(mut speeds: Speeds, learned: &Learned) -> Speeds {
+    let rates = |spread: Spread, factor: &Option<Factor>, ceiling: f64| {
+        let Some(factor) = factor else {
+            return spread;
+        };
+        let expected = (spread.expected * factor.value).min(ceiling);
+        Spread {
+            low: expected / factor.spread,
+            expected,
+            high: (expected * factor.spread).clamp(expected, ceiling.max(expected)),
+        }
+    };
+    let decode = &mut speeds.decode;
+    decode.tokens_per_second = rates(decode.tokens_per_second, &learned.decode, decode.ceiling);
+    let prefill = &mut speeds.prefill;
+    let before = prefill.tokens_per_second;
+    prefill.tokens_per_second = rates(before, &learned.prefill, prefill.ceiling);
+    // The time to the first token is mostly that of the prompt, so it changes with the rate.
+    let scale = before.expected / prefill.tokens_per_second.expected.max(f64::MIN_POSITIVE);
+    if let Some(factor) = &learned.prefill {
+        let expected = prefill.time_to_first_token.expected * scale;
+        prefill.time_to_first_token = Spread {
+            low: expected / factor.spread,
+            expected,
+            high: expected * factor.spread,
+        };
+    }
+    speeds
+}
+
+/// The formats of the model's matrices whose speed on these processors was not measured.
+pub(super) fn unmeasured(
+    model: &ModelSpec,
+    assignment: &Assignment,
+    cpu: &Cpu,
+    workload: &Workload,
+) -> Vec<Dtype> {
+    cpu::unmeasured(&decode_operations(model, assignment, workload), cpu)
+}

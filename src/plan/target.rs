@@ -1,0 +1,46 @@
+//! What a model is planned against, and what follows from it for every plan: the memory that a model may use, the
+//! GPU at the clock of the power mode, the processors that were measured.
+
+use crate::device::{Cpu, DeviceProfile, L4tRelease, PowerMode};
+use crate::plan::speed::ClockedGpu;
+use crate::plan::workload::Workload;
+use crate::runtime::RuntimeProfile;
+use crate::units::Bytes;
+
+/// What a model is planned against.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The board.
+    pub device: &'a DeviceProfile,
+    /// Its power mode.
+    pub mode: &'a PowerMode,
+    /// Its L4T release, if known: it decides how large one allocation may be.
+    pub release: Option<L4tRelease>,
+    /// The runtime.
+    pub runtime: &'a RuntimeProfile,
+}
+
+/// Memory the model may use: the budget or what the board has left, minus the reserve.
+pub fn available(device: &DeviceProfile, workload: &Workload) -> Bytes {
+    let pool = workload
+        .budget
+        .unwrap_or_else(|| device.available(workload.session));
+    pool.saturating_sub(workload.reserve)
+}
+
+/// The GPU as a power mode runs it, if its clock, its SMs and its bandwidth are known.
+pub fn gpu(mode: &PowerMode) -> Option<ClockedGpu> {
+    let sms = u32::try_from(mode.sm_count.as_ref()?.value).ok()?;
+    Some(ClockedGpu::sm87(
+        sms,
+        mode.gpu.as_ref()?.value,
+        mode.bandwidth.as_ref()?.value,
+    ))
+}
+
+/// The measured processors, where the runtime uses them: on a machine without a GPU, or if they were
+/// measured with this very runtime.
+pub(super) fn measured_cpu(target: Target<'_>) -> Option<&Cpu> {
+    let cpu = target.device.cpu.as_ref()?;
+    (gpu(target.mode).is_none() || cpu.runtime == target.runtime.id).then_some(cpu)
+}
