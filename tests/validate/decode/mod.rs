@@ -203,7 +203,10 @@ fn a_cache_of_eight_bits_is_smaller_and_near() {
         }
     });
     let (mut full, mut half) = (load(&path, &small()).unwrap(), load(&path, &eight).unwrap());
-    assert_eq!(half.held().cache.0 * 64, full.held().cache.0 * 34);
+    assert_eq!(
+        half.memory_use().cache.0 * 64,
+        full.memory_use().cache.0 * 34
+    );
     let full = full.prefill(&prompt()).unwrap().to_vec();
     near(half.prefill(&prompt()).unwrap(), &full, 0.3, "q8_0");
 }
