@@ -270,7 +270,7 @@ fn exponentials_lanes(x: &mut [f32], shift: f32) -> f32 {
 #[inline(always)]
 fn activate_lanes(x: &mut [f32], activation: Activation) {
     /// Twice the root of 2 / pi.
-    const GELU: f32 = 1.595_769_1;
+    const GELU: f32 = 1.595_769;
     match activation {
         Activation::Silu => x.iter_mut().for_each(|x| *x *= sigmoid(*x)),
         Activation::GeluTanh => x
