@@ -1,7 +1,7 @@
-//! What a forward pass is made of: activations, a row for each token, and the steps from some to others.
+//! The operations of a forward pass, as a trait over its activations: one row for each token.
 //!
-//! The pass is written once, over [`Activations`]. Where it computes is a matter of who implements them:
-//! `host` with slices and kernels of the processor, `tensors` with candle's operations on a GPU.
+//! The pass is written once, over [`Activations`]. There are two implementations: `host` with slices
+//! and kernels of the processor, `tensors` with candle's operations on a GPU.
 
 use std::ops::Range;
 
@@ -12,9 +12,9 @@ use crate::dtype::Dtype;
 use crate::model::{Activation, Sparse};
 use crate::units::Bytes;
 
-/// `[tokens, width]` of F32. Steps take rows and give rows; what they cannot do is an error.
+/// Activations `[tokens, width]` in F32. An operation that cannot be carried out is an error.
 pub(super) trait Activations: Clone + Sized {
-    /// What computes them.
+    /// The device that computes.
     type Backend: Send + Sync;
     /// A weight matrix in its stored format: `[rows, columns]`.
     type Matrix: Send + Sync;
@@ -22,7 +22,7 @@ pub(super) trait Activations: Clone + Sized {
     type Vector: Send + Sync;
     /// Keys and values of one block, for a whole context.
     type Cells: Send;
-    /// What the attention of one [`AttentionLayout`] needs to know of a pass.
+    /// Positions, mask and rotations of one pass for one [`AttentionLayout`].
     type View;
 
     /// Takes the bytes of tensor `name`, whose size belongs to its shape and type.
@@ -49,10 +49,10 @@ pub(super) trait Activations: Clone + Sized {
         widths: [usize; 2],
     ) -> Result<Self::Cells, DecodeError>;
 
-    /// What `cells` take in memory.
+    /// The size of `cells`.
     fn cell_bytes(cells: &Self::Cells) -> Bytes;
 
-    /// What blocks of `layout` see in a pass of `tokens` tokens behind `position` others.
+    /// The view of blocks with `layout` in a pass of `tokens` tokens behind `position` others.
     fn view(
         backend: &Self::Backend,
         layout: &AttentionLayout,
@@ -107,7 +107,7 @@ pub(super) trait Activations: Clone + Sized {
     /// Adds each row of `rows` times the only element of the same row of `factors`.
     fn add_scaled(self, factors: &Self, rows: &Self) -> Result<Self, DecodeError>;
 
-    /// Adds a bias to every row.
+    /// Adds a bias to every run of elements as long as it.
     fn add_vector(&mut self, vector: &Self::Vector) -> Result<(), DecodeError>;
 
     /// Multiplies every row with a vector, element by element.
@@ -119,11 +119,17 @@ pub(super) trait Activations: Clone + Sized {
     /// `x / rms(x) x weight`, for every run of elements as long as `weight`.
     fn rms_norm(self, weight: &Self::Vector, epsilon: f32) -> Result<Self, DecodeError>;
 
+    /// Subtracts its mean from every run of `width` elements.
+    fn centre(self, width: usize) -> Result<Self, DecodeError>;
+
     /// `x / rms(x)`, for every run of `width` elements.
     fn plain_norm(self, width: usize, epsilon: f32) -> Result<Self, DecodeError>;
 
     /// Scales each row to the Euclidean norm of the same row of `like`.
     fn match_norm(self, like: &Self) -> Result<Self, DecodeError>;
+
+    /// `activation(self)`.
+    fn activate(self, activation: Activation) -> Result<Self, DecodeError>;
 
     /// `activation(self) x up`.
     fn gate(self, up: &Self, activation: Activation) -> Result<Self, DecodeError>;
@@ -134,9 +140,8 @@ pub(super) trait Activations: Clone + Sized {
     /// `cap x tanh(self / cap)`.
     fn softcap(self, cap: f32) -> Result<Self, DecodeError>;
 
-    /// Sets what does not stand out of a row to zero, and takes the threshold from the rest:
-    /// `max(0, x - mean - factor x deviation)`. Source: `gaussian_topk` of llama.cpp's
-    /// `gemma3n.cpp`.
+    /// Activation sparsity: `max(0, x - mean - factor x deviation)`, with the mean and the standard
+    /// deviation of each row. Source: `gaussian_topk` of llama.cpp's `gemma3n.cpp`.
     fn sparsify(self, sparse: &Sparse) -> Result<Self, DecodeError>;
 
     /// Applies rotary positions to heads of `head` elements, if the layout has any.
@@ -156,16 +161,16 @@ pub(super) trait Activations: Clone + Sized {
         &self,
         cells: &Self::Cells,
         view: &Self::View,
-        scores: Scores,
+        scores: ScoreTransform,
     ) -> Result<Self, DecodeError>;
 }
 
-/// What blocks may have in common in their attention, so that it is prepared once a pass.
+/// How blocks attend: those with equal layouts share the views of a pass.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct AttentionLayout {
     /// Absent where heads are not rotated by position.
     pub(super) frequencies: Option<Frequencies>,
-    /// How many tokens, itself included, a token sees.
+    /// Tokens that a token attends to, itself included; `None` is all before it.
     pub(super) window: Option<usize>,
     /// Cells of the cache: a position lives in cell `position mod cells`.
     pub(super) cells: usize,
@@ -173,8 +178,8 @@ pub(super) struct AttentionLayout {
 
 /// How `query . key` becomes a weight.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scores {
-    /// What it is multiplied with.
+pub(super) struct ScoreTransform {
+    /// The factor on `query . key`.
     pub(super) scale: f32,
     /// Scores become `cap x tanh(score / cap)`.
     pub(super) cap: Option<f32>,

@@ -4,24 +4,25 @@
 //! of the file.
 
 use super::DecodeError;
-use super::activations::{Activations, AttentionLayout, Scores};
+use super::activations::{Activations, AttentionLayout, ScoreTransform};
 use super::linear::Linear;
+use super::norm::Norm;
 use super::rope::Frequencies;
-use super::state::{AttentionLayouts, LayerState, Step};
+use super::state::{AttentionLayouts, LayerState, Pass};
 use super::weights::Weights;
 use crate::model::{self, Cache, ForwardSpec, Layer, ModelSpec, TensorRole as R};
 
 /// Softmax attention.
 pub(super) struct Attention<X: Activations> {
     query: Projections<X>,
-    query_norm: Option<X::Vector>,
-    key_norm: Option<X::Vector>,
+    query_norm: Option<Norm<X>>,
+    key_norm: Option<Norm<X>>,
     output: Linear<X>,
     kv_heads: usize,
     key_width: usize,
     value_width: usize,
-    scores: Scores,
-    /// Which of the layouts of a pass.
+    scores: ScoreTransform,
+    /// Its attention layout, by index.
     layout: usize,
     /// The block whose cache is read.
     cache: usize,
@@ -43,7 +44,7 @@ impl<X: Activations> Attention<X> {
     pub(super) fn load(
         weights: &mut Weights<'_, X>,
         spec: &ModelSpec,
-        pass: &ForwardSpec,
+        forward: &ForwardSpec,
         index: usize,
         attention: &model::Attention,
         layouts: &mut AttentionLayouts,
@@ -63,7 +64,7 @@ impl<X: Activations> Attention<X> {
                 ),
             });
         }
-        let gates = if pass.gated_query { 2 } else { 1 };
+        let gates = if forward.gated_query { 2 } else { 1 };
         let (queries, keys, values) = (
             gates * heads * key_width,
             kv_heads * key_width,
@@ -91,30 +92,30 @@ impl<X: Activations> Attention<X> {
             }
         };
         if !own {
-            // Published files hold them all the same.
+            // Published files hold these tensors, which nothing uses.
             for role in [R::AttnK, R::AttnV, R::AttnKNorm] {
                 weights.drop_spare(role, layer);
             }
         }
         let window = attention.window;
-        let skip = pass.rope.skip_every as usize;
+        let skip = forward.rope.skip_every as usize;
         let rotated = skip == 0 || !(index + 1).is_multiple_of(skip);
         let factors = layouts.factors.as_deref();
         let frequencies =
-            rotated.then(|| Frequencies::new(&pass.rope, key_width, window.is_some(), factors));
+            rotated.then(|| Frequencies::new(&forward.rope, key_width, window.is_some(), factors));
         Ok(Attention {
             query,
-            query_norm: weights.optional(R::AttnQNorm, layer, "weight", &[key_width])?,
-            key_norm: weights.optional(R::AttnKNorm, layer, "weight", &[key_width])?,
+            query_norm: Norm::load_if_there(weights, forward, R::AttnQNorm, layer, key_width)?,
+            key_norm: Norm::load_if_there(weights, forward, R::AttnKNorm, layer, key_width)?,
             output: Linear::load(weights, R::AttnOutput, layer, [hidden, heads * value_width])?,
             kv_heads,
             key_width,
             value_width,
-            scores: Scores {
-                scale: pass
+            scores: ScoreTransform {
+                scale: forward
                     .attention_scale
                     .unwrap_or(1.0 / (key_width as f32).sqrt()),
-                cap: pass.attention_softcap,
+                cap: forward.attention_softcap,
             },
             layout: layouts.index_of(AttentionLayout {
                 frequencies,
@@ -122,22 +123,21 @@ impl<X: Activations> Attention<X> {
                 cells: layouts.cells(attention),
             }),
             cache: cache_of(&spec.layers, index),
-            value_norm: pass.value_norm,
-            gated: pass.gated_query,
+            value_norm: forward.value_norm,
+            gated: forward.gated_query,
         })
     }
 
     pub(super) fn apply(
         &self,
         x: &X,
-        step: &Step<'_, X>,
+        pass: &Pass<'_, X>,
         states: &mut [LayerState<X>],
     ) -> Result<X, DecodeError> {
-        let epsilon = step.pass.norm_epsilon;
         let missing = |what: &str| DecodeError::Hyperparameters {
             what: format!("block {} has no {what}", self.cache),
         };
-        let view = step.views.get(self.layout).ok_or_else(|| missing("view"))?;
+        let view = pass.views.get(self.layout).ok_or_else(|| missing("view"))?;
         let (mut queries, key_value) = self.project(x)?;
         let mut gates = None;
         if self.gated {
@@ -145,9 +145,9 @@ impl<X: Activations> Attention<X> {
             let [only, gate] = queries.halves(self.key_width)?;
             (queries, gates) = (only, Some(gate));
         }
-        let prepare = |rows: X, norm: &Option<X::Vector>| {
+        let prepare = |rows: X, norm: &Option<Norm<X>>| {
             let rows = match norm {
-                Some(norm) => rows.rms_norm(norm, epsilon)?,
+                Some(norm) => norm.apply(rows)?,
                 None => rows,
             };
             rows.rope(view, self.key_width)
@@ -159,7 +159,7 @@ impl<X: Activations> Attention<X> {
         if let Some([keys, mut values]) = key_value {
             let keys = prepare(keys, &self.key_norm)?;
             if self.value_norm {
-                values = values.plain_norm(self.value_width, epsilon)?;
+                values = values.plain_norm(self.value_width, pass.forward.norm_epsilon)?;
             }
             X::append_kv(cells, &keys, &values, view)?;
         }
@@ -199,7 +199,7 @@ impl<X: Activations> Attention<X> {
 }
 
 /// The block whose cache block `index` reads: its own, or that of the last block before the shared
-/// ones that sees as far as it does.
+/// ones that has the same window.
 fn cache_of(layers: &[Layer], index: usize) -> usize {
     let attention = |i: usize| layers.get(i).and_then(|l| l.mixer.attention.as_ref());
     match attention(index) {

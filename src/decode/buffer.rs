@@ -2,7 +2,7 @@
 //!
 //! Decoding reads every weight once a token. With pages of 4 KiB the processor looks up an address for each of
 //! them, and how fast it reads depends on where they happen to lie. A large page holds many tensors of a small
-//! model: rooms that are mapped one after the other, before any is written, are one stretch of memory.
+//! model: allocations that are mapped one after the other, before any is written, are one stretch of memory.
 
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use crate::units::Bytes;
 /// The least that gets pages of its own: half a page is lost to each on average.
 const MAPPED: usize = 64 << 10;
 
-/// Zeroed memory that nobody shares yet.
-pub(super) enum Room {
-    Allocated(Vec<u8>),
+/// Zeroed memory with one owner.
+pub(super) enum Allocation {
+    Heap(Vec<u8>),
     Mapped(MmapMut),
 }
 
-impl Room {
-    /// Room for `len` bytes.
+impl Allocation {
+    /// Allocates `len` bytes.
     ///
     /// Errors if there is not so much memory: a tensor's size lies within its file, but the file may be sparse and
     /// larger than memory.
-    pub(super) fn new(len: usize) -> Result<Room, DecodeError> {
+    pub(super) fn new(len: usize) -> Result<Allocation, DecodeError> {
         let refused = || DecodeError::Memory {
             what: "a tensor",
             bytes: Bytes(len as u64),
@@ -36,39 +36,39 @@ impl Room {
             // Advice: where there are no large pages the memory is as good.
             #[cfg(target_os = "linux")]
             let _ = map.advise(memmap2::Advice::HugePage);
-            return Ok(Room::Mapped(map));
+            return Ok(Allocation::Mapped(map));
         }
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(len).map_err(|_| refused())?;
         bytes.resize(len, 0);
-        Ok(Room::Allocated(bytes))
+        Ok(Allocation::Heap(bytes))
     }
 }
 
-impl Deref for Room {
+impl Deref for Allocation {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
         match self {
-            Room::Allocated(bytes) => bytes,
-            Room::Mapped(map) => map,
+            Allocation::Heap(bytes) => bytes,
+            Allocation::Mapped(map) => map,
         }
     }
 }
 
-impl DerefMut for Room {
+impl DerefMut for Allocation {
     fn deref_mut(&mut self) -> &mut [u8] {
         match self {
-            Room::Allocated(bytes) => bytes,
-            Room::Mapped(map) => map,
+            Allocation::Heap(bytes) => bytes,
+            Allocation::Mapped(map) => map,
         }
     }
 }
 
-/// The bytes of a weight, or of one in a stack: a part of a room that others may share.
+/// The bytes of a weight, or of one in a stack: a part of an allocation that others may share.
 #[derive(Clone)]
 pub(super) struct Buffer {
-    room: Arc<Room>,
+    allocation: Arc<Allocation>,
     range: Range<usize>,
 }
 
@@ -79,18 +79,18 @@ impl Buffer {
         (0..count).map(move |index| {
             let start = self.range.start + index * each;
             Buffer {
-                room: self.room.clone(),
+                allocation: self.allocation.clone(),
                 range: start..start + each,
             }
         })
     }
 }
 
-impl From<Room> for Buffer {
-    fn from(room: Room) -> Buffer {
-        let range = 0..room.len();
-        let room = Arc::new(room);
-        Buffer { room, range }
+impl From<Allocation> for Buffer {
+    fn from(allocation: Allocation) -> Buffer {
+        let range = 0..allocation.len();
+        let allocation = Arc::new(allocation);
+        Buffer { allocation, range }
     }
 }
 
@@ -98,7 +98,7 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.room.get(self.range.clone()).unwrap_or_default()
+        self.allocation.get(self.range.clone()).unwrap_or_default()
     }
 }
 
@@ -107,22 +107,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_of_a_room_are_what_was_written_there() {
+    fn parts_of_an_allocation_are_what_was_written_there() {
         for len in [8, MAPPED - 4, MAPPED + 3 * 4096] {
-            let mut room = Room::new(len).unwrap();
-            assert!(room.iter().all(|byte| *byte == 0));
-            for (index, byte) in room.iter_mut().enumerate() {
+            let mut allocation = Allocation::new(len).unwrap();
+            assert!(allocation.iter().all(|byte| *byte == 0));
+            for (index, byte) in allocation.iter_mut().enumerate() {
                 *byte = (index % 251) as u8;
             }
-            let written = room.to_vec();
-            let parts: Vec<Buffer> = Buffer::from(room).split(2).collect();
+            let written = allocation.to_vec();
+            let parts: Vec<Buffer> = Buffer::from(allocation).split(2).collect();
             assert_eq!(parts.len(), 2);
             assert_eq!([&*parts[0], &*parts[1]].concat(), written);
             // Of a part too.
             let quarter = parts[1].split(2).last().unwrap();
             assert!(written.ends_with(&quarter));
         }
-        assert_eq!(Buffer::from(Room::new(0).unwrap()).split(0).count(), 0);
-        assert!(Room::new(usize::MAX / 2).is_err());
+        assert_eq!(
+            Buffer::from(Allocation::new(0).unwrap()).split(0).count(),
+            0
+        );
+        assert!(Allocation::new(usize::MAX / 2).is_err());
     }
 }

@@ -1,8 +1,8 @@
 //! The chat template that a GGUF carries: messages in, the prompt's text out.
 //!
-//! Templates are Jinja with Python's string methods, as Transformers renders them. A template is a
-//! stranger's program, and no count of its steps bounds what one step takes (`'a' * 10**9`): it is
-//! rendered in a process of its own (`sandbox`). Must not: render in a process that has more to lose.
+//! Templates are Jinja with Python's string methods, as Transformers renders them. A template is
+//! untrusted code, and a limit on its steps does not bound a single step (`'a' * 10**9`): it is rendered
+//! in a process of its own (`sandbox`). Must not: render in the process that runs the model.
 
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -28,7 +28,7 @@ const STACK: usize = LENGTH_LIMIT * 4096;
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
-    /// What is said.
+    /// Its text.
     pub content: String,
 }
 
@@ -41,7 +41,7 @@ pub struct Chat {
     pub begin: String,
     /// The token that ends it.
     pub end: String,
-    /// What was said.
+    /// The messages so far, oldest first.
     pub messages: Vec<Message>,
 }
 

@@ -17,10 +17,10 @@ pub enum DecodeError {
     #[error(
         "architecture `{architecture}` is planned and quantized, but this model is not run here: {reason}; measure it with another backend"
     )]
-    NoPass {
+    NoForwardPass {
         /// Its name.
         architecture: String,
-        /// What keeps it from being run.
+        /// Why it is not run.
         reason: String,
     },
     /// A tensor that the forward pass needs.
@@ -29,11 +29,11 @@ pub enum DecodeError {
         /// Its GGUF name.
         tensor: String,
     },
-    /// A tensor that the forward pass would leave out, so that it would compute something else.
+    /// A tensor that the forward pass does not use: without it the pass would compute another model.
     #[error(
         "tensor `{tensor}` has no place in the forward pass of `{architecture}`; measure the file with another backend"
     )]
-    StrayTensor {
+    UnusedTensor {
         /// Its GGUF name.
         tensor: String,
         /// The architecture.
@@ -44,12 +44,12 @@ pub enum DecodeError {
     Shape {
         /// Its GGUF name.
         tensor: String,
-        /// What is stored, outermost dimension first.
+        /// The stored shape, outermost dimension first.
         found: Vec<u64>,
-        /// What was expected.
+        /// The shape that the metadata implies.
         expected: Vec<u64>,
     },
-    /// A format that has no product.
+    /// A format that no kernel multiplies.
     #[error(
         "tensor `{tensor}` is stored as {}, which is not run here; quantize the model to another type",
         dtype.name()
@@ -73,10 +73,10 @@ pub enum DecodeError {
         path: PathBuf,
         /// Which part of it.
         what: String,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A cache of a type that there is none of.
+    /// A cache type that the engine does not have.
     #[error("a cache of {} is not run here; use f16 or, on the processor, q8_0", dtype.name())]
     KvType {
         /// The type asked for.
@@ -92,8 +92,8 @@ pub enum DecodeError {
         /// The width of its head.
         width: usize,
     },
-    /// Memory that the system does not give.
-    #[error("{bytes} for {what} cannot be had; use a smaller context")]
+    /// Memory that cannot be allocated.
+    #[error("{bytes} for {what} cannot be allocated; use a smaller context")]
     Memory {
         /// What it is for.
         what: &'static str,
@@ -105,10 +105,10 @@ pub enum DecodeError {
     ContextFull {
         /// Tokens so far and those to come.
         tokens: usize,
-        /// What the cache holds.
+        /// Tokens that the cache holds.
         context: usize,
     },
-    /// No token to go on from.
+    /// An empty prompt.
     #[error("the prompt has no token; give some text")]
     NoTokens,
     /// A token that the model does not have.
@@ -116,10 +116,10 @@ pub enum DecodeError {
     UnknownToken {
         /// The id.
         token: u32,
-        /// Ids that there are.
+        /// Its number of entries.
         vocabulary: usize,
     },
-    /// A tokenizer that there is none of.
+    /// A tokenizer of an unknown kind.
     #[error("the tokenizer of kind `{kind}` is not known here; give token ids instead of text")]
     TokenizerKind {
         /// `tokenizer.ggml.model`, or `tokenizer.ggml.pre`.
@@ -131,10 +131,10 @@ pub enum DecodeError {
         /// What is wrong.
         what: String,
     },
-    /// The caller wants no more.
+    /// The caller has cancelled.
     #[error("cancelled")]
     Cancelled,
-    /// A chat template that there is none of, or that fails.
+    /// A chat template that is missing or fails.
     #[error("the chat template cannot be used: {what}")]
     Template {
         /// What is wrong.
@@ -151,13 +151,13 @@ pub enum DecodeError {
         "what was computed is not a number: the weights are damaged, or too large for products in F16; try the model in BF16 or quantized"
     )]
     NotFinite,
-    /// A GPU that there is none of.
+    /// No usable GPU.
     #[error("no GPU computes here: {what}; measure the processors with --runtime candle-cpu")]
     NoGpu {
         /// What is missing.
         what: String,
     },
-    /// What candle says.
+    /// An error of candle's.
     #[error("candle: {0}")]
     Candle(String),
 }

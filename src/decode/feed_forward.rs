@@ -1,71 +1,98 @@
-//! What mixes channels: a gated feed-forward, or experts of which a router picks some.
+//! The feed-forward of a block: one for all tokens, or experts of which a router picks some.
 
 use super::DecodeError;
 use super::activations::Activations;
 use super::host::ops::softmax;
 use super::linear::Linear;
-use super::state::Step;
+use super::state::Pass;
 use super::weights::Weights;
-use crate::model::{self, Sparse, TensorRole as R};
+use crate::model::{self, ForwardSpec, Sparse, TensorRole as R};
 
 /// A block's feed-forward.
 pub(super) enum FeedForward<X: Activations> {
     None,
-    Dense(Gated<X>),
+    Dense(Dense<X>),
     Experts {
         router: X::Matrix,
-        experts: Vec<Gated<X>>,
+        experts: Vec<Dense<X>>,
         used: usize,
     },
 }
 
-/// `down(activation(gate(x)) x up(x))`.
-pub(super) struct Gated<X: Activations> {
-    gate: Option<Linear<X>>,
+/// Up to `inner` elements and down again: a whole feed-forward, or one expert of it.
+pub(super) struct Dense<X: Activations> {
+    gate: Gate<X>,
     up: Linear<X>,
     down: Linear<X>,
     inner: usize,
 }
 
-impl<X: Activations> Gated<X> {
+/// The rows that the activation is applied to.
+enum Gate<X: Activations> {
+    /// A projection of its own, which multiplies `up`: `down(activation(gate(x)) x up(x))`.
+    Separate(Linear<X>),
+    /// The same, from the first `inner` rows of `up`'s matrix.
+    Fused,
+    /// `up` itself: `down(activation(up(x)))`.
+    Absent,
+}
+
+impl<X: Activations> Dense<X> {
     fn load(
         weights: &mut Weights<'_, X>,
+        forward: &ForwardSpec,
         layer: u32,
         hidden: usize,
         inner: usize,
-    ) -> Result<Gated<X>, DecodeError> {
+    ) -> Result<Dense<X>, DecodeError> {
         let at = Some(layer);
-        // Without a gate of its own, the matrix holds gate and up, one behind the other.
-        let gated = weights.has(R::FfnGate, at);
-        let gate = if gated {
-            Some(Linear::load(weights, R::FfnGate, at, [inner, hidden])?)
+        let gate = if !forward.gated_feed_forward {
+            Gate::Absent
+        } else if weights.has(R::FfnGate, at) {
+            Gate::Separate(Linear::load(weights, R::FfnGate, at, [inner, hidden])?)
         } else {
-            None
+            Gate::Fused
         };
-        let width = if gated { inner } else { 2 * inner };
-        Ok(Gated {
+        let rows = match gate {
+            Gate::Fused => 2 * inner,
+            Gate::Separate(_) | Gate::Absent => inner,
+        };
+        Ok(Dense {
             gate,
-            up: Linear::load(weights, R::FfnUp, at, [width, hidden])?,
+            up: Linear::load(weights, R::FfnUp, at, [rows, hidden])?,
             down: Linear::load(weights, R::FfnDown, at, [hidden, inner])?,
             inner,
         })
     }
 
-    fn apply(&self, x: &X, step: &Step<'_, X>, sparse: Option<&Sparse>) -> Result<X, DecodeError> {
-        let [mut gate, up] = match &self.gate {
-            Some(gate) => Linear::apply_all([gate, &self.up], x)?,
-            None => self.up.apply(x)?.halves(self.inner)?,
+    /// `[tokens, hidden]` to `[tokens, hidden]`. Gates are made sparse where `sparse` says so.
+    fn apply(&self, x: &X, pass: &Pass<'_, X>, sparse: Option<&Sparse>) -> Result<X, DecodeError> {
+        let activation = pass.forward.activation;
+        let gated = |mut gate: X, up: &X| {
+            if let Some(sparse) = sparse {
+                gate = gate.sparsify(sparse)?;
+            }
+            gate.gate(up, activation)
         };
-        if let Some(sparse) = sparse {
-            gate = gate.sparsify(sparse)?;
-        }
-        self.down.apply(&gate.gate(&up, step.pass.activation)?)
+        let inner = match &self.gate {
+            Gate::Separate(gate) => {
+                let [gate, up] = Linear::apply_all([gate, &self.up], x)?;
+                gated(gate, &up)?
+            }
+            Gate::Fused => {
+                let [gate, up] = self.up.apply(x)?.halves(self.inner)?;
+                gated(gate, &up)?
+            }
+            Gate::Absent => self.up.apply(x)?.activate(activation)?,
+        };
+        self.down.apply(&inner)
     }
 }
 
 impl<X: Activations> FeedForward<X> {
     pub(super) fn load(
         weights: &mut Weights<'_, X>,
+        forward: &ForwardSpec,
         layer: u32,
         hidden: usize,
         kind: &model::FeedForward,
@@ -73,9 +100,13 @@ impl<X: Activations> FeedForward<X> {
         let at = Some(layer);
         Ok(match *kind {
             model::FeedForward::None => FeedForward::None,
-            model::FeedForward::Dense { inner } => {
-                FeedForward::Dense(Gated::load(weights, layer, hidden, inner as usize)?)
-            }
+            model::FeedForward::Dense { inner } => FeedForward::Dense(Dense::load(
+                weights,
+                forward,
+                layer,
+                hidden,
+                inner as usize,
+            )?),
             model::FeedForward::Experts {
                 count, used, inner, ..
             } => {
@@ -85,10 +116,10 @@ impl<X: Activations> FeedForward<X> {
                 let ups = weights.stack(R::FfnUpExperts, at, [count, inner, hidden])?;
                 let downs = weights.stack(R::FfnDownExperts, at, [count, hidden, inner])?;
                 let parts = gates.into_iter().zip(ups).zip(downs);
-                let experts = parts.map(|((gate, up), down)| Gated {
-                    gate: Some(Linear::plain(gate)),
-                    up: Linear::plain(up),
-                    down: Linear::plain(down),
+                let experts = parts.map(|((gate, up), down)| Dense {
+                    gate: Gate::Separate(Linear::without_bias(gate)),
+                    up: Linear::without_bias(up),
+                    down: Linear::without_bias(down),
                     inner,
                 });
                 FeedForward::Experts {
@@ -104,49 +135,53 @@ impl<X: Activations> FeedForward<X> {
     pub(super) fn apply(
         &self,
         x: &X,
-        step: &Step<'_, X>,
+        pass: &Pass<'_, X>,
         sparse: Option<&Sparse>,
     ) -> Result<X, DecodeError> {
         match self {
             FeedForward::None => x.clone().scale(0.0),
-            FeedForward::Dense(gated) => gated.apply(x, step, sparse),
+            FeedForward::Dense(dense) => dense.apply(x, pass, sparse),
             FeedForward::Experts {
                 router,
                 experts,
                 used,
-            } => routed(x, router, experts, *used, step),
+            } => routed(x, router, experts, *used, pass),
         }
     }
 }
 
-/// Each token's likeliest experts, weighted by a softmax over all, made to sum to one.
+/// The `used` experts that are likeliest for each token, weighted by their share of the router's
+/// softmax.
 fn routed<X: Activations>(
     x: &X,
     router: &X::Matrix,
-    experts: &[Gated<X>],
+    experts: &[Dense<X>],
     used: usize,
-    step: &Step<'_, X>,
+    pass: &Pass<'_, X>,
 ) -> Result<X, DecodeError> {
-    let [odds] = x.products([router])?;
-    let mut odds = odds.into_host()?;
+    let [probabilities] = x.products([router])?;
+    let mut probabilities = probabilities.into_host()?;
     let mut tokens_of = vec![(Vec::new(), Vec::new()); experts.len()];
-    for (token, odds) in odds.chunks_exact_mut(experts.len().max(1)).enumerate() {
-        softmax(odds);
-        let mut order: Vec<usize> = (0..odds.len()).collect();
-        order.sort_by(|&a, &b| odds[b].total_cmp(&odds[a]));
+    for (token, probabilities) in probabilities
+        .chunks_exact_mut(experts.len().max(1))
+        .enumerate()
+    {
+        softmax(probabilities);
+        let mut order: Vec<usize> = (0..probabilities.len()).collect();
+        order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
         order.truncate(used);
-        let sum: f32 = order.iter().map(|&expert| odds[expert]).sum();
+        let sum: f32 = order.iter().map(|&expert| probabilities[expert]).sum();
         for expert in order {
             if let Some((tokens, factors)) = tokens_of.get_mut(expert) {
                 tokens.push(token as u32);
-                factors.push(odds[expert] / sum);
+                factors.push(probabilities[expert] / sum);
             }
         }
     }
-    let mut out = X::from_host(step.backend, vec![0.0; x.tokens() * x.width()], x.width())?;
+    let mut out = X::from_host(pass.backend, vec![0.0; x.tokens() * x.width()], x.width())?;
     for (expert, (tokens, factors)) in experts.iter().zip(tokens_of) {
         if !tokens.is_empty() {
-            let mixed = expert.apply(&x.pick(&tokens)?, step, None)?;
+            let mixed = expert.apply(&x.pick(&tokens)?, pass, None)?;
             out = out.add_at(&tokens, factors, mixed)?;
         }
     }

@@ -4,47 +4,49 @@
 
 use super::activations::{Activations, AttentionLayout};
 use super::block::Block;
-use super::state::{AttentionLayouts, LayerState, RecurrentState, Step};
+use super::linear::Linear;
+use super::norm::Norm;
+use super::state::{AttentionLayouts, LayerState, Pass, RecurrentState};
 use super::streams::{StreamBlock, Streams};
 use super::weights::Weights;
-use super::{DecodeError, Held, LoadOptions};
+use super::{DecodeError, LoadOptions, MemoryUse};
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::dtype::Dtype;
 use crate::model::{Cache, ForwardSpec, ModelSpec, TensorRole as R};
 use crate::plan::kv::KvSettings;
 use crate::units::Bytes;
 
-/// A model's weights in the order in which a token meets them.
+/// A model's weights, in the order in which a pass uses them.
 struct Network<X: Activations> {
     backend: X::Backend,
-    pass: ForwardSpec,
+    forward: ForwardSpec,
     vocabulary: usize,
     /// The attention layouts of its blocks, each once.
     layouts: Vec<AttentionLayout>,
     embedding: X::Matrix,
     streams: Option<Streams<X>>,
     blocks: Vec<(Block<X>, Option<StreamBlock<X>>)>,
-    output_norm: X::Vector,
+    output_norm: Norm<X>,
     /// Absent where the embedding is the head too.
-    head: Option<X::Matrix>,
+    head: Option<Linear<X>>,
     weight_bytes: Bytes,
 }
 
-/// A network with one sequence so far.
+/// A network with the state of one sequence.
 pub(super) struct Sequence<X: Activations> {
     network: Network<X>,
     /// Tokens evaluated.
     position: usize,
     /// Tokens that the cache holds.
     context: usize,
-    /// What each block keeps of them.
+    /// What each block keeps of those tokens.
     states: Vec<LayerState<X>>,
 }
 
-/// Which logits a pass gives.
+/// The tokens of a pass whose logits are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
-    Nothing,
+pub(super) enum LogitRows {
+    None,
     Last,
     All,
 }
@@ -60,15 +62,18 @@ impl<X: Activations> Network<X> {
         if !matches!(checkpoint.config, RawConfig::Gguf(_)) {
             return Err(DecodeError::NotGguf);
         }
-        let pass = spec.forward.clone().map_err(|reason| DecodeError::NoPass {
-            architecture: spec.architecture.clone(),
-            reason,
-        })?;
+        let forward = spec
+            .forward
+            .clone()
+            .map_err(|reason| DecodeError::NoForwardPass {
+                architecture: spec.architecture.clone(),
+                reason,
+            })?;
         let mut weights = Weights::<X>::open(&backend, checkpoint, spec, progress)?;
         let weights = &mut weights;
         let (hidden, vocab) = (spec.dims.hidden as usize, spec.dims.vocab as usize);
         let embedding = weights.matrix(R::TokenEmbedding, None, [vocab, hidden])?;
-        let streams = Streams::load(weights, spec)?;
+        let streams = Streams::load(weights, spec, &forward)?;
         let settings = KvSettings {
             context: options.context.max(1),
             ubatch: options.ubatch,
@@ -76,11 +81,12 @@ impl<X: Activations> Network<X> {
             type_v: options.kv_type,
             ..KvSettings::default()
         };
-        let factors = rope_factors(weights, spec, &pass, options)?;
+        let factors = rope_factors(weights, spec, &forward, options)?;
         let mut layouts = AttentionLayouts::new(settings, factors);
         let blocks = spec.layers.iter().enumerate().map(|(index, layer)| {
-            let block = Block::load(weights, spec, &pass, index, layer, &mut layouts)?;
-            Ok((block, StreamBlock::load(weights, spec, index as u32)?))
+            let block = Block::load(weights, spec, &forward, index, layer, &mut layouts)?;
+            let streams = StreamBlock::load(weights, spec, &forward, index as u32)?;
+            Ok((block, streams))
         });
         let blocks = blocks.collect::<Result<_, DecodeError>>()?;
         // LFM2 calls its last norm after the embedding.
@@ -89,16 +95,16 @@ impl<X: Activations> Network<X> {
         } else {
             R::TokenEmbeddingNorm
         };
-        let output_norm = weights.vector(norm, None, hidden)?;
+        let output_norm = Norm::load(weights, &forward, norm, None, hidden)?;
         let head = if spec.tied {
             None
         } else {
-            Some(weights.matrix(R::Output, None, [vocab, hidden])?)
+            Some(Linear::load(weights, R::Output, None, [vocab, hidden])?)
         };
         let weight_bytes = weights.finish()?;
         let network = Network {
             backend,
-            pass,
+            forward,
             vocabulary: vocab,
             layouts: layouts.all().to_vec(),
             embedding,
@@ -148,28 +154,27 @@ impl<X: Activations> Network<X> {
         states: &mut [LayerState<X>],
         position: usize,
         tokens: &[u32],
-        wanted: Wanted,
+        logit_rows: LogitRows,
     ) -> Result<Vec<f32>, DecodeError> {
-        let epsilon = self.pass.norm_epsilon;
         let views = self.layouts.iter();
         let views = views.map(|layout| X::view(&self.backend, layout, position, tokens.len()));
-        let step = Step {
-            pass: &self.pass,
+        let pass = Pass {
+            forward: &self.forward,
             backend: &self.backend,
             views: views.collect::<Result<_, _>>()?,
         };
-        let mut x = X::lookup(&self.embedding, tokens)?.scale(self.pass.embedding_scale)?;
+        let mut x = X::lookup(&self.embedding, tokens)?.scale(self.forward.embedding_scale)?;
         match &self.streams {
             None => {
                 for (block, _) in &self.blocks {
-                    x = block.apply(x, &step, states)?;
+                    x = block.apply(x, &pass, states)?;
                 }
             }
             Some(streams) => {
-                let (mut rows, own) = streams.start(tokens, x.clone(), epsilon)?;
-                for (index, (block, beside)) in self.blocks.iter().enumerate() {
-                    if let Some(beside) = beside {
-                        rows = beside.apply(block, (index, rows), &own, &step, states)?;
+                let (mut rows, inputs) = streams.start(tokens, x.clone())?;
+                for (index, (block, streams)) in self.blocks.iter().enumerate() {
+                    if let Some(streams) = streams {
+                        rows = streams.apply(block, (index, rows), &inputs, &pass, states)?;
                     }
                 }
                 if let Some((first, others)) = rows.split_first() {
@@ -177,31 +182,37 @@ impl<X: Activations> Network<X> {
                 }
             }
         }
-        let x = match wanted {
-            Wanted::Nothing => return Ok(Vec::new()),
-            Wanted::Last => x.last()?,
-            Wanted::All => x,
+        let x = match logit_rows {
+            LogitRows::None => return Ok(Vec::new()),
+            LogitRows::Last => x.last()?,
+            LogitRows::All => x,
         };
-        let normed = x.rms_norm(&self.output_norm, epsilon)?;
-        let [logits] = normed.products([self.head.as_ref().unwrap_or(&self.embedding)])?;
-        match self.pass.output_softcap {
+        let normed = self.output_norm.apply(x)?;
+        let logits = match &self.head {
+            Some(head) => head.apply(&normed)?,
+            None => {
+                let [logits] = normed.products([&self.embedding])?;
+                logits
+            }
+        };
+        match self.forward.output_softcap {
             Some(cap) => logits.softcap(cap)?.into_host(),
             None => logits.into_host(),
         }
     }
 }
 
-/// What divides the rotary frequencies: one table for all contexts, or one for those within the
+/// Divisors of the rotary frequencies: one table for all contexts, or one for those within the
 /// original context and one for longer ones.
 fn rope_factors<X: Activations>(
     weights: &mut Weights<'_, X>,
     spec: &ModelSpec,
-    pass: &ForwardSpec,
+    forward: &ForwardSpec,
     options: &LoadOptions,
 ) -> Result<Option<Vec<f32>>, DecodeError> {
     let role = if weights.has(R::RopeFreqs, None) {
         R::RopeFreqs
-    } else if options.context > pass.rope.original_context {
+    } else if options.context > forward.rope.original_context {
         R::RopeFactorsLong
     } else {
         R::RopeFactorsShort
@@ -234,10 +245,10 @@ impl<X: Activations> Sequence<X> {
     }
 }
 
-/// A sequence, wherever it is computed.
+/// A [`Sequence`] on any backend.
 pub(super) trait Decoder: Send {
     /// Evaluates `tokens` behind those before. The caller has checked ids and context.
-    fn forward(&mut self, tokens: &[u32], wanted: Wanted) -> Result<Vec<f32>, DecodeError>;
+    fn forward(&mut self, tokens: &[u32], logit_rows: LogitRows) -> Result<Vec<f32>, DecodeError>;
 
     /// Forgets every token.
     fn reset(&mut self);
@@ -250,15 +261,15 @@ pub(super) trait Decoder: Send {
 
     fn vocabulary(&self) -> usize;
 
-    fn held(&self) -> Held;
+    fn memory_use(&self) -> MemoryUse;
 }
 
 impl<X: Activations> Decoder for Sequence<X> {
-    fn forward(&mut self, tokens: &[u32], wanted: Wanted) -> Result<Vec<f32>, DecodeError> {
+    fn forward(&mut self, tokens: &[u32], logit_rows: LogitRows) -> Result<Vec<f32>, DecodeError> {
         let Sequence {
             network, states, ..
         } = self;
-        let logits = network.forward(states, self.position, tokens, wanted)?;
+        let logits = network.forward(states, self.position, tokens, logit_rows)?;
         self.position += tokens.len();
         Ok(logits)
     }
@@ -284,13 +295,13 @@ impl<X: Activations> Decoder for Sequence<X> {
         self.network.vocabulary
     }
 
-    fn held(&self) -> Held {
+    fn memory_use(&self) -> MemoryUse {
         let bytes = self.states.iter().map(|state| match state {
             LayerState::Stateless => Bytes(0),
             LayerState::KvCache(cells) => X::cell_bytes(cells),
             LayerState::Recurrent(state) => Bytes(4) * state.elements(),
         });
-        Held {
+        MemoryUse {
             weights: self.network.weight_bytes,
             cache: bytes.sum(),
         }

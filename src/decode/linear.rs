@@ -12,6 +12,9 @@ pub(super) struct Linear<X: Activations> {
 }
 
 impl<X: Activations> Linear<X> {
+    /// The projection of `role`, `[rows, columns]`.
+    ///
+    /// Errors if its weight is missing, or a tensor of it has another shape or format.
     pub(super) fn load(
         weights: &mut Weights<'_, X>,
         role: R,
@@ -20,11 +23,11 @@ impl<X: Activations> Linear<X> {
     ) -> Result<Linear<X>, DecodeError> {
         Ok(Linear {
             weight: weights.matrix(role, layer, shape)?,
-            bias: weights.optional(role, layer, "bias", &[shape[0]])?,
+            bias: weights.bias(role, layer, shape[0])?,
         })
     }
 
-    pub(super) fn plain(weight: X::Matrix) -> Linear<X> {
+    pub(super) fn without_bias(weight: X::Matrix) -> Linear<X> {
         Linear { weight, bias: None }
     }
 

@@ -15,6 +15,7 @@ mod feed_forward;
 mod forward;
 mod host;
 mod linear;
+mod norm;
 mod recurrent;
 mod rope;
 mod sandbox;
@@ -37,24 +38,24 @@ pub use host::{has_kernel, multiplies, threads};
 pub use sandbox::{COMMAND as RENDER_COMMAND, Renderer, WRONG_TEMPLATE, confine};
 pub use tokenizer::Tokenizer;
 
-use forward::{Decoder, Sequence, Wanted};
+use forward::{Decoder, LogitRows, Sequence};
 use host::HostActivations;
 use tensors::TensorActivations;
 
-/// What computes a model.
+/// The implementation that computes a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
     /// The processor, with kernels of this program or, for formats without any, candle's.
     #[default]
     Cpu,
-    /// The processor, with candle's tensor operations: what a GPU runs, slowly. A check of it.
+    /// The processor, with candle's tensor operations: those of a GPU, run slowly to check them.
     Tensors,
     /// The first CUDA device, with candle's tensor operations.
     Cuda,
 }
 
 impl Engine {
-    /// Whether it can compute here.
+    /// Whether this machine and build can run it.
     pub fn is_there(self) -> bool {
         self.backend().is_ok()
     }
@@ -86,7 +87,7 @@ pub struct LoadOptions {
     pub kv_type: Dtype,
     /// Tokens of a prompt evaluated in one pass.
     pub ubatch: u64,
-    /// What computes.
+    /// The implementation that computes.
     pub engine: Engine,
 }
 
@@ -101,9 +102,9 @@ impl Default for LoadOptions {
     }
 }
 
-/// What a loaded model holds.
+/// The memory of a loaded model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct MemoryUse {
     /// Weights as they are kept, repacked copies included.
     pub weights: Bytes,
     /// Keys, values and recurrent state.
@@ -124,7 +125,7 @@ impl Model {
     /// # Errors
     /// [`DecodeError`]: not a GGUF, an architecture or format that is not run here, tensors that
     /// are missing, left over or of another shape than the metadata implies, a file that cannot
-    /// be read, memory for the cache that the system does not give, and a GPU that is not there.
+    /// be read, memory for weights or cache that cannot be allocated, no usable GPU.
     pub fn load(
         checkpoint: &Checkpoint,
         spec: &ModelSpec,
@@ -159,11 +160,11 @@ impl Model {
         self.check(tokens)?;
         let mut left = tokens.chunks(self.ubatch).peekable();
         while let Some(some) = left.next() {
-            let wanted = match left.peek() {
-                Some(_) => Wanted::Nothing,
-                None => Wanted::Last,
+            let logit_rows = match left.peek() {
+                Some(_) => LogitRows::None,
+                None => LogitRows::Last,
             };
-            self.logits = self.decoder.forward(some, wanted)?;
+            self.logits = self.decoder.forward(some, logit_rows)?;
         }
         Ok(&self.logits)
     }
@@ -185,7 +186,7 @@ impl Model {
         self.check(tokens)?;
         let mut all = Vec::new();
         for some in tokens.chunks(self.ubatch) {
-            all.extend(self.decoder.forward(some, Wanted::All)?);
+            all.extend(self.decoder.forward(some, LogitRows::All)?);
         }
         Ok(all)
     }
@@ -227,9 +228,9 @@ impl Model {
         self.decoder.vocabulary()
     }
 
-    /// What is held in memory.
-    pub fn held(&self) -> Held {
-        self.decoder.held()
+    /// The memory of weights and of the sequence's state.
+    pub fn memory_use(&self) -> MemoryUse {
+        self.decoder.memory_use()
     }
 }
 

@@ -1,15 +1,17 @@
-//! What mixes tokens without a cache of all of them: short convolutions and gated delta nets. Their
-//! steps from token to token run on the processor, wherever the projections around them do.
+//! Token mixers that keep a state of fixed size instead of a KV cache: short convolutions and gated
+//! delta nets. Their recurrence over tokens runs on the processor, wherever the projections around it
+//! do.
 //!
 //! Sources: `lfm2.cpp`, `qwen35.cpp` and `delta-net-base.cpp` in `src/models` of llama.cpp.
 
 use super::DecodeError;
 use super::activations::Activations;
-use super::host::{add_scaled, dot, ops, pieces};
+use super::host::{add_scaled, dot, ops, parallel_chunks};
 use super::linear::Linear;
-use super::state::{RecurrentState, Step};
+use super::norm::Norm;
+use super::state::{Pass, RecurrentState};
 use super::weights::Weights;
-use crate::model::{Activation, TensorRole as R};
+use crate::model::{Activation, ForwardSpec, TensorRole as R};
 
 /// `out[t][c] = sum over i of kernel[c][i] x rows[t - (size - 1) + i][c]` in place, one kernel a
 /// channel; `window` holds the rows before the first.
@@ -63,7 +65,7 @@ impl<X: Activations> ShortConvolution<X> {
     pub(super) fn apply(
         &self,
         x: &X,
-        step: &Step<'_, X>,
+        pass: &Pass<'_, X>,
         state: &mut RecurrentState,
     ) -> Result<X, DecodeError> {
         let channels = self.channels;
@@ -72,22 +74,24 @@ impl<X: Activations> ShortConvolution<X> {
         let (b, c, x) = (part(0)?, part(1)?, part(2)?);
         let mut mixed = b.times(&x)?.into_host()?;
         convolve(&mut mixed, &self.kernel, channels, &mut state.window);
-        let mixed = X::from_host(step.backend, mixed, channels)?;
+        let mixed = X::from_host(pass.backend, mixed, channels)?;
         self.output.apply(&mixed.times(&c)?)
     }
 }
 
-/// A gated delta net: each head keeps a matrix from keys to values, forgets some of it with every
-/// token and corrects what it gives for the token's key.
+/// A gated delta net. The state of each head is a matrix from keys to values; every token scales it by
+/// a decay and corrects the value that it gives for the token's key.
 pub(super) struct DeltaNet<X: Activations> {
     projection: Linear<X>,
     gate: Linear<X>,
     beta: Linear<X>,
     alpha: Linear<X>,
     kernel: Vec<f32>,
-    /// What is added to `alpha`, and what it is multiplied with.
-    decay: (Vec<f32>, Vec<f32>),
-    norm: X::Vector,
+    /// Added to `alpha`, one for each head.
+    dt_bias: Vec<f32>,
+    /// Decay a unit of time, one for each head: negative.
+    a: Vec<f32>,
+    norm: Norm<X>,
     output: Linear<X>,
     key_heads: usize,
     key_width: usize,
@@ -99,6 +103,7 @@ impl<X: Activations> DeltaNet<X> {
     /// Sizes follow from the tensors and from `state_elements`, heads x value width x key width.
     pub(super) fn load(
         weights: &mut Weights<'_, X>,
+        forward: &ForwardSpec,
         layer: u32,
         hidden: usize,
         state_elements: u64,
@@ -127,19 +132,17 @@ impl<X: Activations> DeltaNet<X> {
             .shape(R::SsmConv1d, at, "weight")
             .and_then(|s| s.last().copied());
         let [inner, channels, heads, width] = [inner, channels, heads, width].map(|n| n as usize);
-        let decay = R::SsmA.gguf_name(at, "");
-        let offset = R::SsmDt.gguf_name(at, "bias");
+        let dt_bias = R::SsmDt.gguf_name(at, "bias");
+        let a = R::SsmA.gguf_name(at, "");
         Ok(DeltaNet {
             projection: Linear::load(weights, R::AttnQkv, at, [channels, hidden])?,
             gate: Linear::load(weights, R::AttnGate, at, [inner, hidden])?,
             beta: Linear::load(weights, R::SsmBeta, at, [heads, hidden])?,
             alpha: Linear::load(weights, R::SsmAlpha, at, [heads, hidden])?,
             kernel: weights.floats(R::SsmConv1d, at, &[channels, kernel.unwrap_or(0) as usize])?,
-            decay: (
-                weights.named_floats(&offset, &[heads])?,
-                weights.named_floats(&decay, &[heads])?,
-            ),
-            norm: weights.vector(R::SsmNorm, at, width)?,
+            dt_bias: weights.named_floats(&dt_bias, &[heads])?,
+            a: weights.named_floats(&a, &[heads])?,
+            norm: Norm::load(weights, forward, R::SsmNorm, at, width)?,
             output: Linear::load(weights, R::SsmOut, at, [hidden, inner])?,
             key_heads: key_heads as usize,
             key_width: key_width as usize,
@@ -151,19 +154,17 @@ impl<X: Activations> DeltaNet<X> {
     pub(super) fn apply(
         &self,
         x: &X,
-        step: &Step<'_, X>,
+        pass: &Pass<'_, X>,
         state: &mut RecurrentState,
     ) -> Result<X, DecodeError> {
-        let (epsilon, tokens) = (step.pass.norm_epsilon, x.tokens());
+        let (epsilon, tokens) = (pass.forward.norm_epsilon, x.tokens());
         let all = [&self.projection, &self.gate, &self.beta, &self.alpha];
         let [mixed, gate, beta, alpha] = Linear::apply_all(all, x)?;
         let channels = mixed.width();
         let mut mixed = mixed.into_host()?;
         let (beta, alpha) = (beta.into_host()?, alpha.into_host()?);
         convolve(&mut mixed, &self.kernel, channels, &mut state.window);
-        for x in &mut mixed {
-            *x = ops::activate(*x, Activation::Silu);
-        }
+        ops::activate(&mut mixed, Activation::Silu);
         let keys = self.key_heads * self.key_width;
         ops::each_row(&mut mixed, channels, |_, row| {
             let (queries_and_keys, _) = row.split_at_mut(2 * keys);
@@ -177,7 +178,7 @@ impl<X: Activations> DeltaNet<X> {
         let mut heads: Vec<(&mut [f32], &mut [f32])> = states
             .zip(by_head.chunks_exact_mut((tokens * self.width).max(1)))
             .collect();
-        pieces(&mut heads, 1, |head, pair| {
+        parallel_chunks(&mut heads, 1, |head, pair| {
             for (state, out) in pair {
                 let steps = mixed
                     .chunks_exact(channels)
@@ -185,10 +186,10 @@ impl<X: Activations> DeltaNet<X> {
                 for (token, (row, out)) in steps.enumerate() {
                     let at = token * self.heads + head;
                     let value = |of: &[f32], at: usize| of.get(at).copied().unwrap_or(0.0);
-                    let decay = ops::softplus(value(&alpha, at) + value(&self.decay.0, head));
-                    let kept = (decay * value(&self.decay.1, head)).exp();
-                    let learned = ops::sigmoid(value(&beta, at));
-                    self.step(state, row, head, kept, learned, out);
+                    let dt = ops::softplus(value(&alpha, at) + value(&self.dt_bias, head));
+                    let decay = (dt * value(&self.a, head)).exp();
+                    let beta = ops::sigmoid(value(&beta, at));
+                    self.advance(state, row, head, decay, beta, out);
                 }
             }
         });
@@ -204,19 +205,19 @@ impl<X: Activations> DeltaNet<X> {
                     .copy_from_slice(row);
             }
         }
-        let out = X::from_host(step.backend, out, self.heads * self.width)?;
-        let out = gate.gate(&out.rms_norm(&self.norm, epsilon)?, Activation::Silu)?;
+        let out = X::from_host(pass.backend, out, self.heads * self.width)?;
+        let out = gate.gate(&self.norm.apply(out)?, Activation::Silu)?;
         self.output.apply(&out)
     }
 
-    /// One token through one head: `S = kept S; S += learned (v - S k) k^T; out = S q`.
-    fn step(
+    /// One token through one head: `S = decay S; S += beta (v - S k) k^T; out = S q / sqrt(key width)`.
+    fn advance(
         &self,
         state: &mut [f32],
         row: &[f32],
         head: usize,
-        kept: f32,
-        learned: f32,
+        decay: f32,
+        beta: f32,
         out: &mut [f32],
     ) {
         let (keys, key_head) = (self.key_heads * self.key_width, head % self.key_heads);
@@ -227,8 +228,8 @@ impl<X: Activations> DeltaNet<X> {
         let scale = 1.0 / (self.key_width as f32).sqrt();
         let rows = state.chunks_exact_mut(self.key_width).zip(values);
         for ((state, value), out) in rows.zip(out) {
-            ops::scale(state, kept);
-            let correction = learned * (value - dot(state, key));
+            ops::scale(state, decay);
+            let correction = beta * (value - dot(state, key));
             add_scaled(state, correction, key);
             *out = scale * dot(state, query);
         }

@@ -11,7 +11,7 @@ use crate::model::{Rope, RopeStyle};
 pub(super) struct Frequencies {
     /// Radians a token, for each pair.
     steps: Vec<f32>,
-    /// What cosine and sine are multiplied with.
+    /// The factor on cosine and sine.
     magnitude: f32,
     style: RopeStyle,
 }

@@ -17,7 +17,7 @@ use super::DecodeError;
 /// The hidden command that renders.
 pub const COMMAND: &str = "render-template";
 
-/// What that command exits with when the template is wrong, its message on standard output.
+/// Its exit status when the template is wrong; the message is on standard output.
 pub const WRONG_TEMPLATE: u8 = 3;
 
 /// Memory that the process may take, the stack among it.
@@ -152,7 +152,7 @@ fn beyond(how: &str) -> DecodeError {
     ))
 }
 
-/// What a process died of.
+/// Why a process ended.
 fn ended(status: ExitStatus) -> String {
     #[cfg(unix)]
     {

@@ -1,21 +1,21 @@
-//! What blocks are handed beside activations: facts of the pass, and what a sequence keeps of its tokens.
+//! What a pass gives to its blocks beside activations, and the state that a sequence keeps of its tokens.
 
 use super::activations::{Activations, AttentionLayout};
 use crate::dtype::Dtype;
 use crate::model::{Attention, ForwardSpec};
 use crate::plan::kv::KvSettings;
 
-/// What a pass hands to each block.
-pub(super) struct Step<'a, X: Activations> {
-    pub(super) pass: &'a ForwardSpec,
+/// What a pass gives to each block.
+pub(super) struct Pass<'a, X: Activations> {
+    pub(super) forward: &'a ForwardSpec,
     pub(super) backend: &'a X::Backend,
-    /// What each attention layout sees, by its index.
+    /// The view of each attention layout, by its index.
     pub(super) views: Vec<X::View>,
 }
 
-/// What a block keeps of the tokens so far.
+/// The state that a block keeps of the tokens so far.
 pub(super) enum LayerState<X: Activations> {
-    /// Nothing, or what another block does.
+    /// None: the block has no token mixer, or reads another block's cache.
     Stateless,
     /// Their keys and values.
     KvCache(X::Cells),
@@ -26,7 +26,7 @@ pub(super) enum LayerState<X: Activations> {
 /// The attention layouts of blocks, collected while they are loaded.
 pub(super) struct AttentionLayouts {
     settings: KvSettings,
-    /// What divides rotary frequencies.
+    /// Divisors of the rotary frequencies, one for each pair.
     pub(super) factors: Option<Vec<f32>>,
     all: Vec<AttentionLayout>,
 }

@@ -1,5 +1,6 @@
-//! Gemma 3n's parallel residual streams: each block predicts all of them, computes one, and corrects
-//! the others by what came out; beside it run a low-rank path and an input of each token's own.
+//! Gemma 3n's parallel residual streams (AltUp): each block predicts all of them, computes the first,
+//! and corrects all by the difference. Beside attention runs a low-rank path (LAuReL), and every block
+//! adds an input of its own for each token (per-layer embedding).
 //!
 //! Source: `src/models/gemma3n.cpp` of llama.cpp, which follows `modeling_gemma3n.py`.
 
@@ -8,33 +9,34 @@ use std::f32::consts::FRAC_1_SQRT_2;
 use super::DecodeError;
 use super::activations::Activations;
 use super::block::Block;
-use super::state::{LayerState, Step};
+use super::norm::Norm;
+use super::state::{LayerState, Pass};
 use super::weights::Weights;
-use crate::model::{ModelSpec, TensorRole as R};
+use crate::model::{ForwardSpec, ModelSpec, TensorRole as R};
 
-/// What stands before and behind the blocks.
+/// The weights before and behind the blocks.
 pub(super) struct Streams<X: Activations> {
-    spread: Vec<X::Matrix>,
-    gather: Vec<X::Matrix>,
+    projections: Vec<X::Matrix>,
+    unembed_projections: Vec<X::Matrix>,
     /// `[vocabulary, blocks x width]`, read by row.
-    embedding: X::Matrix,
+    per_layer_embedding: X::Matrix,
     projection: X::Matrix,
-    projection_norm: X::Vector,
+    projection_norm: Norm<X>,
     width: usize,
 }
 
-/// What a block has for it.
+/// A block's weights for its streams.
 pub(super) struct StreamBlock<X: Activations> {
     router: X::Matrix,
-    router_norm: X::Vector,
+    router_norm: Norm<X>,
     predict: X::Matrix,
     correct: X::Matrix,
     correct_scale: X::Vector,
-    low_rank: [X::Matrix; 2],
-    low_rank_norm: X::Vector,
+    laurel: [X::Matrix; 2],
+    laurel_norm: Norm<X>,
     gate: X::Matrix,
     projection: X::Matrix,
-    post_norm: X::Vector,
+    post_norm: Norm<X>,
 }
 
 impl<X: Activations> Streams<X> {
@@ -42,6 +44,7 @@ impl<X: Activations> Streams<X> {
     pub(super) fn load(
         weights: &mut Weights<'_, X>,
         spec: &ModelSpec,
+        forward: &ForwardSpec,
     ) -> Result<Option<Streams<X>>, DecodeError> {
         if spec.dims.streams <= 1 {
             return Ok(None);
@@ -56,45 +59,44 @@ impl<X: Activations> Streams<X> {
         .map(|n| n as usize);
         let all = blocks.saturating_mul(width);
         Ok(Some(Streams {
-            spread: weights.stack(R::AltupProj, None, [streams - 1, hidden, hidden])?,
-            gather: weights.stack(R::AltupUnembdProj, None, [streams - 1, hidden, hidden])?,
-            embedding: weights.matrix(R::PerLayerEmbedding, None, [vocab, all])?,
+            projections: weights.stack(R::AltupProj, None, [streams - 1, hidden, hidden])?,
+            unembed_projections: weights.stack(
+                R::AltupUnembdProj,
+                None,
+                [streams - 1, hidden, hidden],
+            )?,
+            per_layer_embedding: weights.matrix(R::PerLayerEmbedding, None, [vocab, all])?,
             projection: weights.matrix(R::PerLayerModelProj, None, [all, hidden])?,
-            projection_norm: weights.vector(R::PerLayerProjNorm, None, width)?,
+            projection_norm: Norm::load(weights, forward, R::PerLayerProjNorm, None, width)?,
             width,
         }))
     }
 
     /// The streams of `tokens`, `[tokens, hidden]` each, the computed one first, whose embeddings are
-    /// `x`, and each token's own input to the blocks: `[tokens, blocks x width]`.
-    pub(super) fn start(
-        &self,
-        tokens: &[u32],
-        x: X,
-        epsilon: f32,
-    ) -> Result<(Vec<X>, X), DecodeError> {
-        let [own] = x.products([&self.projection])?;
-        let own = own.scale(1.0 / (x.width() as f32).sqrt())?;
-        let own = own.rms_norm(&self.projection_norm, epsilon)?;
-        let stored = X::lookup(&self.embedding, tokens)?;
+    /// `x`, and the per-layer inputs of all blocks: `[tokens, blocks x width]`.
+    pub(super) fn start(&self, tokens: &[u32], x: X) -> Result<(Vec<X>, X), DecodeError> {
+        let [inputs] = x.products([&self.projection])?;
+        let inputs = inputs.scale(1.0 / (x.width() as f32).sqrt())?;
+        let inputs = self.projection_norm.apply(inputs)?;
+        let stored = X::lookup(&self.per_layer_embedding, tokens)?;
         let stored = stored.scale((self.width as f32).sqrt())?;
-        let own = own.add(&stored)?.scale(FRAC_1_SQRT_2)?;
+        let inputs = inputs.add(&stored)?.scale(FRAC_1_SQRT_2)?;
         let mut streams = vec![x.clone()];
-        for matrix in &self.spread {
+        for matrix in &self.projections {
             let [stream] = x.products([matrix])?;
             streams.push(stream.match_norm(&x)?);
         }
-        Ok((streams, own))
+        Ok((streams, inputs))
     }
 
     /// The mean of the streams.
     pub(super) fn finish(&self, first: X, others: &[X]) -> Result<X, DecodeError> {
         let mut sum = first.clone();
-        for (stream, matrix) in others.iter().zip(&self.gather) {
+        for (stream, matrix) in others.iter().zip(&self.unembed_projections) {
             let [back] = stream.products([matrix])?;
             sum = sum.add(&back.match_norm(&first)?)?;
         }
-        sum.scale(1.0 / (self.gather.len() + 1) as f32)
+        sum.scale(1.0 / (self.unembed_projections.len() + 1) as f32)
     }
 }
 
@@ -102,6 +104,7 @@ impl<X: Activations> StreamBlock<X> {
     pub(super) fn load(
         weights: &mut Weights<'_, X>,
         spec: &ModelSpec,
+        forward: &ForwardSpec,
         layer: u32,
     ) -> Result<Option<StreamBlock<X>>, DecodeError> {
         let at = Some(layer);
@@ -120,59 +123,56 @@ impl<X: Activations> StreamBlock<X> {
         let rank = rank.unwrap_or(0) as usize;
         Ok(Some(StreamBlock {
             router: weights.matrix(R::AltupRouter, at, [streams, hidden])?,
-            router_norm: weights.vector(R::AltupRouterNorm, at, hidden)?,
+            router_norm: Norm::load(weights, forward, R::AltupRouterNorm, at, hidden)?,
             predict: weights.matrix(R::AltupPredictCoef, at, [streams * streams, streams])?,
             correct: weights.matrix(R::AltupCorrectCoef, at, [streams, streams])?,
             correct_scale: weights.vector(R::AltupCorrectScale, at, hidden)?,
-            low_rank: [
+            laurel: [
                 weights.matrix(R::LaurelL, at, [rank, hidden])?,
                 weights.matrix(R::LaurelR, at, [hidden, rank])?,
             ],
-            low_rank_norm: weights.vector(R::LaurelPostNorm, at, hidden)?,
+            laurel_norm: Norm::load(weights, forward, R::LaurelPostNorm, at, hidden)?,
             gate: weights.matrix(R::PerLayerGate, at, [width, hidden])?,
             projection: weights.matrix(R::PerLayerProj, at, [hidden, width])?,
-            post_norm: weights.vector(R::PerLayerPostNorm, at, hidden)?,
+            post_norm: Norm::load(weights, forward, R::PerLayerPostNorm, at, hidden)?,
         }))
     }
 
-    /// How much of each stream a token is, by its row in one of them: `[tokens, streams]`.
-    fn shares(&self, x: &X, epsilon: f32) -> Result<X, DecodeError> {
-        let normed = x.clone().rms_norm(&self.router_norm, epsilon)?;
+    /// The router's weight of each stream for each token: `[tokens, streams]`.
+    fn modalities(&self, x: &X) -> Result<X, DecodeError> {
+        let normed = self.router_norm.apply(x.clone())?;
         let normed = normed.scale(1.0 / x.width() as f32)?;
-        let [shares] = normed.products([&self.router])?;
-        // That is the hyperbolic tangent.
-        shares.softcap(1.0)
+        let [modalities] = normed.products([&self.router])?;
+        // With a cap of one it is the hyperbolic tangent.
+        modalities.softcap(1.0)
     }
 
-    /// Takes the streams through `block`, which is the `index`-th. `own` is each token's input to
-    /// all blocks.
+    /// Takes the streams through `block`, which is the `index`-th. `inputs` are the
+    /// per-layer inputs of all blocks.
     pub(super) fn apply(
         &self,
         block: &Block<X>,
         (index, streams): (usize, Vec<X>),
-        own: &X,
-        step: &Step<'_, X>,
+        inputs: &X,
+        pass: &Pass<'_, X>,
         states: &mut [LayerState<X>],
     ) -> Result<Vec<X>, DecodeError> {
-        let epsilon = step.pass.norm_epsilon;
-        let mut predicted = self.predict(&streams, epsilon)?;
+        let mut predicted = self.predict(&streams)?;
         let Some(active) = predicted.first().cloned() else {
             return Ok(streams);
         };
 
-        let normed = block.normed(&active, step)?;
-        let [narrow] = normed.products([&self.low_rank[0]])?;
-        let [beside] = narrow.products([&self.low_rank[1]])?;
-        let beside = beside
-            .rms_norm(&self.low_rank_norm, epsilon)?
-            .add(&normed)?;
-        let x = block.tokens(&normed, step, states)?;
-        let x = x.add(&active)?.add(&beside)?.scale(FRAC_1_SQRT_2)?;
-        let mixed = block.channels(&x, step)?;
-        let x = x.add(&mixed)?;
+        let normed = block.attention_norm(&active)?;
+        let [narrow] = normed.products([&self.laurel[0]])?;
+        let [laurel_out] = narrow.products([&self.laurel[1]])?;
+        let laurel_out = self.laurel_norm.apply(laurel_out)?.add(&normed)?;
+        let x = block.mix_tokens(&normed, pass, states)?;
+        let x = x.add(&active)?.add(&laurel_out)?.scale(FRAC_1_SQRT_2)?;
+        let update = block.feed_forward(&x, pass)?;
+        let x = x.add(&update)?;
 
-        let [corrections] = self.shares(&x, epsilon)?.products([&self.correct])?;
-        // What came out less what was predicted goes to every stream: once, and times its correction.
+        let [corrections] = self.modalities(&x)?.products([&self.correct])?;
+        // The computed stream less its prediction is added to every stream: once, and times its correction.
         let change = x.add(&active.scale(-1.0)?)?;
         for (stream, predicted) in predicted.iter_mut().enumerate() {
             let correction = corrections.columns(stream..stream + 1)?;
@@ -188,22 +188,22 @@ impl<X: Activations> StreamBlock<X> {
         let scaled = first.clone().times_vector(&self.correct_scale)?;
         let [gate] = scaled.products([&self.gate])?;
         let width = gate.width();
-        let of_block = own.columns(index * width..(index + 1) * width)?;
-        let gate = gate.gate(&of_block, step.pass.activation)?;
+        let of_block = inputs.columns(index * width..(index + 1) * width)?;
+        let gate = gate.gate(&of_block, pass.forward.activation)?;
         let [added] = gate.products([&self.projection])?;
-        let added = added.rms_norm(&self.post_norm, epsilon)?;
+        let added = self.post_norm.apply(added)?;
         for other in others {
             *other = other.clone().add(&added)?;
         }
         Ok(predicted)
     }
 
-    /// Each stream with what all of them tell of it.
-    fn predict(&self, streams: &[X], epsilon: f32) -> Result<Vec<X>, DecodeError> {
+    /// Each stream plus a weighted sum of all streams.
+    fn predict(&self, streams: &[X]) -> Result<Vec<X>, DecodeError> {
         let Some(first) = streams.first() else {
             return Ok(Vec::new());
         };
-        let [mixing] = self.shares(first, epsilon)?.products([&self.predict])?;
+        let [mixing] = self.modalities(first)?.products([&self.predict])?;
         let each = streams.iter().enumerate().map(|(to, stream)| {
             let mut predicted = stream.clone();
             for (from, stream) in streams.iter().enumerate() {

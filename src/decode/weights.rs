@@ -2,28 +2,28 @@
 //!
 //! In: a checkpoint and its description. Out: matrices in their stored format and vectors in F32,
 //! where the pass computes.
-//! Must not: know what a tensor is for. What nobody takes is an error at the end: a pass that left
-//! a tensor out would compute another model.
+//! Must not: know what a tensor is for. A tensor that is not taken is an error at the end: a pass
+//! without it would compute another model.
 
 use std::collections::HashMap;
 use std::fs::File;
 
 use super::DecodeError;
 use super::activations::Activations;
-use super::buffer::{Buffer, Room};
+use super::buffer::{Allocation, Buffer};
 use crate::checkpoint::{Checkpoint, StoredTensor};
 use crate::model::{DecodeAccess, ModelSpec, Tensor, TensorRole};
 use crate::quantize::blocks;
 use crate::units::Bytes;
 
-/// Tensors that wait to be taken.
+/// The tensors that have not been taken yet.
 pub(super) struct Weights<'a, X: Activations> {
     backend: &'a X::Backend,
     checkpoint: &'a Checkpoint,
     files: Vec<File>,
     tensors: HashMap<&'a str, &'a Tensor>,
-    /// Where tensors will be read to, by their index in the checkpoint.
-    rooms: HashMap<u32, Room>,
+    /// Memory for tensors that are not read yet, by their index in the checkpoint.
+    allocations: HashMap<u32, Allocation>,
     architecture: &'a str,
     read: Bytes,
     held: Bytes,
@@ -51,21 +51,21 @@ impl<'a, X: Activations> Weights<'a, X> {
             .map(open)
             .collect::<Result<_, _>>()?;
         // All before one is read: see `buffer`.
-        let mut rooms = HashMap::new();
+        let mut allocations = HashMap::new();
         let touched = spec
             .tensors
             .iter()
             .filter(|t| t.role.info().access != DecodeAccess::Never);
         for index in touched.filter_map(|tensor| tensor.sources.first()) {
             if let Some(stored) = checkpoint.tensors.get(*index as usize) {
-                rooms.insert(*index, Room::new(stored.bytes.0 as usize)?);
+                allocations.insert(*index, Allocation::new(stored.bytes.0 as usize)?);
             }
         }
         Ok(Weights {
             backend,
             checkpoint,
             files,
-            rooms,
+            allocations,
             tensors: spec.tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
             architecture: &spec.architecture,
             read: Bytes(0),
@@ -74,7 +74,7 @@ impl<'a, X: Activations> Weights<'a, X> {
         })
     }
 
-    /// Whether `role` has a tensor in `layer` that nobody has taken.
+    /// Whether `role` has a weight in `layer` that has not been taken.
     pub(super) fn has(&self, role: TensorRole, layer: Option<u32>) -> bool {
         let name = role.gguf_name(layer, "weight");
         self.tensors.contains_key(name.as_str())
@@ -128,17 +128,16 @@ impl<'a, X: Activations> Weights<'a, X> {
         X::vector(self.backend, values)
     }
 
-    /// [`Weights::vector`] if the tensor is there.
-    pub(super) fn optional(
+    /// The bias of `role`, `len` elements, if there is one.
+    pub(super) fn bias(
         &mut self,
         role: TensorRole,
         layer: Option<u32>,
-        part: &str,
-        shape: &[usize],
+        len: usize,
     ) -> Result<Option<X::Vector>, DecodeError> {
-        let name = role.gguf_name(layer, part);
+        let name = role.gguf_name(layer, "bias");
         if self.tensors.contains_key(name.as_str()) {
-            let values = self.named_floats(&name, shape)?;
+            let values = self.named_floats(&name, &[len])?;
             X::vector(self.backend, values).map(Some)
         } else {
             Ok(None)
@@ -162,7 +161,7 @@ impl<'a, X: Activations> Weights<'a, X> {
         Ok(out)
     }
 
-    /// The shape of a tensor that nobody has taken, outermost dimension first.
+    /// The shape of a tensor that has not been taken, outermost dimension first.
     pub(super) fn shape(
         &self,
         role: TensorRole,
@@ -175,13 +174,13 @@ impl<'a, X: Activations> Weights<'a, X> {
             .map(|tensor| tensor.shape.as_slice())
     }
 
-    /// What all matrices take in memory. Errors if a tensor that decoding touches was left.
+    /// The bytes of all matrices. Errors if a tensor that decoding reads has not been taken.
     pub(super) fn finish(&self) -> Result<Bytes, DecodeError> {
         let left = self.tensors.values().filter(|tensor| {
             tensor.role.info().access != DecodeAccess::Never && !tensor.role.is_rope_table()
         });
         match left.map(|tensor| &tensor.name).min() {
-            Some(tensor) => Err(DecodeError::StrayTensor {
+            Some(tensor) => Err(DecodeError::UnusedTensor {
                 tensor: tensor.clone(),
                 architecture: self.architecture.to_owned(),
             }),
@@ -202,7 +201,7 @@ impl<'a, X: Activations> Weights<'a, X> {
             .ok_or_else(|| DecodeError::MissingTensor {
                 tensor: name.to_owned(),
             })?;
-        // A dimension of one, outermost, is often left out.
+        // Files often leave out an outermost dimension of one.
         let expected: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
         let significant =
             |shape: &[u64]| -> Vec<u64> { shape.iter().copied().skip_while(|&n| n == 1).collect() };
@@ -222,26 +221,30 @@ impl<'a, X: Activations> Weights<'a, X> {
             .tensors
             .get(index as usize)
             .ok_or_else(missing)?;
-        // None is left where two names have one source.
-        let room = match self.rooms.remove(&index) {
-            Some(room) => room,
-            None => Room::new(stored.bytes.0 as usize)?,
+        // Two tensors may have one source, whose allocation the first has taken.
+        let allocation = match self.allocations.remove(&index) {
+            Some(allocation) => allocation,
+            None => Allocation::new(stored.bytes.0 as usize)?,
         };
-        let bytes = self.filled(stored, room)?;
+        let bytes = self.filled(stored, allocation)?;
         self.read += stored.bytes;
         (self.progress)(self.read);
         Ok((tensor, bytes))
     }
 
-    /// The bytes of `stored`, read into `room`, which is of their size.
-    fn filled(&self, stored: &StoredTensor, mut room: Room) -> Result<Buffer, DecodeError> {
+    /// The bytes of `stored`, read into `allocation`, which is of their size.
+    fn filled(
+        &self,
+        stored: &StoredTensor,
+        mut allocation: Allocation,
+    ) -> Result<Buffer, DecodeError> {
         let file = self
             .files
             .get(stored.file)
             .ok_or_else(|| DecodeError::MissingTensor {
                 tensor: stored.name.clone(),
             })?;
-        crate::input::read_exact_at(file, &mut room, stored.offset).map_err(|source| {
+        crate::input::read_exact_at(file, &mut allocation, stored.offset).map_err(|source| {
             DecodeError::Read {
                 path: self
                     .checkpoint
@@ -253,6 +256,6 @@ impl<'a, X: Activations> Weights<'a, X> {
                 source,
             }
         })?;
-        Ok(Buffer::from(room))
+        Ok(Buffer::from(allocation))
     }
 }

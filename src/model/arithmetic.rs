@@ -6,11 +6,8 @@ use serde_json::Value as Json;
 use super::ModelError;
 use super::arch::Arch;
 use super::forward_spec::Activation;
-use super::hparams::HParams;
+use super::hparams::{HParams, Number};
 use super::spec::Layer;
-
-/// Names of the number that is added to the mean square in a norm.
-const EPSILONS: &[&str] = &["rms_norm_eps", "norm_eps", "layer_norm_epsilon"];
 
 pub(super) fn check(
     arch: &Arch,
@@ -23,9 +20,9 @@ pub(super) fn check(
         let all = hparams.json(name).filter(|rope| rope.is_object())?;
         Some(all.get("full_attention").unwrap_or(all))
     });
-    let own = EPSILONS
-        .iter()
-        .map(|name| (*name, hparams.json(name), false));
+    let epsilons = [Number::RmsEpsilon, Number::LayerNormEpsilon];
+    let epsilons = epsilons.iter().flat_map(|number| number.hugging_face());
+    let own = epsilons.map(|name| (*name, hparams.json(name), false));
     let base = std::iter::once(("rope_theta", hparams.json("rope_theta"), true));
     let of_rope = ["rope_theta", "factor"];
     let of_rope = of_rope.map(|name| (name, rope.and_then(|rope| rope.get(name)), true));

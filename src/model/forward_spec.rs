@@ -12,7 +12,9 @@ use super::hparams::{HParams, Key, Number};
 /// The arithmetic of a forward pass.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForwardSpec {
-    /// Added to the mean square in an RMS norm.
+    /// How blocks, heads and the output are normalized.
+    pub norm: NormKind,
+    /// What is added to a norm's mean square or variance.
     pub norm_epsilon: f32,
     /// Factor on token embeddings.
     pub embedding_scale: f32,
@@ -22,7 +24,10 @@ pub struct ForwardSpec {
     pub attention_softcap: Option<f32>,
     /// Logits become `cap x tanh(logit / cap)`.
     pub output_softcap: Option<f32>,
-    /// The non-linearity of the gate in a feed-forward.
+    /// A dense feed-forward is `down(activation(gate(x)) x up(x))`; without a gate it is
+    /// `down(activation(up(x)))`.
+    pub gated_feed_forward: bool,
+    /// The non-linearity in a feed-forward.
     pub activation: Activation,
     /// Rotary positions.
     pub rope: Rope,
@@ -32,6 +37,16 @@ pub struct ForwardSpec {
     pub value_norm: bool,
     /// The sparsity of feed-forward gates in the first blocks.
     pub sparse: Sparse,
+}
+
+/// How a norm brings a row to unit scale. A weight multiplies the result and, where the file has
+/// one, a bias is added to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// RMSNorm: `x / sqrt(mean(x^2) + epsilon)`.
+    Rms,
+    /// LayerNorm: `(x - mean(x)) / sqrt(variance(x) + epsilon)`.
+    Layer,
 }
 
 /// A non-linearity.
@@ -98,7 +113,9 @@ pub struct Sparse {
 /// Properties of an architecture's forward pass that its metadata does not state.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ArchTraits {
+    pub norm: NormKind,
     pub rope: RopeStyle,
+    pub gated_feed_forward: bool,
     pub activation: Activation,
     /// Whether token embeddings are multiplied by the square root of their width.
     pub scale_embedding: bool,
@@ -125,9 +142,12 @@ pub(super) enum AttentionScale {
     One,
 }
 
-/// The forward pass of a plain transformer: rotary style [`RopeStyle::Neox`], SiLU.
+/// The forward pass of a plain transformer: RMSNorm, rotary style [`RopeStyle::Neox`], a feed-forward gated with
+/// SiLU.
 pub(super) const PLAIN: ArchTraits = ArchTraits {
+    norm: NormKind::Rms,
     rope: RopeStyle::Neox,
+    gated_feed_forward: true,
     activation: Activation::Silu,
     scale_embedding: false,
     attention_scale: AttentionScale::KeyWidth,
@@ -174,11 +194,15 @@ pub(super) fn read(
         AttentionScale::One => Some(1.0),
         _ => stated_scale,
     };
-    let epsilon = positive(Number::RmsEpsilon)?;
-    let norm_epsilon = epsilon.ok_or_else(|| ModelError::MissingKey {
-        key: Number::RmsEpsilon.gguf().to_owned(),
+    let epsilon = match traits.norm {
+        NormKind::Rms => Number::RmsEpsilon,
+        NormKind::Layer => Number::LayerNormEpsilon,
+    };
+    let norm_epsilon = positive(epsilon)?.ok_or_else(|| ModelError::MissingKey {
+        key: epsilon.gguf().to_owned(),
     })?;
     Ok(ForwardSpec {
+        norm: traits.norm,
         norm_epsilon,
         embedding_scale: if traits.scale_embedding {
             root(hidden)
@@ -188,6 +212,7 @@ pub(super) fn read(
         attention_scale,
         attention_softcap: positive(Number::AttentionSoftcap)?.or(traits.softcaps.0),
         output_softcap: positive(Number::FinalSoftcap)?.or(traits.softcaps.1),
+        gated_feed_forward: traits.gated_feed_forward,
         activation: traits.activation,
         rope: rope(traits, hparams, &positive_at)?,
         gated_query: traits.gated_query,

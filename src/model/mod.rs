@@ -34,7 +34,7 @@ use crate::dtype::Dtype;
 use crate::units::Bytes;
 
 pub use families::tokenizers;
-pub use forward_spec::{Activation, ForwardSpec, Rope, RopeStyle, Sparse, Yarn};
+pub use forward_spec::{Activation, ForwardSpec, NormKind, Rope, RopeStyle, Sparse, Yarn};
 pub(crate) use hparams::{HParams, TEXT_PARTS};
 pub use hparams::{Key, Number};
 #[cfg(test)]

@@ -272,10 +272,25 @@ def qwen3_5():
     return config, _layers(text, block, prefix)
 
 
+def starcoder2():
+    """With a bias beside every weight but the embedding."""
+    config = _plain(
+        "Starcoder2ForCausalLM", "starcoder2", inner=512, hidden_act="gelu_pytorch_tanh",
+        norm_epsilon=1e-5, use_bias=True, sliding_window=None,
+    )
+    del config["rms_norm_eps"]
+    weights = _TWO + _attention() + [
+        ("mlp.c_fc.weight", [512, HIDDEN]), ("mlp.c_proj.weight", [HIDDEN, 512]),
+    ]
+    biases = [(name.replace(".weight", ".bias"), shape[:1]) for name, shape in weights]
+    return config, _layers(config, lambda _: weights + biases) + [("model.norm.bias", [HIDDEN])]
+
+
 FAMILIES = {
     make.__name__: make
     for make in (
-        llama, mistral, qwen2, qwen3, qwen3moe, smollm3, phi3, gemma2, gemma3, gemma3n, lfm2, qwen3_5
+        llama, mistral, qwen2, qwen3, qwen3moe, smollm3, phi3, gemma2, gemma3, gemma3n, lfm2, qwen3_5,
+        starcoder2,
     )
 }
 
@@ -291,7 +306,7 @@ def _values(family, name, shape):
     noise = np.random.RandomState(zlib.crc32(f"{family} {name}".encode())).standard_normal(shape)
     # Gemma multiplies embeddings by the root of their width; here the last norm makes that good.
     scale = math.sqrt(HIDDEN) if family.startswith("gemma") else 1.0
-    if "norm" in name and len(shape) == 1:
+    if "norm" in name and name.endswith("weight"):
         centre = scale if name.endswith((".norm.weight", "embedding_norm.weight")) and ".layers." not in name else 1.0
         less = 1.0 if family in _ADD_ONE and "linear_attn" not in name else 0.0
         return centre * (1.0 + 0.1 * noise) - less
@@ -301,7 +316,8 @@ def _values(family, name, shape):
         return 0.3 * noise
     if "embed_tokens." in name or name == "lm_head.weight":
         return 0.15 * noise / scale
-    gain = 3.0 if any(part in name for part in ("o_proj", "down_proj", "out_proj", "w2")) else 1.0
+    back = ("o_proj", "down_proj", "out_proj", "w2", "c_proj")
+    gain = 3.0 if any(part in name for part in back) else 1.0
     return gain * noise / math.sqrt(math.prod(shape[1:]))
 
 

@@ -19,18 +19,28 @@ TEXTS = [
 ]
 
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?%s|\p{N}%s| ?[^\s%s\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-LLAMA3 = _WORDS % (r"\p{L}+", "{1,3}", r"\p{L}")
-QWEN2 = _WORDS % (r"\p{L}+", "", r"\p{L}")
-QWEN35 = _WORDS % (r"[\p{L}\p{M}]+", "", r"\p{L}\p{M}")
+
+
+def _words(*parts):
+    return [
+        pre_tokenizers.Split(Regex(_WORDS % parts), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ]
+
+
+LLAMA3 = _words(r"\p{L}+", "{1,3}", r"\p{L}")
+QWEN2 = _words(r"\p{L}+", "", r"\p{L}")
+QWEN35 = _words(r"[\p{L}\p{M}]+", "", r"\p{L}\p{M}")
+STARCODER = [
+    pre_tokenizers.Digits(individual_digits=True),
+    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+]
 _SPECIAL = ["<unk>", "<s>", "</s>"]
 
 
-def _byte_level(corpus, pattern, starts):
+def _byte_level(corpus, steps, starts):
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(pattern), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=SIZE, special_tokens=_SPECIAL, show_progress=False,
@@ -82,7 +92,7 @@ KINDS = {
     "qwen3moe": (_byte_level, QWEN2, False), "smollm3": (_byte_level, LLAMA3, False),
     "phi3": (_pieces, True, "<|endoftext|>"), "gemma2": (_pieces, False), "gemma3": (_pieces, False),
     "gemma3n": (_pieces, False), "lfm2": (_byte_level, LLAMA3, True),
-    "qwen3_5": (_byte_level, QWEN35, False),
+    "qwen3_5": (_byte_level, QWEN35, False), "starcoder2": (_byte_level, STARCODER, False),
 }
 
 

@@ -69,9 +69,10 @@ fn existing(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     while let Some(directory) = open.pop() {
         for entry in std::fs::read_dir(&directory)? {
             let path = entry?.path();
-            match path.is_dir() {
-                true => open.push(path),
-                false => found.push(path.strip_prefix(root)?.to_owned()),
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                found.push(path.strip_prefix(root)?.to_owned());
             }
         }
     }

@@ -23,7 +23,7 @@ use anyhow::bail;
 const USAGE: &str = "usage: cargo xtask
     fixtures [--check]
     bench [plan | decode | encoders | quantize | predict | calibrate]
-    interop [PART].. [--data DIR] [--full]
+    interop [PART].. [--family NAME].. [--data DIR] [--full]
     cuda
     fit-speed";
 

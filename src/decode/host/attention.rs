@@ -3,18 +3,18 @@
 //! In: queries `[tokens, heads, key width]`, rotated, whose keys and values are cached already.
 //! Out: `[tokens, heads, value width]`.
 
-use super::super::activations::Scores;
+use super::super::activations::ScoreTransform;
 use super::cache::Cells;
 use super::kernels::{add_rows, dots};
 use super::ops::{softcap, softmax};
-use super::parallel::pieces;
+use super::parallel::parallel_chunks;
 
-/// What tokens see.
+/// The positions that tokens attend to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen {
+pub(super) struct Visible {
     /// Tokens before.
     pub(super) position: usize,
-    /// How many tokens, itself included, a token sees.
+    /// Tokens that a token attends to, itself included; `None` is all before it.
     pub(super) window: Option<usize>,
 }
 
@@ -30,8 +30,8 @@ pub(super) fn attention(
     queries: &[f32],
     heads: usize,
     [keys, values]: [&Cells; 2],
-    Seen { position, window }: Seen,
-    scores: Scores,
+    Visible { position, window }: Visible,
+    scores: ScoreTransform,
 ) -> Vec<f32> {
     let (kv_heads, width) = (keys.heads.max(1), keys.width);
     let group = (heads / kv_heads).max(1);
@@ -45,19 +45,19 @@ pub(super) fn attention(
         (1, 1)
     };
     let row = own_heads * group;
-    pieces(&mut out, block * row * values.width, |piece, out| {
+    parallel_chunks(&mut out, block * row * values.width, |chunk, out| {
         let shares = kv_heads / own_heads;
-        let (first, head) = (piece / shares * block, piece % shares * own_heads);
+        let (first, head) = (chunk / shares * block, chunk % shares * own_heads);
         let some = out.len() / (row * values.width).max(1);
         for own in 0..own_heads {
-            let part = Part {
+            let query_group = QueryGroup {
                 position: position + first,
                 tokens: some,
                 head: head + own,
                 group,
                 window,
             };
-            let start = ((first * heads) + part.head * group) * width;
+            let start = ((first * heads) + query_group.head * group) * width;
             let queries = queries.get(start..).unwrap_or_default();
             let queries = queries.chunks(heads * width).take(some);
             let out = out.chunks_mut(row * values.width).map(|token| {
@@ -66,14 +66,14 @@ pub(super) fn attention(
                     .get_mut(own * group * values.width..end)
                     .unwrap_or_default()
             });
-            part.attention(queries.zip(out), [keys, values], scores);
+            query_group.attention(queries.zip(out), [keys, values], scores);
         }
     });
     out
 }
 
 /// The queries of neighbouring tokens that share a key-value head.
-struct Part {
+struct QueryGroup {
     /// Of the first token.
     position: usize,
     tokens: usize,
@@ -83,13 +83,13 @@ struct Part {
     window: Option<usize>,
 }
 
-impl Part {
+impl QueryGroup {
     /// `each` has the queries of a token, from the first of the group on, and the place of its values.
     fn attention<'q>(
         &self,
         each: impl Iterator<Item = (&'q [f32], &'q mut [f32])>,
         [keys, values]: [&Cells; 2],
-        scores: Scores,
+        scores: ScoreTransform,
     ) {
         let width = keys.width.max(1);
         let mut each: Vec<(&[f32], &mut [f32])> = each
@@ -99,7 +99,7 @@ impl Part {
             })
             .collect();
         let end = self.position + self.tokens;
-        let start = self.first_seen(0);
+        let start = self.first_visible(0);
         let count = end - start;
         let mut weights = vec![0.0; each.len() * count];
         let mut cells = vec![0.0; CELLS * keys.width.max(values.width)];
@@ -113,7 +113,7 @@ impl Part {
         }
         for (index, weights) in weights.chunks_exact_mut(count).enumerate() {
             let token = index / self.group;
-            let (unseen, weights) = weights.split_at_mut(self.first_seen(token) - start);
+            let (unseen, weights) = weights.split_at_mut(self.first_visible(token) - start);
             let (weights, later) = weights.split_at_mut(weights.len() - (self.tokens - 1 - token));
             unseen.fill(0.0);
             later.fill(0.0);
@@ -131,8 +131,8 @@ impl Part {
         }
     }
 
-    /// The first position that the `token`-th token sees.
-    fn first_seen(&self, token: usize) -> usize {
+    /// The first position that the `token`-th token attends to.
+    fn first_visible(&self, token: usize) -> usize {
         self.window.map_or(0, |window| {
             (self.position + token + 1).saturating_sub(window)
         })
@@ -141,16 +141,19 @@ impl Part {
 
 /// Positions as runs of cells that lie one behind the other: where each starts among the
 /// positions, its length, its first cell.
-fn runs(seen: std::ops::Range<usize>, cells: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+fn runs(
+    visible: std::ops::Range<usize>,
+    cells: usize,
+) -> impl Iterator<Item = (usize, usize, usize)> {
     let cells = cells.max(1);
-    let first = seen.start;
+    let first = visible.start;
     let mut next = first;
     std::iter::from_fn(move || {
-        if next >= seen.end {
+        if next >= visible.end {
             return None;
         }
         let cell = next % cells;
-        let len = CELLS.min(seen.end - next).min(cells - cell);
+        let len = CELLS.min(visible.end - next).min(cells - cell);
         let run = (next - first, len, cell);
         next += len;
         Some(run)
@@ -180,17 +183,17 @@ mod tests {
                 };
                 let (keys, values) = (rows(0.7), rows(0.3));
                 let queries = wave(tokens * heads * width, 0.9);
-                let scores = Scores {
+                let scores = ScoreTransform {
                     scale: 0.5,
                     cap: None,
                 };
-                let seen = |position| Seen { position, window };
+                let visible = |position| Visible { position, window };
                 let cells = [&keys, &values];
-                let together = attention(&queries, heads, cells, seen(before), scores);
+                let together = attention(&queries, heads, cells, visible(before), scores);
                 let each = queries.chunks(heads * width).enumerate();
                 let apart: Vec<f32> = each
                     .flat_map(|(token, query)| {
-                        attention(query, heads, cells, seen(before + token), scores)
+                        attention(query, heads, cells, visible(before + token), scores)
                     })
                     .collect();
                 for (a, b) in together.iter().zip(&apart) {

@@ -7,7 +7,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::super::DecodeError;
-use super::kernels::widen;
+use super::kernels::{largest_magnitude, widen};
 use crate::dtype::Dtype;
 use crate::units::Bytes;
 
@@ -68,7 +68,7 @@ impl Cells {
         })
     }
 
-    /// What it takes in memory.
+    /// Its size.
     pub(super) fn bytes(&self) -> Bytes {
         Bytes(match &self.store {
             Store::F16(cells) => cells.len() as u64 * 2,
@@ -125,8 +125,7 @@ impl Cells {
 
 /// Q8_0 as ggml makes it: the largest magnitude becomes 127.
 fn quantize(row: &[f32], quants: &mut [i8]) -> f16 {
-    let largest = row.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-    let scale = largest / 127.0;
+    let scale = largest_magnitude(row) / 127.0;
     let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
     for (quant, x) in quants.iter_mut().zip(row) {
         *quant = (x * inverse).round() as i8;

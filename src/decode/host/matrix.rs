@@ -12,7 +12,7 @@ use candle_core::{Device, Module, Tensor};
 use super::super::DecodeError;
 use super::super::buffer::Buffer;
 use super::kernels::{self, Input, Stored};
-use super::parallel::{piece_size, pieces};
+use super::parallel::{chunk_size, parallel_chunks};
 use crate::dtype::Dtype;
 use crate::quantize::blocks;
 
@@ -95,8 +95,8 @@ impl Matrix {
                 Ok(weights.forward(&x)?.flatten_all()?.to_vec1()?)
             }
             Weights::Stored(bytes) => {
-                if let Some(against) = kernels::against(self.dtype) {
-                    input.prepare(against);
+                if let Some(format) = kernels::activation_format(self.dtype) {
+                    input.prepare(format);
                 }
                 Ok(match input.tokens() {
                     1 => self.vector(bytes, input),
@@ -116,9 +116,9 @@ impl Matrix {
 
     fn vector(&self, bytes: &[u8], input: &Input<'_>) -> Vec<f32> {
         let mut out = vec![0.0; self.rows];
-        let size = piece_size(self.rows, 4, 16);
-        pieces(&mut out, size, |piece, out| {
-            kernels::products(self.stored(bytes).from(piece * size), input, out);
+        let size = chunk_size(self.rows, 4, 16);
+        parallel_chunks(&mut out, size, |chunk, out| {
+            kernels::products(self.stored(bytes).from(chunk * size), input, out);
         });
         out
     }
@@ -126,14 +126,14 @@ impl Matrix {
     /// Threads share out the rows, so the result is made row by row and turned around at the end.
     fn many(&self, bytes: &[u8], input: &Input<'_>, tokens: usize) -> Vec<f32> {
         let mut by_row = vec![0.0; self.rows * tokens];
-        pieces(&mut by_row, TILE_ROWS * tokens, |piece, out| {
-            kernels::products(self.stored(bytes).from(piece * TILE_ROWS), input, out);
+        parallel_chunks(&mut by_row, TILE_ROWS * tokens, |chunk, out| {
+            kernels::products(self.stored(bytes).from(chunk * TILE_ROWS), input, out);
         });
         let mut out = vec![0.0; by_row.len()];
-        let size = piece_size(tokens, 1, 8);
-        pieces(&mut out, size * self.rows, |piece, out| {
+        let size = chunk_size(tokens, 1, 8);
+        parallel_chunks(&mut out, size * self.rows, |chunk, out| {
             for (row, values) in by_row.chunks_exact(tokens).enumerate() {
-                let values = values.get(piece * size..).unwrap_or_default();
+                let values = values.get(chunk * size..).unwrap_or_default();
                 for (out, value) in out.chunks_exact_mut(self.rows).zip(values) {
                     if let Some(out) = out.get_mut(row) {
                         *out = *value;

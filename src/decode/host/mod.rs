@@ -12,11 +12,11 @@ use std::ops::Range;
 
 pub(super) use kernels::{add_scaled, dot};
 pub(super) use matrix::candle_name;
-pub(super) use parallel::pieces;
+pub(super) use parallel::parallel_chunks;
 pub use parallel::threads;
 
 use super::DecodeError;
-use super::activations::{Activations, AttentionLayout, Scores};
+use super::activations::{Activations, AttentionLayout, ScoreTransform};
 use super::buffer::Buffer;
 use super::rope::Angles;
 use crate::dtype::Dtype;
@@ -30,7 +30,7 @@ pub fn has_kernel(dtype: Dtype) -> bool {
     kernels::available(dtype)
 }
 
-/// Whether weights of `dtype` are multiplied at all, by whomever.
+/// Whether weights of `dtype` can be multiplied at all, by kernels of the decoder or by candle's.
 pub fn multiplies(dtype: Dtype) -> bool {
     candle_name(dtype).is_some()
 }
@@ -42,7 +42,7 @@ pub(super) struct HostActivations {
     width: usize,
 }
 
-/// What attention of one layout needs to know of a pass.
+/// Position, window and rotations of one pass for one layout.
 pub(super) struct View {
     /// Tokens before.
     position: usize,
@@ -229,7 +229,8 @@ impl Activations for HostActivations {
     }
 
     fn add_vector(&mut self, vector: &Vec<f32>) -> Result<(), DecodeError> {
-        self.each_mut().for_each(|row| ops::add(row, vector));
+        let runs = self.data.chunks_exact_mut(vector.len().max(1));
+        runs.for_each(|run| ops::add(run, vector));
         Ok(())
     }
 
@@ -246,6 +247,10 @@ impl Activations for HostActivations {
         self.changed(|x| ops::rms_norm(x, weight, epsilon))
     }
 
+    fn centre(self, width: usize) -> Result<HostActivations, DecodeError> {
+        self.changed(|x| ops::centre(x, width))
+    }
+
     fn plain_norm(self, width: usize, epsilon: f32) -> Result<HostActivations, DecodeError> {
         self.changed(|x| ops::plain_norm(x, width, epsilon))
     }
@@ -256,6 +261,10 @@ impl Activations for HostActivations {
             ops::scale(row, length(like) / length(row));
         }
         Ok(self)
+    }
+
+    fn activate(self, activation: Activation) -> Result<HostActivations, DecodeError> {
+        self.changed(|x| ops::activate(x, activation))
     }
 
     fn gate(
@@ -306,14 +315,14 @@ impl Activations for HostActivations {
         &self,
         [keys, values]: &[cache::Cells; 2],
         view: &View,
-        scores: Scores,
+        scores: ScoreTransform,
     ) -> Result<HostActivations, DecodeError> {
         let heads = self.width / keys.width.max(1);
-        let seen = attention::Seen {
+        let visible = attention::Visible {
             position: view.position,
             window: view.window,
         };
-        let out = attention::attention(&self.data, heads, [keys, values], seen, scores);
+        let out = attention::attention(&self.data, heads, [keys, values], visible, scores);
         Ok(HostActivations::new(out, heads * values.width))
     }
 }

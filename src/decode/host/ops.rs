@@ -1,12 +1,14 @@
-//! The small steps between matrix products, over rows of `f32`.
+//! The operations between matrix products, over rows of `f32`.
 
 use super::super::rope::Angles;
-use super::kernels::exponentials;
-use super::parallel::{piece_size, pieces};
+use super::kernels::{self, exponentials};
+use super::parallel::{chunk_size, parallel_chunks};
 use crate::model::{Activation, RopeStyle, Sparse};
 
 /// Rows above which a step is worth sharing out among threads.
 const FEW_ROWS: usize = 4;
+/// Elements above which a step is worth sharing out among threads.
+const FEW_ELEMENTS: usize = 1 << 13;
 
 /// Calls `step` with every row of `width` elements.
 pub(in super::super) fn each_row(
@@ -19,20 +21,33 @@ pub(in super::super) fn each_row(
     let batch = if count <= FEW_ROWS {
         count.max(1)
     } else {
-        piece_size(count, 4, 1)
+        chunk_size(count, 4, 1)
     };
-    pieces(rows, batch * width, |piece, rows| {
+    parallel_chunks(rows, batch * width, |chunk, rows| {
         for (index, row) in rows.chunks_exact_mut(width).enumerate() {
-            step(piece * batch + index, row);
+            step(chunk * batch + index, row);
         }
     });
 }
 
+/// The mean of `value(x)` over a row, summed in double precision: in lanes, because a sum in order
+/// waits for each addition.
+fn mean(row: &[f32], value: impl Fn(f32) -> f32) -> f32 {
+    let (eights, rest) = row.as_chunks::<8>();
+    let mut lanes = [0.0f64; 8];
+    for eight in eights {
+        for (lane, &x) in lanes.iter_mut().zip(eight) {
+            *lane += f64::from(value(x));
+        }
+    }
+    let rest = rest.iter().map(|&x| f64::from(value(x)));
+    let sum = lanes.iter().sum::<f64>() + rest.sum::<f64>();
+    (sum / row.len() as f64) as f32
+}
+
 /// The factor that brings a row to a root mean square of one.
 fn inverse_rms(row: &[f32], epsilon: f32) -> f32 {
-    let squares: f64 = row.iter().map(|&x| f64::from(x * x)).sum();
-    let mean = (squares / row.len() as f64) as f32;
-    1.0 / (mean + epsilon).sqrt()
+    1.0 / (mean(row, |x| x * x) + epsilon).sqrt()
 }
 
 /// `x / rms(x) x weight`, for every row as wide as `weight`.
@@ -42,6 +57,14 @@ pub(super) fn rms_norm(rows: &mut [f32], weight: &[f32], epsilon: f32) {
         for (x, w) in row.iter_mut().zip(weight) {
             *x = *x * factor * w;
         }
+    });
+}
+
+/// Subtracts its mean from every row of `width` elements.
+pub(super) fn centre(rows: &mut [f32], width: usize) {
+    each_row(rows, width, |_, row| {
+        let mean = mean(row, |x| x);
+        row.iter_mut().for_each(|x| *x -= mean);
     });
 }
 
@@ -72,30 +95,28 @@ pub(in super::super) fn scale(x: &mut [f32], factor: f32) {
     x.iter_mut().for_each(|x| *x *= factor);
 }
 
-/// `gate = activation(gate) x up`.
-pub(super) fn gate(gate: &mut [f32], up: &[f32], activation: Activation) {
-    let size = if gate.len() < 1 << 13 {
-        gate.len()
+/// The size of chunks for a step that computes each element alone.
+fn element_chunk(len: usize) -> usize {
+    if len < FEW_ELEMENTS {
+        len
     } else {
-        piece_size(gate.len(), 1, 16)
-    };
-    pieces(gate, size, |piece, gate| {
-        let up = up.get(piece * size..).unwrap_or_default();
-        for (g, u) in gate.iter_mut().zip(up) {
-            *g = activate(*g, activation) * u;
-        }
-    });
+        chunk_size(len, 1, 16)
+    }
 }
 
-/// One value through the non-linearity.
-pub(in super::super) fn activate(x: f32, activation: Activation) -> f32 {
-    match activation {
-        Activation::Silu => x * sigmoid(x),
-        Activation::GeluTanh => {
-            let inner = 0.797_884_6 * x * (1.0 + 0.044_715 * x * x);
-            0.5 * x * (1.0 + inner.tanh())
-        }
-    }
+/// `x = activation(x)`.
+pub(in super::super) fn activate(x: &mut [f32], activation: Activation) {
+    let size = element_chunk(x.len());
+    parallel_chunks(x, size, |_, x| kernels::activate(x, activation));
+}
+
+/// `gate = activation(gate) x up`.
+pub(super) fn gate(gate: &mut [f32], up: &[f32], activation: Activation) {
+    let size = element_chunk(gate.len());
+    parallel_chunks(gate, size, |chunk, gate| {
+        kernels::activate(gate, activation);
+        times(gate, up.get(chunk * size..).unwrap_or_default());
+    });
 }
 
 /// `1 / (1 + exp(-x))`.
@@ -123,7 +144,7 @@ pub(in super::super) fn softmax(x: &mut [f32]) {
     scale(x, 1.0 / sum);
 }
 
-/// What [`super::Activations::sparsify`] says.
+/// See [`super::Activations::sparsify`].
 pub(super) fn sparsify(rows: &mut [f32], width: usize, sparse: &Sparse) {
     each_row(rows, width, |_, row| {
         let count = row.len() as f32;

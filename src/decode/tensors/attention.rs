@@ -1,14 +1,14 @@
 //! Keys and values on candle's device, and softmax attention over them with its matrix products.
 //!
-//! Cells are read in their order, not in that of their tokens: a softmax does not mind, and a ring
-//! needs no two pieces. A mask says which of them a token sees.
+//! Cells are read in the order of the cache, not of the tokens: attention does not depend on it, and a
+//! ring that has wrapped is read in one piece. A mask hides the cells that a token does not attend to.
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::ops::softmax_last_dim;
 use half::f16;
 
 use super::super::DecodeError;
-use super::super::activations::{AttentionLayout, Scores};
+use super::super::activations::{AttentionLayout, ScoreTransform};
 use super::softcap;
 use crate::dtype::Dtype;
 use crate::model::RopeStyle;
@@ -20,15 +20,15 @@ const SCORES: usize = 1 << 24;
 /// Keys and values of one block, `[heads, cells, width]` each, in F16.
 pub(in super::super) struct Cells([Tensor; 2]);
 
-/// What attention of one layout needs to know of a pass.
+/// Positions, mask and rotations of one pass for one layout.
 pub(in super::super) struct View {
     /// Tokens before.
     position: usize,
     tokens: usize,
     /// Cells of the cache.
     cells: usize,
-    /// `[tokens, cells that hold something]`: 0 for what a token sees, else minus infinity. Absent
-    /// where all tokens see all.
+    /// `[tokens, cells that hold something]`: 0 where a token attends, else minus infinity. Absent
+    /// where all tokens attend to all cells.
     mask: Option<Tensor>,
     pub(super) angles: Option<Rotations>,
 }
@@ -57,7 +57,7 @@ impl View {
         };
         let mask = view.visible(layout.window);
         if mask.contains(&f32::NEG_INFINITY) {
-            let shape = (tokens, view.held());
+            let shape = (tokens, view.filled());
             view.mask = Some(Tensor::from_vec(mask, shape, backend)?);
         }
         if let Some(frequencies) = &layout.frequencies {
@@ -74,7 +74,7 @@ impl View {
     }
 
     /// Cells that hold something once the pass's tokens are written.
-    fn held(&self) -> usize {
+    fn filled(&self) -> usize {
         self.cells.min(self.position + self.tokens)
     }
 
@@ -82,9 +82,9 @@ impl View {
         let newest = (self.position + self.tokens).saturating_sub(1);
         // The last position that went into a cell.
         let in_cell = |cell| newest - (newest % self.cells + self.cells - cell) % self.cells;
-        let mut mask = Vec::with_capacity(self.tokens * self.held());
+        let mut mask = Vec::with_capacity(self.tokens * self.filled());
         for token in self.position..self.position + self.tokens {
-            mask.extend((0..self.held()).map(|cell| {
+            mask.extend((0..self.filled()).map(|cell| {
                 let position = in_cell(cell);
                 let near = window.is_none_or(|window| position + window > token);
                 if position <= token && near {
@@ -98,7 +98,7 @@ impl View {
     }
 }
 
-/// Cells in F16, zeroed. What the system does not give is an error, where candle would abort.
+/// Cells in F16, zeroed. Memory that cannot be allocated is an error; candle would abort.
 fn zeroed(backend: &Device, shape: [usize; 3]) -> Result<Tensor, DecodeError> {
     let [heads, cells, width] = shape;
     let count = heads.checked_mul(cells).and_then(|n| n.checked_mul(width));
@@ -159,22 +159,22 @@ impl Cells {
         &self,
         queries: &Tensor,
         view: &View,
-        scores: Scores,
+        scores: ScoreTransform,
     ) -> Result<Tensor, DecodeError> {
         let [keys, values] = &self.0;
         let (kv_heads, _, width) = keys.dims3()?;
-        let (tokens, held) = (view.tokens, view.held());
+        let (tokens, filled) = (view.tokens, view.filled());
         let group = queries.elem_count() / (tokens * kv_heads * width).max(1);
         let queries = (queries * f64::from(scores.scale))?;
         let queries = queries.reshape((tokens, kv_heads, group, width))?;
         let queries = queries.permute((1, 2, 0, 3))?.contiguous()?;
         let queries = queries.reshape((kv_heads, group * tokens, width))?;
-        let together = (SCORES / (group * tokens * held).max(1)).clamp(1, kv_heads);
+        let together = (SCORES / (group * tokens * filled).max(1)).clamp(1, kv_heads);
         let mut mixed = Vec::new();
         for first in (0..kv_heads).step_by(together) {
             let heads = together.min(kv_heads - first);
             let read = |cells: &Tensor| {
-                let some = cells.narrow(0, first, heads)?.narrow(1, 0, held)?;
+                let some = cells.narrow(0, first, heads)?.narrow(1, 0, filled)?;
                 some.to_dtype(DType::F32)?.contiguous()
             };
             let queries = queries.narrow(0, first, heads)?;
@@ -183,9 +183,9 @@ impl Cells {
                 weights = softcap(&weights, cap)?;
             }
             if let Some(mask) = &view.mask {
-                let by_token = weights.reshape((heads, group, tokens, held))?;
+                let by_token = weights.reshape((heads, group, tokens, filled))?;
                 let masked = by_token.broadcast_add(mask)?;
-                weights = masked.reshape((heads, group * tokens, held))?;
+                weights = masked.reshape((heads, group * tokens, filled))?;
             }
             mixed.push(softmax_last_dim(&weights)?.matmul(&read(values)?)?);
         }

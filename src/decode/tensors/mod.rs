@@ -1,5 +1,5 @@
-//! Rows as candle's tensors: every step one or a few of its operations, on a GPU or, to check them
-//! against the kernels of `host`, on the processor.
+//! Activations as candle's tensors: each operation is one or a few of candle's, on a GPU or, to check
+//! them against the kernels of `host`, on the processor.
 //!
 //! Weights stay in their stored format and cells are F16; all else is F32, as on the processor.
 //! Custom operations of candle want contiguous tensors, so rows always are.
@@ -14,7 +14,7 @@ use candle_nn::ops;
 use candle_nn::rotary_emb::{rope_i, rope_thd};
 
 use super::DecodeError;
-use super::activations::{Activations, AttentionLayout, Scores};
+use super::activations::{Activations, AttentionLayout, ScoreTransform};
 use super::buffer::Buffer;
 use crate::dtype::Dtype;
 use crate::model::{Activation, RopeStyle, Sparse};
@@ -177,7 +177,8 @@ impl Activations for TensorActivations {
     }
 
     fn add_vector(&mut self, vector: &Tensor) -> Result<()> {
-        self.0 = self.0.broadcast_add(vector)?;
+        let runs = self.runs(vector.elem_count())?.broadcast_add(vector)?;
+        *self = TensorActivations::of(&runs, self.width())?;
         Ok(())
     }
 
@@ -198,6 +199,12 @@ impl Activations for TensorActivations {
         TensorActivations::of(&ops::rms_norm(&runs, weight, epsilon)?, self.width())
     }
 
+    fn centre(self, width: usize) -> Result<TensorActivations> {
+        let runs = self.runs(width)?;
+        let centred = runs.broadcast_sub(&runs.mean_keepdim(1)?)?;
+        TensorActivations::of(&centred, self.width())
+    }
+
     fn plain_norm(self, width: usize, epsilon: f32) -> Result<TensorActivations> {
         let ones = Tensor::ones(width, DType::F32, self.0.device())?;
         self.rms_norm(&ones, epsilon)
@@ -209,13 +216,16 @@ impl Activations for TensorActivations {
         Ok(TensorActivations(self.0.broadcast_mul(&factor)?))
     }
 
-    fn gate(self, up: &TensorActivations, activation: Activation) -> Result<TensorActivations> {
-        let gate = match activation {
+    fn activate(self, activation: Activation) -> Result<TensorActivations> {
+        Ok(TensorActivations(match activation {
             Activation::Silu => self.0.silu()?,
             // candle's is the approximation with `tanh`; the exact one is `gelu_erf`.
             Activation::GeluTanh => self.0.gelu()?,
-        };
-        Ok(TensorActivations((gate * &up.0)?))
+        }))
+    }
+
+    fn gate(self, up: &TensorActivations, activation: Activation) -> Result<TensorActivations> {
+        self.activate(activation)?.times(up)
     }
 
     fn sigmoid_gate(self, gates: &TensorActivations) -> Result<TensorActivations> {
@@ -271,7 +281,12 @@ impl Activations for TensorActivations {
         cells.write([&keys.0, &values.0], view)
     }
 
-    fn attention(&self, cells: &Cells, view: &View, scores: Scores) -> Result<TensorActivations> {
+    fn attention(
+        &self,
+        cells: &Cells,
+        view: &View,
+        scores: ScoreTransform,
+    ) -> Result<TensorActivations> {
         Ok(TensorActivations(cells.attention(&self.0, view, scores)?))
     }
 }

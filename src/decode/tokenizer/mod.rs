@@ -36,9 +36,9 @@ const ENDS: &[&str] = &[
     "<end_of_utterance>",
 ];
 
-/// What a token is, by `tokenizer.ggml.token_type`.
+/// The type of a token, by `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum TokenKind {
     Normal,
     /// Stands for text that has no token.
     Unknown,
@@ -54,9 +54,9 @@ enum Kind {
 /// A vocabulary and how text is split into it.
 pub struct Tokenizer {
     texts: Vec<String>,
-    kinds: Vec<Kind>,
+    kinds: Vec<TokenKind>,
     ids: HashMap<String, u32>,
-    model: Model,
+    algorithm: Algorithm,
     /// Control and user-defined tokens.
     special: Special,
     begin: Option<u32>,
@@ -66,14 +66,15 @@ pub struct Tokenizer {
     ends: Vec<u32>,
 }
 
-enum Model {
-    /// Byte-level BPE.
-    Bytes {
+/// How words become tokens.
+enum Algorithm {
+    /// Byte-level BPE: merges in the order of their list.
+    ByteLevelBpe {
         splitter: Splitter,
         ranks: HashMap<(u32, u32), u32>,
     },
-    /// SentencePiece.
-    Scores {
+    /// SentencePiece's BPE: the pair with the highest score first.
+    SentencePieceBpe {
         scores: Vec<f32>,
         /// A blank is put before the text.
         leading_blank: bool,
@@ -91,7 +92,7 @@ impl Tokenizer {
         let RawConfig::Gguf(metadata) = &checkpoint.config else {
             return Err(DecodeError::NotGguf);
         };
-        let source = Source {
+        let source = TokenizerMetadata {
             checkpoint,
             metadata,
         };
@@ -105,12 +106,12 @@ impl Tokenizer {
         let pre = metadata.str("tokenizer.ggml.pre")?;
         let splitter = PreTokenizer::of_name(pre.unwrap_or(UNKNOWN_SPLIT));
         let splitter = splitter.and_then(|pre| Some((pre, pre.split?)));
-        let (model, add_begin) = match (kind, splitter) {
+        let (algorithm, add_begin) = match (kind, splitter) {
             (BYTE_LEVEL, Some((pre, split))) => {
                 let merges = source.strings("tokenizer.ggml.merges")?;
                 let ranks = source.ranks(&merges, &ids);
                 let splitter = Splitter::new(pre, split)?;
-                (Model::Bytes { splitter, ranks }, split.add_begin)
+                (Algorithm::ByteLevelBpe { splitter, ranks }, split.add_begin)
             }
             (BYTE_LEVEL, None) => {
                 return Err(DecodeError::TokenizerKind {
@@ -120,12 +121,12 @@ impl Tokenizer {
             (SENTENCEPIECE, _) => {
                 let leading_blank = metadata.bool("tokenizer.ggml.add_space_prefix")?;
                 let unknown = source.id("tokenizer.ggml.unknown_token_id", texts.len())?;
-                let model = Model::Scores {
+                let algorithm = Algorithm::SentencePieceBpe {
                     scores: source.scores(texts.len())?,
                     leading_blank: leading_blank.unwrap_or(true),
                     unknown: unknown.unwrap_or(0),
                 };
-                (model, true)
+                (algorithm, true)
             }
             (kind, _) => {
                 return Err(DecodeError::TokenizerKind {
@@ -152,7 +153,7 @@ impl Tokenizer {
             texts,
             kinds,
             ids,
-            model,
+            algorithm,
             end,
             ends,
         })
@@ -162,7 +163,7 @@ impl Tokenizer {
     /// and names of control tokens in the text stand for them.
     ///
     /// # Errors
-    /// A text that the pre-tokenizer's expression gives up on.
+    /// A text on which the pre-tokenizer's expression exceeds its limit of steps.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, DecodeError> {
         let mut out = Vec::new();
         if special && self.add_begin {
@@ -185,7 +186,7 @@ impl Tokenizer {
         Ok(out)
     }
 
-    /// Stretches of plain text, each with the special token that follows it.
+    /// Parts of plain text, each with the special token that follows it.
     fn parts<'t>(&self, text: &'t str, special: bool) -> Vec<(&'t str, Option<u32>)> {
         let mut parts = Vec::new();
         let mut from = 0;
@@ -198,7 +199,7 @@ impl Tokenizer {
             };
             let id = self.ids.get(name).copied();
             let kind = id.and_then(|id| self.kinds.get(id as usize));
-            if special || kind == Some(&Kind::UserDefined) {
+            if special || kind == Some(&TokenKind::UserDefined) {
                 parts.push((text.get(from..at).unwrap_or_default(), id));
                 from = at + name.len();
             }
@@ -209,8 +210,8 @@ impl Tokenizer {
     }
 
     fn encode_part(&self, part: &str, first: bool, out: &mut Vec<u32>) -> Result<(), DecodeError> {
-        match &self.model {
-            Model::Bytes { splitter, ranks } => {
+        match &self.algorithm {
+            Algorithm::ByteLevelBpe { splitter, ranks } => {
                 for word in splitter.split(part)? {
                     let word = bytes::to_chars(word.as_bytes());
                     if let Some(id) = self.ids.get(&word).filter(|_| splitter.whole_words()) {
@@ -231,7 +232,7 @@ impl Tokenizer {
                     }
                 }
             }
-            Model::Scores {
+            Algorithm::SentencePieceBpe {
                 scores,
                 leading_blank,
                 unknown,
@@ -274,12 +275,12 @@ impl Tokenizer {
         let (Some(text), Some(kind)) = (self.texts.get(index), self.kinds.get(index)) else {
             return Vec::new();
         };
-        match (kind, &self.model) {
-            (Kind::Control | Kind::Unused, _) => Vec::new(),
-            (Kind::Byte, _) => bytes::of_name(text).into_iter().collect(),
-            (Kind::UserDefined, Model::Bytes { .. }) => text.clone().into_bytes(),
-            (_, Model::Bytes { .. }) => bytes::from_chars(text),
-            (_, Model::Scores { .. }) => text.replace(BLANK, " ").into_bytes(),
+        match (kind, &self.algorithm) {
+            (TokenKind::Control | TokenKind::Unused, _) => Vec::new(),
+            (TokenKind::Byte, _) => bytes::of_name(text).into_iter().collect(),
+            (TokenKind::UserDefined, Algorithm::ByteLevelBpe { .. }) => text.clone().into_bytes(),
+            (_, Algorithm::ByteLevelBpe { .. }) => bytes::from_chars(text),
+            (_, Algorithm::SentencePieceBpe { .. }) => text.replace(BLANK, " ").into_bytes(),
         }
     }
 
@@ -310,13 +311,13 @@ impl Tokenizer {
     }
 }
 
-/// Where the lists come from.
-struct Source<'a> {
+/// The metadata of a GGUF with the file that its long lists are read from.
+struct TokenizerMetadata<'a> {
     checkpoint: &'a Checkpoint,
     metadata: &'a Metadata,
 }
 
-impl Source<'_> {
+impl TokenizerMetadata<'_> {
     fn list(&self, key: &str) -> Result<Option<gguf::Elements>, DecodeError> {
         let path = self
             .checkpoint
@@ -341,21 +342,21 @@ impl Source<'_> {
         .collect()
     }
 
-    fn kinds(&self, count: usize) -> Result<Vec<Kind>, DecodeError> {
+    fn kinds(&self, count: usize) -> Result<Vec<TokenKind>, DecodeError> {
         let mut kinds = Vec::new();
         if let Some(list) = self.list("tokenizer.ggml.token_type")? {
             for value in list {
                 kinds.push(match value?.as_u64() {
-                    Some(2) => Kind::Unknown,
-                    Some(3) => Kind::Control,
-                    Some(4) => Kind::UserDefined,
-                    Some(5) => Kind::Unused,
-                    Some(6) => Kind::Byte,
-                    _ => Kind::Normal,
+                    Some(2) => TokenKind::Unknown,
+                    Some(3) => TokenKind::Control,
+                    Some(4) => TokenKind::UserDefined,
+                    Some(5) => TokenKind::Unused,
+                    Some(6) => TokenKind::Byte,
+                    _ => TokenKind::Normal,
                 });
             }
         }
-        kinds.resize(count, Kind::Normal);
+        kinds.resize(count, TokenKind::Normal);
         Ok(kinds)
     }
 
@@ -388,7 +389,7 @@ impl Source<'_> {
     fn id(&self, key: &str, count: usize) -> Result<Option<u32>, DecodeError> {
         match self.metadata.u64(key)? {
             Some(id) if id < count as u64 => Ok(Some(id as u32)),
-            // Some files say -1 for a token that there is none of.
+            // Some files say -1 where they have no such token.
             _ => Ok(None),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Four bytes a token, so that a vocabulary of nothing else costs no more than its texts.
 
-use super::Kind;
+use super::TokenKind;
 
 /// Control and user-defined tokens by id, in the order of their texts.
 pub(super) struct Special {
@@ -12,8 +12,9 @@ pub(super) struct Special {
 }
 
 impl Special {
-    pub(super) fn new(texts: &[String], kinds: &[Kind]) -> Special {
-        let is_special = |kind: &Kind| matches!(kind, Kind::Control | Kind::UserDefined);
+    pub(super) fn new(texts: &[String], kinds: &[TokenKind]) -> Special {
+        let is_special =
+            |kind: &TokenKind| matches!(kind, TokenKind::Control | TokenKind::UserDefined);
         let tokens = (0u32..).zip(texts).zip(kinds);
         let found = tokens.filter(|((_, text), kind)| is_special(kind) && !text.is_empty());
         let mut sorted: Vec<u32> = found.map(|((id, _), _)| id).collect();
@@ -65,8 +66,8 @@ mod tests {
     #[test]
     fn the_longest_token_is_found_and_plain_ones_are_not() {
         let texts = ["<s>", "<s>>", "é", "<", "plain", "", "<s>"].map(str::to_owned);
-        let mut kinds = [Kind::Control; 7];
-        kinds[4] = Kind::Normal;
+        let mut kinds = [TokenKind::Control; 7];
+        kinds[4] = TokenKind::Normal;
         let special = Special::new(&texts, &kinds);
         for (rest, expected) in [
             ("<s>>>", Some("<s>>")),

@@ -1,4 +1,4 @@
-//! StarCoder2: layer norms with biases, and a feed-forward of two matrices with GELU between.
+//! StarCoder2: LayerNorm with biases, and a feed-forward of two matrices with GELU between.
 //!
 //! Sources: `modeling_starcoder2.py` and `configuration_starcoder2.py` of Transformers;
 //! `src/models/starcoder2.cpp` of llama.cpp, which leaves the sliding window out, and
@@ -8,6 +8,7 @@ use super::common::*;
 use super::keys::*;
 use crate::model::arch::{Arch, TensorRow};
 use crate::model::conversion::{Conversion, Vocabulary};
+use crate::model::forward_spec::{Activation, ArchTraits, NormKind, PLAIN};
 use crate::model::loader::{LAYER_EPSILON, Loader, LoaderKeys, LoaderRule, ValueForm, needed};
 use crate::model::role::TensorRole as R;
 
@@ -15,6 +16,12 @@ pub(super) static STARCODER2: Arch = Arch {
     name: "starcoder2",
     classes: &["Starcoder2ForCausalLM"],
     model_types: &["starcoder2"],
+    forward: Some(ArchTraits {
+        norm: NormKind::Layer,
+        gated_feed_forward: false,
+        activation: Activation::GeluTanh,
+        ..PLAIN
+    }),
     tensors: &[
         EMBEDDING_AND_HEAD,
         PRE_NORMS,

@@ -40,6 +40,8 @@ const EXPECTED: &[Expected] = &[
         likeliest: [1, 8, 15, 22, 29, 36, 43, 50, 57, 64, 71, 78, 85, 2, 9, 16, 23, 21, 37, 44, 51, 58, 65, 72] },
     Expected { architecture: "gemma3n", first: [1.369, 2.684, 3.154, -1.747, 0.907, 0.783], last: [7.088, -3.982, 3.164, -0.48, 2.091, 0.522],
         likeliest: [55, 5, 72, 58, 68, 54, 68, 5, 61, 10, 59, 59, 62, 88, 19, 52, 55, 75, 94, 47, 1, 5, 10, 0] },
+    Expected { architecture: "starcoder2", first: [-4.042, -2.256, 2.498, -2.625, 1.246, 2.055], last: [-2.002, -0.404, 5.248, -0.007, -3.356, 2.611],
+        likeliest: [93, 8, 2, 93, 93, 83, 93, 50, 2, 93, 81, 2, 59, 59, 59, 59, 59, 81, 83, 59, 59, 93, 59, 59] },
     Expected { architecture: "qwen3moe", first: [-2.351, 2.009, 1.263, -2.637, -1.717, -2.153], last: [2.429, 0.313, 0.713, -0.292, 2.821, -5.375],
         likeliest: [41, 10, 41, 18, 56, 70, 43, 59, 57, 59, 59, 78, 65, 92, 31, 95, 31, 31, 92, 39, 92, 63, 65, 92] },
     Expected { architecture: "lfm2", first: [-0.826, 1.287, -1.487, -3.141, -1.351, -1.947], last: [0.5, 0.012, 0.385, -1.198, -0.483, 1.215],
@@ -203,7 +205,10 @@ fn a_cache_of_eight_bits_is_smaller_and_near() {
         }
     });
     let (mut full, mut half) = (load(&path, &small()).unwrap(), load(&path, &eight).unwrap());
-    assert_eq!(half.held().cache.0 * 64, full.held().cache.0 * 34);
+    assert_eq!(
+        half.memory_use().cache.0 * 64,
+        full.memory_use().cache.0 * 34
+    );
     let full = full.prefill(&prompt()).unwrap().to_vec();
     near(half.prefill(&prompt()).unwrap(), &full, 0.3, "q8_0");
 }

@@ -21,10 +21,10 @@ fn weights(index: usize, name: &str, count: u64) -> Vec<f32> {
         hash ^= hash >> 13;
         let unit = (hash >> 8) as f32 / (1 << 23) as f32 - 1.0;
         match name {
+            _ if name.ends_with(".bias") => unit * 0.5,
             _ if name.contains("norm") || name.contains("rope_freqs") => 1.0 + unit * 0.25,
             _ if name.ends_with("ssm_a") => -1.0 - unit * 0.25,
             "token_embd.weight" => unit * 0.5,
-            _ if name.ends_with(".bias") => unit * 0.5,
             _ if name.contains("conv") => unit * 0.75,
             _ => unit * 0.25,
         }
@@ -85,6 +85,23 @@ fn block(architecture: &str, index: u64) -> Vec<(&'static str, Vec<u64>)> {
                 ("ffn_down.weight", vec![HIDDEN, INNER]),
             ];
             [plain(), fused].concat()
+        }
+        ("starcoder2", _) => {
+            let without_gate = vec![
+                ("ffn_up.weight", vec![INNER, HIDDEN]),
+                ("ffn_down.weight", vec![HIDDEN, INNER]),
+            ];
+            let biases = vec![
+                norm("attn_norm.bias"),
+                norm("ffn_norm.bias"),
+                ("attn_q.bias", vec![64]),
+                ("attn_k.bias", vec![32]),
+                ("attn_v.bias", vec![32]),
+                ("attn_output.bias", vec![HIDDEN]),
+                ("ffn_up.bias", vec![INNER]),
+                ("ffn_down.bias", vec![HIDDEN]),
+            ];
+            [plain(), attention(), without_gate, biases].concat()
         }
         ("gemma2", _) => [sandwich(), attention(), dense()].concat(),
         ("gemma3", _) => [sandwich(), attention(), head_norms(), dense()].concat(),
@@ -174,6 +191,9 @@ fn tensors(architecture: &str, blocks: u64) -> Tensors {
         all.push(("per_layer_model_proj.weight".into(), vec![width, HIDDEN]));
         all.push(("per_layer_proj_norm.weight".into(), vec![PER_LAYER]));
     }
+    if architecture == "starcoder2" {
+        all.push(("output_norm.bias".into(), vec![HIDDEN]));
+    }
     if architecture == "llama" {
         all.push(("rope_freqs.weight".into(), vec![8]));
     }
@@ -244,6 +264,10 @@ fn metadata(architecture: &str) -> (u64, Vec<(String, Value)>) {
         "lfm2" => Value::Array(vec![Value::U32(0), Value::U32(2), Value::U32(0)]),
         _ => Value::U32(2),
     };
+    let epsilon = match architecture {
+        "starcoder2" => "attention.layer_norm_epsilon",
+        _ => "attention.layer_norm_rms_epsilon",
+    };
     let common = [
         ("block_count", Value::U32(blocks as u32)),
         ("context_length", Value::U32(512)),
@@ -253,7 +277,7 @@ fn metadata(architecture: &str) -> (u64, Vec<(String, Value)>) {
         ("attention.key_length", Value::U32(16)),
         ("attention.value_length", Value::U32(16)),
         ("feed_forward_length", Value::U32(INNER as u32)),
-        ("attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
+        (epsilon, Value::F32(1e-5)),
         ("rope.freq_base", Value::F32(10_000.0)),
     ];
     let mut tokens = StringList::default();

@@ -1,4 +1,4 @@
-//! What every check uses: the program, the Python process, a place for files, and the tally.
+//! Shared by all checks: the program, the Python process, the folder for files, and the tally.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -68,7 +68,7 @@ impl Bench {
         &self.orinplan
     }
 
-    /// Runs the program, with no settings of whoever started the suite.
+    /// Runs the program without the settings of the user.
     ///
     /// # Errors
     /// It does not start.

@@ -13,10 +13,10 @@ use orinplan::scheme::{Container, SCHEMES};
 use serde_json::json;
 
 use super::bench::Bench;
-use super::families::{Made, list};
+use super::families::{Checkpoints, list};
 
 /// Checks all GGUF schemes on one checkpoint.
-pub(super) fn check(bench: &mut Bench, made: &Made) {
+pub(super) fn check(bench: &mut Bench, made: &Checkpoints) {
     for scheme in SCHEMES.iter().filter(|s| s.container == Container::Gguf) {
         let name = format!("blocks-{}.gguf", scheme.id);
         let outcome = bench

@@ -11,29 +11,30 @@ use orinplan::model::{self, Unknown};
 use serde_json::{Value, json};
 
 use super::bench::Bench;
-use super::families::{Made, ids, list};
+use super::families::{Checkpoints, ids, list};
 
 /// Formats in which each family is run: floats, one of the old formats, a mixture of K-quants.
 const SCHEMES: &[&str] = &["f16", "q8_0", "q4_k_m"];
 
 /// Tokens whose logits are compared.
-const PLACES: u64 = 200;
+const POSITIONS: u64 = 200;
 
-/// Mean Kullback-Leibler divergence from llama.cpp, and the share of places with the same likeliest
-/// token. llama.cpp's own two ways through attention may differ more: activations that are rounded to
-/// eight bits make much of little. Then it is their difference that counts, in places give or take two
-/// of the 200.
+/// Mean Kullback-Leibler divergence from llama.cpp, and the share of positions with the same likeliest
+/// token. llama.cpp with and without fused attention may differ more, because activations rounded to
+/// eight bits amplify small differences. Then the limits are that difference, and for the agreement two of
+/// the 200 positions less.
 const DIVERGENCE: f64 = 1e-3;
 const AGREEMENT: f64 = 0.99;
-const PLACES_MORE: f64 = 0.01;
+const POSITIONS_MORE: f64 = 0.01;
 
-/// Where llama.cpp prefers a token by less than this, the choice says nothing.
+/// Where llama.cpp's likeliest token leads the next by less than this, in the logarithm of its probability,
+/// another choice does not count.
 const MARGIN: f64 = 0.05;
 
 /// Checks every family, and a run against the server.
-pub(super) fn check(bench: &mut Bench, made: &Made) {
+pub(super) fn check(bench: &mut Bench, made: &Checkpoints) {
     // A walk through a small vocabulary in steps that share no factor with it.
-    let walk: Vec<u32> = (0..PLACES).map(|i| (3 + i * 89 % 251) as u32).collect();
+    let walk: Vec<u32> = (0..POSITIONS).map(|i| (3 + i * 89 % 251) as u32).collect();
     for family in &made.families {
         for scheme in SCHEMES {
             let name = format!("decoder-{family}-{scheme}.gguf");
@@ -50,8 +51,8 @@ pub(super) fn check(bench: &mut Bench, made: &Made) {
 /// How logits differ from llama.cpp's.
 #[derive(Default)]
 struct Difference {
-    places: usize,
-    /// Sum over all places.
+    positions: usize,
+    /// Sum over all positions.
     divergence: f64,
     same: usize,
     /// Places where the likeliest token is another, and llama.cpp's stood out.
@@ -65,22 +66,22 @@ impl Difference {
             let (p, q) = (logarithms(theirs), logarithms(ours));
             let each = p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q));
             self.divergence += each.sum::<f64>();
-            self.places += 1;
-            match greedy(theirs) == greedy(ours) {
-                true => self.same += 1,
-                false if margin(&p) >= MARGIN => self.other += 1,
-                false => {}
+            self.positions += 1;
+            if greedy(theirs) == greedy(ours) {
+                self.same += 1;
+            } else if margin(&p) >= MARGIN {
+                self.other += 1;
             }
         }
     }
 
     fn mean(&self) -> f64 {
-        self.divergence / self.places as f64
+        self.divergence / self.positions as f64
     }
 
     /// Where the likeliest token is the same, or another one nearly as likely.
     fn agreement(&self) -> f64 {
-        1.0 - self.other as f64 / self.places as f64
+        1.0 - self.other as f64 / self.positions as f64
     }
 }
 
@@ -91,7 +92,7 @@ impl std::fmt::Display for Difference {
             f,
             "divergence {:.7}, likeliest token equal at {:.1} %, ties of {MARGIN} apart {:.1} %",
             self.mean(),
-            percent(self.same as f64 / self.places as f64),
+            percent(self.same as f64 / self.positions as f64),
             percent(self.agreement())
         )
     }
@@ -118,35 +119,37 @@ fn llama(bench: &mut Bench, file: &Path, ids: &[u32], flash: bool) -> anyhow::Re
     Ok(floats.map(|bytes| f32::from_le_bytes(*bytes)).collect())
 }
 
-/// An engine of the decoder, and how much farther from llama.cpp than the limits it may be.
-struct Ours {
+/// An engine of the decoder, and how far its logits may exceed the limits.
+struct EngineLimits {
     name: &'static str,
     engine: Engine,
+    /// The factor on the limit of the divergence.
     divergence: f64,
-    places: f64,
+    /// Less than the limit of the agreement, as a share of the positions.
+    positions: f64,
 }
 
-/// A GPU runs the steps of the second, and is run itself where there is one (`--features cuda`): right in
-/// floats, whose limits are far above what is seen; before blocks candle rounds activations in ways of
-/// its own.
-const ENGINES: [Ours; 3] = [
-    Ours {
+/// The second runs the operations of a GPU on the processor; the GPU is run where there is one
+/// (`--features cuda`). Before products with quantized weights candle rounds activations in ways of its
+/// own, hence the wider limits.
+const ENGINES: [EngineLimits; 3] = [
+    EngineLimits {
         name: "kernels",
         engine: Engine::Cpu,
         divergence: 1.0,
-        places: 0.0,
+        positions: 0.0,
     },
-    Ours {
+    EngineLimits {
         name: "tensors",
         engine: Engine::Tensors,
         divergence: 3.0,
-        places: 0.01,
+        positions: 0.01,
     },
-    Ours {
+    EngineLimits {
         name: "GPU",
         engine: Engine::Cuda,
         divergence: 3.0,
-        places: 0.01,
+        positions: 0.01,
     },
 ];
 
@@ -160,7 +163,7 @@ fn beside_llama(bench: &mut Bench, file: &Path, parts: &[Vec<u32>]) -> anyhow::R
         own.add(&theirs, &llama(bench, file, part, false)?, width);
         references.push(theirs);
     }
-    let (mut said, mut within) = (format!("{} places", own.places), true);
+    let (mut said, mut within) = (format!("{} positions", own.positions), true);
     for ours in ENGINES.iter().filter(|ours| ours.engine.is_there()) {
         let mut model = load(file, ours.engine)?;
         let mut difference = Difference::default();
@@ -176,7 +179,7 @@ fn beside_llama(bench: &mut Bench, file: &Path, parts: &[Vec<u32>]) -> anyhow::R
             difference.add(theirs, &logits, logits.len() / part.len());
         }
         said.push_str(&format!("; {}: {difference}", ours.name));
-        let agreement = AGREEMENT.min(own.agreement() - PLACES_MORE) - ours.places;
+        let agreement = AGREEMENT.min(own.agreement() - POSITIONS_MORE) - ours.positions;
         within &= difference.mean() < DIVERGENCE.max(own.mean()) * ours.divergence
             && difference.agreement() >= agreement;
     }
@@ -206,7 +209,7 @@ fn margin(logarithms: &[f64]) -> f64 {
 }
 
 /// llama.cpp's own server on loopback, timed by `validate`.
-fn server(bench: &mut Bench, made: &Made) -> anyhow::Result<String> {
+fn server(bench: &mut Bench, made: &Checkpoints) -> anyhow::Result<String> {
     let file = bench.quantize(&made.checkpoint("qwen3"), "q8_0", "server.gguf", &[])?;
     let url = bench.probe.ask("serve", json!({ "file": file }))?["url"].clone();
     let url = url
@@ -317,9 +320,10 @@ pub(super) fn golden(
         let prompt = tokens(&row["prompt_ids"])?;
         let key = format!("llama_cpp_{scheme}");
         let request = json!({ "file": file, "ids": prompt, "count": 48 });
-        let expected = match row[&key].is_null() {
-            false => ids(&row[&key])?,
-            true => ids(&bench.probe.ask("complete", request)?["ids"])?,
+        let expected = if row[&key].is_null() {
+            ids(&bench.probe.ask("complete", request)?["ids"])?
+        } else {
+            ids(&row[&key])?
         };
         let have = follow(&mut model, &prompt, expected.len())?;
         let same = have

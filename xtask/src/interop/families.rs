@@ -25,7 +25,7 @@ const TOLERANCE_GEMMA3N: f64 = 0.3;
 const WORSE: f64 = 1.25;
 
 /// The checkpoints that the suite made.
-pub(super) struct Made {
+pub(super) struct Checkpoints {
     /// Names of families.
     pub(super) families: Vec<String>,
     /// Tokens in front of what is decoded.
@@ -35,16 +35,34 @@ pub(super) struct Made {
     directory: PathBuf,
 }
 
-impl Made {
+impl Checkpoints {
     /// The checkpoint of `family`.
     pub(super) fn checkpoint(&self, family: &str) -> PathBuf {
         self.directory.join(family)
+    }
+
+    /// The same with these families alone; with all where `names` is empty.
+    ///
+    /// # Errors
+    /// A name that no family has.
+    pub(super) fn limited_to(mut self, names: &[String]) -> anyhow::Result<Checkpoints> {
+        for name in names {
+            ensure!(
+                self.families.contains(name),
+                "there is no family `{name}`; there are {}",
+                self.families.join(", ")
+            );
+        }
+        if !names.is_empty() {
+            self.families.retain(|family| names.contains(family));
+        }
+        Ok(self)
     }
 }
 
 /// Makes a checkpoint with a tokenizer for every family. The vocabularies are learned from the
 /// licence, the one long text here that does not change.
-pub(super) fn make(bench: &mut Bench) -> anyhow::Result<Made> {
+pub(super) fn make(bench: &mut Bench) -> anyhow::Result<Checkpoints> {
     let directory = bench.file("checkpoints");
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../LICENSE-APACHE");
     let request = json!({ "directory": directory, "corpus": corpus });
@@ -52,7 +70,7 @@ pub(super) fn make(bench: &mut Bench) -> anyhow::Result<Made> {
     let families = made["ids"]
         .as_object()
         .context("no checkpoints were made")?;
-    Ok(Made {
+    Ok(Checkpoints {
         families: families.keys().cloned().collect(),
         prompt: made["prompt"].clone(),
         texts: made["texts"].clone(),
@@ -62,7 +80,7 @@ pub(super) fn make(bench: &mut Bench) -> anyhow::Result<Made> {
 }
 
 /// Checks all families.
-pub(super) fn check(bench: &mut Bench, made: &Made) {
+pub(super) fn check(bench: &mut Bench, made: &Checkpoints) {
     let expected = expected(bench);
     for family in &made.families {
         let f16 = bench.quantize(
@@ -102,7 +120,7 @@ fn expected(bench: &Bench) -> anyhow::Result<Value> {
 /// than llama.cpp's arithmetic, the choice between them says nothing.
 fn numbers(
     bench: &mut Bench,
-    made: &Made,
+    made: &Checkpoints,
     family: &str,
     file: &Path,
     expected: &Value,
@@ -128,12 +146,12 @@ fn numbers(
         differences.len() == all.len() && worst <= tolerance,
         "logarithms of probabilities are {worst:.4} from Transformers', above {tolerance}"
     );
-    for (place, margin) in margins.iter().enumerate().filter(|(_, m)| **m > tolerance) {
+    for (position, margin) in margins.iter().enumerate().filter(|(_, m)| **m > tolerance) {
         ensure!(
-            have.get(place) == likeliest.get(place),
-            "after token {place} llama.cpp has {:?}, Transformers {:?}, {margin} before any other",
-            have.get(place),
-            likeliest.get(place)
+            have.get(position) == likeliest.get(position),
+            "after token {position} llama.cpp has {:?}, Transformers {:?}, {margin} before any other",
+            have.get(position),
+            likeliest.get(position)
         );
     }
     let sure = margins.get(prompt.len() - 1..).unwrap_or_default();
@@ -150,7 +168,7 @@ fn numbers(
         "llama.cpp continues with {decoded:?}, Transformers with {greedy:?}"
     );
     Ok(format!(
-        "{} places within {worst:.4} of Transformers', {sure} greedy tokens equal",
+        "{} positions within {worst:.4} of Transformers', {sure} greedy tokens equal",
         all.len()
     ))
 }
@@ -182,7 +200,7 @@ pub(super) fn tokens(
 /// One format against the same types as ggml encodes them.
 fn quantized(
     bench: &mut Bench,
-    made: &Made,
+    made: &Checkpoints,
     family: &str,
     f16: &Path,
     scheme: &str,

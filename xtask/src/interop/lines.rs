@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 
 use super::bench::Bench;
-use super::families::Made;
+use super::families::Checkpoints;
 use super::{environment, llama_cpp};
 
 /// What is asked for: a name, the model as typed, and further words.
@@ -53,7 +53,7 @@ struct Shell {
 }
 
 /// Checks all cases.
-pub(super) fn check(bench: &mut Bench, made: &Made) {
+pub(super) fn check(bench: &mut Bench, made: &Checkpoints) {
     let shell = match prepare(bench, made) {
         Ok(shell) => shell,
         Err(error) => return bench.report("lines", Err(error)),
@@ -80,7 +80,7 @@ pub(super) fn check(bench: &mut Bench, made: &Made) {
     }
 }
 
-fn prepare(bench: &Bench, made: &Made) -> anyhow::Result<Shell> {
+fn prepare(bench: &Bench, made: &Checkpoints) -> anyhow::Result<Shell> {
     let requirements = bench.scripts.join("requirements-llama.txt");
     let python = environment::python(&bench.work, "python-llama", &[&requirements])?;
     let programs = llama_cpp::programs(&bench.work, &python)?;

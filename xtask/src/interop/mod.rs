@@ -14,12 +14,14 @@ mod decoder;
 mod directories;
 pub(crate) mod environment;
 mod families;
+mod gguf_file;
 mod lines;
 mod llama_cpp;
 mod options;
 mod probe;
 mod shapes;
 mod trained;
+mod variants;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -34,7 +36,7 @@ use bench::Bench;
 const CANDLE_AVX2: &str = "MISTRALRS_FORCE_AVX2";
 
 /// A part of the suite, by name.
-type Part = (&'static str, fn(&mut Bench, &families::Made));
+type Part = (&'static str, fn(&mut Bench, &families::Checkpoints));
 
 /// The parts that run unless some are named.
 const PARTS: &[Part] = &[
@@ -51,6 +53,8 @@ const PARTS: &[Part] = &[
 struct Arguments {
     /// Names of parts; none means all.
     parts: Vec<String>,
+    /// The families that checks of each family are limited to; none means all.
+    families: Vec<String>,
     /// A folder with `models`, `golden`, `tokenizers` and `text`, checked as well.
     data: Option<PathBuf>,
     /// Also the safetensors schemes, and `expected.json`, against PyTorch's libraries.
@@ -71,7 +75,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut bench = Bench::new()?;
-    let made = families::make(&mut bench)?;
+    let made = families::make(&mut bench)?.limited_to(&parsed.families)?;
     for (name, check) in PARTS {
         if parsed.parts.is_empty() || parsed.parts.iter().any(|part| part == name) {
             check(&mut bench, &made);
@@ -92,6 +96,10 @@ fn parse(arguments: &[&str]) -> anyhow::Result<Arguments> {
     while let Some(argument) = rest.next() {
         match *argument {
             "--full" => parsed.full = true,
+            "--family" => {
+                let name = rest.next().context("--family needs a name")?;
+                parsed.families.push((*name).to_owned());
+            }
             "--data" => {
                 let path = rest.next().context("--data needs a directory")?;
                 parsed.data = Some(PathBuf::from(path));
@@ -102,7 +110,7 @@ fn parse(arguments: &[&str]) -> anyhow::Result<Arguments> {
             other => {
                 let names: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
                 bail!(
-                    "`{other}` is unknown; usage: cargo xtask interop [{}].. [--data DIR] [--full]",
+                    "`{other}` is unknown; usage: cargo xtask interop [{}].. [--family NAME].. [--data DIR] [--full]",
                     names.join(" | ")
                 );
             }

@@ -7,12 +7,12 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use super::bench::Bench;
-use super::families::{Made, list};
+use super::families::{Checkpoints, list};
 
 const FAMILY: &str = "qwen3";
 
 /// Checks both.
-pub(super) fn check(bench: &mut Bench, made: &Made) {
+pub(super) fn check(bench: &mut Bench, made: &Checkpoints) {
     let outcome = importance(bench, made);
     bench.report("importance matrices", outcome);
     let outcome = overrides(bench, made);
@@ -20,7 +20,7 @@ pub(super) fn check(bench: &mut Bench, made: &Made) {
 }
 
 /// The same matrix in both forms gives the same file, and another one than none gives.
-fn importance(bench: &mut Bench, made: &Made) -> anyhow::Result<String> {
+fn importance(bench: &mut Bench, made: &Checkpoints) -> anyhow::Result<String> {
     let model = made.checkpoint(FAMILY);
     let f16 = bench.quantize(&model, "f16", "options-f16.gguf", &[])?;
     let (legacy, gguf) = (bench.file("imatrix.dat"), bench.file("imatrix.gguf"));
@@ -52,7 +52,7 @@ fn importance(bench: &mut Bench, made: &Made) -> anyhow::Result<String> {
     ))
 }
 
-fn overrides(bench: &mut Bench, made: &Made) -> anyhow::Result<String> {
+fn overrides(bench: &mut Bench, made: &Checkpoints) -> anyhow::Result<String> {
     let more = [
         "--tensor-type",
         "attn_v=q8_0",

@@ -8,8 +8,8 @@ use orinplan::gguf::Value;
 use orinplan::model::{self, Unknown};
 use serde_json::{Value as Json, json};
 
-use super::accept::{File, Tensor};
 use super::bench::Bench;
+use super::gguf_file::{GgufFile, Tensor};
 
 /// An architecture: llama.cpp's name, a class of Hugging Face's, what its `config.json` has beyond the common keys, and
 /// what its metadata has.
@@ -241,7 +241,7 @@ fn merged(mut one: Json, other: Json) -> Json {
 }
 
 /// The file of a shape: weights of zeros, and a vocabulary that is only counted.
-pub(super) fn file(bench: &Bench, shape: &Shape) -> anyhow::Result<File> {
+pub(super) fn file(bench: &Bench, shape: &Shape) -> anyhow::Result<GgufFile> {
     let (name, class, config, keys) = shape;
     let common = json!({
         "architectures": [class], "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
@@ -274,7 +274,7 @@ pub(super) fn file(bench: &Bench, shape: &Shape) -> anyhow::Result<File> {
     for (key, value) in all.as_object().context("no keys")? {
         metadata.push((format!("{name}.{key}"), self::value(value)?));
     }
-    Ok(File {
+    Ok(GgufFile {
         metadata,
         tensors: tensors.collect(),
     })

@@ -85,9 +85,10 @@ fn total(problem: &impl Problem, residuals: &[f64]) -> f64 {
 
 /// The weight that makes the square of a residual fall as its loss does.
 fn weight(problem: &impl Problem, index: usize, residual: f64) -> f64 {
-    match index < problem.robust() {
-        true => 1.0 / (1.0 + residual * residual).sqrt(),
-        false => 1.0,
+    if index < problem.robust() {
+        1.0 / (1.0 + residual * residual).sqrt()
+    } else {
+        1.0
     }
 }
 

@@ -1,6 +1,6 @@
 //! The kernels with NEON and its products of bytes (`dotprod`: every Jetson Orin, Raspberry Pi 5, Apple
-//! silicon); with `load` the only unsafe code of the decoder there. What is not here is compiled from
-//! plain loops as well: NEON and fused products belong to every arm64 processor.
+//! silicon); with `load` the only unsafe code of the decoder there. The other functions are compiled
+//! from plain loops: NEON and fused products belong to every arm64 processor.
 //!
 //! Safety: every function that is compiled for these instructions is called from `products` and
 //! [`widen`] alone, which ask the processor first ([`available`]).

@@ -1,9 +1,9 @@
-//! Rows of activations, and what they become for the products: eight-bit blocks, made when the
-//! first matrix asks for them and kept for the others that read the same rows.
+//! Rows of activations, and the eight-bit blocks that they are quantized to for products: made for the
+//! first matrix that needs them and kept for the others that read the same rows.
 
 use std::sync::OnceLock;
 
-use super::super::parallel::{piece_size, pieces};
+use super::super::parallel::{chunk_size, parallel_chunks};
 
 /// 256 activations with one scale, as ggml's `block_q8_K` has them.
 #[derive(Clone)]
@@ -91,13 +91,12 @@ impl<'a> Input<'a> {
         part(all, self.columns / 32, token)
     }
 
-    /// Makes the blocks that `against` wants, with all threads; a product that asks from within
-    /// one of them would have to make them alone.
-    pub(in super::super) fn prepare(&self, against: super::Against) {
-        match against {
-            super::Against::Block256 => drop(self.blocks256(0)),
-            super::Against::Block32 => drop(self.blocks32(0)),
-            super::Against::Floats => {}
+    /// Makes the blocks of `format` with all threads; within a product one thread alone would make them.
+    pub(in super::super) fn prepare(&self, format: super::ActivationFormat) {
+        match format {
+            super::ActivationFormat::Block256 => drop(self.blocks256(0)),
+            super::ActivationFormat::Block32 => drop(self.blocks32(0)),
+            super::ActivationFormat::Floats => {}
         }
     }
 }
@@ -118,10 +117,10 @@ fn quantized<const N: usize, B: Clone + Send>(
     let size = if rows.len() < 1 << 14 {
         blocks.len()
     } else {
-        piece_size(blocks.len(), 2, 1)
+        chunk_size(blocks.len(), 2, 1)
     };
-    pieces(&mut blocks, size, |piece, blocks| {
-        let values = values.get(piece * size..).unwrap_or_default();
+    parallel_chunks(&mut blocks, size, |chunk, blocks| {
+        let values = values.get(chunk * size..).unwrap_or_default();
         for (block, values) in blocks.iter_mut().zip(values) {
             quantize(values, block);
         }
@@ -131,12 +130,9 @@ fn quantized<const N: usize, B: Clone + Send>(
 
 /// The value of largest magnitude becomes -127, as in ggml's `quantize_row_q8_K_ref`.
 fn quantize256(values: &[f32; 256], block: &mut Block256) {
-    let mut peak = 0.0f32;
-    for &value in values {
-        if value.abs() > peak.abs() {
-            peak = value;
-        }
-    }
+    let largest = super::largest_magnitude(values);
+    let peak = values.iter().find(|value| value.abs() == largest);
+    let peak = peak.copied().unwrap_or(0.0);
     let inverse = if peak == 0.0 { 0.0 } else { -127.0 / peak };
     block.scale = if peak == 0.0 { 0.0 } else { 1.0 / inverse };
     super::round(values, inverse, &mut block.quants);
@@ -153,7 +149,7 @@ fn quantize256(values: &[f32; 256], block: &mut Block256) {
 /// The largest magnitude becomes 127; the scale is what a half keeps of it, as in ggml's
 /// `quantize_row_q8_0`.
 fn quantize32(values: &[f32; 32], block: &mut Block32) {
-    let largest = values.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    let largest = super::largest_magnitude(values);
     let scale = largest / 127.0;
     let inverse = if largest == 0.0 { 0.0 } else { 127.0 / largest };
     block.scale = half::f16::from_f32(scale).to_f32();

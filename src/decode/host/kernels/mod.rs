@@ -22,6 +22,7 @@ pub(super) use input::Input;
 use half::f16;
 
 use crate::dtype::Dtype;
+use crate::model::Activation;
 
 /// Rows of a matrix in their stored format, `width` bytes each, end to end.
 #[derive(Clone, Copy)]
@@ -48,9 +49,9 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// What the activations become for a format.
+/// The format that activations are converted to before they are multiplied with weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Against {
+pub(super) enum ActivationFormat {
     /// Blocks of 256 with one scale (ggml's `Q8_K`).
     Block256,
     /// Blocks of 32 with one scale (ggml's `Q8_0`).
@@ -60,18 +61,18 @@ pub(super) enum Against {
 }
 
 /// The formats with kernels of our own. Their reasons are measurements: `cargo xtask bench decode`.
-pub(super) fn against(dtype: Dtype) -> Option<Against> {
+pub(super) fn activation_format(dtype: Dtype) -> Option<ActivationFormat> {
     Some(match dtype {
-        Dtype::Q4_K | Dtype::Q5_K | Dtype::Q6_K => Against::Block256,
-        Dtype::Q4_0 | Dtype::Q5_0 | Dtype::Q8_0 => Against::Block32,
-        Dtype::F32 | Dtype::F16 | Dtype::BF16 => Against::Floats,
+        Dtype::Q4_K | Dtype::Q5_K | Dtype::Q6_K => ActivationFormat::Block256,
+        Dtype::Q4_0 | Dtype::Q5_0 | Dtype::Q8_0 => ActivationFormat::Block32,
+        Dtype::F32 | Dtype::F16 | Dtype::BF16 => ActivationFormat::Floats,
         _ => return None,
     })
 }
 
 /// Whether rows of `dtype` are multiplied here on this processor.
 pub(super) fn available(dtype: Dtype) -> bool {
-    against(dtype).is_some() && fast()
+    activation_format(dtype).is_some() && fast()
 }
 
 #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
@@ -94,7 +95,7 @@ pub(super) fn products(rows: Stored<'_>, input: &Input<'_>, out: &mut [f32]) {
 }
 
 /// The same without instructions that not every processor has: the rows as floats, with the
-/// activations as floats. What the kernels are held against.
+/// activations as floats. The reference of the kernels' tests.
 fn portable(rows: Stored<'_>, input: &Input<'_>, out: &mut [f32]) {
     let columns = input.columns;
     let mut weights = vec![0.0; columns];
@@ -165,6 +166,29 @@ pub(super) fn exponentials(x: &mut [f32], shift: f32) -> f32 {
         return sum;
     }
     exponentials_lanes(x, shift)
+}
+
+/// `x = activation(x)`, off by at most a millionth of it or 1e-8.
+pub(super) fn activate(x: &mut [f32], activation: Activation) {
+    #[cfg(target_arch = "x86_64")]
+    if x86::activate(x, activation) {
+        return;
+    }
+    activate_lanes(x, activation);
+}
+
+/// The largest magnitude of values, sixteen at a time.
+pub(super) fn largest_magnitude(values: &[f32]) -> f32 {
+    let (lines, rest) = values.as_chunks::<16>();
+    let mut lanes = [0.0f32; 16];
+    for line in lines {
+        for (lane, x) in lanes.iter_mut().zip(line) {
+            // Unlike `f32::max` one instruction, and no less right: what is not a number is passed over.
+            *lane = if x.abs() > *lane { x.abs() } else { *lane };
+        }
+    }
+    let all = lanes.iter().chain(rest);
+    all.fold(0.0f32, |largest, x| largest.max(x.abs()))
 }
 
 /// `out = round(values x factor)`, halves to even.
@@ -241,8 +265,28 @@ fn exponentials_lanes(x: &mut [f32], shift: f32) -> f32 {
     lanes.iter().sum::<f32>() + rest.iter().sum::<f32>()
 }
 
-/// `exp(x)` for `x <= 0` without a branch, so that it runs in lanes: `2^n x e^r` with a polynomial
-/// for `e^r`, `|r| <= ln 2 / 2`, right to two units in the last place (coefficients: Cephes `expf`).
+/// Both non-linearities are `x` times a sigmoid: SiLU by definition, and GELU because
+/// `1 + tanh(y) = 2 sigmoid(2 y)`.
+#[inline(always)]
+fn activate_lanes(x: &mut [f32], activation: Activation) {
+    /// Twice the root of 2 / pi.
+    const GELU: f32 = 1.595_769;
+    match activation {
+        Activation::Silu => x.iter_mut().for_each(|x| *x *= sigmoid(*x)),
+        Activation::GeluTanh => x
+            .iter_mut()
+            .for_each(|x| *x *= sigmoid(GELU * *x * (1.0 + 0.044_715 * *x * *x))),
+    }
+}
+
+#[inline(always)]
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exponential(-x))
+}
+
+/// `exp(x)` for `-87 <= x <= 88`, else that of the nearer end, without a branch, so that it runs in
+/// lanes: `2^n x e^r` with a polynomial for `e^r`, `|r| <= ln 2 / 2`, right to two units in the last
+/// place (coefficients: Cephes `expf`).
 #[inline(always)]
 pub(super) fn exponential(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);

@@ -48,14 +48,14 @@ fn products_are_those_of_the_decoded_weights() {
     ];
     let activations = numbers(5 * COLUMNS, 1);
     for dtype in formats {
-        let against = against(dtype).unwrap();
+        let format = activation_format(dtype).unwrap();
         let bytes = dtype.bytes(&[COLUMNS as u64]).unwrap().0 as usize;
         let (mut row, mut decoded) = (vec![0; bytes], vec![0.0; COLUMNS]);
         blocks::encode_rows(dtype, &numbers(COLUMNS, 2), COLUMNS, None, &mut row).unwrap();
         blocks::decode_rows(dtype, &row, COLUMNS, &mut decoded).unwrap();
         let input = Input::new(&activations, COLUMNS);
-        let tolerance = match against {
-            Against::Floats => 1e-4,
+        let tolerance = match format {
+            ActivationFormat::Floats => 1e-4,
             _ => 0.1,
         };
         let mut out = vec![0.0; 2 * input.tokens()];
@@ -132,6 +132,43 @@ fn exponentials_are_those_of_the_library() {
             (f64::from(*x) - exact).abs() <= 4e-7 * exact + 1e-37,
             "{x} {exact}"
         );
+    }
+}
+
+/// Both non-linearities as they are defined, in double precision, where they bend and far out.
+#[test]
+fn activations_are_those_of_their_definitions() {
+    let x: Vec<f32> = (-1203..=1203).map(|i| i as f32 * 0.083).collect();
+    let definition = |activation: Activation, x: f64| match activation {
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::GeluTanh => {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+            0.5 * x * (1.0 + inner.tanh())
+        }
+    };
+    for activation in [Activation::Silu, Activation::GeluTanh] {
+        let mut out = x.clone();
+        activate(&mut out, activation);
+        for (x, out) in x.iter().zip(out) {
+            let exact = definition(activation, f64::from(*x));
+            let off = (f64::from(out) - exact).abs();
+            assert!(
+                off <= 1e-6 * exact.abs() + 1e-8,
+                "{activation:?} of {x}: {out} for {exact}"
+            );
+        }
+    }
+}
+
+#[test]
+fn magnitudes_are_found_at_any_place_and_of_either_sign() {
+    for at in [0, 7, 15, 16, 31, 32, 44] {
+        for sign in [1.0, -1.0] {
+            let mut values = numbers(45, 11);
+            values[at] = sign * 1.5;
+            values[(at + 1) % 45] = f32::NAN;
+            assert_eq!(largest_magnitude(&values), 1.5, "{at}");
+        }
     }
 }
 

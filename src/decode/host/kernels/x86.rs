@@ -18,6 +18,7 @@ use super::blocks::at;
 use super::dispatch::{self, GROUP};
 use super::{Input, Stored};
 use crate::dtype::Dtype;
+use crate::model::Activation;
 
 /// Whether the processor has what the kernels need.
 pub(super) fn available() -> bool {
@@ -62,6 +63,16 @@ pub(super) fn widen(halves: &[f16], out: &mut [f32]) -> bool {
 pub(super) fn exponentials(x: &mut [f32], shift: f32) -> Option<f32> {
     // SAFETY: the processor has the instructions.
     available().then(|| unsafe { exponentials_avx2(x, shift) })
+}
+
+/// See [`super::activate`].
+pub(super) fn activate(x: &mut [f32], activation: Activation) -> bool {
+    if available() {
+        // SAFETY: the processor has the instructions.
+        unsafe { activate_avx2(x, activation) };
+        return true;
+    }
+    false
 }
 
 /// See [`super::round`].
@@ -135,6 +146,11 @@ fn widen_avx2(halves: &[f16], out: &mut [f32]) {
 #[target_feature(enable = "avx2,fma,f16c")]
 fn exponentials_avx2(x: &mut [f32], shift: f32) -> f32 {
     super::exponentials_lanes(x, shift)
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn activate_avx2(x: &mut [f32], activation: Activation) {
+    super::activate_lanes(x, activation);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
