@@ -308,6 +308,17 @@ const SENTENCE_MODULE: &[&str] = &["word_embedding_dimension", "pooling_mode_mea
 /// Prefixes of GGUF tensors that follow the decoder in an embedding or reranking model.
 const EMBEDDING_HEADS: &[&str] = &["dense_2.", "dense_3.", "cls."];
 
+/// Keys of the configuration that are false where a token sees those behind it.
+const CAUSAL: &[&str] = &["is_causal", "causal", "causal_attention"];
+
+/// Keys that are true, or `all`, there.
+const BIDIRECTIONAL: &[&str] = &[
+    "use_bidirectional_attention",
+    "use_bidirectional",
+    "is_bidirectional",
+    "bidirectional",
+];
+
 /// A decoder that was trained to embed often keeps its class: the files beside it or a flag give it away.
 fn embedding(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     // llama.cpp's LLAMA_POOLING_TYPE: 0 is no pooling, 4 ranks.
@@ -318,22 +329,19 @@ fn embedding(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let dense = seen.json("in_features").is_some() && seen.json("out_features").is_some();
     let module = dense || SENTENCE_MODULE.iter().any(|key| seen.json(key).is_some());
     let head = |name: &str| EMBEDDING_HEADS.iter().any(|start| name.starts_with(start));
+    let is = |key: &str, values: &[Json]| seen.stated(key).is_some_and(|v| values.contains(v));
+    let causal = CAUSAL.iter().find(|key| is(key, &[Json::Bool(false)]));
+    let all = [Json::Bool(true), Json::from("all")];
+    let flag = causal.or_else(|| BIDIRECTIONAL.iter().find(|key| is(key, &all)));
     let of_files = beside.map(|name| format!("{name} of Sentence Transformers"));
     let why = if let Some(why) = &of_files {
         why.as_str()
     } else if module {
         "a module of Sentence Transformers, one of its parts"
-    } else if seen.stated("is_causal").and_then(Json::as_bool) == Some(false) {
-        "is_causal"
+    } else if let Some(key) = flag {
+        key
     } else if seen.metadata.is_some() && seen.any_tensor(head) {
         "a head that embeds or ranks"
-    } else if seen.flag("use_bidirectional_attention")
-        || seen
-            .stated("use_bidirectional_attention")
-            .and_then(Json::as_str)
-            == Some("all")
-    {
-        "use_bidirectional_attention"
     } else if seen.classes().any(classes::embeds) {
         "its class"
     } else if pooling == Some(4) {

@@ -298,6 +298,18 @@ fn configurations_of_other_kinds_of_models() {
             &["an embedding or reranking model (is_causal)"],
         ),
         (
+            r#""architectures":["LlamaForCausalLM"],"model_type":"llama","bidirectional":true"#,
+            &["an embedding or reranking model (bidirectional)"],
+        ),
+        (
+            r#""architectures":["OfTomorrowForConditionalGeneration"],"model_type":"of-tomorrow","text_config":{"model_type":"mamba"}"#,
+            &["a recurrent model (`mamba`)"],
+        ),
+        (
+            r#""architectures":["OfTomorrowForConditionalGeneration"],"model_type":"of-tomorrow","text_config":{"model_type":"t5"}"#,
+            &["an encoder-decoder (`t5`)"],
+        ),
+        (
             r#""architectures":["LlamaModel"],"model_type":"llama""#,
             &["without a head", "`LlamaModel`", "--embedding"],
         ),

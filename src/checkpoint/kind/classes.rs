@@ -327,10 +327,12 @@ pub(super) fn classifier(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     ))
 }
 
-/// The model type or GGUF architecture that is stated, if it is in `list`.
+/// The model type, that of the text model or the GGUF architecture that is stated, if it is in `list`.
 fn stated<'a>(seen: &KindEvidence<'a>, list: &[&str]) -> Option<&'a str> {
-    let model_type = seen.json("model_type").and_then(Json::as_str);
-    let names = model_type.into_iter().chain(seen.architecture());
+    let own = seen.json("model_type");
+    let text = seen.json("text_config").and_then(|c| c.get("model_type"));
+    let model_types = own.into_iter().chain(text).filter_map(Json::as_str);
+    let names = model_types.chain(seen.architecture());
     names.into_iter().find(|name| list.contains(name))
 }
 
