@@ -230,10 +230,14 @@ impl<'a> HParams<'a> {
         defaults.find(|(of, _)| *of == key).map(|(_, n)| *n)
     }
 
-    /// The single value of `key`; the first entry of an array.
+    /// The single value of `key`; the first entry of an array where blocks may differ.
     pub(super) fn get(&self, key: Key) -> Result<Option<u64>, ModelError> {
-        let numbers = self.numbers(key)?;
-        Ok(numbers.and_then(|numbers| numbers.first().copied()))
+        let numbers = self.numbers(key)?.unwrap_or_default();
+        if numbers.len() > 1 && OF_THE_MODEL.contains(&key) {
+            let key = self.name(key);
+            return Err(ModelError::BadValue { key });
+        }
+        Ok(numbers.first().copied())
     }
 
     /// The single value of `key`, or zero.
@@ -275,16 +279,20 @@ impl<'a> HParams<'a> {
         }
     }
 
-    /// One value of `key` per block: an array as it stands, a scalar repeated.
+    /// One value of `key` per block: an array's first ones, a scalar repeated.
+    ///
+    /// Errors as [`Self::numbers`], and if an array has too few.
     pub(super) fn per_block(
         &self,
         key: Key,
         blocks: usize,
     ) -> Result<Option<Vec<u64>>, ModelError> {
         match self.numbers(key)? {
+            Some(list) if list.len() > 1 && list.len() < blocks => Err(ModelError::BadValue {
+                key: self.name(key),
+            }),
             Some(mut list) if list.len() > 1 => {
-                let last = list.last().copied().unwrap_or(0);
-                list.resize(blocks, last);
+                list.truncate(blocks);
                 Ok(Some(list))
             }
             _ => Ok(self.get(key)?.map(|value| vec![value; blocks])),
@@ -305,6 +313,9 @@ impl<'a> HParams<'a> {
             .collect()
     }
 }
+
+/// What a model has one of: an array is that of several models in one, such as a decoder's and a depth decoder's.
+const OF_THE_MODEL: [Key; 4] = [Key::Blocks, Key::Hidden, Key::Vocab, Key::Context];
 
 /// Looks `name` up in the text part of a multimodal configuration, then at the top level.
 pub(crate) fn json_lookup<'a>(config: &'a Json, name: &str) -> Option<&'a Json> {

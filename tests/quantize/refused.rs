@@ -660,6 +660,30 @@ fn a_tied_checkpoint_keeps_a_head_of_its_own_and_drops_a_copy() {
 }
 
 #[test]
+fn numbers_of_the_model_are_one_and_those_of_blocks_are_enough() {
+    let blocks = json!([1, 1]);
+    for (key, value) in [("num_hidden_layers", &blocks), ("hidden_size", &blocks)] {
+        let mut config = qwen3(true);
+        config[key] = value.clone();
+        both_refuse(&config, &qwen3_tensors(), &[&format!("`{key}`")]);
+    }
+    let scratch = Scratch::new();
+    let alone = scratch.path("config.json");
+    let mut config = qwen3(true);
+    config["num_hidden_layers"] = json!(3);
+    for (heads, is_refused) in [(json!([2, 2]), true), (json!([2, 2, 2]), false)] {
+        config["num_key_value_heads"] = heads;
+        fs::write(&alone, config.to_string()).unwrap();
+        let fit = ["fit", alone.to_str().unwrap()];
+        if is_refused {
+            assert!(error(&fit).contains("`num_key_value_heads`"));
+        } else {
+            orinplan(&fit);
+        }
+    }
+}
+
+#[test]
 fn a_head_with_other_rows_than_the_embedding_is_refused() {
     for rows in [95, 97] {
         let mut tensors = qwen3_tensors();
