@@ -248,10 +248,10 @@ fn keys(header: &TypedHeader<'_>, model: &ModelSpec) -> Result<(), AcceptError> 
         }
         _ => {}
     }
-    for key in [EPSILON, LAYER_EPSILON] {
-        if loader.is_some_and(|loader| loader.reads(key)) {
-            epsilon(header, &own(key))?;
-        }
+    // What reads both (Nemotron-H) computes RMS norms.
+    let is_read = |key: &&&str| loader.is_some_and(|loader| loader.reads(key));
+    if let Some(key) = [EPSILON, LAYER_EPSILON].iter().find(is_read) {
+        epsilon(header, &own(key))?;
     }
     experts(header, name, loader)?;
     if let Some(loader) = loader {
