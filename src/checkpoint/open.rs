@@ -1,7 +1,6 @@
 //! Opens what the user typed: a path of any kind, a hub id or an Ollama tag.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::CheckpointError;
@@ -12,6 +11,7 @@ use super::shards::{self, ShardName};
 use super::stores::{self, Stores};
 use super::{Checkpoint, Origin, gguf_files, hugging_face};
 use crate::foreign;
+use crate::gguf;
 use crate::input::{self, display_name};
 use crate::nearest::nearest;
 use crate::units::Bytes;
@@ -210,7 +210,8 @@ fn open_file(path: &Path) -> Result<Checkpoint, CheckpointError> {
     if has_extension(path, "json") {
         return hugging_face::open_config(config_name(path), directory, path);
     }
-    if has_extension(path, "gguf") || starts_as_gguf(path)? {
+    // Ollama's blobs have no extension.
+    if has_extension(path, "gguf") || gguf::starts_as_gguf(path)? {
         return gguf_files::open(file_name(path), path, None);
     }
     if let Some(kind) = kind::unread_file(path, &mut input::open(path)?.0) {
@@ -251,18 +252,6 @@ fn only_set<'a>(directory: &Path, files: &'a [PathBuf]) -> Result<&'a Path, Chec
             names: several.iter().map(|path| display_name(path)).collect(),
         }),
     }
-}
-
-/// Ollama's blobs have no extension.
-fn starts_as_gguf(path: &Path) -> Result<bool, CheckpointError> {
-    let (file, _): (File, u64) = input::open(path)?;
-    let mut magic = Vec::new();
-    let read = file.take(4).read_to_end(&mut magic);
-    read.map_err(|source| input::OpenError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(magic == b"GGUF")
 }
 
 fn has_extension(path: &Path, extension: &str) -> bool {

@@ -17,6 +17,7 @@ mod write;
 pub use elements::{Elements, elements};
 pub use error::{Problem, ReadError};
 pub use layout::TensorInfo;
+pub(crate) use read::starts_as_gguf;
 pub use read::{Header, read_header, read_header_from};
 pub use strings::StringList;
 pub use value::{Metadata, MetadataError, Value, ValueType};

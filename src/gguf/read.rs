@@ -9,7 +9,7 @@ use super::error::{Problem, ReadError};
 use super::layout::{self, TensorInfo};
 use super::value::{Metadata, Value, ValueType};
 use crate::dtype::{Dtype, FORMATS};
-use crate::input;
+use crate::input::{self, OpenError};
 
 /// The longest key and tensor name in bytes: the format's limit for keys. (Its limit for tensor
 /// names is 64, which diffusion models exceed.)
@@ -43,6 +43,21 @@ pub struct Header {
     pub data_offset: u64,
     /// The size of the file in bytes, weights included.
     pub file_bytes: u64,
+}
+
+/// Whether the file at `path` begins with GGUF's magic number.
+///
+/// # Errors
+/// As [`input::open`], and [`OpenError::Io`] where its first bytes cannot be read.
+pub(crate) fn starts_as_gguf(path: &Path) -> Result<bool, OpenError> {
+    let (file, _) = input::open(path)?;
+    let mut magic = Vec::new();
+    let read = file.take(4).read_to_end(&mut magic);
+    read.map_err(|source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(magic == b"GGUF")
 }
 
 /// Reads the header of the GGUF file at `path`. A file called `NAME.header.gguf` may end after the header.

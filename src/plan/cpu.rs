@@ -108,25 +108,21 @@ impl CpuContext<'_> {
     /// Seconds of an operation for one decoded token.
     fn token_seconds(&self, operation: &Operation) -> [(CostTerm, f64); 3] {
         let bytes = operation.bytes as f64;
-        let (cost, rate, edges) = match operation.group {
+        let (cost, rate) = match operation.group {
             OperationGroup::KvCache | OperationGroup::Recurrent => {
-                (CostTerm::Cache, self.cpu.cache_bytes_per_second, [0.0; 2])
+                (CostTerm::Cache, self.cpu.cache_bytes_per_second)
             }
             // Rows of the embedding and norms: small, read at the memory's bandwidth.
-            OperationGroup::Other => (
-                CostTerm::Memory,
-                self.cpu.bandwidth_bytes_per_second,
-                [0.0; 2],
-            ),
+            OperationGroup::Other => (CostTerm::Memory, self.cpu.bandwidth_bytes_per_second),
             _ => {
                 let rate = self.cpu.rate(operation.dtype);
                 let rate = rate.map_or(f64::INFINITY, |rate| rate.decode_bytes_per_second);
-                let rows = operation.rows as f64 * self.cpu.row_seconds;
-                let columns = operation.columns as f64 * self.cpu.column_seconds;
-                (CostTerm::Format(operation.dtype), rate, [rows, columns])
+                (CostTerm::Format(operation.dtype), rate)
             }
         };
-        let [rows, columns] = edges;
+        // Only matrices have rows and columns.
+        let rows = operation.rows as f64 * self.cpu.row_seconds;
+        let columns = operation.columns as f64 * self.cpu.column_seconds;
         [
             (cost, bytes / rate),
             (CostTerm::Row, rows),

@@ -4,13 +4,14 @@
 //! is written. Must not: touch the target before the whole output is on the disk.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::destination::{Destination, OutputError};
 use super::disk::{
     beside, check_space, directory, empty, entries, exchange, is_at, lock, remove, sync_name,
 };
+use crate::gguf::starts_as_gguf;
 use crate::units::Bytes;
 
 /// The suffix of unfinished outputs, after the name of the target.
@@ -225,18 +226,11 @@ fn check_file(destination: &Destination<'_>, there: &fs::Metadata) -> Result<(),
     let is_named = path
         .extension()
         .is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
-    if !is_named && !is_gguf(path) {
+    if !is_named && !starts_as_gguf(path).unwrap_or(false) {
         let path = path.to_owned();
         return Err(OutputError::NotGguf { path });
     }
     Ok(())
-}
-
-/// Whether a file begins as a GGUF file does.
-fn is_gguf(path: &Path) -> bool {
-    let mut start = [0; 4];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
-    read.is_ok() && &start == b"GGUF"
 }
 
 /// Creates the unfinished file, or takes over that of a killed run, and locks it.

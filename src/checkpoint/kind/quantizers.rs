@@ -111,10 +111,10 @@ fn turns_inputs(config: &Json) -> bool {
     let groups = config.pointer("/transform_config/config_groups");
     let groups = groups.and_then(Json::as_object).into_iter().flatten();
     let applied = groups.flat_map(|(_, group)| group.get("apply").and_then(Json::as_array));
-    let places = applied
+    let mut places = applied
         .flatten()
         .filter_map(|place| place.get("location")?.as_str());
-    places.into_iter().any(|place| !FUSED.contains(&place))
+    places.any(|place| !FUSED.contains(&place))
 }
 
 /// Ends of tensor names that only one method has, for weights whose configuration does not state it.
