@@ -1,4 +1,4 @@
-//! The chat template that a GGUF carries: messages in, the prompt's text out.
+//! The chat template that comes with a tokenizer: messages in, the prompt's text out.
 //!
 //! Templates are Jinja with Python's string methods, as Transformers renders them. A template is
 //! untrusted code, and a limit on its steps does not bound a single step (`'a' * 10**9`): it is rendered
@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::sandbox::Renderer;
 use super::{DecodeError, Tokenizer};
-use crate::checkpoint::{Checkpoint, RawConfig};
 
 /// Steps after which a template is stopped; real ones take some thousands.
 pub const FUEL: u64 = 10_000_000;
@@ -48,21 +47,17 @@ pub struct Chat {
 /// The prompt for an answer to `messages`, special tokens included as names.
 ///
 /// # Errors
-/// No template in the file, one that fails (the message says where) or goes beyond the bounds of
+/// No template beside the tokenizer, one that fails (the message says where) or goes beyond the bounds of
 /// [`Renderer`], or `cancel`.
 pub fn prompt(
-    checkpoint: &Checkpoint,
     tokenizer: &Tokenizer,
     messages: &[Message],
     renderer: &Renderer,
     cancel: &AtomicBool,
 ) -> Result<String, DecodeError> {
-    let RawConfig::Gguf(metadata) = &checkpoint.config else {
-        return Err(DecodeError::NotGguf);
-    };
-    let Some(template) = metadata.str("tokenizer.chat_template")? else {
+    let Some(template) = tokenizer.chat_template() else {
         return Err(DecodeError::template(
-            "the file has none; give a plain prompt",
+            "the model has none; give a plain prompt",
         ));
     };
     let (begin, end) = tokenizer.begin_and_end();

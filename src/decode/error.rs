@@ -1,18 +1,15 @@
 //! Why a model cannot be loaded or run here.
 
-use std::path::PathBuf;
-
+use crate::convert::ConvertError;
 use crate::dtype::Dtype;
 use crate::gguf::{MetadataError, ReadError};
+use crate::quantize::QuantizeError;
 use crate::units::{Bytes, counted};
 
 /// A model, a tokenizer or an input that the decoder cannot use.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// Not a GGUF.
-    #[error("only GGUF files are run; make one with `orinplan quantize --scheme bf16`")]
-    NotGguf,
     /// An architecture without a forward pass.
     #[error(
         "architecture `{architecture}` is planned and quantized, but this model is not run here: {reason}; measure it with another backend"
@@ -66,16 +63,12 @@ pub enum DecodeError {
         /// What is wrong, with the values.
         what: String,
     },
-    /// A file that cannot be read.
-    #[error("{}: {what} cannot be read: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Which part of it.
-        what: String,
-        /// The system's error.
-        source: std::io::Error,
-    },
+    /// Weights that cannot be read, or a checkpoint that cannot be converted.
+    #[error(transparent)]
+    Weights(#[from] QuantizeError),
+    /// A tokenizer that cannot be converted.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
     /// A cache type that the engine does not have.
     #[error("a cache of {} is not run here; use f16 or, on the processor, q8_0", dtype.name())]
     KvType {

@@ -10,10 +10,10 @@ use super::state::{AttentionLayouts, LayerState, Pass, RecurrentState};
 use super::streams::{StreamBlock, Streams};
 use super::weights::Weights;
 use super::{DecodeError, LoadOptions, MemoryUse};
-use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::dtype::Dtype;
 use crate::model::{Cache, ForwardSpec, ModelSpec, TensorRole as R};
 use crate::plan::kv::KvSettings;
+use crate::quantize::GgufView;
 use crate::units::Bytes;
 
 /// A model's weights, in the order in which a pass uses them.
@@ -54,14 +54,11 @@ pub(super) enum LogitRows {
 impl<X: Activations> Network<X> {
     fn load(
         backend: X::Backend,
-        checkpoint: &Checkpoint,
-        spec: &ModelSpec,
+        source: &GgufView<'_>,
         options: &LoadOptions,
         progress: &mut dyn FnMut(Bytes),
     ) -> Result<(Network<X>, AttentionLayouts), DecodeError> {
-        if !matches!(checkpoint.config, RawConfig::Gguf(_)) {
-            return Err(DecodeError::NotGguf);
-        }
+        let spec = &*source.model;
         let forward = spec
             .forward
             .clone()
@@ -69,7 +66,7 @@ impl<X: Activations> Network<X> {
                 architecture: spec.architecture.clone(),
                 reason,
             })?;
-        let mut weights = Weights::<X>::open(&backend, checkpoint, spec, progress)?;
+        let mut weights = Weights::<X>::open(&backend, source, progress)?;
         let weights = &mut weights;
         let (hidden, vocab) = (spec.dims.hidden as usize, spec.dims.vocab as usize);
         let embedding = weights.matrix(R::TokenEmbedding, None, [vocab, hidden])?;
@@ -229,13 +226,12 @@ fn rope_factors<X: Activations>(
 impl<X: Activations> Sequence<X> {
     pub(super) fn load(
         backend: X::Backend,
-        checkpoint: &Checkpoint,
-        spec: &ModelSpec,
+        source: &GgufView<'_>,
         options: &LoadOptions,
         progress: &mut dyn FnMut(Bytes),
     ) -> Result<Sequence<X>, DecodeError> {
-        let (network, layouts) = Network::load(backend, checkpoint, spec, options, progress)?;
-        let states = network.states(spec, &layouts)?;
+        let (network, layouts) = Network::load(backend, source, options, progress)?;
+        let states = network.states(&source.model, &layouts)?;
         Ok(Sequence {
             network,
             position: 0,

@@ -1,4 +1,5 @@
-//! Runs a GGUF: tokens in, logits out, from the same [`ModelSpec`] that the plan uses.
+//! Runs a model: tokens in, logits out, from the same [`ModelSpec`] that the plan uses. A Hugging Face checkpoint is
+//! run as the GGUF that conversion would make of it ([`GgufView`]).
 //!
 //! One forward pass whose differences are data: blocks and [`ForwardSpec`](crate::model::ForwardSpec) of the
 //! description, and which tensors there are. It is written over `activations`, which two engines compute:
@@ -30,6 +31,8 @@ use candle_core::Device;
 use crate::checkpoint::Checkpoint;
 use crate::dtype::Dtype;
 use crate::model::ModelSpec;
+use crate::quantize::packed::Files;
+use crate::quantize::{GgufView, QuantizeError};
 use crate::units::Bytes;
 
 pub use chat::{Chat, FUEL, Message, prompt};
@@ -123,25 +126,28 @@ impl Model {
     /// `progress` is told the bytes read so far, tensor by tensor.
     ///
     /// # Errors
-    /// [`DecodeError`]: not a GGUF, an architecture or format that is not run here, tensors that
-    /// are missing, left over or of another shape than the metadata implies, a file that cannot
-    /// be read, memory for weights or cache that cannot be allocated, no usable GPU.
+    /// [`DecodeError`]: no weights, an architecture or format that is not run here or, for a Hugging
+    /// Face checkpoint, not converted, tensors that are missing, left over or of another shape than
+    /// the metadata implies, a file that cannot be read, memory for weights or cache that cannot be
+    /// allocated, no usable GPU.
     pub fn load(
         checkpoint: &Checkpoint,
         spec: &ModelSpec,
         options: &LoadOptions,
         progress: &mut dyn FnMut(Bytes),
     ) -> Result<Model, DecodeError> {
-        let decoder: Box<dyn Decoder> = match options.engine.backend()? {
+        let backend = options.engine.backend()?;
+        let files = Files::open(checkpoint).map_err(QuantizeError::from)?;
+        let source = GgufView::of(checkpoint, &files, spec)?;
+        let decoder: Box<dyn Decoder> = match backend {
             None => Box::new(Sequence::<HostActivations>::load(
                 (),
-                checkpoint,
-                spec,
+                &source,
                 options,
                 progress,
             )?),
             Some(backend) => Box::new(Sequence::<TensorActivations>::load(
-                backend, checkpoint, spec, options, progress,
+                backend, &source, options, progress,
             )?),
         };
         Ok(Model {

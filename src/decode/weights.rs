@@ -1,73 +1,50 @@
-//! The tensors of a GGUF, taken one by one by name, shape-checked, read whole.
+//! The tensors of a model, taken one by one by name, shape-checked, read whole.
 //!
-//! In: a checkpoint and its description. Out: matrices in their stored format and vectors in F32,
+//! In: a checkpoint as a GGUF. Out: matrices in the format that the GGUF has and vectors in F32,
 //! where the pass computes.
 //! Must not: know what a tensor is for. A tensor that is not taken is an error at the end: a pass
 //! without it would compute another model.
 
 use std::collections::HashMap;
-use std::fs::File;
 
 use super::DecodeError;
 use super::activations::Activations;
 use super::buffer::{Allocation, Buffer};
-use crate::checkpoint::{Checkpoint, StoredTensor};
-use crate::model::{DecodeAccess, ModelSpec, Tensor, TensorRole};
-use crate::quantize::blocks;
+use super::host::threads;
+use crate::model::{DecodeAccess, Tensor, TensorRole};
+use crate::quantize::{GgufView, blocks};
 use crate::units::Bytes;
 
 /// The tensors that have not been taken yet.
 pub(super) struct Weights<'a, X: Activations> {
     backend: &'a X::Backend,
-    checkpoint: &'a Checkpoint,
-    files: Vec<File>,
+    source: &'a GgufView<'a>,
     tensors: HashMap<&'a str, &'a Tensor>,
-    /// Memory for tensors that are not read yet, by their index in the checkpoint.
-    allocations: HashMap<u32, Allocation>,
-    architecture: &'a str,
+    /// Memory for tensors that are not read yet.
+    allocations: HashMap<&'a str, Allocation>,
     read: Bytes,
     held: Bytes,
     progress: &'a mut dyn FnMut(Bytes),
 }
 
 impl<'a, X: Activations> Weights<'a, X> {
-    /// Opens the files of `checkpoint`.
+    /// Allocates the memory for the tensors of `source`.
     pub(super) fn open(
         backend: &'a X::Backend,
-        checkpoint: &'a Checkpoint,
-        spec: &'a ModelSpec,
+        source: &'a GgufView<'a>,
         progress: &'a mut dyn FnMut(Bytes),
     ) -> Result<Weights<'a, X>, DecodeError> {
-        let open = |file: &crate::checkpoint::CheckpointFile| {
-            File::open(&file.path).map_err(|source| DecodeError::Read {
-                path: file.path.clone(),
-                what: "the file".to_owned(),
-                source,
-            })
-        };
-        let files = checkpoint
-            .files
-            .iter()
-            .map(open)
-            .collect::<Result<_, _>>()?;
+        let tensors = || source.model.tensors.iter().map(|t| (t.name.as_str(), t));
         // All before one is read: see `buffer`.
-        let mut allocations = HashMap::new();
-        let touched = spec
-            .tensors
-            .iter()
-            .filter(|t| t.role.info().access != DecodeAccess::Never);
-        for index in touched.filter_map(|tensor| tensor.sources.first()) {
-            if let Some(stored) = checkpoint.tensors.get(*index as usize) {
-                allocations.insert(*index, Allocation::new(stored.bytes.0 as usize)?);
-            }
-        }
+        let touched = tensors().filter(|(_, t)| t.role.info().access != DecodeAccess::Never);
+        let allocations = touched
+            .map(|(name, t)| Ok((name, Allocation::new(t.stored_bytes.0 as usize)?)))
+            .collect::<Result<_, DecodeError>>()?;
         Ok(Weights {
             backend,
-            checkpoint,
-            files,
+            source,
             allocations,
-            tensors: spec.tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
-            architecture: &spec.architecture,
+            tensors: tensors().collect(),
             read: Bytes(0),
             held: Bytes(0),
             progress,
@@ -182,7 +159,7 @@ impl<'a, X: Activations> Weights<'a, X> {
         match left.map(|tensor| &tensor.name).min() {
             Some(tensor) => Err(DecodeError::UnusedTensor {
                 tensor: tensor.clone(),
-                architecture: self.architecture.to_owned(),
+                architecture: self.source.model.architecture.clone(),
             }),
             None => Ok(self.held),
         }
@@ -212,50 +189,13 @@ impl<'a, X: Activations> Weights<'a, X> {
                 expected,
             });
         }
-        let missing = || DecodeError::MissingTensor {
-            tensor: name.to_owned(),
-        };
-        let index = tensor.sources.first().copied().ok_or_else(missing)?;
-        let stored = self
-            .checkpoint
-            .tensors
-            .get(index as usize)
-            .ok_or_else(missing)?;
-        // Two tensors may have one source, whose allocation the first has taken.
-        let allocation = match self.allocations.remove(&index) {
+        let mut allocation = match self.allocations.remove(name) {
             Some(allocation) => allocation,
-            None => Allocation::new(stored.bytes.0 as usize)?,
+            None => Allocation::new(tensor.stored_bytes.0 as usize)?,
         };
-        let bytes = self.filled(stored, allocation)?;
-        self.read += stored.bytes;
+        self.source.read(tensor, threads(), &mut allocation)?;
+        self.read += tensor.stored_bytes;
         (self.progress)(self.read);
-        Ok((tensor, bytes))
-    }
-
-    /// The bytes of `stored`, read into `allocation`, which is of their size.
-    fn filled(
-        &self,
-        stored: &StoredTensor,
-        mut allocation: Allocation,
-    ) -> Result<Buffer, DecodeError> {
-        let file = self
-            .files
-            .get(stored.file)
-            .ok_or_else(|| DecodeError::MissingTensor {
-                tensor: stored.name.clone(),
-            })?;
-        crate::input::read_exact_at(file, &mut allocation, stored.offset).map_err(|source| {
-            DecodeError::Read {
-                path: self
-                    .checkpoint
-                    .files
-                    .get(stored.file)
-                    .map(|f| f.path.clone())
-                    .unwrap_or_default(),
-                what: format!("tensor `{}`", stored.name),
-                source,
-            }
-        })?;
-        Ok(Buffer::from(allocation))
+        Ok((tensor, Buffer::from(allocation)))
     }
 }

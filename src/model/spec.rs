@@ -27,7 +27,7 @@ pub struct ModelSpec {
     pub dims: Dims,
     /// Every block in order. Empty where the architecture is unknown.
     pub layers: Vec<Layer>,
-    /// The arithmetic of its forward pass; or why the decoder does not run it: it is not a GGUF, the
+    /// The arithmetic of its forward pass, which the description of a GGUF has; or why the decoder does not run it: the
     /// decoder does not support the architecture, or a value that only a forward pass needs is missing or impossible.
     pub forward: Result<ForwardSpec, String>,
     /// Every tensor of the text model, with llama.cpp's names and shapes.

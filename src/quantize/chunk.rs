@@ -8,7 +8,7 @@ use super::blocks::half::F16_OVERFLOW;
 use super::encoder::{EncodedRows, Encoder};
 use super::error::QuantizeError;
 use super::planned::{PlannedTensor, Values};
-use super::sink::WeightFiles;
+use super::sink::Places;
 use super::tally::{Tally, plain_deviation};
 use super::tensor_rows::ReadBuffers;
 use crate::dtype::Dtype;
@@ -76,11 +76,11 @@ pub(super) fn chunks(tensors: &[PlannedTensor<'_>]) -> impl Iterator<Item = Chun
     })
 }
 
-/// Reads, encodes and writes a chunk of `planned`. Returns its tally and the number of bytes written.
+/// Reads and encodes a chunk of `planned`, and puts it into `output`. Returns its tally and the number of bytes written.
 pub(super) fn write(
     planned: &PlannedTensor<'_>,
     chunk: &Chunk,
-    output: &WeightFiles,
+    output: &impl Places,
     scratch: &mut WorkerBuffers,
 ) -> Result<(Tally, Bytes), QuantizeError> {
     let WorkerBuffers {

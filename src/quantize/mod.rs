@@ -13,6 +13,7 @@ mod destination;
 mod disk;
 mod encoder;
 mod error;
+mod gguf_view;
 mod importance;
 mod job;
 mod partial;
@@ -28,6 +29,7 @@ pub use destination::{Destination, OutputError};
 #[cfg(feature = "cli")]
 pub(crate) use disk::{lock, sync_name};
 pub use error::QuantizeError;
+pub use gguf_view::{GgufView, float_format};
 pub use importance::{Importance, ImportanceError};
 pub use job::{Job, weight_files, write};
 pub use planned::{Options, PlannedTensor, SHARD_BYTES};

@@ -11,7 +11,7 @@ use std::thread;
 use super::chunk::{self, Chunk, WorkerBuffers, chunks};
 use super::error::QuantizeError;
 use super::planned::PlannedTensor;
-use super::sink::WeightFiles;
+use super::sink::Places;
 use super::tally::Tally;
 use crate::units::Bytes;
 
@@ -24,10 +24,10 @@ pub struct Progress {
     pub tensors: usize,
 }
 
-/// Writes the values of every tensor, and returns a tally for each.
+/// Puts the values of every tensor into `output`, and returns a tally for each.
 pub(super) fn run(
     tensors: &[PlannedTensor<'_>],
-    output: &WeightFiles,
+    output: &impl Places,
     threads: usize,
     cancel: &AtomicBool,
     progress: &mut (dyn FnMut(Progress) + Send),

@@ -89,6 +89,14 @@ impl Scheme {
         SCHEMES.iter().find(|s| s.id.eq_ignore_ascii_case(id))
     }
 
+    /// The scheme of files with weights in F16, or else in BF16.
+    pub fn of_half(half: Dtype) -> &'static Scheme {
+        let mut schemes = SCHEMES.iter();
+        let found = schemes.find(|s| s.base == half && s.mix == QuantMix::None);
+        // BF16 comes first.
+        found.unwrap_or(&SCHEMES[0])
+    }
+
     /// The scheme with GGUF's `general.file_type` number `file_type`.
     pub fn of_file_type(file_type: u64) -> Option<&'static Scheme> {
         SCHEMES

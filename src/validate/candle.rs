@@ -41,9 +41,9 @@ pub(super) fn measure(
     cancel: &AtomicBool,
     progress: &mut dyn FnMut(&MeasureProgress),
 ) -> Result<Measured, ValidateError> {
-    let tokenizer = Tokenizer::read(checkpoint);
+    let tokenizer = Tokenizer::read(checkpoint, spec);
     let chat = |tokenizer: &Tokenizer, message| {
-        let rendered = decode::prompt(checkpoint, tokenizer, &[message], renderer, cancel);
+        let rendered = decode::prompt(tokenizer, &[message], renderer, cancel);
         rendered.map_err(|error| match error {
             DecodeError::Cancelled => ValidateError::Cancelled,
             error => error.into(),

@@ -136,7 +136,7 @@ fn gemma_multiplies_by_one_more() {
     );
 }
 
-fn moe() -> (Json, Vec<Stored>) {
+pub(crate) fn moe() -> (Json, Vec<Stored>) {
     let (mut config, mut tensors) = llama();
     config["architectures"] = json!(["Qwen3MoeForCausalLM"]);
     config["model_type"] = json!("qwen3_moe");

@@ -5,6 +5,8 @@ mod behaviour;
 mod build;
 mod conversion;
 mod converter;
+#[cfg(feature = "decode")]
+mod decoded;
 mod directories;
 mod encoders;
 mod files;

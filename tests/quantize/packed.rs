@@ -178,7 +178,7 @@ fn awq(rows: usize, columns: usize) -> (Vec<Piece>, Vec<f32>) {
 }
 
 /// `llama()` with its projections in a layout, and the same in F32.
-fn twins(scratch: &Scratch, quantization: Json, pack: Pack) -> [std::path::PathBuf; 2] {
+pub(crate) fn twins(scratch: &Scratch, quantization: Json, pack: Pack) -> [std::path::PathBuf; 2] {
     let (config, tensors) = llama();
     let (mut packed, mut plain): (Vec<Bytes>, Vec<Bytes>) = (Vec::new(), Vec::new());
     for (name, shape, value) in tensors {
@@ -208,8 +208,8 @@ fn twins(scratch: &Scratch, quantization: Json, pack: Pack) -> [std::path::PathB
     ]
 }
 
-#[test]
-fn packed_checkpoints_become_what_their_twins_become() {
+/// The name of each layout, its configuration and what packs a matrix.
+pub(crate) fn layouts() -> [(&'static str, Json, Pack); 5] {
     let compressed = |bits: u32, kind: &str, format: &str| {
         let weights = json!({
             "num_bits": bits, "type": kind, "symmetric": true,
@@ -220,7 +220,7 @@ fn packed_checkpoints_become_what_their_twins_become() {
             "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}},
         })
     };
-    let cases: [(&str, Json, Pack); 5] = [
+    [
         (
             "fp8 in blocks",
             json!({"quant_method": "fp8", "weight_block_size": [16, GROUP]}),
@@ -242,8 +242,12 @@ fn packed_checkpoints_become_what_their_twins_become() {
             json!({"quant_method": "awq", "bits": 4, "group_size": GROUP, "version": "gemm"}),
             awq,
         ),
-    ];
-    for (name, quantization, pack) in cases {
+    ]
+}
+
+#[test]
+fn packed_checkpoints_become_what_their_twins_become() {
+    for (name, quantization, pack) in layouts() {
         let scratch = Scratch::new();
         let [packed, plain] = twins(&scratch, quantization, pack);
         for scheme in ["bf16", "q4_0"] {

@@ -303,7 +303,7 @@ fn what_the_decoder_cannot_do_is_told_before_or_when_it_is_tried() {
     );
     assert_error(
         &candle(settings.path(), "fixtures/tiny-llama", &[]),
-        &["candle"],
+        &["neither tokenizer.json nor tokenizer.model"],
     );
 }
 

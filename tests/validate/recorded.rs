@@ -321,7 +321,7 @@ fn a_directory_is_refused_with_the_two_commands() {
     for (backend, more, line) in [
         (
             "candle",
-            &[][..],
+            &["--scheme", "q4_k_m"][..],
             "`orinplan quantize fixtures/tiny-qwen3 --scheme q4_k_m --output model.gguf`, then `orinplan validate model.gguf`",
         ),
         (

@@ -249,7 +249,7 @@ impl BackendId {
 pub(super) struct ValidateArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// What runs the model: candle and llama-bench a GGUF, the others what they serve
+    /// What runs the model: candle a GGUF or 16-bit weights, llama-bench a GGUF, the others what they serve
     #[arg(long, value_enum, default_value_t)]
     pub backend: BackendId,
     /// Address of the server [default: http://127.0.0.1:8080, Ollama's http://127.0.0.1:11434]
@@ -270,8 +270,8 @@ pub(super) struct ValidateArgs {
     /// Runtime whose prediction is compared [default: that of the backend]
     #[arg(long, value_name = "ID")]
     pub runtime: Option<String>,
-    /// Format that a server has quantized MODEL to [default: as MODEL is stored]; not for candle and llama-bench,
-    /// which run a GGUF as it is
+    /// Format that a server has quantized MODEL to [default: as MODEL is stored]; candle and llama-bench run a GGUF as
+    /// it is, and candle a Hugging Face directory in bf16 or f16
     #[arg(long, value_name = "ID")]
     pub scheme: Option<String>,
     /// Prompt text, instead of plain words

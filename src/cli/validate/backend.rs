@@ -8,8 +8,10 @@ use crate::checkpoint::{Checkpoint, SourceFormat};
 use crate::cli::args::{BackendId, ValidateArgs};
 use crate::decode::{Engine, Renderer};
 use crate::device;
+use crate::dtype::Dtype;
 use crate::foreign;
 use crate::model::ModelSpec;
+use crate::quantize;
 use crate::runtime::{RuntimeProfile, profile};
 use crate::scheme::{Container, Scheme};
 use crate::validate::{self, Backend};
@@ -20,11 +22,10 @@ const OLLAMA: &str = "http://127.0.0.1:11434";
 
 /// A backend whose program, file or address is known.
 pub(super) enum ResolvedBackend {
-    /// This program's decoder, or the `program` llama-bench, on a file here.
-    Here {
-        gguf: PathBuf,
-        program: Option<PathBuf>,
-    },
+    /// This program's decoder, on the checkpoint.
+    Decoder,
+    /// llama-bench, on a file here.
+    LlamaBench { program: PathBuf, gguf: PathBuf },
     /// A server with OpenAI's completions.
     OpenAi { url: String, served: Option<String> },
     /// An Ollama server.
@@ -41,7 +42,7 @@ impl ResolvedBackend {
         renderer: &'a Renderer,
     ) -> Backend<'a> {
         match self {
-            ResolvedBackend::Here { program: None, .. } => Backend::Candle {
+            ResolvedBackend::Decoder => Backend::Candle {
                 checkpoint,
                 spec,
                 engine: match runtime.backend {
@@ -50,10 +51,7 @@ impl ResolvedBackend {
                 },
                 renderer,
             },
-            ResolvedBackend::Here {
-                program: Some(program),
-                gguf,
-            } => Backend::LlamaBench {
+            ResolvedBackend::LlamaBench { program, gguf } => Backend::LlamaBench {
                 program,
                 launcher: &renderer.program,
                 model: gguf,
@@ -67,10 +65,11 @@ impl ResolvedBackend {
     }
 }
 
-/// Resolves the backend of `args` for a model in `checkpoint`; refuses flags that it does not take.
+/// Resolves the backend of `args` for `model` in `checkpoint`; refuses flags that it does not take.
 pub(super) fn resolve(
     args: &ValidateArgs,
     checkpoint: &Checkpoint,
+    model: &ModelSpec,
 ) -> anyhow::Result<ResolvedBackend> {
     let url = |usual: &str| -> anyhow::Result<String> {
         let url = args.url.clone().unwrap_or_else(|| usual.to_owned());
@@ -97,13 +96,11 @@ pub(super) fn resolve(
         bail!("--program is for --backend llama-bench");
     }
     Ok(match args.backend {
-        BackendId::Candle => ResolvedBackend::Here {
+        BackendId::Candle if run_as(args, checkpoint, model).is_some() => ResolvedBackend::Decoder,
+        BackendId::Candle => gguf(args, checkpoint).map(|_| ResolvedBackend::Decoder)?,
+        BackendId::LlamaBench => ResolvedBackend::LlamaBench {
             gguf: gguf(args, checkpoint)?,
-            program: None,
-        },
-        BackendId::LlamaBench => ResolvedBackend::Here {
-            gguf: gguf(args, checkpoint)?,
-            program: Some(program(args)?),
+            program: program(args)?,
         },
         BackendId::Openai => ResolvedBackend::OpenAi {
             url: url(LLAMA_SERVER)?,
@@ -121,6 +118,25 @@ pub(super) fn resolve(
             },
         },
     })
+}
+
+/// The scheme in which this program's decoder runs a Hugging Face checkpoint as it is: its 16-bit format, if no other
+/// is asked for. Packed weights are unpacked to it only where it is named.
+pub(super) fn run_as(
+    args: &ValidateArgs,
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+) -> Option<&'static str> {
+    let format = quantize::float_format(checkpoint);
+    if checkpoint.format != SourceFormat::Safetensors || format == Dtype::F32 {
+        return None;
+    }
+    let own = Scheme::of_half(format).id;
+    let is_meant = match &args.scheme {
+        Some(named) => named.eq_ignore_ascii_case(own),
+        None => model.prequantized.is_none(),
+    };
+    (args.backend == BackendId::Candle && is_meant).then_some(own)
 }
 
 fn program(args: &ValidateArgs) -> anyhow::Result<PathBuf> {

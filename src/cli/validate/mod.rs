@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use self::backend::{ResolvedBackend, resolve};
+use self::backend::{ResolvedBackend, resolve, run_as};
 use self::under_test::{Alternative, RunUnderTest};
 use super::args::{BackendId, PlainFormat, ValidateArgs};
 use super::{Outcome, date, progress, request, settings, show};
@@ -31,7 +31,7 @@ use crate::validate::{
 pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
     let planner = request::open(&args.model)?;
     let (checkpoint, model) = (planner.checkpoint(), planner.model());
-    let resolved = resolve(args, checkpoint)?;
+    let resolved = resolve(args, checkpoint, model)?;
     let board = board(args)?;
     let target = board.target();
     let candidate = candidate(args, &planner, &board.runtime)?;
@@ -141,7 +141,7 @@ fn ran_on<'a>(
         name.is_some_and(|name| !name.starts_with("ssh"))
     };
     let is_here = match backend {
-        ResolvedBackend::Here { .. } => true,
+        ResolvedBackend::Decoder | ResolvedBackend::LlamaBench { .. } => true,
         ResolvedBackend::OpenAi { url, .. } | ResolvedBackend::Ollama { url, .. } => serves(url),
     };
     let is_shipped = device::ids().any(|id| id == board.device.id);
@@ -219,11 +219,13 @@ fn candidate(
     planner: &Planner,
     runtime: &RuntimeProfile,
 ) -> anyhow::Result<Candidate> {
-    let schemes: Vec<String> = args.scheme.iter().cloned().collect();
+    let run_as = run_as(args, planner.checkpoint(), planner.model());
+    let scheme = args.scheme.as_deref().or(run_as);
+    let schemes: Vec<String> = scheme.iter().map(|&id| id.to_owned()).collect();
     let header = GgufHeader::of(planner.checkpoint(), planner.model(), runtime)?;
     header.check(planner.checkpoint(), planner.model())?;
     let found = planner.candidates(runtime, &Schemes::of(&schemes), Rules::default(), &header)?;
-    let named = |candidate: &Candidate| match &args.scheme {
+    let named = |candidate: &Candidate| match scheme {
         Some(id) => candidate.assignment.scheme.eq_ignore_ascii_case(id),
         None => candidate.assignment.is_stored(),
     };

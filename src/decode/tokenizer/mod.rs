@@ -1,7 +1,8 @@
-//! The tokenizer that a GGUF carries: text to token ids and back.
+//! The tokenizer of a checkpoint: text to token ids and back, and the chat template that comes with it.
 //!
 //! Two kinds: byte-level BPE (`gpt2`) with the pre-tokenizer that `tokenizer.ggml.pre` names, and
-//! SentencePiece's BPE by scores (`llama`). Must not: read files beside the GGUF.
+//! SentencePiece's BPE by scores (`llama`). That of a Hugging Face checkpoint is the one that conversion puts
+//! into its GGUF. Must not: read files beside a GGUF.
 //!
 //! Source: `llama-vocab.cpp` of llama.cpp.
 
@@ -10,10 +11,14 @@ mod merge;
 mod special;
 mod split;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::path::Path;
 
 use crate::checkpoint::{Checkpoint, RawConfig};
+use crate::convert;
 use crate::gguf::{self, Metadata, Value};
+use crate::model::ModelSpec;
 use crate::model::tokenizers::{BYTE_LEVEL, PreTokenizer, SENTENCEPIECE, UNKNOWN_SPLIT};
 
 use super::DecodeError;
@@ -64,6 +69,7 @@ pub struct Tokenizer {
     add_end: bool,
     end: Option<u32>,
     ends: Vec<u32>,
+    chat_template: Option<String>,
 }
 
 /// How words become tokens.
@@ -83,17 +89,23 @@ enum Algorithm {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer of `checkpoint`.
+    /// Reads the tokenizer of `checkpoint`, which `spec` describes.
     ///
     /// # Errors
-    /// Not a GGUF; a kind of tokenizer or pre-tokenizer that is not known; lists that do not
-    /// belong together.
-    pub fn read(checkpoint: &Checkpoint) -> Result<Tokenizer, DecodeError> {
-        let RawConfig::Gguf(metadata) = &checkpoint.config else {
-            return Err(DecodeError::NotGguf);
+    /// A Hugging Face checkpoint without a tokenizer or that cannot be converted; a kind of tokenizer or
+    /// pre-tokenizer that is not known; lists that do not belong together.
+    pub fn read(checkpoint: &Checkpoint, spec: &ModelSpec) -> Result<Tokenizer, DecodeError> {
+        let metadata = match &checkpoint.config {
+            RawConfig::Gguf(metadata) => Cow::Borrowed(metadata),
+            // The file type is one number whatever it is.
+            RawConfig::HuggingFace(_) => {
+                Cow::Owned(Metadata(convert::metadata(checkpoint, spec, 0)?))
+            }
         };
+        let metadata = &*metadata;
+        let file = checkpoint.files.first();
         let source = TokenizerMetadata {
-            checkpoint,
+            file: file.map_or(Path::new(""), |file| &file.path),
             metadata,
         };
         let texts = source.strings("tokenizer.ggml.tokens")?;
@@ -156,6 +168,7 @@ impl Tokenizer {
             algorithm,
             end,
             ends,
+            chat_template: metadata.str("tokenizer.chat_template")?.map(str::to_owned),
         })
     }
 
@@ -300,6 +313,11 @@ impl Tokenizer {
         (name(self.begin), name(self.end))
     }
 
+    /// The template that makes a prompt of a chat, if there is one.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.chat_template.as_deref()
+    }
+
     /// Entries of the vocabulary.
     pub fn len(&self) -> usize {
         self.texts.len()
@@ -311,23 +329,17 @@ impl Tokenizer {
     }
 }
 
-/// The metadata of a GGUF with the file that its long lists are read from.
+/// The metadata of a GGUF with the file that lists are read from which are not in memory.
 struct TokenizerMetadata<'a> {
-    checkpoint: &'a Checkpoint,
+    file: &'a Path,
     metadata: &'a Metadata,
 }
 
 impl TokenizerMetadata<'_> {
     fn list(&self, key: &str) -> Result<Option<gguf::Elements>, DecodeError> {
-        let path = self
-            .checkpoint
-            .files
-            .first()
-            .map(|file| file.path.as_path());
-        match (self.metadata.get(key), path) {
-            (Some(value), Some(path)) => Ok(Some(gguf::elements(path, value)?)),
-            _ => Ok(None),
-        }
+        let value = self.metadata.get(key);
+        let elements = value.map(|value| gguf::elements(self.file, value));
+        Ok(elements.transpose()?)
     }
 
     fn strings(&self, key: &str) -> Result<Vec<String>, DecodeError> {

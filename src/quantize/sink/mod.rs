@@ -9,6 +9,7 @@ use std::fmt::Debug;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::destination::OutputError;
 use super::error::QuantizeError;
@@ -44,6 +45,15 @@ pub(super) trait Sink: Debug {
     fn finish(&self, output: &Partial<'_>) -> Result<(), OutputError>;
 }
 
+/// Where workers put the parts of encoded tensors.
+pub(super) trait Places: Sync {
+    /// Takes bytes of one part of a tensor, at byte offset `at` of the part.
+    ///
+    /// # Errors
+    /// [`OutputError`]: there is no such place, or its file cannot be written.
+    fn write(&self, tensor: usize, part: usize, at: u64, bytes: &[u8]) -> Result<(), OutputError>;
+}
+
 /// The open weight files of an output, with the place of every tensor in them.
 #[derive(Debug)]
 pub(super) struct WeightFiles {
@@ -70,25 +80,32 @@ pub(super) struct TensorPlace {
     pub(super) offsets: Vec<u64>,
 }
 
-impl WeightFiles {
-    /// Writes bytes of one part of a tensor, at byte offset `at` of the part.
-    pub(super) fn write(
-        &self,
-        tensor: usize,
-        part: usize,
-        at: u64,
-        bytes: &[u8],
-    ) -> Result<(), OutputError> {
+impl Places for WeightFiles {
+    fn write(&self, tensor: usize, part: usize, at: u64, bytes: &[u8]) -> Result<(), OutputError> {
         let place = self.places.get(tensor);
         match place.and_then(|place| Some((place.file, place.offsets.get(part)?))) {
             Some((file, offset)) => self.write_at(file, offset.saturating_add(at), bytes),
-            None => Err(OutputError::io(
-                Path::new(""),
-                io::ErrorKind::NotFound.into(),
-            )),
+            None => Err(no_place()),
         }
     }
+}
 
+/// The memory of a tensor that has one part.
+impl Places for Mutex<&mut [u8]> {
+    fn write(&self, _: usize, part: usize, at: u64, bytes: &[u8]) -> Result<(), OutputError> {
+        let mut memory = self.lock().unwrap_or_else(PoisonError::into_inner);
+        let behind = usize::try_from(at).ok().filter(|_| part == 0);
+        let place = behind.and_then(|at| memory.get_mut(at..)?.get_mut(..bytes.len()));
+        place.ok_or_else(no_place)?.copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+fn no_place() -> OutputError {
+    OutputError::io(Path::new(""), io::ErrorKind::NotFound.into())
+}
+
+impl WeightFiles {
     /// Writes bytes at an offset of one of the files.
     pub(super) fn write_at(
         &self,

@@ -291,7 +291,8 @@ fn the_tokenizer_of_a_file_gives_back_its_text() {
     let path = directory.path().join("qwen3.gguf");
     tiny::write("qwen3", &path, |_, _| {});
     let checkpoint = checkpoint::open(&path.to_string_lossy()).unwrap();
-    let tokenizer = Tokenizer::read(&checkpoint).unwrap();
+    let spec = model::read(&checkpoint, Unknown::Refuse).unwrap();
+    let tokenizer = Tokenizer::read(&checkpoint, &spec).unwrap();
     assert_eq!(tokenizer.decode(&[7, 95]), "t7t95");
     assert_eq!(tokenizer.len(), 96);
 }

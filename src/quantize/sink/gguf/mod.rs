@@ -18,7 +18,7 @@ use crate::quantize::planned::{Options, PlannedTensor};
 use crate::units::Bytes;
 
 pub use metadata::metadata;
-pub(crate) use plan::tensors;
+pub(crate) use plan::{contents, description, tensors};
 
 /// The GGUF file of one model.
 #[derive(Debug)]

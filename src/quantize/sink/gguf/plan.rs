@@ -21,10 +21,10 @@ use crate::scheme::{self, Assigned, QuantMix, Reason, Scheme};
 const NO_FILE_TYPE: u32 = 1024;
 
 /// Metadata, tensors in the order of the file, and notes.
-pub(super) type Contents<'a> = (Vec<(String, Value)>, Vec<PlannedTensor<'a>>, Vec<Note>);
+pub(crate) type Contents<'a> = (Vec<(String, Value)>, Vec<PlannedTensor<'a>>, Vec<Note>);
 
 /// Metadata, tensors and notes of the file of `options`.
-pub(super) fn contents<'a>(
+pub(crate) fn contents<'a>(
     checkpoint: &'a Checkpoint,
     files: &'a Files,
     model: &'a ModelSpec,
@@ -76,6 +76,18 @@ fn accept(
     metadata: &[(String, Value)],
     tensors: &[PlannedTensor<'_>],
 ) -> Result<(), QuantizeError> {
+    let file = description(&model.name, metadata, tensors);
+    let model = model::read(&file, Unknown::WeightsOnly)?;
+    let source = checkpoint.files.first().map(|file| file.path.as_path());
+    Ok(accept::check(metadata, source, &model)?)
+}
+
+/// The file with this metadata and these tensors, as if it was there and opened, without its tokenizer.
+pub(crate) fn description(
+    name: &str,
+    metadata: &[(String, Value)],
+    tensors: &[PlannedTensor<'_>],
+) -> Checkpoint {
     let stored = tensors.iter().map(|planned| StoredTensor {
         name: planned.name.to_owned(),
         dtype: planned.assigned.dtype,
@@ -87,18 +99,15 @@ fn accept(
     // Describing the model does not need the tokenizer, which may be long.
     let keys = metadata.iter();
     let keys = keys.filter(|(key, _)| !key.starts_with("tokenizer."));
-    let file = Checkpoint {
-        name: model.name.clone(),
+    Checkpoint {
+        name: name.to_owned(),
         origin: Origin::default(),
         format: SourceFormat::Gguf,
         config: RawConfig::Gguf(Metadata(keys.cloned().collect())),
         files: Vec::new(),
         tensors: stored.collect(),
         directory: None,
-    };
-    let model = model::read(&file, Unknown::WeightsOnly)?;
-    let source = checkpoint.files.first().map(|file| file.path.as_path());
-    Ok(accept::check(metadata, source, &model)?)
+    }
 }
 
 /// The order of tensors in the file. A 16-bit conversion keeps that of the checkpoint, with computed tables first
