@@ -11,6 +11,7 @@ use std::fs::File;
 use super::DecodeError;
 use super::activations::Activations;
 use super::buffer::{Allocation, Buffer};
+use super::observe::{Matrix, Observing};
 use crate::checkpoint::{Checkpoint, StoredTensor};
 use crate::model::{DecodeAccess, ModelSpec, Tensor, TensorRole};
 use crate::quantize::blocks;
@@ -24,6 +25,7 @@ pub(super) struct Weights<'a, X: Activations> {
     tensors: HashMap<&'a str, &'a Tensor>,
     /// Memory for tensors that are not read yet, by their index in the checkpoint.
     allocations: HashMap<u32, Allocation>,
+    observer: Option<&'a Observing>,
     architecture: &'a str,
     read: Bytes,
     held: Bytes,
@@ -36,6 +38,7 @@ impl<'a, X: Activations> Weights<'a, X> {
         backend: &'a X::Backend,
         checkpoint: &'a Checkpoint,
         spec: &'a ModelSpec,
+        observer: Option<&'a Observing>,
         progress: &'a mut dyn FnMut(Bytes),
     ) -> Result<Weights<'a, X>, DecodeError> {
         let open = |file: &crate::checkpoint::CheckpointFile| {
@@ -66,6 +69,7 @@ impl<'a, X: Activations> Weights<'a, X> {
             checkpoint,
             files,
             allocations,
+            observer,
             tensors: spec.tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
             architecture: &spec.architecture,
             read: Bytes(0),
@@ -86,10 +90,12 @@ impl<'a, X: Activations> Weights<'a, X> {
         role: TensorRole,
         layer: Option<u32>,
         shape: [usize; 2],
-    ) -> Result<X::Matrix, DecodeError> {
-        let (tensor, bytes) = self.take(&role.gguf_name(layer, "weight"), &shape)?;
+    ) -> Result<Matrix<X>, DecodeError> {
+        let name = role.gguf_name(layer, "weight");
+        let (tensor, bytes) = self.take(&name, &shape)?;
         self.held += Bytes(bytes.len() as u64);
-        X::matrix(self.backend, &tensor.name, tensor.dtype, shape, bytes)
+        let weight = X::matrix(self.backend, &name, tensor.dtype, shape, bytes)?;
+        Ok(Matrix::of(&name, weight, self.observer))
     }
 
     /// A stack of matrices, one for each expert or stream.
@@ -98,13 +104,14 @@ impl<'a, X: Activations> Weights<'a, X> {
         role: TensorRole,
         layer: Option<u32>,
         [count, rows, columns]: [usize; 3],
-    ) -> Result<Vec<X::Matrix>, DecodeError> {
+    ) -> Result<Vec<Matrix<X>>, DecodeError> {
         let name = role.gguf_name(layer, "weight");
         let (tensor, bytes) = self.take(&name, &[count, rows, columns])?;
         self.held += Bytes(bytes.len() as u64);
         let shape = [rows, columns];
         let matrix = |part| X::matrix(self.backend, &name, tensor.dtype, shape, part);
-        bytes.split(count).map(matrix).collect()
+        let weights = bytes.split(count).map(matrix).collect::<Result<_, _>>()?;
+        Ok(Matrix::stack(&name, weights, self.observer))
     }
 
     /// A weight of any shape as F32, outermost dimension first.
