@@ -42,6 +42,8 @@ pub mod planner;
 #[cfg(feature = "decode")]
 pub mod decode;
 #[cfg(feature = "decode")]
+pub mod quality;
+#[cfg(feature = "decode")]
 pub mod validate;
 pub mod report;
 #[cfg(feature = "cli")]

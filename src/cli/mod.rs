@@ -3,10 +3,13 @@
 
 mod args;
 mod calibrate;
+mod compare;
 mod date;
 mod devices;
 mod docs;
+mod evaluated;
 mod fit;
+mod imatrix;
 mod inspect;
 mod output;
 mod progress;
@@ -37,6 +40,8 @@ enum Outcome {
     Yes,
     /// It does not fit, or does not match.
     No,
+    /// A signal ended it early; what there was by then was kept. The status of shells for that signal.
+    Signalled(u8),
 }
 
 /// Runs the program.
@@ -56,6 +61,7 @@ pub(super) fn main() -> ExitCode {
     match run(cli) {
         Ok(Outcome::Yes) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
+        Ok(Outcome::Signalled(status)) => ExitCode::from(status),
         Err(error) => {
             let message = clean(&message(&error));
             let _ = writeln!(std::io::stderr(), "error: {message}");
@@ -97,6 +103,8 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Fit(args) => fit::run(&args),
         Command::Quantize(args) => quantize::run(&args),
+        Command::Imatrix(args) => imatrix::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Roofline(args) => roofline::run(&args),

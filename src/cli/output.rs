@@ -92,16 +92,21 @@ pub(super) fn check_all(paths: &[&Path], inputs: &Inputs) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// The name of an output while it is written.
+pub(super) fn partial(path: &Path) -> anyhow::Result<PathBuf> {
+    let name = path
+        .file_name()
+        .with_context(|| format!("{} is not a file name", path.display()))?;
+    let mut partial = name.to_owned();
+    partial.push(format!(".{}.partial", std::process::id()));
+    Ok(path.with_file_name(partial))
+}
+
 /// Writes a file whole or not at all: under another name first, synced to the disk, then renamed. What is there and is
 /// no regular file, such as `/dev/null`, is written to and not replaced.
 pub(super) fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
     let shown = path.display();
-    let name = path
-        .file_name()
-        .with_context(|| format!("{shown} is not a file name"))?;
-    let mut partial = name.to_owned();
-    partial.push(format!(".{}.partial", std::process::id()));
-    let partial = path.with_file_name(partial);
+    let partial = partial(path)?;
     let is_special = std::fs::metadata(path).is_ok_and(|there| !there.is_file());
     let written = if is_special {
         std::fs::write(path, text)

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::foreign::Foreign;
 use crate::quantize::Progress;
 use crate::units::Bytes;
 
@@ -41,6 +42,30 @@ impl Bar {
 
     pub(super) fn clear(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Steps of one kind that are done, and the time left, on one line.
+pub(super) struct Steps(ProgressBar);
+
+impl Steps {
+    /// A line for `of` steps of what `name` says.
+    pub(super) fn new(name: &str, of: usize) -> Steps {
+        let bar = ProgressBar::with_draw_target(Some(of as u64), target());
+        if let Ok(style) = ProgressStyle::with_template("{msg}: {pos} of {len}, {eta} left") {
+            bar.set_style(style);
+        }
+        bar.set_message(Foreign(&name).to_string());
+        bar.tick();
+        Steps(bar)
+    }
+
+    pub(super) fn set(&self, done: usize) {
+        self.0.set_position(done as u64);
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.finish_and_clear();
     }
 }
 

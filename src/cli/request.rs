@@ -15,6 +15,11 @@ pub(super) fn open(args: &ModelArgs) -> anyhow::Result<Planner> {
     Ok(Planner::open_as(&args.model, unknown)?)
 }
 
+/// Opens a model of a known architecture.
+pub(super) fn plain(model: &str) -> anyhow::Result<Planner> {
+    Ok(Planner::open(model)?)
+}
+
 pub(super) fn fit(args: &FitArgs) -> Request {
     Request {
         board: board(&args.board, args.workload.l4t),

@@ -4,6 +4,7 @@ use super::DecodeError;
 use super::activations::Activations;
 use super::host::ops::softmax;
 use super::linear::Linear;
+use super::observe::Matrix;
 use super::state::Pass;
 use super::weights::Weights;
 use crate::model::{self, ForwardSpec, Sparse, TensorRole as R};
@@ -13,7 +14,7 @@ pub(super) enum FeedForward<X: Activations> {
     None,
     Dense(Dense<X>),
     Experts {
-        router: X::Matrix,
+        router: Matrix<X>,
         experts: Vec<Dense<X>>,
         used: usize,
     },
@@ -154,13 +155,12 @@ impl<X: Activations> FeedForward<X> {
 /// softmax.
 fn routed<X: Activations>(
     x: &X,
-    router: &X::Matrix,
+    router: &Matrix<X>,
     experts: &[Dense<X>],
     used: usize,
     pass: &Pass<'_, X>,
 ) -> Result<X, DecodeError> {
-    let [probabilities] = x.products([router])?;
-    let mut probabilities = probabilities.into_host()?;
+    let mut probabilities = router.product(x)?.into_host()?;
     let mut tokens_of = vec![(Vec::new(), Vec::new()); experts.len()];
     for (token, probabilities) in probabilities
         .chunks_exact_mut(experts.len().max(1))

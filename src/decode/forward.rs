@@ -6,6 +6,7 @@ use super::activations::{Activations, AttentionLayout};
 use super::block::Block;
 use super::linear::Linear;
 use super::norm::Norm;
+use super::observe::Matrix;
 use super::state::{AttentionLayouts, LayerState, Pass, RecurrentState};
 use super::streams::{StreamBlock, Streams};
 use super::weights::Weights;
@@ -23,7 +24,7 @@ struct Network<X: Activations> {
     vocabulary: usize,
     /// The attention layouts of its blocks, each once.
     layouts: Vec<AttentionLayout>,
-    embedding: X::Matrix,
+    embedding: Matrix<X>,
     streams: Option<Streams<X>>,
     blocks: Vec<(Block<X>, Option<StreamBlock<X>>)>,
     output_norm: Norm<X>,
@@ -47,6 +48,8 @@ pub(super) struct Sequence<X: Activations> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LogitRows {
     None,
+    /// None, but an observer sees what the head would be multiplied with.
+    Observed,
     Last,
     All,
 }
@@ -66,7 +69,8 @@ impl<X: Activations> Network<X> {
                 architecture: spec.architecture.clone(),
                 reason,
             })?;
-        let mut weights = Weights::<X>::open(&backend, source, progress)?;
+        let observer = options.observer.as_ref();
+        let mut weights = Weights::<X>::open(&backend, source, observer, progress)?;
         let weights = &mut weights;
         let (hidden, vocab) = (spec.dims.hidden as usize, spec.dims.vocab as usize);
         let embedding = weights.matrix(R::TokenEmbedding, None, [vocab, hidden])?;
@@ -160,7 +164,7 @@ impl<X: Activations> Network<X> {
             backend: &self.backend,
             views: views.collect::<Result<_, _>>()?,
         };
-        let mut x = X::lookup(&self.embedding, tokens)?.scale(self.forward.embedding_scale)?;
+        let mut x = self.embedding.lookup(tokens)?.scale(self.forward.embedding_scale)?;
         match &self.streams {
             None => {
                 for (block, _) in &self.blocks {
@@ -182,15 +186,19 @@ impl<X: Activations> Network<X> {
         let x = match logit_rows {
             LogitRows::None => return Ok(Vec::new()),
             LogitRows::Last => x.last()?,
-            LogitRows::All => x,
+            LogitRows::All | LogitRows::Observed => x,
         };
         let normed = self.output_norm.apply(x)?;
+        if logit_rows == LogitRows::Observed {
+            match &self.head {
+                Some(head) => head.observe(&normed)?,
+                None => Matrix::observe(&normed, [&self.embedding])?,
+            }
+            return Ok(Vec::new());
+        }
         let logits = match &self.head {
             Some(head) => head.apply(&normed)?,
-            None => {
-                let [logits] = normed.products([&self.embedding])?;
-                logits
-            }
+            None => self.embedding.product(&normed)?,
         };
         match self.forward.output_softcap {
             Some(cap) => logits.softcap(cap)?.into_host(),

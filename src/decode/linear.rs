@@ -2,12 +2,13 @@
 
 use super::DecodeError;
 use super::activations::Activations;
+use super::observe::Matrix;
 use super::weights::Weights;
 use crate::model::TensorRole as R;
 
 /// A projection with its bias, if it has one.
 pub(super) struct Linear<X: Activations> {
-    weight: X::Matrix,
+    weight: Matrix<X>,
     bias: Option<X::Vector>,
 }
 
@@ -27,8 +28,13 @@ impl<X: Activations> Linear<X> {
         })
     }
 
-    pub(super) fn without_bias(weight: X::Matrix) -> Linear<X> {
+    pub(super) fn without_bias(weight: Matrix<X>) -> Linear<X> {
         Linear { weight, bias: None }
+    }
+
+    /// Shows `x` to the observer without a product.
+    pub(super) fn observe(&self, x: &X) -> Result<(), DecodeError> {
+        Matrix::observe(x, [&self.weight])
     }
 
     /// `[tokens, columns]` to `[tokens, rows]`.
@@ -42,7 +48,7 @@ impl<X: Activations> Linear<X> {
         all: [&Linear<X>; N],
         x: &X,
     ) -> Result<[X; N], DecodeError> {
-        let mut out = x.products(all.map(|linear| &linear.weight))?;
+        let mut out = Matrix::products(x, all.map(|linear| &linear.weight))?;
         for (out, linear) in out.iter_mut().zip(all) {
             if let Some(bias) = &linear.bias {
                 out.add_vector(bias)?;

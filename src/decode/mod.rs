@@ -17,6 +17,7 @@ mod forward;
 mod host;
 mod linear;
 mod norm;
+mod observe;
 mod recurrent;
 mod rope;
 mod sandbox;
@@ -37,6 +38,7 @@ use crate::units::Bytes;
 
 pub use chat::{Chat, FUEL, Message, prompt};
 pub use error::DecodeError;
+pub use observe::{MatrixName, Observer, Observing};
 pub use host::{has_kernel, multiplies, threads};
 pub use sandbox::{COMMAND as RENDER_COMMAND, Renderer, WRONG_TEMPLATE, confine};
 pub use tokenizer::Tokenizer;
@@ -92,6 +94,8 @@ pub struct LoadOptions {
     pub ubatch: u64,
     /// The implementation that computes.
     pub engine: Engine,
+    /// Who sees the inputs of weight matrices.
+    pub observer: Option<Observing>,
 }
 
 impl Default for LoadOptions {
@@ -101,6 +105,7 @@ impl Default for LoadOptions {
             kv_type: Dtype::F16,
             ubatch: 512,
             engine: Engine::Cpu,
+            observer: None,
         }
     }
 }
@@ -195,6 +200,19 @@ impl Model {
             all.extend(self.decoder.forward(some, LogitRows::All)?);
         }
         Ok(all)
+    }
+
+    /// Evaluates `tokens` for the observer alone: it sees what every matrix is multiplied with, the head
+    /// included, and no logits are computed.
+    ///
+    /// # Errors
+    /// As [`Model::prefill`]; an error of the observer.
+    pub fn observe(&mut self, tokens: &[u32]) -> Result<(), DecodeError> {
+        self.check(tokens)?;
+        for some in tokens.chunks(self.ubatch) {
+            self.decoder.forward(some, LogitRows::Observed)?;
+        }
+        Ok(())
     }
 
     fn check(&self, tokens: &[u32]) -> Result<(), DecodeError> {

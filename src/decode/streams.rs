@@ -10,32 +10,33 @@ use super::DecodeError;
 use super::activations::Activations;
 use super::block::Block;
 use super::norm::Norm;
+use super::observe::Matrix;
 use super::state::{LayerState, Pass};
 use super::weights::Weights;
 use crate::model::{ForwardSpec, ModelSpec, TensorRole as R};
 
 /// The weights before and behind the blocks.
 pub(super) struct Streams<X: Activations> {
-    projections: Vec<X::Matrix>,
-    unembed_projections: Vec<X::Matrix>,
+    projections: Vec<Matrix<X>>,
+    unembed_projections: Vec<Matrix<X>>,
     /// `[vocabulary, blocks x width]`, read by row.
-    per_layer_embedding: X::Matrix,
-    projection: X::Matrix,
+    per_layer_embedding: Matrix<X>,
+    projection: Matrix<X>,
     projection_norm: Norm<X>,
     width: usize,
 }
 
 /// A block's weights for its streams.
 pub(super) struct StreamBlock<X: Activations> {
-    router: X::Matrix,
+    router: Matrix<X>,
     router_norm: Norm<X>,
-    predict: X::Matrix,
-    correct: X::Matrix,
+    predict: Matrix<X>,
+    correct: Matrix<X>,
     correct_scale: X::Vector,
-    laurel: [X::Matrix; 2],
+    laurel: [Matrix<X>; 2],
     laurel_norm: Norm<X>,
-    gate: X::Matrix,
-    projection: X::Matrix,
+    gate: Matrix<X>,
+    projection: Matrix<X>,
     post_norm: Norm<X>,
 }
 
@@ -75,15 +76,15 @@ impl<X: Activations> Streams<X> {
     /// The streams of `tokens`, `[tokens, hidden]` each, the computed one first, whose embeddings are
     /// `x`, and the per-layer inputs of all blocks: `[tokens, blocks x width]`.
     pub(super) fn start(&self, tokens: &[u32], x: X) -> Result<(Vec<X>, X), DecodeError> {
-        let [inputs] = x.products([&self.projection])?;
+        let inputs = self.projection.product(&x)?;
         let inputs = inputs.scale(1.0 / (x.width() as f32).sqrt())?;
         let inputs = self.projection_norm.apply(inputs)?;
-        let stored = X::lookup(&self.per_layer_embedding, tokens)?;
+        let stored = self.per_layer_embedding.lookup(tokens)?;
         let stored = stored.scale((self.width as f32).sqrt())?;
         let inputs = inputs.add(&stored)?.scale(FRAC_1_SQRT_2)?;
         let mut streams = vec![x.clone()];
         for matrix in &self.projections {
-            let [stream] = x.products([matrix])?;
+            let stream = matrix.product(&x)?;
             streams.push(stream.match_norm(&x)?);
         }
         Ok((streams, inputs))
@@ -93,7 +94,7 @@ impl<X: Activations> Streams<X> {
     pub(super) fn finish(&self, first: X, others: &[X]) -> Result<X, DecodeError> {
         let mut sum = first.clone();
         for (stream, matrix) in others.iter().zip(&self.unembed_projections) {
-            let [back] = stream.products([matrix])?;
+            let back = matrix.product(stream)?;
             sum = sum.add(&back.match_norm(&first)?)?;
         }
         sum.scale(1.0 / (self.unembed_projections.len() + 1) as f32)
@@ -142,7 +143,7 @@ impl<X: Activations> StreamBlock<X> {
     fn modalities(&self, x: &X) -> Result<X, DecodeError> {
         let normed = self.router_norm.apply(x.clone())?;
         let normed = normed.scale(1.0 / x.width() as f32)?;
-        let [modalities] = normed.products([&self.router])?;
+        let modalities = self.router.product(&normed)?;
         // With a cap of one it is the hyperbolic tangent.
         modalities.softcap(1.0)
     }
@@ -163,15 +164,15 @@ impl<X: Activations> StreamBlock<X> {
         };
 
         let normed = block.attention_norm(&active)?;
-        let [narrow] = normed.products([&self.laurel[0]])?;
-        let [laurel_out] = narrow.products([&self.laurel[1]])?;
+        let narrow = self.laurel[0].product(&normed)?;
+        let laurel_out = self.laurel[1].product(&narrow)?;
         let laurel_out = self.laurel_norm.apply(laurel_out)?.add(&normed)?;
         let x = block.mix_tokens(&normed, pass, states)?;
         let x = x.add(&active)?.add(&laurel_out)?.scale(FRAC_1_SQRT_2)?;
         let update = block.feed_forward(&x, pass)?;
         let x = x.add(&update)?;
 
-        let [corrections] = self.modalities(&x)?.products([&self.correct])?;
+        let corrections = self.correct.product(&self.modalities(&x)?)?;
         // The computed stream less its prediction is added to every stream: once, and times its correction.
         let change = x.add(&active.scale(-1.0)?)?;
         for (stream, predicted) in predicted.iter_mut().enumerate() {
@@ -186,11 +187,11 @@ impl<X: Activations> StreamBlock<X> {
             return Ok(predicted);
         };
         let scaled = first.clone().times_vector(&self.correct_scale)?;
-        let [gate] = scaled.products([&self.gate])?;
+        let gate = self.gate.product(&scaled)?;
         let width = gate.width();
         let of_block = inputs.columns(index * width..(index + 1) * width)?;
         let gate = gate.gate(&of_block, pass.forward.activation)?;
-        let [added] = gate.products([&self.projection])?;
+        let added = self.projection.product(&gate)?;
         let added = self.post_norm.apply(added)?;
         for other in others {
             *other = other.clone().add(&added)?;
@@ -203,7 +204,7 @@ impl<X: Activations> StreamBlock<X> {
         let Some(first) = streams.first() else {
             return Ok(Vec::new());
         };
-        let [mixing] = self.modalities(first)?.products([&self.predict])?;
+        let mixing = self.predict.product(&self.modalities(first)?)?;
         let each = streams.iter().enumerate().map(|(to, stream)| {
             let mut predicted = stream.clone();
             for (from, stream) in streams.iter().enumerate() {

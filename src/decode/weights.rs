@@ -11,6 +11,7 @@ use super::DecodeError;
 use super::activations::Activations;
 use super::buffer::{Allocation, Buffer};
 use super::host::threads;
+use super::observe::{Matrix, Observing};
 use crate::model::{DecodeAccess, Tensor, TensorRole};
 use crate::quantize::{GgufView, blocks};
 use crate::units::Bytes;
@@ -22,6 +23,7 @@ pub(super) struct Weights<'a, X: Activations> {
     tensors: HashMap<&'a str, &'a Tensor>,
     /// Memory for tensors that are not read yet.
     allocations: HashMap<&'a str, Allocation>,
+    observer: Option<&'a Observing>,
     read: Bytes,
     held: Bytes,
     progress: &'a mut dyn FnMut(Bytes),
@@ -32,6 +34,7 @@ impl<'a, X: Activations> Weights<'a, X> {
     pub(super) fn open(
         backend: &'a X::Backend,
         source: &'a GgufView<'a>,
+        observer: Option<&'a Observing>,
         progress: &'a mut dyn FnMut(Bytes),
     ) -> Result<Weights<'a, X>, DecodeError> {
         let tensors = || source.model.tensors.iter().map(|t| (t.name.as_str(), t));
@@ -44,6 +47,7 @@ impl<'a, X: Activations> Weights<'a, X> {
             backend,
             source,
             allocations,
+            observer,
             tensors: tensors().collect(),
             read: Bytes(0),
             held: Bytes(0),
@@ -63,10 +67,12 @@ impl<'a, X: Activations> Weights<'a, X> {
         role: TensorRole,
         layer: Option<u32>,
         shape: [usize; 2],
-    ) -> Result<X::Matrix, DecodeError> {
-        let (tensor, bytes) = self.take(&role.gguf_name(layer, "weight"), &shape)?;
+    ) -> Result<Matrix<X>, DecodeError> {
+        let name = role.gguf_name(layer, "weight");
+        let (tensor, bytes) = self.take(&name, &shape)?;
         self.held += Bytes(bytes.len() as u64);
-        X::matrix(self.backend, &tensor.name, tensor.dtype, shape, bytes)
+        let weight = X::matrix(self.backend, &name, tensor.dtype, shape, bytes)?;
+        Ok(Matrix::of(&name, weight, self.observer))
     }
 
     /// A stack of matrices, one for each expert or stream.
@@ -75,13 +81,14 @@ impl<'a, X: Activations> Weights<'a, X> {
         role: TensorRole,
         layer: Option<u32>,
         [count, rows, columns]: [usize; 3],
-    ) -> Result<Vec<X::Matrix>, DecodeError> {
+    ) -> Result<Vec<Matrix<X>>, DecodeError> {
         let name = role.gguf_name(layer, "weight");
         let (tensor, bytes) = self.take(&name, &[count, rows, columns])?;
         self.held += Bytes(bytes.len() as u64);
         let shape = [rows, columns];
         let matrix = |part| X::matrix(self.backend, &name, tensor.dtype, shape, part);
-        bytes.split(count).map(matrix).collect()
+        let weights = bytes.split(count).map(matrix).collect::<Result<_, _>>()?;
+        Ok(Matrix::stack(&name, weights, self.observer))
     }
 
     /// A weight of any shape as F32, outermost dimension first.

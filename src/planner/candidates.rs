@@ -12,7 +12,7 @@ use crate::note::Note;
 use crate::plan::fit::Candidate;
 use crate::quantize;
 use crate::runtime::RuntimeProfile;
-use crate::scheme::{self, Assignment, Container, Rules, SCHEMES, Scheme};
+use crate::scheme::{self, Assignment, Container, Overrides, Reason, Rules, SCHEMES, Scheme};
 use crate::units::Bytes;
 
 /// The candidates of `model` for `runtime`: what the checkpoint is now, then the others, best quality first.
@@ -114,6 +114,26 @@ pub(super) fn candidates(
         }
     }));
     Ok(all)
+}
+
+/// The scheme whose types the stored tensors have, under any version of the rules.
+pub(super) fn exact_scheme(checkpoint: &Checkpoint, model: &ModelSpec) -> Option<&'static Scheme> {
+    let scheme = Scheme::get(&stored_scheme(checkpoint, model))?;
+    let is_exact = |rules: Rules, importance: bool| {
+        let overrides = Overrides {
+            importance,
+            ..Overrides::default()
+        };
+        let assigned = scheme::assign_with(model, scheme, rules, &overrides);
+        let tensors = model.tensors.iter().zip(&assigned.tensors);
+        tensors
+            .filter(|(_, assigned)| assigned.reason != Reason::Kept)
+            .all(|(tensor, assigned)| tensor.dtype == assigned.dtype)
+    };
+    let rules = Rules::ALL.iter().map(|(_, rules)| *rules);
+    let found = rules.flat_map(|rules| [false, true].map(|importance| (rules, importance)));
+    let mut found = found.filter(|(rules, importance)| is_exact(*rules, *importance));
+    found.next().map(|_| scheme)
 }
 
 /// The type of each tensor with `scheme`, as `runtime` makes it.

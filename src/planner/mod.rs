@@ -190,6 +190,11 @@ impl Planner {
         })
     }
 
+    /// The scheme whose types the tensors of a GGUF or 16-bit checkpoint have; `None` where they are those of none.
+    pub fn stored_scheme(&self) -> Option<&'static Scheme> {
+        candidates::exact_scheme(&self.checkpoint, &self.model)
+    }
+
     /// The formats that `runtime` could run the model in: what the checkpoint is now, then the others, best quality first.
     ///
     /// # Errors

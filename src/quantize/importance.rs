@@ -19,8 +19,8 @@ const LIMIT: Bytes = Bytes(1 << 30);
 const VALUES_LIMIT: u64 = 1 << 24;
 
 /// Suffixes of tensor names in the GGUF format.
-const SUMS: &str = ".in_sum2";
-const COUNTS: &str = ".counts";
+pub(super) const SUMS: &str = ".in_sum2";
+pub(super) const COUNTS: &str = ".counts";
 
 /// An importance matrix.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -78,6 +78,21 @@ pub enum ImportanceError {
 }
 
 impl Importance {
+    /// The importance matrix of entries by tensor name.
+    pub(super) fn new(
+        file: &str,
+        dataset: &str,
+        chunks: u32,
+        entries: HashMap<String, Vec<f32>>,
+    ) -> Importance {
+        Importance {
+            file: file.to_owned(),
+            datasets: vec![dataset.to_owned()],
+            chunks,
+            entries,
+        }
+    }
+
     /// Reads the importance matrix at `path`, in the GGUF format or the older format without a magic number.
     ///
     /// # Errors
@@ -297,15 +312,19 @@ fn from_gguf(path: &Path, mut reader: impl Read + Seek) -> Result<Importance, Im
             .ok_or_else(|| wrong("has no counts that go with its sums"))?;
         let columns = (means.len() / counts.len()).max(1);
         for (row, count) in means.chunks_mut(columns).zip(counts) {
-            let count = count.round();
-            // No token was sent to this expert: all its columns get the same importance.
-            row.iter_mut().for_each(|value| {
-                *value = if count > 0.0 { *value / count } else { 1.0 };
-            });
+            row.iter_mut()
+                .for_each(|value| *value = mean(*value, count));
         }
         importance.entries.insert(name.to_owned(), means);
     }
     Ok(importance)
+}
+
+/// The importance of a column from its sum of squares.
+pub(super) fn mean(sum: f32, count: f32) -> f32 {
+    let count = count.round();
+    // No token was sent to this expert: all its columns get the same importance.
+    if count > 0.0 { sum / count } else { 1.0 }
 }
 
 fn numbers(reader: &mut (impl Read + Seek), tensor: &TensorInfo) -> Option<Vec<f32>> {

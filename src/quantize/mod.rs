@@ -8,6 +8,7 @@ pub mod blocks;
 pub mod fp8;
 pub mod int4;
 pub mod packed;
+mod activation_sums;
 mod chunk;
 mod destination;
 mod disk;
@@ -25,6 +26,7 @@ mod source;
 mod tally;
 mod tensor_rows;
 
+pub use activation_sums::ActivationSums;
 pub use destination::{Destination, OutputError};
 #[cfg(feature = "cli")]
 pub(crate) use disk::{lock, sync_name};

@@ -31,6 +31,16 @@ pub(super) enum OutputForm<'a> {
 /// Checks whether the directory that exists at a destination may be replaced.
 pub(super) type MayReplace<'a> = Box<dyn Fn(&Destination<'_>) -> Result<(), OutputError> + 'a>;
 
+impl Destination<'_> {
+    /// Checks that a file may be written there, before the work for it begins; it is checked again when it is written.
+    ///
+    /// # Errors
+    /// [`OutputError`]: the place is taken, or is none for a file.
+    pub fn check_file(&self) -> Result<(), OutputError> {
+        check(self, &OutputForm::File)
+    }
+}
+
 /// An unfinished output. It is removed if it is dropped before [`Partial::commit`].
 pub(super) struct Partial<'a> {
     destination: &'a Destination<'a>,

@@ -1,8 +1,11 @@
 //! Formats results as text, Markdown and JSON; decides nothing.
 
 pub mod calibrate;
+#[cfg(feature = "decode")]
+pub mod compare;
 pub mod devices;
 pub mod fit;
+pub mod imatrix;
 pub mod inspect;
 pub mod quantize;
 pub mod roofline;

@@ -55,6 +55,7 @@ pub(super) fn measure(
         kv_type: request.kv_type,
         ubatch: request.ubatch,
         engine,
+        ..LoadOptions::default()
     };
     let mut model = Model::load(checkpoint, spec, &options, &mut |read| {
         progress(&MeasureProgress::stage(format!("loading, {read}")));

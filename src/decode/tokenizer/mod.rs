@@ -172,6 +172,11 @@ impl Tokenizer {
         })
     }
 
+    /// The token that every text of the model begins with, if there is one.
+    pub fn leading(&self) -> Option<u32> {
+        self.begin.filter(|_| self.add_begin)
+    }
+
     /// The ids of `text`. With `special`, the tokens that the model wants at both ends are added
     /// and names of control tokens in the text stand for them.
     ///

@@ -1,0 +1,155 @@
+//! Statistics of a candidate's predictions against those of a reference: divergence, agreement, perplexity.
+
+use super::log_probs::Row;
+
+/// A number with its standard error.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Estimate {
+    /// The number.
+    pub value: f64,
+    /// Its standard error: the standard deviation that it would have over other texts like this one, tokens taken as
+    /// independent.
+    pub standard_error: f64,
+}
+
+/// The likelihood of a text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Perplexity {
+    /// Of each scored token, minus the logarithm of its probability.
+    losses: Vec<f32>,
+}
+
+/// A candidate's predictions against a reference's, token by token.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Divergence {
+    /// Kullback-Leibler divergence of each prediction from the reference's, in nats.
+    divergences: Vec<f32>,
+    /// Predictions whose likeliest token is the reference's.
+    same_top: usize,
+    perplexity: Perplexity,
+}
+
+impl Estimate {
+    /// The mean of `values`. The error is `s / sqrt(n)`.
+    fn mean(values: &[f32]) -> Estimate {
+        let n = values.len().max(1) as f64;
+        let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
+        let off = values.iter().map(|x| (f64::from(*x) - mean).powi(2));
+        Estimate {
+            value: mean,
+            standard_error: (off.sum::<f64>() / n).sqrt() / n.sqrt(),
+        }
+    }
+
+    /// The quantile `share` of `values`, between neighbours in proportion. The number of values below it is binomial:
+    /// half the distance between the quantiles one standard deviation to either side is the error.
+    fn quantile(values: &[f32], share: f64) -> Estimate {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f32::total_cmp);
+        let last = sorted.len().saturating_sub(1) as f64;
+        let at = |share: f64| {
+            let place = share.clamp(0.0, 1.0) * last;
+            let value = |place: f64| sorted.get(place as usize).map_or(0.0, |x| f64::from(*x));
+            let (low, high) = (value(place.floor()), value(place.ceil()));
+            low + (high - low) * place.fract()
+        };
+        let spread = (share * (1.0 - share) / sorted.len().max(1) as f64).sqrt();
+        Estimate {
+            value: at(share),
+            standard_error: (at(share + spread) - at(share - spread)) / 2.0,
+        }
+    }
+}
+
+impl Perplexity {
+    pub(super) fn add(&mut self, log_prob: f32) {
+        self.losses.push(-log_prob);
+    }
+
+    /// `exp` of the mean loss. Its error is that of the mean, times the perplexity.
+    pub fn estimate(&self) -> Estimate {
+        let mean = Estimate::mean(&self.losses);
+        let value = mean.value.exp();
+        Estimate {
+            value,
+            standard_error: value * mean.standard_error,
+        }
+    }
+}
+
+/// One prediction against the reference's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Scored {
+    divergence: f32,
+    same_top: bool,
+    log_prob: f32,
+}
+
+impl Scored {
+    /// The prediction `logits` of a place that is followed by token `next`; `None` if it is not finite.
+    ///
+    /// `sum over i of p(i) (ln p(i) - ln q(i))`, over what the reference can tell apart.
+    pub(super) fn of(logits: &[f32], reference: &Row<'_>, next: usize) -> Option<Scored> {
+        let mut top = (0, f32::NEG_INFINITY);
+        for (id, logit) in logits.iter().enumerate() {
+            if *logit > top.1 {
+                top = (id, *logit);
+            }
+        }
+        let sum: f64 = logits.iter().map(|x| f64::from((x - top.1).exp())).sum();
+        let norm = top.1 + sum.ln() as f32;
+        let mut divergence = 0.0;
+        let mut reference_top = (0, f32::NEG_INFINITY);
+        for (id, (logit, log_prob)) in logits.iter().zip(reference.log_probs()).enumerate() {
+            let Some(log_prob) = log_prob else { continue };
+            if log_prob > reference_top.1 {
+                reference_top = (id, log_prob);
+            }
+            divergence += f64::from(log_prob.exp() * (log_prob - (logit - norm)));
+        }
+        let scored = Scored {
+            divergence: divergence as f32,
+            same_top: top.0 == reference_top.0,
+            log_prob: logits.get(next).copied().unwrap_or(f32::NEG_INFINITY) - norm,
+        };
+        (scored.divergence.is_finite() && norm.is_finite()).then_some(scored)
+    }
+}
+
+impl Divergence {
+    pub(super) fn add(&mut self, scored: Scored) {
+        self.divergences.push(scored.divergence);
+        self.same_top += usize::from(scored.same_top);
+        self.perplexity.add(scored.log_prob);
+    }
+
+    /// Predictions that were scored.
+    pub fn tokens(&self) -> usize {
+        self.divergences.len()
+    }
+
+    /// The mean divergence in nats.
+    pub fn mean(&self) -> Estimate {
+        Estimate::mean(&self.divergences)
+    }
+
+    /// The divergence that 99 % of the predictions do not exceed.
+    pub fn p99(&self) -> Estimate {
+        Estimate::quantile(&self.divergences, 0.99)
+    }
+
+    /// The share of predictions whose likeliest token is the reference's, from 0 to 1.
+    pub fn same_top(&self) -> Estimate {
+        let n = self.tokens().max(1) as f64;
+        let share = self.same_top as f64 / n;
+        Estimate {
+            value: share,
+            standard_error: (share * (1.0 - share) / n).sqrt(),
+        }
+    }
+
+    /// The candidate's perplexity.
+    pub fn perplexity(&self) -> Estimate {
+        self.perplexity.estimate()
+    }
+}

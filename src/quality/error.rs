@@ -1,0 +1,46 @@
+//! The errors of measuring quality, each with what the user can do about it.
+
+use super::log_probs::LogProbsError;
+use crate::decode::DecodeError;
+use crate::input;
+use crate::quantize::QuantizeError;
+
+/// Why quality cannot be measured.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each field is named and explained by the message above it
+#[non_exhaustive]
+pub enum QualityError {
+    /// A text cannot be opened.
+    #[error(transparent)]
+    Open(#[from] input::OpenError),
+    /// The decoder does not run the model.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// An output cannot be made.
+    #[error(transparent)]
+    Output(#[from] QuantizeError),
+    /// Stored predictions of a reference cannot be read or written.
+    #[error(transparent)]
+    LogProbs(#[from] LogProbsError),
+    #[error(
+        "{name}: has {found} tokens for this model, and a chunk is {chunk}; give a longer text, or shorter chunks with --chunk-tokens"
+    )]
+    ShortText {
+        name: String,
+        found: usize,
+        chunk: usize,
+    },
+    #[error(
+        "{candidate} has {found} tokens in its vocabulary, and the reference {expected}; they are not the same model"
+    )]
+    Vocabulary {
+        candidate: String,
+        found: usize,
+        expected: usize,
+    },
+    #[error("{model}: predicts a number that is not finite at token {token} of the text; its weights are damaged, or its type overflows")]
+    NotFinite { model: String, token: usize },
+    /// The caller set `cancel`.
+    #[error("interrupted")]
+    Interrupted,
+}

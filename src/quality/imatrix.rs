@@ -1,0 +1,82 @@
+//! Collects the activation sums of an importance matrix while a text is evaluated.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Chunks, QualityError};
+use crate::decode::{DecodeError, MatrixName, Model, Observer};
+use crate::quantize::ActivationSums;
+
+/// Sums squares of what the weights of blocks are multiplied with, and of the head if asked for.
+#[derive(Debug)]
+pub struct Collector {
+    /// Whether matrices outside of blocks are collected: the head, and a tied embedding in its place.
+    output: bool,
+    sums: Mutex<ActivationSums>,
+    /// Ends an evaluation when it becomes true.
+    cancel: Arc<AtomicBool>,
+}
+
+impl Collector {
+    /// Nothing yet. `output` says whether the head is collected too, `cancel` ends the evaluation.
+    pub fn new(output: bool, cancel: Arc<AtomicBool>) -> Collector {
+        Collector {
+            output,
+            sums: Mutex::default(),
+            cancel,
+        }
+    }
+
+    fn sums(&self) -> MutexGuard<'_, ActivationSums> {
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Observer for Collector {
+    fn inputs(
+        &self,
+        matrices: &[MatrixName<'_>],
+        rows: &[f32],
+        columns: usize,
+    ) -> Result<(), DecodeError> {
+        let mut sums = self.sums();
+        for name in matrices {
+            if self.output || name.tensor.starts_with("blk.") {
+                sums.add(name.tensor, [name.member, name.members], rows, columns);
+            }
+        }
+        if self.cancel.load(Ordering::Relaxed) {
+            Err(DecodeError::Cancelled)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Evaluates `chunks` with `model`, which was loaded with `collector`. Returns the sums over them; after an
+/// interruption those over what was evaluated, where that is a chunk at least. `progress` is told how many were.
+///
+/// # Errors
+/// [`QualityError`]: the model cannot evaluate them, or nothing was evaluated when it was interrupted.
+pub fn collect(
+    model: &mut Model,
+    collector: &Collector,
+    chunks: &Chunks,
+    progress: &mut dyn FnMut(usize),
+) -> Result<ActivationSums, QualityError> {
+    let mut evaluated = 0;
+    for tokens in &chunks.chunks {
+        model.reset();
+        match model.observe(tokens) {
+            Err(DecodeError::Cancelled) if evaluated > 0 => break,
+            Err(DecodeError::Cancelled) => return Err(QualityError::Interrupted),
+            other => other?,
+        }
+        evaluated += 1;
+        progress(evaluated);
+    }
+    let mut sums = std::mem::take(&mut *collector.sums());
+    sums.chunks = evaluated as u32;
+    sums.chunk_tokens = chunks.tokens as u32;
+    Ok(sums)
+}

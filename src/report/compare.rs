@@ -1,0 +1,208 @@
+//! `orinplan compare`: how far candidates are from a reference (`orinplan.compare/1`).
+
+use serde_json::{Value, json};
+
+use crate::dtype::Dtype;
+use crate::foreign::Foreign;
+use crate::model::ModelSpec;
+use crate::planner::Planner;
+use crate::quality::{Divergence, Estimate, Text};
+use crate::report::table::{Align, Table};
+use crate::report::{count, rounded, wrapped};
+use crate::units::{Bytes, counted};
+
+/// The document's first key.
+pub const SCHEMA: &str = "orinplan.compare/1";
+
+/// What a report shows.
+pub struct Report<'a> {
+    /// The model that is compared with.
+    pub model: &'a ModelSpec,
+    /// The text that was evaluated.
+    pub text: &'a Text,
+    /// Chunks of it.
+    pub chunks: usize,
+    /// Tokens in each.
+    pub chunk_tokens: usize,
+    /// The type of the candidates' KV cache.
+    pub kv_type: Dtype,
+    /// The model that is compared with, as a file.
+    pub reference: Subject,
+    /// Its perplexity.
+    pub perplexity: Estimate,
+    /// The models that are compared.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A candidate.
+pub struct Candidate {
+    /// Its file.
+    pub subject: Subject,
+    /// Its predictions against the reference's.
+    pub divergence: Divergence,
+}
+
+/// A model's file or directory.
+pub struct Subject {
+    /// Its name, without the directory it lies in.
+    pub file: String,
+    /// The name of its scheme; `mix` where its types are those of none.
+    pub format: String,
+    /// Bytes of the weight files.
+    pub bytes: Bytes,
+    /// Bits of its tensors for each of its weights.
+    pub bits_per_weight: f64,
+}
+
+impl Subject {
+    /// The open model as a file called `file`.
+    pub fn of(file: String, planner: &Planner) -> Subject {
+        let (checkpoint, model) = (planner.checkpoint(), planner.model());
+        let stored: Bytes = model.tensors.iter().map(|tensor| tensor.stored_bytes).sum();
+        let weights: u64 = model.tensors.iter().map(|tensor| tensor.elements()).sum();
+        Subject {
+            file,
+            format: planner.stored_scheme().map_or("mix", |scheme| scheme.name).to_owned(),
+            bytes: checkpoint.files.iter().map(|file| file.bytes).sum(),
+            bits_per_weight: stored.as_f64() * 8.0 / weights.max(1) as f64,
+        }
+    }
+
+    fn document(&self) -> Value {
+        json!({
+            "file": self.file,
+            "format": self.format,
+            "bytes": self.bytes,
+            "bits_per_weight": self.bits_per_weight,
+        })
+    }
+}
+
+fn estimate(estimate: Estimate) -> Value {
+    json!({"value": estimate.value, "standard_error": estimate.standard_error})
+}
+
+/// The whole document.
+pub fn document(report: &Report<'_>) -> Value {
+    let with = |mut subject: Value, pairs: Value| {
+        if let (Some(subject), Value::Object(pairs)) = (subject.as_object_mut(), pairs) {
+            subject.extend(pairs);
+        }
+        subject
+    };
+    let candidates = report.candidates.iter().map(|candidate| {
+        let of = &candidate.divergence;
+        let (mean, p99, same) = (of.mean(), of.p99(), of.same_top());
+        with(
+            candidate.subject.document(),
+            json!({
+                "kv_type": report.kv_type.name().to_lowercase(),
+                "kld": {
+                    "mean": mean.value,
+                    "standard_error": mean.standard_error,
+                    "p99": p99.value,
+                    "p99_standard_error": p99.standard_error,
+                },
+                "same_top": {
+                    "percent": 100.0 * same.value,
+                    "standard_error": 100.0 * same.standard_error,
+                },
+                "perplexity": estimate(of.perplexity()),
+            }),
+        )
+    });
+    let reference = report.reference.document();
+    rounded(json!({
+        "schema": SCHEMA,
+        "model": {
+            "name": report.model.name,
+            "architecture": report.model.architecture,
+            "parameters": report.model.parameters,
+        },
+        "text": {
+            "name": report.text.name,
+            "fingerprint": format!("{:016x}", report.text.fingerprint()),
+            "chunks": report.chunks,
+            "chunk_tokens": report.chunk_tokens,
+            "scored_tokens": scored(report),
+        },
+        "reference": with(reference, json!({"perplexity": estimate(report.perplexity)})),
+        "candidates": candidates.collect::<Vec<_>>(),
+    }))
+}
+
+fn scored(report: &Report<'_>) -> usize {
+    report.candidates.first().map_or(0, |candidate| candidate.divergence.tokens())
+}
+
+/// The report for a terminal.
+pub fn text(report: &Report<'_>) -> String {
+    let mut out = String::new();
+    wrapped(&mut out, &headline(report));
+    out.push('\n');
+    out.push_str(&table(report).text(" "));
+    out.push('\n');
+    wrapped(&mut out, LEGEND);
+    out
+}
+
+/// The report as Markdown.
+pub fn markdown(report: &Report<'_>) -> String {
+    let headline = crate::foreign::markdown_cell(&headline(report));
+    format!("{headline}\n\n{}\n{LEGEND}\n", table(report).markdown())
+}
+
+const LEGEND: &str = "KLD: mean Kullback-Leibler divergence from the reference's predictions, in nats a token; p99: 99 % of the tokens have less; same top: tokens whose likeliest successor is the reference's; after +- one standard error";
+
+fn headline(report: &Report<'_>) -> String {
+    let chunks = counted(report.chunks as u64, "chunk", "chunks");
+    format!(
+        "{} ({}, {} parameters) on {chunks} of {} tokens of {}: {} tokens scored",
+        Foreign(&report.model.name),
+        Foreign(&report.model.architecture),
+        count(report.model.parameters),
+        report.chunk_tokens,
+        Foreign(&report.text.name),
+        scored(report),
+    )
+}
+
+fn table(report: &Report<'_>) -> Table {
+    let mut table = Table::new([
+        ("file", Align::Left),
+        ("format", Align::Left),
+        ("bytes", Align::Right),
+        ("bits", Align::Right),
+        ("KLD", Align::Right),
+        ("p99", Align::Right),
+        ("same top", Align::Right),
+        ("perplexity", Align::Right),
+    ]);
+    let row = |subject: &Subject, of: Option<&Divergence>, perplexity: Estimate| {
+        let shown = |estimate: Option<Estimate>, digits: usize| {
+            estimate.map_or(String::new(), |estimate| {
+                format!("{:.digits$} +-{:.digits$}", estimate.value, estimate.standard_error)
+            })
+        };
+        let percent = of.map(|of| {
+            let same = of.same_top();
+            format!("{:.1} +-{:.1} %", 100.0 * same.value, 100.0 * same.standard_error)
+        });
+        [
+            subject.file.clone(),
+            subject.format.clone(),
+            subject.bytes.0.to_string(),
+            format!("{:.2}", subject.bits_per_weight),
+            shown(of.map(Divergence::mean), 4),
+            shown(of.map(Divergence::p99), 3),
+            percent.unwrap_or_default(),
+            shown(Some(perplexity), 3),
+        ]
+    };
+    table.row(row(&report.reference, None, report.perplexity));
+    for candidate in &report.candidates {
+        let of = &candidate.divergence;
+        table.row(row(&candidate.subject, Some(of), of.perplexity()));
+    }
+    table
+}
