@@ -38,8 +38,8 @@ use crate::units::Bytes;
 
 pub use chat::{Chat, FUEL, Message, prompt};
 pub use error::DecodeError;
+pub use host::{multiplies, threads};
 pub use observe::{MatrixName, Observer, Observing};
-pub use host::{has_kernel, multiplies, threads};
 pub use sandbox::{COMMAND as RENDER_COMMAND, Renderer, WRONG_TEMPLATE, confine};
 pub use tokenizer::Tokenizer;
 
@@ -50,7 +50,7 @@ use tensors::TensorActivations;
 /// The implementation that computes a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
-    /// The processor, with kernels of this program or, for formats without any, candle's.
+    /// The processor, with kernels of this program.
     #[default]
     Cpu,
     /// The processor, with candle's tensor operations: those of a GPU, run slowly to check them.

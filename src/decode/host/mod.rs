@@ -1,5 +1,5 @@
-//! Rows as slices of `f32`, computed by the processor: kernels of our own where it has them, else
-//! candle's, shared out among the threads of candle's pool.
+//! Rows as slices of `f32`, computed by the processor with kernels of our own, shared out among the threads of
+//! candle's pool.
 
 mod attention;
 mod cache;
@@ -11,7 +11,6 @@ mod parallel;
 use std::ops::Range;
 
 pub(super) use kernels::{add_scaled, dot};
-pub(super) use matrix::candle_name;
 pub(super) use parallel::parallel_chunks;
 pub use parallel::threads;
 
@@ -25,14 +24,9 @@ use crate::units::Bytes;
 use kernels::Input;
 use matrix::Matrix;
 
-/// Whether products of `dtype` are the decoder's own on this processor; others are candle's.
-pub fn has_kernel(dtype: Dtype) -> bool {
-    kernels::available(dtype)
-}
-
-/// Whether weights of `dtype` can be multiplied at all, by kernels of the decoder or by candle's.
+/// Whether weights of `dtype` can be multiplied on the processor.
 pub fn multiplies(dtype: Dtype) -> bool {
-    candle_name(dtype).is_some()
+    kernels::activation_format(dtype).is_some()
 }
 
 /// Rows end to end.
@@ -191,7 +185,7 @@ impl Activations for HostActivations {
         let input = Input::new(&self.data, self.width);
         let mut out = matrices.map(|matrix| HostActivations::new(Vec::new(), matrix.rows));
         for (out, matrix) in out.iter_mut().zip(matrices) {
-            out.data = matrix.multiply(&input)?;
+            out.data = matrix.multiply(&input);
         }
         Ok(out)
     }

@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use candle_core::quantized::{QMatMul, QStorage, QTensor};
+use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{DType, Device, Module, Tensor};
 
 use super::super::DecodeError;
 use super::super::buffer::Buffer;
-use super::super::host::candle_name;
 use crate::dtype::Dtype;
 
 /// A weight matrix `[rows, columns]`.
@@ -16,6 +15,26 @@ pub(in super::super) enum Matrix {
     Blocks(QMatMul),
     /// In F32, F16 or BF16. Activations are rounded to its type, as llama.cpp rounds them on a GPU.
     Floats(Tensor),
+}
+
+/// candle's name of a format.
+fn candle_name(dtype: Dtype) -> Option<GgmlDType> {
+    Some(match dtype {
+        Dtype::F32 => GgmlDType::F32,
+        Dtype::F16 => GgmlDType::F16,
+        Dtype::BF16 => GgmlDType::BF16,
+        Dtype::Q4_0 => GgmlDType::Q4_0,
+        Dtype::Q4_1 => GgmlDType::Q4_1,
+        Dtype::Q5_0 => GgmlDType::Q5_0,
+        Dtype::Q5_1 => GgmlDType::Q5_1,
+        Dtype::Q8_0 => GgmlDType::Q8_0,
+        Dtype::Q2_K => GgmlDType::Q2K,
+        Dtype::Q3_K => GgmlDType::Q3K,
+        Dtype::Q4_K => GgmlDType::Q4K,
+        Dtype::Q5_K => GgmlDType::Q5K,
+        Dtype::Q6_K => GgmlDType::Q6K,
+        _ => return None,
+    })
 }
 
 impl Matrix {

@@ -32,7 +32,10 @@ mod scaling;
 mod symmetric;
 #[cfg(test)]
 mod tests;
+mod unpack;
 
 pub use entry::{decode_rows, encode_rows};
 pub use formats::{BlockError, Encoded, FORMATS};
 pub use measure::{Deviation, deviation};
+#[cfg(feature = "decode")]
+pub(crate) use symmetric::IQ4_LEVELS;

@@ -52,7 +52,7 @@ impl Levels for Q6 {
 }
 
 /// The levels of `IQ4_NL` and `IQ4_XS`, `kvalues_iq4nl` of `ggml-common.h`.
-pub(super) const IQ4_LEVELS: [i8; 16] = [
+pub(crate) const IQ4_LEVELS: [i8; 16] = [
     -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
 ];
 

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use super::control::MeasureProgress;
 use super::error::ValidateError;
 use crate::checkpoint::CheckpointError;
-use crate::decode::{has_kernel, threads};
+use crate::decode::threads;
 use crate::device::{Cpu, FormatRate, Uncertainty, activity};
 use crate::model::ModelError;
 use crate::plan::speed::{Operation, OperationGroup};
@@ -160,9 +160,12 @@ impl Calibration {
             let limit = self.limit().as_secs();
             return Err(CalibrateError::TooSlow { limit });
         };
+        let observed = |each: fn(&Sample) -> Observation| -> Vec<Observation> {
+            samples.iter().map(each).collect()
+        };
         let costs = Costs {
-            token: costs(samples.iter().map(observed_token), &machine.token()),
-            prompt: costs(samples.iter().map(observed_prompt), &machine.prompt()),
+            token: solve::costs(&observed(observed_token), &machine.token()),
+            prompt: solve::costs(&observed(observed_prompt), &machine.prompt()),
         };
         let decode = load_noise(samples.iter().map(|sample| &sample.token));
         // Prompts are read only a few times: other programs disturb them at least as much as tokens.
@@ -266,8 +269,8 @@ fn fastest(sample: &Sample) -> f64 {
         .unwrap_or(0.0)
 }
 
-/// The counts of a decoded token, in the order of [`MachineRates::token`], with its time; and the index of its format.
-fn observed_token(sample: &Sample) -> (usize, Observation) {
+/// The counts of a decoded token, in the order of [`MachineRates::token`], with its time.
+fn observed_token(sample: &Sample) -> Observation {
     let sum = |pick: fn(&Operation) -> u64| {
         let matrices = sample.operations.iter().filter(is_matrix);
         matrices
@@ -287,12 +290,12 @@ fn observed_token(sample: &Sample) -> (usize, Observation) {
         1.0,
         cached.map(|operation| operation.bytes as f64).sum(),
     ]);
-    (sample.format, observation(counts, &sample.token))
+    observation(counts, &sample.token)
 }
 
-/// The counts of a prompt, in the order of [`MachineRates::prompt`], with its time; and the index of its format. The
+/// The counts of a prompt, in the order of [`MachineRates::prompt`], with its time. The
 /// head, which is computed for one token, is left out.
-fn observed_prompt(sample: &Sample) -> (usize, Observation) {
+fn observed_prompt(sample: &Sample) -> Observation {
     let body = |pick: fn(&Operation) -> u64| {
         let matrices = sample.operations.iter().filter(is_matrix);
         let body = matrices.filter(|operation| operation.group != OperationGroup::Head);
@@ -305,7 +308,7 @@ fn observed_prompt(sample: &Sample) -> (usize, Observation) {
         body(|operation| operation.rows) * prompt,
         sample.prompt_attention,
     ]);
-    (sample.format, observation(counts, &sample.prompt_read))
+    observation(counts, &sample.prompt_read)
 }
 
 fn observation(counts: Vec<f64>, times: &Times) -> Observation {
@@ -314,33 +317,6 @@ fn observation(counts: Vec<f64>, times: &Times) -> Observation {
         seconds: times.mean(),
         noise: times.noise().hypot(MODEL_ERROR),
     }
-}
-
-/// The costs of each format, followed by the costs that all formats share. The shared costs are fitted to formats for
-/// which the decoder has kernels: a product in another format pays candle's overhead, which counts as a cost of that
-/// format alone.
-fn costs(
-    observations: impl Iterator<Item = (usize, Observation)>,
-    prior: &[UnitCost],
-) -> Vec<UnitCost> {
-    let (own, others): (Vec<_>, Vec<_>) =
-        observations.partition(|(format, _)| has_kernel(FORMATS[*format].0));
-    let without_format = |observations: Vec<(usize, Observation)>| -> Vec<Observation> {
-        observations
-            .into_iter()
-            .map(|(_, observed)| observed)
-            .collect()
-    };
-    let (own, others) = (without_format(own), without_format(others));
-    // On some processors the decoder has no kernels at all.
-    if own.is_empty() {
-        return solve::costs(&others, prior);
-    }
-    let found = solve::costs(&own, prior);
-    let mut all = solve::costs(&others, &found);
-    let shared = all.iter_mut().zip(&found).skip(FORMATS.len());
-    shared.for_each(|(cost, found)| *cost = *found);
-    all
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@
 //! any.
 
 use super::solve::UnitCost;
-use crate::decode::has_kernel;
 use crate::dtype::Dtype;
 
 /// The reference machine: bytes read and multiply-adds computed a second.
@@ -21,7 +20,7 @@ const OVERHEAD: f64 = 1.1;
 
 /// The formats that are measured: all that the decoder multiplies. Each with its rates on the reference machine: bytes
 /// of weights a second in decode, multiply-accumulates a second in prefill.
-pub(super) const FORMATS: [(Dtype, f64, f64); 13] = [
+pub(super) const FORMATS: [(Dtype, f64, f64); 15] = [
     (Dtype::Q4_K, 16e9, 50e9),
     (Dtype::Q6_K, 16e9, 45e9),
     (Dtype::Q8_0, 20e9, 50e9),
@@ -30,10 +29,12 @@ pub(super) const FORMATS: [(Dtype, f64, f64); 13] = [
     (Dtype::F16, 20e9, 25e9),
     (Dtype::Q5_K, 14e9, 40e9),
     (Dtype::BF16, 20e9, 25e9),
-    (Dtype::Q3_K, 8e9, 15e9),
-    (Dtype::Q2_K, 7e9, 15e9),
-    (Dtype::Q4_1, 2e9, 4e9),
-    (Dtype::Q5_1, 2e9, 4e9),
+    (Dtype::Q3_K, 10e9, 40e9),
+    (Dtype::Q2_K, 9e9, 40e9),
+    (Dtype::Q4_1, 16e9, 50e9),
+    (Dtype::Q5_1, 14e9, 40e9),
+    (Dtype::IQ4_NL, 14e9, 50e9),
+    (Dtype::IQ4_XS, 14e9, 50e9),
     (Dtype::F32, 20e9, 25e9),
 ];
 
@@ -67,7 +68,7 @@ impl MachineRates {
     pub(super) fn token(self) -> Vec<UnitCost> {
         // A byte is read and unpacked: the slower of the two decides.
         let slower = self.reading().max(self.computing());
-        let formats = FORMATS.map(|(format, rate, _)| of_format(format, slower / rate));
+        let formats = FORMATS.map(|(_, rate, _)| of_format(slower / rate));
         let shared = TOKEN.map(|seconds| overhead(seconds * self.computing()));
         formats.into_iter().chain(shared).collect()
     }
@@ -75,18 +76,16 @@ impl MachineRates {
     /// The costs of a prompt: a multiply-accumulate of each format, then a row for one token, and a multiply-accumulate
     /// of attention.
     pub(super) fn prompt(self) -> Vec<UnitCost> {
-        let formats = FORMATS.map(|(format, _, rate)| of_format(format, self.computing() / rate));
+        let formats = FORMATS.map(|(_, _, rate)| of_format(self.computing() / rate));
         let shared = PROMPT.map(|seconds| overhead(seconds * self.computing()));
         formats.into_iter().chain(shared).collect()
     }
 }
 
-/// A format for which the decoder has no kernel is as uncertain as an overhead.
-fn of_format(format: Dtype, seconds: f64) -> UnitCost {
-    let uncertainty = if has_kernel(format) { FORMAT } else { OVERHEAD };
+fn of_format(seconds: f64) -> UnitCost {
     UnitCost {
         seconds,
-        uncertainty,
+        uncertainty: FORMAT,
     }
 }
 

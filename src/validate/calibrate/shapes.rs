@@ -2,7 +2,6 @@
 
 use super::prior::FORMATS;
 use super::synthetic::ModelShape;
-use crate::decode::has_kernel;
 use crate::dtype::Dtype;
 use crate::units::Bytes;
 
@@ -49,16 +48,26 @@ const ROWS: ModelShape = ModelShape {
 /// The format with further models that separate the costs shared by all formats: cache, layer and row.
 const SHARED: Dtype = Dtype::Q4_0;
 
+/// Formats that are rarely used: smaller models, to save time.
+const RARE: [Dtype; 7] = [
+    Dtype::F32,
+    Dtype::Q2_K,
+    Dtype::Q3_K,
+    Dtype::Q4_1,
+    Dtype::Q5_1,
+    Dtype::IQ4_NL,
+    Dtype::IQ4_XS,
+];
+
 /// Tokens of a short prompt, and of one after which much of the time goes into the cache.
 const SHORT: u64 = 64;
 const LONG: u64 = 768;
 
 /// The shapes for a format, each with the length of its prompt in tokens.
 pub(super) fn shapes(format: Dtype) -> Vec<(ModelShape, u64)> {
-    let (narrow, wide) = if has_kernel(format) && format != Dtype::F32 {
+    let (narrow, wide) = if !RARE.contains(&format) {
         (NARROW, WIDE)
     } else {
-        // Large or slow, and rarely used: smaller models, to save time.
         (
             ModelShape {
                 layers: 4,

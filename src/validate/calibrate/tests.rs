@@ -90,7 +90,7 @@ fn timed(rounds: usize, noise: f64, random: &mut impl FnMut() -> f64) -> ([Vec<f
     });
     let mut samples = models();
     for sample in &mut samples {
-        let times = [observed_token(sample).1, observed_prompt(sample).1];
+        let times = [observed_token(sample), observed_prompt(sample)];
         let [token, prompt] = [0, 1].map(|kind: usize| seconds(&times[kind], &truth[kind]));
         for _ in 0..rounds {
             sample.token.push(token * (noise * random()).exp());
@@ -98,8 +98,14 @@ fn timed(rounds: usize, noise: f64, random: &mut impl FnMut() -> f64) -> ([Vec<f
         }
     }
     let found = Costs {
-        token: costs(samples.iter().map(observed_token), &token),
-        prompt: costs(samples.iter().map(observed_prompt), &prompt),
+        token: solve::costs(
+            &samples.iter().map(observed_token).collect::<Vec<_>>(),
+            &token,
+        ),
+        prompt: solve::costs(
+            &samples.iter().map(observed_prompt).collect::<Vec<_>>(),
+            &prompt,
+        ),
     };
     let noise = [
         load_noise(samples.iter().map(|sample| &sample.token)),
@@ -127,8 +133,7 @@ fn held(rounds: usize, noise: f64) -> (f64, f64) {
             layers: 28,
         };
         let range = cpu::decode(&sample.operations, 1, machine).tokens_per_second;
-        let measured =
-            1.0 / (seconds(&observed_token(&sample).1, &truth) * (noise * random()).exp());
+        let measured = 1.0 / (seconds(&observed_token(&sample), &truth) * (noise * random()).exp());
         within += u32::from((range.low..=range.high).contains(&measured));
         factors.push((range.high / range.low).sqrt());
     }
@@ -225,7 +230,7 @@ fn what_was_timed_by_the_limit_is_kept_and_the_rest_is_expected_or_left_out() {
     let mut timed = sample.clone();
     timed
         .token
-        .push(seconds(&observed_token(&sample).1, &truth) * 2.0);
+        .push(seconds(&observed_token(&sample), &truth) * 2.0);
     // The second was loaded and not timed.
     calibration.samples.add(timed);
     calibration.samples.add(model(1, 16, 768, 24_576, 90));

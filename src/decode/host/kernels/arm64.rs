@@ -16,7 +16,7 @@ use half::f16;
 use super::dispatch::{self, GROUP};
 use super::{Input, Stored};
 use crate::dtype::Dtype;
-use rows::{bf16s, f16s, f32s, q4_0, q4_k, q5_0, q5_k, q6_k, q8_0};
+use rows::*;
 
 /// Whether the processor has what the kernels need.
 pub(super) fn available() -> bool {

@@ -39,12 +39,18 @@ macro_rules! products {
             let floats = || tokens.map(|token| input.token(token));
             let place = (first, input.tokens());
             match rows.dtype {
+                Dtype::Q2_K => each(rows, place, by256(), out, |row, y| q2_k::<T>(row, y)),
+                Dtype::Q3_K => each(rows, place, by256(), out, |row, y| q3_k::<T>(row, y)),
                 Dtype::Q4_K => each(rows, place, by256(), out, |row, y| q4_k::<T>(row, y)),
                 Dtype::Q5_K => each(rows, place, by256(), out, |row, y| q5_k::<T>(row, y)),
                 Dtype::Q6_K => each(rows, place, by256(), out, |row, y| q6_k::<T>(row, y)),
+                Dtype::IQ4_XS => each(rows, place, by256(), out, |row, y| iq4_xs::<T>(row, y)),
                 Dtype::Q4_0 => each(rows, place, by32(), out, |row, y| q4_0::<T>(row, y)),
+                Dtype::Q4_1 => each(rows, place, by32(), out, |row, y| q4_1::<T>(row, y)),
                 Dtype::Q5_0 => each(rows, place, by32(), out, |row, y| q5_0::<T>(row, y)),
+                Dtype::Q5_1 => each(rows, place, by32(), out, |row, y| q5_1::<T>(row, y)),
                 Dtype::Q8_0 => each(rows, place, by32(), out, |row, y| q8_0::<T>(row, y)),
+                Dtype::IQ4_NL => each(rows, place, by32(), out, |row, y| iq4_nl::<T>(row, y)),
                 Dtype::F32 => each(rows, place, floats(), out, |row, y| f32s::<T>(row, y)),
                 Dtype::F16 => each(rows, place, floats(), out, |row, y| f16s::<T>(row, y)),
                 Dtype::BF16 => each(rows, place, floats(), out, |row, y| bf16s::<T>(row, y)),

@@ -17,7 +17,7 @@ pub(in super::super) struct Block256 {
     pub(super) scale: f32,
 }
 
-/// 32 activations with one scale, as ggml's `block_q8_0` has them.
+/// 32 activations with one scale, as ggml's `block_q8_0` and `block_q8_1` have them.
 #[derive(Clone)]
 #[repr(C)]
 pub(in super::super) struct Block32 {
@@ -25,6 +25,9 @@ pub(in super::super) struct Block32 {
     pub(super) scale: f32,
     /// The scale times the sum of the quants.
     pub(super) sum: f32,
+    /// The same as `Q8_1` keeps it, which minima of weights are multiplied with: in half precision, of the
+    /// scale before it was rounded.
+    pub(super) half_sum: f32,
 }
 
 /// `[tokens, columns]` activations.
@@ -44,11 +47,6 @@ impl<'a> Input<'a> {
             blocks256: OnceLock::new(),
             blocks32: OnceLock::new(),
         }
-    }
-
-    /// All rows.
-    pub(in super::super) fn rows(&self) -> &'a [f32] {
-        self.rows
     }
 
     /// How many rows.
@@ -84,6 +82,7 @@ impl<'a> Input<'a> {
             quants: [0; 32],
             scale: 0.0,
             sum: 0.0,
+            half_sum: 0.0,
         };
         let all = self
             .blocks32
@@ -147,7 +146,7 @@ fn quantize256(values: &[f32; 256], block: &mut Block256) {
 }
 
 /// The largest magnitude becomes 127; the scale is what a half keeps of it, as in ggml's
-/// `quantize_row_q8_0`.
+/// `quantize_row_q8_0` and `quantize_row_q8_1`.
 fn quantize32(values: &[f32; 32], block: &mut Block32) {
     let largest = super::largest_magnitude(values);
     let scale = largest / 127.0;
@@ -156,4 +155,5 @@ fn quantize32(values: &[f32; 32], block: &mut Block32) {
     super::round(values, inverse, &mut block.quants);
     let sum: i32 = block.quants.iter().map(|&quant| i32::from(quant)).sum();
     block.sum = block.scale * sum as f32;
+    block.half_sum = half::f16::from_f32(scale * sum as f32).to_f32();
 }

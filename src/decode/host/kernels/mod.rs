@@ -1,5 +1,4 @@
-//! Products of rows of weights in their stored format with rows of activations, for the formats and
-//! processors where candle's are slow or keep a second copy of the weights.
+//! Products of rows of weights in their stored format with rows of activations.
 //!
 //! In: weight bytes and an [`Input`]. Out: dot products. The activations are quantized to eight
 //! bits first, in the way ggml does for the format at hand, so that results agree with llama.cpp's.
@@ -54,35 +53,24 @@ impl<'a> Stored<'a> {
 pub(super) enum ActivationFormat {
     /// Blocks of 256 with one scale (ggml's `Q8_K`).
     Block256,
-    /// Blocks of 32 with one scale (ggml's `Q8_0`).
+    /// Blocks of 32 with one scale (ggml's `Q8_0` and `Q8_1`).
     Block32,
     /// As they are.
     Floats,
 }
 
-/// The formats with kernels of our own. Their reasons are measurements: `cargo xtask bench decode`.
+/// The formats that are multiplied, each with the activations that ggml takes for it.
 pub(super) fn activation_format(dtype: Dtype) -> Option<ActivationFormat> {
     Some(match dtype {
-        Dtype::Q4_K | Dtype::Q5_K | Dtype::Q6_K => ActivationFormat::Block256,
-        Dtype::Q4_0 | Dtype::Q5_0 | Dtype::Q8_0 => ActivationFormat::Block32,
+        Dtype::Q2_K | Dtype::Q3_K | Dtype::Q4_K | Dtype::Q5_K | Dtype::Q6_K | Dtype::IQ4_XS => {
+            ActivationFormat::Block256
+        }
+        Dtype::Q4_0 | Dtype::Q4_1 | Dtype::Q5_0 | Dtype::Q5_1 | Dtype::Q8_0 | Dtype::IQ4_NL => {
+            ActivationFormat::Block32
+        }
         Dtype::F32 | Dtype::F16 | Dtype::BF16 => ActivationFormat::Floats,
         _ => return None,
     })
-}
-
-/// Whether rows of `dtype` are multiplied here on this processor.
-pub(super) fn available(dtype: Dtype) -> bool {
-    activation_format(dtype).is_some() && fast()
-}
-
-#[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
-fn fast() -> bool {
-    native::available()
-}
-
-#[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
-fn fast() -> bool {
-    false
 }
 
 /// `out[row x tokens + token]`, for as many rows as that has room for.

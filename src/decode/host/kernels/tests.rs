@@ -35,19 +35,8 @@ fn exact(x: &[f32], y: &[f32]) -> f64 {
 /// of the columns, in random directions.
 #[test]
 fn products_are_those_of_the_decoded_weights() {
-    let formats = [
-        Dtype::F32,
-        Dtype::F16,
-        Dtype::BF16,
-        Dtype::Q4_0,
-        Dtype::Q5_0,
-        Dtype::Q8_0,
-        Dtype::Q4_K,
-        Dtype::Q5_K,
-        Dtype::Q6_K,
-    ];
     let activations = numbers(5 * COLUMNS, 1);
-    for dtype in formats {
+    for &dtype in blocks::FORMATS {
         let format = activation_format(dtype).unwrap();
         let bytes = dtype.bytes(&[COLUMNS as u64]).unwrap().0 as usize;
         let (mut row, mut decoded) = (vec![0; bytes], vec![0.0; COLUMNS]);
@@ -78,7 +67,13 @@ fn saturated_blocks_keep_their_sums() {
         .collect();
     for (dtype, scale_at) in [
         (Dtype::Q4_0, vec![0]),
+        (Dtype::Q4_1, vec![0, 2]),
         (Dtype::Q5_0, vec![0]),
+        (Dtype::Q5_1, vec![0, 2]),
+        (Dtype::IQ4_NL, vec![0]),
+        (Dtype::IQ4_XS, vec![0]),
+        (Dtype::Q2_K, vec![80, 82]),
+        (Dtype::Q3_K, vec![108]),
         (Dtype::Q8_0, vec![0]),
         (Dtype::Q4_K, vec![0, 2]),
         (Dtype::Q5_K, vec![0, 2]),

@@ -12,7 +12,7 @@ use std::arch::x86_64::*;
 use half::f16;
 
 use load::{load_floats, total};
-use rows::{bf16s, f16s, f32s, q4_0, q4_k, q5_0, q5_k, q6_k, q8_0};
+use rows::*;
 
 use super::blocks::at;
 use super::dispatch::{self, GROUP};

@@ -4,7 +4,7 @@
 
 use std::arch::aarch64::*;
 
-use super::super::blocks::{at, scales_and_minima};
+use super::super::blocks::{at, iq4_levels, scales_and_minima, sixteen_scales};
 use super::super::input::{Block32, Block256};
 use super::load::*;
 
@@ -79,29 +79,117 @@ fn affine<const T: usize, const BYTES: usize>(
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 pub(super) fn q6_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
+    let scales = |block: &[u8; 210]| (half(block, 208), at::<16, u8>(block, 192).map(|s| s as i8));
+    sixteens::<T, 210>(
+        row,
+        y,
+        scales,
+        |_, _| vdupq_n_f32(0.0),
+        |block, j, n| {
+            let low = [0, 32].map(|half| load(at(block, 64 * j + half + 16 * n)));
+            let high = load(at(block, 128 + 32 * j + 16 * n));
+            let (four, two) = (vdupq_n_u8(15), vdupq_n_u8(0x30));
+            let codes = [
+                vorrq_u8(vandq_u8(low[0], four), vandq_u8(vshlq_n_u8::<4>(high), two)),
+                vorrq_u8(vandq_u8(low[1], four), vandq_u8(vshlq_n_u8::<2>(high), two)),
+                vorrq_u8(vshrq_n_u8::<4>(low[0]), vandq_u8(high, two)),
+                vorrq_u8(
+                    vshrq_n_u8::<4>(low[1]),
+                    vandq_u8(vshrq_n_u8::<2>(high), two),
+                ),
+            ];
+            codes.map(|codes| vsubq_s8(vreinterpretq_s8_u8(codes), vdupq_n_s8(32)))
+        },
+    )
+}
+
+/// `sum of d x scale x (q - 4) x y`, three bits.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn q3_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
+    let scales = |block: &[u8; 110]| {
+        let [first, second] = sixteen_scales(at(block, 96)).map(u64::to_le_bytes);
+        let scale = |n: usize| if n < 8 { first[n] } else { second[n - 8] };
+        (
+            half(block, 108),
+            std::array::from_fn(|n| scale(n) as i8 - 32),
+        )
+    };
+    sixteens::<T, 110>(
+        row,
+        y,
+        scales,
+        |_, _| vdupq_n_f32(0.0),
+        |block, j, n| {
+            let codes = pairs(at(block, 32 + 32 * j + 16 * n));
+            let third = load(at(block, 16 * n));
+            std::array::from_fn(|quarter| {
+                let own = vdupq_n_u8(1 << (4 * j + quarter));
+                let set = vandq_u8(vtstq_u8(third, own), vdupq_n_u8(4));
+                let code = vreinterpretq_s8_u8(vorrq_u8(codes[quarter], set));
+                vsubq_s8(code, vdupq_n_s8(4))
+            })
+        },
+    )
+}
+
+/// `sum of d x scale x q x y - dmin x min x y`, two bits.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn q2_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
+    let scales = |block: &[u8; 84]| {
+        let packed = at::<16, u8>(block, 0);
+        (half(block, 80), packed.map(|both| (both & 15) as i8))
+    };
+    let minima = |block: &[u8; 84], y: &Block256| {
+        let minima = vshrq_n_u8::<4>(load(at(block, 0)));
+        let low = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(minima)));
+        let high = vreinterpretq_s16_u16(vmovl_u8(vget_high_u8(minima)));
+        let (first, second) = (load_words(at(&y.sums16, 0)), load_words(at(&y.sums16, 8)));
+        let minus = vmull_s16(vget_low_s16(low), vget_low_s16(first));
+        let minus = vmlal_high_s16(minus, low, first);
+        let minus = vmlal_s16(minus, vget_low_s16(high), vget_low_s16(second));
+        let minus = vcvtq_f32_s32(vmlal_high_s16(minus, high, second));
+        vmulq_n_f32(minus, half(block, 82))
+    };
+    sixteens::<T, 84>(row, y, scales, minima, |block, j, n| {
+        pairs(at(block, 16 + 32 * j + 16 * n)).map(|codes| vreinterpretq_s8_u8(codes))
+    })
+}
+
+/// 64 weights of two bits, those of each shift sixteen.
+#[inline]
+#[target_feature(enable = "neon")]
+fn pairs(bytes: &[u8; 16]) -> [uint8x16_t; 4] {
+    let (packed, mask) = (load(bytes), vdupq_n_u8(3));
+    [
+        vandq_u8(packed, mask),
+        vandq_u8(vshrq_n_u8::<2>(packed), mask),
+        vandq_u8(vshrq_n_u8::<4>(packed), mask),
+        vshrq_n_u8::<6>(packed),
+    ]
+}
+
+/// `sum of scale x scales x q x y - minima`, sixteen weights with a scale. `weights` gives those of one half of the
+/// block whose bits are in the same sixteen bytes: of groups `n`, `n + 2`, `n + 4`, `n + 6`.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn sixteens<const T: usize, const BYTES: usize>(
+    row: &[u8],
+    y: [&[Block256]; T],
+    scales: impl Fn(&[u8; BYTES]) -> (f32, [i8; 16]),
+    minima: impl Fn(&[u8; BYTES], &Block256) -> float32x4_t,
+    weights: impl Fn(&[u8; BYTES], usize, usize) -> [int8x16_t; 4],
+) -> [f32; T] {
     let mut sums = [vdupq_n_f32(0.0); T];
-    for (index, block) in row.as_chunks::<210>().0.iter().enumerate() {
-        let scales: &[u8; 16] = at(block, 192);
+    for (index, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
+        let (d, scales) = scales(block);
         let mut whole = [vdupq_n_s32(0); T];
         for j in 0..2 {
-            // Sixteen weights at a time have a scale: those with the low bits at `n`.
             for n in 0..2 {
-                let low = [0, 32].map(|half| load(at(block, 64 * j + half + 16 * n)));
-                let high = load(at(block, 128 + 32 * j + 16 * n));
-                let (four, two) = (vdupq_n_u8(15), vdupq_n_u8(0x30));
-                let quants = [
-                    vorrq_u8(vandq_u8(low[0], four), vandq_u8(vshlq_n_u8::<4>(high), two)),
-                    vorrq_u8(vandq_u8(low[1], four), vandq_u8(vshlq_n_u8::<2>(high), two)),
-                    vorrq_u8(vshrq_n_u8::<4>(low[0]), vandq_u8(high, two)),
-                    vorrq_u8(
-                        vshrq_n_u8::<4>(low[1]),
-                        vandq_u8(vshrq_n_u8::<2>(high), two),
-                    ),
-                ];
-                for (quarter, quants) in quants.into_iter().enumerate() {
-                    let weights = vsubq_s8(vreinterpretq_s8_u8(quants), vdupq_n_s8(32));
+                for (quarter, weights) in weights(block, j, n).into_iter().enumerate() {
                     let group = 8 * j + 2 * quarter + n;
-                    let scale = i32::from(scales[group] as i8);
+                    let scale = i32::from(scales[group]);
                     for t in 0..T {
                         let y = load_signed(at(&y[t][index].quants, 16 * group));
                         let products = dot4(vdupq_n_s32(0), weights, y);
@@ -110,7 +198,34 @@ pub(super) fn q6_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] 
                 }
             }
         }
-        let d = half(block, 208);
+        for t in 0..T {
+            let y = &y[t][index];
+            sums[t] = vfmaq_n_f32(sums[t], vcvtq_f32_s32(whole[t]), d * y.scale);
+            sums[t] = vfmsq_n_f32(sums[t], minima(block, y), y.scale);
+        }
+    }
+    sums.map(|sums| vaddvq_f32(sums))
+}
+
+/// `sum of d x scale x level x y`, levels of four bits.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn iq4_xs<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
+    let mut sums = [vdupq_n_f32(0.0); T];
+    for (index, block) in row.as_chunks::<136>().0.iter().enumerate() {
+        let high = i32::from(u16::from_le_bytes(*at(block, 2)));
+        let low = u32::from_le_bytes(*at(block, 4));
+        let mut whole = [vdupq_n_s32(0); T];
+        for j in 0..8 {
+            let low = (low >> (4 * j) & 15) as i32;
+            let scale = (low | (high >> (2 * j) & 3) << 4) - 32;
+            let weights = levels(at(block, 8 + 16 * j));
+            for t in 0..T {
+                let products = against(weights, &y[t][index].quants, 32 * j);
+                whole[t] = vmlaq_n_s32(whole[t], products, scale);
+            }
+        }
+        let d = half(block, 0);
         for t in 0..T {
             let factor = d * y[t][index].scale;
             sums[t] = vfmaq_n_f32(sums[t], vcvtq_f32_s32(whole[t]), factor);
@@ -125,8 +240,21 @@ pub(super) fn q6_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] 
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 pub(super) fn q4_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
-    scaled::<T, 18>(row, y, |block| {
-        nibbles(at(block, 2)).map(|q| vsubq_s8(vreinterpretq_s8_u8(q), vdupq_n_s8(8)))
+    scaled::<T, 18>(
+        row,
+        y,
+        |_, _| 0.0,
+        |block| nibbles(at(block, 2)).map(|q| vsubq_s8(vreinterpretq_s8_u8(q), vdupq_n_s8(8))),
+    )
+}
+
+/// `sum of (d x q + m) x y`, four bits.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn q4_1<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
+    let rest = |block: &[u8; 20], y: &Block32| half(block, 2) * y.half_sum;
+    scaled::<T, 20>(row, y, rest, |block| {
+        nibbles(at(block, 4)).map(|q| vreinterpretq_s8_u8(q))
     })
 }
 
@@ -134,16 +262,34 @@ pub(super) fn q4_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 pub(super) fn q5_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
-    scaled::<T, 22>(row, y, |block| {
-        let low = nibbles(at(block, 6));
-        let own = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
-        [0, 1].map(|i| {
-            // Each byte gets the byte that holds its bit.
-            let [first, second]: [u8; 2] = *at(block, 2 + 2 * i);
-            let held = vcombine_u8(vdup_n_u8(first), vdup_n_u8(second));
-            let high = vandq_u8(vtstq_u8(held, own), vdupq_n_u8(16));
-            vsubq_s8(vreinterpretq_s8_u8(vorrq_u8(low[i], high)), vdupq_n_s8(16))
-        })
+    scaled::<T, 22>(
+        row,
+        y,
+        |_, _| 0.0,
+        |block| fives(at(block, 2)).map(|q| vsubq_s8(q, vdupq_n_s8(16))),
+    )
+}
+
+/// `sum of (d x q + m) x y`, five bits.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn q5_1<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
+    let rest = |block: &[u8; 24], y: &Block32| half(block, 2) * y.half_sum;
+    scaled::<T, 24>(row, y, rest, |block| fives(at(block, 4)))
+}
+
+/// 32 weights of five bits: the high ones first, then the low ones.
+#[inline]
+#[target_feature(enable = "neon")]
+fn fives(bytes: &[u8; 20]) -> Weights {
+    let low = nibbles(at(bytes, 4));
+    let own = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
+    [0, 1].map(|i| {
+        // Each byte gets the byte that holds its bit.
+        let [first, second]: [u8; 2] = *at(bytes, 2 * i);
+        let held = vcombine_u8(vdup_n_u8(first), vdup_n_u8(second));
+        let high = vandq_u8(vtstq_u8(held, own), vdupq_n_u8(16));
+        vreinterpretq_s8_u8(vorrq_u8(low[i], high))
     })
 }
 
@@ -151,29 +297,50 @@ pub(super) fn q5_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 pub(super) fn q8_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
-    scaled::<T, 34>(row, y, |block| {
-        [2, 18].map(|n| vreinterpretq_s8_u8(load(at(block, n))))
-    })
+    scaled::<T, 34>(
+        row,
+        y,
+        |_, _| 0.0,
+        |block| [2, 18].map(|n| vreinterpretq_s8_u8(load(at(block, n)))),
+    )
 }
 
-/// Formats of a scale and signed weights.
+/// `sum of d x level x y`, levels of four bits.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn iq4_nl<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
+    scaled::<T, 18>(row, y, |_, _| 0.0, |block| levels(at(block, 2)))
+}
+
+/// Formats of a scale and signed weights. `rest` gives what else a block adds.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 fn scaled<const T: usize, const BYTES: usize>(
     row: &[u8],
     y: [&[Block32]; T],
+    rest: impl Fn(&[u8; BYTES], &Block32) -> f32,
     weights: impl Fn(&[u8; BYTES]) -> Weights,
 ) -> [f32; T] {
     let mut sums = [vdupq_n_f32(0.0); T];
+    let mut rests = [0.0f32; T];
     for (index, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
         let (d, weights) = (half(block, 0), weights(block));
         for t in 0..T {
             let y = &y[t][index];
             let products = vcvtq_f32_s32(against(weights, &y.quants, 0));
             sums[t] = vfmaq_n_f32(sums[t], products, d * y.scale);
+            rests[t] += rest(block, y);
         }
     }
-    sums.map(|sums| vaddvq_f32(sums))
+    std::array::from_fn(|t| vaddvq_f32(sums[t]) + rests[t])
+}
+
+/// 32 levels of `IQ4_NL`, the low ones first.
+#[inline]
+#[target_feature(enable = "neon")]
+fn levels(bytes: &[u8; 16]) -> Weights {
+    const BYTES: [u8; 16] = iq4_levels();
+    nibbles(bytes).map(|codes| vreinterpretq_s8_u8(vqtbl1q_u8(load(&BYTES), codes)))
 }
 
 /// 32 weights of four bits, the low ones first.

@@ -5,6 +5,8 @@
 
 use std::arch::x86_64::*;
 
+use super::super::blocks;
+
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn load<T>(bytes: &[T; 32]) -> __m256i {
@@ -60,7 +62,7 @@ pub(super) fn prefetch(block: &[u8]) {
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn half(bytes: &[u8], at: usize) -> f32 {
-    let bits = u16::from_le_bytes(*super::super::blocks::at(bytes, at));
+    let bits = u16::from_le_bytes(*blocks::at(bytes, at));
     _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
 }
 
@@ -94,4 +96,13 @@ pub(super) fn nibbles(bytes: &[u8; 16]) -> __m256i {
     let low = load_half(bytes);
     let both = _mm256_set_m128i(_mm_srli_epi16::<4>(low), low);
     _mm256_and_si256(both, _mm256_set1_epi8(15))
+}
+
+/// 32 levels of `IQ4_NL`, the low ones first.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn levels(bytes: &[u8; 16]) -> __m256i {
+    const BYTES: [u8; 16] = blocks::iq4_levels();
+    let table = _mm256_broadcastsi128_si256(load_half(&BYTES));
+    _mm256_shuffle_epi8(table, nibbles(bytes))
 }

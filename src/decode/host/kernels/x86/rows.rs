@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::super::blocks::{at, scales_and_minima};
+use super::super::blocks::{at, scales_and_minima, sixteen_scales};
 use super::super::input::{Block32, Block256};
 use super::load::*;
 
@@ -84,33 +84,132 @@ fn affine<const T: usize, const BYTES: usize>(
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q6_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
-    let mut sums = [_mm256_setzero_ps(); T];
     let (low_mask, high_mask) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x30));
-    for (index, block) in row.as_chunks::<210>().0.iter().enumerate() {
-        if T == 1 {
-            prefetch(block);
-        }
-        let scales = load_half(at(block, 192));
-        let mut whole = [_mm256_setzero_si256(); T];
-        for j in 0..2 {
+    sixteens::<T, 210>(
+        row,
+        y,
+        |block| Sixteens {
+            scale: half(block, 208),
+            scales: load_half(at(block, 192)),
+            minimum: 32.0 * half(block, 208),
+            minima: load_half(at(block, 192)),
+        },
+        |block, j| {
             let low = [0, 32].map(|n| load(at::<32, u8>(block, 64 * j + n)));
             let high = load(at::<32, u8>(block, 128 + 32 * j));
             let join = |low: __m256i, high: __m256i| {
                 let low = _mm256_and_si256(low, low_mask);
                 _mm256_or_si256(low, _mm256_and_si256(high, high_mask))
             };
-            let weights = [
+            [
                 join(low[0], _mm256_slli_epi16::<4>(high)),
                 join(low[1], _mm256_slli_epi16::<2>(high)),
                 join(_mm256_srli_epi16::<4>(low[0]), high),
                 join(_mm256_srli_epi16::<4>(low[1]), _mm256_srli_epi16::<2>(high)),
+            ]
+        },
+    )
+}
+
+/// `sum of d x scale x (q - 4) x y`, three bits.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q3_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
+    sixteens::<T, 110>(
+        row,
+        y,
+        |block| {
+            let [first, second] = sixteen_scales(at(block, 96));
+            let scales = _mm_set_epi64x(second as i64, first as i64);
+            let scales = _mm_sub_epi8(scales, _mm_set1_epi8(32));
+            Sixteens {
+                scale: half(block, 108),
+                scales,
+                minimum: 4.0 * half(block, 108),
+                minima: scales,
+            }
+        },
+        |block, j| {
+            let third = load(at::<32, u8>(block, 0));
+            let third = _mm256_srl_epi16(third, _mm_cvtsi64_si128(4 * j as i64));
+            let bit = _mm256_set1_epi8(4);
+            let third = [
+                _mm256_slli_epi16::<2>(third),
+                _mm256_slli_epi16::<1>(third),
+                third,
+                _mm256_srli_epi16::<1>(third),
             ];
-            for (n, weights) in weights.into_iter().enumerate() {
+            let codes = pairs(at(block, 32 + 32 * j));
+            [0, 1, 2, 3].map(|n| _mm256_or_si256(codes[n], _mm256_and_si256(third[n], bit)))
+        },
+    )
+}
+
+/// `sum of d x scale x q x y - dmin x min x y`, two bits.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q2_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
+    let mask = _mm_set1_epi8(15);
+    sixteens::<T, 84>(
+        row,
+        y,
+        |block| {
+            let packed = load_half(at(block, 0));
+            Sixteens {
+                scale: half(block, 80),
+                scales: _mm_and_si128(packed, mask),
+                minimum: half(block, 82),
+                minima: _mm_and_si128(_mm_srli_epi16::<4>(packed), mask),
+            }
+        },
+        |block, j| pairs(at(block, 16 + 32 * j)),
+    )
+}
+
+/// 128 weights of two bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn pairs(bytes: &[u8; 32]) -> [__m256i; 4] {
+    let (packed, mask) = (load(bytes), _mm256_set1_epi8(3));
+    [
+        _mm256_and_si256(packed, mask),
+        _mm256_and_si256(_mm256_srli_epi16::<2>(packed), mask),
+        _mm256_and_si256(_mm256_srli_epi16::<4>(packed), mask),
+        _mm256_and_si256(_mm256_srli_epi16::<6>(packed), mask),
+    ]
+}
+
+/// What sixteen weights each of a block share: a scale and a minimum of eight bits, with a factor each.
+struct Sixteens {
+    scale: f32,
+    scales: __m128i,
+    minimum: f32,
+    minima: __m128i,
+}
+
+/// `sum of scale x scales x q x y - minimum x minima x y`; `weights` gives half of a block's, unsigned.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sixteens<const T: usize, const BYTES: usize>(
+    row: &[u8],
+    y: [&[Block256]; T],
+    shared: impl Fn(&[u8; BYTES]) -> Sixteens,
+    weights: impl Fn(&[u8; BYTES], usize) -> [__m256i; 4],
+) -> [f32; T] {
+    let mut sums = [_mm256_setzero_ps(); T];
+    for (index, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
+        if T == 1 {
+            prefetch(block);
+        }
+        let shared = shared(block);
+        let mut whole = [_mm256_setzero_si256(); T];
+        for j in 0..2 {
+            for (n, weights) in weights(block, j).into_iter().enumerate() {
                 // Scale `2n` for the first 16 weights, the next one for the others.
                 let pair = (8 * j + 2 * n) as i8;
                 let pick = _mm_set_epi64x(0x0101_0101_0101_0101, 0);
                 let pick = _mm_add_epi8(_mm_set1_epi8(pair), pick);
-                let scale = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scales, pick));
+                let scale = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(shared.scales, pick));
                 for t in 0..T {
                     let quants = load(at::<32, i8>(&y[t][index].quants, 128 * j + 32 * n));
                     let products = _mm256_maddubs_epi16(weights, quants);
@@ -118,14 +217,47 @@ pub(super) fn q6_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] 
                 }
             }
         }
-        let d = half(block, 208);
-        let scales = _mm256_cvtepi8_epi16(scales);
+        let minima = _mm256_cvtepi8_epi16(shared.minima);
         for t in 0..T {
             let y = &y[t][index];
-            let offset = _mm256_madd_epi16(scales, load_words(&y.sums16));
-            let whole = _mm256_sub_epi32(whole[t], _mm256_slli_epi32::<5>(offset));
-            let factor = _mm256_set1_ps(d * y.scale);
-            sums[t] = _mm256_fmadd_ps(factor, _mm256_cvtepi32_ps(whole), sums[t]);
+            let minus = _mm256_cvtepi32_ps(_mm256_madd_epi16(minima, load_words(&y.sums16)));
+            let factor = _mm256_set1_ps(shared.scale * y.scale);
+            sums[t] = _mm256_fmadd_ps(factor, _mm256_cvtepi32_ps(whole[t]), sums[t]);
+            let factor = _mm256_set1_ps(shared.minimum * y.scale);
+            sums[t] = _mm256_fnmadd_ps(factor, minus, sums[t]);
+        }
+    }
+    sums.map(|sums| total(sums))
+}
+
+/// `sum of d x scale x level x y`, levels of four bits.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn iq4_xs<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
+    let mut sums = [_mm256_setzero_ps(); T];
+    for (index, block) in row.as_chunks::<136>().0.iter().enumerate() {
+        if T == 1 {
+            prefetch(block);
+        }
+        let high = u32::from(u16::from_le_bytes(*at(block, 2)));
+        let low = u32::from_le_bytes(*at(block, 4));
+        let mut whole = [_mm256_setzero_si256(); T];
+        for j in 0..8 {
+            let scale = (low >> (4 * j) & 15 | (high >> (2 * j) & 3) << 4) as i16 - 32;
+            let scale = _mm256_set1_epi16(scale);
+            let weights = levels(at(block, 8 + 16 * j));
+            let magnitudes = _mm256_sign_epi8(weights, weights);
+            for t in 0..T {
+                let quants = load(at::<32, i8>(&y[t][index].quants, 32 * j));
+                let turned = _mm256_sign_epi8(quants, weights);
+                let products = _mm256_maddubs_epi16(magnitudes, turned);
+                whole[t] = _mm256_add_epi32(whole[t], _mm256_madd_epi16(scale, products));
+            }
+        }
+        let d = half(block, 0);
+        for t in 0..T {
+            let factor = _mm256_set1_ps(d * y[t][index].scale);
+            sums[t] = _mm256_fmadd_ps(factor, _mm256_cvtepi32_ps(whole[t]), sums[t]);
         }
     }
     sums.map(|sums| total(sums))
@@ -137,41 +269,64 @@ pub(super) fn q6_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q4_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
-    shifted::<T, 18>(row, y, 8.0, |block| nibbles(at(block, 2)))
+    let rest = |block: &[u8; 18], y: &Block32| -8.0 * half(block, 0) * y.sum;
+    unsigned::<T, 18>(row, y, rest, |block| nibbles(at(block, 2)))
+}
+
+/// `sum of (d x q + m) x y`, four bits.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q4_1<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
+    let rest = |block: &[u8; 20], y: &Block32| half(block, 2) * y.half_sum;
+    unsigned::<T, 20>(row, y, rest, |block| nibbles(at(block, 4)))
 }
 
 /// `sum of d x (q - 16) x y`, five bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q5_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
-    shifted::<T, 22>(row, y, 16.0, |block| {
-        let bits = _mm256_set1_epi32(i32::from_le_bytes(*at(block, 2)));
-        // Byte `n` of the 32 gets the byte of `bits` that holds its bit.
-        let spread = _mm256_set_epi64x(
-            0x0303_0303_0303_0303,
-            0x0202_0202_0202_0202,
-            0x0101_0101_0101_0101,
-            0,
-        );
-        let own = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
-        let held = _mm256_and_si256(_mm256_shuffle_epi8(bits, spread), own);
-        let set = _mm256_cmpeq_epi8(held, own);
-        let high = _mm256_and_si256(set, _mm256_set1_epi8(16));
-        _mm256_or_si256(nibbles(at(block, 6)), high)
-    })
+    let rest = |block: &[u8; 22], y: &Block32| -16.0 * half(block, 0) * y.sum;
+    unsigned::<T, 22>(row, y, rest, |block| fives(at(block, 2)))
 }
 
-/// Formats of a scale and unsigned weights with `offset` too much.
+/// `sum of (d x q + m) x y`, five bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn shifted<const T: usize, const BYTES: usize>(
+pub(super) fn q5_1<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
+    let rest = |block: &[u8; 24], y: &Block32| half(block, 2) * y.half_sum;
+    unsigned::<T, 24>(row, y, rest, |block| fives(at(block, 4)))
+}
+
+/// 32 weights of five bits: the high ones first, then the low ones.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn fives(bytes: &[u8; 20]) -> __m256i {
+    let bits = _mm256_set1_epi32(i32::from_le_bytes(*at(bytes, 0)));
+    // Byte `n` of the 32 gets the byte of `bits` that holds its bit.
+    let spread = _mm256_set_epi64x(
+        0x0303_0303_0303_0303,
+        0x0202_0202_0202_0202,
+        0x0101_0101_0101_0101,
+        0,
+    );
+    let own = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+    let held = _mm256_and_si256(_mm256_shuffle_epi8(bits, spread), own);
+    let set = _mm256_cmpeq_epi8(held, own);
+    let high = _mm256_and_si256(set, _mm256_set1_epi8(16));
+    _mm256_or_si256(nibbles(at(bytes, 4)), high)
+}
+
+/// Formats of a scale and unsigned weights. `rest` gives what else a block adds.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn unsigned<const T: usize, const BYTES: usize>(
     row: &[u8],
     y: [&[Block32]; T],
-    offset: f32,
+    rest: impl Fn(&[u8; BYTES], &Block32) -> f32,
     weights: impl Fn(&[u8; BYTES]) -> __m256i,
 ) -> [f32; T] {
     let mut sums = [_mm256_setzero_ps(); T];
-    let mut above = [0.0f32; T];
+    let mut rests = [0.0f32; T];
     for (index, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
         if T == 1 {
             prefetch(block);
@@ -181,22 +336,40 @@ fn shifted<const T: usize, const BYTES: usize>(
             let y = &y[t][index];
             let products = _mm256_cvtepi32_ps(dot4(weights, load(&y.quants)));
             sums[t] = _mm256_fmadd_ps(_mm256_set1_ps(d * y.scale), products, sums[t]);
-            above[t] = d.mul_add(y.sum, above[t]);
+            rests[t] += rest(block, y);
         }
     }
-    std::array::from_fn(|t| total(sums[t]) - offset * above[t])
+    std::array::from_fn(|t| total(sums[t]) + rests[t])
 }
 
 /// `sum of d x q x y`, eight bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q8_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
+    signed::<T, 34>(row, y, |block| load(at::<32, u8>(block, 2)))
+}
+
+/// `sum of d x level x y`, levels of four bits.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn iq4_nl<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
+    signed::<T, 18>(row, y, |block| levels(at(block, 2)))
+}
+
+/// Formats of a scale and signed weights.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn signed<const T: usize, const BYTES: usize>(
+    row: &[u8],
+    y: [&[Block32]; T],
+    weights: impl Fn(&[u8; BYTES]) -> __m256i,
+) -> [f32; T] {
     let mut sums = [_mm256_setzero_ps(); T];
-    for (index, block) in row.as_chunks::<34>().0.iter().enumerate() {
+    for (index, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
         if T == 1 {
             prefetch(block);
         }
-        let (d, weights) = (half(block, 0), load(at::<32, u8>(block, 2)));
+        let (d, weights) = (half(block, 0), weights(block));
         let magnitudes = _mm256_sign_epi8(weights, weights);
         for t in 0..T {
             let y = &y[t][index];
