@@ -13,7 +13,7 @@ use crate::model::{Activation, Sparse};
 use crate::units::Bytes;
 
 /// Activations `[tokens, width]` in F32. An operation that cannot be carried out is an error.
-pub(super) trait Activations: Clone + Sized {
+pub(super) trait Activations: Clone + Send + Sized {
     /// The device that computes.
     type Backend: Send + Sync;
     /// A weight matrix in its stored format: `[rows, columns]`.
@@ -77,8 +77,8 @@ pub(super) trait Activations: Clone + Sized {
 
     fn width(&self) -> usize;
 
-    /// The last row alone.
-    fn last(self) -> Result<Self, DecodeError>;
+    /// The last `rows` rows; all if there are fewer.
+    fn tail(self, rows: usize) -> Result<Self, DecodeError>;
 
     /// Some columns of every row.
     fn columns(&self, columns: Range<usize>) -> Result<Self, DecodeError>;

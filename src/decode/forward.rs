@@ -2,11 +2,14 @@
 //!
 //! In: a description and its weights; then tokens and the state of a sequence. Out: logits.
 
+use std::sync::Arc;
+
 use super::activations::{Activations, AttentionLayout};
+use super::buffer::Buffer;
 use super::block::Block;
 use super::linear::Linear;
 use super::norm::Norm;
-use super::observe::Matrix;
+use super::observe::{Hooks, Matrix};
 use super::state::{AttentionLayouts, LayerState, Pass, RecurrentState};
 use super::streams::{StreamBlock, Streams};
 use super::weights::Weights;
@@ -30,6 +33,7 @@ struct Network<X: Activations> {
     output_norm: Norm<X>,
     /// Absent where the embedding is the head too.
     head: Option<Linear<X>>,
+    hooks: Arc<Hooks<X>>,
     weight_bytes: Bytes,
 }
 
@@ -42,6 +46,8 @@ pub(super) struct Sequence<X: Activations> {
     context: usize,
     /// What each block keeps of those tokens.
     states: Vec<LayerState<X>>,
+    /// The pass that is replayed.
+    trace: Option<Trace<X>>,
 }
 
 /// The tokens of a pass whose logits are computed.
@@ -50,8 +56,24 @@ pub(super) enum LogitRows {
     None,
     /// None, but an observer sees what the head would be multiplied with.
     Observed,
-    Last,
-    All,
+    /// The last ones, so many.
+    Tail(usize),
+}
+
+/// What blocks hand on.
+#[derive(Clone)]
+enum Flow<X: Activations> {
+    /// The residual stream.
+    Residual(X),
+    /// Several streams, the computed one first, and the per-layer inputs of all blocks.
+    Streams(Vec<X>, X),
+}
+
+/// A pass whose blocks can be evaluated again, from any of them on.
+struct Trace<X: Activations> {
+    tokens: Vec<u32>,
+    /// What each block got, and what the last one gave.
+    flows: Vec<Flow<X>>,
 }
 
 impl<X: Activations> Network<X> {
@@ -69,8 +91,8 @@ impl<X: Activations> Network<X> {
                 architecture: spec.architecture.clone(),
                 reason,
             })?;
-        let observer = options.observer.as_ref();
-        let mut weights = Weights::<X>::open(&backend, source, observer, progress)?;
+        let hooks = Arc::new(Hooks::new(options.observer.as_ref()));
+        let mut weights = Weights::<X>::open(&backend, source, Arc::clone(&hooks), progress)?;
         let weights = &mut weights;
         let (hidden, vocab) = (spec.dims.hidden as usize, spec.dims.vocab as usize);
         let embedding = weights.matrix(R::TokenEmbedding, None, [vocab, hidden])?;
@@ -113,6 +135,7 @@ impl<X: Activations> Network<X> {
             blocks,
             output_norm,
             head,
+            hooks,
             weight_bytes,
         };
         Ok((network, layouts))
@@ -157,36 +180,72 @@ impl<X: Activations> Network<X> {
         tokens: &[u32],
         logit_rows: LogitRows,
     ) -> Result<Vec<f32>, DecodeError> {
+        let pass = self.pass(position, tokens.len())?;
+        let mut flow = self.begin(tokens)?;
+        for block in 0..self.blocks.len() {
+            flow = self.advance(block, flow, &pass, states)?;
+        }
+        self.logits(flow, logit_rows)
+    }
+
+    /// What a pass gives to each block.
+    fn pass(&self, position: usize, tokens: usize) -> Result<Pass<'_, X>, DecodeError> {
         let views = self.layouts.iter();
-        let views = views.map(|layout| X::view(&self.backend, layout, position, tokens.len()));
-        let pass = Pass {
+        let views = views.map(|layout| X::view(&self.backend, layout, position, tokens));
+        Ok(Pass {
             forward: &self.forward,
             backend: &self.backend,
             views: views.collect::<Result<_, _>>()?,
-        };
-        let mut x = self.embedding.lookup(tokens)?.scale(self.forward.embedding_scale)?;
-        match &self.streams {
-            None => {
-                for (block, _) in &self.blocks {
-                    x = block.apply(x, &pass, states)?;
-                }
-            }
+        })
+    }
+
+    /// What the first block gets.
+    fn begin(&self, tokens: &[u32]) -> Result<Flow<X>, DecodeError> {
+        let x = self.embedding.lookup(tokens)?;
+        let x = x.scale(self.forward.embedding_scale)?;
+        Ok(match &self.streams {
+            None => Flow::Residual(x),
             Some(streams) => {
-                let (mut rows, inputs) = streams.start(tokens, x.clone())?;
-                for (index, (block, streams)) in self.blocks.iter().enumerate() {
-                    if let Some(streams) = streams {
-                        rows = streams.apply(block, (index, rows), &inputs, &pass, states)?;
-                    }
-                }
-                if let Some((first, others)) = rows.split_first() {
-                    x = streams.finish(first.clone(), others)?;
-                }
+                let (rows, inputs) = streams.start(tokens, x)?;
+                Flow::Streams(rows, inputs)
             }
-        }
+        })
+    }
+
+    /// What block `index` makes of `flow`.
+    fn advance(
+        &self,
+        index: usize,
+        flow: Flow<X>,
+        pass: &Pass<'_, X>,
+        states: &mut [LayerState<X>],
+    ) -> Result<Flow<X>, DecodeError> {
+        let Some((block, streams)) = self.blocks.get(index) else {
+            return Ok(flow);
+        };
+        Ok(match (flow, streams) {
+            (Flow::Residual(x), _) => Flow::Residual(block.apply(x, pass, states)?),
+            (Flow::Streams(rows, inputs), Some(streams)) => {
+                let rows = streams.apply(block, (index, rows), &inputs, pass, states)?;
+                Flow::Streams(rows, inputs)
+            }
+            (flow, None) => flow,
+        })
+    }
+
+    /// The logits of what the last block gave.
+    fn logits(&self, flow: Flow<X>, logit_rows: LogitRows) -> Result<Vec<f32>, DecodeError> {
+        let x = match (flow, &self.streams) {
+            (Flow::Residual(x), _) => x,
+            (Flow::Streams(rows, inputs), streams) => match (rows.split_first(), streams) {
+                (Some((first, others)), Some(streams)) => streams.finish(first.clone(), others)?,
+                _ => inputs,
+            },
+        };
         let x = match logit_rows {
             LogitRows::None => return Ok(Vec::new()),
-            LogitRows::Last => x.last()?,
-            LogitRows::All | LogitRows::Observed => x,
+            LogitRows::Tail(rows) => x.tail(rows)?,
+            LogitRows::Observed => x,
         };
         let normed = self.output_norm.apply(x)?;
         if logit_rows == LogitRows::Observed {
@@ -245,6 +304,7 @@ impl<X: Activations> Sequence<X> {
             position: 0,
             context: options.context.max(1) as usize,
             states,
+            trace: None,
         })
     }
 }
@@ -253,6 +313,24 @@ impl<X: Activations> Sequence<X> {
 pub(super) trait Decoder: Send {
     /// Evaluates `tokens` behind those before. The caller has checked ids and context.
     fn forward(&mut self, tokens: &[u32], logit_rows: LogitRows) -> Result<Vec<f32>, DecodeError>;
+
+    /// Evaluates `tokens` from the beginning and keeps what each block gets. Gives the logits of the last `rows`.
+    fn trace(&mut self, tokens: &[u32], rows: usize) -> Result<Vec<f32>, DecodeError>;
+
+    /// Evaluates the tokens of the trace again from block `first` on; with `None` the embedding too.
+    fn replay(&mut self, first: Option<usize>, rows: usize) -> Result<Vec<f32>, DecodeError>;
+
+    /// Uses these matrices, `[members, rows, columns]` of `dtype`, in place of those of `tensor`.
+    fn substitute(
+        &mut self,
+        tensor: &str,
+        dtype: Dtype,
+        shape: [usize; 3],
+        bytes: Buffer,
+    ) -> Result<(), DecodeError>;
+
+    /// Uses the matrices of the file again.
+    fn restore(&mut self);
 
     /// Forgets every token.
     fn reset(&mut self);
@@ -276,6 +354,57 @@ impl<X: Activations> Decoder for Sequence<X> {
         let logits = network.forward(states, self.position, tokens, logit_rows)?;
         self.position += tokens.len();
         Ok(logits)
+    }
+
+    fn trace(&mut self, tokens: &[u32], rows: usize) -> Result<Vec<f32>, DecodeError> {
+        self.reset();
+        let network = &self.network;
+        let pass = network.pass(0, tokens.len())?;
+        let mut flows = vec![network.begin(tokens)?];
+        for block in 0..network.blocks.len() {
+            let before = flows.last().cloned().ok_or(DecodeError::NoTokens)?;
+            flows.push(network.advance(block, before, &pass, &mut self.states)?);
+        }
+        let last = flows.last().cloned().ok_or(DecodeError::NoTokens)?;
+        self.trace = Some(Trace {
+            tokens: tokens.to_vec(),
+            flows,
+        });
+        self.network.logits(last, LogitRows::Tail(rows))
+    }
+
+    fn replay(&mut self, first: Option<usize>, rows: usize) -> Result<Vec<f32>, DecodeError> {
+        // Caches of blocks before `first` hold what the trace wrote: blocks are replayed from the last to the first.
+        self.reset();
+        let network = &self.network;
+        let trace = self.trace.as_ref().ok_or(DecodeError::NoTokens)?;
+        let pass = network.pass(0, trace.tokens.len())?;
+        let mut flow = match first.and_then(|first| trace.flows.get(first)) {
+            Some(flow) => flow.clone(),
+            None => network.begin(&trace.tokens)?,
+        };
+        for block in first.unwrap_or(0)..network.blocks.len() {
+            flow = network.advance(block, flow, &pass, &mut self.states)?;
+        }
+        network.logits(flow, LogitRows::Tail(rows))
+    }
+
+    fn substitute(
+        &mut self,
+        tensor: &str,
+        dtype: Dtype,
+        [members, rows, columns]: [usize; 3],
+        bytes: Buffer,
+    ) -> Result<(), DecodeError> {
+        let backend = &self.network.backend;
+        let matrix = |part| X::matrix(backend, tensor, dtype, [rows, columns], part);
+        let matrices = bytes.split(members).map(matrix).collect::<Result<_, _>>()?;
+        self.network.hooks.substitute(tensor, matrices);
+        Ok(())
+    }
+
+    fn restore(&mut self) {
+        self.network.hooks.restore();
     }
 
     fn reset(&mut self) {

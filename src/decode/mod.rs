@@ -173,7 +173,7 @@ impl Model {
         while let Some(some) = left.next() {
             let logit_rows = match left.peek() {
                 Some(_) => LogitRows::None,
-                None => LogitRows::Last,
+                None => LogitRows::Tail(1),
             };
             self.logits = self.decoder.forward(some, logit_rows)?;
         }
@@ -197,7 +197,7 @@ impl Model {
         self.check(tokens)?;
         let mut all = Vec::new();
         for some in tokens.chunks(self.ubatch) {
-            all.extend(self.decoder.forward(some, LogitRows::All)?);
+            all.extend(self.decoder.forward(some, LogitRows::Tail(some.len()))?);
         }
         Ok(all)
     }
@@ -213,6 +213,47 @@ impl Model {
             self.decoder.forward(some, LogitRows::Observed)?;
         }
         Ok(())
+    }
+
+    /// Evaluates `tokens` from the beginning and keeps what each block gets, for [`Model::replay`]. Gives the logits
+    /// behind the last `rows` tokens.
+    ///
+    /// # Errors
+    /// As [`Model::prefill`].
+    pub fn trace(&mut self, tokens: &[u32], rows: usize) -> Result<Vec<f32>, DecodeError> {
+        self.reset();
+        self.check(tokens)?;
+        self.decoder.trace(tokens, rows)
+    }
+
+    /// Evaluates the tokens of the trace again from block `first` on, or from the embedding on. What blocks before
+    /// it remember must be what the trace left: after a trace, replay the last block first.
+    ///
+    /// # Errors
+    /// No trace; as [`Model::prefill`].
+    pub fn replay(&mut self, first: Option<usize>, rows: usize) -> Result<Vec<f32>, DecodeError> {
+        self.decoder.replay(first, rows)
+    }
+
+    /// Uses other matrices in place of those of `tensor`: `bytes` are `[members, rows, columns]` of `dtype`.
+    ///
+    /// # Errors
+    /// Nothing multiplies the format, or there is no memory for them.
+    pub fn substitute(
+        &mut self,
+        tensor: &str,
+        dtype: Dtype,
+        shape: [usize; 3],
+        bytes: &[u8],
+    ) -> Result<(), DecodeError> {
+        let mut allocation = buffer::Allocation::new(bytes.len())?;
+        allocation.copy_from_slice(bytes);
+        self.decoder.substitute(tensor, dtype, shape, allocation.into())
+    }
+
+    /// Uses the matrices of the file again.
+    pub fn restore(&mut self) {
+        self.decoder.restore();
     }
 
     fn check(&self, tokens: &[u32]) -> Result<(), DecodeError> {

@@ -1,9 +1,10 @@
-//! Weight matrices of a pass, whose inputs an observer may see.
+//! Weight matrices of a pass, whose inputs an observer may see, and which others can be used in place of.
 //!
 //! In: rows and matrices. Out: their products, and the rows for the observer that a model was loaded with.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::DecodeError;
 use super::activations::Activations;
@@ -43,52 +44,81 @@ impl fmt::Debug for Observing {
     }
 }
 
+/// What a model was loaded with to look into its passes and to change them.
+pub(super) struct Hooks<X: Activations> {
+    observer: Option<Arc<dyn Observer>>,
+    /// Matrices that are used in place of those of a tensor, by its name.
+    substitutes: RwLock<HashMap<String, Vec<X::Matrix>>>,
+}
+
+impl<X: Activations> Hooks<X> {
+    pub(super) fn new(observer: Option<&Observing>) -> Hooks<X> {
+        Hooks {
+            observer: observer.map(|Observing(observer)| Arc::clone(observer)),
+            substitutes: RwLock::default(),
+        }
+    }
+
+    /// Uses `matrices` in place of those of `tensor`.
+    pub(super) fn substitute(&self, tensor: &str, matrices: Vec<X::Matrix>) {
+        let mut all = self.substitutes.write();
+        let all = all.as_mut().unwrap_or_else(|poisoned| poisoned.get_mut());
+        all.insert(tensor.to_owned(), matrices);
+    }
+
+    /// Uses the matrices of the file again.
+    pub(super) fn restore(&self) {
+        let mut all = self.substitutes.write();
+        let all = all.as_mut().unwrap_or_else(|poisoned| poisoned.get_mut());
+        all.clear();
+    }
+
+    fn substitutes(&self) -> RwLockReadGuard<'_, HashMap<String, Vec<X::Matrix>>> {
+        self.substitutes.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A weight matrix.
 pub(super) struct Matrix<X: Activations> {
     weight: X::Matrix,
-    observed: Option<Observed>,
-}
-
-/// Who sees the inputs of a matrix, and what the matrix is called.
-struct Observed {
-    observer: Arc<dyn Observer>,
+    hooks: Arc<Hooks<X>>,
     tensor: Arc<str>,
+    /// Its number in the stack, and the matrices of the stack.
     member: usize,
     members: usize,
 }
 
 impl<X: Activations> Matrix<X> {
-    /// The matrix of tensor `name`, whose inputs `observer` sees.
-    pub(super) fn of(name: &str, weight: X::Matrix, observer: Option<&Observing>) -> Matrix<X> {
-        let observed = observer.map(|Observing(observer)| Observed {
-            observer: Arc::clone(observer),
+    /// The matrix of tensor `name`.
+    pub(super) fn of(name: &str, weight: X::Matrix, hooks: &Arc<Hooks<X>>) -> Matrix<X> {
+        Matrix {
+            weight,
+            hooks: Arc::clone(hooks),
             tensor: name.into(),
             member: 0,
             members: 1,
-        });
-        Matrix { weight, observed }
+        }
     }
 
-    /// The matrices of tensor `name`, each of which is observed by its number.
+    /// The matrices of tensor `name`, by their number.
     pub(super) fn stack(
         name: &str,
         weights: Vec<X::Matrix>,
-        observer: Option<&Observing>,
+        hooks: &Arc<Hooks<X>>,
     ) -> Vec<Matrix<X>> {
         let members = weights.len();
-        let matrix = |(member, weight)| {
-            let mut matrix = Matrix::of(name, weight, observer);
-            if let Some(observed) = &mut matrix.observed {
-                (observed.member, observed.members) = (member, members);
-            }
-            matrix
+        let matrix = |(member, weight)| Matrix {
+            member,
+            members,
+            ..Matrix::of(name, weight, hooks)
         };
         weights.into_iter().enumerate().map(matrix).collect()
     }
 
     /// The rows with the numbers `ids`, as an embedding.
     pub(super) fn lookup(&self, ids: &[u32]) -> Result<X, DecodeError> {
-        X::lookup(&self.weight, ids)
+        let substitutes = self.hooks.substitutes();
+        X::lookup(self.weight_in(&substitutes), ids)
     }
 
     /// The products of `x` with the matrix.
@@ -97,35 +127,42 @@ impl<X: Activations> Matrix<X> {
         Ok(out)
     }
 
-    /// [`Activations::products`].
+    /// [`Activations::products`]. The matrices are of one model.
     pub(super) fn products<const N: usize>(
         x: &X,
         matrices: [&Matrix<X>; N],
     ) -> Result<[X; N], DecodeError> {
         Matrix::observe(x, matrices)?;
-        x.products(matrices.map(|matrix| &matrix.weight))
+        let substitutes = matrices.first().map(|matrix| matrix.hooks.substitutes());
+        x.products(matrices.map(|matrix| match &substitutes {
+            Some(substitutes) => matrix.weight_in(substitutes),
+            None => &matrix.weight,
+        }))
     }
 
-    /// Shows `x` to the observer of `matrices`, if they have one.
+    /// Shows `x` to the observer of `matrices`, if there is one.
     pub(super) fn observe<const N: usize>(
         x: &X,
         matrices: [&Matrix<X>; N],
     ) -> Result<(), DecodeError> {
-        let observed = matrices.iter().filter_map(|m| m.observed.as_ref());
-        let Some(Observed { observer, .. }) = observed.clone().next() else {
+        let observer = matrices.first().and_then(|m| m.hooks.observer.as_ref());
+        let Some(observer) = observer else {
             return Ok(());
         };
-        let names: Vec<MatrixName<'_>> = observed.map(Observed::name).collect();
+        let names = matrices.map(|matrix| MatrixName {
+            tensor: &matrix.tensor,
+            member: matrix.member,
+            members: matrix.members,
+        });
         observer.inputs(&names, &x.clone().into_host()?, x.width())
     }
-}
 
-impl Observed {
-    fn name(&self) -> MatrixName<'_> {
-        MatrixName {
-            tensor: &self.tensor,
-            member: self.member,
-            members: self.members,
+    fn weight_in<'m>(&'m self, substitutes: &'m HashMap<String, Vec<X::Matrix>>) -> &'m X::Matrix {
+        if substitutes.is_empty() {
+            return &self.weight;
         }
+        let found = substitutes.get(&*self.tensor);
+        let found = found.and_then(|matrices| matrices.get(self.member));
+        found.unwrap_or(&self.weight)
     }
 }

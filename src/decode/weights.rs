@@ -6,12 +6,13 @@
 //! without it would compute another model.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::DecodeError;
 use super::activations::Activations;
 use super::buffer::{Allocation, Buffer};
 use super::host::threads;
-use super::observe::{Matrix, Observing};
+use super::observe::{Hooks, Matrix};
 use crate::model::{DecodeAccess, Tensor, TensorRole};
 use crate::quantize::{GgufView, blocks};
 use crate::units::Bytes;
@@ -23,7 +24,7 @@ pub(super) struct Weights<'a, X: Activations> {
     tensors: HashMap<&'a str, &'a Tensor>,
     /// Memory for tensors that are not read yet.
     allocations: HashMap<&'a str, Allocation>,
-    observer: Option<&'a Observing>,
+    hooks: Arc<Hooks<X>>,
     read: Bytes,
     held: Bytes,
     progress: &'a mut dyn FnMut(Bytes),
@@ -34,7 +35,7 @@ impl<'a, X: Activations> Weights<'a, X> {
     pub(super) fn open(
         backend: &'a X::Backend,
         source: &'a GgufView<'a>,
-        observer: Option<&'a Observing>,
+        hooks: Arc<Hooks<X>>,
         progress: &'a mut dyn FnMut(Bytes),
     ) -> Result<Weights<'a, X>, DecodeError> {
         let tensors = || source.model.tensors.iter().map(|t| (t.name.as_str(), t));
@@ -47,7 +48,7 @@ impl<'a, X: Activations> Weights<'a, X> {
             backend,
             source,
             allocations,
-            observer,
+            hooks,
             tensors: tensors().collect(),
             read: Bytes(0),
             held: Bytes(0),
@@ -72,7 +73,7 @@ impl<'a, X: Activations> Weights<'a, X> {
         let (tensor, bytes) = self.take(&name, &shape)?;
         self.held += Bytes(bytes.len() as u64);
         let weight = X::matrix(self.backend, &name, tensor.dtype, shape, bytes)?;
-        Ok(Matrix::of(&name, weight, self.observer))
+        Ok(Matrix::of(&name, weight, &self.hooks))
     }
 
     /// A stack of matrices, one for each expert or stream.
@@ -88,7 +89,7 @@ impl<'a, X: Activations> Weights<'a, X> {
         let shape = [rows, columns];
         let matrix = |part| X::matrix(self.backend, &name, tensor.dtype, shape, part);
         let weights = bytes.split(count).map(matrix).collect::<Result<_, _>>()?;
-        Ok(Matrix::stack(&name, weights, self.observer))
+        Ok(Matrix::stack(&name, weights, &self.hooks))
     }
 
     /// A weight of any shape as F32, outermost dimension first.

@@ -150,8 +150,8 @@ impl Activations for HostActivations {
         self.width
     }
 
-    fn last(mut self) -> Result<HostActivations, DecodeError> {
-        let before = self.data.len().saturating_sub(self.width);
+    fn tail(mut self, rows: usize) -> Result<HostActivations, DecodeError> {
+        let before = self.tokens().saturating_sub(rows) * self.width;
         self.data.drain(..before);
         Ok(self)
     }

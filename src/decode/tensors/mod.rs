@@ -116,9 +116,12 @@ impl Activations for TensorActivations {
         self.0.dims().last().copied().unwrap_or(1).max(1)
     }
 
-    fn last(self) -> Result<TensorActivations> {
-        let last = self.tokens().saturating_sub(1);
-        Ok(TensorActivations(self.0.narrow(0, last, 1)?.contiguous()?))
+    fn tail(self, rows: usize) -> Result<TensorActivations> {
+        let before = self.tokens().saturating_sub(rows);
+        let rows = self.tokens() - before;
+        Ok(TensorActivations(
+            self.0.narrow(0, before, rows)?.contiguous()?,
+        ))
     }
 
     fn columns(&self, columns: Range<usize>) -> Result<TensorActivations> {
