@@ -10,6 +10,7 @@ mod docs;
 mod evaluated;
 mod fit;
 mod imatrix;
+mod mix;
 mod inspect;
 mod output;
 mod progress;

@@ -1,24 +1,32 @@
 //! `orinplan quantize`: open, describe, assign, write, report.
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::Instant;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use super::args::{PlainFormat, QuantizeArgs};
+use super::evaluated::Evaluated;
+use super::mix;
 use super::progress::{self, Bar};
 use super::{Outcome, output, show};
 use crate::checkpoint::{Checkpoint, SourceFormat};
+use crate::dtype::Dtype;
 use crate::inputs::Inputs;
-use crate::model::Unknown;
+use crate::model::{Tensor, Unknown};
 use crate::planner::Planner;
+use crate::quantize::packed::Files;
 use crate::quantize::{self, Destination, Importance, Job, Options, Tally};
 use crate::report;
 use crate::report::quantize::{Report, WriteStats};
 use crate::scheme::{Container, Overrides, Rules, SCHEMES, Scheme};
 
 pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
-    let scheme = scheme(&args.scheme)?;
+    let Some(id) = &args.scheme else {
+        return to_size(args);
+    };
+    let scheme = scheme(id)?;
     if scheme.container == Container::Safetensors {
         refuse_gguf_options(args, scheme)?;
         refuse_file_name(args, scheme)?;
@@ -36,6 +44,52 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
     let files = quantize::weight_files(checkpoint, scheme)?;
     let job = Job::new(checkpoint, &files, model, &options)?;
     let inputs = output::inputs(checkpoint, args.imatrix.clone());
+    let (tallies, made) = write(args, &job, inputs)?.unzip();
+    let report = Report {
+        model,
+        scheme,
+        output: args.output.as_deref(),
+        source_bytes: checkpoint.files.iter().map(|file| file.bytes).sum(),
+        tensors: report::quantize::rows(&job, tallies.as_deref()),
+        file_bytes: job.file_bytes(),
+        notes: job.notes_with(tallies.as_deref().unwrap_or_default()),
+        made,
+    };
+    show(&match args.format {
+        PlainFormat::Text => report::quantize::text(&report),
+        PlainFormat::Json => report::json(&report::quantize::document(&report)),
+    })?;
+    Ok(Outcome::Yes)
+}
+
+/// Quantizes to a mix of types that is chosen by measurement.
+fn to_size(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
+    let evaluated = Evaluated::open(&args.model)?;
+    let (checkpoint, model) = (evaluated.checkpoint(), evaluated.planner.model());
+    let files = Files::open(checkpoint)?;
+    let given = args.imatrix.as_deref().map(Importance::open).transpose()?;
+    let cancel = progress::cancelled_by_signals()?;
+    let chosen = mix::choose(args, &evaluated, &files, given, &cancel)?;
+    let sizes = model.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor));
+    let sizes: BTreeMap<&str, &Tensor> = sizes.collect();
+    let bytes = |name: &str, dtype: Dtype| {
+        let tensor = sizes.get(name);
+        tensor.and_then(|tensor| dtype.bytes(&tensor.shape)).map_or(0, |bytes| bytes.0)
+    };
+    let scheme = mix::named(&chosen.mix.types, bytes).context("no scheme names these types")?;
+    let options = Options {
+        rules: args.rules,
+        overrides: Overrides {
+            exact: chosen.mix.types.clone(),
+            ..overrides(args)
+        },
+        importance: Some(&chosen.importance),
+        allow_requantize: args.allow_requantize,
+        ..Options::of(scheme)
+    };
+    let job = Job::new(checkpoint, &files, model, &options)?;
+    let inputs = output::inputs(checkpoint, args.imatrix.clone());
+    eprintln!("expected divergence {}", chosen.mix.divergence);
     let (tallies, made) = write(args, &job, inputs)?.unzip();
     let report = Report {
         model,
@@ -162,6 +216,7 @@ fn unknown(checkpoint: &Checkpoint) -> Unknown {
 
 fn overrides(args: &QuantizeArgs) -> Overrides {
     Overrides {
+        exact: BTreeMap::new(),
         tensors: args.tensor_type.clone(),
         token_embedding: args.token_embedding_type,
         output: args.output_tensor_type,

@@ -34,6 +34,8 @@ struct Network<X: Activations> {
     /// Absent where the embedding is the head too.
     head: Option<Linear<X>>,
     hooks: Arc<Hooks<X>>,
+    /// Whether blocks read the caches of others.
+    shares_caches: bool,
     weight_bytes: Bytes,
 }
 
@@ -46,8 +48,8 @@ pub(super) struct Sequence<X: Activations> {
     context: usize,
     /// What each block keeps of those tokens.
     states: Vec<LayerState<X>>,
-    /// The pass that is replayed.
-    trace: Option<Trace<X>>,
+    /// The passes that can be replayed.
+    traces: Vec<Trace<X>>,
 }
 
 /// The tokens of a pass whose logits are computed.
@@ -136,6 +138,10 @@ impl<X: Activations> Network<X> {
             output_norm,
             head,
             hooks,
+            shares_caches: spec.layers.iter().any(|layer| {
+                let attention = layer.mixer.attention.as_ref();
+                attention.is_some_and(|attention| attention.cache == Cache::Shared)
+            }),
             weight_bytes,
         };
         Ok((network, layouts))
@@ -304,7 +310,7 @@ impl<X: Activations> Sequence<X> {
             position: 0,
             context: options.context.max(1) as usize,
             states,
-            trace: None,
+            traces: Vec::new(),
         })
     }
 }
@@ -317,8 +323,13 @@ pub(super) trait Decoder: Send {
     /// Evaluates `tokens` from the beginning and keeps what each block gets. Gives the logits of the last `rows`.
     fn trace(&mut self, tokens: &[u32], rows: usize) -> Result<Vec<f32>, DecodeError>;
 
-    /// Evaluates the tokens of the trace again from block `first` on; with `None` the embedding too.
-    fn replay(&mut self, first: Option<usize>, rows: usize) -> Result<Vec<f32>, DecodeError>;
+    /// Evaluates the tokens of a trace again from block `first` on; with `None` the embedding too.
+    fn replay(
+        &mut self,
+        trace: usize,
+        first: Option<usize>,
+        rows: usize,
+    ) -> Result<Vec<f32>, DecodeError>;
 
     /// Uses these matrices, `[members, rows, columns]` of `dtype`, in place of those of `tensor`.
     fn substitute(
@@ -366,18 +377,24 @@ impl<X: Activations> Decoder for Sequence<X> {
             flows.push(network.advance(block, before, &pass, &mut self.states)?);
         }
         let last = flows.last().cloned().ok_or(DecodeError::NoTokens)?;
-        self.trace = Some(Trace {
+        self.traces.push(Trace {
             tokens: tokens.to_vec(),
             flows,
         });
         self.network.logits(last, LogitRows::Tail(rows))
     }
 
-    fn replay(&mut self, first: Option<usize>, rows: usize) -> Result<Vec<f32>, DecodeError> {
-        // Caches of blocks before `first` hold what the trace wrote: blocks are replayed from the last to the first.
+    fn replay(
+        &mut self,
+        trace: usize,
+        first: Option<usize>,
+        rows: usize,
+    ) -> Result<Vec<f32>, DecodeError> {
         self.reset();
         let network = &self.network;
-        let trace = self.trace.as_ref().ok_or(DecodeError::NoTokens)?;
+        let trace = self.traces.get(trace).ok_or(DecodeError::NoTokens)?;
+        // A block that reads the cache of one before `first` would read what another pass left there.
+        let first = first.filter(|_| !network.shares_caches);
         let pass = network.pass(0, trace.tokens.len())?;
         let mut flow = match first.and_then(|first| trace.flows.get(first)) {
             Some(flow) => flow.clone(),

@@ -215,8 +215,8 @@ impl Model {
         Ok(())
     }
 
-    /// Evaluates `tokens` from the beginning and keeps what each block gets, for [`Model::replay`]. Gives the logits
-    /// behind the last `rows` tokens.
+    /// Evaluates `tokens` from the beginning and keeps what each block gets, for [`Model::replay`]; traces are numbered
+    /// from 0. Gives the logits behind the last `rows` tokens.
     ///
     /// # Errors
     /// As [`Model::prefill`].
@@ -226,13 +226,17 @@ impl Model {
         self.decoder.trace(tokens, rows)
     }
 
-    /// Evaluates the tokens of the trace again from block `first` on, or from the embedding on. What blocks before
-    /// it remember must be what the trace left: after a trace, replay the last block first.
+    /// Evaluates the tokens of a trace again from block `first` on, or from the embedding on.
     ///
     /// # Errors
-    /// No trace; as [`Model::prefill`].
-    pub fn replay(&mut self, first: Option<usize>, rows: usize) -> Result<Vec<f32>, DecodeError> {
-        self.decoder.replay(first, rows)
+    /// No such trace; as [`Model::prefill`].
+    pub fn replay(
+        &mut self,
+        trace: usize,
+        first: Option<usize>,
+        rows: usize,
+    ) -> Result<Vec<f32>, DecodeError> {
+        self.decoder.replay(trace, first, rows)
     }
 
     /// Uses other matrices in place of those of `tensor`: `bytes` are `[members, rows, columns]` of `dtype`.

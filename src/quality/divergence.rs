@@ -1,6 +1,9 @@
 //! Statistics of a candidate's predictions against those of a reference: divergence, agreement, perplexity.
 
+use std::thread;
+
 use super::log_probs::Row;
+use crate::decode;
 
 /// A number with its standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -114,6 +117,41 @@ impl Scored {
         };
         (scored.divergence.is_finite() && norm.is_finite()).then_some(scored)
     }
+}
+
+/// The mean divergence of the predictions `logits` from those of `reference`: rows of `vocabulary` logits each.
+pub(super) fn divergence_of(logits: &[f32], reference: &[f32], vocabulary: usize) -> f64 {
+    let vocabulary = vocabulary.max(1);
+    let rows = logits.len() / vocabulary;
+    let mut found = vec![0.0; rows];
+    let share = rows.div_ceil(decode::threads()).max(1);
+    thread::scope(|scope| {
+        for (part, found) in found.chunks_mut(share).enumerate() {
+            let pairs = logits.chunks_exact(vocabulary).zip(reference.chunks_exact(vocabulary));
+            let pairs = pairs.skip(part * share);
+            scope.spawn(move || {
+                for (found, (logits, reference)) in found.iter_mut().zip(pairs) {
+                    *found = one_divergence(logits, reference);
+                }
+            });
+        }
+    });
+    found.iter().sum::<f64>() / rows.max(1) as f64
+}
+
+fn one_divergence(logits: &[f32], reference: &[f32]) -> f64 {
+    let norm = |row: &[f32]| {
+        let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = row.iter().map(|x| f64::from((x - most).exp())).sum();
+        most + sum.ln() as f32
+    };
+    let (own, reference_norm) = (norm(logits), norm(reference));
+    let pairs = logits.iter().zip(reference);
+    let terms = pairs.map(|(q, p)| {
+        let p = p - reference_norm;
+        f64::from(p.exp() * (p - (q - own)))
+    });
+    terms.sum()
 }
 
 impl Divergence {

@@ -13,6 +13,7 @@ pub struct Collector {
     /// Whether matrices outside of blocks are collected: the head, and a tied embedding in its place.
     output: bool,
     sums: Mutex<ActivationSums>,
+    stopped: AtomicBool,
     /// Ends an evaluation when it becomes true.
     cancel: Arc<AtomicBool>,
 }
@@ -23,8 +24,14 @@ impl Collector {
         Collector {
             output,
             sums: Mutex::default(),
+            stopped: AtomicBool::new(false),
             cancel,
         }
+    }
+
+    /// Collects no more.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
     }
 
     fn sums(&self) -> MutexGuard<'_, ActivationSums> {
@@ -39,6 +46,9 @@ impl Observer for Collector {
         rows: &[f32],
         columns: usize,
     ) -> Result<(), DecodeError> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let mut sums = self.sums();
         for name in matrices {
             if self.output || name.tensor.starts_with("blk.") {

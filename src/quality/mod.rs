@@ -9,6 +9,7 @@ mod error;
 mod fingerprint;
 mod imatrix;
 mod log_probs;
+pub mod mix;
 mod text;
 
 pub use compare::{divergence, perplexity, record};

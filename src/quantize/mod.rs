@@ -25,6 +25,7 @@ mod sink;
 mod source;
 mod tally;
 mod tensor_rows;
+mod trial;
 
 pub use activation_sums::ActivationSums;
 pub use destination::{Destination, OutputError};
@@ -40,3 +41,4 @@ pub use readiness::{Readiness, check, readiness, refusal, refused};
 pub use sink::gguf::metadata;
 pub use sink::safetensors;
 pub use tally::Tally;
+pub use trial::{encoded, sampled_errors};

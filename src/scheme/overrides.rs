@@ -1,6 +1,7 @@
 //! The types that the user requests instead of the scheme's own. In: patterns and types. Out: the type requested for a
 //! tensor, if any. Must not: know a scheme.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use regex::Regex;
@@ -11,6 +12,8 @@ use crate::model::{Category, Tensor, TensorRole};
 /// Types requested by the user, and settings that change the mix.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
+    /// Types by the names of tensors, before all else. A type whose blocks do not divide a row is the caller's to avoid.
+    pub exact: BTreeMap<String, Dtype>,
     /// The first pattern that matches a tensor's name decides.
     pub tensors: Vec<TypeOverride>,
     /// The type of the token embedding and the per-layer embedding.
@@ -72,9 +75,12 @@ impl FromStr for TypeOverride {
 }
 
 impl Overrides {
-    /// The type requested for `tensor`, in llama.cpp's order (`llama_tensor_get_type`): the flag for embeddings (for the
+    /// The type requested for `tensor`, exact names first, then in llama.cpp's order (`llama_tensor_get_type`): the flag for embeddings (for the
     /// per-layer embedding only if no pattern matches it), the flag for the output matrix, then the patterns.
     pub(super) fn wanted(&self, tensor: &Tensor) -> Option<Dtype> {
+        if let Some(&dtype) = self.exact.get(&tensor.name) {
+            return Some(dtype);
+        }
         let named = || {
             let mut tensors = self.tensors.iter();
             let found = tensors.find(|wish| wish.pattern.is_match(&tensor.name));

@@ -97,6 +97,15 @@ impl Scheme {
         found.unwrap_or(&SCHEMES[0])
     }
 
+    /// The scheme that a file is called whose tensors are mostly `dtype`: the common one of that base with the
+    /// largest mix.
+    pub fn of_base(dtype: Dtype) -> Option<&'static Scheme> {
+        let of_base = |scheme: &&Scheme| scheme.base == dtype && scheme.container == Container::Gguf;
+        let mut found = SCHEMES.iter().filter(of_base);
+        let common = found.clone().find(|scheme| scheme.common);
+        common.or_else(|| found.next())
+    }
+
     /// The scheme with GGUF's `general.file_type` number `file_type`.
     pub fn of_file_type(file_type: u64) -> Option<&'static Scheme> {
         SCHEMES

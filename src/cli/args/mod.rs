@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::parse::{
-    parse_encoded_type, parse_kv_type, parse_percent, parse_release, parse_rules,
+    parse_bits, parse_encoded_type, parse_kv_type, parse_percent, parse_release, parse_rules,
     parse_type_override, tokens,
 };
 use crate::device::{HOST, L4tRelease, WhatIf};
@@ -182,8 +182,16 @@ pub(super) struct QuantizeArgs {
     #[arg(value_name = "MODEL")]
     pub model: String,
     /// Format, by id: q4_k_m and the like make a GGUF, int4 and fp8 a directory for vLLM and Transformers
-    #[arg(long, value_name = "ID")]
-    pub scheme: String,
+    #[arg(long, value_name = "ID", required_unless_present_any = ["target_size", "target_bpw"], conflicts_with_all = ["target_size", "target_bpw"])]
+    pub scheme: Option<String>,
+    /// Choose the type of each tensor by measurement, so that the file has at most this size, such as 1.2GiB
+    #[arg(long, value_name = "SIZE", conflicts_with = "target_bpw")]
+    pub target_size: Option<Bytes>,
+    /// The same for a number of bits for each weight, such as 4.5
+    #[arg(long, value_name = "BITS", value_parser = parse_bits)]
+    pub target_bpw: Option<f64>,
+    #[command(flatten)]
+    pub text: TextArgs,
     /// The file (or directory) to write
     #[arg(long, value_name = "PATH", required_unless_present = "dry_run")]
     pub output: Option<PathBuf>,

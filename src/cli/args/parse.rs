@@ -47,6 +47,12 @@ pub(super) fn parse_percent(text: &str) -> Result<f64, String> {
     percent.ok_or_else(|| "a tolerance is from 0.1 to 1000 percent".to_owned())
 }
 
+pub(super) fn parse_bits(text: &str) -> Result<f64, String> {
+    let bits = text.parse::<f64>().ok();
+    let bits = bits.filter(|bits| (1.0..=32.0).contains(bits));
+    bits.ok_or_else(|| "write a number of bits from 1 to 32, such as 4.5".to_owned())
+}
+
 pub(super) fn parse_rules(text: &str) -> Result<Rules, String> {
     let found = Rules::ALL
         .iter()

@@ -1,0 +1,15 @@
+//! Chooses a type for each tensor by measurement: the least divergence for a number of bytes.
+//!
+//! In: a model that runs, and tensors that can be encoded. Out: types by name, with the divergence to expect. `probe`
+//! measures what errors in each block and in each kind of tensor cost, `sensitivity` turns that into the cost of an
+//! error in each tensor, `choose` spends the bytes. Nothing is evaluated once for each mix.
+
+mod choose;
+mod probe;
+mod search;
+mod sensitivity;
+
+pub use choose::{Option as TypeOption, choose};
+pub use probe::{ProbeTokens, Probes, probe};
+pub use search::{CANDIDATES, PROBE, Mix, Search, SearchStage, Sensitivities, TensorSensitivity, measure, mix};
+pub use sensitivity::{Probed, sensitivities};
