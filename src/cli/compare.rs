@@ -1,7 +1,7 @@
 //! `orinplan compare`: evaluate a text with a reference and with candidates, and report how far they are apart.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
@@ -79,7 +79,7 @@ fn predictions(
 ) -> anyhow::Result<LogProbs> {
     let fingerprint = reference.fingerprint()?;
     let Some(kept) = &args.keep else {
-        let (file, path) = unnamed()?;
+        let (file, path) = output::unnamed()?;
         record(reference, chunks, (file.try_clone()?, &path), fingerprint, spinner, cancel)?;
         return Ok(LogProbs::of(file, &path)?);
     };
@@ -119,13 +119,4 @@ fn record(
     let made = quality::record(&mut model, &reference.name, chunks, file, fingerprint, cancel, tell);
     steps.clear();
     Ok(made?)
-}
-
-/// A file in the folder for temporary files that has lost its name already: nothing is left of it whatever happens.
-fn unnamed() -> anyhow::Result<(File, PathBuf)> {
-    let path = std::env::temp_dir().join(format!("orinplan-predictions-{}", std::process::id()));
-    let options = File::options().read(true).write(true).create_new(true).clone();
-    let file = options.open(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    std::fs::remove_file(&path)?;
-    Ok((file, path))
 }

@@ -1,145 +1,254 @@
-//! `orinplan quantize` to a size: measures what types cost, chooses them, and compares the file with a plain one.
+//! `orinplan quantize` to a size: measures what types cost, chooses them, compares the result with a fixed recipe, and
+//! writes the better of the two.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::Mutex;
+use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::args::QuantizeArgs;
 use super::evaluated::Evaluated;
-use super::progress::Spinner;
-use crate::decode::{LoadOptions, Observing};
+use super::mix_state::State;
+use super::progress::{self, Spinner};
+use super::{Outcome, output, quantize};
 use crate::dtype::Dtype;
-use crate::quality::mix::{self, Mix, PROBE, ProbeTokens, Search, SearchStage};
-use crate::quality::{Beginning, Collector, Text, collect};
+use crate::quality::mix::{Mix, Session, Setup, Stage};
+use crate::quality::{Divergence, Text};
 use crate::quantize::packed::Files;
-use crate::quantize::{Importance, Job, Options};
-use crate::scheme::{Overrides, Reason, Scheme};
+use crate::quantize::{Destination, Importance, Job};
+use crate::report::quantize::{Measured, MixReport, Plain};
+use crate::scheme::{Container, QuantMix, SCHEMES, Scheme, type_list};
+use crate::units::Bytes;
 
-/// Chunks that the importance matrix is made of; the probes evaluate pieces of the next ones.
-const IMATRIX_CHUNKS: usize = 16;
-/// Pieces of text in a probe, and their tokens; predictions of the second half are scored.
-const PIECES: usize = 4;
-const PIECE_TOKENS: usize = 128;
+/// Mixes that are evaluated at most until one is within the divergence asked for.
+const TRIALS: usize = 5;
 
-/// What was chosen.
-pub(super) struct Chosen {
-    pub(super) mix: Mix,
-    pub(super) importance: Importance,
-}
-
-/// The mix for the size that `args` asks for.
-pub(super) fn choose(
-    args: &QuantizeArgs,
-    evaluated: &Evaluated,
-    files: &Files,
-    given: Option<Importance>,
-    cancel: &Arc<AtomicBool>,
-) -> anyhow::Result<Chosen> {
-    let text = Text::open(args.text.text.as_deref())?;
-    let tokens = args.text.chunk_tokens;
-    let chunks = evaluated.chunks(&text, tokens, None, Beginning::Replaced)?;
+pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
+    let evaluated = Evaluated::open(&args.model)?;
     let (checkpoint, model) = (evaluated.checkpoint(), evaluated.planner.model());
-    let collector = Arc::new(Collector::new(true, Arc::clone(cancel)));
-    let options = LoadOptions {
-        context: tokens,
-        observer: Some(Observing(Arc::clone(&collector) as _)),
-        ..LoadOptions::default()
-    };
-    let spinner = Spinner::new();
-    let mut decoder = evaluated.load(&options, &spinner)?;
-    let probes = pieces(&chunks.chunks);
-    let mut first = chunks.clone();
-    first.chunks.truncate(IMATRIX_CHUNKS);
-    let of = first.chunks.len();
-    let importance = match given {
-        Some(given) => given,
-        None => {
-            let tell = &mut |done| spinner.say(format!("activations: chunk {done} of {of}"));
-            let mut sums = collect(&mut decoder, &collector, &first, tell)?;
-            sums.dataset = text.name.clone();
-            sums.importance("orinplan")
-        }
-    };
-    collector.stop();
-    let scheme = Scheme::get("q8_0").context("there is no scheme q8_0")?;
-    let probing = Options {
-        importance: Some(&importance),
-        overrides: probe_types(model.tensors.iter().map(|t| (t.name.as_str(), t.row()))),
+    let text = Text::open(args.text.text.as_deref())?;
+    let others = [&args.imatrix, &args.text.text].into_iter().flatten();
+    let inputs = output::inputs(checkpoint, others.cloned());
+    let reports = [&args.save_types, &args.save_sensitivity];
+    let reports: Vec<_> = reports.into_iter().filter_map(Option::as_deref).collect();
+    output::check_all(&reports, &inputs)?;
+    let destination = args.output.as_deref().filter(|_| !args.dry_run).map(|path| Destination {
+        path,
+        overwrite: args.overwrite,
+        inputs: inputs.clone(),
+    });
+    destination.as_ref().map_or(Ok(()), Destination::check_file)?;
+    let files = Files::open(checkpoint)?;
+    let given = args.imatrix.as_deref().map(Importance::open).transpose()?;
+    let setup = Setup {
+        checkpoint,
+        files: &files,
+        model,
+        text: &text,
+        chunk_tokens: args.text.chunk_tokens,
         allow_requantize: args.allow_requantize,
         rules: args.rules,
-        ..Options::of(scheme)
+        cancel: progress::cancelled_by_signals()?,
     };
-    let job = Job::new(checkpoint, files, model, &probing)?;
-    let search = Search {
-        model,
-        tensors: &job.tensors,
-        text: &probes,
-        cancel,
+    let started = Instant::now();
+    let state = State::open(args, &setup, given.as_ref())?;
+    let mut resumed = state.resumed()?;
+    resumed.importance = given.or(resumed.importance);
+    let spinner = Spinner::new();
+    let unsaved = Mutex::new(None);
+    let mut tell = |stage: Stage<'_>| {
+        if let Err(error) = state.keep(&stage)
+            && let Ok(mut unsaved) = unsaved.lock()
+        {
+            unsaved.get_or_insert(error);
+        }
+        say(&spinner, &stage);
     };
-    let measured = mix::measure(&search, &mut decoder, &mut |stage| {
-        spinner.say(match stage {
-            SearchStage::Errors(done, of) => format!("errors of types: tensor {done} of {of}"),
-            SearchStage::Probes(done, of) => format!("divergence: probe {done} of {of}"),
-        });
-    })?;
+    let (store, path) = output::unnamed()?;
+    let session = Session::measure(&setup, (store, &path), resumed, &mut tell)?;
+    let found = choose(args, &session, &evaluated, &mut tell)?;
     spinner.clear();
-    if std::env::var_os("DUMP").is_some() {
-        for tensor in &measured.tensors {
-            eprintln!("{} {:?}", tensor.name, tensor.options.iter().map(|o| (o.dtype.name(), o.bytes, o.cost)).collect::<Vec<_>>());
-        }
+    if let Ok(Some(error)) = unsaved.into_inner() {
+        super::warn(&format!("an interruption would have lost what was measured: {error:#}"));
     }
-    let padded = |bytes: u64| bytes.next_multiple_of(crate::gguf::ALIGNMENT);
-    let probed = job.tensors.iter().filter(|t| t.assigned.reason != Reason::Kept);
-    let probed: u64 = probed.map(|t| padded(t.assigned.bytes.0)).sum();
-    let rest = job.file_bytes().0 - probed;
-    let target = match (args.target_size, args.target_bpw) {
-        (Some(size), _) => size.0,
-        (None, bits) => {
-            let weights: u64 = model.tensors.iter().map(|tensor| tensor.elements()).sum();
-            let header = job.file_bytes().0 - job.tensor_bytes().0;
-            header + (bits.unwrap_or(16.0) * weights as f64 / 8.0) as u64
-        }
+    if let Some(path) = &args.save_sensitivity {
+        let document = crate::report::quantize::sensitivity(model, &text, &session);
+        output::write_file(path, &crate::report::json(&document))?;
+    }
+    if let Some(path) = &args.save_types {
+        let comment = format!("{} in {}", model.name, found.report.size);
+        output::write_file(path, &type_list(&found.types, &comment))?;
+    }
+    let options = match found.fixed {
+        Some(scheme) => session.plain(scheme),
+        None => session.options(&found.types),
     };
-    let budget = target.checked_sub(rest);
-    let mix = budget.and_then(|budget| mix::mix(&measured, budget));
-    let mix = mix.with_context(|| format!("no mix of types has as few as {target} bytes"))?;
-    drop(job);
-    Ok(Chosen { mix, importance })
-}
-
-/// Every tensor in the type of probes, where that divides its rows.
-fn probe_types<'a>(tensors: impl Iterator<Item = (&'a str, u64)>) -> Overrides {
-    let types = tensors.map(|(name, row)| {
-        let dtype = if PROBE.divides(row) { PROBE } else { Dtype::F16 };
-        (name.to_owned(), dtype)
+    let job = Job::new(checkpoint, &files, model, &options)?;
+    let made = destination.map(|destination| {
+        quantize::write(args, &job, &destination, &setup.cancel, started)
     });
-    Overrides {
-        exact: types.collect(),
-        ..Overrides::default()
-    }
+    let (tallies, made) = made.transpose()?.unzip();
+    state.remove();
+    let (planner, scheme) = (&evaluated.planner, options.scheme);
+    quantize::report(args, planner, &job, scheme, (tallies, made), Some(found.report))
 }
 
-/// Pieces of the text behind what the importance matrix is made of, spread over it.
-fn pieces(chunks: &[Vec<u32>]) -> ProbeTokens {
-    let behind = chunks.get(IMATRIX_CHUNKS..).filter(|rest| rest.len() >= PIECES);
-    let from = behind.unwrap_or(chunks);
-    let step = (from.len() / PIECES).max(1);
-    let pieces = from.iter().step_by(step).take(PIECES);
-    let cut = |tokens: &Vec<u32>| tokens.iter().copied().take(PIECE_TOKENS).collect();
-    ProbeTokens {
-        pieces: pieces.map(cut).collect(),
-        rows: PIECE_TOKENS / 2,
-    }
+/// What is written.
+struct Found {
+    types: BTreeMap<String, Dtype>,
+    /// The fixed recipe, where it is no worse than the mix.
+    fixed: Option<&'static Scheme>,
+    report: MixReport,
 }
 
-/// The scheme that names a file of these types: that of the type with most bytes.
-pub(super) fn named(types: &BTreeMap<String, Dtype>, bytes: impl Fn(&str, Dtype) -> u64) -> Option<&'static Scheme> {
-    let mut sums: BTreeMap<Dtype, u64> = BTreeMap::new();
-    for (name, dtype) in types {
-        *sums.entry(*dtype).or_default() += bytes(name, *dtype);
+fn choose(
+    args: &QuantizeArgs,
+    session: &Session<'_>,
+    evaluated: &Evaluated,
+    tell: &mut (dyn FnMut(Stage<'_>) + Send),
+) -> anyhow::Result<Found> {
+    let (mix, divergence, size) = match (args.target_size, args.target_bpw, args.max_kld) {
+        (Some(size), ..) => of_size(session, size, tell)?,
+        (None, Some(bits), _) => of_size(session, session.size_of_bits(bits), tell)?,
+        (None, None, Some(most)) => of_divergence(session, most, tell)?,
+        (None, None, None) => of_size(session, board_size(args, session, evaluated)?, tell)?,
+    };
+    let own = session.size(&session.options(&mix.types))?;
+    let model = evaluated.planner.model();
+    let plain = plain(session, size.max(own), tell)?;
+    let fixed = plain.as_ref().filter(|(_, plain)| {
+        plain.measured.divergence.mean().value <= divergence.mean().value
+    });
+    let fixed = fixed.map(|(scheme, _)| *scheme);
+    let types = match fixed {
+        Some(scheme) => {
+            let assigned = crate::scheme::assign_with(model, scheme, args.rules, &session.plain(scheme).overrides);
+            let types = model.tensors.iter().zip(assigned.tensors);
+            types
+                .filter(|(_, assigned)| assigned.reason != crate::scheme::Reason::Kept)
+                .map(|(tensor, assigned)| (tensor.name.clone(), assigned.dtype))
+                .collect()
+        }
+        None => mix.types.clone(),
+    };
+    Ok(Found {
+        types,
+        fixed,
+        report: MixReport {
+            size,
+            expected: mix.divergence,
+            measured: Measured {
+                bytes: own,
+                divergence,
+            },
+            plain: plain.map(|(_, plain)| plain),
+            is_plain: fixed.is_some(),
+            text: session.text_name().to_owned(),
+            chunks: session.compared,
+            chunk_tokens: args.text.chunk_tokens,
+            kinds: session.kinds(&mix),
+        },
+    })
+}
+
+/// The mix for `size`, and its divergence.
+fn of_size(
+    session: &Session<'_>,
+    size: Bytes,
+    tell: &mut (dyn FnMut(Stage<'_>) + Send),
+) -> anyhow::Result<(Mix, Divergence, Bytes)> {
+    let Some(mix) = session.mix(size) else {
+        let (least, _) = session.sizes();
+        bail!(
+            "{size} ({} bytes) is less than the smallest file of this model, {least} ({} bytes)",
+            size.0,
+            least.0
+        );
+    };
+    let divergence = session.evaluate("the mix", &session.options(&mix.types), tell)?;
+    Ok((mix, divergence, size))
+}
+
+/// The smallest mix whose measured divergence is at most `most`. The measured divergence of one mix says by how much
+/// the expected ones of others are off.
+fn of_divergence(
+    session: &Session<'_>,
+    most: f64,
+    tell: &mut (dyn FnMut(Stage<'_>) + Send),
+) -> anyhow::Result<(Mix, Divergence, Bytes)> {
+    let (least, largest) = session.sizes();
+    let smallest = |wanted: f64| {
+        let (mut low, mut high) = (least.0, largest.0);
+        while low < high {
+            let middle = low.midpoint(high);
+            match session.mix(Bytes(middle)) {
+                Some(mix) if mix.divergence <= wanted => high = middle,
+                _ => low = middle + 1,
+            }
+        }
+        session.mix(Bytes(low)).map(|mix| (mix, Bytes(low)))
+    };
+    let mut factor = 1.0;
+    let mut best: Option<(Mix, Divergence, Bytes)> = None;
+    for _ in 0..TRIALS {
+        let (mix, size) = smallest(most / factor).context("the model has no tensor to quantize")?;
+        if best.as_ref().is_some_and(|(_, _, found)| *found <= size) {
+            break;
+        }
+        let divergence = session.evaluate("a mix", &session.options(&mix.types), tell)?;
+        let mean = divergence.mean().value;
+        factor = mean / mix.divergence.max(f64::MIN_POSITIVE) * 1.02;
+        if mean <= most {
+            best = Some((mix, divergence, size));
+        } else if size >= largest {
+            break;
+        }
     }
-    let most = sums.into_iter().max_by_key(|(_, bytes)| *bytes);
-    most.and_then(|(dtype, _)| Scheme::of_base(dtype))
+    best.with_context(|| {
+        format!("no file of this model was found that diverges by {most} at most; the largest has {largest}")
+    })
+}
+
+/// The largest file that the board of `--fit` runs.
+fn board_size(args: &QuantizeArgs, session: &Session<'_>, evaluated: &Evaluated) -> anyhow::Result<Bytes> {
+    let _ = (args, session, evaluated);
+    bail!("not yet")
+}
+
+/// The largest fixed recipe of at most `size`, and its divergence.
+fn plain(
+    session: &Session<'_>,
+    size: Bytes,
+    tell: &mut (dyn FnMut(Stage<'_>) + Send),
+) -> anyhow::Result<Option<(&'static Scheme, Plain)>> {
+    let mut found: Option<(&'static Scheme, Bytes)> = None;
+    let fixed = |scheme: &&Scheme| scheme.container == Container::Gguf && scheme.mix != QuantMix::None && scheme.common;
+    for scheme in SCHEMES.iter().filter(fixed) {
+        // With an importance matrix's keys a file is a few hundred bytes larger than the published size.
+        let bytes = session.size(&session.plain(scheme))?;
+        if bytes <= size && found.is_none_or(|(_, most)| bytes > most) {
+            found = Some((scheme, bytes));
+        }
+    }
+    let Some((scheme, bytes)) = found else {
+        return Ok(None);
+    };
+    let divergence = session.evaluate(scheme.name, &session.plain(scheme), tell)?;
+    let plain = Plain {
+        scheme: scheme.name,
+        measured: Measured { bytes, divergence },
+    };
+    Ok(Some((scheme, plain)))
+}
+
+fn say(spinner: &Spinner, stage: &Stage<'_>) {
+    spinner.say(match stage {
+        Stage::Loading(read) => format!("loading, {read}"),
+        Stage::Activations(done, of) => format!("activations: chunk {done} of {of}"),
+        Stage::Importance(..) => "activations".to_owned(),
+        Stage::Errors(done, of) => format!("errors of types: tensor {done} of {of}"),
+        Stage::Probes(probes, of) => format!("divergence: probe {} of {of}", probes.len()),
+        Stage::Predictions(of, done, all) => format!("predictions of {of}: chunk {done} of {all}"),
+    });
 }

@@ -11,6 +11,7 @@ mod evaluated;
 mod fit;
 mod imatrix;
 mod mix;
+mod mix_state;
 mod inspect;
 mod output;
 mod progress;

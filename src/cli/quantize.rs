@@ -1,139 +1,130 @@
 //! `orinplan quantize`: open, describe, assign, write, report.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 
 use super::args::{PlainFormat, QuantizeArgs};
-use super::evaluated::Evaluated;
-use super::mix;
 use super::progress::{self, Bar};
-use super::{Outcome, output, show};
+use super::{Outcome, mix, output, show};
 use crate::checkpoint::{Checkpoint, SourceFormat};
 use crate::dtype::Dtype;
-use crate::inputs::Inputs;
-use crate::model::{Tensor, Unknown};
+use crate::input;
+use crate::model::Unknown;
 use crate::planner::Planner;
-use crate::quantize::packed::Files;
+use crate::quality;
 use crate::quantize::{self, Destination, Importance, Job, Options, Tally};
 use crate::report;
-use crate::report::quantize::{Report, WriteStats};
-use crate::scheme::{Container, Overrides, Rules, SCHEMES, Scheme};
+use crate::report::quantize::{MixReport, Report, WriteStats};
+use crate::scheme::{
+    Container, Overrides, Rules, SCHEMES, Scheme, check_types, parse_types,
+};
+use crate::units::Bytes;
 
 pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
-    let Some(id) = &args.scheme else {
-        return to_size(args);
+    let types = args.types.as_deref().map(read_types).transpose()?;
+    let scheme = match (&args.scheme, &types) {
+        (Some(id), _) => Some(scheme(id)?),
+        (None, Some(_)) => None,
+        (None, None) => return mix::run(args),
     };
-    let scheme = scheme(id)?;
-    if scheme.container == Container::Safetensors {
+    if let Some(scheme) = scheme.filter(|scheme| scheme.container == Container::Safetensors) {
         refuse_gguf_options(args, scheme)?;
         refuse_file_name(args, scheme)?;
     }
     let planner = Planner::open_by(&args.model, unknown)?;
     let (checkpoint, model) = (planner.checkpoint(), planner.model());
+    let types = types.unwrap_or_default();
+    if let Some(path) = &args.types {
+        check_types(&types, model).with_context(|| path.display().to_string())?;
+    }
+    let scheme = scheme.unwrap_or_else(|| quality::mix::named(model, &types));
     let importance = args.imatrix.as_deref().map(Importance::open).transpose()?;
     let options = Options {
         rules: args.rules,
-        overrides: overrides(args),
+        overrides: Overrides {
+            exact: types,
+            ..overrides(args)
+        },
         importance: importance.as_ref(),
         allow_requantize: args.allow_requantize,
         ..Options::of(scheme)
     };
     let files = quantize::weight_files(checkpoint, scheme)?;
     let job = Job::new(checkpoint, &files, model, &options)?;
-    let inputs = output::inputs(checkpoint, args.imatrix.clone());
-    let (tallies, made) = write(args, &job, inputs)?.unzip();
-    let report = Report {
-        model,
-        scheme,
-        output: args.output.as_deref(),
-        source_bytes: checkpoint.files.iter().map(|file| file.bytes).sum(),
-        tensors: report::quantize::rows(&job, tallies.as_deref()),
-        file_bytes: job.file_bytes(),
-        notes: job.notes_with(tallies.as_deref().unwrap_or_default()),
-        made,
-    };
-    show(&match args.format {
-        PlainFormat::Text => report::quantize::text(&report),
-        PlainFormat::Json => report::json(&report::quantize::document(&report)),
-    })?;
-    Ok(Outcome::Yes)
-}
-
-/// Quantizes to a mix of types that is chosen by measurement.
-fn to_size(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
-    let evaluated = Evaluated::open(&args.model)?;
-    let (checkpoint, model) = (evaluated.checkpoint(), evaluated.planner.model());
-    let files = Files::open(checkpoint)?;
-    let given = args.imatrix.as_deref().map(Importance::open).transpose()?;
-    let cancel = progress::cancelled_by_signals()?;
-    let chosen = mix::choose(args, &evaluated, &files, given, &cancel)?;
-    let sizes = model.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor));
-    let sizes: BTreeMap<&str, &Tensor> = sizes.collect();
-    let bytes = |name: &str, dtype: Dtype| {
-        let tensor = sizes.get(name);
-        tensor.and_then(|tensor| dtype.bytes(&tensor.shape)).map_or(0, |bytes| bytes.0)
-    };
-    let scheme = mix::named(&chosen.mix.types, bytes).context("no scheme names these types")?;
-    let options = Options {
-        rules: args.rules,
-        overrides: Overrides {
-            exact: chosen.mix.types.clone(),
-            ..overrides(args)
-        },
-        importance: Some(&chosen.importance),
-        allow_requantize: args.allow_requantize,
-        ..Options::of(scheme)
-    };
-    let job = Job::new(checkpoint, &files, model, &options)?;
-    let inputs = output::inputs(checkpoint, args.imatrix.clone());
-    eprintln!("expected divergence {}", chosen.mix.divergence);
-    let (tallies, made) = write(args, &job, inputs)?.unzip();
-    let report = Report {
-        model,
-        scheme,
-        output: args.output.as_deref(),
-        source_bytes: checkpoint.files.iter().map(|file| file.bytes).sum(),
-        tensors: report::quantize::rows(&job, tallies.as_deref()),
-        file_bytes: job.file_bytes(),
-        notes: job.notes_with(tallies.as_deref().unwrap_or_default()),
-        made,
-    };
-    show(&match args.format {
-        PlainFormat::Text => report::quantize::text(&report),
-        PlainFormat::Json => report::json(&report::quantize::document(&report)),
-    })?;
-    Ok(Outcome::Yes)
-}
-
-/// Writes the output, unless this is a dry run. Returns the tally of each tensor, with time and memory.
-fn write(
-    args: &QuantizeArgs,
-    job: &Job<'_>,
-    inputs: Inputs,
-) -> anyhow::Result<Option<(Vec<Tally>, WriteStats)>> {
-    let Some(path) = args.output.as_deref().filter(|_| !args.dry_run) else {
-        return Ok(None);
-    };
-    let started = Instant::now();
-    let destination = Destination {
+    let destination = args.output.as_deref().filter(|_| !args.dry_run);
+    let destination = destination.map(|path| Destination {
         path,
         overwrite: args.overwrite,
-        inputs,
+        inputs: output::inputs(checkpoint, args.imatrix.clone()),
+    });
+    let made = destination.map(|destination| {
+        let cancel = progress::cancelled_by_signals()?;
+        write(args, &job, &destination, &cancel, Instant::now())
+    });
+    let (tallies, made) = made.transpose()?.unzip();
+    report(args, &planner, &job, scheme, (tallies, made), None)
+}
+
+/// Prints what was written, or would be.
+pub(super) fn report(
+    args: &QuantizeArgs,
+    planner: &Planner,
+    job: &Job<'_>,
+    scheme: &Scheme,
+    (tallies, made): (Option<Vec<Tally>>, Option<WriteStats>),
+    mix: Option<MixReport>,
+) -> anyhow::Result<Outcome> {
+    let files = planner.checkpoint().files.iter();
+    let report = Report {
+        model: planner.model(),
+        scheme,
+        is_mix: args.scheme.is_none() && mix.as_ref().is_none_or(|mix| !mix.is_plain),
+        output: args.output.as_deref(),
+        source_bytes: files.map(|file| file.bytes).sum(),
+        tensors: report::quantize::rows(job, tallies.as_deref()),
+        file_bytes: job.file_bytes(),
+        notes: job.notes_with(tallies.as_deref().unwrap_or_default()),
+        made,
+        mix,
     };
-    let cancel = progress::cancelled_by_signals()?;
+    show(&match args.format {
+        PlainFormat::Text => report::quantize::text(&report),
+        PlainFormat::Json => report::json(&report::quantize::document(&report)),
+    })?;
+    Ok(Outcome::Yes)
+}
+
+/// The types of a list.
+fn read_types(path: &Path) -> anyhow::Result<BTreeMap<String, Dtype>> {
+    /// A model of a thousand tensors has a list of some 40 kB.
+    const LIMIT: Bytes = Bytes(16 << 20);
+    let text = input::read_text(path, LIMIT)?;
+    parse_types(&text).with_context(|| path.display().to_string())
+}
+
+/// Writes the output. Returns the tally of each tensor, with time since `started` and memory.
+pub(super) fn write(
+    args: &QuantizeArgs,
+    job: &Job<'_>,
+    destination: &Destination<'_>,
+    cancel: &AtomicBool,
+    started: Instant,
+) -> anyhow::Result<(Vec<Tally>, WriteStats)> {
     let bar = Bar::new(job.tensor_bytes(), job.tensors.len());
     let set = &mut |now| bar.set(now);
-    let tallies = quantize::write(job, &destination, threads(args), &cancel, set);
+    let tallies = quantize::write(job, destination, threads(args), cancel, set);
     bar.clear();
     let tallies = tallies?;
     let made = WriteStats {
         seconds: started.elapsed().as_secs_f64(),
         peak_memory: progress::peak_memory(),
     };
-    Ok(Some((tallies, made)))
+    Ok((tallies, made))
 }
 
 /// Refuses the flags that only GGUF files have, for a safetensors scheme.

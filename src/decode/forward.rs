@@ -331,6 +331,9 @@ pub(super) trait Decoder: Send {
         rows: usize,
     ) -> Result<Vec<f32>, DecodeError>;
 
+    /// Frees the traces.
+    fn forget_traces(&mut self);
+
     /// Uses these matrices, `[members, rows, columns]` of `dtype`, in place of those of `tensor`.
     fn substitute(
         &mut self,
@@ -418,6 +421,10 @@ impl<X: Activations> Decoder for Sequence<X> {
         let matrices = bytes.split(members).map(matrix).collect::<Result<_, _>>()?;
         self.network.hooks.substitute(tensor, matrices);
         Ok(())
+    }
+
+    fn forget_traces(&mut self) {
+        self.traces.clear();
     }
 
     fn restore(&mut self) {

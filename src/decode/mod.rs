@@ -141,18 +141,29 @@ impl Model {
         options: &LoadOptions,
         progress: &mut dyn FnMut(Bytes),
     ) -> Result<Model, DecodeError> {
-        let backend = options.engine.backend()?;
         let files = Files::open(checkpoint).map_err(QuantizeError::from)?;
-        let source = GgufView::of(checkpoint, &files, spec)?;
+        Model::load_view(&GgufView::of(checkpoint, &files, spec)?, options, progress)
+    }
+
+    /// Loads the weights of a GGUF that may not be written.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_view(
+        source: &GgufView<'_>,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(Bytes),
+    ) -> Result<Model, DecodeError> {
+        let backend = options.engine.backend()?;
         let decoder: Box<dyn Decoder> = match backend {
             None => Box::new(Sequence::<HostActivations>::load(
                 (),
-                &source,
+                source,
                 options,
                 progress,
             )?),
             Some(backend) => Box::new(Sequence::<TensorActivations>::load(
-                backend, &source, options, progress,
+                backend, source, options, progress,
             )?),
         };
         Ok(Model {
@@ -237,6 +248,11 @@ impl Model {
         rows: usize,
     ) -> Result<Vec<f32>, DecodeError> {
         self.decoder.replay(trace, first, rows)
+    }
+
+    /// Frees the traces.
+    pub fn forget_traces(&mut self) {
+        self.decoder.forget_traces();
     }
 
     /// Uses other matrices in place of those of `tensor`: `bytes` are `[members, rows, columns]` of `dtype`.

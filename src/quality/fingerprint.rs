@@ -7,18 +7,27 @@ use crate::input::{self, OpenError};
 const PIECES: u64 = 64;
 const PIECE: u64 = 4096;
 
-/// FNV-1a, by bytes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Fnv(pub(super) u64);
+/// A number for bytes: FNV-1a of 64 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint(pub u64);
 
-impl Fnv {
-    pub(super) fn new() -> Fnv {
-        Fnv(0xcbf2_9ce4_8422_2325)
+impl Default for Fingerprint {
+    fn default() -> Fingerprint {
+        Fingerprint(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fingerprint {
+    /// That of no bytes.
+    pub fn new() -> Fingerprint {
+        Fingerprint::default()
     }
 
-    pub(super) fn add(self, bytes: &[u8]) -> Fnv {
+    /// That of the bytes before, and these.
+    #[must_use]
+    pub fn add(self, bytes: &[u8]) -> Fingerprint {
         let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-        Fnv(bytes.iter().fold(self.0, step))
+        Fingerprint(bytes.iter().fold(self.0, step))
     }
 }
 
@@ -27,7 +36,7 @@ impl Fnv {
 /// # Errors
 /// [`OpenError`]: a file cannot be read.
 pub fn fingerprint(checkpoint: &Checkpoint) -> Result<u64, OpenError> {
-    let mut hash = Fnv::new();
+    let mut hash = Fingerprint::new();
     let mut piece = vec![0; PIECE as usize];
     for file in &checkpoint.files {
         let (open, bytes) = input::open(&file.path)?;

@@ -15,7 +15,7 @@ mod text;
 pub use compare::{divergence, perplexity, record};
 pub use divergence::{Divergence, Estimate, Perplexity};
 pub use error::QualityError;
-pub use fingerprint::fingerprint;
+pub use fingerprint::{Fingerprint, fingerprint};
 pub use imatrix::{Collector, collect};
 pub use log_probs::{LogProbs, LogProbsError, LogProbsWriter};
 pub use text::{Beginning, Chunks, DEFAULT_TEXT, Text};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::QualityError;
-use super::fingerprint::Fnv;
+use super::fingerprint::Fingerprint;
 use crate::decode::Tokenizer;
 use crate::input;
 use crate::units::Bytes;
@@ -63,7 +63,7 @@ impl Text {
 
     /// A number that another text is unlikely to have.
     pub fn fingerprint(&self) -> u64 {
-        Fnv::new().add(self.text.as_bytes()).0
+        Fingerprint::new().add(self.text.as_bytes()).0
     }
 
     /// The first `most` chunks of `tokens` tokens. What is left at the end and fills no chunk is not evaluated.

@@ -82,6 +82,24 @@ impl<'a> GgufView<'a> {
         })
     }
 
+    /// The GGUF that `options` makes of it, without writing that.
+    ///
+    /// # Errors
+    /// As [`super::Job::new`].
+    pub fn planned(
+        checkpoint: &'a Checkpoint,
+        files: &'a Files,
+        model: &'a ModelSpec,
+        options: &Options<'a>,
+    ) -> Result<GgufView<'a>, QuantizeError> {
+        let (metadata, tensors, _) = gguf::contents(checkpoint, files, model, options)?;
+        let file = gguf::description(&model.name, &metadata, &tensors);
+        Ok(GgufView {
+            model: Cow::Owned(model::read(&file, Unknown::Refuse)?),
+            tensors,
+        })
+    }
+
     /// Reads `tensor` of [`GgufView::model`] into `out`, which is as long as its bytes in the file. Values that have to
     /// be converted are read by so many `threads`.
     ///

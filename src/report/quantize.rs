@@ -1,8 +1,12 @@
 //! `orinplan quantize`: the file that was written, or would be (`orinplan.quantize/1`).
 
+mod mix;
+
 use std::path::Path;
 
 use serde_json::{Value, json};
+
+pub use self::mix::{Measured, MixReport, Plain, sensitivity};
 
 use super::{count, line, rounded, seconds, wrapped};
 use crate::dtype::{Dtype, elements};
@@ -34,8 +38,12 @@ pub struct Report<'a> {
     pub file_bytes: Bytes,
     /// Caveats.
     pub notes: Vec<Note>,
+    /// Whether its types are not those of the scheme, whose number the file has for a name.
+    pub is_mix: bool,
     /// Time and memory of writing it; `None` for a dry run.
     pub made: Option<WriteStats>,
+    /// How the types were chosen, where they were by measurement.
+    pub mix: Option<MixReport>,
 }
 
 /// A tensor in the report.
@@ -181,7 +189,7 @@ pub fn document(report: &Report<'_>) -> Value {
     rounded(json!({
         "schema": SCHEMA,
         "output": report.output.map(|path| path.to_string_lossy()),
-        "scheme": report.scheme.id,
+        "scheme": if report.is_mix { "mix" } else { report.scheme.id },
         "tensors": tensors.collect::<Vec<_>>(),
         "tensor_bytes": report.tensor_bytes(),
         "file_bytes": report.file_bytes,
@@ -191,6 +199,7 @@ pub fn document(report: &Report<'_>) -> Value {
         "relative_rms_error": report.made.as_ref().map(|_| overall(report).relative()),
         "seconds": report.made.as_ref().map(|made| made.seconds),
         "peak_memory_bytes": report.made.as_ref().and_then(|made| made.peak_memory),
+        "mix": report.mix.as_ref().map(mix::document),
         "notes": report.notes.iter().map(|note| json!({
             "code": note.code(), "text": note.text(),
         })).collect::<Vec<_>>(),
@@ -221,6 +230,11 @@ pub fn text(report: &Report<'_>) -> String {
     } else {
         "would be"
     };
+    let scheme = if report.is_mix {
+        "a mix of types"
+    } else {
+        report.scheme.name
+    };
     line(
         &mut out,
         format_args!(
@@ -229,7 +243,7 @@ pub fn text(report: &Report<'_>) -> String {
             Foreign(&report.model.name),
             Foreign(&report.model.architecture),
             count(report.weights()),
-            report.scheme.name,
+            scheme,
             report.file_bytes,
             report.file_bytes.0,
             report.source_bytes,
@@ -239,6 +253,10 @@ pub fn text(report: &Report<'_>) -> String {
     out.push('\n');
     let groups = groups(report);
     out.push_str(&table(report, &groups).text(" "));
+    if let Some(mix) = &report.mix {
+        out.push('\n');
+        out.push_str(&mix::text(mix));
+    }
     if let Some(made) = &report.made {
         out.push('\n');
         let weighted = if groups.iter().any(|group| group.weighted().is_some()) {

@@ -5,6 +5,7 @@ mod compressed;
 mod overrides;
 mod rules;
 mod table;
+mod type_list;
 
 use crate::dtype::Dtype;
 use crate::model::{ModelSpec, TensorRole};
@@ -13,6 +14,7 @@ use crate::units::Bytes;
 pub use compressed::{StoredWeight, stored_types};
 pub use overrides::{Overrides, TypeOverride};
 pub use rules::{Rules, quantizer_order};
+pub use type_list::{TypeListError, check_types, parse_types, type_list};
 pub use table::{Container, QuantMix, SCHEMES, Scheme};
 
 /// Why a tensor gets its type.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::parse::{
-    parse_bits, parse_encoded_type, parse_kv_type, parse_percent, parse_release, parse_rules,
+    parse_bits, parse_nats, parse_encoded_type, parse_kv_type, parse_percent, parse_release, parse_rules,
     parse_type_override, tokens,
 };
 use crate::device::{HOST, L4tRelease, WhatIf};
@@ -175,6 +175,9 @@ pub(super) struct FitArgs {
     pub check: Option<PathBuf>,
 }
 
+/// The flags that choose a type for each tensor.
+const MIXED: [&str; 5] = ["target_size", "target_bpw", "fit", "max_kld", "types"];
+
 #[derive(Debug, Args)]
 pub(super) struct QuantizeArgs {
     /// A Hugging Face directory, a .safetensors or .gguf file, or a hub id or Ollama tag that is in
@@ -182,7 +185,7 @@ pub(super) struct QuantizeArgs {
     #[arg(value_name = "MODEL")]
     pub model: String,
     /// Format, by id: q4_k_m and the like make a GGUF, int4 and fp8 a directory for vLLM and Transformers
-    #[arg(long, value_name = "ID", required_unless_present_any = ["target_size", "target_bpw"], conflicts_with_all = ["target_size", "target_bpw"])]
+    #[arg(long, value_name = "ID", required_unless_present_any = MIXED, conflicts_with_all = MIXED)]
     pub scheme: Option<String>,
     /// Choose the type of each tensor by measurement, so that the file has at most this size, such as 1.2GiB
     #[arg(long, value_name = "SIZE", conflicts_with = "target_bpw")]
@@ -190,6 +193,25 @@ pub(super) struct QuantizeArgs {
     /// The same for a number of bits for each weight, such as 4.5
     #[arg(long, value_name = "BITS", value_parser = parse_bits)]
     pub target_bpw: Option<f64>,
+    /// The same for what the board of this id has left, at --context
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["target_size", "target_bpw"])]
+    pub fit: Option<String>,
+    /// Tokens of context on the board of --fit [default: 4096, or the model's limit if smaller]
+    #[arg(long, value_name = "N", requires = "fit", value_parser = tokens(1..=1 << 30))]
+    pub context: Option<u64>,
+    /// The smallest file whose predictions diverge from the original's by this mean KL divergence at most,
+    /// such as 0.05
+    #[arg(long, value_name = "NATS", value_parser = parse_nats, conflicts_with_all = ["target_size", "target_bpw", "fit"])]
+    pub max_kld: Option<f64>,
+    /// The types of a list that --save-types wrote: a `tensor=type` a line
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["target_size", "target_bpw", "fit", "max_kld"])]
+    pub types: Option<PathBuf>,
+    /// Write the types that were chosen to this file, for --types here and in `fit`
+    #[arg(long, value_name = "FILE")]
+    pub save_types: Option<PathBuf>,
+    /// Write what each type of each tensor is expected to cost to this file (JSON), for `fit --quality`
+    #[arg(long, value_name = "FILE")]
+    pub save_sensitivity: Option<PathBuf>,
     #[command(flatten)]
     pub text: TextArgs,
     /// The file (or directory) to write

@@ -53,6 +53,12 @@ pub(super) fn parse_bits(text: &str) -> Result<f64, String> {
     bits.ok_or_else(|| "write a number of bits from 1 to 32, such as 4.5".to_owned())
 }
 
+pub(super) fn parse_nats(text: &str) -> Result<f64, String> {
+    let nats = text.parse::<f64>().ok();
+    let nats = nats.filter(|nats| (1e-6..=10.0).contains(nats));
+    nats.ok_or_else(|| "write a divergence in nats, such as 0.05".to_owned())
+}
+
 pub(super) fn parse_rules(text: &str) -> Result<Rules, String> {
     let found = Rules::ALL
         .iter()

@@ -8,8 +8,10 @@ mod choose;
 mod probe;
 mod search;
 mod sensitivity;
+mod session;
 
 pub use choose::{Option as TypeOption, choose};
 pub use probe::{ProbeTokens, Probes, probe};
 pub use search::{CANDIDATES, PROBE, Mix, Search, SearchStage, Sensitivities, TensorSensitivity, measure, mix};
+pub use session::{Kind, Resumed, Session, Setup, Stage, named};
 pub use sensitivity::{Probed, sensitivities};

@@ -37,7 +37,20 @@ pub struct Probes {
     pub kinds: BTreeMap<TensorRole, f64>,
 }
 
-/// Probes every block and every kind of `tensors`. `progress` is told how many of how many probes are done.
+impl Probes {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.blocks.len() + self.kinds.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Probes every block and every kind of `tensors` that is not in `probes` yet. `progress` is given the probes after each,
+/// and how many there will be.
 ///
 /// # Errors
 /// [`QualityError`]: the model cannot be evaluated, tensors cannot be encoded, or `cancel` became true.
@@ -45,8 +58,9 @@ pub fn probe(
     model: &mut Model,
     tensors: &[ProbedTensor<'_>],
     text: &ProbeTokens,
+    mut probes: Probes,
     cancel: &AtomicBool,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut dyn FnMut(&Probes, usize),
 ) -> Result<Probes, QualityError> {
     let pieces = text.pieces.iter();
     let references = pieces.map(|tokens| Ok(model.trace(tokens, text.rows)?));
@@ -58,7 +72,6 @@ pub fn probe(
     kinds.sort_unstable();
     kinds.dedup();
     let of = blocks.len() + kinds.len();
-    let mut probes = Probes::default();
     let mut one = |first: Option<u32>, some: &dyn Fn(&&ProbedTensor<'_>) -> bool| {
         for tensor in tensors.iter().filter(some) {
             let bytes = encoded(tensor.planned, decode::threads(), cancel)?;
@@ -78,14 +91,20 @@ pub fn probe(
         Ok(sum / references.len().max(1) as f64)
     };
     for block in blocks {
+        if probes.blocks.contains_key(&block) {
+            continue;
+        }
         let divergence = one(Some(block), &|tensor| tensor.block == Some(block))?;
         probes.blocks.insert(block, divergence);
-        progress(probes.blocks.len(), of);
+        progress(&probes, of);
     }
     for kind in kinds {
+        if probes.kinds.contains_key(&kind) {
+            continue;
+        }
         let divergence = one(None, &|tensor| tensor.role == kind)?;
         probes.kinds.insert(kind, divergence);
-        progress(probes.blocks.len() + probes.kinds.len(), of);
+        progress(&probes, of);
     }
     Ok(probes)
 }

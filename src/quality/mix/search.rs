@@ -59,12 +59,12 @@ pub struct TensorSensitivity {
 }
 
 /// A stage of the search, for progress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SearchStage {
+#[derive(Clone, Copy, Debug)]
+pub enum SearchStage<'a> {
     /// Errors of so many of so many tensors were sampled.
     Errors(usize, usize),
-    /// So many of so many probes were made.
-    Probes(usize, usize),
+    /// These of so many probes were made.
+    Probes(&'a Probes, usize),
 }
 
 /// What the search works on.
@@ -95,7 +95,8 @@ pub struct Mix {
 pub fn measure(
     search: &Search<'_>,
     model: &mut Model,
-    progress: &mut (dyn FnMut(SearchStage) + Send),
+    probes: Probes,
+    progress: &mut (dyn FnMut(SearchStage<'_>) + Send),
 ) -> Result<Sensitivities, QualityError> {
     let described: BTreeMap<&str, (Option<u32>, TensorRole)> = search
         .model
@@ -111,8 +112,9 @@ pub fn measure(
         })
         .collect();
     let errors = errors(search, &chosen, progress)?;
-    let tell = &mut |done, of| progress(SearchStage::Probes(done, of));
-    let Probes { blocks, kinds } = probe(model, &chosen, search.text, search.cancel, tell)?;
+    let tell = &mut |probes: &Probes, of| progress(SearchStage::Probes(probes, of));
+    let Probes { blocks, kinds } =
+        probe(model, &chosen, search.text, probes, search.cancel, tell)?;
     let probed: Vec<Probed> = chosen
         .iter()
         .zip(&errors)
@@ -148,7 +150,7 @@ pub fn measure(
 fn errors(
     search: &Search<'_>,
     tensors: &[ProbedTensor<'_>],
-    progress: &mut (dyn FnMut(SearchStage) + Send),
+    progress: &mut (dyn FnMut(SearchStage<'_>) + Send),
 ) -> Result<Vec<Vec<(Dtype, f64)>>, QualityError> {
     type Found = Result<Vec<(Dtype, f64)>, QuantizeError>;
     let queue = Mutex::new(tensors.iter().enumerate());

@@ -1,0 +1,370 @@
+//! A search as a whole: activations, errors, probes, the reference's predictions; then mixes, each of which can be
+//! evaluated without being written.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::super::{
+    Beginning, Chunks, Collector, Divergence, LogProbs, QualityError, Text, collect, divergence,
+    record,
+};
+use super::probe::{ProbeTokens, Probes};
+use super::search::{Mix, PROBE, Search, SearchStage, Sensitivities, measure, mix};
+use crate::checkpoint::Checkpoint;
+use crate::decode::{LoadOptions, Model, Observing, Tokenizer};
+use crate::dtype::Dtype;
+use crate::gguf;
+use crate::model::ModelSpec;
+use crate::quantize::packed::Files;
+use crate::quantize::{GgufView, Importance, Job, Options, QuantizeError};
+use crate::scheme::{Overrides, Reason, Rules, Scheme};
+use crate::units::Bytes;
+
+/// Chunks that activations are collected from, and those behind them whose predictions are compared.
+const IMATRIX_CHUNKS: usize = 16;
+const COMPARED_CHUNKS: usize = 6;
+/// Pieces of text in a probe, and their tokens; predictions of the second half of each are scored.
+const PIECES: usize = 4;
+const PIECE_TOKENS: usize = 128;
+
+/// What to search with.
+pub struct Setup<'a> {
+    /// The checkpoint.
+    pub checkpoint: &'a Checkpoint,
+    /// Its weights.
+    pub files: &'a Files,
+    /// Its description.
+    pub model: &'a ModelSpec,
+    /// The text to measure with.
+    pub text: &'a Text,
+    /// Tokens in a chunk of it.
+    pub chunk_tokens: u64,
+    /// Whether tensors that are quantized already may be quantized to another type.
+    pub allow_requantize: bool,
+    /// The version of llama.cpp's rules, for the fixed recipes to compare with.
+    pub rules: Rules,
+    /// Ends the search when it becomes true.
+    pub cancel: Arc<AtomicBool>,
+}
+
+/// What an earlier search of the same kind left.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Resumed {
+    /// The importance matrix that was made or given.
+    pub importance: Option<Importance>,
+    /// Probes that were made.
+    pub probes: Probes,
+}
+
+/// A stage of the search.
+#[derive(Clone, Debug)]
+pub enum Stage<'a> {
+    /// The weights are read.
+    Loading(Bytes),
+    /// Activations of so many of so many chunks are collected.
+    Activations(usize, usize),
+    /// The importance matrix is made.
+    Importance(&'a Importance, &'a crate::quantize::ActivationSums),
+    /// Errors of so many of so many tensors were sampled.
+    Errors(usize, usize),
+    /// These of so many probes were made.
+    Probes(&'a Probes, usize),
+    /// The predictions of so many of so many chunks were made, of the model that is called so.
+    Predictions(&'a str, usize, usize),
+}
+
+/// What was measured of a model.
+pub struct Session<'a> {
+    setup: &'a Setup<'a>,
+    /// The importance matrix.
+    pub importance: Importance,
+    /// What each type of each tensor costs.
+    pub sensitivities: Sensitivities,
+    /// Chunks that mixes are evaluated on.
+    pub compared: usize,
+    predictions: LogProbs,
+    /// Bytes of a file beside the tensors whose types are chosen, and of its header.
+    rest: u64,
+    header: u64,
+}
+
+impl<'a> Session<'a> {
+    /// Measures. Predictions of the reference are stored in `store`, a file for reading and writing with the path that
+    /// messages name.
+    ///
+    /// # Errors
+    /// [`QualityError`]: the model cannot be evaluated, the text is too short, or `cancel` became true.
+    pub fn measure(
+        setup: &'a Setup<'a>,
+        store: (File, &Path),
+        resumed: Resumed,
+        tell: &mut (dyn FnMut(Stage<'_>) + Send),
+    ) -> Result<Session<'a>, QualityError> {
+        let Setup {
+            checkpoint, model, ..
+        } = *setup;
+        let tokenizer = Tokenizer::read(checkpoint, model)?;
+        let tokens = setup.chunk_tokens as usize;
+        let chunks = setup.text.chunks(&tokenizer, tokens, None, Beginning::Replaced)?;
+        let (collected, behind) = split(chunks);
+        let collector = Arc::new(Collector::new(true, Arc::clone(&setup.cancel)));
+        let options = LoadOptions {
+            context: setup.chunk_tokens,
+            observer: Some(Observing(Arc::clone(&collector) as _)),
+            ..LoadOptions::default()
+        };
+        let mut decoder =
+            Model::load(checkpoint, model, &options, &mut |read| tell(Stage::Loading(read)))?;
+        let importance = match resumed.importance {
+            Some(importance) => importance,
+            None => {
+                let of = collected.chunks.len();
+                let told = &mut |done| tell(Stage::Activations(done, of));
+                let mut sums = collect(&mut decoder, &collector, &collected, told)?;
+                if (sums.chunks as usize) < of {
+                    return Err(QualityError::Interrupted);
+                }
+                sums.dataset.clone_from(&setup.text.name);
+                let importance = sums.importance("orinplan");
+                tell(Stage::Importance(&importance, &sums));
+                importance
+            }
+        };
+        collector.stop();
+        let options = probing(setup, &importance)?;
+        let job = Job::new(checkpoint, setup.files, model, &options)?;
+        let search = Search {
+            model,
+            tensors: &job.tensors,
+            text: &pieces(&behind),
+            cancel: &setup.cancel,
+        };
+        let sensitivities = measure(&search, &mut decoder, resumed.probes, &mut |stage| {
+            tell(match stage {
+                SearchStage::Errors(done, of) => Stage::Errors(done, of),
+                SearchStage::Probes(probes, of) => Stage::Probes(probes, of),
+            });
+        })?;
+        decoder.forget_traces();
+        let chosen = job.tensors.iter().filter(|t| t.assigned.reason != Reason::Kept);
+        let padded = |bytes: Bytes| bytes.0.next_multiple_of(gguf::ALIGNMENT);
+        let rest = job.file_bytes().0 - chosen.map(|t| padded(t.assigned.bytes)).sum::<u64>();
+        let header = job.file_bytes().0 - job.tensors.iter().map(|t| padded(t.assigned.bytes)).sum::<u64>();
+        drop(job);
+        let compared = compared(&behind);
+        let (file, path) = store;
+        let copy = file.try_clone().map_err(|source| super::super::LogProbsError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        let of = compared.chunks.len();
+        let told = &mut |done| tell(Stage::Predictions("the reference", done, of));
+        record(&mut decoder, &model.name, &compared, (copy, path), 0, &setup.cancel, told)?;
+        Ok(Session {
+            setup,
+            importance,
+            sensitivities,
+            compared: of,
+            predictions: LogProbs::of(file, path)?,
+            rest,
+            header,
+        })
+    }
+
+    /// The name of the text.
+    pub fn text_name(&self) -> &str {
+        &self.setup.text.name
+    }
+
+    /// What `mix` gives to each kind of tensor, the kind first whose errors cost most at the same type.
+    pub fn kinds(&self, mix: &Mix) -> Vec<Kind> {
+        let mut kinds: Vec<Kind> = Vec::new();
+        for tensor in &self.sensitivities.tensors {
+            let Some(dtype) = mix.types.get(&tensor.name) else {
+                continue;
+            };
+            let option = |dtype: Dtype| tensor.options.iter().find(|option| option.dtype == dtype);
+            let (chosen, probed) = (option(*dtype), option(PROBE));
+            let name = tensor.role.gguf_name(None, "");
+            let name = name.trim_end_matches('.').to_owned();
+            let at = kinds.iter().position(|kind| kind.name == name);
+            let at = at.unwrap_or_else(|| {
+                kinds.push(Kind {
+                    name,
+                    ..Kind::default()
+                });
+                kinds.len() - 1
+            });
+            if let Some(kind) = kinds.get_mut(at) {
+                *kind.types.entry(*dtype).or_default() += 1;
+                kind.bytes += Bytes(chosen.map_or(0, |option| option.bytes));
+                kind.cost += chosen.map_or(0.0, |option| option.cost);
+                kind.probed += probed.map_or(0.0, |option| option.cost);
+            }
+        }
+        kinds.sort_by(|a, b| b.probed.total_cmp(&a.probed));
+        kinds
+    }
+
+    /// The size of a file whose tensors have `bits` for each weight.
+    pub fn size_of_bits(&self, bits: f64) -> Bytes {
+        let weights: u64 = self.setup.model.tensors.iter().map(|tensor| tensor.elements()).sum();
+        Bytes(self.header + (bits * weights as f64 / 8.0) as u64)
+    }
+
+    /// The smallest file that can be made, and the largest that is worth it.
+    pub fn sizes(&self) -> (Bytes, Bytes) {
+        let tensors = self.sensitivities.tensors.iter();
+        let bytes = |most: bool| {
+            let each = tensors.clone().map(|tensor| {
+                let bytes = tensor.options.iter().map(|option| option.bytes);
+                if most { bytes.max() } else { bytes.min() }
+            });
+            Bytes(self.rest + each.map(|bytes| bytes.unwrap_or(0)).sum::<u64>())
+        };
+        (bytes(false), bytes(true))
+    }
+
+    /// The mix that is expected to diverge least in a file of at most `size`; `None` if none is as small.
+    pub fn mix(&self, size: Bytes) -> Option<Mix> {
+        mix(&self.sensitivities, size.0.checked_sub(self.rest)?)
+    }
+
+    /// The options of the file with these types.
+    pub fn options(&self, types: &BTreeMap<String, Dtype>) -> Options<'_> {
+        let scheme = named(self.setup.model, types);
+        Options {
+            overrides: Overrides {
+                exact: types.clone(),
+                ..Overrides::default()
+            },
+            ..self.plain(scheme)
+        }
+    }
+
+    /// The options of a fixed recipe with the same importance matrix.
+    pub fn plain(&self, scheme: &'static Scheme) -> Options<'_> {
+        Options {
+            rules: self.setup.rules,
+            importance: Some(&self.importance),
+            allow_requantize: self.setup.allow_requantize,
+            ..Options::of(scheme)
+        }
+    }
+
+    /// The size of the file of `options`.
+    ///
+    /// # Errors
+    /// [`QuantizeError`], as [`Job::new`].
+    pub fn size(&self, options: &Options<'_>) -> Result<Bytes, QuantizeError> {
+        let Setup { checkpoint, files, model, .. } = *self.setup;
+        Ok(Job::new(checkpoint, files, model, options)?.file_bytes())
+    }
+
+    /// The divergence of the file of `options`, called `name`, from the reference; nothing is written.
+    ///
+    /// # Errors
+    /// [`QualityError`]: it cannot be made or evaluated, or `cancel` became true.
+    pub fn evaluate(
+        &self,
+        name: &str,
+        options: &Options<'_>,
+        tell: &mut (dyn FnMut(Stage<'_>) + Send),
+    ) -> Result<Divergence, QualityError> {
+        let Setup { checkpoint, files, model, .. } = *self.setup;
+        let view = GgufView::planned(checkpoint, files, model, options)?;
+        let load = LoadOptions {
+            context: self.setup.chunk_tokens,
+            ..LoadOptions::default()
+        };
+        let mut decoder = Model::load_view(&view, &load, &mut |read| tell(Stage::Loading(read)))?;
+        let of = self.compared;
+        let told = &mut |done| tell(Stage::Predictions(name, done, of));
+        divergence(&mut decoder, name, &self.predictions, None, &self.setup.cancel, told)
+    }
+}
+
+/// What a mix gives to the tensors of a kind.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Kind {
+    /// The kind, by its tensors' name: `attn_v`.
+    pub name: String,
+    /// How many get each type.
+    pub types: BTreeMap<Dtype, usize>,
+    /// Their bytes.
+    pub bytes: Bytes,
+    /// The divergence that they are expected to add.
+    pub cost: f64,
+    /// The divergence that they would add in the type of probes.
+    pub probed: f64,
+}
+
+/// The options of a file with every tensor in the type of probes, where that divides its rows.
+fn probing<'a>(setup: &Setup<'a>, importance: &'a Importance) -> Result<Options<'a>, QualityError> {
+    let types = setup.model.tensors.iter().map(|tensor| {
+        let dtype = if PROBE.divides(tensor.row()) { PROBE } else { Dtype::F16 };
+        (tensor.name.clone(), dtype)
+    });
+    Ok(Options {
+        importance: Some(importance),
+        overrides: Overrides {
+            exact: types.collect(),
+            ..Overrides::default()
+        },
+        allow_requantize: setup.allow_requantize,
+        rules: setup.rules,
+        ..Options::of(Scheme::of_half(Dtype::F16))
+    })
+}
+
+/// The chunks that activations are collected from, and those behind them; where the text has few, the latter are the
+/// same or overlap.
+fn split(all: Chunks) -> (Chunks, Chunks) {
+    let of = |chunks: &[Vec<u32>]| Chunks {
+        chunks: chunks.to_vec(),
+        tokens: all.tokens,
+    };
+    let count = all.chunks.len();
+    let first = IMATRIX_CHUNKS.min(count);
+    let behind = first.min(count.saturating_sub(PIECES.max(COMPARED_CHUNKS)));
+    let (first, behind) = (all.chunks.get(..first), all.chunks.get(behind..));
+    (of(first.unwrap_or_default()), of(behind.unwrap_or_default()))
+}
+
+/// Pieces of `chunks`, spread over them, for probes.
+fn pieces(chunks: &Chunks) -> ProbeTokens {
+    let step = (chunks.chunks.len() / PIECES).max(1);
+    let pieces = chunks.chunks.iter().step_by(step).take(PIECES);
+    let length = PIECE_TOKENS.min(chunks.tokens);
+    let cut = |tokens: &Vec<u32>| tokens.iter().copied().take(length).collect();
+    ProbeTokens {
+        pieces: pieces.map(cut).collect(),
+        rows: length / 2,
+    }
+}
+
+/// The last of `chunks`, which mixes are evaluated on.
+fn compared(chunks: &Chunks) -> Chunks {
+    let first = chunks.chunks.len().saturating_sub(COMPARED_CHUNKS);
+    Chunks {
+        chunks: chunks.chunks.get(first..).unwrap_or_default().to_vec(),
+        tokens: chunks.tokens,
+    }
+}
+
+/// The scheme that names a file of these types: that of the type with most bytes among those that name one.
+pub fn named(model: &ModelSpec, types: &BTreeMap<String, Dtype>) -> &'static Scheme {
+    let mut sums: BTreeMap<Dtype, u64> = BTreeMap::new();
+    for tensor in &model.tensors {
+        if let Some(dtype) = types.get(&tensor.name) {
+            *sums.entry(*dtype).or_default() += dtype.bytes(&tensor.shape).unwrap_or_default().0;
+        }
+    }
+    let mut sums: Vec<(Dtype, u64)> = sums.into_iter().collect();
+    sums.sort_by_key(|(dtype, bytes)| (std::cmp::Reverse(*bytes), *dtype));
+    let named = sums.iter().find_map(|(dtype, _)| Scheme::of_base(*dtype));
+    named.unwrap_or_else(|| Scheme::of_half(Dtype::F16))
+}

@@ -1,0 +1,168 @@
+//! How the types of a mix were chosen, and what was measured.
+
+use serde_json::{Value, json};
+
+use crate::foreign::Foreign;
+use crate::model::ModelSpec;
+use crate::quality::mix::{Kind, Session};
+use crate::quality::{Divergence, Estimate, Text};
+use crate::report::table::{Align, Table};
+use crate::report::{line, rounded, wrapped};
+use crate::units::{Bytes, counted};
+
+/// How the types of a mix were chosen.
+pub struct MixReport {
+    /// The most bytes that the file may have.
+    pub size: Bytes,
+    /// The divergence that was expected of the mix, in nats.
+    pub expected: f64,
+    /// The mix.
+    pub measured: Measured,
+    /// A fixed recipe of no more bytes.
+    pub plain: Option<Plain>,
+    /// Whether the fixed recipe is what was written, since the mix is no better.
+    pub is_plain: bool,
+    /// The name of the text.
+    pub text: String,
+    /// Chunks of it that both were evaluated on.
+    pub chunks: usize,
+    /// Tokens in each.
+    pub chunk_tokens: u64,
+    /// What each kind of tensor got.
+    pub kinds: Vec<Kind>,
+}
+
+/// A file that was evaluated.
+pub struct Measured {
+    /// Its size.
+    pub bytes: Bytes,
+    /// How far it is from the original.
+    pub divergence: Divergence,
+}
+
+/// A fixed recipe that was evaluated.
+pub struct Plain {
+    /// Its name.
+    pub scheme: &'static str,
+    /// What was measured.
+    pub measured: Measured,
+}
+
+/// The part of a report for a terminal.
+pub(super) fn text(mix: &MixReport) -> String {
+    let mut table = Table::new([
+        ("tensors", Align::Left),
+        ("of their kind, by type", Align::Left),
+        ("bytes", Align::Right),
+        ("KLD expected", Align::Right),
+        ("in Q4_0", Align::Right),
+    ]);
+    for kind in &mix.kinds {
+        let types = kind.types.iter().rev();
+        let types: Vec<String> = types.map(|(dtype, count)| format!("{count} {}", dtype.name())).collect();
+        table.row([
+            kind.name.clone(),
+            types.join(", "),
+            kind.bytes.to_string(),
+            format!("{:.5}", kind.cost),
+            format!("{:.5}", kind.probed),
+        ]);
+    }
+    let mut out = table.text(" ");
+    out.push('\n');
+    let shown = |measured: &Measured| {
+        let (mean, same) = (measured.divergence.mean(), measured.divergence.same_top());
+        format!(
+            "KLD {:.4} +-{:.4}, same top token {:.1} %, {} bytes",
+            mean.value,
+            mean.standard_error,
+            100.0 * same.value,
+            measured.bytes.0
+        )
+    };
+    let chunks = counted(mix.chunks as u64, "chunk", "chunks");
+    wrapped(
+        &mut out,
+        &format!(
+            "measured on {chunks} of {} tokens of {}, which the types were not chosen with, against the unquantized model:",
+            mix.chunk_tokens,
+            Foreign(&mix.text)
+        ),
+    );
+    line(&mut out, format_args!("  this mix: {}", shown(&mix.measured)));
+    if let Some(plain) = &mix.plain {
+        line(&mut out, format_args!("  {}: {}", plain.scheme, shown(&plain.measured)));
+        if mix.is_plain {
+            wrapped(
+                &mut out,
+                &format!("the mix is no better than {}, which was taken in its place", plain.scheme),
+            );
+        }
+    }
+    out
+}
+
+fn estimate(estimate: Estimate) -> Value {
+    json!({"value": estimate.value, "standard_error": estimate.standard_error})
+}
+
+fn measured(measured: &Measured) -> Value {
+    let of = &measured.divergence;
+    json!({
+        "bytes": measured.bytes,
+        "kld": estimate(of.mean()),
+        "p99": estimate(of.p99()),
+        "same_top": estimate(of.same_top()),
+        "perplexity": estimate(of.perplexity()),
+    })
+}
+
+/// The part of a document.
+pub(super) fn document(mix: &MixReport) -> Value {
+    json!({
+        "target_bytes": mix.size,
+        "text": {"name": mix.text, "chunks": mix.chunks, "chunk_tokens": mix.chunk_tokens},
+        "expected_kld": mix.expected,
+        "measured": measured(&mix.measured),
+        "plain": mix.plain.as_ref().map(|plain| {
+            let mut document = measured(&plain.measured);
+            if let Some(pairs) = document.as_object_mut() {
+                pairs.insert("scheme".to_owned(), json!(plain.scheme));
+            }
+            document
+        }),
+        "taken": if mix.is_plain { "plain" } else { "mix" },
+        "kinds": mix.kinds.iter().map(|kind| json!({
+            "name": kind.name,
+            "types": kind.types.iter().map(|(dtype, count)| (dtype.name(), *count)).collect::<std::collections::BTreeMap<_, _>>(),
+            "bytes": kind.bytes,
+            "expected_kld": kind.cost,
+            "expected_kld_q4_0": kind.probed,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+/// What each type of each tensor is expected to cost (`orinplan.sensitivity/1`).
+pub fn sensitivity(model: &ModelSpec, text: &Text, session: &Session<'_>) -> Value {
+    let tensors = session.sensitivities.tensors.iter().map(|tensor| {
+        let costs = tensor.options.iter();
+        let costs = costs.map(|option| (option.dtype.name().to_owned(), json!(option.cost)));
+        json!({
+            "name": tensor.name,
+            "kld": costs.collect::<serde_json::Map<_, _>>(),
+        })
+    });
+    rounded(json!({
+        "schema": "orinplan.sensitivity/1",
+        "model": {
+            "name": model.name,
+            "architecture": model.architecture,
+            "parameters": model.parameters,
+        },
+        "text": {
+            "name": text.name,
+            "fingerprint": format!("{:016x}", text.fingerprint()),
+        },
+        "tensors": tensors.collect::<Vec<_>>(),
+    }))
+}

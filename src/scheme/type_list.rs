@@ -1,0 +1,125 @@
+//! Types by the names of tensors, as text: a `name=type` a line. In: a file's text. Out: types; and back.
+//!
+//! llama-quantize's `--tensor-type-file` takes lines of the same form, as patterns.
+
+use std::collections::BTreeMap;
+
+use crate::dtype::Dtype;
+use crate::model::ModelSpec;
+
+/// Text that is no list of types, or not one for this model.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each field is named and explained by the message above it
+#[non_exhaustive]
+pub enum TypeListError {
+    #[error("line {line}: `{text}` is not NAME=TYPE, such as blk.0.attn_v.weight=q6_k")]
+    Form { line: usize, text: String },
+    #[error("line {line}: there is no type `{text}`")]
+    Type { line: usize, text: String },
+    #[error("line {line}: tensor `{name}` is named twice")]
+    Twice { line: usize, name: String },
+    #[error("tensor `{name}` is not in {model}; the list is of another model")]
+    Unknown { name: String, model: String },
+    #[error("tensor `{name}` has rows of {row} values, which blocks of {dtype} do not divide")]
+    Row {
+        name: String,
+        row: u64,
+        dtype: &'static str,
+    },
+    #[error("it names no tensor")]
+    Empty,
+}
+
+/// The types of a list. Lines that are empty or begin with `#` are passed over.
+///
+/// # Errors
+/// [`TypeListError`], with the line.
+pub fn parse_types(text: &str) -> Result<BTreeMap<String, Dtype>, TypeListError> {
+    let mut types = BTreeMap::new();
+    for (index, written) in text.lines().enumerate() {
+        let (line, written) = (index + 1, written.trim());
+        if written.is_empty() || written.starts_with('#') {
+            continue;
+        }
+        let parts = written.rsplit_once('=').filter(|(name, _)| !name.trim().is_empty());
+        let Some((name, dtype)) = parts else {
+            let text = written.to_owned();
+            return Err(TypeListError::Form { line, text });
+        };
+        let (name, text) = (name.trim().to_owned(), dtype.trim().to_owned());
+        let Some(dtype) = Dtype::from_name(&text) else {
+            return Err(TypeListError::Type { line, text });
+        };
+        if types.insert(name.clone(), dtype).is_some() {
+            return Err(TypeListError::Twice { line, name });
+        }
+    }
+    if types.is_empty() {
+        return Err(TypeListError::Empty);
+    }
+    Ok(types)
+}
+
+/// Checks that every type of the list is one for a tensor of `model`.
+///
+/// # Errors
+/// [`TypeListError::Unknown`], [`TypeListError::Row`].
+pub fn check_types(
+    types: &BTreeMap<String, Dtype>,
+    model: &ModelSpec,
+) -> Result<(), TypeListError> {
+    for (name, dtype) in types {
+        let tensor = model.tensors.iter().find(|tensor| tensor.name == *name);
+        let Some(tensor) = tensor else {
+            return Err(TypeListError::Unknown {
+                name: name.clone(),
+                model: model.name.clone(),
+            });
+        };
+        if !dtype.divides(tensor.row()) {
+            return Err(TypeListError::Row {
+                name: name.clone(),
+                row: tensor.row(),
+                dtype: dtype.name(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The list of `types`, under lines of comment.
+pub fn type_list(types: &BTreeMap<String, Dtype>, comment: &str) -> String {
+    let comment = comment.lines().map(|line| format!("# {line}\n"));
+    let lines = types.iter().map(|(name, dtype)| format!("{name}={}\n", dtype.name().to_lowercase()));
+    comment.chain(lines).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_read_as_it_was_written() {
+        let types = BTreeMap::from([
+            ("blk.0.attn_v.weight".to_owned(), Dtype::Q6_K),
+            ("output.weight".to_owned(), Dtype::IQ4_NL),
+        ]);
+        let text = type_list(&types, "of a model\nfor 1 GiB");
+        assert!(text.starts_with("# of a model\n# for 1 GiB\nblk.0.attn_v.weight=q6_k\n"), "{text}");
+        assert_eq!(parse_types(&text).unwrap(), types);
+    }
+
+    #[test]
+    fn wrong_lines_are_named() {
+        for (text, said) in [
+            ("a.weight=q4_k\nb.weight q4_k", "line 2: `b.weight q4_k` is not NAME=TYPE"),
+            ("a.weight=q9", "line 1: there is no type `q9`"),
+            ("a=q4_k\n\n# b\na=q5_k", "line 4: tensor `a` is named twice"),
+            ("# nothing", "it names no tensor"),
+            ("=q4_k", "is not NAME=TYPE"),
+        ] {
+            let error = parse_types(text).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+}
