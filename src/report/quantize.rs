@@ -1,11 +1,13 @@
 //! `orinplan quantize`: the file that was written, or would be (`orinplan.quantize/1`).
 
+#[cfg(feature = "decode")]
 mod mix;
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
+#[cfg(feature = "decode")]
 pub use self::mix::{Measured, MixReport, Plain, sensitivity};
 
 use super::{count, line, rounded, seconds, wrapped};
@@ -43,6 +45,7 @@ pub struct Report<'a> {
     /// Time and memory of writing it; `None` for a dry run.
     pub made: Option<WriteStats>,
     /// How the types were chosen, where they were by measurement.
+    #[cfg(feature = "decode")]
     pub mix: Option<MixReport>,
 }
 
@@ -199,11 +202,22 @@ pub fn document(report: &Report<'_>) -> Value {
         "relative_rms_error": report.made.as_ref().map(|_| overall(report).relative()),
         "seconds": report.made.as_ref().map(|made| made.seconds),
         "peak_memory_bytes": report.made.as_ref().and_then(|made| made.peak_memory),
-        "mix": report.mix.as_ref().map(mix::document),
+        "mix": mixed(report),
         "notes": report.notes.iter().map(|note| json!({
             "code": note.code(), "text": note.text(),
         })).collect::<Vec<_>>(),
     }))
+}
+
+/// How the types were chosen; null where that was a recipe.
+#[cfg(feature = "decode")]
+fn mixed(report: &Report<'_>) -> Option<Value> {
+    report.mix.as_ref().map(mix::document)
+}
+
+#[cfg(not(feature = "decode"))]
+fn mixed(_: &Report<'_>) -> Option<Value> {
+    None
 }
 
 /// The error over all tensors; those that were copied have none.
@@ -253,6 +267,7 @@ pub fn text(report: &Report<'_>) -> String {
     out.push('\n');
     let groups = groups(report);
     out.push_str(&table(report, &groups).text(" "));
+    #[cfg(feature = "decode")]
     if let Some(mix) = &report.mix {
         out.push('\n');
         out.push_str(&mix::text(mix));
