@@ -29,7 +29,8 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<Outcome> {
     for candidate in &candidates {
         let options = LoadOptions {
             context: tokens,
-            kv_type: args.kv_type,
+            type_k: args.kv_type,
+            type_v: args.kv_type,
             ..LoadOptions::default()
         };
         let mut model = candidate.load(&options, &spinner)?;

@@ -38,13 +38,13 @@ pub(super) trait Activations: Clone + Send + Sized {
 
     fn vector(backend: &Self::Backend, values: Vec<f32>) -> Result<Self::Vector, DecodeError>;
 
-    /// Allocates keys and values of `widths` elements, for so many heads and cells.
+    /// Allocates keys and values of `widths` elements in these formats, for so many heads and cells.
     ///
-    /// Errors if there is no cache of `dtype`, or not so much memory. A width that Q8_0 does not
-    /// divide is the caller's to refuse.
+    /// Errors if there is not so much memory. A format that is not cached, or whose blocks do not divide the
+    /// width, is the caller's to refuse.
     fn cells(
         backend: &Self::Backend,
-        dtype: Dtype,
+        dtypes: [Dtype; 2],
         heads_and_cells: [usize; 2],
         widths: [usize; 2],
     ) -> Result<Self::Cells, DecodeError>;
@@ -146,6 +146,10 @@ pub(super) trait Activations: Clone + Send + Sized {
 
     /// Applies rotary positions to heads of `head` elements, if the layout has any.
     fn rope(self, view: &Self::View, head: usize) -> Result<Self, DecodeError>;
+
+    /// The Walsh-Hadamard transform of every run of `run` elements, a power of two: `x H`, with
+    /// `H[i][j] = (-1)^(bits that i and j share) / sqrt(run)`. It is its own inverse.
+    fn hadamard(self, run: usize) -> Result<Self, DecodeError>;
 
     /// Writes keys and values, `[tokens, heads x width]` each, behind those before.
     fn append_kv(

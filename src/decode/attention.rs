@@ -1,5 +1,9 @@
 //! Softmax attention of one block: projections, norms and rotary positions around [`Activations::attention`].
 //!
+//! A quantized cache holds Walsh-Hadamard transforms, as llama.cpp's does (`llama_kv_cache`, build 11434): outliers of a
+//! head are spread over its elements, whose blocks then lose less. Queries are transformed like keys, so that their
+//! products stay the same, and what is mixed from values is transformed back.
+//!
 //! Whether projections are stored fused or biased and which norms there are follows from the tensors
 //! of the file.
 
@@ -10,6 +14,7 @@ use super::norm::Norm;
 use super::rope::Frequencies;
 use super::state::{AttentionLayouts, LayerState, Pass};
 use super::weights::Weights;
+use crate::dtype::Dtype;
 use crate::model::{self, Cache, ForwardSpec, Layer, ModelSpec, TensorRole as R};
 
 /// Softmax attention.
@@ -28,7 +33,12 @@ pub(super) struct Attention<X: Activations> {
     cache: usize,
     value_norm: bool,
     gated: bool,
+    /// The runs of keys and of values that the cache holds transformed.
+    hadamard: [Option<usize>; 2],
 }
+
+/// The shortest run that is transformed; values never are in longer ones.
+const RUN: usize = 64;
 
 /// Queries, keys and values, each from its matrix or all from one.
 enum Projections<X: Activations> {
@@ -125,6 +135,7 @@ impl<X: Activations> Attention<X> {
             cache: cache_of(&spec.layers, index),
             value_norm: forward.value_norm,
             gated: forward.gated_query,
+            hadamard: hadamard_runs(layouts.kv_types(), [key_width, value_width]),
         })
     }
 
@@ -145,12 +156,17 @@ impl<X: Activations> Attention<X> {
             let [only, gate] = queries.halves(self.key_width)?;
             (queries, gates) = (only, Some(gate));
         }
+        let [key_run, value_run] = self.hadamard;
+        let turned = |rows: X, run: Option<usize>| match run {
+            Some(run) => rows.hadamard(run),
+            None => Ok(rows),
+        };
         let prepare = |rows: X, norm: &Option<Norm<X>>| {
             let rows = match norm {
                 Some(norm) => norm.apply(rows)?,
                 None => rows,
             };
-            rows.rope(view, self.key_width)
+            turned(rows.rope(view, self.key_width)?, key_run)
         };
         let queries = prepare(queries, &self.query_norm)?;
         let Some(LayerState::KvCache(cells)) = states.get_mut(self.cache) else {
@@ -161,9 +177,10 @@ impl<X: Activations> Attention<X> {
             if self.value_norm {
                 values = values.plain_norm(self.value_width, pass.forward.norm_epsilon)?;
             }
+            let values = turned(values, value_run)?;
             X::append_kv(cells, &keys, &values, view)?;
         }
-        let mut mixed = queries.attention(cells, view, self.scores)?;
+        let mut mixed = turned(queries.attention(cells, view, self.scores)?, value_run)?;
         if let Some(gates) = gates {
             mixed = mixed.sigmoid_gate(&gates)?;
         }
@@ -198,6 +215,17 @@ impl<X: Activations> Attention<X> {
     }
 }
 
+/// The runs of keys and values of these widths that caches of these types hold transformed. For keys it is the largest
+/// power of two that divides the width.
+fn hadamard_runs([type_k, type_v]: [Dtype; 2], [keys, values]: [usize; 2]) -> [Option<usize>; 2] {
+    let is_transformed =
+        |dtype: Dtype, width: usize| dtype.is_quantized() && width > 0 && width.is_multiple_of(RUN);
+    [
+        is_transformed(type_k, keys).then(|| 1 << keys.trailing_zeros()),
+        is_transformed(type_v, values).then_some(RUN),
+    ]
+}
+
 /// The block whose cache block `index` reads: its own, or that of the last block before the shared
 /// ones that has the same window.
 fn cache_of(layers: &[Layer], index: usize) -> usize {
@@ -215,8 +243,192 @@ fn cache_of(layers: &[Layer], index: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
+    use super::super::host::HostActivations;
+    use super::super::state::KV_FORMATS;
+    use super::super::tensors::TensorActivations;
     use super::*;
     use crate::model::{FeedForward, Mixer};
+    use crate::quantize::blocks;
+
+    const KV_HEADS: usize = 2;
+    const GROUP: usize = 2;
+    const WIDTHS: [usize; 2] = [64, 32];
+    const SCALE: f32 = 0.3;
+    const WINDOW: usize = 9;
+    const CELLS: usize = 16;
+
+    /// Numbers without a pattern, larger in some blocks than in others.
+    fn numbers(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        (0..count)
+            .map(|index| next() * (1 + index / 32 % 5) as f32)
+            .collect()
+    }
+
+    /// `rows` as a cache gives them back.
+    fn through(dtype: Dtype, rows: &[f32], width: usize) -> Vec<f32> {
+        let bytes = dtype.row_bytes(width as u64).0 as usize * (rows.len() / width);
+        let (mut encoded, mut out) = (vec![0; bytes], vec![0.0; rows.len()]);
+        blocks::encode_rows(dtype, rows, width, None, &mut encoded).unwrap();
+        blocks::decode_rows(dtype, &encoded, width, &mut out).unwrap();
+        out
+    }
+
+    /// Attention in double precision over rows that went through the formats: `[tokens, heads, value width]`.
+    fn defined(queries: &[f32], rows: [&[f32]; 2], dtypes: [Dtype; 2]) -> Vec<f64> {
+        let [keys, values] = [0, 1].map(|i| through(dtypes[i], rows[i], WIDTHS[i]));
+        let tokens = keys.len() / (KV_HEADS * WIDTHS[0]);
+        let first = tokens - queries.len() / (KV_HEADS * GROUP * WIDTHS[0]);
+        let mut out = Vec::new();
+        for (index, query) in queries.chunks(WIDTHS[0]).enumerate() {
+            let (token, head) = (
+                first + index / (KV_HEADS * GROUP),
+                index % (KV_HEADS * GROUP) / GROUP,
+            );
+            let row = |rows: &[f32], token: usize, width: usize| {
+                let start = (token * KV_HEADS + head) * width;
+                rows[start..start + width].to_vec()
+            };
+            let visible = (token + 1).saturating_sub(WINDOW)..token + 1;
+            let weights = visible.clone().map(|at| {
+                let key = row(&keys, at, WIDTHS[0]);
+                let pairs = query.iter().zip(key);
+                let product: f64 = pairs.map(|(q, k)| f64::from(*q) * f64::from(k)).sum();
+                (product * f64::from(SCALE)).exp()
+            });
+            let weights: Vec<f64> = weights.collect();
+            let sum: f64 = weights.iter().sum();
+            for column in 0..WIDTHS[1] {
+                let each = visible.clone().zip(&weights);
+                let mixed: f64 = each
+                    .map(|(at, weight)| weight * f64::from(row(&values, at, WIDTHS[1])[column]))
+                    .sum();
+                out.push(mixed / sum);
+            }
+        }
+        out
+    }
+
+    /// The same by an engine, in passes of different lengths, around a ring of cells.
+    fn computed<X: Activations>(
+        backend: &X::Backend,
+        queries: &[f32],
+        [keys, values]: [&[f32]; 2],
+        dtypes: [Dtype; 2],
+    ) -> (Vec<f32>, u64) {
+        let layout = AttentionLayout {
+            frequencies: None,
+            window: Some(WINDOW),
+            cells: CELLS,
+        };
+        let mut cells = X::cells(backend, dtypes, [KV_HEADS, CELLS], WIDTHS).unwrap();
+        let scores = ScoreTransform {
+            scale: SCALE,
+            cap: None,
+        };
+        let (mut out, mut position) = (Vec::new(), 0);
+        for tokens in [7, 1, 5, 6, 1] {
+            let rows = |all: &[f32], width: usize| {
+                let some = all[position * width..(position + tokens) * width].to_vec();
+                X::from_host(backend, some, width).unwrap()
+            };
+            let view = X::view(backend, &layout, position, tokens).unwrap();
+            let keys = rows(keys, KV_HEADS * WIDTHS[0]);
+            let values = rows(values, KV_HEADS * WIDTHS[1]);
+            X::append_kv(&mut cells, &keys, &values, &view).unwrap();
+            let queries = rows(queries, KV_HEADS * GROUP * WIDTHS[0]);
+            let mixed = queries.attention(&cells, &view, scores).unwrap();
+            out.extend(mixed.into_host().unwrap());
+            position += tokens;
+        }
+        (out, X::cell_bytes(&cells).0)
+    }
+
+    /// On both backends, in every format and with one format for keys and another for values: what
+    /// is quantized and read back is what attention sees.
+    #[test]
+    fn attention_over_a_quantized_cache_is_that_over_its_numbers() {
+        let tokens = 20;
+        let queries = numbers(tokens * KV_HEADS * GROUP * WIDTHS[0], 1);
+        let queries: Vec<f32> = queries.iter().map(|q| q / 8.0).collect();
+        let keys = numbers(tokens * KV_HEADS * WIDTHS[0], 2);
+        let values = numbers(tokens * KV_HEADS * WIDTHS[1], 3);
+        let all = KV_FORMATS.iter().map(|dtype| [*dtype, *dtype]);
+        let mixed = [[Dtype::Q8_0, Dtype::Q4_0], [Dtype::F16, Dtype::Q5_1]];
+        for dtypes in all.chain(mixed) {
+            let rows = [keys.as_slice(), values.as_slice()];
+            let expected = defined(&queries, rows, dtypes);
+            let size =
+                |i: usize| dtypes[i].row_bytes(WIDTHS[i] as u64).0 * (KV_HEADS * CELLS) as u64;
+            let engines = [
+                computed::<HostActivations>(&(), &queries, rows, dtypes),
+                computed::<TensorActivations>(&Device::Cpu, &queries, rows, dtypes),
+            ];
+            for (engine, (found, bytes)) in engines.into_iter().enumerate() {
+                assert_eq!(bytes, size(0) + size(1), "{dtypes:?}, engine {engine}");
+                assert_eq!(found.len(), expected.len());
+                for (found, expected) in found.iter().zip(&expected) {
+                    let off = (f64::from(*found) - expected).abs();
+                    assert!(
+                        off < 2e-4,
+                        "{dtypes:?}, engine {engine}: {found} for {expected}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// llama.cpp's rule (`llama_kv_cache::llama_kv_cache`).
+    #[test]
+    fn heads_of_multiples_of_64_are_transformed_in_quantized_caches() {
+        let quantized = [Dtype::Q8_0, Dtype::Q4_0];
+        assert_eq!(hadamard_runs(quantized, [128, 128]), [Some(128), Some(64)]);
+        assert_eq!(hadamard_runs(quantized, [192, 256]), [Some(64), Some(64)]);
+        assert_eq!(hadamard_runs(quantized, [96, 32]), [None, None]);
+        assert_eq!(
+            hadamard_runs([Dtype::F16, Dtype::Q5_1], [256, 64]),
+            [None, Some(64)]
+        );
+    }
+
+    fn transformed<X: Activations>(backend: &X::Backend, rows: &[f32], run: usize) -> Vec<f32> {
+        let rows = X::from_host(backend, rows.to_vec(), 2 * run).unwrap();
+        rows.hadamard(run).unwrap().into_host().unwrap()
+    }
+
+    #[test]
+    fn the_transform_is_that_of_its_definition() {
+        for run in [2, 64, 256] {
+            let rows = numbers(3 * 2 * run, 5);
+            let defined = rows.chunks(run).flat_map(|row| {
+                (0..run).map(|i| {
+                    let signed = row.iter().enumerate().map(|(j, x)| {
+                        let sign = 1.0 - 2.0 * f64::from((i & j).count_ones() % 2);
+                        sign * f64::from(*x)
+                    });
+                    signed.sum::<f64>() / (run as f64).sqrt()
+                })
+            });
+            let defined: Vec<f64> = defined.collect();
+            let host = transformed::<HostActivations>(&(), &rows, run);
+            let tensors = transformed::<TensorActivations>(&Device::Cpu, &rows, run);
+            for found in [host, tensors] {
+                assert_eq!(found.len(), defined.len());
+                for (found, defined) in found.iter().zip(&defined) {
+                    assert!(
+                        (f64::from(*found) - defined).abs() < 1e-4,
+                        "{found} for {defined}"
+                    );
+                }
+            }
+        }
+    }
 
     /// llama.cpp's rule for gemma3n (`llama_model::create_memory`): of blocks from the 20th on, those with a window
     /// read the cache of block 20 - 2, the others that of 20 - 1.

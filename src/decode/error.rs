@@ -70,18 +70,21 @@ pub enum DecodeError {
     #[error(transparent)]
     Convert(#[from] ConvertError),
     /// A cache type that the engine does not have.
-    #[error("a cache of {} is not run here; use f16 or, on the processor, q8_0", dtype.name())]
+    #[error("a cache of {} is not run here; use f16, q8_0 or q4_0", dtype.name())]
     KvType {
         /// The type asked for.
         dtype: Dtype,
     },
     /// Heads that a quantized cache cannot hold.
     #[error(
-        "a q8_0 cache needs head widths that are multiples of 32, and block {block} has {width}; use f16"
+        "a cache of {} needs heads whose width is a multiple of {}, and block {block} has {width}; use f16",
+        dtype.name(), dtype.format().block_elements
     )]
     KvWidth {
         /// The block.
         block: usize,
+        /// The type asked for.
+        dtype: Dtype,
         /// The width of its head.
         width: usize,
     },

@@ -10,7 +10,7 @@ use super::block::Block;
 use super::linear::Linear;
 use super::norm::Norm;
 use super::observe::{Hooks, Matrix};
-use super::state::{AttentionLayouts, LayerState, Pass, RecurrentState};
+use super::state::{AttentionLayouts, KV_FORMATS, LayerState, Pass, RecurrentState};
 use super::streams::{StreamBlock, Streams};
 use super::weights::Weights;
 use super::{DecodeError, LoadOptions, MemoryUse};
@@ -102,8 +102,10 @@ impl<X: Activations> Network<X> {
         let settings = KvSettings {
             context: options.context.max(1),
             ubatch: options.ubatch,
-            type_k: options.kv_type,
-            type_v: options.kv_type,
+            type_k: options.type_k,
+            type_v: options.type_v,
+            // As the profiles of this runtime plan it.
+            context_multiple: 1,
             ..KvSettings::default()
         };
         let factors = rope_factors(weights, spec, &forward, options)?;
@@ -153,20 +155,27 @@ impl<X: Activations> Network<X> {
         spec: &ModelSpec,
         layouts: &AttentionLayouts,
     ) -> Result<Vec<LayerState<X>>, DecodeError> {
-        let dtype = layouts.kv_type();
+        let dtypes = layouts.kv_types();
         let each = spec.layers.iter().enumerate().map(|(block, layer)| {
             let mixer = &layer.mixer;
             let own = mixer.attention.as_ref().filter(|a| a.cache == Cache::Own);
             Ok(match (own, &mixer.recurrent) {
                 (Some(a), _) => {
                     let widths = [a.key_dim, a.value_dim].map(|width| width as usize);
-                    for width in widths {
-                        if dtype == Dtype::Q8_0 && !width.is_multiple_of(32) {
-                            return Err(DecodeError::KvWidth { block, width });
+                    for (dtype, width) in dtypes.into_iter().zip(widths) {
+                        if !KV_FORMATS.contains(&dtype) {
+                            return Err(DecodeError::KvType { dtype });
+                        }
+                        if !dtype.divides(width as u64) {
+                            return Err(DecodeError::KvWidth {
+                                block,
+                                dtype,
+                                width,
+                            });
                         }
                     }
                     let heads_and_cells = [a.kv_heads as usize, layouts.cells(a)];
-                    LayerState::KvCache(X::cells(&self.backend, dtype, heads_and_cells, widths)?)
+                    LayerState::KvCache(X::cells(&self.backend, dtypes, heads_and_cells, widths)?)
                 }
                 (None, Some(state)) => LayerState::Recurrent(RecurrentState::new(
                     state.conv_elements,

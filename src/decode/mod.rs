@@ -88,8 +88,10 @@ impl Engine {
 pub struct LoadOptions {
     /// Tokens that the cache holds.
     pub context: u64,
-    /// The format of cached keys and values: F16 or Q8_0.
-    pub kv_type: Dtype,
+    /// The format of cached keys: a float, Q8_0, Q5_1, Q5_0, Q4_1 or Q4_0.
+    pub type_k: Dtype,
+    /// The format of cached values.
+    pub type_v: Dtype,
     /// Tokens of a prompt evaluated in one pass.
     pub ubatch: u64,
     /// The implementation that computes.
@@ -102,7 +104,8 @@ impl Default for LoadOptions {
     fn default() -> LoadOptions {
         LoadOptions {
             context: 4096,
-            kv_type: Dtype::F16,
+            type_k: Dtype::F16,
+            type_v: Dtype::F16,
             ubatch: 512,
             engine: Engine::Cpu,
             observer: None,

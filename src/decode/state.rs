@@ -5,6 +5,18 @@ use crate::dtype::Dtype;
 use crate::model::{Attention, ForwardSpec};
 use crate::plan::kv::KvSettings;
 
+/// The formats of cached keys and values: llama.cpp's but for IQ4_NL, whose cells it encodes in a way of its own.
+pub(super) const KV_FORMATS: &[Dtype] = &[
+    Dtype::F32,
+    Dtype::F16,
+    Dtype::BF16,
+    Dtype::Q8_0,
+    Dtype::Q5_1,
+    Dtype::Q5_0,
+    Dtype::Q4_1,
+    Dtype::Q4_0,
+];
+
 /// What a pass gives to each block.
 pub(super) struct Pass<'a, X: Activations> {
     pub(super) forward: &'a ForwardSpec,
@@ -45,9 +57,9 @@ impl AttentionLayouts {
         &self.all
     }
 
-    /// The format of cached keys and values.
-    pub(super) fn kv_type(&self) -> Dtype {
-        self.settings.type_k
+    /// The formats of cached keys and values.
+    pub(super) fn kv_types(&self) -> [Dtype; 2] {
+        [self.settings.type_k, self.settings.type_v]
     }
 
     /// Cells of a block that attends like this.

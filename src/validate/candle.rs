@@ -52,7 +52,8 @@ pub(super) fn measure(
     let prompt = prompt(&tokenizer, spec, request, &chat)?;
     let options = LoadOptions {
         context: request.context,
-        kv_type: request.kv_type,
+        type_k: request.kv_type,
+        type_v: request.kv_type,
         ubatch: request.ubatch,
         engine,
         ..LoadOptions::default()

@@ -87,9 +87,10 @@ def _refused(what):
 
 
 class Model:
-    """A loaded file with a context of `context` tokens; attention is fused unless `flash` is false."""
+    """A loaded file with a context of `context` tokens; attention is fused unless `flash` is false, and `types` are
+    the formats of cached keys and values, as numbers of `ggml_type`: F16."""
 
-    def __init__(self, path, context=512, flash=True):
+    def __init__(self, path, context=512, flash=True, types=(1, 1)):
         _MESSAGES.clear()
         self.model = _LIB.llama_model_load_from_file(
             str(path).encode(), _LIB.llama_model_default_params()
@@ -103,6 +104,10 @@ class Model:
         unspecified = [i for i in range(20) if parameters.words[i] == 0xFFFFFFFF]
         assert len(unspecified) == 4, "llama_context_params has another layout"
         parameters.words[unspecified[3]] = int(flash)
+        # type_k, type_v: behind eight numbers, and two pointers at a multiple of eight bytes
+        caches = slice(unspecified[3] + 13, unspecified[3] + 15)
+        assert list(parameters.words[caches]) == [1, 1], "llama_context_params has another layout"
+        parameters.words[caches] = types
         self.context = _LIB.llama_init_from_model(self.model, parameters)
         if not self.context:
             raise _refused("gets no context")

@@ -50,9 +50,9 @@ def score(file, ids, tokens):
     }
 
 
-def logits(file, ids, output, flash=True):
+def logits(file, ids, output, flash=True, types=(1, 1)):
     """The logits behind each of `ids`, as little-endian `f32` in the file `output`."""
-    with llama.opened(file, flash=flash) as model:
+    with llama.opened(file, flash=flash, types=types) as model:
         model.logits(ids).astype("<f4").tofile(output)
     return {}
 

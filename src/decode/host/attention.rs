@@ -178,7 +178,8 @@ mod tests {
                 let rows = |step: f32| {
                     let cells = before + tokens;
                     let mut rows = Cells::new(Dtype::F16, [kv_heads, cells, width]).unwrap();
-                    rows.write(0, &wave(cells * kv_heads * width, step));
+                    rows.write(0, &wave(cells * kv_heads * width, step))
+                        .unwrap();
                     rows
                 };
                 let (keys, values) = (rows(0.7), rows(0.3));

@@ -1,18 +1,19 @@
-//! Keys and values of the tokens so far, in F16 or Q8_0, allocated once.
+//! Keys and values of the tokens so far, in one of llama.cpp's cache types, allocated once.
 //!
 //! In: rows of `f32`, one for each token and head. Out: rows of `f32` again. A windowed block's
 //! cache is a ring: a position lives in cell `position mod cells`.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::super::DecodeError;
-use super::kernels::{largest_magnitude, widen};
+use super::kernels::widen;
+use super::parallel::{chunk_size, parallel_chunks};
 use crate::dtype::Dtype;
+use crate::quantize::blocks;
 use crate::units::Bytes;
-
-/// Elements that share a scale in Q8_0.
-const BLOCK: usize = 32;
 
 /// Keys or values: `[heads, cells, width]`, so that a head's cells lie one behind the other.
 pub(in super::super) struct Cells {
@@ -24,7 +25,12 @@ pub(in super::super) struct Cells {
 
 enum Store {
     F16(Vec<f16>),
-    Q8_0 { scales: Vec<f16>, quants: Vec<i8> },
+    /// Cells as ggml encodes them, `cell` bytes each.
+    Encoded {
+        dtype: Dtype,
+        cell: usize,
+        bytes: Vec<u8>,
+    },
 }
 
 /// `count` elements, zeroed.
@@ -45,20 +51,20 @@ fn zeroed<T: Clone>(zero: T, count: Option<usize>) -> Result<Vec<T>, DecodeError
 impl Cells {
     /// Allocates the cache of one block.
     ///
-    /// Errors if there is no cache of `dtype`, or not so much memory. A width that Q8_0 does not
-    /// divide is the caller's to refuse.
+    /// Errors if there is not so much memory. A format that is not cached, or whose blocks do not divide the
+    /// width, is the caller's to refuse.
     pub(super) fn new(
         dtype: Dtype,
         [heads, cells, width]: [usize; 3],
     ) -> Result<Cells, DecodeError> {
-        let count = heads.checked_mul(cells).and_then(|n| n.checked_mul(width));
+        let count = |each: usize| heads.checked_mul(cells).and_then(|n| n.checked_mul(each));
         let store = match dtype {
-            Dtype::F16 => Store::F16(zeroed(f16::ZERO, count)?),
-            Dtype::Q8_0 => Store::Q8_0 {
-                scales: zeroed(f16::ZERO, count.map(|n| n / BLOCK))?,
-                quants: zeroed(0, count)?,
-            },
-            _ => return Err(DecodeError::KvType { dtype }),
+            Dtype::F16 => Store::F16(zeroed(f16::ZERO, count(width))?),
+            _ => {
+                let cell = dtype.row_bytes(width as u64).0 as usize;
+                let bytes = zeroed(0, count(cell))?;
+                Store::Encoded { dtype, cell, bytes }
+            }
         };
         Ok(Cells {
             heads,
@@ -72,63 +78,75 @@ impl Cells {
     pub(super) fn bytes(&self) -> Bytes {
         Bytes(match &self.store {
             Store::F16(cells) => cells.len() as u64 * 2,
-            Store::Q8_0 { scales, quants } => scales.len() as u64 * 2 + quants.len() as u64,
+            Store::Encoded { bytes, .. } => bytes.len() as u64,
         })
     }
 
     /// Stores `rows`, `[tokens, heads, width]`, from `position` on.
-    pub(super) fn write(&mut self, position: usize, rows: &[f32]) {
-        let (heads, cells, width) = (self.heads, self.cells.max(1), self.width.max(1));
-        for (index, row) in rows.chunks_exact(width).enumerate() {
-            let (token, head) = (index / heads.max(1), index % heads.max(1));
-            let start = (head * cells + (position + token) % cells) * width;
-            match &mut self.store {
-                Store::F16(cells) => {
-                    if let Some(cell) = cells.get_mut(start..start + width) {
+    ///
+    /// Errors for what is not a number, which blocks cannot hold.
+    pub(super) fn write(&mut self, position: usize, rows: &[f32]) -> Result<(), DecodeError> {
+        let (heads, cells, width) = (self.heads.max(1), self.cells.max(1), self.width.max(1));
+        // The cell of each row.
+        let places = (0..rows.len() / width).map(|row| {
+            let (token, head) = (row / heads, row % heads);
+            head * cells + (position + token) % cells
+        });
+        match &mut self.store {
+            Store::F16(cells) => {
+                for (place, row) in places.zip(rows.chunks_exact(width)) {
+                    if let Some(cell) = cells.get_mut(place * width..(place + 1) * width) {
                         cell.convert_from_f32_slice(row);
                     }
                 }
-                Store::Q8_0 { scales, quants } => {
-                    let scales = scales.get_mut(start / BLOCK..).unwrap_or_default();
-                    let quants = quants.get_mut(start..start + width).unwrap_or_default();
-                    let blocks = quants.chunks_exact_mut(BLOCK).zip(scales);
-                    for ((quants, scale), row) in blocks.zip(row.chunks_exact(BLOCK)) {
-                        *scale = quantize(row, quants);
+            }
+            Store::Encoded { dtype, cell, bytes } => {
+                let encoded = encoded(*dtype, rows, width)?;
+                let cell = (*cell).max(1);
+                for (place, row) in places.zip(encoded.chunks_exact(cell)) {
+                    if let Some(bytes) = bytes.get_mut(place * cell..(place + 1) * cell) {
+                        bytes.copy_from_slice(row);
                     }
                 }
             }
         }
+        Ok(())
     }
 
     /// Reads `out.len() / width` cells of a head from `cell` on.
     pub(super) fn read(&self, head: usize, cell: usize, out: &mut [f32]) {
-        let start = (head * self.cells + cell) * self.width;
-        let range = start..start + out.len();
+        let first = head * self.cells + cell;
+        let last = first + out.len() / self.width.max(1);
         match &self.store {
             Store::F16(cells) => {
+                let range = first * self.width..last * self.width;
                 widen(cells.get(range).unwrap_or_default(), out);
             }
-            Store::Q8_0 { scales, quants } => {
-                let quants = quants.get(range).unwrap_or_default();
-                let scales = scales.get(start / BLOCK..).unwrap_or_default();
-                let blocks = quants.chunks_exact(BLOCK).zip(scales);
-                for ((quants, scale), out) in blocks.zip(out.chunks_exact_mut(BLOCK)) {
-                    let scale = scale.to_f32();
-                    for (out, quant) in out.iter_mut().zip(quants) {
-                        *out = f32::from(*quant) * scale;
-                    }
-                }
+            Store::Encoded { dtype, cell, bytes } => {
+                let some = bytes.get(first * cell..last * cell).unwrap_or_default();
+                let decoded = blocks::decode_rows(*dtype, some, self.width, out);
+                debug_assert!(decoded.is_ok(), "{decoded:?}");
             }
         }
     }
 }
 
-/// Q8_0 as ggml makes it: the largest magnitude becomes 127.
-fn quantize(row: &[f32], quants: &mut [i8]) -> f16 {
-    let scale = largest_magnitude(row) / 127.0;
-    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-    for (quant, x) in quants.iter_mut().zip(row) {
-        *quant = (x * inverse).round() as i8;
+/// `rows` of `width` elements in `dtype`. The threads share them out.
+fn encoded(dtype: Dtype, rows: &[f32], width: usize) -> Result<Vec<u8>, DecodeError> {
+    let cell = (dtype.row_bytes(width as u64).0 as usize).max(1);
+    let mut out = vec![0; rows.len() / width * cell];
+    let size = chunk_size(rows.len() / width, 1, 64);
+    let failed = AtomicBool::new(false);
+    parallel_chunks(&mut out, size * cell, |chunk, out| {
+        let rows = rows.get(chunk * size * width..).unwrap_or_default();
+        let rows = rows.get(..out.len() / cell * width).unwrap_or_default();
+        match blocks::encode_rows(dtype, rows, width, None, out) {
+            Ok(met) if met.not_finite == 0 => {}
+            _ => failed.store(true, Ordering::Relaxed),
+        }
+    });
+    if failed.into_inner() {
+        return Err(DecodeError::NotFinite);
     }
-    f16::from_f32(scale)
+    Ok(out)
 }

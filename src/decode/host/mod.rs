@@ -100,12 +100,12 @@ impl Activations for HostActivations {
 
     fn cells(
         (): &(),
-        dtype: Dtype,
+        [type_k, type_v]: [Dtype; 2],
         [heads, cells]: [usize; 2],
         [keys, values]: [usize; 2],
     ) -> Result<[cache::Cells; 2], DecodeError> {
-        let cells = |width| cache::Cells::new(dtype, [heads, cells, width]);
-        Ok([cells(keys)?, cells(values)?])
+        let cells = |dtype, width| cache::Cells::new(dtype, [heads, cells, width]);
+        Ok([cells(type_k, keys)?, cells(type_v, values)?])
     }
 
     fn cell_bytes([keys, values]: &[cache::Cells; 2]) -> Bytes {
@@ -294,15 +294,18 @@ impl Activations for HostActivations {
         })
     }
 
+    fn hadamard(self, run: usize) -> Result<HostActivations, DecodeError> {
+        self.changed(|x| ops::hadamard(x, run))
+    }
+
     fn append_kv(
         [own_keys, own_values]: &mut [cache::Cells; 2],
         keys: &HostActivations,
         values: &HostActivations,
         view: &View,
     ) -> Result<(), DecodeError> {
-        own_keys.write(view.position, &keys.data);
-        own_values.write(view.position, &values.data);
-        Ok(())
+        own_keys.write(view.position, &keys.data)?;
+        own_values.write(view.position, &values.data)
     }
 
     fn attention(

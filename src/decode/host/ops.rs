@@ -183,3 +183,21 @@ pub(super) fn rope(rows: &mut [f32], width: usize, head: usize, angles: &Angles)
         }
     });
 }
+/// The Walsh-Hadamard transform of every run of `run` elements, a power of two.
+pub(in super::super) fn hadamard(x: &mut [f32], run: usize) {
+    let factor = 1.0 / (run.max(1) as f32).sqrt();
+    each_row(x, run, |_, x| {
+        let mut half = 1;
+        while half < run {
+            for pair in x.chunks_exact_mut(2 * half) {
+                let (left, right) = pair.split_at_mut(half);
+                for (a, b) in left.iter_mut().zip(right) {
+                    (*a, *b) = (*a + *b, *a - *b);
+                }
+            }
+            half *= 2;
+        }
+        scale(x, factor);
+    });
+}
+

@@ -1,29 +1,27 @@
-//! Keys and values on candle's device, and softmax attention over them with its matrix products.
+//! Softmax attention over keys and values on candle's device, with its matrix products.
 //!
 //! Cells are read in the order of the cache, not of the tokens: attention does not depend on it, and a
 //! ring that has wrapped is read in one piece. A mask hides the cells that a token does not attend to.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use candle_nn::ops::softmax_last_dim;
-use half::f16;
 
 use super::super::DecodeError;
 use super::super::activations::{AttentionLayout, ScoreTransform};
+use super::cache::Cells;
 use super::softcap;
-use crate::dtype::Dtype;
 use crate::model::RopeStyle;
-use crate::units::Bytes;
 
 /// Scores that are held at a time: 64 MiB of F32.
 const SCORES: usize = 1 << 24;
 
-/// Keys and values of one block, `[heads, cells, width]` each, in F16.
-pub(in super::super) struct Cells([Tensor; 2]);
+/// Keys and values of one block.
+pub(in super::super) struct KeysAndValues(pub(super) [Cells; 2]);
 
 /// Positions, mask and rotations of one pass for one layout.
 pub(in super::super) struct View {
     /// Tokens before.
-    position: usize,
+    pub(super) position: usize,
     tokens: usize,
     /// Cells of the cache.
     cells: usize,
@@ -98,62 +96,7 @@ impl View {
     }
 }
 
-/// Cells in F16, zeroed. Memory that cannot be allocated is an error; candle would abort.
-fn zeroed(backend: &Device, shape: [usize; 3]) -> Result<Tensor, DecodeError> {
-    let [heads, cells, width] = shape;
-    let count = heads.checked_mul(cells).and_then(|n| n.checked_mul(width));
-    let refused = DecodeError::Memory {
-        what: "the cache",
-        bytes: Bytes(count.unwrap_or(usize::MAX).saturating_mul(2) as u64),
-    };
-    let mut zeros: Vec<f16> = Vec::new();
-    match (count, backend) {
-        (Some(count), Device::Cpu) if zeros.try_reserve_exact(count).is_ok() => {
-            zeros.resize(count, f16::ZERO);
-            Ok(Tensor::from_vec(zeros, &shape, backend)?)
-        }
-        (None, _) | (_, Device::Cpu) => Err(refused),
-        (Some(_), _) => Tensor::zeros(&shape, DType::F16, backend).map_err(|_| refused),
-    }
-}
-
-impl Cells {
-    /// Errors if the type is not F16, or the device has not so much memory.
-    pub(super) fn new(
-        backend: &Device,
-        dtype: Dtype,
-        [heads, cells]: [usize; 2],
-        [keys, values]: [usize; 2],
-    ) -> Result<Cells, DecodeError> {
-        if dtype != Dtype::F16 {
-            return Err(DecodeError::KvType { dtype });
-        }
-        let zeroed = |width| zeroed(backend, [heads, cells, width]);
-        Ok(Cells([zeroed(keys)?, zeroed(values)?]))
-    }
-
-    pub(super) fn bytes(&self) -> Bytes {
-        let each = self.0.iter().map(|cells| cells.elem_count() as u64 * 2);
-        Bytes(each.sum())
-    }
-
-    /// Writes `[tokens, heads x width]` of each behind those before.
-    pub(super) fn write(&mut self, rows: [&Tensor; 2], view: &View) -> Result<(), DecodeError> {
-        for (cells, rows) in self.0.iter().zip(rows) {
-            let (heads, count, width) = cells.dims3()?;
-            let rows = rows.reshape((view.tokens, heads, width))?;
-            let rows = rows.transpose(0, 1)?.to_dtype(DType::F16)?.contiguous()?;
-            let first = view.position % count.max(1);
-            let until_end = view.tokens.min(count - first);
-            cells.slice_set(&rows.narrow(1, 0, until_end)?.contiguous()?, 1, first)?;
-            if until_end < view.tokens {
-                let rest = rows.narrow(1, until_end, view.tokens - until_end)?;
-                cells.slice_set(&rest.contiguous()?, 1, 0)?;
-            }
-        }
-        Ok(())
-    }
-
+impl KeysAndValues {
     /// Queries `[tokens, heads x key width]` to `[tokens, heads x value width]`.
     pub(super) fn attention(
         &self,
@@ -162,7 +105,7 @@ impl Cells {
         scores: ScoreTransform,
     ) -> Result<Tensor, DecodeError> {
         let [keys, values] = &self.0;
-        let (kv_heads, _, width) = keys.dims3()?;
+        let (kv_heads, width) = (keys.heads(), keys.width());
         let (tokens, filled) = (view.tokens, view.filled());
         let group = queries.elem_count() / (tokens * kv_heads * width).max(1);
         let queries = (queries * f64::from(scores.scale))?;
@@ -173,10 +116,7 @@ impl Cells {
         let mut mixed = Vec::new();
         for first in (0..kv_heads).step_by(together) {
             let heads = together.min(kv_heads - first);
-            let read = |cells: &Tensor| {
-                let some = cells.narrow(0, first, heads)?.narrow(1, 0, filled)?;
-                some.to_dtype(DType::F32)?.contiguous()
-            };
+            let read = |cells: &Cells| cells.read(first, heads, filled);
             let queries = queries.narrow(0, first, heads)?;
             let mut weights = queries.matmul(&read(keys)?.t()?)?;
             if let Some(cap) = scores.cap {

@@ -1,10 +1,11 @@
 //! Activations as candle's tensors: each operation is one or a few of candle's, on a GPU or, to check
 //! them against the kernels of `host`, on the processor.
 //!
-//! Weights stay in their stored format and cells are F16; all else is F32, as on the processor.
+//! Weights stay in their stored format and cells in that of the cache; all else is F32, as on the processor.
 //! Custom operations of candle want contiguous tensors, so rows always are.
 
 mod attention;
+mod cache;
 mod matrix;
 
 use std::ops::Range;
@@ -19,7 +20,8 @@ use super::buffer::Buffer;
 use crate::dtype::Dtype;
 use crate::model::{Activation, RopeStyle, Sparse};
 use crate::units::Bytes;
-use attention::{Cells, View};
+use attention::{KeysAndValues, View};
+use cache::Cells;
 use matrix::Matrix;
 
 /// `[tokens, width]` in F32, contiguous.
@@ -49,7 +51,7 @@ impl Activations for TensorActivations {
     type Backend = Device;
     type Matrix = Matrix;
     type Vector = Tensor;
-    type Cells = Cells;
+    type Cells = KeysAndValues;
     type View = View;
 
     fn matrix(
@@ -69,15 +71,19 @@ impl Activations for TensorActivations {
 
     fn cells(
         backend: &Device,
-        dtype: Dtype,
-        heads_and_cells: [usize; 2],
-        widths: [usize; 2],
-    ) -> Result<Cells> {
-        Cells::new(backend, dtype, heads_and_cells, widths)
+        [type_k, type_v]: [Dtype; 2],
+        [heads, cells]: [usize; 2],
+        [keys, values]: [usize; 2],
+    ) -> Result<KeysAndValues> {
+        let cells = |dtype, width| Cells::new(backend, dtype, [heads, cells, width]);
+        Ok(KeysAndValues([
+            cells(type_k, keys)?,
+            cells(type_v, values)?,
+        ]))
     }
 
-    fn cell_bytes(cells: &Cells) -> Bytes {
-        cells.bytes()
+    fn cell_bytes(KeysAndValues([keys, values]): &KeysAndValues) -> Bytes {
+        keys.bytes() + values.bytes()
     }
 
     fn view(
@@ -275,18 +281,33 @@ impl Activations for TensorActivations {
         TensorActivations::of(&all, width)
     }
 
+    fn hadamard(self, run: usize) -> Result<TensorActivations> {
+        let width = self.width();
+        let mut x = self.0;
+        let mut half = 1;
+        while half < run {
+            let pairs = x.reshape(((), 2, half))?;
+            let (a, b) = (pairs.narrow(1, 0, 1)?, pairs.narrow(1, 1, 1)?);
+            x = Tensor::cat(&[(&a + &b)?, (&a - &b)?], 1)?;
+            half *= 2;
+        }
+        let factor = 1.0 / (run.max(1) as f64).sqrt();
+        TensorActivations::of(&(x * factor)?, width)
+    }
+
     fn append_kv(
-        cells: &mut Cells,
+        KeysAndValues([own_keys, own_values]): &mut KeysAndValues,
         keys: &TensorActivations,
         values: &TensorActivations,
         view: &View,
     ) -> Result<()> {
-        cells.write([&keys.0, &values.0], view)
+        own_keys.write(&keys.0, view.position)?;
+        own_values.write(&values.0, view.position)
     }
 
     fn attention(
         &self,
-        cells: &Cells,
+        cells: &KeysAndValues,
         view: &View,
         scores: ScoreTransform,
     ) -> Result<TensorActivations> {

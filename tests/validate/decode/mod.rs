@@ -10,6 +10,9 @@ use orinplan::decode::{DecodeError, Engine, LoadOptions, Model, Tokenizer, greed
 use orinplan::dtype::Dtype;
 use orinplan::gguf::Value;
 use orinplan::model::{self, Unknown};
+use orinplan::plan::Workload;
+use orinplan::plan::kv::kv_cache;
+use orinplan::runtime;
 
 /// llama.cpp's first six logits behind the first and behind the last of [`PROMPT`], and the likeliest
 /// token behind each.
@@ -177,22 +180,9 @@ fn a_ring_that_went_round_is_read_the_same() {
     }
 }
 
-/// A quantized cache costs precision, not sense, and about half the memory: 34 bytes for 64.
-#[test]
-fn a_cache_of_eight_bits_is_smaller_and_near() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("wide.gguf");
-    // Heads of 16 cannot be cached in blocks of 32.
-    tiny::write("qwen2", &path, |_, _| {});
-    let eight = LoadOptions {
-        kv_type: Dtype::Q8_0,
-        ..small()
-    };
-    assert!(matches!(
-        load(&path, &eight),
-        Err(DecodeError::KvWidth { width: 16, .. })
-    ));
-    tiny::write("qwen2", &path, |metadata, _| {
+/// A model whose heads are as wide as a block of a quantized cache.
+fn write_wide(path: &Path) {
+    tiny::write("qwen2", path, |metadata, _| {
         for (key, value) in metadata {
             match key.as_str() {
                 "qwen2.attention.head_count" => *value = Value::U32(2),
@@ -204,13 +194,109 @@ fn a_cache_of_eight_bits_is_smaller_and_near() {
             }
         }
     });
-    let (mut full, mut half) = (load(&path, &small()).unwrap(), load(&path, &eight).unwrap());
-    assert_eq!(
-        half.memory_use().cache.0 * 64,
-        full.memory_use().cache.0 * 34
-    );
-    let full = full.prefill(&prompt()).unwrap().to_vec();
-    near(half.prefill(&prompt()).unwrap(), &full, 0.3, "q8_0");
+}
+
+/// A quantized cache costs precision, not sense, and the bytes of its formats.
+#[test]
+fn quantized_caches_are_smaller_and_near() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("wide.gguf");
+    // Heads of 16 cannot be cached in blocks of 32.
+    tiny::write("qwen2", &path, |_, _| {});
+    let cached = |engine, [type_k, type_v]: [Dtype; 2]| LoadOptions {
+        type_k,
+        type_v,
+        engine,
+        ..small()
+    };
+    assert!(matches!(
+        load(&path, &cached(Engine::Cpu, [Dtype::F16, Dtype::Q8_0])),
+        Err(DecodeError::KvWidth { width: 16, .. })
+    ));
+    assert!(matches!(
+        load(&path, &cached(Engine::Cpu, [Dtype::F16, Dtype::IQ4_NL])),
+        Err(DecodeError::KvType {
+            dtype: Dtype::IQ4_NL
+        })
+    ));
+    write_wide(&path);
+    let full = load(&path, &small())
+        .unwrap()
+        .prefill(&prompt())
+        .unwrap()
+        .to_vec();
+    for engine in engines() {
+        for (types, apart) in [
+            ([Dtype::F32, Dtype::F32], 0.02),
+            ([Dtype::BF16, Dtype::BF16], 0.3),
+            ([Dtype::Q8_0, Dtype::Q8_0], 0.3),
+            ([Dtype::Q8_0, Dtype::Q4_0], 2.0),
+            ([Dtype::Q5_0, Dtype::Q5_1], 2.0),
+            ([Dtype::Q4_1, Dtype::Q4_0], 4.0),
+        ] {
+            let mut model = load(&path, &cached(engine, types)).unwrap();
+            let what = format!("{types:?}, {engine:?}");
+            let logits = model.prefill(&prompt()).unwrap();
+            near(logits, &full, apart, &what);
+        }
+    }
+}
+
+/// What the cache takes is what the plan of this runtime counts, windowed and recurrent blocks included.
+#[test]
+fn the_cache_is_as_large_as_planned() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut quantized = 0;
+    let names = EXPECTED.iter().map(|expected| expected.architecture);
+    for name in names.chain(["wide"]) {
+        let path = directory.path().join(format!("{name}.gguf"));
+        match name {
+            "wide" => write_wide(&path),
+            name => tiny::write(name, &path, |_, _| {}),
+        }
+        let checkpoint = checkpoint::open(&path.to_string_lossy()).unwrap();
+        let spec = model::read(&checkpoint, Unknown::Refuse).unwrap();
+        for id in ["candle-cpu", "candle"] {
+            let profile = runtime::find(id).unwrap();
+            for [type_k, type_v] in [
+                [Dtype::F16, Dtype::F16],
+                [Dtype::F32, Dtype::BF16],
+                [Dtype::Q8_0, Dtype::Q4_0],
+                [Dtype::Q5_1, Dtype::Q4_1],
+            ] {
+                let workload = Workload {
+                    context: 77,
+                    ubatch: 5,
+                    type_k,
+                    type_v,
+                    ..Workload::default()
+                };
+                let settings = workload.kv_settings(profile.memory.context_multiple.value);
+                let options = LoadOptions {
+                    context: 77,
+                    ubatch: 5,
+                    type_k,
+                    type_v,
+                    engine: match id {
+                        "candle" => Engine::Tensors,
+                        _ => Engine::Cpu,
+                    },
+                    ..LoadOptions::default()
+                };
+                let what = format!("{name}, {type_k:?} and {type_v:?} with {id}");
+                match load(&path, &options) {
+                    Ok(model) => {
+                        let planned = kv_cache(&spec, &settings);
+                        assert_eq!(model.memory_use().cache, planned.total(), "{what}");
+                        quantized += usize::from(type_v.is_quantized());
+                    }
+                    Err(DecodeError::KvWidth { .. }) => assert!(type_k.is_quantized(), "{what}"),
+                    Err(error) => panic!("{what}: {error}"),
+                }
+            }
+        }
+    }
+    assert_eq!(quantized, 4);
 }
 
 #[test]

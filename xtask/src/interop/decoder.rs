@@ -6,7 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use orinplan::checkpoint;
-use orinplan::decode::{Engine, LoadOptions, Model, greedy};
+use orinplan::decode::{DecodeError, Engine, LoadOptions, Model, greedy};
+use orinplan::dtype::Dtype;
 use orinplan::model::{self, Unknown};
 use serde_json::{Value, json};
 
@@ -15,6 +16,20 @@ use super::families::{Checkpoints, ids, list};
 
 /// Formats in which each family is run: floats, one of the old formats, a mixture of K-quants.
 const SCHEMES: &[&str] = &["f16", "q8_0", "q4_k_m"];
+
+/// Formats of cached keys and values.
+const F16: [Dtype; 2] = [Dtype::F16, Dtype::F16];
+const CACHES: [[Dtype; 2]; 5] = [
+    [Dtype::Q8_0, Dtype::Q8_0],
+    [Dtype::Q4_0, Dtype::Q4_0],
+    [Dtype::Q8_0, Dtype::Q4_0],
+    [Dtype::Q5_0, Dtype::Q5_1],
+    [Dtype::Q4_1, Dtype::Q4_1],
+];
+
+/// The divergence from llama.cpp with the same cache, as a share of what the cache costs llama.cpp. llama.cpp rounds
+/// queries to eight bits before it multiplies them with quantized keys.
+const SHARE_OF_COST: f64 = 0.25;
 
 /// Tokens whose logits are compared.
 const POSITIONS: u64 = 200;
@@ -44,8 +59,27 @@ pub(super) fn check(bench: &mut Bench, made: &Checkpoints) {
             bench.report(&format!("decoder {family} {scheme}"), outcome);
         }
     }
+    for family in &made.families {
+        for cache in CACHES {
+            let name = format!("decoder-{family}-f16.gguf");
+            let outcome = bench
+                .quantize(&made.checkpoint(family), "f16", &name, &[])
+                .and_then(|file| in_cache(bench, &file, &walk, cache));
+            let [type_k, type_v] = cache.map(|dtype| dtype.name());
+            let check = format!("decoder {family} cache {type_k} {type_v}");
+            match outcome {
+                Err(error) if does_not_divide(&error) => {}
+                outcome => bench.report(&check, outcome),
+            }
+        }
+    }
     let outcome = server(bench, made);
     bench.report("validate --backend openai", outcome);
+}
+
+/// Whether a family's heads are no whole number of a cache's blocks, which llama.cpp refuses too.
+fn does_not_divide(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(DecodeError::KvWidth { .. }))
 }
 
 /// How logits differ from llama.cpp's.
@@ -98,21 +132,31 @@ impl std::fmt::Display for Difference {
     }
 }
 
-fn load(file: &Path, engine: Engine) -> anyhow::Result<Model> {
+fn load(file: &Path, engine: Engine, [type_k, type_v]: [Dtype; 2]) -> anyhow::Result<Model> {
     let checkpoint = checkpoint::open(&file.to_string_lossy())?;
     let spec = model::read(&checkpoint, Unknown::Refuse)?;
     let options = LoadOptions {
         context: 512,
+        type_k,
+        type_v,
         engine,
         ..LoadOptions::default()
     };
     Ok(Model::load(&checkpoint, &spec, &options, &mut |_| {})?)
 }
 
-/// llama.cpp's logits behind each of `ids`.
-fn llama(bench: &mut Bench, file: &Path, ids: &[u32], flash: bool) -> anyhow::Result<Vec<f32>> {
+/// llama.cpp's logits behind each of `ids`, with fused attention or without, and cached keys and values of these types.
+fn llama(
+    bench: &mut Bench,
+    file: &Path,
+    ids: &[u32],
+    flash: bool,
+    cache: [Dtype; 2],
+) -> anyhow::Result<Vec<f32>> {
     let output = bench.file("logits.f32");
-    let request = json!({ "file": file, "ids": ids, "output": output, "flash": flash });
+    let types = cache.map(|dtype| dtype.format().ggml_id);
+    let request =
+        json!({ "file": file, "ids": ids, "output": output, "flash": flash, "types": types });
     bench.probe.ask("logits", request)?;
     let bytes = fs::read(&output)?;
     let floats = bytes.as_chunks().0.iter();
@@ -158,14 +202,14 @@ fn beside_llama(bench: &mut Bench, file: &Path, parts: &[Vec<u32>]) -> anyhow::R
     let mut references = Vec::new();
     let mut own = Difference::default();
     for part in parts {
-        let theirs = llama(bench, file, part, true)?;
+        let theirs = llama(bench, file, part, true, F16)?;
         let width = theirs.len() / part.len();
-        own.add(&theirs, &llama(bench, file, part, false)?, width);
+        own.add(&theirs, &llama(bench, file, part, false, F16)?, width);
         references.push(theirs);
     }
     let (mut said, mut within) = (format!("{} positions", own.positions), true);
     for ours in ENGINES.iter().filter(|ours| ours.engine.is_there()) {
-        let mut model = load(file, ours.engine)?;
+        let mut model = load(file, ours.engine, F16)?;
         let mut difference = Difference::default();
         for (part, theirs) in parts.iter().zip(&references) {
             model.reset();
@@ -184,6 +228,34 @@ fn beside_llama(bench: &mut Bench, file: &Path, parts: &[Vec<u32>]) -> anyhow::R
             && difference.agreement() >= agreement;
     }
     said.push_str(&format!("; llama.cpp's two attentions: {own}"));
+    ensure!(within, "{said}");
+    Ok(said)
+}
+
+/// Logits with a quantized cache in both engines beside llama.cpp's with the same cache, and what the cache costs.
+fn in_cache(
+    bench: &mut Bench,
+    file: &Path,
+    ids: &[u32],
+    cache: [Dtype; 2],
+) -> anyhow::Result<String> {
+    let mut ours = Vec::new();
+    for engine in ENGINES.iter().filter(|ours| ours.engine.is_there()) {
+        ours.push((engine, load(file, engine.engine, cache)?.logits(ids)?));
+    }
+    let full = llama(bench, file, ids, true, F16)?;
+    let theirs = llama(bench, file, ids, true, cache)?;
+    let width = theirs.len() / ids.len();
+    let mut cost = Difference::default();
+    cost.add(&full, &theirs, width);
+    let limit = DIVERGENCE.max(cost.mean() * SHARE_OF_COST);
+    let (mut said, mut within) = (format!("the cache costs llama.cpp {cost}"), true);
+    for (engine, logits) in ours {
+        let mut difference = Difference::default();
+        difference.add(&theirs, &logits, width);
+        said.push_str(&format!("; {}: {difference}", engine.name));
+        within &= difference.mean() < limit * engine.divergence;
+    }
     ensure!(within, "{said}");
     Ok(said)
 }
@@ -289,7 +361,7 @@ pub(super) fn story(bench: &mut Bench, directory: &Path, golden: &Value) -> anyh
     for scheme in ["f16", "bf16"] {
         let name = format!("decoder-story-{scheme}.gguf");
         let file = bench.quantize(directory, scheme, &name, &[])?;
-        let have = follow(&mut load(&file, Engine::Cpu)?, &prompt, expected.len())?;
+        let have = follow(&mut load(&file, Engine::Cpu, F16)?, &prompt, expected.len())?;
         let equal = have
             .iter()
             .zip(expected)
@@ -314,7 +386,7 @@ pub(super) fn golden(
 ) -> anyhow::Result<String> {
     let parts: Vec<Vec<u32>> = list(parts)?.iter().map(tokens).collect::<Result<_, _>>()?;
     let difference = beside_llama(bench, file, &parts)?;
-    let mut model = load(file, Engine::Cpu)?;
+    let mut model = load(file, Engine::Cpu, F16)?;
     let (mut equal, mut all, mut widest) = (0, 0, 0f64);
     for row in list(rows)? {
         let prompt = tokens(&row["prompt_ids"])?;
@@ -339,7 +411,7 @@ pub(super) fn golden(
         // They may part where llama.cpp, given the text so far at once, hardly prefers its token, or ours.
         let mut until = prompt.clone();
         until.extend(tokens(&json!(expected[..same]))?);
-        let logits = llama(bench, file, &until, true)?;
+        let logits = llama(bench, file, &until, true, F16)?;
         let last = logits.len() - logits.len() / until.len();
         let logit = |id: u64| f64::from(logits[last + id as usize]);
         let (ours, theirs) = (have[same], expected[same]);
