@@ -81,7 +81,14 @@ fn predictions(
     let fingerprint = reference.fingerprint()?;
     let Some(kept) = &args.keep else {
         let (file, path) = output::unnamed()?;
-        record(reference, chunks, (file.try_clone()?, &path), fingerprint, spinner, cancel)?;
+        record(
+            reference,
+            chunks,
+            (file.try_clone()?, &path),
+            fingerprint,
+            spinner,
+            cancel,
+        )?;
         return Ok(LogProbs::of(file, &path)?);
     };
     if kept.exists() {
@@ -91,8 +98,16 @@ fn predictions(
         return Ok(log_probs);
     }
     let partial = output::partial(kept)?;
-    let file = File::create_new(&partial).with_context(|| format!("cannot write {}", partial.display()))?;
-    let made = record(reference, chunks, (file, &partial), fingerprint, spinner, cancel);
+    let file = File::create_new(&partial)
+        .with_context(|| format!("cannot write {}", partial.display()))?;
+    let made = record(
+        reference,
+        chunks,
+        (file, &partial),
+        fingerprint,
+        spinner,
+        cancel,
+    );
     let named = made.and_then(|()| Ok(std::fs::rename(&partial, kept)?));
     if named.is_err() {
         drop(std::fs::remove_file(&partial));
@@ -117,7 +132,15 @@ fn record(
     let mut model = reference.load(&options, spinner)?;
     let steps = Steps::new(&reference.name, chunks.chunks.len());
     let tell = &mut |done| steps.set(done);
-    let made = quality::record(&mut model, &reference.name, chunks, file, fingerprint, cancel, tell);
+    let made = quality::record(
+        &mut model,
+        &reference.name,
+        chunks,
+        file,
+        fingerprint,
+        cancel,
+        tell,
+    );
     steps.clear();
     Ok(made?)
 }

@@ -22,7 +22,9 @@ impl Evaluated {
         let planner = request::plain(model)?;
         let tokenizer = Tokenizer::read(planner.checkpoint(), planner.model())?;
         let path = PathBuf::from(model);
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
         Ok(Evaluated {
             planner,
             tokenizer,

@@ -33,12 +33,18 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
     let reports = [&args.save_types, &args.save_sensitivity];
     let reports: Vec<_> = reports.into_iter().filter_map(Option::as_deref).collect();
     output::check_all(&reports, &inputs)?;
-    let destination = args.output.as_deref().filter(|_| !args.dry_run).map(|path| Destination {
-        path,
-        overwrite: args.overwrite,
-        inputs: inputs.clone(),
-    });
-    destination.as_ref().map_or(Ok(()), Destination::check_file)?;
+    let destination = args
+        .output
+        .as_deref()
+        .filter(|_| !args.dry_run)
+        .map(|path| Destination {
+            path,
+            overwrite: args.overwrite,
+            inputs: inputs.clone(),
+        });
+    destination
+        .as_ref()
+        .map_or(Ok(()), Destination::check_file)?;
     let files = Files::open(checkpoint)?;
     let given = args.imatrix.as_deref().map(Importance::open).transpose()?;
     let setup = Setup {
@@ -70,7 +76,9 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
     let found = choose(args, &session, &evaluated, &mut tell)?;
     spinner.clear();
     if let Ok(Some(error)) = unsaved.into_inner() {
-        super::warn(&format!("an interruption would have lost what was measured: {error:#}"));
+        super::warn(&format!(
+            "an interruption would have lost what was measured: {error:#}"
+        ));
     }
     if let Some(path) = &args.save_sensitivity {
         let document = crate::report::quantize::sensitivity(model, &text, &session);
@@ -85,13 +93,19 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         None => session.options(&found.types),
     };
     let job = Job::new(checkpoint, &files, model, &options)?;
-    let made = destination.map(|destination| {
-        quantize::write(args, &job, &destination, &setup.cancel, started)
-    });
+    let made = destination
+        .map(|destination| quantize::write(args, &job, &destination, &setup.cancel, started));
     let (tallies, made) = made.transpose()?.unzip();
     state.remove();
     let (planner, scheme) = (&evaluated.planner, options.scheme);
-    quantize::report(args, planner, &job, scheme, (tallies, made), Some(found.report))
+    quantize::report(
+        args,
+        planner,
+        &job,
+        scheme,
+        (tallies, made),
+        Some(found.report),
+    )
 }
 
 /// What is written.
@@ -117,13 +131,18 @@ fn choose(
     let own = session.size(&session.options(&mix.types))?;
     let model = evaluated.planner.model();
     let plain = plain(session, size.max(own), tell)?;
-    let fixed = plain.as_ref().filter(|(_, plain)| {
-        plain.measured.divergence.mean().value <= divergence.mean().value
-    });
+    let fixed = plain
+        .as_ref()
+        .filter(|(_, plain)| plain.measured.divergence.mean().value <= divergence.mean().value);
     let fixed = fixed.map(|(scheme, _)| *scheme);
     let types = match fixed {
         Some(scheme) => {
-            let assigned = crate::scheme::assign_with(model, scheme, args.rules, &session.plain(scheme).overrides);
+            let assigned = crate::scheme::assign_with(
+                model,
+                scheme,
+                args.rules,
+                &session.plain(scheme).overrides,
+            );
             let types = model.tensors.iter().zip(assigned.tensors);
             types
                 .filter(|(_, assigned)| assigned.reason != crate::scheme::Reason::Kept)
@@ -211,7 +230,11 @@ fn of_divergence(
 }
 
 /// The largest file that the board of `--fit` runs.
-fn board_size(args: &QuantizeArgs, session: &Session<'_>, evaluated: &Evaluated) -> anyhow::Result<Bytes> {
+fn board_size(
+    args: &QuantizeArgs,
+    session: &Session<'_>,
+    evaluated: &Evaluated,
+) -> anyhow::Result<Bytes> {
     let _ = (args, session, evaluated);
     bail!("not yet")
 }
@@ -223,7 +246,9 @@ fn plain(
     tell: &mut (dyn FnMut(Stage<'_>) + Send),
 ) -> anyhow::Result<Option<(&'static Scheme, Plain)>> {
     let mut found: Option<(&'static Scheme, Bytes)> = None;
-    let fixed = |scheme: &&Scheme| scheme.container == Container::Gguf && scheme.mix != QuantMix::None && scheme.common;
+    let fixed = |scheme: &&Scheme| {
+        scheme.container == Container::Gguf && scheme.mix != QuantMix::None && scheme.common
+    };
     for scheme in SCHEMES.iter().filter(fixed) {
         // With an importance matrix's keys a file is a few hundred bytes larger than the published size.
         let bytes = session.size(&session.plain(scheme))?;

@@ -103,7 +103,8 @@ impl State {
                     overwrite: true,
                     inputs: Inputs::read([]),
                 };
-                sums.write(&destination).context("the importance matrix cannot be kept")?;
+                sums.write(&destination)
+                    .context("the importance matrix cannot be kept")?;
                 Kept::default()
             }
             Stage::Probes(probes, _) => Kept {

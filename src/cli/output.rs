@@ -129,8 +129,14 @@ fn write_synced(path: &Path, text: &str) -> std::io::Result<()> {
 /// A file in the folder for temporary files that has lost its name already: nothing is left of it whatever happens.
 pub(super) fn unnamed() -> anyhow::Result<(std::fs::File, PathBuf)> {
     let path = std::env::temp_dir().join(format!("orinplan-predictions-{}", std::process::id()));
-    let options = std::fs::File::options().read(true).write(true).create_new(true).to_owned();
-    let file = options.open(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    let options = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .to_owned();
+    let file = options
+        .open(&path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
     std::fs::remove_file(&path)?;
     Ok((file, path))
 }

@@ -20,9 +20,7 @@ use crate::quality;
 use crate::quantize::{self, Destination, Importance, Job, Options, Tally};
 use crate::report;
 use crate::report::quantize::{MixReport, Report, WriteStats};
-use crate::scheme::{
-    Container, Overrides, Rules, SCHEMES, Scheme, check_types, parse_types,
-};
+use crate::scheme::{Container, Overrides, Rules, SCHEMES, Scheme, check_types, parse_types};
 use crate::units::Bytes;
 
 pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {

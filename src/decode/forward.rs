@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::activations::{Activations, AttentionLayout};
-use super::buffer::Buffer;
 use super::block::Block;
+use super::buffer::Buffer;
 use super::linear::Linear;
 use super::norm::Norm;
 use super::observe::{Hooks, Matrix};

@@ -271,7 +271,8 @@ impl Model {
     ) -> Result<(), DecodeError> {
         let mut allocation = buffer::Allocation::new(bytes.len())?;
         allocation.copy_from_slice(bytes);
-        self.decoder.substitute(tensor, dtype, shape, allocation.into())
+        self.decoder
+            .substitute(tensor, dtype, shape, allocation.into())
     }
 
     /// Uses the matrices of the file again.

@@ -74,7 +74,9 @@ impl<X: Activations> Hooks<X> {
     }
 
     fn substitutes(&self) -> RwLockReadGuard<'_, HashMap<String, Vec<X::Matrix>>> {
-        self.substitutes.read().unwrap_or_else(PoisonError::into_inner)
+        self.substitutes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -30,14 +30,15 @@ pub fn record(
 ) -> Result<(), QualityError> {
     let mut out = LogProbsWriter::create(file, path, &chunks.chunks, model.vocabulary())?;
     for (index, tokens) in chunks.chunks.iter().enumerate() {
-        evaluate(model, tokens, cancel, &mut |first, logits| {
-            match logits.iter().position(|logit| !logit.is_finite()) {
-                Some(at) => Err(QualityError::NotFinite {
-                    model: name.to_owned(),
-                    token: index * tokens.len() + first + at / logits.len().max(1),
-                }),
-                None => Ok(out.push(logits)?),
-            }
+        evaluate(model, tokens, cancel, &mut |first, logits| match logits
+            .iter()
+            .position(|logit| !logit.is_finite())
+        {
+            Some(at) => Err(QualityError::NotFinite {
+                model: name.to_owned(),
+                token: index * tokens.len() + first + at / logits.len().max(1),
+            }),
+            None => Ok(out.push(logits)?),
         })?;
         progress(index + 1);
     }

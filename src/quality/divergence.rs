@@ -127,7 +127,9 @@ pub(super) fn divergence_of(logits: &[f32], reference: &[f32], vocabulary: usize
     let share = rows.div_ceil(decode::threads()).max(1);
     thread::scope(|scope| {
         for (part, found) in found.chunks_mut(share).enumerate() {
-            let pairs = logits.chunks_exact(vocabulary).zip(reference.chunks_exact(vocabulary));
+            let pairs = logits
+                .chunks_exact(vocabulary)
+                .zip(reference.chunks_exact(vocabulary));
             let pairs = pairs.skip(part * share);
             scope.spawn(move || {
                 for (found, (logits, reference)) in found.iter_mut().zip(pairs) {

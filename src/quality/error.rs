@@ -38,7 +38,9 @@ pub enum QualityError {
         found: usize,
         expected: usize,
     },
-    #[error("{model}: predicts a number that is not finite at token {token} of the text; its weights are damaged, or its type overflows")]
+    #[error(
+        "{model}: predicts a number that is not finite at token {token} of the text; its weights are damaged, or its type overflows"
+    )]
     NotFinite { model: String, token: usize },
     /// The caller set `cancel`.
     #[error("interrupted")]

@@ -43,7 +43,9 @@ pub fn fingerprint(checkpoint: &Checkpoint) -> Result<u64, OpenError> {
         hash = hash.add(&bytes.to_le_bytes());
         for index in 0..PIECES {
             let last = bytes.saturating_sub(PIECE);
-            let part = piece.get_mut(..PIECE.min(bytes) as usize).unwrap_or_default();
+            let part = piece
+                .get_mut(..PIECE.min(bytes) as usize)
+                .unwrap_or_default();
             let read = input::read_exact_at(&open, part, last / PIECES * index);
             read.map_err(|source| OpenError::Io {
                 path: file.path.clone(),

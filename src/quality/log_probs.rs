@@ -96,7 +96,11 @@ impl LogProbsWriter {
         };
         let counts = [chunks.first().map_or(0, Vec::len), vocabulary, chunks.len()];
         let mut head = MAGIC.to_vec();
-        head.extend(counts.iter().flat_map(|count| (*count as i32).to_le_bytes()));
+        head.extend(
+            counts
+                .iter()
+                .flat_map(|count| (*count as i32).to_le_bytes()),
+        );
         let tokens = chunks.iter().flatten();
         head.extend(tokens.flat_map(|token| (*token as i32).to_le_bytes()));
         writer.write(&head)?;
@@ -273,7 +277,8 @@ impl LogProbs {
     ) -> Result<(), LogProbsError> {
         // llama.cpp stores the text's own token in the first place.
         let skip = usize::from(leading.is_some());
-        let same = |(stored, chunk): (&Vec<u32>, &Vec<u32>)| stored.get(skip..) == chunk.get(skip..);
+        let same =
+            |(stored, chunk): (&Vec<u32>, &Vec<u32>)| stored.get(skip..) == chunk.get(skip..);
         let pairs = || self.chunks.iter().zip(chunks);
         let what = if self.vocabulary != vocabulary {
             "vocabulary"

@@ -118,7 +118,9 @@ fn split(
     let chunks: Vec<Vec<u32>> = ids
         .chunks_exact(step)
         .map(|some| match (leading, beginning) {
-            (Some(begin), Beginning::Inserted) => std::iter::once(begin).chain(some.iter().copied()).collect(),
+            (Some(begin), Beginning::Inserted) => {
+                std::iter::once(begin).chain(some.iter().copied()).collect()
+            }
             (Some(begin), Beginning::Replaced) => {
                 let rest = some.iter().skip(1).copied();
                 std::iter::once(begin).chain(rest).collect()

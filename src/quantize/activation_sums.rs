@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 
+use super::QuantizeError;
 use super::destination::{Destination, OutputError};
 use super::importance::{COUNTS, Importance, SUMS, mean};
 use super::partial::{OutputForm, Partial};
-use super::QuantizeError;
 use crate::dtype::Dtype;
 use crate::gguf::{self, TensorEntry, Value};
 use crate::units::Bytes;
@@ -36,7 +36,13 @@ struct Sums {
 
 impl ActivationSums {
     /// Adds the squares of `rows`, `columns` elements each, for matrix `member` of the `members` of `tensor`.
-    pub fn add(&mut self, tensor: &str, [member, members]: [usize; 2], rows: &[f32], columns: usize) {
+    pub fn add(
+        &mut self,
+        tensor: &str,
+        [member, members]: [usize; 2],
+        rows: &[f32],
+        columns: usize,
+    ) {
         if !self.tensors.contains_key(tensor) {
             let sums = Sums {
                 squares: vec![0.0; columns * members],
@@ -48,7 +54,8 @@ impl ActivationSums {
             return;
         };
         let mut matrices = sums.squares.chunks_exact_mut(columns.max(1));
-        let (Some(squares), Some(count)) = (matrices.nth(member), sums.counts.get_mut(member)) else {
+        let (Some(squares), Some(count)) = (matrices.nth(member), sums.counts.get_mut(member))
+        else {
             return;
         };
         let rows = rows.chunks_exact(columns.max(1));
@@ -74,7 +81,10 @@ impl ActivationSums {
     pub fn unreached(&self) -> (usize, usize) {
         let stacks = self.tensors.values().filter(|sums| sums.counts.len() > 1);
         let counts = || stacks.clone().flat_map(|sums| &sums.counts);
-        (counts().filter(|count| **count == 0).count(), counts().count())
+        (
+            counts().filter(|count| **count == 0).count(),
+            counts().count(),
+        )
     }
 
     /// The importance matrix of these sums, called `file` in the metadata of what is quantized with it.
@@ -87,7 +97,10 @@ impl ActivationSums {
             });
             means.collect()
         };
-        let entries = self.tensors.iter().map(|(name, sums)| (name.clone(), of(sums)));
+        let entries = self
+            .tensors
+            .iter()
+            .map(|(name, sums)| (name.clone(), of(sums)));
         Importance::new(file, &self.dataset, self.chunks, entries.collect())
     }
 
@@ -99,26 +112,41 @@ impl ActivationSums {
         let io = |source| OutputError::io(destination.path, source);
         let metadata = [
             ("general.type", Value::String("imatrix".to_owned())),
-            ("imatrix.datasets", Value::Array(vec![Value::String(self.dataset.clone())])),
+            (
+                "imatrix.datasets",
+                Value::Array(vec![Value::String(self.dataset.clone())]),
+            ),
             ("imatrix.chunk_count", Value::U32(self.chunks)),
             ("imatrix.chunk_size", Value::U32(self.chunk_tokens)),
         ]
         .map(|(key, value)| (key.to_owned(), value));
-        let parts: Vec<(String, [u64; 2], Vec<f32>)> =
-            self.tensors.iter().flat_map(|(name, sums)| parts(name, sums)).collect();
+        let parts: Vec<(String, [u64; 2], Vec<f32>)> = self
+            .tensors
+            .iter()
+            .flat_map(|(name, sums)| parts(name, sums))
+            .collect();
         let entries: Vec<TensorEntry<'_>> = parts
             .iter()
-            .map(|(name, shape, _)| TensorEntry { name, dtype: Dtype::F32, shape })
+            .map(|(name, shape, _)| TensorEntry {
+                name,
+                dtype: Dtype::F32,
+                shape,
+            })
             .collect();
         let dims = entries.iter().map(|entry| (entry.name, entry.shape.len()));
         let header = gguf::header_bytes(&metadata, dims);
-        let sizes = parts.iter().map(|(_, _, values)| Bytes(4 * values.len() as u64));
+        let sizes = parts
+            .iter()
+            .map(|(_, _, values)| Bytes(4 * values.len() as u64));
         let bytes = gguf::file_bytes(header, sizes);
         let partial = Partial::create(destination, OutputForm::File, bytes)?;
         let mut out = BufWriter::new(partial.file()?);
         gguf::write_header(&mut out, &metadata, &entries)?;
         for (_, _, values) in &parts {
-            let mut content: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let mut content: Vec<u8> = values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect();
             content.resize(content.len().next_multiple_of(gguf::ALIGNMENT as usize), 0);
             out.write_all(&content).map_err(io)?;
         }

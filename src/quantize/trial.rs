@@ -79,6 +79,12 @@ pub fn encoded(
 ) -> Result<Vec<u8>, QuantizeError> {
     let mut out = vec![0; tensor.assigned.bytes.0 as usize];
     let place = Mutex::new(out.as_mut_slice());
-    pool::run(std::slice::from_ref(tensor), &place, threads, cancel, &mut |_| {})?;
+    pool::run(
+        std::slice::from_ref(tensor),
+        &place,
+        threads,
+        cancel,
+        &mut |_| {},
+    )?;
     Ok(out)
 }

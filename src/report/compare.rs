@@ -62,7 +62,10 @@ impl Subject {
         let weights: u64 = model.tensors.iter().map(|tensor| tensor.elements()).sum();
         Subject {
             file,
-            format: planner.stored_scheme().map_or("mix", |scheme| scheme.name).to_owned(),
+            format: planner
+                .stored_scheme()
+                .map_or("mix", |scheme| scheme.name)
+                .to_owned(),
             bytes: checkpoint.files.iter().map(|file| file.bytes).sum(),
             bits_per_weight: stored.as_f64() * 8.0 / weights.max(1) as f64,
         }
@@ -132,7 +135,10 @@ pub fn document(report: &Report<'_>) -> Value {
 }
 
 fn scored(report: &Report<'_>) -> usize {
-    report.candidates.first().map_or(0, |candidate| candidate.divergence.tokens())
+    report
+        .candidates
+        .first()
+        .map_or(0, |candidate| candidate.divergence.tokens())
 }
 
 /// The report for a terminal.
@@ -181,12 +187,19 @@ fn table(report: &Report<'_>) -> Table {
     let row = |subject: &Subject, of: Option<&Divergence>, perplexity: Estimate| {
         let shown = |estimate: Option<Estimate>, digits: usize| {
             estimate.map_or(String::new(), |estimate| {
-                format!("{:.digits$} +-{:.digits$}", estimate.value, estimate.standard_error)
+                format!(
+                    "{:.digits$} +-{:.digits$}",
+                    estimate.value, estimate.standard_error
+                )
             })
         };
         let percent = of.map(|of| {
             let same = of.same_top();
-            format!("{:.1} +-{:.1} %", 100.0 * same.value, 100.0 * same.standard_error)
+            format!(
+                "{:.1} +-{:.1} %",
+                100.0 * same.value,
+                100.0 * same.standard_error
+            )
         });
         [
             subject.file.clone(),

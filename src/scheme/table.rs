@@ -100,7 +100,8 @@ impl Scheme {
     /// The scheme that a file is called whose tensors are mostly `dtype`: the common one of that base with the
     /// largest mix.
     pub fn of_base(dtype: Dtype) -> Option<&'static Scheme> {
-        let of_base = |scheme: &&Scheme| scheme.base == dtype && scheme.container == Container::Gguf;
+        let of_base =
+            |scheme: &&Scheme| scheme.base == dtype && scheme.container == Container::Gguf;
         let mut found = SCHEMES.iter().filter(of_base);
         let common = found.clone().find(|scheme| scheme.common);
         common.or_else(|| found.next())

@@ -41,7 +41,9 @@ pub fn parse_types(text: &str) -> Result<BTreeMap<String, Dtype>, TypeListError>
         if written.is_empty() || written.starts_with('#') {
             continue;
         }
-        let parts = written.rsplit_once('=').filter(|(name, _)| !name.trim().is_empty());
+        let parts = written
+            .rsplit_once('=')
+            .filter(|(name, _)| !name.trim().is_empty());
         let Some((name, dtype)) = parts else {
             let text = written.to_owned();
             return Err(TypeListError::Form { line, text });
@@ -90,7 +92,9 @@ pub fn check_types(
 /// The list of `types`, under lines of comment.
 pub fn type_list(types: &BTreeMap<String, Dtype>, comment: &str) -> String {
     let comment = comment.lines().map(|line| format!("# {line}\n"));
-    let lines = types.iter().map(|(name, dtype)| format!("{name}={}\n", dtype.name().to_lowercase()));
+    let lines = types
+        .iter()
+        .map(|(name, dtype)| format!("{name}={}\n", dtype.name().to_lowercase()));
     comment.chain(lines).collect()
 }
 
@@ -105,14 +109,20 @@ mod tests {
             ("output.weight".to_owned(), Dtype::IQ4_NL),
         ]);
         let text = type_list(&types, "of a model\nfor 1 GiB");
-        assert!(text.starts_with("# of a model\n# for 1 GiB\nblk.0.attn_v.weight=q6_k\n"), "{text}");
+        assert!(
+            text.starts_with("# of a model\n# for 1 GiB\nblk.0.attn_v.weight=q6_k\n"),
+            "{text}"
+        );
         assert_eq!(parse_types(&text).unwrap(), types);
     }
 
     #[test]
     fn wrong_lines_are_named() {
         for (text, said) in [
-            ("a.weight=q4_k\nb.weight q4_k", "line 2: `b.weight q4_k` is not NAME=TYPE"),
+            (
+                "a.weight=q4_k\nb.weight q4_k",
+                "line 2: `b.weight q4_k` is not NAME=TYPE",
+            ),
             ("a.weight=q9", "line 1: there is no type `q9`"),
             ("a=q4_k\n\n# b\na=q5_k", "line 4: tensor `a` is named twice"),
             ("# nothing", "it names no tensor"),

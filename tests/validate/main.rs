@@ -8,6 +8,7 @@ mod calibrated;
 mod decode;
 mod learning;
 mod misbehaving;
+mod quality;
 mod reasons;
 mod recorded;
 mod server;

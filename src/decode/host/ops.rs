@@ -200,4 +200,3 @@ pub(in super::super) fn hadamard(x: &mut [f32], run: usize) {
         scale(x, factor);
     });
 }
-

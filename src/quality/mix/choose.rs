@@ -110,7 +110,9 @@ mod tests {
 
     fn sums(tensors: &[Vec<Option>], chosen: &[usize]) -> (u64, f64) {
         let pairs = tensors.iter().zip(chosen).map(|(options, &i)| options[i]);
-        pairs.fold((0, 0.0), |(bytes, cost), option| (bytes + option.bytes, cost + option.cost))
+        pairs.fold((0, 0.0), |(bytes, cost), option| {
+            (bytes + option.bytes, cost + option.cost)
+        })
     }
 
     #[test]

@@ -12,6 +12,8 @@ mod session;
 
 pub use choose::{Option as TypeOption, choose};
 pub use probe::{ProbeTokens, Probes, probe};
-pub use search::{CANDIDATES, PROBE, Mix, Search, SearchStage, Sensitivities, TensorSensitivity, measure, mix};
-pub use session::{Kind, Resumed, Session, Setup, Stage, named};
+pub use search::{
+    CANDIDATES, Mix, PROBE, Search, SearchStage, Sensitivities, TensorSensitivity, measure, mix,
+};
 pub use sensitivity::{Probed, sensitivities};
+pub use session::{Kind, Resumed, Session, Setup, Stage, named};

@@ -104,43 +104,56 @@ pub fn measure(
         .iter()
         .map(|tensor| (tensor.name.as_str(), (tensor.layer, tensor.role)))
         .collect();
-    let chosen = search.tensors.iter().filter(|planned| planned.assigned.reason != Reason::Kept);
+    let chosen = search
+        .tensors
+        .iter()
+        .filter(|planned| planned.assigned.reason != Reason::Kept);
     let chosen: Vec<ProbedTensor<'_>> = chosen
         .filter_map(|planned| {
             let &(block, role) = described.get(planned.name)?;
-            Some(ProbedTensor { planned, block, role })
+            Some(ProbedTensor {
+                planned,
+                block,
+                role,
+            })
         })
         .collect();
     let errors = errors(search, &chosen, progress)?;
     let tell = &mut |probes: &Probes, of| progress(SearchStage::Probes(probes, of));
-    let Probes { blocks, kinds } =
-        probe(model, &chosen, search.text, probes, search.cancel, tell)?;
+    let Probes { blocks, kinds } = probe(model, &chosen, search.text, probes, search.cancel, tell)?;
     let probed: Vec<Probed> = chosen
         .iter()
         .zip(&errors)
         .map(|(tensor, errors)| Probed {
             block: tensor.block,
             role: tensor.role,
-            error: errors.iter().find(|(dtype, _)| *dtype == PROBE).map_or(0.0, |(_, error)| *error),
+            error: errors
+                .iter()
+                .find(|(dtype, _)| *dtype == PROBE)
+                .map_or(0.0, |(_, error)| *error),
         })
         .collect();
     let costs = sensitivities(&probed, &blocks, &kinds);
-    let tensors = chosen.iter().zip(errors).zip(costs).map(|((tensor, errors), cost)| {
-        let option = |(dtype, error): (Dtype, f64)| {
-            let bytes = dtype.bytes(&tensor.planned.shape)?.0;
-            Some(TypeOption {
-                dtype,
-                bytes: bytes.next_multiple_of(crate::gguf::ALIGNMENT),
-                cost: cost * error,
-            })
-        };
-        TensorSensitivity {
-            name: tensor.planned.name.to_owned(),
-            block: tensor.block,
-            role: tensor.role,
-            options: errors.into_iter().filter_map(option).collect(),
-        }
-    });
+    let tensors = chosen
+        .iter()
+        .zip(errors)
+        .zip(costs)
+        .map(|((tensor, errors), cost)| {
+            let option = |(dtype, error): (Dtype, f64)| {
+                let bytes = dtype.bytes(&tensor.planned.shape)?.0;
+                Some(TypeOption {
+                    dtype,
+                    bytes: bytes.next_multiple_of(crate::gguf::ALIGNMENT),
+                    cost: cost * error,
+                })
+            };
+            TensorSensitivity {
+                name: tensor.planned.name.to_owned(),
+                block: tensor.block,
+                role: tensor.role,
+                options: errors.into_iter().filter_map(option).collect(),
+            }
+        });
     Ok(Sensitivities {
         tensors: tensors.collect(),
     })
@@ -160,12 +173,15 @@ fn errors(
     let work = || {
         loop {
             let next = queue.lock().ok().and_then(|mut queue| queue.next());
-            let Some((index, tensor)) = next.filter(|_| !search.cancel.load(Ordering::Relaxed)) else {
+            let Some((index, tensor)) = next.filter(|_| !search.cancel.load(Ordering::Relaxed))
+            else {
                 return;
             };
             let row = tensor.planned.shape.last().copied().unwrap_or(1);
-            let types: Vec<Dtype> =
-                CANDIDATES.into_iter().filter(|dtype| dtype.divides(row)).collect();
+            let types: Vec<Dtype> = CANDIDATES
+                .into_iter()
+                .filter(|dtype| dtype.divides(row))
+                .collect();
             let found = sampled_errors(tensor.planned, &types, SAMPLE);
             let found = found.map(|errors| types.into_iter().zip(errors).collect());
             if let (Ok(mut done), Ok(mut progress)) = (done.lock(), progress.lock()) {
@@ -183,7 +199,9 @@ fn errors(
         }
         work();
     });
-    let (done, _) = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (done, _) = done
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let found = done.into_iter().map(|found| match found {
         Some(found) => Ok(found?),
         None => Err(QualityError::Interrupted),
@@ -194,8 +212,11 @@ fn errors(
 /// The mix that is expected to diverge least whose tensors have at most `bytes`, padding included; `None` if the smallest
 /// types have more.
 pub fn mix(sensitivities: &Sensitivities, bytes: u64) -> std::option::Option<Mix> {
-    let options: Vec<Vec<TypeOption>> =
-        sensitivities.tensors.iter().map(|tensor| tensor.options.clone()).collect();
+    let options: Vec<Vec<TypeOption>> = sensitivities
+        .tensors
+        .iter()
+        .map(|tensor| tensor.options.clone())
+        .collect();
     let chosen = choose(&options, bytes)?;
     let mut mix = Mix {
         types: BTreeMap::new(),

@@ -33,14 +33,24 @@ pub fn sensitivities(
     let inside = |tensor: &&Probed| tensor.block.is_some();
     let all_blocks: f64 = blocks.values().sum();
     let in_blocks: Vec<TensorRole> = tensors.iter().filter(inside).map(|t| t.role).collect();
-    let all_kinds: f64 = kinds.iter().filter(|(role, _)| in_blocks.contains(role)).map(|(_, d)| d).sum();
-    let scale = if all_kinds > 0.0 { all_blocks / all_kinds } else { 1.0 };
+    let all_kinds: f64 = kinds
+        .iter()
+        .filter(|(role, _)| in_blocks.contains(role))
+        .map(|(_, d)| d)
+        .sum();
+    let scale = if all_kinds > 0.0 {
+        all_blocks / all_kinds
+    } else {
+        1.0
+    };
     let mut of_block: BTreeMap<u32, f64> = blocks.keys().map(|block| (*block, 1.0)).collect();
     let mut of_kind: BTreeMap<TensorRole, f64> = kinds.keys().map(|kind| (*kind, 1.0)).collect();
     for _ in 0..ROUNDS {
         for (block, factor) in &mut of_block {
             let own = tensors.iter().filter(|t| t.block == Some(*block));
-            let sum: f64 = own.map(|t| t.error * of_kind.get(&t.role).unwrap_or(&0.0)).sum();
+            let sum: f64 = own
+                .map(|t| t.error * of_kind.get(&t.role).unwrap_or(&0.0))
+                .sum();
             *factor = ratio(blocks.get(block).copied().unwrap_or(0.0), sum);
         }
         for (kind, factor) in &mut of_kind {
@@ -56,7 +66,10 @@ pub fn sensitivities(
             let factors = of_block.get(&block).zip(of_kind.get(&tensor.role));
             factors.map_or(0.0, |(block, kind)| block * kind)
         }
-        None => ratio(kinds.get(&tensor.role).copied().unwrap_or(0.0), tensor.error),
+        None => ratio(
+            kinds.get(&tensor.role).copied().unwrap_or(0.0),
+            tensor.error,
+        ),
     };
     tensors.iter().map(of).collect()
 }
@@ -75,12 +88,21 @@ mod tests {
         let (by_block, roles) = ([0.5, 2.0, 7.0], [TensorRole::AttnQ, TensorRole::FfnDown]);
         let by_role = [0.1, 3.0];
         let error = |block: usize, role: usize| 1.0 + 0.3 * block as f64 + 0.7 * role as f64;
-        let mut tensors = vec![Probed { block: None, role: TensorRole::Output, error: 4.0 }];
-        let (mut blocks, mut kinds) = (BTreeMap::new(), BTreeMap::from([(TensorRole::Output, 6.0)]));
+        let mut tensors = vec![Probed {
+            block: None,
+            role: TensorRole::Output,
+            error: 4.0,
+        }];
+        let (mut blocks, mut kinds) =
+            (BTreeMap::new(), BTreeMap::from([(TensorRole::Output, 6.0)]));
         for (block, a) in by_block.iter().enumerate() {
             for (index, (role, b)) in roles.iter().zip(by_role).enumerate() {
                 let error = error(block, index);
-                tensors.push(Probed { block: Some(block as u32), role: *role, error });
+                tensors.push(Probed {
+                    block: Some(block as u32),
+                    role: *role,
+                    error,
+                });
                 *blocks.entry(block as u32).or_insert(0.0) += a * b * error;
                 *kinds.entry(*role).or_insert(0.0) += a * b * error;
             }

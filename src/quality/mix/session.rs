@@ -108,7 +108,9 @@ impl<'a> Session<'a> {
         } = *setup;
         let tokenizer = Tokenizer::read(checkpoint, model)?;
         let tokens = setup.chunk_tokens as usize;
-        let chunks = setup.text.chunks(&tokenizer, tokens, None, Beginning::Replaced)?;
+        let chunks = setup
+            .text
+            .chunks(&tokenizer, tokens, None, Beginning::Replaced)?;
         let (collected, behind) = split(chunks);
         let collector = Arc::new(Collector::new(true, Arc::clone(&setup.cancel)));
         let options = LoadOptions {
@@ -116,8 +118,9 @@ impl<'a> Session<'a> {
             observer: Some(Observing(Arc::clone(&collector) as _)),
             ..LoadOptions::default()
         };
-        let mut decoder =
-            Model::load(checkpoint, model, &options, &mut |read| tell(Stage::Loading(read)))?;
+        let mut decoder = Model::load(checkpoint, model, &options, &mut |read| {
+            tell(Stage::Loading(read))
+        })?;
         let importance = match resumed.importance {
             Some(importance) => importance,
             None => {
@@ -149,20 +152,38 @@ impl<'a> Session<'a> {
             });
         })?;
         decoder.forget_traces();
-        let chosen = job.tensors.iter().filter(|t| t.assigned.reason != Reason::Kept);
+        let chosen = job
+            .tensors
+            .iter()
+            .filter(|t| t.assigned.reason != Reason::Kept);
         let padded = |bytes: Bytes| bytes.0.next_multiple_of(gguf::ALIGNMENT);
         let rest = job.file_bytes().0 - chosen.map(|t| padded(t.assigned.bytes)).sum::<u64>();
-        let header = job.file_bytes().0 - job.tensors.iter().map(|t| padded(t.assigned.bytes)).sum::<u64>();
+        let header = job.file_bytes().0
+            - job
+                .tensors
+                .iter()
+                .map(|t| padded(t.assigned.bytes))
+                .sum::<u64>();
         drop(job);
         let compared = compared(&behind);
         let (file, path) = store;
-        let copy = file.try_clone().map_err(|source| super::super::LogProbsError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        let copy = file
+            .try_clone()
+            .map_err(|source| super::super::LogProbsError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
         let of = compared.chunks.len();
         let told = &mut |done| tell(Stage::Predictions("the reference", done, of));
-        record(&mut decoder, &model.name, &compared, (copy, path), 0, &setup.cancel, told)?;
+        record(
+            &mut decoder,
+            &model.name,
+            &compared,
+            (copy, path),
+            0,
+            &setup.cancel,
+            told,
+        )?;
         Ok(Session {
             setup,
             importance,
@@ -211,7 +232,13 @@ impl<'a> Session<'a> {
 
     /// The size of a file whose tensors have `bits` for each weight.
     pub fn size_of_bits(&self, bits: f64) -> Bytes {
-        let weights: u64 = self.setup.model.tensors.iter().map(|tensor| tensor.elements()).sum();
+        let weights: u64 = self
+            .setup
+            .model
+            .tensors
+            .iter()
+            .map(|tensor| tensor.elements())
+            .sum();
         Bytes(self.header + (bits * weights as f64 / 8.0) as u64)
     }
 
@@ -260,7 +287,12 @@ impl<'a> Session<'a> {
     /// # Errors
     /// [`QuantizeError`], as [`Job::new`].
     pub fn size(&self, options: &Options<'_>) -> Result<Bytes, QuantizeError> {
-        let Setup { checkpoint, files, model, .. } = *self.setup;
+        let Setup {
+            checkpoint,
+            files,
+            model,
+            ..
+        } = *self.setup;
         Ok(Job::new(checkpoint, files, model, options)?.file_bytes())
     }
 
@@ -274,7 +306,12 @@ impl<'a> Session<'a> {
         options: &Options<'_>,
         tell: &mut (dyn FnMut(Stage<'_>) + Send),
     ) -> Result<Divergence, QualityError> {
-        let Setup { checkpoint, files, model, .. } = *self.setup;
+        let Setup {
+            checkpoint,
+            files,
+            model,
+            ..
+        } = *self.setup;
         let view = GgufView::planned(checkpoint, files, model, options)?;
         let load = LoadOptions {
             context: self.setup.chunk_tokens,
@@ -283,7 +320,14 @@ impl<'a> Session<'a> {
         let mut decoder = Model::load_view(&view, &load, &mut |read| tell(Stage::Loading(read)))?;
         let of = self.compared;
         let told = &mut |done| tell(Stage::Predictions(name, done, of));
-        divergence(&mut decoder, name, &self.predictions, None, &self.setup.cancel, told)
+        divergence(
+            &mut decoder,
+            name,
+            &self.predictions,
+            None,
+            &self.setup.cancel,
+            told,
+        )
     }
 }
 
@@ -305,7 +349,11 @@ pub struct Kind {
 /// The options of a file with every tensor in the type of probes, where that divides its rows.
 fn probing<'a>(setup: &Setup<'a>, importance: &'a Importance) -> Result<Options<'a>, QualityError> {
     let types = setup.model.tensors.iter().map(|tensor| {
-        let dtype = if PROBE.divides(tensor.row()) { PROBE } else { Dtype::F16 };
+        let dtype = if PROBE.divides(tensor.row()) {
+            PROBE
+        } else {
+            Dtype::F16
+        };
         (tensor.name.clone(), dtype)
     });
     Ok(Options {
@@ -331,7 +379,10 @@ fn split(all: Chunks) -> (Chunks, Chunks) {
     let first = IMATRIX_CHUNKS.min(count);
     let behind = first.min(count.saturating_sub(PIECES.max(COMPARED_CHUNKS)));
     let (first, behind) = (all.chunks.get(..first), all.chunks.get(behind..));
-    (of(first.unwrap_or_default()), of(behind.unwrap_or_default()))
+    (
+        of(first.unwrap_or_default()),
+        of(behind.unwrap_or_default()),
+    )
 }
 
 /// Pieces of `chunks`, spread over them, for probes.

@@ -59,7 +59,9 @@ pub(super) fn text(mix: &MixReport) -> String {
     ]);
     for kind in &mix.kinds {
         let types = kind.types.iter().rev();
-        let types: Vec<String> = types.map(|(dtype, count)| format!("{count} {}", dtype.name())).collect();
+        let types: Vec<String> = types
+            .map(|(dtype, count)| format!("{count} {}", dtype.name()))
+            .collect();
         table.row([
             kind.name.clone(),
             types.join(", "),
@@ -89,13 +91,22 @@ pub(super) fn text(mix: &MixReport) -> String {
             Foreign(&mix.text)
         ),
     );
-    line(&mut out, format_args!("  this mix: {}", shown(&mix.measured)));
+    line(
+        &mut out,
+        format_args!("  this mix: {}", shown(&mix.measured)),
+    );
     if let Some(plain) = &mix.plain {
-        line(&mut out, format_args!("  {}: {}", plain.scheme, shown(&plain.measured)));
+        line(
+            &mut out,
+            format_args!("  {}: {}", plain.scheme, shown(&plain.measured)),
+        );
         if mix.is_plain {
             wrapped(
                 &mut out,
-                &format!("the mix is no better than {}, which was taken in its place", plain.scheme),
+                &format!(
+                    "the mix is no better than {}, which was taken in its place",
+                    plain.scheme
+                ),
             );
         }
     }

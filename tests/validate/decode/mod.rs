@@ -1,7 +1,7 @@
 //! The decoder against llama.cpp (0.5.0-dev, CPU, cache in F16) on the same files, and what it does
 //! with files and inputs that cannot be right. A GPU runs the steps of [`Engine::Tensors`].
 
-mod tiny;
+pub(crate) mod tiny;
 
 use std::path::Path;
 
