@@ -1,4 +1,4 @@
-//! Least squares for measured divergences: the effects of format, size, importance matrix and model.
+//! Least squares for measured divergences: the effects of format, size, importance matrix and series.
 //!
 //! In: logarithms of divergences with what they were measured on. Out: the effects, and the variances of what they leave.
 //! Pure and total.
@@ -9,8 +9,8 @@ pub(super) struct Observation {
     pub(super) log: f64,
     /// The number of the format.
     pub(super) format: usize,
-    /// The number of the model.
-    pub(super) model: usize,
+    /// The number of the series.
+    pub(super) series: usize,
     /// The logarithm of the model's size.
     pub(super) size: f64,
     /// 1 with an importance matrix, 0 without.
@@ -22,15 +22,15 @@ pub(super) struct Observation {
 #[derive(Debug)]
 pub(super) struct Effects {
     pub(super) formats: Vec<f64>,
-    /// The deviations of models, drawn towards zero.
-    pub(super) models: Vec<f64>,
+    /// The deviations of series, drawn towards zero.
+    pub(super) series: Vec<f64>,
     /// The mean logarithm of the sizes, from which the effect of size is counted.
     centre: f64,
     size: f64,
     matrix: f64,
     /// The variance of the error of one measurement.
     pub(super) within: f64,
-    /// The variance of the deviations of models.
+    /// The variance of the deviations of series.
     pub(super) between: f64,
 }
 
@@ -38,17 +38,17 @@ pub(super) struct Effects {
 /// nothing that is printed.
 const PASSES: usize = 400;
 
-/// The least variances: no number of rows makes measurements and models exactly alike.
+/// The least variances: no number of rows makes measurements exactly alike.
 const LEAST_WITHIN: f64 = 0.01;
 const LEAST_BETWEEN: f64 = 0.04;
 
 impl Effects {
-    /// Fits `observations` of so many formats and models.
-    pub(super) fn fit(observations: Vec<Observation>, formats: usize, models: usize) -> Effects {
+    /// Fits `observations` of so many formats and series.
+    pub(super) fn fit(observations: Vec<Observation>, formats: usize, series: usize) -> Effects {
         let sizes = observations.iter().map(|o| (o.size, o.weight));
         let mut effects = Effects {
             formats: vec![0.0; formats],
-            models: vec![0.0; models],
+            series: vec![0.0; series],
             centre: mean(sums(sizes)),
             size: 0.0,
             matrix: 0.0,
@@ -74,15 +74,15 @@ impl Effects {
         }
         let shrink = self.within / self.between;
         let mut squares = 0.0;
-        for model in 0..self.models.len() {
-            let own = observations.iter().filter(|o| o.model == model);
-            let left = own.map(|o| (self.left(o) + self.models[model], o.weight));
+        for series in 0..self.series.len() {
+            let own = observations.iter().filter(|o| o.series == series);
+            let left = own.map(|o| (self.left(o) + self.series[series], o.weight));
             let (sum, count) = sums(left);
-            self.models[model] = sum / (count + shrink);
+            self.series[series] = sum / (count + shrink);
             // What is expected of the square: that of the estimate, and the variance that the rows leave.
-            squares += self.models[model].powi(2) + self.within / (count + shrink);
+            squares += self.series[series].powi(2) + self.within / (count + shrink);
         }
-        self.between = (squares / self.models.len().max(1) as f64).max(LEAST_BETWEEN);
+        self.between = (squares / self.series.len().max(1) as f64).max(LEAST_BETWEEN);
         self.size += self.slope(observations, |o| o.size - self.centre);
         self.matrix += self.slope(observations, |o| o.matrix);
         let squares = observations
@@ -108,7 +108,7 @@ impl Effects {
             - self.of_size(o.size)
             - self.matrix * o.matrix
             - self.formats[o.format]
-            - self.models[o.model]
+            - self.series[o.series]
     }
 }
 

@@ -67,6 +67,18 @@ pub struct QualityRow {
 }
 
 impl QualityRow {
+    /// What was measured together, of one model by the same hand on the same text: the id without its number.
+    pub(super) fn series(&self) -> &str {
+        self.id
+            .rsplit_once('-')
+            .map_or(&self.id, |(series, _)| series)
+    }
+
+    /// Whether the text is the one that most figures are of.
+    pub(super) fn is_usual_text(&self) -> bool {
+        self.text.starts_with("wikitext-2")
+    }
+
     /// Whether the weights were rounded by what the activations weigh.
     pub(super) fn is_weighted(&self) -> bool {
         self.importance_matrix != "none"

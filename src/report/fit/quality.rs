@@ -46,16 +46,18 @@ pub(super) fn reason(report: &Report<'_>) -> Option<String> {
         Prefer::Quality => "the nearest to the original",
         Prefer::Size => "the smallest",
     };
-    let next = report.fit.next_best().map(|next| {
-        let changes = [speed_change(taken, next), quality_change(taken, next)];
-        let changes: Vec<String> = changes.into_iter().flatten().collect();
-        let name = next.assignment.scheme.to_uppercase();
-        format!("; {name}, the next, is {}", changes.join(" and "))
-    });
-    Some(format!(
-        "{scheme} is {why}{least}{}",
-        next.unwrap_or_default()
-    ))
+    let Some(next) = report.fit.next_best() else {
+        let is_only = report.fit.plans.len() > 1;
+        return is_only.then(|| format!("{scheme} is the only format to take{least}"));
+    };
+    let changes = [speed_change(taken, next), quality_change(taken, next)];
+    let changes: Vec<String> = changes.into_iter().flatten().collect();
+    let next = next.assignment.scheme.to_uppercase();
+    let next = match &changes[..] {
+        [] => String::new(),
+        changes => format!("; {next}, the next, is {}", changes.join(" and ")),
+    };
+    Some(format!("{scheme} is {why}{least}{next}"))
 }
 
 fn speed_change(taken: &Plan, next: &Plan) -> Option<String> {
