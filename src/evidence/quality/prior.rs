@@ -50,7 +50,11 @@ const ARCHITECTURE_DISTANCE: f64 = 1.0;
 const MODEL_DISTANCE: f64 = 0.5;
 const TEXT_DISTANCE: f64 = 1.0;
 
-/// The weight of a series in the prediction for its own model, beside one for the mean of all series.
+/// The most that a series counts, beside one for the mean of all: what several hands measured of one model differs as much
+/// as what they measured of similar ones.
+const MOST_SIMILAR: f64 = 4.0;
+
+/// What a user's own measurements of the model count.
 const OWN_WEIGHT: f64 = 20.0;
 
 /// The fit to the built-in measurements.
@@ -102,20 +106,16 @@ impl Prior {
         let own = own
             .iter()
             .map(|value| (*value, OWN_WEIGHT / own.len() as f64));
-        let deviations = self.series.iter().zip(&effects.series);
-        let deviations = deviations.filter_map(|(rows, value)| Some((rows.first()?, *value)));
-        let (same, others): (Vec<_>, Vec<_>) =
-            deviations.partition(|(row, _)| row.model.eq_ignore_ascii_case(asked.model));
-        let weighted = |series: Vec<(&&QualityRow, f64)>| {
-            let weight = |row: &QualityRow| similarity(row, asked);
-            sums(series.into_iter().map(|(row, value)| (value, weight(row))))
-        };
-        let (own, same, others) = (sums(own), weighted(same), weighted(others));
-        let known = own.1 + same.1;
-        let deviation = (own.0 + same.0 + others.0) / (1.0 + known + others.1);
+        let series = self.series.iter().zip(&effects.series);
+        let series = series.filter_map(|(rows, value)| {
+            let row = rows.first()?;
+            Some((*value, similarity(row, asked)))
+        });
+        let (own, series) = (sums(own), sums(series));
+        let deviation = (own.0 + series.0) / (1.0 + own.1 + series.1);
         let centre = (effect + by_size + deviation).exp();
-        // Other models say what to expect of this one, and not how far it is from that.
-        let of_model = effects.between / (1.0 + known);
+        // Other files say what to expect of this one, and not how far it is from that.
+        let of_model = effects.between / (1.0 + own.1);
         let of_format = effects.within * (1.0 + 1.0 / rows.len() as f64);
         let spread = (EIGHT_OF_TEN * (of_format + of_model).sqrt()).exp();
         let models: BTreeSet<&str> = rows.iter().map(|row| row.model.as_str()).collect();
@@ -153,7 +153,7 @@ fn groups(rows: &[&'static QualityRow], key: impl Fn(&QualityRow) -> &str) -> Ve
 /// The weight of a series in the prediction for a model, beside one for the mean of all series.
 fn similarity(row: &QualityRow, asked: Asked<'_>) -> f64 {
     let share = (-distance(row, asked)).exp();
-    (share / (1.0 - share)).min(OWN_WEIGHT)
+    (share / (1.0 - share)).min(MOST_SIMILAR)
 }
 
 /// How different the model of a row is from the one asked for.

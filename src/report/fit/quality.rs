@@ -70,7 +70,11 @@ fn speed_change(taken: &Plan, next: &Plan) -> Option<String> {
 }
 
 fn quality_change(taken: &Plan, next: &Plan) -> Option<String> {
-    let more = next.quality.as_ref()?.kld - taken.quality.as_ref()?.kld;
+    let taken = taken.quality.as_ref()?;
+    let Some(next) = &next.quality else {
+        return Some("of unknown quality".to_owned());
+    };
+    let more = next.kld - taken.kld;
     Some(match more {
         0.0 => "as good".to_owned(),
         worse if worse > 0.0 => format!("{} nats further from the original", nats(worse)),
