@@ -99,9 +99,8 @@ impl Prior {
         let by_size = effects.of_size(size(asked.parameters));
         let own: Vec<f64> = own
             .iter()
-            .filter_map(|(format, kld)| {
-                Some(kld.max(f64::MIN_POSITIVE).ln() - by_size - self.format(format)?.1)
-            })
+            .filter(|(_, kld)| *kld > 0.0)
+            .filter_map(|(format, kld)| Some(kld.ln() - by_size - self.format(format)?.1))
             .collect();
         let own = own
             .iter()
