@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::parse::{
-    parse_bits, parse_encoded_type, parse_kv_type, parse_nats, parse_percent, parse_rate, parse_release, parse_rules,
-    parse_type_override, tokens,
+    parse_bits, parse_encoded_type, parse_kv_type, parse_nats, parse_percent, parse_rate,
+    parse_release, parse_rules, parse_type_override, tokens,
 };
 use crate::device::{HOST, L4tRelease, WhatIf};
 use crate::dtype::Dtype;
