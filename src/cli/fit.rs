@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use super::args::{FitArgs, ReportFormat};
 use super::{Outcome, output, print, request, saved};
+use crate::evidence::quality::MeasuredQuality;
 use crate::foreign;
-use crate::plan::Plan;
+use crate::input;
 use crate::report::{self, fit::Report};
+use crate::units::Bytes;
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     if args.explain && args.format == ReportFormat::Json {
@@ -17,21 +19,19 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         );
     }
     let saved = args.check.as_deref().map(saved::read).transpose()?;
+    let quality = args.quality.as_deref().map(read_quality).transpose()?;
     let planner = request::open(&args.model)?;
     // A board of its own is a file that is read; an id is the name of none.
     let board = args.board.device.iter().map(std::path::PathBuf::from);
-    let others = args
-        .check
-        .iter()
-        .cloned()
-        .chain(board.filter(|file| file.is_file()));
+    let others = args.check.iter().chain(&args.quality);
+    let others = others.cloned().chain(board.filter(|file| file.is_file()));
     let inputs = output::inputs(planner.checkpoint(), others);
     let outputs: Vec<&Path> = [&args.save, &args.output]
         .into_iter()
         .filter_map(Option::as_deref)
         .collect();
     output::check_all(&outputs, &inputs)?;
-    let planned = planner.plan(&request::fit(args))?;
+    let planned = planner.plan(&request::fit(args, quality))?;
     planned
         .board
         .warnings
@@ -57,11 +57,20 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         }
         None => print(&text)?,
     }
-    Ok(if planned.fit.plans.iter().any(Plan::fits) {
+    Ok(if planned.fit.recommended().is_some() {
         Outcome::Yes
     } else {
         Outcome::No
     })
+}
+
+/// The largest file of a model's quality that is read; one has a few hundred bytes for each tensor.
+const QUALITY_LIMIT: Bytes = Bytes(16 << 20);
+
+/// What a file says about a model's quality.
+fn read_quality(path: &Path) -> anyhow::Result<MeasuredQuality> {
+    let text = input::read_text(path, QUALITY_LIMIT).context("cannot read the quality")?;
+    Ok(MeasuredQuality::parse(&path.display().to_string(), &text)?)
 }
 
 /// The report for people, with control characters escaped: it may contain names from files.

@@ -11,8 +11,10 @@ use super::args::QuantizeArgs;
 use super::evaluated::Evaluated;
 use super::mix_state::State;
 use super::progress::{self, Spinner};
-use super::{Outcome, output, quantize};
+use super::written::{report, write};
+use super::{Outcome, output, request};
 use crate::dtype::Dtype;
+use crate::planner::{MixPlanner, Request, WorkloadRequest};
 use crate::quality::mix::{Mix, Session, Setup, Stage};
 use crate::quality::{Divergence, Text};
 use crate::quantize::packed::Files;
@@ -93,12 +95,12 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         None => session.options(&found.types),
     };
     let job = Job::new(checkpoint, &files, model, &options)?;
-    let made = destination
-        .map(|destination| quantize::write(args, &job, &destination, &setup.cancel, started));
+    let made =
+        destination.map(|destination| write(args, &job, &destination, &setup.cancel, started));
     let (tallies, made) = made.transpose()?.unzip();
     state.remove();
     let (planner, scheme) = (&evaluated.planner, options.scheme);
-    quantize::report(
+    report(
         args,
         planner,
         &job,
@@ -229,14 +231,45 @@ fn of_divergence(
     })
 }
 
-/// The largest file that the board of `--fit` runs.
+/// The size of the largest mix that the board of `--fit` runs. Larger ones fit no better, so halves are taken.
 fn board_size(
     args: &QuantizeArgs,
     session: &Session<'_>,
     evaluated: &Evaluated,
 ) -> anyhow::Result<Bytes> {
-    let _ = (args, session, evaluated);
-    bail!("not yet")
+    let request = Request {
+        board: request::device(args.fit.as_deref()),
+        workload: WorkloadRequest {
+            context: args.context,
+            ..WorkloadRequest::default()
+        },
+        rules: args.rules,
+        ..Request::default()
+    };
+    let planner = MixPlanner::of(&evaluated.planner, &request)?;
+    let fits = |size: u64| {
+        let mix = session.mix(Bytes(size));
+        let plan = mix.and_then(|mix| planner.plan(&mix.types));
+        plan.is_some_and(|plan| plan.fits())
+    };
+    let (least, largest) = session.sizes();
+    if !fits(least.0) {
+        bail!(
+            "{} has no room for the smallest file of this model, {least}, at a context of {}; `orinplan fit` says what to change",
+            planner.board().device.name,
+            crate::units::tokens(planner.context())
+        );
+    }
+    let (mut low, mut high) = (least.0, largest.0);
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        if fits(middle) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    Ok(Bytes(low))
 }
 
 /// The largest fixed recipe of at most `size`, and its divergence.
@@ -245,14 +278,15 @@ fn plain(
     size: Bytes,
     tell: &mut (dyn FnMut(Stage<'_>) + Send),
 ) -> anyhow::Result<Option<(&'static Scheme, Plain)>> {
+    /// Bytes of the keys of an importance matrix, which published files of these recipes may be without.
+    const KEYS: Bytes = Bytes(1024);
     let mut found: Option<(&'static Scheme, Bytes)> = None;
     let fixed = |scheme: &&Scheme| {
         scheme.container == Container::Gguf && scheme.mix != QuantMix::None && scheme.common
     };
     for scheme in SCHEMES.iter().filter(fixed) {
-        // With an importance matrix's keys a file is a few hundred bytes larger than the published size.
         let bytes = session.size(&session.plain(scheme))?;
-        if bytes <= size && found.is_none_or(|(_, most)| bytes > most) {
+        if bytes <= size + KEYS && found.is_none_or(|(_, most)| bytes > most) {
             found = Some((scheme, bytes));
         }
     }

@@ -23,6 +23,7 @@ mod saved;
 mod settings;
 mod tether;
 mod validate;
+mod written;
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;

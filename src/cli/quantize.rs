@@ -2,24 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 
-use super::args::{PlainFormat, QuantizeArgs};
-use super::progress::{self, Bar};
-use super::{Outcome, mix, output, show};
+use super::args::QuantizeArgs;
+use super::written::{report, write};
+use super::{Outcome, mix, output, progress};
 use crate::checkpoint::{Checkpoint, SourceFormat};
 use crate::dtype::Dtype;
 use crate::input;
 use crate::model::Unknown;
 use crate::planner::Planner;
 use crate::quality;
-use crate::quantize::{self, Destination, Importance, Job, Options, Tally};
-use crate::report;
-use crate::report::quantize::{MixReport, Report, WriteStats};
+use crate::quantize::{self, Destination, Importance, Job, Options};
 use crate::scheme::{Container, Overrides, Rules, SCHEMES, Scheme, check_types, parse_types};
 use crate::units::Bytes;
 
@@ -68,61 +64,12 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
     report(args, &planner, &job, scheme, (tallies, made), None)
 }
 
-/// Prints what was written, or would be.
-pub(super) fn report(
-    args: &QuantizeArgs,
-    planner: &Planner,
-    job: &Job<'_>,
-    scheme: &Scheme,
-    (tallies, made): (Option<Vec<Tally>>, Option<WriteStats>),
-    mix: Option<MixReport>,
-) -> anyhow::Result<Outcome> {
-    let files = planner.checkpoint().files.iter();
-    let report = Report {
-        model: planner.model(),
-        scheme,
-        is_mix: args.scheme.is_none() && mix.as_ref().is_none_or(|mix| !mix.is_plain),
-        output: args.output.as_deref(),
-        source_bytes: files.map(|file| file.bytes).sum(),
-        tensors: report::quantize::rows(job, tallies.as_deref()),
-        file_bytes: job.file_bytes(),
-        notes: job.notes_with(tallies.as_deref().unwrap_or_default()),
-        made,
-        mix,
-    };
-    show(&match args.format {
-        PlainFormat::Text => report::quantize::text(&report),
-        PlainFormat::Json => report::json(&report::quantize::document(&report)),
-    })?;
-    Ok(Outcome::Yes)
-}
-
 /// The types of a list.
 fn read_types(path: &Path) -> anyhow::Result<BTreeMap<String, Dtype>> {
     /// A model of a thousand tensors has a list of some 40 kB.
     const LIMIT: Bytes = Bytes(16 << 20);
     let text = input::read_text(path, LIMIT)?;
     parse_types(&text).with_context(|| path.display().to_string())
-}
-
-/// Writes the output. Returns the tally of each tensor, with time since `started` and memory.
-pub(super) fn write(
-    args: &QuantizeArgs,
-    job: &Job<'_>,
-    destination: &Destination<'_>,
-    cancel: &AtomicBool,
-    started: Instant,
-) -> anyhow::Result<(Vec<Tally>, WriteStats)> {
-    let bar = Bar::new(job.tensor_bytes(), job.tensors.len());
-    let set = &mut |now| bar.set(now);
-    let tallies = quantize::write(job, destination, threads(args), cancel, set);
-    bar.clear();
-    let tallies = tallies?;
-    let made = WriteStats {
-        seconds: started.elapsed().as_secs_f64(),
-        peak_memory: progress::peak_memory(),
-    };
-    Ok((tallies, made))
 }
 
 /// Refuses the flags that only GGUF files have, for a safetensors scheme.
@@ -174,13 +121,6 @@ fn refuse_file_name(args: &QuantizeArgs, scheme: &Scheme) -> anyhow::Result<()> 
         scheme.id,
         output.with_extension("").display(),
     )
-}
-
-fn threads(args: &QuantizeArgs) -> usize {
-    match args.threads {
-        Some(threads) => threads as usize,
-        None => thread::available_parallelism().map_or(1, usize::from),
-    }
 }
 
 fn scheme(id: &str) -> anyhow::Result<&'static Scheme> {

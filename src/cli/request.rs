@@ -1,9 +1,11 @@
 //! Flags as the requests that the library takes.
 
-use super::args::{BoardArgs, FitArgs, ModelArgs, WorkloadArgs};
+use super::args::{BoardArgs, FitArgs, ModelArgs, PreferArg, WorkloadArgs};
 use super::settings;
 use crate::device::{DeviceProfile, L4tRelease, Session};
+use crate::evidence::quality::MeasuredQuality;
 use crate::model::{self, Unknown};
+use crate::plan::{Prefer, Preference};
 use crate::planner::{Board, BoardRequest, Planner, Request, Schemes, WorkloadRequest};
 use crate::units::Bytes;
 
@@ -20,8 +22,19 @@ pub(super) fn plain(model: &str) -> anyhow::Result<Planner> {
     Ok(Planner::open(model)?)
 }
 
-pub(super) fn fit(args: &FitArgs) -> Request {
+/// The request of `fit`, with what was read of the model's quality.
+pub(super) fn fit(args: &FitArgs, quality: Option<MeasuredQuality>) -> Request {
+    let prefer = args.prefer.map_or(Prefer::Balance, |prefer| match prefer {
+        PreferArg::Speed => Prefer::Speed,
+        PreferArg::Quality => Prefer::Quality,
+        PreferArg::Size => Prefer::Size,
+    });
     Request {
+        preference: Preference {
+            prefer,
+            min_speed: args.min_speed,
+        },
+        quality,
         board: board(&args.board, args.workload.l4t),
         schemes: Schemes::of(&args.workload.scheme),
         rules: args.workload.rules,

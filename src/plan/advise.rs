@@ -8,7 +8,8 @@ use crate::device::DeviceProfile;
 use crate::model::ModelSpec;
 use crate::note::KvProblem;
 use crate::plan::change::{Dimension, PlanChange, Situation, dimensions};
-use crate::plan::fit::{Fit, Plan, Target, available, max_context};
+use crate::plan::fit::{Fit, Plan, Target, available, decode_by_mode, max_context};
+use crate::plan::recommend::decode_rate;
 use crate::plan::workload::Workload;
 use crate::units::Bytes;
 
@@ -26,6 +27,15 @@ pub enum Advice {
     Cache {
         /// Why, and which types it can have.
         problem: KvProblem,
+    },
+    /// What fits is slower than was asked for.
+    TooSlow {
+        /// The fastest scheme that fits.
+        scheme: String,
+        /// Its expected decode rate in tokens a second.
+        rate: f64,
+        /// The first power mode of the board in which it is fast enough.
+        mode: Option<String>,
     },
     /// Nothing here makes any scheme fit.
     TooLarge {
@@ -76,8 +86,13 @@ pub fn advise(
     target: Target<'_>,
     workload: &Workload,
 ) -> Vec<Advice> {
-    let Some(plan) = result.wanted().filter(|plan| !plan.fits()) else {
-        return Vec::new();
+    let preference = result.choice.preference;
+    let too_slow = too_slow(model, result, target, workload);
+    let is_fast = |plan: &&Plan| preference.is_fast_enough(plan);
+    let wanted = result.wanted().filter(|plan| !plan.fits());
+    // Advice on memory is about plans that are fast enough; where none is, it would be in vain.
+    let Some(plan) = wanted.filter(|plan| too_slow.is_none() || is_fast(plan)) else {
+        return too_slow.into_iter().collect();
     };
     let asked = Situation {
         model,
@@ -85,7 +100,8 @@ pub fn advise(
         target,
         workload: workload.clone(),
     };
-    let all: Vec<&Plan> = result.plans.iter().chain(&others.plans).collect();
+    let all = result.plans.iter().chain(&others.plans);
+    let all: Vec<&Plan> = all.filter(is_fast).collect();
     // Where another scheme fits, the verdict recommends it, so advice is about the wanted scheme alone.
     let plans = match result.recommended() {
         Some(_) => &[][..],
@@ -96,10 +112,8 @@ pub fn advise(
     ways.sort_by(|a, b| a.loss.total_cmp(&b.loss));
     ways.truncate(MOST_COMBINATIONS);
     let problem = plan.memory.kv_problem.clone();
-    let mut advice: Vec<Advice> = problem
-        .map(|problem| Advice::Cache { problem })
-        .into_iter()
-        .collect();
+    let problem = problem.map(|problem| Advice::Cache { problem });
+    let mut advice: Vec<Advice> = too_slow.into_iter().chain(problem).collect();
     advice.extend(ways.into_iter().map(|way| way.advice(&asked, plans)));
     if advice.is_empty() && result.recommended().is_none() {
         let smallest = all.iter().min_by_key(|plan| plan.tensor_bytes);
@@ -114,6 +128,28 @@ pub fn advise(
         }));
     }
     advice
+}
+
+/// What to do about speed, where plans fit and none is fast enough.
+fn too_slow(
+    model: &ModelSpec,
+    result: &Fit,
+    target: Target<'_>,
+    workload: &Workload,
+) -> Option<Advice> {
+    let fitting = result.plans.iter().filter(|plan| plan.fits());
+    let fitting = fitting.filter(|_| result.recommended().is_none());
+    let rated = fitting.filter_map(|plan| Some((plan, decode_rate(plan)?)));
+    let (plan, rate) = rated.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let least = result.choice.preference.min_speed?;
+    let modes = decode_by_mode(model, plan, target, workload);
+    let mut modes = modes.into_iter();
+    let fast = modes.find(|(_, rate)| rate.expected >= least);
+    Some(Advice::TooSlow {
+        scheme: plan.assignment.scheme.clone(),
+        rate,
+        mode: fast.map(|(mode, _)| mode.to_owned()),
+    })
 }
 
 /// Changes that together are enough, and their loss.

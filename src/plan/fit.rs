@@ -1,15 +1,17 @@
 //! Does it fit, how much context, how fast: one plan per scheme, and the scheme to take.
 
 use crate::device::PowerMode;
+use crate::evidence::quality::Quality;
 use crate::model::ModelSpec;
 use crate::note::Note;
 use crate::plan::memory::{Ledger, ledger};
 use crate::plan::notes::{allocation_note, derive_notes, tight_note};
 use crate::plan::rates;
+use crate::plan::recommend::{Choice, Preference};
 use crate::plan::speed::Spread;
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
-use crate::scheme::{Assignment, SCHEMES, Scheme};
+use crate::scheme::Assignment;
 use crate::units::Bytes;
 
 pub use super::rates::{Published, Speeds};
@@ -20,12 +22,9 @@ pub use super::target::{Target, available, gpu};
 pub struct Fit {
     /// One per scheme, in the order they were asked for.
     pub plans: Vec<Plan>,
-    /// Index of the recommended plan, if one fits.
-    pub recommended: Option<usize>,
+    /// The plan to take, if one fits.
+    pub choice: Choice,
 }
-
-/// The usual choice of a scheme.
-const USUAL: &str = "q4_k_m";
 
 /// Whether a plan fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,22 +56,34 @@ pub struct Plan {
     pub available: Bytes,
     /// How fast it runs, where that is known.
     pub speeds: Option<Speeds>,
+    /// How far its predictions are from those of the original, where that can be said.
+    pub quality: Option<Quality>,
     /// Caveats.
     pub notes: Vec<Note>,
 }
 
 impl Fit {
-    /// The recommended plan, if one fits.
-    pub fn recommended(&self) -> Option<&Plan> {
-        self.recommended.and_then(|index| self.plans.get(index))
+    /// The same plans, chosen among by `preference`.
+    #[must_use]
+    pub fn by(self, preference: Preference) -> Fit {
+        let choice = preference.choose(&self.plans);
+        Fit { choice, ..self }
     }
 
-    /// The plan that the user most likely wants, whether or not it fits: that of the usual scheme, else the first.
+    /// The recommended plan, if one fits.
+    pub fn recommended(&self) -> Option<&Plan> {
+        self.plans.get(self.choice.taken?)
+    }
+
+    /// The plan that would be taken if that did not fit.
+    pub fn next_best(&self) -> Option<&Plan> {
+        self.plans.get(self.choice.next?)
+    }
+
+    /// The plan that would be recommended with memory for any, or else the first.
     pub fn wanted(&self) -> Option<&Plan> {
-        let mut plans = self.plans.iter();
-        plans
-            .find(|plan| plan.assignment.scheme == USUAL)
-            .or_else(|| self.plans.first())
+        let wanted = self.choice.preference.wanted(&self.plans);
+        wanted.or_else(|| self.plans.first())
     }
 }
 
@@ -104,11 +115,13 @@ pub struct Candidate {
     pub assignment: Assignment,
     /// The size of the file.
     pub file_bytes: Bytes,
+    /// How far its predictions are from those of the original, where that can be said.
+    pub quality: Option<Quality>,
     /// Caveats of the candidate, whatever the board.
     pub notes: Vec<Note>,
 }
 
-/// Plans every candidate of `model` on `target` under `workload`.
+/// Plans every candidate of `model` on `target` under `workload`, and chooses among them by the usual preference.
 pub fn fit(
     model: &ModelSpec,
     candidates: Vec<Candidate>,
@@ -119,14 +132,15 @@ pub fn fit(
         .into_iter()
         .map(|candidate| plan(model, candidate, target, workload))
         .collect();
-    let recommended = recommend(&plans);
-    Fit { plans, recommended }
+    let choice = Preference::default().choose(&plans);
+    Fit { plans, choice }
 }
 
 fn plan(model: &ModelSpec, candidate: Candidate, target: Target<'_>, workload: &Workload) -> Plan {
     let Candidate {
         assignment,
         file_bytes,
+        quality,
         mut notes,
     } = candidate;
     let memory = ledger(model, &assignment, target.runtime, workload);
@@ -154,6 +168,7 @@ fn plan(model: &ModelSpec, candidate: Candidate, target: Target<'_>, workload: &
         memory,
         available,
         speeds,
+        quality,
         notes,
         assignment,
     }
@@ -255,27 +270,4 @@ pub fn speeds_at(
     workload: &Workload,
 ) -> Option<Speeds> {
     rates::speeds(model, &plan.assignment, target, workload)
-}
-
-/// The recommended plan: that of the file as it is if it is quantized, else of Q4_K_M, the usual choice; where that does not
-/// fit, the best smaller scheme that fits; where no smaller one was planned, the best that fits.
-fn recommend(plans: &[Plan]) -> Option<usize> {
-    let rank = |plan: &Plan| {
-        let quality = |id: &str| SCHEMES.iter().position(|s: &Scheme| s.id == id);
-        let usual = quality(USUAL).unwrap_or(0);
-        let stored = plan.assignment.is_stored();
-        let quantized = plan.assignment.is_quantized();
-        match quality(&plan.assignment.scheme) {
-            _ if stored && quantized => 0,
-            // A file of F32, which is no scheme.
-            None => 2000,
-            Some(own) if own >= usual => own - usual,
-            // Better than the usual choice, and so only where no other fits.
-            Some(own) => 1000 + own,
-        }
-    };
-    let fitting = plans.iter().enumerate().filter(|(_, plan)| plan.fits());
-    fitting
-        .min_by_key(|(_, plan)| rank(plan))
-        .map(|(index, _)| index)
 }

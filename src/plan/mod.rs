@@ -12,6 +12,7 @@ pub mod memory;
 mod notes;
 pub mod operations;
 mod rates;
+pub mod recommend;
 pub mod roofline;
 pub mod speed;
 mod target;
@@ -22,4 +23,5 @@ mod golden;
 
 pub use fit::{Fit, Plan, Speeds, Verdict, fit};
 pub use memory::Ledger;
+pub use recommend::{Prefer, Preference};
 pub use workload::Workload;

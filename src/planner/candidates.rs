@@ -2,6 +2,7 @@
 
 use super::error::CandidateError;
 use super::gguf_header::GgufHeader;
+use super::quality::{FromOriginal, KnownQuality};
 use super::request::Schemes;
 use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat};
 use crate::convert;
@@ -23,6 +24,7 @@ pub(super) fn candidates(
     schemes: &Schemes,
     rules: Rules,
     header: &GgufHeader,
+    known: KnownQuality<'_>,
 ) -> Result<Vec<Candidate>, CandidateError> {
     let stored_id = stored_scheme(checkpoint, model);
     let is_gguf = checkpoint.format == SourceFormat::Gguf;
@@ -46,6 +48,8 @@ pub(super) fn candidates(
             .tensors
             .iter()
             .any(|tensor| tensor.dtype.is_quantized());
+    let is_quantized = model.prequantized.is_some() || quantized_gguf;
+    let quality = FromOriginal::new(model, is_quantized.then_some(stored_id.as_str()), known);
     let possible = |scheme: &&Scheme| {
         loads(runtime, scheme.id)
             && loads_files(runtime, scheme.container)
@@ -77,13 +81,16 @@ pub(super) fn candidates(
     };
     let mut all = Vec::new();
     if stored_loads && wants_stored {
+        let assignment = scheme::stored(model, &stored_id, stored_container);
+        let file_bytes = if checkpoint.files.is_empty() {
+            model.tensors.iter().map(|tensor| tensor.stored_bytes).sum()
+        } else {
+            checkpoint.files.iter().map(|file| file.bytes).sum()
+        };
         all.push(Candidate {
-            assignment: scheme::stored(model, &stored_id, stored_container),
-            file_bytes: if checkpoint.files.is_empty() {
-                model.tensors.iter().map(|tensor| tensor.stored_bytes).sum()
-            } else {
-                checkpoint.files.iter().map(|file| file.bytes).sum()
-            },
+            quality: quality.of(&assignment, file_bytes),
+            assignment,
+            file_bytes,
             notes: not_stored(checkpoint, header, stored_container),
         });
     }
@@ -107,8 +114,14 @@ pub(super) fn candidates(
             );
             notes.extend(convert::lost_scaling(model).map(Note::LostScaling));
         }
+        let file_bytes = file_bytes(model, &assignment, header, runtime);
+        // A runtime's own packing is none of the measured formats.
+        let is_measurable = !runtime.loads.packs_every_matrix || is_16_bit;
         Candidate {
-            file_bytes: file_bytes(model, &assignment, header, runtime),
+            quality: is_measurable
+                .then(|| quality.of(&assignment, file_bytes))
+                .flatten(),
+            file_bytes,
             assignment,
             notes,
         }
@@ -263,7 +276,7 @@ fn stored_scheme(checkpoint: &Checkpoint, model: &ModelSpec) -> String {
 }
 
 /// The whole file: header, then each tensor padded to GGUF's default alignment.
-fn file_bytes(
+pub(super) fn file_bytes(
     model: &ModelSpec,
     assignment: &Assignment,
     header: &GgufHeader,

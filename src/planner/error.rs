@@ -4,6 +4,7 @@ use crate::checkpoint::CheckpointError;
 use crate::convert::ConvertError;
 use crate::device::DeviceError;
 use crate::dtype::Dtype;
+use crate::evidence::quality::QualityFileError;
 use crate::model::ModelError;
 use crate::model::accept::AcceptError;
 use crate::quantize::QuantizeError;
@@ -71,6 +72,19 @@ pub enum PlanError {
         version: Version,
         /// The runtime.
         runtime: String,
+    },
+    /// The quality was measured of another model.
+    #[error(transparent)]
+    Quality(#[from] QualityFileError),
+    /// A least rate was asked for where no rate is known.
+    #[error("--min-speed needs rates, and there are none of {runtime} on {device}: {way_out}")]
+    NoRates {
+        /// The runtime.
+        runtime: String,
+        /// The board or machine.
+        device: String,
+        /// What to do about it.
+        way_out: &'static str,
     },
     /// The runtime has no such KV cache.
     #[error("{runtime} has no {} KV cache; it has {}", dtype.name().to_lowercase(), known.join(", "))]

@@ -7,6 +7,8 @@ mod board;
 mod candidates;
 mod error;
 mod gguf_header;
+mod quality;
+mod mixes;
 mod request;
 mod settings;
 
@@ -19,11 +21,13 @@ use crate::plan::{Fit, Plan, Workload, fit};
 use crate::quantize::Readiness;
 use crate::runtime::{RuntimeProfile, Version};
 use crate::scheme::{Container, Rules, SCHEMES, Scheme};
+use quality::KnownQuality;
 
 pub use board::{Board, FoundDevice};
 pub use candidates::assigned;
 pub use error::{CandidateError, OpenError, PlanError};
 pub use gguf_header::GgufHeader;
+pub use mixes::MixPlanner;
 pub use request::{BoardRequest, Request, Schemes, WorkloadRequest};
 pub use settings::{CALIBRATION, RUNS, SettingsError, runs, runs_or_none};
 
@@ -140,8 +144,14 @@ impl Planner {
         let board = Board::open(&request.board)?;
         let workload = request.workload.of(&self.model, &board.runtime)?;
         let header = GgufHeader::of(&self.checkpoint, &self.model, &board.runtime)?;
-        let candidates =
-            self.candidates(&board.runtime, &request.schemes, request.rules, &header)?;
+        let measured = request.quality.as_ref();
+        measured.map_or(Ok(()), |measured| measured.check(&self.model))?;
+        let known = KnownQuality {
+            measured,
+            kv_type: workload.type_k,
+        };
+        let (schemes, rules) = (&request.schemes, request.rules);
+        let candidates = self.candidates_of(&board.runtime, schemes, rules, &header, known)?;
         if candidates.is_empty() {
             return Err(PlanError::NoFormat {
                 runtime: board.runtime.name.clone(),
@@ -149,13 +159,17 @@ impl Planner {
             });
         }
         let target = board.target();
-        let fit = fit::fit(&self.model, candidates, target, &workload);
+        let preference = request.preference;
+        let fit = fit::fit(&self.model, candidates, target, &workload).by(preference);
+        if preference.min_speed.is_some() && fit.plans.iter().all(|plan| plan.speeds.is_none()) {
+            return Err(no_rates(&board));
+        }
         // Where none of the schemes asked for fits, advice may name others, and larger boards.
         let (others, boards) = match fit.recommended() {
             Some(_) => (Fit::default(), Vec::new()),
             None => {
-                let others = self.common_candidates(&board.runtime, request.rules, &header);
-                let others = fit::fit(&self.model, others, target, &workload);
+                let others = self.common_candidates(&board.runtime, rules, &header, known);
+                let others = fit::fit(&self.model, others, target, &workload).by(preference);
                 (others, device::list()?)
             }
         };
@@ -207,6 +221,17 @@ impl Planner {
         rules: Rules,
         header: &GgufHeader,
     ) -> Result<Vec<Candidate>, CandidateError> {
+        self.candidates_of(runtime, schemes, rules, header, KnownQuality::default())
+    }
+
+    fn candidates_of(
+        &self,
+        runtime: &RuntimeProfile,
+        schemes: &Schemes,
+        rules: Rules,
+        header: &GgufHeader,
+        known: KnownQuality<'_>,
+    ) -> Result<Vec<Candidate>, CandidateError> {
         candidates::candidates(
             &self.checkpoint,
             &self.model,
@@ -214,6 +239,7 @@ impl Planner {
             schemes,
             rules,
             header,
+            known,
         )
     }
 
@@ -224,6 +250,7 @@ impl Planner {
         runtime: &RuntimeProfile,
         rules: Rules,
         header: &GgufHeader,
+        known: KnownQuality<'_>,
     ) -> Vec<Candidate> {
         let loads = |scheme: &Scheme| runtime.loads.schemes.iter().any(|id| id == scheme.id);
         let common = SCHEMES
@@ -231,10 +258,23 @@ impl Planner {
             .filter(|scheme| scheme.common && loads(scheme));
         let candidate = |scheme: &Scheme| {
             let named = Schemes::Named(vec![scheme.id.to_owned()]);
-            self.candidates(runtime, &named, rules, header)
+            self.candidates_of(runtime, &named, rules, header, known)
                 .unwrap_or_default()
         };
         common.flat_map(candidate).collect()
+    }
+}
+
+/// Why no rate can be held against the least one that was asked for.
+fn no_rates(board: &Board) -> PlanError {
+    PlanError::NoRates {
+        runtime: board.runtime.name.clone(),
+        device: board.device.name.clone(),
+        way_out: if board.device.at_hand.is_some() {
+            "measure this machine with `orinplan calibrate`"
+        } else {
+            "leave it out"
+        },
     }
 }
 

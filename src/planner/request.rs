@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use super::error::PlanError;
 use crate::device::{L4tRelease, Session, WhatIf};
 use crate::dtype::Dtype;
+use crate::evidence::quality::MeasuredQuality;
 use crate::model::ModelSpec;
-use crate::plan::Workload;
+use crate::plan::{Preference, Workload};
 use crate::runtime::{RuntimeProfile, Version};
 use crate::scheme::Rules;
 use crate::units::Bytes;
@@ -25,6 +26,10 @@ pub struct Request {
     pub rules: Rules,
     /// What it is asked to do.
     pub workload: WorkloadRequest,
+    /// What the recommended plan is chosen by.
+    pub preference: Preference,
+    /// What was measured of this model's quality. Without: the measurements of others are the guide.
+    pub quality: Option<MeasuredQuality>,
 }
 
 /// Which formats to plan.

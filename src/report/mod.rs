@@ -49,6 +49,18 @@ pub fn rate(value: f64) -> String {
     }
 }
 
+/// A divergence in nats with two figures, and at most four decimals: `0.031`, `0.0049`, `1.2`.
+pub fn nats(value: f64) -> String {
+    match value {
+        v if v <= 0.0 => "0".to_owned(),
+        v if v < 5e-5 => "<0.0001".to_owned(),
+        v => {
+            let decimals = (1.0 - v.log10().floor()).clamp(1.0, 4.0) as usize;
+            format!("{v:.decimals$}")
+        }
+    }
+}
+
 /// Seconds in a suitable unit: `0.38 s`, `12 s`, `3.2 ms`.
 pub fn seconds(value: f64) -> String {
     match value {
@@ -223,5 +235,11 @@ mod tests {
         assert_eq!(rate(4.63), "4.6");
         assert_eq!(rate(1534.7), "1535");
         assert_eq!(seconds(0.0321), "32.1 ms");
+        assert_eq!(nats(0.0), "0");
+        assert_eq!(nats(0.00491), "0.0049");
+        assert_eq!(nats(0.0312), "0.031");
+        assert_eq!(nats(1.24), "1.2");
+        assert_eq!(nats(0.00092), "0.0009");
+        assert_eq!(nats(1e-9), "<0.0001");
     }
 }

@@ -7,6 +7,8 @@ mod rules;
 mod table;
 mod type_list;
 
+use std::collections::BTreeMap;
+
 use crate::dtype::Dtype;
 use crate::model::{ModelSpec, TensorRole};
 use crate::units::Bytes;
@@ -108,6 +110,25 @@ pub fn assign_with(
         scheme: scheme.id.to_owned(),
         container: scheme.container,
         tensors,
+    }
+}
+
+/// The id of an assignment whose types are those of no scheme.
+pub const MIX: &str = "mix";
+
+/// A GGUF with the types that are named; other tensors have those of a 16-bit file.
+pub fn assign_types(
+    model: &ModelSpec,
+    types: &BTreeMap<String, Dtype>,
+    rules: Rules,
+) -> Assignment {
+    let overrides = Overrides {
+        exact: types.clone(),
+        ..Overrides::default()
+    };
+    Assignment {
+        scheme: MIX.to_owned(),
+        ..assign_with(model, Scheme::of_half(Dtype::F16), rules, &overrides)
     }
 }
 

@@ -9,6 +9,7 @@ mod errors;
 mod foreign;
 mod help;
 mod outputs;
+mod quality;
 mod sources;
 mod support;
 mod templates;

@@ -40,8 +40,16 @@ plans[].prefill.tokens_per_second.high
 plans[].prefill.time_to_first_token_seconds.low
 plans[].prefill.time_to_first_token_seconds.expected
 plans[].prefill.time_to_first_token_seconds.high
+plans[].quality.kld plans[].quality.low plans[].quality.high
+plans[].quality.evidence.measurements plans[].quality.evidence.models
+plans[].quality.evidence.nearest.id plans[].quality.evidence.nearest.model
+plans[].quality.evidence.nearest.format plans[].quality.evidence.nearest.kld
+plans[].quality.evidence.nearest.source
+plans[].quality.evidence.file plans[].quality.evidence.text
+plans[].quality.evidence.scored_tokens
+plans[].quality.source
 plans[].notes[].code plans[].notes[].text
-recommended advice[]
+recommended preference.prefer preference.min_tokens_per_second preference.reason advice[]
 ";
 
 /// The paths of all values, in the order in which they stand, each once.
@@ -64,16 +72,18 @@ fn paths(value: &Json, path: &str, found: &mut Vec<String>) {
 }
 
 /// Asserts that a document with plans has every key of the contract, in its order, and no other.
-/// Notes and advice may be absent, as lists without items, and the nearest measurements where no row
-/// stands behind a rate, or none with power.
+/// Notes and advice may be absent, as lists without items, the nearest measurements where no row
+/// stands behind a rate, or none with power, and quality where nothing comparable was measured.
 pub(crate) fn assert_keys(document: &Json) {
     let mut found = Vec::new();
     paths(document, "", &mut found);
-    const MAY_BE_EMPTY: [&str; 4] = [
+    const MAY_BE_EMPTY: [&str; 6] = [
         "plans[].notes",
         "advice",
         "plans[].decode.evidence.nearest",
         "plans[].decode.evidence.energy",
+        "plans[].quality",
+        "plans[].quality.evidence",
     ];
     let may_be_empty = |path: &&str| MAY_BE_EMPTY.iter().any(|start| path.starts_with(start));
     let found: Vec<&str> = found.iter().map(String::as_str).collect();

@@ -80,6 +80,13 @@ fn check_plan(document: &Json, plan: &Json) {
     assert!(ceiling <= bandwidth / read * 1.00001, "{decode}");
     assert!(["memory", "compute", "overhead"].contains(&decode["bound"].as_str().unwrap()));
 
+    let quality = &plan["quality"];
+    if let Some(kld) = quality["kld"].as_f64() {
+        let [low, high] = ["low", "high"].map(|key| quality[key].as_f64().unwrap());
+        assert!(0.0 <= low && low <= kld && kld <= high, "{quality}");
+        assert_eq!(kld == 0.0, quality["source"] == "original", "{quality}");
+    }
+
     let [_, rate, _] = spread(&plan["prefill"]["tokens_per_second"]);
     let [_, first, _] = spread(&plan["prefill"]["time_to_first_token_seconds"]);
     let prompt = document["workload"]["prompt_tokens"].as_f64().unwrap();

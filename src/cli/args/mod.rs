@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::parse::{
-    parse_bits, parse_encoded_type, parse_kv_type, parse_nats, parse_percent, parse_release,
-    parse_rules, parse_type_override, tokens,
+    parse_bits, parse_encoded_type, parse_kv_type, parse_nats, parse_percent, parse_rate,
+    parse_release, parse_rules, parse_type_override, tokens,
 };
 use crate::device::{HOST, L4tRelease, WhatIf};
 use crate::dtype::Dtype;
@@ -158,6 +158,16 @@ pub(super) struct FitArgs {
     pub board: BoardArgs,
     #[command(flatten)]
     pub workload: WorkloadArgs,
+    /// What was measured of this model's quality, as `orinplan compare --format json` prints it [default: what the
+    /// measurements of other models let expect]
+    #[arg(long, value_name = "FILE")]
+    pub quality: Option<PathBuf>,
+    /// What the recommended format is chosen by among those that fit [default: the best trade of speed and quality]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub prefer: Option<PreferArg>,
+    /// Least tokens/s (the expected rate, over all sequences) of the recommended format; exit 1 if none that fits has it
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_rate)]
+    pub min_speed: Option<f64>,
     /// Show the ledger and the roofline of the recommended plan, term by term
     #[arg(long)]
     pub explain: bool,
@@ -173,6 +183,17 @@ pub(super) struct FitArgs {
     /// Compare with a saved prediction; exit 1 and list the differences if it changed
     #[arg(long, value_name = "FILE", conflicts_with = "save")]
     pub check: Option<PathBuf>,
+}
+
+/// What a format is chosen by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum PreferArg {
+    /// The highest rate
+    Speed,
+    /// The nearest to the original
+    Quality,
+    /// The smallest file
+    Size,
 }
 
 /// The flags that choose a type for each tensor.

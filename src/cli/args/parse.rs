@@ -59,6 +59,12 @@ pub(super) fn parse_nats(text: &str) -> Result<f64, String> {
     nats.ok_or_else(|| "write a divergence in nats, such as 0.05".to_owned())
 }
 
+pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok();
+    let rate = rate.filter(|rate| (0.01..=1e6).contains(rate));
+    rate.ok_or_else(|| "a rate is from 0.01 to 1000000 tokens a second, such as 20".to_owned())
+}
+
 pub(super) fn parse_rules(text: &str) -> Result<Rules, String> {
     let found = Rules::ALL
         .iter()

@@ -39,6 +39,17 @@ pub(super) fn advice_text(advice: &Advice, report: &Report<'_>) -> String {
             let scheme = scheme.to_uppercase();
             format!("{}: {scheme} fits {how}", listed(&what))
         }
+        Advice::TooSlow { scheme, rate, mode } => {
+            let scheme = scheme.to_uppercase();
+            let slower = format!(
+                "fewer tokens/s: {scheme} is the fastest that fits, with --min-speed {}",
+                floor(*rate)
+            );
+            mode.as_ref().map_or_else(
+                || slower.clone(),
+                |mode| format!("another power mode: {scheme} is fast enough with --power-mode {mode}; or {slower}"),
+            )
+        }
         Advice::Cache { problem } => format!("another KV cache: {problem}"),
         Advice::TooLarge {
             scheme,
@@ -69,6 +80,15 @@ pub(super) fn advice_text(advice: &Advice, report: &Report<'_>) -> String {
             };
             format!("no format fits: even {scheme}{with} lacks {missing}; {way_out}")
         }
+    }
+}
+
+/// A rate rounded down to a figure that it keeps.
+fn floor(rate: f64) -> String {
+    if rate < 10.0 {
+        format!("{:.1}", (rate * 10.0).floor() / 10.0)
+    } else {
+        format!("{:.0}", rate.floor())
     }
 }
 

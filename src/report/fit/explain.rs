@@ -2,7 +2,7 @@
 
 use super::json::bound;
 use super::text::range;
-use super::{Report, energy_text, evidence_text};
+use super::{Report, energy_text, evidence_text, quality};
 use crate::plan::fit::speeds_at;
 use crate::plan::operations::decode_operations;
 use crate::plan::speed::Bound;
@@ -21,6 +21,10 @@ pub fn explain(report: &Report<'_>, plan: &Plan) -> String {
     out.push_str(&types(report, plan));
     out.push_str(&ledger(report, plan));
     out.push_str(&roofline(report, plan));
+    out.push_str("\n Quality:\n");
+    for fact in quality::explained(plan) {
+        line(&mut out, format_args!("   {fact}"));
+    }
     out
 }
 

@@ -3,13 +3,13 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Report;
 use super::advice::advice_text;
+use super::{Report, quality};
 use crate::device::PowerMode;
 use crate::evidence::Evidence;
 use crate::plan::fit::Published;
 use crate::plan::speed::{Bound, Spread};
-use crate::plan::{Plan, Speeds, Verdict};
+use crate::plan::{Plan, Prefer, Speeds, Verdict};
 use crate::report::rounded;
 
 /// The document's first key.
@@ -59,8 +59,22 @@ pub fn document(report: &Report<'_>) -> Value {
         },
         "plans": fit.plans.iter().map(|plan| plan_json(plan, workload.parallel)).collect::<Vec<_>>(),
         "recommended": fit.recommended().map(|plan| &plan.assignment.scheme),
+        "preference": {
+            "prefer": prefer(fit.choice.preference.prefer),
+            "min_tokens_per_second": fit.choice.preference.min_speed,
+            "reason": quality::reason(report),
+        },
         "advice": report.advice.iter().map(|advice| advice_text(advice, report)).collect::<Vec<_>>(),
     }))
+}
+
+fn prefer(prefer: Prefer) -> &'static str {
+    match prefer {
+        Prefer::Balance => "balance",
+        Prefer::Speed => "speed",
+        Prefer::Quality => "quality",
+        Prefer::Size => "size",
+    }
 }
 
 fn bandwidth(mode: &PowerMode) -> Option<f64> {
@@ -113,6 +127,7 @@ fn plan_json(plan: &Plan, parallel: u64) -> Value {
                 "time_to_first_token_seconds": spread(&speeds.prefill.time_to_first_token),
             })
         }),
+        "quality": plan.quality.as_ref().map(quality::document),
         "notes": plan.notes.iter().map(|note| NoteRow { code: note.code(), text: note.text() }).collect::<Vec<_>>(),
     })
 }

@@ -1,9 +1,9 @@
 //! The report as Markdown, for issues and pull requests.
 
-use super::Report;
 use super::advice::advice_text;
 use super::commands::{CommandBlock, commands};
 use super::text::{by_power_mode, headline, notes, table};
+use super::{Report, quality};
 use crate::foreign::{fenced, markdown, markdown_sentence};
 use crate::report::{count, line};
 
@@ -31,6 +31,9 @@ pub fn page(report: &Report<'_>) -> String {
         line(&mut out, format_args!("{modes}\n"));
     }
     out.push_str(&table(report).markdown());
+    if let Some(reason) = quality::reason(report) {
+        line(&mut out, format_args!("\n{}.", markdown_sentence(&reason)));
+    }
     if !report.advice.is_empty() {
         out.push_str("\nWhat to change, least harm first:\n\n");
         for advice in report.advice {

@@ -6,6 +6,7 @@ mod commands;
 mod explain;
 mod json;
 mod markdown;
+mod quality;
 mod text;
 
 use crate::checkpoint::{Checkpoint, SourceFormat};

@@ -2,7 +2,7 @@
 
 use super::advice::advice_text;
 use super::commands::{self, commands};
-use super::{Report, evidence_text};
+use super::{Report, evidence_text, quality};
 use crate::note::Note;
 use crate::plan::fit::decode_by_mode;
 use crate::plan::{Plan, Workload};
@@ -12,6 +12,7 @@ use crate::units::{Bytes, tokens};
 
 const FITS: &str = "FITS";
 const DOES_NOT_FIT: &str = "DOES NOT FIT";
+const TOO_SLOW: &str = "TOO SLOW";
 const REFUSED: &str = "refused";
 
 /// The report for a terminal.
@@ -38,6 +39,9 @@ pub fn text(report: &Report<'_>) -> String {
     out.push_str(&table(report).text(" "));
     out.push('\n');
     wrapped(&mut out, &legend(report));
+    if let Some(reason) = quality::reason(report) {
+        wrapped(&mut out, &reason);
+    }
     if !report.advice.is_empty() {
         out.push_str("\nWhat to change, least harm first:\n");
         for (index, advice) in report.advice.iter().enumerate() {
@@ -66,7 +70,7 @@ pub fn text(report: &Report<'_>) -> String {
 
 /// The report with its verdict in bold green or red.
 pub fn painted(report: &str) -> String {
-    let verdicts = [(FITS, 32), (DOES_NOT_FIT, 31)].into_iter();
+    let verdicts = [(FITS, 32), (DOES_NOT_FIT, 31), (TOO_SLOW, 31)].into_iter();
     let begun = verdicts.filter_map(|(verdict, colour)| {
         // No name from a file can begin a line: line breaks in names are escaped, and wrapped lines are indented.
         let at = report.find(&format!("\n{verdict} "))? + 1;
@@ -107,6 +111,11 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
                 context(workload),
                 refused.unwrap_or_default(),
             )
+        }
+        None if report.fit.plans.iter().any(Plan::fits) => {
+            let least = report.fit.choice.preference.min_speed.unwrap_or_default();
+            let (context, least) = (context(workload), rate(least));
+            format!("{TOO_SLOW} with {context}: no format that fits decodes {least} tokens/s")
         }
         None => {
             let lacking = smallest(report).map_or_else(String::new, |plan| {
@@ -171,9 +180,10 @@ pub(super) fn table(report: &Report<'_>) -> Table {
         ("left", Align::Right),
         ("max ctx", Align::Right),
         ("tokens/s", Align::Right),
+        ("quality", Align::Right),
     ]);
     for (index, plan) in report.fit.plans.iter().enumerate() {
-        let star = if report.fit.recommended == Some(index) {
+        let star = if report.fit.choice.taken == Some(index) {
             "*"
         } else {
             ""
@@ -191,6 +201,7 @@ pub(super) fn table(report: &Report<'_>) -> Table {
                 context => context.to_string(),
             },
             speeds.map_or("-".to_owned(), |s| range(&s.decode.tokens_per_second)),
+            quality::column(plan),
         ]);
     }
     table
@@ -230,7 +241,7 @@ pub(super) fn range(spread: &crate::plan::speed::Spread) -> String {
 
 fn legend(report: &Report<'_>) -> String {
     let workload = report.workload;
-    let star = if report.fit.recommended.is_some() {
+    let star = if report.fit.choice.taken.is_some() {
         "* recommended. "
     } else {
         ""
@@ -243,7 +254,7 @@ fn legend(report: &Report<'_>) -> String {
         note => format!("; {REFUSED}: {}", note.text()),
     });
     format!(
-        "{star}memory with {} of {} cache; tokens/s after a prompt of {}; --explain shows every term{}",
+        "{star}memory with {} of {} cache; tokens/s after a prompt of {}; quality in nats a token off the 16-bit original (0 is best); --explain shows every term{}",
         tokens(workload.context),
         cache_type(report),
         workload.prompt_tokens,
@@ -278,6 +289,7 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
         .map(|note| note.text())
         .chain(of_lines)
         .chain(evidence)
+        .chain(report.fit.recommended().and_then(quality::evidence))
         .chain(of_runtime.map(|note| format!("{}: {note}", runtime.name)));
     let mut notes: Vec<String> = Vec::new();
     for note in all {

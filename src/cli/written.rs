@@ -1,0 +1,70 @@
+//! The output of `orinplan quantize`: written with its progress, and reported.
+
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::Instant;
+
+use super::args::{PlainFormat, QuantizeArgs};
+use super::progress::{self, Bar};
+use super::{Outcome, show};
+use crate::planner::Planner;
+use crate::quantize::{self, Destination, Job, Tally};
+use crate::report;
+use crate::report::quantize::{MixReport, Report, WriteStats};
+use crate::scheme::Scheme;
+
+/// Writes the output. Returns the tally of each tensor, with time since `started` and memory.
+pub(super) fn write(
+    args: &QuantizeArgs,
+    job: &Job<'_>,
+    destination: &Destination<'_>,
+    cancel: &AtomicBool,
+    started: Instant,
+) -> anyhow::Result<(Vec<Tally>, WriteStats)> {
+    let bar = Bar::new(job.tensor_bytes(), job.tensors.len());
+    let set = &mut |now| bar.set(now);
+    let tallies = quantize::write(job, destination, threads(args), cancel, set);
+    bar.clear();
+    let tallies = tallies?;
+    let made = WriteStats {
+        seconds: started.elapsed().as_secs_f64(),
+        peak_memory: progress::peak_memory(),
+    };
+    Ok((tallies, made))
+}
+
+/// Prints what was written, or would be.
+pub(super) fn report(
+    args: &QuantizeArgs,
+    planner: &Planner,
+    job: &Job<'_>,
+    scheme: &Scheme,
+    (tallies, made): (Option<Vec<Tally>>, Option<WriteStats>),
+    mix: Option<MixReport>,
+) -> anyhow::Result<Outcome> {
+    let files = planner.checkpoint().files.iter();
+    let report = Report {
+        model: planner.model(),
+        scheme,
+        is_mix: args.scheme.is_none() && mix.as_ref().is_none_or(|mix| !mix.is_plain),
+        output: args.output.as_deref(),
+        source_bytes: files.map(|file| file.bytes).sum(),
+        tensors: report::quantize::rows(job, tallies.as_deref()),
+        file_bytes: job.file_bytes(),
+        notes: job.notes_with(tallies.as_deref().unwrap_or_default()),
+        made,
+        mix,
+    };
+    show(&match args.format {
+        PlainFormat::Text => report::quantize::text(&report),
+        PlainFormat::Json => report::json(&report::quantize::document(&report)),
+    })?;
+    Ok(Outcome::Yes)
+}
+
+fn threads(args: &QuantizeArgs) -> usize {
+    match args.threads {
+        Some(threads) => threads as usize,
+        None => thread::available_parallelism().map_or(1, usize::from),
+    }
+}

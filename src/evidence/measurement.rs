@@ -1,0 +1,176 @@
+//! The published measurements of speed, as rows of `profiles/measurements.csv`.
+
+use std::sync::LazyLock;
+
+use super::csv::{self, CsvError, Grade, Row};
+
+/// The text of `profiles/measurements.csv`.
+pub const MEASUREMENTS: &str = include_str!("../../profiles/measurements.csv");
+
+/// The text of `profiles/models.json`: the configuration of every model that the measurements name.
+pub const MODELS: &str = include_str!("../../profiles/models.json");
+
+const COLUMNS: &[&str] = &[
+    "id",
+    "board",
+    "power_mode",
+    "gpu_mhz",
+    "emc_mhz",
+    "runtime",
+    "version",
+    "model",
+    "format",
+    "tensor_bytes",
+    "sequences",
+    "prompt_tokens",
+    "generated_tokens",
+    "depth",
+    "prefill_tps",
+    "decode_tps",
+    "ttft_s",
+    "context",
+    "memory_mib",
+    "memory_of",
+    "power_w",
+    "power_of",
+    "grade",
+    "reason",
+    "source",
+];
+
+/// One measurement. Numbers that the source does not give are `None`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measurement {
+    /// A stable name, `jfdg-01`.
+    pub id: String,
+    /// Board id.
+    pub board: String,
+    /// Power mode of that board's profile.
+    pub power_mode: String,
+    /// GPU clock of the mode in MHz, as the board's profile has it.
+    pub gpu_mhz: f64,
+    /// Memory clock of the mode in MHz.
+    pub emc_mhz: f64,
+    /// Runtime id.
+    pub runtime: String,
+    /// Version or commit; empty where none is stated.
+    pub version: String,
+    /// A key of `profiles/models.json`.
+    pub model: String,
+    /// A scheme's id, or the format that every matrix has.
+    pub format: String,
+    /// Bytes of the tensors as the source states them.
+    pub tensor_bytes: Option<u64>,
+    /// Sequences decoded together; rates are over all of them.
+    pub sequences: u64,
+    /// Tokens of the prompt.
+    pub prompt_tokens: Option<u64>,
+    /// Tokens generated.
+    pub generated_tokens: Option<u64>,
+    /// Tokens in the cache halfway through the decode.
+    pub depth: Option<u64>,
+    /// Prompt tokens a second.
+    pub prefill_tps: Option<f64>,
+    /// Decoded tokens a second.
+    pub decode_tps: Option<f64>,
+    /// Seconds to the first token.
+    pub ttft_s: Option<f64>,
+    /// Tokens of context reserved.
+    pub context: Option<u64>,
+    /// Memory in MiB.
+    pub memory_mib: Option<f64>,
+    /// What that memory is: `system`, `buffers` or `gpu peak`; empty without one.
+    pub memory_of: String,
+    /// Watts while decoding.
+    pub power_w: Option<f64>,
+    /// The rail they were read on; rails do not compare.
+    pub power_of: String,
+    /// How reliable it is.
+    pub grade: Grade,
+    /// Why that grade.
+    pub reason: String,
+    /// Where it is published.
+    pub source: String,
+}
+
+impl Measurement {
+    /// Decoded tokens a joule, over the rail that was read.
+    pub fn tokens_per_joule(&self) -> Option<f64> {
+        Some(self.decode_tps? / self.power_w.filter(|watts| *watts > 0.0)?)
+    }
+}
+
+/// The built-in measurements. A test holds that they parse; if they did not, the list would be empty.
+pub fn measurements() -> &'static [Measurement] {
+    static ROWS: LazyLock<Vec<Measurement>> =
+        LazyLock::new(|| parse(MEASUREMENTS).unwrap_or_default());
+    &ROWS
+}
+
+/// Reads a table of measurements.
+///
+/// # Errors
+/// [`CsvError`], for the first line that is wrong: another header, another number of fields, a number that is not finite
+/// and above zero, a grade other than A, B and C, or an empty field other than the version, `memory_of`, `power_of` and
+/// the numbers that may be missing.
+pub fn parse(text: &str) -> Result<Vec<Measurement>, CsvError> {
+    csv::rows(text, COLUMNS)?.iter().map(measurement).collect()
+}
+
+fn measurement(row: &Row<'_>) -> Result<Measurement, CsvError> {
+    Ok(Measurement {
+        id: row.word("id")?,
+        board: row.word("board")?,
+        power_mode: row.word("power_mode")?,
+        gpu_mhz: row.number("gpu_mhz")?,
+        emc_mhz: row.number("emc_mhz")?,
+        runtime: row.word("runtime")?,
+        version: row.text("version").to_owned(),
+        model: row.word("model")?,
+        format: row.word("format")?,
+        tensor_bytes: row.optional("tensor_bytes")?,
+        sequences: row.number("sequences")?,
+        prompt_tokens: row.optional("prompt_tokens")?,
+        generated_tokens: row.optional("generated_tokens")?,
+        depth: row.optional("depth")?,
+        prefill_tps: row.optional("prefill_tps")?,
+        decode_tps: row.optional("decode_tps")?,
+        ttft_s: row.optional("ttft_s")?,
+        context: row.optional("context")?,
+        memory_mib: row.optional("memory_mib")?,
+        memory_of: row.text("memory_of").to_owned(),
+        power_w: row.optional("power_w")?,
+        power_of: row.text("power_of").to_owned(),
+        grade: row.grade("grade")?,
+        reason: row.word("reason")?,
+        source: row.word("source")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_table_reads_and_ids_are_unique() {
+        let rows = parse(MEASUREMENTS).unwrap_or_else(|error| panic!("{error}"));
+        let mut ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), rows.len());
+    }
+
+    #[test]
+    fn a_broken_line_is_named() {
+        let said = |from: &str, to: &str| {
+            let text: String = MEASUREMENTS.lines().take(2).collect::<Vec<_>>().join("\n");
+            assert!(text.contains(from), "{from}");
+            parse(&text.replacen(from, to, 1)).unwrap_err().to_string()
+        };
+        assert!(said("id,board", "board,id").contains("the header must be"));
+        assert!(said(",612,", ",nan,").contains("line 2: `nan` is not a value of `gpu_mhz`"));
+        assert!(said(",612,", ",-1,").contains("`gpu_mhz`"));
+        assert!(said(",A,", ",D,").contains("`D` is not a value of `grade`"));
+        assert!(said(",612,", ",612,,").contains("line 2 has 26 fields"));
+    }
+}
