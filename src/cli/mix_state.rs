@@ -47,13 +47,13 @@ impl State {
         let beside = |end: &str| output.map(|path| named(path, end));
         let weights = quality::fingerprint(setup.checkpoint)?;
         let mut fingerprint = Fingerprint::new()
-            .add(&weights.to_le_bytes())
-            .add(&setup.text.fingerprint().to_le_bytes())
-            .add(&setup.chunk_tokens.to_le_bytes());
+            .with(&weights.to_le_bytes())
+            .with(&setup.text.fingerprint().to_le_bytes())
+            .with(&setup.chunk_tokens.to_le_bytes());
         for tensor in setup.model.tensors.iter().filter(|_| importance.is_some()) {
             let values = importance.and_then(|importance| importance.of(&tensor.name));
             for value in values.unwrap_or_default() {
-                fingerprint = fingerprint.add(&value.to_le_bytes());
+                fingerprint = fingerprint.with(&value.to_le_bytes());
             }
         }
         Ok(State {

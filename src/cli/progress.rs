@@ -55,7 +55,7 @@ impl Steps {
         if let Ok(style) = ProgressStyle::with_template("{msg}: {pos} of {len}, {eta} left") {
             bar.set_style(style);
         }
-        bar.set_message(Foreign(&name).to_string());
+        bar.set_message(Foreign(name).to_string());
         bar.tick();
         Steps(bar)
     }

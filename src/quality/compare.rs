@@ -126,13 +126,16 @@ pub fn perplexity(reference: &LogProbs) -> Result<Perplexity, QualityError> {
     Ok(perplexity)
 }
 
+/// What is done with the logits of some places: the first of them, and rows end to end.
+type Each<'a> = dyn FnMut(usize, &[f32]) -> Result<(), QualityError> + 'a;
+
 /// Evaluates one chunk, and gives `each` the logits of its scored places, some at a time: the first place, and their
 /// rows end to end.
 fn evaluate(
     model: &mut Model,
     tokens: &[u32],
     cancel: &AtomicBool,
-    each: &mut dyn FnMut(usize, &[f32]) -> Result<(), QualityError>,
+    each: &mut Each<'_>,
 ) -> Result<(), QualityError> {
     let places = scored(tokens.len());
     let some = (LOGITS / 4 / model.vocabulary().max(1)).max(16);

@@ -25,7 +25,7 @@ impl Fingerprint {
 
     /// That of the bytes before, and these.
     #[must_use]
-    pub fn add(self, bytes: &[u8]) -> Fingerprint {
+    pub fn with(self, bytes: &[u8]) -> Fingerprint {
         let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
         Fingerprint(bytes.iter().fold(self.0, step))
     }
@@ -40,7 +40,7 @@ pub fn fingerprint(checkpoint: &Checkpoint) -> Result<u64, OpenError> {
     let mut piece = vec![0; PIECE as usize];
     for file in &checkpoint.files {
         let (open, bytes) = input::open(&file.path)?;
-        hash = hash.add(&bytes.to_le_bytes());
+        hash = hash.with(&bytes.to_le_bytes());
         for index in 0..PIECES {
             let last = bytes.saturating_sub(PIECE);
             let part = piece
@@ -51,7 +51,7 @@ pub fn fingerprint(checkpoint: &Checkpoint) -> Result<u64, OpenError> {
                 path: file.path.clone(),
                 source,
             })?;
-            hash = hash.add(part);
+            hash = hash.with(part);
         }
     }
     Ok(hash.0)

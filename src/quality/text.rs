@@ -63,7 +63,7 @@ impl Text {
 
     /// A number that another text is unlikely to have.
     pub fn fingerprint(&self) -> u64 {
-        Fingerprint::new().add(self.text.as_bytes()).0
+        Fingerprint::new().with(self.text.as_bytes()).0
     }
 
     /// The first `most` chunks of `tokens` tokens. What is left at the end and fills no chunk is not evaluated.

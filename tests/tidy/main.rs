@@ -30,6 +30,7 @@ const ORDER: &[&str] = &[
     "plan",
     "planner",
     "decode",
+    "quality",
     "validate",
     "report",
     "cli",

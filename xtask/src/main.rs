@@ -8,6 +8,7 @@ mod bench_calibrate;
 mod bench_decode;
 mod bench_encoders;
 mod bench_predict;
+mod bench_quality;
 mod bench_quantize;
 mod cuda;
 mod fixtures;
@@ -22,7 +23,7 @@ use anyhow::bail;
 
 const USAGE: &str = "usage: cargo xtask
     fixtures [--check]
-    bench [plan | decode | encoders | quantize | predict | calibrate]
+    bench [plan | decode | encoders | quantize | quality | predict | calibrate]
     interop [PART].. [--family NAME].. [--data DIR] [--full]
     cuda
     fit-speed";
@@ -39,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         ["bench", "decode", ref rest @ ..] => bench_decode::run(rest),
         ["bench", "encoders"] => bench_encoders::run(),
         ["bench", "quantize", ref rest @ ..] => bench_quantize::run(rest),
+        ["bench", "quality", ref rest @ ..] => bench_quality::run(rest),
         ["bench", "predict", ref rest @ ..] => bench_predict::run(rest),
         ["bench", "calibrate", ref rest @ ..] => bench_calibrate::run(rest),
         _ => bail!("{USAGE}"),

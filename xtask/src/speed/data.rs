@@ -103,6 +103,7 @@ fn assignment(model: &ModelSpec, format: &str, runtime: &str) -> anyhow::Result<
     ensure!(dtype.is_quantized(), "`{format}` is not quantized");
     let everywhere: TypeOverride = format!("weight={}", dtype.name()).parse()?;
     let overrides = Overrides {
+        exact: Default::default(),
         tensors: vec![everywhere],
         token_embedding: Some(dtype),
         output: Some(dtype),
