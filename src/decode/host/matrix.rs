@@ -4,7 +4,7 @@
 
 use super::super::DecodeError;
 use super::super::buffer::Buffer;
-use super::kernels::{self, ActivationFormat, Input, Stored};
+use super::kernels::{self, ActivationFormat, Input, LANES, Place, Stored, Tile, TileFormat};
 use super::parallel::{chunk_size, parallel_chunks};
 use crate::dtype::Dtype;
 use crate::quantize::blocks;
@@ -16,13 +16,16 @@ pub(in super::super) struct Matrix {
     dtype: Dtype,
     /// What activations are converted to for products.
     activations: ActivationFormat,
+    tiles: TileFormat,
     /// As in the file.
     bytes: Buffer,
 }
 
-/// Rows that a thread takes at once in a pass of many tokens: they stay in its first cache while the
-/// tokens go by.
-const TILE_ROWS: usize = 16;
+/// Tokens from which on a product is made of tiles; for fewer it does not pay to unpack rows beside each other.
+const MANY: usize = 4;
+
+/// Bytes of the tiles that are unpacked at a time, which tokens are then multiplied with: part of the second cache.
+const PANEL: usize = 1 << 20;
 
 impl Matrix {
     /// Takes the bytes of tensor `name`, whose size belongs to its shape and type.
@@ -34,7 +37,8 @@ impl Matrix {
         [rows, columns]: [usize; 2],
         bytes: Buffer,
     ) -> Result<Matrix, DecodeError> {
-        let activations = kernels::activation_format(dtype).ok_or_else(|| DecodeError::Format {
+        let formats = kernels::activation_format(dtype).zip(kernels::tile_format(dtype));
+        let (activations, tiles) = formats.ok_or_else(|| DecodeError::Format {
             tensor: name.to_owned(),
             dtype,
         })?;
@@ -43,6 +47,7 @@ impl Matrix {
             columns,
             dtype,
             activations,
+            tiles,
             bytes,
         })
     }
@@ -51,8 +56,8 @@ impl Matrix {
     pub(super) fn multiply(&self, input: &Input<'_>) -> Vec<f32> {
         input.prepare(self.activations);
         match input.tokens() {
-            1 => self.vector(input),
-            tokens => self.many(input, tokens),
+            tokens @ MANY.. => self.many(input, tokens),
+            tokens => self.few(input, tokens),
         }
     }
 
@@ -64,33 +69,49 @@ impl Matrix {
         }
     }
 
-    fn vector(&self, input: &Input<'_>) -> Vec<f32> {
-        let mut out = vec![0.0; self.rows];
+    /// Token by token, threads share out the rows.
+    fn few(&self, input: &Input<'_>, tokens: usize) -> Vec<f32> {
+        let mut out = vec![0.0; tokens * self.rows];
         let size = chunk_size(self.rows, 4, 16);
-        parallel_chunks(&mut out, size, |chunk, out| {
-            kernels::products(self.stored().from(chunk * size), input, out);
-        });
+        for (token, out) in out.chunks_exact_mut(self.rows.max(1)).enumerate() {
+            parallel_chunks(out, size, |chunk, out| {
+                kernels::products(self.stored().from(chunk * size), input, token, out);
+            });
+        }
         out
     }
 
-    /// Threads share out the rows, so the result is made row by row and turned around at the end.
+    /// Unpacks rows panel by panel, all threads together; then each multiplies some tokens with the panel.
     fn many(&self, input: &Input<'_>, tokens: usize) -> Vec<f32> {
-        let mut by_row = vec![0.0; self.rows * tokens];
-        parallel_chunks(&mut by_row, TILE_ROWS * tokens, |chunk, out| {
-            kernels::products(self.stored().from(chunk * TILE_ROWS), input, out);
-        });
-        let mut out = vec![0.0; by_row.len()];
-        let size = chunk_size(tokens, 1, 8);
-        parallel_chunks(&mut out, size * self.rows, |chunk, out| {
-            for (row, values) in by_row.chunks_exact(tokens).enumerate() {
-                let values = values.get(chunk * size..).unwrap_or_default();
-                for (out, value) in out.chunks_exact_mut(self.rows).zip(values) {
-                    if let Some(out) = out.get_mut(row) {
-                        *out = *value;
-                    }
+        let mut out = vec![0.0; tokens * self.rows];
+        input.prepare_tiles(self.tiles);
+        let tile_bytes = match self.tiles {
+            TileFormat::Floats => 4 * LANES * self.columns,
+            _ => LANES * self.columns,
+        };
+        let each = (PANEL / tile_bytes.max(1)).clamp(2, 64).next_multiple_of(2);
+        let mut panel = Vec::new();
+        panel.resize_with(each.min(self.rows.div_ceil(LANES)), Tile::default);
+        let chunk = chunk_size(tokens, 4, 12) * self.rows;
+        for first_row in (0..self.rows).step_by(each * LANES) {
+            let left = (self.rows - first_row).div_ceil(LANES);
+            let panel = panel.get_mut(..each.min(left)).unwrap_or_default();
+            parallel_chunks(panel, 1, |index, tiles| {
+                let rows = self.stored().from(first_row + index * LANES);
+                for tile in tiles {
+                    kernels::fill(tile, rows, self.columns);
                 }
-            }
-        });
+            });
+            parallel_chunks(&mut out, chunk, |index, out| {
+                let mut place = Place {
+                    first_token: index * chunk / self.rows.max(1),
+                    out,
+                    rows: self.rows,
+                    first_row,
+                };
+                kernels::multiply(panel, self.tiles, input, &mut place);
+            });
+        }
         out
     }
 

@@ -39,3 +39,5 @@ pub use formats::{BlockError, Encoded, FORMATS};
 pub use measure::{Deviation, deviation};
 #[cfg(feature = "decode")]
 pub(crate) use symmetric::IQ4_LEVELS;
+#[cfg(feature = "decode")]
+pub(crate) use unpack::unpack;

@@ -8,12 +8,14 @@
 
 mod load;
 mod rows;
+mod tiles;
 
 use std::arch::is_aarch64_feature_detected;
 
 use half::f16;
 
-use super::dispatch::{self, GROUP};
+use super::dispatch::{self, Place};
+use super::tile::{Tile, TileFormat};
 use super::{Input, Stored};
 use crate::dtype::Dtype;
 use rows::*;
@@ -30,6 +32,31 @@ pub(super) fn widen(halves: &[f16], out: &mut [f32]) -> bool {
     if available() {
         // SAFETY: the processor has the instructions.
         unsafe { load::widen_all(halves, out) };
+        return true;
+    }
+    false
+}
+
+/// See [`super::fill`].
+pub(super) fn fill(tile: &mut Tile, rows: Stored<'_>, columns: usize) -> bool {
+    if available() {
+        // SAFETY: the processor has the instructions.
+        unsafe { tiles::fill(tile, rows, columns, 0) };
+        return true;
+    }
+    false
+}
+
+/// See [`super::multiply`].
+pub(super) fn multiply(
+    panel: &[Tile],
+    format: TileFormat,
+    input: &Input<'_>,
+    place: &mut Place<'_>,
+) -> bool {
+    if available() {
+        // SAFETY: the processor has the instructions.
+        unsafe { tiles::tiles(panel, format, input, place) };
         return true;
     }
     false

@@ -4,6 +4,8 @@
 use std::sync::OnceLock;
 
 use super::super::parallel::{chunk_size, parallel_chunks};
+use super::ActivationFormat;
+use super::tile::TileFormat;
 
 /// 256 activations with one scale, as ggml's `block_q8_K` has them.
 #[derive(Clone)]
@@ -30,12 +32,40 @@ pub(in super::super) struct Block32 {
     pub(super) half_sum: f32,
 }
 
+/// `N` activations with one scale, as tiles are multiplied with them.
+#[derive(Clone)]
+#[repr(C)]
+pub(in super::super) struct Part<const N: usize> {
+    pub(super) quants: [i8; N],
+    pub(super) scale: f32,
+    /// What minima of weights are multiplied with.
+    pub(super) sum: f32,
+    /// The sum of the quants times -128: what is to be added where weights are 128 too large.
+    pub(super) excess: i32,
+}
+
+impl<const N: usize> Part<N> {
+    fn new(quants: &[i8; N], scale: f32, sum: impl Fn(i32) -> f32) -> Part<N> {
+        let whole: i32 = quants.iter().map(|&quant| i32::from(quant)).sum();
+        Part {
+            quants: *quants,
+            scale,
+            sum: sum(whole),
+            excess: -128 * whole,
+        }
+    }
+}
+
 /// `[tokens, columns]` activations.
 pub(in super::super) struct Input<'a> {
     rows: &'a [f32],
     pub(in super::super) columns: usize,
     blocks256: OnceLock<Vec<Block256>>,
     blocks32: OnceLock<Vec<Block32>>,
+    /// Of blocks of 256.
+    sixteens: OnceLock<Vec<Part<16>>>,
+    /// Of blocks of 256, and of blocks of 32.
+    thirty_twos: [OnceLock<Vec<Part<32>>>; 2],
 }
 
 impl<'a> Input<'a> {
@@ -46,6 +76,8 @@ impl<'a> Input<'a> {
             columns: columns.max(1),
             blocks256: OnceLock::new(),
             blocks32: OnceLock::new(),
+            sixteens: OnceLock::new(),
+            thirty_twos: [OnceLock::new(), OnceLock::new()],
         }
     }
 
@@ -90,12 +122,53 @@ impl<'a> Input<'a> {
         part(all, self.columns / 32, token)
     }
 
-    /// Makes the blocks of `format` with all threads; within a product one thread alone would make them.
-    pub(in super::super) fn prepare(&self, format: super::ActivationFormat) {
+    /// One row of blocks of 256 in parts of 16.
+    pub(super) fn sixteens(&self, token: usize) -> &[Part<16>] {
+        let all = self.sixteens.get_or_init(|| self.parts256());
+        part(all, self.columns / 16, token)
+    }
+
+    /// One row in parts of 32, of the blocks of `format`.
+    pub(super) fn thirty_twos(&self, format: ActivationFormat, token: usize) -> &[Part<32>] {
+        let [of256, of32] = &self.thirty_twos;
+        let all = match format {
+            ActivationFormat::Block256 => of256.get_or_init(|| self.parts256()),
+            _ => of32.get_or_init(|| {
+                self.blocks32(0);
+                let blocks = self.blocks32.get().map(Vec::as_slice).unwrap_or_default();
+                let part =
+                    |block: &Block32| Part::new(&block.quants, block.scale, |_| block.half_sum);
+                blocks.iter().map(part).collect()
+            }),
+        };
+        part(all, self.columns / 32, token)
+    }
+
+    fn parts256<const N: usize>(&self) -> Vec<Part<N>> {
+        self.blocks256(0);
+        let blocks = self.blocks256.get().map(Vec::as_slice).unwrap_or_default();
+        let parts = blocks.iter().flat_map(|block| {
+            let quants = block.quants.as_chunks::<N>().0.iter();
+            quants.map(|quants| Part::new(quants, block.scale, |sum| block.scale * sum as f32))
+        });
+        parts.collect()
+    }
+
+    /// Makes what tiles of `format` are multiplied with; within a product one thread alone would make it.
+    pub(in super::super) fn prepare_tiles(&self, format: TileFormat) {
         match format {
-            super::ActivationFormat::Block256 => drop(self.blocks256(0)),
-            super::ActivationFormat::Block32 => drop(self.blocks32(0)),
-            super::ActivationFormat::Floats => {}
+            TileFormat::Floats => {}
+            TileFormat::Codes16 { .. } => drop(self.sixteens(0)),
+            TileFormat::Codes32 { activations, .. } => drop(self.thirty_twos(activations, 0)),
+        }
+    }
+
+    /// Makes the blocks of `format` with all threads; within a product one thread alone would make them.
+    pub(in super::super) fn prepare(&self, format: ActivationFormat) {
+        match format {
+            ActivationFormat::Block256 => drop(self.blocks256(0)),
+            ActivationFormat::Block32 => drop(self.blocks32(0)),
+            ActivationFormat::Floats => {}
         }
     }
 }

@@ -8,6 +8,7 @@ mod arm64;
 mod blocks;
 mod dispatch;
 mod input;
+mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -16,7 +17,9 @@ use arm64 as native;
 #[cfg(target_arch = "x86_64")]
 use x86 as native;
 
+pub(super) use dispatch::Place;
 pub(super) use input::Input;
+pub(super) use tile::{LANES, Tile, TileFormat, tile_format};
 
 use half::f16;
 
@@ -73,25 +76,58 @@ pub(super) fn activation_format(dtype: Dtype) -> Option<ActivationFormat> {
     })
 }
 
-/// `out[row x tokens + token]`, for as many rows as that has room for.
-pub(super) fn products(rows: Stored<'_>, input: &Input<'_>, out: &mut [f32]) {
+/// The products of rows with one token, for as many rows as `out` has room for.
+pub(super) fn products(rows: Stored<'_>, input: &Input<'_>, token: usize, out: &mut [f32]) {
     #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
-    if native::products(rows, input, out) {
+    if native::products(rows, input, token, out) {
         return;
     }
-    portable(rows, input, out);
+    portable(rows, input, token, out);
 }
 
 /// The same without instructions that not every processor has: the rows as floats, with the
 /// activations as floats. The reference of the kernels' tests.
-fn portable(rows: Stored<'_>, input: &Input<'_>, out: &mut [f32]) {
+fn portable(rows: Stored<'_>, input: &Input<'_>, token: usize, out: &mut [f32]) {
     let columns = input.columns;
     let mut weights = vec![0.0; columns];
-    for (row, out) in rows.rows().zip(out.chunks_exact_mut(input.tokens().max(1))) {
+    for (row, out) in rows.rows().zip(out) {
         let decoded = crate::quantize::blocks::decode_rows(rows.dtype, row, columns, &mut weights);
         debug_assert!(decoded.is_ok(), "formats with kernels have decoders");
-        for (token, out) in out.iter_mut().enumerate() {
-            *out = dot(&weights, input.token(token));
+        *out = dot(&weights, input.token(token));
+    }
+}
+
+/// Takes the first rows of `rows` into a tile.
+pub(super) fn fill(tile: &mut Tile, rows: Stored<'_>, columns: usize) {
+    #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+    if native::fill(tile, rows, columns) {
+        return;
+    }
+    tile.fill(rows, columns, 0);
+}
+
+/// The products of tiles, one behind the other, with the tokens of `place`.
+pub(super) fn multiply(
+    panel: &[Tile],
+    format: TileFormat,
+    input: &Input<'_>,
+    place: &mut Place<'_>,
+) {
+    #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+    if native::multiply(panel, format, input, place) {
+        return;
+    }
+    for (index, tile) in panel.iter().enumerate() {
+        for token in 0..place.tokens() {
+            let own = place.first_token + token;
+            let lanes = match format {
+                TileFormat::Floats => tile::floats(tile, input.token(own)),
+                TileFormat::Codes16 { .. } => tile::ints(tile, input.sixteens(own)),
+                TileFormat::Codes32 { activations, .. } => {
+                    tile::ints(tile, input.thirty_twos(activations, own))
+                }
+            };
+            place.put(token, index, &lanes);
         }
     }
 }

@@ -31,6 +31,27 @@ fn exact(x: &[f32], y: &[f32]) -> f64 {
     pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
+/// The products of `rows` with all tokens, `[tokens, rows]`, by way of tiles.
+fn tiled(rows: Stored<'_>, input: &Input<'_>) -> Vec<f32> {
+    let format = tile_format(rows.dtype).unwrap();
+    let count = rows.bytes.len() / rows.width;
+    let tiles = (0..count).step_by(LANES).map(|first| {
+        let mut tile = Tile::default();
+        fill(&mut tile, rows.from(first), input.columns);
+        tile
+    });
+    let panel: Vec<Tile> = tiles.collect();
+    let mut out = vec![0.0; input.tokens() * count];
+    let mut place = Place {
+        first_token: 0,
+        out: &mut out,
+        rows: count,
+        first_row: 0,
+    };
+    multiply(&panel, format, input, &mut place);
+    out
+}
+
 /// A product of eight-bit activations is off by their rounding: about 1/254 of the largest for each
 /// of the columns, in random directions.
 #[test]
@@ -47,14 +68,15 @@ fn products_are_those_of_the_decoded_weights() {
             ActivationFormat::Floats => 1e-4,
             _ => 0.1,
         };
-        let mut out = vec![0.0; 2 * input.tokens()];
         let twice = [row.as_slice(), &row].concat();
-        products(stored(dtype, &twice), &input, &mut out);
-        for (index, out) in out.iter().enumerate() {
-            let token = input.token(index % input.tokens());
-            let exact = exact(&decoded, token);
-            let off = (f64::from(*out) - exact).abs();
-            assert!(off < tolerance, "{dtype:?}: {out} for {exact}");
+        for token in 0..input.tokens() {
+            let exact = exact(&decoded, input.token(token));
+            let mut out = [0.0; 2];
+            products(stored(dtype, &twice), &input, token, &mut out);
+            for out in out {
+                let off = (f64::from(out) - exact).abs();
+                assert!(off < tolerance, "{dtype:?}: {out} for {exact}");
+            }
         }
     }
 }
@@ -92,14 +114,39 @@ fn saturated_blocks_keep_their_sums() {
             blocks::decode_rows(dtype, &row, COLUMNS, &mut decoded).unwrap();
             let input = Input::new(&activations, COLUMNS);
             let mut out = [0.0];
-            products(stored(dtype, &row), &input, &mut out);
+            products(stored(dtype, &row), &input, 0, &mut out);
+            let tiled = tiled(stored(dtype, &row), &input);
             let exact = exact(&decoded, &activations);
-            let off = (f64::from(out[0]) - exact).abs();
-            assert!(
-                off <= 1e-3 * exact.abs() + 1.0,
-                "{dtype:?} {fill}: {} for {exact}",
-                out[0]
-            );
+            for out in [out[0], tiled[0]] {
+                let off = (f64::from(out) - exact).abs();
+                assert!(
+                    off <= 1e-3 * exact.abs() + 1.0,
+                    "{dtype:?} {fill}: {out} for {exact}"
+                );
+            }
+        }
+    }
+}
+
+/// Numbers of rows and tokens that no group divides; both ways round activations alike, so that only sums differ.
+#[test]
+fn tiles_give_the_products_of_rows() {
+    for &dtype in blocks::FORMATS {
+        for (rows, tokens) in [(1, 1), (5, 3), (16, 13), (45, 25)] {
+            let weights = numbers(rows * COLUMNS, 12);
+            let mut bytes = vec![0; rows * dtype.bytes(&[COLUMNS as u64]).unwrap().0 as usize];
+            blocks::encode_rows(dtype, &weights, COLUMNS, None, &mut bytes).unwrap();
+            let activations = numbers(tokens * COLUMNS, 13);
+            let input = Input::new(&activations, COLUMNS);
+            let tiled = tiled(stored(dtype, &bytes), &input);
+            for (token, tiled) in tiled.chunks_exact(rows).enumerate() {
+                let mut apart = vec![0.0; rows];
+                products(stored(dtype, &bytes), &input, token, &mut apart);
+                for (tiled, apart) in tiled.iter().zip(apart) {
+                    let off = (tiled - apart).abs();
+                    assert!(off < 1e-4, "{dtype:?}, {rows} rows: {tiled} for {apart}");
+                }
+            }
         }
     }
 }
@@ -111,8 +158,8 @@ fn the_portable_product_is_the_same() {
     blocks::encode_rows(Dtype::Q6_K, &numbers(COLUMNS, 4), COLUMNS, None, &mut row).unwrap();
     let input = Input::new(&activations, COLUMNS);
     let (mut fast, mut slow) = ([0.0], [0.0]);
-    products(stored(Dtype::Q6_K, &row), &input, &mut fast);
-    portable(stored(Dtype::Q6_K, &row), &input, &mut slow);
+    products(stored(Dtype::Q6_K, &row), &input, 0, &mut fast);
+    portable(stored(Dtype::Q6_K, &row), &input, 0, &mut slow);
     assert!((fast[0] - slow[0]).abs() < 0.1, "{fast:?} {slow:?}");
 }
 
@@ -214,7 +261,7 @@ fn rows_of_any_length_are_multiplied() {
             width: bytes.len(),
         };
         let mut out = [0.0];
-        products(rows, &Input::new(&x, columns), &mut out);
+        products(rows, &Input::new(&x, columns), 0, &mut out);
         assert!((f64::from(out[0]) - exact(&decoded, &x)).abs() < 1e-5);
     }
 }

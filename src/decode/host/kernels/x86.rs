@@ -4,8 +4,10 @@
 //! functions at the top alone, which ask the processor first ([`available`]).
 #![allow(unsafe_code)]
 
+mod avx512;
 mod load;
 mod rows;
+mod tiles;
 
 use std::arch::x86_64::*;
 
@@ -15,7 +17,8 @@ use load::{load_floats, total};
 use rows::*;
 
 use super::blocks::at;
-use super::dispatch::{self, GROUP};
+use super::dispatch::{self, Place};
+use super::tile::{Tile, TileFormat};
 use super::{Input, Stored};
 use crate::dtype::Dtype;
 use crate::model::Activation;
@@ -28,6 +31,48 @@ pub(super) fn available() -> bool {
 }
 
 dispatch::products!("avx2,fma,f16c");
+
+/// Whether the processor has what the products of tiles with 512 bits need.
+fn avx512() -> bool {
+    available()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni")
+}
+
+/// See [`super::fill`].
+pub(super) fn fill(tile: &mut Tile, rows: Stored<'_>, columns: usize) -> bool {
+    if avx512() {
+        // SAFETY: the processor has the instructions.
+        unsafe { avx512::fill(tile, rows, columns, avx512::FLIP) };
+    } else if available() {
+        // SAFETY: the processor has the instructions.
+        unsafe { tiles::fill(tile, rows, columns, 0) };
+    } else {
+        return false;
+    }
+    true
+}
+
+/// See [`super::multiply`].
+pub(super) fn multiply(
+    panel: &[Tile],
+    format: TileFormat,
+    input: &Input<'_>,
+    place: &mut Place<'_>,
+) -> bool {
+    if avx512() {
+        // SAFETY: the processor has the instructions.
+        unsafe { avx512::tiles(panel, format, input, place) };
+    } else if available() {
+        // SAFETY: the processor has the instructions.
+        unsafe { tiles::tiles(panel, format, input, place) };
+    } else {
+        return false;
+    }
+    true
+}
 
 /// See [`super::dots`].
 pub(super) fn dots(x: &[f32], rows: &[f32], factor: f32, out: &mut [f32]) -> bool {

@@ -1,4 +1,4 @@
-//! The products of one row with `T` tokens, format by format. The layout of blocks is ggml's
+//! The products of one row with a token, format by format. The layout of blocks is ggml's
 //! (`ggml-common.h`); each function says what it sums. Weights are signed bytes, so that what a format
 //! counts too much is taken off before the product.
 
@@ -16,15 +16,15 @@ type Weights = [int8x16_t; 2];
 /// `sum of d x scale x q x y - dmin x min x y`, four bits.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn q4_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
-    affine::<T, 144>(row, y, |_, _| [vdupq_n_u8(0); 2])
+pub(super) fn q4_k(row: &[u8], y: &[Block256]) -> f32 {
+    affine::<144>(row, y, |_, _| [vdupq_n_u8(0); 2])
 }
 
 /// The same with a fifth bit.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn q5_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
-    affine::<T, 176>(row, y, |block, group| {
+pub(super) fn q5_k(row: &[u8], y: &[Block256]) -> f32 {
+    affine::<176>(row, y, |block, group| {
         let bit = vdupq_n_u8(1 << group);
         [16, 32].map(|n| vandq_u8(vtstq_u8(load(at(block, n)), bit), vdupq_n_u8(16)))
     })
@@ -34,16 +34,16 @@ pub(super) fn q5_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] 
 /// of eight groups of 32.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-fn affine<const T: usize, const BYTES: usize>(
+fn affine<const BYTES: usize>(
     row: &[u8],
-    y: [&[Block256]; T],
+    y: &[Block256],
     high: impl Fn(&[u8; BYTES], usize) -> [uint8x16_t; 2],
-) -> [f32; T] {
-    let mut sums = [vdupq_n_f32(0.0); T];
+) -> f32 {
+    let mut sums = vdupq_n_f32(0.0);
     for (index, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
         let (scales, minima) = scales_and_minima(at(block, 4));
         let minima = vreinterpretq_s16_u16(vmovl_u8(vcreate_u8(minima)));
-        let mut whole = [vdupq_n_s32(0); T];
+        let mut whole = vdupq_n_s32(0);
         for j in 0..4 {
             let low = [0, 16].map(|n| load(at(block, BYTES - 128 + 32 * j + n)));
             let nibbles = [
@@ -56,31 +56,29 @@ fn affine<const T: usize, const BYTES: usize>(
                 let weights: Weights =
                     [0, 1].map(|i| vreinterpretq_s8_u8(vorrq_u8(nibbles[i], high[i])));
                 let scale = (scales >> (8 * group) & 0xff) as i32;
-                for t in 0..T {
-                    let products = against(weights, &y[t][index].quants, 32 * group);
-                    whole[t] = vmlaq_n_s32(whole[t], products, scale);
-                }
+
+                let products = against(weights, &y[index].quants, 32 * group);
+                whole = vmlaq_n_s32(whole, products, scale);
             }
         }
         let (d, dmin) = (half(block, 0), half(block, 2));
-        for t in 0..T {
-            let y = &y[t][index];
-            let sums32 = load_words(&y.sums32);
-            let minus = vmull_s16(vget_low_s16(minima), vget_low_s16(sums32));
-            let minus = vmlal_high_s16(minus, minima, sums32);
-            sums[t] = vfmaq_n_f32(sums[t], vcvtq_f32_s32(whole[t]), d * y.scale);
-            sums[t] = vfmaq_n_f32(sums[t], vcvtq_f32_s32(minus), -dmin * y.scale);
-        }
+
+        let y = &y[index];
+        let sums32 = load_words(&y.sums32);
+        let minus = vmull_s16(vget_low_s16(minima), vget_low_s16(sums32));
+        let minus = vmlal_high_s16(minus, minima, sums32);
+        sums = vfmaq_n_f32(sums, vcvtq_f32_s32(whole), d * y.scale);
+        sums = vfmaq_n_f32(sums, vcvtq_f32_s32(minus), -dmin * y.scale);
     }
-    sums.map(|sums| vaddvq_f32(sums))
+    vaddvq_f32(sums)
 }
 
 /// `sum of d x scale x (q - 32) x y`, six bits.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn q6_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
+pub(super) fn q6_k(row: &[u8], y: &[Block256]) -> f32 {
     let scales = |block: &[u8; 210]| (half(block, 208), at::<16, u8>(block, 192).map(|s| s as i8));
-    sixteens::<T, 210>(
+    sixteens::<210>(
         row,
         y,
         scales,
@@ -106,7 +104,7 @@ pub(super) fn q6_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] 
 /// `sum of d x scale x (q - 4) x y`, three bits.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn q3_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
+pub(super) fn q3_k(row: &[u8], y: &[Block256]) -> f32 {
     let scales = |block: &[u8; 110]| {
         let [first, second] = sixteen_scales(at(block, 96)).map(u64::to_le_bytes);
         let scale = |n: usize| if n < 8 { first[n] } else { second[n - 8] };
@@ -115,7 +113,7 @@ pub(super) fn q3_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] 
             std::array::from_fn(|n| scale(n) as i8 - 32),
         )
     };
-    sixteens::<T, 110>(
+    sixteens::<110>(
         row,
         y,
         scales,
@@ -136,7 +134,7 @@ pub(super) fn q3_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] 
 /// `sum of d x scale x q x y - dmin x min x y`, two bits.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn q2_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
+pub(super) fn q2_k(row: &[u8], y: &[Block256]) -> f32 {
     let scales = |block: &[u8; 84]| {
         let packed = at::<16, u8>(block, 0);
         (half(block, 80), packed.map(|both| (both & 15) as i8))
@@ -152,7 +150,7 @@ pub(super) fn q2_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] 
         let minus = vcvtq_f32_s32(vmlal_high_s16(minus, high, second));
         vmulq_n_f32(minus, half(block, 82))
     };
-    sixteens::<T, 84>(row, y, scales, minima, |block, j, n| {
+    sixteens::<84>(row, y, scales, minima, |block, j, n| {
         pairs(at(block, 16 + 32 * j + 16 * n)).map(|codes| vreinterpretq_s8_u8(codes))
     })
 }
@@ -174,64 +172,60 @@ fn pairs(bytes: &[u8; 16]) -> [uint8x16_t; 4] {
 /// block whose bits are in the same sixteen bytes: of groups `n`, `n + 2`, `n + 4`, `n + 6`.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-fn sixteens<const T: usize, const BYTES: usize>(
+fn sixteens<const BYTES: usize>(
     row: &[u8],
-    y: [&[Block256]; T],
+    y: &[Block256],
     scales: impl Fn(&[u8; BYTES]) -> (f32, [i8; 16]),
     minima: impl Fn(&[u8; BYTES], &Block256) -> float32x4_t,
     weights: impl Fn(&[u8; BYTES], usize, usize) -> [int8x16_t; 4],
-) -> [f32; T] {
-    let mut sums = [vdupq_n_f32(0.0); T];
+) -> f32 {
+    let mut sums = vdupq_n_f32(0.0);
     for (index, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
         let (d, scales) = scales(block);
-        let mut whole = [vdupq_n_s32(0); T];
+        let mut whole = vdupq_n_s32(0);
         for j in 0..2 {
             for n in 0..2 {
                 for (quarter, weights) in weights(block, j, n).into_iter().enumerate() {
                     let group = 8 * j + 2 * quarter + n;
                     let scale = i32::from(scales[group]);
-                    for t in 0..T {
-                        let y = load_signed(at(&y[t][index].quants, 16 * group));
-                        let products = dot4(vdupq_n_s32(0), weights, y);
-                        whole[t] = vmlaq_n_s32(whole[t], products, scale);
-                    }
+
+                    let y = load_signed(at(&y[index].quants, 16 * group));
+                    let products = dot4(vdupq_n_s32(0), weights, y);
+                    whole = vmlaq_n_s32(whole, products, scale);
                 }
             }
         }
-        for t in 0..T {
-            let y = &y[t][index];
-            sums[t] = vfmaq_n_f32(sums[t], vcvtq_f32_s32(whole[t]), d * y.scale);
-            sums[t] = vfmsq_n_f32(sums[t], minima(block, y), y.scale);
-        }
+
+        let y = &y[index];
+        sums = vfmaq_n_f32(sums, vcvtq_f32_s32(whole), d * y.scale);
+        sums = vfmsq_n_f32(sums, minima(block, y), y.scale);
     }
-    sums.map(|sums| vaddvq_f32(sums))
+    vaddvq_f32(sums)
 }
 
 /// `sum of d x scale x level x y`, levels of four bits.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn iq4_xs<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
-    let mut sums = [vdupq_n_f32(0.0); T];
+pub(super) fn iq4_xs(row: &[u8], y: &[Block256]) -> f32 {
+    let mut sums = vdupq_n_f32(0.0);
     for (index, block) in row.as_chunks::<136>().0.iter().enumerate() {
         let high = i32::from(u16::from_le_bytes(*at(block, 2)));
         let low = u32::from_le_bytes(*at(block, 4));
-        let mut whole = [vdupq_n_s32(0); T];
+        let mut whole = vdupq_n_s32(0);
         for j in 0..8 {
             let low = (low >> (4 * j) & 15) as i32;
             let scale = (low | (high >> (2 * j) & 3) << 4) - 32;
             let weights = levels(at(block, 8 + 16 * j));
-            for t in 0..T {
-                let products = against(weights, &y[t][index].quants, 32 * j);
-                whole[t] = vmlaq_n_s32(whole[t], products, scale);
-            }
+
+            let products = against(weights, &y[index].quants, 32 * j);
+            whole = vmlaq_n_s32(whole, products, scale);
         }
         let d = half(block, 0);
-        for t in 0..T {
-            let factor = d * y[t][index].scale;
-            sums[t] = vfmaq_n_f32(sums[t], vcvtq_f32_s32(whole[t]), factor);
-        }
+
+        let factor = d * y[index].scale;
+        sums = vfmaq_n_f32(sums, vcvtq_f32_s32(whole), factor);
     }
-    sums.map(|sums| vaddvq_f32(sums))
+    vaddvq_f32(sums)
 }
 
 // --- blocks of 32 ---------------------------------------------------------------------------------
@@ -239,8 +233,8 @@ pub(super) fn iq4_xs<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T
 /// `sum of d x (q - 8) x y`, four bits.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn q4_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
-    scaled::<T, 18>(
+pub(super) fn q4_0(row: &[u8], y: &[Block32]) -> f32 {
+    scaled::<18>(
         row,
         y,
         |_, _| 0.0,
@@ -251,9 +245,9 @@ pub(super) fn q4_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
 /// `sum of (d x q + m) x y`, four bits.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn q4_1<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
+pub(super) fn q4_1(row: &[u8], y: &[Block32]) -> f32 {
     let rest = |block: &[u8; 20], y: &Block32| half(block, 2) * y.half_sum;
-    scaled::<T, 20>(row, y, rest, |block| {
+    scaled::<20>(row, y, rest, |block| {
         nibbles(at(block, 4)).map(|q| vreinterpretq_s8_u8(q))
     })
 }
@@ -261,8 +255,8 @@ pub(super) fn q4_1<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
 /// `sum of d x (q - 16) x y`, five bits.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn q5_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
-    scaled::<T, 22>(
+pub(super) fn q5_0(row: &[u8], y: &[Block32]) -> f32 {
+    scaled::<22>(
         row,
         y,
         |_, _| 0.0,
@@ -273,9 +267,9 @@ pub(super) fn q5_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
 /// `sum of (d x q + m) x y`, five bits.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn q5_1<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
+pub(super) fn q5_1(row: &[u8], y: &[Block32]) -> f32 {
     let rest = |block: &[u8; 24], y: &Block32| half(block, 2) * y.half_sum;
-    scaled::<T, 24>(row, y, rest, |block| fives(at(block, 4)))
+    scaled::<24>(row, y, rest, |block| fives(at(block, 4)))
 }
 
 /// 32 weights of five bits: the high ones first, then the low ones.
@@ -296,8 +290,8 @@ fn fives(bytes: &[u8; 20]) -> Weights {
 /// `sum of d x q x y`, eight bits.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn q8_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
-    scaled::<T, 34>(
+pub(super) fn q8_0(row: &[u8], y: &[Block32]) -> f32 {
+    scaled::<34>(
         row,
         y,
         |_, _| 0.0,
@@ -308,31 +302,30 @@ pub(super) fn q8_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
 /// `sum of d x level x y`, levels of four bits.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn iq4_nl<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
-    scaled::<T, 18>(row, y, |_, _| 0.0, |block| levels(at(block, 2)))
+pub(super) fn iq4_nl(row: &[u8], y: &[Block32]) -> f32 {
+    scaled::<18>(row, y, |_, _| 0.0, |block| levels(at(block, 2)))
 }
 
 /// Formats of a scale and signed weights. `rest` gives what else a block adds.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-fn scaled<const T: usize, const BYTES: usize>(
+fn scaled<const BYTES: usize>(
     row: &[u8],
-    y: [&[Block32]; T],
+    y: &[Block32],
     rest: impl Fn(&[u8; BYTES], &Block32) -> f32,
     weights: impl Fn(&[u8; BYTES]) -> Weights,
-) -> [f32; T] {
-    let mut sums = [vdupq_n_f32(0.0); T];
-    let mut rests = [0.0f32; T];
+) -> f32 {
+    let mut sums = vdupq_n_f32(0.0);
+    let mut rests = 0.0f32;
     for (index, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
         let (d, weights) = (half(block, 0), weights(block));
-        for t in 0..T {
-            let y = &y[t][index];
-            let products = vcvtq_f32_s32(against(weights, &y.quants, 0));
-            sums[t] = vfmaq_n_f32(sums[t], products, d * y.scale);
-            rests[t] += rest(block, y);
-        }
+
+        let y = &y[index];
+        let products = vcvtq_f32_s32(against(weights, &y.quants, 0));
+        sums = vfmaq_n_f32(sums, products, d * y.scale);
+        rests += rest(block, y);
     }
-    std::array::from_fn(|t| vaddvq_f32(sums[t]) + rests[t])
+    vaddvq_f32(sums) + rests
 }
 
 /// 32 levels of `IQ4_NL`, the low ones first.
@@ -363,7 +356,7 @@ fn against(weights: Weights, quants: &[i8], from: usize) -> int32x4_t {
 
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn f32s<const T: usize>(row: &[u8], y: [&[f32]; T]) -> [f32; T] {
+pub(super) fn f32s(row: &[u8], y: &[f32]) -> f32 {
     floats(row, 32, y, |bytes| {
         [0, 16].map(|n| vreinterpretq_f32_u8(load(at(bytes, n))))
     })
@@ -371,13 +364,13 @@ pub(super) fn f32s<const T: usize>(row: &[u8], y: [&[f32]; T]) -> [f32; T] {
 
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn f16s<const T: usize>(row: &[u8], y: [&[f32]; T]) -> [f32; T] {
+pub(super) fn f16s(row: &[u8], y: &[f32]) -> f32 {
     floats(row, 16, y, |bytes| eight_halves(at(bytes, 0)))
 }
 
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn bf16s<const T: usize>(row: &[u8], y: [&[f32]; T]) -> [f32; T] {
+pub(super) fn bf16s(row: &[u8], y: &[f32]) -> f32 {
     floats(row, 16, y, |bytes| {
         let halves = vreinterpretq_u16_u8(load(at(bytes, 0)));
         [vget_low_u16(halves), vget_high_u16(halves)]
@@ -388,25 +381,19 @@ pub(super) fn bf16s<const T: usize>(row: &[u8], y: [&[f32]; T]) -> [f32; T] {
 /// `sum of q x y`, eight weights in `step` bytes. What is left of a row is filled up with zeros.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-fn floats<const T: usize>(
-    row: &[u8],
-    step: usize,
-    y: [&[f32]; T],
-    weights: impl Fn(&[u8]) -> [float32x4_t; 2],
-) -> [f32; T] {
+fn floats(row: &[u8], step: usize, y: &[f32], weights: impl Fn(&[u8]) -> [float32x4_t; 2]) -> f32 {
     // Four sums, so that one need not wait for the others.
-    let mut sums = [[vdupq_n_f32(0.0); 4]; T];
+    let mut sums = [vdupq_n_f32(0.0); 4];
     let whole = row.chunks_exact(2 * step);
     let rest = whole.remainder();
     for (index, bytes) in whole.enumerate() {
         for n in 0..2 {
             let weights = weights(&bytes[n * step..(n + 1) * step]);
-            for t in 0..T {
-                let y: &[f32; 8] = at(y[t], 16 * index + 8 * n);
-                for i in 0..2 {
-                    let y = load_floats(at(y, 4 * i));
-                    sums[t][2 * n + i] = vfmaq_f32(sums[t][2 * n + i], weights[i], y);
-                }
+
+            let y: &[f32; 8] = at(y, 16 * index + 8 * n);
+            for i in 0..2 {
+                let y = load_floats(at(y, 4 * i));
+                sums[2 * n + i] = vfmaq_f32(sums[2 * n + i], weights[i], y);
             }
         }
     }
@@ -414,15 +401,15 @@ fn floats<const T: usize>(
         let mut padded = [0; 32];
         padded[..bytes.len()].copy_from_slice(bytes);
         let weights = weights(&padded);
-        for t in 0..T {
-            let y = y[t].as_chunks::<16>().1;
-            let y = &y[8 * index..(8 * index + 8).min(y.len())];
-            let mut padded = [0.0; 8];
-            padded[..y.len()].copy_from_slice(y);
-            for i in 0..2 {
-                sums[t][i] = vfmaq_f32(sums[t][i], weights[i], load_floats(at(&padded, 4 * i)));
-            }
+
+        let y = y.as_chunks::<16>().1;
+        let y = &y[8 * index..(8 * index + 8).min(y.len())];
+        let mut padded = [0.0; 8];
+        padded[..y.len()].copy_from_slice(y);
+        for i in 0..2 {
+            sums[i] = vfmaq_f32(sums[i], weights[i], load_floats(at(&padded, 4 * i)));
         }
     }
-    sums.map(|[a, b, c, d]| vaddvq_f32(vaddq_f32(vaddq_f32(a, b), vaddq_f32(c, d))))
+    let [a, b, c, d] = sums;
+    vaddvq_f32(vaddq_f32(vaddq_f32(a, b), vaddq_f32(c, d)))
 }

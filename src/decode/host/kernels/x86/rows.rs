@@ -1,4 +1,4 @@
-//! The products of one row with `T` tokens, format by format. The layout of blocks is ggml's
+//! The products of one row with a token, format by format. The layout of blocks is ggml's
 //! (`ggml-common.h`); each function says what it sums.
 
 use std::arch::x86_64::*;
@@ -12,8 +12,8 @@ use super::load::*;
 /// `sum of d x scale x q x y - dmin x min x y`, four bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q4_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
-    affine::<T, 144>(row, y, |_, _| {
+pub(super) fn q4_k(row: &[u8], y: &[Block256]) -> f32 {
+    affine::<144>(row, y, |_, _| {
         (_mm256_setzero_si256(), _mm256_setzero_si256())
     })
 }
@@ -21,8 +21,8 @@ pub(super) fn q4_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] 
 /// The same with a fifth bit.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q5_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
-    affine::<T, 176>(row, y, |block, j| {
+pub(super) fn q5_k(row: &[u8], y: &[Block256]) -> f32 {
+    affine::<176>(row, y, |block, j| {
         let high = load(at::<32, u8>(block, 16));
         let bit = |n: usize| {
             let moved = _mm256_srl_epi16(high, _mm_cvtsi64_si128(n as i64));
@@ -35,20 +35,18 @@ pub(super) fn q5_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] 
 /// `Q4_K` and `Q5_K`, whose blocks end in 128 bytes of low bits. `high` gives the bits above them.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn affine<const T: usize, const BYTES: usize>(
+fn affine<const BYTES: usize>(
     row: &[u8],
-    y: [&[Block256]; T],
+    y: &[Block256],
     high: impl Fn(&[u8; BYTES], usize) -> (__m256i, __m256i),
-) -> [f32; T] {
-    let mut sums = [_mm256_setzero_ps(); T];
-    let mut below = [_mm_setzero_ps(); T];
+) -> f32 {
+    let mut sums = _mm256_setzero_ps();
+    let mut below = _mm_setzero_ps();
     for (index, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
-        if T == 1 {
-            prefetch(block);
-        }
+        prefetch(block);
         let (scales, minima) = scales_and_minima(at(block, 4));
         let minima = _mm_cvtepu8_epi16(_mm_cvtsi64_si128(minima as i64));
-        let mut whole = [_mm256_setzero_si256(); T];
+        let mut whole = _mm256_setzero_si256();
         for j in 0..4 {
             let low = load(at::<32, u8>(block, BYTES - 128 + 32 * j));
             let (high_first, high_second) = high(block, j);
@@ -58,34 +56,32 @@ fn affine<const T: usize, const BYTES: usize>(
             let second = _mm256_or_si256(second, high_second);
             let scale = |n: usize| _mm256_set1_epi16((scales >> (8 * n) & 0xff) as i16);
             let (scale_first, scale_second) = (scale(2 * j), scale(2 * j + 1));
-            for t in 0..T {
-                let quants = &y[t][index].quants;
-                let a = _mm256_maddubs_epi16(first, load(at::<32, i8>(quants, 64 * j)));
-                let b = _mm256_maddubs_epi16(second, load(at::<32, i8>(quants, 64 * j + 32)));
-                let a = _mm256_madd_epi16(scale_first, a);
-                let b = _mm256_madd_epi16(scale_second, b);
-                whole[t] = _mm256_add_epi32(whole[t], _mm256_add_epi32(a, b));
-            }
+
+            let quants = &y[index].quants;
+            let a = _mm256_maddubs_epi16(first, load(at::<32, i8>(quants, 64 * j)));
+            let b = _mm256_maddubs_epi16(second, load(at::<32, i8>(quants, 64 * j + 32)));
+            let a = _mm256_madd_epi16(scale_first, a);
+            let b = _mm256_madd_epi16(scale_second, b);
+            whole = _mm256_add_epi32(whole, _mm256_add_epi32(a, b));
         }
         let (d, dmin) = (half(block, 0), half(block, 2));
-        for t in 0..T {
-            let y = &y[t][index];
-            let factor = _mm256_set1_ps(d * y.scale);
-            sums[t] = _mm256_fmadd_ps(factor, _mm256_cvtepi32_ps(whole[t]), sums[t]);
-            let minus = _mm_madd_epi16(minima, load_eight_words(&y.sums32));
-            let factor = _mm_set1_ps(dmin * y.scale);
-            below[t] = _mm_fnmadd_ps(factor, _mm_cvtepi32_ps(minus), below[t]);
-        }
+
+        let y = &y[index];
+        let factor = _mm256_set1_ps(d * y.scale);
+        sums = _mm256_fmadd_ps(factor, _mm256_cvtepi32_ps(whole), sums);
+        let minus = _mm_madd_epi16(minima, load_eight_words(&y.sums32));
+        let factor = _mm_set1_ps(dmin * y.scale);
+        below = _mm_fnmadd_ps(factor, _mm_cvtepi32_ps(minus), below);
     }
-    std::array::from_fn(|t| total(sums[t]) + total_half(below[t]))
+    total(sums) + total_half(below)
 }
 
 /// `sum of d x scale x (q - 32) x y`, six bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q6_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
+pub(super) fn q6_k(row: &[u8], y: &[Block256]) -> f32 {
     let (low_mask, high_mask) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x30));
-    sixteens::<T, 210>(
+    sixteens::<210>(
         row,
         y,
         |block| Sixteens {
@@ -114,8 +110,8 @@ pub(super) fn q6_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] 
 /// `sum of d x scale x (q - 4) x y`, three bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q3_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
-    sixteens::<T, 110>(
+pub(super) fn q3_k(row: &[u8], y: &[Block256]) -> f32 {
+    sixteens::<110>(
         row,
         y,
         |block| {
@@ -148,9 +144,9 @@ pub(super) fn q3_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] 
 /// `sum of d x scale x q x y - dmin x min x y`, two bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q2_k<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
+pub(super) fn q2_k(row: &[u8], y: &[Block256]) -> f32 {
     let mask = _mm_set1_epi8(15);
-    sixteens::<T, 84>(
+    sixteens::<84>(
         row,
         y,
         |block| {
@@ -190,19 +186,17 @@ struct Sixteens {
 /// `sum of scale x scales x q x y - minimum x minima x y`; `weights` gives half of a block's, unsigned.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn sixteens<const T: usize, const BYTES: usize>(
+fn sixteens<const BYTES: usize>(
     row: &[u8],
-    y: [&[Block256]; T],
+    y: &[Block256],
     shared: impl Fn(&[u8; BYTES]) -> Sixteens,
     weights: impl Fn(&[u8; BYTES], usize) -> [__m256i; 4],
-) -> [f32; T] {
-    let mut sums = [_mm256_setzero_ps(); T];
+) -> f32 {
+    let mut sums = _mm256_setzero_ps();
     for (index, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
-        if T == 1 {
-            prefetch(block);
-        }
+        prefetch(block);
         let shared = shared(block);
-        let mut whole = [_mm256_setzero_si256(); T];
+        let mut whole = _mm256_setzero_si256();
         for j in 0..2 {
             for (n, weights) in weights(block, j).into_iter().enumerate() {
                 // Scale `2n` for the first 16 weights, the next one for the others.
@@ -210,57 +204,51 @@ fn sixteens<const T: usize, const BYTES: usize>(
                 let pick = _mm_set_epi64x(0x0101_0101_0101_0101, 0);
                 let pick = _mm_add_epi8(_mm_set1_epi8(pair), pick);
                 let scale = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(shared.scales, pick));
-                for t in 0..T {
-                    let quants = load(at::<32, i8>(&y[t][index].quants, 128 * j + 32 * n));
-                    let products = _mm256_maddubs_epi16(weights, quants);
-                    whole[t] = _mm256_add_epi32(whole[t], _mm256_madd_epi16(scale, products));
-                }
+
+                let quants = load(at::<32, i8>(&y[index].quants, 128 * j + 32 * n));
+                let products = _mm256_maddubs_epi16(weights, quants);
+                whole = _mm256_add_epi32(whole, _mm256_madd_epi16(scale, products));
             }
         }
         let minima = _mm256_cvtepi8_epi16(shared.minima);
-        for t in 0..T {
-            let y = &y[t][index];
-            let minus = _mm256_cvtepi32_ps(_mm256_madd_epi16(minima, load_words(&y.sums16)));
-            let factor = _mm256_set1_ps(shared.scale * y.scale);
-            sums[t] = _mm256_fmadd_ps(factor, _mm256_cvtepi32_ps(whole[t]), sums[t]);
-            let factor = _mm256_set1_ps(shared.minimum * y.scale);
-            sums[t] = _mm256_fnmadd_ps(factor, minus, sums[t]);
-        }
+
+        let y = &y[index];
+        let minus = _mm256_cvtepi32_ps(_mm256_madd_epi16(minima, load_words(&y.sums16)));
+        let factor = _mm256_set1_ps(shared.scale * y.scale);
+        sums = _mm256_fmadd_ps(factor, _mm256_cvtepi32_ps(whole), sums);
+        let factor = _mm256_set1_ps(shared.minimum * y.scale);
+        sums = _mm256_fnmadd_ps(factor, minus, sums);
     }
-    sums.map(|sums| total(sums))
+    total(sums)
 }
 
 /// `sum of d x scale x level x y`, levels of four bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn iq4_xs<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T] {
-    let mut sums = [_mm256_setzero_ps(); T];
+pub(super) fn iq4_xs(row: &[u8], y: &[Block256]) -> f32 {
+    let mut sums = _mm256_setzero_ps();
     for (index, block) in row.as_chunks::<136>().0.iter().enumerate() {
-        if T == 1 {
-            prefetch(block);
-        }
+        prefetch(block);
         let high = u32::from(u16::from_le_bytes(*at(block, 2)));
         let low = u32::from_le_bytes(*at(block, 4));
-        let mut whole = [_mm256_setzero_si256(); T];
+        let mut whole = _mm256_setzero_si256();
         for j in 0..8 {
             let scale = (low >> (4 * j) & 15 | (high >> (2 * j) & 3) << 4) as i16 - 32;
             let scale = _mm256_set1_epi16(scale);
             let weights = levels(at(block, 8 + 16 * j));
             let magnitudes = _mm256_sign_epi8(weights, weights);
-            for t in 0..T {
-                let quants = load(at::<32, i8>(&y[t][index].quants, 32 * j));
-                let turned = _mm256_sign_epi8(quants, weights);
-                let products = _mm256_maddubs_epi16(magnitudes, turned);
-                whole[t] = _mm256_add_epi32(whole[t], _mm256_madd_epi16(scale, products));
-            }
+
+            let quants = load(at::<32, i8>(&y[index].quants, 32 * j));
+            let turned = _mm256_sign_epi8(quants, weights);
+            let products = _mm256_maddubs_epi16(magnitudes, turned);
+            whole = _mm256_add_epi32(whole, _mm256_madd_epi16(scale, products));
         }
         let d = half(block, 0);
-        for t in 0..T {
-            let factor = _mm256_set1_ps(d * y[t][index].scale);
-            sums[t] = _mm256_fmadd_ps(factor, _mm256_cvtepi32_ps(whole[t]), sums[t]);
-        }
+
+        let factor = _mm256_set1_ps(d * y[index].scale);
+        sums = _mm256_fmadd_ps(factor, _mm256_cvtepi32_ps(whole), sums);
     }
-    sums.map(|sums| total(sums))
+    total(sums)
 }
 
 // --- blocks of 32 ---------------------------------------------------------------------------------
@@ -268,33 +256,33 @@ pub(super) fn iq4_xs<const T: usize>(row: &[u8], y: [&[Block256]; T]) -> [f32; T
 /// `sum of d x (q - 8) x y`, four bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q4_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
+pub(super) fn q4_0(row: &[u8], y: &[Block32]) -> f32 {
     let rest = |block: &[u8; 18], y: &Block32| -8.0 * half(block, 0) * y.sum;
-    unsigned::<T, 18>(row, y, rest, |block| nibbles(at(block, 2)))
+    unsigned::<18>(row, y, rest, |block| nibbles(at(block, 2)))
 }
 
 /// `sum of (d x q + m) x y`, four bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q4_1<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
+pub(super) fn q4_1(row: &[u8], y: &[Block32]) -> f32 {
     let rest = |block: &[u8; 20], y: &Block32| half(block, 2) * y.half_sum;
-    unsigned::<T, 20>(row, y, rest, |block| nibbles(at(block, 4)))
+    unsigned::<20>(row, y, rest, |block| nibbles(at(block, 4)))
 }
 
 /// `sum of d x (q - 16) x y`, five bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q5_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
+pub(super) fn q5_0(row: &[u8], y: &[Block32]) -> f32 {
     let rest = |block: &[u8; 22], y: &Block32| -16.0 * half(block, 0) * y.sum;
-    unsigned::<T, 22>(row, y, rest, |block| fives(at(block, 2)))
+    unsigned::<22>(row, y, rest, |block| fives(at(block, 2)))
 }
 
 /// `sum of (d x q + m) x y`, five bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q5_1<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
+pub(super) fn q5_1(row: &[u8], y: &[Block32]) -> f32 {
     let rest = |block: &[u8; 24], y: &Block32| half(block, 2) * y.half_sum;
-    unsigned::<T, 24>(row, y, rest, |block| fives(at(block, 4)))
+    unsigned::<24>(row, y, rest, |block| fives(at(block, 4)))
 }
 
 /// 32 weights of five bits: the high ones first, then the low ones.
@@ -319,73 +307,67 @@ fn fives(bytes: &[u8; 20]) -> __m256i {
 /// Formats of a scale and unsigned weights. `rest` gives what else a block adds.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn unsigned<const T: usize, const BYTES: usize>(
+fn unsigned<const BYTES: usize>(
     row: &[u8],
-    y: [&[Block32]; T],
+    y: &[Block32],
     rest: impl Fn(&[u8; BYTES], &Block32) -> f32,
     weights: impl Fn(&[u8; BYTES]) -> __m256i,
-) -> [f32; T] {
-    let mut sums = [_mm256_setzero_ps(); T];
-    let mut rests = [0.0f32; T];
+) -> f32 {
+    let mut sums = _mm256_setzero_ps();
+    let mut rests = 0.0f32;
     for (index, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
-        if T == 1 {
-            prefetch(block);
-        }
+        prefetch(block);
         let (d, weights) = (half(block, 0), weights(block));
-        for t in 0..T {
-            let y = &y[t][index];
-            let products = _mm256_cvtepi32_ps(dot4(weights, load(&y.quants)));
-            sums[t] = _mm256_fmadd_ps(_mm256_set1_ps(d * y.scale), products, sums[t]);
-            rests[t] += rest(block, y);
-        }
+
+        let y = &y[index];
+        let products = _mm256_cvtepi32_ps(dot4(weights, load(&y.quants)));
+        sums = _mm256_fmadd_ps(_mm256_set1_ps(d * y.scale), products, sums);
+        rests += rest(block, y);
     }
-    std::array::from_fn(|t| total(sums[t]) + rests[t])
+    total(sums) + rests
 }
 
 /// `sum of d x q x y`, eight bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q8_0<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
-    signed::<T, 34>(row, y, |block| load(at::<32, u8>(block, 2)))
+pub(super) fn q8_0(row: &[u8], y: &[Block32]) -> f32 {
+    signed::<34>(row, y, |block| load(at::<32, u8>(block, 2)))
 }
 
 /// `sum of d x level x y`, levels of four bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn iq4_nl<const T: usize>(row: &[u8], y: [&[Block32]; T]) -> [f32; T] {
-    signed::<T, 18>(row, y, |block| levels(at(block, 2)))
+pub(super) fn iq4_nl(row: &[u8], y: &[Block32]) -> f32 {
+    signed::<18>(row, y, |block| levels(at(block, 2)))
 }
 
 /// Formats of a scale and signed weights.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn signed<const T: usize, const BYTES: usize>(
+fn signed<const BYTES: usize>(
     row: &[u8],
-    y: [&[Block32]; T],
+    y: &[Block32],
     weights: impl Fn(&[u8; BYTES]) -> __m256i,
-) -> [f32; T] {
-    let mut sums = [_mm256_setzero_ps(); T];
+) -> f32 {
+    let mut sums = _mm256_setzero_ps();
     for (index, block) in row.as_chunks::<BYTES>().0.iter().enumerate() {
-        if T == 1 {
-            prefetch(block);
-        }
+        prefetch(block);
         let (d, weights) = (half(block, 0), weights(block));
         let magnitudes = _mm256_sign_epi8(weights, weights);
-        for t in 0..T {
-            let y = &y[t][index];
-            let turned = _mm256_sign_epi8(load(&y.quants), weights);
-            let products = _mm256_cvtepi32_ps(dot4(magnitudes, turned));
-            sums[t] = _mm256_fmadd_ps(_mm256_set1_ps(d * y.scale), products, sums[t]);
-        }
+
+        let y = &y[index];
+        let turned = _mm256_sign_epi8(load(&y.quants), weights);
+        let products = _mm256_cvtepi32_ps(dot4(magnitudes, turned));
+        sums = _mm256_fmadd_ps(_mm256_set1_ps(d * y.scale), products, sums);
     }
-    sums.map(|sums| total(sums))
+    total(sums)
 }
 
 // --- floats ---------------------------------------------------------------------------------------
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn f32s<const T: usize>(row: &[u8], y: [&[f32]; T]) -> [f32; T] {
+pub(super) fn f32s(row: &[u8], y: &[f32]) -> f32 {
     floats(row, 32, y, |bytes| {
         _mm256_castsi256_ps(load(at::<32, u8>(bytes, 0)))
     })
@@ -393,13 +375,13 @@ pub(super) fn f32s<const T: usize>(row: &[u8], y: [&[f32]; T]) -> [f32; T] {
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn f16s<const T: usize>(row: &[u8], y: [&[f32]; T]) -> [f32; T] {
+pub(super) fn f16s(row: &[u8], y: &[f32]) -> f32 {
     floats(row, 16, y, |bytes| _mm256_cvtph_ps(load_half(at(bytes, 0))))
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn bf16s<const T: usize>(row: &[u8], y: [&[f32]; T]) -> [f32; T] {
+pub(super) fn bf16s(row: &[u8], y: &[f32]) -> f32 {
     floats(row, 16, y, |bytes| {
         let wide = _mm256_cvtepu16_epi32(load_half(at(bytes, 0)));
         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
@@ -409,39 +391,31 @@ pub(super) fn bf16s<const T: usize>(row: &[u8], y: [&[f32]; T]) -> [f32; T] {
 /// `sum of q x y`, eight weights in `step` bytes. What is left of a row is filled up with zeros.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn floats<const T: usize>(
-    row: &[u8],
-    step: usize,
-    y: [&[f32]; T],
-    weights: impl Fn(&[u8]) -> __m256,
-) -> [f32; T] {
+fn floats(row: &[u8], step: usize, y: &[f32], weights: impl Fn(&[u8]) -> __m256) -> f32 {
     // Four sums, so that one need not wait for the others.
-    let mut sums = [[_mm256_setzero_ps(); 4]; T];
+    let mut sums = [_mm256_setzero_ps(); 4];
     let whole = row.chunks_exact(4 * step);
     let rest = whole.remainder();
     for (index, bytes) in whole.enumerate() {
-        if T == 1 {
-            prefetch(bytes);
-        }
+        prefetch(bytes);
         for n in 0..4 {
             let weights = weights(&bytes[n * step..(n + 1) * step]);
-            for t in 0..T {
-                let y = load_floats(at(y[t], 32 * index + 8 * n));
-                sums[t][n] = _mm256_fmadd_ps(weights, y, sums[t][n]);
-            }
+
+            let y = load_floats(at(y, 32 * index + 8 * n));
+            sums[n] = _mm256_fmadd_ps(weights, y, sums[n]);
         }
     }
     for (index, bytes) in rest.chunks(step).enumerate() {
         let mut padded = [0; 32];
         padded[..bytes.len()].copy_from_slice(bytes);
         let weights = weights(&padded);
-        for t in 0..T {
-            let y = y[t].as_chunks::<32>().1;
-            let y = &y[8 * index..(8 * index + 8).min(y.len())];
-            let mut padded = [0.0; 8];
-            padded[..y.len()].copy_from_slice(y);
-            sums[t][0] = _mm256_fmadd_ps(weights, load_floats(&padded), sums[t][0]);
-        }
+
+        let y = y.as_chunks::<32>().1;
+        let y = &y[8 * index..(8 * index + 8).min(y.len())];
+        let mut padded = [0.0; 8];
+        padded[..y.len()].copy_from_slice(y);
+        sums[0] = _mm256_fmadd_ps(weights, load_floats(&padded), sums[0]);
     }
-    sums.map(|[a, b, c, d]| total(_mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d))))
+    let [a, b, c, d] = sums;
+    total(_mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d)))
 }

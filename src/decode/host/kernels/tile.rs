@@ -1,0 +1,168 @@
+//! Sixteen rows of weights, unpacked side by side, which many tokens are multiplied with: a row is unpacked once for all
+//! of them, and what is read of a tile serves several tokens, what is read of a token several rows.
+
+use super::input::Part;
+use super::{ActivationFormat, Stored, activation_format};
+use crate::dtype::Dtype;
+use crate::quantize::blocks;
+
+/// Rows of a tile.
+pub(in super::super) const LANES: usize = 16;
+
+/// A number of each row.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Lanes(pub(super) [f32; LANES]);
+
+impl Lanes {
+    pub(super) const ZERO: Lanes = Lanes([0.0; LANES]);
+}
+
+/// The codes of four columns of each row.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Codes(pub(super) [[u8; 4]; LANES]);
+
+/// Rows of weights: floats, or `scale x code - minimum`, several columns with the same scale and minimum.
+#[derive(Default)]
+pub(in super::super) struct Tile {
+    pub(super) floats: Vec<Lanes>,
+    pub(super) codes: Vec<Codes>,
+    pub(super) scales: Vec<Lanes>,
+    pub(super) minima: Vec<Lanes>,
+}
+
+/// How the weights of a format are multiplied in tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum TileFormat {
+    Floats,
+    /// Sixteen columns share scale and minimum.
+    Codes16 {
+        activations: ActivationFormat,
+        minima: bool,
+    },
+    /// Thirty-two columns.
+    Codes32 {
+        activations: ActivationFormat,
+        minima: bool,
+    },
+}
+
+/// How rows of `dtype` are multiplied in tiles.
+pub(in super::super) fn tile_format(dtype: Dtype) -> Option<TileFormat> {
+    let activations = activation_format(dtype)?;
+    Some(match dtype {
+        Dtype::F32 | Dtype::F16 | Dtype::BF16 => TileFormat::Floats,
+        Dtype::Q3_K | Dtype::Q6_K => TileFormat::Codes16 {
+            activations,
+            minima: false,
+        },
+        Dtype::Q2_K => TileFormat::Codes16 {
+            activations,
+            minima: true,
+        },
+        Dtype::Q4_1 | Dtype::Q5_1 | Dtype::Q4_K | Dtype::Q5_K => TileFormat::Codes32 {
+            activations,
+            minima: true,
+        },
+        _ => TileFormat::Codes32 {
+            activations,
+            minima: false,
+        },
+    })
+}
+
+/// Floats decoded at a time: with their places in the tile they stay in the first cache.
+const COLUMNS: usize = 256;
+
+impl Tile {
+    /// Takes the first rows of `rows`, `columns` wide. Lanes without a row keep what they had. `flip` changes codes to
+    /// what the processor multiplies.
+    #[inline(always)]
+    pub(super) fn fill(&mut self, rows: Stored<'_>, columns: usize, flip: u8) {
+        match activation_format(rows.dtype) {
+            Some(ActivationFormat::Floats) => self.fill_floats(rows, columns),
+            Some(_) => self.fill_codes(rows, columns, flip),
+            None => {}
+        }
+    }
+
+    #[inline(always)]
+    fn fill_codes(&mut self, rows: Stored<'_>, columns: usize, flip: u8) {
+        self.codes.resize(columns / 4, Codes([[0; 4]; LANES]));
+        for lane in 0..LANES {
+            let (mut group, mut part) = (0, 0);
+            blocks::unpack(rows.dtype, rows.row(lane), |codes, scales, minima| {
+                let places = self.codes.get_mut(group..).unwrap_or_default();
+                let fours = codes.as_chunks::<4>().0;
+                for (place, four) in places.iter_mut().zip(fours) {
+                    place.0[lane] = four.map(|code| code as u8 ^ flip);
+                }
+                group += fours.len();
+                let end = part + scales.len();
+                if self.scales.len() < end {
+                    self.scales.resize(end, Lanes::ZERO);
+                    self.minima.resize(end, Lanes::ZERO);
+                }
+                for (place, scale) in self.scales[part..end].iter_mut().zip(scales) {
+                    place.0[lane] = *scale;
+                }
+                for (place, minimum) in self.minima[part..end].iter_mut().zip(minima) {
+                    place.0[lane] = *minimum;
+                }
+                part = end;
+            });
+        }
+    }
+
+    #[inline(always)]
+    fn fill_floats(&mut self, rows: Stored<'_>, columns: usize) {
+        self.floats.resize(columns, Lanes::ZERO);
+        let mut decoded = [0.0; COLUMNS];
+        let step = COLUMNS * rows.width / columns.max(1);
+        for (index, places) in self.floats.chunks_mut(COLUMNS).enumerate() {
+            for lane in 0..LANES {
+                let Some(bytes) = rows.row(lane).chunks(step.max(1)).nth(index) else {
+                    continue;
+                };
+                let decoded = &mut decoded[..places.len()];
+                let done = blocks::decode_rows(rows.dtype, bytes, places.len(), decoded);
+                debug_assert!(done.is_ok(), "floats have a decoder");
+                for (place, value) in places.iter_mut().zip(decoded) {
+                    place.0[lane] = *value;
+                }
+            }
+        }
+    }
+}
+
+/// The products of a tile with a token, in plain loops: for processors without a kernel, and the reference of the others.
+pub(super) fn ints<const N: usize>(tile: &Tile, y: &[Part<N>]) -> Lanes {
+    let mut sums = Lanes::ZERO;
+    let parts = tile.codes.chunks_exact(N / 4).zip(y);
+    for ((codes, y), (scales, minima)) in parts.zip(tile.scales.iter().zip(&tile.minima)) {
+        let mut whole = [0i32; LANES];
+        for (codes, y) in codes.iter().zip(y.quants.as_chunks::<4>().0) {
+            for (whole, codes) in whole.iter_mut().zip(&codes.0) {
+                for (code, y) in codes.iter().zip(y) {
+                    *whole += i32::from(*code as i8) * i32::from(*y);
+                }
+            }
+        }
+        for lane in 0..LANES {
+            sums.0[lane] += whole[lane] as f32 * scales.0[lane] * y.scale - minima.0[lane] * y.sum;
+        }
+    }
+    sums
+}
+
+/// The same of floats.
+pub(super) fn floats(tile: &Tile, y: &[f32]) -> Lanes {
+    let mut sums = Lanes::ZERO;
+    for (weights, y) in tile.floats.iter().zip(y) {
+        for (sum, weight) in sums.0.iter_mut().zip(&weights.0) {
+            *sum += weight * y;
+        }
+    }
+    sums
+}
