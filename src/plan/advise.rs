@@ -9,7 +9,6 @@ use crate::model::ModelSpec;
 use crate::note::KvProblem;
 use crate::plan::change::{Dimension, PlanChange, Situation, dimensions};
 use crate::plan::fit::{Fit, Plan, Target, available, decode_by_mode, max_context};
-use crate::plan::recommend::decode_rate;
 use crate::plan::workload::Workload;
 use crate::units::Bytes;
 
@@ -88,7 +87,7 @@ pub fn advise(
 ) -> Vec<Advice> {
     let preference = result.choice.preference;
     let too_slow = too_slow(model, result, target, workload);
-    let is_fast = |plan: &&Plan| preference.is_fast_enough(plan);
+    let is_fast = |plan: &&Plan| preference.is_fast_enough(plan.decode_rate());
     let wanted = result.wanted().filter(|plan| !plan.fits());
     // Advice on memory is about plans that are fast enough; where none is, it would be in vain.
     let Some(plan) = wanted.filter(|plan| too_slow.is_none() || is_fast(plan)) else {
@@ -139,7 +138,7 @@ fn too_slow(
 ) -> Option<Advice> {
     let fitting = result.plans.iter().filter(|plan| plan.fits());
     let fitting = fitting.filter(|_| result.recommended().is_none());
-    let rated = fitting.filter_map(|plan| Some((plan, decode_rate(plan)?)));
+    let rated = fitting.filter_map(|plan| Some((plan, plan.decode_rate()?)));
     let (plan, rate) = rated.max_by(|a, b| a.1.total_cmp(&b.1))?;
     let least = result.choice.preference.min_speed?;
     let modes = decode_by_mode(model, plan, target, workload);

@@ -7,7 +7,7 @@ use crate::note::Note;
 use crate::plan::memory::{Ledger, ledger};
 use crate::plan::notes::{allocation_note, derive_notes, tight_note};
 use crate::plan::rates;
-use crate::plan::recommend::{Choice, Preference};
+use crate::plan::recommend::{Choice, Offer, Preference};
 use crate::plan::speed::Spread;
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
@@ -66,7 +66,7 @@ impl Fit {
     /// The same plans, chosen among by `preference`.
     #[must_use]
     pub fn by(self, preference: Preference) -> Fit {
-        let choice = preference.choose(&self.plans);
+        let choice = preference.choose(&offers(&self.plans));
         Fit { choice, ..self }
     }
 
@@ -82,8 +82,7 @@ impl Fit {
 
     /// The plan that would be recommended with memory for any, or else the first.
     pub fn wanted(&self) -> Option<&Plan> {
-        let wanted = self.choice.preference.wanted(&self.plans);
-        wanted.or_else(|| self.plans.first())
+        self.plans.get(self.choice.wanted.unwrap_or(0))
     }
 }
 
@@ -91,6 +90,12 @@ impl Plan {
     /// Available memory in bytes that the plan leaves; negative by what is missing.
     pub fn headroom(&self) -> i64 {
         self.available.0 as i64 - self.memory.total().0 as i64
+    }
+
+    /// The expected decode rate in tokens a second, if it is known.
+    pub fn decode_rate(&self) -> Option<f64> {
+        let speeds = self.speeds.as_ref();
+        speeds.map(|speeds| speeds.decode.tokens_per_second.expected)
     }
 
     /// Whether it fits.
@@ -132,8 +137,21 @@ pub fn fit(
         .into_iter()
         .map(|candidate| plan(model, candidate, target, workload))
         .collect();
-    let choice = Preference::default().choose(&plans);
+    let choice = Preference::default().choose(&offers(&plans));
     Fit { plans, choice }
+}
+
+/// What each plan offers.
+fn offers(plans: &[Plan]) -> Vec<Offer> {
+    let offer = |plan: &Plan| Offer {
+        fits: plan.fits(),
+        is_quantized_already: plan.assignment.is_stored() && plan.assignment.is_quantized(),
+        rate: plan.decode_rate(),
+        kld: plan.quality.as_ref().map(|quality| quality.kld),
+        tensor_bytes: plan.tensor_bytes,
+        file_bytes: plan.file_bytes,
+    };
+    plans.iter().map(offer).collect()
 }
 
 fn plan(model: &ModelSpec, candidate: Candidate, target: Target<'_>, workload: &Workload) -> Plan {

@@ -4,8 +4,7 @@ use serde_json::{Value, json};
 
 use super::Report;
 use crate::evidence::quality::{Basis, Experiment, Quality};
-use crate::plan::Plan;
-use crate::plan::recommend::{Prefer, decode_rate};
+use crate::plan::{Plan, Prefer};
 use crate::report::{nats, rate};
 use crate::units::counted;
 
@@ -61,7 +60,7 @@ pub(super) fn reason(report: &Report<'_>) -> Option<String> {
 }
 
 fn speed_change(taken: &Plan, next: &Plan) -> Option<String> {
-    let percent = 100.0 * (decode_rate(next)? / decode_rate(taken)? - 1.0);
+    let percent = 100.0 * (next.decode_rate()? / taken.decode_rate()? - 1.0);
     Some(match percent.round() {
         0.0 => "as fast".to_owned(),
         faster if faster > 0.0 => format!("{faster:.0} % faster"),
