@@ -16,6 +16,7 @@ mod python_json;
 mod same;
 mod shards;
 mod stores;
+mod unique_json;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -385,6 +385,7 @@ fn fit_refuses_what_quantize_refuses() {
     config["model_type"] = json!("gemma2");
     config["sliding_window"] = json!(64);
     config["hidden_activation"] = json!("gelu_pytorch_tanh");
+    config["query_pre_attn_scalar"] = json!(32);
     let mut tensors = qwen3_tensors();
     tensors.retain(|(name, ..)| !name.contains("q_norm") && !name.contains("k_norm"));
     for name in ["pre_feedforward_layernorm", "post_feedforward_layernorm"] {
@@ -763,6 +764,7 @@ fn experts_that_are_missing_or_too_many_are_named() {
     let mut config = qwen3(true);
     config["architectures"] = json!(["Qwen3MoeForCausalLM"]);
     config["model_type"] = json!("qwen3_moe");
+    config["norm_topk_prob"] = json!(true);
     config["num_experts"] = json!(3);
     config["num_experts_per_tok"] = json!(2);
     config["moe_intermediate_size"] = json!(64);
