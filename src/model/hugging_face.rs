@@ -44,6 +44,7 @@ pub(super) fn read(
     let logical = packed::logical(&checkpoint.tensors, config)?;
     if unknown != Unknown::WeightsOnly {
         packed::check_scales(&logical, config)?;
+        packed::check_declared(&logical, config)?;
     }
     let prequantized = packed::label(config, &logical);
     let stored = logical.clone();

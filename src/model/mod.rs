@@ -40,6 +40,7 @@ pub use forward_spec::{Activation, ForwardSpec, NormKind, Rope, RopeStyle, Spars
 pub(crate) use hparams::{HParams, TEXT_PARTS};
 pub use hparams::{Key, Number};
 pub(crate) use kept::lost;
+pub use left_out::PREDICTION_HEAD;
 #[cfg(test)]
 pub(crate) use lookup::quirks_of;
 pub use lookup::{conversion_of, converted};
@@ -207,6 +208,15 @@ pub enum ModelError {
         tensor: String,
         /// Its type.
         found: Dtype,
+    },
+    /// Weights that are not quantized, though the configuration says so.
+    #[error(
+        "config.json says that the weights are quantized (`{method}`), and none of them is: take `quantization_config` \
+         out if they are the original's, or take the weights that it belongs to"
+    )]
+    NotQuantized {
+        /// The method in config.json.
+        method: String,
     },
     /// A tensor that the model needs is not stored.
     #[error(

@@ -244,6 +244,14 @@ fn values_of_another_type_and_sizes_that_no_model_has_are_refused() {
             "`LlamaForCausalLM`",
         ),
         (json!({"model_type": "gemma2"}), "`gemma2`"),
+        (
+            json!({"quantization_config": "awq"}),
+            "quantized with `awq`",
+        ),
+        (
+            json!({"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4_AWQ"}}),
+            "`NVFP4_AWQ`",
+        ),
     ] {
         refused(&changed(&whole, &more).to_string(), &[fragment]);
     }

@@ -419,6 +419,38 @@ fn fit_refuses_what_quantize_refuses() {
 }
 
 #[test]
+fn weights_that_are_not_quantized_as_declared_are_told() {
+    for method in ["fp8", "gptq", "awq"] {
+        let mut config = qwen3(true);
+        config["quantization_config"] = json!({"quant_method": method, "bits": 4});
+        let told = [method, "none of them is", "take `quantization_config` out"];
+        both_refuse(&config, &qwen3_tensors(), &told);
+    }
+}
+
+#[test]
+fn an_output_is_not_named_as_a_part_or_a_header() {
+    let scratch = Scratch::new();
+    let model = scratch.checkpoint(&qwen3(true), &qwen3_tensors());
+    for (name, says) in [
+        ("m-00001-of-00002.gguf", "a part of a model"),
+        ("m.header.gguf", "without weights"),
+    ] {
+        let output = scratch.path(name);
+        let run = [
+            "quantize",
+            model.to_str().unwrap(),
+            "--scheme",
+            "q8_0",
+            "--output",
+        ];
+        let said = error(&[&run[..], &[output.to_str().unwrap()]].concat());
+        assert!(said.contains(says), "{said}");
+        assert!(!output.exists());
+    }
+}
+
+#[test]
 fn integers_without_a_scale_are_no_weights() {
     for (dtype, width) in [("I8", 1), ("I64", 8)] {
         let scratch = Scratch::new();
