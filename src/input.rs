@@ -5,6 +5,8 @@
 //! limit.
 #![warn(clippy::indexing_slicing)]
 
+mod wrapped;
+
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -12,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::foreign::Foreign;
 use crate::units::Bytes;
+use wrapped::Wrapped;
 
 /// Bytes of a text file that are read at a time.
 const PIECE: u64 = 1 << 20;
@@ -57,6 +60,16 @@ pub enum OpenError {
     WebPage {
         /// The path as given.
         path: PathBuf,
+    },
+    /// An archive, a compressed file, or a format of the past.
+    #[error("{}: is {what}; {way_out}", path.display())]
+    Wrapped {
+        /// The path as given.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What the user can do.
+        way_out: &'static str,
     },
     /// A text file above its limit.
     #[error("{}: has {} bytes, above the limit of {} for this kind of file", path.display(), bytes.0, limit.0)]
@@ -104,6 +117,7 @@ impl OpenError {
             | OpenError::Empty { path }
             | OpenError::LfsPointer { path }
             | OpenError::WebPage { path }
+            | OpenError::Wrapped { path, .. }
             | OpenError::TooLarge { path, .. }
             | OpenError::NotUtf8 { path, .. }
             | OpenError::NotText { path, .. }
@@ -139,7 +153,14 @@ pub fn open(path: &Path) -> Result<(File, u64), OpenError> {
         0 => Err(OpenError::Empty { path: at() }),
         bytes if is_lfs_pointer(&file, bytes) => Err(OpenError::LfsPointer { path: at() }),
         bytes if is_web_page(&file, bytes) => Err(OpenError::WebPage { path: at() }),
-        bytes => Ok((file, bytes)),
+        bytes => match wrapped::of(path, &file, bytes) {
+            Some(&Wrapped { what, way_out, .. }) => Err(OpenError::Wrapped {
+                path: at(),
+                what,
+                way_out,
+            }),
+            None => Ok((file, bytes)),
+        },
     }
 }
 

@@ -48,7 +48,9 @@ pub enum CheckpointError {
     OtherKind { path: PathBuf, kind: OtherKind },
     #[error("{}: is neither a .safetensors, nor a .gguf, nor a .json file, and does not start as GGUF does", path.display())]
     UnknownKind { path: PathBuf },
-    #[error("{}: has no *.safetensors, no *.gguf and no config.json", path.display())]
+    #[error("{}: is an empty folder; download the model into it, or give the folder that holds it", path.display())]
+    EmptyFolder { path: PathBuf },
+    #[error("{}: has no *.safetensors, no *.gguf and no config.json; give the folder or the file of the model", path.display())]
     NothingThere { path: PathBuf },
     #[error("{}: holds several models, give the file of one: {}", path.display(), names.join(", "))]
     SeveralModels { path: PathBuf, names: Vec<String> },

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::error::CheckpointError;
 use super::index::Index;
 use super::json;
+use super::unique_json::UniqueObject;
 use super::{Checkpoint, CheckpointFile, Origin, RawConfig, SourceFormat, StoredTensor};
 use crate::safetensors;
 use crate::units::Bytes;
@@ -123,6 +124,6 @@ fn read_config_beside(directory: &Path) -> Result<Value, CheckpointError> {
 }
 
 fn read_config(path: &Path) -> Result<Value, CheckpointError> {
-    let object: serde_json::Map<String, Value> = json::read(path, CONFIG_LIMIT)?;
+    let UniqueObject(object) = json::read(path, CONFIG_LIMIT)?;
     Ok(Value::Object(object))
 }

@@ -330,8 +330,10 @@ fn embedding(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let module = dense || SENTENCE_MODULE.iter().any(|key| seen.json(key).is_some());
     let head = |name: &str| EMBEDDING_HEADS.iter().any(|start| name.starts_with(start));
     let is = |key: &str, values: &[Json]| seen.stated(key).is_some_and(|v| values.contains(v));
-    let causal = CAUSAL.iter().find(|key| is(key, &[Json::Bool(false)]));
-    let all = [Json::Bool(true), Json::from("all")];
+    let no = [Json::Bool(false), Json::from("false"), Json::from("False")];
+    let causal = CAUSAL.iter().find(|key| is(key, &no));
+    let all = ["all", "true", "True"].map(Json::from);
+    let all = [&[Json::Bool(true)], &all[..]].concat();
     let flag = causal.or_else(|| BIDIRECTIONAL.iter().find(|key| is(key, &all)));
     let of_files = beside.map(|name| format!("{name} of Sentence Transformers"));
     let why = if let Some(why) = &of_files {

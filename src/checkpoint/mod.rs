@@ -16,6 +16,7 @@ mod python_json;
 mod same;
 mod shards;
 mod stores;
+mod unique_json;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 pub use error::CheckpointError;
 pub use kind::OtherKind;
 pub use open::{open, open_any, open_in};
+pub use shards::is_part;
 pub use stores::Stores;
 
 use crate::dtype::Dtype;

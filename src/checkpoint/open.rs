@@ -181,12 +181,16 @@ fn open_directory(name: String, path: &Path) -> Result<Checkpoint, CheckpointErr
     }
     let config = path.join("config.json");
     if files.contains(&config) {
-        hugging_face::open_config(name, path, &config)
-    } else {
-        Err(CheckpointError::NothingThere {
-            path: path.to_owned(),
-        })
+        return hugging_face::open_config(name, path, &config);
     }
+    if let Some(kind) = stores::cache_folder(path) {
+        return Err(other_kind(path, kind));
+    }
+    let path = path.to_owned();
+    Err(match files.is_empty() {
+        true => CheckpointError::EmptyFolder { path },
+        false => CheckpointError::NothingThere { path },
+    })
 }
 
 fn open_file(path: &Path) -> Result<Checkpoint, CheckpointError> {

@@ -36,6 +36,11 @@ pub(super) fn file_stem(path: &Path) -> Option<&str> {
     path.file_stem()?.to_str()
 }
 
+/// Whether a file is, by its name, one of several that a model is split into.
+pub fn is_part(path: &Path) -> bool {
+    file_stem(path).is_some_and(|stem| ShardName::parse(stem).is_some())
+}
+
 /// Whether two paths are shards of the same set, by their names.
 pub(super) fn same_set(a: &Path, b: &Path) -> bool {
     let set_of = |path| {

@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::error::CheckpointError;
 use super::json;
+use super::kind::OtherKind;
 use crate::input;
 use crate::units::Bytes;
 
@@ -67,7 +68,7 @@ impl Stores {
         if id.matches('/').count() > 1 || !id.split('/').all(is_plain) {
             return Ok(None);
         }
-        let folder = hub.join(format!("models--{}", id.replace('/', "--")));
+        let folder = hub.join(format!("{HUB_FOLDER}{}", id.replace('/', "--")));
         if !folder.is_dir() {
             return Ok(None);
         }
@@ -128,7 +129,7 @@ impl Stores {
                 .to_string_lossy()
                 .into_owned();
             names.extend(
-                name.strip_prefix("models--")
+                name.strip_prefix(HUB_FOLDER)
                     .map(|id| id.replace("--", "/")),
             );
         }
@@ -258,6 +259,28 @@ fn broken(path: &Path, problem: String) -> CheckpointError {
         problem,
     }
 }
+
+/// What a folder of the hub cache is that holds no model itself: that of a model, `models--ORG--NAME`, or one in it.
+pub(super) fn cache_folder(path: &Path) -> Option<OtherKind> {
+    let whole = path.canonicalize().ok()?;
+    let within = whole.ancestors().take(2);
+    let (folder, id) = within.into_iter().find_map(|folder| {
+        let id = folder.file_name()?.to_str()?.strip_prefix(HUB_FOLDER)?;
+        Some((folder, id.replace("--", "/")))
+    })?;
+    let snapshot = match list(&folder.join("snapshots")).ok()?.as_slice() {
+        [only] => only.display().to_string(),
+        [] => return None,
+        _ => format!("one of those in {}", folder.join("snapshots").display()),
+    };
+    Some(OtherKind {
+        what: format!("a folder of the Hugging Face cache, which holds snapshots of `{id}`"),
+        way_out: format!("give the model's name, or the folder of its snapshot: {snapshot}"),
+    })
+}
+
+/// The beginning of the names of models' folders in the hub cache.
+const HUB_FOLDER: &str = "models--";
 
 /// Whether `name` is one plain path component.
 fn is_plain(name: &str) -> bool {

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use crate::checkpoint::Checkpoint;
 use crate::inputs::Inputs;
 use crate::quantize;
+use crate::report;
 
 /// The small files beside weights that are read with them.
 const COMPANIONS: [&str; 12] = [
@@ -51,6 +52,13 @@ fn check(path: &Path, inputs: &Inputs) -> anyhow::Result<()> {
             input.display()
         );
     }
+    let is_model = ["gguf", "safetensors"].iter().any(|extension| {
+        path.extension()
+            .is_some_and(|found| found.eq_ignore_ascii_case(extension))
+    });
+    if is_model {
+        bail!("{shown}: is the name of a model, and this is a report; choose another name");
+    }
     match std::fs::metadata(path) {
         Ok(there) if there.is_file() && is_foreign(path)? => bail!(
             "{shown}: is there already, and is no report of this program; choose another name, or remove it"
@@ -59,7 +67,7 @@ fn check(path: &Path, inputs: &Inputs) -> anyhow::Result<()> {
     }
 }
 
-/// Whether a file is not text, or JSON that this program did not write: weights, a tokenizer, a configuration.
+/// Whether a file holds anything that this program did not write: weights, a configuration, notes.
 fn is_foreign(path: &Path) -> anyhow::Result<bool> {
     /// The schema is among a document's first bytes.
     const BEGIN: u64 = 4096;
@@ -68,13 +76,8 @@ fn is_foreign(path: &Path) -> anyhow::Result<bool> {
     file.and_then(|file| file.take(BEGIN).read_to_end(&mut begin))
         .with_context(|| format!("{} is there, and cannot be read", path.display()))?;
     let text = String::from_utf8_lossy(&begin);
-    let is_json = text.trim_start().starts_with(['{', '[']);
-    let is_ours = text.contains("\"schema\": \"orinplan.");
-    let is_model = ["gguf", "safetensors"].iter().any(|extension| {
-        path.extension()
-            .is_some_and(|found| found.eq_ignore_ascii_case(extension))
-    });
-    Ok(begin.contains(&0) || is_json && !is_ours || is_model)
+    let is_ours = text.contains("\"schema\": \"orinplan.") || report::fit::is_report(&text);
+    Ok(!text.trim().is_empty() && !is_ours)
 }
 
 /// Checks that a report may be written to every one of `paths`, and that no two are the same file.

@@ -30,6 +30,12 @@ pub enum ConvertError {
         found: String,
         expected: &'static str,
     },
+    /// The configuration has values that the architecture's GGUF has no place for.
+    #[error(
+        "config.json: {what}, and a GGUF of {architecture} has no place for that: llama.cpp would compute another model; \
+         plan and quantize it for a runtime that reads the checkpoint itself (`--runtime vllm`, `--scheme fp8`)"
+    )]
+    Lost { what: String, architecture: String },
     #[error(
         "config.json: `vocab_size` is {size}, above the limit of {limit}; no published model has so many tokens"
     )]
@@ -98,6 +104,7 @@ impl ConvertError {
             | ConvertError::NotHuggingFace
             | ConvertError::MissingKey { .. }
             | ConvertError::BadValue { .. }
+            | ConvertError::Lost { .. }
             | ConvertError::VocabSize { .. } => return self,
         };
         if let Ok(inside) = path.strip_prefix(directory) {

@@ -29,7 +29,7 @@ use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::Value;
 use crate::model::conversion::KeyRule;
 use crate::model::tokenizers::{BYTE_LEVEL, UNKNOWN_SPLIT};
-use crate::model::{DecodeAccess, ModelSpec};
+use crate::model::{DecodeAccess, ModelSpec, lost};
 use name::NameParts;
 use source_config::SourceConfig;
 
@@ -63,6 +63,12 @@ pub fn metadata(
     add_names(&mut pairs, checkpoint, model, config);
     for group in conversion.keys {
         pairs.add(group, &source, file_type)?;
+    }
+    if let Some(what) = lost(model, &pairs.0) {
+        return Err(ConvertError::Lost {
+            what,
+            architecture: model.architecture.clone(),
+        });
     }
     let version = Value::U32(QUANTIZATION_VERSION);
     pairs.set("general.quantization_version", version);

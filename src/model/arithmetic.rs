@@ -28,7 +28,7 @@ pub(super) fn check(
     let of_rope = of_rope.map(|name| (name, rope.and_then(|rope| rope.get(name)), true));
     for (name, value, positive) in own.chain(base).chain(of_rope) {
         let fits = |x: f64| x.is_finite() && x >= 0.0 && (x > 0.0 || !positive);
-        match value.filter(|value| value.is_number()).map(Json::as_f64) {
+        match value.filter(|value| !value.is_null()).map(Json::as_f64) {
             Some(number) if !number.is_some_and(fits) => {
                 return Err(ModelError::BadNumber {
                     key: name.to_owned(),

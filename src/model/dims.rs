@@ -1,6 +1,8 @@
 //! The dimensions and blocks of a model by the rules of its architecture, and what only the shapes of its tensors
 //! need. In: hyperparameters. Out: [`Dims`], [`Layer`]s, [`ShapeParams`].
 
+use serde_json::Value as Json;
+
 use super::arch::{Arch, ShapeParams};
 use super::hparams::{HParams, Key};
 use super::spec::{Dims, Layer};
@@ -79,17 +81,27 @@ pub(super) fn shape_params(
             found: found.to_owned(),
         });
     }
-    let long =
-        |rope: &serde_json::Value| rope.get("long_factor").is_some_and(|list| list.is_array());
+    let long = |rope: &Json| rope.get("long_factor").is_some_and(|list| list.is_array());
     if matches!(rope_type, Some("longrope" | "su")) && !rope.is_some_and(long) {
         return Err(ModelError::MissingKey {
             key: "rope_scaling.long_factor".to_owned(),
         });
     }
-    let scaled = |rope: &serde_json::Value| rope.get("factor").is_some() || long(rope);
+    let scaled = |rope: &Json| rope.get("factor").is_some() || long(rope);
     if rope_type.is_none() && rope.is_some_and(scaled) {
         return Err(ModelError::MissingKey {
             key: "rope_scaling.rope_type".to_owned(),
+        });
+    }
+    let needed: &[&str] = match rope_type {
+        Some("llama3") => &["factor", "low_freq_factor", "high_freq_factor"],
+        Some("linear" | "dynamic" | "yarn" | "deepseek_yarn") => &["factor"],
+        _ => &[],
+    };
+    let lacks = |name: &&&str| rope.is_some_and(|rope| rope.get(name).is_none_or(Json::is_null));
+    if let Some(name) = needed.iter().find(lacks) {
+        return Err(ModelError::MissingKey {
+            key: format!("rope_scaling.{name}"),
         });
     }
     let rope_factors = match rope_type {

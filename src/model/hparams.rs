@@ -299,9 +299,10 @@ impl<'a> HParams<'a> {
         }
     }
 
-    /// A boolean of `config.json`.
+    /// A boolean of `config.json`, one of [`FLAGS`].
     pub(super) fn flag(&self, name: &str) -> Option<bool> {
-        self.json(name).and_then(Json::as_bool)
+        debug_assert!(FLAGS.contains(&name), "{name}");
+        self.json(name).and_then(truth)
     }
 
     /// A list of strings of `config.json`, such as `layer_types`.
@@ -311,6 +312,32 @@ impl<'a> HParams<'a> {
             .iter()
             .map(Json::as_str)
             .collect()
+    }
+}
+
+/// Every boolean that is read. A value that is none is refused.
+pub(super) const FLAGS: &[&str] = &[
+    "attention_bias",
+    "attention_k_eq_v",
+    "block_auto_adjust_ff_dim",
+    "enable_moe_block",
+    "mamba_conv_bias",
+    "mamba_rms_norm",
+    "mlp_bias",
+    "norm_topk_prob",
+    "tie_embedding",
+    "tie_word_embeddings",
+    "use_bias",
+    "use_conv_bias",
+    "use_double_wide_mlp",
+];
+
+/// Whether a value is true or false; Python takes 1 and 0 as well.
+pub(super) fn truth(value: &Json) -> Option<bool> {
+    match value.as_u64() {
+        Some(0) => Some(false),
+        Some(1) => Some(true),
+        _ => value.as_bool(),
     }
 }
 

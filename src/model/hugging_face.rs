@@ -17,7 +17,7 @@ use super::resolve_tensors::Strictness;
 use super::rows::{from_rows, other};
 use super::sorted::{Sorted, Tie, tie_flag};
 use super::spec::{Dims, ModelSpec};
-use super::{ModelError, Quirks, Unknown, arithmetic, resolve_tensors};
+use super::{ModelError, Quirks, Unknown, arithmetic, resolve_tensors, stated};
 use crate::checkpoint::{Checkpoint, RawConfig};
 
 pub(super) fn read(
@@ -44,10 +44,12 @@ pub(super) fn read(
     let logical = packed::logical(&checkpoint.tensors, config)?;
     if unknown != Unknown::WeightsOnly {
         packed::check_scales(&logical, config)?;
+        packed::check_declared(&logical, config)?;
     }
     let prequantized = packed::label(config, &logical);
     let stored = logical.clone();
     let all = Sorted::new(logical.clone(), 0..0, Auxiliary::ANY);
+    stated::check(arch, &names, &HParams::of_config(config))?;
     // Read before defaults are filled in: what the file states about a tied head overrides its class's default.
     let stated_tie = Tie::stated(&HParams::new(&checkpoint.config, arch.name), config);
     let config = defaults::filled(
@@ -59,6 +61,9 @@ pub(super) fn read(
     let raw = RawConfig::HuggingFace(config.clone());
     let hparams = HParams::new(&raw, arch.name);
     let (mut dims, layers) = dims_and_layers(arch, &hparams)?;
+    if assumed.is_none() {
+        stated::check_blocks(arch, &hparams, &layers)?;
+    }
     arithmetic::check(arch, &hparams, &layers)?;
     let ahead = hparams.or_zero(Key::NextnLayers)? as usize;
     let ahead = layers.len()..layers.len().saturating_add(ahead);

@@ -101,9 +101,12 @@ impl Auxiliary {
 const OWN_FILE: &str = "runtimes load it from a file of its own";
 const COMPUTED: &str = "runtimes compute it from the configuration";
 
+/// The name of blocks that predict further tokens.
+pub const PREDICTION_HEAD: &str = "multi-token prediction head";
+
 /// Blocks and heads that predict tokens beyond the next one.
 pub(super) const NEXT_TOKENS: LeftOutKind = LeftOutKind {
-    name: "multi-token prediction head",
+    name: PREDICTION_HEAD,
     reason: "it drafts tokens beyond the next one, and decoding does without",
     tower: false,
     begins: &["mtp."],

@@ -15,6 +15,7 @@ mod gguf;
 mod gguf_rows;
 mod hparams;
 mod hugging_face;
+mod kept;
 mod left_out;
 mod loader;
 mod lookup;
@@ -27,6 +28,7 @@ mod role;
 mod rows;
 mod sorted;
 mod spec;
+mod stated;
 mod zero_biases;
 
 use crate::checkpoint::{Checkpoint, RawConfig};
@@ -37,6 +39,8 @@ pub use families::tokenizers;
 pub use forward_spec::{Activation, ForwardSpec, NormKind, Rope, RopeStyle, Sparse, Yarn};
 pub(crate) use hparams::{HParams, TEXT_PARTS};
 pub use hparams::{Key, Number};
+pub(crate) use kept::lost;
+pub use left_out::PREDICTION_HEAD;
 #[cfg(test)]
 pub(crate) use lookup::quirks_of;
 pub use lookup::{conversion_of, converted};
@@ -103,6 +107,20 @@ pub enum ModelError {
         "`{key}` is no number that a model computes with; take the configuration that belongs to these weights"
     )]
     BadNumber {
+        /// Its name.
+        key: String,
+    },
+    /// A value that is neither true nor false where one of them is needed.
+    #[error("`{key}` in the configuration is neither true nor false, without quotes")]
+    BadFlag {
+        /// Its name.
+        key: String,
+    },
+    /// Rotary parameters that are no object.
+    #[error(
+        "`{key}` in the configuration is no object with names and values; take the configuration that belongs to these weights"
+    )]
+    NoObject {
         /// Its name.
         key: String,
     },
@@ -190,6 +208,15 @@ pub enum ModelError {
         tensor: String,
         /// Its type.
         found: Dtype,
+    },
+    /// Weights that are not quantized, though the configuration says so.
+    #[error(
+        "config.json says that the weights are quantized (`{method}`), and none of them is: take `quantization_config` \
+         out if they are the original's, or take the weights that it belongs to"
+    )]
+    NotQuantized {
+        /// The method in config.json.
+        method: String,
     },
     /// A tensor that the model needs is not stored.
     #[error(

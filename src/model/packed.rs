@@ -109,6 +109,25 @@ pub(super) fn check_scales(logical: &[FoldedWeight], config: &Json) -> Result<()
     }
 }
 
+/// Methods whose weights are stored as codes: a runtime that reads the configuration looks for these.
+const CODED: &[&str] = &["auto-round", "awq", "fbgemm_fp8", "fp8", "gptq"];
+
+/// Checks that weights are quantized where the configuration says so.
+///
+/// # Errors
+/// [`ModelError::NotQuantized`].
+pub(super) fn check_declared(logical: &[FoldedWeight], config: &Json) -> Result<(), ModelError> {
+    let stated = quantization_config(config).and_then(|q| q.get("quant_method")?.as_str());
+    match stated.filter(|method| CODED.contains(method)) {
+        Some(method) if !logical.is_empty() && label(config, logical).is_none() => {
+            Err(ModelError::NotQuantized {
+                method: method.to_owned(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether weights are stored as they were before they are rounded, with the scales to round them by.
 fn keeps_whole(config: &Json) -> bool {
     let stated = quantization_config(config).and_then(|q| q.get("quant_method")?.as_str());

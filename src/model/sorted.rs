@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde_json::Value as Json;
 
-use super::hparams::HParams;
+use super::hparams::{HParams, truth};
 use super::left_out::{self, Auxiliary, LeftOutKind};
 use super::packed::FoldedWeight;
 use super::spec::{LeftOut, Tower};
@@ -215,7 +215,7 @@ pub(super) enum Tie {
 impl Tie {
     pub(super) fn stated(hparams: &HParams<'_>, config: &Json) -> Tie {
         let text = tie_flag(hparams);
-        let whole = config.get("tie_word_embeddings").and_then(Json::as_bool);
+        let whole = config.get("tie_word_embeddings").and_then(truth);
         match (text, whole) {
             (Some(false), Some(true)) | (None, _) => Tie::Unsaid(text),
             (Some(true), _) => Tie::Yes,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::error::PlanError;
 use crate::checkpoint::{Checkpoint, SourceFormat};
+use crate::convert::ConvertError;
 use crate::gguf::{self, Value};
 use crate::model::ModelSpec;
 use crate::quantize::{self, Readiness};
@@ -43,7 +44,7 @@ impl GgufHeader {
     ///
     /// # Errors
     /// [`PlanError::Convert`] where `runtime` loads a GGUF that [`quantize`] would make of the checkpoint, and its
-    /// configuration or tokenizer is wrong.
+    /// configuration or tokenizer is wrong; [`ConvertError::Lost`] also where only the configuration is here.
     pub fn of(
         checkpoint: &Checkpoint,
         model: &ModelSpec,
@@ -51,7 +52,8 @@ impl GgufHeader {
     ) -> Result<GgufHeader, PlanError> {
         let is_directory = checkpoint.format == SourceFormat::Safetensors;
         let loads_gguf = runtime.loads.files.iter().any(|file| file == "gguf");
-        let is_made = loads_gguf && is_directory && model.assumed.is_none();
+        let is_planned = loads_gguf && model.assumed.is_none();
+        let is_made = is_planned && is_directory;
         let lacks_tokenizer = is_directory && !checkpoint.has_tokenizer();
         // The file type is one number whatever it is: neither a size nor a refusal depends on it.
         match quantize::metadata(checkpoint, model, 0) {
@@ -63,6 +65,7 @@ impl GgufHeader {
                 is_made,
             }),
             Err(error) if is_made && error.blames_checkpoint() => Err(error.into()),
+            Err(error @ ConvertError::Lost { .. }) if is_planned => Err(error.into()),
             Err(error) => {
                 let directory = checkpoint.directory.as_deref().unwrap_or(Path::new(""));
                 Ok(GgufHeader {

@@ -66,6 +66,12 @@ pub enum ImportanceError {
         column: usize,
         value: f32,
     },
+    #[error("{}: is zero for every column, so it was computed from nothing; make it anew", path.display())]
+    Zeros { path: PathBuf },
+    #[error(
+        "the importance matrix has values for {found}, and the model has {expected}; it was made from another model"
+    )]
+    OtherModel { found: String, expected: String },
     #[error(
         "the importance matrix has {} for tensor `{tensor}`, which has {} (times experts); it was made from another model",
         counted(*found, "value", "values"), counted(*expected, "column", "columns")
@@ -152,7 +158,22 @@ impl Importance {
                 });
             }
         }
+        if importance
+            .entries
+            .values()
+            .flatten()
+            .all(|value| *value == 0.0)
+        {
+            return Err(ImportanceError::Zeros {
+                path: path.to_owned(),
+            });
+        }
         Ok(importance)
+    }
+
+    /// The names of its tensors.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
     }
 
     /// One number for each column of `tensor`; for a stack of experts, matrix after matrix.

@@ -11,7 +11,9 @@ use super::destination::{Destination, OutputError};
 use super::disk::{
     beside, check_space, directory, empty, entries, exchange, is_at, lock, remove, sync_name,
 };
+use crate::checkpoint;
 use crate::gguf::starts_as_gguf;
+use crate::input;
 use crate::units::Bytes;
 
 /// The suffix of unfinished outputs, after the name of the target.
@@ -202,6 +204,9 @@ fn check(destination: &Destination<'_>, form: &OutputForm<'_>) -> Result<(), Out
     if !directory(path).is_dir() {
         return Err(OutputError::place(path, "its directory is not there"));
     }
+    if let (OutputForm::File, Some(problem)) = (form, is_misread(path)) {
+        return Err(OutputError::place(path, problem));
+    }
     let Ok(there) = fs::symlink_metadata(path) else {
         return Ok(());
     };
@@ -209,6 +214,18 @@ fn check(destination: &Destination<'_>, form: &OutputForm<'_>) -> Result<(), Out
         OutputForm::File => check_file(destination, &there),
         OutputForm::Directory(may_replace) => may_replace(destination),
     }
+}
+
+/// What readers would take a file of this name for, where that is not a whole model.
+fn is_misread(path: &Path) -> Option<&'static str> {
+    if input::is_header_only(path) {
+        return Some(
+            "readers take a file called .header. for one without weights; choose another name",
+        );
+    }
+    checkpoint::is_part(path).then_some(
+        "readers take a file called -00001-of-00002 for a part of a model; choose another name",
+    )
 }
 
 /// Checks that a file may replace what exists at the target.

@@ -80,33 +80,73 @@ pub(super) fn measure(
             message: one_line(&last.join("; ")),
         });
     }
-    read(&program.display().to_string(), &ran.out)
+    let origin = program.display().to_string();
+    let (measured, tests) = read(&origin, &ran.out)?;
+    match other_than_asked(&tests, model, prompt, request.tokens) {
+        Some(problem) => Err(wrong(&origin, problem)),
+        None => Ok(measured),
+    }
+}
+
+/// What the tests of a prompt and of generation are of, where that is not what was asked for.
+fn other_than_asked(
+    tests: &[BenchTest; 2],
+    model: &Path,
+    prompt: u64,
+    tokens: u64,
+) -> Option<String> {
+    let asked = [(prompt, 0), (0, tokens)];
+    let name = |path: &Path| path.file_name().map(OsStr::to_owned);
+    tests.iter().zip(asked).find_map(|(test, (n_prompt, n_gen))| {
+        let of = Path::new(&test.model_filename);
+        if !test.model_filename.is_empty() && name(of) != name(model) {
+            let of = one_line(&test.model_filename);
+            Some(format!("it is of the model `{of}`, and another was asked for"))
+        } else if (test.n_prompt, test.n_gen) != (n_prompt, n_gen) {
+            Some(format!(
+                "it is of {} tokens of prompt and {} generated, and {n_prompt} and {n_gen} were asked for",
+                test.n_prompt, test.n_gen
+            ))
+        } else {
+            (test.n_depth > 0).then(|| {
+                format!("it is of a cache with {} tokens in it, and an empty one was asked for", test.n_depth)
+            })
+        }
+    })
+}
+
+fn wrong(origin: &str, problem: String) -> ValidateError {
+    ValidateError::Answer {
+        origin: origin.to_owned(),
+        expected: "result of llama-bench -o json",
+        problem,
+    }
 }
 
 /// One test in llama-bench's output. Older builds lack some fields.
-#[derive(Deserialize)]
-struct BenchTest {
+#[derive(Clone, Deserialize)]
+pub(super) struct BenchTest {
     #[serde(default)]
     build_commit: String,
     #[serde(default)]
     build_number: u64,
     #[serde(default)]
     backends: String,
+    #[serde(default)]
+    model_filename: String,
     n_prompt: u64,
     n_gen: u64,
+    #[serde(default)]
+    n_depth: u64,
     samples_ts: Vec<f64>,
 }
 
-/// Reads the output of `origin`.
+/// Reads the output of `origin`: what it measured, and the tests of a prompt and of generation.
 ///
 /// # Errors
 /// [`ValidateError::Answer`] where it is no list of tests, or the test of a prompt or of generation is missing.
-pub(super) fn read(origin: &str, text: &str) -> Result<Measured, ValidateError> {
-    let wrong = |problem: String| ValidateError::Answer {
-        origin: origin.to_owned(),
-        expected: "result of llama-bench -o json",
-        problem,
-    };
+pub(super) fn read(origin: &str, text: &str) -> Result<(Measured, [BenchTest; 2]), ValidateError> {
+    let wrong = |problem| wrong(origin, problem);
     let rows: Vec<BenchTest> = serde_json::from_str(text)
         .map_err(|error| wrong(format!("{error} in `{}`", one_line(text))))?;
     let test = |is: fn(&BenchTest) -> bool, name: &str| {
@@ -120,7 +160,7 @@ pub(super) fn read(origin: &str, text: &str) -> Result<Measured, ValidateError> 
     }
     let gpu = ["CUDA", "Vulkan", "ROCm", "Metal", "SYCL"];
     let backends = prompt.backends.as_str();
-    Ok(Measured {
+    let measured = Measured {
         engine: one_line(&format!(
             "llama.cpp b{} {} ({backends})",
             prompt.build_number, prompt.build_commit
@@ -132,5 +172,6 @@ pub(super) fn read(origin: &str, text: &str) -> Result<Measured, ValidateError> 
         prefill: prompt.samples_ts.clone(),
         on_gpu: (!backends.is_empty()).then(|| gpu.iter().any(|name| backends.contains(name))),
         ..Measured::default()
-    })
+    };
+    Ok((measured, [prompt.clone(), generation.clone()]))
 }

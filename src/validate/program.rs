@@ -7,10 +7,10 @@ use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::error::ValidateError;
 
@@ -48,6 +48,41 @@ fn is_program(file: &Path) -> bool {
 pub(super) struct ProcessGroup {
     child: Child,
     status: Option<ExitStatus>,
+    mark: String,
+}
+
+/// The variable of the environment that marks all processes of a run, so that one that left the group is found.
+const MARK: &str = "ORINPLAN_RUN";
+
+/// A value of [`MARK`] that no other run has.
+fn new_mark() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let nanos = since.unwrap_or_default().as_nanos();
+    format!("{MARK}={}-{count}-{nanos}", std::process::id())
+}
+
+/// Ends the processes whose environment has `mark`. Only Linux shows it.
+fn end_marked(mark: &str) {
+    #[cfg(target_os = "linux")]
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) else {
+            continue;
+        };
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == mark.as_bytes())
+        {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+    let _ = mark;
 }
 
 impl ProcessGroup {
@@ -55,10 +90,15 @@ impl ProcessGroup {
     pub(super) fn start(command: &mut Command) -> std::io::Result<ProcessGroup> {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(command, 0);
-        let child = command.spawn()?;
+        let mark = new_mark();
+        let value = mark
+            .strip_prefix(MARK)
+            .and_then(|rest| rest.strip_prefix('='));
+        let child = command.env(MARK, value.unwrap_or_default()).spawn()?;
         Ok(ProcessGroup {
             child,
             status: None,
+            mark,
         })
     }
 
@@ -88,6 +128,7 @@ impl ProcessGroup {
             let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
         }
         let _ = self.child.kill();
+        end_marked(&self.mark);
         let status = self.child.wait()?;
         self.status = Some(status);
         Ok(status)

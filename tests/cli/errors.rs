@@ -214,7 +214,7 @@ fn files_that_are_no_models_are_refused_in_one_line() {
     }
     let empty = directory.path().join("empty");
     fs::create_dir(&empty).unwrap();
-    assert_error(&run_with("fit", &[&empty]), &["has no *.safetensors"]);
+    assert_error(&run_with("fit", &[&empty]), &["is an empty folder"]);
 }
 
 #[cfg(unix)]

@@ -14,3 +14,4 @@ mod sources;
 mod support;
 mod templates;
 mod verdicts;
+mod wrong_configs;

@@ -264,3 +264,34 @@ fn no_report_takes_the_place_of_a_model() {
     let words = format!("fit --check {} --output", report.display());
     assert_error(&run_with(&words, &[&report, &model]), &["which is read"]);
 }
+
+#[test]
+fn no_report_takes_the_place_of_notes_or_the_name_of_a_model() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("notes.txt"), "What fits on the board, by hand.\n").unwrap();
+    for flag in ["--output", "--save"] {
+        let words = format!("fit {QWEN} {flag}");
+        let told = [
+            "notes.txt",
+            "no report of this program",
+            "choose another name",
+        ];
+        assert_error(&run_with(&words, &[&at("notes.txt")]), &told);
+        let told = ["m.gguf", "is the name of a model"];
+        assert_error(&run_with(&words, &[&at("m.gguf")]), &told);
+    }
+    assert_eq!(names(directory.path()), [at("notes.txt")]);
+    // An empty file, and every form of the report.
+    fs::write(at("report"), "").unwrap();
+    for words in [
+        "",
+        "--format markdown",
+        "--format json",
+        "--explain",
+        "--budget 300MB",
+    ] {
+        let run = run_with(&format!("fit {QWEN} {words} --output"), &[&at("report")]);
+        assert!(run.code < 2, "{words}: {}", run.err);
+    }
+}

@@ -112,6 +112,7 @@ fn gemma_multiplies_by_one_more() {
     config["model_type"] = json!("gemma2");
     config["head_dim"] = json!(4);
     config["sliding_window"] = json!(64);
+    config["query_pre_attn_scalar"] = json!(4);
     for name in ["pre_feedforward_layernorm", "post_feedforward_layernorm"] {
         tensors.push(
             (format!("model.layers.0.{name}.weight"), vec![32], |index| {

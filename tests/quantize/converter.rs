@@ -4,7 +4,8 @@
 //! `tests/data/converter/NAME.json` holds the configuration and the tensors of a checkpoint that
 //! Transformers made small; `NAME.txt` what `convert_hf_to_gguf.py --outtype bf16` (with
 //! `--no-nextn` where there is a head for further tokens) wrote for it. The tokenizer is left out. Keys and
-//! values of gemma3n's last blocks, without which llama.cpp does not load the file, were added by hand.
+//! values of gemma3n's last blocks, without which llama.cpp does not load the file, were added by hand. Numbers that
+//! llama.cpp has built in are its own: the scale of Gemma's scores, gemma3n's sparse and sharing blocks.
 
 use std::fs;
 use std::path::{Path, PathBuf};

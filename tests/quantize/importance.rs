@@ -209,6 +209,24 @@ fn another_models_matrix_and_broken_files_are_refused() {
     )
     .unwrap();
     assert!(error(&run).contains("finite"));
+    let (zeros, ones) = (&[0.0; 96][..], &[1.0; 96][..]);
+    let (first, third) = ("blk.0.attn_q.weight", "blk.2.attn_q.weight");
+    for (entries, says) in [
+        (vec![(first, 1, zeros)], "zero for every column"),
+        (
+            vec![("blk.0.other.weight", 1, ones)],
+            "1 tensor, and the model has none",
+        ),
+        (
+            vec![(first, 1, ones), (third, 1, ones)],
+            "block 2, and the model has 2 blocks",
+        ),
+    ] {
+        fs::write(&path, legacy(&entries)).unwrap();
+        let said = error(&run);
+        assert!(said.contains(says), "{said}");
+        assert!(!output.exists());
+    }
     for cut in [0, 1, 3, 4, 7, 12, 30, 40, 100] {
         fs::write(&path, &whole[..cut]).unwrap();
         error(&run);

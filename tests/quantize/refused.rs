@@ -385,6 +385,7 @@ fn fit_refuses_what_quantize_refuses() {
     config["model_type"] = json!("gemma2");
     config["sliding_window"] = json!(64);
     config["hidden_activation"] = json!("gelu_pytorch_tanh");
+    config["query_pre_attn_scalar"] = json!(32);
     let mut tensors = qwen3_tensors();
     tensors.retain(|(name, ..)| !name.contains("q_norm") && !name.contains("k_norm"));
     for name in ["pre_feedforward_layernorm", "post_feedforward_layernorm"] {
@@ -415,6 +416,38 @@ fn fit_refuses_what_quantize_refuses() {
     let named = |(name, shape)| (format!("model.layers.0.{name}.weight"), shape, wave as _);
     tensors.extend(fused.into_iter().map(named));
     both_refuse(&config, &tensors, &["`long_factor` has 20 numbers", "16"]);
+}
+
+#[test]
+fn weights_that_are_not_quantized_as_declared_are_told() {
+    for method in ["fp8", "gptq", "awq"] {
+        let mut config = qwen3(true);
+        config["quantization_config"] = json!({"quant_method": method, "bits": 4});
+        let told = [method, "none of them is", "take `quantization_config` out"];
+        both_refuse(&config, &qwen3_tensors(), &told);
+    }
+}
+
+#[test]
+fn an_output_is_not_named_as_a_part_or_a_header() {
+    let scratch = Scratch::new();
+    let model = scratch.checkpoint(&qwen3(true), &qwen3_tensors());
+    for (name, says) in [
+        ("m-00001-of-00002.gguf", "a part of a model"),
+        ("m.header.gguf", "without weights"),
+    ] {
+        let output = scratch.path(name);
+        let run = [
+            "quantize",
+            model.to_str().unwrap(),
+            "--scheme",
+            "q8_0",
+            "--output",
+        ];
+        let said = error(&[&run[..], &[output.to_str().unwrap()]].concat());
+        assert!(said.contains(says), "{said}");
+        assert!(!output.exists());
+    }
 }
 
 #[test]
@@ -763,6 +796,7 @@ fn experts_that_are_missing_or_too_many_are_named() {
     let mut config = qwen3(true);
     config["architectures"] = json!(["Qwen3MoeForCausalLM"]);
     config["model_type"] = json!("qwen3_moe");
+    config["norm_topk_prob"] = json!(true);
     config["num_experts"] = json!(3);
     config["num_experts_per_tok"] = json!(2);
     config["moe_intermediate_size"] = json!(64);

@@ -242,6 +242,77 @@ fn weights_of_other_formats_are_named_with_the_way_to_convert_them() {
 }
 
 #[test]
+fn archives_and_formats_of_the_past_are_told_by_their_start() {
+    let mut tar = vec![b'x'; 257];
+    tar.extend(b"ustar");
+    for (magic, what) in [
+        (&b"PK\x03\x04\x14\0"[..], "is a zip archive; unpack it"),
+        (
+            &b"\x1f\x8b\x08\0\0\0\0\0\0\x03"[..],
+            "is compressed with gzip; unpack it",
+        ),
+        (&b"BZh91AY"[..], "is compressed with bzip2"),
+        (&b"\xfd7zXZ\0"[..], "is compressed with xz"),
+        (&b"\x28\xb5\x2f\xfd"[..], "is compressed with zstd"),
+        (&tar[..], "is a tar archive"),
+        (
+            &b"lmgg\x03\0\0\0"[..],
+            "is a model in GGML's format from before GGUF",
+        ),
+        (
+            &b"tjgg\x03\0\0\0"[..],
+            "is a model in GGML's format from before GGUF",
+        ),
+    ] {
+        for name in ["m.gguf", "m", "config.json", "m.gz", "m.safetensors"] {
+            directory_refused_file(name, magic, &[what]);
+        }
+    }
+    // Formats that are archives inside have their own answers, and old models had this name.
+    directory_refused_file("m.pt", b"PK\x03\x04\x14\0", &["PyTorch's pickle format"]);
+    directory_refused_file("m.npz", b"PK\x03\x04\x14\0", &["NumPy's format"]);
+    directory_refused_file("m.bin", b"lmgg\x03\0\0\0", &["from before GGUF"]);
+    for name in ["m.safetensors.incomplete", "m.gguf.part", "m.crdownload"] {
+        directory_refused_file(name, b"12345678", &["is an unfinished download"]);
+    }
+}
+
+#[test]
+fn folders_without_a_model_are_told_apart() {
+    let base = config(LLAMA);
+    directory_refused(
+        &[
+            ("model.safetensors.incomplete", b"1"),
+            ("config.json", &base),
+        ],
+        &[],
+        &[
+            "`model.safetensors.incomplete` (an unfinished download)",
+            "config.json to plan",
+        ],
+    );
+    directory_refused(&[], &[], &["is an empty folder"]);
+    directory_refused(
+        &[("README.md", b"1")],
+        &[],
+        &["no config.json; give the folder"],
+    );
+    let (_guard, path) = directory(&[]);
+    let model = path.join("models--org--name");
+    std::fs::create_dir_all(model.join("snapshots/abc")).unwrap();
+    std::fs::create_dir_all(model.join("blobs")).unwrap();
+    std::fs::write(model.join("blobs/1"), "1").unwrap();
+    for folder in [model.clone(), model.join("snapshots"), model.join("blobs")] {
+        let said = [
+            "a folder of the Hugging Face cache",
+            "`org/name`",
+            "snapshots/abc",
+        ];
+        refused(&folder, &said);
+    }
+}
+
+#[test]
 fn configurations_of_other_kinds_of_models() {
     let weights = vectors(&[("model.norm.weight", 2)]);
     for (text, fragments) in [

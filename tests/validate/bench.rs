@@ -236,17 +236,39 @@ fn figures_that_none_can_have_are_not_measured() {
     let nothing = context.measured(1, &rows("CUDA", &[0.0], &[0.0]));
     assert_eq!(nothing["verdict"], "nothing_to_compare");
     assert_eq!(nothing["workload"]["repeats"], 1);
-    // More tokens than were asked for.
-    let many =
-        rows("CUDA", &[1000.0], &[40.0]).replace("\"n_gen\":64", "\"n_gen\":18446744073709551615");
-    let many = context.measured(1, &many);
-    assert_eq!(many["workload"]["generated_tokens"], Value::Null);
-    assert!(
-        many["not_measured"]
-            .to_string()
-            .contains("18446744073709551615 generated tokens, and 64 were asked for"),
-        "{many}"
-    );
+}
+
+#[test]
+fn results_of_something_else_are_not_believed() {
+    let context = Machine::new();
+    let right = rows("CUDA", &[1000.0], &[40.0]);
+    for (from, to, says) in [
+        ("m.gguf", "other/x.gguf", "of the model `other/x.gguf`"),
+        (
+            "\"n_depth\":0",
+            "\"n_depth\":4096",
+            "a cache with 4096 tokens in it",
+        ),
+        (
+            "\"n_gen\":64",
+            "\"n_gen\":18446744073709551615",
+            "18446744073709551615 generated",
+        ),
+        ("\"n_gen\":64", "\"n_gen\":8", "0 and 64 were asked for"),
+        (
+            "\"n_prompt\":128",
+            "\"n_prompt\":512",
+            "it is of 512 tokens of prompt",
+        ),
+    ] {
+        let program = context.program(&right.replace(from, to));
+        let run = context.run(&["--program", program.to_str().unwrap()]);
+        assert_error(&run, &["no result of llama-bench", says]);
+    }
+    // The whole path of the model, and a build that does not say it.
+    for name in ["/some/where/m.gguf", ""] {
+        context.measured(1, &right.replace("m.gguf", name));
+    }
 }
 
 #[test]
@@ -293,8 +315,12 @@ fn it_ends_with_all_that_it_started_and_cannot_print_without_end() {
     );
     let since = std::time::Instant::now();
     context.measured(1, &lingering);
-    // One that has left the group is not waited for.
-    let apart = format!("setsid sleep 20 &\n{}", rows("CUDA", &[1000.0], &[40.0]));
+    // One that has left the group is not waited for either, and ends as well.
+    let apart = format!(
+        "setsid sh -c 'sleep 2; touch {}' &\n{}",
+        left.display(),
+        rows("CUDA", &[1000.0], &[40.0])
+    );
     context.measured(1, &apart);
     assert!(since.elapsed().as_secs() < 15);
     let program = context.program("exec yes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");

@@ -40,6 +40,11 @@ const FORMATS: &[UnreadFormat] = &[
                   `save_pretrained`, or download the repository's *.safetensors",
     },
     UnreadFormat {
+        ends: &[".npz", ".npy"],
+        what: "NumPy's format",
+        way_out: "download the repository's *.safetensors, or the GGUF of the same model",
+    },
+    UnreadFormat {
         ends: &[
             ".engine",
             ".plan",
@@ -64,6 +69,24 @@ const NO_WEIGHTS: &[&str] = &[
     "rng_state.pth",
 ];
 
+/// Ends of the names that programs give to a file while they download it.
+const UNFINISHED: &[&str] = &[
+    ".aria2",
+    ".crdownload",
+    ".download",
+    ".incomplete",
+    ".part",
+    ".partial",
+];
+
+fn is_unfinished(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    UNFINISHED.iter().any(|end| name.ends_with(end))
+}
+
+const FINISH: &str =
+    "let the download end, or start it again (`hf download` goes on where it stopped)";
+
 fn format(name: &str) -> Option<&'static UnreadFormat> {
     let name = name.to_ascii_lowercase();
     let weights = !NO_WEIGHTS.contains(&name.as_str()) && !name.starts_with("rng_state");
@@ -72,18 +95,20 @@ fn format(name: &str) -> Option<&'static UnreadFormat> {
 }
 
 /// A directory whose only weights are of a format that is not read.
-pub(in crate::checkpoint) fn foreign_weights(
+pub(in crate::checkpoint) fn foreign_weights<'a>(
     directory: &Path,
-    files: &[String],
+    files: &'a [String],
 ) -> Option<OtherKind> {
     let in_folder = files
         .iter()
         .any(|name| name == "onnx")
         .then_some("model.onnx");
-    let names = files.iter().map(String::as_str).chain(in_folder);
-    let (name, format) = names
-        .into_iter()
-        .find_map(|name| Some((name, format(name)?)))?;
+    let mut names = files.iter().map(String::as_str).chain(in_folder);
+    let read = |name: &'a str| match format(name) {
+        Some(format) => Some((name, format.what, format.way_out)),
+        None => is_unfinished(name).then_some((name, "an unfinished download", FINISH)),
+    };
+    let (name, what, way_out) = names.find_map(read)?;
     let alone = if files.iter().any(|name| name == "config.json") {
         format!(
             ", or give {} to plan from the configuration alone",
@@ -93,12 +118,8 @@ pub(in crate::checkpoint) fn foreign_weights(
         String::new()
     };
     Some(OtherKind {
-        what: format!(
-            "a model whose weights are {} ({})",
-            super::quoted(name),
-            format.what
-        ),
-        way_out: format!("{}{alone}", format.way_out),
+        what: format!("a model whose weights are {} ({what})", super::quoted(name)),
+        way_out: format!("{way_out}{alone}"),
     })
 }
 
@@ -109,6 +130,9 @@ pub(in crate::checkpoint) fn unread_file(path: &Path, file: &mut File) -> Option
     let read = file.take(512).read_to_end(&mut start);
     if read.is_ok() && is_old_importance(&start) {
         return Some(importance_matrix());
+    }
+    if is_unfinished(&name) {
+        return Some(OtherKind::new("an unfinished download", FINISH));
     }
     let format = format(&name)?;
     Some(OtherKind {

@@ -42,6 +42,9 @@ const UNREAD: &[(&str, &str)] = &[
 /// Prefixes of the ModelOpt algorithms (`quant_algo`) that are read.
 const MODELOPT: &[&str] = &["FP8", "NVFP4", "MXFP4", "MIXED_PRECISION"];
 
+/// Parts of the names of those that scale the inputs of layers or add to their outputs.
+const SCALED_INPUTS: &[&str] = &["AWQ", "SVD"];
+
 /// Layouts of compressed-tensors that are read.
 const COMPRESSED: &[&str] = &[
     "dense",
@@ -63,10 +66,16 @@ pub(super) fn unread(seen: &KindEvidence<'_>) -> Option<OtherKind> {
 }
 
 fn by_config(seen: &KindEvidence<'_>) -> Option<String> {
-    let config = ["quantization_config", "compression_config"]
+    let stated = ["quantization_config", "compression_config"]
         .into_iter()
-        .find_map(|key| seen.stated(key).filter(|config| config.is_object()))
-        .or_else(|| seen.quantization?.get("quantization"))?;
+        .find_map(|key| seen.stated(key).filter(|config| !config.is_null()));
+    if let Some(name) = stated.filter(|config| !config.is_object()) {
+        let name = quoted(name.as_str().unwrap_or(&name.to_string()));
+        return Some(format!(
+            "{name}, of which `quantization_config` states the name and none of the settings"
+        ));
+    }
+    let config = stated.or_else(|| seen.quantization?.get("quantization"))?;
     let word = |key: &str| config.get(key).and_then(Json::as_str);
     let sparsity = config.get("sparsity_config");
     let sparse = sparsity.and_then(|sparsity| sparsity.get("format")?.as_str());
@@ -82,7 +91,8 @@ fn by_config(seen: &KindEvidence<'_>) -> Option<String> {
     let (method, algorithm) = (word("quant_method"), word("quant_algo"));
     match (method, algorithm) {
         (Some("modelopt" | "modelopt_fp4") | None, Some(algorithm))
-            if !MODELOPT.iter().any(|start| algorithm.starts_with(start)) =>
+            if !MODELOPT.iter().any(|start| algorithm.starts_with(start))
+                || SCALED_INPUTS.iter().any(|part| algorithm.contains(part)) =>
         {
             Some(format!("ModelOpt's {}", quoted(algorithm)))
         }

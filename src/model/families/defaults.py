@@ -19,7 +19,7 @@ KEYS = open(FACTS).read().split("Key of u64")[1].split("Number of f64")[0]
 READ = set(re.findall(r'"([^"]+)"', " ".join(re.findall(r"^  \| \w+ +\[([^\]]*)\]", KEYS, re.M)))) | set("""
 attention_bias attention_k_eq_v attn_logit_softcapping block_auto_adjust_ff_dim block_ffn_dim_multiplier
 block_multiple_of decoder_sparse_step final_logit_softcapping layer_norm_epsilon mamba_conv_bias mamba_rms_norm mlp_bias
-norm_eps norm_epsilon original_max_position_embeddings partial_rotary_factor query_pre_attn_scalar rms_norm_eps rope_local_base_freq
+norm_eps norm_epsilon norm_topk_prob original_max_position_embeddings partial_rotary_factor query_pre_attn_scalar rms_norm_eps rope_local_base_freq
 rope_parameters rope_theta tie_word_embeddings use_bias use_conv_bias""".split())
 # Read nowhere for these types: their windows are off unless `use_sliding_window` is on, or off in llama.cpp.
 INERT = {(kind, "sliding_window") for kind in TYPES if kind.startswith(("mistral", "ministral3", "qwen", "smollm3"))}

@@ -24,7 +24,7 @@ pub use check::differences;
 pub use explain::explain;
 pub use json::{SCHEMA, bound, document};
 pub use markdown::page as markdown;
-pub use text::{painted, text};
+pub use text::{is_report, painted, text};
 
 /// What a report shows.
 #[derive(Clone, Copy, Debug)]

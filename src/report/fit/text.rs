@@ -15,6 +15,16 @@ const DOES_NOT_FIT: &str = "DOES NOT FIT";
 const TOO_SLOW: &str = "TOO SLOW";
 const REFUSED: &str = "refused";
 
+/// Whether `text` begins as the report does, for a terminal or as Markdown: with the model's size, then the verdict.
+pub fn is_report(text: &str) -> bool {
+    let verdict = || {
+        [FITS, DOES_NOT_FIT]
+            .iter()
+            .any(|verdict| text.contains(verdict))
+    };
+    text.contains(" parameters") && verdict()
+}
+
 /// The report for a terminal.
 pub fn text(report: &Report<'_>) -> String {
     let mut out = String::new();

@@ -771,6 +771,9 @@ fn hostile_configurations_are_errors() {
         json!({"intermediate_size": "wide"}),
         json!({"hidden_size": null}),
         json!({"num_experts": 1.5}),
+        json!({"layer_types": []}),
+        json!({"layer_types": [1, 2]}),
+        json!({"rope_parameters": 7}),
     ] {
         assert!(
             read(&hugging_face(base(more.clone()), Vec::new())).is_err(),
@@ -780,12 +783,9 @@ fn hostile_configurations_are_errors() {
     // Strange, but nothing to stumble over.
     for more in [
         json!({"num_kv_shared_layers": 1000}),
-        json!({"layer_types": []}),
-        json!({"layer_types": [1, 2]}),
         json!({"per_layer_config": [null, {"head_dim": -3}]}),
         json!({"intermediate_size": [96]}),
         json!({"sliding_window": 0}),
-        json!({"rope_parameters": 7}),
     ] {
         assert!(
             read(&hugging_face(base(more.clone()), Vec::new())).is_ok(),

@@ -6,16 +6,17 @@ use crate::checkpoint::{Checkpoint, Origin, RawConfig, SourceFormat, StoredTenso
 use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf::{Metadata, Value};
-use crate::model::{self, ModelSpec, Tensor, TensorRole, Unknown, accept};
+use crate::model::{self, ModelSpec, PREDICTION_HEAD, Tensor, TensorRole, Unknown, accept};
 use crate::note::Note;
 use crate::quantize::blocks;
 use crate::quantize::error::QuantizeError;
-use crate::quantize::importance::ImportanceError;
+use crate::quantize::importance::{Importance, ImportanceError};
 use crate::quantize::packed::Files;
 use crate::quantize::planned::{Options, PlannedTensor, Values};
 use crate::quantize::source::Sources;
 use crate::quantize::tensor_rows;
 use crate::scheme::{self, Assigned, QuantMix, Reason, Scheme};
+use crate::units::counted;
 
 /// `general.file_type` of types that llama.cpp has no number for: its `LLAMA_FTYPE_GUESSED`.
 const NO_FILE_TYPE: u32 = 1024;
@@ -52,6 +53,9 @@ pub(crate) fn tensors<'a>(
 ) -> Result<(Vec<PlannedTensor<'a>>, Vec<Note>), QuantizeError> {
     let mut overrides = options.overrides.clone();
     overrides.importance = options.importance.is_some();
+    if let Some(importance) = options.importance {
+        check_importance(importance, model)?;
+    }
     let assignment = scheme::assign_with(model, options.scheme, options.rules, &overrides);
     let sources = Sources::new(checkpoint, files, model);
     let mut planned = Vec::with_capacity(model.tensors.len());
@@ -204,6 +208,31 @@ fn table(
         expected: tensor.elements(),
         shape: tensor.shape.clone(),
     })
+}
+
+/// Checks that an importance matrix is of this model: with values for some of its tensors, and for none of a block beyond
+/// its last, unless that predicts further tokens.
+fn check_importance(importance: &Importance, model: &ModelSpec) -> Result<(), ImportanceError> {
+    let blocks = model.layers.len();
+    let block = |name: &str| name.strip_prefix("blk.")?.split('.').next()?.parse().ok();
+    let last: Option<usize> = importance.names().filter_map(block).max();
+    let towers = model.towers.iter().map(|tower| tower.name.as_str());
+    let mut left_out = towers.chain(model.left_out.iter().map(|left| left.name));
+    let predicts = left_out.any(|name| name == PREDICTION_HEAD);
+    let known = |tensor: &Tensor| importance.of(&tensor.name).is_some();
+    if !model.tensors.iter().any(known) {
+        return Err(ImportanceError::OtherModel {
+            found: counted(importance.len(), "tensor", "tensors"),
+            expected: "none of that name".to_owned(),
+        });
+    }
+    match last.filter(|&last| last >= blocks && blocks > 0 && !predicts) {
+        Some(last) => Err(ImportanceError::OtherModel {
+            found: format!("block {last}"),
+            expected: counted(blocks, "block", "blocks"),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// The importance of a tensor's columns. That of the token embedding is ignored if it has another size, since its

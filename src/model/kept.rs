@@ -1,0 +1,154 @@
+//! Whether a GGUF computes what the `config.json` says that it is made from: llama.cpp has parts of an architecture built
+//! in, and the file no place for other values.
+//!
+//! In: a model from a `config.json`, the metadata of its GGUF. Out: the first thing that the file loses.
+
+use serde_json::Value as Json;
+
+use super::arch::Arch;
+use super::conversion::KeyRule;
+use super::dims::dims_and_layers;
+use super::forward_spec::{ArchTraits, AttentionScale};
+use super::hparams::{HParams, Number};
+use super::spec::{Layer, ModelSpec};
+use crate::checkpoint::RawConfig;
+use crate::gguf::{Metadata, Value};
+
+/// What of the configuration of `model` is lost in a GGUF with this `metadata`, as the beginning of a sentence; `None` if
+/// llama.cpp computes the same model with it.
+pub(crate) fn lost(model: &ModelSpec, metadata: &[(String, Value)]) -> Option<String> {
+    let arch = Arch::of_gguf(&model.architecture)?;
+    let hparams = HParams::of_config(&model.config);
+    let of_pass = || lost_value(arch, arch.forward.as_ref()?, &hparams, model);
+    lost_block(arch, model, metadata)
+        .or_else(|| lost_shares(&hparams))
+        .or_else(of_pass)
+}
+
+/// The first block that the metadata describes otherwise. Metadata that describes no blocks is refused elsewhere.
+fn lost_block(arch: &Arch, model: &ModelSpec, metadata: &[(String, Value)]) -> Option<String> {
+    let file = RawConfig::Gguf(Metadata(metadata.to_vec()));
+    let hparams = HParams::new(&file, arch.name).with_gguf_defaults(arch.loader.defaults);
+    let (_, kept) = dims_and_layers(arch, &hparams).ok()?;
+    let mut blocks = model.layers.iter().zip(&kept).enumerate();
+    blocks.find_map(|(block, (stated, kept))| {
+        let what = difference(stated, kept)?;
+        Some(built_otherwise(block, what))
+    })
+}
+
+/// What two blocks differ in, with the keys of `config.json` that say so.
+fn difference(stated: &Layer, kept: &Layer) -> Option<&'static str> {
+    let (a, b) = (&stated.mixer.attention, &kept.mixer.attention);
+    let of_attention = a.as_ref().zip(b.as_ref()).and_then(|(a, b)| {
+        if a.window != b.window {
+            Some("its window of attention (`layer_types`, `sliding_window`)")
+        } else if a.cache != b.cache {
+            Some("whose keys and values it attends to (`num_kv_shared_layers`)")
+        } else {
+            (a != b).then_some("its heads")
+        }
+    });
+    if a.is_some() != b.is_some() || stated.mixer.recurrent != kept.mixer.recurrent {
+        return Some("its kind (`layer_types`)");
+    }
+    let feed_forward = (stated.feed_forward != kept.feed_forward).then_some(
+        "its feed-forward (`mlp_only_layers`, `decoder_sparse_step`, widths of experts)",
+    );
+    of_attention.or(feed_forward)
+}
+
+/// In every architecture that is converted, the shares of the experts that a token is sent to sum to one.
+fn lost_shares(hparams: &HParams<'_>) -> Option<String> {
+    let whole = hparams.flag("norm_topk_prob") == Some(false);
+    whole.then(|| "`norm_topk_prob` is false".to_owned())
+}
+
+/// A number that the pass has built in.
+fn lost_value(
+    arch: &Arch,
+    traits: &ArchTraits,
+    hparams: &HParams<'_>,
+    model: &ModelSpec,
+) -> Option<String> {
+    let stated = |name: &str| hparams.json(name).and_then(Json::as_f64);
+    let differs = |name: &str, built_in: u64| {
+        let stated = stated(name).filter(|stated| *stated != built_in as f64)?;
+        Some(format!(
+            "`{name}` is {stated} where llama.cpp has {built_in}"
+        ))
+    };
+    let attention = model
+        .layers
+        .iter()
+        .find_map(|l| l.mixer.attention.as_ref())?;
+    let scale = match traits.attention_scale {
+        AttentionScale::HiddenShare { blocks } if blocks == model.dims.blocks => {
+            model.dims.hidden.checked_div(attention.heads)
+        }
+        AttentionScale::HiddenShare { .. } | AttentionScale::KeyWidth => Some(attention.key_dim),
+        AttentionScale::One => None,
+    };
+    scale
+        .and_then(|scale| differs("query_pre_attn_scalar", scale))
+        .or_else(|| lost_cap(arch, hparams, Number::AttentionSoftcap, traits.softcaps.0))
+        .or_else(|| lost_cap(arch, hparams, Number::FinalSoftcap, traits.softcaps.1))
+        .or_else(|| lost_positions(hparams, traits.skip_rope_every))
+        .or_else(|| lost_sparsity(hparams, traits.sparse.blocks))
+}
+
+/// A soft cap that the file cannot turn off, or has no key for.
+fn lost_cap(
+    arch: &Arch,
+    hparams: &HParams<'_>,
+    number: Number,
+    built_in: Option<f32>,
+) -> Option<String> {
+    let name = number.hugging_face().first()?;
+    let value = hparams.json(name)?;
+    let stated = value.as_f64().filter(|cap| *cap > 0.0);
+    let rules = arch.conversion.as_ref()?.keys.iter().copied().flatten();
+    let has_key = || {
+        rules
+            .into_iter()
+            .any(|rule| matches!(rule, KeyRule::Number(n) if *n == number))
+    };
+    match (stated, built_in) {
+        (None, Some(cap)) => Some(format!("`{name}` is {value} where llama.cpp has {cap}")),
+        (Some(stated), _) if !has_key() && built_in.is_none_or(|cap| f64::from(cap) != stated) => {
+            Some(format!("`{name}` is {stated}"))
+        }
+        _ => None,
+    }
+}
+
+/// Blocks without rotary positions (0 in the list) other than each `every`-th.
+fn lost_positions(hparams: &HParams<'_>, every: u64) -> Option<String> {
+    let list = hparams.json("no_rope_layers").and_then(Json::as_array)?;
+    let skips = |block: usize| every > 0 && (block as u64 + 1).is_multiple_of(every);
+    let mut blocks = list.iter().map(Json::as_u64).enumerate();
+    let (block, _) =
+        blocks.find(|(block, turned)| turned.is_some_and(|n| (n == 0) != skips(*block)))?;
+    Some(built_otherwise(
+        block,
+        "whether its positions turn (`no_rope_layers`)",
+    ))
+}
+
+/// Shares of the gates that are zero, other than 95 % in the first `sparse` blocks.
+fn lost_sparsity(hparams: &HParams<'_>, sparse: u64) -> Option<String> {
+    let list = hparams
+        .json("activation_sparsity_pattern")
+        .and_then(Json::as_array)?;
+    let built_in = |block: usize| if (block as u64) < sparse { 0.95 } else { 0.0 };
+    let mut blocks = list.iter().map(Json::as_f64).enumerate();
+    let (block, _) = blocks.find(|(block, share)| *share != Some(built_in(*block)))?;
+    Some(built_otherwise(
+        block,
+        "how sparse its feed-forward is (`activation_sparsity_pattern`)",
+    ))
+}
+
+fn built_otherwise(block: usize, what: &str) -> String {
+    format!("block {block} differs from the one that llama.cpp builds in {what}")
+}
