@@ -7,7 +7,8 @@ use super::super::activations::ScoreTransform;
 use super::cache::Cells;
 use super::kernels::{add_rows, dots};
 use super::ops::{softcap, softmax};
-use super::parallel::parallel_chunks;
+use super::parallel::{chunk_size, parallel_chunks};
+use super::prompt_attention::{self, Run};
 
 /// The positions that tokens attend to.
 #[derive(Clone, Copy, Debug)]
@@ -20,8 +21,9 @@ pub(super) struct Visible {
 
 /// Cells read at a time: what they take in F32 stays in the first cache.
 const CELLS: usize = 32;
-/// Tokens that read a cell together in a long pass.
-const TOKENS: usize = 8;
+/// Tokens of a long pass, and how many of them read a cell together.
+const LONG: usize = 8;
+const TOGETHER: usize = 32;
 /// Scores that a thread holds at a time.
 const SCORES: usize = 1 << 18;
 
@@ -38,8 +40,9 @@ pub(super) fn attention(
     let tokens = queries.len() / (heads * width).max(1);
     let mut out = vec![0.0; tokens * heads * values.width];
     // A few tokens are shared out by heads; many by tokens, which then read a cell together.
-    let together = (SCORES / (group * (position + tokens))).clamp(1, TOKENS);
-    let (block, own_heads) = if tokens > TOKENS {
+    let most = chunk_size(tokens, 4, LONG).min(TOGETHER);
+    let together = (SCORES / (group * (position + tokens))).clamp(1, most);
+    let (block, own_heads) = if tokens > LONG {
         (together, kv_heads)
     } else {
         (1, 1)
@@ -101,14 +104,25 @@ impl QueryGroup {
         let end = self.position + self.tokens;
         let start = self.first_visible(0);
         let count = end - start;
+        let many = each.len() > LONG;
+        let runs = |cells: &Cells| {
+            let longest = if many { prompt_attention::CELLS } else { CELLS };
+            runs(start..end, cells.cells, longest)
+        };
         let mut weights = vec![0.0; each.len() * count];
         let mut cells = vec![0.0; CELLS * keys.width.max(values.width)];
-        for (at, len, cell) in runs(start..end, keys.cells) {
-            let some = cells.get_mut(..len * keys.width).unwrap_or_default();
-            keys.read(self.head, cell, some);
-            for ((query, _), weights) in each.iter().zip(weights.chunks_exact_mut(count)) {
-                let weights = weights.get_mut(at..at + len).unwrap_or_default();
-                dots(query, some, scores.scale, weights);
+        if many {
+            let queries = each.iter().flat_map(|(query, _)| query.iter());
+            let queries: Vec<f32> = queries.map(|x| x * scores.scale).collect();
+            prompt_attention::scores(&queries, keys, self.head, runs(keys), count, &mut weights);
+        } else {
+            for (at, len, cell) in runs(keys) {
+                let some = cells.get_mut(..len * keys.width).unwrap_or_default();
+                keys.read(self.head, cell, some);
+                for ((query, _), weights) in each.iter().zip(weights.chunks_exact_mut(count)) {
+                    let weights = weights.get_mut(at..at + len).unwrap_or_default();
+                    dots(query, some, scores.scale, weights);
+                }
             }
         }
         for (index, weights) in weights.chunks_exact_mut(count).enumerate() {
@@ -122,11 +136,18 @@ impl QueryGroup {
             }
             softmax(weights);
         }
-        for (at, len, cell) in runs(start..end, values.cells) {
-            let some = cells.get_mut(..len * values.width).unwrap_or_default();
-            values.read(self.head, cell, some);
-            for ((_, out), weights) in each.iter_mut().zip(weights.chunks_exact(count)) {
-                add_rows(out, weights.get(at..at + len).unwrap_or_default(), some);
+        if many {
+            let rows = prompt_attention::values(&weights, values, self.head, runs(values), count);
+            let rows = rows.chunks_exact(values.width.max(1));
+            let pairs = each.iter_mut().zip(rows);
+            pairs.for_each(|((_, out), row)| out.copy_from_slice(row));
+        } else {
+            for (at, len, cell) in runs(values) {
+                let some = cells.get_mut(..len * values.width).unwrap_or_default();
+                values.read(self.head, cell, some);
+                for ((_, out), weights) in each.iter_mut().zip(weights.chunks_exact(count)) {
+                    add_rows(out, weights.get(at..at + len).unwrap_or_default(), some);
+                }
             }
         }
     }
@@ -139,12 +160,12 @@ impl QueryGroup {
     }
 }
 
-/// Positions as runs of cells that lie one behind the other: where each starts among the
-/// positions, its length, its first cell.
+/// Positions as runs of at most `longest` cells.
 fn runs(
     visible: std::ops::Range<usize>,
     cells: usize,
-) -> impl Iterator<Item = (usize, usize, usize)> {
+    longest: usize,
+) -> impl Iterator<Item = Run> {
     let cells = cells.max(1);
     let first = visible.start;
     let mut next = first;
@@ -153,7 +174,7 @@ fn runs(
             return None;
         }
         let cell = next % cells;
-        let len = CELLS.min(visible.end - next).min(cells - cell);
+        let len = longest.min(visible.end - next).min(cells - cell);
         let run = (next - first, len, cell);
         next += len;
         Some(run)

@@ -12,10 +12,10 @@ pub(in super::super) const LANES: usize = 16;
 /// A number of each row.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(super) struct Lanes(pub(super) [f32; LANES]);
+pub(in super::super) struct Lanes(pub(in super::super) [f32; LANES]);
 
 impl Lanes {
-    pub(super) const ZERO: Lanes = Lanes([0.0; LANES]);
+    pub(in super::super) const ZERO: Lanes = Lanes([0.0; LANES]);
 }
 
 /// The codes of four columns of each row.
@@ -131,6 +131,28 @@ impl Tile {
                 for (place, value) in places.iter_mut().zip(decoded) {
                     place.0[lane] = *value;
                 }
+            }
+        }
+    }
+
+    /// Takes rows of floats, `width` wide, end to end.
+    pub(in super::super) fn take_rows(&mut self, rows: &[f32], width: usize) {
+        self.floats.resize(width, Lanes::ZERO);
+        for (lane, row) in rows.chunks_exact(width).take(LANES).enumerate() {
+            for (place, value) in self.floats.iter_mut().zip(row) {
+                place.0[lane] = *value;
+            }
+        }
+    }
+
+    /// Takes the columns of such rows from `first` on: a column becomes a lane.
+    pub(in super::super) fn take_columns(&mut self, rows: &[f32], width: usize, first: usize) {
+        let rows = rows.chunks_exact(width);
+        self.floats.resize(rows.len(), Lanes::ZERO);
+        for (place, row) in self.floats.iter_mut().zip(rows) {
+            let row = row.get(first..width.min(first + LANES)).unwrap_or_default();
+            for (lane, value) in place.0.iter_mut().zip(row) {
+                *lane = *value;
             }
         }
     }
