@@ -93,3 +93,31 @@ def importance(model, legacy, gguf):
     writer.write_tensors_to_file()
     writer.close()
     return {"entries": len(entries), "bytes": Path(gguf).stat().st_size}
+
+
+def _activations(file):
+    """Counts and mean squares of an importance matrix by the name of the weight, a row for each of its matrices."""
+    parts = {tensor.name: np.asarray(tensor.data, dtype=np.float64) for tensor in GGUFReader(file).tensors}
+    suffix, out = ".in_sum2", {}
+    for name in [name.removesuffix(suffix) for name in parts if name.endswith(suffix)]:
+        counts = parts[f"{name}.counts"].reshape(-1)
+        sums = parts[name + suffix].reshape(counts.size, -1)
+        out[name] = counts, sums / np.maximum(counts, 1)[:, None]
+    return out
+
+
+def importance_apart(ours, theirs):
+    """Two importance matrices: the names that theirs and that ours alone has, and of each other weight the counts and how
+    far its columns are apart, the worst and the median one, as shares of the mean over the columns of the same matrix.
+    Nothing about the columns where their numbers differ."""
+    ours, theirs = _activations(ours), _activations(theirs)
+    rows = []
+    for name in sorted(ours.keys() & theirs.keys()):
+        (counts, squares), (their_counts, their_squares) = ours[name], theirs[name]
+        rows.append({"name": name, "counts": counts.tolist(), "their_counts": their_counts.tolist()})
+        if squares.shape == their_squares.shape:
+            means = np.maximum(their_squares.mean(-1, keepdims=True), 1e-30)
+            apart = np.abs(squares - their_squares) / means
+            rows[-1].update(most=float(apart.max()), median=float(np.median(apart, -1).max()))
+    missing, more = sorted(theirs.keys() - ours.keys()), sorted(ours.keys() - theirs.keys())
+    return {"missing": missing, "more": more, "tensors": rows}

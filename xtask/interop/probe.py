@@ -77,12 +77,12 @@ def stop():
     return {}
 
 
-def divergence(reference, file, parts):
-    """The mean Kullback-Leibler divergence of `file` from `reference` over all places of `parts`."""
+def divergence(reference, file, parts, places=(0, None)):
+    """The mean Kullback-Leibler divergence of `file` from `reference` over those places of each of `parts`: all."""
     rows = []
     for path in (reference, file):
         with llama.opened(path) as model:
-            rows.append([_logarithms(model.logits(part)) for part in parts])
+            rows.append([_logarithms(model.logits(part)[slice(*places)]) for part in parts])
     each = [(np.exp(p) * (p - q)).sum(-1) for p, q in zip(*rows)]
     return {"mean": float(np.concatenate(each).mean())}
 
@@ -97,6 +97,7 @@ OPERATIONS = {
     for function in (
         make, complete, score, logits, serve, stop, divergence, tokenize, checkpoints.around,
         checkpoints.other, llama.loads, files.reencode, files.dequantize, files.importance,
+        files.importance_apart,
     )
 }
 

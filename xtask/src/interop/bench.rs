@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 
 use super::environment;
 use super::probe::Probe;
@@ -78,6 +78,22 @@ impl Bench {
         Ok(command.output()?)
     }
 
+    /// What the program writes to standard output when it is run with `words` and succeeds.
+    ///
+    /// # Errors
+    /// What it says.
+    pub(super) fn succeeds(&self, words: &[&str]) -> anyhow::Result<Vec<u8>> {
+        let run = self.orinplan(words)?;
+        ensure!(
+            run.status.success(),
+            "orinplan {} ({}): {}",
+            words.join(" "),
+            run.status,
+            String::from_utf8_lossy(&run.stderr).trim()
+        );
+        Ok(run.stdout)
+    }
+
     /// Quantizes `model` to the file (or directory) `name`.
     ///
     /// # Errors
@@ -100,15 +116,7 @@ impl Bench {
             "--output",
             &to,
         ];
-        let run = self.orinplan(&[&words, more].concat())?;
-        if !run.status.success() {
-            bail!(
-                "orinplan quantize --scheme {scheme} {} ({}): {}",
-                more.join(" "),
-                run.status,
-                String::from_utf8_lossy(&run.stderr).trim()
-            );
-        }
+        self.succeeds(&[&words, more].concat())?;
         Ok(output)
     }
 

@@ -46,10 +46,14 @@ const POSITIONS_MORE: f64 = 0.01;
 /// another choice does not count.
 const MARGIN: f64 = 0.05;
 
+/// A walk through a small vocabulary in steps that share no factor with it.
+pub(super) fn walk() -> Vec<u32> {
+    (0..POSITIONS).map(|i| (3 + i * 89 % 251) as u32).collect()
+}
+
 /// Checks every family, and a run against the server.
 pub(super) fn check(bench: &mut Bench, made: &Checkpoints) {
-    // A walk through a small vocabulary in steps that share no factor with it.
-    let walk: Vec<u32> = (0..POSITIONS).map(|i| (3 + i * 89 % 251) as u32).collect();
+    let walk = walk();
     for family in &made.families {
         for scheme in SCHEMES {
             let name = format!("decoder-{family}-{scheme}.gguf");
@@ -198,7 +202,11 @@ const ENGINES: [EngineLimits; 3] = [
 ];
 
 /// Logits of `parts` in llama.cpp and in both engines of the decoder, within the limits.
-fn beside_llama(bench: &mut Bench, file: &Path, parts: &[Vec<u32>]) -> anyhow::Result<String> {
+pub(super) fn beside_llama(
+    bench: &mut Bench,
+    file: &Path,
+    parts: &[Vec<u32>],
+) -> anyhow::Result<String> {
     let mut references = Vec::new();
     let mut own = Difference::default();
     for part in parts {

@@ -60,12 +60,15 @@ impl Checkpoints {
     }
 }
 
-/// Makes a checkpoint with a tokenizer for every family. The vocabularies are learned from the
-/// licence, the one long text here that does not change.
+/// The licence, the one long text here that does not change.
+pub(super) fn text() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../LICENSE-APACHE")
+}
+
+/// Makes a checkpoint with a tokenizer for every family. The vocabularies are learned from [`text`].
 pub(super) fn make(bench: &mut Bench) -> anyhow::Result<Checkpoints> {
     let directory = bench.file("checkpoints");
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../LICENSE-APACHE");
-    let request = json!({ "directory": directory, "corpus": corpus });
+    let request = json!({ "directory": directory, "corpus": text() });
     let made = bench.probe.ask("make", request)?;
     let families = made["ids"]
         .as_object()

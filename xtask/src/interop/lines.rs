@@ -13,7 +13,7 @@ use anyhow::{Context, bail, ensure};
 
 use super::bench::Bench;
 use super::families::Checkpoints;
-use super::{environment, llama_cpp};
+use super::llama_cpp;
 
 /// What is asked for: a name, the model as typed, and further words.
 const CASES: &[(&str, &str, &str)] = &[
@@ -81,9 +81,7 @@ pub(super) fn check(bench: &mut Bench, made: &Checkpoints) {
 }
 
 fn prepare(bench: &Bench, made: &Checkpoints) -> anyhow::Result<Shell> {
-    let requirements = bench.scripts.join("requirements-llama.txt");
-    let python = environment::python(&bench.work, "python-llama", &[&requirements])?;
-    let programs = llama_cpp::programs(&bench.work, &python)?;
+    let programs = llama_cpp::programs(bench)?;
     let folder = bench.file("lines");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
@@ -96,9 +94,9 @@ fn prepare(bench: &Bench, made: &Checkpoints) -> anyhow::Result<Shell> {
     let own = bench.program().parent().context("no folder")?.display();
     let inherited = std::env::var("PATH").unwrap_or_default();
     let shell = Shell {
-        path: format!("{}:{own}:{inherited}", programs.display()),
+        path: format!("{}:{own}:{inherited}", programs.folder.display()),
         folder,
-        python,
+        python: programs.python,
         script: bench.scripts.join("modelfile.py"),
     };
     shell.done("llama-gguf-split --split --split-max-tensors 20 plain.gguf split")?;

@@ -1,5 +1,5 @@
 //! `cargo xtask interop`: what `orinplan quantize` writes, put before the programs that will read it,
-//! and the program's own decoder beside llama.cpp.
+//! and the program's own decoder and its measures of quality beside llama.cpp's.
 //!
 //! In: checkpoints that the suite makes itself (and with `--data` trained ones). Out: a line for each
 //! check on standard output; an error if one failed. Expected values come from Transformers
@@ -19,6 +19,7 @@ mod lines;
 mod llama_cpp;
 mod options;
 mod probe;
+mod quality;
 mod shapes;
 mod trained;
 mod variants;
@@ -46,6 +47,7 @@ const PARTS: &[Part] = &[
     ("options", options::check),
     ("decoder", decoder::check),
     ("lines", lines::check),
+    ("quality", quality::check),
 ];
 
 /// What was asked for.
