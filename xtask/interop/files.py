@@ -108,16 +108,15 @@ def _activations(file):
 
 def importance_apart(ours, theirs):
     """Two importance matrices: the names that theirs and that ours alone has, and of each other weight the counts and how
-    far its columns are apart, the worst and the median one, as shares of the mean over the columns of the same matrix.
-    Nothing about the columns where their numbers differ."""
+    far its columns are apart at most, as a share of the column or of the mean over the columns of the same matrix,
+    whichever is larger. Nothing about the columns where their numbers differ."""
     ours, theirs = _activations(ours), _activations(theirs)
     rows = []
     for name in sorted(ours.keys() & theirs.keys()):
         (counts, squares), (their_counts, their_squares) = ours[name], theirs[name]
         rows.append({"name": name, "counts": counts.tolist(), "their_counts": their_counts.tolist()})
         if squares.shape == their_squares.shape:
-            means = np.maximum(their_squares.mean(-1, keepdims=True), 1e-30)
-            apart = np.abs(squares - their_squares) / means
-            rows[-1].update(most=float(apart.max()), median=float(np.median(apart, -1).max()))
+            scale = np.maximum(their_squares, their_squares.mean(-1, keepdims=True))
+            rows[-1]["apart"] = float((np.abs(squares - their_squares) / np.maximum(scale, 1e-30)).max())
     missing, more = sorted(theirs.keys() - ours.keys()), sorted(ours.keys() - theirs.keys())
     return {"missing": missing, "more": more, "tensors": rows}

@@ -59,7 +59,7 @@ pub(super) fn check(bench: &mut Bench, made: &Checkpoints) {
             let name = format!("decoder-{family}-{scheme}.gguf");
             let outcome = bench
                 .quantize(&made.checkpoint(family), scheme, &name, &[])
-                .and_then(|file| beside_llama(bench, &file, std::slice::from_ref(&walk)));
+                .and_then(|file| beside_llama(bench, &file, std::slice::from_ref(&walk), &ENGINES));
             bench.report(&format!("decoder {family} {scheme}"), outcome);
         }
     }
@@ -168,7 +168,7 @@ fn llama(
 }
 
 /// An engine of the decoder, and how far its logits may exceed the limits.
-struct EngineLimits {
+pub(super) struct EngineLimits {
     name: &'static str,
     engine: Engine,
     /// The factor on the limit of the divergence.
@@ -177,16 +177,19 @@ struct EngineLimits {
     positions: f64,
 }
 
+/// Multiplies with all formats.
+pub(super) const KERNELS: EngineLimits = EngineLimits {
+    name: "kernels",
+    engine: Engine::Cpu,
+    divergence: 1.0,
+    positions: 0.0,
+};
+
 /// The second runs the operations of a GPU on the processor; the GPU is run where there is one
 /// (`--features cuda`). Before products with quantized weights candle rounds activations in ways of its
 /// own, hence the wider limits.
 const ENGINES: [EngineLimits; 3] = [
-    EngineLimits {
-        name: "kernels",
-        engine: Engine::Cpu,
-        divergence: 1.0,
-        positions: 0.0,
-    },
+    KERNELS,
     EngineLimits {
         name: "tensors",
         engine: Engine::Tensors,
@@ -201,11 +204,12 @@ const ENGINES: [EngineLimits; 3] = [
     },
 ];
 
-/// Logits of `parts` in llama.cpp and in both engines of the decoder, within the limits.
+/// Logits of `parts` in llama.cpp and in `engines` of the decoder, within the limits.
 pub(super) fn beside_llama(
     bench: &mut Bench,
     file: &Path,
     parts: &[Vec<u32>],
+    engines: &[EngineLimits],
 ) -> anyhow::Result<String> {
     let mut references = Vec::new();
     let mut own = Difference::default();
@@ -216,7 +220,7 @@ pub(super) fn beside_llama(
         references.push(theirs);
     }
     let (mut said, mut within) = (format!("{} positions", own.positions), true);
-    for ours in ENGINES.iter().filter(|ours| ours.engine.is_there()) {
+    for ours in engines.iter().filter(|ours| ours.engine.is_there()) {
         let mut model = load(file, ours.engine, F16)?;
         let mut difference = Difference::default();
         for (part, theirs) in parts.iter().zip(&references) {
@@ -393,7 +397,7 @@ pub(super) fn golden(
     parts: &Value,
 ) -> anyhow::Result<String> {
     let parts: Vec<Vec<u32>> = list(parts)?.iter().map(tokens).collect::<Result<_, _>>()?;
-    let difference = beside_llama(bench, file, &parts)?;
+    let difference = beside_llama(bench, file, &parts, &ENGINES)?;
     let mut model = load(file, Engine::Cpu, F16)?;
     let (mut equal, mut all, mut widest) = (0, 0, 0f64);
     for row in list(rows)? {

@@ -20,15 +20,15 @@ const CHUNK: usize = 128;
 const ACTIVATION_CHUNKS: usize = 2;
 const PREDICTION_CHUNKS: usize = 8;
 
-/// How far the mean square of a column may be from llama.cpp's, as a share of the mean over the columns of its matrix.
-/// Seen: 0.004, of an expert.
+/// How far the mean square of a column may be from llama.cpp's, as a share of the column or of the mean over the columns
+/// of its matrix, whichever is larger. Seen: 0.0033.
 const APART: f64 = 0.01;
 
-/// Its blocks keep 5 % of a row's activations. Whether one at the threshold is kept decides over most of a column's
-/// sum: llama.cpp's own sums with and without fused attention are 0.06 apart. The median column is held.
-const SPARSE: &str = "gemma3n";
+/// gemma3n's blocks keep 5 % of a row's activations, so that one at the threshold, kept or not, is much of a column's
+/// sum. Seen: 0.053; llama.cpp with and without fused attention: 0.025.
+const APART_GEMMA3N: f64 = 0.1;
 
-/// How far a mean divergence may be from llama.cpp's, as a share of it. Seen: 0.002.
+/// How far a mean divergence may be from llama.cpp's, as a share of it. Seen: 0.0034.
 const DIVERGENCE: f64 = 0.02;
 
 /// Families that a mix is made of: one without experts, one with.
@@ -74,6 +74,13 @@ fn f16(bench: &Bench, made: &Checkpoints, family: &str) -> anyhow::Result<PathBu
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
+}
+
+fn remove(path: &Path) -> anyhow::Result<()> {
+    if path.exists() {
+        fs::remove_file(path)?;
+    }
+    Ok(())
 }
 
 /// Our matrix and llama-imatrix's of the same chunks; llama-quantize takes ours. Of the matrices outside of blocks
@@ -139,28 +146,24 @@ fn importance(
             counts == theirs,
             "{name} has counts {counts}, llama.cpp's {theirs}"
         );
-        let which = if family == SPARSE { "median" } else { "most" };
-        let apart = tensor[which].as_f64();
+        let apart = tensor["apart"].as_f64();
         let apart = apart.with_context(|| format!("{name} has another shape"))?;
         if apart >= worst.0 {
             worst = (apart, name);
         }
     }
+    let more_names: String = more.iter().map(|name| format!(" and {name}")).collect();
     let said = format!(
-        "{} entries, equal counts, {} within {:.5} of llama-imatrix's ({}){}",
+        "{} entries{more_names}, equal counts, columns within {:.5} of llama-imatrix's ({})",
         tensors.len(),
-        if family == SPARSE {
-            "median columns"
-        } else {
-            "columns"
-        },
         worst.0,
-        worst.1,
-        more.iter()
-            .map(|name| format!(", more: {name}"))
-            .collect::<String>()
+        worst.1
     );
-    ensure!(!tensors.is_empty() && worst.0 <= APART, "{said}");
+    let limit = match family {
+        "gemma3n" => APART_GEMMA3N,
+        _ => APART,
+    };
+    ensure!(!tensors.is_empty() && worst.0 <= limit, "{said}");
     let words = ["--imatrix", &ours, &model, &quantized, "Q4_K_M", "1"];
     let output = programs.run("llama-quantize", &words)?;
     let entries = tensors.len() + more.len();
@@ -184,9 +187,7 @@ fn divergence(
     let name = format!("quality-{family}-candidate.gguf");
     let candidate = bench.quantize(&model, "q4_k_m", &name, &[])?;
     let keep = bench.file(&format!("quality-{family}.keep"));
-    if keep.exists() {
-        fs::remove_file(&keep)?;
-    }
+    remove(&keep)?;
     let (tokens, chunks) = (CHUNK.to_string(), PREDICTION_CHUNKS.to_string());
     let output = bench.succeeds(&[
         "compare",
@@ -256,7 +257,8 @@ fn divergence(
     Ok(said)
 }
 
-/// A file whose types were chosen for a size, in llama.cpp and in our decoder.
+/// A file whose types were chosen for a size, in llama.cpp and in our decoder (candle does not multiply with all of
+/// them).
 fn mix(bench: &mut Bench, made: &Checkpoints, family: &str) -> anyhow::Result<String> {
     let model = f16(bench, made, family)?;
     let whole = fs::read_to_string(families::text())?;
@@ -269,10 +271,9 @@ fn mix(bench: &mut Bench, made: &Checkpoints, family: &str) -> anyhow::Result<St
         .map(|tensor| tensor.shape.iter().product::<u64>())
         .sum();
     let most = header.data_offset + weights * BITS / 8;
-    let (file, types) = (
-        bench.file(&format!("quality-{family}-mix.gguf")),
-        bench.file("quality.types"),
-    );
+    let file = bench.file(&format!("quality-{family}-mix.gguf"));
+    let types = bench.file("quality.types");
+    remove(&types)?;
     let output = bench.succeeds(&[
         "quantize",
         &shown(&model),
@@ -318,7 +319,7 @@ fn mix(bench: &mut Bench, made: &Checkpoints, family: &str) -> anyhow::Result<St
         .lines()
         .filter_map(|line| Some(line.split_once('=')?.1));
     let types: Vec<&str> = types.collect::<BTreeSet<_>>().into_iter().collect();
-    let logits = decoder::beside_llama(bench, &file, &[decoder::walk()])?;
+    let logits = decoder::beside_llama(bench, &file, &[decoder::walk()], &[decoder::KERNELS])?;
     Ok(format!(
         "{size} of {most} bytes, as fit states, in {}; {logits}",
         types.join(", ")
