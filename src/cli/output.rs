@@ -9,6 +9,7 @@ use crate::checkpoint::Checkpoint;
 use crate::inputs::Inputs;
 use crate::quantize;
 use crate::report;
+use crate::scheme::TYPE_LIST;
 
 /// The small files beside weights that are read with them.
 const COMPANIONS: [&str; 12] = [
@@ -76,7 +77,9 @@ fn is_foreign(path: &Path) -> anyhow::Result<bool> {
     file.and_then(|file| file.take(BEGIN).read_to_end(&mut begin))
         .with_context(|| format!("{} is there, and cannot be read", path.display()))?;
     let text = String::from_utf8_lossy(&begin);
-    let is_ours = text.contains("\"schema\": \"orinplan.") || report::fit::is_report(&text);
+    let is_ours = text.contains("\"schema\": \"orinplan.")
+        || text.starts_with(TYPE_LIST)
+        || report::fit::is_report(&text);
     Ok(!text.trim().is_empty() && !is_ours)
 }
 

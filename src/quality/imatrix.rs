@@ -7,10 +7,13 @@ use super::{Chunks, QualityError};
 use crate::decode::{DecodeError, MatrixName, Model, Observer};
 use crate::quantize::ActivationSums;
 
+/// The head, and a tied embedding in its place.
+const OUTPUTS: [&str; 2] = ["output.weight", "token_embd.weight"];
+
 /// Sums squares of what the weights of blocks are multiplied with, and of the head if asked for.
 #[derive(Debug)]
 pub struct Collector {
-    /// Whether matrices outside of blocks are collected: the head, and a tied embedding in its place.
+    /// Whether the head is collected.
     output: bool,
     sums: Mutex<ActivationSums>,
     stopped: AtomicBool,
@@ -51,7 +54,8 @@ impl Observer for Collector {
         }
         let mut sums = self.sums();
         for name in matrices {
-            if self.output || name.tensor.starts_with("blk.") {
+            let is_output = OUTPUTS.contains(&name.tensor);
+            if name.tensor.starts_with("blk.") || self.output && is_output {
                 sums.add(name.tensor, [name.member, name.members], rows, columns);
             }
         }

@@ -17,7 +17,7 @@ pub use compressed::{StoredWeight, stored_types};
 pub use overrides::{Overrides, TypeOverride};
 pub use rules::{Rules, quantizer_order};
 pub use table::{Container, QuantMix, SCHEMES, Scheme};
-pub use type_list::{TypeListError, check_types, parse_types, type_list};
+pub use type_list::{TYPE_LIST, TypeListError, check_types, parse_types, type_list};
 
 /// Why a tensor gets its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -89,9 +89,13 @@ pub fn check_types(
     Ok(())
 }
 
+/// The first line of a list that this program wrote.
+pub const TYPE_LIST: &str = "# types of tensors, by orinplan";
+
 /// The list of `types`, under lines of comment.
 pub fn type_list(types: &BTreeMap<String, Dtype>, comment: &str) -> String {
-    let comment = comment.lines().map(|line| format!("# {line}\n"));
+    let first = std::iter::once(format!("{TYPE_LIST}\n"));
+    let comment = first.chain(comment.lines().map(|line| format!("# {line}\n")));
     let lines = types
         .iter()
         .map(|(name, dtype)| format!("{name}={}\n", dtype.name().to_lowercase()));
@@ -110,7 +114,7 @@ mod tests {
         ]);
         let text = type_list(&types, "of a model\nfor 1 GiB");
         assert!(
-            text.starts_with("# of a model\n# for 1 GiB\nblk.0.attn_v.weight=q6_k\n"),
+            text.starts_with("# types of tensors, by orinplan\n# of a model\n# for 1 GiB\nblk.0.attn_v.weight=q6_k\n"),
             "{text}"
         );
         assert_eq!(parse_types(&text).unwrap(), types);

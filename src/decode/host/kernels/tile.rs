@@ -171,8 +171,9 @@ pub(super) fn ints<const N: usize>(tile: &Tile, y: &[Part<N>]) -> Lanes {
                 }
             }
         }
-        for lane in 0..LANES {
-            sums.0[lane] += whole[lane] as f32 * scales.0[lane] * y.scale - minima.0[lane] * y.sum;
+        let factors = scales.0.iter().zip(&minima.0);
+        for ((sum, whole), (scale, minimum)) in sums.0.iter_mut().zip(whole).zip(factors) {
+            *sum += whole as f32 * scale * y.scale - minimum * y.sum;
         }
     }
     sums

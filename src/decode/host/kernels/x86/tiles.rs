@@ -46,8 +46,8 @@ fn ints<const R: usize, const T: usize, const N: usize, const MINIMA: bool>(
             let mut whole = [[_mm256_setzero_si256(); 2]; T];
             for (four, codes) in codes.iter().enumerate() {
                 let codes = codes.0.as_flattened();
-                for half in 0..2 {
-                    let weights = load(at::<32, u8>(codes, 32 * half));
+                for (half, codes) in codes.as_chunks::<32>().0.iter().enumerate() {
+                    let weights = load(codes);
                     let magnitudes = _mm256_sign_epi8(weights, weights);
                     for t in 0..T {
                         let quants = y[t][part].quants.as_chunks::<4>().0[four];
