@@ -83,7 +83,7 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         ));
     }
     if let Some(path) = &args.save_sensitivity {
-        let document = crate::report::quantize::sensitivity(model, &text, &session);
+        let document = crate::report::quantize::sensitivity(model, &text, &session, &found.report);
         output::write_file(path, &crate::report::json(&document))?;
     }
     if let Some(path) = &args.save_types {

@@ -104,6 +104,7 @@ fn gemma() -> (Json, Vec<Stored>) {
     let (mut config, mut tensors) = llama();
     config["architectures"] = json!(["Gemma2ForCausalLM"]);
     config["model_type"] = json!("gemma2");
+    config["query_pre_attn_scalar"] = json!(4);
     config["head_dim"] = json!(4);
     config["sliding_window"] = json!(8);
     for name in ["pre_feedforward_layernorm", "post_feedforward_layernorm"] {

@@ -153,11 +153,26 @@ pub(super) fn document(mix: &MixReport) -> Value {
     })
 }
 
-/// What each type of each tensor is expected to cost (`orinplan.sensitivity/1`).
-pub fn sensitivity(model: &ModelSpec, text: &Text, session: &Session<'_>) -> Value {
+/// What each type of each tensor is expected to cost (`orinplan.sensitivity/1`). Costs are scaled so that those of the mix
+/// add up to what was measured of it; the uncertainty is by how much they had to be scaled.
+pub fn sensitivity(
+    model: &ModelSpec,
+    text: &Text,
+    session: &Session<'_>,
+    mix: &MixReport,
+) -> Value {
+    let measured = mix.measured.divergence.mean();
+    let scale = if mix.expected > 0.0 && measured.value > 0.0 {
+        measured.value / mix.expected
+    } else {
+        1.0
+    };
+    let noise = measured.standard_error / measured.value.max(f64::MIN_POSITIVE);
+    let uncertainty = (scale - 1.0).abs().hypot(noise).min(0.9);
     let tensors = session.sensitivities.tensors.iter().map(|tensor| {
         let costs = tensor.options.iter();
-        let costs = costs.map(|option| (option.dtype.name().to_owned(), json!(option.cost)));
+        let costs =
+            costs.map(|option| (option.dtype.name().to_owned(), json!(scale * option.cost)));
         json!({
             "name": tensor.name,
             "kld": costs.collect::<serde_json::Map<_, _>>(),
@@ -173,7 +188,11 @@ pub fn sensitivity(model: &ModelSpec, text: &Text, session: &Session<'_>) -> Val
         "text": {
             "name": text.name,
             "fingerprint": format!("{:016x}", text.fingerprint()),
+            "chunks": mix.chunks,
+            "chunk_tokens": mix.chunk_tokens,
+            "scored_tokens": mix.measured.divergence.tokens(),
         },
+        "relative_uncertainty": uncertainty,
         "tensors": tensors.collect::<Vec<_>>(),
     }))
 }

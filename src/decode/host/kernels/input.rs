@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::super::parallel::{chunk_size, parallel_chunks};
 use super::ActivationFormat;
-use super::tile::TileFormat;
+use super::tile::{Part, TileFormat};
 
 /// 256 activations with one scale, as ggml's `block_q8_K` has them.
 #[derive(Clone)]
@@ -30,30 +30,6 @@ pub(in super::super) struct Block32 {
     /// The same as `Q8_1` keeps it, which minima of weights are multiplied with: in half precision, of the
     /// scale before it was rounded.
     pub(super) half_sum: f32,
-}
-
-/// `N` activations with one scale, as tiles are multiplied with them.
-#[derive(Clone)]
-#[repr(C)]
-pub(in super::super) struct Part<const N: usize> {
-    pub(super) quants: [i8; N],
-    pub(super) scale: f32,
-    /// What minima of weights are multiplied with.
-    pub(super) sum: f32,
-    /// The sum of the quants times -128: what is to be added where weights are 128 too large.
-    pub(super) excess: i32,
-}
-
-impl<const N: usize> Part<N> {
-    fn new(quants: &[i8; N], scale: f32, sum: impl Fn(i32) -> f32) -> Part<N> {
-        let whole: i32 = quants.iter().map(|&quant| i32::from(quant)).sum();
-        Part {
-            quants: *quants,
-            scale,
-            sum: sum(whole),
-            excess: -128 * whole,
-        }
-    }
 }
 
 /// `[tokens, columns]` activations.

@@ -1,7 +1,6 @@
 //! Sixteen rows of weights, unpacked side by side, which many tokens are multiplied with: a row is unpacked once for all
 //! of them, and what is read of a tile serves several tokens, what is read of a token several rows.
 
-use super::input::Part;
 use super::{ActivationFormat, Stored, activation_format};
 use crate::dtype::Dtype;
 use crate::quantize::blocks;
@@ -16,6 +15,30 @@ pub(in super::super) struct Lanes(pub(in super::super) [f32; LANES]);
 
 impl Lanes {
     pub(in super::super) const ZERO: Lanes = Lanes([0.0; LANES]);
+}
+
+/// `N` activations with one scale, as tiles are multiplied with them.
+#[derive(Clone)]
+#[repr(C)]
+pub(in super::super) struct Part<const N: usize> {
+    pub(super) quants: [i8; N],
+    pub(super) scale: f32,
+    /// What minima of weights are multiplied with.
+    pub(super) sum: f32,
+    /// The sum of the quants times -128: what is to be added where weights are 128 too large.
+    pub(super) excess: i32,
+}
+
+impl<const N: usize> Part<N> {
+    pub(super) fn new(quants: &[i8; N], scale: f32, sum: impl Fn(i32) -> f32) -> Part<N> {
+        let whole: i32 = quants.iter().map(|&quant| i32::from(quant)).sum();
+        Part {
+            quants: *quants,
+            scale,
+            sum: sum(whole),
+            excess: -128 * whole,
+        }
+    }
 }
 
 /// The codes of four columns of each row.

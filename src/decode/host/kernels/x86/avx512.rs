@@ -7,8 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::super::dispatch::{self, Place};
-use super::super::input::Part;
-use super::super::tile::{Codes, Lanes, Tile, TileFormat};
+use super::super::tile::{Codes, Lanes, Part, Tile, TileFormat};
 use super::super::{Input, Stored};
 
 dispatch::tiles!("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni", 2 x 6, 12);

@@ -8,8 +8,7 @@ use std::arch::x86_64::*;
 
 use super::super::blocks::at;
 use super::super::dispatch::{self, Place};
-use super::super::input::Part;
-use super::super::tile::{Lanes, Tile, TileFormat};
+use super::super::tile::{Lanes, Part, Tile, TileFormat};
 use super::super::{Input, Stored};
 use super::load::{dot4, load, load_floats};
 
