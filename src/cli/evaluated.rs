@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use super::progress::Spinner;
-use super::request;
 use crate::checkpoint::Checkpoint;
 use crate::decode::{LoadOptions, Model, Tokenizer};
 use crate::planner::Planner;
@@ -19,7 +18,7 @@ pub(super) struct Evaluated {
 
 impl Evaluated {
     pub(super) fn open(model: &str) -> anyhow::Result<Evaluated> {
-        let planner = request::plain(model)?;
+        let planner = Planner::open(model)?;
         let tokenizer = Tokenizer::read(planner.checkpoint(), planner.model())?;
         let path = PathBuf::from(model);
         let name = path

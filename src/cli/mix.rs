@@ -1,7 +1,6 @@
 //! `orinplan quantize` to a size: measures what types cost, chooses them, compares the result with a fixed recipe, and
 //! writes the better of the two.
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -13,14 +12,13 @@ use super::mix_state::State;
 use super::progress::{self, Spinner};
 use super::written::{report, write};
 use super::{Outcome, output, request};
-use crate::dtype::Dtype;
 use crate::planner::{MixPlanner, Request, WorkloadRequest};
 use crate::quality::mix::{Mix, Session, Setup, Stage};
 use crate::quality::{Divergence, Text};
 use crate::quantize::packed::Files;
 use crate::quantize::{Destination, Importance, Job};
 use crate::report::quantize::{Measured, MixReport, Plain};
-use crate::scheme::{Container, QuantMix, SCHEMES, Scheme, type_list};
+use crate::scheme::{Reason, SCHEMES, Scheme, type_list};
 use crate::units::Bytes;
 
 /// Mixes that are evaluated at most until one is within the divergence asked for.
@@ -86,15 +84,18 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         let document = crate::report::quantize::sensitivity(model, &text, &session, &found.report);
         output::write_file(path, &crate::report::json(&document))?;
     }
-    if let Some(path) = &args.save_types {
-        let comment = format!("{} in {}", model.name, found.report.size);
-        output::write_file(path, &type_list(&found.types, &comment))?;
-    }
     let options = match found.fixed {
         Some(scheme) => session.plain(scheme),
-        None => session.options(&found.types),
+        None => session.options(&found.mix.types),
     };
     let job = Job::new(checkpoint, &files, model, &options)?;
+    if let Some(path) = &args.save_types {
+        let chosen = job.tensors.iter();
+        let chosen = chosen.filter(|tensor| tensor.assigned.reason != Reason::Kept);
+        let types = chosen.map(|tensor| (tensor.name.to_owned(), tensor.assigned.dtype));
+        let comment = format!("{} in {}", model.name, found.report.size);
+        output::write_file(path, &type_list(&types.collect(), &comment))?;
+    }
     let made =
         destination.map(|destination| write(args, &job, &destination, &setup.cancel, started));
     let (tallies, made) = made.transpose()?.unzip();
@@ -112,7 +113,7 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
 
 /// What is written.
 struct Found {
-    types: BTreeMap<String, Dtype>,
+    mix: Mix,
     /// The fixed recipe, where it is no worse than the mix.
     fixed: Option<&'static Scheme>,
     report: MixReport,
@@ -131,34 +132,21 @@ fn choose(
         (None, None, None) => of_size(session, board_size(args, session, evaluated)?, tell)?,
     };
     let own = session.size(&session.options(&mix.types))?;
-    let model = evaluated.planner.model();
-    let plain = plain(session, size.max(own), tell)?;
-    let fixed = plain
-        .as_ref()
-        .filter(|(_, plain)| plain.measured.divergence.mean().value <= divergence.mean().value);
+    let most = size.max(own);
+    let plain = plain(session, most, tell)?;
+    let fixed = plain.as_ref().filter(|(_, plain)| {
+        let plain = &plain.measured;
+        plain.bytes <= most && plain.divergence.mean().value <= divergence.mean().value
+    });
     let fixed = fixed.map(|(scheme, _)| *scheme);
-    let types = match fixed {
-        Some(scheme) => {
-            let assigned = crate::scheme::assign_with(
-                model,
-                scheme,
-                args.rules,
-                &session.plain(scheme).overrides,
-            );
-            let types = model.tensors.iter().zip(assigned.tensors);
-            types
-                .filter(|(_, assigned)| assigned.reason != crate::scheme::Reason::Kept)
-                .map(|(tensor, assigned)| (tensor.name.clone(), assigned.dtype))
-                .collect()
-        }
-        None => mix.types.clone(),
-    };
+    let kinds = session.kinds(&mix);
+    let expected = mix.divergence;
     Ok(Found {
-        types,
+        mix,
         fixed,
         report: MixReport {
             size,
-            expected: mix.divergence,
+            expected,
             measured: Measured {
                 bytes: own,
                 divergence,
@@ -168,7 +156,7 @@ fn choose(
             text: session.text_name().to_owned(),
             chunks: session.compared,
             chunk_tokens: args.text.chunk_tokens,
-            kinds: session.kinds(&mix),
+            kinds,
         },
     })
 }
@@ -281,10 +269,7 @@ fn plain(
     /// Bytes of the keys of an importance matrix, which published files of these recipes may be without.
     const KEYS: Bytes = Bytes(1024);
     let mut found: Option<(&'static Scheme, Bytes)> = None;
-    let fixed = |scheme: &&Scheme| {
-        scheme.container == Container::Gguf && scheme.mix != QuantMix::None && scheme.common
-    };
-    for scheme in SCHEMES.iter().filter(fixed) {
+    for scheme in SCHEMES.iter().filter(|scheme| scheme.is_recipe()) {
         let bytes = session.size(&session.plain(scheme))?;
         if bytes <= size + KEYS && found.is_none_or(|(_, most)| bytes > most) {
             found = Some((scheme, bytes));

@@ -17,11 +17,6 @@ pub(super) fn open(args: &ModelArgs) -> anyhow::Result<Planner> {
     Ok(Planner::open_as(&args.model, unknown)?)
 }
 
-/// Opens a model of a known architecture.
-pub(super) fn plain(model: &str) -> anyhow::Result<Planner> {
-    Ok(Planner::open(model)?)
-}
-
 /// The request of `fit`, with what was read of the model's quality.
 pub(super) fn fit(args: &FitArgs, quality: Option<MeasuredQuality>) -> Request {
     let prefer = args.prefer.map_or(Prefer::Balance, |prefer| match prefer {

@@ -3,12 +3,11 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
-use super::divergence::{Divergence, Perplexity, Scored};
+use super::divergence::{Divergence, Perplexity, Scored, of_rows};
 use super::log_probs::{LogProbs, LogProbsWriter, scored};
 use super::{Chunks, QualityError};
-use crate::decode::{self, Model};
+use crate::decode::Model;
 
 /// Bytes of logits that are computed at once: a vocabulary of 262,144 entries has 64 rows in it.
 const LOGITS: usize = 64 << 20;
@@ -28,7 +27,8 @@ pub fn record(
     cancel: &AtomicBool,
     progress: &mut dyn FnMut(usize),
 ) -> Result<(), QualityError> {
-    let mut out = LogProbsWriter::create(file, path, &chunks.chunks, model.vocabulary())?;
+    let vocabulary = model.vocabulary();
+    let mut out = LogProbsWriter::create(file, path, &chunks.chunks, vocabulary)?;
     for (index, tokens) in chunks.chunks.iter().enumerate() {
         evaluate(model, tokens, cancel, &mut |first, logits| match logits
             .iter()
@@ -36,7 +36,7 @@ pub fn record(
         {
             Some(at) => Err(QualityError::NotFinite {
                 model: name.to_owned(),
-                token: index * tokens.len() + first + at / logits.len().max(1),
+                token: index * tokens.len() + first + at / vocabulary.max(1),
             }),
             None => Ok(out.push(logits)?),
         })?;
@@ -79,19 +79,9 @@ pub fn divergence(
             let before = first - scored(tokens.len()).start;
             let rows = reference.rows(index, before, count, &mut buffer)?;
             let next = tokens.get(first + 1..).unwrap_or_default();
-            let mut found = vec![None; count];
-            let share = count.div_ceil(decode::threads()).max(1);
-            thread::scope(|scope| {
-                let parts = found.chunks_mut(share).enumerate();
-                for (part, found) in parts {
-                    let (logits, rows, next) = (logits.chunks_exact(vocabulary), &rows, next);
-                    let of = logits.zip(rows).zip(next).skip(part * share);
-                    scope.spawn(move || {
-                        for (found, ((logits, row), next)) in found.iter_mut().zip(of) {
-                            *found = Scored::of(logits, row, *next as usize);
-                        }
-                    });
-                }
+            let found = of_rows(count, |row| {
+                let logits = logits.get(row * vocabulary..(row + 1) * vocabulary)?;
+                Scored::of(logits, rows.get(row)?, *next.get(row)? as usize)
             });
             for (at, scored) in found.into_iter().enumerate() {
                 divergence.add(scored.ok_or_else(|| QualityError::NotFinite {

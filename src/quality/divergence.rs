@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use super::log_probs::Row;
+use super::log_probs::{Row, log_sum};
 use crate::decode;
 
 /// A number with its standard error.
@@ -99,8 +99,7 @@ impl Scored {
                 top = (id, *logit);
             }
         }
-        let sum: f64 = logits.iter().map(|x| f64::from((x - top.1).exp())).sum();
-        let norm = top.1 + sum.ln() as f32;
+        let norm = top.1 + log_sum(logits, top.1);
         let mut divergence = 0.0;
         let mut reference_top = (0, f32::NEG_INFINITY);
         for (id, (logit, log_prob)) in logits.iter().zip(reference.log_probs()).enumerate() {
@@ -119,33 +118,41 @@ impl Scored {
     }
 }
 
-/// The mean divergence of the predictions `logits` from those of `reference`: rows of `vocabulary` logits each.
-pub(super) fn divergence_of(logits: &[f32], reference: &[f32], vocabulary: usize) -> f64 {
-    let vocabulary = vocabulary.max(1);
-    let rows = logits.len() / vocabulary;
-    let mut found = vec![0.0; rows];
+/// `of(row)` for every row below `rows`, shared out among the decoder's number of threads.
+pub(super) fn of_rows<T: Clone + Default + Send>(
+    rows: usize,
+    of: impl Fn(usize) -> T + Sync,
+) -> Vec<T> {
+    let mut found = vec![T::default(); rows];
     let share = rows.div_ceil(decode::threads()).max(1);
+    let of = &of;
     thread::scope(|scope| {
         for (part, found) in found.chunks_mut(share).enumerate() {
-            let pairs = logits
-                .chunks_exact(vocabulary)
-                .zip(reference.chunks_exact(vocabulary));
-            let pairs = pairs.skip(part * share);
             scope.spawn(move || {
-                for (found, (logits, reference)) in found.iter_mut().zip(pairs) {
-                    *found = one_divergence(logits, reference);
+                for (row, found) in (part * share..).zip(found) {
+                    *found = of(row);
                 }
             });
         }
     });
-    found.iter().sum::<f64>() / rows.max(1) as f64
+    found
+}
+
+/// The mean divergence of the predictions `logits` from those of `reference`: rows of `vocabulary` logits each.
+pub(super) fn divergence_of(logits: &[f32], reference: &[f32], vocabulary: usize) -> f64 {
+    let row = |row: usize| row * vocabulary..(row + 1) * vocabulary;
+    let count = logits.len() / vocabulary.max(1);
+    let found = of_rows(count, |index| {
+        let rows = logits.get(row(index)).zip(reference.get(row(index)));
+        rows.map_or(0.0, |(logits, reference)| one_divergence(logits, reference))
+    });
+    found.iter().sum::<f64>() / count.max(1) as f64
 }
 
 fn one_divergence(logits: &[f32], reference: &[f32]) -> f64 {
     let norm = |row: &[f32]| {
         let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = row.iter().map(|x| f64::from((x - most).exp())).sum();
-        most + sum.ln() as f32
+        most + log_sum(row, most)
     };
     let (own, reference_norm) = (norm(logits), norm(reference));
     let pairs = logits.iter().zip(reference);

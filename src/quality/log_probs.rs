@@ -144,16 +144,21 @@ impl LogProbsWriter {
     }
 }
 
+/// `ln(sum of e^(x - most))`, `most` being the largest logit: what it lacks to the normalizer of their probabilities.
+pub(super) fn log_sum(logits: &[f32], most: f32) -> f32 {
+    let sum: f64 = logits.iter().map(|x| f64::from((x - most).exp())).sum();
+    sum.ln() as f32
+}
+
 /// A row of logits as logarithms of probabilities.
 fn encode(logits: &[f32], out: &mut Vec<u8>) {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let least = logits.iter().copied().fold(f32::INFINITY, f32::min);
     let least = least.max(most - RANGE);
-    let sum: f64 = logits.iter().map(|x| f64::from((x - most).exp())).sum();
     let scale = (most - least) / 65535.0;
     let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
     out.extend(scale.to_le_bytes());
-    out.extend((least - most - sum.ln() as f32).to_le_bytes());
+    out.extend((least - most - log_sum(logits, most)).to_le_bytes());
     let step = |x: &f32| ((x - least).max(0.0) * inverse).round() as u16;
     out.extend(logits.iter().flat_map(|x| step(x).to_le_bytes()));
     out.resize(row_bytes(logits.len()), 0);

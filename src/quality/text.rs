@@ -32,7 +32,7 @@ pub struct Chunks {
     pub tokens: usize,
 }
 
-/// The text of every chunk's first place, where a model wants a begin-of-text token there.
+/// What stands in every chunk's first place, where a model wants a begin-of-text token there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beginning {
     /// The token stands before the text of the chunk, which is one token shorter: no text is lost.
@@ -77,7 +77,7 @@ impl Text {
         most: Option<usize>,
         beginning: Beginning,
     ) -> Result<Chunks, QualityError> {
-        // No tokenizer makes more than one token of a byte, or one of more than a few hundred.
+        // Tokens of text are a few bytes long, so that the beginning is enough for a few chunks.
         let needed = most.map(|most| most.saturating_mul(tokens).saturating_mul(MOST_BYTES));
         let part = match needed.filter(|needed| *needed < self.text.len()) {
             Some(needed) => self.text.get(..self.text.floor_char_boundary(needed)),
@@ -85,8 +85,8 @@ impl Text {
         };
         let ids = tokenizer.encode(part.unwrap_or(&self.text), false)?;
         let leading = tokenizer.leading();
-        let chunks = split(&ids, tokens, leading, beginning);
-        let chunks: Vec<Vec<u32>> = chunks.take(most.unwrap_or(usize::MAX)).collect();
+        let mut chunks = split(&ids, tokens, leading, beginning);
+        chunks.truncate(most.unwrap_or(usize::MAX));
         if chunks.is_empty() {
             return Err(QualityError::ShortText {
                 name: self.name.clone(),
@@ -101,32 +101,19 @@ impl Text {
 /// Bytes of text that are split for each token that is needed.
 const MOST_BYTES: usize = 16;
 
-fn split(
-    ids: &[u32],
-    tokens: usize,
-    leading: Option<u32>,
-    beginning: Beginning,
-) -> impl Iterator<Item = Vec<u32>> {
-    let inserted = usize::from(leading.is_some() && beginning == Beginning::Inserted);
-    let step = tokens.saturating_sub(inserted).max(1);
-    // A text that is evaluated from its beginning has the token there too.
-    let first: Vec<u32> = match beginning {
-        Beginning::Replaced => leading.into_iter().collect(),
-        Beginning::Inserted => Vec::new(),
+fn split(ids: &[u32], tokens: usize, leading: Option<u32>, beginning: Beginning) -> Vec<Vec<u32>> {
+    let begin = usize::from(leading.is_some());
+    let (inserted, replaced) = match beginning {
+        Beginning::Inserted => (begin, 0),
+        Beginning::Replaced => (0, begin),
     };
+    // A text that is evaluated from its beginning has the token there too, and it is replaced by itself.
+    let first = leading.filter(|_| replaced > 0);
     let ids: Vec<u32> = first.into_iter().chain(ids.iter().copied()).collect();
-    let chunks: Vec<Vec<u32>> = ids
-        .chunks_exact(step)
-        .map(|some| match (leading, beginning) {
-            (Some(begin), Beginning::Inserted) => {
-                std::iter::once(begin).chain(some.iter().copied()).collect()
-            }
-            (Some(begin), Beginning::Replaced) => {
-                let rest = some.iter().skip(1).copied();
-                std::iter::once(begin).chain(rest).collect()
-            }
-            (None, _) => some.to_vec(),
-        })
-        .collect();
-    chunks.into_iter()
+    let step = tokens.saturating_sub(inserted).max(1);
+    let chunk = |own: &[u32]| {
+        let own = own.iter().skip(replaced).copied();
+        leading.into_iter().chain(own).collect()
+    };
+    ids.chunks_exact(step).map(chunk).collect()
 }

@@ -81,7 +81,7 @@ impl Subject {
     }
 }
 
-fn estimate(estimate: Estimate) -> Value {
+pub(super) fn estimate(estimate: Estimate) -> Value {
     json!({"value": estimate.value, "standard_error": estimate.standard_error})
 }
 

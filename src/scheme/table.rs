@@ -97,6 +97,11 @@ impl Scheme {
         found.unwrap_or(&SCHEMES[0])
     }
 
+    /// Whether it is one of llama.cpp's common recipes for quantized files.
+    pub fn is_recipe(&self) -> bool {
+        self.container == Container::Gguf && self.mix != QuantMix::None && self.common
+    }
+
     /// The scheme that a file is called whose tensors are mostly `dtype`: the common one of that base with the
     /// largest mix.
     pub fn of_base(dtype: Dtype) -> Option<&'static Scheme> {

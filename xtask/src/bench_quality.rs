@@ -16,7 +16,7 @@ use orinplan::quality::Text;
 use orinplan::quality::mix::{Resumed, Session, Setup};
 use orinplan::quantize::packed::Files;
 use orinplan::quantize::{self, Destination, Job, Options};
-use orinplan::scheme::{Container, QuantMix, Rules, SCHEMES, Scheme};
+use orinplan::scheme::{Rules, SCHEMES, Scheme};
 use orinplan::units::Bytes;
 
 /// Bits for each weight of the mixes.
@@ -105,10 +105,7 @@ fn one(model: &str, text: &Text, folder: Option<&Path>) -> anyhow::Result<()> {
             )?;
             Ok(out.flush()?)
         };
-    let fixed = |scheme: &&Scheme| {
-        scheme.container == Container::Gguf && scheme.mix != QuantMix::None && scheme.common
-    };
-    for scheme in SCHEMES.iter().filter(fixed) {
+    for scheme in SCHEMES.iter().filter(|scheme| scheme.is_recipe()) {
         row(scheme.name, &session.plain(scheme), None)?;
     }
     let mut mixes: Vec<(String, Bytes)> = Vec::new();

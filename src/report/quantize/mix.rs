@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::foreign::Foreign;
 use crate::model::ModelSpec;
 use crate::quality::mix::{Kind, Session};
-use crate::quality::{Divergence, Estimate, Text};
+use crate::quality::{Divergence, Text};
+use crate::report::compare::estimate;
 use crate::report::table::{Align, Table};
 use crate::report::{line, rounded, wrapped};
 use crate::units::{Bytes, counted};
@@ -111,10 +112,6 @@ pub(super) fn text(mix: &MixReport) -> String {
         }
     }
     out
-}
-
-fn estimate(estimate: Estimate) -> Value {
-    json!({"value": estimate.value, "standard_error": estimate.standard_error})
 }
 
 fn measured(measured: &Measured) -> Value {
