@@ -1,4 +1,4 @@
-"""How fast llama.cpp evaluates a file: speed.py FILE PROMPT_TOKENS TOKENS THREADS
+"""How fast llama.cpp evaluates a file: speed.py FILE PROMPT_TOKENS TOKENS UBATCH THREADS
 
 Prints `prefill SECONDS`, `decode SECONDS` and `resident BYTES` (the peak). Only the last token of a
 pass gets logits, and the likeliest one follows, as in any program that writes text.
@@ -26,14 +26,15 @@ def evaluate(model, ids, start):
 
 
 def main():
-    path, prompt, tokens, threads = sys.argv[1], *map(int, sys.argv[2:5])
-    model = llama.Model(path, 1024)
+    path, prompt, tokens, ubatch, threads = sys.argv[1], *map(int, sys.argv[2:6])
+    model = llama.Model(path, -(-(prompt + tokens) // 256) * 256)
     llama._LIB.llama_set_n_threads(model.context, threads, threads)
     evaluate(model, [1], 0)
     llama._LIB.llama_memory_clear(llama._LIB.llama_get_memory(model.context), True)
     ids = [i * 7 % 1000 for i in range(prompt)]
     start = time.perf_counter()
-    token = evaluate(model, ids, 0)
+    for first in range(0, prompt, ubatch):
+        token = evaluate(model, ids[first : first + ubatch], first)
     prefilled = time.perf_counter()
     for i in range(tokens):
         token = evaluate(model, [token], prompt + i)

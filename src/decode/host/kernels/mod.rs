@@ -117,19 +117,7 @@ pub(super) fn multiply(
     if native::multiply(panel, format, input, place) {
         return;
     }
-    for (index, tile) in panel.iter().enumerate() {
-        for token in 0..place.tokens() {
-            let own = place.first_token + token;
-            let lanes = match format {
-                TileFormat::Floats => tile::floats(tile, input.token(own)),
-                TileFormat::Codes16 { .. } => tile::ints(tile, input.sixteens(own)),
-                TileFormat::Codes32 { activations, .. } => {
-                    tile::ints(tile, input.thirty_twos(activations, own))
-                }
-            };
-            place.put(token, index, &lanes);
-        }
-    }
+    tile::multiply(panel, format, input, place);
 }
 
 /// `x . y`.

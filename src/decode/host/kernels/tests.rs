@@ -31,8 +31,27 @@ fn exact(x: &[f32], y: &[f32]) -> f64 {
     pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
+pub(super) type Fill = fn(&mut Tile, Stored<'_>, usize);
+pub(super) type Multiply = fn(&[Tile], TileFormat, &Input<'_>, &mut Place<'_>);
+
+/// How tiles are multiplied here, how processors with less do it, and the reference.
+fn ways() -> Vec<(Fill, Multiply)> {
+    let reference: (Fill, Multiply) = (
+        |tile, rows, columns| tile.fill(rows, columns, 0),
+        tile::multiply,
+    );
+    #[cfg(target_arch = "x86_64")]
+    let less = native::AVX2.filter(|_| native::available());
+    #[cfg(not(target_arch = "x86_64"))]
+    let less = None;
+    [(fill as Fill, multiply as Multiply), reference]
+        .into_iter()
+        .chain(less)
+        .collect()
+}
+
 /// The products of `rows` with all tokens, `[tokens, rows]`, by way of tiles.
-fn tiled(rows: Stored<'_>, input: &Input<'_>) -> Vec<f32> {
+fn tiled_by((fill, multiply): (Fill, Multiply), rows: Stored<'_>, input: &Input<'_>) -> Vec<f32> {
     let format = tile_format(rows.dtype).unwrap();
     let count = rows.bytes.len() / rows.width;
     let tiles = (0..count).step_by(LANES).map(|first| {
@@ -115,9 +134,10 @@ fn saturated_blocks_keep_their_sums() {
             let input = Input::new(&activations, COLUMNS);
             let mut out = [0.0];
             products(stored(dtype, &row), &input, 0, &mut out);
-            let tiled = tiled(stored(dtype, &row), &input);
+            let tiled = ways().into_iter();
+            let tiled = tiled.map(|way| tiled_by(way, stored(dtype, &row), &input)[0]);
             let exact = exact(&decoded, &activations);
-            for out in [out[0], tiled[0]] {
+            for out in tiled.chain([out[0]]) {
                 let off = (f64::from(out) - exact).abs();
                 assert!(
                     off <= 1e-3 * exact.abs() + 1.0,
@@ -138,13 +158,17 @@ fn tiles_give_the_products_of_rows() {
             blocks::encode_rows(dtype, &weights, COLUMNS, None, &mut bytes).unwrap();
             let activations = numbers(tokens * COLUMNS, 13);
             let input = Input::new(&activations, COLUMNS);
-            let tiled = tiled(stored(dtype, &bytes), &input);
-            for (token, tiled) in tiled.chunks_exact(rows).enumerate() {
-                let mut apart = vec![0.0; rows];
-                products(stored(dtype, &bytes), &input, token, &mut apart);
-                for (tiled, apart) in tiled.iter().zip(apart) {
-                    let off = (tiled - apart).abs();
-                    assert!(off < 1e-4, "{dtype:?}, {rows} rows: {tiled} for {apart}");
+            for tiled in ways()
+                .into_iter()
+                .map(|way| tiled_by(way, stored(dtype, &bytes), &input))
+            {
+                for (token, tiled) in tiled.chunks_exact(rows).enumerate() {
+                    let mut apart = vec![0.0; rows];
+                    products(stored(dtype, &bytes), &input, token, &mut apart);
+                    for (tiled, apart) in tiled.iter().zip(apart) {
+                        let off = (tiled - apart).abs();
+                        assert!(off < 1e-4, "{dtype:?}, {rows} rows: {tiled} for {apart}");
+                    }
                 }
             }
         }

@@ -1,7 +1,9 @@
 //! Sixteen rows of weights, unpacked side by side, which many tokens are multiplied with: a row is unpacked once for all
 //! of them, and what is read of a tile serves several tokens, what is read of a token several rows.
 
-use super::{ActivationFormat, Stored, activation_format};
+use super::blocks::at;
+use super::dispatch::Place;
+use super::{ActivationFormat, Input, Stored, activation_format};
 use crate::dtype::Dtype;
 use crate::quantize::blocks;
 
@@ -39,6 +41,13 @@ impl<const N: usize> Part<N> {
             excess: -128 * whole,
         }
     }
+}
+
+/// Quants `4 x four` to `4 x four + 3`, as the bytes of a number.
+#[inline(always)]
+pub(super) fn four_quants<const N: usize>(part: &Part<N>, four: usize) -> i32 {
+    let [a, b, c, d] = *at(&part.quants, 4 * four);
+    i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8])
 }
 
 /// The codes of four columns of each row.
@@ -181,8 +190,30 @@ impl Tile {
     }
 }
 
-/// The products of a tile with a token, in plain loops: for processors without a kernel, and the reference of the others.
-pub(super) fn ints<const N: usize>(tile: &Tile, y: &[Part<N>]) -> Lanes {
+/// See [`super::multiply`]; in plain loops, for processors without a kernel, and the reference of the others.
+pub(super) fn multiply(
+    panel: &[Tile],
+    format: TileFormat,
+    input: &Input<'_>,
+    place: &mut Place<'_>,
+) {
+    for (index, tile) in panel.iter().enumerate() {
+        for token in 0..place.tokens() {
+            let own = place.first_token + token;
+            let lanes = match format {
+                TileFormat::Floats => floats(tile, input.token(own)),
+                TileFormat::Codes16 { .. } => ints(tile, input.sixteens(own)),
+                TileFormat::Codes32 { activations, .. } => {
+                    ints(tile, input.thirty_twos(activations, own))
+                }
+            };
+            place.put(token, index, &lanes);
+        }
+    }
+}
+
+/// The products of a tile with a token.
+fn ints<const N: usize>(tile: &Tile, y: &[Part<N>]) -> Lanes {
     let mut sums = Lanes::ZERO;
     let parts = tile.codes.chunks_exact(N / 4).zip(y);
     for ((codes, y), (scales, minima)) in parts.zip(tile.scales.iter().zip(&tile.minima)) {
@@ -203,7 +234,7 @@ pub(super) fn ints<const N: usize>(tile: &Tile, y: &[Part<N>]) -> Lanes {
 }
 
 /// The same of floats.
-pub(super) fn floats(tile: &Tile, y: &[f32]) -> Lanes {
+fn floats(tile: &Tile, y: &[f32]) -> Lanes {
     let mut sums = Lanes::ZERO;
     for (weights, y) in tile.floats.iter().zip(y) {
         for (sum, weight) in sums.0.iter_mut().zip(&weights.0) {

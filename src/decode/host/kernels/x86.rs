@@ -74,6 +74,21 @@ pub(super) fn multiply(
     true
 }
 
+/// The two with AVX2, where the processor would do better: for the tests of what others do.
+#[cfg(test)]
+pub(super) const AVX2: Option<(super::tests::Fill, super::tests::Multiply)> = Some((
+    |tile, rows, columns| {
+        assert!(available());
+        // SAFETY: the processor has the instructions.
+        unsafe { tiles::fill(tile, rows, columns, 0) };
+    },
+    |panel, format, input, place| {
+        assert!(available());
+        // SAFETY: the processor has the instructions.
+        unsafe { tiles::tiles(panel, format, input, place) };
+    },
+));
+
 /// See [`super::dots`].
 pub(super) fn dots(x: &[f32], rows: &[f32], factor: f32, out: &mut [f32]) -> bool {
     if available() {

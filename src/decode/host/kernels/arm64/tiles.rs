@@ -8,7 +8,7 @@ use std::arch::aarch64::*;
 
 use super::super::blocks::at;
 use super::super::dispatch::{self, Place};
-use super::super::tile::{Codes, Lanes, Part, Tile, TileFormat};
+use super::super::tile::{Codes, Lanes, Part, Tile, TileFormat, four_quants};
 use super::super::{Input, Stored};
 use super::load::{dot4, load, load_floats};
 
@@ -59,9 +59,8 @@ fn ints<const R: usize, const T: usize, const N: usize, const MINIMA: bool>(
             for (four, codes) in codes.iter().enumerate() {
                 let weights = code_quarters(codes);
                 for t in 0..T {
-                    let quants = y[t][part].quants.as_chunks::<4>().0[four];
-                    let quants = i32::from_le_bytes(quants.map(|q| q as u8));
-                    let quants = vreinterpretq_s8_s32(vdupq_n_s32(quants));
+                    let quants = vdupq_n_s32(four_quants(&y[t][part], four));
+                    let quants = vreinterpretq_s8_s32(quants);
                     for quarter in 0..4 {
                         whole[t][quarter] = dot4(whole[t][quarter], weights[quarter], quants);
                     }

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use super::super::blocks::at;
 use super::super::dispatch::{self, Place};
-use super::super::tile::{Lanes, Part, Tile, TileFormat};
+use super::super::tile::{Lanes, Part, Tile, TileFormat, four_quants};
 use super::super::{Input, Stored};
 use super::load::{dot4, load, load_floats};
 
@@ -49,9 +49,8 @@ fn ints<const R: usize, const T: usize, const N: usize, const MINIMA: bool>(
                     let weights = load(codes);
                     let magnitudes = _mm256_sign_epi8(weights, weights);
                     for t in 0..T {
-                        let quants = y[t][part].quants.as_chunks::<4>().0[four];
-                        let quants = i32::from_le_bytes(quants.map(|q| q as u8));
-                        let turned = _mm256_sign_epi8(_mm256_set1_epi32(quants), weights);
+                        let quants = _mm256_set1_epi32(four_quants(&y[t][part], four));
+                        let turned = _mm256_sign_epi8(quants, weights);
                         let products = dot4(magnitudes, turned);
                         whole[t][half] = _mm256_add_epi32(whole[t][half], products);
                     }
@@ -87,12 +86,12 @@ fn floats<const R: usize, const T: usize>(tiles: [&Tile; R], y: [&[f32]; T]) -> 
         let weights = &tile.floats[..columns];
         let mut sums = [[_mm256_setzero_ps(); 2]; T];
         for (column, weights) in weights.iter().enumerate() {
-            let weights = HALVES.map(|first| load_floats(at(&weights.0, first)));
+            let low = load_floats(at(&weights.0, 0));
+            let high = load_floats(at(&weights.0, 8));
             for t in 0..T {
                 let y = _mm256_set1_ps(y[t][column]);
-                for half in 0..2 {
-                    sums[t][half] = _mm256_fmadd_ps(weights[half], y, sums[t][half]);
-                }
+                sums[t][0] = _mm256_fmadd_ps(low, y, sums[t][0]);
+                sums[t][1] = _mm256_fmadd_ps(high, y, sums[t][1]);
             }
         }
         sums.map(|sums| store(sums))
