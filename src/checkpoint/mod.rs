@@ -23,7 +23,7 @@ use std::path::PathBuf;
 
 pub use error::CheckpointError;
 pub use kind::OtherKind;
-pub use open::{open, open_any, open_in};
+pub use open::{configured, open, open_any, open_in};
 pub use shards::is_part;
 pub use stores::Stores;
 

@@ -13,6 +13,7 @@ mod imatrix;
 mod mix;
 mod mix_state;
 mod inspect;
+mod models;
 mod output;
 mod progress;
 mod quantize;
@@ -21,6 +22,7 @@ mod request;
 mod roofline;
 mod saved;
 mod settings;
+mod side_by_side;
 mod tether;
 mod validate;
 mod written;
@@ -105,6 +107,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Fit(args) => fit::run(&args),
+        Command::Models(args) => models::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),
         Command::Compare(args) => compare::run(&args),
