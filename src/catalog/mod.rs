@@ -73,6 +73,8 @@ pub struct Entry {
     pub tasks: Vec<Task>,
     /// Where these values were read: addresses.
     pub sources: Vec<String>,
+    /// Whether each of them was; the others are to be read on its [`Entry::card`].
+    pub is_confirmed: bool,
     /// Its `config.json`, as far as a plan depends on it.
     pub config: Map<String, Json>,
 }

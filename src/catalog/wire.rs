@@ -30,6 +30,8 @@ struct Shape {
     #[serde(default)]
     left_out: u64,
     sources: Vec<String>,
+    #[serde(default)]
+    unconfirmed: bool,
     /// `config.json` as text: TOML has no null.
     config: String,
 }
@@ -43,6 +45,8 @@ struct Model {
     license: String,
     tasks: Vec<Task>,
     sources: Vec<String>,
+    #[serde(default)]
+    unconfirmed: bool,
     /// Values that differ from those of the shape.
     #[serde(default)]
     config: Option<String>,
@@ -93,6 +97,7 @@ fn entry(model: &Model, file: &File) -> Result<Entry, CatalogError> {
         released: model.released.clone(),
         tasks: model.tasks.clone(),
         sources,
+        is_confirmed: !model.unconfirmed && !shape.unconfirmed,
         config,
     })
 }

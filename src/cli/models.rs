@@ -16,9 +16,10 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<Outcome> {
     let wish = wish(args, &catalog)?;
     let request = request::models(args);
     let board = request::open_board(&request.board)?;
-    let boards = match args.all {
-        true => larger_boards(&request.board)?,
-        false => Vec::new(),
+    let boards = if args.all {
+        larger_boards(&request.board)?
+    } else {
+        Vec::new()
     };
     let ranking = catalog.rank(&wish, &board, &boards, &request)?;
     let report = Report {

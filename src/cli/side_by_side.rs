@@ -81,8 +81,9 @@ fn side<'a>((model, side): (&'a String, &'a Result<(Planner, Planned), String>))
 /// Why a model has no plan, with its name if the message does not have it.
 fn failure(side: &Side<'_>) -> Option<String> {
     let why = side.planned.as_ref().err()?;
-    Some(match why.contains(side.model) {
-        true => (*why).to_owned(),
-        false => format!("{}: {why}", side.model),
+    Some(if why.contains(side.model) {
+        (*why).to_owned()
+    } else {
+        format!("{}: {why}", side.model)
     })
 }

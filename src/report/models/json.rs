@@ -76,6 +76,7 @@ fn model(report: &Report<'_>, rank: usize, ranked: &Ranked<'_>) -> Value {
         "get": get(report, ranked),
         "card": entry.card(),
         "sources": entry.sources,
+        "confirmed": entry.is_confirmed,
     })
 }
 

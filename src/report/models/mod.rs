@@ -37,9 +37,10 @@ impl<'a> Report<'a> {
     /// The models that are listed, the best first.
     fn listed(&self) -> &'a [Ranked<'a>] {
         let runs = &self.ranking.runs[..];
-        match self.all {
-            true => runs,
-            false => runs.get(..SHOWN).unwrap_or(runs),
+        if self.all {
+            runs
+        } else {
+            runs.get(..SHOWN).unwrap_or(runs)
         }
     }
 

@@ -81,9 +81,10 @@ fn headline(report: &Report<'_>) -> String {
         .iter()
         .map(|name| format!("`{name}`"))
         .collect();
-    let licensed = match licenses.is_empty() {
-        true => String::new(),
-        false => format!(" under {}", listed(&licenses)),
+    let licensed = if licenses.is_empty() {
+        String::new()
+    } else {
+        format!(" under {}", listed(&licenses))
     };
     let speed = report.request.preference.min_speed;
     let speed = speed.map(|least| format!(" at {} tokens/s and more", rate(least)));
@@ -137,9 +138,10 @@ fn speed(ranked: &Ranked<'_>) -> String {
     let Some(speeds) = &ranked.plan.speeds else {
         return "-".to_owned();
     };
-    match ranked.entry.writes() {
-        true => range(&speeds.decode.tokens_per_second),
-        false => format!("{} read", range(&speeds.prefill.tokens_per_second)),
+    if ranked.entry.writes() {
+        range(&speeds.decode.tokens_per_second)
+    } else {
+        format!("{} read", range(&speeds.prefill.tokens_per_second))
     }
 }
 
@@ -149,9 +151,10 @@ fn tasks(ranked: &Ranked<'_>) -> String {
     let flaws = [(ranked.is_slow(), "slow"), (ranked.is_coarse(), "coarse")];
     let flaws = flaws.iter().filter(|(is, _)| *is).map(|(_, word)| *word);
     let flaws: Vec<&str> = flaws.collect();
-    match flaws.is_empty() {
-        true => names.join(", "),
-        false => format!("{}; {}", names.join(", "), listed(&flaws)),
+    if flaws.is_empty() {
+        names.join(", ")
+    } else {
+        format!("{}; {}", names.join(", "), listed(&flaws))
     }
 }
 
@@ -217,6 +220,13 @@ fn sentences(report: &Report<'_>) -> Vec<String> {
         legend.push_str("; read: tokens of a prompt, since it writes none");
     }
     all.push(legend);
+    let unconfirmed = listed.iter().filter(|ranked| !ranked.entry.is_confirmed);
+    if unconfirmed.count() > 0 {
+        all.push(
+            "not every licence and date was read at its publisher: read the model's page before you rely on one"
+                .to_owned(),
+        );
+    }
     let towers = listed
         .iter()
         .any(|ranked| ranked.entry.is_for(Task::Vision));
