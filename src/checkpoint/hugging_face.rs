@@ -37,6 +37,7 @@ pub(super) fn open(
         files: Vec::new(),
         tensors: Vec::new(),
         directory: Some(directory.to_owned()),
+        source: None,
     };
     for path in weights {
         let header = safetensors::read_header(path)?;
@@ -112,6 +113,7 @@ pub(super) fn open_config(
         files: Vec::new(),
         tensors: Vec::new(),
         directory: Some(directory.to_owned()),
+        source: None,
     })
 }
 

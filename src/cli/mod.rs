@@ -15,7 +15,9 @@ mod mix_state;
 mod inspect;
 mod output;
 mod progress;
+mod pull;
 mod quantize;
+mod remote;
 mod render;
 mod request;
 mod roofline;
@@ -103,9 +105,11 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    remote::allow(cli.network);
     match cli.command {
         Command::Fit(args) => fit::run(&args),
         Command::Quantize(args) => quantize::run(&args),
+        Command::Pull(args) => pull::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Validate(args) => validate::run(&args),

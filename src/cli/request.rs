@@ -1,9 +1,10 @@
 //! Flags as the requests that the library takes.
 
 use super::args::{BoardArgs, FitArgs, ModelArgs, PreferArg, WorkloadArgs};
-use super::settings;
+use super::{remote, settings};
 use crate::device::{DeviceProfile, L4tRelease, Session};
 use crate::evidence::quality::MeasuredQuality;
+use crate::hub::Purpose;
 use crate::model::{self, Unknown};
 use crate::plan::{Prefer, Preference};
 use crate::planner::{Board, BoardRequest, Planner, Request, Schemes, WorkloadRequest};
@@ -14,7 +15,8 @@ pub(super) fn open(args: &ModelArgs) -> anyhow::Result<Planner> {
         None => Unknown::Refuse,
         Some(name) => Unknown::Assume(model::known_architecture(name)?),
     };
-    Ok(Planner::open_as(&args.model, unknown)?)
+    let stores = remote::stores(Purpose::Plan);
+    Ok(Planner::open_in(&args.model, &stores, |_| unknown)?)
 }
 
 /// The request of `fit`, with what was read of the model's quality.

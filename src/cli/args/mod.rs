@@ -31,6 +31,19 @@ pub(super) use self::suggest::unknown_command;
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
+    #[command(flatten)]
+    pub(super) network: NetworkArgs,
+}
+
+/// Whether servers are asked for models that are not on this machine.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(super) struct NetworkArgs {
+    /// Ask no server: open only what is on this machine, or was opened before (as HF_HUB_OFFLINE=1)
+    #[arg(long, global = true)]
+    pub offline: bool,
+    /// Fetch the headers of a model on a server again that are kept from an earlier run
+    #[arg(long, global = true, conflicts_with = "offline")]
+    pub refresh: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -39,6 +52,8 @@ pub(super) enum Command {
     Fit(FitArgs),
     /// Make the file of a plan
     Quantize(QuantizeArgs),
+    /// Fetch the GGUF that a model's publisher offers, if it fits the board
+    Pull(PullArgs),
     /// Compute an importance matrix: how much each column of each weight matters on a text
     Imatrix(ImatrixArgs),
     /// Compare what models predict with what a reference predicts: divergence, agreement, perplexity
@@ -85,8 +100,8 @@ pub(super) struct BoardArgs {
 /// The model and how to read it.
 #[derive(Debug, Args)]
 pub(super) struct ModelArgs {
-    /// A Hugging Face directory, a .safetensors or .gguf file, a config.json, or a hub id or Ollama
-    /// tag that is in the local cache
+    /// A Hugging Face directory, a .safetensors or .gguf file, a config.json, or a model that is in the local cache or on a
+    /// server: ORG/NAME[@REVISION], ORG/NAME:Q4_K_M, ORG/NAME/FILE.gguf, an Ollama tag, an https:// address
     #[arg(value_name = "MODEL")]
     pub model: String,
     /// Plan the blocks of an unknown architecture as if they were those of this one
@@ -185,6 +200,28 @@ pub(super) struct FitArgs {
     pub check: Option<PathBuf>,
 }
 
+/// What to fetch.
+#[derive(Debug, Args)]
+pub(super) struct PullArgs {
+    /// ORG/NAME, whose publisher may offer ORG/NAME-GGUF, or a GGUF on a server by its name
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// Format, by id
+    #[arg(long, value_name = "ID")]
+    pub scheme: String,
+    /// The file to write
+    #[arg(long, value_name = "PATH")]
+    pub output: PathBuf,
+    /// Replace the file if it is there
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Tokens of context on the board [default: 4096, or the model's limit if smaller]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
+    pub context: Option<u64>,
+    #[command(flatten)]
+    pub board: BoardArgs,
+}
+
 /// What a format is chosen by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum PreferArg {
@@ -201,8 +238,8 @@ const MIXED: [&str; 5] = ["target_size", "target_bpw", "fit", "max_kld", "types"
 
 #[derive(Debug, Args)]
 pub(super) struct QuantizeArgs {
-    /// A Hugging Face directory, a .safetensors or .gguf file, or a hub id or Ollama tag that is in
-    /// the local cache
+    /// A Hugging Face directory, a .safetensors or .gguf file, or a model that is in the local cache or on a server: a hub
+    /// id, an Ollama tag, an https:// address
     #[arg(value_name = "MODEL")]
     pub model: String,
     /// Format, by id: q4_k_m and the like make a GGUF, int4 and fp8 a directory for vLLM and Transformers
@@ -238,6 +275,12 @@ pub(super) struct QuantizeArgs {
     /// The file (or directory) to write
     #[arg(long, value_name = "PATH", required_unless_present = "dry_run")]
     pub output: Option<PathBuf>,
+    /// Go on where an earlier run from a server ended
+    #[arg(long, conflicts_with = "dry_run")]
+    pub resume: bool,
+    /// Keep the source in the Hugging Face cache too, as it passes
+    #[arg(long, conflicts_with = "dry_run")]
+    pub keep_source: bool,
     /// Importance matrix of llama.cpp's `imatrix`, in either form
     #[arg(long, value_name = "FILE")]
     pub imatrix: Option<PathBuf>,
