@@ -39,6 +39,7 @@ pub mod runtime;
 pub mod evidence;
 pub mod plan;
 pub mod planner;
+pub mod catalog;
 #[cfg(feature = "hub")]
 pub mod hub;
 #[cfg(feature = "decode")]

@@ -106,15 +106,23 @@ pub(super) fn open_config(
     path: &Path,
 ) -> Result<Checkpoint, CheckpointError> {
     Ok(Checkpoint {
+        directory: Some(directory.to_owned()),
+        ..configured(name, read_config(path)?)
+    })
+}
+
+/// A checkpoint of a `config.json` that was read already, without weights.
+pub(super) fn configured(name: String, config: Value) -> Checkpoint {
+    Checkpoint {
         name,
         origin: Origin::default(),
         format: SourceFormat::Config,
-        config: RawConfig::HuggingFace(read_config(path)?),
+        config: RawConfig::HuggingFace(config),
         files: Vec::new(),
         tensors: Vec::new(),
-        directory: Some(directory.to_owned()),
+        directory: None,
         source: None,
-    })
+    }
 }
 
 fn read_config_beside(directory: &Path) -> Result<Value, CheckpointError> {

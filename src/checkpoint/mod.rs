@@ -24,7 +24,7 @@ use std::path::PathBuf;
 
 pub use error::CheckpointError;
 pub use kind::OtherKind;
-pub use open::{open, open_any, open_in};
+pub use open::{configured, open, open_any, open_in};
 pub use remote::{
     FileRange, Place, Remote, RemoteError, RemoteModel, RemoteWeights, Source, header_path,
 };

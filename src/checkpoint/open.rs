@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value};
+
 use super::error::CheckpointError;
 use super::index::Index;
 use super::json;
@@ -60,6 +62,22 @@ pub fn open_any(
     }
     let kind = kind::of(&checkpoint, &companions);
     Ok((checkpoint, kind))
+}
+
+/// A checkpoint of a `config.json` that is at hand, without weights, called as `origin` says.
+///
+/// # Errors
+/// `OtherKind` for a configuration of what does not write text.
+pub fn configured(
+    origin: Origin,
+    config: Map<String, Value>,
+) -> Result<Checkpoint, CheckpointError> {
+    let opened = hugging_face::configured(origin.text().to_owned(), Value::Object(config));
+    let checkpoint = Checkpoint { origin, ..opened };
+    match kind::of(&checkpoint, &Companions::default()) {
+        None => Ok(checkpoint),
+        Some(kind) => Err(other_kind(checkpoint.name, kind)),
+    }
 }
 
 fn other_kind(path: impl Into<PathBuf>, kind: OtherKind) -> CheckpointError {

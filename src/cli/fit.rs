@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use super::args::{FitArgs, ReportFormat};
-use super::{Outcome, output, print, remote, request, saved};
+use super::{Outcome, output, print, remote, request, saved, side_by_side};
 use crate::evidence::quality::MeasuredQuality;
 use crate::foreign;
 use crate::input;
@@ -13,6 +13,9 @@ use crate::report::{self, fit::Report};
 use crate::units::Bytes;
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
+    let [model] = &args.models[..] else {
+        return side_by_side::run(args);
+    };
     if args.explain && args.format == ReportFormat::Json {
         bail!(
             "--explain is for people: use it with --format text or markdown; JSON has every number"
@@ -20,12 +23,12 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     }
     let saved = args.check.as_deref().map(saved::read).transpose()?;
     let quality = args.quality.as_deref().map(read_quality).transpose()?;
-    let planner = request::open(&args.model)?;
-    // A board of its own is a file that is read; an id is the name of none.
-    let board = args.board.device.iter().map(std::path::PathBuf::from);
-    let others = args.check.iter().chain(&args.quality);
-    let others = others.cloned().chain(board.filter(|file| file.is_file()));
-    let inputs = output::inputs(planner.checkpoint(), others);
+    let planner = request::open(model, &args.read)?;
+    let others = args.check.iter().chain(&args.quality).cloned();
+    let inputs = output::inputs(
+        planner.checkpoint(),
+        others.chain(request::board_file(&args.board)),
+    );
     let outputs: Vec<&Path> = [&args.save, &args.output]
         .into_iter()
         .filter_map(Option::as_deref)

@@ -12,7 +12,7 @@ use crate::report;
 pub(super) fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
     let (checkpoint, kind) =
         checkpoint::open_any(&args.model.model, &remote::stores(Purpose::Plan))?;
-    let unknown = match (&args.model.assume_kv, &kind) {
+    let unknown = match (&args.model.read.assume_kv, &kind) {
         (_, Some(_)) => Unknown::Listed,
         (None, None) => Unknown::WeightsOnly,
         (Some(name), None) => Unknown::Assume(model::known_architecture(name)?),

@@ -13,6 +13,7 @@ mod imatrix;
 mod mix;
 mod mix_state;
 mod inspect;
+mod models;
 mod output;
 mod progress;
 mod pull;
@@ -23,6 +24,7 @@ mod request;
 mod roofline;
 mod saved;
 mod settings;
+mod side_by_side;
 mod tether;
 mod validate;
 mod written;
@@ -108,6 +110,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     remote::allow(cli.network);
     match cli.command {
         Command::Fit(args) => fit::run(&args),
+        Command::Models(args) => models::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),

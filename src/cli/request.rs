@@ -1,6 +1,10 @@
 //! Flags as the requests that the library takes.
 
-use super::args::{BoardArgs, FitArgs, ModelArgs, PreferArg, WorkloadArgs};
+use std::path::PathBuf;
+
+use super::args::{
+    BoardArgs, FitArgs, ModelsArgs, PreferArg, PreferenceArgs, ReadArgs, WorkloadArgs,
+};
 use super::{remote, settings};
 use crate::device::{DeviceProfile, L4tRelease, Session};
 use crate::evidence::quality::MeasuredQuality;
@@ -10,33 +14,53 @@ use crate::plan::{Prefer, Preference};
 use crate::planner::{Board, BoardRequest, Planner, Request, Schemes, WorkloadRequest};
 use crate::units::Bytes;
 
-pub(super) fn open(args: &ModelArgs) -> anyhow::Result<Planner> {
+pub(super) fn open(model: &str, args: &ReadArgs) -> anyhow::Result<Planner> {
     let unknown = match &args.assume_kv {
         None => Unknown::Refuse,
         Some(name) => Unknown::Assume(model::known_architecture(name)?),
     };
     let stores = remote::stores(Purpose::Plan);
-    Ok(Planner::open_in(&args.model, &stores, |_| unknown)?)
+    Ok(Planner::open_in(model, &stores, |_| unknown)?)
 }
 
 /// The request of `fit`, with what was read of the model's quality.
 pub(super) fn fit(args: &FitArgs, quality: Option<MeasuredQuality>) -> Request {
-    let prefer = args.prefer.map_or(Prefer::Balance, |prefer| match prefer {
-        PreferArg::Speed => Prefer::Speed,
-        PreferArg::Quality => Prefer::Quality,
-        PreferArg::Size => Prefer::Size,
-    });
+    Request {
+        quality,
+        ..planned(&args.board, &args.workload, &args.preference)
+    }
+}
+
+/// The request of `models`.
+pub(super) fn models(args: &ModelsArgs) -> Request {
+    planned(&args.board, &args.workload, &args.preference)
+}
+
+fn planned(board: &BoardArgs, load: &WorkloadArgs, preference: &PreferenceArgs) -> Request {
+    let prefer = preference
+        .prefer
+        .map_or(Prefer::Balance, |prefer| match prefer {
+            PreferArg::Speed => Prefer::Speed,
+            PreferArg::Quality => Prefer::Quality,
+            PreferArg::Size => Prefer::Size,
+        });
     Request {
         preference: Preference {
             prefer,
-            min_speed: args.min_speed,
+            min_speed: preference.min_speed,
         },
-        quality,
-        board: board(&args.board, args.workload.l4t),
-        schemes: Schemes::of(&args.workload.scheme),
-        rules: args.workload.rules,
-        workload: workload(&args.workload),
+        quality: None,
+        board: self::board(board, load.l4t),
+        schemes: Schemes::of(&load.scheme),
+        rules: load.rules,
+        workload: workload(load),
     }
+}
+
+/// The file of the board, if it is one of the user's own: it is read, and an id is the name of none.
+pub(super) fn board_file(args: &BoardArgs) -> Option<PathBuf> {
+    let named = args.device.as_ref().map(PathBuf::from);
+    named.filter(|file| file.is_file())
 }
 
 pub(super) fn board(args: &BoardArgs, release: Option<L4tRelease>) -> BoardRequest {

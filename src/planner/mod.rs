@@ -14,7 +14,7 @@ mod settings;
 
 use crate::checkpoint::{self, Checkpoint, Stores};
 use crate::device;
-use crate::model::{self, ModelSpec, Unknown, accept};
+use crate::model::{self, ModelSpec, Tower, Unknown, accept};
 use crate::plan::advise::{Advice, advise};
 use crate::plan::fit::Candidate;
 use crate::plan::{Fit, Plan, Workload, fit};
@@ -28,7 +28,7 @@ pub use candidates::assigned;
 pub use error::{CandidateError, OpenError, PlanError};
 pub use gguf_header::GgufHeader;
 pub use mixes::MixPlanner;
-pub use request::{BoardRequest, Request, Schemes, WorkloadRequest};
+pub use request::{BoardRequest, CONTEXT, Request, Schemes, WorkloadRequest};
 pub use settings::{CALIBRATION, RUNS, SettingsError, runs, runs_or_none};
 
 /// A checkpoint that was opened, described and found to be one that runtimes load.
@@ -104,21 +104,26 @@ impl Planner {
         stores: &Stores,
         unknown: impl FnOnce(&Checkpoint) -> Unknown,
     ) -> Result<Planner, OpenError> {
-        let name = || model.to_owned();
         let checkpoint = checkpoint::open_in(model, stores)?;
-        let spec =
-            model::read(&checkpoint, unknown(&checkpoint)).map_err(|source| OpenError::Model {
-                model: name(),
-                source,
-            })?;
-        accept::checkpoint(&checkpoint, &spec).map_err(|source| OpenError::Accept {
+        let unknown = unknown(&checkpoint);
+        Planner::described(checkpoint, unknown)
+    }
+
+    /// Describes a checkpoint that is already open, and finds whether runtimes load it.
+    ///
+    /// # Errors
+    /// As [`Planner::open`], but for what opening says.
+    pub fn described(checkpoint: Checkpoint, unknown: Unknown) -> Result<Planner, OpenError> {
+        let name = || checkpoint.origin.text().to_owned();
+        let model = model::read(&checkpoint, unknown).map_err(|source| OpenError::Model {
             model: name(),
             source,
         })?;
-        Ok(Planner {
-            checkpoint,
-            model: spec,
-        })
+        accept::checkpoint(&checkpoint, &model).map_err(|source| OpenError::Accept {
+            model: name(),
+            source,
+        })?;
+        Ok(Planner { checkpoint, model })
     }
 
     /// The planner of a checkpoint that is already open, and of its model.
@@ -129,6 +134,11 @@ impl Planner {
     /// The checkpoint that was opened.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    /// Adds a tower that the checkpoint has and the opened part of it does not show.
+    pub fn add_tower(&mut self, tower: Tower) {
+        self.model.towers.push(tower);
     }
 
     /// The model in it.
@@ -143,29 +153,22 @@ impl Planner {
     /// As [`Board::open`], [`WorkloadRequest::of`], [`GgufHeader::of`] and [`Planner::candidates`];
     /// [`PlanError::NoFormat`] where the runtime loads no format that the model can have.
     pub fn plan(&self, request: &Request) -> Result<Planned, PlanError> {
-        let board = Board::open(&request.board)?;
-        let workload = request.workload.of(&self.model, &board.runtime)?;
-        let header = GgufHeader::of(&self.checkpoint, &self.model, &board.runtime)?;
-        let measured = request.quality.as_ref();
-        measured.map_or(Ok(()), |measured| measured.check(&self.model))?;
-        let known = KnownQuality {
-            measured,
-            kv_type: workload.type_k,
-        };
-        let (schemes, rules) = (&request.schemes, request.rules);
-        let candidates = self.candidates_of(&board.runtime, schemes, rules, &header, known)?;
-        if candidates.is_empty() {
-            return Err(PlanError::NoFormat {
-                runtime: board.runtime.name.clone(),
-                model: self.model.name.clone(),
-            });
-        }
+        self.plan_on(Board::open(&request.board)?, request)
+    }
+
+    /// The same on a board that is open already: of `request.board` only the flags count that advice has to know of.
+    ///
+    /// # Errors
+    /// As [`Planner::plan`].
+    pub fn plan_on(&self, board: Board, request: &Request) -> Result<Planned, PlanError> {
+        let Draft {
+            workload,
+            header,
+            fit,
+        } = self.draft(&board, request)?;
+        let (rules, preference) = (request.rules, request.preference);
+        let known = known(request, &workload);
         let target = board.target();
-        let preference = request.preference;
-        let fit = fit::fit(&self.model, candidates, target, &workload).by(preference);
-        if preference.min_speed.is_some() && fit.plans.iter().all(|plan| plan.speeds.is_none()) {
-            return Err(no_rates(&board));
-        }
         // Where none of the schemes asked for fits, advice may name others, and larger boards.
         let (others, boards) = match fit.recommended() {
             Some(_) => (Fit::default(), Vec::new()),
@@ -203,6 +206,41 @@ impl Planner {
             fit,
             advice,
             launch,
+        })
+    }
+
+    /// The plans alone, without what to change where none fits and without what commands depend on.
+    ///
+    /// # Errors
+    /// As [`Planner::plan`].
+    pub fn fit_on(&self, board: &Board, request: &Request) -> Result<(Workload, Fit), PlanError> {
+        let draft = self.draft(board, request)?;
+        Ok((draft.workload, draft.fit))
+    }
+
+    fn draft(&self, board: &Board, request: &Request) -> Result<Draft, PlanError> {
+        let workload = request.workload.of(&self.model, &board.runtime)?;
+        let header = GgufHeader::of(&self.checkpoint, &self.model, &board.runtime)?;
+        let measured = request.quality.as_ref();
+        measured.map_or(Ok(()), |measured| measured.check(&self.model))?;
+        let known = known(request, &workload);
+        let (schemes, rules) = (&request.schemes, request.rules);
+        let candidates = self.candidates_of(&board.runtime, schemes, rules, &header, known)?;
+        if candidates.is_empty() {
+            return Err(PlanError::NoFormat {
+                runtime: board.runtime.name.clone(),
+                model: self.model.name.clone(),
+            });
+        }
+        let preference = request.preference;
+        let fit = fit::fit(&self.model, candidates, board.target(), &workload).by(preference);
+        if preference.min_speed.is_some() && fit.plans.iter().all(|plan| plan.speeds.is_none()) {
+            return Err(no_rates(board));
+        }
+        Ok(Draft {
+            workload,
+            header,
+            fit,
         })
     }
 
@@ -264,6 +302,21 @@ impl Planner {
                 .unwrap_or_default()
         };
         common.flat_map(candidate).collect()
+    }
+}
+
+/// The plans of a model on a board, with what they were made from.
+struct Draft {
+    workload: Workload,
+    header: GgufHeader,
+    fit: Fit,
+}
+
+/// What is known of the quality of the formats that `request` asks for.
+fn known<'a>(request: &'a Request, workload: &Workload) -> KnownQuality<'a> {
+    KnownQuality {
+        measured: request.quality.as_ref(),
+        kv_type: workload.type_k,
     }
 }
 

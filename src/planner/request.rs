@@ -13,7 +13,7 @@ use crate::scheme::Rules;
 use crate::units::Bytes;
 
 /// Tokens of context by default, if the model has no smaller limit.
-const CONTEXT: u64 = 4096;
+pub const CONTEXT: u64 = 4096;
 
 /// What to plan, where, and under which load.
 #[derive(Clone, Debug, Default)]

@@ -7,6 +7,7 @@ pub mod devices;
 pub mod fit;
 pub mod imatrix;
 pub mod inspect;
+pub mod models;
 pub mod quantize;
 pub mod roofline;
 pub mod table;

@@ -41,7 +41,7 @@ fn words_that_are_not_known_are_answered_with_the_nearest() {
         &["`maxn` (did you mean `MAXN_SUPER`?)"],
     );
     refused("fit", &["MODEL"]);
-    refused(&format!("fit {QWEN} another"), &["another"]);
+    refused(&format!("inspect {QWEN} another"), &["another"]);
     refused(
         &format!("fit {QWEN} --contxt 5"),
         &["--contxt", "--context"],

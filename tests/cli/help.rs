@@ -5,8 +5,9 @@ use std::fs;
 
 use crate::support::says;
 
-const COMMANDS: [&str; 8] = [
+const COMMANDS: [&str; 9] = [
     "fit",
+    "models",
     "validate",
     "calibrate",
     "roofline",

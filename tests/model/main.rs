@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod architectures;
+mod catalog;
 mod convert;
 mod hybrid;
 mod types;

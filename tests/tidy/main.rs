@@ -29,6 +29,7 @@ const ORDER: &[&str] = &[
     "evidence",
     "plan",
     "planner",
+    "catalog",
     "hub",
     "decode",
     "quality",

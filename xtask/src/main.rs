@@ -1,7 +1,7 @@
 //! Development tasks. `cargo xtask fixtures` writes `fixtures/` anew; `cargo xtask fixtures --check`
 //! fails if that would change anything; `cargo xtask bench` measures what planning, encoding and
 //! quantizing cost, how fast the decoder is, how far predictions are off and how calibration does on a busy machine; `cargo xtask interop` puts
-//! written files before the programs that read them; `cargo xtask cuda` checks the build for a GPU.
+//! written files before the programs that read them; `cargo xtask catalog` checks the catalogue of models; `cargo xtask cuda` checks the build for a GPU.
 
 mod bench;
 mod bench_calibrate;
@@ -10,6 +10,7 @@ mod bench_encoders;
 mod bench_predict;
 mod bench_quality;
 mod bench_quantize;
+mod catalog;
 mod cuda;
 mod fixtures;
 mod interop;
@@ -25,6 +26,7 @@ const USAGE: &str = "usage: cargo xtask
     fixtures [--check]
     bench [plan | decode | encoders | quantize | quality | predict | calibrate]
     interop [PART].. [--family NAME].. [--data DIR] [--full]
+    catalog [refresh ID [PATH] [--write]]
     cuda
     fit-speed";
 
@@ -35,6 +37,7 @@ fn main() -> anyhow::Result<()> {
         ["fit-speed"] => speed::run(),
         ["fixtures", "--check"] => fixtures::check(),
         ["interop", ref rest @ ..] => interop::run(rest),
+        ["catalog", ref rest @ ..] => catalog::run(rest),
         ["cuda"] => cuda::run(),
         ["bench"] | ["bench", "plan"] => bench::plan(),
         ["bench", "decode", ref rest @ ..] => bench_decode::run(rest),

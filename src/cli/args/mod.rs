@@ -50,6 +50,8 @@ pub(super) struct NetworkArgs {
 pub(super) enum Command {
     /// Plan a model on a board: verdict, formats, memory, context, speed
     Fit(FitArgs),
+    /// Choose a model: what runs on a board, the best first
+    Models(ModelsArgs),
     /// Make the file of a plan
     Quantize(QuantizeArgs),
     /// Fetch the GGUF that a model's publisher offers, if it fits the board
@@ -104,6 +106,13 @@ pub(super) struct ModelArgs {
     /// server: ORG/NAME[@REVISION], ORG/NAME:Q4_K_M, ORG/NAME/FILE.gguf, an Ollama tag, an https:// address
     #[arg(value_name = "MODEL")]
     pub model: String,
+    #[command(flatten)]
+    pub read: ReadArgs,
+}
+
+/// How to read a model.
+#[derive(Debug, Args)]
+pub(super) struct ReadArgs {
     /// Plan the blocks of an unknown architecture as if they were those of this one
     #[arg(long, value_name = "ARCH")]
     pub assume_kv: Option<String>,
@@ -167,8 +176,13 @@ pub(super) struct WorkloadArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct FitArgs {
+    /// A Hugging Face directory, a .safetensors or .gguf file, a config.json, or a hub id or Ollama tag that is in the
+    /// local cache; several are shown side by side (exit 1 if one does not fit, 2 if one cannot be planned, with the
+    /// others shown)
+    #[arg(value_name = "MODEL", required = true)]
+    pub models: Vec<String>,
     #[command(flatten)]
-    pub model: ModelArgs,
+    pub read: ReadArgs,
     #[command(flatten)]
     pub board: BoardArgs,
     #[command(flatten)]
@@ -177,12 +191,8 @@ pub(super) struct FitArgs {
     /// measurements of other models let expect]
     #[arg(long, value_name = "FILE")]
     pub quality: Option<PathBuf>,
-    /// What the recommended format is chosen by among those that fit [default: the best trade of speed and quality]
-    #[arg(long, value_enum, value_name = "WHAT")]
-    pub prefer: Option<PreferArg>,
-    /// Least tokens/s (the expected rate, over all sequences) of the recommended format; exit 1 if none that fits has it
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_rate)]
-    pub min_speed: Option<f64>,
+    #[command(flatten)]
+    pub preference: PreferenceArgs,
     /// Show the ledger and the roofline of the recommended plan, term by term
     #[arg(long)]
     pub explain: bool,
@@ -220,6 +230,57 @@ pub(super) struct PullArgs {
     pub context: Option<u64>,
     #[command(flatten)]
     pub board: BoardArgs,
+}
+
+/// What the recommended format is chosen by.
+#[derive(Debug, Args)]
+pub(super) struct PreferenceArgs {
+    /// What the recommended format is chosen by among those that fit [default: the best trade of speed and quality]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub prefer: Option<PreferArg>,
+    /// Least tokens/s (the expected rate, over all sequences) of the recommended format; exit 1 if none that fits has it
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_rate)]
+    pub min_speed: Option<f64>,
+}
+
+/// Ranks the models of a catalogue that is part of the program: published ones of 0.1 to 16 B parameters, each planned
+/// as `fit` plans its configuration. What decodes faster than people read, in a format near the original, comes first;
+/// among these the larger size class (each twice the one before), then the newer model, then the larger one. Models of
+/// the same class are not told apart by what they can do. Exit status: 0 if a model runs as asked, else 1.
+#[derive(Debug, Args)]
+pub(super) struct ModelsArgs {
+    #[command(flatten)]
+    pub board: BoardArgs,
+    #[command(flatten)]
+    pub workload: WorkloadArgs,
+    #[command(flatten)]
+    pub preference: PreferenceArgs,
+    /// Only models for this
+    #[arg(long, value_enum, value_name = "TASK")]
+    pub task: Option<TaskArg>,
+    /// Only models under one of these licences, such as apache-2.0,mit
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    pub license: Vec<String>,
+    /// List all that run, and what has no room with the smallest board that would do [default: the first 20; JSON
+    /// always has all that run]
+    #[arg(long)]
+    pub all: bool,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ReportFormat,
+}
+
+/// What a model is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum TaskArg {
+    /// Answers in a conversation
+    Chat,
+    /// Reads images
+    Vision,
+    /// Turns texts into vectors
+    Embedding,
+    /// Writes programs
+    Code,
 }
 
 /// What a format is chosen by.

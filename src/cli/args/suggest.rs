@@ -9,6 +9,7 @@ use crate::nearest;
 /// A command of this program, and the words that people type for it.
 const SYNONYMS: &[(&str, &str)] = &[
     ("fit", "plan check estimate predict size memory can-run"),
+    ("models", "choose recommend catalog catalogue which suggest"),
     ("quantize", "convert quantise quant make export"),
     ("validate", "run bench benchmark test measure serve chat"),
     ("inspect", "show info list ls dump tensors"),

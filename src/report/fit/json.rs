@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::advice::advice_text;
 use super::{Report, quality};
-use crate::device::PowerMode;
+use crate::device::{PowerMode, Session};
 use crate::evidence::Evidence;
-use crate::plan::fit::Published;
+use crate::plan::fit::{Published, Target};
 use crate::plan::speed::{Bound, Spread};
 use crate::plan::{Plan, Prefer, Speeds, Verdict};
 use crate::report::rounded;
@@ -38,13 +38,7 @@ pub fn document(report: &Report<'_>) -> Value {
                 "name": tower.name, "parameters": tower.parameters, "bytes": tower.bytes,
             })).collect::<Vec<_>>(),
         },
-        "device": {
-            "id": target.device.id,
-            "name": target.device.name,
-            "power_mode": target.mode.name,
-            "memory_available_bytes": target.device.available(workload.session),
-            "memory_bandwidth_bytes_per_second": bandwidth(target.mode),
-        },
+        "device": device(*target, workload.session),
         "runtime": { "id": target.runtime.id },
         "workload": {
             "context": workload.context,
@@ -74,6 +68,17 @@ pub fn document(report: &Report<'_>) -> Value {
         });
     }
     rounded(document)
+}
+
+/// The board and its mode.
+pub(in crate::report) fn device(target: Target<'_>, session: Session) -> Value {
+    json!({
+        "id": target.device.id,
+        "name": target.device.name,
+        "power_mode": target.mode.name,
+        "memory_available_bytes": target.device.available(session),
+        "memory_bandwidth_bytes_per_second": bandwidth(target.mode),
+    })
 }
 
 fn prefer(prefer: Prefer) -> &'static str {
@@ -180,7 +185,8 @@ fn evidence_json(evidence: &Evidence) -> Value {
     })
 }
 
-fn spread(spread: &Spread) -> Value {
+/// A rate or time with its range.
+pub(in crate::report) fn spread(spread: &Spread) -> Value {
     json!({
         "low": spread.low,
         "expected": spread.expected,

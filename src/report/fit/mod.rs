@@ -7,6 +7,7 @@ mod explain;
 mod json;
 mod markdown;
 mod quality;
+pub mod several;
 mod text;
 
 use crate::checkpoint::{Checkpoint, SourceFormat};
@@ -23,7 +24,10 @@ use crate::units::{Bytes, counted};
 pub use check::differences;
 pub use explain::explain;
 pub use json::{SCHEMA, bound, document};
+pub(super) use json::{device, spread};
 pub use markdown::page as markdown;
+pub(super) use quality::document as quality_document;
+pub(super) use text::range;
 pub use text::{is_report, painted, text};
 
 /// What a report shows.

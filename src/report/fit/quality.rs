@@ -136,7 +136,7 @@ pub(super) fn explained(plan: &Plan) -> Vec<String> {
 }
 
 /// The quality of a plan for scripts.
-pub(super) fn document(quality: &Quality) -> Value {
+pub(in crate::report) fn document(quality: &Quality) -> Value {
     let experiment =
         |of: &Experiment| json!({ "file": of.file, "text": of.text, "scored_tokens": of.tokens });
     let (source, evidence) = match &quality.basis {

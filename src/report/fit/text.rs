@@ -10,9 +10,9 @@ use crate::report::table::{Align, Table};
 use crate::report::{count, line, rate, seconds, wrapped};
 use crate::units::{Bytes, tokens};
 
-const FITS: &str = "FITS";
-const DOES_NOT_FIT: &str = "DOES NOT FIT";
-const TOO_SLOW: &str = "TOO SLOW";
+pub(super) const FITS: &str = "FITS";
+pub(super) const DOES_NOT_FIT: &str = "DOES NOT FIT";
+pub(super) const TOO_SLOW: &str = "TOO SLOW";
 const REFUSED: &str = "refused";
 
 /// Whether `text` begins as the report does, for a terminal or as Markdown: with the model's size, then the verdict.
@@ -174,7 +174,7 @@ pub(super) fn by_power_mode(report: &Report<'_>) -> Option<String> {
 }
 
 /// The plan that comes nearest to fitting.
-fn smallest<'a>(report: &Report<'a>) -> Option<&'a Plan> {
+pub(super) fn smallest<'a>(report: &Report<'a>) -> Option<&'a Plan> {
     let plans = report.fit.plans.iter();
     plans.min_by_key(|plan| plan.memory.total())
 }
@@ -232,7 +232,7 @@ fn bar(plan: &Plan) -> String {
     format!("{}{}", "#".repeat(filled), ".".repeat(CELLS - filled))
 }
 
-fn headroom(plan: &Plan) -> String {
+pub(super) fn headroom(plan: &Plan) -> String {
     match plan.headroom() {
         left if left >= 0 => Bytes(left.unsigned_abs()).to_string(),
         missing => format!("-{}", Bytes(missing.unsigned_abs())),
@@ -240,7 +240,7 @@ fn headroom(plan: &Plan) -> String {
 }
 
 /// `38-52`, or one number where both ends print alike.
-pub(super) fn range(spread: &crate::plan::speed::Spread) -> String {
+pub(in crate::report) fn range(spread: &crate::plan::speed::Spread) -> String {
     let (low, high) = (rate(spread.low), rate(spread.high));
     if low == high {
         low

@@ -8,6 +8,7 @@ mod arm64;
 mod blocks;
 mod dispatch;
 mod input;
+mod portable;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -82,19 +83,7 @@ pub(super) fn products(rows: Stored<'_>, input: &Input<'_>, token: usize, out: &
     if native::products(rows, input, token, out) {
         return;
     }
-    portable(rows, input, token, out);
-}
-
-/// The same without instructions that not every processor has: the rows as floats, with the
-/// activations as floats. The reference of the kernels' tests.
-fn portable(rows: Stored<'_>, input: &Input<'_>, token: usize, out: &mut [f32]) {
-    let columns = input.columns;
-    let mut weights = vec![0.0; columns];
-    for (row, out) in rows.rows().zip(out) {
-        let decoded = crate::quantize::blocks::decode_rows(rows.dtype, row, columns, &mut weights);
-        debug_assert!(decoded.is_ok(), "formats with kernels have decoders");
-        *out = dot(&weights, input.token(token));
-    }
+    portable::products(rows, input, token, out);
 }
 
 /// Takes the first rows of `rows` into a tile.
@@ -117,7 +106,7 @@ pub(super) fn multiply(
     if native::multiply(panel, format, input, place) {
         return;
     }
-    tile::multiply(panel, format, input, place);
+    portable::multiply(panel, format, input, place);
 }
 
 /// `x . y`.

@@ -38,7 +38,7 @@ pub(super) type Multiply = fn(&[Tile], TileFormat, &Input<'_>, &mut Place<'_>);
 fn ways() -> Vec<(Fill, Multiply)> {
     let reference: (Fill, Multiply) = (
         |tile, rows, columns| tile.fill(rows, columns, 0),
-        tile::multiply,
+        portable::multiply,
     );
     #[cfg(target_arch = "x86_64")]
     let less = native::AVX2.filter(|_| native::available());
@@ -183,7 +183,7 @@ fn the_portable_product_is_the_same() {
     let input = Input::new(&activations, COLUMNS);
     let (mut fast, mut slow) = ([0.0], [0.0]);
     products(stored(Dtype::Q6_K, &row), &input, 0, &mut fast);
-    portable(stored(Dtype::Q6_K, &row), &input, 0, &mut slow);
+    portable::products(stored(Dtype::Q6_K, &row), &input, 0, &mut slow);
     assert!((fast[0] - slow[0]).abs() < 0.1, "{fast:?} {slow:?}");
 }
 

@@ -2,8 +2,7 @@
 //! of them, and what is read of a tile serves several tokens, what is read of a token several rows.
 
 use super::blocks::at;
-use super::dispatch::Place;
-use super::{ActivationFormat, Input, Stored, activation_format};
+use super::{ActivationFormat, Stored, activation_format};
 use crate::dtype::Dtype;
 use crate::quantize::blocks;
 
@@ -188,58 +187,4 @@ impl Tile {
             }
         }
     }
-}
-
-/// See [`super::multiply`]; in plain loops, for processors without a kernel, and the reference of the others.
-pub(super) fn multiply(
-    panel: &[Tile],
-    format: TileFormat,
-    input: &Input<'_>,
-    place: &mut Place<'_>,
-) {
-    for (index, tile) in panel.iter().enumerate() {
-        for token in 0..place.tokens() {
-            let own = place.first_token + token;
-            let lanes = match format {
-                TileFormat::Floats => floats(tile, input.token(own)),
-                TileFormat::Codes16 { .. } => ints(tile, input.sixteens(own)),
-                TileFormat::Codes32 { activations, .. } => {
-                    ints(tile, input.thirty_twos(activations, own))
-                }
-            };
-            place.put(token, index, &lanes);
-        }
-    }
-}
-
-/// The products of a tile with a token.
-fn ints<const N: usize>(tile: &Tile, y: &[Part<N>]) -> Lanes {
-    let mut sums = Lanes::ZERO;
-    let parts = tile.codes.chunks_exact(N / 4).zip(y);
-    for ((codes, y), (scales, minima)) in parts.zip(tile.scales.iter().zip(&tile.minima)) {
-        let mut whole = [0i32; LANES];
-        for (codes, y) in codes.iter().zip(y.quants.as_chunks::<4>().0) {
-            for (whole, codes) in whole.iter_mut().zip(&codes.0) {
-                for (code, y) in codes.iter().zip(y) {
-                    *whole += i32::from(*code as i8) * i32::from(*y);
-                }
-            }
-        }
-        let factors = scales.0.iter().zip(&minima.0);
-        for ((sum, whole), (scale, minimum)) in sums.0.iter_mut().zip(whole).zip(factors) {
-            *sum += whole as f32 * scale * y.scale - minimum * y.sum;
-        }
-    }
-    sums
-}
-
-/// The same of floats.
-fn floats(tile: &Tile, y: &[f32]) -> Lanes {
-    let mut sums = Lanes::ZERO;
-    for (weights, y) in tile.floats.iter().zip(y) {
-        for (sum, weight) in sums.0.iter_mut().zip(&weights.0) {
-            *sum += weight * y;
-        }
-    }
-    sums
 }

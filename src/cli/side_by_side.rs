@@ -1,0 +1,89 @@
+//! `orinplan fit` with several models: a row for each. One that cannot be planned takes nothing from the others.
+
+use std::path::Path;
+
+use anyhow::bail;
+
+use super::args::{FitArgs, ReportFormat};
+use super::{Outcome, message, output, print, request};
+use crate::foreign;
+use crate::planner::{Planned, Planner};
+use crate::report::fit::several::{self, Side};
+use crate::report::{self, fit::Report};
+use crate::units::counted;
+
+pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
+    let of_one = [
+        ("--save", args.save.is_some()),
+        ("--check", args.check.is_some()),
+        ("--quality", args.quality.is_some()),
+        ("--explain", args.explain),
+    ];
+    if let Some((flag, _)) = of_one.into_iter().find(|(_, given)| *given) {
+        bail!("{flag} is about one model: give it with each of them in turn");
+    }
+    let outputs: Vec<&Path> = args.output.iter().map(AsRef::as_ref).collect();
+    let request = request::fit(args, None);
+    let board = request::open_board(&request.board)?;
+    let mut sides: Vec<Result<(Planner, Planned), String>> = Vec::new();
+    for model in &args.models {
+        let planner = match request::open(model, &args.read) {
+            Ok(planner) => planner,
+            Err(error) => {
+                sides.push(Err(message(&error)));
+                continue;
+            }
+        };
+        let inputs = output::inputs(planner.checkpoint(), request::board_file(&args.board));
+        output::check_all(&outputs, &inputs)?;
+        let planned = planner.plan_on(board.clone(), &request);
+        inputs.check()?;
+        sides.push(match planned {
+            Ok(planned) => Ok((planner, planned)),
+            Err(error) => Err(message(&error.into())),
+        });
+    }
+    let shown: Vec<Side<'_>> = args.models.iter().zip(&sides).map(side).collect();
+    let text = match args.format {
+        ReportFormat::Json => report::json(&several::documents(&shown)),
+        ReportFormat::Text => foreign::lines(&several::text(&shown)),
+        ReportFormat::Markdown => foreign::lines(&several::markdown(&shown)),
+    };
+    match &args.output {
+        Some(path) => output::write_file(path, &text)?,
+        None => print(&text)?,
+    }
+    let failed: Vec<String> = shown.iter().filter_map(failure).collect();
+    if !failed.is_empty() {
+        let models = counted(failed.len(), "model", "models");
+        bail!("{models} could not be planned: {}", failed.join("; "));
+    }
+    let mut fits = sides.iter().flatten();
+    Ok(
+        if fits.all(|(_, planned)| planned.fit.recommended().is_some()) {
+            Outcome::Yes
+        } else {
+            Outcome::No
+        },
+    )
+}
+
+fn side<'a>((model, side): (&'a String, &'a Result<(Planner, Planned), String>)) -> Side<'a> {
+    Side {
+        model,
+        planned: match side {
+            Ok((planner, planned)) => Ok(Report::new(planner, planned)),
+            Err(why) => Err(why.as_str()),
+        },
+    }
+}
+
+/// Why a model has no plan, with its name if the message does not have it.
+fn failure(side: &Side<'_>) -> Option<String> {
+    let why = side.planned.as_ref().err()?;
+    Some(if why.contains(side.model) {
+        (*why).to_owned()
+    } else {
+        format!("{}: {why}", side.model)
+    })
+}
