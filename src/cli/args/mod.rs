@@ -1,6 +1,8 @@
 //! Every flag, declared once: the parser, `--help`, the man page and the completions come from here.
 
+mod models;
 mod parse;
+mod servers;
 mod suggest;
 
 use std::path::PathBuf;
@@ -19,6 +21,8 @@ use crate::scheme::{Rules, TypeOverride};
 use crate::units::Bytes;
 use crate::validate::{CALIBRATION_SECONDS, LEAST_TOKENS};
 
+pub(super) use self::models::{ModelsArgs, TaskArg};
+pub(super) use self::servers::{NetworkArgs, PullArgs};
 pub(super) use self::suggest::unknown_command;
 
 /// Says whether a language model fits a Jetson Orin, in which format, with how much context and how
@@ -33,17 +37,6 @@ pub(super) struct Cli {
     pub(super) command: Command,
     #[command(flatten)]
     pub(super) network: NetworkArgs,
-}
-
-/// Whether servers are asked for models that are not on this machine.
-#[derive(Clone, Copy, Debug, Default, Args)]
-pub(super) struct NetworkArgs {
-    /// Ask no server: open only what is on this machine, or was opened before (as HF_HUB_OFFLINE=1)
-    #[arg(long, global = true)]
-    pub offline: bool,
-    /// Fetch the headers of a model on a server again that are kept from an earlier run
-    #[arg(long, global = true, conflicts_with = "offline")]
-    pub refresh: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -210,28 +203,6 @@ pub(super) struct FitArgs {
     pub check: Option<PathBuf>,
 }
 
-/// What to fetch.
-#[derive(Debug, Args)]
-pub(super) struct PullArgs {
-    /// ORG/NAME, whose publisher may offer ORG/NAME-GGUF, or a GGUF on a server by its name
-    #[arg(value_name = "MODEL")]
-    pub model: String,
-    /// Format, by id
-    #[arg(long, value_name = "ID")]
-    pub scheme: String,
-    /// The file to write
-    #[arg(long, value_name = "PATH")]
-    pub output: PathBuf,
-    /// Replace the file if it is there
-    #[arg(long)]
-    pub overwrite: bool,
-    /// Tokens of context on the board [default: 4096, or the model's limit if smaller]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
-    pub context: Option<u64>,
-    #[command(flatten)]
-    pub board: BoardArgs,
-}
-
 /// What the recommended format is chosen by.
 #[derive(Debug, Args)]
 pub(super) struct PreferenceArgs {
@@ -241,46 +212,6 @@ pub(super) struct PreferenceArgs {
     /// Least tokens/s (the expected rate, over all sequences) of the recommended format; exit 1 if none that fits has it
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_rate)]
     pub min_speed: Option<f64>,
-}
-
-/// Ranks the models of a catalogue that is part of the program: published ones of 0.1 to 16 B parameters, each planned
-/// as `fit` plans its configuration. What decodes faster than people read, in a format near the original, comes first;
-/// among these the larger size class (each twice the one before), then the newer model, then the larger one. Models of
-/// the same class are not told apart by what they can do. Exit status: 0 if a model runs as asked, else 1.
-#[derive(Debug, Args)]
-pub(super) struct ModelsArgs {
-    #[command(flatten)]
-    pub board: BoardArgs,
-    #[command(flatten)]
-    pub workload: WorkloadArgs,
-    #[command(flatten)]
-    pub preference: PreferenceArgs,
-    /// Only models for this
-    #[arg(long, value_enum, value_name = "TASK")]
-    pub task: Option<TaskArg>,
-    /// Only models under one of these licences, such as apache-2.0,mit
-    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
-    pub license: Vec<String>,
-    /// List all that run, and what has no room with the smallest board that would do [default: the first 20; JSON
-    /// always has all that run]
-    #[arg(long)]
-    pub all: bool,
-    /// Form of the report
-    #[arg(long, value_enum, default_value_t)]
-    pub format: ReportFormat,
-}
-
-/// What a model is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum TaskArg {
-    /// Answers in a conversation
-    Chat,
-    /// Reads images
-    Vision,
-    /// Turns texts into vectors
-    Embedding,
-    /// Writes programs
-    Code,
 }
 
 /// What a format is chosen by.
