@@ -96,7 +96,7 @@ pub(super) struct BoardArgs {
 #[derive(Debug, Args)]
 pub(super) struct ModelArgs {
     /// A Hugging Face directory, a .safetensors or .gguf file, a config.json, or a model that is in the local cache or on a
-    /// server: ORG/NAME[@REVISION], ORG/NAME:Q4_K_M, ORG/NAME/FILE.gguf, an Ollama tag, an https:// address
+    /// server: ORG/NAME, ORG/NAME@REVISION, ORG/NAME:Q4_K_M, ORG/NAME/FILE.gguf, an Ollama tag, an https:// address
     #[arg(value_name = "MODEL")]
     pub model: String,
     #[command(flatten)]
