@@ -29,8 +29,10 @@ pub use remote::{
     FileRange, Place, Remote, RemoteError, RemoteModel, RemoteWeights, Source, header_path,
 };
 pub use shards::is_part;
+#[cfg(feature = "hub")]
 pub(crate) use shards::{ShardName, same_set};
 pub use stores::Stores;
+#[cfg(feature = "hub")]
 pub(crate) use stores::hub_folder;
 
 use crate::dtype::Dtype;

@@ -66,6 +66,7 @@ impl Stores {
     }
 
     /// The snapshot directory of a hub id at a branch, tag or commit, if it is in the cache.
+    #[cfg(feature = "hub")]
     pub(crate) fn hub_revision(&self, id: &str, revision: &str) -> Option<PathBuf> {
         let folder = self.hub.as_ref()?.join(hub_folder(id));
         let snapshots = folder.join("snapshots");
