@@ -16,8 +16,8 @@
 //! # }
 //! ```
 //!
-//! Features, both on by default: `decode` runs models and measures them, `cli` is the command line. Without them the
-//! library plans and quantizes.
+//! Features, all on by default: `hub` opens models on servers, `decode` runs models and measures them, `cli` is the
+//! command line. Without them the library plans and quantizes what is on this machine.
 
 pub mod units;
 pub mod sourced;
@@ -40,6 +40,8 @@ pub mod evidence;
 pub mod plan;
 pub mod planner;
 pub mod catalog;
+#[cfg(feature = "hub")]
+pub mod hub;
 #[cfg(feature = "decode")]
 pub mod decode;
 #[cfg(feature = "decode")]

@@ -15,6 +15,9 @@ pub enum CheckpointError {
     /// A file cannot be opened.
     #[error(transparent)]
     Open(#[from] input::OpenError),
+    /// A model on a server cannot be had.
+    #[error(transparent)]
+    Remote(super::remote::RemoteError),
     /// A GGUF file is wrong.
     #[error(transparent)]
     Gguf(#[from] gguf::ReadError),

@@ -54,6 +54,7 @@ pub(super) fn open(
         files,
         tensors,
         directory: None,
+        source: None,
     };
     checkpoint.files_by_tensor()?;
     Ok(checkpoint)

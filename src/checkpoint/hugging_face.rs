@@ -37,6 +37,7 @@ pub(super) fn open(
         files: Vec::new(),
         tensors: Vec::new(),
         directory: Some(directory.to_owned()),
+        source: None,
     };
     for path in weights {
         let header = safetensors::read_header(path)?;
@@ -120,6 +121,7 @@ pub(super) fn configured(name: String, config: Value) -> Checkpoint {
         files: Vec::new(),
         tensors: Vec::new(),
         directory: None,
+        source: None,
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use super::CheckpointFile;
 use super::error::CheckpointError;
 use super::json;
+use super::remote::{header_path, there};
 use crate::input::display_name;
 use crate::units::Bytes;
 
@@ -86,9 +87,9 @@ impl Index {
 
     fn shard(&self, name: &str) -> Result<PathBuf, CheckpointError> {
         let path = self.path.with_file_name(name);
-        match std::fs::symlink_metadata(&path) {
-            Ok(_) => Ok(path),
-            Err(_) => Err(CheckpointError::MissingShard {
+        match there(&path) {
+            Some(path) => Ok(path),
+            None => Err(CheckpointError::MissingShard {
                 path,
                 by: display_name(&self.path),
             }),
@@ -108,7 +109,10 @@ impl Index {
             let file = file_by_tensor
                 .get(tensor.as_str())
                 .and_then(|&file| files.get(file));
-            if file.is_none_or(|file| file.path != self.path.with_file_name(shard)) {
+            let named = self.path.with_file_name(shard);
+            let is_named =
+                |file: &CheckpointFile| file.path == named || file.path == header_path(&named);
+            if !file.is_some_and(is_named) {
                 let (tensor, shard) = (tensor.clone(), shard.clone());
                 return Err(CheckpointError::IndexTensor {
                     path: self.path.clone(),

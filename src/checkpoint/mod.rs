@@ -13,6 +13,7 @@ mod json;
 mod kind;
 mod open;
 mod python_json;
+mod remote;
 mod same;
 mod shards;
 mod stores;
@@ -24,8 +25,15 @@ use std::path::PathBuf;
 pub use error::CheckpointError;
 pub use kind::OtherKind;
 pub use open::{configured, open, open_any, open_in};
+pub use remote::{
+    FileRange, Place, Remote, RemoteError, RemoteModel, RemoteWeights, Source, header_path,
+};
 pub use shards::is_part;
+#[cfg(feature = "hub")]
+pub(crate) use shards::{ShardName, same_set};
 pub use stores::Stores;
+#[cfg(feature = "hub")]
+pub(crate) use stores::hub_folder;
 
 use crate::dtype::Dtype;
 use crate::gguf::Metadata;
@@ -120,6 +128,8 @@ pub struct Checkpoint {
     pub tensors: Vec<StoredTensor>,
     /// The directory with the tokenizer and the other small files, if there is one.
     pub directory: Option<PathBuf>,
+    /// Where the weights are read from, if only headers and small files are on this machine.
+    pub source: Option<Source>,
 }
 
 /// Files that hold a tokenizer; every runtime of Hugging Face directories needs one of them.
@@ -141,6 +151,15 @@ impl Checkpoint {
             let mut paths = TOKENIZERS.iter().map(|name| directory.join(name));
             paths.any(|path| path.exists())
         })
+    }
+
+    /// Whether there is a tokenizer on the server that was not fetched, since a plan goes without.
+    pub fn leaves_tokenizer(&self) -> bool {
+        let on_server = self.source.as_ref().is_some_and(|source| {
+            let mut names = source.listing.iter();
+            names.any(|name| TOKENIZERS.contains(&name.as_str()))
+        });
+        on_server && !self.has_tokenizer()
     }
 
     /// The file of each tensor, as an index into [`Checkpoint::files`].

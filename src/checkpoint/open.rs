@@ -9,6 +9,7 @@ use super::error::CheckpointError;
 use super::index::Index;
 use super::json;
 use super::kind::{self, Companions, OtherKind};
+use super::remote::{Place, RemoteModel};
 use super::shards::{self, ShardName};
 use super::stores::{self, Stores};
 use super::{Checkpoint, Origin, gguf_files, hugging_face};
@@ -20,7 +21,7 @@ use crate::units::Bytes;
 
 /// Opens a model by path, cached Hugging Face id or pulled Ollama tag.
 ///
-/// A path that exists takes precedence. A directory is read as Transformers reads it: `model.safetensors`,
+/// A path that exists takes precedence, then what is in a local store; a server is asked last, if the stores have one. A directory is read as Transformers reads it: `model.safetensors`,
 /// else the shards of its index, else its only `*.safetensors` file or set of shards; without any, its
 /// only GGUF model with the projector beside it; without that, its `config.json` alone. Any shard stands for its set.
 ///
@@ -53,7 +54,13 @@ pub fn open_any(
     stores: &Stores,
 ) -> Result<(Checkpoint, Option<OtherKind>), CheckpointError> {
     let checkpoint = locate(model, stores)?;
-    let kind = kind::of(&checkpoint, &companions(checkpoint.directory.as_deref()));
+    let mut companions = companions(checkpoint.directory.as_deref());
+    if let Some(source) = &checkpoint.source
+        && checkpoint.directory.is_some()
+    {
+        companions.files.extend(source.listing.iter().cloned());
+    }
+    let kind = kind::of(&checkpoint, &companions);
     Ok((checkpoint, kind))
 }
 
@@ -110,7 +117,17 @@ fn locate(model: &str, stores: &Stores) -> Result<Checkpoint, CheckpointError> {
         let origin = Origin::Path(model.to_owned());
         return Ok(Checkpoint { origin, ..opened });
     }
+    let ask = || match &stores.remote {
+        Some(remote) if !is_path(model) => remote.find(model).map_err(CheckpointError::Remote),
+        _ => Ok(None),
+    };
     if let Some(snapshot) = stores.hub_snapshot(model)? {
+        // Small files may be in the cache without the weights.
+        if !has_weights(&snapshot)
+            && let Some(found) = ask()?
+        {
+            return open_remote(found);
+        }
         let opened = open_directory(model.to_owned(), &snapshot)?;
         let origin = Origin::Hub(model.to_owned());
         return Ok(Checkpoint { origin, ..opened });
@@ -121,19 +138,63 @@ fn locate(model: &str, stores: &Stores) -> Result<Checkpoint, CheckpointError> {
         let origin = Origin::Ollama(model.to_owned());
         return Ok(Checkpoint { origin, ..opened });
     }
-    Err(no_model(model, stores))
+    match ask()? {
+        Some(found) => open_remote(found),
+        None => Err(no_model(model, stores)),
+    }
+}
+
+/// Opens what was found on a server.
+fn open_remote(found: RemoteModel) -> Result<Checkpoint, CheckpointError> {
+    let RemoteModel {
+        name,
+        origin,
+        place,
+        source,
+    } = found;
+    let opened = match &place {
+        Place::Directory(path) => open_directory(name, path)?,
+        Place::Safetensors(path) => {
+            hugging_face::open(name, parent(path), &shards::all(path)?, None)?
+        }
+        Place::Gguf { model, projector } => gguf_files::open(name, model, projector.as_deref())?,
+    };
+    let mut checkpoint = Checkpoint {
+        origin,
+        source,
+        ..opened
+    };
+    // A header tells where the data ends, which need not be the end of its file.
+    if let Some(source) = &checkpoint.source {
+        for file in &mut checkpoint.files {
+            file.bytes = source.weights.size(&file.path).unwrap_or(file.bytes);
+        }
+    }
+    Ok(checkpoint)
+}
+
+fn has_weights(directory: &Path) -> bool {
+    let files = stores::list(directory).unwrap_or_default();
+    let mut ends = files.iter().flat_map(|path| path.extension());
+    ends.any(|end| end == "safetensors" || end == "gguf")
+}
+
+/// Whether a name can only be meant as a path: it has the form of one, or its folder is there.
+fn is_path(model: &str) -> bool {
+    let path = Path::new(model);
+    let in_place = path
+        .parent()
+        .is_some_and(|folder| folder != Path::new("") && folder.is_dir());
+    in_place || model.is_empty() || model.starts_with(['/', '.', '~'])
 }
 
 /// The error for a model that was not found. The stores are not mentioned for a name that can only be a path.
 fn no_model(model: &str, stores: &Stores) -> CheckpointError {
     let path = Path::new(model);
-    let in_place = path
-        .parent()
-        .is_some_and(|folder| folder != Path::new("") && folder.is_dir());
     let is_file = ["gguf", "safetensors", "json"]
         .iter()
         .any(|end| has_extension(path, end));
-    let is_path = in_place || is_file || model.is_empty() || model.starts_with(['/', '.', '~']);
+    let is_path = is_file || is_path(model);
     let names = stores.names();
     let nearest = match nearest(model, names.iter().map(String::as_str), 3).as_slice() {
         [] => String::new(),

@@ -5,9 +5,13 @@
 //! difference.
 
 use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
 
 use half::{bf16, f16};
 
+use super::remote::RemoteWeights;
 use super::{Checkpoint, StoredTensor};
 use crate::dtype::{Dtype, elements};
 use crate::input::read_exact_at;
@@ -37,16 +41,15 @@ impl Checkpoint {
             1 => a.bytes.0,
             _ => elements(&a.shape),
         };
-        let open = |tensor: &StoredTensor| File::open(&self.files.get(tensor.file)?.path).ok();
-        let files = (open(a)?, open(b)?);
+        let files = (self.weights(a)?, self.weights(b)?);
         let (mut left, mut right) = (Vec::new(), Vec::new());
         let mut first = 0;
         while first < count {
             let run = CHUNK.min(count - first);
             left.resize((run * wide) as usize, 0);
             right.resize((run * narrow) as usize, 0);
-            read_exact_at(&files.0, &mut left, a.offset + first * wide).ok()?;
-            read_exact_at(&files.1, &mut right, b.offset + first * narrow).ok()?;
+            files.0.read(&mut left, a.offset + first * wide).ok()?;
+            files.1.read(&mut right, b.offset + first * narrow).ok()?;
             let same = if alike {
                 left == right
             } else {
@@ -64,14 +67,14 @@ impl Checkpoint {
 impl Checkpoint {
     /// Whether `tensor` holds only zeros. `None` where the weights cannot be read, as for a bare header.
     pub fn all_zero(&self, tensor: &StoredTensor) -> Option<bool> {
-        let file = File::open(&self.files.get(tensor.file)?.path).ok()?;
+        let file = self.weights(tensor)?;
         let float = matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
         let mut bytes = Vec::new();
         let mut first = 0;
         while first < tensor.bytes.0 {
             let run = CHUNK.min(tensor.bytes.0 - first);
             bytes.resize(run as usize, 0);
-            read_exact_at(&file, &mut bytes, tensor.offset + first).ok()?;
+            file.read(&mut bytes, tensor.offset + first).ok()?;
             let zeros = if float {
                 values(tensor.dtype, &bytes).all(|x| x == 0.0)
             } else {
@@ -83,6 +86,31 @@ impl Checkpoint {
             first += run;
         }
         Some(true)
+    }
+}
+
+/// The file of a tensor, here or on a server.
+enum Weights<'a> {
+    Here(File),
+    OnServer(&'a Arc<dyn RemoteWeights>, &'a Path),
+}
+
+impl Checkpoint {
+    fn weights(&self, tensor: &StoredTensor) -> Option<Weights<'_>> {
+        let path = &self.files.get(tensor.file)?.path;
+        match &self.source {
+            Some(source) => Some(Weights::OnServer(&source.weights, path)),
+            None => File::open(path).ok().map(Weights::Here),
+        }
+    }
+}
+
+impl Weights<'_> {
+    fn read(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        match self {
+            Weights::Here(file) => read_exact_at(file, bytes, offset),
+            Weights::OnServer(weights, path) => weights.read(path, offset, bytes),
+        }
     }
 }
 

@@ -3,20 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use super::error::CheckpointError;
+use super::remote::there;
 use crate::input::display_name;
 
 /// The parts of a shard's file name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ShardName<'a> {
-    pub(super) stem: &'a str,
+pub(crate) struct ShardName<'a> {
+    pub(crate) stem: &'a str,
     /// Counts from 1.
-    pub(super) number: u32,
-    pub(super) count: u32,
+    pub(crate) number: u32,
+    pub(crate) count: u32,
 }
 
 impl<'a> ShardName<'a> {
     /// Parses a file name without its extension; `None` if it is not that of a shard.
-    pub(super) fn parse(stem: &'a str) -> Option<ShardName<'a>> {
+    pub(crate) fn parse(stem: &'a str) -> Option<ShardName<'a>> {
         let (rest, count) = stem.rsplit_once("-of-")?;
         let (stem, number) = rest.rsplit_once('-')?;
         let five_digits = |text: &str| {
@@ -31,9 +32,10 @@ impl<'a> ShardName<'a> {
     }
 }
 
-/// The file name of `path` without its extension, if it is UTF-8.
+/// The file name of `path` without its extension, if it is UTF-8; that of a header as that of its file.
 pub(super) fn file_stem(path: &Path) -> Option<&str> {
-    path.file_stem()?.to_str()
+    let stem = path.file_stem()?.to_str()?;
+    Some(stem.strip_suffix(".header").unwrap_or(stem))
 }
 
 /// Whether a file is, by its name, one of several that a model is split into.
@@ -42,7 +44,7 @@ pub fn is_part(path: &Path) -> bool {
 }
 
 /// Whether two paths are shards of the same set, by their names.
-pub(super) fn same_set(a: &Path, b: &Path) -> bool {
+pub(crate) fn same_set(a: &Path, b: &Path) -> bool {
     let set_of = |path| {
         file_stem(path)
             .and_then(ShardName::parse)
@@ -80,13 +82,15 @@ pub(super) fn all(path: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     // Stops at the first missing file, so that a name that claims 99999 parts costs a single lookup.
     for part in 1..=count {
         let shard = path.with_file_name(format!("{stem}-{part:05}-of-{count:05}.{extension}"));
-        if std::fs::symlink_metadata(&shard).is_err() {
-            return Err(CheckpointError::MissingShard {
-                path: shard,
-                by: display_name(path),
-            });
+        match there(&shard) {
+            Some(shard) => paths.push(shard),
+            None => {
+                return Err(CheckpointError::MissingShard {
+                    path: shard,
+                    by: display_name(path),
+                });
+            }
         }
-        paths.push(shard);
     }
     Ok(paths)
 }

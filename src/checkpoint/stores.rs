@@ -6,10 +6,12 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use super::error::CheckpointError;
 use super::json;
 use super::kind::OtherKind;
+use super::remote::Remote;
 use crate::input;
 use crate::units::Bytes;
 
@@ -20,6 +22,8 @@ pub struct Stores {
     pub hub: Option<PathBuf>,
     /// Ollama's model stores, each with `manifests` and `blobs`, in the order in which they are searched.
     pub ollama: Vec<PathBuf>,
+    /// What is asked for a model that none of them has.
+    pub remote: Option<Arc<dyn Remote>>,
 }
 
 /// Ollama manifests have about 1 kB.
@@ -54,7 +58,22 @@ impl Stores {
                 .chain([PathBuf::from("/usr/share/ollama/.ollama/models")])
                 .collect(),
         };
-        Stores { hub, ollama }
+        Stores {
+            hub,
+            ollama,
+            remote: None,
+        }
+    }
+
+    /// The snapshot directory of a hub id at a branch, tag or commit, if it is in the cache.
+    #[cfg(feature = "hub")]
+    pub(crate) fn hub_revision(&self, id: &str, revision: &str) -> Option<PathBuf> {
+        let folder = self.hub.as_ref()?.join(hub_folder(id));
+        let snapshots = folder.join("snapshots");
+        let named = input::read_text(&folder.join("refs").join(revision), Bytes(1 << 10));
+        let commit = named.map_or(revision.to_owned(), |commit| commit.trim().to_owned());
+        let is_plain = is_plain(&commit) && !revision.contains("..");
+        Some(snapshots.join(commit)).filter(|snapshot| is_plain && snapshot.is_dir())
     }
 
     /// The snapshot directory of a hub id: the one that `refs/main` names, or the only one.
@@ -68,7 +87,7 @@ impl Stores {
         if id.matches('/').count() > 1 || !id.split('/').all(is_plain) {
             return Ok(None);
         }
-        let folder = hub.join(format!("{HUB_FOLDER}{}", id.replace('/', "--")));
+        let folder = hub.join(hub_folder(id));
         if !folder.is_dir() {
             return Ok(None);
         }
@@ -277,6 +296,11 @@ pub(super) fn cache_folder(path: &Path) -> Option<OtherKind> {
         what: format!("a folder of the Hugging Face cache, which holds snapshots of `{id}`"),
         way_out: format!("give the model's name, or the folder of its snapshot: {snapshot}"),
     })
+}
+
+/// The folder of a model in the hub cache.
+pub(crate) fn hub_folder(id: &str) -> String {
+    format!("{HUB_FOLDER}{}", id.replace('/', "--"))
 }
 
 /// The beginning of the names of models' folders in the hub cache.

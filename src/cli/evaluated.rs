@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 
 use super::progress::Spinner;
+use super::remote;
 use crate::checkpoint::Checkpoint;
 use crate::decode::{LoadOptions, Model, Tokenizer};
+use crate::hub::Purpose;
+use crate::model::Unknown;
 use crate::planner::Planner;
 use crate::quality::{self, Beginning, Chunks, QualityError, Text};
 
@@ -18,7 +21,8 @@ pub(super) struct Evaluated {
 
 impl Evaluated {
     pub(super) fn open(model: &str) -> anyhow::Result<Evaluated> {
-        let planner = Planner::open(model)?;
+        let stores = remote::stores(Purpose::Make);
+        let planner = Planner::open_in(model, &stores, |_| Unknown::Refuse)?;
         let tokenizer = Tokenizer::read(planner.checkpoint(), planner.model())?;
         let path = PathBuf::from(model);
         let name = path

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use super::args::{FitArgs, ReportFormat};
-use super::{Outcome, output, print, request, saved, side_by_side};
+use super::{Outcome, output, print, remote, request, saved, side_by_side};
 use crate::evidence::quality::MeasuredQuality;
 use crate::foreign;
 use crate::input;
@@ -43,6 +43,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     let report = Report::new(&planner, &planned);
     let document = report::fit::document(&report);
     inputs.check()?;
+    remote::note(planner.checkpoint());
     if let Some(path) = &args.save {
         output::write_file(path, &report::json(&document))?;
     }
@@ -50,7 +51,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         return saved::check(&path, &report::fit::differences(&saved, &document));
     }
     let text = match args.format {
-        ReportFormat::Json => report::json(&document),
+        ReportFormat::Json => report::json(&remote::with_transfer(document)),
         _ => shown(args, &report),
     };
     match &args.output {

@@ -3,13 +3,15 @@
 use anyhow::Context;
 
 use super::args::{InspectArgs, PlainFormat};
-use super::{Outcome, show};
-use crate::checkpoint::{self, Stores};
+use super::{Outcome, remote, show};
+use crate::checkpoint;
+use crate::hub::Purpose;
 use crate::model::{self, Unknown};
 use crate::report;
 
 pub(super) fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
-    let (checkpoint, kind) = checkpoint::open_any(&args.model.model, &Stores::from_env())?;
+    let (checkpoint, kind) =
+        checkpoint::open_any(&args.model.model, &remote::stores(Purpose::Plan))?;
     let unknown = match (&args.model.read.assume_kv, &kind) {
         (_, Some(_)) => Unknown::Listed,
         (None, None) => Unknown::WeightsOnly,

@@ -16,7 +16,9 @@ mod inspect;
 mod models;
 mod output;
 mod progress;
+mod pull;
 mod quantize;
+mod remote;
 mod render;
 mod request;
 mod roofline;
@@ -105,10 +107,12 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    remote::allow(cli.network);
     match cli.command {
         Command::Fit(args) => fit::run(&args),
         Command::Models(args) => models::run(&args),
         Command::Quantize(args) => quantize::run(&args),
+        Command::Pull(args) => pull::run(&args),
         Command::Imatrix(args) => imatrix::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Validate(args) => validate::run(&args),

@@ -8,9 +8,10 @@ use anyhow::{Context, bail};
 
 use super::args::QuantizeArgs;
 use super::written::{report, write};
-use super::{Outcome, mix, output, progress};
+use super::{Outcome, mix, output, progress, remote};
 use crate::checkpoint::{Checkpoint, SourceFormat};
 use crate::dtype::Dtype;
+use crate::hub::Purpose;
 use crate::input;
 use crate::model::Unknown;
 use crate::planner::Planner;
@@ -30,7 +31,13 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         refuse_gguf_options(args, scheme)?;
         refuse_file_name(args, scheme)?;
     }
-    let planner = Planner::open_by(&args.model, unknown)?;
+    let begun = args.output.as_deref().filter(|_| args.resume);
+    let mut settings = remote::settings();
+    settings.purpose = Purpose::Make;
+    settings.keep_source = args.keep_source;
+    settings.pinned = begun.and_then(quantize::resumable);
+    let stores = remote::stores_with(settings);
+    let planner = Planner::open_in(&args.model, &stores, unknown)?;
     let (checkpoint, model) = (planner.checkpoint(), planner.model());
     let types = types.unwrap_or_default();
     if let Some(path) = &args.types {

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use super::args::{
     BoardArgs, FitArgs, ModelsArgs, PreferArg, PreferenceArgs, ReadArgs, WorkloadArgs,
 };
-use super::settings;
+use super::{remote, settings};
 use crate::device::{DeviceProfile, L4tRelease, Session};
 use crate::evidence::quality::MeasuredQuality;
+use crate::hub::Purpose;
 use crate::model::{self, Unknown};
 use crate::plan::{Prefer, Preference};
 use crate::planner::{Board, BoardRequest, Planner, Request, Schemes, WorkloadRequest};
@@ -18,7 +19,8 @@ pub(super) fn open(model: &str, args: &ReadArgs) -> anyhow::Result<Planner> {
         None => Unknown::Refuse,
         Some(name) => Unknown::Assume(model::known_architecture(name)?),
     };
-    Ok(Planner::open_as(model, unknown)?)
+    let stores = remote::stores(Purpose::Plan);
+    Ok(Planner::open_in(model, &stores, |_| unknown)?)
 }
 
 /// The request of `fit`, with what was read of the model's quality.

@@ -3,7 +3,9 @@
 use anyhow::Context;
 
 use super::args::{PlainFormat, RooflineArgs};
-use super::{Outcome, request, show};
+use super::{Outcome, remote, request, show};
+use crate::hub::Purpose;
+use crate::model::Unknown;
 use crate::plan::roofline::Roof;
 use crate::plan::{Workload, fit};
 use crate::planner::{GgufHeader, Planner, Schemes};
@@ -28,7 +30,8 @@ pub(super) fn run(args: &RooflineArgs) -> anyhow::Result<Outcome> {
         ..Workload::default()
     };
     for model in &args.models {
-        let planner = Planner::open(model)?;
+        let stores = remote::stores(Purpose::Plan);
+        let planner = Planner::open_in(model, &stores, |_| Unknown::Refuse)?;
         let schemes = Schemes::of(&args.scheme);
         // Decoding reads no metadata.
         let header = GgufHeader::default();

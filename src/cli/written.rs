@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use super::args::{PlainFormat, QuantizeArgs};
 use super::progress::{self, Bar};
-use super::{Outcome, show};
+use super::{Outcome, remote, show};
 use crate::planner::Planner;
-use crate::quantize::{self, Destination, Job, Tally};
+use crate::quantize::{self, Destination, Job, Start, Tally, Written};
 use crate::report;
 use crate::report::quantize::{MixReport, Report, WriteStats};
 use crate::scheme::Scheme;
+use crate::units::counted;
 
 /// Writes the output. Returns the tally of each tensor, with time since `started` and memory.
 pub(super) fn write(
@@ -21,11 +22,30 @@ pub(super) fn write(
     cancel: &AtomicBool,
     started: Instant,
 ) -> anyhow::Result<(Vec<Tally>, WriteStats)> {
+    let start = if args.resume {
+        Start::WhereItEnded
+    } else {
+        Start::Anew
+    };
     let bar = Bar::new(job.tensor_bytes(), job.tensors.len());
     let set = &mut |now| bar.set(now);
-    let tallies = quantize::write(job, destination, threads(args), cancel, set);
+    let written = quantize::write_from(job, destination, start, threads(args), cancel, set);
     bar.clear();
-    let tallies = tallies?;
+    let Written {
+        tallies,
+        kept,
+        unchecked,
+    } = written?;
+    if kept > 0 {
+        let tensors = counted(kept as u64, "tensor", "tensors");
+        remote::say(&format!("{tensors} of an earlier run were kept"));
+    }
+    if !unchecked.is_empty() {
+        let files = unchecked.join(", ");
+        remote::say(&format!(
+            "not compared with the digest that the server states: {files}"
+        ));
+    }
     let made = WriteStats {
         seconds: started.elapsed().as_secs_f64(),
         peak_memory: progress::peak_memory(),

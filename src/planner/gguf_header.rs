@@ -14,7 +14,8 @@ use crate::scheme::{Container, Rules, Scheme};
 /// The metadata of a GGUF that would be made, or why there is none. A long tokenizer is read once.
 #[derive(Clone, Debug)]
 pub struct GgufHeader {
-    /// Key-value pairs, tokenizer included, or why no GGUF can be made.
+    /// Key-value pairs, tokenizer included, or why there are none: no GGUF can be made, or the tokenizer of a model on a
+    /// server was not fetched for a plan.
     pub(super) metadata: Result<Vec<(String, Value)>, Readiness>,
     /// Bytes of the metadata; 0 where it cannot be stated.
     pub(super) metadata_bytes: u64,
@@ -56,6 +57,14 @@ impl GgufHeader {
         let is_made = is_planned && is_directory;
         let lacks_tokenizer = is_directory && !checkpoint.has_tokenizer();
         // The file type is one number whatever it is: neither a size nor a refusal depends on it.
+        if is_directory && checkpoint.leaves_tokenizer() {
+            return Ok(GgufHeader {
+                metadata: Err(Readiness::Ready { requantizes: false }),
+                incomplete: Some("its tokenizer was not fetched for a plan".to_owned()),
+                is_made,
+                ..GgufHeader::default()
+            });
+        }
         match quantize::metadata(checkpoint, model, 0) {
             Ok(metadata) => Ok(GgufHeader {
                 metadata_bytes: gguf::metadata_bytes(&metadata).0,

@@ -12,7 +12,7 @@ mod mixes;
 mod request;
 mod settings;
 
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, Stores};
 use crate::device;
 use crate::model::{self, ModelSpec, Tower, Unknown, accept};
 use crate::plan::advise::{Advice, advise};
@@ -91,18 +91,20 @@ impl Planner {
     /// # Errors
     /// As [`Planner::open`].
     pub fn open_as(model: &str, unknown: Unknown) -> Result<Planner, OpenError> {
-        Planner::open_by(model, |_| unknown)
+        Planner::open_in(model, &Stores::from_env(), |_| unknown)
     }
 
-    /// The same, where the checkpoint decides what to do about an unknown architecture.
+    /// The same with these stores, which may have a server to ask, and where the checkpoint decides what to do about an
+    /// unknown architecture.
     ///
     /// # Errors
     /// As [`Planner::open`].
-    pub(crate) fn open_by(
+    pub fn open_in(
         model: &str,
+        stores: &Stores,
         unknown: impl FnOnce(&Checkpoint) -> Unknown,
     ) -> Result<Planner, OpenError> {
-        let checkpoint = checkpoint::open(model)?;
+        let checkpoint = checkpoint::open_in(model, stores)?;
         let unknown = unknown(&checkpoint);
         Planner::described(checkpoint, unknown)
     }

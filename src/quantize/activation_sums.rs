@@ -9,7 +9,7 @@ use std::io::{BufWriter, Write};
 use super::QuantizeError;
 use super::destination::{Destination, OutputError};
 use super::importance::{COUNTS, Importance, SUMS, mean};
-use super::partial::{OutputForm, Partial};
+use super::partial::{Leftover, OutputForm, Partial};
 use crate::dtype::Dtype;
 use crate::gguf::{self, TensorEntry, Value};
 use crate::units::Bytes;
@@ -139,7 +139,7 @@ impl ActivationSums {
             .iter()
             .map(|(_, _, values)| Bytes(4 * values.len() as u64));
         let bytes = gguf::file_bytes(header, sizes);
-        let partial = Partial::create(destination, OutputForm::File, bytes)?;
+        let partial = Partial::create(destination, OutputForm::File, bytes, Leftover::Replace)?;
         let mut out = BufWriter::new(partial.file()?);
         gguf::write_header(&mut out, &metadata, &entries)?;
         for (_, _, values) in &parts {

@@ -28,6 +28,8 @@ const COPIED: u64 = 1 << 20;
 pub(super) struct Chunk {
     /// The index of the tensor.
     pub(super) tensor: usize,
+    /// Its number among the chunks of the tensor.
+    pub(super) number: usize,
     /// Rows of one matrix of a stack, or bytes.
     range: Range<u64>,
     /// Whether it is the last chunk of its tensor.
@@ -60,20 +62,43 @@ pub(super) fn chunks(tensors: &[PlannedTensor<'_>]) -> impl Iterator<Item = Chun
             Values::Table(_) => (1, 1, 1),
         };
         let mut start = 0;
-        std::iter::from_fn(move || {
+        let numbers = 0..;
+        let ranges = std::iter::from_fn(move || {
             let end = count
                 .min((start / matrix + 1) * matrix)
                 .min(start + step.max(1));
             let range = start..end;
             start = end;
-            let chunk = Chunk {
-                tensor,
-                last: end == count,
-                range,
-            };
-            (!chunk.range.is_empty()).then_some(chunk)
+            (!range.is_empty()).then_some(range)
+        });
+        numbers.zip(ranges).map(move |(number, range)| Chunk {
+            tensor,
+            number,
+            last: range.end == count,
+            range,
         })
     })
+}
+
+/// Every chunk in the order in which what it is made of is stored, so that files are read from their beginning to their
+/// end. For sources that are slow to jump in; chunks of `done` tensors are left out.
+pub(super) fn chunks_as_stored(
+    tensors: &[PlannedTensor<'_>],
+    done: impl Fn(usize) -> bool,
+) -> Vec<Chunk> {
+    let position = |chunk: &Chunk| {
+        let planned = tensors.get(chunk.tensor)?;
+        match &planned.values {
+            Values::Copied(_, stored) => Some((stored.file, stored.offset + chunk.range.start)),
+            Values::Rows(rows) => rows.position(chunk.range.start),
+            Values::Table(_) => None,
+        }
+    };
+    let mut all: Vec<Chunk> = chunks(tensors)
+        .filter(|chunk| !done(chunk.tensor))
+        .collect();
+    all.sort_by_cached_key(position);
+    all
 }
 
 /// Reads and encodes a chunk of `planned`, and puts it into `output`. Returns its tally and the number of bytes written.

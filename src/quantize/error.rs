@@ -1,5 +1,7 @@
 //! The errors of quantizing a checkpoint, each with what the user can do about it.
 
+use std::path::PathBuf;
+
 use super::blocks::BlockError;
 use super::destination::OutputError;
 use super::importance::ImportanceError;
@@ -105,6 +107,28 @@ pub enum QuantizeError {
     },
     #[error("tensor `{tensor}`: {source}")]
     Block { tensor: String, source: BlockError },
+    #[error(
+        "{} is not one file of a server, which is all that is fetched here; `hf download` fetches the files of a repository",
+        one_line(name)
+    )]
+    NotOneFile { name: String },
+    #[error(
+        "{source}; {} are complete and stay: --resume goes on there",
+        counted(*complete, "tensor", "tensors")
+    )]
+    Suspended {
+        complete: usize,
+        source: Box<QuantizeError>,
+    },
+    #[error(
+        "{}: was begun from {begun}, and this is {now} or has other options; leave out --resume to begin anew",
+        path.display()
+    )]
+    OtherBegun {
+        path: PathBuf,
+        begun: String,
+        now: String,
+    },
     /// The caller set `cancel`.
     #[error("interrupted; nothing was written")]
     Interrupted,
@@ -117,7 +141,10 @@ impl QuantizeError {
             QuantizeError::Convert(error) => error.blames_checkpoint(),
             QuantizeError::Weights(error) => !matches!(
                 error,
-                PackedError::HeaderOnly { .. } | PackedError::Layout { .. }
+                PackedError::HeaderOnly { .. }
+                    | PackedError::Layout { .. }
+                    | PackedError::Fetch { .. }
+                    | PackedError::Source(_)
             ),
             QuantizeError::Described(_)
             | QuantizeError::Refused(_)

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use super::error::QuantizeError;
 use super::packed::Files;
 use super::planned::{Options, PlannedTensor, Values};
-use super::pool;
+use super::pool::{self, Progress};
 use super::sink::gguf;
 use crate::checkpoint::{Checkpoint, SourceFormat, StoredTensor};
 use crate::dtype::Dtype;
@@ -129,7 +129,14 @@ impl<'a> GgufView<'a> {
         }
         let cancel = AtomicBool::new(false);
         let planned = std::slice::from_ref(planned);
-        pool::run(planned, &Mutex::new(out), threads, &cancel, &mut |_| {}).map(drop)
+        pool::run(
+            planned,
+            &Mutex::new(out),
+            threads,
+            &cancel,
+            &mut |_: Progress| {},
+        )
+        .map(drop)
     }
 }
 

@@ -8,10 +8,11 @@ use std::sync::atomic::AtomicBool;
 use super::destination::Destination;
 use super::error::QuantizeError;
 use super::packed::Files;
-use super::partial::Partial;
+use super::partial::{Leftover, Partial};
 use super::planned::{Options, PlannedTensor};
 use super::pool::{self, Progress};
 use super::sink::{Sink, gguf, safetensors};
+use super::streamed::{self, Output, Start, Written};
 use super::tally::{self, Tally};
 use crate::checkpoint::Checkpoint;
 use crate::model::ModelSpec;
@@ -38,6 +39,7 @@ pub struct Job<'a> {
     /// Caveats that are known before a weight is read.
     pub notes: Vec<Note>,
     sink: Box<dyn Sink + 'a>,
+    files: &'a Files,
 }
 
 impl<'a> Job<'a> {
@@ -54,18 +56,26 @@ impl<'a> Job<'a> {
         options: &Options<'a>,
     ) -> Result<Job<'a>, QuantizeError> {
         match options.scheme.container {
-            Container::Gguf => gguf::plan(checkpoint, files, model, options).map(Job::of),
+            Container::Gguf => {
+                let planned = gguf::plan(checkpoint, files, model, options)?;
+                Ok(Job::of(files, planned))
+            }
             Container::Safetensors => {
-                safetensors::plan(checkpoint, files, model, options).map(Job::of)
+                let planned = safetensors::plan(checkpoint, files, model, options)?;
+                Ok(Job::of(files, planned))
             }
         }
     }
 
-    fn of<S: Sink + 'a>((sink, tensors, notes): (S, Vec<PlannedTensor<'a>>, Vec<Note>)) -> Job<'a> {
+    fn of<S: Sink + 'a>(
+        files: &'a Files,
+        (sink, tensors, notes): (S, Vec<PlannedTensor<'a>>, Vec<Note>),
+    ) -> Job<'a> {
         Job {
             tensors,
             notes,
             sink: Box::new(sink),
+            files,
         }
     }
 
@@ -90,13 +100,10 @@ impl<'a> Job<'a> {
 
 /// Writes the output of `job`, and returns a tally for each tensor, in the order of [`Job::tensors`].
 ///
-/// The output gets its name when it is complete and on the disk; until then it is called
-/// `NAME.orinplan-partial`. That is removed on an error or when `cancel` becomes true; if the process is killed, it
-/// is replaced by the next run. At least one thread encodes. `progress` is called from time to time.
+/// As [`write_from`], which begins anew.
 ///
 /// # Errors
-/// [`QuantizeError`]: the destination cannot or must not be written, the disk is full, the
-/// source cannot be read or changed, or `cancel` became true.
+/// As [`write_from`].
 pub fn write(
     job: &Job<'_>,
     destination: &Destination<'_>,
@@ -104,11 +111,47 @@ pub fn write(
     cancel: &AtomicBool,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Vec<Tally>, QuantizeError> {
-    let partial = Partial::create(destination, job.sink.form(), job.sink.bytes())?;
-    let weights = job.sink.begin(&job.tensors, &partial)?;
-    let tallies = pool::run(&job.tensors, &weights, threads, cancel, progress)?;
-    weights.finish()?;
-    job.sink.finish(&partial)?;
-    partial.commit()?;
-    Ok(tallies)
+    write_from(job, destination, Start::Anew, threads, cancel, progress).map(|w| w.tallies)
+}
+
+/// Writes the output of `job`.
+///
+/// The output gets its name when it is complete and on the disk; until then it is called
+/// `NAME.orinplan-partial`. That is removed on an error or when `cancel` becomes true; if the process is killed, it
+/// is replaced by the next run. A GGUF that is made from a model on a server stays instead, with a journal of the tensors
+/// that are complete, and the next run may go on there. At least one thread encodes. `progress` is called from time to
+/// time.
+///
+/// # Errors
+/// [`QuantizeError`]: the destination cannot or must not be written, the disk is full, the
+/// source cannot be read or changed, what is to be gone on with was begun from something else, or `cancel` became true.
+pub fn write_from(
+    job: &Job<'_>,
+    destination: &Destination<'_>,
+    start: Start,
+    threads: usize,
+    cancel: &AtomicBool,
+    mut progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Written, QuantizeError> {
+    let Some(source) = job.files.source() else {
+        let bytes = job.sink.bytes();
+        let partial = Partial::create(destination, job.sink.form(), bytes, Leftover::Replace)?;
+        let weights = job.sink.begin(&job.tensors, &partial)?;
+        let tallies = pool::run(&job.tensors, &weights, threads, cancel, &mut progress)?;
+        weights.finish()?;
+        job.sink.finish(&partial)?;
+        partial.commit()?;
+        return Ok(Written {
+            tallies,
+            kept: 0,
+            unchecked: Vec::new(),
+        });
+    };
+    let output = Output {
+        tensors: &job.tensors,
+        sink: &*job.sink,
+        files: job.files,
+        source: &source.pinned,
+    };
+    streamed::write(&output, destination, start, threads, cancel, progress)
 }

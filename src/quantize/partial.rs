@@ -6,6 +6,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::destination::{Destination, OutputError};
 use super::disk::{
@@ -43,7 +45,7 @@ impl Destination<'_> {
     }
 }
 
-/// An unfinished output. It is removed if it is dropped before [`Partial::commit`].
+/// An unfinished output. It is removed if it is dropped before [`Partial::commit`], unless it is to stay.
 pub(super) struct Partial<'a> {
     destination: &'a Destination<'a>,
     form: OutputForm<'a>,
@@ -51,15 +53,27 @@ pub(super) struct Partial<'a> {
     /// The locked file (for a directory, the directory), which keeps a second run away. Directories can be
     /// opened on Unix only.
     held: Option<File>,
-    committed: bool,
+    /// Whether it stays when it is dropped.
+    stays: Arc<AtomicBool>,
+}
+
+/// What becomes of an unfinished output that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leftover {
+    /// It is replaced.
+    Replace,
+    /// It is gone on with.
+    GoOn,
 }
 
 impl<'a> Partial<'a> {
-    /// Creates the unfinished output after checking that the disk has room for `bytes`. Replaces what a killed run left.
+    /// Creates the unfinished output after checking that the disk has room for `bytes`, or takes over what an earlier run
+    /// left.
     pub(super) fn create(
         destination: &'a Destination<'a>,
         form: OutputForm<'a>,
         bytes: Bytes,
+        leftover: Leftover,
     ) -> Result<Partial<'a>, OutputError> {
         let target = destination.path;
         check(destination, &form)?;
@@ -76,13 +90,33 @@ impl<'a> Partial<'a> {
             form,
             path,
             held,
-            committed: false,
+            stays: Arc::new(AtomicBool::new(false)),
         };
         partial.recover()?;
         check(destination, &partial.form)?;
-        partial.clear()?;
-        check_space(target, bytes)?;
+        let there = match leftover {
+            Leftover::Replace => {
+                partial.clear()?;
+                Bytes(0)
+            }
+            Leftover::GoOn => {
+                partial.stay();
+                let metadata = fs::metadata(&partial.path);
+                Bytes(metadata.map_or(0, |metadata| metadata.len()))
+            }
+        };
+        check_space(target, Bytes(bytes.0.saturating_sub(there.0)))?;
         Ok(partial)
+    }
+
+    /// Leaves the unfinished output when this ends: it can be gone on with.
+    fn stay(&self) {
+        self.stays.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the unfinished output stays when this ends.
+    pub(super) fn stays(&self) -> Arc<AtomicBool> {
+        self.stays.clone()
     }
 
     /// The path of the unfinished output.
@@ -104,7 +138,7 @@ impl<'a> Partial<'a> {
     }
 
     /// Syncs the output to the disk and then renames it to the target.
-    pub(super) fn commit(mut self) -> Result<(), OutputError> {
+    pub(super) fn commit(self) -> Result<(), OutputError> {
         let target = self.destination.path;
         self.sync()?;
         // The target may have been created meanwhile, or an input changed.
@@ -116,13 +150,13 @@ impl<'a> Partial<'a> {
             return self.replace_directory();
         }
         fs::rename(&self.path, target).map_err(|e| OutputError::io(target, e))?;
-        self.committed = true;
+        self.stay();
         sync_name(target);
         Ok(())
     }
 
     /// Replaces the existing directory by the new one, and removes it.
-    fn replace_directory(&mut self) -> Result<(), OutputError> {
+    fn replace_directory(&self) -> Result<(), OutputError> {
         let target = self.destination.path;
         // The old directory stays locked, so that a run that starts now does not take it for the rest of a killed run.
         let replaced = File::open(target).ok();
@@ -138,7 +172,7 @@ impl<'a> Partial<'a> {
             }
             old
         };
-        self.committed = true;
+        self.stay();
         sync_name(target);
         remove(&old)
     }
@@ -188,7 +222,7 @@ impl<'a> Partial<'a> {
 
 impl Drop for Partial<'_> {
     fn drop(&mut self) {
-        if !self.committed {
+        if !self.stays.load(Ordering::Relaxed) {
             // An error of the removal is ignored: the error that caused it is reported.
             let _ = match self.form {
                 OutputForm::File => fs::remove_file(&self.path),

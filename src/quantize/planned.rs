@@ -66,7 +66,16 @@ pub(super) enum Values<'a> {
     Table(Vec<f32>),
 }
 
-impl PlannedTensor<'_> {
+impl<'a> PlannedTensor<'a> {
+    /// The stored tensors that its values are read from.
+    pub(super) fn stored(&self) -> Vec<&'a StoredTensor> {
+        match &self.values {
+            Values::Copied(_, stored) => vec![*stored],
+            Values::Rows(rows) => rows.stored.iter().flatten().copied().collect(),
+            Values::Table(_) => Vec::new(),
+        }
+    }
+
     /// Rows of one matrix: those of one member of a stack, else all `rows`.
     pub(super) fn matrix_rows(&self, rows: u64) -> u64 {
         match self.shape.as_slice() {

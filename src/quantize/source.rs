@@ -14,6 +14,9 @@ use crate::convert::{self, Change, Permutation};
 use crate::dtype::{self, Dtype};
 use crate::model::{FoldedWeight, ModelSpec, Tensor, TensorRole};
 
+/// Stored weights, and the stored tensors that each consists of.
+type Stored<'a> = (Vec<RowSource<'a>>, Vec<Vec<&'a StoredTensor>>);
+
 /// Finds the stored rows of a model's tensors.
 pub(super) struct Sources<'a> {
     checkpoint: &'a Checkpoint,
@@ -61,6 +64,7 @@ impl<'a> Sources<'a> {
         Ok(TensorRows {
             files: self.files,
             sources: vec![source],
+            stored: vec![self.parts(weight)],
             runs: vec![RowRun {
                 source: 0,
                 first: 0,
@@ -72,6 +76,13 @@ impl<'a> Sources<'a> {
         })
     }
 
+    /// The stored tensors that a weight consists of.
+    fn parts(&self, weight: &FoldedWeight) -> Vec<&'a StoredTensor> {
+        let parts = weight.sources.iter();
+        let stored = parts.filter_map(|&index| self.checkpoint.tensors.get(index as usize));
+        stored.collect()
+    }
+
     /// The stored tensor of a weight that consists of one.
     pub(super) fn stored(&self, weight: &FoldedWeight) -> Option<&'a StoredTensor> {
         match weight.sources.as_slice() {
@@ -81,9 +92,9 @@ impl<'a> Sources<'a> {
     }
 
     /// The stored weights that `tensor` is made from, in their order.
-    fn of(&self, tensor: &Tensor) -> Result<Vec<RowSource<'a>>, QuantizeError> {
+    fn of(&self, tensor: &Tensor) -> Result<Stored<'a>, QuantizeError> {
         let from_gguf = self.checkpoint.format == SourceFormat::Gguf;
-        let mut sources = Vec::new();
+        let (mut sources, mut parts) = (Vec::new(), Vec::new());
         for index in &tensor.sources {
             let weight = self.weights.get(index);
             // Scales and other companions have no weight of their own: they are read with theirs.
@@ -94,8 +105,10 @@ impl<'a> Sources<'a> {
             match weight {
                 _ if (from_gguf || alone) && readable(stored.dtype) => {
                     sources.push(RowSource::Stored(stored));
+                    parts.push(vec![stored]);
                 }
                 Some(weight) => {
+                    parts.push(self.parts(weight));
                     let weight = Weight::open(self.checkpoint, self.files, weight)?;
                     sources.push(RowSource::Packed(Box::new(weight)));
                 }
@@ -108,7 +121,7 @@ impl<'a> Sources<'a> {
                 None => {}
             }
         }
-        Ok(sources)
+        Ok((sources, parts))
     }
 
     /// The rows of `tensor`, after conversion.
@@ -137,11 +150,11 @@ impl<'a> Sources<'a> {
             return Err(sizes(0));
         }
         let rows = elements / columns;
-        let sources = self.of(tensor)?;
+        let (sources, stored) = self.of(tensor)?;
         let mut runs = Vec::new();
         let mut found = 0u64;
-        for (source, stored) in sources.iter().enumerate() {
-            let (weights, whole) = match stored {
+        for (source, found_in) in sources.iter().enumerate() {
+            let (weights, whole) = match found_in {
                 RowSource::Stored(stored) => {
                     let weights = dtype::elements(&stored.shape);
                     let whole = weights.is_multiple_of(columns) && stored.dtype.divides(columns);
@@ -194,6 +207,7 @@ impl<'a> Sources<'a> {
         Ok(TensorRows {
             files: self.files,
             sources,
+            stored,
             runs,
             rows,
             columns,

@@ -37,6 +37,8 @@ pub(super) struct RowRun {
 pub(super) struct TensorRows<'a> {
     pub(super) files: &'a Files,
     pub(super) sources: Vec<RowSource<'a>>,
+    /// The stored tensors that each source consists of.
+    pub(super) stored: Vec<Vec<&'a StoredTensor>>,
     pub(super) runs: Vec<RowRun>,
     /// The number of rows, rows of zeros included.
     pub(super) rows: u64,
@@ -62,6 +64,23 @@ impl<'a> TensorRows<'a> {
             }
             _ => None,
         }
+    }
+
+    /// Where a row is stored: the index of its file, and about which byte of it.
+    pub(super) fn position(&self, row: u64) -> Option<(usize, u64)> {
+        let row = self.change.rows.map_or(row, |order| order.source(row));
+        let (run, first) = self.place(row)?;
+        let stored = self.stored.get(run.source)?.first()?;
+        let part = match self.sources.get(run.source)? {
+            RowSource::Stored(stored) => {
+                first.saturating_mul(stored.dtype.row_bytes(self.columns).0)
+            }
+            RowSource::Packed(weight) => {
+                let share = first as f64 / weight.rows().max(1) as f64;
+                (stored.bytes.as_f64() * share) as u64
+            }
+        };
+        Some((stored.file, stored.offset.saturating_add(part)))
     }
 
     /// Whether a row is spread over the stored tensor, so that reading a few rows costs as much as reading many.

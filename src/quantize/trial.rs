@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use super::encoder::{EncodedRows, Encoder};
 use super::error::QuantizeError;
 use super::planned::{PlannedTensor, Values};
-use super::pool;
+use super::pool::{self, Progress};
 use super::tensor_rows::{ReadBuffers, TensorRows};
 use crate::dtype::Dtype;
 
@@ -84,7 +84,7 @@ pub fn encoded(
         &place,
         threads,
         cancel,
-        &mut |_| {},
+        &mut |_: Progress| {},
     )?;
     Ok(out)
 }

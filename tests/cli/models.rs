@@ -63,7 +63,7 @@ fn the_document_has_these_keys() {
             keys(model),
             "rank id architecture parameters size_class tasks license released scheme file_bytes memory_bytes \
              headroom_bytes context max_context decode_tokens_per_second prefill_tokens_per_second quality \
-             slower_than_reading far_from_original get card sources"
+             slower_than_reading far_from_original get card sources confirmed"
         );
         assert!(model["headroom_bytes"].as_i64().unwrap() >= 0, "{model}");
     }

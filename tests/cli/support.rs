@@ -26,6 +26,8 @@ pub(crate) fn command() -> Command {
         .env("ORINPLAN_ROOT", recorded("x86-laptop"))
         .env("XDG_CONFIG_HOME", "/no-settings-here")
         .env("HF_HUB_CACHE", "no-hub-here")
+        .env("HF_HUB_OFFLINE", "1")
+        .env("XDG_CACHE_HOME", "/no-cache-here")
         .env("OLLAMA_MODELS", "no-ollama-here")
         .env_remove("NO_COLOR");
     command

@@ -22,6 +22,7 @@ fn model(name: &str, config: Json) -> ModelSpec {
         files: Vec::new(),
         tensors: Vec::new(),
         directory: None,
+        source: None,
     };
     model::read(&checkpoint, Unknown::Refuse).unwrap()
 }

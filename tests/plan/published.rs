@@ -23,6 +23,7 @@ fn described(name: &str) -> (Checkpoint, ModelSpec) {
         files: Vec::new(),
         tensors: Vec::new(),
         directory: None,
+        source: None,
     };
     let model = model::read(&checkpoint, Unknown::Refuse).unwrap();
     (checkpoint, model)

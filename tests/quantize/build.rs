@@ -142,6 +142,7 @@ pub(crate) fn orinplan(args: &[&str]) -> (String, String, i32) {
         status,
     } = Command::new(env!("CARGO_BIN_EXE_orinplan"))
         .args(args)
+        .env("HF_HUB_OFFLINE", "1")
         .output()
         .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();

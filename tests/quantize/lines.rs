@@ -63,6 +63,7 @@ impl Desk {
             .env("HOME", self.path("home"))
             .env("XDG_CONFIG_HOME", self.path("settings"))
             .env("HF_HUB_CACHE", self.path("hub"))
+            .env("HF_HUB_OFFLINE", "1")
             .env("OLLAMA_MODELS", self.path("ollama"))
             .output()
             .unwrap()

@@ -10,6 +10,8 @@ mod decoded;
 mod directories;
 mod encoders;
 mod files;
+#[cfg(feature = "hub")]
+mod hub;
 mod importance;
 mod lines;
 mod packed;

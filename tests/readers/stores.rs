@@ -44,6 +44,7 @@ fn hub() -> (tempfile::TempDir, PathBuf, Stores) {
     let stores = Stores {
         hub: Some(hub.clone()),
         ollama: Vec::new(),
+        remote: None,
     };
     (guard, hub, stores)
 }
@@ -166,6 +167,7 @@ fn ollama(tag: &str, edit: impl Fn(String) -> String) -> (tempfile::TempDir, Pat
     let stores = Stores {
         hub: None,
         ollama: vec![PathBuf::from("/nowhere"), store.clone()],
+        remote: None,
     };
     (guard, store, stores)
 }

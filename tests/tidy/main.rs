@@ -30,6 +30,7 @@ const ORDER: &[&str] = &[
     "plan",
     "planner",
     "catalog",
+    "hub",
     "decode",
     "quality",
     "validate",

@@ -36,6 +36,7 @@ fn command(settings: &Path, words: &[&str]) -> Command {
         .env("XDG_CONFIG_HOME", settings)
         .env("HOME", settings)
         .env("HF_HUB_CACHE", "no-hub-here")
+        .env("HF_HUB_OFFLINE", "1")
         .env("OLLAMA_MODELS", "no-ollama-here")
         .args(words);
     command

@@ -27,8 +27,10 @@ const UBATCH: usize = 512;
 /// Our share of llama.cpp's rates that is wanted at least: decode, prefill.
 const WANTED: (f64, f64) = (1.3, 1.0);
 
+type MakeShape = fn() -> shapes::Shape;
+
 /// The published shapes and their formats.
-const SHAPES: [(fn() -> shapes::Shape, &str); 3] = [
+const SHAPES: [(MakeShape, &str); 3] = [
     (shapes::qwen3_06b, "q4_k_m"),
     (shapes::qwen3_06b, "q8_0"),
     (shapes::qwen25_05b, "q4_k_m"),

@@ -383,6 +383,7 @@ pub(crate) fn write(shape: &Shape, format: &str, path: &Path) -> anyhow::Result<
         files: Vec::new(),
         tensors: Vec::new(),
         directory: None,
+        source: None,
     };
     let model = model::read(&checkpoint, Unknown::Refuse)?;
     let scheme = Scheme::get(format).with_context(|| format!("there is no scheme {format}"))?;

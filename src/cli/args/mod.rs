@@ -1,6 +1,8 @@
 //! Every flag, declared once: the parser, `--help`, the man page and the completions come from here.
 
+mod models;
 mod parse;
+mod servers;
 mod suggest;
 
 use std::path::PathBuf;
@@ -19,6 +21,8 @@ use crate::scheme::{Rules, TypeOverride};
 use crate::units::Bytes;
 use crate::validate::{CALIBRATION_SECONDS, LEAST_TOKENS};
 
+pub(super) use self::models::{ModelsArgs, TaskArg};
+pub(super) use self::servers::{NetworkArgs, PullArgs};
 pub(super) use self::suggest::unknown_command;
 
 /// Says whether a language model fits a Jetson Orin, in which format, with how much context and how
@@ -31,6 +35,8 @@ pub(super) use self::suggest::unknown_command;
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
+    #[command(flatten)]
+    pub(super) network: NetworkArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -41,6 +47,8 @@ pub(super) enum Command {
     Models(ModelsArgs),
     /// Make the file of a plan
     Quantize(QuantizeArgs),
+    /// Fetch the GGUF that a model's publisher offers, if it fits the board
+    Pull(PullArgs),
     /// Compute an importance matrix: how much each column of each weight matters on a text
     Imatrix(ImatrixArgs),
     /// Compare what models predict with what a reference predicts: divergence, agreement, perplexity
@@ -87,8 +95,8 @@ pub(super) struct BoardArgs {
 /// The model and how to read it.
 #[derive(Debug, Args)]
 pub(super) struct ModelArgs {
-    /// A Hugging Face directory, a .safetensors or .gguf file, a config.json, or a hub id or Ollama
-    /// tag that is in the local cache
+    /// A Hugging Face directory, a .safetensors or .gguf file, a config.json, or a model that is in the local cache or on a
+    /// server: ORG/NAME, ORG/NAME@REVISION, ORG/NAME:Q4_K_M, ORG/NAME/FILE.gguf, an Ollama tag, an https:// address
     #[arg(value_name = "MODEL")]
     pub model: String,
     #[command(flatten)]
@@ -206,46 +214,6 @@ pub(super) struct PreferenceArgs {
     pub min_speed: Option<f64>,
 }
 
-/// Ranks the models of a catalogue that is part of the program: published ones of 0.1 to 16 B parameters, each planned
-/// as `fit` plans its configuration. What decodes faster than people read, in a format near the original, comes first;
-/// among these the larger size class (each twice the one before), then the newer model, then the larger one. Models of
-/// the same class are not told apart by what they can do. Exit status: 0 if a model runs as asked, else 1.
-#[derive(Debug, Args)]
-pub(super) struct ModelsArgs {
-    #[command(flatten)]
-    pub board: BoardArgs,
-    #[command(flatten)]
-    pub workload: WorkloadArgs,
-    #[command(flatten)]
-    pub preference: PreferenceArgs,
-    /// Only models for this
-    #[arg(long, value_enum, value_name = "TASK")]
-    pub task: Option<TaskArg>,
-    /// Only models under one of these licences, such as apache-2.0,mit
-    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
-    pub license: Vec<String>,
-    /// List all that run, and what has no room with the smallest board that would do [default: the first 20; JSON
-    /// always has all that run]
-    #[arg(long)]
-    pub all: bool,
-    /// Form of the report
-    #[arg(long, value_enum, default_value_t)]
-    pub format: ReportFormat,
-}
-
-/// What a model is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum TaskArg {
-    /// Answers in a conversation
-    Chat,
-    /// Reads images
-    Vision,
-    /// Turns texts into vectors
-    Embedding,
-    /// Writes programs
-    Code,
-}
-
 /// What a format is chosen by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum PreferArg {
@@ -262,8 +230,8 @@ const MIXED: [&str; 5] = ["target_size", "target_bpw", "fit", "max_kld", "types"
 
 #[derive(Debug, Args)]
 pub(super) struct QuantizeArgs {
-    /// A Hugging Face directory, a .safetensors or .gguf file, or a hub id or Ollama tag that is in
-    /// the local cache
+    /// A Hugging Face directory, a .safetensors or .gguf file, or a model that is in the local cache or on a server: a hub
+    /// id, an Ollama tag, an https:// address
     #[arg(value_name = "MODEL")]
     pub model: String,
     /// Format, by id: q4_k_m and the like make a GGUF, int4 and fp8 a directory for vLLM and Transformers
@@ -299,6 +267,12 @@ pub(super) struct QuantizeArgs {
     /// The file (or directory) to write
     #[arg(long, value_name = "PATH", required_unless_present = "dry_run")]
     pub output: Option<PathBuf>,
+    /// Go on where an earlier run from a server ended
+    #[arg(long, conflicts_with = "dry_run")]
+    pub resume: bool,
+    /// Keep the source in the Hugging Face cache too, as it passes
+    #[arg(long, conflicts_with = "dry_run")]
+    pub keep_source: bool,
     /// Importance matrix of llama.cpp's `imatrix`, in either form
     #[arg(long, value_name = "FILE")]
     pub imatrix: Option<PathBuf>,

@@ -27,6 +27,30 @@ impl Deviation {
     }
 }
 
+impl Deviation {
+    /// The bits of the sums, by which they can be stored and keep their value.
+    pub(crate) fn to_bits(self) -> [u64; 4] {
+        let sums = [
+            self.value,
+            self.error,
+            self.weighted_value,
+            self.weighted_error,
+        ];
+        sums.map(f64::to_bits)
+    }
+
+    /// The sums that have these bits.
+    pub(crate) fn from_bits(bits: [u64; 4]) -> Deviation {
+        let [value, error, weighted_value, weighted_error] = bits.map(f64::from_bits);
+        Deviation {
+            value,
+            error,
+            weighted_value,
+            weighted_error,
+        }
+    }
+}
+
 fn ratio(error: f64, value: f64) -> f64 {
     if error == 0.0 {
         0.0

@@ -23,6 +23,14 @@ pub enum PackedError {
         tensor: String,
         source: std::io::Error,
     },
+    /// The source is not what its server states, or cannot be had.
+    #[error("{0}")]
+    Source(std::io::Error),
+    #[error("tensor `{}` cannot be fetched: {source}", one_line(tensor))]
+    Fetch {
+        tensor: String,
+        source: std::io::Error,
+    },
     #[error(
         "tensor `{}` is {what}, which cannot be unpacked here; start from the unquantized checkpoint",
         one_line(tensor)

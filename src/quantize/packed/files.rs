@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::error::PackedError;
-use crate::checkpoint::{Checkpoint, StoredTensor};
+use crate::checkpoint::{Checkpoint, FileRange, Source, StoredTensor};
 use crate::dtype::{Dtype, elements};
 use crate::input;
 use crate::quantize::blocks::half::{bf16_to_f32, f16_to_f32};
@@ -13,7 +13,18 @@ use crate::quantize::fp8::{e4m3_to_f32, e5m2_to_f32, e8m0_to_f32};
 
 /// The open weight files of a checkpoint.
 #[derive(Debug)]
-pub struct Files(Vec<(PathBuf, File)>);
+pub struct Files {
+    files: Vec<(PathBuf, Where)>,
+    /// The model's source, if that is a server.
+    source: Option<Source>,
+}
+
+/// Where a weight file is.
+#[derive(Debug)]
+enum Where {
+    Here(File),
+    OnServer,
+}
 
 impl Files {
     /// Opens every weight file of `checkpoint`.
@@ -23,14 +34,20 @@ impl Files {
     /// [`PackedError::HeaderOnly`] for one named as a bare header, which holds no weights.
     pub fn open(checkpoint: &Checkpoint) -> Result<Files, PackedError> {
         let open = |path: &PathBuf| {
+            if checkpoint.source.is_some() {
+                return Ok((path.clone(), Where::OnServer));
+            }
             if input::is_header_only(path) {
                 return Err(PackedError::HeaderOnly { path: path.clone() });
             }
-            Ok((path.clone(), input::open(path)?.0))
+            Ok((path.clone(), Where::Here(input::open(path)?.0)))
         };
         let files: Result<_, PackedError> =
             checkpoint.files.iter().map(|f| open(&f.path)).collect();
-        files.map(Files)
+        Ok(Files {
+            files: files?,
+            source: checkpoint.source.clone(),
+        })
     }
 
     /// Fills `out` with the bytes of `tensor` from `offset` on.
@@ -48,7 +65,7 @@ impl Files {
             tensor: tensor.name.clone(),
             source,
         };
-        let Some((path, file)) = self.0.get(tensor.file) else {
+        let Some((path, file)) = self.files.get(tensor.file) else {
             return Err(failed(PathBuf::new(), io::ErrorKind::NotFound.into()));
         };
         let end = offset.checked_add(out.len() as u64);
@@ -56,7 +73,49 @@ impl Files {
             return Err(failed(path.clone(), io::ErrorKind::UnexpectedEof.into()));
         }
         let position = tensor.offset.saturating_add(offset);
-        input::read_exact_at(file, out, position).map_err(|source| failed(path.clone(), source))
+        match (file, &self.source) {
+            (Where::Here(file), _) => input::read_exact_at(file, out, position)
+                .map_err(|source| failed(path.clone(), source)),
+            (Where::OnServer, Some(source)) => {
+                let read = source.weights.read(path, position, out);
+                read.map_err(|source| PackedError::Fetch {
+                    tensor: tensor.name.clone(),
+                    source,
+                })
+            }
+            (Where::OnServer, None) => Err(failed(path.clone(), io::ErrorKind::NotFound.into())),
+        }
+    }
+
+    /// The server that the files are on, if they are on one.
+    pub(in crate::quantize) fn source(&self) -> Option<&Source> {
+        self.source.as_ref()
+    }
+
+    /// Announces that `tensors` will be read, to a server.
+    pub(in crate::quantize) fn fetch_ahead<'a>(
+        &self,
+        tensors: impl Iterator<Item = &'a StoredTensor>,
+    ) {
+        let Some(source) = &self.source else {
+            return;
+        };
+        let ranges = tensors.filter_map(|tensor| {
+            let (path, _) = self.files.get(tensor.file)?;
+            Some(FileRange {
+                file: path.clone(),
+                range: tensor.offset..tensor.offset.saturating_add(tensor.bytes.0),
+            })
+        });
+        source.weights.fetch_ahead(ranges.collect());
+    }
+
+    /// Waits until what was announced has passed, and its digests were checked. Returns the names of files whose digest
+    /// could not be checked, each with the reason.
+    pub(in crate::quantize) fn finish(&self) -> Result<Vec<String>, PackedError> {
+        let finished = self.source.as_ref().map(|source| source.weights.finish());
+        let finished = finished.transpose().map_err(PackedError::Source)?;
+        Ok(finished.unwrap_or_default())
     }
 }
 

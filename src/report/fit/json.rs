@@ -24,7 +24,7 @@ pub fn document(report: &Report<'_>) -> Value {
         fit,
         ..
     } = report;
-    rounded(json!({
+    let mut document = json!({
         "schema": SCHEMA,
         "model": {
             "name": model.name,
@@ -59,7 +59,15 @@ pub fn document(report: &Report<'_>) -> Value {
             "reason": quality::reason(report),
         },
         "advice": report.advice.iter().map(|advice| advice_text(advice, report)).collect::<Vec<_>>(),
-    }))
+    });
+    // A model on a server: what pins its state, and what a download would take.
+    if let Some(source) = &report.checkpoint.source {
+        document["download"] = json!({
+            "from": source.pinned,
+            "bytes": report.source_bytes(),
+        });
+    }
+    rounded(document)
 }
 
 /// The board and its mode.

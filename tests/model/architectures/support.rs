@@ -20,6 +20,7 @@ pub(crate) fn hugging_face(config: Json, tensors: Vec<StoredTensor>) -> Checkpoi
         files: Vec::new(),
         tensors,
         directory: None,
+        source: None,
     }
 }
 
@@ -56,6 +57,7 @@ pub(crate) fn gguf(name: &str, keys: Json, like: &ModelSpec) -> Checkpoint {
         files: Vec::new(),
         tensors: tensors.collect(),
         directory: None,
+        source: None,
     }
 }
 

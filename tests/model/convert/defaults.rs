@@ -26,6 +26,7 @@ fn described(config: Json, directory: &Path) -> Result<String, String> {
         files: Vec::new(),
         tensors: Vec::new(),
         directory: Some(directory.to_owned()),
+        source: None,
     };
     let model = model::read(&checkpoint, model::Unknown::Refuse).map_err(|e| e.to_string())?;
     let metadata = convert::metadata(&checkpoint, &model, 0);

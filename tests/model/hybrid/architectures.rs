@@ -22,6 +22,7 @@ fn checkpoint(config: RawConfig, format: SourceFormat) -> Checkpoint {
         files: Vec::new(),
         tensors: Vec::new(),
         directory: None,
+        source: None,
     }
 }
 

@@ -36,6 +36,7 @@ fn read(config: &Json, weights: &Weights) -> Result<ModelSpec, ModelError> {
             files: Vec::new(),
             tensors: stored.collect(),
             directory: None,
+            source: None,
         },
         Unknown::Refuse,
     )

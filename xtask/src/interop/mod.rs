@@ -15,6 +15,7 @@ mod directories;
 pub(crate) mod environment;
 mod families;
 mod gguf_file;
+mod hub;
 mod lines;
 mod llama_cpp;
 mod options;
@@ -46,6 +47,7 @@ const PARTS: &[Part] = &[
     ("blocks", blocks::check),
     ("options", options::check),
     ("decoder", decoder::check),
+    ("hub", hub::check),
     ("lines", lines::check),
     ("quality", quality::check),
 ];

@@ -111,6 +111,7 @@ pub(crate) fn description(
         files: Vec::new(),
         tensors: stored.collect(),
         directory: None,
+        source: None,
     }
 }
 

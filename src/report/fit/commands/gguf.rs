@@ -27,10 +27,10 @@ pub(super) fn by_llama_cpp(report: &Report<'_>, plan: &Plan) -> bool {
 
 /// The file, and the projector, which llama.cpp has in a file of its own.
 pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
-    if !is_wanted(plan) {
-        return Vec::new();
-    }
     let scheme = plan.assignment.scheme.as_str();
+    if !is_wanted(plan) {
+        return fetch(report, plan).into_iter().collect();
+    }
     let own = |requantizes| {
         quantize(
             report,
@@ -56,7 +56,7 @@ pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
         }
     };
     let projector = names::new_projector(report).map(|out| {
-        let from = shell_path(&names::directory(report));
+        let from = names::directory_word(report);
         let line = format!("{CONVERTER} {from} --mmproj --outfile {}", shell_path(&out));
         CommandBlock::new(
             "Make the projector, which llama.cpp's converter alone writes",
@@ -64,6 +64,20 @@ pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
         )
     });
     [block].into_iter().chain(projector).collect()
+}
+
+/// The line that fetches a GGUF that is on a server, which is taken as it is.
+fn fetch(report: &Report<'_>, plan: &Plan) -> Option<CommandBlock> {
+    let checkpoint = report.checkpoint;
+    let is_there = checkpoint.source.is_some() && checkpoint.format == SourceFormat::Gguf;
+    let output = names::gguf(report, plan).filter(|_| is_there)?;
+    let line = format!(
+        "orinplan pull {} --scheme {} --output {}",
+        shell_path(checkpoint.origin.text()),
+        plan.assignment.scheme,
+        shell_path(&output)
+    );
+    Some(CommandBlock::new("Get the file", vec![line]))
 }
 
 /// The line of `orinplan quantize`.
@@ -106,7 +120,7 @@ fn tokenizer(report: &Report<'_>) -> Option<String> {
         word.starts_with(|c: char| c.is_ascii_alphanumeric()) && word.chars().all(plain)
     };
     let (owner, name) = id.split_once('/')?;
-    let directory = shell_path(&names::directory(report));
+    let directory = names::directory_word(report);
     (is_word(owner) && is_word(name))
         .then(|| format!("hf download {id} {files} --local-dir {directory}"))
 }
@@ -122,7 +136,7 @@ fn with_llama_cpp(report: &Report<'_>, scheme: &str) -> Vec<String> {
     };
     let convert = |out_type: &str| {
         let out = shell_path(&names::new_gguf(report, out_type));
-        let from = shell_path(&names::directory(report));
+        let from = names::directory_word(report);
         format!("{CONVERTER} {from} --outtype {out_type} --outfile {out}")
     };
     match (report.checkpoint.format, scheme) {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::super::Report;
 use crate::checkpoint::{Origin, SourceFormat};
+use crate::foreign::{shell, shell_path};
 use crate::plan::Plan;
 
 /// The model's name without the owner of a hub id, as part of a file's name.
@@ -35,13 +36,30 @@ pub(super) fn gguf(report: &Report<'_>, plan: &Plan) -> Option<String> {
     }
     let within_reach = !matches!(report.checkpoint.origin, Origin::Ollama(_));
     let given = report.checkpoint.files.first().filter(|_| within_reach);
-    given.map(|file| text(&file.path))
+    given.map(|file| match report.checkpoint.source {
+        Some(_) => fetched(&file.path),
+        None => text(&file.path),
+    })
+}
+
+/// The name that a file of a server gets here, of which the header is kept.
+fn fetched(header: &Path) -> String {
+    let name = header.file_name().unwrap_or_default().to_string_lossy();
+    name.replace(".header.", ".")
 }
 
 /// The directory of a Hugging Face checkpoint.
 pub(super) fn directory(report: &Report<'_>) -> String {
     let directory = report.checkpoint.directory.as_deref();
     text(directory.unwrap_or(Path::new(".")))
+}
+
+/// The directory of a Hugging Face checkpoint as a word of a shell; one on a server is downloaded first.
+pub(super) fn directory_word(report: &Report<'_>) -> String {
+    match (&report.checkpoint.source, &report.checkpoint.origin) {
+        (Some(_), Origin::Hub(id)) => format!(r#""$(hf download {})""#, shell(id)),
+        _ => shell_path(&directory(report)),
+    }
 }
 
 /// The projector file of a GGUF with towers, which is listed after the model's files.

@@ -14,7 +14,7 @@ pub(super) fn mlc(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
         _ => "q0f16",
     };
     let workload = report.workload;
-    let from = shell_path(&names::directory(report));
+    let from = names::directory_word(report);
     let to = shell_path(&format!("{}-{quantization}-MLC", names::base(report)));
     // Plain text where MLC has no template.
     let conversation = report.model.quirks.mlc_template.unwrap_or("LM");
@@ -41,7 +41,7 @@ pub(super) fn tensorrt_edge_llm(report: &Report<'_>, plan: &Plan) -> Vec<Command
     const BUILT: &str = r#""${EDGE_LLM:-$HOME/TensorRT-Edge-LLM}"/build/examples"#;
     let workload = report.workload;
     let name = names::base(report);
-    let given = shell_path(&names::directory(report));
+    let given = names::directory_word(report);
     let is_int4 = plan.assignment.scheme == "int4";
     let wants_quantizing = is_int4 && !plan.assignment.is_stored();
     let quantized = shell_path(&format!("{name}-int4_awq"));

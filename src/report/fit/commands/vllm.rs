@@ -88,6 +88,11 @@ fn mounted(report: &Report<'_>, plan: &Plan) -> (String, String) {
     let snapshot = report.checkpoint.directory.as_deref();
     let cache = snapshot.and_then(|snapshot| snapshot.ancestors().nth(3));
     match (&report.checkpoint.origin, cache) {
+        // vLLM downloads it itself.
+        (Origin::Hub(id), _) if report.checkpoint.source.is_some() && !is_made(plan) => {
+            let mount = r#""$HOME/.cache/huggingface":/root/.cache/huggingface"#;
+            (mount.to_owned(), shell(id))
+        }
         (Origin::Hub(id), Some(cache)) if !is_made(plan) => {
             let cache = shell_path(&cache.to_string_lossy());
             let mount = format!(r#""$(realpath {cache})":/root/.cache/huggingface/hub"#);

@@ -47,6 +47,7 @@ fn store<const R: usize, const T: usize>(sums: &[[__m512; R]; T]) -> [[Lanes; R]
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+#[allow(clippy::needless_range_loop)] // of numbers of columns, tokens and tiles alike
 fn ints<const R: usize, const T: usize, const N: usize, const MINIMA: bool>(
     tiles: [&Tile; R],
     y: [&[Part<N>]; T],

@@ -1,0 +1,41 @@
+//! Flags about models on servers: those of `orinplan pull`, and those of every command.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::BoardArgs;
+use super::parse::tokens;
+
+/// Whether servers are asked for models that are not on this machine.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(in crate::cli) struct NetworkArgs {
+    /// Ask no server: open only what is on this machine, or was opened before (as HF_HUB_OFFLINE=1)
+    #[arg(long, global = true)]
+    pub offline: bool,
+    /// Fetch the headers of a model on a server again that are kept from an earlier run
+    #[arg(long, global = true, conflicts_with = "offline")]
+    pub refresh: bool,
+}
+
+/// What to fetch.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PullArgs {
+    /// ORG/NAME, whose publisher may offer ORG/NAME-GGUF, or a GGUF on a server by its name
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// Format, by id
+    #[arg(long, value_name = "ID")]
+    pub scheme: String,
+    /// The file to write
+    #[arg(long, value_name = "PATH")]
+    pub output: PathBuf,
+    /// Replace the file if it is there
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Tokens of context on the board [default: 4096, or the model's limit if smaller]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
+    pub context: Option<u64>,
+    #[command(flatten)]
+    pub board: BoardArgs,
+}

@@ -1,0 +1,131 @@
+//! `orinplan pull`: the GGUF that a model's publisher offers, if it fits the board, and whether making one is better.
+
+use std::path::Path;
+
+use anyhow::bail;
+
+use super::args::PullArgs;
+use super::progress::{self, Bar};
+use super::{Outcome, output, print, remote, request};
+use crate::checkpoint::{CheckpointError, SourceFormat};
+use crate::foreign::shell_path;
+use crate::hub::Purpose;
+use crate::model::Unknown;
+use crate::plan::Plan;
+use crate::planner::{OpenError, Planned, Planner, Request, Schemes, WorkloadRequest};
+use crate::quantize::{self, Destination};
+
+/// A file of fewer bits for a weight than this part of ours is farther from the original.
+const FEWER_BITS: f64 = 0.98;
+
+pub(super) fn run(args: &PullArgs) -> anyhow::Result<Outcome> {
+    let plans = remote::stores(Purpose::Plan);
+    let own = Planner::open_in(&args.model, &plans, |_| Unknown::Refuse)?;
+    let is_gguf = own.checkpoint().format == SourceFormat::Gguf;
+    let name = if is_gguf {
+        args.model.clone()
+    } else {
+        offered(args)
+    };
+    let stores = remote::stores(Purpose::Make);
+    let theirs = match Planner::open_in(&name, &stores, |_| Unknown::Refuse) {
+        Err(OpenError::Checkpoint(CheckpointError::Remote(error))) if !is_gguf => {
+            print(&format!(
+                "the publisher offers no {} GGUF of {} ({error}); make one:\n  {}\n",
+                args.scheme.to_uppercase(),
+                args.model,
+                quantize_line(args)
+            ))?;
+            return Ok(Outcome::No);
+        }
+        opened => opened?,
+    };
+    let checkpoint = theirs.checkpoint();
+    if checkpoint.source.is_none() {
+        bail!(
+            "{name}: is on this machine already: {}",
+            first(&theirs).display()
+        );
+    }
+    let offered = plan(&theirs, args, Schemes::Common)?;
+    let Some(plan_of_theirs) = offered.fit.plans.first() else {
+        bail!("{name}: is in no format that the runtime loads");
+    };
+    if !plan_of_theirs.fits() {
+        print(&format!(
+            "{name} does not fit: it needs {} of {}\n",
+            plan_of_theirs.memory.total(),
+            plan_of_theirs.available
+        ))?;
+        return Ok(Outcome::No);
+    }
+    if !is_gguf {
+        let made = plan(&own, args, Schemes::Named(vec![args.scheme.clone()]))?;
+        let ours = made.fit.plans.first();
+        if let Some(better) = ours.filter(|ours| ours.fits() && is_better(ours, plan_of_theirs)) {
+            remote::say(&format!(
+                "making it is better: {:.2} bits a weight for {:.2} of this file, by today's rules: {}",
+                better.bits_per_weight,
+                plan_of_theirs.bits_per_weight,
+                quantize_line(args)
+            ));
+        }
+    }
+    let destination = Destination {
+        path: &args.output,
+        overwrite: args.overwrite,
+        inputs: output::inputs(checkpoint, None),
+    };
+    let cancel = progress::cancelled_by_signals()?;
+    let bytes = checkpoint.files.iter().map(|file| file.bytes).sum();
+    let bar = Bar::new(bytes, checkpoint.tensors.len());
+    let fetched = quantize::fetch(checkpoint, &destination, &cancel, &mut |now| bar.set(now));
+    bar.clear();
+    let checked = if fetched? {
+        "its SHA-256 is the one that is stated"
+    } else {
+        "no SHA-256 is stated for it"
+    };
+    let shown = args.output.display();
+    print(&format!(
+        "{shown}: {bytes} of {}, {checked}\n",
+        checkpoint.name
+    ))?;
+    Ok(Outcome::Yes)
+}
+
+/// Where a publisher has the GGUF files of a model: in a repository beside it.
+fn offered(args: &PullArgs) -> String {
+    let repository = args.model.split('@').next().unwrap_or_default();
+    format!("{repository}-GGUF:{}", args.scheme.to_uppercase())
+}
+
+fn plan(planner: &Planner, args: &PullArgs, schemes: Schemes) -> anyhow::Result<Planned> {
+    Ok(planner.plan(&Request {
+        board: request::board(&args.board, None),
+        schemes,
+        workload: WorkloadRequest {
+            context: args.context,
+            ..WorkloadRequest::default()
+        },
+        ..Request::default()
+    })?)
+}
+
+fn is_better(ours: &Plan, theirs: &Plan) -> bool {
+    theirs.bits_per_weight < FEWER_BITS * ours.bits_per_weight
+}
+
+fn quantize_line(args: &PullArgs) -> String {
+    format!(
+        "orinplan quantize {} --scheme {} --output {}",
+        shell_path(&args.model),
+        args.scheme.to_lowercase(),
+        shell_path(&args.output.to_string_lossy())
+    )
+}
+
+fn first(planner: &Planner) -> &Path {
+    let mut files = planner.checkpoint().files.iter();
+    files.next().map_or(Path::new(""), |file| &file.path)
+}

@@ -1,0 +1,539 @@
+//! Opens a model on a server: finds the state that is meant, fetches what is not in the cache of that, and hands over a
+//! folder with headers and small files.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use super::address::Address;
+use super::cache::{Cache, ListedFile, Snapshot};
+use super::choose::{self, Chosen};
+use super::client::Client;
+use super::digest::sha256;
+use super::error::HubError;
+use super::headers::{self, Container};
+use super::hugging_face::{self, Hub};
+use super::keep::Keep;
+use super::ollama;
+use super::ranges::RemoteFile;
+use super::reference::{MAIN, OllamaName, Pick, Repo};
+use super::settings::Settings;
+use super::weight_files::{WeightFile, WeightFiles};
+use super::weights::ServerWeights;
+use crate::checkpoint::{Origin, Place, RemoteModel, ShardName, Source, hub_folder};
+use crate::units::Bytes;
+
+/// Headers that are fetched at once.
+const CONNECTIONS: usize = 16;
+/// The most weight files of a model. The largest have 163.
+const MOST_FILES: usize = 2048;
+/// Bytes that the first ranges of all shards take together, if they are many: a header of a shard has 5 kB for a dense
+/// model and 150 kB for one with many experts.
+const FIRST_RANGES: u64 = 4 << 20;
+/// The largest small file.
+const SMALL: Bytes = Bytes(128 << 20);
+
+/// What opens models.
+pub(super) struct Opener<'a> {
+    pub(super) client: &'a Arc<Client>,
+    pub(super) endpoint: &'a Address,
+    pub(super) cache: &'a Cache,
+    pub(super) settings: &'a Settings,
+}
+
+/// Where a file is.
+type AddressOf<'a> = dyn Fn(&ListedFile) -> Result<Address, HubError> + Sync + 'a;
+
+/// One state of a model.
+struct Version<'a> {
+    snapshot: Snapshot,
+    listing: Vec<ListedFile>,
+    /// What pins it, without its host: `ORG/NAME@COMMIT`.
+    pinned: String,
+    /// Where a file of it is.
+    address: Box<AddressOf<'a>>,
+    /// The tag of each weight file, where an address does not pin its contents.
+    pins: bool,
+    keep: Option<Keep>,
+}
+
+/// A part of a file that is needed.
+enum Part {
+    Whole,
+    Header(Container, u64),
+}
+
+impl Opener<'_> {
+    /// A model in a repository of the hub. `None` where nothing of it is known here and the network must not be used.
+    pub(super) fn hub(&self, text: &str, repo: &Repo) -> Result<Option<RemoteModel>, HubError> {
+        if let Some(found) = self.in_store(text, repo) {
+            return Ok(Some(found));
+        }
+        let hub = Hub {
+            client: self.client,
+            endpoint: self.endpoint,
+        };
+        let host = host(self.endpoint);
+        let Some(commit) = self.commit(&hub, &host, repo)? else {
+            return Ok(None);
+        };
+        let snapshot = self.cache.snapshot(&host, &repo.id, &commit);
+        let known = snapshot.listing().filter(|_| !self.settings.refresh);
+        let listing = match known {
+            Some(listing) => listing,
+            None if self.settings.offline => return Ok(None),
+            None => hub.files(repo, &commit)?,
+        };
+        let keep = self.settings.keep_source.then(|| {
+            let folder = self.settings.stores.hub.as_ref();
+            let folder = folder.map(|hub| hub.join(hub_folder(&repo.id)));
+            folder.map(|folder| Keep::new(folder, &repo.revision, &commit))
+        });
+        let version = Version {
+            snapshot,
+            listing,
+            pinned: format!("{}@{commit}", repo.id),
+            address: Box::new(|file: &ListedFile| hub.file(repo, &commit, &file.path)),
+            pins: true,
+            keep: keep.flatten().transpose()?,
+        };
+        let chosen = choose::choose(repo, &version.listing)?;
+        let opened = self.fetch(&version, chosen);
+        let (place, name) = opened.map_err(|error| hub.explained(error, repo))?;
+        let is_whole = repo.pick == Pick::Any && matches!(place, Place::Directory(_));
+        let name = if is_whole { repo.id.clone() } else { name };
+        let origin = match (is_whole, repo.revision.as_str()) {
+            (true, MAIN) => repo.id.clone(),
+            (true, revision) => format!("{}@{revision}", repo.id),
+            (false, _) => text.to_owned(),
+        };
+        self.model(version, place, name, Origin::Hub(origin))
+            .map(Some)
+    }
+
+    /// The model if the hub's own cache on this machine has it.
+    fn in_store(&self, text: &str, repo: &Repo) -> Option<RemoteModel> {
+        let stores = &self.settings.stores;
+        let folder = stores.hub_revision(&repo.id, &repo.revision)?;
+        let entries = std::fs::read_dir(&folder).ok()?.flatten();
+        let here: Vec<ListedFile> = entries
+            .filter_map(|entry| {
+                let path = entry.file_name().into_string().ok()?;
+                let size = std::fs::metadata(entry.path()).ok()?.len();
+                Some(ListedFile {
+                    path,
+                    size,
+                    sha256: None,
+                    etag: None,
+                })
+            })
+            .collect();
+        let (place, name) = match choose::choose(repo, &here).ok()? {
+            Chosen::Directory { weights, .. } if !weights.is_empty() => {
+                (Place::Directory(folder), repo.id.clone())
+            }
+            Chosen::Directory { .. } => return None,
+            Chosen::Safetensors(files) => {
+                let first = files.first()?;
+                (
+                    Place::Safetensors(folder.join(&first.path)),
+                    stem(&first.path),
+                )
+            }
+            Chosen::Gguf { parts, projector } => {
+                let first = parts.first()?;
+                let place = Place::Gguf {
+                    model: folder.join(&first.path),
+                    projector: projector.map(|file| folder.join(file.path)),
+                };
+                (place, stem(&first.path))
+            }
+        };
+        Some(RemoteModel {
+            name,
+            origin: Origin::Hub(text.to_owned()),
+            place,
+            source: None,
+        })
+    }
+
+    /// The commit that is meant. A branch is asked for each time; where the hub cannot be reached, it is what it was.
+    fn commit(&self, hub: &Hub<'_>, host: &str, repo: &Repo) -> Result<Option<String>, HubError> {
+        let Repo { id, revision, .. } = repo;
+        if hugging_face::is_commit(revision) {
+            return Ok(Some(revision.to_ascii_lowercase()));
+        }
+        let pinned = self.settings.pinned.as_ref();
+        if let Some((of, commit)) = pinned.and_then(|pinned| pinned.rsplit_once('@'))
+            && of == id
+        {
+            return Ok(Some(commit.to_owned()));
+        }
+        let known = self.cache.known(host, id, revision);
+        if self.settings.offline {
+            return Ok(known);
+        }
+        match hub.commit(repo) {
+            Ok(commit) => {
+                self.cache.keep(host, id, revision, &commit)?;
+                Ok(Some(commit))
+            }
+            Err(HubError::Unreachable { .. } | HubError::Broken { .. }) if known.is_some() => {
+                Ok(known)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A model of a registry as Ollama's.
+    pub(super) fn ollama(
+        &self,
+        text: &str,
+        wanted: &OllamaName,
+    ) -> Result<Option<RemoteModel>, HubError> {
+        let host = host(&wanted.registry);
+        let OllamaName { model, tag, .. } = wanted;
+        let (version, listing) = match self.settings.offline {
+            true => {
+                let Some(version) = self.cache.known(&host, model, tag) else {
+                    return Ok(None);
+                };
+                let snapshot = self.cache.snapshot(&host, model, &version);
+                let Some(listing) = snapshot.listing() else {
+                    return Ok(None);
+                };
+                (version, listing)
+            }
+            false => ollama::files(self.client, wanted)?,
+        };
+        self.cache.keep(&host, model, tag, &version)?;
+        let find = |path: &str| listing.iter().find(|file| file.path == path).cloned();
+        let chosen = Chosen::Gguf {
+            parts: find(ollama::MODEL).into_iter().collect(),
+            projector: find(ollama::PROJECTOR),
+        };
+        let version = Version {
+            snapshot: self.cache.snapshot(&host, model, &version),
+            listing,
+            pinned: format!("{model}@sha256:{version}"),
+            address: Box::new(|file: &ListedFile| ollama::blob(wanted, file)),
+            pins: true,
+            keep: None,
+        };
+        let (place, _) = self.fetch(&version, chosen)?;
+        let origin = Origin::Ollama(text.to_owned());
+        self.model(version, place, text.to_owned(), origin)
+            .map(Some)
+    }
+
+    /// A file of any server, with the other parts if it is one of several.
+    pub(super) fn file(&self, address: &Address) -> Result<Option<RemoteModel>, HubError> {
+        if self.settings.offline {
+            let model = address.to_string();
+            return Err(HubError::Offline { model });
+        }
+        let path = address.path();
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let mut listing = Vec::new();
+        let mut tags = Vec::new();
+        for name in parts(name) {
+            let part = address.join(&format!("{folder}/{name}"))?;
+            // A query, such as a signature, belongs to the file that was named.
+            let part = if part.path() == path {
+                address.clone()
+            } else {
+                part
+            };
+            let stated = RemoteFile::stated(self.client, &part)?;
+            tags.push(stated.etag.clone().unwrap_or_default());
+            listing.push(ListedFile {
+                path: name,
+                size: stated.size,
+                sha256: None,
+                etag: stated.etag,
+            });
+        }
+        let version = sha256(tags.join("\n").as_bytes());
+        let chosen = match Container::of(name) {
+            Some(Container::Safetensors) => Chosen::Safetensors(listing.clone()),
+            _ => Chosen::Gguf {
+                parts: listing.clone(),
+                projector: None,
+            },
+        };
+        let is_tagged = tags.iter().all(|tag| !tag.is_empty());
+        let host = host(address);
+        let model = folder.trim_start_matches('/').replace('.', "_");
+        let version = Version {
+            snapshot: self.cache.snapshot(&host, &model, &version),
+            listing,
+            pinned: format!("{}@{version}", path.trim_start_matches('/')),
+            address: Box::new(|file: &ListedFile| match name == file.path {
+                true => Ok(address.clone()),
+                false => address.join(&format!("{folder}/{}", file.path)),
+            }),
+            pins: false,
+            keep: None,
+        };
+        // Without a tag nothing says whether what is kept is still what is there.
+        if !is_tagged {
+            let _ = std::fs::remove_dir_all(&version.snapshot.folder);
+        }
+        let (place, name) = self.fetch(&version, chosen)?;
+        let origin = Origin::Path(address.to_string());
+        self.model(version, place, name, origin).map(Some)
+    }
+
+    /// Fetches the headers and small files of a model that are not in the cache. Returns where they are, and the name of
+    /// the first weight file.
+    fn fetch(&self, version: &Version<'_>, chosen: Chosen) -> Result<(Place, String), HubError> {
+        let snapshot = &version.snapshot;
+        let mut wanted: Vec<(ListedFile, Part)> = Vec::new();
+        let headers = |files: &[ListedFile], first: u64| -> Vec<(ListedFile, Part)> {
+            let part = |file: &ListedFile| {
+                let container = Container::of(&file.path)?;
+                Some((file.clone(), Part::Header(container, first)))
+            };
+            files.iter().filter_map(part).collect()
+        };
+        let first = |count: usize| (FIRST_RANGES / count.max(1) as u64).clamp(16 << 10, 256 << 10);
+        let purpose = self.settings.purpose;
+        let (place, name) = match chosen {
+            Chosen::Directory {
+                weights,
+                needs_index,
+            } => {
+                let weights = match needs_index {
+                    true => self.named_by_index(version, weights)?,
+                    false => weights,
+                };
+                wanted.extend(headers(&weights, first(weights.len())));
+                let small = choose::small(&version.listing, purpose);
+                wanted.extend(small.into_iter().map(|file| (file, Part::Whole)));
+                (Place::Directory(snapshot.folder.clone()), String::new())
+            }
+            Chosen::Safetensors(files) => {
+                wanted.extend(headers(&files, first(files.len())));
+                let small = choose::small(&version.listing, purpose);
+                wanted.extend(small.into_iter().map(|file| (file, Part::Whole)));
+                let path = files.first().map_or("", |file| &file.path);
+                (Place::Safetensors(snapshot.header(path)), stem(path))
+            }
+            Chosen::Gguf { parts, projector } => {
+                // The first part holds the tokenizer.
+                for (index, part) in parts.iter().enumerate() {
+                    let first = if index == 0 { 1 << 20 } else { 64 << 10 };
+                    wanted.extend(headers(std::slice::from_ref(part), first));
+                }
+                wanted.extend(headers(projector.as_slice(), 256 << 10));
+                let path = parts.first().map_or("", |file| &file.path);
+                let place = Place::Gguf {
+                    model: snapshot.header(path),
+                    projector: projector.map(|file| snapshot.header(&file.path)),
+                };
+                (place, stem(path))
+            }
+        };
+        self.gather(version, wanted)?;
+        Ok((place, name))
+    }
+
+    /// The weight files that the index names.
+    fn named_by_index(
+        &self,
+        version: &Version<'_>,
+        weights: Vec<ListedFile>,
+    ) -> Result<Vec<ListedFile>, HubError> {
+        #[derive(serde::Deserialize)]
+        struct Index {
+            weight_map: HashMap<String, String>,
+        }
+        const USUAL: &str = "model.safetensors.index.json";
+        let Some(index) = version.listing.iter().find(|file| file.path == USUAL) else {
+            return Ok(weights);
+        };
+        self.gather(version, vec![(index.clone(), Part::Whole)])?;
+        let path = version.snapshot.path(USUAL);
+        let text = std::fs::read_to_string(&path).map_err(|error| HubError::cache(&path, error))?;
+        // A wrong index is reported where it is read.
+        let Ok(Index { weight_map }) = serde_json::from_str(&text) else {
+            return Ok(Vec::new());
+        };
+        let is_named = |file: &ListedFile| weight_map.values().any(|named| *named == file.path);
+        Ok(weights.into_iter().filter(is_named).collect())
+    }
+
+    /// Fetches what is wanted and not kept, and keeps it.
+    fn gather(
+        &self,
+        version: &Version<'_>,
+        wanted: Vec<(ListedFile, Part)>,
+    ) -> Result<(), HubError> {
+        let snapshot = &version.snapshot;
+        if wanted.len() > MOST_FILES {
+            return Err(HubError::Model {
+                model: version.pinned.clone(),
+                problem: format!(
+                    "has {} files, above the limit of {MOST_FILES}",
+                    wanted.len()
+                ),
+            });
+        }
+        let path = |file: &ListedFile, part: &Part| match part {
+            Part::Whole => snapshot.path(&file.path),
+            Part::Header(..) => snapshot.header(&file.path),
+        };
+        let missing: Vec<_> = wanted
+            .iter()
+            .filter(|(file, part)| self.settings.refresh || !path(file, part).exists())
+            .collect();
+        if missing.is_empty() {
+            snapshot.touch();
+            return Ok(());
+        }
+        if let (Some((file, _)), true) = (missing.first(), self.settings.offline) {
+            let model = format!("{} of {}", file.path, version.pinned);
+            return Err(HubError::Offline { model });
+        }
+        let fetched = in_parallel(&missing, |(file, part)| {
+            let address = (version.address)(file)?;
+            let bytes = match part {
+                Part::Whole => self.small(&address, file)?,
+                Part::Header(container, first) => {
+                    let remote = version.remote(file, address);
+                    headers::fetch(self.client, &remote, *container, *first)?
+                }
+            };
+            Ok((path(file, part), bytes))
+        })?;
+        snapshot.keep(&version.listing, &fetched)
+    }
+
+    /// A small file, held to the size and digest that are stated for it.
+    fn small(&self, address: &Address, file: &ListedFile) -> Result<Vec<u8>, HubError> {
+        let limit = Bytes(file.size.min(SMALL.0));
+        let bytes = self.client.file(address, limit)?;
+        if bytes.len() as u64 != file.size {
+            return Err(HubError::Answer {
+                address: address.to_string(),
+                problem: format!("{} bytes are sent, and it has {}", bytes.len(), file.size),
+            });
+        }
+        let found = sha256(&bytes);
+        match &file.sha256 {
+            Some(expected) if *expected != found => Err(HubError::Digest {
+                file: address.to_string(),
+                expected: expected.clone(),
+                found,
+            }),
+            _ => Ok(bytes),
+        }
+    }
+
+    /// The model with its weights.
+    fn model(
+        &self,
+        version: Version<'_>,
+        place: Place,
+        name: String,
+        origin: Origin,
+    ) -> Result<RemoteModel, HubError> {
+        let mut files = HashMap::new();
+        for file in &version.listing {
+            let header = version.snapshot.header(&file.path);
+            if Container::of(&file.path).is_some() && header.exists() {
+                let remote = version.remote(file, (version.address)(file)?);
+                files.insert(header, Arc::new(WeightFile::new(remote, file.clone())));
+            }
+        }
+        if let Some(keep) = &version.keep {
+            for file in choose::small(&version.listing, self.settings.purpose) {
+                if let Ok(bytes) = std::fs::read(version.snapshot.path(&file.path)) {
+                    keep.small(&file, &bytes)?;
+                }
+            }
+        }
+        let listing = version.listing.iter().map(|file| file.path.clone());
+        let listing: Vec<String> = listing.collect();
+        let files = WeightFiles::new(self.client.clone(), files, version.keep);
+        Ok(RemoteModel {
+            name,
+            origin,
+            place,
+            source: Some(Source {
+                pinned: version.pinned,
+                listing,
+                weights: Arc::new(ServerWeights::new(files, self.settings.purpose)),
+            }),
+        })
+    }
+}
+
+impl Version<'_> {
+    fn remote(&self, file: &ListedFile, address: Address) -> RemoteFile {
+        let etag = file.etag.clone().filter(|_| !self.pins);
+        RemoteFile::new(address, file.size, etag)
+    }
+}
+
+/// Host and port of a server, as the name of a folder.
+fn host(address: &Address) -> String {
+    let (secure, host, port) = address.origin();
+    match (secure, port) {
+        (true, 443) => host,
+        _ => format!("{host}_{port}"),
+    }
+}
+
+/// The name of a weight file without its end and the number of a part.
+fn stem(path: &str) -> String {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    ShardName::parse(stem)
+        .map_or(stem, |shard| shard.stem)
+        .to_owned()
+}
+
+/// The names of all parts of a file, by its name.
+fn parts(name: &str) -> Vec<String> {
+    let (stem, end) = name.rsplit_once('.').unwrap_or((name, ""));
+    match ShardName::parse(stem) {
+        Some(shard) if (1..=MOST_FILES as u32).contains(&shard.count) => (1..=shard.count)
+            .map(|part| format!("{}-{part:05}-of-{:05}.{end}", shard.stem, shard.count))
+            .collect(),
+        _ => vec![name.to_owned()],
+    }
+}
+
+/// The results of `work` for each item, in their order; the first error ends the work.
+fn in_parallel<T: Sync, R: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<R, HubError> + Sync,
+) -> Result<Vec<R>, HubError> {
+    let queue = Mutex::new(items.iter().enumerate());
+    let results = Mutex::new(Vec::new());
+    let one = || loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let Some((index, item)) = next else {
+            return;
+        };
+        let result = work(item);
+        let failed = result.is_err();
+        let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+        results.push((index, result));
+        if failed {
+            let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.by_ref().for_each(drop);
+            return;
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..CONNECTIONS.min(items.len()) {
+            scope.spawn(one);
+        }
+        one();
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}

@@ -1,0 +1,310 @@
+//! Files made while their source streams from a server: the same bytes, each part of the source fetched once, checked as it
+//! passes, and gone on with after an end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use orinplan::safetensors;
+
+use super::server::{Asked, Fault, Repository};
+use super::{COMMIT, Desk, in_two_shards, repository, same, served};
+use crate::build::quantize;
+
+/// A desk with the tiny fixture in two shards as `org/tiny`; the fixture's folder.
+fn with_shards() -> (Desk, PathBuf) {
+    let desk = Desk::new();
+    let folder = desk.scratch.fixture("tiny-qwen3");
+    let shards = desk.path("tiny");
+    in_two_shards(&folder, &shards);
+    desk.server.put("org/tiny", repository(&shards));
+    (desk, shards)
+}
+
+fn make<'a>(output: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let output = output.to_str().unwrap();
+    let args = [
+        "quantize", "org/tiny", "--scheme", "q4_k_m", "--output", output,
+    ];
+    [&args[..], more].concat()
+}
+
+/// Names of what an unfinished output leaves.
+fn left_over(desk: &Desk) -> Vec<String> {
+    let entries = fs::read_dir(desk.path(".")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| name.contains("orinplan")).collect();
+    names.sort();
+    names
+}
+
+/// Bytes that were sent of a shard.
+fn sent(asked: &[Asked], shard: &str) -> u64 {
+    let of_shard = asked
+        .iter()
+        .filter(|asked| asked.second && asked.path.contains(shard));
+    of_shard.map(|asked| asked.sent).sum()
+}
+
+#[test]
+fn a_streamed_source_makes_the_same_file() {
+    let (desk, folder) = with_shards();
+    for scheme in ["q4_k_m", "f16"] {
+        let (here, there) = (desk.path("here.gguf"), desk.path("there.gguf"));
+        desk.made_here(&folder, scheme, &here);
+        let output = there.to_str().unwrap();
+        let run = desk.run(&[
+            "quantize", "org/tiny", "--scheme", scheme, "--output", output,
+        ]);
+        assert_eq!((run.code, run.err.as_str()), (0, ""), "{scheme}");
+        same(&here, &there);
+        fs::remove_file(here).unwrap();
+        fs::remove_file(there).unwrap();
+    }
+    assert_eq!(left_over(&desk), [""; 0]);
+    let (here, there) = (desk.path("here"), desk.path("there"));
+    desk.made_here(&folder, "fp8", &here);
+    let output = there.to_str().unwrap();
+    let run = desk.run(&[
+        "quantize", "org/tiny", "--scheme", "fp8", "--output", output,
+    ]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    for entry in fs::read_dir(here).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap();
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            fs::read(there.join(name)).unwrap(),
+            "{name:?}"
+        );
+    }
+}
+
+#[test]
+fn every_byte_of_the_source_is_fetched_once() {
+    let (desk, folder) = with_shards();
+    desk.json(&["fit", "org/tiny"]);
+    desk.server.asked();
+    let run = desk.run(&make(&desk.path("a.gguf"), &[]));
+    assert_eq!(run.code, 0, "{}", run.err);
+    let asked = desk.server.asked();
+    for shard in ["model-00001-of-00002", "model-00002-of-00002"] {
+        let path = folder.join(format!("{shard}.safetensors"));
+        let header = safetensors::read_header(&path).unwrap();
+        // The header is here since the plan.
+        let expected = header.file_bytes - header.data_offset;
+        assert_eq!(sent(&asked, shard), expected, "{shard}");
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_is_gone_on_with() {
+    let (desk, folder) = with_shards();
+    let here = desk.path("here.gguf");
+    desk.made_here(&folder, "q4_k_m", &here);
+    desk.json(&["fit", "org/tiny"]);
+    let shard = "/cdn/org/tiny/model-00002";
+    desk.server.fault(shard, 2, Fault::Cut(5000));
+    desk.server.fault(shard, 2, Fault::Status(503, vec![]));
+    // An address with a signature that no longer holds is asked for again.
+    desk.server.fault(shard, 1, Fault::Status(403, vec![]));
+    let there = desk.path("there.gguf");
+    let run = desk.run(&make(&there, &[]));
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    same(&here, &there);
+}
+
+#[test]
+fn a_run_that_ended_is_gone_on_with() {
+    let (desk, folder) = with_shards();
+    let (here, there) = (desk.path("here.gguf"), desk.path("there.gguf"));
+    desk.made_here(&folder, "q4_k_m", &here);
+    desk.json(&["fit", "org/tiny"]);
+    desk.server
+        .fault("model-00002", usize::MAX, Fault::Status(410, vec![]));
+    let error = desk.error(&make(&there, &[]));
+    assert!(error.contains("--resume goes on there"), "{error}");
+    assert!(!there.exists());
+    assert_eq!(
+        left_over(&desk),
+        ["there.gguf.orinplan-journal", "there.gguf.orinplan-partial"]
+    );
+
+    // Still broken: nothing is lost by another try.
+    let error = desk.error(&make(&there, &["--resume"]));
+    assert!(error.contains("--resume goes on there"), "{error}");
+    desk.server.mend();
+    // Other options make another file.
+    let other = there.to_str().unwrap();
+    let error = desk.error(&[
+        "quantize", "org/tiny", "--scheme", "q8_0", "--output", other, "--resume",
+    ]);
+    assert!(error.contains("leave out --resume"), "{error}");
+
+    // The branch moves: the state that was begun with is gone on with.
+    let mut moved = repository(&desk.path("tiny"));
+    moved.commit = COMMIT.replace('0', "f");
+    moved.old = vec![COMMIT.to_owned()];
+    desk.server.put("org/tiny", moved);
+    desk.server.asked();
+    let run = desk.run(&make(&there, &["--resume"]));
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(
+        run.err.contains("of an earlier run were kept"),
+        "{}",
+        run.err
+    );
+    let asked = desk.server.asked();
+    assert_eq!(sent(&asked, "model-00001"), 0, "{asked:?}");
+    same(&here, &there);
+    assert_eq!(left_over(&desk), [""; 0]);
+}
+
+#[test]
+fn without_its_source_a_run_is_not_gone_on_with() {
+    let (desk, _) = with_shards();
+    let there = desk.path("there.gguf");
+    desk.json(&["fit", "org/tiny"]);
+    desk.server
+        .fault("model-00002", usize::MAX, Fault::Status(410, vec![]));
+    desk.error(&make(&there, &[]));
+    desk.server.mend();
+    let mut moved = repository(&desk.path("tiny"));
+    moved.commit = COMMIT.replace('0', "f");
+    desk.server.put("org/tiny", moved);
+    let error = desk.error(&make(&there, &["--resume"]));
+    assert!(!there.exists(), "{error}");
+    // Anew, it is made of what is there now.
+    let run = desk.run(&make(&there, &[]));
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert_eq!(left_over(&desk), [""; 0]);
+}
+
+#[test]
+fn a_wrong_digest_leaves_nothing() {
+    let (desk, _) = with_shards();
+    desk.json(&["fit", "org/tiny"]);
+    for shard in ["model-00001", "model-00002"] {
+        desk.server.fault(
+            &format!("/cdn/org/tiny/{shard}"),
+            usize::MAX,
+            Fault::Flipped,
+        );
+        let there = desk.path("there.gguf");
+        let error = desk.error(&make(&there, &[]));
+        assert!(
+            error.contains("SHA-256") && error.contains(shard),
+            "{error}"
+        );
+        assert!(!there.exists());
+        assert_eq!(left_over(&desk), [""; 0]);
+        desk.server.mend();
+    }
+}
+
+#[test]
+fn the_source_is_kept_as_the_hubs_clients_keep_it() {
+    let (desk, folder) = with_shards();
+    let run = desk.run(&make(&desk.path("a.gguf"), &["--keep-source"]));
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    let kept = desk.path("hub/models--org--tiny");
+    assert_eq!(fs::read_to_string(kept.join("refs/main")).unwrap(), COMMIT);
+    for name in [
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "config.json",
+        "tokenizer.json",
+    ] {
+        let link = kept.join("snapshots").join(COMMIT).join(name);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink(), "{name}");
+        assert_eq!(
+            fs::read(&link).unwrap(),
+            fs::read(folder.join(name)).unwrap(),
+            "{name}"
+        );
+        let blob = fs::read_link(&link).unwrap();
+        assert!(blob.starts_with("../../blobs"), "{}", blob.display());
+    }
+    let blobs = fs::read_dir(kept.join("blobs")).unwrap();
+    assert!(blobs.into_iter().all(|blob| {
+        !blob
+            .unwrap()
+            .path()
+            .to_string_lossy()
+            .ends_with("incomplete")
+    }));
+    desk.server.asked();
+    let run = desk.run(&make(&desk.path("b.gguf"), &[]));
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(desk.server.asked().is_empty(), "it is here now");
+    assert_eq!(
+        fs::read(desk.path("a.gguf")).unwrap(),
+        fs::read(desk.path("b.gguf")).unwrap()
+    );
+}
+
+#[test]
+fn the_file_that_a_publisher_offers_is_fetched_and_checked() {
+    let (desk, folder) = with_shards();
+    let output = desk.path("pulled.gguf");
+    let args = [
+        "pull",
+        "org/tiny",
+        "--scheme",
+        "q8_0",
+        "--output",
+        output.to_str().unwrap(),
+    ];
+    let none = desk.run(&args);
+    assert_eq!(none.code, 1, "{}", none.err);
+    assert!(
+        none.out
+            .contains("orinplan quantize org/tiny --scheme q8_0"),
+        "{}",
+        none.out
+    );
+
+    let offered = desk.path("tiny-Q8_0.gguf");
+    quantize(&folder, "q8_0", &offered, &[]);
+    let bytes = fs::read(&offered).unwrap();
+    let put = |bytes: Vec<u8>| {
+        let name = "tiny-Q8_0.gguf".to_owned();
+        desk.server.put(
+            "org/tiny-GGUF",
+            Repository {
+                commit: COMMIT.to_owned(),
+                files: [(name.clone(), served(&name, bytes))].into(),
+                ..Repository::default()
+            },
+        );
+    };
+    put(bytes.clone());
+    desk.server.fault("/cdn/org/tiny-GGUF", 1, Fault::Cut(1000));
+    let pulled = desk.run(&args);
+    assert_eq!(pulled.code, 0, "{}", pulled.err);
+    assert!(pulled.out.contains("SHA-256 is the one"), "{}", pulled.out);
+    assert_eq!(fs::read(&output).unwrap(), bytes);
+    fs::remove_file(&output).unwrap();
+
+    desk.server
+        .fault("/cdn/org/tiny-GGUF", usize::MAX, Fault::Flipped);
+    let error = desk.error(&args);
+    assert!(error.contains("SHA-256"), "{error}");
+    assert!(!output.exists());
+    desk.server.mend();
+
+    // A file of fewer bits under that name.
+    let worse = desk.path("worse.gguf");
+    quantize(&folder, "q4_0", &worse, &[]);
+    let name = "tiny-Q8_0.gguf".to_owned();
+    desk.server.put(
+        "org/tiny-GGUF",
+        Repository {
+            commit: COMMIT.replace('0', "f"),
+            files: [(name.clone(), served(&name, fs::read(&worse).unwrap()))].into(),
+            ..Repository::default()
+        },
+    );
+    let pulled = desk.run(&args);
+    assert_eq!(pulled.code, 0, "{}", pulled.err);
+    assert!(pulled.err.contains("making it is better"), "{}", pulled.err);
+}
