@@ -210,6 +210,23 @@ pub(crate) fn read_exact_at(
     Ok(())
 }
 
+/// Writes `bytes` from `offset` on, without a position that threads would share.
+#[cfg(unix)]
+pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+/// Writes `bytes` from `offset` on, without a position that threads would share.
+#[cfg(windows)]
+pub(crate) fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        let wrote = std::os::windows::fs::FileExt::seek_write(file, bytes, offset)?;
+        bytes = bytes.get(wrote..).unwrap_or_default();
+        offset += wrote as u64;
+    }
+    Ok(())
+}
+
 /// Whether a file is, by its name (`NAME.header.safetensors`, `NAME.header.gguf`), only the header of a weight file: the
 /// first bytes of a large file, downloaded by a range request. It is planned as if the weights followed.
 pub fn is_header_only(path: &Path) -> bool {

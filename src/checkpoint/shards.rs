@@ -30,6 +30,11 @@ impl<'a> ShardName<'a> {
             count: five_digits(count)?,
         })
     }
+
+    /// The name of part `number` of the set, without its extension.
+    pub(crate) fn part(&self, number: u32) -> String {
+        format!("{}-{number:05}-of-{:05}", self.stem, self.count)
+    }
 }
 
 /// The file name of `path` without its extension, if it is UTF-8; that of a header as that of its file.
@@ -59,14 +64,10 @@ pub(crate) fn same_set(a: &Path, b: &Path) -> bool {
 /// [`CheckpointError::ShardNumber`] if its number is 0 or above its count, `MissingShard` for the
 /// first file that does not exist.
 pub(super) fn all(path: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
-    let Some(ShardName {
-        stem,
-        number,
-        count,
-    }) = file_stem(path).and_then(ShardName::parse)
-    else {
+    let Some(name) = file_stem(path).and_then(ShardName::parse) else {
         return Ok(vec![path.to_owned()]);
     };
+    let ShardName { number, count, .. } = name;
     if number == 0 || number > count {
         return Err(CheckpointError::ShardNumber {
             path: path.to_owned(),
@@ -81,7 +82,7 @@ pub(super) fn all(path: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let mut paths = Vec::new();
     // Stops at the first missing file, so that a name that claims 99999 parts costs a single lookup.
     for part in 1..=count {
-        let shard = path.with_file_name(format!("{stem}-{part:05}-of-{count:05}.{extension}"));
+        let shard = path.with_file_name(format!("{}.{extension}", name.part(part)));
         match there(&shard) {
             Some(shard) => paths.push(shard),
             None => {

@@ -162,31 +162,25 @@ impl Ahead {
         let shared = &self.shared;
         while !out.is_empty() {
             let end = start + out.len() as u64;
-            let (block, end) = match shared.find(path, start) {
-                Ok(block) => {
-                    let range = shared.blocks.get(block).map(|block| block.range.end);
-                    (Some(block), end.min(range.unwrap_or(end)))
-                }
+            let (found, end) = match shared.find(path, start) {
+                Ok((number, range)) => (Some((number, range.start)), end.min(range.end)),
                 Err(next) => (None, end.min(next)),
             };
             let (here, rest) = out.split_at_mut((end - start) as usize);
-            let bytes = block.map(|block| shared.wait(block)).transpose()?.flatten();
-            match (
-                block.zip(bytes),
-                block.and_then(|block| shared.blocks.get(block)),
-            ) {
-                (Some((number, bytes)), Some(block)) => {
-                    let at = (start - block.range.start) as usize;
-                    let from = bytes.get(at..at + here.len()).unwrap_or_default();
-                    here.copy_from_slice(from);
-                    shared.was_read(number, here.len() as u64);
-                }
-                _ => {
-                    let read = file
-                        .file
-                        .read(&shared.files.client, Patience::WORK, start, here);
-                    read.map_err(|error| Arc::new(error).of_reading())?;
-                }
+            let bytes = match found {
+                Some((number, _)) => shared.wait(number)?,
+                None => None,
+            };
+            if let Some(((number, first), bytes)) = found.zip(bytes) {
+                let at = (start - first) as usize;
+                let from = bytes.get(at..at + here.len()).unwrap_or_default();
+                here.copy_from_slice(from);
+                shared.was_read(number, here.len() as u64);
+            } else {
+                let read = file
+                    .file
+                    .read(&shared.files.client, Patience::WORK, start, here);
+                read.map_err(|error| Arc::new(error).of_reading())?;
             }
             start = end;
             out = rest;
@@ -255,13 +249,15 @@ impl Shared {
         woken.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The block that holds byte `at` of a file, or where the next block begins.
-    fn find(&self, path: &Path, at: u64) -> Result<usize, u64> {
+    /// The number and range of the block that holds byte `at` of a file, or where the next block begins.
+    fn find(&self, path: &Path, at: u64) -> Result<(usize, Range<u64>), u64> {
         let numbers = self.of_file.get(path).cloned().unwrap_or_default();
         let blocks = self.blocks.get(numbers.clone()).unwrap_or_default();
         let behind = blocks.partition_point(|block| block.range.end <= at);
         match blocks.get(behind) {
-            Some(block) if block.range.start <= at => Ok(numbers.start + behind),
+            Some(block) if block.range.start <= at => {
+                Ok((numbers.start + behind, block.range.clone()))
+            }
             Some(block) => Err(block.range.start),
             None => Err(u64::MAX),
         }

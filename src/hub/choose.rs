@@ -124,7 +124,7 @@ fn is_projector(path: &str) -> bool {
 }
 
 /// The file's name without its end and the number of a part, and that number.
-fn stem(path: &str) -> (&str, Option<ShardName<'_>>) {
+pub(super) fn stem(path: &str) -> (&str, Option<ShardName<'_>>) {
     let name = path.rsplit('/').next().unwrap_or(path);
     let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
     let shard = ShardName::parse(stem);

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::cache::ListedFile;
 use super::error::HubError;
 use super::reference::is_inside;
+use crate::input::write_all_at;
 
 /// The folder of a model in the hub's cache.
 #[derive(Debug)]
@@ -128,19 +129,4 @@ fn incomplete(blob: &Path) -> PathBuf {
     let mut name = blob.as_os_str().to_owned();
     name.push(".incomplete");
     PathBuf::from(name)
-}
-
-#[cfg(unix)]
-fn write_all_at(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, at)
-}
-
-#[cfg(windows)]
-fn write_all_at(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let wrote = std::os::windows::fs::FileExt::seek_write(file, bytes, at)?;
-        bytes = bytes.get(wrote..).unwrap_or_default();
-        at += wrote as u64;
-    }
-    Ok(())
 }

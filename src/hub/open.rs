@@ -7,7 +7,7 @@ use std::thread;
 
 use super::address::Address;
 use super::cache::{Cache, ListedFile, Snapshot};
-use super::choose::{self, Chosen};
+use super::choose::{self, Chosen, stem};
 use super::client::Client;
 use super::digest::sha256;
 use super::error::HubError;
@@ -52,7 +52,7 @@ struct Version<'a> {
     pinned: String,
     /// Where a file of it is.
     address: Box<AddressOf<'a>>,
-    /// The tag of each weight file, where an address does not pin its contents.
+    /// Whether an address of it pins the contents; where it does not, the tags of files are compared.
     pins: bool,
     keep: Option<Keep>,
 }
@@ -137,7 +137,7 @@ impl Opener<'_> {
                 let first = files.first()?;
                 (
                     Place::Safetensors(folder.join(&first.path)),
-                    stem(&first.path),
+                    stem(&first.path).0.to_owned(),
                 )
             }
             Chosen::Gguf { parts, projector } => {
@@ -146,7 +146,7 @@ impl Opener<'_> {
                     model: folder.join(&first.path),
                     projector: projector.map(|file| folder.join(file.path)),
                 };
-                (place, stem(&first.path))
+                (place, stem(&first.path).0.to_owned())
             }
         };
         Some(RemoteModel {
@@ -193,18 +193,17 @@ impl Opener<'_> {
     ) -> Result<Option<RemoteModel>, HubError> {
         let host = host(&wanted.registry);
         let OllamaName { model, tag, .. } = wanted;
-        let (version, listing) = match self.settings.offline {
-            true => {
-                let Some(version) = self.cache.known(&host, model, tag) else {
-                    return Ok(None);
-                };
-                let snapshot = self.cache.snapshot(&host, model, &version);
-                let Some(listing) = snapshot.listing() else {
-                    return Ok(None);
-                };
-                (version, listing)
-            }
-            false => ollama::files(self.client, wanted)?,
+        let (version, listing) = if self.settings.offline {
+            let Some(version) = self.cache.known(&host, model, tag) else {
+                return Ok(None);
+            };
+            let snapshot = self.cache.snapshot(&host, model, &version);
+            let Some(listing) = snapshot.listing() else {
+                return Ok(None);
+            };
+            (version, listing)
+        } else {
+            ollama::files(self.client, wanted)?
         };
         self.cache.keep(&host, model, tag, &version)?;
         let find = |path: &str| listing.iter().find(|file| file.path == path).cloned();
@@ -268,9 +267,12 @@ impl Opener<'_> {
             snapshot: self.cache.snapshot(&host, &model, &version),
             listing,
             pinned: format!("{}@{version}", path.trim_start_matches('/')),
-            address: Box::new(|file: &ListedFile| match name == file.path {
-                true => Ok(address.clone()),
-                false => address.join(&format!("{folder}/{}", file.path)),
+            address: Box::new(|file: &ListedFile| {
+                if name == file.path {
+                    Ok(address.clone())
+                } else {
+                    address.join(&format!("{folder}/{}", file.path))
+                }
             }),
             pins: false,
             keep: None,
@@ -303,9 +305,10 @@ impl Opener<'_> {
                 weights,
                 needs_index,
             } => {
-                let weights = match needs_index {
-                    true => self.named_by_index(version, weights)?,
-                    false => weights,
+                let weights = if needs_index {
+                    self.named_by_index(version, weights)?
+                } else {
+                    weights
                 };
                 wanted.extend(headers(&weights, first(weights.len())));
                 let small = choose::small(&version.listing, purpose);
@@ -317,7 +320,10 @@ impl Opener<'_> {
                 let small = choose::small(&version.listing, purpose);
                 wanted.extend(small.into_iter().map(|file| (file, Part::Whole)));
                 let path = files.first().map_or("", |file| &file.path);
-                (Place::Safetensors(snapshot.header(path)), stem(path))
+                (
+                    Place::Safetensors(snapshot.header(path)),
+                    stem(path).0.to_owned(),
+                )
             }
             Chosen::Gguf { parts, projector } => {
                 // The first part holds the tokenizer.
@@ -331,7 +337,7 @@ impl Opener<'_> {
                     model: snapshot.header(path),
                     projector: projector.map(|file| snapshot.header(&file.path)),
                 };
-                (place, stem(path))
+                (place, stem(path).0.to_owned())
             }
         };
         self.gather(version, wanted)?;
@@ -485,21 +491,12 @@ fn host(address: &Address) -> String {
     }
 }
 
-/// The name of a weight file without its end and the number of a part.
-fn stem(path: &str) -> String {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
-    ShardName::parse(stem)
-        .map_or(stem, |shard| shard.stem)
-        .to_owned()
-}
-
 /// The names of all parts of a file, by its name.
 fn parts(name: &str) -> Vec<String> {
     let (stem, end) = name.rsplit_once('.').unwrap_or((name, ""));
     match ShardName::parse(stem) {
         Some(shard) if (1..=MOST_FILES as u32).contains(&shard.count) => (1..=shard.count)
-            .map(|part| format!("{}-{part:05}-of-{:05}.{end}", shard.stem, shard.count))
+            .map(|part| format!("{}.{end}", shard.part(part)))
             .collect(),
         _ => vec![name.to_owned()],
     }

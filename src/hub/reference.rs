@@ -129,9 +129,10 @@ fn in_hub(text: &str, path: &str) -> Result<Reference, HubError> {
 
 fn in_ollama(text: &str, path: &str) -> Result<Reference, HubError> {
     let path = decoded(path);
-    let with_tag = match path.contains(':') {
-        true => path,
-        false => format!("{path}:latest"),
+    let with_tag = if path.contains(':') {
+        path
+    } else {
+        format!("{path}:latest")
     };
     let registry = Address::parse(&format!("https://{OLLAMA}"))?;
     let name = registry_name(&with_tag, registry).map(Reference::Ollama);
@@ -218,9 +219,10 @@ fn other_registry(text: &str) -> Option<OllamaName> {
         return None;
     }
     let registry = Address::parse(&format!("https://{host}")).ok()?;
-    let registry = match registry.is_this_machine() {
-        true => Address::parse(&format!("http://{host}")).ok()?,
-        false => registry,
+    let registry = if registry.is_this_machine() {
+        Address::parse(&format!("http://{host}")).ok()?
+    } else {
+        registry
     };
     registry_name(rest, registry)
 }

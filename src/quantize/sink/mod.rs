@@ -15,6 +15,7 @@ use super::destination::OutputError;
 use super::error::QuantizeError;
 use super::partial::{OutputForm, Partial};
 use super::planned::PlannedTensor;
+use crate::input::write_all_at;
 use crate::units::Bytes;
 
 /// The output of one model in one format.
@@ -126,19 +127,4 @@ impl WeightFiles {
             sized.map_err(|e| OutputError::io(&weights.path, e))
         })
     }
-}
-
-#[cfg(unix)]
-fn write_all_at(file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, position)
-}
-
-#[cfg(windows)]
-fn write_all_at(file: &File, mut bytes: &[u8], mut position: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let wrote = std::os::windows::fs::FileExt::seek_write(file, bytes, position)?;
-        bytes = bytes.get(wrote..).unwrap_or_default();
-        position += wrote as u64;
-    }
-    Ok(())
 }

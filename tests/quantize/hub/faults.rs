@@ -7,12 +7,7 @@ use super::{COMMIT, Desk, TOKEN, left, repository, same};
 
 #[test]
 fn a_refusal_says_what_to_do() {
-    let (desk, folder) = Desk::with_tiny();
-    let gated = Repository {
-        token: Some(TOKEN),
-        ..repository(&folder)
-    };
-    desk.server.put("org/gated", gated);
+    let desk = Desk::with_gated();
     let check = |name: &str, token: Option<&str>, parts: &[&str]| {
         let mut command = desk.command(&["fit", name]);
         token.map(|token| command.env("HF_TOKEN", token));
@@ -55,12 +50,7 @@ fn a_refusal_says_what_to_do() {
 
 #[test]
 fn a_token_is_sent_to_the_hub_alone() {
-    let (desk, folder) = Desk::with_tiny();
-    let gated = Repository {
-        token: Some(TOKEN),
-        ..repository(&folder)
-    };
-    desk.server.put("org/gated", gated);
+    let desk = Desk::with_gated();
     let mut command = desk.command(&["fit", "org/gated", "--format", "json"]);
     let run = left(command.env("HF_TOKEN", TOKEN).output().unwrap());
     assert_eq!(run.code, 0, "{}", run.err);

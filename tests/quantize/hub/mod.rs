@@ -52,6 +52,17 @@ impl Desk {
         (desk, folder)
     }
 
+    /// The same with `org/gated` beside it, which asks for [`TOKEN`].
+    fn with_gated() -> Desk {
+        let (desk, folder) = Desk::with_tiny();
+        let gated = Repository {
+            token: Some(TOKEN),
+            ..repository(&folder)
+        };
+        desk.server.put("org/gated", gated);
+        desk
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.scratch.path(name)
     }
