@@ -125,24 +125,25 @@ impl<'g> Replay<'g> {
     }
 
     fn run(mut self) -> [Footprint; 2] {
-        for (id, tensor) in self.graph.tensors.iter().enumerate() {
+        let graph = self.graph;
+        for (id, tensor) in graph.tensors.iter().enumerate() {
             if tensor.storage == Storage::Input {
                 self.allocate(id);
             }
             if let Storage::View { root } = tensor.storage {
                 self.states[root].views += 1;
             }
-            for &source in &tensor.sources {
+            for &source in graph.sources(tensor) {
                 self.states[source].readers += 1;
             }
         }
-        for (id, tensor) in self.graph.tensors.iter().enumerate() {
+        for (id, tensor) in graph.tensors.iter().enumerate() {
             match tensor.storage {
                 Storage::Own => self.allocate(id),
                 Storage::Reused if !self.reuse(id) => self.allocate(id),
                 _ => {}
             }
-            for &source in &tensor.sources {
+            for &source in graph.sources(tensor) {
                 self.release(source);
             }
         }
@@ -162,8 +163,9 @@ impl<'g> Replay<'g> {
     /// Takes over the memory of a source of the same size that `id` alone reads. A view owns no memory, so its own
     /// cannot be taken over.
     fn reuse(&mut self, id: Id) -> bool {
-        let tensor = &self.graph.tensors[id];
-        for &source in &tensor.sources {
+        let graph = self.graph;
+        let tensor = &graph.tensors[id];
+        for &source in graph.sources(tensor) {
             let parent = &self.graph.tensors[source];
             let state = &self.states[source];
             let alone = state.allocated && state.readers == 1 && state.views == 0;
