@@ -67,6 +67,7 @@ fn reports(path: &str) -> Option<()> {
         rules,
         version: None,
         given: GivenFlags::default(),
+        types: None,
     };
     let report = Report {
         checkpoint,

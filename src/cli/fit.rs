@@ -23,18 +23,19 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     }
     let saved = args.check.as_deref().map(saved::read).transpose()?;
     let quality = args.quality.as_deref().map(read_quality).transpose()?;
+    let types = args.types.as_deref().map(request::types).transpose()?;
     let planner = request::open(model, &args.read)?;
-    let others = args.check.iter().chain(&args.quality).cloned();
+    let others = args.check.iter().chain(&args.quality).chain(&args.types);
     let inputs = output::inputs(
         planner.checkpoint(),
-        others.chain(request::board_file(&args.board)),
+        others.cloned().chain(request::board_file(&args.board)),
     );
     let outputs: Vec<&Path> = [&args.save, &args.output]
         .into_iter()
         .filter_map(Option::as_deref)
         .collect();
     output::check_all(&outputs, &inputs)?;
-    let planned = planner.plan(&request::fit(args, quality))?;
+    let planned = planner.plan(&request::fit(args, quality, types))?;
     planned
         .board
         .warnings

@@ -1,27 +1,22 @@
 //! `orinplan quantize`: open, describe, assign, write, report.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 
 use super::args::QuantizeArgs;
 use super::written::{report, write};
-use super::{Outcome, mix, output, progress, remote};
+use super::{Outcome, mix, output, progress, remote, request};
 use crate::checkpoint::{Checkpoint, SourceFormat};
-use crate::dtype::Dtype;
 use crate::hub::Purpose;
-use crate::input;
 use crate::model::Unknown;
 use crate::planner::Planner;
-use crate::quality;
 use crate::quantize::{self, Destination, Importance, Job, Options};
-use crate::scheme::{Container, Overrides, Rules, SCHEMES, Scheme, check_types, parse_types};
-use crate::units::Bytes;
+use crate::scheme::{self, Container, Overrides, Rules, SCHEMES, Scheme, check_types};
 
 pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
-    let types = args.types.as_deref().map(read_types).transpose()?;
+    let types = args.types.as_deref().map(request::types).transpose()?;
     let scheme = match (&args.scheme, &types) {
         (Some(id), _) => Some(scheme(id)?),
         (None, Some(_)) => None,
@@ -39,11 +34,11 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
     let stores = remote::stores_with(settings);
     let planner = Planner::open_in(&args.model, &stores, unknown)?;
     let (checkpoint, model) = (planner.checkpoint(), planner.model());
-    let types = types.unwrap_or_default();
-    if let Some(path) = &args.types {
-        check_types(&types, model).with_context(|| path.display().to_string())?;
-    }
-    let scheme = scheme.unwrap_or_else(|| quality::mix::named(model, &types));
+    let types = types.map_or_else(BTreeMap::new, |list| list.types);
+    let list = args.types.iter();
+    list.map(|path| check_types(&types, model).with_context(|| path.display().to_string()))
+        .collect::<anyhow::Result<()>>()?;
+    let scheme = scheme.unwrap_or_else(|| scheme::of_types(model, &types));
     let importance = args.imatrix.as_deref().map(Importance::open).transpose()?;
     let options = Options {
         rules: args.rules,
@@ -69,14 +64,6 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
     });
     let (tallies, made) = made.transpose()?.unzip();
     report(args, &planner, &job, scheme, (tallies, made), None)
-}
-
-/// The types of a list.
-fn read_types(path: &Path) -> anyhow::Result<BTreeMap<String, Dtype>> {
-    /// A model of a thousand tensors has a list of some 40 kB.
-    const LIMIT: Bytes = Bytes(16 << 20);
-    let text = input::read_text(path, LIMIT)?;
-    parse_types(&text).with_context(|| path.display().to_string())
 }
 
 /// Refuses the flags that only GGUF files have, for a safetensors scheme.

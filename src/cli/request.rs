@@ -1,6 +1,8 @@
 //! Flags as the requests that the library takes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
 
 use super::args::{
     BoardArgs, FitArgs, ModelsArgs, PreferArg, PreferenceArgs, ReadArgs, WorkloadArgs,
@@ -9,9 +11,11 @@ use super::{remote, settings};
 use crate::device::{DeviceProfile, L4tRelease, Session};
 use crate::evidence::quality::MeasuredQuality;
 use crate::hub::Purpose;
+use crate::input;
 use crate::model::{self, Unknown};
 use crate::plan::{Prefer, Preference};
 use crate::planner::{Board, BoardRequest, Planner, Request, Schemes, WorkloadRequest};
+use crate::scheme::{TypeList, parse_types};
 use crate::units::Bytes;
 
 pub(super) fn open(model: &str, args: &ReadArgs) -> anyhow::Result<Planner> {
@@ -23,12 +27,28 @@ pub(super) fn open(model: &str, args: &ReadArgs) -> anyhow::Result<Planner> {
     Ok(Planner::open_in(model, &stores, |_| unknown)?)
 }
 
-/// The request of `fit`, with what was read of the model's quality.
-pub(super) fn fit(args: &FitArgs, quality: Option<MeasuredQuality>) -> Request {
+/// The request of `fit`, with what was read of the model's quality and of the types of its tensors.
+pub(super) fn fit(
+    args: &FitArgs,
+    quality: Option<MeasuredQuality>,
+    types: Option<TypeList>,
+) -> Request {
+    let planned = planned(&args.board, &args.workload, &args.preference);
     Request {
         quality,
-        ..planned(&args.board, &args.workload, &args.preference)
+        schemes: types.map_or(planned.schemes, Schemes::Types),
+        ..planned
     }
+}
+
+/// The types of the tensors in a list.
+pub(super) fn types(path: &Path) -> anyhow::Result<TypeList> {
+    /// A model of a thousand tensors has a list of some 40 kB.
+    const LIMIT: Bytes = Bytes(16 << 20);
+    let file = path.display().to_string();
+    let text = input::read_text(path, LIMIT)?;
+    let types = parse_types(&text).with_context(|| file.clone())?;
+    Ok(TypeList { file, types })
 }
 
 /// The request of `models`.

@@ -18,12 +18,13 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         ("--check", args.check.is_some()),
         ("--quality", args.quality.is_some()),
         ("--explain", args.explain),
+        ("--types", args.types.is_some()),
     ];
     if let Some((flag, _)) = of_one.into_iter().find(|(_, given)| *given) {
         bail!("{flag} is about one model: give it with each of them in turn");
     }
     let outputs: Vec<&Path> = args.output.iter().map(AsRef::as_ref).collect();
-    let request = request::fit(args, None);
+    let request = request::fit(args, None, None);
     let board = request::open_board(&request.board)?;
     let mut sides: Vec<Result<(Planner, Planned), String>> = Vec::new();
     for model in &args.models {

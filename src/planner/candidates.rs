@@ -13,7 +13,9 @@ use crate::note::Note;
 use crate::plan::fit::Candidate;
 use crate::quantize;
 use crate::runtime::RuntimeProfile;
-use crate::scheme::{self, Assignment, Container, Overrides, Reason, Rules, SCHEMES, Scheme};
+use crate::scheme::{
+    self, Assignment, Container, Overrides, Reason, Rules, SCHEMES, Scheme, TypeList,
+};
 use crate::units::Bytes;
 
 /// The candidates of `model` for `runtime`: what the checkpoint is now, then the others, best quality first.
@@ -74,8 +76,10 @@ pub(super) fn candidates(
             .filter(possible)
             .collect(),
         Schemes::All => SCHEMES.iter().filter(possible).collect(),
+        Schemes::Types(_) => Vec::new(),
     };
     let wants_stored = match schemes {
+        Schemes::Types(_) => false,
         Schemes::Named(ids) => ids.iter().any(|id| id.eq_ignore_ascii_case(&stored_id)),
         _ => true,
     };
@@ -94,18 +98,29 @@ pub(super) fn candidates(
             notes: not_stored(checkpoint, header, stored_container),
         });
     }
-    all.extend(made.into_iter().map(|scheme| {
-        let assignment = assigned(model, scheme, runtime, rules);
-        let mut notes = not_stored(checkpoint, header, scheme.container);
+    let made = made.into_iter().map(|scheme| {
         // A 16-bit copy of a quantized checkpoint loses nothing more.
         let is_16_bit = matches!(scheme.base, Dtype::BF16 | Dtype::F16);
+        (assigned(model, scheme, runtime, rules), is_16_bit)
+    });
+    let listed = match schemes {
+        Schemes::Types(list) => {
+            let assignment = listed(list, model, runtime, rules)?;
+            let is_16_bit = !assignment.is_quantized();
+            Some((assignment, is_16_bit))
+        }
+        _ => None,
+    };
+    all.extend(made.chain(listed).map(|(assignment, is_16_bit)| {
+        let container = assignment.container;
+        let mut notes = not_stored(checkpoint, header, container);
         let stored_id = quantized_gguf.then_some(&stored_id);
         let now = model.prequantized.as_ref().or(stored_id).cloned();
         notes.extend(
             now.filter(|_| !is_16_bit)
                 .map(|now| Note::DoubleQuantization { now }),
         );
-        if !is_gguf && scheme.container == Container::Gguf {
+        if !is_gguf && container == Container::Gguf {
             notes.extend(
                 header
                     .incomplete
@@ -162,6 +177,27 @@ pub fn assigned(
     } else {
         assignment
     }
+}
+
+/// The GGUF whose tensors have the types of a list.
+fn listed(
+    list: &TypeList,
+    model: &ModelSpec,
+    runtime: &RuntimeProfile,
+    rules: Rules,
+) -> Result<Assignment, CandidateError> {
+    let file = || list.file.clone();
+    if !loads_files(runtime, Container::Gguf) {
+        return Err(CandidateError::TypesNotLoadable {
+            file: file(),
+            runtime: runtime.name.clone(),
+        });
+    }
+    scheme::check_types(&list.types, model).map_err(|source| CandidateError::Types {
+        file: file(),
+        source,
+    })?;
+    Ok(scheme::assign_types(model, &list.types, rules))
 }
 
 /// Caveats about what the checkpoint lacks: of a `config.json` alone, and of weights that are served as a directory.

@@ -9,7 +9,7 @@ use crate::model::ModelError;
 use crate::model::accept::AcceptError;
 use crate::quantize::QuantizeError;
 use crate::runtime::{RuntimeError, Version};
-use crate::scheme::SCHEMES;
+use crate::scheme::{SCHEMES, TypeListError};
 
 /// Why a checkpoint cannot be planned on any board.
 #[derive(Debug, thiserror::Error)]
@@ -107,9 +107,25 @@ pub enum PlanError {
 }
 
 /// Why there are no candidates.
-#[derive(Debug, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CandidateError {
+    /// A list of types is not one for this model.
+    #[error("{file}: {source}")]
+    Types {
+        /// The list's file.
+        file: String,
+        /// Why.
+        source: TypeListError,
+    },
+    /// A list of types makes a GGUF, and the runtime loads none.
+    #[error("{file} has the types of a GGUF, and {runtime} loads none; try another --runtime")]
+    TypesNotLoadable {
+        /// The list's file.
+        file: String,
+        /// The runtime.
+        runtime: String,
+    },
     /// No scheme has that id.
     #[error("there is no scheme `{id}`{nearest}; known are {}", known())]
     Unknown {

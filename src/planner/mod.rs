@@ -20,7 +20,7 @@ use crate::plan::fit::Candidate;
 use crate::plan::{Fit, Plan, Workload, fit};
 use crate::quantize::Readiness;
 use crate::runtime::{RuntimeProfile, Version};
-use crate::scheme::{Container, Rules, SCHEMES, Scheme};
+use crate::scheme::{self, Container, Rules, SCHEMES, Scheme};
 use quality::KnownQuality;
 
 pub use board::{Board, FoundDevice};
@@ -64,6 +64,8 @@ pub struct LaunchContext {
     pub version: Option<Version>,
     /// Flags that were given and that advice has to take into account.
     pub given: GivenFlags,
+    /// The file of the types that tensors are to have, if they are not those of a scheme.
+    pub types: Option<String>,
 }
 
 /// Flags that were given and that advice has to take into account.
@@ -183,7 +185,7 @@ impl Planner {
             Some(plan) => header.readiness(
                 &self.checkpoint,
                 &self.model,
-                to_be_made(plan, &board.runtime),
+                to_be_made(plan, &board.runtime, &request.schemes, &self.model),
                 request.rules,
             )?,
             None => {
@@ -198,6 +200,10 @@ impl Planner {
             given: GivenFlags {
                 power_mode: request.board.power_mode.is_some(),
                 kv_type_of_each: request.workload.kv_type_of_each(),
+            },
+            types: match &request.schemes {
+                Schemes::Types(list) => Some(list.file.clone()),
+                _ => None,
             },
         };
         Ok(Planned {
@@ -335,11 +341,19 @@ fn no_rates(board: &Board) -> PlanError {
 
 /// The scheme of the file that `quantize` has to make for a plan: none where the file is there, or where the
 /// runtime has its own converter or loads the checkpoint as it is.
-fn to_be_made(plan: &Plan, runtime: &RuntimeProfile) -> Option<&'static Scheme> {
+fn to_be_made(
+    plan: &Plan,
+    runtime: &RuntimeProfile,
+    schemes: &Schemes,
+    model: &ModelSpec,
+) -> Option<&'static Scheme> {
     let loads = &runtime.loads;
     let is_made = !plan.assignment.is_stored() && !loads.own_converter;
-    let named = |scheme: &&Scheme| scheme.id == plan.assignment.scheme;
-    let scheme = SCHEMES.iter().find(named).filter(|_| is_made)?;
+    let scheme = match schemes {
+        Schemes::Types(list) => Some(scheme::of_types(model, &list.types)),
+        _ => Scheme::get(&plan.assignment.scheme),
+    };
+    let scheme = scheme.filter(|_| is_made)?;
     let is_loaded = match scheme.container {
         Container::Gguf => loads.files.iter().any(|file| file == "gguf"),
         Container::Safetensors => true,

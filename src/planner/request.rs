@@ -9,7 +9,7 @@ use crate::evidence::quality::MeasuredQuality;
 use crate::model::ModelSpec;
 use crate::plan::{Preference, Workload};
 use crate::runtime::{RuntimeProfile, Version};
-use crate::scheme::Rules;
+use crate::scheme::{Rules, TypeList};
 use crate::units::Bytes;
 
 /// Tokens of context by default, if the model has no smaller limit.
@@ -42,6 +42,8 @@ pub enum Schemes {
     All,
     /// These, by id.
     Named(Vec<String>),
+    /// One GGUF, whose tensors have the types of a list.
+    Types(TypeList),
 }
 
 /// Where a model runs.

@@ -17,7 +17,7 @@ pub use compressed::{StoredWeight, stored_types};
 pub use overrides::{Overrides, TypeOverride};
 pub use rules::{Rules, quantizer_order};
 pub use table::{Container, QuantMix, SCHEMES, Scheme};
-pub use type_list::{TYPE_LIST, TypeListError, check_types, parse_types, type_list};
+pub use type_list::{TYPE_LIST, TypeList, TypeListError, check_types, parse_types, type_list};
 
 /// Why a tensor gets its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +116,21 @@ pub fn assign_with(
 /// The id of an assignment whose types are those of no scheme.
 pub const MIX: &str = "mix";
 
-/// A GGUF with the types that are named; other tensors have those of a 16-bit file.
+/// The scheme that names a GGUF of these types: that of the type with most bytes among those that name one.
+pub fn of_types(model: &ModelSpec, types: &BTreeMap<String, Dtype>) -> &'static Scheme {
+    let mut sums: BTreeMap<Dtype, u64> = BTreeMap::new();
+    for tensor in &model.tensors {
+        if let Some(dtype) = types.get(&tensor.name) {
+            *sums.entry(*dtype).or_default() += dtype.bytes(&tensor.shape).unwrap_or_default().0;
+        }
+    }
+    let mut sums: Vec<(Dtype, u64)> = sums.into_iter().collect();
+    sums.sort_by_key(|(dtype, bytes)| (std::cmp::Reverse(*bytes), *dtype));
+    let named = sums.iter().find_map(|(dtype, _)| Scheme::of_base(*dtype));
+    named.unwrap_or_else(|| Scheme::of_half(Dtype::F16))
+}
+
+/// A GGUF with the types that are named; other tensors have those of the scheme that names it.
 pub fn assign_types(
     model: &ModelSpec,
     types: &BTreeMap<String, Dtype>,
@@ -128,7 +142,7 @@ pub fn assign_types(
     };
     Assignment {
         scheme: MIX.to_owned(),
-        ..assign_with(model, Scheme::of_half(Dtype::F16), rules, &overrides)
+        ..assign_with(model, of_types(model, types), rules, &overrides)
     }
 }
 

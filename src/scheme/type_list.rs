@@ -7,6 +7,15 @@ use std::collections::BTreeMap;
 use crate::dtype::Dtype;
 use crate::model::ModelSpec;
 
+/// Types by the names of tensors, from a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeList {
+    /// The file, as it was named.
+    pub file: String,
+    /// The type of each tensor that it names.
+    pub types: BTreeMap<String, Dtype>,
+}
+
 /// Text that is no list of types, or not one for this model.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each field is named and explained by the message above it

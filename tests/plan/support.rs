@@ -150,6 +150,7 @@ impl Model {
                 rules: Rules::default(),
                 version: None,
                 given: GivenFlags::default(),
+                types: None,
             },
         }))
     }

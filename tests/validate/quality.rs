@@ -432,6 +432,19 @@ fn a_mix_has_the_size_asked_for_and_is_the_same_again() {
             .collect()
     };
     assert_eq!(types("a.gguf"), types("c.gguf"));
+    // And `fit` plans that file.
+    let planned = [
+        "fit",
+        "model.gguf",
+        "--types",
+        "list.types",
+        "--format",
+        "json",
+    ];
+    let planned = document(&orinplan(&folder, &planned), 0);
+    assert_eq!(planned["recommended"], "mix");
+    assert_eq!(planned["plans"].as_array().unwrap().len(), 1);
+    assert_eq!(planned["plans"][0]["file_bytes"], size("c.gguf"));
     let costs: serde_json::Value = serde_json::from_slice(&read("costs.json")).unwrap();
     assert_eq!(costs["schema"], "orinplan.sensitivity/1");
     assert!(costs["tensors"][0]["kld"]["Q4_0"].as_f64().unwrap() > 0.0);
@@ -466,6 +479,8 @@ fn a_list_of_types_of_another_model_is_refused() {
         ("blk.0.attn_q.weight", "is not NAME=TYPE"),
     ] {
         std::fs::write(folder.path().join("list.types"), list).unwrap();
+        let planned = orinplan(&folder, &["fit", "model.gguf", "--types", "list.types"]);
+        assert_error(&planned, &["list.types", said]);
         let run = orinplan(
             &folder,
             &[

@@ -180,6 +180,9 @@ pub(super) struct FitArgs {
     pub board: BoardArgs,
     #[command(flatten)]
     pub workload: WorkloadArgs,
+    /// Plan a GGUF whose tensors have the types of a list, as `quantize --save-types` writes it: a `tensor=type` a line
+    #[arg(long, value_name = "FILE", conflicts_with = "scheme")]
+    pub types: Option<PathBuf>,
     /// What was measured of this model's quality, as `orinplan compare --format json` prints it [default: what the
     /// measurements of other models let expect]
     #[arg(long, value_name = "FILE")]

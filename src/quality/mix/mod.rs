@@ -16,4 +16,4 @@ pub use search::{
     CANDIDATES, Mix, PROBE, Search, SearchStage, Sensitivities, TensorSensitivity, measure, mix,
 };
 pub use sensitivity::{Probed, sensitivities};
-pub use session::{Kind, Resumed, Session, Setup, Stage, named};
+pub use session::{Kind, Resumed, Session, Setup, Stage};

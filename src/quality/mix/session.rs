@@ -20,7 +20,7 @@ use crate::gguf;
 use crate::model::ModelSpec;
 use crate::quantize::packed::Files;
 use crate::quantize::{GgufView, Importance, Job, Options, QuantizeError};
-use crate::scheme::{Overrides, Reason, Rules, Scheme};
+use crate::scheme::{self, Overrides, Reason, Rules, Scheme};
 use crate::units::Bytes;
 
 /// Chunks that activations are collected from, and those behind them whose predictions are compared.
@@ -262,7 +262,7 @@ impl<'a> Session<'a> {
 
     /// The options of the file with these types.
     pub fn options(&self, types: &BTreeMap<String, Dtype>) -> Options<'_> {
-        let scheme = named(self.setup.model, types);
+        let scheme = scheme::of_types(self.setup.model, types);
         Options {
             overrides: Overrides {
                 exact: types.clone(),
@@ -404,18 +404,4 @@ fn compared(chunks: &Chunks) -> Chunks {
         chunks: chunks.chunks.get(first..).unwrap_or_default().to_vec(),
         tokens: chunks.tokens,
     }
-}
-
-/// The scheme that names a file of these types: that of the type with most bytes among those that name one.
-pub fn named(model: &ModelSpec, types: &BTreeMap<String, Dtype>) -> &'static Scheme {
-    let mut sums: BTreeMap<Dtype, u64> = BTreeMap::new();
-    for tensor in &model.tensors {
-        if let Some(dtype) = types.get(&tensor.name) {
-            *sums.entry(*dtype).or_default() += dtype.bytes(&tensor.shape).unwrap_or_default().0;
-        }
-    }
-    let mut sums: Vec<(Dtype, u64)> = sums.into_iter().collect();
-    sums.sort_by_key(|(dtype, bytes)| (std::cmp::Reverse(*bytes), *dtype));
-    let named = sums.iter().find_map(|(dtype, _)| Scheme::of_base(*dtype));
-    named.unwrap_or_else(|| Scheme::of_half(Dtype::F16))
 }

@@ -87,8 +87,12 @@ pub(super) fn quantize(
     requantizes: bool,
     output: &str,
 ) -> String {
+    let format = match &report.launch.types {
+        Some(file) => format!("--types {}", shell_path(file)),
+        None => format!("--scheme {scheme}"),
+    };
     let mut line = format!(
-        "orinplan quantize {} --scheme {scheme}",
+        "orinplan quantize {} {format}",
         shell_path(report.checkpoint.origin.text())
     );
     let rules = Rules::ALL
