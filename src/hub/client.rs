@@ -10,7 +10,7 @@ use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::http::{HeaderMap, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -26,6 +26,8 @@ use crate::units::Bytes;
 const CONNECT: Duration = Duration::from_secs(10);
 /// The longest silence of a server.
 const SILENCE: Duration = Duration::from_secs(30);
+/// Bytes a second that a body has to come with on average, once it has lasted longer than that.
+const SLOWEST: f64 = 1024.0;
 /// Redirects that are followed for one request. The hub's own are two.
 const HOPS: usize = 8;
 /// The longest wait that a server may ask for; beyond it, the user is told.
@@ -390,6 +392,8 @@ impl Client {
         Counted {
             inner: answer.body.into_reader(),
             traffic: self.traffic.clone(),
+            begun: Instant::now(),
+            read: 0,
         }
     }
 }
@@ -484,16 +488,29 @@ pub(super) fn broken(address: &Address, error: &io::Error) -> HubError {
     }
 }
 
-/// A body that counts what is read of it.
+/// A body that counts what is read of it, and ends with an error when it comes too slowly to be waited for.
 struct Counted<R> {
     inner: R,
     traffic: Arc<Traffic>,
+    begun: Instant,
+    read: u64,
+}
+
+/// Whether a body of which `read` bytes came in `elapsed` is not worth the wait: a server that sends a byte now and then
+/// is never silent, and would hold a run for ever.
+fn is_too_slow(elapsed: Duration, read: u64) -> bool {
+    elapsed > SILENCE && (read as f64) < SLOWEST * elapsed.as_secs_f64()
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(bytes)?;
         self.traffic.bytes.fetch_add(read as u64, Ordering::Relaxed);
+        self.read += read as u64;
+        if read > 0 && is_too_slow(self.begun.elapsed(), self.read) {
+            let problem = format!("it sends less than {SLOWEST} bytes a second");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, problem));
+        }
         Ok(read)
     }
 }
@@ -519,5 +536,20 @@ impl Resolver for PublicOnly {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem).into());
         }
         Ok(kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_drips_is_given_up_and_a_slow_link_is_not() {
+        let seconds = Duration::from_secs;
+        assert!(!is_too_slow(seconds(20), 0));
+        assert!(is_too_slow(seconds(31), 31));
+        assert!(is_too_slow(seconds(3600), 1_000_000));
+        // A modem's 56 kbit/s.
+        assert!(!is_too_slow(seconds(3600), 7000 * 3600));
     }
 }

@@ -256,16 +256,9 @@ fn the_line_to_get_a_model_is_for_a_shell() {
             model["scheme"].as_str().unwrap(),
         );
         let line = model["get"].as_str().unwrap();
-        assert!(
-            line.starts_with(&format!("hf download {id} && orinplan ")),
-            "{line}"
-        );
         let made = line.contains(&format!(
             "orinplan quantize {id} --scheme {scheme} --output "
         ));
-        assert!(
-            made || line.ends_with(&format!("&& orinplan fit {id}")),
-            "{line}"
-        );
+        assert!(made || line == format!("orinplan fit {id}"), "{line}");
     }
 }

@@ -65,9 +65,8 @@ pub const RULE: &str = "what decodes faster than people read (5.3 tokens/s) in a
 fn get(report: &Report<'_>, ranked: &Ranked<'_>) -> String {
     let id = &ranked.entry.id;
     let assignment = &ranked.plan.assignment;
-    let download = format!("hf download {}", shell(id));
     if assignment.is_stored() {
-        return download;
+        return format!("hf download {}", shell(id));
     }
     let ending = match assignment.container {
         Container::Gguf => ".gguf",
@@ -77,13 +76,13 @@ fn get(report: &Report<'_>, ranked: &Ranked<'_>) -> String {
     let is_made = is_converted || assignment.container == Container::Safetensors;
     if !is_made || report.board.runtime.loads.own_converter {
         // It prints the lines of the runtime's own tools.
-        return format!("{download} && orinplan fit {}", shell(id));
+        return format!("orinplan fit {}", shell(id));
     }
     let name = id.rsplit('/').next().unwrap_or(id);
     let scheme = &assignment.scheme;
     let file = format!("{name}-{}{ending}", scheme.to_uppercase());
     format!(
-        "{download} && orinplan quantize {} --scheme {scheme} --output {}",
+        "orinplan quantize {} --scheme {scheme} --output {}",
         shell(id),
         shell(&file)
     )

@@ -2,6 +2,7 @@
 
 mod faults;
 mod plans;
+mod proxy;
 mod server;
 mod streams;
 mod tls;
@@ -86,6 +87,7 @@ impl Desk {
             "HTTPS_PROXY",
             "HTTP_PROXY",
             "ALL_PROXY",
+            "NO_PROXY",
         ] {
             command.env_remove(name).env_remove(name.to_lowercase());
         }
