@@ -34,10 +34,13 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
     let stores = remote::stores_with(settings);
     let planner = Planner::open_in(&args.model, &stores, unknown)?;
     let (checkpoint, model) = (planner.checkpoint(), planner.model());
-    let types = types.map_or_else(BTreeMap::new, |list| list.types);
-    let list = args.types.iter();
-    list.map(|path| check_types(&types, model).with_context(|| path.display().to_string()))
-        .collect::<anyhow::Result<()>>()?;
+    let types = match types {
+        Some(list) => {
+            check_types(&list.types, model).with_context(|| list.file)?;
+            list.types
+        }
+        None => BTreeMap::new(),
+    };
     let scheme = scheme.unwrap_or_else(|| scheme::of_types(model, &types));
     let importance = args.imatrix.as_deref().map(Importance::open).transpose()?;
     let options = Options {
