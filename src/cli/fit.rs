@@ -21,7 +21,10 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
             "--explain is for people: use it with --format text or markdown; JSON has every number"
         );
     }
-    let saved = args.check.as_deref().map(saved::read).transpose()?;
+    let saved = args.check.as_deref();
+    let saved = saved
+        .map(|path| saved::read(path, report::fit::SCHEMA))
+        .transpose()?;
     let quality = args.quality.as_deref().map(read_quality).transpose()?;
     let types = args.types.as_deref().map(request::types).transpose()?;
     let planner = request::open(model, &args.read)?;

@@ -2,6 +2,7 @@
 //! reads the environment and knows exit codes.
 
 mod args;
+mod board;
 mod calibrate;
 mod compare;
 mod date;
@@ -110,6 +111,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     remote::allow(cli.network);
     match cli.command {
         Command::Fit(args) => fit::run(&args),
+        Command::Board(args) => board::run(&args),
         Command::Models(args) => models::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Pull(args) => pull::run(&args),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::args::{
-    BoardArgs, FitArgs, ModelsArgs, PreferArg, PreferenceArgs, ReadArgs, WorkloadArgs,
+    BoardArgs, FitArgs, ModelsArgs, PreferArg, PreferenceArgs, ReadArgs, SharedArgs, WorkloadArgs,
 };
 use super::{remote, settings};
 use crate::device::{DeviceProfile, L4tRelease, Session};
@@ -49,6 +49,11 @@ pub(super) fn types(path: &Path) -> anyhow::Result<TypeList> {
     let text = input::read_text(path, LIMIT)?;
     let types = parse_types(&text).with_context(|| file.clone())?;
     Ok(TypeList { file, types })
+}
+
+/// The request that each model of `board` begins with.
+pub(super) fn shared(args: &SharedArgs) -> Request {
+    planned(&args.board, &args.workload, &args.preference)
 }
 
 /// The request of `models`.

@@ -7,25 +7,24 @@ use anyhow::{Context, bail};
 use super::{Outcome, show};
 use crate::foreign::Foreign;
 use crate::input;
-use crate::report;
 use crate::units::{Bytes, counted};
 
 /// The largest saved prediction that is read; one has some kB a scheme.
 const SAVED_LIMIT: Bytes = Bytes(16 << 20);
 
-/// The prediction in a file, with its path.
-pub(super) fn read(path: &Path) -> anyhow::Result<(PathBuf, serde_json::Value)> {
+/// The prediction in a file, whose first key has to be `schema`; with its path.
+pub(super) fn read(path: &Path, schema: &str) -> anyhow::Result<(PathBuf, serde_json::Value)> {
     let shown = path.display();
     let text = input::read_text(path, SAVED_LIMIT).context("cannot read the saved prediction")?;
     let document: serde_json::Value = serde_json::from_str(&text).with_context(|| {
-        format!("{shown} is not JSON; a saved prediction is what `orinplan fit MODEL --save FILE` writes")
+        format!("{shown} is not JSON; a saved prediction is what --save FILE writes")
     })?;
-    let schema = document.get("schema").and_then(|schema| schema.as_str());
-    if schema != Some(report::fit::SCHEMA) {
+    let found = document.get("schema").and_then(|schema| schema.as_str());
+    if found != Some(schema) {
         bail!(
             "{shown} is not a saved prediction: its schema is {}, not {}",
-            schema.unwrap_or("missing"),
-            report::fit::SCHEMA
+            found.unwrap_or("missing"),
+            schema
         );
     }
     Ok((path.to_owned(), document))

@@ -16,6 +16,7 @@ pub mod recommend;
 pub mod roofline;
 pub mod speed;
 mod target;
+pub mod together;
 pub mod workload;
 
 #[cfg(test)]

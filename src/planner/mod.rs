@@ -11,6 +11,8 @@ mod quality;
 mod mixes;
 mod request;
 mod settings;
+mod shared;
+mod shared_file;
 
 use crate::checkpoint::{self, Checkpoint, Stores};
 use crate::device;
@@ -30,6 +32,8 @@ pub use gguf_header::GgufHeader;
 pub use mixes::MixPlanner;
 pub use request::{BoardRequest, CONTEXT, Request, Schemes, WorkloadRequest};
 pub use settings::{CALIBRATION, RUNS, SettingsError, runs, runs_or_none};
+pub use shared::{Program, SharedMember, SharedModel, SharedPlan, SharedRequest, Storage};
+pub use shared_file::{SharedFile, SharedFileError};
 
 /// A checkpoint that was opened, described and found to be one that runtimes load.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ pub mod inspect;
 pub mod models;
 pub mod quantize;
 pub mod roofline;
+pub mod shared;
 pub mod table;
 #[cfg(feature = "decode")]
 pub mod validate;

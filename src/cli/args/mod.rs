@@ -1,5 +1,6 @@
 //! Every flag, declared once: the parser, `--help`, the man page and the completions come from here.
 
+mod board;
 mod models;
 mod parse;
 mod servers;
@@ -21,6 +22,7 @@ use crate::scheme::{Rules, TypeOverride};
 use crate::units::Bytes;
 use crate::validate::{CALIBRATION_SECONDS, LEAST_TOKENS};
 
+pub(super) use self::board::SharedArgs;
 pub(super) use self::models::{ModelsArgs, TaskArg};
 pub(super) use self::servers::{NetworkArgs, PullArgs};
 pub(super) use self::suggest::unknown_command;
@@ -43,6 +45,8 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Plan a model on a board: verdict, formats, memory, context, speed
     Fit(FitArgs),
+    /// Plan several models on one board, with other programs beside them
+    Board(SharedArgs),
     /// Choose a model: what runs on a board, the best first
     Models(ModelsArgs),
     /// Make the file of a plan

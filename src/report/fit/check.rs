@@ -70,9 +70,9 @@ fn compare(path: String, saved: Option<&Value>, now: Option<&Value>, lines: &mut
     }
 }
 
-/// The name of a list's item: a plan's scheme, a note's code.
+/// The name of a list's item: its own, a plan's scheme, a note's code.
 fn name(item: &Value) -> Option<String> {
-    let key = ["scheme", "code", "name"]
+    let key = ["name", "scheme", "code"]
         .into_iter()
         .find_map(|key| item.get(key))?;
     key.as_str().map(str::to_owned)

@@ -1,0 +1,54 @@
+//! Flags of `orinplan board`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{BoardArgs, PreferenceArgs, ReadArgs, ReportFormat, WorkloadArgs};
+use crate::planner::Storage;
+
+/// Plans several models on one board, each in a process of its own, with other programs beside them: what they take
+/// together, what has no room and what to unload for it, the largest contexts beside each other, how long a file takes
+/// to load. Exit status: 0 if all have room, 1 if not.
+///
+/// MODEL is what `fit` takes, or one file of the form
+///
+///   device = "orin-nano-8gb"        # optional, as are power_mode and storage
+///   [[model]]
+///   model = "Qwen/Qwen3-1.7B"       # or a path, from this file's folder
+///   name = "chat"                   # optional, as are runtime, scheme, context, parallel, kv_type, text_only
+///   priority = 1                    # 1 is served first
+///   load = "resident"               # or "on-demand": loaded when asked for, in turn with others
+///   [[program]]
+///   name = "camera"
+///   memory = "450MiB"
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(in crate::cli) struct SharedArgs {
+    /// Models, or a file that ends with .toml
+    #[arg(value_name = "MODEL|FILE.toml", required = true)]
+    pub models: Vec<String>,
+    #[command(flatten)]
+    pub read: ReadArgs,
+    #[command(flatten)]
+    pub board: BoardArgs,
+    #[command(flatten)]
+    pub workload: WorkloadArgs,
+    #[command(flatten)]
+    pub preference: PreferenceArgs,
+    /// Where files are loaded from: nvme, sd, or a rate such as 1.2GB/s [default: nvme, or what the file says]
+    #[arg(long, value_name = "KIND|RATE", value_parser = Storage::named)]
+    pub storage: Option<Storage>,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ReportFormat,
+    /// Write the report to a file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Save the prediction as JSON, for --check
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Compare with a saved prediction; exit 1 and list the differences if it changed
+    #[arg(long, value_name = "FILE", conflicts_with = "save")]
+    pub check: Option<PathBuf>,
+}

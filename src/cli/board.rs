@@ -1,0 +1,120 @@
+//! `orinplan board`: open several models, plan them on one board, report.
+
+use std::path::{Path, PathBuf};
+
+use super::args::{ReportFormat, SharedArgs};
+use super::{Outcome, output, print, request, saved};
+use crate::foreign;
+use crate::input;
+use crate::planner::{
+    Board, PlanError, Planner, Request, SharedFile, SharedModel, SharedPlan, SharedRequest,
+};
+use crate::report::{self, fit, shared};
+use crate::units::Bytes;
+
+/// The largest file of several models that is read.
+const FILE_LIMIT: Bytes = Bytes(1 << 20);
+
+pub(super) fn run(args: &SharedArgs) -> anyhow::Result<Outcome> {
+    let saved = args.check.as_deref();
+    let saved = saved
+        .map(|path| saved::read(path, shared::SCHEMA))
+        .transpose()?;
+    let mut base = request::shared(args);
+    let (file, mut asked) = asked(args, &mut base)?;
+    if let Some(storage) = &args.storage {
+        asked.storage = storage.clone();
+    }
+    let outputs = [&args.save, &args.output].into_iter();
+    let outputs: Vec<&Path> = outputs.filter_map(Option::as_deref).collect();
+    let (mut planners, mut inputs) = (Vec::new(), Vec::new());
+    for model in &asked.models {
+        let planner = request::open(&model.model, &args.read)?;
+        let others = file.iter().chain(&args.check).cloned();
+        let read = output::inputs(
+            planner.checkpoint(),
+            others.chain(request::board_file(&args.board)),
+        );
+        output::check_all(&outputs, &read)?;
+        inputs.push(read);
+        planners.push(planner);
+    }
+    let plan = planned(&asked, &base, &planners)?;
+    inputs.iter().try_for_each(|read| read.check())?;
+    let report = shared::Report {
+        request: &asked,
+        planners: &planners,
+        plan: &plan,
+    };
+    let document = shared::document(&report);
+    if let Some(path) = &args.save {
+        output::write_file(path, &report::json(&document))?;
+    }
+    if let Some((path, saved)) = saved {
+        return saved::check(&path, &fit::differences(&saved, &document));
+    }
+    let text = match args.format {
+        ReportFormat::Json => report::json(&document),
+        ReportFormat::Text => foreign::lines(&shared::text(&report)),
+        ReportFormat::Markdown => foreign::lines(&shared::markdown(&report)),
+    };
+    match &args.output {
+        Some(path) => output::write_file(path, &text)?,
+        None => print(&text)?,
+    }
+    Ok(if plan.together.fits() {
+        Outcome::Yes
+    } else {
+        Outcome::No
+    })
+}
+
+/// What is asked for: by a file, whose board `base` then has, or by the names of models.
+fn asked(
+    args: &SharedArgs,
+    base: &mut Request,
+) -> anyhow::Result<(Option<PathBuf>, SharedRequest)> {
+    if let [only] = &args.models[..]
+        && only.to_ascii_lowercase().ends_with(".toml")
+    {
+        let path = PathBuf::from(only);
+        let text = input::read_text(&path, FILE_LIMIT)?;
+        let file = SharedFile::parse(&text, only)?;
+        let board = &mut base.board;
+        board.device = board.device.take().or_else(|| file.device.clone());
+        board.power_mode = board.power_mode.take().or_else(|| file.power_mode.clone());
+        let request = file.request(&path, base)?;
+        return Ok((Some(path), request));
+    }
+    let models = args.models.iter().map(|model| SharedModel {
+        name: model.clone(),
+        model: model.clone(),
+        request: base.clone(),
+        priority: 1,
+        on_demand: false,
+    });
+    let request = SharedRequest {
+        models: models.collect(),
+        programs: Vec::new(),
+        storage: Default::default(),
+    };
+    Ok((None, request))
+}
+
+fn planned(
+    asked: &SharedRequest,
+    base: &Request,
+    planners: &[Planner],
+) -> Result<SharedPlan, PlanError> {
+    let device = Board::device(&base.board)?;
+    device.warnings.iter().for_each(|line| super::warn(line));
+    let plan = asked.plan(planners, &device)?;
+    for member in &plan.models {
+        member
+            .board
+            .warnings
+            .iter()
+            .for_each(|line| super::warn(line));
+    }
+    Ok(plan)
+}

@@ -1,0 +1,177 @@
+//! Several models on one board for people.
+
+use super::{Report, Row};
+use crate::foreign::{markdown as plain, markdown_sentence};
+use crate::report::fit::range;
+use crate::report::table::{Align, Table};
+use crate::report::{line, rate, seconds, wrapped};
+use crate::units::{Bytes, counted};
+
+/// The ledger for a terminal.
+pub fn text(report: &Report<'_>) -> String {
+    let mut out = String::new();
+    for sentence in head(report) {
+        wrapped(&mut out, &sentence);
+    }
+    out.push('\n');
+    out.push_str(&table(report).text(" "));
+    out.push('\n');
+    for sentence in legend(report) {
+        wrapped(&mut out, &sentence);
+    }
+    out
+}
+
+/// The ledger as Markdown.
+pub fn markdown(report: &Report<'_>) -> String {
+    let mut out = String::new();
+    let names: Vec<String> = report.rows().map(|row| plain(&row.asked.name)).collect();
+    line(
+        &mut out,
+        format_args!("## {} on one board\n", names.join(", ")),
+    );
+    for sentence in head(report) {
+        line(
+            &mut out,
+            format_args!("{}.\n", markdown_sentence(&sentence)),
+        );
+    }
+    out.push_str(&table(report).markdown());
+    for sentence in legend(report) {
+        line(
+            &mut out,
+            format_args!("\n{}.", markdown_sentence(&sentence)),
+        );
+    }
+    out
+}
+
+/// The board, the verdict, then what to do about each model without room.
+fn head(report: &Report<'_>) -> Vec<String> {
+    let together = &report.plan.together;
+    let (needed, available) = (together.needed, together.available);
+    let verdict = if together.fits() {
+        format!(
+            "FIT TOGETHER: {needed} of {available}, {} left",
+            available.saturating_sub(needed)
+        )
+    } else {
+        let short = needed.saturating_sub(available);
+        let short = if short > Bytes(0) {
+            format!(", {short} more than the board has left")
+        } else {
+            String::new()
+        };
+        format!("DO NOT FIT TOGETHER: {needed} of {available}{short}")
+    };
+    let mut lines = vec![report.planned_for(), verdict];
+    lines.extend(report.rows().filter_map(|row| no_room(report, row)));
+    lines
+}
+
+/// What to do about a model that has no room.
+fn no_room(report: &Report<'_>, row: Row<'_>) -> Option<String> {
+    if row.place.has_room {
+        return None;
+    }
+    let (name, plan) = (&row.asked.name, &row.member.plan);
+    Some(match &row.place.unload {
+        Some(places) if !places.is_empty() => format!(
+            "{name} has no room beside {}: unload that first, then {name} loads in {}",
+            report.names(places).join(" and "),
+            seconds(report.load_time(row).0)
+        ),
+        _ => format!(
+            "{name} has no room on this board: {} needs {}; `orinplan fit {name}` shows what to change",
+            plan.assignment.scheme.to_uppercase(),
+            plan.memory.total()
+        ),
+    })
+}
+
+fn table(report: &Report<'_>) -> Table {
+    let mut table = Table::new([
+        ("", Align::Left),
+        ("load", Align::Left),
+        ("format", Align::Left),
+        ("weights", Align::Right),
+        ("cache", Align::Right),
+        ("the rest", Align::Right),
+        ("memory", Align::Right),
+        ("context", Align::Right),
+        ("max ctx", Align::Right),
+        ("tokens/s", Align::Right),
+        ("loads in", Align::Right),
+    ]);
+    for row in report.rows() {
+        let plan = &row.member.plan;
+        let memory = &plan.memory;
+        let speeds = plan.speeds.as_ref();
+        let load = match (row.place.has_room, row.asked.on_demand) {
+            (false, _) => "NO ROOM",
+            (true, true) => "on demand",
+            (true, false) => "resident",
+        };
+        table.row([
+            row.asked.name.clone(),
+            load.to_owned(),
+            plan.assignment.scheme.to_uppercase(),
+            (memory.weights + memory.duplicated_embedding).to_string(),
+            (memory.kv_cache + memory.recurrent_state).to_string(),
+            (memory.compute + memory.output + memory.runtime).to_string(),
+            memory.total().to_string(),
+            row.member.workload.context.to_string(),
+            match row.place.max_context {
+                0 => "-".to_owned(),
+                context => context.to_string(),
+            },
+            speeds.map_or("-".to_owned(), |s| range(&s.decode.tokens_per_second)),
+            seconds(report.load_time(row).0),
+        ]);
+    }
+    for program in &report.request.programs {
+        let mut cells: [String; 11] = Default::default();
+        cells[0].clone_from(&program.name);
+        cells[1] = "program".to_owned();
+        cells[6] = program.memory.to_string();
+        table.row(cells);
+    }
+    let mut cells: [String; 11] = Default::default();
+    cells[0] = "at most at once".to_owned();
+    cells[6] = report.plan.together.needed.to_string();
+    table.row(cells);
+    table
+}
+
+fn legend(report: &Report<'_>) -> Vec<String> {
+    let storage = &report.request.storage;
+    let mut lines = vec![
+        "the rest: compute buffers, and the runtime of each, which runs in a process of its own; max ctx: beside the others, by priority".to_owned(),
+    ];
+    let gb = storage.rate.0 / 1e9;
+    lines.push(if storage.assumed {
+        format!(
+            "files load at {gb} GB/s, a usual rate of {}: --storage gives yours",
+            storage.name
+        )
+    } else {
+        format!("files load at {gb} GB/s")
+    });
+    let at_once = report.at_once();
+    if at_once > 1 {
+        let rates: Vec<String> = report
+            .rows()
+            .filter_map(|row| {
+                let speeds = row.member.plan.speeds.as_ref()?;
+                let most = speeds.decode.tokens_per_second.high / at_once as f64;
+                Some(format!("{} {}", row.asked.name, rate(most)))
+            })
+            .collect();
+        let models = counted(at_once, "model decodes", "models decode");
+        lines.push(format!(
+            "tokens/s: each alone. When {models} at once, processes take turns on the GPU and each has at most its share of the rate ({}): arithmetic, measured in no published run on an Orin",
+            rates.join(", ")
+        ));
+    }
+    lines
+}
