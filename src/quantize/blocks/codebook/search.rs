@@ -13,7 +13,7 @@ const GRID: [f32; 6] = [0.68, 0.8, 0.92, 1.04, 1.16, 1.28];
 const TOP: f32 = 31.0;
 
 /// A gain counts as larger only by this factor: among scales that are as good the lowest level decides.
-const CLEARLY: f32 = 1.0001;
+const CLEARLY: f32 = 1.000_002;
 
 /// Steps that are tried, from that for which the largest scale is the largest multiple.
 const STEPS: usize = 16;
