@@ -59,7 +59,7 @@ pub(super) fn tq2_0(b: &[u8; 66], out: &mut Unpacked<256, 8>) {
 #[inline(always)]
 fn digit(byte: u8, number: u32) -> i8 {
     let rest = byte.wrapping_mul(3u8.pow(number));
-    (u16::from(rest) * 3 >> 8) as i8 - 1
+    ((u16::from(rest) * 3) >> 8) as i8 - 1
 }
 
 #[inline(always)]

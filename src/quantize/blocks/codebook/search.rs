@@ -213,9 +213,10 @@ fn refit<V: Lanes, B: Codebook, const G: usize, const LEN: usize>(
     found: &Found<V, G>,
 ) -> f32 {
     let (mut aa, mut ax) = (0.0, 0.0);
-    for g in 0..G {
+    let groups = octets.iter().zip(&found.choices).zip(found.scales);
+    for ((octets, choices), scale) in groups {
         let (mut qx, mut qq) = (V::zero(), V::zero());
-        let chosen = octets[g].iter().zip(&found.choices[g]).take(LEN / 8);
+        let chosen = octets.iter().zip(choices).take(LEN / 8);
         for (octet, choice) in chosen {
             let x = octet.changed(choice.changed);
             let vectors = choice.vectors.map(V::to_array);
@@ -227,7 +228,7 @@ fn refit<V: Lanes, B: Codebook, const G: usize, const LEN: usize>(
                 qq = qq + w * level * level;
             }
         }
-        let multiple = multiple(found.scales[g]);
+        let multiple = multiple(scale);
         aa += (multiple * multiple * qq).sum();
         ax += (multiple * qx).sum();
     }

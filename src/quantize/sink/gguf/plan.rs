@@ -145,7 +145,7 @@ fn plan_tensor<'a>(
     // As llama-quantize: what is looked up or multiplied last may do without.
     let category = tensor.role.info().category;
     let exempt = matches!(category, Category::TokenEmbedding | Category::Output);
-    let encoded = matches!(values, Values::Rows(_));
+    let encoded = matches!(values, Values::Rows(_)) && !options.importance_follows;
     if assigned.dtype.needs_importance() && encoded && importance.is_none() && !exempt {
         return Err(QuantizeError::NeedsImportance {
             tensor: tensor.name.clone(),
