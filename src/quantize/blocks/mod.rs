@@ -39,6 +39,7 @@ mod tests;
 mod unpack;
 mod unpack_codebook;
 mod unpack_few;
+mod unpacked;
 
 pub use entry::{decode_rows, encode_rows};
 pub use formats::{BlockError, Encoded, FORMATS, is_decoded};

@@ -2,7 +2,7 @@
 
 use super::codebook::grids;
 use super::half::f16_to_f32;
-use super::unpack::{Unpacked, half, word};
+use super::unpacked::{Unpacked, half, word};
 
 /// Eight signs from the seven that are stored: their number is even.
 #[inline(always)]

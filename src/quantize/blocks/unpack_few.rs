@@ -2,7 +2,7 @@
 //! `TQ2_0`, `Q1_0` and `Q2_0`.
 
 use super::float4::LEVELS;
-use super::unpack::{Unpacked, half, nibbles, pairs};
+use super::unpacked::{Unpacked, half, nibbles, pairs};
 
 #[inline(always)]
 fn level(code: u8) -> i8 {
