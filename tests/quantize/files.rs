@@ -24,7 +24,6 @@ const SCHEMES: &[&str] = &[
     "iq4_xs",
     "q4_0",
     "mxfp4_moe",
-    "iq3_m",
     "q3_k_l",
     "q3_k_m",
     "iq3_s",

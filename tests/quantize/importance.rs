@@ -212,6 +212,9 @@ fn codebooks_of_2_and_3_bits_need_importance() {
         assert!(said.contains("needs an importance matrix"), "{said}");
         assert!(said.contains("`orinplan imatrix`"), "{said}");
         assert!(!output.exists());
+    }
+    for scheme in ["iq2_xxs", "iq3_xxs"] {
+        let output = scratch.path(scheme);
         let report = quantize(
             &model,
             scheme,

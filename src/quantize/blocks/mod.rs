@@ -1,7 +1,8 @@
 //! Encodes rows of numbers into blocks, and decodes them: every GGUF format that a scheme can assign.
 //!
 //! `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1` and `Q8_0` are byte for byte those of ggml, with and
-//! without importance, but where 16-bit weights lie on a grid of `Q4_0` or `Q4_1`, which is kept (`grid.rs`). The other formats have a search of their own (`affine.rs`, `symmetric.rs`, `codebook`, `float4.rs`, `ternary.rs`). On the
+//! without importance, but where 16-bit weights lie on a grid of `Q4_0` or `Q4_1`, which is kept (`grid.rs`). The other
+//! formats have a search of their own (`affine.rs`, `symmetric.rs`, `codebook`, `float4.rs`, `ternary.rs`). On the
 //! weights of models its error, plain and weighted, is no larger than that of `llama-quantize`; with extreme outliers
 //! among values or columns one of the two errors may be larger, and then the other is much smaller.
 //!
