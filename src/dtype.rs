@@ -139,6 +139,12 @@ impl Dtype {
         self.format().block_elements > 4
     }
 
+    /// Whether llama.cpp encodes it only with an importance matrix.
+    pub fn needs_importance(self) -> bool {
+        use Dtype::*;
+        matches!(self, IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS)
+    }
+
     /// Whether a row of `elements` is a whole number of blocks.
     pub fn divides(self, elements: u64) -> bool {
         elements.is_multiple_of(self.format().block_elements)

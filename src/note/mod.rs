@@ -177,6 +177,13 @@ pub enum Note {
         /// Tensors with the number of such rows.
         tensors: Vec<(String, u64)>,
     },
+    /// Quantized tensors whose weights all come back in 16 bits: they lie on the grid of their format.
+    Lossless {
+        /// The names of the tensors.
+        tensors: Vec<String>,
+        /// How many tensors were quantized.
+        of: usize,
+    },
     /// Quantized tensors that are not in the importance matrix.
     MissingImportance {
         /// The names of the tensors.
@@ -233,6 +240,7 @@ impl Note {
             Note::NotFinite { .. } => "not_finite",
             Note::Overflow { .. } => "f16_overflow",
             Note::ZeroRows { .. } => "zero_rows",
+            Note::Lossless { .. } => "lossless",
             Note::MissingImportance { .. } => "missing_importance",
             Note::UnusedPattern { .. } => "unused_pattern",
             Note::UnknownPreTokenizer => "unknown_pre_tokenizer",

@@ -133,6 +133,12 @@ impl Note {
                 counted(sum(tensors), "row holds", "rows hold"),
                 each(tensors)
             ),
+            Note::Lossless { tensors, of } => format!(
+                "{} of {} lost nothing: the 16-bit weights lie on the grid of their format: {}",
+                tensors.len(),
+                counted(*of, "quantized tensor", "quantized tensors"),
+                named(tensors)
+            ),
             Note::MissingImportance { tensors } => format!(
                 "{} without importance, which the matrix does not have: {}",
                 counted(tensors.len(), "tensor was quantized", "tensors were quantized"),

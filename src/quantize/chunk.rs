@@ -9,7 +9,7 @@ use super::encoder::{EncodedRows, Encoder};
 use super::error::QuantizeError;
 use super::planned::{PlannedTensor, Values};
 use super::sink::Places;
-use super::tally::{Tally, plain_deviation};
+use super::tally::{Tally, comes_back, plain_deviation};
 use super::tensor_rows::ReadBuffers;
 use crate::dtype::Dtype;
 use crate::units::Bytes;
@@ -182,6 +182,9 @@ fn tally(
         },
         ..Tally::default()
     };
+    if dtype.is_quantized() && !comes_back(values, decoded) {
+        tally.altered = 1;
+    }
     if planned.shape.len() > 1 {
         let zeros = |row: &&[f32]| row.iter().all(|&value| value == 0.0);
         tally.zero_rows = values.chunks(columns.max(1)).filter(zeros).count() as u64;

@@ -89,6 +89,10 @@ pub enum QuantizeError {
         found: &'static str,
         wanted: &'static str,
     },
+    #[error(
+        "tensor `{tensor}` would be {dtype}, which needs an importance matrix with values for it; make one with `orinplan imatrix`, and give it with --imatrix"
+    )]
+    NeedsImportance { tensor: String, dtype: &'static str },
     #[error("tensor `{tensor}` would be {dtype}, which has no encoder here; encoders are {known}")]
     NoEncoder {
         tensor: String,

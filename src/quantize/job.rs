@@ -9,7 +9,7 @@ use super::destination::Destination;
 use super::error::QuantizeError;
 use super::packed::Files;
 use super::partial::{Leftover, Partial};
-use super::planned::{Options, PlannedTensor};
+use super::planned::{Options, PlannedTensor, Values};
 use super::pool::{self, Progress};
 use super::sink::{Sink, gguf, safetensors};
 use super::streamed::{self, Output, Start, Written};
@@ -91,9 +91,14 @@ impl<'a> Job<'a> {
 
     /// All caveats: [`Job::notes`], and those of the tallies that [`write()`] returned.
     pub fn notes_with(&self, tallies: &[Tally]) -> Vec<Note> {
-        let names = self.tensors.iter().map(|t| t.name);
+        let encoded = self.tensors.iter().zip(tallies.iter().copied());
+        let encoded = encoded.map(|(tensor, tally)| {
+            let copied = matches!(tensor.values, Values::Copied(..));
+            let quantized = tensor.assigned.dtype.is_quantized() && !copied;
+            (tensor.name, quantized, tally)
+        });
         let mut notes = self.notes.clone();
-        notes.extend(tally::notes(names.zip(tallies.iter().copied())));
+        notes.extend(tally::notes(encoded));
         notes
     }
 }

@@ -69,6 +69,7 @@ struct Note {
     not_finite: u64,
     overflow: u64,
     zero_rows: u64,
+    altered: u64,
     /// The bits of its sums of squares, which keep their value.
     deviation: [u64; 4],
 }
@@ -167,6 +168,7 @@ impl Note {
             not_finite: tally.not_finite,
             overflow: tally.overflow,
             zero_rows: tally.zero_rows,
+            altered: tally.altered,
             deviation: tally.deviation.to_bits(),
         }
     }
@@ -177,6 +179,7 @@ impl Note {
             not_finite: self.not_finite,
             overflow: self.overflow,
             zero_rows: self.zero_rows,
+            altered: self.altered,
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct Options<'a> {
     pub overrides: Overrides,
     /// The importance matrix; for GGUF.
     pub importance: Option<&'a Importance>,
+    /// Whether one is going to be made first, so that a type that needs it is no error yet.
+    pub importance_follows: bool,
     /// Whether tensors of a GGUF that are quantized already may be quantized to another type.
     pub allow_requantize: bool,
     /// The most bytes of tensors in one file; for safetensors.
@@ -35,6 +37,7 @@ impl Options<'_> {
             rules: Rules::default(),
             overrides: Overrides::default(),
             importance: None,
+            importance_follows: false,
             allow_requantize: false,
             shard_bytes: SHARD_BYTES,
         }

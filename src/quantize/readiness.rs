@@ -71,6 +71,7 @@ pub fn readiness(
     let job = |allow_requantize| {
         let options = Options {
             rules,
+            importance_follows: scheme.needs_importance(),
             allow_requantize,
             ..Options::of(scheme)
         };

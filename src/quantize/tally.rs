@@ -1,6 +1,7 @@
 //! What is counted while a tensor is encoded: its quantization error, and values and rows that need a note.
 
 use super::blocks::Deviation;
+use super::blocks::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 use crate::note::Note;
 
 /// The counts of one tensor or a part of it; those of parts can be added.
@@ -14,6 +15,8 @@ pub struct Tally {
     pub overflow: u64,
     /// Rows that contain only zeros.
     pub zero_rows: u64,
+    /// Parts with a weight that does not come back in 16 bits.
+    pub altered: u64,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -22,13 +25,32 @@ impl std::ops::AddAssign for Tally {
         self.not_finite += other.not_finite;
         self.overflow += other.overflow;
         self.zero_rows += other.zero_rows;
+        self.altered += other.altered;
     }
 }
 
-/// A note for each kind of finding, with the tensors that have it.
-pub(super) fn notes<'a>(tallies: impl Iterator<Item = (&'a str, Tally)>) -> Vec<Note> {
+/// Whether every one of `values` comes back from `decoded` in the 16 bits that it has: in half precision, or as a
+/// bfloat16. It ends at the first that does not.
+pub(super) fn comes_back(values: &[f32], decoded: &[f32]) -> bool {
+    let same = |round: fn(f32) -> f32| {
+        let mut pairs = values.iter().zip(decoded);
+        pairs.all(|(&value, &decoded)| round(decoded) == value)
+    };
+    same(|value| f16_to_f32(f32_to_f16(value))) || same(|value| bf16_to_f32(f32_to_bf16(value)))
+}
+
+/// A note for each kind of finding, with the tensors that have it. `quantized` tells for each tensor whether it was
+/// encoded with fewer than 16 bits.
+pub(super) fn notes<'a>(tallies: impl Iterator<Item = (&'a str, bool, Tally)>) -> Vec<Note> {
+    let (mut kept, mut of) = (Vec::new(), 0);
     let (mut not_finite, mut overflow, mut zero_rows) = (Vec::new(), Vec::new(), Vec::new());
-    for (name, tally) in tallies {
+    for (name, quantized, tally) in tallies {
+        if quantized {
+            of += 1;
+            if tally.altered == 0 && tally.deviation.value > 0.0 {
+                kept.push(name.to_owned());
+            }
+        }
         for (count, list) in [
             (tally.not_finite, &mut not_finite),
             (tally.overflow, &mut overflow),
@@ -44,6 +66,7 @@ pub(super) fn notes<'a>(tallies: impl Iterator<Item = (&'a str, Tally)>) -> Vec<
         found(not_finite).map(|tensors| Note::NotFinite { tensors }),
         found(overflow).map(|tensors| Note::Overflow { tensors }),
         found(zero_rows).map(|tensors| Note::ZeroRows { tensors }),
+        (!kept.is_empty()).then_some(Note::Lossless { tensors: kept, of }),
     ];
     notes.into_iter().flatten().collect()
 }

@@ -229,7 +229,7 @@ impl<'a> TensorRows<'a> {
 
 /// Whether values of `dtype` can be read as numbers.
 pub(super) fn decodable(dtype: Dtype) -> bool {
-    dtype == Dtype::F64 || blocks::FORMATS.contains(&dtype)
+    dtype == Dtype::F64 || blocks::is_decoded(dtype)
 }
 
 fn decode(

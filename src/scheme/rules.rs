@@ -43,9 +43,13 @@ struct MixState<'a> {
     blocks: usize,
     /// llama.cpp's special case for 70B models: 80 blocks with grouped attention.
     is_70b: bool,
+    /// Whether an importance matrix is used; where one is needed, it is.
+    importance: bool,
     value_tensors: usize,
     value_index: usize,
     down_index: usize,
+    gate_index: usize,
+    up_index: usize,
 }
 
 /// The order in which llama.cpp visits and writes tensors: those outside of blocks, then block by block, each by name.
@@ -153,9 +157,12 @@ impl<'a> MixState<'a> {
                     EightyBlocks::Grouped => gqa > 1,
                     EightyBlocks::Always => true,
                 },
+            importance: overrides.importance || scheme.needs_importance(),
             value_tensors: model.tensors.iter().filter(is_value).count(),
             value_index: 0,
             down_index: 0,
+            gate_index: 0,
+            up_index: 0,
         }
     }
 
@@ -195,27 +202,99 @@ impl<'a> MixState<'a> {
     fn mixed(&mut self, tensor: &Tensor) -> Dtype {
         use Dtype::*;
         let category = tensor.role.info().category;
-        let eight_experts = self.model.dims.experts == 8;
-        let grouped = self.gqa >= 4;
         let heads_share_embedding = self.tied
             && category == Category::TokenEmbedding
             && !(self.rules == Rules::Llama2025 && tensor.role == TensorRole::PerLayerEmbedding);
         if category == Category::Output || heads_share_embedding {
-            return match (self.overrides.output, self.base) {
-                (Some(wanted), _) => wanted,
-                (None, Q8_0) => Q8_0,
-                (None, base) if !base.divides(tensor.row()) => Q8_0,
-                _ => Q6_K,
-            };
+            return self.head(tensor.row());
         }
-        match self.class(category) {
+        match (category, self.mix) {
+            (_, QuantMix::Experts)
+                if tensor.shape.first().is_some_and(|&n| n > 1) && tensor.shape.len() > 2 =>
+            {
+                self.base
+            }
+            (_, QuantMix::Experts) => Q8_0,
+            (Category::TokenEmbedding, QuantMix::IQ1 | QuantMix::IQ2) => Q2_K,
+            (Category::TokenEmbedding, QuantMix::IQ2_S | QuantMix::IQ3_XXS) => IQ3_S,
+            (Category::TokenEmbedding, QuantMix::Ternary) => Q4_K,
+            (_, QuantMix::IQ1 | QuantMix::IQ2 | QuantMix::IQ2_S) => {
+                self.below_3_bits(self.class(category))
+            }
+            _ => self.of_class(self.class(category), tensor.layer),
+        }
+    }
+
+    /// The type of the head, and of an embedding that is one.
+    fn head(&self, row: u64) -> Dtype {
+        if let Some(wanted) = self.overrides.output {
+            return wanted;
+        }
+        match self.mix {
+            QuantMix::Experts => Dtype::Q8_0,
+            _ if self.base == Dtype::Q8_0 || !self.base.divides(row) => Dtype::Q8_0,
+            QuantMix::IQ1 | QuantMix::IQ2 | QuantMix::IQ2_S | QuantMix::IQ3_XXS => Dtype::Q5_K,
+            _ => Dtype::Q6_K,
+        }
+    }
+
+    /// The mixes around the types of one and two bits.
+    fn below_3_bits(&mut self, class: MixClass) -> Dtype {
+        use Dtype::*;
+        let eight_experts = self.model.dims.experts == 8;
+        let larger = if self.mix == QuantMix::IQ2_S {
+            IQ3_S
+        } else {
+            Q2_K
+        };
+        match class {
+            MixClass::Value if self.gqa >= 4 || self.model.dims.experts >= 4 => Q4_K,
+            MixClass::Value => larger,
+            MixClass::Key if eight_experts => Q4_K,
+            MixClass::Down => {
+                // Here llama.cpp counts tensors, also with experts.
+                let index = self.down_index;
+                self.down_index += 1;
+                if index < self.blocks / 8 {
+                    larger
+                } else {
+                    self.base
+                }
+            }
+            MixClass::AttnOutput if eight_experts => Q5_K,
+            MixClass::AttnOutput => match self.mix {
+                QuantMix::IQ1 => IQ2_XXS,
+                QuantMix::IQ2_S => IQ3_S,
+                _ => self.base,
+            },
+            _ => self.base,
+        }
+    }
+
+    /// The other mixes.
+    fn of_class(&mut self, class: MixClass, layer: Option<u32>) -> Dtype {
+        use Dtype::*;
+        let blocks = self.blocks;
+        let eight_experts = self.model.dims.experts == 8;
+        let grouped = self.gqa >= 4;
+        // With experts, llama.cpp uses the number of the block, else the number of tensors so far.
+        let block = layer
+            .filter(|_| self.model.dims.experts > 1)
+            .map(|layer| layer as usize);
+        match class {
             MixClass::Value => {
                 let index = self.value_index;
                 self.value_index += 1;
                 let dtype = match self.mix {
                     QuantMix::Q2_K if grouped => Q4_K,
                     QuantMix::Q2_K => Q3_K,
-                    QuantMix::Q2_K_S if grouped => Q4_K,
+                    QuantMix::Q2_K_S | QuantMix::IQ3_XXS | QuantMix::IQ3_XS | QuantMix::IQ3_S
+                        if grouped =>
+                    {
+                        Q4_K
+                    }
+                    QuantMix::IQ3_XXS if !self.importance => IQ3_S,
+                    QuantMix::IQ3_M => Q4_K,
                     QuantMix::Q3_K_M if index < 2 => Q5_K,
                     QuantMix::Q3_K_M => Q4_K,
                     QuantMix::Q3_K_L => Q5_K,
@@ -233,42 +312,61 @@ impl<'a> MixState<'a> {
                 }
             }
             MixClass::FusedQkv => match self.mix {
-                QuantMix::Q3_K_M | QuantMix::Q3_K_L => Q4_K,
+                QuantMix::Q3_K_M | QuantMix::Q3_K_L | QuantMix::IQ3_M => Q4_K,
                 QuantMix::Q4_K_M => Q5_K,
                 QuantMix::Q5_K_M => Q6_K,
                 _ => self.base,
             },
             MixClass::Key if eight_experts => Q8_0,
+            MixClass::Key | MixClass::Query => match self.mix {
+                QuantMix::IQ3_XS => IQ3_XXS,
+                QuantMix::IQ3_XXS => IQ2_S,
+                _ => self.base,
+            },
             MixClass::Down => {
-                let blocks = self.blocks;
-                // With experts, llama.cpp uses the number of the block, else the number of tensors so far.
-                let index = match tensor.layer {
-                    Some(layer) if self.model.dims.experts > 1 => layer as usize,
-                    _ => self.down_index,
-                };
+                let index = block.unwrap_or(self.down_index);
                 self.down_index += 1;
                 match self.mix {
                     QuantMix::Q2_K => Q3_K,
                     QuantMix::Q2_K_S if index < blocks / 8 => Q4_K,
+                    QuantMix::IQ3_XXS if !self.importance && index < blocks / 8 => Q4_K,
+                    QuantMix::IQ3_XXS if !self.importance => Q3_K,
                     QuantMix::Q3_K_M if index < blocks / 16 => Q5_K,
                     QuantMix::Q3_K_M => Q4_K,
+                    QuantMix::IQ3_M if index < blocks / 8 => Q4_K,
+                    QuantMix::IQ3_M if eight_experts && more_bits(index, blocks) => Q4_K,
                     QuantMix::Q3_K_L => Q5_K,
                     QuantMix::Q4_K_M | QuantMix::Q5_K_M if more_bits(index, blocks) => Q6_K,
-                    QuantMix::IQ4 if self.overrides.importance => self.base,
+                    QuantMix::IQ4 if self.importance => self.base,
                     QuantMix::Q4_K_S | QuantMix::IQ4 if index < blocks / 8 => Q5_K,
                     // With an importance matrix the first blocks get the variant with offsets.
-                    QuantMix::Plain if self.overrides.importance && index < blocks / 8 => {
-                        match self.base {
-                            Q4_0 => Q4_1,
-                            Q5_0 => Q5_1,
-                            base => base,
-                        }
-                    }
+                    QuantMix::Plain if self.importance && index < blocks / 8 => match self.base {
+                        Q4_0 => Q4_1,
+                        Q5_0 => Q5_1,
+                        base => base,
+                    },
+                    _ => self.base,
+                }
+            }
+            MixClass::Gate | MixClass::Up => {
+                let counter = match class {
+                    MixClass::Gate => &mut self.gate_index,
+                    _ => &mut self.up_index,
+                };
+                let index = block.unwrap_or(*counter);
+                *counter += 1;
+                let inner = blocks / 8..7 * blocks / 8;
+                match self.mix {
+                    QuantMix::IQ3_XS if inner.contains(&index) => IQ3_XXS,
                     _ => self.base,
                 }
             }
             MixClass::AttnOutput if eight_experts => match self.mix {
                 QuantMix::Q2_K
+                | QuantMix::IQ3_XXS
+                | QuantMix::IQ3_XS
+                | QuantMix::IQ3_S
+                | QuantMix::IQ3_M
                 | QuantMix::Q3_K_M
                 | QuantMix::Q4_K_S
                 | QuantMix::Q4_K_M
@@ -278,11 +376,12 @@ impl<'a> MixState<'a> {
             },
             MixClass::AttnOutput => match self.mix {
                 QuantMix::Q2_K => Q3_K,
-                QuantMix::Q3_K_M => Q4_K,
+                QuantMix::IQ3_XXS => IQ3_S,
+                QuantMix::Q3_K_M | QuantMix::IQ3_M => Q4_K,
                 QuantMix::Q3_K_L => Q5_K,
                 _ => self.base,
             },
-            MixClass::Key | MixClass::Rest => self.base,
+            MixClass::Rest => self.base,
         }
     }
 
@@ -291,7 +390,10 @@ impl<'a> MixState<'a> {
             (Category::AttnV, _) => MixClass::Value,
             (Category::AttnQkv | Category::AttnKvB, Rules::Llama2026) => MixClass::Value,
             (Category::AttnQkv, Rules::Llama2025) => MixClass::FusedQkv,
+            (Category::AttnQ, _) => MixClass::Query,
             (Category::AttnK, _) => MixClass::Key,
+            (Category::FfnGate, _) => MixClass::Gate,
+            (Category::FfnUp, _) => MixClass::Up,
             (Category::FfnDown, _) => MixClass::Down,
             (Category::AttnOutput, _) => MixClass::AttnOutput,
             _ => MixClass::Rest,
@@ -305,9 +407,9 @@ impl<'a> MixState<'a> {
             return dtype;
         }
         let smaller = match dtype {
-            IQ4_XS => IQ4_NL,
+            IQ1_S | IQ1_M | IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S | IQ4_XS => IQ4_NL,
             Q2_K | Q3_K if self.rules == Rules::Llama2025 => IQ4_NL,
-            Q2_K | Q3_K => Q4_0,
+            Q2_K | Q3_K | TQ1_0 | TQ2_0 | Q2_0 => Q4_0,
             Q4_K => Q5_0,
             Q5_K => Q5_1,
             Q6_K => Q8_0,
@@ -321,7 +423,10 @@ impl<'a> MixState<'a> {
 enum MixClass {
     Value,
     FusedQkv,
+    Query,
     Key,
+    Gate,
+    Up,
     Down,
     AttnOutput,
     Rest,

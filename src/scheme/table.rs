@@ -26,7 +26,22 @@ pub enum QuantMix {
     Q4_K_S,
     Q4_K_M,
     Q5_K_M,
+    /// `IQ1_S` and `IQ1_M`.
+    IQ1,
+    /// `IQ2_XXS` and `IQ2_XS`.
+    IQ2,
+    /// `IQ2_S` and `IQ2_M`.
+    IQ2_S,
+    IQ3_XXS,
+    IQ3_XS,
+    IQ3_S,
+    IQ3_M,
+    /// `IQ4_NL` and `IQ4_XS`.
     IQ4,
+    /// Types for models that were trained with few levels.
+    Ternary,
+    /// The base type for stacked experts alone, Q8_0 for the rest.
+    Experts,
 }
 
 /// One scheme.
@@ -74,13 +89,29 @@ schemes! {
     "q4_k_m" "Q4_K_M" Q4_K    Q4_K_M Gguf        Some(15), true  "4-bit, the usual choice";
     "q4_k_s" "Q4_K_S" Q4_K    Q4_K_S Gguf        Some(14), true  "4-bit with less of the mix";
     "int4"   "INT4"   INT4    None   Safetensors None,     true  "4-bit groups of 128 (W4A16), for vLLM";
+    "iq4_nl" "IQ4_NL" IQ4_NL  IQ4    Gguf        Some(25), false "4-bit non-linear, slower kernels";
     "iq4_xs" "IQ4_XS" IQ4_XS  IQ4    Gguf        Some(30), false "4-bit non-linear, slower kernels";
     "q4_0"   "Q4_0"   Q4_0    Plain  Gguf        Some(2),  true  "4-bit legacy, fast kernels";
+    "mxfp4_moe" "MXFP4_MOE" MXFP4 Experts Gguf   Some(38), false "4-bit floats for experts, 8 bits for the rest";
+    "iq3_m"  "IQ3_M"  IQ3_S   IQ3_M  Gguf        Some(27), false "3-bit from a codebook, larger mix, slow kernels";
     "q3_k_l" "Q3_K_L" Q3_K    Q3_K_L Gguf        Some(13), false "3-bit, larger mix";
     "q3_k_m" "Q3_K_M" Q3_K    Q3_K_M Gguf        Some(12), true  "3-bit, noticeable loss";
+    "iq3_s"  "IQ3_S"  IQ3_S   IQ3_S  Gguf        Some(26), false "3-bit from a codebook, slow kernels";
     "q3_k_s" "Q3_K_S" Q3_K    Plain  Gguf        Some(11), false "3-bit, high loss";
+    "iq3_xs" "IQ3_XS" IQ3_S   IQ3_XS Gguf        Some(22), false "3-bit from codebooks, with an importance matrix";
+    "iq3_xxs" "IQ3_XXS" IQ3_XXS IQ3_XXS Gguf     Some(23), false "3-bit from a codebook, with an importance matrix";
     "q2_k"   "Q2_K"   Q2_K    Q2_K   Gguf        Some(10), true  "2-bit, high loss";
     "q2_k_s" "Q2_K_S" Q2_K    Q2_K_S Gguf        Some(21), false "2-bit, for use with an importance matrix";
+    "iq2_m"  "IQ2_M"  IQ2_S   IQ2_S  Gguf        Some(29), false "2-bit from a codebook, with an importance matrix";
+    "iq2_s"  "IQ2_S"  IQ2_XS  IQ2_S  Gguf        Some(28), false "2-bit from a codebook, with an importance matrix";
+    "iq2_xs" "IQ2_XS" IQ2_XS  IQ2    Gguf        Some(20), false "2-bit from a codebook, with an importance matrix, high loss";
+    "iq2_xxs" "IQ2_XXS" IQ2_XXS IQ2  Gguf        Some(19), false "2-bit from a codebook, with an importance matrix, high loss";
+    "q2_0"   "Q2_0"   Q2_0    Ternary Gguf       Some(41), false "2-bit levels, for models trained with them";
+    "tq2_0"  "TQ2_0"  TQ2_0   Ternary Gguf       Some(37), false "three levels in 2 bits, for models trained with them";
+    "iq1_m"  "IQ1_M"  IQ1_M   IQ1    Gguf        Some(31), false "1.75 bits from a codebook, with an importance matrix, extreme loss";
+    "tq1_0"  "TQ1_0"  TQ1_0   Ternary Gguf       Some(36), false "three levels in 1.7 bits, for models trained with them";
+    "iq1_s"  "IQ1_S"  IQ1_S   IQ1    Gguf        Some(24), false "1.5 bits from a codebook, with an importance matrix, extreme loss";
+    "q1_0"   "Q1_0"   Q1_0    Plain  Gguf        Some(40), false "signs in 1 bit, for models trained with them";
 }
 
 impl Scheme {
@@ -95,6 +126,11 @@ impl Scheme {
         let found = schemes.find(|s| s.base == half && s.mix == QuantMix::None);
         // BF16 comes first.
         found.unwrap_or(&SCHEMES[0])
+    }
+
+    /// Whether llama.cpp makes it only with an importance matrix; plans assume that there is one.
+    pub fn needs_importance(&self) -> bool {
+        self.base.needs_importance() || self.mix == QuantMix::IQ3_XS
     }
 
     /// Whether it is one of llama.cpp's common recipes for quantized files.

@@ -9,9 +9,56 @@ use crate::types::llama;
 
 /// Every scheme that is written to GGUF.
 const SCHEMES: &[&str] = &[
-    "bf16", "f16", "q8_0", "q6_k", "q5_1", "q5_k_m", "q5_k_s", "q5_0", "q4_1", "q4_k_m", "q4_k_s",
-    "iq4_xs", "q4_0", "q3_k_l", "q3_k_m", "q3_k_s", "q2_k", "q2_k_s",
+    "bf16",
+    "f16",
+    "q8_0",
+    "q6_k",
+    "q5_1",
+    "q5_k_m",
+    "q5_k_s",
+    "q5_0",
+    "q4_1",
+    "q4_k_m",
+    "q4_k_s",
+    "iq4_nl",
+    "iq4_xs",
+    "q4_0",
+    "mxfp4_moe",
+    "q3_k_l",
+    "q3_k_m",
+    "iq3_s",
+    "q3_k_s",
+    "q2_k",
+    "q2_k_s",
+    "tq2_0",
+    "tq1_0",
 ];
+
+/// What the 16-bit values of a file of `Q4_0` or `Q4_1` were before, they become again.
+#[test]
+fn a_grid_of_4_bits_is_found_again() {
+    let scratch = Scratch::new();
+    let model = scratch.fixture("tiny-llama");
+    for scheme in ["q4_0", "q4_1"] {
+        let [first, half, again] =
+            ["first", "half", "again"].map(|name| scratch.path(&format!("{scheme}-{name}.gguf")));
+        let codes = |report: &serde_json::Value| {
+            let notes = report["notes"].as_array().unwrap().iter();
+            notes
+                .map(|note| note["code"].to_string())
+                .collect::<String>()
+        };
+        let report = quantize(&model, scheme, &first, &["--pure"]);
+        assert!(!codes(&report).contains("lossless"), "{report}");
+        quantize(&first, "f16", &half, &["--allow-requantize"]);
+        let report = quantize(&half, scheme, &again, &["--pure"]);
+        assert!(codes(&report).contains("lossless"), "{report}");
+        let (first, again) = (Written::read(&first), Written::read(&again));
+        for name in first.names() {
+            assert!(first.data(name) == again.data(name), "{scheme}: {name}");
+        }
+    }
+}
 
 #[test]
 fn every_scheme_makes_the_file_that_was_predicted() {

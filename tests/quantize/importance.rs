@@ -180,6 +180,70 @@ fn importance_lowers_the_error_that_it_weighs() {
     assert!(loss(&b) < 0.7 * loss(&a), "{} {}", loss(&b), loss(&a));
 }
 
+/// Without importance, and for tensors that the matrix leaves out, llama-quantize refuses these types.
+#[test]
+fn codebooks_of_2_and_3_bits_need_importance() {
+    let scratch = Scratch::new();
+    let model = scratch.fixture("tiny-llama");
+    let plain = scratch.path("plain.gguf");
+    quantize(&model, "q8_0", &plain, &[]);
+    let columns: Vec<f32> = (0..1024).map(|c| 0.5 + (c % 7) as f32).collect();
+    let plain = Written::read(&plain);
+    let tensors = plain.header.tensors.iter();
+    let matrices =
+        tensors.filter(|tensor| tensor.name.starts_with("blk.") && tensor.shape.len() == 2);
+    let entries: Vec<(&str, i32, &[f32])> = matrices
+        .map(|tensor| {
+            (
+                tensor.name.as_str(),
+                1,
+                &columns[..tensor.shape[1] as usize],
+            )
+        })
+        .collect();
+    let (whole, short) = (scratch.path("whole.dat"), scratch.path("short.dat"));
+    fs::write(&whole, legacy(&entries)).unwrap();
+    fs::write(&short, legacy(&entries[1..])).unwrap();
+    for scheme in ["iq2_xxs", "iq2_xs", "iq2_s", "iq2_m", "iq3_xxs", "iq3_xs"] {
+        let output = scratch.path(scheme);
+        let words = ["quantize", model.to_str().unwrap(), "--scheme", scheme];
+        let to = ["--output", output.to_str().unwrap()];
+        let said = error(&[&words[..], &to].concat());
+        assert!(said.contains("needs an importance matrix"), "{said}");
+        assert!(said.contains("`orinplan imatrix`"), "{said}");
+        assert!(!output.exists());
+    }
+    for scheme in ["iq2_xxs", "iq3_xxs"] {
+        let output = scratch.path(scheme);
+        let report = quantize(
+            &model,
+            scheme,
+            &output,
+            &["--imatrix", whole.to_str().unwrap()],
+        );
+        assert_eq!(report["file_bytes"], fs::metadata(&output).unwrap().len());
+        assert!(
+            report["relative_rms_error"].as_f64().unwrap() < 0.5,
+            "{report}"
+        );
+    }
+    let words = [
+        "quantize",
+        model.to_str().unwrap(),
+        "--scheme",
+        "iq2_xxs",
+        "--output",
+    ];
+    let output = scratch.path("none.gguf");
+    let more = [
+        output.to_str().unwrap(),
+        "--imatrix",
+        short.to_str().unwrap(),
+    ];
+    let said = error(&[&words[..], &more].concat());
+    assert!(said.contains(entries[0].0), "{said}");
+}
+
 #[test]
 fn another_models_matrix_and_broken_files_are_refused() {
     let scratch = Scratch::new();

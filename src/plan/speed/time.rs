@@ -39,6 +39,9 @@ impl End {
 /// spread: the fitted costs of formats with the same bits (Q4_K, Q4_0, IQ4_XS) differ that much.
 const DERIVED_SPREAD: f64 = 1.3;
 
+/// The same where no format that is unpacked in a like way was measured either.
+const UNKNOWN_SPREAD: f64 = 2.0;
+
 /// The time of an operation in seconds.
 pub(super) struct StepTime {
     /// Of its memory accesses alone.
@@ -68,6 +71,8 @@ pub(super) fn step_time(
     let (cycles, trust) = sm_cycles(operation, speed);
     let uncertainty = match (trust, end) {
         (Trust::Fitted | Trust::Published | Trust::Measured, _) | (_, End::Expected) => 1.0,
+        (Trust::None, End::Slow) => UNKNOWN_SPREAD,
+        (Trust::None, End::Fast) => 1.0 / UNKNOWN_SPREAD,
         (_, End::Slow) => DERIVED_SPREAD,
         (_, End::Fast) => 1.0 / DERIVED_SPREAD,
     };

@@ -3,7 +3,7 @@
 use super::formats::Encoded;
 use super::half::{f32_to_bf16, f32_to_f16};
 use super::lanes::Lanes;
-use super::{iq4, kquants, legacy, legacy_weighted};
+use super::{codebook, float4, grid, iq4, kquants, legacy, legacy_weighted, ternary};
 use crate::dtype::Dtype;
 
 /// Encodes checked rows. Inlined into functions that are compiled for different instructions.
@@ -21,7 +21,14 @@ pub(super) fn encode<V: Lanes>(
         Dtype::F32 => plain(values, out, f32::to_le_bytes),
         Dtype::F16 => plain(values, out, |v| f32_to_f16(v).to_le_bytes()),
         Dtype::BF16 => plain(values, out, |v| f32_to_bf16(v).to_le_bytes()),
-        _ if not_finite == 0 => quantize::<V>(dtype, values, row, importance, out),
+        _ if not_finite == 0 => {
+            quantize::<V>(dtype, values, row, importance, out);
+            match dtype {
+                Dtype::Q4_0 => grid::q4_0(values, row, out),
+                Dtype::Q4_1 => grid::q4_1(values, row, out),
+                _ => {}
+            }
+        }
         _ => {
             let zeroed = |&v: &f32| if v.is_finite() { v } else { 0.0 };
             let values: Vec<f32> = values.iter().map(zeroed).collect();
@@ -110,6 +117,38 @@ fn quantize<V: Lanes>(
         (Dtype::IQ4_XS, i) => V::outlined(
             #[inline(always)]
             || iq4::iq4_xs::<V>(values, row, i, out),
+        ),
+        (Dtype::IQ2_XXS, i) => V::outlined(
+            #[inline(always)]
+            || codebook::iq2_xxs::<V>(values, row, i, out),
+        ),
+        (Dtype::IQ2_XS, i) => V::outlined(
+            #[inline(always)]
+            || codebook::iq2_xs::<V>(values, row, i, out),
+        ),
+        (Dtype::IQ2_S, i) => V::outlined(
+            #[inline(always)]
+            || codebook::iq2_s::<V>(values, row, i, out),
+        ),
+        (Dtype::IQ3_XXS, i) => V::outlined(
+            #[inline(always)]
+            || codebook::iq3_xxs::<V>(values, row, i, out),
+        ),
+        (Dtype::IQ3_S, i) => V::outlined(
+            #[inline(always)]
+            || codebook::iq3_s::<V>(values, row, i, out),
+        ),
+        (Dtype::MXFP4, i) => V::outlined(
+            #[inline(always)]
+            || float4::mxfp4::<V>(values, row, i, out),
+        ),
+        (Dtype::TQ1_0, i) => V::outlined(
+            #[inline(always)]
+            || ternary::tq1_0::<V>(values, row, i, out),
+        ),
+        (Dtype::TQ2_0, i) => V::outlined(
+            #[inline(always)]
+            || ternary::tq2_0::<V>(values, row, i, out),
         ),
         // `check` lets no other format through.
         _ => {}

@@ -1,7 +1,7 @@
 //! The entry points: check the arguments and select the fastest code that the processor can run. The bytes are the same
 //! with each.
 
-use super::formats::{BlockError, Encoded, check};
+use super::formats::{BlockError, Encoded, FORMATS, check};
 use super::lanes::Eight;
 use super::{decode, dispatch};
 use crate::dtype::Dtype;
@@ -26,6 +26,9 @@ pub fn encode_rows(
     importance: Option<&[f32]>,
     out: &mut [u8],
 ) -> Result<Encoded, BlockError> {
+    if !FORMATS.contains(&dtype) {
+        return Err(BlockError::Unsupported(dtype));
+    }
     check(dtype, values.len(), row, out.len())?;
     if let Some(importance) = importance {
         if importance.len() != row {

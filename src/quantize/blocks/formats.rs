@@ -82,7 +82,29 @@ pub const FORMATS: &[Dtype] = &[
     Dtype::Q6_K,
     Dtype::IQ4_NL,
     Dtype::IQ4_XS,
+    Dtype::IQ2_XXS,
+    Dtype::IQ2_XS,
+    Dtype::IQ2_S,
+    Dtype::IQ3_XXS,
+    Dtype::IQ3_S,
+    Dtype::MXFP4,
+    Dtype::TQ1_0,
+    Dtype::TQ2_0,
 ];
+
+/// The formats that are decoded alone.
+const DECODED: &[Dtype] = &[
+    Dtype::IQ1_S,
+    Dtype::IQ1_M,
+    Dtype::NVFP4,
+    Dtype::Q1_0,
+    Dtype::Q2_0,
+];
+
+/// Whether there is a decoder for `dtype`.
+pub fn is_decoded(dtype: Dtype) -> bool {
+    FORMATS.contains(&dtype) || DECODED.contains(&dtype)
+}
 
 fn supported() -> String {
     FORMATS
@@ -99,7 +121,7 @@ pub(super) fn check(
     row: usize,
     bytes: usize,
 ) -> Result<(), BlockError> {
-    if !FORMATS.contains(&dtype) {
+    if !is_decoded(dtype) {
         return Err(BlockError::Unsupported(dtype));
     }
     let block = dtype.format().block_elements;

@@ -19,26 +19,40 @@ fn scale(d: f32) -> (f32, f32) {
     (d, if inverse.is_finite() { inverse } else { 0.0 })
 }
 
+/// Lanes that the compiler turns into vectors.
+const LANES: usize = 8;
+
+/// `f` over all values, lane by lane: only for what does not depend on the order.
+#[cfg_attr(not(debug_assertions), inline(always))]
+fn reduced(x: &[f32; BLOCK], first: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [first; LANES];
+    for eight in x.as_chunks::<LANES>().0 {
+        for (lane, &value) in lanes.iter_mut().zip(eight) {
+            *lane = f(*lane, value);
+        }
+    }
+    lanes.into_iter().fold(first, f)
+}
+
 /// The value of largest magnitude, with its sign; the first of equals.
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn extreme(x: &[f32; BLOCK]) -> f32 {
-    let magnitude = x
-        .iter()
-        .fold(0.0f32, |a, &v| if a < v.abs() { v.abs() } else { a });
+    let magnitude = reduced(x, 0.0, |a, v| if a < v.abs() { v.abs() } else { a });
     x.iter()
         .copied()
         .find(|v| v.abs() == magnitude)
         .unwrap_or(0.0)
 }
 
+/// The smallest and the largest value; a smallest of zero has the sign of the first zero.
 #[cfg_attr(not(debug_assertions), inline(always))]
 fn bounds(x: &[f32; BLOCK]) -> (f32, f32) {
-    x.iter().fold((f32::MAX, -f32::MAX), |(low, high), &v| {
-        (
-            if v < low { v } else { low },
-            if v > high { v } else { high },
-        )
-    })
+    let low = reduced(x, f32::MAX, |a, v| if v < a { v } else { a });
+    let high = reduced(x, -f32::MAX, |a, v| if v > a { v } else { a });
+    match x.iter().find(|&&v| v == 0.0) {
+        Some(&zero) if low == 0.0 => (zero, high),
+        _ => (low, high),
+    }
 }
 
 /// Codes of `nmax * 2` levels around 0, whose lowest stands for the extreme value: `Q4_0`, `Q5_0`.
@@ -69,13 +83,13 @@ pub(super) fn nibbles(codes: &[u8; BLOCK]) -> [u8; 16] {
 /// The fifth bits of the codes, value `j` in bit `j`.
 #[cfg_attr(not(debug_assertions), inline(always))]
 pub(super) fn fifth_bits(codes: &[u8; BLOCK]) -> [u8; 4] {
-    codes
-        .iter()
-        .enumerate()
-        .fold(0u32, |bits, (j, &code)| {
-            bits | (u32::from(code >> 4 & 1) << j)
-        })
-        .to_le_bytes()
+    let mut bits = [0; 4];
+    for (bits, codes) in bits.iter_mut().zip(codes.as_chunks::<8>().0) {
+        // The product moves the lowest bit of byte `j` to bit `56 + j`.
+        let fifths = u64::from_le_bytes(*codes) >> 4 & 0x0101_0101_0101_0101;
+        *bits = (fifths.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
+    }
+    bits
 }
 
 #[cfg_attr(not(debug_assertions), inline(always))]

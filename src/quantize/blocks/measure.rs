@@ -71,11 +71,12 @@ impl std::ops::AddAssign for Deviation {
 /// The error of `decoded` against `values`, rows of `row` values each, that were encoded as `dtype`.
 ///
 /// The weight of a value's square error is what ggml's search (`quantize_row_*_impl` and `_ref` of
-/// `ggml-quants.c`) gives it. Without importance: `x^2` (`Q3_K`, `Q6_K`, `IQ4_*`), `|x|` plus
+/// `ggml-quants.c`) gives it. Without importance: `x^2` (`Q3_K`, `Q6_K`, `IQ*`), `|x|` plus
 /// the root mean square of the 32 values around (`Q4_K`, `Q5_K`), `|x|` (`Q2_K`). With it:
 /// importance times `sqrt(x^2 + s)`, `s` being the mean square of the row (`Q4_0` to `Q5_1`), of
-/// the block (`Q2_K`) or twice that of the block; `Q6_K` takes the importance alone. Formats without
-/// a search weight all values equally. Values that are not finite are left out.
+/// the block (`Q2_K`, `IQ2_*`) or twice that of the block; `Q6_K` takes the importance alone, and so do `MXFP4` and
+/// `TQ*` here, for which ggml has no search. Other formats without a search weight all values equally. Values that are
+/// not finite are left out.
 ///
 /// Slices of different lengths are compared over the shorter length.
 pub fn deviation(
@@ -117,16 +118,41 @@ fn one_span(
         }
         let importance = importance.and_then(|all| all.get(i)).map(|&v| f64::from(v));
         let weight = match (dtype, importance) {
-            (Dtype::Q3_K | Dtype::Q6_K | Dtype::IQ4_NL | Dtype::IQ4_XS, None) => x * x,
+            (Dtype::Q3_K | Dtype::Q6_K, None) => x * x,
+            (
+                Dtype::IQ2_XXS
+                | Dtype::IQ2_XS
+                | Dtype::IQ2_S
+                | Dtype::IQ3_XXS
+                | Dtype::IQ3_S
+                | Dtype::IQ4_NL
+                | Dtype::IQ4_XS,
+                None,
+            ) => x * x,
             (Dtype::Q4_K | Dtype::Q5_K, None) => x.abs() + mean.sqrt(),
             (Dtype::Q2_K, None) => x.abs(),
-            (Dtype::Q6_K, Some(v)) => v,
-            (Dtype::Q4_0 | Dtype::Q4_1 | Dtype::Q5_0 | Dtype::Q5_1 | Dtype::Q2_K, Some(v)) => {
-                v * (x * x + mean).sqrt()
-            }
-            (Dtype::Q3_K | Dtype::Q4_K | Dtype::Q5_K | Dtype::IQ4_NL | Dtype::IQ4_XS, Some(v)) => {
-                v * (x * x + 2.0 * mean).sqrt()
-            }
+            (Dtype::Q6_K | Dtype::MXFP4 | Dtype::TQ1_0 | Dtype::TQ2_0, Some(v)) => v,
+            (
+                Dtype::Q4_0
+                | Dtype::Q4_1
+                | Dtype::Q5_0
+                | Dtype::Q5_1
+                | Dtype::Q2_K
+                | Dtype::IQ2_XXS
+                | Dtype::IQ2_XS
+                | Dtype::IQ2_S,
+                Some(v),
+            ) => v * (x * x + mean).sqrt(),
+            (
+                Dtype::Q3_K
+                | Dtype::Q4_K
+                | Dtype::Q5_K
+                | Dtype::IQ3_XXS
+                | Dtype::IQ3_S
+                | Dtype::IQ4_NL
+                | Dtype::IQ4_XS,
+                Some(v),
+            ) => v * (x * x + 2.0 * mean).sqrt(),
             _ => 1.0,
         };
         let error = (x - y) * (x - y);

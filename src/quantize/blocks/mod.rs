@@ -1,7 +1,8 @@
 //! Encodes rows of numbers into blocks, and decodes them: every GGUF format that a scheme can assign.
 //!
 //! `Q4_0`, `Q4_1`, `Q5_0`, `Q5_1` and `Q8_0` are byte for byte those of ggml, with and
-//! without importance. The other formats have a search of their own (`affine.rs` and `symmetric.rs`). On the
+//! without importance, but where 16-bit weights lie on a grid of `Q4_0` or `Q4_1`, which is kept (`grid.rs`). The other
+//! formats have a search of their own (`affine.rs`, `symmetric.rs`, `codebook`, `float4.rs`, `ternary.rs`). On the
 //! weights of models its error, plain and weighted, is no larger than that of `llama-quantize`; with extreme outliers
 //! among values or columns one of the two errors may be larger, and then the other is much smaller.
 //!
@@ -15,10 +16,13 @@
 mod affine;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod codebook;
 mod decode;
 mod dispatch;
 mod entry;
+mod float4;
 mod formats;
+mod grid;
 pub mod half;
 mod iq4;
 mod kquants;
@@ -30,12 +34,16 @@ mod pack;
 mod rows;
 mod scaling;
 mod symmetric;
+mod ternary;
 #[cfg(test)]
 mod tests;
 mod unpack;
+mod unpack_codebook;
+mod unpack_few;
+mod unpacked;
 
 pub use entry::{decode_rows, encode_rows};
-pub use formats::{BlockError, Encoded, FORMATS};
+pub use formats::{BlockError, Encoded, FORMATS, is_decoded};
 pub use measure::{Deviation, deviation};
 #[cfg(feature = "decode")]
 pub(crate) use symmetric::IQ4_LEVELS;

@@ -30,7 +30,7 @@ fn nibbles_64(codes: &Codes, out: &mut [u8]) {
 }
 
 /// Two bits of each of 128 weights in 32 bytes; byte `l` holds weights `l`, `l + 32`, `l + 64`, `l + 96`.
-fn pairs_128(codes: &Codes, shift: u32, out: &mut [u8]) {
+pub(super) fn pairs_128(codes: &Codes, shift: u32, out: &mut [u8]) {
     for (codes, out) in codes
         .as_chunks::<128>()
         .0

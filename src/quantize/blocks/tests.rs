@@ -2,6 +2,7 @@
 
 use super::lanes::{Eight, LANES, Lanes, transpose};
 use super::{FORMATS, decode_rows, dispatch, encode_rows};
+use crate::dtype::Dtype;
 use proptest::prelude::*;
 
 /// Values of any size and sign, most of them of the sizes that weights have.
@@ -34,7 +35,11 @@ proptest! {
     fn larger_values_of_a_sub_block_decode_no_smaller(x in values(256), w in values(256)) {
         let w: Vec<f32> = w.iter().map(|v| v.abs().min(1e3)).map(|v| if v >= 0.0 { v } else { 0.0 }).collect();
         let x: Vec<f32> = x.iter().map(|v| if v.is_finite() { *v } else { 0.0 }).collect();
-        for &dtype in FORMATS.iter().filter(|d| d.is_quantized()) {
+        // The vectors of a codebook are not every combination of levels.
+        let codebook = |d: &Dtype| matches!(
+            d, Dtype::IQ2_XXS | Dtype::IQ2_XS | Dtype::IQ2_S | Dtype::IQ3_XXS | Dtype::IQ3_S
+        );
+        for &dtype in FORMATS.iter().filter(|d| d.is_quantized() && !codebook(d)) {
             for w in [None, Some(&w[..])] {
                 let mut bytes = vec![0; dtype.bytes(&[256]).map_or(0, |b| b.0 as usize)];
                 prop_assert!(encode_rows(dtype, &x, 256, w, &mut bytes).is_ok());

@@ -1,17 +1,10 @@
 //! Takes blocks apart into small integers with scales and minima: one function per format, plain loops after
 //! `dequantize_row_*` in `ggml-quants.c`.
 
-use super::half::f16_to_f32;
 use super::symmetric::IQ4_LEVELS;
+use super::unpacked::{Unpacked, half, nibbles, pairs, word};
+use super::{unpack_codebook, unpack_few};
 use crate::dtype::Dtype;
-
-/// A block of `N` weights, `scale x code - minimum` each. Runs of `N / PARTS` weights share scale and minimum.
-struct Unpacked<const N: usize, const PARTS: usize> {
-    codes: [i8; N],
-    scales: [f32; PARTS],
-    /// Zero in formats without any.
-    minima: [f32; PARTS],
-}
 
 /// Calls `each` with the codes, scales and minima of every block of `bytes`. Floats and formats without a decoder have
 /// none.
@@ -33,6 +26,19 @@ pub(crate) fn unpack(dtype: Dtype, bytes: &[u8], each: impl FnMut(&[i8], &[f32],
         Dtype::Q6_K => blocks(bytes, q6_k, each),
         Dtype::IQ4_NL => blocks(bytes, iq4_nl, each),
         Dtype::IQ4_XS => blocks(bytes, iq4_xs, each),
+        Dtype::IQ2_XXS => blocks(bytes, unpack_codebook::iq2_xxs, each),
+        Dtype::IQ2_XS => blocks(bytes, unpack_codebook::iq2_xs, each),
+        Dtype::IQ2_S => blocks(bytes, unpack_codebook::iq2_s, each),
+        Dtype::IQ3_XXS => blocks(bytes, unpack_codebook::iq3_xxs, each),
+        Dtype::IQ3_S => blocks(bytes, unpack_codebook::iq3_s, each),
+        Dtype::IQ1_S => blocks(bytes, unpack_codebook::iq1_s, each),
+        Dtype::IQ1_M => blocks(bytes, unpack_codebook::iq1_m, each),
+        Dtype::MXFP4 => blocks(bytes, unpack_few::mxfp4, each),
+        Dtype::NVFP4 => blocks(bytes, unpack_few::nvfp4, each),
+        Dtype::TQ1_0 => blocks(bytes, unpack_few::tq1_0, each),
+        Dtype::TQ2_0 => blocks(bytes, unpack_few::tq2_0, each),
+        Dtype::Q1_0 => blocks(bytes, unpack_few::q1_0, each),
+        Dtype::Q2_0 => blocks(bytes, unpack_few::q2_0, each),
         _ => {}
     }
 }
@@ -54,30 +60,10 @@ fn blocks<const B: usize, const N: usize, const PARTS: usize>(
     }
 }
 
-#[inline(always)]
-fn half(bytes: &[u8], at: usize) -> f32 {
-    f16_to_f32(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
-}
-
-/// `f` of each of 32 codes of four bits in 16 bytes; a byte holds values `j` and `j + 16`.
-#[inline(always)]
-fn nibbles(bytes: &[u8], codes: &mut [i8], f: impl Fn(usize, u8) -> i8) {
-    let (low, high) = codes.split_at_mut(16);
-    for (j, ((low, high), &byte)) in low.iter_mut().zip(high).zip(bytes).enumerate() {
-        *low = f(j, byte & 15);
-        *high = f(j + 16, byte >> 4);
-    }
-}
-
 /// The fifth bit of value `j`, at its place in the code.
 #[inline(always)]
 fn fifth(bits: u32, j: usize) -> u8 {
     ((bits >> j & 1) << 4) as u8
-}
-
-#[inline(always)]
-fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 #[inline(always)]
@@ -139,14 +125,6 @@ fn iq4_xs(b: &[u8; 136], out: &mut Unpacked<256, 8>) {
         out.scales[j] = d * f32::from(scale);
         nibbles(&b[8 + 16 * j..], codes, |_, code| level(code));
     }
-}
-
-/// Two bits of weights `16 * j..16 * j + 16` as `pairs_128` packs them.
-#[inline(always)]
-fn pairs(bytes: &[u8], j: usize) -> [u8; 16] {
-    let at = j / 8 * 32 + j % 2 * 16;
-    let shift = j % 8 / 2 * 2;
-    std::array::from_fn(|k| bytes[at + k] >> shift & 3)
 }
 
 #[inline(always)]

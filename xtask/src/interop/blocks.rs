@@ -8,8 +8,8 @@ use anyhow::{Context, anyhow, ensure};
 use candle_core::Device;
 use candle_core::quantized::gguf_file;
 use orinplan::gguf::read_header;
-use orinplan::quantize::blocks::decode_rows;
-use orinplan::scheme::{Container, SCHEMES};
+use orinplan::quantize::blocks::{FORMATS, decode_rows};
+use orinplan::scheme::{Container, SCHEMES, Scheme};
 use serde_json::json;
 
 use super::bench::Bench;
@@ -17,13 +17,30 @@ use super::families::{Checkpoints, list};
 
 /// Checks all GGUF schemes on one checkpoint.
 pub(super) fn check(bench: &mut Bench, made: &Checkpoints) {
-    for scheme in SCHEMES.iter().filter(|s| s.container == Container::Gguf) {
+    let model = made.checkpoint("llama");
+    let matrix = importance(bench, &model);
+    let written = |s: &&Scheme| s.container == Container::Gguf && FORMATS.contains(&s.base);
+    for scheme in SCHEMES.iter().filter(written) {
         let name = format!("blocks-{}.gguf", scheme.id);
-        let outcome = bench
-            .quantize(&made.checkpoint("llama"), scheme.id, &name, &[])
-            .and_then(|file| readers(bench, &file));
+        let outcome = match &matrix {
+            Ok(matrix) if scheme.needs_importance() => {
+                bench.quantize(&model, scheme.id, &name, &["--imatrix", matrix])
+            }
+            _ => bench.quantize(&model, scheme.id, &name, &[]),
+        };
+        let outcome = outcome.and_then(|file| readers(bench, &file));
         bench.report(&format!("blocks of {}", scheme.id), outcome);
     }
+}
+
+/// An importance matrix of the model.
+fn importance(bench: &Bench, model: &Path) -> anyhow::Result<String> {
+    let matrix = bench.file("blocks.imatrix.gguf").display().to_string();
+    let model = model.display().to_string();
+    let chunks = ["--chunks", "1", "--chunk-tokens", "64"];
+    let words = ["imatrix", &model, "--overwrite", "--output", &matrix];
+    bench.succeeds(&[&words[..], &chunks].concat())?;
+    Ok(matrix)
 }
 
 /// The same values from all readers that know the file's types.
@@ -93,7 +110,9 @@ fn readers(bench: &mut Bench, file: &Path) -> anyhow::Result<String> {
     match candle {
         Ok(_) => readers.push("candle"),
         Err(error) => ensure!(
-            types.iter().any(|name| name.starts_with("IQ")),
+            types.iter().any(|name| ["IQ", "TQ", "MXFP"]
+                .iter()
+                .any(|kind| name.starts_with(kind))),
             "candle does not read the file: {error}"
         ),
     }

@@ -89,9 +89,11 @@ fn spec(models: &Value, name: &str) -> anyhow::Result<ModelSpec> {
     model::read(&checkpoint, Unknown::Refuse).with_context(|| name.to_owned())
 }
 
-/// The types of a scheme or, for a format that is no scheme, that format for every matrix.
+/// The types of a scheme or, for a format that is no scheme, that format for every matrix. The models that were trained
+/// for Q1_0 and Q2_0 are published with every matrix in them too, which llama-quantize's schemes of that name do not do.
 fn assignment(model: &ModelSpec, format: &str, runtime: &str) -> anyhow::Result<Assignment> {
-    if let Some(scheme) = Scheme::get(format) {
+    let mixed = |scheme: &&Scheme| !matches!(scheme.base, Dtype::Q1_0 | Dtype::Q2_0);
+    if let Some(scheme) = Scheme::get(format).filter(mixed) {
         return Ok(assigned(
             model,
             scheme,

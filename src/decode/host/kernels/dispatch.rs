@@ -70,6 +70,31 @@ macro_rules! products {
                 Dtype::F32 => each(rows, floats(), out, |row, y| f32s(row, y)),
                 Dtype::F16 => each(rows, floats(), out, |row, y| f16s(row, y)),
                 Dtype::BF16 => each(rows, floats(), out, |row, y| bf16s(row, y)),
+                dtype => return unpacked(dtype, rows, input, token, out),
+            }
+            true
+        }
+
+        /// Formats without a function of their own: the codes that blocks are unpacked to, with the activations of tiles.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn unpacked(
+            dtype: Dtype,
+            rows: Stored<'_>,
+            input: &Input<'_>,
+            token: usize,
+            out: &mut [f32],
+        ) -> bool {
+            use $crate::decode::host::kernels::tile::{TileFormat as F, tile_format, unpacked};
+            match tile_format(dtype) {
+                Some(F::Codes16 { .. }) => {
+                    let y = input.sixteens(token);
+                    each(rows, y, out, |row, y| unpacked(dtype, row, y));
+                }
+                Some(F::Codes32 { activations, .. }) => {
+                    let y = input.thirty_twos(activations, token);
+                    each(rows, y, out, |row, y| unpacked(dtype, row, y));
+                }
                 _ => return false,
             }
             true

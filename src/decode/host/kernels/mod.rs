@@ -69,9 +69,14 @@ pub(super) fn activation_format(dtype: Dtype) -> Option<ActivationFormat> {
         Dtype::Q2_K | Dtype::Q3_K | Dtype::Q4_K | Dtype::Q5_K | Dtype::Q6_K | Dtype::IQ4_XS => {
             ActivationFormat::Block256
         }
+        Dtype::IQ1_S | Dtype::IQ1_M | Dtype::TQ1_0 | Dtype::TQ2_0 => ActivationFormat::Block256,
+        Dtype::IQ2_XXS | Dtype::IQ2_XS | Dtype::IQ2_S | Dtype::IQ3_XXS | Dtype::IQ3_S => {
+            ActivationFormat::Block256
+        }
         Dtype::Q4_0 | Dtype::Q4_1 | Dtype::Q5_0 | Dtype::Q5_1 | Dtype::Q8_0 | Dtype::IQ4_NL => {
             ActivationFormat::Block32
         }
+        Dtype::MXFP4 | Dtype::Q1_0 | Dtype::Q2_0 => ActivationFormat::Block32,
         Dtype::F32 | Dtype::F16 | Dtype::BF16 => ActivationFormat::Floats,
         _ => return None,
     })

@@ -84,10 +84,12 @@ pub(in super::super) fn tile_format(dtype: Dtype) -> Option<TileFormat> {
     let activations = activation_format(dtype)?;
     Some(match dtype {
         Dtype::F32 | Dtype::F16 | Dtype::BF16 => TileFormat::Floats,
-        Dtype::Q3_K | Dtype::Q6_K => TileFormat::Codes16 {
-            activations,
-            minima: false,
-        },
+        Dtype::Q3_K | Dtype::Q6_K | Dtype::IQ1_M | Dtype::IQ2_XS | Dtype::IQ2_S => {
+            TileFormat::Codes16 {
+                activations,
+                minima: false,
+            }
+        }
         Dtype::Q2_K => TileFormat::Codes16 {
             activations,
             minima: true,
@@ -101,6 +103,25 @@ pub(in super::super) fn tile_format(dtype: Dtype) -> Option<TileFormat> {
             minima: false,
         },
     })
+}
+
+/// The product of a row with a token, where `N` columns share scale and minimum.
+#[inline(always)]
+pub(super) fn unpacked<const N: usize>(dtype: Dtype, row: &[u8], y: &[Part<N>]) -> f32 {
+    let (mut sum, mut parts) = (0.0, y.iter());
+    blocks::unpack(dtype, row, |codes, scales, minima| {
+        let factors = scales.iter().zip(minima);
+        for ((codes, (scale, minimum)), y) in
+            codes.as_chunks::<N>().0.iter().zip(factors).zip(&mut parts)
+        {
+            let products = codes.iter().zip(&y.quants);
+            let whole: i32 = products
+                .map(|(&code, &y)| i32::from(code) * i32::from(y))
+                .sum();
+            sum += whole as f32 * scale * y.scale - minimum * y.sum;
+        }
+    });
+    sum
 }
 
 /// Floats decoded at a time: with their places in the tile they stay in the first cache.

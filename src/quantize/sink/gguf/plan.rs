@@ -6,7 +6,9 @@ use crate::checkpoint::{Checkpoint, Origin, RawConfig, SourceFormat, StoredTenso
 use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf::{Metadata, Value};
-use crate::model::{self, ModelSpec, PREDICTION_HEAD, Tensor, TensorRole, Unknown, accept};
+use crate::model::{
+    self, Category, ModelSpec, PREDICTION_HEAD, Tensor, TensorRole, Unknown, accept,
+};
 use crate::note::Note;
 use crate::quantize::blocks;
 use crate::quantize::error::QuantizeError;
@@ -140,6 +142,16 @@ fn plan_tensor<'a>(
     } else {
         None
     };
+    // As llama-quantize: what is looked up or multiplied last may do without.
+    let category = tensor.role.info().category;
+    let exempt = matches!(category, Category::TokenEmbedding | Category::Output);
+    let encoded = matches!(values, Values::Rows(_)) && !options.importance_follows;
+    if assigned.dtype.needs_importance() && encoded && importance.is_none() && !exempt {
+        return Err(QuantizeError::NeedsImportance {
+            tensor: tensor.name.clone(),
+            dtype: assigned.dtype.name(),
+        });
+    }
     Ok(PlannedTensor {
         name: &tensor.name,
         shape: tensor.shape.clone(),

@@ -7,7 +7,7 @@ use crate::checkpoint::{Origin, RawConfig, SourceFormat};
 use crate::foreign::{shell, shell_path};
 use crate::plan::Plan;
 use crate::quantize::Readiness;
-use crate::scheme::{Container, Rules};
+use crate::scheme::{Container, Rules, Scheme};
 
 /// llama.cpp's converter, in the usual folder of its sources.
 const CONVERTER: &str = r#"python3 "${LLAMA_CPP:-$HOME/llama.cpp}"/convert_hf_to_gguf.py"#;
@@ -41,10 +41,12 @@ pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     };
     let block = match &report.launch.readiness {
         Readiness::Ready { requantizes } => {
-            CommandBlock::new("Make the file", vec![own(*requantizes)])
+            let lines = importance(report, scheme).into_iter();
+            CommandBlock::new("Make the file", lines.chain([own(*requantizes)]).collect())
         }
         Readiness::NoTokenizer(why) => {
-            let lines = tokenizer(report).into_iter().chain([own(false)]);
+            let first = tokenizer(report).into_iter();
+            let lines = first.chain(importance(report, scheme)).chain([own(false)]);
             let title = format!(
                 "Make the file, for which the tokenizer is missing ({why}; the model's page on Hugging Face has it)"
             );
@@ -105,8 +107,31 @@ pub(super) fn quantize(
     if requantizes {
         line.push_str(" --allow-requantize");
     }
+    if needs_importance(scheme) {
+        line.push_str(&format!(" --imatrix {}", shell_path(&matrix(report))));
+    }
     line.push_str(&format!(" --output {}", shell_path(output)));
     line
+}
+
+fn needs_importance(scheme: &str) -> bool {
+    Scheme::get(scheme).is_some_and(Scheme::needs_importance)
+}
+
+/// The importance matrix that a scheme needs.
+fn matrix(report: &Report<'_>) -> String {
+    names::new_gguf(report, "imatrix")
+}
+
+/// The line that makes it.
+fn importance(report: &Report<'_>, scheme: &str) -> Option<String> {
+    needs_importance(scheme).then(|| {
+        format!(
+            "orinplan imatrix {} --output {}",
+            shell_path(report.checkpoint.origin.text()),
+            shell_path(&matrix(report))
+        )
+    })
 }
 
 /// The command that downloads the tokenizer, where the checkpoint names its model.
