@@ -7,6 +7,7 @@ impl RuntimeProfile {
     /// is wrong with it.
     pub(super) fn check(&self) -> Result<(), String> {
         let (memory, speed, prefill) = (&self.memory, &self.speed, &self.speed.prefill);
+        let attention = &speed.attention;
         self.lines.check()?;
         for (field, source) in self.cited() {
             if !self.sources.contains_key(&source) {
@@ -97,7 +98,15 @@ impl RuntimeProfile {
             ("batch_share", speed.batch_share.value),
             ("prefill.quantized_cycles", prefill.quantized_cycles.value),
             ("prefill.float_cycles", prefill.float_cycles.value),
-            ("prefill.attention_cycles", prefill.attention_cycles.value),
+            ("prefill.tile_cycles", prefill.tile_cycles.value),
+            ("prefill.activation_bytes", prefill.activation_bytes.value),
+            ("attention.byte_cycles", attention.byte_cycles.value),
+            ("attention.spill_tokens", attention.spill_tokens.value),
+            ("attention.mac_cycles", attention.mac_cycles.value),
+            (
+                "attention.score_cycles",
+                attention.score_cycles.value,
+            ),
             (
                 "prefill.ubatch_layer_seconds",
                 prefill.ubatch_layer_seconds.value,
@@ -117,6 +126,7 @@ impl RuntimeProfile {
     /// Every field with a source and the key it cites.
     fn cited(&self) -> Vec<(String, String)> {
         let (memory, speed, prefill) = (&self.memory, &self.speed, &self.speed.prefill);
+        let attention = &speed.attention;
         let compute = match &memory.compute {
             ComputeRule::Ggml { source, .. }
             | ComputeRule::Activations { source }
@@ -151,10 +161,22 @@ impl RuntimeProfile {
                 &prefill.quantized_cycles.source,
             ),
             ("speed.prefill.float_cycles", &prefill.float_cycles.source),
+            ("speed.prefill.tile_cycles", &prefill.tile_cycles.source),
             (
-                "speed.prefill.attention_cycles",
-                &prefill.attention_cycles.source,
+                "speed.prefill.activation_bytes",
+                &prefill.activation_bytes.source,
             ),
+            ("speed.attention.byte_cycles", &attention.byte_cycles.source),
+            (
+                "speed.attention.spill_tokens",
+                &attention.spill_tokens.source,
+            ),
+            ("speed.attention.mac_cycles", &attention.mac_cycles.source),
+            (
+                "speed.attention.score_cycles",
+                &attention.score_cycles.source,
+            ),
+            ("speed.attention.separate_on", &attention.separate_on.source),
             (
                 "speed.prefill.ubatch_layer_seconds",
                 &prefill.ubatch_layer_seconds.source,

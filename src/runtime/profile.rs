@@ -182,7 +182,7 @@ pub struct Speed {
     pub cost_scale: Range,
     /// SM cycles of an output row of a matrix, in addition to those of its weights.
     pub row_cycles: Sourced<f64>,
-    /// SM cycles of a multiply-accumulate with cached keys, values or recurrent state.
+    /// SM cycles of a multiply-accumulate with recurrent state.
     pub state_cycles: Sourced<f64>,
     /// The arithmetic that a further sequence adds to a matrix, as a share of the first one's: 1 where every sequence is
     /// computed separately, near 0 where tensor cores compute them together.
@@ -197,8 +197,28 @@ pub struct Speed {
     pub host_seconds: Range,
     /// The cost of a weight by format: the name of a [`Dtype`], or any other name with `bits`.
     pub cost: BTreeMap<String, FormatCost>,
+    /// The cost of attention.
+    pub attention: AttentionCost,
     /// The cost of a prompt.
     pub prefill: Prefill,
+}
+
+/// The cost of attention over cached keys and values, in one kernel (fused) or as separate products.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttentionCost {
+    /// Decode: SM cycles of a byte of keys or values that passes through an SM.
+    pub byte_cycles: Sourced<f64>,
+    /// Decode where each query head reads for itself: the depth at which half of the repeated reads miss the L2 cache and
+    /// go to memory.
+    pub spill_tokens: Sourced<f64>,
+    /// Prefill, fused: SM cycles of a multiply-accumulate between two tokens, one not before the other.
+    pub mac_cycles: Sourced<f64>,
+    /// Prefill in separate products: SM cycles of a score, which is computed, stored and read again, whether its token is
+    /// masked or not.
+    pub score_cycles: Sourced<f64>,
+    /// Boards whose measurements cost what separate products do although fused attention was asked for.
+    pub separate_on: Sourced<Vec<String>>,
 }
 
 /// The cost of one weight of a format.
@@ -238,10 +258,13 @@ impl FormatCost {
 pub struct Prefill {
     /// SM cycles of a multiply-accumulate with a quantized weight.
     pub quantized_cycles: Sourced<f64>,
+    /// SM cycles to unpack a quantized weight, for each tile of 128 tokens that it is multiplied with.
+    pub tile_cycles: Sourced<f64>,
     /// SM cycles of a multiply-accumulate with a 16- or 32-bit weight.
     pub float_cycles: Sourced<f64>,
-    /// SM cycles of a multiply-accumulate of attention between two tokens.
-    pub attention_cycles: Sourced<f64>,
+    /// Bytes that move for each activation that a matrix reads or writes: norms, activation functions, additions and
+    /// conversions between the matrices.
+    pub activation_bytes: Sourced<f64>,
     /// Seconds that each layer of a ubatch adds, at the reference clock.
     pub ubatch_layer_seconds: Sourced<f64>,
     /// A factor on all of the above.
@@ -271,6 +294,12 @@ impl RuntimeProfile {
 }
 
 impl Speed {
+    /// Whether attention runs as one kernel on `board`, where `asked` for.
+    pub fn fused_attention(&self, board: &str, asked: bool) -> bool {
+        let separate = &self.attention.separate_on.value;
+        asked && !separate.iter().any(|id| id == board)
+    }
+
     /// The cost of a weight that is stored as `dtype` with `bits` a weight: the entry of that format, or else the entry
     /// nearest in bits, whose trust is then at most [`Trust::Derived`].
     pub fn cost(&self, dtype: Dtype, bits: f64) -> WeightCost {

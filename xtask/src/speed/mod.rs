@@ -5,6 +5,8 @@ mod data;
 mod fit;
 mod form;
 mod minimise;
+mod power;
+mod simulate;
 mod tables;
 mod write;
 
@@ -38,7 +40,16 @@ pub(crate) fn run() -> anyhow::Result<()> {
         all.push(fitted);
     }
     tables::errors(&all, &observations);
+    println!();
+    simulate::table(&all, &observations);
+    let (csv, table) = power::fit(&observations);
+    std::fs::write(power_table(), csv).context("profiles/power.csv")?;
+    println!("\n{table}");
     Ok(())
+}
+
+fn power_table() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles/power.csv")
 }
 
 fn profile(id: &str) -> PathBuf {
@@ -109,6 +120,25 @@ mod tests {
                         "{id}: {name} is {held} in the profile, {fitted} by the fit"
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_of_rails_holds_what_the_measurements_give() {
+        let observations = data::observations().unwrap();
+        let held = orinplan::evidence::parse_power(orinplan::evidence::POWER).unwrap();
+        let fitted = orinplan::evidence::parse_power(&power::fit(&observations).0).unwrap();
+        assert_eq!(held.len(), fitted.len(), "run `cargo xtask fit-speed`");
+        for (held, fitted) in held.iter().zip(&fitted) {
+            assert_eq!((&held.board, &held.name), (&fitted.board, &fitted.name));
+            for (held, fitted) in [
+                (held.base_watts, fitted.base_watts),
+                (held.sm_gigahertz_watts, fitted.sm_gigahertz_watts),
+                (held.gigamac_gigahertz_joules, fitted.gigamac_gigahertz_joules),
+                (held.gigabyte_joules, fitted.gigabyte_joules),
+            ] {
+                assert!((held - fitted).abs() <= 0.01 * fitted, "{held} {fitted}");
             }
         }
     }

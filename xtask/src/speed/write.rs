@@ -41,8 +41,29 @@ pub(crate) fn speed(text: &str, speed: &Speed) -> anyhow::Result<String> {
         ("speed.prefill", "float_cycles", prefill.float_cycles.value),
         (
             "speed.prefill",
-            "attention_cycles",
-            prefill.attention_cycles.value,
+            "activation_bytes",
+            prefill.activation_bytes.value,
+        ),
+        ("speed.prefill", "tile_cycles", prefill.tile_cycles.value),
+        (
+            "speed.attention",
+            "byte_cycles",
+            speed.attention.byte_cycles.value,
+        ),
+        (
+            "speed.attention",
+            "spill_tokens",
+            speed.attention.spill_tokens.value,
+        ),
+        (
+            "speed.attention",
+            "mac_cycles",
+            speed.attention.mac_cycles.value,
+        ),
+        (
+            "speed.attention",
+            "score_cycles",
+            speed.attention.score_cycles.value,
         ),
         (
             "speed.prefill",
