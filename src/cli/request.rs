@@ -139,6 +139,7 @@ fn workload(args: &WorkloadArgs) -> WorkloadRequest {
         cached_tokens: args.cached_tokens.unwrap_or(0),
         outputs: args.outputs,
         flash_attention: !args.no_flash_attention,
+        cuda_graphs: !args.no_cuda_graphs,
         session: if args.desktop {
             Session::Desktop
         } else {

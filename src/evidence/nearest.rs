@@ -1,6 +1,7 @@
 //! The measurements behind a prediction: how many there are of the runtime on the board, and the most similar one.
 
-use super::{Grade, Measurement, measurements};
+use super::measurement::of_id;
+use super::{Grade, Measurement};
 use crate::runtime::RuntimeProfile;
 
 /// The prediction to find measurements for.
@@ -62,9 +63,8 @@ pub fn evidence(runtime: &RuntimeProfile, rated: Rated, asked: EvidenceQuery<'_>
         .flat_map(|residuals| &residuals.left_out);
     let rows: Vec<Neighbour> = known
         .filter_map(|(id, off_percent)| {
-            let row = measurements().iter().find(|row| row.id == *id)?;
             Some(Neighbour {
-                row,
+                row: of_id(id)?,
                 off_percent: *off_percent,
             })
         })

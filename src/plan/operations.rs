@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use crate::dtype::Dtype;
 use crate::model::{Attention, Category, DecodeAccess, FeedForward, ModelSpec, Tensor, TensorRole};
 use crate::plan::kv::{key_width, value_width};
-use crate::plan::speed::{
-    Operation, OperationGroup, PromptWork, attention_macs, attention_pairs,
-};
+use crate::plan::speed::{Operation, OperationGroup, PromptWork, attention_macs, attention_pairs};
 use crate::plan::workload::Workload;
 use crate::scheme::{Assigned, Assignment};
 
@@ -127,6 +125,11 @@ pub fn prompt_work(model: &ModelSpec, workload: &Workload) -> PromptWork {
         .layers
         .iter()
         .filter_map(|layer| layer.mixer.attention.as_ref());
+    let recurrent = model
+        .layers
+        .iter()
+        .filter_map(|layer| layer.mixer.recurrent.as_ref());
+    let scanned = recurrent.filter(|recurrent| recurrent.state_elements > 0);
     let pairs = |a: &Attention| {
         attention_pairs(tokens, cached, workload.ubatch, a.window).saturating_mul(a.heads)
     };
@@ -137,6 +140,7 @@ pub fn prompt_work(model: &ModelSpec, workload: &Workload) -> PromptWork {
             .saturating_sub(prompt_attention(model, cached)),
         attention_pairs: attentions.map(pairs).fold(0, u64::saturating_add),
         fused: workload.flash_attention,
+        recurrent_layers: scanned.count() as u64,
     }
 }
 

@@ -50,11 +50,8 @@ pub(super) fn speeds(
     workload: &Workload,
 ) -> Option<Speeds> {
     let layers = model.layers.len() as u64;
-    let speed = &target.runtime.speed;
-    let workload = &Workload {
-        flash_attention: speed.fused_attention(&target.device.id, workload.flash_attention),
-        ..workload.clone()
-    };
+    let speed = target.runtime.speed.launching(workload.cuda_graphs);
+    let speed = speed.as_ref();
     let operations = decode_operations(model, assignment, workload);
     let prompt = prompt_work(model, workload);
     let speeds = match (gpu(target.mode), measured_cpu(target)) {

@@ -39,6 +39,8 @@ pub struct Workload {
     pub outputs: Option<u64>,
     /// Fused attention, which never holds the score matrix.
     pub flash_attention: bool,
+    /// Whether the kernels of a step are launched together, as CUDA graphs.
+    pub cuda_graphs: bool,
     /// Whether a desktop session runs beside the model.
     pub session: Session,
     /// Memory kept free for other programs (a camera pipeline, ROS).
@@ -63,6 +65,7 @@ impl Default for Workload {
             cached_tokens: 0,
             outputs: None,
             flash_attention: true,
+            cuda_graphs: true,
             session: Session::Headless,
             reserve: Bytes(0),
             budget: None,

@@ -95,6 +95,8 @@ pub struct WorkloadRequest {
     pub outputs: Option<u64>,
     /// Fused attention, which never holds the score matrix.
     pub flash_attention: bool,
+    /// Whether the kernels of a step are launched together, as CUDA graphs.
+    pub cuda_graphs: bool,
     /// What runs beside the model.
     pub session: Session,
     /// Memory kept free for other programs.
@@ -136,6 +138,7 @@ impl Default for WorkloadRequest {
             cached_tokens: usual.cached_tokens,
             outputs: usual.outputs,
             flash_attention: usual.flash_attention,
+            cuda_graphs: usual.cuda_graphs,
             session: usual.session,
             reserve: usual.reserve,
             budget: usual.budget,
@@ -210,6 +213,7 @@ impl WorkloadRequest {
             cached_tokens: cached,
             outputs: self.outputs,
             flash_attention: self.flash_attention,
+            cuda_graphs: self.cuda_graphs,
             session: self.session,
             reserve: self.reserve,
             budget: self.budget,

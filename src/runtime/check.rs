@@ -96,17 +96,22 @@ impl RuntimeProfile {
             ("row_cycles", speed.row_cycles.value),
             ("state_cycles", speed.state_cycles.value),
             ("batch_share", speed.batch_share.value),
+            (
+                "eager_launch_seconds",
+                speed
+                    .eager_launch_seconds
+                    .as_ref()
+                    .map_or(0.0, |eager| eager.value),
+            ),
             ("prefill.quantized_cycles", prefill.quantized_cycles.value),
             ("prefill.float_cycles", prefill.float_cycles.value),
             ("prefill.tile_cycles", prefill.tile_cycles.value),
+            ("prefill.scan_cycles", prefill.scan_cycles.value),
             ("prefill.activation_bytes", prefill.activation_bytes.value),
             ("attention.byte_cycles", attention.byte_cycles.value),
             ("attention.spill_tokens", attention.spill_tokens.value),
             ("attention.mac_cycles", attention.mac_cycles.value),
-            (
-                "attention.score_cycles",
-                attention.score_cycles.value,
-            ),
+            ("attention.score_cycles", attention.score_cycles.value),
             (
                 "prefill.ubatch_layer_seconds",
                 prefill.ubatch_layer_seconds.value,
@@ -162,6 +167,7 @@ impl RuntimeProfile {
             ),
             ("speed.prefill.float_cycles", &prefill.float_cycles.source),
             ("speed.prefill.tile_cycles", &prefill.tile_cycles.source),
+            ("speed.prefill.scan_cycles", &prefill.scan_cycles.source),
             (
                 "speed.prefill.activation_bytes",
                 &prefill.activation_bytes.source,
@@ -176,7 +182,6 @@ impl RuntimeProfile {
                 "speed.attention.score_cycles",
                 &attention.score_cycles.source,
             ),
-            ("speed.attention.separate_on", &attention.separate_on.source),
             (
                 "speed.prefill.ubatch_layer_seconds",
                 &prefill.ubatch_layer_seconds.source,
@@ -202,6 +207,12 @@ impl RuntimeProfile {
                     .iter()
                     .map(|number| (field.to_owned(), number.source.clone())),
             );
+        }
+        if let Some(eager) = &speed.eager_launch_seconds {
+            cited.push((
+                "speed.eager_launch_seconds".to_owned(),
+                eager.source.clone(),
+            ));
         }
         cited.extend(self.lines.cited());
         cited.extend(

@@ -1,6 +1,7 @@
 //! The form of a runtime profile: what it loads, what it adds to memory, what speed it reaches. Every number has the key
 //! of its source in [`RuntimeProfile::sources`].
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -191,6 +192,8 @@ pub struct Speed {
     pub spread: Range,
     /// Seconds of kernel launches for each layer at `reference_clock_hz`, inversely proportional to the clock.
     pub launch_seconds: Range,
+    /// The same where kernels are launched one by one, not as a CUDA graph; `None` where the runtime has no such way.
+    pub eager_launch_seconds: Option<Sourced<f64>>,
     /// The GPU clock that `launch_seconds` and `ubatch_layer_seconds` refer to, in hertz.
     pub reference_clock_hz: Sourced<f64>,
     /// Seconds of a step on the host: sampling, detokenizing, the server.
@@ -207,18 +210,15 @@ pub struct Speed {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AttentionCost {
-    /// Decode: SM cycles of a byte of keys or values that passes through an SM.
+    /// Decode where each query head reads for itself: SM cycles of a byte of keys or values that is read again.
     pub byte_cycles: Sourced<f64>,
-    /// Decode where each query head reads for itself: the depth at which half of the repeated reads miss the L2 cache and
-    /// go to memory.
+    /// The depth at which half of those reads miss the L2 cache and go to memory.
     pub spill_tokens: Sourced<f64>,
     /// Prefill, fused: SM cycles of a multiply-accumulate between two tokens, one not before the other.
     pub mac_cycles: Sourced<f64>,
     /// Prefill in separate products: SM cycles of a score, which is computed, stored and read again, whether its token is
     /// masked or not.
     pub score_cycles: Sourced<f64>,
-    /// Boards whose measurements cost what separate products do although fused attention was asked for.
-    pub separate_on: Sourced<Vec<String>>,
 }
 
 /// The cost of one weight of a format.
@@ -265,6 +265,8 @@ pub struct Prefill {
     /// Bytes that move for each activation that a matrix reads or writes: norms, activation functions, additions and
     /// conversions between the matrices.
     pub activation_bytes: Sourced<f64>,
+    /// GPU cycles that a token takes in a layer with recurrent state, whose tokens follow one another on any number of SMs.
+    pub scan_cycles: Sourced<f64>,
     /// Seconds that each layer of a ubatch adds, at the reference clock.
     pub ubatch_layer_seconds: Sourced<f64>,
     /// A factor on all of the above.
@@ -294,10 +296,18 @@ impl RuntimeProfile {
 }
 
 impl Speed {
-    /// Whether attention runs as one kernel on `board`, where `asked` for.
-    pub fn fused_attention(&self, board: &str, asked: bool) -> bool {
-        let separate = &self.attention.separate_on.value;
-        asked && !separate.iter().any(|id| id == board)
+    /// The speed where kernels are launched as CUDA graphs, or one by one.
+    pub fn launching(&self, cuda_graphs: bool) -> Cow<'_, Speed> {
+        match &self.eager_launch_seconds {
+            Some(eager) if !cuda_graphs => {
+                let mut speed = self.clone();
+                let launch = &mut speed.launch_seconds;
+                (launch.low, launch.expected, launch.high) =
+                    (eager.value, eager.value, eager.value);
+                Cow::Owned(speed)
+            }
+            _ => Cow::Borrowed(self),
+        }
     }
 
     /// The cost of a weight that is stored as `dtype` with `bits` a weight: the entry of that format, or else the entry

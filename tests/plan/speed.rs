@@ -48,11 +48,11 @@ byte_cycles = { value = 0.0, source = "made-up" }
 spill_tokens = { value = 1000.0, source = "made-up" }
 mac_cycles = { value = 0.0, source = "made-up" }
 score_cycles = { value = 0.0, source = "made-up" }
-separate_on = { value = [], source = "made-up" }
 [speed.prefill]
 quantized_cycles = { value = 0.01, source = "made-up" }
 float_cycles = { value = 0.02, source = "made-up" }
 tile_cycles = { value = 0.0, source = "made-up" }
+scan_cycles = { value = 0.0, source = "made-up" }
 activation_bytes = { value = 0.0, source = "made-up" }
 ubatch_layer_seconds = { value = 0.0, source = "made-up" }
 scale = { low = 1.0, expected = 1.0, high = 1.0, source = "made-up", trust = "none" }
@@ -352,22 +352,31 @@ fn a_ubatch_computes_scores_with_all_cells_up_to_its_end() {
     );
 }
 
-/// By hand at 8 SMs of 1 GHz and 10 GB/s: 10 MB once are 1 ms. Four heads that each read them for themselves pass 40 MB
-/// through the SMs, 0.2 cycles each: 1 ms; at the depth where half of the repeated reads miss, 15 MB more come from
-/// memory: 1.5 ms.
+/// By hand at 8 SMs of 1 GHz and 10 GB/s: 10 MB once are 1 ms. Four heads that each read them for themselves read 30 MB
+/// again, 0.2 cycles each: 0.75 ms; at the depth where half of that misses, 15 MB more come from memory: 1.5 ms.
 #[test]
 fn heads_that_read_for_themselves_pay_for_the_l2_cache_and_its_misses() {
-    let runtime = artificial(&[(
-        "byte_cycles = { value = 0.0",
-        "byte_cycles = { value = 0.2",
-    )]);
+    let runtime = artificial(&[("byte_cycles = { value = 0.0", "byte_cycles = { value = 0.2")]);
     let cache = Operation::state("cache", OperationGroup::KvCache, Dtype::F16, 10_000_000, 1);
     let seconds = |read| {
         let cache = cache.clone().over_cache(1000, read);
         speed::step_seconds(&[cache], 1, 1, &gpu(8, 1000.0, 10.0), &runtime.speed)
     };
-    close(seconds(10_000_000), 0.00025 + 0.001);
-    close(seconds(40_000_000), 0.001 + 0.001 + 0.0015);
+    close(seconds(10_000_000), 0.001);
+    close(seconds(40_000_000), 0.001 + 0.00075 + 0.0015);
+}
+
+#[test]
+fn kernels_launched_one_by_one_take_their_own_time() {
+    let speed = runtime::find("vllm").unwrap().speed;
+    let eager = speed.eager_launch_seconds.as_ref().unwrap().value;
+    assert_eq!(*speed.launching(true), speed);
+    assert_eq!(speed.launching(false).launch_seconds.expected, eager);
+    // 20 layers on an otherwise idle GPU, at the clock that launches refer to.
+    let gpu = gpu(8, speed.reference_clock_hz.value / 1e6, 68.3);
+    let seconds = |graphs| speed::step_seconds(&[], 20, 1, &gpu, &speed.launching(graphs));
+    let difference = 20.0 * (eager - speed.launch_seconds.expected);
+    assert!((seconds(false) - seconds(true) - difference).abs() < 1e-9);
 }
 
 /// 1024 x 8192 weights in whole tiles, 0.01 cycles a weight and token, 1 a weight and tile of 128 tokens, on 8 SMs of
@@ -377,7 +386,14 @@ fn a_prompt_unpacks_weights_for_each_tile_of_tokens() {
     let runtime = artificial(&[("tile_cycles = { value = 0.0", "tile_cycles = { value = 1.0")]);
     let seconds = |rows: u64, tokens| {
         let weights = rows * 8192;
-        let body = Operation::dense("m", OperationGroup::FeedForward, Dtype::Q8_0, weights, weights, rows);
+        let body = Operation::dense(
+            "m",
+            OperationGroup::FeedForward,
+            Dtype::Q8_0,
+            weights,
+            weights,
+            rows,
+        );
         let prompt = PromptWork {
             tokens,
             ubatch: 512,
@@ -391,6 +407,25 @@ fn a_prompt_unpacks_weights_for_each_tile_of_tokens() {
     near(seconds(1024, 256), tile * (2.56 + 2.0));
     near(seconds(1024, 129), tile * (1.29 + 2.0));
     near(seconds(1000, 256), seconds(1024, 256));
+}
+
+/// 300 tokens through 4 layers of 1000 cycles each at 1 GHz: 1.2 ms on any number of SMs.
+#[test]
+fn a_recurrent_layer_takes_one_token_after_the_other() {
+    let runtime = artificial(&[(
+        "scan_cycles = { value = 0.0",
+        "scan_cycles = { value = 1000.0",
+    )]);
+    for sms in [4, 16] {
+        let prompt = PromptWork {
+            tokens: 300,
+            ubatch: 512,
+            recurrent_layers: 4,
+            ..PromptWork::default()
+        };
+        let read = speed::prefill(&[], 4, prompt, &gpu(sms, 1000.0, 1e9), &runtime.speed);
+        close(300.0 / read.tokens_per_second.expected, 0.0012);
+    }
 }
 
 /// What the cache holds is not read again, and what is left attends to all of it.
@@ -499,6 +534,7 @@ fn absurd_input_gives_zero_not_a_panic() {
                     attention_macs: n,
                     attention_pairs: n,
                     fused: n == 1,
+                    recurrent_layers: 1,
                 };
                 let read = speed::prefill(&operations, n, prompt, &gpu, &runtime.speed);
                 for spread in [
@@ -572,7 +608,7 @@ proptest! {
     ) {
         let (speed, gpu) = (runtime::find(id).unwrap().speed, gpu(8, 612.0, 68.3));
         let decode = speed::decode(&operations, layers, parallel, &gpu, &speed);
-        let read = speed::prefill(&operations, layers, PromptWork { tokens, ubatch, attention_macs: tokens * tokens, attention_pairs: tokens * tokens, fused: true }, &gpu, &speed);
+        let read = speed::prefill(&operations, layers, PromptWork { tokens, ubatch, attention_macs: tokens * tokens, attention_pairs: tokens * tokens, fused: true, recurrent_layers: 1 }, &gpu, &speed);
         for (spread, ceiling) in [(decode.tokens_per_second, decode.ceiling), (read.tokens_per_second, read.ceiling)] {
             prop_assert!(0.0 < spread.low && spread.low <= spread.expected, "{spread:?}");
             prop_assert!(spread.expected <= spread.high && spread.high <= ceiling * (1.0 + 1e-12), "{spread:?} {ceiling}");

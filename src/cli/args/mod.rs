@@ -155,6 +155,10 @@ pub(super) struct WorkloadArgs {
     /// Without fused attention: the score matrix is held in memory
     #[arg(long)]
     pub no_flash_attention: bool,
+    /// Kernels are launched one by one, as by vLLM with --enforce-eager or by a llama.cpp that was built without CUDA
+    /// graphs (llama-cpp-python)
+    #[arg(long)]
+    pub no_cuda_graphs: bool,
     /// The board runs its desktop
     #[arg(long)]
     pub desktop: bool,

@@ -32,6 +32,8 @@ pub struct PromptWork {
     pub attention_pairs: u64,
     /// Whether attention runs as one kernel.
     pub fused: bool,
+    /// Layers with recurrent state, whose kernels take one token after the other.
+    pub recurrent_layers: u64,
 }
 
 /// Multiply-accumulates of one layer's causal attention over a prompt of `tokens`: each token attends to itself and those
@@ -57,11 +59,7 @@ pub fn attention_macs(
 pub fn attention_pairs(tokens: u64, cached: u64, ubatch: u64, window: Option<u64>) -> u64 {
     let ubatch = ubatch.clamp(1, tokens.max(1));
     let most = window.map_or(u64::MAX, |window| window.saturating_add(ubatch));
-    let (n, u, c) = (
-        u128::from(tokens),
-        u128::from(ubatch),
-        u128::from(cached),
-    );
+    let (n, u, c) = (u128::from(tokens), u128::from(ubatch), u128::from(cached));
     let most = u128::from(most);
     let whole = n / u;
     // The first `growing` ubatches see every cell; those behind them see as many as a window has.
@@ -110,7 +108,9 @@ pub fn prefill(
             false => prompt.attention_pairs as f64 * costs.score_cycles.value,
         };
         let attention = gpu.seconds(cycles);
-        (ubatches + once + attention) * end.slow(&speed.prefill.scale)
+        let steps = tokens * prompt.recurrent_layers as f64;
+        let scan = ratio(steps * speed.prefill.scan_cycles.value, gpu.clock.0);
+        (ubatches + once + attention + scan) * end.slow(&speed.prefill.scale)
     };
     let mut memory_floor = 0.0;
     let mut compute_floor = gpu.seconds(ratio(prompt.attention_macs as f64, gpu.fp16_macs));
@@ -165,12 +165,8 @@ fn ubatch_seconds(
         OperationGroup::Other => step_time(operation, tokens, gpu, speed, end).overlapped,
         OperationGroup::Attention | OperationGroup::FeedForward => {
             let activations = tokens * (operation.rows as f64 + operation.columns as f64);
-            let moving = memory_seconds(
-                activations * costs.activation_bytes.value,
-                gpu,
-                speed,
-                end,
-            );
+            let moving =
+                memory_seconds(activations * costs.activation_bytes.value, gpu, speed, end);
             let multiplied = if tokens <= VECTOR_TOKENS {
                 step_time(operation, tokens, gpu, speed, end).overlapped
             } else {
@@ -182,12 +178,7 @@ fn ubatch_seconds(
         }
     };
     let worked: f64 = operations.iter().map(seconds).sum();
-    worked
-        + launches(
-            layers as f64 * costs.ubatch_layer_seconds.value,
-            gpu,
-            speed,
-        )
+    worked + launches(layers as f64 * costs.ubatch_layer_seconds.value, gpu, speed)
 }
 
 /// SM cycles to multiply `tokens` with a matrix.

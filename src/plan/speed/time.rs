@@ -101,9 +101,13 @@ pub(super) fn memory_seconds(bytes: f64, gpu: &ClockedGpu, speed: &Speed, end: E
 /// Bytes that are read again from memory because the L2 cache no longer holds them: none of a short cache, all of a
 /// long one.
 fn spilled(operation: &Operation, speed: &Speed) -> f64 {
-    let again = operation.read.saturating_sub(operation.bytes) as f64;
     let depth = operation.depth as f64;
-    again * ratio(depth, depth + speed.attention.spill_tokens.value)
+    read_again(operation) * ratio(depth, depth + speed.attention.spill_tokens.value)
+}
+
+/// Bytes that pass through the SMs a second time or more.
+fn read_again(operation: &Operation) -> f64 {
+    operation.read.saturating_sub(operation.bytes) as f64
 }
 
 /// SM cycles of one token, and how far the cost of its format can be relied on.
@@ -111,7 +115,7 @@ fn sm_cycles(operation: &Operation, speed: &Speed) -> (f64, Trust) {
     let (weights, rows) = (operation.weights as f64, operation.rows as f64);
     match operation.group {
         OperationGroup::KvCache => {
-            let cycles = operation.read as f64 * speed.attention.byte_cycles.value;
+            let cycles = read_again(operation) * speed.attention.byte_cycles.value;
             return (cycles, Trust::Fitted);
         }
         OperationGroup::Recurrent => return (weights * speed.state_cycles.value, Trust::Fitted),

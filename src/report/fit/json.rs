@@ -50,6 +50,7 @@ pub fn document(report: &Report<'_>) -> Value {
             "prompt_tokens": workload.prompt_tokens,
             "cached_tokens": workload.cached_tokens,
             "flash_attention": workload.flash_attention,
+            "cuda_graphs": workload.cuda_graphs,
             "reserve_bytes": workload.reserve,
             "budget_bytes": workload.budget,
             "energy_budget_watts": workload.energy_budget,

@@ -48,13 +48,14 @@ fn observe(models: &Value, row: Measurement) -> anyhow::Result<Observation> {
     let board = board(&row.board)?;
     let mode = board.mode(&row.power_mode)?;
     let depth = row.depth.or(row.prompt_tokens).unwrap_or(USUAL_DEPTH);
-    let speed = runtime::find(&row.runtime)?.speed;
     let workload = |prompt_tokens| Workload {
         prompt_tokens,
-        flash_attention: speed.fused_attention(&row.board, true),
+        flash_attention: row.flash_attention(),
         ..Workload::default()
     };
-    let prompt = row.prompt_tokens.map(|tokens| prompt_work(&model, &workload(tokens)));
+    let prompt = row
+        .prompt_tokens
+        .map(|tokens| prompt_work(&model, &workload(tokens)));
     Ok(Observation {
         gpu: gpu(mode).context("the mode's clock or bandwidth is not known")?,
         layers: model.layers.len() as u64,

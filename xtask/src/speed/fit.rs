@@ -94,9 +94,12 @@ pub(crate) fn error(observation: &Observation, speed: &Speed, kind: Kind) -> Opt
     } = observation;
     match kind {
         Kind::Decode => {
-            let seconds = speed::step_seconds(operations, *layers, row.sequences, gpu, speed);
+            let speed = speed.launching(row.cuda_graphs());
+            let seconds = speed::step_seconds(operations, *layers, row.sequences, gpu, &speed);
             Some((row.sequences as f64 / seconds / row.decode_tps?).ln())
         }
+        // Sources do not say whether a rate over several prompts is that of one or of all.
+        Kind::Prefill if row.sequences > 1 => None,
         Kind::Prefill => {
             let estimate = speed::prefill(operations, *layers, observation.prompt?, gpu, speed);
             match (row.prefill_tps, row.ttft_s) {

@@ -81,7 +81,9 @@ fn measured(observations: &[Observation]) -> BTreeMap<(String, String), Vec<Meas
         let (Some(watts), Some(rate)) = (row.power_w, row.decode_tps) else {
             continue;
         };
-        let short = row.generated_tokens.is_some_and(|tokens| tokens < UNDER_SAMPLED.1);
+        let short = row
+            .generated_tokens
+            .is_some_and(|tokens| tokens < UNDER_SAMPLED.1);
         let under_sampled = row.power_of == UNDER_SAMPLED.0 && short;
         if row.grade == Grade::C || row.power_of.is_empty() || under_sampled {
             continue;
@@ -149,7 +151,11 @@ pub(crate) fn fit(observations: &[Observation]) -> (String, String) {
             quantile(&left, 0.9),
             rows.len(),
         );
-        let whole = if WHOLE.contains(&name.as_str()) { "yes" } else { "no" };
+        let whole = if WHOLE.contains(&name.as_str()) {
+            "yes"
+        } else {
+            "no"
+        };
         csv += &format!(
             "{board},{name},{whole},{},{},{},{},{low},{high},{},{},{}\n",
             short(all.base_watts),

@@ -68,8 +68,10 @@ fn table(
             let Some(Observation { row, .. }) = observations.get(left.index) else {
                 continue;
             };
-            let (Some(speed), Some(name)) = (fitted.speeds.get(row.runtime.as_str()), group(row, left.kind))
-            else {
+            let (Some(speed), Some(name)) = (
+                fitted.speeds.get(row.runtime.as_str()),
+                group(row, left.kind),
+            ) else {
                 continue;
             };
             let range = match left.kind {

@@ -45,6 +45,7 @@ pub(crate) fn speed(text: &str, speed: &Speed) -> anyhow::Result<String> {
             prefill.activation_bytes.value,
         ),
         ("speed.prefill", "tile_cycles", prefill.tile_cycles.value),
+        ("speed.prefill", "scan_cycles", prefill.scan_cycles.value),
         (
             "speed.attention",
             "byte_cycles",
@@ -72,6 +73,15 @@ pub(crate) fn speed(text: &str, speed: &Speed) -> anyhow::Result<String> {
         ),
     ] {
         set(&mut text, section, key, "value", value)?;
+    }
+    if let Some(eager) = &speed.eager_launch_seconds {
+        set(
+            &mut text,
+            "speed",
+            "eager_launch_seconds",
+            "value",
+            eager.value,
+        )?;
     }
     for (format, cost) in &speed.cost {
         set(&mut text, "speed.cost", format, "cycles", cost.cycles)?;
