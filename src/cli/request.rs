@@ -136,8 +136,10 @@ fn workload(args: &WorkloadArgs) -> WorkloadRequest {
         parallel: args.parallel,
         ubatch: args.ubatch,
         prompt_tokens: args.prompt_tokens,
+        cached_tokens: args.cached_tokens.unwrap_or(0),
         outputs: args.outputs,
         flash_attention: !args.no_flash_attention,
+        cuda_graphs: !args.no_cuda_graphs,
         session: if args.desktop {
             Session::Desktop
         } else {
@@ -145,6 +147,7 @@ fn workload(args: &WorkloadArgs) -> WorkloadRequest {
         },
         reserve: args.reserve.unwrap_or(Bytes(0)),
         budget: args.budget,
+        energy_budget: args.energy_budget,
         text_only: args.text_only,
     }
 }

@@ -1,5 +1,6 @@
 //! The published measurements of speed, as rows of `profiles/measurements.csv`.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use super::csv::{self, CsvError, Grade, Row};
@@ -18,6 +19,7 @@ const COLUMNS: &[&str] = &[
     "emc_mhz",
     "runtime",
     "version",
+    "without",
     "model",
     "format",
     "tensor_bytes",
@@ -38,6 +40,10 @@ const COLUMNS: &[&str] = &[
     "source",
 ];
 
+/// The words of the column `without`.
+const FLASH_ATTENTION: &str = "flash_attention";
+const CUDA_GRAPHS: &str = "cuda_graphs";
+
 /// One measurement. Numbers that the source does not give are `None`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measurement {
@@ -55,6 +61,8 @@ pub struct Measurement {
     pub runtime: String,
     /// Version or commit; empty where none is stated.
     pub version: String,
+    /// What the build or its options leave out of `flash_attention` and `cuda_graphs`, divided by a space.
+    pub without: String,
     /// A key of `profiles/models.json`.
     pub model: String,
     /// A scheme's id, or the format that every matrix has.
@@ -94,6 +102,20 @@ pub struct Measurement {
 }
 
 impl Measurement {
+    /// Whether attention ran as one kernel.
+    pub fn flash_attention(&self) -> bool {
+        self.has(FLASH_ATTENTION)
+    }
+
+    /// Whether the kernels of a step were launched together.
+    pub fn cuda_graphs(&self) -> bool {
+        self.has(CUDA_GRAPHS)
+    }
+
+    fn has(&self, feature: &str) -> bool {
+        !self.without.split(' ').any(|word| word == feature)
+    }
+
     /// Decoded tokens a joule, over the rail that was read.
     pub fn tokens_per_joule(&self) -> Option<f64> {
         Some(self.decode_tps? / self.power_w.filter(|watts| *watts > 0.0)?)
@@ -105,6 +127,17 @@ pub fn measurements() -> &'static [Measurement] {
     static ROWS: LazyLock<Vec<Measurement>> =
         LazyLock::new(|| parse(MEASUREMENTS).unwrap_or_default());
     &ROWS
+}
+
+/// The built-in measurement called `id`.
+pub(super) fn of_id(id: &str) -> Option<&'static Measurement> {
+    static ROWS: LazyLock<BTreeMap<&str, &Measurement>> = LazyLock::new(|| {
+        measurements()
+            .iter()
+            .map(|row| (row.id.as_str(), row))
+            .collect()
+    });
+    ROWS.get(id).copied()
 }
 
 /// Reads a table of measurements.
@@ -126,6 +159,7 @@ fn measurement(row: &Row<'_>) -> Result<Measurement, CsvError> {
         emc_mhz: row.number("emc_mhz")?,
         runtime: row.word("runtime")?,
         version: row.text("version").to_owned(),
+        without: row.text("without").to_owned(),
         model: row.word("model")?,
         format: row.word("format")?,
         tensor_bytes: row.optional("tensor_bytes")?,
@@ -158,6 +192,14 @@ mod tests {
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), rows.len());
+        let known = ["", FLASH_ATTENTION, CUDA_GRAPHS];
+        for row in &rows {
+            assert!(
+                row.without.split(' ').all(|word| known.contains(&word)),
+                "{}",
+                row.id
+            );
+        }
     }
 
     #[test]
@@ -171,6 +213,6 @@ mod tests {
         assert!(said(",612,", ",nan,").contains("line 2: `nan` is not a value of `gpu_mhz`"));
         assert!(said(",612,", ",-1,").contains("`gpu_mhz`"));
         assert!(said(",A,", ",D,").contains("`D` is not a value of `grade`"));
-        assert!(said(",612,", ",612,,").contains("line 2 has 26 fields"));
+        assert!(said(",612,", ",612,,").contains("line 2 has 27 fields"));
     }
 }

@@ -9,9 +9,11 @@ mod csv;
 mod hash;
 mod measurement;
 mod nearest;
+mod power;
 pub mod quality;
 
 pub use csv::{CsvError, Grade};
 pub use hash::fingerprint;
 pub use measurement::{MEASUREMENTS, MODELS, Measurement, measurements, parse};
-pub use nearest::{Evidence, EvidenceQuery, Neighbour, evidence};
+pub use nearest::{Evidence, EvidenceQuery, Neighbour, Rated, evidence};
+pub use power::{Activity, POWER, POWER_COLUMNS, Rail, parse_power, rails};

@@ -1,6 +1,7 @@
 //! The measurements behind a prediction: how many there are of the runtime on the board, and the most similar one.
 
-use super::{Grade, Measurement, measurements};
+use super::measurement::of_id;
+use super::{Grade, Measurement};
 use crate::runtime::RuntimeProfile;
 
 /// The prediction to find measurements for.
@@ -14,14 +15,25 @@ pub struct EvidenceQuery<'a> {
     pub scheme: &'a str,
     /// Bytes that a decode step moves.
     pub bytes: u64,
+    /// Tokens in the cache while it decodes, or of the prompt that it reads.
+    pub tokens: u64,
 }
 
-/// The measurements behind a predicted decode rate.
+/// What a prediction is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rated {
+    /// Decode, at a depth.
+    Decode,
+    /// The reading of a prompt.
+    Prompt,
+}
+
+/// The measurements behind a predicted rate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evidence {
-    /// Measured decode rates of this runtime on this board that the fit used.
+    /// Measured rates of this runtime on this board that the fit used.
     pub on_board: usize,
-    /// Measured decode rates of this runtime on any board that the fit used.
+    /// Measured rates of this runtime on any board that the fit used.
     pub anywhere: usize,
     /// The most similar measurement, if there is any.
     pub nearest: Option<Neighbour>,
@@ -39,15 +51,20 @@ pub struct Neighbour {
     pub off_percent: f64,
 }
 
-/// The evidence for a decode rate of `runtime`.
-pub fn evidence(runtime: &RuntimeProfile, asked: EvidenceQuery<'_>) -> Evidence {
-    let residuals = runtime.fit.as_ref().map(|fit| &fit.decode.left_out);
-    let known = residuals.into_iter().flatten();
+/// The evidence for a rate of `runtime`.
+pub fn evidence(runtime: &RuntimeProfile, rated: Rated, asked: EvidenceQuery<'_>) -> Evidence {
+    let fit = runtime.fit.as_ref();
+    let residuals = fit.and_then(|fit| match rated {
+        Rated::Decode => Some(&fit.decode),
+        Rated::Prompt => fit.prefill.as_ref(),
+    });
+    let known = residuals
+        .into_iter()
+        .flat_map(|residuals| &residuals.left_out);
     let rows: Vec<Neighbour> = known
         .filter_map(|(id, off_percent)| {
-            let row = measurements().iter().find(|row| row.id == *id)?;
             Some(Neighbour {
-                row,
+                row: of_id(id)?,
                 off_percent: *off_percent,
             })
         })
@@ -59,21 +76,21 @@ pub fn evidence(runtime: &RuntimeProfile, asked: EvidenceQuery<'_>) -> Evidence 
     Evidence {
         on_board,
         anywhere: rows.len(),
-        energy: energy(&rows, asked),
+        energy: energy(&rows, rated, asked),
         nearest: rows
             .into_iter()
-            .min_by(|a, b| distance(a.row, asked).total_cmp(&distance(b.row, asked))),
+            .min_by(|a, b| distance(a.row, rated, asked).total_cmp(&distance(b.row, rated, asked))),
     }
 }
 
 /// The measurements of one model with power, one for each power mode.
-fn energy(rows: &[Neighbour], asked: EvidenceQuery<'_>) -> Vec<&'static Measurement> {
+fn energy(rows: &[Neighbour], rated: Rated, asked: EvidenceQuery<'_>) -> Vec<&'static Measurement> {
     let measured = rows.iter().map(|near| near.row).filter(|row| {
         row.board == asked.board && row.power_w.is_some() && row.decode_tps.is_some()
     });
     let Some(like) = measured
         .clone()
-        .min_by(|a, b| distance(a, asked).total_cmp(&distance(b, asked)))
+        .min_by(|a, b| distance(a, rated, asked).total_cmp(&distance(b, rated, asked)))
     else {
         return Vec::new();
     };
@@ -86,12 +103,23 @@ fn energy(rows: &[Neighbour], asked: EvidenceQuery<'_>) -> Vec<&'static Measurem
     modes
 }
 
+/// A length counts less than a size that differs as much: a rate follows from the size first.
+const LENGTH: f64 = 0.5;
+
 /// How different a measurement is from what is predicted: another board counts most, then another power mode, then another
-/// format; sizes differ by the logarithm of their ratio, and a better grade breaks ties.
-fn distance(row: &Measurement, asked: EvidenceQuery<'_>) -> f64 {
+/// format; sizes and lengths differ by the logarithm of their ratio, and a better grade breaks ties.
+fn distance(row: &Measurement, rated: Rated, asked: EvidenceQuery<'_>) -> f64 {
     let unlike = |differs: bool, weight: f64| if differs { weight } else { 0.0 };
     let size = match row.tensor_bytes {
         Some(bytes) => (bytes as f64 / (asked.bytes as f64).max(1.0)).ln().abs(),
+        None => 1.0,
+    };
+    let tokens = match rated {
+        Rated::Decode => row.depth.or(row.prompt_tokens),
+        Rated::Prompt => row.prompt_tokens,
+    };
+    let length = match tokens {
+        Some(tokens) => (tokens as f64 / (asked.tokens as f64).max(1.0)).ln().abs(),
         None => 1.0,
     };
     unlike(row.board != asked.board, 8.0)
@@ -99,4 +127,5 @@ fn distance(row: &Measurement, asked: EvidenceQuery<'_>) -> f64 {
         + unlike(row.format != asked.scheme, 1.0)
         + unlike(row.grade != Grade::A, 0.2)
         + size
+        + LENGTH * length
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::dtype::Dtype;
 use crate::model::{Attention, Category, DecodeAccess, FeedForward, ModelSpec, Tensor, TensorRole};
 use crate::plan::kv::{key_width, value_width};
-use crate::plan::speed::{Operation, OperationGroup, attention_macs};
+use crate::plan::speed::{Operation, OperationGroup, PromptWork, attention_macs, attention_pairs};
 use crate::plan::workload::Workload;
 use crate::scheme::{Assigned, Assignment};
 
@@ -30,13 +30,7 @@ pub fn decode_operations(
                 operation.dtype,
                 row,
             ))
-            .and_modify(|sum| {
-                sum.bytes = sum.bytes.saturating_add(operation.bytes);
-                sum.stored = sum.stored.saturating_add(operation.stored);
-                sum.weights = sum.weights.saturating_add(operation.weights);
-                sum.rows = sum.rows.saturating_add(operation.rows);
-                sum.columns = sum.columns.saturating_add(operation.columns);
-            })
+            .and_modify(|sum| *sum = sum.clone().and(&operation))
             .or_insert(operation);
     };
     for (tensor, assigned) in model.tensors.iter().zip(&assignment.tensors) {
@@ -58,15 +52,21 @@ pub fn decode_operations(
             + workload.type_v.row_bytes(value_width(attention));
         let head = attention.key_dim.saturating_add(value_dim(attention));
         let macs = attention.heads.saturating_mul(head).saturating_mul(seen);
+        let bytes = (bytes * seen).0;
+        let times = match reads_together(workload) {
+            true => 1,
+            false => (attention.heads / attention.kv_heads.max(1)).max(1),
+        };
         add(
-            0,
+            seen,
             Operation::state(
                 "attention over the cache",
                 OperationGroup::KvCache,
                 workload.type_k,
-                (bytes * seen).0,
+                bytes,
                 macs,
-            ),
+            )
+            .over_cache(seen, bytes.saturating_mul(times)),
         );
     }
     for recurrent in model
@@ -92,6 +92,13 @@ pub fn decode_operations(
     gathered.into_values().collect()
 }
 
+/// Whether query heads that share keys and values read them together. llama.cpp's fused kernel for tensor cores does
+/// (`ggml_cuda_get_best_fattn_kernel`: below compute capability 8.9 it is taken for floats, with one token a sequence
+/// too); its vector kernel, which quantized caches get, and the products of attention that is not fused do not.
+fn reads_together(workload: &Workload) -> bool {
+    workload.flash_attention && !workload.type_k.is_quantized()
+}
+
 /// The length of an operation's rows; 0 where it has none.
 fn row_of(tensor: &Tensor, operation: &Operation) -> u64 {
     match operation.rows {
@@ -108,6 +115,33 @@ pub fn prompt_attention(model: &ModelSpec, tokens: u64) -> u64 {
         .iter()
         .filter_map(|layer| layer.mixer.attention.as_ref());
     attentions.map(of).fold(0, u64::saturating_add)
+}
+
+/// The work of reading the workload's prompt, of which the cache holds `cached_tokens` already.
+pub fn prompt_work(model: &ModelSpec, workload: &Workload) -> PromptWork {
+    let cached = workload.cached_tokens.min(workload.prompt_tokens);
+    let tokens = workload.prompt_tokens - cached;
+    let attentions = model
+        .layers
+        .iter()
+        .filter_map(|layer| layer.mixer.attention.as_ref());
+    let recurrent = model
+        .layers
+        .iter()
+        .filter_map(|layer| layer.mixer.recurrent.as_ref());
+    let scanned = recurrent.filter(|recurrent| recurrent.state_elements > 0);
+    let pairs = |a: &Attention| {
+        attention_pairs(tokens, cached, workload.ubatch, a.window).saturating_mul(a.heads)
+    };
+    PromptWork {
+        tokens,
+        ubatch: workload.ubatch,
+        attention_macs: prompt_attention(model, workload.prompt_tokens)
+            .saturating_sub(prompt_attention(model, cached)),
+        attention_pairs: attentions.map(pairs).fold(0, u64::saturating_add),
+        fused: workload.flash_attention,
+        recurrent_layers: scanned.count() as u64,
+    }
 }
 
 /// MLA caches one latent that serves as key and as value.

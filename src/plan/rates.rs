@@ -3,11 +3,12 @@
 
 use crate::device::Cpu;
 use crate::dtype::Dtype;
-use crate::evidence::{Evidence, EvidenceQuery, evidence};
+use crate::evidence::{Evidence, EvidenceQuery, Rated, evidence};
 use crate::model::ModelSpec;
 use crate::plan::cpu;
-use crate::plan::operations::{decode_operations, prompt_attention};
-use crate::plan::speed::{self, ClockedGpu, DecodeEstimate, PromptEstimate, PromptWork, Spread};
+use crate::plan::energy::{self, ModeEnergy};
+use crate::plan::operations::{decode_operations, prompt_work};
+use crate::plan::speed::{self, ClockedGpu, DecodeEstimate, PromptEstimate, Spread};
 use crate::plan::target::{Target, gpu, measured_cpu};
 use crate::plan::workload::Workload;
 use crate::runtime::learned::{Factor, Learned};
@@ -34,6 +35,10 @@ pub struct Published {
     pub twice_the_clock: f64,
     /// The measurements behind the rate.
     pub evidence: Evidence,
+    /// The measurements behind the rate of the prompt.
+    pub prompt_evidence: Evidence,
+    /// What each power mode draws while it decodes; empty where no power was measured on this board.
+    pub energy: Vec<ModeEnergy>,
 }
 
 /// How fast `model` runs with the types of `assignment`. `None` where the speed of the device, or of a format on it,
@@ -45,13 +50,10 @@ pub(super) fn speeds(
     workload: &Workload,
 ) -> Option<Speeds> {
     let layers = model.layers.len() as u64;
+    let speed = target.runtime.speed.launching(workload.cuda_graphs);
+    let speed = speed.as_ref();
     let operations = decode_operations(model, assignment, workload);
-    let speed = &target.runtime.speed;
-    let prompt = PromptWork {
-        tokens: workload.prompt_tokens,
-        ubatch: workload.ubatch,
-        attention_macs: prompt_attention(model, workload.prompt_tokens),
-    };
+    let prompt = prompt_work(model, workload);
     let speeds = match (gpu(target.mode), measured_cpu(target)) {
         (_, Some(cpu)) if !cpu::unmeasured(&operations, cpu).is_empty() => return None,
         (_, Some(cpu)) => {
@@ -72,6 +74,7 @@ pub(super) fn speeds(
                 power_mode: &target.mode.name,
                 scheme: &assignment.scheme,
                 bytes: assignment.tensor_bytes().0,
+                tokens: workload.prompt_tokens,
             };
             let here = decode(now);
             let expected = here.tokens_per_second.expected.max(f64::MIN_POSITIVE);
@@ -87,7 +90,9 @@ pub(super) fn speeds(
                         clock: Hertz(now.clock.0 * 2.0),
                         ..now
                     }),
-                    evidence: evidence(target.runtime, asked),
+                    evidence: evidence(target.runtime, Rated::Decode, asked),
+                    prompt_evidence: evidence(target.runtime, Rated::Prompt, asked),
+                    energy: energy::by_mode(target.device, workload.parallel, &decode),
                 }),
                 decode: here,
             }

@@ -33,16 +33,22 @@ pub struct Workload {
     pub ubatch: u64,
     /// Tokens of the prompt; decode is rated at this depth.
     pub prompt_tokens: u64,
+    /// Tokens at the start of the prompt that the cache holds already.
+    pub cached_tokens: u64,
     /// Rows of logits reserved in a pass; `None` leaves it to the runtime.
     pub outputs: Option<u64>,
     /// Fused attention, which never holds the score matrix.
     pub flash_attention: bool,
+    /// Whether the kernels of a step are launched together, as CUDA graphs.
+    pub cuda_graphs: bool,
     /// Whether a desktop session runs beside the model.
     pub session: Session,
     /// Memory kept free for other programs (a camera pipeline, ROS).
     pub reserve: Bytes,
     /// Memory the model may use, instead of what the board has left.
     pub budget: Option<Bytes>,
+    /// Watts that the board may draw: the power mode to take is named.
+    pub energy_budget: Option<f64>,
     /// Leave vision and audio towers out.
     pub text_only: bool,
 }
@@ -56,11 +62,14 @@ impl Default for Workload {
             parallel: 1,
             ubatch: 512,
             prompt_tokens: 512,
+            cached_tokens: 0,
             outputs: None,
             flash_attention: true,
+            cuda_graphs: true,
             session: Session::Headless,
             reserve: Bytes(0),
             budget: None,
+            energy_budget: None,
             text_only: false,
         }
     }

@@ -62,6 +62,16 @@ pub enum PlanError {
         /// Tokens of context.
         context: u64,
     },
+    /// The cache holds the whole prompt, so that nothing is left to read.
+    #[error(
+        "--cached-tokens {cached} must be less than the {prompt} tokens of the prompt: lower it, or raise --prompt-tokens"
+    )]
+    CachedBeyondPrompt {
+        /// Tokens that the cache holds.
+        cached: u64,
+        /// Tokens of the prompt.
+        prompt: u64,
+    },
     /// A named scheme is not known or not possible.
     #[error(transparent)]
     Candidate(#[from] CandidateError),

@@ -89,16 +89,22 @@ pub struct WorkloadRequest {
     pub ubatch: u64,
     /// Tokens of the prompt; decode is rated at this depth. Without: 512, or the context if that is smaller.
     pub prompt_tokens: Option<u64>,
+    /// Tokens at the start of the prompt that the cache holds already; less than the prompt has.
+    pub cached_tokens: u64,
     /// Rows of logits reserved in a pass; `None` leaves it to the runtime.
     pub outputs: Option<u64>,
     /// Fused attention, which never holds the score matrix.
     pub flash_attention: bool,
+    /// Whether the kernels of a step are launched together, as CUDA graphs.
+    pub cuda_graphs: bool,
     /// What runs beside the model.
     pub session: Session,
     /// Memory kept free for other programs.
     pub reserve: Bytes,
     /// Memory the model may use, instead of what the board has left.
     pub budget: Option<Bytes>,
+    /// Watts that the board may draw: the power mode to take is named.
+    pub energy_budget: Option<f64>,
     /// Leave vision and audio towers out.
     pub text_only: bool,
 }
@@ -129,11 +135,14 @@ impl Default for WorkloadRequest {
             parallel: usual.parallel,
             ubatch: usual.ubatch,
             prompt_tokens: None,
+            cached_tokens: usual.cached_tokens,
             outputs: usual.outputs,
             flash_attention: usual.flash_attention,
+            cuda_graphs: usual.cuda_graphs,
             session: usual.session,
             reserve: usual.reserve,
             budget: usual.budget,
+            energy_budget: usual.energy_budget,
             text_only: usual.text_only,
         }
     }
@@ -162,7 +171,8 @@ impl WorkloadRequest {
     /// The workload for `model` on `runtime`.
     ///
     /// # Errors
-    /// [`PlanError::PromptBeyondContext`] where the prompt is longer than the context, [`PlanError::KvType`] where the
+    /// [`PlanError::PromptBeyondContext`] where the prompt is longer than the context,
+    /// [`PlanError::CachedBeyondPrompt`] where the cache holds all of it, [`PlanError::KvType`] where the
     /// runtime has no cache of such a type.
     pub fn of(&self, model: &ModelSpec, runtime: &RuntimeProfile) -> Result<Workload, PlanError> {
         let limit = match model.dims.context {
@@ -173,6 +183,10 @@ impl WorkloadRequest {
         let prompt = self.prompt_tokens.unwrap_or(PROMPT.min(context));
         if prompt > context {
             return Err(PlanError::PromptBeyondContext { prompt, context });
+        }
+        let cached = self.cached_tokens;
+        if cached > 0 && cached >= prompt {
+            return Err(PlanError::CachedBeyondPrompt { cached, prompt });
         }
         let type_k = self.type_k.unwrap_or(self.kv_type);
         let type_v = self.type_v.unwrap_or(self.kv_type);
@@ -196,11 +210,14 @@ impl WorkloadRequest {
             parallel: self.parallel,
             ubatch: self.ubatch,
             prompt_tokens: prompt,
+            cached_tokens: cached,
             outputs: self.outputs,
             flash_attention: self.flash_attention,
+            cuda_graphs: self.cuda_graphs,
             session: self.session,
             reserve: self.reserve,
             budget: self.budget,
+            energy_budget: self.energy_budget,
             text_only: self.text_only,
         })
     }

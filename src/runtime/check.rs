@@ -7,6 +7,7 @@ impl RuntimeProfile {
     /// is wrong with it.
     pub(super) fn check(&self) -> Result<(), String> {
         let (memory, speed, prefill) = (&self.memory, &self.speed, &self.speed.prefill);
+        let attention = &speed.attention;
         self.lines.check()?;
         for (field, source) in self.cited() {
             if !self.sources.contains_key(&source) {
@@ -95,9 +96,22 @@ impl RuntimeProfile {
             ("row_cycles", speed.row_cycles.value),
             ("state_cycles", speed.state_cycles.value),
             ("batch_share", speed.batch_share.value),
+            (
+                "eager_launch_seconds",
+                speed
+                    .eager_launch_seconds
+                    .as_ref()
+                    .map_or(0.0, |eager| eager.value),
+            ),
             ("prefill.quantized_cycles", prefill.quantized_cycles.value),
             ("prefill.float_cycles", prefill.float_cycles.value),
-            ("prefill.attention_cycles", prefill.attention_cycles.value),
+            ("prefill.tile_cycles", prefill.tile_cycles.value),
+            ("prefill.scan_cycles", prefill.scan_cycles.value),
+            ("prefill.activation_bytes", prefill.activation_bytes.value),
+            ("attention.byte_cycles", attention.byte_cycles.value),
+            ("attention.spill_tokens", attention.spill_tokens.value),
+            ("attention.mac_cycles", attention.mac_cycles.value),
+            ("attention.score_cycles", attention.score_cycles.value),
             (
                 "prefill.ubatch_layer_seconds",
                 prefill.ubatch_layer_seconds.value,
@@ -117,6 +131,7 @@ impl RuntimeProfile {
     /// Every field with a source and the key it cites.
     fn cited(&self) -> Vec<(String, String)> {
         let (memory, speed, prefill) = (&self.memory, &self.speed, &self.speed.prefill);
+        let attention = &speed.attention;
         let compute = match &memory.compute {
             ComputeRule::Ggml { source, .. }
             | ComputeRule::Activations { source }
@@ -151,9 +166,21 @@ impl RuntimeProfile {
                 &prefill.quantized_cycles.source,
             ),
             ("speed.prefill.float_cycles", &prefill.float_cycles.source),
+            ("speed.prefill.tile_cycles", &prefill.tile_cycles.source),
+            ("speed.prefill.scan_cycles", &prefill.scan_cycles.source),
             (
-                "speed.prefill.attention_cycles",
-                &prefill.attention_cycles.source,
+                "speed.prefill.activation_bytes",
+                &prefill.activation_bytes.source,
+            ),
+            ("speed.attention.byte_cycles", &attention.byte_cycles.source),
+            (
+                "speed.attention.spill_tokens",
+                &attention.spill_tokens.source,
+            ),
+            ("speed.attention.mac_cycles", &attention.mac_cycles.source),
+            (
+                "speed.attention.score_cycles",
+                &attention.score_cycles.source,
             ),
             (
                 "speed.prefill.ubatch_layer_seconds",
@@ -180,6 +207,12 @@ impl RuntimeProfile {
                     .iter()
                     .map(|number| (field.to_owned(), number.source.clone())),
             );
+        }
+        if let Some(eager) = &speed.eager_launch_seconds {
+            cited.push((
+                "speed.eager_launch_seconds".to_owned(),
+                eager.source.clone(),
+            ));
         }
         cited.extend(self.lines.cited());
         cited.extend(

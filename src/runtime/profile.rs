@@ -1,6 +1,7 @@
 //! The form of a runtime profile: what it loads, what it adds to memory, what speed it reaches. Every number has the key
 //! of its source in [`RuntimeProfile::sources`].
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -182,7 +183,7 @@ pub struct Speed {
     pub cost_scale: Range,
     /// SM cycles of an output row of a matrix, in addition to those of its weights.
     pub row_cycles: Sourced<f64>,
-    /// SM cycles of a multiply-accumulate with cached keys, values or recurrent state.
+    /// SM cycles of a multiply-accumulate with recurrent state.
     pub state_cycles: Sourced<f64>,
     /// The arithmetic that a further sequence adds to a matrix, as a share of the first one's: 1 where every sequence is
     /// computed separately, near 0 where tensor cores compute them together.
@@ -191,14 +192,33 @@ pub struct Speed {
     pub spread: Range,
     /// Seconds of kernel launches for each layer at `reference_clock_hz`, inversely proportional to the clock.
     pub launch_seconds: Range,
+    /// The same where kernels are launched one by one, not as a CUDA graph; `None` where the runtime has no such way.
+    pub eager_launch_seconds: Option<Sourced<f64>>,
     /// The GPU clock that `launch_seconds` and `ubatch_layer_seconds` refer to, in hertz.
     pub reference_clock_hz: Sourced<f64>,
     /// Seconds of a step on the host: sampling, detokenizing, the server.
     pub host_seconds: Range,
     /// The cost of a weight by format: the name of a [`Dtype`], or any other name with `bits`.
     pub cost: BTreeMap<String, FormatCost>,
+    /// The cost of attention.
+    pub attention: AttentionCost,
     /// The cost of a prompt.
     pub prefill: Prefill,
+}
+
+/// The cost of attention over cached keys and values, in one kernel (fused) or as separate products.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttentionCost {
+    /// Decode where each query head reads for itself: SM cycles of a byte of keys or values that is read again.
+    pub byte_cycles: Sourced<f64>,
+    /// The depth at which half of those reads miss the L2 cache and go to memory.
+    pub spill_tokens: Sourced<f64>,
+    /// Prefill, fused: SM cycles of a multiply-accumulate between two tokens, one not before the other.
+    pub mac_cycles: Sourced<f64>,
+    /// Prefill in separate products: SM cycles of a score, which is computed, stored and read again, whether its token is
+    /// masked or not.
+    pub score_cycles: Sourced<f64>,
 }
 
 /// The cost of one weight of a format.
@@ -238,10 +258,15 @@ impl FormatCost {
 pub struct Prefill {
     /// SM cycles of a multiply-accumulate with a quantized weight.
     pub quantized_cycles: Sourced<f64>,
+    /// SM cycles to unpack a quantized weight, for each tile of 128 tokens that it is multiplied with.
+    pub tile_cycles: Sourced<f64>,
     /// SM cycles of a multiply-accumulate with a 16- or 32-bit weight.
     pub float_cycles: Sourced<f64>,
-    /// SM cycles of a multiply-accumulate of attention between two tokens.
-    pub attention_cycles: Sourced<f64>,
+    /// Bytes that move for each activation that a matrix reads or writes: norms, activation functions, additions and
+    /// conversions between the matrices.
+    pub activation_bytes: Sourced<f64>,
+    /// GPU cycles that a token takes in a layer with recurrent state, whose tokens follow one another on any number of SMs.
+    pub scan_cycles: Sourced<f64>,
     /// Seconds that each layer of a ubatch adds, at the reference clock.
     pub ubatch_layer_seconds: Sourced<f64>,
     /// A factor on all of the above.
@@ -271,6 +296,20 @@ impl RuntimeProfile {
 }
 
 impl Speed {
+    /// The speed where kernels are launched as CUDA graphs, or one by one.
+    pub fn launching(&self, cuda_graphs: bool) -> Cow<'_, Speed> {
+        match &self.eager_launch_seconds {
+            Some(eager) if !cuda_graphs => {
+                let mut speed = self.clone();
+                let launch = &mut speed.launch_seconds;
+                (launch.low, launch.expected, launch.high) =
+                    (eager.value, eager.value, eager.value);
+                Cow::Owned(speed)
+            }
+            _ => Cow::Borrowed(self),
+        }
+    }
+
     /// The cost of a weight that is stored as `dtype` with `bits` a weight: the entry of that format, or else the entry
     /// nearest in bits, whose trust is then at most [`Trust::Derived`].
     pub fn cost(&self, dtype: Dtype, bits: f64) -> WeightCost {

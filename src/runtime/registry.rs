@@ -43,8 +43,15 @@ const BUILTIN: [(&str, &str); 9] = [
 
 /// The tables that a profile with `extends` changes key by key. Any other table is one quantity with its source, and is
 /// replaced as a whole.
-const SECTIONS: [&str; 7] = [
-    "sources", "loads", "lines", "memory", "speed", "cost", "prefill",
+const SECTIONS: [&str; 8] = [
+    "sources",
+    "loads",
+    "lines",
+    "memory",
+    "speed",
+    "cost",
+    "attention",
+    "prefill",
 ];
 
 /// Why there is no runtime profile.

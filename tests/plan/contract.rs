@@ -12,7 +12,8 @@ device.id device.name device.power_mode device.memory_available_bytes
 device.memory_bandwidth_bytes_per_second
 runtime.id
 workload.context workload.kv_type_k workload.kv_type_v workload.parallel workload.ubatch
-workload.prompt_tokens workload.flash_attention workload.reserve_bytes workload.budget_bytes
+workload.prompt_tokens workload.cached_tokens workload.flash_attention workload.cuda_graphs
+workload.reserve_bytes workload.budget_bytes workload.energy_budget_watts
 plans[].scheme plans[].verdict plans[].tensor_bytes plans[].file_bytes plans[].bits_per_weight
 plans[].max_context
 plans[].memory.weights_bytes plans[].memory.duplicated_embedding_bytes
@@ -29,17 +30,36 @@ plans[].decode.with_twice_the_gpu_clock_tokens_per_second
 plans[].decode.evidence.measurements_on_board plans[].decode.evidence.measurements_anywhere
 plans[].decode.evidence.nearest.id plans[].decode.evidence.nearest.board
 plans[].decode.evidence.nearest.power_mode plans[].decode.evidence.nearest.model
-plans[].decode.evidence.nearest.format plans[].decode.evidence.nearest.tokens_per_second
+plans[].decode.evidence.nearest.format plans[].decode.evidence.nearest.depth
+plans[].decode.evidence.nearest.tokens_per_second
 plans[].decode.evidence.nearest.off_percent plans[].decode.evidence.nearest.source
 plans[].decode.evidence.energy[].id plans[].decode.evidence.energy[].power_mode
 plans[].decode.evidence.energy[].model plans[].decode.evidence.energy[].format
 plans[].decode.evidence.energy[].tokens_per_joule plans[].decode.evidence.energy[].watts
 plans[].decode.evidence.energy[].rail
+plans[].decode.energy[].power_mode
+plans[].decode.energy[].tokens_per_second.low plans[].decode.energy[].tokens_per_second.expected
+plans[].decode.energy[].tokens_per_second.high
+plans[].decode.energy[].rails[].rail plans[].decode.energy[].rails[].whole_board
+plans[].decode.energy[].rails[].watts.low plans[].decode.energy[].rails[].watts.expected
+plans[].decode.energy[].rails[].watts.high
+plans[].decode.energy[].rails[].tokens_per_joule.low
+plans[].decode.energy[].rails[].tokens_per_joule.expected
+plans[].decode.energy[].rails[].tokens_per_joule.high
+plans[].decode.energy[].rails[].measurements
+plans[].decode.energy[].rails[].median_off_percent
+plans[].decode.power_mode_within_energy_budget
 plans[].prefill.tokens_per_second.low plans[].prefill.tokens_per_second.expected
 plans[].prefill.tokens_per_second.high
 plans[].prefill.time_to_first_token_seconds.low
 plans[].prefill.time_to_first_token_seconds.expected
 plans[].prefill.time_to_first_token_seconds.high
+plans[].prefill.evidence.measurements_on_board plans[].prefill.evidence.measurements_anywhere
+plans[].prefill.evidence.nearest.id plans[].prefill.evidence.nearest.board
+plans[].prefill.evidence.nearest.power_mode plans[].prefill.evidence.nearest.model
+plans[].prefill.evidence.nearest.format plans[].prefill.evidence.nearest.prompt_tokens
+plans[].prefill.evidence.nearest.tokens_per_second
+plans[].prefill.evidence.nearest.off_percent plans[].prefill.evidence.nearest.source
 plans[].quality.kld plans[].quality.low plans[].quality.high
 plans[].quality.evidence.measurements plans[].quality.evidence.models
 plans[].quality.evidence.nearest.id plans[].quality.evidence.nearest.model
@@ -77,11 +97,13 @@ fn paths(value: &Json, path: &str, found: &mut Vec<String>) {
 pub(crate) fn assert_keys(document: &Json) {
     let mut found = Vec::new();
     paths(document, "", &mut found);
-    const MAY_BE_EMPTY: [&str; 6] = [
+    const MAY_BE_EMPTY: [&str; 8] = [
         "plans[].notes",
         "advice",
         "plans[].decode.evidence.nearest",
         "plans[].decode.evidence.energy",
+        "plans[].decode.energy",
+        "plans[].prefill.evidence.nearest",
         "plans[].quality",
         "plans[].quality.evidence",
     ];

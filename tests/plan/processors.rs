@@ -125,6 +125,7 @@ fn a_prompt_takes_its_matrices_by_token_the_head_once_and_layers_by_pass() {
         tokens: 600,
         ubatch: 256,
         attention_macs: 500_000_000,
+        ..PromptWork::default()
     };
     let estimate = cpu::prefill(&operations(), prompt, machine);
     let body = 600.0 * (8e6 / 2e9 + 1000.0 * 1e-9);

@@ -6,6 +6,7 @@ use orinplan::device;
 use orinplan::evidence::{Grade, MODELS, Measurement, measurements};
 use orinplan::model::{self, ModelSpec, Unknown};
 use orinplan::plan::fit::{Target, fit};
+use orinplan::plan::operations::prompt_work;
 use orinplan::plan::{Speeds, Workload};
 use orinplan::planner::{GgufHeader, Planner, Schemes};
 use orinplan::runtime;
@@ -29,6 +30,15 @@ fn described(name: &str) -> (Checkpoint, ModelSpec) {
     (checkpoint, model)
 }
 
+/// Qwen3.5-0.8B has attention in every fourth of its 24 layers; LFM2's convolutions keep no state that a token waits for.
+#[test]
+fn layers_with_recurrent_state_are_counted() {
+    for (model, layers) in [("qwen3.5-0.8b", 18), ("lfm2-350m", 0), ("qwen3-0.6b", 0)] {
+        let work = prompt_work(&described(model).1, &Workload::default());
+        assert_eq!(work.recurrent_layers, layers, "{model}");
+    }
+}
+
 /// The plan's speeds for a row; `None` where its format is no scheme (Q1_0, Q2_0).
 fn planned(row: &Measurement) -> Option<Speeds> {
     Scheme::get(&row.format)?;
@@ -38,6 +48,8 @@ fn planned(row: &Measurement) -> Option<Speeds> {
     let workload = Workload {
         prompt_tokens: row.depth.or(row.prompt_tokens).unwrap_or(256),
         parallel: row.sequences,
+        flash_attention: row.flash_attention(),
+        cuda_graphs: row.cuda_graphs(),
         ..Workload::default()
     };
     let target = Target {

@@ -6,8 +6,8 @@ use std::process::{Command, Output};
 use orinplan::device::{self, Choice, DeviceProfile, PowerMode};
 use orinplan::plan::advise::advise;
 use orinplan::plan::fit::Target;
-use orinplan::plan::operations::{decode_operations, prompt_attention};
-use orinplan::plan::speed::Operation;
+use orinplan::plan::operations::{decode_operations, prompt_attention, prompt_work};
+use orinplan::plan::speed::{Operation, PromptWork};
 use orinplan::plan::{Fit, Workload, fit};
 use orinplan::planner::{GgufHeader, GivenFlags, LaunchContext, Planner, Schemes};
 use orinplan::quantize::Readiness;
@@ -108,6 +108,16 @@ impl Model {
     /// Multiply-accumulates of attention over a prompt.
     pub(crate) fn prompt_attention(&self, tokens: u64) -> u64 {
         prompt_attention(self.planner.model(), tokens)
+    }
+
+    /// The work of reading a prompt of which the cache holds `cached_tokens`.
+    pub(crate) fn prompt_work(&self, prompt_tokens: u64, cached_tokens: u64) -> PromptWork {
+        let workload = Workload {
+            prompt_tokens,
+            cached_tokens,
+            ..Workload::default()
+        };
+        prompt_work(self.planner.model(), &workload)
     }
 
     /// The document for those of `schemes` that the runtime loads; `None` where it loads none.

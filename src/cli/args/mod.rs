@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::parse::{
     parse_bits, parse_encoded_type, parse_kv_type, parse_nats, parse_percent, parse_rate,
-    parse_release, parse_rules, parse_type_override, tokens,
+    parse_release, parse_rules, parse_type_override, parse_watts, tokens,
 };
 use crate::device::{HOST, L4tRelease, WhatIf};
 use crate::dtype::Dtype;
@@ -145,12 +145,20 @@ pub(super) struct WorkloadArgs {
     /// Length of the prompt; decode is rated after it [default: 512, or the context if that is smaller]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
     pub prompt_tokens: Option<u64>,
+    /// Tokens at the start of the prompt that the cache holds already, as after an earlier turn: the time to the
+    /// first token counts the others
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
+    pub cached_tokens: Option<u64>,
     /// Rows of logits reserved in a pass [default: as the runtime does]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub outputs: Option<u64>,
     /// Without fused attention: the score matrix is held in memory
     #[arg(long)]
     pub no_flash_attention: bool,
+    /// Kernels are launched one by one, as by vLLM with --enforce-eager or by a llama.cpp that was built without CUDA
+    /// graphs (llama-cpp-python)
+    #[arg(long)]
+    pub no_cuda_graphs: bool,
     /// The board runs its desktop
     #[arg(long)]
     pub desktop: bool,
@@ -162,6 +170,9 @@ pub(super) struct WorkloadArgs {
     /// left]
     #[arg(long, value_name = "SIZE")]
     pub budget: Option<Bytes>,
+    /// Watts that the board may draw while it decodes, such as 10W: the fastest power mode within them is named
+    #[arg(long, value_name = "WATTS", value_parser = parse_watts)]
+    pub energy_budget: Option<f64>,
     /// Leave vision and audio towers out
     #[arg(long)]
     pub text_only: bool,

@@ -36,6 +36,15 @@ pub(super) fn tokens(
     }
 }
 
+/// Watts, such as `10W` or `7.5`.
+pub(super) fn parse_watts(text: &str) -> Result<f64, String> {
+    let digits = text.strip_suffix(['W', 'w']).unwrap_or(text).trim();
+    let watts = digits.parse::<f64>().ok();
+    watts
+        .filter(|watts| (0.1..=2000.0).contains(watts))
+        .ok_or_else(|| "write watts from 0.1 to 2000, such as 10W".to_owned())
+}
+
 pub(super) fn parse_release(text: &str) -> Result<L4tRelease, String> {
     text.parse()
         .map_err(|()| "an L4T release reads 36.4.7; see /etc/nv_tegra_release".to_owned())

@@ -45,7 +45,18 @@ pub struct Operation {
     pub rows: u64,
     /// Input activations for one token: the sum over matrices of their innermost dimension.
     pub columns: u64,
+    /// `weights` with each matrix rounded up to whole tiles of the kernel that multiplies a prompt.
+    pub tiled: u64,
+    /// Bytes that pass through the SMs for one token: more than `bytes` where query heads that share keys and values
+    /// each read them for itself.
+    pub read: u64,
+    /// Tokens whose keys and values are read; 0 where there are none.
+    pub depth: u64,
 }
+
+/// Rows and columns of a matrix that llama.cpp's kernel for quantized matrices works on at once: `mmq_y` and
+/// `MMQ_ITER_K` in ggml-cuda/mmq.cuh.
+const TILE: [u64; 2] = [128, 256];
 
 impl Operation {
     /// A dense matrix of shape `[rows, weights / rows]`, which a batch reads once.
@@ -66,6 +77,9 @@ impl Operation {
             weights,
             rows,
             columns: weights.checked_div(rows).unwrap_or(0),
+            tiled: tiled(weights, rows),
+            read: bytes,
+            depth: 0,
         }
     }
 
@@ -87,6 +101,9 @@ impl Operation {
             weights,
             rows,
             columns,
+            tiled: weights,
+            read: bytes,
+            depth: 0,
         }
     }
 
@@ -109,6 +126,32 @@ impl Operation {
             weights: macs,
             rows: 0,
             columns: 0,
+            tiled: macs,
+            read: bytes,
+            depth: 0,
+        }
+    }
+
+    /// The same over keys and values of `depth` tokens, of which `read` bytes pass through the SMs.
+    pub fn over_cache(self, depth: u64, read: u64) -> Operation {
+        Operation {
+            depth,
+            read,
+            ..self
+        }
+    }
+
+    /// This operation and `other` as one: the sums of their counts.
+    pub fn and(self, other: &Operation) -> Operation {
+        Operation {
+            bytes: self.bytes.saturating_add(other.bytes),
+            stored: self.stored.saturating_add(other.stored),
+            weights: self.weights.saturating_add(other.weights),
+            rows: self.rows.saturating_add(other.rows),
+            columns: self.columns.saturating_add(other.columns),
+            tiled: self.tiled.saturating_add(other.tiled),
+            read: self.read.saturating_add(other.read),
+            ..self
         }
     }
 
@@ -128,6 +171,15 @@ impl Operation {
     pub(super) fn is_integer(&self) -> bool {
         !self.is_state() && !is_fp8(self.dtype) && self.bits() < 12.0
     }
+}
+
+/// `weights` in rows of one length, both sides rounded up to whole tiles.
+fn tiled(weights: u64, rows: u64) -> u64 {
+    let up = |count: u64, tile: u64| count.checked_next_multiple_of(tile).unwrap_or(u64::MAX);
+    let columns = weights.checked_div(rows).unwrap_or(0);
+    up(rows, TILE[0])
+        .saturating_mul(up(columns, TILE[1]))
+        .max(weights)
 }
 
 /// FP8 has no arithmetic units before compute capability 8.9: it is converted to F16.

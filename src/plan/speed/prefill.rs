@@ -4,7 +4,7 @@ use super::Spread;
 use super::finite::{finite, rate, ratio};
 use super::gpu::ClockedGpu;
 use super::operation::{Operation, OperationGroup};
-use super::time::{End, below, launches, moved, step_time};
+use super::time::{End, below, launches, memory_seconds, moved, overlapped, step_time};
 use crate::runtime::profile::Speed;
 
 /// A predicted prefill rate.
@@ -19,15 +19,21 @@ pub struct PromptEstimate {
 }
 
 /// The work of reading a prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PromptWork {
-    /// Tokens in it.
+    /// Tokens to read: those of the prompt that are not in the cache.
     pub tokens: u64,
     /// Tokens processed at once.
     pub ubatch: u64,
     /// Multiply-accumulates of attention over the whole prompt: the sum of [`attention_macs`] over the layers with
     /// attention.
     pub attention_macs: u64,
+    /// Pairs of tokens whose scores kernels compute: the sum of [`attention_pairs`] over all query heads.
+    pub attention_pairs: u64,
+    /// Whether attention runs as one kernel.
+    pub fused: bool,
+    /// Layers with recurrent state, whose kernels take one token after the other.
+    pub recurrent_layers: u64,
 }
 
 /// Multiply-accumulates of one layer's causal attention over a prompt of `tokens`: each token attends to itself and those
@@ -48,9 +54,34 @@ pub fn attention_macs(
     u64::try_from(pairs.saturating_mul(each)).unwrap_or(u64::MAX)
 }
 
-/// The prefill rate and the time to the first token of `prompt`. Each ubatch takes a pass over the weights and the launches
-/// of every layer, each token its multiply-accumulates on the tensor cores, and the last token the head. `operations` are
-/// those of [`super::decode()`]; [`PromptWork::attention_macs`] replaces those of the cache.
+/// Pairs of tokens whose scores one query head computes while it reads `tokens` behind `cached` ones: each ubatch with
+/// all cells up to its end, or those of a `window` and itself, whether a token sees them or not.
+pub fn attention_pairs(tokens: u64, cached: u64, ubatch: u64, window: Option<u64>) -> u64 {
+    let ubatch = ubatch.clamp(1, tokens.max(1));
+    let most = window.map_or(u64::MAX, |window| window.saturating_add(ubatch));
+    let (n, u, c) = (u128::from(tokens), u128::from(ubatch), u128::from(cached));
+    let most = u128::from(most);
+    let whole = n / u;
+    // The first `growing` ubatches see every cell; those behind them see as many as a window has.
+    let growing = (most.saturating_sub(c) / u).min(whole);
+    let cells = growing
+        .saturating_mul(c)
+        .saturating_add(u.saturating_mul(growing.saturating_mul(growing + 1) / 2))
+        .saturating_add((whole - growing).saturating_mul(most));
+    let last = (n % u).saturating_mul((c + n).min(most));
+    let pairs = u.saturating_mul(cells).saturating_add(last);
+    u64::try_from(pairs).unwrap_or(u64::MAX)
+}
+
+/// Tokens that the kernel for quantized matrices multiplies with one unpacked tile: `mmq_x` in ggml-cuda/mmq.cuh.
+const TILE_TOKENS: f64 = 128.0;
+
+/// Up to so many tokens are multiplied as in decode: `MMVQ_MAX_BATCH_SIZE` in ggml-cuda/mmvq.cuh.
+const VECTOR_TOKENS: f64 = 8.0;
+
+/// The prefill rate and the time to the first token of `prompt`. Each ubatch reads and unpacks the weights, each token
+/// takes its multiply-accumulates on the tensor cores and moves its activations, and the last token the head.
+/// `operations` are those of [`super::decode()`]; [`PromptWork`] has what replaces those of the cache.
 pub fn prefill(
     operations: &[Operation],
     layers: u64,
@@ -61,40 +92,25 @@ pub fn prefill(
     let tokens = prompt.tokens.max(1) as f64;
     let ubatch = prompt.ubatch.clamp(1, prompt.tokens.max(1)) as f64;
     let passes = (tokens / ubatch).ceil();
-    let costs = &speed.prefill;
     let work = |end: End| {
-        let mut seconds = 0.0;
-        let mut cycles = prompt.attention_macs as f64 * costs.attention_cycles.value;
-        for operation in operations {
-            // Bytes that a ubatch reads, in multiples of those of a token.
-            let spread = ratio(moved(operation, ubatch), operation.bytes as f64).max(1.0);
-            let macs = operation.weights as f64 * tokens;
-            match operation.group {
-                OperationGroup::KvCache => {}
-                OperationGroup::Head => {
-                    seconds += step_time(operation, 1.0, gpu, speed, end).overlapped
-                }
-                OperationGroup::Recurrent => {
-                    seconds += passes * step_time(operation, 1.0, gpu, speed, end).overlapped;
-                    cycles += macs * speed.state_cycles.value;
-                }
-                OperationGroup::Attention | OperationGroup::FeedForward | OperationGroup::Other => {
-                    seconds += passes * step_time(operation, spread, gpu, speed, end).overlapped;
-                    let each = if operation.bits() < 12.0 {
-                        &costs.quantized_cycles
-                    } else {
-                        &costs.float_cycles
-                    };
-                    cycles += macs * each.value;
-                }
-            }
-        }
-        let launch = launches(
-            passes * layers as f64 * costs.ubatch_layer_seconds.value,
-            gpu,
-            speed,
-        );
-        seconds + (gpu.seconds(cycles) + launch) * end.slow(&costs.scale)
+        let once: f64 = operations
+            .iter()
+            .filter(|operation| operation.group == OperationGroup::Head)
+            .map(|operation| step_time(operation, 1.0, gpu, speed, end).overlapped)
+            .sum();
+        let whole = (tokens / ubatch).floor();
+        let rest = tokens - whole * ubatch;
+        let pass = |tokens: f64| ubatch_seconds(operations, layers, tokens, gpu, speed, end);
+        let ubatches = whole * pass(ubatch) + if rest > 0.0 { pass(rest) } else { 0.0 };
+        let costs = &speed.attention;
+        let cycles = match prompt.fused {
+            true => prompt.attention_macs as f64 * costs.mac_cycles.value,
+            false => prompt.attention_pairs as f64 * costs.score_cycles.value,
+        };
+        let attention = gpu.seconds(cycles);
+        let steps = tokens * prompt.recurrent_layers as f64;
+        let scan = ratio(steps * speed.prefill.scan_cycles.value, gpu.clock.0);
+        (ubatches + once + attention + scan) * end.slow(&speed.prefill.scale)
     };
     let mut memory_floor = 0.0;
     let mut compute_floor = gpu.seconds(ratio(prompt.attention_macs as f64, gpu.fp16_macs));
@@ -116,8 +132,8 @@ pub fn prefill(
     }
     let ceiling = rate(tokens, memory_floor.max(compute_floor));
     let tokens_per_second = below(ceiling, |end| rate(tokens, work(end)));
-    let first =
-        |end: End, floor: f64| finite(ratio(tokens, floor) + end.slow(&costs.request_seconds));
+    let request = &speed.prefill.request_seconds;
+    let first = |end: End, floor: f64| finite(ratio(tokens, floor) + end.slow(request));
     PromptEstimate {
         tokens_per_second,
         time_to_first_token: Spread {
@@ -127,4 +143,54 @@ pub fn prefill(
         },
         ceiling,
     }
+}
+
+/// Seconds of a pass over `tokens` of a prompt, without attention and head.
+fn ubatch_seconds(
+    operations: &[Operation],
+    layers: u64,
+    tokens: f64,
+    gpu: &ClockedGpu,
+    speed: &Speed,
+    end: End,
+) -> f64 {
+    let costs = &speed.prefill;
+    let seconds = |operation: &Operation| match operation.group {
+        OperationGroup::Head | OperationGroup::KvCache => 0.0,
+        OperationGroup::Recurrent => {
+            let state = step_time(operation, 1.0, gpu, speed, end).memory;
+            let cycles = operation.weights as f64 * speed.state_cycles.value;
+            state + gpu.seconds(tokens * cycles)
+        }
+        OperationGroup::Other => step_time(operation, tokens, gpu, speed, end).overlapped,
+        OperationGroup::Attention | OperationGroup::FeedForward => {
+            let activations = tokens * (operation.rows as f64 + operation.columns as f64);
+            let moving =
+                memory_seconds(activations * costs.activation_bytes.value, gpu, speed, end);
+            let multiplied = if tokens <= VECTOR_TOKENS {
+                step_time(operation, tokens, gpu, speed, end).overlapped
+            } else {
+                let memory = memory_seconds(moved(operation, tokens), gpu, speed, end);
+                let cycles = product_cycles(operation, tokens, speed);
+                overlapped(memory, gpu.seconds(cycles), speed.overlap_norm.value)
+            };
+            multiplied + moving
+        }
+    };
+    let worked: f64 = operations.iter().map(seconds).sum();
+    worked + launches(layers as f64 * costs.ubatch_layer_seconds.value, gpu, speed)
+}
+
+/// SM cycles to multiply `tokens` with a matrix.
+fn product_cycles(operation: &Operation, tokens: f64, speed: &Speed) -> f64 {
+    let costs = &speed.prefill;
+    if operation.bits() >= 12.0 {
+        return operation.weights as f64 * tokens * costs.float_cycles.value;
+    }
+    // A ubatch touches this many times the weights of one token: more than one for routed experts, each of which then
+    // sees as many times fewer tokens.
+    let touched = ratio(moved(operation, tokens), operation.bytes as f64).max(1.0);
+    let tiles = (tokens / touched / TILE_TOKENS).ceil().max(1.0) * touched;
+    operation.tiled as f64
+        * (tiles * costs.tile_cycles.value + tokens * costs.quantized_cycles.value)
 }

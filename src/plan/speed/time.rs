@@ -3,7 +3,7 @@
 use super::Spread;
 use super::finite::ratio;
 use super::gpu::ClockedGpu;
-use super::operation::Operation;
+use super::operation::{Operation, OperationGroup};
 use crate::runtime::profile::{Range, Speed};
 use crate::sourced::Trust;
 
@@ -81,9 +81,11 @@ pub(super) fn step_time(
     } else {
         1.0 + (batch - 1.0).max(0.0) * speed.batch_share.value
     };
-    let memory = ratio(
-        moved(operation, batch),
-        gpu.bandwidth.0 * end.fast(&speed.bandwidth_efficiency),
+    let memory = memory_seconds(
+        moved(operation, batch) + batch * spilled(operation, speed),
+        gpu,
+        speed,
+        end,
     );
     let compute = gpu.seconds(repeated * cycles * uncertainty * end.slow(&speed.cost_scale));
     StepTime {
@@ -93,11 +95,36 @@ pub(super) fn step_time(
     }
 }
 
+/// Seconds to move `bytes`.
+pub(super) fn memory_seconds(bytes: f64, gpu: &ClockedGpu, speed: &Speed, end: End) -> f64 {
+    ratio(
+        bytes,
+        gpu.bandwidth.0 * end.fast(&speed.bandwidth_efficiency),
+    )
+}
+
+/// Bytes that are read again from memory because the L2 cache no longer holds them: none of a short cache, all of a
+/// long one.
+fn spilled(operation: &Operation, speed: &Speed) -> f64 {
+    let depth = operation.depth as f64;
+    read_again(operation) * ratio(depth, depth + speed.attention.spill_tokens.value)
+}
+
+/// Bytes that pass through the SMs a second time or more.
+fn read_again(operation: &Operation) -> f64 {
+    operation.read.saturating_sub(operation.bytes) as f64
+}
+
 /// SM cycles of one token, and how far the cost of its format can be relied on.
 fn sm_cycles(operation: &Operation, speed: &Speed) -> (f64, Trust) {
     let (weights, rows) = (operation.weights as f64, operation.rows as f64);
-    if operation.is_state() {
-        return (weights * speed.state_cycles.value, Trust::Fitted);
+    match operation.group {
+        OperationGroup::KvCache => {
+            let cycles = read_again(operation) * speed.attention.byte_cycles.value;
+            return (cycles, Trust::Fitted);
+        }
+        OperationGroup::Recurrent => return (weights * speed.state_cycles.value, Trust::Fitted),
+        _ => {}
     }
     let cost = speed.cost(operation.dtype, operation.bits());
     let (worked, blocks) = match cost.row_quantum {
@@ -125,7 +152,7 @@ pub(super) fn moved(operation: &Operation, batch: f64) -> f64 {
 }
 
 /// The p-norm of two times, without overflow.
-fn overlapped(a: f64, b: f64, p: f64) -> f64 {
+pub(super) fn overlapped(a: f64, b: f64, p: f64) -> f64 {
     let (longer, shorter) = (a.max(b), a.min(b));
     if longer > 0.0 && longer.is_finite() {
         longer * (1.0 + (shorter / longer).powf(p)).powf(1.0 / p)

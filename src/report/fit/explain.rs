@@ -2,7 +2,7 @@
 
 use super::json::bound;
 use super::text::range;
-use super::{Report, energy_text, evidence_text, quality};
+use super::{Report, energy_text, evidence_text, power_text, prompt_evidence_text, quality};
 use crate::plan::fit::speeds_at;
 use crate::plan::operations::decode_operations;
 use crate::plan::speed::Bound;
@@ -268,6 +268,8 @@ fn roofline(report: &Report<'_>, plan: &Plan) -> String {
             evidence_text(&published.evidence, *target),
         ]
         .into_iter()
+        .chain(prompt_evidence_text(&published.prompt_evidence))
+        .chain(power_text(&published.energy))
         .chain(energy_text(&published.evidence))
     });
     for fact in facts.into_iter().chain(published.into_iter().flatten()) {

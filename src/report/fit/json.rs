@@ -7,9 +7,10 @@ use super::advice::advice_text;
 use super::{Report, quality};
 use crate::device::{PowerMode, Session};
 use crate::evidence::Evidence;
+use crate::plan::energy::{ModeEnergy, RailEnergy, fastest_within};
 use crate::plan::fit::{Published, Target};
 use crate::plan::speed::{Bound, Spread};
-use crate::plan::{Plan, Prefer, Speeds, Verdict};
+use crate::plan::{Plan, Prefer, Speeds, Verdict, Workload};
 use crate::report::rounded;
 
 /// The document's first key.
@@ -47,11 +48,14 @@ pub fn document(report: &Report<'_>) -> Value {
             "parallel": workload.parallel,
             "ubatch": workload.ubatch,
             "prompt_tokens": workload.prompt_tokens,
+            "cached_tokens": workload.cached_tokens,
             "flash_attention": workload.flash_attention,
+            "cuda_graphs": workload.cuda_graphs,
             "reserve_bytes": workload.reserve,
             "budget_bytes": workload.budget,
+            "energy_budget_watts": workload.energy_budget,
         },
-        "plans": fit.plans.iter().map(|plan| plan_json(plan, workload.parallel)).collect::<Vec<_>>(),
+        "plans": fit.plans.iter().map(|plan| plan_json(plan, workload)).collect::<Vec<_>>(),
         "recommended": fit.recommended().map(|plan| &plan.assignment.scheme),
         "preference": {
             "prefer": prefer(fit.choice.preference.prefer),
@@ -95,7 +99,8 @@ fn bandwidth(mode: &PowerMode) -> Option<f64> {
 }
 
 /// One plan. Bytes and operations of a token are those of a step, divided by the sequences that it decodes.
-fn plan_json(plan: &Plan, parallel: u64) -> Value {
+fn plan_json(plan: &Plan, workload: &Workload) -> Value {
+    let (parallel, energy_budget) = (workload.parallel, workload.energy_budget);
     let memory = &plan.memory;
     json!({
         "scheme": plan.assignment.scheme,
@@ -132,12 +137,18 @@ fn plan_json(plan: &Plan, parallel: u64) -> Value {
                 "with_twice_the_bandwidth_tokens_per_second": better(speeds, |p| p.twice_the_bandwidth),
                 "with_twice_the_gpu_clock_tokens_per_second": better(speeds, |p| p.twice_the_clock),
                 "evidence": speeds.published.as_ref().map(|published| evidence_json(&published.evidence)),
+                "energy": speeds.published.as_ref().map(|published| published.energy.iter().map(energy_json).collect::<Vec<_>>()),
+                "power_mode_within_energy_budget": energy_budget.and_then(|watts| {
+                    let mode = fastest_within(&speeds.published.as_ref()?.energy, watts)?;
+                    Some(&mode.power_mode)
+                }),
             })
         }),
         "prefill": plan.speeds.as_ref().map(|speeds| {
             json!({
                 "tokens_per_second": spread(&speeds.prefill.tokens_per_second),
                 "time_to_first_token_seconds": spread(&speeds.prefill.time_to_first_token),
+                "evidence": speeds.published.as_ref().map(|published| prompt_evidence_json(&published.prompt_evidence)),
             })
         }),
         "quality": plan.quality.as_ref().map(quality::document),
@@ -158,6 +169,44 @@ fn better(speeds: &Speeds, factor: fn(&Published) -> f64) -> Option<f64> {
     Some(expected * factor(published))
 }
 
+/// What a power mode is predicted to draw.
+fn energy_json(mode: &ModeEnergy) -> Value {
+    let rail = |energy: &RailEnergy| {
+        json!({
+            "rail": energy.rail.name,
+            "whole_board": energy.rail.whole_board,
+            "watts": spread(&energy.watts),
+            "tokens_per_joule": spread(&energy.tokens_per_joule),
+            "measurements": energy.rail.measurements,
+            "median_off_percent": energy.rail.median_percent,
+        })
+    };
+    json!({
+        "power_mode": mode.power_mode,
+        "tokens_per_second": spread(&mode.tokens_per_second),
+        "rails": mode.rails.iter().map(rail).collect::<Vec<_>>(),
+    })
+}
+
+/// The measurements behind the rate of the prompt.
+fn prompt_evidence_json(evidence: &Evidence) -> Value {
+    json!({
+        "measurements_on_board": evidence.on_board,
+        "measurements_anywhere": evidence.anywhere,
+        "nearest": evidence.nearest.as_ref().map(|near| json!({
+            "id": near.row.id,
+            "board": near.row.board,
+            "power_mode": near.row.power_mode,
+            "model": near.row.model,
+            "format": near.row.format,
+            "prompt_tokens": near.row.prompt_tokens,
+            "tokens_per_second": near.row.prefill_tps,
+            "off_percent": near.off_percent,
+            "source": near.row.source,
+        })),
+    })
+}
+
 /// The measurements behind the decode rate.
 fn evidence_json(evidence: &Evidence) -> Value {
     json!({
@@ -169,6 +218,7 @@ fn evidence_json(evidence: &Evidence) -> Value {
             "power_mode": near.row.power_mode,
             "model": near.row.model,
             "format": near.row.format,
+            "depth": near.row.depth.or(near.row.prompt_tokens),
             "tokens_per_second": near.row.decode_tps,
             "off_percent": near.off_percent,
             "source": near.row.source,

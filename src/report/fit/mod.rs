@@ -12,9 +12,10 @@ mod text;
 
 use crate::checkpoint::{Checkpoint, SourceFormat};
 use crate::device::Choice;
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, Measurement};
 use crate::model::ModelSpec;
 use crate::plan::advise::Advice;
+use crate::plan::energy::{ModeEnergy, fastest_within};
 use crate::plan::fit::Target;
 use crate::plan::{Fit, Workload};
 use crate::planner::{LaunchContext, Planned, Planner};
@@ -109,12 +110,83 @@ fn evidence_text(evidence: &Evidence, target: Target<'_>) -> String {
         _ => String::new(),
     };
     format!(
-        "{from}, nearest: {} {} in {}{elsewhere}, {:.0} % off when left out of the fit",
-        row.model,
-        row.format.to_uppercase(),
-        row.power_mode,
+        "{from}, nearest: {}{elsewhere}{}, {:.0} % off when left out of the fit",
+        measured(row),
+        at_depth(row),
         near.off_percent.abs(),
     )
+}
+
+/// The model, format and mode of a measurement.
+fn measured(row: &Measurement) -> String {
+    let format = row.format.to_uppercase();
+    format!("{} {format} in {}", row.model, row.power_mode)
+}
+
+/// Where in the context a measurement decoded, if it says so.
+fn at_depth(row: &Measurement) -> String {
+    let depth = row.depth.or(row.prompt_tokens);
+    depth.map_or(String::new(), |depth| format!(" at a depth of {depth}"))
+}
+
+/// The measurements behind the rate of the prompt, if there are any.
+fn prompt_evidence_text(evidence: &Evidence) -> Option<String> {
+    let near = evidence.nearest.as_ref()?;
+    let tokens = near.row.prompt_tokens?;
+    Some(format!(
+        "prompts from {} on this board and {} elsewhere, nearest: {} with a prompt of {tokens}, {:.0} % off when left out of the fit",
+        counted(evidence.on_board, "measurement", "measurements"),
+        evidence.anywhere - evidence.on_board,
+        measured(near.row),
+        near.off_percent.abs(),
+    ))
+}
+
+/// What each rail is predicted to draw in each power mode, a line a rail.
+fn power_text(modes: &[ModeEnergy]) -> Vec<String> {
+    let rails = modes.first().map_or(0, |mode| mode.rails.len());
+    let line = |index: usize| {
+        let each = modes.iter().filter_map(|mode| {
+            let energy = mode.rails.get(index)?;
+            Some(format!(
+                "{} {:.1} W ({:.1} to {:.1}), {:.1} tokens a joule",
+                mode.power_mode,
+                energy.watts.expected,
+                energy.watts.low,
+                energy.watts.high,
+                energy.tokens_per_joule.expected,
+            ))
+        });
+        let each: Vec<String> = each.collect();
+        let rail = modes.first()?.rails.get(index)?.rail;
+        Some(format!(
+            "{} while decoding, predicted from {} of {} ({:.0} % off when their model was left out): {}",
+            rail.name,
+            counted(rail.measurements as usize, "measurement", "measurements"),
+            counted(rail.models as usize, "model", "models"),
+            rail.median_percent,
+            each.join("; "),
+        ))
+    };
+    (0..rails).filter_map(line).collect()
+}
+
+/// The power mode to take within a budget of watts.
+fn energy_budget_text(modes: &[ModeEnergy], watts: f64) -> Option<String> {
+    let rail = modes.first()?.rails.first()?.rail;
+    Some(match fastest_within(modes, watts) {
+        Some(mode) => format!(
+            "within {watts} W on {}, {} decodes fastest: {:.1} tokens/s at {:.1} W expected",
+            rail.name,
+            mode.power_mode,
+            mode.tokens_per_second.expected,
+            mode.rails.first()?.watts.expected,
+        ),
+        None => format!(
+            "no power mode is expected to stay within {watts} W on {} while it decodes",
+            rail.name
+        ),
+    })
 }
 
 /// Tokens a joule (tokens a second over watts) of the most similar model that was measured, by power mode.

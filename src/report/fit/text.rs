@@ -2,7 +2,7 @@
 
 use super::advice::advice_text;
 use super::commands::{self, commands};
-use super::{Report, evidence_text, quality};
+use super::{Report, energy_budget_text, evidence_text, quality};
 use crate::note::Note;
 use crate::plan::fit::decode_by_mode;
 use crate::plan::{Plan, Workload};
@@ -293,12 +293,15 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
     // If there is none, a note of the plan says so.
     let is_told = |note: &Note| matches!(note, Note::SpeedUnmeasured { .. });
     let evidence = evidence.filter(|_| !plan.is_some_and(|plan| plan.notes.iter().any(is_told)));
+    let budget = report.workload.energy_budget;
+    let budget = budget.and_then(|watts| energy_budget_text(&published?.energy, watts));
     let of_lines = report.fit.recommended();
     let of_lines = of_lines.map_or(Vec::new(), |plan| commands::notes(report, plan));
     let all = of_plan
         .map(|note| note.text())
         .chain(of_lines)
         .chain(evidence)
+        .chain(budget)
         .chain(report.fit.recommended().and_then(quality::evidence))
         .chain(of_runtime.map(|note| format!("{}: {note}", runtime.name)));
     let mut notes: Vec<String> = Vec::new();

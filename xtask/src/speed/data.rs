@@ -8,7 +8,7 @@ use orinplan::evidence::{MEASUREMENTS, MODELS, Measurement, parse};
 use orinplan::model::{self, ModelSpec, Unknown};
 use orinplan::plan::Workload;
 use orinplan::plan::fit::gpu;
-use orinplan::plan::operations::{decode_operations, prompt_attention};
+use orinplan::plan::operations::{decode_operations, prompt_work};
 use orinplan::plan::speed::{ClockedGpu, Operation, PromptWork};
 use orinplan::planner::assigned;
 use orinplan::runtime;
@@ -48,19 +48,18 @@ fn observe(models: &Value, row: Measurement) -> anyhow::Result<Observation> {
     let board = board(&row.board)?;
     let mode = board.mode(&row.power_mode)?;
     let depth = row.depth.or(row.prompt_tokens).unwrap_or(USUAL_DEPTH);
-    let workload = Workload {
-        prompt_tokens: depth,
+    let workload = |prompt_tokens| Workload {
+        prompt_tokens,
+        flash_attention: row.flash_attention(),
         ..Workload::default()
     };
-    let prompt = row.prompt_tokens.map(|tokens| PromptWork {
-        tokens,
-        ubatch: workload.ubatch,
-        attention_macs: prompt_attention(&model, tokens),
-    });
+    let prompt = row
+        .prompt_tokens
+        .map(|tokens| prompt_work(&model, &workload(tokens)));
     Ok(Observation {
         gpu: gpu(mode).context("the mode's clock or bandwidth is not known")?,
         layers: model.layers.len() as u64,
-        operations: decode_operations(&model, &assignment, &workload),
+        operations: decode_operations(&model, &assignment, &workload(depth)),
         prompt,
         #[cfg(test)]
         assignment,

@@ -38,7 +38,10 @@ pub(crate) struct Left {
     pub(crate) index: usize,
     pub(crate) kind: Kind,
     pub(crate) seen: f64,
+    /// With its model left out of the fit.
     pub(crate) left_out: f64,
+    /// With its board left out; `None` where no other board has a row.
+    pub(crate) board_out: Option<f64>,
 }
 
 struct Rows<'a> {
@@ -91,9 +94,12 @@ pub(crate) fn error(observation: &Observation, speed: &Speed, kind: Kind) -> Opt
     } = observation;
     match kind {
         Kind::Decode => {
-            let seconds = speed::step_seconds(operations, *layers, row.sequences, gpu, speed);
+            let speed = speed.launching(row.cuda_graphs());
+            let seconds = speed::step_seconds(operations, *layers, row.sequences, gpu, &speed);
             Some((row.sequences as f64 / seconds / row.decode_tps?).ln())
         }
+        // Sources do not say whether a rate over several prompts is that of one or of all.
+        Kind::Prefill if row.sequences > 1 => None,
         Kind::Prefill => {
             let estimate = speed::prefill(operations, *layers, observation.prompt?, gpu, speed);
             match (row.prefill_tps, row.ttft_s) {
@@ -208,44 +214,45 @@ pub(crate) fn fit(family: &Family, observations: &[Observation]) -> anyhow::Resu
         usable(&base, observations, Kind::Decode),
         usable(&base, observations, Kind::Prefill),
     );
-    let of = |indices: &[usize], without: Option<&str>| -> Vec<&Observation> {
-        let kept = indices.iter().filter_map(|index| observations.get(*index));
-        kept.filter(|o| without.is_none_or(|model| o.row.model != model))
+    let of = |indices: &[usize], kept: &dyn Fn(&Observation) -> bool| -> Vec<&Observation> {
+        let rows = indices.iter().filter_map(|index| observations.get(*index));
+        rows.filter(|o| kept(o)).collect()
+    };
+    let all = |_: &Observation| true;
+    let (mut speeds, ends) = fit_rows(family, &base, &of(&decode, &all), &of(&prefill, &all), None);
+    let blind = |kept: &dyn Fn(&Observation) -> bool| {
+        let (decode, prefill) = (of(&decode, kept), of(&prefill, kept));
+        fit_rows(family, &base, &decode, &prefill, Some(&ends)).0
+    };
+    let names = |name: fn(&Observation) -> &str| -> BTreeSet<&str> {
+        let rows = [of(&decode, &all), of(&prefill, &all)].concat();
+        rows.into_iter().map(name).collect()
+    };
+    let without = |name: fn(&Observation) -> &str| -> BTreeMap<&str, _> {
+        let fits = names(name).into_iter();
+        fits.map(|left| (left, blind(&|o| name(o) != left)))
             .collect()
     };
-    let (mut speeds, ends) = fit_rows(family, &base, &of(&decode, None), &of(&prefill, None), None);
-    let models: BTreeSet<&str> = of(&decode, None)
-        .iter()
-        .chain(&of(&prefill, None))
-        .map(|o| o.row.model.as_str())
-        .collect();
+    let (models, boards) = (without(|o| &o.row.model), without(|o| &o.row.board));
     let mut left = Vec::new();
-    for model in models {
-        let (blind, _) = fit_rows(
-            family,
-            &base,
-            &of(&decode, Some(model)),
-            &of(&prefill, Some(model)),
-            Some(&ends),
-        );
-        for (kind, indices) in [(Kind::Decode, &decode), (Kind::Prefill, &prefill)] {
-            for index in indices
-                .iter()
-                .copied()
-                .filter(|index| observations[*index].row.model == model)
+    for (kind, indices) in [(Kind::Decode, &decode), (Kind::Prefill, &prefill)] {
+        for index in indices.iter().copied() {
+            let observation = &observations[index];
+            let row = &observation.row;
+            let of = |speeds: &BTreeMap<&'static str, Speed>| {
+                error(observation, speeds.get(row.runtime.as_str())?, kind)
+            };
+            let others = boards.get(row.board.as_str()).filter(|_| boards.len() > 1);
+            if let (Some(seen), Some(left_out)) =
+                (of(&speeds), models.get(row.model.as_str()).and_then(of))
             {
-                let id = observations[index].row.runtime.as_str();
-                let of = |speeds: &BTreeMap<&'static str, Speed>| {
-                    error(&observations[index], &speeds[id], kind)
-                };
-                if let (Some(seen), Some(left_out)) = (of(&speeds), of(&blind)) {
-                    left.push(Left {
-                        index,
-                        kind,
-                        seen,
-                        left_out,
-                    });
-                }
+                left.push(Left {
+                    index,
+                    kind,
+                    seen,
+                    left_out,
+                    board_out: others.and_then(of),
+                });
             }
         }
     }

@@ -35,7 +35,10 @@ pub(crate) const FAMILIES: &[Family] = &[
             p("bandwidth_efficiency", 0.8, 0.1),
             p("row_cycles", 100.0, 0.7),
             p("state_cycles", 0.0076, 0.5),
+            p("attention.byte_cycles", 0.045, 0.5),
+            p("attention.spill_tokens", 14000.0, 0.7),
             p("launch_seconds", 5e-5, 1.0),
+            p("eager_launch_seconds", 1.5e-4, 1.0),
             p("host_seconds@llama-bench", 3e-4, 1.0),
             p("host_seconds@llama.cpp", 1.2e-3, 0.7),
             p("host_seconds@ollama", 6e-3, 1.0),
@@ -55,9 +58,13 @@ pub(crate) const FAMILIES: &[Family] = &[
         prefill: &[
             p("prefill.quantized_cycles", 0.0026, 0.5),
             p("prefill.float_cycles", 0.0019, 0.5),
-            p("prefill.attention_cycles", 0.0133, 0.5),
-            p("prefill.ubatch_layer_seconds", 5e-4, 1.0),
-            p("prefill.request_seconds@llama.cpp", 0.01, 0.7),
+            p("prefill.tile_cycles", 0.1, 0.7),
+            p("prefill.scan_cycles", 2e4, 1.0),
+            p("prefill.activation_bytes", 10.0, 0.5),
+            p("attention.mac_cycles", 0.009, 0.5),
+            p("attention.score_cycles", 2.5, 0.5),
+            p("prefill.ubatch_layer_seconds", 1e-4, 0.5),
+            p("prefill.request_seconds@llama.cpp", 0.02, 0.7),
         ],
     },
     Family {
@@ -67,6 +74,7 @@ pub(crate) const FAMILIES: &[Family] = &[
             p("cost.F16", 0.08, 0.7),
             p("cost.int4", 0.05, 0.7),
             p("launch_seconds", 1e-4, 1.0),
+            p("eager_launch_seconds", 5e-4, 1.0),
             p("host_seconds", 2e-3, 0.7),
             p("batch_share", 0.3, 0.7),
         ],
@@ -94,9 +102,11 @@ pub(crate) const FAMILIES: &[Family] = &[
             p("cost.int4", 0.015, 0.7),
             p("launch_seconds", 1e-4, 0.7),
             p("host_seconds", 9e-4, 0.7),
+            p("batch_share", 0.3, 0.7),
         ],
         prefill: &[
             p("prefill.quantized_cycles", 0.0014, 0.5),
+            p("prefill.scan_cycles", 2e4, 1.0),
             p("prefill.ubatch_layer_seconds", 5e-4, 1.0),
             p("prefill.request_seconds", 0.01, 0.7),
         ],
@@ -169,13 +179,24 @@ fn set(speed: &mut Speed, path: &str, value: f64) {
         "cost" => {}
         "bandwidth_efficiency" => within(&mut speed.bandwidth_efficiency, value.min(0.97)),
         "launch_seconds" => within(&mut speed.launch_seconds, value),
+        "eager_launch_seconds" => {
+            if let Some(eager) = &mut speed.eager_launch_seconds {
+                eager.value = value;
+            }
+        }
         "host_seconds" => within(&mut speed.host_seconds, value),
         "row_cycles" => speed.row_cycles.value = value,
         "state_cycles" => speed.state_cycles.value = value,
         "batch_share" => speed.batch_share.value = value,
         "prefill.quantized_cycles" => speed.prefill.quantized_cycles.value = value,
         "prefill.float_cycles" => speed.prefill.float_cycles.value = value,
-        "prefill.attention_cycles" => speed.prefill.attention_cycles.value = value,
+        "prefill.scan_cycles" => speed.prefill.scan_cycles.value = value,
+        "prefill.tile_cycles" => speed.prefill.tile_cycles.value = value,
+        "prefill.activation_bytes" => speed.prefill.activation_bytes.value = value,
+        "attention.byte_cycles" => speed.attention.byte_cycles.value = value,
+        "attention.spill_tokens" => speed.attention.spill_tokens.value = value,
+        "attention.mac_cycles" => speed.attention.mac_cycles.value = value,
+        "attention.score_cycles" => speed.attention.score_cycles.value = value,
         "prefill.ubatch_layer_seconds" => speed.prefill.ubatch_layer_seconds.value = value,
         "prefill.request_seconds" => within(&mut speed.prefill.request_seconds, value),
         cost => {

@@ -5,6 +5,8 @@ mod data;
 mod fit;
 mod form;
 mod minimise;
+mod power;
+mod simulate;
 mod tables;
 mod write;
 
@@ -38,7 +40,16 @@ pub(crate) fn run() -> anyhow::Result<()> {
         all.push(fitted);
     }
     tables::errors(&all, &observations);
+    println!();
+    simulate::table(&all, &observations);
+    let (csv, table) = power::fit(&observations);
+    std::fs::write(power_table(), csv).context("profiles/power.csv")?;
+    println!("\n{table}");
     Ok(())
+}
+
+fn power_table() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles/power.csv")
 }
 
 fn profile(id: &str) -> PathBuf {
@@ -57,7 +68,7 @@ fn rows(fitted: &Fitted, observations: &[Observation], id: &str, kind: Kind) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use orinplan::runtime;
+    use orinplan::runtime::{self, profile::Speed};
 
     /// Refits the numbers, though not with every model left out, and compares them with the files.
     #[test]
@@ -74,7 +85,14 @@ mod tests {
                     .unwrap_or_else(|| panic!("{id} has no [fit]"));
                 assert_eq!(record.data, print, "{id}: run `cargo xtask fit-speed`");
                 let held = &profile.speed;
+                let eager = |speed: &Speed| {
+                    speed
+                        .eager_launch_seconds
+                        .as_ref()
+                        .map_or(0.0, |eager| eager.value)
+                };
                 let mut pairs = vec![
+                    ("eager_launch_seconds", eager(held), eager(&fitted)),
                     (
                         "bandwidth_efficiency",
                         held.bandwidth_efficiency.expected,
@@ -90,6 +108,41 @@ mod tests {
                         "host_seconds",
                         held.host_seconds.expected,
                         fitted.host_seconds.expected,
+                    ),
+                    (
+                        "scan_cycles",
+                        held.prefill.scan_cycles.value,
+                        fitted.prefill.scan_cycles.value,
+                    ),
+                    (
+                        "tile_cycles",
+                        held.prefill.tile_cycles.value,
+                        fitted.prefill.tile_cycles.value,
+                    ),
+                    (
+                        "activation_bytes",
+                        held.prefill.activation_bytes.value,
+                        fitted.prefill.activation_bytes.value,
+                    ),
+                    (
+                        "byte_cycles",
+                        held.attention.byte_cycles.value,
+                        fitted.attention.byte_cycles.value,
+                    ),
+                    (
+                        "spill_tokens",
+                        held.attention.spill_tokens.value,
+                        fitted.attention.spill_tokens.value,
+                    ),
+                    (
+                        "mac_cycles",
+                        held.attention.mac_cycles.value,
+                        fitted.attention.mac_cycles.value,
+                    ),
+                    (
+                        "score_cycles",
+                        held.attention.score_cycles.value,
+                        fitted.attention.score_cycles.value,
                     ),
                     (
                         "quantized_cycles",
@@ -109,6 +162,28 @@ mod tests {
                         "{id}: {name} is {held} in the profile, {fitted} by the fit"
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_of_rails_holds_what_the_measurements_give() {
+        let observations = data::observations().unwrap();
+        let held = orinplan::evidence::parse_power(orinplan::evidence::POWER).unwrap();
+        let fitted = orinplan::evidence::parse_power(&power::fit(&observations).0).unwrap();
+        assert_eq!(held.len(), fitted.len(), "run `cargo xtask fit-speed`");
+        for (held, fitted) in held.iter().zip(&fitted) {
+            assert_eq!((&held.board, &held.name), (&fitted.board, &fitted.name));
+            for (held, fitted) in [
+                (held.base_watts, fitted.base_watts),
+                (held.sm_gigahertz_watts, fitted.sm_gigahertz_watts),
+                (
+                    held.gigamac_gigahertz_joules,
+                    fitted.gigamac_gigahertz_joules,
+                ),
+                (held.gigabyte_joules, fitted.gigabyte_joules),
+            ] {
+                assert!((held - fitted).abs() <= 0.01 * fitted, "{held} {fitted}");
             }
         }
     }

@@ -12,31 +12,54 @@ use super::write::percent;
 /// power mode of the Orin Nano.
 pub(crate) fn errors(all: &[Fitted], observations: &[Observation]) {
     let group =
-        |row: &Measurement| Some(format!("{} | {} | {:?}", row.runtime, row.board, row.grade));
+        |row: &Measurement, _| Some(format!("{} | {} | {:?}", row.runtime, row.board, row.grade));
     table("runtime | board | grade", all, observations, group);
     println!();
-    let mode = |row: &Measurement| {
+    let mode = |row: &Measurement, _| {
         let ladder = row.grade == Grade::A && row.source.contains("SmolHub");
         ladder.then(|| row.power_mode.clone())
     };
     table("power mode", all, observations, mode);
+    println!();
+    table("runtime | length", all, observations, lengths);
 }
 
-/// How far a row is off that the fit saw and that it did not, in percent, and whether its range holds it.
-type Sizes = (f64, f64, bool);
+/// The runtime, and how deep its decode, how long its prompt or how large its batch.
+fn lengths(row: &Measurement, kind: Kind) -> Option<String> {
+    let length = match kind {
+        Kind::Decode if row.sequences > 1 => format!("batch of {}", row.sequences),
+        Kind::Decode => match row.depth.or(row.prompt_tokens) {
+            None => "depth not stated".to_owned(),
+            Some(..=1024) => "depth to 1 k".to_owned(),
+            Some(..=4096) => "depth to 4 k".to_owned(),
+            Some(_) => "depth above 4 k".to_owned(),
+        },
+        Kind::Prefill => match row.prompt_tokens.unwrap_or_default() {
+            ..=31 => "prompt below 32".to_owned(),
+            ..=256 => "prompt to 256".to_owned(),
+            ..=1024 => "prompt to 1 k".to_owned(),
+            _ => "prompt above 1 k".to_owned(),
+        },
+    };
+    Some(format!("{} | {length}", row.runtime))
+}
+
+/// How far a row is off that the fit saw, whose model it did not see and whose board it did not see, in percent, and
+/// whether its range holds it.
+type Sizes = (f64, f64, Option<f64>, bool);
 
 /// One line per group of rows that `group` names, its cells divided by bars.
 fn table(
     names: &str,
     all: &[Fitted],
     observations: &[Observation],
-    group: impl Fn(&Measurement) -> Option<String>,
+    group: impl Fn(&Measurement, Kind) -> Option<String>,
 ) {
     println!(
-        "| {names} | what | rows | seen | left out, median | left out, 9 in 10 | within the range |"
+        "| {names} | what | rows | seen | model left out, median | 9 in 10 | board left out, median | 9 in 10 | within the range |"
     );
     println!(
-        "|{}---|---:|---:|---:|---:|---:|",
+        "|{}---|---:|---:|---:|---:|---:|---:|---:|",
         "---|".repeat(names.split('|').count())
     );
     let mut groups: BTreeMap<(String, Kind), Vec<Sizes>> = BTreeMap::new();
@@ -45,8 +68,10 @@ fn table(
             let Some(Observation { row, .. }) = observations.get(left.index) else {
                 continue;
             };
-            let (Some(speed), Some(name)) = (fitted.speeds.get(row.runtime.as_str()), group(row))
-            else {
+            let (Some(speed), Some(name)) = (
+                fitted.speeds.get(row.runtime.as_str()),
+                group(row, left.kind),
+            ) else {
                 continue;
             };
             let range = match left.kind {
@@ -57,6 +82,7 @@ fn table(
             let sizes = (
                 percent(left.seen).abs(),
                 percent(left.left_out).abs(),
+                left.board_out.map(|error| percent(error).abs()),
                 inside,
             );
             groups.entry((name, left.kind)).or_default().push(sizes);
@@ -66,9 +92,14 @@ fn table(
         let of = |pick: fn(&Sizes) -> f64, share| {
             quantile(&rows.iter().map(pick).collect::<Vec<_>>(), share)
         };
-        let inside = rows.iter().filter(|row| row.2).count();
+        let inside = rows.iter().filter(|row| row.3).count();
+        let boards: Vec<f64> = rows.iter().filter_map(|row| row.2).collect();
+        let of_boards = |share| match boards.is_empty() {
+            true => "-".to_owned(),
+            false => format!("{:.1} %", quantile(&boards, share)),
+        };
         println!(
-            "| {name} | {} | {} | {:.1} % | {:.1} % | {:.1} % | {inside} of {} |",
+            "| {name} | {} | {} | {:.1} % | {:.1} % | {:.1} % | {} | {} | {inside} of {} |",
             match kind {
                 Kind::Decode => "decode",
                 Kind::Prefill => "prompt",
@@ -77,6 +108,8 @@ fn table(
             of(|row| row.0, 0.5),
             of(|row| row.1, 0.5),
             of(|row| row.1, 0.9),
+            of_boards(0.5),
+            of_boards(0.9),
             rows.len(),
         );
     }

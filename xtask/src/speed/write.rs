@@ -41,8 +41,30 @@ pub(crate) fn speed(text: &str, speed: &Speed) -> anyhow::Result<String> {
         ("speed.prefill", "float_cycles", prefill.float_cycles.value),
         (
             "speed.prefill",
-            "attention_cycles",
-            prefill.attention_cycles.value,
+            "activation_bytes",
+            prefill.activation_bytes.value,
+        ),
+        ("speed.prefill", "tile_cycles", prefill.tile_cycles.value),
+        ("speed.prefill", "scan_cycles", prefill.scan_cycles.value),
+        (
+            "speed.attention",
+            "byte_cycles",
+            speed.attention.byte_cycles.value,
+        ),
+        (
+            "speed.attention",
+            "spill_tokens",
+            speed.attention.spill_tokens.value,
+        ),
+        (
+            "speed.attention",
+            "mac_cycles",
+            speed.attention.mac_cycles.value,
+        ),
+        (
+            "speed.attention",
+            "score_cycles",
+            speed.attention.score_cycles.value,
         ),
         (
             "speed.prefill",
@@ -51,6 +73,15 @@ pub(crate) fn speed(text: &str, speed: &Speed) -> anyhow::Result<String> {
         ),
     ] {
         set(&mut text, section, key, "value", value)?;
+    }
+    if let Some(eager) = &speed.eager_launch_seconds {
+        set(
+            &mut text,
+            "speed",
+            "eager_launch_seconds",
+            "value",
+            eager.value,
+        )?;
     }
     for (format, cost) in &speed.cost {
         set(&mut text, "speed.cost", format, "cycles", cost.cycles)?;

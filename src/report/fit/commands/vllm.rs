@@ -116,8 +116,13 @@ fn options(report: &Report<'_>, plan: &Plan) -> String {
         "bf16" if !plan.assignment.is_stored() => " --dtype bfloat16",
         _ => "",
     };
+    let eager = if workload.cuda_graphs {
+        ""
+    } else {
+        " --enforce-eager"
+    };
     format!(
-        "--max-model-len {} --max-num-seqs {} --gpu-memory-utilization {share:.2}{dtype}",
+        "--max-model-len {} --max-num-seqs {} --gpu-memory-utilization {share:.2}{dtype}{eager}",
         workload.context / workload.parallel.max(1),
         workload.parallel,
     )
