@@ -83,7 +83,7 @@ fn on_a_board_that_board_is_planned() {
 #[test]
 fn elsewhere_the_super_board_is_planned_in_the_mode_it_starts_in() {
     let root = recorded("x86-laptop");
-    let run = run_on(&root, &format!("fit {QWEN}"));
+    let run = run_on(&root, &format!("fit {QWEN} --scheme q8_0"));
     assert_eq!(
         first_line(&run),
         "Jetson Orin Nano 8GB Super, 25W (its default): no --device given, no Orin here"
@@ -95,7 +95,7 @@ fn elsewhere_the_super_board_is_planned_in_the_mode_it_starts_in() {
     let rates: Vec<&str> = rates.unwrap().split_whitespace().collect();
     for mode in ["7W", "15W", "25W", "MAXN_SUPER"] {
         let place = rates.iter().position(|word| *word == mode).unwrap();
-        let single = run_on(&root, &format!("fit {QWEN} --power-mode {mode}"));
+        let single = run_on(&root, &format!("fit {QWEN} --scheme q8_0 --power-mode {mode}"));
         let rate = rates[place + 1].trim_end_matches(',');
         let row = single.out.lines().find(|line| line.starts_with(" *  "));
         let mut cells = row.unwrap().split_whitespace();
