@@ -108,10 +108,10 @@ fn elsewhere_the_super_board_is_planned_in_the_mode_it_starts_in() {
     assert!(rates.ends_with(&["tokens/s"]));
     // On the machine its mode is known, and a board that is changed has no modes of that kind.
     let quiet = |run: Run| assert!(!run.out.contains("by power mode"), "{}", run.out);
-    quiet(run_on(&recorded(NANO), &format!("fit {QWEN}")));
+    quiet(run_on(&recorded(NANO), &format!("fit {QWEN} --scheme q8_0")));
     quiet(run_on(&root, &format!("fit {QWEN} --what-if sm-count=16")));
     // A folder that is no machine's root is no board either.
-    let nowhere = run_on(Path::new("no-root-here"), &format!("fit {QWEN}"));
+    let nowhere = run_on(Path::new("no-root-here"), &format!("fit {QWEN} --scheme q8_0"));
     assert_eq!(nowhere.out, run.out);
 }
 
