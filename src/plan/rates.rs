@@ -92,7 +92,7 @@ pub(super) fn speeds(
                     }),
                     evidence: evidence(target.runtime, Rated::Decode, asked),
                     prompt_evidence: evidence(target.runtime, Rated::Prompt, asked),
-                    energy: energy::by_mode(target.device, workload.parallel, &decode),
+                    energy: energy::by_mode(target.device, workload.parallel, decode),
                 }),
                 decode: here,
             }

@@ -83,7 +83,7 @@ fn on_a_board_that_board_is_planned() {
 #[test]
 fn elsewhere_the_super_board_is_planned_in_the_mode_it_starts_in() {
     let root = recorded("x86-laptop");
-    let run = run_on(&root, &format!("fit {QWEN}"));
+    let run = run_on(&root, &format!("fit {QWEN} --scheme q8_0"));
     assert_eq!(
         first_line(&run),
         "Jetson Orin Nano 8GB Super, 25W (its default): no --device given, no Orin here"
@@ -95,7 +95,10 @@ fn elsewhere_the_super_board_is_planned_in_the_mode_it_starts_in() {
     let rates: Vec<&str> = rates.unwrap().split_whitespace().collect();
     for mode in ["7W", "15W", "25W", "MAXN_SUPER"] {
         let place = rates.iter().position(|word| *word == mode).unwrap();
-        let single = run_on(&root, &format!("fit {QWEN} --power-mode {mode}"));
+        let single = run_on(
+            &root,
+            &format!("fit {QWEN} --scheme q8_0 --power-mode {mode}"),
+        );
         let rate = rates[place + 1].trim_end_matches(',');
         let row = single.out.lines().find(|line| line.starts_with(" *  "));
         let mut cells = row.unwrap().split_whitespace();
@@ -108,10 +111,16 @@ fn elsewhere_the_super_board_is_planned_in_the_mode_it_starts_in() {
     assert!(rates.ends_with(&["tokens/s"]));
     // On the machine its mode is known, and a board that is changed has no modes of that kind.
     let quiet = |run: Run| assert!(!run.out.contains("by power mode"), "{}", run.out);
-    quiet(run_on(&recorded(NANO), &format!("fit {QWEN}")));
+    quiet(run_on(
+        &recorded(NANO),
+        &format!("fit {QWEN} --scheme q8_0"),
+    ));
     quiet(run_on(&root, &format!("fit {QWEN} --what-if sm-count=16")));
     // A folder that is no machine's root is no board either.
-    let nowhere = run_on(Path::new("no-root-here"), &format!("fit {QWEN}"));
+    let nowhere = run_on(
+        Path::new("no-root-here"),
+        &format!("fit {QWEN} --scheme q8_0"),
+    );
     assert_eq!(nowhere.out, run.out);
 }
 

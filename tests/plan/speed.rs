@@ -416,6 +416,14 @@ fn a_recurrent_layer_takes_one_token_after_the_other() {
         "scan_cycles = { value = 0.0",
         "scan_cycles = { value = 1000.0",
     )]);
+    let norms = [Operation::dense(
+        "norms",
+        OperationGroup::Other,
+        Dtype::F32,
+        1000,
+        0,
+        0,
+    )];
     for sms in [4, 16] {
         let prompt = PromptWork {
             tokens: 300,
@@ -423,7 +431,7 @@ fn a_recurrent_layer_takes_one_token_after_the_other() {
             recurrent_layers: 4,
             ..PromptWork::default()
         };
-        let read = speed::prefill(&[], 4, prompt, &gpu(sms, 1000.0, 1e9), &runtime.speed);
+        let read = speed::prefill(&norms, 4, prompt, &gpu(sms, 1000.0, 1e9), &runtime.speed);
         close(300.0 / read.tokens_per_second.expected, 0.0012);
     }
 }
