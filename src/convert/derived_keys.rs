@@ -22,6 +22,11 @@ pub(super) fn derived(
             let kind = scaling(source)?;
             Ok(kind.map(|kind| Value::String(kind.to_owned())))
         }
+        Derived::RopeScalingOrNone => {
+            let kind = scaling(source)?.unwrap_or(NONE);
+            Ok(Some(Value::String(kind.to_owned())))
+        }
+        Derived::NoRopeScaling => Ok(Some(Value::String(NONE.to_owned()))),
         Derived::RopeFactor => match scaling(source)? {
             Some("linear" | "yarn") => rope_number(source, Number::RopeFactor),
             _ => Ok(None),
@@ -55,6 +60,14 @@ pub(super) fn derived(
             let head = attention(source).map(|a| a.key_dim);
             Ok(head.map(|head| Value::U32((head as f64 * share) as u32)))
         }
+        Derived::LayerNormEpsilon => {
+            let stated = source.number(Number::LayerNormEpsilon)?;
+            let epsilon = match stated {
+                None => source.number(Number::RmsEpsilon)?,
+                stated => stated,
+            };
+            Ok(epsilon.map(f32_value))
+        }
         Derived::LongRopeAttnFactor => Ok(long_attn_factor(source)?.map(f32_value)),
         Derived::KvHeadsByBlock => {
             let heads = source.model.layers.iter().map(|layer| {
@@ -77,12 +90,33 @@ pub(super) fn derived(
             Ok(Some(Value::U32(heads.saturating_mul(width))))
         }
         Derived::RecurrentLayers => Ok(by_block(source, |l| l.mixer.recurrent.is_some())),
-        Derived::WindowPattern => Ok(by_block(source, |layer| {
-            let attention = layer.mixer.attention.as_ref();
-            attention.is_some_and(|a| a.window.is_some())
-        })),
+        Derived::WindowPattern => Ok(by_block(source, is_windowed)),
+        Derived::WindowPatternIfAny => match source.model.layers.iter().any(is_windowed) {
+            true => Ok(by_block(source, is_windowed)),
+            false => Ok(None),
+        },
+        Derived::DepthScale => {
+            let scale = source.float(&["scale_depth"])?;
+            let scale = scale.ok_or_else(|| missing(&["scale_depth"]))?;
+            let blocks = source.model.dims.blocks as f64;
+            Ok(Some(f32_value(scale / blocks.sqrt())))
+        }
+        Derived::BaseWidths => {
+            let base = source.float(&["dim_model_base"])?;
+            let base = base.ok_or_else(|| missing(&["dim_model_base"]))?;
+            let hidden = f64::from(source.need(Key::Hidden)?);
+            Ok(Some(f32_value(hidden / base)))
+        }
         Derived::ActivationSparsity => sparsity(source).map(|scales| Some(Value::F32s(scales))),
     }
+}
+
+/// GGUF's name of rotary positions that are not scaled.
+const NONE: &str = "none";
+
+fn is_windowed(layer: &Layer) -> bool {
+    let attention = layer.mixer.attention.as_ref();
+    attention.is_some_and(|a| a.window.is_some())
 }
 
 fn by_block(source: &SourceConfig<'_>, is: fn(&Layer) -> bool) -> Option<Value> {
@@ -131,7 +165,12 @@ fn original_context(source: &SourceConfig<'_>) -> Result<Value, ConvertError> {
 
 /// The share of a head's elements that are rotated.
 fn rotary_share(source: &SourceConfig<'_>) -> Result<Option<f64>, ConvertError> {
-    const SHARE: &[&str] = &["partial_rotary_factor", "rope_pct", "rope_percent"];
+    const SHARE: &[&str] = &[
+        "partial_rotary_factor",
+        "rope_pct",
+        "rope_percent",
+        "rotary_pct",
+    ];
     match source.rope.float(SHARE)? {
         None => source.float(SHARE),
         stated => Ok(stated),

@@ -39,6 +39,11 @@ pub(super) fn value(
             },
         },
         KeyRule::Number(number) => Ok(source.number(number)?.map(f32_value)),
+        KeyRule::Fixed(_, number) => Ok(Some(f32_value(number))),
+        KeyRule::Flag { from, or, .. } => {
+            let stated = from.and_then(|name| source.get(name)?.as_bool());
+            Ok(Some(Value::Bool(stated.unwrap_or(or))))
+        }
         KeyRule::Derived(what) => derived(what, source),
         KeyRule::FileType => Ok(Some(Value::U32(file_type))),
     }

@@ -118,7 +118,12 @@ impl Pairs {
                 continue;
             };
             match rule.gguf() {
-                key if key.starts_with("general.") => self.set(key, value),
+                key if ["general.", "tokenizer."]
+                    .iter()
+                    .any(|own| key.starts_with(own)) =>
+                {
+                    self.set(key, value)
+                }
                 key => self.set(&format!("{}.{key}", source.model.architecture), value),
             }
         }

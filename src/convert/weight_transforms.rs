@@ -20,6 +20,8 @@ pub(super) fn change(
     let rules = rules.iter().filter(|r| r.roles.contains(&tensor.role));
     for rule in rules {
         match rule.transform {
+            // Biases of the same norms are stored as they are.
+            WeightTransform::AddOne if !tensor.is_weight() => {}
             WeightTransform::AddOne => change.value = ValueChange::AddOne,
             WeightTransform::NegatedExp => change.value = ValueChange::NegatedExp,
             WeightTransform::RotaryPairs => change.rows = Some(rotary_pairs(tensor, source)),
@@ -43,16 +45,16 @@ pub(super) fn change(
     Ok(change)
 }
 
-/// The rows of the gate or up projection of experts in a stored matrix that holds both, the gate first
-/// (`modify_tensors` of llama.cpp's `conversion/qwen.py`).
+/// The rows of a gate or up projection in a stored matrix that holds both, the gate first (`modify_tensors` of llama.cpp's
+/// `conversion/qwen.py` and `granite.py`).
 fn gate_or_up(tensor: &Tensor) -> Option<RowSlices> {
     let inner = match tensor.shape.as_slice() {
-        &[_, inner, _] => inner,
+        &[_, inner, _] | &[inner, _] => inner,
         _ => 0,
     };
     let range = match tensor.role {
-        R::FfnGateExperts => 0..inner,
-        R::FfnUpExperts => inner..inner.saturating_mul(2),
+        R::FfnGateExperts | R::FfnGate | R::FfnGateShared => 0..inner,
+        R::FfnUpExperts | R::FfnUp | R::FfnUpShared => inner..inner.saturating_mul(2),
         _ => return None,
     };
     Some(RowSlices {

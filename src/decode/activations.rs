@@ -137,6 +137,9 @@ pub(super) trait Activations: Clone + Send + Sized {
     /// `self x sigmoid(gates)`.
     fn sigmoid_gate(self, gates: &Self) -> Result<Self, DecodeError>;
 
+    /// Elements beyond `limit` or its negative become that.
+    fn clamp(self, limit: f32) -> Result<Self, DecodeError>;
+
     /// `cap x tanh(self / cap)`.
     fn softcap(self, cap: f32) -> Result<Self, DecodeError>;
 

@@ -15,7 +15,7 @@ use super::rope::Frequencies;
 use super::state::{AttentionLayouts, LayerState, Pass};
 use super::weights::Weights;
 use crate::dtype::Dtype;
-use crate::model::{self, Cache, ForwardSpec, Layer, ModelSpec, TensorRole as R};
+use crate::model::{self, Cache, ForwardSpec, Layer, ModelSpec, RotatedBlocks, TensorRole as R};
 
 /// Softmax attention.
 pub(super) struct Attention<X: Activations> {
@@ -32,6 +32,8 @@ pub(super) struct Attention<X: Activations> {
     /// The block whose cache is read.
     cache: usize,
     value_norm: bool,
+    clamp: Option<f32>,
+    norm_after_rope: bool,
     gated: bool,
     /// The runs of keys and of values that the cache holds transformed.
     hadamard: [Option<usize>; 2],
@@ -108,15 +110,25 @@ impl<X: Activations> Attention<X> {
             }
         }
         let window = attention.window;
-        let skip = forward.rope.skip_every as usize;
-        let rotated = skip == 0 || !(index + 1).is_multiple_of(skip);
+        let rotated = match forward.rope.blocks {
+            RotatedBlocks::All => true,
+            RotatedBlocks::NotEach(nth) => !(index as u64 + 1).is_multiple_of(nth),
+            RotatedBlocks::Windowed => window.is_some() || !has_windows(&spec.layers),
+        };
+        // Some norms are as wide as all heads together.
+        let norm = |weights: &mut Weights<'_, X>, role: R, heads: usize| {
+            let whole = heads * key_width;
+            let is_whole = weights.shape(role, layer, "weight") == Some(&[whole as u64]);
+            let width = if is_whole { whole } else { key_width };
+            Norm::load_if_there(weights, forward, role, layer, width)
+        };
         let factors = layouts.factors.as_deref();
         let frequencies =
             rotated.then(|| Frequencies::new(&forward.rope, key_width, window.is_some(), factors));
         Ok(Attention {
             query,
-            query_norm: Norm::load_if_there(weights, forward, R::AttnQNorm, layer, key_width)?,
-            key_norm: Norm::load_if_there(weights, forward, R::AttnKNorm, layer, key_width)?,
+            query_norm: norm(weights, R::AttnQNorm, heads)?,
+            key_norm: norm(weights, R::AttnKNorm, kv_heads)?,
             output: Linear::load(weights, R::AttnOutput, layer, [hidden, heads * value_width])?,
             kv_heads,
             key_width,
@@ -134,6 +146,8 @@ impl<X: Activations> Attention<X> {
             }),
             cache: cache_of(&spec.layers, index),
             value_norm: forward.value_norm,
+            clamp: forward.clamp,
+            norm_after_rope: forward.norm_after_rope,
             gated: forward.gated_query,
             hadamard: hadamard_runs(layouts.kv_types(), [key_width, value_width]),
         })
@@ -163,10 +177,13 @@ impl<X: Activations> Attention<X> {
         };
         let prepare = |rows: X, norm: &Option<Norm<X>>| {
             let rows = match norm {
-                Some(norm) => norm.apply(rows)?,
-                None => rows,
+                Some(norm) if self.norm_after_rope => {
+                    norm.apply(rows.rope(view, self.key_width)?)?
+                }
+                Some(norm) => norm.apply(rows)?.rope(view, self.key_width)?,
+                None => rows.rope(view, self.key_width)?,
             };
-            turned(rows.rope(view, self.key_width)?, key_run)
+            turned(rows, key_run)
         };
         let queries = prepare(queries, &self.query_norm)?;
         let Some(LayerState::KvCache(cells)) = states.get_mut(self.cache) else {
@@ -189,6 +206,18 @@ impl<X: Activations> Attention<X> {
 
     /// Queries, and keys and values where the block has its own.
     fn project(&self, x: &X) -> Result<(X, Option<[X; 2]>), DecodeError> {
+        let (query, key_value) = self.products(x)?;
+        let Some(limit) = self.clamp else {
+            return Ok((query, key_value));
+        };
+        let key_value = match key_value {
+            Some([key, value]) => Some([key.clamp(limit)?, value.clamp(limit)?]),
+            None => None,
+        };
+        Ok((query.clamp(limit)?, key_value))
+    }
+
+    fn products(&self, x: &X) -> Result<(X, Option<[X; 2]>), DecodeError> {
         Ok(match &self.query {
             Projections::Apart {
                 query,
@@ -224,6 +253,12 @@ fn hadamard_runs([type_k, type_v]: [Dtype; 2], [keys, values]: [usize; 2]) -> [O
         is_transformed(type_k, keys).then(|| 1 << keys.trailing_zeros()),
         is_transformed(type_v, values).then_some(RUN),
     ]
+}
+
+/// Whether any block has a window.
+fn has_windows(layers: &[Layer]) -> bool {
+    let mut attention = layers.iter().filter_map(|l| l.mixer.attention.as_ref());
+    attention.any(|a| a.window.is_some())
 }
 
 /// The block whose cache block `index` reads: its own, or that of the last block before the shared

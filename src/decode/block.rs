@@ -15,12 +15,13 @@ use crate::model::{self, ForwardSpec, Layer, ModelSpec, TensorRole as R};
 /// A block's weights.
 pub(super) struct Block<X: Activations> {
     index: usize,
-    attention_norm: Norm<X>,
+    attention_norm: Option<Norm<X>>,
     mixer: Mixer<X>,
     attention_post_norm: Option<Norm<X>>,
-    ffn_norm: Norm<X>,
+    ffn_norm: Option<Norm<X>>,
     feed_forward: FeedForward<X>,
     ffn_post_norm: Option<Norm<X>>,
+    residual_scale: f32,
     sparse: Option<model::Sparse>,
 }
 
@@ -42,7 +43,14 @@ impl<X: Activations> Block<X> {
     ) -> Result<Block<X>, DecodeError> {
         let (number, hidden) = (index as u32, spec.dims.hidden as usize);
         let at = Some(number);
-        let attention_norm = Norm::load(weights, forward, R::AttnNorm, at, hidden)?;
+        let norm = |weights: &mut Weights<'_, X>, role: R| {
+            if forward.norm_weights {
+                Norm::load_if_there(weights, forward, role, at, hidden)
+            } else {
+                Norm::load(weights, forward, role, at, hidden).map(Some)
+            }
+        };
+        let attention_norm = norm(weights, R::AttnNorm)?;
         let mixer = match (&layer.mixer.attention, &layer.mixer.recurrent) {
             (Some(attention), None) => Mixer::Attention(Attention::load(
                 weights, spec, forward, index, attention, layouts,
@@ -62,17 +70,13 @@ impl<X: Activations> Block<X> {
                 });
             }
         };
-        // A single norm between the token mixer and the feed-forward belongs to the latter, whatever its
-        // name.
+        // Where all norms stand before, a single one between the token mixer and the feed-forward belongs to the latter,
+        // whatever its name.
+        let own = norm(weights, R::FfnNorm)?;
         let post = Norm::load_if_there(weights, forward, R::AttnPostNorm, at, hidden)?;
-        let own = Norm::load_if_there(weights, forward, R::FfnNorm, at, hidden)?;
         let (attention_post_norm, ffn_norm) = match (post, own) {
-            (post, Some(own)) => (post, own),
-            (Some(post), None) => (None, post),
-            (None, None) => {
-                let tensor = R::FfnNorm.gguf_name(at, "weight");
-                return Err(DecodeError::MissingTensor { tensor });
-            }
+            (Some(post), None) if attention_norm.is_some() => (None, Some(post)),
+            norms => norms,
         };
         Ok(Block {
             index,
@@ -82,6 +86,7 @@ impl<X: Activations> Block<X> {
             ffn_norm,
             feed_forward: FeedForward::load(weights, forward, number, hidden, &layer.feed_forward)?,
             ffn_post_norm: Norm::load_if_there(weights, forward, R::FfnPostNorm, at, hidden)?,
+            residual_scale: forward.residual_scale,
             sparse: Some(forward.sparse).filter(|sparse| (index as u64) < sparse.blocks),
         })
     }
@@ -94,14 +99,26 @@ impl<X: Activations> Block<X> {
         states: &mut [LayerState<X>],
     ) -> Result<X, DecodeError> {
         let normed = self.attention_norm(&x)?;
-        let x = x.add(&self.mix_tokens(&normed, pass, states)?)?;
+        let mixed = self.mix_tokens(&normed, pass, states)?;
+        if self.shares_norm() {
+            let update = self
+                .feed_forward
+                .apply(&normed, pass, self.sparse.as_ref())?;
+            return x.add(&mixed)?.add(&update);
+        }
+        let x = x.add(&mixed.scale(self.residual_scale)?)?;
         let update = self.feed_forward(&x, pass)?;
-        x.add(&update)
+        x.add(&update.scale(self.residual_scale)?)
+    }
+
+    /// Whether one norm stands before token mixer and feed-forward, which then run side by side.
+    fn shares_norm(&self) -> bool {
+        self.attention_norm.is_some() && self.ffn_norm.is_none()
     }
 
     /// The residual stream, normalized for the token mixer.
     pub(super) fn attention_norm(&self, x: &X) -> Result<X, DecodeError> {
-        self.attention_norm.apply(x.clone())
+        norm_if_any(&self.attention_norm, x.clone())
     }
 
     /// What the token mixer adds to the residual stream.
@@ -125,21 +142,23 @@ impl<X: Activations> Block<X> {
                 });
             }
         };
-        match &self.attention_post_norm {
-            Some(norm) => norm.apply(mixed),
-            None => Ok(mixed),
-        }
+        norm_if_any(&self.attention_post_norm, mixed)
     }
 
     /// What the feed-forward adds to the residual stream.
     pub(super) fn feed_forward(&self, x: &X, pass: &Pass<'_, X>) -> Result<X, DecodeError> {
-        let normed = self.ffn_norm.apply(x.clone())?;
+        let input = norm_if_any(&self.ffn_norm, x.clone())?;
         let out = self
             .feed_forward
-            .apply(&normed, pass, self.sparse.as_ref())?;
-        match &self.ffn_post_norm {
-            Some(norm) => norm.apply(out),
-            None => Ok(out),
-        }
+            .apply(&input, pass, self.sparse.as_ref())?;
+        norm_if_any(&self.ffn_post_norm, out)
+    }
+}
+
+/// `x`, normalized where there is a norm.
+fn norm_if_any<X: Activations>(norm: &Option<Norm<X>>, x: X) -> Result<X, DecodeError> {
+    match norm {
+        Some(norm) => norm.apply(x),
+        None => Ok(x),
     }
 }

@@ -2,22 +2,35 @@
 
 use super::DecodeError;
 use super::activations::Activations;
-use super::host::ops::softmax;
+use super::host::ops::{sigmoid, softmax};
 use super::linear::Linear;
 use super::observe::Matrix;
 use super::state::Pass;
 use super::weights::Weights;
-use crate::model::{self, ForwardSpec, Sparse, TensorRole as R};
+use crate::model::{self, ForwardSpec, Routing, Scores, Sparse, TensorRole as R};
 
 /// A block's feed-forward.
 pub(super) enum FeedForward<X: Activations> {
     None,
     Dense(Dense<X>),
-    Experts {
-        router: Matrix<X>,
-        experts: Vec<Dense<X>>,
-        used: usize,
-    },
+    Experts(Experts<X>),
+}
+
+/// Experts of which a router picks some for each token, and one that all tokens use.
+pub(super) struct Experts<X: Activations> {
+    router: Matrix<X>,
+    /// What is added to scores before experts are picked, not to their shares.
+    bias: Option<Vec<f32>>,
+    experts: Vec<Dense<X>>,
+    used: usize,
+    shared: Option<Shared<X>>,
+}
+
+/// The expert that all tokens use.
+struct Shared<X: Activations> {
+    expert: Dense<X>,
+    /// Its share, before a sigmoid.
+    gate: Option<Matrix<X>>,
 }
 
 /// Up to `inner` elements and down again: a whole feed-forward, or one expert of it.
@@ -45,12 +58,13 @@ impl<X: Activations> Dense<X> {
         layer: u32,
         hidden: usize,
         inner: usize,
+        [gate, up, down]: [R; 3],
     ) -> Result<Dense<X>, DecodeError> {
         let at = Some(layer);
         let gate = if !forward.gated_feed_forward {
             Gate::Absent
-        } else if weights.has(R::FfnGate, at) {
-            Gate::Separate(Linear::load(weights, R::FfnGate, at, [inner, hidden])?)
+        } else if weights.has(gate, at) {
+            Gate::Separate(Linear::load(weights, gate, at, [inner, hidden])?)
         } else {
             Gate::Fused
         };
@@ -60,8 +74,8 @@ impl<X: Activations> Dense<X> {
         };
         Ok(Dense {
             gate,
-            up: Linear::load(weights, R::FfnUp, at, [rows, hidden])?,
-            down: Linear::load(weights, R::FfnDown, at, [hidden, inner])?,
+            up: Linear::load(weights, up, at, [rows, hidden])?,
+            down: Linear::load(weights, down, at, [hidden, inner])?,
             inner,
         })
     }
@@ -107,9 +121,13 @@ impl<X: Activations> FeedForward<X> {
                 layer,
                 hidden,
                 inner as usize,
+                [R::FfnGate, R::FfnUp, R::FfnDown],
             )?),
             model::FeedForward::Experts {
-                count, used, inner, ..
+                count,
+                used,
+                inner,
+                shared_inner,
             } => {
                 let (count, inner) = (count as usize, inner as usize);
                 let router = weights.matrix(R::FfnRouter, at, [count, hidden])?;
@@ -123,11 +141,16 @@ impl<X: Activations> FeedForward<X> {
                     down: Linear::without_bias(down),
                     inner,
                 });
-                FeedForward::Experts {
+                FeedForward::Experts(Experts {
                     router,
+                    bias: weights.bias_floats(R::FfnRouterBias, at, count)?,
                     experts: experts.collect(),
                     used: used as usize,
-                }
+                    shared: match shared_inner as usize {
+                        0 => None,
+                        inner => Some(Shared::load(weights, forward, layer, hidden, inner)?),
+                    },
+                })
             }
         })
     }
@@ -142,48 +165,90 @@ impl<X: Activations> FeedForward<X> {
         match self {
             FeedForward::None => x.clone().scale(0.0),
             FeedForward::Dense(dense) => dense.apply(x, pass, sparse),
-            FeedForward::Experts {
-                router,
-                experts,
-                used,
-            } => routed(x, router, experts, *used, pass),
+            FeedForward::Experts(experts) => {
+                let routed = experts.routed(x, pass)?;
+                match &experts.shared {
+                    Some(shared) => routed.add(&shared.apply(x, pass)?),
+                    None => Ok(routed),
+                }
+            }
         }
     }
 }
 
-/// The `used` experts that are likeliest for each token, weighted by their share of the router's
-/// softmax.
-fn routed<X: Activations>(
-    x: &X,
-    router: &Matrix<X>,
-    experts: &[Dense<X>],
-    used: usize,
-    pass: &Pass<'_, X>,
-) -> Result<X, DecodeError> {
-    let mut probabilities = router.product(x)?.into_host()?;
-    let mut tokens_of = vec![(Vec::new(), Vec::new()); experts.len()];
-    for (token, probabilities) in probabilities
-        .chunks_exact_mut(experts.len().max(1))
-        .enumerate()
-    {
-        softmax(probabilities);
-        let mut order: Vec<usize> = (0..probabilities.len()).collect();
-        order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
-        order.truncate(used);
-        let sum: f32 = order.iter().map(|&expert| probabilities[expert]).sum();
-        for expert in order {
-            if let Some((tokens, factors)) = tokens_of.get_mut(expert) {
-                tokens.push(token as u32);
-                factors.push(probabilities[expert] / sum);
+impl<X: Activations> Shared<X> {
+    fn load(
+        weights: &mut Weights<'_, X>,
+        forward: &ForwardSpec,
+        layer: u32,
+        hidden: usize,
+        inner: usize,
+    ) -> Result<Shared<X>, DecodeError> {
+        let roles = [R::FfnGateShared, R::FfnUpShared, R::FfnDownShared];
+        let at = Some(layer);
+        Ok(Shared {
+            expert: Dense::load(weights, forward, layer, hidden, inner, roles)?,
+            gate: if weights.has(R::FfnSharedRouter, at) {
+                Some(weights.matrix(R::FfnSharedRouter, at, [1, hidden])?)
+            } else {
+                None
+            },
+        })
+    }
+
+    fn apply(&self, x: &X, pass: &Pass<'_, X>) -> Result<X, DecodeError> {
+        let out = self.expert.apply(x, pass, None)?;
+        let Some(gate) = &self.gate else {
+            return Ok(out);
+        };
+        let mut shares = gate.product(x)?.into_host()?;
+        shares.iter_mut().for_each(|share| *share = sigmoid(*share));
+        let tokens: Vec<u32> = (0..x.tokens() as u32).collect();
+        let zeros = X::from_host(pass.backend, vec![0.0; x.tokens() * x.width()], x.width())?;
+        zeros.add_at(&tokens, shares, out)
+    }
+}
+
+impl<X: Activations> Experts<X> {
+    /// The `used` experts with the highest scores for each token, each times its share.
+    fn routed(&self, x: &X, pass: &Pass<'_, X>) -> Result<X, DecodeError> {
+        let Routing {
+            scores,
+            normalized,
+            scale,
+        } = pass.forward.routing;
+        let count = self.experts.len();
+        let mut logits = self.router.product(x)?.into_host()?;
+        let mut tokens_of = vec![(Vec::new(), Vec::new()); count];
+        for (token, row) in logits.chunks_exact_mut(count.max(1)).enumerate() {
+            match scores {
+                Scores::Softmax => softmax(row),
+                Scores::Sigmoid => row.iter_mut().for_each(|x| *x = sigmoid(*x)),
+            }
+            let bias = |expert: usize| {
+                let bias = self.bias.as_deref().and_then(|bias| bias.get(expert));
+                bias.copied().unwrap_or(0.0)
+            };
+            let rank = |expert: usize| row[expert] + bias(expert);
+            let mut order: Vec<usize> = (0..row.len()).collect();
+            order.sort_by(|&a, &b| rank(b).total_cmp(&rank(a)));
+            order.truncate(self.used);
+            let sum: f32 = order.iter().map(|&expert| row[expert]).sum();
+            let factor = if normalized { scale / sum } else { scale };
+            for expert in order {
+                if let Some((tokens, factors)) = tokens_of.get_mut(expert) {
+                    tokens.push(token as u32);
+                    factors.push(row[expert] * factor);
+                }
             }
         }
-    }
-    let mut out = X::from_host(pass.backend, vec![0.0; x.tokens() * x.width()], x.width())?;
-    for (expert, (tokens, factors)) in experts.iter().zip(tokens_of) {
-        if !tokens.is_empty() {
-            let mixed = expert.apply(&x.pick(&tokens)?, pass, None)?;
-            out = out.add_at(&tokens, factors, mixed)?;
+        let mut out = X::from_host(pass.backend, vec![0.0; x.tokens() * x.width()], x.width())?;
+        for (expert, (tokens, factors)) in self.experts.iter().zip(tokens_of) {
+            if !tokens.is_empty() {
+                let mixed = expert.apply(&x.pick(&tokens)?, pass, None)?;
+                out = out.add_at(&tokens, factors, mixed)?;
+            }
         }
+        Ok(out)
     }
-    Ok(out)
 }

@@ -274,6 +274,7 @@ impl<X: Activations> Network<X> {
             Some(head) => head.apply(&normed)?,
             None => self.embedding.product(&normed)?,
         };
+        let logits = logits.scale(self.forward.output_scale)?;
         match self.forward.output_softcap {
             Some(cap) => logits.softcap(cap)?.into_host(),
             None => logits.into_host(),

@@ -1,4 +1,4 @@
-//! A norm with its weight and, where the file has one, its bias.
+//! A norm with its weight and, where the file has one, its bias; in some models with neither.
 
 use super::DecodeError;
 use super::activations::Activations;
@@ -10,7 +10,7 @@ pub(super) struct Norm<X: Activations> {
     kind: NormKind,
     epsilon: f32,
     width: usize,
-    weight: X::Vector,
+    weight: Option<X::Vector>,
     bias: Option<X::Vector>,
 }
 
@@ -29,12 +29,16 @@ impl<X: Activations> Norm<X> {
             kind: forward.norm,
             epsilon: forward.norm_epsilon,
             width,
-            weight: weights.vector(role, layer, width)?,
+            weight: if forward.norm_weights {
+                Some(weights.vector(role, layer, width)?)
+            } else {
+                None
+            },
             bias: weights.bias(role, layer, width)?,
         })
     }
 
-    /// [`Norm::load`] if the file has it.
+    /// [`Norm::load`] if the file has its weight.
     pub(super) fn load_if_there(
         weights: &mut Weights<'_, X>,
         forward: &ForwardSpec,
@@ -56,7 +60,10 @@ impl<X: Activations> Norm<X> {
             NormKind::Rms => x,
             NormKind::Layer => x.centre(self.width)?,
         };
-        let mut normed = centred.rms_norm(&self.weight, self.epsilon)?;
+        let mut normed = match &self.weight {
+            Some(weight) => centred.rms_norm(weight, self.epsilon)?,
+            None => centred.plain_norm(self.width, self.epsilon)?,
+        };
         if let Some(bias) = &self.bias {
             normed.add_vector(bias)?;
         }
@@ -88,7 +95,7 @@ mod tests {
             kind,
             epsilon: EPSILON,
             width: WEIGHT.len(),
-            weight: vector(WEIGHT),
+            weight: Some(vector(WEIGHT)),
             bias: bias.map(vector),
         };
         let rows = X::from_host(backend, rows.to_vec(), 2 * WEIGHT.len()).unwrap();

@@ -37,12 +37,17 @@ impl Frequencies {
     ) -> Frequencies {
         let dims = rope.dims.map_or(head, |dims| (dims as usize).min(head));
         let pairs = dims / 2;
-        let (base, scale) = if windowed {
-            (rope.window_base, rope.window_scale)
+        let base = if windowed {
+            rope.window_base
         } else {
-            (rope.base, rope.scale)
+            rope.base
         };
-        let ramp = rope.yarn.as_ref().map(|yarn| {
+        let (scale, magnitude, yarn) = if windowed && rope.unscaled_windows {
+            (1.0, 1.0, None)
+        } else {
+            (rope.scale, rope.magnitude, rope.yarn.as_ref())
+        };
+        let ramp = yarn.map(|yarn| {
             let at = |rotations: f32| {
                 let original = rope.original_context.max(1) as f32;
                 let turns = (original / (rotations * std::f32::consts::TAU)).ln();
@@ -69,7 +74,7 @@ impl Frequencies {
         });
         Frequencies {
             steps: steps.collect(),
-            magnitude: rope.magnitude,
+            magnitude,
             style: rope.style,
         }
     }

@@ -120,10 +120,21 @@ impl<'a, X: Activations> Weights<'a, X> {
         layer: Option<u32>,
         len: usize,
     ) -> Result<Option<X::Vector>, DecodeError> {
+        let values = self.bias_floats(role, layer, len)?;
+        let vector = values.map(|values| X::vector(self.backend, values));
+        vector.transpose()
+    }
+
+    /// The same as F32.
+    pub(super) fn bias_floats(
+        &mut self,
+        role: TensorRole,
+        layer: Option<u32>,
+        len: usize,
+    ) -> Result<Option<Vec<f32>>, DecodeError> {
         let name = role.gguf_name(layer, "bias");
         if self.tensors.contains_key(name.as_str()) {
-            let values = self.named_floats(&name, &[len])?;
-            X::vector(self.backend, values).map(Some)
+            self.named_floats(&name, &[len]).map(Some)
         } else {
             Ok(None)
         }

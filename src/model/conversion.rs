@@ -18,8 +18,41 @@ pub struct Conversion {
     pub vocabulary: Vocabulary,
     /// The name of its pre-tokenizer (`tokenizer.ggml.pre`), if several names stand for the same splitting.
     pub pre_tokenizer: Option<&'static str>,
+    /// Special tokens that its converter writes beside those that the files name.
+    pub special_tokens: &'static [SpecialToken],
     /// The transforms of weights. All rules that name a tensor's role apply.
     pub weights: &'static [WeightRule],
+}
+
+impl Conversion {
+    /// The keys of nearly every architecture and byte-level BPE; weights as they are stored.
+    pub(super) const USUAL: Conversion = Conversion {
+        first: &[],
+        keys: &[],
+        vocabulary: Vocabulary::ByteLevel,
+        pre_tokenizer: None,
+        special_tokens: &[],
+        weights: &[],
+    };
+}
+
+/// A special token that the tokenizer's files may not name.
+#[derive(Clone, Copy, Debug)]
+pub enum SpecialToken {
+    /// The token with this text, unless the files name one of its kind.
+    Text {
+        /// Its kind (`eot`).
+        kind: &'static str,
+        /// Its text.
+        text: &'static str,
+    },
+    /// This token, whatever the files say.
+    Id {
+        /// GGUF's name of its kind.
+        kind: &'static str,
+        /// Its id.
+        id: u32,
+    },
 }
 
 /// One key of a GGUF and where its value comes from.
@@ -36,6 +69,17 @@ pub enum KeyRule {
     },
     /// A number of `config.json`.
     Number(Number),
+    /// A number that all models of the architecture have.
+    Fixed(Number, f64),
+    /// A flag.
+    Flag {
+        /// The key that is written.
+        key: &'static str,
+        /// Its name in `config.json`.
+        from: Option<&'static str>,
+        /// Its value if `config.json` does not state it.
+        or: bool,
+    },
     /// A value that is computed.
     Derived(Derived),
     /// `general.file_type`, which the caller passes.
@@ -47,6 +91,10 @@ pub enum KeyRule {
 pub enum Derived {
     /// The kind of rotary scaling.
     RopeScaling,
+    /// The kind of rotary scaling, `none` without any.
+    RopeScalingOrNone,
+    /// `none` as the kind of rotary scaling.
+    NoRopeScaling,
     /// The factor of rotary scaling, if its kind has one.
     RopeFactor,
     /// The context before rotary scaling; conversion fails if it is not stated.
@@ -72,6 +120,8 @@ pub enum Derived {
     /// The number of rotated elements of a head, from the stated share of the head; from the given share if none is
     /// stated.
     RopeDims(f64),
+    /// The epsilon of LayerNorms, also under names that others have for that of RMS norms.
+    LayerNormEpsilon,
     /// The factor on the softmax in a model with rotary factors for long contexts.
     LongRopeAttnFactor,
     /// Key heads of each block; 0 for a block without attention.
@@ -84,6 +134,12 @@ pub enum Derived {
     RecurrentLayers,
     /// Which blocks have a sliding window.
     WindowPattern,
+    /// The same, if any block has one.
+    WindowPatternIfAny,
+    /// The factor on what blocks add: the stated depth scale by the root of the number of blocks.
+    DepthScale,
+    /// The divisor of logits: the hidden size by that of a base model.
+    BaseWidths,
     /// The activation sparsity of each block, in standard deviations.
     ActivationSparsity,
 }
@@ -99,6 +155,8 @@ pub enum Vocabulary {
     ByteLevel,
     /// SentencePiece of Phi-3, or byte-level BPE of Phi-4.
     Phi3,
+    /// SentencePiece, or byte-level BPE; `tokenizer_config.json` says whether a space stands before the first word.
+    SentencePieceWithStatedSpace,
     /// SentencePiece without a space before the first word.
     SentencePiece,
 }
@@ -174,11 +232,13 @@ impl KeyRule {
         }
     }
 
-    /// GGUF's name of the key, without the architecture's prefix; a name that starts with `general.` has none.
+    /// GGUF's name of the key, without the architecture's prefix; a name that starts with `general.` or `tokenizer.` has
+    /// none.
     pub fn gguf(&self) -> &'static str {
         match self {
             KeyRule::Count { key, .. } => key.gguf(),
-            KeyRule::Number(number) => number.gguf(),
+            KeyRule::Number(number) | KeyRule::Fixed(number, _) => number.gguf(),
+            KeyRule::Flag { key, .. } => key,
             KeyRule::Derived(derived) => derived.gguf(),
             KeyRule::FileType => "general.file_type",
         }
@@ -188,7 +248,9 @@ impl KeyRule {
 impl Derived {
     fn gguf(self) -> &'static str {
         match self {
-            Derived::RopeScaling => "rope.scaling.type",
+            Derived::RopeScaling | Derived::RopeScalingOrNone | Derived::NoRopeScaling => {
+                "rope.scaling.type"
+            }
             Derived::RopeFactor => Number::RopeFactor.gguf(),
             Derived::OriginalContext | Derived::YarnOriginalContext => Key::OriginalContext.gguf(),
             Derived::Yarn(number) | Derived::RopeNumber { number, .. } => number.gguf(),
@@ -196,12 +258,15 @@ impl Derived {
             Derived::WindowRopeBase => Number::WindowRopeBase.gguf(),
             Derived::RopeSections(_) => ROPE_SECTIONS,
             Derived::RopeDims(_) => Key::RopeDim.gguf(),
+            Derived::LayerNormEpsilon => Number::LayerNormEpsilon.gguf(),
             Derived::LongRopeAttnFactor => Number::RopeAttnFactor.gguf(),
             Derived::KvHeadsByBlock => Key::KvHeads.gguf(),
             Derived::DenseWidth => Key::Ffn.gguf(),
             Derived::DeltaNetWidth => Key::SsmInner.gguf(),
             Derived::RecurrentLayers => Key::RecurrentLayers.gguf(),
-            Derived::WindowPattern => Key::WindowPattern.gguf(),
+            Derived::WindowPattern | Derived::WindowPatternIfAny => Key::WindowPattern.gguf(),
+            Derived::DepthScale => Number::ResidualScale.gguf(),
+            Derived::BaseWidths => Number::LogitScale.gguf(),
             Derived::ActivationSparsity => "activation_sparsity_scale",
         }
     }

@@ -113,7 +113,9 @@ pub(super) fn shape_params(
     };
     Ok(ShapeParams {
         tied,
-        attention_bias: flag("attention_bias") || flag("use_bias"),
+        attention_bias: ["attention_bias", "use_bias", "use_qkv_bias"]
+            .into_iter()
+            .any(flag),
         mlp_bias: flag("mlp_bias") || flag("use_bias"),
         q_lora: hparams.or_zero(Key::QLora)?,
         kv_lora: hparams.or_zero(Key::KvLora)?,

@@ -18,6 +18,10 @@ pub struct ForwardSpec {
     pub norm_epsilon: f32,
     /// Factor on token embeddings.
     pub embedding_scale: f32,
+    /// Factor on what a mixer or a feed-forward adds to the residual stream.
+    pub residual_scale: f32,
+    /// Factor on logits, before they are capped.
+    pub output_scale: f32,
     /// Factor on `query . key`; `None` is `1 / sqrt(key_dim)`.
     pub attention_scale: Option<f32>,
     /// Scores become `cap x tanh(score / cap)`.
@@ -35,6 +39,14 @@ pub struct ForwardSpec {
     pub gated_query: bool,
     /// Whether values are normed, without a weight, before they are cached.
     pub value_norm: bool,
+    /// Queries, keys and values lie between this number and its negative.
+    pub clamp: Option<f32>,
+    /// Whether heads of queries and keys are normed after they are rotated.
+    pub norm_after_rope: bool,
+    /// Whether norms have weights.
+    pub norm_weights: bool,
+    /// How a router's scores become the shares of the experts that it selects.
+    pub routing: Routing,
     /// The sparsity of feed-forward gates in the first blocks.
     pub sparse: Sparse,
 }
@@ -56,6 +68,39 @@ pub enum Activation {
     Silu,
     /// GELU, approximated with `tanh`.
     GeluTanh,
+    /// `max(0, x)^2`.
+    ReluSquared,
+}
+
+/// How a router's scores become the shares of the experts that it selects.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Routing {
+    /// The scores of all experts.
+    pub scores: Scores,
+    /// Whether the shares of the selected experts sum to one.
+    pub normalized: bool,
+    /// Factor on the shares.
+    pub scale: f32,
+}
+
+/// The scores that a router gives to experts, by its logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scores {
+    /// Their softmax.
+    Softmax,
+    /// Each one's `1 / (1 + exp(-x))`.
+    Sigmoid,
+}
+
+/// The blocks whose queries and keys are rotated by position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RotatedBlocks {
+    /// All.
+    All,
+    /// All but each so-many-th.
+    NotEach(u64),
+    /// Those with a window, if there are any, else all.
+    Windowed,
 }
 
 /// Which elements of a head are rotated as a pair.
@@ -80,16 +125,16 @@ pub struct Rope {
     pub window_base: f32,
     /// Factor on positions in blocks with full attention.
     pub scale: f32,
-    /// Factor on positions in windowed blocks.
-    pub window_scale: f32,
+    /// Whether windowed blocks are rotated as if nothing was stated but their base.
+    pub unscaled_windows: bool,
     /// Factor on cosine and sine.
     pub magnitude: f32,
     /// YaRN's parameters for blending scaled and unscaled frequencies.
     pub yarn: Option<Yarn>,
     /// Up to this context, in tokens, the short frequency factors apply, beyond it the long ones.
     pub original_context: u64,
-    /// Each `skip_every`-th block has no rotary positions; 0 if all have them.
-    pub skip_every: u64,
+    /// The blocks that have rotary positions.
+    pub blocks: RotatedBlocks,
 }
 
 /// YaRN's parameters.
@@ -122,9 +167,16 @@ pub(super) struct ArchTraits {
     pub attention_scale: AttentionScale,
     /// The rotary base in windowed blocks if metadata does not state it; `None` is that of the other blocks.
     pub window_base: Option<f32>,
-    pub skip_rope_every: u64,
+    pub unscaled_windows: bool,
+    pub rotated: RotatedBlocks,
+    pub output_scale: OutputScale,
+    /// Whether metadata must state the scales of embeddings, blocks and logits.
+    pub needs_scales: bool,
     pub gated_query: bool,
     pub value_norm: bool,
+    pub norm_after_rope: bool,
+    pub norm_weights: bool,
+    pub routing: Routing,
     pub sparse: Sparse,
     /// Soft caps of attention scores and of logits if metadata does not state them.
     pub softcaps: (Option<f32>, Option<f32>),
@@ -142,6 +194,15 @@ pub(super) enum AttentionScale {
     One,
 }
 
+/// What the logit scale in metadata is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum OutputScale {
+    /// A factor on logits.
+    Factor,
+    /// What logits are divided by.
+    Divisor,
+}
+
 /// The forward pass of a plain transformer: RMSNorm, rotary style [`RopeStyle::Neox`], a feed-forward gated with
 /// SiLU.
 pub(super) const PLAIN: ArchTraits = ArchTraits {
@@ -152,9 +213,19 @@ pub(super) const PLAIN: ArchTraits = ArchTraits {
     scale_embedding: false,
     attention_scale: AttentionScale::KeyWidth,
     window_base: None,
-    skip_rope_every: 0,
+    unscaled_windows: false,
+    rotated: RotatedBlocks::All,
+    output_scale: OutputScale::Factor,
+    needs_scales: false,
     gated_query: false,
     value_norm: false,
+    norm_after_rope: false,
+    norm_weights: true,
+    routing: Routing {
+        scores: Scores::Softmax,
+        normalized: true,
+        scale: 1.0,
+    },
     sparse: Sparse {
         blocks: 0,
         factor: 0.0,
@@ -198,16 +269,26 @@ pub(super) fn read(
         NormKind::Rms => Number::RmsEpsilon,
         NormKind::Layer => Number::LayerNormEpsilon,
     };
-    let norm_epsilon = positive(epsilon)?.ok_or_else(|| ModelError::MissingKey {
-        key: epsilon.gguf().to_owned(),
-    })?;
+    let missing = |number: Number| ModelError::MissingKey {
+        key: number.gguf().to_owned(),
+    };
+    let norm_epsilon = positive(epsilon)?.ok_or_else(|| missing(epsilon))?;
+    let scale = |number: Number| match positive(number)? {
+        None if traits.needs_scales => Err(missing(number)),
+        stated => Ok(stated.unwrap_or(1.0)),
+    };
     Ok(ForwardSpec {
         norm: traits.norm,
         norm_epsilon,
         embedding_scale: if traits.scale_embedding {
             root(hidden)
         } else {
-            1.0
+            scale(Number::EmbeddingScale)?
+        },
+        residual_scale: scale(Number::ResidualScale)?,
+        output_scale: match traits.output_scale {
+            OutputScale::Factor => scale(Number::LogitScale)?,
+            OutputScale::Divisor => 1.0 / scale(Number::LogitScale)?,
         },
         attention_scale,
         attention_softcap: positive(Number::AttentionSoftcap)?.or(traits.softcaps.0),
@@ -217,6 +298,13 @@ pub(super) fn read(
         rope: rope(traits, hparams, &positive_at)?,
         gated_query: traits.gated_query,
         value_norm: traits.value_norm,
+        clamp: positive(Number::Clamp)?,
+        norm_after_rope: traits.norm_after_rope,
+        norm_weights: traits.norm_weights,
+        routing: Routing {
+            scale: positive(Number::ExpertScale)?.unwrap_or(traits.routing.scale),
+            ..traits.routing
+        },
         sparse: traits.sparse,
     })
 }
@@ -252,21 +340,20 @@ fn rope(
         }),
         _ => None,
     };
-    // ggml multiplies by 1 + 0.1 ln(factor) itself, and llama.cpp's context divides by it again if a log multiplier
-    // replaces it.
+    // ggml multiplies by 1 + 0.1 ln(factor) itself; a log multiplier, as the model states it, takes a part of that back.
     let stated = or_default(Number::RopeAttnFactor)?;
-    let spread = |factor: f32| {
+    let spread = |multiplier: f32| {
         if factor > 1.0 {
-            0.1 * factor.ln() + 1.0
+            0.1 * multiplier * factor.ln() + 1.0
         } else {
             1.0
         }
     };
+    let log_multiplier = positive(Number::YarnLogMultiplier)?.unwrap_or(0.0);
     let magnitude = match yarn {
-        Some(_) => stated * spread(factor),
+        Some(_) => stated * spread(1.0) / spread(log_multiplier),
         None => stated,
     };
-    let windowed = hparams.get(Key::Window)?.is_some_and(|window| window > 0);
     let scale = 1.0 / factor;
     let window_base = positive(Number::WindowRopeBase)?;
     Ok(Rope {
@@ -275,18 +362,14 @@ fn rope(
         base,
         window_base: window_base.or(traits.window_base).unwrap_or(base),
         scale,
-        window_scale: if windowed && traits.window_base.is_some() {
-            1.0
-        } else {
-            scale
-        },
+        unscaled_windows: traits.unscaled_windows,
         magnitude,
         yarn,
         original_context: match positive_count(hparams, Key::OriginalContext) {
             Some(context) => context,
             None => hparams.or_zero(Key::Context)?,
         },
-        skip_every: traits.skip_rope_every,
+        blocks: traits.rotated,
     })
 }
 

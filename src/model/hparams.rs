@@ -102,7 +102,12 @@ rows! {
     //                   config.json                                                GGUF
   | RmsEpsilon           ["rms_norm_eps" "norm_eps"]                                "attention.layer_norm_rms_epsilon"
   | LayerNormEpsilon     ["layer_norm_eps" "layer_norm_epsilon" "norm_epsilon"]     "attention.layer_norm_epsilon"
-  | AttentionScale       []                                                         "attention.scale"
+  | AttentionScale       ["attention_multiplier"]                                   "attention.scale"
+  | EmbeddingScale       ["embedding_multiplier" "scale_emb"]                       "embedding_scale"
+  | ResidualScale        ["residual_multiplier"]                                    "residual_scale"
+  | LogitScale           ["logits_scaling" "logit_scale"]                           "logit_scale"
+  | Clamp                ["clip_qkv"]                                               "attention.clamp_kqv"
+  | ExpertScale          ["routed_scaling_factor"]                                  "expert_weights_scale"
   | AttentionSoftcap     ["attn_logit_softcapping"]                                 "attn_logit_softcapping"
   | FinalSoftcap         ["final_logit_softcapping"]                                "final_logit_softcapping"
   | TemperatureScale     ["llama_4_scaling_beta"]                                   "attention.temperature_scale"
@@ -330,6 +335,7 @@ pub(super) const FLAGS: &[&str] = &[
     "use_bias",
     "use_conv_bias",
     "use_double_wide_mlp",
+    "use_qkv_bias",
 ];
 
 /// Whether a value is true or false; Python takes 1 and 0 as well.

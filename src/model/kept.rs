@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::arch::Arch;
 use super::conversion::KeyRule;
 use super::dims::dims_and_layers;
-use super::forward_spec::{ArchTraits, AttentionScale};
+use super::forward_spec::{ArchTraits, AttentionScale, RotatedBlocks};
 use super::hparams::{HParams, Number};
 use super::spec::{Layer, ModelSpec};
 use crate::checkpoint::RawConfig;
@@ -21,7 +21,7 @@ pub(crate) fn lost(model: &ModelSpec, metadata: &[(String, Value)]) -> Option<St
     let hparams = HParams::of_config(&model.config);
     let of_pass = || lost_value(arch, arch.forward.as_ref()?, &hparams, model);
     lost_block(arch, model, metadata)
-        .or_else(|| lost_shares(&hparams))
+        .or_else(|| lost_shares(arch, &hparams))
         .or_else(of_pass)
 }
 
@@ -58,10 +58,11 @@ fn difference(stated: &Layer, kept: &Layer) -> Option<&'static str> {
     of_attention.or(feed_forward)
 }
 
-/// In every architecture that is converted, the shares of the experts that a token is sent to sum to one.
-fn lost_shares(hparams: &HParams<'_>) -> Option<String> {
-    let whole = hparams.flag("norm_topk_prob") == Some(false);
-    whole.then(|| "`norm_topk_prob` is false".to_owned())
+/// Whether the shares of the experts that a token is sent to sum to one is built in; they do where the pass is not known.
+fn lost_shares(arch: &Arch, hparams: &HParams<'_>) -> Option<String> {
+    let built_in = arch.forward.is_none_or(|traits| traits.routing.normalized);
+    let stated = hparams.flag("norm_topk_prob")?;
+    (stated != built_in).then(|| format!("`norm_topk_prob` is {stated}"))
 }
 
 /// A number that the pass has built in.
@@ -93,7 +94,7 @@ fn lost_value(
         .and_then(|scale| differs("query_pre_attn_scalar", scale))
         .or_else(|| lost_cap(arch, hparams, Number::AttentionSoftcap, traits.softcaps.0))
         .or_else(|| lost_cap(arch, hparams, Number::FinalSoftcap, traits.softcaps.1))
-        .or_else(|| lost_positions(hparams, traits.skip_rope_every))
+        .or_else(|| lost_positions(hparams, traits.rotated))
         .or_else(|| lost_sparsity(hparams, traits.sparse.blocks))
 }
 
@@ -122,10 +123,13 @@ fn lost_cap(
     }
 }
 
-/// Blocks without rotary positions (0 in the list) other than each `every`-th.
-fn lost_positions(hparams: &HParams<'_>, every: u64) -> Option<String> {
+/// Blocks without rotary positions (0 in the list) other than those that are built in.
+fn lost_positions(hparams: &HParams<'_>, rotated: RotatedBlocks) -> Option<String> {
     let list = hparams.json("no_rope_layers").and_then(Json::as_array)?;
-    let skips = |block: usize| every > 0 && (block as u64 + 1).is_multiple_of(every);
+    let skips = |block: usize| match rotated {
+        RotatedBlocks::NotEach(every) => (block as u64 + 1).is_multiple_of(every),
+        RotatedBlocks::All | RotatedBlocks::Windowed => false,
+    };
     let mut blocks = list.iter().map(Json::as_u64).enumerate();
     let (block, _) =
         blocks.find(|(block, turned)| turned.is_some_and(|n| (n == 0) != skips(*block)))?;

@@ -36,7 +36,10 @@ use crate::dtype::Dtype;
 use crate::units::Bytes;
 
 pub use families::tokenizers;
-pub use forward_spec::{Activation, ForwardSpec, NormKind, Rope, RopeStyle, Sparse, Yarn};
+pub use forward_spec::{
+    Activation, ForwardSpec, NormKind, Rope, RopeStyle, RotatedBlocks, Routing, Scores, Sparse,
+    Yarn,
+};
 pub(crate) use hparams::{HParams, TEXT_PARTS};
 pub use hparams::{Key, Number};
 pub(crate) use kept::lost;
@@ -44,7 +47,7 @@ pub use left_out::PREDICTION_HEAD;
 #[cfg(test)]
 pub(crate) use lookup::quirks_of;
 pub use lookup::{conversion_of, converted};
-pub use names::{architecture_names, known_architecture};
+pub use names::{KnownArchitecture, architecture_names, known_architecture, known_architectures};
 pub use packed::FoldedWeight;
 pub use quirks::{EightyBlocks, GraphOrder, Quirks, TypeQuirks};
 pub use role::{Category, DecodeAccess, QuantPolicy, ROLES, RoleInfo, TensorRole};

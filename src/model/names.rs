@@ -14,6 +14,29 @@ pub fn architecture_names() -> impl Iterator<Item = &'static str> {
     })
 }
 
+/// What the program does with models of an architecture; it plans all of them.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownArchitecture {
+    /// llama.cpp's name.
+    pub name: &'static str,
+    /// Classes of Hugging Face.
+    pub classes: &'static [&'static str],
+    /// Whether a checkpoint is converted to a GGUF.
+    pub converts: bool,
+    /// Whether the decoder runs it.
+    pub decodes: bool,
+}
+
+/// Every entry of the table, in its order.
+pub fn known_architectures() -> impl Iterator<Item = KnownArchitecture> {
+    Arch::all().map(|arch| KnownArchitecture {
+        name: arch.name,
+        classes: arch.classes,
+        converts: arch.conversion.is_some(),
+        decodes: arch.forward.is_some(),
+    })
+}
+
 /// llama.cpp's names of the known architectures, for a message. Each appears once: llama.cpp runs several entries
 /// of the table under one name.
 pub(super) fn known_names() -> String {

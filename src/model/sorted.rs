@@ -30,6 +30,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("embeddings.weight", "embed_tokens.weight"),
     ("norm_f.weight", "norm.weight"),
     ("final_layernorm.weight", "norm.weight"),
+    ("final_layernorm.bias", "norm.bias"),
 ];
 
 /// The weights of a checkpoint by what they belong to.

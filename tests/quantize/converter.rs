@@ -5,7 +5,8 @@
 //! Transformers made small; `NAME.txt` what `convert_hf_to_gguf.py --outtype bf16` (with
 //! `--no-nextn` where there is a head for further tokens) wrote for it. The tokenizer is left out. Keys and
 //! values of gemma3n's last blocks, without which llama.cpp does not load the file, were added by hand. Numbers that
-//! llama.cpp has built in are its own: the scale of Gemma's scores, gemma3n's sparse and sharing blocks.
+//! llama.cpp has built in are its own: the scale of Gemma's scores, gemma3n's sparse and sharing blocks. The base of OLMo 3's
+//! windowed blocks, which is that of all blocks, was taken out: the converter writes it under Transformers 5 alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -206,4 +207,14 @@ fn qwen35_beside_its_vision_tower() {
 #[test]
 fn qwen35moe() {
     check("qwen35moe");
+}
+
+/// A test for each of these.
+macro_rules! families {
+    ($($name:ident)*) => { $(#[test] fn $name() { check(stringify!($name)); })* };
+}
+
+families! {
+    arcee cohere2 ernie4_5 exaone4 glm4 granite granitemoe minicpm nemotron olmo olmo3 olmoe phi2 qwen2moe
+    seed_oss stablelm
 }

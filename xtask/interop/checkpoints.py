@@ -12,121 +12,64 @@ from pathlib import Path
 
 import numpy as np
 
-HIDDEN, HEADS, GROUPS, HEAD, VOCAB = 256, 4, 2, 64, 512
-PROMPT = [int(n) for n in np.random.RandomState(1).randint(300, VOCAB, 40)]
+import dense
+import parts
+from parts import (
+    BIASES, FOUR, GROUPS, HEAD, HEADS, HEAD_NORMS, HIDDEN, TWO, attention, gemma, layers_of, mlp, norms, plain,
+)
 
-
-def _plain(architecture, model_type, layers=2, inner=256, **more):
-    return {
-        "architectures": [architecture], "model_type": model_type, "hidden_size": HIDDEN,
-        "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": HEADS,
-        "num_key_value_heads": GROUPS, "vocab_size": VOCAB, "max_position_embeddings": 2048,
-        "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu",
-        "tie_word_embeddings": True, "torch_dtype": "bfloat16", "bos_token_id": 1,
-        "eos_token_id": 2, **more,
-    }
-
-
-def _gemma(architecture, model_type, layers, **more):
-    return _plain(
-        architecture, model_type, layers, head_dim=HEAD, hidden_activation="gelu_pytorch_tanh",
-        query_pre_attn_scalar=HEAD, sliding_window=16, pad_token_id=0, **more,
-    )
-
-
-def _layers(config, block, prefix="model."):
-    """Embedding, blocks, final norm, and the head if it is not tied."""
-    tensors = [(f"{prefix}embed_tokens.weight", [VOCAB, HIDDEN])]
-    for i in range(config["num_hidden_layers"]):
-        tensors += [(f"{prefix}layers.{i}.{name}", shape) for name, shape in block(i)]
-    tensors.append((f"{prefix}norm.weight", [HIDDEN]))
-    if not config["tie_word_embeddings"]:
-        tensors.append(("lm_head.weight", [VOCAB, HIDDEN]))
-    return tensors
-
-
-def _attention(head=HEAD, out="o_proj", groups=GROUPS):
-    return [
-        ("self_attn.q_proj.weight", [HEADS * head, HIDDEN]),
-        ("self_attn.k_proj.weight", [groups * head, HIDDEN]),
-        ("self_attn.v_proj.weight", [groups * head, HIDDEN]),
-        (f"self_attn.{out}.weight", [HIDDEN, HEADS * head]),
-    ]
-
-
-_BIASES = [
-    ("self_attn.q_proj.bias", [HEADS * HEAD]),
-    ("self_attn.k_proj.bias", [GROUPS * HEAD]),
-    ("self_attn.v_proj.bias", [GROUPS * HEAD]),
-]
-_HEAD_NORMS = [("self_attn.q_norm.weight", [HEAD]), ("self_attn.k_norm.weight", [HEAD])]
-
-
-def _mlp(inner, at="mlp."):
-    return [
-        (f"{at}gate_proj.weight", [inner, HIDDEN]),
-        (f"{at}up_proj.weight", [inner, HIDDEN]),
-        (f"{at}down_proj.weight", [HIDDEN, inner]),
-    ]
-
-
-def _norms(*names):
-    return [(f"{name}.weight", [HIDDEN]) for name in names]
-
-
-_TWO = _norms("input_layernorm", "post_attention_layernorm")
-_FOUR = _TWO + _norms("pre_feedforward_layernorm", "post_feedforward_layernorm")
+PROMPT = [int(n) for n in np.random.RandomState(1).randint(300, parts.VOCAB, 40)]
 
 
 def llama():
-    config = _plain(
+    config = plain(
         "LlamaForCausalLM", "llama", inner=512, tie_word_embeddings=False, rope_theta=500000.0,
         rope_scaling={
             "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
             "original_max_position_embeddings": 64,
         },
     )
-    return config, _layers(config, lambda _: _TWO + _attention() + _mlp(512))
+    return config, layers_of(config, lambda _: TWO + attention() + mlp(512))
 
 
 def mistral():
-    config = _plain(
+    config = plain(
         "MistralForCausalLM", "mistral", head_dim=32, sliding_window=None, tie_word_embeddings=False
     )
-    return config, _layers(config, lambda _: _TWO + _attention(32) + _mlp(256))
+    return config, layers_of(config, lambda _: TWO + attention(32) + mlp(256))
 
 
 def qwen2():
-    config = _plain("Qwen2ForCausalLM", "qwen2")
-    return config, _layers(config, lambda _: _TWO + _attention() + _BIASES + _mlp(256))
+    config = plain("Qwen2ForCausalLM", "qwen2")
+    return config, layers_of(config, lambda _: TWO + attention() + BIASES + mlp(256))
 
 
 def qwen3():
-    config = _plain("Qwen3ForCausalLM", "qwen3", head_dim=HEAD)
-    return config, _layers(config, lambda _: _TWO + _attention() + _HEAD_NORMS + _mlp(256))
+    config = plain("Qwen3ForCausalLM", "qwen3", head_dim=HEAD)
+    return config, layers_of(config, lambda _: TWO + attention() + HEAD_NORMS + mlp(256))
 
 
 def qwen3moe():
-    config = _plain(
+    config = plain(
         "Qwen3MoeForCausalLM", "qwen3_moe", head_dim=HEAD, num_experts=4, num_experts_per_tok=2,
         moe_intermediate_size=256, norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[],
         tie_word_embeddings=False,
     )
-    experts = [tensor for i in range(4) for tensor in _mlp(256, f"mlp.experts.{i}.")]
-    block = _TWO + _attention() + _HEAD_NORMS + [("mlp.gate.weight", [4, HIDDEN])] + experts
-    return config, _layers(config, lambda _: block)
+    experts = [tensor for i in range(4) for tensor in mlp(256, f"mlp.experts.{i}.")]
+    block = TWO + attention() + HEAD_NORMS + [("mlp.gate.weight", [4, HIDDEN])] + experts
+    return config, layers_of(config, lambda _: block)
 
 
 def smollm3():
-    config = _plain(
+    config = plain(
         "SmolLM3ForCausalLM", "smollm3", 4, no_rope_layers=[1, 1, 1, 0], no_rope_layer_interval=4,
         pad_token_id=0, use_sliding_window=False, sliding_window=None,
     )
-    return config, _layers(config, lambda _: _TWO + _attention() + _mlp(256))
+    return config, layers_of(config, lambda _: TWO + attention() + mlp(256))
 
 
 def phi3():
-    config = _plain(
+    config = plain(
         "Phi3ForCausalLM", "phi3", tie_word_embeddings=False, sliding_window=None, pad_token_id=0,
         original_max_position_embeddings=1024,
         rope_scaling={
@@ -134,45 +77,45 @@ def phi3():
             "long_factor": [2.0 + i / 4 for i in range(HEAD // 2)],
         },
     )
-    block = _TWO + [
+    block = TWO + [
         ("self_attn.qkv_proj.weight", [(HEADS + 2 * GROUPS) * HEAD, HIDDEN]),
         ("self_attn.o_proj.weight", [HIDDEN, HEADS * HEAD]),
         ("mlp.gate_up_proj.weight", [512, HIDDEN]),
         ("mlp.down_proj.weight", [HIDDEN, 256]),
     ]
-    return config, _layers(config, lambda _: block)
+    return config, layers_of(config, lambda _: block)
 
 
 def gemma2():
-    config = _gemma(
+    config = gemma(
         "Gemma2ForCausalLM", "gemma2", 2, attn_logit_softcapping=50.0, final_logit_softcapping=30.0
     )
-    return config, _layers(config, lambda _: _FOUR + _attention() + _mlp(256))
+    return config, layers_of(config, lambda _: FOUR + attention() + mlp(256))
 
 
 def gemma3():
     """With one head of keys and values, as the smallest has."""
-    config = _gemma(
+    config = gemma(
         "Gemma3ForCausalLM", "gemma3_text", 6, rope_theta=1000000.0, rope_local_base_freq=10000.0,
         sliding_window_pattern=6, num_key_value_heads=1,
     )
-    block = _FOUR + _attention(groups=1) + _HEAD_NORMS + _mlp(256)
-    return config, _layers(config, lambda _: block)
+    block = FOUR + attention(groups=1) + HEAD_NORMS + mlp(256)
+    return config, layers_of(config, lambda _: block)
 
 
 def gemma3n():
     """llama.cpp fixes the rank of laurel (64), the inputs of a layer (256) and which layers are sparse."""
     layers, inputs, streams, prefix = 5, 256, 4, "model.language_model."
-    text = _gemma(
+    text = gemma(
         "Gemma3nForCausalLM", "gemma3n_text", layers, rope_theta=1000000.0,
-        rope_local_base_freq=10000.0, vocab_size_per_layer_input=VOCAB,
+        rope_local_base_freq=10000.0, vocab_size_per_layer_input=parts.VOCAB,
         hidden_size_per_layer_input=inputs, altup_num_inputs=streams, altup_active_idx=0,
         altup_coef_clip=120.0, altup_correct_scale=True, num_kv_shared_layers=0, laurel_rank=64,
         final_logit_softcapping=30.0, activation_sparsity_pattern=[0.95] * layers,
         layer_types=["sliding_attention"] * 4 + ["full_attention"],
     )
     text["intermediate_size"] = [256] * layers
-    block = _FOUR + _attention() + _HEAD_NORMS + _mlp(256) + [
+    block = FOUR + attention() + HEAD_NORMS + mlp(256) + [
         ("altup.correct_output_scale", [HIDDEN]),
         ("altup.correction_coefs.weight", [streams, streams]),
         ("altup.modality_router.weight", [streams, HIDDEN]),
@@ -185,11 +128,11 @@ def gemma3n():
         ("per_layer_projection.weight", [HIDDEN, inputs]),
         ("post_per_layer_input_norm.weight", [HIDDEN]),
     ]
-    tensors = _layers(text, lambda _: block, prefix)
+    tensors = layers_of(text, lambda _: block, prefix)
     for name in ("altup_projections", "altup_unembed_projections"):
         tensors += [(f"{prefix}{name}.{i}.weight", [HIDDEN, HIDDEN]) for i in range(streams - 1)]
     tensors += [
-        (f"{prefix}embed_tokens_per_layer.weight", [VOCAB, inputs * layers]),
+        (f"{prefix}embed_tokens_per_layer.weight", [parts.VOCAB, inputs * layers]),
         (f"{prefix}per_layer_model_projection.weight", [inputs * layers, HIDDEN]),
         (f"{prefix}per_layer_projection_norm.weight", [inputs]),
     ]
@@ -202,7 +145,7 @@ def gemma3n():
 
 def lfm2():
     types = ["conv", "conv", "full_attention", "conv"]
-    config = _plain(
+    config = plain(
         "Lfm2ForCausalLM", "lfm2", 4, norm_eps=1e-5, conv_L_cache=3, conv_bias=False,
         layer_types=types, block_auto_adjust_ff_dim=False, rope_theta=1000000.0, pad_token_id=0,
         block_ff_dim=256, block_multiple_of=256, block_ffn_dim_multiplier=1.0,
@@ -222,20 +165,20 @@ def lfm2():
                 ("conv.out_proj.weight", [HIDDEN, HIDDEN]),
             ]
         else:
-            mixer = _attention(out="out_proj") + [
+            mixer = attention(out="out_proj") + [
                 ("self_attn.q_layernorm.weight", [HEAD]),
                 ("self_attn.k_layernorm.weight", [HEAD]),
             ]
-        return _norms("operator_norm", "ffn_norm") + mixer + feed
+        return norms("operator_norm", "ffn_norm") + mixer + feed
 
-    tensors = _layers(config, block)
+    tensors = layers_of(config, block)
     return config, [(name.replace("model.norm.", "model.embedding_norm."), s) for name, s in tensors]
 
 
 def qwen3_5():
     prefix, keys, values, size = "model.language_model.", 2, 4, 64
     types = ["linear_attention"] * 3 + ["full_attention"]
-    text = _plain(
+    text = plain(
         "Qwen3_5ForCausalLM", "qwen3_5_text", 4, head_dim=HEAD, layer_types=types,
         full_attention_interval=4, linear_conv_kernel_dim=4, linear_key_head_dim=size,
         linear_value_head_dim=size, linear_num_key_heads=keys, linear_num_value_heads=values,
@@ -261,41 +204,41 @@ def qwen3_5():
                 ("linear_attn.out_proj.weight", [HIDDEN, values * size]),
             ]
         else:
-            mixer = _attention() + _HEAD_NORMS
+            mixer = attention() + HEAD_NORMS
             mixer[0] = ("self_attn.q_proj.weight", [2 * HEADS * HEAD, HIDDEN])
-        return _TWO + mixer + _mlp(256)
+        return TWO + mixer + mlp(256)
 
     config = {
         "architectures": ["Qwen3_5ForConditionalGeneration"], "model_type": "qwen3_5",
         "torch_dtype": "bfloat16", "tie_word_embeddings": True, "text_config": text,
     }
-    return config, _layers(text, block, prefix)
+    return config, layers_of(text, block, prefix)
 
 
 def starcoder2():
     """With a bias beside every weight but the embedding."""
-    config = _plain(
+    config = plain(
         "Starcoder2ForCausalLM", "starcoder2", inner=512, hidden_act="gelu_pytorch_tanh",
         norm_epsilon=1e-5, use_bias=True, sliding_window=None,
     )
     del config["rms_norm_eps"]
-    weights = _TWO + _attention() + [
+    weights = TWO + attention() + [
         ("mlp.c_fc.weight", [512, HIDDEN]), ("mlp.c_proj.weight", [HIDDEN, 512]),
     ]
     biases = [(name.replace(".weight", ".bias"), shape[:1]) for name, shape in weights]
-    return config, _layers(config, lambda _: weights + biases) + [("model.norm.bias", [HIDDEN])]
+    return config, layers_of(config, lambda _: weights + biases) + [("model.norm.bias", [HIDDEN])]
 
 
 FAMILIES = {
     make.__name__: make
     for make in (
         llama, mistral, qwen2, qwen3, qwen3moe, smollm3, phi3, gemma2, gemma3, gemma3n, lfm2, qwen3_5,
-        starcoder2,
+        starcoder2, *dense.ALL,
     )
 }
 
 # Norms that multiply by one more than their weight.
-_ADD_ONE = ("gemma2", "gemma3", "qwen3_5")
+_ADD_ONE = ("gemma2", "gemma3", "qwen3_5", "nemotron")
 
 
 def _values(family, name, shape):
@@ -316,9 +259,10 @@ def _values(family, name, shape):
         return 0.3 * noise
     if "embed_tokens." in name or name == "lm_head.weight":
         return 0.15 * noise / scale
-    back = ("o_proj", "down_proj", "out_proj", "w2", "c_proj")
+    back = ("o_proj", "down_proj", "out_proj", "w2", "c_proj", "dense", "fc2", "output_linear")
     gain = 3.0 if any(part in name for part in back) else 1.0
-    return gain * noise / math.sqrt(math.prod(shape[1:]))
+    inputs = shape[-1] if "_linear" in name else math.prod(shape[1:])
+    return gain * noise / math.sqrt(inputs)
 
 
 def bf16(values):
@@ -357,12 +301,11 @@ def around(family, tokenizer, directory):
     vocabulary = json.loads((tokenizer / "tokenizer.json").read_text(encoding="utf-8"))
     ids = list(vocabulary["model"]["vocab"].values())
     size = 1 + max(ids + [token["id"] for token in vocabulary["added_tokens"]])
-    global VOCAB
-    kept, VOCAB = VOCAB, size
+    kept, parts.VOCAB = parts.VOCAB, size
     try:
         config, tensors = FAMILIES[family]()
     finally:
-        VOCAB = kept
+        parts.VOCAB = kept
     for file in tokenizer.iterdir():
         shutil.copy(file, directory)
     (directory / "config.json").write_text(json.dumps(config))
@@ -375,12 +318,11 @@ def other(family, like, directory, rows=0, head=False):
     """The checkpoint of `family` with the tokenizer files of `like`: with `rows` more of the embedding than
     there are tokens, or with a head that differs from the embedding that it is tied to."""
     directory = Path(directory)
-    global VOCAB
-    kept, VOCAB = VOCAB, VOCAB + rows
+    kept, parts.VOCAB = parts.VOCAB, parts.VOCAB + rows
     try:
         config, tensors = FAMILIES[family]()
     finally:
-        VOCAB = kept
+        parts.VOCAB = kept
     if head:
         assert config["tie_word_embeddings"]
         tensors = [*tensors, ("lm_head.weight", dict(tensors)["model.embed_tokens.weight"])]

@@ -35,6 +35,7 @@ STARCODER = [
     pre_tokenizers.Digits(individual_digits=True),
     pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
 ]
+GPT2 = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)]
 _SPECIAL = ["<unk>", "<s>", "</s>"]
 
 
@@ -93,6 +94,13 @@ KINDS = {
     "phi3": (_pieces, True, "<|endoftext|>"), "gemma2": (_pieces, False), "gemma3": (_pieces, False),
     "gemma3n": (_pieces, False), "lfm2": (_byte_level, LLAMA3, True),
     "qwen3_5": (_byte_level, QWEN35, False), "starcoder2": (_byte_level, STARCODER, False),
+    "seed_oss": (_byte_level, QWEN2, False), "ernie4_5": (_pieces, True), "exaone4": (_byte_level, QWEN2, False),
+    "minicpm": (_pieces, True), "stablelm": (_byte_level, QWEN2, False), "arcee": (_byte_level, LLAMA3, True),
+    "nemotron": (_pieces, True), "olmo": (_byte_level, GPT2, False), "olmo3": (_byte_level, LLAMA3, False),
+    "olmoe": (_byte_level, GPT2, False), "qwen2moe": (_byte_level, QWEN2, False),
+    "granite": (_byte_level, STARCODER, False), "granitemoe": (_byte_level, STARCODER, False),
+    "glm4": (_byte_level, LLAMA3, False), "phi2": (_byte_level, GPT2, False),
+    "cohere2": (_byte_level, STARCODER, False),
 }
 
 

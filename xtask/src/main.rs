@@ -1,8 +1,10 @@
 //! Development tasks. `cargo xtask fixtures` writes `fixtures/` anew; `cargo xtask fixtures --check`
 //! fails if that would change anything; `cargo xtask bench` measures what planning, encoding and
 //! quantizing cost, how fast the decoder is, how far predictions are off and how calibration does on a busy machine; `cargo xtask interop` puts
-//! written files before the programs that read them; `cargo xtask catalog` checks the catalogue of models; `cargo xtask cuda` checks the build for a GPU.
+//! written files before the programs that read them; `cargo xtask catalog` checks the catalogue of models; `cargo xtask cuda` checks the build for a GPU;
+//! `cargo xtask architectures` writes `docs/architectures.md`.
 
+mod architectures;
 mod bench;
 mod bench_calibrate;
 mod bench_decode;
@@ -27,6 +29,7 @@ const USAGE: &str = "usage: cargo xtask
     bench [plan | decode | encoders | quantize | quality | predict | calibrate]
     interop [PART].. [--family NAME].. [--data DIR] [--full]
     catalog [refresh ID [PATH] [--write]]
+    architectures [--check]
     cuda
     fit-speed";
 
@@ -39,6 +42,8 @@ fn main() -> anyhow::Result<()> {
         ["interop", ref rest @ ..] => interop::run(rest),
         ["catalog", ref rest @ ..] => catalog::run(rest),
         ["cuda"] => cuda::run(),
+        ["architectures"] => architectures::write(),
+        ["architectures", "--check"] => architectures::check(),
         ["bench"] | ["bench", "plan"] => bench::plan(),
         ["bench", "decode", ref rest @ ..] => bench_decode::run(rest),
         ["bench", "encoders"] => bench_encoders::run(),

@@ -24,7 +24,7 @@ use super::{Pairs, beside};
 use crate::gguf::{StringList, Value};
 use crate::input;
 use crate::model::Key;
-use crate::model::conversion::{Conversion, Vocabulary};
+use crate::model::conversion::{Conversion, SpecialToken, Vocabulary};
 use crate::model::tokenizers::BYTE_LEVEL;
 use crate::units::Bytes;
 use json::{Model, TokenizerJson};
@@ -95,6 +95,8 @@ pub(super) fn add(
             (tokens.merged(files.json), special, files.config)
         }
     };
+    let mut special = special;
+    special.fill(conversion.special_tokens, &tokens.texts);
     let (byte_level, count) = (tokens.model == BYTE_LEVEL, tokens.texts.len());
     pairs.text("tokenizer.ggml.model", tokens.model);
     pairs.text("tokenizer.ggml.pre", tokens.pre);
@@ -118,8 +120,18 @@ pub(super) fn add(
             _ => {}
         }
     }
-    if vocabulary == Vocabulary::SentencePiece {
-        pairs.set("tokenizer.ggml.add_space_prefix", Value::Bool(false));
+    let space = match vocabulary {
+        Vocabulary::SentencePiece => Some(false),
+        Vocabulary::SentencePieceWithStatedSpace => space,
+        _ => None,
+    };
+    if let Some(space) = space {
+        pairs.set("tokenizer.ggml.add_space_prefix", Value::Bool(space));
+    }
+    for token in conversion.special_tokens {
+        if let SpecialToken::Id { kind, id } = token {
+            special::add_id(pairs, kind, *id);
+        }
     }
     Ok(())
 }

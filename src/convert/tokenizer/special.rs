@@ -9,7 +9,8 @@ use serde_json::{Map, Value as Json};
 use super::TokenizerFiles;
 use super::json::{Normalizer, Processor, TemplatePiece};
 use crate::convert::Pairs;
-use crate::gguf::Value;
+use crate::gguf::{StringList, Value};
+use crate::model::conversion::SpecialToken;
 
 /// The kinds of special tokens, with GGUF's name if it has one.
 const KINDS: &[(&str, Option<&str>)] = &[
@@ -196,6 +197,22 @@ impl SpecialTokens {
             if let Some(flag) = flag {
                 let key = format!("tokenizer.ggml.normalizer.{key}");
                 pairs.set(&key, Value::Bool(flag));
+            }
+        }
+    }
+
+    /// Sets the ids of tokens that are known by their text, where the files name none of the kind.
+    pub(super) fn fill(&mut self, tokens: &[SpecialToken], texts: &StringList) {
+        for token in tokens {
+            let SpecialToken::Text { kind, text } = *token else {
+                continue;
+            };
+            let mut kinds = KINDS.iter().chain(FORMER_ENDS);
+            let gguf = kinds
+                .find(|(name, _)| *name == kind)
+                .and_then(|(_, gguf)| *gguf);
+            if let Some(id) = texts.iter().position(|known| known == text) {
+                self.id(kind, gguf, id as u64);
             }
         }
     }

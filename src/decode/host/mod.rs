@@ -235,6 +235,9 @@ impl Activations for HostActivations {
     }
 
     fn scale(self, factor: f32) -> Result<HostActivations, DecodeError> {
+        if factor == 1.0 {
+            return Ok(self);
+        }
         self.changed(|x| ops::scale(x, factor))
     }
 
@@ -275,6 +278,10 @@ impl Activations for HostActivations {
             let pairs = x.iter_mut().zip(&gates.data);
             pairs.for_each(|(x, gate)| *x *= ops::sigmoid(*gate));
         })
+    }
+
+    fn clamp(self, limit: f32) -> Result<HostActivations, DecodeError> {
+        self.changed(|x| x.iter_mut().for_each(|x| *x = x.clamp(-limit, limit)))
     }
 
     fn softcap(self, cap: f32) -> Result<HostActivations, DecodeError> {

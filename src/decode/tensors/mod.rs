@@ -230,6 +230,7 @@ impl Activations for TensorActivations {
             Activation::Silu => self.0.silu()?,
             // candle's is the approximation with `tanh`; the exact one is `gelu_erf`.
             Activation::GeluTanh => self.0.gelu()?,
+            Activation::ReluSquared => self.0.relu()?.sqr()?,
         }))
     }
 
@@ -239,6 +240,10 @@ impl Activations for TensorActivations {
 
     fn sigmoid_gate(self, gates: &TensorActivations) -> Result<TensorActivations> {
         Ok(TensorActivations((self.0 * ops::sigmoid(&gates.0)?)?))
+    }
+
+    fn clamp(self, limit: f32) -> Result<TensorActivations> {
+        Ok(TensorActivations(self.0.clamp(-limit, limit)?))
     }
 
     fn softcap(self, cap: f32) -> Result<TensorActivations> {

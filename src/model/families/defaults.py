@@ -10,10 +10,11 @@ os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-TYPES = """deepseek_v2 deepseek_v3 falcon_h1 gemma gemma2 gemma3_text gemma3n_text gemma4_text gemma4_unified_text glm4
-gpt_oss granite granitemoe granitemoehybrid granitemoeshared lfm2 lfm2_moe llama ministral3 mistral mixtral nemotron_h
-olmo2 olmo3 phi3 qwen2 qwen2_5_vl_text qwen2_moe qwen2_vl_text qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next
-qwen3_vl_moe_text qwen3_vl_text smollm3 starcoder2""".split()
+TYPES = """arcee cohere2 deepseek_v2 deepseek_v3 ernie4_5 exaone4 falcon_h1 gemma gemma2 gemma3_text gemma3n_text
+gemma4_text gemma4_unified_text glm4 gpt_oss granite granitemoe granitemoehybrid granitemoeshared lfm2 lfm2_moe llama
+ministral3 mistral mixtral nemotron nemotron_h olmo olmo2 olmo3 olmoe phi phi3 qwen2 qwen2_5_vl_text qwen2_moe
+qwen2_vl_text qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next qwen3_vl_moe_text qwen3_vl_text seed_oss
+smollm3 stablelm starcoder2""".split()
 FACTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "hparams.rs")
 KEYS = open(FACTS).read().split("Key of u64")[1].split("Number of f64")[0]
 READ = set(re.findall(r'"([^"]+)"', " ".join(re.findall(r"^  \| \w+ +\[([^\]]*)\]", KEYS, re.M)))) | set("""
@@ -21,6 +22,8 @@ attention_bias attention_k_eq_v attn_logit_softcapping block_auto_adjust_ff_dim 
 block_multiple_of decoder_sparse_step final_logit_softcapping layer_norm_epsilon mamba_conv_bias mamba_rms_norm mlp_bias
 norm_eps norm_epsilon norm_topk_prob original_max_position_embeddings partial_rotary_factor query_pre_attn_scalar rms_norm_eps rope_local_base_freq
 rope_parameters rope_theta tie_word_embeddings use_bias use_conv_bias""".split())
+# Their classes stand beside published weights; all of them inherit this from `PretrainedConfig`.
+REMOTE = {kind: {"tie_word_embeddings": True} for kind in ["minicpm"]}
 # Read nowhere for these types: their windows are off unless `use_sliding_window` is on, or off in llama.cpp.
 INERT = {(kind, "sliding_window") for kind in TYPES if kind.startswith(("mistral", "ministral3", "qwen", "smollm3"))}
 
@@ -49,6 +52,7 @@ def defaults(kind):
 
 known = json.load(sys.stdin) if sys.argv[1:] == ["-"] else {"source": []}
 known["source"].append(f"configuration classes of Transformers {transformers.__version__}")
+known |= REMOTE
 for kind in TYPES:
     if kind not in known and kind in CONFIG_MAPPING:
         known[kind] = defaults(kind)

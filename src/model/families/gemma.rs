@@ -43,6 +43,7 @@ const GEMMA_CONVERSION: Conversion = Conversion {
     keys: &[COMMON, HEAD_DIM, FILE_TYPE, &[FINAL_SOFTCAP, WINDOW]],
     vocabulary: Vocabulary::SentencePiece,
     pre_tokenizer: None,
+    special_tokens: &[],
     weights: &[SHIFTED_NORMS],
 };
 
@@ -94,6 +95,7 @@ pub(super) static GEMMA3: Arch = Arch {
     forward: Some(ArchTraits {
         attention_scale: AttentionScale::HiddenShare { blocks: 62 },
         window_base: Some(10_000.0),
+        unscaled_windows: true,
         ..GEMMA_FORWARD
     }),
     layers: |hparams| blocks(hparams, sliding(hparams, 0, 6)?),
@@ -128,6 +130,7 @@ pub(super) static GEMMA3N: Arch = Arch {
     forward: Some(ArchTraits {
         attention_scale: AttentionScale::One,
         window_base: Some(10_000.0),
+        unscaled_windows: true,
         value_norm: true,
         // The factor is the normal distribution's quantile at 0.95.
         sparse: Sparse {

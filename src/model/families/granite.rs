@@ -5,9 +5,13 @@
 //! `granite-moe.cpp` and `conversion/granite.py` of llama.cpp.
 
 use super::common::*;
+use super::keys::*;
 use super::llama::LLAMA_LOADER;
 use super::loader_keys::{MULTIPLIERS, NEEDS_LOGIT_SCALE, RMS_NORM, SHARED_EXPERT_WIDTH};
 use crate::model::arch::{Arch, TensorRow};
+use crate::model::conversion::{Conversion, KeyRule, Vocabulary};
+use crate::model::forward_spec::{ArchTraits, OutputScale, PLAIN, RopeStyle};
+use crate::model::hparams::{Key, Number};
 use crate::model::loader::Loader;
 use crate::model::role::TensorRole as R;
 
@@ -21,10 +25,33 @@ const GRANITE_LOADER: Loader = Loader {
     ..LLAMA_LOADER
 };
 
+pub(super) const GRANITE_FORWARD: ArchTraits = ArchTraits {
+    rope: RopeStyle::Norm,
+    output_scale: OutputScale::Divisor,
+    ..PLAIN
+};
+
+const GRANITE_CONVERSION: Conversion = Conversion {
+    keys: &[COMMON, FILE_TYPE, VOCAB_AND_ROPE, SCALES],
+    vocabulary: Vocabulary::Llama,
+    pre_tokenizer: Some("refact"),
+    weights: ROTARY_PAIRS,
+    ..Conversion::USUAL
+};
+
+const SCALES: &[KeyRule] = &[
+    KeyRule::Number(Number::AttentionScale),
+    KeyRule::Number(Number::EmbeddingScale),
+    KeyRule::Number(Number::ResidualScale),
+    KeyRule::Number(Number::LogitScale),
+];
+
 pub(super) static GRANITE: Arch = Arch {
     name: "granite",
     classes: &["GraniteForCausalLM"],
     model_types: &["granite"],
+    forward: Some(GRANITE_FORWARD),
+    conversion: Some(GRANITE_CONVERSION),
     tensors: &[
         EMBEDDING_AND_HEAD,
         PRE_NORMS,
@@ -44,6 +71,17 @@ pub(super) static GRANITEMOE: Arch = Arch {
     name: "granitemoe",
     classes: &["GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"],
     model_types: &["granitemoe", "granitemoeshared"],
+    forward: Some(GRANITE_FORWARD),
+    conversion: Some(Conversion {
+        keys: &[
+            COMMON,
+            FILE_TYPE,
+            VOCAB_AND_ROPE,
+            SCALES,
+            &[KeyRule::count(Key::SharedExpertFfn)],
+        ],
+        ..GRANITE_CONVERSION
+    }),
     tensors: &[
         EMBEDDING_AND_HEAD,
         PRE_NORMS,

@@ -39,6 +39,7 @@ pub(super) static LFM2: Arch = Arch {
         keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE, LFM2_KEYS],
         vocabulary: Vocabulary::ByteLevel,
         pre_tokenizer: None,
+        special_tokens: &[],
         weights: &[],
     }),
     quirks: LFM2_QUIRKS,

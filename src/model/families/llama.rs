@@ -10,7 +10,7 @@ use super::keys::*;
 use super::loader_keys::{OPTIONAL_WINDOW, RMS_NORM};
 use crate::model::arch::{Arch, TensorRow};
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
-use crate::model::forward_spec::{ArchTraits, PLAIN, RopeStyle};
+use crate::model::forward_spec::{ArchTraits, PLAIN, RopeStyle, RotatedBlocks};
 use crate::model::hparams::{Key, Number};
 use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, read};
 use crate::model::quirks::{EightyBlocks, GraphOrder, Quirks};
@@ -74,6 +74,7 @@ const LLAMA_CONVERSION: Conversion = Conversion {
     keys: &[],
     vocabulary: Vocabulary::Llama,
     pre_tokenizer: None,
+    special_tokens: &[],
     weights: ROTARY_PAIRS,
 };
 
@@ -176,7 +177,7 @@ pub(super) static SMOLLM3: Arch = Arch {
     classes: &["SmolLM3ForCausalLM"],
     model_types: &["smollm3"],
     forward: Some(ArchTraits {
-        skip_rope_every: 4,
+        rotated: RotatedBlocks::NotEach(4),
         ..LLAMA_FORWARD
     }),
     layers: uniform,
@@ -214,6 +215,7 @@ pub(super) static PHI3: Arch = Arch {
         keys: &[PHI3_KEYS],
         vocabulary: Vocabulary::Phi3,
         pre_tokenizer: None,
+        special_tokens: &[],
         weights: &[],
     }),
     quirks: Quirks {

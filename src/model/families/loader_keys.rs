@@ -1,9 +1,16 @@
 //! Groups of metadata keys that llama.cpp's loaders of several architectures read.
 
-use crate::model::loader::{LoaderKeys, SECTIONS, ValueForm::*, needed, read};
+use crate::model::loader::{LAYER_EPSILON, LoaderKeys, SECTIONS, ValueForm::*, needed, read};
 
 pub(super) use crate::model::loader::RMS_NORM;
 
+/// The epsilon of LayerNorms.
+pub(super) const LAYER_NORM: &[LoaderKeys] = &[needed(Float, &[LAYER_EPSILON])];
+pub(super) const OPTIONAL_CLAMP: &[LoaderKeys] = &[read(Float, &["attention.clamp_kqv"])];
+pub(super) const OPTIONAL_SCALES: &[LoaderKeys] = &[read(
+    Float,
+    &["embedding_scale", "residual_scale", "logit_scale"],
+)];
 pub(super) const NEEDS_WINDOW: &[LoaderKeys] = &[needed(Count, &["attention.sliding_window"])];
 pub(super) const OPTIONAL_WINDOW: &[LoaderKeys] = &[read(Count, &["attention.sliding_window"])];
 pub(super) const WINDOW_PATTERN: &[LoaderKeys] =

@@ -1,8 +1,12 @@
 //! The table of architectures. A new architecture is an entry in one of the files of this folder, or in a new one, and a
 //! line in the table.
 
+mod arcee;
+mod cohere;
 mod common;
 mod deepseek;
+mod ernie;
+mod exaone;
 mod falcon_h1;
 mod gemma;
 mod gemma4;
@@ -15,10 +19,15 @@ mod keys;
 mod lfm2;
 mod llama;
 mod loader_keys;
+mod minicpm;
+mod nemotron;
 mod nemotron_h;
 mod olmo;
+mod phi2;
 mod qwen;
 mod qwen_next;
+mod seed_oss;
+mod stablelm;
 mod starcoder2;
 pub mod tokenizers;
 
@@ -65,6 +74,17 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &nemotron_h::NEMOTRON_H_MOE,
     &falcon_h1::FALCON_H1,
     &starcoder2::STARCODER2,
+    &seed_oss::SEED_OSS,
+    &ernie::ERNIE4_5,
+    &exaone::EXAONE4,
+    &minicpm::MINICPM,
+    &stablelm::STABLELM,
+    &arcee::ARCEE,
+    &nemotron::NEMOTRON,
+    &olmo::OLMO,
+    &olmo::OLMOE,
+    &phi2::PHI2,
+    &cohere::COHERE2,
 ];
 
 /// Variants of architectures that have one class in Hugging Face and several names in llama.cpp.

@@ -13,7 +13,7 @@ use super::loader_keys::{
 use crate::model::ModelError;
 use crate::model::arch::{Arch, TensorRow};
 use crate::model::conversion::{Conversion, KeyRule, Vocabulary};
-use crate::model::forward_spec::PLAIN;
+use crate::model::forward_spec::{ArchTraits, PLAIN, Routing};
 use crate::model::hparams::{HParams, Key};
 use crate::model::loader::{Loader, LoaderRule};
 use crate::model::quirks::{EightyBlocks, Quirks};
@@ -46,6 +46,7 @@ const QWEN_CONVERSION: Conversion = Conversion {
     keys: &[COMMON, HEAD_DIM, FILE_TYPE],
     vocabulary: Vocabulary::SentencePieceOrByteLevel,
     pre_tokenizer: None,
+    special_tokens: &[],
     weights: &[],
 };
 
@@ -72,6 +73,13 @@ pub(super) static QWEN2MOE: Arch = Arch {
     name: "qwen2moe",
     classes: &["Qwen2MoeForCausalLM"],
     model_types: &["qwen2_moe"],
+    forward: Some(ArchTraits {
+        routing: Routing {
+            normalized: false,
+            ..PLAIN.routing
+        },
+        ..PLAIN
+    }),
     layers: qwen2moe_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
@@ -83,6 +91,17 @@ pub(super) static QWEN2MOE: Arch = Arch {
         SHARED_EXPERT,
         SHARED_EXPERT_ROUTER,
     ],
+    conversion: Some(Conversion {
+        keys: &[
+            COMMON,
+            HEAD_DIM_IF_STATED,
+            FILE_TYPE,
+            EXPERT_WIDTH,
+            &[KeyRule::count(Key::SharedExpertFfn)],
+        ],
+        vocabulary: Vocabulary::ByteLevel,
+        ..QWEN_CONVERSION
+    }),
     quirks: QWEN_QUIRKS,
     loader: Loader {
         keys: &[RMS_NORM, OPTIONAL_EXPERT_WIDTH, SHARED_EXPERT_WIDTH],

@@ -160,6 +160,7 @@ const DELTA_NET_CONVERSION: Conversion = Conversion {
     keys: &[],
     vocabulary: Vocabulary::ByteLevel,
     pre_tokenizer: None,
+    special_tokens: &[],
     weights: VALUE_HEADS_IN_TURN,
 };
 

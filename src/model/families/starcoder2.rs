@@ -6,10 +6,11 @@
 
 use super::common::*;
 use super::keys::*;
+use super::loader_keys::LAYER_NORM;
 use crate::model::arch::{Arch, TensorRow};
 use crate::model::conversion::{Conversion, Vocabulary};
 use crate::model::forward_spec::{Activation, ArchTraits, NormKind, PLAIN};
-use crate::model::loader::{LAYER_EPSILON, Loader, LoaderKeys, LoaderRule, ValueForm, needed};
+use crate::model::loader::{Loader, LoaderRule};
 use crate::model::role::TensorRole as R;
 
 pub(super) static STARCODER2: Arch = Arch {
@@ -36,6 +37,7 @@ pub(super) static STARCODER2: Arch = Arch {
         keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE],
         vocabulary: Vocabulary::ByteLevel,
         pre_tokenizer: Some("starcoder"),
+        special_tokens: &[],
         weights: &[],
     }),
     loader: Loader {
@@ -54,18 +56,6 @@ pub(super) static STARCODER2: Arch = Arch {
     },
     ..USUAL
 };
-
-const LAYER_NORM: &[LoaderKeys] = &[needed(ValueForm::Float, &[LAYER_EPSILON])];
-
-const NORM_BIASES: &[TensorRow] = &[
-    TensorRow::bias(R::OutputNorm, &["norm.bias"], hidden),
-    TensorRow::bias(R::AttnNorm, &["layers.{}.input_layernorm.bias"], hidden),
-    TensorRow::bias(
-        R::FfnNorm,
-        &["layers.{}.post_attention_layernorm.bias"],
-        hidden,
-    ),
-];
 
 const TWO_MATRICES: &[TensorRow] = &[
     TensorRow::weight(R::FfnUp, &["layers.{}.mlp.c_fc.weight"], |p| {

@@ -271,8 +271,7 @@ fn exponentials_lanes(x: &mut [f32], shift: f32) -> f32 {
     lanes.iter().sum::<f32>() + rest.iter().sum::<f32>()
 }
 
-/// Both non-linearities are `x` times a sigmoid: SiLU by definition, and GELU because
-/// `1 + tanh(y) = 2 sigmoid(2 y)`.
+/// SiLU is `x` times a sigmoid by definition, and GELU because `1 + tanh(y) = 2 sigmoid(2 y)`.
 #[inline(always)]
 fn activate_lanes(x: &mut [f32], activation: Activation) {
     /// Twice the root of 2 / pi.
@@ -282,6 +281,7 @@ fn activate_lanes(x: &mut [f32], activation: Activation) {
         Activation::GeluTanh => x
             .iter_mut()
             .for_each(|x| *x *= sigmoid(GELU * *x * (1.0 + 0.044_715 * *x * *x))),
+        Activation::ReluSquared => x.iter_mut().for_each(|x| *x *= x.max(0.0)),
     }
 }
 

@@ -201,7 +201,7 @@ fn exponentials_are_those_of_the_library() {
     }
 }
 
-/// Both non-linearities as they are defined, in double precision, where they bend and far out.
+/// Non-linearities as they are defined, in double precision, where they bend and far out.
 #[test]
 fn activations_are_those_of_their_definitions() {
     let x: Vec<f32> = (-1203..=1203).map(|i| i as f32 * 0.083).collect();
@@ -211,8 +211,13 @@ fn activations_are_those_of_their_definitions() {
             let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
             0.5 * x * (1.0 + inner.tanh())
         }
+        Activation::ReluSquared => x.max(0.0).powi(2),
     };
-    for activation in [Activation::Silu, Activation::GeluTanh] {
+    for activation in [
+        Activation::Silu,
+        Activation::GeluTanh,
+        Activation::ReluSquared,
+    ] {
         let mut out = x.clone();
         activate(&mut out, activation);
         for (x, out) in x.iter().zip(out) {

@@ -21,16 +21,30 @@ pub(in super::super) const PRE_NORMS: &[TensorRow] = &[
     ),
 ];
 
+/// Biases of LayerNorms.
+pub(in super::super) const NORM_BIASES: &[TensorRow] = &[
+    TensorRow::bias(R::OutputNorm, &["norm.bias"], hidden),
+    TensorRow::bias(R::AttnNorm, &["layers.{}.input_layernorm.bias"], hidden),
+    TensorRow::bias(
+        R::FfnNorm,
+        &["layers.{}.post_attention_layernorm.bias"],
+        hidden,
+    ),
+];
+
 /// Separate query, key, value and output projections.
 pub(in super::super) const ATTENTION: &[TensorRow] = &[
-    TensorRow::weight(R::AttnQ, &["layers.{}.self_attn.q_proj.weight"], |p| {
-        vec![query_width(p), p.dims.hidden]
-    })
-    .when(has_attention),
+    QUERY_PROJECTION,
     KEY_PROJECTION,
     VALUE_PROJECTION,
     OUTPUT_PROJECTION,
 ];
+
+pub(in super::super) const QUERY_PROJECTION: TensorRow =
+    TensorRow::weight(R::AttnQ, &["layers.{}.self_attn.q_proj.weight"], |p| {
+        vec![query_width(p), p.dims.hidden]
+    })
+    .when(has_attention);
 
 pub(in super::super) const KEY_PROJECTION: TensorRow =
     TensorRow::weight(R::AttnK, &["layers.{}.self_attn.k_proj.weight"], |p| {

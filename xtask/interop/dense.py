@@ -1,0 +1,197 @@
+"""Small checkpoints of plain transformers that differ in a few rules each: see checkpoints.py."""
+import parts
+from parts import BIASES, GROUPS, HEAD, HEADS, HEAD_NORMS, HIDDEN, TWO, attention, layers_of, mlp, norms, plain
+
+_AFTER = norms("post_attention_layernorm", "post_feedforward_layernorm")
+_WHOLE_NORMS = [
+    ("self_attn.q_norm.weight", [HEADS * HEAD]), ("self_attn.k_norm.weight", [GROUPS * HEAD]),
+]
+_UP_AND_DOWN = [("mlp.up_proj.weight", [512, HIDDEN]), ("mlp.down_proj.weight", [HIDDEN, 512])]
+_LLAMA3 = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+
+def _layer_norm(config, key="layer_norm_eps"):
+    """With LayerNorms in place of RMSNorms."""
+    del config["rms_norm_eps"]
+    return {**config, key: 1e-5}
+
+
+def _with_biases(tensors):
+    """Each weight, and a bias beside it."""
+    return tensors + [(name.replace(".weight", ".bias"), shape[:1]) for name, shape in tensors]
+
+
+def _experts(inner=256, count=4):
+    return [("mlp.gate.weight", [count, HIDDEN])] + [
+        tensor for i in range(count) for tensor in mlp(inner, f"mlp.experts.{i}.")
+    ]
+
+
+def seed_oss():
+    config = plain(
+        "SeedOssForCausalLM", "seed_oss", head_dim=HEAD, attention_bias=True, attention_out_bias=False,
+        mlp_bias=False, tie_word_embeddings=False,
+    )
+    return config, layers_of(config, lambda _: TWO + attention() + BIASES + mlp(256))
+
+
+def ernie4_5():
+    config = plain("Ernie4_5ForCausalLM", "ernie4_5", head_dim=HEAD, use_bias=False)
+    return config, layers_of(config, lambda _: TWO + attention() + mlp(256))
+
+
+def exaone4():
+    config = plain(
+        "Exaone4ForCausalLM", "exaone4", head_dim=HEAD, sliding_window=None, sliding_window_pattern=None,
+        layer_types=["full_attention"] * 2, rope_scaling=_LLAMA3,
+    )
+    return config, layers_of(config, lambda _: _AFTER + attention() + HEAD_NORMS + mlp(256))
+
+
+def minicpm():
+    """Its code is not in Transformers; Granite computes the same (expected.py)."""
+    config = plain(
+        "MiniCPMForCausalLM", "minicpm", scale_emb=6, scale_depth=0.9, dim_model_base=64,
+        rope_scaling={
+            "rope_type": "longrope", "original_max_position_embeddings": 2048,
+            "short_factor": [1.0] * (HEAD // 2), "long_factor": [2.0 + i / 4 for i in range(HEAD // 2)],
+        },
+    )
+    return config, layers_of(config, lambda _: TWO + attention() + mlp(256))
+
+
+def stablelm():
+    config = _layer_norm(plain(
+        "StableLmForCausalLM", "stablelm", use_qkv_bias=True, qk_layernorm=False,
+        use_parallel_residual=False, partial_rotary_factor=0.25, tie_word_embeddings=False,
+    ))
+    block = _with_biases(TWO) + attention() + BIASES + mlp(256)
+    return config, layers_of(config, lambda _: block) + [("model.norm.bias", [HIDDEN])]
+
+
+def arcee():
+    config = plain(
+        "ArceeForCausalLM", "arcee", head_dim=HEAD, inner=512, hidden_act="relu2", attention_bias=False,
+        mlp_bias=False, tie_word_embeddings=False, rope_scaling=_LLAMA3,
+    )
+    return config, layers_of(config, lambda _: TWO + attention() + _UP_AND_DOWN)
+
+
+def nemotron():
+    config = _layer_norm(plain(
+        "NemotronForCausalLM", "nemotron", inner=512, hidden_act="relu2", head_dim=HEAD,
+        partial_rotary_factor=0.5, attention_bias=False, mlp_bias=False, tie_word_embeddings=False,
+    ), "norm_eps")
+    block = _with_biases(TWO) + attention() + _UP_AND_DOWN
+    return config, layers_of(config, lambda _: block) + [("model.norm.bias", [HIDDEN])]
+
+
+def olmo():
+    config = plain("OlmoForCausalLM", "olmo", clip_qkv=1.5, attention_bias=False, pad_token_id=0)
+    del config["rms_norm_eps"]
+    tensors = layers_of(config, lambda _: attention() + mlp(256))
+    return config, [(name, shape) for name, shape in tensors if name != "model.norm.weight"]
+
+
+def olmo3():
+    """With YaRN in the blocks without a window."""
+    config = plain(
+        "Olmo3ForCausalLM", "olmo3", 4, sliding_window=16, tie_word_embeddings=False,
+        layer_types=["sliding_attention"] * 3 + ["full_attention"], pad_token_id=0, attention_bias=False,
+        rope_theta=500000.0, rope_scaling={
+            "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512,
+            "beta_fast": 32.0, "beta_slow": 1.0,
+        },
+    )
+    return config, layers_of(config, lambda _: _AFTER + attention() + _WHOLE_NORMS + mlp(256))
+
+
+def olmoe():
+    config = plain(
+        "OlmoeForCausalLM", "olmoe", num_key_value_heads=HEADS, num_experts=4, num_experts_per_tok=2,
+        norm_topk_prob=False, tie_word_embeddings=False, pad_token_id=0, clip_qkv=None, rms_norm_eps=1e-5,
+    )
+    whole = [(f"self_attn.{name}_norm.weight", [HEADS * HEAD]) for name in "qk"]
+    block = TWO + attention(groups=HEADS) + whole + _experts()
+    return config, layers_of(config, lambda _: block)
+
+
+def qwen2moe():
+    config = plain(
+        "Qwen2MoeForCausalLM", "qwen2_moe", num_experts=4, num_experts_per_tok=2, moe_intermediate_size=256,
+        shared_expert_intermediate_size=512, norm_topk_prob=False, decoder_sparse_step=1,
+        mlp_only_layers=[], tie_word_embeddings=False,
+    )
+    shared = mlp(512, "mlp.shared_expert.") + [("mlp.shared_expert_gate.weight", [1, HIDDEN])]
+    return config, layers_of(config, lambda _: TWO + attention() + BIASES + _experts() + shared)
+
+
+_SCALES = {
+    "embedding_multiplier": 6.0, "residual_multiplier": 0.6, "attention_multiplier": 0.15, "logits_scaling": 3.0,
+}
+
+
+def granite():
+    config = plain(
+        "GraniteForCausalLM", "granite", **_SCALES, attention_bias=False, mlp_bias=False, pad_token_id=0
+    )
+    return config, layers_of(config, lambda _: TWO + attention() + mlp(256))
+
+
+def granitemoe():
+    config = plain(
+        "GraniteMoeSharedForCausalLM", "granitemoeshared", **_SCALES, num_local_experts=4,
+        num_experts_per_tok=2, shared_intermediate_size=256, attention_bias=False, pad_token_id=0,
+        tie_word_embeddings=False,
+    )
+    block = TWO + attention() + [
+        ("block_sparse_moe.router.layer.weight", [4, HIDDEN]),
+        ("block_sparse_moe.input_linear.weight", [4, 512, HIDDEN]),
+        ("block_sparse_moe.output_linear.weight", [4, HIDDEN, 256]),
+        ("shared_mlp.input_linear.weight", [512, HIDDEN]),
+        ("shared_mlp.output_linear.weight", [HIDDEN, 256]),
+    ]
+    return config, layers_of(config, lambda _: block)
+
+
+def glm4():
+    config = plain(
+        "Glm4ForCausalLM", "glm4", head_dim=HEAD, attention_bias=True, partial_rotary_factor=0.5,
+        tie_word_embeddings=False, pad_token_id=0,
+    )
+    block = TWO + norms("post_self_attn_layernorm", "post_mlp_layernorm") + attention() + BIASES + [
+        ("mlp.gate_up_proj.weight", [512, HIDDEN]), ("mlp.down_proj.weight", [HIDDEN, 256]),
+    ]
+    return config, layers_of(config, lambda _: block)
+
+
+def phi2():
+    config = _layer_norm(plain(
+        "PhiForCausalLM", "phi", inner=4 * HIDDEN, num_key_value_heads=HEADS, hidden_act="gelu_new",
+        partial_rotary_factor=0.5, qk_layernorm=False, tie_word_embeddings=False,
+    ))
+    weights = norms("input_layernorm") + attention(out="dense", groups=HEADS) + [
+        ("mlp.fc1.weight", [4 * HIDDEN, HIDDEN]), ("mlp.fc2.weight", [HIDDEN, 4 * HIDDEN]),
+    ]
+    tensors = layers_of(config, lambda _: _with_biases(weights)) + [
+        ("model.norm.bias", [HIDDEN]), ("lm_head.bias", [parts.VOCAB]),
+    ]
+    return config, [(name.replace("model.norm.", "model.final_layernorm."), s) for name, s in tensors]
+
+
+def cohere2():
+    config = _layer_norm(plain(
+        "Cohere2ForCausalLM", "cohere2", 4, head_dim=HEAD, logit_scale=0.5, sliding_window=16,
+        layer_types=["sliding_attention"] * 3 + ["full_attention"], rotary_pct=1.0, attention_bias=False,
+        pad_token_id=0,
+    ))
+    return config, layers_of(config, lambda _: norms("input_layernorm") + attention() + mlp(256))
+
+
+ALL = (
+    seed_oss, ernie4_5, exaone4, minicpm, stablelm, arcee, nemotron, olmo, olmo3, olmoe, qwen2moe, granite,
+    granitemoe, glm4, phi2, cohere2,
+)

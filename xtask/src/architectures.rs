@@ -1,0 +1,134 @@
+//! `cargo xtask architectures`: writes `docs/architectures.md`, the table of what is done with each architecture and what
+//! that was checked against, from the entries and from the data of the checks; with `--check` fails if the file differs.
+//!
+//! In: the table of architectures, `tests/data/converter/*.txt`, `xtask/interop/expected.json`. Out: Markdown.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use orinplan::model::{KnownArchitecture, known_architectures};
+use serde_json::Value;
+
+const HEAD: &str = "# Architectures
+
+What the program does with models of each architecture (llama.cpp's name), by the class in `config.json`. It plans all of
+them, from a `config.json` and from a GGUF. `cargo xtask architectures` writes this file.
+
+- *converter*: a conversion is held to llama.cpp's converter, key by key and byte by byte (`tests/data/converter`).
+- *logits*: `cargo xtask interop` holds the decoder's logits to llama.cpp's on the same file in three formats, and those of
+  llama.cpp on the converted file to Transformers'.
+- *loader*: `cargo xtask interop` holds which files are accepted to what llama.cpp loads. It does so for every architecture.
+
+A place that says *not checked* follows from the sources that the entry names, and from nothing else.
+
+| architecture | classes | plan | convert | decode |
+|---|---|---|---|---|
+";
+
+/// Families of the suite under other names than llama.cpp's, with these.
+const FAMILIES: &[(&str, &str)] = &[
+    ("mistral", "llama"),
+    ("qwen3_5", "qwen35"),
+    ("olmo3", "olmo2"),
+];
+
+/// Writes the file.
+///
+/// # Errors
+/// Files that cannot be read or written.
+pub(crate) fn write() -> anyhow::Result<()> {
+    Ok(fs::write(place(), table()?)?)
+}
+
+/// Checks that the file is current.
+///
+/// # Errors
+/// A file that differs, or cannot be read.
+pub(crate) fn check() -> anyhow::Result<()> {
+    let current = fs::read_to_string(place())? == table()?;
+    ensure!(
+        current,
+        "docs/architectures.md is out of date: run `cargo xtask architectures`"
+    );
+    Ok(())
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn place() -> PathBuf {
+    root().join("docs/architectures.md")
+}
+
+fn table() -> anyhow::Result<String> {
+    let (converted, run) = (converted()?, run()?);
+    let mut rows: Vec<KnownArchitecture> = known_architectures().collect();
+    rows.sort_by_key(|row| (row.name, row.classes));
+    let lines = rows.iter().map(|row| {
+        let does = |done: bool, checked: &BTreeSet<String>, against: &str| {
+            match done {
+                false => "",
+                true if checked.contains(row.name) => against,
+                true => "not checked",
+            }
+            .to_owned()
+        };
+        format!(
+            "| `{}` | {} | loader | {} | {} |\n",
+            row.name,
+            row.classes.join(", "),
+            does(row.converts, &converted, "converter"),
+            does(row.decodes, &run, "logits"),
+        )
+    });
+    Ok(HEAD.to_owned() + &lines.collect::<String>())
+}
+
+/// Architectures with a file of llama.cpp's converter.
+fn converted() -> anyhow::Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(root().join("tests/data/converter"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|end| end == "txt") {
+            let text = fs::read_to_string(&path)?;
+            let name = text.lines().next();
+            let name = name.and_then(|line| line.strip_prefix("general.architecture string "));
+            found.insert(name.with_context(|| path.display().to_string())?.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// Architectures that the suite runs beside llama.cpp.
+fn run() -> anyhow::Result<BTreeSet<String>> {
+    let text = fs::read_to_string(root().join("xtask/interop/expected.json"))?;
+    let all: Value = serde_json::from_str(&text)?;
+    let families = all.as_object().context("no families")?.keys();
+    let name = |family: &String| {
+        let other = FAMILIES.iter().find(|(known, _)| known == family);
+        other.map_or(family.clone(), |(_, name)| (*name).to_owned())
+    };
+    Ok(families.map(name).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_table_of_architectures_is_current() {
+        super::check().unwrap();
+    }
+
+    /// A family that no entry has would be left out of the table in silence.
+    #[test]
+    fn every_family_of_the_suite_is_an_architecture() {
+        for name in super::run().unwrap() {
+            assert!(
+                super::known_architectures().any(|known| known.name == name),
+                "{name}"
+            );
+        }
+    }
+}
