@@ -334,9 +334,9 @@ fn a_gguf_of_an_architecture_that_is_not_listed_is_quantized_all_the_same() {
     let scratch = Scratch::new();
     let (path, output) = (scratch.path("model.gguf"), scratch.path("out.gguf"));
     write(&path, |m, _| {
-        set(m, "general.architecture", Value::String("phi2".into()));
+        set(m, "general.architecture", Value::String("gptj".into()));
         for (key, _) in m.iter_mut() {
-            *key = key.replace("llama.", "phi2.").replace("_rms_", "_");
+            *key = key.replace("llama.", "gptj.").replace("_rms_", "_");
         }
     });
     quantize(&path, "q8_0", &output, &[]);
