@@ -112,7 +112,6 @@ pub(super) static QWEN2MOE: Arch = Arch {
         ],
         ..Loader::USUAL
     },
-    ..USUAL
 };
 
 pub(super) static QWEN3: Arch = Arch {
