@@ -29,6 +29,7 @@ pub(super) fn open(
         parts.push((path.to_owned(), gguf::read_header(path)?));
     }
     let (mut config, mut files, mut tensors) = (None, Vec::new(), Vec::new());
+    let mut beside = None;
     for (file, (path, header)) in parts.into_iter().enumerate() {
         files.push(CheckpointFile {
             path,
@@ -42,7 +43,11 @@ pub(super) fn open(
             offset: tensor.offset,
             bytes: tensor.bytes,
         }));
-        config.get_or_insert(header.metadata);
+        match config {
+            None => config = Some(header.metadata),
+            Some(_) if projector.is_some() => beside = Some(header.metadata),
+            Some(_) => {}
+        }
     }
     let config = RawConfig::Gguf(config.unwrap_or_default());
     let format = SourceFormat::Gguf;
@@ -55,6 +60,7 @@ pub(super) fn open(
         tensors,
         directory: None,
         source: None,
+        projector: beside,
     };
     checkpoint.files_by_tensor()?;
     Ok(checkpoint)

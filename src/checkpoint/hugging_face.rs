@@ -38,6 +38,7 @@ pub(super) fn open(
         tensors: Vec::new(),
         directory: Some(directory.to_owned()),
         source: None,
+        projector: None,
     };
     for path in weights {
         let header = safetensors::read_header(path)?;
@@ -122,6 +123,7 @@ pub(super) fn configured(name: String, config: Value) -> Checkpoint {
         tensors: Vec::new(),
         directory: None,
         source: None,
+        projector: None,
     }
 }
 
@@ -136,4 +138,30 @@ fn read_config_beside(directory: &Path) -> Result<Value, CheckpointError> {
 fn read_config(path: &Path) -> Result<Value, CheckpointError> {
     let UniqueObject(object) = json::read(path, CONFIG_LIMIT)?;
     Ok(Value::Object(object))
+}
+
+/// The files that describe how images are prepared, each with the part that is moved to its top.
+const PROCESSORS: [(&str, &str); 2] = [
+    ("preprocessor_config.json", "media_proc_cfg"),
+    ("processor_config.json", "image_processor"),
+];
+
+/// What those files in `directory` say, the later over the earlier; null without them.
+pub(super) fn processor(directory: &Path) -> Result<Value, CheckpointError> {
+    let mut all = Value::Null;
+    for (file, part) in PROCESSORS {
+        let path = directory.join(file);
+        if fs::symlink_metadata(&path).is_err() {
+            continue;
+        }
+        let UniqueObject(mut object) = json::read(&path, CONFIG_LIMIT)?;
+        if let Some(Value::Object(inner)) = object.get(part).cloned() {
+            object.extend(inner);
+        }
+        match &mut all {
+            Value::Object(known) => known.extend(object),
+            _ => all = Value::Object(object),
+        }
+    }
+    Ok(all)
 }

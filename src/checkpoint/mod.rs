@@ -128,6 +128,8 @@ pub struct Checkpoint {
     pub tensors: Vec<StoredTensor>,
     /// The directory with the tokenizer and the other small files, if there is one.
     pub directory: Option<PathBuf>,
+    /// The metadata of the projector beside a GGUF, which is in the last of the files.
+    pub projector: Option<Metadata>,
     /// Where the weights are read from, if only headers and small files are on this machine.
     pub source: Option<Source>,
 }
@@ -151,6 +153,19 @@ impl Checkpoint {
             let mut paths = TOKENIZERS.iter().map(|name| directory.join(name));
             paths.any(|path| path.exists())
         })
+    }
+
+    /// What the files of a Hugging Face directory say of its images: `preprocessor_config.json` and
+    /// `processor_config.json`, the later over the earlier, with the parts for images at the top, as llama.cpp's converter
+    /// reads them; null without the files.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] for a file that cannot be read or is no JSON object.
+    pub fn processor(&self) -> Result<serde_json::Value, CheckpointError> {
+        match &self.directory {
+            Some(directory) => hugging_face::processor(directory),
+            None => Ok(serde_json::Value::Null),
+        }
     }
 
     /// Whether there is a tokenizer on the server that was not fetched, since a plan goes without.

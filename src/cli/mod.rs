@@ -17,6 +17,7 @@ mod inspect;
 mod models;
 mod output;
 mod progress;
+mod projector;
 mod pull;
 mod quantize;
 mod remote;

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 
 use super::args::QuantizeArgs;
 use super::written::{report, write};
-use super::{Outcome, mix, output, progress, remote, request};
+use super::{Outcome, mix, output, progress, projector, remote, request};
 use crate::checkpoint::{Checkpoint, SourceFormat};
 use crate::hub::Purpose;
 use crate::model::Unknown;
@@ -22,6 +22,9 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         (None, Some(_)) => None,
         (None, None) => return mix::run(args),
     };
+    if let Some(scheme) = scheme.filter(|_| args.projector) {
+        return projector::run(args, scheme);
+    }
     if let Some(scheme) = scheme.filter(|scheme| scheme.container == Container::Safetensors) {
         refuse_gguf_options(args, scheme)?;
         refuse_file_name(args, scheme)?;

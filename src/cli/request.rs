@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::args::{
-    BoardArgs, FitArgs, ModelsArgs, PreferArg, PreferenceArgs, ReadArgs, SharedArgs, WorkloadArgs,
+    BoardArgs, FitArgs, ModelsArgs, PreferArg, PreferenceArgs, ProjectorPlace, ReadArgs,
+    SharedArgs, WorkloadArgs,
 };
 use super::{remote, settings};
 use crate::device::{DeviceProfile, L4tRelease, Session};
@@ -149,5 +150,11 @@ fn workload(args: &WorkloadArgs) -> WorkloadRequest {
         budget: args.budget,
         energy_budget: args.energy_budget,
         text_only: args.text_only,
+        images: args
+            .images
+            .images
+            .unwrap_or(u64::from(args.images.image.is_some())),
+        image: args.images.image,
+        projector_on_cpu: args.images.projector == ProjectorPlace::Cpu,
     }
 }

@@ -55,6 +55,12 @@ pub(super) fn derived(
             let stated = sections(source)?.or(otherwise.map(Vec::from));
             Ok(stated.map(Value::I32s))
         }
+        Derived::DeepstackLayers => {
+            let vision = source.model.config.get("vision_config");
+            let blocks =
+                vision.and_then(|vision| vision.get("deepstack_visual_indexes")?.as_array());
+            Ok(Some(Value::U32(blocks.map_or(0, Vec::len) as u32)))
+        }
         Derived::RopeDims(share) => {
             let share = rotary_share(source)?.unwrap_or(share);
             let head = attention(source).map(|a| a.key_dim);

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::CheckpointError;
 use crate::input::OpenError;
+use crate::model::projector::ProjectorError;
 use crate::units::counted;
 
 /// Why the GGUF metadata of a checkpoint cannot be made.
@@ -22,6 +24,17 @@ pub enum ConvertError {
         "the model is GGUF already, and its metadata stands as it is; convert the Hugging Face checkpoint"
     )]
     NotHuggingFace,
+    /// The projector cannot be described.
+    #[error(transparent)]
+    Projector(#[from] ProjectorError),
+    /// The files that describe how images are prepared cannot be read.
+    #[error(transparent)]
+    Processor(#[from] CheckpointError),
+    #[error(
+        "neither preprocessor_config.json nor processor_config.json states `{key}`, and llama.cpp needs it; put the model's \
+         own beside its config.json"
+    )]
+    NoProcessor { key: &'static str },
     #[error("config.json: `{key}` is missing, and conversion needs it")]
     MissingKey { key: String },
     #[error("config.json: `{key}` is {found}, and {expected} is needed")]
@@ -101,6 +114,9 @@ impl ConvertError {
             | ConvertError::DuplicateId { path, .. }
             | ConvertError::MissingId { path, .. } => path,
             ConvertError::Unsupported { .. }
+            | ConvertError::Projector(_)
+            | ConvertError::Processor(_)
+            | ConvertError::NoProcessor { .. }
             | ConvertError::NotHuggingFace
             | ConvertError::MissingKey { .. }
             | ConvertError::BadValue { .. }

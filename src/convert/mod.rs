@@ -12,6 +12,7 @@ mod error;
 mod keys;
 mod lost;
 mod name;
+mod projector;
 mod sampling;
 mod source_config;
 mod tokenizer;
@@ -23,6 +24,7 @@ use std::path::Path;
 pub use change::{Change, Permutation, RowSlices, ValueChange};
 pub use error::ConvertError;
 pub use lost::{LostScaling, lost_scaling};
+pub use projector::{projector_change, projector_metadata};
 pub use weights::{change, rope_table};
 
 use crate::checkpoint::{Checkpoint, RawConfig};
@@ -60,7 +62,7 @@ pub fn metadata(
     pairs.add(conversion.first, &source, file_type)?;
     pairs.text("general.type", "model");
     sampling::add(&mut pairs, directory)?;
-    add_names(&mut pairs, checkpoint, model, config);
+    add_names(&mut pairs, checkpoint, &ParameterCounts::of(model), config);
     for group in conversion.keys {
         pairs.add(group, &source, file_type)?;
     }
@@ -135,10 +137,9 @@ impl Pairs {
 fn add_names(
     pairs: &mut Pairs,
     checkpoint: &Checkpoint,
-    model: &ModelSpec,
+    size: &ParameterCounts,
     config: &serde_json::Value,
 ) {
-    let size = ParameterCounts::of(model);
     let stated = config.get("_name_or_path").and_then(|name| name.as_str());
     // A name with more than one slash is a path on the machine where the model was saved.
     let stated = stated.filter(|name| name.matches('/').count() <= 1);

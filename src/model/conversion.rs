@@ -140,6 +140,8 @@ pub enum Derived {
     DepthScale,
     /// The divisor of logits: the hidden size by that of a base model.
     BaseWidths,
+    /// Blocks of the text model that get the output of blocks of the image encoder.
+    DeepstackLayers,
     /// The activation sparsity of each block, in standard deviations.
     ActivationSparsity,
 }
@@ -267,6 +269,7 @@ impl Derived {
             Derived::WindowPattern | Derived::WindowPatternIfAny => Key::WindowPattern.gguf(),
             Derived::DepthScale => Number::ResidualScale.gguf(),
             Derived::BaseWidths => Number::LogitScale.gguf(),
+            Derived::DeepstackLayers => "n_deepstack_layers",
             Derived::ActivationSparsity => "activation_sparsity_scale",
         }
     }

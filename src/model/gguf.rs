@@ -6,9 +6,11 @@ use super::gguf_rows::GgufRows;
 use super::hparams::{HParams, Key};
 use super::loader::LoaderRule;
 use super::names::unknown_architecture;
+use super::projector::Projector;
 use super::role::TensorRole;
 use super::sorted::add_to_tower;
-use super::spec::{Layer, ModelSpec, Tensor};
+use super::spec::{Layer, ModelSpec};
+use super::tensor::Tensor;
 use super::{Dims, ModelError, Quirks, Unknown, forward_spec, left_out};
 use crate::checkpoint::{Checkpoint, StoredTensor};
 use crate::dtype::elements;
@@ -108,6 +110,7 @@ pub(super) fn read(
         forward,
         tied: !tensors.iter().any(is_head),
         tensors,
+        projector: projector(checkpoint),
         towers,
         left_out: Vec::new(),
         assumed: match Arch::of_gguf(name) {
@@ -118,6 +121,14 @@ pub(super) fn read(
         prequantized: None,
         config: serde_json::Value::Null,
     })
+}
+
+/// The projector beside the model, if it is of a known kind.
+fn projector(checkpoint: &Checkpoint) -> Option<Projector> {
+    let metadata = checkpoint.projector.as_ref()?;
+    let file = checkpoint.files.len().checked_sub(1)?;
+    let tensors = checkpoint.tensors.iter().enumerate();
+    Projector::of_gguf(metadata, tensors.filter(|(_, tensor)| tensor.file == file))
 }
 
 fn tensor(index: usize, stored: &StoredTensor) -> Tensor {

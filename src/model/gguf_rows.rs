@@ -12,7 +12,8 @@ use super::loader::{self, LoaderRule};
 use super::resolve_tensors::is_spare;
 use super::role::TensorRole as R;
 use super::rows::sites;
-use super::spec::{Dims, Layer, Tensor};
+use super::spec::{Dims, Layer};
+use super::tensor::Tensor;
 use crate::dtype::{Dtype, elements};
 
 /// Projections that a file may store one by one or fused into one tensor with the rows of all.

@@ -12,7 +12,8 @@ use super::hparams::{HParams, Key, text_config};
 use super::left_out::Auxiliary;
 use super::lookup::StatedNames;
 use super::names::unknown_architecture;
-use super::packed;
+use super::packed::{self, FoldedWeight};
+use super::projector::Projector;
 use super::resolve_tensors::Strictness;
 use super::rows::{from_rows, other};
 use super::sorted::{Sorted, Tie, tie_flag};
@@ -48,6 +49,7 @@ pub(super) fn read(
     }
     let prequantized = packed::label(config, &logical);
     let stored = logical.clone();
+    let projector = projector(checkpoint, config, &stored);
     let all = Sorted::new(logical.clone(), 0..0, Auxiliary::ANY);
     stated::check(arch, &names, &HParams::of_config(config))?;
     // Read before defaults are filled in: what the file states about a tied head overrides its class's default.
@@ -112,6 +114,7 @@ pub(super) fn read(
         tensors,
         stored,
         towers,
+        projector,
         left_out,
         tied,
         assumed,
@@ -119,6 +122,12 @@ pub(super) fn read(
         prequantized,
         config,
     })
+}
+
+/// The projector, where it is of a known kind and all of it is there.
+fn projector(checkpoint: &Checkpoint, config: &Json, stored: &[FoldedWeight]) -> Option<Projector> {
+    let processor = checkpoint.processor().ok()?;
+    Projector::of_hugging_face(config, processor, stored).ok()
 }
 
 fn stated_names(config: &Json) -> StatedNames<'_> {
@@ -166,6 +175,7 @@ fn weights_only(
         layers: Vec::new(),
         stored,
         towers: sorted.towers,
+        projector: None,
         left_out: sorted.left_out,
         tensors: sorted
             .text

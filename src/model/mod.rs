@@ -22,6 +22,7 @@ mod lookup;
 mod names;
 mod packed;
 pub mod packing;
+pub mod projector;
 mod quirks;
 mod resolve_tensors;
 mod role;
@@ -29,6 +30,7 @@ mod rows;
 mod sorted;
 mod spec;
 mod stated;
+mod tensor;
 mod zero_biases;
 
 use crate::checkpoint::{Checkpoint, RawConfig};
@@ -49,9 +51,11 @@ pub(crate) use lookup::quirks_of;
 pub use lookup::{conversion_of, converted};
 pub use names::{KnownArchitecture, architecture_names, known_architecture, known_architectures};
 pub use packed::FoldedWeight;
+pub use projector::Projector;
 pub use quirks::{EightyBlocks, GraphOrder, Quirks, TypeQuirks};
 pub use role::{Category, DecodeAccess, QuantPolicy, ROLES, RoleInfo, TensorRole};
 pub use spec::*;
+pub use tensor::Tensor;
 
 use dims::ROPE_TYPES;
 use names::{known_names, may_write};

@@ -12,7 +12,8 @@ use super::packed::FoldedWeight;
 use super::role::TensorRole;
 use super::rows::{instantiate, other, sites};
 use super::sorted::{ParsedWeight, Sorted};
-use super::spec::{Cache, Dims, Layer, Tensor};
+use super::spec::{Cache, Dims, Layer};
+use super::tensor::Tensor;
 use crate::dtype::{Dtype, elements};
 use crate::units::Bytes;
 

@@ -3,7 +3,8 @@
 use super::arch::{Arch, RowSite, ShapeParams, TensorRow};
 use super::packed::FoldedWeight;
 use super::role::{QuantPolicy, TensorRole};
-use super::spec::{Dims, Layer, Tensor};
+use super::spec::{Dims, Layer};
+use super::tensor::Tensor;
 use crate::dtype::{Dtype, elements};
 use crate::units::Bytes;
 

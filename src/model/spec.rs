@@ -5,11 +5,11 @@
 use std::fmt;
 
 use crate::checkpoint::SourceFormat;
-use crate::dtype::{Dtype, elements};
 use crate::model::forward_spec::ForwardSpec;
 use crate::model::packed::FoldedWeight;
+use crate::model::projector::Projector;
 use crate::model::quirks::Quirks;
-use crate::model::role::TensorRole;
+use crate::model::tensor::Tensor;
 use crate::units::Bytes;
 
 /// A model: what it computes, layer by layer, and the tensors it computes with.
@@ -37,6 +37,8 @@ pub struct ModelSpec {
     pub stored: Vec<FoldedWeight>,
     /// Vision and audio towers and projectors, which are not in `tensors`.
     pub towers: Vec<Tower>,
+    /// The image encoder and its projection, where they are of a known kind; also among `towers` where they are stored.
+    pub projector: Option<Projector>,
     /// Stored tensors that decoding text does not need, by kind.
     pub left_out: Vec<LeftOut>,
     /// Whether the output head is the token embedding.
@@ -148,26 +150,6 @@ pub enum FeedForward {
     },
 }
 
-/// A tensor of the text model, with llama.cpp's name.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tensor {
-    /// The GGUF name, `blk.0.attn_q.weight`.
-    pub name: String,
-    /// What it is for.
-    pub role: TensorRole,
-    /// The block that it belongs to; `None` outside of blocks.
-    pub layer: Option<u32>,
-    /// Outermost dimension first.
-    pub shape: Vec<u64>,
-    /// Its type before a scheme is applied.
-    pub dtype: Dtype,
-    /// Its size in the checkpoint (packed words and their scales included).
-    pub stored_bytes: Bytes,
-    /// The stored tensors that it is made from, as indices into the checkpoint's tensors; empty
-    /// without weights, and for a tensor that conversion adds.
-    pub sources: Vec<u32>,
-}
-
 /// A vision or audio tower or projector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tower {
@@ -208,22 +190,5 @@ impl fmt::Display for LeftOut {
             f,
             "stored and left out: {name} ({tensors}, {bytes}), because {reason}"
         )
-    }
-}
-
-impl Tensor {
-    /// Number of elements.
-    pub fn elements(&self) -> u64 {
-        elements(&self.shape)
-    }
-
-    /// Whether its name ends in `weight`: not a bias, a scale or a tensor without a suffix.
-    pub fn is_weight(&self) -> bool {
-        self.name.ends_with("weight")
-    }
-
-    /// Elements of a row, which the blocks of a format must divide.
-    pub fn row(&self) -> u64 {
-        self.shape.last().copied().unwrap_or(1)
     }
 }

@@ -75,6 +75,12 @@ pub enum Note {
         /// Their bytes.
         bytes: Bytes,
     },
+    /// The time to the first token leaves out what the image encoder takes.
+    EncoderTime,
+    /// The model has a tower, and the memory that it computes in is not known.
+    EncoderUnseen,
+    /// The model has an audio encoder, and the memory that it computes in is not counted.
+    AudioUncounted,
     /// Stored tensors that a plan does not count, since runtimes do not load them.
     LeftOut(LeftOut),
     /// The speed is not based on a published measurement.
@@ -219,6 +225,9 @@ impl Note {
             Note::ShortSequences { .. } => "short_sequences",
             Note::BeyondModelContext { .. } => "beyond_model_context",
             Note::Towers { .. } => "towers_included",
+            Note::EncoderTime => "encoder_time_unknown",
+            Note::EncoderUnseen => "encoder_memory_unknown",
+            Note::AudioUncounted => "audio_memory_unknown",
             Note::LeftOut(_) => "left_out",
             Note::SpeedUnmeasured { .. } => "speed_unmeasured",
             Note::SpeedUnknown { .. } => "speed_unknown",

@@ -58,6 +58,15 @@ impl Note {
             Note::Towers { bytes } => {
                 format!("vision or audio towers and projectors are counted in: {bytes}; --text-only leaves them out")
             }
+            Note::EncoderTime => {
+                "the time to the first token leaves out the image encoder, whose speed no measurement tells".to_owned()
+            }
+            Note::EncoderUnseen => {
+                "the memory that its vision or audio encoder computes in is not known and not counted; leave room with --reserve, or leave it out with --text-only".to_owned()
+            }
+            Note::AudioUncounted => {
+                "the memory that its audio encoder computes in is not counted; leave room with --reserve where it is used".to_owned()
+            }
             Note::LeftOut(kind) => kind.to_string(),
             Note::SpeedUnmeasured { runtime } => {
                 format!("no published measurement of {runtime} on Jetson Orin is known: the speed is a bracket, not a prediction")
@@ -151,7 +160,7 @@ impl Note {
                 "the tokenizer splits words in a way that llama.cpp has no name for; `tokenizer.ggml.pre` is `default`, and some texts will be split differently".to_owned()
             }
             Note::TowersLeftOut { towers } => {
-                format!("the file holds the text model; left out: {}", towers.join(", "))
+                format!("the file holds the text model; left out: {}; `orinplan quantize --projector` writes image encoders", towers.join(", "))
             }
             Note::Unused(kind) => kind.to_string(),
         }

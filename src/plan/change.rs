@@ -170,7 +170,7 @@ pub(super) fn dimensions(asked: &Situation<'_>, plans: &[&Plan]) -> Vec<Dimensio
             .collect(),
         halves.collect(),
         when(
-            !model.towers.is_empty() && !workload.text_only,
+            (!model.towers.is_empty() || model.projector.is_some()) && !workload.text_only,
             1.0,
             PlanChange::TextOnly,
         ),

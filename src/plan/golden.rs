@@ -76,6 +76,7 @@ pub(super) fn model(hidden: u64, vocab: u64, layers: Vec<Layer>) -> ModelSpec {
         layers,
         tensors: Vec::new(),
         towers: Vec::new(),
+        projector: None,
         left_out: Vec::new(),
         tied: true,
         assumed: None,

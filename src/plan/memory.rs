@@ -7,6 +7,7 @@ use crate::model::{FeedForward, Layer, ModelSpec, TensorRole};
 use crate::note::KvProblem;
 use crate::plan::compute::compute;
 use crate::plan::kv::kv_cache;
+use crate::plan::projector;
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
 use crate::runtime::profile::{ComputeRule, KvAllocation, Outputs};
@@ -27,6 +28,8 @@ pub struct Ledger {
     pub recurrent_state: Bytes,
     /// Activations, inputs and the graph's description.
     pub compute: Bytes,
+    /// What an image encoder computes in.
+    pub image_encoder: Bytes,
     /// Rows of logits handed to the sampler.
     pub output: Bytes,
     /// CUDA context, libraries, the process itself.
@@ -47,6 +50,7 @@ impl Ledger {
             + self.kv_cache
             + self.recurrent_state
             + self.compute
+            + self.image_encoder
             + self.output
             + self.runtime
     }
@@ -62,11 +66,8 @@ pub fn ledger(
     let memory = &runtime.memory;
     let settings = workload.kv_settings(memory.context_multiple.value);
     let cache = kv_cache(model, &settings);
-    let towers: Bytes = if workload.text_only {
-        Bytes(0)
-    } else {
-        model.towers.iter().map(|tower| tower.bytes).sum()
-    };
+    let towers = projector::weights(model, runtime, workload);
+    let encoder = projector::compute(model, runtime, workload);
     let text = assignment.tensor_bytes();
     let embedding = embedding_bytes(model, assignment);
     let duplicated = if memory.duplicates_tied_embedding.value && model.tied {
@@ -131,13 +132,20 @@ pub fn ledger(
         KvAllocation::Block => cache.largest_layer_bytes,
         KvAllocation::Tensor => cache.largest_tensor_bytes,
     };
-    let largest = [one_buffer, cached, buffers.device];
+    let largest = [
+        one_buffer,
+        cached,
+        buffers.device,
+        towers,
+        encoder.device_bytes,
+    ];
     Ledger {
         weights: text + towers,
         duplicated_embedding: duplicated,
         kv_cache: cache.full_bytes + cache.window_bytes,
         recurrent_state: cache.recurrent_bytes,
         compute: buffers.all,
+        image_encoder: encoder.total(),
         output: buffers.output,
         runtime: Bytes(memory.runtime_bytes.expected as u64) + tokenizer,
         largest_allocation: largest.into_iter().max().unwrap_or(Bytes(0)),

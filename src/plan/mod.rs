@@ -12,6 +12,7 @@ pub mod kv;
 pub mod memory;
 mod notes;
 pub mod operations;
+pub mod projector;
 mod rates;
 pub mod recommend;
 pub mod roofline;

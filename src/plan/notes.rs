@@ -5,6 +5,7 @@ use crate::dtype::Dtype;
 use crate::model::ModelSpec;
 use crate::note::Note;
 use crate::plan::memory::Ledger;
+use crate::plan::projector;
 use crate::plan::rates::unmeasured;
 use crate::plan::target::{Target, gpu, measured_cpu};
 use crate::plan::workload::Workload;
@@ -77,9 +78,24 @@ pub(super) fn derive_notes(
             device: target.device.name.clone(),
         });
     }
-    let towers: Bytes = model.towers.iter().map(|tower| tower.bytes).sum();
-    if towers > Bytes(0) && !workload.text_only {
+    let towers = projector::weights(model, runtime, workload);
+    if towers > Bytes(0) {
         notes.push(Note::Towers { bytes: towers });
+    }
+    let has_encoder = projector::loaded(model, runtime, workload).is_some();
+    if has_encoder && workload.images > 0 {
+        notes.push(Note::EncoderTime);
+    }
+    if !model.towers.is_empty() && !workload.text_only && !has_encoder {
+        notes.push(Note::EncoderUnseen);
+    }
+    if has_encoder
+        && model
+            .towers
+            .iter()
+            .any(|tower| tower.name.starts_with("audio"))
+    {
+        notes.push(Note::AudioUncounted);
     }
     notes.extend(model.left_out.iter().copied().map(Note::LeftOut));
     match (gpu(target.mode), measured_cpu(target)) {

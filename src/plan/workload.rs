@@ -2,6 +2,7 @@
 
 use crate::device::Session;
 use crate::dtype::Dtype;
+use crate::model::projector::ImageSize;
 use crate::plan::kv::KvSettings;
 use crate::units::Bytes;
 
@@ -51,6 +52,12 @@ pub struct Workload {
     pub energy_budget: Option<f64>,
     /// Leave vision and audio towers out.
     pub text_only: bool,
+    /// Images that the model looks at; their tokens are part of the prompt.
+    pub images: u64,
+    /// Their size, if not the encoder's own.
+    pub image: Option<ImageSize>,
+    /// The image encoder runs on the processor.
+    pub projector_on_cpu: bool,
 }
 
 impl Default for Workload {
@@ -71,6 +78,9 @@ impl Default for Workload {
             budget: None,
             energy_budget: None,
             text_only: false,
+            images: 0,
+            image: None,
+            projector_on_cpu: false,
         }
     }
 }

@@ -95,7 +95,7 @@ pub(super) fn candidates(
             quality: quality.of(&assignment, file_bytes),
             assignment,
             file_bytes,
-            notes: not_stored(checkpoint, header, stored_container),
+            notes: not_stored(checkpoint, model, header, stored_container),
         });
     }
     let made = made.into_iter().map(|scheme| {
@@ -113,7 +113,7 @@ pub(super) fn candidates(
     };
     all.extend(made.chain(listed).map(|(assignment, is_16_bit)| {
         let container = assignment.container;
-        let mut notes = not_stored(checkpoint, header, container);
+        let mut notes = not_stored(checkpoint, model, header, container);
         let stored_id = quantized_gguf.then_some(&stored_id);
         let now = model.prequantized.as_ref().or(stored_id).cloned();
         notes.extend(
@@ -201,8 +201,13 @@ fn listed(
 }
 
 /// Caveats about what the checkpoint lacks: of a `config.json` alone, and of weights that are served as a directory.
-fn not_stored(checkpoint: &Checkpoint, header: &GgufHeader, container: Container) -> Vec<Note> {
-    let mut notes = unseen(checkpoint);
+fn not_stored(
+    checkpoint: &Checkpoint,
+    model: &ModelSpec,
+    header: &GgufHeader,
+    container: Container,
+) -> Vec<Note> {
+    let mut notes = unseen(checkpoint, model);
     if header.lacks_tokenizer && container == Container::Safetensors {
         notes.push(Note::NoTokenizer);
     }
@@ -210,7 +215,7 @@ fn not_stored(checkpoint: &Checkpoint, header: &GgufHeader, container: Container
 }
 
 /// Caveats about what a `config.json` without weights does not say.
-fn unseen(checkpoint: &Checkpoint) -> Vec<Note> {
+fn unseen(checkpoint: &Checkpoint, model: &ModelSpec) -> Vec<Note> {
     let RawConfig::HuggingFace(config) = &checkpoint.config else {
         return Vec::new();
     };
@@ -224,7 +229,12 @@ fn unseen(checkpoint: &Checkpoint) -> Vec<Note> {
     {
         notes.push(Note::QuantizationUnseen);
     }
-    if ["vision_config", "audio_config"]
+    let unseen = if model.projector.is_some() {
+        &["audio_config"][..]
+    } else {
+        &["vision_config", "audio_config"]
+    };
+    if unseen
         .iter()
         .any(|key| config.get(key).is_some_and(|v| v.is_object()))
     {

@@ -72,6 +72,26 @@ pub enum PlanError {
         /// Tokens of the prompt.
         prompt: u64,
     },
+    /// Images for a model that has no image encoder of a known kind.
+    #[error(
+        "{model}: --image and --images are for models with an image encoder of a known kind, and it has none"
+    )]
+    NoImages {
+        /// Its name.
+        model: String,
+    },
+    /// Images and text are longer than the context.
+    #[error(
+        "images of {images} tokens and {text} tokens of text do not fit into a context of {context}: raise --context, or take fewer or smaller images"
+    )]
+    ImagesBeyondContext {
+        /// Tokens of the images.
+        images: u64,
+        /// Tokens of text.
+        text: u64,
+        /// Tokens of context.
+        context: u64,
+    },
     /// A named scheme is not known or not possible.
     #[error(transparent)]
     Candidate(#[from] CandidateError),

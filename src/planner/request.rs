@@ -7,7 +7,8 @@ use crate::device::{L4tRelease, Session, WhatIf};
 use crate::dtype::Dtype;
 use crate::evidence::quality::MeasuredQuality;
 use crate::model::ModelSpec;
-use crate::plan::{Preference, Workload};
+use crate::model::projector::ImageSize;
+use crate::plan::{self, Preference, Workload};
 use crate::runtime::{RuntimeProfile, Version};
 use crate::scheme::{Rules, TypeList};
 use crate::units::Bytes;
@@ -107,6 +108,12 @@ pub struct WorkloadRequest {
     pub energy_budget: Option<f64>,
     /// Leave vision and audio towers out.
     pub text_only: bool,
+    /// Images that the model looks at.
+    pub images: u64,
+    /// Their size. Without: the image encoder's own.
+    pub image: Option<ImageSize>,
+    /// The image encoder runs on the processor.
+    pub projector_on_cpu: bool,
 }
 
 impl Default for BoardRequest {
@@ -144,6 +151,9 @@ impl Default for WorkloadRequest {
             budget: usual.budget,
             energy_budget: usual.energy_budget,
             text_only: usual.text_only,
+            images: usual.images,
+            image: usual.image,
+            projector_on_cpu: usual.projector_on_cpu,
         }
     }
 }
@@ -203,7 +213,7 @@ impl WorkloadRequest {
                 });
             }
         }
-        Ok(Workload {
+        let load = Workload {
             context,
             type_k,
             type_v,
@@ -219,6 +229,41 @@ impl WorkloadRequest {
             budget: self.budget,
             energy_budget: self.energy_budget,
             text_only: self.text_only,
+            images: self.images,
+            image: self.image,
+            projector_on_cpu: self.projector_on_cpu,
+        };
+        self.with_images(load, model)
+    }
+
+    /// `load` with the tokens of its images in the prompt.
+    fn with_images(&self, load: Workload, model: &ModelSpec) -> Result<Workload, PlanError> {
+        if self.images == 0 {
+            return Ok(load);
+        }
+        let projector = model.projector.as_ref().filter(|_| !self.text_only);
+        let projector = projector.ok_or_else(|| PlanError::NoImages {
+            model: model.name.clone(),
+        })?;
+        let each = plan::projector::image(projector, &load).context();
+        let images = each.saturating_mul(self.images);
+        // What was not asked for makes room.
+        let room = load.context.saturating_sub(images);
+        let text = match self.prompt_tokens {
+            Some(tokens) => tokens,
+            None => load.prompt_tokens.min(room),
+        };
+        let prompt = text.saturating_add(images);
+        if prompt > load.context {
+            return Err(PlanError::ImagesBeyondContext {
+                images,
+                text,
+                context: load.context,
+            });
+        }
+        Ok(Workload {
+            prompt_tokens: prompt,
+            ..load
         })
     }
 

@@ -27,6 +27,14 @@ pub enum QuantizeError {
     /// The header cannot be written.
     #[error(transparent)]
     Header(#[from] gguf::WriteError),
+    /// Projectors are not written in this scheme.
+    #[error(
+        "a projector is written as f16, bf16 or q8_0, and not as {scheme}: llama.cpp's converter makes no other"
+    )]
+    ProjectorScheme {
+        /// Its id.
+        scheme: &'static str,
+    },
     /// The weights cannot be read.
     #[error(transparent)]
     Weights(#[from] PackedError),

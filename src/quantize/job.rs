@@ -15,7 +15,7 @@ use super::sink::{Sink, gguf, safetensors};
 use super::streamed::{self, Output, Start, Written};
 use super::tally::{self, Tally};
 use crate::checkpoint::Checkpoint;
-use crate::model::ModelSpec;
+use crate::model::{ModelSpec, Projector};
 use crate::note::Note;
 use crate::scheme::{Container, Scheme};
 use crate::units::Bytes;
@@ -65,6 +65,22 @@ impl<'a> Job<'a> {
                 Ok(Job::of(files, planned))
             }
         }
+    }
+
+    /// Plans the file of `projector` in `scheme`, which was read from the same checkpoint as `model`.
+    ///
+    /// # Errors
+    /// [`QuantizeError`]: a scheme that projectors are not written in, a checkpoint without weights, a conversion or size
+    /// that is not possible.
+    pub fn of_projector(
+        checkpoint: &'a Checkpoint,
+        files: &'a Files,
+        model: &'a ModelSpec,
+        projector: &'a Projector,
+        scheme: &Scheme,
+    ) -> Result<Job<'a>, QuantizeError> {
+        let planned = gguf::plan_projector(checkpoint, files, model, projector, scheme)?;
+        Ok(Job::of(files, planned))
     }
 
     fn of<S: Sink + 'a>(

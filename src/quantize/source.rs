@@ -134,6 +134,18 @@ impl<'a> Sources<'a> {
             SourceFormat::Gguf => Change::default(),
             _ => convert::change(self.checkpoint, self.model, tensor)?,
         };
+        self.changed(tensor, change)
+    }
+
+    /// The rows of `tensor` with this `change`.
+    ///
+    /// # Errors
+    /// As [`Sources::rows`], but for conversion.
+    pub(super) fn changed(
+        &self,
+        tensor: &Tensor,
+        change: Change,
+    ) -> Result<TensorRows<'a>, QuantizeError> {
         let elements = tensor.elements();
         // A vector is one row, unless its elements are reordered: then each is a row.
         let columns = match (change.rows, tensor.shape.as_slice()) {

@@ -23,6 +23,7 @@ fn model(name: &str, config: Json) -> ModelSpec {
         tensors: Vec::new(),
         directory: None,
         source: None,
+        projector: None,
     };
     model::read(&checkpoint, Unknown::Refuse).unwrap()
 }

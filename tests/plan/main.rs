@@ -5,6 +5,7 @@
 
 mod contract;
 mod devices;
+mod images;
 mod invariants;
 mod operations;
 mod processors;

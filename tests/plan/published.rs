@@ -25,6 +25,7 @@ fn described(name: &str) -> (Checkpoint, ModelSpec) {
         tensors: Vec::new(),
         directory: None,
         source: None,
+        projector: None,
     };
     let model = model::read(&checkpoint, Unknown::Refuse).unwrap();
     (checkpoint, model)

@@ -17,7 +17,7 @@ use serde_json::Value as Json;
 use crate::build::{Scratch, Written, orinplan, quantize};
 
 /// The value at place `index` of the tensor that is `tensor`-th in the file; BF16 holds it.
-fn value(tensor: usize, index: usize) -> f32 {
+pub(crate) fn value(tensor: usize, index: usize) -> f32 {
     let step = (index * 37 + tensor * 101 + index / 7) % 255;
     (step as f32 - 127.0) / 256.0
 }
@@ -54,7 +54,7 @@ fn show(value: &Value) -> String {
 }
 
 /// Everything that the file says, a line each.
-fn lines(path: &Path) -> Vec<String> {
+pub(crate) fn lines(path: &Path) -> Vec<String> {
     let written = Written::read(path);
     let pairs = written.header.metadata.0.iter();
     let mut lines: Vec<String> = pairs

@@ -16,6 +16,7 @@ mod importance;
 mod lines;
 mod packed;
 mod packed_values;
+mod projectors;
 mod refused;
 mod safetensors;
 mod types;

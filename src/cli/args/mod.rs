@@ -1,6 +1,7 @@
 //! Every flag, declared once: the parser, `--help`, the man page and the completions come from here.
 
 mod board;
+mod images;
 mod models;
 mod parse;
 mod servers;
@@ -23,6 +24,7 @@ use crate::units::Bytes;
 use crate::validate::{CALIBRATION_SECONDS, LEAST_TOKENS};
 
 pub(super) use self::board::SharedArgs;
+pub(super) use self::images::{ImageArgs, ProjectorPlace};
 pub(super) use self::models::{ModelsArgs, TaskArg};
 pub(super) use self::servers::{NetworkArgs, PullArgs};
 pub(super) use self::suggest::unknown_command;
@@ -176,6 +178,8 @@ pub(super) struct WorkloadArgs {
     /// Leave vision and audio towers out
     #[arg(long)]
     pub text_only: bool,
+    #[command(flatten)]
+    pub images: ImageArgs,
     /// L4T release of the board, such as 36.4.7: it limits single allocations [default: this machine's,
     /// if it is what is planned for]
     #[arg(long, value_name = "RELEASE", value_parser = parse_release)]
@@ -246,6 +250,17 @@ pub(super) enum PreferArg {
 /// The flags that choose a type for each tensor.
 const MIXED: [&str; 5] = ["target_size", "target_bpw", "fit", "max_kld", "types"];
 
+/// The flags that only a text model has.
+const OF_TEXT: [&str; 7] = [
+    "imatrix",
+    "tensor_type",
+    "token_embedding_type",
+    "output_tensor_type",
+    "pure",
+    "allow_requantize",
+    "rules",
+];
+
 #[derive(Debug, Args)]
 pub(super) struct QuantizeArgs {
     /// A Hugging Face directory, a .safetensors or .gguf file, or a model that is in the local cache or on a server: a hub
@@ -255,6 +270,9 @@ pub(super) struct QuantizeArgs {
     /// Format, by id: q4_k_m and the like make a GGUF, int4 and fp8 a directory for vLLM and Transformers
     #[arg(long, value_name = "ID", required_unless_present_any = MIXED, conflicts_with_all = MIXED)]
     pub scheme: Option<String>,
+    /// Write the image encoder instead of the text model, as llama.cpp's `mmproj` file: f16, bf16 or q8_0
+    #[arg(long, requires = "scheme", conflicts_with_all = OF_TEXT)]
+    pub projector: bool,
     /// Choose the type of each tensor by measurement, so that the file has at most this size, such as 1.2GiB
     #[arg(long, value_name = "SIZE", conflicts_with = "target_bpw")]
     pub target_size: Option<Bytes>,

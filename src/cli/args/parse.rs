@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use crate::device::L4tRelease;
 use crate::dtype::Dtype;
+use crate::model::projector::ImageSize;
 use crate::plan::workload::KV_TYPES;
 use crate::quantize::blocks::FORMATS;
 use crate::scheme::{Rules, TypeOverride};
@@ -43,6 +44,18 @@ pub(super) fn parse_watts(text: &str) -> Result<f64, String> {
     watts
         .filter(|watts| (0.1..=2000.0).contains(watts))
         .ok_or_else(|| "write watts from 0.1 to 2000, such as 10W".to_owned())
+}
+
+pub(super) fn parse_image(text: &str) -> Result<ImageSize, String> {
+    let side = |text: &str| text.parse().ok().filter(|side| (1..=16384).contains(side));
+    let sides = text.split_once(['x', 'X']);
+    let size = sides.and_then(|(width, height)| {
+        Some(ImageSize {
+            width: side(width)?,
+            height: side(height)?,
+        })
+    });
+    size.ok_or_else(|| "an image reads 1024x768, with sides of 1 to 16384 pixels".to_owned())
 }
 
 pub(super) fn parse_release(text: &str) -> Result<L4tRelease, String> {

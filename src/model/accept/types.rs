@@ -7,7 +7,7 @@
 use super::AcceptError;
 use crate::dtype::Dtype;
 use crate::model::role::{QuantPolicy, TensorRole};
-use crate::model::spec::Tensor;
+use crate::model::tensor::Tensor;
 
 pub(super) fn check(tensors: &[Tensor]) -> Result<(), AcceptError> {
     for tensor in tensors {

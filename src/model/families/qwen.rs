@@ -12,7 +12,7 @@ use super::loader_keys::{
 };
 use crate::model::ModelError;
 use crate::model::arch::{Arch, TensorRow};
-use crate::model::conversion::{Conversion, KeyRule, Vocabulary};
+use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
 use crate::model::forward_spec::{ArchTraits, PLAIN, Routing};
 use crate::model::hparams::{HParams, Key};
 use crate::model::loader::{Loader, LoaderRule};
@@ -58,7 +58,13 @@ pub(super) static QWEN2VL: Arch = Arch {
         "Qwen2_5_VLForConditionalGeneration",
     ],
     model_types: &["qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"],
+    // A text has one position in all three sections of a rotation.
+    forward: Some(PLAIN),
     tensors: QWEN2_TENSORS,
+    conversion: Some(Conversion {
+        keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE],
+        ..QWEN_CONVERSION
+    }),
     quirks: QWEN_QUIRKS,
     loader: Loader {
         keys: &[NEEDS_SECTIONS],
@@ -156,7 +162,12 @@ pub(super) static QWEN3VL: Arch = Arch {
     name: "qwen3vl",
     classes: &["Qwen3VLForConditionalGeneration"],
     model_types: &["qwen3_vl", "qwen3_vl_text"],
+    forward: Some(PLAIN),
     tensors: QWEN3_TENSORS,
+    conversion: Some(Conversion {
+        keys: &[COMMON, HEAD_DIM, FILE_TYPE, DEEPSTACK_LAYERS],
+        ..QWEN_CONVERSION
+    }),
     quirks: QWEN_QUIRKS,
     loader: Loader {
         keys: &[RMS_NORM, NEEDS_SECTIONS, DEEPSTACK],
@@ -165,6 +176,8 @@ pub(super) static QWEN3VL: Arch = Arch {
     },
     ..USUAL
 };
+
+const DEEPSTACK_LAYERS: &[KeyRule] = &[KeyRule::Derived(Derived::DeepstackLayers)];
 
 /// The text part of Qwen3-VL with experts.
 pub(super) static QWEN3VLMOE: Arch = Arch {

@@ -54,16 +54,7 @@ pub(super) fn graph(
 ) -> Graph {
     let tokens = settings.tokens();
     let rows = rows.clamp(1, tokens);
-    let home = if backend == ComputeBackend::Cpu {
-        Pool::Device
-    } else {
-        Pool::Host
-    };
-    let alignment = match backend {
-        ComputeBackend::Cpu => CPU_ALIGNMENT,
-        ComputeBackend::Cuda => CUDA_ALIGNMENT,
-    };
-    let mut graph = Graph::new([CUDA_ALIGNMENT, alignment], home);
+    let mut graph = graph_of(backend);
 
     // Token ids, and the embeddings that a caller may give instead: both are reserved, one is used.
     let ids = graph.input(tokens.saturating_mul(4));
@@ -128,6 +119,15 @@ pub(super) fn graph(
     };
     builder.head(last, rows);
     builder.graph
+}
+
+/// An empty graph, whose inputs are at home where the CPU can write them.
+pub(super) fn graph_of(backend: ComputeBackend) -> Graph {
+    let (home, alignment) = match backend {
+        ComputeBackend::Cpu => (Pool::Device, CPU_ALIGNMENT),
+        ComputeBackend::Cuda => (Pool::Host, CUDA_ALIGNMENT),
+    };
+    Graph::new([CUDA_ALIGNMENT, alignment], home)
 }
 
 /// Bytes of `rows` rows of `width` F32 values.

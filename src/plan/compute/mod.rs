@@ -10,11 +10,14 @@
 mod altup;
 mod arena;
 mod attention;
+mod encoder;
 mod feed_forward;
 mod fusion;
 mod graph;
 mod recurrent;
 mod tensors;
+
+pub use encoder::{EncoderCompute, encoder};
 
 use crate::model::ModelSpec;
 use crate::plan::kv::KvSettings;

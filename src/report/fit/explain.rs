@@ -129,6 +129,11 @@ fn ledger(report: &Report<'_>, plan: &Plan) -> String {
         }),
     );
     term(
+        "image encoder",
+        memory.image_encoder,
+        "peak of one pass over a picture, and its pixels (clip.cpp)".to_owned(),
+    );
+    term(
         "output rows",
         memory.output,
         "vocabulary x 4 bytes x sequences".to_owned(),

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::advice::advice_text;
-use super::{Report, quality};
+use super::{Report, images, quality};
 use crate::device::{PowerMode, Session};
 use crate::evidence::Evidence;
 use crate::plan::energy::{ModeEnergy, RailEnergy, fastest_within};
@@ -12,6 +12,7 @@ use crate::plan::fit::{Published, Target};
 use crate::plan::speed::{Bound, Spread};
 use crate::plan::{Plan, Prefer, Speeds, Verdict, Workload};
 use crate::report::rounded;
+use crate::units::Bytes;
 
 /// The document's first key.
 pub const SCHEMA: &str = "orinplan.fit/1";
@@ -64,6 +65,9 @@ pub fn document(report: &Report<'_>) -> Value {
         },
         "advice": report.advice.iter().map(|advice| advice_text(advice, report)).collect::<Vec<_>>(),
     });
+    if let Some(images) = images::document(report) {
+        document["images"] = images;
+    }
     // A model on a server: what pins its state, and what a download would take.
     if let Some(source) = &report.checkpoint.source {
         document["download"] = json!({
@@ -102,7 +106,7 @@ fn bandwidth(mode: &PowerMode) -> Option<f64> {
 fn plan_json(plan: &Plan, workload: &Workload) -> Value {
     let (parallel, energy_budget) = (workload.parallel, workload.energy_budget);
     let memory = &plan.memory;
-    json!({
+    let mut document = json!({
         "scheme": plan.assignment.scheme,
         "verdict": match plan.verdict {
             Verdict::Fits => "fits",
@@ -153,7 +157,11 @@ fn plan_json(plan: &Plan, workload: &Workload) -> Value {
         }),
         "quality": plan.quality.as_ref().map(quality::document),
         "notes": plan.notes.iter().map(|note| NoteRow { code: note.code(), text: note.text() }).collect::<Vec<_>>(),
-    })
+    });
+    if memory.image_encoder > Bytes(0) {
+        document["memory"]["image_encoder_bytes"] = json!(memory.image_encoder);
+    }
+    document
 }
 
 #[derive(Serialize)]

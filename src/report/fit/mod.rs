@@ -4,6 +4,7 @@ mod advice;
 mod check;
 mod commands;
 mod explain;
+mod images;
 mod json;
 mod markdown;
 mod quality;

@@ -2,7 +2,7 @@
 
 use super::advice::advice_text;
 use super::commands::{self, commands};
-use super::{Report, energy_budget_text, evidence_text, quality};
+use super::{Report, energy_budget_text, evidence_text, images, quality};
 use crate::note::Note;
 use crate::plan::fit::decode_by_mode;
 use crate::plan::{Plan, Workload};
@@ -42,6 +42,9 @@ pub fn text(report: &Report<'_>) -> String {
     wrapped(&mut out, &title);
     let recommended = fit.recommended();
     wrapped(&mut out, &headline(report, recommended));
+    if let Some(images) = images::line(report) {
+        wrapped(&mut out, &images);
+    }
     if let Some(modes) = by_power_mode(report) {
         wrapped(&mut out, &modes);
     }

@@ -21,6 +21,7 @@ pub(crate) fn hugging_face(config: Json, tensors: Vec<StoredTensor>) -> Checkpoi
         tensors,
         directory: None,
         source: None,
+        projector: None,
     }
 }
 
@@ -58,6 +59,7 @@ pub(crate) fn gguf(name: &str, keys: Json, like: &ModelSpec) -> Checkpoint {
         tensors: tensors.collect(),
         directory: None,
         source: None,
+        projector: None,
     }
 }
 

@@ -27,6 +27,7 @@ fn described(config: Json, directory: &Path) -> Result<String, String> {
         tensors: Vec::new(),
         directory: Some(directory.to_owned()),
         source: None,
+        projector: None,
     };
     let model = model::read(&checkpoint, model::Unknown::Refuse).map_err(|e| e.to_string())?;
     let metadata = convert::metadata(&checkpoint, &model, 0);

@@ -23,6 +23,7 @@ fn checkpoint(config: RawConfig, format: SourceFormat) -> Checkpoint {
         tensors: Vec::new(),
         directory: None,
         source: None,
+        projector: None,
     }
 }
 

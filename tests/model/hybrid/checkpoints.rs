@@ -37,6 +37,7 @@ fn read(config: &Json, weights: &Weights) -> Result<ModelSpec, ModelError> {
             tensors: stored.collect(),
             directory: None,
             source: None,
+            projector: None,
         },
         Unknown::Refuse,
     )

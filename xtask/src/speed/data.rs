@@ -84,6 +84,7 @@ fn spec(models: &Value, name: &str) -> anyhow::Result<ModelSpec> {
         tensors: Vec::new(),
         directory: None,
         source: None,
+        projector: None,
     };
     model::read(&checkpoint, Unknown::Refuse).with_context(|| name.to_owned())
 }

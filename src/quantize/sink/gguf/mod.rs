@@ -2,20 +2,23 @@
 
 mod metadata;
 mod plan;
+mod projector;
 
 use std::io::{BufWriter, Write};
 
 use super::{Sink, TensorPlace, WeightFile, WeightFiles};
 use crate::checkpoint::Checkpoint;
 use crate::gguf::{self, TensorEntry, Value};
-use crate::model::ModelSpec;
+use crate::model::{ModelSpec, Projector};
 use crate::note::Note;
 use crate::quantize::destination::OutputError;
 use crate::quantize::error::QuantizeError;
 use crate::quantize::packed::Files;
 use crate::quantize::partial::{OutputForm, Partial};
 use crate::quantize::planned::{Options, PlannedTensor};
+use crate::scheme::Scheme;
 use crate::units::Bytes;
+use plan::Contents;
 
 pub use metadata::metadata;
 pub(crate) use plan::{contents, description, tensors};
@@ -40,7 +43,31 @@ pub(crate) fn plan<'a>(
     model: &'a ModelSpec,
     options: &Options<'a>,
 ) -> Result<(Gguf<'a>, Vec<PlannedTensor<'a>>, Vec<Note>), QuantizeError> {
-    let (metadata, tensors, notes) = plan::contents(checkpoint, files, model, options)?;
+    let contents = plan::contents(checkpoint, files, model, options)?;
+    Ok(laid_out(checkpoint, contents))
+}
+
+/// Plans the file of `projector` in `scheme`, which was read from the same checkpoint as `model`.
+///
+/// # Errors
+/// [`QuantizeError`]: a scheme that projectors are not written in, a checkpoint without weights, a conversion or size that
+/// is not possible.
+pub(crate) fn plan_projector<'a>(
+    checkpoint: &'a Checkpoint,
+    files: &'a Files,
+    model: &'a ModelSpec,
+    projector: &'a Projector,
+    scheme: &Scheme,
+) -> Result<(Gguf<'a>, Vec<PlannedTensor<'a>>, Vec<Note>), QuantizeError> {
+    let contents = projector::contents(checkpoint, files, model, projector, scheme)?;
+    Ok(laid_out(checkpoint, contents))
+}
+
+/// A file with these contents.
+fn laid_out<'a>(
+    checkpoint: &'a Checkpoint,
+    (metadata, tensors, notes): Contents<'a>,
+) -> (Gguf<'a>, Vec<PlannedTensor<'a>>, Vec<Note>) {
     let names = tensors.iter().map(|t| (t.name, t.shape.len()));
     let header = gguf::header_bytes(&metadata, names);
     let gguf = Gguf {
@@ -48,7 +75,7 @@ pub(crate) fn plan<'a>(
         metadata,
         bytes: gguf::file_bytes(header, sizes(&tensors)),
     };
-    Ok((gguf, tensors, notes))
+    (gguf, tensors, notes)
 }
 
 fn sizes(tensors: &[PlannedTensor<'_>]) -> impl Iterator<Item = Bytes> {

@@ -114,6 +114,7 @@ pub(crate) fn description(
         tensors: stored.collect(),
         directory: None,
         source: None,
+        projector: None,
     }
 }
 

@@ -57,15 +57,23 @@ pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
             CommandBlock::new(title, with_llama_cpp(report, scheme))
         }
     };
-    let projector = names::new_projector(report).map(|out| {
-        let from = names::directory_word(report);
-        let line = format!("{CONVERTER} {from} --mmproj --outfile {}", shell_path(&out));
-        CommandBlock::new(
-            "Make the projector, which llama.cpp's converter alone writes",
-            vec![line],
-        )
-    });
+    let projector = names::new_projector(report).map(|out| projector(report, &out));
     [block].into_iter().chain(projector).collect()
+}
+
+/// The line that writes the projector: our own where its kind is written and its weights are at hand.
+fn projector(report: &Report<'_>, output: &str) -> CommandBlock {
+    let written = report.model.projector.as_ref();
+    let written = written.is_some_and(|projector| projector.family.not_written.is_none());
+    let output = shell_path(output);
+    if written && report.checkpoint.format == SourceFormat::Safetensors {
+        let from = shell_path(report.checkpoint.origin.text());
+        let line = format!("orinplan quantize {from} --projector --scheme f16 --output {output}");
+        return CommandBlock::new("Make the projector", vec![line]);
+    }
+    let from = names::directory_word(report);
+    let line = format!("{CONVERTER} {from} --mmproj --outfile {output}");
+    CommandBlock::new("Make the projector with llama.cpp's converter", vec![line])
 }
 
 /// The line that fetches a GGUF that is on a server, which is taken as it is.

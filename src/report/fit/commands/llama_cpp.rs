@@ -25,7 +25,13 @@ fn server_with(report: &Report<'_>, plan: &Plan, placement: &str) -> Vec<Command
     };
     let workload = report.workload;
     let projector = names::projector(report);
-    let projector = projector.map(|file| format!("--mmproj {}", shell_path(&file)));
+    let projector = projector.map(|file| {
+        let place = match workload.projector_on_cpu {
+            true => " --no-mmproj-offload",
+            false => "",
+        };
+        format!("--mmproj {}{place}", shell_path(&file))
+    });
     let words = [
         Some(format!("llama-server -m {}", shell_path(&file))),
         Some(format!("-c {} {placement}", workload.context)),

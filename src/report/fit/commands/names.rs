@@ -74,7 +74,8 @@ pub(super) fn given_projector(report: &Report<'_>) -> Option<String> {
 
 /// The name of the projector's file that a Hugging Face checkpoint with towers is converted to.
 pub(super) fn new_projector(report: &Report<'_>) -> Option<String> {
-    let has_towers = !report.model.towers.is_empty() && !report.workload.text_only;
+    let has_towers = !report.model.towers.is_empty() || report.model.projector.is_some();
+    let has_towers = has_towers && !report.workload.text_only;
     let wanted = has_towers && report.checkpoint.format != SourceFormat::Gguf;
     wanted.then(|| format!("mmproj-{}.gguf", base(report)))
 }

@@ -1,0 +1,172 @@
+//! InternVL: a ViT with a class token, whose patches are merged and mapped by a norm and two matrices.
+
+use super::super::family::{Encoder, Family, Head, Patches, Positions, Reserved};
+use super::super::rows::{Kept, Row, Taken};
+use super::super::vision::Vision;
+use super::super::{ProjectorConfig, ProjectorError, images};
+use crate::gguf::Value;
+
+pub(super) static INTERNVL: Family = Family {
+    name: "internvl",
+    name_key: "clip.projector_type",
+    model_types: &["internvl_chat"],
+    merge: 2,
+    read,
+    rows,
+    keys,
+    not_written: None,
+    image: |vision, size| images::best_size(vision, size, images::tile_grids(vision), 2),
+    reserved: Reserved::Own,
+    encoder: Encoder {
+        patches: Patches::One,
+        class_token: true,
+        positions: Positions::Table,
+        fused_qkv: false,
+        rms: false,
+        pre_norm: false,
+        post_norm: false,
+        gated: false,
+        drops_last: false,
+        batches: true,
+        head: Head::ShuffleMlp,
+    },
+};
+
+/// Defaults are those of `InternVisionConfig` (`configuration_intern_vit.py` beside the published models).
+fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
+    let image = config.count(&["image_size"], 224)?;
+    let patch = config.count(&["patch_size"], 14)?;
+    let side = image / patch;
+    let ratio = config.number(config.whole, "downsample_ratio", 0.5);
+    let text = config.text_width()?;
+    Ok(Vision {
+        width: config.count(&["hidden_size"], 3200)?,
+        inner: config.count(&["intermediate_size"], 12800)?,
+        heads: config.count(&["num_attention_heads"], 25)?,
+        blocks: config.count(&["num_hidden_layers"], 48)?,
+        patch,
+        image,
+        merge: if ratio > 0.0 { (1.0 / ratio) as u64 } else { 0 },
+        text,
+        positions: side * side + 1,
+        tiles: (
+            config.whole_count(&["min_dynamic_patch"], 1)?,
+            config.whole_count(&["max_dynamic_patch"], 12)?,
+        ),
+        projection: text,
+        ..Vision::default()
+    })
+}
+
+fn rows(vision: &Vision) -> Vec<Row> {
+    let &Vision {
+        width,
+        inner,
+        patch,
+        positions,
+        text,
+        ..
+    } = vision;
+    let merged = width * vision.merge * vision.merge;
+    let embeddings = |part: &str| format!("vision_model.embeddings.{part}");
+    let mut rows = vec![
+        Row::new(
+            embeddings("class_embedding"),
+            "v.class_embd",
+            &[1, 1, width],
+        )
+        .kept(Kept::Full),
+        Row::new(
+            embeddings("patch_embedding.weight"),
+            "v.patch_embd.weight",
+            &[width, 3, patch, patch],
+        )
+        .kept(Kept::Convolution),
+        Row::new(
+            embeddings("patch_embedding.bias"),
+            "v.patch_embd.bias",
+            &[width],
+        ),
+        Row::new(
+            embeddings("position_embedding"),
+            "v.position_embd.weight",
+            &[1, positions, width],
+        )
+        .kept(Kept::Full),
+    ];
+    for block in 0..vision.blocks {
+        let from = |part: &str| format!("vision_model.encoder.layers.{block}.{part}");
+        let name = |part: &str| format!("v.blk.{block}.{part}");
+        for (third, to) in (0..).zip(["attn_q", "attn_k", "attn_v"]) {
+            let [weight, bias] = Row::linear(&from("attn.qkv"), &name(to), width, width);
+            rows.push(weight.taken(Taken::Third(third)));
+            rows.push(bias.taken(Taken::Third(third)).optional());
+        }
+        rows.extend(Row::linear(
+            &from("attn.proj"),
+            &name("attn_out"),
+            width,
+            width,
+        ));
+        for (norm, to) in [
+            ("attn.q_norm", "attn_q_norm"),
+            ("attn.k_norm", "attn_k_norm"),
+        ] {
+            let name = format!("{}.weight", name(to));
+            rows.push(Row::new(format!("{}.weight", from(norm)), name, &[width]).optional());
+        }
+        for (norm, to) in [("norm1", "ln1"), ("norm2", "ln2")] {
+            let [weight, bias] = Row::norm(&from(norm), &name(to), width);
+            rows.extend([weight, bias.optional()]);
+        }
+        for scale in ["ls1", "ls2"] {
+            let name = format!("{}.weight", name(scale));
+            rows.push(Row::new(from(scale), name, &[width]));
+        }
+        rows.extend(Row::linear(&from("mlp.fc1"), &name("ffn_up"), inner, width));
+        rows.extend(Row::linear(
+            &from("mlp.fc2"),
+            &name("ffn_down"),
+            width,
+            inner,
+        ));
+    }
+    rows.extend(Row::norm("mlp1.0", "mm.model.mlp.0", merged));
+    rows.extend(Row::linear("mlp1.1", "mm.model.mlp.1", text, merged));
+    rows.extend(Row::linear("mlp1.3", "mm.model.mlp.3", text, text));
+    rows
+}
+
+fn keys(config: &ProjectorConfig<'_>, vision: &Vision) -> Vec<(&'static str, Value)> {
+    let eps = config.number(config.vision, "layer_norm_eps", 1e-6);
+    let act = config.vision.get("hidden_act").and_then(|act| act.as_str());
+    let act = match act {
+        Some("silu") => "clip.use_silu",
+        _ => "clip.use_gelu",
+    };
+    let mut keys = vec![
+        ("clip.vision.attention.layer_norm_epsilon", Value::F32(eps)),
+        (act, Value::Bool(true)),
+        (
+            "clip.vision.projector.scale_factor",
+            Value::U32(vision.merge as u32),
+        ),
+    ];
+    for (stated, key, tiles) in [
+        (
+            "min_dynamic_patch",
+            "clip.vision.preproc_min_tiles",
+            vision.tiles.0,
+        ),
+        (
+            "max_dynamic_patch",
+            "clip.vision.preproc_max_tiles",
+            vision.tiles.1,
+        ),
+    ] {
+        if config.whole.get(stated).is_some() {
+            keys.push((key, Value::U32(tiles as u32)));
+        }
+    }
+    keys
+}

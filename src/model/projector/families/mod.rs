@@ -1,0 +1,46 @@
+//! The table of projectors.
+
+mod gemma3;
+mod gemma4;
+mod idefics3;
+mod internvl;
+mod llava;
+mod qwen_vl;
+mod siglip;
+
+use super::family::Family;
+use crate::gguf::Metadata;
+
+const TABLE: &[&Family] = &[
+    &idefics3::IDEFICS3,
+    &gemma3::GEMMA3,
+    &gemma4::GEMMA4,
+    &qwen_vl::QWEN2,
+    &qwen_vl::QWEN2_5,
+    &qwen_vl::QWEN3,
+    &internvl::INTERNVL,
+    &llava::LLAVA,
+];
+
+/// The kind of configurations of this `model_type`.
+pub(super) fn of_model_type(name: &str) -> Option<&'static Family> {
+    let table = TABLE.iter().copied();
+    table
+        .into_iter()
+        .find(|family| family.model_types.contains(&name))
+}
+
+/// All model types of the table.
+pub(super) fn model_types() -> Vec<&'static str> {
+    let types = TABLE.iter().flat_map(|family| family.model_types);
+    types.copied().collect()
+}
+
+/// The kind that the metadata of an `mmproj` names.
+pub(super) fn of_gguf(metadata: &Metadata) -> Option<&'static Family> {
+    let keys = ["clip.projector_type", "clip.vision.projector_type"];
+    let name = keys
+        .iter()
+        .find_map(|key| metadata.str(key).ok().flatten())?;
+    TABLE.iter().copied().find(|family| family.name == name)
+}

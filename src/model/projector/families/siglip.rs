@@ -1,0 +1,63 @@
+//! What SigLIP encoders and those like it share.
+
+use super::super::rows::{Kept, Row};
+use super::super::vision::Vision;
+
+/// Embeddings, blocks with separate projections, and the last norm, under `prefix` in a checkpoint. The embeddings are
+/// F32 in every file.
+pub(super) fn rows(vision: &Vision, prefix: &str) -> Vec<Row> {
+    let &Vision {
+        width,
+        inner,
+        patch,
+        positions,
+        ..
+    } = vision;
+    let embeddings = format!("{prefix}embeddings.");
+    let mut rows = vec![
+        Row::new(
+            format!("{embeddings}patch_embedding.weight"),
+            "v.patch_embd.weight",
+            &[width, 3, patch, patch],
+        )
+        .kept(Kept::Full),
+        Row::new(
+            format!("{embeddings}patch_embedding.bias"),
+            "v.patch_embd.bias",
+            &[width],
+        ),
+        Row::new(
+            format!("{embeddings}position_embedding.weight"),
+            "v.position_embd.weight",
+            &[positions, width],
+        )
+        .kept(Kept::Full),
+    ];
+    for block in 0..vision.blocks {
+        let from = |part: &str| format!("{prefix}encoder.layers.{block}.{part}");
+        let name = |part: &str| format!("v.blk.{block}.{part}");
+        for (part, to) in [
+            ("self_attn.q_proj", "attn_q"),
+            ("self_attn.k_proj", "attn_k"),
+            ("self_attn.v_proj", "attn_v"),
+            ("self_attn.out_proj", "attn_out"),
+        ] {
+            rows.extend(Row::linear(&from(part), &name(to), width, width));
+        }
+        rows.extend(Row::norm(&from("layer_norm1"), &name("ln1"), width));
+        rows.extend(Row::norm(&from("layer_norm2"), &name("ln2"), width));
+        rows.extend(Row::linear(&from("mlp.fc1"), &name("ffn_up"), inner, width));
+        rows.extend(Row::linear(
+            &from("mlp.fc2"),
+            &name("ffn_down"),
+            width,
+            inner,
+        ));
+    }
+    rows.extend(Row::norm(
+        &format!("{prefix}post_layernorm"),
+        "v.post_ln",
+        width,
+    ));
+    rows
+}

@@ -1,0 +1,124 @@
+//! What is special about one kind of projector, as data and small functions: an entry of `families/`.
+
+use super::ProjectorError;
+use super::config::ProjectorConfig;
+use super::images::{EncodedImage, ImageSize};
+use super::rows::Row;
+use super::vision::Vision;
+use crate::gguf::Value;
+
+/// A kind of projector.
+#[derive(Debug)]
+pub struct Family {
+    /// llama.cpp's name (`clip.projector_type`).
+    pub name: &'static str,
+    /// The key that names it: `clip.vision.projector_type` in files that may hold an audio encoder too.
+    pub name_key: &'static str,
+    /// The `model_type` of the configurations that it belongs to.
+    pub model_types: &'static [&'static str],
+    /// Patches of a side that are merged into one token, unless the file states another number.
+    pub merge: u64,
+    /// Reads its dimensions from a configuration.
+    pub read: fn(&ProjectorConfig<'_>) -> Result<Vision, ProjectorError>,
+    /// Its tensors.
+    pub rows: fn(&Vision) -> Vec<Row>,
+    /// The keys of its metadata behind those that all have.
+    pub keys: fn(&ProjectorConfig<'_>, &Vision) -> Vec<(&'static str, Value)>,
+    /// Why it is not written, if it is only planned.
+    pub not_written: Option<&'static str>,
+    /// What becomes of an image.
+    pub image: fn(&Vision, ImageSize) -> EncodedImage,
+    /// The picture that memory is reserved for at the start.
+    pub reserved: Reserved,
+    /// The pass of its encoder.
+    pub encoder: Encoder,
+}
+
+/// The picture that llama.cpp reserves memory for at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserved {
+    /// The size that the encoder was made for.
+    Own,
+    /// A square of so many tokens a side.
+    Tokens(u64),
+}
+
+impl Reserved {
+    pub(super) fn size(self, vision: &Vision) -> ImageSize {
+        let side = match self {
+            Reserved::Own => vision.image,
+            Reserved::Tokens(side) => side * vision.token_side(),
+        };
+        ImageSize {
+            width: side,
+            height: side,
+        }
+    }
+}
+
+/// The pass of an encoder: what decides the size and order of its tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoder {
+    /// How pixels become patches.
+    pub patches: Patches,
+    /// A class token beside the patches.
+    pub class_token: bool,
+    /// Where the positions of patches come from.
+    pub positions: Positions,
+    /// One matrix for queries, keys and values.
+    pub fused_qkv: bool,
+    /// The norms of blocks subtract no mean (RMS), so that they can work in place.
+    pub rms: bool,
+    /// A norm before the first block.
+    pub pre_norm: bool,
+    /// A norm after the last block.
+    pub post_norm: bool,
+    /// A feed-forward with a gate.
+    pub gated: bool,
+    /// Several pictures go through one pass.
+    pub batches: bool,
+    /// The last block is left out: its input is what is projected.
+    pub drops_last: bool,
+    /// What becomes of the last block's output.
+    pub head: Head,
+}
+
+/// How pixels become patches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patches {
+    /// One convolution.
+    One,
+    /// Two, for two frames of a film, and the patches of a token beside each other.
+    TwoFrames,
+}
+
+/// Where the positions of patches come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Positions {
+    /// A table with a row for each patch, which is added as it is.
+    Table,
+    /// Rows of so many tables.
+    LookedUp(u64),
+    /// A table that is brought to the size of the image.
+    Resized,
+    /// The rotation of queries and keys alone.
+    Rotated,
+}
+
+/// What becomes of the last block's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// The patches of a token beside each other, then one matrix.
+    Shuffle,
+    /// The same with a norm and two matrices.
+    ShuffleMlp,
+    /// The mean of the patches of a token, a norm, and one matrix, which is transposed in each pass if `transposed`.
+    Pool {
+        /// Whether the matrix is stored transposed.
+        transposed: bool,
+    },
+    /// Two matrices over patches that lie beside each other already.
+    Mlp,
+    /// The patches without the class token, then two matrices.
+    Rows,
+}

@@ -1,0 +1,168 @@
+//! How images become pictures of the encoder and tokens of the text model, by the rules of llama.cpp's `mtmd-image.cpp` and
+//! `mtmd.cpp`.
+
+use super::vision::Vision;
+
+/// Pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageSize {
+    /// Of a row.
+    pub width: u64,
+    /// Of a column.
+    pub height: u64,
+}
+
+/// What becomes of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedImage {
+    /// The sizes of the pictures that the encoder sees, each with their number.
+    pub pictures: Vec<(ImageSize, u64)>,
+    /// Tokens of all pictures.
+    pub tokens: u64,
+    /// Tokens of text that mark where the pictures begin and end.
+    pub markers: u64,
+}
+
+impl EncodedImage {
+    /// Places in the cache.
+    pub fn context(&self) -> u64 {
+        self.tokens.saturating_add(self.markers)
+    }
+}
+
+/// An image that is brought to the encoder's own size.
+pub(super) fn fixed(vision: &Vision, markers: u64) -> EncodedImage {
+    tiled(vision, 1, markers)
+}
+
+/// `tiles` pictures of the encoder's own size.
+fn tiled(vision: &Vision, tiles: u64, markers: u64) -> EncodedImage {
+    let side = vision.image;
+    EncodedImage {
+        pictures: vec![(
+            ImageSize {
+                width: side,
+                height: side,
+            },
+            tiles,
+        )],
+        tokens: tile_tokens(vision).saturating_mul(tiles),
+        markers,
+    }
+}
+
+/// Tokens of a picture of the encoder's own size.
+fn tile_tokens(vision: &Vision) -> u64 {
+    let patches = vision.image / vision.patch;
+    patches * patches / (vision.merge * vision.merge)
+}
+
+/// An image of any size, whose sides are rounded to whole tokens and whose area is brought between `least` and `most` of
+/// them (`calc_size_preserved_ratio`).
+pub(super) fn whole(
+    vision: &Vision,
+    size: ImageSize,
+    (least, most): (u64, u64),
+    markers: u64,
+) -> EncodedImage {
+    let side = vision.token_side();
+    let (width, height) = (size.width as f32, size.height as f32);
+    // In single precision, as there.
+    let unit = side as f32;
+    let round = |x: f32| ((x / unit).round() as u64).max(1);
+    let (mut columns, mut rows) = (round(width), round(height));
+    let area = width * height;
+    let pixels = |tokens: u64| (tokens * side * side) as f32;
+    if columns * rows > most {
+        let beta = (area / pixels(most)).sqrt();
+        let floor = |x: f32| ((x / beta / unit).floor() as u64).max(1);
+        (columns, rows) = (floor(width), floor(height));
+    } else if columns * rows < least {
+        let beta = (pixels(least) / area).sqrt();
+        let ceil = |x: f32| (x * beta / unit).ceil() as u64;
+        (columns, rows) = (ceil(width), ceil(height));
+    }
+    let picture = ImageSize {
+        width: columns * side,
+        height: rows * side,
+    };
+    EncodedImage {
+        pictures: vec![(picture, 1)],
+        tokens: columns.saturating_mul(rows),
+        markers,
+    }
+}
+
+/// An image whose longer side is brought to `longest_edge` and that is then cut into tiles of the encoder's own size, with
+/// a view of the whole before them (Idefics 3, SmolVLM). Each tile has two markers before it and each row one behind it;
+/// the whole has three and one.
+pub(super) fn longest_edge(vision: &Vision, size: ImageSize) -> EncodedImage {
+    let tile = vision.image;
+    let tiles = |pixels: u64| pixels.div_ceil(tile).max(1);
+    let (columns, rows) = match vision.longest_edge {
+        // Files without the number are cut as the image is.
+        0 => {
+            let nearest = |pixels: u64| ((pixels as f32 / tile as f32).round() as u64).max(1);
+            (nearest(size.width), nearest(size.height))
+        }
+        longest => {
+            let ratio = size.width as f64 / size.height as f64;
+            let even = |pixels: f64| (pixels as u64).next_multiple_of(2);
+            let longest = longest as f64;
+            let (width, height) = if size.width >= size.height {
+                (longest as u64, even(longest / ratio))
+            } else {
+                (even(longest * ratio), longest as u64)
+            };
+            (tiles(width), tiles(height))
+        }
+    };
+    let cut = columns.saturating_mul(rows);
+    let whole = 4;
+    let markers = cut
+        .saturating_mul(2)
+        .saturating_add(rows)
+        .saturating_add(whole);
+    tiled(vision, cut.saturating_add(1), markers)
+}
+
+/// An image that is cut into tiles of the encoder's own size after it was brought to the best of the sizes that the model
+/// has, with a view of the whole; an image that is no larger than a tile is not cut.
+pub(super) fn best_size(
+    vision: &Vision,
+    size: ImageSize,
+    sizes: impl Iterator<Item = (u64, u64)>,
+    markers: u64,
+) -> EncodedImage {
+    if size.width <= vision.image && size.height <= vision.image {
+        return tiled(vision, 1, markers);
+    }
+    let mut best: Option<(u64, u64, (u64, u64))> = None;
+    for (width, height) in sizes {
+        let across = width as f32 / size.width as f32;
+        let scale = across.min(height as f32 / size.height as f32);
+        let scaled = |pixels: u64| (pixels as f32 * scale) as u64;
+        let seen = scaled(size.width) * scaled(size.height);
+        let seen = seen.min(size.width * size.height);
+        let wasted = (width * height).saturating_sub(seen);
+        let better =
+            best.is_none_or(|(most, least, _)| seen > most || seen == most && wasted < least);
+        if better {
+            best = Some((seen, wasted, (width, height)));
+        }
+    }
+    let tiles = best.map_or(0, |(_, _, (width, height))| {
+        width.div_ceil(vision.image) * height.div_ceil(vision.image)
+    });
+    tiled(vision, tiles + 1, markers)
+}
+
+/// The sizes of `least` to `most` tiles in any shape.
+pub(super) fn tile_grids(vision: &Vision) -> impl Iterator<Item = (u64, u64)> {
+    let (least, most) = vision.tiles;
+    let (least, most, side) = (least.max(1), most.min(64), vision.image);
+    (least..=most).flat_map(move |columns| {
+        let rows = (least.div_ceil(columns)).max(least)..=(most / columns).min(most);
+        rows.map(move |rows| (columns * side, rows * side))
+    })
+}

@@ -1,0 +1,214 @@
+//! Projectors: the image encoder of a vision-language model and what maps its output to text embeddings, which llama.cpp
+//! keeps in a GGUF of its own (`mmproj-*.gguf`).
+//!
+//! In: a checkpoint's configuration and stored tensors, or the metadata and tensors of an `mmproj`. Out: a [`Projector`],
+//! the same for both. A family is one entry of `families/`. Must not: read weights or files.
+//!
+//! Sources: llama.cpp's `conversion/*.py`, `tools/mtmd/clip.cpp`, `mtmd-image.cpp`, `models/*.cpp` (release 0.6.0).
+
+mod config;
+mod families;
+mod family;
+mod images;
+mod rows;
+mod vision;
+
+use serde_json::Value as Json;
+
+use super::TensorRole;
+use super::packed::FoldedWeight;
+use super::tensor::Tensor;
+use crate::checkpoint::StoredTensor;
+use crate::dtype::{Dtype, elements};
+use crate::gguf::Metadata;
+use crate::units::Bytes;
+
+pub use config::ProjectorConfig;
+pub use family::{Encoder, Family, Head, Patches, Positions};
+pub use images::{EncodedImage, ImageSize};
+pub use rows::{Kept, Taken};
+pub use vision::Vision;
+
+/// A projector.
+#[derive(Clone, Debug)]
+pub struct Projector {
+    /// What is special about its kind.
+    pub family: &'static Family,
+    /// Its dimensions.
+    pub vision: Vision,
+    /// Its tensors in the order of the file, with llama.cpp's names and shapes.
+    pub tensors: Vec<ProjectorTensor>,
+    /// Whether its file is there, with types of its own.
+    pub is_stored: bool,
+}
+
+/// A tensor of a projector.
+#[derive(Clone, Debug)]
+pub struct ProjectorTensor {
+    /// Its name, shape and source.
+    pub tensor: Tensor,
+    /// What of the stored tensor it is.
+    pub taken: Taken,
+    /// The precision that llama.cpp's converter keeps it in.
+    pub kept: Kept,
+}
+
+/// The types that a projector is written in.
+pub const TYPES: [Dtype; 3] = [Dtype::F16, Dtype::BF16, Dtype::Q8_0];
+
+/// Why a projector cannot be described.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProjectorError {
+    /// There is no vision part.
+    #[error(
+        "config.json has no `vision_config`: the model has no projector; leave --projector out"
+    )]
+    NoVision,
+    /// The kind is not in the table.
+    #[error(
+        "the projector of `{name}` is not known; known are those of {known}; llama.cpp's convert_hf_to_gguf.py --mmproj may write it"
+    )]
+    Unknown {
+        /// The model type.
+        name: String,
+        /// Those with an entry.
+        known: String,
+    },
+    /// The kind is planned and not written.
+    #[error("the projector of `{name}` is planned and not written: {reason}")]
+    NotWritten {
+        /// The model type.
+        name: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A value is missing or impossible.
+    #[error("config.json: `{key}` of the vision part {problem}")]
+    Value {
+        /// Its name.
+        key: &'static str,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// A tensor of the projector is not stored.
+    #[error(
+        "tensor `{name}` of the projector is missing; the checkpoint may be cut short, or belong to another config.json"
+    )]
+    Missing {
+        /// Its name.
+        name: String,
+    },
+    /// A tensor has another number of weights.
+    #[error(
+        "tensor `{name}` of the projector has {found} weights, and config.json gives {expected}"
+    )]
+    Size {
+        /// Its name.
+        name: String,
+        /// Weights.
+        found: u64,
+        /// By the configuration.
+        expected: u64,
+    },
+}
+
+impl Projector {
+    /// The projector of a Hugging Face checkpoint with these `stored` weights, or of its configuration alone if there
+    /// are none.
+    ///
+    /// # Errors
+    /// [`ProjectorError`]: none, of an unknown kind, with a value that is missing or impossible, or a tensor that is
+    /// missing or of another size.
+    pub fn of_hugging_face(
+        config: &Json,
+        processor: Json,
+        stored: &[FoldedWeight],
+    ) -> Result<Projector, ProjectorError> {
+        let config = ProjectorConfig::new(config, processor)?;
+        let name = config.model_type();
+        let family = families::of_model_type(name).ok_or_else(|| ProjectorError::Unknown {
+            name: name.to_owned(),
+            known: families::model_types().join(", "),
+        })?;
+        let vision = (family.read)(&config)?.checked()?;
+        let rows = (family.rows)(&vision);
+        let tensors = rows::resolve(rows, stored)?;
+        Ok(Projector {
+            family,
+            vision,
+            tensors,
+            is_stored: false,
+        })
+    }
+
+    /// The projector of an `mmproj` file with this `metadata`, whose tensors are `stored`; `None` if it is of an unknown
+    /// kind or its metadata lacks a value.
+    pub fn of_gguf<'a>(
+        metadata: &Metadata,
+        stored: impl Iterator<Item = (usize, &'a StoredTensor)>,
+    ) -> Option<Projector> {
+        let family = families::of_gguf(metadata)?;
+        let tensor = |(index, stored): (usize, &StoredTensor)| ProjectorTensor {
+            tensor: Tensor {
+                name: stored.name.clone(),
+                role: TensorRole::Other,
+                layer: None,
+                shape: stored.shape.clone(),
+                dtype: stored.dtype,
+                stored_bytes: stored.bytes,
+                sources: vec![index as u32],
+            },
+            taken: Taken::All,
+            kept: Kept::Matrix,
+        };
+        let tensors: Vec<ProjectorTensor> = stored.map(tensor).collect();
+        let vision = Vision::of_gguf(metadata, family.merge, &tensors)?
+            .checked()
+            .ok()?;
+        Some(Projector {
+            family,
+            vision,
+            tensors,
+            is_stored: true,
+        })
+    }
+
+    /// The type of a tensor in a file of `base`: its own in a file that is there.
+    pub fn dtype(&self, tensor: &ProjectorTensor, base: Dtype) -> Dtype {
+        if self.is_stored {
+            return tensor.tensor.dtype;
+        }
+        tensor
+            .kept
+            .dtype(base, tensor.tensor.row(), tensor.tensor.shape.len())
+    }
+
+    /// The bytes of all tensors in a file of `base`.
+    pub fn bytes(&self, base: Dtype) -> Bytes {
+        let bytes = |tensor: &ProjectorTensor| match self.is_stored {
+            true => tensor.tensor.stored_bytes,
+            false => {
+                let dtype = self.dtype(tensor, base);
+                dtype.bytes(&tensor.tensor.shape).unwrap_or(Bytes(0))
+            }
+        };
+        self.tensors.iter().map(bytes).sum()
+    }
+
+    /// The number of weights.
+    pub fn parameters(&self) -> u64 {
+        let weights = self.tensors.iter().map(|t| elements(&t.tensor.shape));
+        weights.fold(0, u64::saturating_add)
+    }
+
+    /// What becomes of an image: the pictures that the encoder sees, and the tokens that the text model does.
+    pub fn image(&self, size: ImageSize) -> EncodedImage {
+        (self.family.image)(&self.vision, size)
+    }
+
+    /// The picture that llama.cpp reserves memory for when it starts.
+    pub fn reserved(&self) -> ImageSize {
+        self.family.reserved.size(&self.vision)
+    }
+}

@@ -1,0 +1,184 @@
+//! The tensors of a projector: their names on both sides, their shapes, and what conversion does to them.
+
+use std::collections::HashMap;
+
+use super::super::TensorRole;
+use super::super::packed::FoldedWeight;
+use super::super::tensor::Tensor;
+use super::{ProjectorError, ProjectorTensor};
+use crate::dtype::{Dtype, elements};
+use crate::units::Bytes;
+
+/// A tensor of a projector and where it comes from.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Its names in a checkpoint, without the prefix `model.`; the first that is stored counts.
+    pub from: Vec<String>,
+    /// Its name in a GGUF.
+    pub name: String,
+    /// Outermost dimension first.
+    pub shape: Vec<u64>,
+    /// What of the stored tensor it is.
+    pub taken: Taken,
+    /// The precision that it is kept in.
+    pub kept: Kept,
+    /// Whether a checkpoint may be without it.
+    pub optional: bool,
+}
+
+/// What of a stored tensor goes into one of a GGUF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// All of it.
+    All,
+    /// All of it, with 1 added.
+    PlusOne,
+    /// One third of its rows.
+    Third(u64),
+    /// One of two frames of a convolution.
+    Frame(u64),
+}
+
+/// The precision that llama.cpp's converter keeps a tensor in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// The type that is asked for; vectors in F32.
+    Matrix,
+    /// The convolution of patches: F16 in a file of F16, else F32.
+    Convolution,
+    /// F32.
+    Full,
+    /// F16.
+    Half,
+}
+
+impl Kept {
+    /// The type in a file of `base` of a tensor with rows of `row` values and so many dimensions.
+    pub fn dtype(self, base: Dtype, row: u64, dimensions: usize) -> Dtype {
+        match self {
+            Kept::Half => Dtype::F16,
+            _ if dimensions < 2 => Dtype::F32,
+            Kept::Full => Dtype::F32,
+            Kept::Convolution if base == Dtype::F16 => Dtype::F16,
+            Kept::Convolution => Dtype::F32,
+            Kept::Matrix if base.divides(row) => base,
+            Kept::Matrix => Dtype::F16,
+        }
+    }
+}
+
+impl Row {
+    /// One tensor, whole.
+    pub fn new(from: impl Into<String>, name: impl Into<String>, shape: &[u64]) -> Row {
+        Row {
+            from: vec![from.into()],
+            name: name.into(),
+            shape: shape.to_vec(),
+            taken: Taken::All,
+            kept: Kept::Matrix,
+            optional: false,
+        }
+    }
+
+    /// A matrix of `[outputs, inputs]` and its bias.
+    pub fn linear(from: &str, name: &str, outputs: u64, inputs: u64) -> [Row; 2] {
+        [
+            Row::new(
+                format!("{from}.weight"),
+                format!("{name}.weight"),
+                &[outputs, inputs],
+            ),
+            Row::new(format!("{from}.bias"), format!("{name}.bias"), &[outputs]),
+        ]
+    }
+
+    /// A norm with a bias.
+    pub fn norm(from: &str, name: &str, width: u64) -> [Row; 2] {
+        ["weight", "bias"]
+            .map(|part| Row::new(format!("{from}.{part}"), format!("{name}.{part}"), &[width]))
+    }
+
+    /// A further name in checkpoints.
+    pub fn or(mut self, from: impl Into<String>) -> Row {
+        self.from.push(from.into());
+        self
+    }
+
+    /// The same, of part of a stored tensor.
+    pub fn taken(self, taken: Taken) -> Row {
+        Row { taken, ..self }
+    }
+
+    /// The same in another precision.
+    pub fn kept(self, kept: Kept) -> Row {
+        Row { kept, ..self }
+    }
+
+    /// The same, which a checkpoint may be without.
+    pub fn optional(self) -> Row {
+        Row {
+            optional: true,
+            ..self
+        }
+    }
+
+    /// The weights of the stored tensor.
+    fn stored_weights(&self) -> u64 {
+        let own = elements(&self.shape);
+        match self.taken {
+            Taken::All | Taken::PlusOne => own,
+            Taken::Third(_) => own.saturating_mul(3),
+            Taken::Frame(_) => own.saturating_mul(2),
+        }
+    }
+}
+
+/// The tensors of `rows` in the order of the checkpoint, each with its stored one; all of them without weights.
+pub(super) fn resolve(
+    rows: Vec<Row>,
+    stored: &[FoldedWeight],
+) -> Result<Vec<ProjectorTensor>, ProjectorError> {
+    let bare = |weight: &FoldedWeight| {
+        let name = weight.name.as_str();
+        name.strip_prefix("model.").unwrap_or(name).to_owned()
+    };
+    let by_name: HashMap<String, &FoldedWeight> = stored.iter().map(|w| (bare(w), w)).collect();
+    let mut tensors = Vec::with_capacity(rows.len());
+    for row in rows {
+        let weight = row.from.iter().find_map(|name| by_name.get(name).copied());
+        let weight = match weight {
+            None if stored.is_empty() && !row.optional => None,
+            None if row.optional => continue,
+            None => {
+                let name = row.from.into_iter().next().unwrap_or_default();
+                return Err(ProjectorError::Missing { name });
+            }
+            found => found,
+        };
+        let found = weight.map(|weight| elements(&weight.shape));
+        let expected = row.stored_weights();
+        if let Some(found) = found.filter(|found| *found != expected) {
+            let name = row.from.into_iter().next().unwrap_or_default();
+            return Err(ProjectorError::Size {
+                name,
+                found,
+                expected,
+            });
+        }
+        tensors.push(ProjectorTensor {
+            tensor: Tensor {
+                name: row.name,
+                role: TensorRole::Other,
+                layer: None,
+                shape: row.shape,
+                dtype: weight.map_or(Dtype::BF16, |weight| weight.dtype),
+                stored_bytes: weight.map_or(Bytes(0), |weight| weight.bytes),
+                sources: weight.map_or(Vec::new(), |weight| weight.sources.clone()),
+            },
+            taken: row.taken,
+            kept: row.kept,
+        });
+    }
+    tensors.sort_by_key(|t| t.tensor.sources.first().copied());
+    Ok(tensors)
+}

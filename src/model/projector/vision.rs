@@ -1,0 +1,129 @@
+//! The dimensions of an image encoder.
+
+use super::{ProjectorError, ProjectorTensor};
+use crate::gguf::Metadata;
+
+/// The dimensions of an image encoder.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Vision {
+    /// Width of a patch.
+    pub width: u64,
+    /// Inner width of the feed-forward.
+    pub inner: u64,
+    /// Attention heads.
+    pub heads: u64,
+    /// Blocks.
+    pub blocks: u64,
+    /// Pixels of a patch's side.
+    pub patch: u64,
+    /// Pixels of the side of the square image that it was made for.
+    pub image: u64,
+    /// Patches of a token's side.
+    pub merge: u64,
+    /// Width of the text model.
+    pub text: u64,
+    /// Rows of the table of positions.
+    pub positions: u64,
+    /// Every such block sees the whole image, and the others a window; 0 if all see the whole.
+    pub window_every: u64,
+    /// The blocks whose output goes into early blocks of the text model too.
+    pub deepstack: Vec<u64>,
+    /// Pixels of the longer side of an image before it is cut into tiles; 0 if that is not stated.
+    pub longest_edge: u64,
+    /// The least and most tiles of an image.
+    pub tiles: (u64, u64),
+    /// Sizes that an image is brought to before it is cut into tiles.
+    pub pinpoints: Vec<(u64, u64)>,
+    /// Its projection has two matrices of this inner width; 0 for one.
+    pub projection: u64,
+}
+
+/// No published encoder has as many blocks.
+const BLOCKS: u64 = 1024;
+
+impl Vision {
+    /// Pixels of a token's side.
+    pub fn token_side(&self) -> u64 {
+        self.patch.saturating_mul(self.merge)
+    }
+
+    /// Itself, if its pass can be laid out.
+    pub(super) fn checked(self) -> Result<Vision, ProjectorError> {
+        let wrong = |key, problem| Err(ProjectorError::Value { key, problem });
+        if self.patch == 0 || self.merge == 0 || self.merge > 64 {
+            return wrong("patch_size", "is no size of a patch");
+        }
+        if self.image < self.token_side() {
+            return wrong("image_size", "is smaller than a patch");
+        }
+        if self.blocks > BLOCKS {
+            return wrong("num_hidden_layers", "is larger than any model has");
+        }
+        if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
+            return wrong("num_attention_heads", "does not divide the width");
+        }
+        if self.deepstack.iter().any(|block| *block >= self.blocks) {
+            return wrong(
+                "deepstack_visual_indexes",
+                "names a block that is not there",
+            );
+        }
+        Ok(self)
+    }
+
+    /// The dimensions that an `mmproj` states; `usual_merge` is that of its kind.
+    pub(super) fn of_gguf(
+        metadata: &Metadata,
+        usual_merge: u64,
+        tensors: &[ProjectorTensor],
+    ) -> Option<Vision> {
+        let stated = |key: &str| {
+            let value = metadata.u64(&format!("clip.vision.{key}")).ok().flatten();
+            value.filter(|value| *value <= 1 << 16)
+        };
+        let list = |key: &str| metadata.u64s(&format!("clip.vision.{key}")).ok().flatten();
+        let shape = |name: &str| {
+            let found = tensors.iter().find(|t| t.tensor.name == name)?;
+            Some(found.tensor.shape.as_slice())
+        };
+        let flags = metadata.bools("clip.vision.is_deepstack_layers").ok();
+        let flags = flags.flatten().unwrap_or_default();
+        let deep = flags.iter().zip(0u64..).filter(|(is, _)| **is);
+        let pinpoints = list("image_grid_pinpoints").unwrap_or_default();
+        let pairs = pinpoints.chunks_exact(2).filter_map(|pair| match pair {
+            &[width, height] if width.max(height) <= 1 << 16 => Some((width, height)),
+            _ => None,
+        });
+        let merge = stated("projector.scale_factor").or(stated("spatial_merge_size"));
+        // A table of two axes has two matrices.
+        let positions =
+            shape("v.position_embd.weight").and_then(|s| s.iter().rev().nth(1).copied());
+        let projection = ["mm.0.weight", "mm.model.mlp.1.weight"];
+        let projection = projection
+            .iter()
+            .find_map(|name| shape(name)?.first().copied());
+        Some(Vision {
+            width: stated("embedding_length")?,
+            inner: match shape("v.blk.0.ffn_up.weight") {
+                Some(&[inner, _]) if inner <= 1 << 16 => inner,
+                _ => stated("feed_forward_length")?,
+            },
+            heads: stated("attention.head_count")?,
+            blocks: stated("block_count")?,
+            patch: stated("patch_size")?,
+            image: stated("image_size")?,
+            merge: merge.unwrap_or(usual_merge),
+            text: stated("projection_dim")?,
+            positions: positions.unwrap_or(0),
+            window_every: stated("n_wa_pattern").unwrap_or(0),
+            deepstack: deep.map(|(_, block)| block).collect(),
+            longest_edge: stated("preproc_image_size").unwrap_or(0),
+            tiles: (
+                stated("preproc_min_tiles").unwrap_or(1),
+                stated("preproc_max_tiles").unwrap_or(12),
+            ),
+            pinpoints: pairs.collect(),
+            projection: projection.unwrap_or(0),
+        })
+    }
+}

@@ -1,0 +1,399 @@
+//! One pass of llama.cpp's image encoder as a list of tensor sizes: patches, blocks, what maps them to the text model.
+//!
+//! Sources: `tools/mtmd/clip.cpp` (`build_inp`, `build_vit`, `build_attn`, `build_ffn`) and `tools/mtmd/models/*.cpp` of
+//! llama.cpp. As in `graph`, operations that work in place on their only reader's input are left out.
+
+use super::ComputeBackend;
+use super::arena;
+use super::graph::{f32_bytes, graph_of};
+use super::tensors::{Graph, Id, Pool};
+use crate::dtype::Dtype;
+use crate::model::Projector;
+use crate::model::projector::{Head, ImageSize, Patches, Positions, Vision};
+use crate::units::Bytes;
+
+/// Tokens that llama.cpp encodes at once, if the encoder takes several pictures.
+const BATCH_TOKENS: u64 = 1024;
+
+/// The buffers of one pass of an encoder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EncoderCompute {
+    /// The backend's compute buffer.
+    pub device_bytes: Bytes,
+    /// Pixels and positions in host memory; 0 where the CPU computes.
+    pub host_bytes: Bytes,
+}
+
+impl EncoderCompute {
+    /// Both.
+    pub fn total(self) -> Bytes {
+        self.device_bytes + self.host_bytes
+    }
+
+    /// What is enough for either.
+    fn or(self, other: EncoderCompute) -> EncoderCompute {
+        EncoderCompute {
+            device_bytes: self.device_bytes.max(other.device_bytes),
+            host_bytes: self.host_bytes.max(other.host_bytes),
+        }
+    }
+}
+
+/// The buffers of `projector`, a file of `base`: those reserved at the start or, if they are larger, those of an `image`.
+pub fn encoder(
+    projector: &Projector,
+    base: Dtype,
+    image: Option<ImageSize>,
+    flash_attention: bool,
+    backend: ComputeBackend,
+) -> EncoderCompute {
+    let pass = |picture: ImageSize, batch: u64| {
+        let pass = Pass {
+            projector,
+            base,
+            picture,
+            batch,
+            flash_attention,
+            backend,
+        };
+        let [host, device] = arena::replay(&pass.graph());
+        EncoderCompute {
+            device_bytes: Bytes(device.bytes),
+            host_bytes: Bytes(host.bytes),
+        }
+    };
+    let reserved = pass(projector.reserved(), 1);
+    let Some(image) = image else {
+        return reserved;
+    };
+    let encoded = projector.image(image);
+    let pictures: u64 = encoded.pictures.iter().map(|(_, count)| count).sum();
+    let each = encoded.tokens.checked_div(pictures).unwrap_or(0).max(1);
+    encoded
+        .pictures
+        .iter()
+        .fold(reserved, |known, &(picture, count)| {
+            let batch = match projector.family.encoder.batches {
+                true => count.min(BATCH_TOKENS / each).max(1),
+                false => 1,
+            };
+            known.or(pass(picture, batch))
+        })
+}
+
+/// A pass over `batch` pictures.
+struct Pass<'p> {
+    projector: &'p Projector,
+    base: Dtype,
+    picture: ImageSize,
+    batch: u64,
+    flash_attention: bool,
+    backend: ComputeBackend,
+}
+
+/// The masks of windows: for a block that sees one.
+#[derive(Clone, Copy)]
+struct Window {
+    /// In F32, or F16 with fused attention.
+    mask: Id,
+    every: u64,
+}
+
+impl Pass<'_> {
+    fn vision(&self) -> &Vision {
+        &self.projector.vision
+    }
+
+    /// Patches of a picture.
+    fn patches(&self) -> u64 {
+        let patch = self.vision().patch;
+        (self.picture.width / patch) * (self.picture.height / patch)
+    }
+
+    /// Rows of all pictures in the blocks.
+    fn rows(&self) -> u64 {
+        let class = u64::from(self.projector.family.encoder.class_token);
+        (self.patches() + class) * self.batch
+    }
+
+    /// Tokens of all pictures.
+    fn tokens(&self) -> u64 {
+        let merge = self.vision().merge;
+        (self.patches() / (merge * merge)).max(1) * self.batch
+    }
+
+    /// Whether a tensor is in the file.
+    fn has(&self, name: &str) -> bool {
+        let mut tensors = self.projector.tensors.iter();
+        tensors.any(|t| t.tensor.name == name)
+    }
+
+    fn dtype(&self, name: &str) -> Dtype {
+        let found = self
+            .projector
+            .tensors
+            .iter()
+            .find(|t| t.tensor.name == name);
+        found.map_or(self.base, |t| self.projector.dtype(t, self.base))
+    }
+
+    fn graph(&self) -> Graph {
+        let encoder = &self.projector.family.encoder;
+        let vision = self.vision();
+        let mut graph = graph_of(self.backend);
+        let pixels = self.picture.width * self.picture.height;
+        let mut raw = graph.input(f32_bytes(3 * pixels, self.batch));
+        let mut positions = match encoder.positions {
+            Positions::Table => None,
+            Positions::LookedUp(tables) => Some(graph.input(4 * tables * self.rows())),
+            // A time, a height, a width, and one more.
+            Positions::Resized | Positions::Rotated => Some(graph.input(16 * self.rows())),
+        };
+        let mask_of = |graph: &mut Graph| graph.input(f32_bytes(self.patches(), self.patches()));
+        let mut mask = (vision.window_every > 0).then(|| mask_of(&mut graph));
+        if self.backend == ComputeBackend::Cuda {
+            graph.pool = Pool::Device;
+            let mut upload = |id: &mut Id| *id = graph.own(graph.bytes(*id), &[*id]);
+            upload(&mut raw);
+            positions.iter_mut().for_each(&mut upload);
+            mask.iter_mut().for_each(&mut upload);
+        }
+        graph.stage = "patches";
+        let mut stream = self.embedded(&mut graph, raw, positions);
+        let window = mask.map(|mask| {
+            let mask = match self.flash_attention {
+                true => graph.own(graph.bytes(mask) / 2, &[mask]),
+                false => mask,
+            };
+            stream = graph.own(graph.bytes(stream), &[stream]);
+            Window {
+                mask,
+                every: vision.window_every,
+            }
+        });
+        if encoder.pre_norm {
+            stream = graph.own(graph.bytes(stream), &[stream]);
+        }
+        // Outputs that the text model gets beside the last.
+        let mut deep = Vec::new();
+        let run = vision.blocks - u64::from(encoder.drops_last && vision.blocks > 0);
+        for block in 0..run {
+            let last = block + 1 == run;
+            stream = self.block(&mut graph, stream, positions, window, (block, last));
+            if vision.deepstack.contains(&block) {
+                deep.push(stream);
+            }
+        }
+        graph.stage = "projection";
+        if encoder.post_norm && self.has_post_norm() {
+            stream = graph.own(graph.bytes(stream), &[stream]);
+        }
+        let out = self.head(&mut graph, stream);
+        let deep: Vec<Id> = deep
+            .into_iter()
+            .map(|stream| {
+                let normed = graph.own(graph.bytes(stream), &[stream]);
+                self.mlp(&mut graph, normed, self.merged())
+            })
+            .collect();
+        let joined = deep.into_iter().reduce(|known, next| {
+            let bytes = graph.bytes(known).saturating_add(graph.bytes(next));
+            graph.own(bytes, &[known, next])
+        });
+        if let Some(joined) = joined {
+            let bytes = graph.bytes(out).saturating_add(graph.bytes(joined));
+            graph.own(bytes, &[out, joined]);
+        } else if window.is_some() {
+            graph.own(graph.bytes(out), &[out]);
+        }
+        graph
+    }
+
+    fn has_post_norm(&self) -> bool {
+        self.has("v.post_ln.weight")
+    }
+
+    /// Width of the patches of a token beside each other.
+    fn merged(&self) -> u64 {
+        let vision = self.vision();
+        vision.width * vision.merge * vision.merge
+    }
+
+    /// A convolution as a product: its windows beside each other, the product, and its planes put in order.
+    fn convolved(&self, graph: &mut Graph, raw: Id) -> Id {
+        let vision = self.vision();
+        let rows = self.patches() * self.batch;
+        let value = match self.dtype("v.patch_embd.weight") {
+            Dtype::F16 => 2,
+            _ => 4,
+        };
+        let inputs = 3 * vision.patch * vision.patch;
+        let windows = graph.own(inputs.saturating_mul(rows).saturating_mul(value), &[raw]);
+        let product = graph.own(f32_bytes(vision.width, rows), &[windows]);
+        graph.own(graph.bytes(product), &[product])
+    }
+
+    /// Pixels to patches with their positions.
+    fn embedded(&self, graph: &mut Graph, raw: Id, positions: Option<Id>) -> Id {
+        let encoder = &self.projector.family.encoder;
+        let width = self.vision().width;
+        let mut stream = match encoder.patches {
+            Patches::One => {
+                let planes = self.convolved(graph, raw);
+                graph.own(graph.bytes(planes), &[planes])
+            }
+            Patches::TwoFrames => {
+                let frames = [self.convolved(graph, raw), self.convolved(graph, raw)];
+                let sum = graph.in_place(&frames);
+                let rows = graph.own(graph.bytes(sum), &[sum]);
+                graph.own(graph.bytes(rows), &[rows])
+            }
+        };
+        let all = f32_bytes(width, self.rows());
+        if encoder.class_token {
+            stream = graph.own(all, &[stream]);
+        }
+        match (encoder.positions, positions) {
+            (Positions::LookedUp(tables), Some(positions)) => {
+                for _ in 0..tables {
+                    let rows = graph.own(all, &[positions]);
+                    stream = graph.in_place(&[stream, rows]);
+                }
+            }
+            (Positions::Resized, _) => {
+                let side = self.vision().image / self.vision().patch;
+                let patch = self.vision().patch;
+                let own = self.picture.width / patch == side && self.picture.height / patch == side;
+                let mut table = graph.store(&[]);
+                for _ in 0..if own { 2 } else { 4 } {
+                    table = graph.own(all, &[table]);
+                }
+                stream = graph.in_place(&[stream, table]);
+            }
+            _ => {}
+        }
+        stream
+    }
+
+    /// A block; the last one is followed by what the projection prepares.
+    fn block(
+        &self,
+        graph: &mut Graph,
+        stream: Id,
+        positions: Option<Id>,
+        window: Option<Window>,
+        (block, last): (u64, bool),
+    ) -> Id {
+        let encoder = &self.projector.family.encoder;
+        let vision = self.vision();
+        let row = f32_bytes(vision.width, self.rows());
+        graph.stage = "attention";
+        let normed = graph.own(row, &[stream]);
+        let rotated = |graph: &mut Graph, of: Id| match (encoder.positions, positions) {
+            (Positions::Resized | Positions::Rotated | Positions::LookedUp(2), Some(at)) => {
+                graph.in_place(&[of, at])
+            }
+            _ => of,
+        };
+        let (query, key, value) = if encoder.fused_qkv {
+            let all = graph.own(row.saturating_mul(3), &[normed]);
+            let parts = [0; 3].map(|_| graph.slice(row, all));
+            let [query, key, value] = parts;
+            // Rows that are part of longer ones are not written over.
+            let at = positions.unwrap_or(query);
+            let query = graph.own(row, &[query, at]);
+            let key = graph.own(row, &[key, at]);
+            (query, key, value)
+        } else {
+            let query = graph.own(row, &[normed]);
+            let query = rotated(graph, query);
+            let key = graph.own(row, &[normed]);
+            let key = rotated(graph, key);
+            let value = graph.own(row, &[normed]);
+            (query, key, value)
+        };
+        if let (true, Head::Pool { transposed: true }) = (last, encoder.head) {
+            // The matrix of the projection is turned before what it is multiplied with is computed.
+            let matrix = vision.width.saturating_mul(vision.text).saturating_mul(2);
+            graph.own(matrix, &[]);
+        }
+        let mask = window.filter(|window| !(block + 1).is_multiple_of(window.every));
+        let attended = if self.flash_attention {
+            let key = graph.own(row / 2, &[key]);
+            let value = graph.own(row / 2, &[value]);
+            let mut sources = vec![query, key, value];
+            if let Some(Window { mask, .. }) = mask {
+                sources.push(graph.own(graph.bytes(mask), &[mask]));
+            }
+            graph.own(row, &sources)
+        } else {
+            let value = graph.own(row, &[value]);
+            let each = self.rows() / self.batch;
+            let scores = f32_bytes(each.saturating_mul(each), vision.heads * self.batch);
+            let scores = graph.own(scores, &[key, query]);
+            let mut sources = vec![scores];
+            sources.extend(mask.map(|window| window.mask));
+            let weights = graph.in_place(&sources);
+            let mixed = graph.own(row, &[value, weights]);
+            graph.own(row, &[mixed])
+        };
+        let out = graph.own(row, &[attended]);
+        let stream = graph.in_place(&[out, stream]);
+
+        graph.stage = "feed-forward";
+        let normed = graph.own(row, &[stream]);
+        let inner = f32_bytes(vision.inner, self.rows());
+        let up = graph.own(inner, &[normed]);
+        let activated = if encoder.gated {
+            let gate = graph.own(inner, &[normed]);
+            graph.own(inner, &[gate, up])
+        } else {
+            graph.in_place(&[up])
+        };
+        let down = graph.own(row, &[activated]);
+        graph.in_place(&[stream, down])
+    }
+
+    /// Two matrices over the tokens, the first of them `inner` wide.
+    fn mlp(&self, graph: &mut Graph, stream: Id, inner: u64) -> Id {
+        let up = graph.own(f32_bytes(inner, self.tokens()), &[stream]);
+        let activated = graph.in_place(&[up]);
+        self.mapped(graph, activated)
+    }
+
+    /// One matrix to the width of the text model.
+    fn mapped(&self, graph: &mut Graph, stream: Id) -> Id {
+        graph.own(f32_bytes(self.vision().text, self.tokens()), &[stream])
+    }
+
+    fn head(&self, graph: &mut Graph, stream: Id) -> Id {
+        let vision = self.vision();
+        let patches = f32_bytes(vision.width, self.patches() * self.batch);
+        match self.projector.family.encoder.head {
+            Head::Shuffle => {
+                let columns = graph.own(patches, &[stream]);
+                let rows = graph.own(patches, &[columns]);
+                self.mapped(graph, rows)
+            }
+            Head::ShuffleMlp => {
+                let without_class = graph.own(patches, &[stream]);
+                let columns = graph.own(patches, &[without_class]);
+                let rows = graph.own(patches, &[columns]);
+                let normed = graph.own(patches, &[rows]);
+                self.mlp(graph, normed, vision.projection)
+            }
+            Head::Pool { .. } => {
+                let planes = graph.own(patches, &[stream]);
+                let pooled = graph.own(f32_bytes(vision.width, self.tokens()), &[planes]);
+                let rows = graph.own(graph.bytes(pooled), &[pooled]);
+                self.mapped(graph, rows)
+            }
+            Head::Mlp => self.mlp(graph, stream, self.merged()),
+            Head::Rows => {
+                let at = graph.input(4 * self.patches());
+                let rows = graph.own(patches, &[stream, at]);
+                self.mlp(graph, rows, vision.projection)
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Image encoders against what llama-server printed on an Orin Nano (CUDA, flash attention) and in a report of its users.
+
+use orinplan::dtype::Dtype;
+use orinplan::model::Projector;
+use orinplan::model::projector::ImageSize;
+use orinplan::plan::compute::{ComputeBackend, encoder};
+use orinplan::units::Bytes;
+use serde_json::{Value as Json, json};
+
+fn projector(config: &Json, processor: Json) -> Projector {
+    Projector::of_hugging_face(config, processor, &[]).unwrap()
+}
+
+fn smolvlm_256m(processor: Json) -> Projector {
+    let config = json!({
+        "model_type": "idefics3",
+        "scale_factor": 4,
+        "text_config": {"hidden_size": 576},
+        "vision_config": {
+            "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+            "image_size": 512, "patch_size": 16,
+        },
+    });
+    projector(&config, processor)
+}
+
+fn gemma3_4b() -> Projector {
+    let config = json!({
+        "model_type": "gemma3",
+        "text_config": {"hidden_size": 2560},
+        "vision_config": {
+            "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
+            "image_size": 896, "patch_size": 14,
+        },
+    });
+    projector(&config, Json::Null)
+}
+
+fn gemma4_e2b() -> Projector {
+    let config =
+        json!({"model_type": "gemma4", "text_config": {"hidden_size": 1536}, "vision_config": {}});
+    projector(&config, Json::Null)
+}
+
+fn qwen(model_type: &str, vision: Json) -> Projector {
+    let config = json!({"model_type": model_type, "vision_config": vision});
+    projector(&config, Json::Null)
+}
+
+fn mib(bytes: Bytes) -> f64 {
+    bytes.as_f64() / Bytes::MIB.as_f64()
+}
+
+/// Weights, the device's buffer and the host's, in MiB.
+fn check(
+    projector: &Projector,
+    image: Option<ImageSize>,
+    [weights, device, host]: [f64; 3],
+    off: f64,
+) {
+    let compute = encoder(projector, Dtype::F16, image, true, ComputeBackend::Cuda);
+    let found = [
+        mib(projector.bytes(Dtype::F16)),
+        mib(compute.device_bytes),
+        mib(compute.host_bytes),
+    ];
+    let near = |found: f64, expect: f64| (found - expect).abs() <= 0.006 + expect * off;
+    assert!((found[0] - weights).abs() < 0.006, "{found:?}");
+    assert!(near(found[1], device) && near(found[2], host), "{found:?}");
+}
+
+#[test]
+fn smolvlm_as_logged() {
+    // 205.22 in all.
+    check(&smolvlm_256m(Json::Null), None, [181.22, 21.0, 3.0], 0.0);
+}
+
+#[test]
+fn gemma3_as_logged() {
+    // 942.23 in all, of which the host has its pixels.
+    check(
+        &gemma3_4b(),
+        None,
+        [811.79, 121.25, 942.23 - 811.79 - 121.25],
+        0.0,
+    );
+}
+
+#[test]
+fn gemma4_within_a_tenth_of_the_log() {
+    let compute = encoder(&gemma4_e2b(), Dtype::F16, None, true, ComputeBackend::Cuda);
+    let device = mib(compute.device_bytes);
+    assert!((device / 94.52 - 1.0).abs() < 0.1, "{device}");
+}
+
+#[test]
+fn an_encoder_of_1472_pixels_as_reported() {
+    // llama.cpp #18111: 888 MiB of weights, 248 + 25 MiB at 1472 x 1472.
+    let projector = qwen("qwen3_5", json!({"depth": 27, "out_hidden_size": 5120}));
+    assert_eq!(
+        projector.reserved(),
+        ImageSize {
+            width: 1472,
+            height: 1472
+        }
+    );
+    let compute = encoder(&projector, Dtype::F16, None, true, ComputeBackend::Cuda);
+    assert_eq!(mib(compute.device_bytes).round(), 248.0);
+    assert_eq!(mib(compute.host_bytes).round(), 25.0);
+    let weights = mib(projector.bytes(Dtype::F16));
+    assert!((weights / 888.0 - 1.0).abs() < 0.01, "{weights}");
+}
+
+#[test]
+fn a_larger_image_takes_more_than_what_is_reserved() {
+    let projector = qwen("qwen3_vl", json!({"out_hidden_size": 4096}));
+    let of = |width, height| {
+        let image = Some(ImageSize { width, height });
+        encoder(&projector, Dtype::F16, image, true, ComputeBackend::Cuda).total()
+    };
+    let reserved = encoder(&projector, Dtype::F16, None, true, ComputeBackend::Cuda).total();
+    assert_eq!(of(640, 480), reserved);
+    assert!(of(2000, 1500) > reserved);
+    // Above 4096 tokens an image is made smaller.
+    let large = projector.image(ImageSize {
+        width: 8000,
+        height: 6000,
+    });
+    assert_eq!(large.tokens, 73 * 55);
+}
+
+#[test]
+fn without_flash_attention_the_scores_are_held() {
+    let projector = smolvlm_256m(Json::Null);
+    let compute = encoder(&projector, Dtype::F16, None, false, ComputeBackend::Cuda);
+    // 12 heads of 1024 x 1024 scores.
+    assert!(mib(compute.device_bytes) > 48.0);
+}
+
+#[test]
+fn tokens_of_images() {
+    let tokens =
+        |projector: &Projector, width, height| projector.image(ImageSize { width, height }).tokens;
+    let tile = smolvlm_256m(Json::Null);
+    assert_eq!(tile.image(tile.reserved()).tokens, 64 * 2);
+    let smolvlm = smolvlm_256m(json!({"size": {"longest_edge": 2048}}));
+    assert_eq!(tokens(&smolvlm, 1024, 768), 64 * (4 * 3 + 1));
+    assert_eq!(tokens(&smolvlm, 768, 1024), 64 * (3 * 4 + 1));
+    assert_eq!(tokens(&gemma3_4b(), 1024, 768), 256);
+    assert_eq!(tokens(&gemma4_e2b(), 576, 576), 144);
+    let qwen2_5 = qwen("qwen2_5_vl", json!({}));
+    assert_eq!(tokens(&qwen2_5, 1024, 768), 37 * 27);
+    let qwen3 = qwen("qwen3_vl", json!({}));
+    assert_eq!(tokens(&qwen3, 1024, 768), 32 * 24);
+    assert_eq!(tokens(&qwen3, 16, 16), 3 * 3);
+}

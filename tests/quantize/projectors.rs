@@ -1,0 +1,180 @@
+//! Projectors against llama.cpp's converter (0.6.0): keys with their types, values and order, and tensors with their names,
+//! types, shapes, order and bytes.
+//!
+//! `tests/data/projectors/NAME.json` holds the configuration, the processor and the tensors of a small checkpoint;
+//! `NAME.txt` what `convert_hf_to_gguf.py --mmproj` wrote for it as f16, bf16 and q8_0, and for Qwen-VL what it wrote for
+//! the text model as bf16, without the tokenizer.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value as Json, json};
+
+use crate::build::{Scratch, orinplan, quantize};
+use crate::converter::{lines, value};
+
+/// The checkpoint `name`, after `change` of its tensors.
+fn checkpoint(
+    scratch: &Scratch,
+    name: &str,
+    change: impl FnOnce(&mut Vec<(String, Vec<usize>)>),
+) -> PathBuf {
+    let text = fs::read_to_string(data(&format!("{name}.json"))).unwrap();
+    let described: Json = serde_json::from_str(&text).unwrap();
+    let mut listed = serde_json::from_value(described["tensors"].clone()).unwrap();
+    change(&mut listed);
+    let model = scratch.bf16(&described["config"], &listed, value);
+    let processor = model.join("preprocessor_config.json");
+    fs::write(processor, described["processor"].to_string()).unwrap();
+    model
+}
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/projectors")
+        .join(name)
+}
+
+fn check(name: &str) {
+    let scratch = Scratch::new();
+    let model = checkpoint(&scratch, name, |_| {});
+    let expect = fs::read_to_string(data(&format!("{name}.txt"))).unwrap();
+    let parts: Vec<&str> = expect.split("= ").filter(|part| !part.is_empty()).collect();
+    assert!(parts.len() >= 3, "{name}");
+    for part in parts {
+        let (scheme, expect) = part.split_once('\n').unwrap();
+        let output = scratch.path(&format!("{scheme}.gguf"));
+        match scheme {
+            "text" => quantize(&model, "bf16", &output, &[]),
+            scheme => quantize(&model, scheme, &output, &["--projector"]),
+        };
+        assert_eq!(
+            lines(&output).join("\n"),
+            expect.trim_end(),
+            "{name} {scheme}"
+        );
+    }
+}
+
+#[test]
+fn idefics3_and_smolvlm() {
+    check("idefics3");
+}
+
+#[test]
+fn gemma3() {
+    check("gemma3");
+}
+
+#[test]
+fn qwen2_vl() {
+    check("qwen2_vl");
+}
+
+#[test]
+fn qwen2_5_vl() {
+    check("qwen2_5_vl");
+}
+
+#[test]
+fn qwen3_vl() {
+    check("qwen3_vl");
+}
+
+#[test]
+fn internvl() {
+    check("internvl");
+}
+
+fn refused(model: &Path, scheme: &str) -> String {
+    let args = [
+        "quantize",
+        model.to_str().unwrap(),
+        "--projector",
+        "--scheme",
+        scheme,
+        "--dry-run",
+    ];
+    let (stdout, stderr, code) = orinplan(&args);
+    assert_eq!((stdout.as_str(), code), ("", 2), "{stderr}");
+    stderr
+}
+
+#[test]
+fn what_cannot_be_written_is_refused_with_the_reason() {
+    let scratch = Scratch::new();
+    let model = checkpoint(&scratch, "idefics3", |_| {});
+    let stderr = refused(&model, "q4_k_m");
+    assert!(
+        stderr.contains("a projector is written as f16, bf16 or q8_0, and not as q4_k_m"),
+        "{stderr}"
+    );
+
+    fs::remove_file(model.join("preprocessor_config.json")).unwrap();
+    let stderr = refused(&model, "f16");
+    assert!(stderr.contains("states `image_mean`"), "{stderr}");
+
+    let scratch = Scratch::new();
+    let gone = "model.vision_model.encoder.layers.1.mlp.fc1.bias";
+    let model = checkpoint(&scratch, "idefics3", |tensors| {
+        tensors.retain(|(name, _)| name != gone)
+    });
+    let stderr = refused(&model, "f16");
+    assert!(
+        stderr.contains("`vision_model.encoder.layers.1.mlp.fc1.bias` of the projector is missing"),
+        "{stderr}"
+    );
+
+    let scratch = Scratch::new();
+    let model = checkpoint(&scratch, "idefics3", |tensors| {
+        let of =
+            |tensor: &&mut (String, Vec<usize>)| tensor.0.ends_with("position_embedding.weight");
+        tensors.iter_mut().find(of).unwrap().1 = vec![15, 96];
+    });
+    let stderr = refused(&model, "f16");
+    assert!(
+        stderr.contains("has 1440 weights, and config.json gives 1536"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_text_model_has_no_projector() {
+    let scratch = Scratch::new();
+    let model = scratch.fixture("tiny-qwen3");
+    let stderr = refused(&model, "f16");
+    assert!(
+        stderr.contains("config.json has no `vision_config`"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_pair_is_planned_with_the_projector_that_was_written() {
+    let scratch = Scratch::new();
+    let model = checkpoint(&scratch, "qwen3_vl", |_| {});
+    let pair = scratch.path("pair");
+    fs::create_dir(&pair).unwrap();
+    quantize(&model, "bf16", &pair.join("text.gguf"), &[]);
+    quantize(&model, "f16", &pair.join("mmproj.gguf"), &["--projector"]);
+    let plan = |model: &Path| -> Json {
+        let args = [
+            "fit",
+            model.to_str().unwrap(),
+            "--scheme",
+            "bf16",
+            "--image",
+            "100x200",
+        ];
+        let (stdout, stderr, _) =
+            orinplan(&[&args[..], &["--context", "512", "--format", "json"]].concat());
+        serde_json::from_str(&stdout).unwrap_or_else(|_| panic!("{stderr}"))
+    };
+    let (source, pair) = (plan(&model), plan(&pair));
+    assert_eq!(source["images"], pair["images"]);
+    assert_eq!(source["images"]["projector"], json!("qwen3vl_merger"));
+    assert_eq!(source["images"]["tokens_per_image"], json!(3 * 6));
+    let encoder = |plan: &Json| plan["plans"][0]["memory"]["image_encoder_bytes"].clone();
+    assert_eq!(encoder(&source), encoder(&pair));
+    assert!(encoder(&source).as_u64().unwrap() > 0);
+}
