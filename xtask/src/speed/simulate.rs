@@ -13,13 +13,16 @@ use super::write::percent;
 /// So many rows of one model are a user's runs.
 const RUNS: usize = 3;
 
+/// A runtime, a board and its power mode.
+type Place<'a> = (&'a str, &'a str, &'a str);
+
 /// One line per runtime, board and mode with enough rows: the errors of the other models before and after.
 pub(crate) fn table(all: &[Fitted], observations: &[Observation]) {
     println!(
         "| runtime | board | power mode | runs of | other rows | median before | after | 9 in 10 before | after |"
     );
     println!("|---|---|---|---|---:|---:|---:|---:|---:|");
-    let mut groups: BTreeMap<(&str, &str, &str), Vec<(&str, f64)>> = BTreeMap::new();
+    let mut groups: BTreeMap<Place<'_>, Vec<(&str, f64)>> = BTreeMap::new();
     let left = all.iter().flat_map(|fitted| &fitted.left);
     for left in left.filter(|left| left.kind == Kind::Decode) {
         let Some(Observation { row, .. }) = observations.get(left.index) else {

@@ -36,8 +36,8 @@ fn lengths(row: &Measurement, kind: Kind) -> Option<String> {
         },
         Kind::Prefill => match row.prompt_tokens.unwrap_or_default() {
             ..=31 => "prompt below 32".to_owned(),
-            ..=256 => "prompt to 256".to_owned(),
-            ..=1024 => "prompt to 1 k".to_owned(),
+            32..=256 => "prompt to 256".to_owned(),
+            257..=1024 => "prompt to 1 k".to_owned(),
             _ => "prompt above 1 k".to_owned(),
         },
     };
