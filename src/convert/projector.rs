@@ -81,7 +81,7 @@ pub fn projector_change(of: &ProjectorTensor) -> Change {
     let part = |period: u64, first: u64, rows: u64| {
         Some(RowSlices {
             period,
-            ranges: vec![first..first + rows],
+            ranges: std::iter::once(first..first + rows).collect(),
         })
     };
     match of.taken {
