@@ -1,6 +1,6 @@
 //! Several models planned on one board: a format for each, and what they take together.
 //!
-//! In: a [`SharedRequest`], from flags or from a file ([`SharedFile`]). Out: a [`SharedPlan`].
+//! In: a [`SharedRequest`], from flags or from a file ([`SharedFile`](super::SharedFile)). Out: a [`SharedPlan`].
 
 use super::error::PlanError;
 use super::request::{Request, Schemes};

@@ -13,7 +13,7 @@ use super::write::{percent, short};
 /// A measured power is trusted to this share.
 const SIGMA: f64 = 0.08;
 
-/// What one would guess, in the order of [`point_of`], and how far it may stray in units of e.
+/// What one would guess, of each parameter in its order in the fit, and how far it may stray in units of e.
 const START: [(f64, f64); 4] = [(4.0, 1.0), (0.5, 0.7), (0.09, 0.5), (0.1, 0.5)];
 
 /// The range covers this share of the rows left out.
