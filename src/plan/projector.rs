@@ -54,7 +54,7 @@ pub fn compute(model: &ModelSpec, runtime: &RuntimeProfile, workload: &Workload)
         false => runtime.backend,
     };
     let image = (workload.images > 0).then(|| size(projector, workload));
-    encoder(projector, BASE, image, workload.flash_attention, backend)
+    encoder(projector, image, workload.flash_attention, backend)
 }
 
 /// The size of the images of `workload`: that asked for, or the encoder's own.

@@ -58,7 +58,7 @@ fn check(
     [weights, device, host]: [f64; 3],
     off: f64,
 ) {
-    let compute = encoder(projector, Dtype::F16, image, true, ComputeBackend::Cuda);
+    let compute = encoder(projector, image, true, ComputeBackend::Cuda);
     let found = [
         mib(projector.bytes(Dtype::F16)),
         mib(compute.device_bytes),
@@ -88,7 +88,7 @@ fn gemma3_as_logged() {
 
 #[test]
 fn gemma4_within_a_tenth_of_the_log() {
-    let compute = encoder(&gemma4_e2b(), Dtype::F16, None, true, ComputeBackend::Cuda);
+    let compute = encoder(&gemma4_e2b(), None, true, ComputeBackend::Cuda);
     let device = mib(compute.device_bytes);
     assert!((device / 94.52 - 1.0).abs() < 0.1, "{device}");
 }
@@ -104,7 +104,7 @@ fn an_encoder_of_1472_pixels_as_reported() {
             height: 1472
         }
     );
-    let compute = encoder(&projector, Dtype::F16, None, true, ComputeBackend::Cuda);
+    let compute = encoder(&projector, None, true, ComputeBackend::Cuda);
     assert_eq!(mib(compute.device_bytes).round(), 248.0);
     assert_eq!(mib(compute.host_bytes).round(), 25.0);
     let weights = mib(projector.bytes(Dtype::F16));
@@ -116,9 +116,9 @@ fn a_larger_image_takes_more_than_what_is_reserved() {
     let projector = qwen("qwen3_vl", json!({"out_hidden_size": 4096}));
     let of = |width, height| {
         let image = Some(ImageSize { width, height });
-        encoder(&projector, Dtype::F16, image, true, ComputeBackend::Cuda).total()
+        encoder(&projector, image, true, ComputeBackend::Cuda).total()
     };
-    let reserved = encoder(&projector, Dtype::F16, None, true, ComputeBackend::Cuda).total();
+    let reserved = encoder(&projector, None, true, ComputeBackend::Cuda).total();
     assert_eq!(of(640, 480), reserved);
     assert!(of(2000, 1500) > reserved);
     // Above 4096 tokens an image is made smaller.
@@ -132,7 +132,7 @@ fn a_larger_image_takes_more_than_what_is_reserved() {
 #[test]
 fn without_flash_attention_the_scores_are_held() {
     let projector = smolvlm_256m(Json::Null);
-    let compute = encoder(&projector, Dtype::F16, None, false, ComputeBackend::Cuda);
+    let compute = encoder(&projector, None, false, ComputeBackend::Cuda);
     // 12 heads of 1024 x 1024 scores.
     assert!(mib(compute.device_bytes) > 48.0);
 }

@@ -7,7 +7,6 @@ use super::ComputeBackend;
 use super::arena;
 use super::graph::{f32_bytes, graph_of};
 use super::tensors::{Graph, Id, Pool};
-use crate::dtype::Dtype;
 use crate::model::Projector;
 use crate::model::projector::{Head, ImageSize, Patches, Positions, Vision};
 use crate::units::Bytes;
@@ -39,10 +38,9 @@ impl EncoderCompute {
     }
 }
 
-/// The buffers of `projector`, a file of `base`: those reserved at the start or, if they are larger, those of an `image`.
+/// The buffers of `projector`: those reserved at the start or, if they are larger, those of an `image`.
 pub fn encoder(
     projector: &Projector,
-    base: Dtype,
     image: Option<ImageSize>,
     flash_attention: bool,
     backend: ComputeBackend,
@@ -50,7 +48,6 @@ pub fn encoder(
     let pass = |picture: ImageSize, batch: u64| {
         let pass = Pass {
             projector,
-            base,
             picture,
             batch,
             flash_attention,
@@ -84,7 +81,6 @@ pub fn encoder(
 /// A pass over `batch` pictures.
 struct Pass<'p> {
     projector: &'p Projector,
-    base: Dtype,
     picture: ImageSize,
     batch: u64,
     flash_attention: bool,
@@ -126,15 +122,6 @@ impl Pass<'_> {
     fn has(&self, name: &str) -> bool {
         let mut tensors = self.projector.tensors.iter();
         tensors.any(|t| t.tensor.name == name)
-    }
-
-    fn dtype(&self, name: &str) -> Dtype {
-        let found = self
-            .projector
-            .tensors
-            .iter()
-            .find(|t| t.tensor.name == name);
-        found.map_or(self.base, |t| self.projector.dtype(t, self.base))
     }
 
     fn graph(&self) -> Graph {
@@ -219,16 +206,12 @@ impl Pass<'_> {
         vision.width * vision.merge * vision.merge
     }
 
-    /// A convolution as a product: its windows beside each other, the product, and its planes put in order.
+    /// A convolution as a product: its windows beside each other in F16, the product, and its planes put in order.
     fn convolved(&self, graph: &mut Graph, raw: Id) -> Id {
         let vision = self.vision();
         let rows = self.patches() * self.batch;
-        let value = match self.dtype("v.patch_embd.weight") {
-            Dtype::F16 => 2,
-            _ => 4,
-        };
         let inputs = 3 * vision.patch * vision.patch;
-        let windows = graph.own(inputs.saturating_mul(rows).saturating_mul(value), &[raw]);
+        let windows = graph.own(inputs.saturating_mul(rows).saturating_mul(2), &[raw]);
         let product = graph.own(f32_bytes(vision.width, rows), &[windows]);
         graph.own(graph.bytes(product), &[product])
     }
