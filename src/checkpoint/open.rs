@@ -266,9 +266,10 @@ fn open_directory(name: String, path: &Path) -> Result<Checkpoint, CheckpointErr
         return Err(other_kind(path, kind));
     }
     let path = path.to_owned();
-    Err(match files.is_empty() {
-        true => CheckpointError::EmptyFolder { path },
-        false => CheckpointError::NothingThere { path },
+    Err(if files.is_empty() {
+        CheckpointError::EmptyFolder { path }
+    } else {
+        CheckpointError::NothingThere { path }
     })
 }
 

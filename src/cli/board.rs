@@ -1,9 +1,9 @@
 //! `orinplan board`: open several models, plan them on one board, report.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::args::{ReportFormat, SharedArgs};
-use super::{Outcome, output, print, request, saved};
+use super::{Outcome, output, request, saved};
 use crate::foreign;
 use crate::input;
 use crate::planner::{
@@ -16,7 +16,7 @@ use crate::units::Bytes;
 const FILE_LIMIT: Bytes = Bytes(1 << 20);
 
 pub(super) fn run(args: &SharedArgs) -> anyhow::Result<Outcome> {
-    let saved = args.check.as_deref();
+    let saved = args.report.check.as_deref();
     let saved = saved
         .map(|path| saved::read(path, shared::SCHEMA))
         .transpose()?;
@@ -25,12 +25,11 @@ pub(super) fn run(args: &SharedArgs) -> anyhow::Result<Outcome> {
     if let Some(storage) = &args.storage {
         asked.storage = storage.clone();
     }
-    let outputs = [&args.save, &args.output].into_iter();
-    let outputs: Vec<&Path> = outputs.filter_map(Option::as_deref).collect();
+    let outputs = args.report.outputs();
     let (mut planners, mut inputs) = (Vec::new(), Vec::new());
     for model in &asked.models {
         let planner = request::open(&model.model, &args.read)?;
-        let others = file.iter().chain(&args.check).cloned();
+        let others = file.iter().chain(&args.report.check).cloned();
         let read = output::inputs(
             planner.checkpoint(),
             others.chain(request::board_file(&args.board)),
@@ -47,21 +46,18 @@ pub(super) fn run(args: &SharedArgs) -> anyhow::Result<Outcome> {
         plan: &plan,
     };
     let document = shared::document(&report);
-    if let Some(path) = &args.save {
+    if let Some(path) = &args.report.save {
         output::write_file(path, &report::json(&document))?;
     }
     if let Some((path, saved)) = saved {
         return saved::check(&path, &fit::differences(&saved, &document));
     }
-    let text = match args.format {
+    let text = match args.report.format {
         ReportFormat::Json => report::json(&document),
         ReportFormat::Text => foreign::lines(&shared::text(&report)),
         ReportFormat::Markdown => foreign::lines(&shared::markdown(&report)),
     };
-    match &args.output {
-        Some(path) => output::write_file(path, &text)?,
-        None => print(&text)?,
-    }
+    output::deliver(args.report.output.as_deref(), &text)?;
     Ok(if plan.together.fits() {
         Outcome::Yes
     } else {

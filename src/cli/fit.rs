@@ -16,28 +16,29 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     let [model] = &args.models[..] else {
         return side_by_side::run(args);
     };
-    if args.explain && args.format == ReportFormat::Json {
+    if args.explain && args.report.format == ReportFormat::Json {
         bail!(
             "--explain is for people: use it with --format text or markdown; JSON has every number"
         );
     }
-    let saved = args.check.as_deref();
+    let saved = args.report.check.as_deref();
     let saved = saved
         .map(|path| saved::read(path, report::fit::SCHEMA))
         .transpose()?;
     let quality = args.quality.as_deref().map(read_quality).transpose()?;
     let types = args.types.as_deref().map(request::types).transpose()?;
     let planner = request::open(model, &args.read)?;
-    let others = args.check.iter().chain(&args.quality).chain(&args.types);
+    let others = args
+        .report
+        .check
+        .iter()
+        .chain(&args.quality)
+        .chain(&args.types);
     let inputs = output::inputs(
         planner.checkpoint(),
         others.cloned().chain(request::board_file(&args.board)),
     );
-    let outputs: Vec<&Path> = [&args.save, &args.output]
-        .into_iter()
-        .filter_map(Option::as_deref)
-        .collect();
-    output::check_all(&outputs, &inputs)?;
+    output::check_all(&args.report.outputs(), &inputs)?;
     let planned = planner.plan(&request::fit(args, quality, types))?;
     planned
         .board
@@ -48,22 +49,23 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     let document = report::fit::document(&report);
     inputs.check()?;
     remote::note(planner.checkpoint());
-    if let Some(path) = &args.save {
+    if let Some(path) = &args.report.save {
         output::write_file(path, &report::json(&document))?;
     }
     if let Some((path, saved)) = saved {
         return saved::check(&path, &report::fit::differences(&saved, &document));
     }
-    let text = match args.format {
+    let text = match args.report.format {
         ReportFormat::Json => report::json(&remote::with_transfer(document)),
         _ => shown(args, &report),
     };
-    match &args.output {
-        Some(path) => output::write_file(path, &text)?,
-        None if args.format == ReportFormat::Text && super::wants_colour() => {
-            print(&report::fit::painted(&text))?;
-        }
-        None => print(&text)?,
+    let output = args.report.output.as_deref();
+    let is_painted =
+        output.is_none() && args.report.format == ReportFormat::Text && super::wants_colour();
+    if is_painted {
+        print(&report::fit::painted(&text))?;
+    } else {
+        output::deliver(output, &text)?;
     }
     Ok(if planned.fit.recommended().is_some() {
         Outcome::Yes
@@ -83,7 +85,7 @@ fn read_quality(path: &Path) -> anyhow::Result<MeasuredQuality> {
 
 /// The report for people, with control characters escaped: it may contain names from files.
 fn shown(args: &FitArgs, report: &Report<'_>) -> String {
-    let is_markdown = args.format == ReportFormat::Markdown;
+    let is_markdown = args.report.format == ReportFormat::Markdown;
     let mut text = foreign::lines(&if is_markdown {
         report::fit::markdown(report)
     } else {

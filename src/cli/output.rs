@@ -98,6 +98,14 @@ pub(super) fn check_all(paths: &[&Path], inputs: &Inputs) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// Writes a report to a file, or prints it.
+pub(super) fn deliver(path: Option<&Path>, text: &str) -> anyhow::Result<()> {
+    match path {
+        Some(path) => write_file(path, text),
+        None => super::print(text),
+    }
+}
+
 /// The name of an output while it is written.
 pub(super) fn partial(path: &Path) -> anyhow::Result<PathBuf> {
     let name = path

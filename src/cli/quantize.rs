@@ -1,18 +1,15 @@
 //! `orinplan quantize`: open, describe, assign, write, report.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use anyhow::{Context, bail};
 
 use super::args::QuantizeArgs;
-use super::written::{report, write};
-use super::{Outcome, mix, output, progress, projector, remote, request};
+use super::{Outcome, mix, projector, request, written};
 use crate::checkpoint::{Checkpoint, SourceFormat};
-use crate::hub::Purpose;
 use crate::model::Unknown;
 use crate::planner::Planner;
-use crate::quantize::{self, Destination, Importance, Job, Options};
+use crate::quantize::{self, Importance, Job, Options};
 use crate::scheme::{self, Container, Overrides, Rules, SCHEMES, Scheme, check_types};
 
 pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
@@ -29,12 +26,7 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         refuse_gguf_options(args, scheme)?;
         refuse_file_name(args, scheme)?;
     }
-    let begun = args.output.as_deref().filter(|_| args.resume);
-    let mut settings = remote::settings();
-    settings.purpose = Purpose::Make;
-    settings.keep_source = args.keep_source;
-    settings.pinned = begun.and_then(quantize::resumable);
-    let stores = remote::stores_with(settings);
+    let stores = written::stores(args);
     let planner = Planner::open_in(&args.model, &stores, unknown)?;
     let (checkpoint, model) = (planner.checkpoint(), planner.model());
     let types = match types {
@@ -58,18 +50,7 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
     };
     let files = quantize::weight_files(checkpoint, scheme)?;
     let job = Job::new(checkpoint, &files, model, &options)?;
-    let destination = args.output.as_deref().filter(|_| !args.dry_run);
-    let destination = destination.map(|path| Destination {
-        path,
-        overwrite: args.overwrite,
-        inputs: output::inputs(checkpoint, args.imatrix.clone()),
-    });
-    let made = destination.map(|destination| {
-        let cancel = progress::cancelled_by_signals()?;
-        write(args, &job, &destination, &cancel, Instant::now())
-    });
-    let (tallies, made) = made.transpose()?.unzip();
-    report(args, &planner, &job, scheme, (tallies, made), None)
+    written::make(args, &planner, &job, scheme)
 }
 
 /// Refuses the flags that only GGUF files have, for a safetensors scheme.

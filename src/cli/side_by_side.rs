@@ -1,11 +1,9 @@
 //! `orinplan fit` with several models: a row for each. One that cannot be planned takes nothing from the others.
 
-use std::path::Path;
-
 use anyhow::bail;
 
 use super::args::{FitArgs, ReportFormat};
-use super::{Outcome, message, output, print, request};
+use super::{Outcome, message, output, request};
 use crate::foreign;
 use crate::planner::{Planned, Planner};
 use crate::report::fit::several::{self, Side};
@@ -14,8 +12,8 @@ use crate::units::counted;
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     let of_one = [
-        ("--save", args.save.is_some()),
-        ("--check", args.check.is_some()),
+        ("--save", args.report.save.is_some()),
+        ("--check", args.report.check.is_some()),
         ("--quality", args.quality.is_some()),
         ("--explain", args.explain),
         ("--types", args.types.is_some()),
@@ -23,7 +21,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     if let Some((flag, _)) = of_one.into_iter().find(|(_, given)| *given) {
         bail!("{flag} is about one model: give it with each of them in turn");
     }
-    let outputs: Vec<&Path> = args.output.iter().map(AsRef::as_ref).collect();
+    let outputs = args.report.outputs();
     let request = request::fit(args, None, None);
     let board = request::open_board(&request.board)?;
     let mut sides: Vec<Result<(Planner, Planned), String>> = Vec::new();
@@ -45,15 +43,12 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         });
     }
     let shown: Vec<Side<'_>> = args.models.iter().zip(&sides).map(side).collect();
-    let text = match args.format {
+    let text = match args.report.format {
         ReportFormat::Json => report::json(&several::documents(&shown)),
         ReportFormat::Text => foreign::lines(&several::text(&shown)),
         ReportFormat::Markdown => foreign::lines(&several::markdown(&shown)),
     };
-    match &args.output {
-        Some(path) => output::write_file(path, &text)?,
-        None => print(&text)?,
-    }
+    output::deliver(args.report.output.as_deref(), &text)?;
     let failed: Vec<String> = shown.iter().filter_map(failure).collect();
     if !failed.is_empty() {
         let models = counted(failed.len(), "model", "models");

@@ -6,13 +6,46 @@ use std::time::Instant;
 
 use super::args::{PlainFormat, QuantizeArgs};
 use super::progress::{self, Bar};
-use super::{Outcome, remote, show};
+use super::{Outcome, output, remote, show};
+use crate::checkpoint::Stores;
+use crate::hub::Purpose;
 use crate::planner::Planner;
 use crate::quantize::{self, Destination, Job, Start, Tally, Written};
 use crate::report;
 use crate::report::quantize::{MixReport, Report, WriteStats};
 use crate::scheme::Scheme;
 use crate::units::counted;
+
+/// The stores that the source of an output is read from; an output that was begun keeps its source's commit.
+pub(super) fn stores(args: &QuantizeArgs) -> Stores {
+    let begun = args.output.as_deref().filter(|_| args.resume);
+    let mut settings = remote::settings();
+    settings.purpose = Purpose::Make;
+    settings.keep_source = args.keep_source;
+    settings.pinned = begun.and_then(quantize::resumable);
+    remote::stores_with(settings)
+}
+
+/// Writes the output of `job`, unless nothing is to be written, and prints what was or would be.
+pub(super) fn make(
+    args: &QuantizeArgs,
+    planner: &Planner,
+    job: &Job<'_>,
+    scheme: &Scheme,
+) -> anyhow::Result<Outcome> {
+    let destination = args.output.as_deref().filter(|_| !args.dry_run);
+    let made = destination.map(|path| {
+        let destination = Destination {
+            path,
+            overwrite: args.overwrite,
+            inputs: output::inputs(planner.checkpoint(), args.imatrix.clone()),
+        };
+        let cancel = progress::cancelled_by_signals()?;
+        write(args, job, &destination, &cancel, Instant::now())
+    });
+    let (tallies, made) = made.transpose()?.unzip();
+    report(args, planner, job, scheme, (tallies, made), None)
+}
 
 /// Writes the output. Returns the tally of each tensor, with time since `started` and memory.
 pub(super) fn write(

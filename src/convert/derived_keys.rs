@@ -97,10 +97,13 @@ pub(super) fn derived(
         }
         Derived::RecurrentLayers => Ok(by_block(source, |l| l.mixer.recurrent.is_some())),
         Derived::WindowPattern => Ok(by_block(source, is_windowed)),
-        Derived::WindowPatternIfAny => match source.model.layers.iter().any(is_windowed) {
-            true => Ok(by_block(source, is_windowed)),
-            false => Ok(None),
-        },
+        Derived::WindowPatternIfAny => {
+            if source.model.layers.iter().any(is_windowed) {
+                Ok(by_block(source, is_windowed))
+            } else {
+                Ok(None)
+            }
+        }
         Derived::DepthScale => {
             let scale = source.float(&["scale_depth"])?;
             let scale = scale.ok_or_else(|| missing(&["scale_depth"]))?;

@@ -53,9 +53,10 @@ pub fn decode_operations(
         let head = attention.key_dim.saturating_add(value_dim(attention));
         let macs = attention.heads.saturating_mul(head).saturating_mul(seen);
         let bytes = (bytes * seen).0;
-        let times = match reads_together(workload) {
-            true => 1,
-            false => (attention.heads / attention.kv_heads.max(1)).max(1),
+        let times = if reads_together(workload) {
+            1
+        } else {
+            (attention.heads / attention.kv_heads.max(1)).max(1)
         };
         add(
             seen,

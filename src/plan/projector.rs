@@ -49,9 +49,10 @@ pub fn compute(model: &ModelSpec, runtime: &RuntimeProfile, workload: &Workload)
     let Some(projector) = loaded(model, runtime, workload) else {
         return EncoderCompute::default();
     };
-    let backend = match workload.projector_on_cpu {
-        true => ComputeBackend::Cpu,
-        false => runtime.backend,
+    let backend = if workload.projector_on_cpu {
+        ComputeBackend::Cpu
+    } else {
+        runtime.backend
     };
     let image = (workload.images > 0).then(|| size(projector, workload));
     encoder(projector, image, workload.flash_attention, backend)

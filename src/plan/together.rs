@@ -147,19 +147,11 @@ fn unload(
     programs: Bytes,
 ) -> Option<Vec<usize>> {
     let need = members.get(wanted)?.plan.memory.total();
-    let before: Vec<usize> = order
-        .iter()
-        .copied()
-        .take_while(|&at| at != wanted)
+    let before = order.iter().copied().take_while(|&at| at != wanted);
+    // Those on demand are unloaded anyway.
+    let mut kept: Vec<usize> = before
+        .filter(|&at| members.get(at).is_some_and(|member| !member.on_demand))
         .collect();
-    let mut kept: Vec<usize> = Vec::new();
-    // On demand they are unloaded anyway.
-    for &at in &before {
-        let member = members.get(at)?;
-        if !member.on_demand {
-            kept.push(at);
-        }
-    }
     let sum = |kept: &[usize]| -> Bytes {
         let members = kept.iter().filter_map(|&at| members.get(at));
         members.map(|member| member.plan.memory.total()).sum()

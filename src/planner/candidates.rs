@@ -105,7 +105,7 @@ pub(super) fn candidates(
     });
     let listed = match schemes {
         Schemes::Types(list) => {
-            let assignment = listed(list, model, runtime, rules)?;
+            let assignment = of_list(list, model, runtime, rules)?;
             let is_16_bit = !assignment.is_quantized();
             Some((assignment, is_16_bit))
         }
@@ -180,7 +180,7 @@ pub fn assigned(
 }
 
 /// The GGUF whose tensors have the types of a list.
-fn listed(
+fn of_list(
     list: &TypeList,
     model: &ModelSpec,
     runtime: &RuntimeProfile,

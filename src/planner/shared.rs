@@ -3,7 +3,7 @@
 //! In: a [`SharedRequest`], from flags or from a file ([`SharedFile`](super::SharedFile)). Out: a [`SharedPlan`].
 
 use super::error::PlanError;
-use super::request::{Request, Schemes};
+use super::request::Request;
 use super::{Board, FoundDevice, Planner};
 use crate::plan::fit::{Plan, available};
 use crate::plan::together::{Member, Together, served_order, together};
@@ -252,9 +252,4 @@ fn smallest(fit: &Fit) -> usize {
     let plans = fit.plans.iter().enumerate();
     let smallest = plans.min_by_key(|(_, plan)| plan.memory.total());
     smallest.map_or(0, |(index, _)| index)
-}
-
-/// The formats of a model for which one is named, or the usual ones.
-pub(super) fn schemes(named: Option<&String>) -> Schemes {
-    Schemes::of(named.map(std::slice::from_ref).unwrap_or_default())
 }

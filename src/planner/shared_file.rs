@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::request::Request;
-use super::shared::{Program, SharedModel, SharedRequest, Storage, schemes};
+use super::request::{Request, Schemes};
+use super::shared::{Program, SharedModel, SharedRequest, Storage};
 use crate::dtype::Dtype;
 use crate::plan::workload::KV_TYPES;
 use crate::units::Bytes;
@@ -142,8 +142,8 @@ impl ModelEntry {
         if self.runtime.is_some() {
             request.board.runtime.clone_from(&self.runtime);
         }
-        if self.scheme.is_some() {
-            request.schemes = schemes(self.scheme.as_ref());
+        if let Some(id) = &self.scheme {
+            request.schemes = Schemes::of(std::slice::from_ref(id));
         }
         let work = &mut request.workload;
         let above_0 = |key: &str, value: u64, most: u64| {

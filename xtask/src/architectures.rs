@@ -69,10 +69,12 @@ fn table() -> anyhow::Result<String> {
     rows.sort_by_key(|row| (row.name, row.classes));
     let lines = rows.iter().map(|row| {
         let does = |done: bool, checked: &BTreeSet<String>, against: &str| {
-            match done {
-                false => "",
-                true if checked.contains(row.name) => against,
-                true => "not checked",
+            if !done {
+                ""
+            } else if checked.contains(row.name) {
+                against
+            } else {
+                "not checked"
             }
             .to_owned()
         };

@@ -1,10 +1,8 @@
 //! Flags of `orinplan board`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::{BoardArgs, PreferenceArgs, ReadArgs, ReportFormat, WorkloadArgs};
+use super::{BoardArgs, PredictionArgs, PreferenceArgs, ReadArgs, WorkloadArgs};
 use crate::planner::Storage;
 
 /// An example of the file.
@@ -40,16 +38,6 @@ pub(in crate::cli) struct SharedArgs {
     /// Where files are loaded from: nvme, sd, or a rate such as 1.2GB/s [default: nvme, or what the file says]
     #[arg(long, value_name = "KIND|RATE", value_parser = Storage::named)]
     pub storage: Option<Storage>,
-    /// Form of the report
-    #[arg(long, value_enum, default_value_t)]
-    pub format: ReportFormat,
-    /// Write the report to a file instead of standard output
-    #[arg(long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// Save the prediction as JSON, for --check
-    #[arg(long, value_name = "FILE")]
-    pub save: Option<PathBuf>,
-    /// Compare with a saved prediction; exit 1 and list the differences if it changed
-    #[arg(long, value_name = "FILE", conflicts_with = "save")]
-    pub check: Option<PathBuf>,
+    #[command(flatten)]
+    pub report: PredictionArgs,
 }

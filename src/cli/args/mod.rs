@@ -1,6 +1,7 @@
 //! Every flag, declared once: the parser, `--help`, the man page and the completions come from here.
 
 mod board;
+mod fit;
 mod images;
 mod models;
 mod parse;
@@ -24,6 +25,7 @@ use crate::units::Bytes;
 use crate::validate::{CALIBRATION_SECONDS, LEAST_TOKENS};
 
 pub(super) use self::board::SharedArgs;
+pub(super) use self::fit::{FitArgs, PredictionArgs};
 pub(super) use self::images::{ImageArgs, ProjectorPlace};
 pub(super) use self::models::{ModelsArgs, TaskArg};
 pub(super) use self::servers::{NetworkArgs, PullArgs};
@@ -184,45 +186,6 @@ pub(super) struct WorkloadArgs {
     /// if it is what is planned for]
     #[arg(long, value_name = "RELEASE", value_parser = parse_release)]
     pub l4t: Option<L4tRelease>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct FitArgs {
-    /// A Hugging Face directory, a .safetensors or .gguf file, a config.json, or a hub id or Ollama tag that is in the
-    /// local cache; several are shown side by side (exit 1 if one does not fit, 2 if one cannot be planned, with the
-    /// others shown)
-    #[arg(value_name = "MODEL", required = true)]
-    pub models: Vec<String>,
-    #[command(flatten)]
-    pub read: ReadArgs,
-    #[command(flatten)]
-    pub board: BoardArgs,
-    #[command(flatten)]
-    pub workload: WorkloadArgs,
-    /// Plan a GGUF whose tensors have the types of a list, as `quantize --save-types` writes it: a `tensor=type` a line
-    #[arg(long, value_name = "FILE", conflicts_with = "scheme")]
-    pub types: Option<PathBuf>,
-    /// What was measured of this model's quality, as `orinplan compare --format json` prints it [default: what the
-    /// measurements of other models let expect]
-    #[arg(long, value_name = "FILE")]
-    pub quality: Option<PathBuf>,
-    #[command(flatten)]
-    pub preference: PreferenceArgs,
-    /// Show the ledger and the roofline of the recommended plan, term by term
-    #[arg(long)]
-    pub explain: bool,
-    /// Form of the report
-    #[arg(long, value_enum, default_value_t)]
-    pub format: ReportFormat,
-    /// Write the report to a file instead of standard output
-    #[arg(long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// Save the prediction as JSON, for --check
-    #[arg(long, value_name = "FILE")]
-    pub save: Option<PathBuf>,
-    /// Compare with a saved prediction; exit 1 and list the differences if it changed
-    #[arg(long, value_name = "FILE", conflicts_with = "save")]
-    pub check: Option<PathBuf>,
 }
 
 /// What the recommended format is chosen by.

@@ -83,6 +83,23 @@ pub struct Encoder {
     pub head: Head,
 }
 
+impl Encoder {
+    /// A vision transformer as the first ones were: an entry states where its own differs.
+    pub(super) const USUAL: Encoder = Encoder {
+        patches: Patches::One,
+        class_token: false,
+        positions: Positions::Table,
+        fused_qkv: false,
+        rms: false,
+        pre_norm: false,
+        post_norm: false,
+        gated: false,
+        batches: false,
+        drops_last: false,
+        head: Head::Mlp,
+    };
+}
+
 /// How pixels become patches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patches {

@@ -186,9 +186,10 @@ impl Projector {
 
     /// The bytes of all tensors in a file of `base`.
     pub fn bytes(&self, base: Dtype) -> Bytes {
-        let bytes = |tensor: &ProjectorTensor| match self.is_stored {
-            true => tensor.tensor.stored_bytes,
-            false => {
+        let bytes = |tensor: &ProjectorTensor| {
+            if self.is_stored {
+                tensor.tensor.stored_bytes
+            } else {
                 let dtype = self.dtype(tensor, base);
                 dtype.bytes(&tensor.tensor.shape).unwrap_or(Bytes(0))
             }

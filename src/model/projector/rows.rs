@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::super::TensorRole;
 use super::super::packed::FoldedWeight;
 use super::super::tensor::Tensor;
+use super::vision::Vision;
 use super::{ProjectorError, ProjectorTensor};
 use crate::dtype::{Dtype, elements};
 use crate::units::Bytes;
@@ -90,6 +91,30 @@ impl Row {
             ),
             Row::new(format!("{from}.bias"), format!("{name}.bias"), &[outputs]),
         ]
+    }
+
+    /// The two matrices of a feed-forward without a gate, which a checkpoint calls `up` and `down` in the block that begins
+    /// with `from`, and a GGUF in that which begins with `name`.
+    pub fn feed_forward(
+        from: &str,
+        name: &str,
+        [up, down]: [&str; 2],
+        vision: &Vision,
+    ) -> [Row; 4] {
+        let &Vision { width, inner, .. } = vision;
+        let [up, up_bias] = Row::linear(
+            &format!("{from}{up}"),
+            &format!("{name}ffn_up"),
+            inner,
+            width,
+        );
+        let [down, down_bias] = Row::linear(
+            &format!("{from}{down}"),
+            &format!("{name}ffn_down"),
+            width,
+            inner,
+        );
+        [up, up_bias, down, down_bias]
     }
 
     /// A norm with a bias.

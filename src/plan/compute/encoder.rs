@@ -70,9 +70,10 @@ pub fn encoder(
         .pictures
         .iter()
         .fold(reserved, |known, &(picture, count)| {
-            let batch = match projector.family.encoder.batches {
-                true => count.min(BATCH_TOKENS / each).max(1),
-                false => 1,
+            let batch = if projector.family.encoder.batches {
+                count.min(BATCH_TOKENS / each).max(1)
+            } else {
+                1
             };
             known.or(pass(picture, batch))
         })
@@ -148,9 +149,10 @@ impl Pass<'_> {
         graph.stage = "patches";
         let mut stream = self.embedded(&mut graph, raw, positions);
         let window = mask.map(|mask| {
-            let mask = match self.flash_attention {
-                true => graph.own(graph.bytes(mask) / 2, &[mask]),
-                false => mask,
+            let mask = if self.flash_attention {
+                graph.own(graph.bytes(mask) / 2, &[mask])
+            } else {
+                mask
             };
             stream = graph.own(graph.bytes(stream), &[stream]);
             Window {

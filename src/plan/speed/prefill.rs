@@ -103,9 +103,10 @@ pub fn prefill(
         let pass = |tokens: f64| ubatch_seconds(operations, layers, tokens, gpu, speed, end);
         let ubatches = whole * pass(ubatch) + if rest > 0.0 { pass(rest) } else { 0.0 };
         let costs = &speed.attention;
-        let cycles = match prompt.fused {
-            true => prompt.attention_macs as f64 * costs.mac_cycles.value,
-            false => prompt.attention_pairs as f64 * costs.score_cycles.value,
+        let cycles = if prompt.fused {
+            prompt.attention_macs as f64 * costs.mac_cycles.value
+        } else {
+            prompt.attention_pairs as f64 * costs.score_cycles.value
         };
         let attention = gpu.seconds(cycles);
         let steps = tokens * prompt.recurrent_layers as f64;

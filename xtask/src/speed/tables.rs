@@ -94,9 +94,12 @@ fn table(
         };
         let inside = rows.iter().filter(|row| row.3).count();
         let boards: Vec<f64> = rows.iter().filter_map(|row| row.2).collect();
-        let of_boards = |share| match boards.is_empty() {
-            true => "-".to_owned(),
-            false => format!("{:.1} %", quantile(&boards, share)),
+        let of_boards = |share| {
+            if boards.is_empty() {
+                "-".to_owned()
+            } else {
+                format!("{:.1} %", quantile(&boards, share))
+            }
         };
         println!(
             "| {name} | {} | {} | {:.1} % | {:.1} % | {:.1} % | {} | {} | {inside} of {} |",

@@ -1,6 +1,6 @@
 //! Gemma 3: SigLIP, the mean of the patches of a token, a norm and one matrix.
 
-use super::super::family::{Encoder, Family, Head, Patches, Positions, Reserved};
+use super::super::family::{Encoder, Family, Head, Reserved};
 use super::super::rows::{Kept, Row, Taken};
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
@@ -22,17 +22,9 @@ pub(super) static GEMMA3: Family = Family {
     image: |vision, _| images::fixed(vision, 2),
     reserved: Reserved::Own,
     encoder: Encoder {
-        patches: Patches::One,
-        class_token: false,
-        positions: Positions::Table,
-        fused_qkv: false,
-        rms: false,
-        pre_norm: false,
         post_norm: true,
-        gated: false,
-        drops_last: false,
-        batches: false,
         head: Head::Pool { transposed: true },
+        ..Encoder::USUAL
     },
 };
 

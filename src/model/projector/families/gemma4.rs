@@ -1,7 +1,7 @@
 //! Gemma 4's image encoder: RMS norms on both sides of each part, a gate, positions of two axes, the mean of the patches of
 //! a token, and one matrix.
 
-use super::super::family::{Encoder, Family, Head, Patches, Positions, Reserved};
+use super::super::family::{Encoder, Family, Head, Positions, Reserved};
 use super::super::rows::{Kept, Row};
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
@@ -18,17 +18,12 @@ pub(super) static GEMMA4: Family = Family {
     image: |vision, size| images::whole(vision, size, (70, 1120), 2),
     reserved: Reserved::Tokens(16),
     encoder: Encoder {
-        patches: Patches::One,
-        class_token: false,
         positions: Positions::LookedUp(2),
-        fused_qkv: false,
         rms: true,
-        pre_norm: false,
-        post_norm: false,
         gated: true,
-        drops_last: false,
         batches: true,
         head: Head::Pool { transposed: false },
+        ..Encoder::USUAL
     },
 };
 

@@ -1,6 +1,6 @@
 //! Idefics 3 and SmolVLM: SigLIP, and one matrix over the patches of a token.
 
-use super::super::family::{Encoder, Family, Head, Patches, Positions, Reserved};
+use super::super::family::{Encoder, Family, Head, Reserved};
 use super::super::rows::Row;
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
@@ -19,17 +19,9 @@ pub(super) static IDEFICS3: Family = Family {
     image: images::longest_edge,
     reserved: Reserved::Own,
     encoder: Encoder {
-        patches: Patches::One,
-        class_token: false,
-        positions: Positions::Table,
-        fused_qkv: false,
-        rms: false,
-        pre_norm: false,
         post_norm: true,
-        gated: false,
-        drops_last: false,
-        batches: false,
         head: Head::Shuffle,
+        ..Encoder::USUAL
     },
 };
 

@@ -1,6 +1,6 @@
 //! InternVL: a ViT with a class token, whose patches are merged and mapped by a norm and two matrices.
 
-use super::super::family::{Encoder, Family, Head, Patches, Positions, Reserved};
+use super::super::family::{Encoder, Family, Head, Reserved};
 use super::super::rows::{Kept, Row, Taken};
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
@@ -18,17 +18,10 @@ pub(super) static INTERNVL: Family = Family {
     image: |vision, size| images::best_size(vision, size, images::tile_grids(vision), 2),
     reserved: Reserved::Own,
     encoder: Encoder {
-        patches: Patches::One,
         class_token: true,
-        positions: Positions::Table,
-        fused_qkv: false,
-        rms: false,
-        pre_norm: false,
-        post_norm: false,
-        gated: false,
-        drops_last: false,
         batches: true,
         head: Head::ShuffleMlp,
+        ..Encoder::USUAL
     },
 };
 
@@ -61,7 +54,6 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
 fn rows(vision: &Vision) -> Vec<Row> {
     let &Vision {
         width,
-        inner,
         patch,
         positions,
         text,
@@ -123,12 +115,11 @@ fn rows(vision: &Vision) -> Vec<Row> {
             let name = format!("{}.weight", name(scale));
             rows.push(Row::new(from(scale), name, &[width]));
         }
-        rows.extend(Row::linear(&from("mlp.fc1"), &name("ffn_up"), inner, width));
-        rows.extend(Row::linear(
-            &from("mlp.fc2"),
-            &name("ffn_down"),
-            width,
-            inner,
+        rows.extend(Row::feed_forward(
+            &from(""),
+            &name(""),
+            ["mlp.fc1", "mlp.fc2"],
+            vision,
         ));
     }
     rows.extend(Row::norm("mlp1.0", "mm.model.mlp.0", merged));

@@ -1,10 +1,11 @@
 //! LLaVA 1.5 and 1.6: CLIP without its last block, and two matrices over its patches.
 
-use super::super::family::{Encoder, Family, Head, Patches, Positions, Reserved};
+use super::super::family::{Encoder, Family, Head, Positions, Reserved};
 use super::super::images::{EncodedImage, ImageSize};
 use super::super::rows::{Kept, Row};
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
+use super::siglip;
 
 pub(super) static LLAVA: Family = Family {
     name: "mlp",
@@ -20,17 +21,13 @@ pub(super) static LLAVA: Family = Family {
     image,
     reserved: Reserved::Own,
     encoder: Encoder {
-        patches: Patches::One,
         class_token: true,
         positions: Positions::LookedUp(1),
-        fused_qkv: false,
-        rms: false,
         pre_norm: true,
         post_norm: true,
-        gated: false,
         drops_last: true,
-        batches: false,
         head: Head::Rows,
+        ..Encoder::USUAL
     },
 };
 
@@ -90,7 +87,6 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
 fn rows(vision: &Vision) -> Vec<Row> {
     let &Vision {
         width,
-        inner,
         patch,
         positions,
         text,
@@ -119,27 +115,8 @@ fn rows(vision: &Vision) -> Vec<Row> {
         width,
     ));
     // The last block and the norm behind it are not run, and files are without them.
-    for block in 0..vision.blocks.saturating_sub(1) {
-        let from = |part: &str| format!("{tower}encoder.layers.{block}.{part}");
-        let name = |part: &str| format!("v.blk.{block}.{part}");
-        for (part, to) in [
-            ("self_attn.q_proj", "attn_q"),
-            ("self_attn.k_proj", "attn_k"),
-            ("self_attn.v_proj", "attn_v"),
-            ("self_attn.out_proj", "attn_out"),
-        ] {
-            rows.extend(Row::linear(&from(part), &name(to), width, width));
-        }
-        rows.extend(Row::norm(&from("layer_norm1"), &name("ln1"), width));
-        rows.extend(Row::norm(&from("layer_norm2"), &name("ln2"), width));
-        rows.extend(Row::linear(&from("mlp.fc1"), &name("ffn_up"), inner, width));
-        rows.extend(Row::linear(
-            &from("mlp.fc2"),
-            &name("ffn_down"),
-            width,
-            inner,
-        ));
-    }
+    let blocks = 0..vision.blocks.saturating_sub(1);
+    rows.extend(blocks.flat_map(|block| siglip::block(vision, tower, block)));
     rows.extend(Row::linear(
         "multi_modal_projector.linear_1",
         "mm.0",

@@ -2,7 +2,7 @@
 //! the four patches of a token. Qwen2.5-VL's blocks see windows; Qwen3-VL passes the output of some blocks to the text
 //! model too.
 
-use super::super::family::{Encoder, Family, Head, Patches, Positions, Reserved};
+use super::super::family::{Encoder, Family, Patches, Positions, Reserved};
 use super::super::images::{EncodedImage, ImageSize};
 use super::super::rows::{Kept, Row, Taken};
 use super::super::vision::Vision;
@@ -22,16 +22,9 @@ pub(super) static QWEN2: Family = Family {
     reserved: Reserved::Tokens(46),
     encoder: Encoder {
         patches: Patches::TwoFrames,
-        class_token: false,
         positions: Positions::Rotated,
-        fused_qkv: false,
-        rms: false,
-        pre_norm: false,
         post_norm: true,
-        gated: false,
-        drops_last: false,
-        batches: false,
-        head: Head::Mlp,
+        ..Encoder::USUAL
     },
 };
 
@@ -189,7 +182,7 @@ fn merger(vision: &Vision) -> Vec<Row> {
 }
 
 fn rows_2(vision: &Vision) -> Vec<Row> {
-    let &Vision { width, inner, .. } = vision;
+    let width = vision.width;
     let mut rows: Vec<Row> = frames(vision).into();
     for block in 0..vision.blocks {
         let from = |part: &str| format!("visual.blocks.{block}.{part}");
@@ -197,12 +190,11 @@ fn rows_2(vision: &Vision) -> Vec<Row> {
         rows.extend(attention(vision, block));
         rows.extend(Row::norm(&from("norm1"), &name("ln1"), width));
         rows.extend(Row::norm(&from("norm2"), &name("ln2"), width));
-        rows.extend(Row::linear(&from("mlp.fc1"), &name("ffn_up"), inner, width));
-        rows.extend(Row::linear(
-            &from("mlp.fc2"),
-            &name("ffn_down"),
-            width,
-            inner,
+        rows.extend(Row::feed_forward(
+            &from(""),
+            &name(""),
+            ["mlp.fc1", "mlp.fc2"],
+            vision,
         ));
     }
     rows.extend(Row::norm("visual.merger.ln_q", "v.post_ln", width));
@@ -252,7 +244,7 @@ fn rows_2_5(vision: &Vision) -> Vec<Row> {
 }
 
 fn rows_3(vision: &Vision) -> Vec<Row> {
-    let &Vision { width, inner, .. } = vision;
+    let width = vision.width;
     let merged = width * vision.merge * vision.merge;
     let mut rows: Vec<Row> = frames(vision).into();
     rows.push(Row::new(
@@ -281,17 +273,11 @@ fn rows_3(vision: &Vision) -> Vec<Row> {
         ));
         rows.extend(Row::norm(&from("norm1"), &name("ln1"), width));
         rows.extend(Row::norm(&from("norm2"), &name("ln2"), width));
-        rows.extend(Row::linear(
-            &from("mlp.linear_fc1"),
-            &name("ffn_up"),
-            inner,
-            width,
-        ));
-        rows.extend(Row::linear(
-            &from("mlp.linear_fc2"),
-            &name("ffn_down"),
-            width,
-            inner,
+        rows.extend(Row::feed_forward(
+            &from(""),
+            &name(""),
+            ["mlp.linear_fc1", "mlp.linear_fc2"],
+            vision,
         ));
     }
     for (index, block) in vision.deepstack.iter().enumerate() {

@@ -8,7 +8,6 @@ use super::super::vision::Vision;
 pub(super) fn rows(vision: &Vision, prefix: &str) -> Vec<Row> {
     let &Vision {
         width,
-        inner,
         patch,
         positions,
         ..
@@ -33,31 +32,36 @@ pub(super) fn rows(vision: &Vision, prefix: &str) -> Vec<Row> {
         )
         .kept(Kept::Full),
     ];
-    for block in 0..vision.blocks {
-        let from = |part: &str| format!("{prefix}encoder.layers.{block}.{part}");
-        let name = |part: &str| format!("v.blk.{block}.{part}");
-        for (part, to) in [
-            ("self_attn.q_proj", "attn_q"),
-            ("self_attn.k_proj", "attn_k"),
-            ("self_attn.v_proj", "attn_v"),
-            ("self_attn.out_proj", "attn_out"),
-        ] {
-            rows.extend(Row::linear(&from(part), &name(to), width, width));
-        }
-        rows.extend(Row::norm(&from("layer_norm1"), &name("ln1"), width));
-        rows.extend(Row::norm(&from("layer_norm2"), &name("ln2"), width));
-        rows.extend(Row::linear(&from("mlp.fc1"), &name("ffn_up"), inner, width));
-        rows.extend(Row::linear(
-            &from("mlp.fc2"),
-            &name("ffn_down"),
-            width,
-            inner,
-        ));
-    }
+    rows.extend((0..vision.blocks).flat_map(|block| self::block(vision, prefix, block)));
     rows.extend(Row::norm(
         &format!("{prefix}post_layernorm"),
         "v.post_ln",
         width,
+    ));
+    rows
+}
+
+/// A block with separate projections and two norms, in the encoder under `prefix`.
+pub(super) fn block(vision: &Vision, prefix: &str, block: u64) -> Vec<Row> {
+    let width = vision.width;
+    let mut rows = Vec::new();
+    let from = |part: &str| format!("{prefix}encoder.layers.{block}.{part}");
+    let name = |part: &str| format!("v.blk.{block}.{part}");
+    for (part, to) in [
+        ("self_attn.q_proj", "attn_q"),
+        ("self_attn.k_proj", "attn_k"),
+        ("self_attn.v_proj", "attn_v"),
+        ("self_attn.out_proj", "attn_out"),
+    ] {
+        rows.extend(Row::linear(&from(part), &name(to), width, width));
+    }
+    rows.extend(Row::norm(&from("layer_norm1"), &name("ln1"), width));
+    rows.extend(Row::norm(&from("layer_norm2"), &name("ln2"), width));
+    rows.extend(Row::feed_forward(
+        &from(""),
+        &name(""),
+        ["mlp.fc1", "mlp.fc2"],
+        vision,
     ));
     rows
 }

@@ -26,9 +26,10 @@ fn server_with(report: &Report<'_>, plan: &Plan, placement: &str) -> Vec<Command
     let workload = report.workload;
     let projector = names::projector(report);
     let projector = projector.map(|file| {
-        let place = match workload.projector_on_cpu {
-            true => " --no-mmproj-offload",
-            false => "",
+        let place = if workload.projector_on_cpu {
+            " --no-mmproj-offload"
+        } else {
+            ""
         };
         format!("--mmproj {}{place}", shell_path(&file))
     });

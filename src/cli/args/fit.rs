@@ -1,0 +1,61 @@
+//! Flags of `orinplan fit`, and what becomes of a prediction.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{BoardArgs, PreferenceArgs, ReadArgs, ReportFormat, WorkloadArgs};
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct FitArgs {
+    /// A Hugging Face directory, a .safetensors or .gguf file, a config.json, or a hub id or Ollama tag that is in the
+    /// local cache; several are shown side by side (exit 1 if one does not fit, 2 if one cannot be planned, with the
+    /// others shown)
+    #[arg(value_name = "MODEL", required = true)]
+    pub models: Vec<String>,
+    #[command(flatten)]
+    pub read: ReadArgs,
+    #[command(flatten)]
+    pub board: BoardArgs,
+    #[command(flatten)]
+    pub workload: WorkloadArgs,
+    /// Plan a GGUF whose tensors have the types of a list, as `quantize --save-types` writes it: a `tensor=type` a line
+    #[arg(long, value_name = "FILE", conflicts_with = "scheme")]
+    pub types: Option<PathBuf>,
+    /// What was measured of this model's quality, as `orinplan compare --format json` prints it [default: what the
+    /// measurements of other models let expect]
+    #[arg(long, value_name = "FILE")]
+    pub quality: Option<PathBuf>,
+    #[command(flatten)]
+    pub preference: PreferenceArgs,
+    /// Show the ledger and the roofline of the recommended plan, term by term
+    #[arg(long)]
+    pub explain: bool,
+    #[command(flatten)]
+    pub report: PredictionArgs,
+}
+
+/// What becomes of a prediction: a report, and a file to be held to.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PredictionArgs {
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ReportFormat,
+    /// Write the report to a file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Save the prediction as JSON, for --check
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Compare with a saved prediction; exit 1 and list the differences if it changed
+    #[arg(long, value_name = "FILE", conflicts_with = "save")]
+    pub check: Option<PathBuf>,
+}
+
+impl PredictionArgs {
+    /// The files to be written.
+    pub(in crate::cli) fn outputs(&self) -> Vec<&Path> {
+        let files = [&self.save, &self.output].into_iter();
+        files.filter_map(Option::as_deref).collect()
+    }
+}
