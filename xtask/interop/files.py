@@ -109,7 +109,8 @@ def _activations(file):
 def importance_apart(ours, theirs):
     """Two importance matrices: the names that theirs and that ours alone has, and of each other weight the counts and how
     far its columns are apart at most, as a share of the column or of the mean over the columns of the same matrix,
-    whichever is larger. Nothing about the columns where their numbers differ."""
+    whichever is larger. Nothing about the columns where their numbers differ, nor of an expert that other rows reached:
+    a router that two roundings turn sends a row elsewhere."""
     ours, theirs = _activations(ours), _activations(theirs)
     rows = []
     for name in sorted(ours.keys() & theirs.keys()):
@@ -117,6 +118,7 @@ def importance_apart(ours, theirs):
         rows.append({"name": name, "counts": counts.tolist(), "their_counts": their_counts.tolist()})
         if squares.shape == their_squares.shape:
             scale = np.maximum(their_squares, their_squares.mean(-1, keepdims=True))
-            rows[-1]["apart"] = float((np.abs(squares - their_squares) / np.maximum(scale, 1e-30)).max())
+            apart = np.abs(squares - their_squares) / np.maximum(scale, 1e-30)
+            rows[-1]["apart"] = float(apart[counts == their_counts].max(initial=0.0))
     missing, more = sorted(theirs.keys() - ours.keys()), sorted(ours.keys() - theirs.keys())
     return {"missing": missing, "more": more, "tensors": rows}
