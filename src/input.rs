@@ -24,7 +24,7 @@ const PIECE: u64 = 1 << 20;
 #[non_exhaustive]
 pub enum OpenError {
     /// Nothing has this name.
-    #[error("{}: there is no such file", path.display())]
+    #[error("{}: no such file", path.display())]
     Missing {
         /// The path as given.
         path: PathBuf,
@@ -56,7 +56,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// What a server answered with instead of the file.
-    #[error("{}: is a web page and not the file itself, as a server answers where a login is asked for or there is no such file; download it again", path.display())]
+    #[error("{}: is a web page and not the file itself, as a server answers where a login is asked for or no such file; download it again", path.display())]
     WebPage {
         /// The path as given.
         path: PathBuf,
@@ -72,7 +72,7 @@ pub enum OpenError {
         way_out: &'static str,
     },
     /// A text file above its limit.
-    #[error("{}: has {} bytes, above the limit of {} for this kind of file", path.display(), bytes.0, limit.0)]
+    #[error("{}: has {} bytes, above the limit of {} for such files", path.display(), bytes.0, limit.0)]
     TooLarge {
         /// The path as given.
         path: PathBuf,
@@ -90,7 +90,7 @@ pub enum OpenError {
         at: usize,
     },
     /// A text file with a zero byte.
-    #[error("{}: is no text (a byte of zero at {at}); its download may not be complete", path.display())]
+    #[error("{}: is not a text file (zero byte at {at}); its download may not be complete", path.display())]
     NotText {
         /// The path as given.
         path: PathBuf,

@@ -98,7 +98,7 @@ pub enum Problem {
     NotUtf8 { at: usize },
     #[error("the header is not what the format asks for: {0}")]
     Json(serde_json::Error),
-    #[error("tensor `{0}` stands twice in the header")]
+    #[error("tensor `{0}` appears twice in the header")]
     Duplicate(String),
     #[error("tensor `{name}` has type `{dtype}`, which is unknown; known are {known}", known = known_types())]
     Dtype { name: String, dtype: String },

@@ -24,7 +24,7 @@ pub enum CheckpointError {
     /// A safetensors file is wrong.
     #[error(transparent)]
     Safetensors(#[from] safetensors::ReadError),
-    #[error("{}: is not the JSON that is expected there: {}", path.display(), one_line(source))]
+    #[error("{}: is not the expected JSON: {}", path.display(), one_line(source))]
     Json {
         path: PathBuf,
         source: serde_json::Error,
@@ -100,7 +100,7 @@ pub enum CheckpointError {
         tensor: String,
         shard: String,
     },
-    #[error("{}: tensor `{}` is said to be in `{}`, and is not", path.display(), one_line(tensor), one_line(shard))]
+    #[error("{}: tensor `{}` should be in `{}` and is not there", path.display(), one_line(tensor), one_line(shard))]
     IndexTensor {
         path: PathBuf,
         tensor: String,

@@ -54,7 +54,7 @@ pub(super) fn run(args: &SharedArgs) -> anyhow::Result<Outcome> {
     }
     let text = match args.report.format {
         ReportFormat::Json => report::json(&document),
-        ReportFormat::Text => foreign::lines(&shared::text(&report)),
+        ReportFormat::Text => foreign::lines(&shared::text(&report, super::columns())),
         ReportFormat::Markdown => foreign::lines(&shared::markdown(&report)),
     };
     output::deliver(args.report.output.as_deref(), &text)?;

@@ -32,7 +32,7 @@ pub(super) fn run(args: &CalibrateArgs) -> anyhow::Result<Outcome> {
     let cpu = calibration.cpu(&machine.name, date::today())?;
     let path = settings::keep_calibration(&cpu)?;
     show(&match args.format {
-        PlainFormat::Text => report::calibrate::text(&cpu, &path),
+        PlainFormat::Text => report::calibrate::text(&cpu, &path, super::columns()),
         PlainFormat::Json => report::json(&report::calibrate::document(&cpu)),
     })?;
     Ok(Outcome::Yes)

@@ -62,7 +62,7 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<Outcome> {
         candidates: rows,
     };
     show(&match args.format {
-        ReportFormat::Text => report::compare::text(&report),
+        ReportFormat::Text => report::compare::text(&report, super::columns()),
         ReportFormat::Json => report::json(&report::compare::document(&report)),
         ReportFormat::Markdown => report::compare::markdown(&report),
     })?;

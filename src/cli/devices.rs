@@ -11,7 +11,7 @@ pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<Outcome> {
         DevicesCommand::List => {
             let all = device::list()?;
             if is_text {
-                report::list_text(&all)
+                report::list_text(&all, super::columns())
             } else {
                 report::list_json(&all)
             }
@@ -20,7 +20,7 @@ pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<Outcome> {
             let found = request::open_device(Some(device))?;
             let runs = settings::runs();
             if is_text {
-                report::show_text(&found, &runs)
+                report::show_text(&found, &runs, super::columns())
             } else {
                 report::show_json(&found, &runs)
             }

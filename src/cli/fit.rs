@@ -5,11 +5,11 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use super::args::{FitArgs, ReportFormat};
-use super::{Outcome, output, print, remote, request, saved, side_by_side};
+use super::{Outcome, config, output, print, remote, request, saved, side_by_side};
 use crate::evidence::quality::MeasuredQuality;
 use crate::foreign;
 use crate::input;
-use crate::report::{self, fit::Report};
+use crate::report::{self, fit::Report, fit::View};
 use crate::units::Bytes;
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
@@ -74,6 +74,19 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     })
 }
 
+/// How much the report shows. Formats that were asked for by name are all shown.
+fn view(args: &FitArgs) -> View {
+    View {
+        columns: match args.report.output {
+            Some(_) => report::COLUMNS,
+            None => super::columns(),
+        },
+        formats: !args.workload.scheme.is_empty(),
+        all: args.all,
+        explain: args.explain,
+    }
+}
+
 /// The largest file of a model's quality that is read; one has a few hundred bytes for each tensor.
 const QUALITY_LIMIT: Bytes = Bytes(16 << 20);
 
@@ -89,11 +102,14 @@ fn shown(args: &FitArgs, report: &Report<'_>) -> String {
     let mut text = foreign::lines(&if is_markdown {
         report::fit::markdown(report)
     } else {
-        report::fit::text(report)
+        report::fit::text(report, view(args))
     });
     if args.explain {
+        if let Some(settings) = config::sources().filter(|_| !is_markdown) {
+            text.push_str(&format!("\n{}\n", foreign::lines(&settings)));
+        }
         let shown = report.fit.recommended().or(report.fit.plans.first());
-        let explained = shown.map(|plan| report::fit::explain(report, plan));
+        let explained = shown.map(|plan| report::fit::explain(report, plan, view(args).columns));
         let explained = foreign::lines(&explained.unwrap_or_default());
         if is_markdown {
             let fenced = foreign::fenced("text", explained.trim_matches('\n'));

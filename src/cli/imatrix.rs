@@ -46,6 +46,10 @@ pub(super) fn run(args: &ImatrixArgs) -> anyhow::Result<Outcome> {
             sums.chunks,
         ));
     }
-    show(&report::imatrix::text(&sums, &args.output))?;
+    show(&report::imatrix::text(
+        &sums,
+        &args.output,
+        super::columns(),
+    ))?;
     Ok(progress::signalled().map_or(Outcome::Yes, Outcome::Signalled))
 }

@@ -28,7 +28,9 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
     };
     let (kind, refusal) = (kind.as_ref(), refusal.as_ref());
     show(&match args.format {
-        PlainFormat::Text => report::inspect::text(&checkpoint, &model, kind, refusal),
+        PlainFormat::Text => {
+            report::inspect::text(&checkpoint, &model, kind, refusal, super::columns())
+        }
         PlainFormat::Json => report::json(&report::inspect::document(
             &checkpoint,
             &model,

@@ -5,6 +5,7 @@ mod args;
 mod board;
 mod calibrate;
 mod compare;
+mod config;
 mod date;
 mod devices;
 mod docs;
@@ -36,9 +37,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
-use clap::Parser;
-
 use crate::foreign::{self, Foreign};
+use crate::report;
 use args::Cli;
 use args::Command;
 
@@ -61,13 +61,12 @@ pub(super) fn main() -> ExitCode {
     if let Some(asked) = tether::is_asked() {
         return tether::run(asked);
     }
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            return usage(&error);
-        }
+    let cli = match config::parse(std::env::args_os().collect()) {
+        Ok(Ok(cli)) => Ok(cli),
+        Ok(Err(error)) => return usage(&error),
+        Err(error) => Err(error),
     };
-    match run(cli) {
+    match cli.and_then(run) {
         Ok(Outcome::Yes) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
         Ok(Outcome::Signalled(status)) => ExitCode::from(status),
@@ -123,6 +122,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Roofline(args) => roofline::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Devices(args) => devices::run(&args),
+        Command::Config(args) => config::run(&args),
         Command::Completions(args) => docs::completions(&args),
         Command::Man(args) => docs::man(&args),
     }
@@ -176,6 +176,17 @@ fn machine_root() -> PathBuf {
 fn wants_colour() -> bool {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !plain && !is_dumb() && std::io::stdout().is_terminal()
+}
+
+/// The width of the terminal; of anything else that of a usual one.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
+    let columns = size.map_or(0, |size| usize::from(size.ws_col));
+    if columns > 0 {
+        columns
+    } else {
+        report::COLUMNS
+    }
 }
 
 /// Whether the terminal has no control sequences.

@@ -32,7 +32,7 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<Outcome> {
     };
     print(&match args.format {
         ReportFormat::Json => report::json(&report::models::document(&report)),
-        ReportFormat::Text => foreign::lines(&report::models::text(&report)),
+        ReportFormat::Text => foreign::lines(&report::models::text(&report, super::columns())),
         ReportFormat::Markdown => foreign::lines(&report::models::markdown(&report)),
     })?;
     Ok(if ranking.runs.is_empty() {

@@ -62,7 +62,7 @@ fn check(path: &Path, inputs: &Inputs) -> anyhow::Result<()> {
     }
     match std::fs::metadata(path) {
         Ok(there) if there.is_file() && is_foreign(path)? => bail!(
-            "{shown}: is there already, and is no report of this program; choose another name, or remove it"
+            "{shown}: already exists, and is not a report of this program; choose another name, or remove it"
         ),
         _ => Ok(()),
     }

@@ -8,7 +8,7 @@ use super::args::{
     BoardArgs, FitArgs, ModelsArgs, PreferArg, PreferenceArgs, ProjectorPlace, ReadArgs,
     SharedArgs, WorkloadArgs,
 };
-use super::{remote, settings};
+use super::{config, remote, settings};
 use crate::device::{DeviceProfile, L4tRelease, Session};
 use crate::evidence::quality::MeasuredQuality;
 use crate::hub::Purpose;
@@ -104,6 +104,7 @@ pub(super) fn board(args: &BoardArgs, release: Option<L4tRelease>) -> BoardReque
 pub(super) fn device(named: Option<&str>) -> BoardRequest {
     BoardRequest {
         device: named.map(str::to_owned),
+        is_preferred: config::names_the_device(),
         root: super::machine_root(),
         settings: settings::directory(),
         ..BoardRequest::default()

@@ -41,9 +41,14 @@ pub(super) fn run(args: &RooflineArgs) -> anyhow::Result<Outcome> {
         points.extend(plans.filter_map(|plan| roof.plan(&planner.model().name, plan)));
     }
     show(&match args.format {
-        PlainFormat::Text => {
-            report::roofline::text(target.device, target.mode, board.choice, &roof, &points)
-        }
+        PlainFormat::Text => report::roofline::text(
+            target.device,
+            target.mode,
+            board.choice,
+            &roof,
+            &points,
+            super::columns(),
+        ),
         PlainFormat::Json => report::json(&report::roofline::document(
             target.device,
             target.mode,

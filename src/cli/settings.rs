@@ -1,4 +1,5 @@
-//! The files in the user's settings folder: the calibration of this machine, and the runs on record. A process that
+//! The files in the user's settings folder: the calibration of this machine, and the runs on record (`config` has the
+//! defaults of flags there). A process that
 //! changes a file holds the folder's lock from reading to writing; a reader sees the old file or the new one, since a
 //! file is replaced whole.
 
@@ -34,7 +35,7 @@ pub(super) fn directory() -> Option<PathBuf> {
 
 /// The folder, created if needed, and locked as long as the returned file is open. Where the file system has no locks
 /// (some network disks), it is not locked.
-fn locked() -> anyhow::Result<(PathBuf, File)> {
+pub(super) fn locked() -> anyhow::Result<(PathBuf, File)> {
     let Some(directory) = directory() else {
         bail!("neither XDG_CONFIG_HOME nor HOME names a folder: there is no place for settings");
     };

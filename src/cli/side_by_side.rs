@@ -45,7 +45,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     let shown: Vec<Side<'_>> = args.models.iter().zip(&sides).map(side).collect();
     let text = match args.report.format {
         ReportFormat::Json => report::json(&several::documents(&shown)),
-        ReportFormat::Text => foreign::lines(&several::text(&shown)),
+        ReportFormat::Text => foreign::lines(&several::text(&shown, super::columns())),
         ReportFormat::Markdown => foreign::lines(&several::markdown(&shown)),
     };
     output::deliver(args.report.output.as_deref(), &text)?;

@@ -109,7 +109,7 @@ pub(super) fn report(
         mix,
     };
     show(&match args.format {
-        PlainFormat::Text => report::quantize::text(&report),
+        PlainFormat::Text => report::quantize::text(&report, super::columns()),
         PlainFormat::Json => report::json(&report::quantize::document(&report)),
     })?;
     Ok(Outcome::Yes)

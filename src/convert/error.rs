@@ -59,7 +59,7 @@ pub enum ConvertError {
         at(place)
     )]
     NoTokenizer { place: PathBuf },
-    #[error("{}: is not the JSON that is expected there: {source}", path.display())]
+    #[error("{}: is not the expected JSON: {source}", path.display())]
     Json {
         path: PathBuf,
         source: serde_json::Error,

@@ -27,6 +27,8 @@ pub fn open(device: &str, root: &Path) -> Result<DeviceProfile, DeviceError> {
 pub enum Choice {
     /// It was named by the user.
     Named,
+    /// It is that of the user's settings.
+    Preferred,
     /// It is the machine at hand.
     ThisMachine,
     /// It is the default, since none was named and the machine at hand is no board with a profile.

@@ -71,9 +71,9 @@ pub enum Problem {
     NameEmpty { place: String },
     #[error("{place} is not UTF-8 (first wrong byte at {at} of the string)")]
     NotUtf8 { place: String, at: usize },
-    #[error("metadata key `{0}` stands twice")]
+    #[error("metadata key `{0}` appears twice")]
     DuplicateKey(String),
-    #[error("tensor name `{0}` stands twice")]
+    #[error("tensor name `{0}` appears twice")]
     DuplicateTensor(String),
     #[error("{place} has value type {id}, and types 0 to 12 are known")]
     ValueType { place: String, id: u32 },

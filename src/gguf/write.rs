@@ -58,10 +58,10 @@ pub enum WriteError {
         found: String,
     },
     /// A key occurs twice.
-    #[error("metadata key `{0}` stands twice")]
+    #[error("metadata key `{0}` appears twice")]
     DuplicateKey(String),
     /// A tensor name occurs twice.
-    #[error("tensor name `{0}` stands twice")]
+    #[error("tensor name `{0}` appears twice")]
     DuplicateTensor(String),
     /// GGUF does not have the type.
     #[error("tensor `{name}` is {dtype}, which GGUF does not have")]

@@ -13,7 +13,7 @@ use crate::{gguf, safetensors};
 #[allow(missing_docs)] // each field is named and explained by the message above it
 #[non_exhaustive]
 pub enum HubError {
-    #[error("`{}` is no address here: {problem}", one_line(address))]
+    #[error("`{}` is not an address: {problem}", one_line(address))]
     Address {
         address: String,
         problem: &'static str,
@@ -73,7 +73,7 @@ pub enum HubError {
         one_line(problem)
     )]
     Changed { address: String, problem: String },
-    #[error("{address}: has {bytes}, above the limit of {limit} for this kind of file")]
+    #[error("{address}: has {bytes}, above the limit of {limit} for such files")]
     TooLarge {
         address: String,
         bytes: Bytes,

@@ -66,7 +66,7 @@ use names::{known_names, may_write};
 pub enum ModelError {
     /// The architecture has no entry in the table.
     #[error(
-        "architecture `{name}` is not known{}: {}the size of the cache that its blocks need is not known; \
+        "unknown architecture `{name}`{}: {}its KV cache is unknown; \
          {}`orinplan inspect` lists its tensors",
         nearest.map(|n| format!(" (the nearest known one is `{n}`)")).unwrap_or_default(),
         if weights.0 > 0 { format!("its weights take {weights}, but ") } else { String::new() },
@@ -206,8 +206,8 @@ pub enum ModelError {
     },
     /// A weight of floating-point numbers with a scale for codes beside it.
     #[error(
-        "tensor `{tensor}` is stored as {} with a scale beside it, which belongs to quantized numbers: whether it is \
-         multiplied in cannot be told; take the checkpoint that the scale is of, or one without it",
+        "tensor `{tensor}` is stored as {} with a scale beside it, which belongs to quantized numbers: it is unclear \
+         whether to apply it; take the checkpoint that the scale is of, or one without it",
         found.name()
     )]
     ScaledWhole {

@@ -14,6 +14,19 @@ use crate::units::Bytes;
 
 pub use kv::KvProblem;
 
+/// What a caveat changes for the reader, the most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// Whether it fits, or whether it works at all.
+    Verdict,
+    /// The commands to paste, or the file that they make.
+    Commands,
+    /// How fast or how good the answers are.
+    Answers,
+    /// Nothing: it says what is behind a number.
+    Background,
+}
+
 /// A caveat of a plan or of a written file.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -114,6 +127,8 @@ pub enum Note {
     },
     /// The runtime reserves a share of the memory when it starts.
     Pool {
+        /// The runtime.
+        runtime: String,
         /// The share that it reserves by default, from 0 to 1.
         share: f64,
         /// The share that this plan needs, from 0 to 1.
@@ -255,6 +270,36 @@ impl Note {
             Note::UnknownPreTokenizer => "unknown_pre_tokenizer",
             Note::TowersLeftOut { .. } => "left_out",
             Note::Unused(_) => "unused_tensors",
+        }
+    }
+
+    /// What it changes for the reader.
+    pub fn weight(&self) -> Weight {
+        match self {
+            Note::Kv(_)
+            | Note::Allocation { .. }
+            | Note::Tight { .. }
+            | Note::BudgetBeyondMemory { .. }
+            | Note::BeyondModelContext { .. }
+            | Note::AssumedCache { .. }
+            | Note::EncoderUnseen
+            | Note::AudioUncounted
+            | Note::QuantizationUnseen
+            | Note::TowersUnseen => Weight::Verdict,
+            Note::NoTokenizer
+            | Note::Pool { .. }
+            | Note::DoubleQuantization { .. }
+            | Note::LostScaling(_)
+            | Note::UnknownPreTokenizer => Weight::Commands,
+            Note::ShortSequences { .. }
+            | Note::SpeedUnmeasured { .. }
+            | Note::SpeedUnknown { .. }
+            | Note::FormatUnmeasured { .. }
+            | Note::OtherKernels { .. }
+            | Note::EncoderTime
+            | Note::Fp8StorageOnly
+            | Note::QuantizedCache { .. } => Weight::Answers,
+            _ => Weight::Background,
         }
     }
 }

@@ -13,10 +13,10 @@ impl Note {
             Note::ShapeFallback { tensors, names } => {
                 let tensors = counted(*tensors, "tensor has rows", "tensors have rows");
                 if names.is_empty() {
-                    format!("{tensors} that do not divide into the blocks of this format: a larger type is taken")
+                    format!("{tensors} that this format's blocks do not divide; they take a larger type")
                 } else {
                     format!(
-                        "{tensors} that do not divide into the blocks of the intended type; another one is taken: {}",
+                        "{tensors} that the intended type's blocks do not divide; they take another type: {}",
                         named(names)
                     )
                 }
@@ -25,7 +25,7 @@ impl Note {
                 "{runtime} keeps the tied embedding twice on an integrated GPU: {bytes} more"
             ),
             Note::Fp8StorageOnly => {
-                "FP8 is storage only here: Orin (SM87) has no FP8 units, weights are widened before use, so it saves memory and not arithmetic".to_owned()
+                "FP8 saves memory here, not arithmetic: Orin (SM87) has no FP8 units, so weights are widened before use".to_owned()
             }
             Note::Kv(problem) => problem.to_string(),
             Note::Allocation { largest, limit, release, lifted: None } => format!(
@@ -36,7 +36,7 @@ impl Note {
                 lifted.of_jetpack()
             ),
             Note::Tight { left, more, runtime } => format!(
-                "it fits barely: {left} would be left, and {runtime} itself may take {more} more than expected"
+                "it barely fits: {left} would be left, and {runtime} may take {more} more than expected"
             ),
             Note::ShortSequences {
                 context,
@@ -53,69 +53,69 @@ impl Note {
                 )
             }
             Note::BeyondModelContext { limit } => {
-                format!("the model was made for {} of context; beyond that its output degrades", tokens(*limit))
+                format!("the model was trained for {} of context; its output degrades beyond that", tokens(*limit))
             }
             Note::Towers { bytes } => {
-                format!("vision or audio towers and projectors are counted in: {bytes}; --text-only leaves them out")
+                format!("the memory includes {bytes} of vision or audio weights; --text-only leaves them out")
             }
             Note::EncoderTime => {
-                "the time to the first token leaves out the image encoder, whose speed no measurement tells".to_owned()
+                "the time to the first token excludes the image encoder; nobody has published its speed".to_owned()
             }
             Note::EncoderUnseen => {
-                "the memory that its vision or audio encoder computes in is not known and not counted; leave room with --reserve, or leave it out with --text-only".to_owned()
+                "the compute memory of its vision or audio encoder is unknown and not counted; leave room with --reserve, or drop the encoder with --text-only".to_owned()
             }
             Note::AudioUncounted => {
-                "the memory that its audio encoder computes in is not counted; leave room with --reserve where it is used".to_owned()
+                "the compute memory of its audio encoder is not counted; leave room with --reserve if you use it".to_owned()
             }
             Note::LeftOut(kind) => kind.to_string(),
             Note::SpeedUnmeasured { runtime } => {
-                format!("no published measurement of {runtime} on Jetson Orin is known: the speed is a bracket, not a prediction")
+                format!("nobody has published a measurement of {runtime} on Jetson Orin; take the speed as a bracket, not a prediction")
             }
             Note::SpeedUnknown { device } => {
-                format!("the memory bandwidth of {device} is not known, so no speed is given; on the machine itself `orinplan calibrate` measures it")
+                format!("no speed: the memory bandwidth of {device} is unknown; run `orinplan calibrate` on it")
             }
             Note::FormatUnmeasured { formats, date } => {
                 let names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
                 format!(
-                    "no speed is given: the calibration of {date} has no rate for {}, and other formats tell nothing of it; `orinplan calibrate` measures every format that this program's decoder runs",
+                    "no speed: the calibration of {date} has no rate for {}; `orinplan calibrate` measures every format that this program's decoder runs",
                     names.join(", ")
                 )
             }
             Note::OtherKernels { runtime, measured } => {
-                format!("this machine was measured with {measured}: {runtime} may be up to twice as fast or as slow; `orinplan validate --save-calibration` narrows that")
+                format!("{runtime} may be up to twice as fast or as slow: this machine was measured with {measured}; `orinplan validate --save-calibration` narrows that")
             }
             Note::Learned { source } => {
-                format!("corrected by what runs on this device measured: {source}")
+                format!("corrected by measured runs on this device: {source}")
             }
-            Note::Pool { share, needed } => format!(
-                "the runtime takes {:.0} % of all memory at start; start it with --gpu-memory-utilization {:.2}",
+            Note::Pool { runtime, share, needed } => format!(
+                "{runtime} claims {:.0} % of memory by default; --gpu-memory-utilization {:.2} limits it",
                 share * 100.0,
                 needed
             ),
             Note::DoubleQuantization { now } => {
-                format!("the checkpoint is {now} already: quantizing it again adds to the loss it has")
+                format!("the checkpoint is already {now}; quantizing it again adds to its loss")
             }
             Note::AssumedCache { as_if } => {
-                format!("the architecture is not known; its cache was taken for that of {as_if} because --assume-kv says so")
+                format!("unknown architecture: its KV cache is planned as that of {as_if}, as --assume-kv asks")
             }
             Note::QuantizationUnseen => {
-                "config.json says that this checkpoint is quantized; without its weights it is planned as its 16-bit original".to_owned()
+                "planned as its 16-bit original: config.json says the checkpoint is quantized, but its weights are not here".to_owned()
             }
             Note::TowersUnseen => {
-                "the model has a vision or audio tower, which config.json alone does not size: it is not counted".to_owned()
+                "its vision or audio encoder is not counted; config.json alone does not give its size".to_owned()
             }
             Note::PartialHeader { why } => {
-                format!("the size of the file is without its metadata, usually some MiB of tokenizer: {why}")
+                format!("the real file will be a few MiB larger, by its tokenizer: {why}")
             }
             Note::NoTokenizer => {
-                "no tokenizer lies beside the weights, and no runtime serves a directory without: the model's page on Hugging Face has tokenizer.json and tokenizer_config.json".to_owned()
+                "no tokenizer beside the weights, and no runtime serves a directory without one; get tokenizer.json and tokenizer_config.json from the model's page on Hugging Face".to_owned()
             }
             Note::BudgetBeyondMemory { budget, memory, device } => format!(
-                "--budget {budget} is more than all {memory} of {device}: the verdict is that of a larger machine"
+                "--budget {budget} is more than all {memory} of the {device}; the verdict is for a larger machine"
             ),
             Note::LostScaling(lost) => lost.to_string(),
             Note::QuantizedCache { dtype } => format!(
-                "a {} cache saves memory and costs some speed; during prefill one layer of it is widened to F16",
+                "a {} cache saves memory and costs some speed; prefill widens one layer of it to F16",
                 dtype.name()
             ),
             Note::KeptShape { tensors, group } => format!(

@@ -128,6 +128,7 @@ pub(super) fn derive_notes(
         let total = target.device.total_memory.value.as_f64().max(1.0);
         let needed = (memory.total().as_f64() / total * 100.0).ceil() / 100.0;
         notes.push(Note::Pool {
+            runtime: runtime.name.clone(),
             share: share.value,
             needed,
         });

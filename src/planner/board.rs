@@ -101,6 +101,10 @@ impl Board {
     /// [`PlanError::Device`] where there is no such device, or its file cannot be read.
     pub fn device(request: &BoardRequest) -> Result<FoundDevice, PlanError> {
         let (device, choice) = device::choose(request.device.as_deref(), &request.root)?;
+        let choice = match choice {
+            Choice::Named if request.is_preferred => Choice::Preferred,
+            choice => choice,
+        };
         let is_here = choice == Choice::ThisMachine;
         let folder = request.settings.as_ref().filter(|_| is_here);
         let mut warnings = Vec::new();

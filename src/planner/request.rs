@@ -53,6 +53,8 @@ pub struct BoardRequest {
     /// A board's id, a profile file, or `host`. Without: the machine at hand if it is a Jetson Orin, else the
     /// 8 GB Orin Nano.
     pub device: Option<String>,
+    /// Whether that device is the user's usual one, rather than named for this plan: the report says so.
+    pub is_preferred: bool,
     /// The power mode by name. Without: the one in force on the machine at hand, else the board's default.
     pub power_mode: Option<String>,
     /// The runtime's id. Without: llama.cpp, on the processors where there is no GPU.
@@ -120,6 +122,7 @@ impl Default for BoardRequest {
     fn default() -> BoardRequest {
         BoardRequest {
             device: None,
+            is_preferred: false,
             power_mode: None,
             runtime: None,
             runtime_version: None,

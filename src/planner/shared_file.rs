@@ -97,7 +97,7 @@ impl SharedFile {
     /// The request of the file. Entries change `base`; a model that is a path is found beside the file at `path`.
     ///
     /// # Errors
-    /// [`SharedFileError`] where a size, a type or a storage cannot be read, a number is 0, or a name stands twice.
+    /// [`SharedFileError`] where a size, a type or a storage cannot be read, a number is 0, or a name appears twice.
     pub fn request(&self, path: &Path, base: &Request) -> Result<SharedRequest, SharedFileError> {
         let wrong = |problem| SharedFileError {
             file: path.display().to_string(),

@@ -23,17 +23,17 @@ pub struct Destination<'a> {
 #[allow(missing_docs)] // each field is named and explained by the message above it
 #[non_exhaustive]
 pub enum OutputError {
-    #[error("{}: is there already; choose another name, or replace it with --overwrite", path.display())]
+    #[error("{}: already exists; choose another name, or replace it with --overwrite", path.display())]
     Exists { path: PathBuf },
     #[error("{}: is {}, which is read; the output needs a name of its own", path.display(), input.display())]
     OwnInput { path: PathBuf, input: PathBuf },
-    #[error("{}: is where the input lies; choose another output", path.display())]
+    #[error("{}: holds the input; choose another output", path.display())]
     HoldsInput { path: PathBuf },
     #[error("{}: is not replaced, because it holds {}; choose another output", path.display(), one_line(entry))]
     NotAModel { path: PathBuf, entry: String },
-    #[error("{}: is not replaced, because it is no GGUF file; choose another output", path.display())]
+    #[error("{}: is not replaced, because it is not a GGUF file; choose another output", path.display())]
     NotGguf { path: PathBuf },
-    #[error("{}: is no place for a file: {problem}", path.display())]
+    #[error("{}: cannot be written: {problem}", path.display())]
     Place {
         path: PathBuf,
         problem: &'static str,

@@ -42,10 +42,10 @@ pub enum QuantizeError {
     #[error(transparent)]
     Output(#[from] OutputError),
     /// The tensors of the file would not be those of its architecture.
-    #[error("the file would be none that llama.cpp loads: {0}")]
+    #[error("the file would not load in llama.cpp: {0}")]
     Described(#[from] ModelError),
     /// The keys of the file would not be those that its runtime reads.
-    #[error("the file would be none that llama.cpp loads: {0}")]
+    #[error("the file would not load in llama.cpp: {0}")]
     Refused(#[from] AcceptError),
     /// The importance matrix is wrong or of another model.
     #[error(transparent)]

@@ -45,19 +45,19 @@ pub enum ImportanceError {
     /// A GGUF that cannot be read.
     #[error(transparent)]
     Gguf(#[from] gguf::ReadError),
-    #[error("{}: is no importance matrix: {problem} at byte {at}", path.display())]
+    #[error("{}: is not an importance matrix: {problem} at byte {at}", path.display())]
     Legacy {
         path: PathBuf,
         problem: &'static str,
         at: u64,
     },
-    #[error("{}: is no importance matrix: `{}` {problem}", path.display(), one_line(tensor))]
+    #[error("{}: is not an importance matrix: `{}` {problem}", path.display(), one_line(tensor))]
     Entry {
         path: PathBuf,
         tensor: String,
         problem: &'static str,
     },
-    #[error("{}: holds no entries; it is no importance matrix", path.display())]
+    #[error("{}: holds no entries, so it is not an importance matrix", path.display())]
     Nothing { path: PathBuf },
     #[error("{}: the importance of column {column} of `{}` is {value}; it must be finite and not below 0", path.display(), one_line(tensor))]
     Value {

@@ -236,7 +236,7 @@ impl Drop for Partial<'_> {
 fn check(destination: &Destination<'_>, form: &OutputForm<'_>) -> Result<(), OutputError> {
     let path = destination.path;
     if !directory(path).is_dir() {
-        return Err(OutputError::place(path, "its directory is not there"));
+        return Err(OutputError::place(path, "directory does not exist"));
     }
     if let (OutputForm::File, Some(problem)) = (form, is_misread(path)) {
         return Err(OutputError::place(path, problem));

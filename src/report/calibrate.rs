@@ -5,8 +5,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::table::{Align, Table};
-use super::{line, rounded, wrapped};
+use super::{line, rounded};
 use crate::device::Cpu;
+use crate::report::screen::Screen;
 use crate::units::counted;
 #[cfg(feature = "decode")]
 use crate::validate::not_timed;
@@ -26,8 +27,8 @@ pub fn document(cpu: &Cpu) -> Value {
 }
 
 /// The report for a terminal, with the file that keeps the numbers.
-pub fn text(cpu: &Cpu, path: &Path) -> String {
-    let mut out = figures(cpu);
+pub fn text(cpu: &Cpu, path: &Path, columns: usize) -> String {
+    let mut out = figures(cpu, columns);
     line(
         &mut out,
         format_args!(
@@ -44,20 +45,17 @@ fn percent(deviation: f64) -> String {
 }
 
 /// The numbers, and what they were measured with.
-pub fn figures(cpu: &Cpu) -> String {
-    let mut out = String::new();
-    wrapped(
-        &mut out,
-        &format!(
-            "Measured on {} by orinplan {} ({}) with {} in {:.0} s, on {}",
-            cpu.date,
-            cpu.version,
-            cpu.runtime,
-            counted(cpu.threads, "thread", "threads"),
-            cpu.seconds,
-            cpu.processor
-        ),
-    );
+pub fn figures(cpu: &Cpu, columns: usize) -> String {
+    let mut out = Screen::new(columns);
+    out.prose(&format!(
+        "Measured on {} by orinplan {} ({}) with {} in {:.0} s, on {}",
+        cpu.date,
+        cpu.version,
+        cpu.runtime,
+        counted(cpu.threads, "thread", "threads"),
+        cpu.seconds,
+        cpu.processor
+    ));
     let mut table = Table::new([
         ("format", Align::Left),
         ("decode, GB/s", Align::Right),
@@ -74,7 +72,7 @@ pub fn figures(cpu: &Cpu) -> String {
             percent(rate.prefill_uncertainty),
         ]);
     }
-    out.push_str(&table.text("  "));
+    out.table(&table, "  ");
     let sure = &cpu.uncertainty;
     let facts = [
         format!(
@@ -123,30 +121,27 @@ pub fn figures(cpu: &Cpu) -> String {
         ),
     ];
     for fact in facts {
-        line(&mut out, format_args!("  {fact}"));
+        out.line(format_args!("  {fact}"));
     }
     caveats(&mut out, cpu);
-    out
+    out.finish()
 }
 
 /// A cost with this uncertainty, a factor of two, is not measured but expected of such a machine.
 const EXPECTED: f64 = std::f64::consts::LN_2;
 
 /// What there was no time to measure.
-fn caveats(out: &mut String, cpu: &Cpu) {
+fn caveats(out: &mut Screen, cpu: &Cpu) {
     let longer = format!(
         "`orinplan calibrate --seconds {:.0}` takes longer",
         cpu.seconds.clamp(1.0, 3600.0)
     );
     let missing = not_timed(cpu);
     if !missing.is_empty() {
-        wrapped(
-            out,
-            &format!(
-                "not timed, and without a rate in plans: {}; {longer}",
-                missing.join(", ")
-            ),
-        );
+        out.prose(&format!(
+            "not timed, and without a rate in plans: {}; {longer}",
+            missing.join(", ")
+        ));
     }
     let sure = &cpu.uncertainty;
     let shared = [
@@ -161,13 +156,10 @@ fn caveats(out: &mut String, cpu: &Cpu) {
     let rates = cpu.formats.values();
     let rates = rates.flat_map(|rate| [rate.decode_uncertainty, rate.prefill_uncertainty]);
     if rates.chain(shared).any(|deviation| deviation > EXPECTED) {
-        wrapped(
-            out,
-            &format!(
+        out.prose(&format!(
                 "numbers with +- {} or more are estimates: there was too little time to measure them, and predicted ranges are as wide; {longer}",
                 percent(EXPECTED)
-            ),
-        );
+            ));
     }
 }
 

@@ -7,8 +7,9 @@ use crate::foreign::Foreign;
 use crate::model::ModelSpec;
 use crate::planner::Planner;
 use crate::quality::{Divergence, Estimate, Text};
+use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
-use crate::report::{count, rounded, wrapped};
+use crate::report::{count, rounded};
 use crate::units::{Bytes, counted};
 
 /// The document's first key.
@@ -142,14 +143,14 @@ fn scored(report: &Report<'_>) -> usize {
 }
 
 /// The report for a terminal.
-pub fn text(report: &Report<'_>) -> String {
-    let mut out = String::new();
-    wrapped(&mut out, &headline(report));
-    out.push('\n');
-    out.push_str(&table(report).text(" "));
-    out.push('\n');
-    wrapped(&mut out, LEGEND);
-    out
+pub fn text(report: &Report<'_>, columns: usize) -> String {
+    let mut out = Screen::new(columns);
+    out.prose(&headline(report));
+    out.blank();
+    out.table(&table(report), " ");
+    out.blank();
+    out.prose(LEGEND);
+    out.finish()
 }
 
 /// The report as Markdown.

@@ -4,31 +4,25 @@ use std::path::Path;
 
 use crate::foreign::Foreign;
 use crate::quantize::ActivationSums;
-use crate::report::wrapped;
+use crate::report::screen::Screen;
 use crate::units::counted;
 
 /// The report for a terminal.
-pub fn text(sums: &ActivationSums, path: &Path) -> String {
-    let mut out = String::new();
+pub fn text(sums: &ActivationSums, path: &Path, columns: usize) -> String {
+    let mut out = Screen::new(columns);
     let chunks = counted(u64::from(sums.chunks), "chunk", "chunks");
     let tensors = counted(sums.len() as u64, "tensor", "tensors");
-    wrapped(
-        &mut out,
-        &format!(
-            "{} is the importance of the columns of {tensors}, over {chunks} of {} tokens of {}",
-            Foreign(&path.to_string_lossy()),
-            sums.chunk_tokens,
-            Foreign(&sums.dataset),
-        ),
-    );
+    out.prose(&format!(
+        "{} is the importance of the columns of {tensors}, over {chunks} of {} tokens of {}",
+        Foreign(&path.to_string_lossy()),
+        sums.chunk_tokens,
+        Foreign(&sums.dataset),
+    ));
     let (unreached, all) = sums.unreached();
     if unreached > 0 {
-        wrapped(
-            &mut out,
-            &format!(
+        out.prose(&format!(
                 "note: {unreached} of {all} matrices of experts were reached by no token; all columns of those count alike, which a longer text would mend"
-            ),
-        );
+            ));
     }
-    out
+    out.finish()
 }

@@ -6,8 +6,9 @@ use crate::checkpoint::{Checkpoint, OtherKind, RawConfig};
 use crate::foreign::Foreign;
 use crate::gguf;
 use crate::model::{ModelError, ModelSpec};
+use crate::report::count;
+use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
-use crate::report::{count, line};
 use crate::units::{Bytes, counted};
 
 /// The document's first key.
@@ -128,45 +129,40 @@ pub fn text(
     model: &ModelSpec,
     kind: Option<&OtherKind>,
     refusal: Option<&ModelError>,
+    columns: usize,
 ) -> String {
-    let mut out = String::new();
-    line(
-        &mut out,
-        format_args!(
-            "{}: {}, {}{}",
-            Foreign(&model.name),
-            Foreign(&model.architecture),
-            match model.tensors.len() {
-                0 => "no weights here".to_owned(),
-                tensors => format!(
-                    "{} parameters in {}",
-                    count(model.parameters),
-                    counted(tensors, "tensor", "tensors")
-                ),
-            },
-            shape(model),
-        ),
-    );
+    let mut out = Screen::new(columns);
+    out.line(format_args!(
+        "{}: {}, {}{}",
+        Foreign(&model.name),
+        Foreign(&model.architecture),
+        match model.tensors.len() {
+            0 => "no weights here".to_owned(),
+            tensors => format!(
+                "{} parameters in {}",
+                count(model.parameters),
+                counted(tensors, "tensor", "tensors")
+            ),
+        },
+        shape(model),
+    ));
     if let Some(kind) = kind {
-        line(&mut out, format_args!("it {}", Foreign(&kind.to_string())));
+        out.line(format_args!("it {}", Foreign(&kind.to_string())));
     }
     if let Some(refusal) = refusal {
         let refusal = refusal.to_string();
-        line(&mut out, format_args!("not planned: {}", Foreign(&refusal)));
+        out.line(format_args!("not planned: {}", Foreign(&refusal)));
     }
     if let Some(now) = &model.prequantized {
-        line(&mut out, format_args!("quantized as {}", Foreign(now)));
+        out.line(format_args!("quantized as {}", Foreign(now)));
     }
     for tower in &model.towers {
         let parameters = count(tower.parameters);
-        line(
-            &mut out,
-            format_args!(
-                "beside the text model: {}, {parameters} parameters, {}",
-                Foreign(&tower.name),
-                tower.bytes
-            ),
-        );
+        out.line(format_args!(
+            "beside the text model: {}, {parameters} parameters, {}",
+            Foreign(&tower.name),
+            tower.bytes
+        ));
     }
     for file in &checkpoint.files {
         let name = file
@@ -174,15 +170,12 @@ pub fn text(
             .file_name()
             .map(|name| name.to_string_lossy())
             .unwrap_or_default();
-        line(
-            &mut out,
-            format_args!("file: {}, {}", Foreign(&name), file.bytes),
-        );
+        out.line(format_args!("file: {}, {}", Foreign(&name), file.bytes));
     }
     if model.tensors.is_empty() {
-        out.push('\n');
-        out.push_str(&settings(checkpoint).text(" "));
-        return out;
+        out.blank();
+        out.table(&settings(checkpoint), " ");
+        return out.finish();
     }
     let mut table = Table::new([
         ("tensor", Align::Left),
@@ -200,11 +193,8 @@ pub fn text(
         ]);
     }
     let total: Bytes = model.tensors.iter().map(|tensor| tensor.stored_bytes).sum();
-    out.push('\n');
-    out.push_str(&table.text(" "));
-    line(
-        &mut out,
-        format_args!("\ntotal {} bytes ({total})", total.0),
-    );
-    out
+    out.blank();
+    out.table(&table, " ");
+    out.line(format_args!("\ntotal {} bytes ({total})", total.0));
+    out.finish()
 }

@@ -10,6 +10,7 @@ pub mod inspect;
 pub mod models;
 pub mod quantize;
 pub mod roofline;
+mod screen;
 pub mod shared;
 pub mod table;
 #[cfg(feature = "decode")]
@@ -19,8 +20,10 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+pub use screen::COLUMNS;
+
 use crate::device::{Choice, DeviceProfile, HOST, L4tRelease, PowerMode};
-use crate::foreign::{self, Foreign};
+use crate::foreign;
 
 /// A count with a unit prefix and three figures: `596 M`, `8.03 B`.
 pub fn count(n: u64) -> String {
@@ -117,47 +120,11 @@ pub(crate) fn planned_for(
     let release = release.map_or_else(String::new, |release| format!(", L4T {release}"));
     let why = match choice {
         Choice::Named => "named by --device",
+        Choice::Preferred => "by your settings",
         Choice::ThisMachine => "this machine",
         Choice::Default => "no --device given, no Orin here",
     };
     format!("{}{mode}{release}: {why}", device.name)
-}
-
-/// Appends words in lines of at most 80 characters, those after the first indented by two spaces. A number
-/// stays on a line with the next word, which is its unit or what it counts.
-pub(crate) fn wrapped(text: &mut String, words: &str) {
-    const WIDTH: usize = 80;
-    let is_number = |word: &str| {
-        let figure = |c: char| c.is_ascii_digit() || "-+.".contains(c);
-        word.ends_with(|c: char| c.is_ascii_digit()) && word.chars().all(figure)
-    };
-    let words = Foreign(words).to_string();
-    let mut parts: Vec<String> = Vec::new();
-    let mut after_number = false;
-    for word in words.split(' ') {
-        match parts.last_mut().filter(|_| after_number) {
-            Some(part) => {
-                part.push(' ');
-                part.push_str(word);
-            }
-            None => parts.push(word.to_owned()),
-        }
-        after_number = is_number(word);
-    }
-    let mut used = 0;
-    for (index, part) in parts.iter().enumerate() {
-        let length = part.chars().count();
-        if index > 0 && used + 1 + length > WIDTH {
-            text.push_str("\n  ");
-            used = 2;
-        } else if index > 0 {
-            text.push(' ');
-            used += 1;
-        }
-        text.push_str(part);
-        used += length;
-    }
-    text.push('\n');
 }
 
 /// `a`, `a and b`, `a, b and c`.
@@ -181,32 +148,6 @@ pub(crate) fn line(text: &mut String, args: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn long_lines_break_between_words() {
-        let mut text = String::new();
-        wrapped(&mut text, "word ".repeat(20).trim_end());
-        assert_eq!(
-            text,
-            format!(
-                "{}\n  {}\n",
-                "word ".repeat(16).trim_end(),
-                "word ".repeat(4).trim_end()
-            )
-        );
-        text.clear();
-        wrapped(
-            &mut text,
-            &format!("{} 57-84 tokens/s and 15 %", "x".repeat(74)),
-        );
-        assert_eq!(
-            text,
-            format!("{}\n  57-84 tokens/s and 15 %\n", "x".repeat(74))
-        );
-        text.clear();
-        wrapped(&mut text, &"x".repeat(100));
-        assert_eq!(text, format!("{}\n", "x".repeat(100)));
-    }
 
     /// Multiplied with a power of ten and divided by it, the first would be `26227699999.999996`.
     #[test]

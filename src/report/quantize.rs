@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 #[cfg(feature = "decode")]
 pub use self::mix::{Measured, MixReport, Plain, sensitivity};
 
-use super::{count, line, rounded, seconds, wrapped};
+use super::{count, rounded, seconds};
 use crate::dtype::{Dtype, elements};
-use crate::foreign::Foreign;
 use crate::model::ModelSpec;
 use crate::note::Note;
 use crate::quantize::blocks::Deviation;
 use crate::quantize::{Job, PlannedTensor, Tally};
+use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
 use crate::scheme::{Container, Reason, Scheme};
 use crate::units::Bytes;
@@ -230,8 +230,8 @@ fn overall(report: &Report<'_>) -> Deviation {
 }
 
 /// The report for a terminal.
-pub fn text(report: &Report<'_>) -> String {
-    let mut out = String::new();
+pub fn text(report: &Report<'_>, columns: usize) -> String {
+    let mut out = Screen::new(columns);
     let thing = match report.scheme.container {
         Container::Gguf => "a file",
         Container::Safetensors => "a directory",
@@ -239,67 +239,55 @@ pub fn text(report: &Report<'_>) -> String {
     let file = report
         .output
         .map_or(thing.to_owned(), |path| path.display().to_string());
-    let verb = if report.made.is_some() {
-        "is"
-    } else {
-        "would be"
+    let done = match report.made {
+        Some(_) => "Wrote",
+        None => "Dry run: would write",
     };
     let scheme = if report.is_mix {
         "a mix of types"
     } else {
         report.scheme.name
     };
-    line(
-        &mut out,
-        format_args!(
-            "{} {verb} {} ({}, {} parameters) as {}: {} ({} bytes) from {}, {:.2} bits per weight",
-            Foreign(&file),
-            Foreign(&report.model.name),
-            Foreign(&report.model.architecture),
-            count(report.weights()),
-            scheme,
-            report.file_bytes,
-            report.file_bytes.0,
-            report.source_bytes,
-            report.bits_per_weight(),
-        ),
-    );
-    out.push('\n');
+    out.prose(&format!(
+        "{done} {file}: {} ({}, {} parameters) as {scheme}, {} ({} bytes) from {}, {:.2} bits per weight",
+        report.model.name,
+        report.model.architecture,
+        count(report.weights()),
+        report.file_bytes,
+        report.file_bytes.0,
+        report.source_bytes,
+        report.bits_per_weight(),
+    ));
+    out.blank();
     let groups = groups(report);
-    out.push_str(&table(report, &groups).text(" "));
+    out.table(&table(report, &groups), " ");
     #[cfg(feature = "decode")]
     if let Some(mix) = &report.mix {
-        out.push('\n');
-        out.push_str(&mix::text(mix));
+        out.blank();
+        out.push_str(&mix::text(mix, columns));
     }
     if let Some(made) = &report.made {
-        out.push('\n');
+        out.blank();
         let weighted = if groups.iter().any(|group| group.weighted().is_some()) {
             "; weighted: the same, each weight as important as the matrix says"
         } else {
             ""
         };
-        wrapped(
-            &mut out,
-            &format!(
+        out.prose(&format!(
                 "error: root mean square of the changes to the weights, over that of the weights{weighted}"
-            ),
-        );
+            ));
         let rate = report.weights() as f64 / 1e6 / made.seconds.max(1e-9);
         let memory = match made.peak_memory {
             Some(bytes) => format!(", {bytes} of memory at most"),
             None => String::new(),
         };
         let time = seconds(made.seconds);
-        line(
-            &mut out,
-            format_args!("{time}, {rate:.0} M weights/s{memory}"),
-        );
+        out.line(format_args!("{time}, {rate:.0} M weights/s{memory}"));
     }
     for note in &report.notes {
-        line(&mut out, format_args!("note: {}", Foreign(&note.text())));
+        out.prose(&format!("note: {}", note.text()));
     }
-    out
+    out.finish()
 }
 
 fn table(report: &Report<'_>, groups: &[TypeTotals]) -> Table {

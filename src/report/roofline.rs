@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use crate::device::{Choice, DeviceProfile, PowerMode};
 use crate::plan::roofline::{Point, Roof};
 use crate::report::fit::bound;
+use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
-use crate::report::{line, planned_for, rounded, wrapped};
+use crate::report::{planned_for, rounded};
 
 /// The document's first key.
 pub const SCHEMA: &str = "orinplan.roofline/1";
@@ -43,29 +44,21 @@ pub fn text(
     choice: Choice,
     roof: &Roof,
     points: &[Point],
+    columns: usize,
 ) -> String {
-    let mut out = String::new();
-    wrapped(
-        &mut out,
-        &planned_for(device, mode, device.release(), choice),
-    );
-    line(
-        &mut out,
-        format_args!(
-            "{:.0} GB/s, {:.1} TFLOPS FP16, {:.1} TOPS INT8 (sparse)",
-            roof.bandwidth / 1e9,
-            roof.fp16 / 1e12,
-            roof.int8 / 1e12,
-        ),
-    );
-    line(
-        &mut out,
-        format_args!(
-            "ridge: {:.0} FLOP/byte (FP16), {:.0} op/byte (INT8); below it memory is the limit\n",
-            roof.ridge_fp16(),
-            roof.ridge_int8(),
-        ),
-    );
+    let mut out = Screen::new(columns);
+    out.prose(&planned_for(device, mode, device.release(), choice));
+    out.line(format_args!(
+        "{:.0} GB/s, {:.1} TFLOPS FP16, {:.1} TOPS INT8 (sparse)",
+        roof.bandwidth / 1e9,
+        roof.fp16 / 1e12,
+        roof.int8 / 1e12,
+    ));
+    out.line(format_args!(
+        "ridge: {:.0} FLOP/byte (FP16), {:.0} op/byte (INT8); below it memory is the limit\n",
+        roof.ridge_fp16(),
+        roof.ridge_int8(),
+    ));
     let mut table = Table::new([
         ("model", Align::Left),
         ("format", Align::Left),
@@ -82,9 +75,9 @@ pub fn text(
             bound(point.bound).to_owned(),
         ]);
     }
-    out.push_str(&table.text(" "));
+    out.table(&table, " ");
     out.push_str(
         "\nA ceiling knows no efficiency: `orinplan fit` says what a runtime reaches of it.\n",
     );
-    out
+    out.finish()
 }

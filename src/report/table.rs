@@ -16,6 +16,8 @@ pub enum Align {
 pub struct Table {
     columns: Vec<(String, Align)>,
     rows: Vec<Vec<String>>,
+    /// Columns that a narrow screen does without, the first to go first.
+    least: Vec<String>,
 }
 
 impl Table {
@@ -27,8 +29,15 @@ impl Table {
             .collect();
         Table {
             columns,
-            rows: Vec::new(),
+            ..Table::default()
         }
+    }
+
+    /// The table with the names of the columns that a narrow screen does without, the first to go first.
+    #[must_use]
+    pub fn giving_up(mut self, least: &[&str]) -> Table {
+        self.least = least.iter().map(|&name| name.to_owned()).collect();
+        self
     }
 
     /// Adds a row, one cell for each column. Control characters are escaped: a cell may contain names from files.
@@ -43,36 +52,67 @@ impl Table {
     pub fn without_empty_columns(mut self) -> Table {
         for index in (0..self.columns.len()).rev() {
             if self.rows.iter().all(|row| row[index].is_empty()) {
-                self.columns.remove(index);
-                for row in &mut self.rows {
-                    row.remove(index);
-                }
+                self.remove(index);
             }
         }
         self
     }
 
-    /// Columns two spaces apart, every line indented by `indent`, without trailing space.
-    pub fn text(&self, indent: &str) -> String {
-        let header: Vec<String> = self.columns.iter().map(|(name, _)| name.clone()).collect();
-        let lines = || std::iter::once(&header).chain(&self.rows);
-        let width = |index: usize| {
-            lines()
-                .map(|row| row[index].chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
+    fn remove(&mut self, index: usize) {
+        self.columns.remove(index);
+        for row in &mut self.rows {
+            row.remove(index);
+        }
+    }
+
+    /// Columns two spaces apart, every line indented by `indent`, without trailing space. Wider than `columns` only where
+    /// nothing is left to give up.
+    pub fn text(&self, indent: &str, columns: usize) -> String {
+        let mut shown = self.clone();
+        for least in &self.least {
+            if indent.len() + shown.width() <= columns {
+                break;
+            }
+            if let Some(index) = shown.columns.iter().position(|(name, _)| name == least) {
+                shown.remove(index);
+            }
+        }
+        shown.aligned(indent)
+    }
+
+    fn lines(&self) -> impl Iterator<Item = Vec<&str>> {
+        let header = self.columns.iter().map(|(name, _)| name.as_str());
+        let rows = self.rows.iter();
+        std::iter::once(header.collect())
+            .chain(rows.map(|row| row.iter().map(String::as_str).collect()))
+    }
+
+    /// The characters of each column's longest cell.
+    fn widths(&self) -> Vec<usize> {
+        let mut widths = vec![0; self.columns.len()];
+        for line in self.lines() {
+            for (width, cell) in widths.iter_mut().zip(line) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        widths
+    }
+
+    /// The characters of its longest line.
+    fn width(&self) -> usize {
+        let gaps = 2 * self.columns.len().saturating_sub(1);
+        self.widths().iter().sum::<usize>() + gaps
+    }
+
+    fn aligned(&self, indent: &str) -> String {
+        let widths = self.widths();
         let mut text = String::new();
-        for row in lines() {
-            let cells =
-                row.iter()
-                    .zip(&widths)
-                    .zip(&self.columns)
-                    .map(|((cell, &width), (_, align))| match align {
-                        Align::Left => format!("{cell:<width$}"),
-                        Align::Right => format!("{cell:>width$}"),
-                    });
+        for line in self.lines() {
+            let cells = line.iter().zip(&widths).zip(&self.columns);
+            let cells = cells.map(|((cell, &width), (_, align))| match align {
+                Align::Left => format!("{cell:<width$}"),
+                Align::Right => format!("{cell:>width$}"),
+            });
             let line = format!("{indent}{}", cells.collect::<Vec<_>>().join("  "));
             text.push_str(line.trim_end());
             text.push('\n');
@@ -114,10 +154,26 @@ mod tests {
         let mut table = Table::new([("name", Align::Left), ("n", Align::Right)]);
         table.row(["a".into(), "100".into()]);
         table.row(["long".into(), "2".into()]);
-        assert_eq!(table.text(" "), " name    n\n a     100\n long    2\n");
+        assert_eq!(table.text(" ", 80), " name    n\n a     100\n long    2\n");
         assert_eq!(
             table.markdown(),
             "| name | n |\n| --- | ---: |\n| a | 100 |\n| long | 2 |\n"
         );
+    }
+
+    #[test]
+    fn a_narrow_screen_does_without_the_least_columns() {
+        let mut table = Table::new([
+            ("name", Align::Left),
+            ("bar", Align::Left),
+            ("n", Align::Right),
+        ]);
+        table.row(["long".into(), "#####".into(), "2".into()]);
+        let table = table.giving_up(&["bar", "n"]);
+        let wide = " name  bar    n\n long  #####  2\n";
+        assert_eq!(table.text(" ", 15), wide);
+        assert_eq!(table.text(" ", 14), " name  n\n long  2\n");
+        assert_eq!(table.text(" ", 7), " name\n long\n");
+        assert_eq!(table.text(" ", 1), " name\n long\n");
     }
 }

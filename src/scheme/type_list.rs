@@ -21,7 +21,7 @@ pub struct TypeList {
 #[allow(missing_docs)] // each field is named and explained by the message above it
 #[non_exhaustive]
 pub enum TypeListError {
-    #[error("line {line}: `{text}` is not NAME=TYPE, such as blk.0.attn_v.weight=q6_k")]
+    #[error("line {line}: `{text}` must be NAME=TYPE, such as blk.0.attn_v.weight=q6_k")]
     Form { line: usize, text: String },
     #[error("line {line}: there is no type `{text}`")]
     Type { line: usize, text: String },

@@ -278,7 +278,7 @@ fn other_load(watched: &Watched) -> Finding {
         // The time of the measured process is not known; the load before the measurement is.
         return match watched.before.load_average {
             Some(load) if load > 0.5 => Finding::Holds(format!(
-                "the load average was {load:.2} before the measurement began: end other programs"
+                "the load average was {load:.2} before the measurement began; close other programs and repeat"
             )),
             Some(load) => Finding::Clear(format!("the load average was {load:.2} before")),
             None => Finding::Unread,
@@ -288,12 +288,12 @@ fn other_load(watched: &Watched) -> Finding {
     let others = ((after.busy - before.busy - process.seconds) / all).max(0.0);
     if others > OTHERS {
         Finding::Holds(format!(
-            "other programs took {:.0} % of the processors: end them",
+            "other programs used {:.0} % of the CPU; close them and repeat",
             others * 100.0
         ))
     } else {
         Finding::Clear(format!(
-            "other programs took {:.0} % of the processors",
+            "other programs used {:.0} % of the CPU",
             others * 100.0
         ))
     }

@@ -24,8 +24,9 @@ fn document_on(root: &Path, code: i32, words: &str) -> Json {
     serde_json::from_str(&run.out).unwrap()
 }
 
-fn first_line(run: &Run) -> &str {
-    run.out.lines().next().unwrap_or_default()
+fn board_line(run: &Run) -> &str {
+    let mut lines = run.out.lines();
+    lines.find(|line| line.starts_with("Jetson ")).unwrap()
 }
 
 #[test]
@@ -64,9 +65,9 @@ fn on_a_board_that_board_is_planned() {
         assert_eq!(document["device"]["id"], id);
         assert_eq!(document["device"]["power_mode"], mode);
         assert_eq!(document["device"]["memory_available_bytes"], available);
-        assert_eq!(first_line(&run_on(&root, &words)), line);
+        assert_eq!(board_line(&run_on(&root, &words)), line);
         let roofline = run_on(&root, "roofline --nominal n:1B:4");
-        assert_eq!(first_line(&roofline), line);
+        assert_eq!(board_line(&roofline), line);
         // The same as `host`, which names it; another is planned where another is named.
         assert_eq!(
             document,
@@ -74,7 +75,7 @@ fn on_a_board_that_board_is_planned() {
         );
         let other = run_on(&root, &format!("{words} --device orin-nx-16gb"));
         assert_eq!(
-            first_line(&other),
+            board_line(&other),
             "Jetson Orin NX 16GB, 15W (its default): named by --device"
         );
     }
@@ -85,7 +86,7 @@ fn elsewhere_the_super_board_is_planned_in_the_mode_it_starts_in() {
     let root = recorded("x86-laptop");
     let run = run_on(&root, &format!("fit {QWEN} --scheme q8_0"));
     assert_eq!(
-        first_line(&run),
+        board_line(&run),
         "Jetson Orin Nano 8GB Super, 25W (its default): no --device given, no Orin here"
     );
     let rates = run
@@ -164,7 +165,7 @@ fn a_board_without_super_modes_is_the_older_one() {
         "MemTotal: 7800000 kB\nMemAvailable: 6900000 kB\n",
     );
     let line =
-        |words: &str| first_line(&run_on(root.path(), &format!("fit {QWEN} {words}"))).to_owned();
+        |words: &str| board_line(&run_on(root.path(), &format!("fit {QWEN} {words}"))).to_owned();
     // Nothing tells of Super.
     assert_eq!(line(""), "Jetson Orin Nano 8GB, 15W assumed: this machine");
     put(

@@ -11,6 +11,7 @@ mod foreign;
 mod help;
 mod models;
 mod outputs;
+mod settings;
 mod quality;
 mod side_by_side;
 mod sources;

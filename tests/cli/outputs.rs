@@ -274,7 +274,7 @@ fn no_report_takes_the_place_of_notes_or_the_name_of_a_model() {
         let words = format!("fit {QWEN} {flag}");
         let told = [
             "notes.txt",
-            "no report of this program",
+            "not a report of this program",
             "choose another name",
         ];
         assert_error(&run_with(&words, &[&at("notes.txt")]), &told);

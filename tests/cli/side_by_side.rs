@@ -134,6 +134,6 @@ fn a_report_of_several_is_written_whole_and_over_no_model() {
     assert_eq!(says(0, &words), "", "a report of this program is replaced");
     refused(
         &format!("fit {QWEN} {GEMMA} {BOARD} --output {GEMMA}/config.json"),
-        &["config.json", "is there already"],
+        &["config.json", "already exists"],
     );
 }

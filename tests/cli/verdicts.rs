@@ -19,10 +19,10 @@ fn codes(plan: &Json) -> Vec<&str> {
 
 #[test]
 fn a_model_that_fits_ends_with_0_and_one_that_does_not_with_1() {
-    assert!(says(0, &format!("fit {QWEN}")).contains("\nFITS as Q"));
+    assert!(says(0, &format!("fit {QWEN}")).starts_with("FITS as Q"));
     let too_large = says(1, &format!("fit {QWEN} --budget 300MB"));
     assert!(
-        too_large.contains("\nDOES NOT FIT with 4096 tokens of context: "),
+        too_large.starts_with("DOES NOT FIT with 4096 tokens of context: "),
         "{too_large}"
     );
     assert!(
@@ -140,7 +140,7 @@ fn a_context_beyond_the_models_own_is_planned_with_a_note() {
     assert!(codes(plan).contains(&"beyond_model_context"));
     assert_eq!(plan["max_context"], 40_960);
     assert_eq!(plan["memory"]["kv_cache_bytes"], 11 * 469_762_048u64);
-    assert!(says(0, &words).contains("the model was made for 40960 tokens"));
+    assert!(says(0, &words).contains("the model was trained for 40960 tokens"));
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn an_unknown_architecture_is_planned_only_as_another_one() {
             .into_iter()
             .all(|codes| codes.contains(&"assumed_cache"))
     );
-    assert!(says(0, &format!("fit {path} --assume-kv llama")).contains("taken for that of llama"));
+    assert!(says(0, &format!("fit {path} --assume-kv llama")).contains("planned as that of llama"));
     assert!(says(0, &format!("inspect {path}")).contains("llamo"));
 }
 

@@ -9,9 +9,12 @@ use orinplan::plan::fit::Target;
 use orinplan::plan::operations::{decode_operations, prompt_attention, prompt_work};
 use orinplan::plan::speed::{Operation, PromptWork};
 use orinplan::plan::{Fit, Workload, fit};
-use orinplan::planner::{GgufHeader, GivenFlags, LaunchContext, Planner, Schemes};
+use orinplan::planner::{
+    BoardRequest, GgufHeader, GivenFlags, LaunchContext, Planner, Request, Schemes,
+};
 use orinplan::quantize::Readiness;
-use orinplan::report::fit::{Report, document};
+use orinplan::report;
+use orinplan::report::fit::{Report, View, document};
 use orinplan::runtime::RuntimeProfile;
 use orinplan::scheme::{Rules, Scheme, assign};
 use serde_json::Value as Json;
@@ -118,6 +121,22 @@ impl Model {
             ..Workload::default()
         };
         prompt_work(self.planner.model(), &workload)
+    }
+
+    /// What a terminal shows of the plans for a runtime on the usual board; `None` where the runtime does not load it.
+    pub(crate) fn text(&self, runtime: &str, view: View) -> Option<String> {
+        let board = BoardRequest {
+            device: Some("orin-nano-8gb".to_owned()),
+            runtime: Some(runtime.to_owned()),
+            ..BoardRequest::default()
+        };
+        let request = Request {
+            board,
+            ..Request::default()
+        };
+        let planned = self.planner.plan(&request).ok()?;
+        let report = Report::new(&self.planner, &planned);
+        Some(report::fit::text(&report, view))
     }
 
     /// The document for those of `schemes` that the runtime loads; `None` where it loads none.

@@ -35,7 +35,7 @@ fn a_file_that_is_there_stays_unless_it_may_be_replaced() {
         let other = scratch.path(name);
         fs::write(&other, "mine").unwrap();
         let said = error(&[run(&model, &other), vec!["--overwrite"]].concat());
-        assert!(said.contains("it is no GGUF file"), "{said}");
+        assert!(said.contains("it is not a GGUF file"), "{said}");
         assert_eq!(fs::read(&other).unwrap(), b"mine");
     }
     let called = scratch.path("model");
@@ -128,7 +128,7 @@ fn wishes_that_cannot_be_met_say_what_can_be_done() {
         (&["--scheme", "q8_0"], "--output"),
         (
             &["--scheme", "q8_0", "--output", "/no/such/place/x"],
-            "directory is not there",
+            "directory does not exist",
         ),
         (&["--scheme", "q8_0", "--output", name], "is a directory"),
         (
@@ -256,7 +256,10 @@ fn sparse_files_are_not_read_whole() {
     let said = orinplan::input::read_text(&hole, limit)
         .unwrap_err()
         .to_string();
-    assert!(said.contains("is no text (a byte of zero at 0)"), "{said}");
+    assert!(
+        said.contains("is not a text file (zero byte at 0)"),
+        "{said}"
+    );
     // A tokenizer that was never filled, and weights that are zeros as far as anyone knows.
     let output = scratch.path("x.gguf");
     let tokenizer = fs::File::options()
@@ -266,7 +269,10 @@ fn sparse_files_are_not_read_whole() {
     tokenizer.set_len(0).unwrap();
     tokenizer.set_len(200 << 20).unwrap();
     let said = error(&run(&model, &output));
-    assert!(said.contains("tokenizer.json: is no text"), "{said}");
+    assert!(
+        said.contains("tokenizer.json: is not a text file"),
+        "{said}"
+    );
 
     let model = scratch.fixture("tiny-llama");
     let weights = model.join("model.safetensors");

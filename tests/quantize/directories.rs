@@ -84,7 +84,7 @@ fn the_summary_has_sizes_types_error_and_time() {
     let (model, output) = (llama(&scratch), scratch.path("out"));
     let (text, _, status) = orinplan(&args(&model, "int4", &output));
     assert_eq!(status, 0);
-    for word in ["out is ", "bits per weight", "INT4", "weights/s", "error"] {
+    for word in ["Wrote ", "bits per weight", "INT4", "weights/s", "error"] {
         assert!(text.contains(word), "{word}: {text}");
     }
 }
@@ -122,7 +122,7 @@ fn what_is_there_is_replaced_only_on_demand_and_never_the_input() {
     own.push(scratch.path("tiny-llama/"));
     for own in &own {
         let said = error(&[args(&model, "int4", own), vec!["--overwrite"]].concat());
-        assert!(said.contains("where the input lies"), "{said}");
+        assert!(said.contains("holds the input"), "{said}");
     }
     assert!(contents(&model) == input);
 }
@@ -192,7 +192,7 @@ fn wishes_that_a_directory_cannot_meet_are_refused_at_once() {
         assert!(message.contains(said), "{message}");
     }
     let said = error(&args(&model, "int4", &scratch.path("no/such/place")));
-    assert!(said.contains("directory is not there"), "{said}");
+    assert!(said.contains("directory does not exist"), "{said}");
     let said = error(&args(&model, "int4", Path::new("/")));
     assert!(said.contains("no name"), "{said}");
     let file = scratch.path("file");

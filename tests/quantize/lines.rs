@@ -300,7 +300,7 @@ fn a_missing_tokenizer_is_named_and_fetched_where_its_place_is_known() {
     let words = "'a b/my model' --scheme q8_0";
     let text = desk.fit(words);
     assert!(
-        text.contains("Make the file, for which the tokenizer is missing"),
+        text.contains("Make the file (its tokenizer is missing; "),
         "{text}"
     );
     let quantize = "orinplan quantize 'a b/my model' --scheme q8_0 --output 'my model-Q8_0.gguf'";

@@ -265,7 +265,7 @@ fn a_config_is_an_object_of_sane_size_and_depth() {
         build::write(&directory, &[("config.json", config)]);
         refused(&directory, fragments);
     };
-    with(b"[1]", &["config.json", "not the JSON"]);
+    with(b"[1]", &["config.json", "not the expected JSON"]);
     with(b"{\"a\":", &["config.json", "EOF"]);
     with(b"{\"a\":\xff}", &["config.json", "UTF-8"]);
     with(b"", &["config.json", "empty"]);

@@ -247,9 +247,9 @@ fn counts_and_lengths_beyond_the_file_are_refused() {
 #[test]
 fn names_are_unique_text_of_sane_length() {
     let twice = [u32_pair("k", 1), u32_pair("k", 1)];
-    refused(&gguf(&twice, &[], 0), &["key `k` stands twice"]);
+    refused(&gguf(&twice, &[], 0), &["key `k` appears twice"]);
     let twice = [tensor("t", &[8], 0, 0), tensor("t", &[8], 0, 32)];
-    refused(&gguf(&[], &twice, 64), &["tensor name `t` stands twice"]);
+    refused(&gguf(&[], &twice, 64), &["tensor name `t` appears twice"]);
     refused(&gguf(&[u32_pair("", 1)], &[], 64), &["key 0", "empty"]);
     refused(
         &gguf(&[], &[tensor("", &[8], 0, 0)], 32),

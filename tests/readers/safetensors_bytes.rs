@@ -136,12 +136,12 @@ fn tensors_are_named_once_and_typed() {
     refused(
         &format!(r#"{{"w":{entry},"w":{next}}}"#),
         8,
-        &["`w` stands twice"],
+        &["`w` appears twice"],
     );
     refused(
         &format!(r#"{{"w":{entry},"\u0077":{entry}}}"#),
         4,
-        &["`w` stands twice"],
+        &["`w` appears twice"],
     );
     let odd = r#"{"w":{"dtype":"F7_E3M3","shape":[1],"data_offsets":[0,4]}}"#;
     refused(odd, 4, &["`w`", "`F7_E3M3`", "BF16"]);

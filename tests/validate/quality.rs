@@ -192,7 +192,7 @@ fn an_importance_matrix_holds_the_mean_squares_of_activations() {
             "i.gguf",
         ],
     );
-    assert_error(&run, &["i.gguf", "is there already", "--overwrite"]);
+    assert_error(&run, &["i.gguf", "already exists", "--overwrite"]);
 }
 
 /// Every token is sent to as many experts as the model uses.
@@ -476,7 +476,7 @@ fn a_list_of_types_of_another_model_is_refused() {
             "which blocks of Q4_K do not divide",
         ),
         ("blk.77.attn_q.weight=q4_0", "is of another model"),
-        ("blk.0.attn_q.weight", "is not NAME=TYPE"),
+        ("blk.0.attn_q.weight", "must be NAME=TYPE"),
     ] {
         std::fs::write(folder.path().join("list.types"), list).unwrap();
         let planned = orinplan(&folder, &["fit", "model.gguf", "--types", "list.types"]);

@@ -28,6 +28,10 @@ pub(in crate::cli) struct FitArgs {
     pub quality: Option<PathBuf>,
     #[command(flatten)]
     pub preference: PreferenceArgs,
+    /// Show every format, every way to run it and every note [default: what fits a screen of 24 lines; with --scheme,
+    /// every format that it names]
+    #[arg(long)]
+    pub all: bool,
     /// Show the ledger and the roofline of the recommended plan, term by term
     #[arg(long)]
     pub explain: bool,

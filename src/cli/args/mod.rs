@@ -1,6 +1,7 @@
 //! Every flag, declared once: the parser, `--help`, the man page and the completions come from here.
 
 mod board;
+mod config;
 mod fit;
 mod images;
 mod models;
@@ -25,6 +26,7 @@ use crate::units::Bytes;
 use crate::validate::{CALIBRATION_SECONDS, LEAST_TOKENS};
 
 pub(super) use self::board::SharedArgs;
+pub(super) use self::config::{ConfigArgs, ConfigCommand, Key};
 pub(super) use self::fit::{FitArgs, PredictionArgs};
 pub(super) use self::images::{ImageArgs, ProjectorPlace};
 pub(super) use self::models::{ModelsArgs, TaskArg};
@@ -53,7 +55,7 @@ pub(super) enum Command {
     Board(SharedArgs),
     /// Choose a model: what runs on a board, the best first
     Models(ModelsArgs),
-    /// Make the file of a plan
+    /// Quantize a model to GGUF, INT4 or FP8
     Quantize(QuantizeArgs),
     /// Fetch the GGUF that a model's publisher offers, if it fits the board
     Pull(PullArgs),
@@ -71,6 +73,8 @@ pub(super) enum Command {
     Inspect(InspectArgs),
     /// Boards and their power modes, and the machine at hand
     Devices(DevicesArgs),
+    /// Defaults of flags: device, power mode, runtime, format, text
+    Config(ConfigArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Print the man page

@@ -173,7 +173,7 @@ fn not_kept(board: &Board, ran_on: RanOn<'_>) -> Option<String> {
 
 fn shown(args: &ValidateArgs, report: &Report<'_>) -> String {
     match args.format {
-        PlainFormat::Text => report::validate::text(report),
+        PlainFormat::Text => report::validate::text(report, crate::cli::columns()),
         PlainFormat::Json => report::json(&report::validate::document(report)),
     }
 }

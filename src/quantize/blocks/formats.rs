@@ -18,7 +18,7 @@ pub enum BlockError {
     #[error("{} has no encoder or decoder here; formats: {}", .0.name(), supported())]
     Unsupported(Dtype),
     /// A row must be a whole number of blocks.
-    #[error("a row of {row} values is no whole number of blocks of {block} of {}", .dtype.name())]
+    #[error("a row of {row} values is not a multiple of the {block}-value blocks of {}", .dtype.name())]
     Row {
         /// The format.
         dtype: Dtype,
@@ -28,7 +28,7 @@ pub enum BlockError {
         block: u64,
     },
     /// Values must be whole rows.
-    #[error("{values} values are no whole number of rows of {row}")]
+    #[error("{values} values are not a multiple of rows of {row}")]
     Values {
         /// How many values were given, or are to be decoded.
         values: usize,

@@ -4,27 +4,28 @@ use crate::device::{
     AllocationLimit, DEFAULT_BOARD, DetectedDevice, DeviceProfile, Estimate, Gpu, PowerMode,
     Quantity, Session,
 };
-use crate::report::{calibrate, wrapped};
+use crate::report::calibrate;
+use crate::report::screen::Screen;
+use crate::report::table::{Align, Table};
 use crate::runtime::Runs;
 use crate::runtime::learned::{Factor, Learned};
 use crate::sourced::{Sourced, Trust};
 use crate::units::{Bytes, Hertz, counted};
 
 /// One row per device, for its default power mode.
-pub fn list_text(devices: &[DeviceProfile]) -> String {
-    let header = [
-        "id",
-        "name",
-        "memory",
-        "available",
-        "bandwidth",
-        "power modes",
-    ]
-    .map(str::to_owned);
-    let mut rows = vec![header.to_vec()];
+pub fn list_text(devices: &[DeviceProfile], columns: usize) -> String {
+    let mut table = Table::new([
+        ("id", Align::Left),
+        ("name", Align::Left),
+        ("memory", Align::Right),
+        ("available", Align::Right),
+        ("bandwidth", Align::Right),
+        ("power modes", Align::Left),
+    ])
+    .giving_up(&["name", "bandwidth", "available", "memory"]);
     for device in devices {
         let star = if device.id == DEFAULT_BOARD { "*" } else { "" };
-        rows.push(vec![
+        table.row([
             format!("{}{star}", device.id),
             device.name.clone(),
             device.total_memory.value.show(),
@@ -33,13 +34,11 @@ pub fn list_text(devices: &[DeviceProfile]) -> String {
             mode_names(device),
         ]);
     }
-    let mut text = table(&rows, "");
-    text.push('\n');
-    wrapped(
-        &mut text,
-        "* the default where this machine is no Jetson Orin. `available` is what an idle headless system leaves; bandwidth is that of the power mode in [brackets]. `orinplan devices show ID` gives every number with its source.",
-    );
-    text
+    let mut text = Screen::new(columns);
+    text.table(&table, "");
+    text.blank();
+    text.prose("* the default where this machine is no Jetson Orin. `available` is what an idle headless system leaves; bandwidth is that of the power mode in [brackets]. `orinplan devices show ID` gives every number with its source.");
+    text.finish()
 }
 
 /// The names of its power modes, the default one in brackets.
@@ -58,21 +57,22 @@ fn mode_name(mode: &PowerMode, device: &DeviceProfile) -> String {
 
 /// Every number of a device with its source, its power modes, its known problems, the calibration of its processors, and the
 /// corrections learned from `runs` on it.
-pub fn show_text(device: &DeviceProfile, runs: &Runs) -> String {
+pub fn show_text(device: &DeviceProfile, runs: &Runs, columns: usize) -> String {
     let mut feet = Footnotes::default();
-    let mut text = format!("{}: {}\n", device.id, device.name);
+    let mut text = Screen::new(columns);
+    text.line(format_args!("{}: {}", device.id, device.name));
     if !device.compatible.is_empty() {
         text.push_str(&format!("device tree: {}\n", device.compatible.join(", ")));
     }
     text.push_str("\nMemory, one pool for CPU and GPU\n");
-    let mut rows = vec![vec!["total".to_owned(), feet.mark(&device.total_memory)]];
+    let mut rows = vec![["total".to_owned(), feet.mark(&device.total_memory)]];
     for (name, session) in [
         ("headless", Session::Headless),
         ("desktop", Session::Desktop),
     ] {
         let held = feet.estimate(device.system(session));
-        rows.push(vec![format!("held by the system, {name}"), held]);
-        rows.push(vec![
+        rows.push([format!("held by the system, {name}"), held]);
+        rows.push([
             format!("available, {name}"),
             device.available(session).show(),
         ]);
@@ -81,43 +81,43 @@ pub fn show_text(device: &DeviceProfile, runs: &Runs) -> String {
         device
             .bus_bits
             .as_ref()
-            .map(|bits| vec!["bus width in bits".to_owned(), feet.mark(bits)]),
+            .map(|bits| ["bus width in bits".to_owned(), feet.mark(bits)]),
     );
     rows.extend(device.allocation_limits.iter().map(|limit| {
-        vec![
+        [
             format!("largest GPU allocation, {}", releases(limit)),
             feet.mark(&limit.largest),
         ]
     }));
-    text.push_str(&table(&rows, "  "));
+    text.push_str(&pairs(&rows, "  "));
     if let Some(gpu) = &device.gpu {
         text.push_str("\nGPU\n");
-        text.push_str(&table(&gpu_rows(gpu, &mut feet), "  "));
+        text.push_str(&pairs(&gpu_rows(gpu, &mut feet), "  "));
     }
     text.push_str("\nPower modes, default in [brackets]\n");
-    text.push_str(&table(&mode_rows(device, &mut feet), "  "));
+    text.table(&modes(device, &mut feet), "  ");
     if !device.pitfalls.is_empty() {
         text.push_str("\nPitfalls\n");
         for pitfall in &device.pitfalls {
             let source = feet.number(&pitfall.source);
             let entry = format!("- {}: {} [{source}]", pitfall.code, pitfall.text);
-            wrapped(&mut text, &entry);
+            text.prose(&entry);
         }
     }
     text.push_str("\nSources\n");
-    text.push_str(&feet.text());
+    feet.write(&mut text);
     if let Some(cpu) = &device.cpu {
         text.push_str("\nProcessors\n");
-        text.push_str(&calibrate::figures(cpu));
+        text.push_str(&calibrate::figures(cpu, columns));
     }
     let learned = runs.of_device(&device.id);
     if !learned.is_empty() {
         text.push_str("\nLearned from runs\n");
     }
     for (runtime, mode, learned) in learned {
-        wrapped(&mut text, &learned_from_runs(runtime, mode, &learned));
+        text.prose(&learned_from_runs(runtime, mode, &learned));
     }
-    text
+    text.finish()
 }
 
 /// The corrections learned for a runtime in a power mode, in one line.
@@ -156,13 +156,13 @@ fn releases(limit: &AllocationLimit) -> String {
     }
 }
 
-fn gpu_rows(gpu: &Gpu, feet: &mut Footnotes) -> Vec<Vec<String>> {
+fn gpu_rows(gpu: &Gpu, feet: &mut Footnotes) -> Vec<[String; 2]> {
     let capability = format!(
         "{} [{}]",
         gpu.compute_capability.value,
         feet.reference(&gpu.compute_capability)
     );
-    let mut rows = vec![vec!["compute capability".to_owned(), capability]];
+    let mut rows = vec![["compute capability".to_owned(), capability]];
     let counts = [
         ("streaming multiprocessors (SM)", &gpu.sm_count),
         ("CUDA cores", &gpu.cuda_cores),
@@ -177,12 +177,12 @@ fn gpu_rows(gpu: &Gpu, feet: &mut Footnotes) -> Vec<Vec<String>> {
         ),
         ("FP32 operations per SM and clock", &gpu.fp32_per_sm_clock),
     ];
-    rows.extend(counts.map(|(name, count)| vec![name.to_owned(), feet.mark(count)]));
+    rows.extend(counts.map(|(name, count)| [name.to_owned(), feet.mark(count)]));
     rows
 }
 
-fn mode_rows(device: &DeviceProfile, feet: &mut Footnotes) -> Vec<Vec<String>> {
-    let header = [
+fn modes(device: &DeviceProfile, feet: &mut Footnotes) -> Table {
+    let columns = [
         "mode",
         "power",
         "GPU",
@@ -194,9 +194,16 @@ fn mode_rows(device: &DeviceProfile, feet: &mut Footnotes) -> Vec<Vec<String>> {
         "INT8 sparse",
         "FP32",
     ];
-    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    let mut table = Table::new(columns.map(|name| (name, Align::Left))).giving_up(&[
+        "FP32",
+        "INT8 sparse",
+        "SMs",
+        "memory clock",
+        "CPU",
+        "FP16",
+    ]);
     for mode in &device.modes {
-        rows.push(vec![
+        table.row([
             mode_name(mode, device),
             feet.maybe(mode.watts.as_ref()),
             feet.maybe(mode.gpu.as_ref()),
@@ -209,18 +216,18 @@ fn mode_rows(device: &DeviceProfile, feet: &mut Footnotes) -> Vec<Vec<String>> {
             feet.maybe(mode.fp32.as_ref()),
         ]);
     }
-    rows
+    table
 }
 
 /// The machine at hand, with notes about what could not be read.
 pub fn detect_text(found: &DetectedDevice) -> String {
     let mode = &found.profile.default_mode;
-    let mut rows = vec![vec![
+    let mut rows = vec![[
         "device".to_owned(),
         format!("{} ({})", found.profile.id, found.profile.name),
     ]];
     let mut row = |name: &str, value: Option<String>| {
-        rows.extend(value.map(|value| vec![name.to_owned(), value]));
+        rows.extend(value.map(|value| [name.to_owned(), value]));
     };
     row("model", found.model.clone());
     let jetpack = |text: String, version: Option<&str>| match version {
@@ -278,7 +285,7 @@ pub fn detect_text(found: &DetectedDevice) -> String {
         mode.emc.as_ref().map(|clock| clock.value.show()),
     );
     row("memory bandwidth", Some(plain(mode.bandwidth.as_ref())));
-    let mut text = table(&rows, "");
+    let mut text = pairs(&rows, "");
     if !found.notes.is_empty() {
         text.push_str("\nNotes\n");
         let lines = found
@@ -332,34 +339,17 @@ impl Footnotes {
         })
     }
 
-    fn text(&self) -> String {
-        let mut text = String::new();
+    fn write(&self, text: &mut Screen) {
         for (source, number) in self.0.iter().zip(1..) {
-            wrapped(&mut text, &format!("[{number}] {source}"));
+            text.prose(&format!("[{number}] {source}"));
         }
-        text
     }
 }
 
-/// Rows with their columns aligned to the left, two spaces apart.
-fn table(rows: &[Vec<String>], indent: &str) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-    };
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| width(column).unwrap_or(0))
-        .collect();
-    let line = |row: &Vec<String>| {
-        let cells: String = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}  "))
-            .collect();
-        format!("{indent}{}\n", cells.trim_end())
-    };
+/// Names and values, the values aligned.
+fn pairs(rows: &[[String; 2]], indent: &str) -> String {
+    let widths = rows.iter().map(|[name, _]| name.chars().count());
+    let width = widths.max().unwrap_or(0);
+    let line = |[name, value]: &[String; 2]| format!("{indent}{name:<width$}  {value}\n");
     rows.iter().map(line).collect()
 }

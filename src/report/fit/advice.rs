@@ -78,7 +78,7 @@ pub(super) fn advice_text(advice: &Advice, report: &Report<'_>) -> String {
             } else {
                 String::new()
             };
-            format!("no format fits: even {scheme}{with} lacks {missing}; {way_out}")
+            format!("nothing fits: even {scheme}{with} is {missing} too big; {way_out}")
         }
     }
 }

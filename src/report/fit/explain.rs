@@ -7,29 +7,30 @@ use crate::plan::fit::speeds_at;
 use crate::plan::operations::decode_operations;
 use crate::plan::speed::Bound;
 use crate::plan::{Plan, Workload};
+use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
-use crate::report::{line, rate, seconds};
+use crate::report::{rate, seconds};
 use crate::units::{Bytes, counted, tokens};
 
 /// The explanation of `plan`.
-pub fn explain(report: &Report<'_>, plan: &Plan) -> String {
-    let mut out = String::new();
-    line(
-        &mut out,
-        format_args!("\n{} in detail", plan.assignment.scheme.to_uppercase()),
-    );
-    out.push_str(&types(report, plan));
-    out.push_str(&ledger(report, plan));
-    out.push_str(&roofline(report, plan));
+pub fn explain(report: &Report<'_>, plan: &Plan, columns: usize) -> String {
+    let mut out = Screen::new(columns);
+    out.line(format_args!(
+        "\n{} in detail",
+        plan.assignment.scheme.to_uppercase()
+    ));
+    types(&mut out, report, plan);
+    ledger(&mut out, report, plan);
+    roofline(&mut out, report, plan);
     out.push_str("\n Quality:\n");
     for fact in quality::explained(plan) {
-        line(&mut out, format_args!("   {fact}"));
+        out.prose(&format!("   {fact}"));
     }
-    out
+    out.finish()
 }
 
 /// The number of tensors and bytes of each type.
-fn types(report: &Report<'_>, plan: &Plan) -> String {
+fn types(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
     let mut rows: Vec<(&str, usize, Bytes)> = Vec::new();
     for assigned in &plan.assignment.tensors {
         let name = assigned.dtype.name();
@@ -50,16 +51,16 @@ fn types(report: &Report<'_>, plan: &Plan) -> String {
     for (name, tensors, bytes) in rows {
         table.row([name.to_owned(), tensors.to_string(), bytes.to_string()]);
     }
-    format!(
-        "\n Types: {}, {} bytes, {:.3} bits per weight (rules of llama-quant.cpp)\n{}",
+    out.line(format_args!(
+        "\n Types: {}, {} bytes, {:.3} bits per weight (rules of llama-quant.cpp)",
         counted(report.model.tensors.len(), "tensor", "tensors"),
         plan.tensor_bytes.0,
         plan.bits_per_weight,
-        table.text("   "),
-    )
+    ));
+    out.table(&table, "   ");
 }
 
-fn ledger(report: &Report<'_>, plan: &Plan) -> String {
+fn ledger(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
     let Report {
         target,
         workload,
@@ -171,15 +172,13 @@ fn ledger(report: &Report<'_>, plan: &Plan) -> String {
         memory.largest_allocation,
         "in one piece".to_owned(),
     );
-    format!(
-        "\n Memory, one pool for CPU and GPU:\n{}",
-        table.text("   ")
-    )
+    out.push_str("\n Memory, one pool for CPU and GPU:\n");
+    out.table(&table, "   ");
 }
 
-fn roofline(report: &Report<'_>, plan: &Plan) -> String {
+fn roofline(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
     let Some(speeds) = &plan.speeds else {
-        return "\n Speed: the memory bandwidth of this device is not known\n".to_owned();
+        return out.push_str("\n Speed: the memory bandwidth of this device is not known\n");
     };
     let Report {
         target,
@@ -210,17 +209,13 @@ fn roofline(report: &Report<'_>, plan: &Plan) -> String {
     let bandwidth = mode.bandwidth.as_ref().map_or(0.0, |rate| rate.value.0);
     let clock = mode.gpu.as_ref().map_or(0.0, |clock| clock.value.0);
     let speed = &target.runtime.speed;
-    let mut out = String::new();
-    line(
-        &mut out,
-        format_args!(
-            "\n One token at a depth of {} ({:.0} GB/s, GPU at {:.0} MHz):",
-            workload.prompt_tokens,
-            bandwidth / 1e9,
-            clock / 1e6,
-        ),
-    );
-    out.push_str(&table.text("   "));
+    out.line(format_args!(
+        "\n One token at a depth of {} ({:.0} GB/s, GPU at {:.0} MHz):",
+        workload.prompt_tokens,
+        bandwidth / 1e9,
+        clock / 1e6,
+    ));
+    out.table(&table, "   ");
     let facts = [
         format!(
             "decode {} tokens/s, {} expected; bound by {}; never above {} ({}; {} bytes a step)",
@@ -278,10 +273,9 @@ fn roofline(report: &Report<'_>, plan: &Plan) -> String {
         .chain(energy_text(&published.evidence))
     });
     for fact in facts.into_iter().chain(published.into_iter().flatten()) {
-        line(&mut out, format_args!("   {fact}"));
+        out.prose(&format!("   {fact}"));
     }
-    out.push_str(&elsewhere(report, plan));
-    out
+    elsewhere(out, report, plan);
 }
 
 /// Depths, prompt lengths and numbers of sequences for which speeds are shown, up to the largest context that fits.
@@ -290,7 +284,7 @@ const PROMPTS: [u64; 4] = [128, 512, 2048, 8192];
 const SEQUENCES: [u64; 4] = [1, 2, 3, 4];
 
 /// The same plan at other depths, prompts and numbers of sequences.
-fn elsewhere(report: &Report<'_>, plan: &Plan) -> String {
+fn elsewhere(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
     let Report {
         target,
         workload,
@@ -303,24 +297,21 @@ fn elsewhere(report: &Report<'_>, plan: &Plan) -> String {
         change(&mut other);
         speeds_at(model, plan, *target, &other)
     };
-    let list = |title: &str, items: Vec<String>| {
-        if items.is_empty() {
-            String::new()
-        } else {
-            format!("   {title}: {}\n", items.join(", "))
+    let mut list = |title: &str, items: Vec<String>| {
+        if !items.is_empty() {
+            out.prose(&format!("   {title}: {}", items.join(", ")));
         }
     };
     let depths = DEPTHS.into_iter().filter(|depth| *depth <= limit);
     let prompts = PROMPTS.into_iter().filter(|tokens| *tokens <= limit);
-    let mut out = String::new();
-    out.push_str(&list(
+    list(
         "decode by depth, tokens/s",
         depths
             .filter_map(|depth| Some((depth, at(&|other| other.prompt_tokens = depth)?)))
             .map(|(depth, speeds)| format!("{depth}: {}", range(&speeds.decode.tokens_per_second)))
             .collect(),
-    ));
-    out.push_str(&list(
+    );
+    list(
         "first token by prompt",
         prompts
             .filter_map(|tokens| Some((tokens, at(&|other| other.prompt_tokens = tokens)?)))
@@ -333,14 +324,13 @@ fn elsewhere(report: &Report<'_>, plan: &Plan) -> String {
                 )
             })
             .collect(),
-    ));
-    out.push_str(&list(
+    );
+    list(
         "sequences at once, tokens/s over all",
         SEQUENCES
             .into_iter()
             .filter_map(|count| Some((count, at(&|other| other.parallel = count)?)))
             .map(|(count, speeds)| format!("{count}: {}", range(&speeds.decode.tokens_per_second)))
             .collect(),
-    ));
-    out
+    );
 }

@@ -30,7 +30,7 @@ pub fn page(report: &Report<'_>) -> String {
     if let Some(modes) = by_power_mode(report) {
         line(&mut out, format_args!("{modes}\n"));
     }
-    out.push_str(&table(report).markdown());
+    out.push_str(&table(report, 0..report.fit.plans.len()).markdown());
     if let Some(reason) = quality::reason(report) {
         line(&mut out, format_args!("\n{}.", markdown_sentence(&reason)));
     }
@@ -44,7 +44,7 @@ pub fn page(report: &Report<'_>) -> String {
         }
     }
     if let Some(plan) = recommended {
-        for CommandBlock { title, lines } in commands(report, plan) {
+        for CommandBlock { title, lines, .. } in commands(report, plan) {
             line(
                 &mut out,
                 format_args!("\n{title}:\n\n{}", fenced("sh", &lines.join("\n"))),
@@ -56,7 +56,10 @@ pub fn page(report: &Report<'_>) -> String {
         out.push('\n');
     }
     for note in notes {
-        line(&mut out, format_args!("- {}", markdown_sentence(&note)));
+        line(
+            &mut out,
+            format_args!("- {}", markdown_sentence(&note.text)),
+        );
     }
     out
 }

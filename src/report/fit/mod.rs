@@ -53,6 +53,19 @@ pub struct Report<'a> {
     pub launch: &'a LaunchContext,
 }
 
+/// How much a report for a terminal shows.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// Characters in a line.
+    pub columns: usize,
+    /// Every format, since the user named them.
+    pub formats: bool,
+    /// Every format, every command and every note; otherwise what fits a screen of 24 lines.
+    pub all: bool,
+    /// Every note, because [`explain`] follows.
+    pub explain: bool,
+}
+
 impl<'a> Report<'a> {
     /// The report of what `planner` has planned.
     pub fn new(planner: &'a Planner, planned: &'a Planned) -> Report<'a> {
@@ -111,7 +124,7 @@ fn evidence_text(evidence: &Evidence, target: Target<'_>) -> String {
         _ => String::new(),
     };
     format!(
-        "{from}, nearest: {}{elsewhere}{}, {:.0} % off when left out of the fit",
+        "{from}; closest measurement: {}{elsewhere}{}, predicted within {:.0} % without having seen it",
         measured(row),
         at_depth(row),
         near.off_percent.abs(),
@@ -135,7 +148,7 @@ fn prompt_evidence_text(evidence: &Evidence) -> Option<String> {
     let near = evidence.nearest.as_ref()?;
     let tokens = near.row.prompt_tokens?;
     Some(format!(
-        "prompts from {} on this board and {} elsewhere, nearest: {} with a prompt of {tokens}, {:.0} % off when left out of the fit",
+        "prompts from {} on this board and {} elsewhere; closest measurement: {} with a prompt of {tokens}, predicted within {:.0} % without having seen it",
         counted(evidence.on_board, "measurement", "measurements"),
         evidence.anywhere - evidence.on_board,
         measured(near.row),

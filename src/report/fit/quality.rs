@@ -40,10 +40,10 @@ pub(super) fn reason(report: &Report<'_>) -> Option<String> {
         ));
     }
     let why = match preference.prefer {
-        Prefer::Balance => "the best trade of speed and quality",
-        Prefer::Speed => "the fastest",
-        Prefer::Quality => "the nearest to the original",
-        Prefer::Size => "the smallest",
+        Prefer::Balance => "balances speed and quality best",
+        Prefer::Speed => "is the fastest",
+        Prefer::Quality => "is the nearest to the original",
+        Prefer::Size => "is the smallest",
     };
     let Some(next) = report.fit.next_best() else {
         let is_only = report.fit.plans.len() > 1;
@@ -54,9 +54,9 @@ pub(super) fn reason(report: &Report<'_>) -> Option<String> {
     let next = next.assignment.scheme.to_uppercase();
     let next = match &changes[..] {
         [] => String::new(),
-        changes => format!("; {next}, the next, is {}", changes.join(" and ")),
+        changes => format!("; {next} is {}", changes.join(", ")),
     };
-    Some(format!("{scheme} is {why}{least}{next}"))
+    Some(format!("{scheme} {why}{least}{next}"))
 }
 
 fn speed_change(taken: &Plan, next: &Plan) -> Option<String> {
@@ -76,8 +76,8 @@ fn quality_change(taken: &Plan, next: &Plan) -> Option<String> {
     let more = next.kld - taken.kld;
     Some(match more {
         0.0 => "as good".to_owned(),
-        worse if worse > 0.0 => format!("{} nats further from the original", nats(worse)),
-        better => format!("{} nats nearer to the original", nats(-better)),
+        worse if worse > 0.0 => format!("{} nats worse", nats(worse)),
+        better => format!("{} nats better", nats(-better)),
     })
 }
 

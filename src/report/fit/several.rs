@@ -7,8 +7,9 @@ use super::text::{DOES_NOT_FIT, FITS, TOO_SLOW, headroom, range, smallest};
 use super::{Report, document};
 use crate::foreign::{markdown as plain, markdown_sentence};
 use crate::plan::Plan;
+use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
-use crate::report::{count, line, seconds, wrapped};
+use crate::report::{count, line, seconds};
 use crate::units::tokens;
 
 /// A model among several, as the user named it.
@@ -34,16 +35,16 @@ pub fn documents(sides: &[Side<'_>]) -> Value {
 }
 
 /// The table for a terminal.
-pub fn text(sides: &[Side<'_>]) -> String {
-    let mut out = String::new();
+pub fn text(sides: &[Side<'_>], columns: usize) -> String {
+    let mut out = Screen::new(columns);
     for sentence in head(sides) {
-        wrapped(&mut out, &sentence);
+        out.prose(&sentence);
     }
-    out.push('\n');
-    out.push_str(&table(sides).text(" "));
-    out.push('\n');
-    wrapped(&mut out, &legend(sides));
-    out
+    out.blank();
+    out.table(&table(sides), " ");
+    out.blank();
+    out.prose(&legend(sides));
+    out.finish()
 }
 
 /// The table as Markdown.

@@ -1,21 +1,24 @@
 //! The report as text: verdict, the recommended format, a table of formats, what to change, commands to paste.
 
+use std::ops::Range;
+
 use super::advice::advice_text;
 use super::commands::{self, commands};
-use super::{Report, energy_budget_text, evidence_text, images, quality};
-use crate::note::Note;
+use super::{Report, View, energy_budget_text, evidence_text, images, quality};
+use crate::note::{Note, Weight};
 use crate::plan::fit::decode_by_mode;
 use crate::plan::{Plan, Workload};
+use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
-use crate::report::{count, line, rate, seconds, wrapped};
-use crate::units::{Bytes, tokens};
+use crate::report::{count, rate, seconds};
+use crate::units::{Bytes, counted, tokens};
 
 pub(super) const FITS: &str = "FITS";
 pub(super) const DOES_NOT_FIT: &str = "DOES NOT FIT";
 pub(super) const TOO_SLOW: &str = "TOO SLOW";
 const REFUSED: &str = "refused";
 
-/// Whether `text` begins as the report does, for a terminal or as Markdown: with the model's size, then the verdict.
+/// Whether `text` begins as the report does, for a terminal or as Markdown: with the verdict and the model's size.
 pub fn is_report(text: &str) -> bool {
     let verdict = || {
         [FITS, DOES_NOT_FIT]
@@ -25,77 +28,134 @@ pub fn is_report(text: &str) -> bool {
     text.contains(" parameters") && verdict()
 }
 
-/// The report for a terminal.
-pub fn text(report: &Report<'_>) -> String {
-    let mut out = String::new();
+/// How many formats the first screen shows.
+const FORMATS: usize = 4;
+
+/// How many notes the first screen shows at most, a line each.
+const NOTES: usize = 2;
+
+/// The lines of a usual terminal, less that of the shell.
+const ROWS: usize = 23;
+
+/// The report for a terminal: the verdict, why, the formats around the recommended one, how to make and run it, what to
+/// know.
+pub fn text(report: &Report<'_>, view: View) -> String {
+    let mut out = Screen::new(view.columns);
     let Report {
         model, target, fit, ..
     } = report;
-    wrapped(&mut out, &report.planned_for());
-    let title = format!(
+    let recommended = fit.recommended();
+    out.prose(&headline(report, recommended));
+    out.prose(&format!(
         "{} ({}, {} parameters) with {}",
         model.name,
         model.architecture,
         count(model.parameters),
         target.runtime.name,
-    );
-    wrapped(&mut out, &title);
-    let recommended = fit.recommended();
-    wrapped(&mut out, &headline(report, recommended));
-    if let Some(images) = images::line(report) {
-        wrapped(&mut out, &images);
+    ));
+    out.prose(&report.planned_for());
+    for fact in [
+        images::line(report),
+        quality::reason(report),
+        by_power_mode(report),
+    ] {
+        fact.iter().for_each(|fact| out.prose(fact));
     }
-    if let Some(modes) = by_power_mode(report) {
-        wrapped(&mut out, &modes);
-    }
-    out.push('\n');
-    out.push_str(&table(report).text(" "));
-    out.push('\n');
-    wrapped(&mut out, &legend(report));
-    if let Some(reason) = quality::reason(report) {
-        wrapped(&mut out, &reason);
-    }
+    out.blank();
+    let shown = formats(report, view);
+    out.table(&table(report, shown.clone()), " ");
+    out.prose(&legend(report));
     if !report.advice.is_empty() {
         out.push_str("\nWhat to change, least harm first:\n");
         for (index, advice) in report.advice.iter().enumerate() {
             let advice = advice_text(advice, report);
-            wrapped(&mut out, &format!("  {}. {advice}", index + 1));
+            out.prose(&format!("  {}. {advice}", index + 1));
         }
     }
-    if let Some(plan) = recommended {
-        for block in commands(report, plan) {
-            out.push('\n');
-            wrapped(&mut out, &format!("{}:", block.title));
-            for command in block.lines {
-                line(&mut out, format_args!("  {command}"));
-            }
+    let blocks = recommended.map_or(Vec::new(), |plan| commands(report, plan));
+    let steps = match blocks.iter().position(|block| block.runs) {
+        Some(first) if !view.all => first + 1,
+        _ => blocks.len(),
+    };
+    if steps > 0 {
+        out.blank();
+    }
+    for block in blocks.iter().take(steps) {
+        out.prose(&format!("{}:", block.title));
+        for command in &block.lines {
+            out.line(format_args!("  {command}"));
         }
     }
-    let notes = notes(report);
-    if !notes.is_empty() {
-        out.push('\n');
+    let mut notes = notes(report);
+    if view.explain {
+        // What follows says it beside the numbers.
+        notes.retain(|note| !note.is_evidence);
     }
-    for note in notes {
-        wrapped(&mut out, &format!("note: {note}"));
+    let is_whole = view.all || view.explain;
+    let told: Vec<&Told> = if is_whole {
+        notes.iter().collect()
+    } else {
+        let told = notes.iter().filter(|note| note.weight < Weight::Background);
+        // An empty line is before them, and what more there is behind.
+        let room = ROWS.saturating_sub(out.rows() + 2);
+        told.take(room.clamp(1, NOTES)).collect()
+    };
+    out.blank();
+    for note in &told {
+        let note = format!("note: {}", note.text);
+        if is_whole {
+            out.prose(&note);
+        } else {
+            out.clause(&note);
+        }
     }
-    out
+    let more = [
+        (fit.plans.len() - shown.len(), "format", "formats"),
+        (blocks.len() - steps, "way to run it", "ways to run it"),
+        (notes.len() - told.len(), "note", "notes"),
+    ];
+    if let Some(more) = more_text(&more, view) {
+        out.prose(&more);
+    }
+    out.finish()
+}
+
+/// The plans to show: all, or a few around the one to take, which leave at least one of better quality in sight.
+fn formats(report: &Report<'_>, view: View) -> Range<usize> {
+    let plans = report.fit.plans.len();
+    if view.all || view.formats || plans <= FORMATS {
+        return 0..plans;
+    }
+    let smallest = || {
+        let sizes = report.fit.plans.iter().map(|plan| plan.memory.total());
+        let least = sizes.enumerate().min_by_key(|(_, size)| *size);
+        least.map_or(0, |(index, _)| index)
+    };
+    let taken = report.fit.choice.taken.unwrap_or_else(smallest);
+    let first = taken.saturating_sub(1).min(plans - FORMATS);
+    first..first + FORMATS
+}
+
+/// What the flags would show beyond the first screen.
+fn more_text(more: &[(usize, &str, &str)], view: View) -> Option<String> {
+    let more = more.iter().filter(|(number, ..)| *number > 0);
+    let more: Vec<String> = more
+        .map(|&(number, one, many)| counted(number, one, many))
+        .collect();
+    let all = (!more.is_empty()).then(|| format!("--all: {} more", more.join(", ")));
+    let explain = (!view.explain).then(|| "--explain: every term".to_owned());
+    let flags: Vec<String> = all.into_iter().chain(explain).collect();
+    (!flags.is_empty()).then(|| flags.join("; "))
 }
 
 /// The report with its verdict in bold green or red.
 pub fn painted(report: &str) -> String {
-    let verdicts = [(FITS, 32), (DOES_NOT_FIT, 31), (TOO_SLOW, 31)].into_iter();
-    let begun = verdicts.filter_map(|(verdict, colour)| {
-        // No name from a file can begin a line: line breaks in names are escaped, and wrapped lines are indented.
-        let at = report.find(&format!("\n{verdict} "))? + 1;
-        Some((at, verdict, colour))
+    let verdicts = [(FITS, 32), (DOES_NOT_FIT, 31), (TOO_SLOW, 31)];
+    let begun = verdicts.iter().find_map(|(verdict, colour)| {
+        let rest = report.strip_prefix(verdict)?;
+        Some(format!("\u{1b}[1;{colour}m{verdict}\u{1b}[0m{rest}"))
     });
-    begun
-        .min()
-        .map_or(report.to_owned(), |(at, verdict, colour)| {
-            let (before, rest) = report.split_at(at);
-            let rest = &rest[verdict.len()..];
-            format!("{before}\u{1b}[1;{colour}m{verdict}\u{1b}[0m{rest}")
-        })
+    begun.unwrap_or_else(|| report.to_owned())
 }
 
 /// The verdict in one sentence.
@@ -183,7 +243,7 @@ pub(super) fn smallest<'a>(report: &Report<'a>) -> Option<&'a Plan> {
 }
 
 /// One row per format.
-pub(super) fn table(report: &Report<'_>) -> Table {
+pub(super) fn table(report: &Report<'_>, shown: Range<usize>) -> Table {
     let mut table = Table::new([
         ("", Align::Left),
         ("format", Align::Left),
@@ -194,8 +254,10 @@ pub(super) fn table(report: &Report<'_>) -> Table {
         ("max ctx", Align::Right),
         ("tokens/s", Align::Right),
         ("quality", Align::Right),
-    ]);
-    for (index, plan) in report.fit.plans.iter().enumerate() {
+    ])
+    .giving_up(&["used", "left", "file", "quality", "max ctx"]);
+    let plans = report.fit.plans.iter().enumerate();
+    for (index, plan) in plans.skip(shown.start).take(shown.len()) {
         let star = if report.fit.choice.taken == Some(index) {
             "*"
         } else {
@@ -220,13 +282,9 @@ pub(super) fn table(report: &Report<'_>) -> Table {
     table
 }
 
-/// The used share of the available memory in ten cells; an arrow where more is needed, and a word where the memory is
-/// enough but the plan is refused for another reason.
+/// The used share of the available memory in ten cells; an arrow where more is needed.
 fn bar(plan: &Plan) -> String {
     const CELLS: usize = 10;
-    if plan.refusal().is_some() {
-        return REFUSED.to_owned();
-    }
     let share = plan.memory.total().as_f64() / plan.available.as_f64().max(1.0);
     if share > 1.0 {
         return format!("{}>", "#".repeat(CELLS));
@@ -235,7 +293,11 @@ fn bar(plan: &Plan) -> String {
     format!("{}{}", "#".repeat(filled), ".".repeat(CELLS - filled))
 }
 
+/// The memory left; a word where it is enough but the plan is refused for another reason.
 pub(super) fn headroom(plan: &Plan) -> String {
+    if plan.refusal().is_some() {
+        return REFUSED.to_owned();
+    }
     match plan.headroom() {
         left if left >= 0 => Bytes(left.unsigned_abs()).to_string(),
         missing => format!("-{}", Bytes(missing.unsigned_abs())),
@@ -255,7 +317,7 @@ pub(in crate::report) fn range(spread: &crate::plan::speed::Spread) -> String {
 fn legend(report: &Report<'_>) -> String {
     let workload = report.workload;
     let star = if report.fit.choice.taken.is_some() {
-        "* recommended. "
+        "* recommended; "
     } else {
         ""
     };
@@ -267,10 +329,9 @@ fn legend(report: &Report<'_>) -> String {
         note => format!("; {REFUSED}: {}", note.text()),
     });
     format!(
-        "{star}memory with {} of {} cache; tokens/s after a prompt of {}; quality in nats a token off the 16-bit original (0 is best); --explain shows every term{}",
+        "{star}memory with {} of {} cache; quality in nats off 16 bit{}",
         tokens(workload.context),
         cache_type(report),
-        workload.prompt_tokens,
         refusal.unwrap_or_default(),
     )
 }
@@ -284,12 +345,26 @@ fn cache_type(report: &Report<'_>) -> String {
     }
 }
 
-/// The caveats of the recommended plan or else of the smallest one, and of the runtime, each once.
-pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
+/// A caveat in words, and how much it changes.
+pub(super) struct Told {
+    weight: Weight,
+    /// Whether it says which measurements are behind a number.
+    is_evidence: bool,
+    pub(super) text: String,
+}
+
+/// The caveats of the recommended plan or else of the smallest one, of its commands and of the runtime, each once; those
+/// that change most are first.
+pub(super) fn notes(report: &Report<'_>) -> Vec<Told> {
     let runtime = report.target.runtime;
     let plan = report.fit.recommended().or(smallest(report));
     let of_plan = plan.into_iter().flat_map(|plan| &plan.notes);
-    let of_runtime = runtime.notes.iter();
+    let told = |weight, text| Told {
+        weight,
+        is_evidence: false,
+        text,
+    };
+    let of_plan = of_plan.map(|note| told(note.weight(), note.text()));
     let speeds = plan.and_then(|plan| plan.speeds.as_ref());
     let published = speeds.and_then(|speeds| speeds.published.as_ref());
     let evidence = published.map(|published| evidence_text(&published.evidence, report.target));
@@ -300,18 +375,29 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
     let budget = budget.and_then(|watts| energy_budget_text(&published?.energy, watts));
     let of_lines = report.fit.recommended();
     let of_lines = of_lines.map_or(Vec::new(), |plan| commands::notes(report, plan));
-    let all = of_plan
-        .map(|note| note.text())
-        .chain(of_lines)
-        .chain(evidence)
-        .chain(budget)
-        .chain(report.fit.recommended().and_then(quality::evidence))
-        .chain(of_runtime.map(|note| format!("{}: {note}", runtime.name)));
-    let mut notes: Vec<String> = Vec::new();
+    let of_runtime = runtime.notes.iter();
+    let of_runtime = of_runtime.map(|note| format!("{}: {note}", runtime.name));
+    let quality = report.fit.recommended().and_then(quality::evidence);
+    let all = budget
+        .into_iter()
+        .map(|text| told(Weight::Verdict, text))
+        .chain(of_plan)
+        .chain(
+            of_lines
+                .into_iter()
+                .map(|text| told(Weight::Commands, text)),
+        )
+        .chain(evidence.into_iter().chain(quality).map(|text| Told {
+            is_evidence: true,
+            ..told(Weight::Background, text)
+        }))
+        .chain(of_runtime.map(|text| told(Weight::Background, text)));
+    let mut notes: Vec<Told> = Vec::new();
     for note in all {
-        if !notes.contains(&note) {
+        if notes.iter().all(|known| known.text != note.text) {
             notes.push(note);
         }
     }
+    notes.sort_by_key(|note| note.weight);
     notes
 }

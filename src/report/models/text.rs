@@ -5,32 +5,33 @@ use crate::catalog::{Ranked, Task};
 use crate::foreign::{fenced, markdown as plain, markdown_sentence};
 use crate::planner::CONTEXT;
 use crate::report::fit::range;
+use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
-use crate::report::{count, line, listed, rate, wrapped};
+use crate::report::{count, line, listed, rate};
 use crate::units::{counted, tokens};
 
 /// The ranking for a terminal.
-pub fn text(report: &Report<'_>) -> String {
-    let mut out = String::new();
-    wrapped(&mut out, &report.planned_for());
-    wrapped(&mut out, &headline(report));
+pub fn text(report: &Report<'_>, columns: usize) -> String {
+    let mut out = Screen::new(columns);
+    out.prose(&report.planned_for());
+    out.prose(&headline(report));
     if !report.listed().is_empty() {
-        out.push('\n');
-        out.push_str(&table(report).text(" "));
+        out.blank();
+        out.table(&table(report), " ");
     }
     if report.all && !report.ranking.too_large.is_empty() {
         out.push_str("\nNo room here:\n");
-        out.push_str(&larger(report).text(" "));
+        out.table(&larger(report), " ");
     }
-    out.push('\n');
+    out.blank();
     for sentence in sentences(report) {
-        wrapped(&mut out, &sentence);
+        out.prose(&sentence);
     }
     if let Some(best) = report.listed().first() {
         out.push_str("\nTo get the first, and by its id and format any other:\n");
-        line(&mut out, format_args!("  {}", get(report, best)));
+        out.line(format_args!("  {}", get(report, best)));
     }
-    out
+    out.finish()
 }
 
 /// The ranking as Markdown.

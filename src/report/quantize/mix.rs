@@ -7,8 +7,9 @@ use crate::model::ModelSpec;
 use crate::quality::mix::{Kind, Session};
 use crate::quality::{Divergence, Text};
 use crate::report::compare::estimate;
+use crate::report::rounded;
+use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
-use crate::report::{line, rounded, wrapped};
 use crate::units::{Bytes, counted};
 
 /// How the types of a mix were chosen.
@@ -50,7 +51,7 @@ pub struct Plain {
 }
 
 /// The part of a report for a terminal.
-pub(super) fn text(mix: &MixReport) -> String {
+pub(super) fn text(mix: &MixReport, columns: usize) -> String {
     let mut table = Table::new([
         ("tensors", Align::Left),
         ("of their kind, by type", Align::Left),
@@ -71,8 +72,9 @@ pub(super) fn text(mix: &MixReport) -> String {
             format!("{:.5}", kind.probed),
         ]);
     }
-    let mut out = table.text(" ");
-    out.push('\n');
+    let mut out = Screen::new(columns);
+    out.table(&table, " ");
+    out.blank();
     let shown = |measured: &Measured| {
         let (mean, same) = (measured.divergence.mean(), measured.divergence.same_top());
         format!(
@@ -84,34 +86,26 @@ pub(super) fn text(mix: &MixReport) -> String {
         )
     };
     let chunks = counted(mix.chunks as u64, "chunk", "chunks");
-    wrapped(
-        &mut out,
-        &format!(
+    out.prose(&format!(
             "measured on {chunks} of {} tokens of {}, which the types were not chosen with, against the unquantized model:",
             mix.chunk_tokens,
             Foreign(&mix.text)
-        ),
-    );
-    line(
-        &mut out,
-        format_args!("  this mix: {}", shown(&mix.measured)),
-    );
+        ));
+    out.line(format_args!("  this mix: {}", shown(&mix.measured)));
     if let Some(plain) = &mix.plain {
-        line(
-            &mut out,
-            format_args!("  {}: {}", plain.scheme, shown(&plain.measured)),
-        );
+        out.line(format_args!(
+            "  {}: {}",
+            plain.scheme,
+            shown(&plain.measured)
+        ));
         if mix.is_plain {
-            wrapped(
-                &mut out,
-                &format!(
-                    "the mix is no better than {}, which was taken in its place",
-                    plain.scheme
-                ),
-            );
+            out.prose(&format!(
+                "the mix is no better than {}, which was taken in its place",
+                plain.scheme
+            ));
         }
     }
-    out
+    out.finish()
 }
 
 fn measured(measured: &Measured) -> Value {

@@ -3,23 +3,24 @@
 use super::{Report, Row};
 use crate::foreign::{markdown as plain, markdown_sentence};
 use crate::report::fit::range;
+use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
-use crate::report::{line, rate, seconds, wrapped};
+use crate::report::{line, rate, seconds};
 use crate::units::{Bytes, counted};
 
 /// The ledger for a terminal.
-pub fn text(report: &Report<'_>) -> String {
-    let mut out = String::new();
+pub fn text(report: &Report<'_>, columns: usize) -> String {
+    let mut out = Screen::new(columns);
     for sentence in head(report) {
-        wrapped(&mut out, &sentence);
+        out.prose(&sentence);
     }
-    out.push('\n');
-    out.push_str(&table(report).text(" "));
-    out.push('\n');
+    out.blank();
+    out.table(&table(report), " ");
+    out.blank();
     for sentence in legend(report) {
-        wrapped(&mut out, &sentence);
+        out.prose(&sentence);
     }
-    out
+    out.finish()
 }
 
 /// The ledger as Markdown.

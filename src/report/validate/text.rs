@@ -3,8 +3,9 @@
 use super::{Report, RunResult, SaveResult, verdict_word};
 use crate::foreign::Foreign;
 use crate::plan::speed::Spread;
+use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
-use crate::report::{line, listed, rate, seconds, wrapped};
+use crate::report::{listed, rate, seconds};
 use crate::units::Bytes;
 use crate::validate::{
     Check, Comparison, ComparisonLine, Criterion, Finding, Measured, Metric, PeakMemory,
@@ -12,25 +13,22 @@ use crate::validate::{
 };
 
 /// The report for a terminal.
-pub fn text(report: &Report<'_>) -> String {
+pub fn text(report: &Report<'_>, columns: usize) -> String {
     let Report {
         model,
         target,
         plan,
         ..
     } = report;
-    let mut out = String::new();
-    wrapped(
-        &mut out,
-        &format!(
-            "{} {} on {}, {}, planned for {}",
-            model.name,
-            plan.assignment.scheme.to_uppercase(),
-            target.device.name,
-            target.mode.name,
-            target.runtime.name
-        ),
-    );
+    let mut out = Screen::new(columns);
+    out.prose(&format!(
+        "{} {} on {}, {}, planned for {}",
+        model.name,
+        plan.assignment.scheme.to_uppercase(),
+        target.device.name,
+        target.mode.name,
+        target.runtime.name
+    ));
     match &report.result {
         RunResult::DoesNotFit => does_not_fit(&mut out, report),
         RunResult::Measured {
@@ -40,24 +38,24 @@ pub fn text(report: &Report<'_>) -> String {
             checks,
         } => {
             engine_and_answer(&mut out, report, measured);
-            out.push_str(&table(comparison).text(" "));
-            out.push('\n');
+            out.table(&table(comparison), " ");
+            out.blank();
             for figure in &measured.rejected {
                 // There are several figures of memory: the reason names which.
                 let name = match figure.metric {
                     Metric::Memory => String::new(),
                     metric => format!("{}: ", name(metric)),
                 };
-                wrapped(&mut out, &format!("not measured: {name}{}", figure.reason));
+                out.prose(&format!("not measured: {name}{}", figure.reason));
             }
             memory_line(&mut out, measured, memory);
             verdict(&mut out, comparison);
             reasons(&mut out, comparison, checks);
             for remark in &measured.remarks {
-                wrapped(&mut out, &format!("note: {remark}"));
+                out.prose(&format!("note: {remark}"));
             }
             for note in &plan.notes {
-                wrapped(&mut out, &format!("note: {}", note.text()));
+                out.prose(&format!("note: {}", note.text()));
             }
         }
     }
@@ -71,34 +69,31 @@ pub fn text(report: &Report<'_>) -> String {
                     "kept in {path} as disturbed ({why}): it counts only while there is no undisturbed run"
                 ),
             };
-            line(&mut out, format_args!("{}", Foreign(&said)));
+            out.line(format_args!("{}", Foreign(&said)));
         }
         Some(SaveResult::Not { why }) => {
-            line(&mut out, format_args!("not kept: {}", Foreign(why)));
+            out.line(format_args!("not kept: {}", Foreign(why)));
         }
     }
-    out
+    out.finish()
 }
 
-fn does_not_fit(out: &mut String, report: &Report<'_>) {
+fn does_not_fit(out: &mut Screen, report: &Report<'_>) {
     let Report { plan, workload, .. } = report;
-    wrapped(
-        out,
-        &format!(
+    out.prose(&format!(
             "NOT TRIED: it needs {} with {} tokens of context, and {} are free now. Loading it would make this machine swap or kill programs.",
             plan.memory.total(),
             workload.context,
             plan.available
-        ),
-    );
+        ));
     let way_out = match plan.max_context {
         0 => "No context fits: take a smaller format or model, or end other programs".to_owned(),
         context => format!("--context {context} fits"),
     };
-    line(out, format_args!("{way_out}"));
+    out.line(format_args!("{way_out}"));
 }
 
-fn engine_and_answer(out: &mut String, report: &Report<'_>, measured: &Measured) {
+fn engine_and_answer(out: &mut Screen, report: &Report<'_>, measured: &Measured) {
     let engine = if measured.engine.is_empty() {
         report.backend.to_owned()
     } else {
@@ -109,22 +104,19 @@ fn engine_and_answer(out: &mut String, report: &Report<'_>, measured: &Measured)
         count(measured.prompt_tokens),
         count(measured.generated_tokens),
     );
-    wrapped(
-        out,
-        &format!(
-            "measured with {engine}: prompt of {prompt} tokens, {generated} generated, {}",
-            match measured.repeats {
-                1 => "1 repeat".to_owned(),
-                repeats => format!("{repeats} repeats"),
-            }
-        ),
-    );
-    out.push('\n');
+    out.prose(&format!(
+        "measured with {engine}: prompt of {prompt} tokens, {generated} generated, {}",
+        match measured.repeats {
+            1 => "1 repeat".to_owned(),
+            repeats => format!("{repeats} repeats"),
+        }
+    ));
+    out.blank();
     if !measured.text.is_empty() {
         let shown: String = measured.text.chars().take(400).collect();
         let words: Vec<&str> = shown.split_whitespace().collect();
-        wrapped(out, &format!("  > {}", words.join(" ")));
-        out.push('\n');
+        out.prose(&format!("  > {}", words.join(" ")));
+        out.blank();
     }
 }
 
@@ -208,7 +200,7 @@ fn shown(metric: Metric, value: f64) -> String {
     }
 }
 
-fn memory_line(out: &mut String, measured: &Measured, memory: &PeakMemory) {
+fn memory_line(out: &mut Screen, measured: &Measured, memory: &PeakMemory) {
     let figures = memory.figures();
     let said: Vec<String> = figures
         .iter()
@@ -216,17 +208,17 @@ fn memory_line(out: &mut String, measured: &Measured, memory: &PeakMemory) {
         .collect();
     let is_of_memory = |figure: &RejectedFigure| figure.metric == Metric::Memory;
     if !said.is_empty() {
-        wrapped(out, &format!("memory seen: {}", said.join(", ")));
+        out.prose(&format!("memory seen: {}", said.join(", ")));
     } else if !measured.rejected.iter().any(is_of_memory) {
         let why = match memory.short {
             Some(_) => "the program ended before it was sampled",
             None => "the engine's process is not one of this user on this machine",
         };
-        wrapped(out, &format!("peak memory is not measured: {why}"));
+        out.prose(&format!("peak memory is not measured: {why}"));
     }
 }
 
-fn verdict(out: &mut String, comparison: &Comparison) {
+fn verdict(out: &mut Screen, comparison: &Comparison) {
     let tolerance = comparison.tolerance;
     let names = |judged: bool| -> Vec<&str> {
         let lines = comparison.lines.iter();
@@ -270,11 +262,11 @@ fn verdict(out: &mut String, comparison: &Comparison) {
         }
         _ => "NOTHING TO COMPARE: nothing was both predicted and measured".to_owned(),
     };
-    wrapped(out, &text);
+    out.prose(&text);
 }
 
 /// The checks that hold, as the likely reasons; those that do not; those that are not known.
-fn reasons(out: &mut String, comparison: &Comparison, checks: &[Check]) {
+fn reasons(out: &mut Screen, comparison: &Comparison, checks: &[Check]) {
     let holding = checks.iter().filter_map(|check| match &check.finding {
         Finding::Holds(text) => Some(text),
         _ => None,
@@ -291,7 +283,7 @@ fn reasons(out: &mut String, comparison: &Comparison, checks: &[Check]) {
         });
     }
     for text in &holding {
-        wrapped(out, &format!("  - {text}"));
+        out.prose(&format!("  - {text}"));
     }
     if comparison.within() {
         return;
@@ -304,10 +296,10 @@ fn reasons(out: &mut String, comparison: &Comparison, checks: &[Check]) {
         })
         .collect();
     if !clear.is_empty() {
-        wrapped(
-            out,
-            &format!("checked, and not the reason: {}", clear.join("; ")),
-        );
+        out.prose(&format!(
+            "checked, and not the reason: {}",
+            clear.join("; ")
+        ));
     }
     let unread: Vec<&str> = checks
         .iter()
@@ -315,15 +307,11 @@ fn reasons(out: &mut String, comparison: &Comparison, checks: &[Check]) {
         .map(|check| check.code)
         .collect();
     if !unread.is_empty() {
-        wrapped(
-            out,
-            &format!("not known on this machine: {}", unread.join(", ")),
-        );
+        out.prose(&format!("not known on this machine: {}", unread.join(", ")));
     }
     let mut off = comparison.off().peekable();
     if holding.is_empty() && off.peek().is_some() && off.all(ComparisonLine::in_range) {
-        wrapped(
-            out,
+        out.prose(
             "what was measured lies within the predicted range; `--save-calibration` narrows it",
         );
     }

@@ -307,7 +307,7 @@ fn sizes_that_do_not_fit_are_refused() {
     let error = check(Dtype::Q4_K, 480, 480, None, 270);
     assert_eq!(
         error.to_string(),
-        "a row of 480 values is no whole number of blocks of 256 of Q4_K"
+        "a row of 480 values is not a multiple of the 256-value blocks of Q4_K"
     );
     assert!(matches!(
         check(Dtype::Q8_0, 48, 32, None, 51),

@@ -114,7 +114,7 @@ fn a_misbehaving_server_is_one_error() {
             "no branch",
         ),
         (cdn, Fault::Status(500, vec![]), "status 500"),
-        (file, Fault::Flipped, "not the JSON"),
+        (file, Fault::Flipped, "not the expected JSON"),
     ] {
         desk.server.fault(part, usize::MAX, fault);
         let error = desk.error(&["fit", "org/tiny", "--refresh"]);

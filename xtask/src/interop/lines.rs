@@ -169,7 +169,7 @@ impl Shell {
             // Another case may have made the same one.
             let output = self.run(&line)?;
             let said = String::from_utf8_lossy(&output.stderr);
-            let is_there = said.contains("is there already");
+            let is_there = said.contains("already exists");
             ensure!(output.status.success() || is_there, "`{line}`: {said}");
         }
         let mut lines = self.printed(model, words, title)?;

@@ -42,19 +42,18 @@ pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     let block = match &report.launch.readiness {
         Readiness::Ready { requantizes } => {
             let lines = importance(report, scheme).into_iter();
-            CommandBlock::new("Make the file", lines.chain([own(*requantizes)]).collect())
+            CommandBlock::make("Make the file", lines.chain([own(*requantizes)]).collect())
         }
-        Readiness::NoTokenizer(why) => {
+        // Why is in a note of the plan.
+        Readiness::NoTokenizer(_) => {
             let first = tokenizer(report).into_iter();
             let lines = first.chain(importance(report, scheme)).chain([own(false)]);
-            let title = format!(
-                "Make the file, for which the tokenizer is missing ({why}; the model's page on Hugging Face has it)"
-            );
-            CommandBlock::new(title, lines.collect())
+            let title = "Make the file (its tokenizer is missing; the model's page has it)";
+            CommandBlock::make(title, lines.collect())
         }
         Readiness::NoWeights(why) | Readiness::Refused(why) => {
             let title = format!("Make the file with llama.cpp's tools ({why})");
-            CommandBlock::new(title, with_llama_cpp(report, scheme))
+            CommandBlock::make(title, with_llama_cpp(report, scheme))
         }
     };
     let projector = names::new_projector(report).map(|out| projector(report, &out));
@@ -69,11 +68,11 @@ fn projector(report: &Report<'_>, output: &str) -> CommandBlock {
     if written && report.checkpoint.format == SourceFormat::Safetensors {
         let from = shell_path(report.checkpoint.origin.text());
         let line = format!("orinplan quantize {from} --projector --scheme f16 --output {output}");
-        return CommandBlock::new("Make the projector", vec![line]);
+        return CommandBlock::make("Make the projector", vec![line]);
     }
     let from = names::directory_word(report);
     let line = format!("{CONVERTER} {from} --mmproj --outfile {output}");
-    CommandBlock::new("Make the projector with llama.cpp's converter", vec![line])
+    CommandBlock::make("Make the projector with llama.cpp's converter", vec![line])
 }
 
 /// The line that fetches a GGUF that is on a server, which is taken as it is.
@@ -87,7 +86,7 @@ fn fetch(report: &Report<'_>, plan: &Plan) -> Option<CommandBlock> {
         plan.assignment.scheme,
         shell_path(&output)
     );
-    Some(CommandBlock::new("Get the file", vec![line]))
+    Some(CommandBlock::make("Get the file", vec![line]))
 }
 
 /// The line of `orinplan quantize`.

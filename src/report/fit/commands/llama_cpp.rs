@@ -70,7 +70,7 @@ fn file(report: &Report<'_>, plan: &Plan) -> Option<String> {
 
 fn line<const N: usize>(title: &str, words: [Option<String>; N]) -> CommandBlock {
     let words: Vec<String> = words.into_iter().flatten().collect();
-    CommandBlock::new(title, vec![words.join(" ")])
+    CommandBlock::run(title, vec![words.join(" ")])
 }
 
 fn on_off(on: bool) -> &'static str {

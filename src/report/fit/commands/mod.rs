@@ -20,12 +20,26 @@ pub(super) struct CommandBlock {
     pub(super) title: String,
     /// Lines for a shell, one after the other.
     pub(super) lines: Vec<String>,
+    /// Whether they run the model, rather than make its files.
+    pub(super) runs: bool,
 }
 
 impl CommandBlock {
-    fn new(title: impl Into<String>, lines: Vec<String>) -> CommandBlock {
-        let title = title.into();
-        CommandBlock { title, lines }
+    /// Commands that make files.
+    fn make(title: impl Into<String>, lines: Vec<String>) -> CommandBlock {
+        CommandBlock {
+            title: title.into(),
+            lines,
+            runs: false,
+        }
+    }
+
+    /// Commands that run the model.
+    fn run(title: impl Into<String>, lines: Vec<String>) -> CommandBlock {
+        CommandBlock {
+            runs: true,
+            ..CommandBlock::make(title, lines)
+        }
     }
 }
 
@@ -71,7 +85,7 @@ fn download(report: &Report<'_>) -> Vec<CommandBlock> {
         return Vec::new();
     };
     let line = format!("hf download {}", shell(id));
-    vec![CommandBlock::new(
+    vec![CommandBlock::make(
         "Get the weights, then ask again for how to run them",
         vec![line],
     )]

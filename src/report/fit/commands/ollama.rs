@@ -41,7 +41,7 @@ pub(super) fn create(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
         instructions.join(" ")
     );
     let lines = settings(report).into_iter().chain([line]).collect();
-    vec![CommandBlock::new("Run it with Ollama", lines)]
+    vec![CommandBlock::run("Run it with Ollama", lines)]
 }
 
 /// The sources of the model: a tag, or its file and that of the projector.

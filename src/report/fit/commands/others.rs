@@ -31,8 +31,8 @@ pub(super) fn mlc(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     ];
     let run = format!("mlc_llm serve {to} --model-lib {to}/model.so --device cuda");
     vec![
-        CommandBlock::new("Make the files with MLC's converter", make),
-        CommandBlock::new("Run it with MLC", vec![run]),
+        CommandBlock::make("Make the files with MLC's converter", make),
+        CommandBlock::run("Run it with MLC", vec![run]),
     ]
 }
 
@@ -83,15 +83,15 @@ pub(super) fn tensorrt_edge_llm(report: &Report<'_>, plan: &Plan) -> Vec<Command
         "{BUILT}/llm/llm_inference --engineDir {engine}{with_visual} --inputFile input.json --outputFile output.json"
     );
     vec![
-        CommandBlock::new(
+        CommandBlock::make(
             "Export it on a machine with an NVIDIA GPU",
             quantize.into_iter().chain([export]).collect(),
         ),
-        CommandBlock::new(
+        CommandBlock::make(
             "Build the engine on the board",
             [build].into_iter().chain(visual).collect(),
         ),
-        CommandBlock::new(
+        CommandBlock::run(
             "Run it with TensorRT Edge-LLM, prompts in input.json",
             vec![run],
         ),
@@ -114,7 +114,7 @@ pub(super) fn candle(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
         workload.type_k.name().to_lowercase(),
         workload.ubatch,
     );
-    runs.then(|| CommandBlock::new("Run it with orinplan's own decoder", vec![line]))
+    runs.then(|| CommandBlock::run("Run it with orinplan's own decoder", vec![line]))
         .into_iter()
         .collect()
 }

@@ -19,7 +19,7 @@ pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     let scheme = plan.assignment.scheme.as_str();
     let output = names::new_directory(report, scheme);
     let line = gguf::quantize(report, scheme, false, &output);
-    vec![CommandBlock::new("Make the directory", vec![line])]
+    vec![CommandBlock::make("Make the directory", vec![line])]
 }
 
 /// The command of the container for the board's L4T release; where that is not known, one for each generation of JetPack.
@@ -28,7 +28,7 @@ pub(super) fn serve(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     if report.target.device.gpu.is_none() {
         let model = model(report, plan);
         let line = format!("vllm serve {} {options}", shell_path(&model));
-        return vec![CommandBlock::new("Run it with vLLM", vec![line])];
+        return vec![CommandBlock::run("Run it with vLLM", vec![line])];
     }
     let (mount, model) = mounted(report, plan);
     let containers = report
@@ -42,7 +42,7 @@ pub(super) fn serve(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
             container.words
         );
         let title = format!("Run it with vLLM's container for {}", container.name);
-        CommandBlock::new(title, vec![line])
+        CommandBlock::run(title, vec![line])
     };
     containers.map(block).collect()
 }

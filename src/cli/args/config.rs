@@ -1,0 +1,83 @@
+//! Flags of `orinplan config`, and the flags that settings are defaults of.
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// A setting: the default of the flag of that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Key {
+    /// Board id, a profile file, or `host`
+    Device,
+    /// Power mode of that board
+    PowerMode,
+    /// Runtime that loads the model
+    Runtime,
+    /// Form of the report
+    Format,
+    /// Text that quality is measured on
+    Text,
+}
+
+impl Key {
+    pub(in crate::cli) const ALL: [Key; 5] = [
+        Key::Device,
+        Key::PowerMode,
+        Key::Runtime,
+        Key::Format,
+        Key::Text,
+    ];
+
+    pub(in crate::cli) fn name(self) -> &'static str {
+        match self {
+            Key::Device => "device",
+            Key::PowerMode => "power-mode",
+            Key::Runtime => "runtime",
+            Key::Format => "format",
+            Key::Text => "text",
+        }
+    }
+
+    /// The name of its flag inside the parser.
+    pub(in crate::cli) fn flag(self) -> String {
+        self.name().replace('-', "_")
+    }
+
+    pub(in crate::cli) fn variable(self) -> String {
+        format!("ORINPLAN_{}", self.flag().to_uppercase())
+    }
+
+    /// The commands whose flag it sets.
+    pub(in crate::cli) fn commands(self) -> &'static [&'static str] {
+        match self {
+            Key::Device | Key::PowerMode | Key::Runtime => &["fit", "board", "models", "roofline"],
+            Key::Format => &["fit", "board", "models", "compare"],
+            Key::Text => &["compare", "imatrix", "quantize"],
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ConfigArgs {
+    #[command(subcommand)]
+    pub command: Option<ConfigCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum ConfigCommand {
+    /// Every setting, with where it comes from
+    Show,
+    /// Change a setting
+    Set {
+        /// The setting
+        #[arg(value_enum)]
+        key: Key,
+        /// Its value, as the flag of that name takes it
+        #[arg(value_name = "VALUE")]
+        value: String,
+    },
+    /// Remove a setting
+    Unset {
+        /// The setting
+        #[arg(value_enum)]
+        key: Key,
+    },
+}
