@@ -231,7 +231,7 @@ fn list() -> anyhow::Result<()> {
         });
         table.row([key.name().to_owned(), value, source]);
     }
-    show(&table.text("", super::columns()))
+    show(&table.text("", super::columns().unwrap_or(usize::MAX)))
 }
 
 /// Writes the file with one setting changed or removed; its other lines stay as they are.

@@ -77,10 +77,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
 /// How much the report shows. Formats that were asked for by name are all shown.
 fn view(args: &FitArgs) -> View {
     View {
-        columns: match args.report.output {
-            Some(_) => report::COLUMNS,
-            None => super::columns(),
-        },
+        columns: super::columns().filter(|_| args.report.output.is_none()),
         formats: !args.workload.scheme.is_empty(),
         all: args.all,
         explain: args.explain,

@@ -30,17 +30,17 @@ mod settings;
 mod side_by_side;
 mod tether;
 mod validate;
+mod version;
 mod written;
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::foreign::{self, Foreign};
-use crate::report;
 use args::Cli;
-use args::Command;
+use args::{Command, When};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,8 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
     remote::allow(cli.network);
+    // Set once: a process parses one command line.
+    let _ = COLOUR.set(cli.color);
     match cli.command {
         Command::Fit(args) => fit::run(&args),
         Command::Board(args) => board::run(&args),
@@ -172,21 +174,24 @@ fn machine_root() -> PathBuf {
     PathBuf::from(named.unwrap_or_else(|| "/".into()))
 }
 
-/// Whether standard output is a terminal whose user has not asked for plain text.
+/// When reports have colours, as the command line says.
+static COLOUR: OnceLock<When> = OnceLock::new();
+
+/// Whether a report has colours: by default where standard output is a terminal whose user has not asked for plain text.
 fn wants_colour() -> bool {
+    match COLOUR.get() {
+        Some(When::Always) => return true,
+        Some(When::Never) => return false,
+        Some(When::Auto) | None => {}
+    }
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !plain && !is_dumb() && std::io::stdout().is_terminal()
 }
 
-/// The width of the terminal; of anything else that of a usual one.
-fn columns() -> usize {
-    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
-    let columns = size.map_or(0, |size| usize::from(size.ws_col));
-    if columns > 0 {
-        columns
-    } else {
-        report::COLUMNS
-    }
+/// The width of the terminal, if standard output is one.
+fn columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(size.ws_col.into())
 }
 
 /// Whether the terminal has no control sequences.

@@ -38,7 +38,7 @@ use crate::units::Bytes;
 
 pub use chat::{Chat, FUEL, Message, prompt};
 pub use error::DecodeError;
-pub use host::{multiplies, threads};
+pub use host::{kernels, multiplies, threads};
 pub use observe::{MatrixName, Observer, Observing};
 pub use sandbox::{COMMAND as RENDER_COMMAND, Renderer, WRONG_TEMPLATE, confine};
 pub use tokenizer::Tokenizer;

@@ -27,7 +27,7 @@ pub fn document(cpu: &Cpu) -> Value {
 }
 
 /// The report for a terminal, with the file that keeps the numbers.
-pub fn text(cpu: &Cpu, path: &Path, columns: usize) -> String {
+pub fn text(cpu: &Cpu, path: &Path, columns: Option<usize>) -> String {
     let mut out = figures(cpu, columns);
     line(
         &mut out,
@@ -45,7 +45,7 @@ fn percent(deviation: f64) -> String {
 }
 
 /// The numbers, and what they were measured with.
-pub fn figures(cpu: &Cpu, columns: usize) -> String {
+pub fn figures(cpu: &Cpu, columns: Option<usize>) -> String {
     let mut out = Screen::new(columns);
     out.prose(&format!(
         "Measured on {} by orinplan {} ({}) with {} in {:.0} s, on {}",

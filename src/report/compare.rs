@@ -143,7 +143,7 @@ fn scored(report: &Report<'_>) -> usize {
 }
 
 /// The report for a terminal.
-pub fn text(report: &Report<'_>, columns: usize) -> String {
+pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
     let mut out = Screen::new(columns);
     out.prose(&headline(report));
     out.blank();
@@ -184,7 +184,8 @@ fn table(report: &Report<'_>) -> Table {
         ("p99", Align::Right),
         ("same top", Align::Right),
         ("perplexity", Align::Right),
-    ]);
+    ])
+    .giving_up(&["bytes", "p99", "perplexity", "bits"]);
     let row = |subject: &Subject, of: Option<&Divergence>, perplexity: Estimate| {
         let shown = |estimate: Option<Estimate>, digits: usize| {
             estimate.map_or(String::new(), |estimate| {

@@ -8,7 +8,7 @@ use crate::report::screen::Screen;
 use crate::units::counted;
 
 /// The report for a terminal.
-pub fn text(sums: &ActivationSums, path: &Path, columns: usize) -> String {
+pub fn text(sums: &ActivationSums, path: &Path, columns: Option<usize>) -> String {
     let mut out = Screen::new(columns);
     let chunks = counted(u64::from(sums.chunks), "chunk", "chunks");
     let tensors = counted(sums.len() as u64, "tensor", "tensors");

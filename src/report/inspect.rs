@@ -129,7 +129,7 @@ pub fn text(
     model: &ModelSpec,
     kind: Option<&OtherKind>,
     refusal: Option<&ModelError>,
-    columns: usize,
+    columns: Option<usize>,
 ) -> String {
     let mut out = Screen::new(columns);
     out.line(format_args!(

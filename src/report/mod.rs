@@ -20,8 +20,6 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-pub use screen::COLUMNS;
-
 use crate::device::{Choice, DeviceProfile, HOST, L4tRelease, PowerMode};
 use crate::foreign;
 

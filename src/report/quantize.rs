@@ -230,7 +230,7 @@ fn overall(report: &Report<'_>) -> Deviation {
 }
 
 /// The report for a terminal.
-pub fn text(report: &Report<'_>, columns: usize) -> String {
+pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
     let mut out = Screen::new(columns);
     let thing = match report.scheme.container {
         Container::Gguf => "a file",

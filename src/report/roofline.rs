@@ -44,7 +44,7 @@ pub fn text(
     choice: Choice,
     roof: &Roof,
     points: &[Point],
-    columns: usize,
+    columns: Option<usize>,
 ) -> String {
     let mut out = Screen::new(columns);
     out.prose(&planned_for(device, mode, device.release(), choice));

@@ -5,8 +5,8 @@ use std::fmt::{Arguments, Write};
 use super::table::Table;
 use crate::foreign::Foreign;
 
-/// The width of a terminal that is not known, and of a file.
-pub const COLUMNS: usize = 80;
+/// The width of prose where there is no terminal.
+const COLUMNS: usize = 80;
 
 /// Narrower than this nothing is wrapped: a table's least columns need it.
 const NARROWEST: usize = 40;
@@ -18,16 +18,21 @@ const WIDEST_PROSE: usize = 120;
 #[derive(Debug)]
 pub(super) struct Screen {
     text: String,
-    columns: usize,
+    /// Characters in a line of the terminal. Files and pipes have none: their tables are whole.
+    columns: Option<usize>,
 }
 
 impl Screen {
-    /// An empty screen, so many characters wide.
-    pub(super) fn new(columns: usize) -> Screen {
+    /// An empty screen, so many characters wide; without a number for a file or a pipe.
+    pub(super) fn new(columns: Option<usize>) -> Screen {
         Screen {
             text: String::new(),
-            columns: columns.max(NARROWEST),
+            columns: columns.map(|columns| columns.max(NARROWEST)),
         }
+    }
+
+    fn width(&self) -> usize {
+        self.columns.unwrap_or(COLUMNS)
     }
 
     /// Appends text as it is.
@@ -48,14 +53,14 @@ impl Screen {
 
     /// Appends a table of the columns that there is room for, every line indented.
     pub(super) fn table(&mut self, table: &Table, indent: &str) {
-        let text = table.text(indent, self.columns);
+        let text = table.text(indent, self.columns.unwrap_or(usize::MAX));
         self.text.push_str(&text);
     }
 
     /// Appends words in lines of the screen's width, those after the first indented by two spaces more. A number stays on
     /// a line with the next word, which is its unit or what it counts.
     pub(super) fn prose(&mut self, words: &str) {
-        let width = self.columns.min(WIDEST_PROSE);
+        let width = self.width().min(WIDEST_PROSE);
         let is_number = |word: &str| {
             let figure = |c: char| c.is_ascii_digit() || "-+.(".contains(c);
             word.ends_with(|c: char| c.is_ascii_digit()) && word.chars().all(figure)
@@ -94,7 +99,7 @@ impl Screen {
     /// Appends words on one line, cut after the last clause that there is room for.
     pub(super) fn clause(&mut self, words: &str) {
         let words = Foreign(words).to_string();
-        let room = words.char_indices().nth(self.columns);
+        let room = words.char_indices().nth(self.width());
         let Some((room, _)) = room else {
             return self.line(format_args!("{words}"));
         };
@@ -116,7 +121,7 @@ impl Screen {
     /// Rows of the terminal that are taken: a command that is wider than the terminal takes several.
     pub(super) fn rows(&self) -> usize {
         let lines = self.text.lines();
-        let rows = lines.map(|line| line.chars().count().div_ceil(self.columns).max(1));
+        let rows = lines.map(|line| line.chars().count().div_ceil(self.width()).max(1));
         rows.sum()
     }
 
@@ -131,7 +136,7 @@ mod tests {
     use super::*;
 
     fn wrapped(words: &str, columns: usize) -> String {
-        let mut screen = Screen::new(columns);
+        let mut screen = Screen::new(Some(columns));
         screen.prose(words);
         screen.finish()
     }
@@ -161,7 +166,7 @@ mod tests {
     #[test]
     fn a_clause_takes_one_line() {
         let clause = |words: &str| {
-            let mut screen = Screen::new(40);
+            let mut screen = Screen::new(Some(40));
             screen.clause(words);
             screen.finish()
         };

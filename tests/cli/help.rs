@@ -5,14 +5,20 @@ use std::fs;
 
 use crate::support::says;
 
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 15] = [
     "fit",
+    "board",
     "models",
+    "quantize",
+    "pull",
+    "imatrix",
+    "compare",
     "validate",
     "calibrate",
     "roofline",
     "inspect",
     "devices",
+    "config",
     "completions",
     "man",
 ];
@@ -48,8 +54,13 @@ fn every_subcommand_has_help() {
         assert_eq!(says(0, &format!("help {command}")), help);
         assert!(says(0, &format!("{command} -h")).contains("Usage: "));
     }
-    let version = says(0, "--version");
-    assert_eq!(version, format!("orinplan {}\n", env!("CARGO_PKG_VERSION")));
+    let version = format!("orinplan {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(says(0, "-V"), version);
+    let told = says(0, "--version");
+    assert!(told.starts_with(&version), "{told}");
+    for word in ["features: cli", "kernels: ", "measurements of speed"] {
+        assert!(told.contains(word), "{told}");
+    }
 }
 
 #[test]

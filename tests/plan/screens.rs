@@ -37,7 +37,7 @@ screens! {
 
 fn view(columns: usize) -> View {
     View {
-        columns,
+        columns: Some(columns),
         formats: false,
         all: false,
         explain: false,

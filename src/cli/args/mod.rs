@@ -39,12 +39,27 @@ pub(super) use self::suggest::unknown_command;
 /// Exit status: 0 it fits, 1 it does not (or a check differs, or a measurement is off), 2 an error, 130
 /// after Ctrl-C (128 and the number of any signal).
 #[derive(Debug, Parser)]
-#[command(name = "orinplan", version, max_term_width = 100)]
+#[command(name = "orinplan", version, long_version = super::version::long(), max_term_width = 100)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
     #[command(flatten)]
     pub(super) network: NetworkArgs,
+    /// Colours in reports: where standard output is a terminal, unless NO_COLOR is set; always; or never
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    pub(super) color: When,
+}
+
+/// When reports have colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum When {
+    /// On a terminal
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
 }
 
 #[derive(Debug, Subcommand)]

@@ -25,6 +25,11 @@ use crate::units::Bytes;
 use kernels::Input;
 use matrix::Matrix;
 
+/// The instructions that products on this processor use.
+pub fn kernels() -> &'static str {
+    kernels::instructions()
+}
+
 /// Whether weights of `dtype` can be multiplied on the processor.
 pub fn multiplies(dtype: Dtype) -> bool {
     kernels::activation_format(dtype).is_some()

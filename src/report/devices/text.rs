@@ -13,7 +13,7 @@ use crate::sourced::{Sourced, Trust};
 use crate::units::{Bytes, Hertz, counted};
 
 /// One row per device, for its default power mode.
-pub fn list_text(devices: &[DeviceProfile], columns: usize) -> String {
+pub fn list_text(devices: &[DeviceProfile], columns: Option<usize>) -> String {
     let mut table = Table::new([
         ("id", Align::Left),
         ("name", Align::Left),
@@ -57,7 +57,7 @@ fn mode_name(mode: &PowerMode, device: &DeviceProfile) -> String {
 
 /// Every number of a device with its source, its power modes, its known problems, the calibration of its processors, and the
 /// corrections learned from `runs` on it.
-pub fn show_text(device: &DeviceProfile, runs: &Runs, columns: usize) -> String {
+pub fn show_text(device: &DeviceProfile, runs: &Runs, columns: Option<usize>) -> String {
     let mut feet = Footnotes::default();
     let mut text = Screen::new(columns);
     text.line(format_args!("{}: {}", device.id, device.name));

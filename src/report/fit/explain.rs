@@ -13,7 +13,7 @@ use crate::report::{rate, seconds};
 use crate::units::{Bytes, counted, tokens};
 
 /// The explanation of `plan`.
-pub fn explain(report: &Report<'_>, plan: &Plan, columns: usize) -> String {
+pub fn explain(report: &Report<'_>, plan: &Plan, columns: Option<usize>) -> String {
     let mut out = Screen::new(columns);
     out.line(format_args!(
         "\n{} in detail",

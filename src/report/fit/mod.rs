@@ -56,8 +56,8 @@ pub struct Report<'a> {
 /// How much a report for a terminal shows.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
-    /// Characters in a line.
-    pub columns: usize,
+    /// Characters in a line of the terminal; `None` for a file or a pipe.
+    pub columns: Option<usize>,
     /// Every format, since the user named them.
     pub formats: bool,
     /// Every format, every command and every note; otherwise what fits a screen of 24 lines.

@@ -35,7 +35,7 @@ pub fn documents(sides: &[Side<'_>]) -> Value {
 }
 
 /// The table for a terminal.
-pub fn text(sides: &[Side<'_>], columns: usize) -> String {
+pub fn text(sides: &[Side<'_>], columns: Option<usize>) -> String {
     let mut out = Screen::new(columns);
     for sentence in head(sides) {
         out.prose(&sentence);
@@ -105,6 +105,15 @@ fn table(sides: &[Side<'_>]) -> Table {
         ("tokens/s", Align::Right),
         ("first token", Align::Right),
         ("quality", Align::Right),
+    ])
+    .giving_up(&[
+        "first token",
+        "parameters",
+        "quality",
+        "left",
+        "file",
+        "context",
+        "max ctx",
     ]);
     let contexts_differ = contexts(sides).len() > 1;
     for side in sides {

@@ -11,7 +11,7 @@ use crate::report::{count, line, listed, rate};
 use crate::units::{counted, tokens};
 
 /// The ranking for a terminal.
-pub fn text(report: &Report<'_>, columns: usize) -> String {
+pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
     let mut out = Screen::new(columns);
     out.prose(&report.planned_for());
     out.prose(&headline(report));
@@ -115,7 +115,8 @@ fn table(report: &Report<'_>) -> Table {
         ("released", Align::Left),
         ("licence", Align::Left),
         ("for", Align::Left),
-    ]);
+    ])
+    .giving_up(&["licence", "released", "max ctx", "size", "for", "memory"]);
     for (at, ranked) in report.listed().iter().enumerate() {
         let Ranked { entry, plan, .. } = ranked;
         table.row([

@@ -51,7 +51,7 @@ pub struct Plain {
 }
 
 /// The part of a report for a terminal.
-pub(super) fn text(mix: &MixReport, columns: usize) -> String {
+pub(super) fn text(mix: &MixReport, columns: Option<usize>) -> String {
     let mut table = Table::new([
         ("tensors", Align::Left),
         ("of their kind, by type", Align::Left),

@@ -9,7 +9,7 @@ use crate::report::{line, rate, seconds};
 use crate::units::{Bytes, counted};
 
 /// The ledger for a terminal.
-pub fn text(report: &Report<'_>, columns: usize) -> String {
+pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
     let mut out = Screen::new(columns);
     for sentence in head(report) {
         out.prose(&sentence);
@@ -103,6 +103,9 @@ fn table(report: &Report<'_>) -> Table {
         ("max ctx", Align::Right),
         ("tokens/s", Align::Right),
         ("loads in", Align::Right),
+    ])
+    .giving_up(&[
+        "the rest", "cache", "weights", "loads in", "context", "max ctx", "format",
     ]);
     for row in report.rows() {
         let plan = &row.member.plan;

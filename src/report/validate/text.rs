@@ -13,7 +13,7 @@ use crate::validate::{
 };
 
 /// The report for a terminal.
-pub fn text(report: &Report<'_>, columns: usize) -> String {
+pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
     let Report {
         model,
         target,

@@ -271,7 +271,7 @@ fn every_number_of_every_board_says_where_it_is_from() {
 
 #[test]
 fn the_list_is_one_aligned_row_a_board() {
-    let text = report::list_text(&device::list().unwrap(), 200);
+    let text = report::list_text(&device::list().unwrap(), None);
     let lines: Vec<_> = text.lines().collect();
     assert!(
         lines.iter().all(|line| line.chars().count() <= 120),
@@ -300,7 +300,7 @@ fn the_list_is_one_aligned_row_a_board() {
 
 #[test]
 fn show_prints_modes_sources_and_pitfalls() {
-    let text = report::show_text(&board("orin-nano-8gb"), &Runs::default(), 200);
+    let text = report::show_text(&board("orin-nano-8gb"), &Runs::default(), None);
     for part in [
         "7.43 GiB [1]",
         "[25W]",

@@ -15,6 +15,9 @@ pub(super) struct Bench {
     pub(super) work: PathBuf,
     /// `xtask/interop`.
     pub(super) scripts: PathBuf,
+    /// Whether parts that were named run, which leave nothing out; the whole suite takes samples where there are thousands
+    /// of files.
+    pub(super) is_thorough: bool,
     orinplan: PathBuf,
     passed: usize,
     failed: usize,
@@ -25,7 +28,7 @@ impl Bench {
     ///
     /// # Errors
     /// A build that fails, or no Python.
-    pub(super) fn new() -> anyhow::Result<Bench> {
+    pub(super) fn new(is_thorough: bool) -> anyhow::Result<Bench> {
         let own = std::env::current_exe()?;
         let profile = own.parent().context("the task has no directory")?;
         let target = profile
@@ -53,6 +56,7 @@ impl Bench {
             orinplan: profile.join("orinplan"),
             work,
             scripts,
+            is_thorough,
             passed: 0,
             failed: 0,
         })

@@ -78,7 +78,7 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
         ensure!(again.status()?.success(), "checks failed");
         return Ok(());
     }
-    let mut bench = Bench::new()?;
+    let mut bench = Bench::new(!parsed.parts.is_empty())?;
     let made = families::make(&mut bench)?.limited_to(&parsed.families)?;
     for (name, check) in PARTS {
         if parsed.parts.is_empty() || parsed.parts.iter().any(|part| part == name) {

@@ -27,6 +27,11 @@ pub(super) fn available() -> bool {
 
 dispatch::products!("neon,dotprod");
 
+/// See [`super::instructions`].
+pub(super) fn instructions() -> Option<&'static str> {
+    available().then_some("NEON dot product")
+}
+
 /// See [`super::widen`].
 pub(super) fn widen(halves: &[f16], out: &mut [f32]) -> bool {
     if available() {

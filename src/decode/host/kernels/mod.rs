@@ -27,6 +27,15 @@ use half::f16;
 use crate::dtype::Dtype;
 use crate::model::Activation;
 
+/// The instructions that products use on this processor.
+pub(super) fn instructions() -> &'static str {
+    #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
+    if let Some(name) = native::instructions() {
+        return name;
+    }
+    "portable"
+}
+
 /// Rows of a matrix in their stored format, `width` bytes each, end to end.
 #[derive(Clone, Copy)]
 pub(super) struct Stored<'a> {

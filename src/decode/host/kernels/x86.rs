@@ -41,6 +41,15 @@ fn avx512() -> bool {
         && is_x86_feature_detected!("avx512vnni")
 }
 
+/// See [`super::instructions`].
+pub(super) fn instructions() -> Option<&'static str> {
+    match (avx512(), available()) {
+        (true, _) => Some("AVX-512 VNNI"),
+        (_, true) => Some("AVX2"),
+        _ => None,
+    }
+}
+
 /// See [`super::fill`].
 pub(super) fn fill(tile: &mut Tile, rows: Stored<'_>, columns: usize) -> bool {
     if avx512() {
