@@ -105,3 +105,21 @@ fn completions_know_every_flag_of_fit() {
         }
     }
 }
+
+#[test]
+fn completions_offer_what_is_known_and_flags_take_more() {
+    let script = says(0, "completions bash");
+    for word in [
+        "orin-nx-16gb",
+        "MAXN_SUPER",
+        "tensorrt-edge-llm",
+        "iq3_xxs",
+        "iq4_nl",
+    ] {
+        assert!(script.contains(word), "{word}");
+    }
+    // A help text would be pages of them.
+    assert!(!says(0, "fit --help").contains("tensorrt-edge-llm"));
+    let man = says(0, "fit --help");
+    assert!(man.contains("\nExamples:\n  orinplan fit "), "{man}");
+}

@@ -3,35 +3,41 @@
 mod board;
 mod config;
 mod fit;
+mod examples;
 mod images;
+mod known;
 mod models;
 mod parse;
+mod quality;
 mod servers;
 mod suggest;
+mod validate;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::parse::{
-    parse_bits, parse_encoded_type, parse_kv_type, parse_nats, parse_percent, parse_rate,
-    parse_release, parse_rules, parse_type_override, parse_watts, tokens,
+    parse_bits, parse_encoded_type, parse_nats, parse_rate, parse_release, parse_rules,
+    parse_type_override, parse_watts, tokens,
 };
-use crate::device::{HOST, L4tRelease, WhatIf};
+use crate::device::{L4tRelease, WhatIf};
 use crate::dtype::Dtype;
 use crate::plan::roofline::Nominal;
 use crate::runtime::Version;
 use crate::scheme::{Rules, TypeOverride};
 use crate::units::Bytes;
-use crate::validate::{CALIBRATION_SECONDS, LEAST_TOKENS};
+use crate::validate::CALIBRATION_SECONDS;
 
 pub(super) use self::board::SharedArgs;
 pub(super) use self::config::{ConfigArgs, ConfigCommand, Key};
 pub(super) use self::fit::{FitArgs, PredictionArgs};
 pub(super) use self::images::{ImageArgs, ProjectorPlace};
 pub(super) use self::models::{ModelsArgs, TaskArg};
+pub(super) use self::quality::{CompareArgs, ImatrixArgs, TextArgs};
 pub(super) use self::servers::{NetworkArgs, PullArgs};
 pub(super) use self::suggest::unknown_command;
+pub(super) use self::validate::{BackendId, ValidateArgs};
 
 /// Says whether a language model fits a Jetson Orin, in which format, with how much context and how
 /// fast.
@@ -65,32 +71,45 @@ pub(super) enum When {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Plan a model on a board: verdict, formats, memory, context, speed
+    #[command(after_long_help = examples::FIT)]
     Fit(FitArgs),
     /// Plan several models on one board, with other programs beside them
+    #[command(after_long_help = examples::BOARD)]
     Board(SharedArgs),
     /// Choose a model: what runs on a board, the best first
+    #[command(after_long_help = examples::MODELS)]
     Models(ModelsArgs),
     /// Quantize a model to GGUF, INT4 or FP8
+    #[command(after_long_help = examples::QUANTIZE)]
     Quantize(QuantizeArgs),
     /// Fetch the GGUF that a model's publisher offers, if it fits the board
+    #[command(after_long_help = examples::PULL)]
     Pull(PullArgs),
     /// Compute an importance matrix: how much each column of each weight matters on a text
+    #[command(after_long_help = examples::IMATRIX)]
     Imatrix(ImatrixArgs),
     /// Compare what models predict with what a reference predicts: divergence, agreement, perplexity
+    #[command(after_long_help = examples::COMPARE)]
     Compare(CompareArgs),
     /// Run a model and compare what it does with what `fit` predicts
+    #[command(after_long_help = examples::VALIDATE)]
     Validate(ValidateArgs),
     /// Measure this machine, for plans with --device host
+    #[command(after_long_help = examples::CALIBRATE)]
     Calibrate(CalibrateArgs),
     /// Operational intensity and ceilings against a board's roofline
+    #[command(after_long_help = examples::ROOFLINE)]
     Roofline(RooflineArgs),
     /// List what is in a checkpoint
     Inspect(InspectArgs),
     /// Boards and their power modes, and the machine at hand
+    #[command(after_long_help = examples::DEVICES)]
     Devices(DevicesArgs),
     /// Defaults of flags: device, power mode, runtime, format, text
+    #[command(after_long_help = examples::CONFIG)]
     Config(ConfigArgs),
     /// Print a completion script for a shell
+    #[command(after_long_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
     /// Print the man page
     Man(ManArgs),
@@ -101,17 +120,17 @@ pub(super) enum Command {
 pub(super) struct BoardArgs {
     /// Board id, a profile file, or `host` for this machine, whose root ORINPLAN_ROOT names in a container
     /// (`orinplan devices list`) [default: this machine if it is a Jetson Orin, else orin-nano-8gb]
-    #[arg(long, value_name = "ID|FILE|host")]
+    #[arg(long, value_name = "ID|FILE|host", value_parser = known::DEVICES, hide_possible_values = true)]
     pub device: Option<String>,
     /// Power mode by name, in any case [default: on this machine the one in force, else the board's]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = known::POWER_MODES, hide_possible_values = true)]
     pub power_mode: Option<String>,
     /// The board with a number changed: bandwidth=204GB/s, gpu-clock=1300MHz, sm-count=16 or
     /// memory=16GiB (repeatable)
     #[arg(long, value_name = "KEY=VALUE,..", value_delimiter = ',')]
     pub what_if: Vec<WhatIf>,
     /// Runtime that loads the model [default: llama.cpp; on a machine without a GPU llama.cpp-cpu]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = known::RUNTIMES, hide_possible_values = true)]
     pub runtime: Option<String>,
     /// Version of llama.cpp that the printed commands are for: a build such as b9000, or a release such as
     /// 0.6.0 [default: the newest known]
@@ -142,7 +161,7 @@ pub(super) struct ReadArgs {
 #[derive(Debug, Args)]
 pub(super) struct WorkloadArgs {
     /// Formats to plan, by id, or `all` [default: the common ones]
-    #[arg(long, value_name = "ID,..", value_delimiter = ',')]
+    #[arg(long, value_name = "ID,..", value_delimiter = ',', value_parser = known::FORMATS, hide_possible_values = true)]
     pub scheme: Vec<String>,
     /// Version of llama.cpp's rules for the type of each tensor
     #[arg(long, value_name = "VERSION", value_parser = parse_rules, default_value = Rules::ALL[0].0)]
@@ -151,13 +170,13 @@ pub(super) struct WorkloadArgs {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
     pub context: Option<u64>,
     /// Type of the KV cache
-    #[arg(long, value_name = "TYPE", value_parser = parse_kv_type, default_value = "f16")]
+    #[arg(long, value_name = "TYPE", value_parser = known::kv_type(), hide_possible_values = true, default_value = "f16")]
     pub kv_type: Dtype,
     /// Type of cached keys, if not that of --kv-type
-    #[arg(long, value_name = "TYPE", value_parser = parse_kv_type)]
+    #[arg(long, value_name = "TYPE", value_parser = known::kv_type(), hide_possible_values = true)]
     pub kv_type_k: Option<Dtype>,
     /// Type of cached values, if not that of --kv-type
-    #[arg(long, value_name = "TYPE", value_parser = parse_kv_type)]
+    #[arg(long, value_name = "TYPE", value_parser = known::kv_type(), hide_possible_values = true)]
     pub kv_type_v: Option<Dtype>,
     /// Sequences decoded at once
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024))]
@@ -250,7 +269,7 @@ pub(super) struct QuantizeArgs {
     #[arg(value_name = "MODEL")]
     pub model: String,
     /// Format, by id: q4_k_m and the like make a GGUF, int4 and fp8 a directory for vLLM and Transformers
-    #[arg(long, value_name = "ID", required_unless_present_any = MIXED, conflicts_with_all = MIXED)]
+    #[arg(long, value_name = "ID", required_unless_present_any = MIXED, conflicts_with_all = MIXED, value_parser = known::FORMAT, hide_possible_values = true)]
     pub scheme: Option<String>,
     /// Write the image encoder instead of the text model, as llama.cpp's `mmproj` file: f16, bf16 or q8_0
     #[arg(long, requires = "scheme", conflicts_with_all = OF_TEXT)]
@@ -327,161 +346,6 @@ pub(super) struct QuantizeArgs {
     pub format: PlainFormat,
 }
 
-/// The text that models are evaluated on.
-#[derive(Debug, Args)]
-pub(super) struct TextArgs {
-    /// A text that is like what the model will read and write [default: a built-in one of prose, code and
-    /// dialogue in several languages]
-    #[arg(long, value_name = "FILE")]
-    pub text: Option<PathBuf>,
-    /// Tokens in a chunk, each of which is evaluated by itself
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = tokens(16..=1 << 20))]
-    pub chunk_tokens: u64,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ImatrixArgs {
-    /// A GGUF of any type, or a Hugging Face directory; the less it is quantized, the better
-    #[arg(value_name = "MODEL")]
-    pub model: String,
-    /// The file to write
-    #[arg(long, value_name = "FILE.gguf")]
-    pub output: PathBuf,
-    #[command(flatten)]
-    pub text: TextArgs,
-    /// Chunks to evaluate [default: all of the text]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
-    pub chunks: Option<u64>,
-    /// Collect for the output matrix too, or for a tied embedding in its place
-    #[arg(long)]
-    pub process_output: bool,
-    /// Replace the output if it is there
-    #[arg(long)]
-    pub overwrite: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct CompareArgs {
-    /// The model to compare with, usually in 16 bits: a GGUF or a Hugging Face directory
-    #[arg(value_name = "REFERENCE")]
-    pub reference: String,
-    /// Models of the same vocabulary
-    #[arg(value_name = "CANDIDATE", required = true)]
-    pub candidates: Vec<String>,
-    #[command(flatten)]
-    pub text: TextArgs,
-    /// Chunks to evaluate; predictions in the second half of each are scored
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
-    pub chunks: u64,
-    /// Keep the reference's predictions in this file; where it is there, use them and do not run the
-    /// reference. The form is that of llama-perplexity's --kl-divergence-base
-    #[arg(long, value_name = "FILE")]
-    pub keep: Option<PathBuf>,
-    /// Type of the candidates' KV cache
-    #[arg(long, value_name = "TYPE", value_parser = parse_kv_type, default_value = "f16")]
-    pub kv_type: Dtype,
-    /// Form of the report
-    #[arg(long, value_enum, default_value_t)]
-    pub format: ReportFormat,
-}
-
-/// What runs the model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum BackendId {
-    /// This program's own decoder
-    #[default]
-    Candle,
-    /// llama.cpp's llama-bench, which is found and started
-    LlamaBench,
-    /// A running server with OpenAI's completions: llama-server, vLLM, TensorRT Edge-LLM
-    Openai,
-    /// A running Ollama
-    Ollama,
-}
-
-impl BackendId {
-    /// Its name on the command line.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            BackendId::Candle => "candle",
-            BackendId::LlamaBench => "llama-bench",
-            BackendId::Openai => "openai",
-            BackendId::Ollama => "ollama",
-        }
-    }
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ValidateArgs {
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// What runs the model: candle a GGUF or 16-bit weights, llama-bench a GGUF, the others what they serve
-    #[arg(long, value_enum, default_value_t)]
-    pub backend: BackendId,
-    /// Address of the server [default: http://127.0.0.1:8080, Ollama's http://127.0.0.1:11434]
-    #[arg(long, value_name = "URL")]
-    pub url: Option<String>,
-    /// Name under which the server has the model [default: the only one it lists; with Ollama MODEL]
-    #[arg(long, value_name = "NAME")]
-    pub served_model: Option<String>,
-    /// Path of llama-bench [default: searched in the absolute folders of PATH]
-    #[arg(long, value_name = "FILE")]
-    pub program: Option<PathBuf>,
-    /// Device whose prediction is compared: `host` for this machine, else an id or a profile file
-    #[arg(long, value_name = "ID|FILE|host", default_value = HOST)]
-    pub device: String,
-    /// Power mode to predict for [default: the one in force]
-    #[arg(long, value_name = "NAME")]
-    pub power_mode: Option<String>,
-    /// Runtime whose prediction is compared [default: that of the backend]
-    #[arg(long, value_name = "ID")]
-    pub runtime: Option<String>,
-    /// Format that a server has quantized MODEL to [default: as MODEL is stored]; candle and llama-bench run a GGUF as
-    /// it is, and candle a Hugging Face directory in bf16 or f16
-    #[arg(long, value_name = "ID")]
-    pub scheme: Option<String>,
-    /// Prompt text, instead of plain words
-    #[arg(long, value_name = "TEXT")]
-    pub prompt: Option<String>,
-    /// Put the prompt into the model's chat template
-    #[arg(long)]
-    pub chat: bool,
-    /// Tokens to generate in each repeat
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 64, value_parser = tokens(LEAST_TOKENS..=1 << 20))]
-    pub tokens: u64,
-    /// Length of the prompt of plain words, in tokens (about)
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 128, value_parser = tokens(1..=1 << 20))]
-    pub prompt_tokens: u64,
-    /// Tokens of context; of a server, what it was started with [default: 4096, or the model's limit
-    /// if smaller]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
-    pub context: Option<u64>,
-    /// Type of the KV cache
-    #[arg(long, value_name = "TYPE", value_parser = parse_kv_type, default_value = "f16")]
-    pub kv_type: Dtype,
-    /// Prompt tokens processed at once
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 512, value_parser = tokens(1..=1 << 20))]
-    pub ubatch: u64,
-    /// Threads of llama-bench [default: its own choice]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
-    pub threads: Option<u64>,
-    /// Measured repeats, after a warm-up
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    pub repeats: u64,
-    /// Percent that a predicted value may be off
-    #[arg(long, value_name = "PERCENT", default_value_t = 15.0, value_parser = parse_percent)]
-    pub tolerance: f64,
-    /// Longest time that a server may send nothing, in seconds; a request may take twice that, plus a second a token
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub timeout: u64,
-    /// Keep what was measured: plans for this runtime and device are corrected by it
-    #[arg(long)]
-    pub save_calibration: bool,
-    /// Form of the report
-    #[arg(long, value_enum, default_value_t)]
-    pub format: PlainFormat,
-}
-
 #[derive(Debug, Args)]
 pub(super) struct CalibrateArgs {
     /// How long to measure; at most three times as long, where other programs disturb it or the machine is slow
@@ -506,7 +370,7 @@ pub(super) struct RooflineArgs {
     #[command(flatten)]
     pub board: BoardArgs,
     /// Formats to rate, by id, or `all` [default: the common ones]
-    #[arg(long, value_name = "ID,..", value_delimiter = ',')]
+    #[arg(long, value_name = "ID,..", value_delimiter = ',', value_parser = known::FORMATS, hide_possible_values = true)]
     pub scheme: Vec<String>,
     /// Form of the report
     #[arg(long, value_enum, default_value_t)]
@@ -538,7 +402,7 @@ pub(super) enum DevicesCommand {
     /// Every number of a board with its source
     Show {
         /// Board id or profile file
-        #[arg(value_name = "ID|FILE")]
+        #[arg(value_name = "ID|FILE", value_parser = known::DEVICES, hide_possible_values = true)]
         device: String,
     },
     /// What this machine is

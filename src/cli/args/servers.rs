@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::BoardArgs;
+use super::known;
 use super::parse::tokens;
 
 /// Whether servers are asked for models that are not on this machine.
@@ -25,7 +26,7 @@ pub(in crate::cli) struct PullArgs {
     #[arg(value_name = "MODEL")]
     pub model: String,
     /// Format, by id
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = known::FORMAT, hide_possible_values = true)]
     pub scheme: String,
     /// The file to write
     #[arg(long, value_name = "PATH")]

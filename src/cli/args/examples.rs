@@ -1,0 +1,80 @@
+//! Examples of each command, below its help and in its man page.
+
+pub(super) const FIT: &str = "\
+Examples:
+  orinplan fit Qwen/Qwen3-8B                                 from the headers on the server
+  orinplan fit model.gguf --context 16k --kv-type q8_0       a longer context in a smaller cache
+  orinplan fit MODEL --device orin-nx-16gb --power-mode 25W  another board
+  orinplan fit MODEL --runtime vllm --format json            for scripts
+  orinplan fit MODEL --save plan.json                        then, in CI:
+  orinplan fit MODEL --check plan.json                       exit 1 and a list of what changed
+  orinplan fit A B C                                         side by side";
+
+pub(super) const BOARD: &str = "\
+Examples:
+  orinplan board Qwen/Qwen3-4B Qwen/Qwen3-Embedding-0.6B     two models at once
+  orinplan board plan.toml                                   with programs, contexts and priorities";
+
+pub(super) const MODELS: &str = "\
+Examples:
+  orinplan models --device orin-nano-8gb                     the best first
+  orinplan models --task vision --license apache-2.0,mit --context 32k --min-speed 20
+  orinplan models --all                                      and what has no room, with its board";
+
+pub(super) const QUANTIZE: &str = "\
+Examples:
+  orinplan quantize MODEL --scheme q4_k_m --output model-Q4_K_M.gguf
+  orinplan quantize MODEL --scheme q4_k_m --dry-run          the same table, nothing written
+  orinplan quantize Qwen/Qwen3-8B --scheme q4_k_m --output qwen3-8b.gguf   while the weights stream
+  orinplan quantize MODEL --scheme int4 --output model-INT4  a directory for vLLM
+  orinplan quantize MODEL --target-size 1.2GiB --output model.gguf         types by measurement
+  orinplan quantize MODEL --projector --scheme f16 --output mmproj.gguf    the image encoder";
+
+pub(super) const PULL: &str = "\
+Examples:
+  orinplan pull Qwen/Qwen3-8B --scheme q4_k_m --output qwen3-8b.gguf";
+
+pub(super) const IMATRIX: &str = "\
+Examples:
+  orinplan imatrix MODEL --text mine.txt --output imatrix.gguf
+  orinplan quantize MODEL --scheme iq3_xxs --imatrix imatrix.gguf --output model.gguf";
+
+pub(super) const COMPARE: &str = "\
+Examples:
+  orinplan compare model-F16.gguf model-Q4_K_M.gguf model-Q5_K_M.gguf
+  orinplan compare model-F16.gguf model-Q4_K_M.gguf --text mine.txt --keep reference.kld";
+
+pub(super) const VALIDATE: &str = "\
+Examples:
+  orinplan validate model.gguf                               with this program's own decoder
+  orinplan validate model.gguf --backend llama-bench
+  orinplan validate model.gguf --backend openai --url http://127.0.0.1:8080
+  orinplan validate qwen3:0.6b --backend ollama
+  orinplan validate model.gguf --save-calibration            later plans learn from it";
+
+pub(super) const CALIBRATE: &str = "\
+Examples:
+  orinplan calibrate                                         a minute, at most three
+  orinplan fit MODEL --device host                           then uses what was measured";
+
+pub(super) const ROOFLINE: &str = "\
+Examples:
+  orinplan roofline model.gguf --power-mode 15W
+  orinplan roofline --nominal gemma3:1b:1e9:4.5 --nominal qwen3:0.6b:0.6B:8";
+
+pub(super) const DEVICES: &str = "\
+Examples:
+  orinplan devices                                           all boards
+  orinplan devices show orin-nano-8gb                        every number with its source
+  orinplan devices detect --format json                      what this machine is";
+
+pub(super) const CONFIG: &str = "\
+Examples:
+  orinplan config set device orin-nx-16gb
+  orinplan config                                            every setting and where it is from
+  ORINPLAN_DEVICE=agx-orin-64gb orinplan fit MODEL           above the file; flags are above both";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  orinplan completions bash > ~/.local/share/bash-completion/completions/orinplan
+  orinplan completions zsh > ~/.zfunc/_orinplan";

@@ -1,0 +1,72 @@
+//! What completion scripts offer as the value of a flag that takes other values too: boards besides files of one's own.
+
+use std::ffi::OsStr;
+
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Arg, Command};
+
+use super::parse::parse_kv_type;
+use crate::device::{self, HOST};
+use crate::dtype::Dtype;
+use crate::plan::workload::KV_TYPES;
+use crate::runtime;
+use crate::scheme::SCHEMES;
+
+/// A parser of any text, with the values that are known.
+#[derive(Clone)]
+pub(super) struct Known(fn() -> Vec<String>);
+
+/// Boards of the registry, and this machine.
+pub(super) const DEVICES: Known =
+    Known(|| device::ids().chain([HOST]).map(str::to_owned).collect());
+
+/// Power modes of all boards.
+pub(super) const POWER_MODES: Known = Known(|| {
+    let boards = device::list().unwrap_or_default();
+    let modes = boards.into_iter().flat_map(|board| board.modes);
+    let mut names: Vec<String> = modes.map(|mode| mode.name).collect();
+    names.sort();
+    names.dedup();
+    names
+});
+
+/// Runtimes.
+pub(super) const RUNTIMES: Known = Known(|| runtime::builtin_ids().map(str::to_owned).collect());
+
+/// Formats.
+pub(super) const FORMAT: Known =
+    Known(|| SCHEMES.iter().map(|scheme| scheme.id.to_owned()).collect());
+
+/// Formats, and the word for all of them.
+pub(super) const FORMATS: Known = Known(|| {
+    let ids = SCHEMES.iter().map(|scheme| scheme.id);
+    ids.chain(["all"]).map(str::to_owned).collect()
+});
+
+/// A parser of types of the KV cache.
+pub(super) fn kv_type() -> impl TypedValueParser<Value = Dtype> {
+    let known = Known(|| {
+        KV_TYPES
+            .iter()
+            .map(|dtype| dtype.name().to_lowercase())
+            .collect()
+    });
+    known.try_map(|text| parse_kv_type(&text))
+}
+
+impl TypedValueParser for Known {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        flag: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, flag, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new((self.0)().into_iter().map(PossibleValue::new)))
+    }
+}

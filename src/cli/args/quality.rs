@@ -1,0 +1,67 @@
+//! Flags of `orinplan imatrix` and `orinplan compare`, and of the text that models are evaluated on.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::parse::tokens;
+use super::{ReportFormat, known};
+use crate::dtype::Dtype;
+
+/// The text that models are evaluated on.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct TextArgs {
+    /// A text that is like what the model will read and write [default: a built-in one of prose, code and
+    /// dialogue in several languages]
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
+    /// Tokens in a chunk, each of which is evaluated by itself
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = tokens(16..=1 << 20))]
+    pub chunk_tokens: u64,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ImatrixArgs {
+    /// A GGUF of any type, or a Hugging Face directory; the less it is quantized, the better
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// The file to write
+    #[arg(long, value_name = "FILE.gguf")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub text: TextArgs,
+    /// Chunks to evaluate [default: all of the text]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub chunks: Option<u64>,
+    /// Collect for the output matrix too, or for a tied embedding in its place
+    #[arg(long)]
+    pub process_output: bool,
+    /// Replace the output if it is there
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct CompareArgs {
+    /// The model to compare with, usually in 16 bits: a GGUF or a Hugging Face directory
+    #[arg(value_name = "REFERENCE")]
+    pub reference: String,
+    /// Models of the same vocabulary
+    #[arg(value_name = "CANDIDATE", required = true)]
+    pub candidates: Vec<String>,
+    #[command(flatten)]
+    pub text: TextArgs,
+    /// Chunks to evaluate; predictions in the second half of each are scored
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub chunks: u64,
+    /// Keep the reference's predictions in this file; where it is there, use them and do not run the
+    /// reference. The form is that of llama-perplexity's --kl-divergence-base
+    #[arg(long, value_name = "FILE")]
+    pub keep: Option<PathBuf>,
+    /// Type of the candidates' KV cache
+    #[arg(long, value_name = "TYPE", value_parser = known::kv_type(), hide_possible_values = true, default_value = "f16")]
+    pub kv_type: Dtype,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ReportFormat,
+}
