@@ -29,7 +29,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         .env("CUDA_COMPUTE_CAP", ORIN)
         // Left alone, the kernels take half of the cores.
         .env("CUDAFORGE_THREADS", available_parallelism()?.to_string());
-    if !runs("nvcc") {
+    if !environment::runs("nvcc") {
         let requirements = root.join("cuda/requirements.txt");
         let python = environment::python(&work, "python", &[&requirements])?;
         let home = toolkit(&python)?;
@@ -45,11 +45,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
     ensure!(check.status()?.success(), "the build with CUDA fails");
     println!("ok    --features cuda, kernels for compute capability {ORIN}");
     Ok(())
-}
-
-fn runs(program: &str) -> bool {
-    let run = Command::new(program).arg("--version").output();
-    run.is_ok_and(|output| output.status.success())
 }
 
 /// Where the packages have put the toolkit.

@@ -2,7 +2,7 @@
 //! fails if that would change anything; `cargo xtask bench` measures what planning, encoding and
 //! quantizing cost, how fast the decoder is, how far predictions are off and how calibration does on a busy machine; `cargo xtask interop` puts
 //! written files before the programs that read them; `cargo xtask catalog` checks the catalogue of models; `cargo xtask cuda` checks the build for a GPU;
-//! `cargo xtask architectures` writes `docs/architectures.md`.
+//! `cargo xtask dist` makes release archives and packages; `cargo xtask architectures` writes `docs/architectures.md`.
 
 mod architectures;
 mod bench;
@@ -14,6 +14,7 @@ mod bench_quality;
 mod bench_quantize;
 mod catalog;
 mod cuda;
+mod dist;
 mod fixtures;
 mod interop;
 mod peer;
@@ -31,6 +32,7 @@ const USAGE: &str = "usage: cargo xtask
     catalog [refresh ID [PATH] [--write]]
     architectures [--check]
     cuda
+    dist [TARGET]..
     fit-speed";
 
 fn main() -> anyhow::Result<()> {
@@ -42,6 +44,7 @@ fn main() -> anyhow::Result<()> {
         ["interop", ref rest @ ..] => interop::run(rest),
         ["catalog", ref rest @ ..] => catalog::run(rest),
         ["cuda"] => cuda::run(),
+        ["dist", ref rest @ ..] => dist::run(rest),
         ["architectures"] => architectures::write(),
         ["architectures", "--check"] => architectures::check(),
         ["bench"] | ["bench", "plan"] => bench::plan(),

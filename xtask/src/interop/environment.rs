@@ -7,6 +7,12 @@ use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 
+/// Whether there is such a program.
+pub(crate) fn runs(program: &str) -> bool {
+    let run = Command::new(program).arg("--version").output();
+    run.is_ok_and(|output| output.status.success())
+}
+
 /// The interpreter of the environment `name` under `work`, with `requirements` installed.
 ///
 /// # Errors
