@@ -13,7 +13,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::{Checkpoint, RawConfig};
+use super::{Attends, Checkpoint, RawConfig};
 use crate::gguf::Metadata;
 use crate::input::one_line;
 
@@ -26,6 +26,9 @@ pub struct OtherKind {
     pub what: String,
     /// What the user can do, as a clause in the imperative.
     pub way_out: String,
+    /// What is said of attention in a model that turns texts into numbers, which is planned where its architecture is
+    /// known for that.
+    pub(super) retrieves: Option<Attends>,
 }
 
 impl fmt::Display for OtherKind {
@@ -35,10 +38,19 @@ impl fmt::Display for OtherKind {
 }
 
 impl OtherKind {
-    fn new(what: impl Into<String>, way_out: impl Into<String>) -> OtherKind {
+    pub(super) fn new(what: impl Into<String>, way_out: impl Into<String>) -> OtherKind {
         OtherKind {
             what: what.into(),
             way_out: way_out.into(),
+            retrieves: None,
+        }
+    }
+
+    /// The same for a model that turns texts into numbers.
+    fn retrieving(self, attends: Attends) -> OtherKind {
+        OtherKind {
+            retrieves: Some(attends),
+            ..self
         }
     }
 }
@@ -358,12 +370,17 @@ fn embedding(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     } else {
         return None;
     };
-    Some(OtherKind::new(
+    let kind = OtherKind::new(
         format!(
             "an embedding or reranking model ({why}), which turns a text into numbers in one pass and writes none"
         ),
         EMBEDDING_WAY_OUT,
-    ))
+    );
+    Some(match flag {
+        _ if module => kind,
+        Some(_) => kind.retrieving(Attends::All),
+        None => kind.retrieving(Attends::AsUsual),
+    })
 }
 
 const EMBEDDING_WAY_OUT: &str = "run it with `llama-server --embedding` (`--reranking`) or Sentence Transformers; it needs its weights \

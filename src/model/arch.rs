@@ -2,6 +2,7 @@
 //! converted and loaded. The entries are in the files of `families/`.
 
 use super::ModelError;
+use crate::checkpoint::Attends;
 use super::conversion::Conversion;
 use super::forward_spec::ArchTraits;
 use super::hparams::HParams;
@@ -27,6 +28,9 @@ pub(super) struct Arch {
     pub tensors: &'static [&'static [TensorRow]],
     /// How a Hugging Face checkpoint is converted to a GGUF; `None` if that is not supported.
     pub conversion: Option<Conversion>,
+    /// The tokens that a token attends to in models of it that turn texts into numbers; `None` if llama.cpp does not run
+    /// such models of it.
+    pub retrieval: Option<Attends>,
     /// Its special cases in runtimes.
     pub quirks: Quirks,
     /// What llama.cpp's loader reads and needs.

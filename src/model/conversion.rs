@@ -144,6 +144,8 @@ pub enum Derived {
     DeepstackLayers,
     /// The activation sparsity of each block, in standard deviations.
     ActivationSparsity,
+    /// How a model that turns texts into numbers makes one vector of a text's.
+    Pooling,
 }
 
 /// The kinds of tokenizer that an architecture may have, in the order in which their files are searched.
@@ -271,6 +273,7 @@ impl Derived {
             Derived::BaseWidths => Number::LogitScale.gguf(),
             Derived::DeepstackLayers => "n_deepstack_layers",
             Derived::ActivationSparsity => "activation_sparsity_scale",
+            Derived::Pooling => "pooling_type",
         }
     }
 }

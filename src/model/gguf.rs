@@ -120,6 +120,7 @@ pub(super) fn read(
         source: checkpoint.format,
         prequantized: None,
         config: serde_json::Value::Null,
+        retrieval: None,
     })
 }
 

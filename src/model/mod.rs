@@ -33,7 +33,7 @@ mod stated;
 mod tensor;
 mod zero_biases;
 
-use crate::checkpoint::{Checkpoint, RawConfig};
+use crate::checkpoint::{Checkpoint, OtherKind, RawConfig};
 use crate::dtype::Dtype;
 use crate::units::Bytes;
 
@@ -182,6 +182,12 @@ pub enum ModelError {
         architecture: &'static str,
         /// The architecture's activation.
         expected: &'static str,
+    },
+    /// A model that turns texts into numbers, of an architecture that llama.cpp does not run such models of.
+    #[error("{kind}")]
+    Retrieval {
+        /// What it is.
+        kind: OtherKind,
     },
     /// An unknown type of rotary positions.
     #[error(
@@ -352,8 +358,21 @@ pub enum Unknown {
 /// [`ModelError`]: an architecture without an entry (unless `unknown` allows it), a configuration that lacks
 /// a value that the architecture needs or states an impossible one, or tensors that contradict the configuration.
 pub fn read(checkpoint: &Checkpoint, unknown: Unknown) -> Result<ModelSpec, ModelError> {
-    match &checkpoint.config {
+    let read = || match &checkpoint.config {
         RawConfig::HuggingFace(config) => hugging_face::read(checkpoint, config, unknown),
         RawConfig::Gguf(metadata) => gguf::read(checkpoint, metadata, unknown),
+    };
+    let Some(retrieval) = &checkpoint.retrieval else {
+        return read();
+    };
+    if unknown != Unknown::Listed && !lookup::retrieves(checkpoint, retrieval.attends) {
+        return Err(ModelError::Retrieval {
+            kind: retrieval.kind.clone(),
+        });
     }
+    Ok(ModelSpec {
+        forward: Err(format!("it is {}", retrieval.kind.what)),
+        retrieval: Some(retrieval.clone()),
+        ..read()?
+    })
 }

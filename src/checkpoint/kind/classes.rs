@@ -1,6 +1,6 @@
 //! Kinds that are recognised by a Hugging Face class, a model type or a GGUF architecture.
 
-use super::{EMBEDDING_WAY_OUT, KindEvidence, OtherKind, quoted};
+use super::{Attends, EMBEDDING_WAY_OUT, KindEvidence, OtherKind, quoted};
 use serde_json::Value as Json;
 
 /// Ends of class names whose head classifies texts.
@@ -361,11 +361,12 @@ pub(super) fn encoder(seen: &KindEvidence<'_>) -> Option<OtherKind> {
         matches!(causal, Some(crate::gguf::Value::Bool(false))).then_some(name)
     };
     let name = stated(seen, ENCODERS).or_else(masked).or_else(not_causal)?;
-    Some(OtherKind::new(
+    let kind = OtherKind::new(
         format!(
             "an encoder ({}), which reads its input in one pass, writes no text and keeps no cache",
             quoted(name)
         ),
         EMBEDDING_WAY_OUT,
-    ))
+    );
+    Some(kind.retrieving(Attends::All))
 }

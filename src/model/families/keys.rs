@@ -59,6 +59,9 @@ pub(super) const HEAD_DIM_IF_STATED: &[KeyRule] = &[
     KeyRule::count_from(Key::ValueDim, Key::HeadDim),
 ];
 
+/// How a model that turns texts into numbers makes one vector of a text's.
+pub(super) const POOLING: &[KeyRule] = &[KeyRule::Derived(Derived::Pooling)];
+
 pub(super) const FILE_TYPE: &[KeyRule] = &[KeyRule::FileType];
 
 /// The vocabulary's size, and the number of rotated elements of a head, which is all of them.

@@ -47,6 +47,7 @@ pub(super) static LFM2: Arch = Arch {
         keys: &[RMS_NORM, OPTIONAL_WINDOW, CONVOLUTION_CACHE],
         ..Loader::USUAL
     },
+    ..USUAL
 };
 
 const LFM2_QUIRKS: Quirks = Quirks {

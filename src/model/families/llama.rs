@@ -53,6 +53,7 @@ pub(super) static LLAMA: Arch = Arch {
         .mlc_template("llama-3")
         .eighty_blocks(EightyBlocks::Grouped),
     loader: LLAMA_LOADER,
+    ..USUAL
 };
 
 const LLAMA_LOADED: &[LoaderKeys] = &[read(ValueForm::Count, &["vocab_size"])];
@@ -200,6 +201,7 @@ pub(super) static SMOLLM3: Arch = Arch {
         rules: &[LoaderRule::WholeHeads],
         ..Loader::USUAL
     },
+    ..USUAL
 };
 
 /// Phi-3.5 and Phi-4-mini. llama.cpp disables their sliding window.
@@ -231,6 +233,7 @@ pub(super) static PHI3: Arch = Arch {
         rope_tables: &[R::RopeFactorsLong, R::RopeFactorsShort],
         ..Loader::USUAL
     },
+    ..USUAL
 };
 
 const PHI3_KEYS: &[KeyRule] = &[

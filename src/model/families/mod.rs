@@ -55,6 +55,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &gemma::GEMMA2,
     &gemma::GEMMA3,
     &gemma::GEMMA3N,
+    &gemma::GEMMA_EMBEDDING,
     &gemma4::GEMMA4,
     &granite::GRANITE,
     &granite::GRANITEMOE,

@@ -76,6 +76,14 @@ pub(in super::super) fn blocks(
         .collect()
 }
 
+/// The same blocks where a token attends to all of its text, of which nothing is cached.
+pub(in super::super) fn uncached(mut layers: Vec<Layer>) -> Vec<Layer> {
+    for attention in layers.iter_mut().filter_map(|l| l.mixer.attention.as_mut()) {
+        attention.cache = Cache::None;
+    }
+    layers
+}
+
 /// Checks that query heads are a multiple of key-value heads in every block.
 fn check_grouping(heads: &[u64], kv_heads: &[u64]) -> Result<(), ModelError> {
     let uneven = |&(heads, kv): &(&u64, &u64)| *kv > 0 && !heads.is_multiple_of(*kv);

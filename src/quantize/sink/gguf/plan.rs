@@ -115,6 +115,7 @@ pub(crate) fn description(
         directory: None,
         source: None,
         projector: None,
+        retrieval: None,
     }
 }
 
