@@ -256,14 +256,16 @@ fn open_directory(name: String, path: &Path) -> Result<Checkpoint, CheckpointErr
         let (models, projector) = gguf_files::models_and_projector(&gguf)?;
         return gguf_files::open(name, only_set(path, &models)?, projector.as_deref());
     }
-    if let Some(kind) = kind::of_directory(path, &companions(Some(path))) {
+    let config = path.join("config.json");
+    let kind = kind::of_directory(path, &companions(Some(path)));
+    let is_planned = |kind: &OtherKind| kind.retrieves.is_some() && files.contains(&config);
+    if let Some(kind) = kind.filter(|kind| !is_planned(kind)) {
         return Err(other_kind(path, kind));
     }
     // Opening the index reports a git-LFS pointer; a real index belongs to weights that were not downloaded.
     for index in files.iter().filter(|path| Index::is_named(path)) {
         input::open(index)?;
     }
-    let config = path.join("config.json");
     if files.contains(&config) {
         return hugging_face::open_config(name, path, &config);
     }

@@ -351,7 +351,7 @@ fn heads(header: &TypedHeader<'_>, model: &ModelSpec, loader: &Loader) -> Result
             format!("{}, the width of keys", a.key_dim),
         ));
     }
-    let turns = attention().any(|a| a.cache == Cache::Own) && !loader.has(LoaderRule::NoRope);
+    let turns = attention().any(|a| a.cache != Cache::Shared) && !loader.has(LoaderRule::NoRope);
     if let Some(head) = attention().map(|a| a.key_dim).max().filter(|_| turns) {
         for key in [ROTATED, WINDOW_ROTATED] {
             let key = own(key);
