@@ -99,6 +99,7 @@ pub(super) struct ShapeParams {
     pub expert_latent: u64,
     pub rope_factors: u64,
     pub key_is_value: bool,
+    pub token_types: u64,
 }
 
 impl TensorRow {

@@ -163,6 +163,8 @@ pub enum Vocabulary {
     SentencePieceWithStatedSpace,
     /// SentencePiece without a space before the first word.
     SentencePiece,
+    /// WordPiece.
+    WordPiece,
 }
 
 /// A transform of the weights of all tensors with these roles.

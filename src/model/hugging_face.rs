@@ -15,6 +15,7 @@ use super::names::unknown_architecture;
 use super::packed::{self, FoldedWeight};
 use super::projector::Projector;
 use super::resolve_tensors::Strictness;
+use super::role::TensorRole;
 use super::rows::{from_rows, other};
 use super::sorted::{Sorted, Tie, tie_flag};
 use super::spec::{Dims, ModelSpec};
@@ -79,6 +80,8 @@ pub(super) fn read(
     } else {
         sorted.tie(checkpoint, stated_tie, by_default)
     };
+    // Without a place for a head there is nothing to tie.
+    let tied = tied && arch.rows().any(|row| row.role == TensorRole::Output);
     let params = shape_params(&hparams, tied, head_dim(&layers))?;
     if let Some(rows) = sorted.embedding_rows() {
         dims.vocab = rows;

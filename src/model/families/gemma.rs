@@ -129,7 +129,6 @@ pub(super) static GEMMA_EMBEDDING: Arch = Arch {
     name: "gemma-embedding",
     classes: &["Gemma3TextModel"],
     forward: None,
-    model_types: &[],
     layers: |hparams| Ok(uncached(blocks(hparams, sliding(hparams, 0, 6)?)?)),
     conversion: Some(Conversion {
         keys: &[COMMON, HEAD_DIM, FILE_TYPE, &[FINAL_SOFTCAP, WINDOW], POOLING],

@@ -2,6 +2,7 @@
 //! line in the table.
 
 mod arcee;
+mod bert;
 mod cohere;
 mod common;
 mod deepseek;
@@ -86,6 +87,8 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &olmo::OLMOE,
     &phi2::PHI2,
     &cohere::COHERE2,
+    &bert::BERT,
+    &bert::NOMIC_BERT,
 ];
 
 /// Variants of architectures that have one class in Hugging Face and several names in llama.cpp.
