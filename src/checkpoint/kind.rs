@@ -17,6 +17,7 @@ use super::{Attends, Checkpoint, RawConfig};
 use crate::gguf::Metadata;
 use crate::input::one_line;
 
+pub(super) use classes::encoder_called as encoder;
 pub(super) use formats::{foreign_weights, unread_file};
 
 /// An input of another kind than a model that writes text.
@@ -67,6 +68,8 @@ pub(super) struct KindEvidence<'a> {
     quantization: Option<&'a Json>,
     metadata: Option<&'a Metadata>,
     tensors: &'a [super::StoredTensor],
+    /// The checkpoint's name.
+    name: &'a str,
 }
 
 /// Small files beside a checkpoint that describe it.
@@ -109,6 +112,7 @@ pub(super) fn of(checkpoint: &Checkpoint, beside: &Companions) -> Option<OtherKi
         quantization: beside.quantization.as_ref(),
         metadata,
         tensors: &checkpoint.tensors,
+        name: &checkpoint.name,
     };
     KINDS.iter().find_map(|seen| seen(&evidence))
 }
@@ -122,6 +126,7 @@ pub(super) fn of_directory(path: &Path, beside: &Companions) -> Option<OtherKind
         quantization: beside.quantization.as_ref(),
         metadata: None,
         tensors: &[],
+        name: "",
     };
     adapter(&evidence)
         .or_else(|| diffusion(&evidence))
@@ -302,7 +307,7 @@ fn draft_head(seen: &KindEvidence<'_>) -> Option<OtherKind> {
 }
 
 /// Architectures of GGUF files for embedding models.
-const EMBEDDING: &[&str] = &["gemma-embedding", "llama-embed"];
+const EMBEDDING: &[&str] = &["llama-embed"];
 
 /// What Sentence Transformers writes beside a model: a list of its modules, and a folder for each.
 const SENTENCE_TRANSFORMERS: &[&str] = &[
@@ -358,6 +363,9 @@ fn embedding(seen: &KindEvidence<'_>) -> Option<OtherKind> {
         "a head that embeds or ranks"
     } else if seen.classes().any(classes::embeds) {
         "its class"
+    } else if seen.config.is_some() && ranks(seen.name) {
+        // Rerankers keep the class of the model that writes, and often have nothing beside them that tells.
+        "its name"
     } else if pooling == Some(4) {
         "pooling_type rank"
     } else if pooling.is_some() {
@@ -381,6 +389,11 @@ fn embedding(seen: &KindEvidence<'_>) -> Option<OtherKind> {
         Some(_) => kind.retrieving(Attends::All),
         None => kind.retrieving(Attends::AsUsual),
     })
+}
+
+/// Whether the name of a checkpoint is that of a reranker, as llama.cpp's converter tells Qwen3-Reranker.
+pub(super) fn ranks(name: &str) -> bool {
+    name.to_ascii_lowercase().contains("reranker")
 }
 
 const EMBEDDING_WAY_OUT: &str = "run it with `llama-server --embedding` (`--reranking`) or Sentence Transformers; it needs its weights \

@@ -39,9 +39,7 @@ pub fn open(model: &str) -> Result<Checkpoint, CheckpointError> {
 /// As [`open`].
 pub fn open_in(model: &str, stores: &Stores) -> Result<Checkpoint, CheckpointError> {
     match open_any(model, stores)? {
-        (checkpoint, Some(kind)) if checkpoint.retrieval.is_none() => {
-            Err(other_kind(model, kind))
-        }
+        (checkpoint, Some(kind)) if checkpoint.retrieval.is_none() => Err(other_kind(model, kind)),
         (checkpoint, _) => Ok(checkpoint),
     }
 }

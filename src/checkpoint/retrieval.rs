@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::kind::OtherKind;
+use super::kind::{self, OtherKind};
 use super::{Checkpoint, RawConfig, json};
 use crate::units::Bytes;
 
@@ -72,14 +72,29 @@ pub(super) fn of(checkpoint: &Checkpoint, kind: Option<&OtherKind>) -> Option<Re
     })
 }
 
+impl Retrieval {
+    /// A model of the architecture `name`, which is of encoders.
+    pub fn encoder(name: &str) -> Retrieval {
+        Retrieval {
+            kind: kind::encoder(name),
+            attends: Attends::All,
+            pooling: None,
+        }
+    }
+}
+
 /// The pooling that the files of `checkpoint` state; one that cannot be read is none.
 fn pooling(checkpoint: &Checkpoint) -> Option<Pooling> {
     match &checkpoint.config {
         RawConfig::Gguf(metadata) => {
             let name = metadata.str("general.architecture").ok().flatten()?;
-            let stated = metadata.u64(&format!("{name}.pooling_type")).ok().flatten()?;
+            let stated = metadata
+                .u64(&format!("{name}.pooling_type"))
+                .ok()
+                .flatten()?;
             Pooling::ALL.into_iter().find(|p| *p as u64 == stated)
         }
+        RawConfig::HuggingFace(_) if kind::ranks(&checkpoint.name) => Some(Pooling::Rank),
         RawConfig::HuggingFace(_) => of_modules(checkpoint.directory.as_deref()?),
     }
 }

@@ -2,7 +2,6 @@
 //! converted and loaded. The entries are in the files of `families/`.
 
 use super::ModelError;
-use crate::checkpoint::Attends;
 use super::conversion::Conversion;
 use super::forward_spec::ArchTraits;
 use super::hparams::HParams;
@@ -10,6 +9,7 @@ use super::loader::Loader;
 use super::quirks::Quirks;
 use super::role::TensorRole;
 use super::spec::{Dims, Layer};
+use crate::checkpoint::Attends;
 
 /// One architecture: everything that the program knows of it.
 #[derive(Clone, Copy, Debug)]

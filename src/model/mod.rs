@@ -33,7 +33,7 @@ mod stated;
 mod tensor;
 mod zero_biases;
 
-use crate::checkpoint::{Checkpoint, OtherKind, RawConfig};
+use crate::checkpoint::{Checkpoint, OtherKind, RawConfig, Retrieval};
 use crate::dtype::Dtype;
 use crate::units::Bytes;
 
@@ -362,17 +362,24 @@ pub fn read(checkpoint: &Checkpoint, unknown: Unknown) -> Result<ModelSpec, Mode
         RawConfig::HuggingFace(config) => hugging_face::read(checkpoint, config, unknown),
         RawConfig::Gguf(metadata) => gguf::read(checkpoint, metadata, unknown),
     };
-    let Some(retrieval) = &checkpoint.retrieval else {
-        return read();
+    let retrieval = match &checkpoint.retrieval {
+        _ if unknown == Unknown::Listed => return read(),
+        Some(retrieval) if !lookup::retrieves(checkpoint, retrieval.attends) => {
+            let kind = retrieval.kind.clone();
+            return Err(ModelError::Retrieval { kind });
+        }
+        Some(retrieval) => retrieval.clone(),
+        None => {
+            let model = read()?;
+            if !model.is_encoder() {
+                return Ok(model);
+            }
+            Retrieval::encoder(&model.architecture)
+        }
     };
-    if unknown != Unknown::Listed && !lookup::retrieves(checkpoint, retrieval.attends) {
-        return Err(ModelError::Retrieval {
-            kind: retrieval.kind.clone(),
-        });
-    }
     Ok(ModelSpec {
         forward: Err(format!("it is {}", retrieval.kind.what)),
-        retrieval: Some(retrieval.clone()),
+        retrieval: Some(retrieval),
         ..read()?
     })
 }

@@ -58,7 +58,10 @@ pub struct ModelSpec {
 impl ModelSpec {
     /// Whether a token attends to all of its text, so that nothing is cached.
     pub fn is_encoder(&self) -> bool {
-        let mut attentions = self.layers.iter().filter_map(|l| l.mixer.attention.as_ref());
+        let mut attentions = self
+            .layers
+            .iter()
+            .filter_map(|l| l.mixer.attention.as_ref());
         attentions.any(|attention| attention.cache == Cache::None)
     }
 }

@@ -8,7 +8,7 @@ use crate::device::DeviceProfile;
 use crate::model::ModelSpec;
 use crate::note::KvProblem;
 use crate::plan::change::{Dimension, PlanChange, Situation, dimensions};
-use crate::plan::fit::{Fit, Plan, Target, available, rate_by_mode, max_context};
+use crate::plan::fit::{Fit, Plan, Target, available, max_context, rate_by_mode};
 use crate::plan::workload::Workload;
 use crate::units::Bytes;
 

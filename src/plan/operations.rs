@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::dtype::Dtype;
-use crate::model::{Attention, Cache, Category, DecodeAccess, FeedForward, ModelSpec, Tensor, TensorRole};
+use crate::model::{
+    Attention, Cache, Category, DecodeAccess, FeedForward, ModelSpec, Tensor, TensorRole,
+};
 use crate::plan::kv::{key_width, value_width};
 use crate::plan::speed::{Operation, OperationGroup, PromptWork, attention_macs, attention_pairs};
 use crate::plan::workload::Workload;
@@ -114,7 +116,9 @@ pub fn prompt_attention(model: &ModelSpec, tokens: u64) -> u64 {
     let of = |a: &Attention| match a.cache {
         Cache::None => {
             let seen = a.window.map_or(tokens, |window| window.min(tokens));
-            let each = a.heads.saturating_mul(a.key_dim.saturating_add(a.value_dim));
+            let each = a
+                .heads
+                .saturating_mul(a.key_dim.saturating_add(a.value_dim));
             tokens.saturating_mul(seen).saturating_mul(each)
         }
         Cache::Own | Cache::Shared => {

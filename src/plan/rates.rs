@@ -69,7 +69,9 @@ pub(super) fn speeds(
     let speed = speed.as_ref();
     let mut operations = decode_operations(model, assignment, workload);
     // llama.cpp computes the logits of every token of a text that becomes a vector.
-    if model.retrieval.is_some() && matches!(target.runtime.memory.compute, ComputeRule::Ggml { .. }) {
+    if model.retrieval.is_some()
+        && matches!(target.runtime.memory.compute, ComputeRule::Ggml { .. })
+    {
         let head = operations.iter_mut();
         head.filter(|operation| operation.group == OperationGroup::Head)
             .for_each(|operation| operation.group = OperationGroup::FeedForward);

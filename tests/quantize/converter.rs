@@ -107,6 +107,16 @@ fn check(name: &str) {
     let (plan, stderr, _) = orinplan(&[&args[..], &["--format", "json"]].concat());
     let size = format!("\"file_bytes\": {},", fs::metadata(&output).unwrap().len());
     assert!(plan.contains(&size), "{name}: {size} {plan} {stderr}");
+    // A model that turns texts into numbers is served as one.
+    let retrieves = described["files"]["modules.json"].is_array();
+    let (text, _, _) = orinplan(&args);
+    for (word, is) in [
+        ("--embeddings --pooling ", retrieves),
+        ("http://localhost:11434/api/embed", retrieves),
+        ("ollama run", !retrieves),
+    ] {
+        assert_eq!(text.contains(word), is, "{name}: {word} {text}");
+    }
 }
 
 #[test]

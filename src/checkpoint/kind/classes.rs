@@ -84,7 +84,6 @@ const ENCODERS: &[&str] = &[
     "altclip",
     "audio-spectrogram-transformer",
     "beit",
-    "bert",
     "big_bird",
     "camembert",
     "chinese_clip",
@@ -123,7 +122,6 @@ const ENCODERS: &[&str] = &[
     "mpnet",
     "mra",
     "new",
-    "nomic_bert",
     "nystromformer",
     "owlv2",
     "owlvit",
@@ -155,7 +153,6 @@ const ENCODERS: &[&str] = &[
     "jina-bert-v3",
     "modern-bert",
     "neo-bert",
-    "nomic-bert",
     "nomic-bert-moe",
 ];
 
@@ -292,14 +289,15 @@ pub(super) fn headless(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let class = seen.classes().find(bare).filter(|_| !writes)?;
     let others = seen.classes().any(|class| !bare(&class));
     (!others).then(|| {
-        OtherKind::new(
+        let kind = OtherKind::new(
             format!(
                 "a model without a head that writes text (its class is {})",
                 quoted(class)
             ),
             "give the checkpoint whose class ends in `ForCausalLM` or `ForConditionalGeneration`; if it embeds texts, run \
              it with `llama-server --embedding` or Sentence Transformers, and `orinplan inspect` lists the sizes of its weights",
-        )
+        );
+        kind.retrieving(Attends::AsUsual)
     })
 }
 
@@ -361,6 +359,11 @@ pub(super) fn encoder(seen: &KindEvidence<'_>) -> Option<OtherKind> {
         matches!(causal, Some(crate::gguf::Value::Bool(false))).then_some(name)
     };
     let name = stated(seen, ENCODERS).or_else(masked).or_else(not_causal)?;
+    Some(encoder_called(name))
+}
+
+/// An encoder of the class, model type or architecture `name`.
+pub(in crate::checkpoint) fn encoder_called(name: &str) -> OtherKind {
     let kind = OtherKind::new(
         format!(
             "an encoder ({}), which reads its input in one pass, writes no text and keeps no cache",
@@ -368,5 +371,5 @@ pub(super) fn encoder(seen: &KindEvidence<'_>) -> Option<OtherKind> {
         ),
         EMBEDDING_WAY_OUT,
     );
-    Some(kind.retrieving(Attends::All))
+    kind.retrieving(Attends::All)
 }

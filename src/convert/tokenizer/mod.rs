@@ -101,7 +101,9 @@ pub(super) fn add(
     let (byte_level, count) = (tokens.model == BYTE_LEVEL, tokens.texts.len());
     if vocabulary == Vocabulary::WordPiece {
         let name = "type_vocab_size";
-        let types = source.get(name).map_or(Ok(1), |value| as_count(name, value))?;
+        let types = source
+            .get(name)
+            .map_or(Ok(1), |value| as_count(name, value))?;
         pairs.set("tokenizer.ggml.token_type_count", Value::U32(types));
     }
     pairs.text("tokenizer.ggml.model", tokens.model);

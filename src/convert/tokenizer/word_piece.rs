@@ -8,6 +8,7 @@ use super::json::{Model, TokenizerJson};
 use super::{TokenType, TokenizerFiles, Tokens, looks_special};
 use crate::convert::error::ConvertError;
 use crate::gguf::StringList;
+use crate::model::tokenizers::WORD_PIECE;
 
 /// The converter recognises a tokenizer by what it does to one text, and names what those of BERT's English vocabulary
 /// do. Runtimes do not read the name for a tokenizer of this kind.
@@ -29,7 +30,7 @@ pub(super) fn tokens(
     let by_id = by_id(path, json, size as usize)?;
     let added = added(path, json, files, size as usize)?;
     let mut tokens = Tokens {
-        model: "bert",
+        model: WORD_PIECE,
         pre: PRE,
         texts: StringList::default(),
         scores: Vec::new(),

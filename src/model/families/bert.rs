@@ -23,7 +23,7 @@ pub(super) static BERT: Arch = Arch {
     retrieval: Some(Attends::All),
     loader: Loader {
         keys: &[LAYER_NORM],
-        rules: &[LoaderRule::NoRope],
+        rules: &[LoaderRule::NoRope, LoaderRule::TokenTypes],
         biases: &[R::AttnOutput, R::FfnUp, R::FfnDown],
         optional: &[R::TokenTypes],
         ..Loader::USUAL
@@ -38,7 +38,7 @@ pub(super) static NOMIC_BERT: Arch = Arch {
     model_types: &["nomic_bert"],
     tensors: &[NOMIC_EMBEDDINGS, NOMIC_BLOCK],
     loader: Loader {
-        rules: &[],
+        rules: &[LoaderRule::TokenTypes],
         ..BERT.loader
     },
     ..BERT
@@ -77,8 +77,16 @@ const EMBEDDINGS: &[TensorRow] = &[
         |p| vec![p.params.token_types, p.dims.hidden],
     )
     .when(|p| p.params.token_types > 0),
-    TensorRow::weight(R::TokenEmbeddingNorm, &["embeddings.LayerNorm.weight"], hidden),
-    TensorRow::bias(R::TokenEmbeddingNorm, &["embeddings.LayerNorm.bias"], hidden),
+    TensorRow::weight(
+        R::TokenEmbeddingNorm,
+        &["embeddings.LayerNorm.weight"],
+        hidden,
+    ),
+    TensorRow::bias(
+        R::TokenEmbeddingNorm,
+        &["embeddings.LayerNorm.bias"],
+        hidden,
+    ),
 ];
 
 const POSITIONS: &[TensorRow] = &[TensorRow::weight(
@@ -143,9 +151,11 @@ const BLOCK: &[TensorRow] = &[
         &["encoder.layer.{}.intermediate.dense.weight"],
         |p| vec![inner(p), p.dims.hidden],
     ),
-    TensorRow::bias(R::FfnUp, &["encoder.layer.{}.intermediate.dense.bias"], |p| {
-        vec![inner(p)]
-    }),
+    TensorRow::bias(
+        R::FfnUp,
+        &["encoder.layer.{}.intermediate.dense.bias"],
+        |p| vec![inner(p)],
+    ),
     TensorRow::weight(R::FfnDown, &["encoder.layer.{}.output.dense.weight"], |p| {
         vec![p.dims.hidden, inner(p)]
     }),
@@ -176,11 +186,16 @@ const NOMIC_EMBEDDINGS: &[TensorRow] = &[
 
 const NOMIC_BLOCK: &[TensorRow] = &[
     TensorRow::weight(R::AttnQkv, &["encoder.layers.{}.attn.Wqkv.weight"], |p| {
-        vec![query_width(p) + key_width(p) + value_width(p), p.dims.hidden]
+        vec![
+            query_width(p) + key_width(p) + value_width(p),
+            p.dims.hidden,
+        ]
     }),
-    TensorRow::weight(R::AttnOutput, &["encoder.layers.{}.attn.out_proj.weight"], |p| {
-        vec![p.dims.hidden, query_width(p)]
-    }),
+    TensorRow::weight(
+        R::AttnOutput,
+        &["encoder.layers.{}.attn.out_proj.weight"],
+        |p| vec![p.dims.hidden, query_width(p)],
+    ),
     TensorRow::weight(R::AttnOutNorm, &["encoder.layers.{}.norm1.weight"], hidden),
     TensorRow::bias(R::AttnOutNorm, &["encoder.layers.{}.norm1.bias"], hidden),
     TensorRow::weight(R::FfnUp, &["encoder.layers.{}.mlp.fc11.weight"], |p| {

@@ -131,7 +131,13 @@ pub(super) static GEMMA_EMBEDDING: Arch = Arch {
     forward: None,
     layers: |hparams| Ok(uncached(blocks(hparams, sliding(hparams, 0, 6)?)?)),
     conversion: Some(Conversion {
-        keys: &[COMMON, HEAD_DIM, FILE_TYPE, &[FINAL_SOFTCAP, WINDOW], POOLING],
+        keys: &[
+            COMMON,
+            HEAD_DIM,
+            FILE_TYPE,
+            &[FINAL_SOFTCAP, WINDOW],
+            POOLING,
+        ],
         ..GEMMA_CONVERSION
     }),
     retrieval: Some(Attends::All),

@@ -165,7 +165,11 @@ fn plan_json(plan: &Plan, workload: &Workload) -> Value {
         "quality": plan.quality.as_ref().map(quality::document),
         "notes": plan.notes.iter().map(|note| NoteRow { code: note.code(), text: note.text() }).collect::<Vec<_>>(),
     });
-    if let Some(texts) = plan.speeds.as_ref().and_then(|speeds| speeds.texts.as_ref()) {
+    if let Some(texts) = plan
+        .speeds
+        .as_ref()
+        .and_then(|speeds| speeds.texts.as_ref())
+    {
         document["retrieval"] = json!({
             "tokens_per_text": workload.prompt_tokens,
             "texts_per_second": spread(texts),
