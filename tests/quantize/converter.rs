@@ -230,6 +230,6 @@ macro_rules! families {
 }
 
 families! {
-    arcee bert cohere2 ernie4_5 exaone4 gemma_embedding glm4 granite granitemoe minicpm nemotron nomic_bert olmo olmo3 olmoe phi2 qwen2moe qwen3_embedding
+    arcee bert cohere2 ernie4_5 ernie4_5_moe exaone4 gemma_embedding glm4 granite granitemoe minicpm nemotron nomic_bert olmo olmo3 olmoe phi2 qwen2moe qwen3_embedding
     seed_oss stablelm
 }

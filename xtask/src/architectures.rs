@@ -32,6 +32,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("mistral", "llama"),
     ("qwen3_5", "qwen35"),
     ("olmo3", "olmo2"),
+    ("ernie4_5_moe", "ernie4_5-moe"),
 ];
 
 /// Writes the file.

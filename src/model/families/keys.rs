@@ -47,6 +47,9 @@ pub(super) const COMMON: &[KeyRule] = &[
     KeyRule::count(Key::ExpertsUsed),
 ];
 
+/// The same without the counts of experts, which are its last.
+pub(super) const COMMON_WITHOUT_EXPERTS: &[KeyRule] = COMMON.split_at(COMMON.len() - 2).0;
+
 /// The width of a head; if it is not stated, that of the model's description.
 pub(super) const HEAD_DIM: &[KeyRule] = &[
     KeyRule::count(Key::HeadDim).or(key_dim),

@@ -78,6 +78,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &starcoder2::STARCODER2,
     &seed_oss::SEED_OSS,
     &ernie::ERNIE4_5,
+    &ernie::ERNIE4_5_MOE,
     &exaone::EXAONE4,
     &minicpm::MINICPM,
     &stablelm::STABLELM,

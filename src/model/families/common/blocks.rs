@@ -141,11 +141,7 @@ pub(in super::super) fn feed_forward(
         .json("mlp_only_layers")
         .and_then(|v| v.as_array())
         .is_some_and(|list| list.iter().any(|v| v.as_u64() == Some(index as u64)));
-    let step = hparams
-        .json("decoder_sparse_step")
-        .and_then(|v| v.as_u64())
-        .unwrap_or(1)
-        .max(1);
+    let step = hparams.get(Key::RoutedInterval)?.unwrap_or(1).max(1);
     let routed = count > 1
         && index as u64 >= leading_dense
         && !only_dense
