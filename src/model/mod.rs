@@ -358,28 +358,27 @@ pub enum Unknown {
 /// [`ModelError`]: an architecture without an entry (unless `unknown` allows it), a configuration that lacks
 /// a value that the architecture needs or states an impossible one, or tensors that contradict the configuration.
 pub fn read(checkpoint: &Checkpoint, unknown: Unknown) -> Result<ModelSpec, ModelError> {
-    let read = || match &checkpoint.config {
-        RawConfig::HuggingFace(config) => hugging_face::read(checkpoint, config, unknown),
-        RawConfig::Gguf(metadata) => gguf::read(checkpoint, metadata, unknown),
+    if let Some(Retrieval { kind, attends, .. }) = &checkpoint.retrieval
+        && unknown != Unknown::Listed
+        && !lookup::retrieves(checkpoint, *attends)
+    {
+        let kind = kind.clone();
+        return Err(ModelError::Retrieval { kind });
+    }
+    let model = match &checkpoint.config {
+        RawConfig::HuggingFace(config) => hugging_face::read(checkpoint, config, unknown)?,
+        RawConfig::Gguf(metadata) => gguf::read(checkpoint, metadata, unknown)?,
     };
     let retrieval = match &checkpoint.retrieval {
-        _ if unknown == Unknown::Listed => return read(),
-        Some(retrieval) if !lookup::retrieves(checkpoint, retrieval.attends) => {
-            let kind = retrieval.kind.clone();
-            return Err(ModelError::Retrieval { kind });
-        }
-        Some(retrieval) => retrieval.clone(),
-        None => {
-            let model = read()?;
-            if !model.is_encoder() {
-                return Ok(model);
-            }
-            Retrieval::encoder(&model.architecture)
-        }
+        None if model.is_encoder() => Some(Retrieval::encoder(&model.architecture)),
+        stated => stated.clone(),
     };
-    Ok(ModelSpec {
-        forward: Err(format!("it is {}", retrieval.kind.what)),
-        retrieval: Some(retrieval),
-        ..read()?
+    Ok(match retrieval {
+        Some(retrieval) if unknown != Unknown::Listed => ModelSpec {
+            forward: Err(format!("it is {}", retrieval.kind.what)),
+            retrieval: Some(retrieval),
+            ..model
+        },
+        _ => model,
     })
 }

@@ -195,7 +195,8 @@ fn cache_inputs(
         key_rotation: key_rotation.map(|bytes| graph.input(bytes)),
         value_rotation: value_rotation.map(|bytes| graph.input(bytes)),
         rows: (first.cache != Cache::None).then(|| {
-            [1, value_indices].map(|indices| graph.input(tokens.saturating_mul(8 * indices)))
+            [1, value_indices]
+                .map(|indices| graph.input(tokens.saturating_mul(8).saturating_mul(indices)))
         }),
         mask: graph.input(mask),
     })
