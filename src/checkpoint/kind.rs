@@ -68,7 +68,7 @@ pub(super) struct KindEvidence<'a> {
     quantization: Option<&'a Json>,
     metadata: Option<&'a Metadata>,
     tensors: &'a [super::StoredTensor],
-    /// The checkpoint's name.
+    /// The name of the checkpoint's directory or of its model on a server; empty for one of the catalogue.
     name: &'a str,
 }
 
@@ -112,7 +112,10 @@ pub(super) fn of(checkpoint: &Checkpoint, beside: &Companions) -> Option<OtherKi
         quantization: beside.quantization.as_ref(),
         metadata,
         tensors: &checkpoint.tensors,
-        name: &checkpoint.name,
+        name: checkpoint
+            .directory
+            .as_ref()
+            .map_or("", |_| &checkpoint.name),
     };
     KINDS.iter().find_map(|seen| seen(&evidence))
 }

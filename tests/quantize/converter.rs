@@ -109,7 +109,7 @@ fn check(name: &str) {
     assert!(plan.contains(&size), "{name}: {size} {plan} {stderr}");
     // A model that turns texts into numbers is served as one.
     let retrieves = described["files"]["modules.json"].is_array();
-    let (text, _, _) = orinplan(&args);
+    let (text, _, _) = orinplan(&[&args[..], &["--all"]].concat());
     for (word, is) in [
         ("--embeddings --pooling ", retrieves),
         ("http://localhost:11434/api/embed", retrieves),

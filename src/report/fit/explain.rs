@@ -200,7 +200,9 @@ fn passes(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
             continue;
         };
         let (texts, read) = (range(&texts), range(&read));
-        out.prose(&format!("   {tokens} tokens: {texts} texts/s, {read} tokens/s"));
+        out.prose(&format!(
+            "   {tokens} tokens: {texts} texts/s, {read} tokens/s"
+        ));
     }
 }
 

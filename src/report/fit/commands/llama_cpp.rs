@@ -48,6 +48,7 @@ fn server_with(report: &Report<'_>, plan: &Plan, placement: &str) -> Vec<Command
             Some(format!("-np {parallel} -b {batch} -ub {batch}")),
             Some(format!("-fa {}", on_off(workload.flash_attention))),
             unmapped(report),
+            cache_types(report),
         ];
         return vec![line("Serve vectors with llama.cpp", words)];
     }
