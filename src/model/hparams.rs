@@ -49,7 +49,7 @@ rows! {
   | Blocks               ["num_hidden_layers" "n_layer" "num_layers" "n_layers"]    "block_count"
   | Hidden               ["hidden_size" "n_embd" "d_model" "dim"]                   "embedding_length"
   | Vocab                ["vocab_size"]                                             "vocab_size"
-  | Context              ["max_trained_positions" "max_position_embeddings" "n_ctx" "n_positions" "max_sequence_length" "max_seq_len" "seq_length" "model_max_length"] "context_length"
+  | Context              ["max_position_embeddings" "n_ctx" "max_trained_positions" "n_positions" "max_sequence_length" "max_seq_len" "seq_length" "model_max_length"] "context_length"
   | Heads                ["num_attention_heads" "n_head" "num_heads" "n_heads"]     "attention.head_count"
   | KvHeads              ["num_key_value_heads" "n_head_kv" "n_kv_heads"]           "attention.head_count_kv"
   | HeadDim              ["head_dim" "attention_head_dim"]                          "attention.key_length"
