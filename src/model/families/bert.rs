@@ -69,14 +69,17 @@ const NOT_CAUSAL: &[KeyRule] = &[KeyRule::Flag {
 const TOKENS: TensorRow =
     TensorRow::weight(R::TokenEmbedding, &["embed_tokens.weight"], vocab_rows);
 
+/// Which of two texts a token is of; runtimes take all for those of the first.
+const TOKEN_TYPES: TensorRow = TensorRow::weight(
+    R::TokenTypes,
+    &["embeddings.token_type_embeddings.weight"],
+    |p| vec![p.params.token_types, p.dims.hidden],
+)
+.when(|p| p.params.token_types > 0);
+
 const EMBEDDINGS: &[TensorRow] = &[
     TOKENS,
-    TensorRow::weight(
-        R::TokenTypes,
-        &["embeddings.token_type_embeddings.weight"],
-        |p| vec![p.params.token_types, p.dims.hidden],
-    )
-    .when(|p| p.params.token_types > 0),
+    TOKEN_TYPES,
     TensorRow::weight(
         R::TokenEmbeddingNorm,
         &["embeddings.LayerNorm.weight"],
@@ -174,12 +177,7 @@ const BLOCK: &[TensorRow] = &[
 
 const NOMIC_EMBEDDINGS: &[TensorRow] = &[
     TOKENS,
-    TensorRow::weight(
-        R::TokenTypes,
-        &["embeddings.token_type_embeddings.weight"],
-        |p| vec![p.params.token_types, p.dims.hidden],
-    )
-    .when(|p| p.params.token_types > 0),
+    TOKEN_TYPES,
     TensorRow::weight(R::TokenEmbeddingNorm, &["emb_ln.weight"], hidden),
     TensorRow::bias(R::TokenEmbeddingNorm, &["emb_ln.bias"], hidden),
 ];
