@@ -13,12 +13,21 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::{Attends, Checkpoint, RawConfig};
+use super::{Checkpoint, RawConfig};
 use crate::gguf::Metadata;
 use crate::input::one_line;
 
 pub(super) use classes::encoder_called as encoder;
 pub(super) use formats::{foreign_weights, unread_file};
+
+/// The tokens that a token attends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attends {
+    /// Those that it attends to in other models of its architecture.
+    AsUsual,
+    /// All of its text.
+    All,
+}
 
 /// An input of another kind than a model that writes text.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,12 +24,12 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 pub use error::CheckpointError;
-pub use kind::OtherKind;
+pub use kind::{Attends, OtherKind};
 pub use open::{configured, open, open_any, open_in};
 pub use remote::{
     FileRange, Place, Remote, RemoteError, RemoteModel, RemoteWeights, Source, header_path,
 };
-pub use retrieval::{Attends, Pooling, Retrieval};
+pub use retrieval::{Pooling, Retrieval};
 pub use shards::is_part;
 #[cfg(feature = "hub")]
 pub(crate) use shards::{ShardName, same_set};

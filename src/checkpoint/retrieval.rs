@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::kind::{self, OtherKind};
+use super::kind::{self, Attends, OtherKind};
 use super::{Checkpoint, RawConfig, json};
 use crate::units::Bytes;
 
@@ -21,15 +21,6 @@ pub struct Retrieval {
     pub attends: Attends,
     /// How the numbers of a text's tokens become one vector, where the files say so.
     pub pooling: Option<Pooling>,
-}
-
-/// The tokens that a token attends to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attends {
-    /// Those that it attends to in other models of its architecture.
-    AsUsual,
-    /// All of its text.
-    All,
 }
 
 /// How the numbers of a text's tokens become one vector, with the numbers of llama.cpp.

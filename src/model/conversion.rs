@@ -22,6 +22,8 @@ pub struct Conversion {
     pub special_tokens: &'static [SpecialToken],
     /// The transforms of weights. All rules that name a tensor's role apply.
     pub weights: &'static [WeightRule],
+    /// Whether its converter writes the stacks of a block's experts together: gates, ups, downs.
+    pub stacks_together: bool,
 }
 
 impl Conversion {
@@ -33,6 +35,7 @@ impl Conversion {
         pre_tokenizer: None,
         special_tokens: &[],
         weights: &[],
+        stacks_together: false,
     };
 }
 

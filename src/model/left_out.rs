@@ -213,10 +213,10 @@ const TABLE: &[LeftOutKind] = &[
     },
     NEXT_TOKENS,
     LeftOutKind {
-        name: "heads of training",
-        reason: "a text's vector does without them",
+        name: "head of training",
+        reason: "a text's vector does without it",
         tower: false,
-        begins: &["pooler.dense.", "cls.predictions.", "cls.seq_relationship."],
+        begins: &["pooler.dense."],
         ends: &[],
         shape: any,
         gguf: &[],

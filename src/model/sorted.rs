@@ -21,7 +21,6 @@ const PREFIXES: &[&str] = &[
     "language_model.",
     "model.text_model.",
     "backbone.",
-    "bert.",
     "model.",
     "transformer.",
 ];

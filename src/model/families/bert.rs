@@ -15,7 +15,7 @@ use crate::model::role::TensorRole as R;
 
 pub(super) static BERT: Arch = Arch {
     name: "bert",
-    classes: &["BertModel", "BertForMaskedLM"],
+    classes: &["BertModel"],
     model_types: &["bert"],
     layers: |hparams| Ok(uncached(uniform(hparams)?)),
     tensors: &[EMBEDDINGS, POSITIONS, BLOCK],

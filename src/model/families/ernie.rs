@@ -59,6 +59,7 @@ pub(super) static ERNIE4_5_MOE: Arch = Arch {
             ROUTING,
         ],
         vocabulary: Vocabulary::SentencePieceWithStatedSpace,
+        stacks_together: true,
         ..Conversion::USUAL
     }),
     loader: Loader {

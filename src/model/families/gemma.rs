@@ -46,6 +46,7 @@ const GEMMA_CONVERSION: Conversion = Conversion {
     pre_tokenizer: None,
     special_tokens: &[],
     weights: &[SHIFTED_NORMS],
+    stacks_together: false,
 };
 
 pub(super) static GEMMA2: Arch = Arch {

@@ -41,6 +41,7 @@ pub(super) static LFM2: Arch = Arch {
         pre_tokenizer: None,
         special_tokens: &[],
         weights: &[],
+        stacks_together: false,
     }),
     quirks: LFM2_QUIRKS,
     loader: Loader {

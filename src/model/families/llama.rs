@@ -77,6 +77,7 @@ const LLAMA_CONVERSION: Conversion = Conversion {
     pre_tokenizer: None,
     special_tokens: &[],
     weights: ROTARY_PAIRS,
+    stacks_together: false,
 };
 
 /// The configuration classes of Llama and Mistral fill in the width of a head, that of Mixtral does not.
@@ -219,6 +220,7 @@ pub(super) static PHI3: Arch = Arch {
         pre_tokenizer: None,
         special_tokens: &[],
         weights: &[],
+        stacks_together: false,
     }),
     quirks: Quirks {
         graph: GraphOrder {

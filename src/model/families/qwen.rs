@@ -50,6 +50,7 @@ const QWEN_CONVERSION: Conversion = Conversion {
     pre_tokenizer: None,
     special_tokens: &[],
     weights: &[],
+    stacks_together: false,
 };
 
 /// The text part of Qwen2-VL and Qwen2.5-VL.
