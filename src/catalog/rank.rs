@@ -81,7 +81,7 @@ pub fn size_class(parameters: u64) -> u32 {
 impl Ranked<'_> {
     /// Whether it decodes slower than people read.
     pub fn is_slow(&self) -> bool {
-        let rate = self.plan.decode_rate();
+        let rate = self.plan.rate();
         self.entry.writes() && rate.is_some_and(|rate| rate < READING)
     }
 

@@ -61,6 +61,7 @@ pub(super) fn open(
         directory: None,
         source: None,
         projector: beside,
+        retrieval: None,
     };
     checkpoint.files_by_tensor()?;
     Ok(checkpoint)

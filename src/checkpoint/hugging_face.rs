@@ -39,6 +39,7 @@ pub(super) fn open(
         directory: Some(directory.to_owned()),
         source: None,
         projector: None,
+        retrieval: None,
     };
     for path in weights {
         let header = safetensors::read_header(path)?;
@@ -124,6 +125,7 @@ pub(super) fn configured(name: String, config: Value) -> Checkpoint {
         directory: None,
         source: None,
         projector: None,
+        retrieval: None,
     }
 }
 

@@ -17,7 +17,17 @@ use super::{Checkpoint, RawConfig};
 use crate::gguf::Metadata;
 use crate::input::one_line;
 
+pub(super) use classes::encoder_called as encoder;
 pub(super) use formats::{foreign_weights, unread_file};
+
+/// The tokens that a token attends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attends {
+    /// Those that it attends to in other models of its architecture.
+    AsUsual,
+    /// All of its text.
+    All,
+}
 
 /// An input of another kind than a model that writes text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +36,9 @@ pub struct OtherKind {
     pub what: String,
     /// What the user can do, as a clause in the imperative.
     pub way_out: String,
+    /// What is said of attention in a model that turns texts into numbers, which is planned where its architecture is
+    /// known for that.
+    pub(super) retrieves: Option<Attends>,
 }
 
 impl fmt::Display for OtherKind {
@@ -35,10 +48,19 @@ impl fmt::Display for OtherKind {
 }
 
 impl OtherKind {
-    fn new(what: impl Into<String>, way_out: impl Into<String>) -> OtherKind {
+    pub(super) fn new(what: impl Into<String>, way_out: impl Into<String>) -> OtherKind {
         OtherKind {
             what: what.into(),
             way_out: way_out.into(),
+            retrieves: None,
+        }
+    }
+
+    /// The same for a model that turns texts into numbers.
+    fn retrieving(self, attends: Attends) -> OtherKind {
+        OtherKind {
+            retrieves: Some(attends),
+            ..self
         }
     }
 }
@@ -55,6 +77,8 @@ pub(super) struct KindEvidence<'a> {
     quantization: Option<&'a Json>,
     metadata: Option<&'a Metadata>,
     tensors: &'a [super::StoredTensor],
+    /// The name of the checkpoint's directory or of its model on a server; empty for one of the catalogue.
+    name: &'a str,
 }
 
 /// Small files beside a checkpoint that describe it.
@@ -97,6 +121,10 @@ pub(super) fn of(checkpoint: &Checkpoint, beside: &Companions) -> Option<OtherKi
         quantization: beside.quantization.as_ref(),
         metadata,
         tensors: &checkpoint.tensors,
+        name: checkpoint
+            .directory
+            .as_ref()
+            .map_or("", |_| &checkpoint.name),
     };
     KINDS.iter().find_map(|seen| seen(&evidence))
 }
@@ -110,6 +138,7 @@ pub(super) fn of_directory(path: &Path, beside: &Companions) -> Option<OtherKind
         quantization: beside.quantization.as_ref(),
         metadata: None,
         tensors: &[],
+        name: "",
     };
     adapter(&evidence)
         .or_else(|| diffusion(&evidence))
@@ -290,7 +319,7 @@ fn draft_head(seen: &KindEvidence<'_>) -> Option<OtherKind> {
 }
 
 /// Architectures of GGUF files for embedding models.
-const EMBEDDING: &[&str] = &["gemma-embedding", "llama-embed"];
+const EMBEDDING: &[&str] = &["llama-embed"];
 
 /// What Sentence Transformers writes beside a model: a list of its modules, and a folder for each.
 const SENTENCE_TRANSFORMERS: &[&str] = &[
@@ -346,6 +375,9 @@ fn embedding(seen: &KindEvidence<'_>) -> Option<OtherKind> {
         "a head that embeds or ranks"
     } else if seen.classes().any(classes::embeds) {
         "its class"
+    } else if seen.config.is_some() && ranks(seen.name) {
+        // Rerankers keep the class of the model that writes, and often have nothing beside them that tells.
+        "its name"
     } else if pooling == Some(4) {
         "pooling_type rank"
     } else if pooling.is_some() {
@@ -358,12 +390,22 @@ fn embedding(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     } else {
         return None;
     };
-    Some(OtherKind::new(
+    let kind = OtherKind::new(
         format!(
             "an embedding or reranking model ({why}), which turns a text into numbers in one pass and writes none"
         ),
         EMBEDDING_WAY_OUT,
-    ))
+    );
+    Some(match flag {
+        _ if module => kind,
+        Some(_) => kind.retrieving(Attends::All),
+        None => kind.retrieving(Attends::AsUsual),
+    })
+}
+
+/// Whether the name of a checkpoint is that of a reranker, as llama.cpp's converter tells Qwen3-Reranker.
+pub(super) fn ranks(name: &str) -> bool {
+    name.to_ascii_lowercase().contains("reranker")
 }
 
 const EMBEDDING_WAY_OUT: &str = "run it with `llama-server --embedding` (`--reranking`) or Sentence Transformers; it needs its weights \

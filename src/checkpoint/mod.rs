@@ -14,6 +14,7 @@ mod kind;
 mod open;
 mod python_json;
 mod remote;
+mod retrieval;
 mod same;
 mod shards;
 mod stores;
@@ -23,11 +24,12 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 pub use error::CheckpointError;
-pub use kind::OtherKind;
+pub use kind::{Attends, OtherKind};
 pub use open::{configured, open, open_any, open_in};
 pub use remote::{
     FileRange, Place, Remote, RemoteError, RemoteModel, RemoteWeights, Source, header_path,
 };
+pub use retrieval::{Pooling, Retrieval};
 pub use shards::is_part;
 #[cfg(feature = "hub")]
 pub(crate) use shards::{ShardName, same_set};
@@ -132,6 +134,8 @@ pub struct Checkpoint {
     pub projector: Option<Metadata>,
     /// Where the weights are read from, if only headers and small files are on this machine.
     pub source: Option<Source>,
+    /// What it is, if it turns texts into numbers and writes none.
+    pub retrieval: Option<Retrieval>,
 }
 
 /// Files that hold a tokenizer; every runtime of Hugging Face directories needs one of them.

@@ -12,7 +12,7 @@ use super::kind::{self, Companions, OtherKind};
 use super::remote::{Place, RemoteModel};
 use super::shards::{self, ShardName};
 use super::stores::{self, Stores};
-use super::{Checkpoint, Origin, gguf_files, hugging_face};
+use super::{Checkpoint, Origin, gguf_files, hugging_face, retrieval};
 use crate::foreign;
 use crate::gguf;
 use crate::input::{self, display_name};
@@ -39,8 +39,8 @@ pub fn open(model: &str) -> Result<Checkpoint, CheckpointError> {
 /// As [`open`].
 pub fn open_in(model: &str, stores: &Stores) -> Result<Checkpoint, CheckpointError> {
     match open_any(model, stores)? {
-        (checkpoint, None) => Ok(checkpoint),
-        (_, Some(kind)) => Err(other_kind(model, kind)),
+        (checkpoint, Some(kind)) if checkpoint.retrieval.is_none() => Err(other_kind(model, kind)),
+        (checkpoint, _) => Ok(checkpoint),
     }
 }
 
@@ -53,7 +53,7 @@ pub fn open_any(
     model: &str,
     stores: &Stores,
 ) -> Result<(Checkpoint, Option<OtherKind>), CheckpointError> {
-    let checkpoint = locate(model, stores)?;
+    let mut checkpoint = locate(model, stores)?;
     let mut companions = companions(checkpoint.directory.as_deref());
     if let Some(source) = &checkpoint.source
         && checkpoint.directory.is_some()
@@ -61,6 +61,7 @@ pub fn open_any(
         companions.files.extend(source.listing.iter().cloned());
     }
     let kind = kind::of(&checkpoint, &companions);
+    checkpoint.retrieval = retrieval::of(&checkpoint, kind.as_ref());
     Ok((checkpoint, kind))
 }
 
@@ -73,10 +74,12 @@ pub fn configured(
     config: Map<String, Value>,
 ) -> Result<Checkpoint, CheckpointError> {
     let opened = hugging_face::configured(origin.text().to_owned(), Value::Object(config));
-    let checkpoint = Checkpoint { origin, ..opened };
-    match kind::of(&checkpoint, &Companions::default()) {
-        None => Ok(checkpoint),
-        Some(kind) => Err(other_kind(checkpoint.name, kind)),
+    let mut checkpoint = Checkpoint { origin, ..opened };
+    let kind = kind::of(&checkpoint, &Companions::default());
+    checkpoint.retrieval = retrieval::of(&checkpoint, kind.as_ref());
+    match kind {
+        Some(kind) if checkpoint.retrieval.is_none() => Err(other_kind(checkpoint.name, kind)),
+        _ => Ok(checkpoint),
     }
 }
 
@@ -251,14 +254,16 @@ fn open_directory(name: String, path: &Path) -> Result<Checkpoint, CheckpointErr
         let (models, projector) = gguf_files::models_and_projector(&gguf)?;
         return gguf_files::open(name, only_set(path, &models)?, projector.as_deref());
     }
-    if let Some(kind) = kind::of_directory(path, &companions(Some(path))) {
+    let config = path.join("config.json");
+    let kind = kind::of_directory(path, &companions(Some(path)));
+    let is_planned = |kind: &OtherKind| kind.retrieves.is_some() && files.contains(&config);
+    if let Some(kind) = kind.filter(|kind| !is_planned(kind)) {
         return Err(other_kind(path, kind));
     }
     // Opening the index reports a git-LFS pointer; a real index belongs to weights that were not downloaded.
     for index in files.iter().filter(|path| Index::is_named(path)) {
         input::open(index)?;
     }
-    let config = path.join("config.json");
     if files.contains(&config) {
         return hugging_face::open_config(name, path, &config);
     }

@@ -292,10 +292,10 @@ pub(super) fn cache_folder(path: &Path) -> Option<OtherKind> {
         [] => return None,
         _ => format!("one of those in {}", folder.join("snapshots").display()),
     };
-    Some(OtherKind {
-        what: format!("a folder of the Hugging Face cache, which holds snapshots of `{id}`"),
-        way_out: format!("give the model's name, or the folder of its snapshot: {snapshot}"),
-    })
+    Some(OtherKind::new(
+        format!("a folder of the Hugging Face cache, which holds snapshots of `{id}`"),
+        format!("give the model's name, or the folder of its snapshot: {snapshot}"),
+    ))
 }
 
 /// The folder of a model in the hub cache.

@@ -22,7 +22,7 @@ pub(super) struct Evaluated {
 impl Evaluated {
     pub(super) fn open(model: &str) -> anyhow::Result<Evaluated> {
         let stores = remote::stores(Purpose::Make);
-        let planner = Planner::open_in(model, &stores, |_| Unknown::Refuse)?;
+        let planner = Planner::open_in(model, &stores, |_| Unknown::Refuse)?.writing()?;
         let tokenizer = Tokenizer::read(planner.checkpoint(), planner.model())?;
         let path = PathBuf::from(model);
         let name = path

@@ -12,7 +12,9 @@ use crate::report;
 pub(super) fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
     let (checkpoint, kind) =
         checkpoint::open_any(&args.model.model, &remote::stores(Purpose::Plan))?;
-    let unknown = match (&args.model.read.assume_kv, &kind) {
+    // A model that turns texts into numbers is described where its architecture is known for that.
+    let listed = kind.as_ref().filter(|_| checkpoint.retrieval.is_none());
+    let unknown = match (&args.model.read.assume_kv, listed) {
         (_, Some(_)) => Unknown::Listed,
         (None, None) => Unknown::WeightsOnly,
         (Some(name), None) => Unknown::Assume(model::known_architecture(name)?),
@@ -20,6 +22,10 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
     let described = model::read(&checkpoint, unknown);
     // A checkpoint that cannot be planned is listed all the same, with the reason.
     let (model, refusal) = match described {
+        Err(_) if checkpoint.retrieval.is_some() => (
+            model::read(&checkpoint, Unknown::Listed).with_context(|| args.model.model.clone())?,
+            None,
+        ),
         Err(refusal) if !checkpoint.tensors.is_empty() => (
             model::read(&checkpoint, Unknown::Listed).with_context(|| args.model.model.clone())?,
             Some(refusal),

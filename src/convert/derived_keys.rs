@@ -116,6 +116,11 @@ pub(super) fn derived(
             let hidden = f64::from(source.need(Key::Hidden)?);
             Ok(Some(f32_value(hidden / base)))
         }
+        Derived::Pooling => {
+            let retrieval = source.model.retrieval.as_ref();
+            let pooling = retrieval.and_then(|retrieval| retrieval.pooling);
+            Ok(pooling.map(|pooling| Value::U32(pooling as u32)))
+        }
         Derived::ActivationSparsity => sparsity(source).map(|scales| Some(Value::F32s(scales))),
     }
 }

@@ -21,6 +21,11 @@ pub enum ConvertError {
         supported: String,
     },
     #[error(
+        "a reranker's file has a head of its own, made of the rows for `yes` and `no`, which is not made here; llama.cpp's \
+         convert_hf_to_gguf.py makes it"
+    )]
+    Reranker,
+    #[error(
         "the model is GGUF already, and its metadata stands as it is; convert the Hugging Face checkpoint"
     )]
     NotHuggingFace,
@@ -96,6 +101,7 @@ impl ConvertError {
         !matches!(
             self,
             ConvertError::Unsupported { .. }
+                | ConvertError::Reranker
                 | ConvertError::NotHuggingFace
                 | ConvertError::NoTokenizer { .. }
                 | ConvertError::TokenizerKind { .. }
@@ -114,6 +120,7 @@ impl ConvertError {
             | ConvertError::DuplicateId { path, .. }
             | ConvertError::MissingId { path, .. } => path,
             ConvertError::Unsupported { .. }
+            | ConvertError::Reranker
             | ConvertError::Projector(_)
             | ConvertError::Processor(_)
             | ConvertError::NoProcessor { .. }

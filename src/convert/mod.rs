@@ -27,7 +27,7 @@ pub use lost::{LostScaling, lost_scaling};
 pub use projector::{projector_change, projector_metadata};
 pub use weights::{change, rope_table};
 
-use crate::checkpoint::{Checkpoint, RawConfig};
+use crate::checkpoint::{Checkpoint, Pooling, RawConfig};
 use crate::gguf::Value;
 use crate::model::conversion::KeyRule;
 use crate::model::tokenizers::{BYTE_LEVEL, UNKNOWN_SPLIT};
@@ -54,6 +54,13 @@ pub fn metadata(
         return Err(ConvertError::NotHuggingFace);
     };
     let conversion = keys::conversion(&model.architecture)?;
+    let pooling = model
+        .retrieval
+        .as_ref()
+        .and_then(|retrieval| retrieval.pooling);
+    if pooling == Some(Pooling::Rank) {
+        return Err(ConvertError::Reranker);
+    }
     let source = SourceConfig::new(model)?;
     let directory = checkpoint.directory.as_deref();
 

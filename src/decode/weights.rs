@@ -133,10 +133,15 @@ impl<'a, X: Activations> Weights<'a, X> {
         len: usize,
     ) -> Result<Option<Vec<f32>>, DecodeError> {
         let name = role.gguf_name(layer, "bias");
-        if self.tensors.contains_key(name.as_str()) {
-            self.named_floats(&name, &[len]).map(Some)
-        } else {
-            Ok(None)
+        // Some are stored as one row.
+        match self
+            .tensors
+            .get(name.as_str())
+            .map(|tensor| tensor.shape.len())
+        {
+            Some(2) => self.named_floats(&name, &[1, len]).map(Some),
+            Some(_) => self.named_floats(&name, &[len]).map(Some),
+            None => Ok(None),
         }
     }
 

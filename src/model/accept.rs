@@ -323,6 +323,10 @@ fn groups(header: &TypedHeader<'_>, name: &str, experts: u64) -> Result<(), Acce
 fn heads(header: &TypedHeader<'_>, model: &ModelSpec, loader: &Loader) -> Result<(), AcceptError> {
     let name = model.architecture.as_str();
     let own = |key: &str| format!("{name}.{key}");
+    let types = "tokenizer.ggml.token_type_count";
+    if loader.has(LoaderRule::TokenTypes) && header.count(types)?.unwrap_or(0) == 0 {
+        return Err(missing(types));
+    }
     for key in ["attention.key_length", "attention.value_length"] {
         let read = key.ends_with("key_length") || !loader.has(LoaderRule::Latents);
         if header.count(&own(key))? == Some(0) && read {
@@ -351,7 +355,7 @@ fn heads(header: &TypedHeader<'_>, model: &ModelSpec, loader: &Loader) -> Result
             format!("{}, the width of keys", a.key_dim),
         ));
     }
-    let turns = attention().any(|a| a.cache == Cache::Own) && !loader.has(LoaderRule::NoRope);
+    let turns = attention().any(|a| a.cache != Cache::Shared) && !loader.has(LoaderRule::NoRope);
     if let Some(head) = attention().map(|a| a.key_dim).max().filter(|_| turns) {
         for key in [ROTATED, WINDOW_ROTATED] {
             let key = own(key);

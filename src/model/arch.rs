@@ -9,6 +9,7 @@ use super::loader::Loader;
 use super::quirks::Quirks;
 use super::role::TensorRole;
 use super::spec::{Dims, Layer};
+use crate::checkpoint::Attends;
 
 /// One architecture: everything that the program knows of it.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,9 @@ pub(super) struct Arch {
     pub tensors: &'static [&'static [TensorRow]],
     /// How a Hugging Face checkpoint is converted to a GGUF; `None` if that is not supported.
     pub conversion: Option<Conversion>,
+    /// The tokens that a token attends to in models of it that turn texts into numbers; `None` if llama.cpp does not run
+    /// such models of it.
+    pub retrieval: Option<Attends>,
     /// Its special cases in runtimes.
     pub quirks: Quirks,
     /// What llama.cpp's loader reads and needs.
@@ -95,6 +99,7 @@ pub(super) struct ShapeParams {
     pub expert_latent: u64,
     pub rope_factors: u64,
     pub key_is_value: bool,
+    pub token_types: u64,
 }
 
 impl TensorRow {

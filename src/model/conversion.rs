@@ -22,6 +22,8 @@ pub struct Conversion {
     pub special_tokens: &'static [SpecialToken],
     /// The transforms of weights. All rules that name a tensor's role apply.
     pub weights: &'static [WeightRule],
+    /// Whether its converter writes the stacks of a block's experts together: gates, ups, downs.
+    pub stacks_together: bool,
 }
 
 impl Conversion {
@@ -33,6 +35,7 @@ impl Conversion {
         pre_tokenizer: None,
         special_tokens: &[],
         weights: &[],
+        stacks_together: false,
     };
 }
 
@@ -144,6 +147,8 @@ pub enum Derived {
     DeepstackLayers,
     /// The activation sparsity of each block, in standard deviations.
     ActivationSparsity,
+    /// How a model that turns texts into numbers makes one vector of a text's.
+    Pooling,
 }
 
 /// The kinds of tokenizer that an architecture may have, in the order in which their files are searched.
@@ -161,6 +166,8 @@ pub enum Vocabulary {
     SentencePieceWithStatedSpace,
     /// SentencePiece without a space before the first word.
     SentencePiece,
+    /// WordPiece.
+    WordPiece,
 }
 
 /// A transform of the weights of all tensors with these roles.
@@ -271,6 +278,7 @@ impl Derived {
             Derived::BaseWidths => Number::LogitScale.gguf(),
             Derived::DeepstackLayers => "n_deepstack_layers",
             Derived::ActivationSparsity => "activation_sparsity_scale",
+            Derived::Pooling => "pooling_type",
         }
     }
 }

@@ -136,6 +136,11 @@ pub(super) fn shape_params(
         shortconv_cache: hparams.or_zero(Key::ShortconvCache)?,
         expert_latent: hparams.or_zero(Key::ExpertLatent)?,
         rope_factors,
+        // Transformers' default for the architectures that have them; a GGUF's follows from the tensor.
+        token_types: hparams
+            .json("type_vocab_size")
+            .and_then(|n| n.as_u64())
+            .unwrap_or(2),
         key_is_value: flag("attention_k_eq_v"),
     })
 }

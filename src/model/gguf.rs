@@ -108,7 +108,8 @@ pub(super) fn read(
         dims,
         layers,
         forward,
-        tied: !tensors.iter().any(is_head),
+        tied: !tensors.iter().any(is_head)
+            && arch.is_none_or(|arch| arch.rows().any(|row| row.role == TensorRole::Output)),
         tensors,
         projector: projector(checkpoint),
         towers,
@@ -120,6 +121,7 @@ pub(super) fn read(
         source: checkpoint.format,
         prequantized: None,
         config: serde_json::Value::Null,
+        retrieval: None,
     })
 }
 
@@ -168,6 +170,8 @@ fn stored_shape_params(
     // No metadata key states the rank: the tensor's shape does.
     let laurel = tensors.iter().find(|t| t.role == TensorRole::LaurelL);
     params.laurel_rank = laurel.and_then(|t| t.shape.first().copied()).unwrap_or(0);
+    let types = tensors.iter().find(|t| t.role == TensorRole::TokenTypes);
+    params.token_types = types.and_then(|t| t.shape.first().copied()).unwrap_or(0);
     params.attention_bias = true;
     params.mlp_bias = true;
     params.ssm_norm = has(TensorRole::SsmNorm);

@@ -8,13 +8,14 @@ use serde_json::Value as Json;
 use super::arch::Arch;
 use super::defaults::{self, StoredShapes};
 use super::dims::{dims_and_layers, head_dim, shape_params};
-use super::hparams::{HParams, Key, text_config};
+use super::hparams::{HParams, Key};
 use super::left_out::Auxiliary;
 use super::lookup::StatedNames;
 use super::names::unknown_architecture;
 use super::packed::{self, FoldedWeight};
 use super::projector::Projector;
 use super::resolve_tensors::Strictness;
+use super::role::TensorRole;
 use super::rows::{from_rows, other};
 use super::sorted::{Sorted, Tie, tie_flag};
 use super::spec::{Dims, ModelSpec};
@@ -26,7 +27,7 @@ pub(super) fn read(
     config: &Json,
     unknown: Unknown,
 ) -> Result<ModelSpec, ModelError> {
-    let names = stated_names(config);
+    let names = StatedNames::of(config);
     let known = Arch::of_hugging_face(&names).map(|arch| arch.variant(config));
     let stated = names.first();
     let arch = match (known, unknown) {
@@ -79,6 +80,8 @@ pub(super) fn read(
     } else {
         sorted.tie(checkpoint, stated_tie, by_default)
     };
+    // Without a place for a head there is nothing to tie.
+    let tied = tied && arch.rows().any(|row| row.role == TensorRole::Output);
     let params = shape_params(&hparams, tied, head_dim(&layers))?;
     if let Some(rows) = sorted.embedding_rows() {
         dims.vocab = rows;
@@ -121,6 +124,7 @@ pub(super) fn read(
         source: checkpoint.format,
         prequantized,
         config,
+        retrieval: None,
     })
 }
 
@@ -128,21 +132,6 @@ pub(super) fn read(
 fn projector(checkpoint: &Checkpoint, config: &Json, stored: &[FoldedWeight]) -> Option<Projector> {
     let processor = checkpoint.processor().ok()?;
     Projector::of_hugging_face(config, processor, stored).ok()
-}
-
-fn stated_names(config: &Json) -> StatedNames<'_> {
-    let classes = config.get("architectures").and_then(Json::as_array);
-    let classes = classes.into_iter().flatten().filter_map(Json::as_str);
-    let text = text_config(config);
-    StatedNames {
-        classes: classes.collect(),
-        text_type: if std::ptr::eq(text, config) {
-            None
-        } else {
-            text.get("model_type").and_then(Json::as_str)
-        },
-        model_type: config.get("model_type").and_then(Json::as_str),
-    }
 }
 
 /// The description of a model whose architecture is not looked at: every stored tensor under its own name, no blocks.
@@ -187,5 +176,6 @@ fn weights_only(
         source: checkpoint.format,
         prequantized,
         config: config.clone(),
+        retrieval: None,
     })
 }

@@ -74,6 +74,8 @@ pub(super) enum LoaderRule {
     Latents,
     /// The recurrent blocks are delta nets.
     DeltaNets,
+    /// The tokenizer must state a number of token types.
+    TokenTypes,
     /// The recurrent mixer must be twice as wide as the hidden size.
     MixerTwiceAsWide,
 }

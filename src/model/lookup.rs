@@ -6,8 +6,9 @@ use serde_json::Value as Json;
 use super::arch::Arch;
 use super::conversion::Conversion;
 use super::families;
-use super::hparams::HParams;
+use super::hparams::{HParams, text_config};
 use super::loader::Loader;
+use crate::checkpoint::{Attends, Checkpoint, RawConfig};
 
 /// The names of the architecture in a `config.json`.
 #[derive(Debug)]
@@ -21,6 +22,22 @@ pub(super) struct StatedNames<'a> {
 }
 
 impl<'a> StatedNames<'a> {
+    /// Those in `config`.
+    pub(super) fn of(config: &'a Json) -> StatedNames<'a> {
+        let classes = config.get("architectures").and_then(Json::as_array);
+        let classes = classes.into_iter().flatten().filter_map(Json::as_str);
+        let text = text_config(config);
+        StatedNames {
+            classes: classes.collect(),
+            text_type: if std::ptr::eq(text, config) {
+                None
+            } else {
+                text.get("model_type").and_then(Json::as_str)
+            },
+            model_type: config.get("model_type").and_then(Json::as_str),
+        }
+    }
+
     /// The name to use in messages: the type of the text part, else the class, else the type.
     pub(super) fn first(&self) -> Option<&'a str> {
         let class = self.classes.first().copied();
@@ -95,6 +112,20 @@ impl Arch {
     pub(super) fn all() -> impl Iterator<Item = &'static Arch> {
         families::ARCHITECTURES.iter().copied()
     }
+}
+
+/// Whether `checkpoint`, which turns texts into numbers, is of an architecture that llama.cpp runs such models of whose
+/// tokens attend to what it says.
+pub(super) fn retrieves(checkpoint: &Checkpoint, stated: Attends) -> bool {
+    let arch = match &checkpoint.config {
+        RawConfig::HuggingFace(config) => Arch::of_hugging_face(&StatedNames::of(config)),
+        RawConfig::Gguf(metadata) => {
+            let name = metadata.str("general.architecture").ok().flatten();
+            name.and_then(Arch::of_gguf)
+        }
+    };
+    let attends = arch.and_then(|arch| arch.retrieval);
+    attends == Some(Attends::All) || attends == Some(stated)
 }
 
 /// The conversion of the architecture with GGUF's name `name`, if it has one.

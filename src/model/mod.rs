@@ -33,7 +33,7 @@ mod stated;
 mod tensor;
 mod zero_biases;
 
-use crate::checkpoint::{Checkpoint, RawConfig};
+use crate::checkpoint::{Checkpoint, OtherKind, RawConfig, Retrieval};
 use crate::dtype::Dtype;
 use crate::units::Bytes;
 
@@ -182,6 +182,12 @@ pub enum ModelError {
         architecture: &'static str,
         /// The architecture's activation.
         expected: &'static str,
+    },
+    /// A model that turns texts into numbers, of an architecture that llama.cpp does not run such models of.
+    #[error("{kind}")]
+    Retrieval {
+        /// What it is.
+        kind: OtherKind,
     },
     /// An unknown type of rotary positions.
     #[error(
@@ -352,8 +358,27 @@ pub enum Unknown {
 /// [`ModelError`]: an architecture without an entry (unless `unknown` allows it), a configuration that lacks
 /// a value that the architecture needs or states an impossible one, or tensors that contradict the configuration.
 pub fn read(checkpoint: &Checkpoint, unknown: Unknown) -> Result<ModelSpec, ModelError> {
-    match &checkpoint.config {
-        RawConfig::HuggingFace(config) => hugging_face::read(checkpoint, config, unknown),
-        RawConfig::Gguf(metadata) => gguf::read(checkpoint, metadata, unknown),
+    if let Some(Retrieval { kind, attends, .. }) = &checkpoint.retrieval
+        && unknown != Unknown::Listed
+        && !lookup::retrieves(checkpoint, *attends)
+    {
+        let kind = kind.clone();
+        return Err(ModelError::Retrieval { kind });
     }
+    let model = match &checkpoint.config {
+        RawConfig::HuggingFace(config) => hugging_face::read(checkpoint, config, unknown)?,
+        RawConfig::Gguf(metadata) => gguf::read(checkpoint, metadata, unknown)?,
+    };
+    let retrieval = match &checkpoint.retrieval {
+        None if model.is_encoder() => Some(Retrieval::encoder(&model.architecture)),
+        stated => stated.clone(),
+    };
+    Ok(match retrieval {
+        Some(retrieval) if unknown != Unknown::Listed => ModelSpec {
+            forward: Err(format!("it is {}", retrieval.kind.what)),
+            retrieval: Some(retrieval),
+            ..model
+        },
+        _ => model,
+    })
 }

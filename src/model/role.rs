@@ -99,6 +99,8 @@ roles! {
     AltupProj             "altup_proj"            false  Other          Half     Whole;
     AltupUnembdProj       "altup_unembd_proj"     false  Other          Half     Whole;
     TokenEmbeddingNorm    "token_embd_norm"       false  Other          Full     Whole;
+    TokenTypes            "token_types"           false  Other          Full     Row;
+    Positions             "position_embd"         false  Other          Full     Row;
     OutputNorm            "output_norm"           false  Other          Full     Whole;
     Output                "output"                false  Output         Quantize Whole;
     RopeFreqs             "rope_freqs"            false  Other          Full     Whole;
@@ -114,6 +116,7 @@ roles! {
     AttnSinks             "attn_sinks"            true   Other          Full     Whole;
     AttnQNorm             "attn_q_norm"           true   Other          Full     Whole;
     AttnKNorm             "attn_k_norm"           true   Other          Full     Whole;
+    AttnOutNorm           "attn_output_norm"      true   Other          Full     Whole;
     AttnPostNorm          "post_attention_norm"   true   Other          Full     Whole;
     AttnQA                "attn_q_a"              true   Other          Quantize Whole;
     AttnQANorm            "attn_q_a_norm"         true   Other          Full     Whole;
@@ -143,6 +146,7 @@ roles! {
     FfnDownShared         "ffn_down_shexp"        true   FfnDown        Quantize Whole;
     FfnLatentDown         "ffn_latent_down"       true   Other          Quantize Whole;
     FfnLatentUp           "ffn_latent_up"         true   Other          Quantize Whole;
+    LayerOutNorm          "layer_output_norm"     true   Other          Full     Whole;
     LayerOutScale         "layer_output_scale"    true   Other          Full     Whole;
     PerLayerGate          "inp_gate"              true   Other          Quantize Whole;
     PerLayerProj          "proj"                  true   Other          Quantize Whole;

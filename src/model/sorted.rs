@@ -28,6 +28,7 @@ const PREFIXES: &[&str] = &[
 /// Names of tensors outside of blocks that some families use, with the name in the rows.
 const RENAMED: &[(&str, &str)] = &[
     ("embeddings.weight", "embed_tokens.weight"),
+    ("embeddings.word_embeddings.weight", "embed_tokens.weight"),
     ("norm_f.weight", "norm.weight"),
     ("final_layernorm.weight", "norm.weight"),
     ("final_layernorm.bias", "norm.bias"),

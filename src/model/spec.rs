@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::checkpoint::SourceFormat;
+use crate::checkpoint::{Retrieval, SourceFormat};
 use crate::model::forward_spec::ForwardSpec;
 use crate::model::packed::FoldedWeight;
 use crate::model::projector::Projector;
@@ -51,6 +51,19 @@ pub struct ModelSpec {
     pub prequantized: Option<String>,
     /// `config.json` with defaults filled in; null for a GGUF.
     pub config: serde_json::Value,
+    /// What it is for, if it turns texts into numbers and writes none.
+    pub retrieval: Option<Retrieval>,
+}
+
+impl ModelSpec {
+    /// Whether a token attends to all of its text, so that nothing is cached.
+    pub fn is_encoder(&self) -> bool {
+        let mut attentions = self
+            .layers
+            .iter()
+            .filter_map(|l| l.mixer.attention.as_ref());
+        attentions.any(|attention| attention.cache == Cache::None)
+    }
 }
 
 /// Dimensions that hold for the whole model.
@@ -114,6 +127,8 @@ pub enum Cache {
     Own,
     /// In the cache of an earlier block.
     Shared,
+    /// Nowhere: a token attends to all of its text, which is evaluated in one pass.
+    None,
 }
 
 /// Recurrent state of one block, in F32 elements per sequence.

@@ -8,7 +8,7 @@ use crate::device::DeviceProfile;
 use crate::model::ModelSpec;
 use crate::note::KvProblem;
 use crate::plan::change::{Dimension, PlanChange, Situation, dimensions};
-use crate::plan::fit::{Fit, Plan, Target, available, decode_by_mode, max_context};
+use crate::plan::fit::{Fit, Plan, Target, available, max_context, rate_by_mode};
 use crate::plan::workload::Workload;
 use crate::units::Bytes;
 
@@ -87,7 +87,7 @@ pub fn advise(
 ) -> Vec<Advice> {
     let preference = result.choice.preference;
     let too_slow = too_slow(model, result, target, workload);
-    let is_fast = |plan: &&Plan| preference.is_fast_enough(plan.decode_rate());
+    let is_fast = |plan: &&Plan| preference.is_fast_enough(plan.rate());
     let wanted = result.wanted().filter(|plan| !plan.fits());
     // Advice on memory is about plans that are fast enough; where none is, it would be in vain.
     let Some(plan) = wanted.filter(|plan| too_slow.is_none() || is_fast(plan)) else {
@@ -138,10 +138,10 @@ fn too_slow(
 ) -> Option<Advice> {
     let fitting = result.plans.iter().filter(|plan| plan.fits());
     let fitting = fitting.filter(|_| result.recommended().is_none());
-    let rated = fitting.filter_map(|plan| Some((plan, plan.decode_rate()?)));
+    let rated = fitting.filter_map(|plan| Some((plan, plan.rate()?)));
     let (plan, rate) = rated.max_by(|a, b| a.1.total_cmp(&b.1))?;
     let least = result.choice.preference.min_speed?;
-    let modes = decode_by_mode(model, plan, target, workload);
+    let modes = rate_by_mode(model, plan, target, workload);
     let mut modes = modes.into_iter();
     let fast = modes.find(|(_, rate)| rate.expected >= least);
     Some(Advice::TooSlow {

@@ -92,10 +92,9 @@ impl Plan {
         self.available.0 as i64 - self.memory.total().0 as i64
     }
 
-    /// The expected decode rate in tokens a second, if it is known.
-    pub fn decode_rate(&self) -> Option<f64> {
-        let speeds = self.speeds.as_ref();
-        speeds.map(|speeds| speeds.decode.tokens_per_second.expected)
+    /// The expected rate that counts, in tokens a second, if it is known; see [`Speeds::rate`].
+    pub fn rate(&self) -> Option<f64> {
+        self.speeds.as_ref().map(|speeds| speeds.rate().expected)
     }
 
     /// Whether it fits.
@@ -146,7 +145,7 @@ fn offers(plans: &[Plan]) -> Vec<Offer> {
     let offer = |plan: &Plan| Offer {
         fits: plan.fits(),
         is_quantized_already: plan.assignment.is_stored() && plan.assignment.is_quantized(),
-        rate: plan.decode_rate(),
+        rate: plan.rate(),
         kld: plan.quality.as_ref().map(|quality| quality.kld),
         tensor_bytes: plan.tensor_bytes,
         file_bytes: plan.file_bytes,
@@ -245,10 +244,10 @@ pub fn max_context(
     fitting * step
 }
 
-/// The decode rate of a plan in tokens a second, for each power mode of its board, slowest mode first. Corrections that
+/// The rate of a plan that counts, in tokens a second, for each power mode of its board, slowest mode first. Corrections that
 /// were learned from runs count only for the mode of `target`. Empty where that is none of the board's modes; a mode
 /// without a known rate is left out.
-pub fn decode_by_mode<'a>(
+pub fn rate_by_mode<'a>(
     model: &ModelSpec,
     plan: &Plan,
     target: Target<'a>,
@@ -274,7 +273,7 @@ pub fn decode_by_mode<'a>(
             };
             speeds_at(model, plan, other, workload)
         };
-        Some((mode.name.as_str(), speeds?.decode.tokens_per_second))
+        Some((mode.name.as_str(), speeds?.rate()))
     };
     modes.iter().filter_map(rate).collect()
 }

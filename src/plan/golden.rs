@@ -82,6 +82,7 @@ pub(super) fn model(hidden: u64, vocab: u64, layers: Vec<Layer>) -> ModelSpec {
         assumed: None,
         prequantized: None,
         config: serde_json::Value::Null,
+        retrieval: None,
     }
 }
 

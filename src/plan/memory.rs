@@ -78,6 +78,7 @@ pub fn ledger(
     let buffers = match &memory.compute {
         ComputeRule::Ggml { .. } => {
             let rows = workload.outputs.unwrap_or(match memory.outputs.value {
+                _ if model.retrieval.is_some() => settings.tokens(),
                 Outputs::Parallel => settings.sequences(),
                 Outputs::Ubatch => settings.tokens(),
             });

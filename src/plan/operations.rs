@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::dtype::Dtype;
-use crate::model::{Attention, Category, DecodeAccess, FeedForward, ModelSpec, Tensor, TensorRole};
+use crate::model::{
+    Attention, Cache, Category, DecodeAccess, FeedForward, ModelSpec, Tensor, TensorRole,
+};
 use crate::plan::kv::{key_width, value_width};
 use crate::plan::speed::{Operation, OperationGroup, PromptWork, attention_macs, attention_pairs};
 use crate::plan::workload::Workload;
@@ -37,7 +39,8 @@ pub fn decode_operations(
         if let Some(operation) = of_tensor(model, tensor, assigned) {
             add(row_of(tensor, &operation), operation);
         }
-        if model.tied && tensor.role == TensorRole::TokenEmbedding {
+        let is_head = model.tied && !model.is_encoder();
+        if is_head && tensor.role == TensorRole::TokenEmbedding {
             add(tensor.row(), matrix(OperationGroup::Head, tensor, assigned));
         }
     }
@@ -110,7 +113,18 @@ fn row_of(tensor: &Tensor, operation: &Operation) -> u64 {
 
 /// Multiply-accumulates of attention over a whole prompt of `tokens`.
 pub fn prompt_attention(model: &ModelSpec, tokens: u64) -> u64 {
-    let of = |a: &Attention| attention_macs(tokens, a.heads, a.key_dim, value_dim(a), a.window);
+    let of = |a: &Attention| match a.cache {
+        Cache::None => {
+            let seen = a.window.map_or(tokens, |window| window.min(tokens));
+            let each = a
+                .heads
+                .saturating_mul(a.key_dim.saturating_add(a.value_dim));
+            tokens.saturating_mul(seen).saturating_mul(each)
+        }
+        Cache::Own | Cache::Shared => {
+            attention_macs(tokens, a.heads, a.key_dim, value_dim(a), a.window)
+        }
+    };
     let attentions = model
         .layers
         .iter()

@@ -8,10 +8,13 @@ use crate::model::ModelSpec;
 use crate::plan::cpu;
 use crate::plan::energy::{self, ModeEnergy};
 use crate::plan::operations::{decode_operations, prompt_work};
-use crate::plan::speed::{self, ClockedGpu, DecodeEstimate, PromptEstimate, Spread};
+use crate::plan::speed::{
+    self, ClockedGpu, DecodeEstimate, OperationGroup, PromptEstimate, Spread,
+};
 use crate::plan::target::{Target, gpu, measured_cpu};
 use crate::plan::workload::Workload;
 use crate::runtime::learned::{Factor, Learned};
+use crate::runtime::profile::ComputeRule;
 use crate::scheme::Assignment;
 use crate::units::{BytesPerSecond, Hertz};
 
@@ -22,8 +25,20 @@ pub struct Speeds {
     pub decode: DecodeEstimate,
     /// Prefill of that prompt.
     pub prefill: PromptEstimate,
+    /// Texts of the prompt's length a second, of a model that turns texts into numbers.
+    pub texts: Option<Spread>,
     /// `None` where this machine was measured itself.
     pub published: Option<Published>,
+}
+
+impl Speeds {
+    /// The rate that counts, in tokens a second: that of reading for a model that writes none, else of decoding.
+    pub fn rate(&self) -> Spread {
+        match self.texts {
+            Some(_) => self.prefill.tokens_per_second,
+            None => self.decode.tokens_per_second,
+        }
+    }
 }
 
 /// The measurements behind the decode rate of a GPU, and the effect of a better GPU.
@@ -52,7 +67,15 @@ pub(super) fn speeds(
     let layers = model.layers.len() as u64;
     let speed = target.runtime.speed.launching(workload.cuda_graphs);
     let speed = speed.as_ref();
-    let operations = decode_operations(model, assignment, workload);
+    let mut operations = decode_operations(model, assignment, workload);
+    // llama.cpp computes the logits of every token of a text that becomes a vector.
+    if model.retrieval.is_some()
+        && matches!(target.runtime.memory.compute, ComputeRule::Ggml { .. })
+    {
+        let head = operations.iter_mut();
+        head.filter(|operation| operation.group == OperationGroup::Head)
+            .for_each(|operation| operation.group = OperationGroup::FeedForward);
+    }
     let prompt = prompt_work(model, workload);
     let speeds = match (gpu(target.mode), measured_cpu(target)) {
         (_, Some(cpu)) if !cpu::unmeasured(&operations, cpu).is_empty() => return None,
@@ -62,6 +85,7 @@ pub(super) fn speeds(
             Speeds {
                 decode: cpu::decode(&operations, workload.parallel, machine),
                 prefill: cpu::prefill(&operations, prompt, machine),
+                texts: None,
                 published: None,
             }
         }
@@ -81,6 +105,7 @@ pub(super) fn speeds(
             let gain = |gpu: ClockedGpu| decode(gpu).tokens_per_second.expected / expected;
             Speeds {
                 prefill: speed::prefill(&operations, layers, prompt, &now, speed),
+                texts: None,
                 published: Some(Published {
                     twice_the_bandwidth: gain(ClockedGpu {
                         bandwidth: BytesPerSecond(now.bandwidth.0 * 2.0),
@@ -99,10 +124,20 @@ pub(super) fn speeds(
         }
         (None, None) => return None,
     };
-    Some(match &target.runtime.learned {
+    let mut speeds = match &target.runtime.learned {
         Some(learned) => apply_learned(speeds, learned),
         None => speeds,
-    })
+    };
+    speeds.texts = model.retrieval.as_ref().map(|_| {
+        let tokens = workload.prompt_tokens.max(1) as f64;
+        let rate = speeds.prefill.tokens_per_second;
+        Spread {
+            low: rate.low / tokens,
+            expected: rate.expected / tokens,
+            high: rate.high / tokens,
+        }
+    });
+    Some(speeds)
 }
 
 /// Corrects `speeds` by the ratio of measured to predicted rates that runs on the device showed. The range is then as

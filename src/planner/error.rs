@@ -26,6 +26,17 @@ pub enum OpenError {
         /// Why.
         source: ModelError,
     },
+    /// What is measured of models that write says nothing of it.
+    #[error(
+        "{model}: is {what}: there are no tokens to measure or to compare; `orinplan fit` plans it and prints the line \
+         that serves it, `orinplan quantize` makes its file"
+    )]
+    Retrieval {
+        /// The checkpoint as the user named it.
+        model: String,
+        /// What it is, with its article.
+        what: String,
+    },
     /// No runtime would load it.
     #[error("{model}: {source}")]
     Accept {

@@ -132,6 +132,20 @@ impl Planner {
         Ok(Planner { checkpoint, model })
     }
 
+    /// The same planner, if its model writes text.
+    ///
+    /// # Errors
+    /// [`OpenError::Retrieval`] for a model that turns texts into numbers.
+    pub fn writing(self) -> Result<Planner, OpenError> {
+        match &self.model.retrieval {
+            None => Ok(self),
+            Some(retrieval) => Err(OpenError::Retrieval {
+                model: self.checkpoint.origin.text().to_owned(),
+                what: retrieval.kind.what.clone(),
+            }),
+        }
+    }
+
     /// The planner of a checkpoint that is already open, and of its model.
     pub fn of(checkpoint: Checkpoint, model: ModelSpec) -> Planner {
         Planner { checkpoint, model }

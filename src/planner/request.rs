@@ -221,7 +221,11 @@ impl WorkloadRequest {
             type_k,
             type_v,
             parallel: self.parallel,
-            ubatch: self.ubatch,
+            // A text that becomes a vector is evaluated in one pass.
+            ubatch: match model.retrieval {
+                Some(_) => self.ubatch.max(prompt),
+                None => self.ubatch,
+            },
             prompt_tokens: prompt,
             cached_tokens: cached,
             outputs: self.outputs,

@@ -13,6 +13,7 @@ mod models;
 mod outputs;
 mod settings;
 mod quality;
+mod retrieval;
 mod side_by_side;
 mod sources;
 mod support;

@@ -24,6 +24,7 @@ fn model(name: &str, config: Json) -> ModelSpec {
         directory: None,
         source: None,
         projector: None,
+        retrieval: None,
     };
     model::read(&checkpoint, Unknown::Refuse).unwrap()
 }

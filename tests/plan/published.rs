@@ -26,6 +26,7 @@ fn described(name: &str) -> (Checkpoint, ModelSpec) {
         directory: None,
         source: None,
         projector: None,
+        retrieval: None,
     };
     let model = model::read(&checkpoint, Unknown::Refuse).unwrap();
     (checkpoint, model)

@@ -91,6 +91,11 @@ fn check(name: &str) {
     let listed: Vec<(String, Vec<usize>)> =
         serde_json::from_value(described["tensors"].clone()).unwrap();
     let model = scratch.bf16(&described["config"], &listed, value);
+    for (name, content) in described["files"].as_object().into_iter().flatten() {
+        let path = model.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content.to_string()).unwrap();
+    }
     let output = scratch.path("x.gguf");
     quantize(&model, "bf16", &output, &[]);
     let expect = fs::read_to_string(data(&format!("{name}.txt"))).unwrap();
@@ -102,6 +107,16 @@ fn check(name: &str) {
     let (plan, stderr, _) = orinplan(&[&args[..], &["--format", "json"]].concat());
     let size = format!("\"file_bytes\": {},", fs::metadata(&output).unwrap().len());
     assert!(plan.contains(&size), "{name}: {size} {plan} {stderr}");
+    // A model that turns texts into numbers is served as one.
+    let retrieves = described["files"]["modules.json"].is_array();
+    let (text, _, _) = orinplan(&[&args[..], &["--all"]].concat());
+    for (word, is) in [
+        ("--embeddings --pooling ", retrieves),
+        ("http://localhost:11434/api/embed", retrieves),
+        ("ollama run", !retrieves),
+    ] {
+        assert_eq!(text.contains(word), is, "{name}: {word} {text}");
+    }
 }
 
 #[test]
@@ -215,6 +230,6 @@ macro_rules! families {
 }
 
 families! {
-    arcee cohere2 ernie4_5 exaone4 glm4 granite granitemoe minicpm nemotron olmo olmo3 olmoe phi2 qwen2moe
+    arcee bert cohere2 ernie4_5 ernie4_5_moe exaone4 gemma_embedding glm4 granite granitemoe minicpm nemotron nomic_bert olmo olmo3 olmoe phi2 qwen2moe qwen3_embedding
     seed_oss stablelm
 }

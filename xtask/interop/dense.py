@@ -43,6 +43,17 @@ def ernie4_5():
     return config, layers_of(config, lambda _: TWO + attention() + mlp(256))
 
 
+def ernie4_5_moe():
+    """The first block is dense; a correction decides with the shares which experts are taken."""
+    config = plain(
+        "Ernie4_5_MoeForCausalLM", "ernie4_5_moe", inner=512, use_bias=False, moe_num_experts=4, moe_k=2,
+        moe_intermediate_size=256, moe_num_shared_experts=1, moe_layer_start_index=1, moe_layer_interval=1,
+        moe_layer_end_index=1, moe_capacity=[4, 4, 4],
+    )
+    routed = _experts() + mlp(256, "mlp.shared_experts.") + [("mlp.moe_statics.e_score_correction_bias", [1, 4])]
+    return config, layers_of(config, lambda i: TWO + attention() + (routed if i else mlp(512)))
+
+
 def exaone4():
     config = plain(
         "Exaone4ForCausalLM", "exaone4", head_dim=HEAD, sliding_window=None, sliding_window_pattern=None,
@@ -192,6 +203,6 @@ def cohere2():
 
 
 ALL = (
-    seed_oss, ernie4_5, exaone4, minicpm, stablelm, arcee, nemotron, olmo, olmo3, olmoe, qwen2moe, granite,
+    seed_oss, ernie4_5, ernie4_5_moe, exaone4, minicpm, stablelm, arcee, nemotron, olmo, olmo3, olmoe, qwen2moe, granite,
     granitemoe, glm4, phi2, cohere2,
 )

@@ -32,6 +32,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("mistral", "llama"),
     ("qwen3_5", "qwen35"),
     ("olmo3", "olmo2"),
+    ("ernie4_5_moe", "ernie4_5-moe"),
 ];
 
 /// Writes the file.
@@ -86,7 +87,40 @@ fn table() -> anyhow::Result<String> {
             does(row.decodes, &run, "logits"),
         )
     });
-    Ok(HEAD.to_owned() + &lines.collect::<String>())
+    Ok(HEAD.to_owned() + &lines.collect::<String>() + &coverage(&rows)?)
+}
+
+/// How many of the wanted models the program plans, converts and decodes, and which of them it does not know.
+fn coverage(rows: &[KnownArchitecture]) -> anyhow::Result<String> {
+    let text = fs::read_to_string(root().join("xtask/wanted.txt"))?;
+    let models = text.lines().filter(|line| !line.starts_with('#'));
+    let models = models.map(|line| line.split_once(": ").with_context(|| line.to_owned()));
+    let models = models.collect::<anyhow::Result<Vec<(&str, &str)>>>()?;
+    let entry = |class: &str| rows.iter().find(|row| row.classes.contains(&class));
+    let entries: Vec<&KnownArchitecture> = models.iter().filter_map(|m| entry(m.1)).collect();
+    let count = |does: fn(&KnownArchitecture) -> bool| entries.iter().filter(|e| does(e)).count();
+    let without = |does: fn(&KnownArchitecture) -> bool| {
+        let lacking = models.iter().filter(|m| !entry(m.1).is_some_and(does));
+        let names: Vec<&str> = lacking.map(|m| m.0).collect();
+        names.join(", ")
+    };
+    Ok(format!(
+        "
+## Coverage
+
+Of {} wanted models (`xtask/wanted.txt`: what is run on Jetson boards, and the class that decides what is done with each),
+{} are planned, {} converted and {} decoded.
+
+- Not planned: {}.
+- Not converted: {}.
+",
+        models.len(),
+        entries.len(),
+        count(|entry| entry.converts),
+        count(|entry| entry.decodes),
+        without(|_| true),
+        without(|entry| entry.converts),
+    ))
 }
 
 /// Architectures with a file of llama.cpp's converter.

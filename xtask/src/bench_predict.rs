@@ -385,6 +385,7 @@ pub(crate) fn write(shape: &Shape, format: &str, path: &Path) -> anyhow::Result<
         directory: None,
         source: None,
         projector: None,
+        retrieval: None,
     };
     let model = model::read(&checkpoint, Unknown::Refuse)?;
     let scheme = Scheme::get(format).with_context(|| format!("there is no scheme {format}"))?;

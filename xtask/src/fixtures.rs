@@ -140,6 +140,7 @@ pub(crate) fn gguf_parts(shape: &Shape) -> anyhow::Result<(Metadata, Vec<GgufTen
         directory: None,
         source: None,
         projector: None,
+        retrieval: None,
     };
     let model = model::read(&checkpoint, Unknown::Refuse)?;
     let scheme = Scheme::get("q4_k_m").context("Q4_K_M is a scheme")?;

@@ -1,6 +1,6 @@
 //! Kinds that are recognised by a Hugging Face class, a model type or a GGUF architecture.
 
-use super::{EMBEDDING_WAY_OUT, KindEvidence, OtherKind, quoted};
+use super::{Attends, EMBEDDING_WAY_OUT, KindEvidence, OtherKind, quoted};
 use serde_json::Value as Json;
 
 /// Ends of class names whose head classifies texts.
@@ -84,7 +84,6 @@ const ENCODERS: &[&str] = &[
     "altclip",
     "audio-spectrogram-transformer",
     "beit",
-    "bert",
     "big_bird",
     "camembert",
     "chinese_clip",
@@ -123,7 +122,6 @@ const ENCODERS: &[&str] = &[
     "mpnet",
     "mra",
     "new",
-    "nomic_bert",
     "nystromformer",
     "owlv2",
     "owlvit",
@@ -155,7 +153,6 @@ const ENCODERS: &[&str] = &[
     "jina-bert-v3",
     "modern-bert",
     "neo-bert",
-    "nomic-bert",
     "nomic-bert-moe",
 ];
 
@@ -292,14 +289,15 @@ pub(super) fn headless(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let class = seen.classes().find(bare).filter(|_| !writes)?;
     let others = seen.classes().any(|class| !bare(&class));
     (!others).then(|| {
-        OtherKind::new(
+        let kind = OtherKind::new(
             format!(
                 "a model without a head that writes text (its class is {})",
                 quoted(class)
             ),
             "give the checkpoint whose class ends in `ForCausalLM` or `ForConditionalGeneration`; if it embeds texts, run \
              it with `llama-server --embedding` or Sentence Transformers, and `orinplan inspect` lists the sizes of its weights",
-        )
+        );
+        kind.retrieving(Attends::AsUsual)
     })
 }
 
@@ -361,11 +359,17 @@ pub(super) fn encoder(seen: &KindEvidence<'_>) -> Option<OtherKind> {
         matches!(causal, Some(crate::gguf::Value::Bool(false))).then_some(name)
     };
     let name = stated(seen, ENCODERS).or_else(masked).or_else(not_causal)?;
-    Some(OtherKind::new(
+    Some(encoder_called(name))
+}
+
+/// An encoder of the class, model type or architecture `name`.
+pub(in crate::checkpoint) fn encoder_called(name: &str) -> OtherKind {
+    let kind = OtherKind::new(
         format!(
             "an encoder ({}), which reads its input in one pass, writes no text and keeps no cache",
             quoted(name)
         ),
         EMBEDDING_WAY_OUT,
-    ))
+    );
+    kind.retrieving(Attends::All)
 }

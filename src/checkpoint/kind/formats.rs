@@ -117,10 +117,10 @@ pub(in crate::checkpoint) fn foreign_weights<'a>(
     } else {
         String::new()
     };
-    Some(OtherKind {
-        what: format!("a model whose weights are {} ({what})", super::quoted(name)),
-        way_out: format!("{way_out}{alone}"),
-    })
+    Some(OtherKind::new(
+        format!("a model whose weights are {} ({what})", super::quoted(name)),
+        format!("{way_out}{alone}"),
+    ))
 }
 
 /// The kind of a single file that is neither safetensors nor GGUF nor JSON, by its name or its first bytes.
@@ -135,10 +135,10 @@ pub(in crate::checkpoint) fn unread_file(path: &Path, file: &mut File) -> Option
         return Some(OtherKind::new("an unfinished download", FINISH));
     }
     let format = format(&name)?;
-    Some(OtherKind {
-        what: format!("a file of weights in {}", format.what),
-        way_out: format.way_out.to_owned(),
-    })
+    Some(OtherKind::new(
+        format!("a file of weights in {}", format.what),
+        format.way_out,
+    ))
 }
 
 /// Whether a file starts as llama.cpp's first format of importance matrices does. The format has no magic number: a count

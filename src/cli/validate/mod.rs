@@ -29,7 +29,7 @@ use crate::validate::{
 };
 
 pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
-    let planner = request::open(&args.model.model, &args.model.read)?;
+    let planner = request::open(&args.model.model, &args.model.read)?.writing()?;
     let (checkpoint, model) = (planner.checkpoint(), planner.model());
     let resolved = resolve(args, checkpoint, model)?;
     let board = board(args)?;

@@ -11,6 +11,7 @@ mod pre;
 mod sentencepiece;
 mod special;
 mod template;
+mod word_piece;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value as Json};
 
 use super::error::ConvertError;
-use super::source_config::SourceConfig;
+use super::source_config::{SourceConfig, as_count};
 use super::{Pairs, beside};
 use crate::gguf::{StringList, Value};
 use crate::input;
@@ -75,7 +76,7 @@ pub(super) fn add(
     }
     let gpt2 = stated("tokenizer_class").and_then(Json::as_str) == Some("GPT2Tokenizer");
     let pieces = match vocabulary {
-        Vocabulary::ByteLevel => None,
+        Vocabulary::ByteLevel | Vocabulary::WordPiece => None,
         Vocabulary::Phi3 if gpt2 => None,
         _ => beside(directory, "tokenizer.model"),
     };
@@ -98,6 +99,13 @@ pub(super) fn add(
     let mut special = special;
     special.fill(conversion.special_tokens, &tokens.texts);
     let (byte_level, count) = (tokens.model == BYTE_LEVEL, tokens.texts.len());
+    if vocabulary == Vocabulary::WordPiece {
+        let name = "type_vocab_size";
+        let types = source
+            .get(name)
+            .map_or(Ok(1), |value| as_count(name, value))?;
+        pairs.set("tokenizer.ggml.token_type_count", Value::U32(types));
+    }
     pairs.text("tokenizer.ggml.model", tokens.model);
     pairs.text("tokenizer.ggml.pre", tokens.pre);
     pairs.set("tokenizer.ggml.tokens", Value::Strings(tokens.texts));
@@ -143,6 +151,13 @@ fn of_json(
     conversion: &Conversion,
 ) -> Result<Tokens, ConvertError> {
     match &files.json {
+        Some((path, json)) if conversion.vocabulary == Vocabulary::WordPiece => {
+            if json.model.is_word_piece() {
+                word_piece::tokens(path, json, files, size)
+            } else {
+                Err(json.model.refused(path))
+            }
+        }
         Some((path, json)) if json.model.is_byte_level() => {
             byte_level::tokens(path, json, files, size, conversion.pre_tokenizer)
         }

@@ -24,6 +24,7 @@ pub(super) const USUAL: Arch = Arch {
     layers: uniform,
     tensors: &[],
     conversion: None,
+    retrieval: None,
     quirks: Quirks::NONE,
     loader: Loader::USUAL,
 };

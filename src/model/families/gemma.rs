@@ -8,6 +8,7 @@ use super::keys::*;
 use super::loader_keys::{
     NEEDS_WINDOW, OPTIONAL_WINDOW, OUTPUT_SOFTCAP, RMS_NORM, WINDOW_PATTERN, WINDOW_ROPE_BASE,
 };
+use crate::checkpoint::Attends;
 use crate::model::ModelError;
 use crate::model::arch::{Arch, RowSite, TensorRow};
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
@@ -45,6 +46,7 @@ const GEMMA_CONVERSION: Conversion = Conversion {
     pre_tokenizer: None,
     special_tokens: &[],
     weights: &[SHIFTED_NORMS],
+    stacks_together: false,
 };
 
 pub(super) static GEMMA2: Arch = Arch {
@@ -84,6 +86,7 @@ pub(super) static GEMMA2: Arch = Arch {
         rules: &[LoaderRule::NoHead, LoaderRule::WindowedBlock],
         ..Loader::USUAL
     },
+    ..USUAL
 };
 
 const SCORE_SOFTCAP: &[LoaderKeys] = &[read(ValueForm::Float, &["attn_logit_softcapping"])];
@@ -119,6 +122,33 @@ pub(super) static GEMMA3: Arch = Arch {
         rules: &[LoaderRule::WindowedBlock],
         ..Loader::USUAL
     },
+    ..USUAL
+};
+
+/// EmbeddingGemma: the blocks of Gemma 3, in which a token attends to all of its text.
+pub(super) static GEMMA_EMBEDDING: Arch = Arch {
+    name: "gemma-embedding",
+    classes: &["Gemma3TextModel"],
+    forward: None,
+    layers: |hparams| Ok(uncached(blocks(hparams, sliding(hparams, 0, 6)?)?)),
+    conversion: Some(Conversion {
+        keys: &[
+            COMMON,
+            HEAD_DIM,
+            FILE_TYPE,
+            &[FINAL_SOFTCAP, WINDOW],
+            POOLING,
+        ],
+        ..GEMMA_CONVERSION
+    }),
+    retrieval: Some(Attends::All),
+    quirks: Quirks::NONE,
+    loader: Loader {
+        keys: &[RMS_NORM, NEEDS_WINDOW, WINDOW_PATTERN, WINDOW_ROPE_BASE],
+        rules: &[LoaderRule::WindowedBlock],
+        ..Loader::USUAL
+    },
+    ..GEMMA3
 };
 
 const GEMMA3_QUIRKS: Quirks = Quirks::NONE.mlc_template("gemma3_instruction");
@@ -169,6 +199,7 @@ pub(super) static GEMMA3N: Arch = Arch {
         defaults: &[(Key::Streams, 4), (Key::PerLayerDim, 256)],
         ..Loader::USUAL
     },
+    ..USUAL
 };
 
 const ALTUP_KEYS: &[KeyRule] = &[

@@ -47,6 +47,9 @@ pub(super) const COMMON: &[KeyRule] = &[
     KeyRule::count(Key::ExpertsUsed),
 ];
 
+/// The same without the counts of experts, which are its last.
+pub(super) const COMMON_WITHOUT_EXPERTS: &[KeyRule] = COMMON.split_at(COMMON.len() - 2).0;
+
 /// The width of a head; if it is not stated, that of the model's description.
 pub(super) const HEAD_DIM: &[KeyRule] = &[
     KeyRule::count(Key::HeadDim).or(key_dim),
@@ -58,6 +61,9 @@ pub(super) const HEAD_DIM_IF_STATED: &[KeyRule] = &[
     KeyRule::count(Key::HeadDim),
     KeyRule::count_from(Key::ValueDim, Key::HeadDim),
 ];
+
+/// How a model that turns texts into numbers makes one vector of a text's.
+pub(super) const POOLING: &[KeyRule] = &[KeyRule::Derived(Derived::Pooling)];
 
 pub(super) const FILE_TYPE: &[KeyRule] = &[KeyRule::FileType];
 

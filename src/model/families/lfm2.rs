@@ -41,12 +41,14 @@ pub(super) static LFM2: Arch = Arch {
         pre_tokenizer: None,
         special_tokens: &[],
         weights: &[],
+        stacks_together: false,
     }),
     quirks: LFM2_QUIRKS,
     loader: Loader {
         keys: &[RMS_NORM, OPTIONAL_WINDOW, CONVOLUTION_CACHE],
         ..Loader::USUAL
     },
+    ..USUAL
 };
 
 const LFM2_QUIRKS: Quirks = Quirks {

@@ -53,6 +53,7 @@ pub(super) static LLAMA: Arch = Arch {
         .mlc_template("llama-3")
         .eighty_blocks(EightyBlocks::Grouped),
     loader: LLAMA_LOADER,
+    ..USUAL
 };
 
 const LLAMA_LOADED: &[LoaderKeys] = &[read(ValueForm::Count, &["vocab_size"])];
@@ -76,6 +77,7 @@ const LLAMA_CONVERSION: Conversion = Conversion {
     pre_tokenizer: None,
     special_tokens: &[],
     weights: ROTARY_PAIRS,
+    stacks_together: false,
 };
 
 /// The configuration classes of Llama and Mistral fill in the width of a head, that of Mixtral does not.
@@ -200,6 +202,7 @@ pub(super) static SMOLLM3: Arch = Arch {
         rules: &[LoaderRule::WholeHeads],
         ..Loader::USUAL
     },
+    ..USUAL
 };
 
 /// Phi-3.5 and Phi-4-mini. llama.cpp disables their sliding window.
@@ -217,6 +220,7 @@ pub(super) static PHI3: Arch = Arch {
         pre_tokenizer: None,
         special_tokens: &[],
         weights: &[],
+        stacks_together: false,
     }),
     quirks: Quirks {
         graph: GraphOrder {
@@ -231,6 +235,7 @@ pub(super) static PHI3: Arch = Arch {
         rope_tables: &[R::RopeFactorsLong, R::RopeFactorsShort],
         ..Loader::USUAL
     },
+    ..USUAL
 };
 
 const PHI3_KEYS: &[KeyRule] = &[

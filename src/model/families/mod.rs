@@ -2,6 +2,7 @@
 //! line in the table.
 
 mod arcee;
+mod bert;
 mod cohere;
 mod common;
 mod deepseek;
@@ -55,6 +56,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &gemma::GEMMA2,
     &gemma::GEMMA3,
     &gemma::GEMMA3N,
+    &gemma::GEMMA_EMBEDDING,
     &gemma4::GEMMA4,
     &granite::GRANITE,
     &granite::GRANITEMOE,
@@ -76,6 +78,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &starcoder2::STARCODER2,
     &seed_oss::SEED_OSS,
     &ernie::ERNIE4_5,
+    &ernie::ERNIE4_5_MOE,
     &exaone::EXAONE4,
     &minicpm::MINICPM,
     &stablelm::STABLELM,
@@ -85,6 +88,8 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &olmo::OLMOE,
     &phi2::PHI2,
     &cohere::COHERE2,
+    &bert::BERT,
+    &bert::NOMIC_BERT,
 ];
 
 /// Variants of architectures that have one class in Hugging Face and several names in llama.cpp.

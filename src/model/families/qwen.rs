@@ -10,6 +10,7 @@ use super::loader_keys::{
     DEEPSTACK, NEEDS_EXPERT_WIDTH, NEEDS_SECTIONS, OPTIONAL_EXPERT_WIDTH, RMS_NORM,
     SHARED_EXPERT_WIDTH,
 };
+use crate::checkpoint::Attends;
 use crate::model::ModelError;
 use crate::model::arch::{Arch, TensorRow};
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
@@ -27,9 +28,10 @@ pub(super) static QWEN2: Arch = Arch {
     forward: Some(PLAIN),
     tensors: QWEN2_TENSORS,
     conversion: Some(Conversion {
-        keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE],
+        keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE, POOLING],
         ..QWEN_CONVERSION
     }),
+    retrieval: Some(Attends::AsUsual),
     quirks: QWEN_QUIRKS.eighty_blocks(EightyBlocks::Always),
     loader: Loader {
         rules: &[LoaderRule::WholeHeads],
@@ -48,6 +50,7 @@ const QWEN_CONVERSION: Conversion = Conversion {
     pre_tokenizer: None,
     special_tokens: &[],
     weights: &[],
+    stacks_together: false,
 };
 
 /// The text part of Qwen2-VL and Qwen2.5-VL.
@@ -118,6 +121,7 @@ pub(super) static QWEN2MOE: Arch = Arch {
         ],
         ..Loader::USUAL
     },
+    ..USUAL
 };
 
 pub(super) static QWEN3: Arch = Arch {
@@ -126,7 +130,11 @@ pub(super) static QWEN3: Arch = Arch {
     model_types: &["qwen3"],
     forward: Some(PLAIN),
     tensors: QWEN3_TENSORS,
-    conversion: Some(QWEN_CONVERSION),
+    conversion: Some(Conversion {
+        keys: &[COMMON, HEAD_DIM, FILE_TYPE, POOLING],
+        ..QWEN_CONVERSION
+    }),
+    retrieval: Some(Attends::AsUsual),
     quirks: QWEN_QUIRKS,
     loader: Loader {
         rules: &[LoaderRule::WholeHeads],

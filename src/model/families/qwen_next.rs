@@ -162,6 +162,7 @@ const DELTA_NET_CONVERSION: Conversion = Conversion {
     pre_tokenizer: None,
     special_tokens: &[],
     weights: VALUE_HEADS_IN_TURN,
+    stacks_together: false,
 };
 
 const EXPERT_WIDTHS: &[KeyRule] = &[

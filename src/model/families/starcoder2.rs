@@ -39,6 +39,7 @@ pub(super) static STARCODER2: Arch = Arch {
         pre_tokenizer: Some("starcoder"),
         special_tokens: &[],
         weights: &[],
+        stacks_together: false,
     }),
     loader: Loader {
         keys: &[LAYER_NORM],

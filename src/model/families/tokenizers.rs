@@ -19,13 +19,16 @@ pub const BYTE_LEVEL: &str = "gpt2";
 /// `tokenizer.ggml.model` of SentencePiece pieces that are joined by BPE merges.
 pub(in crate::model) const MERGED_PIECES: &str = "gemma4";
 
+/// `tokenizer.ggml.model` of WordPiece.
+pub const WORD_PIECE: &str = "bert";
+
 /// The values of `tokenizer.ggml.model` that llama.cpp loads.
 pub(in crate::model) const TOKENIZERS: &[&str] = &[
     "none",
     "no_vocab",
     SENTENCEPIECE,
     BYTE_LEVEL,
-    "bert",
+    WORD_PIECE,
     "t5",
     "rwkv",
     "plamo2",

@@ -32,18 +32,23 @@ impl Builder<'_> {
         } else {
             self.separate_qkv(attention, &inputs, normed, fusion.gated_query)
         };
-        if let Some(keys) = projected.keys {
-            let keys = self.graph.reshape(keys);
-            self.graph.store(&[keys, inputs.key_rows]);
-        }
-        if let Some(values) = projected.values {
-            let values = self.graph.reshape(values);
-            self.graph.store(&[values, inputs.value_rows]);
-        }
+        let passed = [projected.keys, projected.values];
+        let passed = match inputs.rows {
+            Some(rows) => {
+                for (made, rows) in passed.into_iter().zip(rows) {
+                    if let Some(made) = made {
+                        let made = self.graph.reshape(made);
+                        self.graph.store(&[made, rows]);
+                    }
+                }
+                Vec::new()
+            }
+            None => passed.into_iter().flatten().collect(),
+        };
         let attended = if self.settings.flash_attention {
-            self.fused_scores(attention, &inputs, projected.query)
+            self.fused_scores(attention, &inputs, projected.query, &passed)
         } else {
-            self.plain_scores(attention, &inputs, projected.query)
+            self.plain_scores(attention, &inputs, projected.query, &passed)
         };
         let attended = self.rotated(attended, inputs.value_rotation);
         let attended = match projected.gate {
@@ -202,8 +207,14 @@ impl Builder<'_> {
     }
 
     /// Flash attention keeps no scores. On CUDA a quantized cache is first expanded to F16, in memory that is allocated
-    /// with the output (`ggml_cuda_flash_attn_ext_get_alloc_size`).
-    fn fused_scores(&mut self, attention: &Attention, inputs: &CacheInputs, query: Id) -> Id {
+    /// with the output (`ggml_cuda_flash_attn_ext_get_alloc_size`). Keys and values of the pass alone (`passed`) become F16.
+    fn fused_scores(
+        &mut self,
+        attention: &Attention,
+        inputs: &CacheInputs,
+        query: Id,
+        passed: &[Id],
+    ) -> Id {
         let mut bytes = self.result(attention);
         if self.backend == ComputeBackend::Cuda {
             let cells = inputs.cells.saturating_mul(self.settings.streams());
@@ -215,8 +226,12 @@ impl Builder<'_> {
                 bytes = bytes.saturating_add(width.saturating_mul(2).saturating_mul(cells));
             }
         }
-        let query = self.graph.reshape(query);
-        let fused = self.graph.own(bytes, &[query, inputs.mask]);
+        let mut sources = vec![self.graph.reshape(query), inputs.mask];
+        for &id in passed {
+            let half = self.graph.bytes(id) / 2;
+            sources.push(self.graph.own(half, &[id]));
+        }
+        let fused = self.graph.own(bytes, &sources);
         if attention.value_dim > 0 {
             return self.graph.slice(self.result(attention), fused);
         }
@@ -226,13 +241,26 @@ impl Builder<'_> {
         self.graph.own(bytes, &[turned])
     }
 
-    /// Scores of every token with every cell, F32, of which the softmax is computed in place.
-    fn plain_scores(&mut self, attention: &Attention, inputs: &CacheInputs, query: Id) -> Id {
+    /// Scores of every token with every cell, or with every token where keys and values are those of the pass alone
+    /// (`passed`): F32, of which the softmax is computed in place.
+    fn plain_scores(
+        &mut self,
+        attention: &Attention,
+        inputs: &CacheInputs,
+        query: Id,
+        passed: &[Id],
+    ) -> Id {
         let query = self.graph.reshape(query);
         let scores = self.each_token(attention.heads.saturating_mul(inputs.cells));
-        let scores = self.graph.own(scores, &[query]);
+        let mut factors = vec![query];
+        factors.extend(passed.first());
+        let scores = self.graph.own(scores, &factors);
         let weights = self.graph.in_place(&[scores, inputs.mask]);
         let mut sources = vec![weights];
+        if let Some(&values) = passed.get(1) {
+            let bytes = self.graph.bytes(values);
+            sources.push(self.graph.own(bytes, &[values]));
+        }
         if attention.value_dim == 0 {
             // A latent cache is not stored transposed, so a transposed copy is made here.
             let elements = Latent::of(attention).content.saturating_mul(inputs.cells);

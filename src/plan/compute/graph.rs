@@ -7,7 +7,7 @@
 use super::ComputeBackend;
 use super::fusion::{Fusion, fusions};
 use super::tensors::{Graph, Id, Pool};
-use crate::model::{Attention, FeedForward, Layer, Mixer, ModelSpec};
+use crate::model::{Attention, Cache, FeedForward, Layer, Mixer, ModelSpec};
 use crate::plan::kv::{self, KvSettings};
 
 /// Bytes that ggml aligns tensors to in a CPU buffer.
@@ -21,8 +21,8 @@ pub(super) struct CacheInputs {
     /// Cells of each stream.
     pub(super) cells: u64,
     pub(super) mask: Id,
-    pub(super) key_rows: Id,
-    pub(super) value_rows: Id,
+    /// The places of keys and of values in the cache, if there is one.
+    pub(super) rows: Option<[Id; 2]>,
     /// Rotations applied before keys and values are quantized.
     pub(super) key_rotation: Option<Id>,
     pub(super) value_rotation: Option<Id>,
@@ -92,8 +92,7 @@ pub(super) fn graph(
         upload(&mut positions);
         for inputs in [&mut full, &mut window].into_iter().flatten() {
             upload(&mut inputs.mask);
-            upload(&mut inputs.key_rows);
-            upload(&mut inputs.value_rows);
+            inputs.rows.iter_mut().flatten().for_each(&mut upload);
             inputs.key_rotation.iter_mut().for_each(&mut upload);
             inputs.value_rotation.iter_mut().for_each(&mut upload);
         }
@@ -151,9 +150,11 @@ fn cache_inputs(
     let of_kind = || attentions().filter(|a| a.window.is_some() == windowed);
     let first = of_kind().next()?;
     let tokens = settings.tokens();
-    let cells = first
-        .window
-        .map_or(settings.cells(), |w| settings.window_cells(w));
+    let cells = match (first.cache, first.window) {
+        (Cache::None, _) => tokens,
+        (_, None) => settings.cells(),
+        (_, Some(window)) => settings.window_cells(window),
+    };
     let widest = attentions().map(kv::value_width).max().unwrap_or(0);
     // Transposed values are scattered one element at a time, each with its own 8-byte index.
     let value_indices = if settings.flash_attention {
@@ -181,17 +182,22 @@ fn cache_inputs(
         uniform(|a| a.value_dim),
         false,
     );
-    let per_stream = tokens / settings.streams();
+    let streams = match first.cache {
+        Cache::None => 1,
+        Cache::Own | Cache::Shared => settings.streams(),
+    };
     let mask = cells
-        .saturating_mul(per_stream)
-        .saturating_mul(settings.streams())
+        .saturating_mul(tokens / streams)
+        .saturating_mul(streams)
         .saturating_mul(mask_bytes);
     Some(CacheInputs {
         cells,
         key_rotation: key_rotation.map(|bytes| graph.input(bytes)),
         value_rotation: value_rotation.map(|bytes| graph.input(bytes)),
-        key_rows: graph.input(tokens.saturating_mul(8)),
-        value_rows: graph.input(tokens.saturating_mul(8).saturating_mul(value_indices)),
+        rows: (first.cache != Cache::None).then(|| {
+            [1, value_indices]
+                .map(|indices| graph.input(tokens.saturating_mul(8).saturating_mul(indices)))
+        }),
         mask: graph.input(mask),
     })
 }
@@ -294,6 +300,9 @@ impl Builder<'_> {
         self.graph.stage = "output head";
         let normed = self.graph.in_place(&[stream]);
         self.graph.keep(normed);
+        if self.model.is_encoder() {
+            return;
+        }
         let logits = self
             .graph
             .own(f32_bytes(self.model.dims.vocab, rows), &[normed]);

@@ -54,7 +54,13 @@ pub fn compute(
 ) -> Compute {
     let graph = graph::graph(model, settings, rows, backend);
     let [host, device] = arena::replay(&graph);
-    let output = Bytes(4) * model.dims.vocab * settings.sequences();
+    let output = if model.retrieval.is_some() {
+        // Every token of a pass has a row, of logits too, which nobody reads.
+        let width = model.dims.vocab.saturating_add(model.dims.hidden);
+        Bytes(4) * width * settings.tokens().max(settings.sequences())
+    } else {
+        Bytes(4) * model.dims.vocab * settings.sequences()
+    };
     Compute {
         device_bytes: Bytes(device.bytes),
         host_bytes: Bytes(host.bytes),

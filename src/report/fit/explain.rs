@@ -21,7 +21,10 @@ pub fn explain(report: &Report<'_>, plan: &Plan, columns: Option<usize>) -> Stri
     ));
     types(&mut out, report, plan);
     ledger(&mut out, report, plan);
-    roofline(&mut out, report, plan);
+    match report.model.retrieval {
+        Some(_) => passes(&mut out, report, plan),
+        None => roofline(&mut out, report, plan),
+    }
     out.push_str("\n Quality:\n");
     for fact in quality::explained(plan) {
         out.prose(&format!("   {fact}"));
@@ -174,6 +177,33 @@ fn ledger(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
     );
     out.push_str("\n Memory, one pool for CPU and GPU:\n");
     out.table(&table, "   ");
+}
+
+/// The rates of a model that turns texts into numbers, by the length of the texts.
+fn passes(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
+    if plan.speeds.is_none() {
+        return out.push_str("\n Speed: the memory bandwidth of this device is not known\n");
+    }
+    out.push_str("\n Texts of a length, each in one pass:\n");
+    let lengths = PROMPTS
+        .into_iter()
+        .filter(|tokens| *tokens <= plan.max_context);
+    for tokens in lengths {
+        let workload = Workload {
+            prompt_tokens: tokens,
+            ubatch: report.workload.ubatch.max(tokens),
+            ..report.workload.clone()
+        };
+        let speeds = speeds_at(report.model, plan, report.target, &workload);
+        let Some((Some(texts), read)) = speeds.map(|s| (s.texts, s.prefill.tokens_per_second))
+        else {
+            continue;
+        };
+        let (texts, read) = (range(&texts), range(&read));
+        out.prose(&format!(
+            "   {tokens} tokens: {texts} texts/s, {read} tokens/s"
+        ));
+    }
 }
 
 fn roofline(out: &mut Screen, report: &Report<'_>, plan: &Plan) {

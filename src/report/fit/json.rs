@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::advice::advice_text;
 use super::{Report, images, quality};
+use crate::checkpoint::Pooling;
 use crate::device::{PowerMode, Session};
 use crate::evidence::Evidence;
 use crate::plan::energy::{ModeEnergy, RailEnergy, fastest_within};
@@ -65,6 +66,12 @@ pub fn document(report: &Report<'_>) -> Value {
         },
         "advice": report.advice.iter().map(|advice| advice_text(advice, report)).collect::<Vec<_>>(),
     });
+    if let Some(retrieval) = &model.retrieval {
+        document["model"]["retrieval"] = json!({
+            "pooling": retrieval.pooling.map(Pooling::name),
+            "caches": !model.is_encoder(),
+        });
+    }
     if let Some(images) = images::document(report) {
         document["images"] = images;
     }
@@ -129,7 +136,7 @@ fn plan_json(plan: &Plan, workload: &Workload) -> Value {
             "headroom_bytes": plan.headroom(),
             "largest_allocation_bytes": memory.largest_allocation,
         },
-        "decode": plan.speeds.as_ref().map(|speeds| {
+        "decode": plan.speeds.as_ref().filter(|speeds| speeds.texts.is_none()).map(|speeds| {
             let decode = &speeds.decode;
             json!({
                 "bytes_per_token": decode.bytes_per_step / parallel.max(1),
@@ -158,6 +165,16 @@ fn plan_json(plan: &Plan, workload: &Workload) -> Value {
         "quality": plan.quality.as_ref().map(quality::document),
         "notes": plan.notes.iter().map(|note| NoteRow { code: note.code(), text: note.text() }).collect::<Vec<_>>(),
     });
+    if let Some(texts) = plan
+        .speeds
+        .as_ref()
+        .and_then(|speeds| speeds.texts.as_ref())
+    {
+        document["retrieval"] = json!({
+            "tokens_per_text": workload.prompt_tokens,
+            "texts_per_second": spread(texts),
+        });
+    }
     if memory.image_encoder > Bytes(0) {
         document["memory"]["image_encoder_bytes"] = json!(memory.image_encoder);
     }

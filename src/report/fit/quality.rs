@@ -60,7 +60,7 @@ pub(super) fn reason(report: &Report<'_>) -> Option<String> {
 }
 
 fn speed_change(taken: &Plan, next: &Plan) -> Option<String> {
-    let percent = 100.0 * (next.decode_rate()? / taken.decode_rate()? - 1.0);
+    let percent = 100.0 * (next.rate()? / taken.rate()? - 1.0);
     Some(match percent.round() {
         0.0 => "as fast".to_owned(),
         faster if faster > 0.0 => format!("{faster:.0} % faster"),

@@ -4,9 +4,11 @@ use std::ops::Range;
 
 use super::advice::advice_text;
 use super::commands::{self, commands};
-use super::{Report, View, energy_budget_text, evidence_text, images, quality};
+use super::{
+    Report, View, energy_budget_text, evidence_text, images, prompt_evidence_text, quality,
+};
 use crate::note::{Note, Weight};
-use crate::plan::fit::decode_by_mode;
+use crate::plan::fit::rate_by_mode;
 use crate::plan::{Plan, Workload};
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
@@ -164,11 +166,18 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
     match recommended {
         Some(plan) => {
             let speed = plan.speeds.as_ref().map_or_else(String::new, |speeds| {
-                format!(
-                    ", {} tokens/s, first token after {}",
-                    range(&speeds.decode.tokens_per_second),
-                    seconds(speeds.prefill.time_to_first_token.expected),
-                )
+                let first = seconds(speeds.prefill.time_to_first_token.expected);
+                match &speeds.texts {
+                    Some(texts) => format!(
+                        ", {} texts/s of {}, the first after {first}",
+                        range(texts),
+                        tokens(workload.prompt_tokens),
+                    ),
+                    None => format!(
+                        ", {} tokens/s, first token after {first}",
+                        range(&speeds.decode.tokens_per_second),
+                    ),
+                }
             });
             // Why the usual scheme is not recommended.
             let refused = report.fit.wanted().and_then(|wanted| {
@@ -228,7 +237,7 @@ pub(super) fn by_power_mode(report: &Report<'_>) -> Option<String> {
     let target = report.target;
     let elsewhere = target.device.at_hand.is_none();
     let plan = report.fit.recommended().filter(|_| elsewhere)?;
-    let rates = decode_by_mode(report.model, plan, target, report.workload);
+    let rates = rate_by_mode(report.model, plan, target, report.workload);
     let each = rates
         .iter()
         .map(|(mode, rate)| format!("{mode} {}", range(rate)));
@@ -252,7 +261,7 @@ pub(super) fn table(report: &Report<'_>, shown: Range<usize>) -> Table {
         ("used", Align::Left),
         ("left", Align::Right),
         ("max ctx", Align::Right),
-        ("tokens/s", Align::Right),
+        (rated(report), Align::Right),
         ("quality", Align::Right),
     ])
     .giving_up(&["used", "left", "file", "quality", "max ctx"]);
@@ -275,11 +284,21 @@ pub(super) fn table(report: &Report<'_>, shown: Range<usize>) -> Table {
                 0 => "-".to_owned(),
                 context => context.to_string(),
             },
-            speeds.map_or("-".to_owned(), |s| range(&s.decode.tokens_per_second)),
+            speeds.map_or("-".to_owned(), |s| {
+                range(s.texts.as_ref().unwrap_or(&s.decode.tokens_per_second))
+            }),
             quality::column(plan),
         ]);
     }
     table
+}
+
+/// What the rates of formats count.
+fn rated(report: &Report<'_>) -> &'static str {
+    match report.model.retrieval {
+        Some(_) => "texts/s",
+        None => "tokens/s",
+    }
 }
 
 /// The used share of the available memory in ten cells; an arrow where more is needed.
@@ -328,10 +347,18 @@ fn legend(report: &Report<'_>) -> String {
         }
         note => format!("; {REFUSED}: {}", note.text()),
     });
+    let memory = if report.model.is_encoder() {
+        "memory for a pass, since nothing is cached".to_owned()
+    } else {
+        let context = tokens(workload.context);
+        format!("memory with {context} of {} cache", cache_type(report))
+    };
+    let as_elsewhere = match report.model.retrieval {
+        Some(_) => ", by models that write",
+        None => "",
+    };
     format!(
-        "{star}memory with {} of {} cache; quality in nats off 16 bit{}",
-        tokens(workload.context),
-        cache_type(report),
+        "{star}{memory}; quality in nats off 16 bit{as_elsewhere}{}",
         refusal.unwrap_or_default(),
     )
 }
@@ -367,7 +394,10 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<Told> {
     let of_plan = of_plan.map(|note| told(note.weight(), note.text()));
     let speeds = plan.and_then(|plan| plan.speeds.as_ref());
     let published = speeds.and_then(|speeds| speeds.published.as_ref());
-    let evidence = published.map(|published| evidence_text(&published.evidence, report.target));
+    let evidence = published.and_then(|published| match report.model.retrieval {
+        Some(_) => prompt_evidence_text(&published.prompt_evidence),
+        None => Some(evidence_text(&published.evidence, report.target)),
+    });
     // If there is none, a note of the plan says so.
     let is_told = |note: &Note| matches!(note, Note::SpeedUnmeasured { .. });
     let evidence = evidence.filter(|_| !plan.is_some_and(|plan| plan.notes.iter().any(is_told)));

@@ -22,6 +22,7 @@ pub(crate) fn hugging_face(config: Json, tensors: Vec<StoredTensor>) -> Checkpoi
         directory: None,
         source: None,
         projector: None,
+        retrieval: None,
     }
 }
 
@@ -60,6 +61,7 @@ pub(crate) fn gguf(name: &str, keys: Json, like: &ModelSpec) -> Checkpoint {
         directory: None,
         source: None,
         projector: None,
+        retrieval: None,
     }
 }
 
@@ -112,15 +114,16 @@ pub(crate) fn elements(tensors: &[StoredTensor]) -> u64 {
 }
 
 /// The blocks in runs: `25x 8h 256+256 w1024` is 25 blocks with 8 key-value heads of 256 + 256
-/// elements behind a window of 1024; `shared` marks blocks that reuse a cache.
+/// elements behind a window of 1024; `shared` marks blocks that reuse a cache, `uncached` those
+/// that need none.
 pub(crate) fn caches(model: &ModelSpec) -> String {
     let of = |layer: &model::Layer| {
         let a = layer.mixer.attention.as_ref().unwrap();
         let window = a.window.map_or(String::new(), |w| format!(" w{w}"));
-        let shared = if a.cache == Cache::Shared {
-            " shared"
-        } else {
-            ""
+        let shared = match a.cache {
+            Cache::Own => "",
+            Cache::Shared => " shared",
+            Cache::None => " uncached",
         };
         format!(
             "{}h {}+{}{window}{shared}",

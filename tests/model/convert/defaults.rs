@@ -28,6 +28,7 @@ fn described(config: Json, directory: &Path) -> Result<String, String> {
         directory: Some(directory.to_owned()),
         source: None,
         projector: None,
+        retrieval: None,
     };
     let model = model::read(&checkpoint, model::Unknown::Refuse).map_err(|e| e.to_string())?;
     let metadata = convert::metadata(&checkpoint, &model, 0);

@@ -24,6 +24,7 @@ fn checkpoint(config: RawConfig, format: SourceFormat) -> Checkpoint {
         directory: None,
         source: None,
         projector: None,
+        retrieval: None,
     }
 }
 

@@ -38,6 +38,7 @@ fn read(config: &Json, weights: &Weights) -> Result<ModelSpec, ModelError> {
             directory: None,
             source: None,
             projector: None,
+            retrieval: None,
         },
         Unknown::Refuse,
     )

@@ -34,7 +34,14 @@ const SHARE_OF_COST: f64 = 0.25;
 /// The same for models in which activations decide, between experts or which of them count at all: one decision that
 /// falls the other way changes all that comes behind it, in our program as between two builds of llama.cpp.
 const SHARE_OF_COST_DECIDING: f64 = 0.9;
-const DECIDING: [&str; 5] = ["qwen3moe", "gemma3n", "olmoe", "qwen2moe", "granitemoe"];
+const DECIDING: [&str; 6] = [
+    "qwen3moe",
+    "gemma3n",
+    "olmoe",
+    "qwen2moe",
+    "granitemoe",
+    "ernie4_5_moe",
+];
 
 /// How much further the engines that round activations in ways of their own may be in those models.
 const DECIDING_MORE: f64 = 3.0;

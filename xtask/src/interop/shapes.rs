@@ -104,6 +104,18 @@ pub(super) const SHAPES: &[Shape] = &[
                "expert_feed_forward_length": 32})
         },
     ),
+    (
+        "gemma-embedding",
+        "Gemma3TextModel",
+        || {
+            json!({"sliding_window": 32, "num_hidden_layers": 6, "tie_word_embeddings": true,
+               "layer_types": ["sliding_attention", "sliding_attention", "sliding_attention", "sliding_attention",
+                               "sliding_attention", "full_attention"]})
+        },
+        || json!({"attention.sliding_window": 32, "block_count": 6}),
+    ),
+    ("bert", "BertModel", token_types, encoder_keys),
+    ("nomic-bert", "NomicBertModel", token_types, encoder_keys),
     ("olmo2", "Olmo2ForCausalLM", || json!({}), || json!({})),
     ("glm4", "Glm4ForCausalLM", || json!({}), || json!({})),
     (
@@ -200,6 +212,14 @@ pub(super) const SHAPES: &[Shape] = &[
     ),
 ];
 
+fn token_types() -> Json {
+    json!({"type_vocab_size": 2})
+}
+
+fn encoder_keys() -> Json {
+    json!({"attention.layer_norm_epsilon": 1e-6, "attention.causal": false})
+}
+
 fn sections() -> Json {
     json!({"rope.dimension_sections": [3, 3, 2, 0]})
 }
@@ -264,6 +284,10 @@ pub(super) fn file(bench: &Bench, shape: &Shape) -> anyhow::Result<GgufFile> {
         text("general.architecture", name),
         text("tokenizer.ggml.model", "no_vocab"),
     ];
+    if let Some(types) = config["type_vocab_size"].as_u64() {
+        let key = "tokenizer.ggml.token_type_count".to_owned();
+        metadata.push((key, Value::U32(types as u32)));
+    }
     let common = json!({
         "context_length": 256, "block_count": 2, "embedding_length": 64, "feed_forward_length": 96,
         "attention.head_count": 4, "attention.head_count_kv": 2, "attention.key_length": 16,

@@ -85,6 +85,7 @@ fn spec(models: &Value, name: &str) -> anyhow::Result<ModelSpec> {
         directory: None,
         source: None,
         projector: None,
+        retrieval: None,
     };
     model::read(&checkpoint, Unknown::Refuse).with_context(|| name.to_owned())
 }

@@ -76,6 +76,14 @@ pub(in super::super) fn blocks(
         .collect()
 }
 
+/// The same blocks where a token attends to all of its text, of which nothing is cached.
+pub(in super::super) fn uncached(mut layers: Vec<Layer>) -> Vec<Layer> {
+    for attention in layers.iter_mut().filter_map(|l| l.mixer.attention.as_mut()) {
+        attention.cache = Cache::None;
+    }
+    layers
+}
+
 /// Checks that query heads are a multiple of key-value heads in every block.
 fn check_grouping(heads: &[u64], kv_heads: &[u64]) -> Result<(), ModelError> {
     let uneven = |&(heads, kv): &(&u64, &u64)| *kv > 0 && !heads.is_multiple_of(*kv);
@@ -133,11 +141,7 @@ pub(in super::super) fn feed_forward(
         .json("mlp_only_layers")
         .and_then(|v| v.as_array())
         .is_some_and(|list| list.iter().any(|v| v.as_u64() == Some(index as u64)));
-    let step = hparams
-        .json("decoder_sparse_step")
-        .and_then(|v| v.as_u64())
-        .unwrap_or(1)
-        .max(1);
+    let step = hparams.get(Key::RoutedInterval)?.unwrap_or(1).max(1);
     let routed = count > 1
         && index as u64 >= leading_dense
         && !only_dense

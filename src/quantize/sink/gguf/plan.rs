@@ -7,7 +7,7 @@ use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf::{Metadata, Value};
 use crate::model::{
-    self, Category, ModelSpec, PREDICTION_HEAD, Tensor, TensorRole, Unknown, accept,
+    self, Category, DecodeAccess, ModelSpec, PREDICTION_HEAD, Tensor, TensorRole, Unknown, accept,
 };
 use crate::note::Note;
 use crate::quantize::blocks;
@@ -115,6 +115,7 @@ pub(crate) fn description(
         directory: None,
         source: None,
         projector: None,
+        retrieval: None,
     }
 }
 
@@ -124,9 +125,17 @@ fn order(model: &ModelSpec, scheme: &Scheme) -> Vec<usize> {
     let mut order = scheme::quantizer_order(model);
     if scheme.mix == QuantMix::None && model.source != SourceFormat::Gguf {
         order.sort_unstable();
-        order.sort_by_key(|&index| {
-            let tensor = model.tensors.get(index);
-            tensor.and_then(|tensor| tensor.sources.iter().max().copied())
+        let conversion = model::conversion_of(&model.architecture);
+        let together = conversion.is_some_and(|conversion| conversion.stacks_together);
+        let last = |tensor: &Tensor| tensor.sources.iter().max().copied();
+        let is_stack = |tensor: &Tensor| tensor.role.info().access == DecodeAccess::Experts;
+        order.sort_by_cached_key(|&index| {
+            let tensor = model.tensors.get(index)?;
+            if !(together && is_stack(tensor)) {
+                return last(tensor);
+            }
+            let block = model.tensors.iter().filter(|t| t.layer == tensor.layer);
+            block.filter(|t| is_stack(t)).filter_map(last).max()
         });
     }
     order

@@ -2,6 +2,7 @@
 
 use super::super::Report;
 use super::{CommandBlock, names};
+use crate::checkpoint::Pooling;
 use crate::dtype::Dtype;
 use crate::foreign::shell_path;
 use crate::plan::Plan;
@@ -33,6 +34,24 @@ fn server_with(report: &Report<'_>, plan: &Plan, placement: &str) -> Vec<Command
         };
         format!("--mmproj {}{place}", shell_path(&file))
     });
+    if let Some(retrieval) = &report.model.retrieval {
+        // The batch of a pass holds whole texts.
+        let (parallel, batch) = (workload.parallel, workload.ubatch);
+        let words = [
+            Some(format!("llama-server -m {}", shell_path(&file))),
+            Some(match retrieval.pooling {
+                Some(Pooling::Rank) => "--reranking".to_owned(),
+                Some(pooling) => format!("--embeddings --pooling {}", pooling.name()),
+                None => "--embeddings".to_owned(),
+            }),
+            Some(format!("-c {} {placement}", workload.context)),
+            Some(format!("-np {parallel} -b {batch} -ub {batch}")),
+            Some(format!("-fa {}", on_off(workload.flash_attention))),
+            unmapped(report),
+            cache_types(report),
+        ];
+        return vec![line("Serve vectors with llama.cpp", words)];
+    }
     let words = [
         Some(format!("llama-server -m {}", shell_path(&file))),
         Some(format!("-c {} {placement}", workload.context)),
@@ -54,7 +73,10 @@ pub(super) fn bench(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     let prompt = workload.prompt_tokens;
     let words = [
         Some(format!("llama-bench -m {}", shell_path(&file))),
-        Some(format!("-p {prompt} -n 128 -d 0,{prompt} -ngl 99")),
+        Some(match report.model.retrieval {
+            Some(_) => format!("-p {prompt} -n 0 -embd 1 -ngl 99"),
+            None => format!("-p {prompt} -n 128 -d 0,{prompt} -ngl 99"),
+        }),
         Some(format!("-ub {}", workload.ubatch)),
         Some(format!("-fa {}", u8::from(workload.flash_attention))),
         unmapped(report),

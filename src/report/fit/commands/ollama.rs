@@ -2,6 +2,7 @@
 
 use super::super::Report;
 use super::{CommandBlock, names};
+use crate::checkpoint::Pooling;
 use crate::dtype::Dtype;
 use crate::foreign::{is_one_line, shell, shell_path};
 use crate::plan::Plan;
@@ -26,9 +27,9 @@ pub(super) fn create(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
         return Vec::new();
     }
     // A new name, so that a tag that was pulled is not changed.
-    let name = format!("{}-orin", tag_name(&names::base(report)));
-    let modelfile = shell_path(&format!("{name}.Modelfile"));
-    let name = shell(&name);
+    let tag = format!("{}-orin", tag_name(&names::base(report)));
+    let modelfile = shell_path(&format!("{tag}.Modelfile"));
+    let name = shell(&tag);
     let context = workload.context / workload.parallel.max(1);
     let instructions = from
         .iter()
@@ -36,12 +37,22 @@ pub(super) fn create(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
         .chain([format!("PARAMETER num_ctx {context}")]);
     let instructions: Vec<String> = instructions.map(|line| shell(&line)).collect();
     // `set -C` refuses to replace a file; all in one line, so that an older file is not used by mistake.
+    let (title, run) = match &report.model.retrieval {
+        None => ("Run it with Ollama", format!("ollama run {name}")),
+        Some(retrieval) if retrieval.pooling == Some(Pooling::Rank) => return Vec::new(),
+        Some(_) => {
+            let request = format!(r#"{{"model": "{tag}", "input": "a text"}}"#);
+            let request = shell(&request);
+            let run = format!("curl http://localhost:11434/api/embed -d {request}");
+            ("Get vectors from Ollama", run)
+        }
+    };
     let line = format!(
-        "(set -C; printf '%s\\n' {} > {modelfile}) && ollama create {name} -f {modelfile} && ollama run {name}",
+        "(set -C; printf '%s\\n' {} > {modelfile}) && ollama create {name} -f {modelfile} && {run}",
         instructions.join(" ")
     );
     let lines = settings(report).into_iter().chain([line]).collect();
-    vec![CommandBlock::run("Run it with Ollama", lines)]
+    vec![CommandBlock::run(title, lines)]
 }
 
 /// The sources of the model: a tag, or its file and that of the projector.

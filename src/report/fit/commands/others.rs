@@ -101,7 +101,8 @@ pub(super) fn tensorrt_edge_llm(report: &Report<'_>, plan: &Plan) -> Vec<Command
 /// `validate`, which decodes one sequence and measures its speed.
 pub(super) fn candle(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     let workload = report.workload;
-    let runs = plan.assignment.container == Container::Gguf
+    let runs = report.model.retrieval.is_none()
+        && plan.assignment.container == Container::Gguf
         && workload.parallel == 1
         && workload.type_k == workload.type_v;
     // `validate` takes an Ollama tag as it is.

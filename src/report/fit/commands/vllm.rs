@@ -121,8 +121,12 @@ fn options(report: &Report<'_>, plan: &Plan) -> String {
     } else {
         " --enforce-eager"
     };
+    let pooling = match report.model.retrieval {
+        Some(_) => "--runner pooling ",
+        None => "",
+    };
     format!(
-        "--max-model-len {} --max-num-seqs {} --gpu-memory-utilization {share:.2}{dtype}{eager}",
+        "{pooling}--max-model-len {} --max-num-seqs {} --gpu-memory-utilization {share:.2}{dtype}{eager}",
         workload.context / workload.parallel.max(1),
         workload.parallel,
     )

@@ -1,0 +1,210 @@
+//! BERT and Nomic's BERT: encoders, whose vectors stand for texts (BGE, E5, GTE, MiniLM, Nomic Embed).
+//!
+//! Sources: `modeling_bert.py` of Transformers, `modeling_hf_nomic_bert.py` beside published weights;
+//! `src/models/bert.cpp`, `nomic-bert.cpp` and `conversion/bert.py` of llama.cpp.
+
+use super::common::*;
+use super::keys::*;
+use super::loader_keys::LAYER_NORM;
+use crate::checkpoint::Attends;
+use crate::model::arch::{Arch, TensorRow};
+use crate::model::conversion::{Conversion, KeyRule, Vocabulary};
+use crate::model::hparams::Number;
+use crate::model::loader::{Loader, LoaderRule};
+use crate::model::role::TensorRole as R;
+
+pub(super) static BERT: Arch = Arch {
+    name: "bert",
+    classes: &["BertModel"],
+    model_types: &["bert"],
+    layers: |hparams| Ok(uncached(uniform(hparams)?)),
+    tensors: &[EMBEDDINGS, POSITIONS, BLOCK],
+    conversion: Some(BERT_CONVERSION),
+    retrieval: Some(Attends::All),
+    loader: Loader {
+        keys: &[LAYER_NORM],
+        rules: &[LoaderRule::NoRope, LoaderRule::TokenTypes],
+        biases: &[R::AttnOutput, R::FfnUp, R::FfnDown],
+        optional: &[R::TokenTypes],
+        ..Loader::USUAL
+    },
+    ..USUAL
+};
+
+/// Rotary positions, gated feed-forwards, no biases.
+pub(super) static NOMIC_BERT: Arch = Arch {
+    name: "nomic-bert",
+    classes: &["NomicBertModel"],
+    model_types: &["nomic_bert"],
+    tensors: &[NOMIC_EMBEDDINGS, NOMIC_BLOCK],
+    loader: Loader {
+        rules: &[LoaderRule::TokenTypes],
+        ..BERT.loader
+    },
+    ..BERT
+};
+
+const BERT_CONVERSION: Conversion = Conversion {
+    keys: &[DIMENSIONS, FILE_TYPE, NOT_CAUSAL, POOLING],
+    vocabulary: Vocabulary::WordPiece,
+    ..Conversion::USUAL
+};
+
+const DIMENSIONS: &[KeyRule] = &[
+    BLOCKS,
+    CONTEXT,
+    HIDDEN,
+    FFN,
+    HEADS,
+    ROPE_BASE,
+    KeyRule::Number(Number::LayerNormEpsilon),
+];
+
+const NOT_CAUSAL: &[KeyRule] = &[KeyRule::Flag {
+    key: "attention.causal",
+    from: None,
+    or: false,
+}];
+
+const TOKENS: TensorRow =
+    TensorRow::weight(R::TokenEmbedding, &["embed_tokens.weight"], vocab_rows);
+
+/// Which of two texts a token is of; runtimes take all for those of the first.
+const TOKEN_TYPES: TensorRow = TensorRow::weight(
+    R::TokenTypes,
+    &["embeddings.token_type_embeddings.weight"],
+    |p| vec![p.params.token_types, p.dims.hidden],
+)
+.when(|p| p.params.token_types > 0);
+
+const EMBEDDINGS: &[TensorRow] = &[
+    TOKENS,
+    TOKEN_TYPES,
+    TensorRow::weight(
+        R::TokenEmbeddingNorm,
+        &["embeddings.LayerNorm.weight"],
+        hidden,
+    ),
+    TensorRow::bias(
+        R::TokenEmbeddingNorm,
+        &["embeddings.LayerNorm.bias"],
+        hidden,
+    ),
+];
+
+const POSITIONS: &[TensorRow] = &[TensorRow::weight(
+    R::Positions,
+    &["embeddings.position_embeddings.weight"],
+    |p| vec![p.dims.context, p.dims.hidden],
+)];
+
+const BLOCK: &[TensorRow] = &[
+    TensorRow::weight(
+        R::AttnQ,
+        &["encoder.layer.{}.attention.self.query.weight"],
+        |p| vec![query_width(p), p.dims.hidden],
+    ),
+    TensorRow::bias(
+        R::AttnQ,
+        &["encoder.layer.{}.attention.self.query.bias"],
+        |p| vec![query_width(p)],
+    ),
+    TensorRow::weight(
+        R::AttnK,
+        &["encoder.layer.{}.attention.self.key.weight"],
+        |p| vec![key_width(p), p.dims.hidden],
+    ),
+    TensorRow::bias(
+        R::AttnK,
+        &["encoder.layer.{}.attention.self.key.bias"],
+        |p| vec![key_width(p)],
+    ),
+    TensorRow::weight(
+        R::AttnV,
+        &["encoder.layer.{}.attention.self.value.weight"],
+        |p| vec![value_width(p), p.dims.hidden],
+    ),
+    TensorRow::bias(
+        R::AttnV,
+        &["encoder.layer.{}.attention.self.value.bias"],
+        |p| vec![value_width(p)],
+    ),
+    TensorRow::weight(
+        R::AttnOutput,
+        &["encoder.layer.{}.attention.output.dense.weight"],
+        |p| vec![p.dims.hidden, query_width(p)],
+    ),
+    TensorRow::bias(
+        R::AttnOutput,
+        &["encoder.layer.{}.attention.output.dense.bias"],
+        hidden,
+    ),
+    TensorRow::weight(
+        R::AttnOutNorm,
+        &["encoder.layer.{}.attention.output.LayerNorm.weight"],
+        hidden,
+    ),
+    TensorRow::bias(
+        R::AttnOutNorm,
+        &["encoder.layer.{}.attention.output.LayerNorm.bias"],
+        hidden,
+    ),
+    TensorRow::weight(
+        R::FfnUp,
+        &["encoder.layer.{}.intermediate.dense.weight"],
+        |p| vec![inner(p), p.dims.hidden],
+    ),
+    TensorRow::bias(
+        R::FfnUp,
+        &["encoder.layer.{}.intermediate.dense.bias"],
+        |p| vec![inner(p)],
+    ),
+    TensorRow::weight(R::FfnDown, &["encoder.layer.{}.output.dense.weight"], |p| {
+        vec![p.dims.hidden, inner(p)]
+    }),
+    TensorRow::bias(R::FfnDown, &["encoder.layer.{}.output.dense.bias"], hidden),
+    TensorRow::weight(
+        R::LayerOutNorm,
+        &["encoder.layer.{}.output.LayerNorm.weight"],
+        hidden,
+    ),
+    TensorRow::bias(
+        R::LayerOutNorm,
+        &["encoder.layer.{}.output.LayerNorm.bias"],
+        hidden,
+    ),
+];
+
+const NOMIC_EMBEDDINGS: &[TensorRow] = &[
+    TOKENS,
+    TOKEN_TYPES,
+    TensorRow::weight(R::TokenEmbeddingNorm, &["emb_ln.weight"], hidden),
+    TensorRow::bias(R::TokenEmbeddingNorm, &["emb_ln.bias"], hidden),
+];
+
+const NOMIC_BLOCK: &[TensorRow] = &[
+    TensorRow::weight(R::AttnQkv, &["encoder.layers.{}.attn.Wqkv.weight"], |p| {
+        vec![
+            query_width(p) + key_width(p) + value_width(p),
+            p.dims.hidden,
+        ]
+    }),
+    TensorRow::weight(
+        R::AttnOutput,
+        &["encoder.layers.{}.attn.out_proj.weight"],
+        |p| vec![p.dims.hidden, query_width(p)],
+    ),
+    TensorRow::weight(R::AttnOutNorm, &["encoder.layers.{}.norm1.weight"], hidden),
+    TensorRow::bias(R::AttnOutNorm, &["encoder.layers.{}.norm1.bias"], hidden),
+    TensorRow::weight(R::FfnUp, &["encoder.layers.{}.mlp.fc11.weight"], |p| {
+        vec![inner(p), p.dims.hidden]
+    }),
+    TensorRow::weight(R::FfnGate, &["encoder.layers.{}.mlp.fc12.weight"], |p| {
+        vec![inner(p), p.dims.hidden]
+    }),
+    TensorRow::weight(R::FfnDown, &["encoder.layers.{}.mlp.fc2.weight"], |p| {
+        vec![p.dims.hidden, inner(p)]
+    }),
+    TensorRow::weight(R::LayerOutNorm, &["encoder.layers.{}.norm2.weight"], hidden),
+    TensorRow::bias(R::LayerOutNorm, &["encoder.layers.{}.norm2.bias"], hidden),
+];
