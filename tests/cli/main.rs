@@ -15,6 +15,7 @@ mod settings;
 mod quality;
 mod side_by_side;
 mod sources;
+mod speculation;
 mod support;
 mod templates;
 mod verdicts;
