@@ -3,6 +3,8 @@
 use crate::support::{QWEN, json, refused, says};
 
 const BOARD: &str = "--device orin-nano-8gb --scheme q4_k_m";
+/// A model with its weights, which lines can start.
+const TINY: &str = "fixtures/tiny-qwen3";
 const GEMMA: &str = "fixtures/gemma-3-1b-it";
 
 #[test]
@@ -47,7 +49,11 @@ fn acceptance_is_a_share_or_tokens_and_decides_whether_it_is_faster() {
         said.contains("Speculation (lookup): slower, 0.76 times"),
         "{said}"
     );
-    assert!(said.contains("--spec-type ngram-simple"), "{said}");
+    let line = says(
+        0,
+        &format!("fit {TINY} --device orin-nano-8gb --scheme q8_0 --draft lookup"),
+    );
+    assert!(line.contains("--spec-type ngram-simple"), "{line}");
 }
 
 #[test]
@@ -63,10 +69,15 @@ fn without_evidence_the_acceptance_to_reach_is_named() {
     );
     let said = says(0, &format!("fit {QWEN} {BOARD} --draft {QWEN}"));
     assert!(said.contains("no published run says"), "{said}");
-    assert!(
-        said.contains("--spec-type draft-simple --spec-draft-n-max 3"),
-        "{said}"
+    let line = says(
+        0,
+        &format!("fit {TINY} --device orin-nano-8gb --scheme q8_0 --draft {TINY}"),
     );
+    assert!(
+        line.contains("-ngld 99 --spec-type draft-simple --spec-draft-n-max 3"),
+        "{line}"
+    );
+    assert!(line.contains("make the draft's file"), "{line}");
 }
 
 #[test]
