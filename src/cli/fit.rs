@@ -39,7 +39,9 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         others.cloned().chain(request::board_file(&args.board)),
     );
     output::check_all(&args.report.outputs(), &inputs)?;
-    let planned = planner.plan(&request::fit(args, quality, types))?;
+    let mut request = request::fit(args, quality, types);
+    request.workload.draft = request::draft(args)?;
+    let planned = planner.plan(&request)?;
     planned
         .board
         .warnings

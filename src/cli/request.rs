@@ -14,6 +14,7 @@ use crate::evidence::quality::MeasuredQuality;
 use crate::hub::Purpose;
 use crate::input;
 use crate::model::{self, Unknown};
+use crate::plan::draft::{Draft, Drafter};
 use crate::plan::{Prefer, Preference};
 use crate::planner::{Board, BoardRequest, Planner, Request, Schemes, WorkloadRequest};
 use crate::scheme::{TypeList, parse_types};
@@ -40,6 +41,26 @@ pub(super) fn fit(
         schemes: types.map_or(planned.schemes, Schemes::Types),
         ..planned
     }
+}
+
+/// What drafts, with the model that `--draft` names opened.
+pub(super) fn draft(args: &FitArgs) -> anyhow::Result<Option<Draft>> {
+    let Some(named) = args.draft.draft.as_deref() else {
+        return Ok(None);
+    };
+    let by = match named {
+        "mtp" => Drafter::Mtp,
+        "eagle3" => Drafter::Eagle3,
+        "lookup" => Drafter::Lookup,
+        model => {
+            let board = Board::open(&self::board(&args.board, args.workload.l4t))?;
+            open(model, &args.read)?.drafter(&board.runtime)?
+        }
+    };
+    Ok(Some(Draft {
+        by,
+        acceptance: args.draft.acceptance,
+    }))
 }
 
 /// The types of the tensors in a list.
@@ -157,5 +178,6 @@ fn workload(args: &WorkloadArgs) -> WorkloadRequest {
             .unwrap_or(u64::from(args.images.image.is_some())),
         image: args.images.image,
         projector_on_cpu: args.images.projector == ProjectorPlace::Cpu,
+        draft: None,
     }
 }

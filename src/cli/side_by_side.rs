@@ -22,7 +22,8 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         bail!("{flag} is about one model: give it with each of them in turn");
     }
     let outputs = args.report.outputs();
-    let request = request::fit(args, None, None);
+    let mut request = request::fit(args, None, None);
+    request.workload.draft = request::draft(args)?;
     let board = request::open_board(&request.board)?;
     let mut sides: Vec<Result<(Planner, Planned), String>> = Vec::new();
     for model in &args.models {

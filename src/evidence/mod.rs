@@ -11,6 +11,7 @@ mod measurement;
 mod nearest;
 mod power;
 pub mod quality;
+pub mod speculation;
 
 pub use csv::{CsvError, Grade};
 pub use hash::fingerprint;

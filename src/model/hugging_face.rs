@@ -68,9 +68,9 @@ pub(super) fn read(
         stated::check_blocks(arch, &hparams, &layers)?;
     }
     arithmetic::check(arch, &hparams, &layers)?;
-    let ahead = hparams.or_zero(Key::NextnLayers)? as usize;
-    let ahead = layers.len()..layers.len().saturating_add(ahead);
-    let mut sorted = Sorted::new(logical, ahead, Auxiliary::stated(&config, &arch.loader));
+    let ahead = hparams.or_zero(Key::NextnLayers)?;
+    let behind = layers.len()..layers.len().saturating_add(ahead as usize);
+    let mut sorted = Sorted::new(logical, behind, Auxiliary::stated(&config, &arch.loader));
     if assumed.is_none() {
         sorted.leave_out_zero_biases(checkpoint, arch);
     }
@@ -102,6 +102,7 @@ pub(super) fn read(
     };
     Ok(ModelSpec {
         forward: Err("it is no GGUF".to_owned()),
+        ahead,
         name: checkpoint.name.clone(),
         architecture: match (assumed, stated) {
             (Some(_), Some(stated)) => stated.to_owned(),
@@ -153,6 +154,7 @@ fn weights_only(
     let sorted = Sorted::new(logical, 0..0, Auxiliary::ANY);
     Ok(ModelSpec {
         forward: Err("it is no GGUF".to_owned()),
+        ahead: 0,
         name: checkpoint.name.clone(),
         architecture: name.to_owned(),
         quirks: Quirks::NONE,

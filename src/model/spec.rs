@@ -30,6 +30,8 @@ pub struct ModelSpec {
     /// The arithmetic of its forward pass, which the description of a GGUF has; or why the decoder does not run it: the
     /// decoder does not support the architecture, or a value that only a forward pass needs is missing or impossible.
     pub forward: Result<ForwardSpec, String>,
+    /// Blocks behind the last that draft further tokens (multi-token prediction).
+    pub ahead: u64,
     /// Every tensor of the text model, with llama.cpp's names and shapes.
     pub tensors: Vec<Tensor>,
     /// All stored weights of a Hugging Face checkpoint with their companions folded in, in file order, including

@@ -8,6 +8,7 @@ use crate::plan::memory::{Ledger, ledger};
 use crate::plan::notes::{allocation_note, derive_notes, tight_note};
 use crate::plan::rates;
 use crate::plan::recommend::{Choice, Offer, Preference};
+use crate::plan::speculation::{Speculation, speculation};
 use crate::plan::speed::Spread;
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
@@ -56,6 +57,8 @@ pub struct Plan {
     pub available: Bytes,
     /// How fast it runs, where that is known.
     pub speeds: Option<Speeds>,
+    /// What speculation brings, where it is asked for.
+    pub speculation: Option<Speculation>,
     /// How far its predictions are from those of the original, where that can be said.
     pub quality: Option<Quality>,
     /// Caveats.
@@ -184,6 +187,7 @@ fn plan(model: &ModelSpec, candidate: Candidate, target: Target<'_>, workload: &
         max_context,
         memory,
         available,
+        speculation: speculation(model, &assignment, target, workload),
         speeds,
         quality,
         notes,

@@ -57,6 +57,7 @@ impl Shape {
 /// A model of these layers and nothing else.
 pub(super) fn model(hidden: u64, vocab: u64, layers: Vec<Layer>) -> ModelSpec {
     ModelSpec {
+        ahead: 0,
         forward: Err(String::new()),
         stored: Vec::new(),
         name: String::new(),

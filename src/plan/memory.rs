@@ -3,9 +3,11 @@
 //! On a Jetson, CPU and GPU share their memory: what one runtime calls host and device memory is one
 //! sum here.
 
+use crate::dtype::Dtype;
 use crate::model::{FeedForward, Layer, ModelSpec, TensorRole};
 use crate::note::KvProblem;
 use crate::plan::compute::compute;
+use crate::plan::draft::{Drafter, Head, positions, state_copies};
 use crate::plan::kv::kv_cache;
 use crate::plan::projector;
 use crate::plan::workload::Workload;
@@ -30,6 +32,8 @@ pub struct Ledger {
     pub compute: Bytes,
     /// What an image encoder computes in.
     pub image_encoder: Bytes,
+    /// What drafts: its weights, its cache and what it computes in.
+    pub draft: Bytes,
     /// Rows of logits handed to the sampler.
     pub output: Bytes,
     /// CUDA context, libraries, the process itself.
@@ -51,6 +55,7 @@ impl Ledger {
             + self.recurrent_state
             + self.compute
             + self.image_encoder
+            + self.draft
             + self.output
             + self.runtime
     }
@@ -79,7 +84,9 @@ pub fn ledger(
         ComputeRule::Ggml { .. } => {
             let rows = workload.outputs.unwrap_or(match memory.outputs.value {
                 _ if model.retrieval.is_some() => settings.tokens(),
-                Outputs::Parallel => settings.sequences(),
+                Outputs::Parallel => settings
+                    .sequences()
+                    .saturating_mul(positions(runtime, workload.draft.as_ref())),
                 Outputs::Ubatch => settings.tokens(),
             });
             let compute = compute(model, &settings, rows, runtime.backend);
@@ -144,14 +151,47 @@ pub fn ledger(
         weights: text + towers,
         duplicated_embedding: duplicated,
         kv_cache: cache.full_bytes + cache.window_bytes,
-        recurrent_state: cache.recurrent_bytes,
+        recurrent_state: cache.recurrent_bytes * state_copies(runtime, workload.draft.as_ref()),
         compute: buffers.all,
         image_encoder: encoder.total(),
+        draft: draft_bytes(model, assignment, runtime, workload),
         output: buffers.output,
         runtime: Bytes(memory.runtime_bytes.expected as u64) + tokenizer,
         largest_allocation: largest.into_iter().max().unwrap_or(Bytes(0)),
         stages: buffers.stages,
         kv_problem: cache.problem,
+    }
+}
+
+/// What drafts, in the process of the model: a cache of its own in its default type, which flags for the type of the
+/// model's cache do not reach, and buffers of its own.
+fn draft_bytes(
+    model: &ModelSpec,
+    assignment: &Assignment,
+    runtime: &RuntimeProfile,
+    workload: &Workload,
+) -> Bytes {
+    let Some(draft) = &workload.draft else {
+        return Bytes(0);
+    };
+    let own = Workload {
+        draft: None,
+        text_only: true,
+        type_k: Dtype::F16,
+        type_v: Dtype::F16,
+        ..workload.clone()
+    };
+    let of = |model: &ModelSpec, assignment: &Assignment| {
+        let memory = ledger(model, assignment, runtime, &own);
+        memory.total().saturating_sub(memory.runtime)
+    };
+    match &draft.by {
+        Drafter::Lookup => Bytes(0),
+        Drafter::Model(draft) => of(&draft.model, &draft.assignment),
+        Drafter::Mtp | Drafter::Eagle3 => {
+            let head = Head::of(model, assignment, draft.kind());
+            of(&head.model, &head.assignment).saturating_sub(head.shared)
+        }
     }
 }
 

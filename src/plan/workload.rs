@@ -3,6 +3,7 @@
 use crate::device::Session;
 use crate::dtype::Dtype;
 use crate::model::projector::ImageSize;
+use crate::plan::draft::Draft;
 use crate::plan::kv::KvSettings;
 use crate::units::Bytes;
 
@@ -20,7 +21,7 @@ pub const KV_TYPES: &[Dtype] = &[
 ];
 
 /// What the model is asked to do.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Workload {
     /// Tokens of context over all sequences, as llama.cpp's `-c`.
     pub context: u64,
@@ -58,6 +59,8 @@ pub struct Workload {
     pub image: Option<ImageSize>,
     /// The image encoder runs on the processor.
     pub projector_on_cpu: bool,
+    /// What drafts tokens that the model verifies.
+    pub draft: Option<Draft>,
 }
 
 impl Default for Workload {
@@ -81,6 +84,7 @@ impl Default for Workload {
             images: 0,
             image: None,
             projector_on_cpu: false,
+            draft: None,
         }
     }
 }

@@ -103,6 +103,48 @@ pub enum PlanError {
         /// Tokens of context.
         context: u64,
     },
+    /// The runtime does not speculate with such a drafter.
+    #[error(
+        "{runtime} does not speculate with {}: {}",
+        match drafter { &"model" => "a draft model", other => other },
+        if known.is_empty() { "take another --runtime, such as llama.cpp".to_owned() } else { format!("it does with {known}") }
+    )]
+    NoSpeculation {
+        /// The runtime.
+        runtime: String,
+        /// What was asked for.
+        drafter: &'static str,
+        /// What it speculates with.
+        known: String,
+    },
+    /// The model writes no tokens.
+    #[error("--draft: {model} turns texts into numbers and writes no tokens; leave the flag out")]
+    NothingToDraft {
+        /// Its name.
+        model: String,
+    },
+    /// The model has no block that drafts.
+    #[error(
+        "--draft mtp: {model} states no block that drafts (`mtp_num_hidden_layers`); take a draft model, or lookup"
+    )]
+    NoBlocksAhead {
+        /// Its name.
+        model: String,
+    },
+    /// The draft has another vocabulary.
+    #[error(
+        "--draft {draft} has a vocabulary of {theirs} tokens, and {model} one of {own}: take a smaller model of the same family"
+    )]
+    DraftVocabulary {
+        /// The draft's name.
+        draft: String,
+        /// Its vocabulary.
+        theirs: u64,
+        /// The model's name.
+        model: String,
+        /// Its vocabulary.
+        own: u64,
+    },
     /// A named scheme is not known or not possible.
     #[error(transparent)]
     Candidate(#[from] CandidateError),

@@ -5,6 +5,7 @@
 
 mod board;
 mod candidates;
+mod drafting;
 mod error;
 mod gguf_header;
 mod quality;
@@ -14,10 +15,13 @@ mod settings;
 mod shared;
 mod shared_file;
 
-use crate::checkpoint::{self, Checkpoint, Stores};
+use std::sync::Arc;
+
+use crate::checkpoint::{self, Checkpoint, SourceFormat, Stores};
 use crate::device;
 use crate::model::{self, ModelSpec, Tower, Unknown, accept};
 use crate::plan::advise::{Advice, advise};
+use crate::plan::draft::{DraftModel, Drafter};
 use crate::plan::fit::Candidate;
 use crate::plan::{Fit, Plan, Workload, fit};
 use crate::quantize::Readiness;
@@ -266,6 +270,34 @@ impl Planner {
             header,
             fit,
         })
+    }
+
+    /// The model as one that drafts for others under `runtime`: in the types that it is stored in, or else in the first
+    /// format that the runtime loads.
+    ///
+    /// # Errors
+    /// As [`Planner::candidates`]; [`PlanError::NoFormat`] where the runtime loads no format of it.
+    pub fn drafter(&self, runtime: &RuntimeProfile) -> Result<Drafter, PlanError> {
+        let header = GgufHeader::of(&self.checkpoint, &self.model, runtime)?;
+        let found = self.candidates(runtime, &Schemes::Common, Rules::default(), &header)?;
+        let first = found.into_iter().next();
+        let candidate = first.ok_or_else(|| PlanError::NoFormat {
+            runtime: runtime.name.clone(),
+            model: self.model.name.clone(),
+        })?;
+        let given = self.checkpoint.files.first();
+        let is_gguf = self.checkpoint.format == SourceFormat::Gguf;
+        let name = self.model.name.rsplit('/').next().unwrap_or_default();
+        let path = match given.filter(|_| is_gguf) {
+            Some(file) => file.path.to_string_lossy().into_owned(),
+            None => format!("{name}-{}.gguf", candidate.assignment.scheme.to_uppercase()),
+        };
+        Ok(Drafter::Model(Arc::new(DraftModel {
+            path,
+            is_to_be_made: !is_gguf,
+            model: self.model.clone(),
+            assignment: candidate.assignment,
+        })))
     }
 
     /// The scheme whose types the tensors of a GGUF or 16-bit checkpoint have; `None` where they are those of none.

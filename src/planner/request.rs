@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use super::drafting;
 use super::error::PlanError;
 use crate::device::{L4tRelease, Session, WhatIf};
 use crate::dtype::Dtype;
 use crate::evidence::quality::MeasuredQuality;
 use crate::model::ModelSpec;
 use crate::model::projector::ImageSize;
+use crate::plan::draft::Draft;
 use crate::plan::{self, Preference, Workload};
 use crate::runtime::{RuntimeProfile, Version};
 use crate::scheme::{Rules, TypeList};
@@ -116,6 +118,8 @@ pub struct WorkloadRequest {
     pub image: Option<ImageSize>,
     /// The image encoder runs on the processor.
     pub projector_on_cpu: bool,
+    /// What drafts tokens that the model verifies.
+    pub draft: Option<Draft>,
 }
 
 impl Default for BoardRequest {
@@ -157,6 +161,7 @@ impl Default for WorkloadRequest {
             images: usual.images,
             image: usual.image,
             projector_on_cpu: usual.projector_on_cpu,
+            draft: None,
         }
     }
 }
@@ -239,7 +244,11 @@ impl WorkloadRequest {
             images: self.images,
             image: self.image,
             projector_on_cpu: self.projector_on_cpu,
+            draft: self.draft.clone(),
         };
+        if let Some(draft) = &load.draft {
+            drafting::check(draft, model, runtime)?;
+        }
         self.with_images(load, model)
     }
 

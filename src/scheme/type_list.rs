@@ -139,7 +139,7 @@ mod tests {
             ("a.weight=q9", "line 1: there is no type `q9`"),
             ("a=q4_k\n\n# b\na=q5_k", "line 4: tensor `a` is named twice"),
             ("# nothing", "it names no tensor"),
-            ("=q4_k", "is not NAME=TYPE"),
+            ("=q4_k", "must be NAME=TYPE"),
         ] {
             let error = parse_types(text).unwrap_err().to_string();
             assert!(error.contains(said), "{error}");

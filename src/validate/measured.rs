@@ -61,10 +61,28 @@ pub struct Measured {
     pub engine_memory: Option<Bytes>,
     /// Whether the engine runs on a GPU, where it reports that.
     pub on_gpu: Option<bool>,
+    /// What the engine reports of speculation, over all repeats, where it speculated.
+    pub draft: Option<DraftCounts>,
     /// Caveats of these numbers.
     pub remarks: Vec<String>,
     /// Figures that were rejected as implausible.
     pub rejected: Vec<RejectedFigure>,
+}
+
+/// Tokens that were drafted for the model, and those that it accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DraftCounts {
+    /// Drafted tokens.
+    pub drafted: u64,
+    /// Those of them that were accepted.
+    pub accepted: u64,
+}
+
+impl DraftCounts {
+    /// The share that was accepted, as `fit --acceptance` takes it.
+    pub fn acceptance(&self) -> f64 {
+        self.accepted as f64 / self.drafted.max(1) as f64
+    }
 }
 
 /// A figure that was rejected as implausible, and why.

@@ -44,7 +44,7 @@ pub use compare::{
 pub use control::{MeasureProgress, supervised_for};
 pub use error::ValidateError;
 pub use llama_bench::find as find_llama_bench;
-pub use measured::{Measured, Metric, RejectedFigure, Statistics};
+pub use measured::{DraftCounts, Measured, Metric, RejectedFigure, Statistics};
 pub use plausible::{Limits, RateCeiling, reject_counts, reject_figures};
 pub use program::{NOT_STARTED, TETHER_COMMAND};
 pub use prompt::Prompt;

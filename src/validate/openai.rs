@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::control::MeasureProgress;
 use super::error::{ValidateError, one_line};
 use super::http::{Server, document};
-use super::measured::{Measured, Metric};
+use super::measured::{DraftCounts, Measured, Metric};
 use super::stream::{AnswerPieces, StopReason};
 use super::{LEAST_TOKENS, MeasureRequest};
 use crate::units::counted;
@@ -147,6 +147,7 @@ struct Stream {
     completion_tokens: Option<u64>,
     cached_tokens: u64,
     prefill_rate: Option<f64>,
+    draft: Option<DraftCounts>,
     fingerprint: String,
 }
 
@@ -225,6 +226,7 @@ impl Stream {
             completion_tokens: None,
             cached_tokens: 0,
             prefill_rate: None,
+            draft: None,
             fingerprint: String::new(),
         }
     }
@@ -250,6 +252,10 @@ impl Stream {
         self.cached_tokens = cached.unwrap_or(self.cached_tokens);
         let rate = event.pointer("/timings/prompt_per_second");
         self.prefill_rate = rate.and_then(Value::as_f64).or(self.prefill_rate);
+        let drafted = count("/timings/draft_n").zip(count("/timings/draft_n_accepted"));
+        let draft = drafted.filter(|(drafted, accepted)| *drafted > 0 && accepted <= drafted);
+        let draft = draft.map(|(drafted, accepted)| DraftCounts { drafted, accepted });
+        self.draft = draft.or(self.draft);
         if let Some(fingerprint) = event.get("system_fingerprint").and_then(Value::as_str) {
             self.fingerprint = fingerprint.to_owned();
         }
@@ -300,6 +306,11 @@ fn gather(
         let read = stream.prompt_tokens.map(|tokens| tokens as f64 / first);
         measured.prefill_streamed |= stream.prefill_rate.is_none();
         measured.prefill.extend(stream.prefill_rate.or(read));
+        if let Some(counts) = stream.draft {
+            let all = measured.draft.get_or_insert_default();
+            all.drafted = all.drafted.saturating_add(counts.drafted);
+            all.accepted = all.accepted.saturating_add(counts.accepted);
+        }
         cached = stream.cached_tokens.max(cached);
         longest = longest.max(pieces.longest_gap());
         measured.remarks.extend(pieces.remark());

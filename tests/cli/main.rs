@@ -16,6 +16,7 @@ mod quality;
 mod retrieval;
 mod side_by_side;
 mod sources;
+mod speculation;
 mod support;
 mod templates;
 mod verdicts;

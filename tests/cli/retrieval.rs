@@ -68,6 +68,10 @@ fn a_text_is_rated_and_no_token() {
             0,
             &format!("fit {model} --scheme f16 --device orin-nano-8gb --explain"),
         );
+        refused(
+            &format!("fit {model} --device orin-nano-8gb --draft lookup"),
+            &["writes no tokens"],
+        );
         let words: Vec<&str> = text.split_whitespace().collect();
         assert!(
             words.join(" ").contains(" texts/s of 512 tokens, "),

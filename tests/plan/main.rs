@@ -12,5 +12,6 @@ mod processors;
 mod published;
 mod screens;
 mod snapshots;
+mod speculation;
 mod speed;
 mod support;

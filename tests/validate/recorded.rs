@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::server::{Answer, Server, counted, models, stream, token};
+use crate::server::{Answer, Server, counted, end, models, stream, token};
 use crate::support::{MODEL, document, run_in, validate};
 
 /// Runs against a server and returns its document, whatever the verdict.
@@ -42,6 +42,35 @@ fn llama_server_is_timed_by_the_client_and_counts_for_itself() {
     ] {
         assert!(found["error"][line].is_number(), "{line}");
     }
+}
+
+/// A stream whose end counts drafted and accepted tokens, as llama-server b11434 does where it speculates.
+fn drafted(drafted: u64, accepted: u64) -> Answer {
+    let counters = format!("\"draft_n\":{drafted},\"draft_n_accepted\":{accepted},\"cache_n\"");
+    let last = end(131, 8, 1234.5).replace("\"cache_n\"", &counters);
+    let mut pieces: Vec<(u64, String)> = (0..8).map(|_| (2, token(" word"))).collect();
+    pieces.push((0, last));
+    Answer::Pieces(pieces)
+}
+
+#[test]
+fn the_acceptance_that_llama_server_counts_is_reported_over_all_repeats() {
+    let of = |answer: Answer| {
+        let server = Server::start(&[("/v1/models", models(&["m"])), ("/v1/completions", answer)]);
+        measured(&server.openai(&["--tokens", "8", "--repeats", "2"]))
+    };
+    let found = of(drafted(12, 9));
+    let speculation = &found["measured"]["speculation"];
+    assert_eq!(speculation["drafted_tokens"], 24);
+    assert_eq!(speculation["accepted_tokens"], 18);
+    assert_eq!(speculation["acceptance"], 0.75);
+    // More accepted than drafted is no count, and a server that does not speculate has none.
+    assert!(of(drafted(3, 4))["measured"].get("speculation").is_none());
+    assert!(
+        of(stream(2, 2, 8, 131, 1234.5))["measured"]
+            .get("speculation")
+            .is_none()
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{BoardArgs, PreferenceArgs, ReadArgs, ReportFormat, WorkloadArgs};
+use super::{BoardArgs, DraftArgs, PreferenceArgs, ReadArgs, ReportFormat, WorkloadArgs};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FitArgs {
@@ -26,6 +26,8 @@ pub(in crate::cli) struct FitArgs {
     /// measurements of other models let expect]
     #[arg(long, value_name = "FILE")]
     pub quality: Option<PathBuf>,
+    #[command(flatten)]
+    pub draft: DraftArgs,
     #[command(flatten)]
     pub preference: PreferenceArgs,
     /// Show every format, every way to run it and every note [default: what fits a screen of 24 lines; with --scheme,

@@ -2,6 +2,7 @@
 
 mod board;
 mod config;
+mod draft;
 mod fit;
 mod examples;
 mod images;
@@ -31,6 +32,7 @@ use crate::validate::CALIBRATION_SECONDS;
 
 pub(super) use self::board::SharedArgs;
 pub(super) use self::config::{ConfigArgs, ConfigCommand, Key};
+pub(super) use self::draft::DraftArgs;
 pub(super) use self::fit::{FitArgs, PredictionArgs};
 pub(super) use self::images::{ImageArgs, ProjectorPlace};
 pub(super) use self::models::{ModelsArgs, TaskArg};

@@ -1,7 +1,7 @@
 //! `--explain`: the ledger and the roofline of one plan, term by term, with formula and source.
 
 use super::json::bound;
-use super::text::range;
+use super::range;
 use super::{Report, energy_text, evidence_text, power_text, prompt_evidence_text, quality};
 use crate::plan::fit::speeds_at;
 use crate::plan::operations::decode_operations;
@@ -136,6 +136,11 @@ fn ledger(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
         "image encoder",
         memory.image_encoder,
         "peak of one pass over a picture, and its pixels (clip.cpp)".to_owned(),
+    );
+    term(
+        "draft",
+        memory.draft,
+        "its weights, its own cache in F16, and what it computes in".to_owned(),
     );
     term(
         "output rows",

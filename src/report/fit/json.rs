@@ -4,13 +4,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::advice::advice_text;
-use super::{Report, images, quality};
+use super::{Report, images, quality, speculation, spread};
 use crate::checkpoint::Pooling;
 use crate::device::{PowerMode, Session};
 use crate::evidence::Evidence;
 use crate::plan::energy::{ModeEnergy, RailEnergy, fastest_within};
 use crate::plan::fit::{Published, Target};
-use crate::plan::speed::{Bound, Spread};
+use crate::plan::speed::Bound;
 use crate::plan::{Plan, Prefer, Speeds, Verdict, Workload};
 use crate::report::rounded;
 use crate::units::Bytes;
@@ -178,6 +178,10 @@ fn plan_json(plan: &Plan, workload: &Workload) -> Value {
     if memory.image_encoder > Bytes(0) {
         document["memory"]["image_encoder_bytes"] = json!(memory.image_encoder);
     }
+    if let Some(speculation) = speculation::document(plan) {
+        document["memory"]["draft_bytes"] = json!(memory.draft);
+        document["speculation"] = speculation;
+    }
     document
 }
 
@@ -257,15 +261,6 @@ fn evidence_json(evidence: &Evidence) -> Value {
             "watts": row.power_w,
             "rail": row.power_of,
         })).collect::<Vec<_>>(),
-    })
-}
-
-/// A rate or time with its range.
-pub(in crate::report) fn spread(spread: &Spread) -> Value {
-    json!({
-        "low": spread.low,
-        "expected": spread.expected,
-        "high": spread.high,
     })
 }
 

@@ -3,7 +3,7 @@
 use super::advice::advice_text;
 use super::commands::{CommandBlock, commands};
 use super::text::{by_power_mode, headline, notes, table};
-use super::{Report, quality};
+use super::{Report, quality, speculation};
 use crate::foreign::{fenced, markdown, markdown_sentence};
 use crate::report::{count, line};
 
@@ -27,6 +27,12 @@ pub fn page(report: &Report<'_>) -> String {
             markdown_sentence(&headline(report, recommended)),
         ),
     );
+    if let Some(speculation) = recommended.and_then(speculation::line) {
+        line(
+            &mut out,
+            format_args!("{}.\n", markdown_sentence(&speculation)),
+        );
+    }
     if let Some(modes) = by_power_mode(report) {
         line(&mut out, format_args!("{modes}\n"));
     }

@@ -9,6 +9,8 @@ mod json;
 mod markdown;
 mod quality;
 pub mod several;
+mod speculation;
+mod spread;
 mod text;
 
 use crate::checkpoint::{Checkpoint, SourceFormat};
@@ -25,11 +27,11 @@ use crate::units::{Bytes, counted};
 
 pub use check::differences;
 pub use explain::explain;
+pub(super) use json::device;
 pub use json::{SCHEMA, bound, document};
-pub(super) use json::{device, spread};
 pub use markdown::page as markdown;
 pub(super) use quality::document as quality_document;
-pub(super) use text::range;
+pub(super) use spread::{range, spread};
 pub use text::{is_report, painted, text};
 
 /// What a report shows.

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::quality;
-use super::text::{DOES_NOT_FIT, FITS, TOO_SLOW, headroom, range, smallest};
+use super::range;
+use super::text::{DOES_NOT_FIT, FITS, TOO_SLOW, headroom, smallest};
 use super::{Report, document};
 use crate::foreign::{markdown as plain, markdown_sentence};
 use crate::plan::Plan;

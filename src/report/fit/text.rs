@@ -5,7 +5,8 @@ use std::ops::Range;
 use super::advice::advice_text;
 use super::commands::{self, commands};
 use super::{
-    Report, View, energy_budget_text, evidence_text, images, prompt_evidence_text, quality,
+    Report, View, energy_budget_text, evidence_text, images, prompt_evidence_text, quality, range,
+    speculation,
 };
 use crate::note::{Note, Weight};
 use crate::plan::fit::rate_by_mode;
@@ -58,6 +59,7 @@ pub fn text(report: &Report<'_>, view: View) -> String {
     out.prose(&report.planned_for());
     for fact in [
         images::line(report),
+        report.fit.recommended().and_then(speculation::line),
         quality::reason(report),
         by_power_mode(report),
     ] {
@@ -323,16 +325,6 @@ pub(super) fn headroom(plan: &Plan) -> String {
     }
 }
 
-/// `38-52`, or one number where both ends print alike.
-pub(in crate::report) fn range(spread: &crate::plan::speed::Spread) -> String {
-    let (low, high) = (rate(spread.low), rate(spread.high));
-    if low == high {
-        low
-    } else {
-        format!("{low}-{high}")
-    }
-}
-
 fn legend(report: &Report<'_>) -> String {
     let workload = report.workload;
     let star = if report.fit.choice.taken.is_some() {
@@ -408,6 +400,7 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<Told> {
     let of_runtime = runtime.notes.iter();
     let of_runtime = of_runtime.map(|note| format!("{}: {note}", runtime.name));
     let quality = report.fit.recommended().and_then(quality::evidence);
+    let speculation = plan.and_then(speculation::evidence);
     let all = budget
         .into_iter()
         .map(|text| told(Weight::Verdict, text))
@@ -417,10 +410,16 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<Told> {
                 .into_iter()
                 .map(|text| told(Weight::Commands, text)),
         )
-        .chain(evidence.into_iter().chain(quality).map(|text| Told {
-            is_evidence: true,
-            ..told(Weight::Background, text)
-        }))
+        .chain(
+            evidence
+                .into_iter()
+                .chain(speculation)
+                .chain(quality)
+                .map(|text| Told {
+                    is_evidence: true,
+                    ..told(Weight::Background, text)
+                }),
+        )
         .chain(of_runtime.map(|text| told(Weight::Background, text)));
     let mut notes: Vec<Told> = Vec::new();
     for note in all {

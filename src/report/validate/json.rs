@@ -101,6 +101,13 @@ pub fn document(report: &Report<'_>) -> Value {
         "text": measured.text,
         "remarks": measured.remarks,
     });
+    if let Some(draft) = &measured.draft {
+        document["measured"]["speculation"] = json!({
+            "drafted_tokens": draft.drafted,
+            "accepted_tokens": draft.accepted,
+            "acceptance": draft.acceptance(),
+        });
+    }
     document["not_measured"] = measured.rejected.iter().map(rejected_json).collect();
     document["compared"] = comparison.judged().map(|line| key(line.metric)).collect();
     document["error"] = json!({

@@ -51,6 +51,14 @@ pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
             memory_line(&mut out, measured, memory);
             verdict(&mut out, comparison);
             reasons(&mut out, comparison, checks);
+            if let Some(draft) = &measured.draft {
+                out.prose(&format!(
+                    "speculation: {} of {} drafted tokens were accepted; `orinplan fit --draft .. --acceptance {:.2}` plans with it",
+                        draft.accepted,
+                        draft.drafted,
+                        draft.acceptance()
+                    ));
+            }
             for remark in &measured.remarks {
                 out.prose(&format!("note: {remark}"));
             }

@@ -6,6 +6,7 @@ use crate::checkpoint::Pooling;
 use crate::dtype::Dtype;
 use crate::foreign::shell_path;
 use crate::plan::Plan;
+use crate::plan::draft::Drafter;
 use crate::scheme::Container;
 
 /// With every layer on the GPU.
@@ -61,6 +62,7 @@ fn server_with(report: &Report<'_>, plan: &Plan, placement: &str) -> Vec<Command
         Some("--ctx-checkpoints 0 --cache-ram 0".to_owned()),
         projector,
         cache_types(report),
+        speculation(report),
     ];
     vec![line("Run it with llama.cpp", words)]
 }
@@ -83,6 +85,23 @@ pub(super) fn bench(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
         cache_types(report),
     ];
     vec![line("Measure it with llama-bench", words)]
+}
+
+/// The options of speculation (`docs/speculative.md` of llama.cpp).
+fn speculation(report: &Report<'_>) -> Option<String> {
+    let draft = report.workload.draft.as_ref()?;
+    let most = draft.method(report.target.runtime)?.passes;
+    let drafts = |kind: &str| format!("--spec-type {kind} --spec-draft-n-max {most}");
+    Some(match &draft.by {
+        Drafter::Model(model) => format!(
+            "-md {} -ngld 99 {}",
+            shell_path(&model.path),
+            drafts("draft-simple")
+        ),
+        Drafter::Mtp => drafts("draft-mtp"),
+        Drafter::Eagle3 => format!("-md EAGLE3.gguf -ngld 99 {}", drafts("draft-eagle3")),
+        Drafter::Lookup => "--spec-type ngram-simple".to_owned(),
+    })
 }
 
 fn file(report: &Report<'_>, plan: &Plan) -> Option<String> {

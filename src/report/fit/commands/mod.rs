@@ -12,6 +12,7 @@ use super::Report;
 use crate::checkpoint::Origin;
 use crate::foreign::shell;
 use crate::plan::Plan;
+use crate::plan::draft::Drafter;
 use crate::quantize::Readiness;
 
 /// Commands that belong together.
@@ -100,6 +101,22 @@ fn no_file<'a>(report: &'a Report<'_>, plan: &Plan) -> Option<&'a str> {
     }
 }
 
+/// Which file the commands take for the draft, where it is none that was given.
+fn draft(report: &Report<'_>) -> Option<String> {
+    match &report.workload.draft.as_ref()?.by {
+        Drafter::Model(model) if model.is_to_be_made => Some(format!(
+            "make the draft's file `{}` with `orinplan quantize`, or name a GGUF with --draft",
+            model.path
+        )),
+        Drafter::Eagle3 => Some(
+            "EAGLE3 in the lines stands for the head that was trained for this model; for llama.cpp, convert_hf_to_gguf.py \
+             makes its GGUF with --target-model-dir"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
 /// The caveats of the commands for `plan`, or why there are none.
 pub(super) fn notes(report: &Report<'_>, plan: &Plan) -> Vec<String> {
     if let Some(why) = no_file(report, plan) {
@@ -119,5 +136,6 @@ pub(super) fn notes(report: &Report<'_>, plan: &Plan) -> Vec<String> {
             )
         });
     let container = vllm::no_container(report);
-    spelling.into_iter().chain(container).collect()
+    let draft = draft(report);
+    spelling.into_iter().chain(container).chain(draft).collect()
 }

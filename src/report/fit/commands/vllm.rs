@@ -1,10 +1,13 @@
 //! Commands of vLLM: the directory that it serves, and on a Jetson the container that it runs in.
 
+use serde_json::json;
+
 use super::super::Report;
 use super::{CommandBlock, gguf, names};
 use crate::checkpoint::Origin;
 use crate::foreign::{shell, shell_path};
 use crate::plan::Plan;
+use crate::plan::draft::Drafter;
 use crate::scheme::Container;
 
 fn is_made(plan: &Plan) -> bool {
@@ -106,6 +109,26 @@ fn mounted(report: &Report<'_>, plan: &Plan) -> (String, String) {
     }
 }
 
+/// The option of speculation (vLLM's `SpeculativeConfig`).
+fn speculation(report: &Report<'_>) -> Option<String> {
+    let draft = report.workload.draft.as_ref()?;
+    let tokens = draft.method(report.target.runtime)?.passes;
+    let (method, model) = match &draft.by {
+        Drafter::Model(model) => ("draft_model", Some(model.model.name.as_str())),
+        Drafter::Mtp => ("mtp", None),
+        Drafter::Eagle3 => ("eagle3", Some("EAGLE3")),
+        Drafter::Lookup => ("ngram", None),
+    };
+    let mut config = json!({ "method": method, "num_speculative_tokens": tokens });
+    if let Some(model) = model {
+        config["model"] = json!(model);
+    }
+    Some(format!(
+        "--speculative-config {}",
+        shell(&config.to_string())
+    ))
+}
+
 fn options(report: &Report<'_>, plan: &Plan) -> String {
     let workload = report.workload;
     let total = report.target.device.total_memory.value.as_f64().max(1.0);
@@ -125,8 +148,9 @@ fn options(report: &Report<'_>, plan: &Plan) -> String {
         Some(_) => "--runner pooling ",
         None => "",
     };
+    let speculation = speculation(report).map_or(String::new(), |words| format!(" {words}"));
     format!(
-        "{pooling}--max-model-len {} --max-num-seqs {} --gpu-memory-utilization {share:.2}{dtype}{eager}",
+        "{pooling}--max-model-len {} --max-num-seqs {} --gpu-memory-utilization {share:.2}{dtype}{eager}{speculation}",
         workload.context / workload.parallel.max(1),
         workload.parallel,
     )
