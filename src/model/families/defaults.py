@@ -10,7 +10,7 @@ os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-TYPES = """arcee cohere2 deepseek_v2 deepseek_v3 ernie4_5 exaone4 falcon_h1 gemma gemma2 gemma3_text gemma3n_text
+TYPES = """arcee bert cohere2 deepseek_v2 deepseek_v3 ernie4_5 ernie4_5_moe exaone4 falcon_h1 gemma gemma2 gemma3_text gemma3n_text
 gemma4_text gemma4_unified_text glm4 gpt_oss granite granitemoe granitemoehybrid granitemoeshared lfm2 lfm2_moe llama
 ministral3 mistral mixtral nemotron nemotron_h olmo olmo2 olmo3 olmoe phi phi3 qwen2 qwen2_5_vl_text qwen2_moe
 qwen2_vl_text qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next qwen3_vl_moe_text qwen3_vl_text seed_oss
@@ -23,10 +23,12 @@ block_multiple_of decoder_sparse_step final_logit_softcapping layer_norm_epsilon
 norm_eps norm_epsilon norm_topk_prob original_max_position_embeddings partial_rotary_factor query_pre_attn_scalar rms_norm_eps rope_local_base_freq
 rope_parameters rope_theta tie_word_embeddings use_bias use_conv_bias""".split())
 # Their classes stand beside published weights; all of them inherit this from `PretrainedConfig`.
-REMOTE = {kind: {"tie_word_embeddings": True} for kind in ["minicpm"]}
+REMOTE = {kind: {"tie_word_embeddings": True} for kind in ["minicpm", "nomic_bert"]}
 # Read nowhere for these types: their windows are off unless `use_sliding_window` is on, or off in llama.cpp.
 INERT = {(kind, "sliding_window") for kind in TYPES if kind.startswith(("mistral", "ministral3", "qwen", "smollm3"))}
 
+# Its positions are a table, not rotary.
+INERT |= {("bert", "rope_theta")}
 # Of files that are older than the class, and dense: what is theirs is no less there for lacking experts.
 INERT |= {("nemotron_h", key) for key in """moe_intermediate_size moe_shared_expert_intermediate_size n_routed_experts
 n_shared_experts num_experts_per_tok""".split()}
