@@ -3,6 +3,7 @@
 mod advice;
 mod check;
 mod commands;
+mod curves;
 mod explain;
 mod images;
 mod json;
@@ -10,6 +11,8 @@ mod markdown;
 mod quality;
 pub mod several;
 mod text;
+#[cfg(feature = "pages")]
+mod words;
 
 use crate::checkpoint::{Checkpoint, SourceFormat};
 use crate::device::Choice;
@@ -24,6 +27,7 @@ use crate::report::planned_for;
 use crate::units::{Bytes, counted};
 
 pub use check::differences;
+pub use curves::document as document_with_curves;
 pub use explain::explain;
 pub use json::{SCHEMA, bound, document};
 pub(super) use json::{device, spread};
@@ -31,6 +35,8 @@ pub use markdown::page as markdown;
 pub(super) use quality::document as quality_document;
 pub(super) use text::range;
 pub use text::{is_report, painted, text};
+#[cfg(feature = "pages")]
+pub(super) use words::Words;
 
 /// What a report shows.
 #[derive(Clone, Copy, Debug)]
