@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-/// About how wide a character of a figure's text is, in pixels.
-pub(super) const CHARACTER: f64 = 7.1;
+/// How wide a character of a figure's text is at most on average, in pixels: that of DejaVu Sans, the widest of the fonts.
+pub(super) const CHARACTER: f64 = 8.2;
 
 /// A drawing of a fixed size.
 pub(super) struct Canvas {
