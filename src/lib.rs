@@ -16,8 +16,8 @@
 //! # }
 //! ```
 //!
-//! Features, all on by default: `hub` opens models on servers, `decode` runs models and measures them, `cli` is the
-//! command line. Without them the library plans and quantizes what is on this machine.
+//! Features, all on by default: `hub` opens models on servers, `decode` runs models and measures them, `pages` makes
+//! reports as pages and figures, `cli` is the command line. Without them the library plans and quantizes what is on this machine.
 
 pub mod units;
 pub mod sourced;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::args::{ReportFormat, SharedArgs};
-use super::{Outcome, output, request, saved};
+use super::{Outcome, output, pages, request, saved};
 use crate::foreign;
 use crate::input;
 use crate::planner::{
@@ -56,6 +56,10 @@ pub(super) fn run(args: &SharedArgs) -> anyhow::Result<Outcome> {
         ReportFormat::Json => report::json(&document),
         ReportFormat::Text => foreign::lines(&shared::text(&report, super::columns())),
         ReportFormat::Markdown => foreign::lines(&shared::markdown(&report)),
+        ReportFormat::Html | ReportFormat::Svg => {
+            let figure = args.report.figure.figure.as_deref();
+            pages::rendered(&report::html::board(&report), args.report.format, figure)?
+        }
     };
     output::deliver(args.report.output.as_deref(), &text)?;
     Ok(if plan.together.fits() {

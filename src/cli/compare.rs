@@ -9,13 +9,16 @@ use anyhow::Context;
 use super::args::{CompareArgs, ReportFormat};
 use super::evaluated::Evaluated;
 use super::progress::{self, Spinner, Steps};
-use super::{Outcome, output, show};
+use super::{Outcome, output, pages, show};
 use crate::decode::LoadOptions;
 use crate::quality::{self, Beginning, Chunks, LogProbs, Text};
 use crate::report;
 use crate::report::compare::{Candidate, Report, Subject};
 
 pub(super) fn run(args: &CompareArgs) -> anyhow::Result<Outcome> {
+    if args.format.is_page() {
+        return Err(pages::none("compare"));
+    }
     let text = Text::open(args.text.text.as_deref())?;
     let reference = Evaluated::open(&args.reference)?;
     let candidates = args.candidates.iter().map(|model| Evaluated::open(model));
@@ -65,6 +68,7 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<Outcome> {
         ReportFormat::Text => report::compare::text(&report, super::columns()),
         ReportFormat::Json => report::json(&report::compare::document(&report)),
         ReportFormat::Markdown => report::compare::markdown(&report),
+        ReportFormat::Html | ReportFormat::Svg => return Err(pages::none("compare")),
     })?;
     Ok(Outcome::Yes)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use super::args::{FitArgs, ReportFormat};
-use super::{Outcome, config, output, print, remote, request, saved, side_by_side};
+use super::{Outcome, config, output, pages, print, remote, request, saved, side_by_side};
 use crate::evidence::quality::MeasuredQuality;
 use crate::foreign;
 use crate::input;
@@ -16,9 +16,9 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     let [model] = &args.models[..] else {
         return side_by_side::run(args);
     };
-    if args.explain && args.report.format == ReportFormat::Json {
+    if args.explain && (args.report.format == ReportFormat::Json || args.report.format.is_page()) {
         bail!(
-            "--explain is for people: use it with --format text or markdown; JSON has every number"
+            "--explain is for people: use it with --format text or markdown; JSON and pages have every number"
         );
     }
     let saved = args.report.check.as_deref();
@@ -59,7 +59,11 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     }
     let text = match args.report.format {
         ReportFormat::Json => report::json(&remote::with_transfer(document)),
-        _ => shown(args, &report),
+        ReportFormat::Html | ReportFormat::Svg => {
+            let figure = args.report.figure.figure.as_deref();
+            pages::rendered(&report::html::fit(&report), args.report.format, figure)?
+        }
+        ReportFormat::Text | ReportFormat::Markdown => shown(args, &report),
     };
     let output = args.report.output.as_deref();
     let is_painted =

@@ -17,6 +17,7 @@ mod mix_state;
 mod inspect;
 mod models;
 mod output;
+mod pages;
 mod progress;
 mod projector;
 mod pull;

@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use super::args::{ModelsArgs, ReportFormat, TaskArg};
-use super::{Outcome, print, request};
+use super::{Outcome, pages, print, request};
 use crate::catalog::{Catalog, Task, Wish};
 use crate::device;
 use crate::foreign;
@@ -34,6 +34,10 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<Outcome> {
         ReportFormat::Json => report::json(&report::models::document(&report)),
         ReportFormat::Text => foreign::lines(&report::models::text(&report, super::columns())),
         ReportFormat::Markdown => foreign::lines(&report::models::markdown(&report)),
+        ReportFormat::Html | ReportFormat::Svg => {
+            let figure = args.figure.figure.as_deref();
+            pages::rendered(&report::html::models(&report), args.format, figure)?
+        }
     })?;
     Ok(if ranking.runs.is_empty() {
         Outcome::No

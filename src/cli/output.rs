@@ -79,7 +79,8 @@ fn is_foreign(path: &Path) -> anyhow::Result<bool> {
     let text = String::from_utf8_lossy(&begin);
     let is_ours = text.contains("\"schema\": \"orinplan.")
         || text.starts_with(TYPE_LIST)
-        || report::fit::is_report(&text);
+        || report::fit::is_report(&text)
+        || report::html::is_page(&text);
     Ok(!text.trim().is_empty() && !is_ours)
 }
 

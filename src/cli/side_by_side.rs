@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use super::args::{FitArgs, ReportFormat};
-use super::{Outcome, message, output, request};
+use super::{Outcome, message, output, pages, request};
 use crate::foreign;
 use crate::planner::{Planned, Planner};
 use crate::report::fit::several::{self, Side};
@@ -20,6 +20,9 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     ];
     if let Some((flag, _)) = of_one.into_iter().find(|(_, given)| *given) {
         bail!("{flag} is about one model: give it with each of them in turn");
+    }
+    if args.report.format.is_page() {
+        return Err(pages::none("fit of several models"));
     }
     let outputs = args.report.outputs();
     let mut request = request::fit(args, None, None);
@@ -48,6 +51,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         ReportFormat::Json => report::json(&several::documents(&shown)),
         ReportFormat::Text => foreign::lines(&several::text(&shown, super::columns())),
         ReportFormat::Markdown => foreign::lines(&several::markdown(&shown)),
+        ReportFormat::Html | ReportFormat::Svg => return Err(pages::none("fit of several models")),
     };
     output::deliver(args.report.output.as_deref(), &text)?;
     let failed: Vec<String> = shown.iter().filter_map(failure).collect();

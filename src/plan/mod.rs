@@ -6,6 +6,7 @@ pub mod advise;
 pub mod change;
 pub mod compute;
 pub mod cpu;
+pub mod curves;
 pub mod draft;
 pub mod energy;
 pub mod fit;

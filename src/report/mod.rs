@@ -1,10 +1,12 @@
-//! Formats results as text, Markdown and JSON; decides nothing.
+//! Formats results as text, Markdown, JSON and pages; decides nothing.
 
 pub mod calibrate;
 #[cfg(feature = "decode")]
 pub mod compare;
 pub mod devices;
 pub mod fit;
+#[cfg(feature = "pages")]
+pub mod html;
 pub mod imatrix;
 pub mod inspect;
 pub mod models;
@@ -12,6 +14,8 @@ pub mod quantize;
 pub mod roofline;
 mod screen;
 pub mod shared;
+#[cfg(feature = "pages")]
+pub mod svg;
 pub mod table;
 #[cfg(feature = "decode")]
 pub mod validate;

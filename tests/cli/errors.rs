@@ -47,8 +47,8 @@ fn words_that_are_not_known_are_answered_with_the_nearest() {
         &["--contxt", "--context"],
     );
     refused(
-        &format!("fit {QWEN} --format html"),
-        &["html", "text, json, markdown"],
+        &format!("fit {QWEN} --format pdf"),
+        &["pdf", "text, json, markdown, html, svg"],
     );
     refused(
         &format!("fit {QWEN} --scheme q4km"),

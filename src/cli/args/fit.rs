@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{BoardArgs, DraftArgs, PreferenceArgs, ReadArgs, ReportFormat, WorkloadArgs};
+use super::{
+    BoardArgs, DraftArgs, FigureArgs, PreferenceArgs, ReadArgs, ReportFormat, WorkloadArgs,
+};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FitArgs {
@@ -47,6 +49,8 @@ pub(in crate::cli) struct PredictionArgs {
     /// Form of the report
     #[arg(long, value_enum, default_value_t)]
     pub format: ReportFormat,
+    #[command(flatten)]
+    pub figure: FigureArgs,
     /// Write the report to a file instead of standard output
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,

@@ -424,6 +424,14 @@ pub(super) struct ManArgs {
     pub output: Option<PathBuf>,
 }
 
+/// What --format svg shows.
+#[derive(Debug, Args)]
+pub(super) struct FigureArgs {
+    /// Figure for --format svg, by its name in the page's address, such as memory or context [default: the first]
+    #[arg(long, value_name = "NAME")]
+    pub figure: Option<String>,
+}
+
 /// Form of a report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum ReportFormat {
@@ -434,6 +442,17 @@ pub(super) enum ReportFormat {
     Json,
     /// For issues and pull requests
     Markdown,
+    /// For a browser, of fit, board and models: one file with figures and the JSON, which loads nothing
+    Html,
+    /// One figure of the page, which --figure names
+    Svg,
+}
+
+impl ReportFormat {
+    /// Whether it is a page or a part of one.
+    pub(super) fn is_page(self) -> bool {
+        matches!(self, ReportFormat::Html | ReportFormat::Svg)
+    }
 }
 
 /// Form of a report that has no Markdown.

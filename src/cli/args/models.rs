@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{BoardArgs, PreferenceArgs, ReportFormat, WorkloadArgs};
+use super::{BoardArgs, FigureArgs, PreferenceArgs, ReportFormat, WorkloadArgs};
 
 /// Ranks the models of a catalogue that is part of the program: published ones of 0.1 to 16 B parameters, each planned
 /// as `fit` plans its configuration. What decodes faster than people read, in a format near the original, comes first;
@@ -29,6 +29,8 @@ pub(in crate::cli) struct ModelsArgs {
     /// Form of the report
     #[arg(long, value_enum, default_value_t)]
     pub format: ReportFormat,
+    #[command(flatten)]
+    pub figure: FigureArgs,
 }
 
 /// What a model is made for.

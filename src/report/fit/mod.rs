@@ -3,6 +3,7 @@
 mod advice;
 mod check;
 mod commands;
+mod curves;
 mod explain;
 mod images;
 mod json;
@@ -12,6 +13,8 @@ pub mod several;
 mod speculation;
 mod spread;
 mod text;
+#[cfg(feature = "pages")]
+mod words;
 
 use crate::checkpoint::{Checkpoint, SourceFormat};
 use crate::device::Choice;
@@ -26,6 +29,7 @@ use crate::report::planned_for;
 use crate::units::{Bytes, counted};
 
 pub use check::differences;
+pub use curves::document as document_with_curves;
 pub use explain::explain;
 pub(super) use json::device;
 pub use json::{SCHEMA, bound, document};
@@ -33,6 +37,8 @@ pub use markdown::page as markdown;
 pub(super) use quality::document as quality_document;
 pub(super) use spread::{range, spread};
 pub use text::{is_report, painted, text};
+#[cfg(feature = "pages")]
+pub(super) use words::Words;
 
 /// What a report shows.
 #[derive(Clone, Copy, Debug)]

@@ -11,6 +11,8 @@ use crate::report::planned_for;
 use crate::scheme::Container;
 
 pub use json::{SCHEMA, document};
+#[cfg(feature = "pages")]
+pub(super) use text::Words;
 pub use text::{markdown, text};
 
 /// What a report shows.
@@ -35,7 +37,7 @@ const SHOWN: usize = 20;
 
 impl<'a> Report<'a> {
     /// The models that are listed, the best first.
-    fn listed(&self) -> &'a [Ranked<'a>] {
+    pub(super) fn listed(&self) -> &'a [Ranked<'a>] {
         let runs = &self.ranking.runs[..];
         if self.all {
             runs

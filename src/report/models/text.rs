@@ -10,6 +10,32 @@ use crate::report::table::{Align, Table};
 use crate::report::{count, line, listed, rate};
 use crate::units::{counted, tokens};
 
+/// What a report says in words, for the forms that are not text.
+pub(in crate::report) struct Words {
+    /// How many models run.
+    pub(in crate::report) verdict: String,
+    /// The device.
+    pub(in crate::report) facts: Vec<String>,
+    /// Lines that get the first, under what they do.
+    pub(in crate::report) commands: Vec<(String, Vec<String>)>,
+    /// The rule of the ranking, and caveats.
+    pub(in crate::report) notes: Vec<String>,
+}
+
+impl Words {
+    /// The sentences of `report`.
+    pub(in crate::report) fn of(report: &Report<'_>) -> Words {
+        let best = report.listed().first();
+        let get = best.map(|best| (best.entry.id.clone(), vec![get(report, best)]));
+        Words {
+            verdict: headline(report),
+            facts: vec![report.planned_for()],
+            commands: get.into_iter().collect(),
+            notes: sentences(report),
+        }
+    }
+}
+
 /// The ranking for a terminal.
 pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
     let mut out = Screen::new(columns);

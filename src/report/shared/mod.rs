@@ -9,6 +9,8 @@ use crate::report::planned_for;
 use crate::units::Seconds;
 
 pub use json::{SCHEMA, document};
+#[cfg(feature = "pages")]
+pub(super) use text::Words;
 pub use text::{markdown, text};
 
 /// What a report shows.

@@ -8,6 +8,32 @@ use crate::report::table::{Align, Table};
 use crate::report::{line, rate, seconds};
 use crate::units::{Bytes, counted};
 
+/// What a report says in words, for the forms that are not text.
+pub(in crate::report) struct Words {
+    /// The answer.
+    pub(in crate::report) verdict: String,
+    /// The device, and what to do about models without room.
+    pub(in crate::report) facts: Vec<String>,
+    /// What the numbers mean.
+    pub(in crate::report) notes: Vec<String>,
+}
+
+impl Words {
+    /// The sentences of `report`.
+    pub(in crate::report) fn of(report: &Report<'_>) -> Words {
+        let mut facts = head(report);
+        let verdict = facts.remove(VERDICT);
+        Words {
+            verdict,
+            facts,
+            notes: legend(report),
+        }
+    }
+}
+
+/// The place of the verdict among the first sentences.
+const VERDICT: usize = 1;
+
 /// The ledger for a terminal.
 pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
     let mut out = Screen::new(columns);

@@ -1,0 +1,703 @@
+//! The figures of a plan's document.
+
+use serde_json::Value;
+
+use super::value::{escaped, list, number, numbers, text};
+use crate::report::svg::{Axis, Bars, Figure, Mark, Part, Plot, Row, Rule, Scale, Series};
+use crate::report::{count, nats, rate};
+use crate::units::Bytes;
+
+/// The parts of a plan's memory: the class in the style, the name, the keys of the ledger.
+pub(super) const PARTS: &[(&str, &str, &[&str])] = &[
+    ("weights", "weights", &["weights_bytes"]),
+    (
+        "copy",
+        "embedding, second copy",
+        &["duplicated_embedding_bytes"],
+    ),
+    ("cache", "KV cache", &["kv_cache_bytes"]),
+    ("state", "recurrent state", &["recurrent_state_bytes"]),
+    (
+        "compute",
+        "compute buffers",
+        &["compute_bytes", "image_encoder_bytes", "output_bytes"],
+    ),
+    ("runtime", "runtime", &["runtime_bytes"]),
+];
+
+const GIB: f64 = Bytes::GIB.0 as f64;
+
+/// The memory of each plan by its parts, against what the board has.
+pub(super) fn memory(document: &Value, taken: Option<usize>) -> Option<Figure> {
+    let plans = list(document, "/plans");
+    let available = number(document, "/plans/0/memory/available_bytes")?;
+    let part = |plan: &Value, keys: &[&str]| -> f64 {
+        keys.iter()
+            .filter_map(|key| plan["memory"][*key].as_f64())
+            .sum()
+    };
+    let rows: Vec<Row> = plans
+        .iter()
+        .enumerate()
+        .map(|(index, plan)| {
+            let total = Bytes(plan["memory"]["total_bytes"].as_u64().unwrap_or_default());
+            let scheme = text(plan, "/scheme").to_uppercase();
+            let each = PARTS.iter().filter_map(|(_, name, keys)| {
+                let bytes = part(plan, keys);
+                (bytes > 0.0).then(|| format!("{name} {}", Bytes(bytes as u64)))
+            });
+            Row {
+                detail: format!("{scheme}: {total}\n{}", each.collect::<Vec<_>>().join("\n")),
+                label: scheme,
+                parts: PARTS
+                    .iter()
+                    .map(|(class, _, keys)| Part {
+                        class,
+                        value: part(plan, keys) / GIB,
+                    })
+                    .collect(),
+                value: total.to_string(),
+                marked: taken == Some(index),
+            }
+        })
+        .collect();
+    let totals = plans
+        .iter()
+        .filter_map(|plan| plan["memory"]["total_bytes"].as_f64());
+    let most = totals.fold(available, f64::max) / GIB;
+    let (scale, ticks) = Scale::up_to(most * 1.02, 6);
+    let used = PARTS
+        .iter()
+        .filter(|(_, _, keys)| plans.iter().any(|plan| part(plan, keys) > 0.0));
+    Some(Figure::Bars(Bars {
+        title: "Memory by format".to_owned(),
+        description: format!(
+            "What each format takes with {} tokens of context, against the {} that the board has for it.",
+            number(document, "/workload/context").unwrap_or_default(),
+            Bytes(available as u64),
+        ),
+        axis: Axis {
+            label: "memory, GiB".to_owned(),
+            scale,
+            ticks: plain(&ticks),
+        },
+        rows,
+        limit: Some((
+            available / GIB,
+            format!("{} available", Bytes(available as u64)),
+        )),
+        parts: used
+            .map(|(class, name, _)| (*class, (*name).to_owned()))
+            .collect(),
+    }))
+}
+
+/// What the curves of a document show.
+pub(super) struct Curve<'a> {
+    document: &'a Value,
+    contexts: Vec<f64>,
+    /// The plan that stands out.
+    shown: usize,
+    /// The power mode that stands out.
+    pub(super) mode: &'a str,
+}
+
+impl<'a> Curve<'a> {
+    /// The curves of `document`, in which the plan `shown` stands out.
+    pub(super) fn of(document: &'a Value, shown: Option<usize>) -> Option<Curve<'a>> {
+        let contexts = numbers(document, "/curves/context_tokens");
+        (contexts.len() > 1).then_some(Curve {
+            document,
+            contexts,
+            shown: shown?,
+            mode: text(document, "/device/power_mode"),
+        })
+    }
+
+    /// Memory over context, with the largest context that fits.
+    pub(super) fn memory(&self) -> Option<Figure> {
+        let plan = format!("/plans/{}", self.shown);
+        let available = number(self.document, &format!("{plan}/memory/available_bytes"))? / GIB;
+        let curve = |index: usize| {
+            let bytes = numbers(self.document, &format!("/curves/plans/{index}/total_bytes"));
+            let points = self.contexts.iter().zip(bytes);
+            points
+                .map(|(context, bytes)| [*context, bytes / GIB])
+                .collect::<Vec<_>>()
+        };
+        let plans = list(self.document, "/plans");
+        let all: Vec<Vec<[f64; 2]>> = (0..plans.len()).map(curve).collect();
+        let most = all.iter().flatten().map(|[_, y]| *y).fold(0.0, f64::max);
+        // Beyond what the board has, half of it again is enough to see how steep a line is.
+        let top = (available * 1.08).max(most.min(available * 1.5));
+        let (scale, ticks) = Scale::up_to(top, 5);
+        // The one that stands out is named first, then the largest and the smallest.
+        let mut order: Vec<usize> = (0..plans.len())
+            .filter(|index| *index != self.shown)
+            .collect();
+        order.sort_by_key(|index| (*index != 0 && *index + 1 != plans.len(), *index));
+        order.insert(0, self.shown);
+        let series = order.iter().filter_map(|&index| {
+            let points = below(all.get(index)?, top);
+            (points.len() > 1).then(|| Series {
+                label: text(self.document, &format!("/plans/{index}/scheme")).to_uppercase(),
+                points,
+                band: Vec::new(),
+                class: if index == self.shown {
+                    "chosen"
+                } else {
+                    "other"
+                },
+            })
+        });
+        let series: Vec<Series> = series.collect();
+        let largest = number(self.document, &format!("{plan}/max_context"))?;
+        let at = self.contexts.iter().position(|context| *context == largest);
+        let scheme = text(self.document, &format!("{plan}/scheme")).to_uppercase();
+        let marks = at
+            .and_then(|at| all.get(self.shown)?.get(at))
+            .map(|at| Mark {
+                at: *at,
+                label: format!("{largest} tokens"),
+                detail: format!(
+                    "{scheme}: at most {largest} tokens, {}",
+                    Bytes((at[1] * GIB) as u64)
+                ),
+                class: "chosen",
+            });
+        let x = self.contexts_axis(f64::INFINITY)?;
+        let ends = [*self.contexts.first()?, *self.contexts.last()?];
+        Some(Figure::Plot(Plot {
+            title: "Memory over context".to_owned(),
+            description: match largest > 0.0 {
+                true => format!(
+                    "Memory of each format by the context it has room for. {scheme} goes up to {largest} tokens on this board."
+                ),
+                false => format!(
+                    "Memory of each format by the context it has room for. No context of {scheme} fits on this board."
+                ),
+            },
+            x,
+            y: Axis {
+                label: "memory, GiB".to_owned(),
+                scale,
+                ticks: plain(&ticks),
+            },
+            series,
+            rules: vec![Rule {
+                label: format!("{} available", Bytes((available * GIB) as u64)),
+                from: [ends[0], available],
+                to: [ends[1], available],
+                class: "limit",
+            }],
+            marks: marks.into_iter().collect(),
+            cursor: true,
+        }))
+    }
+
+    /// Tokens a second over depth, in each power mode.
+    pub(super) fn speed(&self) -> Option<Figure> {
+        let plan = format!("/plans/{}", self.shown);
+        let largest =
+            number(self.document, &format!("{plan}/max_context")).filter(|most| *most > 0.0);
+        let largest = largest.unwrap_or(f64::INFINITY);
+        let x = self.contexts_axis(largest)?;
+        let kept = self
+            .contexts
+            .iter()
+            .filter(|context| **context <= largest)
+            .count();
+        let rates = |mode: &str, end: &str| {
+            let path = format!("/curves/plans/{}/decode_tokens_per_second", self.shown);
+            numbers(self.document, &format!("{path}/{}/{end}", escaped(mode)))
+        };
+        let modes = list(self.document, "/curves/power_modes").iter();
+        let modes: Vec<&str> = modes.filter_map(Value::as_str).collect();
+        let mut series = Vec::new();
+        let mut most: f64 = 0.0;
+        for name in modes
+            .iter()
+            .filter(|name| **name == self.mode)
+            .chain(modes.iter().filter(|name| **name != self.mode).rev())
+        {
+            let is_shown = *name == self.mode;
+            let (low, expected, high) = (
+                rates(name, "low"),
+                rates(name, "expected"),
+                rates(name, "high"),
+            );
+            let points = self.contexts.iter().zip(&expected).take(kept);
+            let points: Vec<[f64; 2]> = points.map(|(x, y)| [*x, *y]).collect();
+            let band = self.contexts.iter().zip(low.iter().zip(&high)).take(kept);
+            let band: Vec<[f64; 3]> = band.map(|(x, (low, high))| [*x, *low, *high]).collect();
+            most = points.iter().map(|[_, y]| *y).fold(most, f64::max);
+            if is_shown {
+                most = band.iter().map(|[_, _, high]| *high).fold(most, f64::max);
+            }
+            series.push(Series {
+                label: (*name).to_owned(),
+                points,
+                band: if is_shown { band } else { Vec::new() },
+                class: if is_shown { "chosen" } else { "other" },
+            });
+        }
+        if series.iter().all(|series| series.points.len() < 2) {
+            return None;
+        }
+        let (scale, ticks) = Scale::up_to(most * 1.05, 5);
+        let scheme = text(self.document, &format!("{plan}/scheme")).to_uppercase();
+        Some(Figure::Plot(Plot {
+            title: "Speed over depth".to_owned(),
+            description: format!(
+                "Tokens a second that {scheme} is expected to decode, by the tokens before it, in each power mode; the band is the range in {}.",
+                self.mode
+            ),
+            x,
+            y: Axis {
+                label: "tokens/s".to_owned(),
+                scale,
+                ticks: plain(&ticks),
+            },
+            series,
+            rules: Vec::new(),
+            marks: Vec::new(),
+            cursor: true,
+        }))
+    }
+
+    /// The axis of contexts up to `most`, marked at powers of two.
+    fn contexts_axis(&self, most: f64) -> Option<Axis> {
+        let (low, high) = (*self.contexts.first()?, self.contexts.last()?.min(most));
+        let ticks = (0..40).map(|n| 2f64.powi(n));
+        let ticks = ticks.filter(|tick| (low..=high).contains(tick));
+        let named = |tick: f64| match tick >= 1024.0 {
+            true => format!("{}k", tick / 1024.0),
+            false => format!("{tick}"),
+        };
+        (high > low).then(|| Axis {
+            label: "tokens of context".to_owned(),
+            scale: Scale::Log(low, high),
+            ticks: ticks.map(|tick| (tick, named(tick))).collect(),
+        })
+    }
+}
+
+/// The points of a rising line up to the height `top`, cut where it passes that.
+fn below(points: &[[f64; 2]], top: f64) -> Vec<[f64; 2]> {
+    let kept = points.iter().take_while(|[_, y]| *y <= top).count();
+    let mut line = points.get(..kept).unwrap_or_default().to_vec();
+    if let (Some([x0, y0]), Some([x1, y1])) = (line.last().copied(), points.get(kept)) {
+        let share = (top - y0) / (y1 - y0).max(f64::MIN_POSITIVE);
+        // Between two contexts the axis has ratios.
+        line.push([x0 * (x1 / x0).powf(share), top]);
+    }
+    line
+}
+
+/// The operations of a token under the roof of the board.
+pub(super) fn roofline(document: &Value, shown: Option<usize>) -> Option<Figure> {
+    let roof = document
+        .pointer("/curves/roofline")
+        .filter(|roof| !roof.is_null())?;
+    let of = |key: &str| number(roof, &format!("/{key}"));
+    let (bandwidth, fp16, int8) = (
+        of("memory_bandwidth_bytes_per_second")?,
+        of("fp16_flops_per_second")?,
+        of("int8_ops_per_second")?,
+    );
+    let (ridge16, ridge8) = (
+        of("ridge_fp16_flops_per_byte")?,
+        of("ridge_int8_ops_per_byte")?,
+    );
+    let operations = list(roof, "/operations").iter().filter_map(|operation| {
+        let number = |key: &str| operation[key].as_f64().filter(|value| *value > 0.0);
+        let [x, y, seconds] = [
+            number("operational_intensity")?,
+            number("flops_per_second")?,
+            number("seconds")?,
+        ];
+        Some((operation, [x, y], seconds))
+    });
+    let operations: Vec<(&Value, [f64; 2], f64)> = operations.collect();
+    let least = |of: fn(&[f64; 2]) -> f64| {
+        operations
+            .iter()
+            .map(|(_, at, _)| of(at))
+            .fold(f64::INFINITY, f64::min)
+    };
+    if operations.is_empty() {
+        return None;
+    }
+    let (x, x_ticks) = Scale::decades(least(|at| at[0]), ridge8 * 1.5);
+    let (y, y_ticks) = Scale::decades(least(|at| at[1]), int8 * 1.01);
+    let (Scale::Log(x0, x1), Scale::Log(y0, _)) = (x, y) else {
+        return None;
+    };
+    let times = operations.iter().map(|(.., seconds)| seconds).sum::<f64>();
+    let marks = operations
+        .iter()
+        .enumerate()
+        .map(|(index, (operation, at, seconds))| {
+            let name = format!(
+                "{} {}",
+                text(operation, "/name"),
+                text(operation, "/dtype").to_uppercase()
+            );
+            Mark {
+                at: *at,
+                detail: format!(
+                    "{name}: {:.2} FLOP/byte, {} GFLOP/s, {:.0} % of the operations' time",
+                    at[0],
+                    rate(at[1] / 1e9),
+                    seconds / times * 100.0
+                ),
+                label: name,
+                class: if index == 0 { "chosen" } else { "other" },
+            }
+        });
+    // The slope begins where it enters the figure.
+    let enters = x0.max(y0 / bandwidth);
+    let rule = |class, label: String, from, to| Rule {
+        label,
+        from,
+        to,
+        class,
+    };
+    let scheme =
+        shown.map(|index| text(document, &format!("/plans/{index}/scheme")).to_uppercase());
+    Some(Figure::Plot(Plot {
+        title: "Roofline".to_owned(),
+        description: format!(
+            "Each kind of operation of a {} token: how much it computes for a byte it reads, and how fast it is expected to compute. Left of a ridge, memory is the limit; the distance to the roof is what the kernels lose.",
+            scheme.unwrap_or_default()
+        ),
+        x: Axis {
+            label: "FLOP/byte".to_owned(),
+            scale: x,
+            ticks: plain(&x_ticks),
+        },
+        y: Axis {
+            label: "FLOP/s".to_owned(),
+            scale: y,
+            ticks: y_ticks
+                .iter()
+                .map(|tick| (*tick, prefixed(*tick)))
+                .collect(),
+        },
+        series: Vec::new(),
+        rules: vec![
+            rule(
+                "ridge",
+                format!("ridge {ridge16:.0}"),
+                [ridge16, fp16],
+                [ridge16, y0],
+            ),
+            rule(
+                "ridge",
+                format!("{ridge8:.0}"),
+                [ridge8, int8],
+                [ridge8, y0],
+            ),
+            rule(
+                "roof",
+                format!("{:.0} GB/s", bandwidth / 1e9),
+                [enters, bandwidth * enters],
+                [ridge16, fp16],
+            ),
+            rule("roof", String::new(), [ridge16, fp16], [ridge8, int8]),
+            rule(
+                "roof",
+                format!("FP16 {:.1}T", fp16 / 1e12),
+                [ridge16, fp16],
+                [x1, fp16],
+            ),
+            rule(
+                "roof",
+                format!("INT8 {:.1}T", int8 / 1e12),
+                [ridge8, int8],
+                [x1, int8],
+            ),
+        ],
+        marks: marks.collect(),
+        cursor: false,
+    }))
+}
+
+/// The divergence of each plan over the size of its tensors.
+pub(super) fn quality(document: &Value, taken: Option<usize>) -> Option<Figure> {
+    let plans = list(document, "/plans")
+        .iter()
+        .enumerate()
+        .filter_map(|(index, plan)| {
+            let of = |path: &str| number(plan, path).filter(|value| *value > 0.0);
+            let kld = of("/quality/kld")?;
+            let range = [
+                of("/quality/low").unwrap_or(kld),
+                of("/quality/high").unwrap_or(kld),
+            ];
+            Some((index, plan, of("/tensor_bytes")? / GIB, kld, range))
+        });
+    let plans: Vec<_> = plans.collect();
+    if plans.len() < 2 {
+        return None;
+    }
+    let fold = |values: &mut dyn Iterator<Item = f64>, pick: fn(f64, f64) -> f64, first: f64| {
+        values.fold(first, pick)
+    };
+    let least = fold(
+        &mut plans.iter().map(|(.., range)| range[0]),
+        f64::min,
+        f64::INFINITY,
+    );
+    let most = fold(&mut plans.iter().map(|(.., range)| range[1]), f64::max, 0.0);
+    let widest = fold(&mut plans.iter().map(|(_, _, x, ..)| *x), f64::max, 0.0);
+    let narrowest = fold(
+        &mut plans.iter().map(|(_, _, x, ..)| *x),
+        f64::min,
+        f64::INFINITY,
+    );
+    let room = ((widest - narrowest) * 0.12).max(widest * 0.02);
+    let (low, high) = ((narrowest - room).max(0.0), widest + room);
+    let (_, steps) = Scale::up_to(high - low, 5);
+    let step = steps.get(1).copied().unwrap_or(high - low);
+    let first = (low / step).ceil();
+    let x_ticks: Vec<f64> = (0..12)
+        .map(|n| (first + f64::from(n)) * step)
+        .take_while(|tick| *tick <= high)
+        .collect();
+    let (y, y_ticks) = Scale::decades(least, most);
+    let measured = plans
+        .iter()
+        .all(|(_, plan, ..)| plan["quality"]["source"] == "measured");
+    Some(Figure::Plot(Plot {
+        title: "Quality against size".to_owned(),
+        description: format!(
+            "How far each format's predictions are from those of the 16-bit original, {}; lower is better, lines are ranges.",
+            if measured {
+                "as measured"
+            } else {
+                "as measurements let expect"
+            }
+        ),
+        x: Axis {
+            label: "tensors, GiB".to_owned(),
+            scale: Scale::Linear(low, high),
+            ticks: plain(&x_ticks),
+        },
+        y: Axis {
+            label: "divergence, nats a token".to_owned(),
+            scale: y,
+            ticks: plain(&y_ticks),
+        },
+        series: Vec::new(),
+        rules: plans
+            .iter()
+            .map(|(_, _, x, _, range)| Rule {
+                label: String::new(),
+                from: [*x, range[0]],
+                to: [*x, range[1]],
+                class: "stroke",
+            })
+            .collect(),
+        marks: plans
+            .iter()
+            .map(|(index, plan, x, kld, range)| {
+                let scheme = text(plan, "/scheme").to_uppercase();
+                Mark {
+                    at: [*x, *kld],
+                    detail: format!(
+                        "{scheme}: {} nats ({} to {}), {}",
+                        nats(*kld),
+                        nats(range[0]),
+                        nats(range[1]),
+                        Bytes((x * GIB) as u64)
+                    ),
+                    label: scheme,
+                    class: if taken == Some(*index) {
+                        "chosen"
+                    } else {
+                        "other"
+                    },
+                }
+            })
+            .collect(),
+        cursor: false,
+    }))
+}
+
+/// The memory of each model of a board by its parts.
+pub(super) fn parts(
+    document: &Value,
+    parts: &[(&'static str, &'static str, &[&str])],
+) -> Option<Figure> {
+    let models = list(document, "/models");
+    let part = |model: &Value, keys: &[&str]| -> f64 {
+        keys.iter()
+            .filter_map(|key| model["memory"][*key].as_f64())
+            .sum()
+    };
+    let available = number(document, "/available_bytes")?;
+    let total = |model: &Value| Bytes(model["memory"]["total_bytes"].as_u64().unwrap_or_default());
+    let rows = models.iter().map(|model| Row {
+        label: short(text(model, "/name")),
+        parts: parts
+            .iter()
+            .map(|(class, _, keys)| Part {
+                class,
+                value: part(model, keys) / GIB,
+            })
+            .collect(),
+        value: total(model).to_string(),
+        detail: format!("{}: {}", text(model, "/name"), total(model)),
+        marked: false,
+    });
+    let most = models
+        .iter()
+        .map(|model| total(model).as_f64())
+        .fold(available, f64::max);
+    let (scale, ticks) = Scale::up_to(most / GIB * 1.02, 6);
+    let used = parts
+        .iter()
+        .filter(|(_, _, keys)| models.iter().any(|model| part(model, keys) > 0.0));
+    Some(Figure::Bars(Bars {
+        title: "Memory of each".to_owned(),
+        description: format!(
+            "What each model takes, against the {} that the board has for all of them.",
+            Bytes(available as u64)
+        ),
+        axis: Axis {
+            label: "memory, GiB".to_owned(),
+            scale,
+            ticks: plain(&ticks),
+        },
+        rows: rows.collect(),
+        limit: Some((
+            available / GIB,
+            format!("{} available", Bytes(available as u64)),
+        )),
+        parts: used
+            .map(|(class, name, _)| (*class, (*name).to_owned()))
+            .collect(),
+    }))
+}
+
+/// When each file has loaded, if they load one after the other.
+pub(super) fn loads(document: &Value) -> Option<Figure> {
+    let models = list(document, "/models");
+    let mut begin = 0.0;
+    let mut rows = Vec::new();
+    for model in models {
+        let seconds = model["load_seconds"].as_f64()?;
+        let name = text(model, "/name");
+        rows.push(Row {
+            label: short(name),
+            parts: vec![
+                Part {
+                    class: "gap",
+                    value: begin,
+                },
+                Part {
+                    class: "weights",
+                    value: seconds,
+                },
+            ],
+            value: crate::report::seconds(seconds),
+            detail: format!(
+                "{name}: from {} on for {}",
+                crate::report::seconds(begin),
+                crate::report::seconds(seconds)
+            ),
+            marked: false,
+        });
+        begin += seconds;
+    }
+    let (scale, ticks) = Scale::up_to(begin * 1.02, 6);
+    Some(Figure::Bars(Bars {
+        title: "Loading".to_owned(),
+        description: format!(
+            "The files one after the other from {}; all have loaded after {}.",
+            text(document, "/storage/name"),
+            crate::report::seconds(begin)
+        ),
+        axis: Axis {
+            label: "seconds".to_owned(),
+            scale,
+            ticks: plain(&ticks),
+        },
+        rows,
+        limit: None,
+        parts: Vec::new(),
+    }))
+}
+
+/// The decode rate of the first `shown` models of a ranking.
+pub(super) fn ranking(document: &Value, shown: usize) -> Option<Figure> {
+    let models = list(document, "/models").iter().take(shown);
+    let rows = models.filter_map(|model| {
+        let of = |end: &str| number(model, &format!("/decode_tokens_per_second/{end}"));
+        let [low, expected, high] = [of("low")?, of("expected")?, of("high")?];
+        let id = text(model, "/id");
+        Some(Row {
+            label: short(id),
+            parts: vec![
+                Part {
+                    class: "gap",
+                    value: low,
+                },
+                Part {
+                    class: "range",
+                    value: high - low,
+                },
+            ],
+            value: format!("{}\u{2013}{}", rate(low), rate(high)),
+            detail: format!(
+                "{id}: {} tokens/s expected, {} to {}",
+                rate(expected),
+                rate(low),
+                rate(high)
+            ),
+            marked: false,
+        })
+    });
+    let rows: Vec<Row> = rows.collect();
+    let ends = rows
+        .iter()
+        .map(|row| row.parts.iter().map(|part| part.value).sum());
+    let most = ends.fold(0.0, f64::max);
+    let (scale, ticks) = Scale::up_to(most * 1.02, 6);
+    (!rows.is_empty()).then(|| {
+        Figure::Bars(Bars {
+            title: "Speed".to_owned(),
+            description: "The range of tokens a second that each model is expected to decode, best model first.".to_owned(),
+            axis: Axis {
+                label: "tokens/s".to_owned(),
+                scale,
+                ticks: plain(&ticks),
+            },
+            rows,
+            limit: None,
+            parts: Vec::new(),
+        })
+    })
+}
+
+/// The last part of a path or hub id, by which people know a model.
+fn short(name: &str) -> String {
+    name.rsplit('/').next().unwrap_or(name).to_owned()
+}
+
+/// Ticks as the shortest decimal numbers that they are.
+pub(super) fn plain(ticks: &[f64]) -> Vec<(f64, String)> {
+    let text = |tick: f64| format!("{}", format!("{tick:.5e}").parse().unwrap_or(tick));
+    ticks.iter().map(|tick| (*tick, text(*tick))).collect()
+}
+
+/// `10 G`, from a power of ten.
+fn prefixed(value: f64) -> String {
+    match value {
+        v if v >= 1e12 => format!("{:.0}T", v / 1e12),
+        v if v >= 1e9 => format!("{:.0}G", v / 1e9),
+        v if v >= 1e6 => format!("{:.0}M", v / 1e6),
+        v => count(v as u64),
+    }
+}

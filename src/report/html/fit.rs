@@ -1,0 +1,204 @@
+//! The page of `orinplan fit`.
+
+use serde_json::Value;
+
+use super::figures::{self, Curve};
+use super::value::{Cell, Unit, cell, escaped, list, number, numbers, words};
+use super::{Choices, Content, Page, Section, Table};
+use crate::report::fit::{self, Report, Words};
+use crate::report::svg::Figure;
+
+/// The page.
+pub fn page(report: &Report<'_>) -> Page {
+    let document = fit::document_with_curves(report);
+    let words = Words::of(report);
+    let taken = taken(&document);
+    let shown = taken.or_else(|| list(&document, "/plans").first().map(|_| 0));
+    let mut sections = Vec::new();
+    let mut add = |id, title: &str, content: Option<Content>| {
+        sections.extend(content.map(|content| Section {
+            id,
+            title: title.to_owned(),
+            content,
+        }));
+    };
+    let lines = |lines: &[String]| (!lines.is_empty()).then(|| Content::List(lines.to_vec()));
+    let figure = |figure: Option<Figure>| Some(Content::Figure(Box::new(figure?)));
+    add(
+        "advice",
+        "What to change, least harm first",
+        lines(&words.advice),
+    );
+    let commands = (!words.commands.is_empty()).then(|| Content::Commands(words.commands.clone()));
+    add(
+        "formats",
+        "Formats",
+        Some(Content::Table(formats(&document, taken))),
+    );
+    add("run", "Make it and run it", commands);
+    add(
+        "memory",
+        "Memory by format",
+        figure(figures::memory(&document, taken)),
+    );
+    let curve = Curve::of(&document, shown);
+    add(
+        "context",
+        "Memory over context",
+        figure(curve.as_ref().and_then(Curve::memory)),
+    );
+    add(
+        "speed",
+        "Speed over depth",
+        figure(curve.as_ref().and_then(Curve::speed)),
+    );
+    let choices = curve
+        .as_ref()
+        .map(|curve| Content::Choices(choices(&document, curve, taken)));
+    add("choices", "At another context, in another mode", choices);
+    add(
+        "roofline",
+        "Where a token's time goes",
+        figure(figures::roofline(&document, shown)),
+    );
+    add(
+        "quality",
+        "Quality against size",
+        figure(figures::quality(&document, taken)),
+    );
+    add("notes", "What to know", lines(&words.notes));
+    Page {
+        command: "orinplan fit",
+        title: format!("{} on {}", report.model.name, report.target.device.name),
+        holds: taken.is_some(),
+        verdict: words.verdict,
+        facts: words.facts,
+        figures_of_merit: taken.map_or_else(Vec::new, |index| merits(&document, index)),
+        sections,
+        document,
+    }
+}
+
+/// The index of the recommended plan.
+fn taken(document: &Value) -> Option<usize> {
+    let scheme = document["recommended"].as_str()?;
+    let mut plans = list(document, "/plans").iter();
+    plans.position(|plan| plan["scheme"] == scheme)
+}
+
+/// The numbers of the recommended plan that matter most.
+fn merits(document: &Value, index: usize) -> Vec<(&'static str, Cell)> {
+    let of = |path: &str, unit| cell(document, &format!("/plans/{index}/{path}"), unit);
+    vec![
+        ("Memory", of("memory/total_bytes", Unit::Bytes)),
+        (
+            "Left on the board",
+            of("memory/headroom_bytes", Unit::Bytes),
+        ),
+        ("Largest context, tokens", of("max_context", Unit::Integer)),
+        (
+            "Decode, tokens/s",
+            of("decode/tokens_per_second", Unit::Rates),
+        ),
+        (
+            "First token",
+            of(
+                "prefill/time_to_first_token_seconds/expected",
+                Unit::Seconds,
+            ),
+        ),
+    ]
+}
+
+fn formats(document: &Value, taken: Option<usize>) -> Table {
+    let row = |index: usize| {
+        let of = |path: &str, unit| cell(document, &format!("/plans/{index}/{path}"), unit);
+        let cells = vec![
+            of("scheme", Unit::Scheme),
+            of("file_bytes", Unit::Bytes),
+            of("memory/total_bytes", Unit::Bytes),
+            of("memory/headroom_bytes", Unit::Bytes),
+            of("max_context", Unit::Integer),
+            of("decode/tokens_per_second", Unit::Rates),
+            of("quality", Unit::NatsRange),
+        ];
+        (taken == Some(index), cells)
+    };
+    let context = number(document, "/workload/context").unwrap_or_default();
+    let prompt = number(document, "/workload/prompt_tokens").unwrap_or_default();
+    Table {
+        caption: format!(
+            "Memory with {context} tokens of context; tokens/s after a prompt of {prompt}; quality in nats a token off the 16-bit original, 0 is best."
+        ),
+        columns: vec![
+            ("format", false),
+            ("file", true),
+            ("memory", true),
+            ("left", true),
+            ("max context", true),
+            ("tokens/s", true),
+            ("quality", true),
+        ],
+        rows: (0..list(document, "/plans").len()).map(row).collect(),
+    }
+}
+
+/// The table that the slider changes, at the context that was asked for.
+fn choices(document: &Value, curve: &Curve<'_>, taken: Option<usize>) -> Choices {
+    let contexts = numbers(document, "/curves/context_tokens");
+    let asked = number(document, "/workload/context").unwrap_or_default();
+    let first = contexts.iter().position(|context| *context >= asked);
+    let first = first.unwrap_or_default();
+    let mode = curve.mode;
+    let row = |index: usize| {
+        let plan = format!("/curves/plans/{index}");
+        let rates = |end: &str| {
+            let path = format!(
+                "{plan}/decode_tokens_per_second/{}/{end}/{first}",
+                escaped(mode)
+            );
+            number(document, &path)
+        };
+        let rates = match (rates("low"), rates("high")) {
+            (Some(low), Some(high)) => {
+                Unit::Rates.print(&serde_json::json!({"low": low, "high": high}))
+            }
+            _ => None,
+        };
+        let total = format!("{plan}/total_bytes/{first}");
+        let available = number(document, &format!("/plans/{index}/memory/available_bytes"));
+        let left = available.zip(number(document, &total));
+        let left = left.map(|(available, total)| super::value::signed((available - total) as i64));
+        let cells = vec![
+            cell(document, &format!("{plan}/scheme"), Unit::Scheme),
+            cell(document, &total, Unit::Bytes),
+            words(&left.unwrap_or_default()),
+            words(&rates.unwrap_or_else(|| "\u{2013}".to_owned())),
+        ];
+        (taken == Some(index), cells)
+    };
+    let modes = list(document, "/curves/power_modes").iter();
+    let modes = modes.filter_map(Value::as_str);
+    let knows_rates = list(document, "/curves/plans").iter();
+    let knows_rates = knows_rates
+        .map(|plan| &plan["decode_tokens_per_second"])
+        .any(|rates| !rates.is_null());
+    Choices {
+        first,
+        last: contexts.len().saturating_sub(1),
+        modes: modes
+            .filter(|_| knows_rates)
+            .map(|name| (name.to_owned(), name == mode))
+            .collect(),
+        table: Table {
+            caption: "Memory and tokens/s with the context full.".to_owned(),
+            columns: vec![
+                ("format", false),
+                ("memory", true),
+                ("left", true),
+                ("tokens/s", true),
+            ],
+            rows: (0..list(document, "/plans").len()).map(row).collect(),
+        },
+    }
+}
