@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-/// How wide a character of a figure's text is at most on average, in pixels: that of DejaVu Sans, the widest of the fonts.
-pub(super) const CHARACTER: f64 = 8.2;
+/// How wide a character of a figure's text is at most on average, in pixels: that of DejaVu Sans in bold, the widest of the fonts.
+pub(super) const CHARACTER: f64 = 9.0;
 
 /// A drawing of a fixed size.
 pub(super) struct Canvas {
