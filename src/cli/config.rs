@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, ValueEnum};
 
-use super::args::{Cli, ConfigArgs, ConfigCommand, Key};
+use super::args::{Cli, ConfigArgs, ConfigCommand, Key, ReportFormat};
 use super::{Outcome, output, settings, show};
 use crate::device;
 use crate::input;
@@ -30,7 +30,9 @@ fn check(key: Key, value: &str) -> anyhow::Result<()> {
         Key::Runtime => drop(runtime::find(value)?),
         Key::PowerMode => ensure!(!value.is_empty(), "a power mode has a name"),
         Key::Format => {
-            let forms = super::args::ReportFormat::value_variants().iter();
+            // Those that every command has.
+            let forms = ReportFormat::value_variants().iter();
+            let forms = forms.filter(|form| !form.is_page());
             let names =
                 forms.filter_map(|form| Some(form.to_possible_value()?.get_name().to_owned()));
             let names: Vec<String> = names.collect();

@@ -13,6 +13,7 @@ use crate::report::{self, fit::Report, fit::View};
 use crate::units::Bytes;
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
+    pages::check(&args.report.figure, args.report.format)?;
     let [model] = &args.models[..] else {
         return side_by_side::run(args);
     };

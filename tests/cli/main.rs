@@ -11,6 +11,7 @@ mod foreign;
 mod help;
 mod models;
 mod outputs;
+mod pages;
 mod settings;
 mod quality;
 mod retrieval;

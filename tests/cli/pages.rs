@@ -1,0 +1,109 @@
+//! Pages and figures: `--format html` and `--format svg`.
+
+use std::fs;
+
+use serde_json::Value as Json;
+
+use crate::support::{json, refused, says};
+
+const QWEN: &str = "fixtures/qwen3-0.6b";
+const BOARD: &str = "--device orin-nano-8gb";
+
+/// The document in a page.
+fn embedded(page: &str) -> Json {
+    let (_, data) = page
+        .split_once("<script type=\"application/json\" id=\"data\">")
+        .unwrap();
+    serde_json::from_str(data.split_once("</script>").unwrap().0).unwrap()
+}
+
+/// What the values of a page point to in its document, with what stands there.
+fn shown(page: &str) -> Vec<(String, String)> {
+    let values = page.split("data-pointer=\"").skip(1);
+    let values = values.map(|rest| {
+        let (pointer, rest) = rest.split_once('"').unwrap();
+        let (_, rest) = rest.split_once('>').unwrap();
+        let text = rest.split_once('<').unwrap().0;
+        (pointer.replace("&#x2f;", "/"), text.to_owned())
+    });
+    values.collect()
+}
+
+/// The numbers of a page are those of the JSON, and nothing is loaded to read it.
+#[test]
+fn a_page_shows_its_document_and_loads_nothing() {
+    let board = format!("board {QWEN} fixtures/gemma-3-1b-it {BOARD}");
+    let too_large = format!("fit fixtures/gemma-3n-e2b-it {BOARD} --budget 3GB");
+    for (words, exit) in [
+        (format!("fit {QWEN} {BOARD}"), 0),
+        (too_large, 1),
+        (board, 0),
+        (format!("models {BOARD}"), 0),
+    ] {
+        let page = says(exit, &format!("{words} --format html"));
+        assert!(page.len() < 300_000, "{words}: {}", page.len());
+        let data = embedded(&page);
+        for (key, value) in json(exit, &words).as_object().unwrap() {
+            assert_eq!(data[key], *value, "{words}: {key}");
+        }
+        let values = shown(&page);
+        assert!(values.len() > 10, "{words}: {}", values.len());
+        for (pointer, text) in &values {
+            let value = data.pointer(pointer);
+            assert!(value.is_some(), "{words}: {pointer}");
+            if let Some(whole) = value.and_then(Json::as_u64).filter(|n| *n < 1 << 20) {
+                assert_eq!(*text, whole.to_string(), "{words}: {pointer}");
+            }
+        }
+        for loaded in [
+            " src=",
+            "@import",
+            "url(",
+            "<link rel=\"stylesheet",
+            "<iframe",
+        ] {
+            assert!(!page.contains(loaded), "{words}: {loaded}");
+        }
+        assert!(page.contains("default-src 'none'"), "{words}");
+    }
+}
+
+#[test]
+fn a_name_from_a_file_is_text_in_a_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("<img onerror=alert(1)>&\"'");
+    fs::create_dir(&folder).unwrap();
+    let config = fs::read(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/fixtures/qwen3-0.6b/config.json"
+    ));
+    fs::write(folder.join("config.json"), config.unwrap()).unwrap();
+    let run = crate::support::run_with(&format!("fit {BOARD} --format html"), &[&folder]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(!run.out.contains("<img"));
+    assert!(run.out.contains("&lt;img onerror"));
+}
+
+#[test]
+fn a_figure_is_a_file_of_its_own() {
+    let words = format!("fit {QWEN} {BOARD} --format svg");
+    let first = says(0, &words);
+    for figure in ["memory", "context", "speed", "roofline", "quality"] {
+        let svg = says(0, &format!("{words} --figure {figure}"));
+        assert!(
+            svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"),
+            "{svg}"
+        );
+        assert!(
+            svg.contains("<title") && svg.contains("role=\"img\""),
+            "{svg}"
+        );
+        assert_eq!(svg == first, figure == "memory");
+    }
+    refused(&format!("{words} --figure nope"), &["`nope`", "roofline"]);
+    refused(
+        &format!("fit {QWEN} {BOARD} --figure memory"),
+        &["--figure", "--format svg"],
+    );
+    refused(&format!("fit {QWEN} {QWEN} --format html"), &["no page"]);
+}
