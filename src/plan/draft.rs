@@ -129,7 +129,7 @@ impl Head {
                     layer: tensor.layer.map(|_| 0),
                     ..tensor.clone()
                 });
-                types.push(assigned.clone());
+                types.push(*assigned);
             }
         }
         let (hidden, vocab) = (model.dims.hidden, model.dims.vocab);

@@ -134,7 +134,7 @@ mod tests {
         for (text, said) in [
             (
                 "a.weight=q4_k\nb.weight q4_k",
-                "line 2: `b.weight q4_k` is not NAME=TYPE",
+                "line 2: `b.weight q4_k` must be NAME=TYPE",
             ),
             ("a.weight=q9", "line 1: there is no type `q9`"),
             ("a=q4_k\n\n# b\na=q5_k", "line 4: tensor `a` is named twice"),

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::figures::{self, Curve};
+use super::curve::Curve;
+use super::figures;
 use super::value::{Cell, Unit, cell, escaped, list, number, numbers, words};
 use super::{Choices, Content, Page, Section, Table};
 use crate::report::fit::{self, Report, Words};

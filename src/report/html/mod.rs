@@ -1,6 +1,7 @@
 //! Reports as pages: one file with its style, figures and numbers, which needs no other and asks for none. A page is made
 //! of the document that scripts get, so both say the same.
 
+mod curve;
 mod figures;
 mod fit;
 mod models;
