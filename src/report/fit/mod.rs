@@ -70,7 +70,7 @@ pub struct View {
     pub formats: bool,
     /// Every format, every command and every note; otherwise what fits a screen of 24 lines.
     pub all: bool,
-    /// Every note, because [`explain`] follows.
+    /// Every note, because [`explain()`] follows.
     pub explain: bool,
 }
 

@@ -11,6 +11,7 @@ use crate::report::{count, line, listed, rate};
 use crate::units::{counted, tokens};
 
 /// What a report says in words, for the forms that are not text.
+#[cfg(feature = "pages")]
 pub(in crate::report) struct Words {
     /// How many models run.
     pub(in crate::report) verdict: String,
@@ -22,6 +23,7 @@ pub(in crate::report) struct Words {
     pub(in crate::report) notes: Vec<String>,
 }
 
+#[cfg(feature = "pages")]
 impl Words {
     /// The sentences of `report`.
     pub(in crate::report) fn of(report: &Report<'_>) -> Words {

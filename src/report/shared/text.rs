@@ -9,6 +9,7 @@ use crate::report::{line, rate, seconds};
 use crate::units::{Bytes, counted};
 
 /// What a report says in words, for the forms that are not text.
+#[cfg(feature = "pages")]
 pub(in crate::report) struct Words {
     /// The answer.
     pub(in crate::report) verdict: String,
@@ -18,6 +19,7 @@ pub(in crate::report) struct Words {
     pub(in crate::report) notes: Vec<String>,
 }
 
+#[cfg(feature = "pages")]
 impl Words {
     /// The sentences of `report`.
     pub(in crate::report) fn of(report: &Report<'_>) -> Words {
@@ -32,6 +34,7 @@ impl Words {
 }
 
 /// The place of the verdict among the first sentences.
+#[cfg(feature = "pages")]
 const VERDICT: usize = 1;
 
 /// The ledger for a terminal.
