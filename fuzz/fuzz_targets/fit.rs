@@ -11,7 +11,7 @@ use orinplan::device::{self, Choice, DeviceProfile};
 use orinplan::plan::advise::advise;
 use orinplan::plan::fit::Target;
 use orinplan::plan::{Workload, fit};
-use orinplan::planner::{GgufHeader, GivenFlags, Planner, Schemes, LaunchContext};
+use orinplan::planner::{GgufHeader, GivenFlags, LaunchContext, Planner, Schemes};
 use orinplan::quantize::Readiness;
 use orinplan::report::{self, fit::Report};
 use orinplan::runtime::{self, RuntimeProfile};
@@ -82,12 +82,18 @@ fn reports(path: &str) -> Option<()> {
     let document = report::fit::document(&report);
     let again = serde_json::from_str(&report::json(&document)).expect("valid JSON");
     assert!(report::fit::differences(&again, &document).is_empty());
-    report::fit::text(&report);
+    let view = report::fit::View {
+        columns: None,
+        formats: true,
+        all: true,
+        explain: true,
+    };
+    report::fit::text(&report, view);
     report::fit::markdown(&report);
     if let Some(plan) = fit.plans.first() {
-        report::fit::explain(&report, plan);
+        report::fit::explain(&report, plan, None);
     }
-    report::inspect::text(checkpoint, model, None, None);
+    report::inspect::text(checkpoint, model, None, None, None);
     report::json(&report::inspect::document(checkpoint, model, None, None));
     Some(())
 }

@@ -327,6 +327,21 @@ fn heads(header: &TypedHeader<'_>, model: &ModelSpec, loader: &Loader) -> Result
     if loader.has(LoaderRule::TokenTypes) && header.count(types)?.unwrap_or(0) == 0 {
         return Err(missing(types));
     }
+    let rows = model
+        .tensors
+        .iter()
+        .find(|t| t.role == TensorRole::TokenTypes);
+    let rows = rows.and_then(|tensor| tensor.shape.first().copied());
+    if let (Some(rows), Some(count)) = (rows, header.count(types)?)
+        && rows != count
+        && loader.has(LoaderRule::TokenTypes)
+    {
+        return Err(number(
+            types.to_owned(),
+            count,
+            format!("{rows}, the rows of `token_types`"),
+        ));
+    }
     for key in ["attention.key_length", "attention.value_length"] {
         let read = key.ends_with("key_length") || !loader.has(LoaderRule::Latents);
         if header.count(&own(key))? == Some(0) && read {

@@ -31,12 +31,12 @@ pub(super) fn check(tensors: &[Tensor]) -> Result<(), AcceptError> {
 
 /// Whether a tensor is multiplied as a matrix or used as a lookup table.
 fn is_matrix(tensor: &Tensor) -> bool {
-    let router = matches!(
+    let looked_up = matches!(
         tensor.role,
-        TensorRole::FfnRouter | TensorRole::FfnSharedRouter
+        TensorRole::FfnRouter | TensorRole::FfnSharedRouter | TensorRole::Positions
     );
     let weight = ![".bias", ".scale"]
         .iter()
         .any(|end| tensor.name.ends_with(end));
-    weight && (router || tensor.role.info().policy != QuantPolicy::Full)
+    weight && (looked_up || tensor.role.info().policy != QuantPolicy::Full)
 }

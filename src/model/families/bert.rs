@@ -25,6 +25,7 @@ pub(super) static BERT: Arch = Arch {
         keys: &[LAYER_NORM],
         rules: &[LoaderRule::NoRope, LoaderRule::TokenTypes],
         biases: &[R::AttnOutput, R::FfnUp, R::FfnDown],
+        needs_biases: &[R::TokenEmbeddingNorm, R::AttnOutNorm, R::LayerOutNorm],
         optional: &[R::TokenTypes],
         ..Loader::USUAL
     },

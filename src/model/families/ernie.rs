@@ -4,7 +4,7 @@
 
 use super::common::*;
 use super::keys::*;
-use super::loader_keys::{LEADING_DENSE, NEEDS_EXPERT_WIDTH, RMS_NORM, SHARED_EXPERT_WIDTH};
+use super::loader_keys::{LEADING_DENSE, NEEDS_EXPERT_WIDTH, RMS_NORM};
 use crate::model::arch::{Arch, TensorRow};
 use crate::model::conversion::{Conversion, KeyRule, Vocabulary};
 use crate::model::forward_spec::{ArchTraits, PLAIN, RopeStyle};
@@ -67,7 +67,7 @@ pub(super) static ERNIE4_5_MOE: Arch = Arch {
             RMS_NORM,
             OPTIONAL_SECTIONS,
             NEEDS_EXPERT_WIDTH,
-            SHARED_EXPERT_WIDTH,
+            NEEDS_SHARED_WIDTH,
             LEADING_DENSE,
             NEEDS_INTERVAL,
         ],
@@ -99,6 +99,11 @@ const ROUTING: &[KeyRule] = &[
         widths.max().filter(|&width| width > 0)
     }),
 ];
+
+const NEEDS_SHARED_WIDTH: &[LoaderKeys] = &[needed(
+    ValueForm::Count,
+    &["expert_shared_feed_forward_length"],
+)];
 
 const NEEDS_INTERVAL: &[LoaderKeys] = &[needed(ValueForm::Count, &["interleave_moe_layer_step"])];
 
