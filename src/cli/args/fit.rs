@@ -49,7 +49,8 @@ pub(in crate::cli) struct FitArgs {
 pub(in crate::cli) struct PredictionArgs {
     /// Form of the report
     #[arg(
-        long = "format",
+        id = "format",
+        long,
         value_enum,
         default_value_t,
         requires_if("github", "check")
