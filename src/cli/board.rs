@@ -16,7 +16,7 @@ use crate::units::Bytes;
 const FILE_LIMIT: Bytes = Bytes(1 << 20);
 
 pub(super) fn run(args: &SharedArgs) -> anyhow::Result<Outcome> {
-    pages::check(&args.report.figure, args.report.format)?;
+    pages::check(&args.report.figure, args.report.format())?;
     let saved = args.report.check.as_deref();
     let saved = saved
         .map(|path| saved::read(path, shared::SCHEMA))
@@ -51,15 +51,16 @@ pub(super) fn run(args: &SharedArgs) -> anyhow::Result<Outcome> {
         output::write_file(path, &report::json(&document))?;
     }
     if let Some((path, saved)) = saved {
-        return saved::check(&path, &fit::differences(&saved, &document));
+        let differences = fit::differences(&saved, &document);
+        return saved::check(&path, &differences, &args.report);
     }
-    let text = match args.report.format {
+    let text = match args.report.format() {
         ReportFormat::Json => report::json(&document),
         ReportFormat::Text => foreign::lines(&shared::text(&report, super::columns())),
         ReportFormat::Markdown => foreign::lines(&shared::markdown(&report)),
         ReportFormat::Html | ReportFormat::Svg => {
             let figure = args.report.figure.figure.as_deref();
-            pages::rendered(&report::html::board(&report), args.report.format, figure)?
+            pages::rendered(&report::html::board(&report), args.report.format(), figure)?
         }
     };
     output::deliver(args.report.output.as_deref(), &text)?;

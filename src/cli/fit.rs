@@ -13,11 +13,13 @@ use crate::report::{self, fit::Report, fit::View};
 use crate::units::Bytes;
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
-    pages::check(&args.report.figure, args.report.format)?;
+    pages::check(&args.report.figure, args.report.format())?;
     let [model] = &args.models[..] else {
         return side_by_side::run(args);
     };
-    if args.explain && (args.report.format == ReportFormat::Json || args.report.format.is_page()) {
+    if args.explain
+        && (args.report.format() == ReportFormat::Json || args.report.format().is_page())
+    {
         bail!(
             "--explain is for people: use it with --format text or markdown; JSON and pages have every number"
         );
@@ -56,19 +58,20 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         output::write_file(path, &report::json(&document))?;
     }
     if let Some((path, saved)) = saved {
-        return saved::check(&path, &report::fit::differences(&saved, &document));
+        let differences = report::fit::differences(&saved, &document);
+        return saved::check(&path, &differences, &args.report);
     }
-    let text = match args.report.format {
+    let text = match args.report.format() {
         ReportFormat::Json => report::json(&remote::with_transfer(document)),
         ReportFormat::Html | ReportFormat::Svg => {
             let figure = args.report.figure.figure.as_deref();
-            pages::rendered(&report::html::fit(&report), args.report.format, figure)?
+            pages::rendered(&report::html::fit(&report), args.report.format(), figure)?
         }
         ReportFormat::Text | ReportFormat::Markdown => shown(args, &report),
     };
     let output = args.report.output.as_deref();
     let is_painted =
-        output.is_none() && args.report.format == ReportFormat::Text && super::wants_colour();
+        output.is_none() && args.report.format() == ReportFormat::Text && super::wants_colour();
     if is_painted {
         print(&report::fit::painted(&text))?;
     } else {
@@ -102,7 +105,7 @@ fn read_quality(path: &Path) -> anyhow::Result<MeasuredQuality> {
 
 /// The report for people, with control characters escaped: it may contain names from files.
 fn shown(args: &FitArgs, report: &Report<'_>) -> String {
-    let is_markdown = args.report.format == ReportFormat::Markdown;
+    let is_markdown = args.report.format() == ReportFormat::Markdown;
     let mut text = foreign::lines(&if is_markdown {
         report::fit::markdown(report)
     } else {

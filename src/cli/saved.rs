@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use super::args::PredictionArgs;
 use super::{Outcome, show};
 use crate::foreign::Foreign;
 use crate::input;
+use crate::report::github;
 use crate::units::{Bytes, counted};
 
 /// The largest saved prediction that is read; one has some kB a scheme.
@@ -31,18 +33,25 @@ pub(super) fn read(path: &Path, schema: &str) -> anyhow::Result<(PathBuf, serde_
 }
 
 /// Prints what differs from the prediction in `path`.
-pub(super) fn check(path: &Path, differences: &[String]) -> anyhow::Result<Outcome> {
+pub(super) fn check(
+    path: &Path,
+    differences: &[String],
+    args: &PredictionArgs,
+) -> anyhow::Result<Outcome> {
     let shown = path.display();
     if differences.is_empty() {
         show(&format!("the prediction equals {shown}\n"))?;
         return Ok(Outcome::Yes);
     }
     let places = counted(differences.len(), "place", "places");
-    let lines = differences.iter();
-    let lines: Vec<String> = lines.map(|line| Foreign(line).to_string()).collect();
+    let lines = if args.is_for_github() {
+        github::errors(&shown.to_string(), differences)
+    } else {
+        let lines = differences.iter();
+        lines.map(|line| format!("  {}\n", Foreign(line))).collect()
+    };
     show(&format!(
-        "the prediction differs from {shown} in {places}:\n  {}\n",
-        lines.join("\n  ")
+        "the prediction differs from {shown} in {places}:\n{lines}"
     ))?;
     Ok(Outcome::No)
 }

@@ -21,7 +21,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     if let Some((flag, _)) = of_one.into_iter().find(|(_, given)| *given) {
         bail!("{flag} is about one model: give it with each of them in turn");
     }
-    if args.report.format.is_page() {
+    if args.report.format().is_page() {
         return Err(pages::none("fit of several models"));
     }
     let outputs = args.report.outputs();
@@ -47,7 +47,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         });
     }
     let shown: Vec<Side<'_>> = args.models.iter().zip(&sides).map(side).collect();
-    let text = match args.report.format {
+    let text = match args.report.format() {
         ReportFormat::Json => report::json(&several::documents(&shown)),
         ReportFormat::Text => foreign::lines(&several::text(&shown, super::columns())),
         ReportFormat::Markdown => foreign::lines(&several::markdown(&shown)),

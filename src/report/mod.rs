@@ -5,6 +5,7 @@ pub mod calibrate;
 pub mod compare;
 pub mod devices;
 pub mod fit;
+pub mod github;
 #[cfg(feature = "pages")]
 pub mod html;
 pub mod imatrix;

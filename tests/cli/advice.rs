@@ -120,9 +120,7 @@ fn every_piece_of_advice_fits_when_it_is_followed() {
     ] {
         let plan = |words: &str| {
             let run = crate::support::run(&format!("{words} --format json"));
-            let document: Json =
-                serde_json::from_str(&run.out).unwrap_or_else(|_| panic!("{words}: {}", run.err));
-            (run.code, document)
+            (run.code, crate::schema::document(&run.out))
         };
         let lines = advice(&plan(&words).1);
         assert!(!lines.is_empty() && lines.len() <= 4, "{words}: {lines:?}");

@@ -28,7 +28,7 @@ fn of_file(code: i32, entries: &str) -> Json {
     fs::write(&file, entries).unwrap();
     let run = run_with("board --format json", &[&file]);
     assert_eq!((run.code, run.err.as_str()), (code, ""));
-    serde_json::from_str(&run.out).unwrap()
+    crate::schema::document(&run.out)
 }
 
 const TWO: &str = r#"
@@ -86,7 +86,7 @@ fn the_first_takes_the_context_that_the_others_leave() {
         fs::write(&file, entries).unwrap();
         let run = run_with(&format!("board --format json {flags}"), &[&file]);
         assert_eq!((run.code, run.err.as_str()), (0, ""));
-        let document: Json = serde_json::from_str(&run.out).unwrap();
+        let document = crate::schema::document(&run.out);
         [0, 1].map(|at| document["models"][at]["max_context"].as_u64().unwrap())
     };
     let [chat, translate] = largest(&entries);

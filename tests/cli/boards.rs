@@ -21,7 +21,7 @@ fn run_on(root: &Path, words: &str) -> Run {
 fn document_on(root: &Path, code: i32, words: &str) -> Json {
     let run = run_on(root, &format!("{words} --format json"));
     assert_eq!((run.code, run.err.as_str()), (code, ""), "{words}");
-    serde_json::from_str(&run.out).unwrap()
+    crate::schema::document(&run.out)
 }
 
 fn board_line(run: &Run) -> &str {

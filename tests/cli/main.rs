@@ -2,9 +2,13 @@
 //! model stores is hidden.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../schema/mod.rs"]
+mod schema;
+
 mod advice;
 mod board;
 mod boards;
+mod ci;
 mod documents;
 mod errors;
 mod foreign;

@@ -31,7 +31,7 @@ fn written(directory: &Path, document: &Json) -> PathBuf {
 fn fit_with(path: &Path) -> Json {
     let run = run_with(&format!("fit {QWEN} --format json --quality"), &[path]);
     assert_eq!((run.code, run.err.as_str()), (0, ""));
-    serde_json::from_str(&run.out).unwrap()
+    crate::schema::document(&run.out)
 }
 
 fn compared(candidates: Json) -> Json {

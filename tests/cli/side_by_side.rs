@@ -63,7 +63,7 @@ fn one_that_cannot_be_planned_takes_nothing_from_the_others() {
     assert!(row(QWEN).contains("FITS"), "{}", left.out);
 
     let left = run(&format!("{words} --format json"));
-    let list: Json = serde_json::from_str(&left.out).unwrap();
+    let list = crate::schema::document(&left.out);
     assert_eq!(left.code, 2);
     assert_eq!(list[0]["schema"], "orinplan.error/1");
     assert_eq!(list[0]["model"], "nothing-here");

@@ -21,7 +21,7 @@ fn copy(fixture: &str, to: &Path) {
 }
 
 fn parsed(text: &str) -> Json {
-    serde_json::from_str(text).unwrap()
+    crate::schema::document(text)
 }
 
 #[test]

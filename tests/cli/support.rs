@@ -75,7 +75,7 @@ pub(crate) fn says(code: i32, words: &str) -> String {
 /// The document that a run prints.
 #[track_caller]
 pub(crate) fn json(code: i32, words: &str) -> Json {
-    serde_json::from_str(&says(code, &format!("{words} --format json"))).unwrap()
+    crate::schema::document(&says(code, &format!("{words} --format json")))
 }
 
 /// Asserts that a run failed with status 2, one line on standard error and nothing else.

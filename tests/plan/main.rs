@@ -3,6 +3,9 @@
 //! them. Needs no network and no clock.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../schema/mod.rs"]
+mod schema;
+
 mod contract;
 mod devices;
 mod images;

@@ -63,7 +63,7 @@ pub(crate) fn printed(fixture: &str, words: &str) -> Json {
     let output = run(fixture, &format!("{words} --format json"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.is_empty(), "{fixture} {words}: {said}");
-    serde_json::from_slice(&output.stdout).unwrap()
+    crate::schema::document(&String::from_utf8(output.stdout).unwrap())
 }
 
 /// A fixture that is read once and planned often.

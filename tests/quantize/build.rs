@@ -156,7 +156,7 @@ pub(crate) fn quantize(model: &Path, scheme: &str, output: &Path, more: &[&str])
     let (stdout, stderr, status) = orinplan(&[&args[..], &output, more].concat());
     assert_eq!(status, 0, "{stderr}");
     assert_eq!(stderr, "", "nothing but a terminal gets progress");
-    serde_json::from_str(&stdout).unwrap()
+    crate::schema::document(&stdout)
 }
 
 /// The error of a run that must fail, as one line.

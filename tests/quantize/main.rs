@@ -1,6 +1,9 @@
 //! `orinplan quantize` and the library behind it, from a checkpoint to a file that reads back.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../schema/mod.rs"]
+mod schema;
+
 mod behaviour;
 mod build;
 mod conversion;

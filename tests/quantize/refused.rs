@@ -645,7 +645,7 @@ fn head(tensors: &[Stored]) -> (u64, bool, Json, Vec<String>) {
     let path = model.to_str().unwrap();
     let (fit, wrong, _) = orinplan(&["fit", path, "--scheme", "q8_0", "--format", "json"]);
     assert_eq!(wrong, "");
-    let fit: Json = serde_json::from_str(&fit).unwrap();
+    let fit = crate::schema::document(&fit);
     let file = scratch.path("model.gguf");
     let report = quantize(&model, "q8_0", &file, &[]);
     assert_eq!(
@@ -658,7 +658,7 @@ fn head(tensors: &[Stored]) -> (u64, bool, Json, Vec<String>) {
     let config = fs::read_to_string(directory.join("config.json")).unwrap();
     let config: Json = serde_json::from_str(&config).unwrap();
     let (inspected, ..) = orinplan(&["inspect", directory.to_str().unwrap(), "--format", "json"]);
-    let inspected: Json = serde_json::from_str(&inspected).unwrap();
+    let inspected = crate::schema::document(&inspected);
     let tied = &config["tie_word_embeddings"];
     assert_eq!(&inspected["model"]["tied_embedding"], tied);
     let notes = report["notes"].as_array().unwrap().iter();

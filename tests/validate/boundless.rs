@@ -31,7 +31,7 @@ fn measured(backend: &str, server: &Server) -> (Value, String) {
     assert!(json.code < 2, "{}", json.err);
     let text = validate(&words);
     let text = text.out.split_whitespace().collect::<Vec<_>>().join(" ");
-    (serde_json::from_str(&json.out).unwrap(), text)
+    (crate::schema::document(&json.out), text)
 }
 
 /// The reason why a quantity was not measured.
@@ -130,7 +130,7 @@ fn a_stream_that_is_held_back_has_no_rate_and_no_first_token() {
     let server = openai(Answer::Pieces(vec![(300, all)]));
     let run =
         validate(&server.openai(&["--repeats", "2", "--power-mode", "15W", "--format", "json"]));
-    let found: Value = serde_json::from_str(&run.out).unwrap();
+    let found = crate::schema::document(&run.out);
     assert!(
         reason(&found, "decode_tokens_per_second")
             .contains("that Jetson Orin Nano 8GB Super in 15W can reach")
@@ -146,7 +146,7 @@ fn a_stream_that_is_held_back_has_no_rate_and_no_first_token() {
     let all = all_without_timings();
     let server = openai(Answer::Pieces(vec![(300, all)]));
     let run = validate(&server.openai(&["--repeats", "1", "--format", "json"]));
-    let found: Value = serde_json::from_str(&run.out).unwrap();
+    let found = crate::schema::document(&run.out);
     assert!(
         reason(&found, "prefill_tokens_per_second")
             .contains("follows from the time to the first token")

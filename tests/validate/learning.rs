@@ -199,7 +199,7 @@ fn a_run_that_cannot_be_kept_is_told_before_and_reported_all_the_same() {
     fs::write(blocked.path().join("orinplan"), "a file").unwrap();
     let words = [&server.openai(&ONCE)[..], &["--format", "json"]].concat();
     let run = validate_in(blocked.path(), &words);
-    let found: Value = serde_json::from_str(&run.out).unwrap();
+    let found = crate::schema::document(&run.out);
     assert!(run.err.contains("cannot make"), "{}", run.err);
     assert_eq!(found["saved"], false);
     assert!(found["not_saved"].as_str().unwrap().contains("cannot make"));

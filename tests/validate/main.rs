@@ -2,6 +2,9 @@
 //! is learned. The decoder that `validate` runs.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../schema/mod.rs"]
+mod schema;
+
 mod bench;
 mod boundless;
 mod calibrated;

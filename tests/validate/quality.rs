@@ -445,7 +445,7 @@ fn a_mix_has_the_size_asked_for_and_is_the_same_again() {
     assert_eq!(planned["recommended"], "mix");
     assert_eq!(planned["plans"].as_array().unwrap().len(), 1);
     assert_eq!(planned["plans"][0]["file_bytes"], size("c.gguf"));
-    let costs: serde_json::Value = serde_json::from_slice(&read("costs.json")).unwrap();
+    let costs = crate::schema::document(&String::from_utf8(read("costs.json")).unwrap());
     assert_eq!(costs["schema"], "orinplan.sensitivity/1");
     assert!(costs["tensors"][0]["kld"]["Q4_0"].as_f64().unwrap() > 0.0);
     let run = orinplan(

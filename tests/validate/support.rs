@@ -67,7 +67,7 @@ pub(crate) fn validate_in(settings: &Path, words: &[&str]) -> Run {
 #[track_caller]
 pub(crate) fn document(run: &Run, code: i32) -> Value {
     assert_eq!((run.code, run.err.as_str()), (code, ""), "{}", run.out);
-    serde_json::from_str(&run.out).unwrap()
+    crate::schema::document(&run.out)
 }
 
 /// Asserts that a run failed with status 2 and one line that names all of `fragments`.

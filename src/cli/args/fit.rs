@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::builder::PossibleValue;
+use clap::{Args, ValueEnum};
 
 use super::{
     BoardArgs, DraftArgs, FigureArgs, PreferenceArgs, ReadArgs, ReportFormat, WorkloadArgs,
@@ -47,8 +48,14 @@ pub(in crate::cli) struct FitArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PredictionArgs {
     /// Form of the report
-    #[arg(long, value_enum, default_value_t)]
-    pub format: ReportFormat,
+    #[arg(
+        id = "format",
+        long,
+        value_enum,
+        default_value_t,
+        requires_if("github", "check")
+    )]
+    form: PredictionFormat,
     #[command(flatten)]
     pub figure: FigureArgs,
     /// Write the report to a file instead of standard output
@@ -62,7 +69,57 @@ pub(in crate::cli) struct PredictionArgs {
     pub check: Option<PathBuf>,
 }
 
+/// Form of what is said of a prediction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PredictionFormat {
+    Report(ReportFormat),
+    Github,
+}
+
+impl Default for PredictionFormat {
+    fn default() -> PredictionFormat {
+        PredictionFormat::Report(ReportFormat::default())
+    }
+}
+
+impl ValueEnum for PredictionFormat {
+    fn value_variants<'a>() -> &'a [PredictionFormat] {
+        &[
+            PredictionFormat::Report(ReportFormat::Text),
+            PredictionFormat::Report(ReportFormat::Json),
+            PredictionFormat::Report(ReportFormat::Markdown),
+            PredictionFormat::Report(ReportFormat::Html),
+            PredictionFormat::Report(ReportFormat::Svg),
+            PredictionFormat::Github,
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            PredictionFormat::Report(format) => format.to_possible_value(),
+            PredictionFormat::Github => {
+                Some(PossibleValue::new("github").help(
+                    "For GitHub Actions: each difference that --check finds as an annotation",
+                ))
+            }
+        }
+    }
+}
+
 impl PredictionArgs {
+    /// Form of the report.
+    pub(in crate::cli) fn format(&self) -> ReportFormat {
+        match self.form {
+            PredictionFormat::Report(format) => format,
+            PredictionFormat::Github => ReportFormat::Text,
+        }
+    }
+
+    /// Whether differences are annotations of GitHub Actions.
+    pub(in crate::cli) fn is_for_github(&self) -> bool {
+        self.form == PredictionFormat::Github
+    }
+
     /// The files to be written.
     pub(in crate::cli) fn outputs(&self) -> Vec<&Path> {
         let files = [&self.save, &self.output].into_iter();

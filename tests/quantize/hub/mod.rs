@@ -133,7 +133,7 @@ impl Desk {
     fn json(&self, args: &[&str]) -> Json {
         let run = self.run(&[args, &["--format", "json"]].concat());
         assert!(run.code < 2, "{args:?}: {}", run.err);
-        serde_json::from_str(&run.out).unwrap()
+        crate::schema::document(&run.out)
     }
 
     /// The one line of a run that fails.

@@ -26,7 +26,7 @@ fn a_plan_of_a_repository_is_that_of_its_folder() {
     let (desk, folder) = Desk::with_tiny();
     desk.json(&["fit", folder.to_str().unwrap()]);
     let here = desk.run_here(&folder, &["fit", "org/tiny", "--format", "json"]);
-    let here: Json = serde_json::from_str(&here.out).unwrap();
+    let here = crate::schema::document(&here.out);
     assert!(desk.server.asked().is_empty(), "a path asks nobody");
     let there = desk.json(&["fit", "org/tiny"]);
     let asked = desk.server.asked();
