@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::CheckpointError;
-use super::{Checkpoint, CheckpointFile, Origin, RawConfig, SourceFormat, StoredTensor, shards};
+use super::{Checkpoint, CheckpointFile, RawConfig, SourceFormat, StoredTensor, shards};
 use crate::gguf::{self, Header, Metadata};
 use crate::units::Bytes;
 
@@ -52,16 +52,10 @@ pub(super) fn open(
     let config = RawConfig::Gguf(config.unwrap_or_default());
     let format = SourceFormat::Gguf;
     let checkpoint = Checkpoint {
-        name,
-        origin: Origin::default(),
-        format,
-        config,
         files,
         tensors,
-        directory: None,
-        source: None,
         projector: beside,
-        retrieval: None,
+        ..Checkpoint::of(name, format, config)
     };
     checkpoint.files_by_tensor()?;
     Ok(checkpoint)

@@ -12,7 +12,7 @@ use super::error::CheckpointError;
 use super::index::Index;
 use super::json;
 use super::unique_json::UniqueObject;
-use super::{Checkpoint, CheckpointFile, Origin, RawConfig, SourceFormat, StoredTensor};
+use super::{Checkpoint, CheckpointFile, RawConfig, SourceFormat, StoredTensor};
 use crate::safetensors;
 use crate::units::Bytes;
 
@@ -30,16 +30,12 @@ pub(super) fn open(
     index: Option<&Index>,
 ) -> Result<Checkpoint, CheckpointError> {
     let mut checkpoint = Checkpoint {
-        name,
-        origin: Origin::default(),
-        format: SourceFormat::Safetensors,
-        config: RawConfig::HuggingFace(read_config_beside(directory)?),
-        files: Vec::new(),
-        tensors: Vec::new(),
         directory: Some(directory.to_owned()),
-        source: None,
-        projector: None,
-        retrieval: None,
+        ..Checkpoint::of(
+            name,
+            SourceFormat::Safetensors,
+            RawConfig::HuggingFace(read_config_beside(directory)?),
+        )
     };
     for path in weights {
         let header = safetensors::read_header(path)?;
@@ -115,18 +111,7 @@ pub(super) fn open_config(
 
 /// A checkpoint of a `config.json` that was read already, without weights.
 pub(super) fn configured(name: String, config: Value) -> Checkpoint {
-    Checkpoint {
-        name,
-        origin: Origin::default(),
-        format: SourceFormat::Config,
-        config: RawConfig::HuggingFace(config),
-        files: Vec::new(),
-        tensors: Vec::new(),
-        directory: None,
-        source: None,
-        projector: None,
-        retrieval: None,
-    }
+    Checkpoint::of(name, SourceFormat::Config, RawConfig::HuggingFace(config))
 }
 
 fn read_config_beside(directory: &Path) -> Result<Value, CheckpointError> {

@@ -150,6 +150,22 @@ const TOKENIZERS: &[&str] = &[
 ];
 
 impl Checkpoint {
+    /// A checkpoint of a configuration alone: without files, tensors and a directory.
+    pub fn of(name: impl Into<String>, format: SourceFormat, config: RawConfig) -> Checkpoint {
+        Checkpoint {
+            name: name.into(),
+            origin: Origin::default(),
+            format,
+            config,
+            files: Vec::new(),
+            tensors: Vec::new(),
+            directory: None,
+            projector: None,
+            source: None,
+            retrieval: None,
+        }
+    }
+
     /// Whether [`Checkpoint::directory`] holds a tokenizer.
     pub fn has_tokenizer(&self) -> bool {
         let directory = self.directory.as_deref();

@@ -14,18 +14,7 @@ use serde_json::{Value as Json, json};
 type Row = (String, String, String);
 
 fn model(name: &str, config: Json) -> ModelSpec {
-    let checkpoint = Checkpoint {
-        origin: orinplan::checkpoint::Origin::default(),
-        name: name.to_owned(),
-        format: SourceFormat::Config,
-        config: RawConfig::HuggingFace(config),
-        files: Vec::new(),
-        tensors: Vec::new(),
-        directory: None,
-        source: None,
-        projector: None,
-        retrieval: None,
-    };
+    let checkpoint = Checkpoint::of(name, SourceFormat::Config, RawConfig::HuggingFace(config));
     model::read(&checkpoint, Unknown::Refuse).unwrap()
 }
 

@@ -1,10 +1,8 @@
 //! The speed model against every published measurement on Jetson Orin boards that the project holds
 //! (`profiles/measurements.csv`), planned as a user would plan it: from the model's configuration.
 
-use orinplan::checkpoint::{Checkpoint, RawConfig, SourceFormat};
 use orinplan::device;
-use orinplan::evidence::{Grade, MODELS, Measurement, measurements};
-use orinplan::model::{self, ModelSpec, Unknown};
+use orinplan::evidence::{Grade, Measurement, measurements};
 use orinplan::plan::fit::{Target, fit};
 use orinplan::plan::operations::prompt_work;
 use orinplan::plan::{Speeds, Workload};
@@ -13,24 +11,7 @@ use orinplan::runtime;
 use orinplan::scheme::{Rules, Scheme};
 use std::path::Path;
 
-/// A model of the table, as its `config.json` alone describes it.
-fn described(name: &str) -> (Checkpoint, ModelSpec) {
-    let models: serde_json::Value = serde_json::from_str(MODELS).unwrap();
-    let checkpoint = Checkpoint {
-        origin: orinplan::checkpoint::Origin::default(),
-        name: name.to_owned(),
-        format: SourceFormat::Config,
-        config: RawConfig::HuggingFace(models[name].clone()),
-        files: Vec::new(),
-        tensors: Vec::new(),
-        directory: None,
-        source: None,
-        projector: None,
-        retrieval: None,
-    };
-    let model = model::read(&checkpoint, Unknown::Refuse).unwrap();
-    (checkpoint, model)
-}
+use crate::support::described;
 
 /// Qwen3.5-0.8B has attention in every fourth of its 24 layers; LFM2's convolutions keep no state that a token waits for.
 #[test]

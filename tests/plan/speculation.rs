@@ -2,38 +2,19 @@
 
 use std::path::Path;
 
-use orinplan::checkpoint::{Checkpoint, Origin, RawConfig, SourceFormat};
 use orinplan::device;
-use orinplan::evidence::MODELS;
 use orinplan::evidence::speculation::{SPECULATION, SpeculationRow, parse_speculation};
-use orinplan::model::{self, ModelSpec, Unknown};
 use orinplan::plan::draft::{Acceptance, Draft, Drafter};
 use orinplan::plan::fit::{Candidate, Plan, Target, fit};
 use orinplan::plan::{Fit, Workload};
 use orinplan::planner::assigned;
 use orinplan::runtime;
 use orinplan::scheme::{Rules, Scheme};
-use serde_json::Value;
+
+use crate::support::described;
 
 /// How far a predicted speed-up may be from the published one.
 const TOLERANCE_PERCENT: f64 = 10.0;
-
-fn model(name: &str) -> ModelSpec {
-    let models: Value = serde_json::from_str(MODELS).unwrap();
-    let checkpoint = Checkpoint {
-        origin: Origin::default(),
-        name: name.to_owned(),
-        format: SourceFormat::Config,
-        config: RawConfig::HuggingFace(models[name].clone()),
-        files: Vec::new(),
-        tensors: Vec::new(),
-        directory: None,
-        source: None,
-        projector: None,
-        retrieval: None,
-    };
-    model::read(&checkpoint, Unknown::Refuse).unwrap()
-}
 
 /// The plan of a row, with `acceptance` in place of the row's.
 fn planned(row: &SpeculationRow, acceptance: Option<Acceptance>) -> Plan {
@@ -44,7 +25,7 @@ fn planned(row: &SpeculationRow, acceptance: Option<Acceptance>) -> Plan {
         "tensorrt-edge-llm" => "int4",
         _ => "q4_k_m",
     };
-    let model = model(&row.model);
+    let model = described(&row.model).1;
     let assignment = assigned(
         &model,
         Scheme::get(scheme).unwrap(),

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use orinplan::checkpoint::{Checkpoint, RawConfig, SourceFormat};
 use orinplan::device::{self, Choice, DeviceProfile, PowerMode};
+use orinplan::evidence::MODELS;
+use orinplan::model::{self, ModelSpec, Unknown};
 use orinplan::plan::advise::advise;
 use orinplan::plan::fit::Target;
 use orinplan::plan::operations::{decode_operations, prompt_attention, prompt_work};
@@ -183,4 +186,16 @@ impl Model {
             },
         }))
     }
+}
+
+/// A model of the table, as its `config.json` alone describes it.
+pub(crate) fn described(name: &str) -> (Checkpoint, ModelSpec) {
+    let models: Json = serde_json::from_str(MODELS).unwrap();
+    let checkpoint = Checkpoint::of(
+        name,
+        SourceFormat::Config,
+        RawConfig::HuggingFace(models[name].clone()),
+    );
+    let model = model::read(&checkpoint, Unknown::Refuse).unwrap();
+    (checkpoint, model)
 }

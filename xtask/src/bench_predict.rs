@@ -375,18 +375,11 @@ pub(crate) fn write(shape: &Shape, format: &str, path: &Path) -> anyhow::Result<
         "tie_word_embeddings": true,
         "torch_dtype": "bfloat16",
     });
-    let checkpoint = Checkpoint {
-        origin: orinplan::checkpoint::Origin::default(),
-        name: shape.name.to_owned(),
-        format: SourceFormat::Config,
-        config: RawConfig::HuggingFace(config.clone()),
-        files: Vec::new(),
-        tensors: Vec::new(),
-        directory: None,
-        source: None,
-        projector: None,
-        retrieval: None,
-    };
+    let checkpoint = Checkpoint::of(
+        shape.name,
+        SourceFormat::Config,
+        RawConfig::HuggingFace(config.clone()),
+    );
     let model = model::read(&checkpoint, Unknown::Refuse)?;
     let scheme = Scheme::get(format).with_context(|| format!("there is no scheme {format}"))?;
     let assignment = scheme::assign(&model, scheme, Rules::default());

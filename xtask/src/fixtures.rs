@@ -130,18 +130,11 @@ pub(crate) type Metadata = Vec<(String, gguf::Value)>;
 
 /// Metadata and tensors of that file.
 pub(crate) fn gguf_parts(shape: &Shape) -> anyhow::Result<(Metadata, Vec<GgufTensor>)> {
-    let checkpoint = Checkpoint {
-        origin: orinplan::checkpoint::Origin::default(),
-        name: shape.name.to_owned(),
-        format: SourceFormat::Config,
-        config: RawConfig::HuggingFace(shape.config.clone()),
-        files: Vec::new(),
-        tensors: Vec::new(),
-        directory: None,
-        source: None,
-        projector: None,
-        retrieval: None,
-    };
+    let checkpoint = Checkpoint::of(
+        shape.name,
+        SourceFormat::Config,
+        RawConfig::HuggingFace(shape.config.clone()),
+    );
     let model = model::read(&checkpoint, Unknown::Refuse)?;
     let scheme = Scheme::get("q4_k_m").context("Q4_K_M is a scheme")?;
     let assignment = scheme::assign(&model, scheme, Rules::default());

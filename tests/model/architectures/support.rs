@@ -8,21 +8,14 @@ use serde_json::Value as Json;
 
 /// A checkpoint of a `config.json` and stored tensors, or of a configuration alone.
 pub(crate) fn hugging_face(config: Json, tensors: Vec<StoredTensor>) -> Checkpoint {
+    let format = if tensors.is_empty() {
+        SourceFormat::Config
+    } else {
+        SourceFormat::Safetensors
+    };
     Checkpoint {
-        origin: orinplan::checkpoint::Origin::default(),
-        name: "model".to_owned(),
-        format: if tensors.is_empty() {
-            SourceFormat::Config
-        } else {
-            SourceFormat::Safetensors
-        },
-        config: RawConfig::HuggingFace(config),
-        files: Vec::new(),
         tensors,
-        directory: None,
-        source: None,
-        projector: None,
-        retrieval: None,
+        ..Checkpoint::of("model", format, RawConfig::HuggingFace(config))
     }
 }
 
@@ -52,16 +45,12 @@ pub(crate) fn gguf(name: &str, keys: Json, like: &ModelSpec) -> Checkpoint {
         tensor
     });
     Checkpoint {
-        origin: orinplan::checkpoint::Origin::default(),
-        name: "model".to_owned(),
-        format: SourceFormat::Gguf,
-        config: RawConfig::Gguf(Metadata(pairs)),
-        files: Vec::new(),
         tensors: tensors.collect(),
-        directory: None,
-        source: None,
-        projector: None,
-        retrieval: None,
+        ..Checkpoint::of(
+            "model",
+            SourceFormat::Gguf,
+            RawConfig::Gguf(Metadata(pairs)),
+        )
     }
 }
 

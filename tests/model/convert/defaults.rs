@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use orinplan::checkpoint::{Checkpoint, Origin, RawConfig, SourceFormat};
+use orinplan::checkpoint::{Checkpoint, RawConfig, SourceFormat};
 use orinplan::{convert, model};
 use serde_json::{Map, Value as Json, json};
 
@@ -19,16 +19,12 @@ const ALSO: &[(&str, &str)] = &[
 /// All that the plan and the written file take from a configuration, or the refusal.
 fn described(config: Json, directory: &Path) -> Result<String, String> {
     let checkpoint = Checkpoint {
-        origin: Origin::default(),
-        name: "model".to_owned(),
-        format: SourceFormat::Config,
-        config: RawConfig::HuggingFace(config),
-        files: Vec::new(),
-        tensors: Vec::new(),
         directory: Some(directory.to_owned()),
-        source: None,
-        projector: None,
-        retrieval: None,
+        ..Checkpoint::of(
+            "model",
+            SourceFormat::Config,
+            RawConfig::HuggingFace(config),
+        )
     };
     let model = model::read(&checkpoint, model::Unknown::Refuse).map_err(|e| e.to_string())?;
     let metadata = convert::metadata(&checkpoint, &model, 0);

@@ -14,18 +14,7 @@ use serde_json::{Value as Json, json};
 // --- doors ----------------------------------------------------------------------------------------
 
 fn checkpoint(config: RawConfig, format: SourceFormat) -> Checkpoint {
-    Checkpoint {
-        origin: orinplan::checkpoint::Origin::default(),
-        name: "test".to_owned(),
-        format,
-        config,
-        files: Vec::new(),
-        tensors: Vec::new(),
-        directory: None,
-        source: None,
-        projector: None,
-        retrieval: None,
-    }
+    Checkpoint::of("test", format, config)
 }
 
 fn read_config(config: &Json) -> Result<ModelSpec, ModelError> {

@@ -23,22 +23,15 @@ fn read(config: &Json, weights: &Weights) -> Result<ModelSpec, ModelError> {
         offset: 0,
         bytes: Bytes(2 * shape.iter().product::<u64>()),
     });
+    let format = if weights.is_empty() {
+        SourceFormat::Config
+    } else {
+        SourceFormat::Safetensors
+    };
     model::read(
         &Checkpoint {
-            origin: orinplan::checkpoint::Origin::default(),
-            name: "test".to_owned(),
-            format: if weights.is_empty() {
-                SourceFormat::Config
-            } else {
-                SourceFormat::Safetensors
-            },
-            config: RawConfig::HuggingFace(config.clone()),
-            files: Vec::new(),
             tensors: stored.collect(),
-            directory: None,
-            source: None,
-            projector: None,
-            retrieval: None,
+            ..Checkpoint::of("test", format, RawConfig::HuggingFace(config.clone()))
         },
         Unknown::Refuse,
     )

@@ -75,18 +75,11 @@ pub(crate) fn board(id: &str) -> anyhow::Result<DeviceProfile> {
 fn spec(models: &Value, name: &str) -> anyhow::Result<ModelSpec> {
     let config = models.get(name);
     let config = config.with_context(|| format!("profiles/models.json has no `{name}`"))?;
-    let checkpoint = Checkpoint {
-        origin: orinplan::checkpoint::Origin::default(),
-        name: name.to_owned(),
-        format: SourceFormat::Config,
-        config: RawConfig::HuggingFace(config.clone()),
-        files: Vec::new(),
-        tensors: Vec::new(),
-        directory: None,
-        source: None,
-        projector: None,
-        retrieval: None,
-    };
+    let checkpoint = Checkpoint::of(
+        name,
+        SourceFormat::Config,
+        RawConfig::HuggingFace(config.clone()),
+    );
     model::read(&checkpoint, Unknown::Refuse).with_context(|| name.to_owned())
 }
 

@@ -2,7 +2,7 @@
 //! and options. Out: metadata, tensors, notes. Must not: read weights.
 
 use super::metadata::metadata;
-use crate::checkpoint::{Checkpoint, Origin, RawConfig, SourceFormat, StoredTensor};
+use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat, StoredTensor};
 use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf::{Metadata, Value};
@@ -106,16 +106,12 @@ pub(crate) fn description(
     let keys = metadata.iter();
     let keys = keys.filter(|(key, _)| !key.starts_with("tokenizer."));
     Checkpoint {
-        name: name.to_owned(),
-        origin: Origin::default(),
-        format: SourceFormat::Gguf,
-        config: RawConfig::Gguf(Metadata(keys.cloned().collect())),
-        files: Vec::new(),
         tensors: stored.collect(),
-        directory: None,
-        source: None,
-        projector: None,
-        retrieval: None,
+        ..Checkpoint::of(
+            name,
+            SourceFormat::Gguf,
+            RawConfig::Gguf(Metadata(keys.cloned().collect())),
+        )
     }
 }
 
