@@ -58,9 +58,8 @@ pub(super) fn run(args: &SharedArgs) -> anyhow::Result<Outcome> {
         ReportFormat::Json => report::json(&document),
         ReportFormat::Text => foreign::lines(&shared::text(&report, super::columns())),
         ReportFormat::Markdown => foreign::lines(&shared::markdown(&report)),
-        ReportFormat::Html | ReportFormat::Svg => {
-            let figure = args.report.figure.figure.as_deref();
-            pages::rendered(&report::html::board(&report), args.report.format(), figure)?
+        form @ (ReportFormat::Html | ReportFormat::Svg) => {
+            pages::rendered(&report::html::board(&report), form, &args.report.figure)?
         }
     };
     output::deliver(args.report.output.as_deref(), &text)?;

@@ -10,7 +10,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, ValueEnum};
 
 use super::args::{Cli, ConfigArgs, ConfigCommand, Key, ReportFormat};
-use super::{Outcome, output, settings, show};
+use super::{Outcome, output, settings, show, version};
 use crate::device;
 use crate::input;
 use crate::report::table::{Align, Table};
@@ -112,9 +112,9 @@ fn in_file() -> anyhow::Result<Vec<Setting>> {
     let of = || path.display().to_string();
     let table: toml::Table = toml::from_str(&text).with_context(of)?;
     let setting = |(name, value): (String, toml::Value)| {
-        let known = Key::ALL.into_iter().find(|key| key.name() == name);
+        let known = Key::all().find(|key| key.name() == name);
         let key = known.with_context(|| {
-            let names: Vec<&str> = Key::ALL.iter().map(|key| key.name()).collect();
+            let names: Vec<&str> = Key::all().map(|key| key.name()).collect();
             format!(
                 "there is no setting `{name}`; known are {}",
                 names.join(", ")
@@ -144,7 +144,7 @@ fn all() -> anyhow::Result<Vec<Setting>> {
             source: Source::Environment(variable),
         })
     };
-    let mut settings: Vec<Setting> = Key::ALL.into_iter().filter_map(of_environment).collect();
+    let mut settings: Vec<Setting> = Key::all().filter_map(of_environment).collect();
     for setting in in_file()? {
         if settings.iter().all(|known| known.key != setting.key) {
             settings.push(setting);
@@ -153,13 +153,23 @@ fn all() -> anyhow::Result<Vec<Setting>> {
     Ok(settings)
 }
 
+/// The command line. Only the flag needs the version in several lines, which counts what is in tables and looks at this
+/// processor: no start and no man page does.
+fn command(words: &[OsString]) -> clap::Command {
+    let command = Cli::command();
+    if words.iter().any(|word| word == "--version") {
+        command.long_version(version::long())
+    } else {
+        command
+    }
+}
+
 /// Parses the command line, with the settings as defaults of its flags.
 ///
 /// # Errors
 /// Outside, what is wrong with a setting; inside, with the command line.
 pub(super) fn parse(words: Vec<OsString>) -> anyhow::Result<Result<Cli, clap::Error>> {
-    let mut command = Cli::command();
-    let matches = match command.clone().try_get_matches_from(&words) {
+    let matches = match command(&words).try_get_matches_from(&words) {
         Ok(matches) => matches,
         Err(error) => return Ok(Err(error)),
     };
@@ -170,7 +180,7 @@ pub(super) fn parse(words: Vec<OsString>) -> anyhow::Result<Result<Cli, clap::Er
     let matches = match (matches.subcommand_name(), &wanted[..]) {
         (_, []) | (None, _) => matches,
         (Some(name), settings) => {
-            command = command.mut_subcommand(name, |command| {
+            let command = command(&words).mut_subcommand(name, |command| {
                 settings.iter().fold(command, |command, setting| {
                     let value = setting.value.clone();
                     command.mut_arg(setting.key.flag(), |flag| flag.default_value(value))
@@ -190,7 +200,7 @@ pub(super) fn parse(words: Vec<OsString>) -> anyhow::Result<Result<Cli, clap::Er
 /// The settings that a command takes: of flags that were not given. A power mode is that of the board of the settings.
 fn wanted(command: &str, given: &ArgMatches) -> anyhow::Result<Vec<Setting>> {
     let takes = |key: Key| key.commands().contains(&command);
-    if !Key::ALL.into_iter().any(takes) {
+    if !Key::all().any(takes) {
         return Ok(Vec::new());
     }
     let is_given =
@@ -226,7 +236,7 @@ fn list() -> anyhow::Result<()> {
         ("value", Align::Left),
         ("from", Align::Left),
     ]);
-    for key in Key::ALL {
+    for key in Key::all() {
         let found = settings.iter().find(|setting| setting.key == key);
         let (value, source) = found.map_or(("-".to_owned(), String::new()), |setting| {
             (setting.value.clone(), setting.source.shown())

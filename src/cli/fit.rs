@@ -63,9 +63,8 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     }
     let text = match args.report.format() {
         ReportFormat::Json => report::json(&remote::with_transfer(document)),
-        ReportFormat::Html | ReportFormat::Svg => {
-            let figure = args.report.figure.figure.as_deref();
-            pages::rendered(&report::html::fit(&report), args.report.format(), figure)?
+        form @ (ReportFormat::Html | ReportFormat::Svg) => {
+            pages::rendered(&report::html::fit(&report), form, &args.report.figure)?
         }
         ReportFormat::Text | ReportFormat::Markdown => shown(args, &report),
     };

@@ -35,9 +35,8 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<Outcome> {
         ReportFormat::Json => report::json(&report::models::document(&report)),
         ReportFormat::Text => foreign::lines(&report::models::text(&report, super::columns())),
         ReportFormat::Markdown => foreign::lines(&report::models::markdown(&report)),
-        ReportFormat::Html | ReportFormat::Svg => {
-            let figure = args.figure.figure.as_deref();
-            pages::rendered(&report::html::models(&report), args.format, figure)?
+        form @ (ReportFormat::Html | ReportFormat::Svg) => {
+            pages::rendered(&report::html::models(&report), form, &args.figure)?
         }
     })?;
     Ok(if ranking.runs.is_empty() {

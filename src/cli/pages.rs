@@ -20,14 +20,14 @@ pub(super) fn check(figure: &FigureArgs, format: ReportFormat) -> anyhow::Result
     Ok(())
 }
 
-/// The page, or its figure called `figure`.
+/// The page, or the figure of it that is asked for.
 pub(super) fn rendered(
     page: &Page,
     format: ReportFormat,
-    figure: Option<&str>,
+    figure: &FigureArgs,
 ) -> anyhow::Result<String> {
     Ok(match format {
-        ReportFormat::Svg => page.figure(figure)?,
+        ReportFormat::Svg => page.figure(figure.figure.as_deref())?,
         _ => page.html()?,
     })
 }

@@ -20,6 +20,8 @@ pub mod svg;
 pub mod table;
 #[cfg(feature = "decode")]
 pub mod validate;
+#[cfg(feature = "pages")]
+mod words;
 
 use std::fmt::Write;
 

@@ -65,6 +65,8 @@ fn every_subcommand_has_help() {
 
 #[test]
 fn the_man_pages_mention_every_flag() {
+    // They are the same from every machine.
+    assert!(!says(0, "man").contains("kernels: "));
     let directory = tempfile::tempdir().unwrap();
     let place = directory.path().to_str().unwrap();
     assert_eq!(says(0, &format!("man --output {place}")), "");

@@ -18,13 +18,9 @@ pub(in crate::cli) enum Key {
 }
 
 impl Key {
-    pub(in crate::cli) const ALL: [Key; 5] = [
-        Key::Device,
-        Key::PowerMode,
-        Key::Runtime,
-        Key::Format,
-        Key::Text,
-    ];
+    pub(in crate::cli) fn all() -> impl Iterator<Item = Key> {
+        Key::value_variants().iter().copied()
+    }
 
     pub(in crate::cli) fn name(self) -> &'static str {
         match self {

@@ -47,7 +47,7 @@ pub(super) use self::validate::{BackendId, ValidateArgs};
 /// Exit status: 0 it fits, 1 it does not (or a check differs, or a measurement is off), 2 an error, 130
 /// after Ctrl-C (128 and the number of any signal).
 #[derive(Debug, Parser)]
-#[command(name = "orinplan", version, long_version = super::version::long(), max_term_width = 100)]
+#[command(name = "orinplan", version, max_term_width = 100)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,

@@ -38,7 +38,7 @@ pub(super) use quality::document as quality_document;
 pub(super) use spread::{range, spread};
 pub use text::{is_report, painted, text};
 #[cfg(feature = "pages")]
-pub(super) use words::Words;
+pub(super) use words::words;
 
 /// What a report shows.
 #[derive(Clone, Copy, Debug)]

@@ -130,12 +130,8 @@ fn formats(report: &Report<'_>, view: View) -> Range<usize> {
     if view.all || view.formats || plans <= FORMATS {
         return 0..plans;
     }
-    let smallest = || {
-        let sizes = report.fit.plans.iter().map(|plan| plan.memory.total());
-        let least = sizes.enumerate().min_by_key(|(_, size)| *size);
-        least.map_or(0, |(index, _)| index)
-    };
-    let taken = report.fit.choice.taken.unwrap_or_else(smallest);
+    let taken = report.fit.choice.taken.or_else(|| smallest_index(report));
+    let taken = taken.unwrap_or(0);
     let first = taken.saturating_sub(1).min(plans - FORMATS);
     first..first + FORMATS
 }
@@ -249,8 +245,13 @@ pub(super) fn by_power_mode(report: &Report<'_>) -> Option<String> {
 
 /// The plan that comes nearest to fitting.
 pub(super) fn smallest<'a>(report: &Report<'a>) -> Option<&'a Plan> {
-    let plans = report.fit.plans.iter();
-    plans.min_by_key(|plan| plan.memory.total())
+    report.fit.plans.get(smallest_index(report)?)
+}
+
+fn smallest_index(report: &Report<'_>) -> Option<usize> {
+    let plans = report.fit.plans.iter().enumerate();
+    let least = plans.min_by_key(|(_, plan)| plan.memory.total());
+    least.map(|(index, _)| index)
 }
 
 /// One row per format.

@@ -8,7 +8,7 @@ use crate::report::{count, nats, rate};
 use crate::units::Bytes;
 
 /// The parts of a plan's memory: the class in the style, the name, the keys of the ledger.
-pub(super) const PARTS: &[(&str, &str, &[&str])] = &[
+const PARTS: &[(&str, &str, &[&str])] = &[
     ("weights", "weights", &["weights_bytes"]),
     (
         "copy",
@@ -31,51 +31,102 @@ pub(super) const GIB: f64 = Bytes::GIB.0 as f64;
 pub(super) fn memory(document: &Value, taken: Option<usize>) -> Option<Figure> {
     let plans = list(document, "/plans");
     let available = number(document, "/plans/0/memory/available_bytes")?;
-    let part = |plan: &Value, keys: &[&str]| -> f64 {
-        keys.iter()
-            .filter_map(|key| plan["memory"][*key].as_f64())
-            .sum()
-    };
-    let rows: Vec<Row> = plans
-        .iter()
-        .enumerate()
-        .map(|(index, plan)| {
-            let total = Bytes(plan["memory"]["total_bytes"].as_u64().unwrap_or_default());
-            let scheme = text(plan, "/scheme").to_uppercase();
-            let each = PARTS.iter().filter_map(|(_, name, keys)| {
-                let bytes = part(plan, keys);
-                (bytes > 0.0).then(|| format!("{name} {}", Bytes(bytes as u64)))
-            });
-            Row {
-                detail: format!("{scheme}: {total}\n{}", each.collect::<Vec<_>>().join("\n")),
-                label: scheme,
-                parts: PARTS
-                    .iter()
-                    .map(|(class, _, keys)| Part {
-                        class,
-                        value: part(plan, keys) / GIB,
-                    })
-                    .collect(),
-                value: total.to_string(),
-                marked: taken == Some(index),
-            }
-        })
-        .collect();
-    let totals = plans
-        .iter()
-        .filter_map(|plan| plan["memory"]["total_bytes"].as_f64());
+    let description = format!(
+        "What each format takes with {} tokens of context, against the {} that the board has for it.",
+        number(document, "/workload/context").unwrap_or_default(),
+        Bytes(available as u64),
+    );
+    let rows = plans.iter().enumerate().map(|(index, plan)| {
+        let scheme = text(plan, "/scheme").to_uppercase();
+        let each = PARTS.iter().filter_map(|(_, name, keys)| {
+            let bytes = part(plan, keys);
+            (bytes > 0.0).then(|| format!("{name} {}", Bytes(bytes as u64)))
+        });
+        let each = each.collect::<Vec<_>>().join("\n");
+        Row {
+            detail: format!("{scheme}: {}\n{each}", total(plan)),
+            marked: taken == Some(index),
+            ..row(scheme, plan)
+        }
+    });
+    let rows = rows.collect();
+    Some(stacked(
+        "Memory by format",
+        description,
+        plans,
+        rows,
+        available,
+    ))
+}
+
+/// The memory of each model of a board by its parts.
+pub(super) fn memory_of_each(document: &Value) -> Option<Figure> {
+    let models = list(document, "/models");
+    let available = number(document, "/available_bytes")?;
+    let description = format!(
+        "What each model takes, against the {} that the board has for all of them.",
+        Bytes(available as u64)
+    );
+    let rows = models.iter().map(|model| {
+        let name = text(model, "/name");
+        Row {
+            detail: format!("{name}: {}", total(model)),
+            ..row(short(name), model)
+        }
+    });
+    let rows = rows.collect();
+    Some(stacked(
+        "Memory of each",
+        description,
+        models,
+        rows,
+        available,
+    ))
+}
+
+/// Bytes of the parts of an item's ledger under `keys`.
+fn part(item: &Value, keys: &[&str]) -> f64 {
+    let bytes = keys.iter().filter_map(|key| item["memory"][*key].as_f64());
+    bytes.sum()
+}
+
+/// All bytes of an item's ledger.
+fn total(item: &Value) -> Bytes {
+    Bytes(item["memory"]["total_bytes"].as_u64().unwrap_or_default())
+}
+
+/// The bar of an item's ledger.
+fn row(label: String, item: &Value) -> Row {
+    let parts = PARTS.iter().map(|(class, _, keys)| Part {
+        class,
+        value: part(item, keys) / GIB,
+    });
+    Row {
+        label,
+        parts: parts.collect(),
+        value: total(item).to_string(),
+        detail: String::new(),
+        marked: false,
+    }
+}
+
+/// The ledgers of `items`, a row each, against what the board has.
+fn stacked(
+    title: &str,
+    description: String,
+    items: &[Value],
+    rows: Vec<Row>,
+    available: f64,
+) -> Figure {
+    let totals = items.iter().map(|item| total(item).as_f64());
     let most = totals.fold(available, f64::max) / GIB;
     let (scale, ticks) = Scale::up_to(most * 1.02, 6);
     let used = PARTS
         .iter()
-        .filter(|(_, _, keys)| plans.iter().any(|plan| part(plan, keys) > 0.0));
-    Some(Figure::Bars(Bars {
-        title: "Memory by format".to_owned(),
-        description: format!(
-            "What each format takes with {} tokens of context, against the {} that the board has for it.",
-            number(document, "/workload/context").unwrap_or_default(),
-            Bytes(available as u64),
-        ),
+        .filter(|(_, _, keys)| items.iter().any(|item| part(item, keys) > 0.0));
+    Figure::Bars(Bars {
+        title: title.to_owned(),
+        description,
         axis: Axis {
             label: "memory, GiB".to_owned(),
             scale,
@@ -89,7 +140,7 @@ pub(super) fn memory(document: &Value, taken: Option<usize>) -> Option<Figure> {
         parts: used
             .map(|(class, name, _)| (*class, (*name).to_owned()))
             .collect(),
-    }))
+    })
 }
 
 /// The operations of a token under the roof of the board.
@@ -320,62 +371,6 @@ pub(super) fn quality(document: &Value, taken: Option<usize>) -> Option<Figure> 
             })
             .collect(),
         cursor: false,
-    }))
-}
-
-/// The memory of each model of a board by its parts.
-pub(super) fn parts(
-    document: &Value,
-    parts: &[(&'static str, &'static str, &[&str])],
-) -> Option<Figure> {
-    let models = list(document, "/models");
-    let part = |model: &Value, keys: &[&str]| -> f64 {
-        keys.iter()
-            .filter_map(|key| model["memory"][*key].as_f64())
-            .sum()
-    };
-    let available = number(document, "/available_bytes")?;
-    let total = |model: &Value| Bytes(model["memory"]["total_bytes"].as_u64().unwrap_or_default());
-    let rows = models.iter().map(|model| Row {
-        label: short(text(model, "/name")),
-        parts: parts
-            .iter()
-            .map(|(class, _, keys)| Part {
-                class,
-                value: part(model, keys) / GIB,
-            })
-            .collect(),
-        value: total(model).to_string(),
-        detail: format!("{}: {}", text(model, "/name"), total(model)),
-        marked: false,
-    });
-    let most = models
-        .iter()
-        .map(|model| total(model).as_f64())
-        .fold(available, f64::max);
-    let (scale, ticks) = Scale::up_to(most / GIB * 1.02, 6);
-    let used = parts
-        .iter()
-        .filter(|(_, _, keys)| models.iter().any(|model| part(model, keys) > 0.0));
-    Some(Figure::Bars(Bars {
-        title: "Memory of each".to_owned(),
-        description: format!(
-            "What each model takes, against the {} that the board has for all of them.",
-            Bytes(available as u64)
-        ),
-        axis: Axis {
-            label: "memory, GiB".to_owned(),
-            scale,
-            ticks: plain(&ticks),
-        },
-        rows: rows.collect(),
-        limit: Some((
-            available / GIB,
-            format!("{} available", Bytes(available as u64)),
-        )),
-        parts: used
-            .map(|(class, name, _)| (*class, (*name).to_owned()))
-            .collect(),
     }))
 }
 

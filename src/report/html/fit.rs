@@ -6,13 +6,13 @@ use super::curve::Curve;
 use super::figures;
 use super::value::{Cell, Unit, cell, escaped, list, number, numbers, words};
 use super::{Choices, Content, Page, Section, Table};
-use crate::report::fit::{self, Report, Words};
+use crate::report::fit::{self, Report};
 use crate::report::svg::Figure;
 
 /// The page.
 pub fn page(report: &Report<'_>) -> Page {
     let document = fit::document_with_curves(report);
-    let words = Words::of(report);
+    let words = fit::words(report);
     let taken = taken(&document);
     let shown = taken.or_else(|| list(&document, "/plans").first().map(|_| 0));
     let mut sections = Vec::new();

@@ -4,13 +4,13 @@ use serde_json::Value;
 
 use super::value::{Unit, cell, list, text, words};
 use super::{Content, Page, Section, Table, figures};
-use crate::report::models::{Report, Words, document};
+use crate::report::models::{self, Report, document};
 
 /// The page.
 pub fn page(report: &Report<'_>) -> Page {
     let document = document(report);
     let shown = report.listed().len();
-    let words = Words::of(report);
+    let said = models::words(report);
     let mut sections = Vec::new();
     let mut add = |id, title: &str, content| {
         sections.push(Section {
@@ -29,16 +29,16 @@ pub fn page(report: &Report<'_>) -> Page {
             Content::Table(models(&document, shown)),
         );
     }
-    if !words.commands.is_empty() {
-        add("get", "Get the first", Content::Commands(words.commands));
+    if !said.commands.is_empty() {
+        add("get", "Get the first", Content::Commands(said.commands));
     }
-    add("notes", "What to know", Content::List(words.notes));
+    add("notes", "What to know", Content::List(said.notes));
     Page {
         command: "orinplan models",
         title: format!("Models on {}", text(&document, "/device/name")),
         holds: shown > 0,
-        verdict: words.verdict,
-        facts: words.facts,
+        verdict: said.verdict,
+        facts: said.facts,
         figures_of_merit: Vec::new(),
         sections,
         document,

@@ -2,26 +2,22 @@
 
 use serde_json::Value;
 
-use super::figures::{PARTS, loads, parts};
+use super::figures::{loads, memory_of_each};
 use super::value::{Cell, Unit, cell, list, words};
 use super::{Content, Page, Section, Table};
-use crate::report::shared::{Report, Words, document};
+use crate::report::shared::{self, Report, document};
 
 /// The page.
 pub fn page(report: &Report<'_>) -> Page {
     let document = document(report);
-    let Words {
-        verdict,
-        facts,
-        notes,
-    } = Words::of(report);
+    let said = shared::words(report);
     let mut sections = vec![Section {
         id: "models",
         title: "Models".to_owned(),
         content: Content::Table(models(&document)),
     }];
     let figures = [
-        ("memory", "Memory of each", parts(&document, PARTS)),
+        ("memory", "Memory of each", memory_of_each(&document)),
         ("loads", "Loading, one after the other", loads(&document)),
     ];
     for (id, title, figure) in figures {
@@ -31,11 +27,11 @@ pub fn page(report: &Report<'_>) -> Page {
             content: Content::Figure(Box::new(figure)),
         }));
     }
-    if !notes.is_empty() {
+    if !said.notes.is_empty() {
         sections.push(Section {
             id: "notes",
             title: "What to know".to_owned(),
-            content: Content::List(notes),
+            content: Content::List(said.notes),
         });
     }
     let merit = |pointer, unit| cell(&document, pointer, unit);
@@ -53,8 +49,8 @@ pub fn page(report: &Report<'_>) -> Page {
             super::value::text(&document, "/device/name")
         ),
         holds: report.plan.together.fits(),
-        verdict,
-        facts,
+        verdict: said.verdict,
+        facts: said.facts,
         figures_of_merit,
         sections,
         document,

@@ -12,7 +12,7 @@ use crate::scheme::Container;
 
 pub use json::{SCHEMA, document};
 #[cfg(feature = "pages")]
-pub(super) use text::Words;
+pub(super) use text::words;
 pub use text::{markdown, text};
 
 /// What a report shows.

@@ -7,34 +7,22 @@ use crate::planner::CONTEXT;
 use crate::report::fit::range;
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
+#[cfg(feature = "pages")]
+use crate::report::words::Words;
 use crate::report::{count, line, listed, rate};
 use crate::units::{counted, tokens};
 
-/// What a report says in words, for the forms that are not text.
+/// The sentences of `report`, for the forms that are not text.
 #[cfg(feature = "pages")]
-pub(in crate::report) struct Words {
-    /// How many models run.
-    pub(in crate::report) verdict: String,
-    /// The device.
-    pub(in crate::report) facts: Vec<String>,
-    /// Lines that get the first, under what they do.
-    pub(in crate::report) commands: Vec<(String, Vec<String>)>,
-    /// The rule of the ranking, and caveats.
-    pub(in crate::report) notes: Vec<String>,
-}
-
-#[cfg(feature = "pages")]
-impl Words {
-    /// The sentences of `report`.
-    pub(in crate::report) fn of(report: &Report<'_>) -> Words {
-        let best = report.listed().first();
-        let get = best.map(|best| (best.entry.id.clone(), vec![get(report, best)]));
-        Words {
-            verdict: headline(report),
-            facts: vec![report.planned_for()],
-            commands: get.into_iter().collect(),
-            notes: sentences(report),
-        }
+pub(in crate::report) fn words(report: &Report<'_>) -> Words {
+    let best = report.listed().first();
+    let get = best.map(|best| (best.entry.id.clone(), vec![get(report, best)]));
+    Words {
+        verdict: headline(report),
+        facts: vec![report.planned_for()],
+        commands: get.into_iter().collect(),
+        notes: sentences(report),
+        ..Words::default()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::units::Seconds;
 
 pub use json::{SCHEMA, document};
 #[cfg(feature = "pages")]
-pub(super) use text::Words;
+pub(super) use text::words;
 pub use text::{markdown, text};
 
 /// What a report shows.

@@ -5,31 +5,21 @@ use crate::foreign::{markdown as plain, markdown_sentence};
 use crate::report::fit::range;
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
+#[cfg(feature = "pages")]
+use crate::report::words::Words;
 use crate::report::{line, rate, seconds};
 use crate::units::{Bytes, counted};
 
-/// What a report says in words, for the forms that are not text.
+/// The sentences of `report`, for the forms that are not text.
 #[cfg(feature = "pages")]
-pub(in crate::report) struct Words {
-    /// The answer.
-    pub(in crate::report) verdict: String,
-    /// The device, and what to do about models without room.
-    pub(in crate::report) facts: Vec<String>,
-    /// What the numbers mean.
-    pub(in crate::report) notes: Vec<String>,
-}
-
-#[cfg(feature = "pages")]
-impl Words {
-    /// The sentences of `report`.
-    pub(in crate::report) fn of(report: &Report<'_>) -> Words {
-        let mut facts = head(report);
-        let verdict = facts.remove(VERDICT);
-        Words {
-            verdict,
-            facts,
-            notes: legend(report),
-        }
+pub(in crate::report) fn words(report: &Report<'_>) -> Words {
+    let mut facts = head(report);
+    let verdict = facts.remove(VERDICT);
+    Words {
+        verdict,
+        facts,
+        notes: legend(report),
+        ..Words::default()
     }
 }
 
