@@ -82,13 +82,7 @@ pub fn ledger(
     };
     let buffers = match &memory.compute {
         ComputeRule::Ggml { .. } => {
-            let rows = workload.outputs.unwrap_or(match memory.outputs.value {
-                _ if model.retrieval.is_some() => settings.tokens(),
-                Outputs::Parallel => settings
-                    .sequences()
-                    .saturating_mul(positions(runtime, workload.draft.as_ref())),
-                Outputs::Ubatch => settings.tokens(),
-            });
+            let rows = logit_rows(model, runtime, workload);
             let compute = compute(model, &settings, rows, runtime.backend);
             Buffers {
                 device: compute.device_bytes,
@@ -121,9 +115,7 @@ pub fn ledger(
             }
         }
     };
-    let entry = memory.vocabulary_entry_bytes.as_ref();
-    let tokenizer = entry.map_or(0.0, |bytes| bytes.value * model.dims.vocab as f64);
-    let tokenizer = Bytes(tokenizer as u64);
+    let tokenizer = tokenizer(model, runtime);
     // ggml allocates all weights of a device at once, and an untied input embedding separately.
     let one_buffer = match memory.compute {
         ComputeRule::Ggml { .. } if !model.tied => text.saturating_sub(embedding),
@@ -161,6 +153,26 @@ pub fn ledger(
         stages: buffers.stages,
         kv_problem: cache.problem,
     }
+}
+
+/// Rows of logits that a runtime reserves in a pass.
+pub(super) fn logit_rows(model: &ModelSpec, runtime: &RuntimeProfile, workload: &Workload) -> u64 {
+    let memory = &runtime.memory;
+    let settings = workload.kv_settings(memory.context_multiple.value);
+    workload.outputs.unwrap_or(match memory.outputs.value {
+        _ if model.retrieval.is_some() => settings.tokens(),
+        Outputs::Parallel => settings
+            .sequences()
+            .saturating_mul(positions(runtime, workload.draft.as_ref())),
+        Outputs::Ubatch => settings.tokens(),
+    })
+}
+
+/// Bytes of the tokenizer, where the runtime's own do not include them.
+pub(super) fn tokenizer(model: &ModelSpec, runtime: &RuntimeProfile) -> Bytes {
+    let entry = runtime.memory.vocabulary_entry_bytes.as_ref();
+    let bytes = entry.map_or(0.0, |bytes| bytes.value * model.dims.vocab as f64);
+    Bytes(bytes as u64)
 }
 
 /// What drafts, in the process of the model: a cache of its own in its default type, which flags for the type of the

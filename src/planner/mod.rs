@@ -5,6 +5,7 @@
 
 mod board;
 mod candidates;
+mod cluster;
 mod drafting;
 mod error;
 mod gguf_header;
@@ -31,6 +32,7 @@ use quality::KnownQuality;
 
 pub use board::{Board, FoundDevice};
 pub use candidates::assigned;
+pub use cluster::{Cluster, ClusterRequest, NamedBoard, SplitMode};
 pub use error::{CandidateError, OpenError, PlanError};
 pub use gguf_header::GgufHeader;
 pub use mixes::MixPlanner;
@@ -203,7 +205,25 @@ impl Planner {
             }
         };
         let advice = advise(&self.model, &fit, &others, &boards, target, &workload);
-        let readiness = match fit.recommended() {
+        let launch = self.launch(&board, request, &header, fit.recommended())?;
+        Ok(Planned {
+            board,
+            workload,
+            fit,
+            advice,
+            launch,
+        })
+    }
+
+    /// What the commands for `plan` depend on.
+    fn launch(
+        &self,
+        board: &Board,
+        request: &Request,
+        header: &GgufHeader,
+        plan: Option<&Plan>,
+    ) -> Result<LaunchContext, PlanError> {
+        let readiness = match plan {
             Some(plan) => header.readiness(
                 &self.checkpoint,
                 &self.model,
@@ -215,7 +235,7 @@ impl Planner {
                 Readiness::Ready { requantizes: false }
             }
         };
-        let launch = LaunchContext {
+        Ok(LaunchContext {
             readiness,
             rules: request.rules,
             version: request.board.runtime_version,
@@ -227,13 +247,6 @@ impl Planner {
                 Schemes::Types(list) => Some(list.file.clone()),
                 _ => None,
             },
-        };
-        Ok(Planned {
-            board,
-            workload,
-            fit,
-            advice,
-            launch,
         })
     }
 
