@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use super::args::{FitArgs, ReportFormat};
-use super::{Outcome, config, output, pages, print, remote, request, saved, side_by_side};
+use super::{Outcome, boards, config, output, pages, print, remote, request, saved, side_by_side};
 use crate::evidence::quality::MeasuredQuality;
 use crate::foreign;
 use crate::input;
@@ -14,6 +14,9 @@ use crate::units::Bytes;
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     pages::check(&args.report.figure, args.report.format())?;
+    if let Some(asked) = args.boards.request() {
+        return boards::run(args, &asked);
+    }
     let [model] = &args.models[..] else {
         return side_by_side::run(args);
     };

@@ -151,14 +151,15 @@ impl ClusterRequest {
                 milliseconds: self.link.seconds(bytes) * 1e3,
             });
         }
-        let why = match () {
-            () if model.retrieval.is_some() => {
-                Some("a model that turns texts into numbers is small, and is not divided")
-            }
-            () if model.dims.streams > 1 || model.dims.per_layer_embedding > 0 => Some(
-                "embeddings of every block (Gemma 3n, Gemma 4 E) would cross the link too, which is not planned",
-            ),
-            () => None,
+        let has_rows_of_blocks = model.dims.streams > 1 || model.dims.per_layer_embedding > 0;
+        let why = if model.retrieval.is_some() {
+            Some("a model that turns texts into numbers is small, and is not divided")
+        } else if has_rows_of_blocks {
+            Some(
+                "every block has an embedding of its own, which would cross the link too, which is not planned",
+            )
+        } else {
+            None
         };
         if let Some(why) = why {
             return Err(PlanError::NotDivided { model: name(), why });

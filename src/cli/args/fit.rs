@@ -6,7 +6,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
 use super::{
-    BoardArgs, DraftArgs, FigureArgs, PreferenceArgs, ReadArgs, ReportFormat, WorkloadArgs,
+    BoardArgs, BoardsArgs, DraftArgs, FigureArgs, PreferenceArgs, ReadArgs, ReportFormat, WorkloadArgs,
 };
 
 #[derive(Debug, Args)]
@@ -31,6 +31,8 @@ pub(in crate::cli) struct FitArgs {
     pub quality: Option<PathBuf>,
     #[command(flatten)]
     pub draft: DraftArgs,
+    #[command(flatten)]
+    pub boards: BoardsArgs,
     #[command(flatten)]
     pub preference: PreferenceArgs,
     /// Show every format, every way to run it and every note [default: what fits a screen of 24 lines; with --scheme,

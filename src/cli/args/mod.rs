@@ -1,6 +1,7 @@
 //! Every flag, declared once: the parser, `--help`, the man page and the completions come from here.
 
 mod board;
+mod boards;
 mod config;
 mod draft;
 mod fit;
@@ -31,6 +32,7 @@ use crate::units::Bytes;
 use crate::validate::CALIBRATION_SECONDS;
 
 pub(super) use self::board::SharedArgs;
+pub(super) use self::boards::{BoardsArgs, joined};
 pub(super) use self::config::{ConfigArgs, ConfigCommand, Key};
 pub(super) use self::draft::DraftArgs;
 pub(super) use self::fit::{FitArgs, PredictionArgs};
