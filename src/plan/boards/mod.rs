@@ -20,7 +20,7 @@ use crate::scheme::Assignment;
 use crate::units::{Bytes, Seconds};
 
 use split::{Costs, Times};
-pub use stage::{RemoteTraffic, Stage, Whole};
+pub use stage::{Buffers, RemoteTraffic, Stage, Whole};
 pub use wire::Traffic;
 
 /// Where the server runs, which coordinates.
@@ -55,6 +55,8 @@ pub struct Split {
     pub stages: Vec<Stage>,
     /// What the server takes where it runs beside the boards.
     pub apart: Option<Ledger>,
+    /// The server's buffers in the memory of its processor.
+    pub server_buffers: Buffers,
     /// The largest total context with which some division fits; 0 if none does.
     pub max_context: u64,
     /// Rates, where they are known.
@@ -107,8 +109,9 @@ impl Cluster<'_> {
             .filter_map(|stage| stage.remote.map(|remote| remote.load))
             .sum();
         Split {
+            server_buffers: runtime.map_or(Buffers::default(), |runtime| whole.server(runtime).1),
             apart: apart.map(|runtime| {
-                let server = whole.server(runtime);
+                let server = whole.server(runtime).0;
                 Ledger {
                     runtime: server.runtime + Bytes(runtime.memory.runtime_bytes.expected as u64),
                     ..server

@@ -90,7 +90,7 @@ impl Costs {
             } else {
                 Part::blocks(model, 0..count)
             };
-            let memory = whole.ledger(target.runtime, &part, server == Some(index));
+            let (memory, _) = whole.ledger(target.runtime, &part, server == Some(index));
             BoardCosts {
                 available: available(target.device, workload).0,
                 fixed: memory.total().0.saturating_sub(blocks),

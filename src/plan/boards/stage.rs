@@ -4,10 +4,12 @@ use std::ops::Range;
 
 use super::wire::{Remote, Traffic};
 use crate::model::{ModelSpec, TensorRole};
+use crate::note::Note;
 use crate::plan::compute::compute_part;
 use crate::plan::fit::{Target, available, ledger_fits};
 use crate::plan::kv::kv_cache_of;
 use crate::plan::memory::{Ledger, logit_rows, tokenizer};
+use crate::plan::notes::allocation_note;
 use crate::plan::part::Part;
 use crate::plan::projector;
 use crate::plan::rates::{PartSeconds, part_seconds};
@@ -27,12 +29,27 @@ pub struct Stage {
     pub memory: Ledger,
     /// Memory that is available for it.
     pub available: Bytes,
+    /// The buffers as llama.cpp logs them.
+    pub buffers: Buffers,
     /// Whether that fits.
     pub fits: bool,
+    /// Why it does not although there is enough memory.
+    pub refusal: Option<Note>,
     /// How long its part takes, where that is known.
     pub seconds: Option<PartSeconds>,
     /// What moves between it and the server; `None` where the server runs on it.
     pub remote: Option<RemoteTraffic>,
+}
+
+/// The buffers of a device as llama.cpp logs them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Buffers {
+    /// Weights.
+    pub model: Bytes,
+    /// Keys and values.
+    pub cache: Bytes,
+    /// What a pass computes in.
+    pub compute: Bytes,
 }
 
 /// What moves between a board and the server.
@@ -66,7 +83,7 @@ impl Whole<'_> {
             workload,
         } = *self;
         let part = Part::apart(model, layers.clone());
-        let memory = self.ledger(target.runtime, &part, is_server);
+        let (memory, buffers) = self.ledger(target.runtime, &part, is_server);
         let available = available(target.device, workload);
         let remote = Remote {
             model,
@@ -74,8 +91,15 @@ impl Whole<'_> {
             workload,
             settings: workload.kv_settings(target.runtime.memory.context_multiple.value),
         };
+        let fits = ledger_fits(&memory, available, target);
+        let has_room = memory.total() <= available && !fits;
+        let problem = memory.kv_problem.clone().map(Note::Kv);
         Stage {
-            fits: ledger_fits(&memory, available, target),
+            refusal: problem
+                .or_else(|| allocation_note(&memory, target))
+                .filter(|_| has_room),
+            fits,
+            buffers,
             seconds: part_seconds(model, assignment, target, workload, &part, is_server),
             remote: (!is_server).then(|| RemoteTraffic {
                 step: remote.step(),
@@ -90,7 +114,12 @@ impl Whole<'_> {
     }
 
     /// Memory of a board with `part`, and with the server's own where that runs on it.
-    pub(super) fn ledger(&self, runtime: &RuntimeProfile, part: &Part, is_server: bool) -> Ledger {
+    pub(super) fn ledger(
+        &self,
+        runtime: &RuntimeProfile,
+        part: &Part,
+        is_server: bool,
+    ) -> (Ledger, Buffers) {
         let Whole {
             model, workload, ..
         } = *self;
@@ -100,7 +129,7 @@ impl Whole<'_> {
         let buffers = compute_part(model, &settings, rows, runtime.backend, part);
         let own = self.weights(part);
         let server = if is_server {
-            self.server(runtime)
+            self.server(runtime).0
         } else {
             Ledger::default()
         };
@@ -110,7 +139,12 @@ impl Whole<'_> {
         } else {
             Bytes(0)
         };
-        Ledger {
+        let made = Buffers {
+            model: own + duplicated,
+            cache: cache.full_bytes + cache.window_bytes,
+            compute: buffers.device_bytes,
+        };
+        let ledger = Ledger {
             weights: own + server.weights,
             duplicated_embedding: duplicated,
             kv_cache: cache.full_bytes + cache.window_bytes,
@@ -131,12 +165,13 @@ impl Whole<'_> {
             kv_problem: cache.problem,
             stages: buffers.stages,
             draft: Bytes(0),
-        }
+        };
+        (ledger, made)
     }
 
     /// What the server takes beside the blocks of its board: the token embedding, inputs of a pass, logits, towers. The
     /// runtime's share is not in it.
-    pub(super) fn server(&self, runtime: &RuntimeProfile) -> Ledger {
+    pub(super) fn server(&self, runtime: &RuntimeProfile) -> (Ledger, Buffers) {
         let Whole {
             model, workload, ..
         } = *self;
@@ -147,7 +182,12 @@ impl Whole<'_> {
         let towers = projector::weights(model, runtime, workload);
         let encoder = projector::compute(model, runtime, workload);
         let embedded = self.weights(&Part::embedding(model));
-        Ledger {
+        let made = Buffers {
+            model: embedded,
+            cache: Bytes(0),
+            compute: inputs.host_bytes,
+        };
+        let ledger = Ledger {
             weights: embedded + towers,
             compute: inputs.host_bytes + inputs.metadata_bytes,
             image_encoder: encoder.total(),
@@ -155,7 +195,8 @@ impl Whole<'_> {
             runtime: tokenizer(model, runtime),
             largest_allocation: towers.max(encoder.device_bytes).max(embedded),
             ..Ledger::default()
-        }
+        };
+        (ledger, made)
     }
 
     /// Bytes of the tensors in `part`.

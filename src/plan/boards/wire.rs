@@ -24,6 +24,8 @@ const ANSWER: u64 = 8;
 const AGAIN: u64 = HEAD + 4;
 /// What a new graph takes beside its nodes and tensors: device and two counts.
 const GRAPH: u64 = HEAD + 12;
+/// Nodes of a block beside one for each weight and for each norm: rotations, views, the cache, attention, sums.
+const BLOCK_NODES: u64 = 20;
 /// Cells that attention sees come in multiples of this (`llama_kv_cache::get_n_kv`): with each further one the graph is
 /// new.
 const CELLS: u64 = 256;
@@ -107,6 +109,10 @@ impl Remote<'_> {
     fn pass(&self, tokens: u64, rows: u64, seen: u64) -> Traffic {
         let hidden = self.model.dims.hidden.saturating_mul(4);
         let mut to = AGAIN + SET + hidden.saturating_mul(tokens);
+        if self.part.layers.start == 0 {
+            // Embeddings that may replace some of the tokens' own, those of the others, and which they replace.
+            to += 2 * (SET + hidden.saturating_mul(tokens)) + SET + tokens.saturating_mul(8);
+        }
         // Positions.
         to += SET + tokens.saturating_mul(4);
         for window in [None, Some(())] {
@@ -135,18 +141,18 @@ impl Remote<'_> {
         }
     }
 
-    /// A new graph: its tensors are the weights, those that are computed from them and the inputs.
+    /// A new graph in place of the request for the same one: its nodes by their addresses, then a description of these, of
+    /// weights, cached keys and values, and inputs.
     fn graph(&self) -> u64 {
-        let nodes = self.nodes();
-        let weights = self.model.tensors.iter().filter(|tensor| self.part.has(tensor));
-        let tensors = nodes + weights.count() as u64;
-        GRAPH - AGAIN + nodes.saturating_mul(8) + tensors.saturating_mul(TENSOR)
-    }
-
-    /// Nodes of the graph, about: those of a block with attention and a gated feed-forward.
-    fn nodes(&self) -> u64 {
-        const EACH_BLOCK: u64 = 34;
-        EACH_BLOCK * self.part.layers.len() as u64
+        let tensors = self.model.tensors.iter().filter(|tensor| self.part.has(tensor));
+        let norms = tensors
+            .clone()
+            .filter(|tensor| tensor.role.info().stem.contains("norm"));
+        let (weights, norms) = (tensors.count() as u64, norms.count() as u64);
+        let blocks = self.part.layers.len() as u64;
+        let nodes = blocks * BLOCK_NODES + weights + norms;
+        let described = nodes + weights + blocks * 2 + 5;
+        GRAPH - AGAIN + nodes.saturating_mul(8) + described.saturating_mul(TENSOR)
     }
 
     fn cells(&self, depth: u64) -> u64 {

@@ -73,6 +73,7 @@ pub(super) fn graph(
     let ids = graph.input(tokens.saturating_mul(4));
     graph.input(f32_bytes(model.dims.hidden, tokens));
     let mut embedded = graph.own(f32_bytes(model.dims.hidden, tokens), &[ids]);
+    let mut mixed = is_split.then(|| mixed_inputs(&mut graph, model, tokens));
     let per_layer = model
         .dims
         .per_layer_embedding
@@ -103,6 +104,8 @@ pub(super) fn graph(
         graph.pool = Pool::Device;
         let mut upload = |id: &mut Id| *id = graph.copy(*id);
         upload(&mut embedded);
+        let mixed = mixed.iter_mut().flatten().filter(|_| part.layers.start == 0);
+        mixed.for_each(&mut upload);
         upload(&mut positions);
         for inputs in [&mut full, &mut window].into_iter().flatten() {
             upload(&mut inputs.mask);
@@ -114,6 +117,11 @@ pub(super) fn graph(
         if part.has_last() {
             upload(&mut output_rows);
         }
+    }
+
+    if let Some([rows, ..]) = mixed.filter(|_| part.layers.start == 0) {
+        let joined = graph.own(f32_bytes(model.dims.hidden, tokens), &[rows]);
+        graph.keep(joined);
     }
 
     let mut builder = Builder {
@@ -137,6 +145,17 @@ pub(super) fn graph(
         builder.head(last, rows);
     }
     builder.graph
+}
+
+/// What llama-server may give in place of some tokens' embeddings (`inp_mixed_embd` of b11434, the embeddings of the
+/// others, and the rows that it replaces): where a model is on several devices, the first has them.
+fn mixed_inputs(graph: &mut Graph, model: &ModelSpec, tokens: u64) -> [Id; 3] {
+    let rows = f32_bytes(model.dims.hidden, tokens);
+    let ids = graph.input(tokens.saturating_mul(4));
+    let given = graph.input(rows);
+    let slots = graph.input(tokens.saturating_mul(8));
+    let others = graph.own(rows, &[ids]);
+    [given, others, slots]
 }
 
 /// An empty graph of a device that is one of several: inputs are with the CPU that coordinates, `copies` times.

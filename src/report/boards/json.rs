@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Report, lines};
 use crate::evidence::boards::PipelineRow;
 use crate::plan::Plan;
-use crate::plan::boards::{ServerPlace, Split, Stage, Traffic};
+use crate::plan::boards::{Buffers, ServerPlace, Split, Stage, Traffic};
 use crate::plan::memory::Ledger;
 use crate::report::fit::{device, quality_document, spread};
 use crate::report::rounded;
@@ -73,6 +73,7 @@ fn plan_json(report: &Report<'_>, plan: &Plan, split: &Split) -> Value {
         "max_context": split.max_context,
         "tensor_split": split.tensor_split(report.planner.model()),
         "boards": split.stages.iter().map(stage).collect::<Vec<_>>(),
+        "server_buffers": buffers(split.server_buffers),
         "server_apart": split.apart.as_ref().map(memory),
         "step_bytes_on_wire": split.step_traffic(),
         "first_load_bytes": split.load_bytes(),
@@ -104,6 +105,8 @@ fn stage(stage: &Stage) -> Value {
         "fits": stage.fits,
         "memory": memory(&stage.memory),
         "available_bytes": stage.available,
+        "buffers": buffers(stage.buffers),
+        "refusal": stage.refusal.as_ref().map(|note| note.text()),
         "step_seconds": stage.seconds.map(|seconds| spread(&seconds.step)),
         "prompt_seconds": stage.seconds.map(|seconds| spread(&seconds.prompt)),
         "wire": stage.remote.map(|remote| json!({
@@ -111,6 +114,15 @@ fn stage(stage: &Stage) -> Value {
             "prompt": traffic(remote.prompt),
             "load_bytes": remote.load,
         })),
+    })
+}
+
+/// As llama.cpp logs them.
+fn buffers(buffers: Buffers) -> Value {
+    json!({
+        "model_bytes": buffers.model,
+        "kv_cache_bytes": buffers.cache,
+        "compute_bytes": buffers.compute,
     })
 }
 

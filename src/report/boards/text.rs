@@ -113,7 +113,10 @@ fn verdict(report: &Report<'_>) -> String {
             .filter(|(_, stage)| !stage.fits)
             .map(|(index, stage)| {
                 let missing = stage.memory.total().saturating_sub(stage.available);
-                format!("board {} is {missing} short", index + 1)
+                match &stage.refusal {
+                    Some(note) => format!("of board {}: {}", index + 1, note.text()),
+                    None => format!("board {} is {missing} short", index + 1),
+                }
             })
             .collect();
         let short = if short.is_empty() {
