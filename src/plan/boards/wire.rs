@@ -3,7 +3,7 @@
 //! Sources: `ggml/src/ggml-rpc/ggml-rpc.cpp` (protocol 7) for the messages, `ggml/src/ggml-backend.cpp` for what crosses
 //! from one device to the next. Every tensor passes the coordinating program, also from one board to another.
 
-use crate::model::{Attention, ModelSpec, TensorRole};
+use crate::model::{Attention, Layer, ModelSpec, TensorRole};
 use crate::plan::kv::{KvSettings, kv_cache_of};
 use crate::plan::part::Part;
 use crate::plan::workload::Workload;
@@ -65,13 +65,20 @@ pub(super) struct Remote<'a> {
 }
 
 impl Remote<'_> {
-    /// One decode step of all sequences, at a depth of the workload's prompt. Every 256 tokens it has a new graph, whose
-    /// bytes are spread over the steps between.
+    /// One decode step of all sequences, at a depth of the workload's prompt. Every 256 tokens it has a new graph for each
+    /// of the model's caches that grows, whose bytes are spread over the steps between.
     pub(super) fn step(&self) -> Traffic {
         let sequences = self.settings.sequences();
-        let seen = self.cells(self.workload.prompt_tokens);
+        let depth = self.workload.prompt_tokens;
+        let seen = self.cells(depth);
         let mut step = self.pass(sequences, sequences, seen);
-        step.to += Bytes(self.graph() / CELLS);
+        let mut windows = attentions(&self.model.layers).map(|attention| attention.window);
+        let has_full = attentions(&self.model.layers).any(|attention| attention.window.is_none());
+        let grows = windows
+            .find_map(|window| window)
+            .is_some_and(|window| depth < self.settings.window_cells(window));
+        let caches = u64::from(has_full) + u64::from(grows);
+        step.to += Bytes(self.graph().saturating_mul(caches) / CELLS);
         step
     }
 
@@ -162,8 +169,12 @@ impl Remote<'_> {
     }
 
     fn attention(&self, windowed: bool) -> Option<&Attention> {
-        let layers = self.part.layers_of(self.model).iter();
-        let mut attentions = layers.filter_map(|layer| layer.mixer.attention.as_ref());
+        let mut attentions = attentions(self.part.layers_of(self.model));
         attentions.find(|attention| attention.window.is_some() == windowed)
     }
+}
+
+fn attentions(layers: &[Layer]) -> impl Iterator<Item = &Attention> {
+    let mixers = layers.iter().map(|layer| &layer.mixer);
+    mixers.filter_map(|mixer| mixer.attention.as_ref())
 }
