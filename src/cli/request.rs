@@ -156,7 +156,7 @@ fn workload(args: &WorkloadArgs) -> WorkloadRequest {
         kv_type: args.kv_type,
         type_k: args.kv_type_k,
         type_v: args.kv_type_v,
-        parallel: args.parallel,
+        parallel: args.parallel.count(),
         ubatch: args.ubatch,
         prompt_tokens: args.prompt_tokens,
         cached_tokens: args.cached_tokens.unwrap_or(0),

@@ -23,6 +23,7 @@ pub mod roofline;
 pub mod speculation;
 pub mod speed;
 mod target;
+pub mod throughput;
 pub mod together;
 pub mod workload;
 

@@ -161,8 +161,10 @@ pub enum PlanError {
     #[error(transparent)]
     Quality(#[from] QualityFileError),
     /// A least rate was asked for where no rate is known.
-    #[error("--min-speed needs rates, and there are none of {runtime} on {device}: {way_out}")]
+    #[error("{flag} needs rates, and there are none of {runtime} on {device}: {way_out}")]
     NoRates {
+        /// What was asked for.
+        flag: &'static str,
         /// The runtime.
         runtime: String,
         /// The board or machine.

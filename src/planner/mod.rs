@@ -15,6 +15,7 @@ mod request;
 mod settings;
 mod shared;
 mod shared_file;
+mod throughput;
 
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ pub use request::{BoardRequest, CONTEXT, Request, Schemes, WorkloadRequest};
 pub use settings::{CALIBRATION, RUNS, SettingsError, runs, runs_or_none};
 pub use shared::{Program, SharedMember, SharedModel, SharedPlan, SharedRequest, Storage};
 pub use shared_file::{SharedFile, SharedFileError};
+pub use throughput::together;
 
 /// A checkpoint that was opened, described and found to be one that runtimes load.
 #[derive(Debug)]
@@ -276,7 +278,7 @@ impl Planner {
         let preference = request.preference;
         let fit = fit::fit(&self.model, candidates, board.target(), &workload).by(preference);
         if preference.min_speed.is_some() && fit.plans.iter().all(|plan| plan.speeds.is_none()) {
-            return Err(no_rates(board));
+            return Err(no_rates(board, "--min-speed"));
         }
         Ok(Draft {
             workload,
@@ -389,9 +391,10 @@ fn known<'a>(request: &'a Request, workload: &Workload) -> KnownQuality<'a> {
     }
 }
 
-/// Why no rate can be held against the least one that was asked for.
-fn no_rates(board: &Board) -> PlanError {
+/// Why no rate can be held against what a flag asks for.
+fn no_rates(board: &Board, flag: &'static str) -> PlanError {
     PlanError::NoRates {
+        flag,
         runtime: board.runtime.name.clone(),
         device: board.device.name.clone(),
         way_out: if board.device.at_hand.is_some() {

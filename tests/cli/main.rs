@@ -17,6 +17,7 @@ mod models;
 mod outputs;
 mod pages;
 mod settings;
+mod several_boards;
 mod quality;
 mod retrieval;
 mod side_by_side;

@@ -9,6 +9,9 @@ use super::{
     BoardArgs, BoardsArgs, DraftArgs, FigureArgs, PreferenceArgs, ReadArgs, ReportFormat, WorkloadArgs,
 };
 
+use super::parse::parse_latency;
+use crate::units::Seconds;
+
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FitArgs {
     /// A Hugging Face directory, a .safetensors or .gguf file, a config.json, or a hub id or Ollama tag that is in the
@@ -29,6 +32,9 @@ pub(in crate::cli) struct FitArgs {
     /// measurements of other models let expect]
     #[arg(long, value_name = "FILE")]
     pub quality: Option<PathBuf>,
+    /// With --parallel auto: the longest time between two tokens of a sequence, such as 80ms
+    #[arg(long, value_name = "TIME", value_parser = parse_latency)]
+    pub max_latency: Option<Seconds>,
     #[command(flatten)]
     pub draft: DraftArgs,
     #[command(flatten)]
