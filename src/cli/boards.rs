@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 
-use super::args::{FitArgs, ReportFormat};
+use super::args::{FitArgs, Parallel, ReportFormat};
 use super::{Outcome, output, remote, request, saved};
 use crate::foreign;
 use crate::planner::ClusterRequest;
@@ -12,6 +12,9 @@ pub(super) fn run(args: &FitArgs, asked: &ClusterRequest) -> anyhow::Result<Outc
     let [model] = &args.models[..] else {
         bail!("--boards plans one model; board A B C plans several models on one board");
     };
+    if args.workload.parallel == Parallel::Auto {
+        bail!("--boards plans a number of sequences: give --parallel N");
+    }
     let form = args.report.format();
     if form.is_page() {
         bail!("--boards has no page: use --format text, markdown or json");

@@ -14,6 +14,7 @@ use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
 use crate::runtime::profile::{ComputeRule, KvAllocation, Outputs};
 use crate::scheme::Assignment;
+use crate::sourced::Sourced;
 use crate::units::Bytes;
 
 /// What takes memory while a model runs.
@@ -34,16 +35,53 @@ pub struct Ledger {
     pub image_encoder: Bytes,
     /// What drafts: its weights, its cache and what it computes in.
     pub draft: Bytes,
+    /// Adapters over the weights.
+    pub adapters: Bytes,
     /// Rows of logits handed to the sampler.
     pub output: Bytes,
-    /// CUDA context, libraries, the process itself.
-    pub runtime: Bytes,
+    /// What the runtime itself takes.
+    pub runtime: RuntimeBytes,
+    /// What the runtime takes for a moment while it loads, before it allocates caches and compute buffers.
+    pub loading: Bytes,
     /// The largest single allocation.
     pub largest_allocation: Bytes,
     /// The stages that compete for the compute buffer, largest first.
     pub stages: Vec<(&'static str, Bytes)>,
     /// Why the cache cannot have the type asked for.
     pub kv_problem: Option<KvProblem>,
+}
+
+/// What a runtime takes beside tensors, caches and buffers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RuntimeBytes {
+    /// Its process before it opens a model, the CUDA context included.
+    pub process: Bytes,
+    /// Its tokenizer.
+    pub tokenizer: Bytes,
+    /// The rest.
+    pub rest: Bytes,
+}
+
+impl RuntimeBytes {
+    /// The sum.
+    pub fn total(&self) -> Bytes {
+        self.process + self.tokenizer + self.rest
+    }
+
+    pub(super) fn of(runtime: &RuntimeProfile, model: &ModelSpec) -> RuntimeBytes {
+        let memory = &runtime.memory;
+        let process = memory.process_bytes.as_ref();
+        RuntimeBytes {
+            process: Bytes(process.map_or(0.0, |bytes| bytes.expected) as u64),
+            tokenizer: per_entry(memory.vocabulary_entry_bytes.as_ref(), model),
+            rest: Bytes(memory.runtime_bytes.expected as u64),
+        }
+    }
+}
+
+/// The bytes of all entries of the vocabulary, at so many an entry.
+pub(super) fn per_entry(bytes: Option<&Sourced<f64>>, model: &ModelSpec) -> Bytes {
+    Bytes(bytes.map_or(0.0, |bytes| bytes.value * model.dims.vocab as f64) as u64)
 }
 
 impl Ledger {
@@ -56,8 +94,9 @@ impl Ledger {
             + self.compute
             + self.image_encoder
             + self.draft
+            + self.adapters
             + self.output
-            + self.runtime
+            + self.runtime.total()
     }
 }
 
@@ -115,7 +154,6 @@ pub fn ledger(
             }
         }
     };
-    let tokenizer = tokenizer(model, runtime);
     // ggml allocates all weights of a device at once, and an untied input embedding separately.
     let one_buffer = match memory.compute {
         ComputeRule::Ggml { .. } if !model.tied => text.saturating_sub(embedding),
@@ -147,8 +185,10 @@ pub fn ledger(
         compute: buffers.all,
         image_encoder: encoder.total(),
         draft: draft_bytes(model, assignment, runtime, workload),
+        adapters: workload.adapters,
         output: buffers.output,
-        runtime: Bytes(memory.runtime_bytes.expected as u64) + tokenizer,
+        runtime: RuntimeBytes::of(runtime, model),
+        loading: per_entry(memory.loading_entry_bytes.as_ref(), model),
         largest_allocation: largest.into_iter().max().unwrap_or(Bytes(0)),
         stages: buffers.stages,
         kv_problem: cache.problem,
@@ -168,13 +208,6 @@ pub(super) fn logit_rows(model: &ModelSpec, runtime: &RuntimeProfile, workload: 
     })
 }
 
-/// Bytes of the tokenizer, where the runtime's own do not include them.
-pub(super) fn tokenizer(model: &ModelSpec, runtime: &RuntimeProfile) -> Bytes {
-    let entry = runtime.memory.vocabulary_entry_bytes.as_ref();
-    let bytes = entry.map_or(0.0, |bytes| bytes.value * model.dims.vocab as f64);
-    Bytes(bytes as u64)
-}
-
 /// What drafts, in the process of the model: a cache of its own in its default type, which flags for the type of the
 /// model's cache do not reach, and buffers of its own.
 fn draft_bytes(
@@ -188,6 +221,7 @@ fn draft_bytes(
     };
     let own = Workload {
         draft: None,
+        adapters: Bytes(0),
         text_only: true,
         type_k: Dtype::F16,
         type_v: Dtype::F16,
@@ -195,7 +229,7 @@ fn draft_bytes(
     };
     let of = |model: &ModelSpec, assignment: &Assignment| {
         let memory = ledger(model, assignment, runtime, &own);
-        memory.total().saturating_sub(memory.runtime)
+        memory.total().saturating_sub(memory.runtime.total())
     };
     match &draft.by {
         Drafter::Lookup => Bytes(0),

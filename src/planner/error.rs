@@ -223,6 +223,14 @@ pub enum PlanError {
         /// Milliseconds of them on the link.
         milliseconds: f64,
     },
+    /// An adapter is not one of the model.
+    #[error("adapter {name}: {problem}")]
+    Adapter {
+        /// The adapter.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The runtime has no such KV cache.
     #[error("{runtime} has no {} KV cache; it has {}", dtype.name().to_lowercase(), known.join(", "))]
     KvType {

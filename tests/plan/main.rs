@@ -6,6 +6,7 @@
 #[path = "../schema/mod.rs"]
 mod schema;
 
+mod adapters;
 mod boards;
 mod contract;
 mod devices;

@@ -11,7 +11,7 @@ mod wire;
 use crate::evidence::boards::{Link, handling};
 use crate::model::ModelSpec;
 use crate::plan::fit::Target;
-use crate::plan::memory::Ledger;
+use crate::plan::memory::{Ledger, RuntimeBytes};
 use crate::plan::rates::inverse;
 use crate::plan::speed::{Spread, rate};
 use crate::plan::workload::Workload;
@@ -113,7 +113,7 @@ impl Cluster<'_> {
             apart: apart.map(|runtime| {
                 let server = whole.server(runtime).0;
                 Ledger {
-                    runtime: server.runtime + Bytes(runtime.memory.runtime_bytes.expected as u64),
+                    runtime: RuntimeBytes::of(runtime, model),
                     ..server
                 }
             }),

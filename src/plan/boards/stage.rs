@@ -8,7 +8,7 @@ use crate::note::Note;
 use crate::plan::compute::compute_part;
 use crate::plan::fit::{Target, available, ledger_fits};
 use crate::plan::kv::kv_cache_of;
-use crate::plan::memory::{Ledger, logit_rows, tokenizer};
+use crate::plan::memory::{Ledger, RuntimeBytes, logit_rows, per_entry};
 use crate::plan::notes::allocation_note;
 use crate::plan::part::Part;
 use crate::plan::projector;
@@ -152,7 +152,11 @@ impl Whole<'_> {
             compute: buffers.device_bytes + buffers.metadata_bytes + server.compute,
             image_encoder: server.image_encoder,
             output: server.output,
-            runtime: Bytes(runtime.memory.runtime_bytes.expected as u64) + server.runtime,
+            runtime: RuntimeBytes {
+                tokenizer: server.runtime.tokenizer,
+                ..RuntimeBytes::of(runtime, model)
+            },
+            loading: server.loading,
             largest_allocation: [
                 own + duplicated,
                 cache.full_bytes.max(cache.window_bytes),
@@ -165,6 +169,7 @@ impl Whole<'_> {
             kv_problem: cache.problem,
             stages: buffers.stages,
             draft: Bytes(0),
+            adapters: Bytes(0),
         };
         (ledger, made)
     }
@@ -192,7 +197,11 @@ impl Whole<'_> {
             compute: inputs.host_bytes + inputs.metadata_bytes,
             image_encoder: encoder.total(),
             output: inputs.output_bytes,
-            runtime: tokenizer(model, runtime),
+            runtime: RuntimeBytes {
+                tokenizer: RuntimeBytes::of(runtime, model).tokenizer,
+                ..RuntimeBytes::default()
+            },
+            loading: per_entry(runtime.memory.loading_entry_bytes.as_ref(), model),
             largest_allocation: towers.max(encoder.device_bytes).max(embedded),
             ..Ledger::default()
         };

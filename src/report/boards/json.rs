@@ -138,7 +138,7 @@ fn memory(memory: &Ledger) -> Value {
         "compute_bytes": memory.compute,
         "image_encoder_bytes": memory.image_encoder,
         "output_bytes": memory.output,
-        "runtime_bytes": memory.runtime,
+        "runtime_bytes": memory.runtime.total(),
         "total_bytes": memory.total(),
         "largest_allocation_bytes": memory.largest_allocation,
     })

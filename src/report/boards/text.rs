@@ -206,7 +206,7 @@ fn boards(report: &Report<'_>, split: &Split) -> Table {
             (memory.weights + memory.duplicated_embedding).to_string(),
             (memory.kv_cache + memory.recurrent_state).to_string(),
             (memory.compute + memory.output + memory.image_encoder).to_string(),
-            memory.runtime.to_string(),
+            memory.runtime.total().to_string(),
             memory.total().to_string(),
             stage.available.to_string(),
             stage.seconds.map_or("-".to_owned(), |s| seconds(s.step.expected)),
@@ -218,7 +218,7 @@ fn boards(report: &Report<'_>, split: &Split) -> Table {
         cells[0] = "server".to_owned();
         cells[2] = memory.weights.to_string();
         cells[4] = (memory.compute + memory.output).to_string();
-        cells[5] = memory.runtime.to_string();
+        cells[5] = memory.runtime.total().to_string();
         cells[6] = memory.total().to_string();
         table.row(cells);
     }
