@@ -124,7 +124,11 @@ fn batches(args: &FitArgs, report: &Report<'_>, found: Option<&Throughput>) -> S
     if args.report.format() == ReportFormat::Markdown {
         return foreign::lines(&report::fit::throughput::markdown(found, runtime));
     }
-    foreign::lines(&report::fit::throughput::text(found, runtime, view(args).columns))
+    foreign::lines(&report::fit::throughput::text(
+        found,
+        runtime,
+        view(args).columns,
+    ))
 }
 
 /// How much the report shows. Formats that were asked for by name are all shown.

@@ -176,11 +176,7 @@ impl KnownLink {
 }
 
 /// A number with one of these units, in `bounds`.
-fn scaled(
-    text: &str,
-    units: &[(&str, f64)],
-    bounds: std::ops::RangeInclusive<f64>,
-) -> Option<f64> {
+fn scaled(text: &str, units: &[(&str, f64)], bounds: std::ops::RangeInclusive<f64>) -> Option<f64> {
     let read = units.iter().find_map(|(unit, scale)| {
         let number: f64 = text.trim().strip_suffix(unit)?.trim_end().parse().ok()?;
         Some(number * scale)
@@ -296,9 +292,20 @@ mod tests {
         assert_eq!((own.rate.0, own.round_trip.0), (110e6, 0.3e-3));
         let own = Link::named("938Mbit/s, 250us").unwrap();
         assert_eq!((own.rate.0, own.round_trip.0), (117.25e6, 0.25e-3));
-        for bad in ["", "wifi", "1", "110MB/s", "0MB/s,1ms", "NaNMB/s,1ms", "1GB/s,1h"] {
+        for bad in [
+            "",
+            "wifi",
+            "1",
+            "110MB/s",
+            "0MB/s,1ms",
+            "NaNMB/s,1ms",
+            "1GB/s,1h",
+        ] {
             let error = Link::named(bad).unwrap_err();
-            assert!(error.contains("2.5gbe") && error.contains("0.3ms"), "{error}");
+            assert!(
+                error.contains("2.5gbe") && error.contains("0.3ms"),
+                "{error}"
+            );
         }
     }
 
@@ -306,9 +313,15 @@ mod tests {
     fn every_number_of_a_link_has_a_source() {
         let read: Known = toml::from_str(LINKS).unwrap();
         let keys = read.link.iter().flat_map(|link| {
-            [&link.bytes_per_second.source, &link.round_trip_seconds.source]
+            [
+                &link.bytes_per_second.source,
+                &link.round_trip_seconds.source,
+            ]
         });
-        let further = [&read.handling.seconds.source, &read.tensor_split.bytes.source];
+        let further = [
+            &read.handling.seconds.source,
+            &read.tensor_split.bytes.source,
+        ];
         let engines = read.engine.iter().map(|engine| &engine.source);
         for key in keys.chain(further).chain(engines) {
             assert!(read.sources.contains_key(key), "{key}");

@@ -48,7 +48,10 @@ impl Adapter {
         if kind != "LORA" {
             return Err(format!("is an adapter of type {kind}; LORA is planned"));
         }
-        if config["modules_to_save"].as_array().is_some_and(|modules| !modules.is_empty()) {
+        if config["modules_to_save"]
+            .as_array()
+            .is_some_and(|modules| !modules.is_empty())
+        {
             return Err("keeps whole modules (`modules_to_save`), which is not planned".to_owned());
         }
         let rank = config["r"].as_u64();
@@ -66,7 +69,7 @@ impl Adapter {
             }
             _ => {
                 return Err(
-                    "names no list of modules, nor all-linear (`target_modules`)".to_owned()
+                    "names no list of modules, nor all-linear (`target_modules`)".to_owned(),
                 );
             }
         };
@@ -92,8 +95,9 @@ impl Adapter {
                     let role = known.map(|(_, role)| *role);
                     let is_there =
                         |role: &TensorRole| model.tensors.iter().any(|t| t.role == *role);
-                    role.filter(is_there)
-                        .ok_or_else(|| format!("adapts `{name}`, which {} does not have", model.name))
+                    role.filter(is_there).ok_or_else(|| {
+                        format!("adapts `{name}`, which {} does not have", model.name)
+                    })
                 };
                 names.iter().map(role).collect::<Result<_, _>>()?
             }
@@ -133,14 +137,23 @@ mod tests {
             (r#"{"r":0,"target_modules":["q_proj"]}"#, "rank"),
             (r#"{"r":8,"target_modules":"layers.*"}"#, "all-linear"),
             (r#"{"r":8,"target_modules":[1]}"#, "no text"),
-            (r#"{"peft_type":"IA3","r":8,"target_modules":["q_proj"]}"#, "IA3"),
-            (r#"{"r":8,"target_modules":["q_proj"],"modules_to_save":["lm_head"]}"#, "modules_to_save"),
+            (
+                r#"{"peft_type":"IA3","r":8,"target_modules":["q_proj"]}"#,
+                "IA3",
+            ),
+            (
+                r#"{"r":8,"target_modules":["q_proj"],"modules_to_save":["lm_head"]}"#,
+                "modules_to_save",
+            ),
         ] {
             let error = Adapter::parse("a", text).unwrap_err();
             assert!(error.contains(said), "{text}: {error}");
         }
         let own = r#"{"r":8,"rank_pattern":{"q_proj":32},"target_modules":["self_attn.q_proj"]}"#;
         let adapter = Adapter::parse("a", own).unwrap();
-        assert_eq!((adapter.rank, adapter.targets), (32, Some(vec!["q_proj".to_owned()])));
+        assert_eq!(
+            (adapter.rank, adapter.targets),
+            (32, Some(vec!["q_proj".to_owned()]))
+        );
     }
 }

@@ -136,7 +136,10 @@ pub fn kv_cache_of(model: &ModelSpec, layers: &[Layer], settings: &KvSettings) -
         let mixers = layers.iter().map(|layer| &layer.mixer);
         mixers.filter_map(|mixer| mixer.attention.as_ref())
     }
-    let widest_value = attentions(&model.layers).map(value_width).max().unwrap_or(0);
+    let widest_value = attentions(&model.layers)
+        .map(value_width)
+        .max()
+        .unwrap_or(0);
     let mut cache = KvCache {
         cells_full: settings.cells(),
         ..KvCache::default()

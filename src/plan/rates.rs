@@ -174,7 +174,11 @@ pub(super) fn part_seconds(
             )
         }
         (Some(gpu), None) => {
-            let mut speed = target.runtime.speed.launching(workload.cuda_graphs).into_owned();
+            let mut speed = target
+                .runtime
+                .speed
+                .launching(workload.cuda_graphs)
+                .into_owned();
             if !is_server {
                 let host = &mut speed.host_seconds;
                 (host.low, host.expected, host.high) = (0.0, 0.0, 0.0);

@@ -85,7 +85,12 @@ impl Throughput {
             batch.fits && max_latency.is_none_or(in_time)
         };
         let rate = |batch: &Batch| batch.rate.map_or(0.0, |rate| rate.expected);
-        let allowed = || batches.iter().enumerate().filter(|(_, batch)| is_allowed(batch));
+        let allowed = || {
+            batches
+                .iter()
+                .enumerate()
+                .filter(|(_, batch)| is_allowed(batch))
+        };
         let most = allowed().map(|(_, batch)| rate(batch)).fold(0.0, f64::max);
         let best = allowed().find(|(_, batch)| rate(batch) >= most * 0.98);
         let best = best.map(|(index, _)| index);

@@ -10,10 +10,10 @@ use super::request::{BoardRequest, Request};
 use super::{Board, LaunchContext, Planned, Planner};
 use crate::evidence::boards::{Engine, Link, engine, tensor_split_bytes};
 use crate::model::ModelSpec;
+use crate::plan::Plan;
 use crate::plan::boards::{self, ServerPlace, Split};
 use crate::plan::fit::Target;
 use crate::plan::recommend::{Choice, Offer};
-use crate::plan::Plan;
 use crate::units::Bytes;
 
 /// The most boards of a cluster: llama.cpp has 16 devices (`llama_max_devices`).
@@ -182,7 +182,11 @@ impl ClusterRequest {
             model: name(),
             blocks,
             boards,
-            given: if given.is_empty() { "none".to_owned() } else { given },
+            given: if given.is_empty() {
+                "none".to_owned()
+            } else {
+                given
+            },
         })
     }
 }
@@ -224,7 +228,9 @@ impl Planner {
         let alone = self.plan_on(home, request)?;
         let split = |plan: &Plan| cluster.split(&self.model, &plan.assignment, &alone.workload);
         let splits: Vec<Split> = alone.fit.plans.iter().map(split).collect();
-        let choice = request.preference.choose(&offers(&alone.fit.plans, &splits));
+        let choice = request
+            .preference
+            .choose(&offers(&alone.fit.plans, &splits));
         let taken = choice.taken.and_then(|taken| alone.fit.plans.get(taken));
         let header = GgufHeader::of(&self.checkpoint, &self.model, &alone.board.runtime)?;
         let launch = self.launch(&alone.board, request, &header, taken)?;
@@ -259,19 +265,33 @@ mod tests {
 
     #[test]
     fn boards_are_counted_or_listed() {
-        let named = |text: &str| ClusterRequest::named(text).map(|boards| {
-            let words = boards.iter().map(|board| match &board.power_mode {
-                Some(mode) => format!("{}@{mode}", board.device),
-                None => board.device.clone(),
-            });
-            words.collect::<Vec<_>>().join(" ")
-        });
-        assert_eq!(named("2x orin-nano-8gb").unwrap(), "orin-nano-8gb orin-nano-8gb");
+        let named = |text: &str| {
+            ClusterRequest::named(text).map(|boards| {
+                let words = boards.iter().map(|board| match &board.power_mode {
+                    Some(mode) => format!("{}@{mode}", board.device),
+                    None => board.device.clone(),
+                });
+                words.collect::<Vec<_>>().join(" ")
+            })
+        };
+        assert_eq!(
+            named("2x orin-nano-8gb").unwrap(),
+            "orin-nano-8gb orin-nano-8gb"
+        );
         assert_eq!(
             named("2xorin-nano-8gb@15W, orin-nx-16gb").unwrap(),
             "orin-nano-8gb@15W orin-nano-8gb@15W orin-nx-16gb"
         );
-        for bad in ["", "orin-nano-8gb", "0xa", "17xa", "99999999999999999999xa", "a,", "a@,b", "2x"] {
+        for bad in [
+            "",
+            "orin-nano-8gb",
+            "0xa",
+            "17xa",
+            "99999999999999999999xa",
+            "a,",
+            "a@,b",
+            "2x",
+        ] {
             assert!(named(bad).is_err(), "{bad}");
         }
     }

@@ -147,7 +147,8 @@ fn adapter(path: &Path, named: &str) -> Result<Adapter, String> {
     } else {
         path.to_owned()
     };
-    let text = input::read_text(&file, LIMIT).map_err(|error| format!("adapter {named}: {error}"))?;
+    let text =
+        input::read_text(&file, LIMIT).map_err(|error| format!("adapter {named}: {error}"))?;
     Adapter::parse(named, &text).map_err(|problem| format!("adapter {named} {problem}"))
 }
 
@@ -187,7 +188,8 @@ impl ModelEntry {
         }
         work.text_only |= self.text_only;
         for named in &self.adapters {
-            work.adapters.push(adapter(&folder.join(named), named).map_err(at)?);
+            work.adapters
+                .push(adapter(&folder.join(named), named).map_err(at)?);
         }
         let beside = folder.join(&self.model);
         let model = if beside.exists() {

@@ -185,7 +185,8 @@ fn a_wrong_file_is_refused_with_the_place() {
 /// Rank 16 on four matrices of each block, in F32.
 #[test]
 fn adapters_add_their_weights_to_the_model_that_they_share() {
-    let config = r#"{"peft_type":"LORA","r":16,"target_modules":["q_proj","k_proj","v_proj","o_proj"]}"#;
+    let config =
+        r#"{"peft_type":"LORA","r":16,"target_modules":["q_proj","k_proj","v_proj","o_proj"]}"#;
     let folder = tempfile::tempdir().unwrap();
     let lora = folder.path().join("lora");
     fs::create_dir(&lora).unwrap();
@@ -194,11 +195,16 @@ fn adapters_add_their_weights_to_the_model_that_they_share() {
     let bytes = |entry: &str| {
         let document = of_file(0, entry);
         let memory = document["models"][0]["memory"].clone();
-        (memory["total_bytes"].as_u64().unwrap(), memory["adapters_bytes"].as_u64())
+        (
+            memory["total_bytes"].as_u64().unwrap(),
+            memory["adapters_bytes"].as_u64(),
+        )
     };
     let named = lora.display();
     let (without, none) = bytes(entry);
-    let (with, added) = bytes(&format!("{entry}adapters = [\"{named}\", \"{named}/adapter_config.json\"]\n"));
+    let (with, added) = bytes(&format!(
+        "{entry}adapters = [\"{named}\", \"{named}/adapter_config.json\"]\n"
+    ));
     // Qwen3-0.6B: 28 blocks of width 1024, 16 heads of queries and 8 of keys and values, each of 128.
     let each = 28 * 16 * ((1024 + 2048) + 2 * (1024 + 1024) + (2048 + 1024)) * 4;
     assert_eq!((none, added), (None, Some(2 * each)));

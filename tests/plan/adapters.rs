@@ -4,8 +4,7 @@ use orinplan::model::adapter::Adapter;
 
 use crate::support::described;
 
-const ALL: &str =
-    r#"["q_proj","k_proj","v_proj","o_proj","gate_proj","up_proj","down_proj"]"#;
+const ALL: &str = r#"["q_proj","k_proj","v_proj","o_proj","gate_proj","up_proj","down_proj"]"#;
 
 /// `print_trainable_parameters` of published runs: Llama-3.1-8B and Llama-3.2-1B with rank 16 on all seven matrices.
 #[test]
@@ -18,7 +17,11 @@ fn weights_of_adapters_are_those_that_peft_counts() {
     ] {
         let config = format!(r#"{{"peft_type":"LORA","r":{rank},"target_modules":{targets}}}"#);
         let adapter = Adapter::parse("a", &config).unwrap();
-        assert_eq!(adapter.weights(&described(model).1), Ok(published), "{model} {targets}");
+        assert_eq!(
+            adapter.weights(&described(model).1),
+            Ok(published),
+            "{model} {targets}"
+        );
     }
 }
 

@@ -82,9 +82,16 @@ fn bytes_on_each_board_are_those_of_the_published_run() {
     };
     let typed = typed("qwen2.5-32b", "q2_k");
     let split = split(&typed, 2, &workload, ServerPlace::First, Some(&[33, 31]));
-    let weights: Vec<u64> = split.stages.iter().map(|stage| stage.memory.weights.0).collect();
+    let weights: Vec<u64> = split
+        .stages
+        .iter()
+        .map(|stage| stage.memory.weights.0)
+        .collect();
     assert_eq!(weights, [6_140_276_736, 6_166_843_392]);
-    let cache = split.stages.iter().map(|stage| stage.memory.kv_cache.0 as f64 / f64::from(1 << 20));
+    let cache = split
+        .stages
+        .iter()
+        .map(|stage| stage.memory.kv_cache.0 as f64 / f64::from(1 << 20));
     let cache: Vec<String> = cache.map(|mib| format!("{mib:.2}")).collect();
     // Published as 70.12 + 65.88, rounded to even.
     assert_eq!(cache, ["70.12", "65.88"]);
@@ -96,7 +103,8 @@ fn time_between_tokens_is_near_the_published_one() {
     for row in rows().iter().filter(|row| row.sequences == 1) {
         let rates = published(row).rates.unwrap();
         let percent = (rates.decode.expected / row.tokens_per_second - 1.0) * 100.0;
-        let is_inside = rates.decode.low <= row.tokens_per_second && row.tokens_per_second <= rates.decode.high;
+        let is_inside =
+            rates.decode.low <= row.tokens_per_second && row.tokens_per_second <= rates.decode.high;
         off.push((row.id.clone(), percent, is_inside));
     }
     assert_eq!(off.len(), 5, "{off:?}");
@@ -140,9 +148,15 @@ fn a_14b_that_one_board_has_no_room_for_fits_two() {
 fn blocks_are_all_there_once_and_the_slowest_board_is_as_fast_as_it_can_be() {
     let typed = typed("qwen2.5-14b", "q4_k_m");
     let workload = Workload::default();
-    let of = |layers| split(&typed, 2, &workload, ServerPlace::Last, layers);
+    let of = |layers: Option<[usize; 2]>| {
+        let layers = layers.as_ref().map(|layers| &layers[..]);
+        split(&typed, 2, &workload, ServerPlace::Last, layers)
+    };
     let slowest = |split: &Split| {
-        let steps = split.stages.iter().map(|stage| stage.seconds.unwrap().step.expected);
+        let steps = split
+            .stages
+            .iter()
+            .map(|stage| stage.seconds.unwrap().step.expected);
         steps.fold(0.0, f64::max)
     };
     let planned = of(None);
@@ -154,10 +168,13 @@ fn blocks_are_all_there_once_and_the_slowest_board_is_as_fast_as_it_can_be() {
     assert_eq!(next, 48);
     let first = planned.stages[0].layers.len();
     for other in [first - 2, first + 2] {
-        let other = of(Some(&[other, 48 - other]));
+        let other = of(Some([other, 48 - other]));
         assert!(slowest(&planned) <= slowest(&other), "{first}");
     }
-    assert_eq!(planned.tensor_split(&typed.0), [first as u64, 48 - first as u64 + 1]);
+    assert_eq!(
+        planned.tensor_split(&typed.0),
+        [first as u64, 48 - first as u64 + 1]
+    );
 }
 
 /// 8 x 5120 + 2 x 2048 + 2 kB, counted by hand for builds whose first board gets no mixed embeddings: the second has none.
@@ -172,7 +189,10 @@ fn a_step_moves_the_hidden_state_there_and_back() {
     let split = split(&typed, 3, &workload, ServerPlace::Last, None);
     let middle = split.stages[1].remote.unwrap().step;
     let by_hand = 47_000.0;
-    assert!((middle.total().0 as f64 / by_hand - 1.0).abs() < 0.05, "{middle:?}");
+    assert!(
+        (middle.total().0 as f64 / by_hand - 1.0).abs() < 0.05,
+        "{middle:?}"
+    );
     // Logits cross where the head is on another board than the server.
     let first = self::split(&typed, 2, &workload, ServerPlace::First, None);
     let last = first.stages[1].remote.unwrap().step;

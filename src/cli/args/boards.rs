@@ -20,13 +20,25 @@ pub(in crate::cli) struct BoardsArgs {
     pub link: Option<Link>,
     /// Where llama-server runs: on the board with the last blocks, so that logits stay there; with the first; or on a
     /// machine beside the boards
-    #[arg(long, value_enum, value_name = "WHERE", requires = "boards", default_value_t)]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHERE",
+        requires = "boards",
+        default_value_t
+    )]
     pub server_on: ServerOn,
     /// Blocks of each board, such as 26,22 [default: what fits with the slowest board fastest]
     #[arg(long, value_name = "N,..", requires = "boards", value_delimiter = ',')]
     pub layers: Option<Vec<usize>>,
     /// What is divided, by llama.cpp's names: layer; tensor is refused with the reason
-    #[arg(long, value_enum, value_name = "MODE", requires = "boards", default_value_t)]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "MODE",
+        requires = "boards",
+        default_value_t
+    )]
     pub split_mode: SplitModeArg,
     /// Addresses of the boards that llama-server does not run on, for the printed lines [default: board-1:50052 and so on]
     #[arg(long, value_name = "HOST:PORT,..", requires = "boards", value_delimiter = ',', value_parser = parse_address)]
@@ -139,7 +151,13 @@ mod tests {
             joined("orinplan fit m --boards 2x orin-nano-8gb --link 1gbe"),
             "orinplan|fit|m|--boards|2xorin-nano-8gb|--link|1gbe"
         );
-        for same in ["fit --boards 2xa m", "fit --boards a,b m", "fit 2x m", "fit --boards", "fit --boards 2x"] {
+        for same in [
+            "fit --boards 2xa m",
+            "fit --boards a,b m",
+            "fit 2x m",
+            "fit --boards",
+            "fit --boards 2x",
+        ] {
             assert_eq!(joined(same), same.replace(' ', "|"), "{same}");
         }
     }

@@ -6,7 +6,8 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
 use super::{
-    BoardArgs, BoardsArgs, DraftArgs, FigureArgs, PreferenceArgs, ReadArgs, ReportFormat, WorkloadArgs,
+    BoardArgs, BoardsArgs, DraftArgs, FigureArgs, PreferenceArgs, ReadArgs, ReportFormat,
+    WorkloadArgs,
 };
 
 use super::parse::parse_latency;

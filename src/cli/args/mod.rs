@@ -20,8 +20,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::parse::{
-    parse_bits, parse_encoded_type, parse_nats, parse_parallel, parse_rate, parse_release, parse_rules,
-    parse_type_override, parse_watts, tokens,
+    parse_bits, parse_encoded_type, parse_nats, parse_parallel, parse_rate, parse_release,
+    parse_rules, parse_type_override, parse_watts, tokens,
 };
 use crate::device::{L4tRelease, WhatIf};
 use crate::dtype::Dtype;

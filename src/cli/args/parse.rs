@@ -76,7 +76,9 @@ pub(super) fn parse_latency(text: &str) -> Result<Seconds, String> {
         let number: f64 = lower.strip_suffix(unit)?.trim_end().parse().ok()?;
         Some(number * scale)
     });
-    let seconds = read.next().filter(|seconds| (1e-4..=60.0).contains(seconds));
+    let seconds = read
+        .next()
+        .filter(|seconds| (1e-4..=60.0).contains(seconds));
     seconds
         .map(Seconds)
         .ok_or_else(|| "write a time from 0.1ms to 60s, such as 80ms".to_owned())

@@ -139,14 +139,20 @@ impl Costs {
                     };
                     Some((here.worst(earlier), first))
                 };
-                starts.filter_map(cost).min_by(|(a, _), (b, _)| a.compare(b))
+                starts
+                    .filter_map(cost)
+                    .min_by(|(a, _), (b, _)| a.compare(b))
             };
             rows.push((0..=blocks).map(best).collect());
         }
         let mut counts = Vec::new();
         let mut end = blocks;
         for row in rows.iter().rev() {
-            let first = row.get(end).copied().flatten().map_or(0, |(_, first)| first);
+            let first = row
+                .get(end)
+                .copied()
+                .flatten()
+                .map_or(0, |(_, first)| first);
             counts.push(end - first);
             end = first;
         }
@@ -213,7 +219,10 @@ mod tests {
         let board = |fixed| board(1000, 1.0, fixed, 12);
         assert_eq!(divided(12, vec![board(0.0), board(0.0)]), [6, 6]);
         assert_eq!(divided(12, vec![board(0.0), board(4.0)]), [8, 4]);
-        assert_eq!(divided(12, vec![board(0.0), board(0.0), board(3.0)]), [5, 5, 2]);
+        assert_eq!(
+            divided(12, vec![board(0.0), board(0.0), board(3.0)]),
+            [5, 5, 2]
+        );
     }
 
     #[test]

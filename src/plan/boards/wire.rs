@@ -151,7 +151,11 @@ impl Remote<'_> {
     /// A new graph in place of the request for the same one: its nodes by their addresses, then a description of these, of
     /// weights, cached keys and values, and inputs.
     fn graph(&self) -> u64 {
-        let tensors = self.model.tensors.iter().filter(|tensor| self.part.has(tensor));
+        let tensors = self
+            .model
+            .tensors
+            .iter()
+            .filter(|tensor| self.part.has(tensor));
         let norms = tensors
             .clone()
             .filter(|tensor| tensor.role.info().stem.contains("norm"));
@@ -163,7 +167,10 @@ impl Remote<'_> {
     }
 
     fn cells(&self, depth: u64) -> u64 {
-        let padded = depth.saturating_add(1).div_ceil(CELLS).saturating_mul(CELLS);
+        let padded = depth
+            .saturating_add(1)
+            .div_ceil(CELLS)
+            .saturating_mul(CELLS);
         let cells = kv_cache_of(self.model, &[], &self.settings).cells_full;
         padded.min(cells)
     }

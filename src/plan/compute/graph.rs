@@ -104,7 +104,10 @@ pub(super) fn graph(
         graph.pool = Pool::Device;
         let mut upload = |id: &mut Id| *id = graph.copy(*id);
         upload(&mut embedded);
-        let mixed = mixed.iter_mut().flatten().filter(|_| part.layers.start == 0);
+        let mixed = mixed
+            .iter_mut()
+            .flatten()
+            .filter(|_| part.layers.start == 0);
         mixed.for_each(&mut upload);
         upload(&mut positions);
         for inputs in [&mut full, &mut window].into_iter().flatten() {
@@ -203,7 +206,10 @@ fn cache_inputs(
         (_, None) => settings.cells(),
         (_, Some(window)) => settings.window_cells(window),
     };
-    let widest = attentions(&model.layers).map(kv::value_width).max().unwrap_or(0);
+    let widest = attentions(&model.layers)
+        .map(kv::value_width)
+        .max()
+        .unwrap_or(0);
     // Transposed values are scattered one element at a time, each with its own 8-byte index.
     let value_indices = if settings.flash_attention {
         1

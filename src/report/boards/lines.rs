@@ -28,7 +28,9 @@ pub(super) fn blocks(report: &Report<'_>) -> Vec<CommandBlock> {
         }
         let number = index + 1;
         let given = report.asked.addresses.get(addresses.len());
-        let address = given.cloned().unwrap_or_else(|| format!("board-{number}:{PORT}"));
+        let address = given
+            .cloned()
+            .unwrap_or_else(|| format!("board-{number}:{PORT}"));
         let (host, port) = address.rsplit_once(':').unwrap_or((&address, "50052"));
         let is_loopback = matches!(host, "127.0.0.1" | "localhost");
         // A server listens on loopback unless it is told otherwise.

@@ -31,16 +31,20 @@ impl<'a> Report<'a> {
         let smallest = || {
             let splits = self.cluster.splits.iter().enumerate();
             let missing = |split: &Split| {
-                let short = split.stages.iter().map(|stage| {
-                    stage.memory.total().saturating_sub(stage.available).0
-                });
+                let short = split
+                    .stages
+                    .iter()
+                    .map(|stage| stage.memory.total().saturating_sub(stage.available).0);
                 short.max().unwrap_or(u64::MAX)
             };
             let least = splits.min_by_key(|(_, split)| missing(split));
             least.map_or(0, |(index, _)| index)
         };
         let at = choice.taken.unwrap_or_else(smallest);
-        Some((self.cluster.alone.fit.plans.get(at)?, self.cluster.splits.get(at)?))
+        Some((
+            self.cluster.alone.fit.plans.get(at)?,
+            self.cluster.splits.get(at)?,
+        ))
     }
 
     /// The formats with their divisions.

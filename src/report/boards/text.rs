@@ -21,7 +21,10 @@ pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
     out.table(&formats(report), " ");
     if let Some((plan, split)) = report.shown() {
         out.blank();
-        out.prose(&format!("{} by board:", plan.assignment.scheme.to_uppercase()));
+        out.prose(&format!(
+            "{} by board:",
+            plan.assignment.scheme.to_uppercase()
+        ));
         out.table(&boards(report, split), " ");
     }
     out.blank();
@@ -50,7 +53,10 @@ pub fn markdown(report: &Report<'_>) -> String {
         ),
     );
     for sentence in head(report) {
-        line(&mut out, format_args!("{}.\n", markdown_sentence(&sentence)));
+        line(
+            &mut out,
+            format_args!("{}.\n", markdown_sentence(&sentence)),
+        );
     }
     out.push_str(&formats(report).markdown());
     if let Some((plan, split)) = report.shown() {
@@ -69,7 +75,10 @@ pub fn markdown(report: &Report<'_>) -> String {
         );
     }
     for sentence in notes(report) {
-        line(&mut out, format_args!("\n{}.", markdown_sentence(&sentence)));
+        line(
+            &mut out,
+            format_args!("\n{}.", markdown_sentence(&sentence)),
+        );
     }
     out
 }
@@ -122,15 +131,24 @@ fn verdict(report: &Report<'_>) -> String {
         let short = if short.is_empty() {
             "no format is fast enough".to_owned()
         } else {
-            format!("of all formats {scheme} misses least, and {}", listed(&short))
+            format!(
+                "of all formats {scheme} misses least, and {}",
+                listed(&short)
+            )
         };
         return format!("DOES NOT FIT {boards} boards with {context} of context: {short}");
     }
     let speed = split.rates.map_or(String::new(), |rates| {
-        format!(", {} tokens/s ({})", rate(rates.decode.expected), range(&rates.decode))
+        format!(
+            ", {} tokens/s ({})",
+            rate(rates.decode.expected),
+            range(&rates.decode)
+        )
     });
     let alone = if plan.fits() {
-        let rate = plan.rate().map_or(String::new(), |alone| format!(" at {} tokens/s", rate(alone)));
+        let rate = plan.rate().map_or(String::new(), |alone| {
+            format!(" at {} tokens/s", rate(alone))
+        });
         format!("on one of them alone it fits too{rate}")
     } else {
         format!(
@@ -157,7 +175,10 @@ fn formats(report: &Report<'_>) -> Table {
     ])
     .giving_up(&["first load", "file", "first token", "blocks"]);
     for (plan, split) in report.rows() {
-        let blocks = split.stages.iter().map(|stage| stage.layers.len().to_string());
+        let blocks = split
+            .stages
+            .iter()
+            .map(|stage| stage.layers.len().to_string());
         let fullest = split.stages.iter().map(|stage| {
             let (needs, has) = (stage.memory.total(), stage.available);
             (needs.as_f64() / has.as_f64().max(1.0), needs)
@@ -173,8 +194,12 @@ fn formats(report: &Report<'_>) -> Table {
                 0 => "-".to_owned(),
                 context => context.to_string(),
             },
-            split.rates.map_or("-".to_owned(), |rates| range(&rates.decode)),
-            split.rates.map_or("-".to_owned(), |rates| seconds(rates.first_token.expected)),
+            split
+                .rates
+                .map_or("-".to_owned(), |rates| range(&rates.decode)),
+            split
+                .rates
+                .map_or("-".to_owned(), |rates| seconds(rates.first_token.expected)),
             seconds(split.first_load.0),
         ]);
     }
@@ -196,7 +221,11 @@ fn boards(report: &Report<'_>, split: &Split) -> Table {
         ("on the wire", Align::Right),
     ])
     .giving_up(&["runtime", "compute", "cache", "weights"]);
-    let names = report.cluster.boards.iter().map(|board| board.device.id.as_str());
+    let names = report
+        .cluster
+        .boards
+        .iter()
+        .map(|board| board.device.id.as_str());
     for (index, (stage, name)) in split.stages.iter().zip(names).enumerate() {
         let memory = &stage.memory;
         let server = if stage.is_server { ", server" } else { "" };
@@ -209,8 +238,12 @@ fn boards(report: &Report<'_>, split: &Split) -> Table {
             memory.runtime.total().to_string(),
             memory.total().to_string(),
             stage.available.to_string(),
-            stage.seconds.map_or("-".to_owned(), |s| seconds(s.step.expected)),
-            stage.remote.map_or("-".to_owned(), |remote| remote.step.total().to_string()),
+            stage
+                .seconds
+                .map_or("-".to_owned(), |s| seconds(s.step.expected)),
+            stage
+                .remote
+                .map_or("-".to_owned(), |remote| remote.step.total().to_string()),
         ]);
     }
     if let Some(memory) = &split.apart {
@@ -233,7 +266,11 @@ fn blocks(stage: &Stage, split: &Split) -> String {
     } else {
         ""
     };
-    format!("{}-{}{head}", stage.layers.start, stage.layers.end.saturating_sub(1))
+    format!(
+        "{}-{}{head}",
+        stage.layers.start,
+        stage.layers.end.saturating_sub(1)
+    )
 }
 
 fn notes(report: &Report<'_>) -> Vec<String> {

@@ -41,10 +41,16 @@ pub fn text(found: &Throughput, runtime: &str, columns: Option<usize>) -> String
 /// The same as Markdown.
 pub fn markdown(found: &Throughput, runtime: &str) -> String {
     let mut out = String::new();
-    line(&mut out, format_args!("\n{}\n", markdown_sentence(&head(found))));
+    line(
+        &mut out,
+        format_args!("\n{}\n", markdown_sentence(&head(found))),
+    );
     out.push_str(&table(found).markdown());
     for sentence in notes(found, runtime) {
-        line(&mut out, format_args!("\n{}.", markdown_sentence(&sentence)));
+        line(
+            &mut out,
+            format_args!("\n{}.", markdown_sentence(&sentence)),
+        );
     }
     out
 }
@@ -81,7 +87,10 @@ fn head(found: &Throughput) -> String {
             let total = batch.rate.map_or(String::new(), |total| {
                 format!(": {} tokens/s together", rate(total.expected))
             });
-            format!("--parallel {}{total}; {sequences} of {each} tokens of context each{within}", batch.sequences)
+            format!(
+                "--parallel {}{total}; {sequences} of {each} tokens of context each{within}",
+                batch.sequences
+            )
         }
         None => format!("NO NUMBER of sequences of {each} tokens of context each has room{within}"),
     }
@@ -117,7 +126,9 @@ fn table(found: &Throughput) -> Table {
             batch.rate.as_ref().map_or_else(dash, range),
             each(batch).map_or_else(dash, rate),
             batch.between().map_or_else(dash, |time| seconds(time.0)),
-            batch.bound.map_or_else(dash, |limit| bound(limit).to_owned()),
+            batch
+                .bound
+                .map_or_else(dash, |limit| bound(limit).to_owned()),
             batch.intensity.map_or_else(dash, rate),
         ]);
     }
@@ -132,7 +143,10 @@ fn each(batch: &Batch) -> Option<f64> {
 fn notes(found: &Throughput, runtime: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let ridge = found.ridge.map_or(String::new(), |ridge| {
-        format!("; by the roofline alone from {} FLOP a byte on", rate(ridge))
+        format!(
+            "; by the roofline alone from {} FLOP a byte on",
+            rate(ridge)
+        )
     });
     lines.push(match found.leaves_memory() {
         Some(1) => format!("memory does not limit even one sequence{ridge}"),

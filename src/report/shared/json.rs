@@ -75,10 +75,15 @@ fn model(report: &Report<'_>, row: Row<'_>) -> Value {
     let adapters = &asked.request.workload.adapters;
     if !adapters.is_empty() {
         document["memory"]["adapters_bytes"] = json!(memory.adapters);
-        document["adapters"] = adapters.iter().map(|adapter| json!({
-            "name": adapter.name,
-            "rank": adapter.rank,
-        })).collect();
+        document["adapters"] = adapters
+            .iter()
+            .map(|adapter| {
+                json!({
+                    "name": adapter.name,
+                    "rank": adapter.rank,
+                })
+            })
+            .collect();
     }
     document
 }

@@ -169,7 +169,10 @@ fn table(report: &Report<'_>) -> Table {
 /// What the adapters of a model take in its process.
 fn adapters(row: Row<'_>) -> Option<String> {
     let adapters = &row.asked.request.workload.adapters;
-    let names: Vec<&str> = adapters.iter().map(|adapter| adapter.name.as_str()).collect();
+    let names: Vec<&str> = adapters
+        .iter()
+        .map(|adapter| adapter.name.as_str())
+        .collect();
     (!names.is_empty()).then(|| {
         format!(
             "{} shares its weights among {}, which add {}; each costs time too, which was measured on no Orin",

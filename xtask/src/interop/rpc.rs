@@ -91,7 +91,12 @@ impl Cluster {
     ) -> anyhow::Result<Cluster> {
         let folder = bench.file("rpc");
         fs::create_dir_all(&folder)?;
-        let file = bench.quantize(&made.checkpoint(family), "q8_0", &format!("rpc/{family}.gguf"), &[])?;
+        let file = bench.quantize(
+            &made.checkpoint(family),
+            "q8_0",
+            &format!("rpc/{family}.gguf"),
+            &[],
+        )?;
         let model = file.display().to_string();
         let ports: Vec<u16> = (0..boards).map(|_| free_port()).collect::<Result<_, _>>()?;
         let plan = plan(bench, &model, boards, &ports, PROMPTS[0])?;
@@ -149,7 +154,9 @@ impl Cluster {
             Ok(())
         };
         let addresses = addresses(&self.plan)?;
-        let stages = self.plan["plans"][0]["boards"].as_array().context("no boards")?;
+        let stages = self.plan["plans"][0]["boards"]
+            .as_array()
+            .context("no boards")?;
         for (address, stage) in addresses.iter().zip(stages) {
             let device = format!("[{address}]");
             let buffers = &stage["buffers"];
@@ -223,7 +230,10 @@ impl Cluster {
         );
         let mut llama = start(&self.programs, &line, own, &log)?;
         llama.ready(own, &log)?;
-        let (several, one) = (answer(self.port, PROMPTS[0], 64)?, answer(own, PROMPTS[0], 64)?);
+        let (several, one) = (
+            answer(self.port, PROMPTS[0], 64)?,
+            answer(own, PROMPTS[0], 64)?,
+        );
         ensure!(several == one, "{several:?} and {one:?}");
         Ok(format!("{} tokens alike", one.len()))
     }
@@ -252,33 +262,70 @@ impl Cluster {
 }
 
 /// The plan of a model on boards at these ports.
-fn plan(bench: &Bench, model: &str, boards: usize, ports: &[u16], prompt: u64) -> anyhow::Result<Value> {
+fn plan(
+    bench: &Bench,
+    model: &str,
+    boards: usize,
+    ports: &[u16],
+    prompt: u64,
+) -> anyhow::Result<Value> {
     let count = format!("{boards}xorin-nano-8gb");
-    let addresses: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let addresses: Vec<String> = ports
+        .iter()
+        .map(|port| format!("127.0.0.1:{port}"))
+        .collect();
     let (addresses, prompt) = (addresses.join(","), prompt.to_string());
     let words = [
-        "fit", model, "--boards", &count, "--server-on", "apart", "--runtime", "llama.cpp-cpu",
-        "--context", "1024", "--prompt-tokens", &prompt, "--rpc", &addresses, "--scheme", "q8_0",
-        "--format", "json",
+        "fit",
+        model,
+        "--boards",
+        &count,
+        "--server-on",
+        "apart",
+        "--runtime",
+        "llama.cpp-cpu",
+        "--context",
+        "1024",
+        "--prompt-tokens",
+        &prompt,
+        "--rpc",
+        &addresses,
+        "--scheme",
+        "q8_0",
+        "--format",
+        "json",
     ];
     Ok(serde_json::from_slice(&bench.succeeds(&words)?)?)
 }
 
 fn plan_again(bench: &Bench, cluster: &Cluster, prompt: u64) -> anyhow::Result<Value> {
-    let again = plan(bench, &cluster.model, cluster.boards, &vec![1; cluster.boards], prompt)?;
+    let again = plan(
+        bench,
+        &cluster.model,
+        cluster.boards,
+        &vec![1; cluster.boards],
+        prompt,
+    )?;
     let split = |plan: &Value| plan["plans"][0]["tensor_split"].clone();
-    ensure!(split(&again) == split(&cluster.plan), "another prompt is divided otherwise");
+    ensure!(
+        split(&again) == split(&cluster.plan),
+        "another prompt is divided otherwise"
+    );
     Ok(again)
 }
 
 /// The printed line under the title that starts so.
 fn line(plan: &Value, title: &str) -> anyhow::Result<String> {
     let blocks = plan["commands"].as_array().context("no commands")?;
-    let block = blocks
-        .iter()
-        .find(|block| block["title"].as_str().is_some_and(|known| known.starts_with(title)));
+    let block = blocks.iter().find(|block| {
+        block["title"]
+            .as_str()
+            .is_some_and(|known| known.starts_with(title))
+    });
     let line = block.and_then(|block| block["lines"][0].as_str());
-    Ok(line.with_context(|| format!("no line `{title}`"))?.to_owned())
+    Ok(line
+        .with_context(|| format!("no line `{title}`"))?
+        .to_owned())
 }
 
 /// The addresses in llama-server's line.
@@ -340,7 +387,10 @@ fn shell(programs: &PathBuf, line: &str) -> Command {
     command.env("PATH", format!("{}:{inherited}", programs.display()));
     // Looking for a debugger takes seconds.
     command.env("GGML_NO_BACKTRACE", "1");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command
 }
 

@@ -93,7 +93,8 @@ pub(in crate::report) fn over_boards(
         return Vec::new();
     }
     let made = gguf::make(report, plan).into_iter();
-    made.chain(llama_cpp::server_with(report, plan, placement)).collect()
+    made.chain(llama_cpp::server_with(report, plan, placement))
+        .collect()
 }
 
 /// The command that downloads the weights of a hub id of which only small files are cached.
