@@ -59,7 +59,7 @@ fn a_faster_board_gets_more_blocks() {
             .as_u64()
             .unwrap()
     };
-    assert!(of("agx-orin-64gb,orin-nano-8gb") > of("orin-nano-8gb,orin-nano-8gb"));
+    assert!(of("agx-orin-64gb@MAXN,orin-nano-8gb@15W") > of("2xorin-nano-8gb@15W"));
 }
 
 #[test]
