@@ -5,7 +5,9 @@ use std::path::Path;
 use anyhow::{Context, bail, ensure};
 
 use super::args::{FitArgs, Parallel, ReportFormat};
-use super::{Outcome, boards, config, output, pages, print, remote, request, saved, side_by_side};
+use super::{
+    Outcome, boards, config, output, pages, print, remote, request, saved, side_by_side, template,
+};
 use crate::evidence::quality::MeasuredQuality;
 use crate::foreign;
 use crate::input;
@@ -50,7 +52,19 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     let mut request = request::fit(args, quality, types);
     request.workload.draft = request::draft(args)?;
     let throughput = throughput(args, &planner, &mut request)?;
-    let planned = planner.plan(&request)?;
+    let mut planned = planner.plan(&request)?;
+    if planned
+        .board
+        .runtime
+        .loads
+        .files
+        .iter()
+        .any(|file| file == "gguf")
+        && let Some(note) = template::note(planner.checkpoint())
+    {
+        let plans = planned.fit.plans.iter_mut();
+        plans.for_each(|plan| plan.notes.push(note.clone()));
+    }
     planned
         .board
         .warnings

@@ -30,6 +30,7 @@ mod roofline;
 mod saved;
 mod settings;
 mod side_by_side;
+mod template;
 mod tether;
 mod validate;
 mod version;

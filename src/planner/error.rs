@@ -64,6 +64,14 @@ pub enum PlanError {
     /// The checkpoint is wrong: its weights cannot be made into any file.
     #[error(transparent)]
     Quantize(#[from] QuantizeError),
+    /// The GGUF loads, and does not run.
+    #[error("{model}: {source}")]
+    Accept {
+        /// Its name.
+        model: String,
+        /// Why.
+        source: AcceptError,
+    },
     /// The prompt is longer than the context.
     #[error(
         "--prompt-tokens {prompt} are more than the {context} tokens of context: raise --context, or lower --prompt-tokens"

@@ -80,6 +80,9 @@ pub struct Loads {
     /// It runs what its own converter makes of a checkpoint, and no files of these formats.
     #[serde(default)]
     pub own_converter: bool,
+    /// Matrices that are stored in F32 are held in F16.
+    #[serde(default)]
+    pub casts_f32: bool,
     /// Element types its KV cache can have, in lower case.
     pub kv_types: Vec<String>,
     /// FP8 weights are widened before use on compute capability 8.7: smaller, never faster to compute.
@@ -294,9 +297,12 @@ impl RuntimeProfile {
             let source = learned.as_ref().map(|learned| learned.source.clone());
             self.sources
                 .insert(key.to_owned(), source.unwrap_or_default());
-            for bound in [&mut own.low, &mut own.expected, &mut own.high] {
+            // What is learned moves the range; it does not make it narrower.
+            let above = own.high - own.expected;
+            for bound in [&mut own.low, &mut own.expected] {
                 *bound = (*bound + more).max(0.0);
             }
+            own.high = own.expected + above;
             (own.source, own.trust) = (key.to_owned(), Trust::Measured);
         }
         self.learned = learned;

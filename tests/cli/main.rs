@@ -12,6 +12,7 @@ mod ci;
 mod documents;
 mod errors;
 mod failures;
+mod gguf_values;
 mod foreign;
 mod help;
 mod models;

@@ -314,10 +314,10 @@ pub(super) struct QuantizeArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["target_size", "target_bpw", "fit", "max_kld"])]
     pub types: Option<PathBuf>,
     /// Write the types that were chosen to this file, for --types here and in `fit`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "types"])]
     pub save_types: Option<PathBuf>,
     /// Write what each type of each tensor is expected to cost to this file (JSON), for `fit --quality`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "types"])]
     pub save_sensitivity: Option<PathBuf>,
     #[command(flatten)]
     pub text: TextArgs,

@@ -106,8 +106,18 @@ pub(super) fn parse_image(text: &str) -> Result<ImageSize, String> {
 }
 
 pub(super) fn parse_release(text: &str) -> Result<L4tRelease, String> {
-    text.parse()
-        .map_err(|()| "an L4T release reads 36.4.7; see /etc/nv_tegra_release".to_owned())
+    if let Some(releases) = L4tRelease::of_version(text) {
+        return Err(format!(
+            "{text} is a version of JetPack; its L4T release is {releases} (see /etc/nv_tegra_release)"
+        ));
+    }
+    let release = text
+        .parse()
+        .ok()
+        .filter(|release: &L4tRelease| release.is_known());
+    release.ok_or_else(|| {
+        "an L4T release of an Orin begins with 35, 36, 38 or 39, such as 36.4.7; see /etc/nv_tegra_release".to_owned()
+    })
 }
 
 pub(super) fn parse_percent(text: &str) -> Result<f64, String> {
