@@ -81,7 +81,7 @@ fn words_that_do_not_belong_together_are_refused() {
     );
     refused(&format!("fit {QWEN} --parallel many"), &["auto"]);
     refused(&format!("fit {QWEN} {AUTO} --max-latency soon"), &["80ms"]);
-    refused(&format!("models --parallel auto"), &["`fit`"]);
+    refused("models --parallel auto", &["`fit`"]);
     refused(&format!("board {QWEN} --parallel auto"), &["`fit`"]);
     refused(
         &format!("fit {QWEN} {QWEN} --parallel auto"),

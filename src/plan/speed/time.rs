@@ -100,11 +100,16 @@ pub(super) fn step_time(
 
 /// SM cycles of a batch, where `repeated` are those of one product after the other. Above the runtime's `vector_batch` they
 /// are those of a prompt, which unpacks a tile of weights once; no fewer than those of the largest batch below it, or it
-/// would be taken earlier. At the slow end they remain those of one product after the other.
+/// would be taken earlier. At the slow end they remain those of one product after the other. Matrices outside of blocks and
+/// head are left as they are: the fit of prompts counts them so.
 fn batched(operation: &Operation, batch: f64, repeated: f64, speed: &Speed, end: End) -> f64 {
     let most = speed.vector_batch.as_ref().map(|most| most.value as f64);
-    let is_product = operation.rows > 0 && !operation.is_state() && end != End::Slow;
-    let Some(most) = most.filter(|&most| is_product && batch > most) else {
+    let is_product = matches!(
+        operation.group,
+        OperationGroup::Attention | OperationGroup::FeedForward | OperationGroup::Head
+    );
+    let is_batch = |most: &f64| is_product && end != End::Slow && batch > *most;
+    let Some(most) = most.filter(is_batch) else {
         return repeated;
     };
     let below = repeated * most / batch;

@@ -5,7 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,7 +85,7 @@ impl Cluster {
     fn new(
         bench: &Bench,
         made: &Checkpoints,
-        programs: &PathBuf,
+        programs: &Path,
         family: &str,
         boards: usize,
     ) -> anyhow::Result<Cluster> {
@@ -130,7 +130,7 @@ impl Cluster {
             llama,
             port,
             log,
-            programs: programs.clone(),
+            programs: programs.to_owned(),
         })
     }
 
@@ -380,7 +380,7 @@ fn answer(port: u16, prompt: u64, tokens: u64) -> anyhow::Result<Vec<u64>> {
 }
 
 /// `line` in a shell with llama.cpp's programs.
-fn shell(programs: &PathBuf, line: &str) -> Command {
+fn shell(programs: &Path, line: &str) -> Command {
     let inherited = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new("sh");
     command.args(["-c", &format!("exec {line}")]);
@@ -394,7 +394,7 @@ fn shell(programs: &PathBuf, line: &str) -> Command {
     command
 }
 
-fn start(programs: &PathBuf, line: &str, port: u16, log: &PathBuf) -> anyhow::Result<Server> {
+fn start(programs: &Path, line: &str, port: u16, log: &Path) -> anyhow::Result<Server> {
     // Buffers are logged at a level above the usual one.
     let mut command = shell(programs, &format!("{line} --port {port} -v"));
     command.stderr(fs::File::create(log)?);
