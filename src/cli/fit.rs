@@ -2,20 +2,25 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
-use super::args::{FitArgs, ReportFormat};
+use super::args::{FitArgs, Parallel, ReportFormat};
 use super::{
-    Outcome, config, output, pages, print, remote, request, saved, side_by_side, template,
+    Outcome, boards, config, output, pages, print, remote, request, saved, side_by_side, template,
 };
 use crate::evidence::quality::MeasuredQuality;
 use crate::foreign;
 use crate::input;
+use crate::plan::throughput::Throughput;
+use crate::planner::{self, Board, Planner, Request};
 use crate::report::{self, fit::Report, fit::View};
 use crate::units::Bytes;
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     pages::check(&args.report.figure, args.report.format())?;
+    if let Some(asked) = args.boards.request() {
+        return boards::run(args, &asked);
+    }
     let [model] = &args.models[..] else {
         return side_by_side::run(args);
     };
@@ -46,6 +51,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     output::check_all(&args.report.outputs(), &inputs)?;
     let mut request = request::fit(args, quality, types);
     request.workload.draft = request::draft(args)?;
+    let throughput = throughput(args, &planner, &mut request)?;
     let mut planned = planner.plan(&request)?;
     if planned
         .board
@@ -65,7 +71,10 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         .iter()
         .for_each(|line| super::warn(line));
     let report = Report::new(&planner, &planned);
-    let document = report::fit::document(&report);
+    let mut document = report::fit::document(&report);
+    if let Some(throughput) = &throughput {
+        document["throughput"] = report::fit::throughput::document(throughput);
+    }
     inputs.check()?;
     remote::note(planner.checkpoint());
     if let Some(path) = &args.report.save {
@@ -80,7 +89,9 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         form @ (ReportFormat::Html | ReportFormat::Svg) => {
             pages::rendered(&report::html::fit(&report), form, &args.report.figure)?
         }
-        ReportFormat::Text | ReportFormat::Markdown => shown(args, &report),
+        ReportFormat::Text | ReportFormat::Markdown => {
+            shown(args, &report) + &batches(args, &report, throughput.as_ref())
+        }
     };
     let output = args.report.output.as_deref();
     let is_painted =
@@ -90,11 +101,48 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     } else {
         output::deliver(output, &text)?;
     }
-    Ok(if planned.fit.recommended().is_some() {
+    let found = throughput.is_none_or(|throughput| throughput.best.is_some());
+    Ok(if planned.fit.recommended().is_some() && found {
         Outcome::Yes
     } else {
         Outcome::No
     })
+}
+
+/// With `--parallel auto`: what each number of sequences brings. `request` then asks for the best of them, or for one.
+fn throughput(
+    args: &FitArgs,
+    planner: &Planner,
+    request: &mut Request,
+) -> anyhow::Result<Option<Throughput>> {
+    if args.workload.parallel != Parallel::Auto {
+        ensure!(
+            args.max_latency.is_none(),
+            "--max-latency chooses the number of sequences: use it with --parallel auto"
+        );
+        return Ok(None);
+    }
+    let board = Board::open(&request.board)?;
+    let found = planner.throughput(&board, request, args.max_latency)?;
+    let sequences = found.taken().map_or(1, |batch| batch.sequences);
+    *request = planner::together(request, found.context_each, sequences);
+    Ok(Some(found))
+}
+
+/// What each number of sequences brings, below the plan of the best.
+fn batches(args: &FitArgs, report: &Report<'_>, found: Option<&Throughput>) -> String {
+    let Some(found) = found else {
+        return String::new();
+    };
+    let runtime = &report.target.runtime.id;
+    if args.report.format() == ReportFormat::Markdown {
+        return foreign::lines(&report::fit::throughput::markdown(found, runtime));
+    }
+    foreign::lines(&report::fit::throughput::text(
+        found,
+        runtime,
+        view(args).columns,
+    ))
 }
 
 /// How much the report shows. Formats that were asked for by name are all shown.

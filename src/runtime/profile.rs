@@ -197,6 +197,9 @@ pub struct Speed {
     /// The arithmetic that a further sequence adds to a matrix, as a share of the first one's: 1 where every sequence is
     /// computed separately, near 0 where tensor cores compute them together.
     pub batch_share: Sourced<f64>,
+    /// Up to so many sequences each has products of its own, as `batch_share` says; larger batches are computed as prompts
+    /// are. `None` where all are computed alike.
+    pub vector_batch: Option<Sourced<u64>>,
     /// A factor on the time of a whole step: the error of the model on measurements that were left out of its fit.
     pub spread: Range,
     /// Seconds of kernel launches for each layer at `reference_clock_hz`, inversely proportional to the clock.

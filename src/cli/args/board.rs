@@ -10,7 +10,7 @@ const FORM: &str = r#"FILE.toml:
   device = "orin-nano-8gb"        # optional, as are power_mode and storage
   [[model]]
   model = "Qwen/Qwen3-1.7B"       # or a path, from this file's folder
-  name = "chat"                   # optional, as are runtime, scheme, context, parallel, kv_type, text_only
+  name = "chat"                   # optional, as are runtime, scheme, context, parallel, kv_type, text_only, adapters
   priority = 1                    # 1 is served first
   load = "resident"               # or "on-demand": loaded when asked for, in turn with others
   [[program]]

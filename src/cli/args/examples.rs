@@ -8,7 +8,8 @@ Examples:
   orinplan fit MODEL --runtime vllm --format json            for scripts
   orinplan fit MODEL --save plan.json                        then, in CI:
   orinplan fit MODEL --check plan.json                       exit 1 and a list of what changed
-  orinplan fit A B C                                         side by side";
+  orinplan fit A B C                                         side by side
+  orinplan fit MODEL --boards 2xorin-nano-8gb --link 1gbe    one model on two boards";
 
 pub(super) const BOARD: &str = "\
 Examples:

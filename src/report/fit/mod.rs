@@ -2,7 +2,7 @@
 
 mod advice;
 mod check;
-mod commands;
+pub(super) mod commands;
 mod curves;
 mod explain;
 mod images;
@@ -13,6 +13,7 @@ pub mod several;
 mod speculation;
 mod spread;
 mod text;
+pub mod throughput;
 #[cfg(feature = "pages")]
 mod words;
 
@@ -90,7 +91,7 @@ impl<'a> Report<'a> {
     }
 
     /// The format of the source in one word.
-    fn source_format(&self) -> &'static str {
+    pub(super) fn source_format(&self) -> &'static str {
         match self.checkpoint.format {
             SourceFormat::Safetensors => "safetensors",
             SourceFormat::Gguf => "gguf",
@@ -105,7 +106,7 @@ impl<'a> Report<'a> {
     }
 
     /// Bytes of the source's weight files.
-    fn source_bytes(&self) -> Bytes {
+    pub(super) fn source_bytes(&self) -> Bytes {
         self.checkpoint.files.iter().map(|file| file.bytes).sum()
     }
 }

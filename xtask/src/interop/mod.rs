@@ -21,6 +21,8 @@ mod llama_cpp;
 mod options;
 mod probe;
 mod quality;
+mod rpc;
+mod server;
 mod shapes;
 mod trained;
 mod variants;
@@ -49,6 +51,7 @@ const PARTS: &[Part] = &[
     ("decoder", decoder::check),
     ("hub", hub::check),
     ("lines", lines::check),
+    ("rpc", rpc::check),
     ("quality", quality::check),
 ];
 
