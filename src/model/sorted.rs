@@ -23,12 +23,20 @@ const PREFIXES: &[&str] = &[
     "backbone.",
     "model.",
     "transformer.",
+    "gpt_neox.",
+    "roberta.",
 ];
 
 /// Names of tensors outside of blocks that some families use, with the name in the rows.
 const RENAMED: &[(&str, &str)] = &[
     ("embeddings.weight", "embed_tokens.weight"),
     ("embeddings.word_embeddings.weight", "embed_tokens.weight"),
+    ("embed_in.weight", "embed_tokens.weight"),
+    ("wte.weight", "embed_tokens.weight"),
+    ("embed_out.weight", "lm_head.weight"),
+    ("ln_f.weight", "norm.weight"),
+    ("final_layer_norm.weight", "norm.weight"),
+    ("final_layer_norm.bias", "norm.bias"),
     ("norm_f.weight", "norm.weight"),
     ("final_layernorm.weight", "norm.weight"),
     ("final_layernorm.bias", "norm.bias"),
