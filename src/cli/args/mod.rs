@@ -442,7 +442,7 @@ pub(super) enum ReportFormat {
     Json,
     /// For issues and pull requests
     Markdown,
-    /// For a browser, of fit, board and models: one file with figures and the JSON, which loads nothing
+    /// For a browser: one file with figures and the JSON, which loads nothing
     Html,
     /// One figure of the page, which --figure names
     Svg,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::parse::tokens;
-use super::{ReportFormat, known};
+use super::{FigureArgs, ReportFormat, known};
 use crate::dtype::Dtype;
 
 /// The text that models are evaluated on.
@@ -64,4 +64,6 @@ pub(in crate::cli) struct CompareArgs {
     /// Form of the report
     #[arg(long, value_enum, default_value_t)]
     pub format: ReportFormat,
+    #[command(flatten)]
+    pub figure: FigureArgs,
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::parse::{parse_percent, tokens};
-use super::{ModelArgs, PlainFormat, known};
+use super::{FigureArgs, ModelArgs, ReportFormat, known};
 use crate::device::HOST;
 use crate::dtype::Dtype;
 use crate::validate::LEAST_TOKENS;
@@ -104,5 +104,7 @@ pub(in crate::cli) struct ValidateArgs {
     pub save_calibration: bool,
     /// Form of the report
     #[arg(long, value_enum, default_value_t)]
-    pub format: PlainFormat,
+    pub format: ReportFormat,
+    #[command(flatten)]
+    pub figure: FigureArgs,
 }

@@ -19,6 +19,7 @@ mod hub;
 mod lines;
 mod llama_cpp;
 mod options;
+mod pages;
 mod probe;
 mod quality;
 mod shapes;
@@ -50,6 +51,7 @@ const PARTS: &[Part] = &[
     ("hub", hub::check),
     ("lines", lines::check),
     ("quality", quality::check),
+    ("pages", pages::check),
 ];
 
 /// What was asked for.
