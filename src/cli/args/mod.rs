@@ -120,8 +120,9 @@ pub(super) enum Command {
 /// Where and with what a model runs.
 #[derive(Debug, Args)]
 pub(super) struct BoardArgs {
-    /// Board id, a profile file, or `host` for this machine, whose root ORINPLAN_ROOT names in a container
-    /// (`orinplan devices list`) [default: this machine if it is a Jetson Orin, else orin-nano-8gb]
+    /// Board by id (`orinplan devices list`); a file with its profile (TOML), or with what `orinplan devices detect --format
+    /// json` wrote on it; or `host` for this machine, whose root ORINPLAN_ROOT names in a container [default: this
+    /// machine if it is a Jetson Orin, else orin-nano-8gb]
     #[arg(long, value_name = "ID|FILE|host", value_parser = known::DEVICES, hide_possible_values = true)]
     pub device: Option<String>,
     /// Power mode by name, in any case [default: on this machine the one in force, else the board's]

@@ -67,6 +67,7 @@ fn full(device: &DeviceProfile) -> Value {
         "compatible": device.compatible,
         "memory_available_bytes": device.available(Session::Headless),
         "memory_available_desktop_bytes": device.available(Session::Desktop),
+        "memory_idle_bytes": device.at_hand.as_ref().and_then(|here| here.idle),
         "memory_total": number(&device.total_memory),
         "system_headless": estimate(&device.system_headless),
         "system_desktop": estimate(&device.system_desktop),

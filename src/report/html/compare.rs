@@ -78,9 +78,12 @@ fn merits(document: &Value) -> Vec<(&'static str, Cell)> {
 fn models(document: &Value) -> Table {
     let row = |place: String, is_reference: bool| {
         let of = |path: &str, unit| cell(document, &format!("{place}/{path}"), unit);
-        let compared = |path: &str, unit| match is_reference {
-            true => words(""),
-            false => of(path, unit),
+        let compared = |path: &str, unit| {
+            if is_reference {
+                words("")
+            } else {
+                of(path, unit)
+            }
         };
         let cells = vec![
             of("file", Unit::Text),
