@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use super::args::{FitArgs, ReportFormat};
-use super::{Outcome, config, output, pages, print, remote, request, saved, side_by_side};
+use super::{Outcome, config, output, pages, print, remote, request, saved, side_by_side, watch};
 use crate::evidence::quality::MeasuredQuality;
 use crate::foreign;
 use crate::input;
@@ -14,6 +14,7 @@ use crate::units::Bytes;
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     pages::check(&args.report.figure, args.report.format())?;
+    watch::check(args)?;
     let [model] = &args.models[..] else {
         return side_by_side::run(args);
     };
@@ -45,6 +46,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     let mut request = request::fit(args, quality, types);
     request.workload.draft = request::draft(args)?;
     let planned = planner.plan(&request)?;
+    watch::check_board(args, planned.board.choice)?;
     planned
         .board
         .warnings
@@ -76,7 +78,11 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     } else {
         output::deliver(output, &text)?;
     }
-    Ok(if planned.fit.recommended().is_some() {
+    let recommended = planned.fit.recommended();
+    if let Some((seconds, plan)) = args.watch.zip(recommended) {
+        return watch::run(plan.memory.total(), seconds);
+    }
+    Ok(if recommended.is_some() {
         Outcome::Yes
     } else {
         Outcome::No

@@ -32,6 +32,7 @@ mod side_by_side;
 mod tether;
 mod validate;
 mod version;
+mod watch;
 mod written;
 
 use std::io::{ErrorKind, IsTerminal, Write};

@@ -15,7 +15,9 @@ use super::registry::{DEFAULT_BOARD, HOST, get, load};
 pub fn open(device: &str, root: &Path) -> Result<DeviceProfile, DeviceError> {
     if device.eq_ignore_ascii_case(HOST) {
         Ok(detect(root)?.profile)
-    } else if device.contains(['/', '\\']) || [".toml", ".json"].iter().any(|end| device.ends_with(end)) {
+    } else if device.contains(['/', '\\'])
+        || [".toml", ".json"].iter().any(|end| device.ends_with(end))
+    {
         load(Path::new(device))
     } else {
         get(device)

@@ -257,7 +257,9 @@ struct Sources(BTreeMap<String, String>);
 
 impl Sources {
     fn key(&mut self, source: String) -> String {
-        self.0.entry(source.clone()).or_insert_with(|| source.clone());
+        self.0
+            .entry(source.clone())
+            .or_insert_with(|| source.clone());
         source
     }
 

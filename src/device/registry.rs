@@ -102,7 +102,9 @@ pub fn load(path: &Path) -> Result<DeviceProfile, DeviceError> {
         source,
     };
     if !std::fs::metadata(path).map_err(read)?.is_file() {
-        return Err(unsuitable("is no regular file; name the .toml or .json file itself"));
+        return Err(unsuitable(
+            "is no regular file; name the .toml or .json file itself",
+        ));
     }
     let mut bytes = Vec::new();
     let opened = std::fs::File::open(path).map_err(read)?;

@@ -25,4 +25,5 @@ mod speculation;
 mod support;
 mod templates;
 mod verdicts;
+mod watch;
 mod wrong_configs;

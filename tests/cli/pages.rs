@@ -79,3 +79,17 @@ fn a_figure_is_a_file_of_its_own() {
     );
     refused(&format!("fit {QWEN} {QWEN} --format html"), &["no page"]);
 }
+
+/// The picture of the README is what its command draws.
+#[test]
+fn the_picture_of_the_readme_is_drawn_by_its_command() {
+    let picture = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/docs/pictures/gemma-3n-e2b.svg"
+    );
+    let drawn = says(0, "fit fixtures/gemma-3n-e2b-it --format svg");
+    assert!(
+        fs::read_to_string(picture).unwrap() == drawn,
+        "orinplan fit fixtures/gemma-3n-e2b-it --format svg > docs/pictures/gemma-3n-e2b.svg"
+    );
+}

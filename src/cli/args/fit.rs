@@ -40,6 +40,10 @@ pub(in crate::cli) struct FitArgs {
     /// Show the ledger and the roofline of the recommended plan, term by term
     #[arg(long)]
     pub explain: bool,
+    /// After the report, show the memory in use on this machine beside the plan while a server loads and runs, until
+    /// Ctrl-C or for this many seconds (exit 1 if more was taken than planned)
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, conflicts_with_all = ["check", "save"])]
+    pub watch: Option<Option<u64>>,
     #[command(flatten)]
     pub report: PredictionArgs,
 }

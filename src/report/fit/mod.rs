@@ -13,6 +13,7 @@ pub mod several;
 mod speculation;
 mod spread;
 mod text;
+pub mod watch;
 #[cfg(feature = "pages")]
 mod words;
 
