@@ -79,8 +79,8 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         output::deliver(output, &text)?;
     }
     let recommended = planned.fit.recommended();
-    if let Some((seconds, plan)) = args.watch.zip(recommended) {
-        return watch::run(plan.memory.total(), seconds);
+    if let Some(plan) = recommended.filter(|_| args.watch) {
+        return watch::run(plan.memory.total(), args.watch_seconds);
     }
     Ok(if recommended.is_some() {
         Outcome::Yes

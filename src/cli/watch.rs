@@ -25,7 +25,7 @@ const NEWS: f64 = 0.01;
 pub(super) fn check(args: &FitArgs) -> anyhow::Result<()> {
     let is_shown = args.report.format() == ReportFormat::Text && args.report.output.is_none();
     ensure!(
-        args.watch.is_none() || is_shown,
+        !args.watch || is_shown,
         "--watch is for people: use it with --format text, without --output"
     );
     Ok(())
@@ -37,7 +37,7 @@ pub(super) fn check(args: &FitArgs) -> anyhow::Result<()> {
 /// `--watch` with a plan for another board.
 pub(super) fn check_board(args: &FitArgs, choice: Choice) -> anyhow::Result<()> {
     ensure!(
-        args.watch.is_none() || choice == Choice::ThisMachine,
+        !args.watch || choice == Choice::ThisMachine,
         "--watch looks at the memory of this machine: plan for it with --device host"
     );
     Ok(())

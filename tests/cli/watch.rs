@@ -41,7 +41,7 @@ fn watched(mebibytes: u64) -> Run {
     };
     let mut watch = command()
         .env("ORINPLAN_ROOT", folder.path())
-        .args(["fit", QWEN, "--watch=3"])
+        .args(["fit", QWEN, "--watch", "--watch-seconds", "3"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -104,10 +104,10 @@ fn more_than_planned_and_nothing_at_all_are_told() {
 
 #[test]
 fn another_board_cannot_be_watched() {
-    let words = format!("fit {QWEN} --device orin-nx-16gb --watch=1");
+    let words = format!("fit {QWEN} --device orin-nx-16gb --watch");
     refused(&words, &["--watch", "--device host"]);
     refused(
-        &format!("fit {QWEN} --watch=1 --format json"),
+        &format!("fit {QWEN} --watch --format json"),
         &["--watch", "text"],
     );
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::parse::tokens;
-use super::{FigureArgs, ReportFormat, known};
+use super::{FigureArgs, REPORT, ReportFormat, known};
 use crate::dtype::Dtype;
 
 /// The text that models are evaluated on.
@@ -62,7 +62,7 @@ pub(in crate::cli) struct CompareArgs {
     #[arg(long, value_name = "TYPE", value_parser = known::kv_type(), hide_possible_values = true, default_value = "f16")]
     pub kv_type: Dtype,
     /// Form of the report
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, help_heading = REPORT)]
     pub format: ReportFormat,
     #[command(flatten)]
     pub figure: FigureArgs,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::parse::{parse_percent, tokens};
-use super::{FigureArgs, ModelArgs, ReportFormat, known};
+use super::{FigureArgs, ModelArgs, REPORT, ReportFormat, known};
 use crate::device::HOST;
 use crate::dtype::Dtype;
 use crate::validate::LEAST_TOKENS;
@@ -103,7 +103,7 @@ pub(in crate::cli) struct ValidateArgs {
     #[arg(long)]
     pub save_calibration: bool,
     /// Form of the report
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, help_heading = REPORT)]
     pub format: ReportFormat,
     #[command(flatten)]
     pub figure: FigureArgs,
