@@ -64,7 +64,10 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         return saved::check(&path, &differences, &args.report);
     }
     let text = match args.report.format() {
-        ReportFormat::Json => report::json(&remote::with_transfer(document)),
+        ReportFormat::Json => {
+            let document = report::fit::document_with_curves(&report);
+            report::json(&remote::with_transfer(document))
+        }
         form @ (ReportFormat::Html | ReportFormat::Svg) => {
             pages::rendered(&report::html::fit(&report), form, &args.report.figure)?
         }

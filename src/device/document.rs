@@ -12,7 +12,6 @@ use super::error::DeviceError;
 use super::file;
 use super::probe::printable;
 use super::profile::{AtHand, DeviceProfile};
-use super::registry::HOST;
 use super::wire::{
     BoardFile, GpuTable, HeldTable, LimitTable, MemoryTable, ModeTable, PitfallTable, Stated,
     Written,
@@ -44,9 +43,11 @@ struct Kind {
     device: Option<Id>,
 }
 
+/// A machine without a GPU is no board.
 #[derive(Deserialize)]
 struct Id {
     id: String,
+    gpu: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -167,7 +168,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<DeviceProfile, DeviceError
             let rule = "has no `device`; `orinplan devices detect` and `devices show ID` write one with --format json";
             return Err(refuse("schema", &schema, rule));
         }
-        Some(device) if device.id == HOST => {
+        Some(device) if device.gpu.is_none() => {
             let rule = "is a machine that is no board with a profile; it can plan for itself alone, with --device host";
             return Err(refuse("device.id", &device.id, rule));
         }

@@ -14,7 +14,7 @@ pub enum Links {
 }
 
 /// An address; or a repository, with an issue or a commit of it where these are named.
-const REFERENCE: &str = r"https?://[^\s;,)\]]+|(?:(?P<owner>[A-Za-z0-9][A-Za-z0-9-]*)/(?P<name>[A-Za-z0-9._-]*[A-Za-z0-9])|(?P<alone>llama\.cpp))(?:@(?P<commit>[0-9a-f]{7,40})\b| issue (?P<issue>\d+))?";
+const REFERENCE: &str = r"https?://[^\s;,)\]]+|(?:(?P<owner>[A-Za-z0-9][A-Za-z0-9-]*)/(?P<name>[A-Za-z0-9._-]*[A-Za-z0-9])|(?P<alone>llama.cpp))(?:@(?P<commit>[0-9a-f]{7,40})\b| issue (?P<issue>\d+))?";
 
 static REFERENCES: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(REFERENCE).ok());
 
