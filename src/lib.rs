@@ -23,6 +23,7 @@ pub mod units;
 pub mod sourced;
 pub mod dtype;
 pub mod nearest;
+mod parallel;
 pub mod foreign;
 pub mod input;
 pub mod inputs;

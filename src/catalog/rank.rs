@@ -11,6 +11,7 @@ use std::thread;
 
 use super::error::RankError;
 use super::{Catalog, Entry, Task};
+use crate::parallel;
 use crate::plan::{Plan, Workload};
 use crate::planner::{Board, Planner, Request};
 
@@ -129,7 +130,11 @@ impl Catalog {
         let wished = self.entries.iter().filter(|entry| wish.is_met(entry));
         let wished: Vec<&Entry> = wished.collect();
         let mut ranking = Ranking::default();
-        for outcome in on_threads(&wished, |&entry| outcome(entry, board, boards, request)) {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let outcomes = parallel::map(threads, wished.iter(), |entry| {
+            outcome(entry, board, boards, request)
+        });
+        for outcome in outcomes {
             match outcome? {
                 Outcome::Runs(ranked) => ranking.runs.push(*ranked),
                 Outcome::TooSlow(entry) => ranking.too_slow.push(entry),
@@ -197,23 +202,6 @@ fn reaches(limit: u64, request: &Request) -> bool {
     limit == 0 || asked <= limit
 }
 
-/// The results of `work` on `items`, in their order, from as many threads as there are processors.
-fn on_threads<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    let share = items.len().div_ceil(threads).max(1);
-    let work = &work;
-    thread::scope(|scope| {
-        let started: Vec<_> = items
-            .chunks(share)
-            .map(|share| scope.spawn(move || share.iter().map(work).collect::<Vec<R>>()))
-            .collect();
-        let ended = started.into_iter().map(|thread| thread.join());
-        ended
-            .flat_map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,13 +215,5 @@ mod tests {
         assert_eq!((class(1.5), class(1.51)), (1, 2));
         assert_eq!((class(3.0), class(3.1), class(6.0)), (2, 3, 3));
         assert_eq!((class(7.6), class(12.0), class(12.2)), (4, 4, 5));
-    }
-
-    #[test]
-    fn results_keep_the_order_of_their_items() {
-        let items: Vec<u32> = (0..37).collect();
-        let doubled: Vec<u32> = items.iter().map(|item| item * 2).collect();
-        assert_eq!(on_threads(&items, |item| item * 2), doubled);
-        assert!(on_threads(&[] as &[u32], |item| *item).is_empty());
     }
 }

@@ -26,12 +26,14 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<Outcome> {
     let cancel = progress::cancelled_by_signals()?;
     let spinner = Spinner::new();
     let log_probs = predictions(args, &reference, &chunks, &spinner, &cancel)?;
+    let kv_types = args.kv_cache.types();
     let mut rows = Vec::new();
     for candidate in &candidates {
+        let [type_k, type_v] = kv_types;
         let options = LoadOptions {
             context: tokens,
-            type_k: args.kv_type,
-            type_v: args.kv_type,
+            type_k,
+            type_v,
             ..LoadOptions::default()
         };
         let mut model = candidate.load(&options, &spinner)?;
@@ -57,7 +59,7 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<Outcome> {
         text: &text,
         chunks: chunks.chunks.len(),
         chunk_tokens: chunks.tokens,
-        kv_type: args.kv_type,
+        kv_types,
         reference: Subject::of(reference.name.clone(), &reference.planner),
         perplexity: quality::perplexity(&log_probs)?.estimate(),
         candidates: rows,

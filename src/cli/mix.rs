@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use super::args::QuantizeArgs;
 use super::evaluated::Evaluated;
@@ -13,16 +13,13 @@ use super::progress::{self, Spinner};
 use super::written::{report, write};
 use super::{Outcome, output, request};
 use crate::planner::{MixPlanner, Request, WorkloadRequest};
-use crate::quality::mix::{Mix, Session, Setup, Stage};
-use crate::quality::{Divergence, Text};
+use crate::quality::Text;
+use crate::quality::mix::{Goal, Mix, Reached, Recipe, Session, Setup, Stage};
 use crate::quantize::packed::Files;
 use crate::quantize::{Destination, Importance, Job};
 use crate::report::quantize::{Measured, MixReport, Plain};
-use crate::scheme::{Reason, SCHEMES, Scheme, type_list};
+use crate::scheme::{Reason, Scheme, type_list};
 use crate::units::Bytes;
-
-/// Mixes that are evaluated at most until one is within the divergence asked for.
-const TRIALS: usize = 5;
 
 pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
     let evaluated = Evaluated::open(&args.model)?;
@@ -125,20 +122,25 @@ fn choose(
     evaluated: &Evaluated,
     tell: &mut (dyn FnMut(Stage<'_>) + Send),
 ) -> anyhow::Result<Found> {
-    let (mix, divergence, size) = match (args.target_size, args.target_bpw, args.max_kld) {
-        (Some(size), ..) => of_size(session, size, tell)?,
-        (None, Some(bits), _) => of_size(session, session.size_of_bits(bits), tell)?,
-        (None, None, Some(most)) => of_divergence(session, most, tell)?,
-        (None, None, None) => of_size(session, board_size(args, session, evaluated)?, tell)?,
+    let goal = match (args.target_size, args.target_bpw, args.max_kld) {
+        (Some(size), ..) => Goal::Size(size),
+        (None, Some(bits), _) => Goal::Size(session.size_of_bits(bits)),
+        (None, None, Some(most)) => Goal::Divergence(most),
+        (None, None, None) => Goal::Size(board_size(args, session, evaluated)?),
     };
+    let Reached {
+        mix,
+        divergence,
+        size,
+    } = session.reach(goal, tell)?;
     let own = session.size(&session.options(&mix.types))?;
     let most = size.max(own);
-    let plain = plain(session, most, tell)?;
-    let fixed = plain.as_ref().filter(|(_, plain)| {
-        let plain = &plain.measured;
-        plain.bytes <= most && plain.divergence.mean().value <= divergence.mean().value
-    });
-    let fixed = fixed.map(|(scheme, _)| *scheme);
+    let recipe = session.recipe(most, tell)?;
+    let no_worse = |recipe: &&Recipe| {
+        recipe.bytes <= most && recipe.divergence.mean().value <= divergence.mean().value
+    };
+    let fixed = recipe.as_ref().filter(no_worse);
+    let fixed = fixed.map(|recipe| recipe.scheme);
     let kinds = session.kinds(&mix);
     let expected = mix.divergence;
     Ok(Found {
@@ -151,7 +153,13 @@ fn choose(
                 bytes: own,
                 divergence,
             },
-            plain: plain.map(|(_, plain)| plain),
+            plain: recipe.map(|recipe| Plain {
+                scheme: recipe.scheme.name,
+                measured: Measured {
+                    bytes: recipe.bytes,
+                    divergence: recipe.divergence,
+                },
+            }),
             is_plain: fixed.is_some(),
             text: session.text_name().to_owned(),
             chunks: session.compared,
@@ -161,65 +169,7 @@ fn choose(
     })
 }
 
-/// The mix for `size`, and its divergence.
-fn of_size(
-    session: &Session<'_>,
-    size: Bytes,
-    tell: &mut (dyn FnMut(Stage<'_>) + Send),
-) -> anyhow::Result<(Mix, Divergence, Bytes)> {
-    let Some(mix) = session.mix(size) else {
-        let (least, _) = session.sizes();
-        bail!(
-            "{size} ({} bytes) is less than the smallest file of this model, {least} ({} bytes)",
-            size.0,
-            least.0
-        );
-    };
-    let divergence = session.evaluate("the mix", &session.options(&mix.types), tell)?;
-    Ok((mix, divergence, size))
-}
-
-/// The smallest mix whose measured divergence is at most `most`. The measured divergence of one mix says by how much
-/// the expected ones of others are off.
-fn of_divergence(
-    session: &Session<'_>,
-    most: f64,
-    tell: &mut (dyn FnMut(Stage<'_>) + Send),
-) -> anyhow::Result<(Mix, Divergence, Bytes)> {
-    let (least, largest) = session.sizes();
-    let smallest = |wanted: f64| {
-        let (mut low, mut high) = (least.0, largest.0);
-        while low < high {
-            let middle = low.midpoint(high);
-            match session.mix(Bytes(middle)) {
-                Some(mix) if mix.divergence <= wanted => high = middle,
-                _ => low = middle + 1,
-            }
-        }
-        session.mix(Bytes(low)).map(|mix| (mix, Bytes(low)))
-    };
-    let mut factor = 1.0;
-    let mut best: Option<(Mix, Divergence, Bytes)> = None;
-    for _ in 0..TRIALS {
-        let (mix, size) = smallest(most / factor).context("the model has no tensor to quantize")?;
-        if best.as_ref().is_some_and(|(_, _, found)| *found <= size) {
-            break;
-        }
-        let divergence = session.evaluate("a mix", &session.options(&mix.types), tell)?;
-        let mean = divergence.mean().value;
-        factor = mean / mix.divergence.max(f64::MIN_POSITIVE) * 1.02;
-        if mean <= most {
-            best = Some((mix, divergence, size));
-        } else if size >= largest {
-            break;
-        }
-    }
-    best.with_context(|| {
-        format!("no file of this model was found that diverges by {most} at most; the largest has {largest}")
-    })
-}
-
-/// The size of the largest mix that the board of `--fit` runs. Larger ones fit no better, so halves are taken.
+/// The size of the largest mix that the board of `--fit` runs.
 fn board_size(
     args: &QuantizeArgs,
     session: &Session<'_>,
@@ -235,55 +185,18 @@ fn board_size(
         ..Request::default()
     };
     let planner = MixPlanner::of(&evaluated.planner, &request)?;
-    let fits = |size: u64| {
-        let mix = session.mix(Bytes(size));
-        let plan = mix.and_then(|mix| planner.plan(&mix.types));
+    let fits = |size: Bytes| {
+        let plan = session.mix(size).and_then(|mix| planner.plan(&mix.types));
         plan.is_some_and(|plan| plan.fits())
     };
-    let (least, largest) = session.sizes();
-    if !fits(least.0) {
-        bail!(
-            "{} has no room for the smallest file of this model, {least}, at a context of {}; `orinplan fit` says what to change",
+    session.largest(fits).with_context(|| {
+        format!(
+            "{} has no room for the smallest file of this model, {}, at a context of {}; `orinplan fit` says what to change",
             planner.board().device.name,
+            session.sizes().0,
             crate::units::tokens(planner.context())
-        );
-    }
-    let (mut low, mut high) = (least.0, largest.0);
-    while low < high {
-        let middle = low + (high - low).div_ceil(2);
-        if fits(middle) {
-            low = middle;
-        } else {
-            high = middle - 1;
-        }
-    }
-    Ok(Bytes(low))
-}
-
-/// The largest fixed recipe of at most `size`, and its divergence.
-fn plain(
-    session: &Session<'_>,
-    size: Bytes,
-    tell: &mut (dyn FnMut(Stage<'_>) + Send),
-) -> anyhow::Result<Option<(&'static Scheme, Plain)>> {
-    /// Bytes of the keys of an importance matrix, which published files of these recipes may be without.
-    const KEYS: Bytes = Bytes(1024);
-    let mut found: Option<(&'static Scheme, Bytes)> = None;
-    for scheme in SCHEMES.iter().filter(|scheme| scheme.is_recipe()) {
-        let bytes = session.size(&session.plain(scheme))?;
-        if bytes <= size + KEYS && found.is_none_or(|(_, most)| bytes > most) {
-            found = Some((scheme, bytes));
-        }
-    }
-    let Some((scheme, bytes)) = found else {
-        return Ok(None);
-    };
-    let divergence = session.evaluate(scheme.name, &session.plain(scheme), tell)?;
-    let plain = Plain {
-        scheme: scheme.name,
-        measured: Measured { bytes, divergence },
-    };
-    Ok(Some((scheme, plain)))
+        )
+    })
 }
 
 fn say(spinner: &Spinner, stage: &Stage<'_>) {

@@ -153,9 +153,9 @@ pub(super) fn open_device(named: Option<&str>) -> anyhow::Result<DeviceProfile> 
 fn workload(args: &WorkloadArgs) -> WorkloadRequest {
     WorkloadRequest {
         context: args.context,
-        kv_type: args.kv_type,
-        type_k: args.kv_type_k,
-        type_v: args.kv_type_v,
+        kv_type: args.kv_cache.kv_type,
+        type_k: args.kv_cache.kv_type_k,
+        type_v: args.kv_cache.kv_type_v,
         parallel: args.parallel,
         ubatch: args.ubatch,
         prompt_tokens: args.prompt_tokens,

@@ -104,6 +104,7 @@ pub fn detect(root: &Path) -> Result<DetectedDevice, DeviceError> {
         release,
         mode_is_read: power_mode.is_some(),
         idle: is_board.then(|| idle(&profile, memory)),
+        free: memory.free,
     });
     apply_memory(&mut profile, memory, &mut notes);
     profile.pitfalls.extend(notes.0.iter().cloned());
@@ -226,6 +227,7 @@ fn host(name: &str, cpu_count: usize, total: Bytes, notes: &mut Notes) -> Device
         total_memory: Sourced::measured(total, "MemTotal of this machine"),
         system_headless: held.clone(),
         system_desktop: held,
+        fragmented: None,
         bus_bits: None,
         gpu: None,
         cpu: None,

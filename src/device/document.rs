@@ -54,6 +54,7 @@ struct Id {
 struct Detected {
     l4t_release: Option<String>,
     power_mode: Option<String>,
+    memory_free_bytes: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +66,7 @@ struct Device {
     memory_total: Number,
     system_headless: Held,
     system_desktop: Held,
+    memory_fragmented: Option<Number>,
     bus_bits: Option<Number>,
     gpu: Option<Gpu>,
     default_power_mode: String,
@@ -182,6 +184,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<DeviceProfile, DeviceError
             .l4t_release
             .and_then(|release| bare(&release).parse().ok()),
         mode_is_read: detected.power_mode.is_some(),
+        free: detected.memory_free_bytes.map(Bytes),
         idle,
     });
     Ok(profile)
@@ -195,6 +198,7 @@ fn board(device: Device) -> BoardFile {
         bus_bits: sources.maybe(device.bus_bits),
         headless: sources.held(device.system_headless),
         desktop: sources.held(device.system_desktop),
+        fragmented: sources.maybe(device.memory_fragmented),
     };
     let gpu = device.gpu.map(|gpu| GpuTable {
         compute_capability: sources.stated(gpu.compute_capability),

@@ -112,6 +112,7 @@ impl Reader<'_> {
             system_headless: self.held("memory.headless", &board.memory.headless, total.value)?,
             system_desktop: self.held("memory.desktop", &board.memory.desktop, total.value)?,
             total_memory: total,
+            fragmented: self.optional("memory.fragmented", &board.memory.fragmented)?,
             bus_bits,
             gpu,
             cpu: None,

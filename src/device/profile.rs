@@ -26,6 +26,8 @@ pub struct DeviceProfile {
     pub system_headless: Estimate<Sourced<Bytes>>,
     /// The same with a desktop session.
     pub system_desktop: Estimate<Sourced<Bytes>>,
+    /// The smallest allocation that was seen to fail beside a desktop for want of memory in one piece.
+    pub fragmented: Option<Sourced<Bytes>>,
     /// Width of the memory bus in bits.
     pub bus_bits: Option<Sourced<u64>>,
     /// The GPU; `None` on a machine planned for its CPU.
@@ -67,6 +69,8 @@ pub struct AtHand {
     /// The memory that is available on such a board when it is idle and headless. What is available now is
     /// [`DeviceProfile::available`].
     pub idle: Option<Bytes>,
+    /// The memory that nothing uses now, not even as a page cache: what one allocation of the GPU can be made of.
+    pub free: Option<Bytes>,
 }
 
 /// A number that sources disagree on.

@@ -39,6 +39,7 @@ pub(super) struct OriginalTable {
 pub(super) struct MemoryTable {
     pub(super) total: Stated,
     pub(super) bus_bits: Option<Stated>,
+    pub(super) fragmented: Option<Stated>,
     pub(super) headless: HeldTable,
     pub(super) desktop: HeldTable,
 }

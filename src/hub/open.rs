@@ -2,8 +2,7 @@
 //! folder with headers and small files.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::Arc;
 
 use super::address::Address;
 use super::cache::{Cache, ListedFile, Snapshot};
@@ -21,6 +20,7 @@ use super::settings::Settings;
 use super::weight_files::{WeightFile, WeightFiles};
 use super::weights::ServerWeights;
 use crate::checkpoint::{Origin, Place, RemoteModel, ShardName, Source, hub_folder};
+use crate::parallel;
 use crate::units::Bytes;
 
 /// Headers that are fetched at once.
@@ -401,7 +401,7 @@ impl Opener<'_> {
             let model = format!("{} of {}", file.path, version.pinned);
             return Err(HubError::Offline { model });
         }
-        let fetched = in_parallel(&missing, |(file, part)| {
+        let fetched = parallel::try_map(CONNECTIONS, missing.iter(), |(file, part)| {
             let address = (version.address)(file)?;
             let bytes = match part {
                 Part::Whole => self.small(&address, file)?,
@@ -500,37 +500,4 @@ fn parts(name: &str) -> Vec<String> {
             .collect(),
         _ => vec![name.to_owned()],
     }
-}
-
-/// The results of `work` for each item, in their order; the first error ends the work.
-fn in_parallel<T: Sync, R: Send>(
-    items: &[T],
-    work: impl Fn(&T) -> Result<R, HubError> + Sync,
-) -> Result<Vec<R>, HubError> {
-    let queue = Mutex::new(items.iter().enumerate());
-    let results = Mutex::new(Vec::new());
-    let one = || loop {
-        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let Some((index, item)) = next else {
-            return;
-        };
-        let result = work(item);
-        let failed = result.is_err();
-        let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-        results.push((index, result));
-        if failed {
-            let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.by_ref().for_each(drop);
-            return;
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 1..CONNECTIONS.min(items.len()) {
-            scope.spawn(one);
-        }
-        one();
-    });
-    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.sort_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, result)| result).collect()
 }

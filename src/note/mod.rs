@@ -60,6 +60,15 @@ pub enum Note {
         /// The first release without that limit; `None` if none is known.
         lifted: Option<L4tRelease>,
     },
+    /// There may be too little memory in one piece for the largest allocation, although there is enough in all.
+    Contiguity {
+        /// The largest allocation of the plan.
+        largest: Bytes,
+        /// What the board has free now, or the smallest allocation that was seen to fail beside a desktop.
+        limit: Bytes,
+        /// Whether that is what the board has free now.
+        now: bool,
+    },
     /// It fits, but the memory left is less than the uncertainty of the runtime's own memory.
     Tight {
         /// The memory left.
@@ -236,6 +245,7 @@ impl Note {
             Note::Fp8StorageOnly => "fp8_storage_only",
             Note::Kv(_) => "kv_type_impossible",
             Note::Allocation { .. } => "large_allocation",
+            Note::Contiguity { .. } => "contiguity",
             Note::Tight { .. } => "tight",
             Note::ShortSequences { .. } => "short_sequences",
             Note::BeyondModelContext { .. } => "beyond_model_context",
@@ -278,6 +288,7 @@ impl Note {
         match self {
             Note::Kv(_)
             | Note::Allocation { .. }
+            | Note::Contiguity { .. }
             | Note::Tight { .. }
             | Note::BudgetBeyondMemory { .. }
             | Note::BeyondModelContext { .. }

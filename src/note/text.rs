@@ -35,6 +35,12 @@ impl Note {
                 "one allocation of {largest} fails on L4T {release}, which grants at most {limit}: update to {} or later",
                 lifted.of_jetpack()
             ),
+            Note::Contiguity { largest, limit, now: true } => format!(
+                "one allocation of {largest} needs free memory, and {limit} are free now, the rest is page cache: before you load, run sync; echo 3 | sudo tee /proc/sys/vm/drop_caches; echo 1 | sudo tee /proc/sys/vm/compact_memory"
+            ),
+            Note::Contiguity { largest, limit, now: false } => format!(
+                "one allocation of {largest} needs memory in one piece; beside the desktop one of {limit} was seen to fail: run headless (sudo systemctl isolate multi-user.target)"
+            ),
             Note::Tight { left, more, runtime } => format!(
                 "it barely fits: {left} would be left, and {runtime} may take {more} more than expected"
             ),

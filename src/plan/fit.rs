@@ -5,7 +5,7 @@ use crate::evidence::quality::Quality;
 use crate::model::ModelSpec;
 use crate::note::Note;
 use crate::plan::memory::{Ledger, ledger};
-use crate::plan::notes::{allocation_note, derive_notes, tight_note};
+use crate::plan::notes::{allocation_note, contiguity_note, derive_notes, tight_note};
 use crate::plan::rates;
 use crate::plan::recommend::{Choice, Offer, Preference};
 use crate::plan::speculation::{Speculation, speculation};
@@ -170,6 +170,7 @@ fn plan(model: &ModelSpec, candidate: Candidate, target: Target<'_>, workload: &
     // Allocations matter only where the whole fits.
     if memory.total() <= available {
         notes.extend(allocation_note(&memory, target));
+        notes.extend(contiguity_note(&memory, target, workload.session));
         notes.extend(tight_note(&memory, available, target));
     }
     let fits = ledger_fits(&memory, available, target);

@@ -14,6 +14,7 @@ use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
 use crate::runtime::profile::{ComputeRule, KvAllocation, Outputs};
 use crate::scheme::Assignment;
+use crate::sourced::Sourced;
 use crate::units::Bytes;
 
 /// What takes memory while a model runs.
@@ -36,14 +37,49 @@ pub struct Ledger {
     pub draft: Bytes,
     /// Rows of logits handed to the sampler.
     pub output: Bytes,
-    /// CUDA context, libraries, the process itself.
-    pub runtime: Bytes,
+    /// What the runtime itself takes.
+    pub runtime: RuntimeBytes,
+    /// What the runtime takes for a moment while it loads, before it allocates caches and compute buffers.
+    pub loading: Bytes,
     /// The largest single allocation.
     pub largest_allocation: Bytes,
     /// The stages that compete for the compute buffer, largest first.
     pub stages: Vec<(&'static str, Bytes)>,
     /// Why the cache cannot have the type asked for.
     pub kv_problem: Option<KvProblem>,
+}
+
+/// What a runtime takes beside tensors, caches and buffers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RuntimeBytes {
+    /// Its process before it opens a model, the CUDA context included.
+    pub process: Bytes,
+    /// Its tokenizer.
+    pub tokenizer: Bytes,
+    /// The rest.
+    pub rest: Bytes,
+}
+
+impl RuntimeBytes {
+    /// The sum.
+    pub fn total(&self) -> Bytes {
+        self.process + self.tokenizer + self.rest
+    }
+
+    fn of(runtime: &RuntimeProfile, model: &ModelSpec) -> RuntimeBytes {
+        let memory = &runtime.memory;
+        let process = memory.process_bytes.as_ref();
+        RuntimeBytes {
+            process: Bytes(process.map_or(0.0, |bytes| bytes.expected) as u64),
+            tokenizer: per_entry(memory.vocabulary_entry_bytes.as_ref(), model),
+            rest: Bytes(memory.runtime_bytes.expected as u64),
+        }
+    }
+}
+
+/// The bytes of all entries of the vocabulary, at so many an entry.
+fn per_entry(bytes: Option<&Sourced<f64>>, model: &ModelSpec) -> Bytes {
+    Bytes(bytes.map_or(0.0, |bytes| bytes.value * model.dims.vocab as f64) as u64)
 }
 
 impl Ledger {
@@ -57,7 +93,7 @@ impl Ledger {
             + self.image_encoder
             + self.draft
             + self.output
-            + self.runtime
+            + self.runtime.total()
     }
 }
 
@@ -121,9 +157,6 @@ pub fn ledger(
             }
         }
     };
-    let entry = memory.vocabulary_entry_bytes.as_ref();
-    let tokenizer = entry.map_or(0.0, |bytes| bytes.value * model.dims.vocab as f64);
-    let tokenizer = Bytes(tokenizer as u64);
     // ggml allocates all weights of a device at once, and an untied input embedding separately.
     let one_buffer = match memory.compute {
         ComputeRule::Ggml { .. } if !model.tied => text.saturating_sub(embedding),
@@ -156,7 +189,8 @@ pub fn ledger(
         image_encoder: encoder.total(),
         draft: draft_bytes(model, assignment, runtime, workload),
         output: buffers.output,
-        runtime: Bytes(memory.runtime_bytes.expected as u64) + tokenizer,
+        runtime: RuntimeBytes::of(runtime, model),
+        loading: per_entry(memory.loading_entry_bytes.as_ref(), model),
         largest_allocation: largest.into_iter().max().unwrap_or(Bytes(0)),
         stages: buffers.stages,
         kv_problem: cache.problem,
@@ -183,7 +217,7 @@ fn draft_bytes(
     };
     let of = |model: &ModelSpec, assignment: &Assignment| {
         let memory = ledger(model, assignment, runtime, &own);
-        memory.total().saturating_sub(memory.runtime)
+        memory.total().saturating_sub(memory.runtime.total())
     };
     match &draft.by {
         Drafter::Lookup => Bytes(0),

@@ -1,6 +1,6 @@
 //! The caveats of a plan, derived from its numbers.
 
-use crate::device::AllocationLimit;
+use crate::device::{AllocationLimit, Session};
 use crate::dtype::Dtype;
 use crate::model::ModelSpec;
 use crate::note::Note;
@@ -141,10 +141,36 @@ pub(super) fn tight_note(memory: &Ledger, available: Bytes, target: Target<'_>) 
     let runtime = &target.runtime.memory.runtime_bytes;
     let left = available.saturating_sub(memory.total());
     let more = Bytes((runtime.high - runtime.expected).max(0.0) as u64);
+    // What loading takes for a moment comes before caches and buffers, which leave room for it.
+    let later = memory.kv_cache + memory.recurrent_state + memory.compute + memory.image_encoder;
+    let more = more.max(memory.loading.saturating_sub(later));
     (left < more).then(|| Note::Tight {
         left,
         more,
         runtime: target.runtime.name.clone(),
+    })
+}
+
+/// The caveat that the largest allocation may find too little memory in one piece: more than this machine has free now, or
+/// as much as was seen to fail beside a desktop.
+pub(super) fn contiguity_note(
+    memory: &Ledger,
+    target: Target<'_>,
+    session: Session,
+) -> Option<Note> {
+    let device = target.device;
+    gpu(target.mode)?;
+    let largest = memory.largest_allocation;
+    let free = device.at_hand.as_ref().and_then(|here| here.free);
+    let (limit, now) = match (free, session, &device.fragmented) {
+        (Some(free), ..) => (free, true),
+        (None, Session::Desktop, Some(failed)) => (failed.value, false),
+        _ => return None,
+    };
+    (largest >= limit).then_some(Note::Contiguity {
+        largest,
+        limit,
+        now,
     })
 }
 

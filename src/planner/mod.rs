@@ -372,7 +372,7 @@ struct Draft {
 fn known<'a>(request: &'a Request, workload: &Workload) -> KnownQuality<'a> {
     KnownQuality {
         measured: request.quality.as_ref(),
-        kv_type: workload.type_k,
+        kv_types: [workload.type_k, workload.type_v],
     }
 }
 

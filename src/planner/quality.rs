@@ -11,15 +11,15 @@ use crate::units::Bytes;
 pub(super) struct KnownQuality<'a> {
     /// What was measured of this model.
     pub(super) measured: Option<&'a MeasuredQuality>,
-    /// The type of the KV cache that it will run with.
-    pub(super) kv_type: Dtype,
+    /// The types of the keys and values that it will cache.
+    pub(super) kv_types: [Dtype; 2],
 }
 
 impl Default for KnownQuality<'_> {
     fn default() -> Self {
         KnownQuality {
             measured: None,
-            kv_type: Dtype::F16,
+            kv_types: [Dtype::F16; 2],
         }
     }
 }
@@ -65,7 +65,7 @@ impl<'a> FromOriginal<'a> {
         let planned = PlannedFile {
             format: scheme.map_or(assignment.scheme.as_str(), |scheme| scheme.name),
             bytes: file_bytes,
-            kv_type: self.known.kv_type,
+            kv_types: self.known.kv_types,
             types: &types,
         };
         let measured = self.known.measured;

@@ -4,10 +4,11 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::divergence::{Divergence, Perplexity, Scored, of_rows};
+use super::divergence::{Divergence, Perplexity, Scored};
 use super::log_probs::{LogProbs, LogProbsWriter, scored};
 use super::{Chunks, QualityError};
-use crate::decode::Model;
+use crate::decode::{self, Model};
+use crate::parallel;
 
 /// Bytes of logits that are computed at once: a vocabulary of 262,144 entries has 64 rows in it.
 const LOGITS: usize = 64 << 20;
@@ -79,7 +80,7 @@ pub fn divergence(
             let before = first - scored(tokens.len()).start;
             let rows = reference.rows(index, before, count, &mut buffer)?;
             let next = tokens.get(first + 1..).unwrap_or_default();
-            let found = of_rows(count, |row| {
+            let found = parallel::map(decode::threads(), 0..count, |row| {
                 let logits = logits.get(row * vocabulary..(row + 1) * vocabulary)?;
                 Scored::of(logits, rows.get(row)?, *next.get(row)? as usize)
             });

@@ -1,9 +1,8 @@
 //! Statistics of a candidate's predictions against those of a reference: divergence, agreement, perplexity.
 
-use std::thread;
-
 use super::log_probs::{Row, log_sum};
 use crate::decode;
+use crate::parallel;
 
 /// A number with its standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -118,31 +117,11 @@ impl Scored {
     }
 }
 
-/// `of(row)` for every row below `rows`, shared out among the decoder's number of threads.
-pub(super) fn of_rows<T: Clone + Default + Send>(
-    rows: usize,
-    of: impl Fn(usize) -> T + Sync,
-) -> Vec<T> {
-    let mut found = vec![T::default(); rows];
-    let share = rows.div_ceil(decode::threads()).max(1);
-    let of = &of;
-    thread::scope(|scope| {
-        for (part, found) in found.chunks_mut(share).enumerate() {
-            scope.spawn(move || {
-                for (row, found) in (part * share..).zip(found) {
-                    *found = of(row);
-                }
-            });
-        }
-    });
-    found
-}
-
 /// The mean divergence of the predictions `logits` from those of `reference`: rows of `vocabulary` logits each.
 pub(super) fn divergence_of(logits: &[f32], reference: &[f32], vocabulary: usize) -> f64 {
     let row = |row: usize| row * vocabulary..(row + 1) * vocabulary;
     let count = logits.len() / vocabulary.max(1);
-    let found = of_rows(count, |index| {
+    let found = parallel::map(decode::threads(), 0..count, |index| {
         let rows = logits.get(row(index)).zip(reference.get(row(index)));
         rows.map_or(0.0, |(logits, reference)| one_divergence(logits, reference))
     });

@@ -4,6 +4,7 @@ use super::log_probs::LogProbsError;
 use crate::decode::DecodeError;
 use crate::input;
 use crate::quantize::QuantizeError;
+use crate::units::Bytes;
 
 /// Why quality cannot be measured.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,12 @@ pub enum QualityError {
         "{model}: predicts a number that is not finite at token {token} of the text; its weights are damaged, or its type overflows"
     )]
     NotFinite { model: String, token: usize },
+    #[error("{size} ({} bytes) is less than the smallest file of this model, {least} ({} bytes)", size.0, least.0)]
+    TooSmall { size: Bytes, least: Bytes },
+    #[error(
+        "no file of this model was found that diverges by {most} at most; the largest has {largest}"
+    )]
+    TooGood { most: f64, largest: Bytes },
     /// The caller set `cancel`.
     #[error("interrupted")]
     Interrupted,

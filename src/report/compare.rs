@@ -25,8 +25,8 @@ pub struct Report<'a> {
     pub chunks: usize,
     /// Tokens in each.
     pub chunk_tokens: usize,
-    /// The type of the candidates' KV cache.
-    pub kv_type: Dtype,
+    /// The types of the keys and values that the candidates cache.
+    pub kv_types: [Dtype; 2],
     /// The model that is compared with, as a file.
     pub reference: Subject,
     /// Its perplexity.
@@ -94,13 +94,16 @@ pub fn document(report: &Report<'_>) -> Value {
         }
         subject
     };
+    let [type_k, type_v] = report.kv_types.map(|dtype| dtype.name().to_lowercase());
     let candidates = report.candidates.iter().map(|candidate| {
         let of = &candidate.divergence;
         let (mean, p99, same) = (of.mean(), of.p99(), of.same_top());
         with(
             candidate.subject.document(),
             json!({
-                "kv_type": report.kv_type.name().to_lowercase(),
+                "kv_type": (type_k == type_v).then_some(&type_k),
+                "kv_type_k": type_k,
+                "kv_type_v": type_v,
                 "kld": {
                     "mean": mean.value,
                     "standard_error": mean.standard_error,

@@ -24,7 +24,8 @@ impl RuntimeProfile {
         {
             return Err(format!("source `{key}` is empty"));
         }
-        for (field, range) in [
+        let process = memory.process_bytes.iter();
+        for (field, range) in process.map(|range| ("memory.process_bytes", range)).chain([
             ("memory.runtime_bytes", &memory.runtime_bytes),
             ("speed.bandwidth_efficiency", &speed.bandwidth_efficiency),
             ("speed.cost_scale", &speed.cost_scale),
@@ -33,7 +34,7 @@ impl RuntimeProfile {
             ("speed.host_seconds", &speed.host_seconds),
             ("speed.prefill.scale", &prefill.scale),
             ("speed.prefill.request_seconds", &prefill.request_seconds),
-        ] {
+        ]) {
             let ordered =
                 0.0 <= range.low && range.low <= range.expected && range.expected <= range.high;
             if !ordered || !range.high.is_finite() {
@@ -69,12 +70,16 @@ impl RuntimeProfile {
                 "`memory.pool_fraction` is a share of the memory: above 0, at most 1".to_owned(),
             );
         }
-        if memory
-            .vocabulary_entry_bytes
-            .as_ref()
-            .is_some_and(|bytes| !(0.0..=65536.0).contains(&bytes.value))
-        {
-            return Err("`memory.vocabulary_entry_bytes` must be from 0 to 65536".to_owned());
+        for (field, bytes) in [
+            ("vocabulary_entry_bytes", &memory.vocabulary_entry_bytes),
+            ("loading_entry_bytes", &memory.loading_entry_bytes),
+        ] {
+            if bytes
+                .as_ref()
+                .is_some_and(|bytes| !(0.0..=65536.0).contains(&bytes.value))
+            {
+                return Err(format!("`memory.{field}` must be from 0 to 65536"));
+            }
         }
         if speed.cost.is_empty() {
             return Err("`speed.cost` has no format".to_owned());
@@ -200,7 +205,11 @@ impl RuntimeProfile {
                 "memory.vocabulary_entry_bytes",
                 &memory.vocabulary_entry_bytes,
             ),
+            ("memory.loading_entry_bytes", &memory.loading_entry_bytes),
         ];
+        let process = memory.process_bytes.iter();
+        cited
+            .extend(process.map(|bytes| ("memory.process_bytes".to_owned(), bytes.source.clone())));
         for (field, number) in optional {
             cited.extend(
                 number

@@ -92,7 +92,10 @@ pub struct Loads {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Memory {
-    /// Bytes that it takes whatever the model: CUDA context, libraries, the process itself.
+    /// Bytes of its process before it opens a model, the CUDA context included. Without: part of `runtime_bytes`.
+    pub process_bytes: Option<Range>,
+    /// Bytes that it takes beyond its process, its tokenizer and what the ledger counts by tensors: libraries' workspaces,
+    /// kernels, what allocators round up.
     pub runtime_bytes: Range,
     /// Whether it keeps a tied embedding twice, once for the input and once for the output head.
     pub duplicates_tied_embedding: Sourced<bool>,
@@ -109,6 +112,9 @@ pub struct Memory {
     pub pool_fraction: Option<Sourced<f64>>,
     /// Bytes of its tokenizer for each entry of the vocabulary, where `runtime_bytes` does not include them.
     pub vocabulary_entry_bytes: Option<Sourced<f64>>,
+    /// Bytes for each entry of the vocabulary that it takes for a moment while it loads, before there are caches and compute
+    /// buffers.
+    pub loading_entry_bytes: Option<Sourced<f64>>,
 }
 
 /// How much of the KV cache a runtime allocates at once. A block is a layer.

@@ -50,10 +50,11 @@ pub(super) fn measure(
         })
     };
     let prompt = prompt(&tokenizer, spec, request, &chat)?;
+    let [type_k, type_v] = request.kv_types;
     let options = LoadOptions {
         context: request.context,
-        type_k: request.kv_type,
-        type_v: request.kv_type,
+        type_k,
+        type_v,
         ubatch: request.ubatch,
         engine,
         ..LoadOptions::default()

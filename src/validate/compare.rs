@@ -226,7 +226,8 @@ pub fn compare(
     // Whether most of the time, or of the memory, is the runtime's own.
     let is_overhead = decode.is_some_and(|decode| decode.bound == Bound::Overhead);
     let ledger = &predicted.prompt.memory;
-    let is_small = ledger.runtime > ledger.total().saturating_sub(ledger.runtime);
+    let own = ledger.runtime.total();
+    let is_small = own > ledger.total().saturating_sub(own);
     let standard = |metric| match metric {
         Metric::Memory if is_small => Criterion::Range,
         Metric::Decode | Metric::Prefill | Metric::FirstToken if is_overhead => Criterion::Range,

@@ -47,7 +47,7 @@ pub(super) fn measure(
             ));
         }
     };
-    let kv_type = request.kv_type.name().to_lowercase();
+    let [type_k, type_v] = request.kv_types.map(|dtype| dtype.name().to_lowercase());
     let mut words: Vec<OsString> = vec!["-m".into(), model.into()];
     let mut add = |flag: &str, value: &str| words.extend([flag.into(), value.into()]);
     add("-p", &prompt.to_string());
@@ -55,8 +55,8 @@ pub(super) fn measure(
     add("-r", &request.repeats.to_string());
     add("-o", "json");
     add("-fa", "1");
-    add("-ctk", &kv_type);
-    add("-ctv", &kv_type);
+    add("-ctk", &type_k);
+    add("-ctv", &type_v);
     add("-ub", &request.ubatch.to_string());
     if let Some(threads) = request.threads {
         add("-t", &threads.to_string());

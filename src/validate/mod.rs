@@ -67,8 +67,8 @@ pub struct MeasureRequest {
     pub context: u64,
     /// Prompt tokens processed at once.
     pub ubatch: u64,
-    /// Type of cached keys and values.
-    pub kv_type: Dtype,
+    /// The types of cached keys and of cached values.
+    pub kv_types: [Dtype; 2],
     /// Threads; the engine's own choice if `None`.
     pub threads: Option<u64>,
     /// Measured repeats, after a warm-up that is not counted.

@@ -11,6 +11,7 @@ mod boards;
 mod ci;
 mod documents;
 mod errors;
+mod failures;
 mod foreign;
 mod help;
 mod models;

@@ -214,6 +214,37 @@ fn a_comparison_of_this_model_stands_for_what_it_measured_and_moves_the_rest() {
     assert_ne!(fit["recommended"], before["recommended"]);
 }
 
+/// Keys and values may have types of their own; a cache that was not measured is judged with one of 16 bits.
+#[test]
+fn a_comparison_stands_for_the_cache_that_it_was_measured_with() {
+    let directory = tempfile::tempdir().unwrap();
+    let cached = |mean: f64, types: Json| {
+        let mut candidate = candidate("Q4_K_M", 1, mean);
+        let fields = candidate.as_object_mut().unwrap();
+        fields.extend(types.as_object().unwrap().clone());
+        candidate
+    };
+    let file = compared(document!([
+        candidate("Q4_K_M", 1, 0.02),
+        cached(0.05, document!({"kv_type": "q4_0"})),
+        cached(
+            0.03,
+            document!({"kv_type": null, "kv_type_k": "q8_0", "kv_type_v": "q4_0"})
+        ),
+    ]));
+    let path = written(directory.path(), &file);
+    let with = |cache: &str| {
+        let words = format!("fit {QWEN} {cache} --format json --quality");
+        let run = run_with(&words, &[&path]);
+        assert_eq!((run.code, run.err.as_str()), (0, ""));
+        kld(&crate::schema::document(&run.out), "q4_k_m")
+    };
+    assert_eq!(with(""), 0.02);
+    assert_eq!(with("--kv-type q4_0"), 0.05);
+    assert_eq!(with("--kv-type q4_0 --kv-type-k q8_0"), 0.03);
+    assert_eq!(with("--kv-type-k q5_0"), 0.02);
+}
+
 /// Sums over the tensors; a type that was not measured leaves the format to the measurements of other models.
 #[test]
 fn sensitivities_add_up_over_the_tensors_of_a_format() {

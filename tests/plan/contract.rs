@@ -18,7 +18,9 @@ plans[].scheme plans[].verdict plans[].tensor_bytes plans[].file_bytes plans[].b
 plans[].max_context
 plans[].memory.weights_bytes plans[].memory.duplicated_embedding_bytes
 plans[].memory.kv_cache_bytes plans[].memory.recurrent_state_bytes plans[].memory.compute_bytes
-plans[].memory.output_bytes plans[].memory.runtime_bytes plans[].memory.total_bytes
+plans[].memory.output_bytes plans[].memory.runtime_bytes
+plans[].memory.runtime_parts.process_bytes plans[].memory.runtime_parts.tokenizer_bytes
+plans[].memory.runtime_parts.rest_bytes plans[].memory.total_bytes
 plans[].memory.available_bytes plans[].memory.headroom_bytes
 plans[].memory.largest_allocation_bytes
 plans[].decode.bytes_per_token plans[].decode.flops_per_token plans[].decode.operational_intensity

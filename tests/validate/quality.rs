@@ -332,6 +332,7 @@ fn divergence_is_that_of_the_predictions() {
         "{itself}"
     );
     assert_eq!(itself["same_top"]["percent"], 100.0);
+    assert_eq!(itself["kv_type"], "f16");
     // The kept predictions give the same report, and are those of this text and model alone.
     assert_eq!(orinplan(&folder, &words).out, first.out);
     let mut other = words;

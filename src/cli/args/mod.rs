@@ -182,6 +182,27 @@ pub(super) struct ReadArgs {
     pub assume_kv: Option<String>,
 }
 
+/// The types of cached keys and values.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct KvCacheArgs {
+    /// Type of the KV cache
+    #[arg(long, value_name = "TYPE", value_parser = known::kv_type(), hide_possible_values = true, default_value = "f16")]
+    pub kv_type: Dtype,
+    /// Type of cached keys, if not that of --kv-type
+    #[arg(long, value_name = "TYPE", value_parser = known::kv_type(), hide_possible_values = true)]
+    pub kv_type_k: Option<Dtype>,
+    /// Type of cached values, if not that of --kv-type
+    #[arg(long, value_name = "TYPE", value_parser = known::kv_type(), hide_possible_values = true)]
+    pub kv_type_v: Option<Dtype>,
+}
+
+impl KvCacheArgs {
+    /// The types of keys and of values.
+    pub(in crate::cli) fn types(&self) -> [Dtype; 2] {
+        [self.kv_type_k, self.kv_type_v].map(|own| own.unwrap_or(self.kv_type))
+    }
+}
+
 /// What the model is asked to do.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Workload")]
@@ -195,15 +216,8 @@ pub(super) struct WorkloadArgs {
     /// Tokens of context over all sequences, such as 4096 or 4k [default: 4096, or the model's limit if smaller]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
     pub context: Option<u64>,
-    /// Type of the KV cache
-    #[arg(long, value_name = "TYPE", value_parser = known::kv_type(), hide_possible_values = true, default_value = "f16")]
-    pub kv_type: Dtype,
-    /// Type of cached keys, if not that of --kv-type
-    #[arg(long, value_name = "TYPE", value_parser = known::kv_type(), hide_possible_values = true)]
-    pub kv_type_k: Option<Dtype>,
-    /// Type of cached values, if not that of --kv-type
-    #[arg(long, value_name = "TYPE", value_parser = known::kv_type(), hide_possible_values = true)]
-    pub kv_type_v: Option<Dtype>,
+    #[command(flatten)]
+    pub kv_cache: KvCacheArgs,
     /// Sequences decoded at once
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub parallel: u64,

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::parse::tokens;
-use super::{FigureArgs, REPORT, ReportFormat, known};
-use crate::dtype::Dtype;
+use super::{FigureArgs, KvCacheArgs, REPORT, ReportFormat};
 
 /// The text that models are evaluated on.
 #[derive(Debug, Args)]
@@ -58,9 +57,8 @@ pub(in crate::cli) struct CompareArgs {
     /// reference. The form is that of llama-perplexity's --kl-divergence-base
     #[arg(long, value_name = "FILE")]
     pub keep: Option<PathBuf>,
-    /// Type of the candidates' KV cache
-    #[arg(long, value_name = "TYPE", value_parser = known::kv_type(), hide_possible_values = true, default_value = "f16")]
-    pub kv_type: Dtype,
+    #[command(flatten)]
+    pub kv_cache: KvCacheArgs,
     /// Form of the report
     #[arg(long, value_enum, default_value_t, help_heading = REPORT)]
     pub format: ReportFormat,

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::parse::{parse_percent, tokens};
-use super::{FigureArgs, ModelArgs, REPORT, ReportFormat, known};
+use super::{FigureArgs, KvCacheArgs, ModelArgs, REPORT, ReportFormat, known};
 use crate::device::HOST;
-use crate::dtype::Dtype;
 use crate::validate::LEAST_TOKENS;
 
 /// What runs the model.
@@ -81,9 +80,8 @@ pub(in crate::cli) struct ValidateArgs {
     /// if smaller]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
     pub context: Option<u64>,
-    /// Type of the KV cache
-    #[arg(long, value_name = "TYPE", value_parser = known::kv_type(), hide_possible_values = true, default_value = "f16")]
-    pub kv_type: Dtype,
+    #[command(flatten)]
+    pub kv_cache: KvCacheArgs,
     /// Prompt tokens processed at once
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 512, value_parser = tokens(1..=1 << 20))]
     pub ubatch: u64,

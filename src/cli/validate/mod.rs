@@ -210,7 +210,9 @@ fn board(args: &ValidateArgs) -> anyhow::Result<Board> {
 fn workload(args: &ValidateArgs) -> WorkloadRequest {
     WorkloadRequest {
         context: args.context,
-        kv_type: args.kv_type,
+        kv_type: args.kv_cache.kv_type,
+        type_k: args.kv_cache.kv_type_k,
+        type_v: args.kv_cache.kv_type_v,
         ubatch: args.ubatch,
         prompt_tokens: Some(args.prompt_tokens),
         text_only: true,
@@ -253,7 +255,7 @@ fn request(args: &ValidateArgs, workload: &Workload) -> MeasureRequest {
         tokens: args.tokens,
         context: workload.context,
         ubatch: workload.ubatch,
-        kv_type: workload.type_k,
+        kv_types: [workload.type_k, workload.type_v],
         threads: args.threads,
         repeats: usize::try_from(args.repeats).unwrap_or(1),
         timeout: Duration::from_secs(args.timeout),

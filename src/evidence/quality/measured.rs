@@ -82,12 +82,30 @@ struct Text {
     scored_tokens: u64,
 }
 
+/// The cache that a format is judged with where none of the planned types was measured.
+const PLAIN_CACHE: [Dtype; 2] = [Dtype::F16; 2];
+
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 struct Compared {
     format: String,
     bytes: u64,
-    kv_type: String,
+    /// Of keys and values, in documents of the form before they were named apart.
+    kv_type: Option<String>,
+    kv_type_k: Option<String>,
+    kv_type_v: Option<String>,
     kld: Divergence,
+}
+
+impl Compared {
+    /// Whether it cached keys and values of these types.
+    fn cached(&self, kv_types: [Dtype; 2]) -> bool {
+        let own =
+            [&self.kv_type_k, &self.kv_type_v].map(|own| own.as_ref().or(self.kv_type.as_ref()));
+        let is = |(own, dtype): (Option<&String>, Dtype)| {
+            own.is_some_and(|own| own.eq_ignore_ascii_case(dtype.name()))
+        };
+        own.into_iter().zip(kv_types).all(is)
+    }
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -124,8 +142,8 @@ pub struct PlannedFile<'a> {
     pub format: &'a str,
     /// The size of the file.
     pub bytes: Bytes,
-    /// The type of the KV cache.
-    pub kv_type: Dtype,
+    /// The types of cached keys and of cached values.
+    pub kv_types: [Dtype; 2],
     /// The type of each of the model's tensors.
     pub types: &'a [Dtype],
 }
@@ -214,11 +232,11 @@ impl MeasuredQuality {
                 let is_same = |c: &&Compared| {
                     c.format.eq_ignore_ascii_case(planned.format) || c.bytes == planned.bytes.0
                 };
-                let with_cache = |dtype: Dtype| {
+                let with_cache = |kv_types: [Dtype; 2]| {
                     let mut same = candidates.iter().filter(is_same);
-                    same.find(|c| c.kv_type.eq_ignore_ascii_case(dtype.name()))
+                    same.find(|c| c.cached(kv_types))
                 };
-                let found = with_cache(planned.kv_type).or_else(|| with_cache(Dtype::F16))?;
+                let found = with_cache(planned.kv_types).or_else(|| with_cache(PLAIN_CACHE))?;
                 let kld = found.kld.mean;
                 let error = EIGHT_OF_TEN * found.kld.standard_error;
                 Some(Quality {
@@ -257,7 +275,7 @@ impl MeasuredQuality {
         match &self.content {
             Content::Compared(candidates) => candidates
                 .iter()
-                .filter(|candidate| candidate.kv_type.eq_ignore_ascii_case("f16"))
+                .filter(|candidate| candidate.cached(PLAIN_CACHE))
                 .map(|candidate| (candidate.format.to_lowercase(), candidate.kld.mean))
                 .collect(),
             Content::Sensitivity { .. } => Vec::new(),

@@ -2,15 +2,17 @@
 //!
 //! In: a model that runs, and tensors that can be encoded. Out: types by name, with the divergence to expect. `probe`
 //! measures what errors in each block and in each kind of tensor cost, `sensitivity` turns that into the cost of an
-//! error in each tensor, `choose` spends the bytes. Nothing is evaluated once for each mix.
+//! error in each tensor, `choose` spends the bytes, `goal` says how many. Nothing is evaluated once for each mix.
 
 mod choose;
+mod goal;
 mod probe;
 mod search;
 mod sensitivity;
 mod session;
 
 pub use choose::{Option as TypeOption, choose};
+pub use goal::{Goal, Reached, Recipe};
 pub use probe::{ProbeTokens, Probes, probe};
 pub use search::{
     CANDIDATES, Mix, PROBE, Search, SearchStage, Sensitivities, TensorSensitivity, measure, mix,

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use super::super::QualityError;
 use super::choose::{Option as TypeOption, choose};
@@ -12,7 +11,8 @@ use super::sensitivity::{Probed, sensitivities};
 use crate::decode::{self, Model};
 use crate::dtype::Dtype;
 use crate::model::{ModelSpec, TensorRole};
-use crate::quantize::{PlannedTensor, QuantizeError, sampled_errors};
+use crate::parallel;
+use crate::quantize::{PlannedTensor, sampled_errors};
 use crate::scheme::Reason;
 
 /// The types that a tensor may get, those that divide its rows.
@@ -165,48 +165,24 @@ fn errors(
     tensors: &[ProbedTensor<'_>],
     progress: &mut (dyn FnMut(SearchStage<'_>) + Send),
 ) -> Result<Vec<Vec<(Dtype, f64)>>, QualityError> {
-    type Found = Result<Vec<(Dtype, f64)>, QuantizeError>;
-    let queue = Mutex::new(tensors.iter().enumerate());
-    let done: Mutex<(Vec<std::option::Option<Found>>, usize)> =
-        Mutex::new((tensors.iter().map(|_| None).collect(), 0));
-    let progress = Mutex::new(progress);
-    let work = || {
-        loop {
-            let next = queue.lock().ok().and_then(|mut queue| queue.next());
-            let Some((index, tensor)) = next.filter(|_| !search.cancel.load(Ordering::Relaxed))
-            else {
-                return;
-            };
-            let row = tensor.planned.shape.last().copied().unwrap_or(1);
-            let types: Vec<Dtype> = CANDIDATES
-                .into_iter()
-                .filter(|dtype| dtype.divides(row))
-                .collect();
-            let found = sampled_errors(tensor.planned, &types, SAMPLE);
-            let found = found.map(|errors| types.into_iter().zip(errors).collect());
-            if let (Ok(mut done), Ok(mut progress)) = (done.lock(), progress.lock()) {
-                if let Some(place) = done.0.get_mut(index) {
-                    *place = Some(found);
-                }
-                done.1 += 1;
-                progress(SearchStage::Errors(done.1, tensors.len()));
-            }
+    let told = Mutex::new((0, progress));
+    parallel::try_map(decode::threads(), tensors.iter(), |tensor| {
+        if search.cancel.load(Ordering::Relaxed) {
+            return Err(QualityError::Interrupted);
         }
-    };
-    thread::scope(|scope| {
-        for _ in 1..decode::threads() {
-            scope.spawn(work);
+        let row = tensor.planned.shape.last().copied().unwrap_or(1);
+        let types: Vec<Dtype> = CANDIDATES
+            .into_iter()
+            .filter(|dtype| dtype.divides(row))
+            .collect();
+        let errors = sampled_errors(tensor.planned, &types, SAMPLE)?;
+        if let Ok(mut told) = told.lock() {
+            let (done, progress) = &mut *told;
+            *done += 1;
+            progress(SearchStage::Errors(*done, tensors.len()));
         }
-        work();
-    });
-    let (done, _) = done
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let found = done.into_iter().map(|found| match found {
-        Some(found) => Ok(found?),
-        None => Err(QualityError::Interrupted),
-    });
-    found.collect()
+        Ok(types.into_iter().zip(errors).collect())
+    })
 }
 
 /// The mix that is expected to diverge least whose tensors have at most `bytes`, padding included; `None` if the smallest

@@ -69,6 +69,7 @@ fn full(device: &DeviceProfile) -> Value {
         "memory_available_desktop_bytes": device.available(Session::Desktop),
         "memory_idle_bytes": device.at_hand.as_ref().and_then(|here| here.idle),
         "memory_total": number(&device.total_memory),
+        "memory_fragmented": device.fragmented.as_ref().map(number),
         "system_headless": estimate(&device.system_headless),
         "system_desktop": estimate(&device.system_desktop),
         "processors": device.cpu,

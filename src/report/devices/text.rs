@@ -89,6 +89,12 @@ pub fn show_text(
             .as_ref()
             .map(|bits| ["bus width in bits".to_owned(), feet.mark(bits)]),
     );
+    rows.extend(device.fragmented.as_ref().map(|bytes| {
+        [
+            "allocation that failed beside a desktop".to_owned(),
+            feet.mark(bytes),
+        ]
+    }));
     rows.extend(device.allocation_limits.iter().map(|limit| {
         [
             format!("largest GPU allocation, {}", releases(limit)),

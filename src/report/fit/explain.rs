@@ -10,6 +10,7 @@ use crate::plan::{Plan, Workload};
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
 use crate::report::{rate, seconds};
+use crate::runtime::profile::Range;
 use crate::units::{Bytes, counted, tokens};
 
 /// The explanation of `plan`.
@@ -148,17 +149,34 @@ fn ledger(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
         "vocabulary x 4 bytes x sequences".to_owned(),
     );
     let source = |key: &String| target.runtime.sources.get(key).cloned().unwrap_or_default();
-    let runtime = &target.runtime.memory.runtime_bytes;
-    term(
-        "runtime",
-        memory.runtime,
+    let bounds = |range: &Range| {
         format!(
             "{} to {}: {}",
-            Bytes(runtime.low as u64),
-            Bytes(runtime.high as u64),
-            source(&runtime.source)
-        ),
+            Bytes(range.low as u64),
+            Bytes(range.high as u64),
+            source(&range.source)
+        )
+    };
+    let own = &target.runtime.memory;
+    let process = own.process_bytes.as_ref();
+    term(
+        "process",
+        memory.runtime.process,
+        process.map(bounds).unwrap_or_default(),
     );
+    let entry = own.vocabulary_entry_bytes.as_ref();
+    term(
+        "tokenizer",
+        memory.runtime.tokenizer,
+        entry.map_or_else(String::new, |entry| {
+            format!(
+                "{} bytes an entry of the vocabulary: {}",
+                entry.value,
+                source(&entry.source)
+            )
+        }),
+    );
+    term("runtime", memory.runtime.rest, bounds(&own.runtime_bytes));
     term("total", memory.total(), String::new());
     let device = target.device;
     let pool = match workload.budget {

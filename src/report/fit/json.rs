@@ -130,7 +130,12 @@ fn plan_json(plan: &Plan, workload: &Workload) -> Value {
             "recurrent_state_bytes": memory.recurrent_state,
             "compute_bytes": memory.compute,
             "output_bytes": memory.output,
-            "runtime_bytes": memory.runtime,
+            "runtime_bytes": memory.runtime.total(),
+            "runtime_parts": {
+                "process_bytes": memory.runtime.process,
+                "tokenizer_bytes": memory.runtime.tokenizer,
+                "rest_bytes": memory.runtime.rest,
+            },
             "total_bytes": memory.total(),
             "available_bytes": plan.available,
             "headroom_bytes": plan.headroom(),

@@ -65,7 +65,7 @@ fn model(report: &Report<'_>, row: Row<'_>) -> Value {
             "weights_bytes": memory.weights + memory.duplicated_embedding,
             "kv_cache_bytes": memory.kv_cache + memory.recurrent_state,
             "compute_bytes": memory.compute + memory.output,
-            "runtime_bytes": memory.runtime,
+            "runtime_bytes": memory.runtime.total(),
             "total_bytes": memory.total(),
         },
         "decode_tokens_per_second": speeds.map(|s| spread(&s.decode.tokens_per_second)),

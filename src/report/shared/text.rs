@@ -141,7 +141,7 @@ fn table(report: &Report<'_>) -> Table {
             plan.assignment.scheme.to_uppercase(),
             (memory.weights + memory.duplicated_embedding).to_string(),
             (memory.kv_cache + memory.recurrent_state).to_string(),
-            (memory.compute + memory.output + memory.runtime).to_string(),
+            (memory.compute + memory.output + memory.runtime.total()).to_string(),
             memory.total().to_string(),
             row.member.workload.context.to_string(),
             match row.place.max_context {

@@ -1,0 +1,125 @@
+//! Runs that failed on a board, as their sources tell: each is planned as a failure, with its cause.
+
+use std::fs;
+
+use serde_json::{Value as Json, json as document};
+
+use crate::support::json;
+
+fn qwen2(hidden: u64, layers: u64, heads: u64, kv_heads: u64, inner: u64, vocab: u64) -> Json {
+    document!({
+        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": hidden,
+        "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+        "intermediate_size": inner, "vocab_size": vocab, "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6, "rope_theta": 1e6, "tie_word_embeddings": false, "hidden_act": "silu",
+    })
+}
+
+fn qwen_7b() -> Json {
+    qwen2(3584, 28, 28, 4, 18944, 152_064)
+}
+
+fn qwen_14b() -> Json {
+    qwen2(5120, 48, 40, 8, 13824, 152_064)
+}
+
+fn llama_8b() -> Json {
+    document!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "intermediate_size": 14336, "vocab_size": 128_256, "max_position_embeddings": 131_072,
+        "rms_norm_eps": 1e-5, "rope_theta": 5e5, "tie_word_embeddings": false, "hidden_act": "silu",
+    })
+}
+
+fn gemma3_12b() -> Json {
+    document!({
+        "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "hidden_size": 3840,
+        "num_hidden_layers": 48, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 256,
+        "intermediate_size": 15360, "vocab_size": 262_208, "max_position_embeddings": 131_072,
+        "rms_norm_eps": 1e-6, "rope_theta": 1e6, "rope_local_base_freq": 1e4, "sliding_window": 1024,
+        "query_pre_attn_scalar": 256, "hidden_activation": "gelu_pytorch_tanh",
+        "tie_word_embeddings": true, "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    })
+}
+
+/// The one plan that `words` ask for, which fits or not.
+fn plan(config: Json, fits: bool, words: &str) -> Json {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.json");
+    fs::write(&file, config.to_string()).unwrap();
+    let words = format!("fit {} --device orin-nano-8gb {words}", file.display());
+    json(i32::from(!fits), &words)["plans"][0].clone()
+}
+
+fn has(plan: &Json, code: &str) -> bool {
+    let mut notes = plan["notes"].as_array().unwrap().iter();
+    notes.any(|note| note["code"] == code)
+}
+
+fn lacks_memory(plan: &Json) -> bool {
+    plan["memory"]["headroom_bytes"].as_i64().unwrap() < 0
+}
+
+/// A program that keeps the logits of a whole ubatch ran Qwen2.5-Coder-7B in Q4_K_M with a context of 1024 and failed with
+/// 4096: its compute buffer grew to 2432 MiB (SamJSui/jetsonfabric).
+#[test]
+fn a_ubatch_as_long_as_the_context_can_be_too_much() {
+    let at = |tokens: u64| {
+        let words = format!(
+            "--scheme q4_k_m --power-mode MAXN_SUPER --context {tokens} --ubatch {tokens} --outputs {tokens}"
+        );
+        plan(qwen_7b(), tokens == 1024, &words)
+    };
+    assert!(!lacks_memory(&at(1024)));
+    let failed = at(4096);
+    assert!(lacks_memory(&failed));
+    let memory = &failed["memory"];
+    let compute =
+        memory["compute_bytes"].as_u64().unwrap() + memory["output_bytes"].as_u64().unwrap();
+    assert!(compute >= 2432 << 20, "{memory}");
+}
+
+/// `cudaMalloc` of 7694 MiB failed with all layers of gemma-3-12b in Q4_0 on the GPU (jfdg01/jetson).
+#[test]
+fn the_weights_alone_can_be_too_much() {
+    let failed = plan(gemma3_12b(), false, "--scheme q4_0");
+    assert!(lacks_memory(&failed));
+    // That file keeps its embedding in F16, where llama-quantize takes Q6_K.
+    let embedding = 262_208 * 3840;
+    let largest = failed["memory"]["largest_allocation_bytes"]
+        .as_u64()
+        .unwrap();
+    let theirs = largest - embedding * 210 / 256 + embedding * 2;
+    let off = theirs as f64 / (7694.0 * 1024.0 * 1024.0) - 1.0;
+    assert!(off.abs() < 0.001, "{off}");
+    assert!(lacks_memory(&plan(qwen_14b(), false, "--scheme q4_0")));
+}
+
+/// L4T R36.4.7 refused 4 GiB in one piece with 5.36 GiB free (choym92); R36.5 grants them.
+#[test]
+fn one_allocation_can_be_too_much_for_the_driver() {
+    let on = |release: &str, fits: bool| {
+        let words = format!("--scheme q4_k_m --context 2048 --l4t {release}");
+        plan(llama_8b(), fits, &words)
+    };
+    let failed = on("36.4.7", false);
+    assert!(has(&failed, "large_allocation") && !lacks_memory(&failed));
+    assert!(!has(&on("36.5.0", true), "large_allocation"));
+}
+
+/// 811 MB in one piece failed beside the desktop and worked without it; 2696 MiB failed with 1715 MiB free.
+#[test]
+fn memory_in_one_piece_is_less_beside_a_desktop() {
+    let words = "--scheme q4_0 --context 1024";
+    assert!(has(
+        &plan(qwen_7b(), true, &format!("{words} --desktop")),
+        "contiguity"
+    ));
+    assert!(!has(&plan(qwen_7b(), true, words), "contiguity"));
+    assert!(lacks_memory(&plan(
+        qwen_7b(),
+        false,
+        &format!("{words} --budget 1715MiB")
+    )));
+}
