@@ -84,6 +84,18 @@ const SHELLS: [(&str, &str); 3] = [
     ("fish", "orinplan.fish"),
 ];
 
+/// Dependencies whose code runs for each weight, byte or token.
+const HOT: [&str; 8] = [
+    "aho-corasick",
+    "fancy-regex",
+    "gemm-common",
+    "gemm-f16",
+    "half",
+    "memchr",
+    "regex-automata",
+    "ring",
+];
+
 /// Files that every archive has beside the program.
 const PAPERS: [&str; 4] = ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"];
 
@@ -273,7 +285,17 @@ impl Dist {
             .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
             // Smaller by a quarter, and slower to build.
             .env("CARGO_PROFILE_RELEASE_LTO", "fat")
-            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1");
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+            // A panic ends the program in either way: without the tables that unwinding needs.
+            .env("CARGO_PROFILE_RELEASE_PANIC", "abort");
+        // What is not hot is made small.
+        for (package, level) in [("\"*\"", "\"s\"")]
+            .into_iter()
+            .chain(HOT.map(|package| (package, "3")))
+        {
+            let setting = format!("profile.release.package.{package}.opt-level={level}");
+            command.args(["--config", &setting]);
+        }
         run_in(&self.root, &mut command)?;
         Ok(build.join(triple).join("release/orinplan"))
     }
