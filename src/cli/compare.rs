@@ -16,9 +16,7 @@ use crate::report;
 use crate::report::compare::{Candidate, Report, Subject};
 
 pub(super) fn run(args: &CompareArgs) -> anyhow::Result<Outcome> {
-    if args.format.is_page() {
-        return Err(pages::none("compare"));
-    }
+    pages::check_named(&args.figure, args.format, &report::html::COMPARE_FIGURES)?;
     let text = Text::open(args.text.text.as_deref())?;
     let reference = Evaluated::open(&args.reference)?;
     let candidates = args.candidates.iter().map(|model| Evaluated::open(model));
@@ -70,7 +68,9 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<Outcome> {
         ReportFormat::Text => report::compare::text(&report, super::columns()),
         ReportFormat::Json => report::json(&report::compare::document(&report)),
         ReportFormat::Markdown => report::compare::markdown(&report),
-        ReportFormat::Html | ReportFormat::Svg => return Err(pages::none("compare")),
+        form @ (ReportFormat::Html | ReportFormat::Svg) => {
+            pages::rendered(&report::html::compare(&report), form, &args.figure)?
+        }
     })?;
     Ok(Outcome::Yes)
 }

@@ -3,7 +3,8 @@
 use super::args::{DevicesArgs, DevicesCommand, PlainFormat};
 use super::{Outcome, request, settings, show};
 use crate::device;
-use crate::report::devices as report;
+use crate::foreign;
+use crate::report::devices::{self as report, Links};
 
 pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<Outcome> {
     let is_text = args.format == PlainFormat::Text;
@@ -19,8 +20,12 @@ pub(super) fn run(args: &DevicesArgs) -> anyhow::Result<Outcome> {
         DevicesCommand::Show { device } => {
             let found = request::open_device(Some(device))?;
             let runs = settings::runs();
-            if is_text {
-                report::show_text(&found, &runs, super::columns())
+            if is_text && super::wants_colour() {
+                let text = report::show_text(&found, &runs, super::columns(), Links::Hidden);
+                super::print(&report::linked(&foreign::lines(&text)))?;
+                return Ok(Outcome::Yes);
+            } else if is_text {
+                report::show_text(&found, &runs, super::columns(), Links::Written)
             } else {
                 report::show_json(&found, &runs)
             }

@@ -7,6 +7,7 @@ use anyhow::{Context, bail, ensure};
 use super::args::{FitArgs, Parallel, ReportFormat};
 use super::{
     Outcome, boards, config, output, pages, print, remote, request, saved, side_by_side, template,
+    watch,
 };
 use crate::evidence::quality::MeasuredQuality;
 use crate::foreign;
@@ -18,6 +19,7 @@ use crate::units::Bytes;
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     pages::check(&args.report.figure, args.report.format())?;
+    watch::check(args)?;
     if let Some(asked) = args.boards.request() {
         return boards::run(args, &asked);
     }
@@ -65,6 +67,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         let plans = planned.fit.plans.iter_mut();
         plans.for_each(|plan| plan.notes.push(note.clone()));
     }
+    watch::check_board(args, planned.board.choice)?;
     planned
         .board
         .warnings
@@ -85,7 +88,10 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         return saved::check(&path, &differences, &args.report);
     }
     let text = match args.report.format() {
-        ReportFormat::Json => report::json(&remote::with_transfer(document)),
+        ReportFormat::Json => {
+            let document = report::fit::document_with_curves(&report);
+            report::json(&remote::with_transfer(document))
+        }
         form @ (ReportFormat::Html | ReportFormat::Svg) => {
             pages::rendered(&report::html::fit(&report), form, &args.report.figure)?
         }
@@ -101,8 +107,12 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     } else {
         output::deliver(output, &text)?;
     }
+    let recommended = planned.fit.recommended();
+    if let Some(plan) = recommended.filter(|_| args.watch) {
+        return watch::run(plan.memory.total(), args.watch_seconds);
+    }
     let found = throughput.is_none_or(|throughput| throughput.best.is_some());
-    Ok(if planned.fit.recommended().is_some() && found {
+    Ok(if recommended.is_some() && found {
         Outcome::Yes
     } else {
         Outcome::No

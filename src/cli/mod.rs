@@ -34,6 +34,7 @@ mod template;
 mod tether;
 mod validate;
 mod version;
+mod watch;
 mod written;
 
 use std::io::{ErrorKind, IsTerminal, Write};

@@ -93,7 +93,7 @@ impl Spinner {
 }
 
 /// Draws only to a terminal that can move its cursor.
-fn target() -> ProgressDrawTarget {
+pub(super) fn target() -> ProgressDrawTarget {
     if std::io::stderr().is_terminal() && !super::is_dumb() {
         ProgressDrawTarget::stderr_with_hz(10)
     } else {

@@ -20,6 +20,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         ("--quality", args.quality.is_some()),
         ("--explain", args.explain),
         ("--types", args.types.is_some()),
+        ("--watch", args.watch),
     ];
     if let Some((flag, _)) = of_one.into_iter().find(|(_, given)| *given) {
         bail!("{flag} is about one model: give it with each of them in turn");

@@ -8,14 +8,16 @@ use super::profile::DeviceProfile;
 use super::registry::{DEFAULT_BOARD, HOST, get, ids, load};
 
 /// The device that `--device` names: `host` is the machine with the root directory `root`, a name with a path separator or
-/// that ends in `.toml` is a file, any other a shipped board. Notes of the detection are added to the profile's pitfalls.
+/// that ends in `.toml` or `.json` is a file, any other a shipped board. Notes of the detection are added to the profile's pitfalls.
 ///
 /// # Errors
 /// As [`detect`], [`load`] and [`get`].
 pub fn open(device: &str, root: &Path) -> Result<DeviceProfile, DeviceError> {
     if device.eq_ignore_ascii_case(HOST) {
         Ok(detect(root)?.profile)
-    } else if device.contains(['/', '\\']) || device.ends_with(".toml") {
+    } else if device.contains(['/', '\\'])
+        || [".toml", ".json"].iter().any(|end| device.ends_with(end))
+    {
         load(Path::new(device))
     } else {
         get(device)

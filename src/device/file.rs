@@ -33,11 +33,19 @@ pub(super) fn parse(file: &str, text: &str) -> Result<DeviceProfile, DeviceError
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect(),
     })?;
+    check(file, &board)
+}
+
+/// Checks what a device file says; `file` is its name for messages.
+///
+/// # Errors
+/// [`DeviceError::Field`] as [`parse`].
+pub(super) fn check(file: &str, board: &BoardFile) -> Result<DeviceProfile, DeviceError> {
     Reader {
         file,
         sources: &board.sources,
     }
-    .profile(&board)
+    .profile(board)
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

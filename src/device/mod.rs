@@ -9,6 +9,7 @@ mod calibrated;
 mod choice;
 mod cpu;
 mod detect;
+mod document;
 mod error;
 mod file;
 mod l4t;

@@ -5,6 +5,7 @@
 use std::io::Read as _;
 use std::path::Path;
 
+use super::document;
 use super::error::DeviceError;
 use super::file::parse;
 use super::profile::DeviceProfile;
@@ -85,7 +86,7 @@ fn by_likelihood() -> Vec<&'static str> {
     ids
 }
 
-/// A user's device file.
+/// A user's device file: the TOML of a profile, or the JSON of `orinplan devices detect` or `devices show`.
 ///
 /// # Errors
 /// [`DeviceError::Read`] if it cannot be read; [`DeviceError::Unsuitable`] if it is no regular file, not UTF-8 or above 1
@@ -101,7 +102,9 @@ pub fn load(path: &Path) -> Result<DeviceProfile, DeviceError> {
         source,
     };
     if !std::fs::metadata(path).map_err(read)?.is_file() {
-        return Err(unsuitable("is no regular file; name the .toml file itself"));
+        return Err(unsuitable(
+            "is no regular file; name the .toml or .json file itself",
+        ));
     }
     let mut bytes = Vec::new();
     let opened = std::fs::File::open(path).map_err(read)?;
@@ -116,7 +119,12 @@ pub fn load(path: &Path) -> Result<DeviceProfile, DeviceError> {
     }
     let text = String::from_utf8(bytes)
         .map_err(|_| unsuitable("is not UTF-8 text; is it the right file?"))?;
-    parse(&file, &text)
+    let read = if document::is_document(&text) {
+        document::parse
+    } else {
+        parse
+    };
+    read(&file, &text)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::planner::Planner;
 use crate::quality::{Divergence, Estimate, Text};
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
-use crate::report::{count, rounded};
+use crate::report::{count, nats, rounded};
 use crate::units::{Bytes, counted};
 
 /// The document's first key.
@@ -148,21 +148,71 @@ fn scored(report: &Report<'_>) -> usize {
 /// The report for a terminal.
 pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
     let mut out = Screen::new(columns);
+    out.prose(&verdict(report));
     out.prose(&headline(report));
     out.blank();
     out.table(&table(report), " ");
     out.blank();
-    out.prose(LEGEND);
+    for sentence in LEGEND {
+        out.prose(sentence);
+    }
     out.finish()
 }
 
 /// The report as Markdown.
 pub fn markdown(report: &Report<'_>) -> String {
-    let headline = crate::foreign::markdown_cell(&headline(report));
-    format!("{headline}\n\n{}\n{LEGEND}\n", table(report).markdown())
+    let [verdict, headline] = [verdict(report), headline(report)]
+        .map(|sentence| crate::foreign::markdown_cell(&sentence));
+    let legend = LEGEND.map(|sentence| format!("- {sentence}\n")).concat();
+    format!(
+        "{verdict}\n\n{headline}\n\n{}\n{legend}",
+        table(report).markdown()
+    )
 }
 
-const LEGEND: &str = "KLD: mean Kullback-Leibler divergence from the reference's predictions, in nats a token; p99: 99 % of the tokens have less; same top: tokens whose likeliest successor is the reference's; after +- one standard error";
+/// The report in sentences, for the forms that are not text.
+#[cfg(feature = "pages")]
+pub(super) fn words(report: &Report<'_>) -> super::words::Words {
+    super::words::Words {
+        verdict: verdict(report),
+        facts: vec![headline(report)],
+        ..Default::default()
+    }
+}
+
+/// What the columns are.
+const LEGEND: [&str; 4] = [
+    "KLD: mean Kullback-Leibler divergence from the reference's predictions, in nats a token",
+    "p99: 99 % of the tokens diverge by less",
+    "same top: share of the tokens after which both think the same token likeliest",
+    "after +-: one standard error",
+];
+
+/// The candidate that is nearest to the reference.
+fn verdict(report: &Report<'_>) -> String {
+    let distance = |candidate: &&Candidate| candidate.divergence.mean().value;
+    let nearest = report
+        .candidates
+        .iter()
+        .min_by(|a, b| distance(a).total_cmp(&distance(b)));
+    let Some(nearest) = nearest else {
+        return String::new();
+    };
+    let (file, reference) = (&nearest.subject.file, &report.reference.file);
+    let (distant, subject) = match report.candidates.len() {
+        1 => (format!(" from {}", Foreign(reference)), String::new()),
+        _ => (
+            String::new(),
+            format!("closest to {}: ", Foreign(reference)),
+        ),
+    };
+    format!(
+        "{subject}{}, {} nats a token away{distant}, with the same likeliest token {:.1} % of the time",
+        Foreign(file),
+        nats(distance(&nearest)),
+        100.0 * nearest.divergence.same_top().value,
+    )
+}
 
 fn headline(report: &Report<'_>) -> String {
     let chunks = counted(report.chunks as u64, "chunk", "chunks");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use crate::support::{QWEN, Run, command, left, recorded};
+use crate::support::{QWEN, Run, command, left, recorded, run_with, says};
 
 const NANO: &str = "orin-nano-8gb-r36.4.7-25w";
 
@@ -259,4 +259,76 @@ fn a_release_is_one_of_l4t() {
     refused(&words("99.9.9"), &["begins with 35, 36, 38 or 39"]);
     let printed = run_on(&recorded("x86-laptop"), &words("R36.4.7"));
     assert_eq!((printed.code, printed.err.as_str()), (0, ""));
+}
+
+/// What `devices detect` says of a board, read on another machine, gives the plan that the board makes of itself.
+#[test]
+fn a_board_is_planned_for_from_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("board.json");
+    for machine in [
+        "orin-nano-8gb-r36.4.7-25w",
+        "orin-nano-8gb-r36.5.0-maxn-super",
+        "agx-orin-64gb-r36.4.3-30w",
+        "hostile",
+    ] {
+        let there = |words: &[&str]| {
+            let run = command()
+                .env("ORINPLAN_ROOT", recorded(machine))
+                .args(words)
+                .args(["--format", "json"])
+                .output();
+            left(run.unwrap()).out
+        };
+        std::fs::write(&file, there(&["devices", "detect"])).unwrap();
+        let own = there(&["fit", QWEN, "--device", "host"]);
+        let here = run_with(&format!("fit {QWEN} --format json --device"), &[&file]);
+        assert_eq!((here.code, here.err.as_str()), (0, ""), "{machine}");
+        assert!(here.out == own, "{machine}");
+    }
+    // A laptop speaks for itself alone.
+    std::fs::write(&file, says(0, "devices detect --format json")).unwrap();
+    let refused = run_with(&format!("fit {QWEN} --device"), &[&file]);
+    assert_eq!(refused.code, 2);
+    assert!(
+        refused.err.contains("`host` is a machine that is no board"),
+        "{}",
+        refused.err
+    );
+}
+
+#[test]
+fn a_document_that_is_no_board_is_refused_with_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("board.json");
+    let board = says(0, "devices show orin-nx-16gb --format json");
+    let refused = |text: &str, said: &str| {
+        std::fs::write(&file, text).unwrap();
+        let run = run_with(&format!("fit {QWEN} --device"), &[&file]);
+        assert_eq!((run.code, run.err.lines().count()), (2, 1), "{}", run.err);
+        assert!(run.err.contains(said), "{said}: {}", run.err);
+    };
+    refused(
+        &says(0, &format!("fit {QWEN} --format json")),
+        "`orinplan.fit/1` describes no board",
+    );
+    refused(&says(0, "devices list --format json"), "has no `device`");
+    refused(&board[..board.len() / 2], "line");
+    refused("{", "line 1");
+    refused(&board.replace("102400000000.0", "-1.0"), "memory bandwidth");
+    refused(
+        &board.replace("\"count\": 8,", "\"count\": \"8 or so\","),
+        "is no count",
+    );
+}
+
+#[test]
+fn sources_are_links_of_a_terminal_and_addresses_elsewhere() {
+    let issue = "https://github.com/dusty-nv/jetson-containers/issues/342";
+    let plain = says(0, "devices show orin-nano-8gb");
+    assert!(plain.contains(issue) && !plain.contains('\u{1b}'));
+    let linked = says(0, "devices show orin-nano-8gb --color always");
+    assert!(linked.contains(&format!(
+        "\u{1b}]8;;{issue}\u{1b}\\dusty-nv/jetson-containers issue 342"
+    )));
 }

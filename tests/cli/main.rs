@@ -29,4 +29,5 @@ mod support;
 mod templates;
 mod throughput;
 mod verdicts;
+mod watch;
 mod wrong_configs;

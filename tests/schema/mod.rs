@@ -1,6 +1,8 @@
 //! Holds documents to `docs/schema`: the part of JSON Schema that is used there. A keyword that is not known here is an
 //! error, so that none stands there in vain, and a key without a description too.
 
+pub(crate) mod page;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

@@ -11,6 +11,7 @@ mod calibrated;
 mod decode;
 mod learning;
 mod misbehaving;
+mod pages;
 mod quality;
 mod reasons;
 mod recorded;

@@ -10,6 +10,7 @@ use orinplan::quantize::Importance;
 use tempfile::TempDir;
 
 use crate::decode::tiny;
+use crate::schema::page;
 use crate::support::{Run, assert_error, document, run_in};
 
 /// A folder with a model called `model.gguf`, whose vocabulary is the printable characters of ASCII, and a text.
@@ -353,6 +354,44 @@ fn divergence_is_that_of_the_predictions() {
         ],
     );
     assert_error(&run, &["text.txt", "--chunk-tokens"]);
+}
+
+/// The page of a comparison carries what scripts get, and says the same.
+#[test]
+fn a_comparison_is_a_page_too() {
+    let folder = folder("qwen3");
+    let quantize = [
+        "quantize",
+        "model.gguf",
+        "--scheme",
+        "q4_0",
+        "--output",
+        "q.gguf",
+    ];
+    succeeds(&folder, &quantize);
+    let compare = [
+        "compare",
+        "model.gguf",
+        "q.gguf",
+        "--text",
+        "text.txt",
+        "--chunk-tokens",
+        "64",
+        "--chunks",
+        "2",
+        "--format",
+    ];
+    let form = |form: &str| succeeds(&folder, &[&compare[..], &[form]].concat());
+    let page = form("html");
+    assert_eq!(
+        page::document(&page),
+        serde_json::from_str::<serde_json::Value>(&form("json")).unwrap()
+    );
+    assert!(page.contains("id=\"quality\"") && page.contains("id=\"agreement\""));
+    assert!(form("svg").starts_with("<svg "));
+    let words = [&compare[..], &["svg", "--figure", "memory"]].concat();
+    let wrong = orinplan(&folder, &words);
+    assert_error(&wrong, &["`memory`", "quality, agreement"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::plan::draft::Acceptance;
 
 /// What drafts tokens that the model verifies.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Speculation")]
 pub(in crate::cli) struct DraftArgs {
     /// What drafts tokens that the model verifies in one pass: a smaller model of the same vocabulary, as MODEL; `mtp`,
     /// the model's own block for it; `eagle3`, a head trained for the model; `lookup`, the text so far

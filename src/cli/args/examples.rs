@@ -9,12 +9,25 @@ Examples:
   orinplan fit MODEL --save plan.json                        then, in CI:
   orinplan fit MODEL --check plan.json                       exit 1 and a list of what changed
   orinplan fit A B C                                         side by side
-  orinplan fit MODEL --boards 2xorin-nano-8gb --link 1gbe    one model on two boards";
+  orinplan fit MODEL --boards 2xorin-nano-8gb --link 1gbe    one model on two boards
+  orinplan fit MODEL --format html --output plan.html        a page with figures
+  orinplan fit MODEL --watch                                 then start the server";
 
 pub(super) const BOARD: &str = "\
 Examples:
   orinplan board Qwen/Qwen3-4B Qwen/Qwen3-Embedding-0.6B     two models at once
-  orinplan board plan.toml                                   with programs, contexts and priorities";
+  orinplan board plan.toml                                   with programs, contexts and priorities
+
+FILE.toml:
+  device = \"orin-nano-8gb\"        # optional, as are power_mode and storage
+  [[model]]
+  model = \"Qwen/Qwen3-1.7B\"       # or a path, from this file's folder
+  name = \"chat\"                   # optional, as are runtime, scheme, context, parallel, kv_type, text_only, adapters
+  priority = 1                    # 1 is served first
+  load = \"resident\"               # or \"on-demand\": loaded when asked for, in turn with others
+  [[program]]
+  name = \"camera\"
+  memory = \"450MiB\"";
 
 pub(super) const MODELS: &str = "\
 Examples:
@@ -43,7 +56,8 @@ Examples:
 pub(super) const COMPARE: &str = "\
 Examples:
   orinplan compare model-F16.gguf model-Q4_K_M.gguf model-Q5_K_M.gguf
-  orinplan compare model-F16.gguf model-Q4_K_M.gguf --text mine.txt --keep reference.kld";
+  orinplan compare model-F16.gguf model-Q4_K_M.gguf --text mine.txt --keep reference.kld
+  orinplan compare model-F16.gguf model-Q4_K_M.gguf --format html > quality.html";
 
 pub(super) const VALIDATE: &str = "\
 Examples:
@@ -67,7 +81,8 @@ pub(super) const DEVICES: &str = "\
 Examples:
   orinplan devices                                           all boards
   orinplan devices show orin-nano-8gb                        every number with its source
-  orinplan devices detect --format json                      what this machine is";
+  orinplan devices detect --format json > board.json         what this machine is; then, elsewhere:
+  orinplan fit MODEL --device board.json";
 
 pub(super) const CONFIG: &str = "\
 Examples:

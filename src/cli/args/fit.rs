@@ -6,8 +6,8 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
 use super::{
-    BoardArgs, BoardsArgs, DraftArgs, FigureArgs, PreferenceArgs, ReadArgs, ReportFormat,
-    WorkloadArgs,
+    BoardArgs, BoardsArgs, CHOICE, DraftArgs, FigureArgs, PreferenceArgs, REPORT, ReadArgs,
+    ReportFormat, WorkloadArgs,
 };
 
 use super::parse::parse_latency;
@@ -15,9 +15,9 @@ use crate::units::Seconds;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FitArgs {
-    /// A Hugging Face directory, a .safetensors or .gguf file, a config.json, or a hub id or Ollama tag that is in the
-    /// local cache; several are shown side by side (exit 1 if one does not fit, 2 if one cannot be planned, with the
-    /// others shown)
+    /// A Hugging Face directory, a .safetensors or .gguf file, a config.json, or a model that is in the local cache or on a
+    /// server: a hub id, an Ollama tag, an https:// address. Several are shown side by side: exit 1 if one does not fit,
+    /// 2 if one cannot be planned
     #[arg(value_name = "MODEL", required = true)]
     pub models: Vec<String>,
     #[command(flatten)]
@@ -27,11 +27,11 @@ pub(in crate::cli) struct FitArgs {
     #[command(flatten)]
     pub workload: WorkloadArgs,
     /// Plan a GGUF whose tensors have the types of a list, as `quantize --save-types` writes it: a `tensor=type` a line
-    #[arg(long, value_name = "FILE", conflicts_with = "scheme")]
+    #[arg(long, value_name = "FILE", conflicts_with = "scheme", help_heading = CHOICE)]
     pub types: Option<PathBuf>,
     /// What was measured of this model's quality, as `orinplan compare --format json` prints it [default: what the
     /// measurements of other models let expect]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = CHOICE)]
     pub quality: Option<PathBuf>,
     /// With --parallel auto: the longest time between two tokens of a sequence, such as 80ms
     #[arg(long, value_name = "TIME", value_parser = parse_latency)]
@@ -44,22 +44,31 @@ pub(in crate::cli) struct FitArgs {
     pub preference: PreferenceArgs,
     /// Show every format, every way to run it and every note [default: what fits a screen of 24 lines; with --scheme,
     /// every format that it names]
-    #[arg(long)]
+    #[arg(long, help_heading = REPORT)]
     pub all: bool,
     /// Show the ledger and the roofline of the recommended plan, term by term
-    #[arg(long)]
+    #[arg(long, help_heading = REPORT)]
     pub explain: bool,
+    /// After the report, show the memory in use on this machine beside the plan, until Ctrl-C: start the server meanwhile
+    /// (exit 1 if it took more than planned)
+    #[arg(long, conflicts_with_all = ["check", "save"], help_heading = REPORT)]
+    pub watch: bool,
+    /// End --watch after this many seconds
+    #[arg(long, value_name = "N", requires = "watch", value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = REPORT)]
+    pub watch_seconds: Option<u64>,
     #[command(flatten)]
     pub report: PredictionArgs,
 }
 
 /// What becomes of a prediction: a report, and a file to be held to.
 #[derive(Debug, Args)]
+#[command(next_help_heading = REPORT)]
 pub(in crate::cli) struct PredictionArgs {
     /// Form of the report
     #[arg(
         id = "format",
         long,
+        value_name = "FORMAT",
         value_enum,
         default_value_t,
         requires_if("github", "check")

@@ -44,6 +44,18 @@ pub(super) use self::servers::{NetworkArgs, PullArgs};
 pub(super) use self::suggest::unknown_command;
 pub(super) use self::validate::{BackendId, ValidateArgs};
 
+/// The heading of flags that every command has.
+const EVERYWHERE: &str = "Every command";
+
+/// The heading of flags that change no number.
+const REPORT: &str = "Report";
+
+/// The heading of flags that decide which format is recommended.
+const CHOICE: &str = "Choice of the format";
+
+/// Below no heading, behind flags that have one.
+const NO_HEADING: Option<&str> = None;
+
 /// Says whether a language model fits a Jetson Orin, in which format, with how much context and how
 /// fast.
 ///
@@ -56,15 +68,15 @@ pub(super) struct Cli {
     pub(super) command: Command,
     #[command(flatten)]
     pub(super) network: NetworkArgs,
-    /// Colours in reports: where standard output is a terminal, unless NO_COLOR is set; always; or never
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    /// Colours in reports
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t, help_heading = EVERYWHERE)]
     pub(super) color: When,
 }
 
 /// When reports have colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum When {
-    /// On a terminal
+    /// On a terminal, unless NO_COLOR is set
     #[default]
     Auto,
     /// Always
@@ -77,11 +89,20 @@ pub(super) enum When {
 pub(super) enum Command {
     /// Plan a model on a board: verdict, formats, memory, context, speed
     #[command(after_long_help = examples::FIT)]
-    Fit(FitArgs),
+    Fit(Box<FitArgs>),
     /// Plan several models on one board, with other programs beside them
+    ///
+    /// Each model runs in a process of its own. The report says what they take together, what has no room and what to unload
+    /// for it, the largest contexts beside each other, and how long a file takes to load. MODEL is what `fit` takes; or one
+    /// file names models and other programs, in the form below. Exit status: 0 if all have room, 1 if not.
     #[command(after_long_help = examples::BOARD)]
     Board(SharedArgs),
     /// Choose a model: what runs on a board, the best first
+    ///
+    /// Ranks the models of a catalogue that is part of the program: published ones of 0.1 to 16 B parameters, each planned as
+    /// `fit` plans its configuration. First comes what decodes faster than people read, in a format near the original. Among
+    /// these the larger size class comes first (each twice the one before), then the newer model, then the larger one.
+    /// Models of one class are not told apart by what they can do. Exit status: 0 if a model runs as asked, else 1.
     #[command(after_long_help = examples::MODELS)]
     Models(ModelsArgs),
     /// Quantize a model to GGUF, INT4 or FP8
@@ -122,9 +143,11 @@ pub(super) enum Command {
 
 /// Where and with what a model runs.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Board")]
 pub(super) struct BoardArgs {
-    /// Board id, a profile file, or `host` for this machine, whose root ORINPLAN_ROOT names in a container
-    /// (`orinplan devices list`) [default: this machine if it is a Jetson Orin, else orin-nano-8gb]
+    /// Board by id (`orinplan devices list`); a file with its profile (TOML), or with what `orinplan devices detect --format
+    /// json` wrote on it; or `host` for this machine, whose root ORINPLAN_ROOT names in a container [default: this
+    /// machine if it is a Jetson Orin, else orin-nano-8gb]
     #[arg(long, value_name = "ID|FILE|host", value_parser = known::DEVICES, hide_possible_values = true)]
     pub device: Option<String>,
     /// Power mode by name, in any case [default: on this machine the one in force, else the board's]
@@ -185,6 +208,7 @@ impl KvCacheArgs {
 
 /// What the model is asked to do.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Workload")]
 pub(super) struct WorkloadArgs {
     /// Formats to plan, by id, or `all` [default: the common ones]
     #[arg(long, value_name = "ID,..", value_delimiter = ',', value_parser = known::FORMATS, hide_possible_values = true)]
@@ -248,6 +272,7 @@ pub(super) struct WorkloadArgs {
 
 /// What the recommended format is chosen by.
 #[derive(Debug, Args)]
+#[command(next_help_heading = CHOICE)]
 pub(super) struct PreferenceArgs {
     /// What the recommended format is chosen by among those that fit [default: the best trade of speed and quality]
     #[arg(long, value_enum, value_name = "WHAT")]
@@ -390,10 +415,10 @@ pub(super) struct RooflineArgs {
     #[command(flatten)]
     pub board: BoardArgs,
     /// Formats to rate, by id, or `all` [default: the common ones]
-    #[arg(long, value_name = "ID,..", value_delimiter = ',', value_parser = known::FORMATS, hide_possible_values = true)]
+    #[arg(long, value_name = "ID,..", help_heading = NO_HEADING, value_delimiter = ',', value_parser = known::FORMATS, hide_possible_values = true)]
     pub scheme: Vec<String>,
     /// Form of the report
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, help_heading = NO_HEADING)]
     pub format: PlainFormat,
 }
 
@@ -446,7 +471,7 @@ pub(super) struct ManArgs {
 #[derive(Debug, Args)]
 pub(super) struct FigureArgs {
     /// Figure for --format svg, by its name in the page's address, such as memory or context [default: the first]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = REPORT)]
     pub figure: Option<String>,
 }
 
@@ -460,7 +485,7 @@ pub(super) enum ReportFormat {
     Json,
     /// For issues and pull requests
     Markdown,
-    /// For a browser, of fit, board and models: one file with figures and the JSON, which loads nothing
+    /// For a browser: one file with figures and the JSON, which loads nothing
     Html,
     /// One figure of the page, which --figure names
     Svg,

@@ -2,12 +2,11 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{BoardArgs, FigureArgs, PreferenceArgs, ReportFormat, WorkloadArgs};
+use super::{
+    BoardArgs, FigureArgs, NO_HEADING, PreferenceArgs, REPORT, ReportFormat, WorkloadArgs,
+};
 
-/// Ranks the models of a catalogue that is part of the program: published ones of 0.1 to 16 B parameters, each planned
-/// as `fit` plans its configuration. What decodes faster than people read, in a format near the original, comes first;
-/// among these the larger size class (each twice the one before), then the newer model, then the larger one. Models of
-/// the same class are not told apart by what they can do. Exit status: 0 if a model runs as asked, else 1.
+/// What to look for.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ModelsArgs {
     #[command(flatten)]
@@ -17,17 +16,17 @@ pub(in crate::cli) struct ModelsArgs {
     #[command(flatten)]
     pub preference: PreferenceArgs,
     /// Only models for this
-    #[arg(long, value_enum, value_name = "TASK")]
+    #[arg(long, value_enum, value_name = "TASK", help_heading = NO_HEADING)]
     pub task: Option<TaskArg>,
     /// Only models under one of these licences, such as apache-2.0,mit
-    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',', help_heading = NO_HEADING)]
     pub license: Vec<String>,
     /// List all that run, and what has no room with the smallest board that would do [default: the first 20; JSON
     /// always has all that run]
-    #[arg(long)]
+    #[arg(long, help_heading = REPORT)]
     pub all: bool,
     /// Form of the report
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, help_heading = REPORT)]
     pub format: ReportFormat,
     #[command(flatten)]
     pub figure: FigureArgs,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::parse::tokens;
-use super::{KvCacheArgs, ReportFormat};
+use super::{FigureArgs, KvCacheArgs, REPORT, ReportFormat};
 
 /// The text that models are evaluated on.
 #[derive(Debug, Args)]
@@ -60,6 +60,8 @@ pub(in crate::cli) struct CompareArgs {
     #[command(flatten)]
     pub kv_cache: KvCacheArgs,
     /// Form of the report
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, help_heading = REPORT)]
     pub format: ReportFormat,
+    #[command(flatten)]
+    pub figure: FigureArgs,
 }

@@ -4,18 +4,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::BoardArgs;
 use super::known;
 use super::parse::tokens;
+use super::{BoardArgs, EVERYWHERE};
 
 /// Whether servers are asked for models that are not on this machine.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub(in crate::cli) struct NetworkArgs {
     /// Ask no server: open only what is on this machine, or was opened before (as HF_HUB_OFFLINE=1)
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub offline: bool,
-    /// Fetch the headers of a model on a server again that are kept from an earlier run
-    #[arg(long, global = true, conflicts_with = "offline")]
+    /// Fetch headers of models on servers again, in place of those kept from earlier runs
+    #[arg(long, global = true, conflicts_with = "offline", help_heading = EVERYWHERE)]
     pub refresh: bool,
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::parse::{parse_percent, tokens};
-use super::{KvCacheArgs, ModelArgs, PlainFormat, known};
+use super::{FigureArgs, KvCacheArgs, ModelArgs, REPORT, ReportFormat, known};
 use crate::device::HOST;
 use crate::validate::LEAST_TOKENS;
 
@@ -101,6 +101,8 @@ pub(in crate::cli) struct ValidateArgs {
     #[arg(long)]
     pub save_calibration: bool,
     /// Form of the report
-    #[arg(long, value_enum, default_value_t)]
-    pub format: PlainFormat,
+    #[arg(long, value_enum, default_value_t, help_heading = REPORT)]
+    pub format: ReportFormat,
+    #[command(flatten)]
+    pub figure: FigureArgs,
 }

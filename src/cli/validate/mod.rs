@@ -10,8 +10,8 @@ use anyhow::{Context, bail};
 
 use self::backend::{ResolvedBackend, resolve, run_as};
 use self::under_test::{Alternative, RunUnderTest};
-use super::args::{BackendId, PlainFormat, ValidateArgs};
-use super::{Outcome, date, progress, request, settings, show};
+use super::args::{BackendId, ReportFormat, ValidateArgs};
+use super::{Outcome, date, pages, progress, request, settings, show};
 use crate::checkpoint::SourceFormat;
 use crate::decode::{Engine, Renderer};
 use crate::device::{self, Choice, DetectedDevice};
@@ -30,6 +30,7 @@ use crate::validate::{
 };
 
 pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
+    pages::check_named(&args.figure, args.format, &report::html::VALIDATE_FIGURES)?;
     let planner = request::open(&args.model.model, &args.model.read)?.writing()?;
     let (checkpoint, model) = (planner.checkpoint(), planner.model());
     let resolved = resolve(args, checkpoint, model)?;
@@ -58,7 +59,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         saved: None,
     };
     if backend.starts_the_model() && !plan.fits() {
-        show(&shown(args, &report))?;
+        show(&shown(args, &report)?)?;
         return Ok(Outcome::No);
     }
     let here = device::detect(&super::machine_root()).ok();
@@ -118,7 +119,7 @@ pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
         comparison: &comparison,
         checks: &checks,
     };
-    show(&shown(args, &report))?;
+    show(&shown(args, &report)?)?;
     Ok(if comparison.within() {
         Outcome::Yes
     } else {
@@ -172,11 +173,15 @@ fn not_kept(board: &Board, ran_on: RanOn<'_>) -> Option<String> {
     }
 }
 
-fn shown(args: &ValidateArgs, report: &Report<'_>) -> String {
-    match args.format {
-        PlainFormat::Text => report::validate::text(report, crate::cli::columns()),
-        PlainFormat::Json => report::json(&report::validate::document(report)),
-    }
+fn shown(args: &ValidateArgs, report: &Report<'_>) -> anyhow::Result<String> {
+    Ok(match args.format {
+        ReportFormat::Text => report::validate::text(report, crate::cli::columns()),
+        ReportFormat::Json => report::json(&report::validate::document(report)),
+        ReportFormat::Markdown => report::validate::markdown(report),
+        form @ (ReportFormat::Html | ReportFormat::Svg) => {
+            pages::rendered(&report::html::validate(report), form, &args.figure)?
+        }
+    })
 }
 
 /// The device, with the runtime that is named or else that of the backend.

@@ -4,7 +4,9 @@
 //! in text as a footnote.
 
 mod json;
+mod links;
 mod text;
 
 pub use json::{detect_json, list_json, show_json};
+pub use links::{Links, linked};
 pub use text::{detect_text, list_text, show_text};

@@ -1,5 +1,6 @@
 //! Devices as aligned text.
 
+use super::links::{Links, addresses};
 use crate::device::{
     AllocationLimit, DEFAULT_BOARD, DetectedDevice, DeviceProfile, Estimate, Gpu, PowerMode,
     Quantity, Session,
@@ -57,7 +58,12 @@ fn mode_name(mode: &PowerMode, device: &DeviceProfile) -> String {
 
 /// Every number of a device with its source, its power modes, its known problems, the calibration of its processors, and the
 /// corrections learned from `runs` on it.
-pub fn show_text(device: &DeviceProfile, runs: &Runs, columns: Option<usize>) -> String {
+pub fn show_text(
+    device: &DeviceProfile,
+    runs: &Runs,
+    columns: Option<usize>,
+    links: Links,
+) -> String {
     let mut feet = Footnotes::default();
     let mut text = Screen::new(columns);
     text.line(format_args!("{}: {}", device.id, device.name));
@@ -83,6 +89,12 @@ pub fn show_text(device: &DeviceProfile, runs: &Runs, columns: Option<usize>) ->
             .as_ref()
             .map(|bits| ["bus width in bits".to_owned(), feet.mark(bits)]),
     );
+    rows.extend(device.fragmented.as_ref().map(|bytes| {
+        [
+            "allocation that failed beside a desktop".to_owned(),
+            feet.mark(bytes),
+        ]
+    }));
     rows.extend(device.allocation_limits.iter().map(|limit| {
         [
             format!("largest GPU allocation, {}", releases(limit)),
@@ -105,7 +117,7 @@ pub fn show_text(device: &DeviceProfile, runs: &Runs, columns: Option<usize>) ->
         }
     }
     text.push_str("\nSources\n");
-    feet.write(&mut text);
+    feet.write(&mut text, links);
     if let Some(cpu) = &device.cpu {
         text.push_str("\nProcessors\n");
         text.push_str(&calibrate::figures(cpu, columns));
@@ -339,9 +351,17 @@ impl Footnotes {
         })
     }
 
-    fn write(&self, text: &mut Screen) {
+    fn write(&self, text: &mut Screen, links: Links) {
         for (source, number) in self.0.iter().zip(1..) {
-            text.prose(&format!("[{number}] {source}"));
+            let mut line = format!("[{number}] {source}");
+            if links == Links::Written {
+                line.extend(
+                    addresses(source)
+                        .iter()
+                        .map(|address| format!(" {address}")),
+                );
+            }
+            text.prose(&line);
         }
     }
 }

@@ -7,12 +7,15 @@ use crate::plan::curves::{Curves, PlanCurve, curves};
 use crate::plan::speed::Spread;
 use crate::report::rounded;
 
+/// The key that `--format json` and pages have, and saved predictions have not.
+pub(super) const CURVES: &str = "curves";
+
 /// The document with the memory of every plan over context, its decode rate over depth in every power mode, and the
 /// operations of a token under the roof of the board.
 pub fn document(report: &Report<'_>) -> Value {
     let mut document = super::document(report);
     let found = curves(report.model, report.fit, report.target, report.workload);
-    document["curves"] = rounded(curves_json(report, &found));
+    document[CURVES] = rounded(curves_json(report, &found));
     document
 }
 

@@ -14,6 +14,7 @@ mod speculation;
 mod spread;
 mod text;
 pub mod throughput;
+pub mod watch;
 #[cfg(feature = "pages")]
 mod words;
 

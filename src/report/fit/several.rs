@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::quality;
 use super::range;
 use super::text::{DOES_NOT_FIT, FITS, TOO_SLOW, headroom, smallest};
-use super::{Report, document};
+use super::{Report, document_with_curves};
 use crate::foreign::{markdown as plain, markdown_sentence};
 use crate::plan::Plan;
 use crate::report::screen::Screen;
@@ -25,7 +25,7 @@ pub struct Side<'a> {
 /// The documents of all, in the order asked for: `orinplan.fit/1`, or `orinplan.error/1` for one without a plan.
 pub fn documents(sides: &[Side<'_>]) -> Value {
     let each = sides.iter().map(|side| match &side.planned {
-        Ok(report) => document(report),
+        Ok(report) => document_with_curves(report),
         Err(why) => json!({
             "schema": "orinplan.error/1",
             "model": side.model,

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::value::{list, number, text};
 use crate::report::svg::{Axis, Bars, Figure, Mark, Part, Plot, Row, Rule, Scale};
-use crate::report::{count, nats, rate};
+use crate::report::{count, rate};
 use crate::units::Bytes;
 
 /// The parts of a plan's memory: the class in the style, the name, the keys of the ledger.
@@ -105,8 +105,7 @@ fn row(label: String, item: &Value) -> Row {
         label,
         parts: parts.collect(),
         value: total(item).to_string(),
-        detail: String::new(),
-        marked: false,
+        ..Row::default()
     }
 }
 
@@ -272,108 +271,6 @@ pub(super) fn roofline(document: &Value, shown: Option<usize>) -> Option<Figure>
     }))
 }
 
-/// The divergence of each plan over the size of its tensors.
-pub(super) fn quality(document: &Value, taken: Option<usize>) -> Option<Figure> {
-    let plans = list(document, "/plans")
-        .iter()
-        .enumerate()
-        .filter_map(|(index, plan)| {
-            let of = |path: &str| number(plan, path).filter(|value| *value > 0.0);
-            let kld = of("/quality/kld")?;
-            let range = [
-                of("/quality/low").unwrap_or(kld),
-                of("/quality/high").unwrap_or(kld),
-            ];
-            Some((index, plan, of("/tensor_bytes")? / GIB, kld, range))
-        });
-    let plans: Vec<_> = plans.collect();
-    if plans.len() < 2 {
-        return None;
-    }
-    let fold = |values: &mut dyn Iterator<Item = f64>, pick: fn(f64, f64) -> f64, first: f64| {
-        values.fold(first, pick)
-    };
-    let least = fold(
-        &mut plans.iter().map(|(.., range)| range[0]),
-        f64::min,
-        f64::INFINITY,
-    );
-    let most = fold(&mut plans.iter().map(|(.., range)| range[1]), f64::max, 0.0);
-    let widest = fold(&mut plans.iter().map(|(_, _, x, ..)| *x), f64::max, 0.0);
-    let narrowest = fold(
-        &mut plans.iter().map(|(_, _, x, ..)| *x),
-        f64::min,
-        f64::INFINITY,
-    );
-    let room = ((widest - narrowest) * 0.12).max(widest * 0.02);
-    let (low, high) = ((narrowest - room).max(0.0), widest + room);
-    let (_, steps) = Scale::up_to(high - low, 5);
-    let step = steps.get(1).copied().unwrap_or(high - low);
-    let first = (low / step).ceil();
-    let x_ticks: Vec<f64> = (0..12)
-        .map(|n| (first + f64::from(n)) * step)
-        .take_while(|tick| *tick <= high)
-        .collect();
-    let (y, y_ticks) = Scale::decades(least, most);
-    let measured = plans
-        .iter()
-        .all(|(_, plan, ..)| plan["quality"]["source"] == "measured");
-    Some(Figure::Plot(Plot {
-        title: "Quality against size".to_owned(),
-        description: format!(
-            "How far each format's predictions are from those of the 16-bit original, {}; lower is better, lines are ranges.",
-            if measured {
-                "as measured"
-            } else {
-                "as measurements let expect"
-            }
-        ),
-        x: Axis {
-            label: "tensors, GiB".to_owned(),
-            scale: Scale::Linear(low, high),
-            ticks: plain(&x_ticks),
-        },
-        y: Axis {
-            label: "divergence, nats a token".to_owned(),
-            scale: y,
-            ticks: plain(&y_ticks),
-        },
-        series: Vec::new(),
-        rules: plans
-            .iter()
-            .map(|(_, _, x, _, range)| Rule {
-                label: String::new(),
-                from: [*x, range[0]],
-                to: [*x, range[1]],
-                class: "stroke",
-            })
-            .collect(),
-        marks: plans
-            .iter()
-            .map(|(index, plan, x, kld, range)| {
-                let scheme = text(plan, "/scheme").to_uppercase();
-                Mark {
-                    at: [*x, *kld],
-                    detail: format!(
-                        "{scheme}: {} nats ({} to {}), {}",
-                        nats(*kld),
-                        nats(range[0]),
-                        nats(range[1]),
-                        Bytes((x * GIB) as u64)
-                    ),
-                    label: scheme,
-                    class: if taken == Some(*index) {
-                        "chosen"
-                    } else {
-                        "other"
-                    },
-                }
-            })
-            .collect(),
-        cursor: false,
-    }))
-}
-
 /// When each file has loaded, if they load one after the other.
 pub(super) fn loads(document: &Value) -> Option<Figure> {
     let models = list(document, "/models");
@@ -400,7 +297,7 @@ pub(super) fn loads(document: &Value) -> Option<Figure> {
                 crate::report::seconds(begin),
                 crate::report::seconds(seconds)
             ),
-            marked: false,
+            ..Row::default()
         });
         begin += seconds;
     }
@@ -449,7 +346,7 @@ pub(super) fn ranking(document: &Value, shown: usize) -> Option<Figure> {
                 rate(low),
                 rate(high)
             ),
-            marked: false,
+            ..Row::default()
         })
     });
     let rows: Vec<Row> = rows.collect();

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::curve::Curve;
 use super::figures;
+use super::quality;
 use super::value::{Cell, Unit, cell, escaped, list, number, numbers, words};
 use super::{Choices, Content, Page, Section, Table};
 use crate::report::fit::{self, Report};
@@ -65,7 +66,7 @@ pub fn page(report: &Report<'_>) -> Page {
     add(
         "quality",
         "Quality against size",
-        figure(figures::quality(&document, taken)),
+        figure(quality::of_plans(&document, taken)),
     );
     add("notes", "What to know", lines(&words.notes));
     Page {
@@ -116,12 +117,12 @@ fn formats(document: &Value, taken: Option<usize>) -> Table {
         let of = |path: &str, unit| cell(document, &format!("/plans/{index}/{path}"), unit);
         let cells = vec![
             of("scheme", Unit::Scheme),
-            of("file_bytes", Unit::Bytes),
             of("memory/total_bytes", Unit::Bytes),
             of("memory/headroom_bytes", Unit::Bytes),
-            of("max_context", Unit::Integer),
             of("decode/tokens_per_second", Unit::Rates),
             of("quality", Unit::NatsRange),
+            of("max_context", Unit::Integer),
+            of("file_bytes", Unit::Bytes),
         ];
         (taken == Some(index), cells)
     };
@@ -133,12 +134,12 @@ fn formats(document: &Value, taken: Option<usize>) -> Table {
         ),
         columns: vec![
             ("format", false),
-            ("file", true),
             ("memory", true),
             ("left", true),
-            ("max context", true),
             ("tokens/s", true),
             ("quality", true),
+            ("max context", true),
+            ("file", true),
         ],
         rows: (0..list(document, "/plans").len()).map(row).collect(),
     }

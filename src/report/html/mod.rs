@@ -1,11 +1,16 @@
 //! Reports as pages: one file with its style, figures and numbers, which needs no other and asks for none. A page is made
 //! of the document that scripts get, so both say the same.
 
+#[cfg(feature = "decode")]
+mod compare;
 mod curve;
 mod figures;
 mod fit;
 mod models;
+mod quality;
 mod shared;
+#[cfg(feature = "decode")]
+mod validate;
 mod value;
 
 use minijinja::Environment;
@@ -15,9 +20,13 @@ use serde_json::Value;
 use crate::foreign;
 use crate::report::svg::{self, Figure};
 
+#[cfg(feature = "decode")]
+pub use compare::{FIGURES as COMPARE_FIGURES, page as compare};
 pub use fit::page as fit;
 pub use models::page as models;
 pub use shared::page as board;
+#[cfg(feature = "decode")]
+pub use validate::{FIGURES as VALIDATE_FIGURES, page as validate};
 use value::Cell;
 
 /// A report as a page.

@@ -52,11 +52,11 @@ fn models(document: &Value, shown: usize) -> Table {
         let tasks: Vec<&str> = tasks.filter_map(Value::as_str).collect();
         let cells = vec![
             of("id", Unit::Text),
+            of("decode_tokens_per_second", Unit::Rates),
+            of("memory_bytes", Unit::Bytes),
             of("parameters", Unit::Count),
             of("scheme", Unit::Scheme),
-            of("memory_bytes", Unit::Bytes),
             of("max_context", Unit::Integer),
-            of("decode_tokens_per_second", Unit::Rates),
             of("license", Unit::Text),
             words(&tasks.join(", ")),
         ];
@@ -66,11 +66,11 @@ fn models(document: &Value, shown: usize) -> Table {
         caption: "Memory with the context asked for; tokens/s while decoding.".to_owned(),
         columns: vec![
             ("model", false),
+            ("tokens/s", true),
+            ("memory", true),
             ("parameters", true),
             ("format", false),
-            ("memory", true),
             ("max context", true),
-            ("tokens/s", true),
             ("licence", false),
             ("for", false),
         ],

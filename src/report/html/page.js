@@ -4,7 +4,9 @@
   const tip = document.getElementById("tip");
 
   // Values of marks, for pointer and keyboard.
+  let current = null;
   const show = (mark) => {
+    current = mark;
     tip.textContent = mark.dataset.value;
     tip.hidden = false;
     const at = mark.getBoundingClientRect(), own = tip.getBoundingClientRect();
@@ -13,7 +15,10 @@
     tip.style.left = `${left}px`;
     tip.style.top = `${above < 8 ? at.bottom + 6 : above}px`;
   };
-  const hide = () => { tip.hidden = true; };
+  const hide = () => {
+    current = null;
+    tip.hidden = true;
+  };
   for (const mark of document.querySelectorAll(".valued")) {
     mark.addEventListener("pointerenter", () => show(mark));
     mark.addEventListener("pointerleave", hide);
@@ -21,7 +26,8 @@
     mark.addEventListener("blur", hide);
   }
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
-  document.addEventListener("scroll", hide, { passive: true });
+  // Focus scrolls to its mark: the value goes with it.
+  document.addEventListener("scroll", () => { if (current) show(current); }, { passive: true, capture: true });
 
   // Lines to paste.
   for (const button of document.querySelectorAll("button.copy")) {
@@ -52,8 +58,8 @@
     const rate = (value) => value < 9.95 ? value.toFixed(1) : value.toFixed(0);
     const range = (low, high) => rate(low) === rate(high) ? rate(low) : `${rate(low)}\u2013${rate(high)}`;
     const { curves, plans } = data;
-    const slider = form.querySelector("#context"), mode = form.querySelector("#mode");
-    const rows = document.querySelectorAll("#choices tbody tr");
+    const slider = form.querySelector("#context-choice"), mode = form.querySelector("#mode-choice");
+    const rows = document.querySelectorAll("#choices-table tbody tr");
     const update = () => {
       const at = Number(slider.value), context = curves.context_tokens[at];
       const named = `${context} tokens`;

@@ -26,10 +26,28 @@ pub(super) enum Unit {
     Integer,
     /// A large number with two or three figures.
     Count,
+    /// A rate.
+    Rate,
     /// A rate from its low to its high end.
     Rates,
+    /// The lowest and the highest of several rates.
+    RatesSeen,
     /// A time.
     Seconds,
+    /// The shortest and the longest of several times.
+    SecondsSeen,
+    /// A deviation, with its sign.
+    Error,
+    /// Bits for each weight.
+    Bits,
+    /// A mean divergence with its standard error.
+    Divergence,
+    /// The divergence that 99 % of the tokens stay below, with its standard error.
+    Divergence99,
+    /// A share in percent with its standard error.
+    Share,
+    /// A perplexity with its standard error.
+    Perplexity,
     /// A divergence from its low to its high end.
     NatsRange,
     /// A text.
@@ -45,8 +63,17 @@ impl Unit {
             Unit::Bytes => "bytes",
             Unit::Integer => "integer",
             Unit::Count => "count",
+            Unit::Rate => "rate",
             Unit::Rates => "rates",
+            Unit::RatesSeen => "rates-seen",
             Unit::Seconds => "seconds",
+            Unit::SecondsSeen => "seconds-seen",
+            Unit::Error => "error",
+            Unit::Bits => "bits",
+            Unit::Divergence => "divergence",
+            Unit::Divergence99 => "divergence-99",
+            Unit::Share => "share",
+            Unit::Perplexity => "perplexity",
             Unit::NatsRange => "nats-range",
             Unit::Text => "text",
             Unit::Scheme => "scheme",
@@ -55,13 +82,20 @@ impl Unit {
 
     /// `value` in print; `None` where it is no such value.
     pub(super) fn print(self, value: &Value) -> Option<String> {
-        let range = |print: fn(f64) -> String| {
-            let [low, high] = [value.get("low")?, value.get("high")?];
-            let (low, high) = (print(low.as_f64()?), print(high.as_f64()?));
-            Some(match low == high {
-                true => low,
-                false => format!("{low}\u{2013}{high}"),
+        let of = |key: &str| value.get(key)?.as_f64();
+        let between = |ends: [&str; 2], print: fn(f64) -> String| {
+            let [low, high] = [print(of(ends[0])?), print(of(ends[1])?)];
+            Some(if low == high {
+                low
+            } else {
+                format!("{low}\u{2013}{high}")
             })
+        };
+        let range = |print| between(["low", "high"], print);
+        let seen = |print| between(["least", "most"], print);
+        let give_or_take = |keys: [&str; 2], digits: usize| {
+            let [mean, error] = [of(keys[0])?, of(keys[1])?];
+            Some(format!("{mean:.digits$} \u{b1} {error:.digits$}"))
         };
         Some(match self {
             Unit::Bytes => match value.as_i64() {
@@ -70,8 +104,17 @@ impl Unit {
             },
             Unit::Integer => value.as_u64()?.to_string(),
             Unit::Count => count(value.as_u64()?),
+            Unit::Rate => rate(value.as_f64()?),
             Unit::Rates => range(rate)?,
+            Unit::RatesSeen => seen(rate)?,
             Unit::Seconds => seconds(value.as_f64()?),
+            Unit::SecondsSeen => seen(seconds)?,
+            Unit::Error => format!("{:+.1} %", value.as_f64()?).replace('-', "\u{2212}"),
+            Unit::Bits => format!("{:.2}", value.as_f64()?),
+            Unit::Divergence => give_or_take(["mean", "standard_error"], 4)?,
+            Unit::Divergence99 => give_or_take(["p99", "p99_standard_error"], 3)?,
+            Unit::Share => format!("{} %", give_or_take(["percent", "standard_error"], 1)?),
+            Unit::Perplexity => give_or_take(["value", "standard_error"], 3)?,
             Unit::NatsRange => range(nats)?,
             Unit::Text => value.as_str()?.to_owned(),
             Unit::Scheme => value.as_str()?.to_uppercase(),

@@ -21,12 +21,14 @@ pub struct Bars {
 }
 
 /// One bar.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Row {
     /// What it is of.
     pub label: String,
     /// Its parts; the first may be a gap.
     pub parts: Vec<Part>,
+    /// A value that is held against the bar, with the class of its mark.
+    pub point: Option<(f64, &'static str)>,
     /// What stands behind it.
     pub value: String,
     /// All that it says, for pointer and keyboard.
@@ -99,10 +101,15 @@ impl Bars {
                         [length, BAR],
                     );
                 }
-                let from = place(from) + 6.0;
+                let mut end = place(from);
+                if let Some((value, class)) = row.point {
+                    let x = place(value);
+                    canvas.circle(&format!("mark {class}"), [x, y + ROW / 2.0], 5.5);
+                    end = end.max(x + 6.0);
+                }
                 canvas.text(
                     &format!("value{marked}"),
-                    [from, y + 17.5],
+                    [end + 6.0, y + 17.5],
                     Anchor::Start,
                     &row.value,
                 );

@@ -56,6 +56,16 @@ impl Scale {
         (Scale::Linear(0.0, most), ticks)
     }
 
+    /// From `low` to `high`, with about `count` round steps of 1, 2 or 5 times a power of ten.
+    pub fn between(low: f64, high: f64, count: usize) -> (Scale, Vec<f64>) {
+        let (_, steps) = Scale::up_to(high - low, count);
+        let step = steps.get(1).copied().unwrap_or(high - low);
+        let first = (low / step).ceil();
+        let ticks = (0..=count * 2).map(|n| (first + n as f64) * step);
+        let ticks = ticks.take_while(|tick| *tick <= high).collect();
+        (Scale::Linear(low, high), ticks)
+    }
+
     /// The powers of ten from one that is not above `least` to one that is not below `most`.
     pub fn decades(least: f64, most: f64) -> (Scale, Vec<f64>) {
         let exponent = |value: f64| value.clamp(1e-12, 1e18).log10();

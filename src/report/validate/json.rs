@@ -76,6 +76,11 @@ pub fn document(report: &Report<'_>) -> Value {
         "prefill_tokens_per_second": spread(Metric::Prefill),
         "time_to_first_token_seconds": spread(Metric::FirstToken),
         "peak_memory_bytes": peak,
+        "peak_memory_range_bytes": values(Metric::Memory).and_then(|line| line.predicted).map(|spread| json!({
+            "low": spread.low as u64,
+            "expected": spread.expected as u64,
+            "high": spread.high as u64,
+        })),
         "memory_available_bytes": plan.available,
     });
     document["measured"] = json!({
@@ -131,7 +136,7 @@ fn rejected_json(figure: &RejectedFigure) -> Value {
 }
 
 /// The name of a metric in documents.
-fn key(metric: Metric) -> &'static str {
+pub(in crate::report) fn key(metric: Metric) -> &'static str {
     match metric {
         Metric::Decode => "decode_tokens_per_second",
         Metric::Prefill => "prefill_tokens_per_second",

@@ -1,7 +1,9 @@
-//! `orinplan validate`: what was predicted beside what was measured, as text and as JSON (`orinplan.validate/1`).
+//! `orinplan validate`: what was predicted beside what was measured, as text, Markdown and JSON
+//! (`orinplan.validate/1`).
 
 mod json;
 mod text;
+mod words;
 
 use std::path::PathBuf;
 
@@ -10,8 +12,12 @@ use crate::plan::fit::Target;
 use crate::plan::{Plan, Workload};
 use crate::validate::{Check, Comparison, Measured, Metric, PeakMemory};
 
+#[cfg(feature = "pages")]
+pub(super) use json::key;
 pub use json::{SCHEMA, document};
-pub use text::text;
+pub use text::{markdown, text};
+#[cfg(feature = "pages")]
+pub(super) use words::{word, words};
 
 /// What a report shows.
 #[derive(Debug)]

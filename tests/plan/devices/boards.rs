@@ -300,7 +300,12 @@ fn the_list_is_one_aligned_row_a_board() {
 
 #[test]
 fn show_prints_modes_sources_and_pitfalls() {
-    let text = report::show_text(&board("orin-nano-8gb"), &Runs::default(), None);
+    let text = report::show_text(
+        &board("orin-nano-8gb"),
+        &Runs::default(),
+        None,
+        report::Links::Written,
+    );
     for part in [
         "7.43 GiB [1]",
         "[25W]",

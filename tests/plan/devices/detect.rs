@@ -170,7 +170,12 @@ fn a_hostile_tree_keeps_the_published_numbers() {
     for output in [
         report::detect_text(&device),
         report::detect_json(&device),
-        report::show_text(&device.profile, &orinplan::runtime::Runs::default(), None),
+        report::show_text(
+            &device.profile,
+            &orinplan::runtime::Runs::default(),
+            None,
+            report::Links::Written,
+        ),
     ] {
         assert!(
             !output.contains(|c: char| c.is_control() && c != '\n'),

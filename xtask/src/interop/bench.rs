@@ -138,6 +138,11 @@ impl Bench {
         }
     }
 
+    /// Reports what cannot be checked on this machine, and why.
+    pub(super) fn skip(&self, what: &str, why: &str) {
+        println!("skip  {what}: {why}");
+    }
+
     /// The end of the suite.
     ///
     /// # Errors

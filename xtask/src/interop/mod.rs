@@ -19,6 +19,7 @@ mod hub;
 mod lines;
 mod llama_cpp;
 mod options;
+mod pages;
 mod probe;
 mod quality;
 mod rpc;
@@ -53,6 +54,7 @@ const PARTS: &[Part] = &[
     ("lines", lines::check),
     ("rpc", rpc::check),
     ("quality", quality::check),
+    ("pages", pages::check),
 ];
 
 /// What was asked for.

@@ -1,9 +1,12 @@
 //! `cargo xtask dist [TARGET]..`: release archives and Debian packages under `target/dist`, each program tried before
 //! it is packed.
 //!
-//! In: this working tree. Out: `orinplan-VERSION-TARGET.tar.gz`, `orinplan_VERSION_ARCH.deb` and `SHA256SUMS`. Needs
-//! Python (Zig and cargo-zigbuild come from PyPI), `tar`, and for packages `dpkg-deb`. Another processor's program is
-//! tried where `qemu-user` is installed.
+//! In: this working tree. Out: `orinplan-VERSION-TARGET.tar.gz`, `orinplan_VERSION_ARCH.deb`, `SHA256SUMS` and `install.sh`.
+//! Needs Python (Zig and cargo-zigbuild come from PyPI), `tar`, and for packages `dpkg-deb`. Another processor's program is
+//! tried where `qemu-user` is installed; packages are installed and removed where `debootstrap` is.
+
+mod clean_root;
+mod script;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +16,7 @@ use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
 use crate::interop::environment;
+use clean_root::CleanRoot;
 
 /// A build.
 struct Target {
@@ -63,9 +67,11 @@ const TARGETS: &[Target] = &[
 ];
 
 /// The fixture that each program plans, from the folder of the project.
+const FIXTURE: &str = "fixtures/qwen3-0.6b";
+
 const PLANNED: [&str; 6] = [
     "fit",
-    "fixtures/qwen3-0.6b",
+    FIXTURE,
     "--device",
     "orin-nano-8gb",
     "--format",
@@ -78,8 +84,39 @@ const SHELLS: [(&str, &str); 3] = [
     ("fish", "orinplan.fish"),
 ];
 
+/// Dependencies whose code runs for each weight, byte or token.
+const HOT: [&str; 8] = [
+    "aho-corasick",
+    "fancy-regex",
+    "gemm-common",
+    "gemm-f16",
+    "half",
+    "memchr",
+    "regex-automata",
+    "ring",
+];
+
 /// Files that every archive has beside the program.
 const PAPERS: [&str; 4] = ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"];
+
+impl Target {
+    /// Whether this machine's processor runs it.
+    fn is_own(&self) -> bool {
+        self.triple.starts_with(std::env::consts::ARCH)
+    }
+
+    /// What runs its program here; `None` where there is no emulator.
+    fn command(&self, program: &Path) -> Option<Command> {
+        if self.is_own() {
+            return Some(Command::new(program));
+        }
+        environment::runs(self.emulator).then(|| {
+            let mut emulator = Command::new(self.emulator);
+            emulator.args(["-L", self.libraries]).arg(program);
+            emulator
+        })
+    }
+}
 
 struct Dist {
     root: PathBuf,
@@ -92,6 +129,8 @@ struct Dist {
     expected: Vec<u8>,
     /// Manual pages and completion scripts, which that build wrote.
     texts: PathBuf,
+    /// Where packages are installed, if that can be here.
+    clean_root: Option<CleanRoot>,
 }
 
 pub(crate) fn run(names: &[&str]) -> anyhow::Result<()> {
@@ -111,8 +150,18 @@ pub(crate) fn run(names: &[&str]) -> anyhow::Result<()> {
     let sums = sums.args(&made).current_dir(&dist.work).output()?;
     ensure!(sums.status.success(), "sha256sum fails");
     fs::write(dist.work.join("SHA256SUMS"), sums.stdout)?;
+    script::write(&dist.root, &dist.work, &dist.version)?;
+    let own = |target: &&Target| target.is_own();
+    // The script takes the one with glibc.
+    let mut taken = TARGETS
+        .iter()
+        .filter(own)
+        .filter(|target| target.glibc.is_some());
+    if taken.any(|target| names.is_empty() || names.contains(&target.triple)) {
+        script::try_out(&dist.work, &dist.tools.join("python"))?;
+    }
     println!(
-        "ok    {} files and SHA256SUMS in {}",
+        "ok    {} files, SHA256SUMS and install.sh in {}",
         made.len(),
         dist.work.display()
     );
@@ -154,7 +203,9 @@ impl Dist {
             let script = output_of(&texts, Command::new(&own).args(["completions", shell]))?;
             fs::write(texts.join(file), script)?;
         }
+        let clean_root = CleanRoot::new(&work)?;
         Ok(Dist {
+            clean_root,
             root,
             work,
             version: of_package("version")?,
@@ -192,7 +243,14 @@ impl Dist {
         );
         let mut made = vec![self.archive(target, &program)?];
         if let Some(architecture) = target.debian {
-            made.push(self.package(architecture, &program)?);
+            let package = self.package(architecture, &program)?;
+            if let Some(clean) = &self.clean_root {
+                let path = self.work.join(&package);
+                let tried = clean.try_out(&path, target, &self.root, &self.expected);
+                tried.with_context(|| package.clone())?;
+                println!("ok    {package}: installed, planned with and removed");
+            }
+            made.push(package);
         }
         Ok(made)
     }
@@ -227,21 +285,24 @@ impl Dist {
             .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
             // Smaller by a quarter, and slower to build.
             .env("CARGO_PROFILE_RELEASE_LTO", "fat")
-            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1");
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+            // A panic ends the program in either way: without the tables that unwinding needs.
+            .env("CARGO_PROFILE_RELEASE_PANIC", "abort");
+        // What is not hot is made small.
+        for (package, level) in [("\"*\"", "\"s\"")]
+            .into_iter()
+            .chain(HOT.map(|package| (package, "3")))
+        {
+            let setting = format!("profile.release.package.{package}.opt-level={level}");
+            command.args(["--config", &setting]);
+        }
         run_in(&self.root, &mut command)?;
         Ok(build.join(triple).join("release/orinplan"))
     }
 
     /// Plans a fixture; it must say what this machine's own build says.
     fn try_out(&self, target: &Target, program: &Path) -> anyhow::Result<&'static str> {
-        let is_own = target.triple.starts_with(std::env::consts::ARCH);
-        let mut command = if is_own {
-            Command::new(program)
-        } else if environment::runs(target.emulator) {
-            let mut emulator = Command::new(target.emulator);
-            emulator.args(["-L", target.libraries]).arg(program);
-            emulator
-        } else {
+        let Some(mut command) = target.command(program) else {
             return Ok("not tried: no emulator here");
         };
         let said = output_of(&self.root, command.args(PLANNED))?;
@@ -250,7 +311,7 @@ impl Dist {
             "{}: plans another model than the build of this machine",
             target.triple
         );
-        Ok(if is_own {
+        Ok(if target.is_own() {
             "plans a fixture"
         } else {
             "plans a fixture under emulation"
