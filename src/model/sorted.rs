@@ -24,8 +24,6 @@ const PREFIXES: &[&str] = &[
     "backbone.",
     "model.",
     "transformer.",
-    "gpt_neox.",
-    "roberta.",
 ];
 
 /// Names of tensors outside of blocks that some families use, with the name in the rows.
