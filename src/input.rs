@@ -164,6 +164,25 @@ pub fn open(path: &Path) -> Result<(File, u64), OpenError> {
     }
 }
 
+/// Refuses a git-LFS pointer in place of a file that is read later, or by its name alone. What cannot be opened is left to
+/// who reads it.
+///
+/// # Errors
+/// [`OpenError::LfsPointer`].
+pub(crate) fn refuse_pointer(path: &Path) -> Result<(), OpenError> {
+    let Ok(file) = File::open(path) else {
+        return Ok(());
+    };
+    match file.metadata() {
+        Ok(about) if about.is_file() && is_lfs_pointer(&file, about.len()) => {
+            Err(OpenError::LfsPointer {
+                path: path.to_owned(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether a file is a git-LFS pointer, which a clone without git-LFS has in place of a large file. Source: git-lfs
 /// `docs/spec.md`, which limits pointers to less than 1024 bytes.
 fn is_lfs_pointer(file: &File, bytes: u64) -> bool {

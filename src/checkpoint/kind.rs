@@ -217,11 +217,27 @@ fn adapter(seen: &KindEvidence<'_>) -> Option<OtherKind> {
             || name.ends_with(".lora_b")
     };
     let only_adapter = seen.adapter.is_some() && seen.tensors.is_empty();
-    let is =
-        seen.says("general.type") == Some("adapter") || only_adapter || seen.any_tensor(by_name);
-    if !is {
+    let is_tuned_prompt = seen.any_tensor(|name| name == "prompt_embeddings");
+    let by_tensors = seen.any_tensor(by_name) || is_tuned_prompt;
+    if !(seen.says("general.type") == Some("adapter") || only_adapter || by_tensors) {
         return None;
     }
+    let is_embedding = |name: &str| name == "model.embed_tokens.weight";
+    if seen.adapter.is_none() && seen.any_tensor(is_embedding) {
+        return Some(OtherKind::new(
+            "a model with the weights of a LoRA adapter beside its own",
+            "merge them (PEFT: `merge_and_unload()`, then `save_pretrained(DIRECTORY)`) and give the merged directory",
+        ));
+    }
+    let method = seen
+        .adapter
+        .and_then(|config| config.get("peft_type")?.as_str())
+        .filter(|method| *method != "LORA");
+    let method = match method {
+        Some(method) => quoted(method),
+        None if is_tuned_prompt => "tuned prompt".to_owned(),
+        None => "LoRA".to_owned(),
+    };
     let stated = seen.adapter.and_then(|config| {
         let base = config.get("base_model_name_or_path")?.as_str()?;
         (!base.is_empty()).then_some(base)
@@ -230,7 +246,12 @@ fn adapter(seen: &KindEvidence<'_>) -> Option<OtherKind> {
         .or_else(|| seen.says("general.base_model.0.name"))
         .map_or(String::new(), |base| format!(" of {}", quoted(base)));
     Some(OtherKind::new(
-        format!("a LoRA adapter{base}, which holds changes to a model and no model"),
+        match method.as_str() {
+            "LoRA" => format!("a LoRA adapter{base}, which holds changes to a model and no model"),
+            other => {
+                format!("an adapter{base} ({other}), which holds changes to a model and no model")
+            }
+        },
         "merge it into its base model (PEFT: `merge_and_unload()`, then `save_pretrained(DIRECTORY)`) and give \
          the merged directory, or give the base model alone",
     ))
@@ -290,7 +311,10 @@ fn diffusion(seen: &KindEvidence<'_>) -> Option<OtherKind> {
         || seen.json("_diffusers_version").is_some()
         || seen
             .architecture()
-            .is_some_and(|name| DIFFUSION.contains(&name));
+            .is_some_and(|name| DIFFUSION.contains(&name))
+        || seen.any_tensor(|name| {
+            name.starts_with("model.diffusion_model.") || name.starts_with("double_blocks.")
+        });
     is.then(|| {
         OtherKind::new(
             "a diffusion model, which makes images or video in steps and no text",

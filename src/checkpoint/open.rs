@@ -222,11 +222,28 @@ fn no_model(model: &str, stores: &Stores) -> CheckpointError {
     }
 }
 
+/// Ends of the names of files that describe a model or hold a part of it.
+const PARTS: &[&str] = &["json", "jinja", "txt", "model", "safetensors", "gguf"];
+
+/// The folder of a model's named chat templates.
+const TEMPLATES: &str = "additional_chat_templates";
+
+/// Refuses a model one of whose files is a git-LFS pointer: what it stands for would be left out in silence.
+fn refuse_pointers(directory: &Path, files: &[PathBuf]) -> Result<(), CheckpointError> {
+    let templates = stores::list(&directory.join(TEMPLATES)).unwrap_or_default();
+    let all = files.iter().chain(&templates);
+    for path in all.filter(|path| PARTS.iter().any(|end| has_extension(path, end))) {
+        input::refuse_pointer(path)?;
+    }
+    Ok(())
+}
+
 fn open_directory(name: String, path: &Path) -> Result<Checkpoint, CheckpointError> {
     let files = stores::list(path).map_err(|source| CheckpointError::List {
         path: path.to_owned(),
         source,
     })?;
+    refuse_pointers(path, &files)?;
     let with_extension = |extension: &str| -> Vec<PathBuf> {
         files
             .iter()

@@ -17,6 +17,7 @@ const FILE_LIMIT: Bytes = Bytes(1 << 20);
 
 pub(super) fn run(args: &SharedArgs) -> anyhow::Result<Outcome> {
     pages::check(&args.report.figure, args.report.format())?;
+    request::counted(&args.workload)?;
     let saved = args.report.check.as_deref();
     let saved = saved
         .map(|path| saved::read(path, shared::SCHEMA))

@@ -2,19 +2,27 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
-use super::args::{FitArgs, ReportFormat};
-use super::{Outcome, config, output, pages, print, remote, request, saved, side_by_side, watch};
+use super::args::{FitArgs, Parallel, ReportFormat};
+use super::{
+    Outcome, boards, config, output, pages, print, remote, request, saved, side_by_side, template,
+    watch,
+};
 use crate::evidence::quality::MeasuredQuality;
 use crate::foreign;
 use crate::input;
+use crate::plan::throughput::Throughput;
+use crate::planner::{self, Board, Planner, Request};
 use crate::report::{self, fit::Report, fit::View};
 use crate::units::Bytes;
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     pages::check(&args.report.figure, args.report.format())?;
     watch::check(args)?;
+    if let Some(asked) = args.boards.request() {
+        return boards::run(args, &asked);
+    }
     let [model] = &args.models[..] else {
         return side_by_side::run(args);
     };
@@ -45,15 +53,31 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     output::check_all(&args.report.outputs(), &inputs)?;
     let mut request = request::fit(args, quality, types);
     request.workload.draft = request::draft(args)?;
-    let planned = planner.plan(&request)?;
+    let throughput = throughput(args, &planner, &mut request)?;
+    let mut planned = planner.plan(&request)?;
     watch::check_board(args, planned.board.choice)?;
+    if planned
+        .board
+        .runtime
+        .loads
+        .files
+        .iter()
+        .any(|file| file == "gguf")
+        && let Some(note) = template::note(planner.checkpoint())
+    {
+        let plans = planned.fit.plans.iter_mut();
+        plans.for_each(|plan| plan.notes.push(note.clone()));
+    }
     planned
         .board
         .warnings
         .iter()
         .for_each(|line| super::warn(line));
     let report = Report::new(&planner, &planned);
-    let document = report::fit::document(&report);
+    let mut document = report::fit::document(&report);
+    if let Some(throughput) = &throughput {
+        document["throughput"] = report::fit::throughput::document(throughput);
+    }
     inputs.check()?;
     remote::note(planner.checkpoint());
     if let Some(path) = &args.report.save {
@@ -65,13 +89,15 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     }
     let text = match args.report.format() {
         ReportFormat::Json => {
-            let document = report::fit::document_with_curves(&report);
+            let document = report::fit::with_curves(document, &report);
             report::json(&remote::with_transfer(document))
         }
         form @ (ReportFormat::Html | ReportFormat::Svg) => {
             pages::rendered(&report::html::fit(&report), form, &args.report.figure)?
         }
-        ReportFormat::Text | ReportFormat::Markdown => shown(args, &report),
+        ReportFormat::Text | ReportFormat::Markdown => {
+            shown(args, &report) + &batches(args, &report, throughput.as_ref())
+        }
     };
     let output = args.report.output.as_deref();
     let is_painted =
@@ -85,11 +111,48 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     if let Some(plan) = recommended.filter(|_| args.watch) {
         return watch::run(plan.memory.total(), args.watch_seconds);
     }
-    Ok(if recommended.is_some() {
+    let found = throughput.is_none_or(|throughput| throughput.best.is_some());
+    Ok(if recommended.is_some() && found {
         Outcome::Yes
     } else {
         Outcome::No
     })
+}
+
+/// With `--parallel auto`: what each number of sequences brings. `request` then asks for the best of them, or for one.
+fn throughput(
+    args: &FitArgs,
+    planner: &Planner,
+    request: &mut Request,
+) -> anyhow::Result<Option<Throughput>> {
+    if args.workload.parallel != Parallel::Auto {
+        ensure!(
+            args.max_latency.is_none(),
+            "--max-latency chooses the number of sequences: use it with --parallel auto"
+        );
+        return Ok(None);
+    }
+    let board = Board::open(&request.board)?;
+    let found = planner.throughput(&board, request, args.max_latency)?;
+    let sequences = found.taken().map_or(1, |batch| batch.sequences);
+    *request = planner::together(request, found.context_each, sequences);
+    Ok(Some(found))
+}
+
+/// What each number of sequences brings, below the plan of the best.
+fn batches(args: &FitArgs, report: &Report<'_>, found: Option<&Throughput>) -> String {
+    let Some(found) = found else {
+        return String::new();
+    };
+    let runtime = &report.target.runtime.id;
+    if args.report.format() == ReportFormat::Markdown {
+        return foreign::lines(&report::fit::throughput::markdown(found, runtime));
+    }
+    foreign::lines(&report::fit::throughput::text(
+        found,
+        runtime,
+        view(args).columns,
+    ))
 }
 
 /// How much the report shows. Formats that were asked for by name are all shown.

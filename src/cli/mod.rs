@@ -3,6 +3,7 @@
 
 mod args;
 mod board;
+mod boards;
 mod calibrate;
 mod compare;
 mod config;
@@ -29,6 +30,7 @@ mod roofline;
 mod saved;
 mod settings;
 mod side_by_side;
+mod template;
 mod tether;
 mod validate;
 mod version;
@@ -63,7 +65,7 @@ pub(super) fn main() -> ExitCode {
     if let Some(asked) = tether::is_asked() {
         return tether::run(asked);
     }
-    let cli = match config::parse(std::env::args_os().collect()) {
+    let cli = match config::parse(args::joined(std::env::args_os().collect())) {
         Ok(Ok(cli)) => Ok(cli),
         Ok(Err(error)) => return usage(&error),
         Err(error) => Err(error),

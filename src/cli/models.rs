@@ -12,6 +12,7 @@ use crate::planner::{Board, BoardRequest};
 use crate::report::{self, models::Report};
 
 pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<Outcome> {
+    request::counted(&args.workload)?;
     pages::check(&args.figure, args.format)?;
     let catalog = Catalog::shipped()?;
     let wish = wish(args, &catalog)?;

@@ -1,10 +1,10 @@
 //! The hidden command that renders a chat template in a process with limits: a chat on standard input, the prompt or
-//! the error of the template on standard output. Only `validate --chat` calls it.
+//! the error of the template on standard output. `validate --chat` calls it, and what looks for faults of templates.
 
 use std::process::ExitCode;
 
 use super::print;
-use crate::decode::{self, Chat, FUEL};
+use crate::decode::{self, Chat, DecodeError, FUEL, TemplateFault};
 
 /// Whether this process was started to render.
 pub(super) fn is_asked() -> bool {
@@ -18,17 +18,21 @@ pub(super) fn is_asked() -> bool {
 pub(super) fn run() -> ExitCode {
     match rendered() {
         Ok(Ok(prompt)) if print(&prompt).is_ok() => ExitCode::SUCCESS,
-        Ok(Err(wrong)) if print(&wrong).is_ok() => ExitCode::from(decode::WRONG_TEMPLATE),
+        Ok(Err((wrong, status))) if print(&wrong).is_ok() => ExitCode::from(status),
         _ => ExitCode::from(2),
     }
 }
 
-/// The prompt, or what is wrong with the template.
-fn rendered() -> anyhow::Result<Result<String, String>> {
+/// The prompt, or what is wrong with the template and the status that says how.
+fn rendered() -> anyhow::Result<Result<String, (String, u8)>> {
     decode::confine()?;
     let chat: Chat = serde_json::from_reader(std::io::stdin().lock())?;
     Ok(chat.render_here(FUEL).map_err(|error| match error {
-        decode::DecodeError::Template { what } => what,
-        error => error.to_string(),
+        DecodeError::Template {
+            what,
+            fault: TemplateFault::Syntax,
+        } => (what, decode::NO_JINJA),
+        DecodeError::Template { what, .. } => (what, decode::WRONG_TEMPLATE),
+        error => (error.to_string(), decode::WRONG_TEMPLATE),
     }))
 }

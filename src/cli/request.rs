@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::args::{
-    BoardArgs, FitArgs, ModelsArgs, PreferArg, PreferenceArgs, ProjectorPlace, ReadArgs,
+    BoardArgs, FitArgs, ModelsArgs, Parallel, PreferArg, PreferenceArgs, ProjectorPlace, ReadArgs,
     SharedArgs, WorkloadArgs,
 };
 use super::{config, remote, settings};
@@ -150,13 +150,22 @@ pub(super) fn open_device(named: Option<&str>) -> anyhow::Result<DeviceProfile> 
     Ok(found.device)
 }
 
+/// Refuses a number of sequences that is to be found, where several models are planned.
+pub(super) fn counted(args: &WorkloadArgs) -> anyhow::Result<()> {
+    ensure!(
+        args.parallel != Parallel::Auto,
+        "--parallel auto is of `fit` with one model: give a number"
+    );
+    Ok(())
+}
+
 fn workload(args: &WorkloadArgs) -> WorkloadRequest {
     WorkloadRequest {
         context: args.context,
         kv_type: args.kv_cache.kv_type,
         type_k: args.kv_cache.kv_type_k,
         type_v: args.kv_cache.kv_type_v,
-        parallel: args.parallel,
+        parallel: args.parallel.count(),
         ubatch: args.ubatch,
         prompt_tokens: args.prompt_tokens,
         cached_tokens: args.cached_tokens.unwrap_or(0),
@@ -179,5 +188,6 @@ fn workload(args: &WorkloadArgs) -> WorkloadRequest {
         image: args.images.image,
         projector_on_cpu: args.images.projector == ProjectorPlace::Cpu,
         draft: None,
+        adapters: Vec::new(),
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 
-use super::args::{FitArgs, ReportFormat};
+use super::args::{FitArgs, Parallel, ReportFormat};
 use super::{Outcome, message, output, pages, request};
 use crate::foreign;
 use crate::planner::{Planned, Planner};
@@ -11,6 +11,9 @@ use crate::report::{self, fit::Report};
 use crate::units::counted;
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
+    if args.workload.parallel == Parallel::Auto {
+        bail!("--parallel auto plans one model");
+    }
     let of_one = [
         ("--save", args.report.save.is_some()),
         ("--check", args.report.check.is_some()),

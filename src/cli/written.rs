@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use super::args::{PlainFormat, QuantizeArgs};
 use super::progress::{self, Bar};
-use super::{Outcome, output, remote, show};
+use super::{Outcome, output, remote, show, template};
 use crate::checkpoint::Stores;
 use crate::hub::Purpose;
 use crate::planner::Planner;
 use crate::quantize::{self, Destination, Job, Start, Tally, Written};
 use crate::report;
 use crate::report::quantize::{MixReport, Report, WriteStats};
-use crate::scheme::Scheme;
+use crate::scheme::{Container, Scheme};
 use crate::units::counted;
 
 /// The stores that the source of an output is read from; an output that was begun keeps its source's commit.
@@ -96,6 +96,10 @@ pub(super) fn report(
     mix: Option<MixReport>,
 ) -> anyhow::Result<Outcome> {
     let files = planner.checkpoint().files.iter();
+    let mut notes = job.notes_with(tallies.as_deref().unwrap_or_default());
+    if scheme.container == Container::Gguf {
+        notes.extend(template::note(planner.checkpoint()));
+    }
     let report = Report {
         model: planner.model(),
         scheme,
@@ -104,7 +108,7 @@ pub(super) fn report(
         source_bytes: files.map(|file| file.bytes).sum(),
         tensors: report::quantize::rows(job, tallies.as_deref()),
         file_bytes: job.file_bytes(),
-        notes: job.notes_with(tallies.as_deref().unwrap_or_default()),
+        notes,
         made,
         mix,
     };

@@ -88,6 +88,17 @@ pub fn metadata(
     Ok(pairs.0)
 }
 
+/// The chat template of a GGUF, or of the GGUF that is made of a directory. `None` also where it cannot be read.
+pub fn chat_template(checkpoint: &Checkpoint) -> Option<String> {
+    match &checkpoint.config {
+        RawConfig::Gguf(metadata) => {
+            let text = metadata.str("tokenizer.chat_template").ok().flatten();
+            text.map(str::to_owned)
+        }
+        RawConfig::HuggingFace(_) => tokenizer::chat_template(checkpoint.directory.as_deref()?),
+    }
+}
+
 /// Whether `metadata` holds a byte-level tokenizer whose pre-tokenizer has no name in llama.cpp:
 /// `tokenizer.ggml.pre` is `default`, runtimes load the file, and some texts are split differently
 /// than in training.

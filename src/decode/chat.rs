@@ -4,14 +4,16 @@
 //! untrusted code, and a limit on its steps does not bound a single step (`'a' * 10**9`): it is rendered
 //! in a process of its own (`sandbox`). Must not: render in the process that runs the model.
 
+use std::sync::LazyLock;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use minijinja::{Environment, Error, ErrorKind, context};
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::sandbox::Renderer;
-use super::{DecodeError, Tokenizer};
+use super::{DecodeError, TemplateFault, Tokenizer};
 
 /// Steps after which a template is stopped; real ones take some thousands.
 pub const FUEL: u64 = 10_000_000;
@@ -100,9 +102,25 @@ impl Chat {
     }
 }
 
+/// The marks with which Transformers finds what the model wrote. They are no part of a prompt, and no Jinja of others.
+static GENERATION: LazyLock<Regex> = LazyLock::new(|| {
+    #[expect(clippy::expect_used, reason = "the pattern is valid")]
+    Regex::new(r"\{%([-+]?)\s*(?:end)?generation\s*([-+]?)%\}").expect("a pattern")
+});
+
 fn render(chat: &Chat, fuel: u64) -> Result<String, DecodeError> {
-    let in_a_line =
-        |error: Error| DecodeError::template(error.to_string().lines().next().unwrap_or_default());
+    let in_a_line = |error: Error| DecodeError::Template {
+        what: error
+            .to_string()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+        fault: match error.kind() {
+            ErrorKind::SyntaxError => TemplateFault::Syntax,
+            _ => TemplateFault::Fails,
+        },
+    };
     let mut environment = Environment::new();
     environment.set_fuel(Some(fuel));
     environment.set_trim_blocks(true);
@@ -116,8 +134,9 @@ fn render(chat: &Chat, fuel: u64) -> Result<String, DecodeError> {
     );
     // No clock: the same prompt every time. This is the day that Llama's template falls back to.
     environment.add_function("strftime_now", |_: String| "26 Jul 2024");
+    let template = GENERATION.replace_all(&chat.template, "{#$1 $2#}");
     environment
-        .add_template("chat", &chat.template)
+        .add_template("chat", &template)
         .map_err(in_a_line)?;
     let messages: Vec<_> = chat
         .messages
@@ -167,6 +186,13 @@ mod tests {
         let llama = "{% if messages[0]['role'] == 'system' %}{% set rest = messages[1:] %}{% endif %}\n\
             {{ bos_token }}{% for m in rest %}[INST] {{ m['content'].strip() }} [/INST]{% endfor %}";
         assert_eq!(ask(llama).ok().as_deref(), Some("<s>[INST] Hi [/INST]"));
+    }
+
+    #[test]
+    fn marks_of_what_the_model_wrote_and_loop_controls_are_no_errors() {
+        let template = "{% for m in messages %}{% if m.role == 'system' %}{% continue %}{% endif %}\
+            {%- generation -%}{{ m.content }}{%- endgeneration -%}{% break %}{% endfor %}";
+        assert_eq!(ask(template).ok().as_deref(), Some(" Hi "));
     }
 
     #[test]

@@ -135,6 +135,8 @@ pub enum DecodeError {
     Template {
         /// What is wrong.
         what: String,
+        /// How it fails.
+        fault: TemplateFault,
     },
     /// Metadata of another type.
     #[error(transparent)]
@@ -158,6 +160,17 @@ pub enum DecodeError {
     Candle(String),
 }
 
+/// How a chat template fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TemplateFault {
+    /// There is none, or it fails with these messages.
+    Fails,
+    /// It is no Jinja.
+    Syntax,
+    /// It was stopped.
+    Unbounded,
+}
+
 impl From<candle_core::Error> for DecodeError {
     fn from(error: candle_core::Error) -> DecodeError {
         // A backtrace would follow on further lines.
@@ -169,6 +182,9 @@ impl From<candle_core::Error> for DecodeError {
 impl DecodeError {
     /// A chat template that cannot be used.
     pub(super) fn template(what: impl Into<String>) -> DecodeError {
-        DecodeError::Template { what: what.into() }
+        DecodeError::Template {
+            what: what.into(),
+            fault: TemplateFault::Fails,
+        }
     }
 }

@@ -37,10 +37,10 @@ use crate::quantize::{GgufView, QuantizeError};
 use crate::units::Bytes;
 
 pub use chat::{Chat, FUEL, Message, prompt};
-pub use error::DecodeError;
+pub use error::{DecodeError, TemplateFault};
 pub use host::{kernels, multiplies, threads};
 pub use observe::{MatrixName, Observer, Observing};
-pub use sandbox::{COMMAND as RENDER_COMMAND, Renderer, WRONG_TEMPLATE, confine};
+pub use sandbox::{COMMAND as RENDER_COMMAND, NO_JINJA, Renderer, WRONG_TEMPLATE, confine};
 pub use tokenizer::Tokenizer;
 
 use forward::{Decoder, LogitRows, Sequence};

@@ -12,13 +12,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::DecodeError;
+use super::{Chat, DecodeError, Message, TemplateFault};
 
 /// The hidden command that renders.
 pub const COMMAND: &str = "render-template";
 
 /// Its exit status when the template is wrong; the message is on standard output.
 pub const WRONG_TEMPLATE: u8 = 3;
+
+/// Its exit status when the template is no Jinja; the message is on standard output.
+pub const NO_JINJA: u8 = 4;
 
 /// Memory that the process may take, the stack among it.
 #[cfg(unix)]
@@ -65,6 +68,27 @@ pub fn confine() -> std::io::Result<()> {
 }
 
 impl Renderer {
+    /// What is wrong with `template` whatever the messages are: that it is no Jinja, or that it had to be stopped with one
+    /// message. `None` also where that cannot be tried.
+    pub fn fault(&self, template: &str, cancel: &AtomicBool) -> Option<String> {
+        let message = Message {
+            role: "user".to_owned(),
+            content: "Hello".to_owned(),
+        };
+        let chat = Chat {
+            template: template.to_owned(),
+            begin: String::new(),
+            end: String::new(),
+            messages: vec![message],
+        };
+        match self.render(&chat, cancel) {
+            Err(DecodeError::Template { what, fault }) if fault != TemplateFault::Fails => {
+                Some(what)
+            }
+            _ => None,
+        }
+    }
+
     /// Renders `chat`.
     ///
     /// # Errors
@@ -115,6 +139,10 @@ impl Renderer {
         match status.code() {
             Some(0) => Ok(text),
             Some(code) if code == i32::from(WRONG_TEMPLATE) => Err(DecodeError::template(text)),
+            Some(code) if code == i32::from(NO_JINJA) => Err(DecodeError::Template {
+                what: text,
+                fault: TemplateFault::Syntax,
+            }),
             _ => Err(beyond(&ended(status))),
         }
     }
@@ -147,9 +175,12 @@ fn wait(child: &mut Child, cancel: &AtomicBool) -> Result<ExitStatus, DecodeErro
 }
 
 fn beyond(how: &str) -> DecodeError {
-    DecodeError::template(format!(
-        "it was stopped, because {how}; leave --chat out, or give the model another template"
-    ))
+    DecodeError::Template {
+        what: format!(
+            "it was stopped, because {how}; leave --chat out, or give the model another template"
+        ),
+        fault: TemplateFault::Unbounded,
+    }
 }
 
 /// Why a process ended.

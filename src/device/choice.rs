@@ -5,7 +5,7 @@ use std::path::Path;
 use super::detect::detect;
 use super::error::DeviceError;
 use super::profile::DeviceProfile;
-use super::registry::{DEFAULT_BOARD, HOST, get, load};
+use super::registry::{DEFAULT_BOARD, HOST, get, ids, load};
 
 /// The device that `--device` names: `host` is the machine with the root directory `root`, a name with a path separator or
 /// that ends in `.toml` or `.json` is a file, any other a shipped board. Notes of the detection are added to the profile's pitfalls.
@@ -41,13 +41,17 @@ pub enum Choice {
 /// with a profile; else [`DEFAULT_BOARD`].
 ///
 /// # Errors
-/// As [`open`], for a named device. Where none is named, a machine that cannot be detected counts as no board.
+/// As [`open`], for a named device. Where none is named, [`DeviceError::UnknownJetson`] on a Jetson without a profile; a
+/// machine that cannot be detected counts as no board.
 pub fn choose(device: Option<&str>, root: &Path) -> Result<(DeviceProfile, Choice), DeviceError> {
     let Some(named) = device else {
-        let here = detect(root).ok().filter(|found| found.profile.id != HOST);
-        return match here {
-            Some(found) => Ok((found.profile, Choice::ThisMachine)),
-            None => Ok((get(DEFAULT_BOARD)?, Choice::Default)),
+        return match detect(root).ok() {
+            Some(found) if found.profile.id != HOST => Ok((found.profile, Choice::ThisMachine)),
+            Some(found) if found.is_jetson => Err(DeviceError::UnknownJetson {
+                model: found.model.unwrap_or_default(),
+                known: ids().collect::<Vec<_>>().join(", "),
+            }),
+            _ => Ok((get(DEFAULT_BOARD)?, Choice::Default)),
         };
     };
     let choice = if named.eq_ignore_ascii_case(HOST) {

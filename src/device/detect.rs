@@ -23,6 +23,8 @@ pub struct DetectedDevice {
     pub profile: DeviceProfile,
     /// The device tree's model.
     pub model: Option<String>,
+    /// Whether it is a Jetson, of a known board or not.
+    pub is_jetson: bool,
     /// The system release of a Jetson.
     pub l4t: Option<L4tRelease>,
     /// The memory by `/proc/meminfo`.
@@ -100,6 +102,10 @@ pub fn detect(root: &Path) -> Result<DetectedDevice, DeviceError> {
         }
     };
     let is_board = !profile.compatible.is_empty();
+    let compatible = probe::property(root, "proc/device-tree/compatible");
+    let is_jetson = compatible
+        .iter()
+        .any(|entry| entry.starts_with("nvidia,tegra"));
     profile.at_hand = Some(AtHand {
         release,
         mode_is_read: power_mode.is_some(),
@@ -111,6 +117,7 @@ pub fn detect(root: &Path) -> Result<DetectedDevice, DeviceError> {
     Ok(DetectedDevice {
         profile,
         model,
+        is_jetson,
         l4t: release,
         memory,
         power_mode,

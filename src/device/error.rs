@@ -46,6 +46,17 @@ pub enum DeviceError {
         /// The rule and the way out.
         rule: String,
     },
+    /// The machine is a Jetson that no shipped board is.
+    #[error(
+        "this machine is a Jetson without a profile (`{model}`), and another board's numbers would be wrong for it: name the board \
+         that is most like it with --device ({known}), or a profile of your own"
+    )]
+    UnknownJetson {
+        /// The device tree's model.
+        model: String,
+        /// Every known id.
+        known: String,
+    },
     /// No board has this id.
     #[error(
         "no device is called `{id}`{hint}; known are {known}, `host` for this machine, or a path to a device file"

@@ -45,6 +45,24 @@ impl L4tRelease {
         (row.0.major == self.major).then_some(row.1)
     }
 
+    /// Whether a release with this major number runs on an Orin, as far as is known.
+    pub fn is_known(self) -> bool {
+        JETPACK.iter().any(|(first, _)| first.major == self.major)
+    }
+
+    /// The releases of a JetPack version, in a range of the table.
+    pub fn of_version(version: &str) -> Option<String> {
+        let at = JETPACK.iter().position(|(_, name)| *name == version)?;
+        let (first, _) = JETPACK.get(at)?;
+        let next = JETPACK
+            .get(at + 1)
+            .filter(|(next, _)| next.major == first.major);
+        Some(match next {
+            Some((next, _)) => format!("{first}, up to {next}"),
+            None => format!("{first} or later"),
+        })
+    }
+
     /// The name under which it is installed: `JetPack 6.2.2 (L4T R36.5.0)`.
     pub fn of_jetpack(self) -> String {
         match self.jetpack() {
@@ -75,9 +93,10 @@ impl fmt::Display for L4tRelease {
 impl FromStr for L4tRelease {
     type Err = ();
 
-    /// Accepts `36.4.7` and `36.5`.
+    /// Accepts `36.4.7`, `36.5` and `R36.4.7`.
     fn from_str(text: &str) -> Result<L4tRelease, ()> {
-        let mut parts = text
+        let number = text.strip_prefix(['R', 'r']).unwrap_or(text);
+        let mut parts = number
             .split('.')
             .map(|part| part.trim().parse::<u16>().map_err(|_| ()));
         let major = parts.next().ok_or(())??;

@@ -5,6 +5,7 @@
 //! model's quality. Out: the measurements, the [`Evidence`] for a speed, the expected [`quality::Quality`] of a format.
 //! Must not: read files or plan a model.
 
+pub mod boards;
 mod csv;
 mod hash;
 mod measurement;

@@ -6,6 +6,7 @@
 //! removes and changes each key of each family in turn and loads the file (its part `accept`).
 
 mod header;
+mod runs;
 mod types;
 mod vocabulary;
 
@@ -22,6 +23,7 @@ use crate::checkpoint::{Checkpoint, Origin, RawConfig, StoredTensor};
 use crate::dtype::Dtype;
 use crate::gguf::{Metadata, Value};
 use header::{MOST_BLOCKS, TypedHeader, missing, wrong};
+pub use runs::runs;
 
 /// Why llama.cpp does not load a file.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -79,6 +81,11 @@ pub enum AcceptError {
          belongs to these weights"
     )]
     Experts { found: u64, experts: u64 },
+    #[error(
+        "`tokenizer.ggml.model` is `{kind}`: the file has no tokenizer, and llama.cpp's programs abort without one; make \
+         the file anew from the original checkpoint with its tokenizer"
+    )]
+    NoVocabulary { kind: String },
     #[error(
         "the vocabulary has {tokens} tokens and the embedding {rows} rows, and llama.cpp loads files where the two \
          are equal; take the tokenizer that belongs to these weights"

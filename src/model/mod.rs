@@ -4,6 +4,7 @@
 //! not: read weights or know a device.
 
 pub mod accept;
+pub mod adapter;
 mod arch;
 mod arithmetic;
 pub mod conversion;

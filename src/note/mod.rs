@@ -69,6 +69,11 @@ pub enum Note {
         /// Whether that is what the board has free now.
         now: bool,
     },
+    /// Programs of llama.cpp that read the file's chat template at start may end with an error.
+    ChatTemplate {
+        /// What is wrong with it.
+        why: String,
+    },
     /// It fits, but the memory left is less than the uncertainty of the runtime's own memory.
     Tight {
         /// The memory left.
@@ -246,6 +251,7 @@ impl Note {
             Note::Kv(_) => "kv_type_impossible",
             Note::Allocation { .. } => "large_allocation",
             Note::Contiguity { .. } => "contiguity",
+            Note::ChatTemplate { .. } => "chat_template",
             Note::Tight { .. } => "tight",
             Note::ShortSequences { .. } => "short_sequences",
             Note::BeyondModelContext { .. } => "beyond_model_context",
@@ -289,6 +295,7 @@ impl Note {
             Note::Kv(_)
             | Note::Allocation { .. }
             | Note::Contiguity { .. }
+            | Note::ShortSequences { .. }
             | Note::Tight { .. }
             | Note::BudgetBeyondMemory { .. }
             | Note::BeyondModelContext { .. }
@@ -298,12 +305,12 @@ impl Note {
             | Note::QuantizationUnseen
             | Note::TowersUnseen => Weight::Verdict,
             Note::NoTokenizer
+            | Note::ChatTemplate { .. }
             | Note::Pool { .. }
             | Note::DoubleQuantization { .. }
             | Note::LostScaling(_)
             | Note::UnknownPreTokenizer => Weight::Commands,
-            Note::ShortSequences { .. }
-            | Note::SpeedUnmeasured { .. }
+            Note::SpeedUnmeasured { .. }
             | Note::SpeedUnknown { .. }
             | Note::FormatUnmeasured { .. }
             | Note::OtherKernels { .. }

@@ -41,6 +41,9 @@ impl Note {
             Note::Contiguity { largest, limit, now: false } => format!(
                 "one allocation of {largest} needs memory in one piece; beside the desktop one of {limit} was seen to fail: run headless (sudo systemctl isolate multi-user.target)"
             ),
+            Note::ChatTemplate { why } => format!(
+                "the chat template cannot be used here ({why}); if llama-server ends with a template error, start it with --chat-template chatml, or mend the template"
+            ),
             Note::Tight { left, more, runtime } => format!(
                 "it barely fits: {left} would be left, and {runtime} may take {more} more than expected"
             ),

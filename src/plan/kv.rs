@@ -5,7 +5,7 @@
 //! (cells, rows), `llama-memory-recurrent.cpp` (state) of llama.cpp.
 
 use crate::dtype::Dtype;
-use crate::model::{Attention, Cache, ModelSpec};
+use crate::model::{Attention, Cache, Layer, ModelSpec};
 use crate::note::KvProblem;
 use crate::units::Bytes;
 
@@ -127,19 +127,25 @@ impl KvCache {
 /// a latent (MLA) layer has no values. Without flash attention values are stored transposed and every
 /// layer gets the width of the widest.
 pub fn kv_cache(model: &ModelSpec, settings: &KvSettings) -> KvCache {
-    let attentions = || {
-        model
-            .layers
-            .iter()
-            .filter_map(|layer| layer.mixer.attention.as_ref())
-    };
-    let widest_value = attentions().map(value_width).max().unwrap_or(0);
+    kv_cache_of(model, &model.layers, settings)
+}
+
+/// The cache of some `layers` of `model`, as one of several devices holds it.
+pub fn kv_cache_of(model: &ModelSpec, layers: &[Layer], settings: &KvSettings) -> KvCache {
+    fn attentions(layers: &[Layer]) -> impl Iterator<Item = &Attention> {
+        let mixers = layers.iter().map(|layer| &layer.mixer);
+        mixers.filter_map(|mixer| mixer.attention.as_ref())
+    }
+    let widest_value = attentions(&model.layers)
+        .map(value_width)
+        .max()
+        .unwrap_or(0);
     let mut cache = KvCache {
         cells_full: settings.cells(),
         ..KvCache::default()
     };
 
-    for attention in attentions().filter(|a| a.cache == Cache::Own && a.kv_heads > 0) {
+    for attention in attentions(layers).filter(|a| a.cache == Cache::Own && a.kv_heads > 0) {
         let cells = attention
             .window
             .map_or(cache.cells_full, |w| settings.window_cells(w));
@@ -165,8 +171,7 @@ pub fn kv_cache(model: &ModelSpec, settings: &KvSettings) -> KvCache {
             cache.layers_full += 1;
         }
     }
-    let states = model
-        .layers
+    let states = layers
         .iter()
         .filter_map(|layer| layer.mixer.recurrent.as_ref());
     cache.recurrent_bytes = states

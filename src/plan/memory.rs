@@ -35,6 +35,8 @@ pub struct Ledger {
     pub image_encoder: Bytes,
     /// What drafts: its weights, its cache and what it computes in.
     pub draft: Bytes,
+    /// Adapters over the weights.
+    pub adapters: Bytes,
     /// Rows of logits handed to the sampler.
     pub output: Bytes,
     /// What the runtime itself takes.
@@ -66,7 +68,7 @@ impl RuntimeBytes {
         self.process + self.tokenizer + self.rest
     }
 
-    fn of(runtime: &RuntimeProfile, model: &ModelSpec) -> RuntimeBytes {
+    pub(super) fn of(runtime: &RuntimeProfile, model: &ModelSpec) -> RuntimeBytes {
         let memory = &runtime.memory;
         let process = memory.process_bytes.as_ref();
         RuntimeBytes {
@@ -78,7 +80,7 @@ impl RuntimeBytes {
 }
 
 /// The bytes of all entries of the vocabulary, at so many an entry.
-fn per_entry(bytes: Option<&Sourced<f64>>, model: &ModelSpec) -> Bytes {
+pub(super) fn per_entry(bytes: Option<&Sourced<f64>>, model: &ModelSpec) -> Bytes {
     Bytes(bytes.map_or(0.0, |bytes| bytes.value * model.dims.vocab as f64) as u64)
 }
 
@@ -92,6 +94,7 @@ impl Ledger {
             + self.compute
             + self.image_encoder
             + self.draft
+            + self.adapters
             + self.output
             + self.runtime.total()
     }
@@ -118,13 +121,7 @@ pub fn ledger(
     };
     let buffers = match &memory.compute {
         ComputeRule::Ggml { .. } => {
-            let rows = workload.outputs.unwrap_or(match memory.outputs.value {
-                _ if model.retrieval.is_some() => settings.tokens(),
-                Outputs::Parallel => settings
-                    .sequences()
-                    .saturating_mul(positions(runtime, workload.draft.as_ref())),
-                Outputs::Ubatch => settings.tokens(),
-            });
+            let rows = logit_rows(model, runtime, workload);
             let compute = compute(model, &settings, rows, runtime.backend);
             Buffers {
                 device: compute.device_bytes,
@@ -188,6 +185,7 @@ pub fn ledger(
         compute: buffers.all,
         image_encoder: encoder.total(),
         draft: draft_bytes(model, assignment, runtime, workload),
+        adapters: workload.adapters,
         output: buffers.output,
         runtime: RuntimeBytes::of(runtime, model),
         loading: per_entry(memory.loading_entry_bytes.as_ref(), model),
@@ -195,6 +193,19 @@ pub fn ledger(
         stages: buffers.stages,
         kv_problem: cache.problem,
     }
+}
+
+/// Rows of logits that a runtime reserves in a pass.
+pub(super) fn logit_rows(model: &ModelSpec, runtime: &RuntimeProfile, workload: &Workload) -> u64 {
+    let memory = &runtime.memory;
+    let settings = workload.kv_settings(memory.context_multiple.value);
+    workload.outputs.unwrap_or(match memory.outputs.value {
+        _ if model.retrieval.is_some() => settings.tokens(),
+        Outputs::Parallel => settings
+            .sequences()
+            .saturating_mul(positions(runtime, workload.draft.as_ref())),
+        Outputs::Ubatch => settings.tokens(),
+    })
 }
 
 /// What drafts, in the process of the model: a cache of its own in its default type, which flags for the type of the
@@ -210,6 +221,7 @@ fn draft_bytes(
     };
     let own = Workload {
         draft: None,
+        adapters: Bytes(0),
         text_only: true,
         type_k: Dtype::F16,
         type_v: Dtype::F16,

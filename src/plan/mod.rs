@@ -3,6 +3,7 @@
 //! result with numbers, not an error.
 
 pub mod advise;
+pub mod boards;
 pub mod change;
 pub mod compute;
 pub mod cpu;
@@ -14,6 +15,7 @@ pub mod kv;
 pub mod memory;
 mod notes;
 pub mod operations;
+pub mod part;
 pub mod projector;
 mod rates;
 pub mod recommend;
@@ -21,6 +23,7 @@ pub mod roofline;
 pub mod speculation;
 pub mod speed;
 mod target;
+pub mod throughput;
 pub mod together;
 pub mod workload;
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use crate::dtype::Dtype;
 use crate::model::{
-    Attention, Cache, Category, DecodeAccess, FeedForward, ModelSpec, Tensor, TensorRole,
+    Attention, Cache, Category, DecodeAccess, FeedForward, Layer, ModelSpec, Tensor, TensorRole,
 };
 use crate::plan::kv::{key_width, value_width};
+use crate::plan::part::Part;
 use crate::plan::speed::{Operation, OperationGroup, PromptWork, attention_macs, attention_pairs};
 use crate::plan::workload::Workload;
 use crate::scheme::{Assigned, Assignment};
@@ -20,6 +21,16 @@ pub fn decode_operations(
     model: &ModelSpec,
     assignment: &Assignment,
     workload: &Workload,
+) -> Vec<Operation> {
+    operations_of(model, assignment, workload, &Part::whole(model))
+}
+
+/// The same of a part of the model.
+pub fn operations_of(
+    model: &ModelSpec,
+    assignment: &Assignment,
+    workload: &Workload,
+    part: &Part,
 ) -> Vec<Operation> {
     // Experts are kept separate, because a batch reads more of them than one token does. Only rows of the same length are
     // summed, because the cost of a row depends on its length.
@@ -36,17 +47,17 @@ pub fn decode_operations(
             .or_insert(operation);
     };
     for (tensor, assigned) in model.tensors.iter().zip(&assignment.tensors) {
-        if let Some(operation) = of_tensor(model, tensor, assigned) {
+        if let Some(operation) = of_tensor(model, tensor, assigned).filter(|_| part.has(tensor)) {
             add(row_of(tensor, &operation), operation);
         }
-        let is_head = model.tied && !model.is_encoder();
+        let is_head = model.tied && !model.is_encoder() && part.output;
         if is_head && tensor.role == TensorRole::TokenEmbedding {
             add(tensor.row(), matrix(OperationGroup::Head, tensor, assigned));
         }
     }
     let depth = workload.prompt_tokens;
-    for attention in model
-        .layers
+    let layers = part.layers_of(model);
+    for attention in layers
         .iter()
         .filter_map(|layer| layer.mixer.attention.as_ref())
     {
@@ -73,8 +84,7 @@ pub fn decode_operations(
             .over_cache(seen, bytes.saturating_mul(times)),
         );
     }
-    for recurrent in model
-        .layers
+    for recurrent in layers
         .iter()
         .filter_map(|layer| layer.mixer.recurrent.as_ref())
     {
@@ -113,6 +123,10 @@ fn row_of(tensor: &Tensor, operation: &Operation) -> u64 {
 
 /// Multiply-accumulates of attention over a whole prompt of `tokens`.
 pub fn prompt_attention(model: &ModelSpec, tokens: u64) -> u64 {
+    attention_of(&model.layers, tokens)
+}
+
+fn attention_of(layers: &[Layer], tokens: u64) -> u64 {
     let of = |a: &Attention| match a.cache {
         Cache::None => {
             let seen = a.window.map_or(tokens, |window| window.min(tokens));
@@ -125,8 +139,7 @@ pub fn prompt_attention(model: &ModelSpec, tokens: u64) -> u64 {
             attention_macs(tokens, a.heads, a.key_dim, value_dim(a), a.window)
         }
     };
-    let attentions = model
-        .layers
+    let attentions = layers
         .iter()
         .filter_map(|layer| layer.mixer.attention.as_ref());
     attentions.map(of).fold(0, u64::saturating_add)
@@ -134,14 +147,17 @@ pub fn prompt_attention(model: &ModelSpec, tokens: u64) -> u64 {
 
 /// The work of reading the workload's prompt, of which the cache holds `cached_tokens` already.
 pub fn prompt_work(model: &ModelSpec, workload: &Workload) -> PromptWork {
+    prompt_work_of(&model.layers, workload)
+}
+
+/// The same of some layers of a model.
+pub fn prompt_work_of(layers: &[Layer], workload: &Workload) -> PromptWork {
     let cached = workload.cached_tokens.min(workload.prompt_tokens);
     let tokens = workload.prompt_tokens - cached;
-    let attentions = model
-        .layers
+    let attentions = layers
         .iter()
         .filter_map(|layer| layer.mixer.attention.as_ref());
-    let recurrent = model
-        .layers
+    let recurrent = layers
         .iter()
         .filter_map(|layer| layer.mixer.recurrent.as_ref());
     let scanned = recurrent.filter(|recurrent| recurrent.state_elements > 0);
@@ -151,8 +167,8 @@ pub fn prompt_work(model: &ModelSpec, workload: &Workload) -> PromptWork {
     PromptWork {
         tokens,
         ubatch: workload.ubatch,
-        attention_macs: prompt_attention(model, workload.prompt_tokens)
-            .saturating_sub(prompt_attention(model, cached)),
+        attention_macs: attention_of(layers, workload.prompt_tokens)
+            .saturating_sub(attention_of(layers, cached)),
         attention_pairs: attentions.map(pairs).fold(0, u64::saturating_add),
         fused: workload.flash_attention,
         recurrent_layers: scanned.count() as u64,

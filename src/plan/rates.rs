@@ -7,7 +7,8 @@ use crate::evidence::{Evidence, EvidenceQuery, Rated, evidence};
 use crate::model::ModelSpec;
 use crate::plan::cpu;
 use crate::plan::energy::{self, ModeEnergy};
-use crate::plan::operations::{decode_operations, prompt_work};
+use crate::plan::operations::{decode_operations, operations_of, prompt_work, prompt_work_of};
+use crate::plan::part::Part;
 use crate::plan::speed::{
     self, ClockedGpu, DecodeEstimate, OperationGroup, PromptEstimate, Spread,
 };
@@ -138,6 +139,72 @@ pub(super) fn speeds(
         }
     });
     Some(speeds)
+}
+
+/// How long a part of a model takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PartSeconds {
+    /// A decode step of all sequences: `low` is the fast end.
+    pub step: Spread,
+    /// Reading the prompt.
+    pub prompt: Spread,
+}
+
+/// How long `part` of `model` takes on `target`, with the host's work of a step where the runtime's server runs. `None`
+/// as for [`speeds`].
+pub(super) fn part_seconds(
+    model: &ModelSpec,
+    assignment: &Assignment,
+    target: Target<'_>,
+    workload: &Workload,
+    part: &Part,
+    is_server: bool,
+) -> Option<PartSeconds> {
+    let layers = part.layers.len() as u64;
+    let operations = operations_of(model, assignment, workload, part);
+    let prompt = prompt_work_of(part.layers_of(model), workload);
+    let (decode, prefill) = match (gpu(target.mode), measured_cpu(target)) {
+        (_, Some(cpu)) if !cpu::unmeasured(&operations, cpu).is_empty() => return None,
+        (_, Some(cpu)) => {
+            let own = cpu.runtime == target.runtime.id;
+            let machine = cpu::CpuContext { cpu, own, layers };
+            (
+                cpu::decode(&operations, workload.parallel, machine),
+                cpu::prefill(&operations, prompt, machine),
+            )
+        }
+        (Some(gpu), None) => {
+            let mut speed = target
+                .runtime
+                .speed
+                .launching(workload.cuda_graphs)
+                .into_owned();
+            if !is_server {
+                let host = &mut speed.host_seconds;
+                (host.low, host.expected, host.high) = (0.0, 0.0, 0.0);
+            }
+            (
+                speed::decode(&operations, layers, workload.parallel, &gpu, &speed),
+                speed::prefill(&operations, layers, prompt, &gpu, &speed),
+            )
+        }
+        (None, None) => return None,
+    };
+    let sequences = workload.parallel.max(1) as f64;
+    Some(PartSeconds {
+        step: inverse(sequences, decode.tokens_per_second),
+        prompt: inverse(prompt.tokens.max(1) as f64, prefill.tokens_per_second),
+    })
+}
+
+/// The time of `tokens` at a rate, or their rate in a time.
+pub(super) fn inverse(tokens: f64, rate: Spread) -> Spread {
+    let at = |rate: f64| tokens / rate.max(f64::MIN_POSITIVE);
+    Spread {
+        low: at(rate.high),
+        expected: at(rate.expected),
+        high: at(rate.low),
+    }
 }
 
 /// Corrects `speeds` by the ratio of measured to predicted rates that runs on the device showed. The range is then as

@@ -61,6 +61,8 @@ pub struct Workload {
     pub projector_on_cpu: bool,
     /// What drafts tokens that the model verifies.
     pub draft: Option<Draft>,
+    /// Adapters that share the model's weights.
+    pub adapters: Bytes,
 }
 
 impl Default for Workload {
@@ -85,6 +87,7 @@ impl Default for Workload {
             image: None,
             projector_on_cpu: false,
             draft: None,
+            adapters: Bytes(0),
         }
     }
 }

@@ -85,7 +85,10 @@ pub(super) fn candidates(
     };
     let mut all = Vec::new();
     if stored_loads && wants_stored {
-        let assignment = scheme::stored(model, &stored_id, stored_container);
+        let mut assignment = scheme::stored(model, &stored_id, stored_container);
+        if runtime.loads.casts_f32 {
+            assignment.cast_f32();
+        }
         let file_bytes = if checkpoint.files.is_empty() {
             model.tensors.iter().map(|tensor| tensor.stored_bytes).sum()
         } else {
@@ -234,9 +237,15 @@ fn unseen(checkpoint: &Checkpoint, model: &ModelSpec) -> Vec<Note> {
     } else {
         &["vision_config", "audio_config"]
     };
+    // A class that is conditioned on more than text has an encoder, whether or not the configuration tells of it.
+    let class = config
+        .get("architectures")
+        .and_then(|classes| classes.get(0)?.as_str());
+    let is_conditioned = class.is_some_and(|class| class.ends_with("ForConditionalGeneration"));
     if unseen
         .iter()
         .any(|key| config.get(key).is_some_and(|v| v.is_object()))
+        || is_conditioned && model.projector.is_none()
     {
         notes.push(Note::TowersUnseen);
     }
@@ -303,8 +312,16 @@ fn stored_scheme(checkpoint: &Checkpoint, model: &ModelSpec) -> String {
         RawConfig::Gguf(metadata) => metadata.u64("general.file_type").ok().flatten(),
         RawConfig::HuggingFace(_) => None,
     };
+    // A file may state a type that none of its matrices has, although it divides the rows of some.
+    let is_stored = |scheme: &&Scheme| {
+        let matrices = || model.tensors.iter().filter(|t| t.shape.len() > 1);
+        matches!(scheme.base, Dtype::F32 | Dtype::F16 | Dtype::BF16)
+            || matrices().any(|tensor| tensor.dtype == scheme.base)
+            || !matrices().any(|tensor| scheme.base.divides(tensor.row()))
+    };
     let by_type = stated
         .and_then(Scheme::of_file_type)
+        .filter(is_stored)
         .map(|scheme| scheme.id.to_owned());
     by_type
         .or_else(|| model.prequantized.clone())

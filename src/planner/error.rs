@@ -10,6 +10,7 @@ use crate::model::accept::AcceptError;
 use crate::quantize::QuantizeError;
 use crate::runtime::{RuntimeError, Version};
 use crate::scheme::{SCHEMES, TypeListError};
+use crate::units::Bytes;
 
 /// Why a checkpoint cannot be planned on any board.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +64,14 @@ pub enum PlanError {
     /// The checkpoint is wrong: its weights cannot be made into any file.
     #[error(transparent)]
     Quantize(#[from] QuantizeError),
+    /// The GGUF loads, and does not run.
+    #[error("{model}: {source}")]
+    Accept {
+        /// Its name.
+        model: String,
+        /// Why.
+        source: AcceptError,
+    },
     /// The prompt is longer than the context.
     #[error(
         "--prompt-tokens {prompt} are more than the {context} tokens of context: raise --context, or lower --prompt-tokens"
@@ -160,14 +169,75 @@ pub enum PlanError {
     #[error(transparent)]
     Quality(#[from] QualityFileError),
     /// A least rate was asked for where no rate is known.
-    #[error("--min-speed needs rates, and there are none of {runtime} on {device}: {way_out}")]
+    #[error("{flag} needs rates, and there are none of {runtime} on {device}: {way_out}")]
     NoRates {
+        /// What was asked for.
+        flag: &'static str,
         /// The runtime.
         runtime: String,
         /// The board or machine.
         device: String,
         /// What to do about it.
         way_out: &'static str,
+    },
+    /// The runtime does not run a model on several boards.
+    #[error("{runtime} does not run a model on several boards: take --runtime llama.cpp")]
+    OneBoard {
+        /// The runtime.
+        runtime: String,
+    },
+    /// The runtime computes on boards of a cluster through servers alone.
+    #[error(
+        "{runtime} computes through servers on the boards alone: give --server-on apart, and start one on its own board too"
+    )]
+    NoOwnDevice {
+        /// The runtime.
+        runtime: String,
+    },
+    /// There are fewer blocks than boards, or not as many as were named.
+    #[error(
+        "--layers: {model} has {blocks} blocks for {boards} boards, each with at least one; {given} were given"
+    )]
+    Layers {
+        /// The model.
+        model: String,
+        /// Its blocks.
+        blocks: usize,
+        /// The boards.
+        boards: usize,
+        /// What was given.
+        given: String,
+    },
+    /// The model cannot be divided.
+    #[error("{model}: --boards: {why}")]
+    NotDivided {
+        /// The model.
+        model: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// Tensors would be divided, and not blocks.
+    #[error(
+        "--split-mode tensor is never worth it over {link}: each token moves about {bytes} of {model}, {milliseconds:.0} ms on the \
+         link alone (measured for a 14B over 1 GbE: 51 MB and 1.6 tokens/s, where a split by layers had 6.3); leave it out"
+    )]
+    TensorSplit {
+        /// The link.
+        link: String,
+        /// The model.
+        model: String,
+        /// Bytes of a token.
+        bytes: Bytes,
+        /// Milliseconds of them on the link.
+        milliseconds: f64,
+    },
+    /// An adapter is not one of the model.
+    #[error("adapter {name}: {problem}")]
+    Adapter {
+        /// The adapter.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// The runtime has no such KV cache.
     #[error("{runtime} has no {} KV cache; it has {}", dtype.name().to_lowercase(), known.join(", "))]

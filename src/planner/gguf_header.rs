@@ -6,7 +6,7 @@ use super::error::PlanError;
 use crate::checkpoint::{Checkpoint, SourceFormat};
 use crate::convert::ConvertError;
 use crate::gguf::{self, Value};
-use crate::model::ModelSpec;
+use crate::model::{ModelSpec, accept};
 use crate::quantize::{self, Readiness};
 use crate::runtime::RuntimeProfile;
 use crate::scheme::{Container, Rules, Scheme};
@@ -88,12 +88,17 @@ impl GgufHeader {
         }
     }
 
-    /// Holds the weights of `checkpoint` to what every GGUF of it needs.
+    /// Holds a GGUF to what llama.cpp runs, and the weights of another `checkpoint` to what every GGUF of it needs.
     ///
     /// # Errors
+    /// [`PlanError::Accept`] for a GGUF that llama.cpp loads and does not run.
     /// [`PlanError::Quantize`] where the runtime loads a GGUF that [`quantize`] would make of the checkpoint, and none
     /// can be made because its weights are wrong.
     pub fn check(&self, checkpoint: &Checkpoint, model: &ModelSpec) -> Result<(), PlanError> {
+        accept::runs(checkpoint, model).map_err(|source| PlanError::Accept {
+            model: checkpoint.name.clone(),
+            source,
+        })?;
         match &self.metadata {
             Ok(metadata) if self.is_made => Ok(quantize::check(checkpoint, model, metadata)?),
             _ => Ok(()),

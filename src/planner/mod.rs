@@ -5,6 +5,7 @@
 
 mod board;
 mod candidates;
+mod cluster;
 mod drafting;
 mod error;
 mod gguf_header;
@@ -14,6 +15,7 @@ mod request;
 mod settings;
 mod shared;
 mod shared_file;
+mod throughput;
 
 use std::sync::Arc;
 
@@ -31,6 +33,7 @@ use quality::KnownQuality;
 
 pub use board::{Board, FoundDevice};
 pub use candidates::assigned;
+pub use cluster::{Cluster, ClusterRequest, NamedBoard, SplitMode};
 pub use error::{CandidateError, OpenError, PlanError};
 pub use gguf_header::GgufHeader;
 pub use mixes::MixPlanner;
@@ -38,6 +41,7 @@ pub use request::{BoardRequest, CONTEXT, Request, Schemes, WorkloadRequest};
 pub use settings::{CALIBRATION, RUNS, SettingsError, runs, runs_or_none};
 pub use shared::{Program, SharedMember, SharedModel, SharedPlan, SharedRequest, Storage};
 pub use shared_file::{SharedFile, SharedFileError};
+pub use throughput::together;
 
 /// A checkpoint that was opened, described and found to be one that runtimes load.
 #[derive(Debug)]
@@ -203,7 +207,25 @@ impl Planner {
             }
         };
         let advice = advise(&self.model, &fit, &others, &boards, target, &workload);
-        let readiness = match fit.recommended() {
+        let launch = self.launch(&board, request, &header, fit.recommended())?;
+        Ok(Planned {
+            board,
+            workload,
+            fit,
+            advice,
+            launch,
+        })
+    }
+
+    /// What the commands for `plan` depend on.
+    fn launch(
+        &self,
+        board: &Board,
+        request: &Request,
+        header: &GgufHeader,
+        plan: Option<&Plan>,
+    ) -> Result<LaunchContext, PlanError> {
+        let readiness = match plan {
             Some(plan) => header.readiness(
                 &self.checkpoint,
                 &self.model,
@@ -215,7 +237,7 @@ impl Planner {
                 Readiness::Ready { requantizes: false }
             }
         };
-        let launch = LaunchContext {
+        Ok(LaunchContext {
             readiness,
             rules: request.rules,
             version: request.board.runtime_version,
@@ -227,13 +249,6 @@ impl Planner {
                 Schemes::Types(list) => Some(list.file.clone()),
                 _ => None,
             },
-        };
-        Ok(Planned {
-            board,
-            workload,
-            fit,
-            advice,
-            launch,
         })
     }
 
@@ -263,7 +278,7 @@ impl Planner {
         let preference = request.preference;
         let fit = fit::fit(&self.model, candidates, board.target(), &workload).by(preference);
         if preference.min_speed.is_some() && fit.plans.iter().all(|plan| plan.speeds.is_none()) {
-            return Err(no_rates(board));
+            return Err(no_rates(board, "--min-speed"));
         }
         Ok(Draft {
             workload,
@@ -376,9 +391,10 @@ fn known<'a>(request: &'a Request, workload: &Workload) -> KnownQuality<'a> {
     }
 }
 
-/// Why no rate can be held against the least one that was asked for.
-fn no_rates(board: &Board) -> PlanError {
+/// Why no rate can be held against what a flag asks for.
+fn no_rates(board: &Board, flag: &'static str) -> PlanError {
     PlanError::NoRates {
+        flag,
         runtime: board.runtime.name.clone(),
         device: board.device.name.clone(),
         way_out: if board.device.at_hand.is_some() {

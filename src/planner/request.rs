@@ -8,9 +8,11 @@ use crate::device::{L4tRelease, Session, WhatIf};
 use crate::dtype::Dtype;
 use crate::evidence::quality::MeasuredQuality;
 use crate::model::ModelSpec;
+use crate::model::adapter::Adapter;
 use crate::model::projector::ImageSize;
 use crate::plan::draft::Draft;
 use crate::plan::{self, Preference, Workload};
+use crate::runtime::profile::ComputeRule;
 use crate::runtime::{RuntimeProfile, Version};
 use crate::scheme::{Rules, TypeList};
 use crate::units::Bytes;
@@ -120,6 +122,8 @@ pub struct WorkloadRequest {
     pub projector_on_cpu: bool,
     /// What drafts tokens that the model verifies.
     pub draft: Option<Draft>,
+    /// Adapters that share the model's weights.
+    pub adapters: Vec<Adapter>,
 }
 
 impl Default for BoardRequest {
@@ -162,6 +166,7 @@ impl Default for WorkloadRequest {
             image: usual.image,
             projector_on_cpu: usual.projector_on_cpu,
             draft: None,
+            adapters: Vec::new(),
         }
     }
 }
@@ -245,11 +250,34 @@ impl WorkloadRequest {
             image: self.image,
             projector_on_cpu: self.projector_on_cpu,
             draft: self.draft.clone(),
+            adapters: self.adapter_bytes(model, runtime)?,
         };
         if let Some(draft) = &load.draft {
             drafting::check(draft, model, runtime)?;
         }
         self.with_images(load, model)
+    }
+
+    /// What all adapters take: F32 in a GGUF as `convert_lora_to_gguf.py` writes it, 16 bits elsewhere.
+    fn adapter_bytes(
+        &self,
+        model: &ModelSpec,
+        runtime: &RuntimeProfile,
+    ) -> Result<Bytes, PlanError> {
+        let each = match runtime.memory.compute {
+            ComputeRule::Ggml { .. } => 4,
+            ComputeRule::Activations { .. } | ComputeRule::Fraction { .. } => 2,
+        };
+        let mut sum = Bytes(0);
+        for adapter in &self.adapters {
+            let weights = adapter.weights(model);
+            let weights = weights.map_err(|problem| PlanError::Adapter {
+                name: adapter.name.clone(),
+                problem,
+            })?;
+            sum += Bytes(each) * weights;
+        }
+        Ok(sum)
     }
 
     /// `load` with the tokens of its images in the prompt.

@@ -24,6 +24,14 @@ pub enum SettingsError {
     /// It cannot be read.
     #[error(transparent)]
     Open(#[from] input::OpenError),
+    /// It holds nothing, or zeros.
+    #[error(
+        "{file}: the file is blank, as a loss of power leaves it; remove it, or forget all that was measured with `orinplan calibrate --reset`"
+    )]
+    Blank {
+        /// The file.
+        file: String,
+    },
     /// It is no calibration.
     #[error(transparent)]
     Calibration(#[from] CalibrationError),
@@ -37,6 +45,15 @@ fn read(folder: &Path, name: &str) -> Result<Option<(String, String)>, SettingsE
     let path = folder.join(name);
     if !path.exists() {
         return Ok(None);
+    }
+    // What a loss of power leaves of a file that was being written.
+    let is_blank = |bytes: Vec<u8>| bytes.iter().all(|byte| *byte == 0);
+    if std::fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() <= LIMIT.0)
+        && std::fs::read(&path).is_ok_and(is_blank)
+    {
+        return Err(SettingsError::Blank {
+            file: path.display().to_string(),
+        });
     }
     let text = input::read_text(&path, LIMIT)?;
     Ok(Some((text, path.display().to_string())))

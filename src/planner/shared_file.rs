@@ -9,6 +9,8 @@ use serde::Deserialize;
 use super::request::{Request, Schemes};
 use super::shared::{Program, SharedModel, SharedRequest, Storage};
 use crate::dtype::Dtype;
+use crate::input;
+use crate::model::adapter::Adapter;
 use crate::plan::workload::KV_TYPES;
 use crate::units::Bytes;
 
@@ -52,6 +54,8 @@ struct ModelEntry {
     load: Load,
     #[serde(default)]
     text_only: bool,
+    #[serde(default)]
+    adapters: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -134,6 +138,20 @@ impl SharedFile {
     }
 }
 
+/// The adapter in a folder or of its `adapter_config.json`.
+fn adapter(path: &Path, named: &str) -> Result<Adapter, String> {
+    /// A configuration has some hundred bytes.
+    const LIMIT: Bytes = Bytes(1 << 20);
+    let file = if path.is_dir() {
+        path.join("adapter_config.json")
+    } else {
+        path.to_owned()
+    };
+    let text =
+        input::read_text(&file, LIMIT).map_err(|error| format!("adapter {named}: {error}"))?;
+    Adapter::parse(named, &text).map_err(|problem| format!("adapter {named} {problem}"))
+}
+
 impl ModelEntry {
     fn model(&self, folder: &Path, base: &Request) -> Result<SharedModel, String> {
         let name = self.name.as_ref().unwrap_or(&self.model).clone();
@@ -169,6 +187,10 @@ impl ModelEntry {
             })?;
         }
         work.text_only |= self.text_only;
+        for named in &self.adapters {
+            work.adapters
+                .push(adapter(&folder.join(named), named).map_err(at)?);
+        }
         let beside = folder.join(&self.model);
         let model = if beside.exists() {
             beside.display().to_string()

@@ -1,5 +1,6 @@
 //! Formats results as text, Markdown, JSON and pages; decides nothing.
 
+pub mod boards;
 pub mod calibrate;
 #[cfg(feature = "decode")]
 pub mod compare;

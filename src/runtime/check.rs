@@ -223,6 +223,9 @@ impl RuntimeProfile {
                 eager.source.clone(),
             ));
         }
+        if let Some(batch) = &speed.vector_batch {
+            cited.push(("speed.vector_batch".to_owned(), batch.source.clone()));
+        }
         cited.extend(self.lines.cited());
         cited.extend(
             speed

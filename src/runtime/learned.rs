@@ -83,7 +83,10 @@ impl Runs {
                     1 => "1 run".to_owned(),
                     count => format!("{count} runs"),
                 },
-                last.engine,
+                // Not every server says what it is.
+                Some(&last.engine)
+                    .filter(|engine| !engine.is_empty())
+                    .unwrap_or(&last.runtime),
                 last.version
             ),
         })

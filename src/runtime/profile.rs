@@ -80,6 +80,9 @@ pub struct Loads {
     /// It runs what its own converter makes of a checkpoint, and no files of these formats.
     #[serde(default)]
     pub own_converter: bool,
+    /// Matrices that are stored in F32 are held in F16.
+    #[serde(default)]
+    pub casts_f32: bool,
     /// Element types its KV cache can have, in lower case.
     pub kv_types: Vec<String>,
     /// FP8 weights are widened before use on compute capability 8.7: smaller, never faster to compute.
@@ -194,6 +197,9 @@ pub struct Speed {
     /// The arithmetic that a further sequence adds to a matrix, as a share of the first one's: 1 where every sequence is
     /// computed separately, near 0 where tensor cores compute them together.
     pub batch_share: Sourced<f64>,
+    /// Up to so many sequences each has products of its own, as `batch_share` says; larger batches are computed as prompts
+    /// are. `None` where all are computed alike.
+    pub vector_batch: Option<Sourced<u64>>,
     /// A factor on the time of a whole step: the error of the model on measurements that were left out of its fit.
     pub spread: Range,
     /// Seconds of kernel launches for each layer at `reference_clock_hz`, inversely proportional to the clock.
@@ -291,9 +297,12 @@ impl RuntimeProfile {
             let source = learned.as_ref().map(|learned| learned.source.clone());
             self.sources
                 .insert(key.to_owned(), source.unwrap_or_default());
-            for bound in [&mut own.low, &mut own.expected, &mut own.high] {
+            // What is learned moves the range; it does not make it narrower.
+            let above = own.high - own.expected;
+            for bound in [&mut own.low, &mut own.expected] {
                 *bound = (*bound + more).max(0.0);
             }
+            own.high = own.expected + above;
             (own.source, own.trust) = (key.to_owned(), Trust::Measured);
         }
         self.learned = learned;

@@ -15,11 +15,12 @@ const MOST: usize = 500;
 const MOST_APART: f64 = 100.0;
 
 /// Runs on record, oldest first.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Runs {
-    schema: String,
     /// The runs.
     pub run: Vec<Run>,
+    /// Entries that are not read, such as those of a later version: they stay in the file.
+    unread: Vec<toml::Table>,
 }
 
 /// One run of a model: what was predicted, and what was measured.
@@ -120,7 +121,7 @@ pub struct RunsError {
 }
 
 /// The file with its entries not yet read, so that a malformed one does not cost the others.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RunsFile {
     schema: String,
@@ -145,15 +146,6 @@ impl Run {
     }
 }
 
-impl Default for Runs {
-    fn default() -> Runs {
-        Runs {
-            schema: SCHEMA.to_owned(),
-            run: Vec::new(),
-        }
-    }
-}
-
 impl Runs {
     /// Reads runs; `file` is the file's name for messages. Returns them with a message for each malformed entry, which
     /// is left out.
@@ -175,10 +167,11 @@ impl Runs {
         }
         let (mut runs, mut left_out) = (Runs::default(), Vec::new());
         for (entry, number) in listed.run.into_iter().zip(1..) {
-            match Run::read(entry) {
+            match Run::read(entry.clone()) {
                 Ok(run) => runs.run.push(run),
                 Err(problem) => {
-                    left_out.push(format!("{file}: run {number} is left out: {problem}"))
+                    left_out.push(format!("{file}: run {number} is left out: {problem}"));
+                    runs.unread.push(entry);
                 }
             }
         }
@@ -187,7 +180,15 @@ impl Runs {
 
     /// The file's text.
     pub fn text(&self) -> String {
-        let table = toml::to_string_pretty(self).unwrap_or_default();
+        let read = self
+            .run
+            .iter()
+            .filter_map(|run| toml::Table::try_from(run).ok());
+        let file = RunsFile {
+            schema: SCHEMA.to_owned(),
+            run: self.unread.iter().cloned().chain(read).collect(),
+        };
+        let table = toml::to_string_pretty(&file).unwrap_or_default();
         format!(
             "# Written by `orinplan validate --save-calibration`; `orinplan calibrate --reset` removes it.\n{table}"
         )
@@ -278,7 +279,12 @@ mod tests {
         ] {
             let text = both.text().replacen(from, to, 1);
             let (left, said) = read(&text);
-            assert_eq!(left, second, "{to}");
+            assert_eq!(left.run, second.run, "{to}");
+            // It may be that of a later version: it stays in the file.
+            assert!(
+                left.text().contains(to) && left.text().contains("\"b\""),
+                "{to}"
+            );
             assert!(
                 said.len() == 1
                     && said[0].starts_with("runs.toml: run 1 is left out: ")

@@ -80,6 +80,13 @@ impl Assignment {
         })
     }
 
+    /// Tensors in F32 become F16, as a runtime holds them that casts what it loads.
+    pub fn cast_f32(&mut self) {
+        for tensor in self.tensors.iter_mut().filter(|t| t.dtype == Dtype::F32) {
+            (tensor.dtype, tensor.bytes) = (Dtype::F16, Bytes(tensor.bytes.0 / 2));
+        }
+    }
+
     /// The number of tensors that have another type than intended because of their shape.
     pub fn fallbacks(&self) -> usize {
         self.tensors

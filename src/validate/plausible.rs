@@ -17,15 +17,15 @@ const TEMPLATE_TOKENS: u64 = 4096;
 const OVER: f64 = 1.05;
 
 /// A rate this many times above its ceiling is no decoder's: the tokens were held back and sent together.
-const HELD_BACK: f64 = 10.0;
+const HELD_BACK: f64 = 3.0;
 
 /// A rate by an engine's own clock may exceed that of the arrival of its tokens by this factor: tokens of one piece
 /// arrive together, when the last of them is there.
 const BY_CLOCK: f64 = 1.25;
 
-/// The least share of a model's weights that is in memory: embeddings and experts that no token uses may stay on the
-/// disk.
-const LEAST_SHARE: f64 = 0.25;
+/// The least share of the weights that a token reads which is in memory, mapped files included: what no token uses may
+/// stay on the disk.
+const LEAST_SHARE: f64 = 0.9;
 
 /// The most that is possible on the machine that was planned for.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +38,7 @@ pub struct Limits {
     pub memory: Bytes,
     /// Whether its GPU shares that memory.
     pub has_gpu: bool,
-    /// Bytes of the model's weights.
+    /// Bytes of the model's weights that every token reads.
     pub weights: Bytes,
 }
 
@@ -192,7 +192,7 @@ fn reject_memory(measured: &mut Measured, memory: &mut PeakMemory, limits: &Limi
                 format!("{bytes} are more than the machine's {}", limits.memory)
             }
             bytes if bytes < least && has_weights => format!(
-                "{bytes} are less than a quarter of the model's {} of weights: they are not in it",
+                "{bytes} are less than the {} of weights that every token reads: they are not in it",
                 limits.weights
             ),
             bytes if is_short => format!(

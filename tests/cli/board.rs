@@ -181,3 +181,38 @@ fn a_wrong_file_is_refused_with_the_place() {
     refused("board nothing-here", &["there is no model `nothing-here`"]);
     refused("board nothing-here.toml", &["nothing-here.toml"]);
 }
+
+/// Rank 16 on four matrices of each block, in F32.
+#[test]
+fn adapters_add_their_weights_to_the_model_that_they_share() {
+    let config =
+        r#"{"peft_type":"LORA","r":16,"target_modules":["q_proj","k_proj","v_proj","o_proj"]}"#;
+    let folder = tempfile::tempdir().unwrap();
+    let lora = folder.path().join("lora");
+    fs::create_dir(&lora).unwrap();
+    fs::write(lora.join("adapter_config.json"), config).unwrap();
+    let entry = "[[model]]\nmodel = \"QWEN\"\nname = \"chat\"\nscheme = \"q8_0\"\n";
+    let bytes = |entry: &str| {
+        let document = of_file(0, entry);
+        let memory = document["models"][0]["memory"].clone();
+        (
+            memory["total_bytes"].as_u64().unwrap(),
+            memory["adapters_bytes"].as_u64(),
+        )
+    };
+    let named = lora.display();
+    let (without, none) = bytes(entry);
+    let (with, added) = bytes(&format!(
+        "{entry}adapters = [\"{named}\", \"{named}/adapter_config.json\"]\n"
+    ));
+    // Qwen3-0.6B: 28 blocks of width 1024, 16 heads of queries and 8 of keys and values, each of 128.
+    let each = 28 * 16 * ((1024 + 2048) + 2 * (1024 + 1024) + (2048 + 1024)) * 4;
+    assert_eq!((none, added), (None, Some(2 * each)));
+    assert_eq!(with, without + 2 * each);
+    fs::write(lora.join("adapter_config.json"), "{}").unwrap();
+    let file = folder.path().join("plan.toml");
+    let root = env!("CARGO_MANIFEST_DIR");
+    let entry = entry.replace("QWEN", &format!("{root}/{QWEN}"));
+    fs::write(&file, format!("{entry}adapters = [\"{named}\"]\n")).unwrap();
+    assert_error(&run_with("board", &[&file]), &["model `chat`", "`r`"]);
+}

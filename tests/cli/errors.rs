@@ -302,3 +302,34 @@ fn a_backtrace_never_reaches_the_user() {
         assert_error(&left(output.unwrap()), &[]);
     }
 }
+
+/// What the pointer stands for would be left out in silence.
+#[test]
+fn a_pointer_in_place_of_any_part_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        let from = std::path::Path::new("fixtures/tiny-llama").join(file);
+        std::fs::copy(from, folder.path().join(file)).unwrap();
+    }
+    let pointer = format!(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 1044992\n",
+        "a".repeat(64)
+    );
+    for part in [
+        "chat_template.jinja",
+        "additional_chat_templates/tools.jinja",
+        "preprocessor_config.json",
+        "model-00002-of-00002.safetensors",
+        "merges.txt",
+    ] {
+        let path = folder.path().join(part);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &pointer).unwrap();
+        let run = crate::support::run_with("fit", &[folder.path()]);
+        crate::support::assert_error(&run, &[part, "git-LFS pointer"]);
+        std::fs::remove_file(&path).unwrap();
+    }
+    std::fs::write(folder.path().join("picture.png"), &pointer).unwrap();
+    let run = crate::support::run_with("fit", &[folder.path()]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+}

@@ -63,3 +63,28 @@ fn a_template_that_takes_too_much_ends() {
         assert!(output.stdout.len() < 1 << 20, "{template:.60}");
     }
 }
+
+/// The note names the fault, and the command that would end with it is not pasted unwarned.
+#[test]
+fn a_model_whose_template_is_no_jinja_is_planned_with_a_note() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.header.safetensors"] {
+        let from = std::path::Path::new("fixtures/qwen3-0.6b").join(file);
+        std::fs::copy(from, folder.path().join(file)).unwrap();
+    }
+    let noted = |template: &str| {
+        std::fs::write(folder.path().join("tokenizer_config.json"), "{\"x\": 1}").unwrap();
+        std::fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
+        let run = crate::support::run_with("fit --all", &[folder.path()]);
+        assert_eq!((run.code, run.err.as_str()), (0, ""));
+        run.out.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let wrong = noted("{{ foo( }}");
+    assert!(
+        wrong.contains("note: the chat template cannot be used here (syntax error")
+            && wrong.contains("--chat-template chatml"),
+        "{wrong}"
+    );
+    assert!(!noted("{{ messages[0].content }}").contains("chat template"));
+    assert!(!noted("{{ raise_exception('only tools') }}").contains("chat template"));
+}

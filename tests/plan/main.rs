@@ -6,6 +6,8 @@
 #[path = "../schema/mod.rs"]
 mod schema;
 
+mod adapters;
+mod boards;
 mod contract;
 mod devices;
 mod images;

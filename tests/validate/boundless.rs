@@ -221,7 +221,7 @@ fn ollamas_account_of_itself_is_held_against_the_machine() {
             "are more than the machine's 7.43 GiB",
         ),
         ("0", "0 B are no measurement"),
-        ("1000", "less than a quarter of the model's"),
+        ("1000", " of weights that every token reads"),
     ] {
         let (found, text) = measured("ollama", &ollama(counters(sound), size));
         let why = reason(&found, "peak_memory_bytes");

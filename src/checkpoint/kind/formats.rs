@@ -9,42 +9,63 @@ use crate::input::display_name;
 
 /// A format of weight files that is not read.
 struct UnreadFormat {
+    /// The start of file names, in lower case.
+    start: &'static str,
     /// Ends of file names, in lower case.
     ends: &'static [&'static str],
     what: &'static str,
     way_out: &'static str,
 }
 
+/// The more specific first.
 const FORMATS: &[UnreadFormat] = &[
     UnreadFormat {
+        start: "params_shard_",
+        ends: &[".bin"],
+        what: "MLC's format, for its own runtime",
+        way_out: "give the model that it was made from, and plan MLC for it with --runtime mlc",
+    },
+    UnreadFormat {
+        start: "openvino_",
+        ends: &[".bin", ".xml"],
+        what: "OpenVINO's format, for Intel's processors",
+        way_out: "download the *.safetensors or the GGUF of the model that it was exported from",
+    },
+    UnreadFormat {
+        start: "",
         ends: &[".bin", ".pth", ".pt", ".ckpt"],
         what: "PyTorch's pickle format, which can run code when it is read",
         way_out: "load the model with Transformers and write it with `save_pretrained(DIRECTORY, safe_serialization=True)`, \
                   or download the repository's *.safetensors",
     },
     UnreadFormat {
+        start: "",
         ends: &[".onnx", ".onnx_data", ".onnx.data"],
         what: "ONNX, a graph for another runtime",
         way_out: "download the *.safetensors or the GGUF of the model that it was exported from",
     },
     UnreadFormat {
+        start: "",
         ends: &[".msgpack"],
         what: "Flax's format",
         way_out: "load the model with Transformers (`from_pretrained(DIRECTORY, from_flax=True)`) and write it with \
                   `save_pretrained`, or download the repository's *.safetensors",
     },
     UnreadFormat {
+        start: "",
         ends: &[".h5", ".keras"],
         what: "TensorFlow's format",
         way_out: "load the model with Transformers (`from_pretrained(DIRECTORY, from_tf=True)`) and write it with \
                   `save_pretrained`, or download the repository's *.safetensors",
     },
     UnreadFormat {
+        start: "",
         ends: &[".npz", ".npy"],
         what: "NumPy's format",
         way_out: "download the repository's *.safetensors, or the GGUF of the same model",
     },
     UnreadFormat {
+        start: "",
         ends: &[
             ".engine",
             ".plan",
@@ -90,8 +111,10 @@ const FINISH: &str =
 fn format(name: &str) -> Option<&'static UnreadFormat> {
     let name = name.to_ascii_lowercase();
     let weights = !NO_WEIGHTS.contains(&name.as_str()) && !name.starts_with("rng_state");
-    let ends = |format: &&UnreadFormat| format.ends.iter().any(|end| name.ends_with(end));
-    FORMATS.iter().filter(|_| weights).find(ends)
+    let is = |format: &&UnreadFormat| {
+        name.starts_with(format.start) && format.ends.iter().any(|end| name.ends_with(end))
+    };
+    FORMATS.iter().filter(|_| weights).find(is)
 }
 
 /// A directory whose only weights are of a format that is not read.

@@ -9,6 +9,7 @@ Examples:
   orinplan fit MODEL --save plan.json                        then, in CI:
   orinplan fit MODEL --check plan.json                       exit 1 and a list of what changed
   orinplan fit A B C                                         side by side
+  orinplan fit MODEL --boards 2xorin-nano-8gb --link 1gbe    one model on two boards
   orinplan fit MODEL --format html --output plan.html        a page with figures
   orinplan fit MODEL --watch                                 then start the server";
 
@@ -21,7 +22,7 @@ FILE.toml:
   device = \"orin-nano-8gb\"        # optional, as are power_mode and storage
   [[model]]
   model = \"Qwen/Qwen3-1.7B\"       # or a path, from this file's folder
-  name = \"chat\"                   # optional, as are runtime, scheme, context, parallel, kv_type, text_only
+  name = \"chat\"                   # optional, as are runtime, scheme, context, parallel, kv_type, text_only, adapters
   priority = 1                    # 1 is served first
   load = \"resident\"               # or \"on-demand\": loaded when asked for, in turn with others
   [[program]]

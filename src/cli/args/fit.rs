@@ -6,9 +6,12 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
 use super::{
-    BoardArgs, CHOICE, DraftArgs, FigureArgs, PreferenceArgs, REPORT, ReadArgs, ReportFormat,
-    WorkloadArgs,
+    BoardArgs, BoardsArgs, CHOICE, DraftArgs, FigureArgs, PreferenceArgs, REPORT, ReadArgs,
+    ReportFormat, WorkloadArgs,
 };
+
+use super::parse::parse_latency;
+use crate::units::Seconds;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FitArgs {
@@ -30,8 +33,13 @@ pub(in crate::cli) struct FitArgs {
     /// measurements of other models let expect]
     #[arg(long, value_name = "FILE", help_heading = CHOICE)]
     pub quality: Option<PathBuf>,
+    /// With --parallel auto: the longest time between two tokens of a sequence, such as 80ms
+    #[arg(long, value_name = "TIME", value_parser = parse_latency)]
+    pub max_latency: Option<Seconds>,
     #[command(flatten)]
     pub draft: DraftArgs,
+    #[command(flatten)]
+    pub boards: BoardsArgs,
     #[command(flatten)]
     pub preference: PreferenceArgs,
     /// Show every format, every way to run it and every note [default: what fits a screen of 24 lines; with --scheme,

@@ -1,6 +1,7 @@
 //! Every flag, declared once: the parser, `--help`, the man page and the completions come from here.
 
 mod board;
+mod boards;
 mod config;
 mod draft;
 mod fit;
@@ -19,8 +20,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::parse::{
-    parse_bits, parse_encoded_type, parse_nats, parse_rate, parse_release, parse_rules,
-    parse_type_override, parse_watts, tokens,
+    parse_bits, parse_encoded_type, parse_nats, parse_parallel, parse_rate, parse_release,
+    parse_rules, parse_type_override, parse_watts, tokens,
 };
 use crate::device::{L4tRelease, WhatIf};
 use crate::dtype::Dtype;
@@ -31,11 +32,13 @@ use crate::units::Bytes;
 use crate::validate::CALIBRATION_SECONDS;
 
 pub(super) use self::board::SharedArgs;
+pub(super) use self::boards::{BoardsArgs, joined};
 pub(super) use self::config::{ConfigArgs, ConfigCommand, Key};
 pub(super) use self::draft::DraftArgs;
 pub(super) use self::fit::{FitArgs, PredictionArgs};
 pub(super) use self::images::{ImageArgs, ProjectorPlace};
 pub(super) use self::models::{ModelsArgs, TaskArg};
+pub(super) use self::parse::Parallel;
 pub(super) use self::quality::{CompareArgs, ImatrixArgs, TextArgs};
 pub(super) use self::servers::{NetworkArgs, PullArgs};
 pub(super) use self::suggest::unknown_command;
@@ -218,9 +221,10 @@ pub(super) struct WorkloadArgs {
     pub context: Option<u64>,
     #[command(flatten)]
     pub kv_cache: KvCacheArgs,
-    /// Sequences decoded at once
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024))]
-    pub parallel: u64,
+    /// Sequences decoded at once. With `fit`, `auto` finds the number from 1 to 32 that gives the most tokens a second, each
+    /// with the tokens of --context
+    #[arg(long, value_name = "N|auto", allow_negative_numbers = true, default_value = "1", value_parser = parse_parallel)]
+    pub parallel: Parallel,
     /// Prompt tokens processed at once
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 512, value_parser = tokens(1..=1 << 20))]
     pub ubatch: u64,
@@ -335,10 +339,10 @@ pub(super) struct QuantizeArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["target_size", "target_bpw", "fit", "max_kld"])]
     pub types: Option<PathBuf>,
     /// Write the types that were chosen to this file, for --types here and in `fit`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "types"])]
     pub save_types: Option<PathBuf>,
     /// Write what each type of each tensor is expected to cost to this file (JSON), for `fit --quality`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "types"])]
     pub save_sensitivity: Option<PathBuf>,
     #[command(flatten)]
     pub text: TextArgs,

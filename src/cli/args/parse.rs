@@ -8,6 +8,7 @@ use crate::model::projector::ImageSize;
 use crate::plan::workload::KV_TYPES;
 use crate::quantize::blocks::FORMATS;
 use crate::scheme::{Rules, TypeOverride};
+use crate::units::Seconds;
 
 /// A parser of a number of tokens in `range`: `4096`, or `4k` and `1m` in units of 1024 and 1024 x 1024.
 pub(super) fn tokens(
@@ -37,6 +38,52 @@ pub(super) fn tokens(
     }
 }
 
+/// Sequences decoded at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Parallel {
+    /// So many.
+    Count(u64),
+    /// The number that gives the most tokens a second.
+    Auto,
+}
+
+impl Parallel {
+    /// The number, one where it is to be found.
+    pub(in crate::cli) fn count(self) -> u64 {
+        match self {
+            Parallel::Count(count) => count,
+            Parallel::Auto => 1,
+        }
+    }
+}
+
+pub(super) fn parse_parallel(text: &str) -> Result<Parallel, String> {
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(Parallel::Auto);
+    }
+    let count = text.parse::<u64>().ok();
+    let count = count.filter(|count| (1..=1024).contains(count));
+    count
+        .map(Parallel::Count)
+        .ok_or_else(|| "write a number of sequences from 1 to 1024, or auto".to_owned())
+}
+
+/// Milliseconds or seconds, such as `80ms` or `0.1s`.
+pub(super) fn parse_latency(text: &str) -> Result<Seconds, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let units = [("ms", 1e-3), ("s", 1.0)].into_iter();
+    let mut read = units.filter_map(|(unit, scale)| {
+        let number: f64 = lower.strip_suffix(unit)?.trim_end().parse().ok()?;
+        Some(number * scale)
+    });
+    let seconds = read
+        .next()
+        .filter(|seconds| (1e-4..=60.0).contains(seconds));
+    seconds
+        .map(Seconds)
+        .ok_or_else(|| "write a time from 0.1ms to 60s, such as 80ms".to_owned())
+}
+
 /// Watts, such as `10W` or `7.5`.
 pub(super) fn parse_watts(text: &str) -> Result<f64, String> {
     let digits = text.strip_suffix(['W', 'w']).unwrap_or(text).trim();
@@ -59,8 +106,18 @@ pub(super) fn parse_image(text: &str) -> Result<ImageSize, String> {
 }
 
 pub(super) fn parse_release(text: &str) -> Result<L4tRelease, String> {
-    text.parse()
-        .map_err(|()| "an L4T release reads 36.4.7; see /etc/nv_tegra_release".to_owned())
+    if let Some(releases) = L4tRelease::of_version(text) {
+        return Err(format!(
+            "{text} is a version of JetPack; its L4T release is {releases} (see /etc/nv_tegra_release)"
+        ));
+    }
+    let release = text
+        .parse()
+        .ok()
+        .filter(|release: &L4tRelease| release.is_known());
+    release.ok_or_else(|| {
+        "an L4T release of an Orin begins with 35, 36, 38 or 39, such as 36.4.7; see /etc/nv_tegra_release".to_owned()
+    })
 }
 
 pub(super) fn parse_percent(text: &str) -> Result<f64, String> {

@@ -61,7 +61,7 @@ pub(in crate::cli) struct ValidateArgs {
     #[arg(long, value_name = "ID", value_parser = known::RUNTIMES, hide_possible_values = true)]
     pub runtime: Option<String>,
     /// Format that a server has quantized MODEL to [default: as MODEL is stored]; candle and llama-bench run a GGUF as
-    /// it is, and candle a Hugging Face directory in bf16 or f16
+    /// it is, and candle a Hugging Face directory in the 16-bit format that it is stored in
     #[arg(long, value_name = "ID", value_parser = known::FORMAT, hide_possible_values = true)]
     pub scheme: Option<String>,
     /// Prompt text, instead of plain words

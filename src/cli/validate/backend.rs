@@ -152,6 +152,9 @@ fn program(args: &ValidateArgs) -> anyhow::Result<PathBuf> {
 /// The GGUF to run; of a split one the first part, which names the others.
 fn gguf(args: &ValidateArgs, checkpoint: &Checkpoint) -> anyhow::Result<PathBuf> {
     let model = &args.model.model;
+    if checkpoint.format == SourceFormat::Config {
+        bail!("{model} is a configuration without weights: there is nothing to run");
+    }
     if checkpoint.format != SourceFormat::Gguf {
         let is_file = |scheme: &&Scheme| scheme.container == Container::Gguf;
         let scheme = args.scheme.as_deref().and_then(Scheme::get).filter(is_file);

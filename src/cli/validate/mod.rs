@@ -6,12 +6,13 @@ mod under_test;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use self::backend::{ResolvedBackend, resolve, run_as};
 use self::under_test::{Alternative, RunUnderTest};
 use super::args::{BackendId, ReportFormat, ValidateArgs};
 use super::{Outcome, date, pages, progress, request, settings, show};
+use crate::checkpoint::SourceFormat;
 use crate::decode::{Engine, Renderer};
 use crate::device::{self, Choice, DetectedDevice};
 use crate::model::ModelSpec;
@@ -236,13 +237,22 @@ fn candidate(
         Some(id) => candidate.assignment.scheme.eq_ignore_ascii_case(id),
         None => candidate.assignment.is_stored(),
     };
-    found.into_iter().find(named).with_context(|| {
+    let candidate = found.into_iter().find(named).with_context(|| {
         format!(
             "{} does not load {} as it is stored; name the format that it was given with --scheme",
             runtime.name,
             planner.model().name
         )
-    })
+    })?;
+    let runs_the_file = matches!(args.backend, BackendId::Candle | BackendId::LlamaBench)
+        && planner.checkpoint().format == SourceFormat::Gguf;
+    if runs_the_file && !candidate.assignment.is_stored() {
+        bail!(
+            "{} is run as it is stored; --scheme is the format that a server has quantized a model to: leave it out",
+            args.model.model
+        );
+    }
+    Ok(candidate)
 }
 
 fn request(args: &ValidateArgs, workload: &Workload) -> MeasureRequest {

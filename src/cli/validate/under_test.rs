@@ -8,7 +8,7 @@ use crate::device::{PowerMode, Quantity as _, WhatIf};
 use crate::model::ModelSpec;
 use crate::plan::fit::{Candidate, Target};
 use crate::plan::operations::decode_operations;
-use crate::plan::speed::Operation;
+use crate::plan::speed::{Operation, OperationGroup};
 use crate::plan::{Plan, Speeds, Workload, fit};
 use crate::runtime::profile;
 use crate::units::Bytes;
@@ -58,9 +58,10 @@ impl Alternative {
 /// Bytes a second that an Orin's processors read in decode: models that ran there by mistake read 15 to 17 GB/s.
 const PROCESSORS: f64 = 16e9;
 
-/// Limits beyond any machine that this program plans for: bytes a second, operations a second, and decoded and prompt
-/// tokens a second for models of any size.
+/// Limits beyond any machine that this program plans for: bytes a second (with a GPU, and without), operations a second,
+/// and decoded and prompt tokens a second for models of any size.
 const MOST_BYTES: f64 = 10e12;
+const MOST_BYTES_WITHOUT_GPU: f64 = 2e12;
 const MOST_OPERATIONS: f64 = 4e15;
 const MOST_TOKENS: f64 = 50e3;
 const MOST_PROMPT_TOKENS: f64 = 10e6;
@@ -200,6 +201,14 @@ impl RunUnderTest<'_> {
         (bytes.max(1.0), weights.max(1.0) * 2.0)
     }
 
+    /// Bytes of the weights that every token reads, of experts those that one token takes.
+    fn weights_read(&self) -> Bytes {
+        let operations = decode_operations(self.model, &self.candidate.assignment, self.workload);
+        let state = [OperationGroup::KvCache, OperationGroup::Recurrent];
+        let weights = operations.iter().filter(|one| !state.contains(&one.group));
+        Bytes(weights.map(|one| one.bytes).sum())
+    }
+
     /// The most that the machine can reach: the ceilings of its plan, or else those of any machine.
     pub(super) fn limits(
         &self,
@@ -223,6 +232,12 @@ impl RunUnderTest<'_> {
                     elsewhere: faster.max_by(|a, b| a.1.total_cmp(&b.1)),
                 }
             };
+        // A server may be elsewhere; then its machine is named with --device.
+        let most_bytes = if target.device.gpu.is_some() {
+            MOST_BYTES
+        } else {
+            MOST_BYTES_WITHOUT_GPU
+        };
         // The ceiling of measured processors is that of their memory; caches may exceed it.
         let ceiling = |plan: &Plan, pick: fn(&Speeds) -> f64| {
             let speeds = plan.speeds.as_ref()?;
@@ -236,7 +251,7 @@ impl RunUnderTest<'_> {
         Ok(Limits {
             decode: most(
                 ceiling(&plans.depth, |speeds| speeds.decode.ceiling),
-                (MOST_BYTES / bytes).min(MOST_TOKENS),
+                (most_bytes / bytes).min(MOST_TOKENS),
                 |other| other.mode.clone().map(|(name, decode, _)| (name, decode)),
             ),
             prefill: most(
@@ -246,7 +261,7 @@ impl RunUnderTest<'_> {
             ),
             memory: target.device.total_memory.value,
             has_gpu: target.device.gpu.is_some(),
-            weights: plans.prompt.tensor_bytes,
+            weights: self.weights_read(),
         })
     }
 }

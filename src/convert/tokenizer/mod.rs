@@ -256,6 +256,11 @@ fn vocab_size(source: &SourceConfig<'_>) -> Result<u32, ConvertError> {
     }
 }
 
+/// The chat template of a model in `directory`, if it has one that can be read.
+pub(super) fn chat_template(directory: &Path) -> Option<String> {
+    template::of(directory).ok().flatten()
+}
+
 /// A JSON object in a small file of `directory`, if the file is there.
 fn object_beside(directory: &Path, name: &str) -> Result<Option<Map<String, Json>>, ConvertError> {
     let Some(path) = beside(directory, name) else {

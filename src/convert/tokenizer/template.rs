@@ -33,6 +33,17 @@ pub(super) fn add(
     Ok(())
 }
 
+/// The chat template that [`add`] takes for a model in `directory`: the default one, if there are several.
+pub(in crate::convert) fn of(directory: &Path) -> Result<Option<String>, ConvertError> {
+    let mut pairs = Pairs::default();
+    let config = object_beside(directory, "tokenizer_config.json")?.unwrap_or_default();
+    add(&mut pairs, directory, &config)?;
+    Ok(pairs.0.into_iter().find_map(|(key, value)| match value {
+        Value::String(text) if key == "tokenizer.chat_template" => Some(text),
+        _ => None,
+    }))
+}
+
 fn of_file(directory: &Path) -> Result<Option<Json>, ConvertError> {
     if let Some(path) = beside(directory, "chat_template.jinja") {
         return Ok(Some(Json::String(input::read_text(&path, CONFIG_LIMIT)?)));

@@ -13,8 +13,10 @@ pub(super) fn check(tensors: &[Tensor]) -> Result<(), AcceptError> {
     for tensor in tensors {
         let (fits, expected) = if is_matrix(tensor) {
             let float = matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
-            let fits = float || tensor.dtype.is_quantized();
-            (fits, "floating-point numbers or blocks")
+            // Blocks of activations, which ggml multiplies weights with.
+            let of_activations = matches!(tensor.dtype, Dtype::Q8_1 | Dtype::Q8_K);
+            let fits = float || tensor.dtype.is_quantized() && !of_activations;
+            (fits, "floating-point numbers or blocks of weights")
         } else {
             (tensor.dtype == Dtype::F32, "F32")
         };

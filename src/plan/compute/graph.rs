@@ -9,6 +9,7 @@ use super::fusion::{Fusion, fusions};
 use super::tensors::{Graph, Id, Pool};
 use crate::model::{Attention, Cache, FeedForward, Layer, Mixer, ModelSpec};
 use crate::plan::kv::{self, KvSettings};
+use crate::plan::part::Part;
 
 /// Bytes that ggml aligns tensors to in a CPU buffer.
 const CPU_ALIGNMENT: u64 = 32;
@@ -32,6 +33,8 @@ pub(super) struct CacheInputs {
 pub(super) struct Builder<'m> {
     pub(super) graph: Graph,
     pub(super) model: &'m ModelSpec,
+    /// The part of the model that the pass computes.
+    pub(super) part: &'m Part,
     pub(super) settings: &'m KvSettings,
     pub(super) backend: ComputeBackend,
     /// How the projections of each layer are fused.
@@ -45,21 +48,32 @@ pub(super) struct Builder<'m> {
     pub(super) window: Option<CacheInputs>,
 }
 
-/// The graph of the largest pass with `rows` rows of logits.
+/// Passes that llama.cpp's scheduler prepares while earlier ones run, where a model is on several devices
+/// (`GGML_SCHED_MAX_COPIES`, ggml-backend.cpp): so often every input is there.
+const COPIES: u64 = 4;
+
+/// The graph of the largest pass with `rows` rows of logits, or of a `part` of it that one of several devices computes.
 pub(super) fn graph(
     model: &ModelSpec,
     settings: &KvSettings,
     rows: u64,
     backend: ComputeBackend,
+    part: &Part,
 ) -> Graph {
     let tokens = settings.tokens();
     let rows = rows.clamp(1, tokens);
-    let mut graph = graph_of(backend);
+    let is_split = !part.is_whole();
+    let mut graph = if is_split {
+        graph_apart(backend, COPIES)
+    } else {
+        graph_of(backend)
+    };
 
     // Token ids, and the embeddings that a caller may give instead: both are reserved, one is used.
     let ids = graph.input(tokens.saturating_mul(4));
     graph.input(f32_bytes(model.dims.hidden, tokens));
     let mut embedded = graph.own(f32_bytes(model.dims.hidden, tokens), &[ids]);
+    let mut mixed = is_split.then(|| mixed_inputs(&mut graph, model, tokens));
     let per_layer = model
         .dims
         .per_layer_embedding
@@ -70,13 +84,13 @@ pub(super) fn graph(
     });
     let mut positions = graph.input(tokens.saturating_mul(4));
     // Inputs are placed in the order in which the layers first ask for them.
-    let windowed_first = model
-        .layers
+    let layers = part.layers_of(model);
+    let windowed_first = layers
         .first()
         .and_then(|l| l.mixer.attention.as_ref())
         .is_some_and(|a| a.window.is_some());
-    let first = cache_inputs(&mut graph, model, settings, windowed_first);
-    let second = cache_inputs(&mut graph, model, settings, !windowed_first);
+    let first = cache_inputs(&mut graph, model, layers, settings, windowed_first);
+    let second = cache_inputs(&mut graph, model, layers, settings, !windowed_first);
     let (mut window, mut full) = if windowed_first {
         (first, second)
     } else {
@@ -84,11 +98,17 @@ pub(super) fn graph(
     };
     let mut output_rows = graph.input(rows.saturating_mul(4));
 
-    if backend == ComputeBackend::Cuda {
-        // Inputs and the embedding lookup are on the CPU; the device gets copies.
+    if backend == ComputeBackend::Cuda || is_split {
+        // Inputs and the embedding lookup are on the CPU, or what the part before computed on another device: the device
+        // gets copies.
         graph.pool = Pool::Device;
-        let mut upload = |id: &mut Id| *id = graph.own(graph.bytes(*id), &[*id]);
+        let mut upload = |id: &mut Id| *id = graph.copy(*id);
         upload(&mut embedded);
+        let mixed = mixed
+            .iter_mut()
+            .flatten()
+            .filter(|_| part.layers.start == 0);
+        mixed.for_each(&mut upload);
         upload(&mut positions);
         for inputs in [&mut full, &mut window].into_iter().flatten() {
             upload(&mut inputs.mask);
@@ -97,12 +117,20 @@ pub(super) fn graph(
             inputs.value_rotation.iter_mut().for_each(&mut upload);
         }
         per_layer.iter_mut().for_each(&mut upload);
-        upload(&mut output_rows);
+        if part.has_last() {
+            upload(&mut output_rows);
+        }
+    }
+
+    if let Some([rows, ..]) = mixed.filter(|_| part.layers.start == 0) {
+        let joined = graph.own(f32_bytes(model.dims.hidden, tokens), &[rows]);
+        graph.keep(joined);
     }
 
     let mut builder = Builder {
         graph,
         model,
+        part,
         settings,
         backend,
         fusions: fusions(model),
@@ -116,8 +144,32 @@ pub(super) fn graph(
     } else {
         builder.plain_layers(embedded, per_layer, output_rows, rows)
     };
-    builder.head(last, rows);
+    if part.output {
+        builder.head(last, rows);
+    }
     builder.graph
+}
+
+/// What llama-server may give in place of some tokens' embeddings (`inp_mixed_embd` of b11434, the embeddings of the
+/// others, and the rows that it replaces): where a model is on several devices, the first has them.
+fn mixed_inputs(graph: &mut Graph, model: &ModelSpec, tokens: u64) -> [Id; 3] {
+    let rows = f32_bytes(model.dims.hidden, tokens);
+    let ids = graph.input(tokens.saturating_mul(4));
+    let given = graph.input(rows);
+    let slots = graph.input(tokens.saturating_mul(8));
+    let others = graph.own(rows, &[ids]);
+    [given, others, slots]
+}
+
+/// An empty graph of a device that is one of several: inputs are with the CPU that coordinates, `copies` times.
+fn graph_apart(backend: ComputeBackend, copies: u64) -> Graph {
+    let alignment = match backend {
+        ComputeBackend::Cpu => CPU_ALIGNMENT,
+        ComputeBackend::Cuda => CUDA_ALIGNMENT,
+    };
+    let mut graph = Graph::new([CUDA_ALIGNMENT, alignment], Pool::Host);
+    graph.copies = copies;
+    graph
 }
 
 /// An empty graph, whose inputs are at home where the CPU can write them.
@@ -138,16 +190,15 @@ pub(super) fn f32_bytes(width: u64, rows: u64) -> u64 {
 fn cache_inputs(
     graph: &mut Graph,
     model: &ModelSpec,
+    layers: &[Layer],
     settings: &KvSettings,
     windowed: bool,
 ) -> Option<CacheInputs> {
-    let attentions = || {
-        model
-            .layers
-            .iter()
-            .filter_map(|layer| layer.mixer.attention.as_ref())
-    };
-    let of_kind = || attentions().filter(|a| a.window.is_some() == windowed);
+    fn attentions(layers: &[Layer]) -> impl Iterator<Item = &Attention> {
+        let mixers = layers.iter().map(|layer| &layer.mixer);
+        mixers.filter_map(|mixer| mixer.attention.as_ref())
+    }
+    let of_kind = || attentions(layers).filter(|a| a.window.is_some() == windowed);
     let first = of_kind().next()?;
     let tokens = settings.tokens();
     let cells = match (first.cache, first.window) {
@@ -155,7 +206,10 @@ fn cache_inputs(
         (_, None) => settings.cells(),
         (_, Some(window)) => settings.window_cells(window),
     };
-    let widest = attentions().map(kv::value_width).max().unwrap_or(0);
+    let widest = attentions(&model.layers)
+        .map(kv::value_width)
+        .max()
+        .unwrap_or(0);
     // Transposed values are scattered one element at a time, each with its own 8-byte index.
     let value_indices = if settings.flash_attention {
         1
@@ -222,7 +276,7 @@ impl Builder<'_> {
         let order = model.quirks.graph;
         let late = order.late_rows;
         let mut stream = embedded;
-        for (index, layer) in model.layers.iter().enumerate() {
+        for (index, layer) in self.part.numbered(model) {
             let mut residual = stream;
             let mut live = self.tokens;
             let mut mixed = self.mixer(index, layer, stream);
@@ -251,7 +305,7 @@ impl Builder<'_> {
                 );
             }
         }
-        if late {
+        if late && self.part.output {
             self.graph.stage = "output head";
             let normed = self.graph.in_place(&[stream]);
             self.graph.keep(normed);

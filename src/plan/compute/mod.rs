@@ -21,6 +21,7 @@ pub use encoder::{EncoderCompute, encoder};
 
 use crate::model::ModelSpec;
 use crate::plan::kv::KvSettings;
+use crate::plan::part::Part;
 use crate::units::Bytes;
 
 pub use crate::runtime::profile::ComputeBackend;
@@ -52,7 +53,19 @@ pub fn compute(
     rows: u64,
     backend: ComputeBackend,
 ) -> Compute {
-    let graph = graph::graph(model, settings, rows, backend);
+    compute_part(model, settings, rows, backend, &Part::whole(model))
+}
+
+/// The compute buffers of the device that computes `part` of a model, one of several. Inputs of other parts are not in
+/// them; those of the whole model on several devices are the host's part of [`Part::apart`].
+pub fn compute_part(
+    model: &ModelSpec,
+    settings: &KvSettings,
+    rows: u64,
+    backend: ComputeBackend,
+    part: &Part,
+) -> Compute {
+    let graph = graph::graph(model, settings, rows, backend, part);
     let [host, device] = arena::replay(&graph);
     let output = if model.retrieval.is_some() {
         // Every token of a pass has a row, of logits too, which nobody reads.

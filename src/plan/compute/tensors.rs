@@ -53,6 +53,8 @@ pub(super) struct Graph {
     pub(super) stage: &'static str,
     /// Bytes that the host pool and the device pool align tensors to.
     pub(super) alignment: [u64; 2],
+    /// How often every input is there: once, or for each pass that may be under way.
+    pub(super) copies: u64,
 }
 
 impl Graph {
@@ -64,6 +66,7 @@ impl Graph {
             pool,
             stage: "inputs",
             alignment,
+            copies: 1,
         }
     }
 
@@ -83,7 +86,25 @@ impl Graph {
 
     /// A tensor that the caller fills before each run.
     pub(super) fn input(&mut self, bytes: u64) -> Id {
-        self.push(bytes, &[], Storage::Input)
+        for _ in 1..self.copies {
+            let further = self.push(bytes, &[], Storage::Input);
+            self.keep(further);
+        }
+        let input = self.push(bytes, &[], Storage::Input);
+        if self.copies > 1 {
+            self.keep(input);
+        }
+        input
+    }
+
+    /// What the device gets of `source`, which is elsewhere. Where several passes may be under way, each has a copy that
+    /// is kept from before the pass until its end.
+    pub(super) fn copy(&mut self, source: Id) -> Id {
+        let bytes = self.bytes(source);
+        if self.copies == 1 {
+            return self.own(bytes, &[source]);
+        }
+        self.input(bytes)
     }
 
     /// The result of an operation that cannot work in place.

@@ -183,7 +183,7 @@ fn ubatch_seconds(
 }
 
 /// SM cycles to multiply `tokens` with a matrix.
-fn product_cycles(operation: &Operation, tokens: f64, speed: &Speed) -> f64 {
+pub(super) fn product_cycles(operation: &Operation, tokens: f64, speed: &Speed) -> f64 {
     let costs = &speed.prefill;
     if operation.bits() >= 12.0 {
         return operation.weights as f64 * tokens * costs.float_cycles.value;

@@ -4,6 +4,7 @@ use super::Spread;
 use super::finite::ratio;
 use super::gpu::ClockedGpu;
 use super::operation::{Operation, OperationGroup};
+use super::prefill::product_cycles;
 use crate::runtime::profile::{Range, Speed};
 use crate::sourced::Trust;
 
@@ -87,12 +88,34 @@ pub(super) fn step_time(
         speed,
         end,
     );
-    let compute = gpu.seconds(repeated * cycles * uncertainty * end.slow(&speed.cost_scale));
+    let repeated = repeated * cycles;
+    let together = batched(operation, batch, repeated, speed, end);
+    let compute = gpu.seconds(together * uncertainty * end.slow(&speed.cost_scale));
     StepTime {
         memory,
         compute,
         overlapped: overlapped(memory, compute, speed.overlap_norm.value),
     }
+}
+
+/// SM cycles of a batch, where `repeated` are those of one product after the other. Above the runtime's `vector_batch` they
+/// are those of a prompt, which unpacks a tile of weights once; no fewer than those of the largest batch below it, or it
+/// would be taken earlier. At the slow end they remain those of one product after the other. Matrices outside of blocks and
+/// head are left as they are: the fit of prompts counts them so.
+fn batched(operation: &Operation, batch: f64, repeated: f64, speed: &Speed, end: End) -> f64 {
+    let most = speed.vector_batch.as_ref().map(|most| most.value as f64);
+    let is_product = matches!(
+        operation.group,
+        OperationGroup::Attention | OperationGroup::FeedForward | OperationGroup::Head
+    );
+    let is_batch = |most: &f64| is_product && end != End::Slow && batch > *most;
+    let Some(most) = most.filter(is_batch) else {
+        return repeated;
+    };
+    let below = repeated * most / batch;
+    product_cycles(operation, batch, speed)
+        .max(below)
+        .min(repeated.max(below))
 }
 
 /// Seconds to move `bytes`.

@@ -53,7 +53,11 @@ pub fn page(report: &Report<'_>) -> String {
         for CommandBlock { title, lines, .. } in commands(report, plan) {
             line(
                 &mut out,
-                format_args!("\n{title}:\n\n{}", fenced("sh", &lines.join("\n"))),
+                format_args!(
+                    "\n{}:\n\n{}",
+                    markdown_sentence(&title),
+                    fenced("sh", &lines.join("\n"))
+                ),
             );
         }
     }

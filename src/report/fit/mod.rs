@@ -2,7 +2,7 @@
 
 mod advice;
 mod check;
-mod commands;
+pub(super) mod commands;
 mod curves;
 mod explain;
 mod images;
@@ -14,6 +14,7 @@ mod speculation;
 mod spread;
 mod text;
 pub mod watch;
+pub mod throughput;
 #[cfg(feature = "pages")]
 mod words;
 
@@ -30,7 +31,7 @@ use crate::report::planned_for;
 use crate::units::{Bytes, counted};
 
 pub use check::differences;
-pub use curves::document as document_with_curves;
+pub use curves::{document as document_with_curves, with_curves};
 pub use explain::explain;
 pub(super) use json::device;
 pub use json::{SCHEMA, bound, document};
@@ -91,7 +92,7 @@ impl<'a> Report<'a> {
     }
 
     /// The format of the source in one word.
-    fn source_format(&self) -> &'static str {
+    pub(super) fn source_format(&self) -> &'static str {
         match self.checkpoint.format {
             SourceFormat::Safetensors => "safetensors",
             SourceFormat::Gguf => "gguf",
@@ -106,7 +107,7 @@ impl<'a> Report<'a> {
     }
 
     /// Bytes of the source's weight files.
-    fn source_bytes(&self) -> Bytes {
+    pub(super) fn source_bytes(&self) -> Bytes {
         self.checkpoint.files.iter().map(|file| file.bytes).sum()
     }
 }

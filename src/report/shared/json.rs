@@ -46,7 +46,7 @@ fn model(report: &Report<'_>, row: Row<'_>) -> Value {
     let memory = &plan.memory;
     let at_once = report.at_once().max(1) as f64;
     let speeds = plan.speeds.as_ref();
-    json!({
+    let mut document = json!({
         "name": asked.name,
         "model": planner.model().name,
         "architecture": planner.model().architecture,
@@ -71,5 +71,19 @@ fn model(report: &Report<'_>, row: Row<'_>) -> Value {
         "decode_tokens_per_second": speeds.map(|s| spread(&s.decode.tokens_per_second)),
         "decode_tokens_per_second_at_most_with_all": speeds.map(|s| s.decode.tokens_per_second.high / at_once),
         "quality": plan.quality.as_ref().map(quality_document),
-    })
+    });
+    let adapters = &asked.request.workload.adapters;
+    if !adapters.is_empty() {
+        document["memory"]["adapters_bytes"] = json!(memory.adapters);
+        document["adapters"] = adapters
+            .iter()
+            .map(|adapter| {
+                json!({
+                    "name": adapter.name,
+                    "rank": adapter.rank,
+                })
+            })
+            .collect();
+    }
+    document
 }

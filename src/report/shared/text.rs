@@ -141,7 +141,7 @@ fn table(report: &Report<'_>) -> Table {
             plan.assignment.scheme.to_uppercase(),
             (memory.weights + memory.duplicated_embedding).to_string(),
             (memory.kv_cache + memory.recurrent_state).to_string(),
-            (memory.compute + memory.output + memory.runtime.total()).to_string(),
+            (memory.compute + memory.output + memory.adapters + memory.runtime.total()).to_string(),
             memory.total().to_string(),
             row.member.workload.context.to_string(),
             match row.place.max_context {
@@ -166,6 +166,23 @@ fn table(report: &Report<'_>) -> Table {
     table
 }
 
+/// What the adapters of a model take in its process.
+fn adapters(row: Row<'_>) -> Option<String> {
+    let adapters = &row.asked.request.workload.adapters;
+    let names: Vec<&str> = adapters
+        .iter()
+        .map(|adapter| adapter.name.as_str())
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} shares its weights among {}, which add {}; each costs time too, which was measured on no Orin",
+            row.asked.name,
+            names.join(", "),
+            row.member.plan.memory.adapters
+        )
+    })
+}
+
 fn legend(report: &Report<'_>) -> Vec<String> {
     let storage = &report.request.storage;
     let mut lines = vec![
@@ -180,6 +197,7 @@ fn legend(report: &Report<'_>) -> Vec<String> {
     } else {
         format!("files load at {gb} GB/s")
     });
+    lines.extend(report.rows().filter_map(adapters));
     let at_once = report.at_once();
     if at_once > 1 {
         let rates: Vec<String> = report

@@ -2,18 +2,15 @@
 //! a real llama-server answers, a real llama-bench measures, and Ollama's client finds what a Modelfile names.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 
 use super::bench::Bench;
 use super::families::Checkpoints;
 use super::llama_cpp;
+use super::server::{Server, free_port, post};
 
 /// What is asked for: a name, the model as typed, and further words.
 const CASES: &[(&str, &str, &str)] = &[
@@ -38,9 +35,6 @@ const CASES: &[(&str, &str, &str)] = &[
     ("a name that begins with -", "./-dash", ""),
     ("no GPU", "plain.gguf", "--runtime llama.cpp-cpu"),
 ];
-
-/// How long a server may take to load a model of a few hundred kB.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where lines are pasted.
 struct Shell {
@@ -179,13 +173,13 @@ impl Shell {
 
     fn served(&self, model: &str, words: &[&str]) -> anyhow::Result<String> {
         let line = self.made(model, words, "Run it with llama.cpp")?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         let log = self.folder.join("server.log");
         let mut command = self.command(&format!("exec {line} --port {port}"));
         command
             .stdout(Stdio::null())
             .stderr(fs::File::create(&log)?);
-        let mut server = Server(command.spawn()?);
+        let mut server = Server::start(&mut command)?;
         server
             .ready(port, &log)
             .with_context(|| format!("`{line}`"))?;
@@ -249,59 +243,4 @@ impl Shell {
         let why = why.with_context(|| format!("`{line}`: {said}"))?;
         Ok(format!("`{line}`: {why}"))
     }
-}
-
-/// A server, which ends with the check.
-struct Server(Child);
-
-impl Server {
-    /// Waits until it has loaded its model.
-    fn ready(&mut self, port: u16, log: &Path) -> anyhow::Result<()> {
-        let start = Instant::now();
-        while start.elapsed() < PATIENCE {
-            if self.0.try_wait()?.is_some() {
-                let said = fs::read_to_string(log)?;
-                let last: Vec<&str> = said.lines().rev().take(3).collect();
-                bail!("it ended: {}", last.join(" | "));
-            }
-            if get(port, "/health").is_ok_and(|(status, _)| status == 200) {
-                return Ok(());
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
-        bail!("it was not ready after {} s", PATIENCE.as_secs())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn get(port: u16, path: &str) -> anyhow::Result<(u16, String)> {
-    request(
-        port,
-        &format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"),
-    )
-}
-
-fn post(port: u16, path: &str, body: &str) -> anyhow::Result<(u16, String)> {
-    let length = body.len();
-    let head = format!(
-        "POST {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-    );
-    request(port, &(head + body))
-}
-
-fn request(port: u16, text: &str) -> anyhow::Result<(u16, String)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(text.as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
-    let status = head.split(' ').nth(1).context("no status")?;
-    Ok((status.parse()?, body.to_owned()))
 }

@@ -22,6 +22,8 @@ mod options;
 mod pages;
 mod probe;
 mod quality;
+mod rpc;
+mod server;
 mod shapes;
 mod trained;
 mod variants;
@@ -50,6 +52,7 @@ const PARTS: &[Part] = &[
     ("decoder", decoder::check),
     ("hub", hub::check),
     ("lines", lines::check),
+    ("rpc", rpc::check),
     ("quality", quality::check),
     ("pages", pages::check),
 ];

@@ -21,7 +21,7 @@ pub(super) fn server_cpu(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> 
 
 /// llama-server with `placement`, the option for where its layers are. Its prompt caches are switched off because they would
 /// grow until the board is out of memory.
-fn server_with(report: &Report<'_>, plan: &Plan, placement: &str) -> Vec<CommandBlock> {
+pub(super) fn server_with(report: &Report<'_>, plan: &Plan, placement: &str) -> Vec<CommandBlock> {
     let Some(file) = file(report, plan) else {
         return Vec::new();
     };

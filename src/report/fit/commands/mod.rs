@@ -16,13 +16,13 @@ use crate::plan::draft::Drafter;
 use crate::quantize::Readiness;
 
 /// Commands that belong together.
-pub(super) struct CommandBlock {
+pub(in crate::report) struct CommandBlock {
     /// What they do.
-    pub(super) title: String,
+    pub(in crate::report) title: String,
     /// Lines for a shell, one after the other.
-    pub(super) lines: Vec<String>,
+    pub(in crate::report) lines: Vec<String>,
     /// Whether they run the model, rather than make its files.
-    pub(super) runs: bool,
+    pub(in crate::report) runs: bool,
 }
 
 impl CommandBlock {
@@ -80,6 +80,23 @@ pub(super) fn commands(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
         .collect()
 }
 
+/// The blocks for `plan` on several boards: the server finds the others and its own device with `placement`.
+pub(in crate::report) fn over_boards(
+    report: &Report<'_>,
+    plan: &Plan,
+    placement: &str,
+) -> Vec<CommandBlock> {
+    if let Readiness::NoWeights(_) = report.launch.readiness {
+        return download(report);
+    }
+    if no_file(report, plan).is_some() {
+        return Vec::new();
+    }
+    let made = gguf::make(report, plan).into_iter();
+    made.chain(llama_cpp::server_with(report, plan, placement))
+        .collect()
+}
+
 /// The command that downloads the weights of a hub id of which only small files are cached.
 fn download(report: &Report<'_>) -> Vec<CommandBlock> {
     let Origin::Hub(id) = &report.checkpoint.origin else {
@@ -118,7 +135,7 @@ fn draft(report: &Report<'_>) -> Option<String> {
 }
 
 /// The caveats of the commands for `plan`, or why there are none.
-pub(super) fn notes(report: &Report<'_>, plan: &Plan) -> Vec<String> {
+pub(in crate::report) fn notes(report: &Report<'_>, plan: &Plan) -> Vec<String> {
     if let Some(why) = no_file(report, plan) {
         return vec![format!("there is nothing to run yet: {why}")];
     }

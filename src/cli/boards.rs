@@ -1,0 +1,63 @@
+//! `orinplan fit --boards`: open, plan on several boards, report.
+
+use anyhow::bail;
+
+use super::args::{FitArgs, Parallel, ReportFormat};
+use super::{Outcome, output, remote, request, saved};
+use crate::foreign;
+use crate::planner::ClusterRequest;
+use crate::report::{self, boards, fit};
+
+pub(super) fn run(args: &FitArgs, asked: &ClusterRequest) -> anyhow::Result<Outcome> {
+    let [model] = &args.models[..] else {
+        bail!("--boards plans one model; board A B C plans several models on one board");
+    };
+    if args.workload.parallel == Parallel::Auto {
+        bail!("--boards plans a number of sequences: give --parallel N");
+    }
+    let form = args.report.format();
+    if form.is_page() {
+        bail!("--boards has no page: use --format text, markdown or json");
+    }
+    let saved = args.report.check.as_deref();
+    let saved = saved
+        .map(|path| saved::read(path, boards::SCHEMA))
+        .transpose()?;
+    let types = args.types.as_deref().map(request::types).transpose()?;
+    let planner = request::open(model, &args.read)?;
+    let others = args.report.check.iter().chain(&args.types).cloned();
+    let inputs = output::inputs(planner.checkpoint(), others);
+    output::check_all(&args.report.outputs(), &inputs)?;
+    let cluster = planner.plan_cluster(&request::fit(args, None, types), asked)?;
+    let warnings = cluster.boards.iter().flat_map(|board| &board.warnings);
+    warnings.for_each(|line| super::warn(line));
+    let report = boards::Report {
+        planner: &planner,
+        asked,
+        cluster: &cluster,
+    };
+    let document = boards::document(&report);
+    inputs.check()?;
+    remote::note(planner.checkpoint());
+    if let Some(path) = &args.report.save {
+        output::write_file(path, &report::json(&document))?;
+    }
+    if let Some((path, saved)) = saved {
+        let differences = fit::differences(&saved, &document);
+        return saved::check(&path, &differences, &args.report);
+    }
+    let text = match form {
+        ReportFormat::Json => report::json(&document),
+        ReportFormat::Markdown => foreign::lines(&boards::markdown(&report)),
+        _ => {
+            let columns = super::columns().filter(|_| args.report.output.is_none());
+            foreign::lines(&boards::text(&report, columns))
+        }
+    };
+    output::deliver(args.report.output.as_deref(), &text)?;
+    Ok(if cluster.choice.taken.is_some() {
+        Outcome::Yes
+    } else {
+        Outcome::No
+    })
+}

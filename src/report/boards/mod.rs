@@ -1,0 +1,100 @@
+//! The report of `orinplan fit --boards`: a model on several boards, as text, Markdown and JSON.
+
+mod json;
+mod lines;
+mod text;
+
+use crate::evidence::boards::{PipelineRow, nearest_pipelines};
+use crate::plan::Plan;
+use crate::plan::boards::{ServerPlace, Split};
+use crate::planner::{Board, Cluster, ClusterRequest, Planner};
+use crate::report::fit;
+
+pub use json::{SCHEMA, document};
+pub use text::{markdown, text};
+
+/// What a report shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'a> {
+    /// The model.
+    pub planner: &'a Planner,
+    /// What was asked for.
+    pub asked: &'a ClusterRequest,
+    /// What came out.
+    pub cluster: &'a Cluster,
+}
+
+impl<'a> Report<'a> {
+    /// The plan on one board and the division of the format to take, or of the one that misses least.
+    fn shown(&self) -> Option<(&'a Plan, &'a Split)> {
+        let choice = self.cluster.choice;
+        let smallest = || {
+            let splits = self.cluster.splits.iter().enumerate();
+            let missing = |split: &Split| {
+                let short = split
+                    .stages
+                    .iter()
+                    .map(|stage| stage.memory.total().saturating_sub(stage.available).0);
+                short.max().unwrap_or(u64::MAX)
+            };
+            let least = splits.min_by_key(|(_, split)| missing(split));
+            least.map_or(0, |(index, _)| index)
+        };
+        let at = choice.taken.unwrap_or_else(smallest);
+        Some((
+            self.cluster.alone.fit.plans.get(at)?,
+            self.cluster.splits.get(at)?,
+        ))
+    }
+
+    /// The formats with their divisions.
+    fn rows(&self) -> impl Iterator<Item = (&'a Plan, &'a Split)> + use<'a> {
+        let plans = self.cluster.alone.fit.plans.iter();
+        plans.zip(&self.cluster.splits)
+    }
+
+    /// The report of the model on the server's board alone, with what the commands for several depend on.
+    fn alone(&self) -> fit::Report<'a> {
+        fit::Report {
+            launch: &self.cluster.launch,
+            ..fit::Report::new(self.planner, &self.cluster.alone)
+        }
+    }
+
+    /// The boards in words: `2 x Jetson Orin Nano 8GB Super, 15W`.
+    fn boards(&self) -> String {
+        let mut groups: Vec<(String, usize)> = Vec::new();
+        for board in &self.cluster.boards {
+            let name = board_name(board);
+            match groups.last_mut().filter(|(known, _)| *known == name) {
+                Some((_, count)) => *count += 1,
+                None => groups.push((name, 1)),
+            }
+        }
+        let words = groups.iter().map(|(name, count)| match count {
+            1 => name.clone(),
+            count => format!("{count} x {name}"),
+        });
+        words.collect::<Vec<_>>().join(", then ")
+    }
+
+    /// Where the server runs, in words.
+    fn server(&self) -> String {
+        let count = self.cluster.boards.len();
+        match self.asked.server {
+            ServerPlace::Last => format!("board {count}"),
+            ServerPlace::First => "board 1".to_owned(),
+            ServerPlace::Apart => "a machine beside the boards".to_owned(),
+        }
+    }
+
+    /// The published run of a layer pipeline that is nearest to the model.
+    fn nearest(&self) -> Option<&'static PipelineRow> {
+        let rows = nearest_pipelines(self.planner.model().parameters);
+        rows.first().copied()
+    }
+}
+
+fn board_name(board: &Board) -> String {
+    format!("{}, {}", board.device.name, board.mode.name)
+}

@@ -1,0 +1,350 @@
+//! A model on several boards for people.
+
+use super::{Report, lines};
+use crate::foreign::{fenced, markdown as plain, markdown_sentence};
+use crate::plan::Plan;
+use crate::plan::boards::{Split, Stage};
+use crate::report::fit::range;
+use crate::report::screen::Screen;
+use crate::report::table::{Align, Table};
+use crate::report::{count, line, listed, rate, seconds};
+use crate::sourced::Trust;
+use crate::units::tokens;
+
+/// The report for a terminal.
+pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
+    let mut out = Screen::new(columns);
+    for sentence in head(report) {
+        out.prose(&sentence);
+    }
+    out.blank();
+    out.table(&formats(report), " ");
+    if let Some((plan, split)) = report.shown() {
+        out.blank();
+        out.prose(&format!(
+            "{} by board:",
+            plan.assignment.scheme.to_uppercase()
+        ));
+        out.table(&boards(report, split), " ");
+    }
+    out.blank();
+    for sentence in notes(report) {
+        out.prose(&sentence);
+    }
+    for block in lines::blocks(report) {
+        out.blank();
+        out.prose(&format!("{}:", block.title));
+        for command in &block.lines {
+            out.line(format_args!("  {command}"));
+        }
+    }
+    out.finish()
+}
+
+/// The report as Markdown.
+pub fn markdown(report: &Report<'_>) -> String {
+    let mut out = String::new();
+    line(
+        &mut out,
+        format_args!(
+            "## {} on {} boards\n",
+            plain(&report.planner.model().name),
+            report.cluster.boards.len()
+        ),
+    );
+    for sentence in head(report) {
+        line(
+            &mut out,
+            format_args!("{}.\n", markdown_sentence(&sentence)),
+        );
+    }
+    out.push_str(&formats(report).markdown());
+    if let Some((plan, split)) = report.shown() {
+        let scheme = plan.assignment.scheme.to_uppercase();
+        line(&mut out, format_args!("\n{scheme} by board:\n"));
+        out.push_str(&boards(report, split).markdown());
+    }
+    for block in lines::blocks(report) {
+        line(
+            &mut out,
+            format_args!(
+                "\n{}:\n\n{}",
+                markdown_sentence(&block.title),
+                fenced("sh", &block.lines.join("\n"))
+            ),
+        );
+    }
+    for sentence in notes(report) {
+        line(
+            &mut out,
+            format_args!("\n{}.", markdown_sentence(&sentence)),
+        );
+    }
+    out
+}
+
+/// The boards, the model, the verdict.
+fn head(report: &Report<'_>) -> Vec<String> {
+    let model = report.planner.model();
+    let link = &report.asked.link;
+    let runtime = &report.cluster.alone.board.runtime.name;
+    vec![
+        format!(
+            "{}; {} ({:.0} MB/s, {} there and back)",
+            report.boards(),
+            link.name,
+            link.rate.0 / 1e6,
+            seconds(link.round_trip.0)
+        ),
+        format!(
+            "{}: {} parameters, {}, with {runtime} over RPC, its server on {}",
+            model.name,
+            count(model.parameters),
+            model.architecture,
+            report.server()
+        ),
+        verdict(report),
+    ]
+}
+
+fn verdict(report: &Report<'_>) -> String {
+    let boards = report.cluster.boards.len();
+    let Some((plan, split)) = report.shown() else {
+        return format!("DOES NOT FIT {boards} boards: no format can be planned");
+    };
+    let scheme = plan.assignment.scheme.to_uppercase();
+    let context = tokens(report.cluster.alone.workload.context);
+    if report.cluster.choice.taken.is_none() {
+        let short: Vec<String> = split
+            .stages
+            .iter()
+            .enumerate()
+            .filter(|(_, stage)| !stage.fits)
+            .map(|(index, stage)| {
+                let missing = stage.memory.total().saturating_sub(stage.available);
+                match &stage.refusal {
+                    Some(note) => format!("of board {}: {}", index + 1, note.text()),
+                    None => format!("board {} is {missing} short", index + 1),
+                }
+            })
+            .collect();
+        let short = if short.is_empty() {
+            "no format is fast enough".to_owned()
+        } else {
+            format!(
+                "of all formats {scheme} misses least, and {}",
+                listed(&short)
+            )
+        };
+        return format!("DOES NOT FIT {boards} boards with {context} of context: {short}");
+    }
+    let speed = split.rates.map_or(String::new(), |rates| {
+        format!(
+            ", {} tokens/s ({})",
+            rate(rates.decode.expected),
+            range(&rates.decode)
+        )
+    });
+    let alone = if plan.fits() {
+        let rate = plan.rate().map_or(String::new(), |alone| {
+            format!(" at {} tokens/s", rate(alone))
+        });
+        format!("on one of them alone it fits too{rate}")
+    } else {
+        format!(
+            "on one of them alone it does not fit ({} of {})",
+            plan.memory.total(),
+            plan.available
+        )
+    };
+    format!("FITS {boards} boards with {context} of context: {scheme}{speed}; {alone}")
+}
+
+/// A line for each format.
+fn formats(report: &Report<'_>) -> Table {
+    let mut table = Table::new([
+        ("", Align::Left),
+        ("format", Align::Left),
+        ("file", Align::Right),
+        ("blocks", Align::Left),
+        ("fullest board", Align::Right),
+        ("max ctx", Align::Right),
+        ("tokens/s", Align::Right),
+        ("first token", Align::Right),
+        ("first load", Align::Right),
+    ])
+    .giving_up(&["first load", "file", "first token", "blocks"]);
+    for (plan, split) in report.rows() {
+        let blocks = split
+            .stages
+            .iter()
+            .map(|stage| stage.layers.len().to_string());
+        let fullest = split.stages.iter().map(|stage| {
+            let (needs, has) = (stage.memory.total(), stage.available);
+            (needs.as_f64() / has.as_f64().max(1.0), needs)
+        });
+        let fullest = fullest.max_by(|a, b| a.0.total_cmp(&b.0));
+        table.row([
+            if split.fits() { "fits" } else { "NO" }.to_owned(),
+            plan.assignment.scheme.to_uppercase(),
+            plan.file_bytes.to_string(),
+            blocks.collect::<Vec<_>>().join("/"),
+            fullest.map_or("-".to_owned(), |(_, bytes)| bytes.to_string()),
+            match split.max_context {
+                0 => "-".to_owned(),
+                context => context.to_string(),
+            },
+            split
+                .rates
+                .map_or("-".to_owned(), |rates| range(&rates.decode)),
+            split
+                .rates
+                .map_or("-".to_owned(), |rates| seconds(rates.first_token.expected)),
+            seconds(split.first_load.0),
+        ]);
+    }
+    table
+}
+
+/// A line for each board.
+fn boards(report: &Report<'_>, split: &Split) -> Table {
+    let mut table = Table::new([
+        ("board", Align::Left),
+        ("blocks", Align::Left),
+        ("weights", Align::Right),
+        ("cache", Align::Right),
+        ("compute", Align::Right),
+        ("runtime", Align::Right),
+        ("memory", Align::Right),
+        ("of", Align::Right),
+        ("a step", Align::Right),
+        ("on the wire", Align::Right),
+    ])
+    .giving_up(&["runtime", "compute", "cache", "weights"]);
+    let names = report
+        .cluster
+        .boards
+        .iter()
+        .map(|board| board.device.id.as_str());
+    for (index, (stage, name)) in split.stages.iter().zip(names).enumerate() {
+        let memory = &stage.memory;
+        let server = if stage.is_server { ", server" } else { "" };
+        table.row([
+            format!("{} {name}{server}", index + 1),
+            blocks(stage, split),
+            (memory.weights + memory.duplicated_embedding).to_string(),
+            (memory.kv_cache + memory.recurrent_state).to_string(),
+            (memory.compute + memory.output + memory.image_encoder).to_string(),
+            memory.runtime.total().to_string(),
+            memory.total().to_string(),
+            stage.available.to_string(),
+            stage
+                .seconds
+                .map_or("-".to_owned(), |s| seconds(s.step.expected)),
+            stage
+                .remote
+                .map_or("-".to_owned(), |remote| remote.step.total().to_string()),
+        ]);
+    }
+    if let Some(memory) = &split.apart {
+        let mut cells: [String; 10] = Default::default();
+        cells[0] = "server".to_owned();
+        cells[2] = memory.weights.to_string();
+        cells[4] = (memory.compute + memory.output).to_string();
+        cells[5] = memory.runtime.total().to_string();
+        cells[6] = memory.total().to_string();
+        table.row(cells);
+    }
+    table
+}
+
+/// `0-23`, and `24-47, head` for the last board.
+fn blocks(stage: &Stage, split: &Split) -> String {
+    let last = split.stages.last().map(|stage| stage.layers.end);
+    let head = if last == Some(stage.layers.end) {
+        ", head"
+    } else {
+        ""
+    };
+    format!(
+        "{}-{}{head}",
+        stage.layers.start,
+        stage.layers.end.saturating_sub(1)
+    )
+}
+
+fn notes(report: &Report<'_>) -> Vec<String> {
+    let mut all = Vec::new();
+    if let Some((plan, split)) = report.shown() {
+        all.extend(wire(report, split));
+        all.extend(in_flight(report, split));
+        all.extend(evidence(report, plan));
+    }
+    if report.asked.link.trust < Trust::Measured {
+        let name = &report.asked.link.name;
+        all.push(format!(
+            "no boards were measured over {name}: its nominal rate is assumed; --link RATE,LATENCY takes yours"
+        ));
+    }
+    if report.cluster.choice.taken.is_some() {
+        all.extend(lines::notes(report));
+    }
+    all
+}
+
+/// What moves, and how long.
+fn wire(report: &Report<'_>, split: &Split) -> Option<String> {
+    let rates = split.rates?;
+    let step = split.step_traffic();
+    let link = report.asked.link.seconds(step);
+    Some(format!(
+        "on the wire: {step} a step ({}), all boards together; with round trips and handling {} to {} of a step of {}; weights once, {} in {}, and with -c on each board tensors above 10 MiB not again",
+        seconds(link),
+        seconds(rates.overhead.low),
+        seconds(rates.overhead.high),
+        seconds(rates.step.expected),
+        split.load_bytes(),
+        seconds(split.first_load.0),
+    ))
+}
+
+/// What several sequences bring.
+fn in_flight(report: &Report<'_>, split: &Split) -> Option<String> {
+    let rates = split.rates?;
+    let sequences = report.cluster.alone.workload.parallel;
+    if sequences < 2 {
+        return Some(
+            "boards take turns, so a second one adds memory and no speed; --parallel N shows what several sequences bring"
+                .to_owned(),
+        );
+    }
+    Some(format!(
+        "llama.cpp decodes {sequences} sequences as one batch, and boards take turns: {} tokens/s; a pipeline that keeps every board busy would have {} (published for such a one, not for llama.cpp)",
+        rate(rates.decode.expected),
+        rate(rates.all_busy),
+    ))
+}
+
+/// What the rates rest on.
+fn evidence(report: &Report<'_>, plan: &Plan) -> Option<String> {
+    plan.speeds.as_ref()?;
+    let row = report.nearest()?;
+    let between = row
+        .inter_token_ms
+        .map_or(String::new(), |ms| format!(", {ms:.0} ms between tokens"));
+    let in_flight = match row.sequences {
+        1 => String::new(),
+        n => format!(" with {n} sequences in flight"),
+    };
+    Some(format!(
+        "no run of llama.cpp's RPC with layers split over Orin boards is published: each board's time is that of its blocks alone, and the rest was measured with a pipeline of the same kernels; nearest: {} {} on {} x {} in {} ({} blocks), {}, {} tokens/s{in_flight}{between}",
+        row.model,
+        row.format.to_uppercase(),
+        row.boards,
+        row.board,
+        row.power_mode,
+        row.layers,
+        row.engine,
+        row.tokens_per_second,
+    ))
+}

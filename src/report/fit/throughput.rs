@@ -1,0 +1,162 @@
+//! What several sequences at once bring (`--parallel auto`), for people and for scripts.
+
+use serde_json::{Value, json};
+
+use super::{bound, range, spread};
+use crate::foreign::markdown_sentence;
+use crate::plan::throughput::{Batch, PUBLISHED, Throughput};
+use crate::report::screen::Screen;
+use crate::report::table::{Align, Table};
+use crate::report::{line, rate, rounded, seconds};
+use crate::units::counted;
+
+/// How runtimes schedule sequences, with the source: `docs/throughput.md` says more.
+const RULES: &[(&str, &str)] = &[
+    (
+        "llama.cpp",
+        "llama-server has --parallel slots, each with its share of -c; requests beyond them wait, and slots join and leave the batch at every token (tools/server/README.md)",
+    ),
+    (
+        "ollama",
+        "Ollama takes the number from OLLAMA_NUM_PARALLEL (1 unless set) and multiplies the context by it; up to OLLAMA_MAX_QUEUE requests (512) wait (docs/faq)",
+    ),
+    (
+        "vllm",
+        "vLLM takes requests while its pool has blocks for their tokens, at most --max-num-seqs, and recomputes the last ones where the pool runs out (docs/configuration/optimization)",
+    ),
+];
+
+/// The text below a plan.
+pub fn text(found: &Throughput, runtime: &str, columns: Option<usize>) -> String {
+    let mut out = Screen::new(columns);
+    out.blank();
+    out.prose(&head(found));
+    out.table(&table(found), " ");
+    for sentence in notes(found, runtime) {
+        out.prose(&sentence);
+    }
+    out.finish()
+}
+
+/// The same as Markdown.
+pub fn markdown(found: &Throughput, runtime: &str) -> String {
+    let mut out = String::new();
+    line(
+        &mut out,
+        format_args!("\n{}\n", markdown_sentence(&head(found))),
+    );
+    out.push_str(&table(found).markdown());
+    for sentence in notes(found, runtime) {
+        line(
+            &mut out,
+            format_args!("\n{}.", markdown_sentence(&sentence)),
+        );
+    }
+    out
+}
+
+/// What scripts get.
+pub fn document(found: &Throughput) -> Value {
+    rounded(json!({
+        "context_each": found.context_each,
+        "max_latency_seconds": found.max_latency.map(|limit| limit.0),
+        "best_parallel": found.taken().map(|batch| batch.sequences),
+        "memory_bound_below": found.leaves_memory(),
+        "ridge_flops_per_byte": found.ridge,
+        "batches": found.batches.iter().map(|batch| json!({
+            "parallel": batch.sequences,
+            "scheme": batch.scheme,
+            "fits": batch.fits,
+            "total_bytes": batch.memory,
+            "tokens_per_second": batch.rate.as_ref().map(spread),
+            "seconds_between_tokens": batch.between().map(|time| time.0),
+            "bound": batch.bound.map(bound),
+            "operational_intensity": batch.intensity,
+        })).collect::<Vec<_>>(),
+    }))
+}
+
+fn head(found: &Throughput) -> String {
+    let within = found.max_latency.map_or(String::new(), |limit| {
+        format!(" with at most {} between tokens", seconds(limit.0))
+    });
+    let each = found.context_each;
+    match found.taken() {
+        Some(batch) => {
+            let sequences = counted(batch.sequences, "sequence", "sequences");
+            let total = batch.rate.map_or(String::new(), |total| {
+                format!(": {} tokens/s together", rate(total.expected))
+            });
+            format!(
+                "--parallel {}{total}; {sequences} of {each} tokens of context each{within}",
+                batch.sequences
+            )
+        }
+        None => format!("NO NUMBER of sequences of {each} tokens of context each has room{within}"),
+    }
+}
+
+fn table(found: &Throughput) -> Table {
+    let mut table = Table::new([
+        ("", Align::Left),
+        ("parallel", Align::Right),
+        ("format", Align::Left),
+        ("memory", Align::Right),
+        ("tokens/s", Align::Right),
+        ("each", Align::Right),
+        ("between tokens", Align::Right),
+        ("limit", Align::Left),
+        ("FLOP/byte", Align::Right),
+    ])
+    .giving_up(&["FLOP/byte", "format", "each"]);
+    for (index, batch) in found.batches.iter().enumerate() {
+        let mark = if found.best == Some(index) {
+            "best"
+        } else if batch.fits {
+            ""
+        } else {
+            "NO"
+        };
+        let dash = || "-".to_owned();
+        table.row([
+            mark.to_owned(),
+            batch.sequences.to_string(),
+            batch.scheme.to_uppercase(),
+            batch.memory.to_string(),
+            batch.rate.as_ref().map_or_else(dash, range),
+            each(batch).map_or_else(dash, rate),
+            batch.between().map_or_else(dash, |time| seconds(time.0)),
+            batch
+                .bound
+                .map_or_else(dash, |limit| bound(limit).to_owned()),
+            batch.intensity.map_or_else(dash, rate),
+        ]);
+    }
+    table
+}
+
+/// Tokens a second of one sequence.
+fn each(batch: &Batch) -> Option<f64> {
+    Some(1.0 / batch.between()?.0)
+}
+
+fn notes(found: &Throughput, runtime: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let ridge = found.ridge.map_or(String::new(), |ridge| {
+        format!(
+            "; by the roofline alone from {} FLOP a byte on",
+            rate(ridge)
+        )
+    });
+    lines.push(match found.leaves_memory() {
+        Some(1) => format!("memory does not limit even one sequence{ridge}"),
+        Some(sequences) => format!("memory limits fewer than {sequences} sequences{ridge}"),
+        None => format!("memory limits all of them{ridge}"),
+    });
+    lines.push(format!(
+        "no batch above {PUBLISHED} is published for any Orin: its range reaches from one product after the other to the kernel of prompts"
+    ));
+    let rule = RULES.iter().find(|(id, _)| *id == runtime);
+    lines.extend(rule.map(|(_, rule)| (*rule).to_owned()));
+    lines
+}

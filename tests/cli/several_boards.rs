@@ -1,0 +1,141 @@
+//! `orinplan fit --boards`: one model on several boards.
+
+use crate::support::{QWEN, json, refused, run, says};
+
+const TWO: &str = "--boards 2xorin-nano-8gb";
+
+#[test]
+fn every_board_has_its_blocks_and_the_document_is_as_described() {
+    let document = json(0, &format!("fit {QWEN} {TWO} --scheme q4_k_m"));
+    let plan = &document["plans"][0];
+    let boards = plan["boards"].as_array().unwrap();
+    let blocks: u64 = boards
+        .iter()
+        .map(|board| board["blocks"].as_u64().unwrap())
+        .sum();
+    assert_eq!(Some(blocks), document["model"]["block_count"].as_u64());
+    assert_eq!(document["recommended"], "q4_k_m");
+    // The server's board is reached by no link.
+    assert!(boards[0]["wire"].is_object() && boards[1]["wire"].is_null());
+    for board in boards {
+        let parts = [
+            "weights",
+            "kv_cache",
+            "recurrent_state",
+            "compute",
+            "image_encoder",
+            "output",
+            "runtime",
+        ];
+        let sum: u64 = parts
+            .iter()
+            .map(|part| board["memory"][format!("{part}_bytes")].as_u64().unwrap())
+            .sum();
+        assert_eq!(board["memory"]["total_bytes"], sum);
+    }
+}
+
+#[test]
+fn a_count_may_stand_apart_and_boards_may_differ() {
+    let apart = run(&format!("fit {QWEN} --boards 2x orin-nano-8gb"));
+    let joined = run(&format!("fit {QWEN} {TWO}"));
+    assert_eq!((apart.code, &apart.out), (0, &joined.out));
+    let mixed = json(
+        0,
+        &format!("fit {QWEN} --boards orin-nx-16gb@25W,orin-nano-8gb@15W"),
+    );
+    let modes = mixed["boards"].as_array().unwrap().iter();
+    let modes: Vec<&str> = modes
+        .map(|board| board["power_mode"].as_str().unwrap())
+        .collect();
+    assert_eq!(modes, ["25W", "15W"]);
+}
+
+#[test]
+fn a_faster_board_gets_more_blocks() {
+    let of = |boards: &str| {
+        let document = json(0, &format!("fit {QWEN} --boards {boards} --scheme q4_k_m"));
+        document["plans"][0]["boards"][0]["blocks"]
+            .as_u64()
+            .unwrap()
+    };
+    assert!(of("agx-orin-64gb@MAXN,orin-nano-8gb@15W") > of("2xorin-nano-8gb@15W"));
+}
+
+#[test]
+fn the_text_has_what_has_to_be_known() {
+    let text = run(&format!("fit {QWEN} {TWO}"));
+    assert_eq!((text.code, text.err.as_str()), (0, ""));
+    let flat = text.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    for said in [
+        "FITS 2 boards",
+        "neither authentication nor encryption",
+        "one board that drops out ends the whole",
+        "no run of llama.cpp's RPC with layers split over Orin boards is published",
+        "ggml-rpc-server -H 0.0.0.0 -p 50052 -c",
+    ] {
+        assert!(flat.contains(said), "{said}: {}", text.out);
+    }
+    let markdown = run(&format!("fit {QWEN} {TWO} --format markdown"));
+    assert!(
+        markdown.out.contains("| fits | Q4_K_M |"),
+        "{}",
+        markdown.out
+    );
+}
+
+#[test]
+fn several_boards_that_are_too_small_say_by_how_much() {
+    let run = run(&format!("fit {QWEN} {TWO} --budget 300MiB --scheme q8_0"));
+    assert_eq!(run.code, 1);
+    assert!(
+        run.out.contains("DOES NOT FIT 2 boards") && run.out.contains("short"),
+        "{}",
+        run.out
+    );
+}
+
+#[test]
+fn what_cannot_be_divided_is_refused_with_the_reason() {
+    for (words, said) in [
+        (format!("fit {QWEN} {TWO} --split-mode tensor"), "51 MB"),
+        (
+            format!("fit {QWEN} {TWO} --layers 3,3"),
+            "blocks for 2 boards",
+        ),
+        (
+            format!("fit {QWEN} {TWO} --runtime vllm"),
+            "--runtime llama.cpp",
+        ),
+        (
+            format!("fit {QWEN} {TWO} --runtime llama.cpp-cpu"),
+            "--server-on apart",
+        ),
+        (format!("fit {QWEN} --boards orin-nano-8gb"), "--device"),
+        (format!("fit {QWEN} --boards 99xorin-nano-8gb"), "16"),
+        (format!("fit {QWEN} {TWO} --link wifi"), "2.5gbe"),
+        (format!("fit {QWEN} {TWO} --rpc a"), "50052"),
+        (format!("fit {QWEN} {QWEN} {TWO}"), "one model"),
+        (format!("fit {QWEN} {TWO} --format html"), "no page"),
+        (format!("fit {QWEN} {TWO} --draft lookup"), "--draft"),
+        (format!("fit {QWEN} --link 1gbe"), "--boards"),
+        (
+            "fit fixtures/gemma-3n-e2b-it --boards 2xorin-nano-8gb".to_owned(),
+            "every block",
+        ),
+    ] {
+        refused(&words, &[said]);
+    }
+}
+
+#[test]
+fn a_plan_is_saved_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("plan.json");
+    let file = file.display();
+    let words = format!("fit {QWEN} {TWO} --scheme q4_k_m");
+    assert_eq!(run(&format!("{words} --save {file}")).code, 0);
+    assert!(says(0, &format!("{words} --check {file}")).contains("equals"));
+    let changed = says(1, &format!("{words} --link 10gbe --check {file}"));
+    assert!(changed.contains("link.name"), "{changed}");
+}
