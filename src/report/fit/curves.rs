@@ -13,7 +13,11 @@ pub(super) const CURVES: &str = "curves";
 /// The document with the memory of every plan over context, its decode rate over depth in every power mode, and the
 /// operations of a token under the roof of the board.
 pub fn document(report: &Report<'_>) -> Value {
-    let mut document = super::document(report);
+    with_curves(super::document(report), report)
+}
+
+/// The same for a document that has more keys already.
+pub fn with_curves(mut document: Value, report: &Report<'_>) -> Value {
     let found = curves(report.model, report.fit, report.target, report.workload);
     document[CURVES] = rounded(curves_json(report, &found));
     document
