@@ -89,7 +89,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     }
     let text = match args.report.format() {
         ReportFormat::Json => {
-            let document = report::fit::document_with_curves(&report);
+            let document = report::fit::with_curves(document, &report);
             report::json(&remote::with_transfer(document))
         }
         form @ (ReportFormat::Html | ReportFormat::Svg) => {

@@ -38,7 +38,7 @@ use crate::quantize::packed::Files;
 use crate::quantize::{GgufView, QuantizeError};
 use crate::units::Bytes;
 
-pub use chat::{Chat, FUEL, Message, prompt};
+pub use chat::{Chat, FUEL, Message, prompt, template_fault};
 pub use error::{DecodeError, TemplateFault};
 pub use host::{kernels, multiplies, threads};
 pub use observe::{MatrixName, Observer, Observing};

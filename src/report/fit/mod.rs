@@ -31,7 +31,7 @@ use crate::report::planned_for;
 use crate::units::{Bytes, counted};
 
 pub use check::differences;
-pub use curves::document as document_with_curves;
+pub use curves::{document as document_with_curves, with_curves};
 pub use explain::explain;
 pub(super) use json::device;
 pub use json::{SCHEMA, bound, document};
