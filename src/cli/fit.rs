@@ -55,7 +55,6 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     request.workload.draft = request::draft(args)?;
     let throughput = throughput(args, &planner, &mut request)?;
     let mut planned = planner.plan(&request)?;
-    watch::check_board(args, planned.board.choice)?;
     if planned
         .board
         .runtime
@@ -68,6 +67,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         let plans = planned.fit.plans.iter_mut();
         plans.for_each(|plan| plan.notes.push(note.clone()));
     }
+    watch::check_board(args, planned.board.choice)?;
     planned
         .board
         .warnings

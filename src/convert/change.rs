@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// The change from a stored tensor to the tensor of a GGUF.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Change {
     /// The change of each value.
     pub value: ValueChange,
@@ -13,6 +13,12 @@ pub struct Change {
     pub columns: Option<Permutation>,
     /// The stored rows that belong to it, if several tensors share a stored matrix.
     pub slices: Option<RowSlices>,
+    /// The rows of a stored block, which become its columns; `None` if none are transposed.
+    pub transposed: Option<u64>,
+    /// Factors of all rows, one after the other.
+    pub factors: Vec<f64>,
+    /// Factors of some rows, after those of all.
+    pub row_factors: Vec<(Range<u64>, f64)>,
 }
 
 /// The change of each value.

@@ -5,8 +5,8 @@ use serde_json::Value as Json;
 use super::error::ConvertError;
 use super::source_config::{SourceConfig, bad, missing};
 use crate::gguf::Value;
-use crate::model::conversion::Derived;
-use crate::model::{Attention, FeedForward, Key, Layer, Number};
+use crate::model::conversion::{AlphaPart, Derived};
+use crate::model::{Attention, FeedForward, Key, Layer, Number, TensorRole};
 
 pub(super) fn f32_value(number: f64) -> Value {
     Value::F32(number as f32)
@@ -74,6 +74,15 @@ pub(super) fn derived(
             };
             Ok(epsilon.map(f32_value))
         }
+        Derived::RmsEpsilon => {
+            let stated = source.number(Number::RmsEpsilon)?;
+            let epsilon = match stated {
+                None => source.number(Number::LayerNormEpsilon)?,
+                stated => stated,
+            };
+            Ok(epsilon.map(f32_value))
+        }
+        Derived::AlphaScaled(part) => alpha_scaled(part, source),
         Derived::LongRopeAttnFactor => Ok(long_attn_factor(source)?.map(f32_value)),
         Derived::KvHeadsByBlock => {
             let heads = source.model.layers.iter().map(|layer| {
@@ -90,6 +99,55 @@ pub(super) fn derived(
             });
             Ok(width.map(Value::U32))
         }
+        Derived::RopeDimsOfHidden => {
+            let heads = attention(source).map(|a| a.heads).unwrap_or(0);
+            let share = source.model.dims.hidden.checked_div(heads);
+            Ok(share.map(|share| Value::U32(u32::try_from(share).unwrap_or(u32::MAX))))
+        }
+        Derived::OneKeyHead => Ok(Some(Value::U32(1))),
+        Derived::LatentKeyWidth => {
+            let latent = source.need(Key::KvLora)?;
+            let rotary = source.need(Key::RopeDim)?;
+            Ok(Some(Value::U32(latent.saturating_add(rotary))))
+        }
+        Derived::LatentWidth => source.need(Key::KvLora).map(|n| Some(Value::U32(n))),
+        Derived::WholeKeyWidth | Derived::WholeHeadWidth => {
+            let plain = source.need(Key::NopeDim)?;
+            let rotary = source.need(Key::RopeDim)?;
+            Ok(Some(Value::U32(plain.saturating_add(rotary))))
+        }
+        Derived::TenthOfYarnMultiplier => {
+            let stated = source.rope.number(Number::YarnLogMultiplier)?;
+            Ok(stated.map(|multiplier| f32_value(0.1 * multiplier)))
+        }
+        Derived::NormalizedShares => {
+            let stated = source.get("norm_topk_prob").and_then(Json::as_bool);
+            Ok(stated.filter(|stated| *stated).map(Value::Bool))
+        }
+        Derived::NoFeedForward | Derived::NoHeads => Ok(Some(Value::U32(0))),
+        Derived::WidthsByBlock => {
+            let widths = source.model.layers.iter().map(|l| match l.feed_forward {
+                FeedForward::Dense { inner } | FeedForward::Experts { inner, .. } => {
+                    i32::try_from(inner).unwrap_or(i32::MAX)
+                }
+                FeedForward::None => 0,
+            });
+            Ok(Some(Value::I32s(widths.collect())))
+        }
+        Derived::StateSpaceWidth => {
+            // The output projection is as wide as the mixer.
+            let mut tensors = source.model.tensors.iter();
+            let width = tensors.find(|t| t.role == TensorRole::SsmOut);
+            let width = width.and_then(|t| u32::try_from(t.row()).ok());
+            Ok(width.map(Value::U32))
+        }
+        Derived::UsedPositions => {
+            let context = u32::try_from(source.model.dims.context);
+            Ok(Some(Value::U32(context.unwrap_or(u32::MAX))))
+        }
+        Derived::UnboundedContext => Ok(Some(Value::U32(1 << 20))),
+        Derived::ExpertScores => expert_scores(source),
+        Derived::SigmoidScores => Ok(Some(Value::U32(SIGMOID))),
         Derived::DeltaNetWidth => {
             let heads = source.need(Key::SsmHeads)?;
             let width = source.need(Key::SsmHeadDim)?;
@@ -125,6 +183,21 @@ pub(super) fn derived(
     }
 }
 
+/// GGUF's number of the sigmoid among functions of a router's scores.
+const SIGMOID: u32 = 2;
+
+fn expert_scores(source: &SourceConfig<'_>) -> Result<Option<Value>, ConvertError> {
+    const KEYS: [&str; 2] = ["scoring_func", "score_function"];
+    let Some((key, stated)) = KEYS.iter().find_map(|key| Some((*key, source.get(key)?))) else {
+        return Ok(None);
+    };
+    match stated.as_str() {
+        Some("softmax") => Ok(Some(Value::U32(1))),
+        Some("sigmoid") => Ok(Some(Value::U32(SIGMOID))),
+        _ => Err(bad(key, stated, "`softmax` or `sigmoid`")),
+    }
+}
+
 /// GGUF's name of rotary positions that are not scaled.
 const NONE: &str = "none";
 
@@ -155,6 +228,31 @@ pub(super) fn scaling(source: &SourceConfig<'_>) -> Result<Option<&'static str>,
         Some("yarn") => factor.map(|_| "yarn"),
         Some("su" | "longrope") => Some("longrope"),
         _ => None,
+    })
+}
+
+/// The context of a model whose rotary positions `alpha` scales. It cannot be computed from `alpha`, and published
+/// configurations state that of training or this one (`conversion/hunyuan.py` of llama.cpp).
+const ALPHA_CONTEXT: u32 = 256 * 1024;
+
+/// A part of what is written where `alpha` scales rotary positions: `base x alpha^(head / (head - 2))` is the base.
+pub(super) fn alpha_scaled(
+    part: AlphaPart,
+    source: &SourceConfig<'_>,
+) -> Result<Option<Value>, ConvertError> {
+    let (Some("dynamic"), Some(alpha)) = (source.rope.kind, source.rope.float(&["alpha"])?) else {
+        return Ok(None);
+    };
+    Ok(match part {
+        AlphaPart::Base => {
+            let base = source.rope.base.or(Number::RopeBase.default());
+            let head = attention(source).map(|a| a.key_dim as f64);
+            let scaled = |(base, head): (f64, f64)| base * alpha.powf(head / (head - 2.0));
+            base.zip(head).map(scaled).map(f32_value)
+        }
+        AlphaPart::Kind => Some(Value::String(NONE.to_owned())),
+        AlphaPart::Factor => Some(f32_value(1.0)),
+        AlphaPart::OriginalContext | AlphaPart::Context => Some(Value::U32(ALPHA_CONTEXT)),
     })
 }
 

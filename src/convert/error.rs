@@ -21,6 +21,15 @@ pub enum ConvertError {
         supported: String,
     },
     #[error(
+        "the `precompiled_charsmap` in {} is not base 64; download the file again",
+        path.display()
+    )]
+    /// A map of characters that cannot be read.
+    Charsmap {
+        /// `tokenizer.json`.
+        path: PathBuf,
+    },
+    #[error(
         "a reranker's file has a head of its own, made of the rows for `yes` and `no`, which is not made here; llama.cpp's \
          convert_hf_to_gguf.py makes it"
     )]
@@ -116,6 +125,7 @@ impl ConvertError {
             | ConvertError::Json { path, .. }
             | ConvertError::SentencePiece { path, .. }
             | ConvertError::TokenizerKind { path, .. }
+            | ConvertError::Charsmap { path }
             | ConvertError::TokenId { path, .. }
             | ConvertError::DuplicateId { path, .. }
             | ConvertError::MissingId { path, .. } => path,

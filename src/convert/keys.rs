@@ -7,17 +7,17 @@ use super::error::ConvertError;
 use super::source_config::{SourceConfig, as_count, bad, missing};
 use crate::gguf::Value;
 use crate::model::conversion::{Conversion, KeyRule};
-use crate::model::{conversion_of, converted};
+use crate::model::{ModelSpec, conversion_of, converted};
 
-/// The conversion of `architecture`.
+/// The conversion of `model`.
 ///
 /// # Errors
 /// [`ConvertError::Unsupported`] with the names of the architectures that have a conversion.
-pub(super) fn conversion(architecture: &str) -> Result<&'static Conversion, ConvertError> {
-    conversion_of(architecture).ok_or_else(|| {
+pub(super) fn conversion(model: &ModelSpec) -> Result<&'static Conversion, ConvertError> {
+    conversion_of(model).ok_or_else(|| {
         let supported: Vec<&str> = converted().collect();
         ConvertError::Unsupported {
-            architecture: architecture.to_owned(),
+            architecture: model.architecture.clone(),
             supported: supported.join(", "),
         }
     })

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::derived_keys::scaling;
+use super::derived_keys::{alpha_scaled, scaling};
 use super::keys::conversion;
 use super::source_config::SourceConfig;
 use crate::model::ModelSpec;
@@ -34,15 +34,22 @@ const UNSTRETCHED: &[&str] = &["default", "mrope", "none"];
 
 /// The scaling that a GGUF of `model` loses; `None` if it has a key or a table for it, or if no GGUF is made of `model`.
 pub fn lost_scaling(model: &ModelSpec) -> Option<LostScaling> {
-    let conversion = conversion(&model.architecture).ok()?;
+    let conversion = conversion(model).ok()?;
     let source = SourceConfig::new(model).ok()?;
     let kind = source
         .rope
         .kind
         .filter(|kind| !UNSTRETCHED.contains(kind))?;
     let mut rules = conversion.keys.iter().copied().flatten();
-    let keyed = rules.any(|rule| matches!(rule, KeyRule::Derived(Derived::RopeScaling)))
-        && matches!(scaling(&source), Ok(Some("linear" | "yarn")));
+    let keyed = rules.any(|rule| match rule {
+        KeyRule::Derived(Derived::RopeScaling) => {
+            matches!(scaling(&source), Ok(Some("linear" | "yarn")))
+        }
+        KeyRule::Derived(Derived::AlphaScaled(part)) => {
+            matches!(alpha_scaled(*part, &source), Ok(Some(_)))
+        }
+        _ => false,
+    });
     let mut tensors = model.tensors.iter();
     let tabled = tensors.any(|tensor| tensor.role.is_rope_table());
     (!keyed && !tabled).then(|| LostScaling {

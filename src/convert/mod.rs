@@ -53,7 +53,7 @@ pub fn metadata(
     let RawConfig::HuggingFace(config) = &checkpoint.config else {
         return Err(ConvertError::NotHuggingFace);
     };
-    let conversion = keys::conversion(&model.architecture)?;
+    let conversion = keys::conversion(model)?;
     let pooling = model
         .retrieval
         .as_ref()

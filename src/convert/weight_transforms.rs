@@ -1,6 +1,8 @@
 //! Applies the weight rules of an architecture's entry to a tensor. In: rules, a tensor, hyperparameters. Out: a
 //! [`Change`]. Must not: read weights.
 
+use serde_json::Value as Json;
+
 use super::ConvertError;
 use super::change::{Change, Permutation, RowSlices, ValueChange};
 use super::source_config::{SourceConfig, bad, missing};
@@ -25,6 +27,44 @@ pub(super) fn change(
             WeightTransform::AddOne => change.value = ValueChange::AddOne,
             WeightTransform::NegatedExp => change.value = ValueChange::NegatedExp,
             WeightTransform::RotaryPairs => change.rows = Some(rotary_pairs(tensor, source)),
+            WeightTransform::Times(name) => {
+                let factor = source.float(&[name])?.ok_or_else(|| missing(&[name]))?;
+                change.factors.push(factor);
+            }
+            WeightTransform::TimesListed(name, index) => {
+                let factors = listed(name, source)?;
+                let factor = factors.get(index).ok_or_else(|| missing(&[name]))?;
+                change.factors.push(*factor);
+            }
+            WeightTransform::TimesParts(name) => {
+                let (factors, mut first) = (listed(name, source)?, 0);
+                let parts = state_space_parts(source)?;
+                for (rows, factor) in parts.into_iter().zip(factors) {
+                    change.row_factors.push((first..first + rows, factor));
+                    first += rows;
+                }
+            }
+            WeightTransform::TransposedKeysOfHeads => {
+                let heads = LatentHeads::read(source)?;
+                change.slices = Some(heads.slice(0..heads.keys));
+                change.transposed = Some(heads.keys);
+            }
+            WeightTransform::ValuesOfHeads => {
+                let heads = LatentHeads::read(source)?;
+                change.slices = Some(heads.slice(heads.keys..heads.keys + heads.values));
+            }
+            WeightTransform::WithoutSkippedPositions => {
+                let used = tensor.shape.first().copied().unwrap_or(0);
+                let all = u64::from(source.need(Key::Context)?);
+                let kept = all.saturating_sub(used)..all;
+                change.slices = Some(RowSlices {
+                    period: all,
+                    ranges: vec![kept],
+                });
+            }
+            WeightTransform::QueryKeyValueByHead => {
+                change.rows = Some(query_key_value(tensor, source))
+            }
             WeightTransform::ValueHeadsInTurn(of) => {
                 let heads = DeltaNetHeads::read(source)?;
                 match of {
@@ -75,6 +115,59 @@ fn rotary_pairs(tensor: &Tensor, source: &SourceConfig<'_>) -> Permutation {
         // reported as an error.
         members: if head.is_multiple_of(2) { head / 2 } else { 0 },
         unit: 1,
+    }
+}
+
+/// From query, key and value of each head to all queries, all keys, all values.
+fn query_key_value(tensor: &Tensor, source: &SourceConfig<'_>) -> Permutation {
+    let layers = &source.model.layers;
+    let layer = tensor.layer.and_then(|layer| layers.get(layer as usize));
+    let attention = layer.and_then(|layer| layer.mixer.attention.as_ref());
+    Permutation {
+        start: 0,
+        groups: attention.map_or(0, |a| a.heads),
+        members: 3,
+        unit: attention.map_or(0, |a| a.key_dim),
+    }
+}
+
+/// The numbers of the list `name` of `config.json`.
+fn listed(name: &'static str, source: &SourceConfig<'_>) -> Result<Vec<f64>, ConvertError> {
+    let list = source.get(name).ok_or_else(|| missing(&[name]))?;
+    let items = list.as_array().ok_or_else(|| bad(name, list, "a list"))?;
+    let number = |item: &Json| item.as_f64().ok_or_else(|| bad(name, item, "a number"));
+    items.iter().map(number).collect()
+}
+
+/// The rows of gate, `x`, `B`, `C` and time steps in the input projection of a Mamba 2 mixer.
+fn state_space_parts(source: &SourceConfig<'_>) -> Result<[u64; 5], ConvertError> {
+    let inner = u64::from(source.need(Key::SsmInner)?);
+    let shared = u64::from(source.need(Key::SsmGroups)?) * u64::from(source.need(Key::StateSize)?);
+    let heads = u64::from(source.need(Key::SsmHeads)?);
+    Ok([inner, inner, shared, shared, heads])
+}
+
+/// Heads of latent attention in the matrix of their keys and values.
+struct LatentHeads {
+    /// Rows of keys without positions.
+    keys: u64,
+    /// Rows of values.
+    values: u64,
+}
+
+impl LatentHeads {
+    fn read(source: &SourceConfig<'_>) -> Result<LatentHeads, ConvertError> {
+        Ok(LatentHeads {
+            keys: source.need(Key::NopeDim)?.into(),
+            values: source.need(Key::MlaValueDim)?.into(),
+        })
+    }
+
+    fn slice(&self, range: std::ops::Range<u64>) -> RowSlices {
+        RowSlices {
+            period: self.keys + self.values,
+            ranges: vec![range],
+        }
     }
 }
 

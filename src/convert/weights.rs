@@ -25,7 +25,7 @@ pub fn change(
     let RawConfig::HuggingFace(_) = &checkpoint.config else {
         return Ok(Change::default());
     };
-    let conversion = conversion(&model.architecture)?;
+    let conversion = conversion(model)?;
     let source = SourceConfig::new(model)?;
     weight_transforms::change(conversion.weights, tensor, &source)
 }

@@ -15,7 +15,9 @@ use super::rope::Frequencies;
 use super::state::{AttentionLayouts, LayerState, Pass};
 use super::weights::Weights;
 use crate::dtype::Dtype;
-use crate::model::{self, Cache, ForwardSpec, Layer, ModelSpec, RotatedBlocks, TensorRole as R};
+use crate::model::{
+    self, Cache, ForwardSpec, Layer, ModelSpec, RotatedBlocks, Temperature, TensorRole as R,
+};
 
 /// Softmax attention.
 pub(super) struct Attention<X: Activations> {
@@ -112,6 +114,7 @@ impl<X: Activations> Attention<X> {
         let window = attention.window;
         let rotated = match forward.rope.blocks {
             RotatedBlocks::All => true,
+            RotatedBlocks::None => false,
             RotatedBlocks::NotEach(nth) => !(index as u64 + 1).is_multiple_of(nth),
             RotatedBlocks::Windowed => window.is_some() || !has_windows(&spec.layers),
         };
@@ -185,8 +188,8 @@ impl<X: Activations> Attention<X> {
             };
             turned(rows, key_run)
         };
-        let queries = prepare(queries, &self.query_norm)?;
-        let Some(LayerState::KvCache(cells)) = states.get_mut(self.cache) else {
+        let queries = warmed(prepare(queries, &self.query_norm)?, pass)?;
+        let Some(cells) = states.get_mut(self.cache).and_then(LayerState::cells) else {
             return Err(missing("cache that another could share"));
         };
         if let Some([keys, mut values]) = key_value {
@@ -242,6 +245,21 @@ impl<X: Activations> Attention<X> {
             }
         })
     }
+}
+
+/// Queries times the factors of their positions.
+fn warmed<X: Activations>(queries: X, pass: &Pass<'_, X>) -> Result<X, DecodeError> {
+    let (Some(Temperature { scale, step }), tokens) = (pass.forward.temperature, queries.tokens())
+    else {
+        return Ok(queries);
+    };
+    let factors = (pass.position..pass.position + tokens).map(|position| {
+        let steps = position as u64 / step.max(1);
+        1.0 + scale * ((1 + steps) as f32).ln()
+    });
+    let (ids, width) = ((0..tokens as u32).collect::<Vec<u32>>(), queries.width());
+    let zeros = X::from_host(pass.backend, vec![0.0; tokens * width], width)?;
+    zeros.add_at(&ids, factors.collect(), queries)
 }
 
 /// The runs of keys and values of these widths that caches of these types hold transformed. For keys it is the largest

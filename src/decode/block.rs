@@ -6,9 +6,11 @@ use super::DecodeError;
 use super::activations::Activations;
 use super::attention::Attention;
 use super::feed_forward::FeedForward;
+use super::latent::LatentAttention;
 use super::norm::Norm;
 use super::recurrent::{DeltaNet, ShortConvolution};
 use super::state::{AttentionLayouts, LayerState, Pass};
+use super::state_space::StateSpace;
 use super::weights::Weights;
 use crate::model::{self, ForwardSpec, Layer, ModelSpec, TensorRole as R};
 
@@ -22,14 +24,21 @@ pub(super) struct Block<X: Activations> {
     feed_forward: FeedForward<X>,
     ffn_post_norm: Option<Norm<X>>,
     residual_scale: f32,
+    parallel: bool,
     sparse: Option<model::Sparse>,
 }
 
 /// The token mixer: attention, or a recurrence in its place.
 enum Mixer<X: Activations> {
     Attention(Attention<X>),
+    Latent(LatentAttention<X>),
     Convolution(ShortConvolution<X>),
     DeltaNet(DeltaNet<X>),
+    StateSpace(StateSpace<X>),
+    /// Side by side, behind one norm.
+    Both(Box<(Attention<X>, StateSpace<X>)>),
+    /// The block is a feed-forward alone.
+    None,
 }
 
 impl<X: Activations> Block<X> {
@@ -52,6 +61,9 @@ impl<X: Activations> Block<X> {
         };
         let attention_norm = norm(weights, R::AttnNorm)?;
         let mixer = match (&layer.mixer.attention, &layer.mixer.recurrent) {
+            (Some(attention), None) if weights.has(R::AttnKvAMqa, at) => Mixer::Latent(
+                LatentAttention::load(weights, forward, index, hidden, attention, layouts)?,
+            ),
             (Some(attention), None) => Mixer::Attention(Attention::load(
                 weights, spec, forward, index, attention, layouts,
             )?),
@@ -59,6 +71,14 @@ impl<X: Activations> Block<X> {
                 let elements = state.conv_elements;
                 Mixer::Convolution(ShortConvolution::load(weights, number, hidden, elements)?)
             }
+            (None, Some(state)) if weights.has(R::SsmIn, at) => {
+                Mixer::StateSpace(StateSpace::load(weights, number, hidden, state)?)
+            }
+            (Some(attention), Some(state)) if weights.has(R::SsmIn, at) => Mixer::Both(Box::new((
+                Attention::load(weights, spec, forward, index, attention, layouts)?,
+                StateSpace::load(weights, number, hidden, state)?,
+            ))),
+            (None, None) => Mixer::None,
             (None, Some(state)) => {
                 let elements = state.state_elements;
                 Mixer::DeltaNet(DeltaNet::load(weights, forward, number, hidden, elements)?)
@@ -87,6 +107,7 @@ impl<X: Activations> Block<X> {
             feed_forward: FeedForward::load(weights, forward, number, hidden, &layer.feed_forward)?,
             ffn_post_norm: Norm::load_if_there(weights, forward, R::FfnPostNorm, at, hidden)?,
             residual_scale: forward.residual_scale,
+            parallel: forward.parallel,
             sparse: Some(forward.sparse).filter(|sparse| (index as u64) < sparse.blocks),
         })
     }
@@ -99,7 +120,18 @@ impl<X: Activations> Block<X> {
         states: &mut [LayerState<X>],
     ) -> Result<X, DecodeError> {
         let normed = self.attention_norm(&x)?;
+        if let Mixer::None = self.mixer {
+            let update = self.feed_forward.apply(&normed, pass, None)?;
+            return x.add(&update.scale(self.residual_scale)?);
+        }
         let mixed = self.mix_tokens(&normed, pass, states)?;
+        if let FeedForward::None = self.feed_forward {
+            return x.add(&mixed.scale(self.residual_scale)?);
+        }
+        if self.parallel {
+            let update = self.feed_forward(&x, pass)?;
+            return x.add(&mixed)?.add(&update);
+        }
         if self.shares_norm() {
             let update = self
                 .feed_forward
@@ -109,6 +141,14 @@ impl<X: Activations> Block<X> {
         let x = x.add(&mixed.scale(self.residual_scale)?)?;
         let update = self.feed_forward(&x, pass)?;
         x.add(&update.scale(self.residual_scale)?)
+    }
+
+    /// Elements of a cached value where the description of the model has none.
+    pub(super) fn cached_values(&self) -> Option<usize> {
+        match &self.mixer {
+            Mixer::Latent(attention) => attention.cached_values(),
+            _ => None,
+        }
     }
 
     /// Whether one norm stands before token mixer and feed-forward, which then run side by side.
@@ -130,11 +170,20 @@ impl<X: Activations> Block<X> {
     ) -> Result<X, DecodeError> {
         let mixed = match (&self.mixer, states.get_mut(self.index)) {
             (Mixer::Attention(attention), _) => attention.apply(normed, pass, states)?,
+            (Mixer::Latent(attention), _) => attention.apply(normed, pass, states)?,
             (Mixer::Convolution(mixer), Some(LayerState::Recurrent(state))) => {
                 mixer.apply(normed, pass, state)?
             }
             (Mixer::DeltaNet(mixer), Some(LayerState::Recurrent(state))) => {
                 mixer.apply(normed, pass, state)?
+            }
+            (Mixer::StateSpace(mixer), Some(LayerState::Recurrent(state))) => {
+                mixer.apply(normed, pass, state)?
+            }
+            (Mixer::Both(both), Some(LayerState::Both(_, state))) => {
+                let (attention, mixer) = both.as_ref();
+                let recurrent = mixer.apply(normed, pass, state)?;
+                attention.apply(normed, pass, states)?.add(&recurrent)?
             }
             _ => {
                 return Err(DecodeError::Hyperparameters {

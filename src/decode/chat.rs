@@ -73,6 +73,25 @@ pub fn prompt(
     renderer.render(&chat, cancel)
 }
 
+/// What is wrong with `template` whatever the messages are: that it is no Jinja, or that it had to be stopped with one
+/// message. `None` also where that cannot be tried.
+pub fn template_fault(template: &str, renderer: &Renderer, cancel: &AtomicBool) -> Option<String> {
+    let message = Message {
+        role: "user".to_owned(),
+        content: "Hello".to_owned(),
+    };
+    let chat = Chat {
+        template: template.to_owned(),
+        begin: String::new(),
+        end: String::new(),
+        messages: vec![message],
+    };
+    match renderer.render(&chat, cancel) {
+        Err(DecodeError::Template { what, fault }) if fault != TemplateFault::Fails => Some(what),
+        _ => None,
+    }
+}
+
 impl Chat {
     fn check_length(&self) -> Result<(), DecodeError> {
         match self.template.len() {

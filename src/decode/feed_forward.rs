@@ -131,12 +131,19 @@ impl<X: Activations> FeedForward<X> {
             } => {
                 let (count, inner) = (count as usize, inner as usize);
                 let router = weights.matrix(R::FfnRouter, at, [count, hidden])?;
-                let gates = weights.stack(R::FfnGateExperts, at, [count, inner, hidden])?;
+                let gates = if forward.gated_feed_forward {
+                    weights.stack(R::FfnGateExperts, at, [count, inner, hidden])?
+                } else {
+                    Vec::new()
+                };
                 let ups = weights.stack(R::FfnUpExperts, at, [count, inner, hidden])?;
                 let downs = weights.stack(R::FfnDownExperts, at, [count, hidden, inner])?;
-                let parts = gates.into_iter().zip(ups).zip(downs);
-                let experts = parts.map(|((gate, up), down)| Dense {
-                    gate: Gate::Separate(Linear::without_bias(gate)),
+                let gates = gates.into_iter().map(Linear::without_bias);
+                let gates = gates.map(Gate::Separate).map(Some);
+                let gates = gates.chain(std::iter::repeat_with(|| None));
+                let experts = ups.into_iter().zip(downs).zip(gates);
+                let experts = experts.map(|((up, down), gate)| Dense {
+                    gate: gate.unwrap_or(Gate::Absent),
                     up: Linear::without_bias(up),
                     down: Linear::without_bias(down),
                     inner,

@@ -159,9 +159,18 @@ impl<X: Activations> Network<X> {
         let each = spec.layers.iter().enumerate().map(|(block, layer)| {
             let mixer = &layer.mixer;
             let own = mixer.attention.as_ref().filter(|a| a.cache == Cache::Own);
-            Ok(match (own, &mixer.recurrent) {
-                (Some(a), _) => {
-                    let widths = [a.key_dim, a.value_dim].map(|width| width as usize);
+            let recurrent = mixer
+                .recurrent
+                .as_ref()
+                .map(|state| RecurrentState::new(state.conv_elements, state.state_elements));
+            Ok(match (own, recurrent) {
+                (Some(a), recurrent) => {
+                    let values = self
+                        .blocks
+                        .get(block)
+                        .and_then(|(block, _)| block.cached_values());
+                    let values = values.unwrap_or(a.value_dim as usize);
+                    let widths = [a.key_dim as usize, values];
                     for (dtype, width) in dtypes.into_iter().zip(widths) {
                         if !KV_FORMATS.contains(&dtype) {
                             return Err(DecodeError::KvType { dtype });
@@ -175,12 +184,13 @@ impl<X: Activations> Network<X> {
                         }
                     }
                     let heads_and_cells = [a.kv_heads as usize, layouts.cells(a)];
-                    LayerState::KvCache(X::cells(&self.backend, dtypes, heads_and_cells, widths)?)
+                    let cells = X::cells(&self.backend, dtypes, heads_and_cells, widths)?;
+                    match recurrent {
+                        Some(state) => LayerState::Both(cells, state),
+                        None => LayerState::KvCache(cells),
+                    }
                 }
-                (None, Some(state)) => LayerState::Recurrent(RecurrentState::new(
-                    state.conv_elements,
-                    state.state_elements,
-                )),
+                (None, Some(state)) => LayerState::Recurrent(state),
                 (None, None) => LayerState::Stateless,
             })
         });
@@ -208,6 +218,7 @@ impl<X: Activations> Network<X> {
         let views = self.layouts.iter();
         let views = views.map(|layout| X::view(&self.backend, layout, position, tokens));
         Ok(Pass {
+            position,
             forward: &self.forward,
             backend: &self.backend,
             views: views.collect::<Result<_, _>>()?,
@@ -444,7 +455,7 @@ impl<X: Activations> Decoder for Sequence<X> {
     fn reset(&mut self) {
         self.position = 0;
         for state in &mut self.states {
-            if let LayerState::Recurrent(state) = state {
+            if let LayerState::Recurrent(state) | LayerState::Both(_, state) = state {
                 state.reset();
             }
         }
@@ -467,6 +478,7 @@ impl<X: Activations> Decoder for Sequence<X> {
             LayerState::Stateless => Bytes(0),
             LayerState::KvCache(cells) => X::cell_bytes(cells),
             LayerState::Recurrent(state) => Bytes(4) * state.elements(),
+            LayerState::Both(cells, state) => X::cell_bytes(cells) + Bytes(4) * state.elements(),
         });
         MemoryUse {
             weights: self.network.weight_bytes,

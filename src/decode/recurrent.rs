@@ -15,7 +15,7 @@ use crate::model::{Activation, ForwardSpec, TensorRole as R};
 
 /// `out[t][c] = sum over i of kernel[c][i] x rows[t - (size - 1) + i][c]` in place, one kernel a
 /// channel; `window` holds the rows before the first.
-fn convolve(rows: &mut [f32], kernel: &[f32], channels: usize, window: &mut [f32]) {
+pub(super) fn convolve(rows: &mut [f32], kernel: &[f32], channels: usize, window: &mut [f32]) {
     let channels = channels.max(1);
     let size = kernel.len() / channels;
     for row in rows.chunks_exact_mut(channels) {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Chat, DecodeError, Message, TemplateFault};
+use super::{DecodeError, TemplateFault};
 
 /// The hidden command that renders.
 pub const COMMAND: &str = "render-template";
@@ -68,27 +68,6 @@ pub fn confine() -> std::io::Result<()> {
 }
 
 impl Renderer {
-    /// What is wrong with `template` whatever the messages are: that it is no Jinja, or that it had to be stopped with one
-    /// message. `None` also where that cannot be tried.
-    pub fn fault(&self, template: &str, cancel: &AtomicBool) -> Option<String> {
-        let message = Message {
-            role: "user".to_owned(),
-            content: "Hello".to_owned(),
-        };
-        let chat = Chat {
-            template: template.to_owned(),
-            begin: String::new(),
-            end: String::new(),
-            messages: vec![message],
-        };
-        match self.render(&chat, cancel) {
-            Err(DecodeError::Template { what, fault }) if fault != TemplateFault::Fails => {
-                Some(what)
-            }
-            _ => None,
-        }
-    }
-
     /// Renders `chat`.
     ///
     /// # Errors

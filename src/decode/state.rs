@@ -19,6 +19,8 @@ pub(super) const KV_FORMATS: &[Dtype] = &[
 
 /// What a pass gives to each block.
 pub(super) struct Pass<'a, X: Activations> {
+    /// Tokens before the first.
+    pub(super) position: usize,
     pub(super) forward: &'a ForwardSpec,
     pub(super) backend: &'a X::Backend,
     /// The view of each attention layout, by its index.
@@ -33,6 +35,18 @@ pub(super) enum LayerState<X: Activations> {
     KvCache(X::Cells),
     /// A state of one size.
     Recurrent(RecurrentState),
+    /// Both, where two mixers run side by side.
+    Both(X::Cells, RecurrentState),
+}
+
+impl<X: Activations> LayerState<X> {
+    /// The cached keys and values.
+    pub(super) fn cells(&mut self) -> Option<&mut X::Cells> {
+        match self {
+            LayerState::KvCache(cells) | LayerState::Both(cells, _) => Some(cells),
+            LayerState::Stateless | LayerState::Recurrent(_) => None,
+        }
+    }
 }
 
 /// The attention layouts of blocks, collected while they are loaded.

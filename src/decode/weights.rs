@@ -58,8 +58,18 @@ impl<'a, X: Activations> Weights<'a, X> {
 
     /// Whether `role` has a weight in `layer` that has not been taken.
     pub(super) fn has(&self, role: TensorRole, layer: Option<u32>) -> bool {
-        let name = role.gguf_name(layer, "weight");
-        self.tensors.contains_key(name.as_str())
+        self.tensors
+            .contains_key(self.weight_name(role, layer).as_str())
+    }
+
+    /// The name of the weight of `role`; a norm's may lack the suffix.
+    fn weight_name(&self, role: TensorRole, layer: Option<u32>) -> String {
+        let bare = role.gguf_name(layer, "");
+        if self.tensors.contains_key(bare.as_str()) {
+            bare
+        } else {
+            role.gguf_name(layer, "weight")
+        }
     }
 
     /// The weight matrix of `role`, `[rows, columns]`.
@@ -99,7 +109,7 @@ impl<'a, X: Activations> Weights<'a, X> {
         layer: Option<u32>,
         shape: &[usize],
     ) -> Result<Vec<f32>, DecodeError> {
-        self.named_floats(&role.gguf_name(layer, "weight"), shape)
+        self.named_floats(&self.weight_name(role, layer), shape)
     }
 
     /// A weight of one dimension.

@@ -254,8 +254,10 @@ fn keys(header: &TypedHeader<'_>, model: &ModelSpec) -> Result<(), AcceptError> 
         }
         _ => {}
     }
-    // What reads both (Nemotron-H) computes RMS norms.
-    let is_read = |key: &&&str| loader.is_some_and(|loader| loader.reads(key));
+    // What reads both (Nemotron-H) computes RMS norms, with the epsilon that is stated.
+    let is_read = |key: &&&str| {
+        loader.is_some_and(|loader| loader.reads(key)) && header.get(&own(key)).is_some()
+    };
     if let Some(key) = [EPSILON, LAYER_EPSILON].iter().find(is_read) {
         epsilon(header, &own(key))?;
     }
@@ -351,7 +353,8 @@ fn heads(header: &TypedHeader<'_>, model: &ModelSpec, loader: &Loader) -> Result
     }
     for key in ["attention.key_length", "attention.value_length"] {
         let read = key.ends_with("key_length") || !loader.has(LoaderRule::Latents);
-        if header.count(&own(key))? == Some(0) && read {
+        let attends = model.layers.iter().any(|l| l.mixer.attention.is_some());
+        if header.count(&own(key))? == Some(0) && read && attends {
             return Err(number(own(key), 0, "the width of a head"));
         }
     }
@@ -368,7 +371,8 @@ fn heads(header: &TypedHeader<'_>, model: &ModelSpec, loader: &Loader) -> Result
         let key = own("attention.sliding_window_pattern");
         return Err(number(key, 0, "a window for one block at least"));
     }
-    let uneven = |a: &Attention| a.key_dim != a.value_dim && !loader.has(LoaderRule::Latents);
+    let may = loader.has(LoaderRule::Latents) || loader.has(LoaderRule::UnevenHeads);
+    let uneven = |a: &Attention| a.key_dim != a.value_dim && !may;
     if let Some(a) = attention().find(|a| uneven(a)) {
         let key = own("attention.value_length");
         return Err(number(
@@ -431,6 +435,8 @@ fn latents(
         let wide = count("attention.kv_lora_rank")?.saturating_add(count(ROTATED)?);
         let (heads, width) = (own("attention.head_count_kv"), own("attention.key_length"));
         match (header.largest(&heads), header.largest(&width)) {
+            // The rows are those of latents that are cached.
+            _ if !absorbed => Err(missing(own("attention.key_length_mla"))),
             (found, _) if absorbed && found != 1 => {
                 Err(number(heads, found, "1, which all heads of queries share"))
             }

@@ -24,6 +24,8 @@ pub(super) struct Arch {
     pub forward: Option<ArchTraits>,
     /// The rule for its blocks.
     pub layers: fn(&HParams<'_>) -> Result<Vec<Layer>, ModelError>,
+    /// Rows at the beginning of its table of positions that no token uses.
+    pub skipped_positions: fn(&HParams<'_>) -> Result<u64, ModelError>,
     /// Its tensors, in groups that architectures share.
     pub tensors: &'static [&'static [TensorRow]],
     /// How a Hugging Face checkpoint is converted to a GGUF; `None` if that is not supported.
@@ -100,6 +102,7 @@ pub(super) struct ShapeParams {
     pub rope_factors: u64,
     pub key_is_value: bool,
     pub token_types: u64,
+    pub skipped_positions: u64,
 }
 
 impl TensorRow {

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use super::ModelError;
 use super::arch::Arch;
 use super::forward_spec::Activation;
-use super::hparams::{HParams, Number};
+use super::hparams::{HParams, Key, Number};
 use super::spec::Layer;
 
 pub(super) fn check(
@@ -53,7 +53,12 @@ fn factors(hparams: &HParams<'_>, rope: &Json, layers: &[Layer]) -> Result<(), M
     let part = || hparams.json("partial_rotary_factor");
     let part = rope.get("partial_rotary_factor").or_else(part);
     let part = part.and_then(Json::as_f64).unwrap_or(1.0);
-    let pairs = (attention.key_dim as f64 * part) as u64 / 2;
+    // A part of a latent head turns, whose width is stated by itself.
+    let turning = match hparams.or_zero(Key::RopeDim)? {
+        0 => (attention.key_dim as f64 * part) as u64,
+        stated => stated,
+    };
+    let pairs = turning / 2;
     for name in ["long_factor", "short_factor"] {
         match rope.get(name).and_then(Json::as_array) {
             Some(list) if list.len() as u64 != pairs => {

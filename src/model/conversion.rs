@@ -125,12 +125,48 @@ pub enum Derived {
     RopeDims(f64),
     /// The epsilon of LayerNorms, also under names that others have for that of RMS norms.
     LayerNormEpsilon,
+    /// The epsilon of RMS norms, also under names that others have for that of LayerNorms.
+    RmsEpsilon,
+    /// A part of what is written where `alpha` scales rotary positions.
+    AlphaScaled(AlphaPart),
     /// The factor on the softmax in a model with rotary factors for long contexts.
     LongRopeAttnFactor,
     /// Key heads of each block; 0 for a block without attention.
     KvHeadsByBlock,
     /// The width of the dense feed-forward, from the model's description.
     DenseWidth,
+    /// The share of the hidden size that each head of the first block with attention has, as the number of rotated elements.
+    RopeDimsOfHidden,
+    /// 1 as the number of key heads: a latent that all heads share.
+    OneKeyHead,
+    /// The width of a latent and its rotary part.
+    LatentKeyWidth,
+    /// The width of a latent.
+    LatentWidth,
+    /// The width of a whole head of keys.
+    WholeKeyWidth,
+    /// The same under the usual key.
+    WholeHeadWidth,
+    /// A tenth of what YaRN multiplies the logarithm of the factor with.
+    TenthOfYarnMultiplier,
+    /// That the shares of experts sum to one, if they do.
+    NormalizedShares,
+    /// 0 as the width of the feed-forward.
+    NoFeedForward,
+    /// 0 as the number of heads.
+    NoHeads,
+    /// The width of each block's feed-forward or experts; 0 for a block without.
+    WidthsByBlock,
+    /// The width of a state-space mixer over all heads.
+    StateSpaceWidth,
+    /// The context of a model without positions, which has no limit.
+    UnboundedContext,
+    /// The positions that tokens use.
+    UsedPositions,
+    /// How a router's scores become shares, if it is stated.
+    ExpertScores,
+    /// A sigmoid as the function of a router's scores.
+    SigmoidScores,
     /// The width of a delta net's values over all heads.
     DeltaNetWidth,
     /// Which blocks are recurrent.
@@ -151,6 +187,21 @@ pub enum Derived {
     Pooling,
 }
 
+/// What is written where `alpha` scales rotary positions, which llama.cpp knows as a larger base alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlphaPart {
+    /// The base, scaled.
+    Base,
+    /// `none` as the kind of scaling.
+    Kind,
+    /// 1 as the factor.
+    Factor,
+    /// The context before scaling, which is that after it.
+    OriginalContext,
+    /// The context after scaling.
+    Context,
+}
+
 /// The kinds of tokenizer that an architecture may have, in the order in which their files are searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Vocabulary {
@@ -168,6 +219,10 @@ pub enum Vocabulary {
     SentencePiece,
     /// WordPiece.
     WordPiece,
+    /// Pieces whose sum of scores decides how a text is split (SentencePiece's Unigram).
+    Unigram,
+    /// Byte-level BPE whose tokens have types.
+    TypedByteLevel,
 }
 
 /// A transform of the weights of all tensors with these roles.
@@ -192,6 +247,20 @@ pub enum WeightTransform {
     /// Reorders the value heads of a delta net. Transformers groups them by the key head that they share; the output
     /// takes one of each group in turn, since ggml repeats all key heads as a whole.
     ValueHeadsInTurn(ValueHeads),
+    /// Multiplies with the number of `config.json` under this name.
+    Times(&'static str),
+    /// Multiplies with this number of the list under this name.
+    TimesListed(&'static str, usize),
+    /// Multiplies the rows of gate, `x`, `B`, `C` and time steps with the numbers of the list under this name.
+    TimesParts(&'static str),
+    /// Extracts, head by head, the rows of keys from a matrix of keys and values, and transposes each head.
+    TransposedKeysOfHeads,
+    /// Extracts, head by head, the rows of values from the same matrix.
+    ValuesOfHeads,
+    /// Leaves out the positions that no token uses.
+    WithoutSkippedPositions,
+    /// Reorders the rows of a matrix of query, key and values from those of each head to all queries, all keys, all values.
+    QueryKeyValueByHead,
     /// Extracts a part of a matrix that stores query, key, values and gate key head by key head.
     PartOfKeyHeads(KeyHeadPart),
 }
@@ -268,9 +337,29 @@ impl Derived {
             Derived::RopeSections(_) => ROPE_SECTIONS,
             Derived::RopeDims(_) => Key::RopeDim.gguf(),
             Derived::LayerNormEpsilon => Number::LayerNormEpsilon.gguf(),
+            Derived::RmsEpsilon => Number::RmsEpsilon.gguf(),
+            Derived::AlphaScaled(part) => match part {
+                AlphaPart::Base => Number::RopeBase.gguf(),
+                AlphaPart::Kind => "rope.scaling.type",
+                AlphaPart::Factor => Number::RopeFactor.gguf(),
+                AlphaPart::OriginalContext => Key::OriginalContext.gguf(),
+                AlphaPart::Context => Key::Context.gguf(),
+            },
             Derived::LongRopeAttnFactor => Number::RopeAttnFactor.gguf(),
             Derived::KvHeadsByBlock => Key::KvHeads.gguf(),
             Derived::DenseWidth => Key::Ffn.gguf(),
+            Derived::RopeDimsOfHidden => Key::RopeDim.gguf(),
+            Derived::WidthsByBlock | Derived::NoFeedForward => Key::Ffn.gguf(),
+            Derived::NoHeads => Key::Heads.gguf(),
+            Derived::OneKeyHead => Key::KvHeads.gguf(),
+            Derived::LatentKeyWidth | Derived::WholeHeadWidth => Key::HeadDim.gguf(),
+            Derived::LatentWidth => Key::ValueDim.gguf(),
+            Derived::WholeKeyWidth => Key::MlaKeyDim.gguf(),
+            Derived::TenthOfYarnMultiplier => Number::YarnLogMultiplier.gguf(),
+            Derived::NormalizedShares => "expert_weights_norm",
+            Derived::StateSpaceWidth => Key::SsmInner.gguf(),
+            Derived::UnboundedContext | Derived::UsedPositions => Key::Context.gguf(),
+            Derived::ExpertScores | Derived::SigmoidScores => "expert_gating_func",
             Derived::DeltaNetWidth => Key::SsmInner.gguf(),
             Derived::RecurrentLayers => Key::RecurrentLayers.gguf(),
             Derived::WindowPattern | Derived::WindowPatternIfAny => Key::WindowPattern.gguf(),

@@ -26,7 +26,9 @@ pub(super) fn dims_and_layers(
         hidden: hparams.need(Key::Hidden)?,
         vocab: hparams.or_zero(Key::Vocab)?,
         blocks: layers.len() as u64,
-        context: hparams.or_zero(Key::Context)?,
+        context: hparams
+            .or_zero(Key::Context)?
+            .saturating_sub((arch.skipped_positions)(hparams)?),
         per_layer_embedding: hparams.or_zero(Key::PerLayerDim)?,
         streams: hparams.get(Key::Streams)?.unwrap_or(1).max(1),
         experts,
@@ -142,6 +144,7 @@ pub(super) fn shape_params(
             .and_then(|n| n.as_u64())
             .unwrap_or(2),
         key_is_value: flag("attention_k_eq_v"),
+        skipped_positions: 0,
     })
 }
 

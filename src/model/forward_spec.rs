@@ -8,6 +8,8 @@
 
 use super::ModelError;
 use super::hparams::{HParams, Key, Number};
+use super::loader::PARALLEL;
+use crate::gguf::Value;
 
 /// The arithmetic of a forward pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +51,19 @@ pub struct ForwardSpec {
     pub routing: Routing,
     /// The sparsity of feed-forward gates in the first blocks.
     pub sparse: Sparse,
+    /// Whether attention and feed-forward run side by side, each behind a norm of its own.
+    pub parallel: bool,
+    /// How queries grow with their position.
+    pub temperature: Option<Temperature>,
+}
+
+/// Queries are multiplied by `1 + scale x ln(1 + floor(position / step))`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Temperature {
+    /// The factor on the logarithm.
+    pub scale: f32,
+    /// Tokens over which the factor stays the same.
+    pub step: u64,
 }
 
 /// How a norm brings a row to unit scale. A weight multiplies the result and, where the file has
@@ -101,6 +116,8 @@ pub enum RotatedBlocks {
     NotEach(u64),
     /// Those with a window, if there are any, else all.
     Windowed,
+    /// None.
+    None,
 }
 
 /// Which elements of a head are rotated as a pair.
@@ -169,7 +186,11 @@ pub(super) struct ArchTraits {
     pub window_base: Option<f32>,
     pub unscaled_windows: bool,
     pub rotated: RotatedBlocks,
+    /// Whether metadata says if any block is rotated.
+    pub states_rotation: bool,
     pub output_scale: OutputScale,
+    /// The scales that a model has without a word in its metadata.
+    pub built_in: Option<BuiltInScales>,
     /// Whether metadata must state the scales of embeddings, blocks and logits.
     pub needs_scales: bool,
     pub gated_query: bool,
@@ -177,21 +198,38 @@ pub(super) struct ArchTraits {
     pub norm_after_rope: bool,
     pub norm_weights: bool,
     pub routing: Routing,
+    /// Whether metadata states scores and whether shares sum to one.
+    pub states_routing: bool,
+    /// Numbers of blocks and a vocabulary by which llama.cpp knows a model whose scores are a sigmoid.
+    pub sigmoid_of: Option<([u64; 2], u64)>,
     pub sparse: Sparse,
     /// Soft caps of attention scores and of logits if metadata does not state them.
     pub softcaps: (Option<f32>, Option<f32>),
 }
 
 /// The factor on `query . key`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum AttentionScale {
     /// `1 / sqrt(key_dim)`.
     KeyWidth,
+    /// `1 / sqrt(width)` of whole heads of latent attention, times the square of what YaRN multiplies positions with.
+    Latent,
     /// `1 / sqrt(hidden / heads)` in a model of this many blocks, else [`AttentionScale::KeyWidth`].
     HiddenShare {
         blocks: u64,
     },
     One,
+}
+
+/// Scales that llama.cpp has built in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct BuiltInScales {
+    /// The factor on token embeddings.
+    pub embedding: f32,
+    /// The factor on what blocks add is this by the root of their number.
+    pub depth: f32,
+    /// The factor on logits is this by the hidden size.
+    pub base: f32,
 }
 
 /// What the logit scale in metadata is.
@@ -215,7 +253,9 @@ pub(super) const PLAIN: ArchTraits = ArchTraits {
     window_base: None,
     unscaled_windows: false,
     rotated: RotatedBlocks::All,
+    states_rotation: false,
     output_scale: OutputScale::Factor,
+    built_in: None,
     needs_scales: false,
     gated_query: false,
     value_norm: false,
@@ -226,6 +266,8 @@ pub(super) const PLAIN: ArchTraits = ArchTraits {
         normalized: true,
         scale: 1.0,
     },
+    states_routing: false,
+    sigmoid_of: None,
     sparse: Sparse {
         blocks: 0,
         factor: 0.0,
@@ -255,7 +297,7 @@ pub(super) fn read(
     };
     let positive = |number: Number| positive_at(number.gguf());
     let hidden = hparams.need(Key::Hidden)?;
-    let heads = hparams.need(Key::Heads)?;
+    let heads = hparams.or_zero(Key::Heads)?.max(1);
     let root = |n: u64| (n as f32).sqrt();
     let stated_scale = positive(Number::AttentionScale)?;
     let attention_scale = match traits.attention_scale {
@@ -263,6 +305,10 @@ pub(super) fn read(
             Some(1.0 / root(hidden / heads))
         }
         AttentionScale::One => Some(1.0),
+        AttentionScale::Latent => match hparams.or_zero(Key::MlaKeyDim)? {
+            0 => stated_scale,
+            width => Some(latent_scale(hparams, &positive)? / root(width)),
+        },
         _ => stated_scale,
     };
     let epsilon = match traits.norm {
@@ -272,12 +318,21 @@ pub(super) fn read(
     let missing = |number: Number| ModelError::MissingKey {
         key: number.gguf().to_owned(),
     };
-    let norm_epsilon = positive(epsilon)?.ok_or_else(|| missing(epsilon))?;
+    // Some files state the epsilon of RMS norms as that of LayerNorms.
+    let norm_epsilon = match positive(epsilon)? {
+        None if traits.norm == NormKind::Rms => positive(Number::LayerNormEpsilon)?,
+        stated => stated,
+    };
+    let norm_epsilon = norm_epsilon.ok_or_else(|| missing(epsilon))?;
     let scale = |number: Number| match positive(number)? {
         None if traits.needs_scales => Err(missing(number)),
         stated => Ok(stated.unwrap_or(1.0)),
     };
-    Ok(ForwardSpec {
+    let rope = rope(traits, hparams, &positive_at)?;
+    let step = rope.original_context;
+    let temperature = positive(Number::TemperatureScale)?.filter(|_| step > 0);
+    let spec = ForwardSpec {
+        temperature: temperature.map(|scale| Temperature { scale, step }),
         norm: traits.norm,
         norm_epsilon,
         embedding_scale: if traits.scale_embedding {
@@ -295,7 +350,7 @@ pub(super) fn read(
         output_softcap: positive(Number::FinalSoftcap)?.or(traits.softcaps.1),
         gated_feed_forward: traits.gated_feed_forward,
         activation: traits.activation,
-        rope: rope(traits, hparams, &positive_at)?,
+        rope,
         gated_query: traits.gated_query,
         value_norm: traits.value_norm,
         clamp: positive(Number::Clamp)?,
@@ -303,10 +358,67 @@ pub(super) fn read(
         norm_weights: traits.norm_weights,
         routing: Routing {
             scale: positive(Number::ExpertScale)?.unwrap_or(traits.routing.scale),
-            ..traits.routing
+            ..stated_routing(traits, hparams, blocks)
         },
         sparse: traits.sparse,
+        parallel: hparams.metadata(PARALLEL) == Some(&Value::Bool(true)),
+    };
+    Ok(match traits.built_in {
+        Some(scales) => ForwardSpec {
+            embedding_scale: scales.embedding,
+            residual_scale: scales.depth / root(blocks),
+            output_scale: scales.base / hidden as f32,
+            ..spec
+        },
+        None => spec,
     })
+}
+
+/// What YaRN multiplies the scores of latent attention with. Source: `deepseek2.cpp` of llama.cpp, whose converter stores a
+/// tenth of the multiplier.
+fn latent_scale(
+    hparams: &HParams<'_>,
+    positive: &dyn Fn(Number) -> Result<Option<f32>, ModelError>,
+) -> Result<f32, ModelError> {
+    let yarn = hparams.metadata("rope.scaling.type") == Some(&Value::String("yarn".to_owned()));
+    let factor = positive(Number::RopeFactor)?
+        .filter(|_| yarn)
+        .unwrap_or(1.0);
+    let multiplier = match positive(Number::YarnLogMultiplier)? {
+        Some(tenth) => tenth / 0.1,
+        None => 1.0,
+    };
+    let magnitude = 1.0 + 0.1 * multiplier * factor.ln();
+    Ok(magnitude * magnitude)
+}
+
+/// How scores become shares, by metadata where it says so.
+fn stated_routing(traits: &ArchTraits, hparams: &HParams<'_>, blocks: u64) -> Routing {
+    if !traits.states_routing {
+        return traits.routing;
+    }
+    let scores = match hparams
+        .metadata("expert_gating_func")
+        .and_then(Value::as_u64)
+    {
+        Some(1) => Scores::Softmax,
+        Some(2) => Scores::Sigmoid,
+        _ => {
+            let vocab = hparams.metadata(Key::Vocab.gguf()).and_then(Value::as_u64);
+            let known = traits
+                .sigmoid_of
+                .filter(|(sizes, tokens)| sizes.contains(&blocks) && vocab == Some(*tokens));
+            known.map_or(traits.routing.scores, |_| Scores::Sigmoid)
+        }
+    };
+    Routing {
+        scores,
+        normalized: match hparams.metadata("expert_weights_norm") {
+            Some(stated) => *stated == Value::Bool(true),
+            None => traits.routing.normalized,
+        },
+        ..traits.routing
+    }
 }
 
 fn rope(
@@ -321,7 +433,7 @@ fn rope(
     };
     let base = or_default(Number::RopeBase)?;
     let word = |key: &str| match hparams.metadata(key) {
-        Some(crate::gguf::Value::String(text)) => Some(text.as_str()),
+        Some(Value::String(text)) => Some(text.as_str()),
         _ => None,
     };
     let kind = word("rope.scaling.type").unwrap_or("linear");
@@ -351,6 +463,10 @@ fn rope(
     };
     let log_multiplier = positive(Number::YarnLogMultiplier)?.unwrap_or(0.0);
     let magnitude = match yarn {
+        // The scores have it instead.
+        Some(_) if traits.attention_scale == AttentionScale::Latent && log_multiplier > 0.0 => {
+            stated
+        }
         Some(_) => stated * spread(1.0) / spread(log_multiplier),
         None => stated,
     };
@@ -369,9 +485,15 @@ fn rope(
             Some(context) => context,
             None => hparams.or_zero(Key::Context)?,
         },
-        blocks: traits.rotated,
+        blocks: match hparams.metadata(FINETUNED) {
+            Some(Value::Bool(false)) if traits.states_rotation => RotatedBlocks::None,
+            _ => traits.rotated,
+        },
     })
 }
+
+/// In most architectures whether a model was trained with scaled positions; in some whether it has positions.
+const FINETUNED: &str = "rope.scaling.finetuned";
 
 fn positive_count(hparams: &HParams<'_>, key: Key) -> Option<u64> {
     hparams.metadata(key.gguf())?.as_u64().filter(|&n| n > 0)

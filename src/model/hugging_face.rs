@@ -6,6 +6,7 @@
 use serde_json::Value as Json;
 
 use super::arch::Arch;
+use super::arch::ShapeParams;
 use super::defaults::{self, StoredShapes};
 use super::dims::{dims_and_layers, head_dim, shape_params};
 use super::hparams::{HParams, Key};
@@ -82,7 +83,10 @@ pub(super) fn read(
     };
     // Without a place for a head there is nothing to tie.
     let tied = tied && arch.rows().any(|row| row.role == TensorRole::Output);
-    let params = shape_params(&hparams, tied, head_dim(&layers))?;
+    let params = ShapeParams {
+        skipped_positions: (arch.skipped_positions)(&hparams)?,
+        ..shape_params(&hparams, tied, head_dim(&layers))?
+    };
     if let Some(rows) = sorted.embedding_rows() {
         dims.vocab = rows;
     }

@@ -60,6 +60,9 @@ fn difference(stated: &Layer, kept: &Layer) -> Option<&'static str> {
 
 /// Whether the shares of the experts that a token is sent to sum to one is built in; they do where the pass is not known.
 fn lost_shares(arch: &Arch, hparams: &HParams<'_>) -> Option<String> {
+    if arch.forward.is_some_and(|traits| traits.states_routing) {
+        return None;
+    }
     let built_in = arch.forward.is_none_or(|traits| traits.routing.normalized);
     let stated = hparams.flag("norm_topk_prob")?;
     (stated != built_in).then(|| format!("`norm_topk_prob` is {stated}"))
@@ -88,7 +91,7 @@ fn lost_value(
             model.dims.hidden.checked_div(attention.heads)
         }
         AttentionScale::HiddenShare { .. } | AttentionScale::KeyWidth => Some(attention.key_dim),
-        AttentionScale::One => None,
+        AttentionScale::One | AttentionScale::Latent => None,
     };
     scale
         .and_then(|scale| differs("query_pre_attn_scalar", scale))
@@ -129,6 +132,7 @@ fn lost_positions(hparams: &HParams<'_>, rotated: RotatedBlocks) -> Option<Strin
     let skips = |block: usize| match rotated {
         RotatedBlocks::NotEach(every) => (block as u64 + 1).is_multiple_of(every),
         RotatedBlocks::All | RotatedBlocks::Windowed => false,
+        RotatedBlocks::None => true,
     };
     let mut blocks = list.iter().map(Json::as_u64).enumerate();
     let (block, _) =

@@ -72,6 +72,8 @@ pub(super) enum LoaderRule {
     Routed,
     /// Latent attention (MLA), whose keys and values may have different widths.
     Latents,
+    /// Keys and values may have different widths.
+    UnevenHeads,
     /// The recurrent blocks are delta nets.
     DeltaNets,
     /// The tokenizer must state a number of token types.
@@ -159,6 +161,7 @@ pub(super) const fn read(form: ValueForm, names: &'static [&'static str]) -> Loa
 pub(super) const EPSILON: &str = "attention.layer_norm_rms_epsilon";
 pub(super) const LAYER_EPSILON: &str = "attention.layer_norm_epsilon";
 pub(super) const SECTIONS: &str = "rope.dimension_sections";
+pub(super) const PARALLEL: &str = "use_parallel_residual";
 pub(super) const ROTATED: &str = "rope.dimension_count";
 pub(super) const WINDOW_ROTATED: &str = "rope.dimension_count_swa";
 

@@ -8,6 +8,7 @@ use super::conversion::Conversion;
 use super::families;
 use super::hparams::{HParams, text_config};
 use super::loader::Loader;
+use super::spec::ModelSpec;
 use crate::checkpoint::{Attends, Checkpoint, RawConfig};
 
 /// The names of the architecture in a `config.json`.
@@ -128,9 +129,15 @@ pub(super) fn retrieves(checkpoint: &Checkpoint, stated: Attends) -> bool {
     attends == Some(Attends::All) || attends == Some(stated)
 }
 
-/// The conversion of the architecture with GGUF's name `name`, if it has one.
-pub fn conversion_of(name: &str) -> Option<&'static Conversion> {
-    Arch::of_gguf(name)?.conversion.as_ref()
+/// The conversion of `model`, by the entry of its `config.json` or else by GGUF's name of its architecture, if there is
+/// one. Several entries may have the same name in GGUF.
+pub fn conversion_of(model: &ModelSpec) -> Option<&'static Conversion> {
+    let name = model.architecture.as_str();
+    let own = Arch::of_hugging_face(&StatedNames::of(&model.config));
+    let own = own.map(|arch| arch.variant(&model.config));
+    let own = own.filter(|arch| arch.name == name);
+    let conversion = own.and_then(|arch| arch.conversion.as_ref());
+    conversion.or_else(|| Arch::of_gguf(name)?.conversion.as_ref())
 }
 
 /// GGUF's names of all architectures that have a conversion.

@@ -41,7 +41,7 @@ use crate::units::Bytes;
 pub use families::tokenizers;
 pub use forward_spec::{
     Activation, ForwardSpec, NormKind, Rope, RopeStyle, RotatedBlocks, Routing, Scores, Sparse,
-    Yarn,
+    Temperature, Yarn,
 };
 pub(crate) use hparams::{HParams, TEXT_PARTS};
 pub use hparams::{Key, Number};

@@ -109,7 +109,14 @@ pub(super) fn from_stored(
                 Some(found) => {
                     found.sort_unstable();
                     check_numbers(found, &sorted.text, expected.first().copied().unwrap_or(0))?;
-                    let (tensor, padded) = gather(row, layer, expected, found, &sorted.text)?;
+                    let skipped = match row.role {
+                        TensorRole::Positions => {
+                            dims.hidden.saturating_mul(params.skipped_positions)
+                        }
+                        _ => 0,
+                    };
+                    let (tensor, padded) =
+                        gather(row, layer, (expected, skipped), found, &sorted.text)?;
                     tensors.push(tensor);
                     padding = padding.saturating_add(padded);
                 }
@@ -282,12 +289,12 @@ struct RowPart {
     shared: u64,
 }
 
-/// The tensor of a row from its stored weights (one, or one per expert), and how many of the stored elements are padding
+/// The tensor of a row from its stored weights (one, or one per expert) without the `skipped` elements, and how many of the stored elements are padding
 /// (counted with the first of the rows that share them).
 fn gather(
     row: &TensorRow,
     layer: Option<u32>,
-    expected: Vec<u64>,
+    (expected, skipped): (Vec<u64>, u64),
     found: &[RowPart],
     text: &[ParsedWeight],
 ) -> Result<(Tensor, u64), ModelError> {
@@ -307,11 +314,13 @@ fn gather(
         });
     }
     let sum = |of: fn(&FoldedWeight) -> u64| logical().map(of).fold(0, u64::saturating_add);
-    let stored = sum(|l| elements(&l.shape));
+    let stored = sum(|l| elements(&l.shape)).saturating_sub(skipped);
     let padding = stored.saturating_sub(shared);
     // A transposed matrix has the right number of elements, and is an error all the same.
     let turned = match (first.shape.as_slice(), expected.as_slice()) {
-        (&[rows, _], &[expected, _]) => found.len() == 1 && shared == wanted && rows != expected,
+        (&[rows, _], &[expected, _]) if skipped == 0 => {
+            found.len() == 1 && shared == wanted && rows != expected
+        }
         _ => false,
     };
     let fits = stored >= shared && padding <= sum(|l| l.slack) && !turned;

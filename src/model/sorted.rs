@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use serde_json::Value as Json;
 
+use super::families;
 use super::hparams::{HParams, truth};
 use super::left_out::{self, Auxiliary, LeftOutKind};
 use super::packed::FoldedWeight;
@@ -29,6 +30,12 @@ const PREFIXES: &[&str] = &[
 const RENAMED: &[(&str, &str)] = &[
     ("embeddings.weight", "embed_tokens.weight"),
     ("embeddings.word_embeddings.weight", "embed_tokens.weight"),
+    ("embed_in.weight", "embed_tokens.weight"),
+    ("wte.weight", "embed_tokens.weight"),
+    ("embed_out.weight", "lm_head.weight"),
+    ("ln_f.weight", "norm.weight"),
+    ("final_layer_norm.weight", "norm.weight"),
+    ("final_layer_norm.bias", "norm.bias"),
     ("norm_f.weight", "norm.weight"),
     ("final_layernorm.weight", "norm.weight"),
     ("final_layernorm.bias", "norm.bias"),
@@ -66,6 +73,7 @@ impl Sorted {
         for tensor in logical {
             let bare = PREFIXES
                 .iter()
+                .chain(families::PREFIXES)
                 .find_map(|p| tensor.name.strip_prefix(p))
                 .unwrap_or(&tensor.name);
             let bare = RENAMED

@@ -64,7 +64,7 @@ pub(super) enum Values<'a> {
     /// Stored bytes, which are copied.
     Copied(&'a Files, &'a StoredTensor),
     /// Stored weights, which are encoded.
-    Rows(TensorRows<'a>),
+    Rows(Box<TensorRows<'a>>),
     /// A table computed from the configuration, which is encoded.
     Table(Vec<f32>),
 }

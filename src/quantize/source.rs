@@ -73,6 +73,7 @@ impl<'a> Sources<'a> {
             rows,
             columns,
             change: Change::default(),
+            transposed: None,
         })
     }
 
@@ -146,12 +147,41 @@ impl<'a> Sources<'a> {
         tensor: &Tensor,
         change: Change,
     ) -> Result<TensorRows<'a>, QuantizeError> {
-        let elements = tensor.elements();
         // A vector is one row, unless its elements are reordered: then each is a row.
         let columns = match (change.rows, tensor.shape.as_slice()) {
             (Some(_), [_]) => 1,
             _ => tensor.row(),
         };
+        match (change.transposed, tensor.shape.as_slice()) {
+            (Some(height), &[_, width, _]) if height == columns && height > 0 => {
+                let of_stored = Change {
+                    transposed: None,
+                    ..change.clone()
+                };
+                let stored = self.in_rows(tensor, of_stored, width)?;
+                Ok(TensorRows {
+                    files: self.files,
+                    sources: Vec::new(),
+                    stored: stored.stored.clone(),
+                    runs: Vec::new(),
+                    rows: tensor.elements() / height,
+                    columns: height,
+                    change,
+                    transposed: Some(Box::new(stored)),
+                })
+            }
+            _ => self.in_rows(tensor, change, columns),
+        }
+    }
+
+    /// The same in rows of `columns` elements.
+    fn in_rows(
+        &self,
+        tensor: &Tensor,
+        change: Change,
+        columns: u64,
+    ) -> Result<TensorRows<'a>, QuantizeError> {
+        let elements = tensor.elements();
         let sizes = |found| QuantizeError::Sizes {
             tensor: tensor.name.clone(),
             found,
@@ -224,6 +254,7 @@ impl<'a> Sources<'a> {
             rows,
             columns,
             change,
+            transposed: None,
         })
     }
 }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::blocks;
+use super::blocks::{self, half};
 use super::error::QuantizeError;
 use super::packed::{Files, Weight};
 use crate::checkpoint::StoredTensor;
@@ -45,6 +45,8 @@ pub(super) struct TensorRows<'a> {
     /// The number of values in a row.
     pub(super) columns: u64,
     pub(super) change: Change,
+    /// The stored rows, blocks of which are transposed: each block has as many rows as this tensor columns.
+    pub(super) transposed: Option<Box<TensorRows<'a>>>,
 }
 
 /// Buffers that are reused from one call to the next.
@@ -68,6 +70,9 @@ impl<'a> TensorRows<'a> {
 
     /// Where a row is stored: the index of its file, and about which byte of it.
     pub(super) fn position(&self, row: u64) -> Option<(usize, u64)> {
+        if let Some(stored) = &self.transposed {
+            return stored.position(row / stored.columns.max(1) * self.columns);
+        }
         let row = self.change.rows.map_or(row, |order| order.source(row));
         let (run, first) = self.place(row)?;
         let stored = self.stored.get(run.source)?.first()?;
@@ -89,7 +94,7 @@ impl<'a> TensorRows<'a> {
             RowSource::Stored(_) => false,
             RowSource::Packed(weight) => weight.is_by_columns(),
         };
-        self.sources.iter().any(by_columns)
+        self.transposed.is_some() || self.sources.iter().any(by_columns)
     }
 
     /// Reads rows `range` into `values`.
@@ -99,7 +104,10 @@ impl<'a> TensorRows<'a> {
         buffers: &mut ReadBuffers,
         values: &mut Vec<f32>,
     ) -> Result<(), QuantizeError> {
-        let columns = self.columns as usize;
+        let (columns, range_start) = (self.columns as usize, range.start);
+        if let Some(stored) = &self.transposed {
+            return self.read_transposed(stored, range, buffers, values);
+        }
         if let Some((weight, rows)) = self.of_one_weight(&range) {
             weight.read(rows, values)?;
         } else {
@@ -119,6 +127,7 @@ impl<'a> TensorRows<'a> {
                 }
             }
         }
+        self.scale(range_start, values);
         match self.change.value {
             ValueChange::None => {}
             ValueChange::AddOne => values.iter_mut().for_each(|value| *value += 1.0),
@@ -127,6 +136,59 @@ impl<'a> TensorRows<'a> {
                 let decay = |value: &mut f32| *value = -f64::from(*value).exp() as f32;
                 values.iter_mut().for_each(decay);
             }
+        }
+        Ok(())
+    }
+
+    /// Multiplies rows from `first` on with their factors, in the precision that llama.cpp's converter computes with: half
+    /// precision where that is stored, single precision else.
+    fn scale(&self, first: u64, values: &mut [f32]) {
+        let Change {
+            factors,
+            row_factors,
+            ..
+        } = &self.change;
+        if factors.is_empty() && row_factors.is_empty() {
+            return;
+        }
+        let round = match self.sources.first() {
+            Some(RowSource::Stored(stored)) if stored.dtype == Dtype::F16 => {
+                |x: f32| half::f16_to_f32(half::f32_to_f16(x))
+            }
+            _ => |x: f32| x,
+        };
+        let rows = values.chunks_exact_mut((self.columns as usize).max(1));
+        for (row, number) in rows.zip(first..) {
+            let own = row_factors
+                .iter()
+                .filter(|(rows, _)| rows.contains(&number));
+            for &factor in factors.iter().chain(own.map(|(_, factor)| factor)) {
+                row.iter_mut().for_each(|x| *x = round(*x * factor as f32));
+            }
+        }
+    }
+
+    /// Reads rows `range` from the blocks of `stored` that they are columns of.
+    fn read_transposed(
+        &self,
+        stored: &TensorRows<'_>,
+        range: Range<u64>,
+        buffers: &mut ReadBuffers,
+        values: &mut Vec<f32>,
+    ) -> Result<(), QuantizeError> {
+        let (height, width) = (self.columns, stored.columns.max(1));
+        values.clear();
+        let mut block = Vec::new();
+        let mut row = range.start;
+        while row < range.end {
+            let number = row / width;
+            stored.read(number * height..(number + 1) * height, buffers, &mut block)?;
+            let end = range.end.min((number + 1) * width);
+            for column in row % width..row % width + (end - row) {
+                let column = block.iter().skip(column as usize);
+                values.extend(column.step_by(width as usize));
+            }
+            row = end;
         }
         Ok(())
     }

@@ -215,6 +215,52 @@ fn a_busy_machine_is_told_what_it_leaves_when_idle() {
     );
 }
 
+/// Another board's numbers would be wrong for it.
+#[test]
+fn a_jetson_without_a_profile_is_not_planned_as_another() {
+    let root = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write(
+        "proc/device-tree/compatible",
+        "nvidia,p3737-0000+p3701-0008\0nvidia,p3701-0008\0nvidia,tegra234\0",
+    );
+    write(
+        "proc/device-tree/model",
+        "NVIDIA Jetson AGX Orin Industrial\0",
+    );
+    write(
+        "proc/meminfo",
+        "MemTotal: 64000000 kB\nMemFree: 60000000 kB\nMemAvailable: 62000000 kB\n",
+    );
+    let run = run_on(root.path(), &format!("fit {QWEN}"));
+    assert_eq!((run.code, run.out.as_str()), (2, ""));
+    assert!(
+        run.err.contains("`NVIDIA Jetson AGX Orin Industrial`")
+            && run.err.contains("agx-orin-64gb), or a profile"),
+        "{}",
+        run.err
+    );
+    let run = run_on(root.path(), &format!("fit {QWEN} --device agx-orin-64gb"));
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+}
+
+#[test]
+fn a_release_is_one_of_l4t() {
+    use crate::support::refused;
+    let words = |release: &str| format!("fit {QWEN} --l4t {release}");
+    refused(
+        &words("6.2.1"),
+        &["6.2.1 is a version of JetPack", "R36.4.4, up to R36.5.0"],
+    );
+    refused(&words("99.9.9"), &["begins with 35, 36, 38 or 39"]);
+    let printed = run_on(&recorded("x86-laptop"), &words("R36.4.7"));
+    assert_eq!((printed.code, printed.err.as_str()), (0, ""));
+}
+
 /// What `devices detect` says of a board, read on another machine, gives the plan that the board makes of itself.
 #[test]
 fn a_board_is_planned_for_from_elsewhere() {
@@ -285,50 +331,4 @@ fn sources_are_links_of_a_terminal_and_addresses_elsewhere() {
     assert!(linked.contains(&format!(
         "\u{1b}]8;;{issue}\u{1b}\\dusty-nv/jetson-containers issue 342"
     )));
-}
-
-/// Another board's numbers would be wrong for it.
-#[test]
-fn a_jetson_without_a_profile_is_not_planned_as_another() {
-    let root = tempfile::tempdir().unwrap();
-    let write = |path: &str, text: &str| {
-        let path = root.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    };
-    write(
-        "proc/device-tree/compatible",
-        "nvidia,p3737-0000+p3701-0008\0nvidia,p3701-0008\0nvidia,tegra234\0",
-    );
-    write(
-        "proc/device-tree/model",
-        "NVIDIA Jetson AGX Orin Industrial\0",
-    );
-    write(
-        "proc/meminfo",
-        "MemTotal: 64000000 kB\nMemFree: 60000000 kB\nMemAvailable: 62000000 kB\n",
-    );
-    let run = run_on(root.path(), &format!("fit {QWEN}"));
-    assert_eq!((run.code, run.out.as_str()), (2, ""));
-    assert!(
-        run.err.contains("`NVIDIA Jetson AGX Orin Industrial`")
-            && run.err.contains("agx-orin-64gb), or a profile"),
-        "{}",
-        run.err
-    );
-    let run = run_on(root.path(), &format!("fit {QWEN} --device agx-orin-64gb"));
-    assert_eq!((run.code, run.err.as_str()), (0, ""));
-}
-
-#[test]
-fn a_release_is_one_of_l4t() {
-    use crate::support::refused;
-    let words = |release: &str| format!("fit {QWEN} --l4t {release}");
-    refused(
-        &words("6.2.1"),
-        &["6.2.1 is a version of JetPack", "R36.4.4, up to R36.5.0"],
-    );
-    refused(&words("99.9.9"), &["begins with 35, 36, 38 or 39"]);
-    let printed = run_on(&recorded("x86-laptop"), &words("R36.4.7"));
-    assert_eq!((printed.code, printed.err.as_str()), (0, ""));
 }

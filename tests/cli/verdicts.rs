@@ -309,7 +309,10 @@ fn an_unknown_architecture_is_planned_only_as_another_one() {
     );
     refused(
         &format!("fit {path} --assume-kv lama"),
-        &["`lama`", "known are arcee, bert, cohere2, deepseek2,"],
+        &[
+            "`lama`",
+            "known are arcee, bert, chatglm, cohere2, command-r, deepseek2,",
+        ],
     );
     let document = json(0, &format!("fit {path} --assume-kv llama"));
     let notes = document["plans"].as_array().unwrap().iter().map(codes);

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use orinplan::checkpoint::{Checkpoint, RawConfig, SourceFormat};
 use orinplan::device;
 use orinplan::dtype::Dtype;
 use orinplan::evidence::boards::{Link, PIPELINES, PipelineRow, parse_pipelines};
-use orinplan::model::ModelSpec;
+use orinplan::model::{self, ModelSpec, Unknown};
 use orinplan::plan::Workload;
 use orinplan::plan::boards::{Cluster, ServerPlace, Split};
 use orinplan::plan::fit::Target;
@@ -23,8 +24,20 @@ fn row(id: &str) -> PipelineRow {
     rows().into_iter().find(|row| row.id == id).unwrap()
 }
 
+/// The one model of the table of pipelines that no measurement of a single board names.
+const QWEN_14B: &str = r#"{"architectures":["Qwen2ForCausalLM"],"model_type":"qwen2","hidden_size":5120,
+    "intermediate_size":13824,"num_hidden_layers":48,"num_attention_heads":40,"num_key_value_heads":8,
+    "vocab_size":152064,"max_position_embeddings":32768,"tie_word_embeddings":false,"torch_dtype":"bfloat16"}"#;
+
 fn typed(name: &str, format: &str) -> (ModelSpec, Assignment) {
-    let model = described(name).1;
+    let model = match name {
+        "qwen2.5-14b" => {
+            let config = RawConfig::HuggingFace(serde_json::from_str(QWEN_14B).unwrap());
+            let checkpoint = Checkpoint::of(name, SourceFormat::Config, config);
+            model::read(&checkpoint, Unknown::Refuse).unwrap()
+        }
+        name => described(name).1,
+    };
     let runtime = runtime::find("llama.cpp").unwrap();
     let scheme = Scheme::get(format).unwrap();
     let assignment = assigned(&model, scheme, &runtime, Rules::default());

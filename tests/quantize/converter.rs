@@ -230,6 +230,7 @@ macro_rules! families {
 }
 
 families! {
-    arcee bert cohere2 ernie4_5 ernie4_5_moe exaone4 gemma_embedding glm4 granite granitemoe minicpm nemotron nomic_bert olmo olmo3 olmoe phi2 qwen2moe qwen3_embedding
-    seed_oss stablelm
+    arcee bert cohere cohere2 deepseek2 deepseek3 ernie4_5 ernie4_5_moe exaone exaone4 falcon_h1 gemma gemma_embedding glm glm4 gptneox granite granitehybrid granitemoe
+    hunyuan_dense lfm2moe mamba2 minicpm minicpm3 ministral3 nemotron nemotron_h nemotron_h_moe nomic_bert olmo olmo3 olmoe phi2 qwen2moe qwen3_embedding
+    roberta seed_oss stablelm xlm_roberta
 }

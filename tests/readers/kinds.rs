@@ -333,8 +333,8 @@ fn configurations_of_other_kinds_of_models() {
             &["an encoder-decoder (`of-tomorrow`)"],
         ),
         (
-            r#""architectures":["RobertaModel"],"model_type":"roberta""#,
-            &["an encoder (`roberta`)", "--embedding"],
+            r#""architectures":["XLMRobertaXLModel"],"model_type":"xlm-roberta-xl""#,
+            &["an encoder (`xlm-roberta-xl`)", "--embedding"],
         ),
         (
             r#""architectures":["NewForMaskedLM"],"model_type":"of-tomorrow""#,

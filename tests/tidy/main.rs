@@ -13,6 +13,7 @@ const ORDER: &[&str] = &[
     "sourced",
     "dtype",
     "nearest",
+    "parallel",
     "foreign",
     "input",
     "inputs",

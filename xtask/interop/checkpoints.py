@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 import dense
+import hybrids
+import latents
 import parts
 from parts import (
     BIASES, FOUR, GROUPS, HEAD, HEADS, HEAD_NORMS, HIDDEN, TWO, attention, gemma, layers_of, mlp, norms, plain,
@@ -233,12 +235,12 @@ FAMILIES = {
     make.__name__: make
     for make in (
         llama, mistral, qwen2, qwen3, qwen3moe, smollm3, phi3, gemma2, gemma3, gemma3n, lfm2, qwen3_5,
-        starcoder2, *dense.ALL,
+        starcoder2, *dense.ALL, *hybrids.ALL, *latents.ALL,
     )
 }
 
 # Norms that multiply by one more than their weight.
-_ADD_ONE = ("gemma2", "gemma3", "qwen3_5", "nemotron")
+_ADD_ONE = ("gemma", "gemma2", "gemma3", "qwen3_5", "nemotron")
 
 
 def _values(family, name, shape):
@@ -249,7 +251,7 @@ def _values(family, name, shape):
     noise = np.random.RandomState(zlib.crc32(f"{family} {name}".encode())).standard_normal(shape)
     # Gemma multiplies embeddings by the root of their width; here the last norm makes that good.
     scale = math.sqrt(HIDDEN) if family.startswith("gemma") else 1.0
-    if "norm" in name and name.endswith("weight"):
+    if ("norm" in name or ".ln_" in name) and name.endswith("weight"):
         centre = scale if name.endswith((".norm.weight", "embedding_norm.weight")) and ".layers." not in name else 1.0
         less = 1.0 if family in _ADD_ONE and "linear_attn" not in name else 0.0
         return centre * (1.0 + 0.1 * noise) - less
@@ -257,7 +259,7 @@ def _values(family, name, shape):
         return 1.0 + 0.1 * noise
     if len(shape) == 1:
         return 0.3 * noise
-    if "embed_tokens." in name or name == "lm_head.weight":
+    if name.split(".")[-2] in ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out"):
         return 0.15 * noise / scale
     back = ("o_proj", "down_proj", "out_proj", "w2", "c_proj", "dense", "fc2", "output_linear")
     gain = 3.0 if any(part in name for part in back) else 1.0

@@ -193,6 +193,39 @@ def phi2():
     return config, [(name.replace("model.norm.", "model.final_layernorm."), s) for name, s in tensors]
 
 
+def ministral3():
+    """Queries grow with their position, and YaRN takes its factor back."""
+    text = plain(
+        "Ministral3ForCausalLM", "ministral3", head_dim=HEAD, sliding_window=None, tie_word_embeddings=False, rope_parameters={
+            "rope_type": "yarn", "rope_theta": 1000000.0, "factor": 4.0, "original_max_position_embeddings": 32,
+            "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1,
+        },
+    )
+    del text["rope_theta"]
+    config = {
+        "architectures": ["Mistral3ForConditionalGeneration"], "model_type": "mistral3", "torch_dtype": "bfloat16",
+        "tie_word_embeddings": False, "text_config": text,
+    }
+    tensors = layers_of(text, lambda _: TWO + attention() + mlp(256), "language_model.model.")
+    return config, _renamed(tensors, ("lm_head", "language_model.lm_head"))
+
+
+def gemma():
+    config = plain(
+        "GemmaForCausalLM", "gemma", head_dim=HEAD, hidden_activation="gelu_pytorch_tanh", attention_bias=False,
+        pad_token_id=0,
+    )
+    del config["hidden_act"]
+    return config, layers_of(config, lambda _: TWO + attention() + mlp(256))
+
+
+def cohere():
+    config = _layer_norm(plain(
+        "CohereForCausalLM", "cohere", logit_scale=0.5, use_qk_norm=False, attention_bias=False, pad_token_id=0,
+    ))
+    return config, layers_of(config, lambda _: norms("input_layernorm") + attention() + mlp(256))
+
+
 def cohere2():
     config = _layer_norm(plain(
         "Cohere2ForCausalLM", "cohere2", 4, head_dim=HEAD, logit_scale=0.5, sliding_window=16,
@@ -202,7 +235,72 @@ def cohere2():
     return config, layers_of(config, lambda _: norms("input_layernorm") + attention() + mlp(256))
 
 
+def _renamed(tensors, *names):
+    """The same tensors under other names: each first word becomes the second."""
+    for one, other in names:
+        tensors = [(name.replace(one, other), shape) for name, shape in tensors]
+    return tensors
+
+
+def exaone():
+    """A Llama under names of its own; its code is not in Transformers (expected.py)."""
+    config = plain(
+        "ExaoneForCausalLM", "exaone", head_dim=HEAD, activation_function="silu", layer_norm_epsilon=1e-5,
+        rope_scaling=_LLAMA3,
+    )
+    del config["rms_norm_eps"], config["hidden_act"]
+    config["num_layers"] = config.pop("num_hidden_layers")
+    tensors = layers_of({**config, "num_hidden_layers": 2}, lambda _: TWO + attention() + mlp(256))
+    return config, _renamed(tensors, *EXAONE_NAMES)
+
+
+EXAONE_NAMES = (
+    ("model.embed_tokens", "transformer.wte"), ("model.norm", "transformer.ln_f"), ("model.layers", "transformer.h"),
+    ("input_layernorm", "ln_1"), ("post_attention_layernorm", "ln_2"), ("self_attn.", "attn.attention."),
+    ("o_proj", "out_proj"), ("mlp.gate_proj", "mlp.c_fc_0"), ("mlp.up_proj", "mlp.c_fc_1"), ("mlp.down_proj", "mlp.c_proj"),
+)
+
+
+def glm():
+    config = plain(
+        "GlmForCausalLM", "glm", head_dim=HEAD, attention_bias=True, partial_rotary_factor=0.5,
+        tie_word_embeddings=False, pad_token_id=0,
+    )
+    block = TWO + attention() + BIASES + [
+        ("mlp.gate_up_proj.weight", [512, HIDDEN]), ("mlp.down_proj.weight", [HIDDEN, 256]),
+    ]
+    return config, layers_of(config, lambda _: block)
+
+
+def gptneox():
+    config = _layer_norm(plain(
+        "GPTNeoXForCausalLM", "gpt_neox", inner=512, hidden_act="gelu", rotary_pct=0.25, rotary_emb_base=10000,
+        use_parallel_residual=True, attention_bias=True, tie_word_embeddings=False,
+    ))
+    del config["rope_theta"], config["num_key_value_heads"]
+    block = _with_biases(TWO + [
+        ("attention.query_key_value.weight", [3 * HEADS * HEAD, HIDDEN]), ("attention.dense.weight", [HIDDEN, HEADS * HEAD]),
+        ("mlp.dense_h_to_4h.weight", [512, HIDDEN]), ("mlp.dense_4h_to_h.weight", [HIDDEN, 512]),
+    ])
+    tensors = layers_of(config, lambda _: block) + [("model.norm.bias", [HIDDEN])]
+    return config, _renamed(
+        tensors, ("model.norm.", "model.final_layer_norm."), ("embed_tokens", "embed_in"), ("lm_head", "embed_out"),
+        ("model.", "gpt_neox."),
+    )
+
+
+def hunyuan_dense():
+    """Its rotary positions are scaled by a base that `alpha` enlarges."""
+    config = plain(
+        "HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense", head_dim=HEAD, attention_bias=False, pad_token_id=0,
+        rope_scaling={"type": "dynamic", "alpha": 50.0, "factor": 1.0},
+    )
+    config["max_position_embeddings"] = 32768
+    names = [("self_attn.query_layernorm.weight", [HEAD]), ("self_attn.key_layernorm.weight", [HEAD])]
+    return config, layers_of(config, lambda _: TWO + attention() + names + mlp(256))
+
+
 ALL = (
-    seed_oss, ernie4_5, ernie4_5_moe, exaone4, minicpm, stablelm, arcee, nemotron, olmo, olmo3, olmoe, qwen2moe, granite,
+    ministral3, gemma, cohere, exaone, glm, gptneox, hunyuan_dense, seed_oss, ernie4_5, ernie4_5_moe, exaone4, minicpm, stablelm, arcee, nemotron, olmo, olmo3, olmoe, qwen2moe, granite,
     granitemoe, glm4, phi2, cohere2,
 )

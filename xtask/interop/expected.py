@@ -1,6 +1,6 @@
 """What Transformers computes for the checkpoints of checkpoints.py: prints expected.json.
 
-In: checkpoints (`DIRECTORY/FAMILY`). Out: for each family the likeliest next token at every place
+In: checkpoints (`DIRECTORY/FAMILY`), of some families or of all. Out: for each family the likeliest next token at every place
 of the prompt and of what follows it greedily, with the logarithm of its probability.
 """
 import json
@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import checkpoints
+import dense
 
 COUNT = 16
 
@@ -46,6 +47,49 @@ def _as_granite(source, target):
     return target
 
 
+def _as_llama(source, target):
+    """EXAONE 3.5, whose code is not in Transformers, as the Llama that computes the same."""
+    config = json.loads((source / "config.json").read_text())
+    config |= {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+        "num_hidden_layers": config["num_layers"], "rms_norm_eps": config["layer_norm_epsilon"],
+    }
+    (target / "config.json").write_text(json.dumps(config))
+    _, tensors = checkpoints.FAMILIES[source.name]()
+    filled = []
+    for name, shape in tensors:
+        bits = checkpoints.bf16(checkpoints._values(source.name, name, shape))
+        for usual, own in dense.EXAONE_NAMES:
+            name = name.replace(own, usual)
+        filled.append((name, shape, bits))
+    checkpoints.save(target / "model.safetensors", filled)
+    return target
+
+
+def _as_deepseek(source, target):
+    """MiniCPM 3, whose code is not in Transformers, as a dense DeepSeek 3; [`_scaled`] does the rest."""
+    config = json.loads((source / "config.json").read_text())
+    config |= {
+        "architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "rope_scaling": None,
+        "first_k_dense_replace": config["num_hidden_layers"], "rope_interleave": False, "attention_bias": False,
+        "v_head_dim": config["hidden_size"] // config["num_attention_heads"],
+    }
+    (target / "config.json").write_text(json.dumps(config))
+    shutil.copy(source / "model.safetensors", target)
+    return target
+
+
+def _scaled(model, config):
+    """The weights of MiniCPM 3 with its scales in them."""
+    depth = config["scale_depth"] / config["num_hidden_layers"] ** 0.5
+    with torch.no_grad():
+        model.model.embed_tokens.weight *= config["scale_emb"]
+        model.lm_head.weight *= config["dim_model_base"] / config["hidden_size"]
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight *= depth
+            layer.mlp.down_proj.weight *= depth
+
+
 def expected(directory):
     with tempfile.TemporaryDirectory() as scratch:
         config = json.loads((directory / "config.json").read_text())
@@ -54,11 +98,17 @@ def expected(directory):
             source = _text_only(directory, Path(scratch))
         elif config["model_type"] == "minicpm":
             source = _as_granite(directory, Path(scratch))
+        elif config["model_type"] == "minicpm3":
+            source = _as_deepseek(directory, Path(scratch))
+        elif config["model_type"] == "exaone":
+            source = _as_llama(directory, Path(scratch))
         model, info = AutoModelForCausalLM.from_pretrained(
             source, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
         )
     wrong = {key: sorted(names) for key, names in info.items() if names}
     assert not wrong, f"{directory.name}: {wrong}"
+    if config["model_type"] == "minicpm3":
+        _scaled(model, config)
     ids = list(checkpoints.PROMPT)
     with torch.no_grad():
         for _ in range(COUNT):
@@ -74,12 +124,12 @@ def expected(directory):
     }
 
 
-def main(directory):
+def main(directory, *families):
     torch.set_num_threads(2)
-    rows = {family: expected(Path(directory) / family) for family in checkpoints.FAMILIES}
+    rows = {family: expected(Path(directory) / family) for family in families or checkpoints.FAMILIES}
     lines = [f" {json.dumps(family)}: {json.dumps(row)}" for family, row in rows.items()]
     print("{\n" + ",\n".join(lines) + "\n}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -33,6 +33,12 @@ const FAMILIES: &[(&str, &str)] = &[
     ("qwen3_5", "qwen35"),
     ("olmo3", "olmo2"),
     ("ernie4_5_moe", "ernie4_5-moe"),
+    ("glm", "chatglm"),
+    ("ministral3", "mistral3"),
+    ("cohere", "command-r"),
+    ("falcon_h1", "falcon-h1"),
+    ("hunyuan_dense", "hunyuan-dense"),
+    ("deepseek3", "deepseek2"),
 ];
 
 /// Writes the file.

@@ -89,7 +89,7 @@ pub(super) enum When {
 pub(super) enum Command {
     /// Plan a model on a board: verdict, formats, memory, context, speed
     #[command(after_long_help = examples::FIT)]
-    Fit(FitArgs),
+    Fit(Box<FitArgs>),
     /// Plan several models on one board, with other programs beside them
     ///
     /// Each model runs in a process of its own. The report says what they take together, what has no room and what to unload

@@ -49,6 +49,7 @@ pub(super) fn tokens(
         scores: Vec::new(),
         types: Vec::with_capacity(size as usize),
         merges: StringList::default(),
+        charsmap: None,
     };
     for (id, &at) in (0..size).zip(&by_id) {
         match added.get(&id) {

@@ -76,6 +76,8 @@ pub(super) struct Normalizer<Inner = IgnoredAny> {
     pub(super) normalizers: Vec<Inner>,
     pub(super) lowercase: Option<bool>,
     pub(super) strip_accents: Option<bool>,
+    /// Unigram's map of characters, in base 64.
+    pub(super) precompiled_charsmap: Option<String>,
 }
 
 /// A step of splitting text into words; a `Sequence` has inner ones.

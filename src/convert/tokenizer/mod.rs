@@ -11,6 +11,7 @@ mod pre;
 mod sentencepiece;
 mod special;
 mod template;
+mod unigram;
 mod word_piece;
 
 use std::collections::HashSet;
@@ -76,11 +77,14 @@ pub(super) fn add(
     }
     let gpt2 = stated("tokenizer_class").and_then(Json::as_str) == Some("GPT2Tokenizer");
     let pieces = match vocabulary {
-        Vocabulary::ByteLevel | Vocabulary::WordPiece => None,
+        Vocabulary::ByteLevel
+        | Vocabulary::TypedByteLevel
+        | Vocabulary::WordPiece
+        | Vocabulary::Unigram => None,
         Vocabulary::Phi3 if gpt2 => None,
         _ => beside(directory, "tokenizer.model"),
     };
-    let (tokens, special, tokenizer_config) = match pieces {
+    let (mut tokens, special, tokenizer_config) = match pieces {
         Some(path) => {
             let files: TokenizerFiles<'_, IgnoredAny> =
                 TokenizerFiles::read(directory, tokenizer_config)?;
@@ -97,9 +101,15 @@ pub(super) fn add(
         }
     };
     let mut special = special;
+    let charsmap = tokens.charsmap.take();
     special.fill(conversion.special_tokens, &tokens.texts);
     let (byte_level, count) = (tokens.model == BYTE_LEVEL, tokens.texts.len());
-    if vocabulary == Vocabulary::WordPiece {
+    let typed = [
+        Vocabulary::WordPiece,
+        Vocabulary::Unigram,
+        Vocabulary::TypedByteLevel,
+    ];
+    if typed.contains(&vocabulary) {
         let name = "type_vocab_size";
         let types = source
             .get(name)
@@ -113,6 +123,16 @@ pub(super) fn add(
         pairs.set("tokenizer.ggml.scores", Value::F32s(tokens.scores));
     }
     pairs.set("tokenizer.ggml.token_type", Value::I32s(tokens.types));
+    if vocabulary == Vocabulary::Unigram {
+        // As SentencePiece was trained for these models.
+        for key in ["add_space_prefix", "remove_extra_whitespaces"] {
+            pairs.set(&format!("tokenizer.ggml.{key}"), Value::Bool(true));
+        }
+        if let Some(map) = charsmap {
+            let bytes = map.into_iter().map(Value::U8).collect();
+            pairs.set("tokenizer.ggml.precompiled_charsmap", Value::Array(bytes));
+        }
+    }
     if !tokens.merges.is_empty() {
         pairs.set("tokenizer.ggml.merges", Value::Strings(tokens.merges));
     }
@@ -158,10 +178,22 @@ fn of_json(
                 Err(json.model.refused(path))
             }
         }
+        Some((path, json)) if conversion.vocabulary == Vocabulary::Unigram => {
+            if json.model.kind.as_deref() == Some("Unigram") {
+                unigram::tokens(path, json, files, size)
+            } else {
+                Err(json.model.refused(path))
+            }
+        }
         Some((path, json)) if json.model.is_byte_level() => {
             byte_level::tokens(path, json, files, size, conversion.pre_tokenizer)
         }
-        Some((path, json)) if conversion.vocabulary != Vocabulary::ByteLevel => {
+        Some((path, json))
+            if !matches!(
+                conversion.vocabulary,
+                Vocabulary::ByteLevel | Vocabulary::TypedByteLevel
+            ) =>
+        {
             pieces::from_json(path, json, files, size)
         }
         Some((path, json)) => Err(json.model.refused(path)),
@@ -183,6 +215,8 @@ struct Tokens {
     types: Vec<i32>,
     /// Empty for SentencePiece, whose scores give the order of merging.
     merges: StringList,
+    /// What Unigram changes in a text before it is split.
+    charsmap: Option<Vec<u8>>,
 }
 
 impl Tokens {

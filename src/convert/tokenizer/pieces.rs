@@ -26,6 +26,7 @@ fn empty() -> Tokens {
         scores: Vec::new(),
         types: Vec::new(),
         merges: StringList::default(),
+        charsmap: None,
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) fn tokens(
         scores: Vec::new(),
         types: Vec::with_capacity(size as usize),
         merges: StringList::default(),
+        charsmap: None,
     };
     let phantom = |token: &str| match token.strip_prefix("##") {
         Some(rest) => rest.to_owned(),

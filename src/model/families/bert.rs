@@ -1,15 +1,18 @@
-//! BERT and Nomic's BERT: encoders, whose vectors stand for texts (BGE, E5, GTE, MiniLM, Nomic Embed).
+//! BERT, RoBERTa and Nomic's BERT: encoders, whose vectors stand for texts (BGE, E5, GTE, MiniLM, Nomic Embed).
 //!
-//! Sources: `modeling_bert.py` of Transformers, `modeling_hf_nomic_bert.py` beside published weights;
+//! Sources: `modeling_bert.py`, `modeling_xlm_roberta.py` of Transformers, `modeling_hf_nomic_bert.py` beside published weights;
 //! `src/models/bert.cpp`, `nomic-bert.cpp` and `conversion/bert.py` of llama.cpp.
 
 use super::common::*;
 use super::keys::*;
 use super::loader_keys::LAYER_NORM;
 use crate::checkpoint::Attends;
+use crate::model::ModelError;
 use crate::model::arch::{Arch, TensorRow};
-use crate::model::conversion::{Conversion, KeyRule, Vocabulary};
-use crate::model::hparams::Number;
+use crate::model::conversion::{
+    Conversion, Derived, KeyRule, Vocabulary, WeightRule, WeightTransform,
+};
+use crate::model::hparams::{HParams, Number};
 use crate::model::loader::{Loader, LoaderRule};
 use crate::model::role::TensorRole as R;
 
@@ -31,6 +34,46 @@ pub(super) static BERT: Arch = Arch {
     },
     ..USUAL
 };
+
+/// RoBERTa of many languages (BGE-M3, multilingual E5): BERT whose positions begin behind the number of its padding token.
+pub(super) static XLM_ROBERTA: Arch = Arch {
+    classes: &["XLMRobertaModel"],
+    model_types: &["xlm-roberta"],
+    skipped_positions,
+    conversion: Some(Conversion {
+        vocabulary: Vocabulary::Unigram,
+        ..ROBERTA_CONVERSION
+    }),
+    ..BERT
+};
+
+/// RoBERTa of English.
+pub(super) static ROBERTA: Arch = Arch {
+    classes: &["RobertaModel"],
+    model_types: &["roberta"],
+    skipped_positions,
+    conversion: Some(ROBERTA_CONVERSION),
+    ..BERT
+};
+
+const ROBERTA_CONVERSION: Conversion = Conversion {
+    keys: &[DIMENSIONS, USED_POSITIONS, FILE_TYPE, NOT_CAUSAL, POOLING],
+    vocabulary: Vocabulary::TypedByteLevel,
+    pre_tokenizer: Some("roberta-bpe"),
+    weights: &[WeightRule {
+        roles: &[R::Positions],
+        transform: WeightTransform::WithoutSkippedPositions,
+    }],
+    ..Conversion::USUAL
+};
+
+const USED_POSITIONS: &[KeyRule] = &[KeyRule::Derived(Derived::UsedPositions)];
+
+/// Positions are counted from the one behind the padding token's number. A GGUF has the others alone.
+fn skipped_positions(hparams: &HParams<'_>) -> Result<u64, ModelError> {
+    let stated = hparams.json("pad_token_id").and_then(|id| id.as_u64());
+    Ok(stated.map_or(0, |id| id.saturating_add(1)))
+}
 
 /// Rotary positions, gated feed-forwards, no biases.
 pub(super) static NOMIC_BERT: Arch = Arch {

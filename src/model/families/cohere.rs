@@ -1,6 +1,8 @@
-//! Command R7B: attention and feed-forward side by side behind one LayerNorm, positions in windowed blocks alone.
+//! Aya 23 and Command R: attention and feed-forward side by side behind one LayerNorm; Command R7B with positions in windowed
+//! blocks alone.
 //!
-//! Sources: `modeling_cohere2.py` of Transformers; `src/models/cohere2.cpp` and `conversion/command_r.py` of llama.cpp.
+//! Sources: `modeling_cohere.py`, `modeling_cohere2.py` of Transformers; `src/models/command-r.cpp`, `cohere2.cpp` and
+//! `conversion/command_r.py` of llama.cpp.
 
 use super::common::*;
 use super::keys::*;
@@ -11,7 +13,7 @@ use crate::model::arch::{Arch, TensorRow};
 use crate::model::conversion::{Conversion, Derived, KeyRule};
 use crate::model::forward_spec::{ArchTraits, NormKind, PLAIN, RopeStyle, RotatedBlocks};
 use crate::model::hparams::Number;
-use crate::model::loader::{Loader, LoaderRule};
+use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, read};
 use crate::model::role::TensorRole as R;
 
 /// Neighbouring elements of a head turn together in Transformers too.
@@ -45,6 +47,37 @@ pub(super) static COHERE2: Arch = Arch {
     },
     ..USUAL
 };
+
+/// Command R+, whose heads of queries and keys have norms of their own, is not among them.
+pub(super) static COHERE: Arch = Arch {
+    name: "command-r",
+    classes: &["CohereForCausalLM"],
+    model_types: &["cohere"],
+    forward: Some(ArchTraits {
+        norm: NormKind::Layer,
+        rope: RopeStyle::Norm,
+        ..PLAIN
+    }),
+    tensors: &[EMBEDDING_AND_HEAD, ONE_NORM, ATTENTION, GATED_FFN],
+    conversion: Some(Conversion {
+        keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE, SCALE_OF_LOGITS],
+        pre_tokenizer: Some("command-r"),
+        ..Conversion::USUAL
+    }),
+    loader: Loader {
+        keys: &[LAYER_NORM, LOGIT_SCALE],
+        rules: &[LoaderRule::NoHead],
+        ..Loader::USUAL
+    },
+    ..USUAL
+};
+
+const LOGIT_SCALE: &[LoaderKeys] = &[read(ValueForm::Float, &["logit_scale"])];
+
+const SCALE_OF_LOGITS: &[KeyRule] = &[
+    KeyRule::Number(Number::LogitScale),
+    KeyRule::Derived(Derived::NoRopeScaling),
+];
 
 const COHERE_KEYS: &[KeyRule] = &[
     KeyRule::Number(Number::LogitScale),

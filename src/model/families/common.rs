@@ -22,6 +22,7 @@ pub(super) const USUAL: Arch = Arch {
     model_types: &[],
     forward: None,
     layers: uniform,
+    skipped_positions: |_| Ok(0),
     tensors: &[],
     conversion: None,
     retrieval: None,
@@ -35,6 +36,12 @@ pub(super) const ROTARY_PAIRS: &[WeightRule] = &[WeightRule {
     roles: &[R::AttnQ, R::AttnK],
     transform: WeightTransform::RotaryPairs,
 }];
+
+/// The decay of state-space mixers, of which checkpoints store the logarithm.
+pub(super) const DECAY: WeightRule = WeightRule {
+    roles: &[R::SsmA],
+    transform: WeightTransform::NegatedExp,
+};
 
 /// Norms that multiply by `1 + weight` (`norm_shift` of `conversion/gemma.py`).
 pub(super) const SHIFTED_NORMS: WeightRule = WeightRule {

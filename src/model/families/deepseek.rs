@@ -1,4 +1,4 @@
-//! DeepSeek 2, 3 and R1, and models with the same blocks (Kimi K2, Moonlight): latent attention (MLA), leading
+//! DeepSeek 2, 3 and R1, and models with the same blocks (Kimi K2, Moonlight, GLM-4.7-Flash): latent attention (MLA), leading
 //! dense blocks, routed and shared experts.
 //!
 //! Sources: `modeling_deepseek_v2.py`, `modeling_deepseek_v3.py` of Transformers;
@@ -6,10 +6,14 @@
 //! `deepseek2`.
 
 use super::common::*;
+use super::glm::GLM_TOKENS;
+use super::keys::*;
 use super::loader_keys::{LEADING_DENSE, NEEDS_EXPERT_WIDTH, RMS_NORM};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, RowSite, TensorRow};
-use crate::model::hparams::{HParams, Key};
+use crate::model::conversion::{Conversion, Derived, KeyRule, WeightRule, WeightTransform};
+use crate::model::forward_spec::{ArchTraits, AttentionScale, PLAIN, RopeStyle, Routing, Scores};
+use crate::model::hparams::{HParams, Key, Number};
 use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, needed, read};
 use crate::model::role::TensorRole as R;
 use crate::model::spec::Layer;
@@ -18,11 +22,14 @@ pub(super) static DEEPSEEK2: Arch = Arch {
     name: "deepseek2",
     classes: &["DeepseekV2ForCausalLM"],
     model_types: &["deepseek_v2"],
+    forward: Some(FORWARD),
+    conversion: Some(CONVERSION),
     layers: latent_layers,
     tensors: &[
         EMBEDDING_AND_HEAD,
         PRE_NORMS,
-        LATENT_ATTENTION,
+        LATENTS,
+        ABSORBED,
         GATED_FFN,
         EXPERTS,
         SHARED_EXPERT,
@@ -40,6 +47,57 @@ pub(super) static DEEPSEEK2: Arch = Arch {
     },
     ..USUAL
 };
+
+const FORWARD: ArchTraits = ArchTraits {
+    rope: RopeStyle::Norm,
+    attention_scale: AttentionScale::Latent,
+    routing: Routing {
+        scores: Scores::Softmax,
+        normalized: false,
+        scale: 1.0,
+    },
+    states_routing: true,
+    // GLM-4.7-Flash.
+    sigmoid_of: Some(([47, 48], 154_880)),
+    ..PLAIN
+};
+
+const CONVERSION: Conversion = Conversion {
+    keys: &[COMMON, EXPERT_GROUPS, SCORES, FILE_TYPE, LATENT_VALUES],
+    weights: &[
+        WeightRule {
+            roles: &[R::AttnKB],
+            transform: WeightTransform::TransposedKeysOfHeads,
+        },
+        WeightRule {
+            roles: &[R::AttnVB],
+            transform: WeightTransform::ValuesOfHeads,
+        },
+    ],
+    ..Conversion::USUAL
+};
+
+const SCORES: &[KeyRule] = &[
+    KeyRule::Derived(Derived::ExpertScores),
+    KeyRule::Derived(Derived::OneKeyHead),
+];
+
+const LATENT_VALUES: &[KeyRule] = &[
+    KeyRule::count(Key::LeadingDense).or(|_| Some(0)),
+    VOCAB,
+    KeyRule::count(Key::QLora),
+    KeyRule::count(Key::KvLora),
+    KeyRule::Derived(Derived::LatentKeyWidth),
+    KeyRule::Derived(Derived::LatentWidth),
+    KeyRule::Derived(Derived::WholeKeyWidth),
+    KeyRule::count(Key::MlaValueDim),
+    KeyRule::count(Key::ExpertFfn),
+    KeyRule::count(Key::SharedExperts),
+    KeyRule::Number(Number::ExpertScale),
+    KeyRule::Derived(Derived::NormalizedShares),
+    KeyRule::count(Key::RopeDim),
+    KeyRule::Derived(Derived::TenthOfYarnMultiplier),
+];
 
 const LATENT_KEYS: &[LoaderKeys] = &[
     needed(
@@ -78,13 +136,35 @@ pub(super) static DEEPSEEK3: Arch = Arch {
     tensors: &[
         EMBEDDING_AND_HEAD,
         PRE_NORMS,
-        LATENT_ATTENTION,
+        LATENTS,
+        ABSORBED,
         GATED_FFN,
         EXPERTS,
         ROUTER_CORRECTION,
         SHARED_EXPERT,
     ],
     ..DEEPSEEK2
+};
+
+/// GLM-4.7-Flash. llama.cpp knows that its router's scores are a sigmoid by its size alone; the key is written all the
+/// same.
+pub(super) static GLM4_MOE_LITE: Arch = Arch {
+    classes: &["Glm4MoeLiteForCausalLM"],
+    model_types: &["glm4_moe_lite"],
+    conversion: Some(Conversion {
+        keys: &[
+            COMMON,
+            EXPERT_GROUPS,
+            SCORES,
+            FILE_TYPE,
+            LATENT_VALUES,
+            &[KeyRule::Derived(Derived::SigmoidScores)],
+        ],
+        pre_tokenizer: Some("glm4"),
+        special_tokens: GLM_TOKENS,
+        ..CONVERSION
+    }),
+    ..DEEPSEEK3
 };
 
 const ROUTER_CORRECTION: &[TensorRow] = &[TensorRow::bias(
@@ -103,9 +183,8 @@ fn has_query_latent(p: &RowSite<'_>) -> bool {
     p.params.q_lora > 0
 }
 
-/// Queries, keys and values through latents. Conversion splits `kv_b_proj` into the two halves that
-/// are absorbed into query and output.
-const LATENT_ATTENTION: &[TensorRow] = &[
+/// Queries through a latent or not, and the latent of keys and values.
+pub(super) const LATENTS: &[TensorRow] = &[
     TensorRow::weight(R::AttnQ, &["layers.{}.self_attn.q_proj.weight"], |p| {
         vec![heads(p) * query_dim(p), p.dims.hidden]
     })
@@ -134,6 +213,11 @@ const LATENT_ATTENTION: &[TensorRow] = &[
         &["layers.{}.self_attn.kv_a_layernorm.weight"],
         |p| vec![p.params.kv_lora],
     ),
+];
+
+/// Keys and values from the latent. Conversion splits `kv_b_proj` into the two halves that
+/// are absorbed into query and output.
+const ABSORBED: &[TensorRow] = &[
     TensorRow::weight(R::AttnKB, &["layers.{}.self_attn.kv_b_proj.weight"], |p| {
         vec![heads(p), p.params.kv_lora, p.params.nope_dim]
     }),

@@ -11,7 +11,7 @@ use super::loader_keys::{
 use crate::checkpoint::Attends;
 use crate::model::ModelError;
 use crate::model::arch::{Arch, RowSite, TensorRow};
-use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
+use crate::model::conversion::{Conversion, Derived, KeyRule, SpecialToken, Vocabulary};
 use crate::model::forward_spec::{Activation, ArchTraits, AttentionScale, PLAIN, Sparse};
 use crate::model::hparams::{HParams, Key, Number};
 use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, read};
@@ -31,6 +31,15 @@ pub(super) static GEMMA: Arch = Arch {
     model_types: &["gemma"],
     forward: Some(GEMMA_FORWARD),
     tensors: &[EMBEDDING_AND_HEAD, PRE_NORMS, ATTENTION, GATED_FFN],
+    conversion: Some(Conversion {
+        keys: &[
+            &[CONTEXT, HIDDEN, BLOCKS, FFN, HEADS, KV_HEADS, RMS_EPSILON],
+            HEAD_DIM,
+            FILE_TYPE,
+        ],
+        special_tokens: FILL_IN,
+        ..GEMMA_CONVERSION
+    }),
     quirks: Quirks::NONE.mlc_template("gemma_instruction"),
     loader: Loader {
         rules: &[LoaderRule::NoHead],
@@ -38,6 +47,19 @@ pub(super) static GEMMA: Arch = Arch {
     },
     ..USUAL
 };
+
+/// Tokens of CodeGemma, which the converter writes for all of its generation.
+const FILL_IN: &[SpecialToken] = &[
+    fixed("prefix", 67),
+    fixed("suffix", 69),
+    fixed("middle", 68),
+    fixed("fsep", 70),
+    fixed("eot", 107),
+];
+
+const fn fixed(kind: &'static str, id: u32) -> SpecialToken {
+    SpecialToken::Id { kind, id }
+}
 
 const GEMMA_CONVERSION: Conversion = Conversion {
     first: &[],

@@ -1,6 +1,7 @@
-//! GLM-4 (0414): four norms and a fused gate and up projection.
+//! GLM-4 and GLM-Edge: a fused gate and up projection. GLM-4 of 0414 has four norms.
 //!
-//! Sources: `modeling_glm4.py` of Transformers; `src/models/glm4.cpp` and `conversion/glm.py` of llama.cpp.
+//! Sources: `modeling_glm.py`, `modeling_glm4.py` of Transformers; `src/models/chatglm.cpp`, `glm4.cpp`, `conversion/chatglm.py` and
+//! `glm.py` of llama.cpp.
 
 use super::common::*;
 use super::keys::*;
@@ -28,15 +29,7 @@ pub(super) static GLM4: Arch = Arch {
             &[KeyRule::Derived(Derived::RopeDims(0.5))],
         ],
         pre_tokenizer: Some("glm4"),
-        special_tokens: &[
-            END_OF_TEXT[0],
-            SpecialToken::Text {
-                kind: "eot",
-                text: "<|user|>",
-            },
-            END_OF_TEXT[1],
-            END_OF_TEXT[2],
-        ],
+        special_tokens: GLM_TOKENS,
         ..Conversion::USUAL
     }),
     loader: Loader {
@@ -46,6 +39,17 @@ pub(super) static GLM4: Arch = Arch {
     },
     ..USUAL
 };
+
+/// The special tokens that the converter writes for all GLM but the first.
+pub(super) const GLM_TOKENS: &[SpecialToken] = &[
+    END_OF_TEXT[0],
+    SpecialToken::Text {
+        kind: "eot",
+        text: "<|user|>",
+    },
+    END_OF_TEXT[1],
+    END_OF_TEXT[2],
+];
 
 /// What end of text stands for, besides.
 const END_OF_TEXT: [SpecialToken; 3] = [
@@ -61,6 +65,57 @@ const END_OF_TEXT: [SpecialToken; 3] = [
         kind: "bos",
         text: "<|endoftext|>",
     },
+];
+
+/// llama.cpp's converter reads the context, the base of rotary positions and the epsilon under the names of older files
+/// alone, and writes other values than those that a file of Transformers states.
+pub(super) static GLM: Arch = Arch {
+    name: "chatglm",
+    classes: &["GlmForCausalLM"],
+    model_types: &["glm"],
+    forward: Some(ArchTraits {
+        rope: RopeStyle::Norm,
+        ..PLAIN
+    }),
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        PRE_NORMS,
+        ATTENTION,
+        QKV_BIAS,
+        FUSED_FFN,
+    ],
+    conversion: Some(Conversion {
+        keys: &[GLM_KEYS],
+        pre_tokenizer: Some("glm4"),
+        special_tokens: &[
+            END_OF_TEXT[0],
+            SpecialToken::Text {
+                kind: "eot",
+                text: "<|user|>",
+            },
+            END_OF_TEXT[1],
+        ],
+        ..Conversion::USUAL
+    }),
+    ..USUAL
+};
+
+const GLM_KEYS: &[KeyRule] = &[
+    CONTEXT,
+    HIDDEN,
+    FFN,
+    BLOCKS,
+    HEADS,
+    KV_HEADS,
+    RMS_EPSILON,
+    KeyRule::FileType,
+    KeyRule::Derived(Derived::RopeDims(0.5)),
+    KeyRule::Flag {
+        key: "tokenizer.ggml.add_bos_token",
+        from: None,
+        or: false,
+    },
+    ROPE_BASE,
 ];
 
 const OPTIONAL_SECTIONS: &[LoaderKeys] = &[read(ValueForm::Sections, &[SECTIONS])];

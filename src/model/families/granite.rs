@@ -39,7 +39,7 @@ const GRANITE_CONVERSION: Conversion = Conversion {
     ..Conversion::USUAL
 };
 
-const SCALES: &[KeyRule] = &[
+pub(super) const SCALES: &[KeyRule] = &[
     KeyRule::Number(Number::AttentionScale),
     KeyRule::Number(Number::EmbeddingScale),
     KeyRule::Number(Number::ResidualScale),

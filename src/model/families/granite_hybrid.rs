@@ -6,11 +6,14 @@
 use serde_json::Value as Json;
 
 use super::common::*;
-use super::granite::{SHARED_MLP, SPARSE_MOE};
+use super::granite::{GRANITE_FORWARD, SCALES, SHARED_MLP, SPARSE_MOE};
 use super::hybrid::*;
+use super::keys::*;
 use super::loader_keys::{MULTIPLIERS, RMS_NORM, SHARED_EXPERT_WIDTH, STATE_SPACE};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, TensorRow};
+use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
+use crate::model::forward_spec::ArchTraits;
 use crate::model::hparams::{HParams, Key};
 use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, read};
 use crate::model::role::TensorRole as R;
@@ -20,8 +23,28 @@ pub(super) static GRANITE_HYBRID: Arch = Arch {
     name: "granitehybrid",
     classes: &["GraniteMoeHybridForCausalLM"],
     model_types: &["granitemoehybrid"],
+    forward: Some(ArchTraits {
+        states_rotation: true,
+        ..GRANITE_FORWARD
+    }),
     layers: granite_layers,
     tensors: TENSORS,
+    conversion: Some(Conversion {
+        keys: &[
+            COMMON,
+            FILE_TYPE,
+            VOCAB_AND_ROPE,
+            SCALES,
+            &[KeyRule::count(Key::SharedExpertFfn)],
+            STATE_SPACE_KEYS,
+            &[KeyRule::Derived(Derived::KvHeadsByBlock)],
+            NO_POSITIONS,
+        ],
+        vocabulary: Vocabulary::Llama,
+        pre_tokenizer: Some("refact"),
+        weights: &[ROTARY_PAIRS[0], DECAY],
+        ..Conversion::USUAL
+    }),
     loader: Loader {
         keys: &[
             RMS_NORM,
@@ -30,7 +53,7 @@ pub(super) static GRANITE_HYBRID: Arch = Arch {
             SHARED_EXPERT_WIDTH,
             STATE_SPACE,
         ],
-        rules: &[LoaderRule::MixerTwiceAsWide],
+        rules: &[LoaderRule::MixerTwiceAsWide, LoaderRule::NoRope],
         optional: &[R::FfnGateExperts],
         ..MAMBA2_LOADER
     },

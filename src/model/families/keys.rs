@@ -50,6 +50,31 @@ pub(super) const COMMON: &[KeyRule] = &[
 /// The same without the counts of experts, which are its last.
 pub(super) const COMMON_WITHOUT_EXPERTS: &[KeyRule] = COMMON.split_at(COMMON.len() - 2).0;
 
+/// Groups of experts, of which a router takes some first.
+pub(super) const EXPERT_GROUPS: &[KeyRule] = &[
+    KeyRule::count(Key::ExpertGroups),
+    KeyRule::count(Key::ExpertGroupsUsed),
+];
+
+/// A Mamba 2 mixer.
+pub(super) const STATE_SPACE_KEYS: &[KeyRule] = &[
+    KeyRule::count(Key::ConvKernel),
+    KeyRule::count(Key::StateSize),
+    KeyRule::count(Key::SsmGroups),
+    KeyRule::Derived(Derived::StateSpaceWidth),
+    KeyRule::count(Key::SsmHeads),
+];
+
+/// A model whose attention has no positions.
+pub(super) const NO_POSITIONS: &[KeyRule] = &[
+    KeyRule::Flag {
+        key: "rope.scaling.finetuned",
+        from: None,
+        or: false,
+    },
+    KeyRule::Derived(Derived::UnboundedContext),
+];
+
 /// The width of a head; if it is not stated, that of the model's description.
 pub(super) const HEAD_DIM: &[KeyRule] = &[
     KeyRule::count(Key::HeadDim).or(key_dim),

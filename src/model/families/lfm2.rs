@@ -13,7 +13,7 @@ use super::loader_keys::{
 use crate::model::ModelError;
 use crate::model::arch::{Arch, TensorRow};
 use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
-use crate::model::forward_spec::PLAIN;
+use crate::model::forward_spec::{ArchTraits, PLAIN, Routing, Scores};
 use crate::model::hparams::{HParams, Key};
 use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, needed};
 use crate::model::quirks::{GraphOrder, Quirks};
@@ -72,6 +72,14 @@ pub(super) static LFM2MOE: Arch = Arch {
     name: "lfm2moe",
     classes: &["Lfm2MoeForCausalLM"],
     model_types: &["lfm2_moe"],
+    forward: Some(ArchTraits {
+        routing: Routing {
+            scores: Scores::Sigmoid,
+            normalized: true,
+            scale: 1.0,
+        },
+        ..PLAIN
+    }),
     layers: conv_layers,
     tensors: &[
         EMBEDDING_AND_HEAD_LFM2,
@@ -82,6 +90,10 @@ pub(super) static LFM2MOE: Arch = Arch {
         DENSE,
         ROUTED,
     ],
+    conversion: Some(Conversion {
+        keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE, LFM2MOE_KEYS],
+        ..Conversion::USUAL
+    }),
     quirks: LFM2_QUIRKS,
     loader: Loader {
         keys: &[
@@ -97,6 +109,15 @@ pub(super) static LFM2MOE: Arch = Arch {
     },
     ..USUAL
 };
+
+const LFM2MOE_KEYS: &[KeyRule] = &[
+    KeyRule::Derived(Derived::KvHeadsByBlock),
+    KeyRule::count(Key::ExpertFfn),
+    KeyRule::count(Key::LeadingDense),
+    KeyRule::Derived(Derived::SigmoidScores),
+    VOCAB,
+    KeyRule::count(Key::ShortconvCache),
+];
 
 const GATING: &[LoaderKeys] = &[needed(ValueForm::Count, &["expert_gating_func"])];
 

@@ -1,5 +1,5 @@
 //! Llama and its close relatives: Llama 2 and 3, TinyLlama, SmolLM2, Mistral, DeepSeek-R1 distills,
-//! Mixtral, Mistral 3, SmolLM3, Phi-3.
+//! Mixtral, Mistral 3, InternLM 3, SmolLM3, Phi-3.
 //!
 //! Sources: `modeling_llama.py`, `modeling_mixtral.py`, `modeling_ministral3.py`, `modeling_smollm3.py`,
 //! `modeling_phi3.py` of Transformers; `src/models/llama.cpp`, `mistral3.cpp`, `smollm3.cpp`, `phi3.cpp`
@@ -40,8 +40,9 @@ pub(super) static LLAMA: Arch = Arch {
         "LLaMAForCausalLM",
         "MistralForCausalLM",
         "MixtralForCausalLM",
+        "InternLM3ForCausalLM",
     ],
-    model_types: &["llama", "mistral", "mixtral"],
+    model_types: &["llama", "mistral", "mixtral", "internlm3"],
     forward: Some(LLAMA_FORWARD),
     layers: uniform,
     tensors: LLAMA_TENSORS,
@@ -98,6 +99,7 @@ pub(super) static MISTRAL3: Arch = Arch {
     name: "mistral3",
     classes: &["Mistral3ForConditionalGeneration", "Ministral3ForCausalLM"],
     model_types: &["mistral3", "ministral3", "mistral"],
+    forward: Some(LLAMA_FORWARD),
     layers: uniform,
     tensors: LLAMA_TENSORS,
     conversion: Some(Conversion {

@@ -51,7 +51,7 @@ const SCALES: &[KeyRule] = &[
 ];
 
 /// One factor per rotary pair for long contexts and one for short, from `rope_scaling`.
-const ROPE_FACTORS: &[TensorRow] = &[
+pub(super) const ROPE_FACTORS: &[TensorRow] = &[
     TensorRow::weight(R::RopeFactorsLong, &[], |p| vec![p.params.rope_factors])
         .when(|p| p.params.rope_factors > 0),
     TensorRow::weight(R::RopeFactorsShort, &[], |p| vec![p.params.rope_factors])

@@ -13,14 +13,18 @@ mod gemma;
 mod gemma4;
 mod glm;
 mod gpt_oss;
+mod gptneox;
 mod granite;
 mod granite_hybrid;
+mod hunyuan;
 mod hybrid;
 mod keys;
 mod lfm2;
 mod llama;
 mod loader_keys;
+mod mamba2;
 mod minicpm;
+mod minicpm3;
 mod nemotron;
 mod nemotron_h;
 mod olmo;
@@ -38,6 +42,9 @@ pub(super) use hybrid::ssm_inner;
 
 /// GGUF's name of the architecture of a plain transformer.
 pub(super) const PLAIN: &str = "llama";
+
+/// Prefixes of tensors that are names of model types.
+pub(super) const PREFIXES: &[&str] = &["gpt_neox.", "roberta."];
 
 /// Every known architecture.
 pub(super) static ARCHITECTURES: &[&Arch] = &[
@@ -63,6 +70,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &gpt_oss::GPT_OSS,
     &deepseek::DEEPSEEK2,
     &deepseek::DEEPSEEK3,
+    &deepseek::GLM4_MOE_LITE,
     &olmo::OLMO2,
     &olmo::OLMO3,
     &glm::GLM4,
@@ -81,6 +89,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &ernie::ERNIE4_5_MOE,
     &exaone::EXAONE4,
     &minicpm::MINICPM,
+    &minicpm3::MINICPM3,
     &stablelm::STABLELM,
     &arcee::ARCEE,
     &nemotron::NEMOTRON,
@@ -88,7 +97,15 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &olmo::OLMOE,
     &phi2::PHI2,
     &cohere::COHERE2,
+    &cohere::COHERE,
+    &exaone::EXAONE,
+    &mamba2::MAMBA2_ALONE,
+    &glm::GLM,
+    &gptneox::GPTNEOX,
+    &hunyuan::HUNYUAN_DENSE,
     &bert::BERT,
+    &bert::XLM_ROBERTA,
+    &bert::ROBERTA,
     &bert::NOMIC_BERT,
 ];
 

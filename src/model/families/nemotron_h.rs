@@ -8,10 +8,13 @@ use serde_json::Value as Json;
 
 use super::common::*;
 use super::hybrid::*;
+use super::keys::*;
 use super::loader_keys::{OPTIONAL_EXPERT_WIDTH, SHARED_EXPERT_WIDTH, STATE_SPACE};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, RowSite, TensorRow};
-use crate::model::hparams::{HParams, Key};
+use crate::model::conversion::{Conversion, Derived, KeyRule};
+use crate::model::forward_spec::{Activation, ArchTraits, PLAIN, RotatedBlocks, Routing, Scores};
+use crate::model::hparams::{HParams, Key, Number};
 use crate::model::loader::{
     EPSILON, LAYER_EPSILON, Loader, LoaderKeys, LoaderRule, ValueForm, needed, read,
 };
@@ -23,12 +26,59 @@ pub(super) static NEMOTRON_H: Arch = Arch {
     name: "nemotron_h",
     classes: &["NemotronHForCausalLM"],
     model_types: &["nemotron_h"],
+    forward: Some(FORWARD),
     layers: nemotron_layers,
     tensors: TENSORS,
+    conversion: Some(Conversion {
+        keys: &[
+            COMMON,
+            FILE_TYPE,
+            BLOCK_KEYS,
+            STATE_SPACE_KEYS,
+            NO_POSITIONS,
+            HEAD_DIM,
+            &[KeyRule::Derived(Derived::WidthsByBlock)],
+        ],
+        weights: &[ROTARY_PAIRS[0], DECAY],
+        ..Conversion::USUAL
+    }),
     quirks: Quirks::NONE.late_rows(),
     loader: LOADER,
     ..USUAL
 };
+
+const FORWARD: ArchTraits = ArchTraits {
+    rotated: RotatedBlocks::None,
+    gated_feed_forward: false,
+    activation: Activation::ReluSquared,
+    routing: Routing {
+        scores: Scores::Sigmoid,
+        normalized: false,
+        scale: 1.0,
+    },
+    states_routing: true,
+    ..PLAIN
+};
+
+const BLOCK_KEYS: &[KeyRule] = &[
+    VOCAB,
+    KeyRule::Derived(Derived::RopeDimsOfHidden),
+    KeyRule::Derived(Derived::KvHeadsByBlock),
+];
+
+const ROUTED_KEYS: &[KeyRule] = &[
+    KeyRule::Derived(Derived::WidthsByBlock),
+    KeyRule::count(Key::ExpertFfn),
+    KeyRule::count(Key::SharedExpertFfn),
+    KeyRule::count(Key::SharedExperts),
+    KeyRule::Flag {
+        key: "expert_weights_norm",
+        from: Some("norm_topk_prob"),
+        or: true,
+    },
+    KeyRule::Number(Number::ExpertScale),
+    KeyRule::count(Key::ExpertLatent),
+];
 
 const LOADER: Loader = Loader {
     keys: &[
@@ -61,8 +111,23 @@ const NEMOTRON_LOADED: &[LoaderKeys] = &[
 /// The same class with experts, see [`routes`].
 pub(super) static NEMOTRON_H_MOE: Arch = Arch {
     name: "nemotron_h_moe",
+    forward: Some(FORWARD),
     layers: nemotron_layers,
     tensors: TENSORS,
+    conversion: Some(Conversion {
+        keys: &[
+            COMMON,
+            EXPERT_GROUPS,
+            FILE_TYPE,
+            BLOCK_KEYS,
+            STATE_SPACE_KEYS,
+            NO_POSITIONS,
+            HEAD_DIM,
+            ROUTED_KEYS,
+        ],
+        weights: &[ROTARY_PAIRS[0], DECAY],
+        ..Conversion::USUAL
+    }),
     quirks: Quirks::NONE.late_rows(),
     loader: Loader {
         needs_biases: &[R::FfnRouterBias, R::SsmConv1d, R::SsmDt],

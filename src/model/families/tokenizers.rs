@@ -19,6 +19,9 @@ pub const BYTE_LEVEL: &str = "gpt2";
 /// `tokenizer.ggml.model` of SentencePiece pieces that are joined by BPE merges.
 pub(in crate::model) const MERGED_PIECES: &str = "gemma4";
 
+/// `tokenizer.ggml.model` of Unigram.
+pub const UNIGRAM: &str = "t5";
+
 /// `tokenizer.ggml.model` of WordPiece.
 pub const WORD_PIECE: &str = "bert";
 
@@ -29,7 +32,7 @@ pub(in crate::model) const TOKENIZERS: &[&str] = &[
     SENTENCEPIECE,
     BYTE_LEVEL,
     WORD_PIECE,
-    "t5",
+    UNIGRAM,
     "rwkv",
     "plamo2",
     MERGED_PIECES,

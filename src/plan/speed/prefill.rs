@@ -4,7 +4,9 @@ use super::Spread;
 use super::finite::{finite, rate, ratio};
 use super::gpu::ClockedGpu;
 use super::operation::{Operation, OperationGroup};
-use super::time::{End, below, launches, memory_seconds, moved, overlapped, step_time};
+use super::time::{
+    End, below, launches, memory_seconds, moved, overlapped, product_cycles, step_time,
+};
 use crate::runtime::profile::Speed;
 
 /// A predicted prefill rate.
@@ -72,9 +74,6 @@ pub fn attention_pairs(tokens: u64, cached: u64, ubatch: u64, window: Option<u64
     let pairs = u.saturating_mul(cells).saturating_add(last);
     u64::try_from(pairs).unwrap_or(u64::MAX)
 }
-
-/// Tokens that the kernel for quantized matrices multiplies with one unpacked tile: `mmq_x` in ggml-cuda/mmq.cuh.
-const TILE_TOKENS: f64 = 128.0;
 
 /// Up to so many tokens are multiplied as in decode: `MMVQ_MAX_BATCH_SIZE` in ggml-cuda/mmvq.cuh.
 const VECTOR_TOKENS: f64 = 8.0;
@@ -180,18 +179,4 @@ fn ubatch_seconds(
     };
     let worked: f64 = operations.iter().map(seconds).sum();
     worked + launches(layers as f64 * costs.ubatch_layer_seconds.value, gpu, speed)
-}
-
-/// SM cycles to multiply `tokens` with a matrix.
-pub(super) fn product_cycles(operation: &Operation, tokens: f64, speed: &Speed) -> f64 {
-    let costs = &speed.prefill;
-    if operation.bits() >= 12.0 {
-        return operation.weights as f64 * tokens * costs.float_cycles.value;
-    }
-    // A ubatch touches this many times the weights of one token: more than one for routed experts, each of which then
-    // sees as many times fewer tokens.
-    let touched = ratio(moved(operation, tokens), operation.bytes as f64).max(1.0);
-    let tiles = (tokens / touched / TILE_TOKENS).ceil().max(1.0) * touched;
-    operation.tiled as f64
-        * (tiles * costs.tile_cycles.value + tokens * costs.quantized_cycles.value)
 }

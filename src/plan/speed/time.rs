@@ -4,7 +4,6 @@ use super::Spread;
 use super::finite::ratio;
 use super::gpu::ClockedGpu;
 use super::operation::{Operation, OperationGroup};
-use super::prefill::product_cycles;
 use crate::runtime::profile::{Range, Speed};
 use crate::sourced::Trust;
 
@@ -42,6 +41,9 @@ const DERIVED_SPREAD: f64 = 1.3;
 
 /// The same where no format that is unpacked in a like way was measured either.
 const UNKNOWN_SPREAD: f64 = 2.0;
+
+/// Tokens that the kernel for quantized matrices multiplies with one unpacked tile: `mmq_x` in ggml-cuda/mmq.cuh.
+const TILE_TOKENS: f64 = 128.0;
 
 /// The time of an operation in seconds.
 pub(super) struct StepTime {
@@ -116,6 +118,20 @@ fn batched(operation: &Operation, batch: f64, repeated: f64, speed: &Speed, end:
     product_cycles(operation, batch, speed)
         .max(below)
         .min(repeated.max(below))
+}
+
+/// SM cycles to multiply `tokens` with a matrix.
+pub(super) fn product_cycles(operation: &Operation, tokens: f64, speed: &Speed) -> f64 {
+    let costs = &speed.prefill;
+    if operation.bits() >= 12.0 {
+        return operation.weights as f64 * tokens * costs.float_cycles.value;
+    }
+    // A ubatch touches this many times the weights of one token: more than one for routed experts, each of which then
+    // sees as many times fewer tokens.
+    let touched = ratio(moved(operation, tokens), operation.bytes as f64).max(1.0);
+    let tiles = (tokens / touched / TILE_TOKENS).ceil().max(1.0) * touched;
+    operation.tiled as f64
+        * (tiles * costs.tile_cycles.value + tokens * costs.quantized_cycles.value)
 }
 
 /// Seconds to move `bytes`.

@@ -13,8 +13,8 @@ pub mod several;
 mod speculation;
 mod spread;
 mod text;
-pub mod watch;
 pub mod throughput;
+pub mod watch;
 #[cfg(feature = "pages")]
 mod words;
 

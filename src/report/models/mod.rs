@@ -74,7 +74,7 @@ fn get(report: &Report<'_>, ranked: &Ranked<'_>) -> String {
         Container::Gguf => ".gguf",
         Container::Safetensors => "",
     };
-    let is_converted = model::conversion_of(&ranked.planner.model().architecture).is_some();
+    let is_converted = model::conversion_of(ranked.planner.model()).is_some();
     let is_made = is_converted || assignment.container == Container::Safetensors;
     if !is_made || report.board.runtime.loads.own_converter {
         // It prints the lines of the runtime's own tools.

@@ -191,6 +191,38 @@ fn lfm2_dense() {
     check(&lfm2(1024, 16, 6656, 4608, 354_483_968));
 }
 
+/// Published count. Every block keeps a window of 3 x (8192 + 2 x 8 x 128) and a matrix of 8192 x 128.
+#[test]
+fn mamba_2_alone() {
+    check(&Case {
+        name: "Mamba-Codestral-7B",
+        config: json!({
+            "architectures": ["Mamba2ForCausalLM"], "model_type": "mamba2", "vocab_size": 32768,
+            "hidden_size": 4096, "num_hidden_layers": 64, "num_heads": 128, "head_dim": 64, "expand": 2,
+            "n_groups": 8, "state_size": 128, "conv_kernel": 4, "use_conv_bias": true, "use_bias": false,
+            "rms_norm": true, "layer_norm_epsilon": 1e-5, "tie_word_embeddings": false,
+        }),
+        architecture: "mamba2",
+        gguf: vec![
+            ("block_count", one(64)),
+            ("embedding_length", one(4096)),
+            ("feed_forward_length", one(0)),
+            ("attention.head_count", one(0)),
+            ("ssm.conv_kernel", one(4)),
+            ("ssm.inner_size", one(8192)),
+            ("ssm.state_size", one(128)),
+            ("ssm.time_step_rank", one(128)),
+            ("ssm.group_count", one(8)),
+        ],
+        parameters: 7_285_403_648,
+        attention: 0,
+        recurrent: 64,
+        state: (30_720, 1_048_576),
+        state_bytes: 64 * 4 * (30_720 + 1_048_576),
+        token_bytes: 0,
+    });
+}
+
 #[test]
 fn lfm2_with_experts() {
     let attending = [2, 6, 10, 14, 18, 21];

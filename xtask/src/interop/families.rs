@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use super::bench::Bench;
+use super::decoder::DECIDING;
 
 /// Formats beside F16 that each family is written in.
 const QUANTIZED: &[&str] = &["q8_0", "q4_0", "q4_k_m"];
@@ -23,6 +24,9 @@ const TOLERANCE_GEMMA3N: f64 = 0.3;
 
 /// How much further than ggml's own encoding of the same weights a file may be from the F16 file.
 const WORSE: f64 = 1.25;
+
+/// The same where routers decide: a token that goes to another expert moves all that comes behind it.
+const WORSE_DECIDING: f64 = 1.6;
 
 /// The checkpoints that the suite made.
 pub(super) struct Checkpoints {
@@ -222,8 +226,13 @@ fn quantized(
     let said = weights(bench, f16, &ours, &ggml)?;
     let parts = json!([prompt]);
     let [mine, theirs] = divergences(bench, f16, [&ours, &ggml], &parts)?;
+    let worse = if DECIDING.contains(&family) {
+        WORSE_DECIDING
+    } else {
+        WORSE
+    };
     ensure!(
-        mine <= theirs * WORSE + 1e-6,
+        mine <= theirs * worse + 1e-6,
         "the divergence from F16 is {mine:.5}, with ggml's encoding {theirs:.5}"
     );
     Ok(format!(

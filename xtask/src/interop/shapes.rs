@@ -48,12 +48,6 @@ pub(super) const SHAPES: &[Shape] = &[
         },
     ),
     (
-        "gemma",
-        "GemmaForCausalLM",
-        || json!({"tie_word_embeddings": true}),
-        || json!({}),
-    ),
-    (
         "gemma4",
         "Gemma4ForCausalLM",
         || {
@@ -86,22 +80,6 @@ pub(super) const SHAPES: &[Shape] = &[
         || {
             json!({"attention.sliding_window": 32, "expert_count": 4, "expert_used_count": 2,
                "expert_feed_forward_length": 96})
-        },
-    ),
-    (
-        "deepseek2",
-        "DeepseekV2ForCausalLM",
-        || {
-            json!({"head_dim": null, "num_key_value_heads": 4, "q_lora_rank": 24, "kv_lora_rank": 32,
-               "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 12, "first_k_dense_replace": 1,
-               "n_routed_experts": 4, "n_shared_experts": 1, "moe_intermediate_size": 32, "num_experts_per_tok": 2})
-        },
-        || {
-            json!({"attention.head_count_kv": 1, "attention.key_length": 40, "attention.value_length": 32,
-               "attention.key_length_mla": 24, "attention.value_length_mla": 12, "attention.q_lora_rank": 24,
-               "attention.kv_lora_rank": 32, "rope.dimension_count": 8, "leading_dense_block_count": 1,
-               "expert_count": 4, "expert_used_count": 2, "expert_shared_count": 1,
-               "expert_feed_forward_length": 32})
         },
     ),
     (
@@ -142,74 +120,6 @@ pub(super) const SHAPES: &[Shape] = &[
             )
         },
     ),
-    (
-        "lfm2moe",
-        "Lfm2MoeForCausalLM",
-        || {
-            json!({"layer_types": ["conv", "full_attention"], "conv_L_cache": 3, "num_experts": 4,
-               "num_experts_per_tok": 2, "moe_intermediate_size": 32, "num_dense_layers": 1})
-        },
-        || {
-            json!({"attention.head_count_kv": [0, 2], "shortconv.l_cache": 3, "expert_count": 4, "expert_used_count": 2,
-               "expert_feed_forward_length": 32, "leading_dense_block_count": 1, "expert_gating_func": 2})
-        },
-    ),
-    (
-        "granitehybrid",
-        "GraniteMoeHybridForCausalLM",
-        || {
-            json!({"layer_types": ["mamba", "attention"], "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 16,
-               "mamba_n_groups": 1, "mamba_d_conv": 4, "mamba_expand": 2, "shared_intermediate_size": 96,
-               "num_local_experts": 0, "num_experts_per_tok": 1})
-        },
-        || {
-            json!({"attention.head_count_kv": [0, 2], "ssm.conv_kernel": 4, "ssm.inner_size": 128, "ssm.state_size": 16,
-               "ssm.time_step_rank": 8, "ssm.group_count": 1})
-        },
-    ),
-    (
-        "nemotron_h",
-        "NemotronHForCausalLM",
-        || mamba("M*-"),
-        || {
-            merged(
-                mamba_keys(),
-                json!({"attention.head_count_kv": [0, 2, 0], "feed_forward_length": [0, 0, 96]}),
-            )
-        },
-    ),
-    (
-        "nemotron_h_moe",
-        "NemotronHForCausalLM",
-        || {
-            merged(
-                mamba("M*E"),
-                json!({"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
-            "moe_shared_expert_intermediate_size": 48, "n_shared_experts": 1}),
-            )
-        },
-        || {
-            merged(
-                mamba_keys(),
-                json!({"attention.head_count_kv": [0, 2, 0], "feed_forward_length": [0, 0, 32],
-            "expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 32, "expert_shared_count": 1,
-            "expert_shared_feed_forward_length": 48, "expert_weights_norm": true, "expert_weights_scale": 1.0,
-            "expert_group_count": 1, "expert_group_used_count": 1}),
-            )
-        },
-    ),
-    (
-        "falcon-h1",
-        "FalconH1ForCausalLM",
-        || {
-            json!({"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 16, "mamba_n_groups": 1, "mamba_d_conv": 4,
-               "mamba_d_ssm": 128, "mamba_expand": 2})
-        },
-        || {
-            json!({"ssm.conv_kernel": 4, "ssm.inner_size": 128, "ssm.state_size": 16, "ssm.time_step_rank": 8,
-               "ssm.group_count": 1})
-        },
-    ),
 ];
 
 fn token_types() -> Json {
@@ -241,16 +151,6 @@ fn delta_net() -> Json {
 fn delta_net_keys() -> Json {
     json!({"ssm.conv_kernel": 4, "ssm.state_size": 16, "ssm.group_count": 2, "ssm.time_step_rank": 4,
            "ssm.inner_size": 64, "full_attention_interval": 2, "rope.dimension_count": 4})
-}
-
-fn mamba(pattern: &str) -> Json {
-    json!({"hybrid_override_pattern": pattern, "num_hidden_layers": 3, "mamba_num_heads": 8, "mamba_head_dim": 16,
-           "ssm_state_size": 16, "n_groups": 1, "conv_kernel": 4, "expand": 2})
-}
-
-fn mamba_keys() -> Json {
-    json!({"block_count": 3, "ssm.conv_kernel": 4, "ssm.inner_size": 128, "ssm.state_size": 16,
-           "ssm.time_step_rank": 8, "ssm.group_count": 1, "attention.layer_norm_epsilon": 1e-6})
 }
 
 fn merged(mut one: Json, other: Json) -> Json {

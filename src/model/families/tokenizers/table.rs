@@ -112,6 +112,7 @@ pub(super) const PRE_TOKENIZERS: &[PreTokenizer] = &[
             "gigachat",
             "a.x-4.0",
             "granite-docling",
+            "roberta-bpe",
         ],
         expressions: &[GPT2],
         split: MERGES,

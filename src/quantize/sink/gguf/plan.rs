@@ -121,7 +121,7 @@ fn order(model: &ModelSpec, scheme: &Scheme) -> Vec<usize> {
     let mut order = scheme::quantizer_order(model);
     if scheme.mix == QuantMix::None && model.source != SourceFormat::Gguf {
         order.sort_unstable();
-        let conversion = model::conversion_of(&model.architecture);
+        let conversion = model::conversion_of(model);
         let together = conversion.is_some_and(|conversion| conversion.stacks_together);
         let last = |tensor: &Tensor| tensor.sources.iter().max().copied();
         let is_stack = |tensor: &Tensor| tensor.role.info().access == DecodeAccess::Experts;
@@ -209,7 +209,7 @@ fn values<'a>(
             known: known.join(", "),
         });
     }
-    Ok(Values::Rows(rows))
+    Ok(Values::Rows(Box::new(rows)))
 }
 
 fn table(

@@ -52,7 +52,7 @@ pub(super) fn contents<'a>(
                 reason,
             },
             importance: None,
-            values: Values::Rows(rows),
+            values: Values::Rows(Box::new(rows)),
         });
     }
     Ok((metadata, planned, Vec::new()))

@@ -66,7 +66,7 @@ pub(crate) fn plan<'a>(
             importance: None,
             values: match copied {
                 Some(stored) => Values::Copied(files, stored),
-                None => Values::Rows(sources.weight(logical, &weight.shape)?),
+                None => Values::Rows(Box::new(sources.weight(logical, &weight.shape)?)),
             },
         })
     };

@@ -1,0 +1,190 @@
+//! Mamba 2: a token mixer whose heads each keep a matrix that decays by itself, whatever the key. The recurrence over
+//! tokens runs on the processor, wherever the projections around it do.
+//!
+//! Sources: `mamba-base.cpp` in `src/models` of llama.cpp, `ggml_compute_forward_ssm_scan_f32` of ggml.
+
+use super::DecodeError;
+use super::activations::Activations;
+use super::host::{add_scaled, dot, ops, parallel_chunks};
+use super::linear::Linear;
+use super::recurrent::convolve;
+use super::state::{Pass, RecurrentState};
+use super::weights::Weights;
+use crate::model::{Activation, Recurrent, TensorRole as R};
+
+/// A Mamba 2 mixer.
+pub(super) struct StateSpace<X: Activations> {
+    /// Gate, `x`, `B`, `C` and time steps.
+    input: Linear<X>,
+    kernel: Vec<f32>,
+    kernel_bias: Option<Vec<f32>>,
+    /// Added to the time steps, one for each head.
+    dt_bias: Vec<f32>,
+    /// Decay a unit of time, one for each head: negative.
+    a: Vec<f32>,
+    /// What of `x` goes past the state, one for each head.
+    d: Vec<f32>,
+    /// The weights of the gated norm, one row for each group.
+    norm: Option<Vec<f32>>,
+    output: Linear<X>,
+    sizes: Sizes,
+}
+
+/// Heads, groups of heads that share `B` and `C`, and their widths.
+#[derive(Clone, Copy)]
+struct Sizes {
+    heads: usize,
+    /// Elements of a head.
+    width: usize,
+    groups: usize,
+    /// Elements of `B` and `C`.
+    state: usize,
+}
+
+impl Sizes {
+    fn inner(self) -> usize {
+        self.heads * self.width
+    }
+
+    /// Elements that the convolution runs over.
+    fn channels(self) -> usize {
+        self.inner() + 2 * self.groups * self.state
+    }
+}
+
+impl<X: Activations> StateSpace<X> {
+    /// Sizes follow from the tensors and from the size of the state, heads x width x state.
+    pub(super) fn load(
+        weights: &mut Weights<'_, X>,
+        layer: u32,
+        hidden: usize,
+        recurrent: &Recurrent,
+    ) -> Result<StateSpace<X>, DecodeError> {
+        let at = Some(layer);
+        let dims = |role, part| weights.shape(role, at, part).unwrap_or(&[]).to_vec();
+        let (kernel, dt) = (dims(R::SsmConv1d, "weight"), dims(R::SsmDt, "bias"));
+        let first = |dims: &[u64]| dims.first().copied().unwrap_or(0);
+        let (channels, heads) = (first(&kernel), first(&dt));
+        let kernel = kernel.last().copied().unwrap_or(0) as usize;
+        let inner = dims(R::SsmOut, "weight").last().copied().unwrap_or(0);
+        let state = recurrent.state_elements / inner.max(1);
+        let groups = channels.saturating_sub(inner) / (2 * state).max(1);
+        let width = inner / heads.max(1);
+        let [heads, width, groups, state] = [heads, width, groups, state].map(|n| n as usize);
+        let sizes = Sizes {
+            heads,
+            width,
+            groups,
+            state,
+        };
+        let some = heads > 0 && width > 0 && groups > 0 && state > 0;
+        let possible = some && heads.is_multiple_of(groups) && sizes.inner() as u64 == inner;
+        if !possible || sizes.channels() as u64 != channels {
+            return Err(DecodeError::Hyperparameters {
+                what: format!(
+                    "block {layer} has {channels} channels, {inner} of them in {heads} heads, and a state of {}",
+                    recurrent.state_elements
+                ),
+            });
+        }
+        let channels = sizes.channels();
+        let rows = sizes.inner() + channels + heads;
+        let [a, d] = [R::SsmA, R::SsmD].map(|role| role.gguf_name(at, ""));
+        Ok(StateSpace {
+            input: Linear::load(weights, R::SsmIn, at, [rows, hidden])?,
+            kernel: weights.floats(R::SsmConv1d, at, &[channels, kernel])?,
+            kernel_bias: weights.bias_floats(R::SsmConv1d, at, channels)?,
+            dt_bias: weights
+                .bias_floats(R::SsmDt, at, heads)?
+                .unwrap_or_else(|| vec![0.0; heads]),
+            a: weights.named_floats(&a, &[heads, 1])?,
+            d: weights.named_floats(&d, &[heads, 1])?,
+            norm: if weights.has(R::SsmNorm, at) {
+                Some(weights.floats(R::SsmNorm, at, &[groups, sizes.inner() / groups])?)
+            } else {
+                None
+            },
+            output: Linear::load(weights, R::SsmOut, at, [hidden, sizes.inner()])?,
+            sizes,
+        })
+    }
+
+    pub(super) fn apply(
+        &self,
+        x: &X,
+        pass: &Pass<'_, X>,
+        recurrent: &mut RecurrentState,
+    ) -> Result<X, DecodeError> {
+        let Sizes {
+            heads,
+            width,
+            groups,
+            state,
+        } = self.sizes;
+        let (tokens, inner, channels) = (x.tokens(), self.sizes.inner(), self.sizes.channels());
+        let all = self.input.apply(x)?;
+        let gate = all.columns(0..inner)?;
+        let mut mixed = all.columns(inner..inner + channels)?.into_host()?;
+        let steps = all
+            .columns(inner + channels..inner + channels + heads)?
+            .into_host()?;
+        convolve(&mut mixed, &self.kernel, channels, &mut recurrent.window);
+        if let Some(bias) = &self.kernel_bias {
+            for row in mixed.chunks_exact_mut(channels) {
+                row.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
+            }
+        }
+        ops::activate(&mut mixed, Activation::Silu);
+        // Each head writes a run of its own: `[heads, tokens, width]`.
+        let mut by_head = vec![0.0; tokens * inner];
+        let run = (tokens * width).max(1);
+        let states = recurrent.matrix.chunks_exact_mut((width * state).max(1));
+        let mut each: Vec<(&mut [f32], &mut [f32])> =
+            states.zip(by_head.chunks_exact_mut(run)).collect();
+        parallel_chunks(&mut each, 1, |head, pair| {
+            let of_head = |values: &[f32]| values.get(head).copied().unwrap_or(0.0);
+            let (dt_bias, a, d) = (of_head(&self.dt_bias), of_head(&self.a), of_head(&self.d));
+            for (matrix, out) in pair {
+                let rows = mixed.chunks_exact(channels).zip(steps.chunks_exact(heads));
+                for ((row, steps), out) in rows.zip(out.chunks_exact_mut(width)) {
+                    let dt = ops::softplus(of_head(steps) + dt_bias);
+                    let decay = (dt * a).exp();
+                    let part =
+                        |from: usize, len: usize| row.get(from..from + len).unwrap_or_default();
+                    let group = head / (heads / groups);
+                    let b = part(inner + group * state, state);
+                    let c = part(inner + (groups + group) * state, state);
+                    let x = part(head * width, width);
+                    for ((matrix, x), out) in matrix.chunks_exact_mut(state).zip(x).zip(out) {
+                        ops::scale(matrix, decay);
+                        add_scaled(matrix, x * dt, b);
+                        *out = dot(matrix, c) + x * d;
+                    }
+                }
+            }
+        });
+        let mut out = vec![0.0; by_head.len()];
+        for (head, rows) in by_head.chunks_exact(run).enumerate() {
+            for (row, out) in rows.chunks_exact(width).zip(out.chunks_exact_mut(inner)) {
+                if let Some(place) = out.get_mut(head * width..(head + 1) * width) {
+                    place.copy_from_slice(row);
+                }
+            }
+        }
+        let out = X::from_host(pass.backend, out, inner)?;
+        let mut out = gate.gate(&out, Activation::Silu)?;
+        if let Some(weights) = &self.norm {
+            let group = inner / groups;
+            let mut rows = out
+                .plain_norm(group, pass.forward.norm_epsilon)?
+                .into_host()?;
+            for row in rows.chunks_exact_mut(inner) {
+                row.iter_mut()
+                    .zip(weights)
+                    .for_each(|(x, weight)| *x *= weight);
+            }
+            out = X::from_host(pass.backend, rows, inner)?;
+        }
+        self.output.apply(&out)
+    }
+}

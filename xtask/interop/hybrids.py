@@ -1,0 +1,144 @@
+"""Small checkpoints of families with recurrent blocks and with experts of their own kinds: see checkpoints.py."""
+import parts
+from parts import HEAD, HIDDEN, TWO, attention, layers_of, mlp, norms, plain
+
+STATE, WIDTH, KERNEL = 64, 64, 4
+INNER = 2 * HIDDEN
+SSM_HEADS = INNER // WIDTH
+
+
+def _mamba(at, groups=1):
+    """A Mamba 2 mixer."""
+    channels = INNER + 2 * groups * STATE
+    return [
+        (f"{at}in_proj.weight", [INNER + channels + SSM_HEADS, HIDDEN]),
+        (f"{at}conv1d.weight", [channels, 1, KERNEL]), (f"{at}conv1d.bias", [channels]),
+        (f"{at}dt_bias", [SSM_HEADS]), (f"{at}A_log", [SSM_HEADS]), (f"{at}D", [SSM_HEADS]),
+        (f"{at}norm.weight", [INNER]), (f"{at}out_proj.weight", [HIDDEN, INNER]),
+    ]
+
+
+def granitehybrid():
+    """Attention without positions; granitemoe has the experts of this family."""
+    types = ["mamba", "attention", "mamba"]
+    config = plain(
+        "GraniteMoeHybridForCausalLM", "granitemoehybrid", 3, embedding_multiplier=6.0, residual_multiplier=0.6,
+        attention_multiplier=0.15, logits_scaling=3.0, num_local_experts=0, num_experts_per_tok=0,
+        shared_intermediate_size=256, layer_types=types, position_embedding_type="nope", attention_bias=False,
+        mamba_n_heads=SSM_HEADS, mamba_d_head=WIDTH, mamba_d_state=STATE, mamba_n_groups=1, mamba_d_conv=KERNEL,
+        mamba_expand=2, mamba_chunk_size=256, mamba_conv_bias=True, mamba_proj_bias=False, pad_token_id=0,
+    )
+    feed = [("shared_mlp.input_linear.weight", [512, HIDDEN]), ("shared_mlp.output_linear.weight", [HIDDEN, 256])]
+    return config, layers_of(
+        config, lambda i: TWO + (attention() if types[i] == "attention" else _mamba("mamba.")) + feed
+    )
+
+
+def _backbone(config, block):
+    tensors = [("backbone.embeddings.weight", [parts.VOCAB, HIDDEN]), ("backbone.norm_f.weight", [HIDDEN])]
+    for i in range(config["num_hidden_layers"]):
+        tensors += [(f"backbone.layers.{i}.{name}", shape) for name, shape in norms("norm") + block(i)]
+    if not config["tie_word_embeddings"]:
+        tensors.append(("lm_head.weight", [parts.VOCAB, HIDDEN]))
+    return tensors
+
+
+def _nemotron(pattern, **more):
+    config = plain(
+        "NemotronHForCausalLM", "nemotron_h", len(pattern), inner=512, hybrid_override_pattern=pattern, head_dim=HEAD,
+        layer_norm_epsilon=1e-5, mamba_num_heads=SSM_HEADS, mamba_head_dim=WIDTH, ssm_state_size=STATE, n_groups=2,
+        conv_kernel=KERNEL, expand=2, use_conv_bias=True, use_bias=False, mamba_proj_bias=False, mlp_bias=False,
+        attention_bias=False, mlp_hidden_act="relu2", mamba_hidden_act="silu", chunk_size=128,
+        tie_word_embeddings=False, pad_token_id=0, **more,
+    )
+    del config["rms_norm_eps"], config["hidden_act"]
+    attends = [(name.replace("self_attn", "mixer"), shape) for name, shape in attention()]
+    block = {
+        "M": _mamba("mixer.", 2), "*": attends,
+        "-": [("mixer.up_proj.weight", [512, HIDDEN]), ("mixer.down_proj.weight", [HIDDEN, 512])],
+        "E": [
+            ("mixer.gate.weight", [4, HIDDEN]), ("mixer.gate.e_score_correction_bias", [4]),
+            ("mixer.shared_experts.up_proj.weight", [512, HIDDEN]),
+            ("mixer.shared_experts.down_proj.weight", [HIDDEN, 512]),
+        ] + [
+            tensor for i in range(4) for tensor in [
+                (f"mixer.experts.{i}.up_proj.weight", [256, HIDDEN]), (f"mixer.experts.{i}.down_proj.weight", [HIDDEN, 256]),
+            ]
+        ],
+    }
+    return config, _backbone(config, lambda i: block[pattern[i]])
+
+
+def nemotron_h():
+    return _nemotron("M-*-")
+
+
+def nemotron_h_moe():
+    return _nemotron(
+        "ME*E", n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=256, n_shared_experts=1,
+        moe_shared_expert_intermediate_size=512, norm_topk_prob=True, routed_scaling_factor=2.5, n_group=1, topk_group=1,
+    )
+
+
+def mamba2():
+    config = plain(
+        "Mamba2ForCausalLM", "mamba2", num_heads=SSM_HEADS, head_dim=WIDTH, state_size=STATE, n_groups=1,
+        conv_kernel=KERNEL, expand=2, use_conv_bias=True, use_bias=False, rms_norm=True, layer_norm_epsilon=1e-5,
+        chunk_size=256, tie_word_embeddings=True, pad_token_id=0,
+    )
+    for key in ("rms_norm_eps", "rope_theta", "intermediate_size", "num_attention_heads", "num_key_value_heads",
+                "max_position_embeddings"):
+        del config[key]
+    return config, _backbone(config, lambda _: _mamba("mixer."))
+
+
+def lfm2moe():
+    """The first block is dense; a correction decides with the scores which experts are taken."""
+    types = ["conv", "full_attention", "conv"]
+    config = plain(
+        "Lfm2MoeForCausalLM", "lfm2_moe", 3, inner=512, norm_eps=1e-5, conv_L_cache=3, conv_bias=False, layer_types=types,
+        num_experts=4, num_experts_per_tok=2, moe_intermediate_size=256, num_dense_layers=1, norm_topk_prob=True,
+        use_expert_bias=True, routed_scaling_factor=1.0, rope_theta=1000000.0, pad_token_id=0,
+    )
+    del config["rms_norm_eps"]
+
+    def feed(at, inner):
+        return [(f"{at}w1.weight", [inner, HIDDEN]), (f"{at}w3.weight", [inner, HIDDEN]), (f"{at}w2.weight", [HIDDEN, inner])]
+
+    routed = [("feed_forward.gate.weight", [4, HIDDEN]), ("feed_forward.expert_bias", [4])]
+    routed += [tensor for i in range(4) for tensor in feed(f"feed_forward.experts.{i}.", 256)]
+
+    def block(i):
+        if types[i] == "conv":
+            mixer = [
+                ("conv.conv.weight", [HIDDEN, 1, 3]), ("conv.in_proj.weight", [3 * HIDDEN, HIDDEN]),
+                ("conv.out_proj.weight", [HIDDEN, HIDDEN]),
+            ]
+        else:
+            mixer = attention(out="out_proj") + [
+                ("self_attn.q_layernorm.weight", [HEAD]), ("self_attn.k_layernorm.weight", [HEAD]),
+            ]
+        return norms("operator_norm", "ffn_norm") + mixer + (routed if i else feed("feed_forward.", 512))
+
+    tensors = layers_of(config, block)
+    return config, [(name.replace("model.norm.", "model.embedding_norm."), s) for name, s in tensors]
+
+
+def falcon_h1():
+    """Attention and Mamba 2 side by side, each with factors of its own."""
+    config = plain(
+        "FalconH1ForCausalLM", "falcon_h1", head_dim=HEAD, mamba_d_ssm=INNER, mamba_n_heads=SSM_HEADS, mamba_d_head=WIDTH,
+        mamba_d_state=STATE, mamba_n_groups=1, mamba_d_conv=KERNEL, mamba_expand=2, mamba_chunk_size=256,
+        mamba_conv_bias=True, mamba_proj_bias=False, mamba_rms_norm=False, mamba_norm_before_gate=True,
+        projectors_bias=False, attention_bias=False, mlp_bias=False, tie_word_embeddings=False, pad_token_id=0,
+        embedding_multiplier=5.5, lm_head_multiplier=0.7, key_multiplier=0.9, attention_in_multiplier=1.1,
+        attention_out_multiplier=0.8, ssm_in_multiplier=1.2, ssm_out_multiplier=0.6, mlp_multipliers=[0.9, 0.7],
+        ssm_multipliers=[0.8, 0.9, 1.1, 1.2, 0.7],
+    )
+    mixer = [tensor for tensor in _mamba("mamba.") if tensor[0] != "mamba.norm.weight"]
+    block = norms("input_layernorm", "pre_ff_layernorm") + attention() + mixer + mlp(256, "feed_forward.")
+    tensors = layers_of(config, lambda _: block)
+    return config, [(name.replace("model.norm.", "model.final_layernorm."), s) for name, s in tensors]
+
+
+ALL = (falcon_h1, granitehybrid, nemotron_h, nemotron_h_moe, mamba2, lfm2moe)
