@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, ValueEnum};
 
@@ -110,13 +110,22 @@ fn in_file() -> anyhow::Result<Vec<Setting>> {
     };
     let text = read(&path)?;
     let of = || path.display().to_string();
-    let table: toml::Table = toml::from_str(&text).with_context(of)?;
+    let malformed = |error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start));
+        let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+        anyhow!(
+            "{}, line {line}: {}; mend the line, or remove the file",
+            of(),
+            error.message()
+        )
+    };
+    let table: toml::Table = toml::from_str(&text).map_err(malformed)?;
     let setting = |(name, value): (String, toml::Value)| {
         let known = Key::all().find(|key| key.name() == name);
         let key = known.with_context(|| {
             let names: Vec<&str> = Key::all().map(|key| key.name()).collect();
             format!(
-                "there is no setting `{name}`; known are {}",
+                "there is no setting `{name}`: remove its line, or use the version that wrote it; known are {}",
                 names.join(", ")
             )
         })?;

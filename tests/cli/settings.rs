@@ -133,7 +133,7 @@ fn a_wrong_setting_is_an_error_that_names_its_place() {
             "devices = \"orin-nx-8gb\"\n",
             "there is no setting `devices`",
         ),
-        ("device = \n", "config.toml"),
+        ("device = \n", "line 1: "),
     ] {
         fs::write(folder.join("config.toml"), text).unwrap();
         refused(&[], FIT, &["config.toml", told]);
