@@ -252,6 +252,12 @@ fn keys(header: &TypedHeader<'_>, model: &ModelSpec) -> Result<(), AcceptError> 
         Some(found) if found > blocks => {
             return Err(number(further, found, "no more than all blocks"));
         }
+        Some(1..) if loader.is_some_and(|loader| loader.has(LoaderRule::RoutedPrediction)) => {
+            let told = ["expert_feed_forward_length", "expert_used_count"];
+            if told.iter().all(|key| header.largest(&own(key)) == 0) {
+                return Err(missing(own("expert_feed_forward_length")));
+            }
+        }
         _ => {}
     }
     // What reads both (Nemotron-H) computes RMS norms, with the epsilon that is stated.
@@ -297,10 +303,12 @@ fn experts(
     let count = header.count(&own("expert_count"))?.unwrap_or(0);
     let used = own("expert_used_count");
     let largest = header.largest(&used);
+    let has = |rule| loader.is_some_and(|loader: &Loader| loader.has(rule));
+    if count <= 1 && has(LoaderRule::OneExpertIsNone) {
+        return groups(header, name, 0);
+    }
     match (count, largest) {
-        (0, 0) if loader.is_some_and(|loader| loader.has(LoaderRule::Routed)) => {
-            Err(missing(own("expert_count")))
-        }
+        (0, 0) if has(LoaderRule::Routed) => Err(missing(own("expert_count"))),
         (1.., 0) => Err(missing(used)),
         (experts, found) if found > experts => Err(AcceptError::Experts { found, experts }),
         _ => groups(header, name, count),

@@ -70,6 +70,10 @@ pub(super) enum LoaderRule {
     NoRope,
     /// A file without experts is refused: every block is routed, or all but the leading ones.
     Routed,
+    /// A file that counts no more than one expert has none, whatever else it says of experts.
+    OneExpertIsNone,
+    /// Blocks for multi-token prediction are routed: metadata must tell the width of their experts or how many are used.
+    RoutedPrediction,
     /// Latent attention (MLA), whose keys and values may have different widths.
     Latents,
     /// Keys and values may have different widths.

@@ -35,7 +35,7 @@ pub(super) static HUNYUAN_DENSE: Arch = Arch {
     }),
     loader: Loader {
         keys: &[RMS_NORM, OPTIONAL_SECTIONS],
-        rules: &[LoaderRule::WholeHeads],
+        rules: &[LoaderRule::WholeHeads, LoaderRule::OneExpertIsNone],
         ..Loader::USUAL
     },
     ..USUAL

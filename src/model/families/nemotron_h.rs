@@ -88,6 +88,7 @@ const LOADER: Loader = Loader {
         NEMOTRON_LOADED,
     ],
     rules: &[
+        LoaderRule::RoutedPrediction,
         LoaderRule::BlocksAhead,
         LoaderRule::BlocksAheadUnsaid,
         LoaderRule::NoRope,
