@@ -170,15 +170,15 @@ pub fn open(path: &Path) -> Result<(File, u64), OpenError> {
 /// # Errors
 /// [`OpenError::LfsPointer`].
 pub(crate) fn refuse_pointer(path: &Path) -> Result<(), OpenError> {
-    let Ok(file) = File::open(path) else {
+    // A pipe would be waited for.
+    let small = fs::metadata(path).is_ok_and(|about| about.is_file() && about.len() < 1024);
+    if !small {
         return Ok(());
-    };
-    match file.metadata() {
-        Ok(about) if about.is_file() && is_lfs_pointer(&file, about.len()) => {
-            Err(OpenError::LfsPointer {
-                path: path.to_owned(),
-            })
-        }
+    }
+    match File::open(path).and_then(|file| Ok((file.metadata()?.len(), file))) {
+        Ok((bytes, file)) if is_lfs_pointer(&file, bytes) => Err(OpenError::LfsPointer {
+            path: path.to_owned(),
+        }),
         _ => Ok(()),
     }
 }
