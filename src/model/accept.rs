@@ -23,7 +23,7 @@ use crate::checkpoint::{Checkpoint, Origin, RawConfig, StoredTensor};
 use crate::dtype::Dtype;
 use crate::gguf::{Metadata, Value};
 use header::{MOST_BLOCKS, TypedHeader, missing, wrong};
-pub use runs::runs;
+pub use runs::{runs, serves};
 
 /// Why llama.cpp does not load a file.
 #[derive(Debug, PartialEq, thiserror::Error)]

@@ -189,6 +189,10 @@ impl Planner {
     /// # Errors
     /// As [`Planner::plan`].
     pub fn plan_on(&self, board: Board, request: &Request) -> Result<Planned, PlanError> {
+        accept::serves(&self.checkpoint).map_err(|source| PlanError::Accept {
+            model: self.checkpoint.name.clone(),
+            source,
+        })?;
         let Draft {
             workload,
             header,

@@ -7,11 +7,32 @@ use crate::gguf::Value;
 use crate::input::is_header_only;
 use crate::model::ModelSpec;
 
-/// Checks that llama.cpp's programs write text with the GGUF of `checkpoint`; one that is not a GGUF is accepted.
+/// Checks that llama-server starts with the GGUF of `checkpoint`: that it has a tokenizer, which llama-bench does without. A
+/// header alone is to be planned, not to be run.
 ///
 /// # Errors
-/// [`AcceptError::NoVocabulary`] for a file that says that it has no tokenizer, and errors of values for a context of no
-/// tokens and a rotary base that is no number above 0.
+/// [`AcceptError::NoVocabulary`] for a file that says that it has none.
+pub fn serves(checkpoint: &Checkpoint) -> Result<(), AcceptError> {
+    let RawConfig::Gguf(metadata) = &checkpoint.config else {
+        return Ok(());
+    };
+    let kind = metadata.str("tokenizer.ggml.model").ok().flatten();
+    let has_weights = checkpoint
+        .files
+        .iter()
+        .any(|file| !is_header_only(&file.path));
+    match kind {
+        Some(kind @ ("none" | "no_vocab")) if has_weights => Err(AcceptError::NoVocabulary {
+            kind: kind.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that llama.cpp's programs compute with the GGUF of `checkpoint`; one that is not a GGUF is accepted.
+///
+/// # Errors
+/// Errors of values, for a context of no tokens and a rotary base that is no number above 0.
 pub fn runs(checkpoint: &Checkpoint, model: &ModelSpec) -> Result<(), AcceptError> {
     let RawConfig::Gguf(metadata) = &checkpoint.config else {
         return Ok(());
@@ -20,17 +41,6 @@ pub fn runs(checkpoint: &Checkpoint, model: &ModelSpec) -> Result<(), AcceptErro
         metadata: &metadata.0,
         file: None,
     };
-    // A header alone is to be planned, not to be run.
-    let has_weights = checkpoint
-        .files
-        .iter()
-        .any(|file| !is_header_only(&file.path));
-    if let Some(Value::String(kind)) = header.get("tokenizer.ggml.model")
-        && ["none", "no_vocab"].contains(&kind.as_str())
-        && has_weights
-    {
-        return Err(AcceptError::NoVocabulary { kind: kind.clone() });
-    }
     let own = |key: &str| format!("{}.{key}", model.architecture);
     let key = own("context_length");
     if header.count(&key)? == Some(0) {
