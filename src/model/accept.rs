@@ -23,7 +23,7 @@ use crate::checkpoint::{Checkpoint, Origin, RawConfig, StoredTensor};
 use crate::dtype::Dtype;
 use crate::gguf::{Metadata, Value};
 use header::{MOST_BLOCKS, TypedHeader, missing, wrong};
-pub use runs::{runs, serves};
+pub use runs::runs;
 
 /// Why llama.cpp does not load a file.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -81,11 +81,6 @@ pub enum AcceptError {
          belongs to these weights"
     )]
     Experts { found: u64, experts: u64 },
-    #[error(
-        "`tokenizer.ggml.model` is `{kind}`: the file has no tokenizer, and llama.cpp's programs abort without one; make \
-         the file anew from the original checkpoint with its tokenizer"
-    )]
-    NoVocabulary { kind: String },
     #[error(
         "the vocabulary has {tokens} tokens and the embedding {rows} rows, and llama.cpp loads files where the two \
          are equal; take the tokenizer that belongs to these weights"

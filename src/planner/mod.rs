@@ -189,13 +189,6 @@ impl Planner {
     /// # Errors
     /// As [`Planner::plan`].
     pub fn plan_on(&self, board: Board, request: &Request) -> Result<Planned, PlanError> {
-        // What is planned for processors may be run by this program or llama-bench, which do without a tokenizer.
-        if board.device.gpu.is_some() {
-            accept::serves(&self.checkpoint).map_err(|source| PlanError::Accept {
-                model: self.checkpoint.name.clone(),
-                source,
-            })?;
-        }
         let Draft {
             workload,
             header,

@@ -42,18 +42,6 @@ fn a_gguf_that_loads_and_does_not_run_is_refused() {
             "the tokens that the model was trained for",
         ],
     );
-    // A header alone is planned without a tokenizer; a file with weights is to be run.
-    let path = directory.path().join("whole.gguf");
-    fs::copy(FILE, &path).unwrap();
-    let file = fs::File::options().write(true).open(&path).unwrap();
-    file.set_len(400_000_000).unwrap();
-    assert_error(
-        &run_with("fit", &[&path]),
-        &[
-            "`tokenizer.ggml.model` is `none`",
-            "the file has no tokenizer",
-        ],
-    );
 }
 
 /// `general.file_type` 15 is Q4_K_M, 16 Q5_K_S, 10 Q2_K, which none of the file's tensors has.

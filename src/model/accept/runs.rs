@@ -4,30 +4,7 @@ use super::header::{TypedHeader, wrong};
 use super::{AcceptError, number};
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::Value;
-use crate::input::is_header_only;
 use crate::model::ModelSpec;
-
-/// Checks that llama-server starts with the GGUF of `checkpoint`: that it has a tokenizer, which llama-bench does without. A
-/// header alone is to be planned, not to be run.
-///
-/// # Errors
-/// [`AcceptError::NoVocabulary`] for a file that says that it has none.
-pub fn serves(checkpoint: &Checkpoint) -> Result<(), AcceptError> {
-    let RawConfig::Gguf(metadata) = &checkpoint.config else {
-        return Ok(());
-    };
-    let kind = metadata.str("tokenizer.ggml.model").ok().flatten();
-    let has_weights = checkpoint
-        .files
-        .iter()
-        .any(|file| !is_header_only(&file.path));
-    match kind {
-        Some(kind @ ("none" | "no_vocab")) if has_weights => Err(AcceptError::NoVocabulary {
-            kind: kind.to_owned(),
-        }),
-        _ => Ok(()),
-    }
-}
 
 /// Checks that llama.cpp's programs compute with the GGUF of `checkpoint`; one that is not a GGUF is accepted.
 ///
