@@ -171,12 +171,11 @@ pub fn open(path: &Path) -> Result<(File, u64), OpenError> {
 /// [`OpenError::LfsPointer`].
 pub(crate) fn refuse_pointer(path: &Path) -> Result<(), OpenError> {
     // A pipe would be waited for.
-    let small = fs::metadata(path).is_ok_and(|about| about.is_file() && about.len() < 1024);
-    if !small {
+    let Some(about) = fs::metadata(path).ok().filter(|about| about.is_file()) else {
         return Ok(());
-    }
-    match File::open(path).and_then(|file| Ok((file.metadata()?.len(), file))) {
-        Ok((bytes, file)) if is_lfs_pointer(&file, bytes) => Err(OpenError::LfsPointer {
+    };
+    match File::open(path) {
+        Ok(file) if is_lfs_pointer(&file, about.len()) => Err(OpenError::LfsPointer {
             path: path.to_owned(),
         }),
         _ => Ok(()),

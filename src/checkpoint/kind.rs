@@ -233,11 +233,6 @@ fn adapter(seen: &KindEvidence<'_>) -> Option<OtherKind> {
         .adapter
         .and_then(|config| config.get("peft_type")?.as_str())
         .filter(|method| *method != "LORA");
-    let method = match method {
-        Some(method) => quoted(method),
-        None if is_tuned_prompt => "tuned prompt".to_owned(),
-        None => "LoRA".to_owned(),
-    };
     let stated = seen.adapter.and_then(|config| {
         let base = config.get("base_model_name_or_path")?.as_str()?;
         (!base.is_empty()).then_some(base)
@@ -245,13 +240,13 @@ fn adapter(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let base = stated
         .or_else(|| seen.says("general.base_model.0.name"))
         .map_or(String::new(), |base| format!(" of {}", quoted(base)));
+    let adapter = match method {
+        Some(method) => format!("an adapter{base} ({})", quoted(method)),
+        None if is_tuned_prompt => format!("an adapter{base} (tuned prompt)"),
+        None => format!("a LoRA adapter{base}"),
+    };
     Some(OtherKind::new(
-        match method.as_str() {
-            "LoRA" => format!("a LoRA adapter{base}, which holds changes to a model and no model"),
-            other => {
-                format!("an adapter{base} ({other}), which holds changes to a model and no model")
-            }
-        },
+        format!("{adapter}, which holds changes to a model and no model"),
         "merge it into its base model (PEFT: `merge_and_unload()`, then `save_pretrained(DIRECTORY)`) and give \
          the merged directory, or give the base model alone",
     ))

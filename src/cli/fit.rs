@@ -15,6 +15,7 @@ use crate::input;
 use crate::plan::throughput::Throughput;
 use crate::planner::{self, Board, Planner, Request};
 use crate::report::{self, fit::Report, fit::View};
+use crate::scheme::Container;
 use crate::units::Bytes;
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
@@ -52,16 +53,11 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     );
     output::check_all(&args.report.outputs(), &inputs)?;
     let mut request = request::fit(args, quality, types);
-    request.workload.draft = request::draft(args)?;
-    let throughput = throughput(args, &planner, &mut request)?;
-    let mut planned = planner.plan(&request)?;
-    if planned
-        .board
-        .runtime
-        .loads
-        .files
-        .iter()
-        .any(|file| file == "gguf")
+    let board = Board::open(&request.board)?;
+    request.workload.draft = request::draft(args, &board)?;
+    let throughput = throughput(args, &planner, &board, &mut request)?;
+    let mut planned = planner.plan_on(board, &request)?;
+    if planned.board.runtime.loads.reads(Container::Gguf)
         && let Some(note) = template::note(planner.checkpoint())
     {
         let plans = planned.fit.plans.iter_mut();
@@ -123,6 +119,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
 fn throughput(
     args: &FitArgs,
     planner: &Planner,
+    board: &Board,
     request: &mut Request,
 ) -> anyhow::Result<Option<Throughput>> {
     if args.workload.parallel != Parallel::Auto {
@@ -132,8 +129,7 @@ fn throughput(
         );
         return Ok(None);
     }
-    let board = Board::open(&request.board)?;
-    let found = planner.throughput(&board, request, args.max_latency)?;
+    let found = planner.throughput(board, request, args.max_latency)?;
     let sequences = found.taken().map_or(1, |batch| batch.sequences);
     *request = planner::together(request, found.context_each, sequences);
     Ok(Some(found))

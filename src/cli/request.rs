@@ -44,7 +44,7 @@ pub(super) fn fit(
 }
 
 /// What drafts, with the model that `--draft` names opened.
-pub(super) fn draft(args: &FitArgs) -> anyhow::Result<Option<Draft>> {
+pub(super) fn draft(args: &FitArgs, board: &Board) -> anyhow::Result<Option<Draft>> {
     let Some(named) = args.draft.draft.as_deref() else {
         return Ok(None);
     };
@@ -52,10 +52,7 @@ pub(super) fn draft(args: &FitArgs) -> anyhow::Result<Option<Draft>> {
         "mtp" => Drafter::Mtp,
         "eagle3" => Drafter::Eagle3,
         "lookup" => Drafter::Lookup,
-        model => {
-            let board = Board::open(&self::board(&args.board, args.workload.l4t))?;
-            open(model, &args.read)?.drafter(&board.runtime)?
-        }
+        model => open(model, &args.read)?.drafter(&board.runtime)?,
     };
     Ok(Some(Draft {
         by,

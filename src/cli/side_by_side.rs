@@ -5,7 +5,7 @@ use anyhow::bail;
 use super::args::{FitArgs, Parallel, ReportFormat};
 use super::{Outcome, message, output, pages, request};
 use crate::foreign;
-use crate::planner::{Planned, Planner};
+use crate::planner::{Board, Planned, Planner};
 use crate::report::fit::several::{self, Side};
 use crate::report::{self, fit::Report};
 use crate::units::counted;
@@ -30,8 +30,9 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     }
     let outputs = args.report.outputs();
     let mut request = request::fit(args, None, None);
-    request.workload.draft = request::draft(args)?;
-    let board = request::open_board(&request.board)?;
+    let board = Board::open(&request.board)?;
+    request.workload.draft = request::draft(args, &board)?;
+    let board = request::warned(board);
     let mut sides: Vec<Result<(Planner, Planned), String>> = Vec::new();
     for model in &args.models {
         let planner = match request::open(model, &args.read) {

@@ -75,7 +75,8 @@ pub fn detect(root: &Path) -> Result<DetectedDevice, DeviceError> {
     let release = probe::text(root, "etc/nv_tegra_release")
         .and_then(|text| L4tRelease::from_release_file(&text));
 
-    let (mut profile, power_mode, gpu_now) = match board(root)? {
+    let compatible = probe::property(root, "proc/device-tree/compatible");
+    let (mut profile, power_mode, gpu_now) = match board(&compatible)? {
         Some(mut profile) => {
             let is_super = model.as_ref().is_some_and(|name| name.ends_with("Super"));
             let (name, gpu_now) = power_mode::apply(root, is_super, &mut profile, &mut notes);
@@ -102,7 +103,6 @@ pub fn detect(root: &Path) -> Result<DetectedDevice, DeviceError> {
         }
     };
     let is_board = !profile.compatible.is_empty();
-    let compatible = probe::property(root, "proc/device-tree/compatible");
     let is_jetson = compatible
         .iter()
         .any(|entry| entry.starts_with("nvidia,tegra"));
@@ -128,8 +128,7 @@ pub fn detect(root: &Path) -> Result<DetectedDevice, DeviceError> {
 }
 
 /// The shipped board whose module number is in the device tree's `compatible` property.
-fn board(root: &Path) -> Result<Option<DeviceProfile>, DeviceError> {
-    let compatible = probe::property(root, "proc/device-tree/compatible");
+fn board(compatible: &[String]) -> Result<Option<DeviceProfile>, DeviceError> {
     if compatible.is_empty() {
         return Ok(None);
     }

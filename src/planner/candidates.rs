@@ -44,7 +44,7 @@ pub(super) fn candidates(
         }
         _ => true,
     };
-    let stored_loads = has_weights && loads_files(runtime, stored_container) && packing_loads;
+    let stored_loads = has_weights && runtime.loads.reads(stored_container) && packing_loads;
     let quantized_gguf = is_gguf
         && model
             .tensors
@@ -54,7 +54,7 @@ pub(super) fn candidates(
     let quality = FromOriginal::new(model, is_quantized.then_some(stored_id.as_str()), known);
     let possible = |scheme: &&Scheme| {
         loads(runtime, scheme.id)
-            && loads_files(runtime, scheme.container)
+            && runtime.loads.reads(scheme.container)
             && !(is_gguf && scheme.container == Container::Safetensors)
             && !(stored_loads && scheme.id == stored_id)
     };
@@ -190,7 +190,7 @@ fn of_list(
     rules: Rules,
 ) -> Result<Assignment, CandidateError> {
     let file = || list.file.clone();
-    if !loads_files(runtime, Container::Gguf) {
+    if !runtime.loads.reads(Container::Gguf) {
         return Err(CandidateError::TypesNotLoadable {
             file: file(),
             runtime: runtime.name.clone(),
@@ -261,18 +261,9 @@ fn loads(runtime: &RuntimeProfile, id: &str) -> bool {
 fn loadable(runtime: &RuntimeProfile) -> Vec<&'static str> {
     SCHEMES
         .iter()
-        .filter(|scheme| loads(runtime, scheme.id) && loads_files(runtime, scheme.container))
+        .filter(|scheme| loads(runtime, scheme.id) && runtime.loads.reads(scheme.container))
         .map(|scheme| scheme.id)
         .collect()
-}
-
-/// Whether `runtime` loads files of this kind.
-fn loads_files(runtime: &RuntimeProfile, container: Container) -> bool {
-    let name = match container {
-        Container::Gguf => "gguf",
-        Container::Safetensors => "safetensors",
-    };
-    runtime.loads.files.iter().any(|file| file == name)
 }
 
 /// The scheme with this id, if the runtime loads it and it can be made of the checkpoint.
@@ -289,7 +280,7 @@ fn named_scheme(
             nearest,
         });
     };
-    if !loads(runtime, scheme.id) || !loads_files(runtime, scheme.container) {
+    if !loads(runtime, scheme.id) || !runtime.loads.reads(scheme.container) {
         return Err(CandidateError::NotLoadable {
             runtime: runtime.name.clone(),
             id: scheme.id.to_owned(),

@@ -5,7 +5,6 @@
 use std::str::FromStr;
 
 use super::error::PlanError;
-use super::gguf_header::GgufHeader;
 use super::request::{BoardRequest, Request};
 use super::{Board, LaunchContext, Planned, Planner};
 use crate::evidence::boards::{Engine, Link, engine, tensor_split_bytes};
@@ -225,14 +224,14 @@ impl Planner {
             });
         }
         asked.check(&self.model)?;
-        let alone = self.plan_on(home, request)?;
+        let (workload, header) = self.prepare(&home, request)?;
+        let alone = self.plan_with(home, request, workload, &header)?;
         let split = |plan: &Plan| cluster.split(&self.model, &plan.assignment, &alone.workload);
         let splits: Vec<Split> = alone.fit.plans.iter().map(split).collect();
         let choice = request
             .preference
             .choose(&offers(&alone.fit.plans, &splits));
         let taken = choice.taken.and_then(|taken| alone.fit.plans.get(taken));
-        let header = GgufHeader::of(&self.checkpoint, &self.model, &alone.board.runtime)?;
         let launch = self.launch(&alone.board, request, &header, taken)?;
         drop(targets);
         Ok(Cluster {

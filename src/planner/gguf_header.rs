@@ -52,7 +52,7 @@ impl GgufHeader {
         runtime: &RuntimeProfile,
     ) -> Result<GgufHeader, PlanError> {
         let is_directory = checkpoint.format == SourceFormat::Safetensors;
-        let loads_gguf = runtime.loads.files.iter().any(|file| file == "gguf");
+        let loads_gguf = runtime.loads.reads(Container::Gguf);
         let is_planned = loads_gguf && model.assumed.is_none();
         let is_made = is_planned && is_directory;
         let lacks_tokenizer = is_directory && !checkpoint.has_tokenizer();

@@ -27,12 +27,12 @@ impl<'a> MixPlanner<'a> {
     /// As [`Planner::plan`].
     pub fn of(planner: &'a Planner, request: &Request) -> Result<MixPlanner<'a>, PlanError> {
         let board = Board::open(&request.board)?;
-        let model = planner.model();
+        let (workload, header) = planner.prepare(&board, request)?;
         Ok(MixPlanner {
-            workload: request.workload.of(model, &board.runtime)?,
-            header: GgufHeader::of(planner.checkpoint(), model, &board.runtime)?,
+            workload,
+            header,
             rules: request.rules,
-            model,
+            model: planner.model(),
             board,
         })
     }

@@ -189,11 +189,30 @@ impl Planner {
     /// # Errors
     /// As [`Planner::plan`].
     pub fn plan_on(&self, board: Board, request: &Request) -> Result<Planned, PlanError> {
-        let Draft {
-            workload,
-            header,
-            fit,
-        } = self.draft(&board, request)?;
+        let (workload, header) = self.prepare(&board, request)?;
+        self.plan_with(board, request, workload, &header)
+    }
+
+    /// What `request` asks of the model on `board`, and the header of the files that it has there: both are the same for all
+    /// formats.
+    fn prepare(
+        &self,
+        board: &Board,
+        request: &Request,
+    ) -> Result<(Workload, GgufHeader), PlanError> {
+        let workload = request.workload.of(&self.model, &board.runtime)?;
+        let header = GgufHeader::of(&self.checkpoint, &self.model, &board.runtime)?;
+        Ok((workload, header))
+    }
+
+    fn plan_with(
+        &self,
+        board: Board,
+        request: &Request,
+        workload: Workload,
+        header: &GgufHeader,
+    ) -> Result<Planned, PlanError> {
+        let fit = self.fit_with(&board, request, &workload, header)?;
         let (rules, preference) = (request.rules, request.preference);
         let known = known(request, &workload);
         let target = board.target();
@@ -201,13 +220,13 @@ impl Planner {
         let (others, boards) = match fit.recommended() {
             Some(_) => (Fit::default(), Vec::new()),
             None => {
-                let others = self.common_candidates(&board.runtime, rules, &header, known);
+                let others = self.common_candidates(&board.runtime, rules, header, known);
                 let others = fit::fit(&self.model, others, target, &workload).by(preference);
                 (others, device::list()?)
             }
         };
         let advice = advise(&self.model, &fit, &others, &boards, target, &workload);
-        let launch = self.launch(&board, request, &header, fit.recommended())?;
+        let launch = self.launch(&board, request, header, fit.recommended())?;
         Ok(Planned {
             board,
             workload,
@@ -257,18 +276,23 @@ impl Planner {
     /// # Errors
     /// As [`Planner::plan`].
     pub fn fit_on(&self, board: &Board, request: &Request) -> Result<(Workload, Fit), PlanError> {
-        let draft = self.draft(board, request)?;
-        Ok((draft.workload, draft.fit))
+        let (workload, header) = self.prepare(board, request)?;
+        let fit = self.fit_with(board, request, &workload, &header)?;
+        Ok((workload, fit))
     }
 
-    fn draft(&self, board: &Board, request: &Request) -> Result<Draft, PlanError> {
-        let workload = request.workload.of(&self.model, &board.runtime)?;
-        let header = GgufHeader::of(&self.checkpoint, &self.model, &board.runtime)?;
+    fn fit_with(
+        &self,
+        board: &Board,
+        request: &Request,
+        workload: &Workload,
+        header: &GgufHeader,
+    ) -> Result<Fit, PlanError> {
         let measured = request.quality.as_ref();
         measured.map_or(Ok(()), |measured| measured.check(&self.model))?;
-        let known = known(request, &workload);
+        let known = known(request, workload);
         let (schemes, rules) = (&request.schemes, request.rules);
-        let candidates = self.candidates_of(&board.runtime, schemes, rules, &header, known)?;
+        let candidates = self.candidates_of(&board.runtime, schemes, rules, header, known)?;
         if candidates.is_empty() {
             return Err(PlanError::NoFormat {
                 runtime: board.runtime.name.clone(),
@@ -276,15 +300,11 @@ impl Planner {
             });
         }
         let preference = request.preference;
-        let fit = fit::fit(&self.model, candidates, board.target(), &workload).by(preference);
+        let fit = fit::fit(&self.model, candidates, board.target(), workload).by(preference);
         if preference.min_speed.is_some() && fit.plans.iter().all(|plan| plan.speeds.is_none()) {
             return Err(no_rates(board, "--min-speed"));
         }
-        Ok(Draft {
-            workload,
-            header,
-            fit,
-        })
+        Ok(fit)
     }
 
     /// The model as one that drafts for others under `runtime`: in the types that it is stored in, or else in the first
@@ -376,13 +396,6 @@ impl Planner {
     }
 }
 
-/// The plans of a model on a board, with what they were made from.
-struct Draft {
-    workload: Workload,
-    header: GgufHeader,
-    fit: Fit,
-}
-
 /// What is known of the quality of the formats that `request` asks for.
 fn known<'a>(request: &'a Request, workload: &Workload) -> KnownQuality<'a> {
     KnownQuality {
@@ -421,7 +434,7 @@ fn to_be_made(
     };
     let scheme = scheme.filter(|_| is_made)?;
     let is_loaded = match scheme.container {
-        Container::Gguf => loads.files.iter().any(|file| file == "gguf"),
+        Container::Gguf => loads.reads(Container::Gguf),
         Container::Safetensors => true,
     };
     is_loaded.then_some(scheme)

@@ -46,17 +46,18 @@ fn read(folder: &Path, name: &str) -> Result<Option<(String, String)>, SettingsE
     if !path.exists() {
         return Ok(None);
     }
-    // What a loss of power leaves of a file that was being written.
-    let is_blank = |bytes: Vec<u8>| bytes.iter().all(|byte| *byte == 0);
-    if std::fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() <= LIMIT.0)
-        && std::fs::read(&path).is_ok_and(is_blank)
-    {
-        return Err(SettingsError::Blank {
-            file: path.display().to_string(),
-        });
+    let file = path.display().to_string();
+    match input::read_text(&path, LIMIT) {
+        Ok(text) => Ok(Some((text, file))),
+        // What a loss of power leaves of a file that was being written.
+        Err(input::OpenError::Empty { .. }) => Err(SettingsError::Blank { file }),
+        Err(input::OpenError::NotText { at: 0, .. })
+            if std::fs::read(&path).is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0)) =>
+        {
+            Err(SettingsError::Blank { file })
+        }
+        Err(error) => Err(error.into()),
     }
-    let text = input::read_text(&path, LIMIT)?;
-    Ok(Some((text, path.display().to_string())))
 }
 
 fn calibration(folder: &Path) -> Result<Option<Cpu>, SettingsError> {

@@ -16,10 +16,12 @@ impl Planner {
         request: &Request,
         max_latency: Option<Seconds>,
     ) -> Result<Throughput, PlanError> {
-        let one = request.workload.of(self.model(), &board.runtime)?;
+        let (one, header) = self.prepare(board, request)?;
         let mut batches = Vec::new();
         for sequences in SEQUENCES {
-            let (_, fit) = self.fit_on(board, &together(request, one.context, sequences))?;
+            let request = together(request, one.context, sequences);
+            let workload = request.workload.of(self.model(), &board.runtime)?;
+            let fit = self.fit_with(board, &request, &workload, &header)?;
             let smallest = || fit.plans.iter().min_by_key(|plan| plan.memory.total());
             let plan = fit.recommended().or_else(smallest);
             batches.extend(plan.map(|plan| Batch::of(plan, sequences)));

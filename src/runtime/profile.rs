@@ -10,6 +10,7 @@ use super::learned::Learned;
 use super::lines::Lines;
 use super::record::FitRecord;
 use crate::dtype::Dtype;
+use crate::scheme::Container;
 use crate::sourced::{Sourced, Trust};
 
 /// A value that is known only within bounds: `low <= expected <= high`.
@@ -89,6 +90,17 @@ pub struct Loads {
     pub fp8_storage_only: bool,
     /// A key of [`RuntimeProfile::sources`].
     pub source: String,
+}
+
+impl Loads {
+    /// Whether it loads files of this kind.
+    pub fn reads(&self, container: Container) -> bool {
+        let name = match container {
+            Container::Gguf => "gguf",
+            Container::Safetensors => "safetensors",
+        };
+        self.files.iter().any(|file| file == name)
+    }
 }
 
 /// What a runtime adds to memory.

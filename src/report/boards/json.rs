@@ -7,7 +7,7 @@ use crate::evidence::boards::PipelineRow;
 use crate::plan::Plan;
 use crate::plan::boards::{Buffers, ServerPlace, Split, Stage, Traffic};
 use crate::plan::memory::Ledger;
-use crate::report::fit::{device, quality_document, spread};
+use crate::report::fit::{device, quality_document, spread, workload_document};
 use crate::report::rounded;
 use crate::sourced::Trust;
 
@@ -44,16 +44,7 @@ pub fn document(report: &Report<'_>) -> Value {
             "round_trip_seconds": link.round_trip.0,
             "assumed": link.trust < Trust::Measured,
         },
-        "workload": {
-            "context": workload.context,
-            "kv_type_k": workload.type_k.name().to_lowercase(),
-            "kv_type_v": workload.type_v.name().to_lowercase(),
-            "parallel": workload.parallel,
-            "ubatch": workload.ubatch,
-            "prompt_tokens": workload.prompt_tokens,
-            "cached_tokens": workload.cached_tokens,
-            "flash_attention": workload.flash_attention,
-        },
+        "workload": workload_document(workload),
         "plans": report.rows().map(|(plan, split)| plan_json(report, plan, split)).collect::<Vec<_>>(),
         "recommended": taken.and_then(|taken| plans.get(taken)).map(|plan| &plan.assignment.scheme),
         "nearest_pipeline": report.nearest().map(row),

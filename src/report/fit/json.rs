@@ -27,6 +27,11 @@ pub fn document(report: &Report<'_>) -> Value {
         fit,
         ..
     } = report;
+    let mut asked = workload_document(workload);
+    asked["cuda_graphs"] = json!(workload.cuda_graphs);
+    asked["reserve_bytes"] = json!(workload.reserve);
+    asked["budget_bytes"] = json!(workload.budget);
+    asked["energy_budget_watts"] = json!(workload.energy_budget);
     let mut document = json!({
         "schema": SCHEMA,
         "model": {
@@ -43,20 +48,7 @@ pub fn document(report: &Report<'_>) -> Value {
         },
         "device": device(*target, workload.session),
         "runtime": { "id": target.runtime.id },
-        "workload": {
-            "context": workload.context,
-            "kv_type_k": workload.type_k.name().to_lowercase(),
-            "kv_type_v": workload.type_v.name().to_lowercase(),
-            "parallel": workload.parallel,
-            "ubatch": workload.ubatch,
-            "prompt_tokens": workload.prompt_tokens,
-            "cached_tokens": workload.cached_tokens,
-            "flash_attention": workload.flash_attention,
-            "cuda_graphs": workload.cuda_graphs,
-            "reserve_bytes": workload.reserve,
-            "budget_bytes": workload.budget,
-            "energy_budget_watts": workload.energy_budget,
-        },
+        "workload": asked,
         "plans": fit.plans.iter().map(|plan| plan_json(plan, workload)).collect::<Vec<_>>(),
         "recommended": fit.recommended().map(|plan| &plan.assignment.scheme),
         "preference": {
@@ -276,4 +268,18 @@ pub fn bound(bound: Bound) -> &'static str {
         Bound::Compute => "compute",
         Bound::Overhead => "overhead",
     }
+}
+
+/// What a workload asks of one board and of several.
+pub(in crate::report) fn workload_document(workload: &Workload) -> Value {
+    json!({
+        "context": workload.context,
+        "kv_type_k": workload.type_k.name().to_lowercase(),
+        "kv_type_v": workload.type_v.name().to_lowercase(),
+        "parallel": workload.parallel,
+        "ubatch": workload.ubatch,
+        "prompt_tokens": workload.prompt_tokens,
+        "cached_tokens": workload.cached_tokens,
+        "flash_attention": workload.flash_attention,
+    })
 }

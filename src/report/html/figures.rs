@@ -329,16 +329,7 @@ pub(super) fn ranking(document: &Value, shown: usize) -> Option<Figure> {
         let id = text(model, "/id");
         Some(Row {
             label: short(id),
-            parts: vec![
-                Part {
-                    class: "gap",
-                    value: low,
-                },
-                Part {
-                    class: "range",
-                    value: high - low,
-                },
-            ],
+            parts: Part::range(low, high),
             value: format!("{}\u{2013}{}", rate(low), rate(high)),
             detail: format!(
                 "{id}: {} tokens/s expected, {} to {}",

@@ -205,16 +205,7 @@ fn errors(document: &Value, comparison: &Comparison) -> Option<Figure> {
         let (name, _) = quantity.name.split_once(',').unwrap_or((quantity.name, ""));
         let row = Row {
             label: name.to_owned(),
-            parts: vec![
-                Part {
-                    class: "gap",
-                    value: low,
-                },
-                Part {
-                    class: "range",
-                    value: high - low,
-                },
-            ],
+            parts: Part::range(low, high),
             point: Some((measured, if is_off { "out" } else { "chosen" })),
             detail: format!(
                 "{}: {seen} measured\nexpected {}, {} to {}",

@@ -46,6 +46,14 @@ pub struct Part {
     pub value: f64,
 }
 
+impl Part {
+    /// The parts of a bar that begins at `low` and ends at `high`.
+    pub fn range(low: f64, high: f64) -> Vec<Part> {
+        let part = |class, value| Part { class, value };
+        vec![part("gap", low), part("range", high - low)]
+    }
+}
+
 const ROW: f64 = 26.0;
 const BAR: f64 = 16.0;
 const LINE: f64 = 20.0;

@@ -19,8 +19,7 @@ fn is_wanted(plan: &Plan) -> bool {
 /// Whether llama.cpp's tools may make a file that `orinplan quantize` refuses: they need a file within reach, and a
 /// checkpoint that is not quantized already.
 pub(super) fn by_llama_cpp(report: &Report<'_>, plan: &Plan) -> bool {
-    let loads_gguf = report.target.runtime.loads.files.iter();
-    let loads_gguf = loads_gguf.into_iter().any(|file| file == "gguf");
+    let loads_gguf = report.target.runtime.loads.reads(Container::Gguf);
     let within_reach = !matches!(report.checkpoint.origin, Origin::Ollama(_));
     is_wanted(plan) && loads_gguf && within_reach && report.model.prequantized.is_none()
 }
