@@ -190,7 +190,7 @@ def loads(path):
         for stream in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
         said = "loads"
-        signal.alarm(60)
+        signal.alarm(10)
         try:
             with opened(path) as model:
                 model.greedy([1, 2, 3], 1)

@@ -4,11 +4,13 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use orinplan::checkpoint;
-use orinplan::decode::{DecodeError, Engine, LoadOptions, Model, greedy};
+use orinplan::decode::{Engine, LoadOptions, Model, greedy};
 use orinplan::dtype::Dtype;
 use orinplan::model::{self, Unknown};
+use orinplan::note::KvProblem;
+use orinplan::plan::kv::{KvSettings, kv_cache};
 use serde_json::{Value, json};
 
 use super::bench::Bench;
@@ -102,13 +104,12 @@ pub(super) fn check(bench: &mut Bench, made: &Checkpoints) {
             let name = format!("decoder-{family}-f16.gguf");
             let outcome = bench
                 .quantize(&made.checkpoint(family), "f16", &name, &[])
-                .and_then(|file| in_cache(bench, &file, &walk, cache, share));
+                .and_then(|file| match planned_problem(&file, cache)? {
+                    Some(problem) => refused_by_both(bench, &file, &walk, cache, &problem),
+                    None => in_cache(bench, &file, &walk, cache, share),
+                });
             let [type_k, type_v] = cache.map(|dtype| dtype.name());
-            let check = format!("decoder {family} cache {type_k} {type_v}");
-            match outcome {
-                Err(error) if does_not_divide(&error) => {}
-                outcome => bench.report(&check, outcome),
-            }
+            bench.report(&format!("decoder {family} cache {type_k} {type_v}"), outcome);
         }
     }
     let outcome = server(bench, made);
@@ -119,9 +120,30 @@ pub(super) fn check(bench: &mut Bench, made: &Checkpoints) {
 /// cost it; with caches of 16 bits both agree. llama.cpp refuses two types for keys and values of `deepseek3`.
 const OTHER_CACHES: &[&str] = &["deepseek3", "minicpm3"];
 
-/// Whether a family's heads are no whole number of a cache's blocks, which llama.cpp refuses too.
-fn does_not_divide(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(DecodeError::KvWidth { .. }))
+/// Why a plan with such a cache says that llama.cpp refuses it.
+fn planned_problem(file: &Path, [type_k, type_v]: [Dtype; 2]) -> anyhow::Result<Option<KvProblem>> {
+    let checkpoint = checkpoint::open(&file.to_string_lossy())?;
+    let spec = model::read(&checkpoint, Unknown::Refuse)?;
+    let settings = KvSettings {
+        type_k,
+        type_v,
+        ..KvSettings::default()
+    };
+    Ok(kv_cache(&spec, &settings).problem)
+}
+
+/// That llama.cpp refuses a cache as the plan says.
+fn refused_by_both(
+    bench: &mut Bench,
+    file: &Path,
+    ids: &[u32],
+    cache: [Dtype; 2],
+    problem: &KvProblem,
+) -> anyhow::Result<String> {
+    match llama(bench, file, ids, true, cache) {
+        Ok(_) => bail!("llama.cpp takes it, and the plan says: {problem}"),
+        Err(refusal) => Ok(format!("{problem}; llama.cpp: {refusal:#}")),
+    }
 }
 
 /// How logits differ from llama.cpp's.
