@@ -136,6 +136,8 @@ pub struct Checkpoint {
     pub source: Option<Source>,
     /// What it is, if it turns texts into numbers and writes none.
     pub retrieval: Option<Retrieval>,
+    /// Names of weight files that lie beside it and are no part of it.
+    pub unread: Vec<String>,
 }
 
 /// Files that hold a tokenizer; every runtime of Hugging Face directories needs one of them.
@@ -163,6 +165,7 @@ impl Checkpoint {
             projector: None,
             source: None,
             retrieval: None,
+            unread: Vec::new(),
         }
     }
 

@@ -252,19 +252,11 @@ fn open_directory(name: String, path: &Path) -> Result<Checkpoint, CheckpointErr
             .collect()
     };
     let safetensors = with_extension("safetensors");
-    let single = path.join("model.safetensors");
-    if safetensors.contains(&single) {
-        return hugging_face::open(name, path, &[single], None);
-    }
     // An index without any weight file means that only the small files were downloaded: the config.json is planned.
     if !safetensors.is_empty() {
-        return match find_index(path, &files) {
-            Some(index) => open_with_index(name, path, &Index::read(index)?),
-            None => {
-                let weights = shards::all(only_set(path, &safetensors)?)?;
-                hugging_face::open(name, path, &weights, None)
-            }
-        };
+        let mut checkpoint = open_safetensors(name, path, &files, &safetensors)?;
+        checkpoint.unread = unread(&checkpoint, &safetensors);
+        return Ok(checkpoint);
     }
     let gguf = with_extension("gguf");
     if !gguf.is_empty() {
@@ -293,6 +285,33 @@ fn open_directory(name: String, path: &Path) -> Result<Checkpoint, CheckpointErr
     } else {
         CheckpointError::NothingThere { path }
     })
+}
+
+/// Opens the weights that Transformers would take of those in a directory.
+fn open_safetensors(
+    name: String,
+    directory: &Path,
+    files: &[PathBuf],
+    safetensors: &[PathBuf],
+) -> Result<Checkpoint, CheckpointError> {
+    let single = directory.join("model.safetensors");
+    if safetensors.contains(&single) {
+        return hugging_face::open(name, directory, &[single], None);
+    }
+    match find_index(directory, files) {
+        Some(index) => open_with_index(name, directory, &Index::read(index)?),
+        None => {
+            let weights = shards::all(only_set(directory, safetensors)?)?;
+            hugging_face::open(name, directory, &weights, None)
+        }
+    }
+}
+
+/// The names of those `files` that are no part of a checkpoint.
+fn unread(checkpoint: &Checkpoint, files: &[PathBuf]) -> Vec<String> {
+    let is_read = |path: &PathBuf| checkpoint.files.iter().any(|file| file.path == *path);
+    let others = files.iter().filter(|path| !is_read(path));
+    others.map(|path| display_name(path)).collect()
 }
 
 fn open_file(path: &Path) -> Result<Checkpoint, CheckpointError> {

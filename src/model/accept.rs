@@ -5,12 +5,13 @@
 //! Must not: read weights; of a file only the list of tokens is read. The rules were measured: `cargo xtask interop`
 //! removes and changes each key of each family in turn and loads the file (its part `accept`).
 
+mod error;
+mod file;
 mod header;
 mod runs;
 mod types;
 mod vocabulary;
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use super::loader::{
@@ -18,107 +19,12 @@ use super::loader::{
     ValueForm, WINDOW_ROTATED,
 };
 use super::lookup::loader;
-use super::{Attention, Cache, Layer, ModelSpec, TensorRole, left_out};
-use crate::checkpoint::{Checkpoint, Origin, RawConfig, StoredTensor};
-use crate::dtype::Dtype;
-use crate::gguf::{Metadata, Value};
+use super::{Attention, Cache, Layer, ModelSpec, TensorRole};
+use crate::checkpoint::{Checkpoint, RawConfig};
+use crate::gguf::Value;
 use header::{MOST_BLOCKS, TypedHeader, missing, wrong};
+pub use error::AcceptError;
 pub use runs::runs;
-
-/// Why llama.cpp does not load a file.
-#[derive(Debug, PartialEq, thiserror::Error)]
-#[allow(missing_docs)] // each field is named and explained by the message above it
-#[non_exhaustive]
-pub enum AcceptError {
-    #[error(
-        "the file holds no tensor of a model, so there is nothing to run (a vocabulary or a projector alone); \
-         give the model's own file"
-    )]
-    NoTensors,
-    #[error(
-        "`{key}` is missing, and llama.cpp does not load a file without it; make the file anew from the original \
-         checkpoint with a current converter"
-    )]
-    Missing { key: String },
-    #[error(
-        "`{key}` is {found}, and llama.cpp loads {expected} only; make the file anew from the original checkpoint \
-         with a current converter"
-    )]
-    Type {
-        key: String,
-        found: String,
-        expected: &'static str,
-    },
-    #[error(
-        "`{key}` has {found} entries, and llama.cpp loads files with {expected} of them, {of}; make the file anew \
-         from the original checkpoint"
-    )]
-    Length {
-        key: String,
-        found: u64,
-        expected: u64,
-        of: &'static str,
-    },
-    #[error(
-        "`{key}` is {found}, and llama.cpp takes {expected} there; make the file anew from the original checkpoint"
-    )]
-    Number {
-        key: String,
-        found: u64,
-        expected: String,
-    },
-    #[error(
-        "`{key}` is `{found}`, which llama.cpp does not know as of build 11434{nearest}; run it with a newer build \
-         that does, or make the file anew from the original checkpoint with a current converter"
-    )]
-    Word {
-        key: String,
-        found: String,
-        nearest: String,
-    },
-    #[error(
-        "a token is sent to {found} experts of {experts}, and llama.cpp does not load that; take the metadata that \
-         belongs to these weights"
-    )]
-    Experts { found: u64, experts: u64 },
-    #[error(
-        "the vocabulary has {tokens} tokens and the embedding {rows} rows, and llama.cpp loads files where the two \
-         are equal; take the tokenizer that belongs to these weights"
-    )]
-    Vocabulary { tokens: u64, rows: u64 },
-    #[error(
-        "two tokens are `{text}`, and llama.cpp loads files where each is another; take the tokenizer that belongs \
-         to these weights"
-    )]
-    SameToken { text: String },
-    #[error(
-        "tensor `{tensor}` is {}, and llama.cpp computes with it in {expected} only; make the file anew from the \
-         original checkpoint with a current converter",
-        found.name()
-    )]
-    TensorType {
-        tensor: String,
-        found: Dtype,
-        expected: &'static str,
-    },
-    #[error(
-        "tensor `{tensor}` is part of a {tower}, and llama.cpp loads that from a file of its own, beside the text \
-         model's; get the model as two files (its own and an `mmproj`)"
-    )]
-    Tower { tensor: String, tower: &'static str },
-    #[error(
-        "tensor `{tensor}` lies at byte {found} and not at {expected}, right behind the one before it, and llama.cpp \
-         loads files without holes whose tensors lie in the order of their list; make the file anew from the original \
-         checkpoint with a current converter"
-    )]
-    Place {
-        tensor: String,
-        found: u64,
-        expected: u64,
-    },
-    #[error("{0}")]
-    Unreadable(String),
-}
 
 /// Checks that llama.cpp loads a file with this `metadata` and the tensors of `model`. Long arrays of `metadata` may
 /// still be located in `file`; without it their elements are not checked.
@@ -146,72 +52,15 @@ pub fn check(
 /// [`check`] of a checkpoint; one that is not a GGUF is accepted.
 ///
 /// # Errors
-/// As [`check`], and [`AcceptError::Tower`] for a tower in the same file as the text model.
+/// As [`check`], [`AcceptError::Tower`] for a tower in the same file as the text model, [`AcceptError::Place`] for a tensor
+/// that does not follow the one before it, and [`AcceptError::Projector`] for the projector of a model of another width.
 pub fn checkpoint(checkpoint: &Checkpoint, model: &ModelSpec) -> Result<(), AcceptError> {
     let RawConfig::Gguf(metadata) = &checkpoint.config else {
         return Ok(());
     };
-    check_towers(checkpoint)?;
-    check_offsets(checkpoint, metadata)?;
+    file::check(checkpoint, metadata, model)?;
     let file = checkpoint.files.first().map(|file| file.path.as_path());
     check(&metadata.0, file, model)
-}
-
-/// Checks that each tensor follows the one before it in the list, at the next multiple of an alignment that ggml has.
-fn check_offsets(checkpoint: &Checkpoint, metadata: &Metadata) -> Result<(), AcceptError> {
-    const KEY: &str = "general.alignment";
-    let alignment = metadata
-        .get(KEY)
-        .and_then(Value::as_u64)
-        .unwrap_or(LEAST_ALIGNMENT);
-    if alignment < LEAST_ALIGNMENT {
-        return Err(number(
-            KEY.to_owned(),
-            alignment,
-            "at least 32, as its buffers have it",
-        ));
-    }
-    if checkpoint.files.is_empty() {
-        // A description alone has no offsets.
-        return Ok(());
-    }
-    let tensors = &checkpoint.tensors;
-    for (before, tensor) in tensors.iter().zip(tensors.iter().skip(1)) {
-        let end = before.offset.saturating_add(before.bytes.0);
-        let expected = end.next_multiple_of(alignment);
-        if before.file == tensor.file && tensor.offset != expected {
-            return Err(AcceptError::Place {
-                tensor: tensor.name.clone(),
-                found: tensor.offset,
-                expected,
-            });
-        }
-    }
-    Ok(())
-}
-
-/// What offsets in ggml's buffers are multiples of (`TENSOR_ALIGNMENT`), and GGUF's default alignment, in bytes.
-const LEAST_ALIGNMENT: u64 = 32;
-
-/// Checks that towers are in a file of their own. Ollama keeps them in one file, which its own engine reads.
-fn check_towers(checkpoint: &Checkpoint) -> Result<(), AcceptError> {
-    if matches!(checkpoint.origin, Origin::Ollama(_)) {
-        return Ok(());
-    }
-    let tower = |tensor: &StoredTensor| left_out::of_gguf(&tensor.name);
-    let tensors = || checkpoint.tensors.iter();
-    let of_text: HashSet<usize> = tensors()
-        .filter(|tensor| tower(tensor).is_none())
-        .map(|tensor| tensor.file)
-        .collect();
-    let mut beside = tensors().filter(|tensor| of_text.contains(&tensor.file));
-    match beside.find_map(|tensor| Some((tensor, tower(tensor)?))) {
-        Some((tensor, kind)) => Err(AcceptError::Tower {
-            tensor: tensor.name.clone(),
-            tower: kind.name,
-        }),
-        None => Ok(()),
-    }
 }
 
 const SPLIT: &str = "split.count";

@@ -236,12 +236,23 @@ pub enum Note {
         /// The names of the towers.
         towers: Vec<String>,
     },
+    /// Weight files beside the model that are no part of it.
+    UnreadFiles {
+        /// Their names.
+        names: Vec<String>,
+    },
     /// Stored tensors that are not part of the written file: the counterpart of [`Note::LeftOut`]. Its code differs,
     /// since `left_out` means towers in reports of written files.
     Unused(LeftOut),
 }
 
 impl Note {
+    /// [`Note::UnreadFiles`] of these names, if there are any.
+    pub fn of_unread(names: &[String]) -> Option<Note> {
+        let names = names.to_vec();
+        (!names.is_empty()).then_some(Note::UnreadFiles { names })
+    }
+
     /// A stable name for scripts.
     pub fn code(&self) -> &'static str {
         match self {
@@ -285,6 +296,7 @@ impl Note {
             Note::UnusedPattern { .. } => "unused_pattern",
             Note::UnknownPreTokenizer => "unknown_pre_tokenizer",
             Note::TowersLeftOut { .. } => "left_out",
+            Note::UnreadFiles { .. } => "unread_files",
             Note::Unused(_) => "unused_tensors",
         }
     }

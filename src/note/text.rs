@@ -171,6 +171,10 @@ impl Note {
             Note::TowersLeftOut { towers } => {
                 format!("the file holds the text model; left out: {}; `orinplan quantize --projector` writes image encoders", towers.join(", "))
             }
+            Note::UnreadFiles { names } => format!(
+                "not read, since Transformers would not load it with this model: {}",
+                named(names)
+            ),
             Note::Unused(kind) => kind.to_string(),
         }
     }

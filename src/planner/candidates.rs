@@ -211,6 +211,7 @@ fn not_stored(
     container: Container,
 ) -> Vec<Note> {
     let mut notes = unseen(checkpoint, model);
+    notes.extend(Note::of_unread(&checkpoint.unread));
     if header.lacks_tokenizer && container == Container::Safetensors {
         notes.push(Note::NoTokenizer);
     }

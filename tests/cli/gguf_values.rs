@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use orinplan::dtype::Dtype;
+use orinplan::gguf::{self, TensorEntry, Value};
 use serde_json::Value as Json;
 
 use crate::support::{assert_error, run_with};
@@ -61,4 +63,36 @@ fn a_file_is_called_by_the_types_that_it_has() {
     };
     assert_eq!(scheme(15), "q4_k_m");
     assert_ne!(scheme(10), "q2_k");
+}
+
+/// llama.cpp ends with "mismatch between text model and mmproj" where the widths differ; that of the model is 1024.
+#[test]
+fn a_projector_of_another_model_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::copy(FILE, directory.path().join("model.header.gguf")).unwrap();
+    let projector = |width: u64| {
+        let text = |text: &str| Value::String(text.to_owned());
+        let metadata = [
+            ("general.architecture".to_owned(), text("clip")),
+            ("general.type".to_owned(), text("mmproj")),
+            ("clip.projector_type".to_owned(), text("mlp")),
+        ];
+        let tensor = |name, shape| TensorEntry {
+            name,
+            dtype: Dtype::F32,
+            shape,
+        };
+        let shapes = [[width, 64], [width, width]];
+        let tensors = [
+            tensor("mm.0.weight", &shapes[0][..]),
+            tensor("mm.2.weight", &shapes[1][..]),
+        ];
+        let mut file = Vec::new();
+        gguf::write_header(&mut file, &metadata, &tensors).unwrap();
+        file.resize(file.len() + 4 * (width * (width + 64)) as usize, 0);
+        fs::write(directory.path().join("mmproj.gguf"), file).unwrap();
+        run_with("fit", &[directory.path()])
+    };
+    assert_error(&projector(96), &["mmproj.gguf", "of 96", "takes 1024"]);
+    assert_eq!(projector(1024).code, 0);
 }

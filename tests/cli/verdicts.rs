@@ -31,6 +31,29 @@ fn a_model_that_fits_ends_with_0_and_one_that_does_not_with_1() {
     );
 }
 
+/// As Mistral's repositories have them: the same weights once more, in a file that Transformers does not read.
+#[test]
+fn weight_files_that_are_not_read_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        let to = directory.path().join(name);
+        std::fs::copy(format!("fixtures/tiny-qwen3/{name}"), to).unwrap();
+    }
+    let fit = |model: &std::path::Path| {
+        let run = crate::support::run_with("fit --all", &[model]);
+        assert_eq!(run.code, 0, "{}", run.err);
+        run.out
+    };
+    assert!(!fit(directory.path()).contains("not read"));
+    let more = directory.path().join("consolidated.safetensors");
+    std::fs::copy("fixtures/tiny-qwen3/model.safetensors", more).unwrap();
+    let all = fit(directory.path());
+    assert!(all.contains("not read, since"), "{all}");
+    assert!(all.contains("consolidated.safetensors"), "{all}");
+    let alone = fit(&directory.path().join("model.safetensors"));
+    assert!(!alone.contains("consolidated"), "{alone}");
+}
+
 #[test]
 fn one_format_that_fits_is_enough() {
     let document = json(

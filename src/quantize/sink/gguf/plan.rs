@@ -348,5 +348,6 @@ fn notes(
         });
     }
     notes.extend(model.left_out.iter().copied().map(Note::Unused));
+    notes.extend(Note::of_unread(&checkpoint.unread));
     notes
 }

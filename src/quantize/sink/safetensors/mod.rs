@@ -77,6 +77,7 @@ pub(crate) fn plan<'a>(
     texts.extend(prediction.index().map(|text| (INDEX, text)));
     let mut notes = notes(model, scheme, &prediction);
     notes.extend((!checkpoint.has_tokenizer()).then_some(Note::NoTokenizer));
+    notes.extend(Note::of_unread(&checkpoint.unread));
     let directory = Directory {
         checkpoint,
         carried: carry::list(checkpoint)?,
