@@ -116,6 +116,17 @@ pub fn tokens(count: u64) -> String {
     counted(count, "token", "tokens")
 }
 
+/// A number of tokens as people write it: `4096`, or `4k` and `1m` in units of 1024 and 1024 x 1024, in either case, at most
+/// `u64::MAX`; `None` for other text.
+pub fn parse_tokens(text: &str) -> Option<u64> {
+    let lower = text.to_ascii_lowercase();
+    let units = [("k", 1024), ("m", 1 << 20), ("", 1)].into_iter();
+    let mut split = units.filter_map(|(unit, of)| Some((lower.strip_suffix(unit)?, of)));
+    let (digits, unit) = split.next()?;
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| digits.parse().unwrap_or(u64::MAX).saturating_mul(unit))
+}
+
 /// Text that is not a number with one of the accepted units, or a size above 10^18 bytes.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -158,6 +169,17 @@ impl FromStr for Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_are_counted_in_powers_of_two() {
+        assert_eq!(parse_tokens("4096"), Some(4096));
+        assert_eq!(parse_tokens("4k"), Some(4096));
+        assert_eq!(parse_tokens("1M"), Some(1_048_576));
+        assert_eq!(parse_tokens("99999999999999999999k"), Some(u64::MAX));
+        for bad in ["", "k", "4 k", "4.5k", "-4", "4kk"] {
+            assert_eq!(parse_tokens(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn sizes_need_an_unambiguous_unit() {

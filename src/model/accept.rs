@@ -22,8 +22,8 @@ use super::lookup::loader;
 use super::{Attention, Cache, Layer, ModelSpec, TensorRole};
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::Value;
-use header::{MOST_BLOCKS, TypedHeader, missing, wrong};
 pub use error::AcceptError;
+use header::{MOST_BLOCKS, TypedHeader, missing, wrong};
 pub use runs::runs;
 
 /// Checks that llama.cpp loads a file with this `metadata` and the tensors of `model`. Long arrays of `metadata` may

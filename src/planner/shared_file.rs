@@ -12,7 +12,7 @@ use crate::dtype::Dtype;
 use crate::input;
 use crate::model::adapter::Adapter;
 use crate::plan::workload::KV_TYPES;
-use crate::units::Bytes;
+use crate::units::{Bytes, parse_tokens};
 
 /// What is wrong with a file of several models.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +46,7 @@ struct ModelEntry {
     name: Option<String>,
     runtime: Option<String>,
     scheme: Option<String>,
-    context: Option<u64>,
+    context: Option<Tokens>,
     parallel: Option<u64>,
     kv_type: Option<String>,
     priority: Option<u32>,
@@ -56,6 +56,17 @@ struct ModelEntry {
     text_only: bool,
     #[serde(default)]
     adapters: Vec<String>,
+}
+
+/// A number of tokens, or a text such as `4k`.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a number of tokens, such as 4096 or \"4k\""
+)]
+enum Tokens {
+    Count(u64),
+    Text(String),
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -170,8 +181,15 @@ impl ModelEntry {
                 .then_some(value)
                 .ok_or_else(|| at(format!("{key} is {value}, and is from 1 to {most}")))
         };
-        if let Some(context) = self.context {
-            work.context = Some(above_0("context", context, 1 << 30)?);
+        if let Some(context) = &self.context {
+            let count = match context {
+                Tokens::Count(count) => Some(*count),
+                Tokens::Text(text) => parse_tokens(text),
+            };
+            let count = count.ok_or_else(|| {
+                at("context is a number of tokens, such as 4096 or \"4k\"".to_owned())
+            })?;
+            work.context = Some(above_0("context", count, 1 << 30)?);
         }
         if let Some(parallel) = self.parallel {
             work.parallel = above_0("parallel", parallel, 1024)?;

@@ -42,7 +42,7 @@ const TWO: &str = r#"
     model = "GEMMA"
     name = "translate"
     scheme = "q8_0"
-    context = 2048
+    context = "2k"
     [[program]]
     name = "camera"
     memory = "450MiB"

@@ -8,33 +8,26 @@ use crate::model::projector::ImageSize;
 use crate::plan::workload::KV_TYPES;
 use crate::quantize::blocks::FORMATS;
 use crate::scheme::{Rules, TypeOverride};
-use crate::units::Seconds;
+use crate::units::{Seconds, parse_tokens};
 
 /// A parser of a number of tokens in `range`: `4096`, or `4k` and `1m` in units of 1024 and 1024 x 1024.
 pub(super) fn tokens(
     range: RangeInclusive<u64>,
 ) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
     move |text| {
-        let lower = text.to_ascii_lowercase();
-        let units = [("k", 1024), ("m", 1 << 20), ("", 1)].into_iter();
-        let mut split = units.filter_map(|(unit, of)| Some((lower.strip_suffix(unit)?, of)));
-        let (digits, unit) = split.next().unwrap_or((&lower, 1));
-        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         let (least, most) = (range.start(), range.end());
         let bounds = format!("from {least} to {most}");
         // Other programs take these for the model's own limit.
-        let is_any = matches!(text, "0" | "-1");
-        if is_any {
+        if matches!(text, "0" | "-1") {
             return Err(format!(
                 "write the number, {bounds}; without the flag its default holds"
             ));
         }
-        if !is_number {
-            return Err("write a number of tokens, such as 4096 or 4k".to_owned());
-        }
-        let count = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
-        let count = count.filter(|count| range.contains(count));
-        count.ok_or_else(|| format!("a number of tokens is {bounds} here"))
+        let count = parse_tokens(text).ok_or("write a number of tokens, such as 4096 or 4k")?;
+        let is_within = range.contains(&count);
+        is_within
+            .then_some(count)
+            .ok_or_else(|| format!("a number of tokens is {bounds} here"))
     }
 }
 

@@ -109,7 +109,10 @@ pub(super) fn check(bench: &mut Bench, made: &Checkpoints) {
                     None => in_cache(bench, &file, &walk, cache, share),
                 });
             let [type_k, type_v] = cache.map(|dtype| dtype.name());
-            bench.report(&format!("decoder {family} cache {type_k} {type_v}"), outcome);
+            bench.report(
+                &format!("decoder {family} cache {type_k} {type_v}"),
+                outcome,
+            );
         }
     }
     let outcome = server(bench, made);
