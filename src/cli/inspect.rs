@@ -6,7 +6,7 @@ use super::args::{InspectArgs, PlainFormat};
 use super::{Outcome, remote, show};
 use crate::checkpoint;
 use crate::hub::Purpose;
-use crate::model::{self, Unknown};
+use crate::model::{self, Unknown, accept};
 use crate::report;
 
 pub(super) fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
@@ -28,11 +28,16 @@ pub(super) fn run(args: &InspectArgs) -> anyhow::Result<Outcome> {
         ),
         Err(refusal) if !checkpoint.tensors.is_empty() => (
             model::read(&checkpoint, Unknown::Listed).with_context(|| args.model.model.clone())?,
-            Some(refusal),
+            Some(refusal.to_string()),
         ),
-        described => (described.with_context(|| args.model.model.clone())?, None),
+        described => {
+            let model = described.with_context(|| args.model.model.clone())?;
+            let is_model = listed.is_none();
+            let accepted = accept::checkpoint(&checkpoint, &model).map_err(|e| e.to_string());
+            (model, accepted.err().filter(|_| is_model))
+        }
     };
-    let (kind, refusal) = (kind.as_ref(), refusal.as_ref());
+    let (kind, refusal) = (kind.as_ref(), refusal.as_deref());
     show(&match args.format {
         PlainFormat::Text => {
             report::inspect::text(&checkpoint, &model, kind, refusal, super::columns())

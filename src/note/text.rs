@@ -166,7 +166,7 @@ impl Note {
                 format!("no tensor that is quantized has `{pattern}` in its name")
             }
             Note::UnknownPreTokenizer => {
-                "the tokenizer splits words in a way that llama.cpp has no name for; `tokenizer.ggml.pre` is `default`, and some texts will be split differently".to_owned()
+                "the tokenizer changes or splits text in a way that llama.cpp has no name for; `tokenizer.ggml.pre` is `default`, and some texts will give other tokens".to_owned()
             }
             Note::TowersLeftOut { towers } => {
                 format!("the file holds the text model; left out: {}; `orinplan quantize --projector` writes image encoders", towers.join(", "))

@@ -8,7 +8,7 @@ use crate::device::DeviceProfile;
 use crate::model::ModelSpec;
 use crate::note::KvProblem;
 use crate::plan::change::{Dimension, PlanChange, Situation, dimensions};
-use crate::plan::fit::{Fit, Plan, Target, available, max_context, rate_by_mode};
+use crate::plan::fit::{Fit, Plan, Target, available, max_context, speeds_by_mode};
 use crate::plan::workload::Workload;
 use crate::units::Bytes;
 
@@ -141,9 +141,9 @@ fn too_slow(
     let rated = fitting.filter_map(|plan| Some((plan, plan.rate()?)));
     let (plan, rate) = rated.max_by(|a, b| a.1.total_cmp(&b.1))?;
     let least = result.choice.preference.min_speed?;
-    let modes = rate_by_mode(model, plan, target, workload);
+    let modes = speeds_by_mode(model, plan, target, workload);
     let mut modes = modes.into_iter();
-    let fast = modes.find(|(_, rate)| rate.expected >= least);
+    let fast = modes.find(|(_, speeds)| speeds.rate().expected >= least);
     Some(Advice::TooSlow {
         scheme: plan.assignment.scheme.clone(),
         rate,

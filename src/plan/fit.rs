@@ -9,7 +9,6 @@ use crate::plan::notes::{allocation_note, contiguity_note, derive_notes, tight_n
 use crate::plan::rates;
 use crate::plan::recommend::{Choice, Offer, Preference};
 use crate::plan::speculation::{Speculation, speculation};
-use crate::plan::speed::Spread;
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
 use crate::scheme::Assignment;
@@ -249,15 +248,14 @@ pub fn max_context(
     fitting * step
 }
 
-/// The rate of a plan that counts, in tokens a second, for each power mode of its board, slowest mode first. Corrections that
-/// were learned from runs count only for the mode of `target`. Empty where that is none of the board's modes; a mode
-/// without a known rate is left out.
-pub fn rate_by_mode<'a>(
+/// How fast a plan runs in each power mode of its board, slowest mode first. Corrections that were learned from runs count
+/// only for the mode of `target`. Empty where that is none of the board's modes; a mode without a known rate is left out.
+pub fn speeds_by_mode<'a>(
     model: &ModelSpec,
     plan: &Plan,
     target: Target<'a>,
     workload: &Workload,
-) -> Vec<(&'a str, Spread)> {
+) -> Vec<(&'a str, Speeds)> {
     let modes = &target.device.modes;
     if !modes.iter().any(|mode| mode.name == target.mode.name) {
         return Vec::new();
@@ -266,7 +264,7 @@ pub fn rate_by_mode<'a>(
         learned: None,
         ..target.runtime.clone()
     };
-    let rate = |mode: &'a PowerMode| {
+    let speeds = |mode: &'a PowerMode| {
         let speeds = if mode.name == target.mode.name {
             plan.speeds.clone()
         } else {
@@ -278,9 +276,9 @@ pub fn rate_by_mode<'a>(
             };
             speeds_at(model, plan, other, workload)
         };
-        Some((mode.name.as_str(), speeds?.rate()))
+        Some((mode.name.as_str(), speeds?))
     };
-    modes.iter().filter_map(rate).collect()
+    modes.iter().filter_map(speeds).collect()
 }
 
 /// How fast the same plan is at another depth, with another number of sequences or another prompt:

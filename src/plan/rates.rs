@@ -40,6 +40,13 @@ impl Speeds {
             None => self.decode.tokens_per_second,
         }
     }
+
+    /// What reports show: texts a second of a model that writes none, else tokens a second of decoding.
+    pub fn shown(&self) -> &Spread {
+        self.texts
+            .as_ref()
+            .unwrap_or(&self.decode.tokens_per_second)
+    }
 }
 
 /// The measurements behind the decode rate of a GPU, and the effect of a better GPU.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::checkpoint::{Checkpoint, OtherKind, RawConfig};
 use crate::foreign::Foreign;
 use crate::gguf;
-use crate::model::{ModelError, ModelSpec};
+use crate::model::ModelSpec;
 use crate::report::count;
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
@@ -19,7 +19,7 @@ pub fn document(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
     kind: Option<&OtherKind>,
-    refusal: Option<&ModelError>,
+    refusal: Option<&str>,
 ) -> Value {
     let known = !model.layers.is_empty();
     let mut document = json!({
@@ -56,7 +56,7 @@ pub fn document(
         object.insert("kind".to_owned(), kind);
     }
     if let (Some(refusal), Some(object)) = (refusal, document.as_object_mut()) {
-        object.insert("refused".to_owned(), json!(refusal.to_string()));
+        object.insert("refused".to_owned(), json!(refusal));
     }
     document
 }
@@ -128,7 +128,7 @@ pub fn text(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
     kind: Option<&OtherKind>,
-    refusal: Option<&ModelError>,
+    refusal: Option<&str>,
     columns: Option<usize>,
 ) -> String {
     let mut out = Screen::new(columns);
@@ -150,8 +150,7 @@ pub fn text(
         out.line(format_args!("it {}", Foreign(&kind.to_string())));
     }
     if let Some(refusal) = refusal {
-        let refusal = refusal.to_string();
-        out.line(format_args!("not planned: {}", Foreign(&refusal)));
+        out.line(format_args!("not planned: {}", Foreign(refusal)));
     }
     if let Some(now) = &model.prequantized {
         out.line(format_args!("quantized as {}", Foreign(now)));

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess,
-    Visitor,
+    Unexpected, Visitor,
 };
 
 use crate::convert::error::ConvertError;
@@ -300,6 +300,13 @@ impl<'de> Visitor<'de> for Merge<'_> {
         f.write_str("a merge of two tokens")
     }
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        let pair = text.split_once(' ');
+        if !pair.is_some_and(|(first, second)| !first.is_empty() && !second.is_empty()) {
+            return Err(E::invalid_value(
+                Unexpected::Str(text),
+                &"a merge of two tokens with a space between",
+            ));
+        }
         self.0.append(text);
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::{
     speculation,
 };
 use crate::note::{Note, Weight};
-use crate::plan::fit::rate_by_mode;
+use crate::plan::fit::speeds_by_mode;
 use crate::plan::{Plan, Workload};
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
@@ -229,18 +229,18 @@ fn context(workload: &Workload) -> String {
     }
 }
 
-/// Tokens a second of the recommended plan in each power mode, unless the board is the machine at hand, whose mode is
+/// How fast the recommended plan is in each power mode, unless the board is the machine at hand, whose mode is
 /// known.
 pub(super) fn by_power_mode(report: &Report<'_>) -> Option<String> {
     let target = report.target;
     let elsewhere = target.device.at_hand.is_none();
     let plan = report.fit.recommended().filter(|_| elsewhere)?;
-    let rates = rate_by_mode(report.model, plan, target, report.workload);
-    let each = rates
+    let modes = speeds_by_mode(report.model, plan, target, report.workload);
+    let each = modes
         .iter()
-        .map(|(mode, rate)| format!("{mode} {}", range(rate)));
+        .map(|(mode, speeds)| format!("{mode} {}", range(speeds.shown())));
     let each = each.collect::<Vec<_>>().join(", ");
-    (rates.len() > 1).then(|| format!("by power mode: {each} tokens/s"))
+    (modes.len() > 1).then(|| format!("by power mode: {each} {}", rated(report)))
 }
 
 /// The plan that comes nearest to fitting.
@@ -287,9 +287,7 @@ pub(super) fn table(report: &Report<'_>, shown: Range<usize>) -> Table {
                 0 => "-".to_owned(),
                 context => context.to_string(),
             },
-            speeds.map_or("-".to_owned(), |s| {
-                range(s.texts.as_ref().unwrap_or(&s.decode.tokens_per_second))
-            }),
+            speeds.map_or("-".to_owned(), |s| range(s.shown())),
             quality::column(plan),
         ]);
     }

@@ -100,6 +100,28 @@ fn the_split_is_told_from_its_pattern() {
     }
 }
 
+/// llama.cpp composes no characters either, and has no lower case: its own converter stops there.
+#[test]
+fn text_that_is_changed_before_it_is_split_gives_other_tokens() {
+    let step = |kind: &str| json!({ "type": kind });
+    let all = |steps: Json| json!({ "type": "Sequence", "normalizers": steps });
+    for (normalizer, is_unknown) in [
+        (Json::Null, false),
+        (step("NFC"), false),
+        (all(json!([])), false),
+        (all(json!([step("NFC")])), false),
+        (step("Lowercase"), true),
+        (step("NFKC"), true),
+        (all(json!([step("NFC"), step("Lowercase")])), true),
+    ] {
+        let mut tokenizer = byte_level(QWEN2);
+        tokenizer["normalizer"] = normalizer.clone();
+        let fixture = Fixture::new(&llama(300)).with("tokenizer.json", tokenizer.to_string());
+        let unknown = has_unknown_pre_tokenizer(&fixture.metadata().unwrap());
+        assert_eq!(unknown, is_unknown, "{normalizer}");
+    }
+}
+
 #[test]
 fn merges_may_be_strings_or_pairs_with_spaces() {
     let mut tokenizer = byte_level(QWEN2);
@@ -108,6 +130,12 @@ fn merges_may_be_strings_or_pairs_with_spaces() {
     let lines = tokenizer_lines(&fixture);
     let merges = find(&lines, "tokenizer.ggml.merges");
     assert_eq!(merges, Some(r#"strings ["a b", "cĠd e"]"#));
+    for alone in ["abc", " b", "a "] {
+        tokenizer["model"]["merges"] = json!([alone]);
+        let fixture = Fixture::new(&llama(300)).with("tokenizer.json", tokenizer.to_string());
+        let error = fixture.error();
+        assert!(error.contains("a merge of two tokens"), "{error}");
+    }
 }
 
 const PIECES: &[(&str, f32, u8)] = &[
