@@ -32,6 +32,8 @@ pub struct MatrixName<'a> {
     pub member: usize,
     /// The matrices of the stack; one for a tensor of two dimensions.
     pub members: usize,
+    /// Whether a router sends each token to some of the stack, as to experts; all of another stack see every token.
+    pub is_routed: bool,
 }
 
 /// An observer to load a model with.
@@ -88,6 +90,7 @@ pub(super) struct Matrix<X: Activations> {
     /// Its number in the stack, and the matrices of the stack.
     member: usize,
     members: usize,
+    is_routed: bool,
 }
 
 impl<X: Activations> Matrix<X> {
@@ -99,6 +102,7 @@ impl<X: Activations> Matrix<X> {
             tensor: name.into(),
             member: 0,
             members: 1,
+            is_routed: false,
         }
     }
 
@@ -106,12 +110,14 @@ impl<X: Activations> Matrix<X> {
     pub(super) fn stack(
         name: &str,
         weights: Vec<X::Matrix>,
+        is_routed: bool,
         hooks: &Arc<Hooks<X>>,
     ) -> Vec<Matrix<X>> {
         let members = weights.len();
         let matrix = |(member, weight)| Matrix {
             member,
             members,
+            is_routed,
             ..Matrix::of(name, weight, hooks)
         };
         weights.into_iter().enumerate().map(matrix).collect()
@@ -155,6 +161,7 @@ impl<X: Activations> Matrix<X> {
             tensor: &matrix.tensor,
             member: matrix.member,
             members: matrix.members,
+            is_routed: matrix.is_routed,
         });
         observer.inputs(&names, &x.clone().into_host()?, x.width())
     }

@@ -99,7 +99,8 @@ impl<'a, X: Activations> Weights<'a, X> {
         let shape = [rows, columns];
         let matrix = |part| X::matrix(self.backend, &name, tensor.dtype, shape, part);
         let weights = bytes.split(count).map(matrix).collect::<Result<_, _>>()?;
-        Ok(Matrix::stack(&name, weights, &self.hooks))
+        let is_routed = role.info().access == DecodeAccess::Experts;
+        Ok(Matrix::stack(&name, weights, is_routed, &self.hooks))
     }
 
     /// A weight of any shape as F32, outermost dimension first.

@@ -56,7 +56,8 @@ impl Observer for Collector {
         for name in matrices {
             let is_output = OUTPUTS.contains(&name.tensor);
             if name.tensor.starts_with("blk.") || self.output && is_output {
-                sums.add(name.tensor, [name.member, name.members], rows, columns);
+                let stack = [name.member, name.members];
+                sums.add(name.tensor, stack, name.is_routed, rows, columns);
             }
         }
         if self.cancel.load(Ordering::Relaxed) {

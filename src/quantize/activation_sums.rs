@@ -32,14 +32,18 @@ struct Sums {
     squares: Vec<f64>,
     /// Rows that were added for each matrix.
     counts: Vec<u64>,
+    /// Whether tokens are sent to some of the matrices. The others have one count in the file, as all see the same rows.
+    is_routed: bool,
 }
 
 impl ActivationSums {
-    /// Adds the squares of `rows`, `columns` elements each, for matrix `member` of the `members` of `tensor`.
+    /// Adds the squares of `rows`, `columns` elements each, for matrix `member` of the `members` of `tensor`,
+    /// to some of which a router sends each token if it `is_routed`.
     pub fn add(
         &mut self,
         tensor: &str,
         [member, members]: [usize; 2],
+        is_routed: bool,
         rows: &[f32],
         columns: usize,
     ) {
@@ -47,6 +51,7 @@ impl ActivationSums {
             let sums = Sums {
                 squares: vec![0.0; columns * members],
                 counts: vec![0; members],
+                is_routed,
             };
             self.tensors.insert(tensor.to_owned(), sums);
         }
@@ -77,9 +82,9 @@ impl ActivationSums {
         self.tensors.is_empty()
     }
 
-    /// Matrices of stacks that no token reached, and all matrices of stacks.
+    /// Experts' matrices that no token reached, and all matrices of experts.
     pub fn unreached(&self) -> (usize, usize) {
-        let stacks = self.tensors.values().filter(|sums| sums.counts.len() > 1);
+        let stacks = self.tensors.values().filter(|sums| sums.is_routed);
         let counts = || stacks.clone().flat_map(|sums| &sums.counts);
         (
             counts().filter(|count| **count == 0).count(),
@@ -158,10 +163,12 @@ impl ActivationSums {
 
 /// The two stored tensors of a weight.
 fn parts(name: &str, sums: &Sums) -> [(String, [u64; 2], Vec<f32>); 2] {
-    let members = sums.counts.len() as u64;
+    let counts = sums.counts.iter().map(|count| *count as f32);
+    let kept = if sums.is_routed { usize::MAX } else { 1 };
+    let counts: Vec<f32> = counts.take(kept).collect();
+    let members = counts.len() as u64;
     let columns = sums.squares.len() as u64 / members.max(1);
     let squares = sums.squares.iter().map(|sum| *sum as f32).collect();
-    let counts = sums.counts.iter().map(|count| *count as f32).collect();
     [
         (format!("{name}{SUMS}"), [members, columns], squares),
         (format!("{name}{COUNTS}"), [members, 1], counts),
