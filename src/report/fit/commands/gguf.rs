@@ -6,6 +6,7 @@ use super::{CommandBlock, names};
 use crate::checkpoint::{Origin, RawConfig, SourceFormat};
 use crate::foreign::{shell, shell_path};
 use crate::plan::Plan;
+use crate::plan::draft::Drafter;
 use crate::quantize::Readiness;
 use crate::scheme::{Container, Rules, Scheme};
 
@@ -86,6 +87,25 @@ fn fetch(report: &Report<'_>, plan: &Plan) -> Option<CommandBlock> {
         shell_path(&output)
     );
     Some(CommandBlock::make("Get the file", vec![line]))
+}
+
+/// The file of the model that drafts, where it is not there.
+pub(super) fn make_draft(report: &Report<'_>, _: &Plan) -> Vec<CommandBlock> {
+    let draft = report.workload.draft.as_ref();
+    let Some(Drafter::Model(model)) = draft.map(|draft| &draft.by) else {
+        return Vec::new();
+    };
+    let line = model.made_from.as_ref().map(|from| {
+        format!(
+            "orinplan quantize {} --scheme {} --output {}",
+            shell_path(from),
+            model.assignment.scheme,
+            shell_path(&model.path)
+        )
+    });
+    line.map(|line| CommandBlock::make("Make the draft's file", vec![line]))
+        .into_iter()
+        .collect()
 }
 
 /// The line of `orinplan quantize`.
