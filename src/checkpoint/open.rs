@@ -206,7 +206,10 @@ fn no_model(model: &str, stores: &Stores) -> CheckpointError {
     let shown = foreign::shell_path(model);
     let parts = model.split('/').count();
     let way_out = match (is_path || !nearest.is_empty(), parts, model.contains(':')) {
-        (false, 2, false) => format!("`hf download {shown}` fetches it from Hugging Face"),
+        (false, 2, false) => {
+            let words = foreign::hub_words(model);
+            format!("`hf download {words}` fetches it from Hugging Face")
+        }
         (false, 1 | 2, true) => format!("`ollama pull {shown}` fetches it"),
         _ => "give a directory with config.json and *.safetensors, or a .safetensors, .gguf or config.json file".to_owned(),
     };

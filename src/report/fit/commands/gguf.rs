@@ -4,7 +4,7 @@
 use super::super::Report;
 use super::{CommandBlock, names};
 use crate::checkpoint::{Origin, RawConfig, SourceFormat};
-use crate::foreign::{shell, shell_path};
+use crate::foreign::{hub_words, shell_path};
 use crate::plan::Plan;
 use crate::plan::draft::Drafter;
 use crate::quantize::Readiness;
@@ -164,7 +164,7 @@ fn importance(report: &Report<'_>, scheme: &str) -> Option<String> {
 fn tokenizer(report: &Report<'_>) -> Option<String> {
     let files = "tokenizer.json tokenizer_config.json";
     if let Origin::Hub(id) = &report.checkpoint.origin {
-        return Some(format!("hf download {} {files}", shell(id)));
+        return Some(format!("hf download {} {files}", hub_words(id)));
     }
     let RawConfig::HuggingFace(config) = &report.checkpoint.config else {
         return None;

@@ -10,7 +10,7 @@ mod vllm;
 
 use super::Report;
 use crate::checkpoint::Origin;
-use crate::foreign::shell;
+use crate::foreign::hub_words;
 use crate::plan::Plan;
 use crate::plan::draft::Drafter;
 use crate::quantize::Readiness;
@@ -107,7 +107,7 @@ fn download(report: &Report<'_>) -> Vec<CommandBlock> {
     let Origin::Hub(id) = &report.checkpoint.origin else {
         return Vec::new();
     };
-    let line = format!("hf download {}", shell(id));
+    let line = format!("hf download {}", hub_words(id));
     vec![CommandBlock::make(
         "Get the weights, then ask again for how to run them",
         vec![line],
