@@ -93,6 +93,12 @@ pub trait RemoteWeights: Debug + Send + Sync {
     /// connections. What was fetched ahead before is dropped.
     fn fetch_ahead(&self, ranges: Vec<FileRange>);
 
+    /// Whether the server states a digest for `file`, and `content`, read to its end, has it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] where `content` has another one; what reading says.
+    fn verify(&self, file: &Path, content: &mut dyn io::Read) -> io::Result<bool>;
+
     /// Ends fetching ahead. Returns the names of files that were read and whose contents could not be compared with the
     /// digest that the server states for them, each with the reason.
     ///
