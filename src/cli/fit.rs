@@ -133,7 +133,13 @@ fn deliver(
             pages::rendered(&report::html::fit(report), form, &args.report.figure)?
         }
         ReportFormat::Text | ReportFormat::Markdown => {
-            shown(args, report) + &batches(args, report, throughput)
+            let (plans, batches) = (shown(args, report), batches(args, report, throughput));
+            if throughput.is_some_and(|found| found.best.is_none()) {
+                // The verdict is theirs.
+                format!("{}\n{plans}", batches.trim_start())
+            } else {
+                plans + &batches
+            }
         }
     };
     let output = args.report.output.as_deref();
