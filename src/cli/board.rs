@@ -19,6 +19,7 @@ const FILE_LIMIT: Bytes = Bytes(1 << 20);
 
 pub(super) fn run(args: &SharedArgs) -> anyhow::Result<Outcome> {
     pages::check(&args.report.figure, args.report.format())?;
+    saved::check_flags(&args.report)?;
     request::counted(&args.workload)?;
     ensure!(
         args.workload.energy_budget.is_none(),

@@ -72,6 +72,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
 fn check(args: &FitArgs) -> anyhow::Result<()> {
     let form = args.report.format();
     pages::check(&args.report.figure, form)?;
+    saved::check_flags(&args.report)?;
     watch::check(args)?;
     let is_for_programs = form == ReportFormat::Json || form.is_page();
     ensure!(
