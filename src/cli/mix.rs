@@ -42,6 +42,7 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
     destination
         .as_ref()
         .map_or(Ok(()), Destination::check_file)?;
+    let on_board = mix_planner(args, &evaluated)?;
     let files = Files::open(checkpoint)?;
     let given = args.imatrix.as_deref().map(Importance::open).transpose()?;
     let setup = Setup {
@@ -70,7 +71,7 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
     };
     let (store, path) = output::unnamed()?;
     let session = Session::measure(&setup, (store, &path), resumed, &mut tell)?;
-    let found = choose(args, &session, &evaluated, &mut tell)?;
+    let found = choose(args, &session, on_board.as_ref(), &mut tell)?;
     spinner.clear();
     if let Ok(Some(error)) = unsaved.into_inner() {
         super::warn(&format!(
@@ -119,14 +120,14 @@ struct Found {
 fn choose(
     args: &QuantizeArgs,
     session: &Session<'_>,
-    evaluated: &Evaluated,
+    on_board: Option<&MixPlanner<'_>>,
     tell: &mut (dyn FnMut(Stage<'_>) + Send),
 ) -> anyhow::Result<Found> {
     let goal = match (args.target_size, args.target_bpw, args.max_kld) {
         (Some(size), ..) => Goal::Size(size),
         (None, Some(bits), _) => Goal::Size(session.size_of_bits(bits)),
         (None, None, Some(most)) => Goal::Divergence(most),
-        (None, None, None) => Goal::Size(board_size(args, session, evaluated)?),
+        (None, None, None) => Goal::Size(board_size(session, on_board)?),
     };
     let Reached {
         mix,
@@ -169,14 +170,16 @@ fn choose(
     })
 }
 
-/// The size of the largest mix that the board of `--fit` runs.
-fn board_size(
+/// What plans mixes for the board of `--fit`, if there is one, before anything is measured.
+fn mix_planner<'a>(
     args: &QuantizeArgs,
-    session: &Session<'_>,
-    evaluated: &Evaluated,
-) -> anyhow::Result<Bytes> {
+    evaluated: &'a Evaluated,
+) -> anyhow::Result<Option<MixPlanner<'a>>> {
+    let Some(device) = args.fit.as_deref() else {
+        return Ok(None);
+    };
     let request = Request {
-        board: request::device(args.fit.as_deref()),
+        board: request::device(Some(device)),
         workload: WorkloadRequest {
             context: args.context,
             ..WorkloadRequest::default()
@@ -184,7 +187,13 @@ fn board_size(
         rules: args.rules,
         ..Request::default()
     };
-    let planner = MixPlanner::of(&evaluated.planner, &request)?;
+    Ok(Some(MixPlanner::of(&evaluated.planner, &request)?))
+}
+
+/// The size of the largest mix that the board of `--fit` runs.
+fn board_size(session: &Session<'_>, on_board: Option<&MixPlanner<'_>>) -> anyhow::Result<Bytes> {
+    let planner =
+        on_board.context("a size is given by --target-size, --target-bpw, --max-kld or --fit")?;
     let fits = |size: Bytes| {
         let plan = session.mix(size).and_then(|mix| planner.plan(&mix.types));
         plan.is_some_and(|plan| plan.fits())

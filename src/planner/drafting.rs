@@ -3,7 +3,7 @@
 use super::error::PlanError;
 use crate::evidence::speculation::{DrafterKind, methods};
 use crate::model::ModelSpec;
-use crate::plan::draft::{Draft, Drafter};
+use crate::plan::draft::{Acceptance, Draft, Drafter};
 use crate::runtime::RuntimeProfile;
 
 /// llama.cpp takes a draft whose vocabulary differs by so many tokens at most (`SPEC_VOCAB_MAX_SIZE_DIFFERENCE`).
@@ -27,6 +27,13 @@ pub(super) fn check(
             drafter: draft.kind().word(),
             known: known.join(", "),
         });
+    }
+    if let (Some(Acceptance::Tokens(given)), Some(method)) =
+        (draft.acceptance, draft.method(runtime))
+        && given > method.positions as f64
+    {
+        let most = method.positions;
+        return Err(PlanError::Acceptance { given, most });
     }
     if draft.kind() == DrafterKind::Mtp && model.ahead == 0 {
         return Err(PlanError::NoBlocksAhead {

@@ -150,6 +150,16 @@ pub enum PlanError {
         /// Its name.
         model: String,
     },
+    /// More tokens accepted than a verification evaluates.
+    #[error(
+        "--acceptance {given} is more than a verification yields: it evaluates {most} tokens; give the share that is accepted, such as 60%, or at most {most}"
+    )]
+    Acceptance {
+        /// Tokens that were given.
+        given: f64,
+        /// Tokens that a verification evaluates.
+        most: u64,
+    },
     /// The draft has another vocabulary.
     #[error(
         "--draft {draft} has a vocabulary of {theirs} tokens, and {model} one of {own}: take a smaller model of the same family"

@@ -216,8 +216,14 @@ fn verdict(report: &Report<'_>) -> String {
 
 fn headline(report: &Report<'_>) -> String {
     let chunks = counted(report.chunks as u64, "chunk", "chunks");
+    let [type_k, type_v] = report.kv_types.map(|dtype| dtype.name());
+    let cache = match (type_k, type_v) {
+        ("F16", "F16") => String::new(),
+        _ if type_k == type_v => format!(" with a cache of {type_k}"),
+        _ => format!(" with keys cached in {type_k} and values in {type_v}"),
+    };
     format!(
-        "{} ({}, {} parameters) on {chunks} of {} tokens of {}: {} tokens scored",
+        "{} ({}, {} parameters){cache} on {chunks} of {} tokens of {}: {} tokens scored",
         Foreign(&report.model.name),
         Foreign(&report.model.architecture),
         count(report.model.parameters),

@@ -100,6 +100,10 @@ fn drafts_that_do_not_belong_are_refused_with_the_way_out() {
             ["does not speculate", "--runtime"],
         ),
         (
+            "--draft lookup --acceptance 50".to_owned(),
+            ["--acceptance 50", "at most 4"],
+        ),
+        (
             "--draft lookup --acceptance 70".to_owned(),
             ["0.6 or 60%", "from 1 to 64"],
         ),

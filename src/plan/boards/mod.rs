@@ -57,7 +57,7 @@ pub struct Split {
     pub apart: Option<Ledger>,
     /// The server's buffers in the memory of its processor.
     pub server_buffers: Buffers,
-    /// The largest total context with which some division fits; 0 if none does.
+    /// The largest total context with which this division fits, or any where this one does not; 0 if none does.
     pub max_context: u64,
     /// Rates, where they are known.
     pub rates: Option<SplitRates>,
@@ -151,13 +151,20 @@ impl Cluster<'_> {
             0 => whole.workload.context,
             limit => limit.saturating_mul(parallel),
         };
+        // What is printed divides so, whatever the context.
+        let is_kept = !stages.is_empty() && stages.iter().all(|stage| stage.fits);
+        let counts: Vec<usize> = stages.iter().map(|stage| stage.layers.len()).collect();
+        let kept = Cluster {
+            layers: if is_kept { Some(&counts) } else { self.layers },
+            ..*self
+        };
         let fits = |context: u64| {
             let workload = whole.workload.with_context(context);
             let grown = Whole {
                 workload: &workload,
                 ..*whole
             };
-            let stages = self.stages(&grown, block_times);
+            let stages = kept.stages(&grown, block_times);
             !stages.is_empty() && stages.iter().all(|stage| stage.fits)
         };
         if stages.is_empty() || !fits(step) {
