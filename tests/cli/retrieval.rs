@@ -78,7 +78,9 @@ fn a_text_is_rated_and_no_token() {
             "{text}"
         );
         assert!(!text.contains("decode "), "{text}");
-        let modes = text.lines().find(|line| line.starts_with("by power mode: "));
+        let modes = text
+            .lines()
+            .find(|line| line.starts_with("by power mode: "));
         assert!(!modes.unwrap().contains("tokens/s"), "{text}");
     }
 }
