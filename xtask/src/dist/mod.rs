@@ -141,11 +141,22 @@ pub(crate) fn run(names: &[&str]) -> anyhow::Result<()> {
     }
     let dist = Dist::new()?;
     let mut made = Vec::new();
+    let mut skipped = Vec::new();
     for target in TARGETS {
-        if names.is_empty() || names.contains(&target.triple) {
-            made.extend(dist.target(target)?);
+        let is_named = names.contains(&target.triple);
+        if !names.is_empty() && !is_named {
+            continue;
+        }
+        match dist.add(target) {
+            Ok(()) => made.extend(dist.target(target)?),
+            Err(error) if is_named => return Err(error),
+            Err(error) => {
+                println!("skip  {}: {error:#}", target.triple);
+                skipped.push(target.triple);
+            }
         }
     }
+    ensure!(!made.is_empty(), "nothing was made");
     let mut sums = Command::new("sha256sum");
     let sums = sums.args(&made).current_dir(&dist.work).output()?;
     ensure!(sums.status.success(), "sha256sum fails");
@@ -165,6 +176,9 @@ pub(crate) fn run(names: &[&str]) -> anyhow::Result<()> {
         made.len(),
         dist.work.display()
     );
+    if !skipped.is_empty() {
+        println!("no release: without {}", skipped.join(", "));
+    }
     Ok(())
 }
 
@@ -255,12 +269,19 @@ impl Dist {
         Ok(made)
     }
 
+    /// Rust's standard library for the target.
+    ///
+    /// # Errors
+    /// rustup's, where there is none here and none can be fetched.
+    fn add(&self, target: &Target) -> anyhow::Result<()> {
+        let mut rustup = Command::new("rustup");
+        output_of(&self.root, rustup.args(["target", "add", target.triple]))
+            .context("its standard library cannot be installed")?;
+        Ok(())
+    }
+
     fn build(&self, target: &Target) -> anyhow::Result<PathBuf> {
         let triple = target.triple;
-        run_in(
-            &self.root,
-            Command::new("rustup").args(["target", "add", triple]),
-        )?;
         let linked = match target.glibc {
             Some([major, minor]) => format!("{triple}.{major}.{minor}"),
             None => triple.to_owned(),
