@@ -119,6 +119,14 @@ pub fn shell(word: &str) -> String {
     out
 }
 
+/// A hub id as `hf download` takes it: `ORG/NAME`, and the revision of `ORG/NAME@REVISION` as a flag.
+pub fn hub_words(id: &str) -> String {
+    match id.split_once('@') {
+        Some((id, revision)) => format!("{} --revision {}", shell(id), shell(revision)),
+        None => shell(id),
+    }
+}
+
 /// A path quoted for the shell, with `./` before a name that a program could take for a flag.
 pub fn shell_path(path: &str) -> String {
     if path.starts_with('-') {
@@ -145,6 +153,12 @@ mod tests {
         assert_eq!(lines("a\n\tb\u{7f}\r"), "a\n\tb\\u{7f}\\r");
         assert_eq!(format!("{:<6}|", Foreign("\u{200b}")), "\\u{200b}|");
         assert_eq!(format!("{:<4}|", Foreign("é")), "é   |");
+    }
+
+    #[test]
+    fn a_revision_is_a_flag_of_its_own() {
+        assert_eq!(hub_words("Qwen/Qwen3-0.6B"), "Qwen/Qwen3-0.6B");
+        assert_eq!(hub_words("a/b@refs/pr/1"), "a/b --revision refs/pr/1");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::error::CheckpointError;
 use super::index::Index;
 use super::json;
 use super::kind::{self, Companions, OtherKind};
-use super::remote::{Place, RemoteModel};
+use super::remote::{ModelFiles, RemoteModel};
 use super::shards::{self, ShardName};
 use super::stores::{self, Stores};
 use super::{Checkpoint, Origin, gguf_files, hugging_face, retrieval};
@@ -156,11 +156,13 @@ fn open_remote(found: RemoteModel) -> Result<Checkpoint, CheckpointError> {
         source,
     } = found;
     let opened = match &place {
-        Place::Directory(path) => open_directory(name, path)?,
-        Place::Safetensors(path) => {
+        ModelFiles::Directory(path) => open_directory(name, path)?,
+        ModelFiles::Safetensors(path) => {
             hugging_face::open(name, parent(path), &shards::all(path)?, None)?
         }
-        Place::Gguf { model, projector } => gguf_files::open(name, model, projector.as_deref())?,
+        ModelFiles::Gguf { model, projector } => {
+            gguf_files::open(name, model, projector.as_deref())?
+        }
     };
     let mut checkpoint = Checkpoint {
         origin,
@@ -206,7 +208,10 @@ fn no_model(model: &str, stores: &Stores) -> CheckpointError {
     let shown = foreign::shell_path(model);
     let parts = model.split('/').count();
     let way_out = match (is_path || !nearest.is_empty(), parts, model.contains(':')) {
-        (false, 2, false) => format!("`hf download {shown}` fetches it from Hugging Face"),
+        (false, 2, false) => {
+            let words = foreign::hub_words(model);
+            format!("`hf download {words}` fetches it from Hugging Face")
+        }
         (false, 1 | 2, true) => format!("`ollama pull {shown}` fetches it"),
         _ => "give a directory with config.json and *.safetensors, or a .safetensors, .gguf or config.json file".to_owned(),
     };

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
+use serde_json::Value;
 
 use super::args::{FitArgs, Parallel, ReportFormat};
 use super::{
@@ -12,28 +13,21 @@ use super::{
 use crate::evidence::quality::MeasuredQuality;
 use crate::foreign;
 use crate::input;
+use crate::inputs::Inputs;
 use crate::plan::throughput::Throughput;
-use crate::planner::{self, Board, Planner, Request};
+use crate::planner::{self, Board, Planned, Planner, Request};
 use crate::report::{self, fit::Report, fit::View};
 use crate::scheme::Container;
 use crate::units::Bytes;
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
-    pages::check(&args.report.figure, args.report.format())?;
-    watch::check(args)?;
+    check(args)?;
     if let Some(asked) = args.boards.request() {
         return boards::run(args, &asked);
     }
     let [model] = &args.models[..] else {
         return side_by_side::run(args);
     };
-    if args.explain
-        && (args.report.format() == ReportFormat::Json || args.report.format().is_page())
-    {
-        bail!(
-            "--explain is for people: use it with --format text or markdown; JSON and pages have every number"
-        );
-    }
     let saved = args.report.check.as_deref();
     let saved = saved
         .map(|path| saved::read(path, report::fit::SCHEMA))
@@ -41,34 +35,12 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     let quality = args.quality.as_deref().map(read_quality).transpose()?;
     let types = args.types.as_deref().map(request::types).transpose()?;
     let planner = request::open(model, &args.read)?;
-    let others = args
-        .report
-        .check
-        .iter()
-        .chain(&args.quality)
-        .chain(&args.types);
-    let inputs = output::inputs(
-        planner.checkpoint(),
-        others.cloned().chain(request::board_file(&args.board)),
-    );
-    output::check_all(&args.report.outputs(), &inputs)?;
+    let inputs = inputs(args, &planner)?;
     let mut request = request::fit(args, quality, types);
     let board = Board::open(&request.board)?;
     request.workload.draft = request::draft(args, &board)?;
     let throughput = throughput(args, &planner, &board, &mut request)?;
-    let mut planned = planner.plan_on(board, &request)?;
-    if planned.board.runtime.loads.reads(Container::Gguf)
-        && let Some(note) = template::note(planner.checkpoint())
-    {
-        let plans = planned.fit.plans.iter_mut();
-        plans.for_each(|plan| plan.notes.push(note.clone()));
-    }
-    watch::check_board(args, planned.board.choice)?;
-    planned
-        .board
-        .warnings
-        .iter()
-        .for_each(|line| super::warn(line));
+    let planned = planned(args, &planner, board, &request)?;
     let report = Report::new(&planner, &planned);
     let mut document = report::fit::document(&report);
     if let Some(throughput) = &throughput {
@@ -83,26 +55,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         let differences = report::fit::differences(&saved, &document);
         return saved::check(&path, &differences, &args.report);
     }
-    let text = match args.report.format() {
-        ReportFormat::Json => {
-            let document = report::fit::with_curves(document, &report);
-            report::json(&remote::with_transfer(document))
-        }
-        form @ (ReportFormat::Html | ReportFormat::Svg) => {
-            pages::rendered(&report::html::fit(&report), form, &args.report.figure)?
-        }
-        ReportFormat::Text | ReportFormat::Markdown => {
-            shown(args, &report) + &batches(args, &report, throughput.as_ref())
-        }
-    };
-    let output = args.report.output.as_deref();
-    let is_painted =
-        output.is_none() && args.report.format() == ReportFormat::Text && super::wants_colour();
-    if is_painted {
-        print(&report::fit::painted(&text))?;
-    } else {
-        output::deliver(output, &text)?;
-    }
+    deliver(args, &report, document, throughput.as_ref())?;
     let recommended = planned.fit.recommended();
     if let Some(plan) = recommended.filter(|_| args.watch) {
         return watch::run(plan.memory.total(), args.watch_seconds);
@@ -113,6 +66,84 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     } else {
         Outcome::No
     })
+}
+
+/// Refuses flags that contradict each other.
+fn check(args: &FitArgs) -> anyhow::Result<()> {
+    let form = args.report.format();
+    pages::check(&args.report.figure, form)?;
+    watch::check(args)?;
+    let is_for_programs = form == ReportFormat::Json || form.is_page();
+    ensure!(
+        !(args.explain && args.models.len() == 1 && is_for_programs),
+        "--explain is for people: use it with --format text or markdown; JSON and pages have every number"
+    );
+    Ok(())
+}
+
+/// The files that are read, none of which the outputs may replace.
+fn inputs(args: &FitArgs, planner: &Planner) -> anyhow::Result<Inputs> {
+    let others = args
+        .report
+        .check
+        .iter()
+        .chain(&args.quality)
+        .chain(&args.types);
+    let inputs = output::inputs(
+        planner.checkpoint(),
+        others.cloned().chain(request::board_file(&args.board)),
+    );
+    output::check_all(&args.report.outputs(), &inputs)?;
+    Ok(inputs)
+}
+
+/// The plans, with what only running the chat template tells.
+fn planned(
+    args: &FitArgs,
+    planner: &Planner,
+    board: Board,
+    request: &Request,
+) -> anyhow::Result<Planned> {
+    let mut planned = planner.plan_on(board, request)?;
+    if planned.board.runtime.loads.reads(Container::Gguf)
+        && let Some(note) = template::note(planner.checkpoint())
+    {
+        let plans = planned.fit.plans.iter_mut();
+        plans.for_each(|plan| plan.notes.push(note.clone()));
+    }
+    watch::check_board(args, planned.board.choice)?;
+    let warnings = planned.board.warnings.iter();
+    warnings.for_each(|line| super::warn(line));
+    Ok(planned)
+}
+
+/// Prints the report in its format, or writes it to the file of `--output`.
+fn deliver(
+    args: &FitArgs,
+    report: &Report<'_>,
+    document: Value,
+    throughput: Option<&Throughput>,
+) -> anyhow::Result<()> {
+    let text = match args.report.format() {
+        ReportFormat::Json => {
+            let document = report::fit::with_curves(document, report);
+            report::json(&remote::with_transfer(document))
+        }
+        form @ (ReportFormat::Html | ReportFormat::Svg) => {
+            pages::rendered(&report::html::fit(report), form, &args.report.figure)?
+        }
+        ReportFormat::Text | ReportFormat::Markdown => {
+            shown(args, report) + &batches(args, report, throughput)
+        }
+    };
+    let output = args.report.output.as_deref();
+    let is_painted =
+        output.is_none() && args.report.format() == ReportFormat::Text && super::wants_colour();
+    if is_painted {
+        print(&report::fit::painted(&text))
+    } else {
+        output::deliver(output, &text)
+    }
 }
 
 /// With `--parallel auto`: what each number of sequences brings. `request` then asks for the best of them, or for one.

@@ -61,6 +61,10 @@ pub(super) fn choose(repo: &Repo, files: &[ListedFile]) -> Result<Chosen, HubErr
                 names(&ggufs)
             ))),
         },
+        Pick::Any if files.is_empty() => Err(wrong(
+            "holds no file that could be part of a model; look at its page for what it is"
+                .to_owned(),
+        )),
         Pick::Any => {
             let weights: Vec<ListedFile> = safetensors(files).cloned().collect();
             if !weights.is_empty() || ggufs.is_empty() {
@@ -271,6 +275,15 @@ mod tests {
             Chosen::Gguf { parts, projector } => parts.into_iter().chain(projector).collect(),
         };
         Ok(files.into_iter().map(|file| file.path).collect())
+    }
+
+    #[test]
+    fn a_repository_without_a_file_holds_no_model() {
+        let error = chosen(Pick::Any, &[]).unwrap_err();
+        assert!(
+            error.contains("holds no file that could be part"),
+            "{error}"
+        );
     }
 
     #[test]

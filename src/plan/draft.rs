@@ -40,8 +40,8 @@ pub enum Drafter {
 pub struct DraftModel {
     /// Its file or directory, for commands.
     pub path: String,
-    /// Whether that file is a GGUF that has to be made first.
-    pub is_to_be_made: bool,
+    /// The model that a GGUF of that name has to be made from first; `None` where it is there.
+    pub made_from: Option<String>,
     /// The model.
     pub model: ModelSpec,
     /// The type of each tensor.

@@ -320,16 +320,26 @@ impl Planner {
             runtime: runtime.name.clone(),
             model: self.model.name.clone(),
         })?;
-        let given = self.checkpoint.files.first();
-        let is_gguf = self.checkpoint.format == SourceFormat::Gguf;
+        let scheme = candidate.assignment.scheme.to_uppercase();
         let name = self.model.name.rsplit('/').next().unwrap_or_default();
-        let path = match given.filter(|_| is_gguf) {
-            Some(file) => file.path.to_string_lossy().into_owned(),
-            None => format!("{name}-{}.gguf", candidate.assignment.scheme.to_uppercase()),
+        let asked = || self.checkpoint.origin.text().to_owned();
+        let first = self.checkpoint.files.first();
+        let (path, made_from) = match (self.checkpoint.format, candidate.assignment.container) {
+            (SourceFormat::Gguf, _) => (
+                first.map_or_else(asked, |file| file.path.to_string_lossy().into_owned()),
+                None,
+            ),
+            (format, Container::Gguf) => {
+                // A description alone gives no file.
+                let has_weights = format == SourceFormat::Safetensors;
+                let made_from = has_weights.then(asked);
+                (format!("{name}-{scheme}.gguf"), made_from)
+            }
+            (_, Container::Safetensors) => (asked(), None),
         };
         Ok(Drafter::Model(Arc::new(DraftModel {
             path,
-            is_to_be_made: !is_gguf,
+            made_from,
             model: self.model.clone(),
             assignment: candidate.assignment,
         })))

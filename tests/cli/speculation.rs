@@ -77,7 +77,11 @@ fn without_evidence_the_acceptance_to_reach_is_named() {
         line.contains("-ngld 99 --spec-type draft-simple --spec-draft-n-max 3"),
         "{line}"
     );
-    assert!(line.contains("make the draft's file"), "{line}");
+    let made = format!("orinplan quantize {TINY} --scheme bf16 --output tiny-qwen3-BF16.gguf");
+    assert!(line.contains("Make the draft's file"), "{line}");
+    let unwrapped = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(unwrapped.contains(&made), "{line}");
+    assert!(unwrapped.contains("-md tiny-qwen3-BF16.gguf"), "{line}");
 }
 
 #[test]

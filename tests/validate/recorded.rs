@@ -356,7 +356,7 @@ fn a_directory_is_refused_with_the_two_commands() {
         (
             "llama-bench",
             &["--scheme", "q8_0"],
-            "`orinplan quantize fixtures/tiny-qwen3 --scheme q8_0 --output model.gguf`",
+            "`orinplan quantize fixtures/tiny-qwen3 --scheme q8_0 --output model.gguf`, then `orinplan validate model.gguf --backend llama-bench`",
         ),
     ] {
         let words = ["validate", "fixtures/tiny-qwen3", "--backend", backend];

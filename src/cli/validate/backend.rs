@@ -159,9 +159,17 @@ fn gguf(args: &ValidateArgs, checkpoint: &Checkpoint) -> anyhow::Result<PathBuf>
         let is_file = |scheme: &&Scheme| scheme.container == Container::Gguf;
         let scheme = args.scheme.as_deref().and_then(Scheme::get).filter(is_file);
         let scheme = scheme.map_or("q4_k_m", |scheme| scheme.id);
+        let backend = args.backend.name();
+        // Another scheme than its own was asked for, or it has none of 16 bits.
+        let (runs, flag) = match args.backend {
+            BackendId::Candle => (
+                "a GGUF, or 16-bit weights in their own format",
+                String::new(),
+            ),
+            _ => ("a GGUF", format!(" --backend {backend}")),
+        };
         bail!(
-            "{model} is no GGUF, and --backend {} runs one: make it with `orinplan quantize {} --scheme {scheme} --output model.gguf`, then `orinplan validate model.gguf`",
-            args.backend.name(),
+            "{model} is no GGUF, and --backend {backend} runs {runs}: make it with `orinplan quantize {} --scheme {scheme} --output model.gguf`, then `orinplan validate model.gguf{flag}`",
             foreign::shell_path(model)
         );
     }

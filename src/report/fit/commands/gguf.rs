@@ -4,8 +4,9 @@
 use super::super::Report;
 use super::{CommandBlock, names};
 use crate::checkpoint::{Origin, RawConfig, SourceFormat};
-use crate::foreign::{shell, shell_path};
+use crate::foreign::{hub_words, shell_path};
 use crate::plan::Plan;
+use crate::plan::draft::Drafter;
 use crate::quantize::Readiness;
 use crate::scheme::{Container, Rules, Scheme};
 
@@ -88,6 +89,25 @@ fn fetch(report: &Report<'_>, plan: &Plan) -> Option<CommandBlock> {
     Some(CommandBlock::make("Get the file", vec![line]))
 }
 
+/// The file of the model that drafts, where it is not there.
+pub(super) fn make_draft(report: &Report<'_>, _: &Plan) -> Vec<CommandBlock> {
+    let draft = report.workload.draft.as_ref();
+    let Some(Drafter::Model(model)) = draft.map(|draft| &draft.by) else {
+        return Vec::new();
+    };
+    let line = model.made_from.as_ref().map(|from| {
+        format!(
+            "orinplan quantize {} --scheme {} --output {}",
+            shell_path(from),
+            model.assignment.scheme,
+            shell_path(&model.path)
+        )
+    });
+    line.map(|line| CommandBlock::make("Make the draft's file", vec![line]))
+        .into_iter()
+        .collect()
+}
+
 /// The line of `orinplan quantize`.
 pub(super) fn quantize(
     report: &Report<'_>,
@@ -144,7 +164,7 @@ fn importance(report: &Report<'_>, scheme: &str) -> Option<String> {
 fn tokenizer(report: &Report<'_>) -> Option<String> {
     let files = "tokenizer.json tokenizer_config.json";
     if let Origin::Hub(id) = &report.checkpoint.origin {
-        return Some(format!("hf download {} {files}", shell(id)));
+        return Some(format!("hf download {} {files}", hub_words(id)));
     }
     let RawConfig::HuggingFace(config) = &report.checkpoint.config else {
         return None;

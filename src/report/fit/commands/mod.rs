@@ -10,7 +10,7 @@ mod vllm;
 
 use super::Report;
 use crate::checkpoint::Origin;
-use crate::foreign::shell;
+use crate::foreign::hub_words;
 use crate::plan::Plan;
 use crate::plan::draft::Drafter;
 use crate::quantize::Readiness;
@@ -51,7 +51,12 @@ type Writer = fn(&Report<'_>, &Plan) -> Vec<CommandBlock>;
 const WRITERS: &[(&str, &[Writer])] = &[
     (
         "llama.cpp",
-        &[gguf::make, llama_cpp::server, ollama::create],
+        &[
+            gguf::make,
+            gguf::make_draft,
+            llama_cpp::server,
+            ollama::create,
+        ],
     ),
     ("llama.cpp-cpu", &[gguf::make, llama_cpp::server_cpu]),
     ("llama-bench", &[gguf::make, llama_cpp::bench]),
@@ -102,7 +107,7 @@ fn download(report: &Report<'_>) -> Vec<CommandBlock> {
     let Origin::Hub(id) = &report.checkpoint.origin else {
         return Vec::new();
     };
-    let line = format!("hf download {}", shell(id));
+    let line = format!("hf download {}", hub_words(id));
     vec![CommandBlock::make(
         "Get the weights, then ask again for how to run them",
         vec![line],
@@ -118,20 +123,14 @@ fn no_file<'a>(report: &'a Report<'_>, plan: &Plan) -> Option<&'a str> {
     }
 }
 
-/// Which file the commands take for the draft, where it is none that was given.
+/// What the commands take for a head that drafts, which no command makes.
 fn draft(report: &Report<'_>) -> Option<String> {
-    match &report.workload.draft.as_ref()?.by {
-        Drafter::Model(model) if model.is_to_be_made => Some(format!(
-            "make the draft's file `{}` with `orinplan quantize`, or name a GGUF with --draft",
-            model.path
-        )),
-        Drafter::Eagle3 => Some(
-            "EAGLE3 in the lines stands for the head that was trained for this model; for llama.cpp, convert_hf_to_gguf.py \
-             makes its GGUF with --target-model-dir"
-                .to_owned(),
-        ),
-        _ => None,
-    }
+    let is_head = matches!(report.workload.draft.as_ref()?.by, Drafter::Eagle3);
+    is_head.then(|| {
+        "EAGLE3 in the lines stands for the head that was trained for this model; for llama.cpp, convert_hf_to_gguf.py \
+         makes its GGUF with --target-model-dir"
+            .to_owned()
+    })
 }
 
 /// The caveats of the commands for `plan`, or why there are none.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::Report;
 use crate::checkpoint::{Origin, SourceFormat};
-use crate::foreign::{shell, shell_path};
+use crate::foreign::{hub_words, shell_path};
 use crate::plan::Plan;
 
 /// The model's name without the owner of a hub id, as part of a file's name.
@@ -57,7 +57,7 @@ pub(super) fn directory(report: &Report<'_>) -> String {
 /// The directory of a Hugging Face checkpoint as a word of a shell; one on a server is downloaded first.
 pub(super) fn directory_word(report: &Report<'_>) -> String {
     match (&report.checkpoint.source, &report.checkpoint.origin) {
-        (Some(_), Origin::Hub(id)) => format!(r#""$(hf download {})""#, shell(id)),
+        (Some(_), Origin::Hub(id)) => format!(r#""$(hf download {})""#, hub_words(id)),
         _ => shell_path(&directory(report)),
     }
 }

@@ -114,7 +114,7 @@ fn speculation(report: &Report<'_>) -> Option<String> {
     let draft = report.workload.draft.as_ref()?;
     let tokens = draft.method(report.target.runtime)?.passes;
     let (method, model) = match &draft.by {
-        Drafter::Model(model) => ("draft_model", Some(model.model.name.as_str())),
+        Drafter::Model(model) => ("draft_model", Some(model.path.as_str())),
         Drafter::Mtp => ("mtp", None),
         Drafter::Eagle3 => ("eagle3", Some("EAGLE3")),
         Drafter::Lookup => ("ngram", None),
