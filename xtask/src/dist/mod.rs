@@ -378,8 +378,7 @@ impl Dist {
         ];
         let mut tar = Command::new("tar");
         tar.args(words)
-            .args(["-czf", &archive, &name])
-            .env("GZIP", "-n");
+            .args(["--use-compress-program=gzip -n", "-cf", &archive, &name]);
         run_in(&self.work, &mut tar)?;
         fs::remove_dir_all(folder)?;
         Ok(archive)
