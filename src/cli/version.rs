@@ -1,8 +1,12 @@
 //! `orinplan --version`: the release, what it was built with, the kernels of this processor, and the data it carries.
 
 use crate::catalog::CATALOG;
-use crate::evidence::MEASUREMENTS;
+use crate::device;
+use crate::evidence::boards::{LINKS, PIPELINES};
 use crate::evidence::quality::QUALITY;
+use crate::evidence::speculation::{METHODS, SPECULATION};
+use crate::evidence::{self, MEASUREMENTS, MODELS, POWER};
+use crate::runtime;
 
 /// The version in several lines.
 pub(super) fn long() -> String {
@@ -10,6 +14,7 @@ pub(super) fn long() -> String {
         ("cli", true),
         ("decode", cfg!(feature = "decode")),
         ("hub", cfg!(feature = "hub")),
+        ("pages", cfg!(feature = "pages")),
         ("cuda", cfg!(feature = "cuda")),
     ];
     let features = features.iter().filter(|(_, is_built)| *is_built);
@@ -17,14 +22,33 @@ pub(super) fn long() -> String {
     // A row a line, under a header.
     let rows = |table: &str| table.lines().count().saturating_sub(1);
     format!(
-        "{}\nfeatures: {}\nkernels: {}\ndata: {} measurements of speed, {} of quality; catalogue of {} models",
+        "{}\nfeatures: {}\nkernels: {}\ndata: version {}; {} measurements of speed, {} of quality; catalogue of {} models",
         env!("CARGO_PKG_VERSION"),
         features.join(", "),
         kernels(),
+        data(),
         rows(MEASUREMENTS),
         rows(QUALITY),
         models(),
     )
+}
+
+/// The version of the data: programs that print the same one predict from the same numbers.
+fn data() -> String {
+    let mut texts = vec![
+        CATALOG,
+        LINKS,
+        MEASUREMENTS,
+        METHODS,
+        MODELS,
+        PIPELINES,
+        POWER,
+        QUALITY,
+        SPECULATION,
+    ];
+    texts.extend(device::texts());
+    texts.extend(runtime::texts());
+    evidence::fingerprint(&texts)
 }
 
 /// Models of the catalogue: an entry a line. Parsing it takes longer than all else that a help text needs.

@@ -35,5 +35,5 @@ pub use profile::{
     AllocationLimit, AtHand, DeviceProfile, Estimate, Gpu, Original, Pitfall, PowerMode, Session,
 };
 pub use quantity::{OpsPerSecond, Quantity, Watts};
-pub use registry::{DEFAULT_BOARD, HOST, get, ids, list, load};
+pub use registry::{DEFAULT_BOARD, HOST, get, ids, list, load, texts};
 pub use what_if::{ParseWhatIfError, WhatIf};

@@ -41,6 +41,11 @@ pub fn ids() -> impl Iterator<Item = &'static str> {
     BOARDS.iter().map(|(id, _, _)| *id)
 }
 
+/// The texts of the shipped boards, smallest module first.
+pub fn texts() -> impl Iterator<Item = &'static str> {
+    BOARDS.iter().map(|(_, _, text)| *text)
+}
+
 /// Every shipped board, smallest module first.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use crate::sourced::{Sourced, Trust};
 use crate::units::{Bytes, BytesPerSecond, Seconds};
 
 /// The text of `profiles/links.toml`.
-const LINKS: &str = include_str!("../../profiles/links.toml");
+pub const LINKS: &str = include_str!("../../profiles/links.toml");
 
 /// The text of `profiles/pipelines.csv`.
 pub const PIPELINES: &str = include_str!("../../profiles/pipelines.csv");

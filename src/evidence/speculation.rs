@@ -12,7 +12,7 @@ use super::csv::{self, CsvError};
 pub const SPECULATION: &str = include_str!("../../profiles/speculation.csv");
 
 /// The text of `profiles/speculation.toml`.
-const METHODS: &str = include_str!("../../profiles/speculation.toml");
+pub const METHODS: &str = include_str!("../../profiles/speculation.toml");
 
 /// The header of the table.
 const COLUMNS: &[&str] = &[

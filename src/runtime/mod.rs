@@ -15,4 +15,4 @@ mod runs;
 pub use learned::{Added, Learned, Runs};
 pub use lines::Version;
 pub use profile::RuntimeProfile;
-pub use registry::{RuntimeError, builtin_ids, find, parse};
+pub use registry::{RuntimeError, builtin_ids, find, parse, texts};

@@ -91,6 +91,11 @@ pub fn builtin_ids() -> impl Iterator<Item = &'static str> {
     BUILTIN.iter().map(|(id, _)| *id)
 }
 
+/// The texts of the built-in runtimes, the default first.
+pub fn texts() -> impl Iterator<Item = &'static str> {
+    BUILTIN.iter().map(|(_, text)| *text)
+}
+
 /// The built-in runtime called `id`.
 ///
 /// # Errors

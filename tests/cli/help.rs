@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
 
 use crate::support::says;
 
@@ -58,7 +59,12 @@ fn every_subcommand_has_help() {
     assert_eq!(says(0, "-V"), version);
     let told = says(0, "--version");
     assert!(told.starts_with(&version), "{told}");
-    for word in ["features: cli", "kernels: ", "measurements of speed"] {
+    for word in [
+        "features: cli",
+        "kernels: ",
+        "data: version ",
+        "measurements of speed",
+    ] {
         assert!(told.contains(word), "{told}");
     }
 }
@@ -74,12 +80,20 @@ fn the_man_pages_mention_every_flag() {
     for command in COMMANDS {
         let page = directory.path().join(format!("orinplan-{command}.1"));
         let page = fs::read_to_string(page).unwrap().replace("\\-", "-");
+        let examples = page.split_once(".SH EXAMPLES\n").unwrap().1;
+        assert!(examples.contains("\\fBorinplan "), "{examples}");
         for flag in flags(&says(0, &format!("{command} --help"))) {
             assert!(page.contains(&flag), "{command} {flag}");
             counted += 1;
         }
     }
     assert!(counted > 40, "{counted}");
+    // Those of the command above it.
+    let set = fs::read_to_string(directory.path().join("orinplan-config-set.1")).unwrap();
+    assert!(
+        set.contains(".TP\n\\fBorinplan config\\fR\nevery setting "),
+        "{set}"
+    );
     let whole = fs::read_to_string(directory.path().join("orinplan.1")).unwrap();
     for top in [whole, says(0, "man")] {
         assert!(
@@ -105,6 +119,74 @@ fn completions_know_every_flag_of_fit() {
             };
             assert!(script.contains(written), "{shell} {flag}");
         }
+    }
+}
+
+/// What bash offers for the last of `words`.
+fn offered_by_bash(script: &str, words: &[&str]) -> String {
+    let ask = "COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); \
+               _orinplan orinplan \"${!#}\" \"${COMP_WORDS[COMP_CWORD - 1]}\"; echo \"${COMPREPLY[*]}\"";
+    let run = Command::new("bash")
+        .args(["-c", &format!("{script}\n{ask}"), "bash"])
+        .args(words)
+        .output()
+        .unwrap();
+    String::from_utf8(run.stdout).unwrap().trim().to_owned()
+}
+
+#[cfg(unix)]
+#[test]
+fn bash_offers_boards_formats_runtimes_cache_types_and_power_modes() {
+    let script = says(0, "completions bash");
+    for (words, offered) in [
+        ("fit --device orin-nx", "orin-nx-8gb orin-nx-16gb"),
+        ("quantize --fit agx", "agx-orin-32gb agx-orin-64gb"),
+        ("devices show orin-nano", "orin-nano-4gb orin-nano-8gb"),
+        ("fit --scheme q5_k", "q5_k_m q5_k_s"),
+        ("quantize --output-tensor-type q6", "q6_k"),
+        ("fit --runtime ten", "tensorrt-edge-llm"),
+        ("fit --kv-type q5", "q5_1 q5_0"),
+        ("fit --power-mode MAXN", "MAXN MAXN_SUPER"),
+        ("config set po", "power-mode"),
+        // Left to the shell, which has files.
+        ("fit --device profiles/", ""),
+    ] {
+        let words: Vec<&str> = ["orinplan"].into_iter().chain(words.split(' ')).collect();
+        assert_eq!(offered_by_bash(&script, &words), offered, "{words:?}");
+    }
+}
+
+/// Where fish is installed, it is asked.
+#[cfg(unix)]
+#[test]
+fn fish_offers_values_of_words_without_a_flag_and_files_for_a_board() {
+    let script = says(0, "completions fish");
+    for line in [
+        "using_subcommand devices; and __fish_seen_subcommand_from show\" -f -a \"orin-nano-4gb ",
+        "-l device -r -F\n",
+    ] {
+        assert!(script.contains(line), "{line}");
+    }
+    let offered = |line: &str| {
+        let ask = format!("{script}\ncomplete -C \"orinplan {line}\"");
+        let mut fish = Command::new("fish");
+        fish.args(["--no-config", "-c", &ask]);
+        let run = fish.current_dir(env!("CARGO_MANIFEST_DIR")).output();
+        let run = run.ok().filter(|run| run.status.success())?;
+        let lines = String::from_utf8(run.stdout).unwrap();
+        Some(lines.split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    for (line, expected) in [
+        ("devices show orin-nx", "orin-nx-8gb orin-nx-16gb"),
+        ("completions b", "bash"),
+        ("config unset po", "power-mode"),
+        ("fit --device agx", "agx-orin-32gb agx-orin-64gb"),
+        (
+            "fit --device profiles/boards/agx-orin-3",
+            "profiles/boards/agx-orin-32gb.toml",
+        ),
+    ] {
+        assert!(offered(line).is_none_or(|said| said == expected), "{line}");
     }
 }
 

@@ -1,5 +1,12 @@
 //! Examples of each command, below its help and in its man page.
 
+pub(super) const TOP: &str = "\
+Examples:
+  orinplan fit Qwen/Qwen3-8B --device orin-nx-16gb           does it fit, and how fast is it
+  orinplan models --device orin-nano-8gb                     what runs on a board, the best first
+  orinplan quantize MODEL --scheme q4_k_m --output model.gguf
+  orinplan validate model.gguf                               predicted against measured, on this machine";
+
 pub(super) const FIT: &str = "\
 Examples:
   orinplan fit Qwen/Qwen3-8B                                 from the headers on the server
@@ -77,6 +84,11 @@ Examples:
   orinplan roofline model.gguf --power-mode 15W
   orinplan roofline --nominal gemma3:1b:1e9:4.5 --nominal qwen3:0.6b:0.6B:8";
 
+pub(super) const INSPECT: &str = "\
+Examples:
+  orinplan inspect model.gguf                                every tensor, its shape and type
+  orinplan inspect Qwen/Qwen3-8B --format json               of headers on the server";
+
 pub(super) const DEVICES: &str = "\
 Examples:
   orinplan devices                                           all boards
@@ -93,4 +105,10 @@ Examples:
 pub(super) const COMPLETIONS: &str = "\
 Examples:
   orinplan completions bash > ~/.local/share/bash-completion/completions/orinplan
-  orinplan completions zsh > ~/.zfunc/_orinplan";
+  orinplan completions zsh > ~/.zfunc/_orinplan
+  orinplan completions fish > ~/.config/fish/completions/orinplan.fish";
+
+pub(super) const MAN: &str = "\
+Examples:
+  orinplan man | man -l -                                    this page
+  orinplan man --output ~/.local/share/man/man1              and those of all commands";

@@ -5,10 +5,11 @@ use std::ffi::OsStr;
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Arg, Command};
 
-use super::parse::parse_kv_type;
+use super::parse::{parse_encoded_type, parse_kv_type};
 use crate::device::{self, HOST};
 use crate::dtype::Dtype;
 use crate::plan::workload::KV_TYPES;
+use crate::quantize::blocks;
 use crate::runtime;
 use crate::scheme::SCHEMES;
 
@@ -20,12 +21,19 @@ pub(super) struct Known(fn() -> Vec<String>);
 pub(super) const DEVICES: Known =
     Known(|| device::ids().chain([HOST]).map(str::to_owned).collect());
 
-/// Power modes of all boards.
+/// Power modes of all boards, from the lowest power.
 pub(super) const POWER_MODES: Known = Known(|| {
     let boards = device::list().unwrap_or_default();
     let modes = boards.into_iter().flat_map(|board| board.modes);
     let mut names: Vec<String> = modes.map(|mode| mode.name).collect();
-    names.sort();
+    let watts = |name: &String| {
+        let end = name.find(|c: char| !c.is_ascii_digit());
+        let digits = end.and_then(|end| name.get(..end));
+        digits
+            .and_then(|digits| digits.parse().ok())
+            .unwrap_or(u32::MAX)
+    };
+    names.sort_by(|a, b| (watts(a), a).cmp(&(watts(b), b)));
     names.dedup();
     names
 });
@@ -45,13 +53,17 @@ pub(super) const FORMATS: Known = Known(|| {
 
 /// A parser of types of the KV cache.
 pub(super) fn kv_type() -> impl TypedValueParser<Value = Dtype> {
-    let known = Known(|| {
-        KV_TYPES
-            .iter()
-            .map(|dtype| dtype.name().to_lowercase())
-            .collect()
-    });
-    known.try_map(|text| parse_kv_type(&text))
+    Known(|| names(KV_TYPES)).try_map(|text| parse_kv_type(&text))
+}
+
+/// A parser of types that tensors are written in.
+pub(super) fn encoded_type() -> impl TypedValueParser<Value = Dtype> {
+    Known(|| names(blocks::FORMATS)).try_map(|text| parse_encoded_type(&text))
+}
+
+fn names(types: &[Dtype]) -> Vec<String> {
+    let names = types.iter().map(|dtype| dtype.name().to_lowercase());
+    names.collect()
 }
 
 impl TypedValueParser for Known {

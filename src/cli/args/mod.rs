@@ -20,8 +20,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::parse::{
-    parse_bits, parse_encoded_type, parse_nats, parse_parallel, parse_rate, parse_release,
-    parse_rules, parse_type_override, parse_watts, tokens,
+    parse_bits, parse_nats, parse_parallel, parse_rate, parse_release, parse_rules,
+    parse_type_override, parse_watts, tokens,
 };
 use crate::device::{L4tRelease, WhatIf};
 use crate::dtype::Dtype;
@@ -62,7 +62,7 @@ const NO_HEADING: Option<&str> = None;
 /// Exit status: 0 it fits, 1 it does not (or a check differs, or a measurement is off), 2 an error, 130
 /// after Ctrl-C (128 and the number of any signal).
 #[derive(Debug, Parser)]
-#[command(name = "orinplan", version, max_term_width = 100)]
+#[command(name = "orinplan", version, max_term_width = 100, after_long_help = examples::TOP)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
@@ -127,6 +127,7 @@ pub(super) enum Command {
     #[command(after_long_help = examples::ROOFLINE)]
     Roofline(RooflineArgs),
     /// List what is in a checkpoint
+    #[command(after_long_help = examples::INSPECT)]
     Inspect(InspectArgs),
     /// Boards and their power modes, and the machine at hand
     #[command(after_long_help = examples::DEVICES)]
@@ -138,6 +139,7 @@ pub(super) enum Command {
     #[command(after_long_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
     /// Print the man page
+    #[command(after_long_help = examples::MAN)]
     Man(ManArgs),
 }
 
@@ -325,8 +327,8 @@ pub(super) struct QuantizeArgs {
     /// The same for a number of bits for each weight, such as 4.5
     #[arg(long, value_name = "BITS", value_parser = parse_bits)]
     pub target_bpw: Option<f64>,
-    /// The same for what the board of this id has left, at --context
-    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["target_size", "target_bpw"])]
+    /// The same for what this board has left, at --context
+    #[arg(long, value_name = "ID|FILE|host", conflicts_with_all = ["target_size", "target_bpw"], value_parser = known::DEVICES, hide_possible_values = true)]
     pub fit: Option<String>,
     /// Tokens of context on the board of --fit [default: 4096, or the model's limit if smaller]
     #[arg(long, value_name = "N", requires = "fit", value_parser = tokens(1..=1 << 30))]
@@ -363,10 +365,10 @@ pub(super) struct QuantizeArgs {
     #[arg(long, value_name = "REGEX=TYPE", value_parser = parse_type_override)]
     pub tensor_type: Vec<TypeOverride>,
     /// Type of the token embedding
-    #[arg(long, value_name = "TYPE", value_parser = parse_encoded_type)]
+    #[arg(long, value_name = "TYPE", value_parser = known::encoded_type(), hide_possible_values = true)]
     pub token_embedding_type: Option<Dtype>,
     /// Type of the output matrix, and of a tied embedding
-    #[arg(long, value_name = "TYPE", value_parser = parse_encoded_type)]
+    #[arg(long, value_name = "TYPE", value_parser = known::encoded_type(), hide_possible_values = true)]
     pub output_tensor_type: Option<Dtype>,
     /// One type for all tensors that are quantized, without the format's mix
     #[arg(long)]

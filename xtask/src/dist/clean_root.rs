@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-use super::{FIXTURE, Target, output_of, run_in};
+use super::{FIXTURE, Target, output_of};
 use crate::interop::environment;
 
 /// The release that is installed; JetPack 5 and 6 are Ubuntu's of the same years.
@@ -35,7 +35,8 @@ impl CleanRoot {
         if !folder.join("made").is_file() {
             let mut make = Command::new("debootstrap");
             make.args(["--variant=minbase", RELEASE]).arg(&folder);
-            run_in(work, &mut make)?;
+            println!("making {}", folder.display());
+            output_of(work, &mut make)?;
             fs::write(folder.join("made"), "")?;
         }
         Ok(Some(CleanRoot { folder }))
