@@ -325,7 +325,7 @@ impl Activations for HostActivations {
         &self,
         [keys, values]: &[cache::Cells; 2],
         view: &View,
-        scores: ScoreTransform,
+        scores: ScoreTransform<'_>,
     ) -> Result<HostActivations, DecodeError> {
         let heads = self.width / keys.width.max(1);
         let visible = attention::Visible {

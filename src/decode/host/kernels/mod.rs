@@ -24,6 +24,7 @@ pub(super) use tile::{LANES, Tile, TileFormat, tile_format};
 
 use half::f16;
 
+use super::ops::{CLAMP, SLOPE};
 use crate::dtype::Dtype;
 use crate::model::Activation;
 
@@ -291,6 +292,10 @@ fn activate_lanes(x: &mut [f32], activation: Activation) {
             .iter_mut()
             .for_each(|x| *x *= sigmoid(GELU * *x * (1.0 + 0.044_715 * *x * *x))),
         Activation::ReluSquared => x.iter_mut().for_each(|x| *x *= x.max(0.0)),
+        Activation::ClampedSwiglu => x.iter_mut().for_each(|x| {
+            let gate = x.min(CLAMP);
+            *x = gate * sigmoid(SLOPE * gate);
+        }),
     }
 }
 
