@@ -283,7 +283,8 @@ fn weights(
             same += 1;
             continue;
         }
-        let legacy = !dtype.ends_with("_K") && !dtype.starts_with("IQ");
+        // Four-bit floats are those of the checkpoint.
+        let legacy = !dtype.ends_with("_K") && !dtype.starts_with("IQ") && dtype != "MXFP4";
         ensure!(
             !legacy || is_multiplied,
             "{name} has other {dtype} bytes than ggml writes"
