@@ -248,7 +248,7 @@ macro_rules! families {
 }
 
 families! {
-    arcee bert cohere cohere2 deepseek2 deepseek3 ernie4_5 ernie4_5_moe exaone exaone4 falcon_h1 gemma gemma4 gemma4_dense gemma4_moe gemma_embedding glm glm4 gpt_oss gptneox granite granitehybrid granitemoe
+    arcee bert cohere cohere2 deepseek2 deepseek3 ernie4_5 ernie4_5_moe exaone exaone4 falcon_h1 gemma gemma4 gemma4_dense gemma4_moe gemma_embedding glm glm4 gpt_oss gpt_oss_floats gptneox granite granitehybrid granitemoe
     hunyuan_dense lfm2moe mamba2 minicpm minicpm3 ministral3 nemotron nemotron_h nemotron_h_moe nomic_bert olmo olmo3 olmoe phi2 qwen2moe qwen3_embedding
     roberta seed_oss stablelm xlm_roberta
 }

@@ -254,6 +254,9 @@ def _values(family, name, shape):
     scale = math.sqrt(HIDDEN) if family.startswith("gemma") else 1.0
     if ("norm" in name or ".ln_" in name) and name.endswith("weight"):
         centre = scale if name.endswith((".norm.weight", "embedding_norm.weight")) and ".layers." not in name else 1.0
+        if family.startswith("gemma4") and name.endswith(("q_norm.weight", "k_norm.weight")):
+            # Its scores have no factor: these norms keep them as small as others'.
+            centre = 0.35
         less = 1.0 if family in _ADD_ONE and "linear_attn" not in name else 0.0
         return centre * (1.0 + 0.1 * noise) - less
     if name.endswith(("correct_output_scale", "layer_scalar", "router.scale", "per_expert_scale")):
