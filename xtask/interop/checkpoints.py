@@ -257,6 +257,9 @@ def _values(family, name, shape):
         if family.startswith("gemma4") and name.endswith(("q_norm.weight", "k_norm.weight")):
             # Its scores have no factor: these norms keep them as small as others'.
             centre = 0.35
+        if name.endswith("post_feedforward_layernorm_2.weight"):
+            # A router that decides otherwise should move little.
+            centre = 0.5
         less = 1.0 if family in _ADD_ONE and "linear_attn" not in name else 0.0
         return centre * (1.0 + 0.1 * noise) - less
     if name.endswith(("correct_output_scale", "layer_scalar", "router.scale", "per_expert_scale")):
