@@ -34,14 +34,14 @@ pub struct RemoteModel {
     /// How the user named it.
     pub origin: Origin,
     /// Its headers and small files.
-    pub place: Place,
+    pub place: ModelFiles,
     /// The rest of it; `None` where all of it is here after all.
     pub source: Option<Source>,
 }
 
 /// Where the headers and small files of a model are.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum ModelFiles {
     /// A folder as a Hugging Face directory. A weight file is there as its header, with the name of one.
     Directory(PathBuf),
     /// A safetensors file, alone.
@@ -92,6 +92,12 @@ pub trait RemoteWeights: Debug + Send + Sync {
     /// Announces that `ranges` will be read, mostly in this order, so that they are fetched ahead, over several
     /// connections. What was fetched ahead before is dropped.
     fn fetch_ahead(&self, ranges: Vec<FileRange>);
+
+    /// Whether the server states a digest for `file`, and `content`, read to its end, has it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] where `content` has another one; what reading says.
+    fn verify(&self, file: &Path, content: &mut dyn io::Read) -> io::Result<bool>;
 
     /// Ends fetching ahead. Returns the names of files that were read and whose contents could not be compared with the
     /// digest that the server states for them, each with the reason.

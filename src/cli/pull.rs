@@ -13,7 +13,8 @@ use crate::hub::Purpose;
 use crate::model::Unknown;
 use crate::plan::Plan;
 use crate::planner::{OpenError, Planned, Planner, Request, Schemes, WorkloadRequest};
-use crate::quantize::{self, Destination};
+use crate::quantize::{self, Destination, Fetched, Start};
+use crate::units::Bytes;
 
 /// A file of fewer bits for a weight than this part of ours is farther from the original.
 const FEWER_BITS: f64 = 0.98;
@@ -27,7 +28,8 @@ pub(super) fn run(args: &PullArgs) -> anyhow::Result<Outcome> {
     } else {
         offered(args)
     };
-    let stores = remote::stores(Purpose::Make);
+    let begun = Some(args.output.as_path()).filter(|_| args.resume);
+    let stores = remote::stores_of(begun, false);
     let theirs = match Planner::open_in(&name, &stores, |_| Unknown::Refuse) {
         Err(OpenError::Checkpoint(CheckpointError::Remote(error))) if !is_gguf => {
             print(&format!(
@@ -79,9 +81,15 @@ pub(super) fn run(args: &PullArgs) -> anyhow::Result<Outcome> {
     let cancel = progress::cancelled_by_signals()?;
     let bytes = checkpoint.files.iter().map(|file| file.bytes).sum();
     let bar = Bar::new(bytes, checkpoint.tensors.len());
-    let fetched = quantize::fetch(checkpoint, &destination, &cancel, &mut |now| bar.set(now));
+    let start = Start::of(args.resume);
+    let set = &mut |now| bar.set(now);
+    let fetched = quantize::fetch(checkpoint, &destination, start, &cancel, set);
     bar.clear();
-    let checked = if fetched? {
+    let Fetched { kept, checked } = fetched?;
+    if kept > Bytes(0) {
+        remote::say(&format!("{kept} of an earlier run were kept"));
+    }
+    let checked = if checked {
         "its SHA-256 is the one that is stated"
     } else {
         "no SHA-256 is stated for it"

@@ -1,6 +1,7 @@
 //! Models on servers, as far as flags and environment allow them, and what was transferred for them.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::Value;
@@ -9,6 +10,7 @@ use super::args::NetworkArgs;
 use super::clean;
 use crate::checkpoint::{Checkpoint, Stores};
 use crate::hub::{Purpose, Servers, Settings, Transfer};
+use crate::quantize;
 use crate::units::{Bytes, counted};
 
 /// The flags of this run.
@@ -26,6 +28,15 @@ pub(super) fn allow(network: NetworkArgs) {
 pub(super) fn stores(purpose: Purpose) -> Stores {
     let mut settings = settings();
     settings.purpose = purpose;
+    stores_with(settings)
+}
+
+/// The stores that the source of a file is read from; a file that was `begun` keeps its source's commit.
+pub(super) fn stores_of(begun: Option<&Path>, keep_source: bool) -> Stores {
+    let mut settings = settings();
+    settings.purpose = Purpose::Make;
+    settings.keep_source = keep_source;
+    settings.pinned = begun.and_then(quantize::resumable);
     stores_with(settings)
 }
 

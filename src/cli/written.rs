@@ -8,7 +8,6 @@ use super::args::{PlainFormat, QuantizeArgs};
 use super::progress::{self, Bar};
 use super::{Outcome, output, remote, show, template};
 use crate::checkpoint::Stores;
-use crate::hub::Purpose;
 use crate::planner::Planner;
 use crate::quantize::{self, Destination, Job, Start, Tally, Written};
 use crate::report;
@@ -19,11 +18,7 @@ use crate::units::counted;
 /// The stores that the source of an output is read from; an output that was begun keeps its source's commit.
 pub(super) fn stores(args: &QuantizeArgs) -> Stores {
     let begun = args.output.as_deref().filter(|_| args.resume);
-    let mut settings = remote::settings();
-    settings.purpose = Purpose::Make;
-    settings.keep_source = args.keep_source;
-    settings.pinned = begun.and_then(quantize::resumable);
-    remote::stores_with(settings)
+    remote::stores_of(begun, args.keep_source)
 }
 
 /// Writes the output of `job`, unless nothing is to be written, and prints what was or would be.
@@ -55,14 +50,16 @@ pub(super) fn write(
     cancel: &AtomicBool,
     started: Instant,
 ) -> anyhow::Result<(Vec<Tally>, WriteStats)> {
-    let start = if args.resume {
-        Start::WhereItEnded
-    } else {
-        Start::Anew
-    };
     let bar = Bar::new(job.tensor_bytes(), job.tensors.len());
     let set = &mut |now| bar.set(now);
-    let written = quantize::write_from(job, destination, start, threads(args), cancel, set);
+    let written = quantize::write_from(
+        job,
+        destination,
+        Start::of(args.resume),
+        threads(args),
+        cancel,
+        set,
+    );
     bar.clear();
     let Written {
         tallies,

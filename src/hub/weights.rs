@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Purpose;
 use super::ahead::Ahead;
 use super::client::Patience;
+use super::digest::Digest;
 use super::weight_files::WeightFiles;
 use crate::checkpoint::{FileRange, RemoteWeights};
 use crate::units::Bytes;
@@ -65,6 +66,25 @@ impl RemoteWeights for ServerWeights {
 
     fn fetch_ahead(&self, ranges: Vec<FileRange>) {
         *self.ahead() = Some(Arc::new(Ahead::new(&self.files, ranges)));
+    }
+
+    fn verify(&self, path: &Path, content: &mut dyn io::Read) -> io::Result<bool> {
+        let file = self.files.get(path).ok_or(io::ErrorKind::NotFound)?;
+        if file.listed.sha256.is_none() {
+            return Ok(false);
+        }
+        let mut digest = Digest::new();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            let count = content.read(&mut buffer)?;
+            match buffer.get(..count) {
+                None | Some([]) => break,
+                Some(bytes) => digest.update(bytes),
+            }
+        }
+        let checked = self.files.check(&file, digest.finish());
+        checked.map_err(|error| Arc::new(error).of_reading())?;
+        Ok(true)
     }
 
     fn finish(&self) -> io::Result<Vec<String>> {

@@ -169,6 +169,8 @@ pub enum Note {
     },
     /// The weights are served with a tokenizer, and there is none beside them.
     NoTokenizer,
+    /// The GGUF has no tokenizer.
+    NoVocabulary,
     /// The budget is larger than the memory of the device.
     BudgetBeyondMemory {
         /// The budget that was given.
@@ -283,6 +285,7 @@ impl Note {
             Note::TowersUnseen => "towers_unseen",
             Note::PartialHeader { .. } => "partial_header",
             Note::NoTokenizer => "no_tokenizer",
+            Note::NoVocabulary => "no_vocabulary",
             Note::BudgetBeyondMemory { .. } => "budget_beyond_memory",
             Note::LostScaling(_) => "lost_rope_scaling",
             Note::QuantizedCache { .. } => "quantized_cache",
@@ -311,6 +314,7 @@ impl Note {
             | Note::Tight { .. }
             | Note::BudgetBeyondMemory { .. }
             | Note::BeyondModelContext { .. }
+            | Note::NoVocabulary
             | Note::AssumedCache { .. }
             | Note::EncoderUnseen
             | Note::AudioUncounted

@@ -119,6 +119,9 @@ impl Note {
             Note::NoTokenizer => {
                 "no tokenizer beside the weights, and no runtime serves a directory without one; get tokenizer.json and tokenizer_config.json from the model's page on Hugging Face".to_owned()
             }
+            Note::NoVocabulary => {
+                "the file has no tokenizer: llama-server and Ollama do not start with it, llama-bench does; get one that has it".to_owned()
+            }
             Note::BudgetBeyondMemory { budget, memory, device } => format!(
                 "--budget {budget} is more than all {memory} of the {device}; the verdict is for a larger machine"
             ),

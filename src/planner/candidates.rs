@@ -8,6 +8,7 @@ use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat};
 use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf;
+use crate::input;
 use crate::model::ModelSpec;
 use crate::note::Note;
 use crate::plan::fit::Candidate;
@@ -212,10 +213,26 @@ fn not_stored(
 ) -> Vec<Note> {
     let mut notes = unseen(checkpoint, model);
     notes.extend(Note::of_unread(&checkpoint.unread));
+    let is_whole = !checkpoint
+        .files
+        .iter()
+        .any(|file| input::is_header_only(&file.path));
+    if is_whole && lacks_vocabulary(checkpoint) {
+        notes.push(Note::NoVocabulary);
+    }
     if header.lacks_tokenizer && container == Container::Safetensors {
         notes.push(Note::NoTokenizer);
     }
     notes
+}
+
+/// Whether a GGUF says that it has no tokenizer. (llama.cpp's server ends with an assertion: a vocabulary is needed.)
+fn lacks_vocabulary(checkpoint: &Checkpoint) -> bool {
+    let RawConfig::Gguf(metadata) = &checkpoint.config else {
+        return false;
+    };
+    let model = metadata.str("tokenizer.ggml.model").ok().flatten();
+    matches!(model, Some("none" | "no_vocab"))
 }
 
 /// Caveats about what a `config.json` without weights does not say.

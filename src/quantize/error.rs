@@ -11,7 +11,7 @@ use crate::gguf;
 use crate::input::one_line;
 use crate::model::ModelError;
 use crate::model::accept::AcceptError;
-use crate::units::counted;
+use crate::units::{Bytes, counted};
 
 /// Why an output cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +133,7 @@ pub enum QuantizeError {
         source: Box<QuantizeError>,
     },
     #[error(
-        "{}: was begun from {begun}, and this is {now} or has other options; leave out --resume to begin anew",
+        "{}: was begun from {begun}, and this is {now} or has other options; begin anew with --overwrite in place of --resume",
         path.display()
     )]
     OtherBegun {
@@ -141,12 +141,33 @@ pub enum QuantizeError {
         begun: String,
         now: String,
     },
+    #[error(
+        "{}: an earlier run left a part of it; go on with --resume, or begin anew with --overwrite",
+        path.display()
+    )]
+    Begun { path: PathBuf },
+    #[error("{source}; {there} of {of} are here and stay: --resume goes on there")]
+    FetchSuspended {
+        there: Bytes,
+        of: Bytes,
+        source: Box<QuantizeError>,
+    },
     /// The caller set `cancel`.
     #[error("interrupted; nothing was written")]
     Interrupted,
 }
 
 impl QuantizeError {
+    /// Whether a server sent other content than that of the pinned state, so that what was made of it is not to be kept.
+    pub(super) fn is_of_other_content(&self) -> bool {
+        match self {
+            QuantizeError::Weights(
+                PackedError::Source(source) | PackedError::Fetch { source, .. },
+            ) => source.kind() == std::io::ErrorKind::InvalidData,
+            _ => false,
+        }
+    }
+
     /// Whether the checkpoint itself is wrong; false if this program just does not read or convert its kind.
     pub fn blames_checkpoint(&self) -> bool {
         match self {

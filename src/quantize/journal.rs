@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::blocks::Deviation;
-use super::destination::OutputError;
+use super::destination::{Destination, OutputError};
 use super::disk::beside;
+use super::error::QuantizeError;
 use super::planned::PlannedTensor;
+use super::streamed::Start;
 use super::tally::Tally;
 use crate::input;
 use crate::units::Bytes;
@@ -64,7 +66,7 @@ impl Identity {
 
 /// A complete tensor.
 #[derive(Serialize, Deserialize)]
-struct Note {
+struct CompleteTensor {
     tensor: usize,
     not_finite: u64,
     overflow: u64,
@@ -91,9 +93,37 @@ pub(super) fn read(target: &Path) -> Option<(Identity, Vec<(usize, Tally)>)> {
         .split_inclusive('\n')
         .filter_map(|line| line.strip_suffix('\n'));
     let identity: Identity = serde_json::from_str(lines.next()?).ok()?;
-    let notes = lines.map_while(|line| serde_json::from_str::<Note>(line).ok());
+    let notes = lines.map_while(|line| serde_json::from_str::<CompleteTensor>(line).ok());
     let complete = notes.map(|note| (note.tensor, note.tally()));
     (identity.schema == SCHEMA).then(|| (identity, complete.collect()))
+}
+
+/// What is complete of the unfinished output of `destination`, where a run that starts so goes on with it; `None` where it
+/// begins anew.
+///
+/// # Errors
+/// [`QuantizeError::OtherBegun`] where that is of another `identity`, [`QuantizeError::Begun`] where a run that starts anew
+/// would lose it and is not to overwrite anything.
+pub(super) fn begun(
+    destination: &Destination<'_>,
+    start: Start,
+    identity: &Identity,
+) -> Result<Option<Vec<(usize, Tally)>>, QuantizeError> {
+    let target = destination.path;
+    let Some((begun, complete)) = read(target) else {
+        return Ok(None);
+    };
+    let path = target.to_owned();
+    match start {
+        Start::Anew if destination.overwrite => Ok(None),
+        Start::Anew => Err(QuantizeError::Begun { path }),
+        Start::WhereItEnded if begun == *identity => Ok(Some(complete)),
+        Start::WhereItEnded => Err(QuantizeError::OtherBegun {
+            path,
+            begun: begun.source,
+            now: identity.source.clone(),
+        }),
+    }
 }
 
 /// A journal that is being written.
@@ -142,7 +172,7 @@ impl Journal {
     pub(super) fn note(&mut self) -> Result<(), OutputError> {
         let mut lines = String::new();
         for (tensor, tally) in &self.pending {
-            let note = Note::of(*tensor, tally);
+            let note = CompleteTensor::of(*tensor, tally);
             lines += &serde_json::to_string(&note).unwrap_or_default();
             lines.push('\n');
         }
@@ -161,9 +191,9 @@ pub(super) fn remove(target: &Path) {
     let _ = fs::remove_file(path(target));
 }
 
-impl Note {
-    fn of(tensor: usize, tally: &Tally) -> Note {
-        Note {
+impl CompleteTensor {
+    fn of(tensor: usize, tally: &Tally) -> CompleteTensor {
+        CompleteTensor {
             tensor,
             not_finite: tally.not_finite,
             overflow: tally.overflow,

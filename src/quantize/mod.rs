@@ -37,7 +37,7 @@ pub(crate) use disk::lock;
 #[cfg(feature = "cli")]
 pub(crate) use disk::sync_name;
 pub use error::QuantizeError;
-pub use fetched::fetch;
+pub use fetched::{Fetched, fetch};
 pub use gguf_view::{GgufView, float_format};
 pub use importance::{Importance, ImportanceError};
 pub use job::{Job, weight_files, write, write_from};

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +13,7 @@ use super::chunk::{chunks, chunks_as_stored};
 use super::destination::{Destination, OutputError};
 use super::error::QuantizeError;
 use super::journal::{self, Identity, Journal};
-use super::packed::{Files, PackedError};
+use super::packed::Files;
 use super::partial::{Leftover, OutputForm, Partial};
 use super::planned::PlannedTensor;
 use super::pool::{Observer, Progress, Work};
@@ -29,6 +28,17 @@ pub enum Start {
     Anew,
     /// Where an earlier run ended, if it left something.
     WhereItEnded,
+}
+
+impl Start {
+    /// Where a run begins that resumes, or does not.
+    pub fn of(resumes: bool) -> Start {
+        if resumes {
+            Start::WhereItEnded
+        } else {
+            Start::Anew
+        }
+    }
 }
 
 /// What was written.
@@ -65,18 +75,8 @@ pub(super) fn write(
     // A directory is many files, of which each would have to be gone on with.
     let can_go_on = matches!(form, OutputForm::File);
     let identity = Identity::of(job.source, job.sink.bytes(), job.tensors);
-    let begun = journal::read(target).filter(|_| can_go_on && start == Start::WhereItEnded);
-    let complete = match begun {
-        Some((begun, complete)) if begun == identity => complete,
-        Some((begun, _)) => {
-            return Err(QuantizeError::OtherBegun {
-                path: target.to_owned(),
-                begun: begun.source,
-                now: job.source.to_owned(),
-            });
-        }
-        None => Vec::new(),
-    };
+    let begun = can_go_on.then(|| journal::begun(destination, start, &identity));
+    let complete = begun.transpose()?.flatten().unwrap_or_default();
     let leftover = match complete.as_slice() {
         [] => Leftover::Replace,
         _ => Leftover::GoOn,
@@ -198,12 +198,7 @@ impl Observer for Keeper<'_> {
 impl Keeper<'_> {
     /// The error of a run that ends early: what is complete stays, unless it is not to be trusted.
     fn end(mut self, error: QuantizeError) -> QuantizeError {
-        let is_trusted = match &error {
-            QuantizeError::Weights(
-                PackedError::Source(source) | PackedError::Fetch { source, .. },
-            ) => source.kind() != io::ErrorKind::InvalidData,
-            _ => true,
-        };
+        let is_trusted = !error.is_of_other_content();
         let noted = self.kept.as_mut().filter(|_| is_trusted).and_then(|kept| {
             kept.sync().ok()?;
             kept.journal.note().ok()?;

@@ -157,6 +157,8 @@ fn an_ollama_tag_in_the_store_is_a_model() {
     assert_eq!(document["model"]["name"], "tiny:1b");
     assert_eq!(document["model"]["block_count"], 1);
     assert_eq!(document["plans"][0]["scheme"], "f32");
+    let notes = document["plans"][0]["notes"].to_string();
+    assert!(notes.contains("no_vocabulary"), "{notes}");
 }
 
 /// A GGUF of one block of a Llama with 32 channels, all F32, byte by byte.

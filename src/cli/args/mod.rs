@@ -349,7 +349,7 @@ pub(super) struct QuantizeArgs {
     /// The file (or directory) to write
     #[arg(long, value_name = "PATH", required_unless_present = "dry_run")]
     pub output: Option<PathBuf>,
-    /// Go on where an earlier run from a server ended
+    /// Go on where an earlier run from a server ended; --overwrite in its place begins anew
     #[arg(long, conflicts_with = "dry_run")]
     pub resume: bool,
     /// Keep the source in the Hugging Face cache too, as it passes

@@ -31,9 +31,12 @@ pub(in crate::cli) struct PullArgs {
     /// The file to write
     #[arg(long, value_name = "PATH")]
     pub output: PathBuf,
-    /// Replace the file if it is there
+    /// Replace the file if it is there, or what an earlier run left of it
     #[arg(long)]
     pub overwrite: bool,
+    /// Go on where an earlier run ended
+    #[arg(long)]
+    pub resume: bool,
     /// Tokens of context on the board [default: 4096, or the model's limit if smaller]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
     pub context: Option<u64>,

@@ -138,7 +138,10 @@ fn a_run_that_ended_is_gone_on_with() {
     let error = desk.error(&[
         "quantize", "org/tiny", "--scheme", "q8_0", "--output", other, "--resume",
     ]);
-    assert!(error.contains("leave out --resume"), "{error}");
+    assert!(error.contains("in place of --resume"), "{error}");
+    // Nothing is begun anew by mistake.
+    let error = desk.error(&make(&there, &[]));
+    assert!(error.contains("go on with --resume"), "{error}");
 
     // The branch moves: the state that was begun with is gone on with.
     let mut moved = repository(&desk.path("tiny"));
@@ -174,7 +177,7 @@ fn without_its_source_a_run_is_not_gone_on_with() {
     let error = desk.error(&make(&there, &["--resume"]));
     assert!(!there.exists(), "{error}");
     // Anew, it is made of what is there now.
-    let run = desk.run(&make(&there, &[]));
+    let run = desk.run(&make(&there, &["--overwrite"]));
     assert_eq!(run.code, 0, "{}", run.err);
     assert_eq!(left_over(&desk), [""; 0]);
 }

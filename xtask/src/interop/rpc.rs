@@ -3,6 +3,8 @@
 //!
 //! In: small checkpoints. Out: a line for each check. Bytes are counted by a proxy before each server.
 
+mod limits;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -57,6 +59,7 @@ pub(super) fn check(bench: &mut Bench, made: &Checkpoints) {
         bench.report(&format!("{name}: the answer of one board"), cluster.same());
         bench.report(&format!("{name}: one board drops out"), cluster.drops_out());
     }
+    bench.report("boards of limited memory", limits::check(bench, &programs));
 }
 
 /// Bytes that passed a proxy.

@@ -34,6 +34,11 @@ impl Server {
         Ok(Server(command.spawn()?))
     }
 
+    /// The number of its process.
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Whether it still runs.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use super::gguf_file::{GgufFile, Tensor};
 
 /// An architecture: llama.cpp's name, a class of Hugging Face's, what its `config.json` has beyond the common keys, and
 /// what its metadata has.
-type Shape = (&'static str, &'static str, fn() -> Json, fn() -> Json);
+pub(super) type Shape = (&'static str, &'static str, fn() -> Json, fn() -> Json);
 
 pub(super) const SHAPES: &[Shape] = &[
     (
