@@ -11,7 +11,7 @@ mod prompt_attention;
 
 use std::ops::Range;
 
-pub(super) use kernels::{add_scaled, dot};
+pub(super) use kernels::{CLAMP, SLOPE, add_scaled, dot};
 pub(super) use parallel::parallel_chunks;
 pub use parallel::threads;
 

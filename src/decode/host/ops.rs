@@ -1,7 +1,7 @@
 //! The operations between matrix products, over rows of `f32`.
 
 use super::super::rope::Angles;
-use super::kernels::{self, exponentials};
+use super::kernels::{self, CLAMP, exponentials};
 use super::parallel::{chunk_size, parallel_chunks};
 use crate::model::{Activation, RopeStyle, Sparse};
 
@@ -9,11 +9,6 @@ use crate::model::{Activation, RopeStyle, Sparse};
 const FEW_ROWS: usize = 4;
 /// Elements above which a step is worth sharing out among threads.
 const FEW_ELEMENTS: usize = 1 << 13;
-
-/// Where [`Activation::ClampedSwiglu`] cuts off.
-pub(in super::super) const CLAMP: f32 = 7.0;
-/// The slope of its sigmoid.
-pub(in super::super) const SLOPE: f32 = 1.702;
 
 /// Calls `step` with every row of `width` elements.
 pub(in super::super) fn each_row(

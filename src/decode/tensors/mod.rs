@@ -17,7 +17,7 @@ use candle_nn::rotary_emb::{rope_i, rope_thd};
 use super::DecodeError;
 use super::activations::{Activations, AttentionLayout, ScoreTransform};
 use super::buffer::Buffer;
-use super::host::ops::{CLAMP, SLOPE};
+use super::host::{CLAMP, SLOPE};
 use crate::dtype::Dtype;
 use crate::model::{Activation, RopeStyle, Sparse};
 use crate::units::Bytes;

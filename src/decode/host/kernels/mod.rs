@@ -24,7 +24,6 @@ pub(super) use tile::{LANES, Tile, TileFormat, tile_format};
 
 use half::f16;
 
-use super::ops::{CLAMP, SLOPE};
 use crate::dtype::Dtype;
 use crate::model::Activation;
 
@@ -61,6 +60,11 @@ impl<'a> Stored<'a> {
         self.bytes.chunks_exact(self.width.max(1))
     }
 }
+
+/// Where [`Activation::ClampedSwiglu`] cuts off.
+pub(in super::super::super) const CLAMP: f32 = 7.0;
+/// The slope of its sigmoid.
+pub(in super::super::super) const SLOPE: f32 = 1.702;
 
 /// The format that activations are converted to before they are multiplied with weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
