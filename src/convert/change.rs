@@ -15,10 +15,22 @@ pub struct Change {
     pub slices: Option<RowSlices>,
     /// The rows of a stored block, which become its columns; `None` if none are transposed.
     pub transposed: Option<u64>,
+    /// Where several tensors share a stored one row by row in turn: which of the rows belong to it, after they were
+    /// transposed.
+    pub turn: Option<Turn>,
     /// Factors of all rows, one after the other.
     pub factors: Vec<f64>,
     /// Factors of some rows, after those of all.
     pub row_factors: Vec<(Range<u64>, f64)>,
+}
+
+/// Rows of a tensor among those of a stored one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The first.
+    pub first: u64,
+    /// Every so many, one is the tensor's.
+    pub every: u64,
 }
 
 /// The change of each value.

@@ -174,6 +174,34 @@ pub(super) fn derived(
             let hidden = f64::from(source.need(Key::Hidden)?);
             Ok(Some(f32_value(hidden / base)))
         }
+        Derived::WholeContextHead(_) => {
+            let layers = source.model.layers.iter();
+            let mut attentions = layers.filter_map(|l| l.mixer.attention.as_ref());
+            let whole = attentions.find(|a| a.window.is_none());
+            let width = whole.and_then(|a| u32::try_from(a.key_dim).ok());
+            Ok(width.map(Value::U32))
+        }
+        Derived::KvHeadsByBlockIfStated => {
+            let own = |block: &Json| block.get("num_key_value_heads").is_some();
+            let blocks = source.get("per_layer_config").and_then(Json::as_object);
+            let stated = source.stated(Key::GlobalKvHeads).is_some()
+                || blocks.is_some_and(|blocks| blocks.values().any(own));
+            if stated {
+                derived(Derived::KvHeadsByBlock, source)
+            } else {
+                Ok(None)
+            }
+        }
+        Derived::DenseWidthsIfDouble => {
+            let is_double = source.get("use_double_wide_mlp").and_then(Json::as_bool);
+            let widths = source.model.layers.iter().map(|l| match l.feed_forward {
+                FeedForward::Dense { inner } => inner,
+                FeedForward::Experts { shared_inner, .. } => shared_inner,
+                FeedForward::None => 0,
+            });
+            let widths = widths.map(|width| i32::try_from(width).unwrap_or(i32::MAX));
+            Ok((is_double == Some(true)).then(|| Value::I32s(widths.collect())))
+        }
         Derived::Pooling => {
             let retrieval = source.model.retrieval.as_ref();
             let pooling = retrieval.and_then(|retrieval| retrieval.pooling);

@@ -21,7 +21,7 @@ mod weights;
 
 use std::path::Path;
 
-pub use change::{Change, Permutation, RowSlices, ValueChange};
+pub use change::{Change, Permutation, RowSlices, Turn, ValueChange};
 pub use error::ConvertError;
 pub use lost::{LostScaling, lost_scaling};
 pub use projector::{projector_change, projector_metadata};

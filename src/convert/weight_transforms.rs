@@ -4,7 +4,7 @@
 use serde_json::Value as Json;
 
 use super::ConvertError;
-use super::change::{Change, Permutation, RowSlices, ValueChange};
+use super::change::{Change, Permutation, RowSlices, Turn, ValueChange};
 use super::source_config::{SourceConfig, bad, missing};
 use crate::model::conversion::{KeyHeadPart, ValueHeads, WeightRule, WeightTransform};
 use crate::model::{Key, Tensor, TensorRole as R};
@@ -52,6 +52,18 @@ pub(super) fn change(
             WeightTransform::ValuesOfHeads => {
                 let heads = LatentHeads::read(source)?;
                 change.slices = Some(heads.slice(heads.keys..heads.keys + heads.values));
+            }
+            WeightTransform::TransposedFloats => {
+                let floats = !tensor.dtype.is_quantized();
+                if let (true, &[_, _, columns]) = (floats, tensor.shape.as_slice())
+                    && !is_stored_as_weight(tensor, source)
+                {
+                    change.transposed = Some(columns);
+                }
+            }
+            WeightTransform::OneOfTwo(first) => {
+                change.slices = None;
+                change.turn = Some(Turn { first, every: 2 });
             }
             WeightTransform::WithoutSkippedPositions => {
                 let used = tensor.shape.first().copied().unwrap_or(0);
@@ -101,6 +113,13 @@ fn gate_or_up(tensor: &Tensor) -> Option<RowSlices> {
         period: inner.saturating_mul(2),
         ranges: vec![range],
     })
+}
+
+/// Whether the name under which `tensor` is stored ends in `.weight`.
+fn is_stored_as_weight(tensor: &Tensor, source: &SourceConfig<'_>) -> bool {
+    let mut stored = source.model.stored.iter();
+    let own = stored.find(|weight| weight.sources.first() == tensor.sources.first());
+    own.is_some_and(|weight| weight.name.ends_with(".weight"))
 }
 
 fn rotary_pairs(tensor: &Tensor, source: &SourceConfig<'_>) -> Permutation {

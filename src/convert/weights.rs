@@ -48,8 +48,23 @@ pub fn rope_table(
     match role {
         TensorRole::RopeFactorsLong => listed(&source, "long_factor"),
         TensorRole::RopeFactorsShort => listed(&source, "short_factor"),
+        _ if source.rope.kind == Some("proportional") => proportional(&source),
         _ => stretched(&source),
     }
+}
+
+/// Factors of a head of which a share of the pairs turns: the others have one that stops them (`Gemma4Model` of llama.cpp's
+/// `conversion/gemma.py`).
+fn proportional(source: &SourceConfig<'_>) -> Result<Vec<f32>, ConvertError> {
+    const STOPPED: f32 = 1e30;
+    let layers = source.model.layers.iter();
+    let mut attentions = layers.filter_map(|layer| layer.mixer.attention.as_ref());
+    let whole = attentions.find(|attention| attention.window.is_none());
+    let pairs = whole.map_or(0, |attention| attention.key_dim) / 2;
+    let share = source.rope.float(&["partial_rotary_factor"])?;
+    let turning = (share.unwrap_or(1.0) * pairs as f64) as u64;
+    let factor = |pair| if pair < turning { 1.0 } else { STOPPED };
+    Ok((0..pairs).map(factor).collect())
 }
 
 fn listed(source: &SourceConfig<'_>, key: &'static str) -> Result<Vec<f32>, ConvertError> {

@@ -131,7 +131,7 @@ pub(super) trait Activations: Clone + Send + Sized {
     /// `activation(self)`.
     fn activate(self, activation: Activation) -> Result<Self, DecodeError>;
 
-    /// `activation(self) x up`.
+    /// `activation(self) x up`, with `up` as the activation wants it.
     fn gate(self, up: &Self, activation: Activation) -> Result<Self, DecodeError>;
 
     /// `self x sigmoid(gates)`.
@@ -168,7 +168,7 @@ pub(super) trait Activations: Clone + Send + Sized {
         &self,
         cells: &Self::Cells,
         view: &Self::View,
-        scores: ScoreTransform,
+        scores: ScoreTransform<'_>,
     ) -> Result<Self, DecodeError>;
 }
 
@@ -185,9 +185,11 @@ pub(super) struct AttentionLayout {
 
 /// How `query . key` becomes a weight.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ScoreTransform {
+pub(super) struct ScoreTransform<'a> {
     /// The factor on `query . key`.
     pub(super) scale: f32,
     /// Scores become `cap x tanh(score / cap)`.
     pub(super) cap: Option<f32>,
+    /// For each head a score that takes a share of the weights, and has no value.
+    pub(super) sinks: Option<&'a [f32]>,
 }

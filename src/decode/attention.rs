@@ -25,10 +25,12 @@ pub(super) struct Attention<X: Activations> {
     query_norm: Option<Norm<X>>,
     key_norm: Option<Norm<X>>,
     output: Linear<X>,
+    /// For each head a score without a value.
+    sinks: Option<Vec<f32>>,
     kv_heads: usize,
     key_width: usize,
     value_width: usize,
-    scores: ScoreTransform,
+    scores: ScoreTransform<'static>,
     /// Its attention layout, by index.
     layout: usize,
     /// The block whose cache is read.
@@ -50,9 +52,12 @@ enum Projections<X: Activations> {
     Apart {
         query: Linear<X>,
         /// Absent where the block reads another's cache.
-        key_value: Option<[Linear<X>; 2]>,
+        key_value: Option<KeyValue<X>>,
     },
 }
+
+/// Keys, and values where keys are not the values too.
+type KeyValue<X> = (Linear<X>, Option<Linear<X>>);
 
 impl<X: Activations> Attention<X> {
     pub(super) fn load(
@@ -96,10 +101,13 @@ impl<X: Activations> Attention<X> {
             Projections::Apart {
                 query: Linear::load(weights, R::AttnQ, layer, [queries, hidden])?,
                 key_value: if own {
-                    Some([
-                        Linear::load(weights, R::AttnK, layer, [keys, hidden])?,
-                        Linear::load(weights, R::AttnV, layer, [values, hidden])?,
-                    ])
+                    let key = Linear::load(weights, R::AttnK, layer, [keys, hidden])?;
+                    let value = if keys != values || weights.has(R::AttnV, layer) {
+                        Some(Linear::load(weights, R::AttnV, layer, [values, hidden])?)
+                    } else {
+                        None
+                    };
+                    Some((key, value))
                 } else {
                     None
                 },
@@ -133,6 +141,11 @@ impl<X: Activations> Attention<X> {
             query_norm: norm(weights, R::AttnQNorm, heads)?,
             key_norm: norm(weights, R::AttnKNorm, kv_heads)?,
             output: Linear::load(weights, R::AttnOutput, layer, [hidden, heads * value_width])?,
+            sinks: if weights.has(R::AttnSinks, layer) {
+                Some(weights.floats(R::AttnSinks, layer, &[heads])?)
+            } else {
+                None
+            },
             kv_heads,
             key_width,
             value_width,
@@ -141,6 +154,7 @@ impl<X: Activations> Attention<X> {
                     .attention_scale
                     .unwrap_or(1.0 / (key_width as f32).sqrt()),
                 cap: forward.attention_softcap,
+                sinks: None,
             },
             layout: layouts.index_of(AttentionLayout {
                 frequencies,
@@ -200,7 +214,11 @@ impl<X: Activations> Attention<X> {
             let values = turned(values, value_run)?;
             X::append_kv(cells, &keys, &values, view)?;
         }
-        let mut mixed = turned(queries.attention(cells, view, self.scores)?, value_run)?;
+        let scores = ScoreTransform {
+            sinks: self.sinks.as_deref(),
+            ..self.scores
+        };
+        let mut mixed = turned(queries.attention(cells, view, scores)?, value_run)?;
         if let Some(gates) = gates {
             mixed = mixed.sigmoid_gate(&gates)?;
         }
@@ -228,7 +246,15 @@ impl<X: Activations> Attention<X> {
             } => (query.apply(x)?, None),
             Projections::Apart {
                 query,
-                key_value: Some([key, value]),
+                key_value: Some((key, None)),
+            } => {
+                let [query, key] = Linear::apply_all([query, key], x)?;
+                let value = key.clone();
+                (query, Some([key, value]))
+            }
+            Projections::Apart {
+                query,
+                key_value: Some((key, Some(value))),
             } => {
                 let [query, key, value] = Linear::apply_all([query, key, value], x)?;
                 (query, Some([key, value]))
@@ -309,6 +335,7 @@ mod tests {
     const GROUP: usize = 2;
     const WIDTHS: [usize; 2] = [64, 32];
     const SCALE: f32 = 0.3;
+    const SINKS: [f32; 4] = [0.5, -1.0, 3.0, 0.0];
     const WINDOW: usize = 9;
     const CELLS: usize = 16;
 
@@ -356,7 +383,8 @@ mod tests {
                 (product * f64::from(SCALE)).exp()
             });
             let weights: Vec<f64> = weights.collect();
-            let sum: f64 = weights.iter().sum();
+            let sink = f64::from(SINKS[index % (KV_HEADS * GROUP)]).exp();
+            let sum: f64 = weights.iter().sum::<f64>() + sink;
             for column in 0..WIDTHS[1] {
                 let each = visible.clone().zip(&weights);
                 let mixed: f64 = each
@@ -384,6 +412,7 @@ mod tests {
         let scores = ScoreTransform {
             scale: SCALE,
             cap: None,
+            sinks: Some(&SINKS),
         };
         let (mut out, mut position) = (Vec::new(), 0);
         for tokens in [7, 1, 5, 6, 1] {

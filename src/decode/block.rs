@@ -8,6 +8,7 @@ use super::attention::Attention;
 use super::feed_forward::FeedForward;
 use super::latent::LatentAttention;
 use super::norm::Norm;
+use super::per_layer::PerLayerBlock;
 use super::recurrent::{DeltaNet, ShortConvolution};
 use super::state::{AttentionLayouts, LayerState, Pass};
 use super::state_space::StateSpace;
@@ -23,6 +24,9 @@ pub(super) struct Block<X: Activations> {
     ffn_norm: Option<Norm<X>>,
     feed_forward: FeedForward<X>,
     ffn_post_norm: Option<Norm<X>>,
+    per_layer: Option<PerLayerBlock<X>>,
+    /// The factor on the block's output.
+    output_scale: Option<f32>,
     residual_scale: f32,
     parallel: bool,
     sparse: Option<model::Sparse>,
@@ -106,14 +110,42 @@ impl<X: Activations> Block<X> {
             ffn_norm,
             feed_forward: FeedForward::load(weights, forward, number, hidden, &layer.feed_forward)?,
             ffn_post_norm: Norm::load_if_there(weights, forward, R::FfnPostNorm, at, hidden)?,
+            // Several streams get these inputs in a way of their own.
+            per_layer: if spec.dims.streams > 1 {
+                None
+            } else {
+                PerLayerBlock::load(weights, spec, forward, number)?
+            },
+            output_scale: if weights.has(R::LayerOutScale, at) {
+                let scale = weights.floats(R::LayerOutScale, at, &[1])?;
+                scale.first().copied()
+            } else {
+                None
+            },
             residual_scale: forward.residual_scale,
             parallel: forward.parallel,
             sparse: Some(forward.sparse).filter(|sparse| (index as u64) < sparse.blocks),
         })
     }
 
-    /// The residual stream `x` with what the block adds to it.
+    /// The residual stream `x` behind the block. `inputs` are the inputs of all blocks, if the model has them.
     pub(super) fn apply(
+        &self,
+        x: X,
+        inputs: Option<&X>,
+        pass: &Pass<'_, X>,
+        states: &mut [LayerState<X>],
+    ) -> Result<X, DecodeError> {
+        let mut x = self.with_updates(x, pass, states)?;
+        if let (Some(per_layer), Some(inputs)) = (&self.per_layer, inputs) {
+            let update = per_layer.update(&x, inputs, pass)?;
+            x = x.add(&update)?;
+        }
+        x.scale(self.output_scale.unwrap_or(1.0))
+    }
+
+    /// The residual stream `x` with what token mixer and feed-forward add to it.
+    fn with_updates(
         &self,
         x: X,
         pass: &Pass<'_, X>,
@@ -121,7 +153,7 @@ impl<X: Activations> Block<X> {
     ) -> Result<X, DecodeError> {
         let normed = self.attention_norm(&x)?;
         if let Mixer::None = self.mixer {
-            let update = self.feed_forward.apply(&normed, pass, None)?;
+            let update = self.feed_forward.apply(&normed, &x, pass, None)?;
             return x.add(&update.scale(self.residual_scale)?);
         }
         let mixed = self.mix_tokens(&normed, pass, states)?;
@@ -135,7 +167,7 @@ impl<X: Activations> Block<X> {
         if self.shares_norm() {
             let update = self
                 .feed_forward
-                .apply(&normed, pass, self.sparse.as_ref())?;
+                .apply(&normed, &x, pass, self.sparse.as_ref())?;
             return x.add(&mixed)?.add(&update);
         }
         let x = x.add(&mixed.scale(self.residual_scale)?)?;
@@ -199,7 +231,7 @@ impl<X: Activations> Block<X> {
         let input = norm_if_any(&self.ffn_norm, x.clone())?;
         let out = self
             .feed_forward
-            .apply(&input, pass, self.sparse.as_ref())?;
+            .apply(&input, x, pass, self.sparse.as_ref())?;
         norm_if_any(&self.ffn_post_norm, out)
     }
 }

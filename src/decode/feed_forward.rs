@@ -4,6 +4,7 @@ use super::DecodeError;
 use super::activations::Activations;
 use super::host::ops::{sigmoid, softmax};
 use super::linear::Linear;
+use super::norm::Norm;
 use super::observe::Matrix;
 use super::state::Pass;
 use super::weights::Weights;
@@ -14,11 +15,25 @@ pub(super) enum FeedForward<X: Activations> {
     None,
     Dense(Dense<X>),
     Experts(Experts<X>),
+    Beside(Box<Beside<X>>),
+}
+
+/// A dense feed-forward and experts side by side, each between norms of its own; the router sees the residual stream.
+pub(super) struct Beside<X: Activations> {
+    dense: Dense<X>,
+    dense_post_norm: Norm<X>,
+    experts: Experts<X>,
+    experts_norm: Norm<X>,
+    experts_post_norm: Norm<X>,
+    /// Times what the router is multiplied with.
+    router_scale: X::Vector,
 }
 
 /// Experts of which a router picks some for each token, and one that all tokens use.
 pub(super) struct Experts<X: Activations> {
-    router: Matrix<X>,
+    router: Linear<X>,
+    /// Factors on what experts give.
+    factors: Option<Vec<f32>>,
     /// What is added to scores before experts are picked, not to their shares.
     bias: Option<Vec<f32>>,
     experts: Vec<Dense<X>>,
@@ -129,43 +144,36 @@ impl<X: Activations> FeedForward<X> {
                 inner,
                 shared_inner,
             } => {
-                let (count, inner) = (count as usize, inner as usize);
-                let router = weights.matrix(R::FfnRouter, at, [count, hidden])?;
-                let gates = if forward.gated_feed_forward {
-                    weights.stack(R::FfnGateExperts, at, [count, inner, hidden])?
+                let sizes = [count as usize, used as usize, hidden, inner as usize];
+                let mut experts = Experts::load(weights, forward, layer, sizes)?;
+                let shared_inner = shared_inner as usize;
+                if let Some(scale) = weights.scale(R::FfnRouter, at, hidden)? {
+                    let roles = [R::FfnGate, R::FfnUp, R::FfnDown];
+                    let mut norm = |role| Norm::load(weights, forward, role, at, hidden);
+                    FeedForward::Beside(Box::new(Beside {
+                        dense_post_norm: norm(R::FfnPostNorm1)?,
+                        experts_norm: norm(R::FfnPreNorm2)?,
+                        experts_post_norm: norm(R::FfnPostNorm2)?,
+                        dense: Dense::load(weights, forward, layer, hidden, shared_inner, roles)?,
+                        experts,
+                        router_scale: weights.own_vector(scale)?,
+                    }))
                 } else {
-                    Vec::new()
-                };
-                let ups = weights.stack(R::FfnUpExperts, at, [count, inner, hidden])?;
-                let downs = weights.stack(R::FfnDownExperts, at, [count, hidden, inner])?;
-                let gates = gates.into_iter().map(Linear::without_bias);
-                let gates = gates.map(Gate::Separate).map(Some);
-                let gates = gates.chain(std::iter::repeat_with(|| None));
-                let experts = ups.into_iter().zip(downs).zip(gates);
-                let experts = experts.map(|((up, down), gate)| Dense {
-                    gate: gate.unwrap_or(Gate::Absent),
-                    up: Linear::without_bias(up),
-                    down: Linear::without_bias(down),
-                    inner,
-                });
-                FeedForward::Experts(Experts {
-                    router,
-                    bias: weights.bias_floats(R::FfnRouterBias, at, count)?,
-                    experts: experts.collect(),
-                    used: used as usize,
-                    shared: match shared_inner as usize {
-                        0 => None,
-                        inner => Some(Shared::load(weights, forward, layer, hidden, inner)?),
-                    },
-                })
+                    if shared_inner > 0 {
+                        let shared = Shared::load(weights, forward, layer, hidden, shared_inner)?;
+                        experts.shared = Some(shared);
+                    }
+                    FeedForward::Experts(experts)
+                }
             }
         })
     }
 
-    /// `[tokens, hidden]` to `[tokens, hidden]`.
+    /// `[tokens, hidden]` to `[tokens, hidden]`. `residual` is `x` before it was normalized.
     pub(super) fn apply(
         &self,
         x: &X,
+        residual: &X,
         pass: &Pass<'_, X>,
         sparse: Option<&Sparse>,
     ) -> Result<X, DecodeError> {
@@ -173,13 +181,29 @@ impl<X: Activations> FeedForward<X> {
             FeedForward::None => x.clone().scale(0.0),
             FeedForward::Dense(dense) => dense.apply(x, pass, sparse),
             FeedForward::Experts(experts) => {
-                let routed = experts.routed(x, pass)?;
+                let routed = experts.routed(x, x, pass)?;
                 match &experts.shared {
                     Some(shared) => routed.add(&shared.apply(x, pass)?),
                     None => Ok(routed),
                 }
             }
+            FeedForward::Beside(both) => both.apply(x, residual, pass),
         }
+    }
+}
+
+impl<X: Activations> Beside<X> {
+    fn apply(&self, x: &X, residual: &X, pass: &Pass<'_, X>) -> Result<X, DecodeError> {
+        let dense = self.dense.apply(x, pass, None)?;
+        let dense = self.dense_post_norm.apply(dense)?;
+        let width = residual.width();
+        let plain = residual.clone();
+        let routed_by = plain.plain_norm(width, pass.forward.norm_epsilon)?;
+        let routed_by = routed_by.scale(1.0 / (width as f32).sqrt())?;
+        let routed_by = routed_by.times_vector(&self.router_scale)?;
+        let input = self.experts_norm.apply(residual.clone())?;
+        let routed = self.experts.routed(&input, &routed_by, pass)?;
+        dense.add(&self.experts_post_norm.apply(routed)?)
     }
 }
 
@@ -217,15 +241,55 @@ impl<X: Activations> Shared<X> {
 }
 
 impl<X: Activations> Experts<X> {
-    /// The `used` experts with the highest scores for each token, each times its share.
-    fn routed(&self, x: &X, pass: &Pass<'_, X>) -> Result<X, DecodeError> {
+    fn load(
+        weights: &mut Weights<'_, X>,
+        forward: &ForwardSpec,
+        layer: u32,
+        [count, used, hidden, inner]: [usize; 4],
+    ) -> Result<Experts<X>, DecodeError> {
+        let at = Some(layer);
+        let (gates, ups) = if weights.has(R::FfnGateUpExperts, at) {
+            let shape = [count, 2 * inner, hidden];
+            let both = Linear::load_stack(weights, R::FfnGateUpExperts, at, shape)?;
+            ((0..count).map(|_| Gate::Fused).collect(), both)
+        } else {
+            let shape = [count, inner, hidden];
+            let gates: Vec<Gate<X>> = if forward.gated_feed_forward {
+                let gates = Linear::load_stack(weights, R::FfnGateExperts, at, shape)?;
+                gates.into_iter().map(Gate::Separate).collect()
+            } else {
+                (0..count).map(|_| Gate::Absent).collect()
+            };
+            let ups = Linear::load_stack(weights, R::FfnUpExperts, at, shape)?;
+            (gates, ups)
+        };
+        let downs = Linear::load_stack(weights, R::FfnDownExperts, at, [count, hidden, inner])?;
+        let experts = ups.into_iter().zip(downs).zip(gates);
+        let experts = experts.map(|((up, down), gate)| Dense {
+            gate,
+            up,
+            down,
+            inner,
+        });
+        Ok(Experts {
+            router: Linear::load(weights, R::FfnRouter, at, [count, hidden])?,
+            factors: weights.scale(R::FfnDownExperts, at, count)?,
+            bias: weights.bias_floats(R::FfnRouterBias, at, count)?,
+            experts: experts.collect(),
+            used,
+            shared: None,
+        })
+    }
+
+    /// The `used` experts with the highest scores for each token, each times its share. The router sees `routed_by`.
+    fn routed(&self, x: &X, routed_by: &X, pass: &Pass<'_, X>) -> Result<X, DecodeError> {
         let Routing {
             scores,
             normalized,
             scale,
         } = pass.forward.routing;
         let count = self.experts.len();
-        let mut logits = self.router.product(x)?.into_host()?;
+        let mut logits = self.router.apply(routed_by)?.into_host()?;
         let mut tokens_of = vec![(Vec::new(), Vec::new()); count];
         for (token, row) in logits.chunks_exact_mut(count.max(1)).enumerate() {
             match scores {
@@ -245,7 +309,8 @@ impl<X: Activations> Experts<X> {
             for expert in order {
                 if let Some((tokens, factors)) = tokens_of.get_mut(expert) {
                     tokens.push(token as u32);
-                    factors.push(row[expert] * factor);
+                    let own = self.factors.as_ref().and_then(|all| all.get(expert));
+                    factors.push(row[expert] * factor * own.copied().unwrap_or(1.0));
                 }
             }
         }

@@ -10,6 +10,7 @@ use super::buffer::Buffer;
 use super::linear::Linear;
 use super::norm::Norm;
 use super::observe::{Hooks, Matrix};
+use super::per_layer::PerLayer;
 use super::state::{AttentionLayouts, KV_FORMATS, LayerState, Pass, RecurrentState};
 use super::streams::{StreamBlock, Streams};
 use super::weights::Weights;
@@ -28,6 +29,7 @@ struct Network<X: Activations> {
     /// The attention layouts of its blocks, each once.
     layouts: Vec<AttentionLayout>,
     embedding: Matrix<X>,
+    per_layer: Option<PerLayer<X>>,
     streams: Option<Streams<X>>,
     blocks: Vec<(Block<X>, Option<StreamBlock<X>>)>,
     output_norm: Norm<X>,
@@ -65,9 +67,9 @@ pub(super) enum LogitRows {
 /// What blocks hand on.
 #[derive(Clone)]
 enum Flow<X: Activations> {
-    /// The residual stream.
-    Residual(X),
-    /// Several streams, the computed one first, and the per-layer inputs of all blocks.
+    /// The residual stream, and the inputs of all blocks if they have any.
+    Residual(X, Option<X>),
+    /// Several streams, the computed one first, and the inputs of all blocks.
     Streams(Vec<X>, X),
 }
 
@@ -98,7 +100,8 @@ impl<X: Activations> Network<X> {
         let weights = &mut weights;
         let (hidden, vocab) = (spec.dims.hidden as usize, spec.dims.vocab as usize);
         let embedding = weights.matrix(R::TokenEmbedding, None, [vocab, hidden])?;
-        let streams = Streams::load(weights, spec, &forward)?;
+        let per_layer = PerLayer::load(weights, spec, &forward)?;
+        let streams = Streams::load(weights, spec)?;
         let settings = KvSettings {
             context: options.context.max(1),
             ubatch: options.ubatch,
@@ -135,6 +138,7 @@ impl<X: Activations> Network<X> {
             vocabulary: vocab,
             layouts: layouts.all().to_vec(),
             embedding,
+            per_layer,
             streams,
             blocks,
             output_norm,
@@ -229,12 +233,13 @@ impl<X: Activations> Network<X> {
     fn begin(&self, tokens: &[u32]) -> Result<Flow<X>, DecodeError> {
         let x = self.embedding.lookup(tokens)?;
         let x = x.scale(self.forward.embedding_scale)?;
-        Ok(match &self.streams {
-            None => Flow::Residual(x),
-            Some(streams) => {
-                let (rows, inputs) = streams.start(tokens, x)?;
-                Flow::Streams(rows, inputs)
-            }
+        let inputs = self.per_layer.as_ref();
+        let inputs = inputs
+            .map(|per_layer| per_layer.inputs(tokens, &x))
+            .transpose()?;
+        Ok(match (&self.streams, inputs) {
+            (Some(streams), Some(inputs)) => Flow::Streams(streams.start(x)?, inputs),
+            (_, inputs) => Flow::Residual(x, inputs),
         })
     }
 
@@ -250,9 +255,12 @@ impl<X: Activations> Network<X> {
             return Ok(flow);
         };
         Ok(match (flow, streams) {
-            (Flow::Residual(x), _) => Flow::Residual(block.apply(x, pass, states)?),
+            (Flow::Residual(x, inputs), _) => {
+                let x = block.apply(x, inputs.as_ref(), pass, states)?;
+                Flow::Residual(x, inputs)
+            }
             (Flow::Streams(rows, inputs), Some(streams)) => {
-                let rows = streams.apply(block, (index, rows), &inputs, pass, states)?;
+                let rows = streams.apply(block, rows, &inputs, pass, states)?;
                 Flow::Streams(rows, inputs)
             }
             (flow, None) => flow,
@@ -262,7 +270,7 @@ impl<X: Activations> Network<X> {
     /// The logits of what the last block gave.
     fn logits(&self, flow: Flow<X>, logit_rows: LogitRows) -> Result<Vec<f32>, DecodeError> {
         let x = match (flow, &self.streams) {
-            (Flow::Residual(x), _) => x,
+            (Flow::Residual(x, _), _) => x,
             (Flow::Streams(rows, inputs), streams) => match (rows.split_first(), streams) {
                 (Some((first, others)), Some(streams)) => streams.finish(first.clone(), others)?,
                 _ => inputs,

@@ -31,7 +31,7 @@ pub(super) struct LatentAttention<X: Activations> {
     plain: usize,
     /// Elements of a head with them.
     rotary: usize,
-    scores: ScoreTransform,
+    scores: ScoreTransform<'static>,
     /// Its attention layout, by index.
     layout: usize,
 }
@@ -121,6 +121,7 @@ impl<X: Activations> LatentAttention<X> {
             scores: ScoreTransform {
                 scale: scale.unwrap_or(1.0 / (width as f32).sqrt()),
                 cap: None,
+                sinks: None,
             },
             layout: layouts.index_of(AttentionLayout {
                 frequencies: Some(frequencies),

@@ -28,8 +28,28 @@ impl<X: Activations> Linear<X> {
         })
     }
 
-    pub(super) fn without_bias(weight: Matrix<X>) -> Linear<X> {
-        Linear { weight, bias: None }
+    pub(super) fn of(weight: Matrix<X>, bias: Option<X::Vector>) -> Linear<X> {
+        Linear { weight, bias }
+    }
+
+    /// A projection of `role` for each member of a stack, `[members, rows, columns]`.
+    ///
+    /// Errors as [`Linear::load`].
+    pub(super) fn load_stack(
+        weights: &mut Weights<'_, X>,
+        role: R,
+        layer: Option<u32>,
+        shape: [usize; 3],
+    ) -> Result<Vec<Linear<X>>, DecodeError> {
+        let [members, rows, _] = shape;
+        let matrices = weights.stack(role, layer, shape)?;
+        let biases = weights.stack_biases(role, layer, [members, rows])?;
+        let biases = biases.into_iter().map(Some);
+        let biases = biases.chain(std::iter::repeat_with(|| None));
+        let each = matrices.into_iter().zip(biases);
+        Ok(each
+            .map(|(matrix, bias)| Linear::of(matrix, bias))
+            .collect())
     }
 
     /// Shows `x` to the observer without a product.

@@ -19,6 +19,7 @@ mod latent;
 mod linear;
 mod norm;
 mod observe;
+mod per_layer;
 mod recurrent;
 mod rope;
 mod sandbox;

@@ -35,17 +35,21 @@ impl Frequencies {
         windowed: bool,
         factors: Option<&[f32]>,
     ) -> Frequencies {
-        let dims = rope.dims.map_or(head, |dims| (dims as usize).min(head));
+        let dims = match rope.window_dims.filter(|_| windowed) {
+            None => rope.dims,
+            stated => stated,
+        };
+        let dims = dims.map_or(head, |dims| (dims as usize).min(head));
         let pairs = dims / 2;
         let base = if windowed {
             rope.window_base
         } else {
             rope.base
         };
-        let (scale, magnitude, yarn) = if windowed && rope.unscaled_windows {
-            (1.0, 1.0, None)
+        let (scale, magnitude, yarn, factors) = if windowed && rope.unscaled_windows {
+            (1.0, 1.0, None, None)
         } else {
-            (rope.scale, rope.magnitude, rope.yarn.as_ref())
+            (rope.scale, rope.magnitude, rope.yarn.as_ref(), factors)
         };
         let ramp = yarn.map(|yarn| {
             let at = |rotations: f32| {

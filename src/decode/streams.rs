@@ -11,6 +11,7 @@ use super::activations::Activations;
 use super::block::Block;
 use super::norm::Norm;
 use super::observe::Matrix;
+use super::per_layer::PerLayerBlock;
 use super::state::{LayerState, Pass};
 use super::weights::Weights;
 use crate::model::{ForwardSpec, ModelSpec, TensorRole as R};
@@ -19,11 +20,6 @@ use crate::model::{ForwardSpec, ModelSpec, TensorRole as R};
 pub(super) struct Streams<X: Activations> {
     projections: Vec<Matrix<X>>,
     unembed_projections: Vec<Matrix<X>>,
-    /// `[vocabulary, blocks x width]`, read by row.
-    per_layer_embedding: Matrix<X>,
-    projection: Matrix<X>,
-    projection_norm: Norm<X>,
-    width: usize,
 }
 
 /// A block's weights for its streams.
@@ -35,9 +31,7 @@ pub(super) struct StreamBlock<X: Activations> {
     correct_scale: X::Vector,
     laurel: [Matrix<X>; 2],
     laurel_norm: Norm<X>,
-    gate: Matrix<X>,
-    projection: Matrix<X>,
-    post_norm: Norm<X>,
+    per_layer: PerLayerBlock<X>,
 }
 
 impl<X: Activations> Streams<X> {
@@ -45,20 +39,11 @@ impl<X: Activations> Streams<X> {
     pub(super) fn load(
         weights: &mut Weights<'_, X>,
         spec: &ModelSpec,
-        forward: &ForwardSpec,
     ) -> Result<Option<Streams<X>>, DecodeError> {
         if spec.dims.streams <= 1 {
             return Ok(None);
         }
-        let [hidden, vocab, blocks, width, streams] = [
-            spec.dims.hidden,
-            spec.dims.vocab,
-            spec.dims.blocks,
-            spec.dims.per_layer_embedding,
-            spec.dims.streams,
-        ]
-        .map(|n| n as usize);
-        let all = blocks.saturating_mul(width);
+        let [hidden, streams] = [spec.dims.hidden, spec.dims.streams].map(|n| n as usize);
         Ok(Some(Streams {
             projections: weights.stack(R::AltupProj, None, [streams - 1, hidden, hidden])?,
             unembed_projections: weights.stack(
@@ -66,28 +51,17 @@ impl<X: Activations> Streams<X> {
                 None,
                 [streams - 1, hidden, hidden],
             )?,
-            per_layer_embedding: weights.matrix(R::PerLayerEmbedding, None, [vocab, all])?,
-            projection: weights.matrix(R::PerLayerModelProj, None, [all, hidden])?,
-            projection_norm: Norm::load(weights, forward, R::PerLayerProjNorm, None, width)?,
-            width,
         }))
     }
 
-    /// The streams of `tokens`, `[tokens, hidden]` each, the computed one first, whose embeddings are
-    /// `x`, and the per-layer inputs of all blocks: `[tokens, blocks x width]`.
-    pub(super) fn start(&self, tokens: &[u32], x: X) -> Result<(Vec<X>, X), DecodeError> {
-        let inputs = self.projection.product(&x)?;
-        let inputs = inputs.scale(1.0 / (x.width() as f32).sqrt())?;
-        let inputs = self.projection_norm.apply(inputs)?;
-        let stored = self.per_layer_embedding.lookup(tokens)?;
-        let stored = stored.scale((self.width as f32).sqrt())?;
-        let inputs = inputs.add(&stored)?.scale(FRAC_1_SQRT_2)?;
+    /// The streams of tokens, `[tokens, hidden]` each, the computed one first, whose embeddings are `x`.
+    pub(super) fn start(&self, x: X) -> Result<Vec<X>, DecodeError> {
         let mut streams = vec![x.clone()];
         for matrix in &self.projections {
             let stream = matrix.product(&x)?;
             streams.push(stream.match_norm(&x)?);
         }
-        Ok((streams, inputs))
+        Ok(streams)
     }
 
     /// The mean of the streams.
@@ -112,12 +86,12 @@ impl<X: Activations> StreamBlock<X> {
         if spec.dims.streams <= 1 {
             return Ok(None);
         }
-        let [hidden, width, streams] = [
-            spec.dims.hidden,
-            spec.dims.per_layer_embedding,
-            spec.dims.streams,
-        ]
-        .map(|n| n as usize);
+        let Some(per_layer) = PerLayerBlock::load(weights, spec, forward, layer)? else {
+            return Err(DecodeError::Hyperparameters {
+                what: "several streams have no inputs of each block".to_owned(),
+            });
+        };
+        let [hidden, streams] = [spec.dims.hidden, spec.dims.streams].map(|n| n as usize);
         let rank = weights
             .shape(R::LaurelL, at, "weight")
             .and_then(|shape| shape.first().copied());
@@ -133,9 +107,7 @@ impl<X: Activations> StreamBlock<X> {
                 weights.matrix(R::LaurelR, at, [hidden, rank])?,
             ],
             laurel_norm: Norm::load(weights, forward, R::LaurelPostNorm, at, hidden)?,
-            gate: weights.matrix(R::PerLayerGate, at, [width, hidden])?,
-            projection: weights.matrix(R::PerLayerProj, at, [hidden, width])?,
-            post_norm: Norm::load(weights, forward, R::PerLayerPostNorm, at, hidden)?,
+            per_layer,
         }))
     }
 
@@ -148,12 +120,11 @@ impl<X: Activations> StreamBlock<X> {
         modalities.softcap(1.0)
     }
 
-    /// Takes the streams through `block`, which is the `index`-th. `inputs` are the
-    /// per-layer inputs of all blocks.
+    /// Takes the streams through `block`. `inputs` are the inputs of all blocks.
     pub(super) fn apply(
         &self,
         block: &Block<X>,
-        (index, streams): (usize, Vec<X>),
+        streams: Vec<X>,
         inputs: &X,
         pass: &Pass<'_, X>,
         states: &mut [LayerState<X>],
@@ -187,12 +158,7 @@ impl<X: Activations> StreamBlock<X> {
             return Ok(predicted);
         };
         let scaled = first.clone().times_vector(&self.correct_scale)?;
-        let gate = self.gate.product(&scaled)?;
-        let width = gate.width();
-        let of_block = inputs.columns(index * width..(index + 1) * width)?;
-        let gate = gate.gate(&of_block, pass.forward.activation)?;
-        let added = self.projection.product(&gate)?;
-        let added = self.post_norm.apply(added)?;
+        let added = self.per_layer.update(&scaled, inputs, pass)?;
         for other in others {
             *other = other.clone().add(&added)?;
         }

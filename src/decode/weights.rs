@@ -124,6 +124,11 @@ impl<'a, X: Activations> Weights<'a, X> {
         X::vector(self.backend, values)
     }
 
+    /// `values` where the pass computes.
+    pub(super) fn own_vector(&self, values: Vec<f32>) -> Result<X::Vector, DecodeError> {
+        X::vector(self.backend, values)
+    }
+
     /// The bias of `role`, `len` elements, if there is one.
     pub(super) fn bias(
         &mut self,
@@ -152,6 +157,37 @@ impl<'a, X: Activations> Weights<'a, X> {
         {
             Some(2) => self.named_floats(&name, &[1, len]).map(Some),
             Some(_) => self.named_floats(&name, &[len]).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The biases of the members of a stack; none if there are none.
+    pub(super) fn stack_biases(
+        &mut self,
+        role: TensorRole,
+        layer: Option<u32>,
+        [count, rows]: [usize; 2],
+    ) -> Result<Vec<X::Vector>, DecodeError> {
+        if self.shape(role, layer, "bias").is_none() {
+            return Ok(Vec::new());
+        }
+        let all = self.named_floats(&role.gguf_name(layer, "bias"), &[count, rows])?;
+        let each = all.chunks_exact(rows.max(1));
+        each.map(|bias| X::vector(self.backend, bias.to_vec()))
+            .collect()
+    }
+
+    /// The scale of `role`, `len` elements, if there is one.
+    pub(super) fn scale(
+        &mut self,
+        role: TensorRole,
+        layer: Option<u32>,
+        len: usize,
+    ) -> Result<Option<Vec<f32>>, DecodeError> {
+        match self.shape(role, layer, "scale") {
+            Some(_) => self
+                .named_floats(&role.gguf_name(layer, "scale"), &[len])
+                .map(Some),
             None => Ok(None),
         }
     }

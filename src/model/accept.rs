@@ -249,6 +249,17 @@ fn heads(header: &TypedHeader<'_>, model: &ModelSpec, loader: &Loader) -> Result
                 _ => {}
             }
         }
+        // Heads of windowed blocks may be narrower, and turn as much as the others where nothing else is stated.
+        let windowed = attention().filter(|a| a.window.is_some());
+        let key = own(WINDOW_ROTATED);
+        let turned = match header.count(&key)? {
+            None => header.count(&own(ROTATED))?.unwrap_or(head),
+            Some(stated) => stated,
+        };
+        if let Some(narrow) = windowed.map(|a| a.key_dim).min().filter(|&w| turned > w) {
+            let expected = format!("an even number up to {narrow}, the width of a head");
+            return Err(number(key, turned, expected));
+        }
     }
     if let Some(a) = attention().find(|a| a.kv_heads > 0 && !a.heads.is_multiple_of(a.kv_heads)) {
         let key = own("attention.head_count_kv");

@@ -83,7 +83,9 @@ fn activation(arch: &Arch, hparams: &HParams<'_>) -> Result<(), ModelError> {
     let stated = ["hidden_activation", "hidden_act"];
     let stated = stated.iter().find_map(|name| hparams.json(name)?.as_str());
     let (expected, is_it): (_, fn(&str) -> bool) = match traits.activation {
-        Activation::Silu => ("silu", |found| matches!(found, "silu" | "swish" | "swiglu")),
+        Activation::Silu | Activation::ClampedSwiglu => {
+            ("silu", |found| matches!(found, "silu" | "swish" | "swiglu"))
+        }
         // The first Gemma files state `gelu` and mean the tanh approximation.
         Activation::GeluTanh => ("gelu_pytorch_tanh", |found| found.starts_with("gelu")),
         Activation::ReluSquared => ("relu2", |found| found == "relu2"),

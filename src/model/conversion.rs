@@ -185,6 +185,12 @@ pub enum Derived {
     ActivationSparsity,
     /// How a model that turns texts into numbers makes one vector of a text's.
     Pooling,
+    /// The width of a head in blocks with full attention, under this key.
+    WholeContextHead(Key),
+    /// Key heads of each block, if those with full attention state their own.
+    KvHeadsByBlockIfStated,
+    /// The width of each block's dense feed-forward, if some are stated to be twice as wide.
+    DenseWidthsIfDouble,
 }
 
 /// What is written where `alpha` scales rotary positions, which llama.cpp knows as a larger base alone.
@@ -221,6 +227,8 @@ pub enum Vocabulary {
     WordPiece,
     /// Pieces whose sum of scores decides how a text is split (SentencePiece's Unigram).
     Unigram,
+    /// SentencePiece pieces that are joined by merges.
+    MergedPieces,
     /// Byte-level BPE whose tokens have types.
     TypedByteLevel,
 }
@@ -261,6 +269,10 @@ pub enum WeightTransform {
     WithoutSkippedPositions,
     /// Reorders the rows of a matrix of query, key and values from those of each head to all queries, all keys, all values.
     QueryKeyValueByHead,
+    /// Transposes each matrix of a stack that is stored under a name without `.weight` in floats.
+    TransposedFloats,
+    /// Extracts this row of every two.
+    OneOfTwo(u64),
     /// Extracts a part of a matrix that stores query, key, values and gate key head by key head.
     PartOfKeyHeads(KeyHeadPart),
 }
@@ -368,6 +380,9 @@ impl Derived {
             Derived::DeepstackLayers => "n_deepstack_layers",
             Derived::ActivationSparsity => "activation_sparsity_scale",
             Derived::Pooling => "pooling_type",
+            Derived::WholeContextHead(key) => key.gguf(),
+            Derived::KvHeadsByBlockIfStated => Key::KvHeads.gguf(),
+            Derived::DenseWidthsIfDouble => Key::Ffn.gguf(),
         }
     }
 }

@@ -85,6 +85,9 @@ pub enum Activation {
     GeluTanh,
     /// `max(0, x)^2`.
     ReluSquared,
+    /// `g / (1 + exp(-1.702 g))` with `g = min(x, 7)`; what it multiplies is kept within 7 and its negative, and one is
+    /// added to that.
+    ClampedSwiglu,
 }
 
 /// How a router's scores become the shares of the experts that it selects.
@@ -140,9 +143,11 @@ pub struct Rope {
     pub base: f32,
     /// The base in windowed blocks, where positions are not scaled.
     pub window_base: f32,
+    /// The number of rotated elements of a head in windowed blocks, where it is another.
+    pub window_dims: Option<u64>,
     /// Factor on positions in blocks with full attention.
     pub scale: f32,
-    /// Whether windowed blocks are rotated as if nothing was stated but their base.
+    /// Whether windowed blocks are rotated as if nothing was stated but their base and width.
     pub unscaled_windows: bool,
     /// Factor on cosine and sine.
     pub magnitude: f32,
@@ -475,6 +480,7 @@ fn rope(
     Ok(Rope {
         style: traits.rope,
         dims: hparams.get(Key::RopeDim)?,
+        window_dims: hparams.get(Key::WindowRopeDim)?,
         base,
         window_base: window_base.or(traits.window_base).unwrap_or(base),
         scale,

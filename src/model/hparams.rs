@@ -78,6 +78,7 @@ rows! {
   | KvLora               ["kv_lora_rank"]                                           "attention.kv_lora_rank"
   | NopeDim              ["qk_nope_head_dim"]                                       "attention.key_length_nope"
   | RopeDim              ["qk_rope_head_dim"]                                       "rope.dimension_count"
+  | WindowRopeDim        []                                                         "rope.dimension_count_swa"
   | MlaKeyDim            ["qk_head_dim"]                                            "attention.key_length_mla"
   | MlaValueDim          ["v_head_dim"]                                             "attention.value_length_mla"
   | PerLayerDim          ["hidden_size_per_layer_input"]                            "embedding_length_per_layer_input"

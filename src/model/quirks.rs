@@ -31,6 +31,8 @@ pub struct TypeQuirks {
     /// Whether GGUFs of this hybrid state the same heads for recurrent blocks as for attention. Then query heads per
     /// key-value head are those of the first attention block; GGUFs of other hybrids state 0 for recurrent blocks.
     pub recurrent_blocks_have_heads: bool,
+    /// Whether experts that are stored in MXFP4 stay as they are (`conversion/gpt_oss.py`).
+    pub keeps_four_bit_floats: bool,
     /// The rule for value projections in models of 80 blocks.
     pub eighty_blocks: EightyBlocks,
 }
@@ -56,6 +58,7 @@ impl Quirks {
         },
         types: TypeQuirks {
             recurrent_blocks_have_heads: false,
+            keeps_four_bit_floats: false,
             eighty_blocks: EightyBlocks::Never,
         },
         mlc_template: None,
@@ -79,6 +82,14 @@ impl Quirks {
     pub(super) const fn eighty_blocks(self, eighty_blocks: EightyBlocks) -> Quirks {
         let types = TypeQuirks {
             eighty_blocks,
+            ..self.types
+        };
+        Quirks { types, ..self }
+    }
+
+    pub(super) const fn keeps_four_bit_floats(self) -> Quirks {
+        let types = TypeQuirks {
+            keeps_four_bit_floats: true,
             ..self.types
         };
         Quirks { types, ..self }

@@ -138,11 +138,22 @@ pub(super) fn write(
     };
     let encoder = Encoder::of(planned.assigned.dtype);
     let importance = importance(planned, range.start, rows, columns as usize);
-    let not_finite = encoder.encode(values, columns as usize, importance, encoded);
-    let not_finite = not_finite.map_err(|source| QuantizeError::Block {
-        tensor: planned.name.to_owned(),
-        source,
-    })?;
+    let kept = match &planned.values {
+        Values::Rows(rows) if encoder == Encoder::Ggml(Dtype::MXFP4) => {
+            rows.four_bit_blocks(range.clone())?
+        }
+        _ => None,
+    };
+    let not_finite = match kept {
+        Some(blocks) => encoded.kept(blocks, values),
+        None => {
+            let not_finite = encoder.encode(values, columns as usize, importance, encoded);
+            not_finite.map_err(|source| QuantizeError::Block {
+                tensor: planned.name.to_owned(),
+                source,
+            })?
+        }
+    };
     let parts = encoded.parts.iter().enumerate();
     for (part, bytes) in parts.filter(|(_, bytes)| !bytes.is_empty()) {
         let row = bytes.len() as u64 / (range.end - range.start).max(1);

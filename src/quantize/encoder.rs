@@ -103,6 +103,14 @@ impl Encoder {
 }
 
 impl EncodedRows {
+    /// Takes blocks that are stored already, and the values that they decode to. Counts those that are NaN or infinite.
+    pub(super) fn kept(&mut self, blocks: Vec<u8>, values: &[f32]) -> u64 {
+        self.parts = [blocks, Vec::new()];
+        self.decoded.clear();
+        self.decoded.extend_from_slice(values);
+        values.iter().filter(|x| !x.is_finite()).count() as u64
+    }
+
     fn ggml(
         &mut self,
         dtype: Dtype,

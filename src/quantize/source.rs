@@ -69,6 +69,7 @@ impl<'a> Sources<'a> {
                 source: 0,
                 first: 0,
                 rows,
+                every: 1,
             }],
             rows,
             columns,
@@ -150,15 +151,20 @@ impl<'a> Sources<'a> {
         // A vector is one row, unless its elements are reordered: then each is a row.
         let columns = match (change.rows, tensor.shape.as_slice()) {
             (Some(_), [_]) => 1,
+            _ if change.turn.is_some() && !tensor.is_weight() => 1,
             _ => tensor.row(),
         };
         match (change.transposed, tensor.shape.as_slice()) {
             (Some(height), &[_, width, _]) if height == columns && height > 0 => {
                 let of_stored = Change {
                     transposed: None,
+                    turn: None,
                     ..change.clone()
                 };
-                let stored = self.in_rows(tensor, of_stored, width)?;
+                let every = change.turn.map_or(1, |turn| turn.every);
+                let width = width.saturating_mul(every);
+                let elements = tensor.elements().saturating_mul(every);
+                let stored = self.in_rows(tensor, of_stored, width, elements)?;
                 Ok(TensorRows {
                     files: self.files,
                     sources: Vec::new(),
@@ -170,18 +176,18 @@ impl<'a> Sources<'a> {
                     transposed: Some(Box::new(stored)),
                 })
             }
-            _ => self.in_rows(tensor, change, columns),
+            _ => self.in_rows(tensor, change, columns, tensor.elements()),
         }
     }
 
-    /// The same in rows of `columns` elements.
+    /// The same in rows of `columns` elements, of so many `elements`.
     fn in_rows(
         &self,
         tensor: &Tensor,
         change: Change,
         columns: u64,
+        elements: u64,
     ) -> Result<TensorRows<'a>, QuantizeError> {
-        let elements = tensor.elements();
         let sizes = |found| QuantizeError::Sizes {
             tensor: tensor.name.clone(),
             found,
@@ -215,6 +221,7 @@ impl<'a> Sources<'a> {
                 source,
                 first: 0,
                 rows: weights / columns,
+                every: 1,
             });
         }
         let held = found / columns;
@@ -222,7 +229,19 @@ impl<'a> Sources<'a> {
             tensor.role,
             TensorRole::TokenEmbedding | TensorRole::Output | TensorRole::PerLayerEmbedding
         );
+        if let (&[whole], Some(turn)) = (runs.as_slice(), change.turn)
+            && Some(held) == rows.checked_mul(turn.every)
+        {
+            runs = vec![RowRun {
+                first: turn.first,
+                rows,
+                every: turn.every,
+                ..whole
+            }];
+        }
+        let taken = runs.iter().map(|run| run.rows).sum::<u64>() == rows;
         match (runs.as_slice(), &change.slices) {
+            _ if taken => {}
             _ if held == rows || held < rows && padded && held > 0 => {}
             // A stored matrix that this tensor shares with others.
             (&[whole], Some(slices)) if slices.period > 0 && held.is_multiple_of(slices.period) => {

@@ -9,7 +9,7 @@ use super::blocks::{self, half};
 use super::error::QuantizeError;
 use super::packed::{Files, Weight};
 use crate::checkpoint::StoredTensor;
-use crate::convert::{Change, Permutation, ValueChange};
+use crate::convert::{Change, Permutation, Turn, ValueChange};
 use crate::dtype::Dtype;
 
 /// A stored weight that rows are read from.
@@ -30,6 +30,8 @@ pub(super) struct RowRun {
     pub(super) first: u64,
     /// The number of rows.
     pub(super) rows: u64,
+    /// Every so many stored rows, one is of the run.
+    pub(super) every: u64,
 }
 
 /// The rows of a tensor: runs of stored rows, one after the other, then rows of zeros.
@@ -61,7 +63,9 @@ impl<'a> TensorRows<'a> {
     pub(super) fn as_stored(&self) -> Option<(&'a Files, &'a StoredTensor)> {
         let unchanged = self.change == Change::default();
         match (self.sources.as_slice(), self.runs.as_slice()) {
-            (&[RowSource::Stored(stored)], &[run]) if unchanged && run.rows == self.rows => {
+            (&[RowSource::Stored(stored)], &[run])
+                if unchanged && run.rows == self.rows && run.every == 1 =>
+            {
                 Some((self.files, stored))
             }
             _ => None,
@@ -71,7 +75,9 @@ impl<'a> TensorRows<'a> {
     /// Where a row is stored: the index of its file, and about which byte of it.
     pub(super) fn position(&self, row: u64) -> Option<(usize, u64)> {
         if let Some(stored) = &self.transposed {
-            return stored.position(row / stored.columns.max(1) * self.columns);
+            let every = self.change.turn.map_or(1, |turn| turn.every).max(1);
+            let width = (stored.columns / every).max(1);
+            return stored.position(row / width * self.columns);
         }
         let row = self.change.rows.map_or(row, |order| order.source(row));
         let (run, first) = self.place(row)?;
@@ -176,7 +182,9 @@ impl<'a> TensorRows<'a> {
         buffers: &mut ReadBuffers,
         values: &mut Vec<f32>,
     ) -> Result<(), QuantizeError> {
-        let (height, width) = (self.columns, stored.columns.max(1));
+        let turn = self.change.turn.unwrap_or(Turn { first: 0, every: 1 });
+        let (height, all) = (self.columns, stored.columns.max(1));
+        let width = (all / turn.every.max(1)).max(1);
         values.clear();
         let mut block = Vec::new();
         let mut row = range.start;
@@ -185,12 +193,50 @@ impl<'a> TensorRows<'a> {
             stored.read(number * height..(number + 1) * height, buffers, &mut block)?;
             let end = range.end.min((number + 1) * width);
             for column in row % width..row % width + (end - row) {
+                let column = column * turn.every + turn.first;
                 let column = block.iter().skip(column as usize);
-                values.extend(column.step_by(width as usize));
+                values.extend(column.step_by(all as usize));
             }
             row = end;
         }
         Ok(())
+    }
+
+    /// The blocks of rows `range` as ggml stores MXFP4, if they are four-bit floats with the same scales and conversion
+    /// changes none of them.
+    pub(super) fn four_bit_blocks(
+        &self,
+        range: Range<u64>,
+    ) -> Result<Option<Vec<u8>>, QuantizeError> {
+        let change = Change {
+            turn: None,
+            slices: None,
+            ..self.change.clone()
+        };
+        if change != Change::default() || self.transposed.is_some() {
+            return Ok(None);
+        }
+        let mut out = Vec::new();
+        let mut row = range.start;
+        while row < range.end {
+            let Some((run, first)) = self.place(row) else {
+                return Ok(None);
+            };
+            let every = run.every.max(1);
+            let count = (range.end - row).min(run.rows - (first - run.first) / every);
+            let Some(RowSource::Packed(weight)) = self.sources.get(run.source) else {
+                return Ok(None);
+            };
+            let span = count.saturating_sub(1) * every + 1;
+            let Some(mut blocks) = weight.four_bit_blocks(first..first + span)? else {
+                return Ok(None);
+            };
+            let width = blocks.len() / span.max(1) as usize;
+            pick(&mut blocks, width, every as usize);
+            out.extend(blocks);
+            row += count;
+        }
+        Ok(Some(out))
     }
 
     /// The packed weight that holds all of `range` in order, and the range of its rows: it can be read directly into
@@ -200,7 +246,7 @@ impl<'a> TensorRows<'a> {
         let end = first + (range.end - range.start);
         match self.sources.get(run.source)? {
             RowSource::Packed(weight)
-                if self.change.rows.is_none() && end <= run.first + run.rows =>
+                if self.change.rows.is_none() && run.every == 1 && end <= run.first + run.rows =>
             {
                 Some((weight, first..end))
             }
@@ -249,25 +295,30 @@ impl<'a> TensorRows<'a> {
         let mut row = range.start;
         let mut left = values;
         while row < range.end {
-            let (count, source) = match self.place(row) {
-                None => (range.end - row, None),
+            let (count, source, every) = match self.place(row) {
+                None => (range.end - row, None, 1),
                 Some((run, first)) => {
-                    let count = (range.end - row).min(run.first + run.rows - first);
-                    (count, self.sources.get(run.source).map(|s| (s, first)))
+                    let left = run.rows - (first - run.first) / run.every.max(1);
+                    let source = self.sources.get(run.source).map(|s| (s, first));
+                    ((range.end - row).min(left), source, run.every.max(1))
                 }
             };
             let (here, rest) = left.split_at_mut((count as usize * columns).min(left.len()));
+            // Rows between those of the run are read too.
+            let span = count.saturating_sub(1) * every + 1;
             match source {
                 None => here.fill(0.0),
                 Some((RowSource::Stored(stored), first)) => {
                     let row_bytes = stored.dtype.row_bytes(self.columns).0;
                     let bytes = &mut buffers.bytes;
-                    bytes.resize((count * row_bytes) as usize, 0);
+                    bytes.resize((span * row_bytes) as usize, 0);
                     self.files.read(stored, first * row_bytes, bytes)?;
+                    pick(bytes, row_bytes as usize, every as usize);
                     decode(stored, bytes, columns, here)?;
                 }
                 Some((RowSource::Packed(weight), first)) => {
-                    weight.read(first..first + count, &mut buffers.values)?;
+                    weight.read(first..first + span, &mut buffers.values)?;
+                    pick(&mut buffers.values, columns, every as usize);
                     here.copy_from_slice(buffers.values.get(..here.len()).unwrap_or_default());
                 }
             }
@@ -281,12 +332,25 @@ impl<'a> TensorRows<'a> {
     fn place(&self, mut row: u64) -> Option<(&RowRun, u64)> {
         for run in &self.runs {
             if row < run.rows {
-                return Some((run, run.first + row));
+                return Some((run, run.first + row * run.every));
             }
             row -= run.rows;
         }
         None
     }
+}
+
+/// Moves each `every`-th row of `width` elements to the front, and drops the rest.
+fn pick<T: Copy>(rows: &mut Vec<T>, width: usize, every: usize) {
+    if every <= 1 || width == 0 {
+        return;
+    }
+    let count = (rows.len() / width).div_ceil(every);
+    for row in 1..count {
+        let from = row * every * width;
+        rows.copy_within(from..from + width, row * width);
+    }
+    rows.truncate(count * width);
 }
 
 /// Whether values of `dtype` can be read as numbers.

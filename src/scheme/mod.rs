@@ -31,7 +31,7 @@ pub enum Reason {
         /// The type it would have had.
         intended: Dtype,
     },
-    /// Never quantized: norms, biases, routers, small tables.
+    /// Never quantized: norms, biases, routers, small tables; or quantized already, and left so.
     Kept,
     /// The type that the tensor has in an existing file.
     Stored,

@@ -181,6 +181,9 @@ impl<'a> MixState<'a> {
                 dtype => (dtype, Reason::ShapeFallback { intended: wanted }),
             };
         }
+        if self.model.quirks.types.keeps_four_bit_floats && tensor.dtype == Dtype::MXFP4 {
+            return (Dtype::MXFP4, Reason::Kept);
+        }
         if self.mix == QuantMix::None {
             return (self.base, Reason::Default);
         }

@@ -14,12 +14,30 @@ use std::path::{Path, PathBuf};
 use orinplan::gguf::{self, Value};
 use serde_json::Value as Json;
 
-use crate::build::{Scratch, Written, orinplan, quantize};
+use crate::build::{Bytes, Scratch, Written, orinplan, quantize};
 
 /// The value at place `index` of the tensor that is `tensor`-th in the file; BF16 holds it.
 pub(crate) fn value(tensor: usize, index: usize) -> f32 {
     let step = (index * 37 + tensor * 101 + index / 7) % 255;
     (step as f32 - 127.0) / 256.0
+}
+
+/// The bytes of each tensor: BF16, or codes of four-bit floats and the exponents of their scales.
+fn stored(listed: &[(String, Vec<usize>)]) -> Vec<Bytes> {
+    let bytes = |(tensor, (name, shape)): (usize, &(String, Vec<usize>))| {
+        let all = 0..shape.iter().product::<usize>();
+        let code = |index: usize| ((index * 37 + tensor * 101 + index / 7) % 255) as u8;
+        let (dtype, bytes): (_, Vec<u8>) = if name.ends_with("_blocks") {
+            ("U8", all.map(code).collect())
+        } else if name.ends_with("_scales") {
+            ("U8", all.map(|index| code(index) % 20 + 110).collect())
+        } else {
+            let upper = all.map(|index| (value(tensor, index).to_bits() >> 16) as u16);
+            ("BF16", upper.flat_map(u16::to_le_bytes).collect())
+        };
+        (name.clone(), dtype, shape.clone(), bytes)
+    };
+    listed.iter().enumerate().map(bytes).collect()
 }
 
 fn data(name: &str) -> PathBuf {
@@ -90,7 +108,7 @@ fn check(name: &str) {
     let scratch = Scratch::new();
     let listed: Vec<(String, Vec<usize>)> =
         serde_json::from_value(described["tensors"].clone()).unwrap();
-    let model = scratch.bf16(&described["config"], &listed, value);
+    let model = scratch.stored("model", &described["config"], stored(&listed));
     for (name, content) in described["files"].as_object().into_iter().flatten() {
         let path = model.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -230,7 +248,7 @@ macro_rules! families {
 }
 
 families! {
-    arcee bert cohere cohere2 deepseek2 deepseek3 ernie4_5 ernie4_5_moe exaone exaone4 falcon_h1 gemma gemma_embedding glm glm4 gptneox granite granitehybrid granitemoe
+    arcee bert cohere cohere2 deepseek2 deepseek3 ernie4_5 ernie4_5_moe exaone exaone4 falcon_h1 gemma gemma4 gemma4_dense gemma4_moe gemma_embedding glm glm4 gpt_oss gpt_oss_floats gptneox granite granitehybrid granitemoe
     hunyuan_dense lfm2moe mamba2 minicpm minicpm3 ministral3 nemotron nemotron_h nemotron_h_moe nomic_bert olmo olmo3 olmoe phi2 qwen2moe qwen3_embedding
     roberta seed_oss stablelm xlm_roberta
 }

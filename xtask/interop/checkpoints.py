@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import dense
+import forms
 import hybrids
 import latents
 import parts
@@ -235,7 +236,7 @@ FAMILIES = {
     make.__name__: make
     for make in (
         llama, mistral, qwen2, qwen3, qwen3moe, smollm3, phi3, gemma2, gemma3, gemma3n, lfm2, qwen3_5,
-        starcoder2, *dense.ALL, *hybrids.ALL, *latents.ALL,
+        starcoder2, *dense.ALL, *hybrids.ALL, *latents.ALL, *forms.ALL,
     )
 }
 
@@ -253,9 +254,15 @@ def _values(family, name, shape):
     scale = math.sqrt(HIDDEN) if family.startswith("gemma") else 1.0
     if ("norm" in name or ".ln_" in name) and name.endswith("weight"):
         centre = scale if name.endswith((".norm.weight", "embedding_norm.weight")) and ".layers." not in name else 1.0
+        if family.startswith("gemma4") and name.endswith(("q_norm.weight", "k_norm.weight")):
+            # Its scores have no factor: these norms keep them as small as others'.
+            centre = 0.35
+        if name.endswith("post_feedforward_layernorm_2.weight"):
+            # A router that decides otherwise should move little.
+            centre = 0.5
         less = 1.0 if family in _ADD_ONE and "linear_attn" not in name else 0.0
         return centre * (1.0 + 0.1 * noise) - less
-    if name.endswith("correct_output_scale"):
+    if name.endswith(("correct_output_scale", "layer_scalar", "router.scale", "per_expert_scale")):
         return 1.0 + 0.1 * noise
     if len(shape) == 1:
         return 0.3 * noise
@@ -263,8 +270,25 @@ def _values(family, name, shape):
         return 0.15 * noise / scale
     back = ("o_proj", "down_proj", "out_proj", "w2", "c_proj", "dense", "fc2", "output_linear")
     gain = 3.0 if any(part in name for part in back) else 1.0
-    inputs = shape[-1] if "_linear" in name else math.prod(shape[1:])
+    inputs = shape[-1] if "_linear" in name or ".experts." in name else math.prod(shape[1:])
     return gain * noise / math.sqrt(inputs)
+
+
+def _bytes(family, name, shape):
+    """Codes of four-bit floats, or the exponents of their scales; None for other tensors."""
+    random = np.random.RandomState(zlib.crc32(f"{family} {name}".encode()))
+    if name.endswith("_blocks"):
+        return random.randint(0, 256, shape).astype(np.uint8)
+    if name.endswith("_scales"):
+        low = 122 if "down_proj" in name else 121
+        return random.randint(low, low + 3, shape).astype(np.uint8)
+    return None
+
+
+def stored(family, name, shape):
+    """The bits of a tensor: bytes where it is of codes, else BF16."""
+    codes = _bytes(family, name, shape)
+    return bf16(_values(family, name, shape)) if codes is None else codes
 
 
 def bf16(values):
@@ -273,11 +297,12 @@ def bf16(values):
 
 
 def save(path, tensors):
-    """A safetensors file of `(name, shape, BF16 bits)`."""
+    """A safetensors file of `(name, shape, bits)`: BF16, or bytes."""
     header, offset = {"__metadata__": {"format": "pt"}}, 0
     for name, shape, bits in tensors:
         end = offset + bits.nbytes
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, end]}
+        kind = "U8" if bits.dtype == np.uint8 else "BF16"
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [offset, end]}
         offset = end
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
@@ -292,7 +317,7 @@ def make(family, directory):
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(config, indent=2))
-    filled = [(name, shape, bf16(_values(family, name, shape))) for name, shape in tensors]
+    filled = [(name, shape, stored(family, name, shape)) for name, shape in tensors]
     save(directory / "model.safetensors", filled)
 
 
@@ -332,6 +357,6 @@ def other(family, like, directory, rows=0, head=False):
     for file in Path(like).glob("token*"):
         shutil.copy(file, directory)
     (directory / "config.json").write_text(json.dumps(config))
-    filled = [(name, shape, bf16(_values(family, name, shape))) for name, shape in tensors]
+    filled = [(name, shape, stored(family, name, shape)) for name, shape in tensors]
     save(directory / "model.safetensors", filled)
     return {}

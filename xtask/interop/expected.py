@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -25,9 +26,34 @@ def _text_only(source, target):
     _, tensors = checkpoints.FAMILIES[source.name]()
     filled = [
         (name.replace("language_model.", ""), shape,
-         checkpoints.bf16(checkpoints._values(source.name, name, shape)))
+         checkpoints.stored(source.name, name, shape))
         for name, shape in tensors
     ]
+    checkpoints.save(target / "model.safetensors", filled)
+    return target
+
+
+_E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], dtype=np.float32)
+
+
+def _dequantized(source, target):
+    """The same with experts in BF16, which holds four-bit floats exactly; they are stored transposed."""
+    config = json.loads((source / "config.json").read_text())
+    del config["quantization_config"]
+    (target / "config.json").write_text(json.dumps(config))
+    bits = {
+        name: checkpoints.stored(source.name, name, shape) for name, shape in checkpoints.FAMILIES[source.name]()[1]
+    }
+    filled = []
+    for name, own in bits.items():
+        if name.endswith("_blocks"):
+            name = name.removesuffix("_blocks")
+            codes = np.stack([own & 15, own >> 4], -1).reshape(*own.shape[:-1], 32)
+            values = np.concatenate([_E2M1, -_E2M1])[codes] * np.exp2(bits[f"{name}_scales"].astype(np.float32) - 127)[..., None]
+            own = checkpoints.bf16(values.reshape(*own.shape[:2], -1).swapaxes(1, 2))
+        elif name.endswith("_scales"):
+            continue
+        filled.append((name, list(own.shape), own))
     checkpoints.save(target / "model.safetensors", filled)
     return target
 
@@ -58,7 +84,7 @@ def _as_llama(source, target):
     _, tensors = checkpoints.FAMILIES[source.name]()
     filled = []
     for name, shape in tensors:
-        bits = checkpoints.bf16(checkpoints._values(source.name, name, shape))
+        bits = checkpoints.stored(source.name, name, shape)
         for usual, own in dense.EXAONE_NAMES:
             name = name.replace(own, usual)
         filled.append((name, shape, bits))
@@ -96,6 +122,8 @@ def expected(directory):
         source = directory
         if "text_config" in config:
             source = _text_only(directory, Path(scratch))
+        elif "quantization_config" in config:
+            source = _dequantized(directory, Path(scratch))
         elif config["model_type"] == "minicpm":
             source = _as_granite(directory, Path(scratch))
         elif config["model_type"] == "minicpm3":

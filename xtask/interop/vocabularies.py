@@ -31,6 +31,15 @@ def _words(*parts):
 LLAMA3 = _words(r"\p{L}+", "{1,3}", r"\p{L}")
 QWEN2 = _words(r"\p{L}+", "", r"\p{L}")
 QWEN35 = _words(r"[\p{L}\p{M}]+", "", r"\p{L}\p{M}")
+_CASES = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+_UPPER, _LOWER, _BEFORE = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]", r"[^\r\n\p{L}\p{N}]?"
+GPT4O = [
+    pre_tokenizers.Split(Regex("|".join([
+        f"{_BEFORE}{_UPPER}*{_LOWER}+{_CASES}", f"{_BEFORE}{_UPPER}+{_LOWER}*{_CASES}", r"\p{N}{1,3}",
+        r" ?[^\s\p{L}\p{N}]+[\r\n/]*", r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+",
+    ])), "isolated"),
+    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+]
 STARCODER = [
     pre_tokenizers.Digits(individual_digits=True),
     pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
@@ -68,8 +77,9 @@ def _pieces(corpus, prefix, *controls):
     return model.getvalue()
 
 
-def _converted(model):
-    """The same as `tokenizer.json` alone, as Transformers stores Llama 2's and Mistral's."""
+def _converted(model, prefix=True):
+    """The same as `tokenizer.json` alone, as Transformers stores Llama 2's and Mistral's, and without a prefix space
+    Gemma 4's."""
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     pieces = {processor.id_to_piece(i): i for i in range(SIZE)}
     merges = []
@@ -78,9 +88,11 @@ def _converted(model):
         known = [s for s in splits if s[0] in pieces and s[1] in pieces]
         merges += sorted(known, key=lambda s: (pieces[s[0]], pieces[s[1]]))
     tokenizer = Tokenizer(models.BPE(pieces, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    steps = [normalizers.Prepend("▁")] if prefix else []
+    tokenizer.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
+    back = [decoders.Strip(" ", 1, 0)] if prefix else []
     tokenizer.decoder = decoders.Sequence([
-        decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)
+        decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *back
     ])
     tokenizer.add_special_tokens([AddedToken(word, normalized=False) for word in _SPECIAL])
     return tokenizer
@@ -106,7 +118,8 @@ KINDS = {
     "olmoe": (_byte_level, GPT2, False), "qwen2moe": (_byte_level, QWEN2, False),
     "granite": (_byte_level, STARCODER, False), "granitemoe": (_byte_level, STARCODER, False),
     "glm4": (_byte_level, LLAMA3, False), "phi2": (_byte_level, GPT2, False),
-    "cohere2": (_byte_level, STARCODER, False),
+    "cohere2": (_byte_level, STARCODER, False), "gpt_oss": (_byte_level, GPT4O, False),
+    "gemma4": (_converted, False), "gemma4_dense": (_converted, False), "gemma4_moe": (_converted, False),
 }
 
 
@@ -122,8 +135,13 @@ def make(family, directory, corpus):
         processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         ids = [processor.encode(text) for text in TEXTS]
     else:
-        tokenizer = _converted(_pieces(corpus, True)) if kind is _converted else kind(corpus, *arguments)
-        config["tokenizer_class"] = "LlamaTokenizer" if kind is _converted else "PreTrainedTokenizerFast"
+        if kind is _converted:
+            prefix = not arguments
+            tokenizer = _converted(_pieces(corpus, prefix), prefix)
+            config["tokenizer_class"] = "LlamaTokenizer" if prefix else "GemmaTokenizer"
+        else:
+            tokenizer = kind(corpus, *arguments)
+            config["tokenizer_class"] = "PreTrainedTokenizerFast"
         tokenizer.save(str(directory / "tokenizer.json"))
         ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS]
     config["added_tokens_decoder"] = {

@@ -39,6 +39,9 @@ const FAMILIES: &[(&str, &str)] = &[
     ("falcon_h1", "falcon-h1"),
     ("hunyuan_dense", "hunyuan-dense"),
     ("deepseek3", "deepseek2"),
+    ("gpt_oss", "gpt-oss"),
+    ("gemma4_dense", "gemma4"),
+    ("gemma4_moe", "gemma4"),
 ];
 
 /// Writes the file.

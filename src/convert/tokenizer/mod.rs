@@ -27,7 +27,7 @@ use crate::gguf::{StringList, Value};
 use crate::input;
 use crate::model::Key;
 use crate::model::conversion::{Conversion, SpecialToken, Vocabulary};
-use crate::model::tokenizers::BYTE_LEVEL;
+use crate::model::tokenizers::{BYTE_LEVEL, MERGED_PIECES};
 use crate::units::Bytes;
 use json::{Model, TokenizerJson};
 
@@ -79,6 +79,7 @@ pub(super) fn add(
     let pieces = match vocabulary {
         Vocabulary::ByteLevel
         | Vocabulary::TypedByteLevel
+        | Vocabulary::MergedPieces
         | Vocabulary::WordPiece
         | Vocabulary::Unigram => None,
         Vocabulary::Phi3 if gpt2 => None,
@@ -117,7 +118,9 @@ pub(super) fn add(
         pairs.set("tokenizer.ggml.token_type_count", Value::U32(types));
     }
     pairs.text("tokenizer.ggml.model", tokens.model);
-    pairs.text("tokenizer.ggml.pre", tokens.pre);
+    if vocabulary != Vocabulary::MergedPieces {
+        pairs.text("tokenizer.ggml.pre", tokens.pre);
+    }
     pairs.set("tokenizer.ggml.tokens", Value::Strings(tokens.texts));
     if !tokens.scores.is_empty() {
         pairs.set("tokenizer.ggml.scores", Value::F32s(tokens.scores));
@@ -149,12 +152,15 @@ pub(super) fn add(
         }
     }
     let space = match vocabulary {
-        Vocabulary::SentencePiece => Some(false),
+        Vocabulary::SentencePiece | Vocabulary::MergedPieces => Some(false),
         Vocabulary::SentencePieceWithStatedSpace => space,
         _ => None,
     };
     if let Some(space) = space {
         pairs.set("tokenizer.ggml.add_space_prefix", Value::Bool(space));
+    }
+    if vocabulary == Vocabulary::MergedPieces {
+        special::add_flag(pairs, "bos", true);
     }
     for token in conversion.special_tokens {
         if let SpecialToken::Id { kind, id } = token {
@@ -184,6 +190,9 @@ fn of_json(
             } else {
                 Err(json.model.refused(path))
             }
+        }
+        Some((path, json)) if conversion.vocabulary == Vocabulary::MergedPieces => {
+            pieces::merged(path, json, files, size)
         }
         Some((path, json)) if json.model.is_byte_level() => {
             byte_level::tokens(path, json, files, size, conversion.pre_tokenizer)
@@ -222,7 +231,8 @@ struct Tokens {
 impl Tokens {
     /// The same tokens with the merges of `json`, if this tokenizer uses merges.
     fn merged(mut self, json: Option<(PathBuf, TokenizerJson)>) -> Tokens {
-        if let Some((_, json)) = json.filter(|_| self.model == BYTE_LEVEL) {
+        let merges = [BYTE_LEVEL, MERGED_PIECES].contains(&self.model);
+        if let Some((_, json)) = json.filter(|_| merges) {
             self.merges = json.model.merges;
         }
         self

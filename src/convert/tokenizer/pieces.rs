@@ -11,7 +11,7 @@ use super::{TokenType, TokenizerFiles, Tokens, byte_level, looks_special, object
 use super::{VOCAB_LIMIT, sentencepiece};
 use crate::convert::error::ConvertError;
 use crate::gguf::StringList;
-use crate::model::tokenizers::{SENTENCEPIECE, UNKNOWN_SPLIT};
+use crate::model::tokenizers::{MERGED_PIECES, SENTENCEPIECE, UNKNOWN_SPLIT};
 
 /// The score of a token that is matched before the text is split.
 const ADDED_SCORE: f32 = -1000.0;
@@ -145,6 +145,38 @@ pub(super) fn from_json(
     for id in u32::try_from(tokens.types.len()).unwrap_or(u32::MAX)..size {
         tokens.pad(id);
         tokens.scores.push(PAD_SCORE);
+    }
+    Ok(tokens)
+}
+
+/// Control tokens that an answer shows, so that what reads it finds channels and tool calls (`conversion/gemma.py`).
+const SHOWN: &[&str] = &[
+    "<|channel>",
+    "<channel|>",
+    "<|tool_call>",
+    "<tool_call|>",
+    "<|tool_response>",
+    "<tool_response|>",
+    "<|\"|>",
+];
+
+/// The same with merges in place of scores, as llama.cpp's converter writes it (`LlamaHfVocab`).
+pub(super) fn merged(
+    path: &Path,
+    json: &TokenizerJson,
+    files: &TokenizerFiles<'_, Model>,
+    size: u32,
+) -> Result<Tokens, ConvertError> {
+    if !json.model.byte_fallback || json.model.kind.as_deref() == Some("Unigram") {
+        return Err(json.model.refused(path));
+    }
+    let mut tokens = from_json(path, json, files, size)?;
+    tokens.model = MERGED_PIECES;
+    tokens.scores.fill(ADDED_SCORE);
+    for (kind, text) in tokens.types.iter_mut().zip(tokens.texts.iter()) {
+        if SHOWN.contains(&text) {
+            *kind = TokenType::UserDefined as i32;
+        }
     }
     Ok(tokens)
 }

@@ -6,7 +6,7 @@
 use super::super::activations::ScoreTransform;
 use super::cache::Cells;
 use super::kernels::{add_rows, dots};
-use super::ops::{softcap, softmax};
+use super::ops::{softcap, softmax, softmax_beside};
 use super::parallel::{chunk_size, parallel_chunks};
 use super::prompt_attention::{self, Run};
 
@@ -33,7 +33,7 @@ pub(super) fn attention(
     heads: usize,
     [keys, values]: [&Cells; 2],
     Visible { position, window }: Visible,
-    scores: ScoreTransform,
+    scores: ScoreTransform<'_>,
 ) -> Vec<f32> {
     let (kv_heads, width) = (keys.heads.max(1), keys.width);
     let group = (heads / kv_heads).max(1);
@@ -92,7 +92,7 @@ impl QueryGroup {
         &self,
         each: impl Iterator<Item = (&'q [f32], &'q mut [f32])>,
         [keys, values]: [&Cells; 2],
-        scores: ScoreTransform,
+        scores: ScoreTransform<'_>,
     ) {
         let width = keys.width.max(1);
         let mut each: Vec<(&[f32], &mut [f32])> = each
@@ -134,7 +134,11 @@ impl QueryGroup {
             if let Some(cap) = scores.cap {
                 softcap(weights, cap);
             }
-            softmax(weights);
+            let head = self.head * self.group + index % self.group;
+            match scores.sinks.and_then(|sinks| sinks.get(head)) {
+                Some(&sink) => softmax_beside(weights, sink),
+                None => softmax(weights),
+            }
         }
         if many {
             let rows = prompt_attention::values(&weights, values, self.head, runs(values), count);
@@ -208,6 +212,7 @@ mod tests {
                 let scores = ScoreTransform {
                     scale: 0.5,
                     cap: None,
+                    sinks: None,
                 };
                 let visible = |position| Visible { position, window };
                 let cells = [&keys, &values];

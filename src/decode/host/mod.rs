@@ -11,7 +11,7 @@ mod prompt_attention;
 
 use std::ops::Range;
 
-pub(super) use kernels::{add_scaled, dot};
+pub(super) use kernels::{CLAMP, SLOPE, add_scaled, dot};
 pub(super) use parallel::parallel_chunks;
 pub use parallel::threads;
 
@@ -325,7 +325,7 @@ impl Activations for HostActivations {
         &self,
         [keys, values]: &[cache::Cells; 2],
         view: &View,
-        scores: ScoreTransform,
+        scores: ScoreTransform<'_>,
     ) -> Result<HostActivations, DecodeError> {
         let heads = self.width / keys.width.max(1);
         let visible = attention::Visible {

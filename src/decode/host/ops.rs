@@ -1,7 +1,7 @@
 //! The operations between matrix products, over rows of `f32`.
 
 use super::super::rope::Angles;
-use super::kernels::{self, exponentials};
+use super::kernels::{self, CLAMP, exponentials};
 use super::parallel::{chunk_size, parallel_chunks};
 use crate::model::{Activation, RopeStyle, Sparse};
 
@@ -110,12 +110,19 @@ pub(in super::super) fn activate(x: &mut [f32], activation: Activation) {
     parallel_chunks(x, size, |_, x| kernels::activate(x, activation));
 }
 
-/// `gate = activation(gate) x up`.
+/// `gate = activation(gate) x up`, with `up` as the activation wants it.
 pub(super) fn gate(gate: &mut [f32], up: &[f32], activation: Activation) {
     let size = element_chunk(gate.len());
     parallel_chunks(gate, size, |chunk, gate| {
         kernels::activate(gate, activation);
-        times(gate, up.get(chunk * size..).unwrap_or_default());
+        let up = up.get(chunk * size..).unwrap_or_default();
+        match activation {
+            Activation::ClampedSwiglu => {
+                let pairs = gate.iter_mut().zip(up);
+                pairs.for_each(|(gate, up)| *gate *= up.clamp(-CLAMP, CLAMP) + 1.0);
+            }
+            _ => times(gate, up),
+        }
     });
 }
 
@@ -141,6 +148,13 @@ pub(super) fn softcap(x: &mut [f32], cap: f32) {
 pub(in super::super) fn softmax(x: &mut [f32]) {
     let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum = exponentials(x, largest);
+    scale(x, 1.0 / sum);
+}
+
+/// The same beside another score, whose share is dropped.
+pub(super) fn softmax_beside(x: &mut [f32], other: f32) {
+    let largest = x.iter().copied().fold(other, f32::max);
+    let sum = exponentials(x, largest) + (other - largest).exp();
     scale(x, 1.0 / sum);
 }
 

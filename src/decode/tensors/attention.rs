@@ -102,7 +102,7 @@ impl KeysAndValues {
         &self,
         queries: &Tensor,
         view: &View,
-        scores: ScoreTransform,
+        scores: ScoreTransform<'_>,
     ) -> Result<Tensor, DecodeError> {
         let [keys, values] = &self.0;
         let (kv_heads, width) = (keys.heads(), keys.width());
@@ -127,7 +127,20 @@ impl KeysAndValues {
                 let masked = by_token.broadcast_add(mask)?;
                 weights = masked.reshape((heads, group * tokens, filled))?;
             }
-            mixed.push(softmax_last_dim(&weights)?.matmul(&read(values)?)?);
+            if let Some(sinks) = scores.sinks {
+                let some = sinks.get(first * group..(first + heads) * group);
+                let some = some.unwrap_or_default().to_vec();
+                let sinks = Tensor::from_vec(some, (heads, group, 1, 1), weights.device())?;
+                let sinks = sinks
+                    .broadcast_as((heads, group, tokens, 1))?
+                    .contiguous()?;
+                let sinks = sinks.reshape((heads, group * tokens, 1))?;
+                let all = Tensor::cat(&[weights, sinks], 2)?;
+                weights = softmax_last_dim(&all)?.narrow(2, 0, filled)?.contiguous()?;
+            } else {
+                weights = softmax_last_dim(&weights)?;
+            }
+            mixed.push(weights.matmul(&read(values)?)?);
         }
         let mixed = Tensor::cat(&mixed, 0)?;
         let width = mixed.elem_count() / (tokens * kv_heads * group).max(1);

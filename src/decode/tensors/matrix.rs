@@ -9,6 +9,8 @@ use candle_core::{DType, Device, Module, Tensor};
 use super::super::DecodeError;
 use super::super::buffer::Buffer;
 use crate::dtype::Dtype;
+use crate::quantize::blocks::{self, FOUR_BIT_LEVELS as LEVELS};
+use half::f16;
 
 /// A weight matrix `[rows, columns]`.
 pub(in super::super) enum Matrix {
@@ -58,11 +60,29 @@ impl Matrix {
             let tensor = Tensor::from_raw_buffer(&bytes, floats, &[rows, columns], backend)?;
             return Ok(Matrix::Floats(tensor));
         }
+        if dtype == Dtype::MXFP4 {
+            let (dtype, bytes) = widened(&bytes, columns)?;
+            return Matrix::of_bytes(backend, name, dtype, [rows, columns], &bytes);
+        }
+        Matrix::of_bytes(backend, name, dtype, [rows, columns], &bytes)
+    }
+
+    fn of_bytes(
+        backend: &Device,
+        name: &str,
+        dtype: Dtype,
+        [rows, columns]: [usize; 2],
+        bytes: &[u8],
+    ) -> Result<Matrix, DecodeError> {
+        if dtype == Dtype::F32 {
+            let tensor = Tensor::from_raw_buffer(bytes, DType::F32, &[rows, columns], backend)?;
+            return Ok(Matrix::Floats(tensor));
+        }
         let format = candle_name(dtype).ok_or_else(|| DecodeError::Format {
             tensor: name.to_owned(),
             dtype,
         })?;
-        let storage = QStorage::from_data(Cow::Borrowed(&bytes), backend, format)?;
+        let storage = QStorage::from_data(Cow::Borrowed(bytes), backend, format)?;
         let tensor = QTensor::new(storage, (rows, columns))?;
         Ok(Matrix::Blocks(QMatMul::QTensor(Arc::new(tensor))))
     }
@@ -88,4 +108,39 @@ impl Matrix {
             }
         })
     }
+}
+
+/// Four-bit floats, which candle does not have, as blocks of Q8_0 with the same values: twice a value is a whole number of
+/// at most 12, and the scale a power of two. As floats where a scale is none of F16's.
+fn widened(bytes: &[u8], columns: usize) -> Result<(Dtype, Vec<u8>), DecodeError> {
+    const BLOCK: usize = 17;
+    let scale = |block: &[u8]| {
+        let exponent = i32::from(block.first().copied().unwrap_or(0)) - 128;
+        (-24..=15)
+            .contains(&exponent)
+            .then(|| f16::from_f32(2f32.powi(exponent)))
+    };
+    let blocks = bytes.chunks_exact(BLOCK);
+    let mut out = Vec::with_capacity(bytes.len() * 2);
+    for block in blocks {
+        let codes = block.get(1..).unwrap_or_default();
+        let doubled = |code: u8| LEVELS.get(usize::from(code)).copied().unwrap_or(0);
+        let zero = codes
+            .iter()
+            .all(|pair| doubled(pair & 15) == 0 && doubled(pair >> 4) == 0);
+        let Some(scale) = scale(block).or(zero.then_some(f16::ZERO)) else {
+            let mut floats = vec![0.0f32; bytes.len() / BLOCK * 32];
+            blocks::decode_rows(Dtype::MXFP4, bytes, columns, &mut floats).map_err(|error| {
+                DecodeError::Hyperparameters {
+                    what: error.to_string(),
+                }
+            })?;
+            let bytes = floats.iter().flat_map(|x| x.to_le_bytes());
+            return Ok((Dtype::F32, bytes.collect()));
+        };
+        out.extend(scale.to_le_bytes());
+        out.extend(codes.iter().map(|pair| doubled(pair & 15) as u8));
+        out.extend(codes.iter().map(|pair| doubled(pair >> 4) as u8));
+    }
+    Ok((Dtype::Q8_0, out))
 }

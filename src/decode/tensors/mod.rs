@@ -17,6 +17,7 @@ use candle_nn::rotary_emb::{rope_i, rope_thd};
 use super::DecodeError;
 use super::activations::{Activations, AttentionLayout, ScoreTransform};
 use super::buffer::Buffer;
+use super::host::{CLAMP, SLOPE};
 use crate::dtype::Dtype;
 use crate::model::{Activation, RopeStyle, Sparse};
 use crate::units::Bytes;
@@ -231,11 +232,23 @@ impl Activations for TensorActivations {
             // candle's is the approximation with `tanh`; the exact one is `gelu_erf`.
             Activation::GeluTanh => self.0.gelu()?,
             Activation::ReluSquared => self.0.relu()?.sqr()?,
+            Activation::ClampedSwiglu => {
+                let gate = self.0.minimum(CLAMP)?;
+                let share = ops::sigmoid(&(&gate * f64::from(SLOPE))?)?;
+                (gate * share)?
+            }
         }))
     }
 
     fn gate(self, up: &TensorActivations, activation: Activation) -> Result<TensorActivations> {
-        self.activate(activation)?.times(up)
+        let gate = self.activate(activation)?;
+        match activation {
+            Activation::ClampedSwiglu => {
+                let up = (up.0.clamp(-CLAMP, CLAMP)? + 1.0)?;
+                Ok(TensorActivations((gate.0 * up)?))
+            }
+            _ => gate.times(up),
+        }
     }
 
     fn sigmoid_gate(self, gates: &TensorActivations) -> Result<TensorActivations> {
@@ -314,7 +327,7 @@ impl Activations for TensorActivations {
         &self,
         cells: &KeysAndValues,
         view: &View,
-        scores: ScoreTransform,
+        scores: ScoreTransform<'_>,
     ) -> Result<TensorActivations> {
         Ok(TensorActivations(cells.attention(&self.0, view, scores)?))
     }

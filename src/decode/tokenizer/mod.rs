@@ -1,7 +1,7 @@
 //! The tokenizer of a checkpoint: text to token ids and back, and the chat template that comes with it.
 //!
-//! Two kinds: byte-level BPE (`gpt2`) with the pre-tokenizer that `tokenizer.ggml.pre` names, and
-//! SentencePiece's BPE by scores (`llama`). That of a Hugging Face checkpoint is the one that conversion puts
+//! Three kinds: byte-level BPE (`gpt2`) with the pre-tokenizer that `tokenizer.ggml.pre` names, SentencePiece's pieces by
+//! merges (`gemma4`), and SentencePiece's BPE by scores (`llama`). That of a Hugging Face checkpoint is the one that conversion puts
 //! into its GGUF. Must not: read files beside a GGUF.
 //!
 //! Source: `llama-vocab.cpp` of llama.cpp.
@@ -19,7 +19,9 @@ use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::convert;
 use crate::gguf::{self, Metadata, Value};
 use crate::model::ModelSpec;
-use crate::model::tokenizers::{BYTE_LEVEL, PreTokenizer, SENTENCEPIECE, UNKNOWN_SPLIT};
+use crate::model::tokenizers::{
+    BYTE_LEVEL, MERGED_PIECES, PreTokenizer, SENTENCEPIECE, UNKNOWN_SPLIT,
+};
 
 use super::DecodeError;
 use special::Special;
@@ -39,7 +41,15 @@ const ENDS: &[&str] = &[
     "<EOT>",
     "<|end_of_text|>",
     "<end_of_utterance>",
+    "<turn|>",
+    "<|tool_response>",
+    "<|return|>",
+    "<|call|>",
 ];
+
+/// Where a model has both of these, `<|end|>` ends a message of an answer and not the answer.
+const ENDS_OF_CHANNELS: [&str; 2] = ["<|return|>", "<|call|>"];
+const END_OF_MESSAGE: &str = "<|end|>";
 
 /// The type of a token, by `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +89,8 @@ enum Algorithm {
         splitter: Splitter,
         ranks: HashMap<(u32, u32), u32>,
     },
+    /// SentencePiece's pieces: merges in the order of their list.
+    MergedPieces { ranks: HashMap<(u32, u32), u32> },
     /// SentencePiece's BPE: the pair with the highest score first.
     SentencePieceBpe {
         scores: Vec<f32>,
@@ -130,6 +142,11 @@ impl Tokenizer {
                     kind: pre.unwrap_or_default().to_owned(),
                 });
             }
+            (MERGED_PIECES, _) => {
+                let merges = source.strings("tokenizer.ggml.merges")?;
+                let ranks = source.ranks(&merges, &ids);
+                (Algorithm::MergedPieces { ranks }, true)
+            }
             (SENTENCEPIECE, _) => {
                 let leading_blank = metadata.bool("tokenizer.ggml.add_space_prefix")?;
                 let unknown = source.id("tokenizer.ggml.unknown_token_id", texts.len())?;
@@ -152,7 +169,11 @@ impl Tokenizer {
         for key in stated {
             ends.extend(source.id(key, texts.len())?);
         }
-        ends.extend(ENDS.iter().filter_map(|name| ids.get(*name)));
+        let has_channels = ENDS_OF_CHANNELS.iter().all(|name| ids.contains_key(*name));
+        let named = ENDS
+            .iter()
+            .filter(|name| !(has_channels && **name == END_OF_MESSAGE));
+        ends.extend(named.filter_map(|name| ids.get(*name)));
         Ok(Tokenizer {
             special: Special::new(&texts, &kinds),
             begin: source.id("tokenizer.ggml.bos_token_id", texts.len())?,
@@ -250,6 +271,31 @@ impl Tokenizer {
                     }
                 }
             }
+            Algorithm::MergedPieces { ranks } => {
+                let marked = part.replace(' ', BLANK.encode_utf8(&mut [0; 4]));
+                let id = |text: &str| self.ids.get(text).copied();
+                let rank = |left: &str, right: &str| {
+                    let pair = (id(left)?, id(right)?);
+                    ranks.get(&pair).map(|rank| i64::from(*rank))
+                };
+                // Line ends are words of their own; a word of them that is a token is not split.
+                for word in lines(&marked) {
+                    if word.starts_with('\n')
+                        && let Some(id) = id(word)
+                    {
+                        out.push(id);
+                        continue;
+                    }
+                    for piece in merge::pieces(word, rank) {
+                        match id(piece) {
+                            Some(id) => out.push(id),
+                            None => out.extend(piece.bytes().filter_map(|byte| {
+                                self.ids.get(&format!("<0x{byte:02X}>")).copied()
+                            })),
+                        }
+                    }
+                }
+            }
             Algorithm::SentencePieceBpe {
                 scores,
                 leading_blank,
@@ -298,7 +344,9 @@ impl Tokenizer {
             (TokenKind::Byte, _) => bytes::of_name(text).into_iter().collect(),
             (TokenKind::UserDefined, Algorithm::ByteLevelBpe { .. }) => text.clone().into_bytes(),
             (_, Algorithm::ByteLevelBpe { .. }) => bytes::from_chars(text),
-            (_, Algorithm::SentencePieceBpe { .. }) => text.replace(BLANK, " ").into_bytes(),
+            (_, Algorithm::SentencePieceBpe { .. } | Algorithm::MergedPieces { .. }) => {
+                text.replace(BLANK, " ").into_bytes()
+            }
         }
     }
 
@@ -332,6 +380,20 @@ impl Tokenizer {
     pub fn is_empty(&self) -> bool {
         self.texts.is_empty()
     }
+}
+
+/// Runs of line ends, and what stands between them.
+fn lines(text: &str) -> Vec<&str> {
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let is_end = first == '\n';
+        let end = rest.find(|c| (c == '\n') != is_end);
+        let (word, behind) = rest.split_at(end.unwrap_or(rest.len()));
+        out.push(word);
+        rest = behind;
+    }
+    out
 }
 
 /// The metadata of a GGUF with the file that lists are read from which are not in memory.

@@ -19,7 +19,7 @@ use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
 use crate::model::spec::{Cache, Layer};
 
-const GEMMA_FORWARD: ArchTraits = ArchTraits {
+pub(super) const GEMMA_FORWARD: ArchTraits = ArchTraits {
     activation: Activation::GeluTanh,
     scale_embedding: true,
     ..PLAIN

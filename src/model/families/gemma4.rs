@@ -5,12 +5,15 @@
 //! and `conversion/gemma.py` of llama.cpp.
 
 use super::common::*;
-use super::gemma::{PER_LAYER_INPUT, SANDWICH_NORMS, share_caches};
+use super::gemma::{GEMMA_FORWARD, PER_LAYER_INPUT, SANDWICH_NORMS, share_caches};
+use super::keys::*;
 use super::loader_keys::{
     NEEDS_WINDOW, OPTIONAL_EXPERT_WIDTH, OUTPUT_SOFTCAP, RMS_NORM, WINDOW_ROPE_BASE,
 };
 use crate::model::ModelError;
 use crate::model::arch::{Arch, RowSite, TensorRow};
+use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
+use crate::model::forward_spec::{ArchTraits, AttentionScale};
 use crate::model::hparams::{HParams, Key};
 use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, needed, read};
 use crate::model::quirks::Quirks;
@@ -42,6 +45,27 @@ pub(super) static GEMMA4: Arch = Arch {
         LAYER_SCALE,
         ROPE_FREQS,
     ],
+    forward: Some(ArchTraits {
+        attention_scale: AttentionScale::One,
+        window_base: Some(10_000.0),
+        unscaled_windows: true,
+        value_norm: true,
+        ..GEMMA_FORWARD
+    }),
+    conversion: Some(Conversion {
+        keys: &[
+            COMMON,
+            &[
+                KeyRule::Derived(Derived::WholeContextHead(Key::HeadDim)),
+                KeyRule::Derived(Derived::WholeContextHead(Key::ValueDim)),
+            ],
+            FILE_TYPE,
+            &[FINAL_SOFTCAP, WINDOW],
+            GEMMA4_KEYS,
+        ],
+        vocabulary: Vocabulary::MergedPieces,
+        ..Conversion::USUAL
+    }),
     quirks: Quirks::NONE.late_rows().mlc_template("gemma_instruction"),
     loader: Loader {
         keys: &[
@@ -64,6 +88,19 @@ pub(super) static GEMMA4: Arch = Arch {
     },
     ..USUAL
 };
+
+const GEMMA4_KEYS: &[KeyRule] = &[
+    KeyRule::count(Key::SharedKvLayers),
+    KeyRule::count(Key::PerLayerDim).or(|model| Some(model.dims.per_layer_embedding)),
+    KeyRule::Derived(Derived::WindowPattern),
+    KeyRule::count_from(Key::WindowHeadDim, Key::HeadDim),
+    KeyRule::count_from(Key::WindowValueDim, Key::HeadDim),
+    KeyRule::count(Key::ExpertFfn),
+    KeyRule::Derived(Derived::WholeContextHead(Key::RopeDim)),
+    KeyRule::count_from(Key::WindowRopeDim, Key::HeadDim),
+    KeyRule::Derived(Derived::DenseWidthsIfDouble),
+    KeyRule::Derived(Derived::KvHeadsByBlockIfStated),
+];
 
 const GEMMA4_LOADED: &[LoaderKeys] = &[
     needed(

@@ -4,10 +4,14 @@
 //! `conversion/gpt_oss.py` of llama.cpp.
 
 use super::common::*;
+use super::keys::*;
 use super::loader_keys::{
     NEEDS_EXPERT_WIDTH, NEEDS_WINDOW, RMS_NORM, WINDOW_PATTERN, WINDOW_ROPE_BASE,
 };
 use crate::model::arch::{Arch, RowSite, TensorRow};
+use crate::model::conversion::{Conversion, KeyRule, WeightRule, WeightTransform};
+use crate::model::forward_spec::{Activation, ArchTraits, PLAIN};
+use crate::model::hparams::Key;
 use crate::model::loader::{Loader, LoaderRule};
 use crate::model::quirks::Quirks;
 use crate::model::role::TensorRole as R;
@@ -25,7 +29,21 @@ pub(super) static GPT_OSS: Arch = Arch {
         OUTPUT_BIAS_AND_SINKS,
         EXPERTS_WITH_BIAS,
     ],
-    quirks: Quirks::NONE.late_rows(),
+    forward: Some(ArchTraits {
+        activation: Activation::ClampedSwiglu,
+        ..PLAIN
+    }),
+    conversion: Some(Conversion {
+        keys: &[
+            COMMON,
+            HEAD_DIM,
+            FILE_TYPE,
+            &[WINDOW, KeyRule::count_from(Key::ExpertFfn, Key::Ffn)],
+        ],
+        weights: STORED_EXPERTS,
+        ..Conversion::USUAL
+    }),
+    quirks: Quirks::NONE.late_rows().keeps_four_bit_floats(),
     loader: Loader {
         keys: &[
             RMS_NORM,
@@ -51,6 +69,22 @@ pub(super) static GPT_OSS: Arch = Arch {
     },
     ..USUAL
 };
+
+/// Rows of gate and up are stored in turn.
+const STORED_EXPERTS: &[WeightRule] = &[
+    WeightRule {
+        roles: &[R::FfnGateExperts, R::FfnUpExperts, R::FfnDownExperts],
+        transform: WeightTransform::TransposedFloats,
+    },
+    WeightRule {
+        roles: &[R::FfnGateExperts],
+        transform: WeightTransform::OneOfTwo(0),
+    },
+    WeightRule {
+        roles: &[R::FfnUpExperts],
+        transform: WeightTransform::OneOfTwo(1),
+    },
+];
 
 const NORMS: &[TensorRow] = &[
     TensorRow::weight(R::AttnNorm, &["layers.{}.input_layernorm.weight"], hidden),

@@ -17,7 +17,7 @@ pub const SENTENCEPIECE: &str = "llama";
 /// `tokenizer.ggml.model` of byte-level BPE.
 pub const BYTE_LEVEL: &str = "gpt2";
 /// `tokenizer.ggml.model` of SentencePiece pieces that are joined by BPE merges.
-pub(in crate::model) const MERGED_PIECES: &str = "gemma4";
+pub const MERGED_PIECES: &str = "gemma4";
 
 /// `tokenizer.ggml.model` of Unigram.
 pub const UNIGRAM: &str = "t5";

@@ -7,7 +7,7 @@ use super::rows;
 use super::scaling::{self, BySize, Weighing};
 
 /// The values of the codes of `MXFP4` and `NVFP4`, doubled; those with the eighth bit are negative (`kvalues_mxfp4`).
-pub(super) const LEVELS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+pub(crate) const LEVELS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 const WEIGHING: Weighing = Weighing {
     without: BySize::Alike,

@@ -43,9 +43,10 @@ mod unpack_few;
 mod unpacked;
 
 pub use entry::{decode_rows, encode_rows};
+#[cfg(feature = "decode")]
+pub(crate) use float4::LEVELS as FOUR_BIT_LEVELS;
 pub use formats::{BlockError, Encoded, FORMATS, is_decoded};
 pub use measure::{Deviation, deviation};
-#[cfg(feature = "decode")]
 pub(crate) use symmetric::IQ4_LEVELS;
 #[cfg(feature = "decode")]
 pub(crate) use unpack::unpack;

@@ -87,6 +87,11 @@ impl<'a> Grid<'a> {
         })
     }
 
+    /// Whether the values are powers of two, each stored as its exponent.
+    pub(super) fn is_exponents(&self) -> bool {
+        matches!(self.part.dtype(), Dtype::U8 | Dtype::F8_E8M0)
+    }
+
     /// The grid's values for `rows` of the weight, a row of [`Grid::columns`] for each.
     pub(super) fn read(&self, rows: Range<u64>) -> Result<Vec<f32>, PackedError> {
         let at = |row: u64| {

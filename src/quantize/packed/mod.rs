@@ -97,6 +97,17 @@ impl<'a> Weight<'a> {
         matches!(self.layout, Layout::Columns(_))
     }
 
+    /// The blocks of `rows` as ggml stores MXFP4, if the weight has its codes and scales.
+    ///
+    /// # Errors
+    /// [`PackedError::Read`] if the bytes cannot be read from the file.
+    pub(super) fn four_bit_blocks(&self, rows: Range<u64>) -> Result<Option<Vec<u8>>, PackedError> {
+        match &self.layout {
+            Layout::Rows(layout) if rows.end <= self.rows() => layout.four_bit_blocks(rows),
+            _ => Ok(None),
+        }
+    }
+
     /// Replaces the contents of `out` by the values of `rows`, row by row ([`Weight::columns`] values each). Memory use
     /// is proportional to the rows asked for.
     ///

@@ -9,6 +9,9 @@ use super::files::{TensorReader, decode};
 use super::grid::{Grid, MatrixStack};
 use crate::dtype::Dtype;
 
+/// Codes that share a scale in MXFP4.
+const BLOCK: usize = 32;
+
 /// A weight whose rows lie one behind the other in the file.
 #[derive(Debug)]
 pub(super) struct RowLayout<'a> {
@@ -140,6 +143,37 @@ impl RowLayout<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The blocks of `rows` as ggml stores MXFP4: the exponent of the scale, then code `i` below code `i + 16`. `None` for
+    /// other codes or scales.
+    pub(super) fn four_bit_blocks(&self, rows: Range<u64>) -> Result<Option<Vec<u8>>, PackedError> {
+        let Some(scale) = self.scale.as_ref().filter(|scale| {
+            let plain = self.global.is_none() && self.groups.is_none();
+            plain && scale.block_columns == BLOCK as u64 && scale.is_exponents()
+        }) else {
+            return Ok(None);
+        };
+        let (CodeFormat::FourBitFloat, CodeShift::None) = (self.format, &self.shift) else {
+            return Ok(None);
+        };
+        let codes = self.codes.bytes(
+            rows.start.saturating_mul(self.row_bytes),
+            (rows.end - rows.start).saturating_mul(self.row_bytes),
+        )?;
+        let scales = scale.read(rows)?;
+        let (blocks, _) = codes.as_chunks::<{ BLOCK / 2 }>();
+        let mut out = Vec::with_capacity(blocks.len() * (1 + BLOCK / 2));
+        for (block, scale) in blocks.iter().zip(scales) {
+            // A power of two by its exponent, which is 0 for the smallest and all ones for what is no number.
+            out.push((scale.to_bits() >> 23) as u8);
+            let (low, high) = block.split_at(BLOCK / 4);
+            for (low, high) in low.iter().zip(high) {
+                out.push(low & 15 | high << 4);
+                out.push(low >> 4 | high & 0xF0);
+            }
+        }
+        Ok(Some(out))
     }
 
     /// The scales of `rows` with the global factor.

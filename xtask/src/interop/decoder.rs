@@ -36,7 +36,7 @@ const SHARE_OF_COST: f64 = 0.25;
 /// The same for models in which activations decide, between experts or which of them count at all: one decision that
 /// falls the other way changes all that comes behind it, in our program as between two builds of llama.cpp.
 const SHARE_OF_COST_DECIDING: f64 = 0.9;
-pub(super) const DECIDING: [&str; 10] = [
+pub(super) const DECIDING: [&str; 12] = [
     "qwen3moe",
     "gemma3n",
     "olmoe",
@@ -47,6 +47,8 @@ pub(super) const DECIDING: [&str; 10] = [
     "lfm2moe",
     "deepseek2",
     "deepseek3",
+    "gpt_oss",
+    "gemma4_moe",
 ];
 
 /// How much further the engines that round activations in ways of their own may be in those models.
@@ -120,8 +122,10 @@ pub(super) fn check(bench: &mut Bench, made: &Checkpoints) {
 }
 
 /// Families with latent attention whose quantized caches cost other bits here than in llama.cpp, by up to twice what they
-/// cost it; with caches of 16 bits both agree. llama.cpp refuses two types for keys and values of `deepseek3`.
-const OTHER_CACHES: &[&str] = &["deepseek3", "minicpm3"];
+/// cost it; with caches of 16 bits both agree. llama.cpp refuses two types for keys and values of `deepseek3`. In `gpt_oss`
+/// activations are rounded to eight bits before each product with an expert, which moves routers as much as a cache of eight
+/// bits does.
+const OTHER_CACHES: &[&str] = &["deepseek3", "minicpm3", "gpt_oss"];
 
 /// Why a plan with such a cache says that llama.cpp refuses it.
 fn planned_problem(file: &Path, [type_k, type_v]: [Dtype; 2]) -> anyhow::Result<Option<KvProblem>> {

@@ -22,6 +22,10 @@ const TOLERANCE: f64 = 0.04;
 /// On rows of 256 that moves its threshold (seen: 0.16); on rows of 2048 the difference is 0.03.
 const TOLERANCE_GEMMA3N: f64 = 0.3;
 
+/// llama.cpp rounds activations to eight bits before products with four-bit floats (seen: 0.18). With the same experts in F16
+/// the difference is 0.033, but for one place where a router decides otherwise.
+const TOLERANCE_FOUR_BITS: f64 = 0.3;
+
 /// How much further than ggml's own encoding of the same weights a file may be from the F16 file.
 const WORSE: f64 = 1.25;
 
@@ -134,6 +138,7 @@ fn numbers(
 ) -> anyhow::Result<String> {
     let tolerance = match family {
         "gemma3n" => TOLERANCE_GEMMA3N,
+        "gpt_oss" => TOLERANCE_FOUR_BITS,
         _ => TOLERANCE,
     };
     let (prompt, greedy) = (ids(&made.prompt)?, ids(&expected["greedy"])?);
@@ -283,7 +288,8 @@ fn weights(
             same += 1;
             continue;
         }
-        let legacy = !dtype.ends_with("_K") && !dtype.starts_with("IQ");
+        // Four-bit floats are those of the checkpoint.
+        let legacy = !dtype.ends_with("_K") && !dtype.starts_with("IQ") && dtype != "MXFP4";
         ensure!(
             !legacy || is_multiplied,
             "{name} has other {dtype} bytes than ggml writes"

@@ -120,11 +120,8 @@ impl GgufFile {
         ] {
             let name = format!("{weight}.{companion}");
             let what = format!("with {name} {shape:?}");
-            if self
-                .tensors
-                .iter()
-                .any(|t| t.name == format!("{weight}.weight"))
-            {
+            let has = |name: &str| self.tensors.iter().any(|t| t.name == name);
+            if has(&format!("{weight}.weight")) && !has(&name) {
                 all.push((what, self.with_tensor(&name, &shape)));
             }
         }

@@ -61,6 +61,11 @@ impl<'a> Stored<'a> {
     }
 }
 
+/// Where [`Activation::ClampedSwiglu`] cuts off.
+pub(in super::super::super) const CLAMP: f32 = 7.0;
+/// The slope of its sigmoid.
+pub(in super::super::super) const SLOPE: f32 = 1.702;
+
 /// The format that activations are converted to before they are multiplied with weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ActivationFormat {
@@ -291,6 +296,10 @@ fn activate_lanes(x: &mut [f32], activation: Activation) {
             .iter_mut()
             .for_each(|x| *x *= sigmoid(GELU * *x * (1.0 + 0.044_715 * *x * *x))),
         Activation::ReluSquared => x.iter_mut().for_each(|x| *x *= x.max(0.0)),
+        Activation::ClampedSwiglu => x.iter_mut().for_each(|x| {
+            let gate = x.min(CLAMP);
+            *x = gate * sigmoid(SLOPE * gate);
+        }),
     }
 }
 

@@ -212,11 +212,16 @@ fn activations_are_those_of_their_definitions() {
             0.5 * x * (1.0 + inner.tanh())
         }
         Activation::ReluSquared => x.max(0.0).powi(2),
+        Activation::ClampedSwiglu => {
+            let gate = x.min(7.0);
+            gate / (1.0 + (-1.702 * gate).exp())
+        }
     };
     for activation in [
         Activation::Silu,
         Activation::GeluTanh,
         Activation::ReluSquared,
+        Activation::ClampedSwiglu,
     ] {
         let mut out = x.clone();
         activate(&mut out, activation);

@@ -38,7 +38,13 @@ pub(crate) fn contents<'a>(
             name: checkpoint.name.clone(),
         });
     }
-    let file_type = options.scheme.file_type.unwrap_or(NO_FILE_TYPE);
+    let file_type = match options.scheme.mix {
+        // As llama.cpp's converter: the file is of the type of its experts.
+        QuantMix::None if keeps_blocks(model) => Scheme::of_base(Dtype::MXFP4),
+        _ => Some(options.scheme),
+    };
+    let file_type = file_type.and_then(|scheme| scheme.file_type);
+    let file_type = file_type.unwrap_or(NO_FILE_TYPE);
     let mut metadata = metadata(checkpoint, model, file_type)?;
     metadata.extend(options.importance.iter().flat_map(|i| i.metadata()));
     let (tensors, notes) = tensors(checkpoint, files, model, options, &metadata)?;
@@ -73,6 +79,12 @@ pub(crate) fn tensors<'a>(
     let tensors: Vec<PlannedTensor<'_>> = planned.into_iter().map(|(_, planned)| planned).collect();
     accept(checkpoint, model, metadata, &tensors)?;
     Ok((tensors, notes))
+}
+
+/// Whether tensors stay in the blocks that they are stored in.
+fn keeps_blocks(model: &ModelSpec) -> bool {
+    let kept = |tensor: &Tensor| tensor.dtype == Dtype::MXFP4;
+    model.quirks.types.keeps_four_bit_floats && model.tensors.iter().any(kept)
 }
 
 /// Checks that llama.cpp loads the file, and that this program can read it.
@@ -115,8 +127,8 @@ pub(crate) fn description(
     }
 }
 
-/// The order of tensors in the file. A 16-bit conversion keeps that of the checkpoint, with computed tables first
-/// and a stack at the position of its last part; quantizing sorts by block and name.
+/// The order of tensors in the file. A 16-bit conversion keeps that of the checkpoint, with computed tables and stacks that
+/// stay as they are first, and another stack at the position of its last part; quantizing sorts by block and name.
 fn order(model: &ModelSpec, scheme: &Scheme) -> Vec<usize> {
     let mut order = scheme::quantizer_order(model);
     if scheme.mix == QuantMix::None && model.source != SourceFormat::Gguf {
@@ -125,13 +137,19 @@ fn order(model: &ModelSpec, scheme: &Scheme) -> Vec<usize> {
         let together = conversion.is_some_and(|conversion| conversion.stacks_together);
         let last = |tensor: &Tensor| tensor.sources.iter().max().copied();
         let is_stack = |tensor: &Tensor| tensor.role.info().access == DecodeAccess::Experts;
-        order.sort_by_cached_key(|&index| {
+        let keeps = keeps_blocks(model);
+        let place = |index: usize| {
             let tensor = model.tensors.get(index)?;
             if !(together && is_stack(tensor)) {
                 return last(tensor);
             }
             let block = model.tensors.iter().filter(|t| t.layer == tensor.layer);
             block.filter(|t| is_stack(t)).filter_map(last).max()
+        };
+        order.sort_by_cached_key(|&index| {
+            let tensor = model.tensors.get(index);
+            let stays = keeps && tensor.is_some_and(|t| t.dtype == Dtype::MXFP4);
+            (!stays, place(index))
         });
     }
     order
@@ -295,7 +313,11 @@ fn notes(
         let is_encoded = matches!(planned.values, Values::Rows(_));
         is_encoded && tensor.dtype.is_quantized() && is_quantized(planned)
     });
-    if let Some(now) = model.prequantized.clone() {
+    let stays = |(tensor, planned): &(&Tensor, PlannedTensor<'_>)| {
+        !tensor.dtype.is_quantized() || planned.assigned.dtype == tensor.dtype
+    };
+    let all_stay = keeps_blocks(model) && planned.iter().all(stays);
+    if let Some(now) = model.prequantized.clone().filter(|_| !all_stay) {
         notes.push(Note::DoubleQuantization { now });
     } else if again {
         let now = "quantized".to_owned();
