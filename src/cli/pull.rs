@@ -45,13 +45,13 @@ pub(super) fn run(args: &PullArgs) -> anyhow::Result<Outcome> {
     let checkpoint = theirs.checkpoint();
     if checkpoint.source.is_none() {
         bail!(
-            "{name}: is on this machine already: {}",
+            "{name}: is already on this machine: {}",
             first(&theirs).display()
         );
     }
     let offered = plan(&theirs, args, Schemes::Common)?;
     let Some(plan_of_theirs) = offered.fit.plans.first() else {
-        bail!("{name}: is in no format that the runtime loads");
+        bail!("{name}: has no format that the runtime loads");
     };
     if !plan_of_theirs.fits() {
         print(&format!(

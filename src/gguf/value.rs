@@ -176,7 +176,7 @@ pub enum MetadataError {
         key: String,
     },
     /// The key has another type.
-    #[error("metadata key `{key}` is {found}, and {expected} is needed")]
+    #[error("metadata key `{key}` is {found}; it must be {expected}")]
     Type {
         /// The key.
         key: String,

@@ -112,7 +112,7 @@ fn a_model_without_room_is_told_with_what_to_unload() {
     assert!(text.contains("DO NOT FIT TOGETHER"), "{text}");
     assert!(
         text.contains(&format!(
-            "{GEMMA} has no room beside {QWEN}: unload that first"
+            "{GEMMA} does not fit beside {QWEN}: unload that first"
         )),
         "{text}"
     );

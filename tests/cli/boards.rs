@@ -211,7 +211,7 @@ fn a_busy_machine_is_told_what_it_leaves_when_idle() {
     let first = document["advice"][0].as_str().unwrap();
     assert_eq!(
         first,
-        "end other programs (about 6.61 GiB are available on an idle board): Q4_K_M fits as asked"
+        "close other programs (about 6.61 GiB are available on an idle board): Q4_K_M fits as asked"
     );
 }
 

@@ -26,7 +26,7 @@ fn a_model_that_fits_ends_with_0_and_one_that_does_not_with_1() {
         "{too_large}"
     );
     assert!(
-        too_large.contains("What to change, least harm first:"),
+        too_large.contains("What to change, least loss first:"),
         "{too_large}"
     );
 }
@@ -334,7 +334,7 @@ fn an_unknown_architecture_is_planned_only_as_another_one() {
         &format!("fit {path} --assume-kv lama"),
         &[
             "`lama`",
-            "known are arcee, bert, chatglm, cohere2, command-r, deepseek2,",
+            "known: arcee, bert, chatglm, cohere2, command-r, deepseek2,",
         ],
     );
     let document = json(0, &format!("fit {path} --assume-kv llama"));

@@ -255,7 +255,7 @@ fn what_has_no_weights_has_no_lines_but_what_gets_them() {
         let text = desk.fit(words);
         assert!(text.contains(says), "{words}: {text}");
     };
-    let nothing = "there is nothing to run yet: ";
+    let nothing = "nothing to run yet: ";
     fs::create_dir(desk.path("cfg")).unwrap();
     let config = desk.path("a b/my model/config.json");
     fs::copy(&config, desk.path("cfg/config.json")).unwrap();

@@ -133,7 +133,7 @@ fn what_cannot_be_written_is_refused_with_the_reason() {
     });
     let stderr = refused(&model, "f16");
     assert!(
-        stderr.contains("has 1440 weights, and config.json gives 1536"),
+        stderr.contains("has 1440 weights, but config.json implies 1536"),
         "{stderr}"
     );
 }

@@ -398,11 +398,11 @@ fn configurations_of_other_kinds_of_models() {
         ),
         (
             r#""architectures":["BarkModel"],"model_type":"bark""#,
-            &["a model of sound (`bark`)"],
+            &["an audio model (`bark`)"],
         ),
         (
             r#""architectures":["MusicgenForConditionalGeneration"],"model_type":"musicgen","is_encoder_decoder":true"#,
-            &["a model of sound (`musicgen`)"],
+            &["an audio model (`musicgen`)"],
         ),
         (
             r#""architectures":["RwkvForCausalLM"],"model_type":"rwkv""#,

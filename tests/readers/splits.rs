@@ -77,7 +77,7 @@ fn missing_and_contradicting_parts_are_told() {
     with(
         second,
         &part(0, 3, 3, "b"),
-        &[second, "`split.no` is 0", "1 by the file's name"],
+        &[second, "`split.no` is 0", "the file's name says 1"],
     );
     with(second, &part(1, 4, 3, "b"), &[second, "`split.count` is 4"]);
     with(

@@ -241,7 +241,7 @@ fn each_reason_is_found_where_it_stands() {
     holds(
         &mode,
         "power_mode",
-        "runs in MAXN_SUPER, and the plan is for 15W",
+        "runs in MAXN_SUPER, but the plan is for 15W",
     );
     let same = checks(
         &watched(&[]),

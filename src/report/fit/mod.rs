@@ -184,7 +184,7 @@ fn power_text(modes: &[ModeEnergy]) -> Vec<String> {
         let each: Vec<String> = each.collect();
         let rail = modes.first()?.rails.get(index)?.rail;
         Some(format!(
-            "{} while decoding, predicted from {} of {} ({:.0} % off when their model was left out): {}",
+            "{} while decoding, predicted from {} of {} ({:.0} % off without having seen their model): {}",
             rail.name,
             counted(rail.measurements as usize, "measurement", "measurements"),
             counted(rail.models as usize, "model", "models"),

@@ -36,7 +36,7 @@ pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
         out.table(&table(report), " ");
     }
     if report.all && !report.ranking.too_large.is_empty() {
-        out.push_str("\nNo room here:\n");
+        out.push_str("\nDoes not fit here:\n");
         out.table(&larger(report), " ");
     }
     out.blank();
@@ -44,7 +44,7 @@ pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
         out.prose(&sentence);
     }
     if let Some(best) = report.listed().first() {
-        out.push_str("\nTo get the first, and by its id and format any other:\n");
+        out.push_str("\nTo get the first, or any other by its id and format:\n");
         out.line(format_args!("  {}", get(report, best)));
     }
     out.finish()
@@ -66,7 +66,7 @@ pub fn markdown(report: &Report<'_>) -> String {
         out.push_str(&table(report).markdown());
     }
     if report.all && !report.ranking.too_large.is_empty() {
-        out.push_str("\nNo room here:\n\n");
+        out.push_str("\nDoes not fit here:\n\n");
         out.push_str(&larger(report).markdown());
     }
     out.push('\n');
@@ -235,13 +235,13 @@ fn sentences(report: &Report<'_>) -> Vec<String> {
         legend.push_str("; coarse: the format is far from the original");
     }
     if listed.iter().any(|ranked| !ranked.entry.writes()) {
-        legend.push_str("; read: tokens of a prompt, since it writes none");
+        legend.push_str("; read: tokens of a prompt, since it generates none");
     }
     all.push(legend);
     let unconfirmed = listed.iter().filter(|ranked| !ranked.entry.is_confirmed);
     if unconfirmed.count() > 0 {
         all.push(
-            "not every licence and date was read at its publisher: read the model's page before you rely on one"
+            "not every licence and date was checked with its publisher: read the model's page before you rely on one"
                 .to_owned(),
         );
     }
