@@ -278,7 +278,7 @@ mod tests {
     fn a_repository_without_a_file_holds_no_model() {
         let error = chosen(Pick::Any, &[]).unwrap_err();
         assert!(
-            error.contains("holds no file that could be part"),
+            error.contains("has no model files"),
             "{error}"
         );
     }

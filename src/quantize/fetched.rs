@@ -231,7 +231,7 @@ mod tests {
         let (_, broken) = served(2 * PIECE);
         let error = run(&broken, &path, Start::Anew).unwrap_err().to_string();
         assert!(
-            error.contains("2.0 MiB of 2.5 MiB are here and stay"),
+            error.contains("2.0 MiB of 2.5 MiB are kept"),
             "{error}"
         );
         assert!(!path.exists());

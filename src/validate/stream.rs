@@ -231,7 +231,7 @@ mod tests {
             stopped
                 .remark()
                 .unwrap()
-                .contains("the 4 tokens that were asked for: it was stopped after 20")
+                .contains("the limit of 4 tokens: it was stopped after 20")
         );
         let mut long = AnswerPieces::new(4);
         assert!(!long.take(1.0, &"x".repeat(1 << 20)));

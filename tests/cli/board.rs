@@ -120,7 +120,7 @@ fn a_model_without_room_is_told_with_what_to_unload() {
         1,
         &format!("board {QWEN} {GEMMA} {BOARD} --scheme f16 --budget 1GiB"),
     );
-    assert!(text.contains("has no room on this board"), "{text}");
+    assert!(text.contains("does not fit on this board"), "{text}");
 }
 
 /// Without a format, the first has the best that the smallest of the other leaves room for.

@@ -286,7 +286,7 @@ fn no_report_takes_the_place_of_notes_or_the_name_of_a_model() {
             "choose another name",
         ];
         assert_error(&run_with(&words, &[&at("notes.txt")]), &told);
-        let told = ["m.gguf", "is the name of a model"];
+        let told = ["m.gguf", "has the name of a model"];
         assert_error(&run_with(&words, &[&at("m.gguf")]), &told);
     }
     assert_eq!(names(directory.path()), [at("notes.txt")]);

@@ -48,7 +48,7 @@ fn weight_files_that_are_not_read_are_named() {
     let more = directory.path().join("consolidated.safetensors");
     std::fs::copy("fixtures/tiny-qwen3/model.safetensors", more).unwrap();
     let all = fit(directory.path());
-    assert!(all.contains("not read, since"), "{all}");
+    assert!(all.contains("not read, because"), "{all}");
     assert!(all.contains("consolidated.safetensors"), "{all}");
     let alone = fit(&directory.path().join("model.safetensors"));
     assert!(!alone.contains("consolidated"), "{alone}");

@@ -235,7 +235,7 @@ fn an_input_that_changes_while_it_is_quantized_makes_no_file() {
         let written = quantizer::write(&job, &destination, 2, &never, &mut change);
         let said = written.unwrap_err().to_string();
         assert!(
-            said.contains("model.safetensors: was changed while it was read"),
+            said.contains("model.safetensors: changed while it was read"),
             "{said}"
         );
         assert!(changed);

@@ -106,7 +106,7 @@ fn what_cannot_be_written_is_refused_with_the_reason() {
     let model = checkpoint(&scratch, "idefics3", |_| {});
     let stderr = refused(&model, "q4_k_m");
     assert!(
-        stderr.contains("a projector is written as f16, bf16 or q8_0, and not as q4_k_m"),
+        stderr.contains("a projector is written as f16, bf16 or q8_0, not as q4_k_m"),
         "{stderr}"
     );
 

@@ -423,7 +423,7 @@ fn weights_that_are_not_quantized_as_declared_are_told() {
     for method in ["fp8", "gptq", "awq"] {
         let mut config = qwen3(true);
         config["quantization_config"] = json!({"quant_method": method, "bits": 4});
-        let told = [method, "none of them is", "take `quantization_config` out"];
+        let told = [method, "none of them is", "remove `quantization_config`"];
         both_refuse(&config, &qwen3_tensors(), &told);
     }
 }
@@ -510,7 +510,7 @@ fn tensors_lie_where_llama_cpp_looks_for_them() {
     }
     fs::write(&path, bytes).unwrap();
     let told = error(&["fit", path.to_str().unwrap()]);
-    assert!(told.contains("`output_norm.weight` lies at byte"), "{told}");
+    assert!(told.contains("`output_norm.weight` is at byte"), "{told}");
     assert_eq!(error(&["validate", path.to_str().unwrap()]), told);
 
     let split: Change = |metadata, _| set(metadata, "split.count", Value::U32(1));
@@ -541,7 +541,7 @@ fn what_is_left_out_has_the_shape_of_its_kind_and_is_declared() {
         ("model.visual.blocks.0.attn.weight", vec![64, 64]),
         ("audio_tower.conv.weight", vec![64, 64]),
     ] {
-        let named = format!("`{name}` is stored, and qwen3 has no place for it");
+        let named = format!("`{name}` is stored, but qwen3 has no place for it");
         both_refuse(&qwen3(true), &with(name, shape), &[&named]);
     }
     let scratch = Scratch::new();

@@ -87,7 +87,7 @@ fn a_snapshot_whose_blob_is_gone_says_so() {
     refused(
         &stores,
         "Qwen/Qwen3-0.6B",
-        &["model.safetensors", "link to a file that is not there"],
+        &["model.safetensors", "is a broken link"],
     );
 }
 

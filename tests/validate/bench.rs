@@ -254,7 +254,7 @@ fn results_of_something_else_are_not_believed() {
             "\"n_gen\":18446744073709551615",
             "18446744073709551615 generated",
         ),
-        ("\"n_gen\":64", "\"n_gen\":8", "0 and 64 were asked for"),
+        ("\"n_gen\":64", "\"n_gen\":8", "instead of 0 and 64"),
         (
             "\"n_prompt\":128",
             "\"n_prompt\":512",

@@ -156,7 +156,7 @@ fn settings_that_are_garbage_are_told_and_stop_no_plan() {
     );
     assert!(
         run.err.contains("the run will not be kept: ")
-            && run.err.contains("mend it or move it away"),
+            && run.err.contains("fix it or move it away"),
         "{}",
         run.err
     );

@@ -271,7 +271,7 @@ fn roofline(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
     out.table(&table, "   ");
     let facts = [
         format!(
-            "decode {} tokens/s, {} expected; bound by {}; never above {} ({}; {} bytes a step)",
+            "decode {} tokens/s, {} expected; bound by {}; ceiling {} ({}; {} bytes a step)",
             range(&decode.tokens_per_second),
             rate(decode.tokens_per_second.expected),
             bound(decode.bound),
@@ -365,7 +365,7 @@ fn elsewhere(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
             .collect(),
     );
     list(
-        "first token by prompt",
+        "time to the first token by prompt",
         prompts
             .filter_map(|tokens| Some((tokens, at(&|other| other.prompt_tokens = tokens)?)))
             .map(|(tokens, speeds)| {
@@ -379,7 +379,7 @@ fn elsewhere(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
             .collect(),
     );
     list(
-        "sequences at once, tokens/s over all",
+        "total tokens/s by sequences at once",
         SEQUENCES
             .into_iter()
             .filter_map(|count| Some((count, at(&|other| other.parallel = count)?)))

@@ -206,7 +206,7 @@ fn sentences(report: &Report<'_>) -> Vec<String> {
         all.push(format!("{more} more {run} too: --all lists all"));
     }
     let told = [
-        (ranking.too_large.len(), "has", "have", "no room here"),
+        (ranking.too_large.len(), "does", "do", "not fit here"),
         (ranking.too_slow.len(), "is", "are", "slower than asked"),
         (
             ranking.too_short.len(),
@@ -218,7 +218,7 @@ fn sentences(report: &Report<'_>) -> Vec<String> {
     for (number, one, many, what) in told.into_iter().filter(|(number, ..)| *number > 0) {
         let verb = if number == 1 { one } else { many };
         let way_out = match what {
-            "no room here" if !report.all => ": --all names the smallest board for each",
+            "not fit here" if !report.all => ": --all names the smallest board for each",
             _ => "",
         };
         all.push(format!("{number} {verb} {what}{way_out}"));

@@ -97,7 +97,7 @@ fn a_misbehaving_server_is_one_error() {
         ),
         (cdn, Fault::Compressed, "compressed"),
         (file, Fault::Compressed, "compressed"),
-        (cdn, Fault::WholeFile, "does not send parts"),
+        (cdn, Fault::WholeFile, "does not support range requests"),
         (cdn, Fault::OtherRange, "changed"),
         (cdn, Fault::OtherSize, "changed"),
         (cdn, Fault::LongLength, "are sent"),
