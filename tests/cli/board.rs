@@ -172,7 +172,7 @@ fn a_wrong_file_is_refused_with_the_place() {
     check(&format!("{model}{model}"), "give one a name of its own");
     check(
         &format!("storage = \"floppy\"\n{model}"),
-        "`floppy` is no storage",
+        "`floppy` is not a storage",
     );
     check(
         &format!("{model}[[program]]\nname = \"ros\"\nmemory = \"2\"\n"),

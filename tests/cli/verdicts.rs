@@ -398,7 +398,7 @@ fn a_prompt_beyond_the_context_is_refused_and_the_default_keeps_within_it() {
         &format!("{words} --prompt-tokens 4097"),
         &[
             "--prompt-tokens 4097",
-            "the 4096 tokens of context",
+            "the context of 4096 tokens",
             "raise --context",
         ],
     );

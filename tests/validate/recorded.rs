@@ -364,6 +364,6 @@ fn a_directory_is_refused_with_the_two_commands() {
             std::path::Path::new("/nonexistent"),
             &[&words[..], more].concat(),
         );
-        crate::support::assert_error(&run, &["is no GGUF", line]);
+        crate::support::assert_error(&run, &["is not a GGUF", line]);
     }
 }

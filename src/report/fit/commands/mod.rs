@@ -147,7 +147,7 @@ pub(in crate::report) fn notes(report: &Report<'_>, plan: &Plan) -> Vec<String> 
         .filter(|_| report.launch.version.is_none() && runtime.lines.depend_on_version())
         .map(|(now, since, older)| {
             format!(
-                "{} before {since} takes {older} instead of {}: name your build with --runtime-version",
+                "{} before {since} takes {older} instead of {}: state the build with --runtime-version",
                 runtime.name, now.words
             )
         });
