@@ -27,7 +27,7 @@ pub use error::CheckpointError;
 pub use kind::{Attends, OtherKind};
 pub use open::{configured, open, open_any, open_in};
 pub use remote::{
-    FileRange, Place, Remote, RemoteError, RemoteModel, RemoteWeights, Source, header_path,
+    FileRange, ModelFiles, Remote, RemoteError, RemoteModel, RemoteWeights, Source, header_path,
 };
 pub use retrieval::{Pooling, Retrieval};
 pub use shards::is_part;

@@ -9,7 +9,7 @@ use super::error::CheckpointError;
 use super::index::Index;
 use super::json;
 use super::kind::{self, Companions, OtherKind};
-use super::remote::{Place, RemoteModel};
+use super::remote::{ModelFiles, RemoteModel};
 use super::shards::{self, ShardName};
 use super::stores::{self, Stores};
 use super::{Checkpoint, Origin, gguf_files, hugging_face, retrieval};
@@ -156,11 +156,13 @@ fn open_remote(found: RemoteModel) -> Result<Checkpoint, CheckpointError> {
         source,
     } = found;
     let opened = match &place {
-        Place::Directory(path) => open_directory(name, path)?,
-        Place::Safetensors(path) => {
+        ModelFiles::Directory(path) => open_directory(name, path)?,
+        ModelFiles::Safetensors(path) => {
             hugging_face::open(name, parent(path), &shards::all(path)?, None)?
         }
-        Place::Gguf { model, projector } => gguf_files::open(name, model, projector.as_deref())?,
+        ModelFiles::Gguf { model, projector } => {
+            gguf_files::open(name, model, projector.as_deref())?
+        }
     };
     let mut checkpoint = Checkpoint {
         origin,

@@ -34,14 +34,14 @@ pub struct RemoteModel {
     /// How the user named it.
     pub origin: Origin,
     /// Its headers and small files.
-    pub place: Place,
+    pub place: ModelFiles,
     /// The rest of it; `None` where all of it is here after all.
     pub source: Option<Source>,
 }
 
 /// Where the headers and small files of a model are.
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum ModelFiles {
     /// A folder as a Hugging Face directory. A weight file is there as its header, with the name of one.
     Directory(PathBuf),
     /// A safetensors file, alone.

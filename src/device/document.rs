@@ -38,7 +38,7 @@ struct Document {
 
 /// What tells one document from another.
 #[derive(Deserialize)]
-struct Kind {
+struct DocumentHead {
     schema: String,
     device: Option<Id>,
 }
@@ -160,7 +160,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<DeviceProfile, DeviceError
         }
     };
     // What it is of is looked at before what it holds.
-    let Kind { schema, device } = serde_json::from_str(text).map_err(syntax)?;
+    let DocumentHead { schema, device } = serde_json::from_str(text).map_err(syntax)?;
     if schema != SCHEMA {
         let rule = "describes no board; write one with `orinplan devices detect --format json`";
         return Err(refuse("schema", &schema, rule));

@@ -260,7 +260,7 @@ pub fn nearest_pipelines(parameters: u64) -> Vec<&'static PipelineRow> {
 /// # Errors
 /// [`CsvError`], for the first line that is wrong.
 pub fn parse_pipelines(text: &str) -> Result<Vec<PipelineRow>, CsvError> {
-    let read = |row: &csv::Row<'_>| {
+    let read = |row: &csv::CsvLine<'_>| {
         Ok(PipelineRow {
             id: row.word("id")?,
             board: row.word("board")?,

@@ -44,7 +44,7 @@ pub enum Grade {
 }
 
 /// A line of a table, with the names of its fields.
-pub(super) struct Row<'a> {
+pub(super) struct CsvLine<'a> {
     columns: &'static [&'static str],
     line: usize,
     fields: Vec<&'a str>,
@@ -54,7 +54,7 @@ pub(super) struct Row<'a> {
 pub(super) fn rows<'a>(
     text: &'a str,
     columns: &'static [&'static str],
-) -> Result<Vec<Row<'a>>, CsvError> {
+) -> Result<Vec<CsvLine<'a>>, CsvError> {
     let mut lines = text.lines().enumerate();
     let header = lines.next().map(|(_, line)| line);
     if header != Some(columns.join(",").as_str()) {
@@ -70,7 +70,7 @@ pub(super) fn rows<'a>(
                 expected,
             });
         }
-        Ok(Row {
+        Ok(CsvLine {
             columns,
             line,
             fields,
@@ -79,7 +79,7 @@ pub(super) fn rows<'a>(
     lines.map(row).collect()
 }
 
-impl<'a> Row<'a> {
+impl<'a> CsvLine<'a> {
     pub(super) fn text(&self, column: &'static str) -> &'a str {
         let at = self.columns.iter().position(|known| *known == column);
         at.and_then(|at| self.fields.get(at)).copied().unwrap_or("")

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use super::csv::{self, CsvError, Grade, Row};
+use super::csv::{self, CsvError, CsvLine, Grade};
 
 /// The text of `profiles/measurements.csv`.
 pub const MEASUREMENTS: &str = include_str!("../../profiles/measurements.csv");
@@ -150,7 +150,7 @@ pub fn parse(text: &str) -> Result<Vec<Measurement>, CsvError> {
     csv::rows(text, COLUMNS)?.iter().map(measurement).collect()
 }
 
-fn measurement(row: &Row<'_>) -> Result<Measurement, CsvError> {
+fn measurement(row: &CsvLine<'_>) -> Result<Measurement, CsvError> {
     Ok(Measurement {
         id: row.word("id")?,
         board: row.word("board")?,

@@ -89,7 +89,7 @@ pub fn rails(board: &str) -> Vec<&'static Rail> {
 /// # Errors
 /// [`CsvError`], for the first line that is wrong.
 pub fn parse_power(text: &str) -> Result<Vec<Rail>, CsvError> {
-    let rail = |row: &csv::Row<'_>| {
+    let rail = |row: &csv::CsvLine<'_>| {
         Ok(Rail {
             board: row.word("board")?,
             name: row.word("rail")?,

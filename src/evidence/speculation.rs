@@ -187,7 +187,7 @@ pub fn nearest_rows(drafter: DrafterKind, parameters: u64) -> Vec<&'static Specu
 /// # Errors
 /// [`CsvError`], for the first line that is wrong.
 pub fn parse_speculation(text: &str) -> Result<Vec<SpeculationRow>, CsvError> {
-    let read = |row: &csv::Row<'_>| {
+    let read = |row: &csv::CsvLine<'_>| {
         Ok(SpeculationRow {
             id: row.word("id")?,
             board: row.word("board")?,

@@ -19,7 +19,7 @@ use super::reference::{MAIN, OllamaName, Pick, Repo};
 use super::settings::Settings;
 use super::weight_files::{WeightFile, WeightFiles};
 use super::weights::ServerWeights;
-use crate::checkpoint::{Origin, Place, RemoteModel, ShardName, Source, hub_folder};
+use crate::checkpoint::{ModelFiles, Origin, RemoteModel, ShardName, Source, hub_folder};
 use crate::parallel;
 use crate::units::Bytes;
 
@@ -58,7 +58,7 @@ struct Version<'a> {
 }
 
 /// A part of a file that is needed.
-enum Part {
+enum Extent {
     Whole,
     Header(Container, u64),
 }
@@ -100,7 +100,7 @@ impl Opener<'_> {
         let chosen = choose::choose(repo, &version.listing)?;
         let opened = self.fetch(&version, chosen);
         let (place, name) = opened.map_err(|error| hub.explained(error, repo))?;
-        let is_whole = repo.pick == Pick::Any && matches!(place, Place::Directory(_));
+        let is_whole = repo.pick == Pick::Any && matches!(place, ModelFiles::Directory(_));
         let name = if is_whole { repo.id.clone() } else { name };
         let origin = match (is_whole, repo.revision.as_str()) {
             (true, MAIN) => repo.id.clone(),
@@ -130,19 +130,19 @@ impl Opener<'_> {
             .collect();
         let (place, name) = match choose::choose(repo, &here).ok()? {
             Chosen::Directory { weights, .. } if !weights.is_empty() => {
-                (Place::Directory(folder), repo.id.clone())
+                (ModelFiles::Directory(folder), repo.id.clone())
             }
             Chosen::Directory { .. } => return None,
             Chosen::Safetensors(files) => {
                 let first = files.first()?;
                 (
-                    Place::Safetensors(folder.join(&first.path)),
+                    ModelFiles::Safetensors(folder.join(&first.path)),
                     stem(&first.path).0.to_owned(),
                 )
             }
             Chosen::Gguf { parts, projector } => {
                 let first = parts.first()?;
-                let place = Place::Gguf {
+                let place = ModelFiles::Gguf {
                     model: folder.join(&first.path),
                     projector: projector.map(|file| folder.join(file.path)),
                 };
@@ -288,13 +288,17 @@ impl Opener<'_> {
 
     /// Fetches the headers and small files of a model that are not in the cache. Returns where they are, and the name of
     /// the first weight file.
-    fn fetch(&self, version: &Version<'_>, chosen: Chosen) -> Result<(Place, String), HubError> {
+    fn fetch(
+        &self,
+        version: &Version<'_>,
+        chosen: Chosen,
+    ) -> Result<(ModelFiles, String), HubError> {
         let snapshot = &version.snapshot;
-        let mut wanted: Vec<(ListedFile, Part)> = Vec::new();
-        let headers = |files: &[ListedFile], first: u64| -> Vec<(ListedFile, Part)> {
+        let mut wanted: Vec<(ListedFile, Extent)> = Vec::new();
+        let headers = |files: &[ListedFile], first: u64| -> Vec<(ListedFile, Extent)> {
             let part = |file: &ListedFile| {
                 let container = Container::of(&file.path)?;
-                Some((file.clone(), Part::Header(container, first)))
+                Some((file.clone(), Extent::Header(container, first)))
             };
             files.iter().filter_map(part).collect()
         };
@@ -312,16 +316,19 @@ impl Opener<'_> {
                 };
                 wanted.extend(headers(&weights, first(weights.len())));
                 let small = choose::small(&version.listing, purpose);
-                wanted.extend(small.into_iter().map(|file| (file, Part::Whole)));
-                (Place::Directory(snapshot.folder.clone()), String::new())
+                wanted.extend(small.into_iter().map(|file| (file, Extent::Whole)));
+                (
+                    ModelFiles::Directory(snapshot.folder.clone()),
+                    String::new(),
+                )
             }
             Chosen::Safetensors(files) => {
                 wanted.extend(headers(&files, first(files.len())));
                 let small = choose::small(&version.listing, purpose);
-                wanted.extend(small.into_iter().map(|file| (file, Part::Whole)));
+                wanted.extend(small.into_iter().map(|file| (file, Extent::Whole)));
                 let path = files.first().map_or("", |file| &file.path);
                 (
-                    Place::Safetensors(snapshot.header(path)),
+                    ModelFiles::Safetensors(snapshot.header(path)),
                     stem(path).0.to_owned(),
                 )
             }
@@ -333,7 +340,7 @@ impl Opener<'_> {
                 }
                 wanted.extend(headers(projector.as_slice(), 256 << 10));
                 let path = parts.first().map_or("", |file| &file.path);
-                let place = Place::Gguf {
+                let place = ModelFiles::Gguf {
                     model: snapshot.header(path),
                     projector: projector.map(|file| snapshot.header(&file.path)),
                 };
@@ -358,7 +365,7 @@ impl Opener<'_> {
         let Some(index) = version.listing.iter().find(|file| file.path == USUAL) else {
             return Ok(weights);
         };
-        self.gather(version, vec![(index.clone(), Part::Whole)])?;
+        self.gather(version, vec![(index.clone(), Extent::Whole)])?;
         let path = version.snapshot.path(USUAL);
         let text = std::fs::read_to_string(&path).map_err(|error| HubError::cache(&path, error))?;
         // A wrong index is reported where it is read.
@@ -373,7 +380,7 @@ impl Opener<'_> {
     fn gather(
         &self,
         version: &Version<'_>,
-        wanted: Vec<(ListedFile, Part)>,
+        wanted: Vec<(ListedFile, Extent)>,
     ) -> Result<(), HubError> {
         let snapshot = &version.snapshot;
         if wanted.len() > MOST_FILES {
@@ -385,9 +392,9 @@ impl Opener<'_> {
                 ),
             });
         }
-        let path = |file: &ListedFile, part: &Part| match part {
-            Part::Whole => snapshot.path(&file.path),
-            Part::Header(..) => snapshot.header(&file.path),
+        let path = |file: &ListedFile, part: &Extent| match part {
+            Extent::Whole => snapshot.path(&file.path),
+            Extent::Header(..) => snapshot.header(&file.path),
         };
         let missing: Vec<_> = wanted
             .iter()
@@ -404,8 +411,8 @@ impl Opener<'_> {
         let fetched = parallel::try_map(CONNECTIONS, missing.iter(), |(file, part)| {
             let address = (version.address)(file)?;
             let bytes = match part {
-                Part::Whole => self.small(&address, file)?,
-                Part::Header(container, first) => {
+                Extent::Whole => self.small(&address, file)?,
+                Extent::Header(container, first) => {
                     let remote = version.remote(file, address);
                     headers::fetch(self.client, &remote, *container, *first)?
                 }
@@ -440,7 +447,7 @@ impl Opener<'_> {
     fn model(
         &self,
         version: Version<'_>,
-        place: Place,
+        place: ModelFiles,
         name: String,
         origin: Origin,
     ) -> Result<RemoteModel, HubError> {

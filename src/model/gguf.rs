@@ -108,9 +108,10 @@ pub(super) fn read(
         dims,
         layers,
         forward,
-        ahead: match tensors.iter().any(|t| t.role == TensorRole::NextnProj) {
-            true => hparams.or_zero(Key::NextnLayers)?,
-            false => 0,
+        ahead: if tensors.iter().any(|t| t.role == TensorRole::NextnProj) {
+            hparams.or_zero(Key::NextnLayers)?
+        } else {
+            0
         },
         tied: !tensors.iter().any(is_head)
             && arch.is_none_or(|arch| arch.rows().any(|row| row.role == TensorRole::Output)),

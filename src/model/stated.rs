@@ -55,9 +55,10 @@ const POSITIVE: &[Key] = &[
 
 fn check_sizes(hparams: &HParams<'_>) -> Result<(), ModelError> {
     let routed = hparams.or_zero(Key::Experts)? > 1;
-    let of_kind: &[Key] = match routed {
-        true => &[Key::ExpertsUsed, Key::ExpertFfn],
-        false => &[Key::Ffn],
+    let of_kind: &[Key] = if routed {
+        &[Key::ExpertsUsed, Key::ExpertFfn]
+    } else {
+        &[Key::Ffn]
     };
     for &key in POSITIVE.iter().chain(of_kind) {
         if hparams.numbers(key)?.is_some_and(|numbers| numbers == [0]) {
@@ -165,9 +166,10 @@ pub(super) fn check_blocks(
     }
     if attention.key_dim % 2 == 1 {
         let dim = attention.key_dim;
-        let key = match stated {
-            true => "`head_dim`".to_owned(),
-            false => format!("`hidden_size` ({hidden}) / `num_attention_heads` ({heads})"),
+        let key = if stated {
+            "`head_dim`".to_owned()
+        } else {
+            format!("`hidden_size` ({hidden}) / `num_attention_heads` ({heads})")
         };
         return contradiction(format!(
             "{key} is {dim}, and the elements of a head turn in pairs,"

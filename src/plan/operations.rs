@@ -8,7 +8,7 @@ use crate::model::{
     Attention, Cache, Category, DecodeAccess, FeedForward, Layer, ModelSpec, Tensor, TensorRole,
 };
 use crate::plan::kv::{key_width, value_width};
-use crate::plan::part::Part;
+use crate::plan::part::ModelPart;
 use crate::plan::speed::{Operation, OperationGroup, PromptWork, attention_macs, attention_pairs};
 use crate::plan::workload::Workload;
 use crate::scheme::{Assigned, Assignment};
@@ -22,7 +22,7 @@ pub fn decode_operations(
     assignment: &Assignment,
     workload: &Workload,
 ) -> Vec<Operation> {
-    operations_of(model, assignment, workload, &Part::whole(model))
+    operations_of(model, assignment, workload, &ModelPart::whole(model))
 }
 
 /// The same of a part of the model.
@@ -30,7 +30,7 @@ pub fn operations_of(
     model: &ModelSpec,
     assignment: &Assignment,
     workload: &Workload,
-    part: &Part,
+    part: &ModelPart,
 ) -> Vec<Operation> {
     // Experts are kept separate, because a batch reads more of them than one token does. Only rows of the same length are
     // summed, because the cost of a row depends on its length.

@@ -7,7 +7,7 @@ use crate::model::{DecodeAccess, Layer, ModelSpec, Tensor, TensorRole};
 
 /// A part of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct ModelPart {
     /// Its blocks.
     pub layers: Range<usize>,
     /// Whether tokens are embedded in it.
@@ -18,10 +18,10 @@ pub struct Part {
     of: usize,
 }
 
-impl Part {
+impl ModelPart {
     /// All of `model`.
-    pub fn whole(model: &ModelSpec) -> Part {
-        Part {
+    pub fn whole(model: &ModelSpec) -> ModelPart {
+        ModelPart {
             layers: 0..model.layers.len(),
             input: true,
             output: true,
@@ -31,9 +31,9 @@ impl Part {
 
     /// What a device computes that is one of several: these blocks, and the head behind the last of them. Tokens are
     /// embedded where the pass is coordinated.
-    pub fn apart(model: &ModelSpec, layers: Range<usize>) -> Part {
-        let whole = Part::whole(model);
-        Part {
+    pub fn apart(model: &ModelSpec, layers: Range<usize>) -> ModelPart {
+        let whole = ModelPart::whole(model);
+        ModelPart {
             input: false,
             output: layers.end == whole.of,
             layers,
@@ -42,26 +42,26 @@ impl Part {
     }
 
     /// Blocks alone.
-    pub(super) fn blocks(model: &ModelSpec, layers: Range<usize>) -> Part {
-        Part {
+    pub(super) fn blocks(model: &ModelSpec, layers: Range<usize>) -> ModelPart {
+        ModelPart {
             output: false,
-            ..Part::apart(model, layers)
+            ..ModelPart::apart(model, layers)
         }
     }
 
     /// The embedding of tokens alone.
-    pub(super) fn embedding(model: &ModelSpec) -> Part {
-        Part {
+    pub(super) fn embedding(model: &ModelSpec) -> ModelPart {
+        ModelPart {
             input: true,
-            ..Part::blocks(model, 0..0)
+            ..ModelPart::blocks(model, 0..0)
         }
     }
 
     /// The head alone.
-    pub(super) fn head(model: &ModelSpec) -> Part {
-        Part {
+    pub(super) fn head(model: &ModelSpec) -> ModelPart {
+        ModelPart {
             output: true,
-            ..Part::blocks(model, 0..0)
+            ..ModelPart::blocks(model, 0..0)
         }
     }
 

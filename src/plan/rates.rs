@@ -8,7 +8,7 @@ use crate::model::ModelSpec;
 use crate::plan::cpu;
 use crate::plan::energy::{self, ModeEnergy};
 use crate::plan::operations::{decode_operations, operations_of, prompt_work, prompt_work_of};
-use crate::plan::part::Part;
+use crate::plan::part::ModelPart;
 use crate::plan::speed::{
     self, ClockedGpu, DecodeEstimate, OperationGroup, PromptEstimate, Spread,
 };
@@ -164,7 +164,7 @@ pub(super) fn part_seconds(
     assignment: &Assignment,
     target: Target<'_>,
     workload: &Workload,
-    part: &Part,
+    part: &ModelPart,
     is_server: bool,
 ) -> Option<PartSeconds> {
     let layers = part.layers.len() as u64;

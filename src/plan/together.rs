@@ -29,7 +29,7 @@ pub struct Member<'a> {
 
 /// What becomes of one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Admission {
     /// Whether there is room for it beside those that are served before it.
     pub has_room: bool,
     /// Without room: the members to unload so that it has some, the least important first. `None` where it has none
@@ -47,7 +47,7 @@ pub struct Together {
     /// The most that is in use at once: programs, models that stay, the largest of those on demand.
     pub needed: Bytes,
     /// One for each member.
-    pub places: Vec<Place>,
+    pub places: Vec<Admission>,
 }
 
 impl Together {
@@ -68,9 +68,9 @@ pub fn served_order(priorities: impl Iterator<Item = u32>) -> Vec<usize> {
 /// What `members` take together, where other programs take `programs` of `available`.
 pub fn together(members: &[Member<'_>], available: Bytes, programs: Bytes) -> Together {
     let order = served_order(members.iter().map(|member| member.priority));
-    let mut places: Vec<Place> = members
+    let mut places: Vec<Admission> = members
         .iter()
-        .map(|_| Place {
+        .map(|_| Admission {
             has_room: false,
             unload: None,
             max_context: 0,

@@ -1,6 +1,6 @@
 //! Statistics of a candidate's predictions against those of a reference: divergence, agreement, perplexity.
 
-use super::log_probs::{Row, log_sum};
+use super::log_probs::{PackedLogits, log_sum};
 use crate::decode;
 use crate::parallel;
 
@@ -91,7 +91,7 @@ impl Scored {
     /// The prediction `logits` of a place that is followed by token `next`; `None` if it is not finite.
     ///
     /// `sum over i of p(i) (ln p(i) - ln q(i))`, over what the reference can tell apart.
-    pub(super) fn of(logits: &[f32], reference: &Row<'_>, next: usize) -> Option<Scored> {
+    pub(super) fn of(logits: &[f32], reference: &PackedLogits<'_>, next: usize) -> Option<Scored> {
         let mut top = (0, f32::NEG_INFINITY);
         for (id, logit) in logits.iter().enumerate() {
             if *logit > top.1 {

@@ -166,17 +166,17 @@ fn encode(logits: &[f32], out: &mut Vec<u8>) {
 
 /// A row, read from a file.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Row<'a> {
+pub(super) struct PackedLogits<'a> {
     scale: f32,
     least: f32,
     steps: &'a [[u8; 2]],
 }
 
-impl<'a> Row<'a> {
-    fn of(bytes: &'a [u8], vocabulary: usize) -> Option<Row<'a>> {
+impl<'a> PackedLogits<'a> {
+    fn of(bytes: &'a [u8], vocabulary: usize) -> Option<PackedLogits<'a>> {
         let float = |at: usize| Some(f32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
         let steps = bytes.get(ROW_PREAMBLE..)?.as_chunks::<2>().0;
-        Some(Row {
+        Some(PackedLogits {
             scale: float(0)?,
             least: float(4)?,
             steps: steps.get(..vocabulary)?,
@@ -312,7 +312,7 @@ impl LogProbs {
         first: usize,
         count: usize,
         buffer: &'b mut Vec<u8>,
-    ) -> Result<Vec<Row<'b>>, LogProbsError> {
+    ) -> Result<Vec<PackedLogits<'b>>, LogProbsError> {
         let row = row_bytes(self.vocabulary);
         let before = (chunk * scored(self.chunk_tokens()).len() + first) as u64 * row as u64;
         let tokens = 4 * (self.chunks.len() * self.chunk_tokens()) as u64;
@@ -324,7 +324,7 @@ impl LogProbs {
         })?;
         let rows = buffer.chunks_exact(row);
         Ok(rows
-            .filter_map(|bytes| Row::of(bytes, self.vocabulary))
+            .filter_map(|bytes| PackedLogits::of(bytes, self.vocabulary))
             .collect())
     }
 }

@@ -66,7 +66,7 @@ impl Identity {
 
 /// A complete tensor.
 #[derive(Serialize, Deserialize)]
-struct Note {
+struct CompleteTensor {
     tensor: usize,
     not_finite: u64,
     overflow: u64,
@@ -93,7 +93,7 @@ pub(super) fn read(target: &Path) -> Option<(Identity, Vec<(usize, Tally)>)> {
         .split_inclusive('\n')
         .filter_map(|line| line.strip_suffix('\n'));
     let identity: Identity = serde_json::from_str(lines.next()?).ok()?;
-    let notes = lines.map_while(|line| serde_json::from_str::<Note>(line).ok());
+    let notes = lines.map_while(|line| serde_json::from_str::<CompleteTensor>(line).ok());
     let complete = notes.map(|note| (note.tensor, note.tally()));
     (identity.schema == SCHEMA).then(|| (identity, complete.collect()))
 }
@@ -172,7 +172,7 @@ impl Journal {
     pub(super) fn note(&mut self) -> Result<(), OutputError> {
         let mut lines = String::new();
         for (tensor, tally) in &self.pending {
-            let note = Note::of(*tensor, tally);
+            let note = CompleteTensor::of(*tensor, tally);
             lines += &serde_json::to_string(&note).unwrap_or_default();
             lines.push('\n');
         }
@@ -191,9 +191,9 @@ pub(super) fn remove(target: &Path) {
     let _ = fs::remove_file(path(target));
 }
 
-impl Note {
-    fn of(tensor: usize, tally: &Tally) -> Note {
-        Note {
+impl CompleteTensor {
+    fn of(tensor: usize, tally: &Tally) -> CompleteTensor {
+        CompleteTensor {
             tensor,
             not_finite: tally.not_finite,
             overflow: tally.overflow,

@@ -4,7 +4,7 @@
 
 use super::super::DecodeError;
 use super::super::buffer::Buffer;
-use super::kernels::{self, ActivationFormat, Input, LANES, Place, Stored, Tile, TileFormat};
+use super::kernels::{self, ActivationFormat, Input, LANES, OutputBlock, Stored, Tile, TileFormat};
 use super::parallel::{chunk_size, parallel_chunks};
 use crate::dtype::Dtype;
 use crate::quantize::blocks;
@@ -103,7 +103,7 @@ impl Matrix {
                 }
             });
             parallel_chunks(&mut out, chunk, |index, out| {
-                let mut place = Place {
+                let mut place = OutputBlock {
                     first_token: index * chunk / self.rows.max(1),
                     out,
                     rows: self.rows,

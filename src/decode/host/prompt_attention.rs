@@ -3,7 +3,7 @@
 //! In: queries and the cache. Out: scores, and values weighted with them.
 
 use super::cache::Cells;
-use super::kernels::{Input, LANES, Place, Tile, TileFormat, multiply};
+use super::kernels::{Input, LANES, OutputBlock, Tile, TileFormat, multiply};
 
 /// Cells read at a time: their tiles stay in the second cache.
 pub(super) const CELLS: usize = 64;
@@ -31,7 +31,7 @@ pub(super) fn scores(
         let used = groups
             .map(|(cells, tile)| tile.take_rows(cells, width))
             .count();
-        let mut place = Place {
+        let mut place = OutputBlock {
             first_token: 0,
             out: &mut *out,
             rows: count,
@@ -67,7 +67,7 @@ pub(super) fn values(
         for weights in weights.chunks_exact(count.max(1)) {
             own_weights.extend_from_slice(weights.get(at..at + len).unwrap_or_default());
         }
-        let mut place = Place {
+        let mut place = OutputBlock {
             first_token: 0,
             out: &mut products,
             rows: width,

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::evidence::csv::{self, CsvError, Grade, Row};
+use crate::evidence::csv::{self, CsvError, CsvLine, Grade};
 
 /// The text of `profiles/quality.csv`.
 pub const QUALITY: &str = include_str!("../../../profiles/quality.csv");
@@ -100,7 +100,7 @@ pub fn parse(text: &str) -> Result<Vec<QualityRow>, CsvError> {
     csv::rows(text, COLUMNS)?.iter().map(quality).collect()
 }
 
-fn quality(row: &Row<'_>) -> Result<QualityRow, CsvError> {
+fn quality(row: &CsvLine<'_>) -> Result<QualityRow, CsvError> {
     Ok(QualityRow {
         id: row.word("id")?,
         model: row.word("model")?,

@@ -3,7 +3,7 @@
 use super::ProjectorError;
 use super::config::ProjectorConfig;
 use super::images::{EncodedImage, ImageSize};
-use super::rows::Row;
+use super::rows::ProjectorRow;
 use super::vision::Vision;
 use crate::gguf::Value;
 
@@ -21,7 +21,7 @@ pub struct Family {
     /// Reads its dimensions from a configuration.
     pub read: fn(&ProjectorConfig<'_>) -> Result<Vision, ProjectorError>,
     /// Its tensors.
-    pub rows: fn(&Vision) -> Vec<Row>,
+    pub rows: fn(&Vision) -> Vec<ProjectorRow>,
     /// The keys of its metadata behind those that all have.
     pub keys: fn(&ProjectorConfig<'_>, &Vision) -> Vec<(&'static str, Value)>,
     /// Why it is not written, if it is only planned.

@@ -12,7 +12,7 @@ use crate::units::Bytes;
 
 /// A tensor of a projector and where it comes from.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub struct ProjectorRow {
     /// Its names in a checkpoint, without the prefix `model.`; the first that is stored counts.
     pub from: Vec<String>,
     /// Its name in a GGUF.
@@ -68,10 +68,10 @@ impl Kept {
     }
 }
 
-impl Row {
+impl ProjectorRow {
     /// One tensor, whole.
-    pub fn new(from: impl Into<String>, name: impl Into<String>, shape: &[u64]) -> Row {
-        Row {
+    pub fn new(from: impl Into<String>, name: impl Into<String>, shape: &[u64]) -> ProjectorRow {
+        ProjectorRow {
             from: vec![from.into()],
             name: name.into(),
             shape: shape.to_vec(),
@@ -82,14 +82,14 @@ impl Row {
     }
 
     /// A matrix of `[outputs, inputs]` and its bias.
-    pub fn linear(from: &str, name: &str, outputs: u64, inputs: u64) -> [Row; 2] {
+    pub fn linear(from: &str, name: &str, outputs: u64, inputs: u64) -> [ProjectorRow; 2] {
         [
-            Row::new(
+            ProjectorRow::new(
                 format!("{from}.weight"),
                 format!("{name}.weight"),
                 &[outputs, inputs],
             ),
-            Row::new(format!("{from}.bias"), format!("{name}.bias"), &[outputs]),
+            ProjectorRow::new(format!("{from}.bias"), format!("{name}.bias"), &[outputs]),
         ]
     }
 
@@ -100,15 +100,15 @@ impl Row {
         name: &str,
         [up, down]: [&str; 2],
         vision: &Vision,
-    ) -> [Row; 4] {
+    ) -> [ProjectorRow; 4] {
         let &Vision { width, inner, .. } = vision;
-        let [up, up_bias] = Row::linear(
+        let [up, up_bias] = ProjectorRow::linear(
             &format!("{from}{up}"),
             &format!("{name}ffn_up"),
             inner,
             width,
         );
-        let [down, down_bias] = Row::linear(
+        let [down, down_bias] = ProjectorRow::linear(
             &format!("{from}{down}"),
             &format!("{name}ffn_down"),
             width,
@@ -118,30 +118,31 @@ impl Row {
     }
 
     /// A norm with a bias.
-    pub fn norm(from: &str, name: &str, width: u64) -> [Row; 2] {
-        ["weight", "bias"]
-            .map(|part| Row::new(format!("{from}.{part}"), format!("{name}.{part}"), &[width]))
+    pub fn norm(from: &str, name: &str, width: u64) -> [ProjectorRow; 2] {
+        ["weight", "bias"].map(|part| {
+            ProjectorRow::new(format!("{from}.{part}"), format!("{name}.{part}"), &[width])
+        })
     }
 
     /// A further name in checkpoints.
-    pub fn or(mut self, from: impl Into<String>) -> Row {
+    pub fn or(mut self, from: impl Into<String>) -> ProjectorRow {
         self.from.push(from.into());
         self
     }
 
     /// The same, of part of a stored tensor.
-    pub fn taken(self, taken: Taken) -> Row {
-        Row { taken, ..self }
+    pub fn taken(self, taken: Taken) -> ProjectorRow {
+        ProjectorRow { taken, ..self }
     }
 
     /// The same in another precision.
-    pub fn kept(self, kept: Kept) -> Row {
-        Row { kept, ..self }
+    pub fn kept(self, kept: Kept) -> ProjectorRow {
+        ProjectorRow { kept, ..self }
     }
 
     /// The same, which a checkpoint may be without.
-    pub fn optional(self) -> Row {
-        Row {
+    pub fn optional(self) -> ProjectorRow {
+        ProjectorRow {
             optional: true,
             ..self
         }
@@ -160,7 +161,7 @@ impl Row {
 
 /// The tensors of `rows` in the order of the checkpoint, each with its stored one; all of them without weights.
 pub(super) fn resolve(
-    rows: Vec<Row>,
+    rows: Vec<ProjectorRow>,
     stored: &[FoldedWeight],
 ) -> Result<Vec<ProjectorTensor>, ProjectorError> {
     let bare = |weight: &FoldedWeight| {

@@ -3,7 +3,7 @@
 use super::stage::Whole;
 use crate::plan::fit::{Target, available};
 use crate::plan::kv::kv_cache_of;
-use crate::plan::part::Part;
+use crate::plan::part::ModelPart;
 use crate::plan::rates::part_seconds;
 
 /// What a board costs with a run of blocks, from sums: bytes that it has too few, then seconds.
@@ -40,15 +40,15 @@ impl Times {
         } = *whole;
         let count = model.layers.len();
         let times = targets.iter().enumerate().map(|(index, &target)| {
-            let seconds = |part: &Part| {
+            let seconds = |part: &ModelPart| {
                 let seconds = part_seconds(model, assignment, target, workload, part, false);
                 seconds.map_or(1.0, |seconds| seconds.step.expected)
             };
-            let block = |layer: usize| seconds(&Part::blocks(model, layer..layer + 1));
+            let block = |layer: usize| seconds(&ModelPart::blocks(model, layer..layer + 1));
             let blocks = (0..count).map(block).collect();
             let is_last = index + 1 == targets.len();
             let head = if is_last {
-                seconds(&Part::head(model))
+                seconds(&ModelPart::head(model))
             } else {
                 0.0
             };
@@ -77,7 +77,7 @@ impl Costs {
             kv_cache_of(model, layers, &settings).total().0
         };
         let block = |layer: usize| {
-            let part = Part::blocks(model, layer..layer + 1);
+            let part = ModelPart::blocks(model, layer..layer + 1);
             let cached = targets.first().map_or(0, |&target| cache(layer, target));
             whole.weights(&part).0.saturating_add(cached)
         };
@@ -86,9 +86,9 @@ impl Costs {
         let boards = targets.iter().zip(&times.0).enumerate();
         let boards = boards.map(|(index, (target, (seconds, fixed_seconds)))| {
             let part = if index + 1 == targets.len() {
-                Part::apart(model, 0..count)
+                ModelPart::apart(model, 0..count)
             } else {
-                Part::blocks(model, 0..count)
+                ModelPart::blocks(model, 0..count)
             };
             let (memory, _) = whole.ledger(target.runtime, &part, server == Some(index));
             BoardCosts {

@@ -10,7 +10,7 @@ use crate::plan::fit::{Target, available, ledger_fits};
 use crate::plan::kv::kv_cache_of;
 use crate::plan::memory::{Ledger, RuntimeBytes, logit_rows, per_entry};
 use crate::plan::notes::allocation_note;
-use crate::plan::part::Part;
+use crate::plan::part::ModelPart;
 use crate::plan::projector;
 use crate::plan::rates::{PartSeconds, part_seconds};
 use crate::plan::workload::Workload;
@@ -82,7 +82,7 @@ impl Whole<'_> {
             assignment,
             workload,
         } = *self;
-        let part = Part::apart(model, layers.clone());
+        let part = ModelPart::apart(model, layers.clone());
         let (memory, buffers) = self.ledger(target.runtime, &part, is_server);
         let available = available(target.device, workload);
         let remote = Remote {
@@ -117,7 +117,7 @@ impl Whole<'_> {
     pub(super) fn ledger(
         &self,
         runtime: &RuntimeProfile,
-        part: &Part,
+        part: &ModelPart,
         is_server: bool,
     ) -> (Ledger, Buffers) {
         let Whole {
@@ -182,11 +182,11 @@ impl Whole<'_> {
         } = *self;
         let settings = workload.kv_settings(runtime.memory.context_multiple.value);
         let rows = logit_rows(model, runtime, workload);
-        let all = Part::apart(model, 0..model.layers.len());
+        let all = ModelPart::apart(model, 0..model.layers.len());
         let inputs = compute_part(model, &settings, rows, runtime.backend, &all);
         let towers = projector::weights(model, runtime, workload);
         let encoder = projector::compute(model, runtime, workload);
-        let embedded = self.weights(&Part::embedding(model));
+        let embedded = self.weights(&ModelPart::embedding(model));
         let made = Buffers {
             model: embedded,
             cache: Bytes(0),
@@ -209,7 +209,7 @@ impl Whole<'_> {
     }
 
     /// Bytes of the tensors in `part`.
-    pub(super) fn weights(&self, part: &Part) -> Bytes {
+    pub(super) fn weights(&self, part: &ModelPart) -> Bytes {
         let typed = self.model.tensors.iter().zip(&self.assignment.tensors);
         let here = typed.filter(|(tensor, _)| part.has(tensor));
         here.map(|(_, assigned)| assigned.bytes).sum()

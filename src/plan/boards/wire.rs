@@ -5,7 +5,7 @@
 
 use crate::model::{Attention, Layer, ModelSpec, TensorRole};
 use crate::plan::kv::{KvSettings, kv_cache_of};
-use crate::plan::part::Part;
+use crate::plan::part::ModelPart;
 use crate::plan::workload::Workload;
 use crate::scheme::Assignment;
 use crate::units::Bytes;
@@ -57,7 +57,7 @@ pub(super) struct Remote<'a> {
     /// The model.
     pub(super) model: &'a ModelSpec,
     /// What of it is on the board.
-    pub(super) part: &'a Part,
+    pub(super) part: &'a ModelPart,
     /// The load.
     pub(super) workload: &'a Workload,
     /// The cache's settings.

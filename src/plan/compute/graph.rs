@@ -9,7 +9,7 @@ use super::fusion::{Fusion, fusions};
 use super::tensors::{Graph, Id, Pool};
 use crate::model::{Attention, Cache, FeedForward, Layer, Mixer, ModelSpec};
 use crate::plan::kv::{self, KvSettings};
-use crate::plan::part::Part;
+use crate::plan::part::ModelPart;
 
 /// Bytes that ggml aligns tensors to in a CPU buffer.
 const CPU_ALIGNMENT: u64 = 32;
@@ -34,7 +34,7 @@ pub(super) struct Builder<'m> {
     pub(super) graph: Graph,
     pub(super) model: &'m ModelSpec,
     /// The part of the model that the pass computes.
-    pub(super) part: &'m Part,
+    pub(super) part: &'m ModelPart,
     pub(super) settings: &'m KvSettings,
     pub(super) backend: ComputeBackend,
     /// How the projections of each layer are fused.
@@ -58,7 +58,7 @@ pub(super) fn graph(
     settings: &KvSettings,
     rows: u64,
     backend: ComputeBackend,
-    part: &Part,
+    part: &ModelPart,
 ) -> Graph {
     let tokens = settings.tokens();
     let rows = rows.clamp(1, tokens);

@@ -21,7 +21,7 @@ pub use encoder::{EncoderCompute, encoder};
 
 use crate::model::ModelSpec;
 use crate::plan::kv::KvSettings;
-use crate::plan::part::Part;
+use crate::plan::part::ModelPart;
 use crate::units::Bytes;
 
 pub use crate::runtime::profile::ComputeBackend;
@@ -53,17 +53,17 @@ pub fn compute(
     rows: u64,
     backend: ComputeBackend,
 ) -> Compute {
-    compute_part(model, settings, rows, backend, &Part::whole(model))
+    compute_part(model, settings, rows, backend, &ModelPart::whole(model))
 }
 
 /// The compute buffers of the device that computes `part` of a model, one of several. Inputs of other parts are not in
-/// them; those of the whole model on several devices are the host's part of [`Part::apart`].
+/// them; those of the whole model on several devices are the host's part of [`ModelPart::apart`].
 pub fn compute_part(
     model: &ModelSpec,
     settings: &KvSettings,
     rows: u64,
     backend: ComputeBackend,
-    part: &Part,
+    part: &ModelPart,
 ) -> Compute {
     let graph = graph::graph(model, settings, rows, backend, part);
     let [host, device] = arena::replay(&graph);

@@ -201,8 +201,8 @@ impl<'a> Session<'a> {
     }
 
     /// What `mix` gives to each kind of tensor, the kind first whose errors cost most at the same type.
-    pub fn kinds(&self, mix: &Mix) -> Vec<Kind> {
-        let mut kinds: Vec<Kind> = Vec::new();
+    pub fn kinds(&self, mix: &Mix) -> Vec<MixKind> {
+        let mut kinds: Vec<MixKind> = Vec::new();
         for tensor in &self.sensitivities.tensors {
             let Some(dtype) = mix.types.get(&tensor.name) else {
                 continue;
@@ -213,9 +213,9 @@ impl<'a> Session<'a> {
             let name = name.trim_end_matches('.').to_owned();
             let at = kinds.iter().position(|kind| kind.name == name);
             let at = at.unwrap_or_else(|| {
-                kinds.push(Kind {
+                kinds.push(MixKind {
                     name,
-                    ..Kind::default()
+                    ..MixKind::default()
                 });
                 kinds.len() - 1
             });
@@ -333,7 +333,7 @@ impl<'a> Session<'a> {
 
 /// What a mix gives to the tensors of a kind.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Kind {
+pub struct MixKind {
     /// The kind, by its tensors' name: `attn_v`.
     pub name: String,
     /// How many get each type.

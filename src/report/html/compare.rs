@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::value::{Cell, Unit, cell, list, number, text, words};
 use super::{Content, Page, Section, Table, quality};
 use crate::report::compare::{self, Report, document};
-use crate::report::svg::{Axis, Bars, Figure, Part, Row, Scale};
+use crate::report::svg::{Axis, Bar, Bars, Figure, Scale, Segment};
 use crate::units::counted;
 
 /// What the columns are.
@@ -125,18 +125,18 @@ fn agreement(document: &Value) -> Option<Figure> {
             let of = |key: &str| number(candidate, &format!("/same_top/{key}"));
             let (percent, error) = (of("percent")?, of("standard_error")?);
             let file = text(candidate, "/file");
-            Some(Row {
+            Some(Bar {
                 label: file.to_owned(),
-                parts: vec![Part {
+                parts: vec![Segment {
                     class: "weights",
                     value: percent,
                 }],
                 value: format!("{percent:.1} %"),
                 detail: format!("{file}: {percent:.1} % \u{b1} {error:.1} %"),
-                ..Row::default()
+                ..Bar::default()
             })
         });
-    let rows: Vec<Row> = rows.collect();
+    let rows: Vec<Bar> = rows.collect();
     let ticks = (0..=4).map(|n| f64::from(n) * 25.0);
     (!rows.is_empty()).then(|| {
         Figure::Bars(Bars {

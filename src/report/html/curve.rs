@@ -84,13 +84,14 @@ impl<'a> Curve<'a> {
         let ends = [*self.contexts.first()?, *self.contexts.last()?];
         Some(Figure::Plot(Plot {
             title: "Memory over context".to_owned(),
-            description: match largest > 0.0 {
-                true => format!(
+            description: if largest > 0.0 {
+                format!(
                     "Memory of each format by the context it has room for. {scheme} goes up to {largest} tokens on this board."
-                ),
-                false => format!(
+                )
+            } else {
+                format!(
                     "Memory of each format by the context it has room for. No context of {scheme} fits on this board."
-                ),
+                )
             },
             x,
             y: Axis {
@@ -185,9 +186,12 @@ impl<'a> Curve<'a> {
         let (low, high) = (*self.contexts.first()?, self.contexts.last()?.min(most));
         let ticks = (0..40).map(|n| 2f64.powi(n));
         let ticks = ticks.filter(|tick| (low..=high).contains(tick));
-        let named = |tick: f64| match tick >= 1024.0 {
-            true => format!("{}k", tick / 1024.0),
-            false => format!("{tick}"),
+        let named = |tick: f64| {
+            if tick >= 1024.0 {
+                format!("{}k", tick / 1024.0)
+            } else {
+                format!("{tick}")
+            }
         };
         (high > low).then(|| Axis {
             label: "tokens of context".to_owned(),

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::value::{list, number, text};
-use crate::report::svg::{Axis, Bars, Figure, Mark, Part, Plot, Row, Rule, Scale};
+use crate::report::svg::{Axis, Bar, Bars, Figure, Mark, Plot, Rule, Scale, Segment};
 use crate::report::{count, rate};
 use crate::units::Bytes;
 
@@ -43,7 +43,7 @@ pub(super) fn memory(document: &Value, taken: Option<usize>) -> Option<Figure> {
             (bytes > 0.0).then(|| format!("{name} {}", Bytes(bytes as u64)))
         });
         let each = each.collect::<Vec<_>>().join("\n");
-        Row {
+        Bar {
             detail: format!("{scheme}: {}\n{each}", total(plan)),
             marked: taken == Some(index),
             ..row(scheme, plan)
@@ -69,7 +69,7 @@ pub(super) fn memory_of_each(document: &Value) -> Option<Figure> {
     );
     let rows = models.iter().map(|model| {
         let name = text(model, "/name");
-        Row {
+        Bar {
             detail: format!("{name}: {}", total(model)),
             ..row(short(name), model)
         }
@@ -96,16 +96,16 @@ fn total(item: &Value) -> Bytes {
 }
 
 /// The bar of an item's ledger.
-fn row(label: String, item: &Value) -> Row {
-    let parts = PARTS.iter().map(|(class, _, keys)| Part {
+fn row(label: String, item: &Value) -> Bar {
+    let parts = PARTS.iter().map(|(class, _, keys)| Segment {
         class,
         value: part(item, keys) / GIB,
     });
-    Row {
+    Bar {
         label,
         parts: parts.collect(),
         value: total(item).to_string(),
-        ..Row::default()
+        ..Bar::default()
     }
 }
 
@@ -114,7 +114,7 @@ fn stacked(
     title: &str,
     description: String,
     items: &[Value],
-    rows: Vec<Row>,
+    rows: Vec<Bar>,
     available: f64,
 ) -> Figure {
     let totals = items.iter().map(|item| total(item).as_f64());
@@ -279,14 +279,14 @@ pub(super) fn loads(document: &Value) -> Option<Figure> {
     for model in models {
         let seconds = model["load_seconds"].as_f64()?;
         let name = text(model, "/name");
-        rows.push(Row {
+        rows.push(Bar {
             label: short(name),
             parts: vec![
-                Part {
+                Segment {
                     class: "gap",
                     value: begin,
                 },
-                Part {
+                Segment {
                     class: "weights",
                     value: seconds,
                 },
@@ -297,7 +297,7 @@ pub(super) fn loads(document: &Value) -> Option<Figure> {
                 crate::report::seconds(begin),
                 crate::report::seconds(seconds)
             ),
-            ..Row::default()
+            ..Bar::default()
         });
         begin += seconds;
     }
@@ -327,9 +327,9 @@ pub(super) fn ranking(document: &Value, shown: usize) -> Option<Figure> {
         let of = |end: &str| number(model, &format!("/decode_tokens_per_second/{end}"));
         let [low, expected, high] = [of("low")?, of("expected")?, of("high")?];
         let id = text(model, "/id");
-        Some(Row {
+        Some(Bar {
             label: short(id),
-            parts: Part::range(low, high),
+            parts: Segment::range(low, high),
             value: format!("{}\u{2013}{}", rate(low), rate(high)),
             detail: format!(
                 "{id}: {} tokens/s expected, {} to {}",
@@ -337,10 +337,10 @@ pub(super) fn ranking(document: &Value, shown: usize) -> Option<Figure> {
                 rate(low),
                 rate(high)
             ),
-            ..Row::default()
+            ..Bar::default()
         })
     });
-    let rows: Vec<Row> = rows.collect();
+    let rows: Vec<Bar> = rows.collect();
     let ends = rows
         .iter()
         .map(|row| row.parts.iter().map(|part| part.value).sum());

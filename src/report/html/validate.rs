@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::figures::{GIB, plain};
 use super::value::{Cell, Unit, cell, number, text, words};
 use super::{Content, Page, Section, Table};
-use crate::report::svg::{Axis, Bars, Figure, Part, Row, Scale};
+use crate::report::svg::{Axis, Bar, Bars, Figure, Scale, Segment};
 use crate::report::validate::{self, Report, RunResult, document, key};
 use crate::units::Bytes;
 use crate::validate::{Comparison, Metric};
@@ -203,9 +203,9 @@ fn errors(document: &Value, comparison: &Comparison) -> Option<Figure> {
         let print = |pointer: &str| quantity.print(document, pointer);
         let seen = print(&quantity.measured())?;
         let (name, _) = quantity.name.split_once(',').unwrap_or((quantity.name, ""));
-        let row = Row {
+        let row = Bar {
             label: name.to_owned(),
-            parts: Part::range(low, high),
+            parts: Segment::range(low, high),
             point: Some((measured, if is_off { "out" } else { "chosen" })),
             detail: format!(
                 "{}: {seen} measured\nexpected {}, {} to {}",
@@ -219,7 +219,7 @@ fn errors(document: &Value, comparison: &Comparison) -> Option<Figure> {
         };
         Some((row, [low, measured, high]))
     };
-    let rows: Vec<(Row, [f64; 3])> = QUANTITIES.iter().filter_map(row).collect();
+    let rows: Vec<(Bar, [f64; 3])> = QUANTITIES.iter().filter_map(row).collect();
     let values = || rows.iter().flat_map(|(_, values)| values).chain(&[100.0]);
     let least = values().copied().fold(f64::INFINITY, f64::min);
     let most = values().copied().fold(0.0, f64::max);
@@ -264,19 +264,19 @@ fn memory(document: &Value) -> Option<Figure> {
     let rows = figures.iter().filter_map(|(label, pointer, class)| {
         let bytes = number(document, pointer)?;
         let value = Bytes(bytes as u64).to_string();
-        let row = Row {
+        let row = Bar {
             label: (*label).to_owned(),
-            parts: vec![Part {
+            parts: vec![Segment {
                 class,
                 value: bytes / GIB,
             }],
             detail: format!("{label}: {value}"),
             value,
-            ..Row::default()
+            ..Bar::default()
         };
         Some((row, bytes / GIB))
     });
-    let rows: Vec<(Row, f64)> = rows.collect();
+    let rows: Vec<(Bar, f64)> = rows.collect();
     let available = number(document, "/predicted/memory_available_bytes")? / GIB;
     let most = rows.iter().map(|(_, gib)| *gib).fold(0.0, f64::max);
     // Beside a board that has far more, bars would be lines.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::foreign::Foreign;
 use crate::model::ModelSpec;
-use crate::quality::mix::{Kind, Session};
+use crate::quality::mix::{MixKind, Session};
 use crate::quality::{Divergence, Text};
 use crate::report::compare::estimate;
 use crate::report::rounded;
@@ -31,7 +31,7 @@ pub struct MixReport {
     /// Tokens in each.
     pub chunk_tokens: u64,
     /// What each kind of tensor got.
-    pub kinds: Vec<Kind>,
+    pub kinds: Vec<MixKind>,
 }
 
 /// A file that was evaluated.

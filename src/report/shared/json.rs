@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Report, Row};
+use super::{MemberRow, Report};
 use crate::report::fit::{device, quality_document, spread};
 use crate::report::rounded;
 
@@ -35,8 +35,8 @@ pub fn document(report: &Report<'_>) -> Value {
     }))
 }
 
-fn model(report: &Report<'_>, row: Row<'_>) -> Value {
-    let Row {
+fn model(report: &Report<'_>, row: MemberRow<'_>) -> Value {
+    let MemberRow {
         asked,
         planner,
         member,

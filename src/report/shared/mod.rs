@@ -3,7 +3,7 @@
 mod json;
 mod text;
 
-use crate::plan::together::Place;
+use crate::plan::together::Admission;
 use crate::planner::{Planner, SharedMember, SharedModel, SharedPlan, SharedRequest};
 use crate::report::planned_for;
 use crate::units::Seconds;
@@ -26,19 +26,19 @@ pub struct Report<'a> {
 
 /// A model with what was found for it.
 #[derive(Clone, Copy)]
-struct Row<'a> {
+struct MemberRow<'a> {
     asked: &'a SharedModel,
     planner: &'a Planner,
     member: &'a SharedMember,
-    place: &'a Place,
+    place: &'a Admission,
 }
 
 impl<'a> Report<'a> {
-    fn rows(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
+    fn rows(&self) -> impl Iterator<Item = MemberRow<'a>> + use<'a> {
         let asked = self.request.models.iter();
         let found = self.plan.models.iter().zip(&self.plan.together.places);
         let each = asked.zip(self.planners).zip(found);
-        each.map(|((asked, planner), (member, place))| Row {
+        each.map(|((asked, planner), (member, place))| MemberRow {
             asked,
             planner,
             member,
@@ -55,7 +55,7 @@ impl<'a> Report<'a> {
     }
 
     /// How long the file of a model takes from storage.
-    fn load_time(&self, row: Row<'_>) -> Seconds {
+    fn load_time(&self, row: MemberRow<'_>) -> Seconds {
         row.member.plan.file_bytes / self.request.storage.rate
     }
 

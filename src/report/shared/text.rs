@@ -1,6 +1,6 @@
 //! Several models on one board for people.
 
-use super::{Report, Row};
+use super::{MemberRow, Report};
 use crate::foreign::{markdown as plain, markdown_sentence};
 use crate::report::fit::range;
 use crate::report::screen::Screen;
@@ -90,7 +90,7 @@ fn head(report: &Report<'_>) -> Vec<String> {
 }
 
 /// What to do about a model that has no room.
-fn no_room(report: &Report<'_>, row: Row<'_>) -> Option<String> {
+fn no_room(report: &Report<'_>, row: MemberRow<'_>) -> Option<String> {
     if row.place.has_room {
         return None;
     }
@@ -167,7 +167,7 @@ fn table(report: &Report<'_>) -> Table {
 }
 
 /// What the adapters of a model take in its process.
-fn adapters(row: Row<'_>) -> Option<String> {
+fn adapters(row: MemberRow<'_>) -> Option<String> {
     let adapters = &row.asked.request.workload.adapters;
     let names: Vec<&str> = adapters
         .iter()

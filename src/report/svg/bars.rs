@@ -13,7 +13,7 @@ pub struct Bars {
     /// The quantity.
     pub axis: Axis,
     /// The bars, top to bottom.
-    pub rows: Vec<Row>,
+    pub rows: Vec<Bar>,
     /// The value that they are held against, with its text.
     pub limit: Option<(f64, String)>,
     /// What the parts are: a class of the style, and a name.
@@ -22,11 +22,11 @@ pub struct Bars {
 
 /// One bar.
 #[derive(Clone, Debug, Default)]
-pub struct Row {
+pub struct Bar {
     /// What it is of.
     pub label: String,
     /// Its parts; the first may be a gap.
-    pub parts: Vec<Part>,
+    pub parts: Vec<Segment>,
     /// A value that is held against the bar, with the class of its mark.
     pub point: Option<(f64, &'static str)>,
     /// What stands behind it.
@@ -39,17 +39,17 @@ pub struct Row {
 
 /// A part of a bar, as long as its value.
 #[derive(Clone, Copy, Debug)]
-pub struct Part {
+pub struct Segment {
     /// Its class in the style.
     pub class: &'static str,
     /// Its value.
     pub value: f64,
 }
 
-impl Part {
+impl Segment {
     /// The parts of a bar that begins at `low` and ends at `high`.
-    pub fn range(low: f64, high: f64) -> Vec<Part> {
-        let part = |class, value| Part { class, value };
+    pub fn range(low: f64, high: f64) -> Vec<Segment> {
+        let part = |class, value| Segment { class, value };
         vec![part("gap", low), part("range", high - low)]
     }
 }

@@ -6,7 +6,7 @@ mod canvas;
 mod plot;
 mod scale;
 
-pub use bars::{Bars, Part, Row};
+pub use bars::{Bar, Bars, Segment};
 pub use plot::{Mark, Plot, Rule, Series};
 pub use scale::{Axis, Scale};
 

@@ -14,7 +14,7 @@ use std::arch::is_aarch64_feature_detected;
 
 use half::f16;
 
-use super::dispatch::{self, Place};
+use super::dispatch::{self, OutputBlock};
 use super::tile::{Tile, TileFormat};
 use super::{Input, Stored};
 use crate::dtype::Dtype;
@@ -57,7 +57,7 @@ pub(super) fn multiply(
     panel: &[Tile],
     format: TileFormat,
     input: &Input<'_>,
-    place: &mut Place<'_>,
+    place: &mut OutputBlock<'_>,
 ) -> bool {
     if available() {
         // SAFETY: the processor has the instructions.

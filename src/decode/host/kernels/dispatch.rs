@@ -3,7 +3,7 @@
 use super::tile::{LANES, Lanes};
 
 /// Where the products of a panel of tiles with some tokens belong: a range of columns of `out`, whose rows are tokens.
-pub(in super::super) struct Place<'a> {
+pub(in super::super) struct OutputBlock<'a> {
     /// Of the activations.
     pub(in super::super) first_token: usize,
     pub(in super::super) out: &'a mut [f32],
@@ -13,7 +13,7 @@ pub(in super::super) struct Place<'a> {
     pub(in super::super) first_row: usize,
 }
 
-impl Place<'_> {
+impl OutputBlock<'_> {
     pub(super) fn tokens(&self) -> usize {
         self.out.len() / self.rows.max(1)
     }
@@ -132,7 +132,7 @@ macro_rules! tiles {
             panel: &[Tile],
             format: TileFormat,
             input: &Input<'_>,
-            place: &mut Place<'_>,
+            place: &mut OutputBlock<'_>,
         ) {
             use $crate::decode::host::kernels::tile::TileFormat as F;
             match format {
@@ -180,7 +180,7 @@ macro_rules! tiles {
         #[target_feature(enable = $features)]
         fn each_tile<Y: Copy, const R: usize, const T: usize>(
             panel: &[Tile],
-            place: &mut Place<'_>,
+            place: &mut OutputBlock<'_>,
             y: impl Fn(usize) -> Y,
             product: impl Fn([&Tile; R], [Y; T]) -> [[Lanes; R]; T],
         ) {

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::super::parallel::{chunk_size, parallel_chunks};
 use super::ActivationFormat;
-use super::tile::{Part, TileFormat};
+use super::tile::{QuantizedInput, TileFormat};
 
 /// 256 activations with one scale, as ggml's `block_q8_K` has them.
 #[derive(Clone)]
@@ -39,9 +39,9 @@ pub(in super::super) struct Input<'a> {
     blocks256: OnceLock<Vec<Block256>>,
     blocks32: OnceLock<Vec<Block32>>,
     /// Of blocks of 256.
-    sixteens: OnceLock<Vec<Part<16>>>,
+    sixteens: OnceLock<Vec<QuantizedInput<16>>>,
     /// Of blocks of 256, and of blocks of 32.
-    thirty_twos: [OnceLock<Vec<Part<32>>>; 2],
+    thirty_twos: [OnceLock<Vec<QuantizedInput<32>>>; 2],
 }
 
 impl<'a> Input<'a> {
@@ -99,33 +99,40 @@ impl<'a> Input<'a> {
     }
 
     /// One row of blocks of 256 in parts of 16.
-    pub(super) fn sixteens(&self, token: usize) -> &[Part<16>] {
+    pub(super) fn sixteens(&self, token: usize) -> &[QuantizedInput<16>] {
         let all = self.sixteens.get_or_init(|| self.parts256());
         part(all, self.columns / 16, token)
     }
 
     /// One row in parts of 32, of the blocks of `format`.
-    pub(super) fn thirty_twos(&self, format: ActivationFormat, token: usize) -> &[Part<32>] {
+    pub(super) fn thirty_twos(
+        &self,
+        format: ActivationFormat,
+        token: usize,
+    ) -> &[QuantizedInput<32>] {
         let [of256, of32] = &self.thirty_twos;
         let all = match format {
             ActivationFormat::Block256 => of256.get_or_init(|| self.parts256()),
             _ => of32.get_or_init(|| {
                 self.blocks32(0);
                 let blocks = self.blocks32.get().map(Vec::as_slice).unwrap_or_default();
-                let part =
-                    |block: &Block32| Part::new(&block.quants, block.scale, |_| block.half_sum);
+                let part = |block: &Block32| {
+                    QuantizedInput::new(&block.quants, block.scale, |_| block.half_sum)
+                };
                 blocks.iter().map(part).collect()
             }),
         };
         part(all, self.columns / 32, token)
     }
 
-    fn parts256<const N: usize>(&self) -> Vec<Part<N>> {
+    fn parts256<const N: usize>(&self) -> Vec<QuantizedInput<N>> {
         self.blocks256(0);
         let blocks = self.blocks256.get().map(Vec::as_slice).unwrap_or_default();
         let parts = blocks.iter().flat_map(|block| {
             let quants = block.quants.as_chunks::<N>().0.iter();
-            quants.map(|quants| Part::new(quants, block.scale, |sum| block.scale * sum as f32))
+            quants.map(|quants| {
+                QuantizedInput::new(quants, block.scale, |sum| block.scale * sum as f32)
+            })
         });
         parts.collect()
     }

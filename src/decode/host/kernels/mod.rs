@@ -18,7 +18,7 @@ use arm64 as native;
 #[cfg(target_arch = "x86_64")]
 use x86 as native;
 
-pub(super) use dispatch::Place;
+pub(super) use dispatch::OutputBlock;
 pub(super) use input::Input;
 pub(super) use tile::{LANES, Tile, TileFormat, tile_format};
 
@@ -114,7 +114,7 @@ pub(super) fn multiply(
     panel: &[Tile],
     format: TileFormat,
     input: &Input<'_>,
-    place: &mut Place<'_>,
+    place: &mut OutputBlock<'_>,
 ) {
     #[cfg(any(target_arch = "aarch64", target_arch = "x86_64"))]
     if native::multiply(panel, format, input, place) {

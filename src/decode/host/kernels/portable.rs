@@ -1,7 +1,7 @@
 //! Products in plain loops: for processors without a kernel, and the reference of the others.
 
-use super::dispatch::Place;
-use super::tile::{LANES, Lanes, Part, Tile, TileFormat};
+use super::dispatch::OutputBlock;
+use super::tile::{LANES, Lanes, QuantizedInput, Tile, TileFormat};
 use super::{Input, Stored};
 use crate::quantize::blocks;
 
@@ -21,7 +21,7 @@ pub(super) fn multiply(
     panel: &[Tile],
     format: TileFormat,
     input: &Input<'_>,
-    place: &mut Place<'_>,
+    place: &mut OutputBlock<'_>,
 ) {
     for (index, tile) in panel.iter().enumerate() {
         for token in 0..place.tokens() {
@@ -39,7 +39,7 @@ pub(super) fn multiply(
 }
 
 /// The products of a tile with a token.
-fn ints<const N: usize>(tile: &Tile, y: &[Part<N>]) -> Lanes {
+fn ints<const N: usize>(tile: &Tile, y: &[QuantizedInput<N>]) -> Lanes {
     let mut sums = Lanes::ZERO;
     let parts = tile.codes.chunks_exact(N / 4).zip(y);
     for ((codes, y), (scales, minima)) in parts.zip(tile.scales.iter().zip(&tile.minima)) {

@@ -32,7 +32,7 @@ fn exact(x: &[f32], y: &[f32]) -> f64 {
 }
 
 pub(super) type Fill = fn(&mut Tile, Stored<'_>, usize);
-pub(super) type Multiply = fn(&[Tile], TileFormat, &Input<'_>, &mut Place<'_>);
+pub(super) type Multiply = fn(&[Tile], TileFormat, &Input<'_>, &mut OutputBlock<'_>);
 
 /// How tiles are multiplied here, how processors with less do it, and the reference.
 fn ways() -> Vec<(Fill, Multiply)> {
@@ -61,7 +61,7 @@ fn tiled_by((fill, multiply): (Fill, Multiply), rows: Stored<'_>, input: &Input<
     });
     let panel: Vec<Tile> = tiles.collect();
     let mut out = vec![0.0; input.tokens() * count];
-    let mut place = Place {
+    let mut place = OutputBlock {
         first_token: 0,
         out: &mut out,
         rows: count,

@@ -21,7 +21,7 @@ impl Lanes {
 /// `N` activations with one scale, as tiles are multiplied with them.
 #[derive(Clone)]
 #[repr(C)]
-pub(in super::super) struct Part<const N: usize> {
+pub(in super::super) struct QuantizedInput<const N: usize> {
     pub(super) quants: [i8; N],
     pub(super) scale: f32,
     /// What minima of weights are multiplied with.
@@ -30,10 +30,10 @@ pub(in super::super) struct Part<const N: usize> {
     pub(super) excess: i32,
 }
 
-impl<const N: usize> Part<N> {
-    pub(super) fn new(quants: &[i8; N], scale: f32, sum: impl Fn(i32) -> f32) -> Part<N> {
+impl<const N: usize> QuantizedInput<N> {
+    pub(super) fn new(quants: &[i8; N], scale: f32, sum: impl Fn(i32) -> f32) -> QuantizedInput<N> {
         let whole: i32 = quants.iter().map(|&quant| i32::from(quant)).sum();
-        Part {
+        QuantizedInput {
             quants: *quants,
             scale,
             sum: sum(whole),
@@ -44,7 +44,7 @@ impl<const N: usize> Part<N> {
 
 /// Quants `4 x four` to `4 x four + 3`, as the bytes of a number.
 #[inline(always)]
-pub(super) fn four_quants<const N: usize>(part: &Part<N>, four: usize) -> i32 {
+pub(super) fn four_quants<const N: usize>(part: &QuantizedInput<N>, four: usize) -> i32 {
     let [a, b, c, d] = *at(&part.quants, 4 * four);
     i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8])
 }
@@ -107,7 +107,7 @@ pub(in super::super) fn tile_format(dtype: Dtype) -> Option<TileFormat> {
 
 /// The product of a row with a token, where `N` columns share scale and minimum.
 #[inline(always)]
-pub(super) fn unpacked<const N: usize>(dtype: Dtype, row: &[u8], y: &[Part<N>]) -> f32 {
+pub(super) fn unpacked<const N: usize>(dtype: Dtype, row: &[u8], y: &[QuantizedInput<N>]) -> f32 {
     let (mut sum, mut parts) = (0.0, y.iter());
     blocks::unpack(dtype, row, |codes, scales, minima| {
         let factors = scales.iter().zip(minima);

@@ -17,7 +17,7 @@ use load::{load_floats, total};
 use rows::*;
 
 use super::blocks::at;
-use super::dispatch::{self, Place};
+use super::dispatch::{self, OutputBlock};
 use super::tile::{Tile, TileFormat};
 use super::{Input, Stored};
 use crate::dtype::Dtype;
@@ -69,7 +69,7 @@ pub(super) fn multiply(
     panel: &[Tile],
     format: TileFormat,
     input: &Input<'_>,
-    place: &mut Place<'_>,
+    place: &mut OutputBlock<'_>,
 ) -> bool {
     if avx512() {
         // SAFETY: the processor has the instructions.

@@ -1,7 +1,7 @@
 //! Gemma 3: SigLIP, the mean of the patches of a token, a norm and one matrix.
 
 use super::super::family::{Encoder, Family, Head, Reserved};
-use super::super::rows::{Kept, Row, Taken};
+use super::super::rows::{Kept, ProjectorRow, Taken};
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
 use super::siglip;
@@ -50,10 +50,10 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
     })
 }
 
-fn rows(vision: &Vision) -> Vec<Row> {
+fn rows(vision: &Vision) -> Vec<ProjectorRow> {
     let mut rows = siglip::rows(vision, "vision_tower.vision_model.");
     rows.push(
-        Row::new(
+        ProjectorRow::new(
             "multi_modal_projector.mm_input_projection_weight",
             "mm.input_projection.weight",
             &[vision.width, vision.text],
@@ -61,7 +61,7 @@ fn rows(vision: &Vision) -> Vec<Row> {
         .kept(Kept::Half),
     );
     rows.push(
-        Row::new(
+        ProjectorRow::new(
             "multi_modal_projector.mm_soft_emb_norm.weight",
             "mm.soft_emb_norm.weight",
             &[vision.width],

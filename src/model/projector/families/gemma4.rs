@@ -2,7 +2,7 @@
 //! a token, and one matrix.
 
 use super::super::family::{Encoder, Family, Head, Positions, Reserved};
-use super::super::rows::{Kept, Row};
+use super::super::rows::{Kept, ProjectorRow};
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
 
@@ -44,7 +44,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
     })
 }
 
-fn rows(vision: &Vision) -> Vec<Row> {
+fn rows(vision: &Vision) -> Vec<ProjectorRow> {
     let &Vision {
         width,
         inner,
@@ -55,13 +55,13 @@ fn rows(vision: &Vision) -> Vec<Row> {
     } = vision;
     let embedder = |part: &str| format!("vision_tower.patch_embedder.{part}");
     let mut rows = vec![
-        Row::new(
+        ProjectorRow::new(
             embedder("input_proj.weight"),
             "v.patch_embd.weight",
             &[width, 3, patch, patch],
         )
         .kept(Kept::Convolution),
-        Row::new(
+        ProjectorRow::new(
             embedder("position_embedding_table"),
             "v.position_embd.weight",
             &[2, positions, width],
@@ -81,7 +81,7 @@ fn rows(vision: &Vision) -> Vec<Row> {
             ("mlp.down_proj", "ffn_down", width, inner),
         ] {
             let shape = [outputs, inputs];
-            let row = Row::new(format!("{}.linear.weight", from(part)), name(to), &shape);
+            let row = ProjectorRow::new(format!("{}.linear.weight", from(part)), name(to), &shape);
             rows.push(row.or(format!("{}.weight", from(part))));
         }
         let head = width / vision.heads.max(1);
@@ -93,14 +93,14 @@ fn rows(vision: &Vision) -> Vec<Row> {
             ("pre_feedforward_layernorm", "ln2", width),
             ("post_feedforward_layernorm", "ffn_post_norm", width),
         ] {
-            rows.push(Row::new(
+            rows.push(ProjectorRow::new(
                 format!("{}.weight", from(part)),
                 name(to),
                 &[width],
             ));
         }
     }
-    rows.push(Row::new(
+    rows.push(ProjectorRow::new(
         "embed_vision.embedding_projection.weight",
         "mm.input_projection.weight",
         &[text, width],

@@ -1,7 +1,7 @@
 //! Idefics 3 and SmolVLM: SigLIP, and one matrix over the patches of a token.
 
 use super::super::family::{Encoder, Family, Head, Reserved};
-use super::super::rows::Row;
+use super::super::rows::ProjectorRow;
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
 use super::siglip;
@@ -47,10 +47,10 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
     })
 }
 
-fn rows(vision: &Vision) -> Vec<Row> {
+fn rows(vision: &Vision) -> Vec<ProjectorRow> {
     let mut rows = siglip::rows(vision, "vision_model.");
     let merged = vision.width * vision.merge * vision.merge;
-    rows.push(Row::new(
+    rows.push(ProjectorRow::new(
         "connector.modality_projection.proj.weight",
         "mm.model.fc.weight",
         &[vision.text, merged],

@@ -1,7 +1,7 @@
 //! InternVL: a ViT with a class token, whose patches are merged and mapped by a norm and two matrices.
 
 use super::super::family::{Encoder, Family, Head, Reserved};
-use super::super::rows::{Kept, Row, Taken};
+use super::super::rows::{Kept, ProjectorRow, Taken};
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
 use crate::gguf::Value;
@@ -51,7 +51,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
     })
 }
 
-fn rows(vision: &Vision) -> Vec<Row> {
+fn rows(vision: &Vision) -> Vec<ProjectorRow> {
     let &Vision {
         width,
         patch,
@@ -62,24 +62,24 @@ fn rows(vision: &Vision) -> Vec<Row> {
     let merged = width * vision.merge * vision.merge;
     let embeddings = |part: &str| format!("vision_model.embeddings.{part}");
     let mut rows = vec![
-        Row::new(
+        ProjectorRow::new(
             embeddings("class_embedding"),
             "v.class_embd",
             &[1, 1, width],
         )
         .kept(Kept::Full),
-        Row::new(
+        ProjectorRow::new(
             embeddings("patch_embedding.weight"),
             "v.patch_embd.weight",
             &[width, 3, patch, patch],
         )
         .kept(Kept::Convolution),
-        Row::new(
+        ProjectorRow::new(
             embeddings("patch_embedding.bias"),
             "v.patch_embd.bias",
             &[width],
         ),
-        Row::new(
+        ProjectorRow::new(
             embeddings("position_embedding"),
             "v.position_embd.weight",
             &[1, positions, width],
@@ -90,11 +90,11 @@ fn rows(vision: &Vision) -> Vec<Row> {
         let from = |part: &str| format!("vision_model.encoder.layers.{block}.{part}");
         let name = |part: &str| format!("v.blk.{block}.{part}");
         for (third, to) in (0..).zip(["attn_q", "attn_k", "attn_v"]) {
-            let [weight, bias] = Row::linear(&from("attn.qkv"), &name(to), width, width);
+            let [weight, bias] = ProjectorRow::linear(&from("attn.qkv"), &name(to), width, width);
             rows.push(weight.taken(Taken::Third(third)));
             rows.push(bias.taken(Taken::Third(third)).optional());
         }
-        rows.extend(Row::linear(
+        rows.extend(ProjectorRow::linear(
             &from("attn.proj"),
             &name("attn_out"),
             width,
@@ -105,26 +105,33 @@ fn rows(vision: &Vision) -> Vec<Row> {
             ("attn.k_norm", "attn_k_norm"),
         ] {
             let name = format!("{}.weight", name(to));
-            rows.push(Row::new(format!("{}.weight", from(norm)), name, &[width]).optional());
+            rows.push(
+                ProjectorRow::new(format!("{}.weight", from(norm)), name, &[width]).optional(),
+            );
         }
         for (norm, to) in [("norm1", "ln1"), ("norm2", "ln2")] {
-            let [weight, bias] = Row::norm(&from(norm), &name(to), width);
+            let [weight, bias] = ProjectorRow::norm(&from(norm), &name(to), width);
             rows.extend([weight, bias.optional()]);
         }
         for scale in ["ls1", "ls2"] {
             let name = format!("{}.weight", name(scale));
-            rows.push(Row::new(from(scale), name, &[width]));
+            rows.push(ProjectorRow::new(from(scale), name, &[width]));
         }
-        rows.extend(Row::feed_forward(
+        rows.extend(ProjectorRow::feed_forward(
             &from(""),
             &name(""),
             ["mlp.fc1", "mlp.fc2"],
             vision,
         ));
     }
-    rows.extend(Row::norm("mlp1.0", "mm.model.mlp.0", merged));
-    rows.extend(Row::linear("mlp1.1", "mm.model.mlp.1", text, merged));
-    rows.extend(Row::linear("mlp1.3", "mm.model.mlp.3", text, text));
+    rows.extend(ProjectorRow::norm("mlp1.0", "mm.model.mlp.0", merged));
+    rows.extend(ProjectorRow::linear(
+        "mlp1.1",
+        "mm.model.mlp.1",
+        text,
+        merged,
+    ));
+    rows.extend(ProjectorRow::linear("mlp1.3", "mm.model.mlp.3", text, text));
     rows
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::family::{Encoder, Family, Head, Positions, Reserved};
 use super::super::images::{EncodedImage, ImageSize};
-use super::super::rows::{Kept, Row};
+use super::super::rows::{Kept, ProjectorRow};
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
 use super::siglip;
@@ -84,7 +84,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
     })
 }
 
-fn rows(vision: &Vision) -> Vec<Row> {
+fn rows(vision: &Vision) -> Vec<ProjectorRow> {
     let &Vision {
         width,
         patch,
@@ -95,21 +95,21 @@ fn rows(vision: &Vision) -> Vec<Row> {
     let tower = "vision_tower.vision_model.";
     let embeddings = |part: &str| format!("{tower}embeddings.{part}");
     let mut rows = vec![
-        Row::new(embeddings("class_embedding"), "v.class_embd", &[width]),
-        Row::new(
+        ProjectorRow::new(embeddings("class_embedding"), "v.class_embd", &[width]),
+        ProjectorRow::new(
             embeddings("patch_embedding.weight"),
             "v.patch_embd.weight",
             &[width, 3, patch, patch],
         )
         .kept(Kept::Half),
-        Row::new(
+        ProjectorRow::new(
             embeddings("position_embedding.weight"),
             "v.position_embd.weight",
             &[positions, width],
         )
         .kept(Kept::Half),
     ];
-    rows.extend(Row::norm(
+    rows.extend(ProjectorRow::norm(
         &format!("{tower}pre_layrnorm"),
         "v.pre_ln",
         width,
@@ -117,13 +117,13 @@ fn rows(vision: &Vision) -> Vec<Row> {
     // The last block and the norm behind it are not run, and files are without them.
     let blocks = 0..vision.blocks.saturating_sub(1);
     rows.extend(blocks.flat_map(|block| siglip::block(vision, tower, block)));
-    rows.extend(Row::linear(
+    rows.extend(ProjectorRow::linear(
         "multi_modal_projector.linear_1",
         "mm.0",
         text,
         width,
     ));
-    rows.extend(Row::linear(
+    rows.extend(ProjectorRow::linear(
         "multi_modal_projector.linear_2",
         "mm.2",
         text,

@@ -4,7 +4,7 @@
 
 use super::super::family::{Encoder, Family, Patches, Positions, Reserved};
 use super::super::images::{EncodedImage, ImageSize};
-use super::super::rows::{Kept, Row, Taken};
+use super::super::rows::{Kept, ProjectorRow, Taken};
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
 use crate::gguf::Value;
@@ -141,10 +141,10 @@ fn indices(config: &ProjectorConfig<'_>, key: &str) -> Option<Vec<u64>> {
 }
 
 /// The two frames of the patch embedding.
-fn frames(vision: &Vision) -> [Row; 2] {
+fn frames(vision: &Vision) -> [ProjectorRow; 2] {
     let &Vision { width, patch, .. } = vision;
     [("v.patch_embd.weight", 0), ("v.patch_embd.weight.1", 1)].map(|(name, frame)| {
-        Row::new(
+        ProjectorRow::new(
             "visual.patch_embed.proj.weight",
             name,
             &[width, 3, patch, patch],
@@ -155,16 +155,16 @@ fn frames(vision: &Vision) -> [Row; 2] {
 }
 
 /// Queries, keys and values as three matrices, and what is behind them.
-fn attention(vision: &Vision, block: u64) -> Vec<Row> {
+fn attention(vision: &Vision, block: u64) -> Vec<ProjectorRow> {
     let width = vision.width;
     let from = |part: &str| format!("visual.blocks.{block}.{part}");
     let name = |part: &str| format!("v.blk.{block}.{part}");
     let mut rows = Vec::new();
     for (third, to) in (0..).zip(["attn_q", "attn_k", "attn_v"]) {
-        let parts = Row::linear(&from("attn.qkv"), &name(to), width, width);
+        let parts = ProjectorRow::linear(&from("attn.qkv"), &name(to), width, width);
         rows.extend(parts.map(|row| row.taken(Taken::Third(third))));
     }
-    rows.extend(Row::linear(
+    rows.extend(ProjectorRow::linear(
         &from("attn.proj"),
         &name("attn_out"),
         width,
@@ -174,67 +174,67 @@ fn attention(vision: &Vision, block: u64) -> Vec<Row> {
 }
 
 /// What maps the four patches of a token to the text model.
-fn merger(vision: &Vision) -> Vec<Row> {
+fn merger(vision: &Vision) -> Vec<ProjectorRow> {
     let merged = vision.width * vision.merge * vision.merge;
-    let first = Row::linear("visual.merger.mlp.0", "mm.0", merged, merged);
-    let second = Row::linear("visual.merger.mlp.2", "mm.2", vision.text, merged);
+    let first = ProjectorRow::linear("visual.merger.mlp.0", "mm.0", merged, merged);
+    let second = ProjectorRow::linear("visual.merger.mlp.2", "mm.2", vision.text, merged);
     first.into_iter().chain(second).collect()
 }
 
-fn rows_2(vision: &Vision) -> Vec<Row> {
+fn rows_2(vision: &Vision) -> Vec<ProjectorRow> {
     let width = vision.width;
-    let mut rows: Vec<Row> = frames(vision).into();
+    let mut rows: Vec<ProjectorRow> = frames(vision).into();
     for block in 0..vision.blocks {
         let from = |part: &str| format!("visual.blocks.{block}.{part}");
         let name = |part: &str| format!("v.blk.{block}.{part}");
         rows.extend(attention(vision, block));
-        rows.extend(Row::norm(&from("norm1"), &name("ln1"), width));
-        rows.extend(Row::norm(&from("norm2"), &name("ln2"), width));
-        rows.extend(Row::feed_forward(
+        rows.extend(ProjectorRow::norm(&from("norm1"), &name("ln1"), width));
+        rows.extend(ProjectorRow::norm(&from("norm2"), &name("ln2"), width));
+        rows.extend(ProjectorRow::feed_forward(
             &from(""),
             &name(""),
             ["mlp.fc1", "mlp.fc2"],
             vision,
         ));
     }
-    rows.extend(Row::norm("visual.merger.ln_q", "v.post_ln", width));
+    rows.extend(ProjectorRow::norm("visual.merger.ln_q", "v.post_ln", width));
     rows.extend(merger(vision));
     rows
 }
 
-fn rows_2_5(vision: &Vision) -> Vec<Row> {
+fn rows_2_5(vision: &Vision) -> Vec<ProjectorRow> {
     let &Vision { width, inner, .. } = vision;
-    let mut rows: Vec<Row> = frames(vision).into();
+    let mut rows: Vec<ProjectorRow> = frames(vision).into();
     for block in 0..vision.blocks {
         let from = |part: &str| format!("visual.blocks.{block}.{part}");
         let name = |part: &str| format!("v.blk.{block}.{part}");
         let weight = |part: &str, to: &str| {
             let name = format!("{}.weight", name(to));
-            Row::new(format!("{}.weight", from(part)), name, &[width])
+            ProjectorRow::new(format!("{}.weight", from(part)), name, &[width])
         };
         rows.extend(attention(vision, block));
         rows.push(weight("norm1", "ln1"));
         rows.push(weight("norm2", "ln2"));
-        rows.extend(Row::linear(
+        rows.extend(ProjectorRow::linear(
             &from("mlp.gate_proj"),
             &name("ffn_gate"),
             inner,
             width,
         ));
-        rows.extend(Row::linear(
+        rows.extend(ProjectorRow::linear(
             &from("mlp.up_proj"),
             &name("ffn_up"),
             inner,
             width,
         ));
-        rows.extend(Row::linear(
+        rows.extend(ProjectorRow::linear(
             &from("mlp.down_proj"),
             &name("ffn_down"),
             width,
             inner,
         ));
     }
-    rows.push(Row::new(
+    rows.push(ProjectorRow::new(
         "visual.merger.ln_q.weight",
         "v.post_ln.weight",
         &[width],
@@ -243,37 +243,38 @@ fn rows_2_5(vision: &Vision) -> Vec<Row> {
     rows
 }
 
-fn rows_3(vision: &Vision) -> Vec<Row> {
+fn rows_3(vision: &Vision) -> Vec<ProjectorRow> {
     let width = vision.width;
     let merged = width * vision.merge * vision.merge;
-    let mut rows: Vec<Row> = frames(vision).into();
-    rows.push(Row::new(
+    let mut rows: Vec<ProjectorRow> = frames(vision).into();
+    rows.push(ProjectorRow::new(
         "visual.patch_embed.proj.bias",
         "v.patch_embd.bias",
         &[width],
     ));
     let shape = [vision.positions, width];
     rows.push(
-        Row::new("visual.pos_embed.weight", "v.position_embd.weight", &shape).kept(Kept::Full),
+        ProjectorRow::new("visual.pos_embed.weight", "v.position_embd.weight", &shape)
+            .kept(Kept::Full),
     );
     for block in 0..vision.blocks {
         let from = |part: &str| format!("visual.blocks.{block}.{part}");
         let name = |part: &str| format!("v.blk.{block}.{part}");
-        rows.extend(Row::linear(
+        rows.extend(ProjectorRow::linear(
             &from("attn.qkv"),
             &name("attn_qkv"),
             3 * width,
             width,
         ));
-        rows.extend(Row::linear(
+        rows.extend(ProjectorRow::linear(
             &from("attn.proj"),
             &name("attn_out"),
             width,
             width,
         ));
-        rows.extend(Row::norm(&from("norm1"), &name("ln1"), width));
-        rows.extend(Row::norm(&from("norm2"), &name("ln2"), width));
-        rows.extend(Row::feed_forward(
+        rows.extend(ProjectorRow::norm(&from("norm1"), &name("ln1"), width));
+        rows.extend(ProjectorRow::norm(&from("norm2"), &name("ln2"), width));
+        rows.extend(ProjectorRow::feed_forward(
             &from(""),
             &name(""),
             ["mlp.linear_fc1", "mlp.linear_fc2"],
@@ -283,28 +284,28 @@ fn rows_3(vision: &Vision) -> Vec<Row> {
     for (index, block) in vision.deepstack.iter().enumerate() {
         let from = |part: &str| format!("visual.deepstack_merger_list.{index}.{part}");
         let name = |part: &str| format!("v.deepstack.{block}.{part}");
-        rows.extend(Row::norm(&from("norm"), &name("norm"), merged));
-        rows.extend(Row::linear(
+        rows.extend(ProjectorRow::norm(&from("norm"), &name("norm"), merged));
+        rows.extend(ProjectorRow::linear(
             &from("linear_fc1"),
             &name("fc1"),
             merged,
             merged,
         ));
-        rows.extend(Row::linear(
+        rows.extend(ProjectorRow::linear(
             &from("linear_fc2"),
             &name("fc2"),
             vision.text,
             merged,
         ));
     }
-    rows.extend(Row::norm("visual.merger.norm", "v.post_ln", width));
-    rows.extend(Row::linear(
+    rows.extend(ProjectorRow::norm("visual.merger.norm", "v.post_ln", width));
+    rows.extend(ProjectorRow::linear(
         "visual.merger.linear_fc1",
         "mm.0",
         merged,
         merged,
     ));
-    rows.extend(Row::linear(
+    rows.extend(ProjectorRow::linear(
         "visual.merger.linear_fc2",
         "mm.2",
         vision.text,

@@ -1,11 +1,11 @@
 //! What SigLIP encoders and those like it share.
 
-use super::super::rows::{Kept, Row};
+use super::super::rows::{Kept, ProjectorRow};
 use super::super::vision::Vision;
 
 /// Embeddings, blocks with separate projections, and the last norm, under `prefix` in a checkpoint. The embeddings are
 /// F32 in every file.
-pub(super) fn rows(vision: &Vision, prefix: &str) -> Vec<Row> {
+pub(super) fn rows(vision: &Vision, prefix: &str) -> Vec<ProjectorRow> {
     let &Vision {
         width,
         patch,
@@ -14,18 +14,18 @@ pub(super) fn rows(vision: &Vision, prefix: &str) -> Vec<Row> {
     } = vision;
     let embeddings = format!("{prefix}embeddings.");
     let mut rows = vec![
-        Row::new(
+        ProjectorRow::new(
             format!("{embeddings}patch_embedding.weight"),
             "v.patch_embd.weight",
             &[width, 3, patch, patch],
         )
         .kept(Kept::Full),
-        Row::new(
+        ProjectorRow::new(
             format!("{embeddings}patch_embedding.bias"),
             "v.patch_embd.bias",
             &[width],
         ),
-        Row::new(
+        ProjectorRow::new(
             format!("{embeddings}position_embedding.weight"),
             "v.position_embd.weight",
             &[positions, width],
@@ -33,7 +33,7 @@ pub(super) fn rows(vision: &Vision, prefix: &str) -> Vec<Row> {
         .kept(Kept::Full),
     ];
     rows.extend((0..vision.blocks).flat_map(|block| self::block(vision, prefix, block)));
-    rows.extend(Row::norm(
+    rows.extend(ProjectorRow::norm(
         &format!("{prefix}post_layernorm"),
         "v.post_ln",
         width,
@@ -42,7 +42,7 @@ pub(super) fn rows(vision: &Vision, prefix: &str) -> Vec<Row> {
 }
 
 /// A block with separate projections and two norms, in the encoder under `prefix`.
-pub(super) fn block(vision: &Vision, prefix: &str, block: u64) -> Vec<Row> {
+pub(super) fn block(vision: &Vision, prefix: &str, block: u64) -> Vec<ProjectorRow> {
     let width = vision.width;
     let mut rows = Vec::new();
     let from = |part: &str| format!("{prefix}encoder.layers.{block}.{part}");
@@ -53,11 +53,19 @@ pub(super) fn block(vision: &Vision, prefix: &str, block: u64) -> Vec<Row> {
         ("self_attn.v_proj", "attn_v"),
         ("self_attn.out_proj", "attn_out"),
     ] {
-        rows.extend(Row::linear(&from(part), &name(to), width, width));
+        rows.extend(ProjectorRow::linear(&from(part), &name(to), width, width));
     }
-    rows.extend(Row::norm(&from("layer_norm1"), &name("ln1"), width));
-    rows.extend(Row::norm(&from("layer_norm2"), &name("ln2"), width));
-    rows.extend(Row::feed_forward(
+    rows.extend(ProjectorRow::norm(
+        &from("layer_norm1"),
+        &name("ln1"),
+        width,
+    ));
+    rows.extend(ProjectorRow::norm(
+        &from("layer_norm2"),
+        &name("ln2"),
+        width,
+    ));
+    rows.extend(ProjectorRow::feed_forward(
         &from(""),
         &name(""),
         ["mlp.fc1", "mlp.fc2"],

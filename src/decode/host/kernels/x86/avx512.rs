@@ -6,8 +6,8 @@
 
 use std::arch::x86_64::*;
 
-use super::super::dispatch::{self, Place};
-use super::super::tile::{Codes, Lanes, Part, Tile, TileFormat, four_quants};
+use super::super::dispatch::{self, OutputBlock};
+use super::super::tile::{Codes, Lanes, QuantizedInput, Tile, TileFormat, four_quants};
 use super::super::{Input, Stored};
 
 dispatch::tiles!("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni", 2 x 6, 12);
@@ -50,7 +50,7 @@ fn store<const R: usize, const T: usize>(sums: &[[__m512; R]; T]) -> [[Lanes; R]
 #[allow(clippy::needless_range_loop)] // of numbers of columns, tokens and tiles alike
 fn ints<const R: usize, const T: usize, const N: usize, const MINIMA: bool>(
     tiles: [&Tile; R],
-    y: [&[Part<N>]; T],
+    y: [&[QuantizedInput<N>]; T],
 ) -> [[Lanes; R]; T] {
     let mut parts = usize::MAX;
     let mut codes: [&[[Codes; 4]]; R] = [&[]; R];

@@ -7,8 +7,8 @@
 use std::arch::x86_64::*;
 
 use super::super::blocks::at;
-use super::super::dispatch::{self, Place};
-use super::super::tile::{Lanes, Part, Tile, TileFormat, four_quants};
+use super::super::dispatch::{self, OutputBlock};
+use super::super::tile::{Lanes, QuantizedInput, Tile, TileFormat, four_quants};
 use super::super::{Input, Stored};
 use super::load::{dot4, load, load_floats};
 
@@ -32,7 +32,7 @@ fn store(sums: [__m256; 2]) -> Lanes {
 #[target_feature(enable = "avx2,fma")]
 fn ints<const R: usize, const T: usize, const N: usize, const MINIMA: bool>(
     tiles: [&Tile; R],
-    y: [&[Part<N>]; T],
+    y: [&[QuantizedInput<N>]; T],
 ) -> [[Lanes; R]; T] {
     let parts = y.iter().map(|y| y.len()).min().unwrap_or(0);
     let y = y.map(|y| &y[..parts]);
