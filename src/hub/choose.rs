@@ -277,10 +277,7 @@ mod tests {
     #[test]
     fn a_repository_without_a_file_holds_no_model() {
         let error = chosen(Pick::Any, &[]).unwrap_err();
-        assert!(
-            error.contains("has no model files"),
-            "{error}"
-        );
+        assert!(error.contains("has no model files"), "{error}");
     }
 
     #[test]

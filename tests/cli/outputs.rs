@@ -270,7 +270,10 @@ fn no_report_takes_the_place_of_a_model() {
     let check = run_with("fit --check", &[&report, &model]);
     assert_eq!(check.code, 0, "{}", check.out);
     let words = format!("fit --check {} --output", report.display());
-    assert_error(&run_with(&words, &[&report, &model]), &["which is an input"]);
+    assert_error(
+        &run_with(&words, &[&report, &model]),
+        &["which is an input"],
+    );
 }
 
 #[test]

@@ -111,7 +111,10 @@ fn a_reranker_is_told_by_its_name() {
 fn tokens_are_neither_measured_nor_compared() {
     let root = tempfile::tempdir().unwrap();
     let model = directory(root.path(), "b", &bge(), Some("pooling_mode_mean_tokens"));
-    let said = ["an embedding or reranking model", "it has no tokens to measure"];
+    let said = [
+        "an embedding or reranking model",
+        "it has no tokens to measure",
+    ];
     refused(&format!("validate {model}"), &said);
     refused(&format!("compare {model} {model}"), &said);
     refused(&format!("imatrix {model} --output x"), &said);

@@ -96,7 +96,10 @@ fn check_projector(checkpoint: &Checkpoint, model: &ModelSpec) -> Result<(), Acc
     let matrices = checkpoint.tensors.iter().filter(|tensor| {
         tensor.file == number && tensor.name.starts_with("mm.") && tensor.shape.len() == 2
     });
-    let found = matrices.clone().next_back().and_then(|last| last.shape.first());
+    let found = matrices
+        .clone()
+        .next_back()
+        .and_then(|last| last.shape.first());
     match found {
         Some(&found) if !matrices.clone().any(|m| m.shape.contains(&expected)) => {
             Err(AcceptError::Projector {

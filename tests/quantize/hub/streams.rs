@@ -309,5 +309,9 @@ fn the_file_that_a_publisher_offers_is_fetched_and_checked() {
     );
     let pulled = desk.run(&args);
     assert_eq!(pulled.code, 0, "{}", pulled.err);
-    assert!(pulled.err.contains("making it yourself is better"), "{}", pulled.err);
+    assert!(
+        pulled.err.contains("making it yourself is better"),
+        "{}",
+        pulled.err
+    );
 }
