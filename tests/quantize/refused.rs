@@ -182,7 +182,7 @@ fn a_gguf_that_llama_cpp_does_not_load_is_neither_planned_nor_made() {
     };
     refused(&scratch, merges, &["tokenizer.ggml.merges", "is missing"]);
     let alone: Change = |_, tensors| tensors.clear();
-    refused(&scratch, alone, &["a vocabulary alone"]);
+    refused(&scratch, alone, &["only a vocabulary"]);
     let rotated: Change = |m, _| set(m, "llama.rope.dimension_count", Value::U32(8));
     refused(&scratch, rotated, &["llama.rope.dimension_count", "16"]);
     // A projector's tensors are none of a model.

@@ -173,7 +173,7 @@ fn files_of_gguf_that_are_no_models() {
     );
     check(&[arch("qwen2"), labels], &tensors("a"), &["a classifier"]);
     let words = string_pair("tokenizer.ggml.model", "llama");
-    check(&[arch("llama"), words], &[], &["a vocabulary alone"]);
+    check(&[arch("llama"), words], &[], &["only a vocabulary"]);
     check(&[arch("llama")], &[], &["without tensors"]);
 }
 

@@ -247,7 +247,7 @@ fn results_of_something_else_are_not_believed() {
         (
             "\"n_depth\":0",
             "\"n_depth\":4096",
-            "a cache with 4096 tokens in it",
+            "a cache with 4096 tokens instead",
         ),
         (
             "\"n_gen\":64",
