@@ -35,6 +35,8 @@ pub struct Ranking<'a> {
     pub too_large: Vec<Larger<'a>>,
     /// What was not trained for a context as long as asked.
     pub too_short: Vec<&'a Entry>,
+    /// Where images are asked for: what has no image encoder of a known kind.
+    pub no_images: Vec<&'a Entry>,
 }
 
 /// A model that runs.
@@ -139,6 +141,7 @@ impl Catalog {
                 Outcome::Runs(ranked) => ranking.runs.push(*ranked),
                 Outcome::TooSlow(entry) => ranking.too_slow.push(entry),
                 Outcome::TooShort(entry) => ranking.too_short.push(entry),
+                Outcome::TakesNoImages(entry) => ranking.no_images.push(entry),
                 Outcome::TooLarge(larger) => ranking.too_large.push(larger),
             }
         }
@@ -152,6 +155,7 @@ enum Outcome<'a> {
     Runs(Box<Ranked<'a>>),
     TooSlow(&'a Entry),
     TooShort(&'a Entry),
+    TakesNoImages(&'a Entry),
     TooLarge(Larger<'a>),
 }
 
@@ -165,12 +169,10 @@ fn outcome<'a>(
     if !reaches(planner.model().dims.context, request) {
         return Ok(Outcome::TooShort(entry));
     }
-    let mut request = request.clone();
-    if !entry.writes() {
-        // It decodes nothing.
-        request.preference.min_speed = None;
+    if request.workload.images > 0 && planner.model().projector.is_none() {
+        return Ok(Outcome::TakesNoImages(entry));
     }
-    let (workload, mut fit) = planner.fit_on(board, &request)?;
+    let (workload, mut fit) = planner.fit_on(board, request)?;
     if let Some(taken) = fit.choice.taken {
         let plan = fit.plans.swap_remove(taken);
         return Ok(Outcome::Runs(Box::new(Ranked {
@@ -184,7 +186,7 @@ fn outcome<'a>(
         return Ok(Outcome::TooSlow(entry));
     }
     for larger in boards {
-        let (_, fit) = planner.fit_on(larger, &request)?;
+        let (_, fit) = planner.fit_on(larger, request)?;
         if fit.recommended().is_some() {
             let board = Some(larger.device.id.clone());
             return Ok(Outcome::TooLarge(Larger { entry, board }));

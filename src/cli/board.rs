@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use anyhow::ensure;
+
 use super::args::{ReportFormat, SharedArgs};
 use super::{Outcome, output, pages, request, saved};
 use crate::foreign;
@@ -17,7 +19,12 @@ const FILE_LIMIT: Bytes = Bytes(1 << 20);
 
 pub(super) fn run(args: &SharedArgs) -> anyhow::Result<Outcome> {
     pages::check(&args.report.figure, args.report.format())?;
+    saved::check_flags(&args.report)?;
     request::counted(&args.workload)?;
+    ensure!(
+        args.workload.energy_budget.is_none(),
+        "--energy-budget is about one model: `orinplan fit` takes it"
+    );
     let saved = args.report.check.as_deref();
     let saved = saved
         .map(|path| saved::read(path, shared::SCHEMA))
@@ -64,7 +71,7 @@ pub(super) fn run(args: &SharedArgs) -> anyhow::Result<Outcome> {
         }
     };
     output::deliver(args.report.output.as_deref(), &text)?;
-    Ok(if plan.together.fits() {
+    Ok(if plan.is_as_asked() {
         Outcome::Yes
     } else {
         Outcome::No

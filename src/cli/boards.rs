@@ -15,6 +15,11 @@ pub(super) fn run(args: &FitArgs, asked: &ClusterRequest) -> anyhow::Result<Outc
     if args.workload.parallel == Parallel::Auto {
         bail!("--boards needs a fixed number of sequences: give --parallel N");
     }
+    if args.watch || args.workload.energy_budget.is_some() {
+        bail!(
+            "--watch and --energy-budget are about one board: leave them out, or leave --boards out"
+        );
+    }
     let form = args.report.format();
     if form.is_page() {
         bail!("--boards has no page: use --format text, markdown or json");

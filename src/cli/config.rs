@@ -231,7 +231,11 @@ pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<Outcome> {
         None | Some(ConfigCommand::Show) => list()?,
         Some(ConfigCommand::Set { key, value }) => {
             check(*key, value)?;
-            change(*key, Some(value))?;
+            // A file is the same from every folder.
+            let is_file = matches!(key, Key::Device | Key::Text) && Path::new(value).is_file();
+            let absolute = std::path::absolute(value)?;
+            let absolute = absolute.to_str().filter(|_| is_file);
+            change(*key, Some(absolute.unwrap_or(value)))?;
         }
         Some(ConfigCommand::Unset { key }) => change(*key, None)?,
     }

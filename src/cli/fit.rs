@@ -72,6 +72,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
 fn check(args: &FitArgs) -> anyhow::Result<()> {
     let form = args.report.format();
     pages::check(&args.report.figure, form)?;
+    saved::check_flags(&args.report)?;
     watch::check(args)?;
     let is_for_programs = form == ReportFormat::Json || form.is_page();
     ensure!(
@@ -133,7 +134,13 @@ fn deliver(
             pages::rendered(&report::html::fit(report), form, &args.report.figure)?
         }
         ReportFormat::Text | ReportFormat::Markdown => {
-            shown(args, report) + &batches(args, report, throughput)
+            let (plans, batches) = (shown(args, report), batches(args, report, throughput));
+            if throughput.is_some_and(|found| found.best.is_none()) {
+                // The verdict is theirs.
+                format!("{}\n{plans}", batches.trim_start())
+            } else {
+                plans + &batches
+            }
         }
     };
     let output = args.report.output.as_deref();

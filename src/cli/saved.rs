@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use super::args::PredictionArgs;
 use super::{Outcome, show};
@@ -30,6 +30,15 @@ pub(super) fn read(path: &Path, schema: &str) -> anyhow::Result<(PathBuf, serde_
         );
     }
     Ok((path.to_owned(), document))
+}
+
+/// Refuses an output beside a comparison, which makes no report.
+pub(super) fn check_flags(args: &PredictionArgs) -> anyhow::Result<()> {
+    ensure!(
+        args.check.is_none() || args.output.is_none(),
+        "--check prints what differs and makes no report: leave --output out"
+    );
+    Ok(())
 }
 
 /// Prints what differs from the prediction in `path`.

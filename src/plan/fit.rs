@@ -5,7 +5,7 @@ use crate::evidence::quality::Quality;
 use crate::model::ModelSpec;
 use crate::note::Note;
 use crate::plan::memory::{Ledger, ledger};
-use crate::plan::notes::{allocation_note, contiguity_note, derive_notes, tight_note};
+use crate::plan::notes::{allocation_note, contiguity_note, derive_notes, granted, tight_note};
 use crate::plan::rates;
 use crate::plan::recommend::{Choice, Offer, Preference};
 use crate::plan::speculation::{Speculation, speculation};
@@ -198,11 +198,8 @@ fn plan(model: &ModelSpec, candidate: Candidate, target: Target<'_>, workload: &
 /// Whether a ledger fits: its total is available, the runtime has the type of cache, and the driver grants the largest
 /// allocation on the board's release or, where that is not known, on current ones.
 pub(super) fn ledger_fits(memory: &Ledger, available: Bytes, target: Target<'_>) -> bool {
-    let granted = match allocation_note(memory, target) {
-        Some(Note::Allocation { lifted, .. }) => lifted.is_some() && target.release.is_none(),
-        _ => true,
-    };
-    memory.total() <= available && memory.kv_problem.is_none() && granted
+    let is_granted = granted(target).is_none_or(|limit| memory.largest_allocation <= limit);
+    memory.total() <= available && memory.kv_problem.is_none() && is_granted
 }
 
 /// The largest total context whose ledger fits, by bisection: the ledger never shrinks as context

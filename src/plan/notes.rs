@@ -174,6 +174,14 @@ pub(super) fn contiguity_note(
     })
 }
 
+/// The largest allocation that the driver grants on the board's release or, where that is not known, on current ones;
+/// `None` where no limit is known.
+pub(super) fn granted(target: Target<'_>) -> Option<Bytes> {
+    let limit = target.device.largest_allocation(target.release)?;
+    let is_lifted = limit.until.is_some() && target.release.is_none();
+    (!is_lifted).then_some(limit.largest.value)
+}
+
 /// The caveat that one allocation is larger than the driver grants: on the board's release or, where that is not known,
 /// on current releases, else on the older ones that are known to have a limit.
 pub(super) fn allocation_note(memory: &Ledger, target: Target<'_>) -> Option<Note> {

@@ -12,6 +12,7 @@ use crate::model::ModelSpec;
 use crate::plan::Plan;
 use crate::plan::boards::{self, ServerPlace, Split};
 use crate::plan::fit::Target;
+use crate::plan::fit::{self, Candidate};
 use crate::plan::recommend::{Choice, Offer};
 use crate::units::Bytes;
 
@@ -63,12 +64,23 @@ pub struct Cluster {
     pub alone: Planned,
     /// A division for each of those formats.
     pub splits: Vec<Split>,
+    /// Each of those formats on the one board that is best for it.
+    pub best_alone: Vec<OneBoard>,
     /// The format to take.
     pub choice: Choice,
     /// What its commands depend on.
     pub launch: LaunchContext,
     /// How the runtime runs a model on several boards.
     pub engine: &'static Engine,
+}
+
+/// A format on one of several boards: the fastest on which it fits, else the one on which it lacks least.
+#[derive(Clone, Debug)]
+pub struct OneBoard {
+    /// Its place among the boards.
+    pub board: usize,
+    /// The plan on it.
+    pub plan: Plan,
 }
 
 impl FromStr for NamedBoard {
@@ -162,6 +174,11 @@ impl ClusterRequest {
             return Err(PlanError::NotDivided { model: name(), why });
         }
         let (blocks, boards) = (model.layers.len(), self.boards.len());
+        let own = usize::from(self.server != ServerPlace::Apart);
+        let (given, needed) = (self.addresses.len(), boards - own);
+        if given > 0 && given != needed {
+            return Err(PlanError::Addresses { given, needed });
+        }
         let is_fine = match &self.layers {
             None => blocks >= boards,
             Some(layers) => {
@@ -224,6 +241,7 @@ impl Planner {
         asked.check(&self.model)?;
         let (workload, header) = self.prepare(&home, request)?;
         let alone = self.plan_with(home, request, workload, &header)?;
+        let best_alone = best_alone(&self.model, &alone, &targets);
         let split = |plan: &Plan| cluster.split(&self.model, &plan.assignment, &alone.workload);
         let splits: Vec<Split> = alone.fit.plans.iter().map(split).collect();
         let choice = request
@@ -235,11 +253,54 @@ impl Planner {
         Ok(Cluster {
             boards,
             splits,
+            best_alone,
             choice,
             launch,
             engine,
             alone,
         })
+    }
+}
+
+/// Each format of `planned` on the best of the boards.
+fn best_alone(model: &ModelSpec, planned: &Planned, targets: &[Target<'_>]) -> Vec<OneBoard> {
+    let formats = || {
+        let plans = planned.fit.plans.iter();
+        plans.map(|plan| Candidate {
+            assignment: plan.assignment.clone(),
+            file_bytes: plan.file_bytes,
+            quality: plan.quality.clone(),
+            notes: Vec::new(),
+        })
+    };
+    let mut best: Vec<OneBoard> = Vec::new();
+    for (board, &target) in targets.iter().enumerate() {
+        let is_known = |other: &Target<'_>| {
+            (&other.device.id, &other.mode.name) == (&target.device.id, &target.mode.name)
+        };
+        if targets.iter().take(board).any(is_known) {
+            continue;
+        }
+        let here = fit::fit(model, formats().collect(), target, &planned.workload);
+        let here = here.plans.into_iter().map(|plan| OneBoard { board, plan });
+        if best.is_empty() {
+            best = here.collect();
+            continue;
+        }
+        for (best, here) in best.iter_mut().zip(here) {
+            if is_better(&here.plan, &best.plan) {
+                *best = here;
+            }
+        }
+    }
+    best
+}
+
+fn is_better(plan: &Plan, than: &Plan) -> bool {
+    match (plan.fits(), than.fits()) {
+        (true, true) => plan.rate() > than.rate(),
+        (false, false) => plan.headroom() > than.headroom(),
+        (fits, _) => fits,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::model::accept::AcceptError;
 use crate::quantize::QuantizeError;
 use crate::runtime::{RuntimeError, Version};
 use crate::scheme::{SCHEMES, TypeListError};
-use crate::units::Bytes;
+use crate::units::{Bytes, counted};
 
 /// Why a checkpoint cannot be planned on any board.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +70,16 @@ pub enum PlanError {
         model: String,
         /// Why.
         source: AcceptError,
+    },
+    /// More sequences than tokens of context.
+    #[error(
+        "--parallel {sequences} shares {context} tokens of context, which leaves none for some: raise --context, or lower --parallel"
+    )]
+    SequencesBeyondContext {
+        /// Sequences.
+        sequences: u64,
+        /// Tokens of context over all of them.
+        context: u64,
     },
     /// The prompt is longer than the context.
     #[error(
@@ -208,6 +218,17 @@ pub enum PlanError {
         boards: usize,
         /// What was given.
         given: String,
+    },
+    /// Another number of addresses than there are boards to reach.
+    #[error(
+        "--rpc names {}, and the server reaches {needed} of the boards: name those that it does not run on, in their order",
+        counted(*given as u64, "address", "addresses")
+    )]
+    Addresses {
+        /// Addresses.
+        given: usize,
+        /// Boards that the server does not run on.
+        needed: usize,
     },
     /// The model cannot be divided.
     #[error("{model}: --boards: {why}")]

@@ -33,7 +33,7 @@ use quality::KnownQuality;
 
 pub use board::{Board, FoundDevice};
 pub use candidates::assigned;
-pub use cluster::{Cluster, ClusterRequest, NamedBoard, SplitMode};
+pub use cluster::{Cluster, ClusterRequest, NamedBoard, OneBoard, SplitMode};
 pub use error::{CandidateError, OpenError, PlanError};
 pub use gguf_header::GgufHeader;
 pub use mixes::MixPlanner;

@@ -195,7 +195,8 @@ impl WorkloadRequest {
     ///
     /// # Errors
     /// [`PlanError::PromptBeyondContext`] where the prompt is longer than the context,
-    /// [`PlanError::CachedBeyondPrompt`] where the cache holds all of it, [`PlanError::KvType`] where the
+    /// [`PlanError::SequencesBeyondContext`] where
+    /// there are more sequences than tokens of it, [`PlanError::CachedBeyondPrompt`] where the cache holds all of it, [`PlanError::KvType`] where the
     /// runtime has no cache of such a type.
     pub fn of(&self, model: &ModelSpec, runtime: &RuntimeProfile) -> Result<Workload, PlanError> {
         let limit = match model.dims.context {
@@ -206,6 +207,10 @@ impl WorkloadRequest {
         let prompt = self.prompt_tokens.unwrap_or(PROMPT.min(context));
         if prompt > context {
             return Err(PlanError::PromptBeyondContext { prompt, context });
+        }
+        if self.parallel > context {
+            let sequences = self.parallel;
+            return Err(PlanError::SequencesBeyondContext { sequences, context });
         }
         let cached = self.cached_tokens;
         if cached > 0 && cached >= prompt {

@@ -74,6 +74,8 @@ pub struct SharedMember {
     pub workload: Workload,
     /// Its plan beside the others.
     pub plan: Plan,
+    /// The rate that was asked for and that none of its formats with room reaches, in tokens a second.
+    pub too_slow: Option<f64>,
 }
 
 impl Storage {
@@ -202,6 +204,7 @@ struct Draft<'a> {
     fit: Fit,
     /// The plan that is taken: at first the smallest.
     taken: usize,
+    too_slow: Option<f64>,
 }
 
 impl<'a> Draft<'a> {
@@ -220,6 +223,7 @@ impl<'a> Draft<'a> {
             workload,
             fit,
             taken,
+            too_slow: None,
         })
     }
 
@@ -227,12 +231,20 @@ impl<'a> Draft<'a> {
         self.fit.plans.get(self.taken)
     }
 
-    /// Takes the recommended plan for `room`, or else the smallest.
+    /// Takes the recommended plan for `room`, or else the fastest with room where all of these are too slow, or else the
+    /// smallest.
     fn choose(&mut self, room: Bytes) -> Result<(), PlanError> {
         self.request.workload.budget = Some(room);
         self.request.workload.reserve = Bytes(0);
         let (workload, fit) = self.planner.fit_on(&self.board, &self.request)?;
-        self.taken = fit.choice.taken.unwrap_or_else(|| smallest(&fit));
+        let fastest = fastest(&fit).filter(|_| fit.choice.taken.is_none());
+        self.too_slow = self
+            .request
+            .preference
+            .min_speed
+            .filter(|_| fastest.is_some());
+        let taken = fit.choice.taken.or(fastest);
+        self.taken = taken.unwrap_or_else(|| smallest(&fit));
         (self.workload, self.fit) = (workload, fit);
         Ok(())
     }
@@ -245,8 +257,25 @@ impl<'a> Draft<'a> {
             plan: self.fit.plans.swap_remove(self.taken),
             board: self.board,
             workload: self.workload,
+            too_slow: self.too_slow,
         })
     }
+}
+
+impl SharedPlan {
+    /// Whether all have room, in formats that are fast enough.
+    pub fn is_as_asked(&self) -> bool {
+        self.together.fits() && self.models.iter().all(|member| member.too_slow.is_none())
+    }
+}
+
+/// The fastest plan that fits.
+fn fastest(fit: &Fit) -> Option<usize> {
+    let plans = fit.plans.iter().enumerate();
+    let fitting = plans.filter(|(_, plan)| plan.fits());
+    let rated = fitting.filter_map(|(index, plan)| Some((index, plan.rate()?)));
+    let fastest = rated.max_by(|a, b| a.1.total_cmp(&b.1));
+    fastest.map(|(index, _)| index)
 }
 
 /// The plan that takes the least memory.

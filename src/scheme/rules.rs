@@ -91,7 +91,7 @@ pub(super) fn assign_gguf(
 }
 
 /// Whether llama.cpp may quantize the tensor.
-fn may_quantize(tensor: &Tensor) -> bool {
+pub(super) fn may_quantize(tensor: &Tensor) -> bool {
     tensor.shape.len() >= 2
         && tensor.is_weight()
         && tensor.role.info().policy == QuantPolicy::Quantize

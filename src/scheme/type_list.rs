@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use super::rules::may_quantize;
 use crate::dtype::Dtype;
-use crate::model::ModelSpec;
+use crate::model::{ModelSpec, Tensor};
 
 /// Types by the names of tensors, from a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,14 @@ pub enum TypeListError {
         name: String,
         row: u64,
         dtype: &'static str,
+    },
+    #[error(
+        "the list has no type for `{name}`{more}, and {model} quantizes it; the list is of another model, or cut short"
+    )]
+    Missing {
+        name: String,
+        more: String,
+        model: String,
     },
     #[error("it names no tensor")]
     Empty,
@@ -71,10 +80,10 @@ pub fn parse_types(text: &str) -> Result<BTreeMap<String, Dtype>, TypeListError>
     Ok(types)
 }
 
-/// Checks that every type of the list is one for a tensor of `model`.
+/// Checks that every type of the list is one for a tensor of `model`, and that no tensor is left out that is quantized.
 ///
 /// # Errors
-/// [`TypeListError::Unknown`], [`TypeListError::Row`].
+/// [`TypeListError::Unknown`], [`TypeListError::Row`], [`TypeListError::Missing`].
 pub fn check_types(
     types: &BTreeMap<String, Dtype>,
     model: &ModelSpec,
@@ -94,6 +103,19 @@ pub fn check_types(
                 dtype: dtype.name(),
             });
         }
+    }
+    let left_out = |tensor: &&Tensor| may_quantize(tensor) && !types.contains_key(&tensor.name);
+    let mut missing = model.tensors.iter().filter(left_out);
+    if let Some(first) = missing.next() {
+        let more = match missing.count() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        return Err(TypeListError::Missing {
+            name: first.name.clone(),
+            more,
+            model: model.name.clone(),
+        });
     }
     Ok(())
 }

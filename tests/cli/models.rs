@@ -48,7 +48,7 @@ fn the_document_has_these_keys() {
     assert_eq!(document["schema"], "orinplan.models/1");
     assert_eq!(
         keys(&document),
-        "schema device runtime asked rule catalog_models models too_large too_slow too_short"
+        "schema device runtime asked rule catalog_models models too_large too_slow too_short no_images"
     );
     assert_eq!(
         keys(&document["device"]),
@@ -68,7 +68,7 @@ fn the_document_has_these_keys() {
         assert!(model["headroom_bytes"].as_i64().unwrap() >= 0, "{model}");
     }
     let all = document["models"].as_array().unwrap().len()
-        + ["too_large", "too_slow", "too_short"]
+        + ["too_large", "too_slow", "too_short", "no_images"]
             .map(|key| document[key].as_array().unwrap().len())
             .iter()
             .sum::<usize>();

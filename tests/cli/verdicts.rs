@@ -55,6 +55,14 @@ fn weight_files_that_are_not_read_are_named() {
 }
 
 #[test]
+fn each_sequence_has_a_token_at_least() {
+    refused(
+        &format!("fit {QWEN} --parallel 100 --context 50"),
+        &["--parallel 100", "50 tokens", "lower --parallel"],
+    );
+}
+
+#[test]
 fn one_format_that_fits_is_enough() {
     let document = json(
         0,

@@ -3,6 +3,7 @@
 use super::stage::Whole;
 use crate::plan::fit::{Target, available};
 use crate::plan::kv::kv_cache_of;
+use crate::plan::notes::granted;
 use crate::plan::part::ModelPart;
 use crate::plan::rates::part_seconds;
 
@@ -11,6 +12,8 @@ use crate::plan::rates::part_seconds;
 pub(super) struct Costs {
     /// Bytes of the first so many blocks, weights and cache.
     bytes: Vec<u64>,
+    /// The weights of them, which llama.cpp allocates as one buffer.
+    weights: Vec<u64>,
     /// One for each board.
     boards: Vec<BoardCosts>,
 }
@@ -18,8 +21,12 @@ pub(super) struct Costs {
 #[derive(Clone, Debug)]
 struct BoardCosts {
     available: u64,
+    /// The largest buffer that its driver grants.
+    granted: u64,
     /// What it takes beside blocks: the runtime, buffers, the head, the server.
     fixed: u64,
+    /// Weights in the buffer of those of its blocks: the head.
+    fixed_weights: u64,
     /// Seconds of the first so many blocks.
     seconds: Vec<f64>,
     /// Seconds beside blocks.
@@ -76,13 +83,17 @@ impl Costs {
             let layers = model.layers.get(layer..layer + 1).unwrap_or_default();
             kv_cache_of(model, layers, &settings).total().0
         };
-        let block = |layer: usize| {
-            let part = ModelPart::blocks(model, layer..layer + 1);
+        let weights_of =
+            |layer: usize| whole.weights(&ModelPart::blocks(model, layer..layer + 1)).0;
+        let each: Vec<u64> = (0..count).map(weights_of).collect();
+        let weights = sums(0, each.iter().copied(), u64::saturating_add);
+        let block = |(layer, &weights): (usize, &u64)| {
             let cached = targets.first().map_or(0, |&target| cache(layer, target));
-            whole.weights(&part).0.saturating_add(cached)
+            weights.saturating_add(cached)
         };
-        let bytes = sums(0, (0..count).map(block), u64::saturating_add);
+        let bytes = sums(0, each.iter().enumerate().map(block), u64::saturating_add);
         let blocks = bytes.last().copied().unwrap_or(0);
+        let block_weights = weights.last().copied().unwrap_or(0);
         let boards = targets.iter().zip(&times.0).enumerate();
         let boards = boards.map(|(index, (target, (seconds, fixed_seconds)))| {
             let part = if index + 1 == targets.len() {
@@ -90,10 +101,12 @@ impl Costs {
             } else {
                 ModelPart::blocks(model, 0..count)
             };
-            let (memory, _) = whole.ledger(target.runtime, &part, server == Some(index));
+            let (memory, buffers) = whole.ledger(target.runtime, &part, server == Some(index));
             BoardCosts {
                 available: available(target.device, workload).0,
+                granted: granted(*target).map_or(u64::MAX, |limit| limit.0),
                 fixed: memory.total().0.saturating_sub(blocks),
+                fixed_weights: buffers.model.0.saturating_sub(block_weights),
                 seconds: sums(0.0, seconds.iter().copied(), |a, b| a + b),
                 fixed_seconds: *fixed_seconds,
             }
@@ -101,6 +114,7 @@ impl Costs {
         Costs {
             boards: boards.collect(),
             bytes,
+            weights,
         }
     }
 
@@ -108,11 +122,14 @@ impl Costs {
     fn of_run(&self, board: &BoardCosts, first: usize, end: usize) -> Cost {
         let difference = |sums: &[u64]| Some(sums.get(end)?.saturating_sub(*sums.get(first)?));
         let bytes = difference(&self.bytes).unwrap_or(u64::MAX);
+        let buffer = difference(&self.weights).unwrap_or(u64::MAX);
+        let buffer = buffer.saturating_add(board.fixed_weights);
         let seconds = board.seconds.get(end).zip(board.seconds.get(first));
         Cost {
             missing: bytes
                 .saturating_add(board.fixed)
-                .saturating_sub(board.available),
+                .saturating_sub(board.available)
+                .max(buffer.saturating_sub(board.granted)),
             seconds: seconds.map_or(f64::MAX, |(end, first)| end - first) + board.fixed_seconds,
         }
     }
@@ -203,7 +220,9 @@ mod tests {
     fn board(available: u64, each: f64, fixed_seconds: f64, blocks: usize) -> BoardCosts {
         BoardCosts {
             available,
+            granted: u64::MAX,
             fixed: 10,
+            fixed_weights: 0,
             seconds: sums(0.0, std::iter::repeat_n(each, blocks), |a, b| a + b),
             fixed_seconds,
         }
@@ -211,7 +230,13 @@ mod tests {
 
     fn divided(blocks: usize, boards: Vec<BoardCosts>) -> Vec<usize> {
         let bytes = sums(0, std::iter::repeat_n(10, blocks), u64::saturating_add);
-        Costs { bytes, boards }.divide()
+        let weights = bytes.clone();
+        let costs = Costs {
+            bytes,
+            weights,
+            boards,
+        };
+        costs.divide()
     }
 
     #[test]
@@ -230,6 +255,17 @@ mod tests {
         let small = board(40, 1.0, 0.0, 12);
         let large = board(1000, 9.0, 0.0, 12);
         assert_eq!(divided(12, vec![small, large]), [3, 9]);
+    }
+
+    #[test]
+    fn no_board_gets_a_buffer_that_its_driver_does_not_grant() {
+        let fast = BoardCosts {
+            granted: 45,
+            fixed_weights: 20,
+            ..board(1000, 1.0, 0.0, 12)
+        };
+        let slow = board(1000, 9.0, 0.0, 12);
+        assert_eq!(divided(12, vec![slow, fast]), [10, 2]);
     }
 
     #[test]

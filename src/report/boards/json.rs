@@ -7,6 +7,7 @@ use crate::evidence::boards::PipelineRow;
 use crate::plan::Plan;
 use crate::plan::boards::{Buffers, ServerPlace, Split, Stage, Traffic};
 use crate::plan::memory::Ledger;
+use crate::planner::OneBoard;
 use crate::report::fit::{device, quality_document, spread, workload_document};
 use crate::report::rounded;
 use crate::sourced::Trust;
@@ -45,7 +46,7 @@ pub fn document(report: &Report<'_>) -> Value {
             "assumed": link.trust < Trust::Measured,
         },
         "workload": workload_document(workload),
-        "plans": report.rows().map(|(plan, split)| plan_json(report, plan, split)).collect::<Vec<_>>(),
+        "plans": report.rows().map(|row| plan_json(report, row)).collect::<Vec<_>>(),
         "recommended": taken.and_then(|taken| plans.get(taken)).map(|plan| &plan.assignment.scheme),
         "nearest_pipeline": report.nearest().map(row),
         "commands": lines::blocks(report).iter().map(|block| json!({
@@ -55,7 +56,8 @@ pub fn document(report: &Report<'_>) -> Value {
     }))
 }
 
-fn plan_json(report: &Report<'_>, plan: &Plan, split: &Split) -> Value {
+fn plan_json(report: &Report<'_>, (plan, split, best): (&Plan, &Split, &OneBoard)) -> Value {
+    let one = &best.plan;
     json!({
         "scheme": plan.assignment.scheme,
         "verdict": if split.fits() { "fits" } else { "does_not_fit" },
@@ -80,9 +82,10 @@ fn plan_json(report: &Report<'_>, plan: &Plan, split: &Split) -> Value {
             "time_to_first_token_seconds": spread(&rates.first_token),
         })),
         "one_board": {
-            "fits": plan.fits(),
-            "total_bytes": plan.memory.total(),
-            "tokens_per_second": plan.speeds.as_ref().map(|speeds| spread(&speeds.rate())),
+            "board": best.board,
+            "fits": one.fits(),
+            "total_bytes": one.memory.total(),
+            "tokens_per_second": one.speeds.as_ref().map(|speeds| spread(&speeds.rate())),
         },
         "quality": plan.quality.as_ref().map(quality_document),
     })

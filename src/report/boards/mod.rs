@@ -7,7 +7,7 @@ mod text;
 use crate::evidence::boards::{PipelineRow, nearest_pipelines};
 use crate::plan::Plan;
 use crate::plan::boards::{ServerPlace, Split};
-use crate::planner::{Board, Cluster, ClusterRequest, Planner};
+use crate::planner::{Board, Cluster, ClusterRequest, OneBoard, Planner};
 use crate::report::fit;
 
 pub use json::{SCHEMA, document};
@@ -47,10 +47,12 @@ impl<'a> Report<'a> {
         ))
     }
 
-    /// The formats with their divisions.
-    fn rows(&self) -> impl Iterator<Item = (&'a Plan, &'a Split)> + use<'a> {
+    /// The formats with their divisions, and on the best board alone.
+    fn rows(&self) -> impl Iterator<Item = (&'a Plan, &'a Split, &'a OneBoard)> + use<'a> {
         let plans = self.cluster.alone.fit.plans.iter();
-        plans.zip(&self.cluster.splits)
+        let divided = plans.zip(&self.cluster.splits);
+        let each = divided.zip(&self.cluster.best_alone);
+        each.map(|((plan, split), best)| (plan, split, best))
     }
 
     /// The report of the model on the server's board alone, with what the commands for several depend on.

@@ -4,6 +4,7 @@ use super::{Report, lines};
 use crate::foreign::{fenced, markdown as plain, markdown_sentence};
 use crate::plan::Plan;
 use crate::plan::boards::{Split, Stage};
+use crate::planner::OneBoard;
 use crate::report::fit::range;
 use crate::report::screen::Screen;
 use crate::report::table::{Align, Table};
@@ -142,19 +143,30 @@ fn verdict(report: &Report<'_>) -> String {
             range(&rates.decode)
         )
     });
-    let alone = if plan.fits() {
+    let alone = alone(report, plan);
+    format!("FITS {boards} boards with {context} of context: {scheme}{speed}; {alone}")
+}
+
+/// Whether one of the boards would do.
+fn alone(report: &Report<'_>, plan: &Plan) -> String {
+    let best = report
+        .rows()
+        .find(|(known, _, _)| std::ptr::eq(*known, plan));
+    let Some((_, _, OneBoard { board, plan })) = best else {
+        return String::new();
+    };
+    let name = format!("board {}", board + 1);
+    if plan.fits() {
         let rate = plan.rate().map_or(String::new(), |alone| {
             format!(" at {} tokens/s", rate(alone))
         });
-        format!("it also fits one of them alone{rate}")
-    } else {
-        format!(
-            "it does not fit one of them alone ({} of {})",
-            plan.memory.total(),
-            plan.available
-        )
+        return format!("it also fits {name} alone{rate}");
+    }
+    let why = match plan.refusal() {
+        Some(note) => note.text(),
+        None => format!("{} of {}", plan.memory.total(), plan.available),
     };
-    format!("FITS {boards} boards with {context} of context: {scheme}{speed}; {alone}")
+    format!("it does not fit one board alone ({name}: {why})")
 }
 
 /// A line for each format.
@@ -171,7 +183,7 @@ fn formats(report: &Report<'_>) -> Table {
         ("first load", Align::Right),
     ])
     .giving_up(&["first load", "file", "first token", "blocks"]);
-    for (plan, split) in report.rows() {
+    for (plan, split, _) in report.rows() {
         let blocks = split
             .stages
             .iter()

@@ -42,6 +42,7 @@ pub fn document(report: &Report<'_>) -> Value {
         "too_large": ranking.too_large.iter().map(larger).collect::<Vec<_>>(),
         "too_slow": ids(&ranking.too_slow),
         "too_short": ids(&ranking.too_short),
+        "no_images": ids(&ranking.no_images),
     }))
 }
 

@@ -89,6 +89,7 @@ fn headline(report: &Report<'_>) -> String {
         ranking.too_large.len(),
         ranking.too_slow.len(),
         ranking.too_short.len(),
+        ranking.no_images.len(),
     ];
     let wished: usize = sorts.iter().sum();
     let task = report.wish.task.map(|task| format!(" for {}", task.name()));
@@ -213,6 +214,12 @@ fn sentences(report: &Report<'_>) -> Vec<String> {
             "was",
             "were",
             "not trained for so long a context",
+        ),
+        (
+            ranking.no_images.len(),
+            "has",
+            "have",
+            "no image encoder of a known kind",
         ),
     ];
     for (number, one, many, what) in told.into_iter().filter(|(number, ..)| *number > 0) {

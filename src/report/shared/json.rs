@@ -54,6 +54,7 @@ fn model(report: &Report<'_>, row: MemberRow<'_>) -> Value {
         "priority": asked.priority,
         "load": if asked.on_demand { "on-demand" } else { "resident" },
         "has_room": place.has_room,
+        "too_slow": row.member.too_slow.is_some(),
         "unload_first": place.unload.as_ref().map(|places| report.names(places)),
         "scheme": plan.assignment.scheme,
         "file_bytes": plan.file_bytes,

@@ -70,7 +70,10 @@ pub fn markdown(report: &Report<'_>) -> String {
 fn head(report: &Report<'_>) -> Vec<String> {
     let together = &report.plan.together;
     let (needed, available) = (together.needed, together.available);
-    let verdict = if together.fits() {
+    let slow: Vec<String> = report.rows().filter_map(too_slow).collect();
+    let verdict = if together.fits() && !slow.is_empty() {
+        format!("TOO SLOW: {}", slow.join("; "))
+    } else if together.fits() {
         format!(
             "FIT TOGETHER: {needed} of {available}, {} left",
             available.saturating_sub(needed)
@@ -89,6 +92,24 @@ fn head(report: &Report<'_>) -> Vec<String> {
     lines
 }
 
+/// That a model is slower than it should be, in its fastest format with room.
+fn too_slow(row: MemberRow<'_>) -> Option<String> {
+    let least = row.member.too_slow?;
+    let plan = &row.member.plan;
+    let reached = plan.rate().map_or(String::new(), |rate| {
+        format!(
+            ", {} decodes {}",
+            plan.assignment.scheme.to_uppercase(),
+            crate::report::rate(rate)
+        )
+    });
+    Some(format!(
+        "no format of {} that has room decodes {} tokens/s{reached}",
+        row.asked.name,
+        crate::report::rate(least)
+    ))
+}
+
 /// What to do about a model that has no room.
 fn no_room(report: &Report<'_>, row: MemberRow<'_>) -> Option<String> {
     if row.place.has_room {
@@ -101,11 +122,17 @@ fn no_room(report: &Report<'_>, row: MemberRow<'_>) -> Option<String> {
             report.names(places).join(" and "),
             seconds(report.load_time(row).0)
         ),
-        _ => format!(
-            "{name} does not fit on this board: {} needs {}; `orinplan fit {name}` shows what to change",
-            plan.assignment.scheme.to_uppercase(),
-            plan.memory.total()
-        ),
+        _ => {
+            let why = match plan.refusal() {
+                Some(note) => note.text(),
+                None => format!(
+                    "{} needs {}; `orinplan fit {name}` shows what to change",
+                    plan.assignment.scheme.to_uppercase(),
+                    plan.memory.total()
+                ),
+            };
+            format!("{name} does not fit on this board: {why}")
+        }
     })
 }
 

@@ -8,6 +8,7 @@ use crate::foreign::{hub_words, shell_path};
 use crate::plan::Plan;
 use crate::plan::draft::Drafter;
 use crate::quantize::Readiness;
+use crate::quantize::blocks::FORMATS;
 use crate::scheme::{Container, Rules, Scheme};
 
 /// llama.cpp's converter, in the usual folder of its sources.
@@ -44,6 +45,10 @@ pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
             let lines = importance(report, scheme).into_iter();
             CommandBlock::make("Make the file", lines.chain([own(*requantizes)]).collect())
         }
+        Readiness::NoTokenizer(_) if lacks_encoder(plan) => {
+            let title = "Make the file with llama.cpp's tools (its tokenizer is missing; the model's page has it)";
+            CommandBlock::make(title, with_llama_cpp(report, scheme))
+        }
         // Why is in a note of the plan.
         Readiness::NoTokenizer(_) => {
             let first = tokenizer(report).into_iter();
@@ -58,6 +63,16 @@ pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     };
     let projector = names::new_projector(report).map(|out| projector(report, &out));
     [block].into_iter().chain(projector).collect()
+}
+
+/// Whether a tensor would have a type that is not encoded here.
+fn lacks_encoder(plan: &Plan) -> bool {
+    let mut types = plan
+        .assignment
+        .tensors
+        .iter()
+        .map(|assigned| assigned.dtype);
+    types.any(|dtype| !FORMATS.contains(&dtype))
 }
 
 /// The line that writes the projector: our own where its kind is written and its weights are at hand.
