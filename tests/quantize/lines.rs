@@ -189,7 +189,7 @@ fn the_build_at_hand_decides_how_weights_are_read() {
     let (new, old) = (" -lm none", " -mmp 0");
     check("--runtime llama-bench", new, old);
     check("--runtime llama-bench --runtime-version b9000", old, new);
-    let note = "before b10108 takes --no-mmap for --load-mode none";
+    let note = "before b10108 takes --no-mmap instead of --load-mode none";
     assert!(desk.fit("'a b/my model'").contains(note));
     assert!(
         !desk

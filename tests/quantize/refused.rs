@@ -159,7 +159,7 @@ fn a_gguf_that_llama_cpp_does_not_load_is_neither_planned_nor_made() {
         let key = "llama.attention.layer_norm_rms_epsilon";
         set(m, key, Value::F64(1e-5));
     };
-    refused(&scratch, double, &["is f64", "f32 only"]);
+    refused(&scratch, double, &["is f64", "only loads f32"]);
     let more: Change = |m, _| {
         let mut tokens = StringList::default();
         (0..95).for_each(|n| tokens.push(&format!("t{n}")));
@@ -281,7 +281,10 @@ fn what_llama_cpp_ends_at_with_its_first_token_is_refused_too() {
         ),
         (
             |_, t| t[1].1 = Dtype::F16,
-            &["`output_norm.weight` is F16", "F32 only"],
+            &[
+                "`output_norm.weight` is F16",
+                "only computes with it in F32",
+            ],
         ),
         (
             |_, t| t[2].1 = Dtype::I8,
@@ -841,7 +844,7 @@ fn experts_that_are_missing_or_too_many_are_named() {
     expert(&mut long, 3);
     let said = told(&long);
     assert!(
-        said.contains("experts.3.gate_proj.weight") && said.contains("counts 3"),
+        said.contains("experts.3.gate_proj.weight") && said.contains("has 3 of its kind"),
         "{said}"
     );
 }
