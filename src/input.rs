@@ -30,13 +30,13 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// A symbolic link whose target is gone.
-    #[error("{}: is a link to a file that is not there; download the model again", path.display())]
+    #[error("{}: is a broken link; download the model again", path.display())]
     DanglingLink {
         /// The path as given.
         path: PathBuf,
     },
     /// A directory, FIFO, socket or device.
-    #[error("{}: is a {kind}, and a regular file is needed", path.display())]
+    #[error("{}: is a {kind}, not a regular file", path.display())]
     NotRegular {
         /// The path as given.
         path: PathBuf,
@@ -56,7 +56,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// What a server answered with instead of the file.
-    #[error("{}: is a web page and not the file itself, as a server answers where a login is asked for or no such file; download it again", path.display())]
+    #[error("{}: is a web page instead of the file, such as a login or error page; download it again", path.display())]
     WebPage {
         /// The path as given.
         path: PathBuf,
@@ -90,7 +90,7 @@ pub enum OpenError {
         at: usize,
     },
     /// A text file with a zero byte.
-    #[error("{}: is not a text file (zero byte at {at}); its download may not be complete", path.display())]
+    #[error("{}: is not a text file (zero byte at {at}); its download may be incomplete", path.display())]
     NotText {
         /// The path as given.
         path: PathBuf,

@@ -28,7 +28,7 @@ impl Stamp {
 
 /// A file that changed after it was opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: was changed while it was read; run again when it is complete", path.display())]
+#[error("{}: changed while it was read; run again when it is complete", path.display())]
 pub struct Changed {
     /// The file.
     pub path: PathBuf,

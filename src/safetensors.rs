@@ -96,14 +96,14 @@ pub enum Problem {
     HeaderCut { header: u64, left: u64 },
     #[error("the header is not UTF-8 (first wrong byte at {at} of the header)")]
     NotUtf8 { at: usize },
-    #[error("the header is not what the format asks for: {0}")]
+    #[error("the header violates the format: {0}")]
     Json(serde_json::Error),
     #[error("tensor `{0}` appears twice in the header")]
     Duplicate(String),
-    #[error("tensor `{name}` has type `{dtype}`, which is unknown; known are {known}", known = known_types())]
+    #[error("tensor `{name}` has type `{dtype}`, which is unknown; known: {known}", known = known_types())]
     Dtype { name: String, dtype: String },
     #[error(
-        "tensor `{name}` of shape {shape:?} and type {dtype} has more bytes than 64 bits count, or no whole number of them"
+        "tensor `{name}` of shape {shape:?} and type {dtype} has more bytes than 64 bits count, or not a whole number of them"
     )]
     Size {
         name: String,

@@ -10,7 +10,7 @@ pub enum CatalogError {
     #[error("the catalogue cannot be read: {0}")]
     Form(String),
     /// A configuration that is no JSON object.
-    #[error("{of}: `config` is no JSON object: {why}")]
+    #[error("{of}: `config` is not a JSON object: {why}")]
     Config {
         /// The shape or model.
         of: String,
@@ -21,7 +21,7 @@ pub enum CatalogError {
     #[error("model `{0}` is listed twice")]
     Twice(String),
     /// A name that stands nowhere in the file.
-    #[error("`{by}` names the {what} `{name}`, which is not there{hint}")]
+    #[error("`{by}` names the {what} `{name}`, which does not exist{hint}")]
     Unknown {
         /// What names it.
         by: String,

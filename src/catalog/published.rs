@@ -24,7 +24,7 @@ impl TryFrom<String> for Published {
 
     fn try_from(text: String) -> Result<Published, String> {
         let wrong =
-            || format!("`{text}` is no number of parameters such as 8190735360, 494M or 7.6B");
+            || format!("`{text}` is not a number of parameters, such as 8190735360, 494M or 7.6B");
         let units = [("M", 6), ("B", 9)];
         let unit = units
             .iter()
@@ -84,7 +84,7 @@ impl TryFrom<String> for Day {
             Ok(Day(text))
         } else {
             Err(format!(
-                "`{text}` is no day such as 2025-04-27, and no month such as 2025-04"
+                "`{text}` is neither a day, such as 2025-04-27, nor a month, such as 2025-04"
             ))
         }
     }

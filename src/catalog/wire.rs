@@ -185,12 +185,12 @@ s = { parameters = "1.5B", sources = ["x"], config = '{"t": {"n": 1, "m": null},
             (
                 r#"shape = "s""#,
                 r#"shape = "t""#,
-                "`a/b` names the shape `t`, which is not there",
+                "`a/b` names the shape `t`, which does not exist",
             ),
             (
                 r#"sources = ["x"], config = '{"t": {"n": 1"#,
                 r#"sources = ["y"], config = '{"t": {"n": 1"#,
-                "`s` names the source `y`, which is not there",
+                "`s` names the source `y`, which does not exist",
             ),
             (
                 "x = \"https",
@@ -200,10 +200,10 @@ s = { parameters = "1.5B", sources = ["x"], config = '{"t": {"n": 1, "m": null},
             (
                 "config = '{\"t\": {\"n\": 2}}'",
                 "config = '[1]'",
-                "a/b: `config` is no JSON object",
+                "a/b: `config` is not a JSON object",
             ),
-            ("1.5B", "1.5", "`1.5` is no number of parameters"),
-            ("2025-04", "April", "`April` is no day"),
+            ("1.5B", "1.5", "`1.5` is not a number of parameters"),
+            ("2025-04", "April", "`April` is neither a day"),
             ("[\"chat\"]", "[\"talk\"]", "unknown variant `talk`"),
             ("license", "licence", "unknown field `licence`"),
         ] {

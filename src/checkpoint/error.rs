@@ -49,33 +49,33 @@ pub enum CheckpointError {
     /// An input of another kind than a model that writes text.
     #[error("{}: {kind}", path.display())]
     OtherKind { path: PathBuf, kind: OtherKind },
-    #[error("{}: is neither a .safetensors, nor a .gguf, nor a .json file, and does not start as GGUF does", path.display())]
+    #[error("{}: is neither a .safetensors, .gguf nor .json file, and lacks the GGUF magic", path.display())]
     UnknownKind { path: PathBuf },
     #[error("{}: is an empty folder; download the model into it, or give the folder that holds it", path.display())]
     EmptyFolder { path: PathBuf },
     #[error("{}: has no *.safetensors, no *.gguf and no config.json; give the folder or the file of the model", path.display())]
     NothingThere { path: PathBuf },
-    #[error("{}: holds several models, give the file of one: {}", path.display(), names.join(", "))]
+    #[error("{}: holds several models; give the file of one: {}", path.display(), names.join(", "))]
     SeveralModels { path: PathBuf, names: Vec<String> },
 
-    #[error("{}: is missing, named by {by}; download it, or give a config.json to plan without weights", path.display())]
+    #[error("{}: is missing, although {by} names it; download it, or give a config.json to plan without weights", path.display())]
     MissingShard { path: PathBuf, by: String },
-    #[error("{}: is shard {number} of {count} by its name, and shards count from 1 to {count}", path.display())]
+    #[error("{}: its name says shard {number} of {count}, but shards count from 1 to {count}", path.display())]
     ShardNumber {
         path: PathBuf,
         number: u32,
         count: u32,
     },
-    #[error("{}: `{key}` is {found}, and {expected} by the file's name", path.display())]
+    #[error("{}: `{key}` is {found}, but the file's name says {expected}", path.display())]
     Split {
         path: PathBuf,
         key: &'static str,
         found: String,
         expected: u64,
     },
-    #[error("{}: is one part of {count} by `split.count`, but is not named NAME-00001-of-{count:05}.gguf; give it back its name", path.display())]
+    #[error("{}: is one of {count} parts by `split.count`, but is not named NAME-00001-of-{count:05}.gguf; restore its name", path.display())]
     SplitName { path: PathBuf, count: u64 },
-    #[error("{}: `split.tensors.count` promises {}, and all parts together have {found}", path.display(), counted(*promised, "tensor", "tensors"))]
+    #[error("{}: `split.tensors.count` promises {}, but all parts together have {found}", path.display(), counted(*promised, "tensor", "tensors"))]
     SplitTensors {
         path: PathBuf,
         promised: u64,
@@ -100,7 +100,7 @@ pub enum CheckpointError {
         tensor: String,
         shard: String,
     },
-    #[error("{}: tensor `{}` should be in `{}` and is not there", path.display(), one_line(tensor), one_line(shard))]
+    #[error("{}: tensor `{}` should be in `{}`, but is not there", path.display(), one_line(tensor), one_line(shard))]
     IndexTensor {
         path: PathBuf,
         tensor: String,

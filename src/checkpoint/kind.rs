@@ -246,7 +246,7 @@ fn adapter(seen: &KindEvidence<'_>) -> Option<OtherKind> {
         None => format!("a LoRA adapter{base}"),
     };
     Some(OtherKind::new(
-        format!("{adapter}, which holds changes to a model and no model"),
+        format!("{adapter}, which holds changes to a model, not a model"),
         "merge it into its base model (PEFT: `merge_and_unload()`, then `save_pretrained(DIRECTORY)`) and give \
          the merged directory, or give the base model alone",
     ))
@@ -260,7 +260,7 @@ fn importance(seen: &KindEvidence<'_>) -> Option<OtherKind> {
 
 pub(super) fn importance_matrix() -> OtherKind {
     OtherKind::new(
-        "an importance matrix, which holds statistics of a model's inputs and no weights",
+        "an importance matrix, which holds statistics of a model's inputs, not weights",
         "give the model, and this file to `orinplan quantize` as `--imatrix FILE`",
     )
 }
@@ -269,7 +269,7 @@ fn projector(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let is = seen.architecture() == Some("clip") || seen.says("general.type") == Some("mmproj");
     is.then(|| {
         OtherKind::new(
-            "a projector: the vision or audio part that goes with a language model, and no model that writes text",
+            "a projector: the vision or audio part of a language model, not a text model",
             "give the language model's GGUF (its directory, if both lie in one), and this file to llama.cpp as `--mmproj FILE`",
         )
     })
@@ -278,7 +278,7 @@ fn projector(seen: &KindEvidence<'_>) -> Option<OtherKind> {
 fn control_vector(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     (seen.architecture() == Some("controlvector")).then(|| {
         OtherKind::new(
-            "a control vector, which steers a model and is none",
+            "a control vector, which steers a model",
             "give the model, and this file to llama.cpp as `--control-vector FILE`",
         )
     })
@@ -312,8 +312,8 @@ fn diffusion(seen: &KindEvidence<'_>) -> Option<OtherKind> {
         });
     is.then(|| {
         OtherKind::new(
-            "a diffusion model, which makes images or video in steps and no text",
-            "plan language models here; stable-diffusion.cpp and TensorRT run this kind on a Jetson",
+            "a diffusion model, which generates images or video, not text",
+            "orinplan plans language models; stable-diffusion.cpp and TensorRT run this kind on a Jetson",
         )
     })
 }
@@ -411,7 +411,7 @@ fn embedding(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     };
     let kind = OtherKind::new(
         format!(
-            "an embedding or reranking model ({why}), which turns a text into numbers in one pass and writes none"
+            "an embedding or reranking model ({why}), which turns a text into numbers in one pass and generates none"
         ),
         EMBEDDING_WAY_OUT,
     );
@@ -427,18 +427,17 @@ pub(super) fn ranks(name: &str) -> bool {
     name.to_ascii_lowercase().contains("reranker")
 }
 
-const EMBEDDING_WAY_OUT: &str = "run it with `llama-server --embedding` (`--reranking`) or Sentence Transformers; it needs its weights \
-     and no KV cache, and `orinplan inspect` lists their sizes";
+const EMBEDDING_WAY_OUT: &str = "run it with `llama-server --embedding` (`--reranking`) or Sentence Transformers; it needs memory for its weights and none for a KV cache; `orinplan inspect` lists their sizes";
 
 fn vocabulary(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let is = seen.metadata.is_some() && seen.tensors.is_empty();
     is.then(|| match seen.says("tokenizer.ggml.model") {
         Some(_) => OtherKind::new(
-            "a vocabulary alone: a tokenizer without a single weight",
+            "only a vocabulary: a tokenizer without weights",
             "give the GGUF with the model's weights",
         ),
         None => OtherKind::new(
-            "a GGUF without a single tensor",
+            "a GGUF without tensors",
             "give the GGUF with the model's weights, or download it again",
         ),
     })

@@ -258,7 +258,7 @@ fn blob_path(
     if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(broken(
             manifest,
-            format!("has the digest `{}`, which is no sha256", layer.digest),
+            format!("has the digest `{}`, which is not a SHA-256", layer.digest),
         ));
     }
     let path = store.join("blobs").join(format!("sha256-{hex}"));
@@ -266,7 +266,7 @@ fn blob_path(
     match layer.size {
         Some(size) if size != bytes => Err(broken(
             &path,
-            format!("has {bytes} bytes, and its manifest says {size}"),
+            format!("has {bytes} bytes, but its manifest says {size}"),
         )),
         _ => Ok(path),
     }

@@ -13,7 +13,7 @@ pub(super) fn run(args: &FitArgs, asked: &ClusterRequest) -> anyhow::Result<Outc
         bail!("--boards plans one model; board A B C plans several models on one board");
     };
     if args.workload.parallel == Parallel::Auto {
-        bail!("--boards plans a number of sequences: give --parallel N");
+        bail!("--boards needs a fixed number of sequences: give --parallel N");
     }
     if args.watch || args.workload.energy_budget.is_some() {
         bail!(

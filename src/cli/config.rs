@@ -28,7 +28,7 @@ fn check(key: Key, value: &str) -> anyhow::Result<()> {
     match key {
         Key::Device => drop(device::open(value, &super::machine_root())?),
         Key::Runtime => drop(runtime::find(value)?),
-        Key::PowerMode => ensure!(!value.is_empty(), "a power mode has a name"),
+        Key::PowerMode => ensure!(!value.is_empty(), "a power mode needs a name"),
         Key::Format => {
             // Those that every command has.
             let forms = ReportFormat::value_variants().iter();
@@ -38,7 +38,7 @@ fn check(key: Key, value: &str) -> anyhow::Result<()> {
             let names: Vec<String> = names.collect();
             ensure!(
                 names.iter().any(|name| name == value),
-                "there is no format `{value}`; known are {}",
+                "there is no format `{value}`; known: {}",
                 names.join(", ")
             );
         }
@@ -114,7 +114,7 @@ fn in_file() -> anyhow::Result<Vec<Setting>> {
         let before = error.span().and_then(|span| text.get(..span.start));
         let line = before.map_or(1, |before| before.matches('\n').count() + 1);
         anyhow!(
-            "{}, line {line}: {}; mend the line, or remove the file",
+            "{}, line {line}: {}; fix the line, or remove the file",
             of(),
             error.message()
         )
@@ -125,7 +125,7 @@ fn in_file() -> anyhow::Result<Vec<Setting>> {
         let key = known.with_context(|| {
             let names: Vec<&str> = Key::all().map(|key| key.name()).collect();
             format!(
-                "there is no setting `{name}`: remove its line, or use the version that wrote it; known are {}",
+                "there is no setting `{name}`: remove its line, or use the version that wrote it; known: {}",
                 names.join(", ")
             )
         })?;

@@ -77,7 +77,7 @@ fn check(args: &FitArgs) -> anyhow::Result<()> {
     let is_for_programs = form == ReportFormat::Json || form.is_page();
     ensure!(
         !(args.explain && args.models.len() == 1 && is_for_programs),
-        "--explain is for people: use it with --format text or markdown; JSON and pages have every number"
+        "--explain needs --format text or markdown; JSON and pages already have every number"
     );
     Ok(())
 }

@@ -200,7 +200,7 @@ fn board_size(session: &Session<'_>, on_board: Option<&MixPlanner<'_>>) -> anyho
     };
     session.largest(fits).with_context(|| {
         format!(
-            "{} has no room for the smallest file of this model, {}, at a context of {}; `orinplan fit` says what to change",
+            "{} cannot hold the smallest file of this model, {}, with a context of {}; `orinplan fit` says what to change",
             planner.board().device.name,
             session.sizes().0,
             crate::units::tokens(planner.context())

@@ -53,7 +53,7 @@ fn wish(args: &ModelsArgs, catalog: &Catalog) -> anyhow::Result<Wish> {
     if let Some(name) = args.license.iter().find(|name| !is_known(name)) {
         let hint = nearest::hint(name, known.iter().copied());
         bail!(
-            "no model of the catalogue has the licence `{name}`{hint}; there are {}",
+            "no model of the catalogue has the licence `{name}`{hint}; its licences are {}",
             known.join(", ")
         );
     }

@@ -49,7 +49,7 @@ fn check(path: &Path, inputs: &Inputs) -> anyhow::Result<()> {
     let shown = path.display();
     if let Some(input) = inputs.read_as(path) {
         bail!(
-            "{shown}: is {}, which is read; the output needs a name of its own",
+            "{shown}: is {}, which is an input; give the output another name",
             input.display()
         );
     }
@@ -58,7 +58,9 @@ fn check(path: &Path, inputs: &Inputs) -> anyhow::Result<()> {
             .is_some_and(|found| found.eq_ignore_ascii_case(extension))
     });
     if is_model {
-        bail!("{shown}: is the name of a model, and this is a report; choose another name");
+        bail!(
+            "{shown}: has the name of a model file, but the output is a report; choose another name"
+        );
     }
     match std::fs::metadata(path) {
         Ok(there) if there.is_file() && is_foreign(path)? => bail!(
@@ -75,7 +77,7 @@ fn is_foreign(path: &Path) -> anyhow::Result<bool> {
     let mut begin = Vec::new();
     let file = std::fs::File::open(path);
     file.and_then(|file| file.take(BEGIN).read_to_end(&mut begin))
-        .with_context(|| format!("{} is there, and cannot be read", path.display()))?;
+        .with_context(|| format!("{} exists, but cannot be read", path.display()))?;
     let text = String::from_utf8_lossy(&begin);
     let is_ours = text.contains("\"schema\": \"orinplan.")
         || text.starts_with(TYPE_LIST)

@@ -18,7 +18,7 @@ pub(super) fn run(args: &QuantizeArgs, scheme: &Scheme) -> anyhow::Result<Outcom
     let (checkpoint, model) = (planner.checkpoint(), planner.model());
     let RawConfig::HuggingFace(config) = &checkpoint.config else {
         bail!(
-            "{}: is a GGUF, and a projector is made of the Hugging Face checkpoint",
+            "{}: is a GGUF; a projector needs the Hugging Face checkpoint",
             checkpoint.origin.text()
         );
     };

@@ -45,13 +45,13 @@ pub(super) fn run(args: &PullArgs) -> anyhow::Result<Outcome> {
     let checkpoint = theirs.checkpoint();
     if checkpoint.source.is_none() {
         bail!(
-            "{name}: is on this machine already: {}",
+            "{name}: is already on this machine: {}",
             first(&theirs).display()
         );
     }
     let offered = plan(&theirs, args, Schemes::Common)?;
     let Some(plan_of_theirs) = offered.fit.plans.first() else {
-        bail!("{name}: is in no format that the runtime loads");
+        bail!("{name}: has no format that the runtime loads");
     };
     if !plan_of_theirs.fits() {
         print(&format!(
@@ -66,7 +66,7 @@ pub(super) fn run(args: &PullArgs) -> anyhow::Result<Outcome> {
         let ours = made.fit.plans.first();
         if let Some(better) = ours.filter(|ours| ours.fits() && is_better(ours, plan_of_theirs)) {
             remote::say(&format!(
-                "making it is better: {:.2} bits a weight for {:.2} of this file, by today's rules: {}",
+                "making it yourself is better: {:.2} bits a weight by current rules, {:.2} in this file: {}",
                 better.bits_per_weight,
                 plan_of_theirs.bits_per_weight,
                 quantize_line(args)
@@ -90,9 +90,9 @@ pub(super) fn run(args: &PullArgs) -> anyhow::Result<Outcome> {
         remote::say(&format!("{kept} of an earlier run were kept"));
     }
     let checked = if checked {
-        "its SHA-256 is the one that is stated"
+        "its SHA-256 is verified"
     } else {
-        "no SHA-256 is stated for it"
+        "it has no SHA-256 to verify"
     };
     let shown = args.output.display();
     print(&format!(

@@ -76,7 +76,7 @@ fn refuse_gguf_options(args: &QuantizeArgs, scheme: &Scheme) -> anyhow::Result<(
         return Ok(());
     }
     bail!(
-        "{} is for GGUF files, and scheme {} makes a directory of safetensors; leave it out, or choose a scheme such as q4_k_m",
+        "{} is for GGUF files, but scheme {} makes a directory of safetensors; leave it out, or choose a scheme such as q4_k_m",
         given.join(", "),
         scheme.id
     )
@@ -97,7 +97,7 @@ fn refuse_file_name(args: &QuantizeArgs, scheme: &Scheme) -> anyhow::Result<()> 
         _ => "",
     };
     bail!(
-        "{}: is called like a file, and scheme {} makes a directory; call it {}{way_out}",
+        "{}: is named like a file, but scheme {} makes a directory; name it {}{way_out}",
         output.display(),
         scheme.id,
         output.with_extension("").display(),
@@ -108,7 +108,7 @@ fn scheme(id: &str) -> anyhow::Result<&'static Scheme> {
     let Some(scheme) = Scheme::get(id) else {
         let ids = || SCHEMES.iter().map(|scheme| scheme.id);
         bail!(
-            "there is no scheme `{id}`{}; known are {}",
+            "there is no scheme `{id}`{}; known: {}",
             crate::nearest::hint(id, ids()),
             ids().collect::<Vec<_>>().join(", ")
         );

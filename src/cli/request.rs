@@ -151,7 +151,7 @@ pub(super) fn open_device(named: Option<&str>) -> anyhow::Result<DeviceProfile> 
 pub(super) fn counted(args: &WorkloadArgs) -> anyhow::Result<()> {
     ensure!(
         args.parallel != Parallel::Auto,
-        "--parallel auto is of `fit` with one model: give a number"
+        "--parallel auto works only with `fit` and one model: give a number"
     );
     Ok(())
 }

@@ -17,7 +17,7 @@ pub(super) fn run(args: &RooflineArgs) -> anyhow::Result<Outcome> {
     let target = board.target();
     let roof = Roof::of(target.mode).with_context(|| {
         let name = &target.device.name;
-        format!("the bandwidth or the peak rates of {name} are not known, so it has no roofline")
+        format!("the bandwidth or the peak rates of {name} are unknown, so it has no roofline")
     })?;
     let mut points: Vec<_> = args
         .nominal

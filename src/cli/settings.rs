@@ -37,7 +37,7 @@ pub(super) fn directory() -> Option<PathBuf> {
 /// (some network disks), it is not locked.
 pub(super) fn locked() -> anyhow::Result<(PathBuf, File)> {
     let Some(directory) = directory() else {
-        bail!("neither XDG_CONFIG_HOME nor HOME names a folder: there is no place for settings");
+        bail!("neither XDG_CONFIG_HOME nor HOME names a folder for settings; set one of them");
     };
     std::fs::create_dir_all(&directory)
         .with_context(|| format!("cannot make {}", directory.display()))?;
@@ -45,7 +45,7 @@ pub(super) fn locked() -> anyhow::Result<(PathBuf, File)> {
     let since = Instant::now();
     while !quantize::lock(&folder) {
         if since.elapsed() > LONGEST_WAIT {
-            bail!("{}: another run keeps it locked", directory.display());
+            bail!("{}: another run has locked it", directory.display());
         }
         thread::sleep(Duration::from_millis(20));
     }

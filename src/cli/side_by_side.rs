@@ -23,7 +23,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
         ("--watch", args.watch),
     ];
     if let Some((flag, _)) = of_one.into_iter().find(|(_, given)| *given) {
-        bail!("{flag} is about one model: give it with each of them in turn");
+        bail!("{flag} applies to one model: run `fit` on each in turn");
     }
     if args.report.format().is_page() {
         return Err(pages::none("fit of several models"));

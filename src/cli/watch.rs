@@ -26,7 +26,7 @@ pub(super) fn check(args: &FitArgs) -> anyhow::Result<()> {
     let is_shown = args.report.format() == ReportFormat::Text && args.report.output.is_none();
     ensure!(
         !args.watch || is_shown,
-        "--watch is for people: use it with --format text, without --output"
+        "--watch needs --format text, without --output"
     );
     Ok(())
 }
@@ -38,7 +38,7 @@ pub(super) fn check(args: &FitArgs) -> anyhow::Result<()> {
 pub(super) fn check_board(args: &FitArgs, choice: Choice) -> anyhow::Result<()> {
     ensure!(
         !args.watch || choice == Choice::ThisMachine,
-        "--watch looks at the memory of this machine: plan for it with --device host"
+        "--watch reads the memory of this machine: use --device host"
     );
     Ok(())
 }
@@ -53,7 +53,7 @@ pub(super) fn run(planned: Bytes, seconds: Option<u64>) -> anyhow::Result<Outcom
         let memory = device::activity(&root).memory;
         let found = memory.total.zip(memory.available.or(memory.free));
         let (total, available) =
-            found.context("proc/meminfo of this machine does not tell its memory")?;
+            found.context("proc/meminfo of this machine does not state its memory")?;
         anyhow::Ok((total, total.saturating_sub(available)))
     };
     let (total, before) = look()?;
@@ -66,7 +66,7 @@ pub(super) fn run(planned: Bytes, seconds: Option<u64>) -> anyhow::Result<Outcom
     };
     let cancel = progress::cancelled_by_signals()?;
     let screen = Screen::new();
-    print("\nwatching this machine: start the server now; Ctrl-C ends\n")?;
+    print("\nwatching this machine: start the server now; Ctrl-C stops\n")?;
     let begun = Instant::now();
     let is_over = || seconds.is_some_and(|seconds| begun.elapsed().as_secs() >= seconds);
     let mut told = before;

@@ -72,9 +72,7 @@ pub(super) fn write(
     }
     if !unchecked.is_empty() {
         let files = unchecked.join(", ");
-        remote::say(&format!(
-            "not compared with the digest that the server states: {files}"
-        ));
+        remote::say(&format!("not verified by SHA-256: {files}"));
     }
     let made = WriteStats {
         seconds: started.elapsed().as_secs_f64(),

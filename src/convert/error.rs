@@ -15,7 +15,7 @@ pub enum ConvertError {
     /// A file beside the weights cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    #[error("conversion of {architecture} is not supported yet; supported are {supported}")]
+    #[error("conversion of {architecture} is not supported yet; supported: {supported}")]
     Unsupported {
         architecture: String,
         supported: String,
@@ -30,12 +30,11 @@ pub enum ConvertError {
         path: PathBuf,
     },
     #[error(
-        "a reranker's file has a head of its own, made of the rows for `yes` and `no`, which is not made here; llama.cpp's \
-         convert_hf_to_gguf.py makes it"
+        "a reranker needs a head made from the rows for `yes` and `no`, which orinplan does not make; use llama.cpp's convert_hf_to_gguf.py"
     )]
     Reranker,
     #[error(
-        "the model is GGUF already, and its metadata stands as it is; convert the Hugging Face checkpoint"
+        "the model is already GGUF, and its metadata is fixed; convert the Hugging Face checkpoint"
     )]
     NotHuggingFace,
     /// The projector cannot be described.
@@ -45,13 +44,13 @@ pub enum ConvertError {
     #[error(transparent)]
     Processor(#[from] CheckpointError),
     #[error(
-        "neither preprocessor_config.json nor processor_config.json states `{key}`, and llama.cpp needs it; put the model's \
+        "neither preprocessor_config.json nor processor_config.json states `{key}`, which llama.cpp needs; put the model's \
          own beside its config.json"
     )]
     NoProcessor { key: &'static str },
-    #[error("config.json: `{key}` is missing, and conversion needs it")]
+    #[error("config.json: `{key}` is missing; conversion needs it")]
     MissingKey { key: String },
-    #[error("config.json: `{key}` is {found}, and {expected} is needed")]
+    #[error("config.json: `{key}` is {found}; it must be {expected}")]
     BadValue {
         key: String,
         found: String,
@@ -59,8 +58,7 @@ pub enum ConvertError {
     },
     /// The configuration has values that the architecture's GGUF has no place for.
     #[error(
-        "config.json: {what}, and a GGUF of {architecture} has no place for that: llama.cpp would compute another model; \
-         plan and quantize it for a runtime that reads the checkpoint itself (`--runtime vllm`, `--scheme fp8`)"
+        "config.json: {what}, which a GGUF of {architecture} cannot hold: llama.cpp would compute another model; plan and quantize it for a runtime that reads the checkpoint itself (`--runtime vllm`, `--scheme fp8`)"
     )]
     Lost { what: String, architecture: String },
     #[error(
@@ -84,9 +82,9 @@ pub enum ConvertError {
         problem: &'static str,
         at: usize,
     },
-    #[error("{}: has a tokenizer of kind {kind}, and byte-level BPE, BPE with byte fallback, and Unigram are known", path.display())]
+    #[error("{}: has a tokenizer of kind {kind}; known: byte-level BPE, BPE with byte fallback, and Unigram", path.display())]
     TokenizerKind { path: PathBuf, kind: String },
-    #[error("{}: token `{token}` has id {id}, and the vocabulary has {}", path.display(), counted(*size, "token", "tokens"))]
+    #[error("{}: token `{token}` has id {id}, but the vocabulary has {}", path.display(), counted(*size, "token", "tokens"))]
     TokenId {
         path: PathBuf,
         token: String,
@@ -100,7 +98,7 @@ pub enum ConvertError {
         second: String,
         id: u32,
     },
-    #[error("{}: no token has id {id}, though the vocabulary goes on to {}", path.display(), counted(*size, "token", "tokens"))]
+    #[error("{}: no token has id {id}, but the vocabulary goes on to {}", path.display(), counted(*size, "token", "tokens"))]
     MissingId { path: PathBuf, id: u32, size: usize },
 }
 

@@ -22,8 +22,7 @@ impl fmt::Display for LostScaling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "config.json stretches rotary positions (`{}`), and a GGUF of {} has no place for that: its answers differ \
-             from the model's, the more the longer the context; a runtime that reads the checkpoint itself keeps them",
+            "a GGUF of {1} cannot hold the scaling of rotary positions in config.json (`{0}`): its answers differ from the model's, more so at longer context; a runtime that reads the checkpoint itself keeps it",
             self.kind, self.architecture
         )
     }

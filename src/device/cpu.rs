@@ -102,7 +102,7 @@ pub struct FormatRate {
 /// Why a file is no calibration.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{file}: {problem}; `orinplan calibrate` measures anew, `orinplan calibrate --reset` forgets"
+    "{file}: {problem}; `orinplan calibrate` measures again, `orinplan calibrate --reset` removes it"
 )]
 pub struct CalibrationError {
     /// The file.

@@ -165,7 +165,7 @@ fn apply_memory(profile: &mut DeviceProfile, memory: MemoryNow, notes: &mut Note
     let Some(total) = memory.total else {
         notes.add(
             "memory_unread",
-            "proc/meminfo gives no MemTotal; the board's published memory stands",
+            "proc/meminfo gives no MemTotal; the board's published memory is used",
         );
         return;
     };
@@ -175,12 +175,12 @@ fn apply_memory(profile: &mut DeviceProfile, memory: MemoryNow, notes: &mut Note
         (None, Some(free)) => {
             notes.add(
                 "memory_free_only",
-                "proc/meminfo gives no MemAvailable; MemFree stands for it and may be too low",
+                "proc/meminfo gives no MemAvailable; MemFree is used instead and may be too low",
             );
             (free, "MemFree")
         }
         (None, None) => {
-            notes.add("memory_unread", "proc/meminfo gives neither MemAvailable nor MemFree; the expected system memory stands");
+            notes.add("memory_unread", "proc/meminfo gives neither MemAvailable nor MemFree; the expected system memory is used");
             return;
         }
     };

@@ -171,7 +171,8 @@ pub(super) fn parse(file: &str, text: &str) -> Result<DeviceProfile, DeviceError
             return Err(refuse("schema", &schema, rule));
         }
         Some(device) if device.gpu.is_none() => {
-            let rule = "is a machine that is no board with a profile; it can plan for itself alone, with --device host";
+            let rule =
+                "is not a board with a profile; it can only plan for itself, with --device host";
             return Err(refuse("device.id", &device.id, rule));
         }
         Some(_) => {}

@@ -48,8 +48,7 @@ pub enum DeviceError {
     },
     /// The machine is a Jetson that no shipped board is.
     #[error(
-        "this machine is a Jetson without a profile (`{model}`), and another board's numbers would be wrong for it: name the board \
-         that is most like it with --device ({known}), or a profile of your own"
+        "this Jetson has no profile (`{model}`), and another board's numbers would be wrong: name the most similar board with --device ({known}), or a profile of your own"
     )]
     UnknownJetson {
         /// The device tree's model.
@@ -59,7 +58,7 @@ pub enum DeviceError {
     },
     /// No board has this id.
     #[error(
-        "no device is called `{id}`{hint}; known are {known}, `host` for this machine, or a path to a device file"
+        "no device is called `{id}`{hint}; known: {known}, `host` for this machine, or a path to a device file"
     )]
     UnknownDevice {
         /// What was asked for.

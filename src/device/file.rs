@@ -76,7 +76,7 @@ impl Reader<'_> {
             return Err(self.refuse(
                 "id",
                 &board.id,
-                "is no id; use lower-case letters, digits and `-`",
+                "is not an id; use lower-case letters, digits and `-`",
             ));
         }
         self.name("name", &board.name)?;
@@ -96,7 +96,7 @@ impl Reader<'_> {
         let default_mode = default_mode.ok_or_else(|| {
             let names: Vec<_> = modes.iter().map(|mode| mode.name.as_str()).collect();
             let rule = format!(
-                "is none of the modes ({}); name one of them",
+                "is not one of the modes ({}); name one of them",
                 names.join(", ")
             );
             self.refuse("default_mode", &board.default_mode, rule)
@@ -133,7 +133,7 @@ impl Reader<'_> {
         if printable(name) == name && !name.is_empty() {
             return Ok(());
         }
-        let rule = "is no name for people; write up to 128 printable characters";
+        let rule = "is not a display name; write up to 128 printable characters";
         Err(self.refuse(field, name, rule))
     }
 
@@ -146,11 +146,11 @@ impl Reader<'_> {
         self.source("original", &original.source)?;
         let is_known = |name: &&String| modes.iter().any(|mode| mode.name == **name);
         if let Some(unknown) = original.modes.iter().find(|name| !is_known(name)) {
-            let rule = "is none of the board's modes; name those it had at first";
+            let rule = "is not one of the board's modes; name its original ones";
             return Err(self.refuse("original.modes", unknown, rule));
         }
         if !original.modes.contains(&original.default_mode) {
-            let rule = "is none of `original.modes`; name one of them";
+            let rule = "is not one of `original.modes`; name one of them";
             return Err(self.refuse("original.default_mode", &original.default_mode, rule));
         }
         Ok(Original {
@@ -183,7 +183,7 @@ impl Reader<'_> {
             None => Err(self.refuse(
                 &format!("{field}.source"),
                 key,
-                "is no key of [sources]; add it there, so that the number has a source",
+                "is not a key of [sources]; add it there, so that the number has a source",
             )),
         }
     }
@@ -262,7 +262,7 @@ impl Reader<'_> {
             .split_once('.')
             .is_some_and(|(major, minor)| digits(major) && digits(minor))
         {
-            let rule = "is no compute capability; write it like \"8.7\"";
+            let rule = "is not a compute capability; write it like \"8.7\"";
             return Err(self.refuse("gpu.compute_capability", capability, rule));
         }
         let count = |field: &str, stated| self.number(&format!("gpu.{field}"), stated);
@@ -351,8 +351,13 @@ impl Reader<'_> {
     }
 
     fn release(&self, field: &str, text: &str) -> Result<L4tRelease, DeviceError> {
-        text.parse()
-            .map_err(|()| self.refuse(field, text, "is no L4T release; write it like \"36.4.7\""))
+        text.parse().map_err(|()| {
+            self.refuse(
+                field,
+                text,
+                "is not an L4T release; write it like \"36.4.7\"",
+            )
+        })
     }
 
     fn limit(&self, field: &str, limit: &LimitTable) -> Result<AllocationLimit, DeviceError> {

@@ -44,7 +44,7 @@ pub(super) fn apply(
         Some(conf) => capped(conf, profile, notes),
         None => {
             let assumed = &profile.default_mode.name;
-            notes.add("power_mode_unread", format!("{CONF} and {STATUS} do not tell the power mode; {assumed} is assumed, or name one with --power-mode"));
+            notes.add("power_mode_unread", format!("{CONF} and {STATUS} do not state the power mode; {assumed} is assumed; name another with --power-mode"));
             profile.default_mode.clone()
         }
     };
@@ -61,7 +61,7 @@ pub(super) fn apply(
             notes.add(
                 "gpu_clock_differs",
                 format!(
-                    "the GPU may run at {max} where its power mode says {stated}; {max} is used"
+                    "the GPU may run at {max}, but its power mode says {stated}; {max} is used"
                 ),
             );
         }

@@ -68,7 +68,7 @@ const FLOPS: &[(&str, f64)] = &[
 const OPS: &[(&str, f64)] = &[("Gop/s", 1e9), ("Top/s", 1e12)];
 
 impl Quantity for Hertz {
-    const RULE: &'static str = "is no clock between 1 MHz and 10 GHz; write it like \"612 MHz\"";
+    const RULE: &'static str = "is not a clock between 1 MHz and 10 GHz; write it like \"612 MHz\"";
     const KEY_UNIT: &'static str = "hertz";
     fn read(text: &str) -> Option<Hertz> {
         scaled(text, HERTZ, 1e6..=1e10).map(Hertz)
@@ -84,7 +84,7 @@ impl Quantity for Hertz {
 
 impl Quantity for BytesPerSecond {
     const RULE: &'static str =
-        "is no memory bandwidth between 1 and 10000 GB/s; write it like \"68 GB/s\"";
+        "is not a memory bandwidth between 1 and 10000 GB/s; write it like \"68 GB/s\"";
     const KEY_UNIT: &'static str = "bytes_per_second";
     fn read(text: &str) -> Option<BytesPerSecond> {
         scaled(text, RATE, 1e9..=1e13).map(BytesPerSecond)
@@ -98,7 +98,7 @@ impl Quantity for BytesPerSecond {
 }
 
 impl Quantity for OpsPerSecond {
-    const RULE: &'static str = "is no throughput between 1 GFLOPS and 100000 TFLOPS; write it like \"10 TFLOPS\" or \"40 TOPS\"";
+    const RULE: &'static str = "is not a throughput between 1 GFLOPS and 100000 TFLOPS; write it like \"10 TFLOPS\" or \"40 TOPS\"";
     const KEY_UNIT: &'static str = "ops_per_second";
     fn read(text: &str) -> Option<OpsPerSecond> {
         scaled(text, FLOPS, 1e9..=1e17).map(OpsPerSecond)
@@ -112,7 +112,7 @@ impl Quantity for OpsPerSecond {
 }
 
 impl Quantity for Watts {
-    const RULE: &'static str = "is no power between 1 and 2000 W; write it like \"15 W\"";
+    const RULE: &'static str = "is not a power between 1 and 2000 W; write it like \"15 W\"";
     const KEY_UNIT: &'static str = "watts";
     fn read(text: &str) -> Option<Watts> {
         scaled(text, &[("W", 1.0)], 1.0..=2000.0).map(Watts)
@@ -127,7 +127,7 @@ impl Quantity for Watts {
 
 impl Quantity for Bytes {
     const RULE: &'static str =
-        "is no size between 1 MiB and 16 TiB; write it with its unit, like \"7607 MiB\"";
+        "is not a size between 1 MiB and 16 TiB; write it with its unit, like \"7607 MiB\"";
     const KEY_UNIT: &'static str = "bytes";
     fn read(text: &str) -> Option<Bytes> {
         let value: Bytes = text.parse().ok()?;
@@ -144,7 +144,7 @@ impl Quantity for Bytes {
 }
 
 impl Quantity for u64 {
-    const RULE: &'static str = "is no count between 1 and 1000000; write it as a plain number";
+    const RULE: &'static str = "is not a count between 1 and 1000000; write it as a plain number";
     const KEY_UNIT: &'static str = "count";
     fn read(text: &str) -> Option<u64> {
         text.parse().ok().filter(|n| (1..=1_000_000).contains(n))

@@ -94,7 +94,7 @@ fn by_likelihood() -> Vec<&'static str> {
 /// A user's device file: the TOML of a profile, or the JSON of `orinplan devices detect` or `devices show`.
 ///
 /// # Errors
-/// [`DeviceError::Read`] if it cannot be read; [`DeviceError::Unsuitable`] if it is no regular file, not UTF-8 or above 1
+/// [`DeviceError::Read`] if it cannot be read; [`DeviceError::Unsuitable`] if it is not a regular file, not UTF-8 or above 1
 /// MiB; [`DeviceError::Syntax`] and [`DeviceError::Field`] if it is no valid profile.
 pub fn load(path: &Path) -> Result<DeviceProfile, DeviceError> {
     let file = path.display().to_string();
@@ -108,7 +108,7 @@ pub fn load(path: &Path) -> Result<DeviceProfile, DeviceError> {
     };
     if !std::fs::metadata(path).map_err(read)?.is_file() {
         return Err(unsuitable(
-            "is no regular file; name the .toml or .json file itself",
+            "is not a regular file; name the .toml or .json file itself",
         ));
     }
     let mut bytes = Vec::new();

@@ -24,7 +24,7 @@ pub enum WhatIf {
 
 /// Why a text is no change of a board.
 #[derive(Debug, PartialEq, thiserror::Error)]
-#[error("`{text}` {problem}; known are {}", KNOWN.map(|(key, value)| format!("{key}={value}")).join(", "))]
+#[error("`{text}` {problem}; known: {}", KNOWN.map(|(key, value)| format!("{key}={value}")).join(", "))]
 pub struct ParseWhatIfError {
     text: String,
     problem: String,
@@ -51,7 +51,7 @@ impl FromStr for WhatIf {
         let (key, value) = split.ok_or_else(|| refuse("is not KEY=VALUE".to_owned()))?;
         let Some((_, example)) = KNOWN.iter().find(|(known, _)| *known == key) else {
             let hint = crate::nearest::hint(key, KNOWN.map(|(known, _)| known));
-            return Err(refuse(format!("changes nothing that a board has{hint}")));
+            return Err(refuse(format!("is not a number of a board{hint}")));
         };
         let read = match key {
             "bandwidth" => Quantity::read(&spaced(value)).map(WhatIf::Bandwidth),
@@ -66,7 +66,7 @@ impl FromStr for WhatIf {
         read.ok_or_else(|| match value.parse::<f64>() {
             Ok(_) if !unit.is_empty() => refuse(format!("lacks its unit: {key}={value}{unit}")),
             _ => refuse(format!(
-                "is no value that a board could have; write it like {key}={example}"
+                "is not a plausible value; write it like {key}={example}"
             )),
         })
     }

@@ -138,7 +138,7 @@ impl Link {
         given.ok_or_else(|| {
             let ids: Vec<&str> = all.iter().map(|link| link.id.as_str()).collect();
             format!(
-                "`{text}` is no link: write {}, or rate and round trip as you measured them, such as 110MB/s,0.3ms",
+                "`{text}` is not a link: write {}, or your measured rate and round trip, such as 110MB/s,0.3ms",
                 ids.join(", ")
             )
         })

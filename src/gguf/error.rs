@@ -30,17 +30,17 @@ pub enum ReadError {
 pub enum Problem {
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
-    #[error("is not a GGUF file: it starts with {found:?} where `GGUF` stands")]
+    #[error("is not a GGUF file: it starts with {found:?} instead of `GGUF`")]
     Magic { found: String },
     #[error("is a git-lfs pointer and not the model itself; fetch it with `git lfs pull`")]
     LfsPointer,
     #[error(
-        "is GGUF version 1, which no runtime reads any more; convert the model again (versions 2 and 3 are read)"
+        "is GGUF version 1, which no runtime reads any more; convert the model again (versions 2 and 3 are supported)"
     )]
     Version1,
     #[error("is a big-endian GGUF file; an Orin needs the little-endian one")]
     BigEndian,
-    #[error("has GGUF version {0}, and versions 2 and 3 are known")]
+    #[error("has GGUF version {0}; versions 2 and 3 are supported")]
     Version(u32),
     #[error(
         "the file ends at byte {file_bytes}, but {place} needs {need} more bytes at byte {at}; it may be cut short, copy or download it again"
@@ -51,7 +51,7 @@ pub enum Problem {
         at: u64,
         file_bytes: u64,
     },
-    #[error("{place} reaches past the first {limit} of the file, where metadata ends in any real model", limit = Bytes(*limit))]
+    #[error("{place} reaches past the first {limit} of the file; no real model has so much metadata", limit = Bytes(*limit))]
     HeaderTooLong { place: String, limit: u64 },
     #[error(
         "the header promises {count} {what}, but only {room} of the smallest fit the rest of the file"
@@ -75,7 +75,7 @@ pub enum Problem {
     DuplicateKey(String),
     #[error("tensor name `{0}` appears twice")]
     DuplicateTensor(String),
-    #[error("{place} has value type {id}, and types 0 to 12 are known")]
+    #[error("{place} has value type {id}; known types are 0 to 12")]
     ValueType { place: String, id: u32 },
     #[error("{place} is an array of arrays, which no model has and no runtime reads")]
     NestedArray { place: String },
@@ -83,13 +83,13 @@ pub enum Problem {
         "{place} promises {}, but only {room} of the smallest fit the rest of the file", counted(*len, "element", "elements")
     )]
     ArrayLength { place: String, len: u64, room: u64 },
-    #[error("{place} is a boolean of value {value}, and only 0 and 1 are booleans")]
+    #[error("{place} is a boolean of value {value}; it must be 0 or 1")]
     Bool { place: String, value: u8 },
-    #[error("`general.alignment` is a {found}, and must be a u32")]
+    #[error("`general.alignment` is a {found}, but must be a u32")]
     AlignmentType { found: String },
-    #[error("`general.alignment` is {value}, and must be a power of two from 1 to {limit}")]
+    #[error("`general.alignment` is {value}, but must be a power of two from 1 to {limit}")]
     Alignment { value: u32, limit: u32 },
-    #[error("tensor `{name}` has {dims} dimensions, and 1 to 4 are possible")]
+    #[error("tensor `{name}` has {dims} dimensions; it must have 1 to 4")]
     Dimensions { name: String, dims: u32 },
     #[error(
         "tensor `{name}` has type {id}, which ggml does not define; the newest known is {newest}"

@@ -176,7 +176,7 @@ pub enum MetadataError {
         key: String,
     },
     /// The key has another type.
-    #[error("metadata key `{key}` is {found}, and {expected} is needed")]
+    #[error("metadata key `{key}` is {found}; it must be {expected}")]
     Type {
         /// The key.
         key: String,
@@ -356,7 +356,7 @@ mod tests {
         let message = |result: Result<Option<u64>, MetadataError>| result.unwrap_err().to_string();
         assert_eq!(
             message(metadata.u64("negative")),
-            "metadata key `negative` is i8 -1, and a non-negative integer is needed"
+            "metadata key `negative` is i8 -1; it must be a non-negative integer"
         );
         assert!(message(metadata.u64("tokens")).contains("array of 9 string"));
         assert!(

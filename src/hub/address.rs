@@ -38,9 +38,9 @@ impl Address {
         let text = text.split('#').next().unwrap_or_default();
         let uri: Uri = text
             .parse()
-            .map_err(|_| refuse("it cannot be understood; write it like https://HOST/PATH"))?;
+            .map_err(|_| refuse("it is malformed; write it like https://HOST/PATH"))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err(refuse("only https:// and http:// are spoken"));
+            return Err(refuse("only https:// and http:// are supported"));
         }
         match uri.authority() {
             Some(authority) if authority.as_str().contains('@') => {

@@ -53,7 +53,7 @@ pub(super) fn choose(repo: &Repo, files: &[ListedFile]) -> Result<Chosen, HubErr
         Pick::Tag(tag) => match tagged(&ggufs, tag).or_else(|| usual(&ggufs, tag)) {
             Some(file) => Ok(gguf(file, files)),
             None if ggufs.is_empty() => Err(wrong(format!(
-                "has no GGUF files, so none of `{tag}`; `orinplan quantize {}` makes one",
+                "has no GGUF files, so no `{tag}`; `orinplan quantize {}` makes one",
                 repo.id
             ))),
             None => Err(wrong(format!(
@@ -61,10 +61,7 @@ pub(super) fn choose(repo: &Repo, files: &[ListedFile]) -> Result<Chosen, HubErr
                 names(&ggufs)
             ))),
         },
-        Pick::Any if files.is_empty() => Err(wrong(
-            "holds no file that could be part of a model; look at its page for what it is"
-                .to_owned(),
-        )),
+        Pick::Any if files.is_empty() => Err(wrong("has no model files; see its page".to_owned())),
         Pick::Any => {
             let weights: Vec<ListedFile> = safetensors(files).cloned().collect();
             if !weights.is_empty() || ggufs.is_empty() {
@@ -280,10 +277,7 @@ mod tests {
     #[test]
     fn a_repository_without_a_file_holds_no_model() {
         let error = chosen(Pick::Any, &[]).unwrap_err();
-        assert!(
-            error.contains("holds no file that could be part"),
-            "{error}"
-        );
+        assert!(error.contains("has no model files"), "{error}");
     }
 
     #[test]

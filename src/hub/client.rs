@@ -264,7 +264,7 @@ impl Client {
             let Some(location) = location else {
                 return Err(HubError::Answer {
                     address: at.address.to_string(),
-                    problem: "a redirect leads nowhere".to_owned(),
+                    problem: "a redirect has no target".to_owned(),
                 });
             };
             at = self.follow(&at, at.address.join(location)?)?;
@@ -377,7 +377,7 @@ impl Client {
             .header("content-encoding")
             .filter(|e| *e != "identity")
         {
-            let problem = format!("it is compressed as `{encoding}`, which was not asked for");
+            let problem = format!("it is compressed as `{encoding}`, which was not requested");
             return Err(HubError::Answer { address, problem });
         }
         let kind = answer.header("content-type").unwrap_or_default();

@@ -19,7 +19,7 @@ pub enum HubError {
         problem: &'static str,
     },
     #[error(
-        "{model}: is not on this machine, and the network may not be used (--offline or HF_HUB_OFFLINE); run it once without that"
+        "{model}: is not on this machine, and --offline or HF_HUB_OFFLINE forbids the network; run it once without that"
     )]
     Offline { model: String },
     #[error(
@@ -28,7 +28,7 @@ pub enum HubError {
     )]
     Unreachable { address: String, problem: String },
     #[error(
-        "{address}: is not to be trusted: {}; SSL_CERT_FILE names certificates beside the system's",
+        "{address}: cannot be trusted: {}; SSL_CERT_FILE names certificates beside the system's",
         one_line(problem)
     )]
     Untrusted { address: String, problem: String },
@@ -50,7 +50,7 @@ pub enum HubError {
     },
     #[error("{what}: {way_out}")]
     Denied { what: String, way_out: String },
-    #[error("{address}: is redirected more than {limit} times; the server is set up wrongly")]
+    #[error("{address}: is redirected more than {limit} times; the server is misconfigured")]
     EndlessRedirects { address: String, limit: usize },
     #[error("{address}: is redirected to {target}, {problem}; it is not followed")]
     Redirect {
@@ -59,17 +59,17 @@ pub enum HubError {
         problem: &'static str,
     },
     #[error(
-        "{address}: answers with a web page instead of the file, as a login page or a proxy does; open it in a browser, or check HTTPS_PROXY"
+        "{address}: sent a web page instead of the file, such as a login page; open it in a browser, or check HTTPS_PROXY"
     )]
     WebPage { address: String },
     #[error(
-        "{address}: does not send parts of files, which are needed here; download the file and give its path"
+        "{address}: does not support range requests, which orinplan needs; download the file and give its path"
     )]
     NoRanges { address: String },
-    #[error("{address}: answers against the protocol: {}", one_line(problem))]
+    #[error("{address}: violates the protocol: {}", one_line(problem))]
     Answer { address: String, problem: String },
     #[error(
-        "{address}: has changed since it was first asked: {}; run again to start anew",
+        "{address}: changed since the first request: {}; run again to start over",
         one_line(problem)
     )]
     Changed { address: String, problem: String },
@@ -80,7 +80,7 @@ pub enum HubError {
         limit: Bytes,
     },
     #[error(
-        "{file}: has the SHA-256 {found}, and {expected} is stated for it; what was made of it is not to be trusted, and was removed"
+        "{file}: has the SHA-256 {found} instead of {expected}; the output made from it was removed"
     )]
     Digest {
         file: String,

@@ -61,7 +61,7 @@ impl Hub<'_> {
             Some(sha) if is_commit(&sha) => Ok(sha),
             other => Err(HubError::Answer {
                 address: address.to_string(),
-                problem: format!("`{}` is no commit", other.unwrap_or_default()),
+                problem: format!("`{}` is not a commit", other.unwrap_or_default()),
             }),
         }
     }
@@ -129,7 +129,7 @@ impl Hub<'_> {
             (401 | 403, _) if gated && has_token => denied(
                 format!("{id} is gated, and your account may not read it yet"),
                 format!(
-                    "accept its terms at {hub}/{id}, and take a token that may read gated repositories"
+                    "accept its terms at {hub}/{id}, and use a token that may read gated repositories"
                 ),
             ),
             (401 | 403, _) if gated => denied(
@@ -150,8 +150,8 @@ impl Hub<'_> {
                     .to_owned(),
             ),
             (403, _) => denied(
-                format!("{hub} does not let you read {id}"),
-                format!("take a token that may read it, from {hub}/settings/tokens"),
+                format!("{hub} denies access to {id}"),
+                format!("use a token that may read it, from {hub}/settings/tokens"),
             ),
             (404, "RevisionNotFound") => denied(
                 format!("{id} has no branch, tag or commit `{revision}`"),
@@ -206,6 +206,6 @@ pub(super) fn document<T: serde::de::DeserializeOwned>(
 ) -> Result<T, HubError> {
     serde_json::from_str(text).map_err(|error| HubError::Answer {
         address: address.to_string(),
-        problem: format!("it is not the document that is expected: {error}"),
+        problem: format!("it is not the expected document: {error}"),
     })
 }

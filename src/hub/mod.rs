@@ -97,7 +97,7 @@ impl Servers {
             return Err(HubError::Model {
                 model: name.to_owned(),
                 problem:
-                    "neither XDG_CACHE_HOME nor HOME names a folder: there is no place for headers"
+                    "neither XDG_CACHE_HOME nor HOME names a folder for cached headers; set one of them"
                         .to_owned(),
             });
         };

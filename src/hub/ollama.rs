@@ -65,7 +65,7 @@ pub(super) fn files(
         };
         let digest = layer.digest.strip_prefix("sha256:").unwrap_or_default();
         if !is_sha256(digest) {
-            return Err(answer(format!("`{}` is no sha256", layer.digest)));
+            return Err(answer(format!("`{}` is not a SHA-256", layer.digest)));
         }
         if files.iter().any(|file| file.path == *path) {
             return Err(answer(format!("it has several layers of {path}")));
@@ -78,7 +78,7 @@ pub(super) fn files(
         });
     }
     if !files.iter().any(|file| file.path == MODEL) {
-        return Err(answer("it has no layer that is a GGUF".to_owned()));
+        return Err(answer("it has no GGUF layer".to_owned()));
     }
     Ok((sha256(text.as_bytes()), files))
 }
@@ -110,10 +110,8 @@ fn explained(error: HubError, name: &OllamaName) -> HubError {
             ),
         },
         401 | 403 => HubError::Denied {
-            what: format!("{host} does not let you read {model}:{tag}"),
-            way_out:
-                "pull it with `ollama pull` and give its tag, which is then found on this machine"
-                    .to_owned(),
+            what: format!("{host} denies access to {model}:{tag}"),
+            way_out: "run `ollama pull`, then give its tag".to_owned(),
         },
         _ => error,
     }

@@ -429,7 +429,7 @@ impl Opener<'_> {
         if bytes.len() as u64 != file.size {
             return Err(HubError::Answer {
                 address: address.to_string(),
-                problem: format!("{} bytes are sent, and it has {}", bytes.len(), file.size),
+                problem: format!("{} bytes were sent, but it has {}", bytes.len(), file.size),
             });
         }
         let found = sha256(&bytes);

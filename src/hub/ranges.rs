@@ -62,7 +62,7 @@ impl RemoteFile {
         let end = start.saturating_add(out.len() as u64);
         if end > self.size {
             return Err(self.answer(format!(
-                "bytes up to {end} are asked for, and it has {}",
+                "bytes up to {end} were requested, but it has {}",
                 self.size
             )));
         }
@@ -110,25 +110,25 @@ impl RemoteFile {
         })?;
         let (found, total) = content_range(&answer, &self.address)?;
         if total != self.size {
-            return Err(self.changed(format!("it had {} bytes, and has {total}", self.size)));
+            return Err(self.changed(format!("it had {} bytes and now has {total}", self.size)));
         }
         if found != range {
             return Err(self.answer(format!(
-                "bytes {}..{} were asked for, and {}..{} are sent",
+                "bytes {}..{} were requested, but {}..{} were sent",
                 range.start, range.end, found.start, found.end
             )));
         }
         let length: Option<u64> = answer.header("content-length").and_then(|n| n.parse().ok());
         if let Some(length) = length.filter(|&length| length != range.end - range.start) {
             return Err(self.answer(format!(
-                "{} bytes were asked for, and {length} are sent",
+                "{} bytes were requested, but {length} were sent",
                 range.end - range.start
             )));
         }
         if let (Some(known), Some(now)) = (&self.etag, etag(&answer))
             && *known != now
         {
-            return Err(self.changed("its tag is another".to_owned()));
+            return Err(self.changed("its ETag differs".to_owned()));
         }
         if at.address != self.address {
             *self.located() = Some(at);
@@ -167,7 +167,7 @@ fn content_range(answer: &Answer, address: &Address) -> Result<(Range<u64>, u64)
     };
     parse().ok_or_else(|| HubError::Answer {
         address: address.to_string(),
-        problem: format!("`{text}` is no range of a file of known size"),
+        problem: format!("`{text}` is not a range of a file of known size"),
     })
 }
 

@@ -123,7 +123,7 @@ fn in_hub(text: &str, path: &str) -> Result<Reference, HubError> {
     };
     found.map(Reference::Hub).ok_or_else(|| HubError::Address {
         address: text.split('?').next().unwrap_or_default().to_owned(),
-        problem: "it is no repository of a model; write it like hf.co/ORG/NAME",
+        problem: "it is not a model repository; write it like hf.co/ORG/NAME",
     })
 }
 
@@ -138,7 +138,7 @@ fn in_ollama(text: &str, path: &str) -> Result<Reference, HubError> {
     let name = registry_name(&with_tag, registry).map(Reference::Ollama);
     name.ok_or_else(|| HubError::Address {
         address: text.split('?').next().unwrap_or_default().to_owned(),
-        problem: "it is no model of Ollama's; write it like registry.ollama.ai/library/NAME:TAG",
+        problem: "it is not an Ollama model; write it like registry.ollama.ai/library/NAME:TAG",
     })
 }
 

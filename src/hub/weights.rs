@@ -49,7 +49,7 @@ impl RemoteWeights for ServerWeights {
 
     fn read(&self, path: &Path, start: u64, out: &mut [u8]) -> io::Result<()> {
         if self.purpose == Purpose::Plan {
-            return Err(io::Error::other("a plan is made from headers alone"));
+            return Err(io::Error::other("a plan reads only headers"));
         }
         let file = self.files.get(path).ok_or(io::ErrorKind::NotFound)?;
         let ahead = self.ahead().clone();

@@ -86,7 +86,7 @@ pub enum ModelError {
         weights: Bytes,
     },
     /// No entry of the table has the name that `--assume-kv` gives.
-    #[error("there is no architecture `{name}`; known are {}", known_names())]
+    #[error("there is no architecture `{name}`; known: {}", known_names())]
     NoSuchArchitecture {
         /// The name.
         name: String,
@@ -111,9 +111,7 @@ pub enum ModelError {
         key: String,
     },
     /// A value that is not a finite number, or is negative, or is zero where it must be positive.
-    #[error(
-        "`{key}` is no number that a model computes with; take the configuration that belongs to these weights"
-    )]
+    #[error("`{key}` is not a usable number; use the configuration that belongs to these weights")]
     BadNumber {
         /// Its name.
         key: String,
@@ -126,7 +124,7 @@ pub enum ModelError {
     },
     /// Rotary parameters that are no object.
     #[error(
-        "`{key}` in the configuration is no object with names and values; take the configuration that belongs to these weights"
+        "`{key}` in the configuration is not an object of names and values; use the configuration that belongs to these weights"
     )]
     NoObject {
         /// Its name.
@@ -134,7 +132,7 @@ pub enum ModelError {
     },
     /// Values of the configuration that contradict each other.
     #[error(
-        "{what} in the configuration; a value is wrong, or one is missing and its default does not go with the others"
+        "{what} in the configuration; a value is wrong, or one is missing and its default does not match the others"
     )]
     Contradiction {
         /// The keys with their values.
@@ -153,7 +151,7 @@ pub enum ModelError {
         expected: Vec<u64>,
     },
     /// Sizes that overflow 64 bits.
-    #[error("tensor `{tensor}` of shape {shape:?} is too large to exist")]
+    #[error("tensor `{tensor}` of shape {shape:?} is impossibly large")]
     TooLarge {
         /// The tensor.
         tensor: String,
@@ -173,8 +171,7 @@ pub enum ModelError {
     },
     /// A stated activation that the architecture does not have.
     #[error(
-        "`hidden_act` is `{found}`, and the feed-forward of {architecture} computes {expected} in every runtime that is \
-         planned here; take the config.json that belongs to these weights"
+        "`hidden_act` is `{found}`, but every supported runtime computes {expected} in the feed-forward of {architecture}; use the config.json that belongs to these weights"
     )]
     Activation {
         /// The activation in config.json.
@@ -192,7 +189,7 @@ pub enum ModelError {
     },
     /// An unknown type of rotary positions.
     #[error(
-        "the rotary positions are of type `{found}` in config.json, which is none of {}; a newer version may know it",
+        "config.json has rotary positions of type `{found}`, which is not one of {}; a newer version may know it",
         ROPE_TYPES.join(", ")
     )]
     RopeType {
@@ -201,7 +198,7 @@ pub enum ModelError {
     },
     /// A weight of integers without a scale.
     #[error(
-        "tensor `{tensor}` is stored as {} without a scale, so its numbers are no weights; take the checkpoint \
+        "tensor `{tensor}` is stored as {} without a scale, so its numbers are not weights; use the checkpoint \
          that has the scales, or the one that it was quantized from",
         found.name()
     )]
@@ -213,8 +210,7 @@ pub enum ModelError {
     },
     /// A weight of floating-point numbers with a scale for codes beside it.
     #[error(
-        "tensor `{tensor}` is stored as {} with a scale beside it, which belongs to quantized numbers: it is unclear \
-         whether to apply it; take the checkpoint that the scale is of, or one without it",
+        "tensor `{tensor}` is stored as {} with a scale beside it, which only quantized tensors have: it is unclear whether to apply it; use the checkpoint that the scale belongs to, or one without it",
         found.name()
     )]
     ScaledWhole {
@@ -225,8 +221,7 @@ pub enum ModelError {
     },
     /// Weights that are not quantized, though the configuration says so.
     #[error(
-        "config.json says that the weights are quantized (`{method}`), and none of them is: take `quantization_config` \
-         out if they are the original's, or take the weights that it belongs to"
+        "config.json says that the weights are quantized (`{method}`), but none of them is: remove `quantization_config` if they are the original's, or use the weights that it belongs to"
     )]
     NotQuantized {
         /// The method in config.json.
@@ -234,7 +229,7 @@ pub enum ModelError {
     },
     /// A tensor that the model needs is not stored.
     #[error(
-        "tensor `{tensor}` is missing, and the configuration calls for it; the model was saved without it, or \
+        "tensor `{tensor}` is missing, but the configuration requires it; the model was saved without it, or \
          config.json and weights do not belong together"
     )]
     MissingTensor {
@@ -243,7 +238,7 @@ pub enum ModelError {
     },
     /// A numbered tensor, such as an expert, has a number beyond the configured count.
     #[error(
-        "tensor `{tensor}` is stored, and the configuration counts {count} of its kind, from 0; config.json and \
+        "tensor `{tensor}` is stored, but the configuration has {count} of its kind, counted from 0; config.json and \
          weights do not belong together"
     )]
     NumberBeyond {
@@ -254,7 +249,7 @@ pub enum ModelError {
     },
     /// Two stored tensors stand for the same tensor of the model.
     #[error(
-        "tensors `{one}` and `{other}` are stored, and the model has one of them; keep the right one"
+        "tensors `{one}` and `{other}` are both stored, but the model has only one of them; keep the right one"
     )]
     StoredTwice {
         /// A name in the checkpoint.
@@ -264,8 +259,8 @@ pub enum ModelError {
     },
     /// More blocks are stored than the configuration states.
     #[error(
-        "config.json says {stated} blocks (`num_hidden_layers`), and {stored} are stored, `{tensor}` among them; \
-         take the config.json that belongs to these weights"
+        "config.json says {stated} blocks (`num_hidden_layers`), but {stored} are stored, `{tensor}` among them; \
+         use the config.json that belongs to these weights"
     )]
     BlocksBeyond {
         /// Blocks by the configuration.
@@ -277,8 +272,7 @@ pub enum ModelError {
     },
     /// Stored tensors that neither belong to the architecture nor are known to be left out.
     #[error(
-        "`{}`{} stored, and {architecture} has no place for {}: a plan or a file without would be another \
-         model's; take the config.json that belongs to these weights (`orinplan inspect` lists them)",
+        "`{}`{} stored, but {architecture} has no place for {}: a plan or a file without would be another model's; use the config.json that belongs to these weights (`orinplan inspect` lists them)",
         tensors.join("`, `"),
         match count.saturating_sub(tensors.len()) {
             0 if *count == 1 => " is".to_owned(),
@@ -297,8 +291,7 @@ pub enum ModelError {
     },
     /// A tensor of a GGUF has another shape than its architecture.
     #[error(
-        "tensor `{tensor}` has shape {found:?} where the metadata implies {expected:?}; metadata and weights do \
-         not belong together, make the file anew"
+        "tensor `{tensor}` has shape {found:?} where the metadata implies {expected:?}; metadata and weights do not belong together; convert the model again"
     )]
     GgufShape {
         /// Its name.
@@ -310,7 +303,7 @@ pub enum ModelError {
     },
     /// A tensor that the architecture needs is not in the GGUF.
     #[error(
-        "tensor `{tensor}` is missing, and {architecture} needs it; make the file anew, or download it again"
+        "tensor `{tensor}` is missing, but {architecture} needs it; convert or download the model again"
     )]
     GgufMissing {
         /// Its name.

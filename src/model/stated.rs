@@ -87,7 +87,7 @@ fn check_rope(hparams: &HParams<'_>) -> Result<(), ModelError> {
         && let Some(key) = first_difference(scaling, parameters)
     {
         return Err(ModelError::Contradiction {
-            what: format!("`rope_scaling` and `rope_parameters` state another `{key}` each"),
+            what: format!("`rope_scaling` and `rope_parameters` state different values of `{key}`"),
         });
     }
     let base = hparams.json("rope_theta").and_then(Json::as_f64);
@@ -139,7 +139,7 @@ pub(super) fn check_blocks(
         if kinds.len() < layers.len() {
             let (listed, blocks) = (kinds.len(), layers.len());
             return contradiction(format!(
-                "`layer_types` lists {listed} blocks, and there are {blocks},"
+                "`layer_types` lists {listed} blocks, but there are {blocks},"
             ));
         }
         let mut blocks = kinds.iter().zip(layers).enumerate();
@@ -161,7 +161,7 @@ pub(super) fn check_blocks(
     let stated = hparams.stated(Key::HeadDim.hugging_face()).is_some();
     if !stated && !hidden.is_multiple_of(heads) {
         return contradiction(format!(
-            "`hidden_size` ({hidden}) is no multiple of `num_attention_heads` ({heads})"
+            "`hidden_size` ({hidden}) is not a multiple of `num_attention_heads` ({heads})"
         ));
     }
     if attention.key_dim % 2 == 1 {

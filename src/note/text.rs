@@ -13,10 +13,10 @@ impl Note {
             Note::ShapeFallback { tensors, names } => {
                 let tensors = counted(*tensors, "tensor has rows", "tensors have rows");
                 if names.is_empty() {
-                    format!("{tensors} that this format's blocks do not divide; they take a larger type")
+                    format!("{tensors} that this format's blocks do not divide; these use a larger type")
                 } else {
                     format!(
-                        "{tensors} that the intended type's blocks do not divide; they take another type: {}",
+                        "{tensors} that the intended type's blocks do not divide; these use another type: {}",
                         named(names)
                     )
                 }
@@ -29,20 +29,20 @@ impl Note {
             }
             Note::Kv(problem) => problem.to_string(),
             Note::Allocation { largest, limit, release, lifted: None } => format!(
-                "one allocation of {largest} is more than the {limit} that the driver was seen to grant on L4T {release}; reboot and drop caches before loading, or choose a smaller format"
+                "one allocation of {largest} exceeds the {limit} that the driver has granted on L4T {release}; reboot and drop caches before loading, or choose a smaller format"
             ),
             Note::Allocation { largest, limit, release, lifted: Some(lifted) } => format!(
                 "one allocation of {largest} fails on L4T {release}, which grants at most {limit}: update to {} or later",
                 lifted.of_jetpack()
             ),
             Note::Contiguity { largest, limit, now: true } => format!(
-                "one allocation of {largest} needs free memory, and {limit} are free now, the rest is page cache: before you load, run sync; echo 3 | sudo tee /proc/sys/vm/drop_caches; echo 1 | sudo tee /proc/sys/vm/compact_memory"
+                "one allocation of {largest} needs free memory; {limit} are free, the rest is page cache: before loading, run sync; echo 3 | sudo tee /proc/sys/vm/drop_caches; echo 1 | sudo tee /proc/sys/vm/compact_memory"
             ),
             Note::Contiguity { largest, limit, now: false } => format!(
-                "one allocation of {largest} needs memory in one piece; beside the desktop one of {limit} was seen to fail: run headless (sudo systemctl isolate multi-user.target)"
+                "one allocation of {largest} needs contiguous memory; {limit} has failed beside the desktop: run headless (sudo systemctl isolate multi-user.target)"
             ),
             Note::ChatTemplate { why } => format!(
-                "the chat template cannot be used here ({why}); if llama-server ends with a template error, start it with --chat-template chatml, or mend the template"
+                "the chat template cannot be used here ({why}); if llama-server ends with a template error, start it with --chat-template chatml, or fix the template"
             ),
             Note::Tight { left, more, runtime } => format!(
                 "it barely fits: {left} would be left, and {runtime} may take {more} more than expected"
@@ -114,13 +114,13 @@ impl Note {
                 "its vision or audio encoder is not counted; config.json alone does not give its size".to_owned()
             }
             Note::PartialHeader { why } => {
-                format!("the real file will be a few MiB larger, by its tokenizer: {why}")
+                format!("the real file will be a few MiB larger (tokenizer): {why}")
             }
             Note::NoTokenizer => {
-                "no tokenizer beside the weights, and no runtime serves a directory without one; get tokenizer.json and tokenizer_config.json from the model's page on Hugging Face".to_owned()
+                "no runtime serves this directory without a tokenizer; get tokenizer.json and tokenizer_config.json from the model's page on Hugging Face".to_owned()
             }
             Note::NoVocabulary => {
-                "the file has no tokenizer: llama-server and Ollama do not start with it, llama-bench does; get one that has it".to_owned()
+                "the file has no tokenizer: llama-server and Ollama will not start, only llama-bench runs it; get a file that has one".to_owned()
             }
             Note::BudgetBeyondMemory { budget, memory, device } => format!(
                 "--budget {budget} is more than all {memory} of the {device}; the verdict is for a larger machine"
@@ -131,12 +131,12 @@ impl Note {
                 dtype.name()
             ),
             Note::KeptShape { tensors, group } => format!(
-                "{} in 16 bit, because {group} does not divide their rows or those of experts beside them: {}",
+                "{} in 16 bit, because {group} does not divide their rows or those of neighbouring experts: {}",
                 counted(tensors.len(), "tensor stays", "tensors stay"),
                 named(tensors)
             ),
             Note::KeptStacks { tensors } => format!(
-                "{} in 16 bit: compressed-tensors quantizes experts that are stored one by one",
+                "{} in 16 bit: compressed-tensors only quantizes experts that are stored one by one",
                 counted(*tensors, "tensor of stacked experts stays", "tensors of stacked experts stay")
             ),
             Note::NotFinite { tensors } => format!(
@@ -161,21 +161,21 @@ impl Note {
                 named(tensors)
             ),
             Note::MissingImportance { tensors } => format!(
-                "{} without importance, which the matrix does not have: {}",
+                "{} without importance, because the matrix has no values for them: {}",
                 counted(tensors.len(), "tensor was quantized", "tensors were quantized"),
                 named(tensors)
             ),
             Note::UnusedPattern { pattern } => {
-                format!("no tensor that is quantized has `{pattern}` in its name")
+                format!("no quantized tensor has `{pattern}` in its name")
             }
             Note::UnknownPreTokenizer => {
-                "the tokenizer changes or splits text in a way that llama.cpp has no name for; `tokenizer.ggml.pre` is `default`, and some texts will give other tokens".to_owned()
+                "llama.cpp does not know how this tokenizer changes or splits text; `tokenizer.ggml.pre` is `default`, and some texts will give different tokens".to_owned()
             }
             Note::TowersLeftOut { towers } => {
                 format!("the file holds the text model; left out: {}; `orinplan quantize --projector` writes image encoders", towers.join(", "))
             }
             Note::UnreadFiles { names } => format!(
-                "not read, since Transformers would not load it with this model: {}",
+                "not read, because Transformers would not load it with this model: {}",
                 named(names)
             ),
             Note::Unused(kind) => kind.to_string(),

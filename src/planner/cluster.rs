@@ -164,11 +164,9 @@ impl ClusterRequest {
         }
         let has_rows_of_blocks = model.dims.streams > 1 || model.dims.per_layer_embedding > 0;
         let why = if model.retrieval.is_some() {
-            Some("a model that turns texts into numbers is small, and is not divided")
+            Some("a model that turns texts into numbers is small and not divided")
         } else if has_rows_of_blocks {
-            Some(
-                "every block has an embedding of its own, which would cross the link too, which is not planned",
-            )
+            Some("every block has its own embedding, and its traffic on the link is not planned")
         } else {
             None
         };

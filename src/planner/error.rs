@@ -29,8 +29,7 @@ pub enum OpenError {
     },
     /// What is measured of models that write says nothing of it.
     #[error(
-        "{model}: is {what}: there are no tokens to measure or to compare; `orinplan fit` plans it and prints the line \
-         that serves it, `orinplan quantize` makes its file"
+        "{model}: is {what}: it has no tokens to measure or compare; `orinplan fit` plans it and prints the line that serves it, `orinplan quantize` makes its file"
     )]
     Retrieval {
         /// The checkpoint as the user named it.
@@ -84,7 +83,7 @@ pub enum PlanError {
     },
     /// The prompt is longer than the context.
     #[error(
-        "--prompt-tokens {prompt} are more than the {context} tokens of context: raise --context, or lower --prompt-tokens"
+        "--prompt-tokens {prompt} exceeds the context of {context} tokens: raise --context, or lower --prompt-tokens"
     )]
     PromptBeyondContext {
         /// Tokens of the prompt.
@@ -104,7 +103,7 @@ pub enum PlanError {
     },
     /// Images for a model that has no image encoder of a known kind.
     #[error(
-        "{model}: --image and --images are for models with an image encoder of a known kind, and it has none"
+        "{model}: --image and --images need an image encoder of a known kind, and this model has none"
     )]
     NoImages {
         /// Its name.
@@ -112,7 +111,7 @@ pub enum PlanError {
     },
     /// Images and text are longer than the context.
     #[error(
-        "images of {images} tokens and {text} tokens of text do not fit into a context of {context}: raise --context, or take fewer or smaller images"
+        "images of {images} tokens and {text} tokens of text do not fit into a context of {context}: raise --context, or use fewer or smaller images"
     )]
     ImagesBeyondContext {
         /// Tokens of the images.
@@ -126,7 +125,7 @@ pub enum PlanError {
     #[error(
         "{runtime} does not speculate with {}: {}",
         match drafter { &"model" => "a draft model", other => other },
-        if known.is_empty() { "take another --runtime, such as llama.cpp".to_owned() } else { format!("it does with {known}") }
+        if known.is_empty() { "use another --runtime, such as llama.cpp".to_owned() } else { format!("it does with {known}") }
     )]
     NoSpeculation {
         /// The runtime.
@@ -137,14 +136,16 @@ pub enum PlanError {
         known: String,
     },
     /// The model writes no tokens.
-    #[error("--draft: {model} turns texts into numbers and writes no tokens; leave the flag out")]
+    #[error(
+        "--draft: {model} turns texts into numbers and generates no tokens; leave the flag out"
+    )]
     NothingToDraft {
         /// Its name.
         model: String,
     },
     /// The model has no block that drafts.
     #[error(
-        "--draft mtp: {model} states no block that drafts (`mtp_num_hidden_layers`); take a draft model, or lookup"
+        "--draft mtp: {model} has no drafting block (`mtp_num_hidden_layers`); use a draft model, or lookup"
     )]
     NoBlocksAhead {
         /// Its name.
@@ -162,7 +163,7 @@ pub enum PlanError {
     },
     /// The draft has another vocabulary.
     #[error(
-        "--draft {draft} has a vocabulary of {theirs} tokens, and {model} one of {own}: take a smaller model of the same family"
+        "--draft {draft} has a vocabulary of {theirs} tokens, but {model} has {own}: use a smaller model of the same family"
     )]
     DraftVocabulary {
         /// The draft's name.
@@ -178,7 +179,7 @@ pub enum PlanError {
     #[error(transparent)]
     Candidate(#[from] CandidateError),
     /// A version was given of a runtime whose command lines do not depend on it.
-    #[error("--runtime-version {version}: {runtime} is started in one way, whatever its version")]
+    #[error("--runtime-version {version}: {runtime} starts in the same way in every version")]
     OneVersion {
         /// What was asked for.
         version: Version,
@@ -189,7 +190,7 @@ pub enum PlanError {
     #[error(transparent)]
     Quality(#[from] QualityFileError),
     /// A least rate was asked for where no rate is known.
-    #[error("{flag} needs rates, and there are none of {runtime} on {device}: {way_out}")]
+    #[error("{flag} needs speeds, but none are known for {runtime} on {device}: {way_out}")]
     NoRates {
         /// What was asked for.
         flag: &'static str,
@@ -201,14 +202,14 @@ pub enum PlanError {
         way_out: &'static str,
     },
     /// The runtime does not run a model on several boards.
-    #[error("{runtime} does not run a model on several boards: take --runtime llama.cpp")]
+    #[error("{runtime} does not run a model on several boards: use --runtime llama.cpp")]
     OneBoard {
         /// The runtime.
         runtime: String,
     },
     /// The runtime computes on boards of a cluster through servers alone.
     #[error(
-        "{runtime} computes through servers on the boards alone: give --server-on apart, and start one on its own board too"
+        "{runtime} computes only through servers on the boards: give --server-on apart, and start one on its own board too"
     )]
     NoOwnDevice {
         /// The runtime.
@@ -303,7 +304,7 @@ pub enum CandidateError {
         source: TypeListError,
     },
     /// A list of types makes a GGUF, and the runtime loads none.
-    #[error("{file} has the types of a GGUF, and {runtime} loads none; try another --runtime")]
+    #[error("{file} has the types of a GGUF, but {runtime} loads none; try another --runtime")]
     TypesNotLoadable {
         /// The list's file.
         file: String,
@@ -311,7 +312,7 @@ pub enum CandidateError {
         runtime: String,
     },
     /// No scheme has that id.
-    #[error("there is no scheme `{id}`{nearest}; known are {}", known())]
+    #[error("there is no scheme `{id}`{nearest}; known: {}", known())]
     Unknown {
         /// What was asked for.
         id: String,
@@ -329,7 +330,7 @@ pub enum CandidateError {
         loads: String,
     },
     /// The checkpoint cannot become such a file.
-    #[error("{id} is made from a Hugging Face checkpoint, and {name} is a GGUF")]
+    #[error("{id} is made from a Hugging Face checkpoint, but {name} is a GGUF")]
     NeedsHuggingFace {
         /// The scheme.
         id: String,

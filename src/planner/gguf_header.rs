@@ -60,7 +60,7 @@ impl GgufHeader {
         if is_directory && checkpoint.leaves_tokenizer() {
             return Ok(GgufHeader {
                 metadata: Err(Readiness::Ready { requantizes: false }),
-                incomplete: Some("its tokenizer was not fetched for a plan".to_owned()),
+                incomplete: Some("its tokenizer was not fetched".to_owned()),
                 is_made,
                 ..GgufHeader::default()
             });

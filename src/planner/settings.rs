@@ -26,7 +26,7 @@ pub enum SettingsError {
     Open(#[from] input::OpenError),
     /// It holds nothing, or zeros.
     #[error(
-        "{file}: the file is blank, as a loss of power leaves it; remove it, or forget all that was measured with `orinplan calibrate --reset`"
+        "{file}: the file is blank, as after a power loss; remove it, or remove all measurements with `orinplan calibrate --reset`"
     )]
     Blank {
         /// The file.

@@ -103,7 +103,9 @@ impl Storage {
         });
         let rate = read.filter(|rate| (1e6..=1e11).contains(rate));
         let rate = rate.ok_or_else(|| {
-            format!("`{text}` is no storage: write nvme, sd, or a rate such as 1.2GB/s or 300MB/s")
+            format!(
+                "`{text}` is not a storage: write nvme, sd, or a rate such as 1.2GB/s or 300MB/s"
+            )
         })?;
         Ok(Storage {
             name: text.trim().to_owned(),

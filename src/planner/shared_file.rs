@@ -103,7 +103,8 @@ impl SharedFile {
         })?;
         if parsed.model.is_empty() {
             return Err(wrong(
-                "it names no model; each has a section [[model]] with model = \"..\"".to_owned(),
+                "it names no model; add a section [[model]] for each, with model = \"..\""
+                    .to_owned(),
             ));
         }
         Ok(parsed)
@@ -179,7 +180,7 @@ impl ModelEntry {
             let is_fine = (1..=most).contains(&value);
             is_fine
                 .then_some(value)
-                .ok_or_else(|| at(format!("{key} is {value}, and is from 1 to {most}")))
+                .ok_or_else(|| at(format!("{key} is {value}; it must be from 1 to {most}")))
         };
         if let Some(context) = &self.context {
             let count = match context {

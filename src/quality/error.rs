@@ -24,7 +24,7 @@ pub enum QualityError {
     #[error(transparent)]
     LogProbs(#[from] LogProbsError),
     #[error(
-        "{name}: has {found} tokens for this model, and a chunk is {chunk}; give a longer text, or shorter chunks with --chunk-tokens"
+        "{name}: has {found} tokens for this model, but a chunk has {chunk}; give a longer text, or shorter chunks with --chunk-tokens"
     )]
     ShortText {
         name: String,
@@ -32,7 +32,7 @@ pub enum QualityError {
         chunk: usize,
     },
     #[error(
-        "{candidate} has {found} tokens in its vocabulary, and the reference {expected}; they are not the same model"
+        "{candidate} has {found} tokens in its vocabulary, but the reference has {expected}; they are not the same model"
     )]
     Vocabulary {
         candidate: String,
@@ -40,13 +40,13 @@ pub enum QualityError {
         expected: usize,
     },
     #[error(
-        "{model}: predicts a number that is not finite at token {token} of the text; its weights are damaged, or its type overflows"
+        "{model}: predicts a non-finite number at token {token} of the text; its weights are damaged, or its type overflows"
     )]
     NotFinite { model: String, token: usize },
     #[error("{size} ({} bytes) is less than the smallest file of this model, {least} ({} bytes)", size.0, least.0)]
     TooSmall { size: Bytes, least: Bytes },
     #[error(
-        "no file of this model was found that diverges by {most} at most; the largest has {largest}"
+        "found no file of this model that diverges by at most {most}; the largest has {largest}"
     )]
     TooGood { most: f64, largest: Bytes },
     /// The caller set `cancel`.

@@ -25,7 +25,7 @@ pub struct Destination<'a> {
 pub enum OutputError {
     #[error("{}: already exists; choose another name, or replace it with --overwrite", path.display())]
     Exists { path: PathBuf },
-    #[error("{}: is {}, which is read; the output needs a name of its own", path.display(), input.display())]
+    #[error("{}: is {}, which is an input; give the output another name", path.display(), input.display())]
     OwnInput { path: PathBuf, input: PathBuf },
     #[error("{}: holds the input; choose another output", path.display())]
     HoldsInput { path: PathBuf },
@@ -41,9 +41,9 @@ pub enum OutputError {
     /// An input changed during the run.
     #[error(transparent)]
     Changed(#[from] Changed),
-    #[error("{}: another run is writing it; wait for that to end", path.display())]
+    #[error("{}: another run is writing it; wait until it ends", path.display())]
     Busy { path: PathBuf },
-    #[error("{}: {needed} are needed ({} bytes), and {free} are free on that disk", path.display(), needed.0)]
+    #[error("{}: {needed} are needed ({} bytes), but only {free} are free on that disk", path.display(), needed.0)]
     Space {
         path: PathBuf,
         needed: Bytes,

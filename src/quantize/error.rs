@@ -29,7 +29,7 @@ pub enum QuantizeError {
     Header(#[from] gguf::WriteError),
     /// Projectors are not written in this scheme.
     #[error(
-        "a projector is written as f16, bf16 or q8_0, and not as {scheme}: llama.cpp's converter makes no other"
+        "a projector is written as f16, bf16 or q8_0, not as {scheme}: llama.cpp's converter makes no others"
     )]
     ProjectorScheme {
         /// Its id.
@@ -61,7 +61,7 @@ pub enum QuantizeError {
     )]
     NoSafetensors { name: String },
     #[error(
-        "no tensor of `{}` can be {scheme}: none is known to be a linear layer of a length that the format divides",
+        "no tensor of `{}` can be {scheme}: none is a known linear layer of a length that the format divides",
         one_line(name)
     )]
     NothingToQuantize { name: String, scheme: &'static str },
@@ -79,7 +79,7 @@ pub enum QuantizeError {
         scheme: &'static str,
     },
     #[error(
-        "tensor `{}` has shape {found:?} by its own record, and {expected:?} by the configuration",
+        "tensor `{}` has shape {found:?} by its own record, but {expected:?} by the configuration",
         one_line(tensor)
     )]
     Shape {
@@ -108,7 +108,7 @@ pub enum QuantizeError {
         known: String,
     },
     #[error(
-        "tensor `{tensor}` is made from {}, and its shape {shape:?} has {expected}; the checkpoint may be damaged or of another version",
+        "tensor `{tensor}` is made from {}, but its shape {shape:?} has {expected}; the checkpoint may be damaged or of another version",
         counted(*found, "stored weight", "stored weights")
     )]
     Sizes {
@@ -120,12 +120,12 @@ pub enum QuantizeError {
     #[error("tensor `{tensor}`: {source}")]
     Block { tensor: String, source: BlockError },
     #[error(
-        "{} is not one file of a server, which is all that is fetched here; `hf download` fetches the files of a repository",
+        "{} is not a single file on a server; `hf download` fetches the files of a repository",
         one_line(name)
     )]
     NotOneFile { name: String },
     #[error(
-        "{source}; {} are complete and stay: --resume goes on there",
+        "{source}; {} are complete and kept: continue with --resume",
         counted(*complete, "tensor", "tensors")
     )]
     Suspended {
@@ -133,7 +133,7 @@ pub enum QuantizeError {
         source: Box<QuantizeError>,
     },
     #[error(
-        "{}: was begun from {begun}, and this is {now} or has other options; begin anew with --overwrite in place of --resume",
+        "{}: was started from {begun}, but this is {now} or has other options; start over with --overwrite instead of --resume",
         path.display()
     )]
     OtherBegun {
@@ -142,11 +142,11 @@ pub enum QuantizeError {
         now: String,
     },
     #[error(
-        "{}: an earlier run left a part of it; go on with --resume, or begin anew with --overwrite",
+        "{}: an earlier run left it incomplete; continue with --resume, or start over with --overwrite",
         path.display()
     )]
     Begun { path: PathBuf },
-    #[error("{source}; {there} of {of} are here and stay: --resume goes on there")]
+    #[error("{source}; {there} of {of} are kept: continue with --resume")]
     FetchSuspended {
         there: Bytes,
         of: Bytes,

@@ -230,10 +230,7 @@ mod tests {
         let path = folder.path().join(NAME);
         let (_, broken) = served(2 * PIECE);
         let error = run(&broken, &path, Start::Anew).unwrap_err().to_string();
-        assert!(
-            error.contains("2.0 MiB of 2.5 MiB are here and stay"),
-            "{error}"
-        );
+        assert!(error.contains("2.0 MiB of 2.5 MiB are kept"), "{error}");
         assert!(!path.exists());
 
         let (server, whole) = served(u64::MAX);

@@ -66,10 +66,10 @@ pub enum ImportanceError {
         column: usize,
         value: f32,
     },
-    #[error("{}: is zero for every column, so it was computed from nothing; make it anew", path.display())]
+    #[error("{}: is zero for every column, so it was computed from nothing; compute it again", path.display())]
     Zeros { path: PathBuf },
     #[error(
-        "the importance matrix has values for {found}, and the model has {expected}; it was made from another model"
+        "the importance matrix has values for {found}, but the model has {expected}; it was made from another model"
     )]
     OtherModel { found: String, expected: String },
     #[error(
@@ -330,7 +330,7 @@ fn from_gguf(path: &Path, mut reader: impl Read + Seek) -> Result<Importance, Im
         let counts = counts
             .and_then(|counts| numbers(&mut reader, counts))
             .filter(|counts| !counts.is_empty() && means.len() % counts.len() == 0)
-            .ok_or_else(|| wrong("has no counts that go with its sums"))?;
+            .ok_or_else(|| wrong("has no counts for its sums"))?;
         let columns = (means.len() / counts.len()).max(1);
         for (row, count) in means.chunks_mut(columns).zip(counts) {
             row.iter_mut()

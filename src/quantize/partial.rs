@@ -254,11 +254,11 @@ fn check(destination: &Destination<'_>, form: &OutputForm<'_>) -> Result<(), Out
 fn is_misread(path: &Path) -> Option<&'static str> {
     if input::is_header_only(path) {
         return Some(
-            "readers take a file called .header. for one without weights; choose another name",
+            "readers treat a file called .header. as one without weights; choose another name",
         );
     }
     checkpoint::is_part(path).then_some(
-        "readers take a file called -00001-of-00002 for a part of a model; choose another name",
+        "readers treat a file called -00001-of-00002 as a part of a model; choose another name",
     )
 }
 
@@ -325,7 +325,7 @@ fn claim_directory(path: &Path, target: &Path) -> Result<Option<File>, OutputErr
     if !fs::symlink_metadata(path).is_ok_and(|there| there.is_dir()) {
         return Err(OutputError::place(
             path,
-            "what has this name is left by no run; remove it",
+            "the file of this name is not from an earlier run; remove it",
         ));
     }
     if cfg!(not(unix)) {

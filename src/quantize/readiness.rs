@@ -51,7 +51,7 @@ pub fn readiness(
     let files = match Files::open(checkpoint) {
         Ok(files) => files,
         Err(PackedError::HeaderOnly { .. }) => {
-            let why = "only the header of the weights is here; download the whole file";
+            let why = "this is only the header of the weights; download the whole file";
             return Ok(Readiness::NoWeights(why.to_owned()));
         }
         Err(error) => return Ok(Readiness::Refused(error.to_string())),

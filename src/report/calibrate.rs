@@ -133,13 +133,13 @@ const EXPECTED: f64 = std::f64::consts::LN_2;
 /// What there was no time to measure.
 fn caveats(out: &mut Screen, cpu: &Cpu) {
     let longer = format!(
-        "`orinplan calibrate --seconds {:.0}` takes longer",
+        "`orinplan calibrate --seconds {:.0}` measures longer",
         cpu.seconds.clamp(1.0, 3600.0)
     );
     let missing = not_timed(cpu);
     if !missing.is_empty() {
         out.prose(&format!(
-            "not timed, and without a rate in plans: {}; {longer}",
+            "not timed, so plans have no rate for them: {}; {longer}",
             missing.join(", ")
         ));
     }
@@ -157,7 +157,7 @@ fn caveats(out: &mut Screen, cpu: &Cpu) {
     let rates = rates.flat_map(|rate| [rate.decode_uncertainty, rate.prefill_uncertainty]);
     if rates.chain(shared).any(|deviation| deviation > EXPECTED) {
         out.prose(&format!(
-                "numbers with +- {} or more are estimates: there was too little time to measure them, and predicted ranges are as wide; {longer}",
+                "numbers with +- {} or more are estimates: there was too little time to measure them, so predicted ranges are wide; {longer}",
                 percent(EXPECTED)
             ));
     }

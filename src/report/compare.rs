@@ -184,7 +184,7 @@ pub(super) fn words(report: &Report<'_>) -> super::words::Words {
 const LEGEND: [&str; 4] = [
     "KLD: mean Kullback-Leibler divergence from the reference's predictions, in nats a token",
     "p99: 99 % of the tokens diverge by less",
-    "same top: share of the tokens after which both think the same token likeliest",
+    "same top: share of tokens after which both predict the same token",
     "after +-: one standard error",
 ];
 
@@ -207,7 +207,7 @@ fn verdict(report: &Report<'_>) -> String {
         ),
     };
     format!(
-        "{subject}{}, {} nats a token away{distant}, with the same likeliest token {:.1} % of the time",
+        "{subject}{}, {} nats a token away{distant}, with the same top token {:.1} % of the time",
         Foreign(file),
         nats(distance(&nearest)),
         100.0 * nearest.divergence.same_top().value,

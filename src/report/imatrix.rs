@@ -21,7 +21,7 @@ pub fn text(sums: &ActivationSums, path: &Path, columns: Option<usize>) -> Strin
     let (unreached, all) = sums.unreached();
     if unreached > 0 {
         out.prose(&format!(
-                "note: {unreached} of {all} matrices of experts were reached by no token; all columns of those count alike, which a longer text would mend"
+                "note: no token reached {unreached} of {all} matrices of experts; all their columns count alike; use a longer text"
             ));
     }
     out.finish()

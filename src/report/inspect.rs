@@ -90,7 +90,7 @@ fn value_json(value: &gguf::Value) -> Value {
 /// The dimensions of the model, where the architecture is known.
 fn shape(model: &ModelSpec) -> String {
     if model.layers.is_empty() {
-        return "; its blocks are not known here".to_owned();
+        return "; its blocks are unknown".to_owned();
     }
     let tied = if model.tied {
         "tied embedding"

@@ -269,13 +269,13 @@ pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
     if let Some(made) = &report.made {
         out.blank();
         let weighted = if groups.iter().any(|group| group.weighted().is_some()) {
-            "; weighted: the same, each weight as important as the matrix says"
+            "; weighted: the same, with the importance matrix"
         } else {
             ""
         };
         out.prose(&format!(
-                "error: root mean square of the changes to the weights, over that of the weights{weighted}"
-            ));
+            "error: root mean square of the changes over that of the weights{weighted}"
+        ));
         let rate = report.weights() as f64 / 1e6 / made.seconds.max(1e-9);
         let memory = match made.peak_memory {
             Some(bytes) => format!(", {bytes} of memory at most"),

@@ -76,8 +76,6 @@ pub fn text(
         ]);
     }
     out.table(&table, " ");
-    out.push_str(
-        "\nA ceiling knows no efficiency: `orinplan fit` says what a runtime reaches of it.\n",
-    );
+    out.push_str("\nA ceiling ignores efficiency: `orinplan fit` says what a runtime reaches.\n");
     out.finish()
 }

@@ -61,7 +61,7 @@ impl TryFrom<String> for Release {
 
     fn try_from(text: String) -> Result<Release, String> {
         let release = text.parse().map(Release);
-        release.map_err(|()| format!("`{text}` is no L4T release such as 36.4.7"))
+        release.map_err(|()| format!("`{text}` is not an L4T release such as 36.4.7"))
     }
 }
 
@@ -82,7 +82,7 @@ impl FromStr for Version {
     fn from_str(text: &str) -> Result<Version, String> {
         let wrong = || {
             format!(
-                "`{text}` is no version: a build reads b9000, a release 0.6.0 (see the program's --version)"
+                "`{text}` is not a version: write a build such as b9000, or a release such as 0.6.0 (see the program's --version)"
             )
         };
         let number = |digits: &str| digits.parse::<u64>().map_err(|_| wrong());

@@ -59,7 +59,7 @@ const SECTIONS: [&str; 8] = [
 #[non_exhaustive]
 pub enum RuntimeError {
     /// The id is none of the built-in ones.
-    #[error("runtime `{id}` is not known{hint}; known are {known}")]
+    #[error("runtime `{id}` is not known{hint}; known: {known}")]
     Unknown {
         /// The id asked for.
         id: String,

@@ -79,11 +79,11 @@ impl Pair {
         let positive = |value: f64| value.is_finite() && value > 0.0;
         match [self.predicted, self.measured].map(positive) {
             [false, _] => Some(format!(
-                "`predicted` is {}, no number above 0",
+                "`predicted` is {}, which is not above 0",
                 self.predicted
             )),
             [_, false] => Some(format!(
-                "`measured` is {}, no number above 0",
+                "`measured` is {}, which is not above 0",
                 self.measured
             )),
             _ if !(1.0 / MOST_APART..=MOST_APART).contains(&(self.measured / self.predicted)) => {
@@ -111,7 +111,7 @@ pub enum Added {
 /// Why a file holds no runs.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{file}: {problem}; mend it or move it away, or forget all that was measured with `orinplan calibrate --reset`"
+    "{file}: {problem}; fix it or move it away, or remove all measurements with `orinplan calibrate --reset`"
 )]
 pub struct RunsError {
     /// The file.

@@ -72,7 +72,7 @@ pub enum ValidateError {
         wanted: u64,
     },
     /// The answer is not in the form that the backend speaks.
-    #[error("{origin} answered what is no {expected}: {problem}")]
+    #[error("{origin} gave no {expected}: {problem}")]
     Answer {
         /// The address or the program.
         origin: String,
@@ -104,7 +104,7 @@ pub enum ValidateError {
     },
     /// llama-bench is not where it was looked for.
     #[error(
-        "llama-bench was not found in PATH, in the folders that are named by their full path; name it with --program FILE, such as --program ~/llama.cpp/build/bin/llama-bench"
+        "llama-bench was not found in the absolute folders of PATH; name it with --program FILE, such as --program ~/llama.cpp/build/bin/llama-bench"
     )]
     NoProgram,
     /// A program could not be started.
@@ -116,7 +116,7 @@ pub enum ValidateError {
         source: std::io::Error,
     },
     /// A program was ended because it ran or printed for too long.
-    #[error("{program} was ended: {problem}")]
+    #[error("{program} was stopped: {problem}")]
     Ended {
         /// Its path.
         program: PathBuf,

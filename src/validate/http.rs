@@ -39,9 +39,9 @@ impl Server {
         };
         let Some(rest) = url.trim().strip_prefix("http://") else {
             return Err(refuse(if url.starts_with("https://") {
-                "needs TLS, which this client does not speak; measure on the machine itself or through `ssh -L`, with http://"
+                "needs TLS, which this client does not support; measure on the machine itself or through `ssh -L`, with http://"
             } else {
-                "is no address of a server; write it like http://127.0.0.1:8080"
+                "is not an address of a server; write it like http://127.0.0.1:8080"
             }));
         };
         let base = rest.trim_end_matches('/').trim_end_matches(suffix);
@@ -182,7 +182,7 @@ impl Server {
             ureq::Error::Io(error) if is_timeout(&error) => self.timed_out(url),
             ureq::Error::BadUri(problem) => ValidateError::Url {
                 url: url.to_owned(),
-                problem: format!("is no address of a server ({})", one_line(&problem)),
+                problem: format!("is not an address of a server ({})", one_line(&problem)),
             },
             ureq::Error::Protocol(error) => ValidateError::Answer {
                 origin: url.to_owned(),

@@ -101,15 +101,15 @@ fn other_than_asked(
         let of = Path::new(&test.model_filename);
         if !test.model_filename.is_empty() && name(of) != name(model) {
             let of = one_line(&test.model_filename);
-            Some(format!("it is of the model `{of}`, and another was asked for"))
+            Some(format!("it is of the model `{of}`, not the requested one"))
         } else if (test.n_prompt, test.n_gen) != (n_prompt, n_gen) {
             Some(format!(
-                "it is of {} tokens of prompt and {} generated, and {n_prompt} and {n_gen} were asked for",
+                "it is of {} tokens of prompt and {} generated instead of {n_prompt} and {n_gen}",
                 test.n_prompt, test.n_gen
             ))
         } else {
             (test.n_depth > 0).then(|| {
-                format!("it is of a cache with {} tokens in it, and an empty one was asked for", test.n_depth)
+                format!("it is of a cache with {} tokens instead of an empty one", test.n_depth)
             })
         }
     })

@@ -178,7 +178,7 @@ impl Answer {
                 .ok_or_else(|| ValidateError::Answer {
                     origin: origin.clone(),
                     expected: "answer with Ollama's counters",
-                    problem: format!("`{key}` is missing or no number"),
+                    problem: format!("`{key}` is missing or not a number"),
                 })
         };
         let (tokens, nanoseconds) = (counter("eval_count")?, counter("eval_duration")?);
@@ -217,9 +217,9 @@ impl Answer {
             .extend(self.pieces.first().map(|first| (first - loading).max(0.0)));
         measured.generated_tokens = measured.generated_tokens.max(Some(tokens));
         if tokens < request.tokens {
-            measured.remarks.push(
-                "the model ended its answer before all tokens that were asked for".to_owned(),
-            );
+            measured
+                .remarks
+                .push("the model ended its answer before all requested tokens".to_owned());
         }
         Ok(())
     }

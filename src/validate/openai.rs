@@ -349,7 +349,7 @@ fn gather(
         .iter()
         .any(|stream| stream.tokens() < request.tokens && stream.miscounted().is_none())
     {
-        remark("the model ended its answer before all tokens that were asked for");
+        remark("the model ended its answer before all requested tokens");
     }
     let generated = streams.iter().map(Stream::tokens).max();
     let Some(stream) = streams.into_iter().last() else {

@@ -60,7 +60,7 @@ impl RateCeiling {
             return Some("no time passed between its tokens".to_owned());
         }
         if rate <= 0.0 {
-            return Some(format!("{rate} tokens/s are no rate"));
+            return Some(format!("{rate} tokens/s is not a rate"));
         }
         if rate <= self.rate * OVER {
             return None;
@@ -70,7 +70,7 @@ impl RateCeiling {
             .as_ref()
             .filter(|(_, most)| rate <= most * OVER);
         let other = other.map_or(String::new(), |(mode, most)| {
-            format!("; {mode} would allow {most:.1}: name the mode in force with --power-mode")
+            format!("; {mode} would allow {most:.1}: name the current mode with --power-mode")
         });
         Some(format!(
             "{rate:.1} tokens/s are above the {:.1} that {} can reach{other}",
@@ -90,7 +90,7 @@ pub fn reject_counts(measured: &mut Measured, request: &MeasureRequest) {
         measured.reject(
             Metric::Decode,
             format!(
-                "the engine counts {tokens} generated tokens, and {} were asked for",
+                "the engine counts {tokens} generated tokens, but {} were requested",
                 request.tokens
             ),
         );
@@ -123,7 +123,7 @@ pub fn reject_figures(measured: &mut Measured, memory: &mut PeakMemory, limits: 
         if held_back {
             reject_first_token(
                 measured,
-                "all tokens came at once: the server, or a proxy before it, holds its stream back",
+                "all tokens came at once: the server, or a proxy before it, buffers its stream",
             );
         }
     }
@@ -131,7 +131,7 @@ pub fn reject_figures(measured: &mut Measured, memory: &mut PeakMemory, limits: 
     let mut beyond = clocks.filter(|(rate, most)| **rate > **most * BY_CLOCK);
     if let Some((rate, most)) = beyond.next() {
         let reason = format!(
-            "the engine's clock says {rate:.1} tokens/s, and they arrived here with {most:.1} at most"
+            "the engine's clock says {rate:.1} tokens/s, but they arrived here at {most:.1} at most"
         );
         measured.decode.clear();
         measured.reject(Metric::Decode, reason);
@@ -187,12 +187,12 @@ fn reject_memory(measured: &mut Measured, memory: &mut PeakMemory, limits: &Limi
         let has_weights = figure.has_weights(limits.has_gpu);
         let is_short = short.is_some() && figure != MemoryFigure::Engine;
         let reason = match bytes {
-            Bytes(0) => "0 B are no measurement".to_owned(),
+            Bytes(0) => "0 B is not a measurement".to_owned(),
             bytes if bytes > limits.memory => {
                 format!("{bytes} are more than the machine's {}", limits.memory)
             }
             bytes if bytes < least && has_weights => format!(
-                "{bytes} are less than the {} of weights that every token reads: they are not in it",
+                "{bytes} are less than the {} of weights that every token reads: it does not include them",
                 limits.weights
             ),
             bytes if is_short => format!(

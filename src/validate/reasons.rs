@@ -138,7 +138,7 @@ fn another_machine(context: &CheckContext<'_>) -> Finding {
     match context.ran_on {
         RanOn::Planned => Finding::Clear("it ran on the machine that was planned for".to_owned()),
         RanOn::Another(name) => Finding::Holds(format!(
-            "it ran on this machine ({name}), which is no {}: run it there, or plan for this machine with --device host",
+            "it ran on this machine ({name}), which is not a {}: run it there, or plan for this machine with --device host",
             context.device.name
         )),
         RanOn::Unknown => Finding::Unread,
@@ -149,12 +149,12 @@ fn cpu_fallback(context: &CheckContext<'_>) -> Finding {
     let for_gpu = context.device.gpu.is_some() && context.backend == ComputeBackend::Cuda;
     match (for_gpu, context.measured.on_gpu) {
         (true, Some(false)) => Finding::Holds(format!(
-            "{} ran on the CPU, and the plan is for the GPU: use a build with CUDA, with every layer on the GPU",
+            "{} ran on the CPU, but the plan is for the GPU: use a build with CUDA, with every layer on the GPU",
             context.measured.engine
         )),
         (true, Some(true)) => Finding::Clear("the engine ran on the GPU".to_owned()),
         (true, None) => Finding::Unread,
-        (false, _) => Finding::Clear("the plan is for the processors".to_owned()),
+        (false, _) => Finding::Clear("the plan is for the CPU".to_owned()),
     }
 }
 
@@ -187,9 +187,7 @@ fn slow_rate(context: &CheckContext<'_>) -> Finding {
     let mut near: Vec<&Suspect> = context.suspects.iter().filter(can_be).collect();
     near.sort_by(|a, b| apart(decode, a.decode).total_cmp(&apart(decode, b.decode)));
     match near[..] {
-        [] => Finding::Clear(
-            "the rates are not those of a slower mode or of the processors".to_owned(),
-        ),
+        [] => Finding::Clear("the rates do not match a slower mode or the CPU".to_owned()),
         _ => {
             let near: Vec<&str> = near.iter().map(|suspect| suspect.what.as_str()).collect();
             Finding::Holds(format!(
@@ -207,7 +205,7 @@ fn swapping(watched: &Watched) -> Finding {
     };
     match after.saturating_sub(before) {
         pages if pages > SWAPPED_PAGES => Finding::Holds(format!(
-            "{} went to or came from swap meanwhile: free memory, or take a smaller format or context",
+            "{} went to or came from swap meanwhile: free memory, or use a smaller format or context",
             Bytes(pages.saturating_mul(4096))
         )),
         _ => Finding::Clear("nothing was swapped".to_owned()),
@@ -221,7 +219,7 @@ fn power_mode(context: &CheckContext<'_>) -> Finding {
             Finding::Clear(format!("the power mode is {now}"))
         }
         Some(now) => Finding::Holds(format!(
-            "the board runs in {now}, and the plan is for {}: `sudo nvpmodel` sets a mode, --power-mode plans for one",
+            "the board runs in {now}, but the plan is for {}: `sudo nvpmodel` sets a mode, --power-mode plans for one",
             context.mode.name
         )),
     }
@@ -230,7 +228,7 @@ fn power_mode(context: &CheckContext<'_>) -> Finding {
 fn throttling(watched: &Watched) -> Finding {
     if let Some(name) = &watched.cooling {
         return Finding::Holds(format!(
-            "the cooling measure `{name}` was in force: the board is too hot"
+            "the cooling device `{name}` was active: the board is too hot"
         ));
     }
     match (
@@ -238,7 +236,7 @@ fn throttling(watched: &Watched) -> Finding {
         watched.after.throttle_events,
     ) {
         (Some(before), Some(after)) if after > before => Finding::Holds(format!(
-            "heat or current made clocks drop {}: cool the machine, or feed it from a stronger supply",
+            "heat or current lowered clocks {}: cool the machine, or use a stronger power supply",
             crate::units::counted(after - before, "time", "times")
         )),
         (Some(_), Some(_)) => Finding::Clear("nothing was throttled".to_owned()),

@@ -136,7 +136,7 @@ impl AnswerPieces {
         (with_first > 3 && with_first * 2 >= self.arrivals.len()).then(|| RejectedFigure {
             metric: Metric::FirstToken,
             reason: format!(
-                "{with_first} of {} pieces came at once with the first: the server, or a proxy before it, holds its stream back",
+                "{with_first} of {} pieces came at once with the first: the server, or a proxy before it, buffers its stream",
                 self.arrivals.len()
             ),
         })
@@ -176,14 +176,14 @@ impl AnswerPieces {
         let (asked, came) = (self.asked, self.count());
         Some(match self.stopped? {
             StopReason::Tokens => format!(
-                "the server does not keep to the {asked} tokens that were asked for: it was stopped after {came}, and the rates are those of the first {asked}"
+                "the server ignores the limit of {asked} tokens: it was stopped after {came}, and the rates are those of the first {asked}"
             ),
             StopReason::Bytes => format!(
                 "the server was stopped after {} bytes of text, more than {asked} tokens have",
                 self.text.len()
             ),
             StopReason::Time => format!(
-                "the server was stopped after {came} of {asked} tokens: the time for one request was up"
+                "the server was stopped after {came} of {asked} tokens: the request timed out"
             ),
         })
     }
@@ -231,7 +231,7 @@ mod tests {
             stopped
                 .remark()
                 .unwrap()
-                .contains("the 4 tokens that were asked for: it was stopped after 20")
+                .contains("the limit of 4 tokens: it was stopped after 20")
         );
         let mut long = AnswerPieces::new(4);
         assert!(!long.take(1.0, &"x".repeat(1 << 20)));

@@ -208,7 +208,7 @@ fn where_nothing_fits_the_smallest_board_that_would_do_is_named() {
         "{line}"
     );
     assert!(
-        line.contains("; take a smaller model, or a Jetson Orin Nano 8GB Super, the smallest board that would do: Q4_K_")
+        line.contains("; use a smaller model, or a Jetson Orin Nano 8GB Super, the smallest board that would do: Q4_K_")
             && line.ends_with(" fits with --device orin-nano-8gb"),
         "{line}"
     );

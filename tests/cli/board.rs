@@ -112,7 +112,7 @@ fn a_model_without_room_is_told_with_what_to_unload() {
     assert!(text.contains("DO NOT FIT TOGETHER"), "{text}");
     assert!(
         text.contains(&format!(
-            "{GEMMA} has no room beside {QWEN}: unload that first"
+            "{GEMMA} does not fit beside {QWEN}: unload that first"
         )),
         "{text}"
     );
@@ -120,7 +120,7 @@ fn a_model_without_room_is_told_with_what_to_unload() {
         1,
         &format!("board {QWEN} {GEMMA} {BOARD} --scheme f16 --budget 1GiB"),
     );
-    assert!(text.contains("has no room on this board"), "{text}");
+    assert!(text.contains("does not fit on this board"), "{text}");
 }
 
 /// Without a format, the first has the best that the smallest of the other leaves room for.
@@ -172,7 +172,7 @@ fn a_wrong_file_is_refused_with_the_place() {
     check(&format!("{model}{model}"), "give one a name of its own");
     check(
         &format!("storage = \"floppy\"\n{model}"),
-        "`floppy` is no storage",
+        "`floppy` is not a storage",
     );
     check(
         &format!("{model}[[program]]\nname = \"ros\"\nmemory = \"2\"\n"),

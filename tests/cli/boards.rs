@@ -211,7 +211,7 @@ fn a_busy_machine_is_told_what_it_leaves_when_idle() {
     let first = document["advice"][0].as_str().unwrap();
     assert_eq!(
         first,
-        "end other programs (about 6.61 GiB are available on an idle board): Q4_K_M fits as asked"
+        "close other programs (about 6.61 GiB are available on an idle board): Q4_K_M fits as asked"
     );
 }
 
@@ -291,7 +291,7 @@ fn a_board_is_planned_for_from_elsewhere() {
     let refused = run_with(&format!("fit {QWEN} --device"), &[&file]);
     assert_eq!(refused.code, 2);
     assert!(
-        refused.err.contains("`host` is a machine that is no board"),
+        refused.err.contains("`host` is not a board with a profile"),
         "{}",
         refused.err
     );
@@ -318,7 +318,7 @@ fn a_document_that_is_no_board_is_refused_with_what_it_is() {
     refused(&board.replace("102400000000.0", "-1.0"), "memory bandwidth");
     refused(
         &board.replace("\"count\": 8,", "\"count\": \"8 or so\","),
-        "is no count",
+        "is not a count",
     );
 }
 

@@ -206,13 +206,13 @@ fn a_smaller_board_holds_fewer_models_and_all_names_a_larger_one() {
     }
     let text = says(0, "models --device orin-nano-4gb");
     assert!(
-        text.contains("no room here: --all names the smallest board for each"),
+        text.contains("not fit here: --all names the smallest board for each"),
         "{text}"
     );
     assert!(text.contains("more run too: --all lists all"), "{text}");
     let all = says(0, "models --device orin-nano-4gb --all");
     assert!(
-        all.contains("No room here:") && !all.contains("--all"),
+        all.contains("Does not fit here:") && !all.contains("--all"),
         "{all}"
     );
 }

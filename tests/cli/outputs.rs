@@ -253,7 +253,7 @@ fn no_report_takes_the_place_of_a_model() {
     )
     .unwrap();
     let run = run_with("fit --output", &[&config.join("config.json"), &config]);
-    assert_error(&run, &["config.json", "which is read"]);
+    assert_error(&run, &["config.json", "which is an input"]);
     let report = at("report.json");
     let words = format!("fit --save {} --output", report.display());
     assert_error(&run_with(&words, &[&report, &model]), &["two outputs"]);
@@ -270,7 +270,10 @@ fn no_report_takes_the_place_of_a_model() {
     let check = run_with("fit --check", &[&report, &model]);
     assert_eq!(check.code, 0, "{}", check.out);
     let words = format!("fit --check {} --output", report.display());
-    assert_error(&run_with(&words, &[&report, &model]), &["which is read"]);
+    assert_error(
+        &run_with(&words, &[&report, &model]),
+        &["which is an input"],
+    );
 }
 
 #[test]
@@ -286,7 +289,7 @@ fn no_report_takes_the_place_of_notes_or_the_name_of_a_model() {
             "choose another name",
         ];
         assert_error(&run_with(&words, &[&at("notes.txt")]), &told);
-        let told = ["m.gguf", "is the name of a model"];
+        let told = ["m.gguf", "has the name of a model"];
         assert_error(&run_with(&words, &[&at("m.gguf")]), &told);
     }
     assert_eq!(names(directory.path()), [at("notes.txt")]);

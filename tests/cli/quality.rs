@@ -185,7 +185,7 @@ fn a_least_speed_is_kept_or_the_verdict_says_what_would() {
     }
     refused(
         &format!("fit {QWEN} --device host --min-speed 10"),
-        &["--min-speed needs rates", "orinplan calibrate"],
+        &["--min-speed needs speeds", "orinplan calibrate"],
     );
 }
 
@@ -316,5 +316,5 @@ fn a_file_that_is_none_of_this_model_is_refused() {
     // The report does not take the place of what it was made from.
     let file = written(directory.path(), &compared(document!([])));
     let words = format!("fit {QWEN} --quality {} --output", file.display());
-    assert_error(&run_with(&words, &[&file]), &["which is read"]);
+    assert_error(&run_with(&words, &[&file]), &["which is an input"]);
 }

@@ -70,7 +70,7 @@ fn a_text_is_rated_and_no_token() {
         );
         refused(
             &format!("fit {model} --device orin-nano-8gb --draft lookup"),
-            &["writes no tokens"],
+            &["generates no tokens"],
         );
         let words: Vec<&str> = text.split_whitespace().collect();
         assert!(
@@ -111,7 +111,10 @@ fn a_reranker_is_told_by_its_name() {
 fn tokens_are_neither_measured_nor_compared() {
     let root = tempfile::tempdir().unwrap();
     let model = directory(root.path(), "b", &bge(), Some("pooling_mode_mean_tokens"));
-    let said = ["an embedding or reranking model", "no tokens to measure"];
+    let said = [
+        "an embedding or reranking model",
+        "it has no tokens to measure",
+    ];
     refused(&format!("validate {model}"), &said);
     refused(&format!("compare {model} {model}"), &said);
     refused(&format!("imatrix {model} --output x"), &said);

@@ -70,7 +70,7 @@ fn the_text_has_what_has_to_be_known() {
     for said in [
         "FITS 2 boards",
         "neither authentication nor encryption",
-        "one board that drops out ends the whole",
+        "if a board drops out, llama-server aborts",
         "no run of llama.cpp's RPC with layers split over Orin boards is published",
         "ggml-rpc-server -H 0.0.0.0 -p 50052 -c",
     ] {

@@ -103,7 +103,7 @@ fn what_is_about_one_model_is_refused_for_several() {
         let name = flag.split(' ').next().unwrap();
         refused(
             &format!("fit {QWEN} {GEMMA} {flag}"),
-            &[name, "is about one model"],
+            &[name, "applies to one model"],
         );
     }
     assert!(

@@ -26,7 +26,7 @@ fn a_model_that_fits_ends_with_0_and_one_that_does_not_with_1() {
         "{too_large}"
     );
     assert!(
-        too_large.contains("What to change, least harm first:"),
+        too_large.contains("What to change, least loss first:"),
         "{too_large}"
     );
 }
@@ -48,7 +48,7 @@ fn weight_files_that_are_not_read_are_named() {
     let more = directory.path().join("consolidated.safetensors");
     std::fs::copy("fixtures/tiny-qwen3/model.safetensors", more).unwrap();
     let all = fit(directory.path());
-    assert!(all.contains("not read, since"), "{all}");
+    assert!(all.contains("not read, because"), "{all}");
     assert!(all.contains("consolidated.safetensors"), "{all}");
     let alone = fit(&directory.path().join("model.safetensors"));
     assert!(!alone.contains("consolidated"), "{alone}");
@@ -342,7 +342,7 @@ fn an_unknown_architecture_is_planned_only_as_another_one() {
         &format!("fit {path} --assume-kv lama"),
         &[
             "`lama`",
-            "known are arcee, bert, chatglm, cohere2, command-r, deepseek2,",
+            "known: arcee, bert, chatglm, cohere2, command-r, deepseek2,",
         ],
     );
     let document = json(0, &format!("fit {path} --assume-kv llama"));
@@ -406,7 +406,7 @@ fn a_prompt_beyond_the_context_is_refused_and_the_default_keeps_within_it() {
         &format!("{words} --prompt-tokens 4097"),
         &[
             "--prompt-tokens 4097",
-            "the 4096 tokens of context",
+            "the context of 4096 tokens",
             "raise --context",
         ],
     );

@@ -162,11 +162,11 @@ fn rotary_parameters_that_contradict_each_other_are_refused() {
     for (more, fragment) in [
         (
             json!({"rope_scaling": llama3, "rope_parameters": other}),
-            "another `factor`",
+            "different values of `factor`",
         ),
         (
             json!({"rope_scaling": llama3, "rope_parameters": {"rope_theta": 1e4}}),
-            "another `rope_type`",
+            "different values of `rope_type`",
         ),
         (
             json!({"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}),

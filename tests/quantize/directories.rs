@@ -249,7 +249,7 @@ fn a_directory_that_is_called_like_a_file_is_refused_with_the_way_out() {
     let scratch = Scratch::new();
     let model = llama(&scratch);
     for (name, says) in [
-        ("i4.gguf", "call it "),
+        ("i4.gguf", "name it "),
         ("i4.GGUF", "or choose a scheme such as q4_k_m"),
         ("i4.safetensors", "int4 makes a directory"),
     ] {

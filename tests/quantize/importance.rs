@@ -279,11 +279,11 @@ fn another_models_matrix_and_broken_files_are_refused() {
         (vec![(first, 1, zeros)], "zero for every column"),
         (
             vec![("blk.0.other.weight", 1, ones)],
-            "1 tensor, and the model has none",
+            "1 tensor, but the model has none",
         ),
         (
             vec![(first, 1, ones), (third, 1, ones)],
-            "block 2, and the model has 2 blocks",
+            "block 2, but the model has 2 blocks",
         ),
     ] {
         fs::write(&path, legacy(&entries)).unwrap();

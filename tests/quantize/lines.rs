@@ -189,7 +189,7 @@ fn the_build_at_hand_decides_how_weights_are_read() {
     let (new, old) = (" -lm none", " -mmp 0");
     check("--runtime llama-bench", new, old);
     check("--runtime llama-bench --runtime-version b9000", old, new);
-    let note = "before b10108 takes --no-mmap for --load-mode none";
+    let note = "before b10108 takes --no-mmap instead of --load-mode none";
     assert!(desk.fit("'a b/my model'").contains(note));
     assert!(
         !desk
@@ -255,7 +255,7 @@ fn what_has_no_weights_has_no_lines_but_what_gets_them() {
         let text = desk.fit(words);
         assert!(text.contains(says), "{words}: {text}");
     };
-    let nothing = "there is nothing to run yet: ";
+    let nothing = "nothing to run yet: ";
     fs::create_dir(desk.path("cfg")).unwrap();
     let config = desk.path("a b/my model/config.json");
     fs::copy(&config, desk.path("cfg/config.json")).unwrap();

@@ -106,7 +106,7 @@ fn what_cannot_be_written_is_refused_with_the_reason() {
     let model = checkpoint(&scratch, "idefics3", |_| {});
     let stderr = refused(&model, "q4_k_m");
     assert!(
-        stderr.contains("a projector is written as f16, bf16 or q8_0, and not as q4_k_m"),
+        stderr.contains("a projector is written as f16, bf16 or q8_0, not as q4_k_m"),
         "{stderr}"
     );
 
@@ -133,7 +133,7 @@ fn what_cannot_be_written_is_refused_with_the_reason() {
     });
     let stderr = refused(&model, "f16");
     assert!(
-        stderr.contains("has 1440 weights, and config.json gives 1536"),
+        stderr.contains("has 1440 weights, but config.json implies 1536"),
         "{stderr}"
     );
 }

@@ -159,7 +159,7 @@ fn a_gguf_that_llama_cpp_does_not_load_is_neither_planned_nor_made() {
         let key = "llama.attention.layer_norm_rms_epsilon";
         set(m, key, Value::F64(1e-5));
     };
-    refused(&scratch, double, &["is f64", "f32 only"]);
+    refused(&scratch, double, &["is f64", "only loads f32"]);
     let more: Change = |m, _| {
         let mut tokens = StringList::default();
         (0..95).for_each(|n| tokens.push(&format!("t{n}")));
@@ -182,7 +182,7 @@ fn a_gguf_that_llama_cpp_does_not_load_is_neither_planned_nor_made() {
     };
     refused(&scratch, merges, &["tokenizer.ggml.merges", "is missing"]);
     let alone: Change = |_, tensors| tensors.clear();
-    refused(&scratch, alone, &["a vocabulary alone"]);
+    refused(&scratch, alone, &["only a vocabulary"]);
     let rotated: Change = |m, _| set(m, "llama.rope.dimension_count", Value::U32(8));
     refused(&scratch, rotated, &["llama.rope.dimension_count", "16"]);
     // A projector's tensors are none of a model.
@@ -281,7 +281,10 @@ fn what_llama_cpp_ends_at_with_its_first_token_is_refused_too() {
         ),
         (
             |_, t| t[1].1 = Dtype::F16,
-            &["`output_norm.weight` is F16", "F32 only"],
+            &[
+                "`output_norm.weight` is F16",
+                "only computes with it in F32",
+            ],
         ),
         (
             |_, t| t[2].1 = Dtype::I8,
@@ -423,7 +426,7 @@ fn weights_that_are_not_quantized_as_declared_are_told() {
     for method in ["fp8", "gptq", "awq"] {
         let mut config = qwen3(true);
         config["quantization_config"] = json!({"quant_method": method, "bits": 4});
-        let told = [method, "none of them is", "take `quantization_config` out"];
+        let told = [method, "none of them is", "remove `quantization_config`"];
         both_refuse(&config, &qwen3_tensors(), &told);
     }
 }
@@ -510,7 +513,7 @@ fn tensors_lie_where_llama_cpp_looks_for_them() {
     }
     fs::write(&path, bytes).unwrap();
     let told = error(&["fit", path.to_str().unwrap()]);
-    assert!(told.contains("`output_norm.weight` lies at byte"), "{told}");
+    assert!(told.contains("`output_norm.weight` is at byte"), "{told}");
     assert_eq!(error(&["validate", path.to_str().unwrap()]), told);
 
     let split: Change = |metadata, _| set(metadata, "split.count", Value::U32(1));
@@ -541,7 +544,7 @@ fn what_is_left_out_has_the_shape_of_its_kind_and_is_declared() {
         ("model.visual.blocks.0.attn.weight", vec![64, 64]),
         ("audio_tower.conv.weight", vec![64, 64]),
     ] {
-        let named = format!("`{name}` is stored, and qwen3 has no place for it");
+        let named = format!("`{name}` is stored, but qwen3 has no place for it");
         both_refuse(&qwen3(true), &with(name, shape), &[&named]);
     }
     let scratch = Scratch::new();
@@ -841,7 +844,7 @@ fn experts_that_are_missing_or_too_many_are_named() {
     expert(&mut long, 3);
     let said = told(&long);
     assert!(
-        said.contains("experts.3.gate_proj.weight") && said.contains("counts 3"),
+        said.contains("experts.3.gate_proj.weight") && said.contains("has 3 of its kind"),
         "{said}"
     );
 }

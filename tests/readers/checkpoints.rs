@@ -330,7 +330,7 @@ fn fifos_sockets_and_links_to_nothing_are_refused() {
         drop(socket);
         fs::remove_file(&path).unwrap();
         symlink(directory.join("gone"), &path).unwrap();
-        refused(&directory, &[name, "link to a file that is not there"]);
+        refused(&directory, &[name, "is a broken link"]);
         fs::remove_file(&path).unwrap();
         symlink(&path, &path).unwrap();
         refused(&directory, &[name, "symbolic link"]);

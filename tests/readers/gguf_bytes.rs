@@ -286,7 +286,7 @@ fn values_have_a_known_type() {
     );
     refused(
         &gguf(&[pair("k", BOOL, &[2])], &[], 64),
-        &["`k`", "2", "0 and 1"],
+        &["`k`", "2", "0 or 1"],
     );
     let mut nested = array(U32, 1, &[0; 4]);
     for _ in 0..1000 {

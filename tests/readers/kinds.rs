@@ -173,8 +173,8 @@ fn files_of_gguf_that_are_no_models() {
     );
     check(&[arch("qwen2"), labels], &tensors("a"), &["a classifier"]);
     let words = string_pair("tokenizer.ggml.model", "llama");
-    check(&[arch("llama"), words], &[], &["a vocabulary alone"]);
-    check(&[arch("llama")], &[], &["without a single tensor"]);
+    check(&[arch("llama"), words], &[], &["only a vocabulary"]);
+    check(&[arch("llama")], &[], &["without tensors"]);
 }
 
 #[test]
@@ -398,11 +398,11 @@ fn configurations_of_other_kinds_of_models() {
         ),
         (
             r#""architectures":["BarkModel"],"model_type":"bark""#,
-            &["a model of sound (`bark`)"],
+            &["an audio model (`bark`)"],
         ),
         (
             r#""architectures":["MusicgenForConditionalGeneration"],"model_type":"musicgen","is_encoder_decoder":true"#,
-            &["a model of sound (`musicgen`)"],
+            &["an audio model (`musicgen`)"],
         ),
         (
             r#""architectures":["RwkvForCausalLM"],"model_type":"rwkv""#,

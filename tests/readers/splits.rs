@@ -77,7 +77,7 @@ fn missing_and_contradicting_parts_are_told() {
     with(
         second,
         &part(0, 3, 3, "b"),
-        &[second, "`split.no` is 0", "1 by the file's name"],
+        &[second, "`split.no` is 0", "the file's name says 1"],
     );
     with(second, &part(1, 4, 3, "b"), &[second, "`split.count` is 4"]);
     with(
@@ -114,7 +114,7 @@ fn a_part_under_another_name_is_told() {
     let (_guard, directory) = build::directory(&[("m.gguf", &part(0, 3, 3, "a"))]);
     refused(
         &directory.join("m.gguf"),
-        &["m.gguf", "one part of 3", "00001-of-00003"],
+        &["m.gguf", "one of 3 parts", "00001-of-00003"],
     );
     let (_guard, directory) = build::directory(&[("m-00004-of-00003.gguf", &part(0, 3, 3, "a"))]);
     refused(&directory.join("m-00004-of-00003.gguf"), &["shard 4 of 3"]);

@@ -87,7 +87,7 @@ fn a_snapshot_whose_blob_is_gone_says_so() {
     refused(
         &stores,
         "Qwen/Qwen3-0.6B",
-        &["model.safetensors", "link to a file that is not there"],
+        &["model.safetensors", "is a broken link"],
     );
 }
 
@@ -208,9 +208,9 @@ fn a_broken_ollama_model_says_what_is_wrong() {
     with(
         MODEL,
         "sha256:../../../../etc/passwd",
-        &["m/latest", "no sha256"],
+        &["m/latest", "not a SHA-256"],
     );
-    with(MODEL, "sha512:11", &["no sha256"]);
+    with(MODEL, "sha512:11", &["not a SHA-256"]);
     with(
         MODEL,
         &MODEL.replace('1', "3"),

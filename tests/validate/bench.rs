@@ -204,8 +204,8 @@ fn it_is_found_in_path_and_nowhere_that_a_stranger_may_have_filled() {
 fn figures_that_none_can_have_are_not_measured() {
     let context = Machine::new();
     for (prefill, decode, says) in [
-        (1000.0, -1000.0, "-1000 tokens/s are no rate"),
-        (1000.0, 0.0, "0 tokens/s are no rate"),
+        (1000.0, -1000.0, "-1000 tokens/s is not a rate"),
+        (1000.0, 0.0, "0 tokens/s is not a rate"),
         (
             1000.0,
             219_732.0,
@@ -247,14 +247,14 @@ fn results_of_something_else_are_not_believed() {
         (
             "\"n_depth\":0",
             "\"n_depth\":4096",
-            "a cache with 4096 tokens in it",
+            "a cache with 4096 tokens instead",
         ),
         (
             "\"n_gen\":64",
             "\"n_gen\":18446744073709551615",
             "18446744073709551615 generated",
         ),
-        ("\"n_gen\":64", "\"n_gen\":8", "0 and 64 were asked for"),
+        ("\"n_gen\":64", "\"n_gen\":8", "instead of 0 and 64"),
         (
             "\"n_prompt\":128",
             "\"n_prompt\":512",
@@ -295,7 +295,7 @@ fn the_memory_of_a_script_is_not_that_of_a_model() {
     let text = memory("sleep 1.5");
     assert!(
         text.contains("not measured: resident in the process: ")
-            && text.contains("of weights that every token reads: they are not in it"),
+            && text.contains("of weights that every token reads: it does not include them"),
         "{text}"
     );
     // What a script starts is counted: 200 MB in a shell's variable, for a moment too short to believe it.
@@ -471,7 +471,7 @@ fn a_run_on_another_machine_has_no_verdict_and_is_not_kept() {
     assert_eq!(text.code, 1);
     let words = text.out.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        words.contains("NOTHING TO COMPARE: it ran on another machine than was planned for likely reasons, as seen on this machine: - it ran on this machine (Jetson Orin Nano 8GB Super), which is no Jetson AGX Orin 64GB: run it there"),
+        words.contains("NOTHING TO COMPARE: it did not run on the planned machine likely reasons, as seen on this machine: - it ran on this machine (Jetson Orin Nano 8GB Super), which is not a Jetson AGX Orin 64GB: run it there"),
         "{words}"
     );
     assert!(
@@ -479,7 +479,7 @@ fn a_run_on_another_machine_has_no_verdict_and_is_not_kept() {
         "{words}"
     );
     let why =
-        "it runs on this machine (Jetson Orin Nano 8GB Super), which is no Jetson AGX Orin 64GB";
+        "it runs on this machine (Jetson Orin Nano 8GB Super), which is not a Jetson AGX Orin 64GB";
     assert!(words.contains(&format!("not kept: {why}")), "{words}");
     assert!(text.err.contains(why), "{}", text.err);
     let found = document(&run(&["--format", "json"]), 1);

@@ -55,7 +55,7 @@ fn a_server_that_ignores_the_token_limit_is_stopped_and_rated() {
         .unwrap();
     assert!(rate > 1.0 && rate < 67.0, "{rate}");
     assert!(
-        text.contains("does not keep to the 8 tokens that were asked for: it was stopped after 24"),
+        text.contains("ignores the limit of 8 tokens: it was stopped after 24"),
         "{text}"
     );
 
@@ -171,7 +171,7 @@ fn counts_that_cannot_be_are_not_counted() {
     let (found, text) = measured("openai", &openai(Answer::Pieces(pieces.clone())));
     assert!(
         reason(&found, "decode_tokens_per_second").contains(&format!(
-            "counts {huge} generated tokens, and 8 were asked for"
+            "counts {huge} generated tokens, but 8 were requested"
         ))
     );
     assert_eq!(found["workload"]["generated_tokens"], Value::Null);
@@ -220,7 +220,7 @@ fn ollamas_account_of_itself_is_held_against_the_machine() {
             "18446744073709551615",
             "are more than the machine's 7.43 GiB",
         ),
-        ("0", "0 B are no measurement"),
+        ("0", "0 B is not a measurement"),
         ("1000", " of weights that every token reads"),
     ] {
         let (found, text) = measured("ollama", &ollama(counters(sound), size));
@@ -249,7 +249,7 @@ fn ollamas_account_of_itself_is_held_against_the_machine() {
     let (found, _) = measured("ollama", &ollama(slow, "900000000"));
     let why = reason(&found, "decode_tokens_per_second");
     assert!(
-        why.starts_with("the engine's clock says 100.0 tokens/s, and they arrived here with "),
+        why.starts_with("the engine's clock says 100.0 tokens/s, but they arrived here at "),
         "{why}"
     );
     assert!(found["measured"]["prefill_tokens_per_second"].is_number());

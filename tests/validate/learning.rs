@@ -156,7 +156,7 @@ fn settings_that_are_garbage_are_told_and_stop_no_plan() {
     );
     assert!(
         run.err.contains("the run will not be kept: ")
-            && run.err.contains("mend it or move it away"),
+            && run.err.contains("fix it or move it away"),
         "{}",
         run.err
     );
@@ -257,7 +257,7 @@ fn a_fall_of_nothing_is_not_kept_and_stops_no_later_plan() {
     assert_eq!((run.code, run.err.as_str()), (1, ""), "{}", run.out);
     assert!(
         run.out
-            .contains("by the engine's account: 0 B are no measurement"),
+            .contains("by the engine's account: 0 B is not a measurement"),
         "{}",
         run.out
     );

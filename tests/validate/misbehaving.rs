@@ -120,7 +120,7 @@ fn answers_of_another_kind_are_named() {
             "data: {\"choices\": [\n\n".to_owned(),
         )])),
         &[],
-        &["is no JSON"],
+        &["gave no JSON"],
     );
     openai(
         &completion(Answer::Whole(
@@ -133,7 +133,7 @@ fn answers_of_another_kind_are_named() {
     openai(
         &[("/v1/models", Answer::Whole(200, "<html>".to_owned()))],
         &[],
-        &["is no JSON", "<html>"],
+        &["gave no JSON", "<html>"],
     );
     openai(
         &[("/v1/models", Answer::Raw("220 smtp ready\r\n\r\n"))],

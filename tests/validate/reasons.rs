@@ -231,7 +231,7 @@ fn each_reason_is_found_where_it_stands() {
     let by_choice = (ComputeBackend::Cpu, Some(false));
     let by_choice = checks(&watched(&[]), Some("15W"), by_choice, &[10.0]);
     assert!(by_choice.iter().any(|check| check.code == "cpu_fallback"
-        && matches!(&check.finding, Finding::Clear(text) if text.contains("processors"))));
+        && matches!(&check.finding, Finding::Clear(text) if text.contains("CPU"))));
     let mode = checks(
         &watched(&[]),
         Some("MAXN_SUPER"),
@@ -241,7 +241,7 @@ fn each_reason_is_found_where_it_stands() {
     holds(
         &mode,
         "power_mode",
-        "runs in MAXN_SUPER, and the plan is for 15W",
+        "runs in MAXN_SUPER, but the plan is for 15W",
     );
     let same = checks(
         &watched(&[]),

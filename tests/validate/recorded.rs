@@ -329,10 +329,10 @@ fn a_rate_of_the_processors_or_of_a_slower_mode_is_named() {
         .as_f64()
         .unwrap();
     for (rate, says) in [
-        (16e9 / 391e6, "on the processors, which read about 16 GB/s"),
+        (16e9 / 391e6, "on the CPU, which reads about 16 GB/s"),
         (
             slower,
-            "in 15W (memory of 68 GB/s), and the plan is for MAXN_SUPER",
+            "in 15W (memory of 68 GB/s), but the plan is for MAXN_SUPER",
         ),
     ] {
         let server = crate::server::ollama(counted(131, 64, rate), "900000000");
@@ -364,6 +364,6 @@ fn a_directory_is_refused_with_the_two_commands() {
             std::path::Path::new("/nonexistent"),
             &[&words[..], more].concat(),
         );
-        crate::support::assert_error(&run, &["is no GGUF", line]);
+        crate::support::assert_error(&run, &["is not a GGUF", line]);
     }
 }

@@ -194,9 +194,9 @@ const SOUND: NamedKind = NamedKind {
         "ParlerTTS",
         "Vits",
     ],
-    what: "a model of sound",
-    but: ", which makes speech or music and writes no text",
-    way_out: "plan language models here; Transformers runs this kind, and `orinplan inspect` lists the sizes of its weights",
+    what: "an audio model",
+    but: ", which generates speech or music, not text",
+    way_out: "orinplan plans language models; run this one with Transformers. `orinplan inspect` lists the sizes of its weights",
 };
 
 const DIFFUSION: NamedKind = NamedKind {
@@ -214,9 +214,8 @@ const DIFFUSION: NamedKind = NamedKind {
     ],
     classes: &["LLaDA", "Dream", "DiffuCoder", "RND1", "SDAR"],
     what: "a diffusion language model",
-    but: ", which fills in a whole text in steps and keeps no cache of tokens",
-    way_out: "run it with llama.cpp's `llama-diffusion-cli` or Transformers; it needs its weights and no KV cache, and \
-              `orinplan inspect` lists their sizes",
+    but: ", which fills in a whole text in steps, without a KV cache",
+    way_out: "run it with llama.cpp's `llama-diffusion-cli` or Transformers; it needs memory for its weights and none for a KV cache; `orinplan inspect` lists their sizes",
 };
 
 const RECURRENT: NamedKind = NamedKind {
@@ -254,8 +253,8 @@ const RECURRENT: NamedKind = NamedKind {
         "RecurrentGemma",
     ],
     what: "a recurrent model",
-    but: ", whose blocks keep a state of fixed size that is not planned here",
-    way_out: "its state takes as much at any context, and `orinplan inspect` lists the sizes of its weights; measure a \
+    but: ", whose state of fixed size is not supported",
+    way_out: "its state has the same size at any context. `orinplan inspect` lists the sizes of its weights; measure a \
               GGUF of it on the board with `llama-bench`",
 };
 
@@ -290,7 +289,7 @@ pub(super) fn headless(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     (!others).then(|| {
         let kind = OtherKind::new(
             format!(
-                "a model without a head that writes text (its class is {})",
+                "a model without a head that generates text (its class is {})",
                 quoted(class)
             ),
             "give the checkpoint whose class ends in `ForCausalLM` or `ForConditionalGeneration`; if it embeds texts, run \
@@ -316,11 +315,8 @@ pub(super) fn classifier(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     };
     let why = class.or_else(labels)?;
     Some(OtherKind::new(
-        format!(
-            "a classifier ({why}), which assigns a label to a text in one pass and writes none"
-        ),
-        "run it with Transformers or vLLM (`--task classify`); it needs its weights and no KV cache, and \
-         `orinplan inspect` lists their sizes",
+        format!("a classifier ({why}), which labels a text in one pass and generates none"),
+        "run it with Transformers or vLLM (`--task classify`); it needs memory for its weights and none for a KV cache; `orinplan inspect` lists their sizes",
     ))
 }
 
@@ -342,10 +338,10 @@ pub(super) fn encoder_decoder(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let name = stated(seen, ENCODER_DECODERS).or_else(flagged)?;
     Some(OtherKind::new(
         format!(
-            "an encoder-decoder ({}), whose memory is not that of a decoder's cache of tokens",
+            "an encoder-decoder ({}), whose cache differs from a decoder's",
             quoted(name)
         ),
-        "plan decoders here; whisper.cpp runs Whisper, CTranslate2 and Transformers the others, and `orinplan inspect` \
+        "orinplan plans decoders; run Whisper with whisper.cpp, others with CTranslate2 or Transformers. `orinplan inspect` \
          lists the sizes of its weights",
     ))
 }
@@ -365,7 +361,7 @@ pub(super) fn encoder(seen: &KindEvidence<'_>) -> Option<OtherKind> {
 pub(in crate::checkpoint) fn encoder_called(name: &str) -> OtherKind {
     let kind = OtherKind::new(
         format!(
-            "an encoder ({}), which reads its input in one pass, writes no text and keeps no cache",
+            "an encoder ({}), which reads its input in one pass, generates no text and keeps no cache",
             quoted(name)
         ),
         EMBEDDING_WAY_OUT,

@@ -105,8 +105,7 @@ fn is_unfinished(name: &str) -> bool {
     UNFINISHED.iter().any(|end| name.ends_with(end))
 }
 
-const FINISH: &str =
-    "let the download end, or start it again (`hf download` goes on where it stopped)";
+const FINISH: &str = "let the download finish, or restart it (`hf download` resumes)";
 
 fn format(name: &str) -> Option<&'static UnreadFormat> {
     let name = name.to_ascii_lowercase();

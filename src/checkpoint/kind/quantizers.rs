@@ -22,7 +22,7 @@ const READ: &[&str] = &[
 const UNREAD: &[(&str, &str)] = &[
     ("aqlm", "AQLM, additive codebooks"),
     ("auto_round", "AutoRound"),
-    ("bitnet", "BitNet, weights of three values"),
+    ("bitnet", "BitNet, ternary weights"),
     ("eetq", "EETQ, 8-bit integers"),
     ("exl2", "ExLlamaV2's mixed bits"),
     ("exl3", "ExLlamaV3's trellis codes"),
@@ -60,8 +60,8 @@ const COMPRESSED: &[&str] = &[
 pub(super) fn unread(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     let what = by_config(seen).or_else(|| by_tensors(seen))?;
     Some(OtherKind::new(
-        format!("a model quantized with {what}, which is not read here"),
-        "give the 16-bit model that it was made from, and `orinplan quantize` makes a GGUF, INT4 or FP8 of it",
+        format!("a model quantized with {what}, which is not supported"),
+        "give the 16-bit model that it was made from, and `orinplan quantize` makes a GGUF, INT4 or FP8 from it",
     ))
 }
 
@@ -72,7 +72,7 @@ fn by_config(seen: &KindEvidence<'_>) -> Option<String> {
     if let Some(name) = stated.filter(|config| !config.is_object()) {
         let name = quoted(name.as_str().unwrap_or(&name.to_string()));
         return Some(format!(
-            "{name}, of which `quantization_config` states the name and none of the settings"
+            "{name}, whose settings are missing from `quantization_config`"
         ));
     }
     let config = stated.or_else(|| seen.quantization?.get("quantization"))?;
@@ -106,7 +106,7 @@ fn by_config(seen: &KindEvidence<'_>) -> Option<String> {
         (Some(method), _) if READ.contains(&method) => None,
         (Some(method), _) => Some(match UNREAD.iter().find(|(name, _)| *name == method) {
             Some((name, what)) => format!("`{name}` ({what})"),
-            None => format!("{}, a method that is not known", quoted(method)),
+            None => format!("{}, an unknown method", quoted(method)),
         }),
         (None, _) => None,
     }

@@ -19,7 +19,7 @@ pub(in crate::cli) struct SharedArgs {
     pub workload: WorkloadArgs,
     #[command(flatten)]
     pub preference: PreferenceArgs,
-    /// Where files are loaded from: nvme, sd, or a rate such as 1.2GB/s [default: nvme, or what the file says]
+    /// Storage that files load from: nvme, sd, or a rate such as 1.2GB/s [default: nvme, or what the file says]
     #[arg(long, value_name = "KIND|RATE", help_heading = "Board", value_parser = Storage::named)]
     pub storage: Option<Storage>,
     #[command(flatten)]

@@ -28,10 +28,10 @@ pub(in crate::cli) struct BoardsArgs {
         default_value_t
     )]
     pub server_on: ServerOn,
-    /// Blocks of each board, such as 26,22 [default: what fits with the slowest board fastest]
+    /// Blocks of each board, such as 26,22 [default: the division that fits and whose slowest board is fastest]
     #[arg(long, value_name = "N,..", requires = "boards", value_delimiter = ',')]
     pub layers: Option<Vec<usize>>,
-    /// What is divided, by llama.cpp's names: layer; tensor is refused with the reason
+    /// What to divide, by llama.cpp's names: layer (tensor is refused with the reason)
     #[arg(
         long,
         value_enum,

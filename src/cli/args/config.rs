@@ -11,7 +11,7 @@ pub(in crate::cli) enum Key {
     PowerMode,
     /// Runtime that loads the model
     Runtime,
-    /// Form of the report
+    /// Output format
     Format,
     /// Text that quality is measured on
     Text,
@@ -59,7 +59,7 @@ pub(in crate::cli) struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum ConfigCommand {
-    /// Every setting, with where it comes from
+    /// Every setting and its source
     Show,
     /// Change a setting
     Set {

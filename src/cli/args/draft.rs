@@ -12,8 +12,8 @@ pub(in crate::cli) struct DraftArgs {
     /// the model's own block for it; `eagle3`, a head trained for the model; `lookup`, the text so far
     #[arg(long, value_name = "MODEL|mtp|eagle3|lookup")]
     pub draft: Option<String>,
-    /// How much of the draft is accepted: a share of the drafted tokens, such as 0.6 or 60%, or above 1 the tokens that a
-    /// verification yields, such as 2.6 [default: what published runs of similar models had]
+    /// How much of the draft is accepted: a share of the drafted tokens, such as 0.6 or 60%, or above 1 the tokens that
+    /// a verification yields, such as 2.6 [default: from published runs of similar models]
     #[arg(long, value_name = "R", requires = "draft", value_parser = parse_acceptance)]
     pub acceptance: Option<Acceptance>,
 }

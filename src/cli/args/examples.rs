@@ -30,22 +30,22 @@ FILE.toml:
   [[model]]
   model = \"Qwen/Qwen3-1.7B\"       # or a path, from this file's folder
   name = \"chat\"                   # optional, as are runtime, scheme, context, parallel, kv_type, text_only, adapters
-  priority = 1                    # 1 is served first
-  load = \"resident\"               # or \"on-demand\": loaded when asked for, in turn with others
+  priority = 1                    # 1 comes first
+  load = \"resident\"               # or \"on-demand\": loaded on request, in turn with others
   [[program]]
   name = \"camera\"
   memory = \"450MiB\"";
 
 pub(super) const MODELS: &str = "\
 Examples:
-  orinplan models --device orin-nano-8gb                     the best first
+  orinplan models --device orin-nano-8gb                     best first
   orinplan models --task vision --license apache-2.0,mit --context 32k --min-speed 20
-  orinplan models --all                                      and what has no room, with its board";
+  orinplan models --all                                      also what does not fit, with its board";
 
 pub(super) const QUANTIZE: &str = "\
 Examples:
   orinplan quantize MODEL --scheme q4_k_m --output model-Q4_K_M.gguf
-  orinplan quantize MODEL --scheme q4_k_m --dry-run          the same table, nothing written
+  orinplan quantize MODEL --scheme q4_k_m --dry-run          the same table; writes nothing
   orinplan quantize Qwen/Qwen3-8B --scheme q4_k_m --output qwen3-8b.gguf   while the weights stream
   orinplan quantize MODEL --scheme int4 --output model-INT4  a directory for vLLM
   orinplan quantize MODEL --target-size 1.2GiB --output model.gguf         types by measurement
@@ -77,7 +77,7 @@ Examples:
 pub(super) const CALIBRATE: &str = "\
 Examples:
   orinplan calibrate                                         a minute, at most three
-  orinplan fit MODEL --device host                           then uses what was measured";
+  orinplan fit MODEL --device host                           then uses the measurements";
 
 pub(super) const ROOFLINE: &str = "\
 Examples:
@@ -93,14 +93,14 @@ pub(super) const DEVICES: &str = "\
 Examples:
   orinplan devices                                           all boards
   orinplan devices show orin-nano-8gb                        every number with its source
-  orinplan devices detect --format json > board.json         what this machine is; then, elsewhere:
+  orinplan devices detect --format json > board.json         describe this machine; then, elsewhere:
   orinplan fit MODEL --device board.json";
 
 pub(super) const CONFIG: &str = "\
 Examples:
   orinplan config set device orin-nx-16gb
-  orinplan config                                            every setting and where it is from
-  ORINPLAN_DEVICE=agx-orin-64gb orinplan fit MODEL           above the file; flags are above both";
+  orinplan config                                            every setting and its source
+  ORINPLAN_DEVICE=agx-orin-64gb orinplan fit MODEL           overrides the file; flags override both";
 
 pub(super) const COMPLETIONS: &str = "\
 Examples:

@@ -26,11 +26,11 @@ pub(in crate::cli) struct FitArgs {
     pub board: BoardArgs,
     #[command(flatten)]
     pub workload: WorkloadArgs,
-    /// Plan a GGUF whose tensors have the types of a list, as `quantize --save-types` writes it: a `tensor=type` a line
+    /// Plan a GGUF whose tensors have the types of a list from `quantize --save-types`: one `tensor=type` a line
     #[arg(long, value_name = "FILE", conflicts_with = "scheme", help_heading = CHOICE)]
     pub types: Option<PathBuf>,
-    /// What was measured of this model's quality, as `orinplan compare --format json` prints it [default: what the
-    /// measurements of other models let expect]
+    /// Measured quality of this model, from `orinplan compare --format json` [default: estimated from measurements of
+    /// other models]
     #[arg(long, value_name = "FILE", help_heading = CHOICE)]
     pub quality: Option<PathBuf>,
     /// With --parallel auto: the longest time between two tokens of a sequence, such as 80ms
@@ -49,11 +49,11 @@ pub(in crate::cli) struct FitArgs {
     /// Show the ledger and the roofline of the recommended plan, term by term
     #[arg(long, help_heading = REPORT)]
     pub explain: bool,
-    /// After the report, show the memory in use on this machine beside the plan, until Ctrl-C: start the server meanwhile
-    /// (exit 1 if it took more than planned)
+    /// After the report, show the memory in use on this machine beside the plan until Ctrl-C; start the server
+    /// meanwhile (exit 1 if it used more than planned)
     #[arg(long, conflicts_with_all = ["check", "save"], help_heading = REPORT)]
     pub watch: bool,
-    /// End --watch after this many seconds
+    /// Stop --watch after this many seconds
     #[arg(long, value_name = "N", requires = "watch", value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = REPORT)]
     pub watch_seconds: Option<u64>,
     #[command(flatten)]
@@ -64,7 +64,7 @@ pub(in crate::cli) struct FitArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = REPORT)]
 pub(in crate::cli) struct PredictionArgs {
-    /// Form of the report
+    /// Output format
     #[arg(
         id = "format",
         long,
@@ -125,7 +125,7 @@ impl ValueEnum for PredictionFormat {
 }
 
 impl PredictionArgs {
-    /// Form of the report.
+    /// Output format.
     pub(in crate::cli) fn format(&self) -> ReportFormat {
         match self.form {
             PredictionFormat::Report(format) => format,

@@ -8,13 +8,13 @@ use crate::model::projector::ImageSize;
 /// What the model looks at.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ImageArgs {
-    /// Size of the images that the model looks at, such as 1024x768 [default: the image encoder's own]
+    /// Size of the images, such as 1024x768 [default: the image encoder's own]
     #[arg(long, value_name = "WxH", value_parser = parse_image, conflicts_with = "text_only")]
     pub image: Option<ImageSize>,
-    /// Images that the model looks at; their tokens are part of the prompt [default: 1 with --image, else 0]
+    /// Number of images; their tokens are part of the prompt [default: 1 with --image, else 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=4096), conflicts_with = "text_only")]
     pub images: Option<u64>,
-    /// Where the image encoder runs: the memory is the same, and the CPU is slower
+    /// Where the image encoder runs; memory is the same, the CPU is slower
     #[arg(
         long,
         value_enum,
@@ -31,6 +31,6 @@ pub(in crate::cli) enum ProjectorPlace {
     /// With the model
     #[default]
     Gpu,
-    /// On the processor
+    /// On the CPU
     Cpu,
 }

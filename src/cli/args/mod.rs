@@ -92,17 +92,18 @@ pub(super) enum Command {
     Fit(Box<FitArgs>),
     /// Plan several models on one board, with other programs beside them
     ///
-    /// Each model runs in a process of its own. The report says what they take together, what has no room and what to unload
-    /// for it, the largest contexts beside each other, and how long a file takes to load. MODEL is what `fit` takes; or one
-    /// file names models and other programs, in the form below. Exit status: 0 if all have room, 1 if not.
+    /// Each model runs in a process of its own. The report gives their total memory, the models that do not fit and
+    /// what to unload for them, the largest contexts side by side, and load times. MODEL is as in `fit`; or one file
+    /// names models and other programs, in the form below. Exit status: 0 if all fit, 1 if not.
     #[command(after_long_help = examples::BOARD)]
     Board(SharedArgs),
-    /// Choose a model: what runs on a board, the best first
+    /// Choose a model: what runs on a board, best first
     ///
-    /// Ranks the models of a catalogue that is part of the program: published ones of 0.1 to 16 B parameters, each planned as
-    /// `fit` plans its configuration. First comes what decodes faster than people read, in a format near the original. Among
-    /// these the larger size class comes first (each twice the one before), then the newer model, then the larger one.
-    /// Models of one class are not told apart by what they can do. Exit status: 0 if a model runs as asked, else 1.
+    /// Ranks a built-in catalogue of published models of 0.1 to 16 B parameters, each planned as `fit` plans its
+    /// configuration. Models that decode faster than people read, in a format close to the original, come first. Among
+    /// these, the larger size class comes first (each twice the one before), then the newer model, then the larger one.
+    /// The ranking does not compare the abilities of models of one class. Exit status: 0 if a model meets the request,
+    /// else 1.
     #[command(after_long_help = examples::MODELS)]
     Models(ModelsArgs),
     /// Quantize a model to GGUF, INT4 or FP8
@@ -114,10 +115,10 @@ pub(super) enum Command {
     /// Compute an importance matrix: how much each column of each weight matters on a text
     #[command(after_long_help = examples::IMATRIX)]
     Imatrix(ImatrixArgs),
-    /// Compare what models predict with what a reference predicts: divergence, agreement, perplexity
+    /// Compare the predictions of models with those of a reference: divergence, agreement, perplexity
     #[command(after_long_help = examples::COMPARE)]
     Compare(CompareArgs),
-    /// Run a model and compare what it does with what `fit` predicts
+    /// Run a model and compare it with what `fit` predicts
     #[command(after_long_help = examples::VALIDATE)]
     Validate(ValidateArgs),
     /// Measure this machine, for plans with --device host
@@ -152,7 +153,7 @@ pub(super) struct BoardArgs {
     /// machine if it is a Jetson Orin, else orin-nano-8gb]
     #[arg(long, value_name = "ID|FILE|host", value_parser = known::DEVICES, hide_possible_values = true)]
     pub device: Option<String>,
-    /// Power mode by name, in any case [default: on this machine the one in force, else the board's]
+    /// Power mode by name, in any case [default: the current one on this machine, else the board's]
     #[arg(long, value_name = "NAME", value_parser = known::POWER_MODES, hide_possible_values = true)]
     pub power_mode: Option<String>,
     /// The board with a number changed: bandwidth=204GB/s, gpu-clock=1300MHz, sm-count=16 or
@@ -233,8 +234,7 @@ pub(super) struct WorkloadArgs {
     /// Length of the prompt; decode is rated after it [default: 512, or the context if that is smaller]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
     pub prompt_tokens: Option<u64>,
-    /// Tokens at the start of the prompt that the cache holds already, as after an earlier turn: the time to the
-    /// first token counts the others
+    /// Prompt tokens already in the cache, as after an earlier turn; the time to the first token counts only the others
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
     pub cached_tokens: Option<u64>,
     /// Rows of logits reserved in a pass [default: as the runtime does]
@@ -258,7 +258,7 @@ pub(super) struct WorkloadArgs {
     /// left]
     #[arg(long, value_name = "SIZE")]
     pub budget: Option<Bytes>,
-    /// Watts that the board may draw while it decodes, such as 10W: the fastest power mode within them is named
+    /// Power limit in watts while decoding, such as 10W; the report names the fastest power mode within it
     #[arg(long, value_name = "WATTS", value_parser = parse_watts)]
     pub energy_budget: Option<f64>,
     /// Leave vision and audio towers out
@@ -266,8 +266,8 @@ pub(super) struct WorkloadArgs {
     pub text_only: bool,
     #[command(flatten)]
     pub images: ImageArgs,
-    /// L4T release of the board, such as 36.4.7: it limits single allocations [default: this machine's,
-    /// if it is what is planned for]
+    /// L4T release of the board, such as 36.4.7: it limits single allocations [default: this machine's, when planning
+    /// for it]
     #[arg(long, value_name = "RELEASE", value_parser = parse_release)]
     pub l4t: Option<L4tRelease>,
 }
@@ -276,10 +276,10 @@ pub(super) struct WorkloadArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = CHOICE)]
 pub(super) struct PreferenceArgs {
-    /// What the recommended format is chosen by among those that fit [default: the best trade of speed and quality]
+    /// How to choose the recommended format among those that fit [default: the best trade of speed and quality]
     #[arg(long, value_enum, value_name = "WHAT")]
     pub prefer: Option<PreferArg>,
-    /// Least tokens/s (the expected rate, over all sequences) of the recommended format; exit 1 if none that fits has it
+    /// Minimum tokens/s (expected, over all sequences) of the recommended format; exit 1 if none that fits reaches it
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = parse_rate)]
     pub min_speed: Option<f64>,
 }
@@ -289,7 +289,7 @@ pub(super) struct PreferenceArgs {
 pub(super) enum PreferArg {
     /// The highest rate
     Speed,
-    /// The nearest to the original
+    /// The closest to the original
     Quality,
     /// The smallest file
     Size,
@@ -324,26 +324,25 @@ pub(super) struct QuantizeArgs {
     /// Choose the type of each tensor by measurement, so that the file has at most this size, such as 1.2GiB
     #[arg(long, value_name = "SIZE", conflicts_with = "target_bpw")]
     pub target_size: Option<Bytes>,
-    /// The same for a number of bits for each weight, such as 4.5
+    /// The same, for a number of bits a weight, such as 4.5
     #[arg(long, value_name = "BITS", value_parser = parse_bits)]
     pub target_bpw: Option<f64>,
-    /// The same for what this board has left, at --context
+    /// The same, for the memory left on this board, at --context
     #[arg(long, value_name = "ID|FILE|host", conflicts_with_all = ["target_size", "target_bpw"], value_parser = known::DEVICES, hide_possible_values = true)]
     pub fit: Option<String>,
     /// Tokens of context on the board of --fit [default: 4096, or the model's limit if smaller]
     #[arg(long, value_name = "N", requires = "fit", value_parser = tokens(1..=1 << 30))]
     pub context: Option<u64>,
-    /// The smallest file whose predictions diverge from the original's by this mean KL divergence at most,
-    /// such as 0.05
+    /// Make the smallest file with at most this mean KL divergence from the original, such as 0.05
     #[arg(long, value_name = "NATS", value_parser = parse_nats, conflicts_with_all = ["target_size", "target_bpw", "fit"])]
     pub max_kld: Option<f64>,
-    /// The types of a list that --save-types wrote: a `tensor=type` a line
+    /// Take the types from a list that --save-types wrote: one `tensor=type` a line
     #[arg(long, value_name = "FILE", conflicts_with_all = ["target_size", "target_bpw", "fit", "max_kld"])]
     pub types: Option<PathBuf>,
-    /// Write the types that were chosen to this file, for --types here and in `fit`
+    /// Write the chosen types to this file, for --types here and in `fit`
     #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "types"])]
     pub save_types: Option<PathBuf>,
-    /// Write what each type of each tensor is expected to cost to this file (JSON), for `fit --quality`
+    /// Write the expected cost of each type of each tensor to this file (JSON), for `fit --quality`
     #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "types"])]
     pub save_sensitivity: Option<PathBuf>,
     #[command(flatten)]
@@ -351,10 +350,10 @@ pub(super) struct QuantizeArgs {
     /// The file (or directory) to write
     #[arg(long, value_name = "PATH", required_unless_present = "dry_run")]
     pub output: Option<PathBuf>,
-    /// Go on where an earlier run from a server ended; --overwrite in its place begins anew
+    /// Continue an earlier run from a server; --overwrite starts over instead
     #[arg(long, conflicts_with = "dry_run")]
     pub resume: bool,
-    /// Keep the source in the Hugging Face cache too, as it passes
+    /// Also keep the source in the Hugging Face cache
     #[arg(long, conflicts_with = "dry_run")]
     pub keep_source: bool,
     /// Importance matrix of llama.cpp's `imatrix`, in either form
@@ -373,7 +372,7 @@ pub(super) struct QuantizeArgs {
     /// One type for all tensors that are quantized, without the format's mix
     #[arg(long)]
     pub pure: bool,
-    /// Allow to quantize tensors that are quantized already, at a further loss
+    /// Allow quantizing tensors that are already quantized, at a further loss
     #[arg(long)]
     pub allow_requantize: bool,
     /// Version of llama.cpp's rules for the type of each tensor
@@ -382,33 +381,33 @@ pub(super) struct QuantizeArgs {
     /// Threads that encode [default: the processor's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub threads: Option<u64>,
-    /// Say what would be written, and write nothing
+    /// Show what would be written; write nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Replace the output if it is there
+    /// Replace an existing output
     #[arg(long)]
     pub overwrite: bool,
-    /// Form of the report
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: PlainFormat,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct CalibrateArgs {
-    /// How long to measure; at most three times as long, where other programs disturb it or the machine is slow
+    /// How long to measure; up to three times as long if other programs disturb it or the machine is slow
     #[arg(long, value_name = "N", default_value_t = CALIBRATION_SECONDS, value_parser = clap::value_parser!(u64).range(1..=3600), conflicts_with = "reset")]
     pub seconds: u64,
-    /// Remove the calibration and the runs that were kept
+    /// Remove the calibration and all kept runs
     #[arg(long)]
     pub reset: bool,
-    /// Form of the report
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: PlainFormat,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct RooflineArgs {
-    /// Models whose real bytes are rated
+    /// Models to rate by their real bytes
     #[arg(value_name = "MODEL", required_unless_present = "nominal")]
     pub models: Vec<String>,
     /// A model by nominal size, such as gemma3:1b:1e9:4.5 (repeatable)
@@ -419,7 +418,7 @@ pub(super) struct RooflineArgs {
     /// Formats to rate, by id, or `all` [default: the common ones]
     #[arg(long, value_name = "ID,..", help_heading = NO_HEADING, value_delimiter = ',', value_parser = known::FORMATS, hide_possible_values = true)]
     pub scheme: Vec<String>,
-    /// Form of the report
+    /// Output format
     #[arg(long, value_enum, default_value_t, help_heading = NO_HEADING)]
     pub format: PlainFormat,
 }
@@ -428,7 +427,7 @@ pub(super) struct RooflineArgs {
 pub(super) struct InspectArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Form of the report
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: PlainFormat,
 }
@@ -437,7 +436,7 @@ pub(super) struct InspectArgs {
 pub(super) struct DevicesArgs {
     #[command(subcommand)]
     pub command: Option<DevicesCommand>,
-    /// Form of the report
+    /// Output format
     #[arg(long, value_enum, default_value_t, global = true)]
     pub format: PlainFormat,
 }
@@ -452,7 +451,7 @@ pub(super) enum DevicesCommand {
         #[arg(value_name = "ID|FILE", value_parser = known::DEVICES, hide_possible_values = true)]
         device: String,
     },
-    /// What this machine is
+    /// Describe this machine
     Detect,
 }
 
@@ -487,7 +486,7 @@ pub(super) enum ReportFormat {
     Json,
     /// For issues and pull requests
     Markdown,
-    /// For a browser: one file with figures and the JSON, which loads nothing
+    /// For a browser: one self-contained file with figures and the JSON
     Html,
     /// One figure of the page, which --figure names
     Svg,

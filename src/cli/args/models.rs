@@ -21,11 +21,11 @@ pub(in crate::cli) struct ModelsArgs {
     /// Only models under one of these licences, such as apache-2.0,mit
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', help_heading = NO_HEADING)]
     pub license: Vec<String>,
-    /// List all that run, and what has no room with the smallest board that would do [default: the first 20; JSON
-    /// always has all that run]
+    /// List all that run, and the smallest board for each that does not fit [default: the first 20; JSON always has all
+    /// that run]
     #[arg(long, help_heading = REPORT)]
     pub all: bool,
-    /// Form of the report
+    /// Output format
     #[arg(long, value_enum, default_value_t, help_heading = REPORT)]
     pub format: ReportFormat,
     #[command(flatten)]

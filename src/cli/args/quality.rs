@@ -10,11 +10,10 @@ use super::{FigureArgs, KvCacheArgs, REPORT, ReportFormat};
 /// The text that models are evaluated on.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TextArgs {
-    /// A text that is like what the model will read and write [default: a built-in one of prose, code and
-    /// dialogue in several languages]
+    /// A text like your own use of the model [default: a built-in one of prose, code and dialogue in several languages]
     #[arg(long, value_name = "FILE")]
     pub text: Option<PathBuf>,
-    /// Tokens in a chunk, each of which is evaluated by itself
+    /// Tokens in a chunk; chunks are evaluated separately
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = tokens(16..=1 << 20))]
     pub chunk_tokens: u64,
 }
@@ -32,10 +31,10 @@ pub(in crate::cli) struct ImatrixArgs {
     /// Chunks to evaluate [default: all of the text]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub chunks: Option<u64>,
-    /// Collect for the output matrix too, or for a tied embedding in its place
+    /// Also collect for the output matrix (or a tied embedding in its place)
     #[arg(long)]
     pub process_output: bool,
-    /// Replace the output if it is there
+    /// Replace an existing output
     #[arg(long)]
     pub overwrite: bool,
 }
@@ -53,13 +52,13 @@ pub(in crate::cli) struct CompareArgs {
     /// Chunks to evaluate; predictions in the second half of each are scored
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub chunks: u64,
-    /// Keep the reference's predictions in this file; where it is there, use them and do not run the
-    /// reference. The form is that of llama-perplexity's --kl-divergence-base
+    /// Keep the reference's predictions in this file; if it exists, use them instead of running the reference. The form
+    /// is that of llama-perplexity's --kl-divergence-base
     #[arg(long, value_name = "FILE")]
     pub keep: Option<PathBuf>,
     #[command(flatten)]
     pub kv_cache: KvCacheArgs,
-    /// Form of the report
+    /// Output format
     #[arg(long, value_enum, default_value_t, help_heading = REPORT)]
     pub format: ReportFormat,
     #[command(flatten)]

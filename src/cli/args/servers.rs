@@ -11,10 +11,10 @@ use super::{BoardArgs, EVERYWHERE};
 /// Whether servers are asked for models that are not on this machine.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub(in crate::cli) struct NetworkArgs {
-    /// Ask no server: open only what is on this machine, or was opened before (as HF_HUB_OFFLINE=1)
+    /// Use no network: open only models on this machine or opened before (like HF_HUB_OFFLINE=1)
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub offline: bool,
-    /// Fetch headers of models on servers again, in place of those kept from earlier runs
+    /// Fetch headers of models on servers again, instead of using cached ones
     #[arg(long, global = true, conflicts_with = "offline", help_heading = EVERYWHERE)]
     pub refresh: bool,
 }
@@ -31,10 +31,10 @@ pub(in crate::cli) struct PullArgs {
     /// The file to write
     #[arg(long, value_name = "PATH")]
     pub output: PathBuf,
-    /// Replace the file if it is there, or what an earlier run left of it
+    /// Replace an existing file, or an incomplete one from an earlier run
     #[arg(long)]
     pub overwrite: bool,
-    /// Go on where an earlier run ended
+    /// Continue an earlier run
     #[arg(long)]
     pub resume: bool,
     /// Tokens of context on the board [default: 4096, or the model's limit if smaller]

@@ -45,7 +45,7 @@ pub(in crate::cli) fn unknown_command(error: &clap::Error) -> String {
         None => nearest::hint(&word, known.iter().copied()),
     };
     format!(
-        "there is no command `{word}`{hint}; known are {}",
+        "there is no command `{word}`{hint}; known: {}",
         known.join(", ")
     )
 }

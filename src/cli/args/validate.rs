@@ -45,7 +45,7 @@ pub(in crate::cli) struct ValidateArgs {
     /// Address of the server [default: http://127.0.0.1:8080, Ollama's http://127.0.0.1:11434]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
-    /// Name under which the server has the model [default: the only one it lists; with Ollama MODEL]
+    /// Name of the model on the server [default: the only one it lists; with Ollama MODEL]
     #[arg(long, value_name = "NAME")]
     pub served_model: Option<String>,
     /// Path of llama-bench [default: searched in the absolute folders of PATH]
@@ -54,7 +54,7 @@ pub(in crate::cli) struct ValidateArgs {
     /// Device whose prediction is compared: `host` for this machine, else an id or a profile file
     #[arg(long, value_name = "ID|FILE|host", default_value = HOST, value_parser = known::DEVICES, hide_possible_values = true)]
     pub device: String,
-    /// Power mode to predict for [default: the one in force]
+    /// Power mode to predict for [default: the current one]
     #[arg(long, value_name = "NAME", value_parser = known::POWER_MODES, hide_possible_values = true)]
     pub power_mode: Option<String>,
     /// Runtime whose prediction is compared [default: that of the backend]
@@ -67,17 +67,16 @@ pub(in crate::cli) struct ValidateArgs {
     /// Prompt text, instead of plain words
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
-    /// Put the prompt into the model's chat template
+    /// Wrap the prompt in the model's chat template
     #[arg(long)]
     pub chat: bool,
     /// Tokens to generate in each repeat
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 64, value_parser = tokens(LEAST_TOKENS..=1 << 20))]
     pub tokens: u64,
-    /// Length of the prompt of plain words, in tokens (about)
+    /// Approximate length of the default prompt, in tokens
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 128, value_parser = tokens(1..=1 << 20))]
     pub prompt_tokens: u64,
-    /// Tokens of context; of a server, what it was started with [default: 4096, or the model's limit
-    /// if smaller]
+    /// Tokens of context; for a server, its own setting [default: 4096, or the model's limit if smaller]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = tokens(1..=1 << 30))]
     pub context: Option<u64>,
     #[command(flatten)]
@@ -94,13 +93,13 @@ pub(in crate::cli) struct ValidateArgs {
     /// Percent that a predicted value may be off
     #[arg(long, value_name = "PERCENT", default_value_t = 15.0, value_parser = parse_percent)]
     pub tolerance: f64,
-    /// Longest time that a server may send nothing, in seconds; a request may take twice that, plus a second a token
+    /// Longest silence of a server, in seconds; a request may take twice that, plus a second a token
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
-    /// Keep what was measured: plans for this runtime and device are corrected by it
+    /// Keep the measurement, to correct plans for this runtime and device
     #[arg(long)]
     pub save_calibration: bool,
-    /// Form of the report
+    /// Output format
     #[arg(long, value_enum, default_value_t, help_heading = REPORT)]
     pub format: ReportFormat,
     #[command(flatten)]

@@ -89,7 +89,7 @@ pub(super) fn resolve(
     }
     if args.threads.is_some() && args.backend != BackendId::LlamaBench {
         bail!(
-            "--threads is for --backend llama-bench; a server was started with its own, and candle takes those of CANDLE_NUM_THREADS"
+            "--threads is for --backend llama-bench; a server has its own setting, and candle reads CANDLE_NUM_THREADS"
         );
     }
     if args.program.is_some() && args.backend != BackendId::LlamaBench {
@@ -112,7 +112,7 @@ pub(super) fn resolve(
                 (Some(name), _) => name.clone(),
                 (None, false) => args.model.model.clone(),
                 (None, true) => bail!(
-                    "{} is a file: say under which tag Ollama has it with --served-model",
+                    "{} is a file: name its Ollama tag with --served-model",
                     args.model.model
                 ),
             },
@@ -169,7 +169,7 @@ fn gguf(args: &ValidateArgs, checkpoint: &Checkpoint) -> anyhow::Result<PathBuf>
             _ => ("a GGUF", format!(" --backend {backend}")),
         };
         bail!(
-            "{model} is no GGUF, and --backend {backend} runs {runs}: make it with `orinplan quantize {} --scheme {scheme} --output model.gguf`, then `orinplan validate model.gguf{flag}`",
+            "{model} is not a GGUF, but --backend {backend} runs {runs}: make one with `orinplan quantize {} --scheme {scheme} --output model.gguf`, then `orinplan validate model.gguf{flag}`",
             foreign::shell_path(model)
         );
     }

@@ -164,7 +164,7 @@ fn ran_on<'a>(
 fn not_kept(board: &Board, ran_on: RanOn<'_>) -> Option<String> {
     match ran_on {
         RanOn::Another(name) => Some(format!(
-            "it runs on this machine ({name}), which is no {}",
+            "it runs on this machine ({name}), which is not a {}",
             board.device.name
         )),
         _ => settings::check_runs()
@@ -239,7 +239,7 @@ fn candidate(
     };
     let candidate = found.into_iter().find(named).with_context(|| {
         format!(
-            "{} does not load {} as it is stored; name the format that it was given with --scheme",
+            "{} does not load {} as stored; name the format that it was quantized to with --scheme",
             runtime.name,
             planner.model().name
         )
@@ -248,7 +248,7 @@ fn candidate(
         && planner.checkpoint().format == SourceFormat::Gguf;
     if runs_the_file && !candidate.assignment.is_stored() {
         bail!(
-            "{} is run as it is stored; --scheme is the format that a server has quantized a model to: leave it out",
+            "{} runs as stored; --scheme is for models that a server has quantized: leave it out",
             args.model.model
         );
     }

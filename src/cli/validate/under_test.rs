@@ -162,7 +162,7 @@ impl RunUnderTest<'_> {
             let memory = mode.bandwidth.as_ref().map(|rate| rate.value.show());
             let memory = memory.unwrap_or_default();
             let what = format!(
-                "in {} (memory of {memory}), and the plan is for {}: `sudo nvpmodel -q` shows the mode in force, --power-mode plans for one",
+                "in {} (memory of {memory}), but the plan is for {}: `sudo nvpmodel -q` shows the current mode, --power-mode plans for one",
                 mode.name, planned.name
             );
             add(what, mode, true)?;
@@ -181,7 +181,7 @@ impl RunUnderTest<'_> {
         }
         let bytes = self.step(measured).0;
         found.push(Alternative {
-            what: "on the processors, which read about 16 GB/s: use a build with CUDA, with every layer on the GPU (-ngl 99)".to_owned(),
+            what: "on the CPU, which reads about 16 GB/s: use a build with CUDA, with every layer on the GPU (-ngl 99)".to_owned(),
             mode: None,
             decode: PROCESSORS / bytes,
             prefill: None,

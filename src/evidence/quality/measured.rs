@@ -41,7 +41,7 @@ pub enum QualityFileError {
         found: String,
     },
     /// It is of another model.
-    #[error("{file} measured {measured}, and {planned} is planned; {WAY_OUT}")]
+    #[error("{file} measured {measured}, but the plan is for {planned}; {WAY_OUT}")]
     OtherModel {
         /// The file's name.
         file: String,
@@ -185,7 +185,7 @@ impl MeasuredQuality {
         };
         if let Some((place, number)) = content.impossible() {
             return Err(malformed(format!(
-                "{place} is {number}, which no measurement gives"
+                "{place} is {number}, which is not a valid measurement"
             )));
         }
         Ok(MeasuredQuality {

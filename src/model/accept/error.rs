@@ -15,13 +15,11 @@ pub enum AcceptError {
     )]
     NoTensors,
     #[error(
-        "`{key}` is missing, and llama.cpp does not load a file without it; make the file anew from the original \
-         checkpoint with a current converter"
+        "`{key}` is missing, and llama.cpp loads no file without it; convert the original checkpoint again with a current converter"
     )]
     Missing { key: String },
     #[error(
-        "`{key}` is {found}, and llama.cpp loads {expected} only; make the file anew from the original checkpoint \
-         with a current converter"
+        "`{key}` is {found}, but llama.cpp only loads {expected}; convert the original checkpoint again with a current converter"
     )]
     Type {
         key: String,
@@ -29,8 +27,7 @@ pub enum AcceptError {
         expected: &'static str,
     },
     #[error(
-        "`{key}` has {found} entries, and llama.cpp loads files with {expected} of them, {of}; make the file anew \
-         from the original checkpoint"
+        "`{key}` has {found} entries, but llama.cpp requires {expected}, {of}; convert the original checkpoint again"
     )]
     Length {
         key: String,
@@ -39,7 +36,7 @@ pub enum AcceptError {
         of: &'static str,
     },
     #[error(
-        "`{key}` is {found}, and llama.cpp takes {expected} there; make the file anew from the original checkpoint"
+        "`{key}` is {found}, but llama.cpp requires {expected}; convert the original checkpoint again"
     )]
     Number {
         key: String,
@@ -48,7 +45,7 @@ pub enum AcceptError {
     },
     #[error(
         "`{key}` is `{found}`, which llama.cpp does not know as of build 11434{nearest}; run it with a newer build \
-         that does, or make the file anew from the original checkpoint with a current converter"
+         that does, or convert the original checkpoint again with a current converter"
     )]
     Word {
         key: String,
@@ -56,23 +53,21 @@ pub enum AcceptError {
         nearest: String,
     },
     #[error(
-        "a token is sent to {found} experts of {experts}, and llama.cpp does not load that; take the metadata that \
+        "a token is sent to {found} experts of {experts}, which llama.cpp does not load; use the metadata that \
          belongs to these weights"
     )]
     Experts { found: u64, experts: u64 },
     #[error(
-        "the vocabulary has {tokens} tokens and the embedding {rows} rows, and llama.cpp loads files where the two \
-         are equal; take the tokenizer that belongs to these weights"
+        "the vocabulary has {tokens} tokens and the embedding {rows} rows, but llama.cpp requires equal numbers; use the tokenizer that belongs to these weights"
     )]
     Vocabulary { tokens: u64, rows: u64 },
     #[error(
-        "two tokens are `{text}`, and llama.cpp loads files where each is another; take the tokenizer that belongs \
+        "two tokens are `{text}`, but llama.cpp requires distinct ones; use the tokenizer that belongs \
          to these weights"
     )]
     SameToken { text: String },
     #[error(
-        "tensor `{tensor}` is {}, and llama.cpp computes with it in {expected} only; make the file anew from the \
-         original checkpoint with a current converter",
+        "tensor `{tensor}` is {}, but llama.cpp only computes with it in {expected}; convert the original checkpoint again with a current converter",
         found.name()
     )]
     TensorType {
@@ -81,13 +76,11 @@ pub enum AcceptError {
         expected: &'static str,
     },
     #[error(
-        "tensor `{tensor}` is part of a {tower}, and llama.cpp loads that from a file of its own, beside the text \
-         model's; get the model as two files (its own and an `mmproj`)"
+        "tensor `{tensor}` is part of a {tower}, which llama.cpp loads from a separate file; get the model as two files (the text model and an `mmproj`)"
     )]
     Tower { tensor: String, tower: &'static str },
     #[error(
-        "{}: the projector gives image embeddings of {found}, and this model takes {expected}, so llama.cpp does not \
-         load the pair; put the projector that belongs to the model in its place",
+        "{}: the projector gives image embeddings of {found}, but this model takes {expected}, so llama.cpp does not load the pair; use the projector that belongs to the model",
         path.display()
     )]
     Projector {
@@ -96,9 +89,7 @@ pub enum AcceptError {
         expected: u64,
     },
     #[error(
-        "tensor `{tensor}` lies at byte {found} and not at {expected}, right behind the one before it, and llama.cpp \
-         loads files without holes whose tensors lie in the order of their list; make the file anew from the original \
-         checkpoint with a current converter"
+        "tensor `{tensor}` is at byte {found}, not at {expected} right after the one before it; llama.cpp requires tensors in the order of their list, without gaps; convert the original checkpoint again with a current converter"
     )]
     Place {
         tensor: String,

@@ -91,7 +91,7 @@ fn count(part: &Json, keys: &[&'static str], or: u64) -> Result<u64, ProjectorEr
         None => or,
         Some(value) => value.as_u64().ok_or(ProjectorError::Value {
             key,
-            problem: "is no whole number",
+            problem: "is not a whole number",
         })?,
     };
     match value {

@@ -67,7 +67,7 @@ pub enum ProjectorError {
     NoVision,
     /// The kind is not in the table.
     #[error(
-        "the projector of `{name}` is not known; known are those of {known}; llama.cpp's convert_hf_to_gguf.py --mmproj may write it"
+        "the projector of `{name}` is unknown; known: those of {known}; llama.cpp's convert_hf_to_gguf.py --mmproj may write it"
     )]
     Unknown {
         /// The model type.
@@ -76,7 +76,7 @@ pub enum ProjectorError {
         known: String,
     },
     /// The kind is planned and not written.
-    #[error("the projector of `{name}` is planned and not written: {reason}")]
+    #[error("the projector of `{name}` can be planned but not written: {reason}")]
     NotWritten {
         /// The model type.
         name: &'static str,
@@ -101,7 +101,7 @@ pub enum ProjectorError {
     },
     /// A tensor has another number of weights.
     #[error(
-        "tensor `{name}` of the projector has {found} weights, and config.json gives {expected}"
+        "tensor `{name}` of the projector has {found} weights, but config.json implies {expected}"
     )]
     Size {
         /// Its name.

@@ -51,7 +51,7 @@ impl Vision {
     pub(super) fn checked(self) -> Result<Vision, ProjectorError> {
         let wrong = |key, problem| Err(ProjectorError::Value { key, problem });
         if self.patch == 0 || self.merge == 0 || self.merge > 64 {
-            return wrong("patch_size", "is no size of a patch");
+            return wrong("patch_size", "is not a patch size");
         }
         if self.image < self.token_side() {
             return wrong("image_size", "is smaller than a patch");
@@ -65,7 +65,7 @@ impl Vision {
         if self.deepstack.iter().any(|block| *block >= self.blocks) {
             return wrong(
                 "deepstack_visual_indexes",
-                "names a block that is not there",
+                "names a block that does not exist",
             );
         }
         Ok(self)

@@ -14,7 +14,7 @@ pub enum PackedError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(
-        "{}: is only the header of a weight file, and the weights are needed; download the whole file", path.display()
+        "{}: is only the header of a weight file, but the weights are needed; download the whole file", path.display()
     )]
     HeaderOnly { path: PathBuf },
     #[error("{}: tensor `{}` cannot be read: {source}; the file may be cut short, copy or download it again", path.display(), one_line(tensor))]
@@ -42,7 +42,7 @@ pub enum PackedError {
     )]
     Missing { tensor: String, part: &'static str },
     #[error(
-        "tensor `{}` has shape {found:?}, which does not belong to a weight of shape {weight:?}; the files may be of different models",
+        "tensor `{}` has shape {found:?}, which does not match a weight of shape {weight:?}; the files may be of different models",
         one_line(tensor)
     )]
     Shape {
@@ -50,10 +50,7 @@ pub enum PackedError {
         found: Vec<u64>,
         weight: Vec<u64>,
     },
-    #[error(
-        "tensor `{}` holds {what}, and {expected} was expected there",
-        one_line(tensor)
-    )]
+    #[error("tensor `{}` holds {what} instead of {expected}", one_line(tensor))]
     Content {
         tensor: String,
         what: String,

@@ -69,9 +69,9 @@ pub(super) fn notes(report: &Report<'_>) -> Vec<String> {
     let engine = report.cluster.engine;
     vec![
         format!(
-            "{} has neither authentication nor encryption, and who reaches its port can run code: loopback or a network of your own, never the internet; build with -DGGML_RPC=ON, the same version everywhere; older builds call it {}",
+            "{} has neither authentication nor encryption, and anyone who can connect to its port can run code: use loopback or a network of your own, never the internet; build with -DGGML_RPC=ON, the same version everywhere; older builds call it {}",
             engine.server, engine.older_server
         ),
-        "one board that drops out ends the whole: llama-server aborts (signal 6), the others wait for the next; nothing is kept of answers under way".to_owned(),
+        "if a board drops out, llama-server aborts (signal 6) and the other servers wait for the next one; answers in progress are lost".to_owned(),
     ]
 }

@@ -91,7 +91,7 @@ fn head(report: &Report<'_>) -> Vec<String> {
     let runtime = &report.cluster.alone.board.runtime.name;
     vec![
         format!(
-            "{}; {} ({:.0} MB/s, {} there and back)",
+            "{}; {} ({:.0} MB/s, {} round trip)",
             report.boards(),
             link.name,
             link.rate.0 / 1e6,
@@ -132,10 +132,7 @@ fn verdict(report: &Report<'_>) -> String {
         let short = if short.is_empty() {
             "no format is fast enough".to_owned()
         } else {
-            format!(
-                "of all formats {scheme} misses least, and {}",
-                listed(&short)
-            )
+            format!("{scheme} comes closest, but {}", listed(&short))
         };
         return format!("DOES NOT FIT {boards} boards with {context} of context: {short}");
     }
@@ -163,13 +160,13 @@ fn alone(report: &Report<'_>, plan: &Plan) -> String {
         let rate = plan.rate().map_or(String::new(), |alone| {
             format!(" at {} tokens/s", rate(alone))
         });
-        return format!("on {name} alone it fits too{rate}");
+        return format!("it also fits {name} alone{rate}");
     }
     let why = match plan.refusal() {
         Some(note) => note.text(),
         None => format!("{} of {}", plan.memory.total(), plan.available),
     };
-    format!("on one board alone it does not fit ({name}: {why})")
+    format!("it does not fit one board alone ({name}: {why})")
 }
 
 /// A line for each format.
@@ -295,7 +292,7 @@ fn notes(report: &Report<'_>) -> Vec<String> {
     if report.asked.link.trust < Trust::Measured {
         let name = &report.asked.link.name;
         all.push(format!(
-            "no boards were measured over {name}: its nominal rate is assumed; --link RATE,LATENCY takes yours"
+            "no boards were measured over {name}: its nominal rate is assumed; --link RATE,LATENCY sets yours"
         ));
     }
     if report.cluster.choice.taken.is_some() {
@@ -310,7 +307,7 @@ fn wire(report: &Report<'_>, split: &Split) -> Option<String> {
     let step = split.step_traffic();
     let link = report.asked.link.seconds(step);
     Some(format!(
-        "on the wire: {step} a step ({}), all boards together; with round trips and handling {} to {} of a step of {}; weights once, {} in {}, and with -c on each board tensors above 10 MiB not again",
+        "on the wire: {step} a step ({}), all boards together; with round trips and handling {} to {} of a step of {}; weights once, {} in {}; with -c on each board, tensors above 10 MiB are not sent again",
         seconds(link),
         seconds(rates.overhead.low),
         seconds(rates.overhead.high),
@@ -326,12 +323,12 @@ fn in_flight(report: &Report<'_>, split: &Split) -> Option<String> {
     let sequences = report.cluster.alone.workload.parallel;
     if sequences < 2 {
         return Some(
-            "boards take turns, so a second one adds memory and no speed; --parallel N shows what several sequences bring"
+            "boards take turns, so a second one adds memory but no speed; --parallel N plans several sequences"
                 .to_owned(),
         );
     }
     Some(format!(
-        "llama.cpp decodes {sequences} sequences as one batch, and boards take turns: {} tokens/s; a pipeline that keeps every board busy would have {} (published for such a one, not for llama.cpp)",
+        "llama.cpp decodes {sequences} sequences as one batch, and boards take turns: {} tokens/s; a pipeline that keeps every board busy would reach {} (published for such a pipeline, not for llama.cpp)",
         rate(rates.decode.expected),
         rate(rates.all_busy),
     ))
@@ -349,7 +346,7 @@ fn evidence(report: &Report<'_>, plan: &Plan) -> Option<String> {
         n => format!(" with {n} sequences in flight"),
     };
     Some(format!(
-        "no run of llama.cpp's RPC with layers split over Orin boards is published: each board's time is that of its blocks alone, and the rest was measured with a pipeline of the same kernels; nearest: {} {} on {} x {} in {} ({} blocks), {}, {} tokens/s{in_flight}{between}",
+        "no run of llama.cpp's RPC with layers split over Orin boards is published: each board's time is planned for its blocks alone, the rest was measured on a pipeline of the same kernels; nearest: {} {} on {} x {} in {} ({} blocks), {}, {} tokens/s{in_flight}{between}",
         row.model,
         row.format.to_uppercase(),
         row.boards,

@@ -38,7 +38,7 @@ pub fn list_text(devices: &[DeviceProfile], columns: Option<usize>) -> String {
     let mut text = Screen::new(columns);
     text.table(&table, "");
     text.blank();
-    text.prose("* the default where this machine is no Jetson Orin. `available` is what an idle headless system leaves; bandwidth is that of the power mode in [brackets]. `orinplan devices show ID` gives every number with its source.");
+    text.prose("* default on a machine that is not a Jetson Orin. `available`: left by an idle headless system; bandwidth: in the power mode in [brackets]. `orinplan devices show ID` gives every number with its source.");
     text.finish()
 }
 

@@ -59,7 +59,7 @@ pub(super) fn advice_text(advice: &Advice, report: &Report<'_>) -> String {
         } => {
             let scheme = scheme.to_uppercase();
             let way_out = board.as_ref().map_or_else(
-                || "take a smaller model".to_owned(),
+                || "use a smaller model".to_owned(),
                 |board| {
                     let (name, id) = (&board.name, &board.id);
                     let scheme = board.scheme.to_uppercase();
@@ -69,7 +69,7 @@ pub(super) fn advice_text(advice: &Advice, report: &Report<'_>) -> String {
                     let gone: Vec<&str> = budget.into_iter().chain(mode).collect();
                     let without = if gone.is_empty() { String::new() } else { format!(", without {}", gone.join(" ")) };
                     format!(
-                        "take a smaller model, or a {name}, the smallest board that would do: {scheme} fits with --device {id}{without}"
+                        "use a smaller model, or a {name}, the smallest board that would do: {scheme} fits with --device {id}{without}"
                     )
                 },
             );
@@ -101,14 +101,14 @@ fn name(change: &PlanChange, workload: &Workload) -> String {
             format!("no desktop (`sudo systemctl isolate multi-user.target` frees about {freed})")
         }
         PlanChange::Idle { leaves } => {
-            format!("end other programs (about {leaves} are available on an idle board)")
+            format!("close other programs (about {leaves} are available on an idle board)")
         }
         PlanChange::Outputs => "fewer rows of logits".to_owned(),
         PlanChange::Reserve(_) => format!("reserve less than {}", workload.reserve),
         PlanChange::Budget(_) => "a larger budget".to_owned(),
         PlanChange::Ubatch(_) => "fewer prompt tokens at once".to_owned(),
         PlanChange::Parallel(_) => "fewer sequences".to_owned(),
-        PlanChange::TextOnly => "text alone".to_owned(),
+        PlanChange::TextOnly => "text only".to_owned(),
         PlanChange::KvType(dtype) if dtype.is_quantized() => "a smaller KV cache".to_owned(),
         PlanChange::KvType(_) => "another KV cache".to_owned(),
         PlanChange::Scheme(_) => "a smaller format".to_owned(),

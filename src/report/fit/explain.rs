@@ -141,7 +141,7 @@ fn ledger(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
     term(
         "draft",
         memory.draft,
-        "its weights, its own cache in F16, and what it computes in".to_owned(),
+        "its weights, its own cache in F16, and its compute buffers".to_owned(),
     );
     term(
         "output rows",
@@ -182,7 +182,7 @@ fn ledger(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
     let pool = match workload.budget {
         Some(budget) => format!("--budget {budget}"),
         None => format!(
-            "{} less {} that the system holds ({})",
+            "{} less {} held by the system ({})",
             device.total_memory.value,
             device.system(workload.session).expected.value,
             device.system(workload.session).expected.source,
@@ -205,9 +205,9 @@ fn ledger(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
 /// The rates of a model that turns texts into numbers, by the length of the texts.
 fn passes(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
     if plan.speeds.is_none() {
-        return out.push_str("\n Speed: the memory bandwidth of this device is not known\n");
+        return out.push_str("\n Speed: the memory bandwidth of this device is unknown\n");
     }
-    out.push_str("\n Texts of a length, each in one pass:\n");
+    out.push_str("\n Texts by length, each in one pass:\n");
     let lengths = PROMPTS
         .into_iter()
         .filter(|tokens| *tokens <= plan.max_context);
@@ -231,7 +231,7 @@ fn passes(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
 
 fn roofline(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
     let Some(speeds) = &plan.speeds else {
-        return out.push_str("\n Speed: the memory bandwidth of this device is not known\n");
+        return out.push_str("\n Speed: the memory bandwidth of this device is unknown\n");
     };
     let Report {
         target,
@@ -271,7 +271,7 @@ fn roofline(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
     out.table(&table, "   ");
     let facts = [
         format!(
-            "decode {} tokens/s, {} expected; bound by {}; never above {} ({}; {} bytes a step)",
+            "decode {} tokens/s, {} expected; bound by {}; ceiling {} ({}; {} bytes a step)",
             range(&decode.tokens_per_second),
             rate(decode.tokens_per_second.expected),
             bound(decode.bound),
@@ -314,7 +314,7 @@ fn roofline(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
         };
         [
             format!(
-                "twice the bandwidth would bring {}, twice the GPU clock {}: see --what-if",
+                "twice the bandwidth would give {}, twice the GPU clock {}: see --what-if",
                 better(published.twice_the_bandwidth),
                 better(published.twice_the_clock),
             ),
@@ -365,7 +365,7 @@ fn elsewhere(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
             .collect(),
     );
     list(
-        "first token by prompt",
+        "time to the first token by prompt",
         prompts
             .filter_map(|tokens| Some((tokens, at(&|other| other.prompt_tokens = tokens)?)))
             .map(|(tokens, speeds)| {
@@ -379,7 +379,7 @@ fn elsewhere(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
             .collect(),
     );
     list(
-        "sequences at once, tokens/s over all",
+        "total tokens/s by sequences at once",
         SEQUENCES
             .into_iter()
             .filter_map(|count| Some((count, at(&|other| other.parallel = count)?)))

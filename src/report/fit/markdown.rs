@@ -41,7 +41,7 @@ pub fn page(report: &Report<'_>) -> String {
         line(&mut out, format_args!("\n{}.", markdown_sentence(&reason)));
     }
     if !report.advice.is_empty() {
-        out.push_str("\nWhat to change, least harm first:\n\n");
+        out.push_str("\nWhat to change, least loss first:\n\n");
         for advice in report.advice {
             line(
                 &mut out,

@@ -117,13 +117,13 @@ fn evidence_text(evidence: &Evidence, target: Target<'_>) -> String {
     let (runtime, board) = (&target.runtime.name, &target.device.name);
     let Some(near) = &evidence.nearest else {
         return format!(
-            "speed rests on no measurement of {runtime} on any Orin board: the range is a guess"
+            "the speed is a guess: there is no measurement of {runtime} on any Orin board"
         );
     };
     let count = |n: usize| counted(n, "measurement", "measurements");
     let from = match evidence.on_board {
         0 => format!(
-            "speed rests on no measurement of {runtime} on the {board}, and on {} elsewhere",
+            "speed from {} of {runtime} on other boards, none on the {board}",
             count(evidence.anywhere)
         ),
         n => format!("speed from {} of {runtime} on the {board}", count(n)),
@@ -184,7 +184,7 @@ fn power_text(modes: &[ModeEnergy]) -> Vec<String> {
         let each: Vec<String> = each.collect();
         let rail = modes.first()?.rails.get(index)?.rail;
         Some(format!(
-            "{} while decoding, predicted from {} of {} ({:.0} % off when their model was left out): {}",
+            "{} while decoding, predicted from {} of {} ({:.0} % off without having seen their model): {}",
             rail.name,
             counted(rail.measurements as usize, "measurement", "measurements"),
             counted(rail.models as usize, "model", "models"),

@@ -36,7 +36,7 @@ pub(super) fn reason(report: &Report<'_>) -> Option<String> {
     );
     if is_quantized && !is_made {
         return Some(format!(
-            "{scheme} is what the file is: every other format would lose more"
+            "{scheme} is the file's own format: every other format would lose more"
         ));
     }
     let why = match preference.prefer {
@@ -47,7 +47,7 @@ pub(super) fn reason(report: &Report<'_>) -> Option<String> {
     };
     let Some(next) = report.fit.next_best() else {
         let is_only = report.fit.plans.len() > 1;
-        return is_only.then(|| format!("{scheme} is the only format to take{least}"));
+        return is_only.then(|| format!("{scheme} is the only choice{least}"));
     };
     let changes = [speed_change(taken, next), quality_change(taken, next)];
     let changes: Vec<String> = changes.into_iter().flatten().collect();
@@ -86,7 +86,7 @@ pub(super) fn evidence(plan: &Plan) -> Option<String> {
     let Some(quality) = &plan.quality else {
         let scheme = plan.assignment.scheme.to_uppercase();
         return Some(format!(
-            "quality is not known: {scheme} was measured on no model"
+            "quality unknown: nobody has measured {scheme} on any model"
         ));
     };
     let on = |experiment: &Experiment| {
@@ -111,7 +111,7 @@ pub(super) fn evidence(plan: &Plan) -> Option<String> {
         }
         Basis::Measured(experiment) => Some(format!("quality as measured {}", on(experiment))),
         Basis::Sensitivity(experiment) => Some(format!(
-            "quality is the sum of what the tensors cost one by one, {}",
+            "quality is the sum of the separate costs of tensors, {}",
             on(experiment)
         )),
     }

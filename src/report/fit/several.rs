@@ -181,6 +181,6 @@ fn legend(sides: &[Side<'_>]) -> String {
         _ => String::new(),
     };
     format!(
-        "the recommended format of each, or the smallest where none fits; {with}quality in nats a token off the 16-bit original (0 is best); `orinplan fit` on one model shows its other formats, its notes and how to run it"
+        "the recommended format of each, or the smallest if none fits; {with}quality in nats a token off the 16-bit original (0 is best); `orinplan fit` on one model shows its other formats, its notes and how to run it"
     )
 }

@@ -16,8 +16,7 @@ pub(super) fn line(plan: &Plan) -> Option<String> {
     let memory = plan.memory.draft;
     let Some((speed_up, accepted)) = speculation.speed_up.zip(speculation.accepted) else {
         return Some(format!(
-            "Speculation ({word}): no published run says how much is accepted; a verification takes {cost:.2} plain steps \
-             ({}), so it is faster where it yields more than {cost:.2} tokens (--acceptance); the draft takes {memory}",
+            "Speculation ({word}): no published run states the acceptance; a verification takes {cost:.2} plain steps ({}), so it is faster if it yields more than {cost:.2} tokens (--acceptance); the draft takes {memory}",
             two(&speculation.cost),
         ));
     };

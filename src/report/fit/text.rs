@@ -70,7 +70,7 @@ pub fn text(report: &Report<'_>, view: View) -> String {
     out.table(&table(report, shown.clone()), " ");
     out.prose(&legend(report));
     if !report.advice.is_empty() {
-        out.push_str("\nWhat to change, least harm first:\n");
+        out.push_str("\nWhat to change, least loss first:\n");
         for (index, advice) in report.advice.iter().enumerate() {
             let advice = advice_text(advice, report);
             out.prose(&format!("  {}. {advice}", index + 1));
@@ -202,7 +202,7 @@ pub(super) fn headline(report: &Report<'_>, recommended: Option<&Plan>) -> Strin
                 let total = plan.memory.total();
                 if total > plan.available {
                     format!(
-                        ": {} needs {total}, {} more than the {} there is",
+                        ": {} needs {total}, {} more than the {} available",
                         plan.assignment.scheme.to_uppercase(),
                         total.saturating_sub(plan.available),
                         plan.available

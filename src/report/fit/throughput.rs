@@ -92,7 +92,7 @@ fn head(found: &Throughput) -> String {
                 batch.sequences
             )
         }
-        None => format!("NO NUMBER of sequences of {each} tokens of context each has room{within}"),
+        None => format!("NO NUMBER of sequences of {each} tokens of context each fits{within}"),
     }
 }
 
@@ -154,7 +154,7 @@ fn notes(found: &Throughput, runtime: &str) -> Vec<String> {
         None => format!("memory limits all of them{ridge}"),
     });
     lines.push(format!(
-        "no batch above {PUBLISHED} is published for any Orin: its range reaches from one product after the other to the kernel of prompts"
+        "no batch above {PUBLISHED} is published for any Orin: its range spans separate products and the prompt kernel"
     ));
     let rule = RULES.iter().find(|(id, _)| *id == runtime);
     lines.extend(rule.map(|(_, rule)| (*rule).to_owned()));

@@ -117,7 +117,7 @@ pub fn summary(watched: &Watched, columns: Option<usize>) -> String {
             rise.saturating_sub(planned)
         ),
         WatchResult::NothingLoaded => format!(
-            "NOTHING LOADED: memory in use rose by {rise} of the {planned} that were planned; begin to watch before the server starts"
+            "NOTHING LOADED: memory in use rose by {rise} of the {planned} planned; start --watch before the server"
         ),
     });
     out.finish()

@@ -12,7 +12,7 @@ use crate::units::counted;
 const NOTES: [&str; 3] = [
     "Divergence: the mean Kullback-Leibler divergence from the reference's predictions, in nats a token. 0 is best.",
     "99 % below: the divergence that 99 % of the tokens stay below.",
-    "Same token: how often the likeliest next token is the reference's.",
+    "Same token: how often the top token matches the reference's.",
 ];
 
 /// The names of its figures, for `--figure`.
@@ -37,7 +37,7 @@ pub fn page(report: &Report<'_>) -> Page {
         ),
         (
             "notes",
-            "What the numbers are",
+            "What the numbers mean",
             Some(Content::List(NOTES.map(str::to_owned).to_vec())),
         ),
     ];
@@ -141,8 +141,7 @@ fn agreement(document: &Value) -> Option<Figure> {
     (!rows.is_empty()).then(|| {
         Figure::Bars(Bars {
             title: "Agreement on the next token".to_owned(),
-            description: "How often each file's likeliest next token is the reference's."
-                .to_owned(),
+            description: "How often each file's top token matches the reference's.".to_owned(),
             axis: Axis {
                 label: "percent of the scored tokens".to_owned(),
                 scale: Scale::Linear(0.0, 100.0),

@@ -32,7 +32,7 @@ pub(super) fn memory(document: &Value, taken: Option<usize>) -> Option<Figure> {
     let plans = list(document, "/plans");
     let available = number(document, "/plans/0/memory/available_bytes")?;
     let description = format!(
-        "What each format takes with {} tokens of context, against the {} that the board has for it.",
+        "Memory of each format with {} tokens of context, against the {} available on the board.",
         number(document, "/workload/context").unwrap_or_default(),
         Bytes(available as u64),
     );
@@ -64,7 +64,7 @@ pub(super) fn memory_of_each(document: &Value) -> Option<Figure> {
     let models = list(document, "/models");
     let available = number(document, "/available_bytes")?;
     let description = format!(
-        "What each model takes, against the {} that the board has for all of them.",
+        "Memory of each model, against the {} available on the board for all.",
         Bytes(available as u64)
     );
     let rows = models.iter().map(|model| {

@@ -28,7 +28,7 @@ pub fn page(report: &Report<'_>) -> Page {
     let figure = |figure: Option<Figure>| Some(Content::Figure(Box::new(figure?)));
     add(
         "advice",
-        "What to change, least harm first",
+        "What to change, least loss first",
         lines(&words.advice),
     );
     let commands = (!words.commands.is_empty()).then(|| Content::Commands(words.commands.clone()));
@@ -57,7 +57,7 @@ pub fn page(report: &Report<'_>) -> Page {
     let choices = curve
         .as_ref()
         .map(|curve| Content::Choices(choices(&document, curve, taken)));
-    add("choices", "At another context, in another mode", choices);
+    add("choices", "Another context or mode", choices);
     add(
         "roofline",
         "Where a token's time goes",

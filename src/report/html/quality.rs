@@ -44,7 +44,7 @@ pub(super) fn of_plans(document: &Value, taken: Option<usize>) -> Option<Figure>
     let how = if is_measured {
         "as measured"
     } else {
-        "as measurements let expect"
+        "estimated from measurements"
     };
     let description = format!(
         "How far each format's predictions are from those of the 16-bit original, {how}; lower is better, lines are ranges."

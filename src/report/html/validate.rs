@@ -98,7 +98,7 @@ pub fn page(report: &Report<'_>) -> Page {
             "Measured against predicted",
             errors(&document, comparison).map(figure),
         );
-        add("reasons", "What was seen meanwhile", lines(said.advice));
+        add("reasons", "Observed during the run", lines(said.advice));
     } else {
         add("advice", "What to change", lines(said.advice));
     }
@@ -229,7 +229,7 @@ fn errors(document: &Value, comparison: &Comparison) -> Option<Figure> {
         Figure::Bars(Bars {
             title: "Measured against predicted".to_owned(),
             description: format!(
-                "What was measured (points) in percent of what was expected; bars are the predicted ranges. The tolerance is {} %.",
+                "Measured (points) in percent of expected; bars are the predicted ranges. The tolerance is {} %.",
                 comparison.tolerance
             ),
             axis: Axis {
@@ -298,7 +298,7 @@ fn memory(document: &Value) -> Option<Figure> {
     Some(Figure::Bars(Bars {
         title: "Memory".to_owned(),
         description: format!(
-            "What was planned and what was seen at the peak; the board has {} for it.",
+            "Planned and measured peak; the board has {} available.",
             Bytes((available * GIB) as u64)
         ),
         axis: Axis {

@@ -60,8 +60,7 @@ impl<'a> Report<'a> {
 }
 
 /// The rule that models are ranked by, in one sentence.
-pub const RULE: &str = "what decodes faster than people read (5.3 tokens/s) in a format near the original (0.1 nats) comes first; \
-     among these the larger size class (up to 0.75, 1.5, 3, 6, 12, 24 B parameters), then the newer, then the larger";
+pub const RULE: &str = "models that decode faster than people read (5.3 tokens/s) in a format near the original (0.1 nats) come first; among these the larger size class (up to 0.75, 1.5, 3, 6, 12, 24 B parameters), then the newer, then the larger";
 
 /// The line for a shell that gets a model and makes the file of its plan, or says how that is made.
 fn get(report: &Report<'_>, ranked: &Ranked<'_>) -> String {

@@ -36,7 +36,7 @@ pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
         out.table(&table(report), " ");
     }
     if report.all && !report.ranking.too_large.is_empty() {
-        out.push_str("\nNo room here:\n");
+        out.push_str("\nDoes not fit here:\n");
         out.table(&larger(report), " ");
     }
     out.blank();
@@ -44,7 +44,7 @@ pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
         out.prose(&sentence);
     }
     if let Some(best) = report.listed().first() {
-        out.push_str("\nTo get the first, and by its id and format any other:\n");
+        out.push_str("\nTo get the first, or any other by its id and format:\n");
         out.line(format_args!("  {}", get(report, best)));
     }
     out.finish()
@@ -66,7 +66,7 @@ pub fn markdown(report: &Report<'_>) -> String {
         out.push_str(&table(report).markdown());
     }
     if report.all && !report.ranking.too_large.is_empty() {
-        out.push_str("\nNo room here:\n\n");
+        out.push_str("\nDoes not fit here:\n\n");
         out.push_str(&larger(report).markdown());
     }
     out.push('\n');
@@ -207,7 +207,7 @@ fn sentences(report: &Report<'_>) -> Vec<String> {
         all.push(format!("{more} more {run} too: --all lists all"));
     }
     let told = [
-        (ranking.too_large.len(), "has", "have", "no room here"),
+        (ranking.too_large.len(), "does", "do", "not fit here"),
         (ranking.too_slow.len(), "is", "are", "slower than asked"),
         (
             ranking.too_short.len(),
@@ -225,7 +225,7 @@ fn sentences(report: &Report<'_>) -> Vec<String> {
     for (number, one, many, what) in told.into_iter().filter(|(number, ..)| *number > 0) {
         let verb = if number == 1 { one } else { many };
         let way_out = match what {
-            "no room here" if !report.all => ": --all names the smallest board for each",
+            "not fit here" if !report.all => ": --all names the smallest board for each",
             _ => "",
         };
         all.push(format!("{number} {verb} {what}{way_out}"));
@@ -242,13 +242,13 @@ fn sentences(report: &Report<'_>) -> Vec<String> {
         legend.push_str("; coarse: the format is far from the original");
     }
     if listed.iter().any(|ranked| !ranked.entry.writes()) {
-        legend.push_str("; read: tokens of a prompt, since it writes none");
+        legend.push_str("; read: tokens of a prompt, since it generates none");
     }
     all.push(legend);
     let unconfirmed = listed.iter().filter(|ranked| !ranked.entry.is_confirmed);
     if unconfirmed.count() > 0 {
         all.push(
-            "not every licence and date was read at its publisher: read the model's page before you rely on one"
+            "not every licence and date was checked with its publisher: read the model's page before you rely on one"
                 .to_owned(),
         );
     }

@@ -87,7 +87,7 @@ pub(super) fn text(mix: &MixReport, columns: Option<usize>) -> String {
     };
     let chunks = counted(mix.chunks as u64, "chunk", "chunks");
     out.prose(&format!(
-            "measured on {chunks} of {} tokens of {}, which the types were not chosen with, against the unquantized model:",
+            "measured on {chunks} of {} tokens of {}, held out from the choice of types, against the unquantized model:",
             mix.chunk_tokens,
             Foreign(&mix.text)
         ));
@@ -100,7 +100,7 @@ pub(super) fn text(mix: &MixReport, columns: Option<usize>) -> String {
         ));
         if mix.is_plain {
             out.prose(&format!(
-                "the mix is no better than {}, which was taken in its place",
+                "the mix is no better than {}, which was used instead",
                 plain.scheme
             ));
         }

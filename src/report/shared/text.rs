@@ -118,7 +118,7 @@ fn no_room(report: &Report<'_>, row: MemberRow<'_>) -> Option<String> {
     let (name, plan) = (&row.asked.name, &row.member.plan);
     Some(match &row.place.unload {
         Some(places) if !places.is_empty() => format!(
-            "{name} has no room beside {}: unload that first, then {name} loads in {}",
+            "{name} does not fit beside {}: unload that first, then {name} loads in {}",
             report.names(places).join(" and "),
             seconds(report.load_time(row).0)
         ),
@@ -131,7 +131,7 @@ fn no_room(report: &Report<'_>, row: MemberRow<'_>) -> Option<String> {
                     plan.memory.total()
                 ),
             };
-            format!("{name} has no room on this board: {why}")
+            format!("{name} does not fit on this board: {why}")
         }
     })
 }
@@ -187,7 +187,7 @@ fn table(report: &Report<'_>) -> Table {
         table.row(cells);
     }
     let mut cells: [String; 11] = Default::default();
-    cells[0] = "at most at once".to_owned();
+    cells[0] = "peak".to_owned();
     cells[6] = report.plan.together.needed.to_string();
     table.row(cells);
     table
@@ -202,7 +202,7 @@ fn adapters(row: MemberRow<'_>) -> Option<String> {
         .collect();
     (!names.is_empty()).then(|| {
         format!(
-            "{} shares its weights among {}, which add {}; each costs time too, which was measured on no Orin",
+            "{} shares its weights among {}, which add {}; each also costs time, which nobody has measured on an Orin",
             row.asked.name,
             names.join(", "),
             row.member.plan.memory.adapters
@@ -213,12 +213,12 @@ fn adapters(row: MemberRow<'_>) -> Option<String> {
 fn legend(report: &Report<'_>) -> Vec<String> {
     let storage = &report.request.storage;
     let mut lines = vec![
-        "the rest: compute buffers, and the runtime of each, which runs in a process of its own; max ctx: beside the others, by priority".to_owned(),
+        "the rest: compute buffers and the runtime of each, in its own process; max ctx: beside the others, by priority".to_owned(),
     ];
     let gb = storage.rate.0 / 1e9;
     lines.push(if storage.assumed {
         format!(
-            "files load at {gb} GB/s, a usual rate of {}: --storage gives yours",
+            "files load at {gb} GB/s, a usual rate of {}: --storage sets yours",
             storage.name
         )
     } else {
@@ -237,7 +237,7 @@ fn legend(report: &Report<'_>) -> Vec<String> {
             .collect();
         let models = counted(at_once, "model decodes", "models decode");
         lines.push(format!(
-            "tokens/s: each alone. When {models} at once, processes take turns on the GPU and each has at most its share of the rate ({}): arithmetic, measured in no published run on an Orin",
+            "tokens/s: each alone. When {models} at once, processes take turns on the GPU and each has at most its share of the rate ({}): arithmetic; no published run on an Orin measures it",
             rates.join(", ")
         ));
     }

@@ -37,7 +37,7 @@ pub(super) fn not_tried(report: &Report<'_>) -> [String; 2] {
         plan.available
     );
     let way_out = match plan.max_context {
-        0 => "No context fits: take a smaller format or model, or end other programs".to_owned(),
+        0 => "No context fits: use a smaller format or model, or close other programs".to_owned(),
         context => format!("--context {context} fits"),
     };
     [why, way_out]
@@ -177,7 +177,7 @@ pub(super) fn verdict(comparison: &Comparison) -> String {
             )
         }
         _ if comparison.elsewhere => {
-            "NOTHING TO COMPARE: it ran on another machine than was planned for".to_owned()
+            "NOTHING TO COMPARE: it did not run on the planned machine".to_owned()
         }
         _ => "NOTHING TO COMPARE: nothing was both predicted and measured".to_owned(),
     }
@@ -222,10 +222,10 @@ pub(super) fn reasons<'a>(comparison: &Comparison, checks: &'a [Check]) -> Reaso
     let is_in_range =
         holding.is_empty() && off.peek().is_some() && off.all(ComparisonLine::in_range);
     let others = [
-        (!clear.is_empty()).then(|| format!("checked, and not the reason: {}", clear.join("; "))),
-        (!unread.is_empty()).then(|| format!("not known on this machine: {}", unread.join(", "))),
+        (!clear.is_empty()).then(|| format!("checked and ruled out: {}", clear.join("; "))),
+        (!unread.is_empty()).then(|| format!("unknown on this machine: {}", unread.join(", "))),
         is_in_range.then(|| {
-            "what was measured lies within the predicted range; `--save-calibration` narrows it"
+            "the measurement lies within the predicted range; `--save-calibration` narrows it"
                 .to_owned()
         }),
     ];

@@ -68,7 +68,7 @@ pub enum CalibrateError {
     Run(#[from] ValidateError),
     /// No model was timed before the time was up.
     #[error(
-        "not one model was timed within {limit} s: this machine is too slow for that; give it longer, such as with --seconds {limit}"
+        "no model was timed within {limit} s: this machine is too slow for that; allow more time, such as --seconds {limit}"
     )]
     TooSlow {
         /// The time limit in seconds.

@@ -38,7 +38,7 @@ fn described(config: Json, directory: &Path) -> Result<String, String> {
         Err(error)
             if error
                 .to_string()
-                .contains("is missing, and conversion needs it") =>
+                .contains("is missing; conversion needs it") =>
         {
             return Err(error.to_string());
         }

@@ -206,7 +206,7 @@ fn files_that_are_no_profiles_are_refused() {
         device::load(directory.path())
             .unwrap_err()
             .to_string()
-            .contains("no regular file")
+            .contains("not a regular file")
     );
     assert!(refuse(b"").is_err());
     assert!(refuse("[".repeat(100_000).as_bytes()).is_err());

@@ -97,10 +97,10 @@ fn a_misbehaving_server_is_one_error() {
         ),
         (cdn, Fault::Compressed, "compressed"),
         (file, Fault::Compressed, "compressed"),
-        (cdn, Fault::WholeFile, "does not send parts"),
+        (cdn, Fault::WholeFile, "does not support range requests"),
         (cdn, Fault::OtherRange, "changed"),
         (cdn, Fault::OtherSize, "changed"),
-        (cdn, Fault::LongLength, "are sent"),
+        (cdn, Fault::LongLength, "were sent"),
         (api, Fault::Status(500, vec![]), "status 500"),
         (api, Fault::Status(429, vec![]), "HF_TOKEN"),
         (

@@ -122,7 +122,7 @@ fn a_run_that_ended_is_gone_on_with() {
     desk.server
         .fault("model-00002", usize::MAX, Fault::Status(410, vec![]));
     let error = desk.error(&make(&there, &[]));
-    assert!(error.contains("--resume goes on there"), "{error}");
+    assert!(error.contains("continue with --resume"), "{error}");
     assert!(!there.exists());
     assert_eq!(
         left_over(&desk),
@@ -131,17 +131,17 @@ fn a_run_that_ended_is_gone_on_with() {
 
     // Still broken: nothing is lost by another try.
     let error = desk.error(&make(&there, &["--resume"]));
-    assert!(error.contains("--resume goes on there"), "{error}");
+    assert!(error.contains("continue with --resume"), "{error}");
     desk.server.mend();
     // Other options make another file.
     let other = there.to_str().unwrap();
     let error = desk.error(&[
         "quantize", "org/tiny", "--scheme", "q8_0", "--output", other, "--resume",
     ]);
-    assert!(error.contains("in place of --resume"), "{error}");
+    assert!(error.contains("instead of --resume"), "{error}");
     // Nothing is begun anew by mistake.
     let error = desk.error(&make(&there, &[]));
-    assert!(error.contains("go on with --resume"), "{error}");
+    assert!(error.contains("continue with --resume"), "{error}");
 
     // The branch moves: the state that was begun with is gone on with.
     let mut moved = repository(&desk.path("tiny"));
@@ -284,7 +284,7 @@ fn the_file_that_a_publisher_offers_is_fetched_and_checked() {
     desk.server.fault("/cdn/org/tiny-GGUF", 1, Fault::Cut(1000));
     let pulled = desk.run(&args);
     assert_eq!(pulled.code, 0, "{}", pulled.err);
-    assert!(pulled.out.contains("SHA-256 is the one"), "{}", pulled.out);
+    assert!(pulled.out.contains("SHA-256 is verified"), "{}", pulled.out);
     assert_eq!(fs::read(&output).unwrap(), bytes);
     fs::remove_file(&output).unwrap();
 
@@ -309,5 +309,9 @@ fn the_file_that_a_publisher_offers_is_fetched_and_checked() {
     );
     let pulled = desk.run(&args);
     assert_eq!(pulled.code, 0, "{}", pulled.err);
-    assert!(pulled.err.contains("making it is better"), "{}", pulled.err);
+    assert!(
+        pulled.err.contains("making it yourself is better"),
+        "{}",
+        pulled.err
+    );
 }

@@ -59,7 +59,7 @@ fn a_certificate_decides_whether_a_server_is_believed() {
     };
     let refused = run(&other_file);
     assert_eq!(refused.code, 2);
-    assert!(refused.err.contains("not to be trusted"), "{}", refused.err);
+    assert!(refused.err.contains("cannot be trusted"), "{}", refused.err);
     assert!(desk.server.asked().is_empty());
     let believed = run(&trusted);
     assert_eq!((believed.code, believed.err.as_str()), (0, ""));

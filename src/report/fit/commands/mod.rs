@@ -109,7 +109,7 @@ fn download(report: &Report<'_>) -> Vec<CommandBlock> {
     };
     let line = format!("hf download {}", hub_words(id));
     vec![CommandBlock::make(
-        "Get the weights, then ask again for how to run them",
+        "Get the weights, then repeat this command for how to run them",
         vec![line],
     )]
 }
@@ -136,7 +136,7 @@ fn draft(report: &Report<'_>) -> Option<String> {
 /// The caveats of the commands for `plan`, or why there are none.
 pub(in crate::report) fn notes(report: &Report<'_>, plan: &Plan) -> Vec<String> {
     if let Some(why) = no_file(report, plan) {
-        return vec![format!("there is nothing to run yet: {why}")];
+        return vec![format!("nothing to run yet: {why}")];
     }
     let runtime = report.target.runtime;
     let older = runtime.lines.unmapped.last().map(|s| s.words.as_str());
@@ -147,7 +147,7 @@ pub(in crate::report) fn notes(report: &Report<'_>, plan: &Plan) -> Vec<String> 
         .filter(|_| report.launch.version.is_none() && runtime.lines.depend_on_version())
         .map(|(now, since, older)| {
             format!(
-                "{} before {since} takes {older} for {}: give your build with --runtime-version for lines that it takes",
+                "{} before {since} takes {older} instead of {}: state the build with --runtime-version",
                 runtime.name, now.words
             )
         });
