@@ -18,6 +18,26 @@ pub struct Destination<'a> {
     pub inputs: Inputs,
 }
 
+/// Where writing begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the beginning. What an earlier run left is replaced.
+    Anew,
+    /// Where an earlier run ended, if it left something.
+    WhereItEnded,
+}
+
+impl Start {
+    /// Where a run begins that resumes, or does not.
+    pub fn of(resumes: bool) -> Start {
+        if resumes {
+            Start::WhereItEnded
+        } else {
+            Start::Anew
+        }
+    }
+}
+
 /// Why an output cannot or must not be written.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each field is named and explained by the message above it

@@ -4,13 +4,12 @@ use std::fs::{self, File};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::destination::{Destination, OutputError};
+use super::destination::{Destination, OutputError, Start};
 use super::error::QuantizeError;
 use super::journal::{self, Identity, Journal};
 use super::packed::PackedError;
 use super::partial::{Leftover, OutputForm, Partial};
 use super::pool::Progress;
-use super::streamed::Start;
 use crate::checkpoint::{Checkpoint, CheckpointFile, FileRange, Source};
 use crate::units::Bytes;
 

@@ -5,14 +5,14 @@
 
 use std::sync::atomic::AtomicBool;
 
-use super::destination::Destination;
+use super::destination::{Destination, Start};
 use super::error::QuantizeError;
 use super::packed::Files;
 use super::partial::{Leftover, Partial};
 use super::planned::{Options, PlannedTensor, Values};
 use super::pool::{self, Progress};
 use super::sink::{Sink, gguf, safetensors};
-use super::streamed::{self, Output, Start, Written};
+use super::streamed::{self, Output, Written};
 use super::tally::{self, Tally};
 use crate::checkpoint::Checkpoint;
 use crate::model::{ModelSpec, Projector};

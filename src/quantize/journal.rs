@@ -13,11 +13,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::blocks::Deviation;
-use super::destination::{Destination, OutputError};
+use super::destination::{Destination, OutputError, Start};
 use super::disk::beside;
 use super::error::QuantizeError;
 use super::planned::PlannedTensor;
-use super::streamed::Start;
 use super::tally::Tally;
 use crate::input;
 use crate::units::Bytes;

@@ -31,7 +31,7 @@ mod tensor_rows;
 mod trial;
 
 pub use activation_sums::ActivationSums;
-pub use destination::{Destination, OutputError};
+pub use destination::{Destination, OutputError, Start};
 #[cfg(any(feature = "cli", feature = "hub"))]
 pub(crate) use disk::lock;
 #[cfg(feature = "cli")]
@@ -47,6 +47,6 @@ pub use pool::Progress;
 pub use readiness::{Readiness, check, readiness, refusal, refused};
 pub use sink::gguf::metadata;
 pub use sink::safetensors;
-pub use streamed::{Start, Written};
+pub use streamed::Written;
 pub use tally::Tally;
 pub use trial::{encoded, sampled_errors};

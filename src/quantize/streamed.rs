@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::chunk::{chunks, chunks_as_stored};
-use super::destination::{Destination, OutputError};
+use super::destination::{Destination, OutputError, Start};
 use super::error::QuantizeError;
 use super::journal::{self, Identity, Journal};
 use super::packed::Files;
@@ -20,26 +20,6 @@ use super::pool::{Observer, Progress, Work};
 use super::sink::Sink;
 use super::tally::Tally;
 use crate::units::Bytes;
-
-/// Where writing begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// At the beginning. What an earlier run left is replaced.
-    Anew,
-    /// Where an earlier run ended, if it left something.
-    WhereItEnded,
-}
-
-impl Start {
-    /// Where a run begins that resumes, or does not.
-    pub fn of(resumes: bool) -> Start {
-        if resumes {
-            Start::WhereItEnded
-        } else {
-            Start::Anew
-        }
-    }
-}
 
 /// What was written.
 #[derive(Debug)]

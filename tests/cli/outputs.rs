@@ -272,7 +272,7 @@ fn no_report_takes_the_place_of_a_model() {
     let words = format!("fit --check {} --output", report.display());
     assert_error(
         &run_with(&words, &[&report, &model]),
-        &["which is an input"],
+        &["--check prints what differs", "leave --output out"],
     );
 }
 

@@ -48,6 +48,9 @@ def defaults(kind):
         parameters = inspect.signature(cls.__init__).parameters.values()
         fields = {p.name: p.default for p in parameters if p.default is not p.empty}
         fields.setdefault("tie_word_embeddings", True)  # PretrainedConfig's own
+    if kind == "gpt_oss":  # the default of its `rope_scaling`, in either version
+        fields["rope_parameters"] = {"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0,
+                                     "truncate": False, "original_max_position_embeddings": 4096}
     plain = {k: v for k, v in fields.items() if k in READ and isinstance(v, (int, float, dict)) and (kind, k) not in INERT}
     return dict(sorted(plain.items()))
 
