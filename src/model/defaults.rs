@@ -41,6 +41,9 @@ const SIZES: &[Key] = &[
     Key::SsmHeads,
 ];
 
+/// The rotary parameters, in files of Transformers 4 and 5.
+const ROTARY: [&str; 2] = ["rope_scaling", "rope_parameters"];
+
 /// `config` with the values that it leaves out.
 ///
 /// Without `names` the architecture is assumed, and no values of a class are filled in.
@@ -84,6 +87,10 @@ pub(super) fn filled(
     for (name, default) in class.into_iter().flatten() {
         let stated = match Key::named(name) {
             Some(key) => states(&filled, key),
+            // Transformers 4 has the same under another name.
+            None if name == "rope_parameters" => ROTARY
+                .iter()
+                .any(|name| json_lookup(&filled, name).is_some()),
             None => json_lookup(&filled, name).is_some(),
         };
         if !stated {

@@ -47,6 +47,7 @@ pub use entry::{decode_rows, encode_rows};
 pub(crate) use float4::LEVELS as FOUR_BIT_LEVELS;
 pub use formats::{BlockError, Encoded, FORMATS, is_decoded};
 pub use measure::{Deviation, deviation};
+#[cfg(feature = "decode")]
 pub(crate) use symmetric::IQ4_LEVELS;
 #[cfg(feature = "decode")]
 pub(crate) use unpack::unpack;
