@@ -47,6 +47,18 @@ fn check(key: Key, value: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether the board called `device` has the power mode.
+fn check_mode(mode: &str, device: &str) -> anyhow::Result<()> {
+    let board = device::open(device, &super::machine_root())?;
+    let names: Vec<&str> = board.modes.iter().map(|mode| mode.name.as_str()).collect();
+    ensure!(
+        names.is_empty() || names.iter().any(|name| name.eq_ignore_ascii_case(mode)),
+        "{device} has no power mode `{mode}`; its modes are {}",
+        names.join(", ")
+    );
+    Ok(())
+}
+
 /// Where the value of a setting comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Source {
@@ -215,13 +227,25 @@ fn wanted(command: &str, given: &ArgMatches) -> anyhow::Result<Vec<Setting>> {
     let is_given =
         |key: Key| takes(key) && given.value_source(&key.flag()) == Some(ValueSource::CommandLine);
     let mut settings = all()?;
+    let of = |key: Key| move |setting: &&Setting| setting.key == key;
+    let device = settings.iter().find(of(Key::Device)).cloned();
+    let is_from_file = |setting: &Setting| matches!(setting.source, Source::File(_));
+    // A device from above the file is another than the one that the file's power mode is of.
+    let is_other_device =
+        is_given(Key::Device) || device.as_ref().is_some_and(|d| !is_from_file(d));
     settings.retain(|setting| {
         let key = setting.key;
-        let is_of_board = key != Key::PowerMode || !is_given(Key::Device);
-        takes(key) && !is_given(key) && is_of_board
+        let is_of_other = key == Key::PowerMode
+            && (is_given(Key::Device) || is_other_device && is_from_file(setting));
+        takes(key) && !is_given(key) && !is_of_other
     });
     for Setting { key, value, source } in &settings {
-        check(*key, value).with_context(|| format!("{}: `{}`", source.shown(), key.name()))?;
+        let of_board = device.as_ref().filter(|_| *key == Key::PowerMode);
+        let checked = check(*key, value).and_then(|()| match of_board {
+            Some(device) => check_mode(value, &device.value),
+            None => Ok(()),
+        });
+        checked.with_context(|| format!("{}: `{}`", source.shown(), key.name()))?;
     }
     Ok(settings)
 }

@@ -144,3 +144,30 @@ fn a_wrong_setting_is_an_error_that_names_its_place() {
         );
     }
 }
+
+#[test]
+fn a_power_mode_is_that_of_the_board_beside_it_and_a_wrong_one_names_its_source() {
+    let home = tempfile::tempdir().unwrap();
+    let set = |words: &str| out(&run(home.path(), &[], &format!("config set {words}")));
+    set("device orin-nano-8gb");
+    set("power-mode 40W");
+    let wrong = said(&run(home.path(), &[], FIT));
+    assert!(wrong.contains("config.toml: `power-mode`"), "{wrong}");
+    assert!(wrong.contains("no power mode `40W`"), "{wrong}");
+    let other = [("ORINPLAN_DEVICE", "agx-orin-64gb")];
+    let elsewhere = out(&run(home.path(), &other, FIT));
+    assert!(elsewhere.contains("30W (its default)"), "{elsewhere}");
+}
+
+#[test]
+fn a_file_in_the_settings_is_the_same_from_every_folder() {
+    let home = tempfile::tempdir().unwrap();
+    out(&run(
+        home.path(),
+        &[],
+        "config set device profiles/boards/orin-nx-16gb.toml",
+    ));
+    let kept = fs::read_to_string(home.path().join("orinplan/config.toml")).unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles");
+    assert!(kept.contains(root.to_str().unwrap()), "{kept}");
+}
