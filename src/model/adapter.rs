@@ -54,6 +54,12 @@ impl Adapter {
         {
             return Err("keeps whole modules (`modules_to_save`), which is not planned".to_owned());
         }
+        if config["use_dora"].as_bool() == Some(true) {
+            return Err("is a DoRA adapter (`use_dora`), and LoRA is planned".to_owned());
+        }
+        if !matches!(&config["exclude_modules"], Value::Null) {
+            return Err("leaves modules out (`exclude_modules`), which is not planned: list those that it adapts in `target_modules`".to_owned());
+        }
         let rank = config["r"].as_u64();
         let patterns = config["rank_pattern"].as_object();
         let own = patterns.into_iter().flat_map(|ranks| ranks.values());
@@ -73,20 +79,35 @@ impl Adapter {
                 );
             }
         };
-        let layers = config["layers_to_transform"].as_array();
+        let layers = match &config["layers_to_transform"] {
+            Value::Null => None,
+            Value::Array(layers) => Some(layers.iter().map(Value::as_u64).collect()),
+            one => Some(one.as_u64().map(|one| vec![one])),
+        };
+        let layers = layers.map(|layers: Option<Vec<u64>>| {
+            layers.ok_or("limits itself to blocks that are no numbers (`layers_to_transform`)")
+        });
         Ok(Adapter {
             name: name.to_owned(),
             rank,
             targets,
-            layers: layers.map(|layers| layers.iter().filter_map(Value::as_u64).collect()),
+            layers: layers.transpose()?,
         })
     }
 
     /// Weights of the adapter for `model`.
     ///
     /// # Errors
-    /// A sentence that names a module that `model` does not have.
+    /// A sentence that names a module or a block that `model` does not have.
     pub fn weights(&self, model: &ModelSpec) -> Result<u64, String> {
+        let blocks = model.layers.len() as u64;
+        let mut limited = self.layers.iter().flatten();
+        if let Some(block) = limited.find(|block| **block >= blocks) {
+            let name = &model.name;
+            return Err(format!(
+                "adapts block {block} (`layers_to_transform`), and {name} has {blocks}"
+            ));
+        }
         let roles: Vec<TensorRole> = match &self.targets {
             None => MODULES.iter().map(|(_, role)| *role).collect(),
             Some(names) => {
@@ -96,7 +117,10 @@ impl Adapter {
                     let is_there =
                         |role: &TensorRole| model.tensors.iter().any(|t| t.role == *role);
                     role.filter(is_there).ok_or_else(|| {
-                        format!("adapts `{name}`, which {} does not have", model.name)
+                        format!(
+                            "adapts `{name}`, which is no linear layer of {}'s blocks",
+                            model.name
+                        )
                     })
                 };
                 names.iter().map(role).collect::<Result<_, _>>()?
@@ -145,10 +169,24 @@ mod tests {
                 r#"{"r":8,"target_modules":["q_proj"],"modules_to_save":["lm_head"]}"#,
                 "modules_to_save",
             ),
+            (
+                r#"{"r":8,"target_modules":["q_proj"],"use_dora":true}"#,
+                "DoRA",
+            ),
+            (
+                r#"{"r":8,"target_modules":["q_proj"],"exclude_modules":["k_proj"]}"#,
+                "exclude_modules",
+            ),
+            (
+                r#"{"r":8,"target_modules":["q_proj"],"layers_to_transform":["a"]}"#,
+                "no numbers",
+            ),
         ] {
             let error = Adapter::parse("a", text).unwrap_err();
             assert!(error.contains(said), "{text}: {error}");
         }
+        let one = r#"{"r":8,"target_modules":["q_proj"],"layers_to_transform":3}"#;
+        assert_eq!(Adapter::parse("a", one).unwrap().layers, Some(vec![3]));
         let own = r#"{"r":8,"rank_pattern":{"q_proj":32},"target_modules":["self_attn.q_proj"]}"#;
         let adapter = Adapter::parse("a", own).unwrap();
         assert_eq!(
