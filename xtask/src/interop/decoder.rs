@@ -51,8 +51,10 @@ pub(super) const DECIDING: [&str; 12] = [
     "gemma4_moe",
 ];
 
-/// How much further the engines that round activations in ways of their own may be in those models.
+/// How much further the engines that round activations in ways of their own may be in those models, and the kernels, which
+/// round as llama.cpp does: one decision more is up to twice the difference of llama.cpp's two attentions.
 const DECIDING_MORE: f64 = 3.0;
+const DECIDING_MORE_ALIKE: f64 = 2.0 / OWN_MORE;
 
 /// Tokens whose logits are compared.
 const POSITIONS: u64 = 200;
@@ -249,9 +251,14 @@ impl EngineLimits {
     /// Those for a model in which activations decide.
     fn deciding(self) -> EngineLimits {
         let rounds_alike = self.divergence == KERNELS.divergence;
-        let more = if rounds_alike { 1.0 } else { DECIDING_MORE };
+        let more = if rounds_alike {
+            DECIDING_MORE_ALIKE
+        } else {
+            DECIDING_MORE
+        };
         EngineLimits {
             divergence: self.divergence * more,
+            positions: self.positions * more,
             ..self
         }
     }

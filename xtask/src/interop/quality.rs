@@ -141,8 +141,9 @@ fn importance(
         "llama-imatrix alone has {missing:?}, ours alone {more:?}"
     );
     let tensors = list(&answer["tensors"])?;
-    // A row that went to another expert is another row in the blocks that follow.
+    // A row that went to another expert is another row of that expert, and in the blocks that follow.
     let mut first_moved = usize::MAX;
+    let mut changed = Vec::new();
     for tensor in tensors {
         let name = tensor["name"].as_str().context("no name")?;
         let (counts, theirs) = (&tensor["counts"], &tensor["their_counts"]);
@@ -152,6 +153,7 @@ fn importance(
             "{name} has counts {counts}, llama.cpp's {theirs}"
         );
         if moved > 0.0 {
+            changed.push(name);
             first_moved = first_moved.min(block(name));
         }
     }
@@ -159,7 +161,7 @@ fn importance(
     let mut compared = 0;
     for tensor in tensors {
         let name = tensor["name"].as_str().context("no name")?;
-        if block(name) > first_moved {
+        if block(name) > first_moved || changed.contains(&name) {
             continue;
         }
         compared += 1;
@@ -181,7 +183,16 @@ fn importance(
         _ => APART,
     };
     ensure!(compared > 0 && worst.0 <= limit, "{said}");
-    let words = ["--imatrix", &ours, &model, &quantized, "Q4_K_M", "1"];
+    // Experts that stay in four-bit floats are blocks already.
+    let words = [
+        "--allow-requantize",
+        "--imatrix",
+        &ours,
+        &model,
+        &quantized,
+        "Q4_K_M",
+        "1",
+    ];
     let output = programs.run("llama-quantize", &words)?;
     let entries = tensors.len() + more.len();
     let loaded = format!("loaded {entries} importance matrix entries");
