@@ -104,6 +104,13 @@ fn keys(header: &TypedHeader<'_>, model: &ModelSpec) -> Result<(), AcceptError> 
         }
         _ => {}
     }
+    let width = own("expert_feed_forward_length");
+    if loader.is_some_and(|loader| loader.has(LoaderRule::RoutedWidth))
+        && header.count(&own("expert_count"))?.unwrap_or(0) > 0
+        && header.largest(&width) == 0
+    {
+        return Err(missing(width));
+    }
     // What reads both (Nemotron-H) computes RMS norms, with the epsilon that is stated.
     let is_read = |key: &&&str| {
         loader.is_some_and(|loader| loader.reads(key)) && header.get(&own(key)).is_some()

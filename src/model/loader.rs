@@ -74,6 +74,8 @@ pub(super) enum LoaderRule {
     OneExpertIsNone,
     /// Blocks for multi-token prediction are routed: metadata must tell the width of their experts or how many are used.
     RoutedPrediction,
+    /// Metadata that counts experts must tell their width.
+    RoutedWidth,
     /// Latent attention (MLA), whose keys and values may have different widths.
     Latents,
     /// Keys and values may have different widths.

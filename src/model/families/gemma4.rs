@@ -81,6 +81,7 @@ pub(super) static GEMMA4: Arch = Arch {
             LoaderRule::NeedsRopeTable,
             LoaderRule::RopeTableOfWholeHeads,
             LoaderRule::WindowedBlock,
+            LoaderRule::RoutedWidth,
         ],
         optional: &[R::AttnV, R::LayerOutScale],
         rope_tables: &[R::RopeFreqs],
