@@ -6,7 +6,7 @@
 
 use super::AcceptError;
 use crate::dtype::Dtype;
-use crate::model::role::{QuantPolicy, TensorRole};
+use crate::model::role::{DecodeAccess, QuantPolicy, TensorRole};
 use crate::model::tensor::Tensor;
 
 pub(super) fn check(tensors: &[Tensor]) -> Result<(), AcceptError> {
@@ -17,6 +17,9 @@ pub(super) fn check(tensors: &[Tensor]) -> Result<(), AcceptError> {
             let of_activations = matches!(tensor.dtype, Dtype::Q8_1 | Dtype::Q8_K);
             let fits = float || tensor.dtype.is_quantized() && !of_activations;
             (fits, "floating-point numbers or blocks of weights")
+        } else if is_looked_up_scale(tensor) {
+            let fits = matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+            (fits, "floating-point numbers")
         } else {
             (tensor.dtype == Dtype::F32, "F32")
         };
@@ -29,6 +32,11 @@ pub(super) fn check(tensors: &[Tensor]) -> Result<(), AcceptError> {
         }
     }
     Ok(())
+}
+
+/// Whether a tensor has a scale for each expert, of which those of the chosen ones are looked up.
+fn is_looked_up_scale(tensor: &Tensor) -> bool {
+    tensor.name.ends_with(".scale") && tensor.role.info().access == DecodeAccess::Experts
 }
 
 /// Whether a tensor is multiplied as a matrix or used as a lookup table.
