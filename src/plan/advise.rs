@@ -136,10 +136,9 @@ fn too_slow(
     target: Target<'_>,
     workload: &Workload,
 ) -> Option<Advice> {
-    let fitting = result.plans.iter().filter(|plan| plan.fits());
-    let fitting = fitting.filter(|_| result.recommended().is_none());
-    let rated = fitting.filter_map(|plan| Some((plan, plan.rate()?)));
-    let (plan, rate) = rated.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let fastest = result.fastest();
+    let (index, rate) = fastest.filter(|_| result.recommended().is_none())?;
+    let plan = result.plans.get(index)?;
     let least = result.choice.preference.min_speed?;
     let modes = speeds_by_mode(model, plan, target, workload);
     let mut modes = modes.into_iter();

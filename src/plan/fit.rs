@@ -82,6 +82,14 @@ impl Fit {
         self.plans.get(self.choice.next?)
     }
 
+    /// The fastest of the plans that fit, by its place, with its rate in tokens a second.
+    pub fn fastest(&self) -> Option<(usize, f64)> {
+        let plans = self.plans.iter().enumerate();
+        let fitting = plans.filter(|(_, plan)| plan.fits());
+        let rated = fitting.filter_map(|(index, plan)| Some((index, plan.rate()?)));
+        rated.max_by(|a, b| a.1.total_cmp(&b.1))
+    }
+
     /// The plan that would be recommended with memory for any, or else the first.
     pub fn wanted(&self) -> Option<&Plan> {
         self.plans.get(self.choice.wanted.unwrap_or(0))

@@ -9,7 +9,7 @@ use crate::convert;
 use crate::dtype::Dtype;
 use crate::gguf;
 use crate::input;
-use crate::model::ModelSpec;
+use crate::model::{ModelSpec, tokenizers};
 use crate::note::Note;
 use crate::plan::fit::Candidate;
 use crate::quantize;
@@ -232,7 +232,7 @@ fn lacks_vocabulary(checkpoint: &Checkpoint) -> bool {
         return false;
     };
     let model = metadata.str("tokenizer.ggml.model").ok().flatten();
-    matches!(model, Some("none" | "no_vocab"))
+    model.is_some_and(tokenizers::is_absent)
 }
 
 /// Caveats about what a `config.json` without weights does not say.

@@ -262,10 +262,13 @@ impl Planner {
     }
 }
 
-/// Each format of `planned` on the best of the boards.
-fn best_alone(model: &ModelSpec, planned: &Planned, targets: &[Target<'_>]) -> Vec<OneBoard> {
+/// Each format on the best of the boards, of which `alone` has the plans of one.
+fn best_alone(model: &ModelSpec, alone: &Planned, targets: &[Target<'_>]) -> Vec<OneBoard> {
+    let is_same = |a: &Target<'_>, b: &Target<'_>| {
+        (&a.device.id, &a.mode.name) == (&b.device.id, &b.mode.name)
+    };
     let formats = || {
-        let plans = planned.fit.plans.iter();
+        let plans = alone.fit.plans.iter();
         plans.map(|plan| Candidate {
             assignment: plan.assignment.clone(),
             file_bytes: plan.file_bytes,
@@ -274,15 +277,20 @@ fn best_alone(model: &ModelSpec, planned: &Planned, targets: &[Target<'_>]) -> V
         })
     };
     let mut best: Vec<OneBoard> = Vec::new();
-    for (board, &target) in targets.iter().enumerate() {
-        let is_known = |other: &Target<'_>| {
-            (&other.device.id, &other.mode.name) == (&target.device.id, &target.mode.name)
-        };
-        if targets.iter().take(board).any(is_known) {
+    for (board, target) in targets.iter().enumerate() {
+        if targets
+            .iter()
+            .take(board)
+            .any(|other| is_same(other, target))
+        {
             continue;
         }
-        let here = fit::fit(model, formats().collect(), target, &planned.workload);
-        let here = here.plans.into_iter().map(|plan| OneBoard { board, plan });
+        let plans = if is_same(target, &alone.board.target()) {
+            alone.fit.plans.clone()
+        } else {
+            fit::fit(model, formats().collect(), *target, &alone.workload).plans
+        };
+        let here = plans.into_iter().map(|plan| OneBoard { board, plan });
         if best.is_empty() {
             best = here.collect();
             continue;

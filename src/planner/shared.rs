@@ -237,7 +237,8 @@ impl<'a> Draft<'a> {
         self.request.workload.budget = Some(room);
         self.request.workload.reserve = Bytes(0);
         let (workload, fit) = self.planner.fit_on(&self.board, &self.request)?;
-        let fastest = fastest(&fit).filter(|_| fit.choice.taken.is_none());
+        let fastest = fit.fastest().filter(|_| fit.choice.taken.is_none());
+        let fastest = fastest.map(|(index, _)| index);
         self.too_slow = self
             .request
             .preference
@@ -267,15 +268,6 @@ impl SharedPlan {
     pub fn is_as_asked(&self) -> bool {
         self.together.fits() && self.models.iter().all(|member| member.too_slow.is_none())
     }
-}
-
-/// The fastest plan that fits.
-fn fastest(fit: &Fit) -> Option<usize> {
-    let plans = fit.plans.iter().enumerate();
-    let fitting = plans.filter(|(_, plan)| plan.fits());
-    let rated = fitting.filter_map(|(index, plan)| Some((index, plan.rate()?)));
-    let fastest = rated.max_by(|a, b| a.1.total_cmp(&b.1));
-    fastest.map(|(index, _)| index)
 }
 
 /// The plan that takes the least memory.

@@ -50,6 +50,12 @@ impl Matrix {
         [rows, columns]: [usize; 2],
         bytes: Buffer,
     ) -> Result<Matrix, DecodeError> {
+        let (dtype, bytes) = if dtype == Dtype::MXFP4 {
+            let (dtype, bytes) = widened(&bytes, columns)?;
+            (dtype, Cow::Owned(bytes))
+        } else {
+            (dtype, Cow::Borrowed(&*bytes))
+        };
         let floats = match dtype {
             Dtype::F32 => Some(DType::F32),
             Dtype::F16 => Some(DType::F16),
@@ -60,29 +66,11 @@ impl Matrix {
             let tensor = Tensor::from_raw_buffer(&bytes, floats, &[rows, columns], backend)?;
             return Ok(Matrix::Floats(tensor));
         }
-        if dtype == Dtype::MXFP4 {
-            let (dtype, bytes) = widened(&bytes, columns)?;
-            return Matrix::of_bytes(backend, name, dtype, [rows, columns], &bytes);
-        }
-        Matrix::of_bytes(backend, name, dtype, [rows, columns], &bytes)
-    }
-
-    fn of_bytes(
-        backend: &Device,
-        name: &str,
-        dtype: Dtype,
-        [rows, columns]: [usize; 2],
-        bytes: &[u8],
-    ) -> Result<Matrix, DecodeError> {
-        if dtype == Dtype::F32 {
-            let tensor = Tensor::from_raw_buffer(bytes, DType::F32, &[rows, columns], backend)?;
-            return Ok(Matrix::Floats(tensor));
-        }
         let format = candle_name(dtype).ok_or_else(|| DecodeError::Format {
             tensor: name.to_owned(),
             dtype,
         })?;
-        let storage = QStorage::from_data(Cow::Borrowed(bytes), backend, format)?;
+        let storage = QStorage::from_data(bytes, backend, format)?;
         let tensor = QTensor::new(storage, (rows, columns))?;
         Ok(Matrix::Blocks(QMatMul::QTensor(Arc::new(tensor))))
     }

@@ -8,7 +8,9 @@ use std::collections::HashSet;
 use super::AcceptError;
 use super::header::{TypedHeader, missing, wrong};
 use crate::gguf::{Value, ValueType};
-use crate::model::families::tokenizers::{BYTE_PAIRS, KNOWN_SPLITS, MERGED_PIECES, TOKENIZERS};
+use crate::model::families::tokenizers::{
+    self, BYTE_PAIRS, KNOWN_SPLITS, MERGED_PIECES, TOKENIZERS,
+};
 use crate::model::loader::ValueForm;
 
 /// Names of special tokens, whose ids are at `tokenizer.ggml.NAME_token_id` (the misspelling is llama.cpp's).
@@ -63,7 +65,7 @@ pub(super) fn check(
     };
     check_word(key, kind, TOKENIZERS)?;
     header.check_form(PRE, ValueForm::Text, 0)?;
-    if ["none", "no_vocab"].contains(&kind) {
+    if tokenizers::is_absent(kind) {
         let size = format!("{architecture}.vocab_size");
         return equal(header.count(&size)?.ok_or_else(|| missing(size))?);
     }

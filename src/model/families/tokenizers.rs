@@ -25,10 +25,18 @@ pub const UNIGRAM: &str = "t5";
 /// `tokenizer.ggml.model` of WordPiece.
 pub const WORD_PIECE: &str = "bert";
 
+/// `tokenizer.ggml.model` of a file that holds no tokenizer.
+const NO_TOKENIZER: [&str; 2] = ["none", "no_vocab"];
+
+/// Whether `tokenizer.ggml.model` says that the file holds no tokenizer.
+pub fn is_absent(model: &str) -> bool {
+    NO_TOKENIZER.contains(&model)
+}
+
 /// The values of `tokenizer.ggml.model` that llama.cpp loads.
 pub(in crate::model) const TOKENIZERS: &[&str] = &[
-    "none",
-    "no_vocab",
+    NO_TOKENIZER[0],
+    NO_TOKENIZER[1],
     SENTENCEPIECE,
     BYTE_LEVEL,
     WORD_PIECE,

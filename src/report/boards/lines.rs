@@ -9,7 +9,7 @@ const PORT: u16 = 50052;
 
 /// The blocks in the order in which they are needed.
 pub(super) fn blocks(report: &Report<'_>) -> Vec<CommandBlock> {
-    let Some((plan, split)) = report.shown() else {
+    let Some((plan, split, _)) = report.shown() else {
         return Vec::new();
     };
     if report.cluster.choice.taken.is_none() {

@@ -24,9 +24,12 @@ pub struct Report<'a> {
     pub cluster: &'a Cluster,
 }
 
+/// A format: its plan on the server's board, its division, and its plan on the best board alone.
+type Row<'a> = (&'a Plan, &'a Split, &'a OneBoard);
+
 impl<'a> Report<'a> {
-    /// The plan on one board and the division of the format to take, or of the one that misses least.
-    fn shown(&self) -> Option<(&'a Plan, &'a Split)> {
+    /// The row of the format to take, or of the one that misses least.
+    fn shown(&self) -> Option<Row<'a>> {
         let choice = self.cluster.choice;
         let smallest = || {
             let splits = self.cluster.splits.iter().enumerate();
@@ -41,14 +44,10 @@ impl<'a> Report<'a> {
             least.map_or(0, |(index, _)| index)
         };
         let at = choice.taken.unwrap_or_else(smallest);
-        Some((
-            self.cluster.alone.fit.plans.get(at)?,
-            self.cluster.splits.get(at)?,
-        ))
+        self.rows().nth(at)
     }
 
-    /// The formats with their divisions, and on the best board alone.
-    fn rows(&self) -> impl Iterator<Item = (&'a Plan, &'a Split, &'a OneBoard)> + use<'a> {
+    fn rows(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
         let plans = self.cluster.alone.fit.plans.iter();
         let divided = plans.zip(&self.cluster.splits);
         let each = divided.zip(&self.cluster.best_alone);

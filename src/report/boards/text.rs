@@ -20,7 +20,7 @@ pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
     }
     out.blank();
     out.table(&formats(report), " ");
-    if let Some((plan, split)) = report.shown() {
+    if let Some((plan, split, _)) = report.shown() {
         out.blank();
         out.prose(&format!(
             "{} by board:",
@@ -60,7 +60,7 @@ pub fn markdown(report: &Report<'_>) -> String {
         );
     }
     out.push_str(&formats(report).markdown());
-    if let Some((plan, split)) = report.shown() {
+    if let Some((plan, split, _)) = report.shown() {
         let scheme = plan.assignment.scheme.to_uppercase();
         line(&mut out, format_args!("\n{scheme} by board:\n"));
         out.push_str(&boards(report, split).markdown());
@@ -110,7 +110,7 @@ fn head(report: &Report<'_>) -> Vec<String> {
 
 fn verdict(report: &Report<'_>) -> String {
     let boards = report.cluster.boards.len();
-    let Some((plan, split)) = report.shown() else {
+    let Some((plan, split, best)) = report.shown() else {
         return format!("DOES NOT FIT {boards} boards: no format can be planned");
     };
     let scheme = plan.assignment.scheme.to_uppercase();
@@ -143,18 +143,12 @@ fn verdict(report: &Report<'_>) -> String {
             range(&rates.decode)
         )
     });
-    let alone = alone(report, plan);
+    let alone = alone(best);
     format!("FITS {boards} boards with {context} of context: {scheme}{speed}; {alone}")
 }
 
 /// Whether one of the boards would do.
-fn alone(report: &Report<'_>, plan: &Plan) -> String {
-    let best = report
-        .rows()
-        .find(|(known, _, _)| std::ptr::eq(*known, plan));
-    let Some((_, _, OneBoard { board, plan })) = best else {
-        return String::new();
-    };
+fn alone(OneBoard { board, plan }: &OneBoard) -> String {
     let name = format!("board {}", board + 1);
     if plan.fits() {
         let rate = plan.rate().map_or(String::new(), |alone| {
@@ -284,7 +278,7 @@ fn blocks(stage: &Stage, split: &Split) -> String {
 
 fn notes(report: &Report<'_>) -> Vec<String> {
     let mut all = Vec::new();
-    if let Some((plan, split)) = report.shown() {
+    if let Some((plan, split, _)) = report.shown() {
         all.extend(wire(report, split));
         all.extend(in_flight(report, split));
         all.extend(evidence(report, plan));
