@@ -13,8 +13,8 @@ use super::progress::{self, Spinner};
 use super::written::{report, write};
 use super::{Outcome, output, request};
 use crate::planner::{MixPlanner, Request, WorkloadRequest};
-use crate::quality::Text;
-use crate::quality::mix::{Goal, Mix, Reached, Recipe, Session, Setup, Stage};
+use crate::quality::mix::{Goal, Mix, Reached, Recipe, Session, Setup, SmallestFile, Stage};
+use crate::quality::{QualityError, Text};
 use crate::quantize::packed::Files;
 use crate::quantize::{Destination, Importance, Job};
 use crate::report::quantize::{Measured, MixReport, Plain};
@@ -55,6 +55,7 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         rules: args.rules,
         cancel: progress::cancelled_by_signals()?,
     };
+    refuse_too_small(args, &SmallestFile::of(&setup)?, on_board.as_ref())?;
     let started = Instant::now();
     let state = State::open(args, &setup, given.as_ref())?;
     let mut resumed = state.resumed()?;
@@ -190,6 +191,41 @@ fn mix_planner<'a>(
     Ok(Some(MixPlanner::of(&evaluated.planner, &request)?))
 }
 
+/// Refuses a size that no mix has before the minutes that measuring takes.
+fn refuse_too_small(
+    args: &QuantizeArgs,
+    smallest: &SmallestFile,
+    on_board: Option<&MixPlanner<'_>>,
+) -> anyhow::Result<()> {
+    let of_bits = || args.target_bpw.map(|bits| smallest.size_of_bits(bits));
+    let least = smallest.bytes;
+    if let Some(size) = args
+        .target_size
+        .or_else(of_bits)
+        .filter(|&size| size < least)
+    {
+        return Err(QualityError::TooSmall { size, least }.into());
+    }
+    match on_board {
+        Some(planner)
+            if planner
+                .plan(&smallest.types)
+                .is_some_and(|plan| !plan.fits()) =>
+        {
+            Err(fits_none(planner, least))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn fits_none(planner: &MixPlanner<'_>, least: Bytes) -> anyhow::Error {
+    anyhow::anyhow!(
+        "{} cannot hold the smallest file of this model, {least}, with a context of {}; `orinplan fit` says what to change",
+        planner.board().device.name,
+        crate::units::tokens(planner.context())
+    )
+}
+
 /// The size of the largest mix that the board of `--fit` runs.
 fn board_size(session: &Session<'_>, on_board: Option<&MixPlanner<'_>>) -> anyhow::Result<Bytes> {
     let planner =
@@ -198,14 +234,8 @@ fn board_size(session: &Session<'_>, on_board: Option<&MixPlanner<'_>>) -> anyho
         let plan = session.mix(size).and_then(|mix| planner.plan(&mix.types));
         plan.is_some_and(|plan| plan.fits())
     };
-    session.largest(fits).with_context(|| {
-        format!(
-            "{} cannot hold the smallest file of this model, {}, with a context of {}; `orinplan fit` says what to change",
-            planner.board().device.name,
-            session.sizes().0,
-            crate::units::tokens(planner.context())
-        )
-    })
+    let largest = session.largest(fits);
+    largest.ok_or_else(|| fits_none(planner, session.sizes().0))
 }
 
 fn say(spinner: &Spinner, stage: &Stage<'_>) {

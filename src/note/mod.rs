@@ -167,6 +167,13 @@ pub enum Note {
         /// Why the metadata is not known.
         why: String,
     },
+    /// The file of `--quality` says nothing of the formats planned with their cache.
+    QualityUnused {
+        /// The file.
+        file: String,
+        /// What it measured: formats, each with its cache.
+        measured: Vec<String>,
+    },
     /// The weights are served with a tokenizer, and there is none beside them.
     NoTokenizer,
     /// The GGUF has no tokenizer.
@@ -284,6 +291,7 @@ impl Note {
             Note::QuantizationUnseen => "quantization_unseen",
             Note::TowersUnseen => "towers_unseen",
             Note::PartialHeader { .. } => "partial_header",
+            Note::QualityUnused { .. } => "quality_unused",
             Note::NoTokenizer => "no_tokenizer",
             Note::NoVocabulary => "no_vocabulary",
             Note::BudgetBeyondMemory { .. } => "budget_beyond_memory",
@@ -331,6 +339,7 @@ impl Note {
             | Note::FormatUnmeasured { .. }
             | Note::OtherKernels { .. }
             | Note::EncoderTime
+            | Note::QualityUnused { .. }
             | Note::Fp8StorageOnly
             | Note::QuantizedCache { .. } => Weight::Answers,
             _ => Weight::Background,

@@ -116,6 +116,10 @@ impl Note {
             Note::PartialHeader { why } => {
                 format!("the real file will be a few MiB larger (tokenizer): {why}")
             }
+            Note::QualityUnused { file, measured } => format!(
+                "{file} is not used: it measured none of these formats with this cache, but {}",
+                measured.join(", ")
+            ),
             Note::NoTokenizer => {
                 "no runtime serves this directory without a tokenizer; get tokenizer.json and tokenizer_config.json from the model's page on Hugging Face".to_owned()
             }

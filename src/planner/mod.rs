@@ -22,6 +22,7 @@ use std::sync::Arc;
 use crate::checkpoint::{self, Checkpoint, SourceFormat, Stores};
 use crate::device;
 use crate::model::{self, ModelSpec, Tower, Unknown, accept};
+use crate::note::Note;
 use crate::plan::advise::{Advice, advise};
 use crate::plan::draft::{DraftModel, Drafter};
 use crate::plan::fit::Candidate;
@@ -292,7 +293,14 @@ impl Planner {
         measured.map_or(Ok(()), |measured| measured.check(&self.model))?;
         let known = known(request, workload);
         let (schemes, rules) = (&request.schemes, request.rules);
-        let candidates = self.candidates_of(&board.runtime, schemes, rules, header, known)?;
+        let mut candidates = self.candidates_of(&board.runtime, schemes, rules, header, known)?;
+        let qualities = candidates.iter().filter_map(|found| found.quality.as_ref());
+        if let Some((file, measured)) = measured.and_then(|measured| measured.unused(qualities)) {
+            for candidate in &mut candidates {
+                let (file, measured) = (file.clone(), measured.clone());
+                candidate.notes.push(Note::QualityUnused { file, measured });
+            }
+        }
         if candidates.is_empty() {
             return Err(PlanError::NoFormat {
                 runtime: board.runtime.name.clone(),

@@ -245,6 +245,27 @@ fn a_comparison_stands_for_the_cache_that_it_was_measured_with() {
     assert_eq!(with("--kv-type-k q5_0"), 0.02);
 }
 
+/// Not set aside in silence: the user asked for it to count.
+#[test]
+fn a_comparison_of_another_cache_or_format_alone_is_said_to_be_unused() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut only = candidate("Q4_K_M", 1, 0.05);
+    only["kv_type"] = "q8_0".into();
+    let path = written(directory.path(), &compared(document!([only])));
+    let notes = |words: &str| {
+        let run = run_with(
+            &format!("fit {QWEN} {words} --format json --quality"),
+            &[&path],
+        );
+        let fit = crate::schema::document(&run.out);
+        plan(&fit, "q4_k_m")["notes"].to_string()
+    };
+    let unused = notes("");
+    assert!(unused.contains("quality_unused"), "{unused}");
+    assert!(unused.contains("Q4_K_M with a q8_0 cache"), "{unused}");
+    assert!(!notes("--kv-type q8_0").contains("quality_unused"));
+}
+
 /// Sums over the tensors; a type that was not measured leaves the format to the measurements of other models.
 #[test]
 fn sensitivities_add_up_over_the_tensors_of_a_format() {

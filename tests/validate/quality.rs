@@ -505,6 +505,17 @@ fn a_mix_has_the_size_asked_for_and_is_the_same_again() {
     );
     assert_error(&run, &["1000 bytes", "less than the smallest file"]);
     assert!(!folder.path().join("d.gguf").exists());
+    // Before anything is measured: the text, too short for that, is not reached.
+    std::fs::write(folder.path().join("short.txt"), "a word").unwrap();
+    let with = |goal: [&str; 2]| {
+        let rest = [["--text", "short.txt"], ["--output", "d.gguf"]];
+        let words = [[["quantize", "model.gguf"], goal], rest];
+        orinplan(&folder, words.as_flattened().as_flattened())
+    };
+    for goal in [["--target-size", "1000B"], ["--target-bpw", "1.5"]] {
+        assert_error(&with(goal), &["less than the smallest file"]);
+    }
+    assert_error(&with(["--target-size", "1GiB"]), &["short.txt"]);
 }
 
 #[test]

@@ -97,6 +97,18 @@ struct Compared {
 }
 
 impl Compared {
+    /// The format with its cache: `Q4_K_M with a cache of q8_0`.
+    fn words(&self) -> String {
+        let types =
+            [&self.kv_type_k, &self.kv_type_v].map(|own| own.as_ref().or(self.kv_type.as_ref()));
+        let cache = match types {
+            [Some(k), Some(v)] if k == v => format!("{} cache", Foreign(k)),
+            [Some(k), Some(v)] => format!("{} and {} cache", Foreign(k), Foreign(v)),
+            _ => "cache of unknown type".to_owned(),
+        };
+        format!("{} with a {cache}", Foreign(&self.format))
+    }
+
     /// Whether it cached keys and values of these types.
     fn cached(&self, kv_types: [Dtype; 2]) -> bool {
         let own =
@@ -268,6 +280,23 @@ impl MeasuredQuality {
                 })
             }
         }
+    }
+
+    /// What it says where it says nothing of `planned`, the qualities of all plans: the file, and what it measured.
+    pub fn unused<'q>(
+        &self,
+        mut planned: impl Iterator<Item = &'q Quality>,
+    ) -> Option<(String, Vec<String>)> {
+        let is_of_it =
+            |quality: &Quality| matches!(quality.basis, Basis::Measured(_) | Basis::Sensitivity(_));
+        if planned.any(is_of_it) {
+            return None;
+        }
+        let measured = match &self.content {
+            Content::Compared(candidates) => candidates.iter().map(Compared::words).collect(),
+            Content::Sensitivity { .. } => vec!["the types of single tensors".to_owned()],
+        };
+        Some((self.experiment.file.clone(), measured))
     }
 
     /// What was measured of whole schemes: their ids with the divergence.

@@ -18,4 +18,4 @@ pub use search::{
     CANDIDATES, Mix, PROBE, Search, SearchStage, Sensitivities, TensorSensitivity, measure, mix,
 };
 pub use sensitivity::{Probed, sensitivities};
-pub use session::{MixKind, Resumed, Session, Setup, Stage};
+pub use session::{MixKind, Resumed, Session, Setup, SmallestFile, Stage};

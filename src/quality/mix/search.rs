@@ -32,6 +32,13 @@ pub const CANDIDATES: [Dtype; 13] = [
     Dtype::F16,
 ];
 
+/// The types that a tensor with rows of this length may get.
+pub(super) fn candidates(row: u64) -> impl Iterator<Item = Dtype> {
+    CANDIDATES
+        .into_iter()
+        .filter(move |dtype| dtype.divides(row))
+}
+
 /// The type of tensors in probes: the error of 4 bits, where divergence is still in proportion to error.
 pub const PROBE: Dtype = Dtype::Q4_0;
 
@@ -171,10 +178,7 @@ fn errors(
             return Err(QualityError::Interrupted);
         }
         let row = tensor.planned.shape.last().copied().unwrap_or(1);
-        let types: Vec<Dtype> = CANDIDATES
-            .into_iter()
-            .filter(|dtype| dtype.divides(row))
-            .collect();
+        let types: Vec<Dtype> = candidates(row).collect();
         let errors = sampled_errors(tensor.planned, &types, SAMPLE)?;
         if let Ok(mut told) = told.lock() {
             let (done, progress) = &mut *told;

@@ -12,7 +12,7 @@ use super::super::{
     record,
 };
 use super::probe::{ProbeTokens, Probes};
-use super::search::{Mix, PROBE, Search, SearchStage, Sensitivities, measure, mix};
+use super::search::{Mix, PROBE, Search, SearchStage, Sensitivities, candidates, measure, mix};
 use crate::checkpoint::Checkpoint;
 use crate::decode::{LoadOptions, Model, Observing, Tokenizer};
 use crate::dtype::Dtype;
@@ -86,9 +86,93 @@ pub struct Session<'a> {
     /// Chunks that mixes are evaluated on.
     pub compared: usize,
     predictions: LogProbs,
-    /// Bytes of a file beside the tensors whose types are chosen, and of its header.
+    fixed: FixedBytes,
+}
+
+/// The smallest file that a search of a model can find, less the keys of its importance matrix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SmallestFile {
+    /// Its size.
+    pub bytes: Bytes,
+    /// The types whose choice is free, by name.
+    pub types: BTreeMap<String, Dtype>,
+    fixed: FixedBytes,
+    weights: u64,
+}
+
+/// Bytes of a file that no choice of types changes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct FixedBytes {
+    /// Its header and the tensors that stay as they are.
     rest: u64,
     header: u64,
+}
+
+impl FixedBytes {
+    fn of(job: &Job<'_>) -> FixedBytes {
+        let padded = |kept_too: bool| {
+            let tensors = job.tensors.iter();
+            let tensors = tensors.filter(|t| kept_too || t.assigned.reason != Reason::Kept);
+            tensors
+                .map(|t| t.assigned.bytes.0.next_multiple_of(gguf::ALIGNMENT))
+                .sum::<u64>()
+        };
+        let all = job.file_bytes().0;
+        FixedBytes {
+            rest: all - padded(false),
+            header: all - padded(true),
+        }
+    }
+
+    /// The size of a file with `bits` for each of so many `weights`.
+    fn with_bits(self, bits: f64, weights: u64) -> Bytes {
+        Bytes(self.header + (bits * weights as f64 / 8.0) as u64)
+    }
+}
+
+impl SmallestFile {
+    /// Reads headers alone.
+    ///
+    /// # Errors
+    /// [`QuantizeError`], as [`Job::new`].
+    pub fn of(setup: &Setup<'_>) -> Result<SmallestFile, QuantizeError> {
+        let job = Job::new(
+            setup.checkpoint,
+            setup.files,
+            setup.model,
+            &probing(setup, None),
+        )?;
+        let fixed = FixedBytes::of(&job);
+        let mut types = BTreeMap::new();
+        let mut bytes = fixed.rest;
+        let free = job.tensors.iter();
+        for tensor in free.filter(|t| t.assigned.reason != Reason::Kept) {
+            let row = tensor.shape.last().copied().unwrap_or(1);
+            let sizes = candidates(row).filter_map(|dtype| {
+                let bytes = dtype.bytes(&tensor.shape)?.0;
+                Some((bytes.next_multiple_of(gguf::ALIGNMENT), dtype))
+            });
+            if let Some((least, dtype)) = sizes.min_by_key(|(bytes, _)| *bytes) {
+                types.insert(tensor.name.to_owned(), dtype);
+                bytes += least;
+            }
+        }
+        Ok(SmallestFile {
+            bytes: Bytes(bytes),
+            types,
+            fixed,
+            weights: weights(setup.model),
+        })
+    }
+
+    /// The size of a file whose tensors have `bits` for each weight.
+    pub fn size_of_bits(&self, bits: f64) -> Bytes {
+        self.fixed.with_bits(bits, self.weights)
+    }
+}
+
+fn weights(model: &ModelSpec) -> u64 {
+    model.tensors.iter().map(|tensor| tensor.elements()).sum()
 }
 
 impl<'a> Session<'a> {
@@ -137,7 +221,7 @@ impl<'a> Session<'a> {
             }
         };
         collector.stop();
-        let options = probing(setup, &importance)?;
+        let options = probing(setup, Some(&importance));
         let job = Job::new(checkpoint, setup.files, model, &options)?;
         let search = Search {
             model,
@@ -152,18 +236,7 @@ impl<'a> Session<'a> {
             });
         })?;
         decoder.forget_traces();
-        let chosen = job
-            .tensors
-            .iter()
-            .filter(|t| t.assigned.reason != Reason::Kept);
-        let padded = |bytes: Bytes| bytes.0.next_multiple_of(gguf::ALIGNMENT);
-        let rest = job.file_bytes().0 - chosen.map(|t| padded(t.assigned.bytes)).sum::<u64>();
-        let header = job.file_bytes().0
-            - job
-                .tensors
-                .iter()
-                .map(|t| padded(t.assigned.bytes))
-                .sum::<u64>();
+        let fixed = FixedBytes::of(&job);
         drop(job);
         let compared = compared(&behind);
         let (file, path) = store;
@@ -190,8 +263,7 @@ impl<'a> Session<'a> {
             sensitivities,
             compared: of,
             predictions: LogProbs::of(file, path)?,
-            rest,
-            header,
+            fixed,
         })
     }
 
@@ -232,14 +304,7 @@ impl<'a> Session<'a> {
 
     /// The size of a file whose tensors have `bits` for each weight.
     pub fn size_of_bits(&self, bits: f64) -> Bytes {
-        let weights: u64 = self
-            .setup
-            .model
-            .tensors
-            .iter()
-            .map(|tensor| tensor.elements())
-            .sum();
-        Bytes(self.header + (bits * weights as f64 / 8.0) as u64)
+        self.fixed.with_bits(bits, weights(self.setup.model))
     }
 
     /// The smallest file that can be made, and the largest that is worth it.
@@ -250,14 +315,14 @@ impl<'a> Session<'a> {
                 let bytes = tensor.options.iter().map(|option| option.bytes);
                 if most { bytes.max() } else { bytes.min() }
             });
-            Bytes(self.rest + each.map(|bytes| bytes.unwrap_or(0)).sum::<u64>())
+            Bytes(self.fixed.rest + each.map(|bytes| bytes.unwrap_or(0)).sum::<u64>())
         };
         (bytes(false), bytes(true))
     }
 
     /// The mix that is expected to diverge least in a file of at most `size`; `None` if none is as small.
     pub fn mix(&self, size: Bytes) -> Option<Mix> {
-        mix(&self.sensitivities, size.0.checked_sub(self.rest)?)
+        mix(&self.sensitivities, size.0.checked_sub(self.fixed.rest)?)
     }
 
     /// The options of the file with these types.
@@ -347,7 +412,7 @@ pub struct MixKind {
 }
 
 /// The options of a file with every tensor in the type of probes, where that divides its rows.
-fn probing<'a>(setup: &Setup<'a>, importance: &'a Importance) -> Result<Options<'a>, QualityError> {
+fn probing<'a>(setup: &Setup<'a>, importance: Option<&'a Importance>) -> Options<'a> {
     let types = setup.model.tensors.iter().map(|tensor| {
         let dtype = if PROBE.divides(tensor.row()) {
             PROBE
@@ -356,8 +421,8 @@ fn probing<'a>(setup: &Setup<'a>, importance: &'a Importance) -> Result<Options<
         };
         (tensor.name.clone(), dtype)
     });
-    Ok(Options {
-        importance: Some(importance),
+    Options {
+        importance,
         overrides: Overrides {
             exact: types.collect(),
             ..Overrides::default()
@@ -365,7 +430,7 @@ fn probing<'a>(setup: &Setup<'a>, importance: &'a Importance) -> Result<Options<
         allow_requantize: setup.allow_requantize,
         rules: setup.rules,
         ..Options::of(Scheme::of_half(Dtype::F16))
-    })
+    }
 }
 
 /// The chunks that activations are collected from, and those behind them; where the text has few, the latter are the
