@@ -55,7 +55,8 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         rules: args.rules,
         cancel: progress::cancelled_by_signals()?,
     };
-    refuse_too_small(args, &SmallestFile::of(&setup)?, on_board.as_ref())?;
+    let smallest = SmallestFile::of(&setup, given.as_ref())?;
+    refuse_too_small(args, &smallest, on_board.as_ref())?;
     let started = Instant::now();
     let state = State::open(args, &setup, given.as_ref())?;
     let mut resumed = state.resumed()?;
@@ -71,8 +72,8 @@ pub(super) fn run(args: &QuantizeArgs) -> anyhow::Result<Outcome> {
         say(&spinner, &stage);
     };
     let (store, path) = output::unnamed()?;
-    let session = Session::measure(&setup, (store, &path), resumed, &mut tell)?;
-    let found = choose(args, &session, on_board.as_ref(), &mut tell)?;
+    let mut session = Session::measure(&setup, (store, &path), resumed, &mut tell)?;
+    let found = choose(args, &mut session, on_board.as_ref(), &mut tell)?;
     spinner.clear();
     if let Ok(Some(error)) = unsaved.into_inner() {
         super::warn(&format!(
@@ -120,7 +121,7 @@ struct Found {
 
 fn choose(
     args: &QuantizeArgs,
-    session: &Session<'_>,
+    session: &mut Session<'_>,
     on_board: Option<&MixPlanner<'_>>,
     tell: &mut (dyn FnMut(Stage<'_>) + Send),
 ) -> anyhow::Result<Found> {
@@ -128,7 +129,7 @@ fn choose(
         (Some(size), ..) => Goal::Size(size),
         (None, Some(bits), _) => Goal::Size(session.size_of_bits(bits)),
         (None, None, Some(most)) => Goal::Divergence(most),
-        (None, None, None) => Goal::Size(board_size(session, on_board)?),
+        (None, None, None) => Goal::Size(board_size(session, on_board, tell)?),
     };
     let Reached {
         mix,
@@ -227,15 +228,22 @@ fn fits_none(planner: &MixPlanner<'_>, least: Bytes) -> anyhow::Error {
 }
 
 /// The size of the largest mix that the board of `--fit` runs.
-fn board_size(session: &Session<'_>, on_board: Option<&MixPlanner<'_>>) -> anyhow::Result<Bytes> {
+fn board_size(
+    session: &mut Session<'_>,
+    on_board: Option<&MixPlanner<'_>>,
+    tell: &mut (dyn FnMut(Stage<'_>) + Send),
+) -> anyhow::Result<Bytes> {
     let planner =
         on_board.context("a size is given by --target-size, --target-bpw, --max-kld or --fit")?;
-    let fits = |size: Bytes| {
-        let plan = session.mix(size).and_then(|mix| planner.plan(&mix.types));
-        plan.is_some_and(|plan| plan.fits())
+    let largest = |session: &Session<'_>| {
+        session.largest(|size| {
+            let plan = session.mix(size).and_then(|mix| planner.plan(&mix.types));
+            plan.is_some_and(|plan| plan.fits())
+        })
     };
-    let largest = session.largest(fits);
-    largest.ok_or_else(|| fits_none(planner, session.sizes().0))
+    let without_codebooks = largest(session);
+    session.consider_codebooks(without_codebooks.unwrap_or(Bytes(0)), tell)?;
+    largest(session).ok_or_else(|| fits_none(planner, session.sizes().0))
 }
 
 fn say(spinner: &Spinner, stage: &Stage<'_>) {

@@ -1,7 +1,9 @@
-//! Whether a GGUF of a model keeps the scaling of its rotary positions: llama.cpp's converter writes it only for some
-//! architectures.
+//! Whether a GGUF of a model keeps the scaling of its rotary positions and the window of its attention: llama.cpp has
+//! them only for some architectures.
 
 use std::fmt;
+
+use serde_json::Value as Json;
 
 use super::derived_keys::{alpha_scaled, scaling};
 use super::keys::conversion;
@@ -24,6 +26,25 @@ impl fmt::Display for LostScaling {
             f,
             "a GGUF of {1} cannot hold the scaling of rotary positions in config.json (`{0}`): its answers differ from the model's, more so at longer context; a runtime that reads the checkpoint itself keeps it",
             self.kind, self.architecture
+        )
+    }
+}
+
+/// A window of attention that a GGUF does not keep.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LostWindow {
+    /// Its length in tokens.
+    pub tokens: u64,
+    /// llama.cpp's name of the architecture.
+    pub architecture: String,
+}
+
+impl fmt::Display for LostWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "a GGUF of {1} cannot hold the `sliding_window` of {0} tokens in config.json: beyond that its answers differ from the model's; a runtime that reads the checkpoint itself keeps it",
+            self.tokens, self.architecture
         )
     }
 }
@@ -55,4 +76,36 @@ pub fn lost_scaling(model: &ModelSpec) -> Option<LostScaling> {
         kind: kind.to_owned(),
         architecture: model.architecture.clone(),
     })
+}
+
+/// The window that a GGUF of `model` loses; `None` if it keeps one, if none is in force within the model's context, or if
+/// no GGUF is made of `model`.
+pub fn lost_window(model: &ModelSpec) -> Option<LostWindow> {
+    conversion(model).ok()?;
+    let source = SourceConfig::new(model).ok()?;
+    let tokens = source.get("sliding_window")?.as_u64()?;
+    let mut layers = model.layers.iter();
+    let is_kept = layers.any(|layer| {
+        let attention = layer.mixer.attention.as_ref();
+        attention.is_some_and(|attention| attention.window.is_some())
+    });
+    let is_reached = (1..model.dims.context).contains(&tokens);
+    (is_reached && !is_kept && is_in_force(&source, model.dims.blocks)).then(|| LostWindow {
+        tokens,
+        architecture: model.architecture.clone(),
+    })
+}
+
+/// Whether a stated window applies to any block. Classes with `max_window_layers` (Qwen 2) are without, unless
+/// `use_sliding_window` says otherwise, in the blocks before that number; others (Mistral) have it in every block.
+fn is_in_force(source: &SourceConfig<'_>, blocks: u64) -> bool {
+    let first = source.get("max_window_layers").and_then(Json::as_u64);
+    let is_used = source.get("use_sliding_window").and_then(Json::as_bool);
+    if !is_used.unwrap_or(first.is_none()) {
+        return false;
+    }
+    match source.get("layer_types").and_then(Json::as_array) {
+        Some(kinds) => kinds.iter().any(|kind| kind == "sliding_attention"),
+        None => first.is_none_or(|first| first < blocks),
+    }
 }

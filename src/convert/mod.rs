@@ -23,7 +23,7 @@ use std::path::Path;
 
 pub use change::{Change, Permutation, RowSlices, Turn, ValueChange};
 pub use error::ConvertError;
-pub use lost::{LostScaling, lost_scaling};
+pub use lost::{LostScaling, LostWindow, lost_scaling, lost_window};
 pub use projector::{projector_change, projector_metadata};
 pub use weights::{change, rope_table};
 

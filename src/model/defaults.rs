@@ -107,10 +107,12 @@ fn of_class(arch: &Arch, names: &StatedNames<'_>) -> Option<&'static Map<String,
     types.find_map(|name| DEFAULTS.get(name)?.as_object())
 }
 
-/// Whether `config` states `key` under any of its names; `null` counts as stated.
+/// Whether `config` states `key` under any of its names; `null` counts as stated, but for the context, which no model is
+/// without.
 fn states(config: &Json, key: Key) -> bool {
+    let counts = |value: &Json| key != Key::Context || !value.is_null();
     let mut names = key.hugging_face().iter();
-    names.any(|name| json_lookup(config, name).is_some())
+    names.any(|name| json_lookup(config, name).is_some_and(counts))
 }
 
 /// The number that `config` states for `key`.

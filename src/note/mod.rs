@@ -6,7 +6,7 @@
 mod kv;
 mod text;
 
-use crate::convert::LostScaling;
+use crate::convert::{LostScaling, LostWindow};
 use crate::device::L4tRelease;
 use crate::dtype::Dtype;
 use crate::model::LeftOut;
@@ -189,6 +189,8 @@ pub enum Note {
     },
     /// A GGUF of this model loses the scaling of its rotary positions.
     LostScaling(LostScaling),
+    /// A GGUF of this model loses the window of its attention.
+    LostWindow(LostWindow),
     /// The KV cache is quantized, which costs speed.
     QuantizedCache {
         /// Its type.
@@ -296,6 +298,7 @@ impl Note {
             Note::NoVocabulary => "no_vocabulary",
             Note::BudgetBeyondMemory { .. } => "budget_beyond_memory",
             Note::LostScaling(_) => "lost_rope_scaling",
+            Note::LostWindow(_) => "lost_window",
             Note::QuantizedCache { .. } => "quantized_cache",
             Note::KeptShape { .. } => "kept_shape",
             Note::KeptStacks { .. } => "kept_stacks",
@@ -333,6 +336,7 @@ impl Note {
             | Note::Pool { .. }
             | Note::DoubleQuantization { .. }
             | Note::LostScaling(_)
+            | Note::LostWindow(_)
             | Note::UnknownPreTokenizer => Weight::Commands,
             Note::SpeedUnmeasured { .. }
             | Note::SpeedUnknown { .. }

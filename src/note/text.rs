@@ -130,6 +130,7 @@ impl Note {
                 "--budget {budget} is more than all {memory} of the {device}; the verdict is for a larger machine"
             ),
             Note::LostScaling(lost) => lost.to_string(),
+            Note::LostWindow(lost) => lost.to_string(),
             Note::QuantizedCache { dtype } => format!(
                 "a {} cache saves memory and costs some speed; prefill widens one layer of it to F16",
                 dtype.name()

@@ -27,10 +27,12 @@ pub enum Advice {
         /// Why, and which types it can have.
         problem: KvProblem,
     },
-    /// What fits is slower than was asked for.
+    /// What fits is slower than was asked for, or nothing fits and every scheme is.
     TooSlow {
-        /// The fastest scheme that fits.
+        /// The fastest scheme of those that fit, or else of all.
         scheme: String,
+        /// Whether it fits.
+        fits: bool,
         /// Its expected decode rate in tokens a second.
         rate: f64,
         /// The first power mode of the board in which it is fast enough.
@@ -86,11 +88,15 @@ pub fn advise(
     workload: &Workload,
 ) -> Vec<Advice> {
     let preference = result.choice.preference;
-    let too_slow = too_slow(model, result, target, workload);
-    let is_fast = |plan: &&Plan| preference.is_fast_enough(plan.rate());
+    let every = || result.plans.iter().chain(&others.plans);
+    let one_is_fast = every().any(|plan| preference.is_fast_enough(plan.rate()));
+    let is_fast = |plan: &&Plan| !one_is_fast || preference.is_fast_enough(plan.rate());
+    let one_fits = result.plans.iter().any(Plan::fits);
+    let too_slow = too_slow(model, result, one_is_fast, target, workload);
     let wanted = result.wanted().filter(|plan| !plan.fits());
-    // Advice on memory is about plans that are fast enough; where none is, it would be in vain.
-    let Some(plan) = wanted.filter(|plan| too_slow.is_none() || is_fast(plan)) else {
+    // Where something fits and is too slow, advice on memory would be in vain but for a plan that is fast enough.
+    let is_vain = |plan: &&Plan| one_fits && !(one_is_fast && is_fast(plan));
+    let Some(plan) = wanted.filter(|plan| too_slow.is_none() || !is_vain(plan)) else {
         return too_slow.into_iter().collect();
     };
     let asked = Situation {
@@ -99,8 +105,7 @@ pub fn advise(
         target,
         workload: workload.clone(),
     };
-    let all = result.plans.iter().chain(&others.plans);
-    let all: Vec<&Plan> = all.filter(is_fast).collect();
+    let all: Vec<&Plan> = every().filter(is_fast).collect();
     // Where another scheme fits, the verdict recommends it, so advice is about the wanted scheme alone.
     let plans = match result.recommended() {
         Some(_) => &[][..],
@@ -129,26 +134,36 @@ pub fn advise(
     advice
 }
 
-/// What to do about speed, where plans fit and none is fast enough.
+/// What to do about speed, where no plan that fits is fast enough, or none at all is.
 fn too_slow(
     model: &ModelSpec,
     result: &Fit,
+    one_is_fast: bool,
     target: Target<'_>,
     workload: &Workload,
 ) -> Option<Advice> {
-    let fastest = result.fastest();
-    let (index, rate) = fastest.filter(|_| result.recommended().is_none())?;
-    let plan = result.plans.get(index)?;
     let least = result.choice.preference.min_speed?;
+    let fastest = |fits: bool| {
+        let plans = result.plans.iter().filter(|plan| plan.fits() || !fits);
+        let rated = plans.filter_map(|plan| Some((plan, plan.rate()?)));
+        rated.max_by(|a, b| a.1.total_cmp(&b.1))
+    };
+    let without_memory = || fastest(false).filter(|_| !one_is_fast);
+    let found = fastest(true).or_else(without_memory);
+    let (plan, rate) = found.filter(|_| result.recommended().is_none())?;
     let modes = speeds_by_mode(model, plan, target, workload);
     let mut modes = modes.into_iter();
     let fast = modes.find(|(_, speeds)| speeds.rate().expected >= least);
     Some(Advice::TooSlow {
         scheme: plan.assignment.scheme.clone(),
+        fits: plan.fits(),
         rate,
         mode: fast.map(|(mode, _)| mode.to_owned()),
     })
 }
+
+/// The loss of giving up all of a reserve, or of the distance to all that the board has left: less is lost in proportion.
+const ALL_GIVEN_UP: f64 = 2.0;
 
 /// Changes that together are enough, and their loss.
 #[derive(Clone)]
@@ -180,15 +195,15 @@ impl Combination {
         kinds.any(|own| own == kind)
     }
 
-    /// The changes as advice, with the sizes that are just enough.
-    fn advice(self, asked: &Situation<'_>, plans: &[&Plan]) -> Advice {
+    /// The changes with the sizes that are just enough, and the scheme.
+    fn enough(&self, asked: &Situation<'_>, plans: &[&Plan]) -> (String, Vec<PlanChange>) {
         let then = changed(asked, &self.changes, plans);
         let (needed, pool) = (
             then.ledger().total(),
             then.available() + then.workload.reserve,
         );
         let whole = Bytes::MIB.0;
-        let enough = |change| match change {
+        let enough = |change: &PlanChange| match change {
             PlanChange::Reserve(_) => {
                 let left = pool.saturating_sub(needed).0;
                 PlanChange::Reserve(Bytes(left - left % whole))
@@ -197,12 +212,42 @@ impl Combination {
                 let bytes = needed + then.workload.reserve;
                 PlanChange::Budget(Bytes(bytes.0.next_multiple_of(whole)))
             }
-            other => other,
+            other => other.clone(),
         };
-        Advice::Changes {
-            scheme: then.plan.assignment.scheme.clone(),
-            changes: self.changes.into_iter().map(enough).collect(),
+        let changes = self.changes.iter().map(enough).collect();
+        (then.plan.assignment.scheme.clone(), changes)
+    }
+
+    /// The same with the loss of the memory that it takes from other programs.
+    fn with_memory_given_up(mut self, asked: &Situation<'_>, plans: &[&Plan]) -> Combination {
+        let takes =
+            |change: &PlanChange| matches!(change, PlanChange::Reserve(_) | PlanChange::Budget(_));
+        if !self.changes.iter().any(takes) {
+            return self;
         }
+        let (_, enough) = self.enough(asked, plans);
+        let share = |(to, most): (&PlanChange, &PlanChange)| {
+            let (from, to, most) = match (to, most) {
+                (PlanChange::Reserve(to), PlanChange::Reserve(most)) => {
+                    (asked.workload.reserve, *to, *most)
+                }
+                (PlanChange::Budget(to), PlanChange::Budget(most)) => {
+                    (asked.workload.budget?, *to, *most)
+                }
+                _ => return None,
+            };
+            let whole = from.0.abs_diff(most.0).max(1) as f64;
+            Some((from.0.abs_diff(to.0) as f64 / whole).min(1.0))
+        };
+        let shares = enough.iter().zip(&self.changes).filter_map(share);
+        self.loss += ALL_GIVEN_UP * shares.sum::<f64>();
+        self
+    }
+
+    /// The changes as advice, with the sizes that are just enough.
+    fn advice(self, asked: &Situation<'_>, plans: &[&Plan]) -> Advice {
+        let (scheme, changes) = self.enough(asked, plans);
+        Advice::Changes { scheme, changes }
     }
 }
 
@@ -225,8 +270,13 @@ fn as_asked<'a>(asked: &Situation<'a>, plans: &[&'a Plan]) -> Vec<Combination> {
     if !changed(asked, &most, plans).fits() {
         return Vec::new();
     }
+    let mut all: Vec<Combination> = combinations(&dimensions)
+        .into_iter()
+        .map(|way| way.with_memory_given_up(asked, plans))
+        .collect();
+    all.sort_by(|a, b| a.loss.total_cmp(&b.loss));
     let mut ways: Vec<Combination> = Vec::new();
-    for way in combinations(&dimensions) {
+    for way in all {
         let is_more =
             |known: &Combination| known.changes.iter().all(|change| way.has_kind_of(change));
         if ways.len() == MOST_COMBINATIONS || ways.iter().any(is_more) {
@@ -239,7 +289,7 @@ fn as_asked<'a>(asked: &Situation<'a>, plans: &[&'a Plan]) -> Vec<Combination> {
     ways
 }
 
-/// Every combination of one to a few options from different dimensions, the least loss first.
+/// Every combination of one to a few options from different dimensions.
 fn combinations(dimensions: &[Dimension]) -> Vec<Combination> {
     let mut all = vec![Combination::new(0.0, Vec::new())];
     for dimension in dimensions {
@@ -252,7 +302,6 @@ fn combinations(dimensions: &[Dimension]) -> Vec<Combination> {
         all.extend(longer);
     }
     all.retain(|way| !way.changes.is_empty());
-    all.sort_by(|a, b| a.loss.total_cmp(&b.loss));
     all
 }
 

@@ -63,24 +63,24 @@ pub struct Choice {
     pub taken: Option<usize>,
     /// Index of the next best.
     pub next: Option<usize>,
-    /// Index of the plan that would be taken with memory for any.
+    /// Index of the plan that would be taken with memory for any; where none is fast enough, of all.
     pub wanted: Option<usize>,
 }
 
 impl Preference {
     /// Chooses among `offers`.
     pub fn choose(self, offers: &[Offer]) -> Choice {
-        let fast = offers.iter().enumerate();
-        let fast = fast.filter(|(_, offer)| self.is_fast_enough(offer.rate));
-        let mut fast: Vec<(usize, &Offer)> = fast.collect();
-        fast.sort_by(|(_, a), (_, b)| self.compare(a, b));
-        let mut fitting = fast.iter().filter(|(_, offer)| offer.fits);
+        let mut all: Vec<(usize, &Offer)> = offers.iter().enumerate().collect();
+        all.sort_by(|(_, a), (_, b)| self.compare(a, b));
+        let is_fast = |(_, offer): &&(usize, &Offer)| self.is_fast_enough(offer.rate);
+        let mut fast = all.iter().filter(is_fast);
+        let mut fitting = fast.clone().filter(|(_, offer)| offer.fits);
         let index = |offer: &(usize, &Offer)| offer.0;
         Choice {
             preference: self,
             taken: fitting.next().map(index),
             next: fitting.next().map(index),
-            wanted: fast.first().map(index),
+            wanted: fast.next().or(all.first()).map(index),
         }
     }
 

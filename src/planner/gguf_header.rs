@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::error::PlanError;
-use crate::checkpoint::{Checkpoint, SourceFormat};
+use crate::checkpoint::{Checkpoint, RawConfig, SourceFormat};
 use crate::convert::ConvertError;
 use crate::gguf::{self, Value};
 use crate::model::{ModelSpec, accept};
@@ -95,10 +95,12 @@ impl GgufHeader {
     /// [`PlanError::Quantize`] where the runtime loads a GGUF that [`quantize`] would make of the checkpoint, and none
     /// can be made because its weights are wrong.
     pub fn check(&self, checkpoint: &Checkpoint, model: &ModelSpec) -> Result<(), PlanError> {
-        accept::runs(checkpoint, model).map_err(|source| PlanError::Accept {
-            model: checkpoint.name.clone(),
-            source,
-        })?;
+        if let RawConfig::Gguf(metadata) = &checkpoint.config {
+            accept::runs(&metadata.0, &model.architecture).map_err(|source| PlanError::Accept {
+                model: checkpoint.name.clone(),
+                source,
+            })?;
+        }
         match &self.metadata {
             Ok(metadata) if self.is_made => Ok(quantize::check(checkpoint, model, metadata)?),
             _ => Ok(()),

@@ -20,6 +20,7 @@ mod throughput;
 use std::sync::Arc;
 
 use crate::checkpoint::{self, Checkpoint, SourceFormat, Stores};
+use crate::convert;
 use crate::device;
 use crate::model::{self, ModelSpec, Tower, Unknown, accept};
 use crate::note::Note;
@@ -299,6 +300,15 @@ impl Planner {
             for candidate in &mut candidates {
                 let (file, measured) = (file.clone(), measured.clone());
                 candidate.notes.push(Note::QualityUnused { file, measured });
+            }
+        }
+        // Within the window the answers are the model's.
+        let lost = convert::lost_window(&self.model).filter(|lost| lost.tokens < workload.context);
+        if let Some(lost) = lost.filter(|_| self.checkpoint.format != SourceFormat::Gguf) {
+            for candidate in &mut candidates {
+                if candidate.assignment.container == Container::Gguf {
+                    candidate.notes.push(Note::LostWindow(lost.clone()));
+                }
             }
         }
         if candidates.is_empty() {

@@ -15,11 +15,19 @@ use crate::support::{Run, assert_error, document, run_in};
 
 /// A folder with a model called `model.gguf`, whose vocabulary is the printable characters of ASCII, and a text.
 fn folder(architecture: &str) -> TempDir {
+    folder_with(architecture, |_, _| {})
+}
+
+/// A folder with a model of rows that are whole super-blocks, where `change` is to widen it.
+fn folder_with(
+    architecture: &str,
+    change: impl FnOnce(&mut Vec<(String, Value)>, &mut Vec<(String, Vec<u64>)>),
+) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     tiny::write(
         architecture,
         &folder.path().join("model.gguf"),
-        |metadata, _| {
+        |metadata, tensors| {
             let mut tokens = StringList::default();
             for c in '!'..='~' {
                 tokens.push(&c.to_string());
@@ -32,6 +40,7 @@ fn folder(architecture: &str) -> TempDir {
                     *value = Value::Strings(tokens.clone());
                 }
             }
+            change(metadata, tensors);
         },
     );
     let words = [
@@ -516,6 +525,57 @@ fn a_mix_has_the_size_asked_for_and_is_the_same_again() {
         assert_error(&with(goal), &["less than the smallest file"]);
     }
     assert_error(&with(["--target-size", "1GiB"]), &["short.txt"]);
+}
+
+/// Rows of 256 weights, which every format divides.
+fn wide_folder() -> TempDir {
+    folder_with("qwen3", |metadata, tensors| {
+        for (key, value) in metadata {
+            if key.ends_with(".embedding_length") || key.ends_with(".feed_forward_length") {
+                *value = Value::U32(256);
+            } else if key.ends_with(".attention.head_count") {
+                *value = Value::U32(16);
+            }
+        }
+        for (name, shape) in tensors {
+            let feed_forward = name.contains("ffn");
+            for size in shape {
+                if *size == 64 || *size == 96 && feed_forward {
+                    *size = 256;
+                }
+            }
+        }
+    })
+}
+
+/// They have less error than others of their size, and slow kernels.
+#[test]
+fn types_with_codebooks_are_chosen_for_small_files_alone() {
+    let folder = wide_folder();
+    let types = |bits: &str| {
+        let words = [
+            "quantize",
+            "model.gguf",
+            "--target-bpw",
+            bits,
+            "--text",
+            "text.txt",
+            "--chunk-tokens",
+            "64",
+            "--output",
+            "mix.gguf",
+            "--overwrite",
+        ];
+        succeeds(&folder, &words);
+        let header = read_header(&folder.path().join("mix.gguf")).unwrap();
+        let types = header.tensors.iter().map(|tensor| tensor.dtype.name());
+        types.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let has_codebook = |types: &[String]| types.iter().any(|name| name.starts_with("IQ3"));
+    let small = types("3.3");
+    assert!(has_codebook(&small), "{small:?}");
+    let usual = types("4.5");
+    assert!(!has_codebook(&usual), "{usual:?}");
 }
 
 #[test]

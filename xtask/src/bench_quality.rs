@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use orinplan::Planner;
 use orinplan::inputs::Inputs;
 use orinplan::quality::Text;
-use orinplan::quality::mix::{Resumed, Session, Setup};
+use orinplan::quality::mix::{CODEBOOKS, Resumed, Session, Setup};
 use orinplan::quantize::packed::Files;
 use orinplan::quantize::{self, Destination, Job, Options};
 use orinplan::scheme::{Rules, SCHEMES, Scheme};
@@ -68,7 +68,8 @@ fn one(model: &str, text: &Text, folder: Option<&Path>) -> anyhow::Result<()> {
         .open(&path)?;
     std::fs::remove_file(&path)?;
     let started = Instant::now();
-    let session = Session::measure(&setup, (store, &path), Resumed::default(), &mut |_| {})?;
+    let mut session = Session::measure(&setup, (store, &path), Resumed::default(), &mut |_| {})?;
+    session.consider_codebooks(Bytes(0), &mut |_| {})?;
     let mut out = std::io::stdout().lock();
     let name = &planner.model().name;
     writeln!(
@@ -105,7 +106,11 @@ fn one(model: &str, text: &Text, folder: Option<&Path>) -> anyhow::Result<()> {
             )?;
             Ok(out.flush()?)
         };
-    for scheme in SCHEMES.iter().filter(|scheme| scheme.is_recipe()) {
+    let has_codebook = |scheme: &Scheme| CODEBOOKS.contains(&scheme.base);
+    for scheme in SCHEMES
+        .iter()
+        .filter(|scheme| scheme.is_recipe() || has_codebook(scheme))
+    {
         row(scheme.name, &session.plain(scheme), None)?;
     }
     let mut mixes: Vec<(String, Bytes)> = Vec::new();

@@ -2,23 +2,18 @@
 
 use super::header::{TypedHeader, wrong};
 use super::{AcceptError, number};
-use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::Value;
-use crate::model::ModelSpec;
 
-/// Checks that llama.cpp's programs compute with the GGUF of `checkpoint`; one that is not a GGUF is accepted.
+/// Checks that llama.cpp's programs compute with a GGUF of `architecture` with this `metadata`.
 ///
 /// # Errors
 /// Errors of values, for a context of no tokens and a rotary base that is no number above 0.
-pub fn runs(checkpoint: &Checkpoint, model: &ModelSpec) -> Result<(), AcceptError> {
-    let RawConfig::Gguf(metadata) = &checkpoint.config else {
-        return Ok(());
-    };
+pub fn runs(metadata: &[(String, Value)], architecture: &str) -> Result<(), AcceptError> {
     let header = TypedHeader {
-        metadata: &metadata.0,
+        metadata,
         file: None,
     };
-    let own = |key: &str| format!("{}.{key}", model.architecture);
+    let own = |key: &str| format!("{architecture}.{key}");
     let key = own("context_length");
     if header.count(&key)? == Some(0) {
         return Err(number(key, 0, "the tokens that the model was trained for"));
@@ -27,7 +22,14 @@ pub fn runs(checkpoint: &Checkpoint, model: &ModelSpec) -> Result<(), AcceptErro
         match header.get(&key) {
             Some(Value::F32(base)) if base.is_finite() && *base > 0.0 => {}
             None => {}
-            Some(other) => return Err(wrong(&key, other, "a finite f32 above 0")),
+            Some(Value::F32(base)) => {
+                return Err(AcceptError::Type {
+                    key,
+                    found: base.to_string(),
+                    expected: "a number above 0",
+                });
+            }
+            Some(other) => return Err(wrong(&key, other, "f32")),
         }
     }
     Ok(())

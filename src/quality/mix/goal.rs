@@ -2,7 +2,7 @@
 //! it with.
 
 use super::super::{Divergence, QualityError};
-use super::search::Mix;
+use super::search::{CODEBOOKS, Mix};
 use super::session::{Session, Stage};
 use crate::scheme::{SCHEMES, Scheme};
 use crate::units::Bytes;
@@ -50,13 +50,24 @@ impl Session<'_> {
     /// # Errors
     /// [`QualityError::TooSmall`] and [`QualityError::TooGood`] where no file does, or as [`Session::evaluate`].
     pub fn reach(
-        &self,
+        &mut self,
         goal: Goal,
         tell: &mut (dyn FnMut(Stage<'_>) + Send),
     ) -> Result<Reached, QualityError> {
         match goal {
-            Goal::Size(size) => self.of_size(size, tell),
-            Goal::Divergence(most) => self.within(most, tell),
+            Goal::Size(size) => {
+                self.consider_codebooks(size, tell)?;
+                self.of_size(size, tell)
+            }
+            Goal::Divergence(most) => {
+                let reached = self.within(most, tell)?;
+                let had_codebooks = self.has_codebooks();
+                self.consider_codebooks(reached.size, tell)?;
+                if self.has_codebooks() == had_codebooks {
+                    return Ok(reached);
+                }
+                self.within(most, tell)
+            }
         }
     }
 
@@ -151,7 +162,10 @@ impl Session<'_> {
         tell: &mut (dyn FnMut(Stage<'_>) + Send),
     ) -> Result<Option<Recipe>, QualityError> {
         let mut found: Option<(&'static Scheme, Bytes)> = None;
-        for scheme in SCHEMES.iter().filter(|scheme| scheme.is_recipe()) {
+        let is_codebook = |scheme: &Scheme| CODEBOOKS.contains(&scheme.base);
+        let compared =
+            |scheme: &&Scheme| scheme.is_recipe() || self.has_codebooks() && is_codebook(scheme);
+        for scheme in SCHEMES.iter().filter(compared) {
             let bytes = self.size(&self.plain(scheme))?;
             if bytes <= size + MATRIX_KEYS && found.is_none_or(|(_, most)| bytes > most) {
                 found = Some((scheme, bytes));

@@ -15,7 +15,8 @@ pub use choose::{Option as TypeOption, choose};
 pub use goal::{Goal, Reached, Recipe};
 pub use probe::{ProbeTokens, Probes, probe};
 pub use search::{
-    CANDIDATES, Mix, PROBE, Search, SearchStage, Sensitivities, TensorSensitivity, measure, mix,
+    CANDIDATES, CODEBOOKS, Mix, PROBE, Search, SearchStage, Sensitivities, TensorSensitivity,
+    measure, measure_codebooks, mix,
 };
 pub use sensitivity::{Probed, sensitivities};
 pub use session::{MixKind, Resumed, Session, Setup, SmallestFile, Stage};

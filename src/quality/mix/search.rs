@@ -15,7 +15,7 @@ use crate::parallel;
 use crate::quantize::{PlannedTensor, sampled_errors};
 use crate::scheme::Reason;
 
-/// The types that a tensor may get, those that divide its rows.
+/// The types that a tensor may get, those that divide its rows; the codebooks too where a file is to be small.
 pub const CANDIDATES: [Dtype; 13] = [
     Dtype::Q2_K,
     Dtype::Q3_K,
@@ -32,12 +32,14 @@ pub const CANDIDATES: [Dtype; 13] = [
     Dtype::F16,
 ];
 
-/// The types that a tensor with rows of this length may get.
-pub(super) fn candidates(row: u64) -> impl Iterator<Item = Dtype> {
-    CANDIDATES
-        .into_iter()
-        .filter(move |dtype| dtype.divides(row))
-}
+/// Types with codebooks: less error than others of their size, for kernels that look every few weights up in a table.
+pub const CODEBOOKS: [Dtype; 5] = [
+    Dtype::IQ2_XXS,
+    Dtype::IQ2_XS,
+    Dtype::IQ2_S,
+    Dtype::IQ3_XXS,
+    Dtype::IQ3_S,
+];
 
 /// The type of tensors in probes: the error of 4 bits, where divergence is still in proportion to error.
 pub const PROBE: Dtype = Dtype::Q4_0;
@@ -61,6 +63,8 @@ pub struct TensorSensitivity {
     pub block: Option<u32>,
     /// Its kind.
     pub role: TensorRole,
+    /// The divergence that an error as large as the weights would add if divergence stayed in proportion, in nats.
+    pub factor: f64,
     /// Types with their bytes in a file and the divergence that each is expected to add, in nats.
     pub options: Vec<TypeOption>,
 }
@@ -125,7 +129,8 @@ pub fn measure(
             })
         })
         .collect();
-    let errors = errors(search, &chosen, progress)?;
+    let planned: Vec<&PlannedTensor<'_>> = chosen.iter().map(|tensor| tensor.planned).collect();
+    let errors = errors(&planned, &CANDIDATES, search.cancel, progress)?;
     let tell = &mut |probes: &Probes, of| progress(SearchStage::Probes(probes, of));
     let Probes { blocks, kinds } = probe(model, &chosen, search.text, probes, search.cancel, tell)?;
     let probed: Vec<Probed> = chosen
@@ -141,45 +146,85 @@ pub fn measure(
         })
         .collect();
     let costs = sensitivities(&probed, &blocks, &kinds);
-    let tensors = chosen
-        .iter()
-        .zip(errors)
-        .zip(costs)
-        .map(|((tensor, errors), cost)| {
-            let option = |(dtype, error): (Dtype, f64)| {
-                let bytes = dtype.bytes(&tensor.planned.shape)?.0;
-                Some(TypeOption {
-                    dtype,
-                    bytes: bytes.next_multiple_of(crate::gguf::ALIGNMENT),
-                    cost: cost * error,
-                })
-            };
-            TensorSensitivity {
-                name: tensor.planned.name.to_owned(),
-                block: tensor.block,
-                role: tensor.role,
-                options: errors.into_iter().filter_map(option).collect(),
-            }
-        });
+    let tensors = chosen.iter().zip(errors).zip(costs);
+    let tensors = tensors.map(|((tensor, errors), factor)| TensorSensitivity {
+        name: tensor.planned.name.to_owned(),
+        block: tensor.block,
+        role: tensor.role,
+        factor,
+        options: options(tensor.planned, errors, factor),
+    });
     Ok(Sensitivities {
         tensors: tensors.collect(),
     })
 }
 
-/// The errors of the candidate types of each tensor.
+/// Measures what the types of [`CODEBOOKS`] cost too. `tensors` are those of the search that measured.
+///
+/// # Errors
+/// [`QualityError`]: weights cannot be read, or `cancel` became true.
+pub fn measure_codebooks(
+    tensors: &[PlannedTensor<'_>],
+    sensitivities: &mut Sensitivities,
+    cancel: &AtomicBool,
+    progress: &mut (dyn FnMut(SearchStage<'_>) + Send),
+) -> Result<(), QualityError> {
+    let planned: BTreeMap<&str, &PlannedTensor<'_>> = tensors
+        .iter()
+        .map(|planned| (planned.name, planned))
+        .collect();
+    let measured = sensitivities.tensors.iter_mut();
+    let (of, planned): (Vec<_>, Vec<_>) = measured
+        .filter_map(|tensor| Some((planned.get(tensor.name.as_str()).copied()?, tensor)))
+        .map(|(planned, tensor)| (tensor, planned))
+        .unzip();
+    let errors = errors(&planned, &CODEBOOKS, cancel, progress)?;
+    for ((tensor, planned), errors) in of.into_iter().zip(planned).zip(errors) {
+        tensor
+            .options
+            .extend(options(planned, errors, tensor.factor));
+    }
+    Ok(())
+}
+
+/// The options of a tensor with these errors.
+fn options(tensor: &PlannedTensor<'_>, errors: Vec<(Dtype, f64)>, factor: f64) -> Vec<TypeOption> {
+    let option = |(dtype, error): (Dtype, f64)| {
+        let bytes = dtype.bytes(&tensor.shape)?.0;
+        Some(TypeOption {
+            dtype,
+            bytes: bytes.next_multiple_of(crate::gguf::ALIGNMENT),
+            cost: factor * error,
+        })
+    };
+    errors.into_iter().filter_map(option).collect()
+}
+
+/// Those of `types` that `tensor` may get: llama.cpp encodes some only with an importance matrix.
+pub(super) fn possible(
+    tensor: &PlannedTensor<'_>,
+    types: &[Dtype],
+    has_importance: bool,
+) -> impl Iterator<Item = Dtype> {
+    let row = tensor.shape.last().copied().unwrap_or(1);
+    let types = types.iter().copied();
+    types.filter(move |dtype| dtype.divides(row) && (has_importance || !dtype.needs_importance()))
+}
+
+/// The errors of those of `types` that each tensor may get.
 fn errors(
-    search: &Search<'_>,
-    tensors: &[ProbedTensor<'_>],
+    tensors: &[&PlannedTensor<'_>],
+    types: &[Dtype],
+    cancel: &AtomicBool,
     progress: &mut (dyn FnMut(SearchStage<'_>) + Send),
 ) -> Result<Vec<Vec<(Dtype, f64)>>, QualityError> {
     let told = Mutex::new((0, progress));
     parallel::try_map(decode::threads(), tensors.iter(), |tensor| {
-        if search.cancel.load(Ordering::Relaxed) {
+        if cancel.load(Ordering::Relaxed) {
             return Err(QualityError::Interrupted);
         }
-        let row = tensor.planned.shape.last().copied().unwrap_or(1);
-        let types: Vec<Dtype> = candidates(row).collect();
-        let errors = sampled_errors(tensor.planned, &types, SAMPLE)?;
+        let types: Vec<Dtype> = possible(tensor, types, tensor.importance.is_some()).collect();
+        let errors = sampled_errors(tensor, &types, SAMPLE)?;
         if let Ok(mut told) = told.lock() {
             let (done, progress) = &mut *told;
             *done += 1;
@@ -189,21 +234,26 @@ fn errors(
     })
 }
 
-/// The mix that is expected to diverge least whose tensors have at most `bytes`, padding included; `None` if the smallest
-/// types have more.
-pub fn mix(sensitivities: &Sensitivities, bytes: u64) -> std::option::Option<Mix> {
-    let options: Vec<Vec<TypeOption>> = sensitivities
-        .tensors
-        .iter()
-        .map(|tensor| tensor.options.clone())
-        .collect();
+/// The mix of types that are `allowed` that is expected to diverge least whose tensors have at most `bytes`, padding
+/// included; `None` if the smallest types have more.
+pub fn mix(
+    sensitivities: &Sensitivities,
+    bytes: u64,
+    allowed: impl Fn(Dtype) -> bool,
+) -> std::option::Option<Mix> {
+    let of = |tensor: &TensorSensitivity| {
+        let options = tensor.options.iter();
+        options.filter(|o| allowed(o.dtype)).copied().collect()
+    };
+    let options: Vec<Vec<TypeOption>> = sensitivities.tensors.iter().map(of).collect();
     let chosen = choose(&options, bytes)?;
     let mut mix = Mix {
         types: BTreeMap::new(),
         divergence: 0.0,
     };
-    for (tensor, index) in sensitivities.tensors.iter().zip(chosen) {
-        let option = tensor.options.get(index)?;
+    let tensors = sensitivities.tensors.iter().zip(&options);
+    for ((tensor, options), index) in tensors.zip(chosen) {
+        let option = options.get(index)?;
         mix.types.insert(tensor.name.clone(), option.dtype);
         mix.divergence += option.cost;
     }

@@ -12,7 +12,10 @@ use super::super::{
     record,
 };
 use super::probe::{ProbeTokens, Probes};
-use super::search::{Mix, PROBE, Search, SearchStage, Sensitivities, candidates, measure, mix};
+use super::search::{
+    CANDIDATES, CODEBOOKS, Mix, PROBE, Search, SearchStage, Sensitivities, measure,
+    measure_codebooks, mix, possible,
+};
 use crate::checkpoint::Checkpoint;
 use crate::decode::{LoadOptions, Model, Observing, Tokenizer};
 use crate::dtype::Dtype;
@@ -29,6 +32,9 @@ const COMPARED_CHUNKS: usize = 6;
 /// Pieces of text in a probe, and their tokens; predictions of the second half of each are scored.
 const PIECES: usize = 4;
 const PIECE_TOKENS: usize = 128;
+
+/// Bits for each weight below which a file may have types with codebooks: above, they gain next to nothing.
+const CODEBOOK_BITS: f64 = 4.25;
 
 /// What to search with.
 pub struct Setup<'a> {
@@ -76,6 +82,15 @@ pub enum Stage<'a> {
     Predictions(&'a str, usize, usize),
 }
 
+impl<'a> From<SearchStage<'a>> for Stage<'a> {
+    fn from(stage: SearchStage<'a>) -> Stage<'a> {
+        match stage {
+            SearchStage::Errors(done, of) => Stage::Errors(done, of),
+            SearchStage::Probes(probes, of) => Stage::Probes(probes, of),
+        }
+    }
+}
+
 /// What was measured of a model.
 pub struct Session<'a> {
     setup: &'a Setup<'a>,
@@ -87,6 +102,7 @@ pub struct Session<'a> {
     pub compared: usize,
     predictions: LogProbs,
     fixed: FixedBytes,
+    has_codebooks: bool,
 }
 
 /// The smallest file that a search of a model can find, less the keys of its importance matrix.
@@ -131,24 +147,26 @@ impl FixedBytes {
 }
 
 impl SmallestFile {
-    /// Reads headers alone.
+    /// Reads headers alone. Without an importance matrix, one is made first.
     ///
     /// # Errors
     /// [`QuantizeError`], as [`Job::new`].
-    pub fn of(setup: &Setup<'_>) -> Result<SmallestFile, QuantizeError> {
-        let job = Job::new(
-            setup.checkpoint,
-            setup.files,
-            setup.model,
-            &probing(setup, None),
-        )?;
+    pub fn of(
+        setup: &Setup<'_>,
+        importance: Option<&Importance>,
+    ) -> Result<SmallestFile, QuantizeError> {
+        let Setup {
+            checkpoint, files, ..
+        } = *setup;
+        let job = Job::new(checkpoint, files, setup.model, &probing(setup, importance))?;
         let fixed = FixedBytes::of(&job);
         let mut types = BTreeMap::new();
         let mut bytes = fixed.rest;
         let free = job.tensors.iter();
         for tensor in free.filter(|t| t.assigned.reason != Reason::Kept) {
-            let row = tensor.shape.last().copied().unwrap_or(1);
-            let sizes = candidates(row).filter_map(|dtype| {
+            let has_importance = importance.is_none() || tensor.importance.is_some();
+            let all = [&CANDIDATES[..], &CODEBOOKS].concat();
+            let sizes = possible(tensor, &all, has_importance).filter_map(|dtype| {
                 let bytes = dtype.bytes(&tensor.shape)?.0;
                 Some((bytes.next_multiple_of(gguf::ALIGNMENT), dtype))
             });
@@ -230,10 +248,7 @@ impl<'a> Session<'a> {
             cancel: &setup.cancel,
         };
         let sensitivities = measure(&search, &mut decoder, resumed.probes, &mut |stage| {
-            tell(match stage {
-                SearchStage::Errors(done, of) => Stage::Errors(done, of),
-                SearchStage::Probes(probes, of) => Stage::Probes(probes, of),
-            });
+            tell(stage.into());
         })?;
         decoder.forget_traces();
         let fixed = FixedBytes::of(&job);
@@ -264,7 +279,39 @@ impl<'a> Session<'a> {
             compared: of,
             predictions: LogProbs::of(file, path)?,
             fixed,
+            has_codebooks: false,
         })
+    }
+
+    /// Measures the types with codebooks too, if a file of `size` may have them; larger ones do without, since their
+    /// kernels may be slow.
+    ///
+    /// # Errors
+    /// [`QualityError`]: weights cannot be read, or `cancel` became true.
+    pub fn consider_codebooks(
+        &mut self,
+        size: Bytes,
+        tell: &mut (dyn FnMut(Stage<'_>) + Send),
+    ) -> Result<(), QualityError> {
+        if self.has_codebooks || size >= self.size_of_bits(CODEBOOK_BITS) {
+            return Ok(());
+        }
+        let Setup {
+            checkpoint, model, ..
+        } = *self.setup;
+        let options = probing(self.setup, Some(&self.importance));
+        let job = Job::new(checkpoint, self.setup.files, model, &options)?;
+        let (tensors, cancel) = (&job.tensors, &self.setup.cancel);
+        measure_codebooks(tensors, &mut self.sensitivities, cancel, &mut |stage| {
+            tell(stage.into());
+        })?;
+        self.has_codebooks = true;
+        Ok(())
+    }
+
+    /// Whether the types with codebooks are among the choices.
+    pub fn has_codebooks(&self) -> bool {
+        self.has_codebooks
     }
 
     /// The name of the text.
@@ -320,9 +367,14 @@ impl<'a> Session<'a> {
         (bytes(false), bytes(true))
     }
 
-    /// The mix that is expected to diverge least in a file of at most `size`; `None` if none is as small.
+    /// The mix that is expected to diverge least in a file of at most `size`; `None` if none is as small. Types with
+    /// codebooks are in it where they were measured and the file is small.
     pub fn mix(&self, size: Bytes) -> Option<Mix> {
-        mix(&self.sensitivities, size.0.checked_sub(self.fixed.rest)?)
+        let bytes = size.0.checked_sub(self.fixed.rest)?;
+        let is_small = size < self.size_of_bits(CODEBOOK_BITS);
+        mix(&self.sensitivities, bytes, |dtype| {
+            is_small || !CODEBOOKS.contains(&dtype)
+        })
     }
 
     /// The options of the file with these types.

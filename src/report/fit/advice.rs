@@ -39,10 +39,20 @@ pub(super) fn advice_text(advice: &Advice, report: &Report<'_>) -> String {
             let scheme = scheme.to_uppercase();
             format!("{}: {scheme} fits {how}", listed(&what))
         }
-        Advice::TooSlow { scheme, rate, mode } => {
+        Advice::TooSlow {
+            scheme,
+            fits,
+            rate,
+            mode,
+        } => {
             let scheme = scheme.to_uppercase();
+            let of = if *fits {
+                "fastest that fits"
+            } else {
+                "fastest of all"
+            };
             let slower = format!(
-                "fewer tokens/s: {scheme} is the fastest that fits, with --min-speed {}",
+                "fewer tokens/s: {scheme} is the {of}, with --min-speed {}",
                 floor(*rate)
             );
             mode.as_ref().map_or_else(

@@ -87,7 +87,7 @@ fn keeps_blocks(model: &ModelSpec) -> bool {
     model.quirks.types.keeps_four_bit_floats && model.tensors.iter().any(kept)
 }
 
-/// Checks that llama.cpp loads the file, and that this program can read it.
+/// Checks that llama.cpp loads and runs the file, and that this program can read it.
 fn accept(
     checkpoint: &Checkpoint,
     model: &ModelSpec,
@@ -97,7 +97,8 @@ fn accept(
     let file = description(&model.name, metadata, tensors);
     let model = model::read(&file, Unknown::WeightsOnly)?;
     let source = checkpoint.files.first().map(|file| file.path.as_path());
-    Ok(accept::check(metadata, source, &model)?)
+    accept::check(metadata, source, &model)?;
+    Ok(accept::runs(metadata, &model.architecture)?)
 }
 
 /// The file with this metadata and these tensors, as if it was there and opened, without its tokenizer.
@@ -361,8 +362,10 @@ fn notes(
         notes.push(Note::UnknownPreTokenizer);
     }
     let converted = checkpoint.format != SourceFormat::Gguf;
-    let lost = converted.then(|| convert::lost_scaling(model)).flatten();
-    notes.extend(lost.map(Note::LostScaling));
+    if converted {
+        notes.extend(convert::lost_scaling(model).map(Note::LostScaling));
+        notes.extend(convert::lost_window(model).map(Note::LostWindow));
+    }
     if !model.towers.is_empty() {
         let towers = model.towers.iter().map(|tower| tower.name.clone());
         notes.push(Note::TowersLeftOut {
