@@ -240,6 +240,17 @@ fn read_manifest(store: &Path, path: &Path) -> Result<OllamaModel, CheckpointErr
             (Some(_), Some(_)) => Err(broken(path, format!("has several layers of type {kind}"))),
         }
     };
+    if layers
+        .iter()
+        .any(|layer| layer.media_type.ends_with(".adapter"))
+    {
+        let kind = OtherKind::new(
+            "an Ollama tag that applies a LoRA adapter to its model",
+            "merge the adapter into the model, and give the merged model",
+        );
+        let path = path.to_owned();
+        return Err(CheckpointError::OtherKind { path, kind });
+    }
     match blob("model")? {
         Some(model) => Ok(OllamaModel {
             model,

@@ -3,6 +3,7 @@
 use anyhow::bail;
 
 use super::args::{FitArgs, Parallel, ReportFormat};
+use super::fit::read_quality;
 use super::{Outcome, output, remote, request, saved};
 use crate::foreign;
 use crate::planner::ClusterRequest;
@@ -14,6 +15,9 @@ pub(super) fn run(args: &FitArgs, asked: &ClusterRequest) -> anyhow::Result<Outc
     };
     if args.workload.parallel == Parallel::Auto {
         bail!("--boards needs a fixed number of sequences: give --parallel N");
+    }
+    if args.max_latency.is_some() {
+        bail!("--max-latency is for --parallel auto, which --boards does not have");
     }
     if args.watch || args.workload.energy_budget.is_some() {
         bail!(
@@ -28,12 +32,14 @@ pub(super) fn run(args: &FitArgs, asked: &ClusterRequest) -> anyhow::Result<Outc
     let saved = saved
         .map(|path| saved::read(path, boards::SCHEMA))
         .transpose()?;
+    let quality = args.quality.as_deref().map(read_quality).transpose()?;
     let types = args.types.as_deref().map(request::types).transpose()?;
     let planner = request::open(model, &args.read)?;
-    let others = args.report.check.iter().chain(&args.types).cloned();
+    let others = args.report.check.iter().chain(&args.types);
+    let others = others.chain(&args.quality).cloned();
     let inputs = output::inputs(planner.checkpoint(), others);
     output::check_all(&args.report.outputs(), &inputs)?;
-    let cluster = planner.plan_cluster(&request::fit(args, None, types), asked)?;
+    let cluster = planner.plan_cluster(&request::fit(args, quality, types), asked)?;
     let warnings = cluster.boards.iter().flat_map(|board| &board.warnings);
     warnings.for_each(|line| super::warn(line));
     let report = boards::Report {

@@ -56,6 +56,21 @@ fn check_mode(mode: &str, device: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether the board of the settings has the power mode, or without one any board.
+fn check_new_mode(mode: &str) -> anyhow::Result<()> {
+    let settings = all()?;
+    let device = settings.iter().find(|setting| setting.key == Key::Device);
+    if let Some(device) = device {
+        return check_mode(mode, &device.value);
+    }
+    let boards = device::list()?;
+    ensure!(
+        boards.iter().any(|board| board.mode(mode).is_ok()),
+        "no board has a power mode `{mode}`; `orinplan devices list` shows them, and a board of your own is set first: config set device FILE"
+    );
+    Ok(())
+}
+
 /// Where the value of a setting comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Source {
@@ -228,12 +243,13 @@ fn wanted(command: &str, given: &ArgMatches) -> anyhow::Result<Vec<Setting>> {
     let device = settings.iter().find(of(Key::Device)).cloned();
     let is_from_file = |setting: &Setting| matches!(setting.source, Source::File(_));
     // A device from above the file is another than the one that the file's power mode is of.
+    let names_boards = given.try_contains_id("boards").unwrap_or(false);
     let is_other_device =
-        is_given(Key::Device) || device.as_ref().is_some_and(|d| !is_from_file(d));
+        names_boards || is_given(Key::Device) || device.as_ref().is_some_and(|d| !is_from_file(d));
     settings.retain(|setting| {
         let key = setting.key;
         let is_of_other = key == Key::PowerMode
-            && (is_given(Key::Device) || is_other_device && is_from_file(setting));
+            && (names_boards || is_given(Key::Device) || is_other_device && is_from_file(setting));
         takes(key) && !is_given(key) && !is_of_other
     });
     for Setting { key, value, source } in &settings {
@@ -252,6 +268,9 @@ pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<Outcome> {
         None | Some(ConfigCommand::Show) => list()?,
         Some(ConfigCommand::Set { key, value }) => {
             check(*key, value)?;
+            if *key == Key::PowerMode {
+                check_new_mode(value)?;
+            }
             // A file is the same from every folder.
             let is_file = matches!(key, Key::Device | Key::Text) && Path::new(value).is_file();
             let absolute = std::path::absolute(value)?;

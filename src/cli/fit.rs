@@ -203,7 +203,7 @@ fn view(args: &FitArgs) -> View {
 const QUALITY_LIMIT: Bytes = Bytes(16 << 20);
 
 /// What a file says about a model's quality.
-fn read_quality(path: &Path) -> anyhow::Result<MeasuredQuality> {
+pub(super) fn read_quality(path: &Path) -> anyhow::Result<MeasuredQuality> {
     let text = input::read_text(path, QUALITY_LIMIT).context("cannot read the quality")?;
     Ok(MeasuredQuality::parse(&path.display().to_string(), &text)?)
 }

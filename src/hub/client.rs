@@ -234,20 +234,19 @@ impl Client {
         let answer = self.accepted(answer)?;
         let address = answer.at.address.clone();
         let stated: Option<u64> = answer.header("content-length").and_then(|n| n.parse().ok());
-        let too_large = |bytes| HubError::TooLarge {
+        let too_large = || HubError::TooLarge {
             address: address.to_string(),
-            bytes: Bytes(bytes),
             limit,
         };
-        if let Some(bytes) = stated.filter(|&bytes| bytes > limit.0) {
-            return Err(too_large(bytes));
+        if stated.is_some_and(|bytes| bytes > limit.0) {
+            return Err(too_large());
         }
         let mut bytes = Vec::new();
         let mut body = self.body(answer).take(limit.0 + 1);
         body.read_to_end(&mut bytes)
             .map_err(|error| broken(&address, &error))?;
         if bytes.len() as u64 > limit.0 {
-            return Err(too_large(bytes.len() as u64));
+            return Err(too_large());
         }
         Ok(bytes)
     }

@@ -73,12 +73,8 @@ pub enum HubError {
         one_line(problem)
     )]
     Changed { address: String, problem: String },
-    #[error("{address}: has {bytes}, above the limit of {limit} for such files")]
-    TooLarge {
-        address: String,
-        bytes: Bytes,
-        limit: Bytes,
-    },
+    #[error("{address}: has more than the {limit} ({} bytes) that are read of such a file", limit.0)]
+    TooLarge { address: String, limit: Bytes },
     #[error(
         "{file}: has the SHA-256 {found} instead of {expected}; the output made from it was removed"
     )]

@@ -92,7 +92,6 @@ impl Beginning<'_> {
         if end > LIMIT {
             return Err(HubError::TooLarge {
                 address: self.file.address.to_string(),
-                bytes: Bytes(end),
                 limit: Bytes(LIMIT),
             });
         }

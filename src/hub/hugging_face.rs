@@ -18,6 +18,9 @@ const PAGE: Bytes = Bytes(32 << 20);
 /// The most pages that are read: a repository of a model has some hundred files.
 const PAGES: usize = 100;
 
+/// The most files of a repository: the hub advises against 10,000 in a folder.
+const FILES: usize = 20_000;
+
 #[derive(Deserialize)]
 struct ModelInfo {
     sha: Option<String>,
@@ -88,6 +91,12 @@ impl Hub<'_> {
                 entry.kind == "file" && is_inside(&entry.path)
             });
             files.extend(kept.map(listed));
+            if files.len() > FILES {
+                return Err(HubError::Answer {
+                    address: address.to_string(),
+                    problem: format!("its listing has more than {FILES} files"),
+                });
+            }
             page = next;
         }
         Ok(files)

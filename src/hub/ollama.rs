@@ -55,6 +55,27 @@ pub(super) fn files(
         problem,
     };
     let mut files: Vec<ListedFile> = Vec::new();
+    let has_kind = |kind: &str| {
+        let end = format!(".{kind}");
+        manifest
+            .layers
+            .iter()
+            .any(|layer| layer.media_type.ends_with(&end))
+    };
+    if has_kind("adapter") {
+        return Err(denied(
+            name,
+            "applies a LoRA adapter to its model",
+            "merge the adapter into the model, and give the merged model",
+        ));
+    }
+    if has_kind("tensor") {
+        return Err(denied(
+            name,
+            "is stored by Ollama as single tensors instead of a GGUF",
+            "give ORG/NAME of the model on the hub",
+        ));
+    }
     for layer in manifest.layers {
         let kind = layer
             .media_type
@@ -88,6 +109,14 @@ pub(super) fn blob(name: &OllamaName, file: &ListedFile) -> Result<Address, HubE
     let digest = file.sha256.as_deref().unwrap_or_default();
     let path = format!("/v2/{}/blobs/sha256:{digest}", name.model);
     name.registry.join(&path)
+}
+
+/// A tag that is no GGUF of a whole model.
+fn denied(name: &OllamaName, what: &str, way_out: &str) -> HubError {
+    HubError::Denied {
+        what: format!("{}:{} {what}", name.model, name.tag),
+        way_out: way_out.to_owned(),
+    }
 }
 
 /// A refusal, with what it means.

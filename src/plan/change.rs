@@ -41,6 +41,11 @@ pub enum PlanChange {
     Parallel(u64),
     /// No vision and audio towers.
     TextOnly,
+    /// Nothing that drafts.
+    NoDraft {
+        /// The memory that it takes.
+        freed: Bytes,
+    },
     /// Another type for the KV cache.
     KvType(Dtype),
     /// Another scheme, by its id.
@@ -78,6 +83,7 @@ impl<'a> Situation<'a> {
             PlanChange::Ubatch(tokens) => workload.ubatch = *tokens,
             PlanChange::Parallel(sequences) => workload.parallel = *sequences,
             PlanChange::TextOnly => workload.text_only = true,
+            PlanChange::NoDraft { .. } => workload.draft = None,
             PlanChange::KvType(dtype) => (workload.type_k, workload.type_v) = (*dtype, *dtype),
             PlanChange::Scheme(id) => {
                 let mut plans = plans.iter();
@@ -173,6 +179,13 @@ pub(super) fn dimensions(asked: &Situation<'_>, plans: &[&Plan]) -> Vec<Dimensio
             (!model.towers.is_empty() || model.projector.is_some()) && !workload.text_only,
             1.0,
             PlanChange::TextOnly,
+        ),
+        when(
+            workload.draft.is_some(),
+            0.7,
+            PlanChange::NoDraft {
+                freed: plan.memory.draft,
+            },
         ),
         kv_types(asked),
         schemes(asked, plans),

@@ -42,6 +42,8 @@ pub struct DraftModel {
     pub path: String,
     /// The model that a GGUF of that name has to be made from first; `None` where it is there.
     pub made_from: Option<String>,
+    /// Whether it was given by its id on the hub.
+    pub is_hub_id: bool,
     /// The model.
     pub model: ModelSpec,
     /// The type of each tensor.

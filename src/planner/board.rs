@@ -41,7 +41,7 @@ impl Board {
     ///
     /// # Errors
     /// [`PlanError::Device`] where there is no such device or power mode, or its file cannot be read;
-    /// [`PlanError::Runtime`] where there is no such runtime; [`PlanError::OneVersion`] where a version is given of a
+    /// [`PlanError::Runtime`] where there is no such runtime; [`PlanError::OldVersion`] and [`PlanError::OneVersion`] where a version is too old, or given of a
     /// runtime whose command lines do not depend on it.
     pub fn open(request: &BoardRequest) -> Result<Board, PlanError> {
         Board::of(Board::device(request)?, request)
@@ -72,6 +72,16 @@ impl Board {
             return Err(PlanError::OneVersion {
                 version,
                 runtime: runtime.name,
+            });
+        }
+        let oldest = runtime.lines.oldest.as_ref();
+        if let Some((version, oldest)) = version.zip(oldest)
+            && oldest.is_before(version)
+        {
+            return Err(PlanError::OldVersion {
+                version,
+                runtime: runtime.name,
+                oldest: oldest.build,
             });
         }
         let folder = request.settings.as_ref();

@@ -186,6 +186,18 @@ pub enum PlanError {
         /// The runtime.
         runtime: String,
     },
+    /// A version was given whose command lines are not known.
+    #[error(
+        "--runtime-version {version}: the options of {runtime} are known from {oldest} on; update it, or leave the flag out"
+    )]
+    OldVersion {
+        /// What was asked for.
+        version: Version,
+        /// The runtime.
+        runtime: String,
+        /// The oldest that is known.
+        oldest: Version,
+    },
     /// The quality was measured of another model.
     #[error(transparent)]
     Quality(#[from] QualityFileError),
@@ -280,6 +292,12 @@ pub enum PlanError {
         dtype: Dtype,
         /// What it has.
         known: Vec<String>,
+    },
+    /// Keys and values were asked for in different types.
+    #[error("{runtime} has one type for keys and values: use --kv-type")]
+    OneKvType {
+        /// The runtime.
+        runtime: String,
     },
     /// The runtime loads no format that the model can have.
     #[error("{runtime} loads no format that {model} can have; try another --runtime")]

@@ -19,7 +19,7 @@ mod throughput;
 
 use std::sync::Arc;
 
-use crate::checkpoint::{self, Checkpoint, SourceFormat, Stores};
+use crate::checkpoint::{self, Checkpoint, Origin, SourceFormat, Stores};
 use crate::convert;
 use crate::device;
 use crate::model::{self, ModelSpec, Tower, Unknown, accept};
@@ -203,6 +203,17 @@ impl Planner {
         request: &Request,
     ) -> Result<(Workload, GgufHeader), PlanError> {
         let workload = request.workload.of(&self.model, &board.runtime)?;
+        let drafts = board.runtime.lines.drafts.as_ref();
+        if let Some((version, drafts)) = request.board.runtime_version.zip(drafts)
+            && workload.draft.is_some()
+            && drafts.is_before(version)
+        {
+            return Err(PlanError::OldVersion {
+                version,
+                runtime: format!("{} for --draft", board.runtime.name),
+                oldest: drafts.build,
+            });
+        }
         let header = GgufHeader::of(&self.checkpoint, &self.model, &board.runtime)?;
         Ok((workload, header))
     }
@@ -358,6 +369,7 @@ impl Planner {
         Ok(Drafter::Model(Arc::new(DraftModel {
             path,
             made_from,
+            is_hub_id: matches!(self.checkpoint.origin, Origin::Hub(_)),
             model: self.model.clone(),
             assignment: candidate.assignment,
         })))

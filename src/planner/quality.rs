@@ -29,13 +29,12 @@ pub(super) struct FromOriginal<'a> {
     model: &'a ModelSpec,
     known: KnownQuality<'a>,
     own: Vec<(String, f64)>,
-    /// The quality of the checkpoint itself.
-    checkpoint: Quality,
+    /// The quality of the checkpoint itself; `None` for a format that was never measured.
+    checkpoint: Option<Quality>,
 }
 
 impl<'a> FromOriginal<'a> {
-    /// For a checkpoint whose format is `stored`, if it is quantized. One of a format that was never measured counts as
-    /// the original.
+    /// For a checkpoint whose format is `stored`, if it is quantized.
     pub(super) fn new(
         model: &'a ModelSpec,
         stored: Option<&str>,
@@ -46,15 +45,16 @@ impl<'a> FromOriginal<'a> {
             model,
             known,
             own: own.unwrap_or_default(),
-            checkpoint: Quality::original(),
+            checkpoint: Some(Quality::original()),
         };
-        if let Some(expected) = stored.and_then(|stored| from.expected(stored)) {
-            from.checkpoint = expected;
+        if let Some(stored) = stored {
+            from.checkpoint = from.expected(stored);
         }
         from
     }
 
-    /// The quality of a file with the types of `assignment`. `None` where nothing comparable was measured.
+    /// The quality of a file with the types of `assignment`. `None` where nothing comparable was measured. A file made of
+    /// a checkpoint of unknown quality has what it loses itself, by which such files compare.
     pub(super) fn of(&self, assignment: &Assignment, file_bytes: Bytes) -> Option<Quality> {
         let scheme = Scheme::get(&assignment.scheme);
         let types: Vec<Dtype> = assignment
@@ -74,13 +74,17 @@ impl<'a> FromOriginal<'a> {
             return measured;
         }
         if assignment.is_stored() {
-            return Some(self.checkpoint.clone());
+            return self.checkpoint.clone();
         }
         let added = match scheme?.base {
             Dtype::BF16 | Dtype::F16 => Some(Quality::original()),
             _ => self.expected(&assignment.scheme),
         };
-        Some(added?.after(&self.checkpoint))
+        let added = added?;
+        Some(match &self.checkpoint {
+            Some(checkpoint) => added.after(checkpoint),
+            None => added,
+        })
     }
 
     fn expected(&self, format: &str) -> Option<Quality> {

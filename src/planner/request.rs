@@ -231,6 +231,11 @@ impl WorkloadRequest {
                 });
             }
         }
+        if runtime.loads.one_kv_type && type_k != type_v {
+            return Err(PlanError::OneKvType {
+                runtime: runtime.name.clone(),
+            });
+        }
         let load = Workload {
             context,
             type_k,

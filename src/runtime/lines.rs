@@ -12,6 +12,10 @@ use crate::device::L4tRelease;
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lines {
+    /// The oldest build for which the lines are known.
+    pub oldest: Option<KnownSince>,
+    /// The oldest build that has the options of speculation that the lines have.
+    pub drafts: Option<KnownSince>,
     /// The option that reads the weights into memory instead of mapping the file, newest spelling first; the last one is
     /// that of all older builds.
     #[serde(default)]
@@ -19,6 +23,23 @@ pub struct Lines {
     /// Container images for a Jetson.
     #[serde(default)]
     pub container: Vec<ContainerImage>,
+}
+
+/// A build from which on something is known.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownSince {
+    /// The build.
+    pub build: Version,
+    /// A key of [`RuntimeProfile::sources`](super::RuntimeProfile::sources).
+    pub source: String,
+}
+
+impl KnownSince {
+    /// Whether a build is older; releases have numbers only since later.
+    pub fn is_before(&self, version: Version) -> bool {
+        matches!((version, self.build), (Version::Build(have), Version::Build(since)) if have < since)
+    }
 }
 
 /// Words of a command line, and the first version that accepts them.
@@ -176,8 +197,16 @@ impl Lines {
         let unmapped = self.unmapped.iter().map(|s| ("lines.unmapped", &s.source));
         let container = self.container.iter();
         let container = container.map(|c| ("lines.container", &c.source));
+        let known = [
+            ("lines.oldest", &self.oldest),
+            ("lines.drafts", &self.drafts),
+        ];
+        let known = known
+            .into_iter()
+            .filter_map(|(field, since)| Some((field, &since.as_ref()?.source)));
         unmapped
             .chain(container)
+            .chain(known)
             .map(|(field, source)| (field.to_owned(), source.clone()))
     }
 }

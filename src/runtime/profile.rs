@@ -86,6 +86,9 @@ pub struct Loads {
     pub casts_f32: bool,
     /// Element types its KV cache can have, in lower case.
     pub kv_types: Vec<String>,
+    /// Keys and values have the same type.
+    #[serde(default)]
+    pub one_kv_type: bool,
     /// FP8 weights are widened before use on compute capability 8.7: smaller, never faster to compute.
     pub fp8_storage_only: bool,
     /// A key of [`RuntimeProfile::sources`].

@@ -70,7 +70,7 @@ fn every_format_has_an_expected_quality_with_its_evidence() {
     assert!(all.contains("\nnote: quality from "), "{all}");
 }
 
-/// A checkpoint in a format that never was measured counts as the original; one that was, as far from it as others are.
+/// As far from the original as others of its format are; in a format that never was measured, nobody knows.
 #[test]
 fn what_is_quantized_already_is_rated_by_what_it_is() {
     let stored = json(0, "fit fixtures/qwen3-0.6b-Q4_K_M.header.gguf");
@@ -80,6 +80,23 @@ fn what_is_quantized_already_is_rated_by_what_it_is() {
     let again = json(0, again);
     assert!(kld(&again, "q3_k_m") > kld(&again, "q4_k_m"));
     assert_eq!(again["recommended"], "q4_k_m");
+    // The same file, which does not say what it is.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("unnamed.header.gguf");
+    let mut bytes = std::fs::read("fixtures/qwen3-0.6b-Q4_K_M.header.gguf").unwrap();
+    let key = b"general.file_type";
+    let at = bytes
+        .windows(key.len())
+        .position(|part| part == key)
+        .unwrap();
+    bytes[at..at + 2].copy_from_slice(b"xx");
+    std::fs::write(&path, bytes).unwrap();
+    let fit = crate::schema::document(&run_with("fit --format json", &[&path]).out);
+    assert!(
+        fit["plans"][0]["quality"].is_null(),
+        "{}",
+        fit["plans"][0]["quality"]
+    );
 }
 
 #[test]

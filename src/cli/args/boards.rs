@@ -8,15 +8,19 @@ use crate::evidence::boards::Link;
 use crate::plan::boards::ServerPlace;
 use crate::planner::{ClusterRequest, NamedBoard, SplitMode};
 
+/// Flags about one board. Each flag about several is declared to conflict with them: a flag that merely requires --boards
+/// is allowed without it beside one of these.
+const OF_ONE_BOARD: [&str; 3] = ["device", "draft", "explain"];
+
 /// Several boards that share a model.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BoardsArgs {
     /// Boards that share the model by llama.cpp's RPC engine, in the order of their blocks: 2xorin-nano-8gb, or a list
     /// such as orin-nx-16gb@25W,orin-nano-8gb
-    #[arg(long, value_name = "LIST", value_parser = parse_boards, conflicts_with_all = ["device", "draft", "explain"])]
+    #[arg(long, value_name = "LIST", value_parser = parse_boards, conflicts_with_all = OF_ONE_BOARD)]
     pub boards: Option<NamedBoards>,
     /// Link between them: 1gbe, 2.5gbe, 10gbe, or payload rate and round trip such as 110MB/s,0.3ms [default: 1gbe]
-    #[arg(long, value_name = "KIND|RATE,LATENCY", requires = "boards", value_parser = Link::named)]
+    #[arg(long, value_name = "KIND|RATE,LATENCY", requires = "boards", conflicts_with_all = OF_ONE_BOARD, value_parser = Link::named)]
     pub link: Option<Link>,
     /// Where llama-server runs: on the board with the last blocks, so that logits stay there; with the first; or on a
     /// machine beside the boards
@@ -25,11 +29,12 @@ pub(in crate::cli) struct BoardsArgs {
         value_enum,
         value_name = "WHERE",
         requires = "boards",
+        conflicts_with_all = OF_ONE_BOARD,
         default_value_t
     )]
     pub server_on: ServerOn,
     /// Blocks of each board, such as 26,22 [default: the division that fits and whose slowest board is fastest]
-    #[arg(long, value_name = "N,..", requires = "boards", value_delimiter = ',')]
+    #[arg(long, value_name = "N,..", requires = "boards", conflicts_with_all = OF_ONE_BOARD, value_delimiter = ',')]
     pub layers: Option<Vec<usize>>,
     /// What to divide, by llama.cpp's names: layer (tensor is refused with the reason)
     #[arg(
@@ -37,11 +42,12 @@ pub(in crate::cli) struct BoardsArgs {
         value_enum,
         value_name = "MODE",
         requires = "boards",
+        conflicts_with_all = OF_ONE_BOARD,
         default_value_t
     )]
     pub split_mode: SplitModeArg,
     /// Addresses of the boards that llama-server does not run on, for the printed lines [default: board-1:50052 and so on]
-    #[arg(long, value_name = "HOST:PORT,..", requires = "boards", value_delimiter = ',', value_parser = parse_address)]
+    #[arg(long, value_name = "HOST:PORT,..", requires = "boards", conflicts_with_all = OF_ONE_BOARD, value_delimiter = ',', value_parser = parse_address)]
     pub rpc: Vec<String>,
 }
 

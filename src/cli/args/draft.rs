@@ -14,7 +14,7 @@ pub(in crate::cli) struct DraftArgs {
     pub draft: Option<String>,
     /// How much of the draft is accepted: a share of the drafted tokens, such as 0.6 or 60%, or above 1 the tokens that
     /// a verification yields, such as 2.6 [default: from published runs of similar models]
-    #[arg(long, value_name = "R", requires = "draft", value_parser = parse_acceptance)]
+    #[arg(long, value_name = "R", requires = "draft", conflicts_with = "boards", value_parser = parse_acceptance)]
     pub acceptance: Option<Acceptance>,
 }
 

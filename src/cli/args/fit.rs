@@ -54,7 +54,7 @@ pub(in crate::cli) struct FitArgs {
     #[arg(long, conflicts_with_all = ["check", "save"], help_heading = REPORT)]
     pub watch: bool,
     /// Stop --watch after this many seconds
-    #[arg(long, value_name = "N", requires = "watch", value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = REPORT)]
+    #[arg(long, value_name = "N", requires = "watch", conflicts_with_all = ["check", "save"], value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = REPORT)]
     pub watch_seconds: Option<u64>,
     #[command(flatten)]
     pub report: PredictionArgs,

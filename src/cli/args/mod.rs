@@ -298,8 +298,21 @@ pub(super) enum PreferArg {
 /// The flags that choose a type for each tensor.
 const MIXED: [&str; 5] = ["target_size", "target_bpw", "fit", "max_kld", "types"];
 
+/// The flags that only a search for types has.
+const OF_SEARCH: [&str; 4] = ["text", "chunk_tokens", "save_types", "save_sensitivity"];
+
 /// The flags that only a text model has.
-const OF_TEXT: [&str; 7] = [
+const OF_TEXT: [&str; 17] = [
+    "target_size",
+    "target_bpw",
+    "fit",
+    "max_kld",
+    "types",
+    "text",
+    "chunk_tokens",
+    "save_types",
+    "save_sensitivity",
+    "context",
     "imatrix",
     "tensor_type",
     "token_embedding_type",
@@ -316,7 +329,7 @@ pub(super) struct QuantizeArgs {
     #[arg(value_name = "MODEL")]
     pub model: String,
     /// Format, by id: q4_k_m and the like make a GGUF, int4 and fp8 a directory for vLLM and Transformers
-    #[arg(long, value_name = "ID", required_unless_present_any = MIXED, conflicts_with_all = MIXED, value_parser = known::FORMAT, hide_possible_values = true)]
+    #[arg(long, value_name = "ID", required_unless_present_any = MIXED, conflicts_with_all = MIXED.iter().chain(&OF_SEARCH), value_parser = known::FORMAT, hide_possible_values = true)]
     pub scheme: Option<String>,
     /// Write the image encoder instead of the text model, as llama.cpp's `mmproj` file: f16, bf16 or q8_0
     #[arg(long, requires = "scheme", conflicts_with_all = OF_TEXT)]
@@ -331,19 +344,19 @@ pub(super) struct QuantizeArgs {
     #[arg(long, value_name = "ID|FILE|host", conflicts_with_all = ["target_size", "target_bpw"], value_parser = known::DEVICES, hide_possible_values = true)]
     pub fit: Option<String>,
     /// Tokens of context on the board of --fit [default: 4096, or the model's limit if smaller]
-    #[arg(long, value_name = "N", requires = "fit", value_parser = tokens(1..=1 << 30))]
+    #[arg(long, value_name = "N", requires = "fit", conflicts_with_all = ["scheme", "target_size", "target_bpw", "max_kld", "types"], value_parser = tokens(1..=1 << 30))]
     pub context: Option<u64>,
     /// Make the smallest file with at most this mean KL divergence from the original, such as 0.05
     #[arg(long, value_name = "NATS", value_parser = parse_nats, conflicts_with_all = ["target_size", "target_bpw", "fit"])]
     pub max_kld: Option<f64>,
     /// Take the types from a list that --save-types wrote: one `tensor=type` a line
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["target_size", "target_bpw", "fit", "max_kld"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["target_size", "target_bpw", "fit", "max_kld"].iter().chain(&OF_SEARCH))]
     pub types: Option<PathBuf>,
     /// Write the chosen types to this file, for --types here and in `fit`
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "types"])]
+    #[arg(long, value_name = "FILE")]
     pub save_types: Option<PathBuf>,
     /// Write the expected cost of each type of each tensor to this file (JSON), for `fit --quality`
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "types"])]
+    #[arg(long, value_name = "FILE")]
     pub save_sensitivity: Option<PathBuf>,
     #[command(flatten)]
     pub text: TextArgs,

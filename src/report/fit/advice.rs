@@ -119,6 +119,7 @@ fn name(change: &PlanChange, workload: &Workload) -> String {
         PlanChange::Ubatch(_) => "fewer prompt tokens at once".to_owned(),
         PlanChange::Parallel(_) => "fewer sequences".to_owned(),
         PlanChange::TextOnly => "text only".to_owned(),
+        PlanChange::NoDraft { freed } => format!("no draft (it takes {freed})"),
         PlanChange::KvType(dtype) if dtype.is_quantized() => "a smaller KV cache".to_owned(),
         PlanChange::KvType(_) => "another KV cache".to_owned(),
         PlanChange::Scheme(_) => "a smaller format".to_owned(),
@@ -148,6 +149,7 @@ fn flag(change: &PlanChange, workload: &Workload, given: GivenFlags) -> Option<S
         | PlanChange::Headless { .. }
         | PlanChange::Idle { .. }
         | PlanChange::Outputs
+        | PlanChange::NoDraft { .. }
         | PlanChange::Scheme(_) => return None,
     })
 }
@@ -158,6 +160,7 @@ fn unwanted_flag(change: &PlanChange) -> Option<&'static str> {
         PlanChange::FlashAttention => Some("--no-flash-attention"),
         PlanChange::Headless { .. } => Some("--desktop"),
         PlanChange::Outputs => Some("--outputs"),
+        PlanChange::NoDraft { .. } => Some("--draft"),
         _ => None,
     }
 }

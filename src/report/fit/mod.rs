@@ -20,7 +20,7 @@ mod words;
 
 use crate::checkpoint::{Checkpoint, SourceFormat};
 use crate::device::Choice;
-use crate::evidence::{Evidence, Measurement};
+use crate::evidence::{Evidence, Measurement, Rail};
 use crate::model::ModelSpec;
 use crate::plan::advise::Advice;
 use crate::plan::energy::{ModeEnergy, fastest_within};
@@ -166,6 +166,14 @@ fn prompt_evidence_text(evidence: &Evidence) -> Option<String> {
     ))
 }
 
+/// A rail in a sentence: one source reports the sum of all rails during decode.
+fn rail_name(rail: &Rail) -> &str {
+    match rail.name.as_str() {
+        "decode total" => "all rails together",
+        name => name,
+    }
+}
+
 /// What each rail is predicted to draw in each power mode, a line a rail.
 fn power_text(modes: &[ModeEnergy]) -> Vec<String> {
     let rails = modes.first().map_or(0, |mode| mode.rails.len());
@@ -185,7 +193,7 @@ fn power_text(modes: &[ModeEnergy]) -> Vec<String> {
         let rail = modes.first()?.rails.get(index)?.rail;
         Some(format!(
             "{} while decoding, predicted from {} of {} ({:.0} % off without having seen their model): {}",
-            rail.name,
+            rail_name(rail),
             counted(rail.measurements as usize, "measurement", "measurements"),
             counted(rail.models as usize, "model", "models"),
             rail.median_percent,
@@ -201,14 +209,14 @@ fn energy_budget_text(modes: &[ModeEnergy], watts: f64) -> Option<String> {
     Some(match fastest_within(modes, watts) {
         Some(mode) => format!(
             "within {watts} W on {}, {} decodes fastest: {:.1} tokens/s at {:.1} W expected",
-            rail.name,
+            rail_name(rail),
             mode.power_mode,
             mode.tokens_per_second.expected,
             mode.rails.first()?.watts.expected,
         ),
         None => format!(
             "no power mode is expected to stay within {watts} W on {} while it decodes",
-            rail.name
+            rail_name(rail)
         ),
     })
 }

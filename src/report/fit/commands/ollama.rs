@@ -5,25 +5,21 @@ use super::{CommandBlock, names};
 use crate::checkpoint::Pooling;
 use crate::dtype::Dtype;
 use crate::foreign::{is_one_line, shell, shell_path};
-use crate::plan::Plan;
+use crate::plan::{Plan, Workload};
 use crate::scheme::Container;
 
-/// Ollama has one type for keys and values, and fewer than llama.cpp; it joins no split files.
+/// It joins no split files.
 pub(super) fn create(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
-    const CACHE_TYPES: [Dtype; 3] = [Dtype::F16, Dtype::Q8_0, Dtype::Q4_0];
     let workload = report.workload;
-    let dtype = workload.type_k;
     let projectors = usize::from(names::given_projector(report).is_some());
     let split = plan.assignment.is_stored() && report.checkpoint.files.len() - projectors > 1;
     let from = from(report, plan);
     // A line break would be another instruction.
     let sayable = from.iter().all(|from| is_one_line(from));
-    let loadable = plan.assignment.container == Container::Gguf
-        && dtype == workload.type_v
-        && CACHE_TYPES.contains(&dtype)
-        && !split
-        && sayable;
-    if !loadable {
+    let is_gguf = plan.assignment.container == Container::Gguf;
+    // A directory that is on a server is none here.
+    let is_away = !is_gguf && report.checkpoint.source.is_some();
+    if split && is_gguf || is_away || !sayable {
         return Vec::new();
     }
     // A new name, so that a tag that was pulled is not changed.
@@ -31,10 +27,14 @@ pub(super) fn create(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     let modelfile = shell_path(&format!("{tag}.Modelfile"));
     let name = shell(&tag);
     let context = workload.context / workload.parallel.max(1);
+    let is_usual =
+        workload.ubatch == Workload::default().ubatch || report.model.retrieval.is_some();
+    let batch = (!is_usual).then(|| format!("PARAMETER num_batch {}", workload.ubatch));
     let instructions = from
         .iter()
         .map(|from| format!("FROM {from}"))
-        .chain([format!("PARAMETER num_ctx {context}")]);
+        .chain([format!("PARAMETER num_ctx {context}")])
+        .chain(batch);
     let instructions: Vec<String> = instructions.map(|line| shell(&line)).collect();
     // `set -C` refuses to replace a file; all in one line, so that an older file is not used by mistake.
     let (title, run) = match &report.model.retrieval {
@@ -57,7 +57,12 @@ pub(super) fn create(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
 
 /// The sources of the model: a tag, or its file and that of the projector.
 fn from(report: &Report<'_>, plan: &Plan) -> Vec<String> {
-    let file = names::gguf(report, plan);
+    let is_gguf = plan.assignment.container == Container::Gguf;
+    let file = if is_gguf {
+        names::gguf(report, plan)
+    } else {
+        Some(names::directory(report))
+    };
     match (file, &report.checkpoint.origin) {
         (None, origin) => vec![origin.text().to_owned()],
         // Without `./` a file name would be read as the name of a model.
@@ -81,6 +86,9 @@ fn settings(report: &Report<'_>) -> Option<String> {
     let mut settings = Vec::new();
     if workload.parallel > 1 {
         settings.push(format!("OLLAMA_NUM_PARALLEL={}", workload.parallel));
+    }
+    if !workload.flash_attention {
+        settings.push("OLLAMA_FLASH_ATTENTION=0".to_owned());
     }
     if workload.type_k != Dtype::F16 {
         let dtype = workload.type_k.name().to_lowercase();

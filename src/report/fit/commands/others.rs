@@ -3,7 +3,7 @@
 use super::super::Report;
 use super::{CommandBlock, names};
 use crate::foreign::shell_path;
-use crate::plan::Plan;
+use crate::plan::{Plan, Workload};
 use crate::scheme::Container;
 
 /// Weights, configuration and library, then the server.
@@ -20,12 +20,17 @@ pub(super) fn mlc(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     let conversation = report.model.quirks.mlc_template.unwrap_or("LM");
     let context = workload.context / workload.parallel.max(1);
     let parallel = workload.parallel;
+    let chunk = if workload.ubatch == Workload::default().ubatch {
+        String::new()
+    } else {
+        format!(" --prefill-chunk-size {}", workload.ubatch)
+    };
     let make = vec![
         format!(
             "mlc_llm convert_weight {from} --quantization {quantization} --device cuda -o {to}"
         ),
         format!(
-            "mlc_llm gen_config {from} --quantization {quantization} --conv-template {conversation} --context-window-size {context} --max-batch-size {parallel} -o {to}"
+            "mlc_llm gen_config {from} --quantization {quantization} --conv-template {conversation} --context-window-size {context} --max-batch-size {parallel}{chunk} -o {to}"
         ),
         format!("mlc_llm compile {to}/mlc-chat-config.json --device cuda -o {to}/model.so"),
     ];

@@ -6,8 +6,8 @@ use super::super::Report;
 use super::{CommandBlock, gguf, names};
 use crate::checkpoint::Origin;
 use crate::foreign::{shell, shell_path};
-use crate::plan::Plan;
 use crate::plan::draft::Drafter;
+use crate::plan::{Plan, Workload};
 use crate::scheme::Container;
 
 fn is_made(plan: &Plan) -> bool {
@@ -27,13 +27,18 @@ pub(super) fn make(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
 
 /// The command of the container for the board's L4T release; where that is not known, one for each generation of JetPack.
 pub(super) fn serve(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
-    let options = options(report, plan);
     if report.target.device.gpu.is_none() {
         let model = model(report, plan);
+        let options = options(report, plan, None);
         let line = format!("vllm serve {} {options}", shell_path(&model));
         return vec![CommandBlock::run("Run it with vLLM", vec![line])];
     }
-    let (mount, model) = mounted(report, plan);
+    let (mut mount, model) = mounted(report, plan);
+    let draft = draft_directory(report);
+    if let Some(directory) = draft {
+        mount = format!("{mount} {}", volume(directory, DRAFT));
+    }
+    let options = options(report, plan, draft.map(|_| DRAFT));
     let containers = report
         .target
         .runtime
@@ -41,7 +46,7 @@ pub(super) fn serve(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
         .containers(report.target.release);
     let block = |container: &crate::runtime::lines::ContainerImage| {
         let line = format!(
-            "sudo docker run --rm -it --runtime nvidia --network host --ipc host -v {mount} {} {model} {options}",
+            "sudo docker run --rm -it --runtime nvidia --network host --ipc host {mount} {} {model} {options}",
             container.words
         );
         let title = format!("Run it with vLLM's container for {}", container.name);
@@ -84,7 +89,7 @@ fn model(report: &Report<'_>, plan: &Plan) -> String {
     }
 }
 
-/// The volume that a container needs, and the model's name in it. A snapshot in the hub's cache consists of links to other
+/// The option that shows the model to a container, and the model's name in it. A snapshot in the hub's cache consists of links to other
 /// folders of the cache, so the whole cache is mounted.
 fn mounted(report: &Report<'_>, plan: &Plan) -> (String, String) {
     let model = model(report, plan);
@@ -93,28 +98,52 @@ fn mounted(report: &Report<'_>, plan: &Plan) -> (String, String) {
     match (&report.checkpoint.origin, cache) {
         // vLLM downloads it itself.
         (Origin::Hub(id), _) if report.checkpoint.source.is_some() && !is_made(plan) => {
-            let mount = r#""$HOME/.cache/huggingface":/root/.cache/huggingface"#;
+            let mount = r#"-v "$HOME/.cache/huggingface":/root/.cache/huggingface"#;
             (mount.to_owned(), shell(id))
         }
         (Origin::Hub(id), Some(cache)) if !is_made(plan) => {
             let cache = shell_path(&cache.to_string_lossy());
-            let mount = format!(r#""$(realpath {cache})":/root/.cache/huggingface/hub"#);
+            let mount = format!(r#"-v "$(realpath {cache})":/root/.cache/huggingface/hub"#);
             (mount, shell(id))
         }
         _ => {
-            let mount = format!(r#""$(realpath {})":/model:ro"#, shell_path(&model));
-            let name = shell(&names::base(report));
-            (mount, format!("/model --served-model-name {name}"))
+            let name = names::base(report);
+            // A name that begins with a dash would be an option.
+            let name = shell(name.trim_start_matches('-'));
+            let served = format!("/model --served-model-name {name}");
+            (volume(&model, "/model"), served)
         }
     }
 }
 
-/// The option of speculation (vLLM's `SpeculativeConfig`).
-fn speculation(report: &Report<'_>) -> Option<String> {
+/// What a draft model's directory is called in a container.
+const DRAFT: &str = "/draft";
+
+/// The draft model, if it is in a local directory.
+fn draft_directory<'a>(report: &Report<'a>) -> Option<&'a str> {
+    match &report.workload.draft.as_ref()?.by {
+        Drafter::Model(model) if !model.is_hub_id => Some(&model.path),
+        _ => None,
+    }
+}
+
+/// The option of docker that shows a directory to the container under a name.
+fn volume(directory: &str, name: &str) -> String {
+    let from = format!(r#""$(realpath {})""#, shell_path(directory));
+    // `-v` has the name behind a colon.
+    if directory.contains(':') {
+        format!("--mount type=bind,source={from},target={name},readonly")
+    } else {
+        format!("-v {from}:{name}:ro")
+    }
+}
+
+/// The option of speculation (vLLM's `SpeculativeConfig`). `draft` is what a draft model's directory is called.
+fn speculation(report: &Report<'_>, draft_name: Option<&str>) -> Option<String> {
     let draft = report.workload.draft.as_ref()?;
     let tokens = draft.method(report.target.runtime)?.passes;
     let (method, model) = match &draft.by {
-        Drafter::Model(model) => ("draft_model", Some(model.path.as_str())),
+        Drafter::Model(model) => ("draft_model", draft_name.or(Some(model.path.as_str()))),
         Drafter::Mtp => ("mtp", None),
         Drafter::Eagle3 => ("eagle3", Some("EAGLE3")),
         Drafter::Lookup => ("ngram", None),
@@ -129,7 +158,7 @@ fn speculation(report: &Report<'_>) -> Option<String> {
     ))
 }
 
-fn options(report: &Report<'_>, plan: &Plan) -> String {
+fn options(report: &Report<'_>, plan: &Plan, draft_name: Option<&str>) -> String {
     let workload = report.workload;
     let total = report.target.device.total_memory.value.as_f64().max(1.0);
     let share = (plan.memory.total().as_f64() / total * 100.0).ceil() / 100.0;
@@ -148,9 +177,16 @@ fn options(report: &Report<'_>, plan: &Plan) -> String {
         Some(_) => "--runner pooling ",
         None => "",
     };
-    let speculation = speculation(report).map_or(String::new(), |words| format!(" {words}"));
+    let speculation = speculation(report, draft_name);
+    let speculation = speculation.map_or(String::new(), |words| format!(" {words}"));
+    let batch = if workload.ubatch == Workload::default().ubatch || report.model.retrieval.is_some()
+    {
+        String::new()
+    } else {
+        format!(" --max-num-batched-tokens {}", workload.ubatch)
+    };
     format!(
-        "{pooling}--max-model-len {} --max-num-seqs {} --gpu-memory-utilization {share:.2}{dtype}{eager}{speculation}",
+        "{pooling}--max-model-len {} --max-num-seqs {}{batch} --gpu-memory-utilization {share:.2}{dtype}{eager}{speculation}",
         workload.context / workload.parallel.max(1),
         workload.parallel,
     )
