@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
-use super::args::PredictionArgs;
+use super::args::{PredictionArgs, ReportFormat};
 use super::{Outcome, show};
 use crate::foreign::Foreign;
 use crate::input;
-use crate::report::github;
+use crate::report::{self, github};
 use crate::units::{Bytes, counted};
 
 /// The largest saved prediction that is read; one has some kB a scheme.
@@ -32,8 +32,12 @@ pub(super) fn read(path: &Path, schema: &str) -> anyhow::Result<(PathBuf, serde_
     Ok((path.to_owned(), document))
 }
 
-/// Refuses an output beside a comparison, which makes no report.
+/// Refuses an output or a page beside a comparison, which makes no report.
 pub(super) fn check_flags(args: &PredictionArgs) -> anyhow::Result<()> {
+    ensure!(
+        args.check.is_none() || !args.format().is_page(),
+        "--check prints what differs and makes no page: use --format text, json or github"
+    );
     ensure!(
         args.check.is_none() || args.output.is_none(),
         "--check prints what differs and makes no report: leave --output out"
@@ -48,9 +52,19 @@ pub(super) fn check(
     args: &PredictionArgs,
 ) -> anyhow::Result<Outcome> {
     let shown = path.display();
+    let outcome = if differences.is_empty() {
+        Outcome::Yes
+    } else {
+        Outcome::No
+    };
+    if args.format() == ReportFormat::Json {
+        let document = report::fit::check_document(&shown.to_string(), differences);
+        show(&report::json(&document))?;
+        return Ok(outcome);
+    }
     if differences.is_empty() {
         show(&format!("the prediction equals {shown}\n"))?;
-        return Ok(Outcome::Yes);
+        return Ok(outcome);
     }
     let places = counted(differences.len(), "place", "places");
     let lines = if args.is_for_github() {
@@ -62,5 +76,5 @@ pub(super) fn check(
     show(&format!(
         "the prediction differs from {shown} in {places}:\n{lines}"
     ))?;
-    Ok(Outcome::No)
+    Ok(outcome)
 }

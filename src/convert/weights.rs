@@ -88,6 +88,15 @@ fn stretched(source: &SourceConfig<'_>) -> Result<Vec<f32>, ConvertError> {
     let low = of("low_freq_factor", 1.0)?;
     let high = of("high_freq_factor", 4.0)?;
     let context = of("original_max_position_embeddings", 8192.0)?;
+    // Between both, a share grows from one to the other.
+    let in_order = 0.0 < low && low < high && factor >= 1.0 && context > 0.0;
+    if !in_order {
+        return Err(bad(
+            "rope_scaling.low_freq_factor",
+            &f64::from(low).into(),
+            "above 0 and below `high_freq_factor`, with a factor of at least 1",
+        ));
+    }
     let attention = || {
         let mut layers = source.model.layers.iter();
         layers.find_map(|layer| layer.mixer.attention.as_ref())

@@ -83,10 +83,11 @@ pub(super) fn derive_notes(
         notes.push(Note::Towers { bytes: towers });
     }
     let has_encoder = projector::loaded(model, runtime, workload).is_some();
-    if has_encoder && workload.images > 0 {
+    let sees = (!model.towers.is_empty() || model.projector.is_some()) && !workload.text_only;
+    if sees && workload.images > 0 {
         notes.push(Note::EncoderTime);
     }
-    if !model.towers.is_empty() && !workload.text_only && !has_encoder {
+    if sees && !has_encoder {
         notes.push(Note::EncoderUnseen);
     }
     if has_encoder

@@ -101,13 +101,13 @@ pub enum PlanError {
         /// Tokens of the prompt.
         prompt: u64,
     },
-    /// Images for a model that has no image encoder of a known kind.
-    #[error(
-        "{model}: --image and --images need an image encoder of a known kind, and this model has none"
-    )]
+    /// Images for a model that has no image encoder of a known kind, or for a runtime without any.
+    #[error("{model}: --image and --images are of no use, because {why}")]
     NoImages {
         /// Its name.
         model: String,
+        /// What is lacking.
+        why: &'static str,
     },
     /// Images and text are longer than the context.
     #[error(

@@ -265,7 +265,7 @@ impl WorkloadRequest {
         if let Some(draft) = &load.draft {
             drafting::check(draft, model, runtime)?;
         }
-        self.with_images(load, model)
+        self.with_images(load, model, runtime)
     }
 
     /// What all adapters take: F32 in a GGUF as `convert_lora_to_gguf.py` writes it, 16 bits elsewhere.
@@ -291,14 +291,30 @@ impl WorkloadRequest {
     }
 
     /// `load` with the tokens of its images in the prompt.
-    fn with_images(&self, load: Workload, model: &ModelSpec) -> Result<Workload, PlanError> {
+    fn with_images(
+        &self,
+        load: Workload,
+        model: &ModelSpec,
+        runtime: &RuntimeProfile,
+    ) -> Result<Workload, PlanError> {
         if self.images == 0 {
             return Ok(load);
         }
         let projector = model.projector.as_ref().filter(|_| !self.text_only);
         let projector = projector.ok_or_else(|| PlanError::NoImages {
             model: model.name.clone(),
+            why: if model.towers.is_empty() || self.text_only {
+                "it has no image encoder"
+            } else {
+                "its image encoder is of a kind that orinplan does not know"
+            },
         })?;
+        if runtime.loads.text_only {
+            return Err(PlanError::NoImages {
+                model: model.name.clone(),
+                why: "this runtime runs its text model alone",
+            });
+        }
         let each = plan::projector::image(projector, &load).context();
         let images = each.saturating_mul(self.images);
         // What was not asked for makes room.

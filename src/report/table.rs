@@ -18,7 +18,12 @@ pub struct Table {
     rows: Vec<Vec<String>>,
     /// Columns that a narrow screen does without, the first to go first.
     least: Vec<String>,
+    /// Whether the cells of the last column break between words on a narrow screen.
+    breaks_last: bool,
 }
+
+/// The least width of a last column whose cells break.
+const NARROWEST: usize = 20;
 
 impl Table {
     /// A table with these columns.
@@ -37,6 +42,13 @@ impl Table {
     #[must_use]
     pub fn giving_up(mut self, least: &[&str]) -> Table {
         self.least = least.iter().map(|&name| name.to_owned()).collect();
+        self
+    }
+
+    /// The table with a last column of words whose cells break on a narrow screen.
+    #[must_use]
+    pub fn breaking_last(mut self) -> Table {
+        self.breaks_last = true;
         self
     }
 
@@ -65,9 +77,13 @@ impl Table {
         }
     }
 
-    /// Columns two spaces apart, every line indented by `indent`, without trailing space. Wider than `columns` only where
-    /// nothing is left to give up.
-    pub fn text(&self, indent: &str, columns: usize) -> String {
+    /// Whether the text of that width has the column called `name`.
+    pub fn shows(&self, name: &str, indent: &str, columns: usize) -> bool {
+        let shown = self.given_up(indent, columns);
+        shown.columns.iter().any(|(column, _)| column == name)
+    }
+
+    fn given_up(&self, indent: &str, columns: usize) -> Table {
         let mut shown = self.clone();
         for least in &self.least {
             if indent.len() + shown.width() <= columns {
@@ -77,7 +93,34 @@ impl Table {
                 shown.remove(index);
             }
         }
+        shown
+    }
+
+    /// Columns two spaces apart, every line indented by `indent`, without trailing space. Wider than `columns` only where
+    /// nothing is left to give up.
+    pub fn text(&self, indent: &str, columns: usize) -> String {
+        let mut shown = self.given_up(indent, columns);
+        if shown.breaks_last {
+            shown.break_last(columns.saturating_sub(indent.len()));
+        }
         shown.aligned(indent)
+    }
+
+    /// Breaks the cells of the last column, which then go on in rows that are empty otherwise.
+    fn break_last(&mut self, columns: usize) {
+        let widths = self.widths();
+        let before: usize = widths.iter().rev().skip(1).map(|width| width + 2).sum();
+        let width = columns.saturating_sub(before).max(NARROWEST);
+        let rows = std::mem::take(&mut self.rows);
+        for mut row in rows {
+            let last = row.pop().unwrap_or_default();
+            let mut lines = broken(&last, width).into_iter();
+            row.push(lines.next().unwrap_or_default());
+            let empty = vec![String::new(); row.len() - 1];
+            self.rows.push(row);
+            let further = lines.map(|line| [empty.clone(), vec![line]].concat());
+            self.rows.extend(further);
+        }
     }
 
     fn lines(&self) -> impl Iterator<Item = Vec<&str>> {
@@ -145,9 +188,37 @@ impl Table {
     }
 }
 
+/// `words` in lines of at most `width` characters, each of at least a word.
+fn broken(words: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in words.split(' ') {
+        let has_room =
+            |line: &&mut String| line.chars().count() + 1 + word.chars().count() <= width;
+        match lines.last_mut().filter(has_room) {
+            Some(line) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_last_column_of_words_breaks_on_a_narrow_screen() {
+        let mut table = Table::new([("n", Align::Right), ("how", Align::Left)]).breaking_last();
+        table.row(["1".into(), "one two three four five six".into()]);
+        assert_eq!(
+            table.text(" ", 24),
+            " n  how\n 1  one two three four\n    five six\n"
+        );
+        assert_eq!(table.text(" ", 80).lines().count(), 2);
+    }
 
     #[test]
     fn columns_align_and_lines_end_clean() {

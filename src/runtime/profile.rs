@@ -86,6 +86,9 @@ pub struct Loads {
     pub casts_f32: bool,
     /// Element types its KV cache can have, in lower case.
     pub kv_types: Vec<String>,
+    /// It runs text models alone, without image encoders.
+    #[serde(default)]
+    pub text_only: bool,
     /// Keys and values have the same type.
     #[serde(default)]
     pub one_kv_type: bool,

@@ -68,7 +68,13 @@ impl FromStr for TypeOverride {
             Dtype::from_name(name).ok_or_else(|| ParseOverrideError::Type(name.to_owned()))?;
         let pattern = Regex::new(pattern).map_err(|error| ParseOverrideError::Pattern {
             pattern: pattern.to_owned(),
-            problem: error.to_string().lines().last().unwrap_or_default().into(),
+            problem: error
+                .to_string()
+                .lines()
+                .last()
+                .unwrap_or_default()
+                .trim_start_matches("error: ")
+                .into(),
         })?;
         Ok(TypeOverride { pattern, dtype })
     }

@@ -97,7 +97,8 @@ pub fn reject_counts(measured: &mut Measured, request: &MeasureRequest) {
     }
     // A token has at least one byte.
     let longest = request.prompt.text(0).len() as u64 + TEMPLATE_TOKENS;
-    if let Some(tokens) = measured.prompt_tokens.filter(|tokens| *tokens > longest) {
+    let is_wrong = |tokens: &u64| *tokens == 0 || *tokens > longest;
+    if let Some(tokens) = measured.prompt_tokens.filter(is_wrong) {
         measured.prompt_tokens = None;
         if measured.decode_depth > longest {
             measured.decode_depth = request.prompt.tokens();
@@ -105,7 +106,7 @@ pub fn reject_counts(measured: &mut Measured, request: &MeasureRequest) {
         measured.prefill.clear();
         measured.reject(
             Metric::Prefill,
-            format!("the engine counts {tokens} tokens in a prompt that has {longest} at most"),
+            format!("the engine counts {tokens} tokens in a prompt that has 1 to {longest}"),
         );
     }
 }

@@ -1,8 +1,21 @@
 //! `--check`: the differences between a saved prediction and the current one, line by line.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::curves::CURVES;
+
+/// The first key of [`check_document`].
+const CHECK_SCHEMA: &str = "orinplan.check/1";
+
+/// What differs from the prediction in the file `saved`, for scripts.
+pub fn check_document(saved: &str, differences: &[String]) -> Value {
+    json!({
+        "schema": CHECK_SCHEMA,
+        "saved": saved,
+        "equal": differences.is_empty(),
+        "differences": differences,
+    })
+}
 
 /// One line per difference, each with its path, the saved and the new value. Plans are matched by
 /// scheme, not by position. Empty if the documents agree. The numbers of figures, which one that was printed has and one

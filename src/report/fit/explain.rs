@@ -55,8 +55,9 @@ fn types(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
     for (name, tensors, bytes) in rows {
         table.row([name.to_owned(), tensors.to_string(), bytes.to_string()]);
     }
-    out.line(format_args!(
-        "\n Types: {}, {} bytes, {:.3} bits per weight (rules of llama-quant.cpp)",
+    out.blank();
+    out.prose(&format!(
+        " Types: {}, {} bytes, {:.3} bits per weight (rules of llama-quant.cpp)",
         counted(report.model.tensors.len(), "tensor", "tensors"),
         plan.tensor_bytes.0,
         plan.bits_per_weight,
@@ -79,7 +80,8 @@ fn ledger(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
         ("bytes", Align::Right),
         ("", Align::Right),
         ("how", Align::Left),
-    ]);
+    ])
+    .breaking_last();
     let mut term = |name: &str, bytes: Bytes, how: String| {
         if bytes > Bytes(0) {
             table.row([

@@ -11,12 +11,13 @@ fn side(size: ImageSize) -> String {
     format!("{} x {}", size.width, size.height)
 }
 
-/// Tokens, their share of the context, and memory; `None` for a model that sees none.
+/// Tokens, their share of the context, and memory where it is known for the runtime; `None` for a model that sees none.
 pub(super) fn line(report: &Report<'_>) -> Option<String> {
     let (runtime, workload) = (report.target.runtime, report.workload);
-    let loaded = projector::loaded(report.model, runtime, workload)?;
-    let encoded = projector::image(loaded, workload);
-    let size = projector::size(loaded, workload);
+    let projector = report.model.projector.as_ref();
+    let known = projector.filter(|_| !workload.text_only)?;
+    let encoded = projector::image(known, workload);
+    let size = projector::size(known, workload);
     let pictures: u64 = encoded.pictures.iter().map(|(_, count)| count).sum();
     let cut = match pictures {
         1 => String::new(),
@@ -39,28 +40,36 @@ pub(super) fn line(report: &Report<'_>) -> Option<String> {
     } else {
         "GPU"
     };
+    let memory = match projector::loaded(report.model, runtime, workload) {
+        Some(_) => format!(
+            "; {} of weights and {} to compute in, on the {place}",
+            projector::weights(report.model, runtime, workload),
+            projector::compute(report.model, runtime, workload).total(),
+        ),
+        None => String::new(),
+    };
     Some(format!(
-        "Images: one of {} is {}{cut}{share}; {} of weights and {} to compute in, on the {place}",
+        "Images: one of {} is {}{cut}{share}{memory}",
         side(size),
         tokens(encoded.tokens),
-        projector::weights(report.model, runtime, workload),
-        projector::compute(report.model, runtime, workload).total(),
     ))
 }
 
 /// The same for scripts.
 pub(super) fn document(report: &Report<'_>) -> Option<Value> {
     let (runtime, workload) = (report.target.runtime, report.workload);
-    let loaded = projector::loaded(report.model, runtime, workload)?;
-    let encoded = projector::image(loaded, workload);
-    let size = projector::size(loaded, workload);
-    let compute = projector::compute(report.model, runtime, workload);
+    let projector = report.model.projector.as_ref();
+    let known = projector.filter(|_| !workload.text_only)?;
+    let encoded = projector::image(known, workload);
+    let size = projector::size(known, workload);
+    let loaded = projector::loaded(report.model, runtime, workload);
+    let compute = loaded.map(|_| projector::compute(report.model, runtime, workload));
     Some(json!({
-        "projector": loaded.family.name,
+        "projector": known.family.name,
         "projector_on": if workload.projector_on_cpu { "cpu" } else { "gpu" },
         "projector_bytes": projector::weights(report.model, runtime, workload),
-        "encoder_compute_bytes": compute.device_bytes,
-        "encoder_host_bytes": compute.host_bytes,
+        "encoder_compute_bytes": compute.map(|compute| compute.device_bytes),
+        "encoder_host_bytes": compute.map(|compute| compute.host_bytes),
         "count": workload.images,
         "width": size.width,
         "height": size.height,

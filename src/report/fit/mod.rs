@@ -30,7 +30,7 @@ use crate::planner::{LaunchContext, Planned, Planner};
 use crate::report::planned_for;
 use crate::units::{Bytes, counted};
 
-pub use check::differences;
+pub use check::{check_document, differences};
 pub use curves::{document as document_with_curves, with_curves};
 pub use explain::explain;
 pub use json::{SCHEMA, bound, document};

@@ -42,9 +42,11 @@ pub fn text(sides: &[Side<'_>], columns: Option<usize>) -> String {
         out.prose(&sentence);
     }
     out.blank();
-    out.table(&table(sides), " ");
+    let table = table(sides);
+    out.table(&table, " ");
     out.blank();
-    out.prose(&legend(sides));
+    let shows_quality = table.shows("quality", " ", columns.unwrap_or(usize::MAX));
+    out.prose(&legend(sides, shows_quality));
     out.finish()
 }
 
@@ -66,7 +68,7 @@ pub fn markdown(sides: &[Side<'_>]) -> String {
     out.push_str(&table(sides).markdown());
     line(
         &mut out,
-        format_args!("\n{}.", markdown_sentence(&legend(sides))),
+        format_args!("\n{}.", markdown_sentence(&legend(sides, true))),
     );
     out
 }
@@ -175,12 +177,17 @@ fn contexts(sides: &[Side<'_>]) -> Vec<u64> {
     all
 }
 
-fn legend(sides: &[Side<'_>]) -> String {
+fn legend(sides: &[Side<'_>], shows_quality: bool) -> String {
     let with = match contexts(sides)[..] {
         [context] => format!("memory with {} of context; ", tokens(context)),
         _ => String::new(),
     };
+    let quality = if shows_quality {
+        "quality in nats a token off the 16-bit original (0 is best); "
+    } else {
+        ""
+    };
     format!(
-        "the recommended format of each, or the smallest if none fits; {with}quality in nats a token off the 16-bit original (0 is best); `orinplan fit` on one model shows its other formats, its notes and how to run it"
+        "the recommended format of each, or the smallest if none fits; {with}{quality}`orinplan fit` on one model shows its other formats, its notes and how to run it"
     )
 }
