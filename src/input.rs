@@ -16,6 +16,25 @@ use crate::foreign::Foreign;
 use crate::units::Bytes;
 use wrapped::Wrapped;
 
+/// A message of a parser with the names of Rust's numbers in words.
+pub fn in_words(message: &str) -> String {
+    let mut words = message.to_owned();
+    for (name, meaning) in [
+        ("expected u64", "expected a whole number"),
+        ("expected u32", "expected a whole number"),
+        ("expected f64", "expected a number"),
+        ("expected a string", "expected text"),
+        ("invalid type: ", "found "),
+        ("invalid value: ", "found "),
+        ("unknown variant", "found"),
+        ("unknown field", "there is no key"),
+        ("expected one of", "known:"),
+    ] {
+        words = words.replace(name, meaning);
+    }
+    words
+}
+
 /// Bytes of a text file that are read at a time.
 const PIECE: u64 = 1 << 20;
 

@@ -25,6 +25,10 @@ pub(super) fn run(args: &SharedArgs) -> anyhow::Result<Outcome> {
         args.workload.energy_budget.is_none(),
         "--energy-budget is about one model: `orinplan fit` takes it"
     );
+    ensure!(
+        args.models.len() < 2 || !args.models.iter().any(|name| is_file(name)),
+        "a file of several models is given alone; add the other models to it"
+    );
     let saved = args.report.check.as_deref();
     let saved = saved
         .map(|path| saved::read(path, shared::SCHEMA))
@@ -78,13 +82,18 @@ pub(super) fn run(args: &SharedArgs) -> anyhow::Result<Outcome> {
     })
 }
 
+/// Whether it is the name of a file of several models.
+fn is_file(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with(".toml")
+}
+
 /// What is asked for: by a file, whose board `base` then has, or by the names of models.
 fn asked(
     args: &SharedArgs,
     base: &mut Request,
 ) -> anyhow::Result<(Option<PathBuf>, SharedRequest)> {
     if let [only] = &args.models[..]
-        && only.to_ascii_lowercase().ends_with(".toml")
+        && is_file(only)
     {
         let path = PathBuf::from(only);
         let text = input::read_text(&path, FILE_LIMIT)?;

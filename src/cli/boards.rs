@@ -3,7 +3,6 @@
 use anyhow::bail;
 
 use super::args::{FitArgs, Parallel, ReportFormat};
-use super::fit::read_quality;
 use super::{Outcome, output, remote, request, saved};
 use crate::foreign;
 use crate::planner::ClusterRequest;
@@ -32,7 +31,7 @@ pub(super) fn run(args: &FitArgs, asked: &ClusterRequest) -> anyhow::Result<Outc
     let saved = saved
         .map(|path| saved::read(path, boards::SCHEMA))
         .transpose()?;
-    let quality = args.quality.as_deref().map(read_quality).transpose()?;
+    let quality = args.quality.as_deref().map(request::quality).transpose()?;
     let types = args.types.as_deref().map(request::types).transpose()?;
     let planner = request::open(model, &args.read)?;
     let others = args.report.check.iter().chain(&args.types);

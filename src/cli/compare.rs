@@ -11,6 +11,7 @@ use super::evaluated::Evaluated;
 use super::progress::{self, Spinner, Steps};
 use super::{Outcome, output, pages, show};
 use crate::decode::LoadOptions;
+use crate::inputs::Inputs;
 use crate::quality::{self, Beginning, Chunks, LogProbs, Text};
 use crate::report;
 use crate::report::compare::{Candidate, Report, Subject};
@@ -21,6 +22,13 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<Outcome> {
     let reference = Evaluated::open(&args.reference)?;
     let candidates = args.candidates.iter().map(|model| Evaluated::open(model));
     let candidates = candidates.collect::<anyhow::Result<Vec<_>>>()?;
+    if let Some(kept) = &args.keep {
+        let models = std::iter::once(&reference).chain(&candidates);
+        let files = models.flat_map(|model| &model.checkpoint().files);
+        let files = files.map(|file| file.path.clone());
+        let inputs = Inputs::read(files.chain(args.text.text.clone()));
+        output::check_all(&[kept], &inputs)?;
+    }
     let tokens = args.text.chunk_tokens;
     let chunks = reference.chunks(&text, tokens, Some(args.chunks), Beginning::Inserted)?;
     let cancel = progress::cancelled_by_signals()?;

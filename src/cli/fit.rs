@@ -1,8 +1,6 @@
 //! `orinplan fit`: open, plan, report.
 
-use std::path::Path;
-
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use serde_json::Value;
 
 use super::args::{FitArgs, Parallel, ReportFormat};
@@ -10,15 +8,12 @@ use super::{
     Outcome, boards, config, output, pages, print, remote, request, saved, side_by_side, template,
     watch,
 };
-use crate::evidence::quality::MeasuredQuality;
 use crate::foreign;
-use crate::input;
 use crate::inputs::Inputs;
 use crate::plan::throughput::Throughput;
 use crate::planner::{self, Board, Planned, Planner, Request};
 use crate::report::{self, fit::Report, fit::View};
 use crate::scheme::Container;
-use crate::units::Bytes;
 
 pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     check(args)?;
@@ -32,7 +27,7 @@ pub(super) fn run(args: &FitArgs) -> anyhow::Result<Outcome> {
     let saved = saved
         .map(|path| saved::read(path, report::fit::SCHEMA))
         .transpose()?;
-    let quality = args.quality.as_deref().map(read_quality).transpose()?;
+    let quality = args.quality.as_deref().map(request::quality).transpose()?;
     let types = args.types.as_deref().map(request::types).transpose()?;
     let planner = request::open(model, &args.read)?;
     let inputs = inputs(args, &planner)?;
@@ -197,15 +192,6 @@ fn view(args: &FitArgs) -> View {
         all: args.all,
         explain: args.explain,
     }
-}
-
-/// The largest file of a model's quality that is read; one has a few hundred bytes for each tensor.
-const QUALITY_LIMIT: Bytes = Bytes(16 << 20);
-
-/// What a file says about a model's quality.
-pub(super) fn read_quality(path: &Path) -> anyhow::Result<MeasuredQuality> {
-    let text = input::read_text(path, QUALITY_LIMIT).context("cannot read the quality")?;
-    Ok(MeasuredQuality::parse(&path.display().to_string(), &text)?)
 }
 
 /// The report for people, with control characters escaped: it may contain names from files.

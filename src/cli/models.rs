@@ -1,6 +1,6 @@
 //! `orinplan models`: plan the catalogue, rank it, report.
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 
 use super::args::{ModelsArgs, ReportFormat, TaskArg};
 use super::{Outcome, pages, print, request};
@@ -8,15 +8,25 @@ use crate::catalog::{Catalog, Task, Wish};
 use crate::device;
 use crate::foreign;
 use crate::nearest;
+use crate::note::KvProblem;
 use crate::planner::{Board, BoardRequest};
 use crate::report::{self, models::Report};
 
 pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<Outcome> {
     request::counted(&args.workload)?;
     pages::check(&args.figure, args.format)?;
+    ensure!(
+        args.workload.energy_budget.is_none(),
+        "--energy-budget names a power mode for one model: give it to `orinplan fit`"
+    );
     let catalog = Catalog::shipped()?;
     let wish = wish(args, &catalog)?;
     let request = request::models(args);
+    let workload = &request.workload;
+    let dtype = workload.type_v.unwrap_or(workload.kv_type);
+    if dtype.is_quantized() && !workload.flash_attention {
+        bail!(KvProblem::QuantizedValues { dtype });
+    }
     let board = request::open_board(&request.board)?;
     let boards = if args.all {
         larger_boards(&request.board)?

@@ -53,6 +53,14 @@ pub(super) fn run(args: &PullArgs) -> anyhow::Result<Outcome> {
     let Some(plan_of_theirs) = offered.fit.plans.first() else {
         bail!("{name}: has no format that the runtime loads");
     };
+    let has = plan_of_theirs.assignment.scheme.as_str();
+    if is_gguf && !has.eq_ignore_ascii_case(&args.scheme) {
+        bail!(
+            "{name}: is {}, not {}: give --scheme {has}, or the name of another file",
+            has.to_uppercase(),
+            args.scheme.to_uppercase()
+        );
+    }
     if !plan_of_theirs.fits() {
         print(&format!(
             "{name} does not fit: it needs {} of {}\n",

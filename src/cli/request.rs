@@ -20,12 +20,20 @@ use crate::planner::{Board, BoardRequest, Planner, Request, Schemes, WorkloadReq
 use crate::scheme::{TypeList, parse_types};
 use crate::units::Bytes;
 
+/// The largest file of a model's quality that is read; one has a few hundred bytes for each tensor.
+const QUALITY_LIMIT: Bytes = Bytes(16 << 20);
+
+/// A model that is planned.
 pub(super) fn open(model: &str, args: &ReadArgs) -> anyhow::Result<Planner> {
+    open_for(Purpose::Plan, model, args)
+}
+
+pub(super) fn open_for(purpose: Purpose, model: &str, args: &ReadArgs) -> anyhow::Result<Planner> {
     let unknown = match &args.assume_kv {
         None => Unknown::Refuse,
         Some(name) => Unknown::Assume(model::known_architecture(name)?),
     };
-    let stores = remote::stores(Purpose::Plan);
+    let stores = remote::stores(purpose);
     Ok(Planner::open_in(model, &stores, |_| unknown)?)
 }
 
@@ -187,4 +195,10 @@ fn workload(args: &WorkloadArgs) -> WorkloadRequest {
         draft: None,
         adapters: Vec::new(),
     }
+}
+
+/// What a file says about a model's quality.
+pub(super) fn quality(path: &Path) -> anyhow::Result<MeasuredQuality> {
+    let text = input::read_text(path, QUALITY_LIMIT).context("cannot read the quality")?;
+    Ok(MeasuredQuality::parse(&path.display().to_string(), &text)?)
 }

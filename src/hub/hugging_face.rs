@@ -11,6 +11,7 @@ use super::client::Client;
 use super::digest::is_sha256;
 use super::error::HubError;
 use super::reference::{Repo, is_inside};
+use crate::input;
 use crate::units::Bytes;
 
 /// The most that a page of a listing may have: a thousand files with their digests are some 300 kB.
@@ -215,6 +216,9 @@ pub(super) fn document<T: serde::de::DeserializeOwned>(
 ) -> Result<T, HubError> {
     serde_json::from_str(text).map_err(|error| HubError::Answer {
         address: address.to_string(),
-        problem: format!("it is not the expected document: {error}"),
+        problem: format!(
+            "it is not the expected document: {}",
+            input::in_words(&error.to_string())
+        ),
     })
 }

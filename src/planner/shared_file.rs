@@ -99,7 +99,8 @@ impl SharedFile {
                 .span()
                 .and_then(|span| Some(text.get(..span.start)?.matches('\n').count() + 1));
             let line = line.map_or(String::new(), |line| format!("line {line}: "));
-            wrong(format!("{line}{}", error.message().replace('\n', ", ")))
+            let message = input::in_words(error.message());
+            wrong(format!("{line}{}", message.replace('\n', ", ")))
         })?;
         if parsed.model.is_empty() {
             return Err(wrong(

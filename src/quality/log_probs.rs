@@ -55,7 +55,7 @@ pub enum LogProbsError {
     /// The file cannot be opened.
     #[error(transparent)]
     Open(#[from] input::OpenError),
-    #[error("{}: holds no stored predictions: {problem}; remove it, or name another file", path.display())]
+    #[error("{}: holds no stored predictions: {problem}; name another file", path.display())]
     Form {
         path: PathBuf,
         problem: &'static str,

@@ -274,7 +274,7 @@ pub fn text(report: &Report<'_>, columns: Option<usize>) -> String {
             ""
         };
         out.prose(&format!(
-            "error: root mean square of the changes over that of the weights{weighted}"
+            "column `error`: root mean square of the changes over that of the weights{weighted}"
         ));
         let rate = report.weights() as f64 / 1e6 / made.seconds.max(1e-9);
         let memory = match made.peak_memory {

@@ -322,3 +322,52 @@ fn a_cache_that_the_heads_cannot_have_is_not_advised() {
         "{lines:?}"
     );
 }
+
+/// Neither the memory nor the speed that is lacking goes unsaid.
+#[test]
+fn where_nothing_fits_and_nothing_is_fast_both_are_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = config(directory.path(), "qwen3-8b");
+    let words = format!("fit {model} --reserve 4GiB --min-speed 500");
+    let lines = advice(&json(1, &words));
+    assert!(
+        lines[0].starts_with("fewer tokens/s: ") && lines[0].contains("is the fastest of all"),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1..].iter().any(|line| line.contains("--reserve")),
+        "{lines:?}"
+    );
+}
+
+/// The scheme that is advised with less of a reserve is about what `fit` would recommend with that reserve.
+#[test]
+fn a_reserve_is_not_given_up_for_a_format_that_nobody_would_get() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = config(directory.path(), "qwen3-8b");
+    for rest in ["--parallel 1", "--parallel 4"] {
+        let words = format!("fit {model} --reserve 3500MiB {rest}");
+        let lines = advice(&json(1, &words));
+        let line = lines
+            .iter()
+            .find(|line| line.contains("--reserve"))
+            .unwrap();
+        let left = line.split("--reserve ").nth(1).unwrap();
+        let left = left.split("MiB").next().unwrap().parse::<u64>().unwrap();
+        assert!(left > 500, "{rest}: {lines:?}");
+    }
+}
+
+#[test]
+fn a_draft_that_takes_too_much_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let draft = config(directory.path(), "qwen3-8b");
+    let words = format!("fit fixtures/qwen3-0.6b --draft {draft}");
+    let lines = advice(&json(1, &words));
+    assert!(
+        lines.iter().any(
+            |line| line.starts_with("no draft (it takes ") && line.ends_with("without --draft")
+        ),
+        "{lines:?}"
+    );
+}

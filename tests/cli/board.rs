@@ -163,12 +163,15 @@ fn a_wrong_file_is_refused_with_the_place() {
     check("storage = \"sd\"\n", "it names no model");
     check(
         "[[model]]\nmodle = \"x\"\n",
-        "line 2: unknown field `modle`",
+        "line 2: there is no key `modle`",
     );
     check("[[model]\n", "line 1");
     check(&format!("{model}context = 0\n"), "context is 0");
     check(&format!("{model}kv_type = \"q9\"\n"), "no KV cache of `q9`");
-    check(&format!("{model}load = \"now\"\n"), "unknown variant `now`");
+    check(
+        &format!("{model}load = \"now\"\n"),
+        "found `now`, expected `resident` or `on-demand`",
+    );
     check(&format!("{model}{model}"), "give one a name of its own");
     check(
         &format!("storage = \"floppy\"\n{model}"),

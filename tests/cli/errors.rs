@@ -330,3 +330,31 @@ fn a_pointer_in_place_of_any_part_is_told() {
     let run = crate::support::run_with("fit", &[folder.path()]);
     assert_eq!((run.code, run.err.as_str()), (0, ""));
 }
+
+/// A flag that needs another is refused, too, beside what that other one conflicts with.
+#[test]
+fn no_flag_is_ignored_because_of_another() {
+    let qwen = "fixtures/qwen3-0.6b";
+    for words in [
+        format!("fit {qwen} --device orin-nx-16gb --layers 14,14"),
+        format!("fit {qwen} --explain --link 10gbe"),
+        format!("fit {qwen} --draft lookup --rpc a:1"),
+        format!("fit {qwen} --boards 2xorin-nano-8gb --acceptance 0.5"),
+        format!("fit {qwen} --boards 2xorin-nano-8gb --max-latency 10ms"),
+        format!("fit {qwen} --boards 2xorin-nano-8gb --quality nofile"),
+        format!("fit {qwen} --save s.json --watch-seconds 5"),
+        format!("quantize {qwen} --scheme q4_k_m --context 4096 --dry-run"),
+        format!("quantize {qwen} --scheme q4_k_m --text nofile --dry-run"),
+        format!("quantize {qwen} --projector --target-size 1GiB --dry-run"),
+        format!("quantize {qwen} --types list --save-types other --dry-run"),
+        "models --energy-budget 10W".to_owned(),
+        "models --kv-type q4_0 --no-flash-attention".to_owned(),
+        format!("fit {qwen} --runtime ollama --kv-type-k q8_0"),
+        format!("fit {qwen} --runtime candle --images 1"),
+        format!("fit {qwen} --runtime-version b5000"),
+        format!("fit {qwen} --runtime-version b9100 --draft lookup"),
+        format!("board plan.toml {qwen}"),
+    ] {
+        refused(&words, &[]);
+    }
+}

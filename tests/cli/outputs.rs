@@ -306,3 +306,30 @@ fn no_report_takes_the_place_of_notes_or_the_name_of_a_model() {
         assert!(run.code < 2, "{words}: {}", run.err);
     }
 }
+
+#[test]
+fn what_differs_is_a_document_for_scripts() {
+    let directory = tempfile::tempdir().unwrap();
+    let saved = directory.path().join("saved.json");
+    let run = run_with(&format!("fit {QWEN} --save"), &[&saved]);
+    assert_eq!(run.code, 0);
+    let same = run_with(&format!("fit {QWEN} --format json --check"), &[&saved]);
+    let same = crate::schema::document(&same.out);
+    assert_eq!(
+        (
+            &same["equal"],
+            same["differences"].as_array().unwrap().len()
+        ),
+        (&true.into(), 0)
+    );
+    let other = run_with(
+        &format!("fit {QWEN} --context 2048 --format json --check"),
+        &[&saved],
+    );
+    assert_eq!(other.code, 1);
+    let other = crate::schema::document(&other.out);
+    assert_eq!(other["equal"], false);
+    assert!(!other["differences"].as_array().unwrap().is_empty());
+    let page = run_with(&format!("fit {QWEN} --format html --check"), &[&saved]);
+    assert_error(&page, &["--check", "no page"]);
+}

@@ -149,11 +149,22 @@ fn a_wrong_setting_is_an_error_that_names_its_place() {
 fn a_power_mode_is_that_of_the_board_beside_it_and_a_wrong_one_names_its_source() {
     let home = tempfile::tempdir().unwrap();
     let set = |words: &str| out(&run(home.path(), &[], &format!("config set {words}")));
+    let bogus = said(&run(home.path(), &[], "config set power-mode bogus"));
+    assert!(
+        bogus.contains("no board has a power mode `bogus`"),
+        "{bogus}"
+    );
+    set("device agx-orin-64gb");
+    let other = said(&run(home.path(), &[], "config set power-mode MAXN_SUPER"));
+    assert!(other.contains("no power mode `MAXN_SUPER`"), "{other}");
+    set("power-mode 50W");
+    // Boards that are listed have modes of their own.
+    let boards = format!("{FIT} --boards 2xorin-nano-8gb");
+    out(&run(home.path(), &[], &boards));
     set("device orin-nano-8gb");
-    set("power-mode 40W");
     let wrong = said(&run(home.path(), &[], FIT));
     assert!(wrong.contains("config.toml: `power-mode`"), "{wrong}");
-    assert!(wrong.contains("no power mode `40W`"), "{wrong}");
+    assert!(wrong.contains("no power mode `50W`"), "{wrong}");
     let other = [("ORINPLAN_DEVICE", "agx-orin-64gb")];
     let elsewhere = out(&run(home.path(), &other, FIT));
     assert!(elsewhere.contains("30W (its default)"), "{elsewhere}");

@@ -112,3 +112,17 @@ fn drafts_that_do_not_belong_are_refused_with_the_way_out() {
         refused(&format!("fit {QWEN} {BOARD} {words}"), &parts);
     }
 }
+
+/// A container sees only the directories that it is given.
+#[test]
+fn a_container_is_given_the_directory_of_the_draft() {
+    let model = "fixtures/tiny-qwen3";
+    let words =
+        format!("fit {model} --runtime vllm --scheme bf16 --context 512 --draft {model} --all");
+    let text = says(0, &words);
+    assert!(
+        text.contains(&format!("-v \"$(realpath {model})\":/draft:ro")),
+        "{text}"
+    );
+    assert!(text.contains("\"model\":\"/draft\""), "{text}");
+}

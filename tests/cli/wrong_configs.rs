@@ -293,3 +293,35 @@ fn a_key_that_is_stated_twice_has_one_value() {
     let config: Json = serde_json::from_str(&twice("\"hidden_size\": 128")).unwrap();
     assert_eq!(code(&config, "llama.cpp"), 0);
 }
+
+/// A window of attention that llama.cpp's architecture does not have changes the answers beyond it.
+#[test]
+fn a_window_that_a_gguf_cannot_hold_is_named_where_it_is_reached() {
+    let notes = |more: Json, context: u64| {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.json");
+        std::fs::write(&path, changed(&base("qwen3"), &more).to_string()).unwrap();
+        let words =
+            format!("fit --context {context} --prompt-tokens 16 --scheme q8_0 --format json");
+        let run = run_with(&words, &[&path]);
+        let fit: Json = serde_json::from_str(&run.out).unwrap();
+        fit["plans"][0]["notes"].to_string()
+    };
+    let in_force =
+        json!({"use_sliding_window": true, "sliding_window": 64, "max_window_layers": 2});
+    assert!(notes(in_force.clone(), 512).contains("lost_window"));
+    assert!(!notes(in_force, 64).contains("lost_window"));
+    for without in [
+        json!({"use_sliding_window": false, "sliding_window": 64, "max_window_layers": 2}),
+        json!({"sliding_window": 64, "max_window_layers": 2}),
+        json!({"use_sliding_window": true, "sliding_window": 64, "max_window_layers": 4}),
+        json!({"sliding_window": null}),
+    ] {
+        assert!(
+            !notes(without.clone(), 512).contains("lost_window"),
+            "{without}"
+        );
+    }
+    // Mistral 7B 0.1 has it in every block.
+    assert!(notes(json!({"sliding_window": 64}), 512).contains("lost_window"));
+}

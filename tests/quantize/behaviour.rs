@@ -311,7 +311,7 @@ fn the_table_explains_its_errors_and_has_no_column_of_nothing() {
     ];
     let (text, _, _) = orinplan(&[&f16[..], &[output.to_str().unwrap()]].concat());
     assert!(
-        text.contains("error: root mean square of the changes"),
+        text.contains("column `error`: root mean square of the changes"),
         "{text}"
     );
     assert!(!text.contains("weighted"), "{text}");

@@ -421,6 +421,37 @@ fn fit_refuses_what_quantize_refuses() {
     both_refuse(&config, &tensors, &["`long_factor` has 20 numbers", "16"]);
 }
 
+/// What a written file would be refused for is refused of the checkpoint that it would be made from.
+#[test]
+fn numbers_that_no_model_computes_with_are_refused() {
+    for (key, value, said) in [
+        ("rope_theta", json!(1e39), "`qwen3.rope.freq_base` is inf"),
+        (
+            "rms_norm_eps",
+            json!(1.5),
+            "`qwen3.attention.layer_norm_rms_epsilon` is 1.5",
+        ),
+        (
+            "rope_scaling",
+            json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 1.0,
+                "original_max_position_embeddings": 64}),
+            "below `high_freq_factor`",
+        ),
+    ] {
+        let mut config = qwen3(true);
+        if key == "rope_scaling" {
+            config["architectures"] = json!(["LlamaForCausalLM"]);
+            config["model_type"] = json!("llama");
+        }
+        config[key] = value;
+        let mut tensors = qwen3_tensors();
+        if key == "rope_scaling" {
+            tensors.retain(|(name, ..)| !name.contains("q_norm") && !name.contains("k_norm"));
+        }
+        both_refuse(&config, &tensors, &[said]);
+    }
+}
+
 #[test]
 fn weights_that_are_not_quantized_as_declared_are_told() {
     for method in ["fp8", "gptq", "awq"] {

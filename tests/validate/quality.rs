@@ -582,7 +582,8 @@ fn types_with_codebooks_are_chosen_for_small_files_alone() {
         let types = header.tensors.iter().map(|tensor| tensor.dtype.name());
         types.map(str::to_owned).collect::<Vec<_>>()
     };
-    let has_codebook = |types: &[String]| types.iter().any(|name| name.starts_with("IQ3"));
+    let is_codebook = |name: &String| name.starts_with("IQ2") || name.starts_with("IQ3");
+    let has_codebook = |types: &[String]| types.iter().any(is_codebook);
     let small = types("3.9");
     assert!(has_codebook(&small), "{small:?}");
     let usual = types("4.5");

@@ -15,6 +15,7 @@ use super::{Outcome, date, pages, progress, request, settings, show};
 use crate::checkpoint::SourceFormat;
 use crate::decode::{Engine, Renderer};
 use crate::device::{self, Choice, DetectedDevice};
+use crate::hub::Purpose;
 use crate::model::ModelSpec;
 use crate::plan::fit::{Candidate, Target};
 use crate::plan::{Plan, Workload};
@@ -31,7 +32,13 @@ use crate::validate::{
 
 pub(super) fn run(args: &ValidateArgs) -> anyhow::Result<Outcome> {
     pages::check_named(&args.figure, args.format, &report::html::VALIDATE_FIGURES)?;
-    let planner = request::open(&args.model.model, &args.model.read)?.writing()?;
+    // Only this program's own decoder reads weights itself.
+    let purpose = match args.backend {
+        BackendId::Candle => Purpose::Make,
+        BackendId::LlamaBench | BackendId::Openai | BackendId::Ollama => Purpose::Plan,
+    };
+    let asked = &args.model;
+    let planner = request::open_for(purpose, &asked.model, &asked.read)?.writing()?;
     let (checkpoint, model) = (planner.checkpoint(), planner.model());
     let resolved = resolve(args, checkpoint, model)?;
     let board = board(args)?;

@@ -84,12 +84,13 @@ pub fn markdown(report: &Report<'_>) -> String {
     out
 }
 
-/// The boards, the model, the verdict.
+/// The verdict, the boards, the model.
 fn head(report: &Report<'_>) -> Vec<String> {
     let model = report.planner.model();
     let link = &report.asked.link;
     let runtime = &report.cluster.alone.board.runtime.name;
     vec![
+        verdict(report),
         format!(
             "{}; {} ({:.0} MB/s, {} round trip)",
             report.boards(),
@@ -104,7 +105,6 @@ fn head(report: &Report<'_>) -> Vec<String> {
             model.architecture,
             report.server()
         ),
-        verdict(report),
     ]
 }
 

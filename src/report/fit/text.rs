@@ -31,8 +31,9 @@ pub fn is_report(text: &str) -> bool {
     text.contains(" parameters") && verdict()
 }
 
-/// How many formats the first screen shows.
+/// How many formats the first screen shows, and how few where it has more to say than usual.
 const FORMATS: usize = 4;
+const FEWEST_FORMATS: usize = 2;
 
 /// How many notes the first screen shows at most, a line each.
 const NOTES: usize = 2;
@@ -43,6 +44,18 @@ const ROWS: usize = 23;
 /// The report for a terminal: the verdict, why, the formats around the recommended one, how to make and run it, what to
 /// know.
 pub fn text(report: &Report<'_>, view: View) -> String {
+    let is_whole = view.all || view.explain;
+    let mut screens = (FEWEST_FORMATS..=FORMATS)
+        .rev()
+        .map(|count| screen(report, view, count));
+    let fits = |screen: &Screen| is_whole || screen.rows() <= ROWS;
+    let screen = screens.find(fits);
+    let screen = screen.unwrap_or_else(|| self::screen(report, view, FEWEST_FORMATS));
+    screen.finish()
+}
+
+/// The report with at most so many formats, unless it is to show all.
+fn screen(report: &Report<'_>, view: View, most: usize) -> Screen {
     let mut out = Screen::new(view.columns);
     let Report {
         model, target, fit, ..
@@ -66,7 +79,7 @@ pub fn text(report: &Report<'_>, view: View) -> String {
         fact.iter().for_each(|fact| out.prose(fact));
     }
     out.blank();
-    let shown = formats(report, view);
+    let shown = formats(report, view, most);
     out.table(&table(report, shown.clone()), " ");
     out.prose(&legend(report));
     if !report.advice.is_empty() {
@@ -121,19 +134,19 @@ pub fn text(report: &Report<'_>, view: View) -> String {
     if let Some(more) = more_text(&more, view) {
         out.prose(&more);
     }
-    out.finish()
+    out
 }
 
 /// The plans to show: all, or a few around the one to take, which leave at least one of better quality in sight.
-fn formats(report: &Report<'_>, view: View) -> Range<usize> {
+fn formats(report: &Report<'_>, view: View, most: usize) -> Range<usize> {
     let plans = report.fit.plans.len();
-    if view.all || view.formats || plans <= FORMATS {
+    if view.all || view.formats || plans <= most {
         return 0..plans;
     }
     let taken = report.fit.choice.taken.or_else(|| smallest_index(report));
     let taken = taken.unwrap_or(0);
-    let first = taken.saturating_sub(1).min(plans - FORMATS);
-    first..first + FORMATS
+    let first = taken.saturating_sub(1).min(plans - most);
+    first..first + most
 }
 
 /// What the flags would show beyond the first screen.

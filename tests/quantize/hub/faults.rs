@@ -214,7 +214,7 @@ fn a_size_beyond_reason_is_refused() {
     large.files.insert("model.safetensors".to_owned(), file);
     desk.server.put("org/large", large);
     let error = desk.error(&["fit", "org/large"]);
-    assert!(error.contains("above the limit"), "{error}");
+    assert!(error.contains("more than the 64.0 MiB"), "{error}");
     let sent: u64 = desk.server.asked().iter().map(|asked| asked.sent).sum();
     assert!(sent < 1 << 20, "{sent}");
 }
