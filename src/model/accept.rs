@@ -81,7 +81,10 @@ fn keys(header: &TypedHeader<'_>, model: &ModelSpec) -> Result<(), AcceptError> 
     let own_keys = loader.into_iter().flat_map(|loader| loader.keys);
     for keys in READ_BY_ALL.iter().chain(own_keys.copied().flatten()) {
         for key in keys.names {
-            let key = own(key);
+            let key = match keys.form {
+                ValueForm::BareFloats => (*key).to_owned(),
+                _ => own(key),
+            };
             header.check_form(&key, keys.form, blocks)?;
             if keys.needed && header.get(&key).is_none() {
                 return Err(missing(key));

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::arch::Arch;
 use super::conversion::KeyRule;
 use super::dims::dims_and_layers;
-use super::forward_spec::{ArchTraits, AttentionScale, RotatedBlocks};
+use super::forward_spec::{ArchTraits, AttentionScale, PositionsByDepth, RotatedBlocks};
 use super::hparams::{HParams, Number};
 use super::spec::{Layer, ModelSpec};
 use crate::checkpoint::RawConfig;
@@ -97,6 +97,7 @@ fn lost_value(
         .and_then(|scale| differs("query_pre_attn_scalar", scale))
         .or_else(|| lost_cap(arch, hparams, Number::AttentionSoftcap, traits.softcaps.0))
         .or_else(|| lost_cap(arch, hparams, Number::FinalSoftcap, traits.softcaps.1))
+        .or_else(|| lost_kind(model, traits.positions))
         .or_else(|| lost_positions(hparams, traits.rotated))
         .or_else(|| lost_sparsity(hparams, traits.sparse.blocks))
 }
@@ -124,6 +125,17 @@ fn lost_cap(
         }
         _ => None,
     }
+}
+
+/// Positions of a model whose number of blocks tells nothing of their kind.
+fn lost_kind(model: &ModelSpec, positions: Option<PositionsByDepth>) -> Option<String> {
+    let (blocks, known) = (model.dims.blocks, positions?);
+    (blocks != known.rotary && blocks != known.sloped).then(|| {
+        format!(
+            "`num_hidden_layers` is {blocks} where llama.cpp knows the positions of models with {} and {} blocks",
+            known.rotary, known.sloped
+        )
+    })
 }
 
 /// Blocks without rotary positions (0 in the list) other than those that are built in.

@@ -23,6 +23,8 @@ pub(super) enum ValueForm {
     Window,
     /// A flag for each block.
     WindowOfEachBlock,
+    /// A floating-point number, or one for each block, under a key without the architecture's name.
+    BareFloats,
 }
 
 /// Keys (after the architecture's name) that are read in the same form. A key that no loader reads may be of any type.
@@ -167,6 +169,9 @@ pub(super) const fn read(form: ValueForm, names: &'static [&'static str]) -> Loa
 pub(super) const EPSILON: &str = "attention.layer_norm_rms_epsilon";
 pub(super) const LAYER_EPSILON: &str = "attention.layer_norm_epsilon";
 pub(super) const SECTIONS: &str = "rope.dimension_sections";
+/// The parameters of activations, whose names no architecture's stands before: for negative and positive arguments, the slope,
+/// the largest argument of the exponential.
+pub(super) const XIELU: [&str; 4] = ["xielu.alpha_n", "xielu.alpha_p", "xielu.beta", "xielu.eps"];
 pub(super) const PARALLEL: &str = "use_parallel_residual";
 pub(super) const ROTATED: &str = "rope.dimension_count";
 pub(super) const WINDOW_ROTATED: &str = "rope.dimension_count_swa";
