@@ -209,18 +209,15 @@ pub(super) fn derived(
                 .map(|label| Value::String((*label).to_owned()));
             Ok(ranks(source.model).then(|| Value::Array(texts.collect())))
         }
-        Derived::SameInAllBlocks(key) => {
+        Derived::OfFirstBlock(key) => {
             let Some((name, value)) = source.stated(key) else {
                 return Ok(None);
             };
-            let one = match value.as_array() {
-                Some(items) => items
-                    .first()
-                    .filter(|first| items.iter().all(|item| item == *first)),
-                None => Some(value),
+            let first = match value.as_array() {
+                Some(items) => items.first().ok_or_else(|| missing(&[name]))?,
+                None => value,
             };
-            let one = one.ok_or_else(|| bad(name, value, "the same number for each block"))?;
-            as_count(name, one).map(|count| Some(Value::U32(count)))
+            as_count(name, first).map(|count| Some(Value::U32(count)))
         }
         Derived::Pooling => {
             let retrieval = source.model.retrieval.as_ref();

@@ -224,8 +224,8 @@ pub enum Derived {
     ActivationSparsity,
     /// What the outputs of a reranker stand for.
     Labels(&'static [&'static str]),
-    /// The one number of this key, which may be stated for each block.
-    SameInAllBlocks(Key),
+    /// The number of this key that the first block has; those of others are compared where the file is checked.
+    OfFirstBlock(Key),
     /// How a model that turns texts into numbers makes one vector of a text's.
     Pooling,
     /// The width of a head in blocks with full attention, under this key.
@@ -440,7 +440,7 @@ impl Derived {
             Derived::ActivationSparsity => "activation_sparsity_scale",
             Derived::Pooling => "pooling_type",
             Derived::Labels(_) => LABELS,
-            Derived::SameInAllBlocks(key) => key.gguf(),
+            Derived::OfFirstBlock(key) => key.gguf(),
             Derived::WholeContextHead(key) => key.gguf(),
             Derived::KvHeadsByBlockIfStated => Key::KvHeads.gguf(),
             Derived::DenseWidthsIfDouble => Key::Ffn.gguf(),

@@ -66,6 +66,8 @@ pub(super) enum LoaderRule {
     RopeSections,
     /// If a window is stated, at least one block must be windowed.
     WindowedBlock,
+    /// At least one block must attend to the whole context.
+    WholeBlock,
     /// The forward pass rotates whole heads, and aborts the program for another number of rotated elements.
     WholeHeads,
     /// The forward pass has no rotary positions.

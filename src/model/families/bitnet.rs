@@ -22,7 +22,7 @@ pub(super) static BITNET: Arch = Arch {
         "llama.cpp computes SiLU in the feed-forward of bitnet where the published model squares a ReLU, and its converter rounds each tensor by the mean of all its weights",
     ),
     loader: Loader {
-        rules: &[LoaderRule::NoHead],
+        rules: &[LoaderRule::NoHead, LoaderRule::NoBiases],
         ..Loader::USUAL
     },
     ..USUAL

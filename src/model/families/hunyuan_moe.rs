@@ -54,49 +54,40 @@ pub(super) static HUNYUAN_MOE: Arch = Arch {
 
 const WIDTHS: &[KeyRule] = &[
     KeyRule::count_from(Key::SharedExpertFfn, Key::Ffn),
-    KeyRule::Derived(Derived::SameInAllBlocks(Key::ExpertFfn)),
-    KeyRule::Derived(Derived::SameInAllBlocks(Key::ExpertsUsed)),
-    KeyRule::Derived(Derived::SameInAllBlocks(Key::SharedExperts)),
+    KeyRule::Derived(Derived::OfFirstBlock(Key::ExpertFfn)),
+    KeyRule::Derived(Derived::OfFirstBlock(Key::ExpertsUsed)),
+    KeyRule::Derived(Derived::OfFirstBlock(Key::SharedExperts)),
 ];
 
-/// Errors if blocks differ, or experts are not as wide as the dense feed-forward.
+/// Blocks may state experts of their own; llama.cpp takes all to be alike, and as wide as the dense feed-forward.
 fn layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
     let mut layers = uniform(hparams)?;
     let width = hparams.need(Key::Ffn)?;
-    if hparams.is_hugging_face() {
-        for key in [Key::ExpertFfn, Key::ExpertsUsed, Key::SharedExperts] {
-            let all = hparams.numbers(key)?.unwrap_or_default();
-            if all.windows(2).any(|pair| pair[0] != pair[1]) {
-                let name = hparams
-                    .stated(key.hugging_face())
-                    .map_or("", |(name, _)| name);
-                return Err(ModelError::Contradiction {
-                    what: format!(
-                        "`{name}` differs between blocks, which llama.cpp takes to be alike,"
-                    ),
-                });
-            }
+    let blocks = layers.len();
+    let each = |key: Key| {
+        if hparams.is_hugging_face() {
+            hparams.per_block(key, blocks)
+        } else {
+            Ok(None)
         }
-        let expert = hparams.get(Key::ExpertFfn)?.unwrap_or(width);
-        let shared = hparams.get(Key::SharedExperts)?.unwrap_or(1);
-        if expert != width || shared != 1 {
-            return Err(ModelError::Contradiction {
-                what: format!(
-                    "{shared} shared and routed experts are {expert} wide (`num_shared_expert`, `moe_intermediate_size`), and `intermediate_size` is {width}: llama.cpp knows one shared expert, and one width"
-                ),
-            });
-        }
-    }
+    };
+    let widths = each(Key::ExpertFfn)?;
+    let choices = each(Key::ExpertsUsed)?;
+    let sharing = each(Key::SharedExperts)?;
     let stated = hparams.get(Key::SharedExpertFfn)?.filter(|&n| n > 0);
-    for layer in &mut layers {
+    for (index, layer) in layers.iter_mut().enumerate() {
+        let own = |list: &Option<Vec<u64>>| list.as_ref().and_then(|list| list.get(index).copied());
         if let FeedForward::Experts {
+            count,
+            used,
             inner,
             shared_inner,
-            ..
         } = &mut layer.feed_forward
         {
-            *inner = width;
-            *shared_inner = stated.unwrap_or(width);
+            *used = own(&choices).unwrap_or(*used).clamp(1, *count);
+            *inner = own(&widths).unwrap_or(width);
+            let shared = own(&sharing).unwrap_or(1).saturating_mul(width);
+            *shared_inner = stated.unwrap_or(shared);
         }
     }
     Ok(layers)

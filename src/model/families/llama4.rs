@@ -40,7 +40,11 @@ pub(super) static LLAMA4: Arch = Arch {
             WINDOW_PATTERN,
             WINDOW_ROPE_BASE,
         ],
-        rules: &[LoaderRule::WholeHeads, LoaderRule::Routed],
+        rules: &[
+            LoaderRule::WholeHeads,
+            LoaderRule::WholeBlock,
+            LoaderRule::Routed,
+        ],
         rope_tables: &[R::RopeFreqs],
         ..Loader::USUAL
     },

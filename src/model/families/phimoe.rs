@@ -42,6 +42,7 @@ pub(super) static PHIMOE: Arch = Arch {
         rules: &[
             LoaderRule::NeedsHead,
             LoaderRule::BothRopeTables,
+            LoaderRule::RopeTableOfWholeHeads,
             LoaderRule::Routed,
         ],
         biases: &[R::AttnOutput, R::Output],

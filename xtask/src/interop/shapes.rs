@@ -110,11 +110,11 @@ pub(super) const SHAPES: &[Shape] = &[
         "Llama4ForCausalLM",
         || {
             json!({"num_local_experts": 4, "num_experts_per_tok": 2, "interleave_moe_layer_step": 2,
-               "intermediate_size": 32, "intermediate_size_mlp": 96})
+               "intermediate_size": 32, "intermediate_size_mlp": 96, "num_hidden_layers": 4})
         },
         || {
             json!({"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 32,
-               "interleave_moe_layer_step": 2})
+               "interleave_moe_layer_step": 2, "block_count": 4})
         },
     ),
     (
