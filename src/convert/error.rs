@@ -37,7 +37,7 @@ pub enum ConvertError {
         path: PathBuf,
     },
     #[error(
-        "a reranker needs a head made from the rows for `yes` and `no`, which orinplan does not make; use llama.cpp's convert_hf_to_gguf.py"
+        "a reranker needs a head made from the rows for `yes` and `no`, which orinplan does not make of this architecture; use llama.cpp's convert_hf_to_gguf.py"
     )]
     Reranker,
     #[error(

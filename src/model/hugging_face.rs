@@ -75,7 +75,7 @@ pub(super) fn read(
     let behind = layers.len()..layers.len().saturating_add(ahead as usize);
     let mut sorted = Sorted::new(logical, behind, Auxiliary::stated(&config, &arch.loader));
     if assumed.is_none() {
-        sorted.leave_out_key_numbers(arch);
+        sorted.leave_out_known(arch, layers.len())?;
         sorted.leave_out_zero_biases(checkpoint, arch);
     }
     let by_default = tie_flag(&hparams).unwrap_or(false);

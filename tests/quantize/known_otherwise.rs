@@ -89,6 +89,49 @@ fn a_baichuan_of_another_depth_is_refused() {
     assert!(said.contains("`num_hidden_layers` is 31"), "{said}");
 }
 
+/// The parameters of Apertus' activations are keys of a GGUF: without one there is no model.
+#[test]
+fn an_activation_without_a_parameter_is_refused() {
+    let config = json!({
+        "architectures": ["ApertusForCausalLM"], "model_type": "apertus", "hidden_act": "xielu", "hidden_size": 32,
+        "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1, "num_key_value_heads": 2,
+        "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "tie_word_embeddings": false, "vocab_size": 64,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    });
+    let all = [
+        ("model.embed_tokens.weight", &[64, 32][..]),
+        ("model.norm.weight", &[32]),
+        ("lm_head.weight", &[64, 32]),
+        ("model.layers.0.attention_layernorm.weight", &[32]),
+        ("model.layers.0.feedforward_layernorm.weight", &[32]),
+        ("model.layers.0.self_attn.q_proj.weight", &[32, 32]),
+        ("model.layers.0.self_attn.k_proj.weight", &[32, 32]),
+        ("model.layers.0.self_attn.v_proj.weight", &[32, 32]),
+        ("model.layers.0.self_attn.o_proj.weight", &[32, 32]),
+        ("model.layers.0.self_attn.q_norm.weight", &[16]),
+        ("model.layers.0.self_attn.k_norm.weight", &[16]),
+        ("model.layers.0.mlp.up_proj.weight", &[64, 32]),
+        ("model.layers.0.mlp.down_proj.weight", &[32, 64]),
+        ("model.layers.0.mlp.act_fn.alpha_n", &[1]),
+        ("model.layers.0.mlp.act_fn.alpha_p", &[1]),
+        ("model.layers.0.mlp.act_fn.beta", &[1]),
+        ("model.layers.0.mlp.act_fn.eps", &[1]),
+    ];
+    let tensors: Vec<Stored> = all.map(|(name, shape)| tensor(name, shape)).to_vec();
+    for lacking in ["alpha_n", "eps"] {
+        let scratch = Scratch::new();
+        let others = tensors.iter().filter(|(name, ..)| !name.ends_with(lacking));
+        let others: Vec<Stored> = others.cloned().collect();
+        let model = scratch.checkpoint(&config, &others);
+        let said = refused(&scratch, model.to_str().unwrap());
+        let name = format!("`layers.0.mlp.act_fn.{lacking}` is missing");
+        assert!(said.contains(&name), "{said}");
+    }
+    let scratch = Scratch::new();
+    let model = scratch.checkpoint(&config, &tensors);
+    quantize(&model, "f16", &scratch.path("x.gguf"), &[]);
+}
+
 /// The blocks of a plain transformer under the names of Llama 4.
 fn without_experts() -> (Json, Vec<Stored>) {
     let config = json!({
