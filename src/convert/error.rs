@@ -21,7 +21,7 @@ pub enum ConvertError {
         supported: String,
     },
     #[error(
-        "no GGUF is made of {architecture}: {why}; plan and run it with a runtime that reads the checkpoint itself"
+        "no GGUF is made of {architecture}: {why}; plan and quantize it for a runtime that reads the checkpoint itself (`--runtime vllm`, `--scheme fp8`)"
     )]
     Refused {
         architecture: String,

@@ -161,25 +161,28 @@ fn without_experts() -> (Json, Vec<Stored>) {
     (config, tensors)
 }
 
-/// A plan without a file, and no file: the message says what llama.cpp does.
+/// No file, and no plan for llama.cpp: the message says what it does. What reads the checkpoint itself is planned.
 #[track_caller]
-fn planned_and_not_converted((config, tensors): (Json, Vec<Stored>), reason: &str) {
+fn planned_without_llama_cpp((config, tensors): (Json, Vec<Stored>), reason: &str) {
     let scratch = Scratch::new();
     let model = scratch.checkpoint(&config, &tensors);
     let model = model.to_str().unwrap();
     let said = refused(&scratch, model);
     assert!(said.contains(reason), "{said}");
-    let (plan, stderr, _) = orinplan(&["fit", model, "--scheme", "f16", "--format", "json"]);
-    assert!(plan.contains("\"verdict\""), "{plan} {stderr}");
+    let words = ["fit", model, "--device", "orin-nano-8gb", "--runtime"];
+    let said = error(&[&words[..], &["llama.cpp"]].concat());
+    assert!(said.contains(reason), "{said}");
+    let (plan, stderr, status) = orinplan(&[&words[..], &["vllm"]].concat());
+    assert!(status == 0 && plan.starts_with("FITS"), "{plan} {stderr}");
 }
 
 #[test]
-fn a_llama_4_without_experts_is_planned_and_not_converted() {
-    planned_and_not_converted(without_experts(), "without experts");
+fn a_llama_4_without_experts_is_planned_without_llama_cpp() {
+    planned_without_llama_cpp(without_experts(), "without experts");
 }
 
 #[test]
-fn bitnet_is_planned_and_not_converted() {
+fn bitnet_is_planned_without_llama_cpp() {
     let config = json!({
         "architectures": ["BitNetForCausalLM"], "model_type": "bitnet", "hidden_act": "relu2", "hidden_size": 32,
         "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1, "num_key_value_heads": 2,
@@ -205,5 +208,5 @@ fn bitnet_is_planned_and_not_converted() {
     ] {
         tensors.push(tensor(&format!("model.layers.0.{name}.weight"), shape));
     }
-    planned_and_not_converted((config, tensors), "squares a ReLU");
+    planned_without_llama_cpp((config, tensors), "squares a ReLU");
 }

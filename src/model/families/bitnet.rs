@@ -10,7 +10,8 @@ use crate::model::role::TensorRole as R;
 pub(super) static BITNET: Arch = Arch {
     name: "bitnet",
     classes: &["BitNetForCausalLM", "BitnetForCausalLM"],
-    model_types: &["bitnet"],
+    // The first models, which are not of Microsoft, state that of Llama.
+    model_types: &["bitnet", "llama"],
     tensors: &[
         EMBEDDING_AND_NORM,
         PRE_NORMS,
