@@ -7,6 +7,8 @@
 //! values of gemma3n's last blocks, without which llama.cpp does not load the file, were added by hand. Numbers that
 //! llama.cpp has built in are its own: the scale of Gemma's scores, gemma3n's sparse and sharing blocks. The base of OLMo 3's
 //! windowed blocks, which is that of all blocks, was taken out: the converter writes it under Transformers 5 alone.
+//! Of Baichuan that release converts the packed matrices alone (it does not end for any other tensor): the others were passed
+//! through. Configurations of Nomic were read as they are stored, which Transformers 5 does not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
