@@ -1,7 +1,7 @@
-//! Whether two stored tensors hold the same numbers, and whether a tensor holds only zeros: the two questions that need
-//! weights before a plan.
+//! Whether two stored tensors hold the same numbers, whether a tensor holds only zeros, and the number of a tensor of one
+//! element: the questions that need weights before a plan.
 //!
-//! In: tensors of a checkpoint. Out: yes, no, or `None` where there are no weights to read. Reading stops at the first
+//! In: tensors of a checkpoint. Out: an answer, or `None` where there are no weights to read. Reading stops at the first
 //! difference.
 
 use std::fs::File;
@@ -86,6 +86,19 @@ impl Checkpoint {
             first += run;
         }
         Some(true)
+    }
+}
+
+impl Checkpoint {
+    /// The number of a `tensor` of one element. `None` where it has others, or the weights cannot be read.
+    pub fn number(&self, tensor: &StoredTensor) -> Option<f32> {
+        let float = matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        if !float || elements(&tensor.shape) != 1 {
+            return None;
+        }
+        let mut bytes = vec![0; if tensor.dtype == Dtype::F32 { 4 } else { 2 }];
+        self.weights(tensor)?.read(&mut bytes, tensor.offset).ok()?;
+        values(tensor.dtype, &bytes).next()
     }
 }
 

@@ -43,6 +43,8 @@ pub enum ValueChange {
     AddOne,
     /// `-exp(x)`: the checkpoint stores the logarithm of a decay.
     NegatedExp,
+    /// Divides each row by its Euclidean norm: the model multiplies with rows of unit length.
+    UnitRows,
 }
 
 /// An order of rows or columns. After the first `start`, each run of `groups * members * unit` is stored as

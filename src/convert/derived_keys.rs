@@ -3,10 +3,11 @@
 use serde_json::Value as Json;
 
 use super::error::ConvertError;
-use super::source_config::{SourceConfig, bad, missing};
+use super::source_config::{SourceConfig, as_count, bad, missing};
+use crate::checkpoint::Pooling;
 use crate::gguf::Value;
 use crate::model::conversion::{AlphaPart, Derived};
-use crate::model::{Attention, FeedForward, Key, Layer, Number, TensorRole};
+use crate::model::{Attention, FeedForward, Key, Layer, ModelSpec, Number, TensorRole};
 
 pub(super) fn f32_value(number: f64) -> Value {
     Value::F32(number as f32)
@@ -202,6 +203,22 @@ pub(super) fn derived(
             let widths = widths.map(|width| i32::try_from(width).unwrap_or(i32::MAX));
             Ok((is_double == Some(true)).then(|| Value::I32s(widths.collect())))
         }
+        Derived::Labels(labels) => {
+            let texts = labels
+                .iter()
+                .map(|label| Value::String((*label).to_owned()));
+            Ok(ranks(source.model).then(|| Value::Array(texts.collect())))
+        }
+        Derived::OfFirstBlock(key) => {
+            let Some((name, value)) = source.stated(key) else {
+                return Ok(None);
+            };
+            let first = match value.as_array() {
+                Some(items) => items.first().ok_or_else(|| missing(&[name]))?,
+                None => value,
+            };
+            as_count(name, first).map(|count| Some(Value::U32(count)))
+        }
         Derived::Pooling => {
             let retrieval = source.model.retrieval.as_ref();
             let pooling = retrieval.and_then(|retrieval| retrieval.pooling);
@@ -209,6 +226,12 @@ pub(super) fn derived(
         }
         Derived::ActivationSparsity => sparsity(source).map(|scales| Some(Value::F32s(scales))),
     }
+}
+
+/// Whether `model` ranks a pair of texts.
+pub(super) fn ranks(model: &ModelSpec) -> bool {
+    let pooling = model.retrieval.as_ref().and_then(|found| found.pooling);
+    pooling == Some(Pooling::Rank)
 }
 
 /// GGUF's number of the sigmoid among functions of a router's scores.

@@ -21,6 +21,13 @@ pub enum ConvertError {
         supported: String,
     },
     #[error(
+        "no GGUF is made of {architecture}: {why}; plan and quantize it for a runtime that reads the checkpoint itself (`--runtime vllm`, `--scheme fp8`)"
+    )]
+    Refused {
+        architecture: String,
+        why: &'static str,
+    },
+    #[error(
         "the `precompiled_charsmap` in {} is not base 64; download the file again",
         path.display()
     )]
@@ -30,7 +37,7 @@ pub enum ConvertError {
         path: PathBuf,
     },
     #[error(
-        "a reranker needs a head made from the rows for `yes` and `no`, which orinplan does not make; use llama.cpp's convert_hf_to_gguf.py"
+        "a reranker needs a head made from the rows for `yes` and `no`, which orinplan does not make of this architecture; use llama.cpp's convert_hf_to_gguf.py"
     )]
     Reranker,
     #[error(
@@ -56,6 +63,10 @@ pub enum ConvertError {
         found: String,
         expected: &'static str,
     },
+    #[error(
+        "tensor `{tensor}`, one number that a GGUF states among its keys, cannot be read: the weights are not here, or not whole; use a checkpoint that has it"
+    )]
+    Number { tensor: String },
     /// The configuration has values that the architecture's GGUF has no place for.
     #[error(
         "config.json: {what}, which a GGUF of {architecture} cannot hold: llama.cpp would compute another model; plan and quantize it for a runtime that reads the checkpoint itself (`--runtime vllm`, `--scheme fp8`)"
@@ -91,6 +102,8 @@ pub enum ConvertError {
         id: u64,
         size: usize,
     },
+    #[error("{}: has no token `{token}`, whose row a reranker's head is made of", path.display())]
+    NoToken { path: PathBuf, token: &'static str },
     #[error("{}: tokens `{first}` and `{second}` both have id {id}", path.display())]
     DuplicateId {
         path: PathBuf,
@@ -108,8 +121,10 @@ impl ConvertError {
         !matches!(
             self,
             ConvertError::Unsupported { .. }
+                | ConvertError::Refused { .. }
                 | ConvertError::Reranker
                 | ConvertError::NotHuggingFace
+                | ConvertError::Number { .. }
                 | ConvertError::NoTokenizer { .. }
                 | ConvertError::TokenizerKind { .. }
         )
@@ -125,14 +140,17 @@ impl ConvertError {
             | ConvertError::TokenizerKind { path, .. }
             | ConvertError::Charsmap { path }
             | ConvertError::TokenId { path, .. }
+            | ConvertError::NoToken { path, .. }
             | ConvertError::DuplicateId { path, .. }
             | ConvertError::MissingId { path, .. } => path,
             ConvertError::Unsupported { .. }
+            | ConvertError::Refused { .. }
             | ConvertError::Reranker
             | ConvertError::Projector(_)
             | ConvertError::Processor(_)
             | ConvertError::NoProcessor { .. }
             | ConvertError::NotHuggingFace
+            | ConvertError::Number { .. }
             | ConvertError::MissingKey { .. }
             | ConvertError::BadValue { .. }
             | ConvertError::Lost { .. }

@@ -7,7 +7,7 @@ use super::error::ConvertError;
 use super::source_config::{SourceConfig, as_count, bad, missing};
 use crate::gguf::Value;
 use crate::model::conversion::{Conversion, KeyRule};
-use crate::model::{ModelSpec, conversion_of, converted};
+use crate::model::{ModelSpec, conversion_of, converted, refusal_of};
 
 /// The conversion of `model`.
 ///
@@ -15,6 +15,12 @@ use crate::model::{ModelSpec, conversion_of, converted};
 /// [`ConvertError::Unsupported`] with the names of the architectures that have a conversion.
 pub(super) fn conversion(model: &ModelSpec) -> Result<&'static Conversion, ConvertError> {
     conversion_of(model).ok_or_else(|| {
+        if let Some(why) = refusal_of(model) {
+            return ConvertError::Refused {
+                architecture: model.architecture.clone(),
+                why,
+            };
+        }
         let supported: Vec<&str> = converted().collect();
         ConvertError::Unsupported {
             architecture: model.architecture.clone(),
@@ -45,6 +51,10 @@ pub(super) fn value(
             Ok(Some(Value::Bool(stated.unwrap_or(or))))
         }
         KeyRule::Derived(what) => derived(what, source),
+        KeyRule::Text { text, .. } => Ok(Some(Value::String(text.to_owned()))),
+        KeyRule::Stored { tensors, .. } => source
+            .stored_numbers(tensors)
+            .map(|all| Some(Value::F32s(all))),
         KeyRule::FileType => Ok(Some(Value::U32(file_type))),
     }
 }

@@ -3,8 +3,8 @@
 //! `gguf-py/gguf/metadata.py`; release 0.5.0).
 //!
 //! In: a located checkpoint, its model, and the small files beside the weights. Out: key-value pairs in
-//! the order of the file. Must not: read weights, or write anything. A model card (`README.md`) is
-//! not read: runtimes do not need its tags and licence.
+//! the order of the file. Must not: read weights, but for single numbers that a GGUF states among its keys, or write
+//! anything. A model card (`README.md`) is not read: runtimes do not need its tags and licence.
 
 mod change;
 mod derived_keys;
@@ -27,7 +27,7 @@ pub use lost::{LostScaling, LostWindow, lost_scaling, lost_window};
 pub use projector::{projector_change, projector_metadata};
 pub use weights::{change, rope_table};
 
-use crate::checkpoint::{Checkpoint, Pooling, RawConfig};
+use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::Value;
 use crate::model::conversion::KeyRule;
 use crate::model::tokenizers::{BYTE_LEVEL, UNKNOWN_SPLIT};
@@ -54,14 +54,11 @@ pub fn metadata(
         return Err(ConvertError::NotHuggingFace);
     };
     let conversion = keys::conversion(model)?;
-    let pooling = model
-        .retrieval
-        .as_ref()
-        .and_then(|retrieval| retrieval.pooling);
-    if pooling == Some(Pooling::Rank) {
+    let ranks = derived_keys::ranks(model);
+    if ranks && conversion.rank_template.is_none() {
         return Err(ConvertError::Reranker);
     }
-    let source = SourceConfig::new(model)?;
+    let source = SourceConfig::new(model)?.with_weights(checkpoint);
     let directory = checkpoint.directory.as_deref();
 
     let mut pairs = Pairs::default();
@@ -72,6 +69,11 @@ pub fn metadata(
     add_names(&mut pairs, checkpoint, &ParameterCounts::of(model), config);
     for group in conversion.keys {
         pairs.add(group, &source, file_type)?;
+    }
+    if let Some(template) = conversion.rank_template.filter(|_| ranks) {
+        let names = vec![Value::String("rerank".to_owned())];
+        pairs.text("tokenizer.chat_template.rerank", template);
+        pairs.set("tokenizer.chat_templates", Value::Array(names));
     }
     if let Some(what) = lost(model, &pairs.0) {
         return Err(ConvertError::Lost {
@@ -137,14 +139,11 @@ impl Pairs {
             let Some(value) = keys::value(rule, source, file_type)? else {
                 continue;
             };
-            match rule.gguf() {
-                key if ["general.", "tokenizer."]
-                    .iter()
-                    .any(|own| key.starts_with(own)) =>
-                {
-                    self.set(key, value)
-                }
-                key => self.set(&format!("{}.{key}", source.model.architecture), value),
+            let key = rule.gguf();
+            if rule.has_prefix() {
+                self.set(&format!("{}.{key}", source.model.architecture), value);
+            } else {
+                self.set(key, value);
             }
         }
         Ok(())

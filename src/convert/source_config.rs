@@ -1,14 +1,19 @@
 //! A `config.json` as the converter reads it: hyperparameters by the table of `model`, and rotary parameters in one
 //! form.
 
+use std::path::Path;
+
 use serde_json::{Map, Value as Json};
 
 use super::error::ConvertError;
+use crate::checkpoint::Checkpoint;
 use crate::model::{HParams, Key, ModelSpec, Number};
 
 /// Hyperparameters of the text model.
 pub(super) struct SourceConfig<'a> {
     hparams: HParams<'a>,
+    /// The checkpoint, where numbers may be read from its weights.
+    weights: Option<&'a Checkpoint>,
     pub(super) model: &'a ModelSpec,
     /// Rotary parameters of the blocks with full attention.
     pub(super) rope: RopeParameters<'a>,
@@ -31,6 +36,7 @@ impl<'a> SourceConfig<'a> {
     pub(super) fn new(model: &'a ModelSpec) -> Result<SourceConfig<'a>, ConvertError> {
         let mut source = SourceConfig {
             hparams: HParams::of_config(&model.config),
+            weights: None,
             model,
             rope: RopeParameters {
                 scaling: None,
@@ -55,6 +61,42 @@ impl<'a> SourceConfig<'a> {
         source.window_rope_base = window;
         source.rope = rope;
         Ok(source)
+    }
+
+    /// The same with the weights of `checkpoint`.
+    pub(super) fn with_weights(self, checkpoint: &'a Checkpoint) -> SourceConfig<'a> {
+        SourceConfig {
+            weights: Some(checkpoint),
+            ..self
+        }
+    }
+
+    /// The numbers that the blocks store under the name `pattern`, in their order.
+    pub(super) fn stored_numbers(&self, pattern: &str) -> Result<Vec<f32>, ConvertError> {
+        let number = |block: u64| {
+            let suffix = pattern.replace("{}", &block.to_string());
+            let missing = || ConvertError::Number {
+                tensor: suffix.clone(),
+            };
+            let mut stored = self.model.stored.iter();
+            let is_it = |name: &str| {
+                let rest = name.strip_suffix(suffix.as_str());
+                rest.is_some_and(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+            };
+            let weight = stored.find(|weight| is_it(&weight.name));
+            let source = weight.and_then(|weight| weight.sources.first());
+            let source = source.ok_or_else(missing)?;
+            let checkpoint = self.weights.ok_or_else(missing)?;
+            let tensor = checkpoint.tensors.get(*source as usize);
+            let number = tensor.and_then(|tensor| checkpoint.number(tensor));
+            number.ok_or_else(missing)
+        };
+        (0..self.model.dims.blocks).map(number).collect()
+    }
+
+    /// The folder of the checkpoint.
+    pub(super) fn directory(&self) -> Option<&'a Path> {
+        self.weights?.directory.as_deref()
     }
 
     /// A value that is stated and not null.

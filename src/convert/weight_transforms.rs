@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 use super::ConvertError;
 use super::change::{Change, Permutation, RowSlices, Turn, ValueChange};
 use super::source_config::{SourceConfig, bad, missing};
+use super::tokenizer;
 use crate::model::conversion::{KeyHeadPart, ValueHeads, WeightRule, WeightTransform};
 use crate::model::{Key, Tensor, TensorRole as R};
 
@@ -59,6 +60,27 @@ pub(super) fn change(
                     && !is_stored_as_weight(tensor, source)
                 {
                     change.transposed = Some(columns);
+                }
+            }
+            WeightTransform::PartOfThree(part) => {
+                let rows = tensor.shape.first().copied().unwrap_or(0);
+                let first = part.saturating_mul(rows);
+                let range = first..first.saturating_add(rows);
+                change.slices = Some(RowSlices {
+                    period: rows.saturating_mul(3),
+                    ranges: std::iter::once(range).collect(),
+                });
+            }
+            WeightTransform::RowsOfTokens(tokens) => {
+                let ids = tokenizer::ids(source.directory(), tokens)?;
+                change.slices = Some(RowSlices {
+                    period: source.model.dims.vocab,
+                    ranges: ids.into_iter().map(|id| id..id + 1).collect(),
+                });
+            }
+            WeightTransform::UnitRows { vocab } => {
+                if u64::from(source.need(Key::Vocab)?) == vocab {
+                    change.value = ValueChange::UnitRows;
                 }
             }
             WeightTransform::OneOfTwo(first) => {

@@ -26,7 +26,7 @@ pub fn change(
         return Ok(Change::default());
     };
     let conversion = conversion(model)?;
-    let source = SourceConfig::new(model)?;
+    let source = SourceConfig::new(model)?.with_weights(checkpoint);
     weight_transforms::change(conversion.weights, tensor, &source)
 }
 

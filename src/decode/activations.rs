@@ -192,4 +192,6 @@ pub(super) struct ScoreTransform<'a> {
     pub(super) cap: Option<f32>,
     /// For each head a score that takes a share of the weights, and has no value.
     pub(super) sinks: Option<&'a [f32]>,
+    /// For each head what a score loses with each token between it and the query.
+    pub(super) slopes: Option<&'a [f32]>,
 }

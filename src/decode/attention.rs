@@ -27,6 +27,8 @@ pub(super) struct Attention<X: Activations> {
     output: Linear<X>,
     /// For each head a score without a value.
     sinks: Option<Vec<f32>>,
+    /// For each head what scores lose with distance.
+    slopes: Option<Vec<f32>>,
     kv_heads: usize,
     key_width: usize,
     value_width: usize,
@@ -155,7 +157,9 @@ impl<X: Activations> Attention<X> {
                     .unwrap_or(1.0 / (key_width as f32).sqrt()),
                 cap: forward.attention_softcap,
                 sinks: None,
+                slopes: None,
             },
+            slopes: forward.slope.map(|slope| slopes(slope, heads)),
             layout: layouts.index_of(AttentionLayout {
                 frequencies,
                 window: window.map(|window| window as usize),
@@ -216,6 +220,7 @@ impl<X: Activations> Attention<X> {
         }
         let scores = ScoreTransform {
             sinks: self.sinks.as_deref(),
+            slopes: self.slopes.as_deref(),
             ..self.scores
         };
         let mut mixed = turned(queries.attention(cells, view, scores)?, value_run)?;
@@ -299,6 +304,18 @@ fn hadamard_runs([type_k, type_v]: [Dtype; 2], [keys, values]: [usize; 2]) -> [O
     ]
 }
 
+/// What scores of each head lose with each token of distance (ALiBi). Source: `ggml_compute_forward_soft_max` of ggml.
+fn slopes(slope: f32, heads: usize) -> Vec<f32> {
+    let even = 1 << heads.max(1).ilog2();
+    let base = (-slope / even as f32).exp2();
+    let between = (-slope / 2.0 / even as f32).exp2();
+    let of_head = |head: usize| match head.checked_sub(even) {
+        None => base.powi(head as i32 + 1),
+        Some(odd) => between.powi(2 * odd as i32 + 1),
+    };
+    (0..heads).map(of_head).collect()
+}
+
 /// Whether any block has a window.
 fn has_windows(layers: &[Layer]) -> bool {
     let mut attention = layers.iter().filter_map(|l| l.mixer.attention.as_ref());
@@ -336,6 +353,7 @@ mod tests {
     const WIDTHS: [usize; 2] = [64, 32];
     const SCALE: f32 = 0.3;
     const SINKS: [f32; 4] = [0.5, -1.0, 3.0, 0.0];
+    const SLOPES: [f32; 4] = [0.5, 0.03, 0.2, 0.0];
     const WINDOW: usize = 9;
     const CELLS: usize = 16;
 
@@ -380,7 +398,9 @@ mod tests {
                 let key = row(&keys, at, WIDTHS[0]);
                 let pairs = query.iter().zip(key);
                 let product: f64 = pairs.map(|(q, k)| f64::from(*q) * f64::from(k)).sum();
-                (product * f64::from(SCALE)).exp()
+                let slope = SLOPES[index % (KV_HEADS * GROUP)];
+                let lost = f64::from(slope) * (token - at) as f64;
+                (product * f64::from(SCALE) - lost).exp()
             });
             let weights: Vec<f64> = weights.collect();
             let sink = f64::from(SINKS[index % (KV_HEADS * GROUP)]).exp();
@@ -413,6 +433,7 @@ mod tests {
             scale: SCALE,
             cap: None,
             sinks: Some(&SINKS),
+            slopes: Some(&SLOPES),
         };
         let (mut out, mut position) = (Vec::new(), 0);
         for tokens in [7, 1, 5, 6, 1] {

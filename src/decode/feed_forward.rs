@@ -8,7 +8,7 @@ use super::norm::Norm;
 use super::observe::Matrix;
 use super::state::Pass;
 use super::weights::Weights;
-use crate::model::{self, ForwardSpec, Routing, Scores, Sparse, TensorRole as R};
+use crate::model::{self, Activation, ForwardSpec, Routing, Scores, Sparse, TensorRole as R};
 
 /// A block's feed-forward.
 pub(super) enum FeedForward<X: Activations> {
@@ -54,6 +54,7 @@ pub(super) struct Dense<X: Activations> {
     up: Linear<X>,
     down: Linear<X>,
     inner: usize,
+    activation: Activation,
 }
 
 /// The rows that the activation is applied to.
@@ -92,12 +93,13 @@ impl<X: Activations> Dense<X> {
             up: Linear::load(weights, up, at, [rows, hidden])?,
             down: Linear::load(weights, down, at, [hidden, inner])?,
             inner,
+            activation: forward.activation_in(layer),
         })
     }
 
     /// `[tokens, hidden]` to `[tokens, hidden]`. Gates are made sparse where `sparse` says so.
-    fn apply(&self, x: &X, pass: &Pass<'_, X>, sparse: Option<&Sparse>) -> Result<X, DecodeError> {
-        let activation = pass.forward.activation;
+    fn apply(&self, x: &X, sparse: Option<&Sparse>) -> Result<X, DecodeError> {
+        let activation = self.activation;
         let gated = |mut gate: X, up: &X| {
             if let Some(sparse) = sparse {
                 gate = gate.sparsify(sparse)?;
@@ -179,7 +181,7 @@ impl<X: Activations> FeedForward<X> {
     ) -> Result<X, DecodeError> {
         match self {
             FeedForward::None => x.clone().scale(0.0),
-            FeedForward::Dense(dense) => dense.apply(x, pass, sparse),
+            FeedForward::Dense(dense) => dense.apply(x, sparse),
             FeedForward::Experts(experts) => {
                 let routed = experts.routed(x, x, pass)?;
                 match &experts.shared {
@@ -194,7 +196,7 @@ impl<X: Activations> FeedForward<X> {
 
 impl<X: Activations> Beside<X> {
     fn apply(&self, x: &X, residual: &X, pass: &Pass<'_, X>) -> Result<X, DecodeError> {
-        let dense = self.dense.apply(x, pass, None)?;
+        let dense = self.dense.apply(x, None)?;
         let dense = self.dense_post_norm.apply(dense)?;
         let width = residual.width();
         let plain = residual.clone();
@@ -228,7 +230,7 @@ impl<X: Activations> Shared<X> {
     }
 
     fn apply(&self, x: &X, pass: &Pass<'_, X>) -> Result<X, DecodeError> {
-        let out = self.expert.apply(x, pass, None)?;
+        let out = self.expert.apply(x, None)?;
         let Some(gate) = &self.gate else {
             return Ok(out);
         };
@@ -270,6 +272,7 @@ impl<X: Activations> Experts<X> {
             up,
             down,
             inner,
+            activation: forward.activation_in(layer),
         });
         Ok(Experts {
             router: Linear::load(weights, R::FfnRouter, at, [count, hidden])?,
@@ -317,7 +320,7 @@ impl<X: Activations> Experts<X> {
         let mut out = X::from_host(pass.backend, vec![0.0; x.tokens() * x.width()], x.width())?;
         for (expert, (tokens, factors)) in self.experts.iter().zip(tokens_of) {
             if !tokens.is_empty() {
-                let mixed = expert.apply(&x.pick(&tokens)?, pass, None)?;
+                let mixed = expert.apply(&x.pick(&tokens)?, None)?;
                 out = out.add_at(&tokens, factors, mixed)?;
             }
         }

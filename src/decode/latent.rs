@@ -122,6 +122,7 @@ impl<X: Activations> LatentAttention<X> {
                 scale: scale.unwrap_or(1.0 / (width as f32).sqrt()),
                 cap: None,
                 sinks: None,
+                slopes: None,
             },
             layout: layouts.index_of(AttentionLayout {
                 frequencies: Some(frequencies),

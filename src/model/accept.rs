@@ -76,12 +76,17 @@ fn keys(header: &TypedHeader<'_>, model: &ModelSpec) -> Result<(), AcceptError> 
     let name = model.architecture.as_str();
     let own = |key: &str| format!("{name}.{key}");
     let blocks = header.count(&own("block_count"))?.unwrap_or(0);
+    let ahead = header.count(&own("nextn_predict_layers")).ok().flatten();
+    let ahead = ahead.unwrap_or(0);
     // For an architecture without an entry only the keys that every loader reads are checked.
     let loader = loader(name);
     let own_keys = loader.into_iter().flat_map(|loader| loader.keys);
     for keys in READ_BY_ALL.iter().chain(own_keys.copied().flatten()) {
         for key in keys.names {
-            let key = own(key);
+            let (key, blocks) = match keys.form {
+                ValueForm::BareFloats => ((*key).to_owned(), blocks.saturating_sub(ahead)),
+                _ => (own(key), blocks),
+            };
             header.check_form(&key, keys.form, blocks)?;
             if keys.needed && header.get(&key).is_none() {
                 return Err(missing(key));
@@ -229,6 +234,10 @@ fn heads(header: &TypedHeader<'_>, model: &ModelSpec, loader: &Loader) -> Result
     {
         let key = own("attention.sliding_window_pattern");
         return Err(number(key, 0, "a window for one block at least"));
+    }
+    if loader.has(LoaderRule::WholeBlock) && attention().all(|a| a.window.is_some()) {
+        let (key, found) = (own("block_count"), model.dims.blocks);
+        return Err(number(key, found, "a block without a window among them"));
     }
     let may = loader.has(LoaderRule::Latents) || loader.has(LoaderRule::UnevenHeads);
     let uneven = |a: &Attention| a.key_dim != a.value_dim && !may;

@@ -30,6 +30,8 @@ pub(super) struct Arch {
     pub tensors: &'static [&'static [TensorRow]],
     /// How a Hugging Face checkpoint is converted to a GGUF; `None` if that is not supported.
     pub conversion: Option<Conversion>,
+    /// Why no GGUF is made of it, where that lies in llama.cpp.
+    pub refusal: Option<&'static str>,
     /// The tokens that a token attends to in models of it that turn texts into numbers; `None` if llama.cpp does not run
     /// such models of it.
     pub retrieval: Option<Attends>,
@@ -103,6 +105,7 @@ pub(super) struct ShapeParams {
     pub key_is_value: bool,
     pub token_types: u64,
     pub skipped_positions: u64,
+    pub labels: u64,
 }
 
 impl TensorRow {

@@ -18,6 +18,10 @@ pub struct Conversion {
     pub vocabulary: Vocabulary,
     /// The name of its pre-tokenizer (`tokenizer.ggml.pre`), if several names stand for the same splitting.
     pub pre_tokenizer: Option<&'static str>,
+    /// Names of stored tensors that its converter leaves out, without the model's prefix.
+    pub dropped: &'static [&'static str],
+    /// The template in which a reranker is given a query and a document.
+    pub rank_template: Option<&'static str>,
     /// Special tokens that its converter writes beside those that the files name.
     pub special_tokens: &'static [SpecialToken],
     /// The transforms of weights. All rules that name a tensor's role apply.
@@ -27,12 +31,33 @@ pub struct Conversion {
 }
 
 impl Conversion {
+    /// The number of answers of a reranker; 0 if no GGUF of one is made.
+    pub(super) fn labels(&self) -> u64 {
+        let rules = self.keys.iter().copied().flatten();
+        let labels = rules.map(|rule| match rule {
+            KeyRule::Derived(Derived::Labels(labels)) => labels.len() as u64,
+            _ => 0,
+        });
+        labels.max().unwrap_or(0)
+    }
+
+    /// The names of tensors whose numbers become keys.
+    pub(super) fn stored_numbers(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let groups = std::iter::once(self.first).chain(self.keys.iter().copied());
+        groups.flatten().filter_map(|rule| match rule {
+            KeyRule::Stored { tensors, .. } => Some(*tensors),
+            _ => None,
+        })
+    }
+
     /// The keys of nearly every architecture and byte-level BPE; weights as they are stored.
     pub(super) const USUAL: Conversion = Conversion {
         first: &[],
         keys: &[],
         vocabulary: Vocabulary::ByteLevel,
         pre_tokenizer: None,
+        dropped: &[],
+        rank_template: None,
         special_tokens: &[],
         weights: &[],
         stacks_together: false,
@@ -85,6 +110,20 @@ pub enum KeyRule {
     },
     /// A value that is computed.
     Derived(Derived),
+    /// The same text for all models of the architecture.
+    Text {
+        /// The key.
+        key: &'static str,
+        /// The text.
+        text: &'static str,
+    },
+    /// A list of the numbers that blocks store as tensors of one element each.
+    Stored {
+        /// The key, without a prefix.
+        key: &'static str,
+        /// The names of the tensors without the model's prefix, with `{}` for the block's number.
+        tensors: &'static str,
+    },
     /// `general.file_type`, which the caller passes.
     FileType,
 }
@@ -183,6 +222,10 @@ pub enum Derived {
     DeepstackLayers,
     /// The activation sparsity of each block, in standard deviations.
     ActivationSparsity,
+    /// What the outputs of a reranker stand for.
+    Labels(&'static [&'static str]),
+    /// The number of this key that the first block has; those of others are compared where the file is checked.
+    OfFirstBlock(Key),
     /// How a model that turns texts into numbers makes one vector of a text's.
     Pooling,
     /// The width of a head in blocks with full attention, under this key.
@@ -269,6 +312,15 @@ pub enum WeightTransform {
     WithoutSkippedPositions,
     /// Reorders the rows of a matrix of query, key and values from those of each head to all queries, all keys, all values.
     QueryKeyValueByHead,
+    /// Extracts a third of the rows: that of query (0), key (1) or value (2) of a matrix that stores all.
+    PartOfThree(u64),
+    /// Extracts the rows of these tokens.
+    RowsOfTokens(&'static [&'static str]),
+    /// Brings each row to unit length, in models of so many tokens alone.
+    UnitRows {
+        /// Their number of tokens.
+        vocab: u64,
+    },
     /// Transposes each matrix of a stack that is stored under a name without `.weight` in floats.
     TransposedFloats,
     /// Extracts this row of every two.
@@ -322,16 +374,23 @@ impl KeyRule {
         }
     }
 
-    /// GGUF's name of the key, without the architecture's prefix; a name that starts with `general.` or `tokenizer.` has
-    /// none.
+    /// GGUF's name of the key, without the architecture's prefix; [`KeyRule::has_prefix`] says whether it has one.
     pub fn gguf(&self) -> &'static str {
         match self {
             KeyRule::Count { key, .. } => key.gguf(),
             KeyRule::Number(number) | KeyRule::Fixed(number, _) => number.gguf(),
             KeyRule::Flag { key, .. } => key,
             KeyRule::Derived(derived) => derived.gguf(),
+            KeyRule::Text { key, .. } | KeyRule::Stored { key, .. } => key,
             KeyRule::FileType => "general.file_type",
         }
+    }
+
+    /// Whether the architecture's name stands before the key.
+    pub fn has_prefix(&self) -> bool {
+        let own = ["general.", "tokenizer."];
+        let is_own = own.iter().any(|start| self.gguf().starts_with(start));
+        !is_own && !matches!(self, KeyRule::Stored { .. })
     }
 }
 
@@ -380,12 +439,17 @@ impl Derived {
             Derived::DeepstackLayers => "n_deepstack_layers",
             Derived::ActivationSparsity => "activation_sparsity_scale",
             Derived::Pooling => "pooling_type",
+            Derived::Labels(_) => LABELS,
+            Derived::OfFirstBlock(key) => key.gguf(),
             Derived::WholeContextHead(key) => key.gguf(),
             Derived::KvHeadsByBlockIfStated => Key::KvHeads.gguf(),
             Derived::DenseWidthsIfDouble => Key::Ffn.gguf(),
         }
     }
 }
+
+/// The key for what the outputs of a head that ranks stand for.
+pub(super) const LABELS: &str = "classifier.output_labels";
 
 /// The key for the numbers of rotary pairs by time, height and width.
 pub(super) const ROPE_SECTIONS: &str = "rope.dimension_sections";

@@ -145,6 +145,7 @@ pub(super) fn shape_params(
             .unwrap_or(2),
         key_is_value: flag("attention_k_eq_v"),
         skipped_positions: 0,
+        labels: 0,
     })
 }
 

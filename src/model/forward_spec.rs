@@ -8,7 +8,7 @@
 
 use super::ModelError;
 use super::hparams::{HParams, Key, Number};
-use super::loader::PARALLEL;
+use super::loader::{PARALLEL, XIELU};
 use crate::gguf::Value;
 
 /// The arithmetic of a forward pass.
@@ -35,6 +35,8 @@ pub struct ForwardSpec {
     pub gated_feed_forward: bool,
     /// The non-linearity in a feed-forward.
     pub activation: Activation,
+    /// That of each block, where they differ; else none.
+    pub activations: Vec<Activation>,
     /// Rotary positions.
     pub rope: Rope,
     /// Whether the query projection holds, after each query head, a gate for the attention's output.
@@ -55,6 +57,9 @@ pub struct ForwardSpec {
     pub parallel: bool,
     /// How queries grow with their position.
     pub temperature: Option<Temperature>,
+    /// How scores fall with distance: the exponent of the last of a power of two of heads, whose slopes are `2^(-slope i /
+    /// heads)` (ALiBi).
+    pub slope: Option<f32>,
 }
 
 /// Queries are multiplied by `1 + scale x ln(1 + floor(position / step))`.
@@ -77,7 +82,7 @@ pub enum NormKind {
 }
 
 /// A non-linearity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// `x / (1 + exp(-x))`.
     Silu,
@@ -88,6 +93,39 @@ pub enum Activation {
     /// `g / (1 + exp(-1.702 g))` with `g = min(x, 7)`; what it multiplies is kept within 7 and its negative, and one is
     /// added to that.
     ClampedSwiglu,
+    /// A parabola above zero, an exponential below.
+    Xielu(Xielu),
+}
+
+/// `positive x^2 + slope x` above zero, else `negative (exp(min(x, start)) - 1 - x) + slope x`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Xielu {
+    /// The factor on the square.
+    pub positive: f32,
+    /// The factor on the exponential.
+    pub negative: f32,
+    /// The slope at zero.
+    pub slope: f32,
+    /// The largest argument of the exponential.
+    pub start: f32,
+}
+
+impl Xielu {
+    /// No curve.
+    pub(super) const NONE: Xielu = Xielu {
+        positive: 0.0,
+        negative: 0.0,
+        slope: 0.0,
+        start: 0.0,
+    };
+}
+
+impl ForwardSpec {
+    /// The non-linearity in the feed-forward of `block`.
+    pub fn activation_in(&self, block: u32) -> Activation {
+        let own = self.activations.get(block as usize);
+        own.copied().unwrap_or(self.activation)
+    }
 }
 
 /// How a router's scores become the shares of the experts that it selects.
@@ -191,6 +229,8 @@ pub(super) struct ArchTraits {
     pub window_base: Option<f32>,
     pub unscaled_windows: bool,
     pub rotated: RotatedBlocks,
+    /// The kinds of positions, where llama.cpp knows them by the number of blocks.
+    pub positions: Option<PositionsByDepth>,
     /// Whether metadata says if any block is rotated.
     pub states_rotation: bool,
     pub output_scale: OutputScale,
@@ -210,6 +250,17 @@ pub(super) struct ArchTraits {
     pub sparse: Sparse,
     /// Soft caps of attention scores and of logits if metadata does not state them.
     pub softcaps: (Option<f32>, Option<f32>),
+}
+
+/// Kinds of positions by the number of blocks; a model of any other number has none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct PositionsByDepth {
+    /// Blocks of a model whose heads turn.
+    pub rotary: u64,
+    /// Blocks of a model whose scores fall with distance.
+    pub sloped: u64,
+    /// The exponent of the slopes.
+    pub slope: f32,
 }
 
 /// The factor on `query . key`.
@@ -258,6 +309,7 @@ pub(super) const PLAIN: ArchTraits = ArchTraits {
     window_base: None,
     unscaled_windows: false,
     rotated: RotatedBlocks::All,
+    positions: None,
     states_rotation: false,
     output_scale: OutputScale::Factor,
     built_in: None,
@@ -333,7 +385,7 @@ pub(super) fn read(
         None if traits.needs_scales => Err(missing(number)),
         stated => Ok(stated.unwrap_or(1.0)),
     };
-    let rope = rope(traits, hparams, &positive_at)?;
+    let rope = rope(traits, hparams, blocks, &positive_at)?;
     let step = rope.original_context;
     let temperature = positive(Number::TemperatureScale)?.filter(|_| step > 0);
     let spec = ForwardSpec {
@@ -355,6 +407,10 @@ pub(super) fn read(
         output_softcap: positive(Number::FinalSoftcap)?.or(traits.softcaps.1),
         gated_feed_forward: traits.gated_feed_forward,
         activation: traits.activation,
+        activations: match traits.activation {
+            Activation::Xielu(_) => xielu(hparams, blocks)?,
+            _ => Vec::new(),
+        },
         rope,
         gated_query: traits.gated_query,
         value_norm: traits.value_norm,
@@ -367,6 +423,10 @@ pub(super) fn read(
         },
         sparse: traits.sparse,
         parallel: hparams.metadata(PARALLEL) == Some(&Value::Bool(true)),
+        slope: traits
+            .positions
+            .filter(|positions| positions.sloped == blocks)
+            .map(|positions| positions.slope),
     };
     Ok(match traits.built_in {
         Some(scales) => ForwardSpec {
@@ -377,6 +437,29 @@ pub(super) fn read(
         },
         None => spec,
     })
+}
+
+/// The parameters of each block's activation. Source: `ggml_xielu` of ggml, which makes the factors positive.
+fn xielu(hparams: &HParams<'_>, blocks: u64) -> Result<Vec<Activation>, ModelError> {
+    let [negative, positive, slope, start] = XIELU;
+    let [negative, positive, slope, start] = [
+        hparams.floats(negative, blocks)?,
+        hparams.floats(positive, blocks)?,
+        hparams.floats(slope, blocks)?,
+        hparams.floats(start, blocks)?,
+    ];
+    let softplus = |x: f32| if x > 20.0 { x } else { (1.0 + x.exp()).ln() };
+    let factors = negative.iter().zip(&positive);
+    let rest = slope.iter().zip(&start);
+    let block = |((negative, positive), (slope, start)): ((&f32, &f32), (&f32, &f32))| {
+        Activation::Xielu(Xielu {
+            positive: softplus(*positive),
+            negative: slope + softplus(*negative),
+            slope: *slope,
+            start: *start,
+        })
+    };
+    Ok(factors.zip(rest).map(block).collect())
 }
 
 /// What YaRN multiplies the scores of latent attention with. Source: `deepseek2.cpp` of llama.cpp, whose converter stores a
@@ -429,6 +512,7 @@ fn stated_routing(traits: &ArchTraits, hparams: &HParams<'_>, blocks: u64) -> Ro
 fn rope(
     traits: &ArchTraits,
     hparams: &HParams<'_>,
+    blocks: u64,
     positive_at: &dyn Fn(&str) -> Result<Option<f32>, ModelError>,
 ) -> Result<Rope, ModelError> {
     let positive = |number: Number| positive_at(number.gguf());
@@ -493,7 +577,10 @@ fn rope(
         },
         blocks: match hparams.metadata(FINETUNED) {
             Some(Value::Bool(false)) if traits.states_rotation => RotatedBlocks::None,
-            _ => traits.rotated,
+            _ => match traits.positions {
+                Some(positions) if positions.rotary != blocks => RotatedBlocks::None,
+                _ => traits.rotated,
+            },
         },
     })
 }

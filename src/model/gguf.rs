@@ -187,5 +187,14 @@ fn stored_shape_params(
     };
     // Blocks whose keys serve as values need no value projection, and a GGUF may hold one: its shape is still checked.
     params.key_is_value = false;
+    // Without labels llama.cpp takes a head for one.
+    params.labels = hparams
+        .metadata(super::conversion::LABELS)
+        .map_or(1, |labels| match labels {
+            Value::Array(items) => items.len() as u64,
+            Value::Strings(items) => items.len() as u64,
+            Value::Located { len, .. } => *len,
+            _ => 1,
+        });
     Ok(params)
 }

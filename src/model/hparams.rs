@@ -64,14 +64,15 @@ rows! {
   | WindowPattern        ["sliding_window_pattern" "_sliding_window_pattern"]       "attention.sliding_window_pattern"
   | SharedKvLayers       ["num_kv_shared_layers"]                                   "attention.shared_kv_layers"
   | Experts              ["num_experts" "num_local_experts" "n_routed_experts" "moe_num_experts"]     "expert_count"
-  | ExpertsUsed          ["num_experts_per_tok" "num_experts_per_token" "top_k_experts" "moe_k"] "expert_used_count"
+  | ExpertsUsed          ["num_experts_per_tok" "num_experts_per_token" "top_k_experts" "moe_k" "moe_topk" "moe_top_k"] "expert_used_count"
   | ExpertGroups         ["n_group"]                                               "expert_group_count"
   | ExpertGroupsUsed     ["topk_group"]                                            "expert_group_used_count"
   | ExpertFfn            ["moe_intermediate_size" "expert_intermediate_size"]       "expert_feed_forward_length"
-  | SharedExperts        ["n_shared_experts" "moe_num_shared_experts"]                                       "expert_shared_count"
+  | SharedExperts        ["n_shared_experts" "moe_num_shared_experts" "num_shared_expert"]                                       "expert_shared_count"
   | SharedExpertFfn      ["shared_expert_intermediate_size" "shared_intermediate_size" "moe_shared_expert_intermediate_size"] "expert_shared_feed_forward_length"
   | LeadingDense         ["first_k_dense_replace" "num_dense_layers" "moe_layer_start_index"]               "leading_dense_block_count"
-  | RoutedInterval       ["moe_layer_interval" "decoder_sparse_step"]               "interleave_moe_layer_step"
+  | RoutedInterval       ["moe_layer_interval" "decoder_sparse_step" "interleave_moe_layer_step"]               "interleave_moe_layer_step"
+  | RoutedEvery          ["moe_every_n_layers"]                                     "moe_every_n_layers"
   | ExpertLatent         ["moe_latent_size"]                                        "moe_latent_size"
   | NextnLayers          ["num_nextn_predict_layers" "mtp_num_hidden_layers"]       "nextn_predict_layers"
   | QLora                ["q_lora_rank"]                                            "attention.q_lora_rank"
@@ -207,6 +208,36 @@ impl<'a> HParams<'a> {
             ConfigSource::Gguf(metadata) => metadata.get(&format!("{}.{key}", self.prefix)),
             ConfigSource::Config(_) => None,
         }
+    }
+
+    /// A floating-point number for each of `blocks`, under a GGUF key without the architecture's name.
+    ///
+    /// Errors if there are none, fewer, or one is not finite.
+    pub(super) fn floats(&self, key: &str, blocks: u64) -> Result<Vec<f32>, ModelError> {
+        let value = match self.source {
+            ConfigSource::Gguf(metadata) => metadata.get(key),
+            ConfigSource::Config(_) => None,
+        };
+        let numbers: Option<Vec<f32>> = match value {
+            None => {
+                let key = key.to_owned();
+                return Err(ModelError::MissingKey { key });
+            }
+            Some(Value::F32(one)) => Some(vec![*one; blocks as usize]),
+            Some(Value::F32s(all)) => Some(all.clone()),
+            Some(Value::Array(all)) => {
+                let all = all.iter().map(|item| item.as_f64().map(|x| x as f32));
+                all.collect()
+            }
+            Some(_) => None,
+        };
+        let fits = |all: &Vec<f32>| {
+            all.len() as u64 == blocks && all.iter().all(|number| number.is_finite())
+        };
+        let bad = || ModelError::BadNumber {
+            key: key.to_owned(),
+        };
+        numbers.filter(fits).ok_or_else(bad)
     }
 
     /// The numbers of `key`: one for a scalar, several for an array, `None` if absent or null.

@@ -20,8 +20,10 @@ use super::role::TensorRole;
 use super::rows::{from_rows, other};
 use super::sorted::{Sorted, Tie, tie_flag};
 use super::spec::{Dims, ModelSpec};
+use super::tensor::Tensor;
 use super::{ModelError, Quirks, Unknown, arithmetic, resolve_tensors, stated};
-use crate::checkpoint::{Checkpoint, RawConfig};
+use crate::checkpoint::{Checkpoint, Pooling, RawConfig};
+use crate::units::Bytes;
 
 pub(super) fn read(
     checkpoint: &Checkpoint,
@@ -73,6 +75,7 @@ pub(super) fn read(
     let behind = layers.len()..layers.len().saturating_add(ahead as usize);
     let mut sorted = Sorted::new(logical, behind, Auxiliary::stated(&config, &arch.loader));
     if assumed.is_none() {
+        sorted.leave_out_known(arch, layers.len())?;
         sorted.leave_out_zero_biases(checkpoint, arch);
     }
     let by_default = tie_flag(&hparams).unwrap_or(false);
@@ -85,6 +88,7 @@ pub(super) fn read(
     let tied = tied && arch.rows().any(|row| row.role == TensorRole::Output);
     let params = ShapeParams {
         skipped_positions: (arch.skipped_positions)(&hparams)?,
+        labels: labels(checkpoint, arch),
         ..shape_params(&hparams, tied, head_dim(&layers))?
     };
     if let Some(rows) = sorted.embedding_rows() {
@@ -104,6 +108,11 @@ pub(super) fn read(
             resolve_tensors::from_stored(arch, &dims, &params, &layers, sorted, strict)?;
         (tensors, parameters.saturating_sub(padding))
     };
+    let (mut tensors, mut tied) = (tensors, tied);
+    if params.labels > 0 {
+        fill_class_head(&mut tensors);
+        tied = true;
+    }
     Ok(ModelSpec {
         forward: Err("it is no GGUF".to_owned()),
         ahead,
@@ -131,6 +140,39 @@ pub(super) fn read(
         config,
         retrieval: None,
     })
+}
+
+/// What a reranker answers, so many: its head is made of rows of the head that writes.
+fn labels(checkpoint: &Checkpoint, arch: &Arch) -> u64 {
+    let pooling = checkpoint
+        .retrieval
+        .as_ref()
+        .and_then(|found| found.pooling);
+    match (pooling, &arch.conversion) {
+        (Some(Pooling::Rank), Some(conversion)) => conversion.labels(),
+        _ => 0,
+    }
+}
+
+/// Makes the head that ranks of the one that writes, which a file then lacks.
+fn fill_class_head(tensors: &mut Vec<Tensor>) {
+    let find = |role| {
+        tensors
+            .iter()
+            .position(|tensor: &Tensor| tensor.role == role)
+    };
+    let head = find(TensorRole::Output).or_else(|| find(TensorRole::TokenEmbedding));
+    let (Some(made), Some(head)) = (find(TensorRole::ClassHead), head) else {
+        return;
+    };
+    let head = tensors[head].clone();
+    let made = &mut tensors[made];
+    let rows = head.shape.first().copied().unwrap_or(1).max(1);
+    let of_rows = made.shape.first().copied().unwrap_or(0);
+    made.dtype = head.dtype;
+    made.stored_bytes = Bytes(head.stored_bytes.0 / rows * of_rows);
+    made.sources = head.sources;
+    tensors.retain(|tensor| tensor.role != TensorRole::Output);
 }
 
 /// The projector, where it is of a known kind and all of it is there.

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::arch::Arch;
 use super::conversion::KeyRule;
 use super::dims::dims_and_layers;
-use super::forward_spec::{ArchTraits, AttentionScale, RotatedBlocks};
+use super::forward_spec::{ArchTraits, AttentionScale, PositionsByDepth, RotatedBlocks};
 use super::hparams::{HParams, Number};
 use super::spec::{Layer, ModelSpec};
 use crate::checkpoint::RawConfig;
@@ -97,6 +97,8 @@ fn lost_value(
         .and_then(|scale| differs("query_pre_attn_scalar", scale))
         .or_else(|| lost_cap(arch, hparams, Number::AttentionSoftcap, traits.softcaps.0))
         .or_else(|| lost_cap(arch, hparams, Number::FinalSoftcap, traits.softcaps.1))
+        .or_else(|| lost_scale(arch, traits, hparams))
+        .or_else(|| lost_kind(model, traits.positions))
         .or_else(|| lost_positions(hparams, traits.rotated))
         .or_else(|| lost_sparsity(hparams, traits.sparse.blocks))
 }
@@ -124,6 +126,28 @@ fn lost_cap(
         }
         _ => None,
     }
+}
+
+/// A factor on the shares of experts that the file has no key for.
+fn lost_scale(arch: &Arch, traits: &ArchTraits, hparams: &HParams<'_>) -> Option<String> {
+    let (name, value) = hparams.stated(Number::ExpertScale.hugging_face())?;
+    let stated = value.as_f64()?;
+    let mut rules = arch.conversion.as_ref()?.keys.iter().copied().flatten();
+    let has_key = rules.any(|rule| matches!(rule, KeyRule::Number(Number::ExpertScale)));
+    let built_in = f64::from(traits.routing.scale);
+    (!has_key && stated != built_in)
+        .then(|| format!("`{name}` is {stated} where llama.cpp has {built_in}"))
+}
+
+/// Positions of a model whose number of blocks tells nothing of their kind.
+fn lost_kind(model: &ModelSpec, positions: Option<PositionsByDepth>) -> Option<String> {
+    let (blocks, known) = (model.dims.blocks, positions?);
+    (blocks != known.rotary && blocks != known.sloped).then(|| {
+        format!(
+            "`num_hidden_layers` is {blocks} where llama.cpp knows the positions of models with {} and {} blocks",
+            known.rotary, known.sloped
+        )
+    })
 }
 
 /// Blocks without rotary positions (0 in the list) other than those that are built in.

@@ -138,6 +138,20 @@ pub(super) const UNSEEN_COPY: LeftOutKind = LeftOutKind {
     ..SECOND_COPY
 };
 
+/// Numbers that a GGUF has among its keys.
+pub(super) const KEY_NUMBERS: LeftOutKind = LeftOutKind {
+    name: "parameters of activations",
+    reason: "a GGUF states them among its keys",
+    ..SECOND_COPY
+};
+
+/// Tensors that llama.cpp's converter leaves out.
+pub(super) const DROPPED: LeftOutKind = LeftOutKind {
+    name: "biases behind experts",
+    reason: "llama.cpp computes without them",
+    ..SECOND_COPY
+};
+
 /// Biases of zeros that the architecture does not have.
 pub(super) const ZERO_BIAS: LeftOutKind = LeftOutKind {
     name: "biases of zeros",

@@ -23,6 +23,8 @@ pub(super) enum ValueForm {
     Window,
     /// A flag for each block.
     WindowOfEachBlock,
+    /// A floating-point number, or one for each block, under a key without the architecture's name.
+    BareFloats,
 }
 
 /// Keys (after the architecture's name) that are read in the same form. A key that no loader reads may be of any type.
@@ -64,6 +66,8 @@ pub(super) enum LoaderRule {
     RopeSections,
     /// If a window is stated, at least one block must be windowed.
     WindowedBlock,
+    /// At least one block must attend to the whole context.
+    WholeBlock,
     /// The forward pass rotates whole heads, and aborts the program for another number of rotated elements.
     WholeHeads,
     /// The forward pass has no rotary positions.
@@ -167,6 +171,9 @@ pub(super) const fn read(form: ValueForm, names: &'static [&'static str]) -> Loa
 pub(super) const EPSILON: &str = "attention.layer_norm_rms_epsilon";
 pub(super) const LAYER_EPSILON: &str = "attention.layer_norm_epsilon";
 pub(super) const SECTIONS: &str = "rope.dimension_sections";
+/// The parameters of activations, whose names no architecture's stands before: for negative and positive arguments, the slope,
+/// the largest argument of the exponential.
+pub(super) const XIELU: [&str; 4] = ["xielu.alpha_n", "xielu.alpha_p", "xielu.beta", "xielu.eps"];
 pub(super) const PARALLEL: &str = "use_parallel_residual";
 pub(super) const ROTATED: &str = "rope.dimension_count";
 pub(super) const WINDOW_ROTATED: &str = "rope.dimension_count_swa";

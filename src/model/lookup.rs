@@ -133,11 +133,24 @@ pub(super) fn retrieves(checkpoint: &Checkpoint, stated: Attends) -> bool {
 /// one. Several entries may have the same name in GGUF.
 pub fn conversion_of(model: &ModelSpec) -> Option<&'static Conversion> {
     let name = model.architecture.as_str();
-    let own = Arch::of_hugging_face(&StatedNames::of(&model.config));
-    let own = own.map(|arch| arch.variant(&model.config));
-    let own = own.filter(|arch| arch.name == name);
+    let own = own_entry(model);
+    if own.is_some_and(|arch| arch.refusal.is_some()) {
+        return None;
+    }
     let conversion = own.and_then(|arch| arch.conversion.as_ref());
     conversion.or_else(|| Arch::of_gguf(name)?.conversion.as_ref())
+}
+
+/// The entry of the `config.json` of `model`.
+fn own_entry(model: &ModelSpec) -> Option<&'static Arch> {
+    let own = Arch::of_hugging_face(&StatedNames::of(&model.config));
+    let own = own.map(|arch| arch.variant(&model.config));
+    own.filter(|arch| arch.name == model.architecture)
+}
+
+/// Why no GGUF is made of `model`, where that lies in llama.cpp.
+pub fn refusal_of(model: &ModelSpec) -> Option<&'static str> {
+    own_entry(model)?.refusal
 }
 
 /// GGUF's names of all architectures that have a conversion.

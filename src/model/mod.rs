@@ -41,7 +41,7 @@ use crate::units::Bytes;
 pub use families::tokenizers;
 pub use forward_spec::{
     Activation, ForwardSpec, NormKind, Rope, RopeStyle, RotatedBlocks, Routing, Scores, Sparse,
-    Temperature, Yarn,
+    Temperature, Xielu, Yarn,
 };
 pub(crate) use hparams::{HParams, TEXT_PARTS};
 pub use hparams::{Key, Number};
@@ -49,7 +49,7 @@ pub(crate) use kept::lost;
 pub use left_out::PREDICTION_HEAD;
 #[cfg(test)]
 pub(crate) use lookup::quirks_of;
-pub use lookup::{conversion_of, converted};
+pub use lookup::{conversion_of, converted, refusal_of};
 pub use names::{KnownArchitecture, architecture_names, known_architecture, known_architectures};
 pub use packed::FoldedWeight;
 pub use projector::Projector;

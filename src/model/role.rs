@@ -103,6 +103,7 @@ roles! {
     Positions             "position_embd"         false  Other          Full     Row;
     OutputNorm            "output_norm"           false  Other          Full     Whole;
     Output                "output"                false  Output         Quantize Whole;
+    ClassHead             "cls.output"            false  Other          Quantize Whole;
     RopeFreqs             "rope_freqs"            false  Other          Full     Whole;
     RopeFactorsLong       "rope_factors_long"     false  Other          Full     Whole;
     RopeFactorsShort      "rope_factors_short"    false  Other          Full     Whole;
@@ -117,6 +118,8 @@ roles! {
     AttnQNorm             "attn_q_norm"           true   Other          Full     Whole;
     AttnKNorm             "attn_k_norm"           true   Other          Full     Whole;
     AttnOutNorm           "attn_output_norm"      true   Other          Full     Whole;
+    AttnSubNorm           "attn_sub_norm"         true   Other          Full     Whole;
+    FfnSubNorm            "ffn_sub_norm"          true   Other          Full     Whole;
     AttnPostNorm          "post_attention_norm"   true   Other          Full     Whole;
     AttnQA                "attn_q_a"              true   Other          Quantize Whole;
     AttnQANorm            "attn_q_a_norm"         true   Other          Full     Whole;

@@ -24,6 +24,8 @@ pub(super) fn from_rows(
                 let elements = elements(&shape);
                 parameters = parameters.saturating_add(match row.role {
                     role if role.is_rope_table() => 0,
+                    // Rows of another head.
+                    TensorRole::ClassHead => 0,
                     // Conversion pads this table to the size of the vocabulary; the model has fewer rows.
                     TensorRole::PerLayerEmbedding if params.per_layer_vocab > 0 => {
                         elements / dims.vocab.max(1) * params.per_layer_vocab

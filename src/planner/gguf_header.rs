@@ -45,7 +45,7 @@ impl GgufHeader {
     ///
     /// # Errors
     /// [`PlanError::Convert`] where `runtime` loads a GGUF that [`quantize`] would make of the checkpoint, and its
-    /// configuration or tokenizer is wrong; [`ConvertError::Lost`] also where only the configuration is here.
+    /// configuration or tokenizer is wrong; [`ConvertError::Lost`] and [`ConvertError::Refused`] also where only the configuration is here.
     pub fn of(
         checkpoint: &Checkpoint,
         model: &ModelSpec,
@@ -74,7 +74,11 @@ impl GgufHeader {
                 is_made,
             }),
             Err(error) if is_made && error.blames_checkpoint() => Err(error.into()),
-            Err(error @ ConvertError::Lost { .. }) if is_planned => Err(error.into()),
+            Err(error @ (ConvertError::Lost { .. } | ConvertError::Refused { .. }))
+                if is_planned =>
+            {
+                Err(error.into())
+            }
             Err(error) => {
                 let directory = checkpoint.directory.as_deref().unwrap_or(Path::new(""));
                 Ok(GgufHeader {

@@ -137,6 +137,12 @@ impl<'a> TensorRows<'a> {
         match self.change.value {
             ValueChange::None => {}
             ValueChange::AddOne => values.iter_mut().for_each(|value| *value += 1.0),
+            ValueChange::UnitRows => values.chunks_exact_mut(columns).for_each(|row| {
+                let squares = row.iter().map(|x| f64::from(*x).powi(2));
+                let norm = squares.sum::<f64>().sqrt().max(1e-12);
+                row.iter_mut()
+                    .for_each(|x| *x = (f64::from(*x) / norm) as f32);
+            }),
             ValueChange::NegatedExp => {
                 // Computed in double precision and then rounded, so that the result is machine-independent.
                 let decay = |value: &mut f32| *value = -f64::from(*value).exp() as f32;

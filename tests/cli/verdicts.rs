@@ -342,7 +342,7 @@ fn an_unknown_architecture_is_planned_only_as_another_one() {
         &format!("fit {path} --assume-kv lama"),
         &[
             "`lama`",
-            "known: arcee, bert, chatglm, cohere2, command-r, deepseek2,",
+            "known: apertus, arcee, baichuan, bert, bitnet, chatglm,",
         ],
     );
     let document = json(0, &format!("fit {path} --assume-kv llama"));

@@ -24,6 +24,14 @@ fn base(kind: &str) -> Json {
             "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
             "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
         }),
+        "hunyuan_v1_moe" => json!({
+            "architectures": ["HunYuanMoEV1ForCausalLM"], "num_experts": 4, "moe_topk": [2, 2, 2, 2],
+            "moe_intermediate_size": [256, 256, 256, 256], "num_shared_expert": [1, 1, 1, 1],
+        }),
+        "baichuan" => json!({
+            "architectures": ["BaichuanForCausalLM"], "num_key_value_heads": 4, "num_hidden_layers": 32,
+            "tie_word_embeddings": false,
+        }),
         "smollm3" => json!({
             "architectures": ["SmolLM3ForCausalLM"], "no_rope_layers": [1, 1, 1, 0],
         }),
@@ -117,6 +125,31 @@ fn what_llama_cpp_has_built_in_is_not_lost_in_silence() {
             "block 0 differs from the one that llama.cpp builds in its window",
         ),
         (
+            "hunyuan_v1_moe",
+            json!({"moe_topk": [2, 2, 1, 2]}),
+            "block 2 differs from the one that llama.cpp builds in its feed-forward",
+        ),
+        (
+            "hunyuan_v1_moe",
+            json!({"moe_intermediate_size": [128, 128, 128, 128]}),
+            "block 0",
+        ),
+        (
+            "hunyuan_v1_moe",
+            json!({"num_shared_expert": [1, 1, 1, 2]}),
+            "block 3",
+        ),
+        (
+            "hunyuan_v1_moe",
+            json!({"routed_scaling_factor": 2.5}),
+            "`routed_scaling_factor` is 2.5",
+        ),
+        (
+            "baichuan",
+            json!({"num_hidden_layers": 36}),
+            "`num_hidden_layers` is 36",
+        ),
+        (
             "smollm3",
             json!({"no_rope_layers": [1, 1, 1, 1]}),
             "block 3",
@@ -147,6 +180,7 @@ fn gguf(kind: &str) -> &str {
     match kind {
         "qwen3_moe" => "qwen3moe",
         "gemma3n_text" => "gemma3n",
+        "hunyuan_v1_moe" => "hunyuan-moe",
         other => other,
     }
 }

@@ -105,11 +105,18 @@ pub(crate) fn wave(index: usize) -> f32 {
     ((index as f32 * 0.7).sin() + (index as f32 * 0.013).cos()) * 0.04
 }
 
+/// The `n`-th letter: from 256 on, without the numbers that are no characters.
+fn letter(n: usize) -> char {
+    let number = 0x100 + n as u32;
+    let behind = if number >= 0xd800 { 0x800 } else { 0 };
+    char::from_u32(number + behind).unwrap()
+}
+
 /// A byte-level tokenizer of `size` tokens of one letter each, and a merge, without which llama.cpp
 /// loads none.
 fn tokenizer(size: usize) -> Json {
-    let letter = |n: usize| char::from_u32(0x100 + n as u32).unwrap().to_string();
-    let vocab: serde_json::Map<String, Json> = (0..size).map(|n| (letter(n), n.into())).collect();
+    let vocab = (0..size).map(|n| (letter(n).to_string(), n.into()));
+    let vocab: serde_json::Map<String, Json> = vocab.collect();
     json!({
         "version": "1.0",
         "added_tokens": [],
@@ -123,7 +130,7 @@ fn tokenizer(size: usize) -> Json {
 fn sentencepiece(size: usize) -> Vec<u8> {
     let mut model = Vec::new();
     for n in 0..size {
-        let text = char::from_u32(0x100 + n as u32).unwrap().to_string();
+        let text = letter(n).to_string();
         let mut piece = vec![0x0a, text.len() as u8];
         piece.extend(text.as_bytes());
         piece.push(0x15);

@@ -7,6 +7,8 @@
 //! values of gemma3n's last blocks, without which llama.cpp does not load the file, were added by hand. Numbers that
 //! llama.cpp has built in are its own: the scale of Gemma's scores, gemma3n's sparse and sharing blocks. The base of OLMo 3's
 //! windowed blocks, which is that of all blocks, was taken out: the converter writes it under Transformers 5 alone.
+//! Of Baichuan that release converts the packed matrices alone (it does not end for any other tensor): the others were passed
+//! through. Configurations of Nomic were read as they are stored, which Transformers 5 does not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -108,7 +110,8 @@ fn check(name: &str) {
     let scratch = Scratch::new();
     let listed: Vec<(String, Vec<usize>)> =
         serde_json::from_value(described["tensors"].clone()).unwrap();
-    let model = scratch.stored("model", &described["config"], stored(&listed));
+    let directory = described["directory"].as_str().unwrap_or("model");
+    let model = scratch.stored(directory, &described["config"], stored(&listed));
     for (name, content) in described["files"].as_object().into_iter().flatten() {
         let path = model.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -127,11 +130,13 @@ fn check(name: &str) {
     assert!(plan.contains(&size), "{name}: {size} {plan} {stderr}");
     // A model that turns texts into numbers is served as one.
     let retrieves = described["files"]["modules.json"].is_array();
+    let ranks = directory.contains("Reranker");
     let (text, _, _) = orinplan(&[&args[..], &["--all"]].concat());
     for (word, is) in [
+        ("--reranking", ranks),
         ("--embeddings --pooling ", retrieves),
         ("http://localhost:11434/api/embed", retrieves),
-        ("ollama run", !retrieves),
+        ("ollama run", !retrieves && !ranks),
     ] {
         assert_eq!(text.contains(word), is, "{name}: {word} {text}");
     }
@@ -248,7 +253,7 @@ macro_rules! families {
 }
 
 families! {
-    arcee bert cohere cohere2 deepseek2 deepseek3 ernie4_5 ernie4_5_moe exaone exaone4 falcon_h1 gemma gemma4 gemma4_dense gemma4_moe gemma_embedding glm glm4 gpt_oss gpt_oss_floats gptneox granite granitehybrid granitemoe
-    hunyuan_dense lfm2moe mamba2 minicpm minicpm3 ministral3 nemotron nemotron_h nemotron_h_moe nomic_bert olmo olmo3 olmoe phi2 qwen2moe qwen3_embedding
-    roberta seed_oss stablelm xlm_roberta
+    apertus arcee baichuan bert cohere cohere2 deepseek2 deepseek3 ernie4_5 ernie4_5_moe exaone exaone4 falcon_h1 gemma gemma4 gemma4_dense gemma4_moe gemma_embedding glm glm4 gpt_oss gpt_oss_floats gptneox granite granitehybrid granitemoe
+    hunyuan_dense hunyuan_moe lfm2moe mamba2 minicpm minicpm3 ministral3 nemotron nemotron_h nemotron_h_moe nomic_bert nomic_bert_moe olmo olmo3 olmoe phi2 phimoe qwen2moe qwen2vl qwen3vl qwen3_embedding
+    qwen3_reranker qwen3_reranker_head roberta seed_oss stablelm starcoder2 xlm_roberta
 }

@@ -16,6 +16,7 @@ mod files;
 #[cfg(feature = "hub")]
 mod hub;
 mod importance;
+mod known_otherwise;
 mod lines;
 mod packed;
 mod packed_values;

@@ -264,6 +264,8 @@ def _values(family, name, shape):
         return centre * (1.0 + 0.1 * noise) - less
     if name.endswith(("correct_output_scale", "layer_scalar", "router.scale", "per_expert_scale")):
         return 1.0 + 0.1 * noise
+    if name.endswith(("act_fn.beta", "act_fn.eps")):
+        return np.array(0.5 if name.endswith("beta") else -1e-6)
     if len(shape) == 1:
         return 0.3 * noise
     if name.split(".")[-2] in ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out"):

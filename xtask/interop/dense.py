@@ -300,7 +300,87 @@ def hunyuan_dense():
     return config, layers_of(config, lambda _: TWO + attention() + names + mlp(256))
 
 
+def hunyuan_moe():
+    """One number for each block where Transformers takes one for all."""
+    config = plain(
+        "HunYuanMoEV1ForCausalLM", "hunyuan_v1_moe", head_dim=HEAD, attention_bias=False, pad_token_id=0, num_experts=4,
+        moe_topk=[2, 2], num_shared_expert=[1, 1], moe_intermediate_size=[256, 256], use_qk_norm=True,
+    )
+    names = [("self_attn.query_layernorm.weight", [HEAD]), ("self_attn.key_layernorm.weight", [HEAD])]
+    experts = _renamed(_experts(), ("mlp.gate.", "mlp.gate.wg.")) + mlp(256, "mlp.shared_mlp.")
+    return config, layers_of(config, lambda _: TWO + attention() + names + experts)
+
+
+def phimoe():
+    factors = [1.0 + i / 32 for i in range(HEAD // 2)]
+    config = plain(
+        "PhiMoEForCausalLM", "phimoe", tie_word_embeddings=False, attention_bias=True, lm_head_bias=True, num_local_experts=4,
+        num_experts_per_tok=2, sliding_window=None, pad_token_id=0, original_max_position_embeddings=1024,
+        rms_norm_eps=1e-5, rope_scaling={
+            "type": "longrope", "short_factor": factors, "long_factor": [2 * factor for factor in factors],
+            "short_mscale": PHIMOE_FACTOR, "long_mscale": PHIMOE_FACTOR, "original_max_position_embeddings": 1024,
+        },
+    )
+    experts = _renamed(
+        _experts(), ("mlp.", "block_sparse_moe."), ("gate_proj", "w1"), ("up_proj", "w3"), ("down_proj", "w2"),
+    )
+    tensors = layers_of(config, lambda _: _with_biases(TWO + attention()) + experts)
+    return config, tensors + [("model.norm.bias", [HIDDEN]), ("lm_head.bias", [parts.VOCAB])]
+
+
+# The root of 1 + ln(2) / ln(1024), which llama.cpp's converter writes whatever the configuration says.
+PHIMOE_FACTOR = 1.0488088481701516
+
+
+def apertus():
+    """The parameters of activations are weights."""
+    config = plain(
+        "ApertusForCausalLM", "apertus", inner=512, hidden_act="xielu", attention_bias=False, tie_word_embeddings=False,
+        rope_scaling=_LLAMA3,
+    )
+    curve = [("mlp.act_fn.alpha_n", [1]), ("mlp.act_fn.alpha_p", [1]), ("mlp.act_fn.beta", []), ("mlp.act_fn.eps", [])]
+    block = norms("attention_layernorm", "feedforward_layernorm") + attention() + HEAD_NORMS + _UP_AND_DOWN + curve
+    return config, layers_of(config, lambda _: block)
+
+
+def baichuan(layers=32):
+    """llama.cpp knows by the number of blocks which positions a model has; its code is not in Transformers (expected.py)."""
+    config = plain("BaichuanForCausalLM", "baichuan", layers, tie_word_embeddings=False)
+    del config["num_key_value_heads"], config["rope_theta"]
+    packed = [("self_attn.W_pack.weight", [3 * HEADS * HEAD, HIDDEN]), ("self_attn.o_proj.weight", [HIDDEN, HEADS * HEAD])]
+    return config, layers_of(config, lambda _: TWO + packed + mlp(256))
+
+
+def baichuan_13b():
+    return baichuan(40)
+
+
+def qwen2vl():
+    """Its three positions are one in a text."""
+    config = plain(
+        "Qwen2VLForConditionalGeneration", "qwen2_vl", tie_word_embeddings=False, sliding_window=None,
+        rope_scaling={"type": "mrope", "mrope_section": [8, 12, 12]},
+        vision_config={"depth": 1, "embed_dim": 64, "hidden_size": HIDDEN, "num_heads": 2, "patch_size": 14},
+    )
+    return config, layers_of(config, lambda _: TWO + attention() + BIASES + mlp(256))
+
+
+def qwen3vl():
+    """Its sections are those that llama.cpp finds a position for with each pair: what they leave over it does not turn."""
+    text = plain(
+        "Qwen3VLForConditionalGeneration", "qwen3_vl_text", head_dim=HEAD, attention_bias=False,
+        rope_scaling={"rope_type": "default", "mrope_section": [11, 11, 10], "mrope_interleaved": True},
+    )
+    config = {
+        "architectures": text.pop("architectures"), "model_type": "qwen3_vl", "torch_dtype": "bfloat16",
+        "tie_word_embeddings": True, "text_config": text,
+        "vision_config": {"depth": 4, "deepstack_visual_indexes": [1, 2, 3], "hidden_size": 64, "num_heads": 2},
+    }
+    block = TWO + attention() + HEAD_NORMS + mlp(256)
+    return config, layers_of(text, lambda _: block, "model.language_model.")
+
+
 ALL = (
-    ministral3, gemma, cohere, exaone, glm, gptneox, hunyuan_dense, seed_oss, ernie4_5, ernie4_5_moe, exaone4, minicpm, stablelm, arcee, nemotron, olmo, olmo3, olmoe, qwen2moe, granite,
+    qwen2vl, qwen3vl, hunyuan_moe, phimoe, apertus, baichuan, baichuan_13b, ministral3, gemma, cohere, exaone, glm, gptneox, hunyuan_dense, seed_oss, ernie4_5, ernie4_5_moe, exaone4, minicpm, stablelm, arcee, nemotron, olmo, olmo3, olmoe, qwen2moe, granite,
     granitemoe, glm4, phi2, cohere2,
 )

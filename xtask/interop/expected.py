@@ -58,6 +58,22 @@ def _dequantized(source, target):
     return target
 
 
+def _as_plain_qwen(source, target):
+    """The text part of Qwen-VL, whose three positions are one in a text, as the model without them."""
+    config = json.loads((source / "config.json").read_text())
+    text = config.get("text_config", config)
+    kind = text["model_type"].removesuffix("_text").removesuffix("_vl")
+    text |= {"architectures": [f"{kind.capitalize()}ForCausalLM"], "model_type": kind, "rope_scaling": None}
+    text.pop("vision_config", None)
+    (target / "config.json").write_text(json.dumps(text))
+    _, tensors = checkpoints.FAMILIES[source.name]()
+    filled = [
+        (name.replace("language_model.", ""), shape, checkpoints.stored(source.name, name, shape)) for name, shape in tensors
+    ]
+    checkpoints.save(target / "model.safetensors", filled)
+    return target
+
+
 def _as_granite(source, target):
     """MiniCPM, whose code is not in Transformers, as the Granite that computes the same."""
     config = json.loads((source / "config.json").read_text())
@@ -92,6 +108,71 @@ def _as_llama(source, target):
     return target
 
 
+def _as_llama_without_names(source, target):
+    """Baichuan, whose code is not in Transformers, as the Llama that computes the same; [`_sloped`] does the rest."""
+    config = json.loads((source / "config.json").read_text())
+    config |= {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "rope_theta": 10000.0}
+    (target / "config.json").write_text(json.dumps(config))
+    _, tensors = checkpoints.FAMILIES[source.name]()
+    filled = []
+    for name, shape in tensors:
+        bits = checkpoints.stored(source.name, name, shape)
+        if "W_pack" in name:
+            for part, third in zip("qkv", np.split(bits, 3)):
+                filled.append((name.replace("W_pack", f"{part}_proj"), list(third.shape), np.ascontiguousarray(third)))
+        else:
+            filled.append((name, shape, bits))
+    checkpoints.save(target / "model.safetensors", filled)
+    return target
+
+
+def _sloped(model):
+    """The Llama with scores that fall with distance in place of rotary positions."""
+    heads = model.config.num_attention_heads
+    slopes = torch.tensor([2.0 ** (-8.0 * (head + 1) / heads) for head in range(heads)])
+    plain = model.model.rotary_emb.forward
+
+    def unturned(x, position_ids):
+        cos, sin = plain(x, position_ids)
+        return torch.ones_like(cos), torch.zeros_like(sin)
+
+    def with_mask(ids, **more):
+        at = torch.arange(ids.shape[1])
+        lost = slopes[:, None, None] * (at[:, None] - at[None, :])
+        mask = torch.where(at[:, None] >= at[None, :], -lost, torch.finfo(torch.float32).min)
+        return whole(ids, attention_mask=mask[None], **more)
+
+    model.model.rotary_emb.forward, whole = unturned, model.forward
+    model.forward = with_mask
+
+
+class _BiasedRms(torch.nn.Module):
+    """An RMS norm with a bias."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.norm.eps) * self.norm.weight + self.norm.bias
+
+
+def _as_llama_cpp_has_it(model):
+    """Phi-3.5-MoE with the norms and shares of llama.cpp, which differ from the published code's."""
+    model.model.norm = _BiasedRms(model.model.norm)
+    for layer in model.model.layers:
+        layer.input_layernorm = _BiasedRms(layer.input_layernorm)
+        layer.post_attention_layernorm = _BiasedRms(layer.post_attention_layernorm)
+        router = layer.mlp.router
+
+        def route(x, router=router):
+            logits = torch.nn.functional.linear(x, router.weight)
+            shares, chosen = logits.softmax(-1).topk(router.top_k, -1)
+            return logits, shares / shares.sum(-1, keepdim=True), chosen
+
+        router.forward = route
+
+
 def _as_deepseek(source, target):
     """MiniCPM 3, whose code is not in Transformers, as a dense DeepSeek 3; [`_scaled`] does the rest."""
     config = json.loads((source / "config.json").read_text())
@@ -120,7 +201,9 @@ def expected(directory):
     with tempfile.TemporaryDirectory() as scratch:
         config = json.loads((directory / "config.json").read_text())
         source = directory
-        if "text_config" in config:
+        if config["model_type"] in ("qwen2_vl", "qwen3_vl"):
+            source = _as_plain_qwen(directory, Path(scratch))
+        elif "text_config" in config:
             source = _text_only(directory, Path(scratch))
         elif "quantization_config" in config:
             source = _dequantized(directory, Path(scratch))
@@ -128,6 +211,8 @@ def expected(directory):
             source = _as_granite(directory, Path(scratch))
         elif config["model_type"] == "minicpm3":
             source = _as_deepseek(directory, Path(scratch))
+        elif config["model_type"] == "baichuan":
+            source = _as_llama_without_names(directory, Path(scratch))
         elif config["model_type"] == "exaone":
             source = _as_llama(directory, Path(scratch))
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -137,6 +222,10 @@ def expected(directory):
     assert not wrong, f"{directory.name}: {wrong}"
     if config["model_type"] == "minicpm3":
         _scaled(model, config)
+    elif config["model_type"] == "phimoe":
+        _as_llama_cpp_has_it(model)
+    elif directory.name == "baichuan_13b":
+        _sloped(model)
     ids = list(checkpoints.PROMPT)
     with torch.no_grad():
         for _ in range(COUNT):

@@ -119,6 +119,9 @@ KINDS = {
     "granite": (_byte_level, STARCODER, False), "granitemoe": (_byte_level, STARCODER, False),
     "glm4": (_byte_level, LLAMA3, False), "phi2": (_byte_level, GPT2, False),
     "cohere2": (_byte_level, STARCODER, False), "gpt_oss": (_byte_level, GPT4O, False),
+    "apertus": (_byte_level, LLAMA3, True), "phimoe": (_pieces, True, "<|endoftext|>"), "hunyuan_moe": (_byte_level, QWEN2, False),
+    "qwen2vl": (_byte_level, QWEN2, False), "qwen3vl": (_byte_level, QWEN2, False),
+    "baichuan": (_pieces, True), "baichuan_13b": (_pieces, True),
     "gemma4": (_converted, False), "gemma4_dense": (_converted, False), "gemma4_moe": (_converted, False),
 }
 

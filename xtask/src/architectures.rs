@@ -42,6 +42,8 @@ const FAMILIES: &[(&str, &str)] = &[
     ("gpt_oss", "gpt-oss"),
     ("gemma4_dense", "gemma4"),
     ("gemma4_moe", "gemma4"),
+    ("hunyuan_moe", "hunyuan-moe"),
+    ("baichuan_13b", "baichuan"),
 ];
 
 /// Writes the file.

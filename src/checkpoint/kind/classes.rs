@@ -151,7 +151,6 @@ const ENCODERS: &[&str] = &[
     "jina-bert-v3",
     "modern-bert",
     "neo-bert",
-    "nomic-bert-moe",
 ];
 
 /// A kind that is recognised by names.

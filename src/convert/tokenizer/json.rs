@@ -35,6 +35,18 @@ pub(super) struct TokenizerJson<M = Model> {
     pub(super) model: M,
 }
 
+impl TokenizerJson {
+    /// The id of the token with this text.
+    pub(super) fn id_of(&self, text: &str) -> Option<u32> {
+        let mut added = self.added_tokens.iter();
+        let added = added
+            .find(|token| token.content == text)
+            .map(|token| token.id);
+        let mut pairs = self.model.vocab.pieces.iter().zip(&self.model.vocab.ids);
+        added.or_else(|| pairs.find(|(piece, _)| *piece == text).map(|(_, id)| *id))
+    }
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct AddedToken {
     pub(super) id: u32,

@@ -305,6 +305,32 @@ pub(super) fn chat_template(directory: &Path) -> Option<String> {
     template::of(directory).ok().flatten()
 }
 
+/// The ids of `wanted` in the `tokenizer.json` of `directory`.
+///
+/// # Errors
+/// [`ConvertError::NoTokenizer`] without the file, [`ConvertError::NoToken`] for a token that it does not have.
+pub(super) fn ids(
+    directory: Option<&Path>,
+    wanted: &[&'static str],
+) -> Result<Vec<u64>, ConvertError> {
+    let missing = || ConvertError::NoTokenizer {
+        place: directory.unwrap_or(Path::new("")).to_owned(),
+    };
+    let directory = directory.ok_or_else(missing)?;
+    let files: TokenizerFiles<'_, Model> = TokenizerFiles::read(directory, Map::new())?;
+    let (path, json) = files.json.as_ref().ok_or_else(missing)?;
+    let id = |token: &&'static str| {
+        json.id_of(token).ok_or_else(|| ConvertError::NoToken {
+            path: path.clone(),
+            token,
+        })
+    };
+    wanted
+        .iter()
+        .map(|token| id(token).map(u64::from))
+        .collect()
+}
+
 /// A JSON object in a small file of `directory`, if the file is there.
 fn object_beside(directory: &Path, name: &str) -> Result<Option<Map<String, Json>>, ConvertError> {
     let Some(path) = beside(directory, name) else {

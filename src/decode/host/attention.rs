@@ -135,6 +135,11 @@ impl QueryGroup {
                 softcap(weights, cap);
             }
             let head = self.head * self.group + index % self.group;
+            if let Some(&slope) = scores.slopes.and_then(|slopes| slopes.get(head)) {
+                let distances = (0..weights.len()).rev();
+                let pairs = weights.iter_mut().zip(distances);
+                pairs.for_each(|(weight, distance)| *weight -= slope * distance as f32);
+            }
             match scores.sinks.and_then(|sinks| sinks.get(head)) {
                 Some(&sink) => softmax_beside(weights, sink),
                 None => softmax(weights),
@@ -195,6 +200,7 @@ mod tests {
     fn tokens_together_are_tokens_one_by_one() {
         let (group, width, before, tokens) = (2, 8, 5, 21);
         for kv_heads in [1, 2, 3] {
+            let slopes = [0.5, 0.25, 0.125, 0.0625, 0.7, 0.35];
             for window in [None, Some(4)] {
                 let heads = group * kv_heads;
                 let wave = |count: usize, step: f32| -> Vec<f32> {
@@ -213,6 +219,7 @@ mod tests {
                     scale: 0.5,
                     cap: None,
                     sinks: None,
+                    slopes: slopes.get(..heads),
                 };
                 let visible = |position| Visible { position, window };
                 let cells = [&keys, &values];

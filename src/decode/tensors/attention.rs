@@ -76,14 +76,27 @@ impl View {
         self.cells.min(self.position + self.tokens)
     }
 
-    fn visible(&self, window: Option<usize>) -> Vec<f32> {
+    /// The last position that went into a cell.
+    fn in_cell(&self, cell: usize) -> usize {
         let newest = (self.position + self.tokens).saturating_sub(1);
-        // The last position that went into a cell.
-        let in_cell = |cell| newest - (newest % self.cells + self.cells - cell) % self.cells;
+        newest - (newest % self.cells + self.cells - cell) % self.cells
+    }
+
+    /// Tokens between each token and each cell; 0 for cells behind it.
+    fn distances(&self) -> Vec<f32> {
+        let tokens = self.position..self.position + self.tokens;
+        let row = |token: usize| {
+            let cells = 0..self.filled();
+            cells.map(move |cell| token.saturating_sub(self.in_cell(cell)) as f32)
+        };
+        tokens.flat_map(row).collect()
+    }
+
+    fn visible(&self, window: Option<usize>) -> Vec<f32> {
         let mut mask = Vec::with_capacity(self.tokens * self.filled());
         for token in self.position..self.position + self.tokens {
             mask.extend((0..self.filled()).map(|cell| {
-                let position = in_cell(cell);
+                let position = self.in_cell(cell);
                 let near = window.is_none_or(|window| position + window > token);
                 if position <= token && near {
                     0.0
@@ -121,6 +134,15 @@ impl KeysAndValues {
             let mut weights = queries.matmul(&read(keys)?.t()?)?;
             if let Some(cap) = scores.cap {
                 weights = softcap(&weights, cap)?;
+            }
+            if let Some(slopes) = scores.slopes {
+                let some = slopes.get(first * group..(first + heads) * group);
+                let some = some.unwrap_or_default().to_vec();
+                let slopes = Tensor::from_vec(some, (heads, group, 1, 1), weights.device())?;
+                let distances =
+                    Tensor::from_vec(view.distances(), (tokens, filled), weights.device())?;
+                let lost = slopes.broadcast_mul(&distances)?;
+                weights = (weights - lost.reshape((heads, group * tokens, filled))?)?;
             }
             if let Some(mask) = &view.mask {
                 let by_token = weights.reshape((heads, group, tokens, filled))?;

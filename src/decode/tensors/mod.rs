@@ -19,7 +19,7 @@ use super::activations::{Activations, AttentionLayout, ScoreTransform};
 use super::buffer::Buffer;
 use super::host::{CLAMP, SLOPE};
 use crate::dtype::Dtype;
-use crate::model::{Activation, RopeStyle, Sparse};
+use crate::model::{Activation, RopeStyle, Sparse, Xielu};
 use crate::units::Bytes;
 use attention::{KeysAndValues, View};
 use cache::Cells;
@@ -236,6 +236,19 @@ impl Activations for TensorActivations {
                 let gate = self.0.minimum(CLAMP)?;
                 let share = ops::sigmoid(&(&gate * f64::from(SLOPE))?)?;
                 (gate * share)?
+            }
+            Activation::Xielu(Xielu {
+                positive,
+                negative,
+                slope,
+                start,
+            }) => {
+                let x = &self.0;
+                let above = (x.sqr()? * f64::from(positive))?;
+                let below = (x.minimum(start)?.exp()? - 1.0)?.sub(x)?;
+                let below = (below * f64::from(negative))?;
+                let curve = x.gt(0.0f32)?.where_cond(&above, &below)?;
+                ((x * f64::from(slope))? + curve)?
             }
         }))
     }

@@ -50,12 +50,16 @@ impl<'a> TypedHeader<'a> {
                 "i32 or an array of i32",
             ),
             ValueForm::WindowOfEachBlock => (each, "an array of bool"),
+            ValueForm::BareFloats => (
+                matches!(value, Value::F32(_)) || matches!(array(value), Some((ValueType::F32, _))),
+                "f32 or an array of f32",
+            ),
         };
         if !is {
             return Err(wrong(key, value, expected));
         }
         let (expected, of) = match form {
-            ValueForm::PerBlock => (blocks, "one for each block"),
+            ValueForm::PerBlock | ValueForm::BareFloats => (blocks, "one for each block"),
             ValueForm::Sections => (4, "one for each dimension of positions"),
             _ => return Ok(()),
         };

@@ -67,7 +67,7 @@ const ROBERTA_CONVERSION: Conversion = Conversion {
     ..Conversion::USUAL
 };
 
-const USED_POSITIONS: &[KeyRule] = &[KeyRule::Derived(Derived::UsedPositions)];
+pub(super) const USED_POSITIONS: &[KeyRule] = &[KeyRule::Derived(Derived::UsedPositions)];
 
 /// Positions are counted from the one behind the padding token's number. A GGUF has the others alone.
 fn skipped_positions(hparams: &HParams<'_>) -> Result<u64, ModelError> {
@@ -94,7 +94,7 @@ const BERT_CONVERSION: Conversion = Conversion {
     ..Conversion::USUAL
 };
 
-const DIMENSIONS: &[KeyRule] = &[
+pub(super) const DIMENSIONS: &[KeyRule] = &[
     BLOCKS,
     CONTEXT,
     HIDDEN,
@@ -104,7 +104,7 @@ const DIMENSIONS: &[KeyRule] = &[
     KeyRule::Number(Number::LayerNormEpsilon),
 ];
 
-const NOT_CAUSAL: &[KeyRule] = &[KeyRule::Flag {
+pub(super) const NOT_CAUSAL: &[KeyRule] = &[KeyRule::Flag {
     key: "attention.causal",
     from: None,
     or: false,
@@ -219,7 +219,7 @@ const BLOCK: &[TensorRow] = &[
     ),
 ];
 
-const NOMIC_EMBEDDINGS: &[TensorRow] = &[
+pub(super) const NOMIC_EMBEDDINGS: &[TensorRow] = &[
     TOKENS,
     TOKEN_TYPES,
     TensorRow::weight(R::TokenEmbeddingNorm, &["emb_ln.weight"], hidden),

@@ -25,6 +25,7 @@ pub(super) const USUAL: Arch = Arch {
     skipped_positions: |_| Ok(0),
     tensors: &[],
     conversion: None,
+    refusal: None,
     retrieval: None,
     quirks: Quirks::NONE,
     loader: Loader::USUAL,

@@ -66,6 +66,8 @@ const GEMMA_CONVERSION: Conversion = Conversion {
     keys: &[COMMON, HEAD_DIM, FILE_TYPE, &[FINAL_SOFTCAP, WINDOW]],
     vocabulary: Vocabulary::SentencePiece,
     pre_tokenizer: None,
+    dropped: &[],
+    rank_template: None,
     special_tokens: &[],
     weights: &[SHIFTED_NORMS],
     stacks_together: false,

@@ -16,10 +16,7 @@ pub(super) static HUNYUAN_DENSE: Arch = Arch {
     name: "hunyuan-dense",
     classes: &["HunYuanDenseV1ForCausalLM"],
     model_types: &["hunyuan_v1_dense"],
-    forward: Some(ArchTraits {
-        norm_after_rope: true,
-        ..PLAIN
-    }),
+    forward: Some(HUNYUAN_FORWARD),
     tensors: &[
         EMBEDDING_AND_HEAD,
         PRE_NORMS,
@@ -41,10 +38,15 @@ pub(super) static HUNYUAN_DENSE: Arch = Arch {
     ..USUAL
 };
 
+pub(super) const HUNYUAN_FORWARD: ArchTraits = ArchTraits {
+    norm_after_rope: true,
+    ..PLAIN
+};
+
 const OPTIONAL_SECTIONS: &[LoaderKeys] = &[read(ValueForm::Sections, &[SECTIONS])];
 
 /// What stands for the scaling of rotary positions by `alpha`, which is in the base alone.
-const ALPHA_SCALED: &[KeyRule] = &[
+pub(super) const ALPHA_SCALED: &[KeyRule] = &[
     KeyRule::Derived(Derived::AlphaScaled(AlphaPart::Base)),
     KeyRule::Derived(Derived::AlphaScaled(AlphaPart::Kind)),
     KeyRule::Derived(Derived::AlphaScaled(AlphaPart::Factor)),
@@ -52,7 +54,7 @@ const ALPHA_SCALED: &[KeyRule] = &[
     KeyRule::Derived(Derived::AlphaScaled(AlphaPart::Context)),
 ];
 
-const HEAD_NORMS: &[TensorRow] = &[
+pub(super) const HEAD_NORMS: &[TensorRow] = &[
     TensorRow::weight(
         R::AttnQNorm,
         &["layers.{}.self_attn.query_layernorm.weight"],

@@ -39,6 +39,8 @@ pub(super) static LFM2: Arch = Arch {
         keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE, LFM2_KEYS],
         vocabulary: Vocabulary::ByteLevel,
         pre_tokenizer: None,
+        dropped: &[],
+        rank_template: None,
         special_tokens: &[],
         weights: &[],
         stacks_together: false,

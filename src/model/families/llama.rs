@@ -76,6 +76,8 @@ const LLAMA_CONVERSION: Conversion = Conversion {
     keys: &[],
     vocabulary: Vocabulary::Llama,
     pre_tokenizer: None,
+    dropped: &[],
+    rank_template: None,
     special_tokens: &[],
     weights: ROTARY_PAIRS,
     stacks_together: false,
@@ -137,7 +139,7 @@ const MINISTRAL3: &[KeyRule] = &[
 ];
 
 /// Mixtral's names for the tensors of [`EXPERTS`]: `w1` is the gate, `w3` the up and `w2` the down projection.
-const MIXTRAL_EXPERTS: &[TensorRow] = &[
+pub(super) const MIXTRAL_EXPERTS: &[TensorRow] = &[
     TensorRow::weight(
         R::FfnRouter,
         &[
@@ -220,17 +222,13 @@ pub(super) static PHI3: Arch = Arch {
         keys: &[PHI3_KEYS],
         vocabulary: Vocabulary::Phi3,
         pre_tokenizer: None,
+        dropped: &[],
+        rank_template: None,
         special_tokens: &[],
         weights: &[],
         stacks_together: false,
     }),
-    quirks: Quirks {
-        graph: GraphOrder {
-            residual_first_feed_forward: true,
-            ..Quirks::NONE.graph
-        },
-        ..Quirks::NONE.mlc_template("phi-3")
-    },
+    quirks: PHI3_QUIRKS,
     loader: Loader {
         keys: &[RMS_NORM, OPTIONAL_WINDOW],
         rules: &[LoaderRule::BothRopeTables],
@@ -240,7 +238,15 @@ pub(super) static PHI3: Arch = Arch {
     ..USUAL
 };
 
-const PHI3_KEYS: &[KeyRule] = &[
+pub(super) const PHI3_QUIRKS: Quirks = Quirks {
+    graph: GraphOrder {
+        residual_first_feed_forward: true,
+        ..Quirks::NONE.graph
+    },
+    ..Quirks::NONE.mlc_template("phi-3")
+};
+
+pub(super) const PHI3_KEYS: &[KeyRule] = &[
     CONTEXT,
     KeyRule::Derived(Derived::OriginalContext),
     HIDDEN,

@@ -1,8 +1,11 @@
 //! The table of architectures. A new architecture is an entry in one of the files of this folder, or in a new one, and a
 //! line in the table.
 
+mod apertus;
 mod arcee;
+mod baichuan;
 mod bert;
+mod bitnet;
 mod cohere;
 mod common;
 mod deepseek;
@@ -17,18 +20,22 @@ mod gptneox;
 mod granite;
 mod granite_hybrid;
 mod hunyuan;
+mod hunyuan_moe;
 mod hybrid;
 mod keys;
 mod lfm2;
 mod llama;
+mod llama4;
 mod loader_keys;
 mod mamba2;
 mod minicpm;
 mod minicpm3;
 mod nemotron;
 mod nemotron_h;
+mod nomic_moe;
 mod olmo;
 mod phi2;
+mod phimoe;
 mod qwen;
 mod qwen_next;
 mod seed_oss;
@@ -92,6 +99,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &minicpm3::MINICPM3,
     &stablelm::STABLELM,
     &arcee::ARCEE,
+    &apertus::APERTUS,
     &nemotron::NEMOTRON,
     &olmo::OLMO,
     &olmo::OLMOE,
@@ -103,14 +111,30 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &glm::GLM,
     &gptneox::GPTNEOX,
     &hunyuan::HUNYUAN_DENSE,
+    &hunyuan_moe::HUNYUAN_MOE,
+    &phimoe::PHIMOE,
+    &baichuan::BAICHUAN,
+    &bitnet::BITNET,
+    &llama4::LLAMA4,
     &bert::BERT,
     &bert::XLM_ROBERTA,
     &bert::ROBERTA,
     &bert::NOMIC_BERT,
+    &nomic_moe::NOMIC_BERT_MOE,
 ];
 
 /// Variants of architectures that have one class in Hugging Face and several names in llama.cpp.
 pub(super) static VARIANTS: &[Variant] = &[
+    Variant {
+        of: "nomic-bert",
+        when: nomic_moe::routes,
+        arch: &nomic_moe::NOMIC_BERT_MOE,
+    },
+    Variant {
+        of: "llama4",
+        when: llama4::has_no_experts,
+        arch: &llama4::LLAMA4_DENSE,
+    },
     Variant {
         of: "nemotron_h",
         when: nemotron_h::routes,

@@ -13,7 +13,9 @@ use super::loader_keys::{
 use crate::checkpoint::Attends;
 use crate::model::ModelError;
 use crate::model::arch::{Arch, TensorRow};
-use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
+use crate::model::conversion::{
+    Conversion, Derived, KeyRule, Vocabulary, WeightRule, WeightTransform,
+};
 use crate::model::forward_spec::{ArchTraits, PLAIN, Routing};
 use crate::model::hparams::{HParams, Key};
 use crate::model::loader::{Loader, LoaderRule};
@@ -48,6 +50,8 @@ const QWEN_CONVERSION: Conversion = Conversion {
     keys: &[COMMON, HEAD_DIM, FILE_TYPE],
     vocabulary: Vocabulary::SentencePieceOrByteLevel,
     pre_tokenizer: None,
+    dropped: &[],
+    rank_template: None,
     special_tokens: &[],
     weights: &[],
     stacks_together: false,
@@ -129,19 +133,46 @@ pub(super) static QWEN3: Arch = Arch {
     classes: &["Qwen3ForCausalLM"],
     model_types: &["qwen3"],
     forward: Some(PLAIN),
-    tensors: QWEN3_TENSORS,
+    tensors: &[
+        RANKING,
+        EMBEDDING_AND_HEAD,
+        PRE_NORMS,
+        ATTENTION,
+        QKV_BIAS,
+        QK_NORM,
+        GATED_FFN,
+    ],
     conversion: Some(Conversion {
-        keys: &[COMMON, HEAD_DIM, FILE_TYPE, POOLING],
+        keys: &[COMMON, HEAD_DIM, FILE_TYPE, POOLING, ANSWERS],
+        weights: &[WeightRule {
+            roles: &[R::ClassHead],
+            transform: WeightTransform::RowsOfTokens(YES_OR_NO),
+        }],
+        rank_template: Some(QUESTION),
         ..QWEN_CONVERSION
     }),
     retrieval: Some(Attends::AsUsual),
     quirks: QWEN_QUIRKS,
     loader: Loader {
         rules: &[LoaderRule::WholeHeads],
+        optional: &[R::ClassHead],
         ..Loader::USUAL
     },
     ..USUAL
 };
+
+/// A reranker is asked a question, and the shares of two answers say how well a document fits.
+const YES_OR_NO: &[&str] = &["yes", "no"];
+
+const ANSWERS: &[KeyRule] = &[KeyRule::Derived(Derived::Labels(YES_OR_NO))];
+
+const QUESTION: &str = "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n<|im_start|>user\n<Instruct>: Given a web search query, retrieve relevant passages that answer the query\n<Query>: {query}\n<Document>: {document}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
+
+const RANKING: &[TensorRow] =
+    &[
+        TensorRow::weight(R::ClassHead, &[], |p| vec![p.params.labels, p.dims.hidden])
+            .when(|p| p.params.labels > 0),
+    ];
 
 pub(super) static QWEN3MOE: Arch = Arch {
     name: "qwen3moe",

@@ -160,6 +160,8 @@ const DELTA_NET_CONVERSION: Conversion = Conversion {
     keys: &[],
     vocabulary: Vocabulary::ByteLevel,
     pre_tokenizer: None,
+    dropped: &[],
+    rank_template: None,
     special_tokens: &[],
     weights: VALUE_HEADS_IN_TURN,
     stacks_together: false,

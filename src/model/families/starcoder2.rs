@@ -37,6 +37,8 @@ pub(super) static STARCODER2: Arch = Arch {
         keys: &[COMMON, HEAD_DIM_IF_STATED, FILE_TYPE],
         vocabulary: Vocabulary::ByteLevel,
         pre_tokenizer: Some("starcoder"),
+        dropped: &[],
+        rank_template: None,
         special_tokens: &[],
         weights: &[],
         stacks_together: false,

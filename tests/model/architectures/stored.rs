@@ -683,7 +683,6 @@ fn a_wrapper_is_known_by_its_text_part() {
 fn unknown_architectures_name_the_nearest() {
     for (class, nearest) in [
         ("DeepseekV32ForCausalLM", Some("deepseek2")),
-        ("Llama4ForConditionalGeneration", Some("llama")),
         ("MiMoForCausalLM", None),
         ("RwkvForCausalLM", None),
     ] {

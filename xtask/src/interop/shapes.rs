@@ -94,6 +94,35 @@ pub(super) const SHAPES: &[Shape] = &[
     ),
     ("bert", "BertModel", token_types, encoder_keys),
     ("nomic-bert", "NomicBertModel", token_types, encoder_keys),
+    (
+        "nomic-bert-moe",
+        "NomicBertModel",
+        || json!({"type_vocab_size": 2, "moe_every_n_layers": 2, "moe_top_k": 2, "num_experts": 4}),
+        || {
+            merged(
+                encoder_keys(),
+                json!({"expert_count": 4, "expert_used_count": 2, "moe_every_n_layers": 2}),
+            )
+        },
+    ),
+    (
+        "llama4",
+        "Llama4ForCausalLM",
+        || {
+            json!({"num_local_experts": 4, "num_experts_per_tok": 2, "interleave_moe_layer_step": 2,
+               "intermediate_size": 32, "intermediate_size_mlp": 96, "num_hidden_layers": 4})
+        },
+        || {
+            json!({"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 32,
+               "interleave_moe_layer_step": 2, "block_count": 4})
+        },
+    ),
+    (
+        "bitnet",
+        "BitNetForCausalLM",
+        || json!({"tie_word_embeddings": true}),
+        || json!({}),
+    ),
     ("olmo2", "Olmo2ForCausalLM", || json!({}), || json!({})),
     ("glm4", "Glm4ForCausalLM", || json!({}), || json!({})),
     (

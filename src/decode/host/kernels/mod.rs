@@ -25,7 +25,7 @@ pub(super) use tile::{LANES, Tile, TileFormat, tile_format};
 use half::f16;
 
 use crate::dtype::Dtype;
-use crate::model::Activation;
+use crate::model::{Activation, Xielu};
 
 /// The instructions that products use on this processor.
 pub(super) fn instructions() -> &'static str {
@@ -300,6 +300,16 @@ fn activate_lanes(x: &mut [f32], activation: Activation) {
             let gate = x.min(CLAMP);
             *x = gate * sigmoid(SLOPE * gate);
         }),
+        Activation::Xielu(Xielu {
+            positive,
+            negative,
+            slope,
+            start,
+        }) => x.iter_mut().for_each(|x| {
+            let above = positive * *x * *x;
+            let below = negative * (exponential_less_one(x.min(start)) - *x);
+            *x = slope * *x + if *x > 0.0 { above } else { below };
+        }),
     }
 }
 
@@ -324,6 +334,20 @@ pub(super) fn exponential(x: f32) -> f32 {
     let p = p * r + 0.5;
     let p = p * r * r + r + 1.0;
     p * f32::from_bits(((n as i32 + 127) as u32) << 23)
+}
+
+/// `exp(x) - 1` of what is not far above zero: near zero by its series, which keeps the digits that a difference loses.
+#[inline(always)]
+fn exponential_less_one(x: f32) -> f32 {
+    let p = 1.0 / 40320.0;
+    let p = p * x + 1.0 / 5040.0;
+    let p = p * x + 1.0 / 720.0;
+    let p = p * x + 1.0 / 120.0;
+    let p = p * x + 1.0 / 24.0;
+    let p = p * x + 1.0 / 6.0;
+    let p = p * x + 0.5;
+    let near = p * x * x + x;
+    if x > -0.5 { near } else { exponential(x) - 1.0 }
 }
 
 #[cfg(test)]

@@ -216,12 +216,20 @@ fn activations_are_those_of_their_definitions() {
             let gate = x.min(7.0);
             gate / (1.0 + (-1.702 * gate).exp())
         }
+        Activation::Xielu(_) if x > 0.0 => 0.75 * x * x + 0.5 * x,
+        Activation::Xielu(_) => 1.25 * (x.min(f64::from(-1e-6f32)).exp_m1() - x) + 0.5 * x,
     };
     for activation in [
         Activation::Silu,
         Activation::GeluTanh,
         Activation::ReluSquared,
         Activation::ClampedSwiglu,
+        Activation::Xielu(Xielu {
+            positive: 0.75,
+            negative: 1.25,
+            slope: 0.5,
+            start: -1e-6,
+        }),
     ] {
         let mut out = x.clone();
         activate(&mut out, activation);

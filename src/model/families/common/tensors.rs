@@ -152,9 +152,11 @@ pub(in super::super) const GATED_FFN_BIAS: &[TensorRow] = &[
 
 /// Routed experts, stacked in GGUF. Checkpoints store one matrix per expert, or stacks with gate and up fused.
 pub(in super::super) const EXPERTS: &[TensorRow] = &[
-    TensorRow::weight(R::FfnRouter, &["layers.{}.mlp.gate.weight"], |p| {
-        vec![experts(p), p.dims.hidden]
-    })
+    TensorRow::weight(
+        R::FfnRouter,
+        &["layers.{}.mlp.gate.weight", "layers.{}.mlp.gate.wg.weight"],
+        |p| vec![experts(p), p.dims.hidden],
+    )
     .when(has_experts),
     TensorRow::weight(
         R::FfnGateExperts,
@@ -195,6 +197,7 @@ pub(in super::super) const SHARED_EXPERT: &[TensorRow] = &[
         &[
             "layers.{}.mlp.shared_expert.gate_proj.weight",
             "layers.{}.mlp.shared_experts.gate_proj.weight",
+            "layers.{}.mlp.shared_mlp.gate_proj.weight",
         ],
         |p| vec![shared_inner(p), p.dims.hidden],
     )
@@ -204,6 +207,7 @@ pub(in super::super) const SHARED_EXPERT: &[TensorRow] = &[
         &[
             "layers.{}.mlp.shared_expert.up_proj.weight",
             "layers.{}.mlp.shared_experts.up_proj.weight",
+            "layers.{}.mlp.shared_mlp.up_proj.weight",
         ],
         |p| vec![shared_inner(p), p.dims.hidden],
     )
@@ -213,6 +217,7 @@ pub(in super::super) const SHARED_EXPERT: &[TensorRow] = &[
         &[
             "layers.{}.mlp.shared_expert.down_proj.weight",
             "layers.{}.mlp.shared_experts.down_proj.weight",
+            "layers.{}.mlp.shared_mlp.down_proj.weight",
         ],
         |p| vec![p.dims.hidden, shared_inner(p)],
     )

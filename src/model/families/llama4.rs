@@ -1,0 +1,201 @@
+//! Llama 4: attention in chunks in three of four blocks, the others without positions, and experts in some blocks. MobileLLM-R1
+//! is one without experts, chunks and windows.
+//!
+//! Sources: `modeling_llama4.py` and `configuration_llama4.py` of Transformers; `src/models/llama4.cpp` and
+//! `conversion/llama.py` of llama.cpp.
+
+use serde_json::Value as Json;
+
+use super::common::*;
+use super::loader_keys::{
+    NEEDS_EXPERT_WIDTH, OPTIONAL_WINDOW, RMS_NORM, WINDOW_PATTERN, WINDOW_ROPE_BASE,
+};
+use crate::model::ModelError;
+use crate::model::arch::{Arch, TensorRow};
+use crate::model::hparams::HParams;
+use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, needed};
+use crate::model::role::TensorRole as R;
+use crate::model::spec::{FeedForward, Layer};
+
+/// Queries and keys have norms without weights.
+pub(super) static LLAMA4: Arch = Arch {
+    name: "llama4",
+    classes: &["Llama4ForConditionalGeneration", "Llama4ForCausalLM"],
+    model_types: &["llama4", "llama4_text"],
+    layers,
+    tensors: &[
+        EMBEDDING_AND_HEAD,
+        PRE_NORMS,
+        ATTENTION,
+        FEED_FORWARD,
+        ROUTED,
+        ROPE_FREQS,
+    ],
+    loader: Loader {
+        keys: &[
+            RMS_NORM,
+            NEEDS_EXPERT_WIDTH,
+            NEEDS_STEP,
+            OPTIONAL_WINDOW,
+            WINDOW_PATTERN,
+            WINDOW_ROPE_BASE,
+        ],
+        rules: &[
+            LoaderRule::WholeHeads,
+            LoaderRule::WholeBlock,
+            LoaderRule::Routed,
+        ],
+        rope_tables: &[R::RopeFreqs],
+        ..Loader::USUAL
+    },
+    ..USUAL
+};
+
+pub(super) static LLAMA4_DENSE: Arch = Arch {
+    refusal: Some("llama.cpp loads no model of Llama 4's architecture without experts"),
+    ..LLAMA4
+};
+
+/// Whether a `config.json` has no experts.
+pub(super) fn has_no_experts(hparams: &HParams<'_>) -> bool {
+    let experts = hparams.json("num_local_experts").and_then(Json::as_u64);
+    experts == Some(0)
+}
+
+const NEEDS_STEP: &[LoaderKeys] = &[needed(ValueForm::Count, &["interleave_moe_layer_step"])];
+
+/// Tokens of a chunk, which llama.cpp has built in.
+const CHUNK: u64 = 8192;
+
+fn layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
+    if !hparams.is_hugging_face() {
+        let windows = sliding(hparams, CHUNK, 4)?;
+        let chunk = |index: usize| Ok(windows(index)?.map(|_| CHUNK));
+        return with_shared_experts(blocks(hparams, chunk)?, None);
+    }
+    let count = |name: &str| match hparams.json(name).filter(|value| !value.is_null()) {
+        None => Ok(None),
+        Some(value) => match value.as_u64().filter(|&n| n > 0 && n < 1 << 31) {
+            Some(n) => Ok(Some(n)),
+            None => Err(ModelError::BadValue {
+                key: name.to_owned(),
+            }),
+        },
+    };
+    let chunk = count("attention_chunk_size")?.unwrap_or(CHUNK);
+    let kinds = hparams.words("layer_types");
+    let turned = hparams.json("no_rope_layers").and_then(Json::as_array);
+    let turned = turned.filter(|list| !list.is_empty());
+    let chunks = |index: usize| {
+        let is_chunked = match (&kinds, turned) {
+            (Some(kinds), _) => kinds.get(index) == Some(&"chunked_attention"),
+            (None, Some(turned)) => turned.get(index).and_then(Json::as_u64) != Some(0),
+            (None, None) => !(index + 1).is_multiple_of(4),
+        };
+        Ok(is_chunked.then_some(chunk))
+    };
+    let layers = blocks(hparams, chunks)?;
+    routed_as_stated(hparams, &layers)?;
+    let dense = count("intermediate_size_mlp")?;
+    with_shared_experts(layers, dense)
+}
+
+/// Errors if `moe_layers` lists other blocks than each so-many-th.
+fn routed_as_stated(hparams: &HParams<'_>, layers: &[Layer]) -> Result<(), ModelError> {
+    let listed = hparams.json("moe_layers").and_then(Json::as_array);
+    let Some(listed) = listed else {
+        return Ok(());
+    };
+    let is_listed = |block: usize| listed.iter().any(|n| n.as_u64() == Some(block as u64));
+    let is_routed = |layer: &Layer| matches!(layer.feed_forward, FeedForward::Experts { .. });
+    let mut each = layers.iter().enumerate();
+    match each.find(|(block, layer)| is_routed(layer) != is_listed(*block)) {
+        Some((block, _)) => Err(ModelError::Contradiction {
+            what: format!(
+                "`moe_layers` and `interleave_moe_layer_step` disagree about block {block}"
+            ),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The same with an expert that all tokens use, as wide as the others, and with dense blocks of their own width.
+fn with_shared_experts(
+    mut layers: Vec<Layer>,
+    dense: Option<u64>,
+) -> Result<Vec<Layer>, ModelError> {
+    for layer in &mut layers {
+        match &mut layer.feed_forward {
+            FeedForward::Experts {
+                inner,
+                shared_inner,
+                ..
+            } => *shared_inner = *inner,
+            FeedForward::Dense { inner } => *inner = dense.unwrap_or(*inner),
+            FeedForward::None => {}
+        }
+    }
+    Ok(layers)
+}
+
+const FEED_FORWARD: &[TensorRow] = &[
+    TensorRow::weight(
+        R::FfnGate,
+        &["layers.{}.feed_forward.gate_proj.weight"],
+        |p| vec![inner(p), p.dims.hidden],
+    )
+    .when(is_dense),
+    TensorRow::weight(R::FfnUp, &["layers.{}.feed_forward.up_proj.weight"], |p| {
+        vec![inner(p), p.dims.hidden]
+    })
+    .when(is_dense),
+    TensorRow::weight(
+        R::FfnDown,
+        &["layers.{}.feed_forward.down_proj.weight"],
+        |p| vec![p.dims.hidden, inner(p)],
+    )
+    .when(is_dense),
+];
+
+const GATE_AND_UP: &[&str] = &["layers.{}.feed_forward.experts.gate_up_proj"];
+
+const ROUTED: &[TensorRow] = &[
+    TensorRow::weight(
+        R::FfnRouter,
+        &["layers.{}.feed_forward.router.weight"],
+        |p| vec![experts(p), p.dims.hidden],
+    )
+    .when(has_experts),
+    TensorRow::weight(R::FfnGateExperts, GATE_AND_UP, |p| {
+        vec![experts(p), inner(p), p.dims.hidden]
+    })
+    .when(has_experts),
+    TensorRow::weight(R::FfnUpExperts, GATE_AND_UP, |p| {
+        vec![experts(p), inner(p), p.dims.hidden]
+    })
+    .when(has_experts),
+    TensorRow::weight(
+        R::FfnDownExperts,
+        &["layers.{}.feed_forward.experts.down_proj"],
+        |p| vec![experts(p), p.dims.hidden, inner(p)],
+    )
+    .when(has_experts),
+    TensorRow::weight(
+        R::FfnGateShared,
+        &["layers.{}.feed_forward.shared_expert.gate_proj.weight"],
+        |p| vec![shared_inner(p), p.dims.hidden],
+    )
+    .when(has_shared_expert),
+    TensorRow::weight(
+        R::FfnUpShared,
+        &["layers.{}.feed_forward.shared_expert.up_proj.weight"],
+        |p| vec![shared_inner(p), p.dims.hidden],
+    )
+    .when(has_shared_expert),
+    TensorRow::weight(
+        R::FfnDownShared,
+        &["layers.{}.feed_forward.shared_expert.down_proj.weight"],
+        |p| vec![p.dims.hidden, shared_inner(p)],
+    )
+    .when(has_shared_expert),
+];

@@ -1,0 +1,212 @@
+//! Models that llama.cpp's converter writes as others, or that llama.cpp computes otherwise: what is written is the model, or
+//! nothing is, and the message says why.
+
+use serde_json::{Value as Json, json};
+
+use crate::build::{Scratch, Stored, Written, error, orinplan, quantize, wave};
+
+fn tensor(name: &str, shape: &[usize]) -> Stored {
+    (name.to_owned(), shape.to_vec(), wave)
+}
+
+/// What `quantize` says where no GGUF is made.
+#[track_caller]
+fn refused(scratch: &Scratch, model: &str) -> String {
+    let output = scratch.path("x.gguf");
+    let output = output.to_str().unwrap();
+    error(&["quantize", model, "--scheme", "f16", "--output", output])
+}
+
+/// A Baichuan of 32 narrow blocks, and its configuration.
+fn baichuan(vocab: usize) -> (Json, Vec<Stored>) {
+    let config = json!({
+        "architectures": ["BaichuanForCausalLM"], "model_type": "baichuan", "hidden_act": "silu", "hidden_size": 16,
+        "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 32, "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-6, "tie_word_embeddings": false, "vocab_size": vocab,
+    });
+    let mut tensors = vec![
+        tensor("model.embed_tokens.weight", &[vocab, 16]),
+        tensor("model.norm.weight", &[16]),
+        tensor("lm_head.weight", &[vocab, 16]),
+    ];
+    for block in 0..32 {
+        for (name, shape) in [
+            ("input_layernorm", &[16][..]),
+            ("post_attention_layernorm", &[16]),
+            ("self_attn.W_pack", &[48, 16]),
+            ("self_attn.o_proj", &[16, 16]),
+            ("mlp.gate_proj", &[32, 16]),
+            ("mlp.up_proj", &[32, 16]),
+            ("mlp.down_proj", &[16, 32]),
+        ] {
+            let name = format!("model.layers.{block}.{name}.weight");
+            tensors.push(tensor(&name, shape));
+        }
+    }
+    (config, tensors)
+}
+
+/// Baichuan 2 multiplies with rows of unit length, Baichuan 1 with those that it stores.
+#[test]
+fn the_head_of_the_second_baichuan_has_rows_of_unit_length() {
+    for (vocab, is_second) in [(64, false), (125_696, true)] {
+        let scratch = Scratch::new();
+        let (config, tensors) = baichuan(vocab);
+        let model = scratch.checkpoint(&config, &tensors);
+        let output = scratch.path("x.gguf");
+        quantize(&model, "f16", &output, &[]);
+        let written = Written::read(&output);
+        let halves = written.data("output.weight").chunks(2);
+        let halves = halves.map(|half| half::f16::from_le_bytes([half[0], half[1]]).to_f32());
+        let rows: Vec<f32> = halves.collect();
+        for (row, number) in rows.chunks(16).zip(0..).step_by(63) {
+            let stored: Vec<f32> = (0..16).map(|column| wave(number * 16 + column)).collect();
+            let length = stored.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+            let length = if is_second { length.sqrt() } else { 1.0 };
+            for (found, stored) in row.iter().zip(stored) {
+                let expected = f64::from(stored) / length;
+                assert!(
+                    (f64::from(*found) - expected).abs() <= expected.abs() / 1024.0 + 1e-7,
+                    "{found} {expected}"
+                );
+            }
+        }
+    }
+}
+
+/// llama.cpp knows by the number of blocks whether heads turn.
+#[test]
+fn a_baichuan_of_another_depth_is_refused() {
+    let scratch = Scratch::new();
+    let (mut config, tensors) = baichuan(64);
+    config["num_hidden_layers"] = json!(31);
+    let tensors: Vec<Stored> = tensors
+        .into_iter()
+        .filter(|(name, ..)| !name.contains(".31."))
+        .collect();
+    let model = scratch.checkpoint(&config, &tensors);
+    let said = refused(&scratch, model.to_str().unwrap());
+    assert!(said.contains("`num_hidden_layers` is 31"), "{said}");
+}
+
+/// The parameters of Apertus' activations are keys of a GGUF: without one there is no model.
+#[test]
+fn an_activation_without_a_parameter_is_refused() {
+    let config = json!({
+        "architectures": ["ApertusForCausalLM"], "model_type": "apertus", "hidden_act": "xielu", "hidden_size": 32,
+        "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1, "num_key_value_heads": 2,
+        "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "tie_word_embeddings": false, "vocab_size": 64,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    });
+    let all = [
+        ("model.embed_tokens.weight", &[64, 32][..]),
+        ("model.norm.weight", &[32]),
+        ("lm_head.weight", &[64, 32]),
+        ("model.layers.0.attention_layernorm.weight", &[32]),
+        ("model.layers.0.feedforward_layernorm.weight", &[32]),
+        ("model.layers.0.self_attn.q_proj.weight", &[32, 32]),
+        ("model.layers.0.self_attn.k_proj.weight", &[32, 32]),
+        ("model.layers.0.self_attn.v_proj.weight", &[32, 32]),
+        ("model.layers.0.self_attn.o_proj.weight", &[32, 32]),
+        ("model.layers.0.self_attn.q_norm.weight", &[16]),
+        ("model.layers.0.self_attn.k_norm.weight", &[16]),
+        ("model.layers.0.mlp.up_proj.weight", &[64, 32]),
+        ("model.layers.0.mlp.down_proj.weight", &[32, 64]),
+        ("model.layers.0.mlp.act_fn.alpha_n", &[1]),
+        ("model.layers.0.mlp.act_fn.alpha_p", &[1]),
+        ("model.layers.0.mlp.act_fn.beta", &[1]),
+        ("model.layers.0.mlp.act_fn.eps", &[1]),
+    ];
+    let tensors: Vec<Stored> = all.map(|(name, shape)| tensor(name, shape)).to_vec();
+    for lacking in ["alpha_n", "eps"] {
+        let scratch = Scratch::new();
+        let others = tensors.iter().filter(|(name, ..)| !name.ends_with(lacking));
+        let others: Vec<Stored> = others.cloned().collect();
+        let model = scratch.checkpoint(&config, &others);
+        let said = refused(&scratch, model.to_str().unwrap());
+        let name = format!("`layers.0.mlp.act_fn.{lacking}` is missing");
+        assert!(said.contains(&name), "{said}");
+    }
+    let scratch = Scratch::new();
+    let model = scratch.checkpoint(&config, &tensors);
+    quantize(&model, "f16", &scratch.path("x.gguf"), &[]);
+}
+
+/// The blocks of a plain transformer under the names of Llama 4.
+fn without_experts() -> (Json, Vec<Stored>) {
+    let config = json!({
+        "architectures": ["Llama4ForCausalLM"], "model_type": "llama4_text", "hidden_act": "silu", "hidden_size": 32,
+        "head_dim": 16, "intermediate_size": 64, "intermediate_size_mlp": 64, "interleave_moe_layer_step": 0,
+        "layer_types": ["full_attention"], "moe_layers": [], "num_attention_heads": 2, "num_hidden_layers": 1,
+        "num_key_value_heads": 2, "num_local_experts": 0, "num_experts_per_tok": 0, "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-6, "tie_word_embeddings": true, "vocab_size": 64,
+    });
+    let mut tensors = vec![
+        tensor("model.embed_tokens.weight", &[64, 32]),
+        tensor("model.norm.weight", &[32]),
+    ];
+    for (name, shape) in [
+        ("input_layernorm", &[32][..]),
+        ("post_attention_layernorm", &[32]),
+        ("self_attn.q_proj", &[32, 32]),
+        ("self_attn.k_proj", &[32, 32]),
+        ("self_attn.v_proj", &[32, 32]),
+        ("self_attn.o_proj", &[32, 32]),
+        ("feed_forward.gate_proj", &[64, 32]),
+        ("feed_forward.up_proj", &[64, 32]),
+        ("feed_forward.down_proj", &[32, 64]),
+    ] {
+        tensors.push(tensor(&format!("model.layers.0.{name}.weight"), shape));
+    }
+    (config, tensors)
+}
+
+/// No file, and no plan for llama.cpp: the message says what it does. What reads the checkpoint itself is planned.
+#[track_caller]
+fn planned_without_llama_cpp((config, tensors): (Json, Vec<Stored>), reason: &str) {
+    let scratch = Scratch::new();
+    let model = scratch.checkpoint(&config, &tensors);
+    let model = model.to_str().unwrap();
+    let said = refused(&scratch, model);
+    assert!(said.contains(reason), "{said}");
+    let words = ["fit", model, "--device", "orin-nano-8gb", "--runtime"];
+    let said = error(&[&words[..], &["llama.cpp"]].concat());
+    assert!(said.contains(reason), "{said}");
+    let (plan, stderr, status) = orinplan(&[&words[..], &["vllm"]].concat());
+    assert!(status == 0 && plan.starts_with("FITS"), "{plan} {stderr}");
+}
+
+#[test]
+fn a_llama_4_without_experts_is_planned_without_llama_cpp() {
+    planned_without_llama_cpp(without_experts(), "without experts");
+}
+
+#[test]
+fn bitnet_is_planned_without_llama_cpp() {
+    let config = json!({
+        "architectures": ["BitNetForCausalLM"], "model_type": "bitnet", "hidden_act": "relu2", "hidden_size": 32,
+        "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 1, "num_key_value_heads": 2,
+        "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": true,
+        "vocab_size": 64,
+    });
+    let mut tensors = vec![
+        tensor("model.embed_tokens.weight", &[64, 32]),
+        tensor("model.norm.weight", &[32]),
+    ];
+    for (name, shape) in [
+        ("input_layernorm", &[32][..]),
+        ("post_attention_layernorm", &[32]),
+        ("self_attn.q_proj", &[32, 32]),
+        ("self_attn.k_proj", &[32, 32]),
+        ("self_attn.v_proj", &[32, 32]),
+        ("self_attn.o_proj", &[32, 32]),
+        ("self_attn.attn_sub_norm", &[32]),
+        ("mlp.gate_proj", &[64, 32]),
+        ("mlp.up_proj", &[64, 32]),
+        ("mlp.down_proj", &[32, 64]),
+        ("mlp.ffn_sub_norm", &[64]),
+    ] {
+        tensors.push(tensor(&format!("model.layers.0.{name}.weight"), shape));
+    }
+    planned_without_llama_cpp((config, tensors), "squares a ReLU");
+}
