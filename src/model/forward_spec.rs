@@ -8,7 +8,7 @@
 
 use super::ModelError;
 use super::hparams::{HParams, Key, Number};
-use super::loader::PARALLEL;
+use super::loader::{NORMED_STEPS, PARALLEL};
 use crate::gguf::Value;
 
 /// The arithmetic of a forward pass.
@@ -55,6 +55,8 @@ pub struct ForwardSpec {
     pub parallel: bool,
     /// How queries grow with their position.
     pub temperature: Option<Temperature>,
+    /// Whether the time steps and the gates of a selective scan are normed, without weights where it has none.
+    pub normed_steps: bool,
 }
 
 /// Queries are multiplied by `1 + scale x ln(1 + floor(position / step))`.
@@ -367,6 +369,7 @@ pub(super) fn read(
         },
         sparse: traits.sparse,
         parallel: hparams.metadata(PARALLEL) == Some(&Value::Bool(true)),
+        normed_steps: hparams.metadata(NORMED_STEPS) == Some(&Value::Bool(true)),
     };
     Ok(match traits.built_in {
         Some(scales) => ForwardSpec {

@@ -119,6 +119,8 @@ KINDS = {
     "granite": (_byte_level, STARCODER, False), "granitemoe": (_byte_level, STARCODER, False),
     "glm4": (_byte_level, LLAMA3, False), "phi2": (_byte_level, GPT2, False),
     "cohere2": (_byte_level, STARCODER, False), "gpt_oss": (_byte_level, GPT4O, False),
+    "mamba": (_byte_level, GPT2, False), "falcon_mamba": (_byte_level, GPT2, False), "jamba": (_pieces, True),
+    "bamba": (_byte_level, LLAMA3, True),
     "gemma4": (_converted, False), "gemma4_dense": (_converted, False), "gemma4_moe": (_converted, False),
 }
 

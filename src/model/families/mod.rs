@@ -2,6 +2,7 @@
 //! line in the table.
 
 mod arcee;
+mod bamba;
 mod bert;
 mod cohere;
 mod common;
@@ -18,10 +19,13 @@ mod granite;
 mod granite_hybrid;
 mod hunyuan;
 mod hybrid;
+mod jamba;
 mod keys;
+mod kimi_linear;
 mod lfm2;
 mod llama;
 mod loader_keys;
+mod mamba;
 mod mamba2;
 mod minicpm;
 mod minicpm3;
@@ -31,6 +35,7 @@ mod olmo;
 mod phi2;
 mod qwen;
 mod qwen_next;
+mod rwkv7;
 mod seed_oss;
 mod stablelm;
 mod starcoder2;
@@ -38,7 +43,7 @@ pub mod tokenizers;
 
 use super::arch::{Arch, Variant};
 
-pub(super) use hybrid::ssm_inner;
+pub(super) use hybrid::{RECURRENT_KINDS, ssm_inner};
 
 /// GGUF's name of the architecture of a plain transformer.
 pub(super) const PLAIN: &str = "llama";
@@ -80,6 +85,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &lfm2::LFM2,
     &lfm2::LFM2MOE,
     &granite_hybrid::GRANITE_HYBRID,
+    &bamba::BAMBA,
     &nemotron_h::NEMOTRON_H,
     &nemotron_h::NEMOTRON_H_MOE,
     &falcon_h1::FALCON_H1,
@@ -100,6 +106,11 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &cohere::COHERE,
     &exaone::EXAONE,
     &mamba2::MAMBA2_ALONE,
+    &mamba::MAMBA,
+    &mamba::FALCON_MAMBA,
+    &jamba::JAMBA,
+    &kimi_linear::KIMI_LINEAR,
+    &rwkv7::RWKV7,
     &glm::GLM,
     &gptneox::GPTNEOX,
     &hunyuan::HUNYUAN_DENSE,

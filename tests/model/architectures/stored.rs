@@ -685,7 +685,7 @@ fn unknown_architectures_name_the_nearest() {
         ("DeepseekV32ForCausalLM", Some("deepseek2")),
         ("Llama4ForConditionalGeneration", Some("llama")),
         ("MiMoForCausalLM", None),
-        ("RwkvForCausalLM", None),
+        ("RwkvForCausalLM", Some("rwkv7")),
     ] {
         let error = read(&hugging_face(small(class, "other", json!({})), Vec::new()));
         let expected = ModelError::UnknownArchitecture {
