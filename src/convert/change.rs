@@ -48,7 +48,8 @@ pub enum ValueChange {
 }
 
 /// An order of rows or columns. After the first `start`, each run of `groups * members * unit` is stored as
-/// `[groups, members, unit]` and written as `[members, groups, unit]`: one member of each group in turn.
+/// `[groups, members, unit]` and written as `[members, groups, unit]`: one member of each group in turn. The `rest` behind
+/// each run keeps its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permutation {
     /// Rows or columns before the first group, which keep their place.
@@ -59,6 +60,8 @@ pub struct Permutation {
     pub members: u64,
     /// Neighbouring rows or columns that stay together.
     pub unit: u64,
+    /// Rows or columns behind each run that keep their place.
+    pub rest: u64,
 }
 
 /// The rows of one tensor in a stored matrix that several tensors share: the given ranges in every `period` rows.
@@ -75,10 +78,13 @@ impl Permutation {
     /// The stored index of the row or column that is written at index `place`.
     pub fn source(self, place: u64) -> u64 {
         let run = self.run();
-        let Some(behind) = place.checked_sub(self.start).filter(|_| run > 0) else {
+        let Some(behind) = place.checked_sub(self.start).filter(|_| self.moved() > 0) else {
             return place;
         };
         let inside = behind % run;
+        if inside >= run - self.rest {
+            return place;
+        }
         let (taken, within) = (inside / self.unit, inside % self.unit);
         let (member, group) = (taken / self.groups, taken % self.groups);
         self.start + (behind - inside) + (group * self.members + member) * self.unit + within
@@ -87,13 +93,18 @@ impl Permutation {
     /// Whether `places` rows or columns are a whole number of runs.
     pub fn divides(self, places: u64) -> bool {
         let behind = places.checked_sub(self.start);
-        self.run() > 0 && behind.is_some_and(|behind| behind.is_multiple_of(self.run()))
+        self.moved() > 0 && behind.is_some_and(|behind| behind.is_multiple_of(self.run()))
     }
 
-    fn run(self) -> u64 {
+    /// Rows or columns of a run without the rest.
+    fn moved(self) -> u64 {
         self.groups
             .saturating_mul(self.members)
             .saturating_mul(self.unit)
+    }
+
+    fn run(self) -> u64 {
+        self.moved().saturating_add(self.rest)
     }
 }
 
@@ -106,12 +117,28 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_turn_keeps_its_place() {
+        let permutation = Permutation {
+            start: 0,
+            groups: 2,
+            members: 2,
+            unit: 1,
+            rest: 3,
+        };
+        assert_eq!(
+            order(permutation, 14),
+            [0, 2, 1, 3, 4, 5, 6, 7, 9, 8, 10, 11, 12, 13]
+        );
+    }
+
+    #[test]
     fn a_heads_halves_become_pairs() {
         let permutation = Permutation {
             start: 0,
             groups: 2,
             members: 3,
             unit: 1,
+            rest: 0,
         };
         assert_eq!(
             order(permutation, 12),
@@ -127,6 +154,7 @@ mod tests {
             groups: 2,
             members: 3,
             unit: 2,
+            rest: 0,
         };
         let expect = [0, 1, 2, 7, 8, 3, 4, 9, 10, 5, 6, 11, 12];
         assert_eq!(order(permutation, 13), expect);

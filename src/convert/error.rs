@@ -82,6 +82,13 @@ pub enum ConvertError {
         at(place)
     )]
     NoTokenizer { place: PathBuf },
+    #[error(
+        "{}has no rwkv_vocab_v20230424.txt; put the model's vocabulary beside its config.json",
+        at(place)
+    )]
+    NoWorld { place: PathBuf },
+    #[error("{}: line {line} is not an id, a quoted token and its length, or it is beyond the vocabulary", path.display())]
+    WorldLine { path: PathBuf, line: usize },
     #[error("{}: is not the expected JSON: {source}", path.display())]
     Json {
         path: PathBuf,
@@ -126,6 +133,7 @@ impl ConvertError {
                 | ConvertError::NotHuggingFace
                 | ConvertError::Number { .. }
                 | ConvertError::NoTokenizer { .. }
+                | ConvertError::NoWorld { .. }
                 | ConvertError::TokenizerKind { .. }
         )
     }
@@ -135,6 +143,8 @@ impl ConvertError {
         let path = match &mut self {
             ConvertError::Open(error) => error.path_mut(),
             ConvertError::NoTokenizer { place: path }
+            | ConvertError::NoWorld { place: path }
+            | ConvertError::WorldLine { path, .. }
             | ConvertError::Json { path, .. }
             | ConvertError::SentencePiece { path, .. }
             | ConvertError::TokenizerKind { path, .. }

@@ -27,7 +27,10 @@ pub(super) fn change(
             WeightTransform::AddOne if !tensor.is_weight() => {}
             WeightTransform::AddOne => change.value = ValueChange::AddOne,
             WeightTransform::NegatedExp => change.value = ValueChange::NegatedExp,
-            WeightTransform::RotaryPairs => change.rows = Some(rotary_pairs(tensor, source)),
+            WeightTransform::RotaryPairs => change.rows = Some(rotary_pairs(tensor, source, 1)),
+            WeightTransform::RotaryPairsOfHalf => {
+                change.rows = Some(rotary_pairs(tensor, source, 2));
+            }
             WeightTransform::Times(name) => {
                 let factor = source.float(&[name])?.ok_or_else(|| missing(&[name]))?;
                 change.factors.push(factor);
@@ -144,7 +147,8 @@ fn is_stored_as_weight(tensor: &Tensor, source: &SourceConfig<'_>) -> bool {
     own.is_some_and(|weight| weight.name.ends_with(".weight"))
 }
 
-fn rotary_pairs(tensor: &Tensor, source: &SourceConfig<'_>) -> Permutation {
+/// The pairs of the elements that turn: one of `of` equal parts of each head, the first.
+fn rotary_pairs(tensor: &Tensor, source: &SourceConfig<'_>, of: u64) -> Permutation {
     let layers = &source.model.layers;
     let layer = tensor.layer.and_then(|layer| layers.get(layer as usize));
     let attention = layer.and_then(|layer| layer.mixer.attention.as_ref());
@@ -154,8 +158,13 @@ fn rotary_pairs(tensor: &Tensor, source: &SourceConfig<'_>) -> Permutation {
         groups: 2,
         // A head with an odd number of elements has no halves: 0 members make `Permutation::divides` false, which is
         // reported as an error.
-        members: if head.is_multiple_of(2) { head / 2 } else { 0 },
+        members: if head.is_multiple_of(2 * of) {
+            head / of / 2
+        } else {
+            0
+        },
         unit: 1,
+        rest: head - head / of,
     }
 }
 
@@ -169,6 +178,7 @@ fn query_key_value(tensor: &Tensor, source: &SourceConfig<'_>) -> Permutation {
         groups: attention.map_or(0, |a| a.heads),
         members: 3,
         unit: attention.map_or(0, |a| a.key_dim),
+        rest: 0,
     }
 }
 
@@ -248,6 +258,7 @@ impl DeltaNetHeads {
             groups: self.keys,
             members: self.group,
             unit,
+            rest: 0,
         };
         Some(permutation).filter(|_| self.group > 1)
     }

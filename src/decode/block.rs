@@ -10,6 +10,7 @@ use super::latent::LatentAttention;
 use super::norm::Norm;
 use super::per_layer::PerLayerBlock;
 use super::recurrent::{DeltaNet, ShortConvolution};
+use super::selective_scan::SelectiveScan;
 use super::state::{AttentionLayouts, LayerState, Pass};
 use super::state_space::StateSpace;
 use super::weights::Weights;
@@ -39,6 +40,7 @@ enum Mixer<X: Activations> {
     Convolution(ShortConvolution<X>),
     DeltaNet(DeltaNet<X>),
     StateSpace(StateSpace<X>),
+    Scan(SelectiveScan<X>),
     /// Side by side, behind one norm.
     Both(Box<(Attention<X>, StateSpace<X>)>),
     /// The block is a feed-forward alone.
@@ -75,6 +77,9 @@ impl<X: Activations> Block<X> {
                 let elements = state.conv_elements;
                 Mixer::Convolution(ShortConvolution::load(weights, number, hidden, elements)?)
             }
+            (None, Some(state)) if weights.has(R::SsmX, at) => Mixer::Scan(SelectiveScan::load(
+                weights, forward, number, hidden, state,
+            )?),
             (None, Some(state)) if weights.has(R::SsmIn, at) => {
                 Mixer::StateSpace(StateSpace::load(weights, number, hidden, state)?)
             }
@@ -210,6 +215,9 @@ impl<X: Activations> Block<X> {
                 mixer.apply(normed, pass, state)?
             }
             (Mixer::StateSpace(mixer), Some(LayerState::Recurrent(state))) => {
+                mixer.apply(normed, pass, state)?
+            }
+            (Mixer::Scan(mixer), Some(LayerState::Recurrent(state))) => {
                 mixer.apply(normed, pass, state)?
             }
             (Mixer::Both(both), Some(LayerState::Both(_, state))) => {

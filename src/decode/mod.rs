@@ -23,6 +23,7 @@ mod per_layer;
 mod recurrent;
 mod rope;
 mod sandbox;
+mod selective_scan;
 mod state;
 mod state_space;
 mod streams;

@@ -120,7 +120,11 @@ fn keys(header: &TypedHeader<'_>, model: &ModelSpec) -> Result<(), AcceptError> 
     let is_read = |key: &&&str| {
         loader.is_some_and(|loader| loader.reads(key)) && header.get(&own(key)).is_some()
     };
-    if let Some(key) = [EPSILON, LAYER_EPSILON].iter().find(is_read) {
+    let epsilons: &[&str] = match loader {
+        Some(loader) if loader.has(LoaderRule::LayerNorms) => &[LAYER_EPSILON],
+        _ => &[EPSILON, LAYER_EPSILON],
+    };
+    if let Some(key) = epsilons.iter().find(is_read) {
         epsilon(header, &own(key))?;
     }
     experts(header, name, loader)?;
@@ -216,7 +220,8 @@ fn heads(header: &TypedHeader<'_>, model: &ModelSpec, loader: &Loader) -> Result
         ));
     }
     for key in ["attention.key_length", "attention.value_length"] {
-        let read = key.ends_with("key_length") || !loader.has(LoaderRule::Latents);
+        let latents = loader.has(LoaderRule::Latents) || loader.reads("attention.value_length_mla");
+        let read = key.ends_with("key_length") || !latents;
         let attends = model.layers.iter().any(|l| l.mixer.attention.is_some());
         if header.count(&own(key))? == Some(0) && read && attends {
             return Err(number(own(key), 0, "the width of a head"));
@@ -249,7 +254,10 @@ fn heads(header: &TypedHeader<'_>, model: &ModelSpec, loader: &Loader) -> Result
             format!("{}, the width of keys", a.key_dim),
         ));
     }
-    let turns = attention().any(|a| a.cache != Cache::Shared) && !loader.has(LoaderRule::NoRope);
+    let without = loader.has(LoaderRule::NoRope)
+        || loader.has(LoaderRule::RopeUnlessStated)
+            && header.get(&own("rope.scaling.finetuned")) == Some(&Value::Bool(false));
+    let turns = attention().any(|a| a.cache != Cache::Shared) && !without;
     if let Some(head) = attention().map(|a| a.key_dim).max().filter(|_| turns) {
         for key in [ROTATED, WINDOW_ROTATED] {
             let key = own(key);

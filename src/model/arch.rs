@@ -65,6 +65,19 @@ pub(super) struct TensorRow {
     pub shape: fn(&RowSite<'_>) -> Vec<u64>,
     /// Whether a model has the tensor, by its configuration.
     pub when: fn(&RowSite<'_>) -> bool,
+    /// How it is made from what is stored.
+    pub parts: RowParts,
+}
+
+/// How the tensor of a row is made from what is stored under its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RowParts {
+    /// From one of them, or from one for each expert; rows of the same name share what is stored.
+    Usual,
+    /// From all of them, in their order.
+    Stacked,
+    /// From one of them, all of which another row has too.
+    Copied,
 }
 
 /// The place where a row is instantiated: the model, and one of its blocks.
@@ -76,6 +89,8 @@ pub(super) struct RowSite<'a> {
     pub params: &'a ShapeParams,
     /// The block; the first one for tensors outside of blocks.
     pub layer: &'a Layer,
+    /// Its number.
+    pub block: u64,
 }
 
 /// Dimensions that only tensor shapes need; 0 if the architecture does not have them.
@@ -97,6 +112,7 @@ pub(super) struct ShapeParams {
     pub ssm_groups: u64,
     pub ssm_heads: u64,
     pub ssm_inner: u64,
+    pub time_step_rank: u64,
     pub conv_bias: bool,
     pub ssm_norm: bool,
     pub shortconv_cache: u64,
@@ -106,6 +122,17 @@ pub(super) struct ShapeParams {
     pub token_types: u64,
     pub skipped_positions: u64,
     pub labels: u64,
+    pub ranks: Ranks,
+}
+
+/// Ranks of the pairs of matrices that decays, rates, values and gates are computed with; 0 without such pairs.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)]
+pub(super) struct Ranks {
+    pub decay: u64,
+    pub rate: u64,
+    pub value: u64,
+    pub gate: u64,
 }
 
 impl TensorRow {
@@ -121,6 +148,7 @@ impl TensorRow {
             names,
             shape,
             when: always,
+            parts: RowParts::Usual,
         }
     }
 
@@ -136,6 +164,23 @@ impl TensorRow {
             names,
             shape,
             when: always,
+            parts: RowParts::Usual,
+        }
+    }
+
+    /// The same row, made from all that is stored under its names, in their order.
+    pub(super) const fn stacked(self) -> TensorRow {
+        TensorRow {
+            parts: RowParts::Stacked,
+            ..self
+        }
+    }
+
+    /// The same row as a copy of what another row has.
+    pub(super) const fn copied(self) -> TensorRow {
+        TensorRow {
+            parts: RowParts::Copied,
+            ..self
         }
     }
 

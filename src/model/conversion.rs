@@ -258,6 +258,8 @@ pub enum Vocabulary {
     Llama,
     /// SentencePiece, or byte-level BPE.
     SentencePieceOrByteLevel,
+    /// SentencePiece, or BPE with byte fallback from `tokenizer.json`, then without a space before the first word.
+    SentencePieceOrUnspacedPieces,
     /// Byte-level BPE.
     ByteLevel,
     /// SentencePiece of Phi-3, or byte-level BPE of Phi-4.
@@ -274,6 +276,8 @@ pub enum Vocabulary {
     MergedPieces,
     /// Byte-level BPE whose tokens have types.
     TypedByteLevel,
+    /// A list of strings of bytes, of which the longest at each place is taken (`rwkv_vocab_v20230424.txt`).
+    World,
 }
 
 /// A transform of the weights of all tensors with these roles.
@@ -291,6 +295,8 @@ pub enum WeightTransform {
     /// Reorders the rows of each head from two halves to pairs: Transformers rotates element `i` with `i + dim / 2`,
     /// llama.cpp (for architectures of rotary style `NORM`) element `2 i` with `2 i + 1`.
     RotaryPairs,
+    /// The same of the first half of each head, which alone turns.
+    RotaryPairsOfHalf,
     /// Adds 1: the model multiplies by `1 + weight`, the runtime by the stored weight.
     AddOne,
     /// `-exp(x)`: the checkpoint stores the logarithm of a decay.

@@ -3,7 +3,7 @@
 
 use serde_json::Value as Json;
 
-use super::arch::{Arch, ShapeParams};
+use super::arch::{Arch, Ranks, ShapeParams};
 use super::hparams::{HParams, Key};
 use super::spec::{Dims, Layer};
 use super::{ModelError, families};
@@ -131,6 +131,11 @@ pub(super) fn shape_params(
         ssm_groups: hparams.or_zero(Key::SsmGroups)?,
         ssm_heads: hparams.or_zero(Key::SsmHeads)?,
         ssm_inner: families::ssm_inner(hparams)?,
+        time_step_rank: match hparams.get(Key::TimeStepRank)? {
+            Some(rank) => rank,
+            // As the classes do (`time_step_rank: auto`).
+            None => hparams.or_zero(Key::Hidden)?.div_ceil(16),
+        },
         conv_bias: ["mamba_conv_bias", "use_conv_bias"]
             .iter()
             .all(|name| hparams.flag(name) != Some(false)),
@@ -146,6 +151,25 @@ pub(super) fn shape_params(
         key_is_value: flag("attention_k_eq_v"),
         skipped_positions: 0,
         labels: 0,
+        ranks: ranks(hparams)?,
+    })
+}
+
+/// The ranks of pairs of matrices: as stated, or as the classes of published models compute them from the hidden size.
+fn ranks(hparams: &HParams<'_>) -> Result<Ranks, ModelError> {
+    let hidden = hparams.or_zero(Key::Hidden)? as f64;
+    let rank = |key, exponent: f64, factor: f64| {
+        let usual = (hidden.powf(exponent) * factor / 32.0)
+            .round_ties_even()
+            .max(1.0)
+            * 32.0;
+        Ok::<u64, ModelError>(hparams.get(key)?.unwrap_or(usual as u64))
+    };
+    Ok(Ranks {
+        decay: rank(Key::DecayRank, 0.5, 1.8)?,
+        rate: rank(Key::RateRank, 0.5, 1.8)?,
+        value: rank(Key::ValueRank, 0.5, 1.3)?,
+        gate: rank(Key::GateRank, 0.8, 0.6)?,
     })
 }
 

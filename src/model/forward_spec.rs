@@ -8,7 +8,7 @@
 
 use super::ModelError;
 use super::hparams::{HParams, Key, Number};
-use super::loader::{PARALLEL, XIELU};
+use super::loader::{NORMED_STEPS, PARALLEL, XIELU};
 use crate::gguf::Value;
 
 /// The arithmetic of a forward pass.
@@ -60,6 +60,8 @@ pub struct ForwardSpec {
     /// How scores fall with distance: the exponent of the last of a power of two of heads, whose slopes are `2^(-slope i /
     /// heads)` (ALiBi).
     pub slope: Option<f32>,
+    /// Whether the time steps and the gates of a selective scan are normed, without weights where it has none.
+    pub normed_steps: bool,
 }
 
 /// Queries are multiplied by `1 + scale x ln(1 + floor(position / step))`.
@@ -427,6 +429,7 @@ pub(super) fn read(
             .positions
             .filter(|positions| positions.sloped == blocks)
             .map(|positions| positions.slope),
+        normed_steps: hparams.metadata(NORMED_STEPS) == Some(&Value::Bool(true)),
     };
     Ok(match traits.built_in {
         Some(scales) => ForwardSpec {

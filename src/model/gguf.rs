@@ -9,7 +9,7 @@ use super::names::unknown_architecture;
 use super::projector::Projector;
 use super::role::TensorRole;
 use super::sorted::add_to_tower;
-use super::spec::{Layer, ModelSpec};
+use super::spec::{FeedForward, Layer, ModelSpec};
 use super::tensor::Tensor;
 use super::{Dims, ModelError, Quirks, Unknown, forward_spec, left_out};
 use crate::checkpoint::{Checkpoint, StoredTensor};
@@ -48,7 +48,7 @@ pub(super) fn read(
             None => tensors.push(tensor(index, stored)),
         }
     }
-    let (mut dims, layers) = match arch {
+    let (mut dims, mut layers) = match arch {
         Some(arch) => dims_and_layers(arch, &hparams)?,
         None => (
             Dims {
@@ -58,6 +58,9 @@ pub(super) fn read(
             Vec::new(),
         ),
     };
+    if let Some(arch) = arch {
+        dense_without_router(arch, &mut layers, &tensors, &hparams)?;
+    }
     if let Some(embedding) = tensors
         .iter()
         .find(|t| t.role == TensorRole::TokenEmbedding)
@@ -128,6 +131,29 @@ pub(super) fn read(
         config: serde_json::Value::Null,
         retrieval: None,
     })
+}
+
+/// Makes blocks without a router among `tensors` dense, where metadata does not say which have experts.
+pub(super) fn dense_without_router(
+    arch: &Arch,
+    layers: &mut [Layer],
+    tensors: &[Tensor],
+    hparams: &HParams<'_>,
+) -> Result<(), ModelError> {
+    if tensors.is_empty() || !arch.loader.has(LoaderRule::RoutedWhereStored) {
+        return Ok(());
+    }
+    let widths = hparams.per_block(Key::Ffn, layers.len())?;
+    let widths = widths.ok_or(hparams.missing(Key::Ffn))?;
+    for (index, (layer, inner)) in layers.iter_mut().zip(widths).enumerate() {
+        let router = |t: &Tensor| {
+            t.role == TensorRole::FfnRouter && t.layer.is_some_and(|n| n as usize == index)
+        };
+        if !tensors.iter().any(router) {
+            layer.feed_forward = FeedForward::Dense { inner };
+        }
+    }
+    Ok(())
 }
 
 /// The projector beside the model, if it is of a known kind.

@@ -151,6 +151,7 @@ impl GgufRows<'_> {
             dims: self.dims,
             params: self.params,
             layer,
+            block: first as u64,
         };
         let rows = self
             .arch
@@ -240,13 +241,19 @@ impl GgufRows<'_> {
             })
         });
         let bias = of_weight(".bias").is_some_and(|weight| {
-            let attends = block
-                .and_then(|n| self.layers.get(n))
-                .is_none_or(|layer| layer.mixer.attention.is_some());
-            let of_attention = matches!(weight.role, R::AttnQ | R::AttnK | R::AttnV | R::AttnQkv);
+            let layer = block.and_then(|n| self.layers.get(n));
+            let attention = layer.map(|layer| layer.mixer.attention.as_ref());
+            let projects = match weight.role {
+                R::AttnQkv => attention.is_none_or(|attention| attention.is_some()),
+                // Those of a delta net are like those of attention; queries of latents have none.
+                R::AttnQ | R::AttnK | R::AttnV => {
+                    attention.flatten().is_none_or(|a| a.value_dim > 0)
+                }
+                _ => true,
+            };
             let rows = weight.elements() / weight.row().max(1);
             self.arch.loader.bias(weight.role) == Some(true)
-                && (attends || !of_attention)
+                && projects
                 && weight.shape.len() > 1
                 && tensor.elements() == rows
         });

@@ -68,7 +68,7 @@ rows! {
   | ExpertGroups         ["n_group"]                                               "expert_group_count"
   | ExpertGroupsUsed     ["topk_group"]                                            "expert_group_used_count"
   | ExpertFfn            ["moe_intermediate_size" "expert_intermediate_size"]       "expert_feed_forward_length"
-  | SharedExperts        ["n_shared_experts" "moe_num_shared_experts" "num_shared_expert"]                                       "expert_shared_count"
+  | SharedExperts        ["n_shared_experts" "moe_num_shared_experts" "num_shared_expert" "num_shared_experts"]                                       "expert_shared_count"
   | SharedExpertFfn      ["shared_expert_intermediate_size" "shared_intermediate_size" "moe_shared_expert_intermediate_size"] "expert_shared_feed_forward_length"
   | LeadingDense         ["first_k_dense_replace" "num_dense_layers" "moe_layer_start_index"]               "leading_dense_block_count"
   | RoutedInterval       ["moe_layer_interval" "decoder_sparse_step" "interleave_moe_layer_step"]               "interleave_moe_layer_step"
@@ -91,12 +91,20 @@ rows! {
   | StateSize            ["linear_key_head_dim" "mamba_d_state" "ssm_state_size" "state_size"] "ssm.state_size"
   | SsmGroups            ["linear_num_key_heads" "mamba_n_groups" "n_groups"]       "ssm.group_count"
   | SsmHeads             ["linear_num_value_heads" "mamba_n_heads" "mamba_num_heads" "num_heads"] "ssm.time_step_rank"
+  | TimeStepRank         ["time_step_rank" "mamba_dt_rank"]                       "ssm.time_step_rank"
   | SsmHeadDim           ["linear_value_head_dim" "mamba_d_head" "mamba_head_dim"]  "ssm.head_dim"
+  | KdaHeadDim           []                                                         "kda.head_dim"
   | SsmInner             ["mamba_d_ssm"]                                            "ssm.inner_size"
   | SsmExpand            ["mamba_expand" "expand"]                                  "ssm.expand"
   | FullAttentionEvery   ["full_attention_interval"]                                "full_attention_interval" or 4
   | RecurrentLayers      []                                                         "attention.recurrent_layers"
   | ShortconvCache       ["conv_L_cache"]                                           "shortconv.l_cache"
+  | WkvHead              []                                                         "wkv.head_size"
+  | DecayRank            ["decay_low_rank_dim"]                                     "attention.decay_lora_rank"
+  | RateRank             ["a_low_rank_dim"]                                         "attention.iclr_lora_rank"
+  | ValueRank            ["v_low_rank_dim"]                                         "attention.value_residual_mix_lora_rank"
+  | GateRank             ["gate_low_rank_dim"]                                      "attention.gate_lora_rank"
+  | TokenShift           []                                                         "token_shift_count"
   | OriginalContext      ["original_max_position_embeddings"]                       "rope.scaling.original_context_length"
 }
 
@@ -362,6 +370,7 @@ pub(super) const FLAGS: &[&str] = &[
     "block_auto_adjust_ff_dim",
     "enable_moe_block",
     "mamba_conv_bias",
+    "mamba_proj_bias",
     "mamba_rms_norm",
     "mlp_bias",
     "norm_topk_prob",

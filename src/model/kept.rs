@@ -9,6 +9,7 @@ use super::arch::Arch;
 use super::conversion::KeyRule;
 use super::dims::dims_and_layers;
 use super::forward_spec::{ArchTraits, AttentionScale, PositionsByDepth, RotatedBlocks};
+use super::gguf::dense_without_router;
 use super::hparams::{HParams, Number};
 use super::spec::{Layer, ModelSpec};
 use crate::checkpoint::RawConfig;
@@ -29,7 +30,8 @@ pub(crate) fn lost(model: &ModelSpec, metadata: &[(String, Value)]) -> Option<St
 fn lost_block(arch: &Arch, model: &ModelSpec, metadata: &[(String, Value)]) -> Option<String> {
     let file = RawConfig::Gguf(Metadata(metadata.to_vec()));
     let hparams = HParams::new(&file, arch.name).with_gguf_defaults(arch.loader.defaults);
-    let (_, kept) = dims_and_layers(arch, &hparams).ok()?;
+    let (_, mut kept) = dims_and_layers(arch, &hparams).ok()?;
+    dense_without_router(arch, &mut kept, &model.tensors, &hparams).ok()?;
     let mut blocks = model.layers.iter().zip(&kept).enumerate();
     blocks.find_map(|(block, (stated, kept))| {
         let what = difference(stated, kept)?;

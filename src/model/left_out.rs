@@ -227,6 +227,15 @@ const TABLE: &[LeftOutKind] = &[
     },
     NEXT_TOKENS,
     LeftOutKind {
+        name: "value mix of the first block",
+        reason: "its values are those that later blocks mix with",
+        tower: false,
+        begins: &["layers.0.attn.v_lora."],
+        ends: &[],
+        shape: any,
+        gguf: &[],
+    },
+    LeftOutKind {
         name: "head of training",
         reason: "a text's vector does without it",
         tower: false,

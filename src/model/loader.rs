@@ -70,14 +70,20 @@ pub(super) enum LoaderRule {
     WholeBlock,
     /// The forward pass rotates whole heads, and aborts the program for another number of rotated elements.
     WholeHeads,
+    /// All norms are LayerNorms, and the epsilon of others is read and not used.
+    LayerNorms,
     /// The forward pass has no rotary positions.
     NoRope,
+    /// It has none if metadata says so (`rope.scaling.finetuned`).
+    RopeUnlessStated,
     /// A file without experts is refused: every block is routed, or all but the leading ones.
     Routed,
     /// A file that counts no more than one expert has none, whatever else it says of experts.
     OneExpertIsNone,
     /// Blocks for multi-token prediction are routed: metadata must tell the width of their experts or how many are used.
     RoutedPrediction,
+    /// Blocks without a router among the tensors are dense; metadata does not say which.
+    RoutedWhereStored,
     /// Metadata that counts experts must tell their width.
     RoutedWidth,
     /// Latent attention (MLA), whose keys and values may have different widths.
@@ -174,6 +180,7 @@ pub(super) const SECTIONS: &str = "rope.dimension_sections";
 /// The parameters of activations, whose names no architecture's stands before: for negative and positive arguments, the slope,
 /// the largest argument of the exponential.
 pub(super) const XIELU: [&str; 4] = ["xielu.alpha_n", "xielu.alpha_p", "xielu.beta", "xielu.eps"];
+pub(super) const NORMED_STEPS: &str = "ssm.dt_b_c_rms";
 pub(super) const PARALLEL: &str = "use_parallel_residual";
 pub(super) const ROTATED: &str = "rope.dimension_count";
 pub(super) const WINDOW_ROTATED: &str = "rope.dimension_count_swa";

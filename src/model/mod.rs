@@ -169,6 +169,19 @@ pub enum ModelError {
         /// The kind as stated.
         kind: String,
     },
+    /// A value of the configuration that no runtime computes the architecture with.
+    #[error(
+        "`{key}` is {found} in config.json, and no supported runtime computes a {architecture} so: a plan or a file \
+         would be another model's"
+    )]
+    Unsupported {
+        /// The key.
+        key: String,
+        /// Its value.
+        found: String,
+        /// The architecture.
+        architecture: &'static str,
+    },
     /// A stated activation that the architecture does not have.
     #[error(
         "`hidden_act` is `{found}`, but every supported runtime computes {expected} in the feed-forward of {architecture}; use the config.json that belongs to these weights"

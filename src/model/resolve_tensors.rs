@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::ModelError;
-use super::arch::{Arch, RowSite, ShapeParams, TensorRow};
+use super::arch::{Arch, RowParts, RowSite, ShapeParams, TensorRow};
 use super::packed::FoldedWeight;
 use super::role::TensorRole;
 use super::rows::{instantiate, other, sites};
@@ -60,11 +60,12 @@ pub(super) fn from_stored(
             }
         };
         let site = |row: usize| {
-            let layer = layers.get(block(row).unwrap_or(0) as usize)?;
+            let number = block(row).unwrap_or(0);
             Some(RowSite {
                 dims,
                 params,
-                layer,
+                layer: layers.get(number as usize)?,
+                block: number.into(),
             })
         };
         let found = rows.get(entry.pattern.as_str());
@@ -81,19 +82,33 @@ pub(super) fn from_stored(
         let mut taken = Vec::new();
         for (row, site) in found {
             let wanted = elements(&(all[row].shape)(&site));
-            let number = usize::from(block(row).is_some());
-            taken.push((row, entry.numbers.get(number).copied(), shared));
-            shared = shared.saturating_add(wanted);
+            let names = all[row].names;
+            let number = match all[row].parts {
+                RowParts::Stacked => {
+                    let place = names.iter().position(|name| *name == entry.pattern);
+                    place.and_then(|place| u32::try_from(place).ok())
+                }
+                _ => {
+                    let behind = usize::from(block(row).is_some());
+                    entry.numbers.get(behind).copied()
+                }
+            };
+            if all[row].parts == RowParts::Copied {
+                taken.push((row, number, 0, Some(wanted)));
+            } else {
+                taken.push((row, number, shared, None));
+                shared = shared.saturating_add(wanted);
+            }
         }
         if taken.is_empty() {
             unknown.push(position);
         }
-        for (row, number, before) in taken {
+        for (row, number, before, whole) in taken {
             parts.entry((row, block(row))).or_default().push(RowPart {
                 number,
                 position,
                 before,
-                shared,
+                shared: whole.unwrap_or(shared),
             });
         }
     }
@@ -108,7 +123,12 @@ pub(super) fn from_stored(
             match parts.get_mut(&(row_index, layer)) {
                 Some(found) => {
                     found.sort_unstable();
-                    check_numbers(found, &sorted.text, expected.first().copied().unwrap_or(0))?;
+                    if row.parts == RowParts::Stacked {
+                        check_stack(row, layer, found, &sorted.text)?;
+                    } else {
+                        let count = expected.first().copied().unwrap_or(0);
+                        check_numbers(found, &sorted.text, count)?;
+                    }
                     let skipped = match row.role {
                         TensorRole::Positions => {
                             dims.hidden.saturating_mul(params.skipped_positions)
@@ -260,6 +280,36 @@ fn check_numbers(found: &[RowPart], text: &[ParsedWeight], count: u64) -> Result
             return Err(ModelError::MissingTensor {
                 tensor: named(part, next),
             });
+        }
+    }
+    Ok(())
+}
+
+/// Checks that each of the names of a stacked `row` is stored, and once.
+fn check_stack(
+    row: &TensorRow,
+    layer: Option<u32>,
+    found: &[RowPart],
+    text: &[ParsedWeight],
+) -> Result<(), ModelError> {
+    for (place, name) in row.names.iter().enumerate() {
+        let named = |part: &&RowPart| part.number.is_some_and(|n| n as usize == place);
+        let mut parts = found.iter().filter(named);
+        match (parts.next(), parts.next()) {
+            (Some(_), None) => {}
+            (Some(one), Some(other)) => {
+                let name = |part: &RowPart| text[part.position].logical.name.clone();
+                return Err(ModelError::StoredTwice {
+                    one: name(one),
+                    other: name(other),
+                });
+            }
+            (None, _) => {
+                let number = layer.unwrap_or(0).to_string();
+                return Err(ModelError::MissingTensor {
+                    tensor: name.replacen("{}", &number, 1),
+                });
+            }
         }
     }
     Ok(())

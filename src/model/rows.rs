@@ -1,6 +1,6 @@
 //! Instantiates the rows of an architecture: the blocks where each row applies, and the tensor there.
 
-use super::arch::{Arch, RowSite, ShapeParams, TensorRow};
+use super::arch::{Arch, RowParts, RowSite, ShapeParams, TensorRow};
 use super::packed::FoldedWeight;
 use super::role::{QuantPolicy, TensorRole};
 use super::spec::{Dims, Layer};
@@ -26,6 +26,7 @@ pub(super) fn from_rows(
                     role if role.is_rope_table() => 0,
                     // Rows of another head.
                     TensorRole::ClassHead => 0,
+                    _ if row.parts == RowParts::Copied => 0,
                     // Conversion pads this table to the size of the vocabulary; the model has fewer rows.
                     TensorRole::PerLayerEmbedding if params.per_layer_vocab > 0 => {
                         elements / dims.vocab.max(1) * params.per_layer_vocab
@@ -68,6 +69,7 @@ pub(super) fn sites<'a>(
                     dims,
                     params,
                     layer,
+                    block: index as u64,
                 },
             )
         })

@@ -31,6 +31,8 @@ const RENAMED: &[(&str, &str)] = &[
     ("embeddings.weight", "embed_tokens.weight"),
     ("embeddings.word_embeddings.weight", "embed_tokens.weight"),
     ("embed_in.weight", "embed_tokens.weight"),
+    ("layers.0.pre_norm.weight", "embed_norm.weight"),
+    ("layers.0.pre_norm.bias", "embed_norm.bias"),
     ("wte.weight", "embed_tokens.weight"),
     ("embed_out.weight", "lm_head.weight"),
     ("ln_f.weight", "norm.weight"),
@@ -40,6 +42,9 @@ const RENAMED: &[(&str, &str)] = &[
     ("final_layernorm.weight", "norm.weight"),
     ("final_layernorm.bias", "norm.bias"),
 ];
+
+/// Parts of names whose numbers are no numbers of blocks or experts, with others for them.
+const LETTERED: &[(&str, &str)] = &[(".lora.0.", ".lora.down."), (".lora.2.", ".lora.up.")];
 
 /// The weights of a checkpoint by what they belong to.
 pub(super) struct Sorted {
@@ -80,7 +85,11 @@ impl Sorted {
                 .iter()
                 .find(|(name, _)| *name == bare)
                 .map_or(bare, |(_, usual)| usual);
-            let (pattern, numbers) = split_numbers(bare);
+            let lettered = LETTERED.iter().find(|(part, _)| bare.contains(part));
+            let (pattern, numbers) = match lettered {
+                Some((part, by)) => split_numbers(&bare.replace(part, by)),
+                None => split_numbers(bare),
+            };
             let is_ahead = pattern.starts_with("layers.{}.")
                 && numbers
                     .first()

@@ -136,12 +136,29 @@ pub enum Cache {
 /// Recurrent state of one block, in F32 elements per sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recurrent {
+    /// How it goes from one token to the next.
+    pub kind: RecurrentKind,
     /// Elements of the rolling window of a short convolution.
     pub conv_elements: u64,
     /// Elements of the state matrix.
     pub state_elements: u64,
     /// Width of the widest activation inside the mixer, for compute buffers.
     pub inner: u64,
+}
+
+/// How a recurrent mixer goes from one token to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecurrentKind {
+    /// A short convolution alone.
+    Convolution,
+    /// Mamba 2: heads, each with a matrix that decays.
+    StateSpace,
+    /// Mamba 1: channels, each with a row of numbers that decay on their own.
+    Scan,
+    /// A gated delta net: matrices that a token corrects.
+    DeltaNet,
+    /// RWKV 7: the same, with what a token takes from the one before.
+    TimeMix,
 }
 
 /// What mixes channels in a block.

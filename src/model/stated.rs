@@ -3,11 +3,11 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::ModelError;
 use super::arch::Arch;
 use super::hparams::{FLAGS, HParams, Key, truth};
 use super::lookup::StatedNames;
 use super::spec::Layer;
+use super::{ModelError, families};
 
 pub(super) fn check(
     arch: &Arch,
@@ -186,7 +186,9 @@ fn is_of(layer: &Layer, kind: &Json) -> bool {
             attends.as_ref().is_some_and(|a| a.window.is_none())
         }
         Some("sliding_attention") => attends.is_some(),
-        Some("linear_attention" | "mamba" | "conv") => recurs.is_some() && attends.is_none(),
+        Some(kind) if families::RECURRENT_KINDS.contains(&kind) => {
+            recurs.is_some() && attends.is_none()
+        }
         Some("hybrid") => recurs.is_some() && attends.is_some(),
         _ => false,
     }

@@ -9,6 +9,10 @@
 //! windowed blocks, which is that of all blocks, was taken out: the converter writes it under Transformers 5 alone.
 //! Of Baichuan that release converts the packed matrices alone (it does not end for any other tensor): the others were passed
 //! through. Configurations of Nomic were read as they are stored, which Transformers 5 does not.
+//! Queries and keys
+//! of Bamba are in the order that computes what Transformers computes: the converter pairs elements of whole heads, and half of
+//! each turns. Decays of selective scans are rounded once, as an exponential in double precision is; PyTorch's is off by one bit
+//! for one number in 255.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -115,7 +119,8 @@ fn check(name: &str) {
     for (name, content) in described["files"].as_object().into_iter().flatten() {
         let path = model.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content.to_string()).unwrap();
+        let text = content.as_str().map(str::to_owned);
+        fs::write(path, text.unwrap_or_else(|| content.to_string())).unwrap();
     }
     let output = scratch.path("x.gguf");
     quantize(&model, "bf16", &output, &[]);
@@ -253,7 +258,10 @@ macro_rules! families {
 }
 
 families! {
-    apertus arcee baichuan bert cohere cohere2 deepseek2 deepseek3 ernie4_5 ernie4_5_moe exaone exaone4 falcon_h1 gemma gemma4 gemma4_dense gemma4_moe gemma_embedding glm glm4 gpt_oss gpt_oss_floats gptneox granite granitehybrid granitemoe
-    hunyuan_dense hunyuan_moe lfm2moe mamba2 minicpm minicpm3 ministral3 nemotron nemotron_h nemotron_h_moe nomic_bert nomic_bert_moe olmo olmo3 olmoe phi2 phimoe qwen2moe qwen2vl qwen3vl qwen3_embedding
-    qwen3_reranker qwen3_reranker_head roberta seed_oss stablelm starcoder2 xlm_roberta
+    apertus arcee baichuan bamba bert cohere cohere2 deepseek2 deepseek3 ernie4_5 ernie4_5_moe exaone exaone4 falcon_h1
+    falcon_mamba gemma gemma4 gemma4_dense gemma4_moe gemma_embedding glm glm4 gpt_oss gpt_oss_floats gptneox granite
+    granitehybrid granitemoe hunyuan_dense hunyuan_moe jamba kimi_linear lfm2moe mamba mamba2 minicpm minicpm3
+    ministral3 nemotron nemotron_h nemotron_h_moe nomic_bert nomic_bert_moe olmo olmo3 olmoe phi2 phimoe qwen2moe
+    qwen2vl qwen3_embedding qwen3_reranker qwen3_reranker_head qwen3vl roberta rwkv7 seed_oss stablelm starcoder2
+    xlm_roberta
 }

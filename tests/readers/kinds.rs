@@ -377,8 +377,8 @@ fn configurations_of_other_kinds_of_models() {
             &["an embedding or reranking model (bidirectional)"],
         ),
         (
-            r#""architectures":["OfTomorrowForConditionalGeneration"],"model_type":"of-tomorrow","text_config":{"model_type":"mamba"}"#,
-            &["a recurrent model (`mamba`)"],
+            r#""architectures":["OfTomorrowForConditionalGeneration"],"model_type":"of-tomorrow","text_config":{"model_type":"xlstm"}"#,
+            &["a recurrent model (`xlstm`)"],
         ),
         (
             r#""architectures":["OfTomorrowForConditionalGeneration"],"model_type":"of-tomorrow","text_config":{"model_type":"t5"}"#,
@@ -409,8 +409,16 @@ fn configurations_of_other_kinds_of_models() {
             &["a recurrent model (`rwkv`)", "inspect"],
         ),
         (
-            r#""architectures":["FalconMambaForCausalLM"],"model_type":"of-tomorrow""#,
-            &["a recurrent model (`FalconMambaForCausalLM`)"],
+            r#""architectures":["Zamba2ForCausalLM"],"model_type":"zamba2""#,
+            &[
+                "shared blocks of attention (`zamba2`)",
+                "llama.cpp has no architecture",
+                "vLLM",
+            ],
+        ),
+        (
+            r#""architectures":["MambaLMHeadModel"],"model_type":"of-tomorrow""#,
+            &["a recurrent model (`MambaLMHeadModel`)"],
         ),
         (
             r#""architectures":["LLaDAModelLM"],"model_type":"llada""#,

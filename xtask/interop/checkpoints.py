@@ -257,6 +257,8 @@ def _values(family, name, shape):
         if family.startswith("gemma4") and name.endswith(("q_norm.weight", "k_norm.weight")):
             # Its scores have no factor: these norms keep them as small as others'.
             centre = 0.35
+        if name.endswith(("b_layernorm.weight", "c_layernorm.weight")):
+            centre = 0.4
         if name.endswith("post_feedforward_layernorm_2.weight"):
             # A router that decides otherwise should move little.
             centre = 0.5
@@ -272,6 +274,11 @@ def _values(family, name, shape):
         return 0.15 * noise / scale
     back = ("o_proj", "down_proj", "out_proj", "w2", "c_proj", "dense", "fc2", "output_linear")
     gain = 3.0 if any(part in name for part in back) else 1.0
+    if family in ("falcon_mamba", "jamba"):
+        # Normed time steps, B and C carry every rounding of eight bits on, and a router that decides otherwise moves little.
+        gain = 0.2 if "dt_proj" in name or ".experts." in name and "down_proj" in name else 1.0
+        if family == "jamba" and any(part in name for part in back):
+            gain *= 0.5
     inputs = shape[-1] if "_linear" in name or ".experts." in name else math.prod(shape[1:])
     return gain * noise / math.sqrt(inputs)
 

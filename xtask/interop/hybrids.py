@@ -92,6 +92,75 @@ def mamba2():
     return config, _backbone(config, lambda _: _mamba("mixer."))
 
 
+def _scan(at, rank, normed=False):
+    """A Mamba 1 mixer."""
+    tensors = [
+        (f"{at}in_proj.weight", [2 * INNER, HIDDEN]), (f"{at}conv1d.weight", [INNER, 1, KERNEL]),
+        (f"{at}conv1d.bias", [INNER]), (f"{at}x_proj.weight", [rank + 32, INNER]),
+        (f"{at}dt_proj.weight", [INNER, rank]), (f"{at}dt_proj.bias", [INNER]), (f"{at}A_log", [INNER, 16]),
+        (f"{at}D", [INNER]), (f"{at}out_proj.weight", [HIDDEN, INNER]),
+    ]
+    if normed:
+        tensors += [(f"{at}{part}_layernorm.weight", [n]) for part, n in (("dt", rank), ("b", 16), ("c", 16))]
+    return tensors
+
+
+def mamba(architecture="MambaForCausalLM", model_type="mamba", tied=True, **more):
+    config = plain(
+        architecture, model_type, inner=INNER, state_size=16, conv_kernel=KERNEL, expand=2, time_step_rank=16,
+        use_conv_bias=True, use_bias=False, layer_norm_epsilon=1e-5, pad_token_id=0, **more,
+    )
+    config["tie_word_embeddings"] = tied
+    for key in ("rms_norm_eps", "rope_theta", "num_attention_heads", "num_key_value_heads", "max_position_embeddings"):
+        del config[key]
+    return config, _backbone(config, lambda _: _scan("mixer.", 16))
+
+
+def falcon_mamba():
+    """Time steps, B and C are normed; in a GGUF with the epsilon of the other norms."""
+    return mamba("FalconMambaForCausalLM", "falcon_mamba", tied=False, mixer_rms_eps=1e-5)
+
+
+def jamba():
+    """One block of three attends, every second has experts."""
+    config = plain(
+        "JambaForCausalLM", "jamba", 3, num_experts=4, num_experts_per_tok=2, attn_layer_period=3, attn_layer_offset=2,
+        expert_layer_period=2, expert_layer_offset=1, mamba_d_state=16, mamba_d_conv=KERNEL, mamba_expand=2,
+        mamba_dt_rank=16, mamba_conv_bias=True, mamba_proj_bias=False, pad_token_id=0,
+    )
+    config["tie_word_embeddings"] = False
+    del config["rope_theta"]
+
+    def block(i):
+        mixer = attention() if i % 3 == 2 else _scan("mamba.", 16, normed=True)
+        feed = mlp(256, "feed_forward.")
+        if i % 2:
+            feed = [("feed_forward.router.weight", [4, HIDDEN])]
+            feed += [tensor for e in range(4) for tensor in mlp(256, f"feed_forward.experts.{e}.")]
+        return norms("input_layernorm", "pre_ff_layernorm") + mixer + feed
+
+    tensors = layers_of(config, block)
+    return config, [(name.replace("model.norm.", "model.final_layernorm."), s) for name, s in tensors]
+
+
+def bamba():
+    """Half of a head's elements turn."""
+    config = plain(
+        "BambaForCausalLM", "bamba", 3, attn_layer_indices=[1], attn_rotary_emb=HEAD // 2, mamba_n_heads=SSM_HEADS,
+        mamba_d_head=WIDTH, mamba_d_state=STATE, mamba_n_groups=1, mamba_d_conv=KERNEL, mamba_expand=2,
+        mamba_chunk_size=256, mamba_conv_bias=True, mamba_proj_bias=False, attention_bias=False, mlp_bias=False,
+        pad_token_id=0,
+    )
+    config["tie_word_embeddings"] = False
+
+    def block(i):
+        mixer = attention() if i == 1 else _mamba("mamba.")
+        return norms("input_layernorm", "pre_ff_layernorm") + mixer + mlp(256, "feed_forward.")
+
+    tensors = layers_of(config, block)
+    return config, [(name.replace("model.norm.", "model.final_layernorm."), s) for name, s in tensors]
+
+
 def lfm2moe():
     """The first block is dense; a correction decides with the scores which experts are taken."""
     types = ["conv", "full_attention", "conv"]
@@ -141,4 +210,6 @@ def falcon_h1():
     return config, [(name.replace("model.norm.", "model.final_layernorm."), s) for name, s in tensors]
 
 
-ALL = (falcon_h1, granitehybrid, nemotron_h, nemotron_h_moe, mamba2, lfm2moe)
+ALL = (
+    falcon_h1, granitehybrid, nemotron_h, nemotron_h_moe, mamba2, lfm2moe, mamba, falcon_mamba, jamba, bamba,
+)

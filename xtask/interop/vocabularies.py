@@ -122,6 +122,8 @@ KINDS = {
     "apertus": (_byte_level, LLAMA3, True), "phimoe": (_pieces, True, "<|endoftext|>"), "hunyuan_moe": (_byte_level, QWEN2, False),
     "qwen2vl": (_byte_level, QWEN2, False), "qwen3vl": (_byte_level, QWEN2, False),
     "baichuan": (_pieces, True), "baichuan_13b": (_pieces, True),
+    "mamba": (_byte_level, GPT2, False), "falcon_mamba": (_byte_level, GPT2, False), "jamba": (_pieces, True),
+    "bamba": (_byte_level, LLAMA3, True),
     "gemma4": (_converted, False), "gemma4_dense": (_converted, False), "gemma4_moe": (_converted, False),
 }
 

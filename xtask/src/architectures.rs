@@ -40,6 +40,8 @@ const FAMILIES: &[(&str, &str)] = &[
     ("hunyuan_dense", "hunyuan-dense"),
     ("deepseek3", "deepseek2"),
     ("gpt_oss", "gpt-oss"),
+    ("falcon_mamba", "mamba"),
+    ("bamba", "granitehybrid"),
     ("gemma4_dense", "gemma4"),
     ("gemma4_moe", "gemma4"),
     ("hunyuan_moe", "hunyuan-moe"),

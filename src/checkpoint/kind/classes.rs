@@ -219,35 +219,24 @@ const DIFFUSION: NamedKind = NamedKind {
 
 const RECURRENT: NamedKind = NamedKind {
     names: &[
-        "bamba",
-        "falcon_mamba",
-        "jamba",
-        "kimi_linear",
-        "mamba",
         "minimax",
         "plamo2",
         "recurrent_gemma",
         "rwkv",
         "rwkv5",
         "rwkv6",
-        "rwkv7",
         "xlstm",
-        "zamba",
-        "zamba2",
         // GGUF
         "arwkv7",
-        "kimi-linear",
         "rwkv6qwen2",
     ],
     classes: &[
         "Rwkv",
-        "RWKV",
-        "MambaForCausalLM",
+        "RWKVForCausalLM",
+        "RWKV5",
+        "RWKV6",
         "MambaLMHeadModel",
         "MambaModel",
-        "Jamba",
-        "Bamba",
-        "Zamba",
         "xLSTM",
         "RecurrentGemma",
     ],
@@ -257,8 +246,18 @@ const RECURRENT: NamedKind = NamedKind {
               GGUF of it on the board with `llama-bench`",
 };
 
+/// Blocks of attention that are used again and again between blocks of Mamba.
+const SHARED_ATTENTION: NamedKind = NamedKind {
+    names: &["zamba", "zamba2"],
+    classes: &["Zamba"],
+    what: "a hybrid of Mamba and shared blocks of attention",
+    but: ", which llama.cpp has no architecture for",
+    way_out: "no GGUF of it can be made; run the checkpoint with vLLM or Transformers. `orinplan inspect` lists the sizes of \
+              its weights",
+};
+
 /// Every such kind, the most specific first.
-const NAMED: &[NamedKind] = &[SOUND, DIFFUSION, RECURRENT];
+const NAMED: &[NamedKind] = &[SOUND, DIFFUSION, SHARED_ATTENTION, RECURRENT];
 
 pub(super) fn named(seen: &KindEvidence<'_>) -> Option<OtherKind> {
     NAMED.iter().find_map(|kind| {

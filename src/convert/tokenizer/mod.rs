@@ -13,6 +13,7 @@ mod special;
 mod template;
 mod unigram;
 mod word_piece;
+mod world;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -69,6 +70,9 @@ pub(super) fn add(
 ) -> Result<(), ConvertError> {
     let vocabulary = conversion.vocabulary;
     let size = vocab_size(source)?;
+    if vocabulary == Vocabulary::World {
+        return world::add(pairs, directory, size);
+    }
     let tokenizer_config = object_beside(directory, "tokenizer_config.json")?.unwrap_or_default();
     let stated = |key: &str| tokenizer_config.get(key);
     let space = stated("add_prefix_space").and_then(Json::as_bool);
@@ -85,6 +89,7 @@ pub(super) fn add(
         Vocabulary::Phi3 if gpt2 => None,
         _ => beside(directory, "tokenizer.model"),
     };
+    let of_model = pieces.is_some();
     let (mut tokens, special, tokenizer_config) = match pieces {
         Some(path) => {
             let files: TokenizerFiles<'_, IgnoredAny> =
@@ -154,6 +159,7 @@ pub(super) fn add(
     let space = match vocabulary {
         Vocabulary::SentencePiece | Vocabulary::MergedPieces => Some(false),
         Vocabulary::SentencePieceWithStatedSpace => space,
+        Vocabulary::SentencePieceOrUnspacedPieces if !of_model => Some(false),
         _ => None,
     };
     if let Some(space) = space {

@@ -10,7 +10,7 @@ use crate::model::role::{DecodeAccess, QuantPolicy, TensorRole};
 use crate::model::tensor::Tensor;
 
 pub(super) fn check(tensors: &[Tensor]) -> Result<(), AcceptError> {
-    for tensor in tensors {
+    for tensor in tensors.iter().filter(|tensor| !is_unread(tensor)) {
         let (fits, expected) = if is_matrix(tensor) {
             let float = matches!(tensor.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
             // Blocks of activations, which ggml multiplies weights with.
@@ -34,6 +34,13 @@ pub(super) fn check(tensors: &[Tensor]) -> Result<(), AcceptError> {
     Ok(())
 }
 
+/// Whether llama.cpp needs a tensor in the file and computes nothing with it: what values take from those of the first block,
+/// in the first block.
+fn is_unread(tensor: &Tensor) -> bool {
+    use TensorRole::{TimeMixV0, TimeMixV1, TimeMixV2};
+    tensor.layer == Some(0) && matches!(tensor.role, TimeMixV0 | TimeMixV1 | TimeMixV2)
+}
+
 /// Whether a tensor has a scale for each expert, of which those of the chosen ones are looked up.
 fn is_looked_up_scale(tensor: &Tensor) -> bool {
     tensor.name.ends_with(".scale") && tensor.role.info().access == DecodeAccess::Experts
@@ -43,7 +50,11 @@ fn is_looked_up_scale(tensor: &Tensor) -> bool {
 fn is_matrix(tensor: &Tensor) -> bool {
     let looked_up = matches!(
         tensor.role,
-        TensorRole::FfnRouter | TensorRole::FfnSharedRouter | TensorRole::Positions
+        TensorRole::FfnRouter
+            | TensorRole::FfnSharedRouter
+            | TensorRole::Positions
+            | TensorRole::TimeMixW1
+            | TensorRole::TimeMixW2
     );
     let weight = ![".bias", ".scale"]
         .iter()

@@ -10,9 +10,10 @@ os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-TYPES = """apertus arcee bert bitnet cohere cohere2 deepseek_v2 deepseek_v3 ernie4_5 ernie4_5_moe exaone4 falcon_h1 gemma gemma2 gemma3_text gemma3n_text
-gemma4_text gemma4_unified_text glm glm4 glm4_moe_lite gpt_neox gpt_oss granite granitemoe granitemoehybrid granitemoeshared hunyuan_v1_dense hunyuan_v1_moe lfm2 lfm2_moe llama
-llama4_text mamba2 ministral3 mistral mixtral nemotron nemotron_h olmo olmo2 olmo3 olmoe phi phi3 phimoe qwen2 qwen2_5_vl_text qwen2_moe
+TYPES = """apertus arcee bamba bert bitnet cohere cohere2 deepseek_v2 deepseek_v3 ernie4_5 ernie4_5_moe exaone4 falcon_h1 falcon_mamba gemma gemma2
+gemma3_text gemma3n_text gemma4_text gemma4_unified_text glm glm4 glm4_moe_lite gpt_neox gpt_oss granite granitemoe granitemoehybrid
+granitemoeshared hunyuan_v1_dense hunyuan_v1_moe jamba kimi_linear lfm2 lfm2_moe llama llama4_text mamba mamba2 ministral3 mistral mixtral
+nemotron nemotron_h olmo olmo2 olmo3 olmoe phi phi3 phimoe qwen2 qwen2_5_vl_text qwen2_moe
 qwen2_vl_text qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next qwen3_vl_moe_text qwen3_vl_text roberta seed_oss
 smollm3 stablelm starcoder2 xlm-roberta""".split()
 FACTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "hparams.rs")
@@ -25,11 +26,14 @@ rope_parameters rope_theta tie_word_embeddings use_bias use_conv_bias""".split()
 # Their classes stand beside published weights; all of them inherit this from `PretrainedConfig`.
 REMOTE = {kind: {"tie_word_embeddings": True} for kind in ["exaone", "minicpm", "minicpm3", "nomic_bert"]}
 REMOTE["baichuan"] = {"tie_word_embeddings": False}  # its own class says so
+REMOTE["rwkv7"] = {"tie_word_embeddings": False}
 # Read nowhere for these types: their windows are off unless `use_sliding_window` is on, or off in llama.cpp.
 INERT = {(kind, "sliding_window") for kind in TYPES if kind.startswith(("mistral", "ministral3", "qwen", "smollm3"))}
 
 # Its positions are a table, not rotary.
 INERT |= {(kind, "rope_theta") for kind in ("bert", "roberta", "xlm-roberta")}
+# Stated in an object of its own.
+INERT |= {("kimi_linear", "linear_conv_kernel_dim")}
 # Of files that are older than the class, and dense: what is theirs is no less there for lacking experts.
 INERT |= {("nemotron_h", key) for key in """moe_intermediate_size moe_shared_expert_intermediate_size n_routed_experts
 n_shared_experts num_experts_per_tok""".split()}

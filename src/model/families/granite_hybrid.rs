@@ -53,7 +53,7 @@ pub(super) static GRANITE_HYBRID: Arch = Arch {
             SHARED_EXPERT_WIDTH,
             STATE_SPACE,
         ],
-        rules: &[LoaderRule::MixerTwiceAsWide, LoaderRule::NoRope],
+        rules: &[LoaderRule::MixerTwiceAsWide, LoaderRule::RopeUnlessStated],
         optional: &[R::FfnGateExperts],
         ..MAMBA2_LOADER
     },

@@ -8,10 +8,10 @@ use super::common::*;
 use super::loader_keys::{RMS_NORM, STATE_SPACE};
 use crate::model::ModelError;
 use crate::model::arch::{RowSite, TensorRow};
-use crate::model::hparams::{HParams, Key};
+use crate::model::hparams::{HParams, Key, truth};
 use crate::model::loader::Loader;
 use crate::model::role::TensorRole as R;
-use crate::model::spec::{Attention, Layer, Mixer, Recurrent};
+use crate::model::spec::{Attention, Layer, Mixer, Recurrent, RecurrentKind};
 
 // --- llama.cpp's loader ---------------------------------------------------------------------------
 
@@ -77,6 +77,7 @@ pub(super) fn mamba2(hparams: &HParams<'_>) -> Result<Recurrent, ModelError> {
     let gate = ssm_inner(hparams)?;
     let steps = hparams.need(Key::SsmHeads)?;
     Ok(Recurrent {
+        kind: RecurrentKind::StateSpace,
         inner: state.inner.saturating_add(gate).saturating_add(steps),
         ..state
     })
@@ -94,6 +95,7 @@ pub(super) fn state_space(hparams: &HParams<'_>) -> Result<Recurrent, ModelError
     let channels = inner.saturating_add(grouped.saturating_mul(2));
     let window = hparams.need(Key::ConvKernel)? - 1;
     Ok(Recurrent {
+        kind: RecurrentKind::DeltaNet,
         conv_elements: window.saturating_mul(channels),
         state_elements: size.saturating_mul(inner),
         inner: channels,
@@ -123,11 +125,31 @@ pub(super) fn interleaved(
     Ok(layers)
 }
 
+/// Names of recurrent blocks in `layer_types`.
+pub(in crate::model) const RECURRENT_KINDS: &[&str] = &["linear_attention", "mamba", "conv"];
+
 /// The name of each block's kind in `config.json`; `None` for a GGUF or if it lists none.
 pub(super) fn block_types<'a>(hparams: &HParams<'a>) -> Option<Vec<&'a str>> {
     hparams
         .words("layer_types")
         .or_else(|| hparams.words("layers_block_type"))
+}
+
+/// Refuses a flag of `config.json` that no runtime computes `architecture` with.
+pub(super) fn refuse(
+    hparams: &HParams<'_>,
+    architecture: &'static str,
+    key: &str,
+    is_unknown: impl Fn(bool) -> bool,
+) -> Result<(), ModelError> {
+    match hparams.json(key).and_then(truth) {
+        Some(stated) if is_unknown(stated) => Err(ModelError::Unsupported {
+            key: key.to_owned(),
+            found: stated.to_string(),
+            architecture,
+        }),
+        _ => Ok(()),
+    }
 }
 
 // --- shapes and conditions ------------------------------------------------------------------------

@@ -18,7 +18,7 @@ use crate::model::hparams::{HParams, Key};
 use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, needed};
 use crate::model::quirks::{GraphOrder, Quirks};
 use crate::model::role::TensorRole as R;
-use crate::model::spec::{FeedForward, Layer, Recurrent};
+use crate::model::spec::{FeedForward, Layer, Recurrent, RecurrentKind};
 
 pub(super) static LFM2: Arch = Arch {
     name: "lfm2",
@@ -224,6 +224,7 @@ const ROUTED: &[TensorRow] = &[
 fn conv_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
     let hidden = hparams.need(Key::Hidden)?;
     let state = Recurrent {
+        kind: RecurrentKind::Convolution,
         conv_elements: hidden.saturating_mul(hparams.need(Key::ShortconvCache)? - 1),
         state_elements: 0,
         inner: hidden.saturating_mul(3),

@@ -42,6 +42,16 @@ pub(super) const STATE_SPACE: &[LoaderKeys] = &[needed(
         "ssm.group_count",
     ],
 )];
+/// A selective scan.
+pub(super) const SCAN: &[LoaderKeys] = &[needed(
+    Count,
+    &[
+        "ssm.conv_kernel",
+        "ssm.inner_size",
+        "ssm.state_size",
+        "ssm.time_step_rank",
+    ],
+)];
 pub(super) const RECURRENT_LAYERS: &[LoaderKeys] =
     &[read(PerBlock, &["attention.recurrent_layers"])];
 pub(super) const CONVOLUTION_CACHE: &[LoaderKeys] = &[needed(Count, &["shortconv.l_cache"])];

@@ -4,6 +4,7 @@
 mod apertus;
 mod arcee;
 mod baichuan;
+mod bamba;
 mod bert;
 mod bitnet;
 mod cohere;
@@ -22,11 +23,14 @@ mod granite_hybrid;
 mod hunyuan;
 mod hunyuan_moe;
 mod hybrid;
+mod jamba;
 mod keys;
+mod kimi_linear;
 mod lfm2;
 mod llama;
 mod llama4;
 mod loader_keys;
+mod mamba;
 mod mamba2;
 mod minicpm;
 mod minicpm3;
@@ -38,6 +42,7 @@ mod phi2;
 mod phimoe;
 mod qwen;
 mod qwen_next;
+mod rwkv7;
 mod seed_oss;
 mod stablelm;
 mod starcoder2;
@@ -45,7 +50,7 @@ pub mod tokenizers;
 
 use super::arch::{Arch, Variant};
 
-pub(super) use hybrid::ssm_inner;
+pub(super) use hybrid::{RECURRENT_KINDS, ssm_inner};
 
 /// GGUF's name of the architecture of a plain transformer.
 pub(super) const PLAIN: &str = "llama";
@@ -87,6 +92,7 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &lfm2::LFM2,
     &lfm2::LFM2MOE,
     &granite_hybrid::GRANITE_HYBRID,
+    &bamba::BAMBA,
     &nemotron_h::NEMOTRON_H,
     &nemotron_h::NEMOTRON_H_MOE,
     &falcon_h1::FALCON_H1,
@@ -108,6 +114,11 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
     &cohere::COHERE,
     &exaone::EXAONE,
     &mamba2::MAMBA2_ALONE,
+    &mamba::MAMBA,
+    &mamba::FALCON_MAMBA,
+    &jamba::JAMBA,
+    &kimi_linear::KIMI_LINEAR,
+    &rwkv7::RWKV7,
     &glm::GLM,
     &gptneox::GPTNEOX,
     &hunyuan::HUNYUAN_DENSE,

@@ -25,6 +25,9 @@ pub const UNIGRAM: &str = "t5";
 /// `tokenizer.ggml.model` of WordPiece.
 pub const WORD_PIECE: &str = "bert";
 
+/// `tokenizer.ggml.model` of a list of byte strings, of which the longest counts.
+pub const WORLD: &str = "rwkv";
+
 /// `tokenizer.ggml.model` of a file that holds no tokenizer.
 const NO_TOKENIZER: [&str; 2] = ["none", "no_vocab"];
 
@@ -41,7 +44,7 @@ pub(in crate::model) const TOKENIZERS: &[&str] = &[
     BYTE_LEVEL,
     WORD_PIECE,
     UNIGRAM,
-    "rwkv",
+    WORLD,
     "plamo2",
     MERGED_PIECES,
     "hybriddna",

@@ -1,14 +1,14 @@
-//! The tensors of one recurrent or convolutional mixer: short convolution, Mamba 2, gated delta net.
+//! The tensors of one recurrent or convolutional mixer: short convolution, Mamba 1 and 2, gated delta net.
 //!
 //! Sources: `lfm2.cpp`, `mamba-base.cpp`, `qwen3next.cpp`, `delta-net-base.cpp` in `src/models` of
 //! llama.cpp.
 
 use super::graph::Builder;
 use super::tensors::Id;
-use crate::model::Recurrent;
+use crate::model::{Recurrent, RecurrentKind, TensorRole};
 
-/// Columns that a convolution before a scan keeps from earlier tokens: every published Mamba 2 and delta net has a kernel
-/// of four.
+/// Columns that a convolution before a scan keeps from earlier tokens: every published Mamba and delta net has a kernel of
+/// four.
 const SCAN_WINDOW: u64 = 3;
 /// Rows of a delta net's state matrix: 128 in every published one.
 const DELTA_STATE: u64 = 128;
@@ -17,12 +17,12 @@ impl Builder<'_> {
     /// A recurrent mixer over `normed`, projected back to the width of the residual stream.
     pub(super) fn recurrent(&mut self, recurrent: &Recurrent, normed: Id) -> Id {
         let channels = recurrent.conv_elements / SCAN_WINDOW;
-        let mixed = if recurrent.state_elements == 0 {
-            self.short_convolution(recurrent, normed)
-        } else if recurrent.inner > channels {
-            self.state_space(recurrent, channels, normed)
-        } else {
-            self.delta_net(recurrent, channels, normed)
+        let mixed = match recurrent.kind {
+            RecurrentKind::Convolution => self.short_convolution(recurrent, normed),
+            RecurrentKind::StateSpace => self.state_space(recurrent, channels, normed),
+            RecurrentKind::Scan => self.selective_scan(recurrent, channels, normed),
+            RecurrentKind::DeltaNet => self.delta_net(recurrent, channels, normed),
+            RecurrentKind::TimeMix => self.time_mix(recurrent, normed),
         };
         let hidden = self.each_token(self.model.dims.hidden);
         self.graph.own(hidden, &[mixed])
@@ -88,6 +88,76 @@ impl Builder<'_> {
         let gated = self.graph.own(inner, &[gate, result]);
         let groups = self.graph.reshape(gated);
         self.graph.own(inner, &[groups])
+    }
+
+    /// Mamba 1: what the scan reads (time steps, `B` and `C`) is projected from what the convolution wrote.
+    fn selective_scan(&mut self, recurrent: &Recurrent, channels: u64, normed: Id) -> Id {
+        let inner = self.each_token(channels);
+        let state = self.each_sequence(recurrent.state_elements);
+        let window = self
+            .graph
+            .own(self.each_sequence(recurrent.conv_elements), &[]);
+        let projected = self.graph.own(self.each_token(recurrent.inner), &[normed]);
+        let signal = self.graph.slice(inner, projected);
+        let convolved = self.convolve(recurrent, channels, window, signal);
+        let convolved = self.graph.in_place(&[convolved]);
+        let steps = |role| {
+            let mut tensors = self.model.tensors.iter();
+            let weight = tensors.find(|t| t.role == role && t.is_weight());
+            weight.map_or(0, |weight| weight.row())
+        };
+        let rank = self.each_token(steps(TensorRole::SsmDt));
+        let parts = recurrent.state_elements / channels.max(1);
+        let parts = self
+            .each_token(parts.saturating_mul(2))
+            .saturating_add(rank);
+        let parts = self.graph.own(parts, &[convolved]);
+        let steps = self.graph.slice(rank, parts);
+        let steps = self.graph.own(rank, &[steps]);
+        let steps = self.graph.own(inner, &[steps]);
+        let steps = self.graph.in_place(&[steps]);
+        let scanned = self
+            .graph
+            .own(inner.saturating_add(state), &[convolved, steps, parts]);
+        let new = self.graph.slice(state, scanned);
+        self.graph.store(&[new]);
+        let result = self.graph.slice(inner, scanned);
+        let skipped = self.graph.own(inner, &[convolved]);
+        let result = self.graph.in_place(&[skipped, result]);
+        let gate = self.graph.slice(inner, projected);
+        let gate = self.graph.own(inner, &[gate]);
+        self.graph.own(inner, &[gate, result])
+    }
+
+    /// RWKV 7: six mixtures with the token before, projected one by one, and a matrix for each head.
+    fn time_mix(&mut self, recurrent: &Recurrent, normed: Id) -> Id {
+        let inner = self.each_token(recurrent.inner);
+        let state = self.each_sequence(recurrent.state_elements);
+        let before = self
+            .graph
+            .own(self.each_sequence(recurrent.conv_elements), &[]);
+        let before = self.graph.own(inner, &[before, normed]);
+        let step = self.graph.own(inner, &[before, normed]);
+        let six = inner.saturating_mul(6);
+        let mixed = self.graph.own(six, &[step]);
+        let mixed = self.graph.own(six, &[mixed]);
+        let mixed = self.graph.in_place(&[mixed, normed]);
+        let mut vectors = [0; 6];
+        for vector in &mut vectors {
+            let part = self.graph.slice(inner, mixed);
+            *vector = self.graph.own(inner, &[part]);
+        }
+        let old = self.graph.own(state, &[]);
+        let [receptance, decay, key, value, rate, gate] = vectors;
+        let inputs = [receptance, decay, key, value, rate, old];
+        let scanned = self.graph.own(inner.saturating_add(state), &inputs);
+        let new = self.graph.slice(state, scanned);
+        self.graph.store(&[new]);
+        let result = self.graph.slice(inner, scanned);
+        let normed = self.graph.own(inner, &[result]);
+        let past = self.graph.own(inner, &[key, receptance, value]);
+        let result = self.graph.in_place(&[normed, past]);
+        self.graph.in_place(&[result, gate])
     }
 
     /// Gated delta net: queries, keys and values are convolved together; queries and keys are

@@ -4,7 +4,8 @@ use super::*;
 use crate::dtype::Dtype::{F16, Q8_0};
 use crate::model::TensorRole;
 use crate::model::{
-    Attention, Cache, FeedForward, Layer, Mixer, ModelSpec, Recurrent, Tensor, quirks_of,
+    Attention, Cache, FeedForward, Layer, Mixer, ModelSpec, Recurrent, RecurrentKind, Tensor,
+    quirks_of,
 };
 use crate::plan::golden::{GOLDEN, Shape, model, settings};
 
@@ -277,6 +278,7 @@ fn cpu_buffers_of_other_architectures_are_close() {
     );
 
     let short = Recurrent {
+        kind: RecurrentKind::Convolution,
         conv_elements: 2 * 2048,
         state_elements: 0,
         inner: 3 * 2048,
@@ -298,6 +300,7 @@ fn cpu_buffers_of_other_architectures_are_close() {
     );
 
     let mamba = Recurrent {
+        kind: RecurrentKind::StateSpace,
         conv_elements: 3 * 3328,
         state_elements: 128 * 3072,
         inner: 6448,
@@ -318,6 +321,7 @@ fn cpu_buffers_of_other_architectures_are_close() {
     );
 
     let delta = Recurrent {
+        kind: RecurrentKind::DeltaNet,
         conv_elements: 3 * 8192,
         state_elements: 128 * 4096,
         inner: 8192,
@@ -475,6 +479,7 @@ fn absurd_models_and_settings_do_not_panic() {
         cache: Cache::Own,
     };
     let recurrent = Recurrent {
+        kind: RecurrentKind::StateSpace,
         conv_elements: huge,
         state_elements: huge,
         inner: huge,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::dtype::Dtype::{F16, Q4_0, Q4_K, Q8_0};
-use crate::model::{FeedForward, Layer, Mixer, Recurrent};
+use crate::model::{FeedForward, Layer, Mixer, Recurrent, RecurrentKind};
 use crate::plan::golden::{GOLDEN, model, settings};
 
 fn mib(bytes: Bytes) -> f64 {
@@ -174,11 +174,13 @@ fn transposed_values_get_the_widest_layers_width() {
 fn recurrent_state_is_f32_and_one_a_sequence() {
     // LFM2-1.2B: two columns of 2048 for each of ten convolutions; Qwen3-Next adds a state matrix.
     let short = Recurrent {
+        kind: RecurrentKind::Convolution,
         conv_elements: 2 * 2048,
         state_elements: 0,
         inner: 3 * 2048,
     };
     let delta = Recurrent {
+        kind: RecurrentKind::DeltaNet,
         conv_elements: 3 * 8192,
         state_elements: 128 * 4096,
         inner: 8192,

@@ -684,7 +684,7 @@ fn unknown_architectures_name_the_nearest() {
     for (class, nearest) in [
         ("DeepseekV32ForCausalLM", Some("deepseek2")),
         ("MiMoForCausalLM", None),
-        ("RwkvForCausalLM", None),
+        ("RwkvForCausalLM", Some("rwkv7")),
     ] {
         let error = read(&hugging_face(small(class, "other", json!({})), Vec::new()));
         let expected = ModelError::UnknownArchitecture {

@@ -17,7 +17,7 @@ fn checkpoint(config: RawConfig, format: SourceFormat) -> Checkpoint {
     Checkpoint::of("test", format, config)
 }
 
-fn read_config(config: &Json) -> Result<ModelSpec, ModelError> {
+pub(super) fn read_config(config: &Json) -> Result<ModelSpec, ModelError> {
     let config = RawConfig::HuggingFace(config.clone());
     model::read(&checkpoint(config, SourceFormat::Config), Unknown::Refuse)
 }
@@ -36,7 +36,7 @@ fn read_gguf(architecture: &str, pairs: &[(&str, Value)]) -> Result<ModelSpec, M
     model::read(&checkpoint(config, SourceFormat::Gguf), Unknown::Refuse)
 }
 
-fn one(number: u32) -> Value {
+pub(super) fn one(number: u32) -> Value {
     Value::U32(number)
 }
 
@@ -45,7 +45,7 @@ fn each(numbers: impl IntoIterator<Item = u32>) -> Value {
 }
 
 /// `n` where `blocks` holds the block, else 0: how conversion writes heads and widths of hybrids.
-fn at(count: u32, blocks: &[u32], n: u32) -> Value {
+pub(super) fn at(count: u32, blocks: &[u32], n: u32) -> Value {
     each((0..count).map(|block| if blocks.contains(&block) { n } else { 0 }))
 }
 
@@ -64,23 +64,23 @@ fn kinds(count: u32, blocks: &[u32], a: &str, b: &str) -> Json {
 // --- real models ----------------------------------------------------------------------------------
 
 /// A model with what is known of it.
-struct Case {
-    name: &'static str,
-    config: Json,
-    architecture: &'static str,
-    gguf: Vec<(&'static str, Value)>,
-    parameters: u64,
-    attention: usize,
-    recurrent: usize,
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    pub(super) config: Json,
+    pub(super) architecture: &'static str,
+    pub(super) gguf: Vec<(&'static str, Value)>,
+    pub(super) parameters: u64,
+    pub(super) attention: usize,
+    pub(super) recurrent: usize,
     /// F32 elements of one block's convolution window and state matrix.
-    state: (u64, u64),
+    pub(super) state: (u64, u64),
     /// Recurrent state of a sequence, in bytes.
-    state_bytes: u64,
+    pub(super) state_bytes: u64,
     /// Keys and values of a token in F16, in bytes.
-    token_bytes: u64,
+    pub(super) token_bytes: u64,
 }
 
-fn check(case: &Case) {
+pub(super) fn check(case: &Case) {
     let name = case.name;
     let model = read_config(&case.config).unwrap_or_else(|e| panic!("{name}: {e}"));
     let converted =
@@ -133,6 +133,12 @@ fn check(case: &Case) {
 fn assert_small_tensors_stay_f32(name: &str, model: &ModelSpec) {
     const KEPT: &[&str] = &[
         ".ssm_conv1d.weight",
+        ".ssm_conv1d_q.weight",
+        ".time_mix_w1.weight",
+        ".time_mix_w2.weight",
+        ".time_mix_lerp_fused.weight",
+        ".ssm_conv1d_k.weight",
+        ".ssm_conv1d_v.weight",
         ".ssm_a",
         ".ssm_d",
         ".ssm_norm.weight",

@@ -36,7 +36,7 @@ const SHARE_OF_COST: f64 = 0.25;
 /// The same for models in which activations decide, between experts or which of them count at all: one decision that
 /// falls the other way changes all that comes behind it, in our program as between two builds of llama.cpp.
 const SHARE_OF_COST_DECIDING: f64 = 0.9;
-pub(super) const DECIDING: [&str; 14] = [
+pub(super) const DECIDING: [&str; 15] = [
     "qwen3moe",
     "gemma3n",
     "olmoe",
@@ -51,6 +51,7 @@ pub(super) const DECIDING: [&str; 14] = [
     "gemma4_moe",
     "hunyuan_moe",
     "phimoe",
+    "jamba",
 ];
 
 /// How much further the engines that round activations in ways of their own may be in those models, and the kernels, which

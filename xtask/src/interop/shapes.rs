@@ -92,6 +92,18 @@ pub(super) const SHAPES: &[Shape] = &[
         },
         || json!({"attention.sliding_window": 32, "block_count": 6}),
     ),
+    (
+        "rwkv7",
+        "RWKV7ForCausalLM",
+        || json!({}),
+        || {
+            json!({"wkv.head_size": 16, "attention.decay_lora_rank": 32, "attention.iclr_lora_rank": 32,
+               "attention.value_residual_mix_lora_rank": 32, "attention.gate_lora_rank": 32,
+               "attention.layer_norm_epsilon": 1e-5, "attention.head_count": 0,
+               "attention.key_length": null, "attention.value_length": null, "rope.dimension_count": null})
+        },
+    ),
+    ("kimi-linear", "KimiLinearForCausalLM", kimi, kimi_keys),
     ("bert", "BertModel", token_types, encoder_keys),
     ("nomic-bert", "NomicBertModel", token_types, encoder_keys),
     (
@@ -150,6 +162,21 @@ pub(super) const SHAPES: &[Shape] = &[
         },
     ),
 ];
+
+fn kimi() -> Json {
+    json!({"linear_attn_config": {"full_attn_layers": [2], "kda_layers": [1], "head_dim": 16, "num_heads": 4,
+           "short_conv_kernel_size": 4}, "kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8,
+           "v_head_dim": 16, "num_experts": 4, "num_experts_per_token": 2, "moe_intermediate_size": 32,
+           "num_shared_experts": 1, "first_k_dense_replace": 1, "num_key_value_heads": 4})
+}
+
+fn kimi_keys() -> Json {
+    json!({"attention.head_count_kv": [0, 1], "attention.key_length": 40, "attention.value_length": 16,
+           "attention.key_length_mla": 24, "attention.value_length_mla": 16, "attention.kv_lora_rank": 32,
+           "rope.dimension_count": 8, "ssm.conv_kernel": 4, "kda.head_dim": 16, "expert_count": 4,
+           "expert_used_count": 2, "expert_feed_forward_length": 32, "expert_shared_count": 1,
+           "expert_gating_func": 2, "expert_weights_scale": 2.5, "leading_dense_block_count": 1})
+}
 
 fn token_types() -> Json {
     json!({"type_vocab_size": 2})
@@ -224,7 +251,8 @@ pub(super) fn file(bench: &Bench, shape: &Shape) -> anyhow::Result<GgufFile> {
         "vocab_size": 64
     });
     let all = merged(common, keys());
-    for (key, value) in all.as_object().context("no keys")? {
+    let stated = all.as_object().context("no keys")?;
+    for (key, value) in stated.iter().filter(|(_, value)| !value.is_null()) {
         metadata.push((format!("{name}.{key}"), self::value(value)?));
     }
     Ok(GgufFile {
