@@ -1,4 +1,5 @@
-//! Mamba 1, Falcon-Mamba, Jamba, Bamba, Kimi-Linear and RWKV 7 by the configurations of published models. Numbers of parameters are the hub's.
+//! Mamba 1, Falcon-Mamba, Jamba, Bamba, Kimi-Linear and RWKV 7 by the configurations of published models. Numbers of parameters are
+//! also counted by hand from the shapes of the classes.
 
 use orinplan::model::{FeedForward, ModelError, RecurrentKind};
 use serde_json::{Value as Json, json};
