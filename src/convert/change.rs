@@ -43,6 +43,8 @@ pub enum ValueChange {
     AddOne,
     /// `-exp(x)`: the checkpoint stores the logarithm of a decay.
     NegatedExp,
+    /// `ln(1 + exp(x))`: a factor that cannot be negative.
+    Softplus,
 }
 
 /// An order of rows or columns. After the first `start`, each run of `groups * members * unit` is stored as
@@ -86,6 +88,11 @@ impl Permutation {
     pub fn divides(self, places: u64) -> bool {
         let behind = places.checked_sub(self.start);
         self.run() > 0 && behind.is_some_and(|behind| behind.is_multiple_of(self.run()))
+    }
+
+    /// The places of its first run and what is before it.
+    pub fn places(self) -> u64 {
+        self.start.saturating_add(self.run())
     }
 
     fn run(self) -> u64 {

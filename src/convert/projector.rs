@@ -2,7 +2,7 @@
 //! `MmprojModel`), and what conversion does to its tensors. In: a checkpoint and its projector. Out: key-value pairs in
 //! the order of the file. Must not: read weights.
 
-use super::change::{Change, RowSlices, ValueChange};
+use super::change::{Change, Permutation, RowSlices, ValueChange};
 use super::{ConvertError, Pairs, ParameterCounts, QUANTIZATION_VERSION, add_names, sampling};
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::Value;
@@ -63,9 +63,32 @@ pub fn projector_metadata(
         let colours = colours.ok_or(ConvertError::NoProcessor { key })?;
         set(&format!("clip.vision.{key}"), Value::F32s(colours));
     }
+    if let Some(audio) = &projector.audio {
+        set("clip.has_audio_encoder", Value::Bool(true));
+        for (key, count) in [
+            ("projection_dim", audio.text),
+            ("embedding_length", audio.width),
+            ("feed_forward_length", audio.inner),
+            ("block_count", audio.blocks),
+            ("attention.head_count", audio.heads),
+        ] {
+            set(&format!("clip.audio.{key}"), Value::U32(count as u32));
+        }
+    }
     set(family.name_key, Value::String(family.name.to_owned()));
     for (key, value) in (family.keys)(&config, vision) {
         set(key, value);
+    }
+    if let (Some(kind), Some(audio)) = (family.audio, &projector.audio) {
+        let part = config.audio.unwrap_or(&serde_json::Value::Null);
+        let eps = config.number(part, "layer_norm_eps", 1e-6);
+        let name = Value::String(kind.name.to_owned());
+        set("clip.audio.projector_type", name);
+        set(
+            "clip.audio.num_mel_bins",
+            Value::U32(audio.stated_bins as u32),
+        );
+        set("clip.audio.attention.layer_norm_epsilon", Value::F32(eps));
     }
     set(
         "general.quantization_version",
@@ -92,6 +115,37 @@ pub fn projector_change(of: &ProjectorTensor) -> Change {
         },
         Taken::Third(third) => Change {
             slices: part(3 * rows, third * rows, rows),
+            ..Change::default()
+        },
+        Taken::Softplus => Change {
+            value: ValueChange::Softplus,
+            ..Change::default()
+        },
+        Taken::Planes(pixels) => {
+            let planes = Some(Permutation {
+                start: 0,
+                groups: pixels,
+                members: 3,
+                unit: 1,
+            });
+            match of.tensor.shape.as_slice() {
+                [_] => Change {
+                    rows: planes,
+                    ..Change::default()
+                },
+                _ => Change {
+                    columns: planes,
+                    ..Change::default()
+                },
+            }
+        }
+        Taken::Axes(places) => Change {
+            rows: Some(Permutation {
+                start: 0,
+                groups: places,
+                members: 2,
+                unit: 1,
+            }),
             ..Change::default()
         },
         // Both frames of each plane lie behind each other; a plane has as many rows as columns.

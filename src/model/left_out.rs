@@ -162,6 +162,7 @@ const TABLE: &[LeftOutKind] = &[
             "vision_model.",
             "visual.",
             "vision_encoder.",
+            "vision_embedder.",
             "vit.",
             "image_newline",
         ],

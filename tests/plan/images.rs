@@ -93,6 +93,60 @@ fn gemma4_within_a_tenth_of_the_log() {
     assert!((device / 94.52 - 1.0).abs() < 0.1, "{device}");
 }
 
+/// Buffers that llama.cpp's multimodal library reserves on the CPU (build 11549), in MiB: with fused attention, and
+/// without. Ours are within a tenth.
+fn near_library(projector: &Projector, expect: [f64; 2]) {
+    for (flash_attention, expect) in [true, false].into_iter().zip(expect) {
+        let compute = encoder(projector, None, flash_attention, ComputeBackend::Cpu);
+        let found = mib(compute.total());
+        assert!((found / expect - 1.0).abs() < 0.1, "{found} {expect}");
+    }
+}
+
+fn gemma4(model_type: &str, text: u64, vision: Json, audio: Json) -> Projector {
+    let config = json!({
+        "model_type": model_type, "text_config": {"hidden_size": text}, "vision_config": vision, "audio_config": audio,
+    });
+    projector(&config, Json::Null)
+}
+
+#[test]
+fn gemma4_as_the_library() {
+    let audio = json!({"hidden_size": 1024});
+    let e2b = gemma4("gemma4", 1536, json!({"use_clipped_linears": true}), audio);
+    assert_eq!(format!("{:.2}", mib(e2b.bytes(Dtype::F16))), "939.89");
+    near_library(&e2b, [101.27 + 101.19, 276.77 + 101.19]);
+
+    let vision = json!({
+        "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
+        "head_dim": 72, "standardize": true,
+    });
+    let large = gemma4("gemma4", 5376, vision, Json::Null);
+    assert_eq!(format!("{:.2}", mib(large.bytes(Dtype::F16))), "1143.39");
+    near_library(&large, [150.63, 381.39]);
+
+    let audio = json!({"audio_embed_dim": 640});
+    let unified = gemma4("gemma4_unified", 3840, json!({"patch_size": 16}), audio);
+    assert_eq!(format!("{:.2}", mib(unified.bytes(Dtype::F16))), "116.38");
+    near_library(&unified, [13.53 + 58.59; 2]);
+}
+
+#[test]
+fn gemma4_with_sound_within_a_tenth_of_the_log() {
+    // 790.49 in all, of which weights are 531.44; the host has pixels, positions and sound. The windows of its convolutions
+    // are twice as large as those of the files that the converter makes now.
+    let audio = json!({"hidden_size": 1024});
+    let mut projector = gemma4("gemma4", 1536, json!({}), audio);
+    if let Some(audio) = &mut projector.audio {
+        audio.wide_windows = true;
+    }
+    let compute = encoder(&projector, None, true, ComputeBackend::Cuda);
+    let device = mib(compute.device_bytes);
+    assert!((device / (94.52 + 153.93) - 1.0).abs() < 0.1, "{device}");
+    let all = mib(compute.total());
+    assert!((all / (790.49 - 531.44) - 1.0).abs() < 0.1, "{all}");
+}
+
 #[test]
 fn an_encoder_of_1472_pixels_as_reported() {
     // llama.cpp #18111: 888 MiB of weights, 248 + 25 MiB at 1472 x 1472.

@@ -1,6 +1,7 @@
 //! What is special about one kind of projector, as data and small functions: an entry of `families/`.
 
 use super::ProjectorError;
+use super::audio::Audio;
 use super::config::ProjectorConfig;
 use super::images::{EncodedImage, ImageSize};
 use super::rows::ProjectorRow;
@@ -32,6 +33,30 @@ pub struct Family {
     pub reserved: Reserved,
     /// The pass of its encoder.
     pub encoder: Encoder,
+    /// The audio encoder that may stand beside it in the file.
+    pub audio: Option<&'static AudioFamily>,
+}
+
+/// A kind of audio encoder.
+#[derive(Debug)]
+pub struct AudioFamily {
+    /// llama.cpp's name (`clip.audio.projector_type`).
+    pub name: &'static str,
+    /// Reads its dimensions from a configuration that has one.
+    pub read: fn(&ProjectorConfig<'_>) -> Result<Audio, ProjectorError>,
+    /// Its tensors.
+    pub rows: fn(&Audio) -> Vec<ProjectorRow>,
+    /// Its pass.
+    pub pass: AudioPass,
+}
+
+/// The pass of an audio encoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AudioPass {
+    /// A conformer that attends within chunks, over a spectrum.
+    Conformer,
+    /// One matrix over pieces of the sound.
+    Frames,
 }
 
 /// The picture that llama.cpp reserves memory for at the start.
@@ -107,6 +132,8 @@ pub enum Patches {
     One,
     /// Two, for two frames of a film, and the patches of a token beside each other.
     TwoFrames,
+    /// One matrix over all pixels of a token, between norms; no block follows.
+    Normed,
 }
 
 /// Where the positions of patches come from.
@@ -134,6 +161,8 @@ pub enum Head {
         /// Whether the matrix is stored transposed.
         transposed: bool,
     },
+    /// A norm and one matrix.
+    Normed,
     /// Two matrices over patches that lie beside each other already.
     Mlp,
     /// The patches without the class token, then two matrices.

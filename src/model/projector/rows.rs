@@ -38,6 +38,13 @@ pub enum Taken {
     Third(u64),
     /// One of two frames of a convolution.
     Frame(u64),
+    /// All of it: of so many pixels of three colours, which stand beside each other in a checkpoint, plane after plane.
+    Planes(u64),
+    /// All of it: of so many places, the rows of the first axis and then those of the second, which a checkpoint has in
+    /// turn.
+    Axes(u64),
+    /// All of it, as `ln(1 + e^x)`.
+    Softplus,
 }
 
 /// The precision that llama.cpp's converter keeps a tensor in.
@@ -152,7 +159,9 @@ impl ProjectorRow {
     fn stored_weights(&self) -> u64 {
         let own = elements(&self.shape);
         match self.taken {
-            Taken::All | Taken::PlusOne => own,
+            Taken::All | Taken::PlusOne | Taken::Planes(_) | Taken::Axes(_) | Taken::Softplus => {
+                own
+            }
             Taken::Third(_) => own.saturating_mul(3),
             Taken::Frame(_) => own.saturating_mul(2),
         }

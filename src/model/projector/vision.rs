@@ -36,6 +36,10 @@ pub struct Vision {
     pub pinpoints: Vec<(u64, u64)>,
     /// Its projection has two matrices of this inner width; 0 for one.
     pub projection: u64,
+    /// Beside each matrix of its blocks stand bounds of what goes in and what comes out.
+    pub clipped: bool,
+    /// The pooled patches are shifted and scaled.
+    pub standardized: bool,
 }
 
 /// No published encoder has as many blocks.
@@ -59,7 +63,9 @@ impl Vision {
         if self.blocks > BLOCKS {
             return wrong("num_hidden_layers", "is larger than any model has");
         }
-        if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
+        // An encoder without blocks has no heads.
+        let divided = self.heads > 0 && self.width.is_multiple_of(self.heads);
+        if self.blocks > 0 && !divided {
             return wrong("num_attention_heads", "does not divide the width");
         }
         if self.deepstack.iter().any(|block| *block >= self.blocks) {
@@ -124,6 +130,8 @@ impl Vision {
             ),
             pinpoints: pairs.collect(),
             projection: projection.unwrap_or(0),
+            clipped: shape("v.blk.0.attn_q.input_max").is_some(),
+            standardized: shape("v.std_bias").is_some(),
         })
     }
 }

@@ -5,8 +5,10 @@
 
 use super::ComputeBackend;
 use super::arena;
+use super::audio;
 use super::graph::{f32_bytes, graph_of};
 use super::tensors::{Graph, Id, Pool};
+use crate::dtype::Dtype;
 use crate::model::Projector;
 use crate::model::projector::{Head, ImageSize, Patches, Positions, Vision};
 use crate::units::Bytes;
@@ -29,6 +31,14 @@ impl EncoderCompute {
         self.device_bytes + self.host_bytes
     }
 
+    /// Both, one beside the other.
+    fn and(self, other: EncoderCompute) -> EncoderCompute {
+        EncoderCompute {
+            device_bytes: self.device_bytes + other.device_bytes,
+            host_bytes: self.host_bytes + other.host_bytes,
+        }
+    }
+
     /// What is enough for either.
     fn or(self, other: EncoderCompute) -> EncoderCompute {
         EncoderCompute {
@@ -38,8 +48,28 @@ impl EncoderCompute {
     }
 }
 
-/// The buffers of `projector`: those reserved at the start or, if they are larger, those of an `image`.
+/// The buffers of `projector`: those reserved at the start or, if they are larger, those of an `image`; and those of the
+/// audio encoder in the same file, which are reserved in any case.
 pub fn encoder(
+    projector: &Projector,
+    image: Option<ImageSize>,
+    flash_attention: bool,
+    backend: ComputeBackend,
+) -> EncoderCompute {
+    let images = of_images(projector, image, flash_attention, backend);
+    match (&projector.audio, projector.family.audio) {
+        (Some(audio), Some(kind)) => {
+            let [host, device] = arena::replay(&audio::graph(audio, kind.pass, backend));
+            images.and(EncoderCompute {
+                device_bytes: Bytes(device.bytes),
+                host_bytes: Bytes(host.bytes),
+            })
+        }
+        _ => images,
+    }
+}
+
+fn of_images(
     projector: &Projector,
     image: Option<ImageSize>,
     flash_attention: bool,
@@ -103,7 +133,10 @@ impl Pass<'_> {
 
     /// Patches of a picture.
     fn patches(&self) -> u64 {
-        let patch = self.vision().patch;
+        let patch = match self.projector.family.encoder.patches {
+            Patches::Normed => self.vision().token_side(),
+            Patches::One | Patches::TwoFrames => self.vision().patch,
+        };
         (self.picture.width / patch) * (self.picture.height / patch)
     }
 
@@ -115,7 +148,10 @@ impl Pass<'_> {
 
     /// Tokens of all pictures.
     fn tokens(&self) -> u64 {
-        let merge = self.vision().merge;
+        let merge = match self.projector.family.encoder.patches {
+            Patches::Normed => 1,
+            Patches::One | Patches::TwoFrames => self.vision().merge,
+        };
         (self.patches() / (merge * merge)).max(1) * self.batch
     }
 
@@ -208,12 +244,17 @@ impl Pass<'_> {
         vision.width * vision.merge * vision.merge
     }
 
-    /// A convolution as a product: its windows beside each other in F16, the product, and its planes put in order.
+    /// A convolution as a product: its windows beside each other in F16 (F32 if its weights are BF16), the product, and its planes put in order.
     fn convolved(&self, graph: &mut Graph, raw: Id) -> Id {
         let vision = self.vision();
         let rows = self.patches() * self.batch;
         let inputs = 3 * vision.patch * vision.patch;
-        let windows = graph.own(inputs.saturating_mul(rows).saturating_mul(2), &[raw]);
+        let stored = self.projector.tensors.iter();
+        let mut stored =
+            stored.filter(|t| self.projector.is_stored && t.tensor.dtype == Dtype::BF16);
+        let wide = stored.any(|t| t.tensor.name == "v.patch_embd.weight");
+        let size = if wide { 4 } else { 2 };
+        let windows = graph.own(inputs.saturating_mul(rows).saturating_mul(size), &[raw]);
         let product = graph.own(f32_bytes(vision.width, rows), &[windows]);
         graph.own(graph.bytes(product), &[product])
     }
@@ -233,8 +274,18 @@ impl Pass<'_> {
                 let rows = graph.own(graph.bytes(sum), &[sum]);
                 graph.own(graph.bytes(rows), &[rows])
             }
+            Patches::Normed => {
+                let side = self.vision().token_side();
+                let windows = f32_bytes(3 * side * side, self.rows());
+                let windows = graph.own(windows, &[raw]);
+                let normed = graph.own(graph.bytes(windows), &[windows]);
+                graph.own(f32_bytes(width, self.rows()), &[normed])
+            }
         };
         let all = f32_bytes(width, self.rows());
+        if encoder.patches == Patches::Normed {
+            stream = graph.own(all, &[stream]);
+        }
         if encoder.class_token {
             stream = graph.own(all, &[stream]);
         }
@@ -372,6 +423,10 @@ impl Pass<'_> {
                 let pooled = graph.own(f32_bytes(vision.width, self.tokens()), &[planes]);
                 let rows = graph.own(graph.bytes(pooled), &[pooled]);
                 self.mapped(graph, rows)
+            }
+            Head::Normed => {
+                let normed = graph.own(patches, &[stream]);
+                self.mapped(graph, normed)
             }
             Head::Mlp => self.mlp(graph, stream, self.merged()),
             Head::Rows => {

@@ -26,6 +26,7 @@ pub(super) static GEMMA3: Family = Family {
         head: Head::Pool { transposed: true },
         ..Encoder::USUAL
     },
+    audio: None,
 };
 
 /// Defaults are those of Transformers' `SiglipVisionConfig`.

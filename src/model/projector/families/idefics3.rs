@@ -23,6 +23,7 @@ pub(super) static IDEFICS3: Family = Family {
         head: Head::Shuffle,
         ..Encoder::USUAL
     },
+    audio: None,
 };
 
 /// Defaults are those of Transformers' `Idefics3VisionConfig` and `SmolVLMVisionConfig`.

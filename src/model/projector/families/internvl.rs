@@ -23,6 +23,7 @@ pub(super) static INTERNVL: Family = Family {
         head: Head::ShuffleMlp,
         ..Encoder::USUAL
     },
+    audio: None,
 };
 
 /// Defaults are those of `InternVisionConfig` (`configuration_intern_vit.py` beside the published models).

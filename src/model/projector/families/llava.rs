@@ -29,6 +29,7 @@ pub(super) static LLAVA: Family = Family {
         head: Head::Rows,
         ..Encoder::USUAL
     },
+    audio: None,
 };
 
 /// Defaults are those of Transformers' `CLIPVisionConfig`. Encoders of another kind under the same `model_type` (Pixtral)

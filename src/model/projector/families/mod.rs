@@ -2,6 +2,8 @@
 
 mod gemma3;
 mod gemma4;
+mod gemma4_audio;
+mod gemma4_unified;
 mod idefics3;
 mod internvl;
 mod llava;
@@ -15,6 +17,7 @@ const TABLE: &[&Family] = &[
     &idefics3::IDEFICS3,
     &gemma3::GEMMA3,
     &gemma4::GEMMA4,
+    &gemma4_unified::UNIFIED,
     &qwen_vl::QWEN2,
     &qwen_vl::QWEN2_5,
     &qwen_vl::QWEN3,

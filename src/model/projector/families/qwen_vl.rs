@@ -26,6 +26,7 @@ pub(super) static QWEN2: Family = Family {
         post_norm: true,
         ..Encoder::USUAL
     },
+    audio: None,
 };
 
 pub(super) static QWEN2_5: Family = Family {
@@ -44,6 +45,7 @@ pub(super) static QWEN2_5: Family = Family {
         gated: true,
         ..QWEN2.encoder
     },
+    audio: None,
 };
 
 pub(super) static QWEN3: Family = Family {
@@ -62,6 +64,7 @@ pub(super) static QWEN3: Family = Family {
         fused_qkv: true,
         ..QWEN2.encoder
     },
+    audio: None,
 };
 
 /// llama.cpp takes 8 to 4096 tokens an image, between two markers.
