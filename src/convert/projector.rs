@@ -7,7 +7,7 @@ use super::{ConvertError, Pairs, ParameterCounts, QUANTIZATION_VERSION, add_name
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::Value;
 use crate::model::Projector;
-use crate::model::projector::{ProjectorConfig, ProjectorError, ProjectorTensor, Taken};
+use crate::model::projector::{Form, ProjectorConfig, ProjectorError, ProjectorTensor, Taken};
 
 /// The metadata of `projector` of `checkpoint` as a GGUF of `file_type`.
 ///
@@ -31,6 +31,23 @@ pub fn projector_metadata(
         .into());
     }
     let config = ProjectorConfig::new(json, checkpoint.processor()?)?;
+    if let Form::Script {
+        holds,
+        is_named,
+        description,
+        gelu,
+    } = family.form
+    {
+        return script_metadata(Script {
+            holds,
+            name: is_named.then(|| name(checkpoint, json)).flatten(),
+            description,
+            is_gelu: gelu(&config),
+            config: &config,
+            projector,
+            file_type,
+        });
+    }
     let vision = &projector.vision;
     let mut pairs = Pairs::default();
     pairs.text("general.architecture", "clip");
@@ -58,11 +75,8 @@ pub fn projector_metadata(
     ] {
         set(&format!("clip.vision.{key}"), Value::U32(count as u32));
     }
-    for key in ["image_mean", "image_std"] {
-        let colours = config.colours(key);
-        let colours = colours.ok_or(ConvertError::NoProcessor { key })?;
-        set(&format!("clip.vision.{key}"), Value::F32s(colours));
-    }
+    add_colours(&mut pairs, &config)?;
+    let mut set = |key: &str, value: Value| pairs.set(key, value);
     if let Some(audio) = &projector.audio {
         set("clip.has_audio_encoder", Value::Bool(true));
         for (key, count) in [
@@ -95,6 +109,69 @@ pub fn projector_metadata(
         Value::U32(QUANTIZATION_VERSION),
     );
     Ok(pairs.0)
+}
+
+/// What the metadata of a script's file is made of.
+struct Script<'a> {
+    holds: &'static str,
+    name: Option<Value>,
+    description: &'static str,
+    is_gelu: bool,
+    config: &'a ProjectorConfig<'a>,
+    projector: &'a Projector,
+    file_type: u32,
+}
+
+/// The metadata as the scripts of `tools/mtmd/legacy-models` write it.
+fn script_metadata(script: Script<'_>) -> Result<Vec<(String, Value)>, ConvertError> {
+    let family = script.projector.family;
+    let mut pairs = Pairs::default();
+    pairs.text("general.architecture", "clip");
+    let mut set = |key: &str, value: Value| pairs.set(key, value);
+    set("clip.has_text_encoder", Value::Bool(false));
+    set("clip.has_vision_encoder", Value::Bool(true));
+    set(script.holds, Value::Bool(true));
+    set("general.file_type", Value::U32(script.file_type));
+    if let Some(name) = script.name {
+        set("general.name", name);
+    }
+    set(
+        "general.description",
+        Value::String(script.description.to_owned()),
+    );
+    set(family.name_key, Value::String(family.name.to_owned()));
+    for (key, value) in (family.keys)(script.config, &script.projector.vision) {
+        set(key, value);
+    }
+    add_colours(&mut pairs, script.config)?;
+    pairs.set("clip.use_gelu", Value::Bool(script.is_gelu));
+    Ok(pairs.0)
+}
+
+/// What is taken from the colours of a picture, and what the rest is divided by.
+fn add_colours(pairs: &mut Pairs, config: &ProjectorConfig<'_>) -> Result<(), ConvertError> {
+    for key in ["image_mean", "image_std"] {
+        let colours = config.colours(key);
+        let colours = colours.ok_or(ConvertError::NoProcessor { key })?;
+        pairs.set(&format!("clip.vision.{key}"), Value::F32s(colours));
+    }
+    Ok(())
+}
+
+/// The model's name, as other files have it.
+fn name(checkpoint: &Checkpoint, config: &serde_json::Value) -> Option<Value> {
+    let mut pairs = Pairs::default();
+    let none = ParameterCounts {
+        total: 0,
+        shared: 0,
+        expert: 0,
+        experts: 0,
+    };
+    add_names(&mut pairs, checkpoint, &none, config);
+    let mut pairs = pairs.0.into_iter();
+    pairs
+        .find(|(key, _)| key == "general.name")
+        .map(|(_, value)| value)
 }
 
 /// The change from the stored tensor to that of a GGUF.

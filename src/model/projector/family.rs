@@ -25,6 +25,8 @@ pub struct Family {
     pub rows: fn(&Vision) -> Vec<ProjectorRow>,
     /// The keys of its metadata behind those that all have.
     pub keys: fn(&ProjectorConfig<'_>, &Vision) -> Vec<(&'static str, Value)>,
+    /// Which of llama.cpp's tools its file is like.
+    pub form: Form,
     /// Why it is not written, if it is only planned.
     pub not_written: Option<&'static str>,
     /// What becomes of an image.
@@ -35,6 +37,24 @@ pub struct Family {
     pub encoder: Encoder,
     /// The audio encoder that may stand beside it in the file.
     pub audio: Option<&'static AudioFamily>,
+}
+
+/// Which of llama.cpp's tools a file is like.
+#[derive(Clone, Copy, Debug)]
+pub enum Form {
+    /// `convert_hf_to_gguf.py --mmproj`: keys that all kinds share, tensors in the order of the checkpoint.
+    Converter,
+    /// A script of `legacy-models`: the entry's keys and tensors in the entry's order.
+    Script {
+        /// The key of what the file holds.
+        holds: &'static str,
+        /// Whether the model's name is in the file.
+        is_named: bool,
+        /// `general.description`.
+        description: &'static str,
+        /// Whether the activation is GELU.
+        gelu: fn(&ProjectorConfig<'_>) -> bool,
+    },
 }
 
 /// A kind of audio encoder.

@@ -26,7 +26,7 @@ use crate::units::Bytes;
 
 pub use audio::Audio;
 pub use config::ProjectorConfig;
-pub use family::{AudioFamily, AudioPass, Encoder, Family, Head, Patches, Positions};
+pub use family::{AudioFamily, AudioPass, Encoder, Family, Form, Head, Patches, Positions};
 pub use images::{EncodedImage, ImageSize};
 pub use rows::{Kept, Taken};
 pub use vision::Vision;
@@ -145,7 +145,10 @@ impl Projector {
             }
             _ => None,
         };
-        let tensors = rows::resolve(rows, stored)?;
+        let mut tensors = rows::resolve(rows, stored)?;
+        if matches!(family.form, Form::Converter) {
+            tensors.sort_by_key(|t| t.tensor.sources.first().copied());
+        }
         Ok(Projector {
             family,
             vision,

@@ -168,7 +168,7 @@ impl ProjectorRow {
     }
 }
 
-/// The tensors of `rows` in the order of the checkpoint, each with its stored one; all of them without weights.
+/// The tensors of `rows`, each with its stored one; all of them without weights.
 pub(super) fn resolve(
     rows: Vec<ProjectorRow>,
     stored: &[FoldedWeight],
@@ -214,6 +214,5 @@ pub(super) fn resolve(
             kept: row.kept,
         });
     }
-    tensors.sort_by_key(|t| t.tensor.sources.first().copied());
     Ok(tensors)
 }

@@ -36,6 +36,10 @@ pub struct Vision {
     pub pinpoints: Vec<(u64, u64)>,
     /// Its projection has two matrices of this inner width; 0 for one.
     pub projection: u64,
+    /// The block whose output is projected, if that is stated: the last one else, or that before it.
+    pub feature_block: Option<u64>,
+    /// A class token stands beside the patches, in kinds whose encoders may have one.
+    pub has_class_token: bool,
     /// Beside each matrix of its blocks stand bounds of what goes in and what comes out.
     pub clipped: bool,
     /// The pooled patches are shifted and scaled.
@@ -100,6 +104,9 @@ impl Vision {
             &[width, height] if width.max(height) <= 1 << 16 => Some((width, height)),
             _ => None,
         });
+        let length = stated("feed_forward_length");
+        // Scripts state another width, or none.
+        let text = shape("mm.2.weight").and_then(|s| s.first().copied());
         let merge = stated("projector.scale_factor").or(stated("spatial_merge_size"));
         // A table of two axes has two matrices.
         let positions =
@@ -111,15 +118,17 @@ impl Vision {
         Some(Vision {
             width: stated("embedding_length")?,
             inner: match shape("v.blk.0.ffn_up.weight") {
+                // Scripts called the two matrices by each other's name.
+                Some(&[width, inner]) if Some(inner) == length && Some(width) != length => inner,
                 Some(&[inner, _]) if inner <= 1 << 16 => inner,
-                _ => stated("feed_forward_length")?,
+                _ => length?,
             },
             heads: stated("attention.head_count")?,
             blocks: stated("block_count")?,
             patch: stated("patch_size")?,
             image: stated("image_size")?,
             merge: merge.unwrap_or(usual_merge),
-            text: stated("projection_dim")?,
+            text: text.or(stated("projection_dim"))?,
             positions: positions.unwrap_or(0),
             window_every: stated("n_wa_pattern").unwrap_or(0),
             deepstack: deep.map(|(_, block)| block).collect(),
@@ -130,6 +139,8 @@ impl Vision {
             ),
             pinpoints: pairs.collect(),
             projection: projection.unwrap_or(0),
+            feature_block: list("feature_layer").and_then(|list| list.into_iter().max()),
+            has_class_token: shape("v.class_embd").is_some(),
             clipped: shape("v.blk.0.attn_q.input_max").is_some(),
             standardized: shape("v.std_bias").is_some(),
         })

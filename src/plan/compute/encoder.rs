@@ -142,7 +142,7 @@ impl Pass<'_> {
 
     /// Rows of all pictures in the blocks.
     fn rows(&self) -> u64 {
-        let class = u64::from(self.projector.family.encoder.class_token);
+        let class = u64::from(self.has_class_token());
         (self.patches() + class) * self.batch
     }
 
@@ -153,6 +153,10 @@ impl Pass<'_> {
             Patches::One | Patches::TwoFrames => self.vision().merge,
         };
         (self.patches() / (merge * merge)).max(1) * self.batch
+    }
+
+    fn has_class_token(&self) -> bool {
+        self.projector.family.encoder.class_token && self.has("v.class_embd")
     }
 
     /// Whether a tensor is in the file.
@@ -196,12 +200,15 @@ impl Pass<'_> {
                 every: vision.window_every,
             }
         });
-        if encoder.pre_norm {
+        if encoder.pre_norm && self.has("v.pre_ln.weight") {
             stream = graph.own(graph.bytes(stream), &[stream]);
         }
         // Outputs that the text model gets beside the last.
         let mut deep = Vec::new();
-        let run = vision.blocks - u64::from(encoder.drops_last && vision.blocks > 0);
+        let run = match vision.feature_block {
+            Some(block) => block.min(vision.blocks),
+            None => vision.blocks - u64::from(encoder.drops_last && vision.blocks > 0),
+        };
         for block in 0..run {
             let last = block + 1 == run;
             stream = self.block(&mut graph, stream, positions, window, (block, last));
@@ -286,7 +293,7 @@ impl Pass<'_> {
         if encoder.patches == Patches::Normed {
             stream = graph.own(all, &[stream]);
         }
-        if encoder.class_token {
+        if self.has_class_token() {
             stream = graph.own(all, &[stream]);
         }
         match (encoder.positions, positions) {

@@ -1,7 +1,7 @@
 //! Gemma 4's image encoder: RMS norms on both sides of each part, a gate, positions of two axes, the mean of the patches of
 //! a token, and one matrix.
 
-use super::super::family::{Encoder, Family, Head, Positions, Reserved};
+use super::super::family::{Encoder, Family, Form, Head, Positions, Reserved};
 use super::super::rows::{Kept, ProjectorRow, Taken};
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
@@ -19,6 +19,7 @@ pub(super) static GEMMA4: Family = Family {
     read,
     rows,
     keys,
+    form: Form::Converter,
     not_written: None,
     image: |vision, size| images::whole(vision, size, (70, 1120), 2),
     reserved: Reserved::Tokens(16),

@@ -1,7 +1,7 @@
 //! Gemma 4's unified models (12B): no encoder. The pixels of a token go through one matrix between norms, get positions of
 //! two axes, and go through one more.
 
-use super::super::family::{Encoder, Family, Head, Patches, Positions, Reserved};
+use super::super::family::{Encoder, Family, Form, Head, Patches, Positions, Reserved};
 use super::super::rows::{Kept, ProjectorRow, Taken};
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
@@ -15,6 +15,7 @@ pub(super) static UNIFIED: Family = Family {
     read,
     rows,
     keys: gemma4::keys,
+    form: Form::Converter,
     not_written: None,
     image: |vision, size| images::whole(vision, size, (70, 1120), 2),
     reserved: Reserved::Tokens(16),
