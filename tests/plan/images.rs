@@ -132,6 +132,39 @@ fn gemma4_as_the_library() {
 }
 
 #[test]
+fn llava_as_the_library() {
+    let clip = json!({
+        "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+        "num_attention_heads": 16, "image_size": 336, "patch_size": 14, "projection_dim": 768,
+    });
+    let config = json!({
+        "model_type": "llava", "text_config": {"model_type": "llama"}, "vision_config": clip, "vision_feature_layer": -2,
+    });
+    let llava = projector(&config, Json::Null);
+    assert_eq!(format!("{:.2}", mib(llava.bytes(Dtype::F16))), "595.49");
+    near_library(&llava, [21.55, 32.88]);
+
+    let siglip = json!({
+        "model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 26,
+        "num_attention_heads": 16, "image_size": 384, "patch_size": 14,
+    });
+    let config = json!({
+        "model_type": "llava_onevision", "text_config": {"hidden_size": 896}, "vision_config": siglip,
+        "vision_feature_layer": -1, "vision_feature_select_strategy": "full",
+        "image_grid_pinpoints": [[384, 384], [384, 768], [768, 384], [768, 768]],
+    });
+    let onevision = projector(&config, Json::Null);
+    assert_eq!(format!("{:.2}", mib(onevision.bytes(Dtype::F16))), "762.88");
+    near_library(&onevision, [23.27, 46.94]);
+    // The whole and four tiles of 27 x 27 patches.
+    let size = ImageSize {
+        width: 700,
+        height: 700,
+    };
+    assert_eq!(onevision.image(size).tokens, 5 * 27 * 27);
+}
+
+#[test]
 fn gemma4_with_sound_within_a_tenth_of_the_log() {
     // 790.49 in all, of which weights are 531.44; the host has pixels, positions and sound. The windows of its convolutions
     // are twice as large as those of the files that the converter makes now.
