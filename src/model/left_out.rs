@@ -206,6 +206,7 @@ const TABLE: &[LeftOutKind] = &[
             "mm_projector.",
             "vision_projection.",
             "connector.",
+            "merger.",
             "mlp1.",
         ],
         ends: &[],

@@ -154,6 +154,11 @@ fn llava_onevision() {
 }
 
 #[test]
+fn minicpm_v_4_6() {
+    check("minicpmv4_6");
+}
+
+#[test]
 fn qwen2_vl() {
     check("qwen2_vl");
 }

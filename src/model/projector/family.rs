@@ -185,6 +185,8 @@ pub enum Head {
     Normed,
     /// Two matrices over patches that lie beside each other already.
     Mlp,
+    /// Four patches beside each other, a norm, and two matrices.
+    Merged,
     /// The patches without the class token, then two matrices.
     Rows,
 }

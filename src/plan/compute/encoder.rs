@@ -203,6 +203,7 @@ impl Pass<'_> {
         if encoder.pre_norm && self.has("v.pre_ln.weight") {
             stream = graph.own(graph.bytes(stream), &[stream]);
         }
+        let mut rows = self.rows();
         // Outputs that the text model gets beside the last.
         let mut deep = Vec::new();
         let run = match vision.feature_block {
@@ -211,7 +212,11 @@ impl Pass<'_> {
         };
         for block in 0..run {
             let last = block + 1 == run;
-            stream = self.block(&mut graph, stream, positions, window, (block, last));
+            stream = self.block(&mut graph, stream, positions, (window, rows), (block, last));
+            if vision.merger_block == Some(block) && self.has("v.vit_merger.ln1.weight") {
+                stream = self.fours(&mut graph, stream);
+                rows /= 4;
+            }
             if vision.deepstack.contains(&block) {
                 deep.push(stream);
             }
@@ -324,12 +329,12 @@ impl Pass<'_> {
         graph: &mut Graph,
         stream: Id,
         positions: Option<Id>,
-        window: Option<Window>,
+        (window, rows): (Option<Window>, u64),
         (block, last): (u64, bool),
     ) -> Id {
         let encoder = &self.projector.family.encoder;
         let vision = self.vision();
-        let row = f32_bytes(vision.width, self.rows());
+        let row = f32_bytes(vision.width, rows);
         graph.stage = "attention";
         let normed = graph.own(row, &[stream]);
         let rotated = |graph: &mut Graph, of: Id| match (encoder.positions, positions) {
@@ -371,7 +376,7 @@ impl Pass<'_> {
             graph.own(row, &sources)
         } else {
             let value = graph.own(row, &[value]);
-            let each = self.rows() / self.batch;
+            let each = rows / self.batch;
             let scores = f32_bytes(each.saturating_mul(each), vision.heads * self.batch);
             let scores = graph.own(scores, &[key, query]);
             let mut sources = vec![scores];
@@ -385,7 +390,7 @@ impl Pass<'_> {
 
         graph.stage = "feed-forward";
         let normed = graph.own(row, &[stream]);
-        let inner = f32_bytes(vision.inner, self.rows());
+        let inner = f32_bytes(vision.inner, rows);
         let up = graph.own(inner, &[normed]);
         let activated = if encoder.gated {
             let gate = graph.own(inner, &[normed]);
@@ -395,6 +400,57 @@ impl Pass<'_> {
         };
         let down = graph.own(row, &[activated]);
         graph.in_place(&[stream, down])
+    }
+
+    /// Attention within each four patches, then one row of the four: their mean, and two matrices over all of them.
+    fn fours(&self, graph: &mut Graph, stream: Id) -> Id {
+        let vision = self.vision();
+        let rows = self.rows();
+        let row = f32_bytes(vision.width, rows);
+        graph.stage = "merger";
+        let index = graph.store(&[]);
+        let mask = graph.own(
+            f32_bytes(rows, rows) / if self.flash_attention { 2 } else { 1 },
+            &[],
+        );
+        let normed = graph.own(row, &[stream]);
+        let ordered = graph.own(row, &[normed, index]);
+        let [query, key, value] = [0; 3].map(|_| graph.own(row, &[ordered]));
+        let attended = if self.flash_attention {
+            let key = graph.own(row / 2, &[key]);
+            let value = graph.own(row / 2, &[value]);
+            graph.own(row, &[query, key, value, mask])
+        } else {
+            let value = graph.own(row, &[value]);
+            let scores = graph.own(f32_bytes(rows * rows, vision.heads), &[key, query]);
+            let weights = graph.in_place(&[scores, mask]);
+            let mixed = graph.own(row, &[value, weights]);
+            graph.own(row, &[mixed])
+        };
+        let out = graph.own(row, &[attended]);
+        let out = graph.own(row, &[out, index]);
+        let stream = graph.in_place(&[out, stream]);
+        let (mean, all) = self.beside(graph, stream, rows / 4);
+        let normed = graph.own(graph.bytes(all), &[all]);
+        let up = graph.own(f32_bytes(4 * vision.inner, rows / 4), &[normed]);
+        let up = graph.in_place(&[up]);
+        let down = graph.own(row / 4, &[up]);
+        graph.in_place(&[down, mean])
+    }
+
+    /// So many rows of four patches each: the first of the four, which their mean takes the place of, and all beside each
+    /// other.
+    fn beside(&self, graph: &mut Graph, stream: Id, rows: u64) -> (Id, Id) {
+        let each = f32_bytes(self.vision().width, rows);
+        let parts = [0; 4].map(|_| graph.own(each, &[stream]));
+        let [first, rest @ ..] = parts;
+        let mut mean = graph.own(each, &[first]);
+        let mut all = first;
+        for part in rest {
+            mean = graph.in_place(&[mean, part]);
+            all = graph.own(graph.bytes(all) + each, &[all, part]);
+        }
+        (mean, all)
     }
 
     /// Two matrices over the tokens, the first of them `inner` wide.
@@ -436,6 +492,11 @@ impl Pass<'_> {
                 self.mapped(graph, normed)
             }
             Head::Mlp => self.mlp(graph, stream, self.merged()),
+            Head::Merged => {
+                let (_, all) = self.beside(graph, stream, self.tokens());
+                let normed = graph.own(graph.bytes(all), &[all]);
+                self.mlp(graph, normed, 4 * vision.width)
+            }
             Head::Rows => {
                 let at = graph.input(4 * self.patches());
                 let rows = graph.own(patches, &[stream, at]);

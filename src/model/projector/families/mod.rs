@@ -7,6 +7,7 @@ mod gemma4_unified;
 mod idefics3;
 mod internvl;
 mod llava;
+mod minicpmv;
 mod qwen_vl;
 mod siglip;
 
@@ -23,6 +24,7 @@ const TABLE: &[&Family] = &[
     &qwen_vl::QWEN3,
     &internvl::INTERNVL,
     &llava::LLAVA,
+    &minicpmv::MINICPMV,
 ];
 
 /// The kind of configurations of this `model_type`.
