@@ -8,7 +8,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use orinplan::gguf::Value;
 use serde_json::{Value as Json, json};
 
 use crate::build::{Scratch, Written, orinplan, quantize};
@@ -27,9 +26,6 @@ fn checkpoint(
     let model = scratch.bf16(&described["config"], &listed, value);
     let processor = model.join("preprocessor_config.json");
     fs::write(processor, described["processor"].to_string()).unwrap();
-    for (name, content) in described["files"].as_object().into_iter().flatten() {
-        fs::write(model.join(name), content.to_string()).unwrap();
-    }
     model
 }
 
@@ -113,29 +109,6 @@ fn gemma4_without_sound() {
 #[test]
 fn gemma4_without_an_encoder() {
     check("gemma4_unified");
-}
-
-#[test]
-fn tokens_that_a_unified_model_never_writes_are_in_its_file() {
-    let scratch = Scratch::new();
-    let model = checkpoint(&scratch, "gemma4_unified", |_| {});
-    let settings = json!({"suppress_tokens": [7, 300], "top_k": 64});
-    fs::write(model.join("generation_config.json"), settings.to_string()).unwrap();
-    let output = scratch.path("x.gguf");
-    quantize(&model, "bf16", &output, &[]);
-    let metadata = Written::read(&output).header.metadata;
-    let found = metadata
-        .0
-        .iter()
-        .find(|(key, _)| key == "tokenizer.ggml.suppress_tokens");
-    let Some((_, Value::Located { .. } | Value::Array(_))) = found else {
-        panic!("{found:?}");
-    };
-    let ids: Vec<Value> = orinplan::gguf::elements(&output, &found.unwrap().1)
-        .unwrap()
-        .collect::<Result<_, _>>()
-        .unwrap();
-    assert_eq!(ids, [Value::I32(7), Value::I32(300)]);
 }
 
 #[test]

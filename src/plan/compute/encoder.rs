@@ -155,6 +155,12 @@ impl Pass<'_> {
         (self.patches() / (merge * merge)).max(1) * self.batch
     }
 
+    /// A mask over so many rows.
+    fn mask_bytes(&self, rows: u64) -> u64 {
+        let size = if self.flash_attention { 2 } else { 4 };
+        rows.saturating_mul(rows).saturating_mul(size)
+    }
+
     fn has_class_token(&self) -> bool {
         self.projector.family.encoder.class_token && self.has("v.class_embd")
     }
@@ -177,7 +183,7 @@ impl Pass<'_> {
             // A time, a height, a width, and one more.
             Positions::Resized | Positions::Rotated => Some(graph.input(16 * self.rows())),
         };
-        let mask_of = |graph: &mut Graph| graph.input(f32_bytes(self.patches(), self.patches()));
+        let mask_of = |graph: &mut Graph| graph.input(self.mask_bytes(self.patches()));
         let mut mask = (vision.window_every > 0).then(|| mask_of(&mut graph));
         if self.backend == ComputeBackend::Cuda {
             graph.pool = Pool::Device;
@@ -189,11 +195,6 @@ impl Pass<'_> {
         graph.stage = "patches";
         let mut stream = self.embedded(&mut graph, raw, positions);
         let window = mask.map(|mask| {
-            let mask = if self.flash_attention {
-                graph.own(graph.bytes(mask) / 2, &[mask])
-            } else {
-                mask
-            };
             stream = graph.own(graph.bytes(stream), &[stream]);
             Window {
                 mask,
@@ -371,7 +372,7 @@ impl Pass<'_> {
             let value = graph.own(row / 2, &[value]);
             let mut sources = vec![query, key, value];
             if let Some(Window { mask, .. }) = mask {
-                sources.push(graph.own(graph.bytes(mask), &[mask]));
+                sources.push(mask);
             }
             graph.own(row, &sources)
         } else {
@@ -409,10 +410,7 @@ impl Pass<'_> {
         let row = f32_bytes(vision.width, rows);
         graph.stage = "merger";
         let index = graph.store(&[]);
-        let mask = graph.own(
-            f32_bytes(rows, rows) / if self.flash_attention { 2 } else { 1 },
-            &[],
-        );
+        let mask = graph.own(self.mask_bytes(rows), &[]);
         let normed = graph.own(row, &[stream]);
         let ordered = graph.own(row, &[normed, index]);
         let [query, key, value] = [0; 3].map(|_| graph.own(row, &[ordered]));
