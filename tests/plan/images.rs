@@ -165,6 +165,47 @@ fn llava_as_the_library() {
 }
 
 #[test]
+fn minicpm_v_as_the_library() {
+    let vision = json!({
+        "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
+        "image_size": 980, "patch_size": 14,
+    });
+    let config = json!({
+        "model_type": "minicpmv4_6", "text_config": {"hidden_size": 1024}, "vision_config": vision,
+        "insert_layer_id": 6,
+    });
+    let minicpm = projector(&config, json!({"scale_resolution": 448}));
+    assert_eq!(format!("{:.2}", mib(minicpm.bytes(Dtype::F16))), "1057.36");
+    near_library(&minicpm, [34.63, 88.31]);
+    // What the library makes of images: tokens, and markers around them.
+    let counted = |mode: &str, width, height| {
+        let processor = json!({"scale_resolution": 448, "downsample_mode": mode});
+        let image = projector(&config, processor).image(ImageSize { width, height });
+        (image.tokens, image.markers)
+    };
+    for (mode, width, height, expect) in [
+        ("16x", 448, 448, (64, 2)),
+        ("16x", 300, 200, (64, 2)),
+        ("16x", 1024, 768, (315, 11)),
+        ("16x", 640, 480, (203, 6)),
+        ("16x", 1920, 1080, (578, 19)),
+        ("16x", 500, 3000, (501, 22)),
+        ("16x", 2000, 300, (303, 10)),
+        ("16x", 111, 460, (160, 7)),
+        ("4x", 448, 448, (256, 2)),
+        ("4x", 300, 200, (260, 2)),
+        ("4x", 1920, 1080, (2292, 19)),
+        ("4x", 37, 900, (237, 2)),
+    ] {
+        assert_eq!(
+            counted(mode, width, height),
+            expect,
+            "{mode} {width}x{height}"
+        );
+    }
+}
+
+#[test]
 fn gemma4_with_sound_within_a_tenth_of_the_log() {
     // 790.49 in all, of which weights are 531.44; the host has pixels, positions and sound. The windows of its convolutions
     // are twice as large as those of the files that the converter makes now.

@@ -20,6 +20,12 @@ TOKENIZERS = {
     "llava": "llama", "minicpmv": "qwen2",
 }
 
+# Words that the library looks for in a vocabulary, by the beginning of a record's name.
+WORDS = {
+    "minicpmv": ["<image>", "</image>", "<slice>", "</slice>"],
+    "idefics3": ["\n\n", "<fake_token_around_image>", "<global-img>"],
+}
+
 _MARKER = b"<__media__>"
 _MESSAGES = []
 
@@ -62,6 +68,7 @@ def _declare(lib):
         ("mtmd_input_chunk_get_n_tokens", c.c_size_t, [pointer]),
         ("mtmd_tokenize", c.c_int32, [pointer, pointer, c.POINTER(_Text), c.POINTER(pointer), c.c_size_t]),
         ("mtmd_support_audio", c.c_bool, [pointer]),
+        ("mtmd_helper_log_set", None, [pointer, pointer]),
         ("mtmd_helper_eval_chunks", c.c_int32, [pointer, pointer, pointer, c.c_int32, c.c_int32, c.c_int32, c.c_bool,
                                                 c.POINTER(c.c_int32)]),
     ]:
@@ -72,6 +79,7 @@ def _declare(lib):
 
 _LIB = _declare(llama.library())
 _LIB.mtmd_log_set(_keep, None)
+_LIB.mtmd_helper_log_set(_keep, None)
 
 
 def pair(record, directory, corpus):
@@ -92,7 +100,26 @@ def pair(record, directory, corpus):
     if "tokenizer.json" not in described.get("files", {}):
         kind = next(family for name, family in TOKENIZERS.items() if record.stem.startswith(name))
         vocabularies.make(kind, directory, Path(corpus).read_text(encoding="utf-8"))
+        words = next((words for name, words in WORDS.items() if record.stem.startswith(name)), [])
+        _add_words(directory / "tokenizer.json", words)
     return {}
+
+
+def _add_words(path, words):
+    """Puts `words` in the place of a vocabulary's last tokens, and leaves out the merges that make those."""
+    if not words:
+        return
+    tokenizer = json.loads(path.read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    last = sorted(vocabulary, key=vocabulary.get)[-len(words):]
+    parts = lambda merge: merge.split(" ") if isinstance(merge, str) else merge
+    tokenizer["model"]["merges"] = [
+        merge for merge in tokenizer["model"]["merges"] if not {*parts(merge), "".join(parts(merge))} & set(last)
+    ]
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    for old, word in zip(last, words):
+        tokenizer["added_tokens"].append({"id": vocabulary.pop(old), "content": word, **flags})
+    path.write_text(json.dumps(tokenizer))
 
 
 def _bound(name):

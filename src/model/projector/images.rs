@@ -183,10 +183,10 @@ pub(super) fn sliced(vision: &Vision, size: ImageSize) -> EncodedImage {
     };
     // With four patches to a token, small images keep their shape.
     let is_small = width <= slice && height <= slice;
-    let pictures = if vision.merge == 2 && ratio <= 1.0 {
-        vec![(resized((width, height), slice, side, true), 1)]
+    let (pictures, rows) = if vision.merge == 2 && ratio <= 1.0 {
+        (vec![(resized((width, height), slice, side, true), 1)], 1)
     } else if is_small {
-        vec![(square, 1)]
+        (vec![(square, 1)], 1)
     } else {
         let whole = resized((width, height), slice, side, false);
         let most = (ratio.ceil() as u64).min(SLICES);
@@ -194,23 +194,11 @@ pub(super) fn sliced(vision: &Vision, size: ImageSize) -> EncodedImage {
         let (columns, rows) = grid(most, logarithm);
         let each = |length: u64, parts: u64| rounded(length as f32, parts) / parts;
         let each = (each(width, columns), each(height, rows));
-        vec![
-            (whole, 1),
-            (resized(each, slice, side, true), columns * rows),
-        ]
+        let part = resized(each, slice, side, true);
+        (vec![(whole, 1), (part, columns * rows)], rows)
     };
     let tokens = |(picture, count): &(ImageSize, u64)| {
         (picture.width / side) * (picture.height / side) * count
-    };
-    let rows = match pictures.as_slice() {
-        [_, _] => {
-            grid(
-                (ratio.ceil() as u64).min(SLICES),
-                f64::from((width as f32 / height as f32).ln()),
-            )
-            .1
-        }
-        _ => 1,
     };
     let all: u64 = pictures.iter().map(|(_, count)| count).sum();
     EncodedImage {

@@ -21,10 +21,11 @@ const PAIRS: &[&str] = &[
     "gemma4_unified",
     "qwen2_vl",
     "qwen2_5_vl",
-    "qwen3_vl",
     "llava",
     "llava_next",
     "llava_onevision",
+    "idefics3",
+    "minicpmv4_6",
 ];
 
 /// Images: width and height.

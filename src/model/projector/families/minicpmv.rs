@@ -30,7 +30,11 @@ pub(super) static MINICPMV: Family = Family {
     audio: None,
 };
 
-/// Defaults are those of Transformers' `MiniCPMV4_6VisionConfig` and of llama.cpp's converter.
+/// Places of a side in the table of positions.
+const GRID: u64 = 70;
+
+/// Defaults are those of Transformers' `MiniCPMV4_6VisionConfig`, except for the sizes: those are the only ones that
+/// llama.cpp knows.
 fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
     let wrong = |key, problem| Err(ProjectorError::Value { key, problem });
     let mode = config
@@ -60,8 +64,14 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
     if block >= blocks {
         return wrong("insert_layer_id", "names a block that does not exist");
     }
-    let grid = config.count(&["image_size"], 224)?;
-    let patch = config.count(&["patch_size"], 16)?;
+    let grid = config.count(&["image_size"], 980)?;
+    let patch = config.count(&["patch_size"], 14)?;
+    if grid / patch != GRID {
+        return wrong(
+            "image_size",
+            "is not 70 patches, and llama.cpp knows no other table of positions",
+        );
+    }
     // The size of a slice, not that of the table of positions.
     let slice = config
         .processor
@@ -76,7 +86,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         image: slice.unwrap_or(grid).min(1 << 16),
         merge: if has_merger { 4 } else { 2 },
         text: config.text_width()?,
-        positions: (grid / patch) * (grid / patch),
+        positions: GRID * GRID,
         merger_block: Some(block),
         ..Vision::default()
     })
