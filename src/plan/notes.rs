@@ -82,19 +82,17 @@ pub(super) fn derive_notes(
     if towers > Bytes(0) {
         notes.push(Note::Towers { bytes: towers });
     }
-    let has_encoder = projector::loaded(model, runtime, workload).is_some();
+    let encoder = projector::loaded(model, runtime, workload);
+    let has_encoder = encoder.is_some();
     if has_encoder && workload.images > 0 {
         notes.push(Note::EncoderTime);
     }
     if !model.towers.is_empty() && !workload.text_only && !has_encoder {
         notes.push(Note::EncoderUnseen);
     }
-    if has_encoder
-        && model
-            .towers
-            .iter()
-            .any(|tower| tower.name.starts_with("audio"))
-    {
+    let mut towers = model.towers.iter();
+    let has_sound = towers.any(|tower| tower.name.starts_with("audio"));
+    if has_sound && encoder.is_some_and(|encoder| encoder.audio.is_none()) {
         notes.push(Note::AudioUncounted);
     }
     notes.extend(model.left_out.iter().copied().map(Note::LeftOut));

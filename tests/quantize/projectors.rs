@@ -8,6 +8,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use orinplan::checkpoint::StoredTensor;
+use orinplan::dtype::Dtype;
+use orinplan::model::Projector;
+use orinplan::model::projector::ImageSize;
+use orinplan::plan::compute::{ComputeBackend, encoder};
 use serde_json::{Value as Json, json};
 
 use crate::build::{Scratch, Written, orinplan, quantize};
@@ -48,6 +53,9 @@ fn check(name: &str) {
             "text" => quantize(&model, "bf16", &output, &[]),
             scheme => quantize(&model, scheme, &output, &["--projector"]),
         };
+        if scheme == "f16" {
+            planned_alike(name, &output);
+        }
         let found = lines(&output);
         let expect: Vec<&str> = expect.trim_end().lines().collect();
         assert_eq!(found.len(), expect.len(), "{name} {scheme}");
@@ -56,6 +64,48 @@ fn check(name: &str) {
                 Some((expect, _)) if is_rounded(expect) => assert!(found.starts_with(expect)),
                 _ => assert_eq!(found, expect, "{name} {scheme}"),
             }
+        }
+    }
+}
+
+/// What a plan takes from the configuration is what it takes from the file that is written: weights, buffers, tokens.
+fn planned_alike(name: &str, file: &Path) {
+    let text = fs::read_to_string(data(&format!("{name}.json"))).unwrap();
+    let described: Json = serde_json::from_str(&text).unwrap();
+    let processor = described["processor"].clone();
+    let stated = Projector::of_hugging_face(&described["config"], processor, &[]).unwrap();
+    let header = orinplan::gguf::read_header(file).unwrap();
+    let tensors: Vec<StoredTensor> = header
+        .tensors
+        .into_iter()
+        .map(|tensor| StoredTensor {
+            name: tensor.name,
+            dtype: tensor.dtype,
+            shape: tensor.shape,
+            file: 0,
+            offset: tensor.offset,
+            bytes: tensor.bytes,
+        })
+        .collect();
+    let written = Projector::of_gguf(&header.metadata, tensors.iter().enumerate()).unwrap();
+    assert_eq!(written.family.name, stated.family.name);
+    assert_eq!(written.audio, stated.audio, "{name}");
+    // InternVL's configuration alone leaves open which biases and norms there are.
+    if name != "internvl" {
+        assert_eq!(written.parameters(), stated.parameters(), "{name}");
+        assert_eq!(
+            written.bytes(Dtype::F16),
+            stated.bytes(Dtype::F16),
+            "{name}"
+        );
+    }
+    for (width, height) in [(56, 56), (100, 200), (640, 480), (1024, 768)] {
+        let size = ImageSize { width, height };
+        assert_eq!(written.image(size), stated.image(size), "{name} {size:?}");
+        for flash_attention in [true, false] {
+            let of =
+                |of: &Projector| encoder(of, Some(size), flash_attention, ComputeBackend::Cuda);
+            assert_eq!(of(&written), of(&stated), "{name} {size:?}");
         }
     }
 }

@@ -79,7 +79,7 @@ impl Audio {
             stated_bins: bins,
             planes: convolutions.collect(),
             kernel: side("a.blk.0.conv_dw.weight", 1).unwrap_or(0),
-            output: side("a.pre_encode.out.weight", 0).unwrap_or(0),
+            output: side("mm.a.input_projection.weight", 1).unwrap_or(0),
             text: stated("projection_dim")?,
             wide_windows: first.is_some_and(|first| first.tensor.dtype == Dtype::BF16),
             clipped: side("a.blk.0.attn_q.input_max", 0).is_some(),

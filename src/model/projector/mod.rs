@@ -182,7 +182,9 @@ impl Projector {
         let vision = Vision::of_gguf(metadata, family.merge, &tensors)?
             .checked()
             .ok()?;
-        let audio = Audio::of_gguf(metadata, &tensors);
+        let named = metadata.str("clip.audio.projector_type").ok().flatten();
+        let known = family.audio.filter(|kind| named == Some(kind.name));
+        let audio = known.and_then(|_| Audio::of_gguf(metadata, &tensors));
         Some(Projector {
             family,
             vision,

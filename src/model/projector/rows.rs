@@ -100,6 +100,24 @@ impl ProjectorRow {
         ]
     }
 
+    /// A matrix without a bias, which a checkpoint calls `from` and a GGUF `name`, and the bounds of what goes in and what
+    /// comes out if it is `clipped`.
+    pub fn clippable(from: &str, name: &str, shape: [u64; 2], clipped: bool) -> Vec<ProjectorRow> {
+        let weight = ProjectorRow::new(
+            format!("{from}.linear.weight"),
+            format!("{name}.weight"),
+            &shape,
+        );
+        let mut rows = vec![weight.or(format!("{from}.weight"))];
+        if clipped {
+            let bounds = ["input_max", "input_min", "output_max", "output_min"];
+            rows.extend(bounds.map(|bound| {
+                ProjectorRow::new(format!("{from}.{bound}"), format!("{name}.{bound}"), &[1])
+            }));
+        }
+        rows
+    }
+
     /// The two matrices of a feed-forward without a gate, which a checkpoint calls `up` and `down` in the block that begins
     /// with `from`, and a GGUF in that which begins with `name`.
     pub fn feed_forward(

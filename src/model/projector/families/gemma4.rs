@@ -74,29 +74,6 @@ pub(super) fn merge(config: &ProjectorConfig<'_>) -> Result<u64, ProjectorError>
     }
 }
 
-/// A matrix without a bias, which a checkpoint calls `from` and a GGUF `name`, and the bounds of what goes in and what
-/// comes out if it is `clipped`.
-pub(super) fn clippable(
-    from: &str,
-    name: &str,
-    shape: [u64; 2],
-    clipped: bool,
-) -> Vec<ProjectorRow> {
-    let weight = ProjectorRow::new(
-        format!("{from}.linear.weight"),
-        format!("{name}.weight"),
-        &shape,
-    );
-    let mut rows = vec![weight.or(format!("{from}.weight"))];
-    if clipped {
-        let bounds = ["input_max", "input_min", "output_max", "output_min"];
-        rows.extend(bounds.map(|bound| {
-            ProjectorRow::new(format!("{from}.{bound}"), format!("{name}.{bound}"), &[1])
-        }));
-    }
-    rows
-}
-
 fn rows(vision: &Vision) -> Vec<ProjectorRow> {
     let &Vision {
         width,
@@ -135,7 +112,12 @@ fn rows(vision: &Vision) -> Vec<ProjectorRow> {
             ("mlp.down_proj", "ffn_down", width, inner),
         ] {
             let shape = [outputs, inputs];
-            rows.extend(clippable(&from(part), &name(to), shape, vision.clipped));
+            rows.extend(ProjectorRow::clippable(
+                &from(part),
+                &name(to),
+                shape,
+                vision.clipped,
+            ));
         }
         let head = width / vision.heads.max(1);
         for (part, to, width) in [

@@ -5,7 +5,6 @@ use super::super::audio::Audio;
 use super::super::family::{AudioFamily, AudioPass};
 use super::super::rows::{Kept, ProjectorRow, Taken};
 use super::super::{ProjectorConfig, ProjectorError};
-use super::gemma4::clippable;
 
 pub(super) static CONFORMER: AudioFamily = AudioFamily {
     name: "gemma4a",
@@ -131,7 +130,12 @@ fn block(audio: &Audio, block: u64) -> Vec<ProjectorRow> {
         ("self_attn.post", "attn_out", width, width),
     ] {
         let shape = [outputs, inputs];
-        rows.extend(clippable(&from(part), &name(to), shape, audio.clipped));
+        rows.extend(ProjectorRow::clippable(
+            &from(part),
+            &name(to),
+            shape,
+            audio.clipped,
+        ));
     }
     // The converter exchanges the names of the norms before and after the convolution, and llama.cpp reads them so.
     for (part, to) in [
