@@ -27,7 +27,7 @@ pub struct Audio {
     pub output: u64,
     /// Width of the text model.
     pub text: u64,
-    /// Its convolutions are stored in BF16, for which ggml keeps what they see in F32, not in F16.
+    /// What its convolutions see is kept in F32, not in F16: ggml does so where they are stored in BF16.
     pub wide_windows: bool,
     /// Beside each matrix of its blocks stand bounds of what goes in and what comes out.
     pub clipped: bool,
