@@ -257,7 +257,8 @@ impl Pass<'_> {
         vision.width * vision.merge * vision.merge
     }
 
-    /// A convolution as a product: its windows beside each other in F16 (F32 if its weights are BF16), the product, and its planes put in order.
+    /// A convolution as a product: its windows beside each other in F16 (F32 if its weights are BF16), the product, and its
+    /// planes put in order.
     fn convolved(&self, graph: &mut Graph, raw: Id) -> Id {
         let vision = self.vision();
         let rows = self.patches() * self.batch;
