@@ -24,7 +24,7 @@ use std::path::Path;
 pub use change::{Change, Permutation, RowSlices, Turn, ValueChange};
 pub use error::ConvertError;
 pub use lost::{LostScaling, lost_scaling};
-pub use projector::{projector_change, projector_metadata};
+pub use projector::{projector_change, projector_metadata, projector_table};
 pub use weights::{change, rope_table};
 
 use crate::checkpoint::{Checkpoint, Pooling, RawConfig};

@@ -36,6 +36,7 @@ pub fn projector_metadata(
         is_named,
         description,
         gelu,
+        colours,
     } = family.form
     {
         return script_metadata(Script {
@@ -43,6 +44,7 @@ pub fn projector_metadata(
             name: is_named.then(|| name(checkpoint, json)).flatten(),
             description,
             is_gelu: gelu(&config),
+            colours,
             config: &config,
             projector,
             file_type,
@@ -117,6 +119,7 @@ struct Script<'a> {
     name: Option<Value>,
     description: &'static str,
     is_gelu: bool,
+    colours: Option<f32>,
     config: &'a ProjectorConfig<'a>,
     projector: &'a Projector,
     file_type: u32,
@@ -143,7 +146,15 @@ fn script_metadata(script: Script<'_>) -> Result<Vec<(String, Value)>, ConvertEr
     for (key, value) in (family.keys)(script.config, &script.projector.vision) {
         set(key, value);
     }
-    add_colours(&mut pairs, script.config)?;
+    match script.colours {
+        Some(all) => {
+            for key in ["image_mean", "image_std"] {
+                let colours = Value::F32s(vec![all; 3]);
+                pairs.set(&format!("clip.vision.{key}"), colours);
+            }
+        }
+        None => add_colours(&mut pairs, script.config)?,
+    }
     pairs.set("clip.use_gelu", Value::Bool(script.is_gelu));
     Ok(pairs.0)
 }
@@ -185,7 +196,11 @@ pub fn projector_change(of: &ProjectorTensor) -> Change {
         })
     };
     match of.taken {
-        Taken::All => Change::default(),
+        Taken::All | Taken::Sines(_) => Change::default(),
+        Taken::Transposed => Change {
+            transposed: Some(columns),
+            ..Change::default()
+        },
         Taken::PlusOne => Change {
             value: ValueChange::AddOne,
             ..Change::default()
@@ -231,4 +246,36 @@ pub fn projector_change(of: &ProjectorTensor) -> Change {
             ..Change::default()
         },
     }
+}
+
+/// The table that is computed instead of taken from the checkpoint, if `of` is one: for each place of a square, the sines
+/// and cosines of its column and then of its row, in falling frequencies, as the script computes them in single precision.
+pub fn projector_table(of: &ProjectorTensor) -> Option<Vec<f32>> {
+    let Taken::Sines(side) = of.taken else {
+        return None;
+    };
+    let quarter = of.tensor.row() / 4;
+    let frequency = |n: u64| {
+        let exponent = n as f32 / quarter as f32;
+        1.0 / 10_000f64.powf(f64::from(exponent)) as f32
+    };
+    let frequencies: Vec<f32> = (0..quarter).map(frequency).collect();
+    let axis = |place: u64| {
+        let angles = frequencies
+            .iter()
+            .map(move |&frequency| f64::from(place as f32 * frequency));
+        let sines = angles.clone().map(|angle| angle.sin() as f32);
+        sines
+            .chain(angles.map(|angle| angle.cos() as f32))
+            .collect::<Vec<f32>>()
+    };
+    let axes: Vec<Vec<f32>> = (0..side).map(axis).collect();
+    let places = axes
+        .iter()
+        .flat_map(|row| axes.iter().map(move |column| (row, column)));
+    Some(
+        places
+            .flat_map(|(row, column)| column.iter().chain(row).copied())
+            .collect(),
+    )
 }

@@ -159,7 +159,7 @@ impl<'a> Sources<'a> {
                 .max(tensor.row()),
         };
         match (change.transposed, tensor.shape.as_slice()) {
-            (Some(height), &[_, width, _]) if height == columns && height > 0 => {
+            (Some(height), &[_, width, _] | &[width, _]) if height == columns && height > 0 => {
                 let of_stored = Change {
                     transposed: None,
                     turn: None,

@@ -112,7 +112,7 @@ fn planned_alike(name: &str, file: &Path) {
 
 /// Whether PyTorch's own last bits of this tensor's values depend on the machine.
 fn is_rounded(line: &str) -> bool {
-    line.contains(".per_dim_scale.weight ")
+    line.contains(".per_dim_scale.weight ") || line.starts_with("resampler.pos_embed_k ")
 }
 
 #[test]
@@ -179,6 +179,11 @@ fn llava_onevision() {
 #[test]
 fn minicpm_v_4_6() {
     check("minicpmv4_6");
+}
+
+#[test]
+fn minicpm_v_with_a_resampler() {
+    check("minicpmv");
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub enum Form {
         description: &'static str,
         /// Whether the activation is GELU.
         gelu: fn(&ProjectorConfig<'_>) -> bool,
+        /// What is taken from all colours and what they are divided by, if it is not the processor's.
+        colours: Option<f32>,
     },
 }
 
@@ -187,6 +189,8 @@ pub enum Head {
     Mlp,
     /// Four patches beside each other, a norm, and two matrices.
     Merged,
+    /// Attention of a fixed number of queries over all patches, and one matrix.
+    Resampler,
     /// The patches without the class token, then two matrices.
     Rows,
 }

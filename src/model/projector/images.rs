@@ -197,8 +197,9 @@ pub(super) fn sliced(vision: &Vision, size: ImageSize) -> EncodedImage {
         let part = resized(each, slice, side, true);
         (vec![(whole, 1), (part, columns * rows)], rows)
     };
-    let tokens = |(picture, count): &(ImageSize, u64)| {
-        (picture.width / side) * (picture.height / side) * count
+    let tokens = |(picture, count): &(ImageSize, u64)| match vision.queries {
+        0 => (picture.width / side) * (picture.height / side) * count,
+        queries => queries * count,
     };
     let all: u64 = pictures.iter().map(|(_, count)| count).sum();
     EncodedImage {

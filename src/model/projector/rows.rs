@@ -45,6 +45,10 @@ pub enum Taken {
     Axes(u64),
     /// All of it, as `ln(1 + e^x)`.
     Softplus,
+    /// All of it, rows for columns.
+    Transposed,
+    /// None: sines and cosines of the places in a square of so many a side.
+    Sines(u64),
 }
 
 /// The precision that llama.cpp's converter keeps a tensor in.
@@ -177,9 +181,13 @@ impl ProjectorRow {
     fn stored_weights(&self) -> u64 {
         let own = elements(&self.shape);
         match self.taken {
-            Taken::All | Taken::PlusOne | Taken::Planes(_) | Taken::Axes(_) | Taken::Softplus => {
-                own
-            }
+            Taken::All
+            | Taken::PlusOne
+            | Taken::Planes(_)
+            | Taken::Axes(_)
+            | Taken::Softplus
+            | Taken::Transposed
+            | Taken::Sines(_) => own,
             Taken::Third(_) => own.saturating_mul(3),
             Taken::Frame(_) => own.saturating_mul(2),
         }
@@ -200,6 +208,7 @@ pub(super) fn resolve(
     for row in rows {
         let weight = row.from.iter().find_map(|name| by_name.get(name).copied());
         let weight = match weight {
+            None if matches!(row.taken, Taken::Sines(_)) => None,
             None if stored.is_empty() && !row.optional => None,
             None if row.optional => continue,
             None => {

@@ -36,6 +36,8 @@ pub struct Vision {
     pub pinpoints: Vec<(u64, u64)>,
     /// Its projection has two matrices of this inner width; 0 for one.
     pub projection: u64,
+    /// Tokens of each picture, whatever its size, where that is a fixed number; 0 else.
+    pub queries: u64,
     /// The block behind which patches are merged by fours, where a token has more of them than four.
     pub merger_block: Option<u64>,
     /// The block whose output is projected, if that is stated: the last one else, or that before it.
@@ -108,7 +110,7 @@ impl Vision {
         });
         let length = stated("feed_forward_length");
         // Scripts state another width, or none.
-        let text = ["mm.2.weight", "mm.down.weight"]
+        let text = ["mm.2.weight", "mm.down.weight", "resampler.proj.weight"]
             .into_iter()
             .find_map(|name| shape(name)?.first().copied());
         let merge = stated("projector.scale_factor").or(stated("spatial_merge_size"));
@@ -143,6 +145,9 @@ impl Vision {
             ),
             pinpoints: pairs.collect(),
             projection: projection.unwrap_or(0),
+            queries: shape("resampler.query")
+                .and_then(|s| s.first().copied())
+                .unwrap_or(0),
             merger_block: list("wa_layer_indexes").and_then(|list| list.first().copied()),
             feature_block: list("feature_layer").and_then(|list| list.into_iter().max()),
             has_class_token: shape("v.class_embd").is_some(),

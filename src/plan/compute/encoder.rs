@@ -16,6 +16,9 @@ use crate::units::Bytes;
 /// Tokens that llama.cpp encodes at once, if the encoder takes several pictures.
 const BATCH_TOKENS: u64 = 1024;
 
+/// Width of a head of the attention that resamples patches.
+const RESAMPLER_HEAD: u64 = 128;
+
 /// The buffers of one pass of an encoder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EncoderCompute {
@@ -452,6 +455,45 @@ impl Pass<'_> {
         (mean, all)
     }
 
+    /// Attention of a fixed number of queries over all patches, and one matrix.
+    fn resampled(&self, graph: &mut Graph, stream: Id) -> Id {
+        let vision = self.vision();
+        let rows = self.patches() * self.batch;
+        let every = f32_bytes(vision.text, rows);
+        let asked = f32_bytes(vision.text, vision.queries);
+        let value = graph.own(every, &[stream]);
+        let query = graph.own(asked, &[]);
+        let value = graph.own(every, &[value]);
+        // Sines and cosines of both axes, joined two by two.
+        let quarter = every / 4;
+        let angles = graph.own(quarter, &[]);
+        let axes = [0; 2].map(|_| {
+            let turned = graph.own(quarter, &[angles]);
+            let parts = [0; 2].map(|_| graph.own(quarter, &[turned]));
+            graph.own(every / 2, &parts)
+        });
+        let places = graph.own(every, &axes);
+        let key = graph.in_place(&[places, value]);
+        let query = graph.own(asked, &[query]);
+        let key = graph.own(every, &[key]);
+        let value = graph.own(every, &[value]);
+        let attended = if self.flash_attention {
+            let key = graph.own(every / 2, &[key]);
+            let value = graph.own(every / 2, &[value]);
+            graph.own(asked, &[query, key, value])
+        } else {
+            let value = graph.own(every, &[value]);
+            let scores = f32_bytes(rows * vision.queries, vision.text / RESAMPLER_HEAD);
+            let scores = graph.own(scores, &[key, query]);
+            let weights = graph.in_place(&[scores]);
+            let mixed = graph.own(asked, &[value, weights]);
+            graph.own(asked, &[mixed])
+        };
+        let out = graph.own(asked, &[attended]);
+        let normed = graph.own(asked, &[out]);
+        graph.own(asked, &[normed])
+    }
+
     /// Two matrices over the tokens, the first of them `inner` wide.
     fn mlp(&self, graph: &mut Graph, stream: Id, inner: u64) -> Id {
         let up = graph.own(f32_bytes(inner, self.tokens()), &[stream]);
@@ -491,6 +533,7 @@ impl Pass<'_> {
                 self.mapped(graph, normed)
             }
             Head::Mlp => self.mlp(graph, stream, self.merged()),
+            Head::Resampler => self.resampled(graph, stream),
             Head::Merged => {
                 let (_, all) = self.beside(graph, stream, self.tokens());
                 let normed = graph.own(graph.bytes(all), &[all]);

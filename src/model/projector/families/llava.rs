@@ -7,6 +7,7 @@ use super::super::images::{EncodedImage, ImageSize};
 use super::super::rows::{Kept, ProjectorRow};
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
+use super::resampler::scripted_block;
 use crate::gguf::Value;
 
 pub(super) static LLAVA: Family = Family {
@@ -22,6 +23,7 @@ pub(super) static LLAVA: Family = Family {
         is_named: true,
         description: "image encoder for LLaVA",
         gelu: |config| act(config) != QUICK,
+        colours: None,
     },
     not_written: None,
     image,
@@ -236,41 +238,9 @@ fn rows(vision: &Vision) -> Vec<ProjectorRow> {
             width,
         ));
     }
-    for block in 0..vision.blocks {
-        let from = |part: &str| tower(&format!("encoder.layers.{block}.{part}"));
-        let name = |part: &str| format!("v.blk.{block}.{part}");
-        for (part, to) in [
-            ("self_attn.k_proj", "attn_k"),
-            ("self_attn.v_proj", "attn_v"),
-            ("self_attn.q_proj", "attn_q"),
-            ("self_attn.out_proj", "attn_out"),
-        ] {
-            rows.extend(ProjectorRow::linear(&from(part), &name(to), width, width));
-        }
-        rows.extend(ProjectorRow::norm(
-            &from("layer_norm1"),
-            &name("ln1"),
-            width,
-        ));
-        // The script exchanges the names, and llama.cpp tells by the shapes.
-        rows.extend(ProjectorRow::linear(
-            &from("mlp.fc1"),
-            &name("ffn_down"),
-            inner,
-            width,
-        ));
-        rows.extend(ProjectorRow::linear(
-            &from("mlp.fc2"),
-            &name("ffn_up"),
-            width,
-            inner,
-        ));
-        rows.extend(ProjectorRow::norm(
-            &from("layer_norm2"),
-            &name("ln2"),
-            width,
-        ));
-    }
+    let blocks = 0..vision.blocks;
+    let prefix = tower("");
+    rows.extend(blocks.flat_map(|block| scripted_block(width, inner, &prefix, block)));
     rows
 }
 

@@ -9,6 +9,7 @@ mod internvl;
 mod llava;
 mod minicpmv;
 mod qwen_vl;
+mod resampler;
 mod siglip;
 
 use super::family::Family;
@@ -25,6 +26,7 @@ const TABLE: &[&Family] = &[
     &internvl::INTERNVL,
     &llava::LLAVA,
     &minicpmv::MINICPMV,
+    &resampler::RESAMPLER,
 ];
 
 /// The kind of configurations of this `model_type`.
