@@ -208,6 +208,30 @@ fn minicpm_v_as_the_library() {
 }
 
 #[test]
+fn minicpm_v_with_a_resampler_as_the_library() {
+    let vision = json!({
+        "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
+        "image_size": 980, "patch_size": 14,
+    });
+    let config = json!({
+        "model_type": "minicpmv", "version": 4.5, "hidden_size": 4096, "query_num": 64, "image_size": 448,
+        "vision_config": vision,
+    });
+    let minicpm = projector(&config, Json::Null);
+    assert_eq!(format!("{:.2}", mib(minicpm.bytes(Dtype::F16))), "1044.36");
+    near_library(&minicpm, [62.81, 84.31]);
+    let image = minicpm.image(ImageSize {
+        width: 640,
+        height: 480,
+    });
+    assert_eq!((image.tokens, image.markers), (64 * 3, 6));
+    // A model of this class of which nothing is known is not taken for another.
+    let mut config = config;
+    config["version"] = json!(5.0);
+    assert!(Projector::of_hugging_face(&config, Json::Null, &[]).is_err());
+}
+
+#[test]
 fn gemma4_with_sound_within_a_tenth_of_the_log() {
     // 790.49 in all, of which weights are 531.44; the host has pixels, positions and sound. That release kept what
     // convolutions see in F32, whatever their weights were.

@@ -137,6 +137,32 @@ fn factors_that_cannot_be_negative_are_the_nearest_to_the_exact_ones() {
 }
 
 #[test]
+fn a_table_of_places_is_computed() {
+    let scratch = Scratch::new();
+    let model = checkpoint(&scratch, "minicpmv", |_| {});
+    let output = scratch.path("x.gguf");
+    quantize(&model, "f16", &output, &["--projector"]);
+    let written = Written::read(&output);
+    let data = written.data("resampler.pos_embed_k").as_chunks::<4>().0;
+    let at = |row: usize, column: usize, index: usize| {
+        f32::from_le_bytes(data[(row * 70 + column) * 128 + index])
+    };
+    // Sines and cosines of the column, then of the row; frequency 3 of 32 is 10000^(-3/32).
+    let angle = |place: f64, n: f64| place * 10_000f64.powf(-n / 32.0);
+    for (index, exact) in [
+        (0, 69f64.sin()),
+        (3, angle(69.0, 3.0).sin()),
+        (32, 69f64.cos()),
+        (64 + 3, angle(5.0, 3.0).sin()),
+        (96 + 31, angle(5.0, 31.0).cos()),
+    ] {
+        let off = f64::from(at(5, 69, index)) - exact;
+        assert!(off.abs() < 1e-5, "{index}: {off}");
+    }
+    assert_eq!(data.len(), 70 * 70 * 128);
+}
+
+#[test]
 fn idefics3_and_smolvlm() {
     check("idefics3");
 }

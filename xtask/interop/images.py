@@ -12,6 +12,7 @@ import numpy as np
 
 import checkpoints
 import llama
+import parts
 import vocabularies
 
 # The kind of each record's tokenizer, by a family that has it.
@@ -83,9 +84,35 @@ _LIB.mtmd_helper_log_set(_keep, None)
 
 
 def pair(record, directory, corpus):
-    """The checkpoint of `record` with random weights and a tokenizer."""
+    """The checkpoint of `record` with random weights and a tokenizer, and the folder of its text model: the same, or one of
+    the same width where the record has no block of text."""
     record, directory = Path(record), Path(directory)
     described = json.loads(record.read_text())
+    _write(record, directory, described, corpus)
+    if not any(".layers.0." in name and "vpm." not in name for name, _ in described["tensors"]):
+        text = directory / "text"
+        _write(record, text, _llama(described["config"]["hidden_size"]), corpus)
+        return {"text": str(text)}
+    return {"text": str(directory)}
+
+
+def _llama(width):
+    """A Llama of one block."""
+    config = parts.plain("LlamaForCausalLM", "llama", inner=width, tie_word_embeddings=True) | {
+        "hidden_size": width, "num_attention_heads": 2, "num_key_value_heads": 2, "num_hidden_layers": 1,
+        "head_dim": width // 2,
+    }
+    block = [
+        *((f"self_attn.{name}_proj.weight", [width, width]) for name in "qkvo"),
+        *((f"mlp.{name}_proj.weight", [width, width]) for name in ("gate", "up", "down")),
+        ("input_layernorm.weight", [width]), ("post_attention_layernorm.weight", [width]),
+    ]
+    tensors = [(f"model.layers.0.{name}", shape) for name, shape in block]
+    tensors += [("model.embed_tokens.weight", [parts.VOCAB, width]), ("model.norm.weight", [width])]
+    return {"config": config, "processor": {}, "tensors": tensors}
+
+
+def _write(record, directory, described, corpus):
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in {
         "config.json": described["config"], "preprocessor_config.json": described["processor"],
@@ -102,7 +129,6 @@ def pair(record, directory, corpus):
         vocabularies.make(kind, directory, Path(corpus).read_text(encoding="utf-8"))
         words = next((words for name, words in WORDS.items() if record.stem.startswith(name)), [])
         _add_words(directory / "tokenizer.json", words)
-    return {}
 
 
 def _add_words(path, words):

@@ -195,6 +195,12 @@ impl Pass<'_> {
             positions.iter_mut().for_each(&mut upload);
             mask.iter_mut().for_each(&mut upload);
         }
+        // Queries come first, since nothing that they are made of depends on the picture.
+        let asked = f32_bytes(vision.text, vision.queries);
+        let queries = (encoder.head == Head::Resampler).then(|| {
+            let normed = graph.own(asked, &[]);
+            graph.own(asked, &[normed])
+        });
         graph.stage = "patches";
         let mut stream = self.embedded(&mut graph, raw, positions);
         let window = mask.map(|mask| {
@@ -229,7 +235,7 @@ impl Pass<'_> {
         if encoder.post_norm && self.has_post_norm() {
             stream = graph.own(graph.bytes(stream), &[stream]);
         }
-        let out = self.head(&mut graph, stream);
+        let out = self.head(&mut graph, stream, queries);
         let deep: Vec<Id> = deep
             .into_iter()
             .map(|stream| {
@@ -456,35 +462,40 @@ impl Pass<'_> {
     }
 
     /// Attention of a fixed number of queries over all patches, and one matrix.
-    fn resampled(&self, graph: &mut Graph, stream: Id) -> Id {
+    fn resampled(&self, graph: &mut Graph, stream: Id, queries: Option<Id>) -> Id {
         let vision = self.vision();
         let rows = self.patches() * self.batch;
         let every = f32_bytes(vision.text, rows);
         let asked = f32_bytes(vision.text, vision.queries);
         let value = graph.own(every, &[stream]);
-        let query = graph.own(asked, &[]);
         let value = graph.own(every, &[value]);
         // Sines and cosines of both axes, joined two by two.
         let quarter = every / 4;
         let angles = graph.own(quarter, &[]);
-        let axes = [0; 2].map(|_| {
-            let turned = graph.own(quarter, &[angles]);
+        let half = |graph: &mut Graph, turned: Id| {
             let parts = [0; 2].map(|_| graph.own(quarter, &[turned]));
             graph.own(every / 2, &parts)
-        });
-        let places = graph.own(every, &axes);
+        };
+        let columns = graph.own(quarter, &[angles]);
+        let columns = half(graph, columns);
+        let rows_turned = graph.in_place(&[angles]);
+        let lines = half(graph, rows_turned);
+        let places = graph.own(every, &[columns, lines]);
         let key = graph.in_place(&[places, value]);
-        let query = graph.own(asked, &[query]);
         let key = graph.own(every, &[key]);
         let value = graph.own(every, &[value]);
         let attended = if self.flash_attention {
             let key = graph.own(every / 2, &[key]);
             let value = graph.own(every / 2, &[value]);
-            graph.own(asked, &[query, key, value])
+            let mut sources = vec![key, value];
+            sources.extend(queries);
+            graph.own(asked, &sources)
         } else {
             let value = graph.own(every, &[value]);
             let scores = f32_bytes(rows * vision.queries, vision.text / RESAMPLER_HEAD);
-            let scores = graph.own(scores, &[key, query]);
+            let mut sources = vec![key];
+            sources.extend(queries);
+            let scores = graph.own(scores, &sources);
             let weights = graph.in_place(&[scores]);
             let mixed = graph.own(asked, &[value, weights]);
             graph.own(asked, &[mixed])
@@ -506,7 +517,7 @@ impl Pass<'_> {
         graph.own(f32_bytes(self.vision().text, self.tokens()), &[stream])
     }
 
-    fn head(&self, graph: &mut Graph, stream: Id) -> Id {
+    fn head(&self, graph: &mut Graph, stream: Id, queries: Option<Id>) -> Id {
         let vision = self.vision();
         let patches = f32_bytes(vision.width, self.patches() * self.batch);
         match self.projector.family.encoder.head {
@@ -533,7 +544,7 @@ impl Pass<'_> {
                 self.mapped(graph, normed)
             }
             Head::Mlp => self.mlp(graph, stream, self.merged()),
-            Head::Resampler => self.resampled(graph, stream),
+            Head::Resampler => self.resampled(graph, stream, queries),
             Head::Merged => {
                 let (_, all) = self.beside(graph, stream, self.tokens());
                 let normed = graph.own(graph.bytes(all), &[all]);

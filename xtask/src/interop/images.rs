@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::bench::Bench;
 use super::families::{self, Checkpoints, list};
 
-/// Records of small checkpoints, each with text that is converted and a tokenizer that has what the library looks for.
+/// Records of small checkpoints.
 const PAIRS: &[&str] = &[
     "gemma3",
     "gemma4",
@@ -26,6 +26,7 @@ const PAIRS: &[&str] = &[
     "llava_onevision",
     "idefics3",
     "minicpmv4_6",
+    "minicpmv",
 ];
 
 /// Images: width and height.
@@ -54,8 +55,14 @@ fn pair(bench: &mut Bench, name: &str) -> anyhow::Result<String> {
     let directory = bench.file(&format!("images-{name}"));
     let request =
         json!({ "record": record(name), "directory": directory, "corpus": families::text() });
-    bench.probe.ask("pair", request)?;
-    let text = bench.quantize(&directory, "bf16", &format!("images-{name}-text.gguf"), &[])?;
+    let made = bench.probe.ask("pair", request)?;
+    let text = made["text"].as_str().context("no text model")?;
+    let text = bench.quantize(
+        Path::new(text),
+        "bf16",
+        &format!("images-{name}-text.gguf"),
+        &[],
+    )?;
     let described: Value = serde_json::from_str(&fs::read_to_string(record(name))?)?;
     let projector =
         Projector::of_hugging_face(&described["config"], described["processor"].clone(), &[])?;
