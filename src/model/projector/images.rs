@@ -199,11 +199,11 @@ pub(super) fn sliced(vision: &Vision, size: ImageSize) -> EncodedImage {
     };
     let tokens = |(picture, count): &(ImageSize, u64)| match vision.queries {
         0 => (picture.width / side) * (picture.height / side) * count,
-        queries => queries * count,
+        queries => queries.saturating_mul(*count),
     };
     let all: u64 = pictures.iter().map(|(_, count)| count).sum();
     EncodedImage {
-        tokens: pictures.iter().map(tokens).sum(),
+        tokens: pictures.iter().map(tokens).fold(0, u64::saturating_add),
         markers: 2 * all + (rows - 1),
         pictures,
     }

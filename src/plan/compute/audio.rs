@@ -55,11 +55,11 @@ pub(super) fn graph(audio: &Audio, pass: AudioPass, backend: ComputeBackend) -> 
 fn convolved(graph: &mut Graph, audio: &Audio, raw: Id) -> Id {
     graph.stage = "convolutions";
     let mut stream = graph.own(graph.bytes(raw), &[raw]);
-    let (mut bins, mut moments, mut before) = (audio.bins, MOMENTS, 1);
+    let (mut bins, mut moments, mut before) = (audio.bins, MOMENTS, 1u64);
     for &planes in &audio.planes {
         (bins, moments) = (bins.div_ceil(2), moments.div_ceil(2));
         // Windows of three by three beside each other, the product, and its planes put in order.
-        let windows = f32_bytes(9 * before, bins * moments);
+        let windows = f32_bytes(before.saturating_mul(9), bins * moments);
         let windows = if audio.wide_windows {
             windows
         } else {

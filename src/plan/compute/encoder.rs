@@ -430,7 +430,10 @@ impl Pass<'_> {
             graph.own(row, &[query, key, value, mask])
         } else {
             let value = graph.own(row, &[value]);
-            let scores = graph.own(f32_bytes(rows * rows, vision.heads), &[key, query]);
+            let scores = graph.own(
+                f32_bytes(rows.saturating_mul(rows), vision.heads),
+                &[key, query],
+            );
             let weights = graph.in_place(&[scores, mask]);
             let mixed = graph.own(row, &[value, weights]);
             graph.own(row, &[mixed])
@@ -456,7 +459,7 @@ impl Pass<'_> {
         let mut all = first;
         for part in rest {
             mean = graph.in_place(&[mean, part]);
-            all = graph.own(graph.bytes(all) + each, &[all, part]);
+            all = graph.own(graph.bytes(all).saturating_add(each), &[all, part]);
         }
         (mean, all)
     }
@@ -492,7 +495,10 @@ impl Pass<'_> {
             graph.own(asked, &sources)
         } else {
             let value = graph.own(every, &[value]);
-            let scores = f32_bytes(rows * vision.queries, vision.text / RESAMPLER_HEAD);
+            let scores = f32_bytes(
+                rows.saturating_mul(vision.queries),
+                vision.text / RESAMPLER_HEAD,
+            );
             let mut sources = vec![key];
             sources.extend(queries);
             let scores = graph.own(scores, &sources);
