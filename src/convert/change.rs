@@ -45,6 +45,8 @@ pub enum ValueChange {
     NegatedExp,
     /// Divides each row by its Euclidean norm: the model multiplies with rows of unit length.
     UnitRows,
+    /// `ln(1 + exp(x))`: a factor that cannot be negative.
+    Softplus,
 }
 
 /// An order of rows or columns. After the first `start`, each run of `groups * members * unit` is stored as
@@ -94,6 +96,11 @@ impl Permutation {
     pub fn divides(self, places: u64) -> bool {
         let behind = places.checked_sub(self.start);
         self.moved() > 0 && behind.is_some_and(|behind| behind.is_multiple_of(self.run()))
+    }
+
+    /// The places of its first run and what is before it.
+    pub fn places(self) -> u64 {
+        self.start.saturating_add(self.run())
     }
 
     /// Rows or columns of a run without the rest.

@@ -24,12 +24,12 @@ use std::path::Path;
 pub use change::{Change, Permutation, RowSlices, Turn, ValueChange};
 pub use error::ConvertError;
 pub use lost::{LostScaling, LostWindow, lost_scaling, lost_window};
-pub use projector::{projector_change, projector_metadata};
+pub use projector::{projector_change, projector_metadata, projector_table};
 pub use weights::{change, rope_table};
 
 use crate::checkpoint::{Checkpoint, RawConfig};
 use crate::gguf::Value;
-use crate::model::conversion::KeyRule;
+use crate::model::conversion::{KeyRule, SpecialToken};
 use crate::model::tokenizers::{BYTE_LEVEL, UNKNOWN_SPLIT};
 use crate::model::{DecodeAccess, ModelSpec, lost};
 use name::NameParts;
@@ -75,6 +75,11 @@ pub fn metadata(
         pairs.text("tokenizer.chat_template.rerank", template);
         pairs.set("tokenizer.chat_templates", Value::Array(names));
     }
+    for token in conversion.special_tokens {
+        if matches!(token, SpecialToken::Suppressed { class } if is_of_class(config, class)) {
+            sampling::add_suppressed(&mut pairs, directory)?;
+        }
+    }
     if let Some(what) = lost(model, &pairs.0) {
         return Err(ConvertError::Lost {
             what,
@@ -110,6 +115,13 @@ pub fn has_unknown_pre_tokenizer(metadata: &[(String, Value)]) -> bool {
         matches!(pair, Some((_, Value::String(value))) if value == text)
     };
     is("tokenizer.ggml.model", BYTE_LEVEL) && is("tokenizer.ggml.pre", UNKNOWN_SPLIT)
+}
+
+/// Whether `config` is of this class.
+fn is_of_class(config: &serde_json::Value, class: &str) -> bool {
+    let stated = config.get("architectures").and_then(|list| list.as_array());
+    let mut stated = stated.into_iter().flatten();
+    stated.any(|stated| stated.as_str() == Some(class))
 }
 
 /// Key-value pairs in the order they were first set.

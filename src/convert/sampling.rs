@@ -40,15 +40,36 @@ const SETTINGS: &[(&str, SettingType, &[&str])] = &[
     ("mirostat_eta", SettingType::F32, &["mirostat_eta"]),
 ];
 
-/// Adds every setting that is stated. A file that is not valid JSON (some published ones are not) and a setting of
-/// another type are ignored.
-pub(super) fn add(pairs: &mut Pairs, directory: Option<&Path>) -> Result<(), ConvertError> {
+/// What `generation_config.json` states. A file that is not valid JSON (some published ones are not) states nothing.
+fn stated(directory: Option<&Path>) -> Result<Option<Json>, ConvertError> {
     let Some(path) = directory.and_then(|directory| beside(directory, "generation_config.json"))
     else {
-        return Ok(());
+        return Ok(None);
     };
     let text = input::read_text(&path, LIMIT)?;
-    let Ok(config) = serde_json::from_str::<Json>(&text) else {
+    Ok(serde_json::from_str::<Json>(&text).ok())
+}
+
+/// Adds the tokens that generation never writes.
+pub(super) fn add_suppressed(
+    pairs: &mut Pairs,
+    directory: Option<&Path>,
+) -> Result<(), ConvertError> {
+    let config = stated(directory)?;
+    let tokens = config
+        .as_ref()
+        .and_then(|config| config.get("suppress_tokens")?.as_array());
+    let id = |token: &Json| i32::try_from(token.as_i64()?).ok().map(Value::I32);
+    let tokens: Option<Vec<Value>> = tokens.into_iter().flatten().map(id).collect();
+    if let Some(tokens) = tokens.filter(|tokens| !tokens.is_empty()) {
+        pairs.set("tokenizer.ggml.suppress_tokens", Value::Array(tokens));
+    }
+    Ok(())
+}
+
+/// Adds every setting that is stated. One of another type is ignored.
+pub(super) fn add(pairs: &mut Pairs, directory: Option<&Path>) -> Result<(), ConvertError> {
+    let Some(config) = stated(directory)? else {
         return Ok(());
     };
     for (key, kind, names) in SETTINGS {

@@ -67,6 +67,11 @@ impl Conversion {
 /// A special token that the tokenizer's files may not name.
 #[derive(Clone, Copy, Debug)]
 pub enum SpecialToken {
+    /// Those that generation never writes (`suppress_tokens`), for a model of this class.
+    Suppressed {
+        /// Its name in `architectures`.
+        class: &'static str,
+    },
     /// The token with this text, unless the files name one of its kind.
     Text {
         /// Its kind (`eot`).

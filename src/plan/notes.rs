@@ -82,7 +82,8 @@ pub(super) fn derive_notes(
     if towers > Bytes(0) {
         notes.push(Note::Towers { bytes: towers });
     }
-    let has_encoder = projector::loaded(model, runtime, workload).is_some();
+    let encoder = projector::loaded(model, runtime, workload);
+    let has_encoder = encoder.is_some();
     let sees = (!model.towers.is_empty() || model.projector.is_some()) && !workload.text_only;
     if sees && workload.images > 0 {
         notes.push(Note::EncoderTime);
@@ -90,12 +91,9 @@ pub(super) fn derive_notes(
     if sees && !has_encoder {
         notes.push(Note::EncoderUnseen);
     }
-    if has_encoder
-        && model
-            .towers
-            .iter()
-            .any(|tower| tower.name.starts_with("audio"))
-    {
+    let mut towers = model.towers.iter();
+    let has_sound = towers.any(|tower| tower.name.starts_with("audio"));
+    if has_sound && encoder.is_some_and(|encoder| encoder.audio.is_none()) {
         notes.push(Note::AudioUncounted);
     }
     notes.extend(model.left_out.iter().copied().map(Note::LeftOut));

@@ -37,7 +37,9 @@ pub fn weights(model: &ModelSpec, runtime: &RuntimeProfile, workload: &Workload)
     }
     match (loaded(model, runtime, workload), &model.projector) {
         // The file holds audio encoders too.
-        (Some(projector), _) if projector.is_stored => projector.bytes(BASE),
+        (Some(projector), _) if projector.is_stored || projector.audio.is_some() => {
+            projector.bytes(BASE)
+        }
         (Some(projector), _) => projector.bytes(BASE) + stored(|name| name.starts_with("audio")),
         (None, Some(projector)) if model.towers.is_empty() => projector.bytes(Dtype::BF16),
         (None, _) => stored(|_| true),

@@ -152,10 +152,14 @@ impl<'a> Sources<'a> {
         let columns = match (change.rows, tensor.shape.as_slice()) {
             (Some(_), [_]) => 1,
             _ if change.turn.is_some() && !tensor.is_weight() => 1,
-            _ => tensor.row(),
+            // Columns may be reordered across several of the tensor's rows.
+            _ => change
+                .columns
+                .map_or(0, Permutation::places)
+                .max(tensor.row()),
         };
         match (change.transposed, tensor.shape.as_slice()) {
-            (Some(height), &[_, width, _]) if height == columns && height > 0 => {
+            (Some(height), &[_, width, _] | &[width, _]) if height == columns && height > 0 => {
                 let of_stored = Change {
                     transposed: None,
                     turn: None,

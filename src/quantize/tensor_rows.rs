@@ -51,6 +51,15 @@ pub(super) struct TensorRows<'a> {
     pub(super) transposed: Option<Box<TensorRows<'a>>>,
 }
 
+/// `ln(1 + e^x)`, computed in double precision and then rounded, so that the result is machine-independent: the last bit of
+/// PyTorch's depends on the processor, and on where in a tensor the value stands. `x` itself above 20, as there.
+fn softplus(x: f32) -> f32 {
+    if x > 20.0 {
+        return x;
+    }
+    f64::from(x).exp().ln_1p() as f32
+}
+
 /// Buffers that are reused from one call to the next.
 #[derive(Default)]
 pub(super) struct ReadBuffers {
@@ -148,6 +157,9 @@ impl<'a> TensorRows<'a> {
                 let decay = |value: &mut f32| *value = -f64::from(*value).exp() as f32;
                 values.iter_mut().for_each(decay);
             }
+            ValueChange::Softplus => values
+                .iter_mut()
+                .for_each(|value| *value = softplus(*value)),
         }
         Ok(())
     }

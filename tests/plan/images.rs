@@ -93,6 +93,160 @@ fn gemma4_within_a_tenth_of_the_log() {
     assert!((device / 94.52 - 1.0).abs() < 0.1, "{device}");
 }
 
+/// Buffers that llama.cpp's multimodal library reserves on the CPU (build 11549), in MiB: with fused attention, and
+/// without. Ours are within a tenth.
+fn near_library(projector: &Projector, expect: [f64; 2]) {
+    for (flash_attention, expect) in [true, false].into_iter().zip(expect) {
+        let compute = encoder(projector, None, flash_attention, ComputeBackend::Cpu);
+        let found = mib(compute.total());
+        assert!((found / expect - 1.0).abs() < 0.1, "{found} {expect}");
+    }
+}
+
+fn gemma4(model_type: &str, text: u64, vision: Json, audio: Json) -> Projector {
+    let config = json!({
+        "model_type": model_type, "text_config": {"hidden_size": text}, "vision_config": vision, "audio_config": audio,
+    });
+    projector(&config, Json::Null)
+}
+
+#[test]
+fn gemma4_as_the_library() {
+    let audio = json!({"hidden_size": 1024});
+    let e2b = gemma4("gemma4", 1536, json!({"use_clipped_linears": true}), audio);
+    assert_eq!(format!("{:.2}", mib(e2b.bytes(Dtype::F16))), "939.89");
+    // As logged on an Orin Nano.
+    assert_eq!(format!("{:.2}", mib(e2b.bytes(Dtype::Q8_0))), "531.44");
+    near_library(&e2b, [101.27 + 101.19, 276.77 + 101.19]);
+
+    let vision = json!({
+        "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
+        "head_dim": 72, "standardize": true,
+    });
+    let large = gemma4("gemma4", 5376, vision, Json::Null);
+    assert_eq!(format!("{:.2}", mib(large.bytes(Dtype::F16))), "1143.39");
+    near_library(&large, [150.63, 381.39]);
+
+    let audio = json!({"audio_embed_dim": 640});
+    let unified = gemma4("gemma4_unified", 3840, json!({"patch_size": 16}), audio);
+    assert_eq!(format!("{:.2}", mib(unified.bytes(Dtype::F16))), "116.38");
+    near_library(&unified, [13.53 + 58.59; 2]);
+}
+
+#[test]
+fn llava_as_the_library() {
+    let clip = json!({
+        "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+        "num_attention_heads": 16, "image_size": 336, "patch_size": 14, "projection_dim": 768,
+    });
+    let config = json!({
+        "model_type": "llava", "text_config": {"model_type": "llama"}, "vision_config": clip, "vision_feature_layer": -2,
+    });
+    let llava = projector(&config, Json::Null);
+    assert_eq!(format!("{:.2}", mib(llava.bytes(Dtype::F16))), "595.49");
+    near_library(&llava, [21.55, 32.88]);
+
+    let siglip = json!({
+        "model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 26,
+        "num_attention_heads": 16, "image_size": 384, "patch_size": 14,
+    });
+    let config = json!({
+        "model_type": "llava_onevision", "text_config": {"hidden_size": 896}, "vision_config": siglip,
+        "vision_feature_layer": -1, "vision_feature_select_strategy": "full",
+        "image_grid_pinpoints": [[384, 384], [384, 768], [768, 384], [768, 768]],
+    });
+    let onevision = projector(&config, Json::Null);
+    assert_eq!(format!("{:.2}", mib(onevision.bytes(Dtype::F16))), "762.88");
+    near_library(&onevision, [23.27, 46.94]);
+    // The whole and four tiles of 27 x 27 patches.
+    let size = ImageSize {
+        width: 700,
+        height: 700,
+    };
+    assert_eq!(onevision.image(size).tokens, 5 * 27 * 27);
+}
+
+#[test]
+fn minicpm_v_as_the_library() {
+    let vision = json!({
+        "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
+        "image_size": 980, "patch_size": 14,
+    });
+    let config = json!({
+        "model_type": "minicpmv4_6", "text_config": {"hidden_size": 1024}, "vision_config": vision,
+        "insert_layer_id": 6,
+    });
+    let minicpm = projector(&config, json!({"scale_resolution": 448}));
+    assert_eq!(format!("{:.2}", mib(minicpm.bytes(Dtype::F16))), "1057.36");
+    near_library(&minicpm, [34.63, 88.31]);
+    // What the library makes of images: tokens, and markers around them.
+    let counted = |mode: &str, width, height| {
+        let processor = json!({"scale_resolution": 448, "downsample_mode": mode});
+        let image = projector(&config, processor).image(ImageSize { width, height });
+        (image.tokens, image.markers)
+    };
+    for (mode, width, height, expect) in [
+        ("16x", 448, 448, (64, 2)),
+        ("16x", 300, 200, (64, 2)),
+        ("16x", 1024, 768, (315, 11)),
+        ("16x", 640, 480, (203, 6)),
+        ("16x", 1920, 1080, (578, 19)),
+        ("16x", 500, 3000, (501, 22)),
+        ("16x", 2000, 300, (303, 10)),
+        ("16x", 111, 460, (160, 7)),
+        ("4x", 448, 448, (256, 2)),
+        ("4x", 300, 200, (260, 2)),
+        ("4x", 1920, 1080, (2292, 19)),
+        ("4x", 37, 900, (237, 2)),
+    ] {
+        assert_eq!(
+            counted(mode, width, height),
+            expect,
+            "{mode} {width}x{height}"
+        );
+    }
+}
+
+#[test]
+fn minicpm_v_with_a_resampler_as_the_library() {
+    let vision = json!({
+        "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
+        "image_size": 980, "patch_size": 14,
+    });
+    let config = json!({
+        "model_type": "minicpmv", "version": 4.5, "hidden_size": 4096, "query_num": 64, "image_size": 448,
+        "vision_config": vision,
+    });
+    let minicpm = projector(&config, Json::Null);
+    assert_eq!(format!("{:.2}", mib(minicpm.bytes(Dtype::F16))), "1044.36");
+    near_library(&minicpm, [62.81, 84.31]);
+    let image = minicpm.image(ImageSize {
+        width: 640,
+        height: 480,
+    });
+    assert_eq!((image.tokens, image.markers), (64 * 3, 6));
+    // A model of this class of which nothing is known is not taken for another.
+    let mut config = config;
+    config["version"] = json!(5.0);
+    assert!(Projector::of_hugging_face(&config, Json::Null, &[]).is_err());
+}
+
+#[test]
+fn gemma4_with_sound_within_a_tenth_of_the_log() {
+    // 790.49 in all, of which weights are 531.44; the host has pixels, positions and sound. That release kept what
+    // convolutions see in F32, whatever their weights were.
+    let audio = json!({"hidden_size": 1024});
+    let mut projector = gemma4("gemma4", 1536, json!({}), audio);
+    if let Some(audio) = &mut projector.audio {
+        audio.wide_windows = true;
+    }
+    let compute = encoder(&projector, None, true, ComputeBackend::Cuda);
+    let device = mib(compute.device_bytes);
+    assert!((device / (94.52 + 153.93) - 1.0).abs() < 0.1, "{device}");
+    let all = mib(compute.total());
+    assert!((all / (790.49 - 531.44) - 1.0).abs() < 0.1, "{all}");
+}
+
 #[test]
 fn an_encoder_of_1472_pixels_as_reported() {
     // llama.cpp #18111: 888 MiB of weights, 248 + 25 MiB at 1472 x 1472.

@@ -259,9 +259,42 @@ macro_rules! families {
 
 families! {
     apertus arcee baichuan bamba bert cohere cohere2 deepseek2 deepseek3 ernie4_5 ernie4_5_moe exaone exaone4 falcon_h1
-    falcon_mamba gemma gemma4 gemma4_dense gemma4_moe gemma_embedding glm glm4 gpt_oss gpt_oss_floats gptneox granite
-    granitehybrid granitemoe hunyuan_dense hunyuan_moe jamba kimi_linear lfm2moe mamba mamba2 minicpm minicpm3
-    ministral3 nemotron nemotron_h nemotron_h_moe nomic_bert nomic_bert_moe olmo olmo3 olmoe phi2 phimoe qwen2moe
-    qwen2vl qwen3_embedding qwen3_reranker qwen3_reranker_head qwen3vl roberta rwkv7 seed_oss stablelm starcoder2
-    xlm_roberta
+    falcon_mamba gemma gemma4 gemma4_dense gemma4_moe gemma4_unified gemma_embedding glm glm4 gpt_oss gpt_oss_floats
+    gptneox granite granitehybrid granitemoe hunyuan_dense hunyuan_moe jamba kimi_linear lfm2moe mamba mamba2 minicpm
+    minicpm3 ministral3 nemotron nemotron_h nemotron_h_moe nomic_bert nomic_bert_moe olmo olmo3 olmoe phi2 phimoe
+    qwen2moe qwen2vl qwen3_embedding qwen3_reranker qwen3_reranker_head qwen3vl roberta rwkv7 seed_oss stablelm
+    starcoder2 xlm_roberta
+}
+
+#[test]
+fn tokens_that_a_unified_gemma_never_writes_are_in_its_file() {
+    let text = fs::read_to_string(data("gemma4_unified.json")).unwrap();
+    let described: Json = serde_json::from_str(&text).unwrap();
+    let listed: Vec<(String, Vec<usize>)> =
+        serde_json::from_value(described["tensors"].clone()).unwrap();
+    let suppressed = |class: &str| {
+        let scratch = Scratch::new();
+        let mut config = described["config"].clone();
+        config["architectures"] = serde_json::json!([class]);
+        let model = scratch.stored("model", &config, stored(&listed));
+        let tokenizer = described["files"]["tokenizer.json"].to_string();
+        fs::write(model.join("tokenizer.json"), tokenizer).unwrap();
+        let settings = serde_json::json!({"suppress_tokens": [7, 300], "top_k": 64});
+        fs::write(model.join("generation_config.json"), settings.to_string()).unwrap();
+        let output = scratch.path("x.gguf");
+        quantize(&model, "bf16", &output, &[]);
+        let metadata = Written::read(&output).header.metadata;
+        let found = metadata
+            .0
+            .iter()
+            .find(|(key, _)| key == "tokenizer.ggml.suppress_tokens");
+        found.map(|(_, value)| {
+            let ids = gguf::elements(&output, value).unwrap();
+            ids.collect::<Result<Vec<_>, _>>().unwrap()
+        })
+    };
+    let ids = suppressed("Gemma4UnifiedForConditionalGeneration");
+    assert_eq!(ids, Some(vec![Value::I32(7), Value::I32(300)]));
+    // The converter knows no such key of the other models.
+    assert_eq!(suppressed("Gemma4ForConditionalGeneration"), None);
 }

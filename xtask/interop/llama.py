@@ -77,6 +77,11 @@ _LIB.llama_log_set(_keep, None)
 _LIB.llama_backend_init()
 
 
+def library():
+    """The extension module, for other parts of its C interface."""
+    return _LIB
+
+
 class LlamaError(Exception):
     """llama.cpp refused; the text is what it wrote about that."""
 
@@ -158,8 +163,23 @@ class Model:
 
     def logits(self, ids):
         """One row of logits for every token of `ids`, from an empty cache."""
-        _LIB.llama_memory_clear(_LIB.llama_get_memory(self.context), True)
+        self.clear()
         return self._decode(ids, 0)
+
+    def clear(self):
+        """Empties the cache."""
+        _LIB.llama_memory_clear(_LIB.llama_get_memory(self.context), True)
+
+    def more(self, start, count):
+        """The `count` most likely tokens after what was decoded last, the first at the place `start`."""
+        row = np.ctypeslib.as_array(_LIB.llama_get_logits_ith(self.context, -1), (self.vocab_size,))
+        if not np.isfinite(row).all():
+            raise _refused("logits are not finite")
+        out = []
+        for i in range(count):
+            out.append(int(row.argmax()))
+            row = self._decode(out[-1:], start + i)[-1]
+        return out
 
     def greedy(self, ids, count):
         """The `count` most likely tokens after `ids`, one by one."""

@@ -12,6 +12,7 @@ import xllamacpp
 
 import checkpoints
 import files
+import images
 import llama
 import vocabularies
 
@@ -96,7 +97,7 @@ OPERATIONS = {
     function.__name__: function
     for function in (
         make, complete, score, logits, serve, stop, divergence, tokenize, checkpoints.around,
-        checkpoints.other, llama.loads, files.reencode, files.dequantize, files.importance,
+        checkpoints.other, images.pair, images.look, llama.loads, files.reencode, files.dequantize, files.importance,
         files.importance_apart,
     )
 }

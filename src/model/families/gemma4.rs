@@ -12,7 +12,7 @@ use super::loader_keys::{
 };
 use crate::model::ModelError;
 use crate::model::arch::{Arch, RowSite, TensorRow};
-use crate::model::conversion::{Conversion, Derived, KeyRule, Vocabulary};
+use crate::model::conversion::{Conversion, Derived, KeyRule, SpecialToken, Vocabulary};
 use crate::model::forward_spec::{ArchTraits, AttentionScale};
 use crate::model::hparams::{HParams, Key};
 use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, needed, read};
@@ -64,6 +64,9 @@ pub(super) static GEMMA4: Arch = Arch {
             GEMMA4_KEYS,
         ],
         vocabulary: Vocabulary::MergedPieces,
+        special_tokens: &[SpecialToken::Suppressed {
+            class: "Gemma4UnifiedForConditionalGeneration",
+        }],
         ..Conversion::USUAL
     }),
     quirks: Quirks::NONE.late_rows().mlc_template("gemma_instruction"),

@@ -88,8 +88,12 @@ pub(super) static QWEN3NEXT: Arch = Arch {
 
 pub(super) static QWEN35: Arch = Arch {
     name: "qwen35",
-    classes: &["Qwen3_5ForConditionalGeneration", "Qwen3_5ForCausalLM"],
-    model_types: &["qwen3_5_text", "qwen3_5"],
+    classes: &[
+        "Qwen3_5ForConditionalGeneration",
+        "Qwen3_5ForCausalLM",
+        "MiniCPMV4_6ForConditionalGeneration",
+    ],
+    model_types: &["qwen3_5_text", "qwen3_5", "minicpmv4_6"],
     forward: Some(ArchTraits {
         gated_query: true,
         ..PLAIN

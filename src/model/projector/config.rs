@@ -15,6 +15,8 @@ pub struct ProjectorConfig<'a> {
     pub whole: &'a Json,
     /// Its `vision_config`.
     pub vision: &'a Json,
+    /// Its `audio_config`, if it has one.
+    pub audio: Option<&'a Json>,
     /// `preprocessor_config.json` and `processor_config.json` in one; null without them.
     pub processor: Json,
 }
@@ -27,9 +29,12 @@ impl<'a> ProjectorConfig<'a> {
     pub fn new(whole: &'a Json, processor: Json) -> Result<ProjectorConfig<'a>, ProjectorError> {
         let vision = whole.get("vision_config").filter(|part| part.is_object());
         let vision = vision.ok_or(ProjectorError::NoVision)?;
+        let audio = whole.get("audio_config").and_then(Json::as_object);
+        let audio = audio.filter(|part| !part.is_empty());
         Ok(ProjectorConfig {
             whole,
             vision,
+            audio: audio.and_then(|_| whole.get("audio_config")),
             processor,
         })
     }
@@ -43,6 +48,11 @@ impl<'a> ProjectorConfig<'a> {
     /// The first of `keys` that the vision part states, else `or`.
     pub(super) fn count(&self, keys: &[&'static str], or: u64) -> Result<u64, ProjectorError> {
         count(self.vision, keys, or)
+    }
+
+    /// The same of the audio part.
+    pub(super) fn audio_count(&self, key: &'static str, or: u64) -> Result<u64, ProjectorError> {
+        count(self.audio.unwrap_or(&Json::Null), &[key], or)
     }
 
     /// The same of the whole configuration.
@@ -61,7 +71,7 @@ impl<'a> ProjectorConfig<'a> {
     }
 
     /// The first of `keys` in `part` as the number that is written.
-    pub(super) fn number(&self, part: &Json, key: &str, or: f64) -> f32 {
+    pub fn number(&self, part: &Json, key: &str, or: f64) -> f32 {
         part.get(key).and_then(Json::as_f64).unwrap_or(or) as f32
     }
 

@@ -1,6 +1,7 @@
 //! What is special about one kind of projector, as data and small functions: an entry of `families/`.
 
 use super::ProjectorError;
+use super::audio::Audio;
 use super::config::ProjectorConfig;
 use super::images::{EncodedImage, ImageSize};
 use super::rows::ProjectorRow;
@@ -24,6 +25,8 @@ pub struct Family {
     pub rows: fn(&Vision) -> Vec<ProjectorRow>,
     /// The keys of its metadata behind those that all have.
     pub keys: fn(&ProjectorConfig<'_>, &Vision) -> Vec<(&'static str, Value)>,
+    /// Which of llama.cpp's tools its file is like.
+    pub form: Form,
     /// Why it is not written, if it is only planned.
     pub not_written: Option<&'static str>,
     /// What becomes of an image.
@@ -32,6 +35,50 @@ pub struct Family {
     pub reserved: Reserved,
     /// The pass of its encoder.
     pub encoder: Encoder,
+    /// The audio encoder that may stand beside it in the file.
+    pub audio: Option<&'static AudioFamily>,
+}
+
+/// Which of llama.cpp's tools a file is like.
+#[derive(Clone, Copy, Debug)]
+pub enum Form {
+    /// `convert_hf_to_gguf.py --mmproj`: keys that all kinds share, tensors in the order of the checkpoint.
+    Converter,
+    /// A script of `legacy-models`: the entry's keys and tensors in the entry's order.
+    Script {
+        /// The key of what the file holds.
+        holds: &'static str,
+        /// Whether the model's name is in the file.
+        is_named: bool,
+        /// `general.description`.
+        description: &'static str,
+        /// Whether the activation is GELU.
+        gelu: fn(&ProjectorConfig<'_>) -> bool,
+        /// What is taken from all colours and what they are divided by, if it is not the processor's.
+        colours: Option<f32>,
+    },
+}
+
+/// A kind of audio encoder.
+#[derive(Debug)]
+pub struct AudioFamily {
+    /// llama.cpp's name (`clip.audio.projector_type`).
+    pub name: &'static str,
+    /// Reads its dimensions from a configuration that has one.
+    pub read: fn(&ProjectorConfig<'_>) -> Result<Audio, ProjectorError>,
+    /// Its tensors.
+    pub rows: fn(&Audio) -> Vec<ProjectorRow>,
+    /// Its pass.
+    pub pass: AudioPass,
+}
+
+/// The pass of an audio encoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AudioPass {
+    /// A conformer that attends within chunks, over a spectrum.
+    Conformer,
+    /// One matrix over pieces of the sound.
+    Frames,
 }
 
 /// The picture that llama.cpp reserves memory for at the start.
@@ -107,6 +154,8 @@ pub enum Patches {
     One,
     /// Two, for two frames of a film, and the patches of a token beside each other.
     TwoFrames,
+    /// One matrix over all pixels of a token, between norms; no block follows.
+    Normed,
 }
 
 /// Where the positions of patches come from.
@@ -134,8 +183,14 @@ pub enum Head {
         /// Whether the matrix is stored transposed.
         transposed: bool,
     },
+    /// A norm and one matrix.
+    Normed,
     /// Two matrices over patches that lie beside each other already.
     Mlp,
+    /// Four patches beside each other, a norm, and two matrices.
+    Merged,
+    /// Attention of a fixed number of queries over all patches, and one matrix.
+    Resampler,
     /// The patches without the class token, then two matrices.
     Rows,
 }

@@ -166,3 +166,82 @@ pub(super) fn tile_grids(vision: &Vision) -> impl Iterator<Item = (u64, u64)> {
         rows.map(move |rows| (columns * side, rows * side))
     })
 }
+
+/// The most slices of an image.
+const SLICES: u64 = 9;
+
+/// An image that is larger than a slice is cut into a grid of slices of any shape, with a view of the whole; sides are
+/// rounded to whole tokens (`mtmd_image_preprocessor_llava_uhd`). Two markers stand around each picture, and one behind
+/// each row of slices but the last.
+pub(super) fn sliced(vision: &Vision, size: ImageSize) -> EncodedImage {
+    let (slice, side) = (vision.image, vision.token_side());
+    let (width, height) = (size.width.clamp(1, 1 << 20), size.height.clamp(1, 1 << 20));
+    let ratio = (width as f32 * height as f32) / (slice * slice) as f32;
+    let square = ImageSize {
+        width: slice,
+        height: slice,
+    };
+    // With four patches to a token, small images keep their shape.
+    let is_small = width <= slice && height <= slice;
+    let (pictures, rows) = if vision.merge == 2 && ratio <= 1.0 {
+        (vec![(resized((width, height), slice, side, true), 1)], 1)
+    } else if is_small {
+        (vec![(square, 1)], 1)
+    } else {
+        let whole = resized((width, height), slice, side, false);
+        let most = (ratio.ceil() as u64).min(SLICES);
+        let logarithm = f64::from((width as f32 / height as f32).ln());
+        let (columns, rows) = grid(most, logarithm);
+        let each = |length: u64, parts: u64| rounded(length as f32, parts) / parts;
+        let each = (each(width, columns), each(height, rows));
+        let part = resized(each, slice, side, true);
+        (vec![(whole, 1), (part, columns * rows)], rows)
+    };
+    let tokens = |(picture, count): &(ImageSize, u64)| match vision.queries {
+        0 => (picture.width / side) * (picture.height / side) * count,
+        queries => queries.saturating_mul(*count),
+    };
+    let all: u64 = pictures.iter().map(|(_, count)| count).sum();
+    EncodedImage {
+        tokens: pictures.iter().map(tokens).fold(0, u64::saturating_add),
+        markers: 2 * all + (rows - 1),
+        pictures,
+    }
+}
+
+/// The nearest multiple of `part`, at least one of it.
+fn rounded(length: f32, part: u64) -> u64 {
+    let times = (length / part as f32).round() as u64;
+    times.max(1) * part
+}
+
+/// A picture of the same shape whose area is that of a square of `slice`, if it is larger (or in any case if it `grows`), in
+/// whole tokens.
+fn resized((width, height): (u64, u64), slice: u64, side: u64, grows: bool) -> ImageSize {
+    let (mut width, mut height) = (width, height);
+    if width * height > slice * slice || grows {
+        let ratio = width as f32 / height as f32;
+        height = (slice as f32 / ratio.sqrt()) as u64;
+        width = (height as f32 * ratio) as u64;
+    }
+    ImageSize {
+        width: rounded(width as f32, side),
+        height: rounded(height as f32, side),
+    }
+}
+
+/// Columns and rows of about `most` slices whose shape is nearest to that of the image.
+fn grid(most: u64, logarithm: f64) -> (u64, u64) {
+    let mut best = ((1, 1), f32::INFINITY);
+    let counts = [most.saturating_sub(1), most, most + 1];
+    for slices in counts.into_iter().filter(|n| *n != 1 && *n <= SLICES) {
+        for columns in (1..=slices).filter(|columns| slices.is_multiple_of(*columns)) {
+            let rows = slices / columns;
+            let error = (logarithm - (columns as f64 / rows as f64).ln()).abs() as f32;
+            if error < best.1 {
+                best = ((columns, rows), error);
+            }
+        }
+    }
+    best.0
+}

@@ -6,6 +6,7 @@
 //!
 //! Sources: llama.cpp's `conversion/*.py`, `tools/mtmd/clip.cpp`, `mtmd-image.cpp`, `models/*.cpp` (release 0.6.0).
 
+mod audio;
 mod config;
 mod families;
 mod family;
@@ -23,8 +24,9 @@ use crate::dtype::{Dtype, elements};
 use crate::gguf::Metadata;
 use crate::units::Bytes;
 
+pub use audio::Audio;
 pub use config::ProjectorConfig;
-pub use family::{Encoder, Family, Head, Patches, Positions};
+pub use family::{AudioFamily, AudioPass, Encoder, Family, Form, Head, Patches, Positions};
 pub use images::{EncodedImage, ImageSize};
 pub use rows::{Kept, Taken};
 pub use vision::Vision;
@@ -34,8 +36,10 @@ pub use vision::Vision;
 pub struct Projector {
     /// What is special about its kind.
     pub family: &'static Family,
-    /// Its dimensions.
+    /// The dimensions of its image encoder.
     pub vision: Vision,
+    /// Those of the audio encoder beside it, if there is one.
+    pub audio: Option<Audio>,
     /// Its tensors in the order of the file, with llama.cpp's names and shapes.
     pub tensors: Vec<ProjectorTensor>,
     /// Whether its file is there, with types of its own.
@@ -132,11 +136,23 @@ impl Projector {
             known: families::model_types().join(", "),
         })?;
         let vision = (family.read)(&config)?.checked()?;
-        let rows = (family.rows)(&vision);
-        let tensors = rows::resolve(rows, stored)?;
+        let mut rows = (family.rows)(&vision);
+        let audio = match family.audio {
+            Some(kind) if config.audio.is_some() => {
+                let audio = (kind.read)(&config)?.checked()?;
+                rows.extend((kind.rows)(&audio));
+                Some(audio)
+            }
+            _ => None,
+        };
+        let mut tensors = rows::resolve(rows, stored)?;
+        if matches!(family.form, Form::Converter) {
+            tensors.sort_by_key(|t| t.tensor.sources.first().copied());
+        }
         Ok(Projector {
             family,
             vision,
+            audio,
             tensors,
             is_stored: false,
         })
@@ -166,9 +182,13 @@ impl Projector {
         let vision = Vision::of_gguf(metadata, family.merge, &tensors)?
             .checked()
             .ok()?;
+        let named = metadata.str("clip.audio.projector_type").ok().flatten();
+        let known = family.audio.filter(|kind| named == Some(kind.name));
+        let audio = known.and_then(|_| Audio::of_gguf(metadata, &tensors));
         Some(Projector {
             family,
             vision,
+            audio,
             tensors,
             is_stored: true,
         })

@@ -38,6 +38,17 @@ pub enum Taken {
     Third(u64),
     /// One of two frames of a convolution.
     Frame(u64),
+    /// All of it: of so many pixels of three colours, which stand beside each other in a checkpoint, plane after plane.
+    Planes(u64),
+    /// All of it: of so many places, the rows of the first axis and then those of the second, which a checkpoint has in
+    /// turn.
+    Axes(u64),
+    /// All of it, as `ln(1 + e^x)`.
+    Softplus,
+    /// All of it, rows for columns.
+    Transposed,
+    /// None: sines and cosines of the places in a square of so many a side.
+    Sines(u64),
 }
 
 /// The precision that llama.cpp's converter keeps a tensor in.
@@ -91,6 +102,24 @@ impl ProjectorRow {
             ),
             ProjectorRow::new(format!("{from}.bias"), format!("{name}.bias"), &[outputs]),
         ]
+    }
+
+    /// A matrix without a bias, which a checkpoint calls `from` and a GGUF `name`, and the bounds of what goes in and what
+    /// comes out if it is `clipped`.
+    pub fn clippable(from: &str, name: &str, shape: [u64; 2], clipped: bool) -> Vec<ProjectorRow> {
+        let weight = ProjectorRow::new(
+            format!("{from}.linear.weight"),
+            format!("{name}.weight"),
+            &shape,
+        );
+        let mut rows = vec![weight.or(format!("{from}.weight"))];
+        if clipped {
+            let bounds = ["input_max", "input_min", "output_max", "output_min"];
+            rows.extend(bounds.map(|bound| {
+                ProjectorRow::new(format!("{from}.{bound}"), format!("{name}.{bound}"), &[1])
+            }));
+        }
+        rows
     }
 
     /// The two matrices of a feed-forward without a gate, which a checkpoint calls `up` and `down` in the block that begins
@@ -152,14 +181,20 @@ impl ProjectorRow {
     fn stored_weights(&self) -> u64 {
         let own = elements(&self.shape);
         match self.taken {
-            Taken::All | Taken::PlusOne => own,
+            Taken::All
+            | Taken::PlusOne
+            | Taken::Planes(_)
+            | Taken::Axes(_)
+            | Taken::Softplus
+            | Taken::Transposed
+            | Taken::Sines(_) => own,
             Taken::Third(_) => own.saturating_mul(3),
             Taken::Frame(_) => own.saturating_mul(2),
         }
     }
 }
 
-/// The tensors of `rows` in the order of the checkpoint, each with its stored one; all of them without weights.
+/// The tensors of `rows`, each with its stored one; all of them without weights.
 pub(super) fn resolve(
     rows: Vec<ProjectorRow>,
     stored: &[FoldedWeight],
@@ -173,6 +208,7 @@ pub(super) fn resolve(
     for row in rows {
         let weight = row.from.iter().find_map(|name| by_name.get(name).copied());
         let weight = match weight {
+            None if matches!(row.taken, Taken::Sines(_)) => None,
             None if stored.is_empty() && !row.optional => None,
             None if row.optional => continue,
             None => {
@@ -205,6 +241,5 @@ pub(super) fn resolve(
             kept: row.kept,
         });
     }
-    tensors.sort_by_key(|t| t.tensor.sources.first().copied());
     Ok(tensors)
 }

@@ -36,6 +36,18 @@ pub struct Vision {
     pub pinpoints: Vec<(u64, u64)>,
     /// Its projection has two matrices of this inner width; 0 for one.
     pub projection: u64,
+    /// Tokens of each picture, whatever its size, where that is a fixed number; 0 else.
+    pub queries: u64,
+    /// The block behind which patches are merged by fours, where a token has more of them than four.
+    pub merger_block: Option<u64>,
+    /// The block whose output is projected, if that is stated: the last one else, or that before it.
+    pub feature_block: Option<u64>,
+    /// A class token stands beside the patches, in kinds whose encoders may have one.
+    pub has_class_token: bool,
+    /// Beside each matrix of its blocks stand bounds of what goes in and what comes out.
+    pub clipped: bool,
+    /// The pooled patches are shifted and scaled.
+    pub standardized: bool,
 }
 
 /// No published encoder has as many blocks.
@@ -59,7 +71,9 @@ impl Vision {
         if self.blocks > BLOCKS {
             return wrong("num_hidden_layers", "is larger than any model has");
         }
-        if self.heads == 0 || !self.width.is_multiple_of(self.heads) {
+        // An encoder without blocks has no heads.
+        let divided = self.heads > 0 && self.width.is_multiple_of(self.heads);
+        if self.blocks > 0 && !divided {
             return wrong("num_attention_heads", "does not divide the width");
         }
         if self.deepstack.iter().any(|block| *block >= self.blocks) {
@@ -94,6 +108,11 @@ impl Vision {
             &[width, height] if width.max(height) <= 1 << 16 => Some((width, height)),
             _ => None,
         });
+        let length = stated("feed_forward_length");
+        // Scripts state another width, or none.
+        let text = ["mm.2.weight", "mm.down.weight", "resampler.proj.weight"]
+            .into_iter()
+            .find_map(|name| shape(name)?.first().copied());
         let merge = stated("projector.scale_factor").or(stated("spatial_merge_size"));
         // A table of two axes has two matrices.
         let positions =
@@ -105,15 +124,17 @@ impl Vision {
         Some(Vision {
             width: stated("embedding_length")?,
             inner: match shape("v.blk.0.ffn_up.weight") {
+                // Scripts called the two matrices by each other's name.
+                Some(&[width, inner]) if Some(inner) == length && Some(width) != length => inner,
                 Some(&[inner, _]) if inner <= 1 << 16 => inner,
-                _ => stated("feed_forward_length")?,
+                _ => length?,
             },
             heads: stated("attention.head_count")?,
             blocks: stated("block_count")?,
             patch: stated("patch_size")?,
             image: stated("image_size")?,
             merge: merge.unwrap_or(usual_merge),
-            text: stated("projection_dim")?,
+            text: text.or(stated("projection_dim"))?,
             positions: positions.unwrap_or(0),
             window_every: stated("n_wa_pattern").unwrap_or(0),
             deepstack: deep.map(|(_, block)| block).collect(),
@@ -124,6 +145,14 @@ impl Vision {
             ),
             pinpoints: pairs.collect(),
             projection: projection.unwrap_or(0),
+            queries: shape("resampler.query")
+                .and_then(|s| s.first().copied())
+                .unwrap_or(0),
+            merger_block: list("wa_layer_indexes").and_then(|list| list.first().copied()),
+            feature_block: list("feature_layer").and_then(|list| list.into_iter().max()),
+            has_class_token: shape("v.class_embd").is_some(),
+            clipped: shape("v.blk.0.attn_q.input_max").is_some(),
+            standardized: shape("v.std_bias").is_some(),
         })
     }
 }

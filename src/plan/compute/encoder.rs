@@ -5,14 +5,19 @@
 
 use super::ComputeBackend;
 use super::arena;
+use super::audio;
 use super::graph::{f32_bytes, graph_of};
 use super::tensors::{Graph, Id, Pool};
+use crate::dtype::Dtype;
 use crate::model::Projector;
 use crate::model::projector::{Head, ImageSize, Patches, Positions, Vision};
 use crate::units::Bytes;
 
 /// Tokens that llama.cpp encodes at once, if the encoder takes several pictures.
 const BATCH_TOKENS: u64 = 1024;
+
+/// Width of a head of the attention that resamples patches.
+const RESAMPLER_HEAD: u64 = 128;
 
 /// The buffers of one pass of an encoder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +34,14 @@ impl EncoderCompute {
         self.device_bytes + self.host_bytes
     }
 
+    /// Both, one beside the other.
+    fn and(self, other: EncoderCompute) -> EncoderCompute {
+        EncoderCompute {
+            device_bytes: self.device_bytes + other.device_bytes,
+            host_bytes: self.host_bytes + other.host_bytes,
+        }
+    }
+
     /// What is enough for either.
     fn or(self, other: EncoderCompute) -> EncoderCompute {
         EncoderCompute {
@@ -38,8 +51,28 @@ impl EncoderCompute {
     }
 }
 
-/// The buffers of `projector`: those reserved at the start or, if they are larger, those of an `image`.
+/// The buffers of `projector`: those reserved at the start or, if they are larger, those of an `image`; and those of the
+/// audio encoder in the same file, which are reserved in any case.
 pub fn encoder(
+    projector: &Projector,
+    image: Option<ImageSize>,
+    flash_attention: bool,
+    backend: ComputeBackend,
+) -> EncoderCompute {
+    let images = of_images(projector, image, flash_attention, backend);
+    match (&projector.audio, projector.family.audio) {
+        (Some(audio), Some(kind)) => {
+            let [host, device] = arena::replay(&audio::graph(audio, kind.pass, backend));
+            images.and(EncoderCompute {
+                device_bytes: Bytes(device.bytes),
+                host_bytes: Bytes(host.bytes),
+            })
+        }
+        _ => images,
+    }
+}
+
+fn of_images(
     projector: &Projector,
     image: Option<ImageSize>,
     flash_attention: bool,
@@ -103,20 +136,36 @@ impl Pass<'_> {
 
     /// Patches of a picture.
     fn patches(&self) -> u64 {
-        let patch = self.vision().patch;
+        let patch = match self.projector.family.encoder.patches {
+            Patches::Normed => self.vision().token_side(),
+            Patches::One | Patches::TwoFrames => self.vision().patch,
+        };
         (self.picture.width / patch) * (self.picture.height / patch)
     }
 
     /// Rows of all pictures in the blocks.
     fn rows(&self) -> u64 {
-        let class = u64::from(self.projector.family.encoder.class_token);
+        let class = u64::from(self.has_class_token());
         (self.patches() + class) * self.batch
     }
 
     /// Tokens of all pictures.
     fn tokens(&self) -> u64 {
-        let merge = self.vision().merge;
+        let merge = match self.projector.family.encoder.patches {
+            Patches::Normed => 1,
+            Patches::One | Patches::TwoFrames => self.vision().merge,
+        };
         (self.patches() / (merge * merge)).max(1) * self.batch
+    }
+
+    /// A mask over so many rows.
+    fn mask_bytes(&self, rows: u64) -> u64 {
+        let size = if self.flash_attention { 2 } else { 4 };
+        rows.saturating_mul(rows).saturating_mul(size)
+    }
+
+    fn has_class_token(&self) -> bool {
+        self.projector.family.encoder.class_token && self.has("v.class_embd")
     }
 
     /// Whether a tensor is in the file.
@@ -137,7 +186,7 @@ impl Pass<'_> {
             // A time, a height, a width, and one more.
             Positions::Resized | Positions::Rotated => Some(graph.input(16 * self.rows())),
         };
-        let mask_of = |graph: &mut Graph| graph.input(f32_bytes(self.patches(), self.patches()));
+        let mask_of = |graph: &mut Graph| graph.input(self.mask_bytes(self.patches()));
         let mut mask = (vision.window_every > 0).then(|| mask_of(&mut graph));
         if self.backend == ComputeBackend::Cuda {
             graph.pool = Pool::Device;
@@ -146,29 +195,38 @@ impl Pass<'_> {
             positions.iter_mut().for_each(&mut upload);
             mask.iter_mut().for_each(&mut upload);
         }
+        // Queries come first, since nothing that they are made of depends on the picture.
+        let asked = f32_bytes(vision.text, vision.queries);
+        let queries = (encoder.head == Head::Resampler).then(|| {
+            let normed = graph.own(asked, &[]);
+            graph.own(asked, &[normed])
+        });
         graph.stage = "patches";
         let mut stream = self.embedded(&mut graph, raw, positions);
         let window = mask.map(|mask| {
-            let mask = if self.flash_attention {
-                graph.own(graph.bytes(mask) / 2, &[mask])
-            } else {
-                mask
-            };
             stream = graph.own(graph.bytes(stream), &[stream]);
             Window {
                 mask,
                 every: vision.window_every,
             }
         });
-        if encoder.pre_norm {
+        if encoder.pre_norm && self.has("v.pre_ln.weight") {
             stream = graph.own(graph.bytes(stream), &[stream]);
         }
+        let mut rows = self.rows();
         // Outputs that the text model gets beside the last.
         let mut deep = Vec::new();
-        let run = vision.blocks - u64::from(encoder.drops_last && vision.blocks > 0);
+        let run = match vision.feature_block {
+            Some(block) => block.min(vision.blocks),
+            None => vision.blocks - u64::from(encoder.drops_last && vision.blocks > 0),
+        };
         for block in 0..run {
             let last = block + 1 == run;
-            stream = self.block(&mut graph, stream, positions, window, (block, last));
+            stream = self.block(&mut graph, stream, positions, (window, rows), (block, last));
+            if vision.merger_block == Some(block) && self.has("v.vit_merger.ln1.weight") {
+                stream = self.fours(&mut graph, stream);
+                rows /= 4;
+            }
             if vision.deepstack.contains(&block) {
                 deep.push(stream);
             }
@@ -177,7 +235,7 @@ impl Pass<'_> {
         if encoder.post_norm && self.has_post_norm() {
             stream = graph.own(graph.bytes(stream), &[stream]);
         }
-        let out = self.head(&mut graph, stream);
+        let out = self.head(&mut graph, stream, queries);
         let deep: Vec<Id> = deep
             .into_iter()
             .map(|stream| {
@@ -208,12 +266,18 @@ impl Pass<'_> {
         vision.width * vision.merge * vision.merge
     }
 
-    /// A convolution as a product: its windows beside each other in F16, the product, and its planes put in order.
+    /// A convolution as a product: its windows beside each other in F16 (F32 if its weights are BF16), the product, and its
+    /// planes put in order.
     fn convolved(&self, graph: &mut Graph, raw: Id) -> Id {
         let vision = self.vision();
         let rows = self.patches() * self.batch;
         let inputs = 3 * vision.patch * vision.patch;
-        let windows = graph.own(inputs.saturating_mul(rows).saturating_mul(2), &[raw]);
+        let stored = self.projector.tensors.iter();
+        let mut stored =
+            stored.filter(|t| self.projector.is_stored && t.tensor.dtype == Dtype::BF16);
+        let wide = stored.any(|t| t.tensor.name == "v.patch_embd.weight");
+        let size = if wide { 4 } else { 2 };
+        let windows = graph.own(inputs.saturating_mul(rows).saturating_mul(size), &[raw]);
         let product = graph.own(f32_bytes(vision.width, rows), &[windows]);
         graph.own(graph.bytes(product), &[product])
     }
@@ -233,9 +297,19 @@ impl Pass<'_> {
                 let rows = graph.own(graph.bytes(sum), &[sum]);
                 graph.own(graph.bytes(rows), &[rows])
             }
+            Patches::Normed => {
+                let side = self.vision().token_side();
+                let windows = f32_bytes(3 * side * side, self.rows());
+                let windows = graph.own(windows, &[raw]);
+                let normed = graph.own(graph.bytes(windows), &[windows]);
+                graph.own(f32_bytes(width, self.rows()), &[normed])
+            }
         };
         let all = f32_bytes(width, self.rows());
-        if encoder.class_token {
+        if encoder.patches == Patches::Normed {
+            stream = graph.own(all, &[stream]);
+        }
+        if self.has_class_token() {
             stream = graph.own(all, &[stream]);
         }
         match (encoder.positions, positions) {
@@ -266,12 +340,12 @@ impl Pass<'_> {
         graph: &mut Graph,
         stream: Id,
         positions: Option<Id>,
-        window: Option<Window>,
+        (window, rows): (Option<Window>, u64),
         (block, last): (u64, bool),
     ) -> Id {
         let encoder = &self.projector.family.encoder;
         let vision = self.vision();
-        let row = f32_bytes(vision.width, self.rows());
+        let row = f32_bytes(vision.width, rows);
         graph.stage = "attention";
         let normed = graph.own(row, &[stream]);
         let rotated = |graph: &mut Graph, of: Id| match (encoder.positions, positions) {
@@ -308,12 +382,12 @@ impl Pass<'_> {
             let value = graph.own(row / 2, &[value]);
             let mut sources = vec![query, key, value];
             if let Some(Window { mask, .. }) = mask {
-                sources.push(graph.own(graph.bytes(mask), &[mask]));
+                sources.push(mask);
             }
             graph.own(row, &sources)
         } else {
             let value = graph.own(row, &[value]);
-            let each = self.rows() / self.batch;
+            let each = rows / self.batch;
             let scores = f32_bytes(each.saturating_mul(each), vision.heads * self.batch);
             let scores = graph.own(scores, &[key, query]);
             let mut sources = vec![scores];
@@ -327,7 +401,7 @@ impl Pass<'_> {
 
         graph.stage = "feed-forward";
         let normed = graph.own(row, &[stream]);
-        let inner = f32_bytes(vision.inner, self.rows());
+        let inner = f32_bytes(vision.inner, rows);
         let up = graph.own(inner, &[normed]);
         let activated = if encoder.gated {
             let gate = graph.own(inner, &[normed]);
@@ -337,6 +411,104 @@ impl Pass<'_> {
         };
         let down = graph.own(row, &[activated]);
         graph.in_place(&[stream, down])
+    }
+
+    /// Attention within each four patches, then one row of the four: their mean, and two matrices over all of them.
+    fn fours(&self, graph: &mut Graph, stream: Id) -> Id {
+        let vision = self.vision();
+        let rows = self.rows();
+        let row = f32_bytes(vision.width, rows);
+        graph.stage = "merger";
+        let index = graph.store(&[]);
+        let mask = graph.own(self.mask_bytes(rows), &[]);
+        let normed = graph.own(row, &[stream]);
+        let ordered = graph.own(row, &[normed, index]);
+        let [query, key, value] = [0; 3].map(|_| graph.own(row, &[ordered]));
+        let attended = if self.flash_attention {
+            let key = graph.own(row / 2, &[key]);
+            let value = graph.own(row / 2, &[value]);
+            graph.own(row, &[query, key, value, mask])
+        } else {
+            let value = graph.own(row, &[value]);
+            let scores = graph.own(
+                f32_bytes(rows.saturating_mul(rows), vision.heads),
+                &[key, query],
+            );
+            let weights = graph.in_place(&[scores, mask]);
+            let mixed = graph.own(row, &[value, weights]);
+            graph.own(row, &[mixed])
+        };
+        let out = graph.own(row, &[attended]);
+        let out = graph.own(row, &[out, index]);
+        let stream = graph.in_place(&[out, stream]);
+        let (mean, all) = self.beside(graph, stream, rows / 4);
+        let normed = graph.own(graph.bytes(all), &[all]);
+        let up = graph.own(f32_bytes(4 * vision.inner, rows / 4), &[normed]);
+        let up = graph.in_place(&[up]);
+        let down = graph.own(row / 4, &[up]);
+        graph.in_place(&[down, mean])
+    }
+
+    /// So many rows of four patches each: the first of the four, which their mean takes the place of, and all beside each
+    /// other.
+    fn beside(&self, graph: &mut Graph, stream: Id, rows: u64) -> (Id, Id) {
+        let each = f32_bytes(self.vision().width, rows);
+        let parts = [0; 4].map(|_| graph.own(each, &[stream]));
+        let [first, rest @ ..] = parts;
+        let mut mean = graph.own(each, &[first]);
+        let mut all = first;
+        for part in rest {
+            mean = graph.in_place(&[mean, part]);
+            all = graph.own(graph.bytes(all).saturating_add(each), &[all, part]);
+        }
+        (mean, all)
+    }
+
+    /// Attention of a fixed number of queries over all patches, and one matrix.
+    fn resampled(&self, graph: &mut Graph, stream: Id, queries: Option<Id>) -> Id {
+        let vision = self.vision();
+        let rows = self.patches() * self.batch;
+        let every = f32_bytes(vision.text, rows);
+        let asked = f32_bytes(vision.text, vision.queries);
+        let value = graph.own(every, &[stream]);
+        let value = graph.own(every, &[value]);
+        // Sines and cosines of both axes, joined two by two.
+        let quarter = every / 4;
+        let angles = graph.own(quarter, &[]);
+        let half = |graph: &mut Graph, turned: Id| {
+            let parts = [0; 2].map(|_| graph.own(quarter, &[turned]));
+            graph.own(every / 2, &parts)
+        };
+        let columns = graph.own(quarter, &[angles]);
+        let columns = half(graph, columns);
+        let rows_turned = graph.in_place(&[angles]);
+        let lines = half(graph, rows_turned);
+        let places = graph.own(every, &[columns, lines]);
+        let key = graph.in_place(&[places, value]);
+        let key = graph.own(every, &[key]);
+        let value = graph.own(every, &[value]);
+        let attended = if self.flash_attention {
+            let key = graph.own(every / 2, &[key]);
+            let value = graph.own(every / 2, &[value]);
+            let mut sources = vec![key, value];
+            sources.extend(queries);
+            graph.own(asked, &sources)
+        } else {
+            let value = graph.own(every, &[value]);
+            let scores = f32_bytes(
+                rows.saturating_mul(vision.queries),
+                vision.text / RESAMPLER_HEAD,
+            );
+            let mut sources = vec![key];
+            sources.extend(queries);
+            let scores = graph.own(scores, &sources);
+            let weights = graph.in_place(&[scores]);
+            let mixed = graph.own(asked, &[value, weights]);
+            graph.own(asked, &[mixed])
+        };
+        let out = graph.own(asked, &[attended]);
+        let normed = graph.own(asked, &[out]);
+        graph.own(asked, &[normed])
     }
 
     /// Two matrices over the tokens, the first of them `inner` wide.
@@ -351,7 +523,7 @@ impl Pass<'_> {
         graph.own(f32_bytes(self.vision().text, self.tokens()), &[stream])
     }
 
-    fn head(&self, graph: &mut Graph, stream: Id) -> Id {
+    fn head(&self, graph: &mut Graph, stream: Id, queries: Option<Id>) -> Id {
         let vision = self.vision();
         let patches = f32_bytes(vision.width, self.patches() * self.batch);
         match self.projector.family.encoder.head {
@@ -373,7 +545,17 @@ impl Pass<'_> {
                 let rows = graph.own(graph.bytes(pooled), &[pooled]);
                 self.mapped(graph, rows)
             }
+            Head::Normed => {
+                let normed = graph.own(patches, &[stream]);
+                self.mapped(graph, normed)
+            }
             Head::Mlp => self.mlp(graph, stream, self.merged()),
+            Head::Resampler => self.resampled(graph, stream, queries),
+            Head::Merged => {
+                let (_, all) = self.beside(graph, stream, self.tokens());
+                let normed = graph.own(graph.bytes(all), &[all]);
+                self.mlp(graph, normed, 4 * vision.width)
+            }
             Head::Rows => {
                 let at = graph.input(4 * self.patches());
                 let rows = graph.own(patches, &[stream, at]);

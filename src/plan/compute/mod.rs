@@ -9,6 +9,7 @@
 
 mod altup;
 mod arena;
+mod audio;
 mod attention;
 mod encoder;
 mod feed_forward;

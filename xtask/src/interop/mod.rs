@@ -16,6 +16,7 @@ pub(crate) mod environment;
 mod families;
 mod gguf_file;
 mod hub;
+mod images;
 mod lines;
 mod llama_cpp;
 mod options;
@@ -50,6 +51,7 @@ const PARTS: &[Part] = &[
     ("blocks", blocks::check),
     ("options", options::check),
     ("decoder", decoder::check),
+    ("images", images::check),
     ("hub", hub::check),
     ("lines", lines::check),
     ("rpc", rpc::check),

@@ -1,6 +1,6 @@
 //! Gemma 3: SigLIP, the mean of the patches of a token, a norm and one matrix.
 
-use super::super::family::{Encoder, Family, Head, Reserved};
+use super::super::family::{Encoder, Family, Form, Head, Reserved};
 use super::super::rows::{Kept, ProjectorRow, Taken};
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
@@ -18,6 +18,7 @@ pub(super) static GEMMA3: Family = Family {
     read,
     rows,
     keys,
+    form: Form::Converter,
     not_written: None,
     image: |vision, _| images::fixed(vision, 2),
     reserved: Reserved::Own,
@@ -26,6 +27,7 @@ pub(super) static GEMMA3: Family = Family {
         head: Head::Pool { transposed: true },
         ..Encoder::USUAL
     },
+    audio: None,
 };
 
 /// Defaults are those of Transformers' `SiglipVisionConfig`.

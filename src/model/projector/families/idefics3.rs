@@ -1,6 +1,6 @@
 //! Idefics 3 and SmolVLM: SigLIP, and one matrix over the patches of a token.
 
-use super::super::family::{Encoder, Family, Head, Reserved};
+use super::super::family::{Encoder, Family, Form, Head, Reserved};
 use super::super::rows::ProjectorRow;
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
@@ -15,6 +15,7 @@ pub(super) static IDEFICS3: Family = Family {
     read,
     rows,
     keys,
+    form: Form::Converter,
     not_written: None,
     image: images::longest_edge,
     reserved: Reserved::Own,
@@ -23,6 +24,7 @@ pub(super) static IDEFICS3: Family = Family {
         head: Head::Shuffle,
         ..Encoder::USUAL
     },
+    audio: None,
 };
 
 /// Defaults are those of Transformers' `Idefics3VisionConfig` and `SmolVLMVisionConfig`.

@@ -1,6 +1,6 @@
 //! InternVL: a ViT with a class token, whose patches are merged and mapped by a norm and two matrices.
 
-use super::super::family::{Encoder, Family, Head, Reserved};
+use super::super::family::{Encoder, Family, Form, Head, Reserved};
 use super::super::rows::{Kept, ProjectorRow, Taken};
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
@@ -14,6 +14,7 @@ pub(super) static INTERNVL: Family = Family {
     read,
     rows,
     keys,
+    form: Form::Converter,
     not_written: None,
     image: |vision, size| images::best_size(vision, size, images::tile_grids(vision), 2),
     reserved: Reserved::Own,
@@ -23,6 +24,7 @@ pub(super) static INTERNVL: Family = Family {
         head: Head::ShuffleMlp,
         ..Encoder::USUAL
     },
+    audio: None,
 };
 
 /// Defaults are those of `InternVisionConfig` (`configuration_intern_vit.py` beside the published models).

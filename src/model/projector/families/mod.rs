@@ -2,10 +2,14 @@
 
 mod gemma3;
 mod gemma4;
+mod gemma4_audio;
+mod gemma4_unified;
 mod idefics3;
 mod internvl;
 mod llava;
+mod minicpmv;
 mod qwen_vl;
+mod resampler;
 mod siglip;
 
 use super::family::Family;
@@ -15,11 +19,14 @@ const TABLE: &[&Family] = &[
     &idefics3::IDEFICS3,
     &gemma3::GEMMA3,
     &gemma4::GEMMA4,
+    &gemma4_unified::UNIFIED,
     &qwen_vl::QWEN2,
     &qwen_vl::QWEN2_5,
     &qwen_vl::QWEN3,
     &internvl::INTERNVL,
     &llava::LLAVA,
+    &minicpmv::MINICPMV,
+    &resampler::RESAMPLER,
 ];
 
 /// The kind of configurations of this `model_type`.

@@ -2,7 +2,7 @@
 //! the four patches of a token. Qwen2.5-VL's blocks see windows; Qwen3-VL passes the output of some blocks to the text
 //! model too.
 
-use super::super::family::{Encoder, Family, Patches, Positions, Reserved};
+use super::super::family::{Encoder, Family, Form, Patches, Positions, Reserved};
 use super::super::images::{EncodedImage, ImageSize};
 use super::super::rows::{Kept, ProjectorRow, Taken};
 use super::super::vision::Vision;
@@ -17,6 +17,7 @@ pub(super) static QWEN2: Family = Family {
     read: read_2,
     rows: rows_2,
     keys: keys_2,
+    form: Form::Converter,
     not_written: None,
     image,
     reserved: Reserved::Tokens(46),
@@ -26,6 +27,7 @@ pub(super) static QWEN2: Family = Family {
         post_norm: true,
         ..Encoder::USUAL
     },
+    audio: None,
 };
 
 pub(super) static QWEN2_5: Family = Family {
@@ -36,6 +38,7 @@ pub(super) static QWEN2_5: Family = Family {
     read: read_2_5,
     rows: rows_2_5,
     keys: keys_2_5,
+    form: Form::Converter,
     not_written: None,
     image,
     reserved: Reserved::Tokens(46),
@@ -44,6 +47,7 @@ pub(super) static QWEN2_5: Family = Family {
         gated: true,
         ..QWEN2.encoder
     },
+    audio: None,
 };
 
 pub(super) static QWEN3: Family = Family {
@@ -54,6 +58,7 @@ pub(super) static QWEN3: Family = Family {
     read: read_3,
     rows: rows_3,
     keys: keys_3,
+    form: Form::Converter,
     not_written: None,
     image,
     reserved: Reserved::Tokens(46),
@@ -62,6 +67,7 @@ pub(super) static QWEN3: Family = Family {
         fused_qkv: true,
         ..QWEN2.encoder
     },
+    audio: None,
 };
 
 /// llama.cpp takes 8 to 4096 tokens an image, between two markers.

@@ -6,6 +6,11 @@ use super::super::vision::Vision;
 /// Embeddings, blocks with separate projections, and the last norm, under `prefix` in a checkpoint. The embeddings are
 /// F32 in every file.
 pub(super) fn rows(vision: &Vision, prefix: &str) -> Vec<ProjectorRow> {
+    rows_of(vision, prefix, Kept::Full)
+}
+
+/// The same with the matrix of the patches in another precision.
+pub(super) fn rows_of(vision: &Vision, prefix: &str, patches: Kept) -> Vec<ProjectorRow> {
     let &Vision {
         width,
         patch,
@@ -19,7 +24,7 @@ pub(super) fn rows(vision: &Vision, prefix: &str) -> Vec<ProjectorRow> {
             "v.patch_embd.weight",
             &[width, 3, patch, patch],
         )
-        .kept(Kept::Full),
+        .kept(patches),
         ProjectorRow::new(
             format!("{embeddings}patch_embedding.bias"),
             "v.patch_embd.bias",

@@ -42,7 +42,13 @@ pub(super) fn contents<'a>(
             }
             _ => Reason::Kept,
         };
-        let rows = sources.changed(tensor, convert::projector_change(of))?;
+        let values = match convert::projector_table(of) {
+            Some(table) => Values::Table(table),
+            None => {
+                let rows = sources.changed(tensor, convert::projector_change(of))?;
+                Values::Rows(Box::new(rows))
+            }
+        };
         planned.push(PlannedTensor {
             name: &tensor.name,
             shape: tensor.shape.clone(),
@@ -52,7 +58,7 @@ pub(super) fn contents<'a>(
                 reason,
             },
             importance: None,
-            values: Values::Rows(Box::new(rows)),
+            values,
         });
     }
     Ok((metadata, planned, Vec::new()))
