@@ -21,9 +21,11 @@ const PREFIXES: &[&str] = &[
     "language_model.model.",
     "language_model.",
     "model.text_model.",
+    "llm.model.",
     "backbone.",
     "model.",
     "transformer.",
+    "llm.",
 ];
 
 /// Names of tensors outside of blocks that some families use, with the name in the rows.

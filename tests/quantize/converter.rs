@@ -298,3 +298,31 @@ fn tokens_that_a_unified_gemma_never_writes_are_in_its_file() {
     // The converter knows no such key of the other models.
     assert_eq!(suppressed("Gemma4ForConditionalGeneration"), None);
 }
+
+/// The text of MiniCPM-V with a resampler is a model of another class behind a prefix, told by the version.
+#[test]
+fn the_text_of_a_minicpm_v_is_that_of_its_version() {
+    for (family, version) in [("qwen2", "2.6"), ("llama", "4.0"), ("qwen3", "4.5")] {
+        let text = fs::read_to_string(data(&format!("{family}.json"))).unwrap();
+        let described: Json = serde_json::from_str(&text).unwrap();
+        let listed: Vec<(String, Vec<usize>)> =
+            serde_json::from_value(described["tensors"].clone()).unwrap();
+        let written = |config: &Json, prefix: &str| {
+            let scratch = Scratch::new();
+            let tensors = stored(&listed).into_iter();
+            let tensors = tensors.map(|(name, dtype, shape, bytes)| {
+                (format!("{prefix}{name}"), dtype, shape, bytes)
+            });
+            let model = scratch.stored("model", config, tensors.collect());
+            let output = scratch.path("x.gguf");
+            quantize(&model, "bf16", &output, &[]);
+            fs::read(output).unwrap()
+        };
+        let mut config = described["config"].clone();
+        let plain = written(&config, "");
+        config["architectures"] = serde_json::json!(["MiniCPMV"]);
+        config["model_type"] = serde_json::json!("minicpmv");
+        config["version"] = serde_json::from_str(version).unwrap();
+        assert!(written(&config, "llm.") == plain, "{family}");
+    }
+}

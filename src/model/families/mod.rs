@@ -34,6 +34,7 @@ mod mamba;
 mod mamba2;
 mod minicpm;
 mod minicpm3;
+mod minicpm_v;
 mod nemotron;
 mod nemotron_h;
 mod nomic_moe;
@@ -136,6 +137,8 @@ pub(super) static ARCHITECTURES: &[&Arch] = &[
 
 /// Variants of architectures that have one class in Hugging Face and several names in llama.cpp.
 pub(super) static VARIANTS: &[Variant] = &[
+    minicpm_v::QWEN3,
+    minicpm_v::LLAMA,
     Variant {
         of: "nomic-bert",
         when: nomic_moe::routes,

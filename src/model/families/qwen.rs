@@ -25,7 +25,8 @@ use crate::model::spec::{FeedForward, Layer};
 
 pub(super) static QWEN2: Arch = Arch {
     name: "qwen2",
-    classes: &["Qwen2ForCausalLM"],
+    // The latter is one class of several architectures, of which `minicpm_v` finds the others.
+    classes: &["Qwen2ForCausalLM", "MiniCPMV"],
     model_types: &["qwen2"],
     forward: Some(PLAIN),
     tensors: QWEN2_TENSORS,
