@@ -10,6 +10,7 @@ mod probe;
 mod search;
 mod sensitivity;
 mod session;
+mod setup;
 
 pub use choose::{Option as TypeOption, choose};
 pub use goal::{Goal, Reached, Recipe};
@@ -19,4 +20,5 @@ pub use search::{
     measure, measure_codebooks, mix,
 };
 pub use sensitivity::{Probed, sensitivities};
-pub use session::{MixKind, Resumed, Session, Setup, SmallestFile, Stage};
+pub use session::{MixKind, Resumed, Session, Stage};
+pub use setup::{Setup, SmallestFile};
