@@ -72,22 +72,6 @@ const NORMS: &[TensorRow] = &[
     TensorRow::weight(R::FfnNorm, &["layers.{}.pre_ff_layernorm.weight"], hidden),
 ];
 
-const FEED_FORWARD: &[TensorRow] = &[
-    TensorRow::weight(
-        R::FfnGate,
-        &["layers.{}.feed_forward.gate_proj.weight"],
-        |p| vec![inner(p), p.dims.hidden],
-    ),
-    TensorRow::weight(R::FfnUp, &["layers.{}.feed_forward.up_proj.weight"], |p| {
-        vec![inner(p), p.dims.hidden]
-    }),
-    TensorRow::weight(
-        R::FfnDown,
-        &["layers.{}.feed_forward.down_proj.weight"],
-        |p| vec![p.dims.hidden, inner(p)],
-    ),
-];
-
 fn bamba_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
     const ATTENDING: &str = "attn_layer_indices";
     refuse(hparams, "bamba", "mamba_proj_bias", |stated| stated)?;

@@ -102,22 +102,6 @@ const OPTIONAL_NORM: &[TensorRow] =
             .when(|p| p.params.ssm_norm),
     ];
 
-const FEED_FORWARD: &[TensorRow] = &[
-    TensorRow::weight(
-        R::FfnGate,
-        &["layers.{}.feed_forward.gate_proj.weight"],
-        |p| vec![inner(p), p.dims.hidden],
-    ),
-    TensorRow::weight(R::FfnUp, &["layers.{}.feed_forward.up_proj.weight"], |p| {
-        vec![inner(p), p.dims.hidden]
-    }),
-    TensorRow::weight(
-        R::FfnDown,
-        &["layers.{}.feed_forward.down_proj.weight"],
-        |p| vec![p.dims.hidden, inner(p)],
-    ),
-];
-
 fn parallel_layers(hparams: &HParams<'_>) -> Result<Vec<Layer>, ModelError> {
     let state = mamba2_of_stated_width(hparams)?;
     let mut layers = uniform(hparams)?;

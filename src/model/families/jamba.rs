@@ -37,7 +37,7 @@ pub(super) static JAMBA: Arch = Arch {
         ATTENTION,
         SELECTIVE_SCAN,
         SCAN_NORMS,
-        DENSE,
+        FEED_FORWARD,
         ROUTED,
     ],
     conversion: Some(Conversion {
@@ -106,25 +106,6 @@ const SCAN_NORMS: &[TensorRow] = &[
         |p| vec![p.params.state_size],
     )
     .when(is_recurrent),
-];
-
-const DENSE: &[TensorRow] = &[
-    TensorRow::weight(
-        R::FfnGate,
-        &["layers.{}.feed_forward.gate_proj.weight"],
-        |p| vec![inner(p), p.dims.hidden],
-    )
-    .when(is_dense),
-    TensorRow::weight(R::FfnUp, &["layers.{}.feed_forward.up_proj.weight"], |p| {
-        vec![inner(p), p.dims.hidden]
-    })
-    .when(is_dense),
-    TensorRow::weight(
-        R::FfnDown,
-        &["layers.{}.feed_forward.down_proj.weight"],
-        |p| vec![p.dims.hidden, inner(p)],
-    )
-    .when(is_dense),
 ];
 
 const ROUTED: &[TensorRow] = &[

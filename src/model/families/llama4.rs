@@ -138,25 +138,6 @@ fn with_shared_experts(
     Ok(layers)
 }
 
-const FEED_FORWARD: &[TensorRow] = &[
-    TensorRow::weight(
-        R::FfnGate,
-        &["layers.{}.feed_forward.gate_proj.weight"],
-        |p| vec![inner(p), p.dims.hidden],
-    )
-    .when(is_dense),
-    TensorRow::weight(R::FfnUp, &["layers.{}.feed_forward.up_proj.weight"], |p| {
-        vec![inner(p), p.dims.hidden]
-    })
-    .when(is_dense),
-    TensorRow::weight(
-        R::FfnDown,
-        &["layers.{}.feed_forward.down_proj.weight"],
-        |p| vec![p.dims.hidden, inner(p)],
-    )
-    .when(is_dense),
-];
-
 const GATE_AND_UP: &[&str] = &["layers.{}.feed_forward.experts.gate_up_proj"];
 
 const ROUTED: &[TensorRow] = &[

@@ -137,6 +137,26 @@ pub(in super::super) const GATED_FFN: &[TensorRow] = &[
     .when(is_dense),
 ];
 
+/// The same of classes that call it `feed_forward`.
+pub(in super::super) const FEED_FORWARD: &[TensorRow] = &[
+    TensorRow::weight(
+        R::FfnGate,
+        &["layers.{}.feed_forward.gate_proj.weight"],
+        |p| vec![inner(p), p.dims.hidden],
+    )
+    .when(is_dense),
+    TensorRow::weight(R::FfnUp, &["layers.{}.feed_forward.up_proj.weight"], |p| {
+        vec![inner(p), p.dims.hidden]
+    })
+    .when(is_dense),
+    TensorRow::weight(
+        R::FfnDown,
+        &["layers.{}.feed_forward.down_proj.weight"],
+        |p| vec![p.dims.hidden, inner(p)],
+    )
+    .when(is_dense),
+];
+
 /// Biases of a gated feed-forward.
 pub(in super::super) const GATED_FFN_BIAS: &[TensorRow] = &[
     TensorRow::bias(R::FfnGate, &["layers.{}.mlp.gate_proj.bias"], |p| {
