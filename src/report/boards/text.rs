@@ -132,7 +132,10 @@ fn verdict(report: &Report<'_>) -> String {
         let short = if short.is_empty() {
             "no format is fast enough".to_owned()
         } else {
-            format!("{scheme} comes closest, but {}", listed(&short))
+            format!(
+                "{scheme} comes closest, but {}; a smaller format (--scheme), less --context or a further board makes room",
+                listed(&short)
+            )
         };
         return format!("DOES NOT FIT {boards} boards with {context} of context: {short}");
     }

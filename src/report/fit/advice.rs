@@ -26,7 +26,9 @@ pub(super) fn advice_text(advice: &Advice, report: &Report<'_>) -> String {
             let with: Vec<String> = told
                 .filter_map(|change| flag(change, workload, given))
                 .collect();
-            let without = changes.iter().filter_map(unwanted_flag);
+            let without = changes
+                .iter()
+                .filter_map(|change| unwanted_flag(change, workload));
             let without: Vec<&str> = without.collect();
             let how = match (&with[..], &without[..]) {
                 ([], []) => "as asked".to_owned(),
@@ -155,12 +157,13 @@ fn flag(change: &PlanChange, workload: &Workload, given: GivenFlags) -> Option<S
 }
 
 /// The flag to remove for a change.
-fn unwanted_flag(change: &PlanChange) -> Option<&'static str> {
+fn unwanted_flag(change: &PlanChange, workload: &Workload) -> Option<&'static str> {
     match change {
         PlanChange::FlashAttention => Some("--no-flash-attention"),
         PlanChange::Headless { .. } => Some("--desktop"),
         PlanChange::Outputs => Some("--outputs"),
         PlanChange::NoDraft { .. } => Some("--draft"),
+        PlanChange::TextOnly if workload.images > 0 => Some("--image and --images"),
         _ => None,
     }
 }
