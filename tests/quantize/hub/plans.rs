@@ -159,6 +159,42 @@ fn every_form_of_a_name_leads_to_the_same_file() {
     }
     let error = desk.error(&["fit", "org/tiny-GGUF:Q2_K"]);
     assert!(error.contains("tiny-Q4_K_M.gguf"), "{error}");
+    let words = [
+        "pull",
+        "org/tiny-GGUF:q8_0",
+        "--scheme",
+        "q4_0",
+        "--output",
+        "x.gguf",
+    ];
+    let error = desk.error(&words);
+    assert!(error.contains("is Q8_0, not Q4_0"), "{error}");
+}
+
+/// A tag of a model with something beside it, or of no GGUF at all.
+#[test]
+fn a_tag_that_is_more_or_other_than_a_model_is_refused() {
+    let (desk, folder) = Desk::with_tiny();
+    let model = tiny_gguf(&desk, &folder, "q8_0");
+    let layer = |kind: &str| {
+        let digest = format!("sha256:{}", sha256(&model));
+        let kind = format!("application/vnd.ollama.image.{kind}");
+        json!({"mediaType": kind, "digest": digest, "size": model.len()})
+    };
+    for (kinds, said) in [
+        (["model", "adapter"], "applies a LoRA adapter"),
+        (["tensor", "tensor"], "as single tensors instead of a GGUF"),
+    ] {
+        let registry = Repository {
+            manifest: Some(json!({"layers": kinds.map(layer)}).to_string()),
+            files: [("blob".to_owned(), served("x.gguf", model.clone()))].into(),
+            ..Repository::default()
+        };
+        desk.server.put("library/other", registry);
+        let tag = format!("{}/library/other:{}", desk.server.host(), kinds[1]);
+        let error = desk.error(&["fit", &tag]);
+        assert!(error.contains(said), "{error}");
+    }
 }
 
 #[test]
