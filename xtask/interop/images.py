@@ -79,7 +79,6 @@ def _declare(lib):
 
 
 _LIB = _declare(llama.library())
-_LIB.mtmd_log_set(_keep, None)
 _LIB.mtmd_helper_log_set(_keep, None)
 
 
@@ -157,6 +156,8 @@ def look(text, projector, sizes, flash=True):
     """For images of each of `sizes`: their tokens, those of the text around them, and the most likely next ones; beside
     them, the MiB that the encoders reserve at the start."""
     with llama.opened(text, context=4096) as model:
+        # A server that was started in this process may have set another.
+        _LIB.mtmd_log_set(_keep, None)
         _MESSAGES.clear()
         parameters = _LIB.mtmd_context_params_default()
         parameters.use_gpu, parameters.threads, parameters.flash = False, 1, int(flash)

@@ -38,7 +38,7 @@ pub(super) fn check(bench: &mut Bench, made: &Checkpoints) {
 
 /// Of the files with a change, one in so many is tried for each family when the whole suite runs: the families begin at
 /// different ones, so that every kind of change is tried with some.
-const SAMPLED: usize = 3;
+const SAMPLED: usize = 4;
 
 /// Which of a family's files are tried: the first, which has no change, and of the others every `every`th.
 #[derive(Clone, Copy)]
