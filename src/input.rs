@@ -63,7 +63,7 @@ pub enum OpenError {
         kind: &'static str,
     },
     /// A file of no bytes.
-    #[error("{}: the file is empty; copy or download it again", path.display())]
+    #[error("{}: the file is empty; if it should have content, copy or download it again", path.display())]
     Empty {
         /// The path as given.
         path: PathBuf,
@@ -109,7 +109,7 @@ pub enum OpenError {
         at: usize,
     },
     /// A text file with a zero byte.
-    #[error("{}: is not a text file (zero byte at {at}); its download may be incomplete", path.display())]
+    #[error("{}: is not a text file (zero byte at {at}); if it should be one, copy or download it again", path.display())]
     NotText {
         /// The path as given.
         path: PathBuf,

@@ -23,7 +23,7 @@ pub struct Table {
 }
 
 /// The least width of a last column whose cells break.
-const NARROWEST: usize = 20;
+pub(super) const NARROWEST: usize = 20;
 
 impl Table {
     /// A table with these columns.
@@ -189,7 +189,7 @@ impl Table {
 }
 
 /// `words` in lines of at most `width` characters, each of at least a word.
-fn broken(words: &str, width: usize) -> Vec<String> {
+pub(super) fn broken(words: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in words.split(' ') {
         let has_room =

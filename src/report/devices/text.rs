@@ -7,7 +7,7 @@ use crate::device::{
 };
 use crate::report::calibrate;
 use crate::report::screen::Screen;
-use crate::report::table::{Align, Table};
+use crate::report::table::{Align, NARROWEST, Table, broken};
 use crate::runtime::Runs;
 use crate::runtime::learned::{Factor, Learned};
 use crate::sourced::{Sourced, Trust};
@@ -101,10 +101,10 @@ pub fn show_text(
             feet.mark(&limit.largest),
         ]
     }));
-    text.push_str(&pairs(&rows, "  "));
+    text.push_str(&pairs(&rows, "  ", columns));
     if let Some(gpu) = &device.gpu {
         text.push_str("\nGPU\n");
-        text.push_str(&pairs(&gpu_rows(gpu, &mut feet), "  "));
+        text.push_str(&pairs(&gpu_rows(gpu, &mut feet), "  ", columns));
     }
     text.push_str("\nPower modes, default in [brackets]\n");
     text.table(&modes(device, &mut feet), "  ");
@@ -297,7 +297,7 @@ pub fn detect_text(found: &DetectedDevice) -> String {
         mode.emc.as_ref().map(|clock| clock.value.show()),
     );
     row("memory bandwidth", Some(plain(mode.bandwidth.as_ref())));
-    let mut text = pairs(&rows, "");
+    let mut text = pairs(&rows, "", None);
     if !found.notes.is_empty() {
         text.push_str("\nNotes\n");
         let lines = found
@@ -367,9 +367,17 @@ impl Footnotes {
 }
 
 /// Names and values, the values aligned.
-fn pairs(rows: &[[String; 2]], indent: &str) -> String {
+fn pairs(rows: &[[String; 2]], indent: &str, columns: Option<usize>) -> String {
     let widths = rows.iter().map(|[name, _]| name.chars().count());
     let width = widths.max().unwrap_or(0);
-    let line = |[name, value]: &[String; 2]| format!("{indent}{name:<width$}  {value}\n");
-    rows.iter().map(line).collect()
+    let room = columns.unwrap_or(usize::MAX);
+    let room = room.saturating_sub(indent.len() + width + 2).max(NARROWEST);
+    let mut text = String::new();
+    for [name, value] in rows {
+        let names = std::iter::once(name.as_str()).chain(std::iter::repeat(""));
+        for (name, part) in names.zip(broken(value, room)) {
+            text.push_str(&format!("{indent}{name:<width$}  {part}\n"));
+        }
+    }
+    text
 }
