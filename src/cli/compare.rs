@@ -27,7 +27,7 @@ pub(super) fn run(args: &CompareArgs) -> anyhow::Result<Outcome> {
         let files = models.flat_map(|model| &model.checkpoint().files);
         let files = files.map(|file| file.path.clone());
         let inputs = Inputs::read(files.chain(args.text.text.clone()));
-        output::check_all(&[kept], &inputs)?;
+        output::check_no_input(kept, &inputs)?;
     }
     let tokens = args.text.chunk_tokens;
     let chunks = reference.chunks(&text, tokens, Some(args.chunks), Beginning::Inserted)?;

@@ -44,15 +44,22 @@ pub(super) fn inputs(checkpoint: &Checkpoint, others: impl IntoIterator<Item = P
     Inputs::read(weights.chain(companions).chain(others)).keeping(beside)
 }
 
+/// Checks that `path` is none of the files that are read.
+pub(super) fn check_no_input(path: &Path, inputs: &Inputs) -> anyhow::Result<()> {
+    match inputs.read_as(path) {
+        Some(input) => bail!(
+            "{}: is {}, which is an input; give the output another name",
+            path.display(),
+            input.display()
+        ),
+        None => Ok(()),
+    }
+}
+
 /// Checks that a report may be written to `path`: nothing is there, or a file that is no part of a model.
 fn check(path: &Path, inputs: &Inputs) -> anyhow::Result<()> {
     let shown = path.display();
-    if let Some(input) = inputs.read_as(path) {
-        bail!(
-            "{shown}: is {}, which is an input; give the output another name",
-            input.display()
-        );
-    }
+    check_no_input(path, inputs)?;
     let is_model = ["gguf", "safetensors"].iter().any(|extension| {
         path.extension()
             .is_some_and(|found| found.eq_ignore_ascii_case(extension))

@@ -345,6 +345,12 @@ fn divergence_is_that_of_the_predictions() {
     // The kept predictions give the same report, and are those of this text and model alone.
     assert_eq!(orinplan(&folder, &words).out, first.out);
     let mut other = words;
+    let at = other.iter().position(|word| *word == "r.keep").unwrap();
+    for input in ["q.gguf", "text.txt"] {
+        other[at] = input;
+        assert_error(&orinplan(&folder, &other), &[input, "which is an input"]);
+    }
+    let mut other = words;
     other[7] = "32";
     assert_error(&orinplan(&folder, &other), &["r.keep", "another text"]);
     let mut other = words;
