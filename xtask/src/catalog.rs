@@ -7,6 +7,7 @@ use anyhow::{Context, bail, ensure};
 use orinplan::Planner;
 use orinplan::catalog::{CATALOG, Catalog, Entry};
 use orinplan::checkpoint::RawConfig;
+use orinplan::model::Projector;
 use serde_json::{Map, Value};
 
 /// Keys of a `config.json` that no plan depends on.
@@ -54,11 +55,16 @@ pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     }
 }
 
-/// The parameters of its image encoder by its `vision_config`, if that is of a known kind.
+/// The parameters of its image encoder by its `vision_config`, if that is of a known kind. Scalars are bounds of activations,
+/// which no published number counts.
 fn of_encoder(entry: &Entry) -> anyhow::Result<Option<u64>> {
     let planner = entry.open()?;
     let projector = planner.model().projector.as_ref();
-    Ok(projector.map(|projector| projector.parameters()))
+    let counted = |projector: &Projector| {
+        let weights = projector.tensors.iter().map(|t| t.tensor.elements());
+        weights.filter(|&weights| weights > 1).sum()
+    };
+    Ok(projector.map(counted))
 }
 
 /// Whether an encoder has all of `towers`, or all but a last block that no feature is taken from (LLaVA).
