@@ -13,6 +13,7 @@ use super::args::{Cli, ConfigArgs, ConfigCommand, Key, ReportFormat};
 use super::{Outcome, output, settings, show, version};
 use crate::device;
 use crate::input;
+use crate::nearest;
 use crate::report::table::{Align, Table};
 use crate::runtime;
 use crate::units::Bytes;
@@ -148,8 +149,9 @@ fn in_file() -> anyhow::Result<Vec<Setting>> {
         let known = Key::all().find(|key| key.name() == name);
         let key = known.with_context(|| {
             let names: Vec<&str> = Key::all().map(|key| key.name()).collect();
+            let hint = nearest::hint(&name, names.iter().copied());
             format!(
-                "there is no setting `{name}`: remove its line, or use the version that wrote it; known: {}",
+                "there is no setting `{name}`{hint}: remove its line, or use the version that wrote it; known: {}",
                 names.join(", ")
             )
         })?;

@@ -43,6 +43,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::foreign::{self, Foreign};
+use crate::planner::PlanError;
 use args::Cli;
 use args::{Command, When};
 
@@ -75,7 +76,11 @@ pub(super) fn main() -> ExitCode {
         Ok(Outcome::No) => ExitCode::from(1),
         Ok(Outcome::Signalled(status)) => ExitCode::from(status),
         Err(error) => {
-            let message = clean(&message(&error));
+            let of_runtime = error.downcast_ref::<PlanError>();
+            let settings = of_runtime.filter(|error| error.is_of_the_runtime());
+            let settings = settings.and_then(|_| config::sources());
+            let settings = settings.map_or(String::new(), |settings| format!(". {settings}"));
+            let message = clean(&format!("{}{settings}", message(&error)));
             let _ = writeln!(std::io::stderr(), "error: {message}");
             ExitCode::from(progress::signalled().unwrap_or(2))
         }

@@ -309,6 +309,22 @@ pub enum PlanError {
     },
 }
 
+impl PlanError {
+    /// Whether another runtime or board could do what is refused, so that where these come from matters.
+    pub fn is_of_the_runtime(&self) -> bool {
+        matches!(
+            self,
+            PlanError::Candidate(_)
+                | PlanError::OneVersion { .. }
+                | PlanError::OldVersion { .. }
+                | PlanError::NoRates { .. }
+                | PlanError::KvType { .. }
+                | PlanError::OneKvType { .. }
+                | PlanError::NoFormat { .. }
+        )
+    }
+}
+
 /// Why there are no candidates.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

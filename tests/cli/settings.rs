@@ -182,3 +182,14 @@ fn a_file_in_the_settings_is_the_same_from_every_folder() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles");
     assert!(kept.contains(root.to_str().unwrap()), "{kept}");
 }
+
+#[test]
+fn a_runtime_of_the_settings_that_cannot_do_it_is_named_with_its_source() {
+    let home = tempfile::tempdir().unwrap();
+    out(&run(home.path(), &[], "config set runtime vllm"));
+    let model = "fit fixtures/qwen3-0.6b-Q4_K_M.header.gguf";
+    let wrong = said(&run(home.path(), &[], model));
+    assert!(wrong.contains("Settings: --runtime vllm ("), "{wrong}");
+    let given = said(&run(home.path(), &[], &format!("{model} --runtime vllm")));
+    assert!(!given.contains("Settings"), "{given}");
+}
