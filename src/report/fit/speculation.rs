@@ -7,16 +7,20 @@ use crate::evidence::speculation::source;
 use crate::plan::Plan;
 use crate::plan::speculation::Speculation;
 use crate::plan::speed::Spread;
+use crate::units::Bytes;
 
 /// What it brings to the recommended plan.
 pub(super) fn line(plan: &Plan) -> Option<String> {
     let speculation = plan.speculation.as_ref()?;
     let cost = speculation.cost.expected;
     let word = speculation.method.drafter.word();
-    let memory = plan.memory.draft;
+    let memory = match plan.memory.draft {
+        Bytes(0) => String::new(),
+        bytes => format!("; the draft takes {bytes}"),
+    };
     let Some((speed_up, accepted)) = speculation.speed_up.zip(speculation.accepted) else {
         return Some(format!(
-            "Speculation ({word}): no published run states the acceptance; a verification takes {cost:.2} plain steps ({}), so it is faster if it yields more than {cost:.2} tokens (--acceptance); the draft takes {memory}",
+            "Speculation ({word}): no published run states the acceptance; a verification takes {cost:.2} plain steps ({}), so it is faster if it yields more than {cost:.2} tokens (--acceptance){memory}",
             two(&speculation.cost),
         ));
     };
@@ -32,7 +36,7 @@ pub(super) fn line(plan: &Plan) -> Option<String> {
     });
     Some(format!(
         "Speculation ({word}): {verdict}, {:.2} times as fast ({}){}: a verification yields {:.2} tokens for the time of \
-         {cost:.2}; the draft takes {memory}",
+         {cost:.2}{memory}",
         speed_up.expected,
         two(&speed_up),
         rate.unwrap_or_default(),
