@@ -89,14 +89,14 @@ pub fn advise(
 ) -> Vec<Advice> {
     let preference = result.choice.preference;
     let every = || result.plans.iter().chain(&others.plans);
-    let one_is_fast = every().any(|plan| preference.is_fast_enough(plan.rate()));
-    let is_fast = |plan: &&Plan| !one_is_fast || preference.is_fast_enough(plan.rate());
-    let one_fits = result.plans.iter().any(Plan::fits);
+    let is_fast = |plan: &&Plan| preference.is_fast_enough(plan.rate());
+    let one_is_fast = every().any(|plan| is_fast(&plan));
     let too_slow = too_slow(model, result, one_is_fast, target, workload);
     let wanted = result.wanted().filter(|plan| !plan.fits());
     // Where something fits and is too slow, advice on memory would be in vain but for a plan that is fast enough.
-    let is_vain = |plan: &&Plan| one_fits && !(one_is_fast && is_fast(plan));
-    let Some(plan) = wanted.filter(|plan| too_slow.is_none() || !is_vain(plan)) else {
+    let one_fits = result.plans.iter().any(Plan::fits);
+    let is_vain = |plan: &&Plan| too_slow.is_some() && one_fits && !is_fast(plan);
+    let Some(plan) = wanted.filter(|plan| !is_vain(plan)) else {
         return too_slow.into_iter().collect();
     };
     let asked = Situation {
@@ -105,7 +105,9 @@ pub fn advise(
         target,
         workload: workload.clone(),
     };
-    let all: Vec<&Plan> = every().filter(is_fast).collect();
+    let all: Vec<&Plan> = every()
+        .filter(|plan| !one_is_fast || is_fast(plan))
+        .collect();
     // Where another scheme fits, the verdict recommends it, so advice is about the wanted scheme alone.
     let plans = match result.recommended() {
         Some(_) => &[][..],
@@ -143,14 +145,10 @@ fn too_slow(
     workload: &Workload,
 ) -> Option<Advice> {
     let least = result.choice.preference.min_speed?;
-    let fastest = |fits: bool| {
-        let plans = result.plans.iter().filter(|plan| plan.fits() || !fits);
-        let rated = plans.filter_map(|plan| Some((plan, plan.rate()?)));
-        rated.max_by(|a, b| a.1.total_cmp(&b.1))
-    };
-    let without_memory = || fastest(false).filter(|_| !one_is_fast);
-    let found = fastest(true).or_else(without_memory);
-    let (plan, rate) = found.filter(|_| result.recommended().is_none())?;
+    let of_all = || result.fastest_that(|_| !one_is_fast);
+    let fastest = result.fastest().or_else(of_all);
+    let (index, rate) = fastest.filter(|_| result.recommended().is_none())?;
+    let plan = result.plans.get(index)?;
     let modes = speeds_by_mode(model, plan, target, workload);
     let mut modes = modes.into_iter();
     let fast = modes.find(|(_, speeds)| speeds.rate().expected >= least);

@@ -84,9 +84,14 @@ impl Fit {
 
     /// The fastest of the plans that fit, by its place, with its rate in tokens a second.
     pub fn fastest(&self) -> Option<(usize, f64)> {
+        self.fastest_that(Plan::fits)
+    }
+
+    /// The fastest of the plans for which `holds`, by its place, with its rate in tokens a second.
+    pub fn fastest_that(&self, holds: impl Fn(&Plan) -> bool) -> Option<(usize, f64)> {
         let plans = self.plans.iter().enumerate();
-        let fitting = plans.filter(|(_, plan)| plan.fits());
-        let rated = fitting.filter_map(|(index, plan)| Some((index, plan.rate()?)));
+        let held = plans.filter(|(_, plan)| holds(plan));
+        let rated = held.filter_map(|(index, plan)| Some((index, plan.rate()?)));
         rated.max_by(|a, b| a.1.total_cmp(&b.1))
     }
 

@@ -41,7 +41,8 @@ impl Board {
     ///
     /// # Errors
     /// [`PlanError::Device`] where there is no such device or power mode, or its file cannot be read;
-    /// [`PlanError::Runtime`] where there is no such runtime; [`PlanError::OldVersion`] and [`PlanError::OneVersion`] where a version is too old, or given of a
+    /// [`PlanError::Runtime`] where there is no such runtime; [`PlanError::OldVersion`] and
+    /// [`PlanError::OneVersion`] where a version is too old, or given of a
     /// runtime whose command lines do not depend on it.
     pub fn open(request: &BoardRequest) -> Result<Board, PlanError> {
         Board::of(Board::device(request)?, request)
@@ -75,15 +76,7 @@ impl Board {
             });
         }
         let oldest = runtime.lines.oldest.as_ref();
-        if let Some((version, oldest)) = version.zip(oldest)
-            && oldest.is_before(version)
-        {
-            return Err(PlanError::OldVersion {
-                version,
-                runtime: runtime.name,
-                oldest: oldest.build,
-            });
-        }
+        PlanError::of_version(version, oldest, || runtime.name.clone())?;
         let folder = request.settings.as_ref();
         let runs = folder.map(|folder| settings::runs_or_none(folder, &mut warnings));
         let learned = runs.and_then(|runs| runs.learned(&runtime.id, &device.id, &mode.name));

@@ -8,6 +8,7 @@ use crate::evidence::quality::QualityFileError;
 use crate::model::ModelError;
 use crate::model::accept::AcceptError;
 use crate::quantize::QuantizeError;
+use crate::runtime::lines::KnownSince;
 use crate::runtime::{RuntimeError, Version};
 use crate::scheme::{SCHEMES, TypeListError};
 use crate::units::{Bytes, counted};
@@ -310,6 +311,22 @@ pub enum PlanError {
 }
 
 impl PlanError {
+    /// [`PlanError::OldVersion`] where `version` is before what is known `since`; `of` is what has the version.
+    pub(super) fn of_version(
+        version: Option<Version>,
+        since: Option<&KnownSince>,
+        of: impl Fn() -> String,
+    ) -> Result<(), PlanError> {
+        match version.zip(since) {
+            Some((version, since)) if since.is_before(version) => Err(PlanError::OldVersion {
+                version,
+                runtime: of(),
+                oldest: since.build,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether another runtime or board could do what is refused, so that where these come from matters.
     pub fn is_of_the_runtime(&self) -> bool {
         matches!(

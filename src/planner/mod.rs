@@ -203,16 +203,10 @@ impl Planner {
         request: &Request,
     ) -> Result<(Workload, GgufHeader), PlanError> {
         let workload = request.workload.of(&self.model, &board.runtime)?;
-        let drafts = board.runtime.lines.drafts.as_ref();
-        if let Some((version, drafts)) = request.board.runtime_version.zip(drafts)
-            && workload.draft.is_some()
-            && drafts.is_before(version)
-        {
-            return Err(PlanError::OldVersion {
-                version,
-                runtime: format!("{} for --draft", board.runtime.name),
-                oldest: drafts.build,
-            });
+        if workload.draft.is_some() {
+            let drafts = board.runtime.lines.drafts.as_ref();
+            let of = || format!("{} for --draft", board.runtime.name);
+            PlanError::of_version(request.board.runtime_version, drafts, of)?;
         }
         let header = GgufHeader::of(&self.checkpoint, &self.model, &board.runtime)?;
         Ok((workload, header))
@@ -307,20 +301,18 @@ impl Planner {
         let (schemes, rules) = (&request.schemes, request.rules);
         let mut candidates = self.candidates_of(&board.runtime, schemes, rules, header, known)?;
         let qualities = candidates.iter().filter_map(|found| found.quality.as_ref());
-        if let Some((file, measured)) = measured.and_then(|measured| measured.unused(qualities)) {
-            for candidate in &mut candidates {
-                let (file, measured) = (file.clone(), measured.clone());
-                candidate.notes.push(Note::QualityUnused { file, measured });
-            }
-        }
+        let unused = measured.and_then(|measured| measured.unused(qualities));
+        let unused = unused.map(|(file, measured)| Note::QualityUnused { file, measured });
         // Within the window the answers are the model's.
         let lost = convert::lost_window(&self.model).filter(|lost| lost.tokens < workload.context);
-        if let Some(lost) = lost.filter(|_| self.checkpoint.format != SourceFormat::Gguf) {
-            for candidate in &mut candidates {
-                if candidate.assignment.container == Container::Gguf {
-                    candidate.notes.push(Note::LostWindow(lost.clone()));
-                }
-            }
+        let lost = lost.filter(|_| self.checkpoint.format != SourceFormat::Gguf);
+        let lost = lost.map(Note::LostWindow);
+        for candidate in &mut candidates {
+            let is_gguf = candidate.assignment.container == Container::Gguf;
+            let of_file = lost.iter().filter(|_| is_gguf);
+            candidate
+                .notes
+                .extend(unused.iter().chain(of_file).cloned());
         }
         if candidates.is_empty() {
             return Err(PlanError::NoFormat {

@@ -9,6 +9,23 @@ fn tensor(name: &str, shape: &[usize]) -> Stored {
     (name.to_owned(), shape.to_vec(), wave)
 }
 
+/// A model of 64 tokens, 32 wide, with an attention of whole heads in its one block, and these further weights there.
+fn one_block(further: &[(&str, &[usize])]) -> Vec<Stored> {
+    let outside = [("embed_tokens", &[64, 32][..]), ("norm", &[32])];
+    let outside = outside.map(|(name, shape)| tensor(&format!("model.{name}.weight"), shape));
+    let attention = [
+        ("input_layernorm", &[32][..]),
+        ("post_attention_layernorm", &[32]),
+        ("self_attn.q_proj", &[32, 32]),
+        ("self_attn.k_proj", &[32, 32]),
+        ("self_attn.v_proj", &[32, 32]),
+        ("self_attn.o_proj", &[32, 32]),
+    ];
+    let block = attention.iter().chain(further);
+    let block = block.map(|(name, shape)| tensor(&format!("model.layers.0.{name}.weight"), shape));
+    outside.into_iter().chain(block).collect()
+}
+
 /// What `quantize` says where no GGUF is made.
 #[track_caller]
 fn refused(scratch: &Scratch, model: &str) -> String {
@@ -141,23 +158,11 @@ fn without_experts() -> (Json, Vec<Stored>) {
         "num_key_value_heads": 2, "num_local_experts": 0, "num_experts_per_tok": 0, "max_position_embeddings": 64,
         "rms_norm_eps": 1e-6, "tie_word_embeddings": true, "vocab_size": 64,
     });
-    let mut tensors = vec![
-        tensor("model.embed_tokens.weight", &[64, 32]),
-        tensor("model.norm.weight", &[32]),
-    ];
-    for (name, shape) in [
-        ("input_layernorm", &[32][..]),
-        ("post_attention_layernorm", &[32]),
-        ("self_attn.q_proj", &[32, 32]),
-        ("self_attn.k_proj", &[32, 32]),
-        ("self_attn.v_proj", &[32, 32]),
-        ("self_attn.o_proj", &[32, 32]),
+    let tensors = one_block(&[
         ("feed_forward.gate_proj", &[64, 32]),
         ("feed_forward.up_proj", &[64, 32]),
         ("feed_forward.down_proj", &[32, 64]),
-    ] {
-        tensors.push(tensor(&format!("model.layers.0.{name}.weight"), shape));
-    }
+    ]);
     (config, tensors)
 }
 
@@ -189,24 +194,12 @@ fn bitnet_is_planned_without_llama_cpp() {
         "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": true,
         "vocab_size": 64,
     });
-    let mut tensors = vec![
-        tensor("model.embed_tokens.weight", &[64, 32]),
-        tensor("model.norm.weight", &[32]),
-    ];
-    for (name, shape) in [
-        ("input_layernorm", &[32][..]),
-        ("post_attention_layernorm", &[32]),
-        ("self_attn.q_proj", &[32, 32]),
-        ("self_attn.k_proj", &[32, 32]),
-        ("self_attn.v_proj", &[32, 32]),
-        ("self_attn.o_proj", &[32, 32]),
+    let tensors = one_block(&[
         ("self_attn.attn_sub_norm", &[32]),
         ("mlp.gate_proj", &[64, 32]),
         ("mlp.up_proj", &[64, 32]),
         ("mlp.down_proj", &[32, 64]),
         ("mlp.ffn_sub_norm", &[64]),
-    ] {
-        tensors.push(tensor(&format!("model.layers.0.{name}.weight"), shape));
-    }
+    ]);
     planned_without_llama_cpp((config, tensors), "squares a ReLU");
 }

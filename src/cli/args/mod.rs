@@ -302,16 +302,7 @@ const MIXED: [&str; 5] = ["target_size", "target_bpw", "fit", "max_kld", "types"
 const OF_SEARCH: [&str; 4] = ["text", "chunk_tokens", "save_types", "save_sensitivity"];
 
 /// The flags that only a text model has.
-const OF_TEXT: [&str; 17] = [
-    "target_size",
-    "target_bpw",
-    "fit",
-    "max_kld",
-    "types",
-    "text",
-    "chunk_tokens",
-    "save_types",
-    "save_sensitivity",
+const OF_TEXT: [&str; 8] = [
     "context",
     "imatrix",
     "tensor_type",
@@ -332,7 +323,7 @@ pub(super) struct QuantizeArgs {
     #[arg(long, value_name = "ID", required_unless_present_any = MIXED, conflicts_with_all = MIXED.iter().chain(&OF_SEARCH), value_parser = known::FORMAT, hide_possible_values = true)]
     pub scheme: Option<String>,
     /// Write the image encoder instead of the text model, as llama.cpp's `mmproj` file: f16, bf16 or q8_0
-    #[arg(long, requires = "scheme", conflicts_with_all = OF_TEXT)]
+    #[arg(long, requires = "scheme", conflicts_with_all = OF_TEXT.iter().chain(&MIXED).chain(&OF_SEARCH))]
     pub projector: bool,
     /// Choose the type of each tensor by measurement, so that the file has at most this size, such as 1.2GiB
     #[arg(long, value_name = "SIZE", conflicts_with = "target_bpw")]

@@ -97,11 +97,14 @@ struct Compared {
 }
 
 impl Compared {
+    /// The types of cached keys and values, where they are stated.
+    fn kv_types(&self) -> [Option<&String>; 2] {
+        [&self.kv_type_k, &self.kv_type_v].map(|own| own.as_ref().or(self.kv_type.as_ref()))
+    }
+
     /// The format with its cache: `Q4_K_M with a cache of q8_0`.
     fn words(&self) -> String {
-        let types =
-            [&self.kv_type_k, &self.kv_type_v].map(|own| own.as_ref().or(self.kv_type.as_ref()));
-        let cache = match types {
+        let cache = match self.kv_types() {
             [Some(k), Some(v)] if k == v => format!("{} cache", Foreign(k)),
             [Some(k), Some(v)] => format!("{} and {} cache", Foreign(k), Foreign(v)),
             _ => "cache of unknown type".to_owned(),
@@ -111,12 +114,10 @@ impl Compared {
 
     /// Whether it cached keys and values of these types.
     fn cached(&self, kv_types: [Dtype; 2]) -> bool {
-        let own =
-            [&self.kv_type_k, &self.kv_type_v].map(|own| own.as_ref().or(self.kv_type.as_ref()));
         let is = |(own, dtype): (Option<&String>, Dtype)| {
             own.is_some_and(|own| own.eq_ignore_ascii_case(dtype.name()))
         };
-        own.into_iter().zip(kv_types).all(is)
+        self.kv_types().into_iter().zip(kv_types).all(is)
     }
 }
 

@@ -44,6 +44,16 @@ pub(super) const DECAY: WeightRule = WeightRule {
     transform: WeightTransform::NegatedExp,
 };
 
+/// The two matrices that latent keys and values are widened with.
+pub(super) const KEYS_OF_LATENTS: WeightRule = WeightRule {
+    roles: &[R::AttnKB],
+    transform: WeightTransform::TransposedKeysOfHeads,
+};
+pub(super) const VALUES_OF_LATENTS: WeightRule = WeightRule {
+    roles: &[R::AttnVB],
+    transform: WeightTransform::ValuesOfHeads,
+};
+
 /// Norms that multiply by `1 + weight` (`norm_shift` of `conversion/gemma.py`).
 pub(super) const SHIFTED_NORMS: WeightRule = WeightRule {
     roles: &[

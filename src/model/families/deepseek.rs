@@ -11,7 +11,7 @@ use super::keys::*;
 use super::loader_keys::{LEADING_DENSE, NEEDS_EXPERT_WIDTH, RMS_NORM};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, RowSite, TensorRow};
-use crate::model::conversion::{Conversion, Derived, KeyRule, WeightRule, WeightTransform};
+use crate::model::conversion::{Conversion, Derived, KeyRule};
 use crate::model::forward_spec::{ArchTraits, AttentionScale, PLAIN, RopeStyle, Routing, Scores};
 use crate::model::hparams::{HParams, Key, Number};
 use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, needed, read};
@@ -64,16 +64,7 @@ const FORWARD: ArchTraits = ArchTraits {
 
 const CONVERSION: Conversion = Conversion {
     keys: &[COMMON, EXPERT_GROUPS, SCORES, FILE_TYPE, LATENT_VALUES],
-    weights: &[
-        WeightRule {
-            roles: &[R::AttnKB],
-            transform: WeightTransform::TransposedKeysOfHeads,
-        },
-        WeightRule {
-            roles: &[R::AttnVB],
-            transform: WeightTransform::ValuesOfHeads,
-        },
-    ],
+    weights: &[KEYS_OF_LATENTS, VALUES_OF_LATENTS],
     ..Conversion::USUAL
 };
 

@@ -12,7 +12,7 @@ use super::keys::*;
 use super::loader_keys::{LEADING_DENSE, NEEDS_EXPERT_WIDTH, RMS_NORM};
 use crate::model::ModelError;
 use crate::model::arch::{Arch, RowSite, TensorRow};
-use crate::model::conversion::{Conversion, Derived, KeyRule, WeightRule, WeightTransform};
+use crate::model::conversion::{Conversion, Derived, KeyRule};
 use crate::model::hparams::{HParams, Key, Number};
 use crate::model::loader::{Loader, LoaderKeys, LoaderRule, ValueForm, needed, read};
 use crate::model::role::TensorRole as R;
@@ -35,17 +35,7 @@ pub(super) static KIMI_LINEAR: Arch = Arch {
     ],
     conversion: Some(Conversion {
         keys: &[COMMON, ROUTING, HEAD_DIM_IF_STATED, FILE_TYPE, KIMI_KEYS],
-        weights: &[
-            DECAY,
-            WeightRule {
-                roles: &[R::AttnKB],
-                transform: WeightTransform::TransposedKeysOfHeads,
-            },
-            WeightRule {
-                roles: &[R::AttnVB],
-                transform: WeightTransform::ValuesOfHeads,
-            },
-        ],
+        weights: &[DECAY, KEYS_OF_LATENTS, VALUES_OF_LATENTS],
         ..Conversion::USUAL
     }),
     loader: Loader {

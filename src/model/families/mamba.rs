@@ -7,6 +7,7 @@ use super::common::*;
 use super::hybrid::*;
 use super::keys::*;
 use super::loader_keys::{RMS_NORM, SCAN};
+use super::mamba2::STATE_SPACES_ALONE;
 use crate::model::ModelError;
 use crate::model::arch::{Arch, RowSite, TensorRow};
 use crate::model::conversion::{Conversion, Derived, KeyRule};
@@ -24,7 +25,7 @@ pub(super) static MAMBA: Arch = Arch {
     layers: mamba_layers,
     tensors: &[EMBEDDING_AND_HEAD, NORM, SELECTIVE_SCAN],
     conversion: Some(Conversion {
-        keys: &[KEYS, UNNORMED, FILE_TYPE],
+        keys: &[STATE_SPACES_ALONE, KEYS, UNNORMED, FILE_TYPE],
         weights: &[DECAY],
         ..Conversion::USUAL
     }),
@@ -43,25 +44,14 @@ pub(super) static FALCON_MAMBA: Arch = Arch {
     classes: &["FalconMambaForCausalLM"],
     model_types: &["falcon_mamba"],
     conversion: Some(Conversion {
-        keys: &[KEYS, NORMED, FILE_TYPE],
+        keys: &[STATE_SPACES_ALONE, KEYS, NORMED, FILE_TYPE],
         weights: &[DECAY],
         ..Conversion::USUAL
     }),
     ..MAMBA
 };
 
-const KEYS: &[KeyRule] = &[
-    KeyRule::Derived(Derived::UnboundedContext),
-    HIDDEN,
-    KeyRule::Derived(Derived::NoFeedForward),
-    KeyRule::Derived(Derived::NoHeads),
-    BLOCKS,
-    KeyRule::count(Key::ConvKernel),
-    KeyRule::Derived(Derived::StateSpaceWidth),
-    KeyRule::count(Key::StateSize),
-    TIME_STEP_RANK,
-    KeyRule::Derived(Derived::RmsEpsilon),
-];
+const KEYS: &[KeyRule] = &[TIME_STEP_RANK, KeyRule::Derived(Derived::RmsEpsilon)];
 
 /// The width of the projection that time steps are computed from: as stated, or as stored.
 pub(super) const TIME_STEP_RANK: KeyRule = KeyRule::count(Key::TimeStepRank).or(step_rank);

@@ -23,7 +23,7 @@ pub(super) static MAMBA2_ALONE: Arch = Arch {
     layers: state_space_layers,
     tensors: &[EMBEDDING_AND_HEAD, NORM, MAMBA2, MAMBA2_NORM],
     conversion: Some(Conversion {
-        keys: &[KEYS],
+        keys: &[STATE_SPACES_ALONE, KEYS],
         vocabulary: Vocabulary::SentencePieceOrByteLevel,
         weights: &[DECAY],
         ..Conversion::USUAL
@@ -37,7 +37,8 @@ pub(super) static MAMBA2_ALONE: Arch = Arch {
     ..USUAL
 };
 
-const KEYS: &[KeyRule] = &[
+/// What stands first in a file of state spaces alone.
+pub(super) const STATE_SPACES_ALONE: &[KeyRule] = &[
     KeyRule::Derived(Derived::UnboundedContext),
     HIDDEN,
     KeyRule::Derived(Derived::NoFeedForward),
@@ -46,6 +47,9 @@ const KEYS: &[KeyRule] = &[
     KeyRule::count(Key::ConvKernel),
     KeyRule::Derived(Derived::StateSpaceWidth),
     KeyRule::count(Key::StateSize),
+];
+
+const KEYS: &[KeyRule] = &[
     KeyRule::count(Key::SsmHeads),
     KeyRule::count(Key::SsmGroups),
     KeyRule::Derived(Derived::RmsEpsilon),

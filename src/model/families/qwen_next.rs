@@ -192,12 +192,6 @@ const SECTIONS: &[KeyRule] = &[KeyRule::Derived(Derived::RopeSections(Some([
     11, 11, 10, 0,
 ])))];
 
-/// Checkpoints store the logarithms of decays (`Qwen3NextModel` of `conversion/qwen.py`).
-const DECAYS: WeightRule = WeightRule {
-    roles: &[R::SsmA],
-    transform: WeightTransform::NegatedExp,
-};
-
 const fn in_turn(roles: &'static [R], heads: ValueHeads) -> WeightRule {
     WeightRule {
         roles,
@@ -208,7 +202,7 @@ const fn in_turn(roles: &'static [R], heads: ValueHeads) -> WeightRule {
 /// Qwen3.5 (`_LinearAttentionVReorderBase` of `conversion/qwen.py`).
 const VALUE_HEADS_IN_TURN: &[WeightRule] = &[
     SHIFTED_NORMS,
-    DECAYS,
+    DECAY,
     in_turn(&[R::AttnQkv, R::SsmConv1d], ValueHeads::RowsBehindKeys),
     in_turn(&[R::AttnGate], ValueHeads::Rows),
     in_turn(
@@ -221,7 +215,7 @@ const VALUE_HEADS_IN_TURN: &[WeightRule] = &[
 /// Qwen3-Next, which stores query, key, value and gate in one matrix, key head by key head.
 const INTERLEAVED_HEADS: &[WeightRule] = &[
     SHIFTED_NORMS,
-    DECAYS,
+    DECAY,
     WeightRule {
         roles: &[R::AttnQkv],
         transform: WeightTransform::PartOfKeyHeads(KeyHeadPart::QueryKeyValue),

@@ -45,13 +45,13 @@ const ROWS: usize = 23;
 /// know.
 pub fn text(report: &Report<'_>, view: View) -> String {
     let is_whole = view.all || view.explain;
-    let mut screens = (FEWEST_FORMATS..=FORMATS)
-        .rev()
-        .map(|count| screen(report, view, count));
-    let fits = |screen: &Screen| is_whole || screen.rows() <= ROWS;
-    let screen = screens.find(fits);
-    let screen = screen.unwrap_or_else(|| self::screen(report, view, FEWEST_FORMATS));
-    screen.finish()
+    let usual = screen(report, view, FORMATS);
+    let excess = usual.rows().saturating_sub(ROWS);
+    if is_whole || excess == 0 {
+        return usual.finish();
+    }
+    let formats = FORMATS.saturating_sub(excess).max(FEWEST_FORMATS);
+    screen(report, view, formats).finish()
 }
 
 /// The report with at most so many formats, unless it is to show all.

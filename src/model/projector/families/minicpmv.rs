@@ -31,7 +31,19 @@ pub(super) static MINICPMV: Family = Family {
 };
 
 /// Places of a side in the table of positions.
-const GRID: u64 = 70;
+pub(super) const GRID: u64 = 70;
+
+/// Pixels of a side of a patch, of which the table of positions has [`GRID`] in a side.
+pub(super) fn patch(config: &ProjectorConfig<'_>) -> Result<u64, ProjectorError> {
+    let patch = config.count(&["patch_size"], 14)?;
+    if config.count(&["image_size"], 980)? / patch == GRID {
+        return Ok(patch);
+    }
+    Err(ProjectorError::Value {
+        key: "image_size",
+        problem: "is not 70 patches, and llama.cpp knows no other table of positions",
+    })
+}
 
 /// Defaults are those of Transformers' `MiniCPMV4_6VisionConfig`, except for the sizes: those are the only ones that
 /// llama.cpp knows.
@@ -64,14 +76,8 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
     if block >= blocks {
         return wrong("insert_layer_id", "names a block that does not exist");
     }
-    let grid = config.count(&["image_size"], 980)?;
-    let patch = config.count(&["patch_size"], 14)?;
-    if grid / patch != GRID {
-        return wrong(
-            "image_size",
-            "is not 70 patches, and llama.cpp knows no other table of positions",
-        );
-    }
+    let patch = patch(config)?;
+    let whole = config.count(&["image_size"], 980)?;
     // The size of a slice, not that of the table of positions.
     let slice = config
         .processor
@@ -83,7 +89,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
         heads: config.count(&["num_attention_heads"], 12)?,
         blocks,
         patch,
-        image: slice.unwrap_or(grid).min(1 << 16),
+        image: slice.unwrap_or(whole).min(1 << 16),
         merge: if has_merger { 4 } else { 2 },
         text: config.text_width()?,
         positions: GRID * GRID,

@@ -5,6 +5,7 @@ use super::super::family::{Encoder, Family, Form, Head, Positions, Reserved};
 use super::super::rows::{Kept, ProjectorRow, Taken};
 use super::super::vision::Vision;
 use super::super::{ProjectorConfig, ProjectorError, images};
+use super::minicpmv::{GRID, patch};
 use crate::gguf::Value;
 
 pub(super) static RESAMPLER: Family = Family {
@@ -33,9 +34,6 @@ pub(super) static RESAMPLER: Family = Family {
     },
     audio: None,
 };
-
-/// Places of a side in the tables of positions; llama.cpp knows no other number.
-const GRID: u64 = 70;
 
 /// Width of an attention head of the resampler.
 const HEAD: u64 = 128;
@@ -69,13 +67,7 @@ fn read(config: &ProjectorConfig<'_>) -> Result<Vision, ProjectorError> {
             "is true, and llama.cpp runs every block",
         );
     }
-    let patch = config.count(&["patch_size"], 14)?;
-    if config.count(&["image_size"], 980)? / patch != GRID {
-        return wrong(
-            "image_size",
-            "is not 70 patches, and llama.cpp knows no other table of positions",
-        );
-    }
+    let patch = patch(config)?;
     let text = config.whole_count(&["hidden_size"], 0)?;
     if !text.is_multiple_of(HEAD) {
         return wrong(

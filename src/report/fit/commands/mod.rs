@@ -11,8 +11,8 @@ mod vllm;
 use super::Report;
 use crate::checkpoint::Origin;
 use crate::foreign::hub_words;
-use crate::plan::Plan;
 use crate::plan::draft::Drafter;
+use crate::plan::{Plan, Workload};
 use crate::quantize::Readiness;
 
 /// Commands that belong together.
@@ -42,6 +42,12 @@ impl CommandBlock {
             ..CommandBlock::make(title, lines)
         }
     }
+}
+
+/// The tokens processed at once, where they are not the usual ones.
+fn unusual_ubatch(report: &Report<'_>) -> Option<u64> {
+    let ubatch = report.workload.ubatch;
+    (ubatch != Workload::default().ubatch).then_some(ubatch)
 }
 
 /// Makes the blocks of one step; none where the plan does not need or allow it.

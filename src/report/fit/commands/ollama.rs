@@ -1,11 +1,11 @@
 //! Commands of Ollama: a Modelfile and a model with new names, so that none that exists is replaced.
 
 use super::super::Report;
-use super::{CommandBlock, names};
+use super::{CommandBlock, names, unusual_ubatch};
 use crate::checkpoint::Pooling;
 use crate::dtype::Dtype;
 use crate::foreign::{is_one_line, shell, shell_path};
-use crate::plan::{Plan, Workload};
+use crate::plan::Plan;
 use crate::scheme::Container;
 
 /// It joins no split files.
@@ -27,9 +27,8 @@ pub(super) fn create(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     let modelfile = shell_path(&format!("{tag}.Modelfile"));
     let name = shell(&tag);
     let context = workload.context / workload.parallel.max(1);
-    let is_usual =
-        workload.ubatch == Workload::default().ubatch || report.model.retrieval.is_some();
-    let batch = (!is_usual).then(|| format!("PARAMETER num_batch {}", workload.ubatch));
+    let batch = unusual_ubatch(report).filter(|_| report.model.retrieval.is_none());
+    let batch = batch.map(|tokens| format!("PARAMETER num_batch {tokens}"));
     let instructions = from
         .iter()
         .map(|from| format!("FROM {from}"))

@@ -1,9 +1,9 @@
 //! Commands of runtimes with a converter of their own (MLC, TensorRT Edge-LLM), and of this program's own decoder.
 
 use super::super::Report;
-use super::{CommandBlock, names};
+use super::{CommandBlock, names, unusual_ubatch};
 use crate::foreign::shell_path;
-use crate::plan::{Plan, Workload};
+use crate::plan::Plan;
 use crate::scheme::Container;
 
 /// Weights, configuration and library, then the server.
@@ -20,11 +20,10 @@ pub(super) fn mlc(report: &Report<'_>, plan: &Plan) -> Vec<CommandBlock> {
     let conversation = report.model.quirks.mlc_template.unwrap_or("LM");
     let context = workload.context / workload.parallel.max(1);
     let parallel = workload.parallel;
-    let chunk = if workload.ubatch == Workload::default().ubatch {
-        String::new()
-    } else {
-        format!(" --prefill-chunk-size {}", workload.ubatch)
-    };
+    let chunk = unusual_ubatch(report);
+    let chunk = chunk.map_or(String::new(), |tokens| {
+        format!(" --prefill-chunk-size {tokens}")
+    });
     let make = vec![
         format!(
             "mlc_llm convert_weight {from} --quantization {quantization} --device cuda -o {to}"

@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use super::super::Report;
-use super::{CommandBlock, gguf, names};
+use super::{CommandBlock, gguf, names, unusual_ubatch};
 use crate::checkpoint::Origin;
 use crate::foreign::{shell, shell_path};
+use crate::plan::Plan;
 use crate::plan::draft::Drafter;
-use crate::plan::{Plan, Workload};
 use crate::scheme::Container;
 
 fn is_made(plan: &Plan) -> bool {
@@ -179,12 +179,10 @@ fn options(report: &Report<'_>, plan: &Plan, draft_name: Option<&str>) -> String
     };
     let speculation = speculation(report, draft_name);
     let speculation = speculation.map_or(String::new(), |words| format!(" {words}"));
-    let batch = if workload.ubatch == Workload::default().ubatch || report.model.retrieval.is_some()
-    {
-        String::new()
-    } else {
-        format!(" --max-num-batched-tokens {}", workload.ubatch)
-    };
+    let batch = unusual_ubatch(report).filter(|_| report.model.retrieval.is_none());
+    let batch = batch.map_or(String::new(), |tokens| {
+        format!(" --max-num-batched-tokens {tokens}")
+    });
     format!(
         "{pooling}--max-model-len {} --max-num-seqs {}{batch} --gpu-memory-utilization {share:.2}{dtype}{eager}{speculation}",
         workload.context / workload.parallel.max(1),
