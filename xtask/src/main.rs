@@ -12,6 +12,7 @@ mod bench_encoders;
 mod bench_predict;
 mod bench_quality;
 mod bench_quantize;
+mod bench_stream;
 mod catalog;
 mod cuda;
 mod dist;
@@ -27,7 +28,7 @@ use anyhow::bail;
 
 const USAGE: &str = "usage: cargo xtask
     fixtures [--check]
-    bench [plan | decode | encoders | quantize | quality | predict | calibrate]
+    bench [plan | decode | encoders | quantize | stream | quality | predict | calibrate]
     interop [PART].. [--family NAME].. [--data DIR] [--full]
     catalog [refresh ID [PATH] [--write]]
     architectures [--check]
@@ -51,6 +52,7 @@ fn main() -> anyhow::Result<()> {
         ["bench", "decode", ref rest @ ..] => bench_decode::run(rest),
         ["bench", "encoders"] => bench_encoders::run(),
         ["bench", "quantize", ref rest @ ..] => bench_quantize::run(rest),
+        ["bench", "stream", ref rest @ ..] => bench_stream::run(rest),
         ["bench", "quality", ref rest @ ..] => bench_quality::run(rest),
         ["bench", "predict", ref rest @ ..] => bench_predict::run(rest),
         ["bench", "calibrate", ref rest @ ..] => bench_calibrate::run(rest),
