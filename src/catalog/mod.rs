@@ -63,7 +63,7 @@ pub struct Entry {
     pub parameters: Published,
     /// The parameters of its vision and audio towers and projectors; 0 where it has none.
     pub towers: u64,
-    /// The parameters of heads that predict further tokens, which decoding does not need and no file has.
+    /// The parameters of heads that predict further tokens, of poolers and of unused rows, which no file for decoding has.
     pub left_out: u64,
     /// The licence: an SPDX id, or the vendor's own name of it.
     pub license: String,

@@ -32,6 +32,15 @@ screens! {
     embedding_models_are_rated_by_what_they_read "models --device orin-nano-8gb --task embedding --format markdown";
 }
 
+/// A value that was read in no source is to be read on the model's page.
+#[test]
+fn what_was_read_in_no_source_is_told() {
+    let all = |words: &str| says(0, &format!("models --device orin-nano-8gb {words}"));
+    let told = "not every licence and date was checked with its publisher";
+    assert!(all("--license cc-by-nc-4.0").contains(told));
+    assert!(!all("--license mit").contains(told));
+}
+
 /// The keys that scripts depend on.
 #[test]
 fn the_document_has_these_keys() {

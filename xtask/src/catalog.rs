@@ -31,6 +31,7 @@ const UNUSED: &[&str] = &[
     "pad_token_id",
     "pretraining_tp",
     "resid_pdrop",
+    "rope_theta",
     "router_aux_loss_coef",
     "torch_dtype",
     "transformers_version",
