@@ -1,6 +1,7 @@
 //! `cargo xtask fit-speed`: fits the speed of every runtime to `profiles/measurements.csv` and writes
 //! what it found into `profiles/runtimes/*.toml`; prints the tables of errors that the docs show.
 
+mod conditions;
 mod data;
 mod fit;
 mod form;
