@@ -61,6 +61,7 @@ fn reports(path: &str, bytes: usize) -> Option<()> {
         device,
         mode: &device.default_mode,
         release: None,
+        clocks: None,
         runtime,
     };
     let workload = Workload::default();

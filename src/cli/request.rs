@@ -102,7 +102,10 @@ fn planned(board: &BoardArgs, load: &WorkloadArgs, preference: &PreferenceArgs) 
             min_speed: preference.min_speed,
         },
         quality: None,
-        board: self::board(board, load.l4t),
+        board: BoardRequest {
+            clocks: load.clocks,
+            ..self::board(board, load.l4t)
+        },
         schemes: Schemes::of(&load.scheme),
         rules: load.rules,
         workload: workload(load),

@@ -108,6 +108,11 @@ pub fn detect(root: &Path) -> Result<DetectedDevice, DeviceError> {
         .any(|entry| entry.starts_with("nvidia,tegra"));
     profile.at_hand = Some(AtHand {
         release,
+        clocks: if is_board {
+            power_mode::clocks(root)
+        } else {
+            None
+        },
         mode_is_read: power_mode.is_some(),
         idle: is_board.then(|| idle(&profile, memory)),
         free: memory.free,

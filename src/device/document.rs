@@ -53,6 +53,7 @@ struct Id {
 #[derive(Deserialize)]
 struct Detected {
     l4t_release: Option<String>,
+    clocks: Option<String>,
     power_mode: Option<String>,
     memory_free_bytes: Option<u64>,
 }
@@ -184,6 +185,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<DeviceProfile, DeviceError
         release: detected
             .l4t_release
             .and_then(|release| bare(&release).parse().ok()),
+        clocks: detected.clocks.and_then(|clocks| clocks.parse().ok()),
         mode_is_read: detected.power_mode.is_some(),
         free: detected.memory_free_bytes.map(Bytes),
         idle,

@@ -7,6 +7,7 @@
 mod activity;
 mod calibrated;
 mod choice;
+mod clocks;
 mod cpu;
 mod detect;
 mod document;
@@ -27,6 +28,7 @@ pub use activity::{
     program_name,
 };
 pub use choice::{Choice, choose, open};
+pub use clocks::Clocks;
 pub use cpu::{CalibrationError, Cpu, FormatRate, Uncertainty};
 pub use detect::{DetectedDevice, MemoryNow, detect};
 pub use error::DeviceError;

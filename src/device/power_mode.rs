@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use super::clocks::Clocks;
 use super::nvpmodel::{self, ConfMode};
 use super::probe::{self, Notes};
 use super::profile::{DeviceProfile, PowerMode, ddr_bandwidth};
@@ -101,6 +102,21 @@ pub(super) fn apply(
         in_force.map(|conf| probe::printable(&conf.name)),
         clock("cur_freq"),
     )
+}
+
+/// Whether the GPU's clock is locked: `jetson_clocks` raises the lowest that it may have to the highest.
+pub(super) fn clocks(root: &Path) -> Option<Clocks> {
+    let limit = |file: &str| {
+        let read = |node| probe::text(root, &format!("{node}/{file}"));
+        let text = GPU_NODES.iter().find_map(read)?;
+        nvpmodel::plausible_clock(text.trim().parse().ok()?)
+    };
+    let (lowest, highest) = (limit("min_freq")?, limit("max_freq")?);
+    Some(if lowest.0 < highest.0 {
+        Clocks::Governed
+    } else {
+        Clocks::Locked
+    })
 }
 
 /// Removes the Super modes from a board whose nvpmodel configuration has none of them or, where that cannot be read, whose

@@ -1,6 +1,7 @@
 //! The profile of a device: its memory, what the system takes of it, and the clocks and bandwidth of each power mode. Valid
 //! by existence: profiles come from `file` or `detect`, which check them.
 
+use super::clocks::Clocks;
 use super::cpu::Cpu;
 use super::error::DeviceError;
 use super::l4t::L4tRelease;
@@ -64,6 +65,8 @@ pub struct Original {
 pub struct AtHand {
     /// The L4T release of a Jetson.
     pub release: Option<L4tRelease>,
+    /// Whether its clocks are locked.
+    pub clocks: Option<Clocks>,
     /// Whether the default mode is the one in force, not one assumed.
     pub mode_is_read: bool,
     /// The memory that is available on such a board when it is idle and headless. What is available now is
@@ -204,6 +207,11 @@ impl DeviceProfile {
     /// The L4T release of the machine at hand, where it reports one.
     pub fn release(&self) -> Option<L4tRelease> {
         self.at_hand.as_ref()?.release
+    }
+
+    /// Whether the clocks of the machine at hand are locked, where it says so.
+    pub fn clocks(&self) -> Option<Clocks> {
+        self.at_hand.as_ref()?.clocks
     }
 
     /// The limit for one GPU allocation under `release`, else under that of the machine at hand, else

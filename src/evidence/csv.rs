@@ -1,5 +1,7 @@
 //! Tables of measurements as text: one header, no quotes, no commas inside a field.
 
+use std::str::FromStr;
+
 /// Why a table of measurements is refused.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -111,6 +113,14 @@ impl<'a> CsvLine<'a> {
         match self.text(column) {
             "" => Ok(None),
             _ => self.number(column).map(Some),
+        }
+    }
+
+    /// A word that names a value, or nothing.
+    pub(super) fn named<T: FromStr>(&self, column: &'static str) -> Result<Option<T>, CsvError> {
+        match self.text(column) {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| self.refuse(column)),
         }
     }
 

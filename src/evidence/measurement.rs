@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use super::csv::{self, CsvError, CsvLine, Grade};
+use crate::device::{Clocks, L4tRelease};
 
 /// The text of `profiles/measurements.csv`.
 pub const MEASUREMENTS: &str = include_str!("../../profiles/measurements.csv");
@@ -20,6 +21,8 @@ const COLUMNS: &[&str] = &[
     "runtime",
     "version",
     "without",
+    "clocks",
+    "l4t",
     "model",
     "format",
     "tensor_bytes",
@@ -63,6 +66,10 @@ pub struct Measurement {
     pub version: String,
     /// What the build or its options leave out of `flash_attention` and `cuda_graphs`, divided by a space.
     pub without: String,
+    /// Whether the source had the clocks locked, where it says so.
+    pub clocks: Option<Clocks>,
+    /// The L4T release as far as the source names it (`36.4`); empty where it does not.
+    pub l4t: String,
     /// A key of `profiles/models.json`.
     pub model: String,
     /// A scheme's id, or the format that every matrix has.
@@ -116,6 +123,11 @@ impl Measurement {
         !self.without.split(' ').any(|word| word == feature)
     }
 
+    /// The L4T release, the first of those that the source may mean.
+    pub fn release(&self) -> Option<L4tRelease> {
+        self.l4t.parse().ok()
+    }
+
     /// Decoded tokens a joule, over the rail that was read.
     pub fn tokens_per_joule(&self) -> Option<f64> {
         Some(self.decode_tps? / self.power_w.filter(|watts| *watts > 0.0)?)
@@ -160,6 +172,8 @@ fn measurement(row: &CsvLine<'_>) -> Result<Measurement, CsvError> {
         runtime: row.word("runtime")?,
         version: row.text("version").to_owned(),
         without: row.text("without").to_owned(),
+        clocks: row.named("clocks")?,
+        l4t: row.text("l4t").to_owned(),
         model: row.word("model")?,
         format: row.word("format")?,
         tensor_bytes: row.optional("tensor_bytes")?,
@@ -194,6 +208,7 @@ mod tests {
         assert_eq!(ids.len(), rows.len());
         let known = ["", FLASH_ATTENTION, CUDA_GRAPHS];
         for row in &rows {
+            assert!(row.l4t.is_empty() || row.release().is_some(), "{}", row.id);
             assert!(
                 row.without.split(' ').all(|word| known.contains(&word)),
                 "{}",
@@ -213,6 +228,6 @@ mod tests {
         assert!(said(",612,", ",nan,").contains("line 2: `nan` is not a value of `gpu_mhz`"));
         assert!(said(",612,", ",-1,").contains("`gpu_mhz`"));
         assert!(said(",A,", ",D,").contains("`D` is not a value of `grade`"));
-        assert!(said(",612,", ",612,,").contains("line 2 has 27 fields"));
+        assert!(said(",612,", ",612,,").contains("line 2 has 29 fields"));
     }
 }

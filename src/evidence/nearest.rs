@@ -2,6 +2,7 @@
 
 use super::measurement::of_id;
 use super::{Grade, Measurement};
+use crate::device::{Clocks, L4tRelease};
 use crate::runtime::RuntimeProfile;
 
 /// The prediction to find measurements for.
@@ -11,6 +12,10 @@ pub struct EvidenceQuery<'a> {
     pub board: &'a str,
     /// Power mode.
     pub power_mode: &'a str,
+    /// Whether the clocks are locked, if known.
+    pub clocks: Option<Clocks>,
+    /// The L4T release, if known.
+    pub release: Option<L4tRelease>,
     /// Scheme id.
     pub scheme: &'a str,
     /// Bytes that a decode step moves.
@@ -106,6 +111,9 @@ fn energy(rows: &[Neighbour], rated: Rated, asked: EvidenceQuery<'_>) -> Vec<&'s
 /// A length counts less than a size that differs as much: a rate follows from the size first.
 const LENGTH: f64 = 0.5;
 
+/// Other clocks or another system change a rate by a few percent: they choose among rows that are otherwise alike.
+const CONDITIONS: f64 = 0.1;
+
 /// How different a measurement is from what is predicted: another board counts most, then another power mode, then another
 /// format; sizes and lengths differ by the logarithm of their ratio, and a better grade breaks ties.
 fn distance(row: &Measurement, rated: Rated, asked: EvidenceQuery<'_>) -> f64 {
@@ -122,9 +130,19 @@ fn distance(row: &Measurement, rated: Rated, asked: EvidenceQuery<'_>) -> f64 {
         Some(tokens) => (tokens as f64 / (asked.tokens as f64).max(1.0)).ln().abs(),
         None => 1.0,
     };
+    let series = |release: L4tRelease| (release.major, release.minor);
+    let other_clocks = asked
+        .clocks
+        .is_some_and(|asked| row.clocks.is_some_and(|own| own != asked));
+    let other_system = asked.release.is_some_and(|asked| {
+        row.release()
+            .is_some_and(|own| series(own) != series(asked))
+    });
     unlike(row.board != asked.board, 8.0)
         + unlike(row.power_mode != asked.power_mode, 2.0)
         + unlike(row.format != asked.scheme, 1.0)
+        + unlike(other_clocks, CONDITIONS)
+        + unlike(other_system, CONDITIONS)
         + unlike(row.grade != Grade::A, 0.2)
         + size
         + LENGTH * length

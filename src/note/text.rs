@@ -68,7 +68,7 @@ impl Note {
                 format!("the memory includes {bytes} of vision or audio weights; --text-only leaves them out")
             }
             Note::EncoderTime => {
-                "the time to the first token excludes the image encoder; nobody has published its speed".to_owned()
+                "the time to the first token excludes the image encoder, whose speed is not known here".to_owned()
             }
             Note::EncoderUnseen => {
                 "the compute memory of its vision or audio encoder is unknown and not counted; leave room with --reserve, or drop the encoder with --text-only".to_owned()

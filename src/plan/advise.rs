@@ -379,6 +379,7 @@ fn larger_board(
             device,
             mode,
             release: None,
+            clocks: None,
             ..asked.target
         };
         let fits = |plan: &&&Plan| {

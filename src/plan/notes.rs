@@ -85,7 +85,7 @@ pub(super) fn derive_notes(
     let encoder = projector::loaded(model, runtime, workload);
     let has_encoder = encoder.is_some();
     let sees = (!model.towers.is_empty() || model.projector.is_some()) && !workload.text_only;
-    if sees && workload.images > 0 {
+    if sees && workload.images > 0 && projector::seconds(model, target, workload).is_none() {
         notes.push(Note::EncoderTime);
     }
     if sees && !has_encoder {

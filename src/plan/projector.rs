@@ -2,9 +2,11 @@
 //! and places in the cache.
 
 use crate::dtype::Dtype;
-use crate::model::projector::{EncodedImage, ImageSize};
+use crate::model::projector::{EncodedImage, ImageSize, Patches};
 use crate::model::{ModelSpec, Projector};
 use crate::plan::compute::{ComputeBackend, EncoderCompute, encoder};
+use crate::plan::speed::{Spread, finite};
+use crate::plan::target::{Target, gpu};
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
 use crate::runtime::profile::ComputeRule;
@@ -58,6 +60,55 @@ pub fn compute(model: &ModelSpec, runtime: &RuntimeProfile, workload: &Workload)
     };
     let image = (workload.images > 0).then(|| size(projector, workload));
     encoder(projector, image, workload.flash_attention, backend)
+}
+
+/// Multiply-accumulates of the encoder and its projection over the pictures of one image. Blocks that see windows count as
+/// if they saw the whole picture.
+pub fn macs(projector: &Projector, size: ImageSize) -> u64 {
+    let (vision, encoder) = (&projector.vision, &projector.family.encoder);
+    let patch = match encoder.patches {
+        Patches::Normed => vision.token_side(),
+        Patches::One | Patches::TwoFrames => vision.patch,
+    };
+    let product = |factors: &[u64]| factors.iter().fold(1, |all: u64, f| all.saturating_mul(*f));
+    let square = product(&[vision.width, vision.width]);
+    let matrices = if encoder.gated { 3 } else { 2 };
+    let forward = product(&[matrices, vision.width, vision.inner]);
+    let block = square.saturating_mul(4).saturating_add(forward);
+    let blocks = block.saturating_mul(vision.blocks);
+    // What is neither in a block nor a table of positions multiplies tokens.
+    let tables = vision.positions.saturating_mul(vision.width);
+    let rest = projector
+        .parameters()
+        .saturating_sub(blocks.saturating_add(tables));
+    let encoded = projector.image(size);
+    let pictures = encoded.pictures.iter().map(|(picture, count)| {
+        let patches = (picture.width / patch.max(1)).saturating_mul(picture.height / patch.max(1));
+        let seen = product(&[2, patches, patches, vision.width, vision.blocks]);
+        seen.saturating_add(blocks.saturating_mul(patches))
+            .saturating_mul(*count)
+    });
+    let blocks = pictures.fold(0, u64::saturating_add);
+    blocks.saturating_add(rest.saturating_mul(encoded.tokens))
+}
+
+/// Seconds that the encoder takes for the images of `workload`: `low` is the fast end. `None` without images, and where its
+/// speed is not known for the runtime.
+pub fn seconds(model: &ModelSpec, target: Target<'_>, workload: &Workload) -> Option<Spread> {
+    let projector = model.projector.as_ref()?;
+    let sees = workload.images > 0 && !workload.text_only && !workload.projector_on_cpu;
+    let on_gpu = target.runtime.backend != ComputeBackend::Cpu;
+    let share = target.runtime.speed.encoder.as_ref();
+    let share = share.filter(|_| sees && on_gpu)?;
+    let gpu = gpu(target.mode)?;
+    let each = macs(projector, size(projector, workload)) as f64;
+    let peak = f64::from(gpu.sm_count) * gpu.clock.0 * gpu.fp16_macs;
+    let seconds = |share: f64| finite(each * workload.images as f64 / (peak * share));
+    Some(Spread {
+        low: seconds(share.high),
+        expected: seconds(share.expected),
+        high: seconds(share.low),
+    })
 }
 
 /// The size of the images of `workload`: that asked for, or the encoder's own.

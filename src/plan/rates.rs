@@ -9,8 +9,9 @@ use crate::plan::cpu;
 use crate::plan::energy::{self, ModeEnergy};
 use crate::plan::operations::{decode_operations, operations_of, prompt_work, prompt_work_of};
 use crate::plan::part::ModelPart;
+use crate::plan::projector;
 use crate::plan::speed::{
-    self, ClockedGpu, DecodeEstimate, OperationGroup, PromptEstimate, Spread,
+    self, ClockedGpu, DecodeEstimate, OperationGroup, PromptEstimate, Spread, finite,
 };
 use crate::plan::target::{Target, gpu, measured_cpu};
 use crate::plan::workload::Workload;
@@ -26,6 +27,9 @@ pub struct Speeds {
     pub decode: DecodeEstimate,
     /// Prefill of that prompt.
     pub prefill: PromptEstimate,
+    /// Seconds of the image encoder for all images of the prompt, which the time to the first token includes; `None` without
+    /// images, and where its speed is not known.
+    pub encoder: Option<Spread>,
     /// Texts of the prompt's length a second, of a model that turns texts into numbers.
     pub texts: Option<Spread>,
     /// `None` where this machine was measured itself.
@@ -73,7 +77,7 @@ pub(super) fn speeds(
     workload: &Workload,
 ) -> Option<Speeds> {
     let layers = model.layers.len() as u64;
-    let speed = target.runtime.speed.launching(workload.cuda_graphs);
+    let speed = target.speed(workload);
     let speed = speed.as_ref();
     let mut operations = decode_operations(model, assignment, workload);
     // llama.cpp computes the logits of every token of a text that becomes a vector.
@@ -93,6 +97,7 @@ pub(super) fn speeds(
             Speeds {
                 decode: cpu::decode(&operations, workload.parallel, machine),
                 prefill: cpu::prefill(&operations, prompt, machine),
+                encoder: None,
                 texts: None,
                 published: None,
             }
@@ -104,6 +109,8 @@ pub(super) fn speeds(
             let asked = EvidenceQuery {
                 board: &target.device.id,
                 power_mode: &target.mode.name,
+                clocks: target.clocks,
+                release: target.release,
                 scheme: &assignment.scheme,
                 bytes: assignment.tensor_bytes().0,
                 tokens: workload.prompt_tokens,
@@ -113,6 +120,7 @@ pub(super) fn speeds(
             let gain = |gpu: ClockedGpu| decode(gpu).tokens_per_second.expected / expected;
             Speeds {
                 prefill: speed::prefill(&operations, layers, prompt, &now, speed),
+                encoder: None,
                 texts: None,
                 published: Some(Published {
                     twice_the_bandwidth: gain(ClockedGpu {
@@ -136,6 +144,16 @@ pub(super) fn speeds(
         Some(learned) => apply_learned(speeds, learned),
         None => speeds,
     };
+    speeds.encoder = match speeds.published {
+        Some(_) => projector::seconds(model, target, workload),
+        None => None,
+    };
+    if let Some(encoder) = &speeds.encoder {
+        let first = &mut speeds.prefill.time_to_first_token;
+        first.low = finite(first.low + encoder.low);
+        first.expected = finite(first.expected + encoder.expected);
+        first.high = finite(first.high + encoder.high);
+    }
     speeds.texts = model.retrieval.as_ref().map(|_| {
         let tokens = workload.prompt_tokens.max(1) as f64;
         let rate = speeds.prefill.tokens_per_second;
@@ -181,11 +199,7 @@ pub(super) fn part_seconds(
             )
         }
         (Some(gpu), None) => {
-            let mut speed = target
-                .runtime
-                .speed
-                .launching(workload.cuda_graphs)
-                .into_owned();
+            let mut speed = target.speed(workload).into_owned();
             if !is_server {
                 let host = &mut speed.host_seconds;
                 (host.low, host.expected, host.high) = (0.0, 0.0, 0.0);

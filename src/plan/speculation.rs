@@ -97,7 +97,7 @@ fn cost(
         Cost::Steps { steps } => steps,
         cost => {
             let gpu = gpu(target.mode)?;
-            let speed = target.runtime.speed.launching(workload.cuda_graphs);
+            let speed = target.speed(workload);
             let work = Work {
                 operations: decode_operations(model, assignment, workload),
                 layers: model.layers.len() as u64,

@@ -1,10 +1,13 @@
 //! What a model is planned against, and what follows from it for every plan: the memory that a model may use, the
 //! GPU at the clock of the power mode, the processors that were measured.
 
-use crate::device::{Cpu, DeviceProfile, L4tRelease, PowerMode};
+use std::borrow::Cow;
+
+use crate::device::{Clocks, Cpu, DeviceProfile, L4tRelease, PowerMode};
 use crate::plan::speed::ClockedGpu;
 use crate::plan::workload::Workload;
 use crate::runtime::RuntimeProfile;
+use crate::runtime::profile::Speed;
 use crate::units::Bytes;
 
 /// What a model is planned against.
@@ -16,8 +19,20 @@ pub struct Target<'a> {
     pub mode: &'a PowerMode,
     /// Its L4T release, if known: it decides how large one allocation may be.
     pub release: Option<L4tRelease>,
+    /// Whether its clocks are locked, if known.
+    pub clocks: Option<Clocks>,
     /// The runtime.
     pub runtime: &'a RuntimeProfile,
+}
+
+impl<'a> Target<'a> {
+    /// The runtime's speed with the workload's way to launch kernels, under the board's conditions.
+    pub(super) fn speed(self, workload: &Workload) -> Cow<'a, Speed> {
+        match self.runtime.speed.launching(workload.cuda_graphs) {
+            Cow::Borrowed(speed) => speed.under(self.clocks, self.release),
+            Cow::Owned(speed) => Cow::Owned(speed.under(self.clocks, self.release).into_owned()),
+        }
+    }
 }
 
 /// Memory the model may use: the budget or what the board has left, minus the reserve.

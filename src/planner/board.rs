@@ -3,7 +3,7 @@
 use super::error::PlanError;
 use super::request::BoardRequest;
 use super::settings;
-use crate::device::{self, Choice, DeviceProfile, L4tRelease, PowerMode};
+use crate::device::{self, Choice, Clocks, DeviceProfile, L4tRelease, PowerMode};
 use crate::plan::fit::Target;
 use crate::runtime::{self, RuntimeProfile};
 
@@ -18,6 +18,8 @@ pub struct Board {
     pub mode: PowerMode,
     /// Its L4T release, if known.
     pub release: Option<L4tRelease>,
+    /// Whether its clocks are locked, if known.
+    pub clocks: Option<Clocks>,
     /// The runtime, with the corrections that were learned from runs on the board.
     pub runtime: RuntimeProfile,
     /// Why a settings file, or a part of it, is ignored: one sentence each.
@@ -90,6 +92,7 @@ impl Board {
         }
         Ok(Board {
             release: request.release.or(device.release()),
+            clocks: request.clocks.or(device.clocks()),
             device,
             choice,
             mode,
@@ -129,6 +132,7 @@ impl Board {
             device: &self.device,
             mode: &self.mode,
             release: self.release,
+            clocks: self.clocks,
             runtime: &self.runtime,
         }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::drafting;
 use super::error::PlanError;
-use crate::device::{L4tRelease, Session, WhatIf};
+use crate::device::{Clocks, L4tRelease, Session, WhatIf};
 use crate::dtype::Dtype;
 use crate::evidence::quality::MeasuredQuality;
 use crate::model::ModelSpec;
@@ -67,6 +67,8 @@ pub struct BoardRequest {
     pub runtime_version: Option<Version>,
     /// The board's L4T release. Without: that of the machine at hand.
     pub release: Option<L4tRelease>,
+    /// Whether the board's clocks are locked. Without: as on the machine at hand.
+    pub clocks: Option<Clocks>,
     /// Numbers of the board that are changed for the plan.
     pub what_if: Vec<WhatIf>,
     /// The root directory of the machine at hand.
@@ -135,6 +137,7 @@ impl Default for BoardRequest {
             runtime: None,
             runtime_version: None,
             release: None,
+            clocks: None,
             what_if: Vec::new(),
             root: PathBuf::from("/"),
             settings: None,

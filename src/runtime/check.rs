@@ -58,6 +58,29 @@ impl RuntimeProfile {
         if speed.reference_clock_hz.value.is_nan() || speed.reference_clock_hz.value <= 0.0 {
             return Err("`speed.reference_clock_hz` must be above 0".to_owned());
         }
+        let conditions = speed.conditions.iter();
+        let factors = conditions.flat_map(|conditions| {
+            let slower = [&conditions.governed, &conditions.old_system];
+            slower
+                .into_iter()
+                .flat_map(|slower| [slower.decode, slower.prefill])
+        });
+        if let Some(factor) = factors.into_iter().find(|f| !(0.1..=10.0).contains(f)) {
+            return Err(format!(
+                "`speed.conditions` has the factor {factor}, must be from 0.1 to 10"
+            ));
+        }
+        let encoder = speed.encoder.iter();
+        if encoder.into_iter().any(|share| {
+            let ordered = share.low <= share.expected && share.expected <= share.high;
+            !(share.low > 0.0 && ordered && share.high <= 1.0)
+        }) {
+            return Err("`speed.encoder` is a share: 0 < low <= expected <= high <= 1".to_owned());
+        }
+        let tile = prefill.expert_tile_tokens.as_ref();
+        if tile.is_some_and(|tile| !(1..=4096).contains(&tile.value)) {
+            return Err("`speed.prefill.expert_tile_tokens` must be from 1 to 4096".to_owned());
+        }
         if memory.context_multiple.value == 0 {
             return Err("`memory.context_multiple` must be at least 1".to_owned());
         }
@@ -225,6 +248,23 @@ impl RuntimeProfile {
         }
         if let Some(batch) = &speed.vector_batch {
             cited.push(("speed.vector_batch".to_owned(), batch.source.clone()));
+        }
+        if let Some(tile) = &prefill.expert_tile_tokens {
+            cited.push((
+                "speed.prefill.expert_tile_tokens".to_owned(),
+                tile.source.clone(),
+            ));
+        }
+        if let Some(encoder) = &speed.encoder {
+            cited.push(("speed.encoder".to_owned(), encoder.source.clone()));
+        }
+        if let Some(conditions) = &speed.conditions {
+            for (name, slower) in [
+                ("governed", &conditions.governed),
+                ("old_system", &conditions.old_system),
+            ] {
+                cited.push((format!("speed.conditions.{name}"), slower.source.clone()));
+            }
         }
         cited.extend(self.lines.cited());
         cited.extend(

@@ -4,11 +4,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 
 use super::learned::Learned;
 use super::lines::Lines;
 use super::record::FitRecord;
+use crate::device::{Clocks, L4tRelease};
 use crate::dtype::Dtype;
 use crate::scheme::Container;
 use crate::sourced::{Sourced, Trust};
@@ -234,6 +236,41 @@ pub struct Speed {
     pub attention: AttentionCost,
     /// The cost of a prompt.
     pub prefill: Prefill,
+    /// The share of the tensor cores' FP16 peak that an image encoder reaches; `None` where no measurements tell.
+    pub encoder: Option<Range>,
+    /// What clocks and system release change; `None` where no measurements tell.
+    pub conditions: Option<Conditions>,
+}
+
+/// What the same takes under other conditions of the board, from runs that differ in nothing else.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conditions {
+    /// With clocks that the system governs, against locked ones.
+    pub governed: Slower,
+    /// Under an L4T release before `before`, against one since.
+    pub old_system: Slower,
+    /// The first release that is not old.
+    #[serde(deserialize_with = "release")]
+    pub before: L4tRelease,
+}
+
+/// Factors on time.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slower {
+    /// Of a decode step.
+    pub decode: f64,
+    /// Of a prompt.
+    pub prefill: f64,
+    /// A key of [`RuntimeProfile::sources`].
+    pub source: String,
+}
+
+fn release<'de, D: Deserializer<'de>>(from: D) -> Result<L4tRelease, D::Error> {
+    let text = String::deserialize(from)?;
+    let release = text.parse();
+    release.map_err(|_| D::Error::custom("not an L4T release such as \"36.4.0\""))
 }
 
 /// The cost of attention over cached keys and values, in one kernel (fused) or as separate products.
@@ -290,6 +327,9 @@ pub struct Prefill {
     pub quantized_cycles: Sourced<f64>,
     /// SM cycles to unpack a quantized weight, for each tile of 128 tokens that it is multiplied with.
     pub tile_cycles: Sourced<f64>,
+    /// Tokens of the tiles that quantized experts are multiplied with, as many as the ubatch has at most: an expert computes
+    /// whole ones, however few of the tokens are its own. `None` where each token costs its own products.
+    pub expert_tile_tokens: Option<Sourced<u64>>,
     /// SM cycles of a multiply-accumulate with a 16- or 32-bit weight.
     pub float_cycles: Sourced<f64>,
     /// Bytes that move for each activation that a matrix reads or writes: norms, activation functions, additions and
@@ -341,6 +381,40 @@ impl Speed {
             }
             _ => Cow::Borrowed(self),
         }
+    }
+
+    /// The speed on a board with these clocks and this system release. What is not known changes nothing.
+    pub fn under(&self, clocks: Option<Clocks>, release: Option<L4tRelease>) -> Cow<'_, Speed> {
+        let Some(conditions) = &self.conditions else {
+            return Cow::Borrowed(self);
+        };
+        let governed = clocks == Some(Clocks::Governed);
+        let old = release.is_some_and(|release| release < conditions.before);
+        let slower = [
+            (governed, &conditions.governed),
+            (old, &conditions.old_system),
+        ];
+        let factor = |of: fn(&Slower) -> f64| -> f64 {
+            let held = slower.iter().filter(|(holds, _)| *holds);
+            held.map(|(_, slower)| of(slower)).product()
+        };
+        let (decode, prefill) = (
+            factor(|slower| slower.decode),
+            factor(|slower| slower.prefill),
+        );
+        if (decode, prefill) == (1.0, 1.0) {
+            return Cow::Borrowed(self);
+        }
+        let mut speed = self.clone();
+        for (range, factor) in [
+            (&mut speed.spread, decode),
+            (&mut speed.prefill.scale, prefill),
+        ] {
+            for end in [&mut range.low, &mut range.expected, &mut range.high] {
+                *end *= factor;
+            }
+        }
+        Cow::Owned(speed)
     }
 
     /// The cost of a weight that is stored as `dtype` with `bits` a weight: the entry of that format, or else the entry

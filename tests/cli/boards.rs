@@ -261,6 +261,72 @@ fn a_release_is_one_of_l4t() {
     assert_eq!((printed.code, printed.err.as_str()), (0, ""));
 }
 
+/// Clocks and system are those of the machine at hand unless flags say otherwise; measurements say what both change, and
+/// the evidence comes from a board under the same.
+#[test]
+fn clocks_and_system_are_inputs_of_the_speed() {
+    let nano = recorded("orin-nano-8gb-r36.5.0-maxn-super");
+    let plan = |root: &Path, more: &str| {
+        let words = format!("fit {QWEN} --scheme q4_k_m --format json {more}");
+        let run = run_on(root, &words);
+        assert_eq!((run.code, run.err.as_str()), (0, ""), "{words}");
+        crate::schema::document(&run.out)
+    };
+    let rates = |plan: &Json| {
+        let rate = |part: &str| {
+            let rate = &plan["plans"][0][part]["tokens_per_second"]["expected"];
+            rate.as_f64().unwrap()
+        };
+        [rate("decode"), rate("prefill")]
+    };
+    let at_hand = plan(&nano, "");
+    assert_eq!(at_hand["device"]["clocks"], "governed");
+    assert_eq!(at_hand["device"]["l4t_release"], "R36.5.0");
+    assert_eq!(rates(&at_hand), rates(&plan(&nano, "--clocks governed")));
+    let board = |more: &str| {
+        let words = format!("--device orin-nano-8gb --power-mode MAXN_SUPER {more}");
+        plan(&recorded("x86-laptop"), &words)
+    };
+    let unknown = board("");
+    assert_eq!(unknown["device"]["clocks"], Json::Null);
+    let locked = board("--clocks locked --l4t 36.5.0");
+    assert_eq!(rates(&unknown), rates(&locked));
+    for (slower, [decode, prompt]) in [
+        (board("--clocks governed"), [1.007, 1.010]),
+        (board("--l4t 36.3.0"), [1.02, 1.049]),
+    ] {
+        let [d, p] = rates(&slower);
+        let [most, read] = rates(&unknown);
+        assert!((most / d - decode).abs() < 0.002, "{most} {d}");
+        assert!((read / p - prompt).abs() < 0.003, "{read} {p}");
+    }
+    let from =
+        |plan: &Json| plan["plans"][0]["decode"]["evidence"]["nearest"]["l4t_release"].clone();
+    assert_eq!(from(&locked), "36.4.7");
+
+    let explained = |words: &str| {
+        let words = format!("fit {QWEN} --device agx-orin-64gb --scheme q4_k_m --explain {words}");
+        let run = run_on(&nano, &words);
+        run.out.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let told = explained("--clocks governed --l4t 36.3.0");
+    assert!(
+        told.contains(
+            "clocks that the system governs: 0.7 % more time a token, 1.0 % for the prompt"
+        ),
+        "{told}"
+    );
+    assert!(
+        told.contains("JetPack 6.0 (L4T R36.3.0): 2.0 % more time a token, 4.9 %"),
+        "{told}"
+    );
+    assert!(!explained("--clocks locked").contains("more time a token"));
+    crate::support::refused(
+        &format!("fit {QWEN} --clocks fast"),
+        &["locked", "governed"],
+    );
+}
+
 /// What `devices detect` says of a board, read on another machine, gives the plan that the board makes of itself.
 #[test]
 fn a_board_is_planned_for_from_elsewhere() {

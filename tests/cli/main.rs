@@ -15,6 +15,7 @@ mod failures;
 mod gguf_values;
 mod foreign;
 mod help;
+mod images;
 mod models;
 mod outputs;
 mod pages;

@@ -59,6 +59,7 @@ fn split(
         device: &device,
         mode: &mode,
         release: None,
+        clocks: None,
         runtime: &runtime,
     };
     let targets = vec![target; boards];

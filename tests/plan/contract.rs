@@ -9,7 +9,7 @@ schema
 model.name model.architecture model.parameters model.source_format model.source_bytes
 model.context_length model.block_count model.towers
 device.id device.name device.power_mode device.memory_available_bytes
-device.memory_bandwidth_bytes_per_second
+device.memory_bandwidth_bytes_per_second device.clocks device.l4t_release
 runtime.id
 workload.context workload.kv_type_k workload.kv_type_v workload.parallel workload.ubatch
 workload.prompt_tokens workload.cached_tokens workload.flash_attention workload.cuda_graphs
@@ -31,7 +31,8 @@ plans[].decode.with_twice_the_bandwidth_tokens_per_second
 plans[].decode.with_twice_the_gpu_clock_tokens_per_second
 plans[].decode.evidence.measurements_on_board plans[].decode.evidence.measurements_anywhere
 plans[].decode.evidence.nearest.id plans[].decode.evidence.nearest.board
-plans[].decode.evidence.nearest.power_mode plans[].decode.evidence.nearest.model
+plans[].decode.evidence.nearest.power_mode plans[].decode.evidence.nearest.clocks
+plans[].decode.evidence.nearest.l4t_release plans[].decode.evidence.nearest.model
 plans[].decode.evidence.nearest.format plans[].decode.evidence.nearest.depth
 plans[].decode.evidence.nearest.tokens_per_second
 plans[].decode.evidence.nearest.off_percent plans[].decode.evidence.nearest.source
@@ -58,7 +59,8 @@ plans[].prefill.time_to_first_token_seconds.expected
 plans[].prefill.time_to_first_token_seconds.high
 plans[].prefill.evidence.measurements_on_board plans[].prefill.evidence.measurements_anywhere
 plans[].prefill.evidence.nearest.id plans[].prefill.evidence.nearest.board
-plans[].prefill.evidence.nearest.power_mode plans[].prefill.evidence.nearest.model
+plans[].prefill.evidence.nearest.power_mode plans[].prefill.evidence.nearest.clocks
+plans[].prefill.evidence.nearest.l4t_release plans[].prefill.evidence.nearest.model
 plans[].prefill.evidence.nearest.format plans[].prefill.evidence.nearest.prompt_tokens
 plans[].prefill.evidence.nearest.tokens_per_second
 plans[].prefill.evidence.nearest.off_percent plans[].prefill.evidence.nearest.source

@@ -38,7 +38,8 @@ fn planned(row: &Measurement) -> Option<Speeds> {
     let target = Target {
         device: &device,
         mode: device.mode(&row.power_mode).unwrap(),
-        release: None,
+        release: row.release(),
+        clocks: row.clocks,
         runtime: &runtime,
     };
     // The checkpoint's own 16 bits, where a runtime reads safetensors.

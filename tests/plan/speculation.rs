@@ -52,6 +52,7 @@ fn planned(row: &SpeculationRow, acceptance: Option<Acceptance>) -> Plan {
         device: &device,
         mode: &mode,
         release: None,
+        clocks: None,
         runtime: &runtime,
     };
     let Fit { mut plans, .. } = fit(&model, vec![candidate], target, &workload);

@@ -409,6 +409,37 @@ fn a_prompt_unpacks_weights_for_each_tile_of_tokens() {
     near(seconds(1000, 256), seconds(1024, 256));
 }
 
+/// Of 8 experts a token takes 2. Each of them sees 64 of 256 tokens and computes a tile of 128, or 128 of 512 and computes
+/// one and a half.
+#[test]
+fn experts_compute_whole_tiles() {
+    let tiles =
+        "tile_cycles = { value = 1.0, source = \"made-up\" }\nexpert_tile_tokens = { value = 128";
+    let runtime = artificial(&[("tile_cycles = { value = 0.0", tiles)]);
+    let one = 1024 * 1024;
+    let experts = Operation::experts("m", Dtype::Q8_0, 2 * one, 8 * one, 2 * one, [2048, 1024]);
+    let seconds = |tokens| {
+        let prompt = PromptWork {
+            tokens,
+            ubatch: 512,
+            ..PromptWork::default()
+        };
+        let gpu = gpu(8, 1000.0, 1e9);
+        let read = speed::prefill(
+            std::slice::from_ref(&experts),
+            1,
+            prompt,
+            &gpu,
+            &runtime.speed,
+        );
+        tokens as f64 / read.tokens_per_second.expected
+    };
+    let tile = 8.0 * one as f64 * (1.0 + 128.0 * 0.01) / 8e9;
+    let near = |left: f64, right: f64| assert!((left / right - 1.0).abs() < 1e-6, "{left} {right}");
+    near(seconds(256), tile);
+    near(seconds(512), 1.5 * tile);
+}
+
 /// 300 tokens through 4 layers of 1000 cycles each at 1 GHz: 1.2 ms on any number of SMs.
 #[test]
 fn a_recurrent_layer_takes_one_token_after_the_other() {

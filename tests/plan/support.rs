@@ -155,6 +155,7 @@ impl Model {
             device,
             mode,
             release: None,
+            clocks: None,
             runtime,
         };
         let (rules, header) = (Rules::default(), GgufHeader::default());

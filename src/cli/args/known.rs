@@ -2,11 +2,11 @@
 
 use std::ffi::OsStr;
 
-use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::{Arg, Command};
 
 use super::parse::{parse_encoded_type, parse_kv_type};
-use crate::device::{self, HOST};
+use crate::device::{self, Clocks, HOST};
 use crate::dtype::Dtype;
 use crate::plan::workload::KV_TYPES;
 use crate::quantize::blocks;
@@ -50,6 +50,12 @@ pub(super) const FORMATS: Known = Known(|| {
     let ids = SCHEMES.iter().map(|scheme| scheme.id);
     ids.chain(["all"]).map(str::to_owned).collect()
 });
+
+/// A parser of who sets the clocks.
+pub(super) fn clocks() -> impl TypedValueParser<Value = Clocks> {
+    let names = [Clocks::Locked, Clocks::Governed].map(Clocks::name);
+    PossibleValuesParser::new(names).try_map(|text| text.parse::<Clocks>())
+}
 
 /// A parser of types of the KV cache.
 pub(super) fn kv_type() -> impl TypedValueParser<Value = Dtype> {

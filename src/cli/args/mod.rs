@@ -23,7 +23,7 @@ use self::parse::{
     parse_bits, parse_nats, parse_parallel, parse_rate, parse_release, parse_rules,
     parse_type_override, parse_watts, tokens,
 };
-use crate::device::{L4tRelease, WhatIf};
+use crate::device::{Clocks, L4tRelease, WhatIf};
 use crate::dtype::Dtype;
 use crate::plan::roofline::Nominal;
 use crate::runtime::Version;
@@ -270,6 +270,10 @@ pub(super) struct WorkloadArgs {
     /// for it]
     #[arg(long, value_name = "RELEASE", value_parser = parse_release)]
     pub l4t: Option<L4tRelease>,
+    /// Whether jetson_clocks locks the clocks at the power mode's maximum, or the system governs them, as after every start
+    /// [default: as on this machine, when planning for it]
+    #[arg(long, value_name = "locked|governed", value_parser = known::clocks(), hide_possible_values = true)]
+    pub clocks: Option<Clocks>,
 }
 
 /// What the recommended format is chosen by.

@@ -155,6 +155,11 @@ impl Operation {
         }
     }
 
+    /// Whether it has experts of which a token uses some.
+    pub(super) fn is_routed(&self) -> bool {
+        self.stored > self.bytes && self.stored < u64::MAX
+    }
+
     pub(super) fn is_state(&self) -> bool {
         matches!(
             self.group,

@@ -129,6 +129,17 @@ pub(super) fn product_cycles(operation: &Operation, tokens: f64, speed: &Speed) 
     // A ubatch touches this many times the weights of one token: more than one for routed experts, each of which then
     // sees as many times fewer tokens.
     let touched = ratio(moved(operation, tokens), operation.bytes as f64).max(1.0);
+    if let Some(most) = costs
+        .expert_tile_tokens
+        .as_ref()
+        .filter(|_| operation.is_routed())
+    {
+        // An expert takes whole tiles: half of one more than its share of the tokens fills.
+        let width = tokens.min(most.value as f64);
+        let tiles = (tokens / touched / width + 0.5).max(1.0) * touched;
+        let cycles = costs.tile_cycles.value + width * costs.quantized_cycles.value;
+        return operation.tiled as f64 * tiles * cycles;
+    }
     let tiles = (tokens / touched / TILE_TOKENS).ceil().max(1.0) * touched;
     operation.tiled as f64
         * (tiles * costs.tile_cycles.value + tokens * costs.quantized_cycles.value)

@@ -128,6 +128,7 @@ pub fn detect_json(found: &DetectedDevice) -> String {
         "detected": {
             "model": found.model,
             "l4t_release": found.l4t.map(|release| release.to_string()),
+            "clocks": found.profile.clocks().map(|clocks| clocks.name()),
             "jetpack": found.l4t.and_then(|release| release.jetpack()),
             "power_mode": found.power_mode,
             "gpu_clock_now_hertz": found.gpu_now,

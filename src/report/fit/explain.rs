@@ -2,7 +2,9 @@
 
 use super::json::bound;
 use super::range;
-use super::{Report, energy_text, evidence_text, power_text, prompt_evidence_text, quality};
+use super::{
+    Report, conditions_text, energy_text, evidence_text, power_text, prompt_evidence_text, quality,
+};
 use crate::plan::fit::speeds_at;
 use crate::plan::operations::decode_operations;
 use crate::plan::speed::Bound;
@@ -324,6 +326,7 @@ fn roofline(out: &mut Screen, report: &Report<'_>, plan: &Plan) {
         ]
         .into_iter()
         .chain(prompt_evidence_text(&published.prompt_evidence))
+        .chain(conditions_text(*target))
         .chain(power_text(&published.energy))
         .chain(energy_text(&published.evidence))
     });

@@ -2,13 +2,19 @@
 
 use serde_json::{Value, json};
 
-use super::Report;
+use super::{Report, spread};
 use crate::model::projector::ImageSize;
 use crate::plan::projector;
 use crate::units::{counted, tokens};
 
 fn side(size: ImageSize) -> String {
     format!("{} x {}", size.width, size.height)
+}
+
+/// Seconds with two significant digits.
+fn short(seconds: f64) -> String {
+    let places = if seconds < 0.95 { 2 } else { 1 };
+    format!("{seconds:.places$}")
 }
 
 /// Tokens, their share of the context, and memory where it is known for the runtime; `None` for a model that sees none.
@@ -48,8 +54,16 @@ pub(super) fn line(report: &Report<'_>) -> Option<String> {
         ),
         None => String::new(),
     };
+    let time = match projector::seconds(report.model, report.target, workload) {
+        Some(all) => format!(
+            "; {} to {} s to encode, in the time to the first token",
+            short(all.low),
+            short(all.high)
+        ),
+        None => String::new(),
+    };
     Some(format!(
-        "Images: one of {} is {}{cut}{share}{memory}",
+        "Images: one of {} is {}{cut}{share}{memory}{time}",
         side(size),
         tokens(encoded.tokens),
     ))
@@ -78,6 +92,8 @@ pub(super) fn document(report: &Report<'_>) -> Option<Value> {
         })).collect::<Vec<_>>(),
         "tokens_per_image": encoded.tokens,
         "marker_tokens_per_image": encoded.markers,
+        "encoder_seconds": projector::seconds(report.model, report.target, workload)
+            .map(|seconds| spread(&seconds)),
         "context_tokens": encoded.context().saturating_mul(workload.images),
     }))
 }

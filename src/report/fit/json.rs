@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::advice::advice_text;
 use super::{Report, images, quality, speculation, spread};
 use crate::checkpoint::Pooling;
-use crate::device::{PowerMode, Session};
+use crate::device::{Clocks, PowerMode, Session};
 use crate::evidence::Evidence;
 use crate::plan::energy::{ModeEnergy, RailEnergy, fastest_within};
 use crate::plan::fit::{Published, Target};
@@ -58,6 +58,8 @@ pub fn document(report: &Report<'_>) -> Value {
         },
         "advice": report.advice.iter().map(|advice| advice_text(advice, report)).collect::<Vec<_>>(),
     });
+    document["device"]["clocks"] = json!(target.clocks.map(Clocks::name));
+    document["device"]["l4t_release"] = json!(target.release.map(|release| release.to_string()));
     if let Some(retrieval) = &model.retrieval {
         document["model"]["retrieval"] = json!({
             "pooling": retrieval.pooling.map(Pooling::name),
@@ -223,6 +225,8 @@ fn prompt_evidence_json(evidence: &Evidence) -> Value {
             "id": near.row.id,
             "board": near.row.board,
             "power_mode": near.row.power_mode,
+            "clocks": near.row.clocks.map(Clocks::name),
+            "l4t_release": stated(&near.row.l4t),
             "model": near.row.model,
             "format": near.row.format,
             "prompt_tokens": near.row.prompt_tokens,
@@ -242,6 +246,8 @@ fn evidence_json(evidence: &Evidence) -> Value {
             "id": near.row.id,
             "board": near.row.board,
             "power_mode": near.row.power_mode,
+            "clocks": near.row.clocks.map(Clocks::name),
+            "l4t_release": stated(&near.row.l4t),
             "model": near.row.model,
             "format": near.row.format,
             "depth": near.row.depth.or(near.row.prompt_tokens),
@@ -259,6 +265,11 @@ fn evidence_json(evidence: &Evidence) -> Value {
             "rail": row.power_of,
         })).collect::<Vec<_>>(),
     })
+}
+
+/// A field of a measurement, if its source fills it.
+fn stated(field: &str) -> Option<&str> {
+    Some(field).filter(|field| !field.is_empty())
 }
 
 /// The word for what limits the speed.

@@ -19,7 +19,7 @@ pub mod watch;
 mod words;
 
 use crate::checkpoint::{Checkpoint, SourceFormat};
-use crate::device::Choice;
+use crate::device::{Choice, Clocks};
 use crate::evidence::{Evidence, Measurement, Rail};
 use crate::model::ModelSpec;
 use crate::plan::advise::Advice;
@@ -28,6 +28,7 @@ use crate::plan::fit::Target;
 use crate::plan::{Fit, Workload};
 use crate::planner::{LaunchContext, Planned, Planner};
 use crate::report::planned_for;
+use crate::runtime::profile::Slower;
 use crate::units::{Bytes, counted};
 
 pub use check::{check_document, differences};
@@ -144,13 +145,57 @@ fn evidence_text(evidence: &Evidence, target: Target<'_>) -> String {
 /// The model, format and mode of a measurement.
 fn measured(row: &Measurement) -> String {
     let format = row.format.to_uppercase();
-    format!("{} {format} in {}", row.model, row.power_mode)
+    let clocks = match row.clocks {
+        Some(clocks) => format!(", clocks {clocks}"),
+        None => String::new(),
+    };
+    let release = match row.l4t.as_str() {
+        "" => String::new(),
+        release => format!(", L4T R{release}"),
+    };
+    format!(
+        "{} {format} in {}{clocks}{release}",
+        row.model, row.power_mode
+    )
 }
 
 /// Where in the context a measurement decoded, if it says so.
 fn at_depth(row: &Measurement) -> String {
     let depth = row.depth.or(row.prompt_tokens);
     depth.map_or(String::new(), |depth| format!(" at a depth of {depth}"))
+}
+
+/// What the board's clocks and system change, if they are known and change anything.
+fn conditions_text(target: Target<'_>) -> Option<String> {
+    let conditions = target.runtime.speed.conditions.as_ref()?;
+    let governed = target.clocks == Some(Clocks::Governed);
+    let old = target
+        .release
+        .filter(|release| *release < conditions.before);
+    let more = |name: String, slower: &Slower| {
+        let percent = |factor: f64| (factor - 1.0) * 100.0;
+        format!(
+            "{name}: {:.1} % more time a token, {:.1} % for the prompt ({})",
+            percent(slower.decode),
+            percent(slower.prefill),
+            target
+                .runtime
+                .sources
+                .get(&slower.source)
+                .map_or("", String::as_str),
+        )
+    };
+    let parts = [
+        governed.then(|| {
+            more(
+                "clocks that the system governs".to_owned(),
+                &conditions.governed,
+            )
+        }),
+        old.map(|release| more(release.of_jetpack(), &conditions.old_system)),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// The measurements behind the rate of the prompt, if there are any.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use orinplan::device::{self, DetectedDevice, DeviceError, Session, detect};
+use orinplan::device::{self, Clocks, DetectedDevice, DeviceError, Session, detect};
 use orinplan::report::devices as report;
 use orinplan::sourced::Trust;
 use orinplan::units::{Bytes, Hertz};
@@ -105,6 +105,35 @@ fn a_super_board_in_maxn_super_runs_uncapped() {
         Some(Bytes(5 << 30))
     );
     assert_eq!(codes(&device), Vec::<&str>::new());
+}
+
+/// `jetson_clocks` raises the lowest clock that the GPU may have to the highest.
+#[test]
+fn locked_clocks_are_seen() {
+    let tree = tempfile::tempdir().unwrap();
+    let copy = |file: &str, text: Option<&str>| {
+        let from = Path::new("tests/recorded/orin-nano-8gb-r36.5.0-maxn-super").join(file);
+        let to = tree.path().join(file);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        match text {
+            Some(text) => std::fs::write(to, text).unwrap(),
+            None => drop(std::fs::copy(from, to).unwrap()),
+        }
+    };
+    for file in ["proc/device-tree/compatible", "proc/meminfo"] {
+        copy(file, None);
+    }
+    let clocks = || device::detect(tree.path()).unwrap().profile.clocks();
+    assert_eq!(clocks(), None);
+    let node = "sys/class/devfreq/17000000.gpu";
+    copy(&format!("{node}/max_freq"), None);
+    assert_eq!(clocks(), None);
+    copy(&format!("{node}/min_freq"), None);
+    assert_eq!(clocks(), Some(Clocks::Governed));
+    copy(&format!("{node}/min_freq"), Some("1020000000\n"));
+    assert_eq!(clocks(), Some(Clocks::Locked));
+    copy(&format!("{node}/min_freq"), Some("soon\n"));
+    assert_eq!(clocks(), None);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use orinplan::evidence::Grade;
 use orinplan::plan::speed;
 use orinplan::runtime::{self, profile::Speed};
 
+use super::conditions;
 use super::data::Observation;
 use super::form::{Family, Parameter, apply};
 use super::minimise::{Problem, minimise};
@@ -16,6 +17,9 @@ const SIGMA: [f64; 2] = [0.05, 0.08];
 
 /// The range covers this share of the rows left out.
 const COVER: f64 = 0.92;
+
+/// Fewer rows than this give no range: the one that the profile states remains.
+const FEW: usize = 8;
 
 /// What is rated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,12 +99,14 @@ pub(crate) fn error(observation: &Observation, speed: &Speed, kind: Kind) -> Opt
     match kind {
         Kind::Decode => {
             let speed = speed.launching(row.cuda_graphs());
+            let speed = speed.under(row.clocks, row.release());
             let seconds = speed::step_seconds(operations, *layers, row.sequences, gpu, &speed);
             Some((row.sequences as f64 / seconds / row.decode_tps?).ln())
         }
         // Sources do not say whether a rate over several prompts is that of one or of all.
         Kind::Prefill if row.sequences > 1 => None,
         Kind::Prefill => {
+            let speed = &speed.under(row.clocks, row.release());
             let estimate = speed::prefill(operations, *layers, observation.prompt?, gpu, speed);
             match (row.prefill_tps, row.ttft_s) {
                 (Some(rate), _) => Some((estimate.tokens_per_second.expected / rate).ln()),
@@ -171,7 +177,7 @@ pub(crate) fn refit(
     family: &Family,
     observations: &[Observation],
 ) -> anyhow::Result<BTreeMap<&'static str, Speed>> {
-    let base = unspread(family)?;
+    let base = unspread(family, observations)?;
     let of = |kind| {
         usable(&base, observations, kind)
             .into_iter()
@@ -181,13 +187,19 @@ pub(crate) fn refit(
     Ok(fit_rows(family, &base, &of(Kind::Decode), &of(Kind::Prefill), None).0)
 }
 
-/// The profiles as they are, their spreads set to one.
-fn unspread(family: &Family) -> anyhow::Result<BTreeMap<&'static str, Speed>> {
+/// The profiles as they are, their spreads set to one, with the conditions that pairs of rows show.
+fn unspread(
+    family: &Family,
+    observations: &[Observation],
+) -> anyhow::Result<BTreeMap<&'static str, Speed>> {
     let mut base = BTreeMap::new();
     for id in family.members {
         let mut speed = runtime::find(id).with_context(|| (*id).to_owned())?.speed;
         for range in [&mut speed.spread, &mut speed.prefill.scale] {
             (range.low, range.expected, range.high) = (1.0, 1.0, 1.0);
+        }
+        if let Some(conditions) = &mut speed.conditions {
+            conditions::measure(conditions, family.members, observations);
         }
         base.insert(*id, speed);
     }
@@ -209,7 +221,7 @@ fn usable(
 
 /// Fits `family` to what it knows of `observations`.
 pub(crate) fn fit(family: &Family, observations: &[Observation]) -> anyhow::Result<Fitted> {
-    let base = unspread(family)?;
+    let base = unspread(family, observations)?;
     let (decode, prefill) = (
         usable(&base, observations, Kind::Decode),
         usable(&base, observations, Kind::Prefill),
@@ -264,7 +276,14 @@ pub(crate) fn fit(family: &Family, observations: &[Observation]) -> anyhow::Resu
             .filter(|row| row.kind == kind)
             .map(|row| row.left_out)
             .collect();
-        if errors.is_empty() {
+        if errors.len() < FEW {
+            for (id, speed) in &mut speeds {
+                let stated = runtime::find(id).with_context(|| (*id).to_owned())?.speed;
+                match kind {
+                    Kind::Decode => speed.spread = stated.spread,
+                    Kind::Prefill => speed.prefill.scale = stated.prefill.scale,
+                }
+            }
             continue;
         }
         let (fast, slow) = (

@@ -63,9 +63,18 @@ pub(crate) const FAMILIES: &[Family] = &[
             p("prefill.activation_bytes", 10.0, 0.5),
             p("attention.mac_cycles", 0.009, 0.5),
             p("attention.score_cycles", 2.5, 0.5),
-            p("prefill.ubatch_layer_seconds", 1e-4, 0.5),
+            // As without CUDA graphs: a ubatch launches its kernels one by one.
+            p("prefill.ubatch_layer_seconds", 1.5e-4, 1.0),
             p("prefill.request_seconds@llama.cpp", 0.02, 0.7),
         ],
+    },
+    Family {
+        members: &["llama.cpp-cpu"],
+        decode: &[
+            p("bandwidth_efficiency", 0.25, 0.5),
+            p("host_seconds", 3e-3, 0.7),
+        ],
+        prefill: &[p("prefill.quantized_cycles", 0.07, 0.7)],
     },
     Family {
         members: &["vllm"],
@@ -73,7 +82,8 @@ pub(crate) const FAMILIES: &[Family] = &[
             p("bandwidth_efficiency", 0.8, 0.1),
             p("cost.F16", 0.08, 0.7),
             p("cost.int4", 0.05, 0.7),
-            p("launch_seconds", 1e-4, 1.0),
+            // As of MLC and TensorRT Edge-LLM, which launch graphs too.
+            p("launch_seconds", 1e-4, 0.5),
             p("eager_launch_seconds", 5e-4, 1.0),
             p("host_seconds", 2e-3, 0.7),
             p("batch_share", 0.3, 0.7),

@@ -1,6 +1,7 @@
 //! `cargo xtask fit-speed`: fits the speed of every runtime to `profiles/measurements.csv` and writes
 //! what it found into `profiles/runtimes/*.toml`; prints the tables of errors that the docs show.
 
+mod conditions;
 mod data;
 mod fit;
 mod form;
@@ -76,7 +77,13 @@ mod tests {
     /// The constants of a speed model by their names, and the cost of each format.
     fn constants(speed: &Speed) -> BTreeMap<&str, f64> {
         let eager = speed.eager_launch_seconds.as_ref();
+        let conditions = speed.conditions.as_ref();
         let named = [
+            ("governed", conditions.map_or(1.0, |c| c.governed.decode)),
+            (
+                "old_system",
+                conditions.map_or(1.0, |c| c.old_system.prefill),
+            ),
             (
                 "eager_launch_seconds",
                 eager.map_or(0.0, |eager| eager.value),

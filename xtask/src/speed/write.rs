@@ -83,6 +83,16 @@ pub(crate) fn speed(text: &str, speed: &Speed) -> anyhow::Result<String> {
             eager.value,
         )?;
     }
+    if let Some(conditions) = &speed.conditions {
+        for (key, slower) in [
+            ("governed", &conditions.governed),
+            ("old_system", &conditions.old_system),
+        ] {
+            for (field, factor) in [("decode", slower.decode), ("prefill", slower.prefill)] {
+                set(&mut text, "speed.conditions", key, field, factor)?;
+            }
+        }
+    }
     for (format, cost) in &speed.cost {
         set(&mut text, "speed.cost", format, "cycles", cost.cycles)?;
     }
