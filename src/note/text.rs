@@ -135,9 +135,10 @@ impl Note {
                 "a {} cache saves memory and costs some speed; prefill widens one layer of it to F16",
                 dtype.name()
             ),
-            Note::KeptShape { tensors, group } => format!(
-                "{} in 16 bit, because {group} does not divide their rows or those of neighbouring experts: {}",
+            Note::KeptShape { tensors, group, words } => format!(
+                "{} in 16 bit, because {group} does not divide their rows{} or those of neighbouring experts: {}",
                 counted(tensors.len(), "tensor stays", "tensors stay"),
+                if *words { " (or 8 not the number of rows)" } else { "" },
                 named(tensors)
             ),
             Note::KeptStacks { tensors } => format!(

@@ -56,7 +56,9 @@ pub(super) fn chunks(tensors: &[PlannedTensor<'_>]) -> impl Iterator<Item = Chun
                 } else {
                     WEIGHTS
                 };
+                let together = planned.encoder().rows_together();
                 let step = weights / rows.columns.max(1);
+                let step = step.next_multiple_of(together).max(together);
                 (rows.rows, step, planned.matrix_rows(rows.rows))
             }
             Values::Table(_) => (1, 1, 1),
@@ -121,7 +123,7 @@ pub(super) fn write(
     };
     let (rows, columns) = match &planned.values {
         Values::Copied(files, stored) => {
-            let [bytes, _] = &mut encoded.parts;
+            let [bytes, ..] = &mut encoded.parts;
             bytes.resize((range.end - range.start) as usize, 0);
             files.read(stored, range.start, bytes)?;
             put(0, range.start, bytes)?;
@@ -136,7 +138,7 @@ pub(super) fn write(
             (1, table.len() as u64)
         }
     };
-    let encoder = Encoder::of(planned.assigned.dtype);
+    let encoder = planned.encoder();
     let importance = importance(planned, range.start, rows, columns as usize);
     let kept = match &planned.values {
         Values::Rows(rows) if encoder == Encoder::Ggml(Dtype::MXFP4) => {
@@ -156,13 +158,14 @@ pub(super) fn write(
     };
     let parts = encoded.parts.iter().enumerate();
     for (part, bytes) in parts.filter(|(_, bytes)| !bytes.is_empty()) {
-        let row = bytes.len() as u64 / (range.end - range.start).max(1);
-        put(part, range.start * row, bytes)?;
+        // Parts of which several rows share a word have whole words for the rows of a chunk.
+        let before = range.start * bytes.len() as u64 / (range.end - range.start).max(1);
+        put(part, before, bytes)?;
     }
     if range.start == 0
-        && let Some(record) = encoder.record(rows, columns)
+        && let Some((part, record)) = encoder.record(rows, columns)
     {
-        put(encoded.parts.len(), 0, &record)?;
+        put(part, 0, &record)?;
     }
     let tally = Tally {
         not_finite,

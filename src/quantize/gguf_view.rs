@@ -150,6 +150,7 @@ fn copied<'a>(files: &'a Files, stored: &'a StoredTensor) -> PlannedTensor<'a> {
             reason: Reason::Stored,
         },
         importance: None,
+        groups: None,
         values: Values::Copied(files, stored),
     }
 }

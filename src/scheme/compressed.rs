@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Assigned, Reason, Scheme};
+use super::{Assigned, Groups, Reason, SCHEMES, Scheme};
 use crate::dtype::{Dtype, elements};
 use crate::model::{Category, FoldedWeight, ModelSpec, QuantPolicy, Tensor};
 use crate::units::Bytes;
@@ -139,6 +139,24 @@ pub(super) fn assign(model: &ModelSpec, scheme: &Scheme) -> Vec<Assigned> {
         .collect()
 }
 
+/// The scheme to take instead of one with zero points, if the model has experts: vLLM multiplies with those only in the
+/// symmetric form (`CompressedTensorsWNA16MarlinMoEMethod` asserts it).
+pub fn symmetric_instead(model: &ModelSpec, scheme: &Scheme) -> Option<&'static Scheme> {
+    let groups = scheme.groups.filter(|groups| groups.zeros)?;
+    let experts = |tensor: &Tensor| tensor.shape.len() > 2 && is_linear(tensor);
+    let symmetric = Some(Groups {
+        zeros: false,
+        ..groups
+    });
+    let mut schemes = SCHEMES.iter();
+    model
+        .tensors
+        .iter()
+        .any(experts)
+        .then(|| schemes.find(|scheme| scheme.groups == symmetric))
+        .flatten()
+}
+
 /// The model's tensor that is made from each stored weight, by the index of the weight's first stored tensor.
 fn users(model: &ModelSpec) -> HashMap<u32, &Tensor> {
     let mut users = HashMap::new();
@@ -173,19 +191,20 @@ fn is_linear(tensor: &Tensor) -> bool {
         && info.category != Category::TokenEmbedding
 }
 
-/// A matrix in the scheme's type. INT4 stores `weight_packed` (eight weights in an I32),
-/// `weight_scale` (16 bit for each 128 columns of a row) and `weight_shape` (two I64); FP8 stores one byte per weight
-/// and `weight_scale` (16 bit for each row).
+/// A matrix in the scheme's type: integers in groups, or FP8, one byte per weight and `weight_scale` (16 bit for each row).
 fn linear_type(shape: &[u64], scheme: &Scheme) -> Assigned {
     let rows = shape.first().copied().unwrap_or(1);
-    let records = match scheme.base {
-        Dtype::INT4 => 16,
-        _ => rows.saturating_mul(2),
+    let bytes = match scheme.groups {
+        Some(groups) => groups.bytes(shape),
+        None => scheme
+            .base
+            .bytes(shape)
+            .map(|codes| codes + Bytes(rows.saturating_mul(2))),
     };
-    match scheme.base.bytes(shape) {
-        Some(packed) => Assigned {
+    match bytes {
+        Some(bytes) => Assigned {
             dtype: scheme.base,
-            bytes: packed + Bytes(records),
+            bytes,
             reason: Reason::Default,
         },
         None => Assigned {

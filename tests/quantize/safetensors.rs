@@ -19,6 +19,17 @@ use orinplan::scheme::{self, Assigned, Reason, Rules, Scheme};
 use safetensors::SafeTensors;
 use serde_json::{Value as Json, json};
 
+/// The schemes that are written as directories.
+const IDS: [&str; 7] = [
+    "int4",
+    "int4_asym",
+    "int4_g64",
+    "int4_asym_g64",
+    "int4_g32",
+    "int4_asym_g32",
+    "fp8",
+];
+
 /// How to write.
 struct Manner {
     overwrite: bool,
@@ -212,6 +223,81 @@ fn int4_values_are_within_half_a_step_and_better_than_plain_rounding() {
     }
 }
 
+/// Codes from 0 to 15, scales and zero points as compressed-tensors lays them out, and what they say of the values.
+#[test]
+fn groups_have_their_size_and_zero_points_and_lose_less() {
+    let directory = tempfile::tempdir().unwrap();
+    let before = values(&fixture());
+    let mut errors = Vec::new();
+    for (id, group, zeros) in [
+        ("int4", 128, false),
+        ("int4_asym", 128, true),
+        ("int4_g64", 64, false),
+        ("int4_asym_g64", 64, true),
+        ("int4_g32", 32, false),
+        ("int4_asym_g32", 32, true),
+    ] {
+        let output = directory.path().join(id);
+        let summary = quantize(&fixture(), id, &output, &PLAIN).unwrap();
+        let config = json(&output.join("config.json"));
+        let weights = &config["quantization_config"]["config_groups"]["group_0"]["weights"];
+        assert_eq!(weights["group_size"], group);
+        assert_eq!(weights["symmetric"], !zeros);
+        let bytes = fs::read(output.join("model.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let mut error = 0.0;
+        for ((name, shape, before), (_, _, after)) in before.iter().zip(values(&output)) {
+            if !is_quantized(name) {
+                continue;
+            }
+            let (rows, columns) = (shape[0] as usize, shape[1] as usize);
+            let part = |of: &str| file.tensor(&name.replace("weight", of));
+            assert_eq!(part("weight_packed").unwrap().shape(), [rows, columns / 8]);
+            let scale = part("weight_scale").unwrap();
+            assert_eq!(scale.shape(), [rows, columns / group]);
+            let scales = scale.data().as_chunks::<2>().0.iter();
+            let scales: Vec<f32> = scales
+                .map(|b| f32::from_bits(u32::from_le_bytes([0, 0, b[0], b[1]])))
+                .collect();
+            let points = part("weight_zero_point");
+            assert_eq!(points.is_ok(), zeros, "{name}");
+            let zero = |row: usize, of: usize| match &points {
+                Ok(points) => {
+                    assert_eq!(points.shape(), [rows / 8, columns / group]);
+                    let word = points.data().as_chunks::<4>().0[row / 8 * (columns / group) + of];
+                    (u32::from_le_bytes(word) >> (4 * (row % 8)) & 15) as f32
+                }
+                Err(_) => 8.0,
+            };
+            for (i, (&x, &y)) in before.iter().zip(&after).enumerate() {
+                let (row, of) = (i / columns, i % columns / group);
+                let scale = scales[row * (columns / group) + of];
+                let code = y / scale + zero(row, of);
+                let whole = (code - code.round()).abs() < 1e-3;
+                assert!(whole && (-0.1..15.1).contains(&code), "{name}: {code}");
+                let (least, most) = (-zero(row, of) * scale, (15.0 - zero(row, of)) * scale);
+                let reached = x.clamp(least, most);
+                assert!(
+                    (reached - y).abs() <= scale * 0.501,
+                    "{name}: {x} became {y}"
+                );
+                error += f64::from(x - y).powi(2);
+            }
+        }
+        // What the report says is what the files hold.
+        let told = summary.weights.iter().filter(|w| is_quantized(&w.name));
+        let told: f64 = told.map(|w| w.tally.deviation.error).sum();
+        assert!((told - error).abs() <= error * 1e-6, "{id}: {told} {error}");
+        errors.push(error);
+    }
+    // Pairs of a size, the second with zero points; then the next smaller size.
+    for pair in errors.chunks(2) {
+        assert!(pair[1] < pair[0], "{errors:?}");
+    }
+    assert!(errors[0] > errors[2] && errors[2] > errors[4], "{errors:?}");
+    assert!(errors[1] > errors[3] && errors[3] > errors[5], "{errors:?}");
+}
+
 #[test]
 fn fp8_values_are_within_half_a_step_of_their_binade() {
     let directory = tempfile::tempdir().unwrap();
@@ -250,7 +336,7 @@ fn fp8_values_are_within_half_a_step_of_their_binade() {
 
 #[test]
 fn files_are_as_large_as_predicted_and_as_the_plan_says() {
-    for id in ["int4", "fp8"] {
+    for id in IDS {
         let directory = tempfile::tempdir().unwrap();
         let output = directory.path().join(id);
         let (_, model) = read(&fixture());
@@ -276,7 +362,7 @@ fn files_are_as_large_as_predicted_and_as_the_plan_says() {
 /// The same tensors through the safetensors library's own writer are the same file.
 #[test]
 fn the_file_is_the_one_that_the_library_writes() {
-    for id in ["int4", "fp8"] {
+    for id in IDS {
         let directory = tempfile::tempdir().unwrap();
         let output = directory.path().join(id);
         quantize(&fixture(), id, &output, &PLAIN).unwrap();
@@ -291,7 +377,7 @@ fn the_file_is_the_one_that_the_library_writes() {
 #[test]
 fn two_runs_on_any_number_of_threads_write_the_same_bytes() {
     let directory = tempfile::tempdir().unwrap();
-    for id in ["int4", "fp8"] {
+    for id in IDS {
         let outputs = [1, 2, 5].map(|threads| {
             let output = directory.path().join(format!("{id}-{threads}"));
             let manner = Manner { threads, ..PLAIN };
@@ -471,7 +557,12 @@ fn a_row_that_128_does_not_divide_stays_in_16_bit_with_a_note() {
     assert_eq!(kept.assigned.dtype, Dtype::BF16);
     let tensors = vec![name.clone()];
     let group = 128;
-    let kept = Note::KeptShape { tensors, group };
+    let words = false;
+    let kept = Note::KeptShape {
+        tensors,
+        group,
+        words,
+    };
     assert_eq!(summary.notes, [kept, Note::NoTokenizer]);
     assert!(summary.notes[0].text().contains(&name));
     let config = json(&output.join("config.json"));
@@ -520,7 +611,7 @@ fn experts_of_a_block_are_quantized_together_or_not_at_all() {
     .concat();
     let input = model_of(directory.path(), config, &tensors);
     let (_, model) = read(&input);
-    for (id, quantized) in [("int4", 4), ("fp8", 10)] {
+    for (id, quantized) in [("int4", 4), ("int4_g64", 10), ("fp8", 10)] {
         let output = directory.path().join(id);
         let summary = quantize(&input, id, &output, &PLAIN).unwrap();
         let count = summary
@@ -539,6 +630,15 @@ fn experts_of_a_block_are_quantized_together_or_not_at_all() {
             "{id}: the router"
         );
         assert_eq!(ignore.len(), 2 + (10 - quantized), "{id}");
+    }
+    // vLLM's kernel for experts has no zero points.
+    let output = directory.path().join("asym");
+    for (id, instead) in [("int4_asym", "int4"), ("int4_asym_g32", "int4_g32")] {
+        let error = quantize(&input, id, &output, &PLAIN).unwrap_err();
+        let said = error.to_string();
+        let way = format!("choose {instead} instead of {id}");
+        assert!(said.contains("experts") && said.contains(&way), "{said}");
+        assert!(!output.exists());
     }
 }
 

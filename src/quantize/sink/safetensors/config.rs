@@ -3,7 +3,6 @@
 use serde_json::{Value as Json, json};
 
 use super::layout::Prediction;
-use crate::dtype::Dtype;
 use crate::model::{ModelSpec, TEXT_PARTS};
 use crate::scheme::{Reason, Scheme};
 
@@ -96,13 +95,13 @@ fn quantization(scheme: &Scheme, ignored: &[String]) -> Json {
             "symmetric": true, "type": kind
         })
     };
-    let (format, weights, activations) = match scheme.base {
-        Dtype::INT4 => (
-            "pack-quantized",
-            weights(4, "int", "group", json!(128)),
-            Json::Null,
-        ),
-        _ => {
+    let (format, weights, activations) = match scheme.groups {
+        Some(groups) => {
+            let mut weights = weights(4, "int", "group", json!(groups.size));
+            weights["symmetric"] = json!(!groups.zeros);
+            ("pack-quantized", weights, Json::Null)
+        }
+        None => {
             let activations = json!({
                 "actorder": null, "block_structure": null, "dynamic": true, "group_size": null,
                 "num_bits": 8, "observer": null, "observer_kwargs": {}, "strategy": "token",

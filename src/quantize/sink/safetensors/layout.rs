@@ -12,7 +12,7 @@ use crate::quantize::error::QuantizeError;
 use crate::quantize::planned::SHARD_BYTES;
 use crate::quantize::sink::TensorPlace;
 use crate::safetensors::{NewTensor, header};
-use crate::scheme::{Reason, Scheme, StoredWeight, stored_types};
+use crate::scheme::{Groups, Reason, Scheme, StoredWeight, stored_types, symmetric_instead};
 use crate::units::Bytes;
 
 /// The weight files that will be written.
@@ -52,7 +52,7 @@ pub fn predict_shards(model: &ModelSpec, scheme: &Scheme, shard_bytes: u64) -> P
     // The shard of each weight, and the range of its tensors in the shard.
     let mut spans = Vec::with_capacity(weights.len());
     for (logical, weight) in model.stored.iter().zip(&weights) {
-        let parts = parts(logical, weight);
+        let parts = parts(logical, weight, scheme.groups);
         let bytes = parts
             .iter()
             .fold(0, |n: u64, p| n.saturating_add(p.bytes()));
@@ -98,11 +98,11 @@ pub fn predict_shards(model: &ModelSpec, scheme: &Scheme, shard_bytes: u64) -> P
 }
 
 /// The tensors of one weight, in the order of [`TensorPlace::offsets`].
-fn parts(logical: &FoldedWeight, weight: &StoredWeight) -> Vec<NewTensor> {
+fn parts(logical: &FoldedWeight, weight: &StoredWeight, groups: Option<Groups>) -> Vec<NewTensor> {
     let name = &logical.name;
     let base = name.strip_suffix(".weight").unwrap_or(name);
     let encoder = match weight.assigned.reason {
-        Reason::Default => Encoder::of(weight.assigned.dtype),
+        Reason::Default => Encoder::of(weight.assigned.dtype, groups),
         _ => Encoder::Ggml(weight.assigned.dtype),
     };
     let tensor = |part: EncodedPart| NewTensor {
@@ -163,6 +163,13 @@ impl Prediction {
             return Err(QuantizeError::NothingToQuantize {
                 name: model.name.clone(),
                 scheme: scheme.id,
+            });
+        }
+        if let Some(instead) = symmetric_instead(model, scheme) {
+            return Err(QuantizeError::ExpertsWithZeros {
+                name: model.name.clone(),
+                scheme: scheme.id,
+                instead: instead.id,
             });
         }
         // Other packed formats stack matrices in different orders and under different names.

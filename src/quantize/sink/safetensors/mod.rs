@@ -64,6 +64,7 @@ pub(crate) fn plan<'a>(
             shape: weight.shape.clone(),
             assigned: weight.assigned,
             importance: None,
+            groups: scheme.groups,
             values: match copied {
                 Some(stored) => Values::Copied(files, stored),
                 None => Values::Rows(Box::new(sources.weight(logical, &weight.shape)?)),
@@ -107,8 +108,15 @@ fn notes(model: &ModelSpec, scheme: &Scheme, prediction: &Prediction) -> Vec<Not
         .filter(|(_, weight)| matches!(weight.assigned.reason, Reason::ShapeFallback { .. }));
     let tensors: Vec<String> = fell.map(|(logical, _)| logical.name.clone()).collect();
     if !tensors.is_empty() {
-        let group = scheme.base.format().block_elements;
-        notes.push(Note::KeptShape { tensors, group });
+        let (group, words) = match scheme.groups {
+            Some(groups) => (groups.size, groups.zeros),
+            None => (scheme.base.format().block_elements, false),
+        };
+        notes.push(Note::KeptShape {
+            tensors,
+            group,
+            words,
+        });
     }
     let stacked = prediction.weights.iter().filter(|weight| weight.stacked);
     match stacked.count() {
