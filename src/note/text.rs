@@ -142,7 +142,7 @@ impl Note {
                 named(tensors)
             ),
             Note::KeptStacks { tensors } => format!(
-                "{} in 16 bit: compressed-tensors only quantizes experts that are stored one by one",
+                "{} in 16 bit: the runtimes that read this format have no names for single experts of this architecture",
                 counted(*tensors, "tensor of stacked experts stays", "tensors of stacked experts stay")
             ),
             Note::NotFinite { tensors } => format!(

@@ -10,7 +10,7 @@ use super::error::QuantizeError;
 use super::planned::{PlannedTensor, Values};
 use super::sink::Places;
 use super::tally::{Tally, comes_back, plain_deviation};
-use super::tensor_rows::ReadBuffers;
+use super::tensor_rows::{ReadBuffers, TensorRows};
 use crate::dtype::Dtype;
 use crate::units::Bytes;
 
@@ -51,15 +51,12 @@ pub(super) fn chunks(tensors: &[PlannedTensor<'_>]) -> impl Iterator<Item = Chun
         let (count, step, matrix) = match &planned.values {
             Values::Copied(_, stored) => (stored.bytes.0, COPIED, stored.bytes.0.max(1)),
             Values::Rows(rows) => {
-                let weights = if rows.is_by_columns() {
-                    WEIGHTS_BY_COLUMNS
-                } else {
-                    WEIGHTS
-                };
-                let together = planned.encoder().rows_together();
-                let step = weights / rows.columns.max(1);
-                let step = step.next_multiple_of(together).max(together);
+                let step = rows_of_chunk(planned, rows);
                 (rows.rows, step, planned.matrix_rows(rows.rows))
+            }
+            Values::Member(rows, range) => {
+                let count = range.end.saturating_sub(range.start);
+                (count, rows_of_chunk(planned, rows), count.max(1))
             }
             Values::Table(_) => (1, 1, 1),
         };
@@ -82,6 +79,18 @@ pub(super) fn chunks(tensors: &[PlannedTensor<'_>]) -> impl Iterator<Item = Chun
     })
 }
 
+/// The number of rows in a chunk of `planned`, which are read from `rows`.
+fn rows_of_chunk(planned: &PlannedTensor<'_>, rows: &TensorRows<'_>) -> u64 {
+    let weights = if rows.is_by_columns() {
+        WEIGHTS_BY_COLUMNS
+    } else {
+        WEIGHTS
+    };
+    let together = planned.encoder().rows_together();
+    let step = weights / rows.columns.max(1);
+    step.next_multiple_of(together).max(together)
+}
+
 /// Every chunk in the order in which what it is made of is stored, so that files are read from their beginning to their
 /// end. For sources that are slow to jump in; chunks of `done` tensors are left out.
 pub(super) fn chunks_as_stored(
@@ -93,6 +102,7 @@ pub(super) fn chunks_as_stored(
         match &planned.values {
             Values::Copied(_, stored) => Some((stored.file, stored.offset + chunk.range.start)),
             Values::Rows(rows) => rows.position(chunk.range.start),
+            Values::Member(rows, range) => rows.position(range.start + chunk.range.start),
             Values::Table(_) => None,
         }
     };
@@ -132,6 +142,10 @@ pub(super) fn write(
         Values::Rows(rows) => {
             rows.read(range.clone(), read, values)?;
             (rows.rows, rows.columns)
+        }
+        Values::Member(rows, of) => {
+            rows.read(of.start + range.start..of.start + range.end, read, values)?;
+            (of.end - of.start, rows.columns)
         }
         Values::Table(table) => {
             table.clone_into(values);

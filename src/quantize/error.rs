@@ -88,6 +88,11 @@ pub enum QuantizeError {
         scheme: &'static str,
     },
     #[error(
+        "the order of the experts' numbers in tensor `{}` is not known, so they cannot be written one by one; make a GGUF instead",
+        one_line(tensor)
+    )]
+    UnclearStack { tensor: String },
+    #[error(
         "tensor `{}` has shape {found:?} by its own record, but {expected:?} by the configuration",
         one_line(tensor)
     )]

@@ -1,6 +1,9 @@
 //! The options of an output, and its planned tensors with the source of their values. Data only: the sinks fill it in
 //! before a weight is read.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use super::encoder::Encoder;
 use super::importance::Importance;
 use super::packed::Files;
@@ -68,6 +71,8 @@ pub(super) enum Values<'a> {
     Copied(&'a Files, &'a StoredTensor),
     /// Stored weights, which are encoded.
     Rows(Box<TensorRows<'a>>),
+    /// Some of the stored rows that several weights share.
+    Member(Arc<TensorRows<'a>>, Range<u64>),
     /// A table computed from the configuration, which is encoded.
     Table(Vec<f32>),
 }
@@ -78,6 +83,7 @@ impl<'a> PlannedTensor<'a> {
         match &self.values {
             Values::Copied(_, stored) => vec![*stored],
             Values::Rows(rows) => rows.stored.iter().flatten().copied().collect(),
+            Values::Member(rows, _) => rows.stored.iter().flatten().copied().collect(),
             Values::Table(_) => Vec::new(),
         }
     }

@@ -1,6 +1,7 @@
 //! `int4` and `fp8` directories: files of the predicted size that the safetensors library reads,
 //! values within the step of their scale, everything else of the checkpoint carried over.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -640,6 +641,150 @@ fn experts_of_a_block_are_quantized_together_or_not_at_all() {
         assert!(said.contains("experts") && said.contains(&way), "{said}");
         assert!(!output.exists());
     }
+}
+
+/// The bytes of every tensor of a directory with its shape, by name.
+fn parts(path: &Path) -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
+    let bytes = fs::read(path.join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let all = file.tensors().into_iter();
+    all.map(|(name, view)| (name, (view.shape().to_vec(), view.data().to_vec())))
+        .collect()
+}
+
+/// Rows of 16-bit numbers as columns.
+fn turned(rows: usize, bytes: &[u8]) -> Vec<u8> {
+    let columns = bytes.len() / 2 / rows;
+    let at = |row: usize, column: usize| &bytes[2 * (row * columns + column)..][..2];
+    (0..columns)
+        .flat_map(|column| (0..rows).flat_map(move |row| at(row, column).to_vec()))
+        .collect()
+}
+
+/// A copy of a checkpoint whose experts are stored one by one, with stacks of them.
+fn stacked(input: &Path, to: &Path, config: &Json, prefix: &str, transposed: bool) {
+    let mut parts = parts(input);
+    fs::create_dir(to).unwrap();
+    fs::write(to.join("config.json"), config.to_string()).unwrap();
+    let experts = "model.layers.0.mlp.experts";
+    let mut stack = |names: &[&str], rows: usize, columns: usize| {
+        let mut all = Vec::new();
+        for expert in 0..2 {
+            let own = names.iter().flat_map(|name| {
+                let name = format!("{experts}.{expert}.{name}.weight");
+                parts.remove(&name).unwrap().1
+            });
+            let own: Vec<u8> = own.collect();
+            all.extend(if transposed { turned(rows, &own) } else { own });
+        }
+        let shape = if transposed {
+            [2, columns, rows]
+        } else {
+            [2, rows, columns]
+        };
+        (shape.to_vec(), all)
+    };
+    let (gate_up, down) = (
+        stack(&["gate_proj", "up_proj"], 192, 128),
+        stack(&["down_proj"], 128, 96),
+    );
+    parts.insert(format!("{experts}.gate_up_proj"), gate_up);
+    parts.insert(format!("{experts}.down_proj"), down);
+    let views = parts.iter().map(|(name, (shape, data))| {
+        let bf16 = safetensors::Dtype::BF16;
+        let view = safetensors::tensor::TensorView::new(bf16, shape.clone(), data).unwrap();
+        (name.replacen("model.", prefix, 1), view)
+    });
+    safetensors::serialize_to_file(views, None, &to.join("model.safetensors")).unwrap();
+}
+
+/// A stack is the same matrices: both forms of a checkpoint become the same directory.
+#[test]
+fn experts_in_a_stack_are_written_one_by_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = json!({
+        "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "hidden_size": 128,
+        "intermediate_size": 128, "moe_intermediate_size": 96, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 64, "num_experts": 2,
+        "num_experts_per_tok": 1, "max_position_embeddings": 64, "vocab_size": 16,
+        "tie_word_embeddings": true, "decoder_sparse_step": 1, "mlp_only_layers": []
+    });
+    let tensors = [
+        ATTENTION,
+        &[
+            ("model.layers.0.self_attn.q_norm.weight", &[64]),
+            ("model.layers.0.self_attn.k_norm.weight", &[64]),
+            ("model.layers.0.mlp.gate.weight", &[2, 128]),
+            ("model.layers.0.mlp.experts.0.gate_proj.weight", &[96, 128]),
+            ("model.layers.0.mlp.experts.0.up_proj.weight", &[96, 128]),
+            ("model.layers.0.mlp.experts.0.down_proj.weight", &[128, 96]),
+            ("model.layers.0.mlp.experts.1.gate_proj.weight", &[96, 128]),
+            ("model.layers.0.mlp.experts.1.up_proj.weight", &[96, 128]),
+            ("model.layers.0.mlp.experts.1.down_proj.weight", &[128, 96]),
+        ],
+    ]
+    .concat();
+    let input = model_of(directory.path(), config.clone(), &tensors);
+    let vision = json!({
+        "architectures": ["Qwen3VLMoeForConditionalGeneration"], "model_type": "qwen3_vl_moe",
+        "text_config": config.as_object().unwrap().iter().map(|(key, value)| {
+            (key.clone(), match key.as_str() {
+                "model_type" => json!("qwen3_vl_moe_text"),
+                _ => value.clone(),
+            })
+        }).collect::<serde_json::Map<_, _>>()
+    });
+    let (plain, turned) = (
+        directory.path().join("plain"),
+        directory.path().join("turned"),
+    );
+    stacked(&input, &plain, &config, "model.", false);
+    stacked(&input, &turned, &vision, "model.language_model.", true);
+    for id in ["int4_g32", "fp8"] {
+        let output = |name: &str| directory.path().join(format!("{name}-{id}"));
+        let one = quantize(&input, id, &output("one"), &PLAIN).unwrap();
+        for (from, prefix) in [(&plain, "model."), (&turned, "model.language_model.")] {
+            let to = output(prefix);
+            let other = quantize(from, id, &to, &PLAIN).unwrap();
+            assert_eq!(one.notes, other.notes, "{id} {prefix}");
+            let parts_of_other = parts(&to);
+            let renamed = parts(&output("one"))
+                .into_iter()
+                .map(|(name, part)| (name.replacen("model.", prefix, 1), part));
+            assert!(renamed.eq(parts_of_other), "{id} {prefix}");
+            // The plan counts the same.
+            let (_, model) = read(from);
+            let scheme = Scheme::get(id).unwrap();
+            let planned = scheme::assign(&model, scheme, Rules::default()).tensor_bytes();
+            let written: u64 = other.weights.iter().map(|w| w.assigned.bytes.0).sum();
+            assert_eq!(planned.0, written);
+            assert_eq!(predict(&model, scheme).file_bytes().0, other.file_bytes);
+        }
+        let same = |name: &str| json(&output(name).join("config.json"));
+        assert_eq!(same("one"), same("model."));
+    }
+    // Where a matrix cannot be quantized, the stacks stay; runtimes ask whether single layers below them are ignored.
+    let output = directory.path().join("int4");
+    let summary = quantize(&plain, "int4", &output, &PLAIN).unwrap();
+    let stacks = ["gate_up_proj", "down_proj"].map(|of| format!("model.layers.0.mlp.experts.{of}"));
+    let Note::KeptShape { tensors, .. } = &summary.notes[0] else {
+        panic!("{:?}", summary.notes)
+    };
+    assert!(
+        stacks.iter().all(|stack| tensors.contains(stack)),
+        "{tensors:?}"
+    );
+    assert_eq!(parts(&output)[&stacks[0]], parts(&plain)[&stacks[0]]);
+    let ignore = &json(&output.join("config.json"))["quantization_config"]["ignore"];
+    let entries = [
+        "model.layers.0.mlp.experts",
+        r"re:.*layers\.0\.mlp\.experts\..*",
+    ];
+    let listed = ignore.as_array().unwrap();
+    assert!(
+        entries.iter().all(|e| listed.contains(&json!(e))),
+        "{ignore}"
+    );
 }
 
 /// An FP8 directory is a checkpoint like any other: INT4 can be made of it, with a word of warning.

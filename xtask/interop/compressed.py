@@ -25,15 +25,23 @@ def tensors(directory):
     return stored
 
 
+# Names of the matrices of an expert, with that of the stack and which half of it they are.
+_STACKS = {
+    "gate_proj": ("gate_up_proj", 0), "up_proj": ("gate_up_proj", 1), "down_proj": ("down_proj", None),
+    "w1": ("input_linear.weight", 0), "w3": ("input_linear.weight", 1), "w2": ("output_linear.weight", None),
+}
+
+
 def original(stored, module):
     """The weight of a module, which may be one of a stack of experts."""
     if f"{module}.weight" in stored:
         return stored[f"{module}.weight"]
     above, number, projection = module.rsplit(".", 2)
-    halves = {"gate_proj": 0, "up_proj": 1}
-    stack = f"{above}.gate_up_proj" if projection in halves else f"{above}.{projection}"
-    own = stored[stack][int(number)]
-    return own.chunk(2)[halves[projection]] if projection in halves else own
+    stack, half = _STACKS[projection]
+    if f"{above}.{stack}" not in stored:
+        above = above.removesuffix(".experts")
+    own = stored[f"{above}.{stack}"][int(number)]
+    return own if half is None else own.chunk(2)[half]
 
 
 def packed_alike(compressor, scheme, local, weight):
@@ -95,6 +103,10 @@ def main(directory, source, output):
             out.write(values.float().contiguous().numpy().astype("<f4").tobytes())
             rows.append({"name": name, "count": values.numel(), "alike": alike})
             values_by_name[name] = values
+    if any(".experts." in name for name in values_by_name):
+        # Transformers stacks experts and does not load quantized single ones; vLLM does.
+        print(json.dumps({"weights": rows, "ids": []}))
+        return
     model = decodable(directory, values_by_name)
     prompt = torch.arange(10, 30)[None]
     with torch.no_grad():

@@ -28,7 +28,10 @@ const SCHEMES: &[&str] = &[
 ];
 
 /// Families that are written as directories.
-const FAMILIES: &[&str] = &["llama", "qwen3", "phi3"];
+const FAMILIES: &[&str] = &["llama", "qwen3", "phi3", "granitemoe", "gemma4_moe"];
+
+/// Those with stacked experts, which Transformers does not decode when they are stored one by one.
+const STACKED: &[&str] = &["granitemoe", "gemma4_moe"];
 
 /// Checks all schemes, and the expected values themselves.
 ///
@@ -43,6 +46,9 @@ pub(super) fn check(bench: &mut Bench) -> anyhow::Result<()> {
     bench.report("expected.json", outcome);
     for scheme in SCHEMES {
         for family in FAMILIES {
+            if STACKED.contains(family) && scheme.contains("asym") {
+                continue;
+            }
             let outcome = directory(bench, &python, family, scheme);
             bench.report(&format!("{family} {scheme}"), outcome);
         }
@@ -148,9 +154,18 @@ fn directory(bench: &Bench, python: &Path, family: &str, scheme: &str) -> anyhow
         quantized += usize::from(logical.sources.len() > 1);
     }
     let tokens = list(&said["ids"])?.len();
-    ensure!(tokens == 4, "Transformers decodes {tokens} tokens, not 4");
+    let stacked = STACKED.contains(&family);
+    ensure!(
+        tokens == if stacked { 0 } else { 4 },
+        "Transformers decodes {tokens} tokens, not 4"
+    );
     Ok(format!(
-        "{} weights, {quantized} of them quantized, equal compressed-tensors' to the bit, as it would pack them; Transformers decodes",
-        model.stored.len()
+        "{} weights, {quantized} of them quantized, equal compressed-tensors' to the bit, as it would pack them{}",
+        model.stored.len(),
+        if stacked {
+            ""
+        } else {
+            "; Transformers decodes"
+        }
     ))
 }
